@@ -1,0 +1,1 @@
+"""pefslc: what was trained is what runs."""

@@ -1,0 +1,75 @@
+"""What went wrong, where, and what to do next: the two exception types of the project.
+
+`CompileError` is the user's problem and never shows a traceback; `InternalError` is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = ["CompileError", "InternalError", "Origin", "Problem", "quote"]
+
+_LONGEST_QUOTE = 80
+
+
+def quote(name: str) -> str:
+    """A name from a file, safe to print: one line, no control characters, at most 80 characters."""
+    printable = "".join(c if c.isprintable() else "?" for c in name)
+    if len(printable) > _LONGEST_QUOTE:
+        printable = printable[: _LONGEST_QUOTE - 3] + "..."
+    return f"'{printable}'"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The ONNX node (and tensor) that a value came from."""
+
+    node: str
+    op_type: str
+    tensor: str = ""
+
+    def __str__(self) -> str:
+        where = f"{quote(self.node)[1:-1]} ({self.op_type})" if self.node else f"({self.op_type})"
+        return f"{where}, tensor {quote(self.tensor)}" if self.tensor else where
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault: what is wrong, where, and what would help."""
+
+    message: str
+    at: Origin | str | None = None
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        lines = [f"error: {self.message}"]
+        if self.at is not None:
+            lines.append(f"  at:   {self.at}")
+        if self.hint is not None:
+            lines.append(f"  help: {self.hint}")
+        return "\n".join(lines)
+
+
+class CompileError(Exception):
+    """The user's problem. Holds one or several `Problem`s; `str()` is the text shown to the user."""
+
+    def __init__(self, message: str, *, at: Origin | str | None = None, hint: str | None = None) -> None:
+        self.problems: tuple[Problem, ...] = (Problem(message, at, hint),)
+        super().__init__(message)
+
+    @classmethod
+    def of(cls, problems: Iterable[Problem]) -> CompileError:
+        """One error from all the faults that a check found. `problems` must not be empty."""
+        found = tuple(problems)
+        assert found, "an error without a problem"
+        error = cls(found[0].message)
+        error.problems = found
+        return error
+
+    def __str__(self) -> str:
+        return "\n".join(str(p) for p in self.problems)
+
+
+class InternalError(Exception):
+    """Our problem: a promise of the compiler that does not hold. Exit status 70."""

@@ -1,0 +1,1 @@
+"""Exact arithmetic: formats, rounding, staircases, accumulator bounds. Integers and rationals only."""

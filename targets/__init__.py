@@ -1,0 +1,1 @@
+"""Backends: each lowers an integer graph to artifacts and states its limits as data."""

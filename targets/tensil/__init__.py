@@ -1,0 +1,1 @@
+"""The Tensil Compute Unit: machine model and lowering."""
