@@ -1,0 +1,97 @@
+"""The integer level: codes with exact ranges. What a target lowers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
+from pefslc.ir.value import IntArray, Op, Value
+from pefslc.numeric.staircase import Staircase
+from pefslc.shapes import Window
+
+__all__ = ["Clamp", "Conv2d", "Dense", "IntegerOp", "Requantize", "Rescale", "Sum", "SumPool"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conv2d(Op):
+    """2-D convolution of codes, integer arithmetic, no requantization.
+
+    input   [N, C_in, H, W], zero point 0; padding is code 0
+    weight  [C_out, C_in/groups, KH, KW] codes
+    bias    [C_out] codes at the accumulator's scale, or None
+    result  [N, C_out, H', W'] accumulators, exact: the range is that of every input in the input's range
+    Source: ONNX Conv-11; H', W' in shapes.Window.output_size.
+    """
+
+    mnemonic: ClassVar[str] = "conv2d"
+    input: Value
+    weight: IntArray
+    bias: IntArray | None
+    window: Window
+    groups: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dense(Op):
+    """input @ weight.T + bias in integers.
+
+    input   [N, K], zero point 0
+    weight  [M, K] codes
+    bias    [M] codes at the accumulator's scale, or None
+    result  [N, M] accumulators
+    """
+
+    mnemonic: ClassVar[str] = "dense"
+    input: Value
+    weight: IntArray
+    bias: IntArray | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requantize(Op):
+    """staircase(input), per channel on axis 1: BatchNorm, bias, activation and Quant in one step function."""
+
+    mnemonic: ClassVar[str] = "requantize"
+    input: Value
+    staircase: Staircase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clamp(Op):
+    """min(max(code, low), high): an activation that no Quant follows at once."""
+
+    mnemonic: ClassVar[str] = "clamp"
+    input: Value
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescale(Op):
+    """code * factor, factor >= 1: the same values on a finer grid, so that Add and Concat see one scale."""
+
+    mnemonic: ClassVar[str] = "rescale"
+    input: Value
+    factor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sum(Op):
+    """lhs + rhs, codes of one scale."""
+
+    mnemonic: ClassVar[str] = "sum"
+    lhs: Value
+    rhs: Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SumPool(Op):
+    """Sum over each window, padding counting as code 0. The mean's division is in the result's scale."""
+
+    mnemonic: ClassVar[str] = "sum_pool"
+    input: Value
+    window: Window
+
+
+IntegerOp = Conv2d | Dense | Requantize | Clamp | Rescale | Sum | SumPool | MaxPool | Reshape | Transpose | Concat

@@ -1,0 +1,178 @@
+"""The quantized level: what the file says, in real-valued tensors and quantizers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar
+
+from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
+from pefslc.ir.value import IntArray, Op, RealArray, Value
+from pefslc.numeric.rounding import RoundingMode
+from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
+from pefslc.shapes import Window
+
+__all__ = [
+    "Add",
+    "AveragePool",
+    "BatchNorm",
+    "BiasAdd",
+    "Clip",
+    "Constant",
+    "Conv",
+    "Elementwise",
+    "LeakyRelu",
+    "Linear",
+    "Quantize",
+    "QuantizedConstant",
+    "QuantizedOp",
+    "Relu",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constant(Op):
+    """An unquantized initializer."""
+
+    mnemonic: ClassVar[str] = "constant"
+    data: RealArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizedConstant(Op):
+    """A constant after its quantizer: `codes`, whose values follow from the result's Quantization."""
+
+    mnemonic: ClassVar[str] = "quantized_constant"
+    codes: IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantize(Op):
+    """quantizer(stages(input)): clip(round(y / scale + zero_point)), the result's element being the Quantization.
+
+    `stages` is empty as imported; passes move BatchNorm, biases and activations in. `channel_axis` is where a
+    per-channel scale or stage varies: 1 for activations, 0 for weights and biases.
+    """
+
+    mnemonic: ClassVar[str] = "quantize"
+    input: Value
+    stages: tuple[Stage, ...] = ()
+    rounding: RoundingMode = RoundingMode.HALF_EVEN
+    adds_zero_point_last: bool = False
+    channel_axis: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conv(Op):
+    """2-D convolution.
+
+    input   [N, C_in, H, W]
+    weight  [C_out, C_in/groups, KH, KW], a constant
+    bias    [C_out], a constant, or None
+    result  [N, C_out, H', W']                         Source: ONNX Conv-11
+    """
+
+    mnemonic: ClassVar[str] = "conv"
+    input: Value
+    weight: Value
+    bias: Value | None
+    window: Window
+    groups: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linear(Op):
+    """input @ weight.T + bias (ONNX Gemm with transB = 1; MatMul by a constant).
+
+    input   [N, K]
+    weight  [M, K], a constant
+    bias    [M], a constant, or None
+    """
+
+    mnemonic: ClassVar[str] = "linear"
+    input: Value
+    weight: Value
+    bias: Value | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AveragePool(Op):
+    """Mean over each window; every window has all its taps inside the input or counts the padding as zeros."""
+
+    mnemonic: ClassVar[str] = "average_pool"
+    input: Value
+    window: Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Add(Op):
+    """Sum of two tensors of one shape."""
+
+    mnemonic: ClassVar[str] = "add"
+    lhs: Value
+    rhs: Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchNorm(Op):
+    """Inference-time BatchNormalization over axis 1, its parameters exactly the file's; see `numeric.stages.Affine`."""
+
+    mnemonic: ClassVar[str] = "batch_norm"
+    input: Value
+    stage: Affine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BiasAdd(Op):
+    """A constant added per channel (axis 1): a bias that lies on no grid of its accumulator."""
+
+    mnemonic: ClassVar[str] = "bias_add"
+    input: Value
+    stage: Affine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relu(Op):
+    """max(x, 0)."""
+
+    mnemonic: ClassVar[str] = "relu"
+    input: Value
+
+    @property
+    def stage(self) -> LeakyReluStage:
+        return LeakyReluStage()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeakyRelu(Op):
+    """x for x >= 0, else alpha * x; alpha is the shortest decimal that prints its float32 (design.md, section 2)."""
+
+    mnemonic: ClassVar[str] = "leaky_relu"
+    input: Value
+    alpha: Fraction
+
+    @property
+    def stage(self) -> LeakyReluStage:
+        return LeakyReluStage(self.alpha)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip(Op):
+    """min(max(x, low), high); None is no limit."""
+
+    mnemonic: ClassVar[str] = "clip"
+    input: Value
+    low: Fraction | None
+    high: Fraction | None
+
+    @property
+    def stage(self) -> ClipStage:
+        return ClipStage(self.low, self.high)
+
+
+Elementwise = BatchNorm | BiasAdd | Relu | LeakyRelu | Clip
+
+QuantizedOp = (
+    Constant | QuantizedConstant | Quantize | Conv | Linear | AveragePool | Add
+    | BatchNorm | BiasAdd | Relu | LeakyRelu | Clip | MaxPool | Reshape | Transpose | Concat
+)  # fmt: skip

@@ -1,0 +1,134 @@
+"""Values, their types, constant arrays, and the base of all operations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.diagnostics import Origin
+from pefslc.numeric.format import Quantization
+from pefslc.numeric.scale import Scale
+from pefslc.shapes import Shape
+
+__all__ = ["Codes", "Element", "IntArray", "Op", "Real", "RealArray", "TensorType", "Value"]
+
+
+@dataclass(frozen=True, slots=True)
+class Real:
+    """An element that the model left unquantized: a real number."""
+
+    def __str__(self) -> str:
+        return "real"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Codes:
+    """Integer elements, proven to lie in [low, high]; value = (code - zero_point) * scale (channels on axis 1)."""
+
+    low: int
+    high: int
+    scale: Scale
+    zero_point: int = 0
+
+    def __post_init__(self) -> None:
+        assert self.low <= self.high, "an empty range"
+
+    def __str__(self) -> str:
+        zero_point = f"+{self.zero_point}" if self.zero_point else ""
+        return f"[{self.low}..{self.high}]{zero_point}*({self.scale})"
+
+
+Element = Real | Quantization | Codes
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """Shape and meaning of the elements. Nothing is unknown after import."""
+
+    shape: Shape
+    element: Element
+
+    def __str__(self) -> str:
+        return f"{self.element}[{','.join(map(str, self.shape))}]"
+
+    @property
+    def codes(self) -> Codes:
+        """The element of an integer-level tensor."""
+        assert isinstance(self.element, Codes)
+        return self.element
+
+    @property
+    def channels(self) -> int:
+        """Size of axis 1, where channels and features lie; 1 for lower ranks."""
+        return self.shape[1] if len(self.shape) > 1 else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A tensor in the graph. `name` is unique in its graph; `origin` is the ONNX node that it came from."""
+
+    name: str
+    type: TensorType
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Array:
+    """A constant array that compares by content."""
+
+    data: NDArray[np.int64] | NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        self.data.setflags(write=False)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and isinstance(other, _Array) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[object, ...]:
+        return self.data.shape, self.data.tobytes()
+
+    @property
+    def shape(self) -> Shape:
+        return tuple(self.data.shape)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IntArray(_Array):
+    """int64 codes."""
+
+    data: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RealArray(_Array):
+    """float64 values, each exactly the file's float32 or float64."""
+
+    data: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Op:
+    """An operation: typed fields, one result. Subclasses declare operands as fields of type `Value`."""
+
+    mnemonic: ClassVar[str]
+    result: Value
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        """The values that this operation reads, in field order."""
+        found: list[Value] = []
+        for field in fields(self):
+            if field.name == "result":
+                continue
+            content = getattr(self, field.name)
+            if isinstance(content, Value):
+                found.append(content)
+            elif isinstance(content, tuple):
+                found.extend(v for v in content if isinstance(v, Value))
+        return tuple(found)

@@ -1,0 +1,41 @@
+"""How large a sum of products can become: the bound that the overflow proof rests on.
+
+With weights w_k and inputs x_k in [low, high], every partial sum, in any order, lies within
+[sum min(w_k low, w_k high, 0), sum max(w_k low, w_k high, 0)] (design.md, section 3).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["bits_for_range", "dot_bounds", "fits_int64"]
+
+_INT64_LIMIT = (1 << 63) - 1
+
+
+def bits_for_range(low: int, high: int) -> int:
+    """Width of the narrowest two's complement integer that holds every code in [low, high]."""
+    return max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + 1
+
+
+def fits_int64(magnitude: int) -> bool:
+    """Whether integers up to `magnitude` can be computed with in int64."""
+    return magnitude <= _INT64_LIMIT
+
+
+def dot_bounds(weight: NDArray[np.int64], low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Per output, the bounds of every partial sum of `weight @ x` with x in [low, high].
+
+    weight  [outputs, fan_in] codes
+    result  (lowest, highest), each [outputs]; at most 0 and at least 0
+    Raises OverflowError when the bound itself leaves int64.
+    """
+    magnitude = max(abs(low), abs(high))
+    largest = int(np.abs(weight).max(initial=0))
+    if not fits_int64(magnitude * largest * max(weight.shape[1], 1)):
+        raise OverflowError("the sum of products does not fit 64 bits")
+    at_low, at_high = weight * low, weight * high
+    lowest = np.minimum(np.minimum(at_low, at_high), 0).sum(axis=1)
+    highest = np.maximum(np.maximum(at_low, at_high), 0).sum(axis=1)
+    return lowest, highest

@@ -1,0 +1,295 @@
+"""Staircases: the exact meaning of "BatchNorm, activation, Quant" as a step function of the accumulator code.
+
+Per channel a staircase is monotone: non-decreasing, or non-increasing where BatchNorm's gamma is negative; constant is
+the case without steps. It is stored as thresholds over the proven accumulator range, so that two implementations can be
+compared integer for integer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.numeric.format import Quantization
+from pefslc.numeric.rounding import LowerBound, RoundingMode, rounds_to_at_least
+from pefslc.numeric.scale import Scale
+from pefslc.numeric.stages import Root, Stage, apply_stages, direction, invert_estimate
+
+__all__ = ["Quantizer", "Staircase", "agrees_everywhere", "staircase_of"]
+
+Codes = NDArray[np.int64]
+
+_FILTER = 2.0**-40  # see stages.invert_estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Quantizer:
+    """A Quant node: clip(round(x / scale + zero_point)).
+
+    `adds_zero_point_last` is ONNX's order, round(x / scale) + zero_point; the two differ on ties with an odd zero point.
+    """
+
+    quantization: Quantization
+    rounding: RoundingMode = RoundingMode.HALF_EVEN
+    adds_zero_point_last: bool = False
+
+    def reaches(self, code: int, channel: int) -> LowerBound:
+        """The reals x whose code, before clipping, is at least `code`."""
+        q = self.quantization
+        inside = q.zero_point if self.adds_zero_point_last else 0
+        bound = rounds_to_at_least(code - inside, self.rounding)
+        before = bound.value - (0 if self.adds_zero_point_last else q.zero_point)
+        return LowerBound(before * q.scale.channel(channel), bound.inclusive)
+
+    def code_of(self, x: Root, channel: int) -> int:
+        """The code of the exact real `x`, by bisection over the codes."""
+        low, high = self.quantization.low, self.quantization.high
+        while low < high:
+            middle = (low + high + 1) // 2
+            if _reached(x, self.reaches(middle, channel)):
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+
+def _reached(x: Root, bound: LowerBound) -> bool:
+    sign = x.compare(bound.value)
+    return sign > 0 or (sign == 0 and bound.inclusive)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Staircase:
+    """code(a) = low + number of steps taken at accumulator code a, for a in [domain_low, domain_high].
+
+    thresholds  [channels or 1, steps] int64, non-decreasing along the steps where direction is 1 (a step is taken at
+                a >= threshold), non-increasing where it is -1 (taken at a <= threshold)
+    direction   [channels or 1], 1 or -1
+    step        what one step adds to the code: 1, or 2 for bipolar codes -1, 1
+    """
+
+    domain_low: int
+    domain_high: int
+    low: int
+    thresholds: Codes
+    direction: Codes
+    step: int = 1
+
+    def __post_init__(self) -> None:
+        assert self.domain_low <= self.domain_high
+        assert self.thresholds.ndim == 2
+        assert self.direction.shape == self.thresholds.shape[:1]
+        assert (np.diff(self.thresholds * self.direction[:, None], axis=1) >= 0).all(), "thresholds out of order"
+        self.thresholds.setflags(write=False)
+        self.direction.setflags(write=False)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Staircase) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[object, ...]:
+        return (
+            (self.domain_low, self.domain_high, self.low, self.step, self.thresholds.shape)
+            + (self.thresholds.tobytes(), self.direction.tobytes())
+        )  # fmt: skip
+
+    @property
+    def channels(self) -> int:
+        """Number of channels told apart; 1 when all have the same staircase."""
+        return self.thresholds.shape[0]
+
+    @property
+    def high(self) -> int:
+        """The highest code that any channel reaches."""
+        return self.low + self.step * self.thresholds.shape[1]
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether every accumulator code of the domain is its own output code."""
+        steps = np.arange(self.domain_low + 1, self.domain_high + 1, dtype=np.int64)
+        return (
+            self.low == self.domain_low
+            and self.step == 1
+            and self.thresholds.shape == (1, len(steps))
+            and bool((self.direction == 1).all())
+            and bool((self.thresholds[0] == steps).all())
+        )
+
+    def __call__(self, codes: Codes, channel_axis: int = 0) -> Codes:
+        """The output codes of accumulator `codes`; channels lie along `channel_axis`."""
+        if self.channels == 1:
+            return self._channel(0, codes)
+        moved = np.moveaxis(codes, channel_axis, 0)
+        assert moved.shape[0] == self.channels
+        result = np.stack([self._channel(c, moved[c]) for c in range(self.channels)])
+        return np.moveaxis(result, 0, channel_axis)
+
+    def _channel(self, c: int, codes: Codes) -> Codes:
+        thresholds = self.thresholds[c]
+        if self.direction[c] > 0:
+            taken = np.searchsorted(thresholds, codes, side="right")
+        else:
+            taken = len(thresholds) - np.searchsorted(thresholds[::-1], codes, side="left")
+        return self.low + self.step * taken.astype(np.int64)
+
+    def critical_codes(self) -> Codes:
+        """[channels, points]: both sides of every step, and the ends of the domain.
+
+        A monotone function that agrees with the staircase there agrees on the whole domain: between two steps the
+        staircase is flat, and the function has the same value at both ends of the flat.
+        """
+        other_side = self.thresholds - self.direction[:, None]
+        ends = np.tile(np.array([[self.domain_low, self.domain_high]], dtype=np.int64), (self.channels, 1))
+        points = np.concatenate([self.thresholds, other_side, ends], axis=1)
+        return np.clip(points, self.domain_low, self.domain_high)
+
+    def restricted(self, low: int, high: int) -> Staircase:
+        """The same function on the smaller domain [low, high]."""
+        assert self.domain_low <= low <= high <= self.domain_high
+        ends = self(np.tile(np.array([low, high], dtype=np.int64), (self.channels, 1)))
+        first = (int(ends.min()) - self.low) // self.step
+        last = (int(ends.max()) - self.low) // self.step
+        kept = self.thresholds[:, first:last]
+        rising = self.direction[:, None] > 0
+        kept = np.where(rising, np.clip(kept, low, high + 1), np.clip(kept, low - 1, high))
+        return _collapsed(Staircase(low, high, self.low + self.step * first, kept, self.direction.copy(), self.step))
+
+
+def agrees_everywhere(staircase: Staircase, implementation: Callable[[Codes], Codes]) -> bool:
+    """The certificate: whether a *monotone* implementation equals the staircase on its whole domain.
+
+    implementation  accumulator codes [channels, points] -> output codes, monotone in each channel
+    """
+    points = staircase.critical_codes()
+    return bool((implementation(points) == staircase(points)).all())
+
+
+def staircase_of(
+    scale: Scale, stages: Sequence[Stage], quantizer: Quantizer, domain_low: int, domain_high: int, channels: int
+) -> Staircase:
+    """The staircase of `quantizer(stages(scale * a))` for accumulator codes a in [domain_low, domain_high].
+
+    channels  of the tensor; scale, stages and quantizer are per tensor or have that many entries
+    """
+    told_apart = 1 if _is_uniform(scale, stages, quantizer) else channels
+    chains = [_Chain(scale.channel(c), stages, quantizer, c) for c in range(told_apart)]
+    ends = [(chain.code(domain_low), chain.code(domain_high)) for chain in chains]
+    low, high = min(min(e) for e in ends), max(max(e) for e in ends)
+    levels = range(low + 1, high + 1)
+    directions = np.array([-1 if direction(stages, c) < 0 else 1 for c in range(told_apart)], dtype=np.int64)
+    thresholds = np.empty((told_apart, len(levels)), dtype=np.int64)
+    if levels:
+        estimate, margin = _estimate_thresholds(scale, stages, quantizer, levels, told_apart)
+        for c, chain in enumerate(chains):
+            thresholds[c] = chain.thresholds(levels, estimate[c], margin[c], domain_low, domain_high)
+    return _collapsed(Staircase(domain_low, domain_high, low, thresholds, directions))
+
+
+def _is_uniform(scale: Scale, stages: Sequence[Stage], quantizer: Quantizer) -> bool:
+    per_channel_stage = any(getattr(stage, "channels", 1) > 1 for stage in stages)
+    return not (scale.per_channel or per_channel_stage or quantizer.quantization.scale.per_channel)
+
+
+def _collapsed(staircase: Staircase) -> Staircase:
+    """One channel instead of many equal ones."""
+    if staircase.channels == 1:
+        return staircase
+    same = (staircase.thresholds == staircase.thresholds[0]).all() and (staircase.direction == staircase.direction[0]).all()
+    if not same:
+        return staircase
+    return Staircase(
+        staircase.domain_low,
+        staircase.domain_high,
+        staircase.low,
+        staircase.thresholds[:1].copy(),
+        staircase.direction[:1].copy(),
+        staircase.step,
+    )
+
+
+def _estimate_thresholds(
+    scale: Scale, stages: Sequence[Stage], quantizer: Quantizer, levels: range, channels: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Approximate real thresholds [channels, levels] in accumulator codes, and their error bounds."""
+    q = quantizer.quantization
+    base = np.array([float(quantizer.reaches(j, 0).value / q.scale.channel(0)) for j in levels])
+    bounds = base[None, :] * np.array([float(s) for s in q.scale.channels(channels)])[:, None]
+    x, magnitude = invert_estimate(stages, bounds)
+    step = np.array([float(s) for s in scale.channels(channels)])[:, None]
+    estimate, margin = x / step, magnitude / step * _FILTER + 2.0**-30
+    shape = (channels, len(levels))
+    return np.broadcast_to(estimate, shape), np.broadcast_to(margin, shape)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """One channel: the exact predicate "the code of accumulator a is at least j", and the thresholds it gives."""
+
+    step: Fraction
+    stages: Sequence[Stage]
+    quantizer: Quantizer
+    channel: int
+
+    def code(self, a: int) -> int:
+        return self.quantizer.code_of(apply_stages(self.stages, self.step * a, self.channel), self.channel)
+
+    def at_least(self, a: int, bound: LowerBound) -> bool:
+        return _reached(apply_stages(self.stages, self.step * a, self.channel), bound)
+
+    def thresholds(
+        self, levels: range, estimate: NDArray[np.float64], margin: NDArray[np.float64], low: int, high: int
+    ) -> list[int]:
+        falling = direction(self.stages, self.channel) < 0
+        result = []
+        for j, x, error in zip(levels, estimate.tolist(), margin.tolist(), strict=True):
+            guess = self._certain(x, error, falling, low, high)
+            if guess is None:
+                bound = self.quantizer.reaches(j, self.channel)
+                guess = self._search(bound, x, falling, low, high)
+            result.append(guess)
+        return result
+
+    @staticmethod
+    def _certain(x: float, error: float, falling: bool, low: int, high: int) -> int | None:
+        """The threshold where the estimate is far enough from every integer to decide; None where it is not."""
+        if x != x:  # NaN: a constant chain
+            return None
+        if x - error > high:
+            return high if falling else high + 1
+        if x + error < low:
+            return low - 1 if falling else low
+        nearest = round(x)
+        if abs(x - nearest) <= error:
+            return None
+        above = nearest if nearest > x else nearest + 1
+        return max(above - 1, low - 1) if falling else min(above, high + 1)
+
+    def _search(self, bound: LowerBound, x: float, falling: bool, low: int, high: int) -> int:
+        """The threshold by the exact predicate: near the estimate first, else by bisection."""
+        if falling:
+            # With b = -a the chain rises: the first b that reaches the bound is minus the last a that does.
+            return -self._first(lambda b: self.at_least(-b, bound), -x, -high, -low)
+        return self._first(lambda a: self.at_least(a, bound), x, low, high)
+
+    @staticmethod
+    def _first(reaches: Callable[[int], bool], x: float, low: int, high: int) -> int:
+        """The lowest a in [low, high] with reaches(a), or high + 1."""
+        if abs(x) < 2**62:
+            near = round(x)
+            for a in (near, near + 1):
+                if low < a <= high and reaches(a) and not reaches(a - 1):
+                    return a
+        first, last = low, high + 1
+        while first < last:
+            middle = (first + last) // 2
+            if reaches(middle):
+                last = middle
+            else:
+                first = middle + 1
+        return first

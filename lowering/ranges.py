@@ -1,0 +1,81 @@
+"""Range analysis: the exact interval of codes that each integer operation can produce."""
+
+from __future__ import annotations
+
+from pefslc.diagnostics import CompileError
+from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
+from pefslc.ir.value import Value
+from pefslc.numeric.accumulate import dot_bounds, fits_int64
+
+__all__ = ["Range", "channel_accumulators", "partial_sums", "result_range"]
+
+Range = tuple[int, int]
+
+
+def channel_accumulators(op: Conv2d | Dense) -> tuple[list[int], list[int]]:
+    """Per output channel, the lowest and the highest accumulator over all inputs in range."""
+    codes = op.input.type.codes
+    weight = op.weight.data.reshape(op.weight.data.shape[0], -1)
+    try:
+        low, high = dot_bounds(weight, codes.low, codes.high)
+    except OverflowError:
+        raise CompileError(
+            "the sum of products needs more than 64 bits",
+            at=op.result.origin,
+            hint="use fewer bits for the weights or the activations",
+        ) from None
+    if op.bias is not None:
+        low, high = low + op.bias.data, high + op.bias.data
+    return low.tolist(), high.tolist()
+
+
+def partial_sums(op: Conv2d | Dense) -> Range:
+    """Bounds of every partial sum, in any order, with the bias first, last, or anywhere."""
+    low, high = channel_accumulators(op)
+    bias = [0] * len(low) if op.bias is None else op.bias.data.tolist()
+    # Without the bias the prefix may start at 0; dot_bounds already contains 0.
+    lowest = min(min(a, a - b) for a, b in zip(low, bias, strict=True))
+    highest = max(max(a, a - b) for a, b in zip(high, bias, strict=True))
+    return min(lowest, *bias, 0), max(highest, *bias, 0)
+
+
+def result_range(op: IntegerOp) -> Range:
+    """The interval of codes that `op` can produce when its operands stay within their types' ranges."""
+    match op:
+        case Conv2d() | Dense():
+            low, high = channel_accumulators(op)
+            return _checked(min(low), max(high), op.result)
+        case Requantize():
+            inputs = op.input.type.codes
+            staircase = op.staircase.restricted(inputs.low, inputs.high)
+            return staircase.low, staircase.high
+        case Clamp():
+            codes = op.input.type.codes
+            return min(max(codes.low, op.low), op.high), min(max(codes.high, op.low), op.high)
+        case Rescale():
+            codes = op.input.type.codes
+            return _checked(codes.low * op.factor, codes.high * op.factor, op.result)
+        case Sum():
+            lhs, rhs = op.lhs.type.codes, op.rhs.type.codes
+            return _checked(lhs.low + rhs.low, lhs.high + rhs.high, op.result)
+        case SumPool():
+            codes = op.input.type.codes
+            # A window may hang over the padding, whose taps are 0.
+            low = min(codes.low, 0) if op.window.is_padded else codes.low
+            high = max(codes.high, 0) if op.window.is_padded else codes.high
+            return _checked(low * op.window.taps, high * op.window.taps, op.result)
+        case MaxPool() | Reshape() | Transpose():
+            codes = op.input.type.codes
+            return codes.low, codes.high
+        case Concat():
+            types = [v.type.codes for v in op.inputs]
+            return min(t.low for t in types), max(t.high for t in types)
+
+
+def _checked(low: int, high: int, result: Value) -> Range:
+    if not fits_int64(max(-low, high)):
+        raise CompileError("the codes need more than 64 bits", at=result.origin, hint="use coarser scales")
+    return low, high
+
+

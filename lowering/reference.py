@@ -1,0 +1,129 @@
+"""The float64 evaluation of a quantized graph: an oracle for the integer level, never its meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.interpret import quantize_array
+from pefslc.ir.graph import Graph
+from pefslc.ir.quantized import (
+    Add,
+    AveragePool,
+    BatchNorm,
+    BiasAdd,
+    Clip,
+    Constant,
+    Conv,
+    LeakyRelu,
+    Linear,
+    Quantize,
+    QuantizedConstant,
+    QuantizedOp,
+    Relu,
+)
+from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
+from pefslc.ir.value import Value
+from pefslc.numeric.format import Quantization
+from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
+from pefslc.numeric.staircase import Quantizer
+from pefslc.semantics import windows
+from pefslc.shapes import Window
+
+__all__ = ["evaluate_quantized"]
+
+Floats = NDArray[np.float64]
+
+
+def evaluate_quantized(graph: Graph, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Output name -> float64 values, for inputs [batch, ...] by name."""
+    values = {i.value.name: inputs[i.name] for i in graph.inputs}
+    for op in graph.ops:
+        values[op.result.name] = _evaluate(op, [values[v.name] for v in op.operands])  # type: ignore[arg-type]
+    return {o.name: values[o.value.name] for o in graph.outputs}
+
+
+def _evaluate(op: QuantizedOp, operands: list[Floats]) -> Floats:
+    match op:
+        case Constant():
+            return op.data.data
+        case QuantizedConstant():
+            return dequantize(op.codes.data, _quantization(op.result), channel_axis=0)
+        case Quantize():
+            quantizer = Quantizer(_quantization(op.result), op.rounding, op.adds_zero_point_last)
+            x = _apply(op.stages, operands[0], op.channel_axis)
+            codes = quantize_array(quantizer, x, op.channel_axis)
+            return dequantize(codes, quantizer.quantization, op.channel_axis)
+        case Conv():
+            bias = operands[2] if op.bias is not None else None
+            return _conv(operands[0], operands[1], bias, op.window, op.groups)
+        case Linear():
+            product = operands[0] @ operands[1].T
+            return product + operands[2] if op.bias is not None else product
+        case AveragePool():
+            return np.asarray(windows(operands[0], op.window).sum(axis=(4, 5)), dtype=np.float64) / op.window.taps
+        case Add():
+            return operands[0] + operands[1]
+        case BatchNorm() | BiasAdd() | Relu() | LeakyRelu() | Clip():
+            return _apply((op.stage,), operands[0], channel_axis=1)
+        case MaxPool():
+            return np.asarray(windows(operands[0], op.window, fill=-np.inf).max(axis=(4, 5)), dtype=np.float64)
+        case Reshape():
+            constant = op.input.type.shape == operands[0].shape
+            return operands[0].reshape(op.result.type.shape if constant else (len(operands[0]), *op.result.type.shape[1:]))
+        case Transpose():
+            return operands[0].transpose(op.permutation)
+        case Concat():
+            return np.concatenate(operands, axis=op.axis)
+
+
+def _quantization(value: Value) -> Quantization:
+    assert isinstance(value.type.element, Quantization)
+    return value.type.element
+
+
+def dequantize(codes: NDArray[np.int64], q: Quantization, channel_axis: int) -> Floats:
+    """(code - zero_point) * scale in float64."""
+    steps = np.array([float(s) for s in q.scale.steps])
+    if q.scale.per_channel:
+        shape = [1] * codes.ndim
+        shape[channel_axis] = -1
+        steps = steps.reshape(shape)
+    return (codes - q.zero_point).astype(np.float64) * steps
+
+
+def _conv(x: Floats, weight: Floats, bias: Floats | None, window: Window, groups: int) -> Floats:
+    taps = windows(x, window)
+    n, channels, rows, columns = taps.shape[:4]
+    outputs = weight.shape[0]
+    result = np.empty((n, outputs, rows, columns))
+    for g in range(groups):
+        first, last = g * channels // groups, (g + 1) * channels // groups
+        lhs = taps[:, first:last].transpose(0, 2, 3, 1, 4, 5).reshape(n * rows * columns, -1)
+        chosen = slice(g * outputs // groups, (g + 1) * outputs // groups)
+        product = lhs @ weight[chosen].reshape(outputs // groups, -1).T
+        result[:, chosen] = product.reshape(n, rows, columns, -1).transpose(0, 3, 1, 2)
+    return result if bias is None else result + bias[:, None, None]
+
+
+def _apply(stages: Sequence[Stage], x: Floats, channel_axis: int) -> Floats:
+    for stage in stages:
+        match stage:
+            case Affine():
+                shape = [1] * x.ndim
+                if stage.channels > 1:
+                    shape[channel_axis] = -1
+                factor, addend, radicand, offset = (
+                    np.array([float(v) for v in part]).reshape(shape)
+                    for part in (stage.factor, stage.addend, stage.radicand, stage.offset)
+                )
+                x = (x * factor + addend) / np.sqrt(radicand) + offset
+            case LeakyReluStage():
+                x = np.where(x >= 0, x, x * float(stage.alpha))
+            case ClipStage():
+                low = -np.inf if stage.low is None else float(stage.low)
+                high = np.inf if stage.high is None else float(stage.high)
+                x = np.clip(x, low, high)
+    return x

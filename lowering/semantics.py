@@ -1,0 +1,90 @@
+"""The meaning of every integer operation, on int64 codes.
+
+int64 suffices because the type of every result carries a range that was proven when it was made (`ranges`), and the
+partial sums of convolutions are bounded by `numeric.accumulate` before anything is computed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
+from pefslc.numeric.format import saturate
+from pefslc.shapes import Window
+
+__all__ = ["conv2d", "dense", "evaluate", "windows"]
+
+Codes = NDArray[np.int64]
+
+# A sum of products of integers whose partial sums stay below 2^53 is exact in float64, in any order.
+_EXACT_IN_FLOAT64 = 2**53
+
+
+def windows(x: NDArray[np.generic], window: Window, fill: int | float = 0) -> NDArray[np.generic]:
+    """[N, C, H', W', KH, KW]: the taps of every window over x [N, C, H, W]; positions outside hold `fill`."""
+    top, left, bottom, right = window.pads
+    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=fill)
+    taps = sliding_window_view(padded, window.extent, axis=(2, 3))
+    (sh, sw), (dh, dw) = window.strides, window.dilations
+    return taps[:, :, ::sh, ::sw, ::dh, ::dw]
+
+
+def conv2d(x: Codes, weight: Codes, bias: Codes | None, window: Window, groups: int = 1) -> Codes:
+    """Integer convolution: x [N, C_in, H, W], weight [C_out, C_in/groups, KH, KW] -> [N, C_out, H', W']."""
+    taps = windows(x, window)
+    n, channels, rows, columns = taps.shape[:4]
+    outputs = weight.shape[0]
+    per_group = channels // groups
+    result = np.empty((n, outputs, rows, columns), dtype=np.int64)
+    for g in range(groups):
+        lhs = taps[:, g * per_group : (g + 1) * per_group].transpose(0, 2, 3, 1, 4, 5).reshape(n * rows * columns, -1)
+        chosen = slice(g * (outputs // groups), (g + 1) * (outputs // groups))
+        rhs = weight[chosen].reshape(outputs // groups, -1)
+        result[:, chosen] = _matmul(lhs, rhs.T).reshape(n, rows, columns, -1).transpose(0, 3, 1, 2)
+    return result if bias is None else result + bias[:, None, None]
+
+
+def dense(x: Codes, weight: Codes, bias: Codes | None) -> Codes:
+    """x [N, K] @ weight [M, K].T + bias [M]."""
+    result = _matmul(x, weight.T)
+    return result if bias is None else result + bias
+
+
+def _matmul(lhs: NDArray[np.generic], rhs: Codes) -> Codes:
+    largest = int(np.abs(lhs).max(initial=0)) * int(np.abs(rhs).max(initial=0)) * max(rhs.shape[0], 1)
+    if largest < _EXACT_IN_FLOAT64:
+        return (lhs.astype(np.float64) @ rhs.astype(np.float64)).astype(np.int64)
+    return np.asarray(lhs.astype(np.int64) @ rhs, dtype=np.int64)
+
+
+def evaluate(op: IntegerOp, operands: list[Codes]) -> Codes:
+    """The result of one operation on the codes of its operands."""
+    x = operands[0]
+    match op:
+        case Conv2d():
+            bias = None if op.bias is None else op.bias.data
+            return conv2d(x, op.weight.data, bias, op.window, op.groups)
+        case Dense():
+            return dense(x, op.weight.data, None if op.bias is None else op.bias.data)
+        case Requantize():
+            return op.staircase(x, channel_axis=1)
+        case Clamp():
+            return saturate(x, op.low, op.high)
+        case Rescale():
+            return x * op.factor
+        case Sum():
+            return x + operands[1]
+        case SumPool():
+            return np.asarray(windows(x, op.window).sum(axis=(4, 5)), dtype=np.int64)
+        case MaxPool():
+            lowest = int(np.iinfo(np.int64).min)
+            return np.asarray(windows(x, op.window, fill=lowest).max(axis=(4, 5)), dtype=np.int64)
+        case Reshape():
+            return x.reshape(x.shape[0], *op.result.type.shape[1:])
+        case Transpose():
+            return x.transpose(op.permutation)
+        case Concat():
+            return np.concatenate(operands, axis=op.axis)

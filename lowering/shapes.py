@@ -1,0 +1,64 @@
+"""Shape arithmetic of windows (convolution, pooling) and of broadcasting. Nothing else computes a shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Shape", "Window", "conv_shape", "element_count", "pool_shape"]
+
+Shape = tuple[int, ...]
+
+
+def element_count(shape: Shape) -> int:
+    """Number of elements, as a Python integer: declared shapes may overflow int64."""
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A 2-D sliding window: ONNX's kernel_shape, strides, dilations and pads (top, left, bottom, right)."""
+
+    kernel: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    dilations: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Rows and columns from the first to the last tap."""
+        (kh, kw), (dh, dw) = self.kernel, self.dilations
+        return (kh - 1) * dh + 1, (kw - 1) * dw + 1
+
+    @property
+    def taps(self) -> int:
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def is_padded(self) -> bool:
+        return any(self.pads)
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """floor((size + pads - extent) / stride) + 1 (ONNX Conv-11); may be 0 or less when the window does not fit."""
+        top, left, bottom, right = self.pads
+        rows = (height + top + bottom - self.extent[0]) // self.strides[0] + 1
+        columns = (width + left + right - self.extent[1]) // self.strides[1] + 1
+        return rows, columns
+
+    def tap_offset(self, row: int, column: int) -> tuple[int, int]:
+        """Input position of tap (row, column) relative to output position * stride."""
+        return row * self.dilations[0] - self.pads[0], column * self.dilations[1] - self.pads[1]
+
+
+def conv_shape(input_shape: Shape, weight_shape: Shape, window: Window) -> Shape:
+    """[N, C_out, H', W'] of a convolution."""
+    n, _, height, width = input_shape
+    return (n, weight_shape[0], *window.output_size(height, width))
+
+
+def pool_shape(input_shape: Shape, window: Window) -> Shape:
+    """[N, C, H', W'] of a pool."""
+    n, channels, height, width = input_shape
+    return (n, channels, *window.output_size(height, width))
