@@ -31,46 +31,33 @@ _LARGEST_ARRAY = 4096
 
 
 class DataType(Enum):
-    """A fixed-point number format of the TCU: two's complement, `binary_point` fraction bits. The value is its name."""
+    """A fixed-point number format of the TCU: two's complement, `binary_point` fraction bits. The value is its name.
 
-    FP8BP4 = "FP8BP4"
-    FP16BP8 = "FP16BP8"
-    FP18BP10 = "FP18BP10"
-    FP32BP16 = "FP32BP16"
+    bytes_per_scalar        in DRAM and in files, little endian; the bits above `width_bits` are zero
+    min_code, max_code      the range of codes, where everything saturates
+    one                     the code of 1.0
+    """
 
-    @property
-    def width_bits(self) -> int:
-        return _FORMATS[self][0]
+    FP8BP4 = "FP8BP4", 8, 4, 1
+    FP16BP8 = "FP16BP8", 16, 8, 2
+    FP18BP10 = "FP18BP10", 18, 10, 4
+    FP32BP16 = "FP32BP16", 32, 16, 4
 
-    @property
-    def binary_point(self) -> int:
-        return _FORMATS[self][1]
+    width_bits: int
+    binary_point: int
+    bytes_per_scalar: int
+    min_code: int
+    max_code: int
+    one: int
 
-    @property
-    def bytes_per_scalar(self) -> int:
-        """Bytes of one scalar in DRAM and in files, little endian; the bits above `width_bits` are zero."""
-        return _FORMATS[self][2]
-
-    @property
-    def min_code(self) -> int:
-        return -(1 << (self.width_bits - 1))
-
-    @property
-    def max_code(self) -> int:
-        return (1 << (self.width_bits - 1)) - 1
-
-    @property
-    def one(self) -> int:
-        """The code of 1.0."""
-        return 1 << self.binary_point
-
-
-_FORMATS = {  # width in bits, binary point, bytes in DRAM
-    DataType.FP8BP4: (8, 4, 1),
-    DataType.FP16BP8: (16, 8, 2),
-    DataType.FP18BP10: (18, 10, 4),
-    DataType.FP32BP16: (32, 16, 4),
-}
+    def __new__(cls, name: str, width_bits: int, binary_point: int, bytes_per_scalar: int) -> DataType:
+        member = object.__new__(cls)
+        member._value_ = name
+        member.width_bits, member.binary_point = width_bits, binary_point
+        member.bytes_per_scalar = bytes_per_scalar
+        member.min_code, member.max_code = -(1 << (width_bits - 1)), (1 << (width_bits - 1)) - 1
+        member.one = 1 << binary_point
+        return member
 
 
 @dataclass(frozen=True)
