@@ -192,7 +192,7 @@ def architecture_from_json(value: object, at: str) -> Architecture:
     problems += [problem for name in names if name in value for problem in _field_problems(name, value[name], at)]
     if problems:
         raise CompileError.of(problems)
-    return Architecture(**{**value, "data_type": DataType(value["data_type"])})
+    return Architecture(**{**value, "data_type": DataType[value["data_type"]]})
 
 
 def _field_problems(name: str, value: object, at: str) -> list[Problem]:

@@ -101,7 +101,8 @@ class _Matrix:
     @cached_property
     def scaled(self) -> NDArray[np.float64]:
         """The weights without the bias, as the numbers that they stand for."""
-        return self.rows[1:].astype(np.float64) / self.data_type.one
+        values: NDArray[np.float64] = self.rows[1:] / self.data_type.one
+        return values
 
     @cached_property
     def steps(self) -> list[tuple[NDArray[np.intp], Codes]]:
