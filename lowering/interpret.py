@@ -139,5 +139,3 @@ def map_codes(output_map: OutputMap, codes: Codes) -> Floats:
         shape = (1, -1) + (1,) * (codes.ndim - 2)
         scale, offset = scale.reshape(shape), offset.reshape(shape)
     return codes.astype(np.float64) * scale + offset
-
-

@@ -77,5 +77,3 @@ def _checked(low: int, high: int, result: Value) -> Range:
     if not fits_int64(max(-low, high)):
         raise CompileError("the codes need more than 64 bits", at=result.origin, hint="use coarser scales")
     return low, high
-
-

@@ -72,7 +72,9 @@ def _evaluate(op: QuantizedOp, operands: list[Floats]) -> Floats:
             return np.asarray(windows(operands[0], op.window, fill=-np.inf).max(axis=(4, 5)), dtype=np.float64)
         case Reshape():
             constant = op.input.type.shape == operands[0].shape
-            return operands[0].reshape(op.result.type.shape if constant else (len(operands[0]), *op.result.type.shape[1:]))
+            return operands[0].reshape(
+                op.result.type.shape if constant else (len(operands[0]), *op.result.type.shape[1:])
+            )
         case Transpose():
             return operands[0].transpose(op.permutation)
         case Concat():

@@ -64,7 +64,9 @@ class FixedPoint:
         """The format with its bits, step and range, for people."""
         q = self.quantization
         step = q.scale.step
-        return f"{self}: {self.bits} bits, step {float(step):g}, range [{float(q.low * step):g}, {float(q.high * step):g}]"
+        return (
+            f"{self}: {self.bits} bits, step {float(step):g}, range [{float(q.low * step):g}, {float(q.high * step):g}]"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

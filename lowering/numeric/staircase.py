@@ -200,7 +200,9 @@ def _collapsed(staircase: Staircase) -> Staircase:
     """One channel instead of many equal ones."""
     if staircase.channels == 1:
         return staircase
-    same = (staircase.thresholds == staircase.thresholds[0]).all() and (staircase.direction == staircase.direction[0]).all()
+    same = (staircase.thresholds == staircase.thresholds[0]).all() and (
+        staircase.direction == staircase.direction[0]
+    ).all()
     if not same:
         return staircase
     return Staircase(

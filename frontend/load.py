@@ -1,0 +1,146 @@
+"""Reading a model file safely: one clear error for whatever is wrong with the file itself."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import onnx_graphsurgeon as gs
+from google.protobuf.message import DecodeError
+
+from pefslc.diagnostics import CompileError, Origin, Problem, quote
+
+__all__ = ["QONNX_DOMAINS", "load_onnx"]
+
+QONNX_DOMAINS = {"onnx.brevitas": (1,), "finn.custom_op.general": (1,), "qonnx.custom_op.general": (1, 2)}
+_STANDARD_DOMAINS = ("", "ai.onnx")
+_OLDEST_OPSET, _NEWEST_OPSET = 9, 22
+
+
+def load_onnx(path: Path) -> tuple[gs.Graph, int]:
+    """The graph of the file at `path`, in execution order, and its ONNX opset. Raises CompileError."""
+    if path.is_dir():
+        raise CompileError(f"{quote(str(path))} is a folder, not a model", hint="give the .onnx file")
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except FileNotFoundError:
+        raise CompileError(f"no such file: {quote(str(path))}") from None
+    except OSError as e:
+        raise CompileError(f"cannot read {quote(str(path))}: {e.strerror}") from None
+    except DecodeError:
+        raise CompileError(
+            f"{quote(str(path))} is not an ONNX file", hint="it may be cut short: export or copy it again"
+        ) from None
+    problems = list(_file_problems(model))
+    if problems:
+        raise CompileError.of(problems)
+    opset = next(o.version for o in model.opset_import if o.domain in _STANDARD_DOMAINS)
+    gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.CRITICAL  # its notices are not our user's problem
+    logging.getLogger("onnx").setLevel(logging.CRITICAL)
+    graph = gs.import_onnx(model)
+    try:
+        graph.toposort()
+    except gs.OnnxGraphSurgeonException:
+        raise CompileError(
+            "the graph has a cycle", hint="an ONNX graph must be acyclic: export the model again"
+        ) from None
+    return graph, opset
+
+
+def _file_problems(model: onnx.ModelProto) -> Iterator[Problem]:
+    graph = model.graph
+    if not model.ir_version and not graph.node:
+        yield Problem("the file holds no model", hint="it is empty or not ONNX: export the model again")
+        return
+    if not graph.node:
+        yield Problem("the graph has no nodes", hint="export the model again")
+    if not graph.output:
+        yield Problem("the graph has no outputs", hint="export the model again, with output_names")
+    yield from _opset_problems(model)
+    for function in model.functions:
+        yield Problem(f"model-local function {quote(function.name)}", hint="inline functions before exporting")
+    yield from _name_problems(graph)
+    for tensor in graph.initializer:
+        yield from _tensor_problems(tensor)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+                yield Problem(
+                    f"control flow ({node.op_type} with a subgraph)",
+                    at=Origin(node.name, node.op_type),
+                    hint="export without data-dependent branches",
+                )
+            elif attribute.type == onnx.AttributeProto.TENSOR:
+                yield from _tensor_problems(attribute.t)
+
+
+def _opset_problems(model: onnx.ModelProto) -> Iterator[Problem]:
+    versions = {o.domain: o.version for o in model.opset_import}
+    standard = next((versions[d] for d in _STANDARD_DOMAINS if d in versions), None)
+    if standard is None:
+        yield Problem("the file imports no ONNX opset", hint="export the model again")
+    elif not _OLDEST_OPSET <= standard <= _NEWEST_OPSET:
+        yield Problem(
+            f"ONNX opset {standard} is not supported",
+            hint=f"export with opset_version between {_OLDEST_OPSET} and {_NEWEST_OPSET}, for example 13",
+        )
+    for domain in sorted({n.domain for n in model.graph.node} - set(_STANDARD_DOMAINS)):
+        if domain not in QONNX_DOMAINS:
+            continue  # named with its operator by the importer
+        if domain not in versions:
+            yield Problem(f"domain {quote(domain)} is used but not imported", hint="export the model again")
+        elif versions[domain] not in QONNX_DOMAINS[domain]:
+            yield Problem(
+                f"version {versions[domain]} of domain {quote(domain)} is unknown",
+                hint=f"known: {', '.join(map(str, QONNX_DOMAINS[domain]))}",
+            )
+
+
+def _name_problems(graph: onnx.GraphProto) -> Iterator[Problem]:
+    for name, count in Counter(t.name for t in graph.initializer).items():
+        if count > 1:
+            yield Problem(f"{count} initializers are named {quote(name)}", hint="tensor names must be unique")
+    for name, count in Counter(o for n in graph.node for o in n.output if o).items():
+        if count > 1:
+            yield Problem(f"{count} nodes write tensor {quote(name)}", hint="tensor names must be unique")
+    known = (
+        {o for n in graph.node for o in n.output} | {t.name for t in graph.initializer} | {i.name for i in graph.input}
+    )
+    for output in graph.output:
+        if output.name not in known:
+            yield Problem(f"output {quote(output.name)} is produced by no node", hint="export the model again")
+    for node in graph.node:
+        for name in node.input:
+            if name and name not in known:
+                yield Problem(
+                    f"input {quote(name)} is produced by no node",
+                    at=Origin(node.name, node.op_type),
+                    hint="export the model again",
+                )
+
+
+def _tensor_problems(tensor: onnx.TensorProto) -> Iterator[Problem]:
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        yield Problem(
+            f"tensor {quote(tensor.name)} is stored outside the model file",
+            hint="save it self-contained: onnx.save(onnx.load(path), new_path)",
+        )
+        return
+    count = 1
+    for size in tensor.dims:
+        count *= size
+    if tensor.raw_data:
+        size = {onnx.TensorProto.FLOAT: 4, onnx.TensorProto.DOUBLE: 8, onnx.TensorProto.INT64: 8}.get(tensor.data_type)
+        if size is not None and count * size != len(tensor.raw_data):
+            yield Problem(
+                f"tensor {quote(tensor.name)} declares shape {list(tensor.dims)} but holds {len(tensor.raw_data)} bytes",
+                hint="export the model again",
+            )
+    elif tensor.data_type == onnx.TensorProto.FLOAT and count != len(tensor.float_data):
+        yield Problem(
+            f"tensor {quote(tensor.name)} declares shape {list(tensor.dims)} but holds {len(tensor.float_data)} numbers",
+            hint="export the model again",
+        )

@@ -1,0 +1,103 @@
+"""A checked view of one ONNX node: its attributes with their defaults, its constants, its faults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from pefslc.diagnostics import CompileError, Origin, quote
+
+__all__ = ["Node"]
+
+
+class Node:
+    """Attributes are *taken*; `finish` refuses what nobody took, so that no attribute is ignored."""
+
+    def __init__(self, node: gs.Node, opset: int) -> None:
+        self.raw = node
+        self.op_type: str = node.op
+        self.domain: str = node.domain or ""
+        self.opset = opset
+        self.inputs: list[gs.Tensor] = list(node.inputs)
+        self.origin = Origin(node.name, node.op, node.outputs[0].name if node.outputs else "")
+        self._attributes = dict(node.attrs)
+
+    def fault(self, message: str, hint: str | None = None) -> CompileError:
+        """The error at this node, to be raised."""
+        return CompileError(message, at=self.origin, hint=hint)
+
+    def finish(self) -> None:
+        """Raise if an attribute was left unread."""
+        if self._attributes:
+            names = ", ".join(f"{n}={v!r}" for n, v in sorted(self._attributes.items()))
+            raise self.fault(f"{self.op_type} with {names} is not supported")
+
+    def ignore(self, *names: str) -> None:
+        """Drop attributes that mean nothing at inference."""
+        for name in names:
+            self._attributes.pop(name, None)
+
+    def take_int(self, name: str, default: int) -> int:
+        value = self._attributes.pop(name, default)
+        if not isinstance(value, int):
+            raise self.fault(f"attribute {name} is not an integer")
+        return value
+
+    def take_float(self, name: str, default: float) -> float:
+        value = self._attributes.pop(name, default)
+        if not isinstance(value, (int, float)):
+            raise self.fault(f"attribute {name} is not a number")
+        return float(value)
+
+    def take_string(self, name: str, default: str) -> str:
+        value = self._attributes.pop(name, default)
+        if isinstance(value, bytes):
+            value = value.decode(errors="replace")
+        if not isinstance(value, str):
+            raise self.fault(f"attribute {name} is not a text")
+        return value
+
+    def take_ints(self, name: str, default: Sequence[int] | None) -> tuple[int, ...] | None:
+        value = self._attributes.pop(name, default)
+        if value is None:
+            return None
+        if not isinstance(value, (list, tuple)) or not all(isinstance(v, int) for v in value):
+            raise self.fault(f"attribute {name} is not a list of integers")
+        return tuple(value)
+
+    def has_input(self, index: int) -> bool:
+        """Whether the optional input is there."""
+        return index < len(self.inputs) and not self.inputs[index].is_empty()
+
+    def constant(self, index: int, what: str) -> NDArray[np.generic]:
+        """The array of a constant input. Raises when the input is missing or computed."""
+        if not self.has_input(index):
+            raise self.fault(f"{self.op_type} has no {what} (input {index})")
+        array = constant_array(self.inputs[index])
+        if array is None:
+            raise self.fault(
+                f"the {what} is computed at run time (tensor {quote(self.inputs[index].name)})",
+                hint="only constants are supported here: freeze the model before exporting it",
+            )
+        return array
+
+    def scalar(self, index: int, what: str) -> float:
+        """The only element of a constant input."""
+        array = self.constant(index, what)
+        if array.size != 1 or array.dtype.kind not in "fiu":
+            raise self.fault(f"the {what} has shape {list(array.shape)}, not one number")
+        return float(array.reshape(-1)[0])
+
+
+def constant_array(tensor: gs.Tensor) -> NDArray[np.generic] | None:
+    """The array of an initializer or a Constant node's output; None for anything computed."""
+    if isinstance(tensor, gs.Constant):
+        return np.asarray(tensor.values)
+    producer = tensor.inputs[0] if tensor.inputs else None
+    if producer is not None and producer.op == "Constant" and "value" in producer.attrs:
+        value = producer.attrs["value"]
+        return np.asarray(value.values if isinstance(value, gs.Constant) else value)
+    return None

@@ -1,0 +1,203 @@
+"""The sidecar <name>.<target>.json: everything that a user of the artifacts must know, and `pefslc run` reads.
+
+Scales and offsets are exact: strings "numerator/denominator".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeAlias
+
+from pefslc.diagnostics import CompileError, quote
+from pefslc.ir.graph import Graph, OutputMap
+from pefslc.numeric.format import Quantization
+from pefslc.numeric.rounding import RoundingMode
+from pefslc.numeric.scale import Scale
+from pefslc.numeric.staircase import Quantizer
+from pefslc.shapes import Shape
+
+__all__ = ["InputRecord", "Json", "JsonObject", "OutputRecord", "Sidecar", "load_sidecar", "make_sidecar"]
+
+Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
+JsonObject: TypeAlias = Mapping[str, Json]
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class InputRecord:
+    """An input: its ONNX name and shape, and the quantizer that the host applies."""
+
+    name: str
+    shape: Shape
+    quantizer: Quantizer
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRecord:
+    """An output: its ONNX name and shape, the range of its codes, and the map from codes to values."""
+
+    name: str
+    shape: Shape
+    low: int
+    high: int
+    map: OutputMap
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """One compiled model for one target. `files` holds the SHA-256 of each artifact."""
+
+    model: str
+    target: str
+    version: str
+    source_sha256: str
+    files: Mapping[str, str]
+    inputs: tuple[InputRecord, ...]
+    outputs: tuple[OutputRecord, ...]
+    details: JsonObject = field(default_factory=dict)
+    layers: tuple[JsonObject, ...] = ()
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.model}.{self.target}.json"
+
+    def to_bytes(self) -> bytes:
+        """The JSON text; the same sidecar gives the same bytes."""
+        content: JsonObject = {
+            "format": FORMAT_VERSION,
+            "pefslc": self.version,
+            "model": self.model,
+            "target": self.target,
+            "source_sha256": self.source_sha256,
+            "files": dict(sorted(self.files.items())),
+            "inputs": [_input_json(i) for i in self.inputs],
+            "outputs": [_output_json(o) for o in self.outputs],
+            "details": self.details,
+            "layers": list(self.layers),
+        }
+        return (json.dumps(content, indent=1, ensure_ascii=True) + "\n").encode()
+
+
+def make_sidecar(
+    graph: Graph,
+    target: str,
+    version: str,
+    source: bytes,
+    files: Mapping[str, bytes],
+    details: JsonObject,
+    layers: tuple[JsonObject, ...] = (),
+) -> Sidecar:
+    """The sidecar of an integer graph and the files that a target made of it."""
+    inputs = []
+    for i in graph.inputs:
+        assert i.quantizer is not None
+        inputs.append(InputRecord(i.name, i.value.type.shape, i.quantizer))
+    outputs = []
+    for o in graph.outputs:
+        assert o.map is not None
+        codes = o.value.type.codes
+        outputs.append(OutputRecord(o.name, o.value.type.shape, codes.low, codes.high, o.map))
+    hashes = {name: sha256(content).hexdigest() for name, content in files.items()}
+    return Sidecar(
+        graph.name, target, version, sha256(source).hexdigest(), hashes, tuple(inputs), tuple(outputs), details, layers
+    )
+
+
+def load_sidecar(path: Path) -> Sidecar:
+    """Read a sidecar and check that its files are beside it, unchanged. Raises CompileError."""
+    try:
+        content = json.loads(path.read_text())
+        if content["format"] != FORMAT_VERSION:
+            raise CompileError(f"{quote(path.name)} has format {content['format']}, this pefslc reads {FORMAT_VERSION}")
+        sidecar = Sidecar(
+            content["model"],
+            content["target"],
+            content["pefslc"],
+            content["source_sha256"],
+            content["files"],
+            tuple(_input_from(i) for i in content["inputs"]),
+            tuple(_output_from(o) for o in content["outputs"]),
+            content["details"],
+            tuple(content["layers"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
+        raise CompileError(f"{quote(path.name)} is not a sidecar of pefslc", hint="compile the model again") from None
+    for name, digest in sidecar.files.items():
+        file = path.parent / name
+        if Path(name).name != name or not file.is_file():
+            raise CompileError(f"{quote(name)} is missing beside {quote(path.name)}", hint="compile the model again")
+        if sha256(file.read_bytes()).hexdigest() != digest:
+            raise CompileError(
+                f"{quote(name)} is not the file that {quote(path.name)} describes", hint="compile the model again"
+            )
+    return sidecar
+
+
+def _input_json(record: InputRecord) -> JsonObject:
+    q = record.quantizer.quantization
+    return {
+        "name": record.name,
+        "shape": list(record.shape),
+        "bits": q.bits,
+        "signed": q.signed,
+        "narrow": q.narrow,
+        "scale": [str(s) for s in q.scale.steps],
+        "zero_point": q.zero_point,
+        "rounding": record.quantizer.rounding.value,
+        "adds_zero_point_last": record.quantizer.adds_zero_point_last,
+    }
+
+
+def _input_from(content: Mapping[str, object]) -> InputRecord:
+    scale = Scale.of(Fraction(str(s)) for s in _list(content["scale"]))
+    quantization = Quantization(
+        bits=_int(content["bits"]),
+        signed=bool(content["signed"]),
+        narrow=bool(content["narrow"]),
+        scale=scale,
+        zero_point=_int(content["zero_point"]),
+    )
+    quantizer = Quantizer(quantization, RoundingMode(content["rounding"]), bool(content["adds_zero_point_last"]))
+    return InputRecord(str(content["name"]), tuple(_int(s) for s in _list(content["shape"])), quantizer)
+
+
+def _output_json(record: OutputRecord) -> JsonObject:
+    return {
+        "name": record.name,
+        "shape": list(record.shape),
+        "low": record.low,
+        "high": record.high,
+        "scale": [str(s) for s in record.map.scale],
+        "offset": [str(s) for s in record.map.offset],
+    }
+
+
+def _output_from(content: Mapping[str, object]) -> OutputRecord:
+    return OutputRecord(
+        str(content["name"]),
+        tuple(_int(s) for s in _list(content["shape"])),
+        _int(content["low"]),
+        _int(content["high"]),
+        OutputMap(
+            tuple(Fraction(str(s)) for s in _list(content["scale"])),
+            tuple(Fraction(str(s)) for s in _list(content["offset"])),
+        ),
+    )
+
+
+def _int(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError("not an integer")
+    return value
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError("not a list")
+    return value

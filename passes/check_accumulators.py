@@ -1,0 +1,53 @@
+"""The overflow proof: every partial sum fits the target's accumulator, or the compile stops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pefslc.diagnostics import CompileError, Problem
+from pefslc.ir.graph import Graph, Level
+from pefslc.ir.integer import Conv2d, Dense, Rescale, Sum, SumPool
+from pefslc.limits import TargetLimits
+from pefslc.numeric.accumulate import bits_for_range
+from pefslc.passes.manager import Exactness
+from pefslc.ranges import partial_sums, result_range
+
+__all__ = ["CheckAccumulators", "accumulator_bits"]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckAccumulators:
+    """Raise, with every offender, when a sum can leave `limits.accumulator_bits` for some input. Changes nothing."""
+
+    limits: TargetLimits
+    allow_overflow: bool = False
+    name: ClassVar[str] = "check-accumulators"
+    exactness: ClassVar[Exactness] = Exactness.EXACT
+    level: ClassVar[Level] = Level.INTEGER
+
+    def run(self, graph: Graph) -> Graph:
+        problems = list(overflows(graph, self.limits))
+        if problems and not self.allow_overflow:
+            raise CompileError.of(problems)
+        return graph
+
+
+def accumulator_bits(op: Conv2d | Dense | Sum | SumPool | Rescale) -> int:
+    """Two's complement width that holds every partial sum of `op`."""
+    return bits_for_range(*(partial_sums(op) if isinstance(op, Conv2d | Dense) else result_range(op)))
+
+
+def overflows(graph: Graph, limits: TargetLimits) -> Iterator[Problem]:
+    """One problem for each operation whose sums may overflow."""
+    for op in graph.ops:
+        if isinstance(op, Conv2d | Dense | Sum | SumPool | Rescale):
+            needed = accumulator_bits(op)
+            if needed > limits.accumulator_bits:
+                yield Problem(
+                    f"the accumulator needs {needed} bits, {limits.accumulator_name} has {limits.accumulator_bits}",
+                    at=op.result.origin,
+                    hint="use fewer bits for weights or activations, fewer input channels, or accumulator-aware "
+                    "training; a wider data type of the target; or accept overflow with --allow-overflow",
+                )

@@ -1,0 +1,60 @@
+"""Integer operations that change nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from pefslc.ir.graph import Graph, Level, map_operands
+from pefslc.ir.integer import Clamp, Requantize, Rescale
+from pefslc.ir.structural import Reshape
+from pefslc.ir.value import Op, Value
+from pefslc.passes.manager import Exactness
+
+__all__ = ["DropIdentities"]
+
+
+@dataclass(frozen=True, slots=True)
+class DropIdentities:
+    """A requantize whose staircase is the identity on its input's range, an idle clamp, a rescale by 1, an equal reshape.
+
+    Brevitas quantizes both branches of a residual add, also the one that already has the format.
+    """
+
+    name: ClassVar[str] = "drop-identities"
+    exactness: ClassVar[Exactness] = Exactness.EXACT
+    level: ClassVar[Level] = Level.INTEGER
+
+    def run(self, graph: Graph) -> Graph:
+        alias: dict[str, Value] = {}
+        ops: list[Op] = []
+        for original in graph.ops:
+            op = map_operands(original, lambda v: alias.get(v.name, v))
+            source = _same_as(op)
+            if source is not None:
+                alias[op.result.name] = source
+            else:
+                ops.append(op)
+        if not alias:
+            return graph
+        outputs = tuple(replace(o, value=alias.get(o.value.name, o.value)) for o in graph.outputs)
+        return replace(graph, ops=tuple(ops), outputs=outputs)
+
+
+def _same_as(op: Op) -> Value | None:
+    """The operand that `op` returns unchanged, codes and meaning."""
+    match op:
+        case Requantize():
+            codes = op.input.type.codes
+            same_meaning = (
+                op.result.type.codes.scale == codes.scale and op.result.type.codes.zero_point == codes.zero_point
+            )
+            if same_meaning and op.staircase.restricted(codes.low, codes.high).is_identity:
+                return op.input
+        case Clamp() if op.low <= op.input.type.codes.low and op.input.type.codes.high <= op.high:
+            return op.input
+        case Rescale() if op.factor == 1:
+            return op.input
+        case Reshape() if op.input.type.shape == op.result.type.shape:
+            return op.input
+    return None

@@ -1,0 +1,99 @@
+"""Constants: quantizers and transpositions of constants are evaluated, exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.interpret import quantize_array
+from pefslc.ir.graph import Graph, Level
+from pefslc.ir.quantized import Constant, Quantize, QuantizedConstant
+from pefslc.ir.structural import Reshape, Transpose
+from pefslc.ir.value import IntArray, Op, Quantization, RealArray
+from pefslc.numeric.stages import Root
+from pefslc.numeric.staircase import Quantizer
+from pefslc.passes.manager import Exactness
+
+__all__ = ["FoldConstants"]
+
+
+@dataclass(frozen=True, slots=True)
+class FoldConstants:
+    """Quantize, Transpose and Reshape of constants become constants; transposing twice becomes transposing once."""
+
+    name: ClassVar[str] = "fold-constants"
+    exactness: ClassVar[Exactness] = Exactness.EXACT
+    level: ClassVar[Level] = Level.QUANTIZED
+
+    def run(self, graph: Graph) -> Graph:
+        done: dict[str, Op] = {}
+        ops: list[Op] = []
+        for op in graph.ops:
+            new = _fold(op, done)
+            done[new.result.name] = new
+            ops.append(new)
+        return graph.with_ops(ops)
+
+
+def _fold(op: Op, done: dict[str, Op]) -> Op:
+    match op:
+        case Quantize():
+            source = done.get(op.input.name)
+            if isinstance(source, Constant) and not op.stages:
+                return QuantizedConstant(result=op.result, codes=IntArray(_quantize(op, source.data.data)))
+        case Transpose():
+            source = done.get(op.input.name)
+            if isinstance(source, Transpose):
+                permutation = tuple(source.permutation[i] for i in op.permutation)
+                return _fold(Transpose(result=op.result, input=source.input, permutation=permutation), done)
+            if op.permutation == tuple(range(len(op.permutation))) and isinstance(source, Constant | QuantizedConstant):
+                return replace(source, result=replace(op.result, type=source.result.type))
+            if isinstance(source, Constant):
+                return Constant(result=op.result, data=RealArray(_copy(source.data.data.transpose(op.permutation))))
+            if isinstance(source, QuantizedConstant) and not _quantization(source).scale.per_channel:
+                codes = IntArray(np.ascontiguousarray(source.codes.data.transpose(op.permutation)))
+                value = replace(op.result, type=replace(op.result.type, element=_quantization(source)))
+                return QuantizedConstant(result=value, codes=codes)
+        case Reshape():
+            source = done.get(op.input.name)
+            if isinstance(source, Constant):
+                return Constant(result=op.result, data=RealArray(_copy(source.data.data.reshape(op.result.type.shape))))
+    return op
+
+
+def _copy(array: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.ascontiguousarray(array)
+
+
+def _quantization(op: QuantizedConstant | Quantize) -> Quantization:
+    assert isinstance(op.result.type.element, Quantization)
+    return op.result.type.element
+
+
+def _quantize(op: Quantize, data: NDArray[np.float64]) -> NDArray[np.int64]:
+    quantization = _quantization(op)
+    quantizer = Quantizer(quantization, op.rounding, op.adds_zero_point_last)
+    if not quantization.zero_point and quantization.scale.is_power_of_two:
+        return quantize_array(quantizer, data, op.channel_axis)
+    codes = quantize_array(quantizer, data, op.channel_axis)
+    scaled = data / _steps(quantization, data.ndim, op.channel_axis)
+    # Float64 may err by a few units in the last place. Where that could matter, near a multiple of 1/2, decide exactly.
+    doubled = 2 * (scaled + quantization.zero_point)
+    doubtful = np.abs(doubled - np.rint(doubled)) <= 2.0**-40 * (1 + np.abs(doubled))
+    for index in np.argwhere(doubtful):
+        position = tuple(int(i) for i in index)
+        channel = position[op.channel_axis] if position else 0
+        codes[position] = quantizer.code_of(Root(Fraction(float(data[position]))), channel)
+    return codes
+
+
+def _steps(quantization: Quantization, rank: int, channel_axis: int) -> NDArray[np.float64]:
+    steps = np.array([float(s) for s in quantization.scale.steps])
+    shape = [1] * rank
+    if quantization.scale.per_channel:
+        shape[channel_axis] = -1
+    return steps.reshape(shape)

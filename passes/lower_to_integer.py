@@ -1,0 +1,396 @@
+"""From values to codes: the quantized level becomes the integer level, exactly.
+
+Every real tensor of the quantized level is, here, codes with a scale, followed by a *tail* of affine stages that no
+code expresses (a fine bias, a BatchNorm). Quantizers absorb tails into their staircases, outputs into their maps;
+where neither follows, the network computes with real numbers and is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import isqrt
+from typing import ClassVar
+
+import numpy as np
+
+from pefslc.diagnostics import CompileError, Problem, quote
+from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
+from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.quantized import (
+    Add,
+    AveragePool,
+    BatchNorm,
+    BiasAdd,
+    Clip,
+    Constant,
+    Conv,
+    LeakyRelu,
+    Linear,
+    Quantize,
+    QuantizedConstant,
+    QuantizedOp,
+    Relu,
+)
+from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
+from pefslc.ir.value import Codes, IntArray, Op, Quantization, TensorType, Value
+from pefslc.numeric.scale import Scale, common_grid
+from pefslc.numeric.stages import Affine
+from pefslc.numeric.staircase import Quantizer, staircase_of
+from pefslc.passes.manager import Exactness
+from pefslc.passes.separate_bias import constant_values
+from pefslc.ranges import result_range
+from pefslc.shapes import Shape, element_count
+
+__all__ = ["LowerToInteger"]
+
+_WIDEST_REQUANTIZE_BITS = 20  # a staircase lists its steps; beyond this it is no longer a sensible object
+
+
+@dataclass(frozen=True, slots=True)
+class LowerToInteger:
+    """Values become codes, Quantize becomes Requantize with its staircase, Add and Concat get aligned scales."""
+
+    name: ClassVar[str] = "lower-to-integer"
+    exactness: ClassVar[Exactness] = Exactness.EXACT
+    level: ClassVar[Level] = Level.QUANTIZED
+
+    def run(self, graph: Graph) -> Graph:
+        lowering = _Lowering(graph)
+        for op in graph.ops:
+            lowering.lower(op)
+        return lowering.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class _Lowered:
+    """A quantized-level tensor on the integer level: codes, then the stages that codes do not express."""
+
+    value: Value
+    tail: tuple[Affine, ...] = ()
+
+
+class _Lowering:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.ops: list[Op] = []
+        self.lowered: dict[str, _Lowered] = {}
+        self.constants: dict[str, Constant | QuantizedConstant] = {}
+        self.inputs = {i.value.name: i for i in graph.inputs}
+        self.quantized_inputs: dict[str, GraphInput] = {}
+        self.failed: set[str] = set()
+        self.problems: list[Problem] = []
+
+    def lower(self, op: Op) -> None:
+        """Lower one operation; faults are collected, and what depends on a failed tensor is passed over."""
+        if any(v.name in self.failed for v in op.operands):
+            self.failed.add(op.result.name)
+            return
+        try:
+            if isinstance(op, Constant | QuantizedConstant):
+                self.constants[op.result.name] = op
+            else:
+                self.lowered[op.result.name] = self._lower(op)  # type: ignore[arg-type]  # verified level
+        except CompileError as e:
+            self.problems.extend(e.problems)
+            self.failed.add(op.result.name)
+
+    def finish(self) -> Graph:
+        outputs = []
+        for output in self.graph.outputs:
+            if output.value.name in self.failed:
+                continue
+            try:
+                outputs.append(self._output(output))
+            except CompileError as e:
+                self.problems.extend(e.problems)
+        missing = [i for i in self.graph.inputs if i.name not in self.quantized_inputs]
+        if not self.problems:
+            self.problems.extend(
+                Problem(f"input {quote(i.name)} is read by nothing", at=i.value.origin) for i in missing
+            )
+        if self.problems:
+            raise CompileError.of(self.problems)
+        inputs = tuple(self.quantized_inputs[i.name] for i in self.graph.inputs)
+        return Graph(self.graph.name, Level.INTEGER, inputs, tuple(self.ops), tuple(outputs))
+
+    # --- results -------------------------------------------------------------------------------------------------
+
+    def _emit(self, op: IntegerOp) -> Value:
+        """Append `op` with the range that its operands imply, and return its result."""
+        low, high = result_range(op)
+        codes = replace(op.result.type.codes, low=low, high=high)
+        op = replace(op, result=replace(op.result, type=replace(op.result.type, element=codes)))
+        self.ops.append(op)
+        return op.result
+
+    @staticmethod
+    def _codes(of: Value, scale: Scale, shape: Shape | None = None, zero_point: int = 0) -> Value:
+        """A result named and placed like `of`, its range still to be computed by `_emit`."""
+        element = Codes(low=0, high=0, scale=scale, zero_point=zero_point)
+        return replace(of, type=TensorType(of.type.shape if shape is None else shape, element))
+
+    # --- operands ------------------------------------------------------------------------------------------------
+
+    def _operand(self, value: Value, reader: Op) -> _Lowered:
+        if value.name in self.lowered:
+            return self.lowered[value.name]
+        if value.name in self.inputs:
+            raise CompileError(
+                f"input {quote(self.inputs[value.name].name)} has no quantizer: {reader.mnemonic} reads real numbers",
+                at=reader.result.origin,
+                hint="start the network with QuantIdentity, or give the input's format with --fmt Q2.3",
+            )
+        raise CompileError(
+            f"{reader.mnemonic} reads a constant where it needs an activation",
+            at=reader.result.origin,
+            hint="only weights and biases may be constants",
+        )
+
+    def _exact(self, value: Value, reader: Op) -> Value:
+        """The operand as codes alone, value = code * scale."""
+        lowered = self._operand(value, reader)
+        if lowered.tail:
+            raise CompileError(
+                f"{reader.mnemonic} reads a tensor that is not quantized",
+                at=reader.result.origin,
+                hint=f"quantize the result of {value.origin} (QuantIdentity or QuantReLU)",
+            )
+        return lowered.value
+
+    def _per_tensor(self, value: Value, reader: Op) -> Value:
+        exact = self._exact(value, reader)
+        if exact.type.codes.scale.per_channel:
+            raise CompileError(
+                f"{reader.mnemonic} reads a tensor with one scale per channel",
+                at=reader.result.origin,
+                hint=f"quantize the result of {value.origin} per tensor",
+            )
+        return exact
+
+    def _weight(self, value: Value, reader: Op) -> QuantizedConstant:
+        constant = self.constants.get(value.name)
+        if isinstance(constant, QuantizedConstant):
+            return constant
+        message = "the weights are not quantized" if constant is not None else "the weights are computed at run time"
+        raise CompileError(
+            message,
+            at=reader.result.origin,
+            hint="train with brevitas.nn.QuantConv2d / QuantLinear and export with export_qonnx",
+        )
+
+    def _bias(self, value: Value | None, scale: Scale, reader: Op) -> IntArray | None:
+        if value is None:
+            return None
+        constant = self.constants.get(value.name)
+        values = None if constant is None else constant_values(constant)
+        if values is None:
+            raise CompileError("the bias is computed at run time", at=reader.result.origin)
+        codes = [v / scale.channel(c) for c, v in enumerate(values)]
+        if any(c.denominator != 1 for c in codes):
+            raise CompileError("the bias is on no grid of the accumulator", at=reader.result.origin)
+        return IntArray(np.array([int(c) for c in codes], dtype=np.int64))
+
+    # --- operations ----------------------------------------------------------------------------------------------
+
+    def _lower(self, op: QuantizedOp) -> _Lowered:
+        match op:
+            case Quantize():
+                return self._quantize(op)
+            case Conv() | Linear():
+                return self._product(op)
+            case BatchNorm() | BiasAdd():
+                x = self._operand(op.input, op)
+                return _Lowered(x.value, (*x.tail, op.stage))
+            case Relu() | LeakyRelu() | Clip():
+                return self._clamp(op)
+            case AveragePool():
+                x = self._operand(op.input, op)
+                if x.tail and op.window.is_padded:
+                    self._exact(op.input, op)  # raises
+                scale = x.value.type.codes.scale * Fraction(1, op.window.taps)
+                result = self._codes(op.result, scale)
+                return _Lowered(self._emit(SumPool(result=result, input=x.value, window=op.window)), x.tail)
+            case MaxPool():
+                exact = self._exact(op.input, op)
+                result = self._codes(op.result, exact.type.codes.scale)
+                return _Lowered(self._emit(MaxPool(result=result, input=exact, window=op.window)))
+            case Add():
+                lhs, rhs = self._aligned((op.lhs, op.rhs), op)
+                result = self._codes(op.result, lhs.type.codes.scale)
+                return _Lowered(self._emit(Sum(result=result, lhs=lhs, rhs=rhs)))
+            case Concat():
+                parts = self._aligned(op.inputs, op)
+                result = self._codes(op.result, parts[0].type.codes.scale)
+                return _Lowered(self._emit(Concat(result=result, inputs=parts, axis=op.axis)))
+            case Reshape():
+                return self._reshape(op)
+            case Transpose():
+                raise CompileError(
+                    "Transpose of an activation is not supported",
+                    at=op.result.origin,
+                    hint="only constants are transposed; keep activations in NCHW order",
+                )
+            case Constant() | QuantizedConstant():
+                raise AssertionError("constants are not lowered")
+
+    def _quantize(self, op: Quantize) -> _Lowered:
+        quantization = op.result.type.element
+        assert isinstance(quantization, Quantization)
+        quantizer = Quantizer(quantization, op.rounding, op.adds_zero_point_last)
+        if op.input.name in self.inputs:
+            return self._quantize_input(op, quantizer)
+        x = self._operand(op.input, op)
+        codes = x.value.type.codes
+        if quantization.bits > _WIDEST_REQUANTIZE_BITS:
+            raise CompileError(
+                f"a quantizer of {quantization.bits} bits on an activation is not supported",
+                at=op.result.origin,
+                hint=f"use at most {_WIDEST_REQUANTIZE_BITS} bits",
+            )
+        stages = (*x.tail, *op.stages)
+        staircase = staircase_of(codes.scale, stages, quantizer, codes.low, codes.high, x.value.type.channels)
+        result = self._codes(op.result, quantization.scale, zero_point=quantization.zero_point)
+        return _Lowered(self._emit(Requantize(result=result, input=x.value, staircase=staircase)))
+
+    def _quantize_input(self, op: Quantize, quantizer: Quantizer) -> _Lowered:
+        graph_input = self.inputs[op.input.name]
+        if op.stages:
+            raise CompileError(
+                f"input {quote(graph_input.name)} is not quantized before its first layer",
+                at=op.result.origin,
+                hint="start the network with QuantIdentity",
+            )
+        known = self.quantized_inputs.get(graph_input.name)
+        if known is not None and known.quantizer != quantizer:
+            raise CompileError(
+                f"input {quote(graph_input.name)} has two different quantizers",
+                at=op.result.origin,
+                hint="start the network with one QuantIdentity that all branches read",
+            )
+        if known is None:
+            q = quantizer.quantization
+            element = Codes(low=q.low, high=q.high, scale=q.scale, zero_point=q.zero_point)
+            value = replace(graph_input.value, type=replace(graph_input.value.type, element=element))
+            known = GraphInput(graph_input.name, value, quantizer)
+            self.quantized_inputs[graph_input.name] = known
+        return _Lowered(known.value)
+
+    def _product(self, op: Conv | Linear) -> _Lowered:
+        x = self._per_tensor(op.input, op)
+        weight = self._weight(op.weight, op)
+        element = weight.result.type.element
+        assert isinstance(element, Quantization)
+        scale = x.type.codes.scale * element.scale
+        bias = self._bias(op.bias, scale, op)
+        result = self._codes(op.result, scale)
+        if isinstance(op, Linear):
+            return _Lowered(self._emit(Dense(result=result, input=x, weight=weight.codes, bias=bias)))
+        conv = Conv2d(result=result, input=x, weight=weight.codes, bias=bias, window=op.window, groups=op.groups)
+        return _Lowered(self._emit(conv))
+
+    def _clamp(self, op: Relu | LeakyRelu | Clip) -> _Lowered:
+        """An activation that no quantizer follows directly: a clamp of the codes, where its limits are codes."""
+        x = self._per_tensor(op.input, op)
+        step = x.type.codes.scale.step
+        match op:
+            case Relu():
+                low, high = Fraction(0), None
+            case Clip():
+                low, high = op.low, op.high
+            case LeakyRelu():
+                raise CompileError(
+                    "LeakyRelu is not followed by a quantizer", at=op.result.origin, hint="quantize its result"
+                )
+        limits = [None if v is None else v / step for v in (low, high)]
+        if any(v is not None and v.denominator != 1 for v in limits):
+            raise CompileError("Clip's limits are no multiples of the input's scale", at=op.result.origin)
+        codes = x.type.codes
+        lowest = codes.low if limits[0] is None else int(limits[0])
+        highest = codes.high if limits[1] is None else int(limits[1])
+        result = self._codes(op.result, codes.scale)
+        return _Lowered(self._emit(Clamp(result=result, input=x, low=lowest, high=max(lowest, highest))))
+
+    def _aligned(self, values: tuple[Value, ...], reader: Op) -> tuple[Value, ...]:
+        """The operands on their common grid: each multiplied by an integer."""
+        exact = [self._per_tensor(v, reader) for v in values]
+        grid = common_grid(v.type.codes.scale.step for v in exact)
+        aligned = []
+        for i, value in enumerate(exact):
+            factor = int(value.type.codes.scale.step / grid)
+            if factor > 1 << 24:
+                raise CompileError(
+                    f"the scales of {reader.mnemonic}'s inputs have no common grid",
+                    at=reader.result.origin,
+                    hint="share one quantizer between the branches, or use power-of-two scales",
+                )
+            if factor > 1:
+                result = replace(self._codes(value, Scale((grid,))), name=f"{reader.result.name}.aligned{i}")
+                value = self._emit(Rescale(result=result, input=value, factor=factor))
+            aligned.append(value)
+        return tuple(aligned)
+
+    def _reshape(self, op: Reshape) -> _Lowered:
+        x = self._operand(op.input, op)
+        before, after = x.value.type, op.result.type.shape
+        repeat = element_count(after[1:2]) // before.channels if len(after) == 2 else 1
+        if len(after) > 1 and (len(after) == 2 or after[1] == before.channels):
+            scale = _repeated_scale(before.codes.scale, repeat)
+            tail = tuple(_repeated_stage(stage, repeat) for stage in x.tail)
+        elif before.codes.scale.per_channel or x.tail:
+            raise CompileError("Reshape mixes channels of different scales", at=op.result.origin)
+        else:
+            scale, tail = before.codes.scale, ()
+        result = self._codes(op.result, scale, after)
+        return _Lowered(self._emit(Reshape(result=result, input=x.value)), tail)
+
+    # --- outputs -------------------------------------------------------------------------------------------------
+
+    def _output(self, output: GraphOutput) -> GraphOutput:
+        lowered = self.lowered.get(output.value.name)
+        if lowered is None:
+            raise CompileError(
+                f"output {quote(output.name)} depends on no quantized input",
+                at=output.value.origin,
+                hint="the network must start with a quantizer: QuantIdentity, or --fmt",
+            )
+        return GraphOutput(output.name, lowered.value, output_map(lowered.value, lowered.tail))
+
+
+def _repeated_scale(scale: Scale, repeat: int) -> Scale:
+    return Scale(tuple(s for s in scale.steps for _ in range(repeat))) if scale.per_channel else scale
+
+
+def _repeated_stage(stage: Affine, repeat: int) -> Affine:
+    if stage.channels == 1:
+        return stage
+    parts = (stage.factor, stage.addend, stage.radicand, stage.offset)
+    return Affine(*(tuple(v for v in part for _ in range(repeat)) for part in parts))
+
+
+def output_map(value: Value, tail: tuple[Affine, ...]) -> OutputMap:
+    """value = scale * code + offset, per channel: the codes' own scale and zero point, then the tail."""
+    codes = value.type.codes
+    per_channel = codes.scale.per_channel or any(stage.channels > 1 for stage in tail)
+    scales, offsets = [], []
+    for c in range(value.type.channels if per_channel else 1):
+        scale = codes.scale.channel(c)
+        offset = -codes.zero_point * scale
+        for stage in tail:
+            i = c if stage.channels > 1 else 0
+            factor = stage.factor[i] / _square_root(stage.radicand[i])
+            scale = scale * factor
+            offset = offset * factor + stage.addend[i] / _square_root(stage.radicand[i]) + stage.offset[i]
+        scales.append(scale)
+        offsets.append(offset)
+    return OutputMap(tuple(scales), tuple(offsets))
+
+
+def _square_root(value: Fraction) -> Fraction:
+    """The root, exactly where it is rational, else within 2^-100 relatively: a value for the host, not for a code."""
+    numerator, denominator = isqrt(value.numerator), isqrt(value.denominator)
+    if numerator * numerator == value.numerator and denominator * denominator == value.denominator:
+        return Fraction(numerator, denominator)
+    shift = 256 + 2 * max(value.denominator.bit_length() - value.numerator.bit_length(), 0)
+    shift += shift % 2
+    return Fraction(isqrt((value.numerator << shift) // value.denominator), 1 << (shift // 2))

@@ -1,0 +1,103 @@
+"""The protocol of a pass, and the loop that runs, verifies, times and shows passes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from pefslc.diagnostics import CompileError, InternalError
+from pefslc.interpret import run
+from pefslc.ir.graph import Graph, Level
+from pefslc.ir.verify import verify
+
+__all__ = ["Exactness", "Pass", "PassRecord", "check_pass", "run_passes"]
+
+
+class Exactness(Enum):
+    """What a pass promises about the codes that the graph computes."""
+
+    EXACT = "exact"  # no integer changes
+    BOUNDED = "bounded"  # integers may change, within a bound that the docstring states
+
+
+@runtime_checkable
+class Pass(Protocol):
+    """A rewrite. `level` is the level it reads; the same graph object returned means "nothing to do"."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def exactness(self) -> Exactness: ...
+
+    @property
+    def level(self) -> Level: ...
+
+    def run(self, graph: Graph) -> Graph:
+        """The rewritten graph. Raises CompileError where a rewrite that must apply cannot."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PassRecord:
+    """What one pass did."""
+
+    name: str
+    exactness: Exactness
+    changed: bool
+    seconds: float
+
+
+Observer = Callable[[PassRecord, Graph], None]
+
+
+def run_passes(
+    graph: Graph, passes: Sequence[Pass], observe: Observer | None = None, *, check: bool = False
+) -> tuple[Graph, tuple[PassRecord, ...]]:
+    """The graph after all passes, verified after each. `check` also compares each pass with the interpreter."""
+    records = []
+    for p in passes:
+        if p.level is not graph.level:
+            raise CompileError(
+                f"pass {p.name!r} works on the {p.level.value} level, the graph is on the {graph.level.value} level"
+            )
+        start = time.perf_counter()
+        after = p.run(graph)
+        if after is not graph:
+            _verify(after, p, records)
+            if check:
+                check_pass(p, graph, after)
+        record = PassRecord(p.name, p.exactness, after is not graph, time.perf_counter() - start)
+        records.append(record)
+        graph = after
+        if observe is not None:
+            observe(record, graph)
+    return graph, tuple(records)
+
+
+def _verify(graph: Graph, p: Pass, before: Sequence[PassRecord]) -> None:
+    faults = verify(graph)
+    if faults:
+        ran = ", ".join(r.name for r in before) or "none"
+        raise InternalError(f"pass {p.name!r} left an illegal graph: {'; '.join(faults)} (passes before it: {ran})")
+
+
+def check_pass(p: Pass, before: Graph, after: Graph, batches: int = 4, seed: int = 0) -> None:
+    """Compare both graphs on random inputs; raise InternalError at the first difference of an exact pass."""
+    if p.exactness is not Exactness.EXACT:
+        return
+    random = np.random.default_rng(seed)
+    inputs = {
+        i.name: random.normal(0, 2, (batches * i.value.type.shape[0], *i.value.type.shape[1:])) for i in before.inputs
+    }
+    expected, got = run(before, inputs), run(after, inputs)
+    for name, want in expected.items():
+        # The quantized level is evaluated in float64: where scales are not dyadic it may be off by its own rounding.
+        if not np.allclose(want, got[name], rtol=1e-9, atol=1e-9):
+            worst = float(np.abs(want - got[name]).max())
+            raise InternalError(f"pass {p.name!r} says it is exact but changed output {name!r} by {worst:g}")

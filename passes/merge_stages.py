@@ -1,0 +1,68 @@
+"""What stands before a quantizer moves into it: BatchNorm, biases, activations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from pefslc.diagnostics import CompileError
+from pefslc.ir.graph import Graph, Level
+from pefslc.ir.quantized import BatchNorm, BiasAdd, Clip, LeakyRelu, Quantize, Relu
+from pefslc.ir.value import Op
+from pefslc.numeric.stages import Affine
+from pefslc.passes.manager import Exactness
+
+__all__ = ["MergeActivations", "MergeBatchNorm"]
+
+
+@dataclass(frozen=True, slots=True)
+class MergeBatchNorm:
+    """batch_norm -> [activation] -> quantize  ==>  quantize with the batch_norm as a stage, exactly.
+
+    Also moves a separated bias. Runs after `merge-activations`, so that the quantizer is next to it. The rewrite copies
+    where the BatchNorm has other readers; dead code removes what nobody reads.
+    """
+
+    name: ClassVar[str] = "merge-batch-norm"
+    exactness: ClassVar[Exactness] = Exactness.EXACT
+    level: ClassVar[Level] = Level.QUANTIZED
+
+    def run(self, graph: Graph) -> Graph:
+        return _merge(graph, (BatchNorm, BiasAdd))
+
+
+@dataclass(frozen=True, slots=True)
+class MergeActivations:
+    """relu, leaky_relu or clip -> quantize  ==>  quantize with the activation as a stage, exactly."""
+
+    name: ClassVar[str] = "merge-activations"
+    exactness: ClassVar[Exactness] = Exactness.EXACT
+    level: ClassVar[Level] = Level.QUANTIZED
+
+    def run(self, graph: Graph) -> Graph:
+        return _merge(graph, (Relu, LeakyRelu, Clip))
+
+
+def _merge(graph: Graph, kinds: tuple[type[BatchNorm | BiasAdd | Relu | LeakyRelu | Clip], ...]) -> Graph:
+    producers = graph.producers()
+    ops: list[Op] = []
+    for op in graph.ops:
+        if isinstance(op, Quantize) and op.channel_axis == 1:
+            op = _absorb(op, kinds, producers)
+        ops.append(op)
+    return graph.with_ops(ops)
+
+
+def _absorb(
+    op: Quantize, kinds: tuple[type[BatchNorm | BiasAdd | Relu | LeakyRelu | Clip], ...], producers: dict[str, Op]
+) -> Quantize:
+    while isinstance(source := producers.get(op.input.name), kinds):
+        stages = (source.stage, *op.stages)
+        if sum(isinstance(s, Affine) and s.has_root for s in stages) > 1:
+            raise CompileError(
+                "two BatchNormalizations stand before one quantizer",
+                at=source.result.origin,
+                hint="quantize between them, or fold one into its convolution before exporting",
+            )
+        op = replace(op, input=source.input, stages=stages)
+    return op

@@ -1,0 +1,43 @@
+"""The passes, in the order in which they run. This page is to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pefslc.ir.graph import Level
+from pefslc.limits import TargetLimits
+from pefslc.passes.check_accumulators import CheckAccumulators
+from pefslc.passes.dead_code import RemoveDeadCode
+from pefslc.passes.drop_identities import DropIdentities
+from pefslc.passes.fold_constants import FoldConstants
+from pefslc.passes.lower_to_integer import LowerToInteger
+from pefslc.passes.manager import Pass
+from pefslc.passes.merge_stages import MergeActivations, MergeBatchNorm
+from pefslc.passes.separate_bias import SeparateBias
+from pefslc.passes.tighten_ranges import TightenRanges
+
+__all__ = ["pipeline"]
+
+
+def pipeline(limits: TargetLimits, *, allow_overflow: bool = False, plugins: Sequence[Pass] = ()) -> tuple[Pass, ...]:
+    """All passes from the imported graph to what the target lowers. A user's passes run last on their level."""
+    return (
+        # What the file says, with its constants evaluated.
+        FoldConstants(),
+        # Everything between an accumulator and its quantizer moves into the quantizer.
+        SeparateBias(),
+        MergeActivations(),
+        MergeBatchNorm(),
+        MergeActivations(),  # an activation before a BatchNorm
+        RemoveDeadCode(Level.QUANTIZED),
+        *(p for p in plugins if p.level is Level.QUANTIZED),
+        # Values become codes; Add and Concat get one scale; quantizers become staircases.
+        LowerToInteger(),
+        # Smaller: nothing that changes nothing, no code outside of what can occur.
+        DropIdentities(),
+        TightenRanges(),
+        RemoveDeadCode(Level.INTEGER),
+        *(p for p in plugins if p.level is Level.INTEGER),
+        # The proof.
+        CheckAccumulators(limits, allow_overflow),
+    )

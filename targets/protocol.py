@@ -1,0 +1,95 @@
+"""What a target is: limits as data, a lowering from integer graphs to files, and a way to run those files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.ir.graph import Graph
+from pefslc.limits import TargetLimits
+from pefslc.sidecar import JsonObject, Sidecar
+
+__all__ = ["Emission", "OpReport", "Runner", "Target", "TargetOptions"]
+
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetOptions:
+    """What the user chose, for every target; each reads what concerns it.
+
+    arch            Tensil: a built-in board's name or the path of a .tarch file; None is the target's default
+    caller_arena    C: the caller supplies the working memory instead of a static array
+    allow_overflow  accept sums that are not proven to fit
+    progress        called with (done, total, what) on work over a second
+    """
+
+    arch: str | None = None
+    caller_arena: bool = False
+    allow_overflow: bool = False
+    progress: Callable[[int, int, str], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpReport:
+    """What the target did with one operation of the integer graph.
+
+    implementation  how, in a few words: "round-shift 5, clip", "threshold table"
+    exact           whether it was certified equal to the operation
+    cycles          modelled cycles, None where the target models none
+    """
+
+    implementation: str
+    exact: bool = True
+    cycles: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """A lowered program.
+
+    files    file name -> content; everything the target writes except the sidecar
+    details  JSON for the sidecar's "details": what the target's own runner and user need
+    ops      by the name of the operation's result value
+    notes    lines for the summary, for example totals
+    """
+
+    files: Mapping[str, bytes]
+    details: JsonObject
+    ops: Mapping[str, OpReport] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class Runner(Protocol):
+    """Runs emitted files, read back from disk."""
+
+    def run(self, inputs: Mapping[str, Codes]) -> dict[str, Codes]:
+        """Output codes by ONNX output name, for input codes by ONNX input name; any multiple of the model's batch."""
+        ...
+
+
+class Target(Protocol):
+    """A backend. `name` is what --target takes."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def summary(self) -> str: ...
+
+    def limits(self, options: TargetOptions) -> TargetLimits:
+        """The widths that the accumulator check reads."""
+        ...
+
+    def lower(self, graph: Graph, options: TargetOptions) -> Emission:
+        """The files for an integer-level graph. Raises CompileError, with every fault, for what it cannot do."""
+        ...
+
+    def runner(self, folder: Path, sidecar: Sidecar) -> Runner:
+        """A runner of the files that `sidecar` names in `folder`."""
+        ...
