@@ -10,6 +10,7 @@ from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.instructions import MoveKind, Opcode
 from pefslc.targets.tensil.table import (

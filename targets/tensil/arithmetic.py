@@ -10,6 +10,7 @@ from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pefslc.numeric.rounding import round_shift
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.instructions import SimdOperation

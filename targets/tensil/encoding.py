@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pefslc.diagnostics import CompileError, InternalError
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.instructions import Instruction, MoveKind, Opcode

@@ -15,6 +15,7 @@ from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pefslc.diagnostics import CompileError, InternalError, quote
 from pefslc.targets.tensil.accesses import Memory, accesses_of, depth_of
 from pefslc.targets.tensil.architecture import Architecture

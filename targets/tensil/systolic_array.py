@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pefslc.targets.tensil.architecture import Architecture, DataType
 from pefslc.targets.tensil.arithmetic import multiply_accumulate, saturate
 
@@ -80,7 +81,8 @@ class _Matrix:
 
     @cached_property
     def bias(self) -> NDArray[np.float64]:
-        return self.rows[0].astype(np.float64)
+        values: NDArray[np.float64] = self.rows[0].astype(np.float64)
+        return values
 
     @cached_property
     def trailing_zeros(self) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pefslc.diagnostics import InternalError
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.instructions import (

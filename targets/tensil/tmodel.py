@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pefslc.diagnostics import CompileError, InternalError, Problem, quote
 from pefslc.targets.tensil.architecture import Architecture, DataType, architecture_from_json, read_json
 from pefslc.targets.tensil.encoding import decode_table, encode
