@@ -1,0 +1,272 @@
+"""Certified implementations of a staircase: multiplier, offset, rounding shift, clamp.
+
+    code(a) = clamp(round((a * multiplier[c] + offset[c]) / 2^shift), low, high)
+
+is monotone in each channel by construction, so `agrees_everywhere` decides whether it *is* the staircase. The search
+never guesses: for a given multiplier, each threshold bounds the offset from one side, so the offsets that work are an
+interval in closed form; where it is empty, the two thresholds that contradict each other say which way the multiplier
+must move. Only integers decide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.numeric.accumulate import bits_for_range
+from pefslc.numeric.format import saturate
+from pefslc.numeric.rounding import RoundingMode, round_shift
+from pefslc.numeric.staircase import Staircase, agrees_everywhere
+
+__all__ = ["AffineShift", "fit_affine_shift"]
+
+Codes = NDArray[np.int64]
+
+_LARGEST_SHIFT = 40
+_CUTS = 48  # each cut is a Newton step on a concave, piecewise linear function: a handful is usual
+_INT64_HEADROOM = 62  # the rounding doubles a remainder
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AffineShift:
+    """clamp(round((a * multiplier[c] + offset[c]) / 2^shift), low, high) for codes a in [domain_low, domain_high].
+
+    multiplier, offset  [channels or 1]; a negative multiplier falls, 0 is constant
+    rounding            HALF_EVEN or FLOOR
+    """
+
+    domain_low: int
+    domain_high: int
+    multiplier: Codes
+    offset: Codes
+    shift: int
+    rounding: RoundingMode
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        assert self.rounding in (RoundingMode.HALF_EVEN, RoundingMode.FLOOR)
+        assert self.multiplier.shape == self.offset.shape
+        assert bits_for_range(*self.numerators) <= _INT64_HEADROOM, "the products do not fit int64"
+        self.multiplier.setflags(write=False)
+        self.offset.setflags(write=False)
+
+    def __call__(self, codes: Codes) -> Codes:
+        """The output codes of `codes` [channels, points]."""
+        products = codes * self.multiplier[:, None] + self.offset[:, None]
+        return saturate(round_shift(products, self.shift, self.rounding), self.low, self.high)
+
+    @property
+    def channels(self) -> int:
+        return self.multiplier.shape[0]
+
+    @property
+    def is_shift(self) -> bool:
+        """Whether neither multiplication nor addition is needed."""
+        return bool((self.multiplier == 1).all() and (self.offset == 0).all())
+
+    @property
+    def numerators(self) -> tuple[int, int]:
+        """The exact range of a * m + b over the domain, half an output code included: what rounding may form."""
+        ends = [
+            a * m + b
+            for m, b in zip(self.multiplier.tolist(), self.offset.tolist(), strict=True)
+            for a in (self.domain_low, self.domain_high)
+        ]
+        return min(ends), max(ends) + (1 << self.shift) // 2
+
+    @property
+    def clamps(self) -> bool:
+        """Whether the clamp ever acts on the domain."""
+        low, high = self.numerators
+        high -= (1 << self.shift) // 2
+        return (
+            round_shift(low, self.shift, self.rounding) < self.low
+            or round_shift(high, self.shift, self.rounding) > self.high
+        )
+
+    def __str__(self) -> str:
+        shift = f"{'round' if self.rounding is RoundingMode.HALF_EVEN else 'floor'}-shift {self.shift}"
+        if self.is_shift:
+            return shift if self.shift else "copy"
+        each = " per channel" if self.channels > 1 else ""
+        if (self.multiplier == 1).all():
+            return f"add{each}, {shift}"
+        return f"multiply-add{each}, {shift}"
+
+
+def fit_affine_shift(
+    staircase: Staircase,
+    *,
+    product_bits: int = _INT64_HEADROOM,
+    multiplier_bits: int = 32,
+    largest_shift: int = _LARGEST_SHIFT,
+) -> AffineShift | None:
+    """The cheapest certified implementation of `staircase`, or None.
+
+    Tried in this order: a rounding shift alone; an offset and a shift; multiplier, offset and shift, smallest shift
+    first (so with the narrowest products).
+
+    product_bits     two's complement width that a * multiplier + offset (+ half a code) must fit, at most 62
+    multiplier_bits  the same for the multiplier
+    """
+    if staircase.step != 1:
+        return None
+    search = _Search(staircase, min(product_bits, _INT64_HEADROOM), multiplier_bits)
+    modes = (RoundingMode.HALF_EVEN, RoundingMode.FLOOR)
+    shifts = range(largest_shift + 1)
+    ones = staircase.direction.copy()
+    by_addition = [s for s in search.plausible_shifts() if s <= largest_shift]
+    for attempt in (search.at_zero, search.at_multiplier):
+        for shift in by_addition:
+            for mode in modes[: 2 if shift else 1]:
+                found = attempt(ones, shift, mode)
+                if found is not None:
+                    return found
+    for shift in shifts:
+        if not search.has_room(shift):
+            break
+        for mode in modes[: 2 if shift else 1]:
+            found = search.any_multiplier(shift, mode)
+            if found is not None:
+                return found
+    return None
+
+
+class _Search:
+    """The feasible (multiplier, offset) of one staircase, all channels at once.
+
+    A falling channel is looked at in the mirror, a' = -a, where it rises; its multiplier is negated in the end.
+    The line y = m a' + b must lie on or above (reached, N) and on or below (before, N - 1) for each step, where N is
+    the lowest numerator that rounds to the step's code.
+    """
+
+    def __init__(self, staircase: Staircase, product_bits: int, multiplier_bits: int) -> None:
+        self.staircase = staircase
+        self.product_bits = product_bits
+        self.multiplier_bits = multiplier_bits
+        sign = staircase.direction[:, None]
+        thresholds = staircase.thresholds * sign
+        ends = np.array([staircase.domain_low, staircase.domain_high], dtype=np.int64) * sign
+        self.first, self.last = ends.min(axis=1, keepdims=True), ends.max(axis=1, keepdims=True)
+        self.reached = np.maximum(thresholds, self.first)
+        self.is_reached = thresholds <= self.last
+        self.before = np.minimum(thresholds - 1, self.last)
+        self.is_before = thresholds > self.first
+        self.levels = staircase.low + 1 + np.arange(thresholds.shape[1], dtype=np.int64)
+        self.domain_bits = bits_for_range(staircase.domain_low, staircase.domain_high)
+        self.level_bits = bits_for_range(staircase.low, staircase.high)
+
+    def has_room(self, shift: int) -> bool:
+        """Whether the numerators of the staircase's own codes fit at all."""
+        return self.level_bits + shift + 1 <= self.product_bits
+
+    def plausible_shifts(self) -> list[int]:
+        """The shifts at which a multiplier of 1 gives the average step; all when there are no two steps."""
+        inner = self.is_reached & self.is_before
+        rows = np.flatnonzero(inner.sum(axis=1) > 1)
+        if not len(rows):
+            return [s for s in range(_LARGEST_SHIFT) if self.has_room(s)]
+        c = int(rows[0])
+        inside = self.reached[c][inner[c]]
+        step = max((int(inside[-1]) - int(inside[0])) // (len(inside) - 1), 1)
+        near = step.bit_length() - 1
+        return [s for s in (near, near + 1, near - 1) if s >= 0 and self.has_room(s)]
+
+    def _lowest_numerators(self, shift: int, mode: RoundingMode) -> Codes:
+        """[steps]: the lowest n with round(n / 2^shift) >= code."""
+        if mode is RoundingMode.FLOOR or shift == 0:
+            return self.levels << shift
+        return (self.levels << shift) - (1 << (shift - 1)) + (self.levels & 1)
+
+    def _offsets(self, multiplier: Codes, numerators: Codes) -> tuple[Codes, Codes, Codes, Codes]:
+        """Per channel the least and the greatest offset, and the steps that demand them."""
+        limit = np.int64(1) << np.int64(_INT64_HEADROOM)
+        if not numerators.size:
+            zero = np.zeros(len(multiplier), dtype=np.int64)
+            return zero - limit, zero + limit, zero, zero
+        least = np.where(self.is_reached, numerators - self.reached * multiplier[:, None], -limit)
+        most = np.where(self.is_before, numerators - 1 - self.before * multiplier[:, None], limit)
+        at_least, at_most = least.argmax(axis=1), most.argmin(axis=1)
+        rows = np.arange(len(multiplier))
+        return least[rows, at_least], most[rows, at_most], at_least, at_most
+
+    def at_zero(self, multiplier: Codes, shift: int, mode: RoundingMode) -> AffineShift | None:
+        """The implementation without offset (and, rising, without multiplier)."""
+        if (multiplier != 1).any():
+            return None
+        return self._certified(np.ones(1, dtype=np.int64), np.zeros(1, dtype=np.int64), shift, mode)
+
+    def at_multiplier(self, multiplier: Codes, shift: int, mode: RoundingMode) -> AffineShift | None:
+        """The implementation with the given multiplier (1 or -1) and some offset."""
+        least, most, _, _ = self._offsets(np.abs(multiplier), self._lowest_numerators(shift, mode))
+        if (least > most).any():
+            return None
+        return self._certified(multiplier, _nearest_to_zero(least, most), shift, mode)
+
+    def any_multiplier(self, shift: int, mode: RoundingMode) -> AffineShift | None:
+        """Cut the interval of multipliers by the contradictions found in it, until one works in each channel."""
+        numerators = self._lowest_numerators(shift, mode)
+        channels = len(self.reached)
+        lowest = np.zeros(channels, dtype=np.int64)
+        # At this bound, products with the domain still fit.
+        largest = max(min(self.product_bits - self.domain_bits, self.multiplier_bits - 1), 0)
+        highest = np.full(channels, (1 << largest) - 1, dtype=np.int64)
+        multiplier = np.clip(self._average_slope(numerators), lowest, highest)
+        rows = np.arange(channels)
+        for _ in range(_CUTS):
+            least, most, above, below = self._offsets(multiplier, numerators)
+            wrong = least > most
+            if not wrong.any():
+                return self._certified(
+                    multiplier * self.staircase.direction, _nearest_to_zero(least, most), shift, mode
+                )
+            # (before_j - reached_k) m <= N_j - 1 - N_k, violated: a bound on m from one side.
+            run = self.before[rows, below] - self.reached[rows, above]
+            rise = numerators[below] - 1 - numerators[above]
+            if (wrong & (run == 0)).any():
+                return None
+            divisor = np.where(run == 0, 1, run)
+            highest = np.where(wrong & (run > 0), np.minimum(highest, rise // divisor), highest)
+            lowest = np.where(wrong & (run < 0), np.maximum(lowest, -(-rise // divisor)), lowest)
+            if (lowest > highest).any():
+                return None
+            multiplier = np.where(wrong, np.clip(multiplier, lowest, highest), multiplier)
+        return None
+
+    def _average_slope(self, numerators: Codes) -> Codes:
+        """[channels]: rise over run between the first and the last step that lie inside the domain; 0 without."""
+        slopes = np.zeros(len(self.reached), dtype=np.int64)
+        for c, inner in enumerate(self.is_reached & self.is_before):
+            steps = np.flatnonzero(inner)
+            if len(steps):
+                k, j = steps[0], steps[-1]
+                run = max(int(self.reached[c, j]) - int(self.reached[c, k]), 1)
+                slopes[c] = max((int(numerators[j]) - int(numerators[k])) // run, 1)
+        return slopes
+
+    def _certified(self, multiplier: Codes, offset: Codes, shift: int, mode: RoundingMode) -> AffineShift | None:
+        if len(multiplier) > 1 and (multiplier == multiplier[0]).all() and (offset == offset[0]).all():
+            multiplier, offset = multiplier[:1].copy(), offset[:1].copy()
+        s = self.staircase
+        largest = max(abs(s.domain_low), abs(s.domain_high), 1)
+        worst = max(map(abs, multiplier.tolist())) * largest + max(map(abs, offset.tolist())) + (1 << shift)
+        if worst.bit_length() + 1 > self.product_bits and not self._fits(multiplier, offset, shift):
+            return None
+        found = AffineShift(s.domain_low, s.domain_high, multiplier, offset, shift, mode, s.low, s.high)
+        return found if agrees_everywhere(s, found) else None
+
+    def _fits(self, multiplier: Codes, offset: Codes, shift: int) -> bool:
+        """Whether a * m + b (+ half a code) fits the allowed width at both ends of the domain."""
+        s = self.staircase
+        for m, b in zip(multiplier.tolist(), offset.tolist(), strict=True):
+            ends = (s.domain_low * m, s.domain_high * m, s.domain_low * m + b, s.domain_high * m + b)
+            if bits_for_range(min(ends), max(ends) + (1 << shift) // 2) > self.product_bits:
+                return False
+        return True
+
+
+def _nearest_to_zero(least: Codes, most: Codes) -> Codes:
+    return np.clip(np.zeros_like(least), least, most)
