@@ -1,2 +1,254 @@
-def print_graph(g):
-    return ""
+"""The IR's one notation, printed. `parse.py` reads it back: parse_graph(print_graph(g)) == g.
+
+    graph "tiny" integer
+    input "x" as %v1: [-16..15]*(2^-3)[1,1,4,4] quantizer(Q2.3, half_even)  // (input) x
+    %v3: [-480..512]*(2^-6)[1,8,4,4] = conv2d %v1 weight=@c0[8,1,3,3] bias=none window(3x3) groups=1  // b1 (Conv) y
+    output "y" = %v3 map(scale=2^-6, offset=0)
+    data
+    @c0: i8[8,1,3,3]
+      eNpj...
+
+One operation a line: its operands, then the fields that differ from their defaults. Constants of up to 16 elements
+stand in the line; larger ones are named and listed after `data`, as base64 of the zlib-compressed little-endian array.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+import zlib
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
+from enum import Enum
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.diagnostics import Origin
+from pefslc.ir.graph import Graph, GraphInput, GraphOutput, OutputMap
+from pefslc.ir.value import Codes, IntArray, Op, RealArray, TensorType, Value
+from pefslc.numeric.format import Quantization
+from pefslc.numeric.scale import Scale
+from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage
+from pefslc.numeric.staircase import Quantizer, Staircase
+from pefslc.shapes import Window
+
+__all__ = ["BARE_NAME", "NO_DATA", "print_graph"]
+
+BARE_NAME = re.compile(r"[A-Za-z0-9_./-]+", re.ASCII)
+NO_DATA = "// data left out"
+
+_LARGEST_INLINE = 16
+_LONGEST_NAME_WITHOUT_DATA = 80
+_NARROWEST_FIRST = ("i1", "u1", "i2", "u2", "i4", "u4", "i8")  # NumPy's names; printed in bits: i8 ... i64
+_INDENT = "  "
+
+
+def print_graph(graph: Graph, *, data: bool = True) -> str:
+    """The text of `graph`. Without `data` it is for reading only: large constants and long names are cut."""
+    return _Printer(data).graph(graph)
+
+
+class _Printer:
+    def __init__(self, with_data: bool) -> None:
+        self.with_data = with_data
+        self.names: dict[str, str] = {}  # text of a constant's entry under `data`, without its name -> its name
+
+    def graph(self, graph: Graph) -> str:
+        lines = [f"graph {self.quoted(graph.name)} {graph.level.value}"]
+        lines += [self.input(i) for i in graph.inputs]
+        lines += [self.op(op) for op in graph.ops]
+        lines += [self.output(o) for o in graph.outputs]
+        if not self.with_data:
+            lines.append(NO_DATA)
+        elif self.names:
+            lines.append("data")
+            lines += [f"{name}: {entry}" for entry, name in self.names.items()]
+        return "\n".join(lines) + "\n"
+
+    def input(self, graph_input: GraphInput) -> str:
+        quantizer = "" if graph_input.quantizer is None else f" {self.field('quantizer', graph_input.quantizer)}"
+        return f"input {self.quoted(graph_input.name)} as {self.definition(graph_input.value)}{quantizer}" + (
+            self.origin(graph_input.value.origin)
+        )
+
+    def output(self, output: GraphOutput) -> str:
+        output_map = "" if output.map is None else f" {self.field('map', output.map)}"
+        return f"output {self.quoted(output.name)} = {self.reference(output.value)}{output_map}"
+
+    def op(self, op: Op) -> str:
+        operands, attributes = [], []
+        for field in fields(op):
+            content: object = getattr(op, field.name)
+            if field.name == "result" or (field.default is not MISSING and content == field.default):
+                continue
+            if isinstance(content, Value) and field.type in ("Value", Value):
+                operands.append(self.reference(content))
+            else:
+                attributes.append(self.field(field.name, content))
+        words = [op.mnemonic, *operands, *attributes]
+        return f"{self.definition(op.result)} = {' '.join(words)}{self.origin(op.result.origin)}"
+
+    # --- names ---------------------------------------------------------------------------------------------------
+
+    def quoted(self, name: str) -> str:
+        return json.dumps(self.cut(name))
+
+    def word(self, name: str) -> str:
+        """The name as it is where it is plain, else quoted."""
+        return name if BARE_NAME.fullmatch(name) and self.cut(name) == name else self.quoted(name)
+
+    def cut(self, name: str) -> str:
+        if self.with_data or len(name) <= _LONGEST_NAME_WITHOUT_DATA:
+            return name
+        return name[: _LONGEST_NAME_WITHOUT_DATA - 3] + "..."
+
+    def reference(self, value: Value) -> str:
+        return f"%{self.word(value.name)}"
+
+    def definition(self, value: Value) -> str:
+        return f"{self.reference(value)}: {self.type(value.type)}"
+
+    def origin(self, origin: Origin) -> str:
+        words = [self.word(origin.node) if origin.node else "", f"({self.word(origin.op_type)})"]
+        words.append(self.word(origin.tensor) if origin.tensor else "")
+        return f"{_INDENT}// {' '.join(filter(None, words))}"
+
+    # --- types ---------------------------------------------------------------------------------------------------
+
+    def type(self, tensor: TensorType) -> str:
+        return f"{self.element(tensor.element)}{_shape(tensor.shape)}"
+
+    def element(self, element: object) -> str:
+        match element:
+            case Codes() if element.scale.per_channel:
+                zero_point = f"+{element.zero_point}" if element.zero_point else ""
+                return f"[{element.low}..{element.high}]{zero_point}*({self.scale(element.scale)})"
+            case Quantization() if element.scale.per_channel:
+                text = str(element)
+                return f"{text[: text.index('*')]}*({self.scale(element.scale)})"
+        return str(element)
+
+    def scale(self, scale: Scale) -> str:
+        return self.rationals(scale.steps)
+
+    # --- fields --------------------------------------------------------------------------------------------------
+
+    def field(self, name: str, content: object) -> str:
+        match content:
+            case None:
+                return f"{name}=none"
+            case Window():
+                return f"{name}({_window(content)})"
+            case Quantizer():
+                last = ", zero_point_last" if content.adds_zero_point_last else ""
+                return f"{name}({self.element(content.quantization)}, {content.rounding.value}{last})"
+            case OutputMap():
+                return f"{name}(scale={self.rationals(content.scale)}, offset={self.rationals(content.offset)})"
+            case Staircase():
+                return f"{name}({self.staircase(content)})"
+            case _:
+                return f"{name}={self.plain(content)}"
+
+    def plain(self, content: object) -> str:
+        match content:
+            case bool():
+                return "true" if content else "false"
+            case int():
+                return str(content)
+            case Fraction():
+                return _rational(content)
+            case Enum():
+                return str(content.value)
+            case Value():
+                return self.reference(content)
+            case IntArray() | RealArray():
+                return self.array(content.data)
+            case Affine():
+                parts = (content.factor, content.addend, content.radicand, content.offset)
+                return f"affine({', '.join(self.rationals(part) for part in parts)})"
+            case LeakyReluStage():
+                return f"leaky_relu({_rational(content.alpha)})" if content.alpha else "relu"
+            case ClipStage():
+                return f"clip({_limit(content.low)}, {_limit(content.high)})"
+            case tuple():
+                return f"({', '.join(map(self.plain, content))})"
+            case _:
+                raise TypeError(f"the IR has no notation for {type(content).__name__}")
+
+    def staircase(self, staircase: Staircase) -> str:
+        direction = staircase.direction.tolist()
+        words = {1: "rising", -1: "falling"}
+        same = words[direction[0]] if len(set(direction)) == 1 else f"direction={self.array(staircase.direction)}"
+        step = "" if staircase.step == 1 else f"step={staircase.step}, "
+        domain = f"{staircase.domain_low}..{staircase.domain_high}"
+        return f"domain={domain}, low={staircase.low}, {step}{same}, thresholds={self.array(staircase.thresholds)}"
+
+    # --- constants -----------------------------------------------------------------------------------------------
+
+    def named(self, shape: str, entry: str) -> str:
+        return self.names.setdefault(entry, f"@c{len(self.names)}") + shape
+
+    def rationals(self, values: Sequence[Fraction]) -> str:
+        """One rational as it is; several in braces, or by name."""
+        if len(values) == 1:
+            return _rational(values[0])
+        text = ", ".join(map(_rational, values))
+        if len(values) <= 4:
+            return f"{{{text}}}"
+        lines = textwrap.wrap(
+            text, 100, initial_indent=_INDENT, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False
+        )
+        return self.named(f"[{len(values)}]", "\n".join([f"rational[{len(values)}]", *lines]))
+
+    def array(self, array: NDArray[np.int64] | NDArray[np.float64]) -> str:
+        shape = _shape(array.shape)
+        if array.size <= _LARGEST_INLINE:
+            return f"{shape}{{{', '.join(map(repr, array.reshape(-1).tolist()))}}}"
+        narrow = _narrowest(array)
+        name = f"{narrow.dtype.kind}{8 * narrow.dtype.itemsize}"
+        packed = b64encode(zlib.compress(narrow.astype(narrow.dtype.newbyteorder("<")).tobytes(), 9)).decode()
+        lines = [_INDENT + packed[i : i + 98] for i in range(0, len(packed), 98)]
+        return self.named(shape, "\n".join([f"{name}{shape}", *lines]))
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return f"[{','.join(map(str, shape))}]"
+
+
+def _window(window: Window) -> str:
+    words = ["x".join(map(str, window.kernel))]
+    if window.strides != (1, 1):
+        words.append(f"strides={'x'.join(map(str, window.strides))}")
+    if window.dilations != (1, 1):
+        words.append(f"dilations={'x'.join(map(str, window.dilations))}")
+    if window.is_padded:
+        words.append(f"pads={','.join(map(str, window.pads))}")
+    return ", ".join(words)
+
+
+def _limit(value: Fraction | None) -> str:
+    return "none" if value is None else _rational(value)
+
+
+def _rational(value: Fraction) -> str:
+    """An integer, `n*2^-e` or `n/d`; 1 * 2^-e without its 1."""
+    if value.denominator == 1:
+        return str(value.numerator)
+    if value.denominator & (value.denominator - 1):
+        return f"{value.numerator}/{value.denominator}"
+    power = f"2^-{value.denominator.bit_length() - 1}"
+    return power if value.numerator == 1 else f"{value.numerator}*{power}"
+
+
+def _narrowest(array: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.generic]:
+    """The same numbers, bit for bit once widened again, in the narrowest type."""
+    for name in _NARROWEST_FIRST if array.dtype.kind == "i" else ("f4", "f8"):
+        with np.errstate(over="ignore", invalid="ignore"):
+            narrow = array.astype(name)
+        if narrow.astype(array.dtype).tobytes() == array.tobytes():
+            return narrow
+    raise AssertionError("the widest type holds every number")
