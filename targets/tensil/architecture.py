@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from functools import cached_property
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from pefslc.diagnostics import CompileError, Problem, quote
@@ -151,10 +152,10 @@ class Architecture:
         return frozenset((last, masked))
 
 
-def built_in_architectures() -> dict[str, Path]:
+def built_in_architectures() -> dict[str, Traversable]:
     """The boards that come with the package: name -> .tarch file, sorted by name."""
-    with resources.as_file(resources.files("pefslc.targets.tensil") / "arch") as folder:
-        return {path.stem: path for path in sorted(folder.glob("*.tarch"))}
+    files = {file.name: file for file in (resources.files("pefslc.targets.tensil") / "arch").iterdir()}
+    return {name.removesuffix(".tarch"): files[name] for name in sorted(files) if name.endswith(".tarch")}
 
 
 def load_architecture(name_or_path: str | Path) -> Architecture:
@@ -171,7 +172,7 @@ def load_architecture(name_or_path: str | Path) -> Architecture:
     return architecture_from_json(read_json(known[text]), at=text)
 
 
-def read_json(path: Path) -> object:
+def read_json(path: Path | Traversable) -> object:
     """The JSON value in a file; CompileError when it cannot be read or is not JSON."""
     try:
         value: object = json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,92 @@
+"""The cycle model against the script it restates, and against the numbers that script gave."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from pefslc.targets.tensil.architecture import Architecture, architecture_from_json
+from pefslc.targets.tensil.cycles import CycleReport, Segment, model_cycles
+from pefslc.targets.tensil.instructions import DataMove, LoadWeights, MatMul, MoveKind, NoOp, Simd, SimdOperation
+from pefslc.targets.tensil.tmodel import TensilProgram, load_tmodel
+
+ROOT = Path(__file__).parents[2]
+SHARED = ROOT.parent / "shared"
+SCRIPT = SHARED / "tools" / "tcu_cycles.py"
+TINY = ROOT / "tests" / "data" / "tcu" / "tiny_conv_pynqz1.tmodel"
+
+needs_script = pytest.mark.skipif(not SCRIPT.is_file(), reason="the folder `shared` is not beside the checkout")
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("tcu_cycles", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_stored_numbers_of_a_program() -> None:
+    report = model_cycles(load_tmodel(TINY))
+    assert report.total == 18648
+    assert CycleReport.unit == "modelled cycles"
+    assert next(iter(report.by_kind)) == max(report.by_kind, key=lambda kind: report.by_kind[kind])
+
+
+@pytest.mark.parametrize(
+    ("repeated", "cycles"),
+    [  # rtl_measurements.txt, custom_perf: cycles per repetition, within 2 %
+        ([MatMul(0, 0, 64)], 64),
+        ([LoadWeights(0, 13), MatMul(0, 0, 16, accumulate=True)], 53),
+        ([LoadWeights(0, 12), LoadWeights(0, 1, zeroes=True), MatMul(0, 0, 64)], 101),
+        ([Simd(SimdOperation.MAX, 0, 1, 0, read=5, write=5)], 4),
+        ([Simd(SimdOperation.MOVE, 0, 0, 1, read=5)], 2),
+        ([DataMove(MoveKind.ACCUMULATOR_TO_LOCAL, 0, 0, 16)], 18),
+        ([DataMove(MoveKind.LOCAL_TO_ACCUMULATOR, 0, 0, 16)], 16),
+        ([DataMove(MoveKind.DRAM0_TO_LOCAL, 0, 0, 64)], 218),
+        ([DataMove(MoveKind.DRAM1_TO_LOCAL, 0, 0, 64, other_stride=1)], 533),
+        ([DataMove(MoveKind.LOCAL_TO_DRAM0, 0, 0, 64)], 192),
+        ([NoOp()], 1),
+    ],
+)
+def test_measured_repetitions(custom_perf: Architecture, repeated: list[MatMul], cycles: int) -> None:
+    few, many = (model_cycles(TensilProgram.assemble(custom_perf, "p", repeated * count)).total for count in (100, 300))
+    assert (many - few) / 200 == pytest.approx(cycles, rel=0.04)
+
+
+def test_layers_add_up_to_the_decoder_cycles() -> None:
+    program = load_tmodel(TINY)
+    cuts = [0, 10, 500, len(program)]
+    names = ("a", "b", "a")
+    segments = [Segment(n, first, end) for n, first, end in zip(names, cuts, cuts[1:], strict=False)]
+    report = model_cycles(program, segments)
+    assert list(report.by_label) == ["a", "b"]
+    assert sum(report.by_label.values()) == pytest.approx(sum(report.by_kind.values()), abs=8)
+    assert report.total >= sum(report.by_label.values()) - 8
+
+
+def test_a_slower_memory_costs_more() -> None:
+    program = load_tmodel(TINY)
+    assert model_cycles(program, read_latency_cycles=60).total > model_cycles(program).total
+    assert model_cycles(program, axi_bytes=4).total > model_cycles(program).total
+
+
+@needs_script
+def test_equal_to_the_script(script: ModuleType) -> None:
+    programs = [load_tmodel(path) for path in sorted((SHARED / "tcu" / "programs").glob("*/*.tmodel"))]
+    for path in sorted((SHARED / "tcu" / "conformance").glob("*.npz")):
+        case = np.load(path)
+        architecture = architecture_from_json(json.loads(str(case["arch"])), at=path.name)
+        programs.append(TensilProgram(architecture, path.stem, case["prog"].tobytes(), (), (), ()))
+    for program in programs:
+        report, architecture = model_cycles(program), program.architecture
+        scalar = architecture.data_type.bytes_per_scalar
+        expected = script.cost(architecture.to_json_dict(), program.code, sb=scalar)
+        assert (report.total, report.by_kind, report.counts) == expected, program.name
