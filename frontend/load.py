@@ -12,12 +12,14 @@ import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
 
 from pefslc.diagnostics import CompileError, Origin, Problem, quote
+from pefslc.shapes import element_count
 
 __all__ = ["QONNX_DOMAINS", "load_onnx"]
 
 QONNX_DOMAINS = {"onnx.brevitas": (1,), "finn.custom_op.general": (1,), "qonnx.custom_op.general": (1, 2)}
 _STANDARD_DOMAINS = ("", "ai.onnx")
 _OLDEST_OPSET, _NEWEST_OPSET = 9, 22
+_WIDTH_BYTES: dict[int, int] = {onnx.TensorProto.FLOAT: 4, onnx.TensorProto.DOUBLE: 8, onnx.TensorProto.INT64: 8}
 
 
 def load_onnx(path: Path) -> tuple[gs.Graph, int]:
@@ -129,18 +131,17 @@ def _tensor_problems(tensor: onnx.TensorProto) -> Iterator[Problem]:
             hint="save it self-contained: onnx.save(onnx.load(path), new_path)",
         )
         return
-    count = 1
-    for size in tensor.dims:
-        count *= size
+    count = element_count(tuple(tensor.dims))
+    declared = f"tensor {quote(tensor.name)} declares shape {list(tensor.dims)}"
     if tensor.raw_data:
-        size = {onnx.TensorProto.FLOAT: 4, onnx.TensorProto.DOUBLE: 8, onnx.TensorProto.INT64: 8}.get(tensor.data_type)
-        if size is not None and count * size != len(tensor.raw_data):
+        width = _WIDTH_BYTES.get(tensor.data_type)
+        if width is not None and count * width != len(tensor.raw_data):
             yield Problem(
-                f"tensor {quote(tensor.name)} declares shape {list(tensor.dims)} but holds {len(tensor.raw_data)} bytes",
+                f"{declared} but holds {len(tensor.raw_data)} bytes",
                 hint="export the model again",
             )
     elif tensor.data_type == onnx.TensorProto.FLOAT and count != len(tensor.float_data):
         yield Problem(
-            f"tensor {quote(tensor.name)} declares shape {list(tensor.dims)} but holds {len(tensor.float_data)} numbers",
+            f"{declared} but holds {len(tensor.float_data)} numbers",
             hint="export the model again",
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pefslc.frontend.importer import Builder
 from pefslc.frontend.node import Node, constant_array
@@ -148,11 +149,11 @@ def import_batch_norm(builder: Builder, node: Node) -> Value:
     return builder.append(BatchNorm(result=builder.real(x.type.shape, node), input=x, stage=stage))
 
 
-def _finite(node: Node, index: int, what: str) -> np.ndarray:  # type: ignore[type-arg]
+def _finite(node: Node, index: int, what: str) -> NDArray[np.float64]:
     array = node.constant(index, what)
     if array.dtype.kind != "f" or not np.isfinite(array).all():
         raise node.fault(f"the {what} holds NaN, infinity, or no floats")
-    return array
+    return array.astype(np.float64)  # every float of a file is exact in it
 
 
 def import_relu(builder: Builder, node: Node) -> Value:

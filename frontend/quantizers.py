@@ -52,9 +52,10 @@ def _is_constant(ops: list[Op], x: Value) -> bool:
 
 
 def _scale(node: Node, shape: Shape, channel_axis: int) -> Scale:
-    array = node.constant(1, "scale")
-    if array.dtype.kind != "f":
-        raise node.fault(f"the scale holds {array.dtype}, not floats")
+    raw = node.constant(1, "scale")
+    if raw.dtype.kind != "f":
+        raise node.fault(f"the scale holds {raw.dtype}, not floats")
+    array = raw.astype(np.float64)  # every float of a file is exact in it
     if not np.isfinite(array).all() or not (array > 0).all():
         raise node.fault("the scale is not a positive finite number", hint="the quantizer was not calibrated?")
     if (array < np.finfo(np.float32).tiny).any():

@@ -116,13 +116,15 @@ def round_floats(x: Floats, mode: RoundingMode) -> Floats:
         case RoundingMode.TO_ZERO:
             return np.trunc(x)
         case RoundingMode.AWAY:
-            return np.copysign(np.ceil(np.abs(x)), x)
+            magnitude = np.ceil(np.abs(x))
         case RoundingMode.HALF_AWAY:
-            whole = np.floor(np.abs(x))
-            return np.copysign(whole + (np.abs(x) - whole >= 0.5), x)
+            magnitude = np.floor(np.abs(x))
+            magnitude = magnitude + (np.abs(x) - magnitude >= 0.5)
         case RoundingMode.HALF_TO_ZERO:
-            whole = np.floor(np.abs(x))
-            return np.copysign(whole + (np.abs(x) - whole > 0.5), x)
+            magnitude = np.floor(np.abs(x))
+            magnitude = magnitude + (np.abs(x) - magnitude > 0.5)
+    signed: Floats = np.copysign(magnitude, x)
+    return signed
 
 
 def apply_output_map(output: GraphOutput, codes: Codes) -> Floats:
@@ -138,4 +140,5 @@ def map_codes(output_map: OutputMap, codes: Codes) -> Floats:
     if codes.ndim > 1:
         shape = (1, -1) + (1,) * (codes.ndim - 2)
         scale, offset = scale.reshape(shape), offset.reshape(shape)
-    return codes.astype(np.float64) * scale + offset
+    values: Floats = codes.astype(np.float64) * scale + offset
+    return values

@@ -44,8 +44,8 @@ def result_range(op: IntegerOp) -> Range:
     """The interval of codes that `op` can produce when its operands stay within their types' ranges."""
     match op:
         case Conv2d() | Dense():
-            low, high = channel_accumulators(op)
-            return _checked(min(low), max(high), op.result)
+            lows, highs = channel_accumulators(op)
+            return _checked(min(lows), max(highs), op.result)
         case Requantize():
             inputs = op.input.type.codes
             staircase = op.staircase.restricted(inputs.low, inputs.high)

@@ -93,7 +93,8 @@ def dequantize(codes: NDArray[np.int64], q: Quantization, channel_axis: int) -> 
         shape = [1] * codes.ndim
         shape[channel_axis] = -1
         steps = steps.reshape(shape)
-    return (codes - q.zero_point).astype(np.float64) * steps
+    values: Floats = (codes - q.zero_point).astype(np.float64) * steps
+    return values
 
 
 def _conv(x: Floats, weight: Floats, bias: Floats | None, window: Window, groups: int) -> Floats:

@@ -6,6 +6,8 @@ partial sums of convolutions are bounded by `numeric.accumulate` before anything
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
@@ -18,12 +20,13 @@ from pefslc.shapes import Window
 __all__ = ["conv2d", "dense", "evaluate", "windows"]
 
 Codes = NDArray[np.int64]
+Number = TypeVar("Number", np.int64, np.float64)
 
 # A sum of products of integers whose partial sums stay below 2^53 is exact in float64, in any order.
 _EXACT_IN_FLOAT64 = 2**53
 
 
-def windows(x: NDArray[np.generic], window: Window, fill: int | float = 0) -> NDArray[np.generic]:
+def windows(x: NDArray[Number], window: Window, fill: int | float = 0) -> NDArray[Number]:
     """[N, C, H', W', KH, KW]: the taps of every window over x [N, C, H, W]; positions outside hold `fill`."""
     top, left, bottom, right = window.pads
     padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=fill)
@@ -53,11 +56,11 @@ def dense(x: Codes, weight: Codes, bias: Codes | None) -> Codes:
     return result if bias is None else result + bias
 
 
-def _matmul(lhs: NDArray[np.generic], rhs: Codes) -> Codes:
+def _matmul(lhs: Codes, rhs: Codes) -> Codes:
     largest = int(np.abs(lhs).max(initial=0)) * int(np.abs(rhs).max(initial=0)) * max(rhs.shape[0], 1)
     if largest < _EXACT_IN_FLOAT64:
         return (lhs.astype(np.float64) @ rhs.astype(np.float64)).astype(np.int64)
-    return np.asarray(lhs.astype(np.int64) @ rhs, dtype=np.int64)
+    return np.asarray(lhs @ rhs, dtype=np.int64)
 
 
 def evaluate(op: IntegerOp, operands: list[Codes]) -> Codes:

@@ -23,7 +23,7 @@ from pefslc.shapes import Shape
 
 __all__ = ["InputRecord", "Json", "JsonObject", "OutputRecord", "Sidecar", "load_sidecar", "make_sidecar"]
 
-Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 JsonObject: TypeAlias = Mapping[str, Json]
 
 FORMAT_VERSION = 1

@@ -16,7 +16,7 @@ __all__ = ["DropIdentities"]
 
 @dataclass(frozen=True, slots=True)
 class DropIdentities:
-    """A requantize whose staircase is the identity on its input's range, an idle clamp, a rescale by 1, an equal reshape.
+    """An identity requantize (on its input's range), an idle clamp, a rescale by 1, a reshape to the same shape.
 
     Brevitas quantizes both branches of a residual add, also the one that already has the format.
     """

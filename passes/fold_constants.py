@@ -13,7 +13,8 @@ from pefslc.interpret import quantize_array
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.quantized import Constant, Quantize, QuantizedConstant
 from pefslc.ir.structural import Reshape, Transpose
-from pefslc.ir.value import IntArray, Op, Quantization, RealArray
+from pefslc.ir.value import IntArray, Op, RealArray
+from pefslc.numeric.format import Quantization
 from pefslc.numeric.stages import Root
 from pefslc.numeric.staircase import Quantizer
 from pefslc.passes.manager import Exactness

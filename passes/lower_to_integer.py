@@ -33,7 +33,8 @@ from pefslc.ir.quantized import (
     Relu,
 )
 from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
-from pefslc.ir.value import Codes, IntArray, Op, Quantization, TensorType, Value
+from pefslc.ir.value import Codes, IntArray, Op, TensorType, Value
+from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale, common_grid
 from pefslc.numeric.stages import Affine
 from pefslc.numeric.staircase import Quantizer, staircase_of
@@ -293,6 +294,8 @@ class _Lowering:
         """An activation that no quantizer follows directly: a clamp of the codes, where its limits are codes."""
         x = self._per_tensor(op.input, op)
         step = x.type.codes.scale.step
+        low: Fraction | None
+        high: Fraction | None
         match op:
             case Relu():
                 low, high = Fraction(0), None

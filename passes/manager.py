@@ -60,7 +60,7 @@ def run_passes(
     graph: Graph, passes: Sequence[Pass], observe: Observer | None = None, *, check: bool = False
 ) -> tuple[Graph, tuple[PassRecord, ...]]:
     """The graph after all passes, verified after each. `check` also compares each pass with the interpreter."""
-    records = []
+    records: list[PassRecord] = []
     for p in passes:
         if p.level is not graph.level:
             raise CompileError(

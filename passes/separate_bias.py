@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.quantized import BiasAdd, Constant, Conv, Linear, QuantizedConstant
-from pefslc.ir.value import Op, Quantization, Value
+from pefslc.ir.value import Op, Value
+from pefslc.numeric.format import Quantization
 from pefslc.numeric.stages import Affine
 from pefslc.passes.manager import Exactness
 

@@ -8,7 +8,8 @@ from pefslc.ir.graph import Graph, Level
 from pefslc.ir.integer import Conv2d, Dense, IntegerOp, Requantize, Sum
 from pefslc.ir.quantized import Conv, Linear, Quantize, QuantizedConstant, QuantizedOp
 from pefslc.ir.structural import Concat, MaxPool, Reshape
-from pefslc.ir.value import Codes, Op, Quantization, Value
+from pefslc.ir.value import Codes, Op, Value
+from pefslc.numeric.format import Quantization
 from pefslc.ranges import result_range
 from pefslc.shapes import conv_shape, element_count, pool_shape
 

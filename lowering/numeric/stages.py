@@ -1,7 +1,7 @@
 """What stands between an integer accumulator and its quantizer: a chain of monotone real functions, exactly.
 
-BatchNorm, a bias, an activation are *stages*. A number on its way through a chain is u * sqrt(d) + v with rational u, d,
-v: one square root (that of one BatchNorm) is enough, and comparing such a number with a rational needs no rounding.
+BatchNorm, a bias, an activation are *stages*. A number on its way through a chain is u * sqrt(d) + v with rational u,
+d, v: one square root (that of one BatchNorm) is enough, and comparing such a number with a rational needs no rounding.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Root:
 class Affine:
     """y = (factor * x + addend) / sqrt(radicand) + offset, per channel or (length 1) per tensor.
 
-    BatchNorm: factor gamma, addend -gamma * mean, radicand variance + epsilon, offset beta (ONNX BatchNormalization-15).
-    A bias: factor 1, addend 0, radicand 1, offset the bias. All four have the same length.
+    BatchNorm (ONNX BatchNormalization-15): factor gamma, addend -gamma * mean, radicand variance + epsilon, offset
+    beta. A bias: factor 1, addend 0, radicand 1, offset the bias. All four have the same length.
     """
 
     factor: tuple[Fraction, ...]

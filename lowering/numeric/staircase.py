@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.numeric.format import Quantization
+from pefslc.numeric.format import Quantization, saturate
 from pefslc.numeric.rounding import LowerBound, RoundingMode, rounds_to_at_least
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Root, Stage, apply_stages, direction, invert_estimate
@@ -30,7 +30,7 @@ _FILTER = 2.0**-40  # see stages.invert_estimate
 class Quantizer:
     """A Quant node: clip(round(x / scale + zero_point)).
 
-    `adds_zero_point_last` is ONNX's order, round(x / scale) + zero_point; the two differ on ties with an odd zero point.
+    `adds_zero_point_last` is ONNX's order, round(x / scale) + zero_point; they differ on ties with an odd zero point.
     """
 
     quantization: Quantization
@@ -94,20 +94,18 @@ class Staircase:
         return hash(self._key())
 
     def _key(self) -> tuple[object, ...]:
-        return (
-            (self.domain_low, self.domain_high, self.low, self.step, self.thresholds.shape)
-            + (self.thresholds.tobytes(), self.direction.tobytes())
-        )  # fmt: skip
+        content = (self.thresholds.shape, self.thresholds.tobytes(), self.direction.tobytes())
+        return (self.domain_low, self.domain_high, self.low, self.step, *content)
 
     @property
     def channels(self) -> int:
         """Number of channels told apart; 1 when all have the same staircase."""
-        return self.thresholds.shape[0]
+        return len(self.thresholds)
 
     @property
     def high(self) -> int:
         """The highest code that any channel reaches."""
-        return self.low + self.step * self.thresholds.shape[1]
+        return self.low + self.step * int(self.thresholds.shape[1])
 
     @property
     def is_identity(self) -> bool:
@@ -136,7 +134,7 @@ class Staircase:
             taken = np.searchsorted(thresholds, codes, side="right")
         else:
             taken = len(thresholds) - np.searchsorted(thresholds[::-1], codes, side="left")
-        return self.low + self.step * taken.astype(np.int64)
+        return np.asarray(self.low + self.step * taken, dtype=np.int64)
 
     def critical_codes(self) -> Codes:
         """[channels, points]: both sides of every step, and the ends of the domain.
@@ -147,7 +145,7 @@ class Staircase:
         other_side = self.thresholds - self.direction[:, None]
         ends = np.tile(np.array([[self.domain_low, self.domain_high]], dtype=np.int64), (self.channels, 1))
         points = np.concatenate([self.thresholds, other_side, ends], axis=1)
-        return np.clip(points, self.domain_low, self.domain_high)
+        return saturate(points, self.domain_low, self.domain_high)
 
     def restricted(self, low: int, high: int) -> Staircase:
         """The same function on the smaller domain [low, high]."""
