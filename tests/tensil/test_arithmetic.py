@@ -131,6 +131,14 @@ def test_exact_products_at_the_edge_of_saturation() -> None:
         )
 
 
+def test_the_lowest_code_times_minus_one_saturates() -> None:
+    """The first input beyond the shortcut's bound: 32768 does not fit."""
+    array = SystolicArray(architecture(DataType.FP16BP8))
+    array.load(np.array([[0] * 3, [-256, 256, 0], [0] * 3, [0] * 3]))
+    assert array.multiply(np.array([[-32768, 0, 0]]))[0].tolist() == [[32767, -32768, 0]]
+    assert array.multiply(np.array([[-32767, 0, 0]]))[0].tolist() == [[32767, -32767, 0]]
+
+
 def test_partial_loads_shift_older_rows_up() -> None:
     array = SystolicArray(architecture(DataType.FP16BP8))
     rows = np.arange(18).reshape(6, 3)

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import random
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-from pefslc.targets.tensil.architecture import Architecture, architecture_from_json
+from pefslc.targets.tensil.architecture import Architecture, architecture_from_json, load_architecture
 from pefslc.targets.tensil.cycles import CycleReport, Segment, model_cycles
-from pefslc.targets.tensil.instructions import DataMove, LoadWeights, MatMul, MoveKind, NoOp, Simd, SimdOperation
+from pefslc.targets.tensil.instructions import (
+    DataMove,
+    Instruction,
+    LoadWeights,
+    MatMul,
+    MoveKind,
+    NoOp,
+    Simd,
+    SimdOperation,
+)
 from pefslc.targets.tensil.tmodel import TensilProgram, load_tmodel
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +88,24 @@ def test_a_slower_memory_costs_more() -> None:
     assert model_cycles(program, axi_bytes=4).total > model_cycles(program).total
 
 
+def random_program(architecture: Architecture, seed: int) -> TensilProgram:
+    rng = random.Random(seed)
+
+    def instruction() -> Instruction:
+        n, stride, flag = rng.choice([1, 2, 7, 40]), rng.randrange(2), rng.random() < 0.3
+        choices: list[Instruction] = [
+            NoOp(),
+            MatMul(0, 0, n, 0, stride, True, flag),
+            LoadWeights(0, n, stride, flag),
+            DataMove(rng.choice(list(MoveKind)), 0, 0, n, 0, stride),
+            Simd(SimdOperation.MAX, 0, 1, int(flag), 5, None if flag else 6),
+            Simd(SimdOperation.MAX, 1, 1, int(flag), None, None if flag else 6),
+        ]
+        return choices[min(rng.randrange(9), 5)]
+
+    return TensilProgram.assemble(architecture, f"random{seed}", [instruction() for _ in range(500)])
+
+
 @needs_script
 def test_equal_to_the_script(script: ModuleType) -> None:
     programs = [load_tmodel(path) for path in sorted((SHARED / "tcu" / "programs").glob("*/*.tmodel"))]
@@ -85,6 +113,7 @@ def test_equal_to_the_script(script: ModuleType) -> None:
         case = np.load(path)
         architecture = architecture_from_json(json.loads(str(case["arch"])), at=path.name)
         programs.append(TensilProgram(architecture, path.stem, case["prog"].tobytes(), (), (), ()))
+    programs += [random_program(load_architecture("custom_perf"), seed) for seed in range(20)]
     for program in programs:
         report, architecture = model_cycles(program), program.architecture
         scalar = architecture.data_type.bytes_per_scalar
