@@ -1,1 +1,38 @@
-"""pefslc: what was trained is what runs."""
+"""pefslc: what was trained is what runs.
+
+import pefslc
+program = pefslc.compile("model.onnx", target="c", fmt="Q2.3")
+program.save("build/")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pefslc.compiler import Program, compile, load
+    from pefslc.diagnostics import CompileError, InternalError
+
+__all__ = ["CompileError", "InternalError", "Program", "__version__", "compile", "load"]
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "compile": "pefslc.compiler",
+    "load": "pefslc.compiler",
+    "Program": "pefslc.compiler",
+    "CompileError": "pefslc.diagnostics",
+    "InternalError": "pefslc.diagnostics",
+}
+
+
+def __getattr__(name: str) -> object:
+    """The public names, loaded at first use: `pefslc --help` must not pay for numpy and onnx."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'pefslc' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

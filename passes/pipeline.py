@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from pefslc.ir.graph import Level
 from pefslc.limits import TargetLimits
+from pefslc.numeric.format import FixedPoint
 from pefslc.passes.check_accumulators import CheckAccumulators
+from pefslc.passes.check_format import CheckFormat
 from pefslc.passes.dead_code import RemoveDeadCode
 from pefslc.passes.drop_identities import DropIdentities
+from pefslc.passes.fill_input import FillInput
 from pefslc.passes.fold_constants import FoldConstants
 from pefslc.passes.lower_to_integer import LowerToInteger
 from pefslc.passes.manager import Pass
@@ -19,9 +22,17 @@ from pefslc.passes.tighten_ranges import TightenRanges
 __all__ = ["pipeline"]
 
 
-def pipeline(limits: TargetLimits, *, allow_overflow: bool = False, plugins: Sequence[Pass] = ()) -> tuple[Pass, ...]:
+def pipeline(
+    limits: TargetLimits,
+    *,
+    fmt: FixedPoint | None = None,
+    allow_overflow: bool = False,
+    plugins: Sequence[Pass] = (),
+) -> tuple[Pass, ...]:
     """All passes from the imported graph to what the target lowers. A user's passes run last on their level."""
     return (
+        # What the user says about the file, with --fmt.
+        *(() if fmt is None else (CheckFormat(fmt), FillInput(fmt))),
         # What the file says, with its constants evaluated.
         FoldConstants(),
         # Everything between an accumulator and its quantizer moves into the quantizer.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 from fractions import Fraction
 from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pefslc.ir.value import Op, Value
 from pefslc.numeric.staircase import Quantizer
@@ -66,6 +69,12 @@ class Graph:
         from pefslc.ir.text import print_graph  # the printer needs every operation, which need nothing of it
 
         return print_graph(self)
+
+    def run(self, inputs: Mapping[str, NDArray[np.float64]] | NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Output name -> float64 values, by the interpreter of this level; see `interpret.run`."""
+        from pefslc.interpret import run  # the interpreter needs every operation, which need nothing of it
+
+        return run(self, inputs)
 
     def producers(self) -> dict[str, Op]:
         """Value name -> the operation that makes it."""

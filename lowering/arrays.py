@@ -1,0 +1,50 @@
+"""Arrays on disk: .npz in and out, with one clear error for whatever is wrong with a file."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.diagnostics import CompileError, quote
+from pefslc.staging import write_file
+
+__all__ = ["Arrays", "read_arrays", "write_arrays"]
+
+Arrays = Mapping[str, NDArray[np.generic]]
+
+_HINT = "save one with numpy.savez(path, x=inputs)"
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    """The arrays of an .npz file by name; of an .npy file as "x". Raises CompileError."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"x": loaded}
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except FileNotFoundError:
+        raise CompileError(f"no such file: {quote(str(path))}") from None
+    except IsADirectoryError:
+        raise CompileError(f"{quote(str(path))} is a folder, not an .npz file", hint=_HINT) from None
+    except (ValueError, EOFError, zipfile.BadZipFile, NotImplementedError):
+        raise CompileError(f"{quote(str(path))} is not an .npz file of numbers", hint=_HINT) from None
+    except OSError as e:
+        raise CompileError(f"cannot read {quote(str(path))}: {e.strerror or e}") from None
+
+
+def write_arrays(path: Path, arrays: Arrays) -> None:
+    """Write an .npz file, whole or not at all; the same arrays give the same bytes. Raises CompileError."""
+    content = BytesIO()
+    # By hand: numpy.savez takes names as keywords, so that an output named "file" would be lost.
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, array in arrays.items():
+            entry = BytesIO()
+            np.lib.format.write_array(entry, np.ascontiguousarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), entry.getvalue())
+    write_file(path, content.getvalue())

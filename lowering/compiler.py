@@ -1,0 +1,224 @@
+"""The driver: a model file becomes a `Program` - graphs, artifacts, layer report - for one target."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+import pefslc
+from pefslc.arrays import Arrays, read_arrays
+from pefslc.diagnostics import CompileError, Problem, quote
+from pefslc.frontend import import_model
+from pefslc.interpret import apply_output_map, as_batches, quantize_input
+from pefslc.ir.graph import Graph, Level
+from pefslc.limits import TargetLimits
+from pefslc.numeric.format import FixedPoint
+from pefslc.passes.fill_input import FillInput
+from pefslc.passes.manager import Exactness, Pass, PassRecord, run_passes
+from pefslc.passes.pipeline import pipeline
+from pefslc.plugins import load_plugins
+from pefslc.report import LayerRow, layer_rows
+from pefslc.sidecar import Sidecar, load_sidecar, make_sidecar
+from pefslc.staging import publish, safe_file_name
+from pefslc.targets.protocol import Emission, Runner, Target, TargetOptions
+from pefslc.targets.registry import find_target
+from pefslc.verification import Verification, verify
+
+__all__ = ["Lowered", "Program", "compile", "load", "lower_model"]
+
+ModelPath = str | os.PathLike[str]
+Observer = Callable[[PassRecord, Graph], None]
+Progress = Callable[[int, int, str], None]
+
+# What only one of our targets reads; a target of someone else's is trusted to read all.
+_ONLY_FOR = {"arch": "tensil", "caller_arena": "c"}
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """A model on the integer level, before any target.
+
+    reference  the quantized level as imported, with the inputs that --fmt filled: what the model means
+    quantized  the quantized level as it was lowered
+    """
+
+    reference: Graph
+    quantized: Graph
+    integer: Graph
+    passes: tuple[PassRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A compiled model: `save` writes its artifacts, `run` and `verify` execute them."""
+
+    lowered: Lowered
+    target: Target
+    options: TargetOptions
+    emission: Emission
+    sidecar: Sidecar
+    layers: tuple[LayerRow, ...]
+
+    @property
+    def name(self) -> str:
+        return self.sidecar.model
+
+    @property
+    def graph(self) -> Graph:
+        """The integer graph that the target lowered."""
+        return self.lowered.integer
+
+    def save(self, folder: ModelPath) -> tuple[Path, ...]:
+        """Write the artifacts and, last, the sidecar. Returns their paths; raises CompileError."""
+        return publish(Path(folder), self.emission.files, (self.sidecar.file_name, self.sidecar.to_bytes()))
+
+    def run(self, inputs: Mapping[str, NDArray[np.float64]] | NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Output name -> float64 values, computed by the artifacts themselves: the C compiled, the TCU simulated.
+
+        inputs  input name -> array in the ONNX shape, or (one input) the array itself; any multiple of the batch
+        """
+        arrays, _ = as_batches(self.graph, inputs)
+        codes = {i.name: quantize_input(i, arrays[i.name]) for i in self.graph.inputs}
+        with self._runner() as runner:
+            results = runner.run(codes)
+        return {o.name: apply_output_map(o, results[o.name]) for o in self.graph.outputs}
+
+    def verify(self, inputs: Arrays | ModelPath) -> Verification:
+        """Compare model, interpreter and artifacts on the inputs (arrays by name, or an .npz), integer for integer."""
+        arrays = inputs if isinstance(inputs, Mapping) else read_arrays(Path(inputs))
+        with self._runner() as runner:
+            return verify(self.lowered.reference, self.graph, runner, self.target.name, arrays, self.options.progress)
+
+    @contextmanager
+    def _runner(self) -> Iterator[Runner]:
+        """A runner of the files, written to disk and read back."""
+        with TemporaryDirectory(prefix="pefslc-") as folder:
+            *_, sidecar = self.save(folder)
+            yield self.target.runner(Path(folder), load_sidecar(sidecar))
+
+
+def load(model: ModelPath) -> Graph:
+    """The quantized-level graph of an ONNX file: `print(graph)`, `graph.run(x)`. Raises CompileError."""
+    path = Path(model)
+    graph = import_model(path)
+    return replace(graph, name=safe_file_name(path.stem))
+
+
+def lower_model(
+    model: ModelPath,
+    limits: TargetLimits,
+    *,
+    fmt: FixedPoint | None = None,
+    allow_overflow: bool = False,
+    plugins: Sequence[Pass] = (),
+    observe: Observer | None = None,
+    check_passes: bool = False,
+) -> Lowered:
+    """Import a model and run every pass. `observe` sees the graph after the import and after each pass."""
+    start = time.perf_counter()
+    graph = load(model)
+    if observe is not None:
+        observe(PassRecord("import", Exactness.EXACT, True, time.perf_counter() - start), graph)
+    reference = quantized = graph
+
+    def watch(record: PassRecord, after: Graph) -> None:
+        nonlocal reference, quantized
+        if record.name == FillInput.name:
+            reference = after
+        if after.level is Level.QUANTIZED:
+            quantized = after
+        if observe is not None:
+            observe(record, after)
+
+    passes = pipeline(limits, fmt=fmt, allow_overflow=allow_overflow, plugins=plugins)
+    integer, records = run_passes(graph, passes, watch, check=check_passes)
+    return Lowered(reference, quantized, integer, records)
+
+
+def compile(
+    model: ModelPath,
+    *,
+    target: str | Target,
+    fmt: str | FixedPoint | None = None,
+    arch: str | None = None,
+    caller_arena: bool = False,
+    plugins: Sequence[str | Path | Pass] = (),
+    allow_overflow: bool = False,
+    check_passes: bool = False,
+    verify: Arrays | ModelPath | None = None,
+    observe: Observer | None = None,
+    progress: Progress | None = None,
+) -> Program:
+    """Compile an ONNX file for one target; nothing is written until `Program.save`. Raises CompileError.
+
+    target          "c", "tensil", an installed one's name, or a Target
+    fmt             asserted of the model's quantizers, and filled into unquantized inputs: "Q2.3"
+    arch            Tensil: a board's name or a .tarch file
+    caller_arena    C: the caller supplies the working memory
+    plugins         passes, or .py files and installed names that hold some
+    allow_overflow  accept sums that are not proven to fit the accumulator
+    check_passes    compare each pass with the interpreter
+    verify          inputs (arrays or an .npz) on which model, interpreter and artifacts must agree
+    observe         called with (record, graph) after the import and after each pass
+    progress        called with (done, total, what) on work over a second
+    """
+    chosen = find_target(target) if isinstance(target, str) else target
+    options = TargetOptions(arch, caller_arena, allow_overflow, progress)
+    check_options(chosen, options)
+    limits = chosen.limits(options)
+    lowered = lower_model(
+        model,
+        limits,
+        fmt=parse_format(fmt),
+        allow_overflow=allow_overflow,
+        plugins=load_plugins(plugins, check=check_passes),
+        observe=observe,
+        check_passes=check_passes,
+    )
+    emission = chosen.lower(lowered.integer, options)
+    rows = layer_rows(lowered.integer, lowered.quantized, limits, emission.ops)
+    sidecar = make_sidecar(
+        lowered.integer,
+        chosen.name,
+        pefslc.__version__,
+        Path(model).read_bytes(),
+        emission.files,
+        emission.details,
+        tuple(row.to_json() for row in rows),
+    )
+    program = Program(lowered, chosen, options, emission, sidecar, rows)
+    if verify is not None:
+        program.verify(verify).require()
+    return program
+
+
+def check_options(target: Target, options: TargetOptions) -> None:
+    """Raise CompileError for options that the target would ignore, and for what its own check of them finds."""
+    given = {"arch": options.arch is not None, "caller_arena": options.caller_arena}
+    problems = [
+        Problem(
+            f"--{option.replace('_', '-')} is for target {quote(owner)}, not {quote(target.name)}", hint="leave it out"
+        )
+        for option, owner in _ONLY_FOR.items()
+        if given[option] and target.name in _ONLY_FOR.values() and target.name != owner
+    ]
+    if problems:
+        raise CompileError.of(problems)
+
+
+def parse_format(fmt: str | FixedPoint | None) -> FixedPoint | None:
+    """The format that the user named. Raises CompileError."""
+    if not isinstance(fmt, str):
+        return fmt
+    try:
+        return FixedPoint.parse(fmt)
+    except ValueError as e:
+        raise CompileError(str(e)) from None

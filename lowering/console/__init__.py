@@ -1,0 +1,1 @@
+"""What the command line shows and asks: commands, options, tables. Heavy modules are imported inside functions."""

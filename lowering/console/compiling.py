@@ -1,0 +1,98 @@
+"""`pefslc MODEL`: compile, verify, write, summarize."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pefslc.console.options import (
+    InputFile,
+    chosen_target,
+    model_argument,
+    plugin_files,
+    require_pass,
+    target_limits,
+    target_options,
+)
+
+if TYPE_CHECKING:
+    from pefslc.numeric.format import FixedPoint
+
+__all__ = ["compile_model"]
+
+
+@click.command("compile", short_help="compile a model; the word may be left out")
+@model_argument
+@click.option("--target", required=True, metavar="NAME", help="c, tensil, or an installed one: see `pefslc targets`")
+@target_options
+@click.option("-o", "--output", type=click.Path(), default=".", metavar="DIR", help="where to write  [default: here]")
+@click.option(
+    "--verify",
+    "inputs",
+    type=InputFile("an .npz file"),
+    metavar="INPUTS.npz",
+    help="run these inputs through model and artifacts; demand equal integers",
+)
+@click.option("--print-ir-after", metavar="PASS|all", help="print the graph after this pass")
+@click.option("--dump-dir", type=click.Path(), metavar="DIR", help="write the graph after each pass, also for Netron")
+@click.option("-q", "--quiet", is_flag=True, help="print errors only")
+@click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
+def compile_model(
+    model: str,
+    target: str,
+    fmt: FixedPoint | None,
+    arch: str | None,
+    caller_arena: bool,
+    allow_overflow: bool,
+    plugins: tuple[str, ...],
+    check_passes: bool,
+    output: str,
+    inputs: str | None,
+    print_ir_after: str | None,
+    dump_dir: str | None,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """Compile MODEL, a quantized ONNX file, for one target."""
+    del debug  # read by cli.run
+    start = time.perf_counter()
+    from pefslc.targets.protocol import TargetOptions
+
+    chosen = chosen_target(target)
+    limits = target_limits(chosen, TargetOptions(arch, caller_arena, allow_overflow))
+    plugin_files(plugins)
+    import pefslc
+    from pefslc.console.dump import Watcher
+    from pefslc.console.progress import progress_bar
+    from pefslc.passes.pipeline import pipeline
+    from pefslc.plugins import load_plugins
+
+    loaded = load_plugins(plugins, check=check_passes)
+    if print_ir_after is not None:
+        require_pass(print_ir_after, ["import", *(p.name for p in pipeline(limits, fmt=fmt, plugins=loaded))])
+    watcher = Watcher(print_ir_after, Path(dump_dir) if dump_dir else None)
+    with progress_bar(quiet=quiet) as progress:
+        program = pefslc.compile(
+            model,
+            target=chosen,
+            fmt=fmt,
+            arch=arch,
+            caller_arena=caller_arena,
+            plugins=loaded,
+            allow_overflow=allow_overflow,
+            check_passes=check_passes,
+            observe=watcher if print_ir_after or dump_dir else None,
+            progress=progress,
+        )
+        verification = None
+        if inputs is not None:
+            verification = program.verify(inputs)
+            verification.require()
+    written = program.save(output)
+    if not quiet:
+        from pefslc.console.summary import print_summary
+
+        print_summary(program, verification, written, fmt, time.perf_counter() - start)

@@ -1,0 +1,65 @@
+"""--print-ir-after and --dump-dir: the graph after each pass, as text and for Netron."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pefslc.diagnostics import CompileError, quote
+
+if TYPE_CHECKING:
+    from pefslc.ir.graph import Graph
+    from pefslc.passes.manager import PassRecord
+
+__all__ = ["Watcher"]
+
+_DUMPED = re.compile(r"\d\d_.+\.(ir|onnx)")
+
+
+class Watcher:
+    """Observes a compile: prints the graphs asked for, and writes NN_pass.ir and NN_pass.onnx."""
+
+    def __init__(self, print_after: str | None, folder: Path | None) -> None:
+        self.print_after = print_after
+        self.folder = folder
+        self.count = 0
+        if folder is not None:
+            _empty(folder)
+
+    def __call__(self, record: PassRecord, graph: Graph) -> None:
+        from pefslc.ir.text import print_graph
+
+        if self.print_after in ("all", record.name):
+            print(f"// after {record.name}: {'changed' if record.changed else 'unchanged'}")
+            print(print_graph(graph, data=False))
+        if self.folder is not None:
+            from pefslc.ir.netron import to_onnx
+            from pefslc.staging import write_file
+
+            stem = f"{self.count:02d}_{record.name}"
+            write_file(self.folder / f"{stem}.ir", str(graph).encode())
+            write_file(self.folder / f"{stem}.onnx", to_onnx(graph))
+        self.count += 1
+
+
+def _empty(folder: Path) -> None:
+    """Make the folder; remove an earlier dump; refuse a folder that holds anything else."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        present = sorted(folder.iterdir())
+        names = {p.name for p in present}
+        foreign = [
+            p.name
+            for p in present
+            if not _DUMPED.fullmatch(p.name) or p.is_dir() or p.with_suffix(".ir").name not in names
+        ]
+        if foreign:
+            raise CompileError(
+                f"the dump folder {quote(str(folder))} holds other files: {quote(foreign[0])}",
+                hint="give an empty or a new folder",
+            )
+        for path in present:
+            path.unlink()
+    except OSError as e:
+        raise CompileError(f"cannot write into {quote(str(folder))}: {e.strerror or e}") from None

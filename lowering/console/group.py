@@ -1,0 +1,66 @@
+"""The commands together: a bare model path means compile, a known command wins over a file of its name."""
+
+from __future__ import annotations
+
+import click
+
+import pefslc
+from pefslc.console.check import check
+from pefslc.console.compiling import compile_model
+from pefslc.console.inspecting import inspect_model
+from pefslc.console.listing import list_passes, list_targets
+from pefslc.console.running import run_artifact
+
+__all__ = ["commands"]
+
+_ABOUT = """\
+What was trained is what runs: pefslc lowers a quantized ONNX network, as Brevitas exports it, to the Tensil
+accelerator or to C - exactly, or not at all."""
+
+_FORMATS = """\
+Formats: Qm.n is signed, m integer bits including the sign and n fraction bits; UQm.n is unsigned.
+Q2.3 has 5 bits, step 0.125, range [-2, 1.875]; UQ2.3 has 5 bits, range [0, 3.875]; Q8.8 is Tensil's FP16BP8.
+--fmt asserts the format of the model's weight and activation quantizers, and gives it to an unquantized input."""
+
+_EXAMPLES = (
+    "pefslc model.onnx --target c --fmt Q2.3 -o build/",
+    "pefslc model.onnx --target tensil --arch custom_perf -o build/ --verify model.npz",
+    "pefslc run build/ --inputs x.npz -o y.npz",
+)
+
+_STATUS = "Exit status: 0 done; 1 refused, differs or unproved; 2 usage; 70 a fault of ours."
+
+
+class _Commands(click.Group):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h", "--version"):
+            args = ["compile", *args]
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write("Usage: pefslc MODEL.onnx --target TARGET [OPTIONS]\n       pefslc COMMAND ...\n\n")
+        formatter.write(_ABOUT + "\n")
+        compile_context = click.Context(compile_model, info_name="pefslc", parent=ctx)
+        compile_model.format_options(compile_context, formatter)
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (name, command.get_short_help_str(90))
+                    for name, command in self.commands.items()
+                    if not command.hidden
+                ]
+            )
+        formatter.write("\n" + _FORMATS + "\n")
+        with formatter.section("Examples"):
+            for example in _EXAMPLES:
+                formatter.write(f"  {example}\n")
+        formatter.write("\n" + _STATUS + "\n")
+
+
+commands = _Commands(
+    "pefslc",
+    commands=[compile_model, inspect_model, check, run_artifact, list_passes, list_targets],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "terminal_width": 100},
+    no_args_is_help=True,
+)
+click.version_option(pefslc.__version__, message="pefslc %(version)s")(commands)

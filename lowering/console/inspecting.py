@@ -1,0 +1,41 @@
+"""`pefslc inspect MODEL`: layers, formats, accumulator bits needed and there; nothing is written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pefslc.console.options import FORMAT, chosen_target, model_argument, target_limits
+
+if TYPE_CHECKING:
+    from pefslc.numeric.format import FixedPoint
+
+__all__ = ["inspect_model"]
+
+
+@click.command("inspect", short_help="layers, formats, accumulator bits needed and available")
+@model_argument
+@click.option("--target", metavar="NAME", help="compare with the accumulator of this target")
+@click.option("--arch", metavar="NAME|FILE", help="tensil: a board or a .tarch file  [default: pynqz1]")
+@click.option("--fmt", type=FORMAT, metavar="Qm.n", help="the model's format: asserted, and given to its input")
+@click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
+def inspect_model(model: str, target: str | None, arch: str | None, fmt: FixedPoint | None, debug: bool) -> None:
+    """Show what MODEL computes with: per layer the formats and the accumulator bits that every input needs."""
+    del debug  # read by cli.run
+    from pefslc.limits import TargetLimits
+    from pefslc.targets.protocol import TargetOptions
+
+    if target is None:
+        if arch is not None:
+            raise click.UsageError("--arch needs --target")
+        limits = TargetLimits(64, "the interpreter")
+    else:
+        limits = target_limits(chosen_target(target), TargetOptions(arch))
+    from pefslc.compiler import lower_model
+    from pefslc.console.summary import print_inspection
+    from pefslc.report import layer_rows
+
+    lowered = lower_model(model, limits, fmt=fmt, allow_overflow=True)
+    rows = layer_rows(lowered.integer, lowered.quantized, None if target is None else limits, {})
+    print_inspection(lowered.integer, rows, None if target is None else limits)

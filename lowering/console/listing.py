@@ -1,0 +1,49 @@
+"""`pefslc passes` and `pefslc targets`."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["list_passes", "list_targets"]
+
+
+@click.command("passes", short_help="the passes, in the order in which they run")
+def list_passes() -> None:
+    """List the passes in the order in which they run."""
+    from pefslc.console.tables import plain_table
+    from pefslc.limits import TargetLimits
+    from pefslc.numeric.format import FixedPoint
+    from pefslc.passes.pipeline import pipeline
+    from pefslc.plugins import installed_passes
+
+    rows = [
+        (str(order), p.name, p.level.value, p.exactness.value, _summary(p))
+        for order, p in enumerate(pipeline(TargetLimits(32, "the accumulator"), fmt=FixedPoint(2, 3)), 1)
+    ]
+    print(plain_table(("", "pass", "level", "promise", "what it does"), rows))
+    print("\ncheck-format and fill-input run with --fmt; a plugin's passes run last on their level.")
+    for entry in installed_passes():
+        print(f"installed: --plugin {entry.name} ({entry.value})")
+
+
+@click.command("targets", short_help="the targets and their architectures")
+def list_targets() -> None:
+    """List what --target takes, and the boards that --arch takes."""
+    from pefslc.console.tables import plain_table
+    from pefslc.diagnostics import CompileError
+    from pefslc.targets.registry import find_target, target_names
+    from pefslc.targets.tensil.architecture import built_in_architectures
+
+    rows = []
+    for name in target_names():
+        try:
+            rows.append((name, find_target(name).summary))
+        except CompileError as e:
+            rows.append((name, str(e)))
+    print(plain_table(("target", "what it is"), rows))
+    print(f"\n--arch of tensil: {', '.join(built_in_architectures())}, or the path of a .tarch file")
+
+
+def _summary(described: object) -> str:
+    """The first line of a class's docstring."""
+    return (type(described).__doc__ or "").strip().split("\n", 1)[0]

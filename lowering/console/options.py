@@ -1,0 +1,135 @@
+"""Options that several commands share, and the checks that make a wrong one a usage error."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from pefslc.limits import TargetLimits
+    from pefslc.numeric.format import FixedPoint
+    from pefslc.targets.protocol import Target, TargetOptions
+
+__all__ = [
+    "FORMAT",
+    "InputFile",
+    "chosen_target",
+    "model_argument",
+    "plugin_files",
+    "require_pass",
+    "target_limits",
+    "target_options",
+]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class InputFile(click.ParamType):
+    """A file that must be there: what is not is a usage error, not a refusal."""
+
+    name = "file"
+
+    def __init__(self, what: str = "file", *, names: tuple[str, ...] = ()) -> None:
+        self.what = what
+        self.names = names
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        del param
+        text = os.fspath(value)
+        if os.path.isdir(text):
+            raise click.UsageError(f"{text!r} is a folder, not {self.what}", ctx)
+        if not os.path.exists(text):
+            close = difflib.get_close_matches(text, self.names, n=1)
+            maybe = f" (did you mean the command {close[0]!r}?)" if close else ""
+            raise click.UsageError(f"no such file: {text!r}{maybe}", ctx)
+        return text
+
+
+class _Format(click.ParamType):
+    """Qm.n or UQm.n."""
+
+    name = "format"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> FixedPoint:
+        del param
+        from pefslc.numeric.format import FixedPoint
+
+        if isinstance(value, FixedPoint):
+            return value
+        try:
+            return FixedPoint.parse(value)
+        except ValueError as e:
+            raise click.UsageError(
+                f"--fmt: {e}; for example {FixedPoint.parse('Q2.3').describe()}",
+                ctx,
+            ) from None
+
+
+FORMAT = _Format()
+
+COMMAND_NAMES = ("compile", "inspect", "check", "run", "passes", "targets")
+
+
+def model_argument(function: _Function) -> _Function:
+    """The model file."""
+    return click.argument("model", type=InputFile("a model", names=COMMAND_NAMES))(function)
+
+
+def target_options(function: _Function) -> _Function:
+    """--fmt, --arch, --caller-arena, --allow-overflow, --plugin, --check-passes: what a compile depends on."""
+    decorators = [
+        click.option("--fmt", type=FORMAT, metavar="Qm.n", help="the model's format: asserted, and given to its input"),
+        click.option("--arch", metavar="NAME|FILE", help="tensil: a board or a .tarch file  [default: pynqz1]"),
+        click.option("--caller-arena", is_flag=True, help="c: the caller supplies the working memory"),
+        click.option("--allow-overflow", is_flag=True, help="accept sums that are not proven to fit"),
+        click.option("--plugin", "plugins", multiple=True, metavar="FILE.py", help="run the passes in this file, too"),
+        click.option("--check-passes", is_flag=True, help="compare each pass with the interpreter"),
+    ]
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
+
+
+def chosen_target(name: str) -> Target:
+    """The target of that name; an unknown one is a usage error."""
+    from pefslc.diagnostics import CompileError
+    from pefslc.targets.registry import find_target
+
+    try:
+        return find_target(name)
+    except CompileError as e:
+        raise usage_error(e) from None
+
+
+def target_limits(target: Target, options: TargetOptions) -> TargetLimits:
+    """The target's limits under these options; what it finds wrong with them is a usage error."""
+    from pefslc.compiler import check_options
+    from pefslc.diagnostics import CompileError
+
+    try:
+        check_options(target, options)
+        return target.limits(options)
+    except CompileError as e:
+        raise usage_error(e) from None
+
+
+def plugin_files(names: tuple[str, ...]) -> None:
+    """Usage error for a plugin file that is not there."""
+    for name in names:
+        if name.endswith(".py") and not os.path.isfile(name):
+            raise click.UsageError(f"no such plugin file: {name!r}")
+
+
+def require_pass(name: str, known: list[str]) -> None:
+    """Usage error for a pass that does not run."""
+    if name != "all" and name not in known:
+        raise click.UsageError(f"no pass {name!r}; those that run: all, {', '.join(dict.fromkeys(known))}")
+
+
+def usage_error(error: Exception) -> click.UsageError:
+    """The same text, as the user's mistake on the command line."""
+    return click.UsageError(str(error).removeprefix("error: "))

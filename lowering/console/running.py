@@ -1,0 +1,47 @@
+"""`pefslc run ARTIFACT`: a .tmodel is simulated, C is compiled and run; values in, values out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pefslc.console.options import InputFile
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["run_artifact"]
+
+
+@click.command("run", short_help="run compiled artifacts: a .tmodel is simulated, C compiled and run")
+@click.argument("artifact", type=click.Path())
+@click.option("--inputs", type=InputFile("an .npz file"), required=True, metavar="X.npz", help="arrays by name, or x")
+@click.option("-o", "--output", type=click.Path(), metavar="Y.npz", help="float64 values by output name")
+@click.option("-q", "--quiet", is_flag=True, help="print errors only")
+@click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
+def run_artifact(artifact: str, inputs: str, output: str | None, quiet: bool, debug: bool) -> None:
+    """Run ARTIFACT: a folder that a compile wrote, its sidecar, or one of its files."""
+    del debug  # read by cli.run
+    if not Path(artifact).exists():
+        raise click.UsageError(f"no such file: {artifact!r}")
+    from pefslc.arrays import read_arrays, write_arrays
+    from pefslc.artifact import open_artifact
+    from pefslc.console.progress import progress_bar
+
+    opened = open_artifact(Path(artifact))
+    with progress_bar(quiet=quiet) as progress:
+        results = opened.run(read_arrays(Path(inputs)), progress)
+    if output is not None:
+        write_arrays(Path(output), results)
+    if not quiet:
+        for name, values in results.items():
+            print(f"{name} {list(values.shape)}: {_digest(values)}")
+        if output is not None:
+            print(f"wrote {output}")
+
+
+def _digest(values: NDArray[np.float64]) -> str:
+    return f"from {values.min():.9g} to {values.max():.9g}"

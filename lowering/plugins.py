@@ -1,0 +1,195 @@
+"""A user's passes: from a Python file (--plugin my_pass.py) or an installed package (--plugin NAME).
+
+A file's passes are the classes defined in it that satisfy `passes.manager.Pass` and can be made without arguments.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+from pefslc.diagnostics import CompileError, InternalError, quote
+from pefslc.ir.graph import Graph, Level
+from pefslc.ir.verify import verify
+from pefslc.passes.manager import Exactness, Pass, check_pass
+
+__all__ = ["UserPass", "installed_passes", "load_plugins"]
+
+_GROUP = "pefslc.passes"
+_MEMBERS = ("name", "exactness", "level", "run")
+_HINT = "docs/writing-a-pass.md has one to copy"
+
+
+@dataclass(frozen=True, slots=True)
+class UserPass:
+    """A pass of the user's: its faults are reported as the user's, with the place in the user's file."""
+
+    inner: Pass
+    source: str
+    check: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def exactness(self) -> Exactness:
+        return self.inner.exactness
+
+    @property
+    def level(self) -> Level:
+        return self.inner.level
+
+    def run(self, graph: Graph) -> Graph:
+        try:
+            after = self.inner.run(graph)
+        except (CompileError, KeyboardInterrupt):
+            raise
+        except Exception as e:
+            raise CompileError(
+                f"plugin pass {quote(self.name)} failed: {_exception_text(e)}",
+                at=_place(e, self.source),
+                hint="the pass is not part of pefslc: correct it, or leave out --plugin",
+            ) from e
+        if not isinstance(after, Graph):
+            raise CompileError(
+                f"plugin pass {quote(self.name)} returned {type(after).__name__}, not a Graph", at=self.source
+            )
+        if after is not graph:
+            self._judge(graph, after)
+        return after
+
+    def _judge(self, before: Graph, after: Graph) -> None:
+        faults = verify(after)
+        if faults:
+            raise CompileError(
+                f"plugin pass {quote(self.name)} left an illegal graph: {'; '.join(faults)}", at=self.source
+            )
+        if self.check:
+            try:
+                check_pass(self.inner, before, after)
+            except InternalError as e:
+                raise CompileError(str(e), at=self.source, hint="declare it Exactness.BOUNDED, or correct it") from None
+
+
+def load_plugins(names: Sequence[str | Path | Pass], *, check: bool = False) -> tuple[UserPass, ...]:
+    """The passes of every plugin, in order: a file, an installed name, or (from Python) a pass itself."""
+    found: list[UserPass] = []
+    for name in names:
+        if isinstance(name, str | Path):
+            found.extend(UserPass(p, str(name), check) for p in _passes_of(str(name)))
+        elif isinstance(name, UserPass):
+            found.append(name)
+        else:
+            found.append(UserPass(name, type(name).__qualname__, check))
+    return tuple(found)
+
+
+def installed_passes() -> tuple[EntryPoint, ...]:
+    """The entry points of the group pefslc.passes, by name."""
+    return tuple(sorted(entry_points(group=_GROUP), key=lambda e: e.name))
+
+
+def _passes_of(name: str) -> list[Pass]:
+    path = Path(name)
+    if path.suffix == ".py" or path.exists():
+        return _passes_in_file(path)
+    for entry in installed_passes():
+        if entry.name == name:
+            return [_installed(entry)]
+    known = ", ".join(e.name for e in installed_passes())
+    raise CompileError(
+        f"no plugin {quote(name)}", hint="give a .py file" + (f", or an installed pass: {known}" if known else "")
+    )
+
+
+def _installed(entry: EntryPoint) -> Pass:
+    try:
+        made = entry.load()()
+    except Exception as e:
+        raise CompileError(f"plugin {quote(entry.name)} cannot be loaded: {_exception_text(e)}", at=entry.value) from e
+    if not _is_pass(made):
+        raise CompileError(f"plugin {quote(entry.name)} is not a pass", at=entry.value, hint=_HINT)
+    return made  # type: ignore[no-any-return]  # just checked
+
+
+def _passes_in_file(path: Path) -> list[Pass]:
+    module = _import_file(path)
+    classes = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
+    passes: list[Pass] = []
+    for made_by in classes:
+        if not all(hasattr(made_by, member) for member in _MEMBERS):
+            continue
+        try:
+            made = made_by()
+        except TypeError:
+            continue  # it needs arguments: a helper, or a pass that another class of the file makes
+        except Exception as e:
+            raise CompileError(
+                f"plugin class {made_by.__name__} cannot be made: {_exception_text(e)}", at=_place(e, str(path))
+            ) from e
+        if not _is_pass(made):
+            raise CompileError(
+                f"plugin class {made_by.__name__} is not a pass: `name` is a string, `exactness` an Exactness, "
+                "`level` a Level",
+                at=str(path),
+                hint=_HINT,
+            )
+        passes.append(made)
+    if not passes:
+        raise CompileError(
+            f"plugin {quote(str(path))} defines no pass",
+            hint=f"a class with {', '.join(_MEMBERS)} that can be made without arguments; {_HINT}",
+        )
+    return passes
+
+
+def _is_pass(made: object) -> bool:
+    return (
+        isinstance(made, Pass)
+        and isinstance(made.name, str)
+        and isinstance(made.exactness, Exactness)
+        and isinstance(made.level, Level)
+    )
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise CompileError(f"no such plugin file: {quote(str(path))}")
+    name = f"_pefslc_plugin_{len([m for m in sys.modules if m.startswith('_pefslc_plugin_')])}"
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise CompileError(f"plugin {quote(str(path))} is not a Python file", hint="its name ends in .py")
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up there
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as e:
+        del sys.modules[name]
+        raise CompileError(
+            f"plugin {quote(str(path))} cannot be imported: {_exception_text(e)}", at=_place(e, str(path)), hint=_HINT
+        ) from e
+    return module
+
+
+def _exception_text(e: BaseException) -> str:
+    text = e.msg if isinstance(e, SyntaxError) else str(e)
+    return f"{type(e).__name__}: {text}" if text else type(e).__name__
+
+
+def _place(e: BaseException, source: str) -> str:
+    """file:line of the innermost frame in the user's file."""
+    if isinstance(e, SyntaxError) and e.filename and e.lineno:
+        return f"{e.filename}:{e.lineno}"
+    try:
+        wanted = Path(source).resolve()
+        lines = [f.lineno for f in traceback.extract_tb(e.__traceback__) if Path(f.filename).resolve() == wanted]
+    except OSError:
+        lines = []
+    return f"{source}:{lines[-1]}" if lines else source

@@ -1,0 +1,184 @@
+"""The layer report: what became of each layer - formats, accumulator bits needed and there, exactness, cost.
+
+One row per operation that computes. What follows it element by element (Requantize, Clamp) belongs to its row; what
+only moves data has a row where the target counts cycles for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+from pefslc.diagnostics import Origin
+from pefslc.ir.graph import Graph
+from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.structural import MaxPool
+from pefslc.ir.value import Op, Quantization, Value
+from pefslc.limits import TargetLimits
+from pefslc.numeric.accumulate import bits_for_range
+from pefslc.numeric.format import FixedPoint
+from pefslc.numeric.scale import power_of_two_exponent
+from pefslc.passes.check_accumulators import accumulator_bits
+from pefslc.shapes import element_count
+from pefslc.sidecar import JsonObject
+from pefslc.targets.protocol import OpReport
+
+__all__ = ["LayerRow", "layer_rows", "macs"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRow:
+    """One layer.
+
+    accumulator_bits  two's complement width that every partial sum needs; None where nothing is summed
+    available_bits    the target's; None without a target
+    exact             every operation of the row was certified
+    cycles            modelled by the target, None where it models none
+    """
+
+    layer: str
+    op: str
+    shape: tuple[int, ...]
+    input: str
+    weight: str
+    output: str
+    accumulator_bits: int | None
+    available_bits: int | None
+    exact: bool
+    macs: int
+    cycles: int | None
+    implementation: str
+
+    @property
+    def may_overflow(self) -> bool:
+        return (
+            self.accumulator_bits is not None
+            and self.available_bits is not None
+            and self.accumulator_bits > self.available_bits
+        )
+
+    def to_json(self) -> JsonObject:
+        content = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**content, "shape": list(self.shape)}
+
+
+@dataclass(slots=True)
+class _Group:
+    """The operations of one row: the first computes, the others follow it element by element."""
+
+    ops: list[Op] = field(default_factory=list)
+
+
+def layer_rows(
+    integer: Graph, quantized: Graph, limits: TargetLimits | None, reports: Mapping[str, OpReport]
+) -> tuple[LayerRow, ...]:
+    """The rows of an integer graph, in order.
+
+    quantized  the graph that it was lowered from: it names the formats
+    reports    what the target said about each operation, by its result's name; empty without a target
+    """
+    formats = {op.result.name: op.result for op in quantized.ops}
+    weights = {op.result.name: formats.get(op.operands[1].name) for op in quantized.ops if len(op.operands) > 1}
+    for i in integer.inputs:
+        if i.quantizer is not None:
+            formats[i.value.name] = _with_element(i.value, i.quantizer.quantization)
+    rows = []
+    for group in _groups(integer, reports):
+        first, last = group.ops[0], group.ops[-1]
+        found = [reports[op.result.name] for op in group.ops if op.result.name in reports]
+        cycles = [r.cycles for r in found if r.cycles is not None]
+        rows.append(
+            LayerRow(
+                layer=layer_name(first.result.origin),
+                op=type(first).__name__,
+                shape=last.result.type.shape,
+                input=_format(first.operands[0], formats),
+                weight=_weight_format(first, weights),
+                output=_format(last.result, formats),
+                accumulator_bits=_needed_bits(group.ops),
+                available_bits=None if limits is None else limits.accumulator_bits,
+                exact=all(r.exact for r in found),
+                macs=macs(first),
+                cycles=sum(cycles) if cycles else None,
+                implementation=", ".join(dict.fromkeys(r.implementation for r in found if r.implementation)),
+            )
+        )
+    return tuple(rows)
+
+
+def _groups(graph: Graph, reports: Mapping[str, OpReport]) -> list[_Group]:
+    consumers = graph.consumers()
+    group_of: dict[str, _Group] = {}
+    groups: list[_Group] = []
+    for op in graph.ops:
+        source = op.operands[0].name if op.operands else ""
+        if isinstance(op, Requantize | Clamp) and source in group_of and len(consumers[source]) == 1:
+            group = group_of[source]
+        elif isinstance(op, Conv2d | Dense | Sum | SumPool | MaxPool | Requantize | Clamp) or (
+            op.result.name in reports and reports[op.result.name].cycles
+        ):
+            group = _Group()
+            groups.append(group)
+        else:
+            continue
+        group.ops.append(op)
+        group_of[op.result.name] = group
+    return groups
+
+
+def macs(op: Op) -> int:
+    """Multiply-accumulates of one operation; 0 for what does not multiply by weights."""
+    match op:
+        case Conv2d() | Dense():
+            return element_count(op.result.type.shape) * element_count(op.weight.shape[1:])
+        case _:
+            return 0
+
+
+def layer_name(origin: Origin) -> str:
+    """The module path without what the exporter added: /blocks/blocks.0/c1/conv/Conv is blocks.0/c1/conv."""
+    parts = [p for p in origin.node.split("/") if p]
+    if len(parts) > 1 and parts[-1].rstrip("0123456789_").lower() == origin.op_type.lower():
+        parts.pop()
+    for handler in [i for i, p in enumerate(parts) if p.startswith(("act_quant", "export_handler"))][:1]:
+        parts = parts[:handler] or parts
+    kept = [p for p, following in zip(parts, [*parts[1:], ""], strict=True) if not following.startswith(f"{p}.")]
+    name = "/".join(kept) or origin.tensor or origin.op_type
+    return "".join(c if c.isprintable() else "?" for c in name)
+
+
+def _with_element(value: Value, quantization: Quantization) -> Value:
+    return Value(value.name, type(value.type)(value.type.shape, quantization), value.origin)
+
+
+def _format(value: Value, formats: Mapping[str, Value]) -> str:
+    known = formats.get(value.name)
+    if known is not None and isinstance(known.type.element, Quantization):
+        return short_format(known.type.element)
+    codes = value.type.codes
+    bits = bits_for_range(codes.low, codes.high)
+    exponent = None if codes.scale.per_channel else power_of_two_exponent(codes.scale.step)
+    return f"{bits} bits" if exponent is None else str(FixedPoint(bits + exponent, -exponent))
+
+
+def short_format(quantization: Quantization) -> str:
+    """Qm.n, or the width: "s8" signed, "u8" unsigned, "/ch" with a scale per channel."""
+    fixed = quantization.fixed_point
+    if fixed is not None:
+        return str(fixed)
+    return f"{'s' if quantization.signed else 'u'}{quantization.bits}{'/ch' if quantization.scale.per_channel else ''}"
+
+
+def _weight_format(op: Op, weights: Mapping[str, Value | None]) -> str:
+    if not isinstance(op, Conv2d | Dense):
+        return ""
+    weight = weights.get(op.result.name)
+    if weight is not None and isinstance(weight.type.element, Quantization):
+        return short_format(weight.type.element)
+    data = op.weight.data
+    return f"{bits_for_range(int(data.min(initial=0)), int(data.max(initial=0)))} bits"
+
+
+def _needed_bits(ops: list[Op]) -> int | None:
+    needed = [accumulator_bits(op) for op in ops if isinstance(op, Conv2d | Dense | Sum | SumPool | Rescale)]
+    return max(needed, default=None)

@@ -1,0 +1,105 @@
+"""--fmt asserts: every weight and activation quantizer has the width and the fraction bits that the user named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pefslc.diagnostics import CompileError, Problem
+from pefslc.ir.graph import Graph, Level
+from pefslc.ir.quantized import Constant, Conv, Linear, Quantize, QuantizedConstant
+from pefslc.ir.structural import Reshape, Transpose
+from pefslc.ir.value import Op, Quantization, Value
+from pefslc.numeric.format import FixedPoint
+from pefslc.numeric.scale import power_of_two_exponent
+from pefslc.passes.manager import Exactness
+
+__all__ = ["CheckFormat"]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckFormat:
+    """Raise, with every contradiction, where a weight or activation quantizer is not in `fmt`. Changes nothing.
+
+    Width and fraction bits count. Signedness and narrow range are exempt (Q2.3 also means UQ2.3 after a ReLU), and so
+    are biases, accumulators and other constants: they are exact whatever their width.
+    """
+
+    fmt: FixedPoint
+    name: ClassVar[str] = "check-format"
+    exactness: ClassVar[Exactness] = Exactness.EXACT
+    level: ClassVar[Level] = Level.QUANTIZED
+
+    def run(self, graph: Graph) -> Graph:
+        roles = quantizer_roles(graph)
+        if not roles and any(graph.of_type(Conv)) | any(graph.of_type(Linear)):
+            raise CompileError(
+                f"the model is not quantized, and --fmt {self.fmt} cannot quantize it: post-training quantization "
+                "is not there yet",
+                at=graph.name,
+                hint="train with Brevitas in that format and export with export_qonnx; docs/formats.md has a recipe",
+            )
+        problems = [p for op, role in roles for p in self._contradictions(op, role)]
+        if problems:
+            raise CompileError.of(problems)
+        return graph
+
+    def _contradictions(self, op: Quantize | QuantizedConstant, role: str) -> Iterator[Problem]:
+        quantization = op.result.type.element
+        assert isinstance(quantization, Quantization)
+        same_scale = not quantization.scale.per_channel and (
+            power_of_two_exponent(quantization.scale.step) == -self.fmt.fraction_bits
+        )
+        if quantization.bits != self.fmt.bits or not same_scale:
+            yield Problem(
+                f"--fmt says {self.fmt.describe()}; this {role} quantizer is {describe(quantization)}",
+                at=op.result.origin,
+                hint=f"train in {self.fmt}, or leave out --fmt: the model's own formats are then taken",
+            )
+
+
+def describe(quantization: Quantization) -> str:
+    """A quantization in words: Qm.n with its range where it is one, else its width and scale."""
+    fixed = quantization.fixed_point
+    if fixed is not None:
+        return fixed.describe()
+    sign = "signed" if quantization.signed else "unsigned"
+    scale = (
+        f"{len(quantization.scale.steps)} scales, one per channel"
+        if quantization.scale.per_channel
+        else f"scale {float(quantization.scale.step):g}"
+    )
+    return f"{quantization.bits} bits {sign}, {scale}"
+
+
+def quantizer_roles(graph: Graph) -> list[tuple[Quantize | QuantizedConstant, str]]:
+    """The weight and activation quantizers in order, each with its role in words."""
+    producers = graph.producers()
+    constants: set[str] = set()
+    for op in graph.ops:
+        if isinstance(op, Constant | QuantizedConstant) or (
+            isinstance(op, Quantize | Transpose | Reshape) and op.input.name in constants
+        ):
+            constants.add(op.result.name)
+    weights: set[str] = set()
+    for op in graph.ops:
+        if isinstance(op, Conv | Linear):
+            weights.update(_chain(op.weight, producers))
+    roles: list[tuple[Quantize | QuantizedConstant, str]] = []
+    for op in graph.ops:
+        if isinstance(op, Quantize | QuantizedConstant):
+            if op.result.name in weights:
+                roles.append((op, "weight"))
+            elif op.result.name not in constants:
+                roles.append((op, "activation"))
+    return roles
+
+
+def _chain(value: Value, producers: dict[str, Op]) -> Iterator[str]:
+    """`value` and what it is made of, through quantizers and rearrangements."""
+    name: str | None = value.name
+    while name is not None:
+        yield name
+        op = producers.get(name)
+        name = op.input.name if isinstance(op, Quantize | Transpose | Reshape) else None
