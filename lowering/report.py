@@ -13,10 +13,10 @@ from pefslc.diagnostics import Origin
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Sum, SumPool
 from pefslc.ir.structural import MaxPool
-from pefslc.ir.value import Op, Quantization, Value
+from pefslc.ir.value import Op, Value
 from pefslc.limits import TargetLimits
 from pefslc.numeric.accumulate import bits_for_range
-from pefslc.numeric.format import FixedPoint
+from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.scale import power_of_two_exponent
 from pefslc.passes.check_accumulators import accumulator_bits
 from pefslc.shapes import element_count

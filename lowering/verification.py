@@ -162,7 +162,7 @@ def compare_values(
         raise CompileError(f"{against} is {list(expected.shape)}, output {quote(output.name)} is {list(got.shape)}")
     values = expected.astype(np.float64)
     scale, offset = _broadcast(output.map, values.ndim)
-    unit = 8 * float(np.finfo(expected.dtype if expected.dtype.kind == "f" else np.float64).eps)
+    unit = 8 * float(np.finfo(np.float32 if expected.dtype.itemsize < 8 else np.float64).eps)
     noise = unit * (np.abs(values) + np.abs(offset))
     if not _is_dyadic(output.map):
         noise = np.maximum(noise, _VALUE_NOISE * np.maximum(np.abs(values), 1))

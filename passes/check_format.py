@@ -10,8 +10,8 @@ from pefslc.diagnostics import CompileError, Problem
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.quantized import Constant, Conv, Linear, Quantize, QuantizedConstant
 from pefslc.ir.structural import Reshape, Transpose
-from pefslc.ir.value import Op, Quantization, Value
-from pefslc.numeric.format import FixedPoint
+from pefslc.ir.value import Op, Value
+from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.scale import power_of_two_exponent
 from pefslc.passes.manager import Exactness
 

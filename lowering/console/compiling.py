@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from pefslc.console.options import (
-    InputFile,
     chosen_target,
+    input_file,
     model_argument,
     plugin_files,
     require_pass,
@@ -32,7 +32,7 @@ __all__ = ["compile_model"]
 @click.option(
     "--verify",
     "inputs",
-    type=InputFile("an .npz file"),
+    callback=input_file("an .npz file"),
     metavar="INPUTS.npz",
     help="run these inputs through model and artifacts; demand equal integers",
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pefslc.console.options import FORMAT, chosen_target, model_argument, target_limits
+from pefslc.console.options import chosen_target, format_argument, model_argument, target_limits
 
 if TYPE_CHECKING:
     from pefslc.numeric.format import FixedPoint
@@ -18,7 +18,7 @@ __all__ = ["inspect_model"]
 @model_argument
 @click.option("--target", metavar="NAME", help="compare with the accumulator of this target")
 @click.option("--arch", metavar="NAME|FILE", help="tensil: a board or a .tarch file  [default: pynqz1]")
-@click.option("--fmt", type=FORMAT, metavar="Qm.n", help="the model's format: asserted, and given to its input")
+@format_argument
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
 def inspect_model(model: str, target: str | None, arch: str | None, fmt: FixedPoint | None, debug: bool) -> None:
     """Show what MODEL computes with: per layer the formats and the accumulator bits that every input needs."""

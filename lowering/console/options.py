@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from pefslc.targets.protocol import Target, TargetOptions
 
 __all__ = [
-    "FORMAT",
-    "InputFile",
     "chosen_target",
+    "format_argument",
+    "input_file",
     "model_argument",
     "plugin_files",
     "require_pass",
@@ -28,61 +28,56 @@ __all__ = [
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-class InputFile(click.ParamType):
-    """A file that must be there: what is not is a usage error, not a refusal."""
+def input_file(what: str, commands: tuple[str, ...] = ()) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A callback that demands a file: what is not there is a usage error, not a refusal.
 
-    name = "file"
+    what      "a model", for the message
+    commands  names that the user may have misspelt in its place
+    """
 
-    def __init__(self, what: str = "file", *, names: tuple[str, ...] = ()) -> None:
-        self.what = what
-        self.names = names
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        del param
-        text = os.fspath(value)
-        if os.path.isdir(text):
-            raise click.UsageError(f"{text!r} is a folder, not {self.what}", ctx)
-        if not os.path.exists(text):
-            close = difflib.get_close_matches(text, self.names, n=1)
-            maybe = f" (did you mean the command {close[0]!r}?)" if close else ""
-            raise click.UsageError(f"no such file: {text!r}{maybe}", ctx)
-        return text
-
-
-class _Format(click.ParamType):
-    """Qm.n or UQm.n."""
-
-    name = "format"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> FixedPoint:
-        del param
-        from pefslc.numeric.format import FixedPoint
-
-        if isinstance(value, FixedPoint):
+    def callback(ctx: click.Context, _: click.Parameter, value: str | None) -> str | None:
+        if value is None or os.path.isfile(value):
             return value
-        try:
-            return FixedPoint.parse(value)
-        except ValueError as e:
-            raise click.UsageError(
-                f"--fmt: {e}; for example {FixedPoint.parse('Q2.3').describe()}",
-                ctx,
-            ) from None
+        if os.path.isdir(value):
+            raise click.UsageError(f"{value!r} is a folder, not {what}", ctx)
+        close = difflib.get_close_matches(value, commands, n=1)
+        maybe = f" (did you mean the command {close[0]!r}?)" if close else ""
+        raise click.UsageError(f"no such file: {value!r}{maybe}", ctx)
+
+    return callback
 
 
-FORMAT = _Format()
+def format_option(ctx: click.Context, _: click.Parameter, value: str | None) -> FixedPoint | None:
+    """A callback: Qm.n or UQm.n."""
+    if value is None:
+        return None
+    from pefslc.numeric.format import FixedPoint
+
+    try:
+        return FixedPoint.parse(value)
+    except ValueError as e:
+        example = FixedPoint.parse("Q2.3").describe()
+        raise click.UsageError(f"--fmt: {e}; for example {example}", ctx) from None
+
 
 COMMAND_NAMES = ("compile", "inspect", "check", "run", "passes", "targets")
 
 
 def model_argument(function: _Function) -> _Function:
     """The model file."""
-    return click.argument("model", type=InputFile("a model", names=COMMAND_NAMES))(function)
+    return click.argument("model", callback=input_file("a model", COMMAND_NAMES))(function)
+
+
+def format_argument(function: _Function) -> _Function:
+    """--fmt."""
+    help_text = "the model's format: asserted, and given to its input"
+    return click.option("--fmt", callback=format_option, metavar="Qm.n", help=help_text)(function)
 
 
 def target_options(function: _Function) -> _Function:
     """--fmt, --arch, --caller-arena, --allow-overflow, --plugin, --check-passes: what a compile depends on."""
     decorators = [
-        click.option("--fmt", type=FORMAT, metavar="Qm.n", help="the model's format: asserted, and given to its input"),
+        format_argument,
         click.option("--arch", metavar="NAME|FILE", help="tensil: a board or a .tarch file  [default: pynqz1]"),
         click.option("--caller-arena", is_flag=True, help="c: the caller supplies the working memory"),
         click.option("--allow-overflow", is_flag=True, help="accept sums that are not proven to fit"),

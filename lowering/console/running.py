@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pefslc.console.options import InputFile
+from pefslc.console.options import input_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,9 @@ __all__ = ["run_artifact"]
 
 @click.command("run", short_help="run compiled artifacts: a .tmodel is simulated, C compiled and run")
 @click.argument("artifact", type=click.Path())
-@click.option("--inputs", type=InputFile("an .npz file"), required=True, metavar="X.npz", help="arrays by name, or x")
+@click.option(
+    "--inputs", callback=input_file("an .npz file"), required=True, metavar="X.npz", help="arrays by name, or x"
+)
 @click.option("-o", "--output", type=click.Path(), metavar="Y.npz", help="float64 values by output name")
 @click.option("-q", "--quiet", is_flag=True, help="print errors only")
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
