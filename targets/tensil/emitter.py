@@ -1,0 +1,116 @@
+"""The instruction stream under construction: what must hold between instructions is kept here.
+
+- The accumulator hazard (spec 5): an accumulating write must not follow one to the same address with no other
+  accumulator access between. Where it would, a constant is read into the SIMD register first.
+- The SIMD register: which constant it holds, so that it is loaded once for many vectors.
+"""
+
+from __future__ import annotations
+
+from pefslc.targets.tensil.architecture import Architecture
+from pefslc.targets.tensil.instructions import DataMove, Instruction, LoadWeights, MatMul, MoveKind, Simd, SimdOperation
+
+__all__ = ["Emitter"]
+
+# After a MatMul, a LoadWeights of this many local rows (on A = 12) waits long enough for the accumulation to complete.
+_HEALING_ROWS, _MEASURED_ON = 5, 12
+
+
+class Emitter:
+    """Appends instructions. `constants` maps a word to the accumulator address of a vector that holds it."""
+
+    def __init__(self, architecture: Architecture, constants: dict[int, int]) -> None:
+        self.architecture = architecture
+        self.constants = constants
+        self.instructions: list[Instruction] = []
+        self._register: int | None = None
+        self._last: int | None = None  # the accumulator address accessed last
+        self._tainted = False  # whether an accumulation to it may still be under way
+        self._by_matmul = False  # whether that accumulation was a MatMul's
+        self._healing_rows = max(_HEALING_ROWS, -(-_HEALING_ROWS * architecture.array_size // _MEASURED_ON))
+
+    def __len__(self) -> int:
+        return len(self.instructions)
+
+    def load_weights(self, local: int, rows: int) -> None:
+        """Shift `rows` vectors from `local` into the array."""
+        self.instructions.append(LoadWeights(local, rows))
+        if rows >= self._healing_rows and self._by_matmul:
+            self._tainted = False
+
+    def matmul(
+        self, local: int, accumulator: int, vectors: int, local_stride: int, accumulator_stride: int, *, accumulate: bool
+    ) -> None:
+        """accumulator[i] (+)= weights applied to local[i]."""
+        self._before_write(accumulator, accumulate=accumulate)
+        self.instructions.append(
+            MatMul(local, accumulator, vectors, local_stride, accumulator_stride, accumulate=accumulate)
+        )
+        self._after_write(accumulator, vectors, accumulator_stride, accumulate=accumulate, by_matmul=True)
+
+    def matmul_zeroes(self, accumulator: int, vectors: int) -> None:
+        """accumulator[i] = the bias row."""
+        self._before_write(accumulator, accumulate=False)
+        self.instructions.append(MatMul(0, accumulator, vectors, zeroes=True))
+        self._after_write(accumulator, vectors, 0, accumulate=False)
+
+    def to_accumulators(
+        self, local: int, accumulator: int, vectors: int, local_stride: int = 0, accumulator_stride: int = 0, *,
+        accumulate: bool = False,
+    ) -> None:  # fmt: skip
+        """accumulator[i] (+)= local[i]."""
+        kind = MoveKind.LOCAL_TO_ACCUMULATOR_ACCUMULATE if accumulate else MoveKind.LOCAL_TO_ACCUMULATOR
+        self._before_write(accumulator, accumulate=accumulate)
+        self.instructions.append(DataMove(kind, local, accumulator, vectors, local_stride, accumulator_stride))
+        self._after_write(accumulator, vectors, accumulator_stride, accumulate=accumulate)
+
+    def from_accumulators(self, accumulator: int, local: int, vectors: int) -> None:
+        """local[i] = accumulator[i]."""
+        self.instructions.append(DataMove(MoveKind.ACCUMULATOR_TO_LOCAL, local, accumulator, vectors))
+        self._read(accumulator + vectors - 1)
+
+    def dram(self, kind: MoveKind, local: int, dram: int, vectors: int) -> None:
+        """A move between local memory and a DRAM, contiguous on both sides."""
+        self.instructions.append(DataMove(kind, local, dram, vectors))
+
+    def simd_constant(self, operation: SimdOperation, word: int, accumulator: int, vectors: int) -> None:
+        """accumulator[i] = operation(accumulator[i], word), for consecutive vectors."""
+        self._load_register(word)
+        append = self.instructions.append
+        for address in range(accumulator, accumulator + vectors):
+            append(Simd(operation, left=0, right=1, destination=0, read=address, write=address))
+        self._read(accumulator + vectors - 1)
+
+    def simd_with(self, operation: SimdOperation, accumulator: int, other: int, vectors: int, stride: int = 0) -> None:
+        """accumulator[i << stride] = operation(accumulator[i << stride], accumulator-side other[i])."""
+        append = self.instructions.append
+        for i in range(vectors):
+            address = accumulator + (i << stride)
+            append(Simd(SimdOperation.MOVE, left=0, destination=1, read=other + i))
+            append(Simd(operation, left=0, right=1, destination=0, read=address, write=address))
+            self._read(address)
+        self._register = None
+
+    # --- what holds between instructions -------------------------------------------------------------------------
+
+    def _load_register(self, word: int) -> None:
+        if self._register != word:
+            address = self.constants[word]
+            self.instructions.append(Simd(SimdOperation.MOVE, left=0, destination=1, read=address))
+            self._register = word
+            self._read(address)
+
+    def _read(self, address: int) -> None:
+        self._last, self._tainted = address, False
+
+    def _before_write(self, address: int, *, accumulate: bool) -> None:
+        if accumulate and self._tainted and self._last == address:
+            self._register = None  # force the read
+            self._load_register(next(iter(self.constants)))
+
+    def _after_write(
+        self, address: int, vectors: int, stride: int, *, accumulate: bool, by_matmul: bool = False
+    ) -> None:
+        last = address + ((vectors - 1) << stride)
+        same = self._tainted and vectors == 1 and self._last == last
+        self._last, self._tainted, self._by_matmul = last, accumulate or same, by_matmul

@@ -1,0 +1,332 @@
+"""One group in instructions: for each rectangle of pixels and set of output blocks, fill the accumulators, apply the
+steps, store the result. Inputs or results that live in DRAM0 pass through scratch in local memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.shapes import Window
+from pefslc.targets.tensil.architecture import Architecture
+from pefslc.targets.tensil.emitter import Emitter
+from pefslc.targets.tensil.instructions import MoveKind, SimdOperation
+from pefslc.targets.tensil.placement import Accumulate, Maximum, Minimum, Multiply, PlacedGroup
+from pefslc.targets.tensil.planes import Layout, Rect, Run, View, rect_runs, tap_runs
+from pefslc.targets.tensil.select import MaxHead
+from pefslc.targets.tensil.weights import Tile, first_covering_tap
+
+__all__ = ["GroupPass", "Needs", "Scratch"]
+
+Words = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Free local memory [base, base + size) for the duration of a group."""
+
+    base: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Scratch that a group needs, in vectors.
+
+    streamed_terms  windows and layouts of what it reads from DRAM0, by tensor
+    added           tensors added from DRAM0
+    staging         whether the result goes to DRAM0
+    """
+
+    streamed_terms: dict[str, tuple[Window, Layout]]
+    added: tuple[str, ...]
+    staging: bool
+    weight_rows: int
+    tile_rows: int
+    comfort: int
+
+    @classmethod
+    def of(
+        cls,
+        placed: PlacedGroup,
+        layouts: dict[str, Layout],
+        architecture: Architecture,
+        in_dram: set[str],
+        *,
+        result_in_dram: bool,
+        weight_rows: int,
+    ) -> Needs:
+        head = placed.group.head
+        windows = [(head.tensor, head.window)] if isinstance(head, MaxHead) else [(t.tensor, t.window) for t in placed.terms]
+        streamed = {tensor: (window, layouts[tensor]) for tensor, window in windows if tensor in in_dram}
+        added = tuple(s.tensor for s in placed.steps if isinstance(s, Accumulate) and s.tensor in in_dram)
+        comfort = min(weight_rows, architecture.local_depth // 16)
+        return cls(streamed, added, result_in_dram, weight_rows, min(weight_rows, architecture.array_size + 1), comfort)
+
+    @property
+    def least(self) -> int:
+        """For a pass of one pixel and one block."""
+        return self.of_pass(Rect(0, 1, 0, 1), 1) + self.tile_rows
+
+    @property
+    def comfortable(self) -> int:
+        """With room for bursts of weights."""
+        return self.least + self.comfort
+
+    def of_pass(self, rect: Rect, blocks: int, input_blocks: int = 1) -> int:
+        """For inputs, addends and results in DRAM0 in a pass of this size; weights come on top."""
+        return self.input_vectors(rect, input_blocks) + rect.area * blocks * (len(self.added) + self.staging)
+
+    def input_vectors(self, rect: Rect, input_blocks: int) -> int:
+        return max((_window_area(rect, w, layout) * input_blocks for w, layout in self.streamed_terms.values()), default=0)
+
+
+def _window_area(rect: Rect, window: Window, layout: Layout) -> int:
+    """An upper bound of the input pixels that a rectangle of this size sees, wherever it lies."""
+    height = min((rect.height - 1) * window.strides[0] + window.extent[0], layout.height)
+    width = min((rect.width - 1) * window.strides[1] + window.extent[1], layout.width)
+    return height * width
+
+
+@dataclass
+class GroupPass:
+    """Emits one group. `views` say where tensors lie, in local memory if named in `local`, else in DRAM0."""
+
+    placed: PlacedGroup
+    layouts: dict[str, Layout]
+    architecture: Architecture
+    emitter: Emitter
+    capacity: int
+    tiles: list[list[Tile]]
+    views: dict[str, View]
+    local: set[str]
+    scratch: Scratch
+    _loaded: tuple[int, int] = field(default=(0, 0))  # DRAM1 rows in the weight buffer
+
+    def emit(self, store: Callable[[Words], int], needs: Needs) -> None:
+        """Append the instructions; `store` puts rows into DRAM1 and returns their address."""
+        self.needs = needs
+        self.a = self.architecture.array_size
+        self.strides = (self.architecture.stride0_depth, self.architecture.stride1_depth)
+        rows, columns, blocks = self._pass_size()
+        whole = self._largest_input_blocks(Rect(0, rows, 0, columns), blocks)
+        self.input_base = self.scratch.base
+        self.added_base = self.input_base + needs.input_vectors(Rect(0, rows, 0, columns), whole)
+        self.staging_base = self.added_base + rows * columns * blocks * len(needs.added)
+        self.weight_base = self.staging_base + rows * columns * blocks * needs.staging
+        self.weight_size = self.scratch.base + self.scratch.size - self.weight_base
+        layout = self.placed.group.layout
+        output_blocks = range(layout.blocks(self.a))
+        sets = [output_blocks[i : i + blocks] for i in range(0, len(output_blocks), blocks)]
+        plans = [self._phases(chosen, whole) for chosen in sets]
+        self._store_weights(plans, store)
+        for rect in _rects(layout, rows, columns):
+            for chosen, phases in zip(sets, plans, strict=True):
+                self._one_pass(rect, chosen, phases)
+
+    # --- sizes ---------------------------------------------------------------------------------------------------
+
+    def _pass_size(self) -> tuple[int, int, int]:
+        """Rows, columns and output blocks of a pass: the most that accumulators and scratch hold."""
+        layout = self.placed.group.layout
+        blocks = layout.blocks(self.a)
+        per_pixel = 2 if isinstance(self.placed.group.head, MaxHead) else 1
+        capacity = self.capacity // per_pixel
+        chosen = 1 if per_pixel > 1 else max(1, min(blocks, capacity // layout.pixels))
+        columns = min(layout.width, capacity)
+        rows = max(1, min(layout.height, capacity // (columns * chosen)))
+        room = self.scratch.size - max(self.needs.tile_rows, min(self.needs.weight_rows, self.scratch.size // 4))
+        least = self.scratch.size - self.needs.tile_rows
+        while self.needs.of_pass(Rect(0, rows, 0, columns), chosen) > room:
+            if chosen > 1:
+                chosen = 1
+            elif rows > 1:
+                rows = -(-rows // 2)
+            elif columns > 1:
+                columns = -(-columns // 2)
+            else:
+                assert room < least, "the scheduler gives at least what one pixel needs"
+                room = least
+        return rows, columns, chosen
+
+    def _largest_input_blocks(self, rect: Rect, blocks: int) -> int:
+        """Input blocks that are streamed in at once: all, where the scratch holds them, else one."""
+        most = max((layout.blocks(self.a) for _, layout in self.needs.streamed_terms.values()), default=1)
+        fits = self.needs.of_pass(rect, blocks, most) + self.needs.tile_rows <= self.scratch.size
+        return most if fits else 1
+
+    # --- weights -------------------------------------------------------------------------------------------------
+
+    def _phases(self, chosen: Sequence[int], whole: int) -> list[tuple[int, range, list[Tile]]]:
+        """(term, input blocks, tiles): what is worked on together. Without streaming that is everything at once."""
+        tiles = [tile for block in chosen for tile in self.tiles[block]]
+        if not self.needs.streamed_terms:
+            return [(-1, range(0), tiles)]
+        phases: list[tuple[int, range, list[Tile]]] = [(-1, range(0), [t for t in tiles if t.tap is None])]
+        for t, term in enumerate(self.placed.terms):
+            blocks = range(self.layouts[term.tensor].blocks(self.a))
+            step = whole if term.tensor in self.needs.streamed_terms else len(blocks)
+            for first in range(0, len(blocks), step):
+                part = blocks[first : first + step]
+                phases.append((t, part, [i for i in tiles if i.tap is not None and i.term == t and i.in_block in part]))
+        return phases
+
+    def _store_weights(
+        self, plans: list[list[tuple[int, range, list[Tile]]]], store: Callable[[Words], int]
+    ) -> None:
+        ordered = [tile for phases in plans for _, _, tiles in phases for tile in tiles]
+        self._address: dict[int, int] = {}
+        self._burst_end: list[int] = []
+        if not ordered:
+            return
+        address = store(np.concatenate([tile.rows for tile in ordered]))
+        for tile in ordered:
+            self._address[id(tile)] = address
+            address += len(tile.rows)
+            self._burst_end.append(address)
+
+    def _weights(self, tile: Tile) -> int:
+        """The local address of the tile's rows; reads a burst of the following tiles when they are not there."""
+        start = self._address[id(tile)]
+        end = start + len(tile.rows)
+        if not (self._loaded[0] <= start and end <= self._loaded[1]):
+            reach = [e for e in self._burst_end if start < e <= start + self.weight_size]
+            self.emitter.dram(MoveKind.DRAM1_TO_LOCAL, self.weight_base, start, reach[-1] - start)
+            self._loaded = (start, reach[-1])
+        return self.weight_base + start - self._loaded[0]
+
+    # --- one pass ------------------------------------------------------------------------------------------------
+
+    def _one_pass(self, rect: Rect, chosen: Sequence[int], phases: list[tuple[int, range, list[Tile]]]) -> None:
+        if isinstance(self.placed.group.head, MaxHead):
+            self._maximum(self.placed.group.head, rect, chosen[0])
+        else:
+            self._sums(rect, chosen, phases)
+        count = rect.area * len(chosen)
+        for step in self.placed.steps:
+            match step:
+                case Multiply():
+                    self.emitter.simd_constant(SimdOperation.MULTIPLY, step.word, 0, count)
+                case Maximum():
+                    self.emitter.simd_constant(SimdOperation.MAX, step.word, 0, count)
+                case Minimum():
+                    self.emitter.simd_constant(SimdOperation.MIN, step.word, 0, count)
+                case Accumulate():
+                    self._add(step.tensor, rect, chosen)
+        self._store_result(rect, chosen)
+
+    def _sums(self, rect: Rect, chosen: Sequence[int], phases: list[tuple[int, range, list[Tile]]]) -> None:
+        runs: dict[tuple[int, tuple[int, int]], list[Run]] = {}
+        views: dict[int, tuple[View, int]] = {}  # term -> where its blocks lie, and the first block there
+        for t, blocks, tiles in phases:
+            if t >= 0 and tiles:
+                views[t] = self._input(t, rect, blocks)
+                runs = {key: r for key, r in runs.items() if key[0] != t}
+            for tile in tiles:
+                self.emitter.load_weights(self._weights(tile), len(tile.rows))
+                accumulator = chosen.index(tile.out_block) * rect.area
+                if tile.tap is None:
+                    self.emitter.matmul_zeroes(accumulator, rect.area)
+                    continue
+                if tile.term not in views:
+                    views[tile.term] = self._input(tile.term, rect, range(0))
+                view, first_block = views[tile.term]
+                key = (tile.term, tile.tap)
+                if key not in runs:
+                    runs[key] = self._tap_runs(tile.term, tile.tap, rect, view)
+                block_offset = (tile.in_block - first_block) * view.block_pitch
+                for run in runs[key]:
+                    self.emitter.matmul(
+                        run.first + block_offset,
+                        run.second + accumulator,
+                        run.vectors,
+                        run.first_stride,
+                        run.second_stride,
+                        accumulate=not tile.overwrites,
+                    )
+
+    def _tap_runs(self, t: int, tap: tuple[int, int], rect: Rect, view: View) -> list[Run]:
+        term = self.placed.terms[t]
+        return tap_runs(term.window, tap, rect, view, self.layouts[term.tensor], View.part(0, rect), self.strides)
+
+    def _input(self, t: int, rect: Rect, blocks: range) -> tuple[View, int]:
+        """Where the blocks of a term's input lie in local memory; reads them from DRAM0 if that is where they are."""
+        term = self.placed.terms[t]
+        if term.tensor in self.local:
+            return self.views[term.tensor], 0
+        return self._load(term.tensor, rect.under(term.window, self.layouts[term.tensor]), blocks, self.input_base), blocks[0]
+
+    def _load(self, tensor: str, rect: Rect, blocks: Sequence[int], base: int) -> View:
+        """Copy a rectangle of some blocks from DRAM0 to scratch."""
+        view, source = View.part(base, rect), self.views[tensor]
+        for i, block in enumerate(blocks):
+            for run in rect_runs(rect, source, view):
+                first, second = run.first + block * source.block_pitch, run.second + i * view.block_pitch
+                self.emitter.dram(MoveKind.DRAM0_TO_LOCAL, second, first, run.vectors)
+        return view
+
+    def _maximum(self, head: MaxHead, rect: Rect, block: int) -> None:
+        layout, output = self.layouts[head.tensor], self.placed.group.layout
+        if head.tensor in self.local:
+            view, offset = self.views[head.tensor], block * self.views[head.tensor].block_pitch
+        else:
+            view, offset = self._load(head.tensor, rect.under(head.window, layout), [block], self.input_base), 0
+        kh, kw = head.window.kernel
+        taps = [(y, x) for y in range(kh) for x in range(kw)]
+        first = first_covering_tap(head.window, layout, output)
+        target, lane = View.part(0, rect), rect.area
+        if first is None:
+            self._lowest(block, rect.area)
+        for tap in ([first] if first is not None else []) + [t for t in taps if t != first]:
+            for run in tap_runs(head.window, tap, rect, view, layout, target, self.strides):
+                if tap == first:
+                    self.emitter.to_accumulators(
+                        run.first + offset, run.second, run.vectors, run.first_stride, run.second_stride
+                    )
+                    continue
+                self.emitter.to_accumulators(run.first + offset, lane, run.vectors, run.first_stride)
+                self.emitter.simd_with(SimdOperation.MAX, run.second, lane, run.vectors, run.second_stride)
+
+    def _lowest(self, block: int, vectors: int) -> None:
+        """Fill accumulators with what no maximum falls below: the data type's lowest word, as a bias row."""
+        tile = self.tiles[block][0]
+        self.emitter.load_weights(self._weights(tile), len(tile.rows))
+        self.emitter.matmul_zeroes(0, vectors)
+
+    def _add(self, tensor: str, rect: Rect, chosen: Sequence[int]) -> None:
+        if tensor in self.local:
+            view, blocks = self.views[tensor], list(chosen)
+        else:
+            slot = self.needs.added.index(tensor) * rect.area * len(chosen)
+            view, blocks = self._load(tensor, rect, chosen, self.added_base + slot), list(range(len(chosen)))
+        for i, block in enumerate(blocks):
+            for run in rect_runs(rect, view, View.part(0, rect)):
+                self.emitter.to_accumulators(
+                    run.first + block * view.block_pitch, run.second + i * rect.area, run.vectors, accumulate=True
+                )
+
+    def _store_result(self, rect: Rect, chosen: Sequence[int]) -> None:
+        result = self.placed.group.result
+        view = self.views[result]
+        if result in self.local:
+            for i, block in enumerate(chosen):
+                for run in rect_runs(rect, View.part(0, rect), view):
+                    self.emitter.from_accumulators(
+                        run.first + i * rect.area, run.second + block * view.block_pitch, run.vectors
+                    )
+            return
+        self.emitter.from_accumulators(0, self.staging_base, rect.area * len(chosen))
+        staged = View.part(self.staging_base, rect)
+        for i, block in enumerate(chosen):
+            for run in rect_runs(rect, staged, view):
+                first, second = run.first + i * rect.area, run.second + block * view.block_pitch
+                self.emitter.dram(MoveKind.LOCAL_TO_DRAM0, first, second, run.vectors)
+
+
+def _rects(layout: Layout, rows: int, columns: int) -> Iterator[Rect]:
+    for top in range(0, layout.height, rows):
+        for left in range(0, layout.width, columns):
+            yield Rect(top, min(top + rows, layout.height), left, min(left + columns, layout.width))

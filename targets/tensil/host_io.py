@@ -1,0 +1,73 @@
+"""`<name>_io.py`: what the host does around a run, in numpy alone, so that a board needs nothing of pefslc."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import jinja2
+
+from pefslc.ir.graph import GraphInput, GraphOutput
+from pefslc.numeric.rounding import RoundingMode
+from pefslc.sidecar import Json, JsonObject
+from pefslc.targets.tensil.architecture import Architecture
+from pefslc.targets.tensil.planes import Layout
+
+__all__ = ["TensorRecord", "host_io_source"]
+
+
+@dataclass
+class TensorRecord:
+    """An input or output as the host sees it: layout [channels, height, width] and the exponent of its codes."""
+
+    name: str
+    layout: Layout
+    exponent: int
+    architecture: Architecture
+    fields: dict[str, Json] = field(default_factory=dict)
+
+    def to_json(self) -> JsonObject:
+        """For the sidecar."""
+        layout = [self.layout.channels, self.layout.height, self.layout.width]
+        return {"name": self.name, "layout": layout, "exponent": self.exponent}
+
+    def complete(self, end: GraphInput | GraphOutput) -> None:
+        """Add what the emitted module needs: the quantizer of an input, the map of an output."""
+        self.fields = {**self.to_json(), "shape": list(end.value.type.shape)}
+        if isinstance(end, GraphInput):
+            assert end.quantizer is not None
+            q = end.quantizer.quantization
+            self.fields |= {
+                "scale": [_pair(s) for s in q.scale.steps],
+                "zero_point": q.zero_point,
+                "low": q.low,
+                "high": q.high,
+                "rounding": end.quantizer.rounding.value,
+                "adds_zero_point_last": end.quantizer.adds_zero_point_last,
+            }
+        else:
+            assert end.map is not None
+            self.fields |= {"scale": [_pair(s) for s in end.map.scale], "offset": [_pair(o) for o in end.map.offset]}
+
+
+def _pair(value: Fraction) -> list[int]:
+    return [value.numerator, value.denominator]
+
+
+def host_io_source(
+    name: str, architecture: Architecture, inputs: list[TensorRecord], outputs: list[TensorRecord]
+) -> str:
+    """The text of the module."""
+    folder = Path(__file__).parent
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    return environment.get_template("host_io.py.j2").render(
+        name=name,
+        array_size=architecture.array_size,
+        binary_point=architecture.data_type.binary_point,
+        inputs=[r.fields for r in inputs],
+        outputs=[r.fields for r in outputs],
+        modes=[mode.value for mode in RoundingMode],
+    )

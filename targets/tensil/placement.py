@@ -1,0 +1,370 @@
+"""Placement: where codes sit in the TCU's words, and the raw arithmetic that follows.
+
+A code q placed at exponent e is the raw word q * 2^e. Weights at e_w and activations at e_x give products at
+e_x + e_w - p (p: the binary point): where that is not negative, the MAC rounds nothing (design.md, section 3).
+Every tensor starts compact (e = 0), inputs and outputs natural (the TCU's number is the value) where they fit; a tensor
+moves up where its readers' weights are too wide to make up for p, an accumulator where a fine bias needs the bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.diagnostics import CompileError, Problem
+from pefslc.ir.graph import Graph
+from pefslc.numeric.accumulate import bits_for_range, dot_bounds
+from pefslc.numeric.format import saturate
+from pefslc.numeric.rounding import round_shift
+from pefslc.numeric.scale import power_of_two_exponent
+from pefslc.numeric.staircase import Staircase, agrees_everywhere
+from pefslc.shapes import Window
+from pefslc.targets.tensil.architecture import DataType
+from pefslc.targets.tensil.select import AddTensor, Group, LinearHead, MaxHead, Requantization, Selection
+from pefslc.targets.tensil.select import Limit as LimitStep
+
+__all__ = ["Accumulate", "Maximum", "Minimum", "Multiply", "Placed", "PlacedGroup", "PlacedTerm", "RawStep", "place"]
+
+Words = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Multiply:
+    """accumulators = round_half_even(accumulators * word / 2^p)."""
+
+    word: int
+
+
+@dataclass(frozen=True, slots=True)
+class Maximum:
+    """accumulators = max(accumulators, word)."""
+
+    word: int
+
+
+@dataclass(frozen=True, slots=True)
+class Minimum:
+    """accumulators = min(accumulators, word)."""
+
+    word: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulate:
+    """accumulators += a stored tensor."""
+
+    tensor: str
+
+
+RawStep: TypeAlias = Multiply | Maximum | Minimum | Accumulate
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedTerm:
+    """A convolution in raw words: weight [C_out, C_in, KH, KW]."""
+
+    tensor: str
+    weight: Words
+    window: Window
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedGroup:
+    """A group in raw words. `terms` is empty for a maximum. `implementation` says how each of the group's ops is done."""
+
+    group: Group
+    terms: tuple[PlacedTerm, ...]
+    bias: Words
+    steps: tuple[RawStep, ...]
+    implementation: dict[str, str]
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """All groups in raw words, and the exponent of each stored tensor."""
+
+    groups: tuple[PlacedGroup, ...]
+    exponents: dict[str, int]
+
+
+class _TensorTooLow(Exception):
+    """A tensor must be placed higher; placement starts again with that."""
+
+    def __init__(self, tensor: str, exponent: int) -> None:
+        self.tensor, self.exponent = tensor, exponent
+
+
+def place(graph: Graph, selection: Selection, data_type: DataType, *, allow_overflow: bool = False) -> Placed:
+    """Exponents for every tensor and raw words for every group. Raises CompileError with every fault."""
+    exponents = _first_exponents(graph, selection, data_type)
+    while True:
+        placed: list[PlacedGroup] = []
+        problems: list[Problem] = []
+        try:
+            for group in selection.groups:
+                try:
+                    placed.append(_Placer(group, selection, exponents, data_type, allow_overflow).place())
+                except CompileError as e:
+                    problems.extend(e.problems)
+        except _TensorTooLow as need:
+            exponents[need.tensor] = need.exponent
+            continue
+        if problems:
+            raise CompileError.of(problems)
+        return Placed(tuple(placed), exponents)
+
+
+def _first_exponents(graph: Graph, selection: Selection, data_type: DataType) -> dict[str, int]:
+    """Inputs and outputs natural where the whole range of codes fits, everything else compact."""
+    exponents = dict.fromkeys(selection.layouts, 0)
+    for value in [i.value for i in graph.inputs] + [o.value for o in graph.outputs]:
+        codes = value.type.codes
+        stored = selection.storage[value.name]
+        if codes.scale.per_channel or codes.zero_point:
+            continue
+        step = power_of_two_exponent(codes.scale.step)
+        if step is None or (natural := data_type.binary_point + step) < 0:
+            continue
+        if _fits(codes.low << natural, codes.high << natural, data_type):
+            exponents[stored] = natural
+    return exponents
+
+
+def _fits(low: int, high: int, data_type: DataType) -> bool:
+    return data_type.min_code <= low and high <= data_type.max_code
+
+
+@dataclass
+class _Placer:
+    """One group: finds the lowest accumulator exponent at which everything fits and every staircase certifies."""
+
+    group: Group
+    selection: Selection
+    exponents: dict[str, int]
+    data_type: DataType
+    allow_overflow: bool
+    reasons: list[str] = field(default_factory=list)
+
+    def place(self) -> PlacedGroup:
+        if isinstance(self.group.head, MaxHead):
+            return self._place_maximum(self.group.head)
+        return self._place_linear(self.group.head)
+
+    def _place_maximum(self, head: MaxHead) -> PlacedGroup:
+        exponent = self.exponents[head.tensor]
+        bias = np.full(self.group.layout.channels, self.data_type.min_code, dtype=np.int64)  # what no maximum is below
+        steps = self._steps(exponent, self.selection.ranges[head.tensor], bias, may_bias=False)
+        if steps is None:
+            raise self._refusal()
+        return PlacedGroup(self.group, (), bias, steps.raw, self._names("maximum", steps.names), steps.exact)
+
+    def _place_linear(self, head: LinearHead) -> PlacedGroup:
+        low, high = self._head_bounds(head)
+        for exponent in range(self.data_type.width_bits):
+            if not self._has_room(head, low, high, exponent):
+                break
+            bias = head.bias << exponent
+            codes = (int((low + head.bias).min()), int((high + head.bias).max()))
+            steps = self._steps(exponent, codes, bias, may_bias=True)
+            if steps is None:
+                continue
+            if not self.allow_overflow and not self._sums_fit(low << exponent, high << exponent, steps.bias):
+                self.reasons.append("the bias leaves the accumulator")
+                continue
+            terms = self._terms(head, exponent)
+            names = self._names(f"accumulate at 2^{exponent}" if exponent else "accumulate", steps.names)
+            return PlacedGroup(self.group, terms, steps.bias, steps.raw, names, steps.exact and self._proved(low, high))
+        raise self._refusal()
+
+    def _head_bounds(self, head: LinearHead) -> tuple[Words, Words]:
+        """Per channel, bounds of every partial sum of the terms, in codes, without the bias."""
+        low = np.zeros(self.group.layout.channels, dtype=np.int64)
+        high = low.copy()
+        for term in head.terms:
+            bounds = dot_bounds(term.weight.reshape(term.weight.shape[0], -1), *self.selection.ranges[term.tensor])
+            low, high = low + bounds[0], high + bounds[1]
+        return low, high
+
+    def _proved(self, low: Words, high: Words) -> bool:
+        return _fits(int(low.min()), int(high.max()), self.data_type)
+
+    def _has_room(self, head: LinearHead, low: Words, high: Words, exponent: int) -> bool:
+        bias = head.bias << exponent
+        if exponent == 0 and self.allow_overflow:
+            return True
+        if self._sums_fit(low << exponent, high << exponent, bias):
+            return True
+        bits = bits_for_range(int((low + head.bias).min()), int((high + head.bias).max())) + exponent
+        self.reasons.append(f"its sums need {bits} bits at exponent {exponent}")
+        return False
+
+    def _sums_fit(self, low: Words, high: Words, bias: Words) -> bool:
+        """No prefix of any sum saturates: with the bias first, last or anywhere."""
+        lowest = int(np.minimum(np.minimum(low, low + bias), np.minimum(bias, 0)).min())
+        highest = int(np.maximum(np.maximum(high, high + bias), np.maximum(bias, 0)).max())
+        return _fits(lowest, highest, self.data_type)
+
+    def _terms(self, head: LinearHead, exponent: int) -> tuple[PlacedTerm, ...]:
+        placed = []
+        for term in head.terms:
+            shift = exponent + self.data_type.binary_point - self.exponents[term.tensor]
+            largest, smallest = int(term.weight.max(initial=0)), int(term.weight.min(initial=0))
+            room = shift
+            while room > 0 and not _fits(smallest << room, largest << room, self.data_type):
+                room -= 1
+            if shift < 0 or not _fits(smallest << max(room, 0), largest << max(room, 0), self.data_type):
+                raise CompileError(
+                    f"weights of {bits_for_range(smallest, largest)} bits do not fit {self.data_type.value}",
+                    at=self.group.origin,
+                    hint="use a wider data type or fewer weight bits",
+                )
+            if room < shift:
+                raise _TensorTooLow(term.tensor, self.exponents[term.tensor] + shift - room)
+            placed.append(PlacedTerm(term.tensor, term.weight << shift, term.window))
+        return tuple(placed)
+
+    # --- steps ---------------------------------------------------------------------------------------------------
+
+    def _steps(self, exponent: int, codes: tuple[int, int], bias: Words, *, may_bias: bool) -> _Steps | None:
+        """The raw steps from accumulators at `exponent`; None, with a reason, where a step cannot be done."""
+        steps = _Steps(exponent, codes, bias)
+        for step in self.group.steps:
+            match step:
+                case Requantization():
+                    done = self._requantize(steps, step.staircase, may_bias)
+                case LimitStep():
+                    steps.limit(step.low, step.high)
+                    done = True
+                case AddTensor():
+                    done = self._add(steps, step.tensor)
+            if not done:
+                return None
+            may_bias = False
+        wanted = self.exponents[self.group.result]
+        if steps.exponent != wanted:
+            word = 1 << (self.data_type.binary_point + wanted - steps.exponent)
+            rises = wanted > steps.exponent and any(isinstance(s, Requantization) for s in self.group.steps)
+            fits = _fits(0, word, self.data_type)
+            scaled = tuple(c << max(wanted - steps.exponent, 0) for c in steps.codes)
+            if not rises or not fits or not _fits(scaled[0], scaled[1], self.data_type):
+                self.reasons.append(f"the result is wanted at exponent {wanted}, not {steps.exponent}")
+                return None
+            steps.raw_steps.append(Multiply(word))
+            steps.exponent = wanted
+        return steps
+
+    def _requantize(self, steps: _Steps, staircase: Staircase, may_bias: bool) -> bool:
+        if (staircase.direction < 0).any() or staircase.step != 1:
+            self.reasons.append("a channel's BatchNorm has a negative factor")
+            return False
+        if not self.allow_overflow:
+            staircase = staircase.restricted(
+                max(staircase.domain_low, steps.codes[0]), min(staircase.domain_high, steps.codes[1])
+            )
+        for shift in range(self.data_type.binary_point + 1):
+            offset = _offset(staircase, steps.exponent, shift)
+            if offset is None or (not may_bias and offset.any()):
+                continue
+            steps.requantize(staircase, shift, offset, self.data_type.binary_point)
+            return True
+        self.reasons.append("no shift by up to 8 with a bias is this step function".replace("8", str(self.data_type.binary_point)))
+        return False
+
+    def _add(self, steps: _Steps, tensor: str) -> bool:
+        if self.exponents[tensor] != steps.exponent:
+            self.reasons.append(f"the addends are at exponents {steps.exponent} and {self.exponents[tensor]}")
+            if tensor in self.selection.ranges and self.exponents[tensor] < steps.exponent:
+                raise _TensorTooLow(tensor, steps.exponent)
+            return False
+        low, high = self.selection.ranges[tensor]
+        codes = steps.codes[0] + low, steps.codes[1] + high
+        if not self.allow_overflow and not _fits(codes[0] << steps.exponent, codes[1] << steps.exponent, self.data_type):
+            self.reasons.append("the sum of both addends leaves the accumulator")
+            return False
+        steps.raw_steps.append(Accumulate(tensor))
+        steps.names.append("add")
+        steps.codes = codes
+        return True
+
+    # --- words for people ----------------------------------------------------------------------------------------
+
+    def _names(self, head: str, names: Sequence[str]) -> dict[str, str]:
+        ops = self.group.ops
+        first = [head] if len(ops) > len(names) else []
+        return dict(zip(ops, [*first, *names], strict=False))
+
+    def _refusal(self) -> CompileError:
+        reasons = list(dict.fromkeys(self.reasons))
+        return CompileError(
+            f"no exact sequence was found on {self.data_type.value}: {'; '.join(reasons)}",
+            at=self.group.origin,
+            hint="fold BatchNorm before training and use power-of-two scales; or fewer bits; or a wider data type",
+        )
+
+
+@dataclass
+class _Steps:
+    """Raw steps under construction: where the accumulators stand, and what range of codes they hold."""
+
+    exponent: int
+    codes: tuple[int, int]
+    bias: Words
+    raw_steps: list[RawStep] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    exact: bool = True
+
+    @property
+    def raw(self) -> tuple[RawStep, ...]:
+        return tuple(self.raw_steps)
+
+    def limit(self, low: int, high: int, name: str = "clip") -> None:
+        """Clip the codes, leaving out what cannot happen."""
+        before = self.codes
+        if self.codes[0] < low:
+            self.raw_steps.append(Maximum(low << self.exponent))
+        if self.codes[1] > high:
+            self.raw_steps.append(Minimum(high << self.exponent))
+        self.codes = saturate(before[0], low, high), saturate(before[1], low, high)
+        self.names.append(name if self.codes != before else "nothing to do")
+
+    def requantize(self, staircase: Staircase, shift: int, offset: Words, binary_point: int) -> None:
+        """RNE((code * 2^exponent + offset) / 2^shift), clipped; the offset joins the head's bias."""
+        if offset.any():
+            self.bias = self.bias + offset
+        if shift:
+            self.raw_steps.append(Multiply(1 << (binary_point - shift)))
+        low, high = staircase.domain_low << self.exponent, staircase.domain_high << self.exponent
+        self.codes = round_shift(low + int(offset.min()), shift), round_shift(high + int(offset.max()), shift)
+        self.exponent = 0
+        self.limit(staircase.low, staircase.high)
+        clip = "" if self.names.pop() != "clip" else ", clip"
+        self.names.append((f"round-shift {shift}" if shift else "keep") + clip)
+
+
+def _offset(staircase: Staircase, exponent: int, shift: int) -> Words | None:
+    """The offsets b, one per channel, with clip(RNE((a * 2^exponent + b) / 2^shift)) equal to the staircase; or None.
+
+    RNE(v / 2^s) >= j exactly when v >= (2j - 1) * 2^(s-1), and not at the tie for odd j. So each threshold t_j gives
+    b >= bound_j - t_j * 2^e, and b < bound_j - (t_j - 1) * 2^e; of the b between, the one nearest 0 is taken.
+    """
+    count = staircase.thresholds.shape[1]
+    levels = np.arange(staircase.low + 1, staircase.low + 1 + count, dtype=np.int64)
+    bounds = levels if shift == 0 else ((2 * levels - 1) << (shift - 1)) + (levels % 2)
+    taken = bounds - (staircase.thresholds << exponent)
+    not_yet = bounds - ((staircase.thresholds - 1) << exponent) - 1
+    far = np.int64(1) << 40
+    lowest = np.where(staircase.thresholds <= staircase.domain_high, taken, -far).max(axis=1, initial=-far)
+    highest = np.where(staircase.thresholds > staircase.domain_low, not_yet, far).min(axis=1, initial=far)
+    if (lowest > highest).any():
+        return None
+    offset: Words = np.minimum(np.maximum(lowest, 0), highest)
+
+    def implementation(codes: Words) -> Words:
+        return saturate(round_shift((codes << exponent) + offset[:, None], shift), staircase.low, staircase.high)
+
+    return offset if agrees_everywhere(staircase, implementation) else None

@@ -1,0 +1,204 @@
+"""How a tensor lies in the TCU's memories: channel blocks, each a raster of vectors.
+
+Block b holds channels b*A .. b*A + A-1 in its lanes; its vectors run over rows, then columns. So a row of pixels is a run
+of consecutive vectors, whatever the number of channels, and every MatMul has stride 0 or that of the convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.shapes import Shape, Window
+
+__all__ = ["Layout", "Rect", "Run", "View", "from_vectors", "rect_runs", "tap_runs", "to_vectors"]
+
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The shape of one stored tensor: [channels, height, width]; a matrix row of N features is [N, 1, 1]."""
+
+    channels: int
+    height: int
+    width: int
+
+    @classmethod
+    def of(cls, shape: Shape) -> Layout:
+        """The layout of an ONNX shape [1, C, H, W] or [1, N]."""
+        return cls(shape[1], *(shape[2:] if len(shape) == 4 else (1, 1)))
+
+    def blocks(self, array_size: int) -> int:
+        return -(-self.channels // array_size)
+
+    @property
+    def pixels(self) -> int:
+        return self.height * self.width
+
+    def vectors(self, array_size: int) -> int:
+        """Vectors that the tensor takes."""
+        return self.blocks(array_size) * self.pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Rect:
+    """Rows [top, bottom) and columns [left, right) of a raster."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def area(self) -> int:
+        return self.height * self.width
+
+    def under(self, window: Window, layout: Layout) -> Rect:
+        """The part of the input that the window sees from this part of the output."""
+        (sh, sw), (eh, ew), (top, left) = window.strides, window.extent, window.pads[:2]
+        return Rect(
+            max(self.top * sh - top, 0),
+            min((self.bottom - 1) * sh - top + eh, layout.height),
+            max(self.left * sw - left, 0),
+            min((self.right - 1) * sw - left + ew, layout.width),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Where (part of) a tensor lies: the vector of block b, row y, column x is at
+    base + b * block_pitch + (y - top) * row_pitch + (x - left).
+    """
+
+    base: int
+    block_pitch: int
+    row_pitch: int
+    top: int = 0
+    left: int = 0
+
+    @classmethod
+    def whole(cls, base: int, layout: Layout) -> View:
+        return cls(base, layout.pixels, layout.width)
+
+    @classmethod
+    def part(cls, base: int, rect: Rect) -> View:
+        return cls(base, rect.area, rect.width, rect.top, rect.left)
+
+    def address(self, block: int, y: int, x: int) -> int:
+        return self.base + block * self.block_pitch + (y - self.top) * self.row_pitch + (x - self.left)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """`vectors` pairs of addresses in two memories, relative to block 0 of their views; strides are exponents."""
+
+    first: int
+    second: int
+    vectors: int
+    first_stride: int = 0
+    second_stride: int = 0
+
+
+def tap_runs(
+    window: Window,
+    tap: tuple[int, int],
+    rect: Rect,
+    source: View,
+    layout: Layout,
+    target: View,
+    strides: tuple[int, int],
+) -> list[Run]:
+    """The runs that bring input pixels under one tap to the output pixels in `rect`; taps outside the input are left out.
+
+    strides  the number of stride exponents that each side may use
+    """
+    (sh, sw), (dy, dx) = window.strides, window.tap_offset(*tap)
+    top, bottom = max(rect.top, -(dy // sh)), min(rect.bottom, (layout.height - 1 - dy) // sh + 1)
+    left, right = max(rect.left, -(dx // sw)), min(rect.right, (layout.width - 1 - dx) // sw + 1)
+    count = right - left
+    if count <= 0 or bottom <= top:
+        return []
+    runs: list[Run] = []
+    for y in range(top, bottom):
+        first, second = source.address(0, y * sh + dy, left * sw + dx), target.address(0, y, left)
+        runs.extend(_row_runs(first, second, count, sw, strides))
+    return _merged(runs, strides)
+
+
+def rect_runs(rect: Rect, source: View, target: View, strides: tuple[int, int] = (1, 1)) -> list[Run]:
+    """The runs that copy a rectangle from one view to the other."""
+    runs = [
+        Run(source.address(0, y, rect.left), target.address(0, y, rect.left), rect.width)
+        for y in range(rect.top, rect.bottom)
+    ]
+    return _merged(runs, strides)
+
+
+def _row_runs(first: int, second: int, count: int, step: int, strides: tuple[int, int]) -> Iterator[Run]:
+    exponent = step.bit_length() - 1
+    if step == 1 << exponent and exponent < strides[0]:
+        yield Run(first, second, count, exponent if count > 1 else 0)
+    else:
+        for i in range(count):
+            yield Run(first + i * step, second + i, 1)
+
+
+def _merged(runs: list[Run], strides: tuple[int, int]) -> list[Run]:
+    """Consecutive runs joined where one stride on each side reaches over both."""
+    merged: list[Run] = []
+    for run in runs:
+        joined = _join(merged[-1], run, strides) if merged else None
+        if joined is None:
+            merged.append(run)
+        else:
+            merged[-1] = joined
+    return merged
+
+
+def _join(a: Run, b: Run, strides: tuple[int, int]) -> Run | None:
+    first = _exponent(a.first, a.vectors, a.first_stride, b.first, strides[0])
+    second = _exponent(a.second, a.vectors, a.second_stride, b.second, strides[1])
+    if first is None or second is None:
+        return None
+    if b.vectors > 1 and (first, second) != (b.first_stride, b.second_stride):
+        return None
+    return Run(a.first, a.second, a.vectors + b.vectors, first, second)
+
+
+def _exponent(start: int, vectors: int, exponent: int, following: int, limit: int) -> int | None:
+    """The stride exponent with which a run from `start` goes on to `following`; None where there is none."""
+    if vectors > 1:
+        return exponent if following == start + (vectors << exponent) else None
+    step = following - start
+    if step <= 0 or step & (step - 1) or step.bit_length() > limit:
+        return None
+    return step.bit_length() - 1
+
+
+def to_vectors(codes: Codes, array_size: int) -> Codes:
+    """[C, H, W] codes as vectors [blocks * H * W, A]; lanes without a channel hold 0."""
+    channels, height, width = codes.shape
+    blocks = -(-channels // array_size)
+    padded = np.zeros((blocks * array_size, height, width), dtype=np.int64)
+    padded[:channels] = codes
+    return padded.reshape(blocks, array_size, height * width).transpose(0, 2, 1).reshape(-1, array_size)
+
+
+def from_vectors(vectors: Codes, layout: Layout) -> Codes:
+    """The [C, H, W] codes that `to_vectors` laid out."""
+    array_size = vectors.shape[1]
+    blocks = layout.blocks(array_size)
+    planes = vectors.reshape(blocks, layout.pixels, array_size).transpose(0, 2, 1)
+    return planes.reshape(blocks * array_size, layout.height, layout.width)[: layout.channels]

@@ -1,0 +1,301 @@
+"""From placed groups to instructions: which tensors live where, tiles of the output, bursts of weights.
+
+Tensors live in local memory while they fit, else in DRAM0. A group computes its output in *passes*: a rectangle of
+pixels and some output blocks, as many as the accumulators hold. Weights stream from DRAM1 in the order of use, in bursts
+as long as the free local memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.diagnostics import CompileError, Origin
+from pefslc.ir.graph import Graph
+from pefslc.targets.tensil.architecture import Architecture
+from pefslc.targets.tensil.emitter import Emitter
+from pefslc.targets.tensil.instructions import Instruction, MoveKind
+from pefslc.targets.tensil.memory import Memory
+from pefslc.targets.tensil.group_pass import GroupPass, Needs, Scratch
+from pefslc.targets.tensil.placement import Accumulate, Maximum, Minimum, Multiply, Placed, PlacedGroup
+from pefslc.targets.tensil.planes import Layout, View
+from pefslc.targets.tensil.select import MaxHead, Selection
+from pefslc.targets.tensil.weights import tiles_of
+
+__all__ = ["Entry", "Schedule", "Segment", "schedule"]
+
+Words = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An input or output in DRAM0: its ONNX name and vectors [base, base + size)."""
+
+    name: str
+    tensor: str
+    base: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Instructions [first, end) that compute `group`, named by its result; "" for input, output and constants."""
+
+    group: str
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The program: instructions, DRAM1 contents [vectors, A], DRAM0 entries, and peaks of memory use in vectors."""
+
+    instructions: list[Instruction]
+    constants: Words
+    inputs: tuple[Entry, ...]
+    outputs: tuple[Entry, ...]
+    segments: tuple[Segment, ...]
+
+
+def schedule(
+    graph: Graph,
+    selection: Selection,
+    placed: Placed,
+    architecture: Architecture,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Schedule:
+    """The instructions of a whole network. Raises CompileError that names the resource that is too small."""
+    scheduler = _Scheduler(graph, selection, placed, architecture)
+    for i, group in enumerate(placed.groups):
+        if progress is not None:
+            progress(i, len(placed.groups), "scheduling")
+        scheduler.group(group)
+    return scheduler.finish()
+
+
+@dataclass
+class _Tensor:
+    """A live tensor: where it is. `dram` is kept once written, so that a spill happens once."""
+
+    layout: Layout
+    vectors: int
+    local: int | None = None
+    dram: int | None = None
+    readers: int = 0
+
+
+class _Scheduler:
+    def __init__(self, graph: Graph, selection: Selection, placed: Placed, architecture: Architecture) -> None:
+        self.architecture, self.selection, self.placed = architecture, selection, placed
+        self.a = architecture.array_size
+        self.local = Memory(0, architecture.local_depth)
+        self.dram0 = Memory(0, architecture.usable_dram0_vectors)
+        self.rows: list[Words] = []  # of DRAM1
+        self.row_count = 0
+        self.segments: list[Segment] = []
+        self.tensors = {
+            name: _Tensor(layout, layout.vectors(self.a)) for name, layout in selection.layouts.items()
+            if name in set(selection.storage.values())
+        }  # fmt: skip
+        self._count_readers(graph)
+        self.inputs = tuple(self._entry(i.name, selection.storage[i.value.name], i.value.origin) for i in graph.inputs)
+        for entry in self.inputs:
+            self.tensors[entry.tensor].dram = entry.base
+        self.outputs = tuple(self._entry(o.name, selection.storage[o.value.name], o.value.origin) for o in graph.outputs)
+        self._load_constants()
+
+    # --- the frame of the program --------------------------------------------------------------------------------
+
+    def _count_readers(self, graph: Graph) -> None:
+        for placed in self.placed.groups:
+            for tensor in _read_tensors(placed):
+                self.tensors[tensor].readers += 1
+        for output in graph.outputs:
+            self.tensors[self.selection.storage[output.value.name]].readers += 1
+
+    def _entry(self, name: str, tensor: str, origin: Origin) -> Entry:
+        vectors = self.tensors[tensor].vectors
+        base = self.dram0.allocate(vectors)
+        if base is None:
+            raise CompileError(
+                f"DRAM0 has {self.architecture.dram0_depth} vectors: no room for {vectors} of {name!r}",
+                at=origin,
+                hint="use an architecture with a larger dram0_depth",
+            )
+        return Entry(name, tensor, base, vectors)
+
+    def _load_constants(self) -> None:
+        """Every word that a SIMD step uses, as a vector at the top of the accumulators, for the whole program."""
+        words = {1 << self.architecture.data_type.binary_point: None}  # one at least: the hazard guard reads it
+        for group in self.placed.groups:
+            for step in group.steps:
+                if isinstance(step, Multiply | Maximum | Minimum):
+                    words[step.word] = None
+        first = self.architecture.accumulator_depth - len(words)
+        if first < 1 or len(words) > self.architecture.local_depth:
+            raise CompileError(
+                f"{len(words)} constants do not fit {self.architecture.accumulator_depth} accumulators",
+                hint="use an architecture with a larger accumulator_depth",
+            )
+        self.capacity = first
+        self.emitter = Emitter(self.architecture, {word: first + i for i, word in enumerate(words)})
+        base = self._store(np.repeat(np.array(list(words), dtype=np.int64)[:, None], self.a, axis=1))
+        self.emitter.dram(MoveKind.DRAM1_TO_LOCAL, 0, base, len(words))
+        self.emitter.to_accumulators(0, first, len(words))
+        self.segments.append(Segment("", 0, len(self.emitter)))
+
+    def _store(self, rows: Words) -> int:
+        """Append rows to DRAM1; their address."""
+        base = self.row_count
+        self.rows.append(rows)
+        self.row_count += len(rows)
+        if self.row_count > self.architecture.dram1_depth:
+            raise CompileError(
+                f"the constants need more than the {self.architecture.dram1_depth} vectors of DRAM1",
+                hint="use an architecture with a larger dram1_depth or array_size, or a smaller network",
+            )
+        return base
+
+    def finish(self) -> Schedule:
+        first = len(self.emitter)
+        for entry in self.outputs:
+            self._write_output(entry)
+        self.segments.append(Segment("", first, len(self.emitter)))
+        constants = np.concatenate(self.rows)
+        return Schedule(self.emitter.instructions, constants, self.inputs, self.outputs, tuple(self.segments))
+
+    def _write_output(self, entry: Entry) -> None:
+        tensor = self.tensors[entry.tensor]
+        if tensor.local is not None:
+            self.emitter.dram(MoveKind.LOCAL_TO_DRAM0, tensor.local, entry.base, tensor.vectors)
+        elif tensor.dram != entry.base:
+            assert tensor.dram is not None
+            base, gap = self.local.largest_gap()
+            for start in range(0, tensor.vectors, gap):
+                count = min(gap, tensor.vectors - start)
+                self.emitter.dram(MoveKind.DRAM0_TO_LOCAL, base, tensor.dram + start, count)
+                self.emitter.dram(MoveKind.LOCAL_TO_DRAM0, base, entry.base + start, count)
+
+    # --- one group -----------------------------------------------------------------------------------------------
+
+    def group(self, placed: PlacedGroup) -> None:
+        """Place the result, make room, and emit the passes."""
+        first = len(self.emitter)
+        result = self.tensors[placed.group.result]
+        reads = [self.tensors[name] for name in _read_tensors(placed)]
+        tiles = tiles_of(placed, self.selection.layouts, self.a, bias_alone=False)
+        for tensor in reads:
+            self._fetch(tensor)
+        needs = self._settle(placed, result, reads, sum(len(t.rows) for block in tiles for t in block))
+        if needs.streamed_terms:
+            tiles = tiles_of(placed, self.selection.layouts, self.a, bias_alone=True)
+        base, gap = self.local.largest_gap()
+        work = GroupPass(
+            placed=placed,
+            layouts=self.selection.layouts,
+            architecture=self.architecture,
+            emitter=self.emitter,
+            capacity=self.capacity,
+            tiles=tiles,
+            views={name: self._view(self.tensors[name]) for name in (*_read_tensors(placed), placed.group.result)},
+            local={name for name in (*_read_tensors(placed), placed.group.result) if self._is_local(name)},
+            scratch=Scratch(base, gap),
+        )
+        work.emit(self._store, needs)
+        self.segments.append(Segment(placed.group.result, first, len(self.emitter)))
+        for tensor in reads:
+            tensor.readers -= 1
+            if tensor.readers == 0:
+                self._release(tensor)
+
+    def _is_local(self, name: str) -> bool:
+        return self.tensors[name].local is not None
+
+    def _view(self, tensor: _Tensor) -> View:
+        base = tensor.local if tensor.local is not None else tensor.dram
+        assert base is not None
+        return View.whole(base, tensor.layout)
+
+    def _fetch(self, tensor: _Tensor) -> None:
+        """Bring a tensor from DRAM0 into local memory if it fits beside a useful amount of free space."""
+        if tensor.local is None and self.local.largest_gap()[1] >= 2 * tensor.vectors:
+            tensor.local = self.local.allocate(tensor.vectors)
+            assert tensor.local is not None
+            assert tensor.dram is not None
+            self.emitter.dram(MoveKind.DRAM0_TO_LOCAL, tensor.local, tensor.dram, tensor.vectors)
+
+    def _settle(self, placed: PlacedGroup, result: _Tensor, reads: list[_Tensor], weight_rows: int) -> Needs:
+        """Give the result a place, moving tensors to DRAM0 until the passes have the scratch that they need."""
+        result.local = self.local.allocate(result.vectors)
+        while True:
+            names = _read_tensors(placed)
+            needs = Needs.of(
+                placed, self.selection.layouts, self.architecture, {n for n in names if not self._is_local(n)},
+                result_in_dram=result.local is None, weight_rows=weight_rows,
+            )  # fmt: skip
+            gap = self.local.largest_gap()[1]
+            if gap >= needs.comfortable or (gap >= needs.least and not self._can_spill(result, reads)):
+                break
+            if not self._spill_one(result, reads):
+                if gap >= needs.least:
+                    break
+                raise CompileError(
+                    f"local memory has {self.architecture.local_depth} vectors, this layer needs {needs.least} free "
+                    f"and finds {gap}",
+                    at=placed.group.origin,
+                    hint="use an architecture with a larger local_depth",
+                )
+        if result.local is None:
+            self._give_dram(result, placed)
+        return needs
+
+    def _can_spill(self, result: _Tensor, reads: list[_Tensor]) -> bool:
+        return any(t.local is not None for t in self.tensors.values() if t is not result and t not in reads)
+
+    def _spill_one(self, result: _Tensor, reads: list[_Tensor]) -> bool:
+        """Move one tensor out of local memory: a bystander first, then the result, then what the group reads."""
+        bystanders = [t for t in self.tensors.values() if t.local is not None and t is not result and t not in reads]
+        candidates = sorted(bystanders, key=lambda t: -t.vectors) or ([result] if result.local is not None else [])
+        candidates = candidates or sorted((t for t in reads if t.local is not None), key=lambda t: -t.vectors)
+        if not candidates:
+            return False
+        tensor = candidates[0]
+        assert tensor.local is not None
+        if tensor is not result and tensor.dram is None:
+            tensor.dram = self._dram_address(tensor)
+            self.emitter.dram(MoveKind.LOCAL_TO_DRAM0, tensor.local, tensor.dram, tensor.vectors)
+        self.local.release(tensor.local, tensor.vectors)
+        tensor.local = None
+        if tensor is not result and result.local is None:
+            result.local = self.local.allocate(result.vectors)
+        return True
+
+    def _give_dram(self, result: _Tensor, placed: PlacedGroup) -> None:
+        entry = next((e for e in self.outputs if e.tensor == placed.group.result), None)
+        result.dram = entry.base if entry is not None else self._dram_address(result)
+
+    def _dram_address(self, tensor: _Tensor) -> int:
+        base = self.dram0.allocate(tensor.vectors)
+        if base is None:
+            raise CompileError(
+                f"DRAM0 has {self.architecture.dram0_depth} vectors: no room for {tensor.vectors} more",
+                hint="use an architecture with a larger dram0_depth or local_depth",
+            )
+        return base
+
+    def _release(self, tensor: _Tensor) -> None:
+        if tensor.local is not None:
+            self.local.release(tensor.local, tensor.vectors)
+            tensor.local = None
+        fixed = {e.base for e in (*self.inputs, *self.outputs)}
+        if tensor.dram is not None and tensor.dram not in fixed:
+            self.dram0.release(tensor.dram, tensor.vectors)
+
+
+def _read_tensors(placed: PlacedGroup) -> list[str]:
+    """The stored tensors that a group reads, each once."""
+    head = [placed.group.head.tensor] if isinstance(placed.group.head, MaxHead) else [t.tensor for t in placed.terms]
+    return list(dict.fromkeys([*head, *(s.tensor for s in placed.steps if isinstance(s, Accumulate))]))

@@ -1,0 +1,298 @@
+"""Instruction selection: the integer graph becomes groups, each of which one pass through the accumulators computes.
+
+A group has a head that fills accumulators (a sum of convolutions, or a maximum) and steps that change them in place
+(requantize, clamp, add another tensor). A step joins the group of its operand when nobody else reads that operand.
+Dense, pools, Concat, Rescale are convolutions: with the kernel as large as the image, with diagonal weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.diagnostics import CompileError, Origin, Problem
+from pefslc.ir.graph import Graph
+from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
+from pefslc.ir.value import Op, Value
+from pefslc.numeric.staircase import Staircase
+from pefslc.shapes import Window
+from pefslc.targets.tensil.planes import Layout
+
+__all__ = ["AddTensor", "Group", "LinearHead", "MaxHead", "Requantization", "Selection", "Step", "Term", "select"]
+
+Weights = NDArray[np.int64]
+_POINT = Window(kernel=(1, 1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Term:
+    """One convolution of a stored tensor: weight codes [C_out, C_in, KH, KW], groups expanded to zeros."""
+
+    tensor: str
+    weight: Weights
+    window: Window
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinearHead:
+    """accumulators = bias + the sum of the terms. `bias` [C_out] in codes of the result."""
+
+    terms: tuple[Term, ...]
+    bias: Weights
+
+
+@dataclass(frozen=True, slots=True)
+class MaxHead:
+    """accumulators = the maximum over each window."""
+
+    tensor: str
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class Requantization:
+    """accumulators = staircase(accumulators)."""
+
+    staircase: Staircase
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """accumulators = min(max(accumulators, low), high), in codes."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddTensor:
+    """accumulators += a stored tensor of the same layout."""
+
+    tensor: str
+
+
+Step: TypeAlias = Requantization | Limit | AddTensor
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One pass through the accumulators. `ops` are the results, by name, of the operations that it computes."""
+
+    result: str
+    layout: Layout
+    head: LinearHead | MaxHead
+    steps: tuple[Step, ...]
+    ops: tuple[str, ...]
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """All groups in order, the layouts and code ranges of stored tensors, and where each value is stored."""
+
+    groups: tuple[Group, ...]
+    layouts: dict[str, Layout]
+    ranges: dict[str, tuple[int, int]]
+    storage: dict[str, str]
+
+
+def select(graph: Graph) -> Selection:
+    """The groups of an integer graph. Raises CompileError, with every fault, for what the TCU lowering cannot do."""
+    selector = _Selector(graph)
+    for op in graph.ops:
+        selector.visit(op)
+    if selector.problems:
+        raise CompileError.of(selector.problems)
+    return selector.finish()
+
+
+@dataclass
+class _Selector:
+    graph: Graph
+    groups: dict[str, Group] = field(default_factory=dict)  # by the name of the stored tensor
+    layouts: dict[str, Layout] = field(default_factory=dict)
+    ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
+    storage: dict[str, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    reads: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for op in self.graph.ops:
+            for value in op.operands:
+                self.reads[value.name] = self.reads.get(value.name, 0) + 1
+        for output in self.graph.outputs:
+            # An output must be stored as it is: count it as a reader that no group can join.
+            self.reads[output.value.name] = self.reads.get(output.value.name, 0) + 2
+        for graph_input in self.graph.inputs:
+            value = graph_input.value
+            self._check_shape(value)
+            self._store(value, Layout.of(value.type.shape) if len(value.type.shape) in (2, 4) else Layout(1, 1, 1))
+
+    def finish(self) -> Selection:
+        return Selection(tuple(self.groups.values()), self.layouts, self.ranges, self.storage)
+
+    def visit(self, op: Op) -> None:
+        try:
+            self._check_shape(op.result)
+            self._visit(op)
+        except CompileError as e:
+            self.problems.extend(e.problems)
+            self._store(op.result, Layout(1, 1, 1))
+
+    def _check_shape(self, value: Value) -> None:
+        shape = value.type.shape
+        if len(shape) not in (2, 4):
+            raise CompileError(f"a tensor of shape {list(shape)} is not supported on the TCU", at=value.origin)
+        if shape[0] != 1:
+            raise CompileError(
+                f"a batch of {shape[0]} is not supported on the TCU",
+                at=value.origin,
+                hint="export with batch 1: the host runs the program once per image",
+            )
+
+    def _visit(self, op: Op) -> None:
+        match op:
+            case Conv2d():
+                weight = _dense_weight(op.weight.data, op.groups)
+                self._start(op, LinearHead((self._term(op.input, weight, op.window),), _bias(op)))
+            case Dense():
+                layout = self._layout(op.input)
+                shape = (op.weight.shape[0], layout.channels, layout.height, layout.width)
+                window = Window(kernel=(layout.height, layout.width))
+                term = self._term(op.input, op.weight.data.reshape(shape), window)
+                self._start(op, LinearHead((term,), _bias(op)))
+            case SumPool():
+                weight = _diagonal(self._layout(op.input).channels, op.window.kernel)
+                self._start(op, self._linear(op.result, self._term(op.input, weight, op.window)))
+            case Rescale():
+                self._start(op, self._linear(op.result, self._copy(op.input, op.factor)))
+            case Concat():
+                self._start(op, self._linear(op.result, *self._concat_terms(op)))
+            case MaxPool():
+                self._start(op, MaxHead(self.storage[op.input.name], op.window))
+            case Requantize():
+                if op.staircase.channels > 1 and self._layout(op.input).channels != op.staircase.channels:
+                    raise CompileError(
+                        "Quant per feature after Flatten is not supported on the TCU", at=op.result.origin
+                    )
+                self._join(op, op.input, Requantization(op.staircase))
+            case Clamp():
+                self._join(op, op.input, Limit(op.low, op.high))
+            case Sum():
+                self._add(op)
+            case Reshape():
+                self._reshape(op)
+            case Transpose():
+                raise CompileError("Transpose is not supported on the TCU", at=op.result.origin)
+            case _:
+                raise AssertionError(op)
+
+    # --- groups --------------------------------------------------------------------------------------------------
+
+    def _start(self, op: Op, head: LinearHead | MaxHead) -> None:
+        layout = Layout.of(op.result.type.shape)
+        self._put(Group(op.result.name, layout, head, (), (op.result.name,), op.result.origin), op.result)
+
+    def _join(self, op: Op, value: Value, step: Step) -> None:
+        """Add `step` to the group that made `value`, or start a group that copies `value`."""
+        stored = self.storage[value.name]
+        group = self.groups.get(stored)
+        if group is None or self.reads[value.name] > 1 or self._stored_reads(stored) > 1:
+            layout = self._layout(value)
+            head = LinearHead((self._copy(value, 1),), np.zeros(layout.channels, dtype=np.int64))
+            group = Group(op.result.name, layout, head, (), (), op.result.origin)
+        else:
+            del self.groups[stored]
+        joined = replace(group, result=op.result.name, steps=(*group.steps, step), ops=(*group.ops, op.result.name))
+        self._put(joined, op.result)
+
+    def _add(self, op: Sum) -> None:
+        """The addend that was made last carries the sum, so that the other is already stored."""
+        lhs, rhs = op.lhs, op.rhs
+        order = list(self.groups)
+        made = [order.index(self.storage[v.name]) if self.storage[v.name] in self.groups else -1 for v in (lhs, rhs)]
+        carrier, other = (lhs, rhs) if made[0] > made[1] else (rhs, lhs)
+        if lhs.name == rhs.name:
+            self._start(op, self._linear(op.result, self._copy(lhs, 2)))
+        else:
+            self._join(op, carrier, AddTensor(self.storage[other.name]))
+
+    def _put(self, group: Group, result: Value) -> None:
+        self.groups[group.result] = group
+        self._store(result, group.layout)
+
+    def _store(self, value: Value, layout: Layout) -> None:
+        self.storage[value.name] = value.name
+        self.layouts[value.name] = layout
+        codes = value.type.codes
+        self.ranges[value.name] = (codes.low, codes.high)
+
+    def _stored_reads(self, stored: str) -> int:
+        """Readers of a stored tensor under all its names; a reshape is not a reader itself."""
+        names = {name for name, place in self.storage.items() if place == stored}
+        reshapes = sum(1 for op in self.graph.of_type(Reshape) if op.input.name in names and op.result.name in names)
+        return sum(self.reads.get(name, 0) for name in names) - reshapes
+
+    def _reshape(self, op: Reshape) -> None:
+        before, after = op.input.type.shape, op.result.type.shape
+        layout = self._layout(op.input)
+        if len(after) == 4 and after != before and layout.pixels > 1:
+            raise CompileError(
+                f"Reshape of {list(before)} to {list(after)} is not supported on the TCU",
+                at=op.result.origin,
+                hint="only flattening to [N, features]",
+            )
+        stored = self.storage[op.input.name]
+        if len(after) == 4 and after != before:
+            raise CompileError(f"Reshape to {list(after)} is not supported on the TCU", at=op.result.origin)
+        self.storage[op.result.name] = stored
+
+    # --- terms ---------------------------------------------------------------------------------------------------
+
+    def _layout(self, value: Value) -> Layout:
+        return self.layouts[self.storage[value.name]]
+
+    def _term(self, value: Value, weight: Weights, window: Window) -> Term:
+        return Term(self.storage[value.name], weight, window)
+
+    def _copy(self, value: Value, factor: int) -> Term:
+        return self._term(value, _diagonal(self._layout(value).channels, (1, 1)) * factor, _POINT)
+
+    def _linear(self, result: Value, *terms: Term) -> LinearHead:
+        return LinearHead(terms, np.zeros(result.type.channels, dtype=np.int64))
+
+    def _concat_terms(self, op: Concat) -> list[Term]:
+        terms, first = [], 0
+        for value in op.inputs:
+            if self._layout(value) != Layout.of(value.type.shape):
+                raise CompileError("Concat of flattened tensors is not supported on the TCU", at=op.result.origin)
+            channels = value.type.channels
+            weight = np.zeros((op.result.type.channels, channels, 1, 1), dtype=np.int64)
+            weight[first : first + channels, :, 0, 0] = np.eye(channels, dtype=np.int64)
+            terms.append(self._term(value, weight, _POINT))
+            first += channels
+        return terms
+
+
+def _bias(op: Conv2d | Dense) -> Weights:
+    return np.zeros(op.weight.shape[0], dtype=np.int64) if op.bias is None else op.bias.data
+
+
+def _dense_weight(weight: Weights, groups: int) -> Weights:
+    """[C_out, C_in, KH, KW] with zeros between the groups; the scheduler skips tiles that are all zero."""
+    if groups == 1:
+        return weight
+    outputs, per_group = weight.shape[:2]
+    dense = np.zeros((outputs, per_group * groups, *weight.shape[2:]), dtype=np.int64)
+    for g in range(groups):
+        rows = slice(g * outputs // groups, (g + 1) * outputs // groups)
+        dense[rows, g * per_group : (g + 1) * per_group] = weight[rows]
+    return dense
+
+
+def _diagonal(channels: int, kernel: tuple[int, int]) -> Weights:
+    return np.eye(channels, dtype=np.int64)[:, :, None, None] * np.ones((1, 1, *kernel), dtype=np.int64)

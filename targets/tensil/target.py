@@ -1,0 +1,170 @@
+"""The target `tensil`: .tmodel, .tprog and .tdata for any .tarch, and a host-side `<name>_io.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.diagnostics import CompileError
+from pefslc.ir.graph import Graph
+from pefslc.limits import TargetLimits
+from pefslc.sidecar import JsonObject, Sidecar
+from pefslc.targets.protocol import Emission, OpReport, Runner, TargetOptions
+from pefslc.targets.tensil import cycles
+from pefslc.targets.tensil.architecture import Architecture, load_architecture
+from pefslc.targets.tensil.checker import require_valid
+from pefslc.targets.tensil.host_io import TensorRecord, host_io_source
+from pefslc.targets.tensil.placement import Placed, place
+from pefslc.targets.tensil.planes import Layout, from_vectors, to_vectors
+from pefslc.targets.tensil.schedule import Entry, Schedule, schedule
+from pefslc.targets.tensil.select import Selection, select
+from pefslc.targets.tensil.simulator import Machine
+from pefslc.targets.tensil.tmodel import IoEntry, TensilProgram, load_tmodel, tmodel_files
+
+__all__ = ["DEFAULT_ARCHITECTURE", "TensilTarget"]
+
+DEFAULT_ARCHITECTURE = "pynqz1"
+
+
+class TensilTarget:
+    """Lowers to the Tensil Compute Unit. `options.arch` is a built-in board or the path of a .tarch file."""
+
+    name = "tensil"
+    summary = "programs for the Tensil accelerator (.tmodel, .tprog, .tdata), run by its stock PYNQ driver"
+
+    def limits(self, options: TargetOptions) -> TargetLimits:
+        architecture = _architecture(options)
+        data_type = architecture.data_type
+        return TargetLimits(data_type.width_bits, f"the TCU with {data_type.value}")
+
+    def lower(self, graph: Graph, options: TargetOptions) -> Emission:
+        architecture = _architecture(options)
+        selection = select(graph)
+        placed = place(graph, selection, architecture.data_type, allow_overflow=options.allow_overflow)
+        plan = schedule(graph, selection, placed, architecture, options.progress)
+        program = _program(graph.name, architecture, plan)
+        require_valid(program)
+        records = _records(graph, selection, placed, plan, architecture)
+        files = tmodel_files(program)
+        files[f"{graph.name}_io.py"] = host_io_source(graph.name, architecture, *records).encode()
+        model_file = next(name for name in files if name.endswith(".tmodel"))
+        details: JsonObject = {
+            "tmodel": model_file,
+            "architecture": architecture.to_json_dict(),
+            "inputs": [r.to_json() for r in records[0]],
+            "outputs": [r.to_json() for r in records[1]],
+        }
+        report = cycles.model_cycles(program, [cycles.Segment(s.group, s.first, s.end) for s in plan.segments])
+        return Emission(files, details, _op_reports(placed, report), _notes(program, plan, report, options))
+
+    def runner(self, folder: Path, sidecar: Sidecar) -> Runner:
+        return TensilRunner(load_tmodel(folder / str(sidecar.details["tmodel"])), sidecar)
+
+
+def _architecture(options: TargetOptions) -> Architecture:
+    return load_architecture(options.arch or DEFAULT_ARCHITECTURE)
+
+
+def _program(name: str, architecture: Architecture, plan: Schedule) -> TensilProgram:
+    def entries(found: tuple[Entry, ...]) -> list[IoEntry]:
+        return [IoEntry(e.name, e.base, e.size) for e in sorted(found, key=lambda e: e.base)]
+
+    return TensilProgram.assemble(
+        architecture,
+        name,
+        plan.instructions,
+        constants=plan.constants,
+        inputs=entries(plan.inputs),
+        outputs=entries(plan.outputs),
+    )
+
+
+def _records(
+    graph: Graph, selection: Selection, placed: Placed, plan: Schedule, architecture: Architecture
+) -> tuple[list[TensorRecord], list[TensorRecord]]:
+    def record(name: str, entry: Entry) -> TensorRecord:
+        return TensorRecord(name, selection.layouts[entry.tensor], placed.exponents[entry.tensor], architecture)
+
+    inputs = [record(i.name, e) for i, e in zip(graph.inputs, plan.inputs, strict=True)]
+    outputs = [record(o.name, e) for o, e in zip(graph.outputs, plan.outputs, strict=True)]
+    for records, ends in ((inputs, graph.inputs), (outputs, graph.outputs)):
+        for r, end in zip(records, ends, strict=True):
+            r.complete(end)
+    return inputs, outputs
+
+
+def _op_reports(placed: Placed, report: cycles.CycleReport) -> dict[str, OpReport]:
+    """Cycles stand at the first operation of each group: the group is computed as one."""
+    found: dict[str, OpReport] = {}
+    for group in placed.groups:
+        for i, (op, how) in enumerate(group.implementation.items()):
+            total = report.by_label.get(group.group.result, 0) if i == 0 else None
+            found[op] = OpReport(how, group.exact, None if total is None else round(total))
+    return found
+
+
+def _notes(
+    program: TensilProgram, plan: Schedule, report: cycles.CycleReport, options: TargetOptions
+) -> tuple[str, ...]:
+    architecture = options.arch or DEFAULT_ARCHITECTURE
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(report.by_kind.items(), key=lambda i: -i[1])[:4])
+    return (
+        f"{report.total:,} modelled cycles on {architecture} ({kinds})",
+        f"{len(program):,} instructions, {len(plan.constants):,} of {program.architecture.dram1_depth:,} DRAM1 vectors",
+    )
+
+
+class TensilRunner:
+    """Simulates the emitted files, read back from disk, on a machine whose memories start poisoned."""
+
+    def __init__(self, program: TensilProgram, sidecar: Sidecar) -> None:
+        self.program = program
+        self.inputs = [_Placement.of(r, i.shape) for r, i in zip(_list(sidecar, "inputs"), sidecar.inputs, strict=True)]
+        self.outputs = [
+            _Placement.of(r, o.shape) for r, o in zip(_list(sidecar, "outputs"), sidecar.outputs, strict=True)
+        ]
+
+    def run(self, inputs: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
+        machine = Machine(self.program.architecture, poison_seed=0)
+        machine.load_constants(self.program)
+        rows = len(next(iter(inputs.values())))
+        found: dict[str, list[NDArray[np.int64]]] = {p.name: [] for p in self.outputs}
+        for row in range(rows):
+            raw = {p.name: p.to_raw(inputs[p.name][row], self.program.architecture.array_size) for p in self.inputs}
+            results = machine.infer(self.program, raw)
+            for p in self.outputs:
+                found[p.name].append(p.from_raw(np.asarray(results[p.name], dtype=np.int64)))
+        return {name: np.stack(codes) for name, codes in found.items()}
+
+
+class _Placement:
+    """One input or output: codes in the ONNX shape <-> raw vectors."""
+
+    def __init__(self, name: str, layout: Layout, exponent: int, shape: tuple[int, ...]) -> None:
+        self.name, self.layout, self.exponent, self.shape = name, layout, exponent, shape
+
+    @classmethod
+    def of(cls, record: JsonObject, shape: tuple[int, ...]) -> _Placement:
+        layout = record["layout"]
+        assert isinstance(layout, list)
+        channels, height, width = (int(str(v)) for v in layout)
+        return cls(str(record["name"]), Layout(channels, height, width), int(str(record["exponent"])), shape)
+
+    def to_raw(self, codes: NDArray[np.int64], array_size: int) -> NDArray[np.int64]:
+        planes = codes.reshape(self.layout.channels, self.layout.height, self.layout.width)
+        return to_vectors(planes << self.exponent, array_size)
+
+    def from_raw(self, vectors: NDArray[np.int64]) -> NDArray[np.int64]:
+        words = from_vectors(vectors, self.layout)
+        if (words & ((1 << self.exponent) - 1)).any():
+            raise CompileError(f"output {self.name!r} holds words that are no codes: the program is not ours or is broken")
+        return (words >> self.exponent).reshape(self.shape[1:])
+
+
+def _list(sidecar: Sidecar, key: str) -> list[JsonObject]:
+    found = sidecar.details[key]
+    assert isinstance(found, list)
+    return found

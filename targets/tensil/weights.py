@@ -1,0 +1,108 @@
+"""Weight tiles: what one LoadWeights brings into the array, and the order in which DRAM1 holds them.
+
+A tile serves one output block, one input block of one term, and one tap. It has A + 1 rows: the bias, then for each
+input lane the weights to all output lanes. Tiles that are all zero do not exist. The first tile of an output block
+overwrites its accumulators and carries the bias; it must reach every output pixel, else an extra tile of the bias row
+alone sets the accumulators before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.shapes import Window
+from pefslc.targets.tensil.placement import PlacedGroup
+from pefslc.targets.tensil.planes import Layout
+from pefslc.targets.tensil.select import MaxHead
+
+__all__ = ["Tile", "first_covering_tap", "tiles_of"]
+
+Words = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """`rows` [1 or A + 1, A] words. `tap` is None for a tile of the bias row alone, which a MatMul of zeroes applies."""
+
+    out_block: int
+    term: int
+    in_block: int
+    tap: tuple[int, int] | None
+    overwrites: bool
+    rows: Words
+
+
+def tiles_of(
+    placed: PlacedGroup, layouts: dict[str, Layout], array_size: int, *, bias_alone: bool
+) -> list[list[Tile]]:
+    """The tiles of each output block, in the order of use; `bias_alone` sets every bias by a tile of its own."""
+    blocks = placed.group.layout.blocks(array_size)
+    bias = np.zeros((blocks, array_size), dtype=np.int64)
+    bias.reshape(-1)[: len(placed.bias)] = placed.bias
+    if isinstance(placed.group.head, MaxHead):
+        return _lowest_tiles(placed.group.head, placed.group.layout, layouts, bias)
+    padded = [_padded(term.weight, array_size) for term in placed.terms]
+    return [_block_tiles(placed, layouts, block, bias[block], padded, bias_alone=bias_alone) for block in range(blocks)]
+
+
+def _padded(weight: Words, a: int) -> Words:
+    """[C_out, C_in, KH, KW] as [out blocks, in blocks, KH, KW, in lane, out lane]."""
+    outputs, inputs, kh, kw = weight.shape
+    ob, ib = -(-outputs // a), -(-inputs // a)
+    full = np.zeros((ob * a, ib * a, kh, kw), dtype=np.int64)
+    full[:outputs, :inputs] = weight
+    return full.reshape(ob, a, ib, a, kh, kw).transpose(0, 2, 4, 5, 3, 1)
+
+
+def _block_tiles(
+    placed: PlacedGroup, layouts: dict[str, Layout], block: int, bias: Words, padded: list[Words], *, bias_alone: bool
+) -> list[Tile]:
+    found: list[tuple[int, int, tuple[int, int], Words]] = []
+    for t, weight in enumerate(padded):
+        used = weight[block].any(axis=(3, 4))  # [in blocks, KH, KW]
+        found += [
+            (t, ib, (kh, kw), weight[block, ib, kh, kw]) for ib, kh, kw in (tuple(map(int, i)) for i in np.argwhere(used))
+        ]
+    covering = (i for i, (t, _, tap, _) in enumerate(found) if tap_covers(placed, layouts, t, tap))
+    first = None if bias_alone else next(covering, None)
+    tiles: list[Tile] = []
+    if first is None:
+        tiles.append(Tile(block, 0, 0, None, True, bias[None, :]))
+    else:
+        found.insert(0, found.pop(first))
+    nothing = np.zeros_like(bias)
+    for i, (t, ib, tap, matrix) in enumerate(found):
+        overwrites = i == 0 and first is not None
+        rows = np.concatenate([(bias if overwrites else nothing)[None, :], matrix])
+        tiles.append(Tile(block, t, ib, tap, overwrites, rows))
+    return tiles
+
+
+def _lowest_tiles(head: MaxHead, output: Layout, layouts: dict[str, Layout], bias: Words) -> list[list[Tile]]:
+    """For a maximum whose taps all leave the input somewhere: tiles that first set the lowest word everywhere."""
+    if first_covering_tap(head.window, layouts[head.tensor], output) is not None:
+        return [[] for _ in bias]
+    return [[Tile(block, 0, 0, None, True, row[None, :])] for block, row in enumerate(bias)]
+
+
+def first_covering_tap(window: Window, layout: Layout, output: Layout) -> tuple[int, int] | None:
+    """The first tap that lies inside the input for every output pixel."""
+    taps = ((y, x) for y in range(window.kernel[0]) for x in range(window.kernel[1]))
+    return next((tap for tap in taps if window_covers(window, tap, layout, output)), None)
+
+
+def tap_covers(placed: PlacedGroup, layouts: dict[str, Layout], t: int, tap: tuple[int, int]) -> bool:
+    """Whether the tap of term `t` lies inside the input for every output pixel."""
+    term = placed.terms[t]
+    return window_covers(term.window, tap, layouts[term.tensor], placed.group.layout)
+
+
+def window_covers(window: Window, tap: tuple[int, int], layout: Layout, output: Layout) -> bool:
+    """Whether the tap lies inside the input for every output pixel."""
+    dy, dx = window.tap_offset(*tap)
+    last_y = (output.height - 1) * window.strides[0] + dy
+    last_x = (output.width - 1) * window.strides[1] + dx
+    return dy >= 0 and dx >= 0 and last_y < layout.height and last_x < layout.width
