@@ -1,0 +1,296 @@
+"""The program as C99 text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.ir.graph import Graph, OutputMap
+from pefslc.numeric.staircase import Quantizer
+from pefslc.shapes import Window
+from pefslc.targets.c.arena import Arena
+from pefslc.targets.c.naming import Names, comment_text
+from pefslc.targets.c.plan import OUTPUT_TILE
+from pefslc.targets.c.stages import ConstantArray, LineWriter, literal
+from pefslc.targets.c.steps import CopyStep, DepthwiseStep, DotStep, MapStep, PoolStep, Program, Step
+from pefslc.targets.c.storage import Buffer, CType, Place, Tensor, narrowest, sum_type
+
+__all__ = ["Argument", "emit", "interface"]
+
+Codes = NDArray[np.int64]
+
+_HERE = Path(__file__).parent
+_NUMBERS_PER_LINE = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """A parameter of the emitted function: the C name, the ONNX name and where the data is."""
+
+    name: str
+    onnx_name: str
+    tensor: Tensor
+    is_input: bool
+    encoding: str
+
+    @property
+    def elements(self) -> int:
+        return self.tensor.buffer.elements
+
+    @property
+    def declaration(self) -> str:
+        return f"{'const ' if self.is_input else ''}{self.tensor.type} *{self.name}"
+
+
+def interface(graph: Graph, program: Program) -> tuple[Argument, ...]:
+    """The function's parameters: inputs, then outputs, in the graph's order."""
+    names = Names(("arena",))
+    found = []
+    for i, tensor in zip(graph.inputs, program.inputs, strict=True):
+        assert i.quantizer is not None
+        found.append(Argument(names.unique(i.name, "input"), i.name, tensor, True, _quantizer_text(i.quantizer)))
+    for o, tensor in zip(graph.outputs, program.outputs, strict=True):
+        assert o.map is not None
+        found.append(Argument(names.unique(o.name, "output"), o.name, tensor, False, _map_text(o.map)))
+    return tuple(found)
+
+
+def emit(
+    graph: Graph, program: Program, arena: Arena, prefix: str, version_text: str, caller_arena: bool
+) -> tuple[dict[str, bytes], int]:
+    """File name -> content, and the bytes of constants."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    arguments = interface(graph, program)
+    functions = [_Function(prefix, i, step) for i, step in enumerate(program.steps)]
+    constants = [c for f in functions for c in f.constants]
+    places = {a.tensor.buffer.name: a.name for a in arguments}
+    context = {
+        "prefix": prefix,
+        "model": comment_text(graph.name),
+        "version": version_text,
+        "arguments": arguments,
+        "arena": arena,
+        "caller_arena": caller_arena,
+        "macs": program.macs,
+        "constants": constants,
+        "constant_bytes": sum(c.data.size * c.type.bytes for c in constants),
+        "functions": functions,
+        "kernels": _kernels(functions),
+        "calls": [f.call(arena, places) for f in functions],
+        "numbers": _numbers,
+        "text": comment_text,
+        "guard": prefix.upper(),
+    }
+    files = {
+        f"{prefix}.h": "model.h.j2",
+        f"{prefix}.c": "model.c.j2",
+        f"{prefix}_weights.h": "weights.h.j2",
+        f"{prefix}_weights.c": "weights.c.j2",
+    }
+    emitted = {name: environment.get_template(template).render(context).encode() for name, template in files.items()}
+    emitted[f"{prefix}_fixed.h"] = (_HERE / "fixed.h").read_bytes()
+    return emitted, sum(c.data.size * c.type.bytes for c in constants)
+
+
+class _Function:
+    """One step as one static function: what the templates ask for."""
+
+    def __init__(self, prefix: str, index: int, step: Step) -> None:
+        self.step = step
+        self.index = index
+        self.name = f"step{index}"
+        self.kind = _KINDS[type(step)]
+        base = f"{prefix}_{index}"
+        self.constants: list[ConstantArray] = []
+        self.weight = self.bias = ""
+        if isinstance(step, DotStep | DepthwiseStep):
+            self.weight = f"{base}_weight"
+            self.constants.append(ConstantArray(self.weight, step.weight_type, step.weight, "weights"))
+            if step.bias is not None and step.bias.any():
+                self.bias = f"{base}_bias"
+                kind = _array_type(step.bias)
+                self.constants.append(ConstantArray(self.bias, kind, step.bias, "bias"))
+        self._base = base
+        self.lines: list[str] = []
+        self.stored = ""
+        if self.kind != "copy":
+            self._write_stages()
+
+    def _write_stages(self) -> None:
+        step = self.step
+        # Where the result's element lies, in terms of the loops that the templates write.
+        element = "i" if isinstance(step, MapStep) else "at + c"
+        writer = LineWriter(self._base, element, [f"r{i}" for i in range(len(step.added))])
+        kind = self.value_type
+        name = writer.define(kind, self._loaded(kind))
+        for stage in step.stages:
+            name, kind = stage.write(writer, name, kind)
+        self.lines = writer.lines
+        self.constants += writer.constants
+        self.stored = name if kind == step.result.type else f"({step.result.type}){name}"
+        self.needs_channel = writer.uses_channel
+
+    @property
+    def value_type(self) -> CType:
+        """The type of the number that the stages start from."""
+        step = self.step
+        if isinstance(step, DotStep | DepthwiseStep | PoolStep):
+            return step.sums
+        return sum_type(step.source.low, step.source.high)
+
+    def _loaded(self, kind: CType) -> str:
+        if isinstance(self.step, MapStep):
+            return f"({kind})x[i]" if self.step.source.type != kind else "x[i]"
+        return f"sum + {self.bias}[c]" if self.bias and isinstance(self.step, DotStep) else "sum"
+
+    @property
+    def start(self) -> str:
+        """What a PoolStep's accumulators start from: a code that no tap is below."""
+        assert isinstance(self.step, PoolStep)
+        return literal(self.step.source.low if self.step.is_max else 0, self.step.sums)
+
+    @property
+    def conversion(self) -> str:
+        """The cast of a CopyStep's elements."""
+        return "" if self.step.source.type == self.step.result.type else f"({self.step.result.type})"
+
+    @property
+    def title(self) -> str:
+        """What the function does, for its comment."""
+        done = [f"{op.mnemonic} {op.result.origin}" for op in self.step.ops]
+        return comment_text("; ".join(done)) if done else f"{self.step.source.layout.value} to the other layout"
+
+    @property
+    def parameters(self) -> str:
+        step = self.step
+        # In place, source and result are one buffer: no restrict there.
+        restrict = " " if step.shares else "restrict "
+        found = [f"const {step.source.type} *{restrict}x"]
+        found += [f"const {t.type} *{restrict}r{i}" for i, t in enumerate(step.added)]
+        found.append(f"{step.result.type} *{restrict}y")
+        found += [f"{b.type} *restrict {n}" for b, n in zip(step.scratch, ("sums", "patch"), strict=False)]
+        return ", ".join(found)
+
+    def call(self, arena: Arena, places: dict[str, str]) -> str:
+        def pointer(buffer: Buffer) -> str:
+            if buffer.place is not Place.ARENA:
+                return places[buffer.name]
+            slot = arena.slots[buffer.name]
+            address = f"arena->memory{buffer.type.bits} + {slot.offset}"
+            return address if buffer.type.signed else f"({buffer.type} *)({address})"
+
+        step = self.step
+        buffers = [*(t.buffer for t in step.reads), step.result.buffer, *step.scratch]
+        return f"{self.name}({', '.join(pointer(b) for b in buffers)});"
+
+    # --- shapes, for the templates --------------------------------------------------------------------------------
+
+    @property
+    def window(self) -> Window:
+        assert isinstance(self.step, DotStep | DepthwiseStep | PoolStep)
+        assert self.step.window is not None
+        return self.step.window
+
+    @property
+    def image(self) -> tuple[int, int, int, int]:
+        """(N, C, H, W) of the source."""
+        n, c, h, w = self.step.source.shape
+        return n, c, h, w
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(H', W') of the result of the window."""
+        _, _, h, w = self.image
+        return self.window.output_size(h, w)
+
+    @property
+    def kernel(self) -> str:
+        """The dot product function that a DotStep calls."""
+        step = self.step
+        assert isinstance(step, DotStep)
+        return (
+            f"dot_{step.source.type.short}_{step.weight_type.short}_{step.sums.short}_{step.products.short}"
+            f"_{step.tile}x{OUTPUT_TILE}_{step.padded}_{step.padded_outputs * step.groups}"
+        )
+
+
+_KINDS: dict[type[Step], str] = {
+    DotStep: "dot",
+    DepthwiseStep: "depthwise",
+    PoolStep: "pool",
+    MapStep: "map",
+    CopyStep: "copy",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Kernel:
+    name: str
+    step: DotStep
+
+    @property
+    def stride(self) -> int:
+        """Distance between the sums of two pixels."""
+        return self.step.weight.shape[0]
+
+
+def _kernels(functions: list[_Function]) -> list[_Kernel]:
+    """The dot product functions, each once."""
+    found: dict[str, _Kernel] = {}
+    for function in functions:
+        if isinstance(function.step, DotStep):
+            found.setdefault(function.kernel, _Kernel(function.kernel, function.step))
+    return list(found.values())
+
+
+def _array_type(data: Codes) -> CType:
+    return narrowest(int(data.min()), int(data.max()))
+
+
+def _numbers(array: ConstantArray) -> str:
+    """The initializer's lines."""
+    flat = array.data.reshape(-1).tolist()
+    if array.type.bits == 64:
+        texts = ["INT64_MIN" if v == -(2**63) else f"INT64_C({v})" for v in flat]
+    elif array.type.bits == 32:
+        texts = ["INT32_MIN" if v == -(2**31) else str(v) for v in flat]
+    else:
+        texts = list(map(str, flat))
+    lines = [", ".join(texts[i : i + _NUMBERS_PER_LINE]) for i in range(0, len(texts), _NUMBERS_PER_LINE)]
+    return ",\n    ".join(lines)
+
+
+def _quantizer_text(quantizer: Quantizer) -> str:
+    q = quantizer.quantization
+    steps = _rationals(q.scale.steps)
+    rounding = quantizer.rounding.value.replace("_", " ")
+    shifted = "x / scale" if not q.zero_point else f"x / scale + {q.zero_point}"
+    if quantizer.adds_zero_point_last and q.zero_point:
+        return f"code = clip(round(x / scale) + {q.zero_point}, {q.low}, {q.high}), round {rounding}, scale = {steps}"
+    return f"code = clip(round({shifted}), {q.low}, {q.high}), round {rounding}, scale = {steps}"
+
+
+def _map_text(output_map: OutputMap) -> str:
+    if not any(output_map.offset):
+        return f"value = code * scale, scale = {_rationals(output_map.scale)}"
+    scale, offset = _rationals(output_map.scale), _rationals(output_map.offset)
+    return f"value = code * scale + offset, scale = {scale}, offset = {offset}"
+
+
+def _rationals(values: tuple[Fraction, ...]) -> str:
+    if len(values) == 1:
+        text = str(values[0])
+        return text if len(text) <= 60 else f"about {float(values[0])!r} (exact in the sidecar file)"
+    return f"one per channel, first {float(values[0])!r} (all, exact, in the sidecar file)"
+

@@ -1,0 +1,81 @@
+/* Integer arithmetic of emitted networks. Every function is defined for every argument that its comment allows:
+ * no signed overflow, no shift of a negative number. (A compiler turns `x < 0 ? ~(~x >> s) : x >> s` into one
+ * arithmetic shift.) The same text for every model, so several may be included together. */
+#ifndef PEFSLC_FIXED_H
+#define PEFSLC_FIXED_H
+
+#include <stdint.h>
+
+/* floor(x / 2^shift), 0 <= shift < 32 (64). */
+static inline int32_t pefslc_floor_shift_32(int32_t x, int shift)
+{
+    return x < 0 ? ~(~x >> shift) : x >> shift;
+}
+
+static inline int64_t pefslc_floor_shift_64(int64_t x, int shift)
+{
+    return x < 0 ? ~(~x >> shift) : x >> shift;
+}
+
+/* x / 2^shift rounded to the nearest, ties to even; 0 <= shift < 31 (63); x + 2^(shift-1) must not overflow. */
+static inline int32_t pefslc_half_even_shift_32(int32_t x, int shift)
+{
+    if (shift == 0) {
+        return x;
+    }
+    return pefslc_floor_shift_32(x + ((INT32_C(1) << (shift - 1)) - 1 + (pefslc_floor_shift_32(x, shift) & 1)), shift);
+}
+
+static inline int64_t pefslc_half_even_shift_64(int64_t x, int shift)
+{
+    if (shift == 0) {
+        return x;
+    }
+    return pefslc_floor_shift_64(x + ((INT64_C(1) << (shift - 1)) - 1 + (pefslc_floor_shift_64(x, shift) & 1)), shift);
+}
+
+/* The nearest number to x in [low, high]. */
+static inline int32_t pefslc_clamp_32(int32_t x, int32_t low, int32_t high)
+{
+    const int32_t raised = x < low ? low : x;
+    return raised > high ? high : raised;
+}
+
+static inline int64_t pefslc_clamp_64(int64_t x, int64_t low, int64_t high)
+{
+    const int64_t raised = x < low ? low : x;
+    return raised > high ? high : raised;
+}
+
+/* How many of `count` ascending thresholds are at most x. */
+static inline int32_t pefslc_steps_32(int32_t x, const int32_t *thresholds, int32_t count)
+{
+    int32_t first = 0;
+    while (count > 0) {
+        const int32_t half = count / 2;
+        if (thresholds[first + half] <= x) {
+            first += half + 1;
+            count -= half + 1;
+        } else {
+            count = half;
+        }
+    }
+    return first;
+}
+
+static inline int32_t pefslc_steps_64(int64_t x, const int64_t *thresholds, int32_t count)
+{
+    int32_t first = 0;
+    while (count > 0) {
+        const int32_t half = count / 2;
+        if (thresholds[first + half] <= x) {
+            first += half + 1;
+            count -= half + 1;
+        } else {
+            count = half;
+        }
+    }
+    return first;
+}
+
+#endif

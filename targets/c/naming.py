@@ -1,0 +1,82 @@
+"""C names from ONNX and file names, which may be anything."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+__all__ = ["Names", "comment_text", "identifier", "model_prefix"]
+
+_LONGEST = 40
+
+# C99 and C++20 keywords and alternative tokens: the header is read by both.
+_KEYWORDS = frozenset(
+    """
+    alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t char32_t class co_await
+    co_return co_yield compl concept const const_cast consteval constexpr constinit continue decltype default delete do
+    double dynamic_cast else enum explicit export extern false float for friend goto if inline int long mutable
+    namespace new noexcept not not_eq nullptr operator or or_eq private protected public register reinterpret_cast
+    requires restrict return short signed sizeof static static_assert static_cast struct switch template this
+    thread_local throw true try typedef typeid typename union unsigned using virtual void volatile wchar_t while xor
+    xor_eq main near far unix linux i386
+    """.split()
+)
+
+# <name>.h must not hide a header of the system from `cc -I.`.
+_SYSTEM_HEADERS = frozenset(
+    """
+    assert complex ctype errno fenv float inttypes iso646 limits locale malloc math memory new poll pthread setjmp
+    signal stdalign stdarg stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string strings tgmath threads time
+    uchar unistd values wchar wctype
+    """.split()
+)
+
+
+def identifier(name: str, fallback: str) -> str:
+    """A C identifier for `name`: ASCII, at most 40 characters, no keyword, not reserved.
+
+    Letters, digits and underscores stay. A name that loses more than its separators gets eight digits of its hash, so
+    that two names do not become one.
+    """
+    cleaned = "".join(c if c.isascii() and c.isalnum() else "_" for c in name[: 4 * _LONGEST]).strip("_")
+    lossy = len(cleaned) > _LONGEST or len(name) > 4 * _LONGEST or any(not (c.isalnum() or c in "_-. /:") for c in name)
+    if not cleaned:
+        cleaned, lossy = fallback, bool(name)
+    if cleaned[0].isdigit():
+        cleaned = f"{fallback}_{cleaned}"
+    if lossy or not name.isascii():
+        cleaned = f"{cleaned[: _LONGEST - 9]}_{sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    cleaned = cleaned[:_LONGEST]
+    return f"{cleaned}_" if cleaned in _KEYWORDS else cleaned
+
+
+def model_prefix(name: str) -> str:
+    """The prefix of everything that a model's C files define, and the stem of their names."""
+    prefix = identifier(name, "model")
+    reserved = prefix.lower() in _SYSTEM_HEADERS or prefix.endswith("_")
+    return f"{prefix.rstrip('_')}_model" if reserved else prefix
+
+
+def comment_text(text: str) -> str:
+    """`text` for the inside of a C comment: one line of ASCII that neither ends it, nests, nor forms a trigraph."""
+    printable = "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
+    printable = printable.replace("\\", "/").replace("*/", "* /").replace("/*", "/ *").replace("*/", "* /")
+    while "??" in printable:
+        printable = printable.replace("??", "? ?")
+    return printable if len(printable) <= 100 else f"{printable[:97]}..."
+
+
+class Names:
+    """Identifiers that are unique in one scope, in the order in which they are asked for."""
+
+    def __init__(self, taken: tuple[str, ...] = ()) -> None:
+        self._taken = set(taken)
+
+    def unique(self, name: str, fallback: str) -> str:
+        """`identifier(name)`, numbered from the second on."""
+        base = found = identifier(name, fallback)
+        count = 1
+        while found in self._taken:
+            count += 1
+            found = f"{base}_{count}"
+        self._taken.add(found)
+        return found

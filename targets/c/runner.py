@@ -1,0 +1,119 @@
+"""Running the emitted C: compiled to a shared library in a temporary folder, called through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.diagnostics import CompileError, InternalError, quote
+from pefslc.sidecar import Json, JsonObject, Sidecar
+
+__all__ = ["COMPILER_FLAGS", "CRunner", "find_compiler"]
+
+Codes = NDArray[np.int64]
+
+COMPILER_FLAGS = ("-std=c99", "-O2", "-fPIC", "-shared")
+_COMPILERS = ("cc", "gcc", "clang")
+_ALIGNMENT = 64
+_TYPES = {f"{sign}int{bits}_t": np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+
+
+def find_compiler() -> str:
+    """The path of a C compiler. Raises CompileError."""
+    for name in _COMPILERS:
+        path = shutil.which(name)
+        if path is not None:
+            return path
+    raise CompileError(
+        f"no C compiler found (tried {', '.join(_COMPILERS)})",
+        hint="install gcc or clang, for example `apt-get install gcc`",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Argument:
+    onnx_name: str
+    is_input: bool
+    type: np.dtype[np.signedinteger] | np.dtype[np.unsignedinteger]
+    shape: tuple[int, ...]
+
+
+class CRunner:
+    """Runs the C files that a sidecar names. The library is deleted once it is loaded: nothing stays on disk."""
+
+    def __init__(self, folder: Path, sidecar: Sidecar) -> None:
+        try:
+            function, sources, arena_bytes, self._arguments = _read_details(sidecar.details)
+        except (KeyError, TypeError, ValueError):
+            raise CompileError(
+                f"{quote(sidecar.file_name)} does not describe a C program", hint="compile the model again"
+            ) from None
+        foreign = [name for name in sources if name not in sidecar.files]
+        if foreign or not _IDENTIFIER.fullmatch(function):
+            raise CompileError(
+                f"{quote(sidecar.file_name)} does not describe a C program", hint="compile the model again"
+            )
+        compiler = find_compiler()
+        with TemporaryDirectory(prefix="pefslc-") as temporary:
+            library = Path(temporary) / "model.so"
+            command = [compiler, *COMPILER_FLAGS, *(str((folder / s).resolve()) for s in sources), "-o", str(library)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise InternalError(f"the C compiler refused our code:\n{done.stderr[:2000]}")
+            self._library = ctypes.CDLL(str(library))
+        self._function = self._library[function]
+        self._function.restype = None
+        self._arena: NDArray[np.uint8] | None = None
+        if arena_bytes is not None:
+            # The struct's members may be padded; _ALIGNMENT covers that and the alignment of its start.
+            self._arena = np.zeros(arena_bytes + 4 * _ALIGNMENT, dtype=np.uint8)
+
+    def run(self, inputs: Mapping[str, Codes]) -> dict[str, Codes]:
+        """Output codes by ONNX name, in the ONNX shape with the batch of the inputs."""
+        first = next(a for a in self._arguments if a.is_input)
+        runs = len(inputs[first.onnx_name]) // first.shape[0]
+        arrays: list[NDArray[np.signedinteger] | NDArray[np.unsignedinteger]] = []
+        for a in self._arguments:
+            shape = (runs, *a.shape)
+            if a.is_input:
+                given = np.asarray(inputs[a.onnx_name])
+                narrow = np.ascontiguousarray(given.reshape(shape), dtype=a.type)
+                assert (narrow == given.reshape(shape)).all(), "codes outside of the input's type"
+                arrays.append(narrow)
+            else:
+                arrays.append(np.empty(shape, dtype=a.type))
+        arena = []
+        if self._arena is not None:
+            start = self._arena.ctypes.data
+            arena.append(ctypes.c_void_p(start + -start % _ALIGNMENT))
+        for i in range(runs):
+            self._function(*arena, *(ctypes.c_void_p(array[i].ctypes.data) for array in arrays))
+        outputs = {}
+        for a, array in zip(self._arguments, arrays, strict=True):
+            if not a.is_input:
+                outputs[a.onnx_name] = array.astype(np.int64).reshape(runs * a.shape[0], *a.shape[1:])
+        return outputs
+
+
+def _read_details(details: JsonObject) -> tuple[str, list[str], int | None, list[_Argument]]:
+    """(function, sources, bytes of the caller's arena, arguments). Raises KeyError, TypeError or ValueError."""
+    arguments = []
+    for record in cast("list[Mapping[str, Json]]", details["arguments"]):
+        shape = tuple(int(s) for s in cast("list[int]", record["shape"]))
+        arguments.append(
+            _Argument(str(record["onnx_name"]), record["direction"] == "input", _TYPES[str(record["type"])], shape)
+        )
+    sources = [str(s) for s in cast("list[str]", details["sources"])]
+    arena = int(cast("int", details["arena_bytes"])) if details["caller_arena"] else None
+    return str(details["function"]), sources, arena, arguments

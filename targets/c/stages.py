@@ -1,0 +1,272 @@
+"""What happens to a number between the loop that makes it and memory: requantize, clamp, rescale, add.
+
+A `Chain` is a list of such stages after one root. Each stage knows the exact range of its result, hence the type in
+which it computes, and writes one line of C that calls the functions of fixed.h.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.ir.integer import Clamp, Requantize, Rescale
+from pefslc.numeric.accumulate import bits_for_range
+from pefslc.numeric.requantize import AffineShift, fit_affine_shift
+from pefslc.numeric.rounding import RoundingMode
+from pefslc.numeric.staircase import Staircase
+from pefslc.targets.c.storage import INT32, INT64, CType, Tensor, narrowest, sum_type
+
+__all__ = [
+    "AddStage", "AffineStage", "ClampStage", "ConstantArray", "LineWriter", "Range", "ScaleStage", "Stage", "TableStage",
+    "literal", "requantize_stage",
+]  # fmt: skip
+
+Range = tuple[int, int]
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ConstantArray:
+    """A constant of the weights file. `rows` splits the text into lines."""
+
+    name: str
+    type: CType
+    data: Codes
+    what: str
+
+
+@dataclass
+class LineWriter:
+    """Writes the lines of one chain; `c` is the channel's index in them. `constants` collects the arrays that they read.
+
+    prefix    of the arrays' names
+    element   the C expression of the element's index in the result
+    added     the C pointers of the tensors that AddStages read, in order
+    """
+
+    prefix: str
+    element: str
+    added: list[str]
+    lines: list[str] = field(default_factory=list)
+    constants: list[ConstantArray] = field(default_factory=list)
+    count: int = 0
+    uses_channel: bool = False
+
+    def define(self, kind: CType, expression: str) -> str:
+        """Append `const kind vN = expression;` and return vN."""
+        name = f"v{self.count}"
+        self.count += 1
+        self.lines.append(f"const {kind} {name} = {expression};")
+        return name
+
+    def array(self, suffix: str, kind: CType, data: Codes, what: str) -> str:
+        """Add a constant array and return its name."""
+        name = f"{self.prefix}_{suffix}{len(self.constants)}"
+        self.constants.append(ConstantArray(name, kind, data, what))
+        return name
+
+    def per_channel(self, suffix: str, data: Codes, what: str, kind: CType) -> str:
+        """An expression for data[channel]: a literal where all entries are equal."""
+        if (data == data[0]).all():
+            return literal(int(data[0]), kind)
+        name = self.array(suffix, narrowest(int(data.min()), int(data.max())), data, what)
+        self.uses_channel = True
+        return f"{name}[c]"
+
+
+def literal(value: int, kind: CType) -> str:
+    """`value` as a C constant of type `kind` (int32_t or int64_t)."""
+    if value == -(1 << (kind.bits - 1)):
+        return f"INT{kind.bits}_MIN"
+    if kind.bits == 64 and bits_for_range(value, value) > 32:
+        return f"INT64_C({value})"
+    return str(value) if bits_for_range(value, value) <= 16 else f"INT32_C({value})"
+
+
+def cast(name: str, have: CType, want: CType) -> str:
+    """`name` converted to `want`, which holds its value."""
+    return name if have == want else f"({want}){name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step on a number in `operand`, giving one in `result`; both proven."""
+
+    operand: Range
+    result: Range
+
+    @property
+    def report(self) -> str:
+        """How, in a few words."""
+        raise NotImplementedError
+
+    def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
+        """Append the C lines; from the operand's name and type to the result's."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class ClampStage(Stage):
+    low: int
+    high: int
+
+    @classmethod
+    def of(cls, op: Clamp, operand: Range) -> ClampStage:
+        codes = op.result.type.codes
+        return cls(operand, (codes.low, codes.high), op.low, op.high)
+
+    @property
+    def report(self) -> str:
+        return "clamp"
+
+    def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
+        low, high = max(self.low, min(self.operand)), min(self.high, max(self.operand))
+        if self.low > self.operand[1] or self.high < self.operand[0]:  # a constant
+            low = high = self.result[0]
+        wide = sum_type(min(self.operand[0], low), max(self.operand[1], high))
+        return _clamp(to, cast(name, kind, wide), wide, self.operand, low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleStage(Stage):
+    factor: int
+
+    @classmethod
+    def of(cls, op: Rescale, operand: Range) -> ScaleStage:
+        codes = op.result.type.codes
+        return cls(operand, (codes.low, codes.high), op.factor)
+
+    @property
+    def report(self) -> str:
+        return f"multiply by {self.factor}"
+
+    def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
+        wide = sum_type(*_hull(self.operand, self.result))
+        return to.define(wide, f"{cast(name, kind, wide)} * {literal(self.factor, wide)}"), wide
+
+
+@dataclass(frozen=True, slots=True)
+class AddStage(Stage):
+    """Adds the same element of another tensor."""
+
+    other: Tensor
+
+    @property
+    def report(self) -> str:
+        return "add"
+
+    def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
+        wide = sum_type(*_hull(self.operand, self.result, (self.other.low, self.other.high)))
+        pointer = to.added.pop(0)
+        return to.define(wide, f"{cast(name, kind, wide)} + ({wide}){pointer}[{to.element}]"), wide
+
+
+@dataclass(frozen=True, slots=True)
+class AffineStage(Stage):
+    """A certified multiply, add, shift, clamp."""
+
+    affine: AffineShift
+
+    @property
+    def report(self) -> str:
+        return str(self.affine) + (", clip" if self.affine.clamps else "")
+
+    @property
+    def kind(self) -> CType:
+        """int32_t where every product, sum and rounding fits."""
+        a = self.affine
+        ends = [v * m for m in a.multiplier.tolist() for v in (a.domain_low, a.domain_high)]
+        offsets = [*a.offset.tolist(), a.low, a.high, a.domain_low, a.domain_high]
+        return sum_type(*_hull(a.numerators, (min(ends), max(ends)), (min(offsets), max(offsets) + (1 << a.shift))))
+
+    def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
+        a, wide = self.affine, self.kind
+        expression = cast(name, kind, wide)
+        if (a.multiplier != 1).any():
+            factors = to.per_channel("multiplier", a.multiplier, "requantization: multipliers", wide)
+            expression += f" * {factors}"
+        if (a.offset != 0).any():
+            offsets = to.per_channel("offset", a.offset, "requantization: offsets", wide)
+            expression += f" + {offsets}"
+        if a.shift:
+            function = "half_even_shift" if a.rounding is RoundingMode.HALF_EVEN else "floor_shift"
+            expression = f"pefslc_{function}_{wide.bits}({expression}, {a.shift})"
+        low, high = a.numerators
+        shifted = (low >> a.shift, -(-high >> a.shift))  # a hull of the rounded numerators
+        clipped = (a.low, a.high) if a.clamps else shifted
+        if a.clamps:
+            name, kind = _clamp(to, expression, wide, shifted, a.low, a.high)
+        else:
+            name, kind = to.define(wide, expression), wide
+        narrow = sum_type(*_hull(self.result, clipped if a.clamps else self.result))
+        if narrow != kind:
+            return to.define(narrow, f"({narrow}){name}"), narrow
+        return name, kind
+
+
+@dataclass(frozen=True, slots=True)
+class TableStage(Stage):
+    """Counts the thresholds that are reached, by bisection: any staircase."""
+
+    staircase: Staircase
+
+    @property
+    def steps(self) -> int:
+        return self.staircase.thresholds.shape[1]
+
+    @property
+    def report(self) -> str:
+        each = f" for each of {self.staircase.channels} channels" if self.staircase.channels > 1 else ""
+        return f"table of {self.steps} thresholds{each}"
+
+    @property
+    def kind(self) -> CType:
+        # A falling channel is searched in the mirror: the negated numbers must fit too, thresholds one code beyond.
+        low, high = self.staircase.domain_low - 1, self.staircase.domain_high + 1
+        return sum_type(min(low, -high), max(high, -low))
+
+    def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
+        s, wide = self.staircase, self.kind
+        out = sum_type(s.low, s.high)
+        if not self.steps:
+            to.lines.append(f"(void){name};")
+            return to.define(out, literal(s.low, out)), out
+        mirrored = s.thresholds * s.direction[:, None]
+        table = to.array("threshold", wide, mirrored.reshape(-1), "requantization: thresholds, ascending per channel")
+        expression = cast(name, kind, wide)
+        if (s.direction != 1).any():
+            signs = to.per_channel("direction", s.direction, "requantization: 1 rises, -1 falls", wide)
+            expression = f"{expression} * {signs}"
+        row = f"{table} + c * {self.steps}" if s.channels > 1 else table
+        to.uses_channel |= s.channels > 1
+        taken = to.define(INT32, f"pefslc_steps_{wide.bits}({expression}, {row}, {self.steps})")
+        factor = "" if s.step == 1 else f" * {s.step}"
+        return to.define(out, f"{literal(s.low, out)} + {cast(taken, INT32, out)}{factor}"), out
+
+
+def requantize_stage(op: Requantize, operand: Range) -> AffineStage | TableStage:
+    """The cheapest exact implementation: 32-bit arithmetic, 64-bit arithmetic, thresholds."""
+    codes = op.result.type.codes
+    staircase = op.staircase
+    if (staircase.domain_low, staircase.domain_high) != operand:
+        staircase = staircase.restricted(*operand)
+    for bits in (INT32.bits, INT64.bits):
+        found = fit_affine_shift(staircase, product_bits=bits)
+        if found is not None:
+            return AffineStage(operand, (codes.low, codes.high), found)
+    return TableStage(operand, (codes.low, codes.high), staircase)
+
+
+def _clamp(
+    to: LineWriter, expression: str, kind: CType, have: Range, low: int, high: int
+) -> tuple[str, CType]:
+    """min(max(expression, low), high), without the halves that `have` makes idle."""
+    if have[0] >= low and have[1] <= high:
+        return to.define(kind, expression), kind
+    return to.define(kind, f"pefslc_clamp_{kind.bits}({expression}, {literal(low, kind)}, {literal(high, kind)})"), kind
+
+
+def _hull(*ranges: Range) -> Range:
+    return min(r[0] for r in ranges), max(r[1] for r in ranges)

@@ -1,0 +1,135 @@
+"""The C program: steps in order, each one function of the emitted file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.ir.value import Op
+from pefslc.shapes import Window
+from pefslc.targets.c.stages import AddStage, Stage
+from pefslc.targets.c.storage import Buffer, CType, Tensor
+
+__all__ = ["CopyStep", "DepthwiseStep", "DotStep", "MapStep", "PoolStep", "Program", "Step"]
+
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Reads `source` (and what its stages add), writes `result`.
+
+    ops     the operations of the graph that it does, in order; empty for a change of layout
+    scratch buffers that live only while it runs
+    """
+
+    source: Tensor
+    result: Tensor
+    ops: tuple[Op, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    scratch: tuple[Buffer, ...] = ()
+
+    @property
+    def added(self) -> tuple[Tensor, ...]:
+        """The tensors that the stages add, in order."""
+        return tuple(s.other for s in self.stages if isinstance(s, AddStage))
+
+    @property
+    def reads(self) -> tuple[Tensor, ...]:
+        return (self.source, *self.added)
+
+    @property
+    def shares(self) -> tuple[Tensor, ...]:
+        """Tensors whose buffer the result may take over, because each element is read before its place is written."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DotStep(Step):
+    """Convolution or dense layer: rows of taps times rows of weights, several pixels and outputs at once.
+
+    window, groups  of the convolution; None for rows that already lie in memory (dense, 1x1)
+    weight          [groups * padded outputs of a group, padded taps] in the order of the taps in memory
+    bias            [outputs] or None
+    pixels          rows of taps in all
+    tile            pixels computed together
+    taps            per group: kernel * input channels; `padded` is the row length in memory
+    """
+
+    window: Window | None
+    groups: int
+    weight: Codes
+    weight_type: CType
+    bias: Codes | None
+    sums: CType
+    products: CType
+    pixels: int
+    tile: int
+    outputs: int
+    taps: int
+    padded: int
+
+    @property
+    def padded_outputs(self) -> int:
+        """Rows of weights of one group."""
+        return self.weight.shape[0] // self.groups
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepthwiseStep(Step):
+    """Convolution of each channel by itself: weight [taps, channels]."""
+
+    window: Window
+    weight: Codes
+    weight_type: CType
+    bias: Codes | None
+    sums: CType
+    products: CType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStep(Step):
+    """Maximum or sum over windows, channels last."""
+
+    window: Window
+    is_max: bool
+    sums: CType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapStep(Step):
+    """Stages alone, element by element."""
+
+    @property
+    def shares(self) -> tuple[Tensor, ...]:
+        return tuple(t for t in self.reads if t.type.bytes == self.result.type.bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyStep(Step):
+    """Elements moved: a layout, a transposition, a part of a concatenation.
+
+    sizes, source_strides, result_strides  of the loops, outermost first
+    offset                                 of the first element written
+    """
+
+    sizes: tuple[int, ...]
+    source_strides: tuple[int, ...]
+    result_strides: tuple[int, ...]
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Everything that the emitter needs.
+
+    inputs, outputs  tensors in the order of the graph's; implementation: value name -> how, for the report
+    """
+
+    steps: tuple[Step, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    implementation: dict[str, str]
+    macs: int

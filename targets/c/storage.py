@@ -1,0 +1,128 @@
+"""How tensors lie in C memory: element types, layouts, buffers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from pefslc.diagnostics import CompileError, Origin
+from pefslc.shapes import Shape, element_count
+
+__all__ = ["INT32", "INT64", "Buffer", "CType", "Layout", "Place", "Tensor", "narrowest", "same_order", "sum_type"]
+
+_MOST_ELEMENTS = 2**31 - 1  # indices are int32_t
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class CType:
+    """An exact-width integer type of <stdint.h>."""
+
+    bits: int
+    signed: bool
+
+    def __str__(self) -> str:
+        return f"{'' if self.signed else 'u'}int{self.bits}_t"
+
+    @property
+    def short(self) -> str:
+        """For names and reports: s8, u16."""
+        return f"{'s' if self.signed else 'u'}{self.bits}"
+
+    @property
+    def bytes(self) -> int:
+        return self.bits // 8
+
+    def holds(self, low: int, high: int) -> bool:
+        """Whether every code in [low, high] is of this type."""
+        least = -(1 << (self.bits - 1)) if self.signed else 0
+        return least <= low and high < least + (1 << self.bits)
+
+
+INT32 = CType(32, True)
+INT64 = CType(64, True)
+
+# No uint32_t: values are computed with in int32_t or int64_t, to which every type here widens without change.
+_STORAGE = (CType(8, True), CType(8, False), CType(16, True), CType(16, False), INT32, INT64)
+
+
+def narrowest(low: int, high: int) -> CType:
+    """The narrowest storage type of codes in [low, high], signed first. The range fits int64 (`ranges` proved it)."""
+    return next(t for t in _STORAGE if t.holds(low, high))
+
+
+def sum_type(low: int, high: int) -> CType:
+    """The type in which to compute numbers in [low, high]."""
+    return INT32 if INT32.holds(low, high) else INT64
+
+
+class Layout(Enum):
+    """The order of elements in memory."""
+
+    ROWS = "rows"  # row-major under the ONNX shape (NCHW)
+    CHANNELS_LAST = "channels last"  # NHWC; only for rank 4
+
+
+def same_order(shape: Shape) -> bool:
+    """Whether both layouts put the elements of `shape` in the same order."""
+    return len(shape) != 4 or shape[1] == 1 or shape[2] * shape[3] == 1
+
+
+class Place(Enum):
+    """Who owns a buffer."""
+
+    ARENA = "arena"
+    INPUT = "input"
+    OUTPUT = "output"
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Memory of one tensor. `name` is unique in the program; several tensors may be views of one buffer."""
+
+    name: str
+    place: Place
+    type: CType
+    elements: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Codes in a buffer, from its start. `low`, `high` are their proven range."""
+
+    buffer: Buffer
+    shape: Shape
+    layout: Layout
+    low: int
+    high: int
+
+    @property
+    def type(self) -> CType:
+        return self.buffer.type
+
+    @property
+    def loops(self) -> tuple[int, int, int]:
+        """(outer, channels, inner): element [o][c][i] lies at (o * channels + c) * inner + i."""
+        if len(self.shape) < 2:
+            return element_count(self.shape), 1, 1
+        if self.layout is Layout.CHANNELS_LAST and len(self.shape) == 4:
+            return self.shape[0] * self.shape[2] * self.shape[3], self.shape[1], 1
+        return self.shape[0], self.shape[1], element_count(self.shape[2:])
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Distance in memory between neighbours along each axis of the ONNX shape."""
+        order = (0, 2, 3, 1) if self.layout is Layout.CHANNELS_LAST and len(self.shape) == 4 else range(len(self.shape))
+        found = [0] * len(self.shape)
+        distance = 1
+        for axis in reversed(tuple(order)):
+            found[axis] = distance
+            distance *= self.shape[axis]
+        return tuple(found)
+
+
+def checked_elements(shape: Shape, at: Origin) -> int:
+    """Number of elements. Raises CompileError where an int32_t could not count them."""
+    count = element_count(shape)
+    if count > _MOST_ELEMENTS:
+        raise CompileError(f"a tensor of {count} elements", at=at, hint="the C target indexes with 31 bits")
+    return count

@@ -1,0 +1,75 @@
+"""The C target: an integer graph becomes a self-contained C99 program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pefslc.ir.graph import Graph
+from pefslc.limits import TargetLimits
+from pefslc.sidecar import Sidecar
+from pefslc.targets.c.arena import plan_arena
+from pefslc.targets.c.emit import emit, interface
+from pefslc.targets.c.naming import model_prefix
+from pefslc.targets.c.plan import plan_program
+from pefslc.targets.c.runner import CRunner
+from pefslc.targets.protocol import Emission, OpReport, TargetOptions
+
+__all__ = ["CTarget"]
+
+_EMITTER = "C target 1"  # named in the files; the compiler's version is in the sidecar, so that goldens survive it
+
+
+@dataclass(frozen=True, slots=True)
+class CTarget:
+    """Portable C99: no floating point, no allocation, no input or output."""
+
+    name: str = "c"
+    summary: str = "portable C99: integers only, no allocation"
+
+    def limits(self, options: TargetOptions) -> TargetLimits:
+        """Sums may use int64_t; int32_t is chosen wherever it is proven to suffice."""
+        del options
+        return TargetLimits(64, "the C target")
+
+    def lower(self, graph: Graph, options: TargetOptions) -> Emission:
+        """Header, source, weights. Raises CompileError naming every operation that cannot be done."""
+        program = plan_program(graph)
+        arena = plan_arena(program)
+        prefix = model_prefix(graph.name)
+        files, constant_bytes = emit(graph, program, arena, prefix, _EMITTER, options.caller_arena)
+        details = {
+            "function": f"{prefix}_run",
+            "header": f"{prefix}.h",
+            "sources": [f"{prefix}.c", f"{prefix}_weights.c"],
+            "caller_arena": options.caller_arena,
+            "arena_bytes": arena.bytes,
+            "constant_bytes": constant_bytes,
+            "macs": program.macs,
+            "arguments": [
+                {
+                    "name": a.name,
+                    "onnx_name": a.onnx_name,
+                    "direction": "input" if a.is_input else "output",
+                    "type": str(a.tensor.type),
+                    "shape": list(a.tensor.shape),
+                }
+                for a in interface(graph, program)
+            ],
+        }
+        ops: Mapping[str, OpReport] = {
+            op.result.name: OpReport(program.implementation[op.result.name])
+            for op in graph.ops
+            if op.result.name in program.implementation
+        }
+        notes = (
+            f"{program.macs} MACs",
+            f"{constant_bytes} bytes of constants",
+            f"{arena.bytes} bytes of working memory ({'the caller supplies them' if options.caller_arena else 'static'})",
+        )
+        return Emission(files, details, ops, notes)
+
+    def runner(self, folder: Path, sidecar: Sidecar) -> CRunner:
+        """The emitted C, compiled with the system's compiler. Raises CompileError when there is none."""
+        return CRunner(folder, sidecar)
