@@ -13,9 +13,21 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Affine", "ClipStage", "LeakyReluStage", "Root", "Stage", "apply_stages", "direction", "invert_estimate"]
+__all__ = [
+    "FILTER",
+    "Affine",
+    "ClipStage",
+    "LeakyReluStage",
+    "Root",
+    "Stage",
+    "apply_stages",
+    "direction",
+    "invert_estimate",
+]
 
 Floats = NDArray[np.float64]
+
+FILTER = 2.0**-40  # the relative error granted to `invert_estimate`
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +118,7 @@ class LeakyReluStage:
 
     def invert_estimate(self, y: Floats, magnitude: Floats) -> tuple[Floats, Floats]:
         if self.alpha == 0:
-            return np.where(y > 0, y, -np.inf), magnitude
+            return _undecided_at(0.0, y, magnitude, np.where(y <= 0, -np.inf, y)), magnitude
         alpha = float(self.alpha)
         return np.where(y >= 0, y, y / alpha), np.where(y >= 0, magnitude, magnitude / alpha)
 
@@ -127,11 +139,12 @@ class ClipStage:
         return x
 
     def invert_estimate(self, y: Floats, magnitude: Floats) -> tuple[Floats, Floats]:
+        x = y
         if self.low is not None:
-            y = np.where(y <= float(self.low), -np.inf, y)
+            x = _undecided_at(float(self.low), y, magnitude, np.where(y <= float(self.low), -np.inf, x))
         if self.high is not None:
-            y = np.where(y > float(self.high), np.inf, y)
-        return y, magnitude
+            x = _undecided_at(float(self.high), y, magnitude, np.where(y > float(self.high), np.inf, x))
+        return x, magnitude
 
 
 Stage = Affine | LeakyReluStage | ClipStage
@@ -156,7 +169,7 @@ def direction(stages: Sequence[Stage], channel: int) -> int:
 
 
 def invert_estimate(stages: Sequence[Stage], y: Floats) -> tuple[Floats, Floats]:
-    """Approximate x with chain(x) = y, and a magnitude that bounds its rounding error as 2^-40 of it.
+    """Approximate x with chain(x) = y (NaN: no estimate), and a magnitude that bounds its error as 2^-40 of it.
 
     y [channels, levels]. Each stage costs a handful of float64 operations of relative error 2^-53 on terms no larger
     than the magnitude, so 2^-40 leaves a factor of thousands. Only a *filter* in front of the exact decision.
@@ -165,6 +178,14 @@ def invert_estimate(stages: Sequence[Stage], y: Floats) -> tuple[Floats, Floats]
     for stage in reversed(stages):
         y, magnitude = stage.invert_estimate(y, magnitude)
     return y, magnitude
+
+
+def _undecided_at(limit: float, y: Floats, magnitude: Floats, x: Floats) -> Floats:
+    """`x`, but NaN where y is not certainly on one side of `limit`.
+
+    There the preimage jumps: max(x, 0) >= 0 holds for every x, max(x, 0) > 0 only above 0.
+    """
+    return np.where(np.abs(y - limit) <= magnitude * FILTER, np.nan, x)
 
 
 def _column(values: Sequence[float]) -> Floats:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,11 @@ from numpy.typing import NDArray
 from pefslc.numeric.format import Quantization, saturate
 from pefslc.numeric.rounding import LowerBound, RoundingMode, rounds_to_at_least
 from pefslc.numeric.scale import Scale
-from pefslc.numeric.stages import Root, Stage, apply_stages, direction, invert_estimate
+from pefslc.numeric.stages import FILTER, Root, Stage, apply_stages, direction, invert_estimate
 
 __all__ = ["Quantizer", "Staircase", "agrees_everywhere", "staircase_of"]
 
 Codes = NDArray[np.int64]
-
-_FILTER = 2.0**-40  # see stages.invert_estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +221,7 @@ def _estimate_thresholds(
     bounds = base[None, :] * np.array([float(s) for s in q.scale.channels(channels)])[:, None]
     x, magnitude = invert_estimate(stages, bounds)
     step = np.array([float(s) for s in scale.channels(channels)])[:, None]
-    estimate, margin = x / step, magnitude / step * _FILTER + 2.0**-30
+    estimate, margin = x / step, magnitude / step * FILTER + 2.0**-30
     shape = (channels, len(levels))
     return np.broadcast_to(estimate, shape), np.broadcast_to(margin, shape)
 
@@ -258,7 +257,7 @@ class _Chain:
     @staticmethod
     def _certain(x: float, error: float, falling: bool, low: int, high: int) -> int | None:
         """The threshold where the estimate is far enough from every integer to decide; None where it is not."""
-        if x != x:  # NaN: a constant chain
+        if x != x or not error < inf:  # a factor of 0: a constant chain
             return None
         if x - error > high:
             return high if falling else high + 1
