@@ -18,7 +18,7 @@ from pefslc.targets.c.naming import Names, comment_text
 from pefslc.targets.c.plan import OUTPUT_TILE
 from pefslc.targets.c.stages import ConstantArray, LineWriter, literal
 from pefslc.targets.c.steps import CopyStep, DepthwiseStep, DotStep, MapStep, PoolStep, Program, Step
-from pefslc.targets.c.storage import Buffer, CType, Place, Tensor, narrowest, sum_type
+from pefslc.targets.c.storage import Buffer, CType, Place, Tensor, narrowest_signed, sum_type
 
 __all__ = ["Argument", "emit", "interface"]
 
@@ -119,7 +119,7 @@ class _Function:
             self.constants.append(ConstantArray(self.weight, step.weight_type, step.weight, "weights"))
             if step.bias is not None and step.bias.any():
                 self.bias = f"{base}_bias"
-                kind = _array_type(step.bias)
+                kind = narrowest_signed(step.bias)
                 self.constants.append(ConstantArray(self.bias, kind, step.bias, "bias"))
         self._base = base
         self.lines: list[str] = []
@@ -252,10 +252,6 @@ def _kernels(functions: list[_Function]) -> list[_Kernel]:
         if isinstance(function.step, DotStep):
             found.setdefault(function.kernel, _Kernel(function.kernel, function.step))
     return list(found.values())
-
-
-def _array_type(data: Codes) -> CType:
-    return narrowest(int(data.min()), int(data.max()))
 
 
 def _numbers(array: ConstantArray) -> str:

@@ -29,6 +29,7 @@ from pefslc.targets.c.storage import (
     Tensor,
     checked_elements,
     narrowest,
+    narrowest_signed,
     same_order,
     sum_type,
 )
@@ -304,7 +305,7 @@ class _Planner:
         # [outputs, KH, KW, channels of the group]: the order of a channels-last tensor.
         weight = op.weight.data.transpose(0, 2, 3, 1).reshape(outputs, taps)
         sums = sum_type(*partial_sums(op))
-        weight_type = narrowest(int(weight.min()), int(weight.max()))
+        weight_type = narrowest_signed(weight)
         products = _product_type(source, weight, sums)
         how = f"{source.type.short} x {weight_type.short}, sums in {sums.bits} bits"
         bias = None if op.bias is None else op.bias.data
@@ -368,7 +369,7 @@ class _Planner:
         pixels = op.result.type.shape[0]
         self.macs += pixels * weight.size
         sums = sum_type(*partial_sums(op))
-        weight_type = narrowest(int(weight.min()), int(weight.max()))
+        weight_type = narrowest_signed(weight)
         self.implementation[op.result.name] = (
             f"dot products, {source.type.short} x {weight_type.short}, sums in {sums.bits} bits"
         )

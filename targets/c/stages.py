@@ -16,7 +16,7 @@ from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.requantize import AffineShift, fit_affine_shift
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.staircase import Staircase
-from pefslc.targets.c.storage import INT32, INT64, CType, Tensor, narrowest, sum_type
+from pefslc.targets.c.storage import INT32, INT64, CType, Tensor, narrowest_signed, sum_type
 
 __all__ = [
     "AddStage", "AffineStage", "ClampStage", "ConstantArray", "LineWriter", "Range", "ScaleStage", "Stage", "TableStage",
@@ -71,7 +71,7 @@ class LineWriter:
         """An expression for data[channel]: a literal where all entries are equal."""
         if (data == data[0]).all():
             return literal(int(data[0]), kind)
-        name = self.array(suffix, narrowest(int(data.min()), int(data.max())), data, what)
+        name = self.array(suffix, narrowest_signed(data), data, what)
         self.uses_channel = True
         return f"{name}[c]"
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pefslc.diagnostics import CompileError, Origin
 from pefslc.shapes import Shape, element_count
 
-__all__ = ["INT32", "INT64", "Buffer", "CType", "Layout", "Place", "Tensor", "narrowest", "same_order", "sum_type"]
+__all__ = [
+    "INT32", "INT64", "Buffer", "CType", "Layout", "Place", "Tensor",
+    "checked_elements", "narrowest", "narrowest_signed", "same_order", "sum_type",
+]  # fmt: skip
 
 _MOST_ELEMENTS = 2**31 - 1  # indices are int32_t
 
@@ -42,12 +48,18 @@ INT32 = CType(32, True)
 INT64 = CType(64, True)
 
 # No uint32_t: values are computed with in int32_t or int64_t, to which every type here widens without change.
-_STORAGE = (CType(8, True), CType(8, False), CType(16, True), CType(16, False), INT32, INT64)
+# Unsigned first: the dot product instructions multiply unsigned by signed bytes.
+_STORAGE = (CType(8, False), CType(8, True), CType(16, False), CType(16, True), INT32, INT64)
 
 
 def narrowest(low: int, high: int) -> CType:
-    """The narrowest storage type of codes in [low, high], signed first. The range fits int64 (`ranges` proved it)."""
+    """The narrowest storage type of codes in [low, high], unsigned first. The range fits int64 (`ranges` proved it)."""
     return next(t for t in _STORAGE if t.holds(low, high))
+
+
+def narrowest_signed(data: NDArray[np.int64]) -> CType:
+    """The narrowest signed type of constants."""
+    return narrowest(min(int(data.min(initial=0)), -1), int(data.max(initial=0)))
 
 
 def sum_type(low: int, high: int) -> CType:
