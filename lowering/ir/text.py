@@ -36,7 +36,7 @@ from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage
 from pefslc.numeric.staircase import Quantizer, Staircase
 from pefslc.shapes import Window
 
-__all__ = ["BARE_NAME", "NO_DATA", "print_graph"]
+__all__ = ["BARE_NAME", "NO_DATA", "narrowest", "print_graph", "type_text"]
 
 BARE_NAME = re.compile(r"[A-Za-z0-9_./-]+", re.ASCII)
 NO_DATA = "// data left out"
@@ -50,6 +50,11 @@ _INDENT = "  "
 def print_graph(graph: Graph, *, data: bool = True) -> str:
     """The text of `graph`. Without `data` it is for reading only: large constants and long names are cut."""
     return _Printer(data).graph(graph)
+
+
+def type_text(tensor: TensorType) -> str:
+    """The text of a type alone, constants that it names left out."""
+    return _Printer(with_data=False).type(tensor)
 
 
 class _Printer:
@@ -208,7 +213,7 @@ class _Printer:
         shape = _shape(array.shape)
         if array.size <= _LARGEST_INLINE:
             return f"{shape}{{{', '.join(map(repr, array.reshape(-1).tolist()))}}}"
-        narrow = _narrowest(array)
+        narrow = narrowest(array)
         name = f"{narrow.dtype.kind}{8 * narrow.dtype.itemsize}"
         packed = b64encode(zlib.compress(narrow.astype(narrow.dtype.newbyteorder("<")).tobytes(), 9)).decode()
         lines = [_INDENT + packed[i : i + 98] for i in range(0, len(packed), 98)]
@@ -244,7 +249,7 @@ def _rational(value: Fraction) -> str:
     return power if value.numerator == 1 else f"{value.numerator}*{power}"
 
 
-def _narrowest(array: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.generic]:
+def narrowest(array: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.generic]:
     """The same numbers, bit for bit once widened again, in the narrowest type."""
     for name in _NARROWEST_FIRST if array.dtype.kind == "i" else ("f4", "f8"):
         with np.errstate(over="ignore", invalid="ignore"):

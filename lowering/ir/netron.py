@@ -1,0 +1,188 @@
+"""A graph as an ONNX file for Netron: one node per operation, in the domain `pefslc`. For looking at, not for running.
+
+Inputs and outputs keep their ONNX names; the nodes `Input` and `Output` beside them show what the host computes.
+Tensors inside are named as in the IR's text (%v3); codes are declared in the narrowest integer type that holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from fractions import Fraction
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.ir.graph import Graph
+from pefslc.ir.integer import Conv2d, Dense, Rescale, Sum, SumPool
+from pefslc.ir.text import narrowest, type_text
+from pefslc.ir.value import Codes, IntArray, Op, RealArray, Value
+from pefslc.numeric.accumulate import bits_for_range
+from pefslc.numeric.staircase import Quantizer, Staircase
+from pefslc.ranges import partial_sums, result_range
+from pefslc.shapes import Window
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["to_onnx"]
+
+Attribute: TypeAlias = "int | str | list[int] | list[str]"
+Array: TypeAlias = "NDArray[np.int64] | NDArray[np.float64]"
+
+_DOMAIN = "pefslc"
+_OPSET, _IR_VERSION = 13, 8
+
+
+def to_onnx(graph: Graph) -> bytes:
+    """The serialized ONNX model that shows `graph`, of either level. The same graph gives the same bytes."""
+    from onnx import helper  # heavy, and needed by nobody else below the frontend
+
+    drawing = _Drawing()
+    inputs = [drawing.input(i.name, i.value, i.quantizer) for i in graph.inputs]
+    for op in graph.ops:
+        drawing.op(op)
+    outputs = [
+        drawing.output(o.name, o.value, {} if o.map is None else _pair(o.map.scale, o.map.offset))
+        for o in graph.outputs
+    ]
+    proto = helper.make_graph(
+        drawing.nodes, _utf8(graph.name), inputs, outputs, drawing.initializers, value_info=drawing.tensors
+    )
+    opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_DOMAIN, 1)]
+    model = helper.make_model(
+        proto, producer_name="pefslc", doc_string=f"{graph.level.value} level", opset_imports=opsets
+    )
+    model.ir_version = _IR_VERSION
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+@dataclass
+class _Drawing:
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    initializers: list[onnx.TensorProto] = field(default_factory=list)
+    tensors: list[onnx.ValueInfoProto] = field(default_factory=list)
+    taken: set[str] = field(default_factory=set)
+    names: dict[str, str] = field(default_factory=dict)  # value name -> tensor name
+
+    def input(self, name: str, value: Value, quantizer: Quantizer | None) -> onnx.ValueInfoProto:
+        outside = self.unique(name)
+        attributes: dict[str, Attribute] = {}
+        if quantizer is not None:
+            attributes = {"quantizer": str(quantizer.quantization), "rounding": quantizer.rounding.value}
+        self.node("Input", [outside], value, attributes)
+        return _tensor(outside, value, outside=True)
+
+    def output(self, name: str, value: Value, attributes: dict[str, Attribute]) -> onnx.ValueInfoProto:
+        outside = self.unique(name)
+        self.nodes.append(_node("Output", [self.tensor(value)], outside, attributes))
+        return _tensor(outside, value, outside=True)
+
+    def tensor(self, value: Value) -> str:
+        return self.names.get(value.name, f"%{value.name}")
+
+    def op(self, op: Op) -> None:
+        sources = [self.tensor(v) for v in op.operands]
+        attributes: dict[str, Attribute] = {}
+        for f in fields(op):
+            content: object = getattr(op, f.name)
+            if f.name == "result" or isinstance(content, Value):
+                continue
+            for name, array in _arrays(f.name, content):
+                sources.append(self.constant(f"%{op.result.name}.{name}", array))
+            attributes |= _attributes(f.name, content)
+        if isinstance(op, Conv2d | Dense | Rescale | Sum | SumPool):
+            sums = partial_sums(op) if isinstance(op, Conv2d | Dense) else result_range(op)
+            attributes["accumulator_bits"] = bits_for_range(*sums)
+        self.node(type(op).__name__, sources, op.result, attributes)
+
+    def node(self, kind: str, sources: list[str], result: Value, attributes: dict[str, Attribute]) -> None:
+        name = self.names[result.name] = self.unique(f"%{result.name}")
+        shown = {**attributes, "type": type_text(result.type), "origin": _utf8(str(result.origin))}
+        self.nodes.append(_node(kind, sources, name, shown))
+        self.tensors.append(_tensor(name, result))
+
+    def constant(self, name: str, array: Array) -> str:
+        from onnx import numpy_helper
+
+        name = self.unique(name)
+        self.initializers.append(numpy_helper.from_array(narrowest(array), name))
+        return name
+
+    def unique(self, name: str) -> str:
+        """`name`, or the next free variation: names from the file may look like ours."""
+        name = _utf8(name)
+        while name in self.taken:
+            name += "'"
+        self.taken.add(name)
+        return name
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _node(kind: str, sources: list[str], result: str, attributes: dict[str, Attribute]) -> onnx.NodeProto:
+    from onnx import helper
+
+    node = helper.make_node(kind, sources, [result], name=result, domain=_DOMAIN)
+    node.attribute.extend(helper.make_attribute(name, content) for name, content in sorted(attributes.items()))
+    return node
+
+
+def _tensor(name: str, value: Value, *, outside: bool = False) -> onnx.ValueInfoProto:
+    from onnx import TensorProto, helper
+
+    kind = TensorProto.FLOAT
+    element = value.type.element
+    if isinstance(element, Codes) and not outside:
+        bits = bits_for_range(element.low, element.high)
+        kinds = ((8, TensorProto.INT8), (16, TensorProto.INT16), (32, TensorProto.INT32), (64, TensorProto.INT64))
+        kind = next(k for width, k in kinds if bits <= width)
+    return helper.make_tensor_value_info(name, kind, value.type.shape, doc_string=type_text(value.type))
+
+
+def _arrays(name: str, content: object) -> Iterator[tuple[str, Array]]:
+    """What becomes an initializer."""
+    if isinstance(content, IntArray | RealArray):
+        yield name, content.data
+    elif isinstance(content, Staircase):
+        yield "thresholds", content.thresholds
+        yield "direction", content.direction
+
+
+def _attributes(name: str, content: object) -> dict[str, Attribute]:
+    """What Netron lists at the node."""
+    match content:
+        case Window():
+            return {
+                "kernel_shape": list(content.kernel),
+                "strides": list(content.strides),
+                "dilations": list(content.dilations),
+                "pads": list(content.pads),
+            }
+        case Staircase():
+            return {
+                "domain": f"{content.domain_low}..{content.domain_high}",
+                "codes": f"{content.low}..{content.high}",
+                "step": content.step,
+            }
+        case int():
+            return {name: int(content)}
+        case Fraction():
+            return {name: str(content)}
+        case Enum():
+            return {name: str(content.value)}
+        case tuple() if content and all(isinstance(v, int) for v in content):
+            return {name: list(content)}
+        case tuple() if content and not isinstance(content[0], Value):
+            return {name: [type(v).__name__ for v in content]}
+        case _:
+            return {}
+
+
+def _pair(scale: tuple[Fraction, ...], offset: tuple[Fraction, ...]) -> dict[str, Attribute]:
+    return {"scale": [str(s) for s in scale], "offset": [str(o) for o in offset]}
