@@ -27,9 +27,13 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run `pefslc` with these arguments; returns the exit status."""
     try:
-        status = commands.main(list(arguments), prog_name="pefslc", standalone_mode=False)
+        # Not `commands.main`: it answers interrupts and closed pipes itself, in its own way.
+        with commands.make_context("pefslc", list(arguments)) as context:
+            commands.invoke(context)
         sys.stdout.flush()
-        return status if isinstance(status, int) else DONE
+        return DONE
+    except click.exceptions.Exit as e:
+        return e.exit_code
     except click.exceptions.NoArgsIsHelpError as e:
         print(e.ctx.get_help() if e.ctx else e.message, file=sys.stderr)
         return USAGE

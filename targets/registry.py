@@ -29,6 +29,13 @@ def find_target(name: str) -> Target:
         return TensilTarget()
     for entry in entry_points(group="pefslc.targets"):
         if entry.name == name:
-            target: Target = entry.load()()
+            try:
+                target: Target = entry.load()()
+            except Exception as e:
+                raise CompileError(
+                    f"target {quote(name)} cannot be loaded: {type(e).__name__}: {e}",
+                    at=entry.value,
+                    hint="correct or remove the package that installed it",
+                ) from e
             return target
     raise CompileError(f"unknown target {quote(name)}", hint=f"known: {', '.join(target_names())}")

@@ -17,7 +17,7 @@ def list_passes() -> None:
     from pefslc.plugins import installed_passes
 
     rows = [
-        (str(order), p.name, p.level.value, p.exactness.value, _summary(p))
+        (str(order), p.name, p.level.value, p.exactness.value, _what_it_does(p))
         for order, p in enumerate(pipeline(TargetLimits(32, "the accumulator"), fmt=FixedPoint(2, 3)), 1)
     ]
     print(plain_table(("", "pass", "level", "promise", "what it does"), rows))
@@ -44,6 +44,6 @@ def list_targets() -> None:
     print(f"\n--arch of tensil: {', '.join(built_in_architectures())}, or the path of a .tarch file")
 
 
-def _summary(described: object) -> str:
+def _what_it_does(described: object) -> str:
     """The first line of a class's docstring."""
     return (type(described).__doc__ or "").strip().split("\n", 1)[0]

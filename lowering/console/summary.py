@@ -31,44 +31,38 @@ def print_summary(
     seconds: float,
 ) -> None:
     """The end of a compile."""
-    console = _console()
-    console.print(_table(program.layers))
-    for line in _totals(program.layers):
-        console.print(line)
+    _console().print(_table(program.layers))
+    print(_totals(program.layers))
     for note in program.emission.notes:
-        console.print(Text(note))
+        print(note)
     if fmt is not None:
-        console.print(Text(f"format {fmt.describe()}"))
+        print(f"format {fmt.describe()}")
     for row in program.layers:
         if row.may_overflow:
-            console.print(
-                Text(f"warning: {row.layer} may overflow: {row.accumulator_bits} bits, {row.available_bits} there")
-            )
+            print(f"warning: {row.layer} may overflow: {row.accumulator_bits} bits, {row.available_bits} there")
     if verification is not None:
-        console.print(Text(str(verification)))
+        print(verification)
     folder = written[-1].parent
     names = ", ".join(p.name for p in written)
-    console.print(Text(f"wrote {names} into {folder} in {seconds:.1f} s"), soft_wrap=True)
+    print(f"wrote {names} into {folder} in {seconds:.1f} s")
 
 
 def print_inspection(graph: Graph, rows: Sequence[LayerRow], limits: TargetLimits | None) -> None:
     """The inputs, layers and outputs of a model."""
-    console = _console()
     for i in graph.inputs:
         assert i.quantizer is not None
         shape = ",".join(map(str, i.value.type.shape))
-        console.print(Text(f"input  {i.name} [{shape}]: {describe(i.quantizer.quantization)}"))
+        print(f"input  {i.name} [{shape}]: {describe(i.quantizer.quantization)}")
     for o in graph.outputs:
         assert o.map is not None
         shape, codes = ",".join(map(str, o.value.type.shape)), o.value.type.codes
-        console.print(Text(f"output {o.name} [{shape}]: codes {codes.low} to {codes.high}, value = {_map_text(o.map)}"))
-    console.print(_table(rows))
-    for line in _totals(rows):
-        console.print(line)
+        print(f"output {o.name} [{shape}]: codes {codes.low} to {codes.high}, value = {_map_text(o.map)}")
+    _console().print(_table(rows))
+    print(_totals(rows))
     if limits is not None:
         over = [r for r in rows if r.may_overflow]
-        verdict = "every sum fits" if not over else f"{len(over)} layers may overflow"
-        console.print(Text(f"{limits.accumulator_name}, {limits.accumulator_bits} bits: {verdict}"))
+        verdict = "every sum fits" if not over else f"{_count(len(over), 'layer')} may overflow"
+        print(f"{limits.accumulator_name}, {limits.accumulator_bits} bits: {verdict}")
 
 
 def _map_text(output_map: OutputMap) -> str:
@@ -121,14 +115,18 @@ def _table(rows: Sequence[LayerRow]) -> Table:
     return table
 
 
-def _totals(rows: Sequence[LayerRow]) -> list[Text]:
+def _totals(rows: Sequence[LayerRow]) -> str:
     macs = sum(r.macs for r in rows)
-    parts = [f"{len(rows)} layers", f"{macs / 1e6:.2f} MMAC"]
+    parts = [_count(len(rows), "layer"), f"{macs / 1e6:.2f} MMAC"]
     if any(r.cycles is not None for r in rows):
         parts.append(f"{sum(r.cycles or 0 for r in rows):,} cycles")
     widest = max((r.accumulator_bits or 0 for r in rows), default=0)
     parts.append(f"widest accumulator {widest} bits")
     if any(r.implementation for r in rows):
         bounded = sum(not r.exact for r in rows)
-        parts.append("every layer exact" if not bounded else f"{bounded} layers bounded")
-    return [Text(", ".join(parts))]
+        parts.append("every layer exact" if not bounded else f"{_count(bounded, 'layer')} bounded")
+    return ", ".join(parts)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,130 @@
+"""A user's passes: found in a file, run, and blamed by file and line when they fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_support import Cli
+
+HEADER = """\
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from pefslc.ir.graph import Graph, Level
+from pefslc.passes.manager import Exactness
+"""
+
+PASS = '''
+
+@dataclass(frozen=True, slots=True)
+class {name}:
+    """{name}."""
+
+    name: ClassVar[str] = "{name}"
+    exactness: ClassVar[Exactness] = Exactness.EXACT
+    level: ClassVar[Level] = Level.{level}
+
+    def run(self, graph: Graph) -> Graph:
+        {body}
+'''
+
+HALVE = """from pefslc.ir.value import IntArray
+        return graph.with_ops(
+            replace(op, weight=IntArray(op.weight.data // 2)) if hasattr(op, "weight") else op for op in graph.ops
+        )"""
+
+
+def write(folder: Path, *passes: tuple[str, str, str]) -> Path:
+    path = folder / "mine.py"
+    path.write_text(HEADER + "".join(PASS.format(name=n, level=v, body=b) for n, v, b in passes))
+    return path
+
+
+def test_the_passes_of_a_file_run_on_their_levels(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    plugin = write(
+        tmp_path,
+        ("on-integers", "INTEGER", "print('integers'); return graph"),
+        ("on-values", "QUANTIZED", "print('values'); return graph"),
+    )
+    plugin.write_text(plugin.read_text().replace("class on-integers", "class A").replace("class on-values", "class B"))
+    result = pefslc(
+        model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a", "--print-ir-after", "on-values"
+    )
+    assert result.status == 0, result.err
+    assert result.out.index("values") < result.out.index("integers")
+    assert "// after on-values: unchanged" in result.out
+
+
+@pytest.mark.parametrize(
+    ("source", "message", "line"),
+    [
+        ("import nothing_of_that_name\n", "ModuleNotFoundError: No module named 'nothing_of_that_name'", 1),
+        ("x = 1\ny = x +\n", "SyntaxError: invalid syntax", 2),
+        ("\n\nraise ValueError('no')\n", "ValueError: no", 3),
+        ("import sys\nsys.exit('bye')\n", "SystemExit: bye", 2),
+    ],
+)
+def test_a_plugin_that_cannot_be_imported(
+    pefslc: Cli, model: Path, tmp_path: Path, source: str, message: str, line: int
+) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(source)
+    result = pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a")
+    assert result.status == 1
+    assert f"error: plugin '{plugin}' cannot be imported: {message}" in result.err
+    assert f"  at:   {plugin}:{line}\n" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_plugin_without_passes(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(HEADER + "class Helper: pass\n")
+    result = pefslc(model, "--target", "fake", "--plugin", plugin)
+    assert result.status == 1
+    assert f"error: plugin '{plugin}' defines no pass" in result.err
+    assert "can be made without arguments" in result.err
+
+
+def test_a_plugin_that_is_not_there(pefslc: Cli, model: Path) -> None:
+    assert pefslc(model, "--target", "fake", "--plugin", "missing.py").status == 2
+    assert "error: no plugin 'missing'" in pefslc(model, "--target", "fake", "--plugin", "missing").err
+
+
+def test_a_pass_that_fails_is_named_with_its_line(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    plugin = write(tmp_path, ("Fails", "INTEGER", "return graph.ops[99]"))
+    result = pefslc(model, "--target", "fake", "--plugin", plugin)
+    assert result.status == 1
+    assert "error: plugin pass 'Fails' failed: IndexError: tuple index out of range\n" in result.err
+    assert f"  at:   {plugin}:17\n" in result.err
+
+
+def test_a_pass_that_returns_no_graph(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    plugin = write(tmp_path, ("Forgets", "INTEGER", "graph.ops"))
+    result = pefslc(model, "--target", "fake", "--plugin", plugin)
+    assert result.status == 1
+    assert "error: plugin pass 'Forgets' returned NoneType, not a Graph" in result.err
+
+
+def test_a_pass_that_breaks_the_graph_is_the_users_fault(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    plugin = write(tmp_path, ("Breaks", "INTEGER", "return graph.with_ops(graph.ops[1:])"))
+    result = pefslc(model, "--target", "fake", "--plugin", plugin)
+    assert result.status == 1
+    assert "error: plugin pass 'Breaks' left an illegal graph: " in result.err
+
+
+def test_a_pass_that_is_not_as_exact_as_it_says_is_caught_on_demand(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    plugin = write(tmp_path, ("Halves", "INTEGER", HALVE))
+    assert pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a").status == 0
+    result = pefslc(model, "--target", "fake", "--plugin", plugin, "--check-passes")
+    assert result.status == 1
+    assert "pass 'Halves' says it is exact but changed output 'y'" in result.err
+
+
+def test_verification_catches_a_plugin_that_changes_the_network(
+    pefslc: Cli, model: Path, inputs: Path, tmp_path: Path
+) -> None:
+    plugin = write(tmp_path, ("Halves", "INTEGER", HALVE))
+    result = pefslc(model, "--target", "fake", "--plugin", plugin, "--verify", inputs)
+    assert result.status == 1
+    assert "differ: interpreter and float64 evaluation" in result.err

@@ -1,0 +1,118 @@
+"""Writing artifacts: all or nothing, and nothing of anybody else's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from cli_support import Cli
+
+from pefslc.diagnostics import CompileError
+from pefslc.staging import publish, safe_file_name
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
+
+
+def test_a_compile_replaces_what_a_compile_wrote(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    arguments = (model, "--target", "fake", "-o", tmp_path / "a")
+    assert pefslc(*arguments).status == 0
+    before = snapshot(tmp_path / "a")
+    assert pefslc(*arguments, "--arch", "narrow", "--allow-overflow").status == 0
+    assert snapshot(tmp_path / "a") != before
+
+
+@pytest.mark.parametrize("name", ["mlp.fake", "mlp.fake.json"])
+def test_a_foreign_file_is_not_overwritten(pefslc: Cli, model: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / name).write_text("mine")
+    result = pefslc(model, "--target", "fake", "-o", folder)
+    assert result.status == 1
+    assert result.err == (
+        f"error: '{folder / name}' exists and is not what a compile wrote\n"
+        "  help: move it away, or choose another folder with -o\n"
+    )
+    assert snapshot(folder) == {name: b"mine"}
+
+
+def test_an_artifact_edited_by_hand_is_not_overwritten(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    pefslc(model, "--target", "fake", "-o", folder)
+    with (folder / "mlp.fake").open("a") as file:
+        file.write("// my change\n")
+    before = snapshot(folder)
+    assert pefslc(model, "--target", "fake", "-o", folder).status == 1
+    assert snapshot(folder) == before
+
+
+def test_a_symbolic_link_in_the_way_is_refused(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "mlp.fake").symlink_to(tmp_path / "elsewhere")
+    result = pefslc(model, "--target", "fake", "-o", folder)
+    assert result.status == 1
+    assert "is in the way and is no plain file" in result.err
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_folder_that_is_a_file_is_an_error(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    result = pefslc(model, "--target", "fake", "-o", tmp_path / "a")
+    assert result.status == 1
+    assert result.err.startswith(f"error: cannot write into '{tmp_path / 'a'}': ")
+
+
+def test_models_share_a_folder(pefslc: Cli, model: Path, open_model: Path, tmp_path: Path) -> None:
+    for path in (model, open_model):
+        assert pefslc(path, "--target", "fake", "--fmt", "Q2.3", "-o", tmp_path / "a").status == 0
+    assert sorted(snapshot(tmp_path / "a")) == ["mlp.fake", "mlp.fake.json", "open.fake", "open.fake.json"]
+
+
+def test_a_failure_while_staging_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path, {"m.x": b"old"}, ("m.t.json", b"{}"))
+    written: list[str] = []
+
+    def full(path: Path, content: bytes) -> int:
+        written.append(path.name)
+        if len(written) > 1:
+            raise OSError(28, "No space left on device")
+        return len(content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(CompileError, match="No space left"):
+        publish(tmp_path / "b", {"m.x": b"new", "m.y": b"new"}, ("m.t.json", b"{}"))
+    assert os.listdir(tmp_path / "b") == []
+
+
+def test_the_sidecar_is_renamed_last(tmp_path: Path) -> None:
+    paths = publish(tmp_path, {"z": b"1", "a": b"2"}, ("m.t.json", b"{}"))
+    assert [p.name for p in paths] == ["z", "a", "m.t.json"]
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("resnet9_q2_3", "resnet9_q2_3"),
+        ("my model (1)", "my_model_1_"),
+        ("..", "model"),
+        ("", "model"),
+        ("-rf", "rf"),
+        ("a/b\\c", "a_b_c"),
+        ("con", "_con"),
+        ("Füße\n", "F_e_"),
+        ("x" * 300, "x" * 100),
+    ],
+)
+def test_names_become_safe_file_names(name: str, safe: str) -> None:
+    assert safe_file_name(name) == safe
+
+
+def test_a_model_with_an_evil_name_compiles(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    evil = tmp_path / "; rm -rf $HOME.onnx"
+    model.rename(evil)
+    result = pefslc(evil, "--target", "fake", "-o", tmp_path / "a")
+    assert result.status == 0, result.err
+    assert sorted(snapshot(tmp_path / "a")) == ["_rm_-rf_HOME.fake", "_rm_-rf_HOME.fake.json"]

@@ -1,0 +1,148 @@
+"""Mistakes on the command line: exit status 2, one message, no traceback; and help that costs nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_support import Cli
+
+HELP_START = """\
+Usage: pefslc MODEL.onnx --target TARGET [OPTIONS]
+       pefslc COMMAND ...
+"""
+
+
+def test_help_explains_formats_commands_and_statuses(pefslc: Cli) -> None:
+    result = pefslc("--help")
+    assert result.status == 0
+    assert result.out.startswith(HELP_START)
+    assert "Q2.3 has 5 bits, step 0.125, range [-2, 1.875]; UQ2.3 has 5 bits" in result.out
+    assert "inspect  layers, formats, accumulator bits needed and available" in result.out
+    assert "Exit status: 0 done; 1 refused, differs or unproved; 2 usage; 70 a fault of ours." in result.out
+    assert max(map(len, result.out.splitlines())) <= 112
+
+
+def test_without_arguments_the_help_is_shown_as_an_error(pefslc: Cli) -> None:
+    result = pefslc()
+    assert result.status == 2
+    assert result.err.startswith(HELP_START)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    program = (
+        "import sys\nfrom pefslc import cli\nassert cli.run(['--help']) == 0\n"
+        "heavy = {'numpy', 'onnx', 'onnx_graphsurgeon', 'rich', 'jinja2', 'networkx', 'pefslc.compiler'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("command", ["inspect", "check", "run", "passes", "targets", "compile"])
+def test_every_command_has_help(pefslc: Cli, command: str) -> None:
+    result = pefslc(command, "--help")
+    assert result.status == 0
+    assert result.out.startswith(f"Usage: pefslc {command}")
+
+
+def test_version(pefslc: Cli) -> None:
+    import pefslc as package
+
+    assert pefslc("--version").out == f"pefslc {package.__version__}\n"
+
+
+def test_python_m_pefslc_is_the_same() -> None:
+    ended = subprocess.run([sys.executable, "-m", "pefslc", "--version"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout[:7]) == (0, "pefslc ")
+
+
+def test_a_model_that_is_not_there(pefslc: Cli) -> None:
+    result = pefslc("missing.onnx", "--target", "fake")
+    assert result.status == 2
+    assert result.err == "error: no such file: 'missing.onnx'\n  help: pefslc compile --help\n"
+
+
+def test_a_misspelt_command_is_recognized(pefslc: Cli, model: Path) -> None:
+    result = pefslc("inspct", "--target", "fake")
+    assert result.status == 2
+    assert "error: no such file: 'inspct' (did you mean the command 'inspect'?)" in result.err
+    assert pefslc("inspct", model).status == 2
+
+
+def test_a_known_command_wins_over_a_file_of_its_name(
+    pefslc: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("passes").write_text("")
+    assert "fold-constants" in pefslc("passes").out
+
+
+def test_a_folder_instead_of_a_model(pefslc: Cli, tmp_path: Path) -> None:
+    result = pefslc(tmp_path, "--target", "fake")
+    assert result.status == 2
+    assert f"'{tmp_path}' is a folder, not a model" in result.err
+
+
+def test_a_file_that_is_no_model(pefslc: Cli, tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_text("not a model at all")
+    result = pefslc(tmp_path / "x.onnx", "--target", "fake")
+    assert result.status == 1
+    assert "is not an ONNX file" in result.err
+
+
+@pytest.mark.parametrize("text", ["2.3", "Q2", "Q2,3", "q2.3", "Q40.40", "float", ""])
+def test_a_wrong_format_says_what_one_looks_like(pefslc: Cli, model: Path, text: str) -> None:
+    result = pefslc(model, "--target", "fake", "--fmt", text)
+    assert result.status == 2
+    assert result.err.startswith("error: --fmt: ")
+    assert "for example Q2.3: 5 bits, step 0.125, range [-2, 1.875]" in result.err
+
+
+def test_an_unknown_target(pefslc: Cli, model: Path) -> None:
+    result = pefslc(model, "--target", "fpga")
+    assert result.status == 2
+    assert result.err == (
+        "error: unknown target 'fpga'\n  help: known: c, tensil, fake\n  help: pefslc compile --help\n"
+    )
+
+
+def test_no_target(pefslc: Cli, model: Path) -> None:
+    result = pefslc(model)
+    assert result.status == 2
+    assert "Missing option '--target'" in result.err
+
+
+def test_an_unknown_architecture(pefslc: Cli, model: Path) -> None:
+    result = pefslc(model, "--target", "fake", "--arch", "pynq2")
+    assert result.status == 2
+    assert "error: unknown architecture 'pynq2'\n  help: known: narrow" in result.err
+
+
+def test_an_unknown_option(pefslc: Cli, model: Path) -> None:
+    result = pefslc(model, "--target", "fake", "--format", "Q2.3")
+    assert result.status == 2
+    assert "No such option" in result.err
+
+
+def test_inputs_that_are_not_there(pefslc: Cli, model: Path) -> None:
+    result = pefslc(model, "--target", "fake", "--verify", "nothing.npz")
+    assert result.status == 2
+    assert "no such file: 'nothing.npz'" in result.err
+
+
+def test_an_interrupt_is_not_a_crash(pefslc: Cli, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pefslc.compiler.import_model", interrupted)
+    result = pefslc(model, "--target", "fake")
+    assert (result.status, result.err) == (130, "interrupted: nothing was written\n")
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m pefslc passes | head -1"
+    ended = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -1,0 +1,121 @@
+"""A target that interprets what it wrote, and a small model: what the tests of the command line share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from pefslc.diagnostics import CompileError
+from pefslc.interpret import run_codes
+from pefslc.ir.graph import Graph
+from pefslc.ir.parse import parse_graph
+from pefslc.ir.text import print_graph
+from pefslc.limits import TargetLimits
+from pefslc.sidecar import Sidecar
+from pefslc.targets.protocol import Emission, OpReport, TargetOptions
+
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Result]
+
+
+@dataclass(frozen=True)
+class FakeRunner:
+    graph: Graph
+
+    def run(self, inputs: Mapping[str, Codes]) -> dict[str, Codes]:
+        values = run_codes(self.graph, inputs)
+        return {o.name: values[o.value.name] for o in self.graph.outputs}
+
+
+class FakeTarget:
+    """Writes the graph as text, and interprets what it reads back. The arch changes what it does."""
+
+    name: ClassVar[str] = "fake"
+    summary: ClassVar[str] = "interprets the graph's text"
+
+    def limits(self, options: TargetOptions) -> TargetLimits:
+        if options.arch not in (None, "narrow", "fails", "faulty", "wrong"):
+            raise CompileError(f"unknown architecture {options.arch!r}", hint="known: narrow")
+        return TargetLimits(8 if options.arch == "narrow" else 32, "the fake accumulator")
+
+    def lower(self, graph: Graph, options: TargetOptions) -> Emission:
+        if options.arch == "fails":
+            raise CompileError("the fake target refuses", at=graph.ops[0].result.origin, hint="take another")
+        if options.arch == "faulty":
+            raise ZeroDivisionError("division by zero")
+        reports = {op.result.name: OpReport("interpreted", cycles=10) for op in graph.ops}
+        return Emission({f"{graph.name}.fake": print_graph(graph).encode()}, {"arch": options.arch}, reports)
+
+    def runner(self, folder: Path, sidecar: Sidecar) -> FakeRunner:
+        graph = parse_graph((folder / f"{sidecar.model}.fake").read_text())
+        if sidecar.details["arch"] == "wrong":
+            return WrongRunner(graph)
+        return FakeRunner(graph)
+
+
+class WrongRunner(FakeRunner):
+    def run(self, inputs: Mapping[str, Codes]) -> dict[str, Codes]:
+        results = super().run(inputs)
+        for codes in results.values():
+            codes.reshape(-1)[-1] += 2
+        return results
+
+
+@dataclass(frozen=True)
+class FakeEntryPoint:
+    name: str
+    value: str
+    made: Callable[[], object]
+
+    def load(self) -> Callable[[], object]:
+        return self.made
+
+
+def quantized_mlp(*, quantized_input: bool = True, weight_bits: int = 5) -> onnx.ModelProto:
+    """x [1, 4] -> Quant -> Gemm 4x3 -> Relu -> Quant -> y [1, 3], in Q2.3."""
+    weight = (np.arange(12, dtype=np.float32).reshape(3, 4) - 6) / 8
+    constants = {"w": weight, "scale": 0.125, "zero": 0.0, "bits": 5.0, "weight_bits": float(weight_bits)}
+    domain = "qonnx.custom_op.general"
+    attributes = {"domain": domain, "signed": 1, "narrow": 0, "rounding_mode": "ROUND"}
+    nodes = [
+        helper.make_node(
+            "Quant", ["w", "scale", "zero", "weight_bits"], ["wq"], name="/fc/weight_quant/Quant", **attributes
+        ),
+        helper.make_node("Gemm", ["xq" if quantized_input else "x", "wq"], ["acc"], name="/fc/Gemm", transB=1),
+        helper.make_node("Relu", ["acc"], ["pos"], name="/act/Relu"),
+        helper.make_node(
+            "Quant", ["pos", "scale", "zero", "bits"], ["y"], name="/act/act_quant/Quant", **{**attributes, "signed": 0}
+        ),
+    ]
+    if quantized_input:
+        node = helper.make_node(
+            "Quant", ["x", "scale", "zero", "bits"], ["xq"], name="/inp/act_quant/Quant", **attributes
+        )
+        nodes.insert(0, node)
+    graph = helper.make_graph(
+        nodes,
+        "mlp",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])],
+        [numpy_helper.from_array(np.asarray(v, dtype=np.float32), k) for k, v in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", 13), helper.make_opsetid(domain, 2)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
