@@ -1,0 +1,363 @@
+"""Random integer graphs, and a harness that compiles many emitted models into one program with sanitizers."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pefslc.diagnostics import Origin
+from pefslc.interpret import run_codes
+from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
+from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
+from pefslc.ir.value import Codes, IntArray, TensorType, Value
+from pefslc.ir.verify import verify
+from pefslc.numeric.format import Quantization
+from pefslc.numeric.scale import Scale
+from pefslc.numeric.stages import Affine, LeakyReluStage, Stage
+from pefslc.numeric.staircase import Quantizer, Staircase, staircase_of
+from pefslc.ranges import result_range
+from pefslc.shapes import Window, conv_shape, pool_shape
+from pefslc.targets.c.target import CTarget
+from pefslc.targets.protocol import TargetOptions
+
+Array = NDArray[np.int64]
+
+# The flags that the issue names; they are themselves a test of the emitted text.
+WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
+SANITIZERS = ("-fsanitize=undefined,address", "-fno-sanitize-recover=all")
+UNIT = Scale.of([Fraction(1)])
+
+
+@pytest.fixture(scope="session")
+def cc() -> str:
+    """The C compiler's path."""
+    found = shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
+    if found is None:
+        pytest.skip("no C compiler")
+    return found
+
+
+def compiled(command: list[str]) -> None:
+    """Run a compiler; its complaints are the failure."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:4000]
+
+
+@dataclass
+class GraphBuilder:
+    """An integer graph under construction. Every method returns the new value; results get their exact ranges."""
+
+    name: str
+    inputs: list[GraphInput] = field(default_factory=list)
+    ops: list[IntegerOp] = field(default_factory=list)
+    count: int = 0
+
+    def input(self, shape: tuple[int, ...], bits: int = 5, *, signed: bool = True, name: str | None = None) -> Value:
+        q = Quantization(bits=bits, signed=signed, scale=UNIT)
+        value = self._value(shape, q.low, q.high)
+        self.inputs.append(GraphInput(name or f"x{len(self.inputs)}", value, Quantizer(q)))
+        return value
+
+    def conv(self, x: Value, weight: Array, bias: Array | None = None, groups: int = 1, **window: object) -> Value:
+        w = Window(kernel=weight.shape[2:], **window)  # type: ignore[arg-type]
+        shape = conv_shape(x.type.shape, weight.shape, w)
+        b = None if bias is None else IntArray(bias)
+        return self._add(Conv2d, shape, input=x, weight=IntArray(weight), bias=b, window=w, groups=groups)
+
+    def dense(self, x: Value, weight: Array, bias: Array | None = None) -> Value:
+        shape = (x.type.shape[0], weight.shape[0])
+        b = None if bias is None else IntArray(bias)
+        return self._add(Dense, shape, input=x, weight=IntArray(weight), bias=b)
+
+    def requantize(self, x: Value, stages: list[Stage], bits: int = 5, *, signed: bool = True) -> Value:
+        q = Quantizer(Quantization(bits=bits, signed=signed, scale=UNIT))
+        codes = x.type.codes
+        return self.steps(x, staircase_of(UNIT, stages, q, codes.low, codes.high, x.type.channels))
+
+    def steps(self, x: Value, staircase: Staircase) -> Value:
+        return self._add(Requantize, x.type.shape, input=x, staircase=staircase)
+
+    def clamp(self, x: Value, low: int, high: int) -> Value:
+        return self._add(Clamp, x.type.shape, input=x, low=low, high=high)
+
+    def rescale(self, x: Value, factor: int) -> Value:
+        return self._add(Rescale, x.type.shape, input=x, factor=factor)
+
+    def sum(self, lhs: Value, rhs: Value) -> Value:
+        return self._add(Sum, lhs.type.shape, lhs=lhs, rhs=rhs)
+
+    def pool(self, x: Value, is_max: bool, **window: object) -> Value:
+        w = Window(**window)  # type: ignore[arg-type]
+        return self._add(MaxPool if is_max else SumPool, pool_shape(x.type.shape, w), input=x, window=w)
+
+    def reshape(self, x: Value, shape: tuple[int, ...]) -> Value:
+        return self._add(Reshape, shape, input=x)
+
+    def transpose(self, x: Value, permutation: tuple[int, ...]) -> Value:
+        shape = tuple(x.type.shape[a] for a in permutation)
+        return self._add(Transpose, shape, input=x, permutation=permutation)
+
+    def concat(self, values: tuple[Value, ...], axis: int) -> Value:
+        first = values[0].type.shape
+        total = sum(v.type.shape[axis] for v in values)
+        return self._add(Concat, (*first[:axis], total, *first[axis + 1 :]), inputs=values, axis=axis)
+
+    def graph(self, *outputs: Value) -> Graph:
+        identity = OutputMap((Fraction(1),), (Fraction(0),))
+        named = tuple(GraphOutput(f"y{i}", v, identity) for i, v in enumerate(outputs))
+        built = Graph(self.name, Level.INTEGER, tuple(self.inputs), tuple(self.ops), named)
+        assert verify(built) == []
+        return built
+
+    def _value(self, shape: tuple[int, ...], low: int, high: int) -> Value:
+        self.count += 1
+        return Value(f"v{self.count}", TensorType(shape, Codes(low=low, high=high, scale=UNIT)), Origin("node", "Op"))
+
+    def _add(self, kind: Callable[..., IntegerOp], shape: tuple[int, ...], **fields: object) -> Value:
+        result = self._value(shape, -(2**62), 2**62)
+        low, high = result_range(kind(result=result, **fields))
+        result = Value(result.name, TensorType(shape, Codes(low=low, high=high, scale=UNIT)), result.origin)
+        self.ops.append(kind(result=result, **fields))
+        return result
+
+
+def random_stages(rng: np.random.Generator, x: Value, bits: int) -> list[Stage]:
+    """A chain that maps the accumulators of `x` to about `bits` bits: per channel, falling and constant included."""
+    codes = x.type.codes
+    span = max(codes.high - codes.low, 1)
+    kind = rng.integers(0, 6)
+    if kind == 0:  # a plain shift
+        factor = (Fraction(1, 2 ** max(span.bit_length() - bits, 0)),)
+    else:
+        n = x.type.channels if kind > 1 else 1
+        factor = tuple(
+            Fraction(int(rng.integers(-12, 40)), 16) * Fraction(2**bits, span) * (rng.random() > 0.1) for _ in range(n)
+        )
+    n = len(factor)
+    offset = tuple(Fraction(int(rng.integers(-8, 9)), 4) for _ in range(n))
+    radicand = tuple(Fraction(int(rng.integers(1, 6))) if kind > 3 else Fraction(1) for _ in range(n))
+    stages: list[Stage] = [Affine(factor, (Fraction(0),) * n, radicand, offset)]
+    if rng.random() < 0.5:
+        stages.append(LeakyReluStage(Fraction(1, 10) if rng.random() < 0.4 else Fraction(0)))
+    return stages
+
+
+def random_graph(seed: int) -> Graph:
+    """A small network with anything in it. The same seed gives the same graph."""
+    rng = np.random.default_rng(seed)
+    b = GraphBuilder(f"random{seed}")
+    batch = int(rng.choice([1, 1, 2]))
+    bits = int(rng.choice([2, 4, 5, 8, 11]))
+    signed = bool(rng.random() < 0.6)
+    x = b.input((batch, int(rng.integers(1, 6)), int(rng.integers(4, 9)), int(rng.integers(4, 9))), bits, signed=signed)
+    values = [x]
+
+    def requantized(v: Value) -> Value:
+        return b.requantize(v, random_stages(rng, v, bits), bits, signed=bool(rng.random() < 0.5))
+
+    def weights(*shape: int) -> Array:
+        top = int(rng.choice([1, 3, 15, 127, 900]))
+        return rng.integers(-top, top + 1, shape)
+
+    def biased(outputs: int) -> Array | None:
+        return rng.integers(-300, 300, outputs) if rng.random() < 0.6 else None
+
+    for _ in range(int(rng.integers(2, 6))):
+        x = values[int(rng.integers(max(len(values) - 2, 0), len(values)))]
+        _, channels, height, width = x.type.shape
+        kind = rng.choice(["conv", "conv", "group", "depthwise", "pool", "residual", "concat", "map", "transpose"])
+        kernel = (int(rng.integers(1, min(4, height + 1))), int(rng.integers(1, min(4, width + 1))))
+        dilation = (2, 2) if rng.random() < 0.2 and height > 4 and width > 4 and kernel <= (2, 2) else (1, 1)
+        pads = tuple(int(p) for p in rng.integers(0, 2, 4))
+        strides = (int(rng.integers(1, 3)), int(rng.integers(1, 3)))
+        if kind == "conv":
+            outputs = int(rng.integers(1, 10))
+            acc = b.conv(
+                x, weights(outputs, channels, *kernel), biased(outputs), pads=pads, strides=strides, dilations=dilation
+            )
+            values.append(requantized(acc))
+        elif kind == "group":
+            groups = 2 if channels % 2 == 0 else channels
+            outputs = groups * int(rng.integers(1, 6))
+            w = weights(outputs, channels // groups, *kernel)
+            acc = b.conv(x, w, biased(outputs), groups, pads=pads, strides=strides, dilations=dilation)
+            values.append(requantized(acc))
+        elif kind == "depthwise":
+            w = weights(channels, 1, *kernel)
+            acc = b.conv(x, w, biased(channels), channels, pads=pads, strides=strides, dilations=dilation)
+            values.append(requantized(acc))
+        elif kind == "pool":
+            is_max = bool(rng.random() < 0.5)
+            # ONNX forbids windows that lie in the padding alone.
+            padded = pads if min(kernel) > 1 else (0, 0, 0, 0)
+            pooled = b.pool(x, is_max, kernel=kernel, strides=strides, pads=padded)
+            values.append(pooled if is_max or rng.random() < 0.5 else requantized(pooled))
+        elif kind == "residual":
+            ones = {"kernel": (1, 1)}
+            del ones
+            left = requantized(b.conv(x, weights(channels, channels, 1, 1)))
+            right = b.rescale(x, int(rng.integers(1, 4))) if rng.random() < 0.5 else requantized(b.rescale(x, 3))
+            total = b.sum(left, right) if rng.random() < 0.5 else b.sum(right, left)
+            values.append(requantized(total) if rng.random() < 0.7 else b.sum(total, total))
+        elif kind == "concat":
+            values.append(b.concat((x, b.clamp(x, -2, 3), x), int(rng.integers(1, 4))))
+        elif kind == "map":
+            values.append(requantized(b.clamp(x, -3, 100)))
+        else:
+            values.append(b.transpose(x, (0, 1, 3, 2) if rng.random() < 0.5 else (0, 2, 3, 1)))
+    last = values[-1]
+    outputs = [last]
+    if rng.random() < 0.7:
+        n = int(np.prod(last.type.shape[1:]))
+        flat = b.reshape(last, (batch, n))
+        if rng.random() < 0.3:
+            flat = b.clamp(flat, -5, 5)
+        outputs.append(b.dense(flat, rng.integers(-7, 8, (int(rng.integers(1, 6)), n)), None))
+    if rng.random() < 0.3:
+        outputs.append(b.inputs[0].value)
+    if rng.random() < 0.3:
+        outputs.append(values[len(values) // 2])
+    return b.graph(*outputs)
+
+
+def random_inputs(graph: Graph, runs: int, seed: int) -> dict[str, Array]:
+    """Codes for `runs` runs, the ends of the ranges among them."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for i in graph.inputs:
+        codes = i.value.type.codes
+        shape = (i.value.type.shape[0] * runs, *i.value.type.shape[1:])
+        array = rng.integers(codes.low, codes.high + 1, shape)
+        array[0] = rng.choice([codes.low, codes.high], shape[1:])
+        found[i.name] = array
+    return found
+
+
+@dataclass
+class Bench:
+    """Emitted models in one folder, compiled to one program that runs each on inputs from files."""
+
+    folder: Path
+    cc: str
+    models: list[tuple[Graph, dict[str, object]]] = field(default_factory=list)
+
+    def add(self, graph: Graph, options: TargetOptions = TargetOptions()) -> None:
+        emission = CTarget().lower(graph, options)
+        for name, content in emission.files.items():
+            assert not (self.folder / name).exists(), "two models write one file"
+            (self.folder / name).write_bytes(content)
+        self.models.append((graph, dict(emission.details)))
+
+    def build(self, flags: tuple[str, ...]) -> Path:
+        """The program, compiled with warnings as errors."""
+        sources = [str(self.folder / s) for _, d in self.models for s in d["sources"]]  # type: ignore[attr-defined]
+        program = self.folder / "program"
+        # Of the harness only the includes are under test: it speaks stdio, which strict flags do not mind either.
+        (self.folder / "harness.c").write_text(self._harness())
+        compiled([self.cc, *WARNINGS, *flags, *sources, str(self.folder / "harness.c"), "-o", str(program)])
+        return program
+
+    def run(self, program: Path, inputs: list[dict[str, Array]]) -> list[dict[str, Array]]:
+        """Outputs of every model, by name."""
+        data = b""
+        for (graph, details), given in zip(self.models, inputs, strict=True):
+            arguments = details["arguments"]
+            runs = len(given[graph.inputs[0].name]) // graph.inputs[0].value.type.shape[0]
+            data += np.int64(runs).tobytes()
+            for r in range(runs):
+                for a in arguments:  # type: ignore[attr-defined]
+                    if a["direction"] == "input":
+                        n = a["shape"][0]
+                        data += given[a["onnx_name"]][r * n : (r + 1) * n].astype(a["type"][:-2]).tobytes()
+        done = subprocess.run([str(program)], input=data, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr.decode()[:4000]
+        at = 0
+        results = []
+        for (graph, details), given in zip(self.models, inputs, strict=True):
+            runs = len(given[graph.inputs[0].name]) // graph.inputs[0].value.type.shape[0]
+            parts: dict[str, list[Array]] = {}
+            for _ in range(runs):
+                for a in details["arguments"]:  # type: ignore[attr-defined]
+                    if a["direction"] == "output":
+                        kind = np.dtype(a["type"][:-2])
+                        count = int(np.prod(a["shape"]))
+                        found = np.frombuffer(done.stdout, kind, count, at).astype(np.int64)
+                        parts.setdefault(a["onnx_name"], []).append(found.reshape(a["shape"]))
+                        at += count * kind.itemsize
+            results.append({name: np.concatenate(arrays) for name, arrays in parts.items()})
+        assert at == len(done.stdout)
+        return results
+
+    def check(self, flags: tuple[str, ...], runs: int = 3) -> None:
+        """Every model equals the interpreter."""
+        inputs = [random_inputs(graph, runs, 99 + i) for i, (graph, _) in enumerate(self.models)]
+        results = self.run(self.build(flags), inputs)
+        for (graph, _), given, found in zip(self.models, inputs, results, strict=True):
+            expected = run_codes(graph, given)
+            for output in graph.outputs:
+                np.testing.assert_array_equal(found[output.name], expected[output.value.name], err_msg=graph.name)
+
+    def _harness(self) -> str:
+        lines = ["#include <stdint.h>", "#include <stdio.h>"]
+        lines += [f'#include "{d["header"]}"' for _, d in self.models]
+        lines += ["int main(void)", "{", "    int64_t runs;"]
+        for i, (_, details) in enumerate(self.models):
+            prefix = str(details["function"]).removesuffix("_run")
+            arguments: list[dict[str, object]] = details["arguments"]  # type: ignore[assignment]
+            lines.append("    {")
+            if details["caller_arena"]:
+                lines.append(f"        static {prefix}_arena arena;")
+            for k, a in enumerate(arguments):
+                lines.append(f"        static {a['type']} m{i}a{k}[{prefix.upper()}_{str(a['name']).upper()}_SIZE];")
+            lines.append("        if (fread(&runs, sizeof(runs), 1, stdin) != 1) { return 1; }")
+            lines.append("        for (; runs > 0; runs--) {")
+            for k, a in enumerate(arguments):
+                if a["direction"] == "input":
+                    lines.append(f"            if (fread(m{i}a{k}, sizeof(m{i}a{k}), 1, stdin) != 1) {{ return 1; }}")
+            pointers = ["&arena"] * bool(details["caller_arena"]) + [f"m{i}a{k}" for k in range(len(arguments))]
+            lines.append(f"            {details['function']}({', '.join(pointers)});")
+            for k, a in enumerate(arguments):
+                if a["direction"] == "output":
+                    lines.append(f"            if (fwrite(m{i}a{k}, sizeof(m{i}a{k}), 1, stdout) != 1) {{ return 1; }}")
+            lines += ["        }", "    }"]
+        return "\n".join([*lines, "    return 0;", "}", ""])
+
+
+@pytest.fixture
+def bench(tmp_path: Path, cc: str) -> Bench:
+    """An empty bench in a temporary folder."""
+    return Bench(tmp_path, cc)
+
+
+@pytest.fixture(scope="session")
+def build_graph() -> type[GraphBuilder]:
+    return GraphBuilder
+
+
+@pytest.fixture(scope="session")
+def random_graphs() -> Callable[[int], Graph]:
+    return random_graph
+
+
+@pytest.fixture(scope="session")
+def warning_flags() -> tuple[str, ...]:
+    return WARNINGS
+
+
+@pytest.fixture(scope="session")
+def sanitizer_flags(cc: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """-fsanitize..., or nothing where the compiler comes without the libraries."""
+    folder = tmp_path_factory.mktemp("sanitizer")
+    (folder / "empty.c").write_text("int main(void) { return 0; }\n")
+    command = [cc, *SANITIZERS, str(folder / "empty.c"), "-o", str(folder / "empty")]
+    works = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return SANITIZERS if works else ()
