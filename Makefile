@@ -1,0 +1,66 @@
+# make demo        set everything up and run the main job on the flagship network
+# make test        ruff, mypy --strict, the tests; needs no torch
+# make test-train  the tests that train with Brevitas and compare with torch
+# PYTHON=python3.12 make ...   another interpreter, 3.11 or newer
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PROCESSES ?= 2
+OUTPUT ?= build/demo
+FLAGSHIP := pefsl_resnet9_16_strided_bnfold_q2_3
+SOURCES := lowering frontend passes targets tests benchmarks
+
+.PHONY: demo test lint types pytest test-train bench wheel clean
+
+demo: $(VENV)/.core
+	$(BIN)/pefslc examples/$(FLAGSHIP).onnx --target tensil --fmt Q2.3 --arch custom_perf -o $(OUTPUT) --verify examples/$(FLAGSHIP).npz
+	$(BIN)/pefslc examples/$(FLAGSHIP).onnx --target c --fmt Q2.3 -o $(OUTPUT) --verify examples/$(FLAGSHIP).npz
+
+test: lint types pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+# mypy cannot follow the package mapping of an editable install: it reads the tree as it is installed.
+types: $(VENV)/.test
+	rm -rf build/types
+	mkdir -p build/types
+	cp -R lowering build/types/pefslc
+	cp -R frontend passes targets build/types/pefslc/
+	MYPYPATH=build/types $(BIN)/mypy --strict --python-executable $(BIN)/python -p pefslc
+
+pytest: $(VENV)/.test
+	$(BIN)/python -m pytest -n $(PROCESSES) -m "not train"
+
+test-train: $(VENV)/.train
+	$(BIN)/python -m pytest -m train tests/train
+
+bench: $(VENV)/.core
+	$(BIN)/python benchmarks/measure.py
+
+# setuptools copies what an earlier build left in build/lib, so it goes first.
+wheel: $(VENV)/.test
+	rm -rf build/lib build/bdist.*
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf build dist $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: pefslc needs Python 3.11 or newer; $(PYTHON) is not: make PYTHON=python3.12 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	touch $@ $(VENV)/.core
+
+$(VENV)/.train: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,train]"
+	touch $@ $(VENV)/.test $(VENV)/.core

@@ -1,0 +1,45 @@
+"""The table of the README: every example, every target, compiled, verified, timed. Prints Markdown.
+
+usage: python benchmarks/measure.py [MODEL.onnx ...]      beside each model lies MODEL.npz
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pefslc
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+TARGETS = (("c", None), ("tensil", "custom_perf"), ("tensil", "pynqz1"))
+
+
+def main(models: list[Path]) -> None:
+    """One row per model and target."""
+    print("| model | MMAC | target | outputs equal | cycles | compiled in |")
+    print("|---|---:|---|---:|---:|---:|")
+    for model in models:
+        for target, arch in TARGETS:
+            print(_row(model, target, arch))
+
+
+def _row(model: Path, target: str, arch: str | None) -> str:
+    start = time.perf_counter()
+    try:
+        program = pefslc.compile(model, target=target, arch=arch)
+    except pefslc.CompileError as e:
+        return f"| {model.stem} | | {target} {arch or ''} | refused: {e.problems[0].message} | | |"
+    seconds = time.perf_counter() - start
+    verification = program.verify(model.with_suffix(".npz"))
+    last = verification.comparisons[-1]
+    cycles = sum(row.cycles or 0 for row in program.layers)
+    macs = sum(row.macs for row in program.layers)
+    return (
+        f"| {model.stem} | {macs / 1e6:.2f} | {target} {arch or ''} | {last.count - last.differing} of {last.count} | "
+        f"{f'{cycles:,}' if cycles else ''} | {seconds:.1f} s |"
+    )
+
+
+if __name__ == "__main__":
+    main([Path(a) for a in sys.argv[1:]] or sorted(EXAMPLES.glob("*.onnx")))
