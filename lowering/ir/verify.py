@@ -5,13 +5,22 @@ from __future__ import annotations
 from typing import get_args
 
 from pefslc.ir.graph import Graph, Level
-from pefslc.ir.integer import Conv2d, Dense, IntegerOp, Requantize, Sum
-from pefslc.ir.quantized import Conv, Linear, Quantize, QuantizedConstant, QuantizedOp
-from pefslc.ir.structural import Concat, MaxPool, Reshape
+from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.quantized import (
+    Add,
+    AveragePool,
+    Constant,
+    Conv,
+    Linear,
+    Quantize,
+    QuantizedConstant,
+    QuantizedOp,
+)
+from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
 from pefslc.ir.value import Codes, Op, Value
 from pefslc.numeric.format import Quantization
 from pefslc.ranges import result_range
-from pefslc.shapes import conv_shape, element_count, pool_shape
+from pefslc.shapes import Shape, conv_shape, element_count, pool_shape
 
 __all__ = ["verify"]
 
@@ -33,8 +42,6 @@ def verify(graph: Graph) -> list[str]:
         if (graph.level is Level.INTEGER) != (graph_input.quantizer is not None):
             faults.append(f"input {graph_input.name!r}: a quantizer belongs to the integer level, and only there")
     for op in graph.ops:
-        if not isinstance(op, _ALLOWED[graph.level]):
-            faults.append(f"{op.mnemonic} does not belong to the {graph.level.value} level")
         for operand in op.operands:
             if defined.get(operand.name) != operand:
                 faults.append(f"{op.mnemonic} %{op.result.name} reads %{operand.name}, which is not defined before it")
@@ -51,7 +58,10 @@ def verify(graph: Graph) -> list[str]:
 
 
 def _op_faults(level: Level, op: Op) -> list[str]:
-    faults = _shape_faults(op)
+    if not isinstance(op, _ALLOWED[level]):
+        return [f"the operation does not belong to the {level.value} level"]
+    # Each check may rely on the ones before it.
+    faults = _rank_faults(op) or _shape_faults(op) or _parameter_faults(op)
     if level is Level.INTEGER and not faults:
         faults += _range_faults(op)
     elif isinstance(op, Quantize | QuantizedConstant) and not isinstance(op.result.type.element, Quantization):
@@ -59,52 +69,99 @@ def _op_faults(level: Level, op: Op) -> list[str]:
     return faults
 
 
+def _rank_faults(op: Op) -> list[str]:
+    match op:
+        case Conv() | Conv2d() | MaxPool() | SumPool() | AveragePool():
+            rank = 4
+        case Linear() | Dense():
+            rank = 2
+        case _:
+            return []
+    shapes = [op.input.type.shape]
+    if not isinstance(op, MaxPool | SumPool | AveragePool):
+        shapes.append(_weight_shape(op))
+    return [f"a tensor of shape {list(s)} where {rank} axes are needed" for s in shapes if len(s) != rank]
+
+
+def _weight_shape(op: Conv | Conv2d | Linear | Dense) -> Shape:
+    return op.weight.type.shape if isinstance(op.weight, Value) else op.weight.shape
+
+
 def _shape_faults(op: Op) -> list[str]:
     expected = _expected_shape(op)
-    if expected is None or expected == op.result.type.shape:
+    if expected == op.result.type.shape:
         return []
     return [f"the shape is {list(op.result.type.shape)}, should be {list(expected)}"]
 
 
-def _expected_shape(op: Op) -> tuple[int, ...] | None:
-    """The shape that follows from the operands; None where the operation has its own say."""
+def _expected_shape(op: Op) -> Shape:
+    """The shape that follows from the operands."""
     match op:
-        case Conv():
-            return conv_shape(op.input.type.shape, op.weight.type.shape, op.window)
-        case Conv2d():
-            return conv_shape(op.input.type.shape, op.weight.shape, op.window)
-        case Linear():
-            return op.input.type.shape[0], op.weight.type.shape[0]
-        case Dense():
-            return op.input.type.shape[0], op.weight.shape[0]
-        case MaxPool():
+        case Conv() | Conv2d():
+            return conv_shape(op.input.type.shape, _weight_shape(op), op.window)
+        case Linear() | Dense():
+            return op.input.type.shape[0], _weight_shape(op)[0]
+        case MaxPool() | SumPool() | AveragePool():
             return pool_shape(op.input.type.shape, op.window)
         case Reshape():
             same = element_count(op.input.type.shape) == element_count(op.result.type.shape)
             return op.result.type.shape if same else op.input.type.shape
+        case Transpose():
+            return tuple(op.input.type.shape[i] for i in op.permutation)
         case Concat():
             first = op.inputs[0].type.shape
             total = sum(v.type.shape[op.axis] for v in op.inputs)
             return (*first[: op.axis], total, *first[op.axis + 1 :])
-        case Quantize() | Requantize():
-            return op.input.type.shape
+        case Constant():
+            return op.data.shape
+        case QuantizedConstant():
+            return op.codes.shape
         case _:
-            return None
+            return op.operands[0].type.shape
+
+
+def _parameter_faults(op: Op) -> list[str]:
+    """Fields that contradict each other or the operands."""
+    faults = []
+    match op:
+        case Conv() | Conv2d() | Linear() | Dense():
+            outputs, inputs = _weight_shape(op)[:2]
+            groups = 1 if isinstance(op, Linear | Dense) else op.groups
+            if groups < 1 or outputs % groups or inputs * groups != op.input.type.shape[1]:
+                faults.append(f"weights of {inputs} inputs in {groups} groups on {op.input.type.shape[1]} channels")
+            bias = () if op.bias is None else op.bias.type.shape if isinstance(op.bias, Value) else op.bias.shape
+            if bias not in ((), (outputs,)):
+                faults.append(f"a bias of shape {list(bias)} for {outputs} output channels")
+        case Requantize() if op.staircase.channels not in (1, op.input.type.channels):
+            faults.append(f"a staircase of {op.staircase.channels} channels on {op.input.type.channels} channels")
+        case Clamp() if op.low > op.high:
+            faults.append(f"the limits [{op.low}, {op.high}] are empty")
+        case Rescale() if op.factor < 1:
+            faults.append(f"the factor is {op.factor}")
+        case Sum() | Add() if op.lhs.type.shape != op.rhs.type.shape:
+            faults.append(f"shapes {list(op.lhs.type.shape)} and {list(op.rhs.type.shape)} are added")
+        case Concat():
+            others = {(*s[: op.axis], *s[op.axis + 1 :]) for s in (v.type.shape for v in op.inputs)}
+            if len(others) > 1:
+                faults.append("the inputs differ in more than the axis")
+    return faults
 
 
 def _range_faults(op: Op) -> list[str]:
     if not all(isinstance(v.type.element, Codes) for v in (*op.operands, op.result)):
         return ["a tensor without codes"]
     faults = []
+    if isinstance(op, Requantize):
+        inputs = op.input.type.codes
+        if not (op.staircase.domain_low <= inputs.low and inputs.high <= op.staircase.domain_high):
+            return ["the input leaves the staircase's domain"]
     low, high = result_range(op)  # type: ignore[arg-type]  # membership of the level was checked
     codes = op.result.type.codes
     if not codes.low <= low <= high <= codes.high:
         faults.append(f"the codes reach [{low}, {high}], the type says [{codes.low}, {codes.high}]")
-    if isinstance(op, Requantize):
-        inputs = op.input.type.codes
-        if not (op.staircase.domain_low <= inputs.low and inputs.high <= op.staircase.domain_high):
-            faults.append("the input leaves the staircase's domain")
     operands = (op.lhs, op.rhs) if isinstance(op, Sum) else op.inputs if isinstance(op, Concat) else ()
     if len({v.type.codes.scale for v in operands}) > 1:
         faults.append("the operands have different scales")
+    if isinstance(op, Conv2d | Dense | SumPool | Sum | Rescale) and any(v.type.codes.zero_point for v in op.operands):
+        faults.append("sums need zero points of 0")
     return faults

@@ -1,0 +1,40 @@
+"""Options and paths that every test may use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).parent.parent
+
+# Failures print how to reproduce them, so that nothing need be remembered between runs.
+settings.register_profile("pefslc", database=None, print_blob=True)
+settings.load_profile("pefslc")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the golden files instead of comparing")
+
+
+@pytest.fixture(scope="session")
+def models() -> Path:
+    """Small networks as Brevitas exports them, each with inputs and expected outputs in a .npz."""
+    return ROOT / "tests" / "data" / "models"
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """golden(name, text): compare with tests/golden/<name>, or write it with --update-golden."""
+
+    def compare(name: str, text: str) -> None:
+        path = ROOT / "tests" / "golden" / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        assert path.is_file(), f"{path} is missing: run pytest --update-golden and review it"
+        assert text == path.read_text()
+
+    return compare

@@ -1,0 +1,111 @@
+"""Each rule of a legal graph, broken once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pefslc.ir.graph import Graph, Level
+from pefslc.ir.parse import parse_graph
+from pefslc.ir.verify import verify
+
+INTEGER = """\
+graph "g" integer
+input "x" as %x: [-4..3]*(1)[1,2,3,3] quantizer(Q3.0, half_even)  // (input) x
+%conv: [-8..9]*(1)[1,1,3,3] = conv2d %x weight=[1,2,1,1]{1, -1} bias=[1]{2} window(1x1) groups=1  // (Conv)
+%q: [0..2]*(1)[1,1,3,3] = requantize %conv staircase(domain=-8..9, low=0, rising, thresholds=[1,2]{0, 4})  // (Quant)
+%clamp: [-2..2]*(1)[1,2,3,3] = clamp %x low=-2 high=2  // (Clip)
+%twice: [-4..4]*(1)[1,2,3,3] = rescale %clamp factor=2  // (Add)
+%sum: [-8..7]*(1)[1,2,3,3] = sum %x %twice  // (Add)
+%both: [-8..7]*(1)[1,3,3,3] = concat inputs=(%sum, %q) axis=1  // (Concat)
+%pool: [-72..63]*(1)[1,3,1,1] = sum_pool %both window(3x3)  // (AveragePool)
+%max: [-72..63]*(1)[1,3,1,1] = max_pool %pool window(1x1)  // (MaxPool)
+%flat: [-72..63]*(1)[1,3] = reshape %max  // (Flatten)
+%dense: [-72..63]*(1)[1,1] = dense %flat weight=[1,3]{1, 0, 0} bias=none  // (Gemm)
+output "y" = %dense map(scale=1, offset=0)
+"""
+
+QUANTIZED = """\
+graph "g" quantized
+input "x" as %x: real[1,2,3,3]  // (input) x
+%q: Q3.0[1,2,3,3] = quantize %x  // (Quant)
+%w: Q3.0[1,2,1,1] = quantized_constant codes=[1,2,1,1]{1, -1}  // (Quant)
+%conv: real[1,1,3,3] = conv %q %w bias=none window(1x1) groups=1  // (Conv)
+%flat: real[1,9] = reshape %conv  // (Flatten)
+%m: Q3.0[2,9] = quantized_constant codes=[2,9]{1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1}  // (Quant)
+%y: real[1,2] = linear %flat %m bias=none  // (Gemm)
+output "y" = %y
+"""
+
+
+@pytest.mark.parametrize("text", [INTEGER, QUANTIZED], ids=["integer", "quantized"])
+def test_a_legal_graph_has_no_faults(text: str) -> None:
+    assert verify(parse_graph(text)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "fault"),
+    [
+        (INTEGER, " quantizer(Q3.0, half_even)", "", "input 'x': a quantizer belongs to the integer level"),
+        (QUANTIZED, "[1,2,3,3]  // (input)", "[1,2,3,3] quantizer(Q3.0, floor)  // (input)", "input 'x': a quantizer"),
+        (INTEGER, " map(scale=1, offset=0)", "", "output 'y': a map belongs to the integer level"),
+        (QUANTIZED, '"y" = %y', '"y" = %y map(scale=1, offset=0)', "output 'y': a map belongs to the integer level"),
+        (INTEGER, 'output "y" = %dense map(scale=1, offset=0)', "", "the graph has no outputs"),
+        (INTEGER, "clamp %x low=-2 high=2", "relu %x", "relu %clamp: the operation does not belong to the"),
+        (INTEGER, "[1,1,3,3] = conv2d", "[1,1,3,4] = conv2d", "conv2d %conv: the shape is [1, 1, 3, 4], should be"),
+        (INTEGER, "[1,3,1,1] = sum_pool", "[1,3,1,2] = sum_pool", "sum_pool %pool: the shape is [1, 3, 1, 2], should"),
+        (INTEGER, "[1,3,1,1] = max_pool", "[1,3,1,2] = max_pool", "max_pool %max: the shape is [1, 3, 1, 2], should"),
+        (INTEGER, "[1,3] = reshape", "[1,4] = reshape", "reshape %flat: the shape is [1, 4]"),
+        (INTEGER, "[1,3,3,3] = concat", "[1,4,3,3] = concat", "concat %both: the shape is [1, 4, 3, 3], should be"),
+        (INTEGER, "[1,1] = dense", "[1,2] = dense", "dense %dense: the shape is [1, 2], should be [1, 1]"),
+        (INTEGER, "[1,2,3,3] = clamp", "[1,2,9] = clamp", "clamp %clamp: the shape is [1, 2, 9], should be"),
+        (INTEGER, "[1,2,3,3] = rescale", "[1,2,9] = rescale", "rescale %twice: the shape is [1, 2, 9], should be"),
+        (INTEGER, "[1,2,3,3] = sum", "[1,2,9] = sum", "sum %sum: the shape is [1, 2, 9], should be"),
+        (INTEGER, "[1,1,3,3] = requantize", "[1,1,9] = requantize", "requantize %q: the shape is [1, 1, 9], should be"),
+        (QUANTIZED, "[1,1,3,3] = conv", "[1,1,2,3] = conv", "conv %conv: the shape is [1, 1, 2, 3], should be"),
+        (QUANTIZED, "[1,2] = linear", "[1,3] = linear", "linear %y: the shape is [1, 3], should be [1, 2]"),
+        (QUANTIZED, "Q3.0[1,2,3,3] = quantize", "real[1,2,3,3] = quantize", "quantize %q: the result has no Quantiz"),
+        (QUANTIZED, "codes=[1,2,1,1]{", "codes=[2]{", "quantized_constant %w: the shape is [1, 2, 1, 1], sho"),
+        (INTEGER, "[-8..9]*(1)[1,1", "[-8..8]*(1)[1,1", "the codes reach [-5, 9], the type says [-8, 8]"),
+        (INTEGER, "[0..2]*(1)", "[0..1]*(1)", "requantize %q: the codes reach [0, 2], the type says [0, 1]"),
+        (INTEGER, "domain=-8..9", "domain=-8..8", "requantize %q: the input leaves the staircase's domain"),
+        (INTEGER, "[-4..4]*(1)", "[-4..4]*(2)", "sum %sum: the operands have different scales"),
+        (INTEGER, "[-72..63]*(1)[1,3] =", "real[1,3] =", "reshape %flat: a tensor without codes"),
+        (INTEGER, "low=-2 high=2", "low=3 high=2", "clamp %clamp: the limits [3, 2] are empty"),
+        (INTEGER, "factor=2", "factor=0", "rescale %twice: the factor is 0"),
+        (INTEGER, "bias=[1]{2}", "bias=[2]{2, 2}", "conv2d %conv: a bias of shape [2] for 1 output"),
+        (INTEGER, "[1,2,1,1]{1, -1}", "[1,1,1,1]{1}", "conv2d %conv: weights of 1 inputs in 1 groups on 2 channels"),
+        (INTEGER, "[1,3]{1, 0, 0}", "[1,2]{1, 0}", "dense %dense: weights of 2 inputs in 1 groups on 3 channels"),
+        (INTEGER, "groups=1", "groups=2", "conv2d %conv: weights of 2 inputs in 2 groups on 2 channels"),
+        (INTEGER, "[1,2,1,1]{1, -1}", "[1,2]{1, -1}", "conv2d %conv: a tensor of shape [1, 2] where 4 axes are needed"),
+        (INTEGER, "[1,2]{0, 4}", "[2,2]{0, 4, 0, 4}", "requantize %q: a staircase of 2 channels on 1 channels"),
+        (INTEGER, "inputs=(%sum, %q) axis=1", "inputs=(%sum, %q) axis=0", "concat %both: the shape is"),
+        (INTEGER, "sum %x %twice", "sum %x %q", "sum %sum: shapes [1, 2, 3, 3] and [1, 1, 3, 3] are added"),
+        (INTEGER, "[-4..3]*(1)[1,2", "[-4..3]+1*(1)[1,2", "conv2d %conv: sums need zero points of 0"),
+    ],
+)  # fmt: skip
+def test_each_rule(text: str, old: str, new: str, fault: str) -> None:
+    assert old in text
+    faults = verify(parse_graph(text.replace(old, new, 1)))
+    assert any(fault in f for f in faults), faults
+
+
+def test_order_and_single_definition() -> None:
+    graph = parse_graph(INTEGER)
+    conv, *others = graph.ops
+    late = replace(graph, ops=(*others, conv))
+    assert "requantize %q reads %conv, which is not defined before it" in verify(late)
+    twice = replace(graph, ops=(conv, *graph.ops))
+    assert verify(twice) == ["%conv is defined twice"]
+    gone = replace(graph, ops=graph.ops[:-1])
+    assert verify(gone) == ["output 'y' is not defined"]
+    assert verify(Graph("g", Level.QUANTIZED, (), (), ())) == ["the graph has no outputs"]
+
+
+def test_an_operand_must_be_the_value_that_was_defined() -> None:
+    """The same name with another type is a stale reference."""
+    graph = parse_graph(INTEGER)
+    conv = graph.ops[0]
+    stale = replace(conv, result=replace(conv.result, type=replace(conv.result.type, shape=(1, 1, 3, 3, 1))))
+    assert any("%conv, which is not defined" in f for f in verify(replace(graph, ops=(stale, *graph.ops[1:]))))
