@@ -1,13 +1,14 @@
 """Verification: the same integers out of the model's float64 evaluation, the integer interpreter and the artifacts.
 
-The artifacts are read back from disk. Outputs are compared as codes; a reference that holds values is turned into
-codes by the inverse output map, which must hit integers within rounding noise.
+The artifacts are read back from disk. Codes are compared with codes; values with the values of the codes, exactly
+wherever float64 holds them exactly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,24 +26,26 @@ Codes = NDArray[np.int64]
 
 REFERENCE = "y_ref64"
 _CHUNK_ROWS = 16  # batches evaluated at once: bounds the memory of intermediate tensors
-_VALUE_NOISE = 1e-9  # of outputs whose map is not dyadic, relative to the output where it is larger than 1
+_VALUE_NOISE = 1e-9  # of outputs that float64 cannot hold exactly, relative to the output where it is larger than 1
+_EXACT_STEPS = 2**53
+_UNITS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One output, compared with one source of truth: how many elements, how many differ, and the first that does."""
+    """One output from two sources: how many elements, how many differ, and the first that does."""
 
     output: str
-    against: str
+    compared: str
     count: int
     differing: int
     first: str = ""
 
     def __str__(self) -> str:
         if not self.differing:
-            return f"{self.count} of {self.count} outputs equal to {self.against} ({quote(self.output)})"
+            return f"{self.count} of {self.count} outputs equal: {self.compared} ({quote(self.output)})"
         return (
-            f"output {quote(self.output)}: {self.differing} of {self.count} differ from {self.against}; "
+            f"output {quote(self.output)}: {self.differing} of {self.count} differ: {self.compared}; "
             f"first at {self.first}"
         )
 
@@ -74,10 +77,10 @@ class _Tally:
     found: dict[tuple[str, str], Comparison] = field(default_factory=dict)
 
     def add(self, new: Comparison) -> None:
-        key = (new.output, new.against)
-        old = self.found.get(key, Comparison(new.output, new.against, 0, 0))
+        key = (new.output, new.compared)
+        old = self.found.get(key, Comparison(new.output, new.compared, 0, 0))
         self.found[key] = Comparison(
-            new.output, new.against, old.count + new.count, old.differing + new.differing, old.first or new.first
+            new.output, new.compared, old.count + new.count, old.differing + new.differing, old.first or new.first
         )
 
 
@@ -105,12 +108,12 @@ def verify(
         values, interpreted, emitted = run(reference, chunk), run_codes(integer, codes), runner.run(codes)
         for output in integer.outputs:
             got, first = interpreted[output.value.name], start * output.value.type.shape[0]
-            tally.add(compare_values(output, values[output.name], got, "the float64 evaluation", first))
-            tally.add(compare_codes(output.name, got, emitted[output.name], f"what {runner_name} computes", first))
+            tally.add(compare_values(output, values[output.name], got, "interpreter and float64 evaluation", first))
+            tally.add(compare_codes(output.name, got, emitted[output.name], f"{runner_name} and interpreter", first))
             if output.name in expected:
                 name, array = expected[output.name]
                 wanted = _rows(array, output.value.type.shape, start, stop)
-                tally.add(compare_values(output, wanted, emitted[output.name], name, first))
+                tally.add(compare_values(output, wanted, emitted[output.name], f"{runner_name} and {name}", first))
     return Verification(next(iter(inputs.values())).shape[0], tuple(tally.found.values()))
 
 
@@ -137,7 +140,7 @@ def _expected(graph: Graph, arrays: Arrays, rows: int) -> Iterator[tuple[str, tu
             break
 
 
-def compare_codes(output: str, expected: Codes, got: Codes, against: str, first_row: int = 0) -> Comparison:
+def compare_codes(output: str, expected: Codes, got: Codes, compared: str, first_row: int = 0) -> Comparison:
     """Integers with integers."""
     if expected.shape != got.shape:
         raise CompileError(f"output {quote(output)} came back as {list(got.shape)}, not {list(expected.shape)}")
@@ -147,51 +150,62 @@ def compare_codes(output: str, expected: Codes, got: Codes, against: str, first_
         index = tuple(int(i) for i in wrong[0])
         want, have = int(expected[index]), int(got[index])
         first = f"{_index(index, first_row)}: code {have} instead of {want}, off by {abs(have - want)}"
-    return Comparison(output, against, expected.size, len(wrong), first)
+    return Comparison(output, compared, expected.size, len(wrong), first)
 
 
 def compare_values(
-    output: GraphOutput, expected: NDArray[np.generic], got: Codes, against: str, first_row: int = 0
+    output: GraphOutput, expected: NDArray[np.generic], got: Codes, compared: str, first_row: int = 0
 ) -> Comparison:
-    """Values with integers: exactly, where the noise of the values leaves the code readable.
+    """Values with integers: equal values where float64 holds them exactly, else equal within the noise of the array.
 
-    The noise is that of the array's own type (a few units in the last place), and 1e-9 where the map is not dyadic.
+    The noise is a few units in the last place of the array's own type, and 1e-9 where the exact value is no float64.
+    It is far below a step of the codes, so that it hides no wrong code.
     """
     assert output.map is not None
     if expected.shape != got.shape:
-        raise CompileError(f"{against} is {list(expected.shape)}, output {quote(output.name)} is {list(got.shape)}")
-    values = expected.astype(np.float64)
-    scale, offset = _broadcast(output.map, values.ndim)
-    unit = 8 * float(np.finfo(np.float32 if expected.dtype.itemsize < 8 else np.float64).eps)
-    noise = unit * (np.abs(values) + np.abs(offset))
-    if not _is_dyadic(output.map):
-        noise = np.maximum(noise, _VALUE_NOISE * np.maximum(np.abs(values), 1))
-    step = np.abs(scale)
-    mapped = map_codes(output.map, got)
-    readable = noise < step / 4
-    with np.errstate(divide="ignore", invalid="ignore"):
-        codes = np.where(readable, np.rint((values - offset) / scale), 0)
-    exact = readable & (codes == got) & (np.abs(values - mapped) <= noise)
-    close = ~readable & (np.abs(values - mapped) <= noise)
-    wrong = np.argwhere(~(exact | close))
+        raise CompileError(
+            f"output {quote(output.name)}: {compared} have shapes {list(got.shape)} and {list(expected.shape)}"
+        )
+    values, mapped = expected.astype(np.float64), map_codes(output.map, got)
+    noise = _noise(output, values, single=expected.dtype.itemsize < 8)
+    wrong = np.argwhere(~(np.abs(values - mapped) <= noise))  # NaN is wrong, too
     first = ""
     if len(wrong):
         index = tuple(int(i) for i in wrong[0])
         want, have = float(values[index]), float(mapped[index])
         first = f"{_index(index, first_row)}: {have:.9g} instead of {want:.9g}, off by {abs(have - want):.3g}"
-    return Comparison(output.name, against, got.size, len(wrong), first)
+    return Comparison(output.name, compared, got.size, len(wrong), first)
+
+
+def _noise(output: GraphOutput, values: Floats, *, single: bool) -> Floats:
+    """By how much each value may be off although its code is right."""
+    assert output.map is not None
+    codes = output.value.type.codes
+    exact = _is_exact_in_float64(output.map, codes.low, codes.high)
+    if exact and not single:
+        return np.zeros_like(values)
+    offset = np.abs(_broadcast(output.map.offset, values.ndim))
+    unit = _UNITS * float(np.finfo(np.float32 if single else np.float64).eps)
+    noise = unit * (np.abs(values) + offset)
+    return noise if exact else np.maximum(noise, _VALUE_NOISE * np.maximum(np.abs(values), 1))
 
 
 def _index(index: tuple[int, ...], first_row: int) -> str:
     return str([index[0] + first_row, *index[1:]]) if index else "[]"
 
 
-def _is_dyadic(output_map: OutputMap) -> bool:
-    return all(n.denominator & (n.denominator - 1) == 0 for n in (*output_map.scale, *output_map.offset))
+def _is_exact_in_float64(output_map: OutputMap, low: int, high: int) -> bool:
+    """Whether every value of the map, and every product in it, is a float64: dyadic, and below 2^53 steps."""
+    largest = max(abs(low), abs(high))
+    for scale, offset in zip(output_map.scale, output_map.offset, strict=True):
+        denominator = max(scale.denominator, offset.denominator)
+        if any(n.denominator & (n.denominator - 1) for n in (scale, offset)):
+            return False
+        if (abs(scale) * largest + abs(offset)) * denominator >= _EXACT_STEPS:
+            return False
+    return True
 
 
-def _broadcast(output_map: OutputMap, rank: int) -> tuple[Floats, Floats]:
-    shape = (1, -1) + (1,) * (rank - 2) if rank > 1 else (-1,)
-    scale = np.array([float(s) for s in output_map.scale]).reshape(shape)
-    offset = np.array([float(o) for o in output_map.offset]).reshape(shape)
-    return scale, offset
+def _broadcast(numbers: tuple[Fraction, ...], rank: int) -> Floats:
+    """Per-channel numbers against a tensor whose channels lie on axis 1."""
+    return np.array([float(n) for n in numbers]).reshape((1, -1) + (1,) * (rank - 2) if rank > 1 else (-1,))
