@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
+from pefslc.numeric.accumulate import largest_magnitude
 from pefslc.numeric.format import saturate
 from pefslc.shapes import Window
 
@@ -57,7 +58,7 @@ def dense(x: Codes, weight: Codes, bias: Codes | None) -> Codes:
 
 
 def _matmul(lhs: Codes, rhs: Codes) -> Codes:
-    largest = int(np.abs(lhs).max(initial=0)) * int(np.abs(rhs).max(initial=0)) * max(rhs.shape[0], 1)
+    largest = largest_magnitude(lhs) * largest_magnitude(rhs) * max(rhs.shape[0], 1)
     if largest < _EXACT_IN_FLOAT64:
         return (lhs.astype(np.float64) @ rhs.astype(np.float64)).astype(np.int64)
     return np.asarray(lhs @ rhs, dtype=np.int64)

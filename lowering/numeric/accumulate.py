@@ -9,19 +9,24 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bits_for_range", "dot_bounds", "fits_int64"]
+__all__ = ["bits_for_range", "dot_bounds", "fits_int64", "largest_magnitude"]
 
 _INT64_LIMIT = (1 << 63) - 1
 
 
 def bits_for_range(low: int, high: int) -> int:
     """Width of the narrowest two's complement integer that holds every code in [low, high]."""
-    return max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + 1
+    return max(high.bit_length() if high > 0 else 0, (-low - 1).bit_length() if low < 0 else 0) + 1
 
 
 def fits_int64(magnitude: int) -> bool:
     """Whether integers up to `magnitude` can be computed with in int64."""
     return magnitude <= _INT64_LIMIT
+
+
+def largest_magnitude(array: NDArray[np.int64]) -> int:
+    """The largest absolute value, as a Python integer: np.abs of the lowest int64 is negative."""
+    return max(int(array.max(initial=0)), -int(array.min(initial=0)))
 
 
 def dot_bounds(weight: NDArray[np.int64], low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -32,7 +37,7 @@ def dot_bounds(weight: NDArray[np.int64], low: int, high: int) -> tuple[NDArray[
     Raises OverflowError when the bound itself leaves int64.
     """
     magnitude = max(abs(low), abs(high))
-    largest = int(np.abs(weight).max(initial=0))
+    largest = largest_magnitude(weight)
     if not fits_int64(magnitude * largest * max(weight.shape[1], 1)):
         raise OverflowError("the sum of products does not fit 64 bits")
     at_low, at_high = weight * low, weight * high
