@@ -83,10 +83,8 @@ def plan_arena(program: Program) -> Arena:
 
 
 def overlaps(arena: Arena, program: Program) -> Iterator[tuple[Slot, Slot]]:
-    """Pairs of buffers that hold data at one time in one place, other than by a step that works in place. None, ever."""
-    allowed = {
-        (t.buffer.name, step.result.buffer.name, i) for i, step in enumerate(program.steps) for t in step.shares
-    }
+    """Pairs of buffers that hold data at one time in one place, unless a step works in place there. None, ever."""
+    allowed = {(t.buffer.name, step.result.buffer.name, i) for i, step in enumerate(program.steps) for t in step.shares}
     slots = list(arena.slots.values())
     for i, a in enumerate(slots):
         for b in slots[i + 1 :]:

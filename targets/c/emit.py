@@ -49,7 +49,7 @@ class Argument:
 
 def interface(graph: Graph, program: Program) -> tuple[Argument, ...]:
     """The function's parameters: inputs, then outputs, in the graph's order."""
-    names = Names(("arena",))
+    names = Names()
     found = []
     for i, tensor in zip(graph.inputs, program.inputs, strict=True):
         assert i.quantizer is not None
@@ -90,7 +90,6 @@ def emit(
         "calls": [f.call(arena, places) for f in functions],
         "numbers": _numbers,
         "text": comment_text,
-        "guard": prefix.upper(),
     }
     files = {
         f"{prefix}.h": "model.h.j2",
@@ -242,7 +241,7 @@ class _Kernel:
     @property
     def stride(self) -> int:
         """Distance between the sums of two pixels."""
-        return self.step.weight.shape[0]
+        return int(self.step.weight.shape[0])
 
 
 def _kernels(functions: list[_Function]) -> list[_Kernel]:
@@ -289,4 +288,3 @@ def _rationals(values: tuple[Fraction, ...]) -> str:
         text = str(values[0])
         return text if len(text) <= 60 else f"about {float(values[0])!r} (exact in the sidecar file)"
     return f"one per channel, first {float(values[0])!r} (all, exact, in the sidecar file)"
-

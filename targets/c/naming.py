@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 
 __all__ = ["Names", "comment_text", "identifier", "model_prefix"]
 
 _LONGEST = 40
+_LONGEST_COMMENT = 100
+_OURS = re.compile(r"arena$|working_memory$|step\d|dot_|mem|str|pefslc|.*_t$")
 
 # C99 and C++20 keywords and alternative tokens: the header is read by both.
 _KEYWORDS = frozenset(
-    """
-    alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t char32_t class co_await
-    co_return co_yield compl concept const const_cast consteval constexpr constinit continue decltype default delete do
-    double dynamic_cast else enum explicit export extern false float for friend goto if inline int long mutable
+    """alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t char32_t class
+    co_await co_return co_yield compl concept const const_cast consteval constexpr constinit continue decltype default
+    delete do double dynamic_cast else enum explicit export extern false float for friend goto if inline int long mutable
     namespace new noexcept not not_eq nullptr operator or or_eq private protected public register reinterpret_cast
     requires restrict return short signed sizeof static static_assert static_cast struct switch template this
     thread_local throw true try typedef typeid typename union unsigned using virtual void volatile wchar_t while xor
-    xor_eq main near far unix linux i386
-    """.split()
+    xor_eq main near far unix linux i386""".split()  # noqa: SIM905  # a list of words reads better as text
 )
 
 # <name>.h must not hide a header of the system from `cc -I.`.
 _SYSTEM_HEADERS = frozenset(
-    """
-    assert complex ctype errno fenv float inttypes iso646 limits locale malloc math memory new poll pthread setjmp
+    """assert complex ctype errno fenv float inttypes iso646 limits locale malloc math memory new poll pthread setjmp
     signal stdalign stdarg stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string strings tgmath threads time
-    uchar unistd values wchar wctype
-    """.split()
+    uchar unistd values wchar wctype""".split()  # noqa: SIM905
 )
 
 
@@ -52,28 +51,34 @@ def identifier(name: str, fallback: str) -> str:
 def model_prefix(name: str) -> str:
     """The prefix of everything that a model's C files define, and the stem of their names."""
     prefix = identifier(name, "model")
-    reserved = prefix.lower() in _SYSTEM_HEADERS or prefix.endswith("_")
+    # A model named x_weights would write a file of model x.
+    reserved = prefix.lower() in _SYSTEM_HEADERS or prefix.endswith(("_", "_weights", "_fixed"))
     return f"{prefix.rstrip('_')}_model" if reserved else prefix
 
 
 def comment_text(text: str) -> str:
     """`text` for the inside of a C comment: one line of ASCII that neither ends it, nests, nor forms a trigraph."""
-    printable = "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
-    printable = printable.replace("\\", "/").replace("*/", "* /").replace("/*", "/ *").replace("*/", "* /")
-    while "??" in printable:
-        printable = printable.replace("??", "? ?")
-    return printable if len(printable) <= 100 else f"{printable[:97]}..."
+    printable = "".join(
+        c if c.isascii() and c.isprintable() and c not in "\\*?" else "." for c in text[:_LONGEST_COMMENT]
+    )
+    return printable if len(text) <= _LONGEST_COMMENT else f"{printable}..."
 
 
 class Names:
-    """Identifiers that are unique in one scope, in the order in which they are asked for."""
+    """Parameter names of one function, unique whatever the case, in the order in which they are asked for.
 
-    def __init__(self, taken: tuple[str, ...] = ()) -> None:
-        self._taken = set(taken)
+    Lower case, because macros are not; none that the emitted source uses itself.
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
 
     def unique(self, name: str, fallback: str) -> str:
-        """`identifier(name)`, numbered from the second on."""
-        base = found = identifier(name, fallback)
+        """`identifier(name)` in lower case, numbered from the second on."""
+        base = identifier(name, fallback).lower()
+        if base in _KEYWORDS or _OURS.match(base):
+            base = f"{fallback}_{base}"
+        found = base
         count = 1
         while found in self._taken:
             count += 1

@@ -19,8 +19,8 @@ from pefslc.numeric.staircase import Staircase
 from pefslc.targets.c.storage import INT32, INT64, CType, Tensor, narrowest_signed, sum_type
 
 __all__ = [
-    "AddStage", "AffineStage", "ClampStage", "ConstantArray", "LineWriter", "Range", "ScaleStage", "Stage", "TableStage",
-    "literal", "requantize_stage",
+    "AddStage", "AffineStage", "ClampStage", "ConstantArray", "LineWriter", "Range", "ScaleStage", "Stage",
+    "TableStage", "literal", "requantize_stage",
 ]  # fmt: skip
 
 Range = tuple[int, int]
@@ -39,7 +39,7 @@ class ConstantArray:
 
 @dataclass
 class LineWriter:
-    """Writes the lines of one chain; `c` is the channel's index in them. `constants` collects the arrays that they read.
+    """Writes the lines of one chain; `c` is the channel's index in them. `constants` collects what they read.
 
     prefix    of the arrays' names
     element   the C expression of the element's index in the result
@@ -214,7 +214,7 @@ class TableStage(Stage):
 
     @property
     def steps(self) -> int:
-        return self.staircase.thresholds.shape[1]
+        return int(self.staircase.thresholds.shape[1])
 
     @property
     def report(self) -> str:
@@ -259,9 +259,7 @@ def requantize_stage(op: Requantize, operand: Range) -> AffineStage | TableStage
     return TableStage(operand, (codes.low, codes.high), staircase)
 
 
-def _clamp(
-    to: LineWriter, expression: str, kind: CType, have: Range, low: int, high: int
-) -> tuple[str, CType]:
+def _clamp(to: LineWriter, expression: str, kind: CType, have: Range, low: int, high: int) -> tuple[str, CType]:
     """min(max(expression, low), high), without the halves that `have` makes idle."""
     if have[0] >= low and have[1] <= high:
         return to.define(kind, expression), kind

@@ -74,7 +74,7 @@ class DotStep(Step):
     @property
     def padded_outputs(self) -> int:
         """Rows of weights of one group."""
-        return self.weight.shape[0] // self.groups
+        return int(self.weight.shape[0]) // self.groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

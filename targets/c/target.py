@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pefslc.ir.graph import Graph
 from pefslc.limits import TargetLimits
-from pefslc.sidecar import Sidecar
+from pefslc.sidecar import JsonObject, Sidecar
 from pefslc.targets.c.arena import plan_arena
 from pefslc.targets.c.emit import emit, interface
 from pefslc.targets.c.naming import model_prefix
@@ -39,7 +39,7 @@ class CTarget:
         arena = plan_arena(program)
         prefix = model_prefix(graph.name)
         files, constant_bytes = emit(graph, program, arena, prefix, _EMITTER, options.caller_arena)
-        details = {
+        details: JsonObject = {
             "function": f"{prefix}_run",
             "header": f"{prefix}.h",
             "sources": [f"{prefix}.c", f"{prefix}_weights.c"],
@@ -66,7 +66,7 @@ class CTarget:
         notes = (
             f"{program.macs} MACs",
             f"{constant_bytes} bytes of constants",
-            f"{arena.bytes} bytes of working memory ({'the caller supplies them' if options.caller_arena else 'static'})",
+            f"{arena.bytes} bytes of working memory ({'the caller supplies it' if options.caller_arena else 'static'})",
         )
         return Emission(files, details, ops, notes)
 

@@ -202,8 +202,6 @@ def random_graph(seed: int) -> Graph:
             pooled = b.pool(x, is_max, kernel=kernel, strides=strides, pads=padded)
             values.append(pooled if is_max or rng.random() < 0.5 else requantized(pooled))
         elif kind == "residual":
-            ones = {"kernel": (1, 1)}
-            del ones
             left = requantized(b.conv(x, weights(channels, channels, 1, 1)))
             right = b.rescale(x, int(rng.integers(1, 4))) if rng.random() < 0.5 else requantized(b.rescale(x, 3))
             total = b.sum(left, right) if rng.random() < 0.5 else b.sum(right, left)
@@ -250,8 +248,8 @@ class Bench:
     cc: str
     models: list[tuple[Graph, dict[str, object]]] = field(default_factory=list)
 
-    def add(self, graph: Graph, options: TargetOptions = TargetOptions()) -> None:
-        emission = CTarget().lower(graph, options)
+    def add(self, graph: Graph, options: TargetOptions | None = None) -> None:
+        emission = CTarget().lower(graph, options or TargetOptions())
         for name, content in emission.files.items():
             assert not (self.folder / name).exists(), "two models write one file"
             (self.folder / name).write_bytes(content)
@@ -317,7 +315,7 @@ class Bench:
             if details["caller_arena"]:
                 lines.append(f"        static {prefix}_arena arena;")
             for k, a in enumerate(arguments):
-                lines.append(f"        static {a['type']} m{i}a{k}[{prefix.upper()}_{str(a['name']).upper()}_SIZE];")
+                lines.append(f"        static {a['type']} m{i}a{k}[{prefix}_{str(a['name']).upper()}_SIZE];")
             lines.append("        if (fread(&runs, sizeof(runs), 1, stdin) != 1) { return 1; }")
             lines.append("        for (; runs > 0; runs--) {")
             for k, a in enumerate(arguments):

@@ -1,0 +1,165 @@
+"""What the files promise beside their numbers: names, languages, linking, memory, determinism."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pefslc.diagnostics import CompileError
+from pefslc.interpret import run_codes
+from pefslc.sidecar import make_sidecar
+from pefslc.targets.c import runner as runner_module
+from pefslc.targets.c.arena import overlaps, plan_arena
+from pefslc.targets.c.naming import Names, comment_text, identifier, model_prefix
+from pefslc.targets.c.plan import plan_program
+from pefslc.targets.c.target import CTarget
+from pefslc.targets.protocol import TargetOptions
+
+EVIL = [
+    "int main(){",
+    'quote"\nnewline */ int x; /*',
+    "int",
+    "9lives",
+    "x" * 70_000,
+    "",
+    "résumé",
+    "??/",
+    "back\\",
+    "stdint",
+    "string",
+    "a_weights",
+    "a",
+    "A",
+    "memcpy",
+    "step0",
+    "int8_t",
+    "EOF",
+    "..",
+    "\udc80",
+]
+
+
+def _simple(build_graph, name="simple", input_name="x", bits=5):  # type: ignore[no-untyped-def]
+    b = build_graph(name)
+    x = b.input((1, 2, 4, 4), bits, name=input_name)
+    return b.graph(b.clamp(b.conv(x, np.arange(36).reshape(2, 2, 3, 3) - 18, pads=(1, 1, 1, 1)), -100, 100))
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_any_name_becomes_an_identifier(name):  # type: ignore[no-untyped-def]
+    found = model_prefix(name)
+    assert re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", found, re.ASCII)
+    assert len(found) <= 48
+    assert found == model_prefix(name)
+
+
+def test_identifiers_keep_plain_names_and_tell_others_apart():  # type: ignore[no-untyped-def]
+    assert identifier("pefsl_resnet9", "model") == "pefsl_resnet9"
+    assert identifier("/layer.1/out-put", "model") == "layer_1_out_put"
+    assert len({model_prefix(name) for name in EVIL}) == len(EVIL)
+    names = Names()
+    found = [names.unique(name, "input") for name in (*EVIL, *EVIL)]
+    assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize("text", EVIL)
+def test_comments_neither_end_nor_nest(text):  # type: ignore[no-untyped-def]
+    found = comment_text(text * 2)
+    assert not re.search(r"\*/|/\*|\?\?|\\|\n", found)
+    assert len(found) <= 110
+
+
+def test_models_with_evil_names_compile_and_link_into_one_program(build_graph, bench):  # type: ignore[no-untyped-def]
+    for name in EVIL:
+        bench.add(_simple(build_graph, name, input_name=name))
+    bench.check(("-O0", "-I", str(bench.folder)))
+
+
+def test_the_header_is_also_cplusplus(build_graph, tmp_path):  # type: ignore[no-untyped-def]
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    graph = _simple(build_graph)
+    for options in (TargetOptions(), TargetOptions(caller_arena=True)):
+        header = CTarget().lower(graph, options).files["simple.h"]
+        (tmp_path / "simple.h").write_bytes(header)
+        (tmp_path / "user.cpp").write_text('#include "simple.h"\n#include "simple.h"\nint main() { return 0; }\n')
+        subprocess.run([compiler, "-Wall", "-Wextra", "-Werror", "-c", "user.cpp"], cwd=tmp_path, check=True)
+
+
+def test_the_source_uses_no_float_no_heap_and_no_stdio(random_graphs):  # type: ignore[no-untyped-def]
+    for seed in range(20):
+        files = CTarget().lower(random_graphs(seed), TargetOptions()).files
+        text = b"\n".join(files.values()).decode()
+        code = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+        assert not re.search(r"\b(float|double|malloc|free|printf)\b|\d\.\d", code)
+        assert set(re.findall(r"#include <(.*?)>", code)) == {"stdint.h", "string.h"}
+
+
+def test_the_same_graph_gives_the_same_bytes(random_graphs):  # type: ignore[no-untyped-def]
+    for seed in range(20):
+        first, second = (CTarget().lower(random_graphs(seed), TargetOptions()) for _ in range(2))
+        assert first.files == second.files
+        assert first.details == second.details
+
+
+def test_no_two_buffers_hold_data_in_one_place_at_one_time(random_graphs):  # type: ignore[no-untyped-def]
+    for seed in range(150):
+        program = plan_program(random_graphs(seed))
+        arena = plan_arena(program)
+        assert list(overlaps(arena, program)) == []
+        assert all(s.end <= arena.sizes[s.buffer.type.bits] for s in arena.slots.values())
+
+
+def test_the_overlap_check_sees_an_overlap(random_graphs):  # type: ignore[no-untyped-def]
+    program = plan_program(random_graphs(3))
+    arena = plan_arena(program)
+    at_zero = {name: replace(slot, offset=0) for name, slot in arena.slots.items()}
+    assert list(overlaps(replace(arena, slots=at_zero), program))
+
+
+def _written(emission, graph, folder):  # type: ignore[no-untyped-def]
+    for name, content in emission.files.items():
+        (folder / name).write_bytes(content)
+    return make_sidecar(graph, "c", "0", b"", emission.files, emission.details)
+
+
+@pytest.mark.usefixtures("cc")
+@pytest.mark.parametrize("caller_arena", [False, True])
+def test_the_runner_runs_any_batch_from_the_files(build_graph, caller_arena, tmp_path):  # type: ignore[no-untyped-def]
+    graph = _simple(build_graph)
+    emission = CTarget().lower(graph, TargetOptions(caller_arena=caller_arena))
+    runner = CTarget().runner(tmp_path, _written(emission, graph, tmp_path))
+    before = sorted(tmp_path.iterdir())
+    codes = {"x": np.random.default_rng(0).integers(-16, 16, (7, 2, 4, 4))}
+    found = runner.run(codes)
+    np.testing.assert_array_equal(found["y0"], run_codes(graph, codes)[graph.outputs[0].value.name])
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_without_a_compiler_the_runner_says_what_to_install(build_graph, tmp_path, monkeypatch):  # type: ignore[no-untyped-def]
+    graph = _simple(build_graph)
+    sidecar = _written(CTarget().lower(graph, TargetOptions()), graph, tmp_path)
+    monkeypatch.setattr(runner_module, "_COMPILERS", ("no-such-compiler",))
+    with pytest.raises(CompileError, match="no C compiler found"):
+        CTarget().runner(tmp_path, sidecar)
+
+
+def test_every_operation_is_reported(random_graphs):  # type: ignore[no-untyped-def]
+    for seed in range(30):
+        graph = random_graphs(seed)
+        emission = CTarget().lower(graph, TargetOptions())
+        assert {op.result.name for op in graph.ops} == set(emission.ops)
+
+
+def test_a_sidecar_that_names_other_code_is_refused(build_graph, tmp_path):  # type: ignore[no-untyped-def]
+    graph = _simple(build_graph)
+    sidecar = _written(CTarget().lower(graph, TargetOptions()), graph, tmp_path)
+    for details in ({}, {**sidecar.details, "sources": ["/etc/passwd"]}, {**sidecar.details, "function": "1 2"}):
+        with pytest.raises(CompileError, match="does not describe a C program"):
+            CTarget().runner(tmp_path, replace(sidecar, details=details))
