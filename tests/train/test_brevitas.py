@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("brevitas")
+import pefslc
 
-import brevitas.nn as qnn  # noqa: E402  # only where torch is
-import onnx  # noqa: E402
-from brevitas.export import export_qonnx  # noqa: E402
-from brevitas.quant import Int8ActPerTensorFixedPoint, Int8WeightPerTensorFixedPoint  # noqa: E402
-from brevitas.quant.fixed_point import Int8BiasPerTensorFixedPointInternalScaling  # noqa: E402
-from onnx import numpy_helper  # noqa: E402
-
-import pefslc  # noqa: E402
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # brevitas imports deprecated modules, its own among them
+    torch = pytest.importorskip("torch")
+    qnn = pytest.importorskip("brevitas.nn")
+    quant = pytest.importorskip("brevitas.quant")
+    fixed_point = pytest.importorskip("brevitas.quant.fixed_point")
+    export_qonnx = pytest.importorskip("brevitas.export").export_qonnx
 
 pytestmark = [
     pytest.mark.train,
@@ -39,9 +40,9 @@ def fixed(base: Any, integer_bits: int, fraction_bits: int) -> Any:
 
 
 def network(integer_bits: int, fraction_bits: int) -> Any:
-    weight = fixed(Int8WeightPerTensorFixedPoint, integer_bits, fraction_bits)
-    act = fixed(Int8ActPerTensorFixedPoint, integer_bits, fraction_bits)
-    bias = fixed(Int8BiasPerTensorFixedPointInternalScaling, 4, 8)
+    weight = fixed(quant.Int8WeightPerTensorFixedPoint, integer_bits, fraction_bits)
+    act = fixed(quant.Int8ActPerTensorFixedPoint, integer_bits, fraction_bits)
+    bias = fixed(fixed_point.Int8BiasPerTensorFixedPointInternalScaling, 4, 8)
     options = {"bias": True, "weight_quant": weight, "bias_quant": bias}
     return torch.nn.Sequential(
         qnn.QuantIdentity(act_quant=act),
