@@ -25,9 +25,12 @@ def channel_accumulators(op: Conv2d | Dense) -> tuple[list[int], list[int]]:
             at=op.result.origin,
             hint="use fewer bits for the weights or the activations",
         ) from None
-    if op.bias is not None:
-        low, high = low + op.bias.data, high + op.bias.data
-    return low.tolist(), high.tolist()
+    # Python integers: a bias near the end of int64 must not wrap.
+    bias = [0] * len(low) if op.bias is None else op.bias.data.tolist()
+    return (
+        [a + b for a, b in zip(low.tolist(), bias, strict=True)],
+        [a + b for a, b in zip(high.tolist(), bias, strict=True)],
+    )
 
 
 def partial_sums(op: Conv2d | Dense) -> Range:
