@@ -1,0 +1,69 @@
+"""The documentation is true: its Python runs, its commands print what they say, its links lead somewhere.
+
+A ```python block runs in the page's own folder, after the blocks before it; `file=NAME` saves it as well, `no-run` only
+compiles it. In a ```console block, `$ pefslc ...` runs; the lines below are its output, `...` standing for anything,
+`[status N]` for its exit status (else 0).
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+BLOCK = re.compile(r"^```(python|console)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#]+)\)")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the blocks of a page run: beside the examples, and nothing else."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_the_code_blocks_run(page: Path, folder: Path) -> None:
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for language, info, text in BLOCK.findall(page.read_text()):
+        if language == "console":
+            run_console(text)
+            continue
+        code = compile(text, f"{page.name} block", "exec", dont_inherit=True)
+        for saved in re.findall(r"file=(\S+)", info):
+            (folder / saved).write_text(text)
+        if "no-run" not in info:
+            exec(code, namespace)
+
+
+def run_console(text: str) -> None:
+    for entry in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+        command, _, shown = entry.partition("\n")
+        words = shlex.split(command, comments=True)
+        if words[0] != "pefslc":
+            continue
+        ended = subprocess.run(
+            [sys.executable, "-m", *words], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+        )
+        printed = "\n".join(line.rstrip() for line in (ended.stdout + ended.stderr).splitlines())
+        *lines, status = [*shown.rstrip().splitlines(), "[status 0]"]
+        if lines and lines[-1].startswith("[status "):
+            status = lines.pop()
+        assert status == f"[status {ended.returncode}]", f"{command}\n{printed}"
+        pattern = re.escape("\n".join(lines)).replace(r"\.\.\.", ".*")
+        assert not lines or re.fullmatch(pattern, printed.strip("\n"), re.DOTALL), f"{command}\n{printed}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_the_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
