@@ -20,13 +20,15 @@ from pefslc.numeric.format import saturate
 from pefslc.numeric.rounding import RoundingMode, round_shift
 from pefslc.numeric.staircase import Staircase, agrees_everywhere
 
-__all__ = ["AffineShift", "fit_affine_shift"]
+__all__ = ["AffineShift", "fit_affine_shift", "fit_bent", "fit_offset"]
 
 Codes = NDArray[np.int64]
 
 _LARGEST_SHIFT = 40
 _CUTS = 48  # each cut is a Newton step on a concave, piecewise linear function: a handful is usual
 _INT64_HEADROOM = 62  # the rounding doubles a remainder
+_EVEN_FIRST = (RoundingMode.HALF_EVEN, RoundingMode.FLOOR)
+_FLOOR_FIRST = (RoundingMode.FLOOR, RoundingMode.HALF_EVEN)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +62,7 @@ class AffineShift:
 
     @property
     def channels(self) -> int:
-        return self.multiplier.shape[0]
+        return int(self.multiplier.shape[0])
 
     @property
     def is_shift(self) -> bool:
@@ -106,8 +108,8 @@ def fit_affine_shift(
 ) -> AffineShift | None:
     """The cheapest certified implementation of `staircase`, or None.
 
-    Tried in this order: a rounding shift alone; an offset and a shift; multiplier, offset and shift, smallest shift
-    first (so with the narrowest products).
+    Tried in this order: a rounding shift alone; an offset and a shift; multiplier, offset and the smallest shift (so
+    the narrowest products).
 
     product_bits     two's complement width that a * multiplier + offset (+ half a code) must fit, at most 62
     multiplier_bits  the same for the multiplier
@@ -115,24 +117,67 @@ def fit_affine_shift(
     if staircase.step != 1:
         return None
     search = _Search(staircase, min(product_bits, _INT64_HEADROOM), multiplier_bits)
-    modes = (RoundingMode.HALF_EVEN, RoundingMode.FLOOR)
-    shifts = range(largest_shift + 1)
     ones = staircase.direction.copy()
     by_addition = [s for s in search.plausible_shifts() if s <= largest_shift]
-    for attempt in (search.at_zero, search.at_multiplier):
+    # Half to even first: without an offset the two modes never both work. With one, the floor is the cheaper.
+    for attempt, modes in ((search.at_zero, _EVEN_FIRST), (search.at_multiplier, _FLOOR_FIRST)):
         for shift in by_addition:
-            for mode in modes[: 2 if shift else 1]:
+            for mode in modes:
                 found = attempt(ones, shift, mode)
                 if found is not None:
                     return found
-    for shift in shifts:
-        if not search.has_room(shift):
-            break
-        for mode in modes[: 2 if shift else 1]:
-            found = search.any_multiplier(shift, mode)
-            if found is not None:
-                return found
+    for mode in _FLOOR_FIRST:
+        found = _smallest_shift(search, mode, search.last_shift(largest_shift))
+        if found is not None:
+            return found
     return None
+
+
+def _smallest_shift(search: _Search, mode: RoundingMode, last: int) -> AffineShift | None:
+    """The implementation with the smallest shift up to `last`, by bisection.
+
+    What works at a shift works at the next one, with twice the multiplier and twice the offset, while the widths last.
+    """
+    best = search.any_multiplier(last, mode)
+    if best is None and last > 0:  # the average slope fitted the widths there, the right one may not
+        last -= 1
+        best = search.any_multiplier(last, mode)
+    if best is None:
+        return None
+    first = 0
+    while first < last:
+        middle = (first + last) // 2
+        found = search.any_multiplier(middle, mode)
+        if found is None:
+            first = middle + 1
+        else:
+            best, last = found, middle
+    return best
+
+
+def fit_bent(staircase: Staircase, *, product_bits: int = _INT64_HEADROOM) -> tuple[AffineShift, AffineShift] | None:
+    """Two certified implementations whose sum is `staircase`, or None: one for its steps up to code 0, one above.
+
+    For activations that bend at 0 (LeakyRelu) and for rounding toward or away from zero.
+    """
+    if staircase.step != 1 or not staircase.low < 0 < staircase.high:
+        return None
+    s, below = staircase, -staircase.low
+    parts = (
+        Staircase(s.domain_low, s.domain_high, s.low, s.thresholds[:, :below].copy(), s.direction.copy()),
+        Staircase(s.domain_low, s.domain_high, 0, s.thresholds[:, below:].copy(), s.direction.copy()),
+    )
+    lower, upper = (fit_affine_shift(part, product_bits=product_bits) for part in parts)
+    return None if lower is None or upper is None else (lower, upper)
+
+
+def fit_offset(staircase: Staircase, multiplier: int, shift: int) -> AffineShift | None:
+    """The certified implementation with this positive multiplier, this shift, half-even rounding and some offset."""
+    if staircase.step != 1 or (staircase.direction < 0).any():
+        return None
+    search = _Search(staircase, _INT64_HEADROOM, _INT64_HEADROOM)
+    multipliers = np.full(staircase.channels, multiplier, dtype=np.int64)
+    return search.at_multiplier(multipliers, shift, RoundingMode.HALF_EVEN)
 
 
 class _Search:
@@ -155,6 +200,11 @@ class _Search:
         self.is_reached = thresholds <= self.last
         self.before = np.minimum(thresholds - 1, self.last)
         self.is_before = thresholds > self.first
+        inner = self.is_reached & self.is_before
+        self.has_ends = inner.any(axis=1)
+        steps = inner.shape[1]
+        self.start = inner.argmax(axis=1) if steps else np.zeros(len(inner), dtype=np.int64)
+        self.end = steps - 1 - inner[:, ::-1].argmax(axis=1) if steps else self.start
         self.levels = staircase.low + 1 + np.arange(thresholds.shape[1], dtype=np.int64)
         self.domain_bits = bits_for_range(staircase.domain_low, staircase.domain_high)
         self.level_bits = bits_for_range(staircase.low, staircase.high)
@@ -174,6 +224,21 @@ class _Search:
         step = max((int(inside[-1]) - int(inside[0])) // (len(inside) - 1), 1)
         near = step.bit_length() - 1
         return [s for s in (near, near + 1, near - 1) if s >= 0 and self.has_room(s)]
+
+    def last_shift(self, largest: int) -> int:
+        """The largest shift at which numerators fit and the steepest channel's multiplier does too."""
+        while largest > 0 and not self.has_room(largest):
+            largest -= 1
+        for shift in range(largest, 0, -1):
+            slopes = self._average_slope(self._lowest_numerators(shift, RoundingMode.FLOOR))
+            if int(slopes.max()) <= self.largest_multiplier:
+                return shift
+        return 0
+
+    @property
+    def largest_multiplier(self) -> int:
+        """With it, products with the domain still fit."""
+        return (1 << max(min(self.product_bits - self.domain_bits, self.multiplier_bits - 1), 0)) - 1
 
     def _lowest_numerators(self, shift: int, mode: RoundingMode) -> Codes:
         """[steps]: the lowest n with round(n / 2^shift) >= code."""
@@ -200,7 +265,7 @@ class _Search:
         return self._certified(np.ones(1, dtype=np.int64), np.zeros(1, dtype=np.int64), shift, mode)
 
     def at_multiplier(self, multiplier: Codes, shift: int, mode: RoundingMode) -> AffineShift | None:
-        """The implementation with the given multiplier (1 or -1) and some offset."""
+        """The implementation with the given multiplier (negative where the staircase falls) and some offset."""
         least, most, _, _ = self._offsets(np.abs(multiplier), self._lowest_numerators(shift, mode))
         if (least > most).any():
             return None
@@ -211,9 +276,7 @@ class _Search:
         numerators = self._lowest_numerators(shift, mode)
         channels = len(self.reached)
         lowest = np.zeros(channels, dtype=np.int64)
-        # At this bound, products with the domain still fit.
-        largest = max(min(self.product_bits - self.domain_bits, self.multiplier_bits - 1), 0)
-        highest = np.full(channels, (1 << largest) - 1, dtype=np.int64)
+        highest = np.full(channels, self.largest_multiplier, dtype=np.int64)
         multiplier = np.clip(self._average_slope(numerators), lowest, highest)
         rows = np.arange(channels)
         for _ in range(_CUTS):
@@ -238,14 +301,12 @@ class _Search:
 
     def _average_slope(self, numerators: Codes) -> Codes:
         """[channels]: rise over run between the first and the last step that lie inside the domain; 0 without."""
-        slopes = np.zeros(len(self.reached), dtype=np.int64)
-        for c, inner in enumerate(self.is_reached & self.is_before):
-            steps = np.flatnonzero(inner)
-            if len(steps):
-                k, j = steps[0], steps[-1]
-                run = max(int(self.reached[c, j]) - int(self.reached[c, k]), 1)
-                slopes[c] = max((int(numerators[j]) - int(numerators[k])) // run, 1)
-        return slopes
+        if not self.has_ends.any():
+            return np.zeros(len(self.reached), dtype=np.int64)
+        rows = np.arange(len(self.reached))
+        run = self.reached[rows, self.end] - self.reached[rows, self.start]
+        rise = numerators[self.end] - numerators[self.start]
+        return np.where(self.has_ends, np.maximum(rise // np.maximum(run, 1), 1), 0)
 
     def _certified(self, multiplier: Codes, offset: Codes, shift: int, mode: RoundingMode) -> AffineShift | None:
         if len(multiplier) > 1 and (multiplier == multiplier[0]).all() and (offset == offset[0]).all():

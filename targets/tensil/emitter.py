@@ -39,7 +39,14 @@ class Emitter:
             self._tainted = False
 
     def matmul(
-        self, local: int, accumulator: int, vectors: int, local_stride: int, accumulator_stride: int, *, accumulate: bool
+        self,
+        local: int,
+        accumulator: int,
+        vectors: int,
+        local_stride: int,
+        accumulator_stride: int,
+        *,
+        accumulate: bool,
     ) -> None:
         """accumulator[i] (+)= weights applied to local[i]."""
         self._before_write(accumulator, accumulate=accumulate)

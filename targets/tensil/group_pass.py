@@ -60,7 +60,9 @@ class Needs:
         weight_rows: int,
     ) -> Needs:
         head = placed.group.head
-        windows = [(head.tensor, head.window)] if isinstance(head, MaxHead) else [(t.tensor, t.window) for t in placed.terms]
+        windows = (
+            [(head.tensor, head.window)] if isinstance(head, MaxHead) else [(t.tensor, t.window) for t in placed.terms]
+        )
         streamed = {tensor: (window, layouts[tensor]) for tensor, window in windows if tensor in in_dram}
         added = tuple(s.tensor for s in placed.steps if isinstance(s, Accumulate) and s.tensor in in_dram)
         comfort = min(weight_rows, architecture.local_depth // 16)
@@ -81,7 +83,9 @@ class Needs:
         return self.input_vectors(rect, input_blocks) + rect.area * blocks * (len(self.added) + self.staging)
 
     def input_vectors(self, rect: Rect, input_blocks: int) -> int:
-        return max((_window_area(rect, w, layout) * input_blocks for w, layout in self.streamed_terms.values()), default=0)
+        return max(
+            (_window_area(rect, w, layout) * input_blocks for w, layout in self.streamed_terms.values()), default=0
+        )
 
 
 def _window_area(rect: Rect, window: Window, layout: Layout) -> int:
@@ -174,9 +178,7 @@ class GroupPass:
                 phases.append((t, part, [i for i in tiles if i.tap is not None and i.term == t and i.in_block in part]))
         return phases
 
-    def _store_weights(
-        self, plans: list[list[tuple[int, range, list[Tile]]]], store: Callable[[Words], int]
-    ) -> None:
+    def _store_weights(self, plans: list[list[tuple[int, range, list[Tile]]]], store: Callable[[Words], int]) -> None:
         ordered = [tile for phases in plans for _, _, tiles in phases for tile in tiles]
         self._address: dict[int, int] = {}
         self._burst_end: list[int] = []
@@ -257,7 +259,9 @@ class GroupPass:
         term = self.placed.terms[t]
         if term.tensor in self.local:
             return self.views[term.tensor], 0
-        return self._load(term.tensor, rect.under(term.window, self.layouts[term.tensor]), blocks, self.input_base), blocks[0]
+        return self._load(
+            term.tensor, rect.under(term.window, self.layouts[term.tensor]), blocks, self.input_base
+        ), blocks[0]
 
     def _load(self, tensor: str, rect: Rect, blocks: Sequence[int], base: int) -> View:
         """Copy a rectangle of some blocks from DRAM0 to scratch."""

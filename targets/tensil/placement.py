@@ -19,9 +19,10 @@ from pefslc.diagnostics import CompileError, Problem
 from pefslc.ir.graph import Graph
 from pefslc.numeric.accumulate import bits_for_range, dot_bounds
 from pefslc.numeric.format import saturate
+from pefslc.numeric.requantize import fit_offset
 from pefslc.numeric.rounding import round_shift
 from pefslc.numeric.scale import power_of_two_exponent
-from pefslc.numeric.staircase import Staircase, agrees_everywhere
+from pefslc.numeric.staircase import Staircase
 from pefslc.shapes import Window
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.select import AddTensor, Group, LinearHead, MaxHead, Requantization, Selection
@@ -74,7 +75,7 @@ class PlacedTerm:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlacedGroup:
-    """A group in raw words. `terms` is empty for a maximum. `implementation` says how each of the group's ops is done."""
+    """A group in raw words. `terms` is empty for a maximum; `implementation` says how each of its ops is done."""
 
     group: Group
     terms: tuple[PlacedTerm, ...]
@@ -92,8 +93,8 @@ class Placed:
     exponents: dict[str, int]
 
 
-class _TensorTooLow(Exception):
-    """A tensor must be placed higher; placement starts again with that."""
+class _Elsewhere(Exception):
+    """A tensor must be placed at another exponent; placement starts again with that."""
 
     def __init__(self, tensor: str, exponent: int) -> None:
         self.tensor, self.exponent = tensor, exponent
@@ -102,17 +103,20 @@ class _TensorTooLow(Exception):
 def place(graph: Graph, selection: Selection, data_type: DataType, *, allow_overflow: bool = False) -> Placed:
     """Exponents for every tensor and raw words for every group. Raises CompileError with every fault."""
     exponents = _first_exponents(graph, selection, data_type)
+    movable = {selection.storage[i.value.name] for i in graph.inputs}
+    needed: dict[str, int] = {}
     while True:
         placed: list[PlacedGroup] = []
         problems: list[Problem] = []
         try:
             for group in selection.groups:
                 try:
-                    placed.append(_Placer(group, selection, exponents, data_type, allow_overflow).place())
+                    placer = _Placer(group, selection, exponents, data_type, allow_overflow, movable - needed.keys())
+                    placed.append(placer.place(needed.get(group.result, 0)))
                 except CompileError as e:
                     problems.extend(e.problems)
-        except _TensorTooLow as need:
-            exponents[need.tensor] = need.exponent
+        except _Elsewhere as need:
+            exponents[need.tensor] = needed[need.tensor] = need.exponent
             continue
         if problems:
             raise CompileError.of(problems)
@@ -148,9 +152,22 @@ class _Placer:
     exponents: dict[str, int]
     data_type: DataType
     allow_overflow: bool
+    movable: set[str]  # inputs that no reader has bound to an exponent yet
     reasons: list[str] = field(default_factory=list)
 
-    def place(self) -> PlacedGroup:
+    def place(self, needed: int) -> PlacedGroup:
+        """The group in raw words. Its result is placed where `exponents` says, or else at `needed`: for an output the
+        natural placement is a wish, for the host can undo any other.
+        """
+        try:
+            return self._place()
+        except CompileError:
+            if self.exponents[self.group.result] == needed:
+                raise
+            self.exponents[self.group.result] = needed
+            return self._place()
+
+    def _place(self) -> PlacedGroup:
         if isinstance(self.group.head, MaxHead):
             return self._place_maximum(self.group.head)
         return self._place_linear(self.group.head)
@@ -224,7 +241,7 @@ class _Placer:
                     hint="use a wider data type or fewer weight bits",
                 )
             if room < shift:
-                raise _TensorTooLow(term.tensor, self.exponents[term.tensor] + shift - room)
+                raise _Elsewhere(term.tensor, self.exponents[term.tensor] + shift - room)
             placed.append(PlacedTerm(term.tensor, term.weight << shift, term.window))
         return tuple(placed)
 
@@ -246,6 +263,8 @@ class _Placer:
                 return None
             may_bias = False
         wanted = self.exponents[self.group.result]
+        if steps.exponent > wanted and isinstance(self.group.head, MaxHead):
+            raise _Elsewhere(self.group.result, steps.exponent)  # a maximum stays where its input is
         if steps.exponent != wanted:
             word = 1 << (self.data_type.binary_point + wanted - steps.exponent)
             rises = wanted > steps.exponent and any(isinstance(s, Requantization) for s in self.group.steps)
@@ -266,24 +285,27 @@ class _Placer:
             staircase = staircase.restricted(
                 max(staircase.domain_low, steps.codes[0]), min(staircase.domain_high, steps.codes[1])
             )
-        for shift in range(self.data_type.binary_point + 1):
-            offset = _offset(staircase, steps.exponent, shift)
-            if offset is None or (not may_bias and offset.any()):
+        point, width = self.data_type.binary_point, self.data_type.width_bits
+        for shift in (*range(point + 1), *range(-1, point + 1 - width, -1)):
+            fitted = fit_offset(staircase, 1 << (steps.exponent + max(-shift, 0)), max(shift, 0))
+            if fitted is None or (fitted.offset.any() and (shift < 0 or not may_bias)):
                 continue
-            steps.requantize(staircase, shift, offset, self.data_type.binary_point)
+            steps.requantize(staircase, shift, fitted.offset, self.data_type)
             return True
-        self.reasons.append("no shift by up to 8 with a bias is this step function".replace("8", str(self.data_type.binary_point)))
+        self.reasons.append(f"no shift by up to {self.data_type.binary_point} with a bias is this step function")
         return False
 
     def _add(self, steps: _Steps, tensor: str) -> bool:
         if self.exponents[tensor] != steps.exponent:
             self.reasons.append(f"the addends are at exponents {steps.exponent} and {self.exponents[tensor]}")
-            if tensor in self.selection.ranges and self.exponents[tensor] < steps.exponent:
-                raise _TensorTooLow(tensor, steps.exponent)
+            if tensor in self.movable or self.exponents[tensor] < steps.exponent:
+                raise _Elsewhere(tensor, steps.exponent)
             return False
         low, high = self.selection.ranges[tensor]
         codes = steps.codes[0] + low, steps.codes[1] + high
-        if not self.allow_overflow and not _fits(codes[0] << steps.exponent, codes[1] << steps.exponent, self.data_type):
+        if not self.allow_overflow and not _fits(
+            codes[0] << steps.exponent, codes[1] << steps.exponent, self.data_type
+        ):
             self.reasons.append("the sum of both addends leaves the accumulator")
             return False
         steps.raw_steps.append(Accumulate(tensor))
@@ -332,39 +354,21 @@ class _Steps:
         self.codes = saturate(before[0], low, high), saturate(before[1], low, high)
         self.names.append(name if self.codes != before else "nothing to do")
 
-    def requantize(self, staircase: Staircase, shift: int, offset: Words, binary_point: int) -> None:
-        """RNE((code * 2^exponent + offset) / 2^shift), clipped; the offset joins the head's bias."""
+    def requantize(self, staircase: Staircase, shift: int, offset: Words, data_type: DataType) -> None:
+        """RNE((code * 2^exponent + offset) / 2^shift), clipped; the offset joins the head's bias.
+
+        A negative shift multiplies. Should that saturate, the clip after it gives the same: it is the tighter one.
+        """
         if offset.any():
             self.bias = self.bias + offset
         if shift:
-            self.raw_steps.append(Multiply(1 << (binary_point - shift)))
-        low, high = staircase.domain_low << self.exponent, staircase.domain_high << self.exponent
-        self.codes = round_shift(low + int(offset.min()), shift), round_shift(high + int(offset.max()), shift)
+            self.raw_steps.append(Multiply(1 << (data_type.binary_point - shift)))
+        up, down = max(-shift, 0), max(shift, 0)
+        low, high = staircase.domain_low << self.exponent << up, staircase.domain_high << self.exponent << up
+        low, high = round_shift(low + int(offset.min()), down), round_shift(high + int(offset.max()), down)
+        self.codes = max(low, data_type.min_code), min(high, data_type.max_code)
         self.exponent = 0
         self.limit(staircase.low, staircase.high)
         clip = "" if self.names.pop() != "clip" else ", clip"
-        self.names.append((f"round-shift {shift}" if shift else "keep") + clip)
-
-
-def _offset(staircase: Staircase, exponent: int, shift: int) -> Words | None:
-    """The offsets b, one per channel, with clip(RNE((a * 2^exponent + b) / 2^shift)) equal to the staircase; or None.
-
-    RNE(v / 2^s) >= j exactly when v >= (2j - 1) * 2^(s-1), and not at the tie for odd j. So each threshold t_j gives
-    b >= bound_j - t_j * 2^e, and b < bound_j - (t_j - 1) * 2^e; of the b between, the one nearest 0 is taken.
-    """
-    count = staircase.thresholds.shape[1]
-    levels = np.arange(staircase.low + 1, staircase.low + 1 + count, dtype=np.int64)
-    bounds = levels if shift == 0 else ((2 * levels - 1) << (shift - 1)) + (levels % 2)
-    taken = bounds - (staircase.thresholds << exponent)
-    not_yet = bounds - ((staircase.thresholds - 1) << exponent) - 1
-    far = np.int64(1) << 40
-    lowest = np.where(staircase.thresholds <= staircase.domain_high, taken, -far).max(axis=1, initial=-far)
-    highest = np.where(staircase.thresholds > staircase.domain_low, not_yet, far).min(axis=1, initial=far)
-    if (lowest > highest).any():
-        return None
-    offset: Words = np.minimum(np.maximum(lowest, 0), highest)
-
-    def implementation(codes: Words) -> Words:
-        return saturate(round_shift((codes << exponent) + offset[:, None], shift), staircase.low, staircase.high)
-
-    return offset if agrees_everywhere(staircase, implementation) else None
+        how = f"round-shift {shift}" if shift > 0 else f"multiply by {1 << -shift}" if shift else "keep"
+        self.names.append(how + clip)

@@ -1,7 +1,7 @@
 """How a tensor lies in the TCU's memories: channel blocks, each a raster of vectors.
 
-Block b holds channels b*A .. b*A + A-1 in its lanes; its vectors run over rows, then columns. So a row of pixels is a run
-of consecutive vectors, whatever the number of channels, and every MatMul has stride 0 or that of the convolution.
+Block b holds channels b*A .. b*A + A-1 in its lanes; its vectors run over rows, then columns. So a row of pixels is a
+run of consecutive vectors, whatever the number of channels, and every MatMul has the stride of the convolution.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def tap_runs(
     target: View,
     strides: tuple[int, int],
 ) -> list[Run]:
-    """The runs that bring input pixels under one tap to the output pixels in `rect`; taps outside the input are left out.
+    """The runs that bring input pixels under one tap to the output pixels in `rect`; what lies outside is left out.
 
     strides  the number of stride exponents that each side may use
     """

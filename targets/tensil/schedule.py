@@ -1,14 +1,14 @@
 """From placed groups to instructions: which tensors live where, tiles of the output, bursts of weights.
 
 Tensors live in local memory while they fit, else in DRAM0. A group computes its output in *passes*: a rectangle of
-pixels and some output blocks, as many as the accumulators hold. Weights stream from DRAM1 in the order of use, in bursts
-as long as the free local memory.
+pixels and some output blocks, as many as the accumulators hold. Weights stream from DRAM1 in the order of use, in
+bursts as long as the free local memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,9 @@ from pefslc.diagnostics import CompileError, Origin
 from pefslc.ir.graph import Graph
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.emitter import Emitter
+from pefslc.targets.tensil.group_pass import GroupPass, Needs, Scratch
 from pefslc.targets.tensil.instructions import Instruction, MoveKind
 from pefslc.targets.tensil.memory import Memory
-from pefslc.targets.tensil.group_pass import GroupPass, Needs, Scratch
 from pefslc.targets.tensil.placement import Accumulate, Maximum, Minimum, Multiply, Placed, PlacedGroup
 from pefslc.targets.tensil.planes import Layout, View
 from pefslc.targets.tensil.select import MaxHead, Selection
@@ -104,7 +104,9 @@ class _Scheduler:
         self.inputs = tuple(self._entry(i.name, selection.storage[i.value.name], i.value.origin) for i in graph.inputs)
         for entry in self.inputs:
             self.tensors[entry.tensor].dram = entry.base
-        self.outputs = tuple(self._entry(o.name, selection.storage[o.value.name], o.value.origin) for o in graph.outputs)
+        self.outputs = tuple(
+            self._entry(o.name, selection.storage[o.value.name], o.value.origin) for o in graph.outputs
+        )
         self._load_constants()
 
     # --- the frame of the program --------------------------------------------------------------------------------

@@ -90,9 +90,10 @@ def _records(
 
     inputs = [record(i.name, e) for i, e in zip(graph.inputs, plan.inputs, strict=True)]
     outputs = [record(o.name, e) for o, e in zip(graph.outputs, plan.outputs, strict=True)]
-    for records, ends in ((inputs, graph.inputs), (outputs, graph.outputs)):
-        for r, end in zip(records, ends, strict=True):
-            r.complete(end)
+    for r, graph_input in zip(inputs, graph.inputs, strict=True):
+        r.complete(graph_input)
+    for r, output in zip(outputs, graph.outputs, strict=True):
+        r.complete(output)
     return inputs, outputs
 
 
@@ -160,7 +161,9 @@ class _Placement:
     def from_raw(self, vectors: NDArray[np.int64]) -> NDArray[np.int64]:
         words = from_vectors(vectors, self.layout)
         if (words & ((1 << self.exponent) - 1)).any():
-            raise CompileError(f"output {self.name!r} holds words that are no codes: the program is not ours or is broken")
+            raise CompileError(
+                f"output {self.name!r} holds words that are no codes: the program is not ours or is broken"
+            )
         return (words >> self.exponent).reshape(self.shape[1:])
 
 

@@ -25,7 +25,7 @@ Words = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """`rows` [1 or A + 1, A] words. `tap` is None for a tile of the bias row alone, which a MatMul of zeroes applies."""
+    """`rows` [1 or A + 1, A] words. `tap` is None for the bias row alone, which a MatMul of zeroes applies."""
 
     out_block: int
     term: int
@@ -35,9 +35,7 @@ class Tile:
     rows: Words
 
 
-def tiles_of(
-    placed: PlacedGroup, layouts: dict[str, Layout], array_size: int, *, bias_alone: bool
-) -> list[list[Tile]]:
+def tiles_of(placed: PlacedGroup, layouts: dict[str, Layout], array_size: int, *, bias_alone: bool) -> list[list[Tile]]:
     """The tiles of each output block, in the order of use; `bias_alone` sets every bias by a tile of its own."""
     blocks = placed.group.layout.blocks(array_size)
     bias = np.zeros((blocks, array_size), dtype=np.int64)
@@ -64,7 +62,8 @@ def _block_tiles(
     for t, weight in enumerate(padded):
         used = weight[block].any(axis=(3, 4))  # [in blocks, KH, KW]
         found += [
-            (t, ib, (kh, kw), weight[block, ib, kh, kw]) for ib, kh, kw in (tuple(map(int, i)) for i in np.argwhere(used))
+            (t, ib, (kh, kw), weight[block, ib, kh, kw])
+            for ib, kh, kw in (tuple(map(int, i)) for i in np.argwhere(used))
         ]
     covering = (i for i, (t, _, tap, _) in enumerate(found) if tap_covers(placed, layouts, t, tap))
     first = None if bias_alone else next(covering, None)

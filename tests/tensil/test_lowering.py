@@ -1,0 +1,175 @@
+"""The lowering to the TCU: random networks on random architectures, checked by the simulator reading the files back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pefslc.diagnostics import CompileError
+from pefslc.interpret import apply_output_map, quantize_input, run_codes
+from pefslc.ir.graph import Graph
+from pefslc.sidecar import make_sidecar
+from pefslc.targets.protocol import Emission, TargetOptions
+from pefslc.targets.tensil.architecture import Architecture, DataType, load_architecture
+from pefslc.targets.tensil.simulator import Machine
+from pefslc.targets.tensil.target import TensilTarget
+from pefslc.targets.tensil.tmodel import load_tmodel
+from tests.builders import Feature, import_bytes, lower, random_network
+
+FEATURE = Feature(batch_norm=False, leaky=False, most_bits=4)
+TYPES = (DataType["FP8BP4"], DataType["FP16BP8"], DataType["FP16BP8"], DataType["FP18BP10"], DataType["FP32BP16"])
+
+
+def random_architecture(seed: int) -> Architecture:
+    """Small memories, so that tensors spill, and few strides, so that runs split."""
+    r = np.random.default_rng(seed)
+    return Architecture(
+        data_type=TYPES[r.integers(len(TYPES))],
+        array_size=int(r.integers(2, 17)),
+        dram0_depth=8192,
+        dram1_depth=65536,
+        local_depth=int(r.integers(40, 700)),
+        accumulator_depth=int(r.integers(24, 300)),
+        simd_registers_depth=int(r.integers(1, 4)),
+        stride0_depth=int(r.integers(1, 9)),
+        stride1_depth=int(r.integers(1, 9)),
+        number_of_threads=1,
+        thread_queue_depth=8,
+    )
+
+
+def emit(graph: Graph, architecture: Architecture, folder: Path) -> Emission:
+    """Lower and write the files; the architecture goes through a .tarch file, as a user's does."""
+    import json
+
+    tarch = folder / "a.tarch"
+    tarch.write_text(json.dumps(architecture.to_json_dict()))
+    emission = TensilTarget().lower(graph, TargetOptions(arch=str(tarch)))
+    for name, content in emission.files.items():
+        (folder / name).write_bytes(content)
+    return emission
+
+
+def simulate(graph: Graph, emission: Emission, folder: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    sidecar = make_sidecar(graph, "tensil", "0", b"", emission.files, emission.details)
+    return TensilTarget().runner(folder, sidecar).run(inputs)
+
+
+def random_codes(graph: Graph, seed: int, batch: int = 2) -> dict[str, np.ndarray]:
+    r = np.random.default_rng(seed)
+    return {
+        i.name: r.integers(i.value.type.codes.low, i.value.type.codes.high + 1, (batch, *i.value.type.shape[1:]))
+        for i in graph.inputs
+    }
+
+
+REFUSALS = ("the accumulator needs", "no exact sequence was found", "local memory has", "weights of")
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_networks_on_random_architectures_are_exact_or_refused_by_name(seed: int, tmp_path: Path) -> None:
+    graph = lower(import_bytes(random_network(seed, FEATURE), tmp_path))
+    try:
+        emission = emit(graph, random_architecture(seed), tmp_path)
+    except CompileError as e:
+        unknown = [p for p in e.problems if not p.message.startswith(REFUSALS) or not p.hint]
+        assert not unknown  # noqa: PT017  # both ways out are right; the one that raises says why
+        return
+    inputs = random_codes(graph, seed)
+    expected = run_codes(graph, inputs)
+    found = simulate(graph, emission, tmp_path, inputs)
+    for output in graph.outputs:
+        assert np.array_equal(found[output.name], expected[output.value.name])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_wide_data_types_take_every_power_of_two_network(seed: int, tmp_path: Path) -> None:
+    """With room in the accumulators nothing of these networks is refused (a mean over 9 is no power of two)."""
+    architecture = replace(load_architecture("pynqz1"), data_type=DataType["FP32BP16"], array_size=5)
+    feature = replace(FEATURE, float_bias=False, average_pool=False)
+    graph = lower(import_bytes(random_network(seed, feature), tmp_path))
+    emission = emit(graph, architecture, tmp_path)
+    inputs = random_codes(graph, seed)
+    found = simulate(graph, emission, tmp_path, inputs)
+    assert all(np.array_equal(found[o.name], run_codes(graph, inputs)[o.value.name]) for o in graph.outputs)
+
+
+def test_spilling_to_dram_does_not_change_a_code(tmp_path: Path) -> None:
+    """The same network with less and less local memory, down to the refusal that names the resource."""
+    graph = lower(import_bytes(random_network(1, replace(FEATURE, average_pool=False)), tmp_path))
+    inputs = random_codes(graph, 3)
+    expected = run_codes(graph, inputs)
+    architecture = replace(load_architecture("pynqz1"), data_type=DataType["FP32BP16"], accumulator_depth=64)
+    spilled = 0
+    for local_depth in (4096, 300, 150, 100, 80, 60, 50, 40, 20):
+        try:
+            emission = emit(graph, replace(architecture, local_depth=local_depth), tmp_path)
+        except CompileError as e:
+            assert "local memory has" in str(e)  # noqa: PT017  # the loop ends here
+            break
+        found = simulate(graph, emission, tmp_path, inputs)
+        assert all(np.array_equal(found[o.name], expected[o.value.name]) for o in graph.outputs)
+        spilled += local_depth <= 100
+    assert spilled
+
+
+def test_no_sum_saturates_and_two_runs_in_a_row_agree(tmp_path: Path) -> None:
+    """The overflow proof, observed: extreme inputs saturate nothing, from poisoned memories, again and again."""
+    graph = lower(import_bytes(random_network(5, FEATURE), tmp_path))
+    emission = emit(graph, load_architecture("custom_perf"), tmp_path)
+    program = load_tmodel(tmp_path / str(emission.details["tmodel"]))
+    machine = Machine(program.architecture, poison_seed=7)
+    machine.load_constants(program)
+    size = sum(e.size for e in program.inputs)
+    name = program.inputs[0].name
+    codes = graph.inputs[0].value.type.codes
+    exponent = int(emission.details["inputs"][0]["exponent"])  # type: ignore[index,call-overload]
+    results = []
+    for word in (codes.low << exponent, codes.high << exponent, codes.low << exponent):
+        raw = np.full((size, program.architecture.array_size), word, dtype=np.int64)
+        results.append(machine.infer(program, {name: raw}))
+        assert not machine.saturated
+    assert all(np.array_equal(results[0][k], results[2][k]) for k in results[0])
+
+
+def test_host_io_quantizes_and_reads_back_like_the_interpreter(tmp_path: Path) -> None:
+    """`<name>_io.py`, with numpy alone, through the driver's own float conversion."""
+    graph = lower(import_bytes(random_network(5, FEATURE), tmp_path))
+    emission = emit(graph, load_architecture("custom_perf"), tmp_path)
+    source = next(c for n, c in emission.files.items() if n.endswith("_io.py"))
+    io: dict[str, object] = {}
+    exec(compile(source, "io.py", "exec"), io)
+    x = np.random.default_rng(0).normal(0, 1, graph.inputs[0].value.type.shape)
+    program = load_tmodel(tmp_path / str(emission.details["tmodel"]))
+    machine = Machine(program.architecture, poison_seed=1)
+    machine.load_constants(program)
+    floats = io["to_driver"]({graph.inputs[0].name: x})  # type: ignore[operator]
+    one = 1 << program.architecture.data_type.binary_point
+    a = program.architecture.array_size
+    raw = {name: np.rint(values * one).astype(np.int64).reshape(-1, a) for name, values in floats.items()}
+    results = machine.infer(program, raw)
+    values = io["from_driver"]({name: v.reshape(-1) / one for name, v in results.items()})  # type: ignore[operator]
+    codes = run_codes(graph, {i.name: quantize_input(i, x) for i in graph.inputs})
+    for output in graph.outputs:
+        assert np.array_equal(values[output.name], apply_output_map(output, codes[output.value.name]))
+
+
+def test_emitted_bytes_are_the_same_every_time(tmp_path: Path) -> None:
+    graph = lower(import_bytes(random_network(8, FEATURE), tmp_path))
+    architecture = load_architecture("pynqz1")
+    assert emit(graph, architecture, tmp_path).files == emit(graph, architecture, tmp_path).files
+
+
+def test_batch_above_one_is_refused(tmp_path: Path) -> None:
+    from tests.builders import ModelBuilder
+
+    m = ModelBuilder()
+    x = m.quant(m.input([2, 4], "input"), 0.125, 5)
+    m.output(m.node("Gemm", x, m.weight(np.eye(4), 0.25, 4), transB=1), [2, 4])
+    graph = lower(import_bytes(m, tmp_path))
+    with pytest.raises(CompileError, match="a batch of 2") as e:
+        emit(graph, load_architecture("pynqz1"), tmp_path)
+    assert "once per image" in str(e.value)

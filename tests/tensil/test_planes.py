@@ -1,0 +1,76 @@
+"""Layouts, runs and the allocator, against plain enumeration."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from pefslc.shapes import Window
+from pefslc.targets.tensil.memory import Memory
+from pefslc.targets.tensil.planes import Layout, Rect, Run, View, from_vectors, rect_runs, tap_runs, to_vectors
+
+
+@pytest.mark.parametrize(("channels", "array_size"), list(itertools.product((1, 3, 4, 5, 9), (2, 4, 7))))
+def test_vectors_hold_every_code_once(channels: int, array_size: int) -> None:
+    codes = np.arange(1, channels * 6 + 1, dtype=np.int64).reshape(channels, 2, 3)
+    vectors = to_vectors(codes, array_size)
+    layout = Layout(channels, 2, 3)
+    assert vectors.shape == (layout.vectors(array_size), array_size)
+    assert np.array_equal(from_vectors(vectors, layout), codes)
+    assert np.count_nonzero(vectors) == codes.size
+    # Spot check of the formula in the docstring: block b, row y, column x, lane c mod A.
+    assert vectors[(channels - 1) // array_size * 6 + 1 * 3 + 2, (channels - 1) % array_size] == codes[-1, 1, 2]
+
+
+def pairs(runs: list[Run]) -> list[tuple[int, int]]:
+    return [
+        (run.first + (i << run.first_stride), run.second + (i << run.second_stride))
+        for run in runs
+        for i in range(run.vectors)
+    ]
+
+
+GEOMETRIES = list(itertools.product((1, 2, 3), (1, 2, 3), (0, 1, 2), (1, 2), (1, 2, 8)))
+
+
+@pytest.mark.parametrize(("kernel", "stride", "pad", "dilation", "strides"), GEOMETRIES)
+def test_tap_runs_reach_every_pixel_under_the_tap(
+    kernel: int, stride: int, pad: int, dilation: int, strides: int
+) -> None:
+    window = Window(kernel=(kernel, kernel), strides=(stride,) * 2, dilations=(dilation,) * 2, pads=(pad,) * 4)
+    layout = Layout(1, 6, 5)
+    rows, columns = window.output_size(layout.height, layout.width)
+    source, target = View.whole(100, layout), View.part(0, Rect(0, rows, 0, columns))
+    for rect in (Rect(0, rows, 0, columns), Rect(rows // 2, rows, columns // 2, columns)):
+        for tap in itertools.product(range(kernel), repeat=2):
+            dy, dx = tap[0] * dilation - pad, tap[1] * dilation - pad
+            expected = [
+                (100 + (y * stride + dy) * layout.width + x * stride + dx, y * columns + x)
+                for y in range(rect.top, rect.bottom)
+                for x in range(rect.left, rect.right)
+                if 0 <= y * stride + dy < layout.height and 0 <= x * stride + dx < layout.width
+            ]
+            runs = tap_runs(window, tap, rect, source, layout, target, (strides, strides))
+            assert sorted(pairs(runs)) == sorted(expected)
+            assert all(max(run.first_stride, run.second_stride) < strides for run in runs)
+
+
+def test_full_rows_become_one_run() -> None:
+    layout = Layout(1, 8, 8)
+    rect = Rect(0, 8, 0, 8)
+    assert rect_runs(rect, View.whole(5, layout), View.whole(90, layout)) == [Run(5, 90, 64)]
+    assert len(rect_runs(Rect(0, 8, 0, 7), View.whole(5, layout), View.whole(90, layout))) == 8
+
+
+def test_the_allocator_reuses_and_merges() -> None:
+    memory = Memory(10, 110)
+    a, b, c = memory.allocate(30), memory.allocate(30), memory.allocate(40)
+    assert (a, b, c) == (10, 40, 70)
+    assert memory.allocate(1) is None
+    memory.release(10, 30)
+    memory.release(70, 40)
+    assert memory.largest_gap() == (70, 40)
+    memory.release(40, 30)
+    assert memory.largest_gap() == (10, 100)
