@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from pefslc.ir.integer import Clamp, Requantize, Rescale
 from pefslc.numeric.accumulate import bits_for_range
-from pefslc.numeric.requantize import AffineShift, fit_affine_shift
+from pefslc.numeric.requantize import AffineShift, fit_affine_shift, fit_bent
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.c.storage import INT32, INT64, CType, Tensor, narrowest_signed, sum_type
 
 __all__ = [
-    "AddStage", "AffineStage", "ClampStage", "ConstantArray", "LineWriter", "Range", "ScaleStage", "Stage",
+    "AddStage", "AffineStage", "BentStage", "ClampStage", "ConstantArray", "LineWriter", "Range", "ScaleStage", "Stage",
     "TableStage", "literal", "requantize_stage",
 ]  # fmt: skip
 
@@ -207,6 +207,24 @@ class AffineStage(Stage):
 
 
 @dataclass(frozen=True, slots=True)
+class BentStage(Stage):
+    """The sum of two certified ones: one slope below code 0, another above."""
+
+    lower: AffineStage
+    upper: AffineStage
+
+    @property
+    def report(self) -> str:
+        return f"bent at 0: {self.lower.report} below, {self.upper.report} above"
+
+    def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
+        below, below_kind = self.lower.write(to, name, kind)
+        above, above_kind = self.upper.write(to, name, kind)
+        wide = max(below_kind, above_kind)
+        return to.define(wide, f"{cast(below, below_kind, wide)} + {cast(above, above_kind, wide)}"), wide
+
+
+@dataclass(frozen=True, slots=True)
 class TableStage(Stage):
     """Counts the thresholds that are reached, by bisection: any staircase."""
 
@@ -246,8 +264,8 @@ class TableStage(Stage):
         return to.define(out, f"{literal(s.low, out)} + {cast(taken, INT32, out)}{factor}"), out
 
 
-def requantize_stage(op: Requantize, operand: Range) -> AffineStage | TableStage:
-    """The cheapest exact implementation: 32-bit arithmetic, 64-bit arithmetic, thresholds."""
+def requantize_stage(op: Requantize, operand: Range) -> Stage:
+    """The cheapest exact implementation: one or two slopes in 32-bit arithmetic, or in 64-bit, else thresholds."""
     codes = op.result.type.codes
     staircase = op.staircase
     if (staircase.domain_low, staircase.domain_high) != operand:
@@ -256,6 +274,10 @@ def requantize_stage(op: Requantize, operand: Range) -> AffineStage | TableStage
         found = fit_affine_shift(staircase, product_bits=bits)
         if found is not None:
             return AffineStage(operand, (codes.low, codes.high), found)
+        bent = fit_bent(staircase, product_bits=bits)
+        if bent is not None:
+            lower, upper = (AffineStage(operand, (part.low, part.high), part) for part in bent)
+            return BentStage(operand, (codes.low, codes.high), lower, upper)
     return TableStage(operand, (codes.low, codes.high), staircase)
 
 

@@ -102,14 +102,14 @@ def test_the_source_uses_no_float_no_heap_and_no_stdio(random_graphs):  # type: 
 
 
 def test_the_same_graph_gives_the_same_bytes(random_graphs):  # type: ignore[no-untyped-def]
-    for seed in range(20):
+    for seed in range(10):
         first, second = (CTarget().lower(random_graphs(seed), TargetOptions()) for _ in range(2))
         assert first.files == second.files
         assert first.details == second.details
 
 
 def test_no_two_buffers_hold_data_in_one_place_at_one_time(random_graphs):  # type: ignore[no-untyped-def]
-    for seed in range(150):
+    for seed in range(60):
         program = plan_program(random_graphs(seed))
         arena = plan_arena(program)
         assert list(overlaps(arena, program)) == []

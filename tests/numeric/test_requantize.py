@@ -1,0 +1,163 @@
+"""Certified requantization: what the search returns is the staircase, tried at every code of the domain."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pefslc.numeric.accumulate import bits_for_range
+from pefslc.numeric.format import Quantization, saturate
+from pefslc.numeric.requantize import AffineShift, fit_affine_shift, fit_bent
+from pefslc.numeric.rounding import RoundingMode, round_fraction
+from pefslc.numeric.scale import Scale
+from pefslc.numeric.stages import Affine, LeakyReluStage, Stage
+from pefslc.numeric.staircase import Quantizer, Staircase, staircase_of
+
+F = Fraction
+UNIT = Scale.of([F(1)])
+ZERO = F(0)
+
+
+# Round toward or away from zero: two lines that meet at 0.
+_BENT_AT_ZERO = {RoundingMode.TO_ZERO, RoundingMode.AWAY}
+
+
+def _affine(*factors: Fraction, offset: Fraction = ZERO) -> Affine:
+    n = len(factors)
+    return Affine(factors, (F(0),) * n, (F(1),) * n, (offset,) * n)
+
+
+def _staircase(stages: list[Stage], low: int, high: int, bits: int = 5, mode: RoundingMode = RoundingMode.HALF_EVEN,
+               channels: int = 1, signed: bool = True) -> Staircase:  # fmt: skip
+    q = Quantizer(Quantization(bits=bits, signed=signed, scale=UNIT), mode)
+    return staircase_of(UNIT, stages, q, low, high, channels)
+
+
+def _every_code(staircase: Staircase) -> np.ndarray:
+    codes = np.arange(staircase.domain_low, staircase.domain_high + 1, dtype=np.int64)
+    return np.tile(codes, (staircase.channels, 1))
+
+
+def _equal_everywhere(fitted: AffineShift, staircase: Staircase) -> bool:
+    codes = _every_code(staircase)
+    return bool((np.broadcast_to(fitted(codes), codes.shape) == staircase(codes)).all())
+
+
+def _exact(fitted: AffineShift, code: int, channel: int) -> int:
+    """What the docstring says, in rationals."""
+    c = channel if fitted.channels > 1 else 0
+    numerator = code * int(fitted.multiplier[c]) + int(fitted.offset[c])
+    return saturate(round_fraction(F(numerator, 2**fitted.shift), fitted.rounding), fitted.low, fitted.high)
+
+
+@pytest.mark.parametrize("shift", range(7))
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_power_of_two_is_a_round_shift(shift, signed):  # type: ignore[no-untyped-def]
+    fitted = fit_affine_shift(_staircase([_affine(F(1, 2**shift))], -300, 300, signed=signed))
+    assert fitted is not None
+    assert fitted.is_shift
+    assert (fitted.shift, fitted.rounding) == (shift, RoundingMode.HALF_EVEN)
+    assert str(fitted) == (f"round-shift {shift}" if shift else "copy")
+
+
+@pytest.mark.parametrize("mode", sorted(set(RoundingMode) - _BENT_AT_ZERO, key=lambda m: m.value))
+def test_every_small_ratio_is_found_and_equal_at_every_code(mode):  # type: ignore[no-untyped-def]
+    missing = []
+    for numerator in range(-20, 21):
+        for denominator in (3, 7, 8, 13, 16):
+            staircase = _staircase([_affine(F(numerator, denominator), offset=F(1, 5))], -60, 61, mode=mode)
+            fitted = fit_affine_shift(staircase)
+            if fitted is None:
+                missing.append((numerator, denominator))
+                continue
+            assert _equal_everywhere(fitted, staircase)
+            assert all(_exact(fitted, a, 0) == staircase(np.array([a]))[0] for a in range(-60, 62))
+    assert missing == []
+
+
+def test_a_bias_of_each_channel_needs_no_multiplier() -> None:
+    stages: list[Stage] = [_affine(F(1, 16)), Affine.bias((F(3, 8), F(-2, 16), F(0)))]
+    fitted = fit_affine_shift(_staircase(stages, -500, 500, channels=3))
+    assert fitted is not None
+    assert (fitted.multiplier == 1).all()
+    assert not fitted.is_shift
+
+
+def test_rising_falling_and_constant_channels_share_one_shift() -> None:
+    staircase = _staircase([_affine(F(3, 17), F(-5, 29), F(0), F(1, 1000))], -400, 300, channels=4)
+    fitted = fit_affine_shift(staircase)
+    assert fitted is not None
+    assert _equal_everywhere(fitted, staircase)
+    assert fitted.multiplier[0] > 0 > fitted.multiplier[1]
+
+
+def test_a_bend_is_not_affine() -> None:
+    assert fit_affine_shift(_staircase([_affine(F(1, 4)), LeakyReluStage(F(1, 10))], -500, 500, bits=8)) is None
+
+
+@pytest.mark.parametrize("mode", [RoundingMode.TO_ZERO, RoundingMode.AWAY, RoundingMode.HALF_EVEN])
+def test_a_bend_at_zero_is_the_sum_of_two(mode: RoundingMode) -> None:
+    stages: list[Stage] = [_affine(F(3, 14), F(-1, 9), F(0), offset=F(1, 70)), LeakyReluStage(F(1, 10))]
+    staircase = _staircase(stages, -500, 400, bits=6, mode=mode, channels=3)
+    assert fit_affine_shift(staircase) is None
+    parts = fit_bent(staircase)
+    assert parts is not None
+    codes = _every_code(staircase)
+    assert (parts[0](codes) + parts[1](codes) == staircase(codes)).all()
+
+
+def test_ties_of_a_ratio_that_is_no_shift_are_not_affine() -> None:
+    # -a/6 ties at a = -3, 3 and 9, and half to even takes them down, up, down: no slope but 1/6 itself does that.
+    assert fit_affine_shift(_staircase([_affine(F(-1, 6))], -4, 9, bits=2)) is None
+
+
+def test_bipolar_steps_are_left_to_the_caller() -> None:
+    one = np.array([1], dtype=np.int64)
+    assert fit_affine_shift(Staircase(-9, 9, -1, np.array([[0]], dtype=np.int64), one, step=2)) is None
+
+
+def test_a_staircase_without_steps_is_a_constant() -> None:
+    empty = np.empty((1, 0), dtype=np.int64)
+    staircase = Staircase(-9, 9, 4, empty, np.array([1], dtype=np.int64))
+    fitted = fit_affine_shift(staircase)
+    assert fitted is None or _equal_everywhere(fitted, staircase)
+
+
+def test_ties_to_even_and_the_floor_are_told_apart() -> None:
+    floor = fit_affine_shift(_staircase([_affine(F(1, 8))], -100, 100, mode=RoundingMode.FLOOR))
+    assert floor is not None
+    assert (floor.rounding, floor.shift, floor.is_shift) == (RoundingMode.FLOOR, 3, True)
+
+
+_rationals = st.fractions(min_value=-4, max_value=4, max_denominator=97)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(_rationals, min_size=1, max_size=4),
+    _rationals,
+    st.integers(-3000, 0),
+    st.integers(1, 3000),
+    st.integers(2, 8),
+    st.sampled_from([16, 24, 32, 62]),
+    st.booleans(),
+)
+def test_what_is_found_is_the_staircase_within_the_widths(factors, offset, low, high, bits, width, bent):  # type: ignore[no-untyped-def]
+    stages: list[Stage] = [_affine(*(f / 16 for f in factors), offset=offset)]
+    if bent:
+        stages.append(LeakyReluStage())
+    staircase = _staircase(stages, low, high, bits, channels=len(factors))
+    fitted = fit_affine_shift(staircase, product_bits=width)
+    if fitted is not None:
+        assert _equal_everywhere(fitted, staircase)
+        assert bits_for_range(*fitted.numerators) <= width
+        unclipped = [
+            round_fraction(F(a * m + b, 2**fitted.shift), fitted.rounding)
+            for m, b in zip(fitted.multiplier.tolist(), fitted.offset.tolist(), strict=True)
+            for a in (low, high)
+        ]
+        assert fitted.clamps == (min(unclipped) < fitted.low or max(unclipped) > fitted.high)
