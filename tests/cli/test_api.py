@@ -1,0 +1,135 @@
+"""The same from Python: compile, load, Program; and what verification counts as equal."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from cli_support import FakeTarget, quantized_mlp
+
+import pefslc
+from pefslc.diagnostics import Origin
+from pefslc.ir.graph import GraphOutput, Level, OutputMap
+from pefslc.ir.value import Codes, TensorType, Value
+from pefslc.numeric.scale import Scale
+from pefslc.verification import compare_codes, compare_values
+
+
+def test_the_public_names_are_loaded_when_used() -> None:
+    assert set(pefslc.__all__) <= set(dir(pefslc))
+    for name in pefslc.__all__:
+        assert getattr(pefslc, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'kompile'"):
+        pefslc.kompile  # noqa: B018  # the lookup is the test
+
+
+def test_a_model_is_loaded_printed_and_run(model: Path, inputs: Path) -> None:
+    graph = pefslc.load(model)
+    arrays = np.load(inputs)
+    assert graph.level is Level.QUANTIZED
+    assert str(graph).startswith('graph "mlp" quantized\n')
+    assert (graph.run(arrays["x"])["y"] == arrays["y_ref64"]).all()
+
+
+def test_a_program_runs_verifies_and_saves(model: Path, inputs: Path, tmp_path: Path) -> None:
+    program = pefslc.compile(model, target="fake", fmt="Q2.3", verify=inputs)
+    arrays = dict(np.load(inputs))
+    assert program.name == "mlp"
+    assert (program.run(arrays["x"])["y"] == arrays["y_ref64"]).all()
+    assert (program.run({"x": arrays["x"]})["y"] == arrays["y_ref64"]).all()
+    assert (program.graph.run(arrays["x"])["y"] == arrays["y_ref64"]).all()
+    assert program.verify(arrays).equal
+    assert program.verify({"x": arrays["x"]}).inputs == 8
+    assert [p.name for p in program.save(tmp_path / "new" / "build")] == ["mlp.fake", "mlp.fake.json"]
+    assert [row.layer for row in program.layers] == ["fc"]
+
+
+def test_a_target_may_be_an_object(model: Path) -> None:
+    assert pefslc.compile(model, target=FakeTarget()).target.name == "fake"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fmt": "2.3"}, "'2.3' is not a format"),
+        ({"target": "fpga"}, "unknown target 'fpga'"),
+        ({"target": "c", "arch": "pynqz1"}, "--arch is for target 'tensil', not 'c'"),
+        ({"target": "tensil", "caller_arena": True}, "--caller-arena is for target 'c', not 'tensil'"),
+        ({"verify": "nothing.npz"}, "no such file: 'nothing.npz'"),
+        ({"verify": {"z": np.zeros((1, 4))}}, "no array for input 'x'"),
+        ({"verify": {"x": np.zeros((1, 4)), "y": np.zeros((2, 3))}}, "output 'y' has [1, 3]"),
+        ({"plugins": ["nothing.py"]}, "no such plugin file: 'nothing.py'"),
+    ],
+)
+def test_mistakes_are_compile_errors(model: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(pefslc.CompileError) as raised:
+        pefslc.compile(model, **{"target": "fake", **options})  # type: ignore[arg-type]
+    assert message in str(raised.value)
+
+
+def test_passes_are_observed_with_their_graphs(model: Path) -> None:
+    seen: list[tuple[str, Level]] = []
+    pefslc.compile(model, target="fake", observe=lambda record, graph: seen.append((record.name, graph.level)))
+    assert seen[0] == ("import", Level.QUANTIZED)
+    assert seen[-1] == ("check-accumulators", Level.INTEGER)
+
+
+def test_a_filled_input_is_what_verification_refers_to(open_model: Path, inputs: Path) -> None:
+    program = pefslc.compile(open_model, target="fake", fmt="Q2.3")
+    assert program.verify(inputs).equal
+
+
+def test_a_wide_weight_is_the_only_contradiction(tmp_path: Path) -> None:
+    onnx.save(quantized_mlp(weight_bits=7), str(tmp_path / "m.onnx"))
+    with pytest.raises(pefslc.CompileError) as raised:
+        pefslc.compile(tmp_path / "m.onnx", target="fake", fmt="Q2.3")
+    (problem,) = raised.value.problems
+    assert "this weight quantizer is Q4.3: 7 bits, step 0.125, range [-8, 7.875]" in problem.message
+
+
+def output(scale: Fraction, offset: Fraction = Fraction(0), high: int = 1000) -> GraphOutput:
+    element = Codes(low=-high, high=high, scale=Scale.power_of_two(0))
+    value = Value("v", TensorType((1, 2), element), Origin("", "output"))
+    return GraphOutput("y", value, OutputMap((scale,), (offset,)))
+
+
+def differing(out: GraphOutput, expected: np.ndarray, codes: list[list[int]]) -> int:
+    return compare_values(out, expected, np.array(codes), "a and b").differing
+
+
+def test_dyadic_values_are_compared_exactly() -> None:
+    out = output(Fraction(1, 8), Fraction(1, 4))
+    assert differing(out, np.array([[0.25, -1.0]]), [[0, -10]]) == 0
+    assert differing(out, np.array([[0.25, np.nextafter(-1.0, 0)]]), [[0, -10]]) == 1
+    assert differing(out, np.array([[0.25, np.nan]]), [[0, -10]]) == 1
+
+
+def test_other_values_are_compared_within_their_noise() -> None:
+    third = output(Fraction(1, 3))
+    assert differing(third, np.array([[1 / 3, 1 / 3 + 1e-12]]), [[1, 1]]) == 0
+    assert differing(third, np.array([[1 / 3, 1 / 3 + 1e-6]]), [[1, 1]]) == 1
+    assert differing(third, np.array([[1 / 3, 2 / 3]]), [[1, 1]]) == 1
+
+
+def test_a_scale_of_many_digits_is_not_exact_in_float64() -> None:
+    out = output(Fraction(7091678867505, 1 << 55), Fraction(12466283, 1 << 28), high=100_000)
+    values = np.array([[100 * float(out.map.scale[0]) + float(out.map.offset[0]) + 3e-16] * 2])  # type: ignore[union-attr]
+    assert differing(out, values, [[100, 100]]) == 0
+    assert differing(out, values, [[100, 101]]) == 1
+
+
+def test_a_float32_reference_has_float32_noise() -> None:
+    out = output(Fraction(1, 1 << 20), high=1 << 28)
+    codes = [[(1 << 27) + 1, 5]]
+    values = (np.array(codes) / (1 << 20)).astype(np.float32)
+    assert float(values[0, 0]) != codes[0][0] / (1 << 20)
+    assert differing(out, values, codes) == 0
+    assert differing(out, values, [[(1 << 27) + 1, 6]]) == 1
+
+
+def test_the_first_difference_counts_rows_from_the_start() -> None:
+    found = compare_codes("y", np.array([[1, 2], [3, 4]]), np.array([[1, 2], [3, 9]]), "a and b", first_row=16)
+    assert str(found) == "output 'y': 1 of 4 differ: a and b; first at [17, 1]: code 9 instead of 4, off by 5"
