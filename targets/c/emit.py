@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from textwrap import wrap
 
 import jinja2
 import numpy as np
@@ -26,6 +27,9 @@ Codes = NDArray[np.int64]
 
 _HERE = Path(__file__).parent
 _NUMBERS_PER_LINE = 24
+_LONGEST_RATIONALS = 2000
+_SHOWN = 4
+_COMMENT_WIDTH = 110
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ def emit(
         "calls": [f.call(arena, places) for f in functions],
         "numbers": _numbers,
         "text": comment_text,
+        "wrap": _wrapped,
     }
     files = {
         f"{prefix}.h": "model.h.j2",
@@ -266,6 +271,11 @@ def _numbers(array: ConstantArray) -> str:
     return ",\n    ".join(lines)
 
 
+def _wrapped(text: str) -> list[str]:
+    """Lines of a comment."""
+    return wrap(text, _COMMENT_WIDTH, break_on_hyphens=False)
+
+
 def _quantizer_text(quantizer: Quantizer) -> str:
     q = quantizer.quantization
     steps = _rationals(q.scale.steps)
@@ -284,7 +294,8 @@ def _map_text(output_map: OutputMap) -> str:
 
 
 def _rationals(values: tuple[Fraction, ...]) -> str:
-    if len(values) == 1:
-        text = str(values[0])
-        return text if len(text) <= 60 else f"about {float(values[0])!r} (exact in the sidecar file)"
-    return f"one per channel, first {float(values[0])!r} (all, exact, in the sidecar file)"
+    """Exact, unless that would fill a page."""
+    text = ", ".join(map(str, values))
+    if len(text) > _LONGEST_RATIONALS:
+        text = f"{', '.join(repr(float(v)) for v in values[:_SHOWN])}... (all, exact, in the sidecar file)"
+    return text if len(values) == 1 else f"per channel [{text}]"

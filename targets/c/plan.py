@@ -22,6 +22,7 @@ from pefslc.shapes import Shape, element_count
 from pefslc.targets.c.stages import AddStage, ClampStage, ScaleStage, Stage, requantize_stage
 from pefslc.targets.c.steps import CopyStep, DepthwiseStep, DotStep, MapStep, PoolStep, Program, Step
 from pefslc.targets.c.storage import (
+    INT64,
     Buffer,
     CType,
     Layout,
@@ -51,10 +52,10 @@ def plan_program(graph: Graph) -> Program:
 
 @dataclass(frozen=True, slots=True)
 class _Chain:
-    """An operation and the stages after it, not yet emitted; `root` is None for stages on a tensor in memory."""
+    """An operation and the stages after it, not yet emitted; where `root` is None, stages on `tensor` in memory."""
 
     root: Conv2d | Dense | SumPool | MaxPool | None
-    source: Value
+    tensor: Tensor | None
     ops: tuple[Op, ...]
     stages: tuple[Stage, ...]
 
@@ -182,14 +183,13 @@ class _Planner:
     def _plan(self, op: IntegerOp) -> None:
         match op:
             case Conv2d() | Dense() | SumPool() | MaxPool():
-                self._advance(_Chain(op, op.input, (op,), ()), op)
+                self._advance(_Chain(op, None, (op,), ()), op)
             case Requantize():
-                chain = self._chain(op.input, op)
-                self._advance(_extended(chain, op, requantize_stage(op, _range(op.input))), op)
+                self._advance(_extended(self._chain(op.input), op, requantize_stage(op, _range(op.input))), op)
             case Clamp():
-                self._advance(_extended(self._chain(op.input, op), op, ClampStage.of(op, _range(op.input))), op)
+                self._advance(_extended(self._chain(op.input), op, ClampStage.of(op, _range(op.input))), op)
             case Rescale():
-                self._advance(_extended(self._chain(op.input, op), op, ScaleStage.of(op, _range(op.input))), op)
+                self._advance(_extended(self._chain(op.input), op, ScaleStage.of(op, _range(op.input))), op)
             case Sum():
                 self._sum(op)
             case Reshape():
@@ -200,10 +200,9 @@ class _Planner:
             case Concat():
                 self._concat(op)
 
-    def _chain(self, value: Value, reader: Op) -> _Chain:
+    def _chain(self, value: Value) -> _Chain:
         """What `value` is so far: a chain that waits for its only reader, or a tensor in memory."""
-        del reader
-        return self.pending.pop(value.name, None) or _Chain(None, value, (), ())
+        return self.pending.pop(value.name, None) or _Chain(None, self._here(value), (), ())
 
     def _advance(self, chain: _Chain, op: Op) -> None:
         """Keep the chain open when one stage-like operation alone reads its result; else emit it."""
@@ -224,7 +223,7 @@ class _Planner:
             kept, other = other, kept
         if other.name in self.pending:
             self._emit(self.pending.pop(other.name))
-        chain = self._chain(kept, op)
+        chain = self._chain(kept)
         layout = self._layout(chain)
         codes = op.result.type.codes
         stage = AddStage(_range(kept), (codes.low, codes.high), self._tensor(other, layout))
@@ -232,9 +231,10 @@ class _Planner:
 
     def _layout(self, chain: _Chain) -> Layout:
         """The layout of the chain's result."""
-        if chain.root is None:
-            return self._here(chain.source).layout
-        return self._natural(chain.root.result.type.shape)
+        if chain.root is not None:
+            return self._natural(chain.root.result.type.shape)
+        assert chain.tensor is not None
+        return chain.tensor.layout
 
     def _transpose(self, op: Transpose) -> None:
         source = self._here(op.input)
@@ -264,7 +264,8 @@ class _Planner:
         value = chain.ops[-1].result
         match chain.root:
             case None:
-                source = self._here(chain.source)
+                source = chain.tensor
+                assert source is not None
                 result = self._new(value, source.layout)
                 self.steps.append(MapStep(source=source, result=result, ops=chain.ops, stages=chain.stages))
             case Conv2d() as conv:
@@ -304,7 +305,7 @@ class _Planner:
         self.macs += element_count(op.result.type.shape) * taps
         # [outputs, KH, KW, channels of the group]: the order of a channels-last tensor.
         weight = op.weight.data.transpose(0, 2, 3, 1).reshape(outputs, taps)
-        sums = sum_type(*partial_sums(op))
+        sums = _accumulator(op)
         weight_type = narrowest_signed(weight)
         products = _product_type(source, weight, sums)
         how = f"{source.type.short} x {weight_type.short}, sums in {sums.bits} bits"
@@ -368,7 +369,7 @@ class _Planner:
         outputs, taps = weight.shape
         pixels = op.result.type.shape[0]
         self.macs += pixels * weight.size
-        sums = sum_type(*partial_sums(op))
+        sums = _accumulator(op)
         weight_type = narrowest_signed(weight)
         self.implementation[op.result.name] = (
             f"dot products, {source.type.short} x {weight_type.short}, sums in {sums.bits} bits"
@@ -418,6 +419,18 @@ def _extended(chain: _Chain, op: Op, stage: Stage) -> _Chain:
 
 def _range(value: Value) -> tuple[int, int]:
     return value.type.codes.low, value.type.codes.high
+
+
+def _accumulator(op: Conv2d | Dense) -> CType:
+    """The type of the sums. Raises CompileError beyond 64 bits: signed overflow is undefined in C."""
+    low, high = partial_sums(op)
+    if not INT64.holds(low, high):
+        raise CompileError(
+            "the sums of products need more than 64 bits",
+            at=op.result.origin,
+            hint="use fewer bits for the weights or the activations",
+        )
+    return sum_type(low, high)
 
 
 def _product_type(source: Tensor, weight: Codes, sums: CType) -> CType:

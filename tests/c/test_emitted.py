@@ -12,6 +12,7 @@ import pytest
 
 from pefslc.diagnostics import CompileError
 from pefslc.interpret import run_codes
+from pefslc.ir.value import IntArray
 from pefslc.sidecar import make_sidecar
 from pefslc.targets.c import runner as runner_module
 from pefslc.targets.c.arena import overlaps, plan_arena
@@ -78,6 +79,42 @@ def test_models_with_evil_names_compile_and_link_into_one_program(build_graph, b
     for name in EVIL:
         bench.add(_simple(build_graph, name, input_name=name))
     bench.check(("-O0", "-I", str(bench.folder)))
+
+
+def test_a_layout_made_later_does_not_change_a_waiting_sum(build_graph, bench):  # type: ignore[no-untyped-def]
+    b = build_graph("waiting")
+    x, other = b.input((1, 3, 4, 5)), b.input((1, 3, 4, 5))
+    total = b.sum(b.clamp(x, -7, 7), other)  # on the rows of the inputs: neither lies channels last yet
+    convolved = b.conv(x, np.ones((2, 3, 2, 2), dtype=np.int64))  # now x does
+    bench.add(b.graph(b.clamp(total, -9, 9), convolved))
+    bench.check(("-O1",))
+
+
+def test_sums_beyond_64_bits_are_refused(build_graph):  # type: ignore[no-untyped-def]
+    b = build_graph("wide")
+    x = b.input((1, 1), 5)
+    big = np.array([2**62], dtype=np.int64)
+    graph = b.graph(b.dense(x, np.array([[2**58]], dtype=np.int64), big))
+    (op,) = graph.ops
+    wide = replace(graph, ops=(replace(op, bias=IntArray(np.array([2**63 - 1], dtype=np.int64))),))
+    with pytest.raises(CompileError, match="64 bits"):
+        CTarget().lower(wide, TargetOptions())
+
+
+def test_gcc_vectorises_the_dot_products(build_graph, tmp_path, cc):  # type: ignore[no-untyped-def]
+    if "gcc" not in cc:
+        pytest.skip("-fopt-info-vec is gcc's")
+    b = build_graph("dot")
+    x = b.input((1, 8, 6, 6), 8, signed=False)
+    weight = np.random.default_rng(0).integers(-100, 100, (8, 8, 3, 3))
+    graph = b.graph(b.clamp(b.conv(x, weight, pads=(1, 1, 1, 1)), -128, 127))
+    for name, content in CTarget().lower(graph, TargetOptions()).files.items():
+        (tmp_path / name).write_bytes(content)
+    command = [cc, "-std=c99", "-O3", "-fopt-info-vec", "-c", "dot.c", "-o", "dot.o"]
+    report = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
+    lines = (tmp_path / "dot.c").read_text().splitlines()
+    vectorised = {int(line.split(":")[1]) for line in report.splitlines() if "loop vectorized" in line}
+    assert any("i < 96; i++" in lines[number - 1] for number in vectorised)
 
 
 def test_the_header_is_also_cplusplus(build_graph, tmp_path):  # type: ignore[no-untyped-def]
