@@ -29,13 +29,13 @@ def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
         with loaded:
             return {name: loaded[name] for name in loaded.files}
     except FileNotFoundError:
-        raise CompileError(f"no such file: {quote(str(path))}") from None
+        raise CompileError(f"no such file: {quote(path)}") from None
     except IsADirectoryError:
-        raise CompileError(f"{quote(str(path))} is a folder, not an .npz file", hint=_HINT) from None
+        raise CompileError(f"{quote(path)} is a folder, not an .npz file", hint=_HINT) from None
     except (ValueError, EOFError, zipfile.BadZipFile, NotImplementedError):
-        raise CompileError(f"{quote(str(path))} is not an .npz file of numbers", hint=_HINT) from None
+        raise CompileError(f"{quote(path)} is not an .npz file of numbers", hint=_HINT) from None
     except OSError as e:
-        raise CompileError(f"cannot read {quote(str(path))}: {e.strerror or e}") from None
+        raise CompileError(f"cannot read {quote(path)}: {e.strerror or e}") from None
 
 
 def write_arrays(path: Path, arrays: Arrays) -> None:

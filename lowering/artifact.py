@@ -84,11 +84,11 @@ def _sidecar_path(path: Path) -> Path:
         return found[0]
     if not found:
         raise CompileError(
-            f"{quote(str(path))} is nothing that pefslc compiled: no sidecar <name>.<target>.json names it",
+            f"{quote(path)} is nothing that pefslc compiled: no sidecar <name>.<target>.json names it",
             hint="give the folder that a compile wrote into",
         )
     names = ", ".join(quote(p.name) for p in found)
-    raise CompileError(f"{quote(str(path))} holds {len(found)} artifacts: {names}", hint="give one of these files")
+    raise CompileError(f"{quote(path)} holds {len(found)} artifacts: {names}", hint="give one of these files")
 
 
 def _sidecars(folder: Path) -> list[Path]:

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 __all__ = ["CompileError", "InternalError", "Origin", "Problem", "quote"]
 
 _LONGEST_QUOTE = 80
 
 
-def quote(name: str) -> str:
-    """A name from a file, safe to print: one line, no control characters, at most 80 characters."""
-    printable = "".join(c if c.isprintable() else "?" for c in name)
-    if len(printable) > _LONGEST_QUOTE:
+def quote(name: str | Path) -> str:
+    """A name from a file, safe to print: one line, no control characters, at most 80 characters.
+
+    A Path is shown whole: its end is what tells files apart.
+    """
+    printable = "".join(c if c.isprintable() else "?" for c in str(name))
+    if len(printable) > _LONGEST_QUOTE and not isinstance(name, Path):
         printable = printable[: _LONGEST_QUOTE - 3] + "..."
     return f"'{printable}'"
 

@@ -144,7 +144,7 @@ def _passes_in_file(path: Path) -> list[Pass]:
         passes.append(made)
     if not passes:
         raise CompileError(
-            f"plugin {quote(str(path))} defines no pass",
+            f"plugin {quote(path)} defines no pass",
             hint=f"a class with {', '.join(_MEMBERS)} that can be made without arguments; {_HINT}",
         )
     return passes
@@ -161,11 +161,11 @@ def _is_pass(made: object) -> bool:
 
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise CompileError(f"no such plugin file: {quote(str(path))}")
+        raise CompileError(f"no such plugin file: {quote(path)}")
     name = f"_pefslc_plugin_{len([m for m in sys.modules if m.startswith('_pefslc_plugin_')])}"
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise CompileError(f"plugin {quote(str(path))} is not a Python file", hint="its name ends in .py")
+        raise CompileError(f"plugin {quote(path)} is not a Python file", hint="its name ends in .py")
     module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up there
     try:
@@ -173,7 +173,7 @@ def _import_file(path: Path) -> ModuleType:
     except (Exception, SystemExit) as e:
         del sys.modules[name]
         raise CompileError(
-            f"plugin {quote(str(path))} cannot be imported: {_exception_text(e)}", at=_place(e, str(path)), hint=_HINT
+            f"plugin {quote(path)} cannot be imported: {_exception_text(e)}", at=_place(e, str(path)), hint=_HINT
         ) from e
     return module
 

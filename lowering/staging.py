@@ -46,7 +46,7 @@ def publish(folder: Path, files: Mapping[str, bytes], sidecar: tuple[str, bytes]
                 os.replace(Path(staged) / name, folder / name)
     except OSError as e:
         raise CompileError(
-            f"cannot write into {quote(str(folder))}: {e.strerror or e}", hint="choose another folder with -o"
+            f"cannot write into {quote(folder)}: {e.strerror or e}", hint="choose another folder with -o"
         ) from None
     return tuple(folder / name for name in everything)
 
@@ -64,7 +64,7 @@ def write_file(path: Path, content: bytes) -> None:
             os.unlink(staged)
             raise
     except OSError as e:
-        raise CompileError(f"cannot write {quote(str(path))}: {e.strerror or e}") from None
+        raise CompileError(f"cannot write {quote(path)}: {e.strerror or e}") from None
 
 
 def _umask() -> int:
@@ -81,14 +81,14 @@ def _refuse_foreign_files(folder: Path, files: Mapping[str, bytes]) -> None:
         if not os.path.lexists(path):
             continue
         if path.is_symlink() or not path.is_file():
-            problems.append(Problem(f"{quote(str(path))} is in the way and is no plain file", hint="remove it"))
+            problems.append(Problem(f"{quote(path)} is in the way and is no plain file", hint="remove it"))
             continue
         present = path.read_bytes()
         if present == content or sha256(present).hexdigest() in written.get(name, ()):
             continue
         problems.append(
             Problem(
-                f"{quote(str(path))} exists and is not what a compile wrote",
+                f"{quote(path)} exists and is not what a compile wrote",
                 hint="move it away, or choose another folder with -o",
             )
         )

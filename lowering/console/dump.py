@@ -56,10 +56,10 @@ def _empty(folder: Path) -> None:
         ]
         if foreign:
             raise CompileError(
-                f"the dump folder {quote(str(folder))} holds other files: {quote(foreign[0])}",
+                f"the dump folder {quote(folder)} holds other files: {quote(foreign[0])}",
                 hint="give an empty or a new folder",
             )
         for path in present:
             path.unlink()
     except OSError as e:
-        raise CompileError(f"cannot write into {quote(str(folder))}: {e.strerror or e}") from None
+        raise CompileError(f"cannot write into {quote(folder)}: {e.strerror or e}") from None
