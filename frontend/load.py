@@ -36,13 +36,19 @@ def load_onnx(path: Path) -> tuple[gs.Graph, int]:
         raise CompileError(
             f"{quote(str(path))} is not an ONNX file", hint="it may be cut short: export or copy it again"
         ) from None
-    problems = list(_file_problems(model))
+    # Names first: every other check prints or compares them.
+    problems = list(_text_problems(model)) or list(_file_problems(model))
     if problems:
         raise CompileError.of(problems)
     opset = next(o.version for o in model.opset_import if o.domain in _STANDARD_DOMAINS)
-    gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.CRITICAL  # its notices are not our user's problem
+    gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.CRITICAL + 1  # what it raises is said by us, once
     logging.getLogger("onnx").setLevel(logging.CRITICAL)
-    graph = gs.import_onnx(model)
+    try:
+        graph = gs.import_onnx(model)
+    except Exception as e:  # it names no exceptions of its own for what it stumbles over in a damaged file
+        raise CompileError(
+            f"the graph cannot be read ({type(e).__name__}: {quote(str(e))[1:-1]})", hint="export the model again"
+        ) from None
     try:
         graph.toposort()
     except gs.OnnxGraphSurgeonException:
@@ -50,6 +56,19 @@ def load_onnx(path: Path) -> tuple[gs.Graph, int]:
             "the graph has a cycle", hint="an ONNX graph must be acyclic: export the model again"
         ) from None
     return graph, opset
+
+
+def _text_problems(model: onnx.ModelProto) -> Iterator[Problem]:
+    """Texts that are not UTF-8; protobuf hands those out as bytes."""
+    graph = model.graph
+    texts: list[object] = [o.domain for o in model.opset_import]
+    texts += [named.name for group in (graph.input, graph.output, graph.initializer) for named in group]
+    for node in graph.node:
+        texts += [node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
+    for text in texts:
+        if not isinstance(text, str):
+            yield Problem(f"the name {text!r} is not UTF-8", hint="the file is damaged: export or copy it again")
+            return
 
 
 def _file_problems(model: onnx.ModelProto) -> Iterator[Problem]:
@@ -140,8 +159,14 @@ def _tensor_problems(tensor: onnx.TensorProto) -> Iterator[Problem]:
                 f"{declared} but holds {len(tensor.raw_data)} bytes",
                 hint="export the model again",
             )
+            return
     elif tensor.data_type == onnx.TensorProto.FLOAT and count != len(tensor.float_data):
         yield Problem(
             f"{declared} but holds {len(tensor.float_data)} numbers",
             hint="export the model again",
         )
+        return
+    try:
+        onnx.numpy_helper.to_array(tensor)
+    except Exception as e:  # each element type fails in its own way
+        yield Problem(f"tensor {quote(tensor.name)} cannot be read: {e}", hint="export the model again")

@@ -34,6 +34,7 @@ from pefslc.ir.quantized import (
 )
 from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
 from pefslc.ir.value import Codes, IntArray, Op, TensorType, Value
+from pefslc.numeric.accumulate import fits_int64
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale, common_grid
 from pefslc.numeric.stages import Affine
@@ -190,6 +191,8 @@ class _Lowering:
         codes = [v / scale.channel(c) for c, v in enumerate(values)]
         if any(c.denominator != 1 for c in codes):
             raise CompileError("the bias is on no grid of the accumulator", at=reader.result.origin)
+        if not all(fits_int64(abs(int(c))) for c in codes):
+            raise CompileError("the bias needs more than 64 bits", at=reader.result.origin, hint="use coarser scales")
         return IntArray(np.array([int(c) for c in codes], dtype=np.int64))
 
     # --- operations ----------------------------------------------------------------------------------------------
