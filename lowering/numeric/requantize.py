@@ -142,17 +142,15 @@ def _smallest_shift(search: _Search, mode: RoundingMode, last: int) -> AffineShi
     if best is None and last > 0:  # the average slope fitted the widths there, the right one may not
         last -= 1
         best = search.any_multiplier(last, mode)
-    if best is None:
-        return None
     first = 0
-    while first < last:
+    while best is not None and first < last:
         middle = (first + last) // 2
         found = search.any_multiplier(middle, mode)
         if found is None:
             first = middle + 1
         else:
             best, last = found, middle
-    return best
+    return search.certified(best)
 
 
 def fit_bent(staircase: Staircase, *, product_bits: int = _INT64_HEADROOM) -> tuple[AffineShift, AffineShift] | None:
@@ -262,17 +260,23 @@ class _Search:
         """The implementation without offset (and, rising, without multiplier)."""
         if (multiplier != 1).any():
             return None
-        return self._certified(np.ones(1, dtype=np.int64), np.zeros(1, dtype=np.int64), shift, mode)
+        least, most, _, _ = self._offsets(multiplier, self._lowest_numerators(shift, mode))
+        if (least > 0).any() or (most < 0).any():
+            return None
+        return self.certified(self._candidate(np.ones(1, dtype=np.int64), np.zeros(1, dtype=np.int64), shift, mode))
 
     def at_multiplier(self, multiplier: Codes, shift: int, mode: RoundingMode) -> AffineShift | None:
         """The implementation with the given multiplier (negative where the staircase falls) and some offset."""
         least, most, _, _ = self._offsets(np.abs(multiplier), self._lowest_numerators(shift, mode))
         if (least > most).any():
             return None
-        return self._certified(multiplier, _nearest_to_zero(least, most), shift, mode)
+        return self.certified(self._candidate(multiplier, _nearest_to_zero(least, most), shift, mode))
 
     def any_multiplier(self, shift: int, mode: RoundingMode) -> AffineShift | None:
-        """Cut the interval of multipliers by the contradictions found in it, until one works in each channel."""
+        """The interval of multipliers, cut by the contradictions found in it until one works in each channel.
+
+        Not certified yet: bisection asks often.
+        """
         numerators = self._lowest_numerators(shift, mode)
         channels = len(self.reached)
         lowest = np.zeros(channels, dtype=np.int64)
@@ -283,7 +287,7 @@ class _Search:
             least, most, above, below = self._offsets(multiplier, numerators)
             wrong = least > most
             if not wrong.any():
-                return self._certified(
+                return self._candidate(
                     multiplier * self.staircase.direction, _nearest_to_zero(least, most), shift, mode
                 )
             # (before_j - reached_k) m <= N_j - 1 - N_k, violated: a bound on m from one side.
@@ -308,7 +312,12 @@ class _Search:
         rise = numerators[self.end] - numerators[self.start]
         return np.where(self.has_ends, np.maximum(rise // np.maximum(run, 1), 1), 0)
 
-    def _certified(self, multiplier: Codes, offset: Codes, shift: int, mode: RoundingMode) -> AffineShift | None:
+    def certified(self, candidate: AffineShift | None) -> AffineShift | None:
+        """`candidate` if it is the staircase, by the certificate alone."""
+        return candidate if candidate is not None and agrees_everywhere(self.staircase, candidate) else None
+
+    def _candidate(self, multiplier: Codes, offset: Codes, shift: int, mode: RoundingMode) -> AffineShift | None:
+        """The implementation with these parameters, where the widths allow it."""
         if len(multiplier) > 1 and (multiplier == multiplier[0]).all() and (offset == offset[0]).all():
             multiplier, offset = multiplier[:1].copy(), offset[:1].copy()
         s = self.staircase
@@ -316,8 +325,7 @@ class _Search:
         worst = max(map(abs, multiplier.tolist())) * largest + max(map(abs, offset.tolist())) + (1 << shift)
         if worst.bit_length() + 1 > self.product_bits and not self._fits(multiplier, offset, shift):
             return None
-        found = AffineShift(s.domain_low, s.domain_high, multiplier, offset, shift, mode, s.low, s.high)
-        return found if agrees_everywhere(s, found) else None
+        return AffineShift(s.domain_low, s.domain_high, multiplier, offset, shift, mode, s.low, s.high)
 
     def _fits(self, multiplier: Codes, offset: Codes, shift: int) -> bool:
         """Whether a * m + b (+ half a code) fits the allowed width at both ends of the domain."""
