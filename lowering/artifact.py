@@ -22,7 +22,7 @@ __all__ = ["Artifact", "open_artifact"]
 
 Floats = NDArray[np.float64]
 
-_CHUNK_ROWS = 16
+_CHUNK_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True)

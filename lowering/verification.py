@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 REFERENCE = "y_ref64"
-_CHUNK_ROWS = 16  # batches evaluated at once: bounds the memory of intermediate tensors
+_CHUNK_ROWS = 8  # batches evaluated at once: bounds the memory of intermediate tensors
 _VALUE_NOISE = 1e-9  # of outputs that float64 cannot hold exactly, relative to the output where it is larger than 1
 _EXACT_STEPS = 2**53
 _UNITS = 8
