@@ -32,11 +32,17 @@ class Emitter:
     def __len__(self) -> int:
         return len(self.instructions)
 
-    def load_weights(self, local: int, rows: int) -> None:
-        """Shift `rows` vectors from `local` into the array."""
+    def load_weights(self, local: int, rows: int, *, has_bias: bool) -> None:
+        """Shift `rows` vectors from `local` into the array; where they hold no bias row, a zero row after them."""
         self.instructions.append(LoadWeights(local, rows))
+        if not has_bias:
+            self.instructions.append(LoadWeights(0, 1, zeroes=True))
         if rows >= self._healing_rows and self._by_matmul:
             self._tainted = False
+
+    def clear_weights(self) -> None:
+        """Fill the array with zeros: later tiles load only the rows that matter."""
+        self.instructions.append(LoadWeights(0, self.architecture.array_size + 1, zeroes=True))
 
     def matmul(
         self,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +110,7 @@ class GroupPass:
     local: set[str]
     scratch: Scratch
     _loaded: tuple[int, int] = field(default=(0, 0))  # DRAM1 rows in the weight buffer
+    _in_array: Tile | None = None
 
     def emit(self, store: Callable[[Words], int], needs: Needs) -> None:
         """Append the instructions; `store` puts rows into DRAM1 and returns their address."""
@@ -166,7 +168,7 @@ class GroupPass:
 
     def _phases(self, chosen: Sequence[int], whole: int) -> list[tuple[int, range, list[Tile]]]:
         """(term, input blocks, tiles): what is worked on together. Without streaming that is everything at once."""
-        tiles = [tile for block in chosen for tile in self.tiles[block]]
+        tiles = _in_order([self.tiles[block] for block in chosen])
         if not self.needs.streamed_terms:
             return [(-1, range(0), tiles)]
         phases: list[tuple[int, range, list[Tile]]] = [(-1, range(0), [t for t in tiles if t.tap is None])]
@@ -182,12 +184,18 @@ class GroupPass:
         ordered = [tile for phases in plans for _, _, tiles in phases for tile in tiles]
         self._address: dict[int, int] = {}
         self._burst_end: list[int] = []
-        if not ordered:
-            return
-        address = store(np.concatenate([tile.rows for tile in ordered]))
+        runs: list[list[Tile]] = []
         for tile in ordered:
-            self._address[id(tile)] = address
-            address += len(tile.rows)
+            if runs and tile.loads_the_same_as(runs[-1][0]):
+                runs[-1].append(tile)
+            else:
+                runs.append([tile])
+        if not runs:
+            return
+        address = store(np.concatenate([same[0].rows for same in runs]))
+        for same in runs:
+            self._address |= dict.fromkeys(map(id, same), address)
+            address += len(same[0].rows)
             self._burst_end.append(address)
 
     def _weights(self, tile: Tile) -> int:
@@ -199,6 +207,12 @@ class GroupPass:
             self.emitter.dram(MoveKind.DRAM1_TO_LOCAL, self.weight_base, start, reach[-1] - start)
             self._loaded = (start, reach[-1])
         return self.weight_base + start - self._loaded[0]
+
+    def _load_tile(self, tile: Tile) -> None:
+        """Bring the tile into the array, unless it is there."""
+        if self._in_array is None or not tile.loads_the_same_as(self._in_array):
+            self.emitter.load_weights(self._weights(tile), len(tile.rows), has_bias=tile.has_bias)
+            self._in_array = tile
 
     # --- one pass ------------------------------------------------------------------------------------------------
 
@@ -228,7 +242,7 @@ class GroupPass:
                 views[t] = self._input(t, rect, blocks)
                 runs = {key: r for key, r in runs.items() if key[0] != t}
             for tile in tiles:
-                self.emitter.load_weights(self._weights(tile), len(tile.rows))
+                self._load_tile(tile)
                 accumulator = chosen.index(tile.out_block) * rect.area
                 if tile.tap is None:
                     self.emitter.matmul_zeroes(accumulator, rect.area)
@@ -297,7 +311,7 @@ class GroupPass:
     def _lowest(self, block: int, vectors: int) -> None:
         """Fill accumulators with what no maximum falls below: the data type's lowest word, as a bias row."""
         tile = self.tiles[block][0]
-        self.emitter.load_weights(self._weights(tile), len(tile.rows))
+        self._load_tile(tile)
         self.emitter.matmul_zeroes(0, vectors)
 
     def _add(self, tensor: str, rect: Rect, chosen: Sequence[int]) -> None:
@@ -328,6 +342,18 @@ class GroupPass:
             for run in rect_runs(rect, staged, view):
                 first, second = run.first + i * rect.area, run.second + block * view.block_pitch
                 self.emitter.dram(MoveKind.LOCAL_TO_DRAM0, first, second, run.vectors)
+
+
+def _in_order(blocks: list[list[Tile]]) -> list[Tile]:
+    """Block after block; but where one matrix serves many taps (a mean), the blocks with that matrix tap by tap, so that
+    it is loaded once and neighbouring MatMuls reach different accumulators.
+    """
+    classes: dict[tuple[bool, bytes], list[list[Tile]]] = {}
+    for tiles in blocks:
+        if len(tiles) < 2 or not all(t.loads_the_same_as(tiles[0]) for t in tiles):
+            return [tile for tiles in blocks for tile in tiles]
+        classes.setdefault((tiles[0].has_bias, tiles[0].rows.tobytes()), []).append(tiles)
+    return [t for same in classes.values() for row in zip_longest(*same) for t in row if t is not None]
 
 
 def _rects(layout: Layout, rows: int, columns: int) -> Iterator[Rect]:

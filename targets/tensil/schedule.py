@@ -147,6 +147,7 @@ class _Scheduler:
         base = self._store(np.repeat(np.array(list(words), dtype=np.int64)[:, None], self.a, axis=1))
         self.emitter.dram(MoveKind.DRAM1_TO_LOCAL, 0, base, len(words))
         self.emitter.to_accumulators(0, first, len(words))
+        self.emitter.clear_weights()
         self.segments.append(Segment("", 0, len(self.emitter)))
 
     def _store(self, rows: Words) -> int:

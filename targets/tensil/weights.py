@@ -1,9 +1,10 @@
 """Weight tiles: what one LoadWeights brings into the array, and the order in which DRAM1 holds them.
 
-A tile serves one output block, one input block of one term, and one tap. It has A + 1 rows: the bias, then for each
-input lane the weights to all output lanes. Tiles that are all zero do not exist. The first tile of an output block
-overwrites its accumulators and carries the bias; it must reach every output pixel, else an extra tile of the bias row
-alone sets the accumulators before.
+A tile serves one output block, one input block of one term, and one tap. Its rows are, for each input lane in use, the
+weights to all output lanes, before them the bias where it is not zero. Lanes not in use hold 0, so that their rows of
+the array may hold anything. Tiles that are all zero do not exist. The first tile of an output block overwrites its
+accumulators and carries the bias; it must reach every output pixel, else a tile of the bias row alone sets the
+accumulators before.
 """
 
 from __future__ import annotations
@@ -25,14 +26,22 @@ Words = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """`rows` [1 or A + 1, A] words. `tap` is None for the bias row alone, which a MatMul of zeroes applies."""
+    """`rows` [1 .. A + 1, A] words to load, `has_bias` if the first is the bias row; else that row is made zero.
+
+    `tap` is None for the bias row alone, which a MatMul of zeroes applies.
+    """
 
     out_block: int
     term: int
     in_block: int
     tap: tuple[int, int] | None
     overwrites: bool
+    has_bias: bool
     rows: Words
+
+    def loads_the_same_as(self, other: Tile) -> bool:
+        """Whether the array holds this tile once the other is loaded."""
+        return self.has_bias == other.has_bias and np.array_equal(self.rows, other.rows)
 
 
 def tiles_of(placed: PlacedGroup, layouts: dict[str, Layout], array_size: int, *, bias_alone: bool) -> list[list[Tile]]:
@@ -69,14 +78,17 @@ def _block_tiles(
     first = None if bias_alone else next(covering, None)
     tiles: list[Tile] = []
     if first is None:
-        tiles.append(Tile(block, 0, 0, None, True, bias[None, :]))
+        tiles.append(Tile(block, 0, 0, None, True, True, bias[None, :]))
     else:
         found.insert(0, found.pop(first))
-    nothing = np.zeros_like(bias)
+    has_bias = bool(bias.any())
     for i, (t, ib, tap, matrix) in enumerate(found):
         overwrites = i == 0 and first is not None
-        rows = np.concatenate([(bias if overwrites else nothing)[None, :], matrix])
-        tiles.append(Tile(block, t, ib, tap, overwrites, rows))
+        lanes = min(placed.terms[t].weight.shape[1] - ib * len(bias), len(bias))
+        rows = matrix[:lanes]
+        if overwrites and has_bias:
+            rows = np.concatenate([bias[None, :], rows])
+        tiles.append(Tile(block, t, ib, tap, overwrites, overwrites and has_bias, rows))
     return tiles
 
 
@@ -84,7 +96,7 @@ def _lowest_tiles(head: MaxHead, output: Layout, layouts: dict[str, Layout], bia
     """For a maximum whose taps all leave the input somewhere: tiles that first set the lowest word everywhere."""
     if first_covering_tap(head.window, layouts[head.tensor], output) is not None:
         return [[] for _ in bias]
-    return [[Tile(block, 0, 0, None, True, row[None, :])] for block, row in enumerate(bias)]
+    return [[Tile(block, 0, 0, None, True, True, row[None, :])] for block, row in enumerate(bias)]
 
 
 def first_covering_tap(window: Window, layout: Layout, output: Layout) -> tuple[int, int] | None:
