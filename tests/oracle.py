@@ -85,7 +85,7 @@ def _node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type: ignore[
         case "Conv":
             return _conv(x, v[1], v[2] if len(v) > 2 else None, a)
         case "Gemm":
-            return x.dot(v[1].T) + (v[2] if len(v) > 2 else 0)
+            return x.dot(v[1].T if a.get("transB") else v[1]) + (v[2] if len(v) > 2 else 0)
         case "MatMul":
             return x.dot(v[1])
         case "Transpose":

@@ -1,0 +1,242 @@
+"""Every operator on a small hand-made model: its shape, and its values against exact rationals or NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from builders import ModelBuilder, import_bytes, lower
+from oracle import evaluate_model
+from pefslc.frontend import import_model
+from pefslc.interpret import run
+from pefslc.ir.quantized import LeakyRelu
+from pefslc.ir.quantized import Quantize as QuantizeOp
+from pefslc.numeric.rounding import RoundingMode
+
+RNG = np.random.default_rng(7)
+SHAPE = (1, 4, 6, 5)
+Build = Callable[[ModelBuilder, str], str]
+
+
+def weight(*shape: int) -> NDArray[np.float64]:
+    return np.random.default_rng(sum(shape)).normal(0, 0.7, shape)
+
+
+def conv(**attributes: object) -> Build:
+    groups = int(attributes.get("group", 1))  # type: ignore[call-overload]
+    return lambda m, x: m.node("Conv", x, m.weight(weight(4, 4 // groups, 3, 3)), **attributes)
+
+
+def batch_norm(m: ModelBuilder, x: str) -> str:
+    parts = ([0.5, -1, 0, 2], [0.25, 0, 1, -1], [0.5, 0, 0.1, 0.3], [1, 0.3, 2, 4])
+    return m.quant(m.node("BatchNormalization", x, *map(m.constant, parts), epsilon=1e-5), 0.25, 6)
+
+
+def flat(m: ModelBuilder, x: str) -> str:
+    return m.node("Flatten", x)
+
+
+MODELS: dict[str, tuple[Build, tuple[int, ...]]] = {
+    "conv": (conv(), (1, 4, 4, 3)),
+    "conv with pads": (conv(pads=[1, 0, 2, 1], kernel_shape=[3, 3]), (1, 4, 7, 4)),
+    "conv with strides": (conv(strides=[2, 3], pads=[1] * 4), (1, 4, 3, 2)),
+    "conv with dilations": (conv(dilations=[2, 2], pads=[2] * 4), (1, 4, 6, 5)),
+    "conv in groups": (conv(group=2), (1, 4, 4, 3)),
+    "depthwise conv": (conv(group=4, pads=[1] * 4), (1, 4, 6, 5)),
+    "conv with a float bias": (
+        lambda m, x: m.node("Conv", x, m.weight(weight(2, 4, 1, 1)), m.constant([0.3, -1])),
+        (1, 2, 6, 5),
+    ),
+    "conv with a quantized bias": (
+        lambda m, x: m.node("Conv", x, m.weight(weight(2, 4, 1, 1)), m.weight([0.3, -1], 2**-6, 12)),
+        (1, 2, 6, 5),
+    ),
+    "conv with a scale per channel": (
+        lambda m, x: m.node("Conv", x, m.weight(weight(3, 4, 1, 1), np.float32([0.1, 0.2, 0.3]).reshape(3, 1, 1, 1))),
+        (1, 3, 6, 5),
+    ),
+    "gemm": (
+        lambda m, x: m.node("Gemm", flat(m, x), m.weight(weight(3, 120)), m.constant([1, 2, 3]), transB=1),
+        (1, 3),
+    ),
+    "gemm without transB": (
+        lambda m, x: m.node("Gemm", flat(m, x), m.node("Transpose", m.weight(weight(3, 120)), perm=[1, 0]), transB=0),
+        (1, 3),
+    ),
+    "matmul": (
+        lambda m, x: m.node("MatMul", flat(m, x), m.node("Transpose", m.weight(weight(3, 120)), perm=[1, 0])),
+        (1, 3),
+    ),
+    "batch normalization": (batch_norm, SHAPE),
+    "relu": (lambda m, x: m.quant(m.node("Relu", x), 0.25, 3, signed=0), SHAPE),
+    "leaky relu": (lambda m, x: m.quant(m.node("LeakyRelu", x, alpha=0.1), 0.025, 7), SHAPE),
+    "clip": (lambda m, x: m.quant(m.node("Clip", x, m.constant(0.0), m.constant(1.3)), 0.25, 4), SHAPE),
+    "max pool": (
+        lambda m, x: m.node("MaxPool", x, kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1]),
+        (1, 4, 3, 5),
+    ),
+    "average pool": (
+        lambda m, x: m.node("AveragePool", x, kernel_shape=[3, 3], strides=[1, 1], pads=[1] * 4, count_include_pad=1),
+        SHAPE,
+    ),
+    "global average pool": (lambda m, x: m.node("GlobalAveragePool", x), (1, 4, 1, 1)),
+    "add": (lambda m, x: m.node("Add", x, m.quant(x, 0.5, 3)), SHAPE),
+    "concat": (lambda m, x: m.node("Concat", x, m.quant(x, 0.5, 3), axis=1), (1, 8, 6, 5)),
+    "reshape": (lambda m, x: m.node("Reshape", x, m.constant([1, -1], dtype=np.int64)), (1, 120)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_operator(name: str, tmp_path: Path) -> None:
+    build, shape = MODELS[name]
+    m = ModelBuilder()
+    x = m.quant(m.input(SHAPE), 0.125, 5)
+    m.output(build(m, x))
+    model = m.build()
+    quantized = import_bytes(model, tmp_path)
+    assert quantized.outputs[0].value.type.shape == shape
+    graph = lower(quantized)
+    data = RNG.normal(0, 1, SHAPE).astype(np.float32)
+    expected = evaluate_model(model, data)
+    for level in (quantized, graph):
+        (got,) = run(level, data).values()
+        assert got.shape == shape
+        np.testing.assert_allclose(got, expected.astype(float), rtol=1e-12, atol=1e-12)
+
+
+SAME_AS_CONV_WITH_PADS: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+    "SAME_UPPER": ({"auto_pad": "SAME_UPPER", "strides": [2, 2]}, {"pads": [0, 1, 1, 1], "strides": [2, 2]}),
+    "SAME_LOWER": ({"auto_pad": "SAME_LOWER", "strides": [2, 2]}, {"pads": [1, 1, 0, 1], "strides": [2, 2]}),
+    "VALID": ({"auto_pad": "VALID"}, {}),
+    "NOTSET": ({"auto_pad": "NOTSET", "pads": [1] * 4}, {"pads": [1] * 4}),
+}
+
+
+@pytest.mark.parametrize("name", SAME_AS_CONV_WITH_PADS)
+def test_auto_pad_is_the_padding_that_onnx_defines(name: str, tmp_path: Path) -> None:
+    """6 x 5 inputs, 3 x 3 kernel, stride 2: one row of padding in total, two columns."""
+    automatic, explicit = SAME_AS_CONV_WITH_PADS[name]
+    graphs = []
+    for attributes in (automatic, explicit):
+        m = ModelBuilder()
+        m.output(conv(**attributes)(m, m.quant(m.input(SHAPE))))
+        graphs.append(import_bytes(m, tmp_path))
+    assert graphs[0].ops == graphs[1].ops
+
+
+def alike(tmp_path: Path, opset: int, left: Build, right: Build) -> None:
+    """Both spellings import to the same operations, but for the names of their origins."""
+    shapes = []
+    data = RNG.normal(0, 1, SHAPE).astype(np.float32)
+    for build, version in ((left, opset), (right, 13)):
+        m = ModelBuilder(opset=version)
+        m.output(build(m, m.quant(m.input(SHAPE))))
+        graph = lower(import_bytes(m, tmp_path))
+        shapes.append([(op.mnemonic, op.result.type) for op in graph.ops] + list(run(graph, data).values()))
+    for a, b in zip(*shapes, strict=True):
+        np.testing.assert_array_equal(a, b) if isinstance(a, np.ndarray) else None
+        assert isinstance(a, np.ndarray) or a == b
+
+
+def test_the_mean_over_rows_and_columns_in_both_spellings(tmp_path: Path) -> None:
+    mean = lambda m, x: m.node("GlobalAveragePool", x)  # noqa: E731
+    axes = lambda m, x: m.node("ReduceMean", x, m.constant([-1, 2], dtype=np.int64))  # noqa: E731
+    alike(tmp_path, 18, axes, mean)
+    alike(tmp_path, 13, lambda m, x: m.node("ReduceMean", x, axes=[2, 3]), mean)
+    flat_mean = lambda m, x: m.node("Flatten", m.node("GlobalAveragePool", x))  # noqa: E731
+    alike(tmp_path, 13, lambda m, x: m.node("ReduceMean", x, axes=[2, 3], keepdims=0), flat_mean)
+
+
+def test_other_spellings(tmp_path: Path) -> None:
+    alike(
+        tmp_path,
+        9,
+        lambda m, x: m.node("Clip", x, min=0.0, max=1.5),
+        lambda m, x: m.node("Clip", x, m.constant(0.0), m.constant(1.5)),
+    )
+    alike(tmp_path, 13, lambda m, x: m.node("Clip", x, m.constant(0.0), ""), lambda m, x: m.node("Relu", x))
+    alike(
+        tmp_path,
+        13,
+        lambda m, x: m.node("Identity", m.node("Dropout", m.node("Relu", x))),
+        lambda m, x: m.node("Relu", x),
+    )
+    alike(
+        tmp_path,
+        14,
+        lambda m, x: m.node("Reshape", x, m.constant([0, -1], dtype=np.int64)),
+        lambda m, x: m.node("Flatten", x),
+    )
+
+
+def test_a_constant_node_is_an_initializer(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    x = m.quant(m.input(SHAPE))
+    tensor = numpy_helper.from_array(weight(2, 4, 1, 1).astype(np.float32))
+    w = m.quant(m.node("Constant", value=tensor))
+    m.output(m.node("Conv", x, w))
+    lower(import_bytes(m, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("domain", "version"), [("qonnx.custom_op.general", 1), ("onnx.brevitas", 1), ("finn.custom_op.general", 1)]
+)
+@pytest.mark.parametrize("op", ["Quant", "IntQuant"])
+def test_quant_in_all_its_domains(domain: str, version: int, op: str, tmp_path: Path) -> None:
+    m = ModelBuilder(quant_domain=domain, quant_version=version)
+    m.output(m.quant(m.input(SHAPE), op=op))
+    assert len(lower(import_bytes(m, tmp_path)).inputs) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["ROUND", "round", "floor", "CEIL", "half_up", "HALF_DOWN", "UP", "DOWN", "ROUND_TO_ZERO", None]
+)
+def test_the_rounding_mode_in_any_case_and_absent(name: str | None, tmp_path: Path) -> None:
+    m = ModelBuilder()
+    m.output(m.quant(m.input(SHAPE), rounding=name))
+    (op,) = import_bytes(m, tmp_path).ops
+    assert isinstance(op, QuantizeOp)
+    assert op.rounding is (RoundingMode.HALF_EVEN if name is None else RoundingMode.from_qonnx(name))
+
+
+def test_alpha_is_the_shortest_decimal_of_its_float32(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    m.output(m.quant(m.node("LeakyRelu", m.quant(m.input(SHAPE)), alpha=0.1)))
+    (op,) = import_bytes(m, tmp_path).of_type(LeakyRelu)
+    assert op.alpha == Fraction(1, 10)
+
+
+def test_initializers_that_are_also_inputs_are_no_inputs(tmp_path: Path) -> None:
+    """Brevitas' default export lists every weight among the inputs."""
+    m = ModelBuilder()
+    x = m.quant(m.input(SHAPE))
+    m.output(m.node("Conv", x, m.weight(weight(2, 4, 1, 1))))
+    model = m.build()
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    assert [i.name for i in import_bytes(model, tmp_path).inputs] == ["x"]
+
+
+def test_the_order_of_nodes_in_the_file_does_not_matter(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    m.output(m.quant(m.node("Relu", m.quant(m.input(SHAPE)))))
+    model = m.build()
+    data = RNG.normal(0, 1, SHAPE).astype(np.float32)
+    expected = run(lower(import_bytes(model, tmp_path)), data)
+    nodes = list(reversed(model.graph.node))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    got = run(lower(import_bytes(model, tmp_path)), data)
+    np.testing.assert_array_equal(got["t2"], expected["t2"])
+
+
+def test_origins_name_the_node_and_the_tensor(models: Path) -> None:
+    graph = import_model(models / "cnn_q2_3.onnx")
+    assert graph.name == "cnn_q2_3"
+    assert str(graph.ops[0].result.origin).startswith("/inp/act_quant/export_handler/Quant (Quant), tensor '/inp/")
