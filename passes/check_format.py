@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from pefslc.diagnostics import CompileError, Problem
@@ -42,7 +42,8 @@ class CheckFormat:
             )
         problems = [p for op, role in roles for p in self._contradictions(op, role)]
         if problems:
-            raise CompileError.of(problems)
+            hint = f"train in {self.fmt}, or leave out --fmt: the model's own formats are then taken"
+            raise CompileError.of([*problems[:-1], replace(problems[-1], hint=hint)])
         return graph
 
     def _contradictions(self, op: Quantize | QuantizedConstant, role: str) -> Iterator[Problem]:
@@ -55,7 +56,6 @@ class CheckFormat:
             yield Problem(
                 f"--fmt says {self.fmt.describe()}; this {role} quantizer is {describe(quantization)}",
                 at=op.result.origin,
-                hint=f"train in {self.fmt}, or leave out --fmt: the model's own formats are then taken",
             )
 
 
