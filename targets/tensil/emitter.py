@@ -3,9 +3,12 @@
 - The accumulator hazard (spec 5): an accumulating write must not follow one to the same address with no other
   accumulator access between. Where it would, a constant is read into the SIMD register first.
 - The SIMD register: which constant it holds, so that it is loaded once for many vectors.
+- SIMD operations that may wait: they run in the background of DRAM reads and of the array's drain (spec 5).
 """
 
 from __future__ import annotations
+
+from collections import deque
 
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.instructions import DataMove, Instruction, LoadWeights, MatMul, MoveKind, Simd, SimdOperation
@@ -14,6 +17,7 @@ __all__ = ["Emitter"]
 
 # After a MatMul, a LoadWeights of this many local rows (on A = 12) waits long enough for the accumulation to complete.
 _HEALING_ROWS, _MEASURED_ON = 5, 12
+_SIMD_CYCLES = 4
 
 
 class Emitter:
@@ -23,6 +27,8 @@ class Emitter:
         self.architecture = architecture
         self.constants = constants
         self.instructions: list[Instruction] = []
+        self._pending: deque[tuple[SimdOperation, int, int]] = deque()
+        self._queue = 2 * architecture.array_size + 2  # SIMD operations that the RTL holds
         self._register: int | None = None
         self._last: int | None = None  # the accumulator address accessed last
         self._tainted = False  # whether an accumulation to it may still be under way
@@ -61,11 +67,11 @@ class Emitter:
         )
         self._after_write(accumulator, vectors, accumulator_stride, accumulate=accumulate, by_matmul=True)
 
-    def matmul_zeroes(self, accumulator: int, vectors: int) -> None:
-        """accumulator[i] = the bias row."""
-        self._before_write(accumulator, accumulate=False)
-        self.instructions.append(MatMul(0, accumulator, vectors, zeroes=True))
-        self._after_write(accumulator, vectors, 0, accumulate=False)
+    def matmul_zeroes(self, accumulator: int, vectors: int, *, accumulate: bool = False) -> None:
+        """accumulator[i] (+)= the bias row."""
+        self._before_write(accumulator, accumulate=accumulate)
+        self.instructions.append(MatMul(0, accumulator, vectors, accumulate=accumulate, zeroes=True))
+        self._after_write(accumulator, vectors, 0, accumulate=accumulate)
 
     def to_accumulators(
         self, local: int, accumulator: int, vectors: int, local_stride: int = 0, accumulator_stride: int = 0, *,
@@ -86,13 +92,24 @@ class Emitter:
         """A move between local memory and a DRAM, contiguous on both sides."""
         self.instructions.append(DataMove(kind, local, dram, vectors))
 
-    def simd_constant(self, operation: SimdOperation, word: int, accumulator: int, vectors: int) -> None:
-        """accumulator[i] = operation(accumulator[i], word), for consecutive vectors."""
+    def simd_later(self, operation: SimdOperation, word: int, accumulator: int, vectors: int) -> None:
+        """accumulator[i] = operation(accumulator[i], word), for consecutive vectors: by the next `fill`s or a `flush`."""
+        self._pending.extend((operation, word, address) for address in range(accumulator, accumulator + vectors))
+
+    def fill(self, cycles: float) -> None:
+        """Emit pending SIMD operations that run for about `cycles` in the background of what follows."""
+        for _ in range(min(int(cycles) // _SIMD_CYCLES, len(self._pending), self._queue)):
+            self._simd(*self._pending.popleft())
+
+    def flush(self) -> None:
+        """Emit all pending SIMD operations."""
+        while self._pending:
+            self._simd(*self._pending.popleft())
+
+    def _simd(self, operation: SimdOperation, word: int, address: int) -> None:
         self._load_register(word)
-        append = self.instructions.append
-        for address in range(accumulator, accumulator + vectors):
-            append(Simd(operation, left=0, right=1, destination=0, read=address, write=address))
-        self._read(accumulator + vectors - 1)
+        self.instructions.append(Simd(operation, left=0, right=1, destination=0, read=address, write=address))
+        self._read(address)
 
     def simd_with(self, operation: SimdOperation, accumulator: int, other: int, vectors: int, stride: int = 0) -> None:
         """accumulator[i << stride] = operation(accumulator[i << stride], accumulator-side other[i])."""

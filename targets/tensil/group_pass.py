@@ -15,14 +15,19 @@ from pefslc.shapes import Window
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.emitter import Emitter
 from pefslc.targets.tensil.instructions import MoveKind, SimdOperation
-from pefslc.targets.tensil.placement import Accumulate, Maximum, Minimum, Multiply, PlacedGroup
+from pefslc.targets.tensil.matrix_steps import AddWord, MatrixStep, matrix_steps
+from pefslc.targets.tensil.placement import Accumulate, Maximum, Minimum, Multiply, PlacedGroup, RawStep
 from pefslc.targets.tensil.planes import Layout, Rect, Run, View, rect_runs, tap_runs
 from pefslc.targets.tensil.select import MaxHead
 from pefslc.targets.tensil.weights import Tile, first_covering_tap
 
-__all__ = ["GroupPass", "Needs", "Scratch"]
+__all__ = ["GroupPass", "Needs", "Scratch", "leading_steps"]
 
 Words = NDArray[np.int64]
+
+_OPERATION = {Multiply: SimdOperation.MULTIPLY, Maximum: SimdOperation.MAX, Minimum: SimdOperation.MIN}
+_SIMD_PER_DRAIN = 3  # what the array's drain before a LoadWeights hides (measured, spec 5)
+_AXI_BYTES = 8  # of the boards that were measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,7 @@ class GroupPass:
     views: dict[str, View]
     local: set[str]
     scratch: Scratch
+    matrix_rows: dict[MatrixStep, int]
     _loaded: tuple[int, int] = field(default=(0, 0))  # DRAM1 rows in the weight buffer
     _in_array: Tile | None = None
 
@@ -204,6 +210,8 @@ class GroupPass:
         end = start + len(tile.rows)
         if not (self._loaded[0] <= start and end <= self._loaded[1]):
             reach = [e for e in self._burst_end if start < e <= start + self.weight_size]
+            beats = -(-self.architecture.vector_size_bytes // _AXI_BYTES)
+            self.emitter.fill((reach[-1] - start) * beats)
             self.emitter.dram(MoveKind.DRAM1_TO_LOCAL, self.weight_base, start, reach[-1] - start)
             self._loaded = (start, reach[-1])
         return self.weight_base + start - self._loaded[0]
@@ -211,30 +219,81 @@ class GroupPass:
     def _load_tile(self, tile: Tile) -> None:
         """Bring the tile into the array, unless it is there."""
         if self._in_array is None or not tile.loads_the_same_as(self._in_array):
-            self.emitter.load_weights(self._weights(tile), len(tile.rows), has_bias=tile.has_bias)
+            local = self._weights(tile)
+            self.emitter.fill(_SIMD_PER_DRAIN * 4)
+            self.emitter.load_weights(local, len(tile.rows), has_bias=tile.has_bias)
             self._in_array = tile
 
     # --- one pass ------------------------------------------------------------------------------------------------
 
     def _one_pass(self, rect: Rect, chosen: Sequence[int], phases: list[tuple[int, range, list[Tile]]]) -> None:
+        steps = self.placed.steps
         if isinstance(self.placed.group.head, MaxHead):
             self._maximum(self.placed.group.head, rect, chosen[0])
         else:
-            self._sums(rect, chosen, phases)
+            plan = self._matrix_plan(rect, chosen, phases)
+            self._sums(rect, chosen, phases, steps[: _leading(steps)] if plan is None else ())
+            if plan is not None:
+                self._matrix_steps(plan, rect, chosen)
+            steps = steps[_leading(steps) :]
         count = rect.area * len(chosen)
-        for step in self.placed.steps:
-            match step:
-                case Multiply():
-                    self.emitter.simd_constant(SimdOperation.MULTIPLY, step.word, 0, count)
-                case Maximum():
-                    self.emitter.simd_constant(SimdOperation.MAX, step.word, 0, count)
-                case Minimum():
-                    self.emitter.simd_constant(SimdOperation.MIN, step.word, 0, count)
-                case Accumulate():
-                    self._add(step.tensor, rect, chosen)
+        for step in steps:
+            if isinstance(step, Accumulate):
+                self.emitter.flush()
+                self._add(step.tensor, rect, chosen)
+            else:
+                self.emitter.simd_later(_OPERATION[type(step)], step.word, 0, count)
+        self.emitter.flush()
         self._store_result(rect, chosen)
 
-    def _sums(self, rect: Rect, chosen: Sequence[int], phases: list[tuple[int, range, list[Tile]]]) -> None:
+    def _matrix_plan(
+        self, rect: Rect, chosen: Sequence[int], phases: list[tuple[int, range, list[Tile]]]
+    ) -> tuple[MatrixStep, ...] | None:
+        """The matrix steps instead of the leading SIMD steps, where they are shorter."""
+        result = self.placed.group.result
+        plan = matrix_steps(leading_steps(self.placed), *self.placed.words, self.architecture.data_type)
+        if plan is None or result not in self.local or any(step not in self.matrix_rows for step in plan):
+            return None
+        drain, rows = 2 * self.a, self.a + 1
+        count = rect.area * len(chosen)
+        if count < 2:  # one vector, accumulated twice in a row, would need the hazard's guard
+            return None
+        by_matrix = sum(count + drain + (1 if isinstance(s, AddWord) else rows + count) for s in plan)
+        operations = _leading(self.placed.steps)
+        tiles = [tile for _, _, tiles in phases for tile in tiles]
+        # Behind the tiles of the following blocks: a drain each, and their share of the DRAM reads.
+        later = [tile for tile in tiles if tile.out_block != chosen[0]]
+        beats = -(-self.architecture.vector_size_bytes // _AXI_BYTES)
+        hidden = sum(_SIMD_PER_DRAIN * 4 + len(tile.rows) * beats for tile in later)
+        before = 4 * operations * rect.area * (len(chosen) - 1)
+        by_simd = 4 * operations * rect.area + max(before - hidden, 0)
+        return plan if by_matrix < by_simd else None
+
+    def _matrix_steps(self, plan: tuple[MatrixStep, ...], rect: Rect, chosen: Sequence[int]) -> None:
+        self._in_array = None
+        for step in plan:
+            address = self.matrix_rows[step]
+            if isinstance(step, AddWord):
+                self.emitter.load_weights(address, 1, has_bias=True)
+                self.emitter.matmul_zeroes(0, rect.area * len(chosen), accumulate=True)
+                continue
+            self._store_result(rect, chosen)  # only for a moment: the final codes overwrite it
+            self.emitter.load_weights(address, self.a + 1, has_bias=True)
+            view = self.views[self.placed.group.result]
+            for i, block in enumerate(chosen):
+                for run in rect_runs(rect, view, View.part(0, rect)):
+                    first, second = run.first + block * view.block_pitch, run.second + i * rect.area
+                    self.emitter.matmul(first, second, run.vectors, 0, 0, accumulate=False)
+
+    def _sums(
+        self,
+        rect: Rect,
+        chosen: Sequence[int],
+        phases: list[tuple[int, range, list[Tile]]],
+        steps: Sequence[RawStep],
+    ) -> None:
+        """Fill the accumulators; each output block's `steps` follow its last tile, in the gaps of the next blocks."""
+        last = {tile.out_block: id(tile) for _, _, tiles in phases for tile in tiles}
         runs: dict[tuple[int, tuple[int, int]], list[Run]] = {}
         views: dict[int, tuple[View, int]] = {}  # term -> where its blocks lie, and the first block there
         for t, blocks, tiles in phases:
@@ -246,6 +305,7 @@ class GroupPass:
                 accumulator = chosen.index(tile.out_block) * rect.area
                 if tile.tap is None:
                     self.emitter.matmul_zeroes(accumulator, rect.area)
+                    self._steps_after(tile, last, steps, accumulator, rect.area)
                     continue
                 if tile.term not in views:
                     views[tile.term] = self._input(tile.term, rect, range(0))
@@ -263,6 +323,15 @@ class GroupPass:
                         run.second_stride,
                         accumulate=not tile.overwrites,
                     )
+                self._steps_after(tile, last, steps, accumulator, rect.area)
+
+    def _steps_after(
+        self, tile: Tile, last: dict[int, int], steps: Sequence[RawStep], accumulator: int, vectors: int
+    ) -> None:
+        if last[tile.out_block] == id(tile):
+            for step in steps:
+                assert not isinstance(step, Accumulate)
+                self.emitter.simd_later(_OPERATION[type(step)], step.word, accumulator, vectors)
 
     def _tap_runs(self, t: int, tap: tuple[int, int], rect: Rect, view: View) -> list[Run]:
         term = self.placed.terms[t]
@@ -345,8 +414,8 @@ class GroupPass:
 
 
 def _in_order(blocks: list[list[Tile]]) -> list[Tile]:
-    """Block after block; but where one matrix serves many taps (a mean), the blocks with that matrix tap by tap, so that
-    it is loaded once and neighbouring MatMuls reach different accumulators.
+    """Block after block; but where one matrix serves many taps (a mean), the blocks with that matrix tap by tap, so
+    that it is loaded once and neighbouring MatMuls reach different accumulators.
     """
     classes: dict[tuple[bool, bytes], list[list[Tile]]] = {}
     for tiles in blocks:
@@ -354,6 +423,16 @@ def _in_order(blocks: list[list[Tile]]) -> list[Tile]:
             return [tile for tiles in blocks for tile in tiles]
         classes.setdefault((tiles[0].has_bias, tiles[0].rows.tobytes()), []).append(tiles)
     return [t for same in classes.values() for row in zip_longest(*same) for t in row if t is not None]
+
+
+def _leading(steps: Sequence[RawStep]) -> int:
+    """Number of steps before the first tensor is added."""
+    return next((i for i, step in enumerate(steps) if isinstance(step, Accumulate)), len(steps))
+
+
+def leading_steps(placed: PlacedGroup) -> tuple[RawStep, ...]:
+    """The steps before the first tensor is added."""
+    return placed.steps[: _leading(placed.steps)]
 
 
 def _rects(layout: Layout, rows: int, columns: int) -> Iterator[Rect]:

@@ -75,12 +75,16 @@ class PlacedTerm:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlacedGroup:
-    """A group in raw words. `terms` is empty for a maximum; `implementation` says how each of its ops is done."""
+    """A group in raw words. `terms` is empty for a maximum; `implementation` says how each of its ops is done.
+
+    words   bounds of the accumulators before the first step, biases included
+    """
 
     group: Group
     terms: tuple[PlacedTerm, ...]
     bias: Words
     steps: tuple[RawStep, ...]
+    words: tuple[int, int]
     implementation: dict[str, str]
     exact: bool
 
@@ -178,7 +182,9 @@ class _Placer:
         steps = self._steps(exponent, self.selection.ranges[head.tensor], bias, may_bias=False)
         if steps is None:
             raise self._refusal()
-        return PlacedGroup(self.group, (), bias, steps.raw, self._names("maximum", steps.names), steps.exact)
+        low, high = (code << exponent for code in self.selection.ranges[head.tensor])
+        names = self._names("maximum", steps.names)
+        return PlacedGroup(self.group, (), bias, steps.raw, (low, high), names, steps.exact)
 
     def _place_linear(self, head: LinearHead) -> PlacedGroup:
         low, high = self._head_bounds(head)
@@ -195,7 +201,9 @@ class _Placer:
                 continue
             terms = self._terms(head, exponent)
             names = self._names(f"accumulate at 2^{exponent}" if exponent else "accumulate", steps.names)
-            return PlacedGroup(self.group, terms, steps.bias, steps.raw, names, steps.exact and self._proved(low, high))
+            words = int(((low << exponent) + steps.bias).min()), int(((high << exponent) + steps.bias).max())
+            exact = steps.exact and self._proved(low, high)
+            return PlacedGroup(self.group, terms, steps.bias, steps.raw, words, names, exact)
         raise self._refusal()
 
     def _head_bounds(self, head: LinearHead) -> tuple[Words, Words]:

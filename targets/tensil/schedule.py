@@ -17,8 +17,9 @@ from pefslc.diagnostics import CompileError, Origin
 from pefslc.ir.graph import Graph
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.emitter import Emitter
-from pefslc.targets.tensil.group_pass import GroupPass, Needs, Scratch
+from pefslc.targets.tensil.group_pass import GroupPass, Needs, Scratch, leading_steps
 from pefslc.targets.tensil.instructions import Instruction, MoveKind
+from pefslc.targets.tensil.matrix_steps import MatrixStep, matrix_steps
 from pefslc.targets.tensil.memory import Memory
 from pefslc.targets.tensil.placement import Accumulate, Maximum, Minimum, Multiply, Placed, PlacedGroup
 from pefslc.targets.tensil.planes import Layout, View
@@ -107,6 +108,7 @@ class _Scheduler:
         self.outputs = tuple(
             self._entry(o.name, selection.storage[o.value.name], o.value.origin) for o in graph.outputs
         )
+        self.unclean = _unclean_tensors(self.placed)
         self._load_constants()
 
     # --- the frame of the program --------------------------------------------------------------------------------
@@ -148,7 +150,23 @@ class _Scheduler:
         self.emitter.dram(MoveKind.DRAM1_TO_LOCAL, 0, base, len(words))
         self.emitter.to_accumulators(0, first, len(words))
         self.emitter.clear_weights()
+        self.matrix_rows = self._load_matrix_rows()
         self.segments.append(Segment("", 0, len(self.emitter)))
+
+    def _load_matrix_rows(self) -> dict[MatrixStep, int]:
+        """The rows of all matrix steps, kept in local memory for the whole program; none where it is small."""
+        data_type = self.architecture.data_type
+        plans = [matrix_steps(leading_steps(g), *g.words, data_type) for g in self.placed.groups if g.terms]
+        steps = list(dict.fromkeys(step for plan in plans if plan for step in plan))
+        rows = [step.rows(self.a) for step in steps]
+        total = sum(map(len, rows))
+        if not rows or total > self.architecture.local_depth // 16:
+            return {}
+        base = self.local.allocate(total)
+        assert base is not None
+        self.emitter.dram(MoveKind.DRAM1_TO_LOCAL, base, self._store(np.concatenate(rows)), total)
+        starts = np.cumsum([0, *map(len, rows)]).tolist()
+        return {step: base + start for step, start in zip(steps, starts, strict=False)}
 
     def _store(self, rows: Words) -> int:
         """Append rows to DRAM1; their address."""
@@ -189,12 +207,12 @@ class _Scheduler:
         first = len(self.emitter)
         result = self.tensors[placed.group.result]
         reads = [self.tensors[name] for name in _read_tensors(placed)]
-        tiles = tiles_of(placed, self.selection.layouts, self.a, bias_alone=False)
+        tiles = tiles_of(placed, self.selection.layouts, self.a, self.unclean, bias_alone=False)
         for tensor in reads:
             self._fetch(tensor)
         needs = self._settle(placed, result, reads, sum(len(t.rows) for block in tiles for t in block))
         if needs.streamed_terms:
-            tiles = tiles_of(placed, self.selection.layouts, self.a, bias_alone=True)
+            tiles = tiles_of(placed, self.selection.layouts, self.a, self.unclean, bias_alone=True)
         base, gap = self.local.largest_gap()
         work = GroupPass(
             placed=placed,
@@ -206,6 +224,7 @@ class _Scheduler:
             views={name: self._view(self.tensors[name]) for name in (*_read_tensors(placed), placed.group.result)},
             local={name for name in (*_read_tensors(placed), placed.group.result) if self._is_local(name)},
             scratch=Scratch(base, gap),
+            matrix_rows=self.matrix_rows,
         )
         work.emit(self._store, needs)
         self.segments.append(Segment(placed.group.result, first, len(self.emitter)))
@@ -296,6 +315,19 @@ class _Scheduler:
         fixed = {e.base for e in (*self.inputs, *self.outputs)}
         if tensor.dram is not None and tensor.dram not in fixed:
             self.dram0.release(tensor.dram, tensor.vectors)
+
+
+def _unclean_tensors(placed: Placed) -> set[str]:
+    """Tensors whose lanes without a channel may not hold 0: a clip moved them off it, or what they are made from."""
+    found: set[str] = set()
+    for group in placed.groups:
+        for step in group.steps:
+            moved = (isinstance(step, Maximum) and step.word > 0) or (isinstance(step, Minimum) and step.word < 0)
+            if moved or (isinstance(step, Accumulate) and step.tensor in found):
+                found.add(group.group.result)
+        if isinstance(group.group.head, MaxHead) and group.group.head.tensor in found:
+            found.add(group.group.result)
+    return found
 
 
 def _read_tensors(placed: PlacedGroup) -> list[str]:

@@ -9,6 +9,7 @@ accumulators before.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,15 +45,24 @@ class Tile:
         return self.has_bias == other.has_bias and np.array_equal(self.rows, other.rows)
 
 
-def tiles_of(placed: PlacedGroup, layouts: dict[str, Layout], array_size: int, *, bias_alone: bool) -> list[list[Tile]]:
-    """The tiles of each output block, in the order of use; `bias_alone` sets every bias by a tile of its own."""
+def tiles_of(
+    placed: PlacedGroup, layouts: dict[str, Layout], array_size: int, unclean: Set[str], *, bias_alone: bool
+) -> list[list[Tile]]:
+    """The tiles of each output block, in the order of use.
+
+    unclean     tensors whose lanes without a channel do not hold 0: their tiles have all rows
+    bias_alone  set every bias by a tile of its own
+    """
     blocks = placed.group.layout.blocks(array_size)
     bias = np.zeros((blocks, array_size), dtype=np.int64)
     bias.reshape(-1)[: len(placed.bias)] = placed.bias
     if isinstance(placed.group.head, MaxHead):
         return _lowest_tiles(placed.group.head, placed.group.layout, layouts, bias)
     padded = [_padded(term.weight, array_size) for term in placed.terms]
-    return [_block_tiles(placed, layouts, block, bias[block], padded, bias_alone=bias_alone) for block in range(blocks)]
+    return [
+        _block_tiles(placed, layouts, block, bias[block], padded, unclean, bias_alone=bias_alone)
+        for block in range(blocks)
+    ]
 
 
 def _padded(weight: Words, a: int) -> Words:
@@ -65,7 +75,14 @@ def _padded(weight: Words, a: int) -> Words:
 
 
 def _block_tiles(
-    placed: PlacedGroup, layouts: dict[str, Layout], block: int, bias: Words, padded: list[Words], *, bias_alone: bool
+    placed: PlacedGroup,
+    layouts: dict[str, Layout],
+    block: int,
+    bias: Words,
+    padded: list[Words],
+    unclean: Set[str],
+    *,
+    bias_alone: bool,
 ) -> list[Tile]:
     found: list[tuple[int, int, tuple[int, int], Words]] = []
     for t, weight in enumerate(padded):
@@ -85,7 +102,7 @@ def _block_tiles(
     for i, (t, ib, tap, matrix) in enumerate(found):
         overwrites = i == 0 and first is not None
         lanes = min(placed.terms[t].weight.shape[1] - ib * len(bias), len(bias))
-        rows = matrix[:lanes]
+        rows = matrix if placed.terms[t].tensor in unclean else matrix[:lanes]
         if overwrites and has_bias:
             rows = np.concatenate([bias[None, :], rows])
         tiles.append(Tile(block, t, ib, tap, overwrites, overwrites and has_bias, rows))
