@@ -93,7 +93,7 @@ class Emitter:
         self.instructions.append(DataMove(kind, local, dram, vectors))
 
     def simd_later(self, operation: SimdOperation, word: int, accumulator: int, vectors: int) -> None:
-        """accumulator[i] = operation(accumulator[i], word), for consecutive vectors: by the next `fill`s or a `flush`."""
+        """accumulator[i] = operation(accumulator[i], word), for consecutive vectors: by later `fill`s or a `flush`."""
         self._pending.extend((operation, word, address) for address in range(accumulator, accumulator + vectors))
 
     def fill(self, cycles: float) -> None:

@@ -37,9 +37,7 @@ def test_the_plan_is_round_shift_and_clip(data_type: DataType, shift: int, low: 
     )
     reach = 90 if data_type.width_bits == 8 else 6000
     plan = matrix_steps(steps, -reach, reach, data_type)
-    if plan is None:  # odd constants shift the tie: the certificate says no
-        assert any(v % 2 for v in (low, high) if v is not None)
-        return
+    assert plan is not None
     for word in range(-reach, reach + 1):
         expected = round_fraction(Fraction(word, 1 << shift))
         expected = max(expected, low) if low is not None else expected
@@ -58,7 +56,6 @@ def test_the_flagship_requantization_takes_four_steps() -> None:
         (Maximum(0),),
         (Maximum(0), Multiply(32)),
         (Multiply(33), Maximum(0)),
-        (Multiply(32), Maximum(-15)),
         (Multiply(256), Maximum(0)),
     ],
 )
