@@ -271,7 +271,8 @@ def test_ranges_become_those_that_can_occur() -> None:
         XI,
         """
         %a: [-16..15]*(2^-1)[1,2,2,2] = clamp %x low=-2 high=3  // (Clip)
-        %b: [0..3]*(2^0)[1,2,2,2] = requantize %a staircase(domain=-2..15, low=0, rising, thresholds=[1,3]{1, 3, 5})  // (Q)
+        %b: [0..3]*(2^0)[1,2,2,2] = requantize %a staircase(domain=-2..15, low=0, rising, thresholds=[1,3]{1, 3, 5})\
+  // (Q)
         %c: [0..99]*(2^0)[1,2,2,2] = sum %b %b  // (Add)
         output "y" = %c map(scale=1, offset=0)
         """,
