@@ -18,7 +18,7 @@ from pefslc.targets.tensil.instructions import MoveKind, SimdOperation
 from pefslc.targets.tensil.matrix_steps import AddWord, MatrixStep, matrix_steps
 from pefslc.targets.tensil.placement import Accumulate, Maximum, Minimum, Multiply, PlacedGroup, RawStep
 from pefslc.targets.tensil.planes import Layout, Rect, Run, View, rect_runs, tap_runs
-from pefslc.targets.tensil.select import MaxHead
+from pefslc.targets.tensil.selection import MaxHead
 from pefslc.targets.tensil.weights import Tile, first_covering_tap
 
 __all__ = ["GroupPass", "Needs", "Scratch", "leading_steps"]

@@ -25,8 +25,8 @@ from pefslc.numeric.scale import power_of_two_exponent
 from pefslc.numeric.staircase import Staircase
 from pefslc.shapes import Window
 from pefslc.targets.tensil.architecture import DataType
-from pefslc.targets.tensil.select import AddTensor, Group, LinearHead, MaxHead, Requantization, Selection
-from pefslc.targets.tensil.select import Limit as LimitStep
+from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, MaxHead, Requantization, Selection
+from pefslc.targets.tensil.selection import Limit as LimitStep
 
 __all__ = ["Accumulate", "Maximum", "Minimum", "Multiply", "Placed", "PlacedGroup", "PlacedTerm", "RawStep", "place"]
 

@@ -23,7 +23,7 @@ from pefslc.targets.tensil.matrix_steps import MatrixStep, matrix_steps
 from pefslc.targets.tensil.memory import Memory
 from pefslc.targets.tensil.placement import Accumulate, Maximum, Minimum, Multiply, Placed, PlacedGroup
 from pefslc.targets.tensil.planes import Layout, View
-from pefslc.targets.tensil.select import MaxHead, Selection
+from pefslc.targets.tensil.selection import MaxHead, Selection
 from pefslc.targets.tensil.weights import tiles_of
 
 __all__ = ["Entry", "Schedule", "Segment", "schedule"]

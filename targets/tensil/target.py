@@ -20,7 +20,7 @@ from pefslc.targets.tensil.host_io import TensorRecord, host_io_source
 from pefslc.targets.tensil.placement import Placed, place
 from pefslc.targets.tensil.planes import Layout, from_vectors, to_vectors
 from pefslc.targets.tensil.schedule import Entry, Schedule, schedule
-from pefslc.targets.tensil.select import Selection, select
+from pefslc.targets.tensil.selection import Selection, select
 from pefslc.targets.tensil.simulator import Machine
 from pefslc.targets.tensil.tmodel import IoEntry, TensilProgram, load_tmodel, tmodel_files
 

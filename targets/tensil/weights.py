@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pefslc.shapes import Window
 from pefslc.targets.tensil.placement import PlacedGroup
 from pefslc.targets.tensil.planes import Layout
-from pefslc.targets.tensil.select import MaxHead
+from pefslc.targets.tensil.selection import MaxHead
 
 __all__ = ["Tile", "first_covering_tap", "tiles_of"]
 
