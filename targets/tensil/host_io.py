@@ -12,6 +12,7 @@ from pefslc.ir.graph import GraphInput, GraphOutput
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.sidecar import Json, JsonObject
 from pefslc.targets.tensil.architecture import Architecture
+from pefslc.targets.tensil.packing import Offsets
 from pefslc.targets.tensil.planes import Layout
 
 __all__ = ["TensorRecord", "host_io_source"]
@@ -19,10 +20,13 @@ __all__ = ["TensorRecord", "host_io_source"]
 
 @dataclass
 class TensorRecord:
-    """An input or output as the host sees it: layout [channels, height, width] and the exponent of its codes."""
+    """An input or output as the host sees it: layout [channels, height, width], the offsets (dy, dx) of the pixels that
+    share a vector (see `packing`), and the exponent of its codes.
+    """
 
     name: str
     layout: Layout
+    offsets: Offsets
     exponent: int
     architecture: Architecture
     fields: dict[str, Json] = field(default_factory=dict)
@@ -30,7 +34,8 @@ class TensorRecord:
     def to_json(self) -> JsonObject:
         """For the sidecar."""
         layout = [self.layout.channels, self.layout.height, self.layout.width]
-        return {"name": self.name, "layout": layout, "exponent": self.exponent}
+        flat = [step for offset in self.offsets for step in offset]
+        return {"name": self.name, "layout": layout, "lane_offsets": flat, "exponent": self.exponent}
 
     def complete(self, end: GraphInput | GraphOutput) -> None:
         """Add what the emitted module needs: the quantizer of an input, the map of an output."""

@@ -92,12 +92,15 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """All groups in order, the layouts and code ranges of stored tensors, and where each value is stored."""
+    """All groups in order, the layouts and code ranges of stored tensors, where each value is stored, and the lane
+    offsets of inputs that the host packs (see `packing`).
+    """
 
     groups: tuple[Group, ...]
     layouts: dict[str, Layout]
     ranges: dict[str, tuple[int, int]]
     storage: dict[str, str]
+    packings: dict[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
 
 def select(graph: Graph) -> Selection:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.diagnostics import CompileError
+from pefslc.diagnostics import CompileError, quote
 from pefslc.ir.graph import Graph
 from pefslc.limits import TargetLimits
-from pefslc.sidecar import JsonObject, Sidecar
+from pefslc.sidecar import Json, JsonObject, Sidecar
 from pefslc.targets.protocol import Emission, OpReport, Runner, TargetOptions
 from pefslc.targets.tensil import cycles
 from pefslc.targets.tensil.architecture import Architecture, load_architecture
 from pefslc.targets.tensil.checker import require_valid
 from pefslc.targets.tensil.host_io import TensorRecord, host_io_source
+from pefslc.targets.tensil.packing import Offsets, pack_inputs, packed
 from pefslc.targets.tensil.placement import Placed, place
 from pefslc.targets.tensil.planes import Layout, from_vectors, to_vectors
 from pefslc.targets.tensil.schedule import Entry, Schedule, schedule
@@ -43,6 +45,10 @@ class TensilTarget:
     def lower(self, graph: Graph, options: TargetOptions) -> Emission:
         architecture = _architecture(options)
         selection = select(graph)
+        storage = selection.storage
+        inputs = [storage[i.value.name] for i in graph.inputs]
+        outputs = [storage[o.value.name] for o in graph.outputs]
+        selection = pack_inputs(selection, inputs, outputs, architecture.array_size)
         placed = place(graph, selection, architecture.data_type, allow_overflow=options.allow_overflow)
         plan = schedule(graph, selection, placed, architecture, options.progress)
         program = _program(graph.name, architecture, plan)
@@ -86,7 +92,9 @@ def _records(
     graph: Graph, selection: Selection, placed: Placed, plan: Schedule, architecture: Architecture
 ) -> tuple[list[TensorRecord], list[TensorRecord]]:
     def record(name: str, entry: Entry) -> TensorRecord:
-        return TensorRecord(name, selection.layouts[entry.tensor], placed.exponents[entry.tensor], architecture)
+        layout, offsets = selection.layouts[entry.tensor], selection.packings.get(entry.tensor, ((0, 0),))
+        layout = replace(layout, channels=layout.channels // len(offsets))
+        return TensorRecord(name, layout, offsets, placed.exponents[entry.tensor], architecture)
 
     inputs = [record(i.name, e) for i, e in zip(graph.inputs, plan.inputs, strict=True)]
     outputs = [record(o.name, e) for o, e in zip(graph.outputs, plan.outputs, strict=True)]
@@ -141,30 +149,37 @@ class TensilRunner:
         return {name: np.stack(codes) for name, codes in found.items()}
 
 
+@dataclass(frozen=True, slots=True)
 class _Placement:
     """One input or output: codes in the ONNX shape <-> raw vectors."""
 
-    def __init__(self, name: str, layout: Layout, exponent: int, shape: tuple[int, ...]) -> None:
-        self.name, self.layout, self.exponent, self.shape = name, layout, exponent, shape
+    name: str
+    layout: Layout
+    offsets: Offsets
+    exponent: int
+    shape: tuple[int, ...]
 
     @classmethod
     def of(cls, record: JsonObject, shape: tuple[int, ...]) -> _Placement:
-        layout = record["layout"]
-        assert isinstance(layout, list)
-        channels, height, width = (int(str(v)) for v in layout)
-        return cls(str(record["name"]), Layout(channels, height, width), int(str(record["exponent"])), shape)
+        channels, height, width = _ints(record["layout"])
+        flat = _ints(record["lane_offsets"])
+        offsets = tuple(zip(flat[::2], flat[1::2], strict=True))
+        return cls(str(record["name"]), Layout(channels, height, width), offsets, _ints([record["exponent"]])[0], shape)
 
     def to_raw(self, codes: NDArray[np.int64], array_size: int) -> NDArray[np.int64]:
         planes = codes.reshape(self.layout.channels, self.layout.height, self.layout.width)
-        return to_vectors(planes << self.exponent, array_size)
+        return to_vectors(packed(planes, self.offsets) << self.exponent, array_size)
 
     def from_raw(self, vectors: NDArray[np.int64]) -> NDArray[np.int64]:
         words = from_vectors(vectors, self.layout)
         if (words & ((1 << self.exponent) - 1)).any():
-            raise CompileError(
-                f"output {self.name!r} holds words that are no codes: the program is not ours or is broken"
-            )
+            raise CompileError(f"output {quote(self.name)} holds words that are no codes: the program is broken")
         return (words >> self.exponent).reshape(self.shape[1:])
+
+
+def _ints(value: Json) -> list[int]:
+    assert isinstance(value, list)
+    return [int(str(v)) for v in value]
 
 
 def _list(sidecar: Sidecar, key: str) -> list[JsonObject]:

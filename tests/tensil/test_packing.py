@@ -1,0 +1,89 @@
+"""Packed inputs: the smaller convolution on neighbouring pixels equals the convolution on the image."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from pefslc.diagnostics import Origin
+from pefslc.semantics import conv2d
+from pefslc.shapes import Window
+from pefslc.targets.tensil.packing import pack_inputs, packed
+from pefslc.targets.tensil.planes import Layout
+from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, Selection, Term
+
+GEOMETRIES = list(itertools.product((1, 2, 3), (3, 5), (1, 2), (0, 1, 2), (1, 2), (4, 6, 8, 12, 27)))
+
+
+def selection_of(weight: np.ndarray, window: Window, image: Layout) -> Selection:
+    output = Layout(weight.shape[0], *window.output_size(image.height, image.width))
+    head = LinearHead((Term("x", weight, window),), np.zeros(weight.shape[0], dtype=np.int64))
+    group = Group("y", output, head, (), ("y",), Origin("conv", "Conv"))
+    return Selection((group,), {"x": image, "y": output}, {"x": (-8, 7), "y": (-99, 99)}, {"x": "x", "y": "y"})
+
+
+def by_taps(term: Term, image: np.ndarray, output: Layout) -> np.ndarray:
+    """The convolution as the program computes it: by offsets from the output pixel, leaving out what is outside."""
+    result = np.zeros((term.weight.shape[0], output.height, output.width), dtype=np.int64)
+    (sh, sw), (kh, kw) = term.window.strides, term.window.kernel
+    for ky, kx, y, x in itertools.product(range(kh), range(kw), range(output.height), range(output.width)):
+        dy, dx = term.window.tap_offset(ky, kx)
+        row, column = y * sh + dy, x * sw + dx
+        if 0 <= row < image.shape[1] and 0 <= column < image.shape[2]:
+            result[:, y, x] += term.weight[:, :, ky, kx] @ image[:, row, column]
+    return result
+
+
+@pytest.mark.parametrize(("channels", "kernel", "stride", "pad", "dilation", "array_size"), GEOMETRIES)
+def test_a_packed_convolution_equals_the_plain_one(
+    channels: int, kernel: int, stride: int, pad: int, dilation: int, array_size: int
+) -> None:
+    window = Window(kernel=(kernel,) * 2, strides=(stride,) * 2, dilations=(dilation,) * 2, pads=(pad,) * 4)
+    r = np.random.default_rng(channels * 100 + kernel)
+    image = r.integers(-8, 8, (channels, 11, 10))
+    weight = r.integers(-4, 5, (2, channels, kernel, kernel))
+    before = selection_of(weight, window, Layout(channels, 11, 10))
+    after = pack_inputs(before, ["x"], ["y"], array_size)
+    head = after.groups[0].head
+    assert isinstance(head, LinearHead)
+    expected = conv2d(image[None], weight, None, window)[0]
+    source = packed(image, after.packings.get("x", ((0, 0),)))
+    assert source.shape[0] == after.layouts["x"].channels <= max(array_size, channels)
+    assert np.array_equal(by_taps(head.terms[0], source, after.layouts["y"]), expected)
+
+
+def test_three_channels_on_twelve_lanes_take_a_third_of_the_taps() -> None:
+    weight = np.ones((4, 3, 3, 3), dtype=np.int64)
+    window = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
+    after = pack_inputs(selection_of(weight, window, Layout(3, 8, 8)), ["x"], ["y"], 12)
+    head = after.groups[0].head
+    assert isinstance(head, LinearHead)
+    assert after.packings == {"x": ((0, -1), (0, 0), (0, 1))}
+    assert head.terms[0].window.taps == 3
+
+
+def test_an_input_that_something_else_reads_stays_as_it_is() -> None:
+    weight = np.ones((3, 3, 3, 3), dtype=np.int64)
+    window = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
+    before = selection_of(weight, window, Layout(3, 8, 8))
+    (group,) = before.groups
+    added = Group(group.result, group.layout, group.head, (AddTensor("x"),), group.ops, group.origin)
+    read_twice = Selection((added,), before.layouts, before.ranges, before.storage)
+    assert pack_inputs(read_twice, ["x"], ["y"], 12) is read_twice
+    assert pack_inputs(before, ["x"], ["x"], 12) is before
+    assert pack_inputs(before, ["x"], ["y"], 5) is before
+
+
+def test_padding_is_zero_in_every_lane() -> None:
+    image = np.arange(1, 7, dtype=np.int64).reshape(1, 2, 3)
+    lanes = packed(image, ((0, -1), (0, 0), (1, 1), (-1, 0), (3, 0), (0, -4)))
+    assert lanes.tolist() == [
+        [[0, 1, 2], [0, 4, 5]],
+        [[1, 2, 3], [4, 5, 6]],
+        [[5, 6, 0], [0, 0, 0]],
+        [[0, 0, 0], [1, 2, 3]],
+        [[0, 0, 0], [0, 0, 0]],
+        [[0, 0, 0], [0, 0, 0]],
+    ]
