@@ -17,8 +17,9 @@ from pefslc.numeric.scale import Scale
 from pefslc.sidecar import Sidecar, load_sidecar
 from pefslc.targets.protocol import Runner
 from pefslc.targets.registry import find_target
+from pefslc.targets.tensil.driver import run_tmodel
 
-__all__ = ["Artifact", "open_artifact"]
+__all__ = ["Artifact", "BareProgram", "open_artifact"]
 
 Floats = NDArray[np.float64]
 
@@ -53,8 +54,24 @@ class Artifact:
         return {name: np.concatenate(found) for name, found in parts.items()}
 
 
-def open_artifact(path: Path) -> Artifact:
+@dataclass(frozen=True, slots=True)
+class BareProgram:
+    """A .tmodel that no sidecar describes: Tensil's own, say. Runs as the driver runs it, on flat arrays."""
+
+    path: Path
+
+    def run(
+        self, inputs: Mapping[str, NDArray[np.generic]], progress: Callable[[int, int, str], None] | None = None
+    ) -> dict[str, Floats]:
+        """Output name -> values [runs, size], for flat inputs by name (or "x")."""
+        del progress
+        return run_tmodel(self.path, inputs)
+
+
+def open_artifact(path: Path) -> Artifact | BareProgram:
     """The artifact in a folder, of a sidecar, or that a file belongs to. Raises CompileError."""
+    if path.suffix == ".tmodel" and not any(path.name in load_sidecar(p).files for p in _sidecars(path.parent)):
+        return BareProgram(path)
     sidecar = load_sidecar(_sidecar_path(path))
     folder = path if path.is_dir() else path.parent
     return Artifact(sidecar, find_target(sidecar.target).runner(folder, sidecar))

@@ -84,7 +84,7 @@ def _lane_offsets(window: Window, most: int) -> Offsets:
 
 
 def _shrink(term: Term, layout: Layout, output: Layout, offsets: Offsets) -> Term | None:
-    """The same convolution on the packed input: each tap goes to a base and lane that reach it wherever it is inside."""
+    """The same convolution on the packed input: each tap goes to a base and lane that reach it where it is inside."""
     window = term.window
     outputs, channels, kh, kw = term.weight.shape
     chosen: dict[tuple[int, int], tuple[tuple[int, int], int]] = {}  # tap -> (base, lane)
@@ -99,10 +99,10 @@ def _shrink(term: Term, layout: Layout, output: Layout, offsets: Offsets) -> Ter
                 reach.setdefault(base, {})[tap] = lane
     while len(chosen) < len(taps):
         left = {base: [t for t in found if t not in chosen] for base, found in reach.items()}
-        base = max(sorted(left), key=lambda b: len(left[b]), default=None)
-        if base is None or not left[base]:
+        best = max(sorted(left), key=lambda b: len(left[b]), default=None)
+        if best is None or not left[best]:
             return None
-        chosen |= {tap: (base, reach[base][tap]) for tap in left[base]}
+        chosen |= {tap: (best, reach[best][tap]) for tap in left[best]}
     bases = [base for base, _ in chosen.values()]
     top, leftmost = min(y for y, _ in bases), min(x for _, x in bases)
     kernel = max(y for y, _ in bases) - top + 1, max(x for _, x in bases) - leftmost + 1

@@ -261,7 +261,7 @@ class _Scheduler:
             gap = self.local.largest_gap()[1]
             if gap >= needs.comfortable or (gap >= needs.least and not self._can_spill(result, reads)):
                 break
-            if not self._spill_one(result, reads):
+            if not self._spill_one(result, reads, placed.group.origin):
                 if gap >= needs.least:
                     break
                 raise CompileError(
@@ -277,7 +277,7 @@ class _Scheduler:
     def _can_spill(self, result: _Tensor, reads: list[_Tensor]) -> bool:
         return any(t.local is not None for t in self.tensors.values() if t is not result and t not in reads)
 
-    def _spill_one(self, result: _Tensor, reads: list[_Tensor]) -> bool:
+    def _spill_one(self, result: _Tensor, reads: list[_Tensor], origin: Origin) -> bool:
         """Move one tensor out of local memory: a bystander first, then the result, then what the group reads."""
         bystanders = [t for t in self.tensors.values() if t.local is not None and t is not result and t not in reads]
         candidates = sorted(bystanders, key=lambda t: -t.vectors) or ([result] if result.local is not None else [])
@@ -287,7 +287,7 @@ class _Scheduler:
         tensor = candidates[0]
         assert tensor.local is not None
         if tensor is not result and tensor.dram is None:
-            tensor.dram = self._dram_address(tensor)
+            tensor.dram = self._dram_address(tensor, origin)
             self.emitter.dram(MoveKind.LOCAL_TO_DRAM0, tensor.local, tensor.dram, tensor.vectors)
         self.local.release(tensor.local, tensor.vectors)
         tensor.local = None
@@ -297,13 +297,14 @@ class _Scheduler:
 
     def _give_dram(self, result: _Tensor, placed: PlacedGroup) -> None:
         entry = next((e for e in self.outputs if e.tensor == placed.group.result), None)
-        result.dram = entry.base if entry is not None else self._dram_address(result)
+        result.dram = entry.base if entry is not None else self._dram_address(result, placed.group.origin)
 
-    def _dram_address(self, tensor: _Tensor) -> int:
+    def _dram_address(self, tensor: _Tensor, origin: Origin) -> int:
         base = self.dram0.allocate(tensor.vectors)
         if base is None:
             raise CompileError(
                 f"DRAM0 has {self.architecture.dram0_depth} vectors: no room for {tensor.vectors} more",
+                at=origin,
                 hint="use an architecture with a larger dram0_depth or local_depth",
             )
         return base

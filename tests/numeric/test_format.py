@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import gcd
 
 import numpy as np
 import pytest
@@ -132,4 +133,4 @@ def test_the_common_grid_is_the_coarsest(steps: list[Fraction]) -> None:
     grid = common_grid(steps)
     quotients = [s / grid for s in steps]
     assert all(q.denominator == 1 for q in quotients)
-    assert np.gcd.reduce([q.numerator for q in quotients]) == 1, "a coarser grid would do"
+    assert gcd(*(q.numerator for q in quotients)) == 1, "a coarser grid would do"

@@ -1,0 +1,43 @@
+"""A .tmodel without a sidecar: Tensil's own programs, on what the PYNQ driver would be given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pefslc.artifact import BareProgram, open_artifact
+from pefslc.diagnostics import CompileError
+from pefslc.targets.tensil.architecture import DataType
+from pefslc.targets.tensil.driver import run_tmodel, to_words
+
+PROGRAMS = Path(__file__).resolve().parents[3] / "shared" / "tcu" / "programs"
+NAMES = ("tiny_conv__pynqz1", "residual_small__custom_perf", "maxpool_net__zcu104")
+
+
+@pytest.mark.parametrize(
+    ("value", "word"), [(0.0, 0), (1.0, 256), (0.5 / 256, 0), (1.5 / 256, 2), (-0.5 / 256, 0), (128.0, -32768)]
+)
+def test_the_driver_rounds_half_to_even_and_wraps(value: float, word: int) -> None:
+    assert to_words(np.array([value]), DataType["FP16BP8"]).tolist() == [word]
+
+
+@pytest.mark.skipif(not PROGRAMS.is_dir(), reason="needs ../shared/tcu/programs beside the checkout")
+@pytest.mark.parametrize("name", NAMES)
+def test_tensils_own_programs_run_without_a_sidecar(name: str) -> None:
+    (path,) = (PROGRAMS / name).glob("*.tmodel")
+    data = np.load(PROGRAMS / name / "io.npz")
+    artifact = open_artifact(path)
+    assert isinstance(artifact, BareProgram)
+    (values,) = artifact.run({"x": data["in_codes"] / 256}).values()
+    assert np.array_equal(values * 256, data["out_codes"].reshape(len(values), -1))
+
+
+@pytest.mark.skipif(not PROGRAMS.is_dir(), reason="needs ../shared/tcu/programs beside the checkout")
+def test_arrays_that_do_not_fill_the_vectors_are_refused() -> None:
+    (path,) = (PROGRAMS / NAMES[0]).glob("*.tmodel")
+    with pytest.raises(CompileError, match="a run reads 2048 numbers"):
+        run_tmodel(path, {"x": np.zeros(100)})
+    with pytest.raises(CompileError, match="no array for input"):
+        run_tmodel(path, {"y": np.zeros(2048)})
