@@ -13,11 +13,12 @@ from collections import deque
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.instructions import DataMove, Instruction, LoadWeights, MatMul, MoveKind, Simd, SimdOperation
 
-__all__ = ["Emitter"]
+__all__ = ["SIMD_CYCLES", "Emitter"]
 
 # After a MatMul, a LoadWeights of this many local rows (on A = 12) waits long enough for the accumulation to complete.
 _HEALING_ROWS, _MEASURED_ON = 5, 12
-_SIMD_CYCLES = 4
+SIMD_CYCLES = 4  # an operation that reads and writes an accumulator
+_AXI_BYTES = 8  # of the boards that were measured
 
 
 class Emitter:
@@ -96,10 +97,18 @@ class Emitter:
         """accumulator[i] = operation(accumulator[i], word), for consecutive vectors: by later `fill`s or a `flush`."""
         self._pending.extend((operation, word, address) for address in range(accumulator, accumulator + vectors))
 
-    def fill(self, cycles: float) -> None:
+    def fill(self, cycles: int) -> None:
         """Emit pending SIMD operations that run for about `cycles` in the background of what follows."""
-        for _ in range(min(int(cycles) // _SIMD_CYCLES, len(self._pending), self._queue)):
+        for _ in range(min(cycles // SIMD_CYCLES, len(self._pending), self._queue)):
             self._simd(*self._pending.popleft())
+
+    def fill_behind_read(self, vectors: int) -> None:
+        """Emit pending SIMD operations that run while this many vectors come from a DRAM."""
+        self.fill(self.read_cycles(vectors))
+
+    def read_cycles(self, vectors: int) -> int:
+        """Cycles that a DRAM read takes a vector: its beats on the bus."""
+        return vectors * -(-self.architecture.vector_size_bytes // _AXI_BYTES)
 
     def flush(self) -> None:
         """Emit all pending SIMD operations."""

@@ -5,100 +5,28 @@ steps, store the result. Inputs or results that live in DRAM0 pass through scrat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.shapes import Window
 from pefslc.targets.tensil.architecture import Architecture
-from pefslc.targets.tensil.emitter import Emitter
+from pefslc.targets.tensil.emitter import SIMD_CYCLES, Emitter
 from pefslc.targets.tensil.instructions import MoveKind, SimdOperation
 from pefslc.targets.tensil.matrix_steps import AddWord, MatrixStep, matrix_steps
+from pefslc.targets.tensil.pass_plan import Needs, Scratch, plan_passes
 from pefslc.targets.tensil.placement import Accumulate, Maximum, Minimum, Multiply, PlacedGroup, RawStep
 from pefslc.targets.tensil.planes import Layout, Rect, Run, View, rect_runs, tap_runs
 from pefslc.targets.tensil.selection import MaxHead
+from pefslc.targets.tensil.weight_stream import WeightStream
 from pefslc.targets.tensil.weights import Tile, first_covering_tap
 
-__all__ = ["GroupPass", "Needs", "Scratch", "leading_steps"]
+__all__ = ["GroupPass", "leading_steps"]
 
 Words = NDArray[np.int64]
 
 _OPERATION = {Multiply: SimdOperation.MULTIPLY, Maximum: SimdOperation.MAX, Minimum: SimdOperation.MIN}
-_SIMD_PER_DRAIN = 3  # what the array's drain before a LoadWeights hides (measured, spec 5)
-_AXI_BYTES = 8  # of the boards that were measured
-
-
-@dataclass(frozen=True, slots=True)
-class Scratch:
-    """Free local memory [base, base + size) for the duration of a group."""
-
-    base: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """Scratch that a group needs, in vectors.
-
-    streamed_terms  windows and layouts of what it reads from DRAM0, by tensor
-    added           tensors added from DRAM0
-    staging         whether the result goes to DRAM0
-    """
-
-    streamed_terms: dict[str, tuple[Window, Layout]]
-    added: tuple[str, ...]
-    staging: bool
-    weight_rows: int
-    tile_rows: int
-    comfort: int
-
-    @classmethod
-    def of(
-        cls,
-        placed: PlacedGroup,
-        layouts: dict[str, Layout],
-        architecture: Architecture,
-        in_dram: set[str],
-        *,
-        result_in_dram: bool,
-        weight_rows: int,
-    ) -> Needs:
-        head = placed.group.head
-        windows = (
-            [(head.tensor, head.window)] if isinstance(head, MaxHead) else [(t.tensor, t.window) for t in placed.terms]
-        )
-        streamed = {tensor: (window, layouts[tensor]) for tensor, window in windows if tensor in in_dram}
-        added = tuple(s.tensor for s in placed.steps if isinstance(s, Accumulate) and s.tensor in in_dram)
-        comfort = min(weight_rows, architecture.local_depth // 16)
-        return cls(streamed, added, result_in_dram, weight_rows, min(weight_rows, architecture.array_size + 1), comfort)
-
-    @property
-    def least(self) -> int:
-        """For a pass of one pixel and one block."""
-        return self.of_pass(Rect(0, 1, 0, 1), 1) + self.tile_rows
-
-    @property
-    def comfortable(self) -> int:
-        """With room for bursts of weights."""
-        return self.least + self.comfort
-
-    def of_pass(self, rect: Rect, blocks: int, input_blocks: int = 1) -> int:
-        """For inputs, addends and results in DRAM0 in a pass of this size; weights come on top."""
-        return self.input_vectors(rect, input_blocks) + rect.area * blocks * (len(self.added) + self.staging)
-
-    def input_vectors(self, rect: Rect, input_blocks: int) -> int:
-        return max(
-            (_window_area(rect, w, layout) * input_blocks for w, layout in self.streamed_terms.values()), default=0
-        )
-
-
-def _window_area(rect: Rect, window: Window, layout: Layout) -> int:
-    """An upper bound of the input pixels that a rectangle of this size sees, wherever it lies."""
-    height = min((rect.height - 1) * window.strides[0] + window.extent[0], layout.height)
-    width = min((rect.width - 1) * window.strides[1] + window.extent[1], layout.width)
-    return height * width
 
 
 @dataclass
@@ -115,62 +43,23 @@ class GroupPass:
     local: set[str]
     scratch: Scratch
     matrix_rows: dict[MatrixStep, int]
-    _loaded: tuple[int, int] = field(default=(0, 0))  # DRAM1 rows in the weight buffer
-    _in_array: Tile | None = None
 
     def emit(self, store: Callable[[Words], int], needs: Needs) -> None:
         """Append the instructions; `store` puts rows into DRAM1 and returns their address."""
         self.needs = needs
         self.a = self.architecture.array_size
         self.strides = (self.architecture.stride0_depth, self.architecture.stride1_depth)
-        rows, columns, blocks = self._pass_size()
-        whole = self._largest_input_blocks(Rect(0, rows, 0, columns), blocks)
-        self.input_base = self.scratch.base
-        self.added_base = self.input_base + needs.input_vectors(Rect(0, rows, 0, columns), whole)
-        self.staging_base = self.added_base + rows * columns * blocks * len(needs.added)
-        self.weight_base = self.staging_base + rows * columns * blocks * needs.staging
-        self.weight_size = self.scratch.base + self.scratch.size - self.weight_base
+        plan = plan_passes(self.placed, needs, self.scratch, self.capacity, self.architecture)
+        self.plan = plan
         layout = self.placed.group.layout
         output_blocks = range(layout.blocks(self.a))
-        sets = [output_blocks[i : i + blocks] for i in range(0, len(output_blocks), blocks)]
-        plans = [self._phases(chosen, whole) for chosen in sets]
-        self._store_weights(plans, store)
-        for rect in _rects(layout, rows, columns):
-            for chosen, phases in zip(sets, plans, strict=True):
+        sets = [output_blocks[i : i + plan.blocks] for i in range(0, len(output_blocks), plan.blocks)]
+        phases_of = [self._phases(chosen, plan.input_blocks) for chosen in sets]
+        tiles = [tile for phases in phases_of for _, _, tiles in phases for tile in tiles]
+        self.weights = WeightStream(tiles, plan.weight_base, plan.weight_size, self.emitter, store)
+        for rect in _rects(layout, plan.rows, plan.columns):
+            for chosen, phases in zip(sets, phases_of, strict=True):
                 self._one_pass(rect, chosen, phases)
-
-    # --- sizes ---------------------------------------------------------------------------------------------------
-
-    def _pass_size(self) -> tuple[int, int, int]:
-        """Rows, columns and output blocks of a pass: the most that accumulators and scratch hold."""
-        layout = self.placed.group.layout
-        blocks = layout.blocks(self.a)
-        per_pixel = 2 if isinstance(self.placed.group.head, MaxHead) else 1
-        capacity = self.capacity // per_pixel
-        chosen = 1 if per_pixel > 1 else max(1, min(blocks, capacity // layout.pixels))
-        columns = min(layout.width, capacity)
-        rows = max(1, min(layout.height, capacity // (columns * chosen)))
-        room = self.scratch.size - max(self.needs.tile_rows, min(self.needs.weight_rows, self.scratch.size // 4))
-        least = self.scratch.size - self.needs.tile_rows
-        while self.needs.of_pass(Rect(0, rows, 0, columns), chosen) > room:
-            if chosen > 1:
-                chosen = 1
-            elif rows > 1:
-                rows = -(-rows // 2)
-            elif columns > 1:
-                columns = -(-columns // 2)
-            else:
-                assert room < least, "the scheduler gives at least what one pixel needs"
-                room = least
-        return rows, columns, chosen
-
-    def _largest_input_blocks(self, rect: Rect, blocks: int) -> int:
-        """Input blocks that are streamed in at once: all, where the scratch holds them, else one."""
-        most = max((layout.blocks(self.a) for _, layout in self.needs.streamed_terms.values()), default=1)
-        fits = self.needs.of_pass(rect, blocks, most) + self.needs.tile_rows <= self.scratch.size
-        return most if fits else 1
-
-    # --- weights -------------------------------------------------------------------------------------------------
 
     def _phases(self, chosen: Sequence[int], whole: int) -> list[tuple[int, range, list[Tile]]]:
         """(term, input blocks, tiles): what is worked on together. Without streaming that is everything at once."""
@@ -185,44 +74,6 @@ class GroupPass:
                 part = blocks[first : first + step]
                 phases.append((t, part, [i for i in tiles if i.tap is not None and i.term == t and i.in_block in part]))
         return phases
-
-    def _store_weights(self, plans: list[list[tuple[int, range, list[Tile]]]], store: Callable[[Words], int]) -> None:
-        ordered = [tile for phases in plans for _, _, tiles in phases for tile in tiles]
-        self._address: dict[int, int] = {}
-        self._burst_end: list[int] = []
-        runs: list[list[Tile]] = []
-        for tile in ordered:
-            if runs and tile.loads_the_same_as(runs[-1][0]):
-                runs[-1].append(tile)
-            else:
-                runs.append([tile])
-        if not runs:
-            return
-        address = store(np.concatenate([same[0].rows for same in runs]))
-        for same in runs:
-            self._address |= dict.fromkeys(map(id, same), address)
-            address += len(same[0].rows)
-            self._burst_end.append(address)
-
-    def _weights(self, tile: Tile) -> int:
-        """The local address of the tile's rows; reads a burst of the following tiles when they are not there."""
-        start = self._address[id(tile)]
-        end = start + len(tile.rows)
-        if not (self._loaded[0] <= start and end <= self._loaded[1]):
-            reach = [e for e in self._burst_end if start < e <= start + self.weight_size]
-            beats = -(-self.architecture.vector_size_bytes // _AXI_BYTES)
-            self.emitter.fill((reach[-1] - start) * beats)
-            self.emitter.dram(MoveKind.DRAM1_TO_LOCAL, self.weight_base, start, reach[-1] - start)
-            self._loaded = (start, reach[-1])
-        return self.weight_base + start - self._loaded[0]
-
-    def _load_tile(self, tile: Tile) -> None:
-        """Bring the tile into the array, unless it is there."""
-        if self._in_array is None or not tile.loads_the_same_as(self._in_array):
-            local = self._weights(tile)
-            self.emitter.fill(_SIMD_PER_DRAIN * 4)
-            self.emitter.load_weights(local, len(tile.rows), has_bias=tile.has_bias)
-            self._in_array = tile
 
     # --- one pass ------------------------------------------------------------------------------------------------
 
@@ -263,14 +114,13 @@ class GroupPass:
         tiles = [tile for _, _, tiles in phases for tile in tiles]
         # Behind the tiles of the following blocks: a drain each, and their share of the DRAM reads.
         later = [tile for tile in tiles if tile.out_block != chosen[0]]
-        beats = -(-self.architecture.vector_size_bytes // _AXI_BYTES)
-        hidden = sum(_SIMD_PER_DRAIN * 4 + len(tile.rows) * beats for tile in later)
-        before = 4 * operations * rect.area * (len(chosen) - 1)
-        by_simd = 4 * operations * rect.area + max(before - hidden, 0)
+        hidden = sum(self.weights.hides_cycles(tile) for tile in later)
+        cycles = SIMD_CYCLES * operations * rect.area
+        by_simd = cycles + max(cycles * (len(chosen) - 1) - hidden, 0)
         return plan if by_matrix < by_simd else None
 
     def _matrix_steps(self, plan: tuple[MatrixStep, ...], rect: Rect, chosen: Sequence[int]) -> None:
-        self._in_array = None
+        self.weights.forget_array()
         for step in plan:
             address = self.matrix_rows[step]
             if isinstance(step, AddWord):
@@ -301,7 +151,7 @@ class GroupPass:
                 views[t] = self._input(t, rect, blocks)
                 runs = {key: r for key, r in runs.items() if key[0] != t}
             for tile in tiles:
-                self._load_tile(tile)
+                self.weights.load(tile)
                 accumulator = chosen.index(tile.out_block) * rect.area
                 if tile.tap is None:
                     self.emitter.matmul_zeroes(accumulator, rect.area)
@@ -343,7 +193,7 @@ class GroupPass:
         if term.tensor in self.local:
             return self.views[term.tensor], 0
         return self._load(
-            term.tensor, rect.under(term.window, self.layouts[term.tensor]), blocks, self.input_base
+            term.tensor, rect.under(term.window, self.layouts[term.tensor]), blocks, self.plan.input_base
         ), blocks[0]
 
     def _load(self, tensor: str, rect: Rect, blocks: Sequence[int], base: int) -> View:
@@ -360,7 +210,7 @@ class GroupPass:
         if head.tensor in self.local:
             view, offset = self.views[head.tensor], block * self.views[head.tensor].block_pitch
         else:
-            view, offset = self._load(head.tensor, rect.under(head.window, layout), [block], self.input_base), 0
+            view, offset = self._load(head.tensor, rect.under(head.window, layout), [block], self.plan.input_base), 0
         kh, kw = head.window.kernel
         taps = [(y, x) for y in range(kh) for x in range(kw)]
         first = first_covering_tap(head.window, layout, output)
@@ -380,7 +230,7 @@ class GroupPass:
     def _lowest(self, block: int, vectors: int) -> None:
         """Fill accumulators with what no maximum falls below: the data type's lowest word, as a bias row."""
         tile = self.tiles[block][0]
-        self._load_tile(tile)
+        self.weights.load(tile)
         self.emitter.matmul_zeroes(0, vectors)
 
     def _add(self, tensor: str, rect: Rect, chosen: Sequence[int]) -> None:
@@ -388,7 +238,7 @@ class GroupPass:
             view, blocks = self.views[tensor], list(chosen)
         else:
             slot = self.needs.added.index(tensor) * rect.area * len(chosen)
-            view, blocks = self._load(tensor, rect, chosen, self.added_base + slot), list(range(len(chosen)))
+            view, blocks = self._load(tensor, rect, chosen, self.plan.added_base + slot), list(range(len(chosen)))
         for i, block in enumerate(blocks):
             for run in rect_runs(rect, view, View.part(0, rect)):
                 self.emitter.to_accumulators(
@@ -405,8 +255,8 @@ class GroupPass:
                         run.first + i * rect.area, run.second + block * view.block_pitch, run.vectors
                     )
             return
-        self.emitter.from_accumulators(0, self.staging_base, rect.area * len(chosen))
-        staged = View.part(self.staging_base, rect)
+        self.emitter.from_accumulators(0, self.plan.staging_base, rect.area * len(chosen))
+        staged = View.part(self.plan.staging_base, rect)
         for i, block in enumerate(chosen):
             for run in rect_runs(rect, staged, view):
                 first, second = run.first + i * rect.area, run.second + block * view.block_pitch

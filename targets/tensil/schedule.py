@@ -17,10 +17,11 @@ from pefslc.diagnostics import CompileError, Origin
 from pefslc.ir.graph import Graph
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.emitter import Emitter
-from pefslc.targets.tensil.group_pass import GroupPass, Needs, Scratch, leading_steps
+from pefslc.targets.tensil.group_pass import GroupPass, leading_steps
 from pefslc.targets.tensil.instructions import Instruction, MoveKind
 from pefslc.targets.tensil.matrix_steps import MatrixStep, matrix_steps
 from pefslc.targets.tensil.memory import Memory
+from pefslc.targets.tensil.pass_plan import Needs, Scratch
 from pefslc.targets.tensil.placement import Accumulate, Maximum, Minimum, Multiply, Placed, PlacedGroup
 from pefslc.targets.tensil.planes import Layout, View
 from pefslc.targets.tensil.selection import MaxHead, Selection

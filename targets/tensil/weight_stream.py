@@ -1,0 +1,71 @@
+"""Weights on their way from DRAM1 to the array: stored in the order of use, read in bursts, loaded tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.targets.tensil.emitter import Emitter
+from pefslc.targets.tensil.instructions import MoveKind
+from pefslc.targets.tensil.weights import Tile
+
+__all__ = ["WeightStream"]
+
+Words = NDArray[np.int64]
+
+_SIMD_IN_DRAIN_CYCLES = 12  # three operations are free while the array drains before a LoadWeights (measured, spec 5)
+
+
+class WeightStream:
+    """The tiles of one group. `base` and `size` are the buffer in local memory."""
+
+    def __init__(
+        self, tiles: Sequence[Tile], base: int, size: int, emitter: Emitter, store: Callable[[Words], int]
+    ) -> None:
+        self._base, self._size, self._emitter = base, size, emitter
+        self._address: dict[int, int] = {}  # id of a tile -> its rows in DRAM1
+        self._ends: list[int] = []  # where tiles end there
+        self._buffered = (0, 0)  # DRAM1 rows in the buffer
+        self._in_array: Tile | None = None
+        runs: list[list[Tile]] = []
+        for tile in tiles:
+            if runs and tile.loads_the_same_as(runs[-1][0]):
+                runs[-1].append(tile)
+            else:
+                runs.append([tile])
+        if not runs:
+            return
+        address = store(np.concatenate([same[0].rows for same in runs]))
+        for same in runs:
+            self._address |= dict.fromkeys(map(id, same), address)
+            address += len(same[0].rows)
+            self._ends.append(address)
+
+    def load(self, tile: Tile) -> None:
+        """Bring the tile into the array, unless it is there; pending SIMD runs meanwhile."""
+        if self._in_array is not None and tile.loads_the_same_as(self._in_array):
+            return
+        local = self._fetch(tile)
+        self._emitter.fill(_SIMD_IN_DRAIN_CYCLES)
+        self._emitter.load_weights(local, len(tile.rows), has_bias=tile.has_bias)
+        self._in_array = tile
+
+    def hides_cycles(self, tile: Tile) -> int:
+        """Cycles of SIMD that loading this tile hides: the drain, and its share of a DRAM read."""
+        return _SIMD_IN_DRAIN_CYCLES + self._emitter.read_cycles(len(tile.rows))
+
+    def forget_array(self) -> None:
+        """Something else was loaded into the array."""
+        self._in_array = None
+
+    def _fetch(self, tile: Tile) -> int:
+        """The local address of the tile's rows; reads it and as many of the following as fit, if it is not there."""
+        start = self._address[id(tile)]
+        if not (self._buffered[0] <= start and start + len(tile.rows) <= self._buffered[1]):
+            end = max(e for e in self._ends if start < e <= start + self._size)
+            self._emitter.fill_behind_read(end - start)
+            self._emitter.dram(MoveKind.DRAM1_TO_LOCAL, self._base, start, end - start)
+            self._buffered = (start, end)
+        return self._base + start - self._buffered[0]
