@@ -16,7 +16,7 @@ from pefslc.shapes import Window
 from pefslc.targets.tensil.planes import Layout
 from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, MaxHead, Selection, Term
 
-__all__ = ["Offsets", "pack_inputs", "packed"]
+__all__ = ["Offsets", "convolutions_of", "lane_offsets", "pack_inputs", "packed", "shrink"]
 
 Offsets = tuple[tuple[int, int], ...]
 Codes = NDArray[np.int64]
@@ -36,15 +36,15 @@ def packed(codes: Codes, offsets: Offsets) -> Codes:
 def pack_inputs(selection: Selection, inputs: list[str], outputs: list[str], array_size: int) -> Selection:
     """The selection with every input packed whose readers are convolutions that gain by it."""
     for tensor in inputs:
-        terms = _readers(selection, tensor)
+        terms = convolutions_of(selection, tensor)
         layout = selection.layouts[tensor]
-        if terms is None or tensor in outputs or 2 * layout.channels > array_size:
+        if not terms or tensor in outputs or 2 * layout.channels > array_size or _is_read_otherwise(selection, tensor):
             continue
         widest = max((term for term, _ in terms), key=lambda t: t.window.taps)
-        offsets = _lane_offsets(widest.window, array_size // layout.channels)
+        offsets = lane_offsets(widest.window, array_size // layout.channels)
         if len(offsets) < 2:
             continue
-        shrunk = {id(term): _shrink(term, layout, output, offsets) for term, output in terms}
+        shrunk = {id(term): shrink(term, layout, output, offsets) for term, output in terms}
         if any(term is None for term in shrunk.values()):
             continue
         selection = replace(
@@ -56,21 +56,20 @@ def pack_inputs(selection: Selection, inputs: list[str], outputs: list[str], arr
     return selection
 
 
-def _readers(selection: Selection, tensor: str) -> list[tuple[Term, Layout]] | None:
-    """The convolutions that read the tensor, with the layouts of their results; None when something else does too."""
-    found: list[tuple[Term, Layout]] = []
-    for group in selection.groups:
-        if any(isinstance(s, AddTensor) and s.tensor == tensor for s in group.steps):
-            return None
-        if isinstance(group.head, MaxHead):
-            if group.head.tensor == tensor:
-                return None
-        else:
-            found += [(t, group.layout) for t in group.head.terms if t.tensor == tensor]
-    return found or None
+def convolutions_of(selection: Selection, tensor: str) -> list[tuple[Term, Layout]]:
+    """The convolutions that read the tensor, with the layouts of their results."""
+    heads = [(g.head, g.layout) for g in selection.groups if isinstance(g.head, LinearHead)]
+    return [(term, layout) for head, layout in heads for term in head.terms if term.tensor == tensor]
 
 
-def _lane_offsets(window: Window, most: int) -> Offsets:
+def _is_read_otherwise(selection: Selection, tensor: str) -> bool:
+    """Whether a sum or a maximum reads the tensor: they want it as it is."""
+    added = [s.tensor for g in selection.groups for s in g.steps if isinstance(s, AddTensor)]
+    maxima = [g.head.tensor for g in selection.groups if isinstance(g.head, MaxHead)]
+    return tensor in added + maxima
+
+
+def lane_offsets(window: Window, most: int) -> Offsets:
     """The offsets of the window's taps that fit: all; else whole rows; else a part of a row, the centre in it."""
     (kh, kw), (dh, dw) = window.kernel, window.dilations
     rows = [y * dh - window.pads[0] for y in range(kh)]
@@ -83,7 +82,7 @@ def _lane_offsets(window: Window, most: int) -> Offsets:
     return tuple(offsets) if (0, 0) in offsets else ((0, 0),)
 
 
-def _shrink(term: Term, layout: Layout, output: Layout, offsets: Offsets) -> Term | None:
+def shrink(term: Term, layout: Layout, output: Layout, offsets: Offsets) -> Term | None:
     """The same convolution on the packed input: each tap goes to a base and lane that reach it where it is inside."""
     window = term.window
     outputs, channels, kh, kw = term.weight.shape

@@ -18,6 +18,7 @@ from pefslc.targets.tensil import cycles
 from pefslc.targets.tensil.architecture import Architecture, load_architecture
 from pefslc.targets.tensil.checker import require_valid
 from pefslc.targets.tensil.host_io import TensorRecord, host_io_source
+from pefslc.targets.tensil.leftovers import HELPERS, factor_leftovers, pack_leftovers
 from pefslc.targets.tensil.packing import Offsets, pack_inputs, packed
 from pefslc.targets.tensil.placement import Placed, place
 from pefslc.targets.tensil.planes import Layout, from_vectors, to_vectors
@@ -49,6 +50,7 @@ class TensilTarget:
         inputs = [storage[i.value.name] for i in graph.inputs]
         outputs = [storage[o.value.name] for o in graph.outputs]
         selection = pack_inputs(selection, inputs, outputs, architecture.array_size)
+        selection = pack_leftovers(factor_leftovers(selection, architecture), architecture)
         placed = place(graph, selection, architecture.data_type, allow_overflow=options.allow_overflow)
         plan = schedule(graph, selection, placed, architecture, options.progress)
         program = _program(graph.name, architecture, plan)
@@ -110,7 +112,8 @@ def _op_reports(placed: Placed, report: cycles.CycleReport) -> dict[str, OpRepor
     found: dict[str, OpReport] = {}
     for group in placed.groups:
         for i, (op, how) in enumerate(group.implementation.items()):
-            total = report.by_label.get(group.group.result, 0) if i == 0 else None
+            names = [group.group.result + helper for helper in ("", *HELPERS)]
+            total = sum(report.by_label.get(name, 0) for name in names) if i == 0 else None
             found[op] = OpReport(how, group.exact, None if total is None else round(total))
     return found
 

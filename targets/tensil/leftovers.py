@@ -1,0 +1,198 @@
+"""Leftover channels: 16 channels on 12 lanes are a full block and one of 4, which costs as much as the full one.
+
+Where convolutions *read* such a tensor, a small group packs the leftover channels of neighbouring pixels into one
+vector (as the host does with inputs, see `packing`), and the convolutions read their taps from there: a 3 x 3 window
+over the leftover block takes 3 MatMuls instead of 9.
+
+Where a convolution *makes* leftover channels, they are factored: a 3 x 1 convolution computes the partial sums of
+(column of the kernel, channel) in the spare lanes, a 1 x 3 convolution by ones adds each at its own column: 3 + 3
+MatMuls instead of 9, and the 3 only once for all input blocks.
+
+Both are rewrites of convolutions into convolutions, done where the cycles saved are more than the cost, and where local
+memory holds the helper beside everything else that is live.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from pefslc.numeric.accumulate import dot_bounds
+from pefslc.shapes import Window
+from pefslc.targets.tensil.architecture import Architecture
+from pefslc.targets.tensil.packing import Offsets, convolutions_of, lane_offsets, shrink
+from pefslc.targets.tensil.planes import Layout
+from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, MaxHead, Selection, Term
+
+__all__ = ["HELPERS", "factor_leftovers", "pack_leftovers"]
+
+# Added to the name of a tensor: its packed leftover channels, the partial sums of its leftover channels.
+_PACKED, _PARTIAL = ".packed", ".partial"
+HELPERS = (_PACKED, _PARTIAL)
+_WEIGHTS_SHARE = 8  # this part of local memory stays free for weights
+
+
+def factor_leftovers(selection: Selection, architecture: Architecture) -> Selection:
+    """The selection with a group of partial sums before each convolution whose leftover channels gain by it."""
+    for group in selection.groups:
+        factored = _factored(selection, group, architecture)
+        if factored is None:
+            continue
+        partial, rest = factored
+        assert isinstance(partial.head, LinearHead)
+        (term,) = partial.head.terms
+        low, high = dot_bounds(term.weight.reshape(len(term.weight), -1), *selection.ranges[term.tensor])
+        groups = tuple(new for g in selection.groups for new in ((partial, rest) if g is group else (g,)))
+        candidate = _with_helper(selection, partial, (int(low.min()), int(high.max())), groups)
+        if _has_room(candidate, partial.result, architecture):
+            selection = candidate
+    return selection
+
+
+def pack_leftovers(selection: Selection, architecture: Architecture) -> Selection:
+    """The selection with a packing group after each group where that saves cycles."""
+    for group in selection.groups:
+        packing = _packing(selection, group, architecture)
+        if packing is None:
+            continue
+        packer, split = packing
+        groups: list[Group] = []
+        for g in selection.groups:
+            groups.append(_with_split_terms(g, split))
+            if g.result == group.result:
+                groups.append(packer)
+        low, high = selection.ranges[group.result]
+        within = min(low, 0), max(high, 0)  # 0 lies outside of the image
+        candidate = _with_helper(selection, packer, within, tuple(groups))
+        if _has_room(candidate, packer.result, architecture):
+            selection = candidate
+    return selection
+
+
+def _with_helper(selection: Selection, helper: Group, within: tuple[int, int], groups: tuple[Group, ...]) -> Selection:
+    return replace(
+        selection,
+        groups=groups,
+        layouts={**selection.layouts, helper.result: helper.layout},
+        ranges={**selection.ranges, helper.result: within},
+        storage={**selection.storage, helper.result: helper.result},
+    )
+
+
+def _has_room(selection: Selection, helper: str, architecture: Architecture) -> bool:
+    """Whether local memory holds all that is live, and weights, wherever the helper is."""
+    made: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for i, group in enumerate(selection.groups):
+        made[group.result] = i
+        last[group.result] = max(last.get(group.result, i), i)
+        for tensor in _reads(group):
+            last[tensor] = i
+    room = architecture.local_depth - architecture.local_depth // _WEIGHTS_SHARE
+    for i in range(made[helper], last[helper] + 1):
+        live = [t for t, end in last.items() if made.get(t, 0) <= i <= end]
+        if sum(selection.layouts[t].vectors(architecture.array_size) for t in live) > room:
+            return False
+    return True
+
+
+def _reads(group: Group) -> list[str]:
+    head = [group.head.tensor] if isinstance(group.head, MaxHead) else [t.tensor for t in group.head.terms]
+    return head + [s.tensor for s in group.steps if isinstance(s, AddTensor)]
+
+
+def _factored(selection: Selection, group: Group, architecture: Architecture) -> tuple[Group, Group] | None:
+    """The group of partial sums, and the group that adds them; None where that does not pay."""
+    a = architecture.array_size
+    if not isinstance(group.head, LinearHead) or len(group.head.terms) != 1:
+        return None
+    (term,) = group.head.terms
+    source, window = selection.layouts[term.tensor], term.window
+    kh, kw = window.kernel
+    leftover = group.layout.channels % a
+    first = group.layout.channels - leftover
+    if not leftover or not first or kw < 2 or kw * leftover > a or window.strides[1] != 1:
+        return None
+    layout = Layout(kw * leftover, group.layout.height, source.width)
+    blocks = source.blocks(a)
+    before = np.count_nonzero(term.weight[first:].any(axis=(0, 1))) * blocks * (group.layout.pixels + tile_cycles(a))
+    after = (kh * blocks + kw) * (layout.pixels + tile_cycles(a)) + layout.pixels
+    if before <= after:
+        return None
+    # partial[kx * leftover + c] at (y, x): the sum over the kernel's column kx, at input column x.
+    columns = term.weight[first:].transpose(3, 0, 1, 2).reshape(kw * leftover, -1, kh, 1)
+    top, left, bottom, right = window.pads
+    down = Window(
+        kernel=(kh, 1), strides=(window.strides[0], 1), dilations=(window.dilations[0], 1), pads=(top, 0, bottom, 0)
+    )
+    head = LinearHead((Term(term.tensor, columns, down),), np.zeros(kw * leftover, dtype=np.int64))
+    partial = Group(group.result + _PARTIAL, layout, head, (), (), group.origin)
+    ones = np.zeros((group.layout.channels, kw, leftover, 1, kw), dtype=np.int64)
+    for kx in range(kw):
+        ones[first:, kx, :, 0, kx] = np.eye(leftover, dtype=np.int64)
+    across = Window(kernel=(1, kw), dilations=(1, window.dilations[1]), pads=(0, left, 0, right))
+    main = term.weight.copy()
+    main[first:] = 0
+    terms = replace(term, weight=main), Term(partial.result, ones.reshape(len(ones), -1, 1, kw), across)
+    return partial, replace(group, head=LinearHead(terms, group.head.bias))
+
+
+def _packing(
+    selection: Selection, group: Group, architecture: Architecture
+) -> tuple[Group, dict[int, tuple[Term, Term]]] | None:
+    """The packing group of a result, and its readers' terms split in two; None where that does not pay."""
+    layout, array_size = group.layout, architecture.array_size
+    leftover = layout.channels % array_size
+    first = layout.channels - leftover
+    found = convolutions_of(selection, group.result)
+    if not leftover or 2 * leftover > array_size or first == 0 or not found:
+        return None
+    widest = max((term for term, _ in found), key=lambda t: t.window.taps)
+    offsets = lane_offsets(widest.window, array_size // leftover)
+    if len(offsets) < 2:
+        return None
+    part = Layout(leftover, layout.height, layout.width)
+    split: dict[int, tuple[Term, Term]] = {}
+    saved = 0
+    for term, output in found:
+        rest = shrink(replace(term, weight=term.weight[:, first:]), part, output, offsets)
+        if rest is None:
+            continue
+        gain = term.window.taps - int(np.count_nonzero(rest.weight.any(axis=(0, 1))))
+        if gain <= 0:
+            continue
+        main = term.weight.copy()
+        main[:, first:] = 0
+        split[id(term)] = replace(term, weight=main), replace(rest, tensor=group.result + _PACKED)
+        saved += gain * output.blocks(array_size) * (output.pixels + tile_cycles(array_size))
+    cost = len(offsets) * (layout.pixels + tile_cycles(array_size)) + layout.pixels
+    return (_packer(group, leftover, first, offsets), split) if saved > cost else None
+
+
+def tile_cycles(array_size: int) -> int:
+    """Loading a tile: its rows, and the drain of the array before."""
+    return 3 * array_size + 1
+
+
+def _packer(group: Group, leftover: int, first: int, offsets: Offsets) -> Group:
+    """result[j * leftover + c] at (y, x) = channel first + c at (y + dy_j, x + dx_j): a convolution by ones."""
+    rows, columns = [dy for dy, _ in offsets], [dx for _, dx in offsets]
+    top, left = min(rows), min(columns)
+    kernel = max(rows) - top + 1, max(columns) - left + 1
+    weight = np.zeros((len(offsets), leftover, group.layout.channels, *kernel), dtype=np.int64)
+    for j, (dy, dx) in enumerate(offsets):
+        weight[j, :, first:, dy - top, dx - left] = np.eye(leftover, dtype=np.int64)
+    window = Window(kernel=kernel, pads=(-top, -left, 0, 0))
+    channels = len(offsets) * leftover
+    term = Term(group.result, weight.reshape(channels, -1, *kernel), window)
+    layout = replace(group.layout, channels=channels)
+    head = LinearHead((term,), np.zeros(channels, dtype=np.int64))
+    return Group(group.result + _PACKED, layout, head, (), (), group.origin)
+
+
+def _with_split_terms(group: Group, split: dict[int, tuple[Term, Term]]) -> Group:
+    if not isinstance(group.head, LinearHead) or not any(id(t) in split for t in group.head.terms):
+        return group
+    terms = tuple(part for t in group.head.terms for part in split.get(id(t), (t,)))
+    return replace(group, head=LinearHead(terms, group.head.bias))

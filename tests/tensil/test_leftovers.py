@@ -1,0 +1,110 @@
+"""Packed and factored leftover channels: the rewritten convolutions compute what the plain one does."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pefslc.diagnostics import Origin
+from pefslc.semantics import conv2d
+from pefslc.shapes import Window
+from pefslc.targets.tensil.architecture import Architecture, load_architecture
+from pefslc.targets.tensil.leftovers import factor_leftovers, pack_leftovers
+from pefslc.targets.tensil.planes import Layout
+from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, Selection, Term
+
+BOARD = replace(load_architecture("custom_perf"), array_size=12)
+
+
+def evaluate(selection: Selection, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every tensor, by offsets from the output pixel, leaving out what is outside."""
+    for group in selection.groups:
+        assert isinstance(group.head, LinearHead)
+        layout = group.layout
+        result = np.zeros((layout.channels, layout.height, layout.width), dtype=np.int64)
+        for term in group.head.terms:
+            image, window = values[term.tensor], term.window
+            assert image.shape[0] == term.weight.shape[1]
+            for ky, kx in itertools.product(range(window.kernel[0]), range(window.kernel[1])):
+                dy, dx = window.tap_offset(ky, kx)
+                for y, x in itertools.product(range(layout.height), range(layout.width)):
+                    row, column = y * window.strides[0] + dy, x * window.strides[1] + dx
+                    if 0 <= row < image.shape[1] and 0 <= column < image.shape[2]:
+                        result[:, y, x] += term.weight[:, :, ky, kx] @ image[:, row, column]
+        values[group.result] = result + group.head.bias[:, None, None]
+    return values
+
+
+def chain(channels: tuple[int, int, int], windows: tuple[Window, Window], size: int, seed: int) -> Selection:
+    """x -> a -> b: two convolutions."""
+    r = np.random.default_rng(seed)
+    layouts = {"x": Layout(channels[0], size, size + 1)}
+    groups = []
+    for source, result, inputs, outputs, window in zip("xa", "ab", channels[:2], channels[1:], windows, strict=True):
+        before = layouts[source]
+        layouts[result] = Layout(outputs, *window.output_size(before.height, before.width))
+        weight = r.integers(-2, 3, (outputs, inputs, *window.kernel))
+        head = LinearHead((Term(source, weight, window),), r.integers(-9, 9, outputs))
+        groups.append(Group(result, layouts[result], head, (), (result,), Origin(result, "Conv")))
+    return Selection(tuple(groups), layouts, dict.fromkeys("xab", (-8, 7)), {t: t for t in "xab"})
+
+
+WINDOWS = [
+    Window(kernel=(kernel,) * 2, strides=(stride,) * 2, pads=(pad,) * 4, dilations=(dilation,) * 2)
+    for kernel, stride, pad, dilation in [
+        (3, 1, 1, 1),
+        (3, 2, 1, 1),
+        (3, 1, 0, 1),
+        (1, 1, 0, 1),
+        (3, 1, 2, 2),
+        (2, 1, 0, 1),
+    ]
+]
+
+
+@pytest.mark.parametrize("channels", [(5, 16, 16), (16, 16, 5), (13, 16, 14), (3, 28, 16)])
+@pytest.mark.parametrize(("first", "second"), list(itertools.product(WINDOWS, WINDOWS)))
+def test_the_rewritten_groups_compute_the_same(channels: tuple[int, int, int], first: Window, second: Window) -> None:
+    plain = chain(channels, (first, second), 12, seed=sum(channels))
+    rewritten = pack_leftovers(factor_leftovers(plain, BOARD), BOARD)
+    image = np.random.default_rng(1).integers(-8, 8, (channels[0], 12, 13))
+    expected, found = evaluate(plain, {"x": image}), evaluate(rewritten, {"x": image})
+    assert all(np.array_equal(found[t], expected[t]) for t in "ab")
+    head = plain.groups[0].head
+    assert isinstance(head, LinearHead)
+    assert np.array_equal(expected["a"], conv2d(image[None], head.terms[0].weight, head.bias, first)[0])
+    if "a.partial" in found:  # the others' sources are sums, which leave the range that this test gave them
+        low, high = rewritten.ranges["a.partial"]
+        assert low <= found["a.partial"].min() <= found["a.partial"].max() <= high
+
+
+def helpers(selection: Selection, board: Architecture) -> set[str]:
+    return set(pack_leftovers(factor_leftovers(selection, board), board).layouts) - set(selection.layouts)
+
+
+def test_sixteen_channels_on_twelve_lanes_get_both_helpers() -> None:
+    same = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
+    selection = chain((16, 16, 16), (same, same), 16, seed=0)
+    assert helpers(selection, BOARD) == {"a.packed", "a.partial", "b.partial"}
+    eight = replace(BOARD, array_size=8)
+    assert helpers(selection, eight) == set(), "16 channels fill 8 lanes twice"
+
+
+def test_no_helper_drives_others_out_of_local_memory() -> None:
+    same = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
+    selection = chain((16, 16, 16), (same, same), 16, seed=0)
+    assert helpers(selection, replace(BOARD, local_depth=1200)) == set()
+
+
+def test_an_added_tensor_is_packed_beside_itself() -> None:
+    """A residual needs the tensor as it is; the convolution reads the packed copy."""
+    same = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
+    plain = chain((16, 16, 16), (same, same), 16, seed=0)
+    first, second = plain.groups
+    residual = replace(plain, groups=(first, replace(second, steps=(AddTensor("a"),))))
+    rewritten = pack_leftovers(residual, BOARD)
+    assert [g.result for g in rewritten.groups] == ["a", "a.packed", "b"]
+    assert rewritten.groups[2].steps == (AddTensor("a"),)
