@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.emitter import SIMD_CYCLES, Emitter
 from pefslc.targets.tensil.instructions import MoveKind, SimdOperation
-from pefslc.targets.tensil.matrix_steps import AddWord, MatrixStep, matrix_steps
+from pefslc.targets.tensil.matrix_steps import AddWord, Diagonal, MatrixStep, matrix_steps
 from pefslc.targets.tensil.pass_plan import Needs, Scratch, plan_passes
 from pefslc.targets.tensil.placement import Accumulate, Maximum, Minimum, Multiply, PlacedGroup, RawStep
 from pefslc.targets.tensil.planes import Layout, Rect, Run, View, rect_runs, tap_runs
@@ -22,7 +22,7 @@ from pefslc.targets.tensil.selection import MaxHead
 from pefslc.targets.tensil.weight_stream import WeightStream
 from pefslc.targets.tensil.weights import Tile, first_covering_tap
 
-__all__ = ["GroupPass", "leading_steps"]
+__all__ = ["GroupPass", "leading_steps", "trailing_steps"]
 
 Words = NDArray[np.int64]
 
@@ -88,14 +88,29 @@ class GroupPass:
                 self._matrix_steps(plan, rect, chosen)
             steps = steps[_leading(steps) :]
         count = rect.area * len(chosen)
-        for step in steps:
+        trailing = trailing_steps(self.placed)
+        by_matrix = self._trailing_plan(count)
+        for step in steps[: len(steps) - len(trailing)] if by_matrix else steps:
             if isinstance(step, Accumulate):
                 self.emitter.flush()
                 self._add(step.tensor, rect, chosen)
             else:
                 self.emitter.simd_later(_OPERATION[type(step)], step.word, 0, count)
         self.emitter.flush()
+        if by_matrix:
+            self._matrix_steps(by_matrix, rect, chosen)
         self._store_result(rect, chosen)
+
+    def _trailing_plan(self, count: int) -> tuple[MatrixStep, ...] | None:
+        """Matrix steps for what follows the last added tensor, where they are shorter. Nothing hides SIMD there."""
+        trailing = trailing_steps(self.placed)
+        if not trailing or self.placed.sums is None or count < 2:
+            return None
+        plan = matrix_steps(trailing, *self.placed.sums, self.architecture.data_type)
+        if plan is None or not all(isinstance(s, AddWord) and s in self.matrix_rows for s in plan):
+            return None
+        by_matrix = len(plan) * (count + 2 * self.a + 1)
+        return plan if by_matrix < SIMD_CYCLES * len(trailing) * count else None
 
     def _matrix_plan(
         self, rect: Rect, chosen: Sequence[int], phases: list[tuple[int, range, list[Tile]]]
@@ -103,7 +118,9 @@ class GroupPass:
         """The matrix steps instead of the leading SIMD steps, where they are shorter."""
         result = self.placed.group.result
         plan = matrix_steps(leading_steps(self.placed), *self.placed.words, self.architecture.data_type)
-        if plan is None or result not in self.local or any(step not in self.matrix_rows for step in plan):
+        if plan is None or any(step not in self.matrix_rows for step in plan):
+            return None
+        if result not in self.local and any(isinstance(step, Diagonal) for step in plan):
             return None
         drain, rows = 2 * self.a, self.a + 1
         count = rect.area * len(chosen)
@@ -283,6 +300,12 @@ def _leading(steps: Sequence[RawStep]) -> int:
 def leading_steps(placed: PlacedGroup) -> tuple[RawStep, ...]:
     """The steps before the first tensor is added."""
     return placed.steps[: _leading(placed.steps)]
+
+
+def trailing_steps(placed: PlacedGroup) -> tuple[RawStep, ...]:
+    """The steps after the last added tensor; none without one."""
+    added = [i for i, step in enumerate(placed.steps) if isinstance(step, Accumulate)]
+    return placed.steps[added[-1] + 1 :] if added else ()
 
 
 def _rects(layout: Layout, rows: int, columns: int) -> Iterator[Rect]:

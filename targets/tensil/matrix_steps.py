@@ -7,8 +7,9 @@ A SIMD step costs 4 cycles a vector, a MatMul one. With lo, hi the clip and s th
                                                     the shift, rounded half to even, with the constant undone
     add 32767 - hi, then subtract it again          what lay above hi saturates, so it is hi now
 
-(numbers for 16 bits). Each takes a cycle a vector and some; which way is shorter is for the caller to say.
-The result is compared with the SIMD steps for every word that can occur: a certificate, not an argument.
+(numbers for 16 bits; without a shift, the same constants bring the words to the rails and back). Each takes a cycle a
+vector and some; which way is shorter is for the caller to say. The result is compared with the SIMD steps for every
+word that can occur: a certificate, not an argument.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.arithmetic import multiply_accumulate, saturate, simd
 from pefslc.targets.tensil.instructions import SimdOperation
-from pefslc.targets.tensil.placement import Maximum, Minimum, Multiply, RawStep
+from pefslc.targets.tensil.placement import Accumulate, Maximum, Minimum, Multiply, RawStep
 
 __all__ = ["AddWord", "Diagonal", "MatrixStep", "matrix_steps"]
 
@@ -63,29 +64,52 @@ MatrixStep: TypeAlias = AddWord | Diagonal
 @lru_cache(maxsize=256)
 def matrix_steps(steps: tuple[RawStep, ...], low: int, high: int, data_type: DataType) -> tuple[MatrixStep, ...] | None:
     """The same function as the SIMD `steps` on words in [low, high], certified word by word; None if there is none."""
-    multiply = [s for s in steps if isinstance(s, Multiply)]
-    if len(multiply) != 1 or steps[0] is not multiply[0] or high - low >= _LARGEST_CHECK:
+    if high - low >= _LARGEST_CHECK:
         return None
-    word = multiply[0].word
-    shift = data_type.binary_point - word.bit_length() + 1
-    if word != 1 << (data_type.binary_point - shift) or shift < 1:
+    head, *clips = steps if steps and isinstance(steps[0], Multiply) else (None, *steps)
+    if any(isinstance(step, Multiply | Accumulate) for step in clips):
         return None
-    found: list[MatrixStep] = []
-    undone = 0
-    for step in steps[1:]:
-        if isinstance(step, Maximum):
-            undone = (step.word << shift) - data_type.min_code
-            found.append(AddWord(-undone))
-    found.append(Diagonal(word, undone >> shift))
-    for step in steps[1:]:
-        if isinstance(step, Minimum):
-            room = data_type.max_code - step.word
-            found += [AddWord(room), AddWord(-room)]
+    found = _clips(clips, data_type) if head is None else _shift_and_clips(head, clips, data_type)
     plan = tuple(found)
-    if not all(_representable(s, data_type) for s in plan):
+    if not plan or not all(_representable(s, data_type) for s in plan):
         return None
     words = np.arange(low, high + 1, dtype=np.int64)
     return plan if np.array_equal(_by_matrix(plan, words, data_type), _by_simd(steps, words, data_type)) else None
+
+
+def _shift_and_clips(multiply: Multiply, clips: Sequence[RawStep], data_type: DataType) -> list[MatrixStep]:
+    shift = data_type.binary_point - multiply.word.bit_length() + 1
+    if shift < 1 or multiply.word != 1 << (data_type.binary_point - shift):
+        return []
+    found: list[MatrixStep] = []
+    undone = 0
+    for clip in clips:
+        if isinstance(clip, Maximum):
+            undone = (clip.word << shift) - data_type.min_code
+            found.append(AddWord(-undone))
+    found.append(Diagonal(multiply.word, undone >> shift))
+    return found + _clips([clip for clip in clips if isinstance(clip, Minimum)], data_type)
+
+
+def _clips(clips: Sequence[RawStep], data_type: DataType) -> list[MatrixStep]:
+    """Down to the lower rail, up to the upper one, and back; a way longer than a word goes in two steps."""
+    found: list[MatrixStep] = []
+    back = 0
+    for clip in clips:
+        if isinstance(clip, Maximum):
+            undone = clip.word - data_type.min_code
+            found.append(AddWord(-undone))
+            back += undone
+        elif isinstance(clip, Minimum):
+            room = data_type.max_code - clip.word
+            found += _split(back + room, data_type)
+            back = -room
+    return found + _split(back, data_type)
+
+
+def _split(word: int, data_type: DataType) -> list[MatrixStep]:
+    first = min(max(word, data_type.min_code), data_type.max_code)
+    return [AddWord(part) for part in (first, word - first) if part]
 
 
 def _representable(step: MatrixStep, data_type: DataType) -> bool:

@@ -78,6 +78,7 @@ class PlacedGroup:
     """A group in raw words. `terms` is empty for a maximum; `implementation` says how each of its ops is done.
 
     words   bounds of the accumulators before the first step, biases included
+    sums    the same after the last tensor was added; None without one
     """
 
     group: Group
@@ -85,6 +86,7 @@ class PlacedGroup:
     bias: Words
     steps: tuple[RawStep, ...]
     words: tuple[int, int]
+    sums: tuple[int, int] | None
     implementation: dict[str, str]
     exact: bool
 
@@ -184,7 +186,7 @@ class _Placer:
             raise self._refusal()
         low, high = (code << exponent for code in self.selection.ranges[head.tensor])
         names = self._names("maximum", steps.names)
-        return PlacedGroup(self.group, (), bias, steps.raw, (low, high), names, steps.exact)
+        return PlacedGroup(self.group, (), bias, steps.raw, (low, high), steps.sums, names, steps.exact)
 
     def _place_linear(self, head: LinearHead) -> PlacedGroup:
         low, high = self._head_bounds(head)
@@ -203,7 +205,7 @@ class _Placer:
             names = self._names(f"accumulate at 2^{exponent}" if exponent else "accumulate", steps.names)
             words = int(((low << exponent) + steps.bias).min()), int(((high << exponent) + steps.bias).max())
             exact = steps.exact and self._proved(low, high)
-            return PlacedGroup(self.group, terms, steps.bias, steps.raw, words, names, exact)
+            return PlacedGroup(self.group, terms, steps.bias, steps.raw, words, steps.sums, names, exact)
         raise self._refusal()
 
     def _head_bounds(self, head: LinearHead) -> tuple[Words, Words]:
@@ -258,10 +260,10 @@ class _Placer:
     def _steps(self, exponent: int, codes: tuple[int, int], bias: Words, *, may_bias: bool) -> _Steps | None:
         """The raw steps from accumulators at `exponent`; None, with a reason, where a step cannot be done."""
         steps = _Steps(exponent, codes, bias)
-        for step in self.group.steps:
+        for i, step in enumerate(self.group.steps):
             match step:
                 case Requantization():
-                    done = self._requantize(steps, step.staircase, may_bias)
+                    done = self._requantize(steps, step.staircase, may_bias, self._is_clipped_later(i))
                 case LimitStep():
                     steps.limit(step.low, step.high)
                     done = True
@@ -285,7 +287,20 @@ class _Placer:
             steps.exponent = wanted
         return steps
 
-    def _requantize(self, steps: _Steps, staircase: Staircase, may_bias: bool) -> bool:
+    def _is_clipped_later(self, index: int) -> bool:
+        """Whether the lower clip of a requantization may be left out: a tensor is added next, and the requantization
+        after that maps every sum with a code at or below this one's lowest to its own lowest code.
+
+        The ReLU after a residual Add does that to both branches. Interval ranges cannot see it.
+        """
+        match self.group.steps[index : index + 3]:
+            case (Requantization(first), AddTensor(tensor), Requantization(second)):
+                highest = first.low + self.selection.ranges[tensor][1]
+                rising = bool((second.direction > 0).all())
+                return rising and second.thresholds.shape[1] > 0 and int(second.thresholds[:, 0].min()) > highest
+        return False
+
+    def _requantize(self, steps: _Steps, staircase: Staircase, may_bias: bool, clipped_later: bool) -> bool:
         if (staircase.direction < 0).any() or staircase.step != 1:
             self.reasons.append("a channel's BatchNorm has a negative factor")
             return False
@@ -298,7 +313,7 @@ class _Placer:
             fitted = fit_offset(staircase, 1 << (steps.exponent + max(-shift, 0)), max(shift, 0))
             if fitted is None or (fitted.offset.any() and (shift < 0 or not may_bias)):
                 continue
-            steps.requantize(staircase, shift, fitted.offset, self.data_type)
+            steps.requantize(staircase, shift, fitted.offset, self.data_type, lower_clip=not clipped_later)
             return True
         self.reasons.append(f"no shift by up to {self.data_type.binary_point} with a bias is this step function")
         return False
@@ -319,6 +334,7 @@ class _Placer:
         steps.raw_steps.append(Accumulate(tensor))
         steps.names.append("add")
         steps.codes = codes
+        steps.sums = codes[0] << steps.exponent, codes[1] << steps.exponent
         return True
 
     # --- words for people ----------------------------------------------------------------------------------------
@@ -346,6 +362,7 @@ class _Steps:
     bias: Words
     raw_steps: list[RawStep] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    sums: tuple[int, int] | None = None
     exact: bool = True
 
     @property
@@ -362,7 +379,9 @@ class _Steps:
         self.codes = saturate(before[0], low, high), saturate(before[1], low, high)
         self.names.append(name if self.codes != before else "nothing to do")
 
-    def requantize(self, staircase: Staircase, shift: int, offset: Words, data_type: DataType) -> None:
+    def requantize(
+        self, staircase: Staircase, shift: int, offset: Words, data_type: DataType, *, lower_clip: bool
+    ) -> None:
         """RNE((code * 2^exponent + offset) / 2^shift), clipped; the offset joins the head's bias.
 
         A negative shift multiplies. Should that saturate, the clip after it gives the same: it is the tighter one.
@@ -372,11 +391,13 @@ class _Steps:
         if shift:
             self.raw_steps.append(Multiply(1 << (data_type.binary_point - shift)))
         up, down = max(-shift, 0), max(shift, 0)
-        low, high = staircase.domain_low << self.exponent << up, staircase.domain_high << self.exponent << up
+        # Codes may lie below the domain where a lower clip was left out: they round and clip to the lowest code, too.
+        lowest = min(staircase.domain_low, self.codes[0])
+        low, high = lowest << self.exponent << up, staircase.domain_high << self.exponent << up
         low, high = round_shift(low + int(offset.min()), down), round_shift(high + int(offset.max()), down)
         self.codes = max(low, data_type.min_code), min(high, data_type.max_code)
         self.exponent = 0
-        self.limit(staircase.low, staircase.high)
+        self.limit(staircase.low if lower_clip else self.codes[0], staircase.high)
         clip = "" if self.names.pop() != "clip" else ", clip"
         how = f"round-shift {shift}" if shift > 0 else f"multiply by {1 << -shift}" if shift else "keep"
         self.names.append(how + clip)

@@ -17,7 +17,7 @@ from pefslc.diagnostics import CompileError, Origin
 from pefslc.ir.graph import Graph
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.emitter import Emitter
-from pefslc.targets.tensil.group_pass import GroupPass, leading_steps
+from pefslc.targets.tensil.group_pass import GroupPass, leading_steps, trailing_steps
 from pefslc.targets.tensil.instructions import Instruction, MoveKind
 from pefslc.targets.tensil.matrix_steps import MatrixStep, matrix_steps
 from pefslc.targets.tensil.memory import Memory
@@ -158,6 +158,7 @@ class _Scheduler:
         """The rows of all matrix steps, kept in local memory for the whole program; none where it is small."""
         data_type = self.architecture.data_type
         plans = [matrix_steps(leading_steps(g), *g.words, data_type) for g in self.placed.groups if g.terms]
+        plans += [matrix_steps(trailing_steps(g), *g.sums, data_type) for g in self.placed.groups if g.sums is not None]
         steps = list(dict.fromkeys(step for plan in plans if plan for step in plan))
         rows = [step.rows(self.a) for step in steps]
         total = sum(map(len, rows))

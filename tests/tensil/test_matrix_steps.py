@@ -48,6 +48,21 @@ def test_the_plan_is_round_shift_and_clip(data_type: DataType, shift: int, low: 
         assert by_hand(plan, word, data_type) == expected
 
 
+@pytest.mark.parametrize(
+    ("clips", "count"),
+    [((Maximum(0),), 3), ((Minimum(31),), 2), ((Maximum(0), Minimum(31)), 4), ((Maximum(-16), Minimum(15)), 4)],
+)
+def test_clips_alone_go_to_the_rails_and_back(clips: tuple[Maximum | Minimum, ...], count: int) -> None:
+    plan = matrix_steps(clips, -600, 600, FP16)
+    assert plan is not None
+    assert len(plan) == count
+    for word in range(-600, 601):
+        expected = word
+        for clip in clips:
+            expected = max(expected, clip.word) if isinstance(clip, Maximum) else min(expected, clip.word)
+        assert by_hand(plan, word, FP16) == expected
+
+
 def test_the_flagship_requantization_takes_four_steps() -> None:
     plan = matrix_steps((Multiply(32), Maximum(0), Minimum(31)), -4000, 4000, FP16)
     assert plan == (AddWord(-32768), Diagonal(32, 4096), AddWord(32736), AddWord(-32736))
@@ -56,7 +71,7 @@ def test_the_flagship_requantization_takes_four_steps() -> None:
 @pytest.mark.parametrize(
     "steps",
     [
-        (Maximum(0),),
+        (),
         (Maximum(0), Multiply(32)),
         (Multiply(33), Maximum(0)),
         (Multiply(256), Maximum(0)),
