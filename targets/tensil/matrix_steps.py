@@ -66,10 +66,11 @@ def matrix_steps(steps: tuple[RawStep, ...], low: int, high: int, data_type: Dat
     """The same function as the SIMD `steps` on words in [low, high], certified word by word; None if there is none."""
     if high - low >= _LARGEST_CHECK:
         return None
-    head, *clips = steps if steps and isinstance(steps[0], Multiply) else (None, *steps)
+    first = steps[0] if steps else None
+    clips = steps[1:] if isinstance(first, Multiply) else steps
     if any(isinstance(step, Multiply | Accumulate) for step in clips):
         return None
-    found = _clips(clips, data_type) if head is None else _shift_and_clips(head, clips, data_type)
+    found = _shift_and_clips(first, clips, data_type) if isinstance(first, Multiply) else _clips(clips, data_type)
     plan = tuple(found)
     if not plan or not all(_representable(s, data_type) for s in plan):
         return None
