@@ -40,6 +40,7 @@ from pefslc.numeric.scale import Scale, common_grid
 from pefslc.numeric.stages import Affine
 from pefslc.numeric.staircase import Quantizer, staircase_of
 from pefslc.passes.manager import Exactness
+from pefslc.passes.merge_stages import check_single_root
 from pefslc.passes.separate_bias import constant_values
 from pefslc.ranges import result_range
 from pefslc.shapes import Shape, element_count
@@ -253,6 +254,7 @@ class _Lowering:
                 hint=f"use at most {_WIDEST_REQUANTIZE_BITS} bits",
             )
         stages = (*x.tail, *op.stages)
+        check_single_root(stages, op)  # what merge-stages cannot see: a BatchNorm beyond a pool or a reshape
         staircase = staircase_of(codes.scale, stages, quantizer, codes.low, codes.high, x.value.type.channels)
         result = self._codes(op.result, quantization.scale, zero_point=quantization.zero_point)
         return _Lowered(self._emit(Requantize(result=result, input=x.value, staircase=staircase)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -9,10 +10,10 @@ from pefslc.diagnostics import CompileError
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.quantized import BatchNorm, BiasAdd, Clip, LeakyRelu, Quantize, Relu
 from pefslc.ir.value import Op
-from pefslc.numeric.stages import Affine
+from pefslc.numeric.stages import Affine, Stage
 from pefslc.passes.manager import Exactness
 
-__all__ = ["MergeActivations", "MergeBatchNorm"]
+__all__ = ["MergeActivations", "MergeBatchNorm", "check_single_root"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,16 @@ def _absorb(
 ) -> Quantize:
     while isinstance(source := producers.get(op.input.name), kinds):
         stages = (source.stage, *op.stages)
-        if sum(isinstance(s, Affine) and s.has_root for s in stages) > 1:
-            raise CompileError(
-                "two BatchNormalizations stand before one quantizer",
-                at=source.result.origin,
-                hint="quantize between them, or fold one into its convolution before exporting",
-            )
+        check_single_root(stages, source)
         op = replace(op, input=source.input, stages=stages)
     return op
+
+
+def check_single_root(stages: Sequence[Stage], reader: Op) -> None:
+    """Raises CompileError where a chain before a quantizer holds two square roots (see `numeric.stages`)."""
+    if sum(isinstance(s, Affine) and s.has_root for s in stages) > 1:
+        raise CompileError(
+            "two BatchNormalizations stand before one quantizer",
+            at=reader.result.origin,
+            hint="quantize between them, or fold one into its convolution before exporting",
+        )

@@ -172,6 +172,37 @@ def test_two_batch_norms_before_one_quantizer_are_refused() -> None:
     )
 
 
+TWO_ROOTS = """
+    %p: real[1,2,2,2] = batch_norm %q stage=affine({1, -1}, {0, 2^-1}, {3, 4}, {0, 1})  // bn1 (BatchNormalization)
+    %m: real[1,2,1,1] = average_pool %p window(2x2)  // (AveragePool)
+    %f: real[1,2] = reshape %m  // (Flatten)
+    %b: real[1,2] = batch_norm %f stage=affine({2, 3}, {-1, 2^-2}, {5, 2}, {1, 0})  // bn2 (BatchNormalization)
+"""
+
+
+def test_two_batch_norms_with_a_pool_between_them_are_refused() -> None:
+    text = X + body(TWO_ROOTS + '%y: Q2.2[1,2] = quantize %b  // act (Quant)\noutput "y" = %y')
+    with pytest.raises(CompileError) as caught:
+        LowerToInteger().run(MergeBatchNorm().run(parse_graph(text)))
+    assert str(caught.value) == (
+        "error: two BatchNormalizations stand before one quantizer\n"
+        "  at:   act (Quant)\n"
+        "  help: quantize between them, or fold one into its convolution before exporting"
+    )
+
+
+def test_two_batch_norms_before_an_output_are_the_hosts() -> None:
+    graph = parse_graph(X + body(TWO_ROOTS + 'output "y" = %b'))
+    lowered = LowerToInteger().run(graph)
+    x = np.linspace(-4, 4, 8).reshape(1, 2, 2, 2)
+    mean = np.rint(np.clip(x, -4, 3.5) * 2) / 2
+    mean = mean.mean(axis=(2, 3))
+    first = np.stack([mean[:, 0] / np.sqrt(3), (-mean[:, 1] + 0.5) / 2 + 1], axis=1)
+    wanted = np.stack([(2 * first[:, 0] - 1) / np.sqrt(5) + 1, (3 * first[:, 1] + 0.25) / np.sqrt(2)], axis=1)
+    np.testing.assert_allclose(run(lowered, x)["y"], wanted, rtol=1e-14)
+    np.testing.assert_allclose(run(graph, x)["y"], wanted, rtol=1e-14)
+
+
 def test_dead_code_goes_and_what_an_output_needs_stays() -> None:
     check(
         RemoveDeadCode(Level.QUANTIZED),
