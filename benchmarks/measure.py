@@ -35,7 +35,7 @@ def _row(model: Path, target: str, arch: str | None) -> str:
     seconds = time.perf_counter() - start
     verification = program.verify(model.with_suffix(".npz"))
     last = verification.comparisons[-1]
-    cycles = sum(row.cycles or 0 for row in program.layers)
+    cycles = program.emission.cycles
     macs = sum(row.macs for row in program.layers)
     return (
         f"| {model.stem} | {macs / 1e6:.2f} | {board} | {last.count - last.differing} of {last.count} | "

@@ -57,12 +57,14 @@ class Emission:
     details  JSON for the sidecar's "details": what the target's own runner and user need
     ops      by the name of the operation's result value
     notes    lines for the summary, for example totals
+    cycles   modelled, of the whole program: the layers and what frames them; None where the target models none
     """
 
     files: Mapping[str, bytes]
     details: JsonObject
     ops: Mapping[str, OpReport] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    cycles: int | None = None
 
 
 class Runner(Protocol):

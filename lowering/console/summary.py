@@ -32,7 +32,7 @@ def print_summary(
 ) -> None:
     """The end of a compile."""
     _console().print(_table(program.layers))
-    print(_totals(program.layers))
+    print(_totals(program.layers, program.emission.cycles))
     for note in program.emission.notes:
         print(note)
     if fmt is not None:
@@ -115,11 +115,11 @@ def _table(rows: Sequence[LayerRow]) -> Table:
     return table
 
 
-def _totals(rows: Sequence[LayerRow]) -> str:
+def _totals(rows: Sequence[LayerRow], cycles: int | None = None) -> str:
     macs = sum(r.macs for r in rows)
     parts = [_count(len(rows), "layer"), f"{macs / 1e6:.2f} MMAC"]
-    if any(r.cycles is not None for r in rows):
-        parts.append(f"{sum(r.cycles or 0 for r in rows):,} cycles")
+    if cycles is not None:
+        parts.append(f"{cycles:,} modelled cycles")
     widest = max((r.accumulator_bits or 0 for r in rows), default=0)
     parts.append(f"widest accumulator {widest} bits")
     if any(r.implementation for r in rows):

@@ -10,7 +10,6 @@ class Memory:
 
     def __init__(self, first: int, end: int) -> None:
         self._free: list[tuple[int, int]] = [(first, end)] if end > first else []
-        self.size = end - first
 
     def allocate(self, vectors: int) -> int | None:
         """The base of a new interval, or None when no gap is large enough."""

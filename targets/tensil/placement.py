@@ -110,6 +110,7 @@ def place(graph: Graph, selection: Selection, data_type: DataType, *, allow_over
     """Exponents for every tensor and raw words for every group. Raises CompileError with every fault."""
     exponents = _first_exponents(graph, selection, data_type)
     movable = {selection.storage[i.value.name] for i in graph.inputs}
+    _check_inputs(graph, data_type)
     needed: dict[str, int] = {}
     while True:
         placed: list[PlacedGroup] = []
@@ -129,6 +130,22 @@ def place(graph: Graph, selection: Selection, data_type: DataType, *, allow_over
         return Placed(tuple(placed), exponents)
 
 
+def _check_inputs(graph: Graph, data_type: DataType) -> None:
+    """Raise CompileError where the codes of an input are wider than a word."""
+    codes = [(i.value.origin, i.value.type.codes) for i in graph.inputs]
+    problems = [
+        Problem(
+            f"the input needs {bits_for_range(c.low, c.high)} bits, {data_type.value} has {data_type.width_bits}",
+            at=origin,
+            hint="use fewer bits for the input, or a wider data type",
+        )
+        for origin, c in codes
+        if not _fits(c.low, c.high, data_type)
+    ]
+    if problems:
+        raise CompileError.of(problems)
+
+
 def _first_exponents(graph: Graph, selection: Selection, data_type: DataType) -> dict[str, int]:
     """Inputs and outputs natural where the whole range of codes fits, everything else compact."""
     exponents = dict.fromkeys(selection.layouts, 0)
@@ -138,7 +155,8 @@ def _first_exponents(graph: Graph, selection: Selection, data_type: DataType) ->
         if codes.scale.per_channel or codes.zero_point:
             continue
         step = power_of_two_exponent(codes.scale.step)
-        if step is None or (natural := data_type.binary_point + step) < 0:
+        # Above the binary point, no weight could bring a product down to the accumulators' exponent 0.
+        if step is None or not 0 <= (natural := data_type.binary_point + step) <= data_type.binary_point:
             continue
         if _fits(codes.low << natural, codes.high << natural, data_type):
             exponents[stored] = natural
@@ -147,6 +165,12 @@ def _first_exponents(graph: Graph, selection: Selection, data_type: DataType) ->
 
 def _fits(low: int, high: int, data_type: DataType) -> bool:
     return data_type.min_code <= low and high <= data_type.max_code
+
+
+def _saturated(words: tuple[int, int], data_type: DataType) -> tuple[int, int]:
+    """Bounds of accumulators that saturate: the same bounds, where overflow is excluded."""
+    low, high = (saturate(word, data_type.min_code, data_type.max_code) for word in words)
+    return low, high
 
 
 @dataclass
@@ -198,13 +222,16 @@ class _Placer:
             steps = self._steps(exponent, codes, bias, may_bias=True)
             if steps is None:
                 continue
-            if not self.allow_overflow and not self._sums_fit(low << exponent, high << exponent, steps.bias):
+            proved = self._sums_fit(low << exponent, high << exponent, steps.bias)
+            representable = _fits(int(steps.bias.min()), int(steps.bias.max()), self.data_type)
+            if not representable or not (proved or self.allow_overflow):
                 self.reasons.append("the bias leaves the accumulator")
                 continue
             terms = self._terms(head, exponent)
             names = self._names(f"accumulate at 2^{exponent}" if exponent else "accumulate", steps.names)
             words = int(((low << exponent) + steps.bias).min()), int(((high << exponent) + steps.bias).max())
-            exact = steps.exact and self._proved(low, high)
+            exact = steps.exact and proved
+            words = _saturated(words, self.data_type)
             return PlacedGroup(self.group, terms, steps.bias, steps.raw, words, steps.sums, names, exact)
         raise self._refusal()
 
@@ -216,9 +243,6 @@ class _Placer:
             bounds = dot_bounds(term.weight.reshape(term.weight.shape[0], -1), *self.selection.ranges[term.tensor])
             low, high = low + bounds[0], high + bounds[1]
         return low, high
-
-    def _proved(self, low: Words, high: Words) -> bool:
-        return _fits(int(low.min()), int(high.max()), self.data_type)
 
     def _has_room(self, head: LinearHead, low: Words, high: Words, exponent: int) -> bool:
         bias = head.bias << exponent
@@ -259,7 +283,7 @@ class _Placer:
 
     def _steps(self, exponent: int, codes: tuple[int, int], bias: Words, *, may_bias: bool) -> _Steps | None:
         """The raw steps from accumulators at `exponent`; None, with a reason, where a step cannot be done."""
-        steps = _Steps(exponent, codes, bias)
+        steps = _Steps(exponent, codes, bias, self.data_type)
         for i, step in enumerate(self.group.steps):
             match step:
                 case Requantization():
@@ -275,17 +299,28 @@ class _Placer:
         wanted = self.exponents[self.group.result]
         if steps.exponent > wanted and isinstance(self.group.head, MaxHead):
             raise _Elsewhere(self.group.result, steps.exponent)  # a maximum stays where its input is
-        if steps.exponent != wanted:
-            word = 1 << (self.data_type.binary_point + wanted - steps.exponent)
-            rises = wanted > steps.exponent and any(isinstance(s, Requantization) for s in self.group.steps)
-            fits = _fits(0, word, self.data_type)
-            scaled = tuple(c << max(wanted - steps.exponent, 0) for c in steps.codes)
-            if not rises or not fits or not _fits(scaled[0], scaled[1], self.data_type):
-                self.reasons.append(f"the result is wanted at exponent {wanted}, not {steps.exponent}")
+        if steps.exponent != wanted and not self._raise_result(steps, wanted):
+            self.reasons.append(f"the result is wanted at exponent {wanted}, not {steps.exponent}")
+            return None
+        low, high = (code << steps.exponent for code in steps.codes)
+        if not _fits(low, high, self.data_type):
+            if not self.allow_overflow:
+                self.reasons.append(f"its codes need {bits_for_range(low, high)} bits")
                 return None
-            steps.raw_steps.append(Multiply(word))
-            steps.exponent = wanted
+            steps.exact = False
         return steps
+
+    def _raise_result(self, steps: _Steps, wanted: int) -> bool:
+        """Move requantized codes up to the exponent `wanted`; False where that cannot be."""
+        up = wanted - steps.exponent
+        requantized = any(isinstance(s, Requantization) for s in self.group.steps)
+        if up < 0 or not requantized or not _fits(0, 1 << (self.data_type.binary_point + up), self.data_type):
+            return False
+        if not _fits(steps.codes[0] << wanted, steps.codes[1] << wanted, self.data_type):
+            return False
+        steps.raw_steps.append(Multiply(1 << (self.data_type.binary_point + up)))
+        steps.exponent = wanted
+        return True
 
     def _is_clipped_later(self, index: int) -> bool:
         """Whether the lower clip of a requantization may be left out: a tensor is added next, and the requantization
@@ -308,33 +343,40 @@ class _Placer:
             staircase = staircase.restricted(
                 max(staircase.domain_low, steps.codes[0]), min(staircase.domain_high, steps.codes[1])
             )
+        if not _fits(staircase.low, staircase.high, self.data_type):
+            self.reasons.append(f"its codes need {bits_for_range(staircase.low, staircase.high)} bits")
+            return False
         point, width = self.data_type.binary_point, self.data_type.width_bits
         for shift in (*range(point + 1), *range(-1, point + 1 - width, -1)):
             fitted = fit_offset(staircase, 1 << (steps.exponent + max(-shift, 0)), max(shift, 0))
             if fitted is None or (fitted.offset.any() and (shift < 0 or not may_bias)):
                 continue
-            steps.requantize(staircase, shift, fitted.offset, self.data_type, lower_clip=not clipped_later)
+            steps.requantize(staircase, shift, fitted.offset, lower_clip=not clipped_later)
             return True
         self.reasons.append(f"no shift by up to {self.data_type.binary_point} with a bias is this step function")
         return False
 
     def _add(self, steps: _Steps, tensor: str) -> bool:
         if self.exponents[tensor] != steps.exponent:
-            self.reasons.append(f"the addends are at exponents {steps.exponent} and {self.exponents[tensor]}")
-            if tensor in self.movable or self.exponents[tensor] < steps.exponent:
+            self.reasons.append("the addends find no common exponent")
+            # Without a requantization the sum stays where it is: nothing is gained by any exponent but the result's.
+            requantized = any(isinstance(s, Requantization) for s in self.group.steps)
+            useful = requantized or steps.exponent == self.exponents[self.group.result]
+            if useful and (tensor in self.movable or self.exponents[tensor] < steps.exponent):
                 raise _Elsewhere(tensor, steps.exponent)
             return False
         low, high = self.selection.ranges[tensor]
         codes = steps.codes[0] + low, steps.codes[1] + high
-        if not self.allow_overflow and not _fits(
-            codes[0] << steps.exponent, codes[1] << steps.exponent, self.data_type
-        ):
-            self.reasons.append("the sum of both addends leaves the accumulator")
-            return False
+        words = codes[0] << steps.exponent, codes[1] << steps.exponent
+        if not _fits(*words, self.data_type):
+            if not self.allow_overflow:
+                self.reasons.append("the sum of both addends leaves the accumulator")
+                return False
+            steps.exact = False
         steps.raw_steps.append(Accumulate(tensor))
         steps.names.append("add")
         steps.codes = codes
-        steps.sums = codes[0] << steps.exponent, codes[1] << steps.exponent
+        steps.sums = _saturated(words, self.data_type)
         return True
 
     # --- words for people ----------------------------------------------------------------------------------------
@@ -360,6 +402,7 @@ class _Steps:
     exponent: int
     codes: tuple[int, int]
     bias: Words
+    data_type: DataType
     raw_steps: list[RawStep] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     sums: tuple[int, int] | None = None
@@ -372,30 +415,31 @@ class _Steps:
     def limit(self, low: int, high: int, name: str = "clip") -> None:
         """Clip the codes, leaving out what cannot happen."""
         before = self.codes
-        if self.codes[0] < low:
-            self.raw_steps.append(Maximum(low << self.exponent))
-        if self.codes[1] > high:
-            self.raw_steps.append(Minimum(high << self.exponent))
+        lowest, highest = low << self.exponent, high << self.exponent
+        # Beyond the data type a clip cannot act: what it would clip has saturated before.
+        if self.codes[0] < low and lowest > self.data_type.min_code:
+            self.raw_steps.append(Maximum(min(lowest, self.data_type.max_code)))
+        if self.codes[1] > high and highest < self.data_type.max_code:
+            self.raw_steps.append(Minimum(max(highest, self.data_type.min_code)))
         self.codes = saturate(before[0], low, high), saturate(before[1], low, high)
         self.names.append(name if self.codes != before else "nothing to do")
 
-    def requantize(
-        self, staircase: Staircase, shift: int, offset: Words, data_type: DataType, *, lower_clip: bool
-    ) -> None:
+    def requantize(self, staircase: Staircase, shift: int, offset: Words, *, lower_clip: bool) -> None:
         """RNE((code * 2^exponent + offset) / 2^shift), clipped; the offset joins the head's bias.
 
-        A negative shift multiplies. Should that saturate, the clip after it gives the same: it is the tighter one.
+        A negative shift multiplies. Should that saturate, the clip after it gives the same: it is the tighter one, for
+        the staircase's own codes fit the data type.
         """
         if offset.any():
             self.bias = self.bias + offset
         if shift:
-            self.raw_steps.append(Multiply(1 << (data_type.binary_point - shift)))
+            self.raw_steps.append(Multiply(1 << (self.data_type.binary_point - shift)))
         up, down = max(-shift, 0), max(shift, 0)
         # Codes may lie below the domain where a lower clip was left out: they round and clip to the lowest code, too.
         lowest = min(staircase.domain_low, self.codes[0])
         low, high = lowest << self.exponent << up, staircase.domain_high << self.exponent << up
         low, high = round_shift(low + int(offset.min()), down), round_shift(high + int(offset.max()), down)
-        self.codes = max(low, data_type.min_code), min(high, data_type.max_code)
+        self.codes = max(low, self.data_type.min_code), min(high, self.data_type.max_code)
         self.exponent = 0
         self.limit(staircase.low if lower_clip else self.codes[0], staircase.high)
         clip = "" if self.names.pop() != "clip" else ", clip"

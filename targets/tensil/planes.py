@@ -66,14 +66,13 @@ class Rect:
         return self.height * self.width
 
     def under(self, window: Window, layout: Layout) -> Rect:
-        """The part of the input that the window sees from this part of the output."""
-        (sh, sw), (eh, ew), (top, left) = window.strides, window.extent, window.pads[:2]
-        return Rect(
-            max(self.top * sh - top, 0),
-            min((self.bottom - 1) * sh - top + eh, layout.height),
-            max(self.left * sw - left, 0),
-            min((self.right - 1) * sw - left + ew, layout.width),
-        )
+        """The part of the input that the window sees from this part of the output; empty where that is all padding."""
+        (sh, sw), (eh, ew), (above, before) = window.strides, window.extent, window.pads[:2]
+        top = min(max(self.top * sh - above, 0), layout.height)
+        left = min(max(self.left * sw - before, 0), layout.width)
+        bottom = max(min((self.bottom - 1) * sh - above + eh, layout.height), top)
+        right = max(min((self.right - 1) * sw - before + ew, layout.width), left)
+        return Rect(top, bottom, left, right)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +137,9 @@ def tap_runs(
 
 
 def rect_runs(rect: Rect, source: View, target: View, strides: tuple[int, int] = (1, 1)) -> list[Run]:
-    """The runs that copy a rectangle from one view to the other."""
+    """The runs that copy a rectangle from one view to the other; none for an empty one."""
+    if not rect.area:
+        return []
     runs = [
         Run(source.address(0, y, rect.left), target.address(0, y, rect.left), rect.width)
         for y in range(rect.top, rect.bottom)

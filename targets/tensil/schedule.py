@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.diagnostics import CompileError, Origin
+from pefslc.diagnostics import CompileError, Origin, quote
 from pefslc.ir.graph import Graph
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.emitter import Emitter
@@ -53,7 +53,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The program: instructions, DRAM1 contents [vectors, A], DRAM0 entries, and peaks of memory use in vectors."""
+    """The program: instructions, DRAM1 contents [vectors, A], DRAM0 entries, which instructions serve which group."""
 
     instructions: list[Instruction]
     constants: Words
@@ -93,6 +93,11 @@ class _Scheduler:
     def __init__(self, graph: Graph, selection: Selection, placed: Placed, architecture: Architecture) -> None:
         self.architecture, self.selection, self.placed = architecture, selection, placed
         self.a = architecture.array_size
+        if architecture.local_depth < self.a + 1:
+            raise CompileError(
+                f"local memory has {architecture.local_depth} vectors, one tile of weights needs {self.a + 1}",
+                hint="use an architecture with a larger local_depth",
+            )
         self.local = Memory(0, architecture.local_depth)
         self.dram0 = Memory(0, architecture.usable_dram0_vectors)
         self.rows: list[Words] = []  # of DRAM1
@@ -126,7 +131,7 @@ class _Scheduler:
         base = self.dram0.allocate(vectors)
         if base is None:
             raise CompileError(
-                f"DRAM0 has {self.architecture.dram0_depth} vectors: no room for {vectors} of {name!r}",
+                f"DRAM0 has {self.architecture.dram0_depth} vectors: no room for {vectors} of {quote(name)}",
                 at=origin,
                 hint="use an architecture with a larger dram0_depth",
             )
@@ -140,7 +145,7 @@ class _Scheduler:
                 if isinstance(step, Multiply | Maximum | Minimum):
                     words[step.word] = None
         first = self.architecture.accumulator_depth - len(words)
-        if first < 1 or len(words) > self.architecture.local_depth:
+        if first < 2 or len(words) > self.architecture.local_depth:
             raise CompileError(
                 f"{len(words)} constants do not fit {self.architecture.accumulator_depth} accumulators",
                 hint="use an architecture with a larger accumulator_depth",
@@ -197,6 +202,12 @@ class _Scheduler:
         elif tensor.dram != entry.base:
             assert tensor.dram is not None
             base, gap = self.local.largest_gap()
+            if not gap:
+                raise CompileError(
+                    f"local memory has {self.architecture.local_depth} vectors: none is free to move output "
+                    f"{quote(entry.name)}",
+                    hint="use an architecture with a larger local_depth",
+                )
             for start in range(0, tensor.vectors, gap):
                 count = min(gap, tensor.vectors - start)
                 self.emitter.dram(MoveKind.DRAM0_TO_LOCAL, base, tensor.dram + start, count)

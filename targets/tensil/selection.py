@@ -7,6 +7,8 @@ Dense, pools, Concat, Rescale are convolutions: with the kernel as large as the 
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -115,36 +117,38 @@ def select(graph: Graph) -> Selection:
 
 @dataclass
 class _Selector:
+    """`groups` by the name of the tensor that they store. A reshape stores nothing: its result is another name."""
+
     graph: Graph
-    groups: dict[str, Group] = field(default_factory=dict)  # by the name of the stored tensor
+    groups: dict[str, Group] = field(default_factory=dict)
     layouts: dict[str, Layout] = field(default_factory=dict)
     ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
     storage: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    reads: dict[str, int] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        for op in self.graph.ops:
-            for value in op.operands:
-                self.reads[value.name] = self.reads.get(value.name, 0) + 1
-        for output in self.graph.outputs:
-            # An output must be stored as it is: count it as a reader that no group can join.
-            self.reads[output.value.name] = self.reads.get(output.value.name, 0) + 2
+        self.shared = _shared_tensors(self.graph)
         for graph_input in self.graph.inputs:
-            value = graph_input.value
-            self._check_shape(value)
-            self._store(value, Layout.of(value.type.shape) if len(value.type.shape) in (2, 4) else Layout(1, 1, 1))
+            self._collect(graph_input.value, lambda value: self._store(value, Layout.of(value.type.shape)))
 
     def finish(self) -> Selection:
         return Selection(tuple(self.groups.values()), self.layouts, self.ranges, self.storage)
 
     def visit(self, op: Op) -> None:
+        """Select one operation; faults are collected, and what depends on a failed tensor is passed over."""
+        if any(v.name in self.failed for v in op.operands):
+            self.failed.add(op.result.name)
+        else:
+            self._collect(op.result, lambda _: self._visit(op))
+
+    def _collect(self, value: Value, action: Callable[[Value], None]) -> None:
         try:
-            self._check_shape(op.result)
-            self._visit(op)
+            self._check_shape(value)
+            action(value)
         except CompileError as e:
             self.problems.extend(e.problems)
-            self._store(op.result, Layout(1, 1, 1))
+            self.failed.add(value.name)
 
     def _check_shape(self, value: Value) -> None:
         shape = value.type.shape
@@ -161,22 +165,24 @@ class _Selector:
         match op:
             case Conv2d():
                 weight = _dense_weight(op.weight.data, op.groups)
-                self._start(op, LinearHead((self._term(op.input, weight, op.window),), _bias(op)))
+                head = LinearHead((self._term(op.input, weight, op.window),), _bias(op))
+                self._start(op, head, Layout.of(op.result.type.shape))
             case Dense():
                 layout = self._layout(op.input)
                 shape = (op.weight.shape[0], layout.channels, layout.height, layout.width)
                 window = Window(kernel=(layout.height, layout.width))
                 term = self._term(op.input, op.weight.data.reshape(shape), window)
-                self._start(op, LinearHead((term,), _bias(op)))
+                self._start(op, LinearHead((term,), _bias(op)), Layout.of(op.result.type.shape))
             case SumPool():
                 weight = _diagonal(self._layout(op.input).channels, op.window.kernel)
-                self._start(op, self._linear(op.result, self._term(op.input, weight, op.window)))
+                head = _unbiased(self._term(op.input, weight, op.window))
+                self._start(op, head, Layout.of(op.result.type.shape))
             case Rescale():
-                self._start(op, self._linear(op.result, self._copy(op.input, op.factor)))
+                self._start(op, self._copy(op.input, op.factor), self._layout(op.input))
             case Concat():
-                self._start(op, self._linear(op.result, *self._concat_terms(op)))
+                self._start(op, _unbiased(*self._concat_terms(op)), Layout.of(op.result.type.shape))
             case MaxPool():
-                self._start(op, MaxHead(self.storage[op.input.name], op.window))
+                self._start(op, MaxHead(self.storage[op.input.name], op.window), Layout.of(op.result.type.shape))
             case Requantize():
                 if op.staircase.channels > 1 and self._layout(op.input).channels != op.staircase.channels:
                     raise CompileError(
@@ -196,18 +202,15 @@ class _Selector:
 
     # --- groups --------------------------------------------------------------------------------------------------
 
-    def _start(self, op: Op, head: LinearHead | MaxHead) -> None:
-        layout = Layout.of(op.result.type.shape)
+    def _start(self, op: Op, head: LinearHead | MaxHead, layout: Layout) -> None:
         self._put(Group(op.result.name, layout, head, (), (op.result.name,), op.result.origin), op.result)
 
     def _join(self, op: Op, value: Value, step: Step) -> None:
         """Add `step` to the group that made `value`, or start a group that copies `value`."""
         stored = self.storage[value.name]
         group = self.groups.get(stored)
-        if group is None or self.reads[value.name] > 1 or self._stored_reads(stored) > 1:
-            layout = self._layout(value)
-            head = LinearHead((self._copy(value, 1),), np.zeros(layout.channels, dtype=np.int64))
-            group = Group(op.result.name, layout, head, (), (), op.result.origin)
+        if group is None or stored in self.shared:
+            group = Group(op.result.name, self._layout(value), self._copy(value), (), (), op.result.origin)
         else:
             del self.groups[stored]
         joined = replace(group, result=op.result.name, steps=(*group.steps, step), ops=(*group.ops, op.result.name))
@@ -216,13 +219,19 @@ class _Selector:
     def _add(self, op: Sum) -> None:
         """The addend that was made last carries the sum, so that the other is already stored."""
         lhs, rhs = op.lhs, op.rhs
+        if self._layout(lhs) != self._layout(rhs):
+            raise CompileError(
+                "Add of a flattened tensor and one that was never an image is not supported on the TCU",
+                at=op.result.origin,
+                hint="add before Flatten",
+            )
+        if self.storage[lhs.name] == self.storage[rhs.name]:
+            self._start(op, self._copy(lhs, 2), self._layout(lhs))
+            return
         order = list(self.groups)
         made = [order.index(self.storage[v.name]) if self.storage[v.name] in self.groups else -1 for v in (lhs, rhs)]
         carrier, other = (lhs, rhs) if made[0] > made[1] else (rhs, lhs)
-        if lhs.name == rhs.name:
-            self._start(op, self._linear(op.result, self._copy(lhs, 2)))
-        else:
-            self._join(op, carrier, AddTensor(self.storage[other.name]))
+        self._join(op, carrier, AddTensor(self.storage[other.name]))
 
     def _put(self, group: Group, result: Value) -> None:
         self.groups[group.result] = group
@@ -234,25 +243,15 @@ class _Selector:
         codes = value.type.codes
         self.ranges[value.name] = (codes.low, codes.high)
 
-    def _stored_reads(self, stored: str) -> int:
-        """Readers of a stored tensor under all its names; a reshape is not a reader itself."""
-        names = {name for name, place in self.storage.items() if place == stored}
-        reshapes = sum(1 for op in self.graph.of_type(Reshape) if op.input.name in names and op.result.name in names)
-        return sum(self.reads.get(name, 0) for name in names) - reshapes
-
     def _reshape(self, op: Reshape) -> None:
         before, after = op.input.type.shape, op.result.type.shape
-        layout = self._layout(op.input)
-        if len(after) == 4 and after != before and layout.pixels > 1:
+        if len(after) == 4 and after != before:
             raise CompileError(
                 f"Reshape of {list(before)} to {list(after)} is not supported on the TCU",
                 at=op.result.origin,
                 hint="only flattening to [N, features]",
             )
-        stored = self.storage[op.input.name]
-        if len(after) == 4 and after != before:
-            raise CompileError(f"Reshape to {list(after)} is not supported on the TCU", at=op.result.origin)
-        self.storage[op.result.name] = stored
+        self.storage[op.result.name] = self.storage[op.input.name]
 
     # --- terms ---------------------------------------------------------------------------------------------------
 
@@ -262,11 +261,9 @@ class _Selector:
     def _term(self, value: Value, weight: Weights, window: Window) -> Term:
         return Term(self.storage[value.name], weight, window)
 
-    def _copy(self, value: Value, factor: int) -> Term:
-        return self._term(value, _diagonal(self._layout(value).channels, (1, 1)) * factor, _POINT)
-
-    def _linear(self, result: Value, *terms: Term) -> LinearHead:
-        return LinearHead(terms, np.zeros(result.type.channels, dtype=np.int64))
+    def _copy(self, value: Value, factor: int = 1) -> LinearHead:
+        """The stored tensor, as it lies, times `factor`."""
+        return _unbiased(self._term(value, _diagonal(self._layout(value).channels, (1, 1)) * factor, _POINT))
 
     def _concat_terms(self, op: Concat) -> list[Term]:
         terms, first = [], 0
@@ -279,6 +276,22 @@ class _Selector:
             terms.append(self._term(value, weight, _POINT))
             first += channels
         return terms
+
+
+def _shared_tensors(graph: Graph) -> set[str]:
+    """The tensors that more than one operation reads, or an output: no step may change them in place."""
+    made_from: dict[str, str] = {}
+    for op in graph.of_type(Reshape):
+        made_from[op.result.name] = made_from.get(op.input.name, op.input.name)
+    readers = Counter(
+        made_from.get(v.name, v.name) for op in graph.ops if not isinstance(op, Reshape) for v in op.operands
+    )
+    outputs = {made_from.get(o.value.name, o.value.name) for o in graph.outputs}
+    return outputs | {name for name, count in readers.items() if count > 1}
+
+
+def _unbiased(*terms: Term) -> LinearHead:
+    return LinearHead(terms, np.zeros(len(terms[0].weight), dtype=np.int64))
 
 
 def _bias(op: Conv2d | Dense) -> Weights:

@@ -50,8 +50,7 @@ class TensilTarget:
         inputs = [storage[i.value.name] for i in graph.inputs]
         outputs = [storage[o.value.name] for o in graph.outputs]
         selection = pack_inputs(selection, inputs, outputs, architecture.array_size)
-        selection = pack_leftovers(factor_leftovers(selection, architecture), architecture)
-        placed = place(graph, selection, architecture.data_type, allow_overflow=options.allow_overflow)
+        selection, placed = _placed(graph, selection, architecture, options)
         plan = schedule(graph, selection, placed, architecture, options.progress)
         program = _program(graph.name, architecture, plan)
         require_valid(program)
@@ -66,7 +65,9 @@ class TensilTarget:
             "outputs": [r.to_json() for r in records[1]],
         }
         report = cycles.model_cycles(program, [cycles.Segment(s.group, s.first, s.end) for s in plan.segments])
-        return Emission(files, details, _op_reports(placed, report), _notes(program, plan, report, options))
+        return Emission(
+            files, details, _op_reports(placed, report), _notes(program, plan, report, options), report.total
+        )
 
     def runner(self, folder: Path, sidecar: Sidecar) -> Runner:
         return TensilRunner(load_tmodel(folder / str(sidecar.details["tmodel"])), sidecar)
@@ -74,6 +75,23 @@ class TensilTarget:
 
 def _architecture(options: TargetOptions) -> Architecture:
     return load_architecture(options.arch or DEFAULT_ARCHITECTURE)
+
+
+def _placed(
+    graph: Graph, selection: Selection, architecture: Architecture, options: TargetOptions
+) -> tuple[Selection, Placed]:
+    """Placed with leftover channels rewritten; or without, where the bound of a rewritten sum is too coarse."""
+
+    def attempt(chosen: Selection) -> tuple[Selection, Placed]:
+        return chosen, place(graph, chosen, architecture.data_type, allow_overflow=options.allow_overflow)
+
+    rewritten = pack_leftovers(factor_leftovers(selection, architecture), architecture)
+    if rewritten is selection:
+        return attempt(selection)
+    try:
+        return attempt(rewritten)
+    except CompileError:
+        return attempt(selection)
 
 
 def _program(name: str, architecture: Architecture, plan: Schedule) -> TensilProgram:
@@ -124,7 +142,7 @@ def _notes(
     architecture = options.arch or DEFAULT_ARCHITECTURE
     kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(report.by_kind.items(), key=lambda i: -i[1])[:4])
     return (
-        f"{report.total:,} modelled cycles on {architecture} ({kinds})",
+        f"on {architecture}: {kinds} cycles",
         f"{len(program):,} instructions, {len(plan.constants):,} of {program.architecture.dram1_depth:,} DRAM1 vectors",
     )
 

@@ -7,18 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensil_support import emit, random_codes, simulate
 
+from builders import Feature, import_bytes, lower, random_network
 from pefslc.diagnostics import CompileError
 from pefslc.interpret import apply_output_map, quantize_input, run_codes
-from pefslc.ir.graph import Graph
-from pefslc.sidecar import make_sidecar
-from pefslc.targets.protocol import Emission, TargetOptions
 from pefslc.targets.tensil.architecture import Architecture, DataType, load_architecture
 from pefslc.targets.tensil.instructions import MatMul
 from pefslc.targets.tensil.simulator import Machine
-from pefslc.targets.tensil.target import TensilTarget
 from pefslc.targets.tensil.tmodel import load_tmodel
-from tests.builders import Feature, import_bytes, lower, random_network
 
 FEATURE = Feature(batch_norm=False, leaky=False, most_bits=4)
 TYPES = (DataType["FP8BP4"], DataType["FP16BP8"], DataType["FP16BP8"], DataType["FP18BP10"], DataType["FP32BP16"])
@@ -40,31 +37,6 @@ def random_architecture(seed: int) -> Architecture:
         number_of_threads=1,
         thread_queue_depth=8,
     )
-
-
-def emit(graph: Graph, architecture: Architecture, folder: Path) -> Emission:
-    """Lower and write the files; the architecture goes through a .tarch file, as a user's does."""
-    import json
-
-    tarch = folder / "a.tarch"
-    tarch.write_text(json.dumps(architecture.to_json_dict()))
-    emission = TensilTarget().lower(graph, TargetOptions(arch=str(tarch)))
-    for name, content in emission.files.items():
-        (folder / name).write_bytes(content)
-    return emission
-
-
-def simulate(graph: Graph, emission: Emission, folder: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    sidecar = make_sidecar(graph, "tensil", "0", b"", emission.files, emission.details)
-    return TensilTarget().runner(folder, sidecar).run(inputs)
-
-
-def random_codes(graph: Graph, seed: int, batch: int = 2) -> dict[str, np.ndarray]:
-    r = np.random.default_rng(seed)
-    return {
-        i.name: r.integers(i.value.type.codes.low, i.value.type.codes.high + 1, (batch, *i.value.type.shape[1:]))
-        for i in graph.inputs
-    }
 
 
 REFUSALS = ("the accumulator needs", "no exact sequence was found", "local memory has", "weights of")
@@ -167,7 +139,7 @@ def test_emitted_bytes_are_the_same_every_time(tmp_path: Path) -> None:
 
 
 def test_batch_above_one_is_refused(tmp_path: Path) -> None:
-    from tests.builders import ModelBuilder
+    from builders import ModelBuilder
 
     m = ModelBuilder()
     x = m.quant(m.input([2, 4], "input"), 0.125, 5)
