@@ -7,6 +7,7 @@ import click
 import pefslc
 from pefslc.console.check import check
 from pefslc.console.compiling import compile_model
+from pefslc.console.disassembling import disassemble_program
 from pefslc.console.inspecting import inspect_model
 from pefslc.console.listing import list_passes, list_targets
 from pefslc.console.running import run_artifact
@@ -59,7 +60,15 @@ class _Commands(click.Group):
 
 commands = _Commands(
     "pefslc",
-    commands=[compile_model, inspect_model, check, run_artifact, list_passes, list_targets],
+    commands=[
+        compile_model,
+        inspect_model,
+        check,
+        run_artifact,
+        disassemble_program,
+        list_passes,
+        list_targets,
+    ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "terminal_width": 100},
     no_args_is_help=True,
 )

@@ -20,7 +20,7 @@ def test_help_explains_formats_commands_and_statuses(pefslc: Cli) -> None:
     assert result.status == 0
     assert result.out.startswith(HELP_START)
     assert "Q2.3 has 5 bits, step 0.125, range [-2, 1.875]; UQ2.3 has 5 bits" in result.out
-    assert "inspect  layers, formats, accumulator bits needed and available" in result.out
+    assert "  layers, formats, accumulator bits needed and available" in result.out
     assert "Exit status: 0 done; 1 refused, differs or unproved; 2 usage; 70 a fault of ours." in result.out
     assert max(map(len, result.out.splitlines())) <= 112
 
@@ -41,7 +41,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert ended.returncode == 0, ended.stderr
 
 
-@pytest.mark.parametrize("command", ["inspect", "check", "run", "passes", "targets", "compile"])
+@pytest.mark.parametrize("command", ["inspect", "check", "run", "disassemble", "passes", "targets", "compile"])
 def test_every_command_has_help(pefslc: Cli, command: str) -> None:
     result = pefslc(command, "--help")
     assert result.status == 0
