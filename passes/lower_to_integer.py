@@ -315,9 +315,10 @@ class _Lowering:
             raise CompileError("Clip's limits are no multiples of the input's scale", at=op.result.origin)
         codes = x.type.codes
         lowest = codes.low if limits[0] is None else int(limits[0])
-        highest = codes.high if limits[1] is None else int(limits[1])
+        highest = max(codes.high, lowest) if limits[1] is None else int(limits[1])
+        lowest = min(lowest, highest)  # the upper limit wins, as in min(max(code, low), high)
         result = self._codes(op.result, codes.scale)
-        return _Lowered(self._emit(Clamp(result=result, input=x, low=lowest, high=max(lowest, highest))))
+        return _Lowered(self._emit(Clamp(result=result, input=x, low=lowest, high=highest)))
 
     def _aligned(self, values: tuple[Value, ...], reader: Op) -> tuple[Value, ...]:
         """The operands on their common grid: each multiplied by an integer."""

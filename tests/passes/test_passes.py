@@ -566,3 +566,16 @@ def test_an_activation_without_a_quantizer_is_a_clamp_of_codes(tmp_path: Path) -
     assert [op.mnemonic for op in lowered.ops] == ["clamp", "clamp"]
     x = np.linspace(-3, 3, 32).reshape(1, 2, 4, 4)
     np.testing.assert_array_equal(run(lowered, x)["t2"], run(graph, x)["t2"])
+
+
+@pytest.mark.parametrize(
+    ("limits", "value"), [("low=none high=-1", -1.0), ("low=9 high=none", 9.0), ("low=2 high=-1", -1.0)]
+)
+def test_a_clip_beside_the_range_is_its_limit(limits: str, value: float) -> None:
+    """min(max(x, low), high): the later limit wins where the two contradict each other."""
+    head = X.replace("Q3.1", "UQ2.1")
+    graph = parse_graph(head + body(f'%y: real[1,2,2,2] = clip %q {limits}  // (Clip)\noutput "y" = %y'))
+    lowered = LowerToInteger().run(graph)
+    x = np.linspace(-1, 5, 8).reshape(1, 2, 2, 2)
+    assert run(graph, x)["y"].tolist() == np.full((1, 2, 2, 2), value).tolist()
+    assert run(lowered, x)["y"].tolist() == np.full((1, 2, 2, 2), value).tolist()
