@@ -109,14 +109,12 @@ class Staircase:
     @property
     def is_identity(self) -> bool:
         """Whether every accumulator code of the domain is its own output code."""
-        steps = np.arange(self.domain_low + 1, self.domain_high + 1, dtype=np.int64)
-        return (
-            self.low == self.domain_low
-            and self.step == 1
-            and self.thresholds.shape == (1, len(steps))
-            and bool((self.direction == 1).all())
-            and bool((self.thresholds[0] == steps).all())
-        )
+        if self.low != self.domain_low or self.step != 1:
+            return False
+        # Before any table of the domain: it may hold billions of codes where the thresholds are few.
+        if self.thresholds.shape != (1, self.domain_high - self.domain_low) or self.direction[0] != 1:
+            return False
+        return bool((self.thresholds[0] == np.arange(self.domain_low + 1, self.domain_high + 1, dtype=np.int64)).all())
 
     def __call__(self, codes: Codes, channel_axis: int = 0) -> Codes:
         """The output codes of accumulator `codes`; channels lie along `channel_axis`."""
