@@ -202,6 +202,20 @@ def test_the_filter_survives_extreme_parameters() -> None:
         check(Scale((tiny,)), (), quantizer(step=tiny * 3, rounding=mode), -9, 9)
 
 
+def test_the_filter_leaves_the_kink_of_a_leaky_relu_to_the_exact_search() -> None:
+    """At y = 0 float64 may take the wrong branch, whose error 1/alpha multiplies: here 2^-58 is 300 codes.
+
+    The step to code 1/2 asks of leaky_relu for 1/8 - offset = -2^-58, which is 0 in float64.
+    """
+    offset = F(1, 8) + F(1, 1 << 58)
+    stages = (Affine.bias((F(3, 10),)), LeakyReluStage(F(1, 10**11)), Affine.bias((offset,)))
+    step, out, last = F(11, 10**10), quantizer(step=F(1, 4)), 1 << 29
+    found = staircase_of(Scale((step,)), stages, out, -last, last, 1)
+    for threshold in found.thresholds[0].tolist():
+        for a in range(max(threshold - 2, -last), min(threshold + 2, last) + 1):
+            assert found(np.array([a]))[0] == out.code_of(apply_stages(stages, step * a, 0), 0)
+
+
 def dyadic(low: int, high: int, most_bits: int = 6) -> st.SearchStrategy[Fraction]:
     return st.builds(lambda n, e: F(n, 1 << e), st.integers(low, high), st.integers(0, most_bits))
 
@@ -356,6 +370,11 @@ def test_the_identity_is_recognized(s: Staircase) -> None:
         assert expected
     line = Staircase(-3, 2, -3, np.arange(-2, 3)[None], np.array([1]))
     assert line.is_identity
+
+
+def test_a_huge_domain_without_its_steps_is_no_identity() -> None:
+    """Decided from the shapes: a table of this domain fits no memory."""
+    assert not Staircase(-(2**61), 2**61, -(2**61), np.array([[1]]), np.array([1])).is_identity
 
 
 def test_bipolar_codes_are_one_step_of_two() -> None:
