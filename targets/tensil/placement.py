@@ -228,6 +228,8 @@ class _Placer:
                 self.reasons.append("the bias leaves the accumulator")
                 continue
             terms = self._terms(head, exponent)
+            if terms is None:
+                continue
             names = self._names(f"accumulate at 2^{exponent}" if exponent else "accumulate", steps.names)
             words = int(((low << exponent) + steps.bias).min()), int(((high << exponent) + steps.bias).max())
             exact = steps.exact and proved
@@ -260,15 +262,19 @@ class _Placer:
         highest = int(np.maximum(np.maximum(high, high + bias), np.maximum(bias, 0)).max())
         return _fits(lowest, highest, self.data_type)
 
-    def _terms(self, head: LinearHead, exponent: int) -> tuple[PlacedTerm, ...]:
+    def _terms(self, head: LinearHead, exponent: int) -> tuple[PlacedTerm, ...] | None:
+        """The weights in raw words, for accumulators at `exponent`; None where an input stands too high for that."""
         placed = []
         for term in head.terms:
             shift = exponent + self.data_type.binary_point - self.exponents[term.tensor]
+            if shift < 0:
+                self.reasons.append("an input stands too high for its accumulators")
+                return None
             largest, smallest = int(term.weight.max(initial=0)), int(term.weight.min(initial=0))
             room = shift
             while room > 0 and not _fits(smallest << room, largest << room, self.data_type):
                 room -= 1
-            if shift < 0 or not _fits(smallest << max(room, 0), largest << max(room, 0), self.data_type):
+            if not _fits(smallest << room, largest << room, self.data_type):
                 raise CompileError(
                     f"weights of {bits_for_range(smallest, largest)} bits do not fit {self.data_type.value}",
                     at=self.group.origin,
