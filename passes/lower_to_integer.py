@@ -43,7 +43,7 @@ from pefslc.passes.manager import Exactness
 from pefslc.passes.merge_stages import check_single_root
 from pefslc.passes.separate_bias import constant_values
 from pefslc.ranges import result_range
-from pefslc.shapes import Shape, element_count
+from pefslc.shapes import element_count
 
 __all__ = ["LowerToInteger"]
 
@@ -128,10 +128,14 @@ class _Lowering:
         return op.result
 
     @staticmethod
-    def _codes(of: Value, scale: Scale, shape: Shape | None = None, zero_point: int = 0) -> Value:
+    def _codes(of: Value, scale: Scale, zero_point: int = 0) -> Value:
         """A result named and placed like `of`, its range still to be computed by `_emit`."""
         element = Codes(low=0, high=0, scale=scale, zero_point=zero_point)
-        return replace(of, type=TensorType(of.type.shape if shape is None else shape, element))
+        return replace(of, type=TensorType(of.type.shape, element))
+
+    def _codes_like(self, source: Value, of: Value) -> Value:
+        """A result whose codes mean what those of `source` mean."""
+        return self._codes(of, source.type.codes.scale, source.type.codes.zero_point)
 
     # --- operands ------------------------------------------------------------------------------------------------
 
@@ -151,7 +155,7 @@ class _Lowering:
         )
 
     def _exact(self, value: Value, reader: Op) -> Value:
-        """The operand as codes alone, value = code * scale."""
+        """The operand as codes alone, value = (code - zero point) * scale."""
         lowered = self._operand(value, reader)
         if lowered.tail:
             raise CompileError(
@@ -171,9 +175,31 @@ class _Lowering:
             )
         return exact
 
+    def _summand(self, value: Value, reader: Op) -> Value:
+        """The operand as codes that sums are made of: value = code * scale, one scale."""
+        summand = self._per_tensor(value, reader)
+        self._check_zero_point(summand, reader)
+        return summand
+
+    @staticmethod
+    def _check_zero_point(lowered: Value, reader: Op) -> None:
+        if zero_point := lowered.type.codes.zero_point:
+            raise CompileError(
+                f"{reader.mnemonic} reads a tensor with zero point {zero_point}",
+                at=reader.result.origin,
+                hint="use a symmetric quantizer",
+            )
+
     def _weight(self, value: Value, reader: Op) -> QuantizedConstant:
         constant = self.constants.get(value.name)
         if isinstance(constant, QuantizedConstant):
+            element = constant.result.type.element
+            if isinstance(element, Quantization) and element.zero_point:
+                raise CompileError(
+                    f"the weights have zero point {element.zero_point}",
+                    at=reader.result.origin,
+                    hint="use a symmetric quantizer",
+                )
             return constant
         message = "the weights are not quantized" if constant is not None else "the weights are computed at run time"
         raise CompileError(
@@ -213,12 +239,13 @@ class _Lowering:
                 x = self._operand(op.input, op)
                 if x.tail and op.window.is_padded:
                     self._exact(op.input, op)  # raises
+                self._check_zero_point(x.value, op)
                 scale = x.value.type.codes.scale * Fraction(1, op.window.taps)
                 result = self._codes(op.result, scale)
                 return _Lowered(self._emit(SumPool(result=result, input=x.value, window=op.window)), x.tail)
             case MaxPool():
                 exact = self._exact(op.input, op)
-                result = self._codes(op.result, exact.type.codes.scale)
+                result = self._codes_like(exact, op.result)
                 return _Lowered(self._emit(MaxPool(result=result, input=exact, window=op.window)))
             case Add():
                 lhs, rhs = self._aligned((op.lhs, op.rhs), op)
@@ -253,10 +280,12 @@ class _Lowering:
                 at=op.result.origin,
                 hint=f"use at most {_WIDEST_REQUANTIZE_BITS} bits",
             )
-        stages = (*x.tail, *op.stages)
+        # The zero point of the input is the first stage: value = code * scale - zero_point * scale.
+        origin = tuple(-codes.zero_point * step for step in codes.scale.steps)
+        stages = (*([Affine.bias(origin)] if codes.zero_point else ()), *x.tail, *op.stages)
         check_single_root(stages, op)  # what merge-stages cannot see: a BatchNorm beyond a pool or a reshape
         staircase = staircase_of(codes.scale, stages, quantizer, codes.low, codes.high, x.value.type.channels)
-        result = self._codes(op.result, quantization.scale, zero_point=quantization.zero_point)
+        result = self._codes(op.result, quantization.scale, quantization.zero_point)
         return _Lowered(self._emit(Requantize(result=result, input=x.value, staircase=staircase)))
 
     def _quantize_input(self, op: Quantize, quantizer: Quantizer) -> _Lowered:
@@ -283,7 +312,7 @@ class _Lowering:
         return _Lowered(known.value)
 
     def _product(self, op: Conv | Linear) -> _Lowered:
-        x = self._per_tensor(op.input, op)
+        x = self._summand(op.input, op)
         weight = self._weight(op.weight, op)
         element = weight.result.type.element
         assert isinstance(element, Quantization)
@@ -314,15 +343,15 @@ class _Lowering:
         if any(v is not None and v.denominator != 1 for v in limits):
             raise CompileError("Clip's limits are no multiples of the input's scale", at=op.result.origin)
         codes = x.type.codes
-        lowest = codes.low if limits[0] is None else int(limits[0])
-        highest = max(codes.high, lowest) if limits[1] is None else int(limits[1])
+        lowest = codes.low if limits[0] is None else int(limits[0]) + codes.zero_point
+        highest = max(codes.high, lowest) if limits[1] is None else int(limits[1]) + codes.zero_point
         lowest = min(lowest, highest)  # the upper limit wins, as in min(max(code, low), high)
-        result = self._codes(op.result, codes.scale)
+        result = self._codes_like(x, op.result)
         return _Lowered(self._emit(Clamp(result=result, input=x, low=lowest, high=highest)))
 
     def _aligned(self, values: tuple[Value, ...], reader: Op) -> tuple[Value, ...]:
         """The operands on their common grid: each multiplied by an integer."""
-        exact = [self._per_tensor(v, reader) for v in values]
+        exact = [self._summand(v, reader) for v in values]
         grid = common_grid(v.type.codes.scale.step for v in exact)
         aligned = []
         for i, value in enumerate(exact):
@@ -350,7 +379,7 @@ class _Lowering:
             raise CompileError("Reshape mixes channels of different scales", at=op.result.origin)
         else:
             scale, tail = before.codes.scale, ()
-        result = self._codes(op.result, scale, after)
+        result = self._codes(op.result, scale, before.codes.zero_point)
         return _Lowered(self._emit(Reshape(result=result, input=x.value)), tail)
 
     # --- outputs -------------------------------------------------------------------------------------------------

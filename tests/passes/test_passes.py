@@ -20,6 +20,7 @@ from pefslc.ir.parse import parse_graph
 from pefslc.ir.quantized import Relu
 from pefslc.ir.text import print_graph
 from pefslc.ir.value import IntArray
+from pefslc.ir.verify import verify
 from pefslc.limits import TargetLimits
 from pefslc.passes.check_accumulators import CheckAccumulators, accumulator_bits
 from pefslc.passes.dead_code import RemoveDeadCode
@@ -579,3 +580,51 @@ def test_a_clip_beside_the_range_is_its_limit(limits: str, value: float) -> None
     x = np.linspace(-1, 5, 8).reshape(1, 2, 2, 2)
     assert run(graph, x)["y"].tolist() == np.full((1, 2, 2, 2), value).tolist()
     assert run(lowered, x)["y"].tolist() == np.full((1, 2, 2, 2), value).tolist()
+
+
+# --- zero points: the ONNX frontend refuses them, the IR's text and plugins can make them -----------------------------
+
+SHIFTED = X.replace("%q: Q3.1", "%q: i4+3*(2^-1)")
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        "%y: real[1,2,2,2] = relu %q  // (Relu)",
+        "%y: real[1,2,2,2] = clip %q low=-1 high=none  // (Clip)",
+        "%y: real[1,2,1,1] = max_pool %q window(2x2)  // (MaxPool)",
+        "%y: real[1,2,2,2] = max_pool %q window(2x2, pads=1,0,0,1)  // (MaxPool)",
+        "%y: real[1,8] = reshape %q  // (Flatten)",
+        "%y: real[1,2,2,2] = batch_norm %q stage=affine({1, -1}, {0, 2^-1}, {4, 3}, {0, 1})  // (BatchNormalization)",
+        "%y: Q2.1[1,2,2,2] = quantize %q  // (Quant)",
+        "%y: Q2.1[1,2,2,2] = quantize %q stages=(affine({1, -1}, {0, 2^-1}, {4, 9}, {0, 1}), relu)  // (Quant)",
+        "%y: i3+2*(2^-1)[1,2,2,2] = quantize %q  // (Quant)",
+    ],
+)
+def test_zero_points_are_carried(operations: str) -> None:
+    graph = parse_graph(SHIFTED + body(f'{operations}\noutput "y" = %y'))
+    lowered = LowerToInteger().run(graph)
+    assert verify(lowered) == []
+    for x in np.random.default_rng(0).uniform(-8, 5, (20, 1, 2, 2, 2)):
+        np.testing.assert_allclose(run(lowered, x)["y"], run(graph, x)["y"], rtol=1e-14)
+
+
+ZERO_POINT_WEIGHT = "%w: i4+1*(2^-1)[1,2,1,1] = quantized_constant codes=[1,2,1,1]{1, -2}  // (Quant)\n"
+WEIGHT = ZERO_POINT_WEIGHT.replace("+1", "")
+CONV = "%y: real[1,1,2,2] = conv %q %w bias=none window(1x1) groups=1  // (Conv)"
+
+
+@pytest.mark.parametrize(
+    ("head", "operations", "message"),
+    [
+        (SHIFTED, WEIGHT + CONV, "conv reads a tensor with zero point 3"),
+        (SHIFTED, "%y: real[1,2,1,1] = average_pool %q window(2x2)  // (Pool)", "average_pool reads a"),
+        (SHIFTED, "%y: real[1,2,2,2] = add %q %q  // (Add)", "add reads a tensor with zero point 3"),
+        (SHIFTED, "%y: real[1,4,2,2] = concat inputs=(%q, %q) axis=1  // (C)", "concat reads a tensor with zero"),
+        (X, ZERO_POINT_WEIGHT + CONV, "the weights have zero point 1"),
+    ],
+)  # fmt: skip
+def test_zero_points_in_sums_are_refused(head: str, operations: str, message: str) -> None:
+    with pytest.raises(CompileError) as caught:
+        LowerToInteger().run(parse_graph(head + body(f'{operations}\noutput "y" = %y')))
+    assert message in str(caught.value)
