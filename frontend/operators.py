@@ -191,6 +191,7 @@ def import_max_pool(builder: Builder, node: Node) -> Value:
         raise node.fault("MaxPool with storage_order=1 is not supported")
     shape = _checked_output(node, pool_shape(x.type.shape, window))
     result = builder.new_value(shape, x.type.element, node.origin)
+    _check_sees(node, x, window)
     return builder.append(MaxPool(result=result, input=x, window=window))
 
 
@@ -209,13 +210,24 @@ def _pool_window(node: Node, x: Value) -> Window:
     return window
 
 
+def _check_sees(node: Node, x: Value, window: Window) -> None:
+    """No window lies in the padding alone; its taps may step over a small input when they are dilated."""
+    if not window.always_sees(*x.type.shape[2:]):
+        raise node.fault(
+            f"some windows see no input: kernel {list(window.kernel)} with dilations {list(window.dilations)} and "
+            f"pads {list(window.pads)} on {list(x.type.shape)}",
+            hint="reduce the padding or the dilation",
+        )
+
+
 def import_average_pool(builder: Builder, node: Node) -> Value:
     x = _image(builder, node)
     window = _pool_window(node, x)
     if not node.take_int("count_include_pad", 0) and window.is_padded:
         raise node.fault("AveragePool that leaves out the padding is not supported", hint="use count_include_pad=True")
-    shape = _checked_output(node, pool_shape(x.type.shape, window))
-    return builder.append(AveragePool(result=builder.real(shape, node), input=x, window=window))
+    result = builder.real(_checked_output(node, pool_shape(x.type.shape, window)), node)
+    _check_sees(node, x, window)
+    return builder.append(AveragePool(result=result, input=x, window=window))
 
 
 def import_global_average_pool(builder: Builder, node: Node) -> Value:

@@ -47,6 +47,21 @@ class Window:
         columns = (width + left + right - self.extent[1]) // self.strides[1] + 1
         return rows, columns
 
+    def always_sees(self, height: int, width: int) -> bool:
+        """Whether every window has a tap inside the input: rows and columns decide it one by one."""
+        top, left, _, _ = self.pads
+        sizes = zip((height, width), self.output_size(height, width), (top, left), (0, 1), strict=True)
+        return all(
+            self._sees(position * self.strides[axis] - pad, size, axis)
+            for size, count, pad, axis in sizes
+            for position in range(count)
+        )
+
+    def _sees(self, start: int, size: int, axis: int) -> bool:
+        """Whether one of the taps start, start + dilation, ... lies in [0, size)."""
+        first = start if start >= 0 else start % self.dilations[axis]  # the first tap at or after 0
+        return first < size and first < start + self.extent[axis]
+
     def tap_offset(self, row: int, column: int) -> tuple[int, int]:
         """Input position of tap (row, column) relative to output position * stride."""
         return row * self.dilations[0] - self.pads[0], column * self.dilations[1] - self.pads[1]

@@ -140,6 +140,10 @@ def _parameter_faults(op: Op) -> list[str]:
             faults.append(f"the factor is {op.factor}")
         case Sum() | Add() if op.lhs.type.shape != op.rhs.type.shape:
             faults.append(f"shapes {list(op.lhs.type.shape)} and {list(op.rhs.type.shape)} are added")
+        case Reshape() if op.input.type.shape[:1] != op.result.type.shape[:1]:
+            faults.append(f"the batch axis {list(op.input.type.shape[:1])} becomes {list(op.result.type.shape[:1])}")
+        case MaxPool() if not op.window.always_sees(*op.input.type.shape[2:]):
+            faults.append("some windows see no input")
         case Concat():
             others = {(*s[: op.axis], *s[op.axis + 1 :]) for s in (v.type.shape for v in op.inputs)}
             if len(others) > 1:
@@ -164,4 +168,10 @@ def _range_faults(op: Op) -> list[str]:
         faults.append("the operands have different scales")
     if isinstance(op, Conv2d | Dense | SumPool | Sum | Rescale) and any(v.type.codes.zero_point for v in op.operands):
         faults.append("sums need zero points of 0")
+    if isinstance(op, Clamp | MaxPool | Reshape | Transpose | Concat):
+        faults += [
+            f"the zero point changes from {v.type.codes.zero_point} to {codes.zero_point}"
+            for v in op.operands
+            if v.type.codes.zero_point != codes.zero_point
+        ]
     return faults

@@ -103,6 +103,19 @@ CASES: dict[str, tuple[Build, str]] = {
         "error: the padding is as large as the window: some windows would see no input\n"
         "  at:   n (MaxPool), tensor 'y'",
     ),
+    "dilated window that steps over the input": (
+        lambda m, x: m.node(
+            "MaxPool",
+            m.node("GlobalAveragePool", x),
+            kernel_shape=[2, 2],
+            dilations=[3, 3],
+            pads=[3] * 4,
+            name="n",
+            output="y",
+        ),
+        "error: some windows see no input: kernel [2, 2] with dilations [3, 3] and pads [3, 3, 3, 3] on [1, 2, 1, 1]\n"
+        "  at:   n (MaxPool), tensor 'y'\n  help: reduce the padding or the dilation",
+    ),
     "average without padding": (
         node("AveragePool", kernel_shape=[3, 3], pads=[1] * 4),
         "error: AveragePool that leaves out the padding is not supported\n  at:   n (AveragePool), tensor 'y'\n"

@@ -82,6 +82,13 @@ def test_a_legal_graph_has_no_faults(text: str) -> None:
         (INTEGER, "[1,2]{0, 4}", "[2,2]{0, 4, 0, 4}", "requantize %q: a staircase of 2 channels on 1 channels"),
         (INTEGER, "inputs=(%sum, %q) axis=1", "inputs=(%sum, %q) axis=0", "concat %both: the shape is"),
         (INTEGER, "sum %x %twice", "sum %x %q", "sum %sum: shapes [1, 2, 3, 3] and [1, 1, 3, 3] are added"),
+        (INTEGER, "[-2..2]*(1)", "[-2..2]+1*(1)", "clamp %clamp: the zero point changes from 0 to 1"),
+        (INTEGER, "[-72..63]*(1)[1,3,1,1] = max", "[-72..63]+1*(1)[1,3,1,1] = max", "max_pool %max: the zero point ch"),
+        (INTEGER, "[-72..63]*(1)[1,3] = resh", "[-72..63]+1*(1)[1,3] = resh", "reshape %flat: the zero point changes"),
+        (INTEGER, "[0..2]*(1)", "[0..2]+1*(1)", "concat %both: the zero point changes from 1 to 0"),
+        (INTEGER, "[1,3] = reshape", "[3,1] = reshape", "reshape %flat: the batch axis [1] becomes [3]"),
+        (QUANTIZED, "[1,9] = reshape", "[9,1] = reshape", "reshape %flat: the batch axis [1] becomes [9]"),
+        (INTEGER, "window(1x1)  // (M", "window(2x2, dilations=2x2, pads=1,1,1,1)  // (M", "max_pool %max: some windows see no"),
         (INTEGER, "[-4..3]*(1)[1,2", "[-4..3]+1*(1)[1,2", "conv2d %conv: sums need zero points of 0"),
     ],
 )  # fmt: skip

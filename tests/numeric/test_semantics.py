@@ -18,6 +18,7 @@ from pefslc.numeric.scale import Scale
 from pefslc.numeric.staircase import Staircase
 from pefslc.ranges import partial_sums, result_range
 from pefslc.semantics import conv2d, dense, evaluate
+from pefslc.semantics import windows as taps_of
 from pefslc.shapes import Window
 
 Ints = NDArray[np.int64]
@@ -240,3 +241,23 @@ def test_codes_beyond_64_bits_are_refused() -> None:
     ):
         with pytest.raises(CompileError, match="64 bits"):
             result_range(op)
+
+
+def test_a_window_that_sees_no_input_is_found() -> None:
+    """Against the taps themselves, rows and columns of different sizes."""
+    seen = set()
+    for kernel, stride, dilation, pad, size in product((1, 2, 3), (1, 2, 3), (1, 2, 3, 4), (0, 1, 2, 3), (1, 2, 5)):
+        window = Window(
+            kernel=(kernel, 2), strides=(stride, 1), dilations=(dilation, 1), pads=(pad, 0, max(pad - 1, 0), 1)
+        )
+        if min(window.output_size(size, 4)) < 1:
+            continue
+        inside = taps_of(np.ones((1, 1, size, 4), dtype=np.int64), window).any(axis=(4, 5)).all()
+        assert window.always_sees(size, 4) == inside, window
+        turned = Window(
+            kernel=window.kernel[::-1], strides=window.strides[::-1], dilations=window.dilations[::-1],
+            pads=(0, pad, 1, max(pad - 1, 0)),
+        )  # fmt: skip
+        assert turned.always_sees(4, size) == inside, turned
+        seen.add(bool(inside))
+    assert seen == {True, False}
