@@ -28,13 +28,12 @@ def run(graph: Graph, inputs: Mapping[str, Floats] | Floats) -> dict[str, Floats
 
     inputs  input name -> array in the ONNX shape, or (one input) the array itself; the batch may be any multiple
     """
-    arrays, rows = as_batches(graph, inputs)
+    arrays, _ = as_batches(graph, inputs)
     if graph.level is Level.QUANTIZED:
         from pefslc.reference import evaluate_quantized  # only this branch needs the float operations
 
         return evaluate_quantized(graph, arrays)
     codes = {i.name: quantize_input(i, arrays[i.name]) for i in graph.inputs}
-    del rows
     values = run_codes(graph, codes)
     return {o.name: apply_output_map(o, values[o.value.name]) for o in graph.outputs}
 

@@ -1,4 +1,8 @@
-"""Range analysis: the exact interval of codes that each integer operation can produce."""
+"""Range analysis: bounds of the codes that each integer operation can produce.
+
+Interval arithmetic: an interval for the whole tensor, every operand free within its own, so x - x is not known to be 0.
+Sums of products are bounded per output channel first (`channel_accumulators`).
+"""
 
 from __future__ import annotations
 
@@ -44,7 +48,7 @@ def partial_sums(op: Conv2d | Dense) -> Range:
 
 
 def result_range(op: IntegerOp) -> Range:
-    """The interval of codes that `op` can produce when its operands stay within their types' ranges."""
+    """An interval that holds every code of `op` while its operands, free of each other, stay within their types."""
     match op:
         case Conv2d() | Dense():
             lows, highs = channel_accumulators(op)

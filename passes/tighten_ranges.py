@@ -1,4 +1,4 @@
-"""Range analysis: types become the exact intervals that the weights and the input ranges allow."""
+"""Range analysis: types become the interval bounds that follow from the weights and the input ranges (`ranges`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The integer level: codes with exact ranges. What a target lowers."""
+"""The integer level: codes with proven ranges. What a target lowers."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def compiled(command: list[str]) -> None:
 
 @dataclass
 class GraphBuilder:
-    """An integer graph under construction. Every method returns the new value; results get their exact ranges."""
+    """An integer graph under construction. Every method returns the new value; results get their ranges."""
 
     name: str
     inputs: list[GraphInput] = field(default_factory=list)
