@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import isqrt
 from typing import ClassVar
 
 import numpy as np
 
 from pefslc.diagnostics import CompileError, Problem, quote
-from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
+from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
 from pefslc.ir.quantized import (
     Add,
@@ -41,6 +40,7 @@ from pefslc.numeric.stages import Affine
 from pefslc.numeric.staircase import Quantizer, staircase_of
 from pefslc.passes.manager import Exactness
 from pefslc.passes.merge_stages import check_single_root
+from pefslc.passes.output_map import output_map
 from pefslc.passes.separate_bias import constant_values
 from pefslc.ranges import result_range
 from pefslc.shapes import element_count
@@ -373,8 +373,8 @@ class _Lowering:
         before, after = x.value.type, op.result.type.shape
         repeat = element_count(after[1:2]) // before.channels if len(after) == 2 else 1
         if len(after) > 1 and (len(after) == 2 or after[1] == before.channels):
-            scale = _repeated_scale(before.codes.scale, repeat)
-            tail = tuple(_repeated_stage(stage, repeat) for stage in x.tail)
+            scale = before.codes.scale.repeated(repeat)
+            tail = tuple(stage.repeated(repeat) for stage in x.tail)
         elif before.codes.scale.per_channel or x.tail:
             raise CompileError("Reshape mixes channels of different scales", at=op.result.origin)
         else:
@@ -393,42 +393,3 @@ class _Lowering:
                 hint="the network must start with a quantizer: QuantIdentity, or --fmt",
             )
         return GraphOutput(output.name, lowered.value, output_map(lowered.value, lowered.tail))
-
-
-def _repeated_scale(scale: Scale, repeat: int) -> Scale:
-    return Scale(tuple(s for s in scale.steps for _ in range(repeat))) if scale.per_channel else scale
-
-
-def _repeated_stage(stage: Affine, repeat: int) -> Affine:
-    if stage.channels == 1:
-        return stage
-    parts = (stage.factor, stage.addend, stage.radicand, stage.offset)
-    return Affine(*(tuple(v for v in part for _ in range(repeat)) for part in parts))
-
-
-def output_map(value: Value, tail: tuple[Affine, ...]) -> OutputMap:
-    """value = scale * code + offset, per channel: the codes' own scale and zero point, then the tail."""
-    codes = value.type.codes
-    per_channel = codes.scale.per_channel or any(stage.channels > 1 for stage in tail)
-    scales, offsets = [], []
-    for c in range(value.type.channels if per_channel else 1):
-        scale = codes.scale.channel(c)
-        offset = -codes.zero_point * scale
-        for stage in tail:
-            i = c if stage.channels > 1 else 0
-            factor = stage.factor[i] / _square_root(stage.radicand[i])
-            scale = scale * factor
-            offset = offset * factor + stage.addend[i] / _square_root(stage.radicand[i]) + stage.offset[i]
-        scales.append(scale)
-        offsets.append(offset)
-    return OutputMap(tuple(scales), tuple(offsets))
-
-
-def _square_root(value: Fraction) -> Fraction:
-    """The root, exactly where it is rational, else within 2^-100 relatively: a value for the host, not for a code."""
-    numerator, denominator = isqrt(value.numerator), isqrt(value.denominator)
-    if numerator * numerator == value.numerator and denominator * denominator == value.denominator:
-        return Fraction(numerator, denominator)
-    shift = 256 + 2 * max(value.denominator.bit_length() - value.numerator.bit_length(), 0)
-    shift += shift % 2
-    return Fraction(isqrt((value.numerator << shift) // value.denominator), 1 << (shift // 2))

@@ -58,6 +58,10 @@ class Scale:
         assert not self.per_channel or len(self.steps) == count
         return self.steps if self.per_channel else self.steps * count
 
+    def repeated(self, times: int) -> Scale:
+        """Each channel's step `times` times in a row: the scale after a channel became that many features."""
+        return Scale(tuple(s for s in self.steps for _ in range(times))) if self.per_channel else self
+
     def __mul__(self, other: Scale | Fraction) -> Scale:
         factors = other.steps if isinstance(other, Scale) else (other,)
         count = max(len(self.steps), len(factors))

@@ -84,6 +84,13 @@ class Affine:
     def has_root(self) -> bool:
         return any(r != 1 for r in self.radicand)
 
+    def repeated(self, times: int) -> Affine:
+        """Each channel's parameters `times` times in a row; per tensor they stay as they are."""
+        if self.channels == 1:
+            return self
+        parts = (self.factor, self.addend, self.radicand, self.offset)
+        return Affine(*(tuple(v for v in part for _ in range(times)) for part in parts))
+
     def apply(self, x: Root, channel: int) -> Root:
         c = channel if self.channels > 1 else 0
         x = x.scaled(self.factor[c])

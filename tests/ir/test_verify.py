@@ -88,7 +88,7 @@ def test_a_legal_graph_has_no_faults(text: str) -> None:
         (INTEGER, "[0..2]*(1)", "[0..2]+1*(1)", "concat %both: the zero point changes from 1 to 0"),
         (INTEGER, "[1,3] = reshape", "[3,1] = reshape", "reshape %flat: the batch axis [1] becomes [3]"),
         (QUANTIZED, "[1,9] = reshape", "[9,1] = reshape", "reshape %flat: the batch axis [1] becomes [9]"),
-        (INTEGER, "window(1x1)  // (M", "window(2x2, dilations=2x2, pads=1,1,1,1)  // (M", "max_pool %max: some windows see no"),
+        (INTEGER, "window(1x1)  // (M", "window(2x2, dilations=2x2, pads=1,1,1,1)  // (M", "%max: some windows see no"),
         (INTEGER, "[-4..3]*(1)[1,2", "[-4..3]+1*(1)[1,2", "conv2d %conv: sums need zero points of 0"),
     ],
 )  # fmt: skip

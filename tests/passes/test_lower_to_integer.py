@@ -1,0 +1,269 @@
+"""From values to codes: what lowering makes, carries and refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders import ModelBuilder, import_bytes
+from ir_text import X, body
+from pefslc.diagnostics import CompileError
+from pefslc.interpret import run
+from pefslc.ir.parse import parse_graph
+from pefslc.ir.quantized import Relu
+from pefslc.ir.text import print_graph
+from pefslc.ir.verify import verify
+from pefslc.limits import TargetLimits
+from pefslc.passes.lower_to_integer import LowerToInteger
+from pefslc.passes.manager import check_pass, run_passes
+from pefslc.passes.merge_stages import MergeBatchNorm
+from pefslc.passes.pipeline import pipeline
+
+LIMITS = TargetLimits(32, "int32")
+
+
+def test_lowering_turns_values_into_codes() -> None:
+    graph = parse_graph(
+        X
+        + body("""
+        %w: Q1.1[1,2,1,1] = quantized_constant codes=[1,2,1,1]{1, -2}  // (Quant)
+        %c: real[1,1,2,2] = conv %q %w bias=none window(1x1) groups=1  // conv (Conv)
+        %y: UQ1.1[1,1,2,2] = quantize %c stages=(relu)  // (Quant)
+        %p: real[1,1,1,1] = average_pool %y window(2x2)  // (AveragePool)
+        output "y" = %p
+        """)
+    )
+    lowered = LowerToInteger().run(graph)
+    assert print_graph(lowered) == body("""
+        graph "g" integer
+        input "x" as %x: [-8..7]*(2^-1)[1,2,2,2] quantizer(Q3.1, half_even)  // (input) x
+        %c: [-22..23]*(2^-2)[1,1,2,2] = conv2d %x weight=[1,2,1,1]{1, -2} bias=none window(1x1) groups=1  // conv (Conv)
+        %y: [0..3]*(2^-1)[1,1,2,2] = requantize %c staircase(domain=-22..23, low=0, rising, thresholds=[1,3]{2, 3, 6})\
+  // (Quant)
+        %p: [0..12]*(2^-3)[1,1,1,1] = sum_pool %y window(2x2)  // (AveragePool)
+        output "y" = %p map(scale=2^-3, offset=0)
+        """)
+    check_pass(LowerToInteger(), graph, lowered)
+
+
+def test_lowering_aligns_the_scales_of_add_and_concat() -> None:
+    graph = parse_graph(
+        X
+        + body("""
+        %f: Q2.3[1,2,2,2] = quantize %q  // (Quant)
+        %s: real[1,2,2,2] = add %q %f  // (Add)
+        %c: real[1,4,2,2] = concat inputs=(%f, %q) axis=1  // (Concat)
+        output "s" = %s
+        output "c" = %c
+        """)
+    )
+    lowered = LowerToInteger().run(graph)
+    wanted = """
+        %s.aligned0: [-32..28]*(2^-3)[1,2,2,2] = rescale %x factor=4  // (input) x
+        %s: [-48..43]*(2^-3)[1,2,2,2] = sum %s.aligned0 %f  // (Add)
+        %c.aligned1: [-32..28]*(2^-3)[1,2,2,2] = rescale %x factor=4  // (input) x
+        %c: [-32..28]*(2^-3)[1,4,2,2] = concat inputs=(%f, %c.aligned1) axis=1  // (Concat)
+        """
+    assert body(wanted) in print_graph(lowered)
+    check_pass(LowerToInteger(), graph, lowered)
+
+
+TWO_ROOTS = """
+    %p: real[1,2,2,2] = batch_norm %q stage=affine({1, -1}, {0, 2^-1}, {3, 4}, {0, 1})  // bn1 (BatchNormalization)
+    %m: real[1,2,1,1] = average_pool %p window(2x2)  // (AveragePool)
+    %f: real[1,2] = reshape %m  // (Flatten)
+    %b: real[1,2] = batch_norm %f stage=affine({2, 3}, {-1, 2^-2}, {5, 2}, {1, 0})  // bn2 (BatchNormalization)
+"""
+
+
+def test_two_batch_norms_with_a_pool_between_them_are_refused() -> None:
+    text = X + body(TWO_ROOTS + '%y: Q2.2[1,2] = quantize %b  // act (Quant)\noutput "y" = %y')
+    with pytest.raises(CompileError) as caught:
+        LowerToInteger().run(MergeBatchNorm().run(parse_graph(text)))
+    assert str(caught.value) == (
+        "error: two BatchNormalizations stand before one quantizer\n"
+        "  at:   act (Quant)\n"
+        "  help: quantize between them, or fold one into its convolution before exporting"
+    )
+
+
+def test_two_batch_norms_before_an_output_are_the_hosts() -> None:
+    graph = parse_graph(X + body(TWO_ROOTS + 'output "y" = %b'))
+    lowered = LowerToInteger().run(graph)
+    x = np.linspace(-4, 4, 8).reshape(1, 2, 2, 2)
+    mean = np.rint(np.clip(x, -4, 3.5) * 2) / 2
+    mean = mean.mean(axis=(2, 3))
+    first = np.stack([mean[:, 0] / np.sqrt(3), (-mean[:, 1] + 0.5) / 2 + 1], axis=1)
+    wanted = np.stack([(2 * first[:, 0] - 1) / np.sqrt(5) + 1, (3 * first[:, 1] + 0.25) / np.sqrt(2)], axis=1)
+    np.testing.assert_allclose(run(lowered, x)["y"], wanted, rtol=1e-14)
+    np.testing.assert_allclose(run(graph, x)["y"], wanted, rtol=1e-14)
+
+
+# --- what lowering refuses ---------------------------------------------------------------------------------------
+
+
+def refusal(m: ModelBuilder, folder: Path) -> str:
+    with pytest.raises(CompileError) as caught:
+        run_passes(import_bytes(m, folder), pipeline(LIMITS))
+    return str(caught.value)
+
+
+def start(m: ModelBuilder, channels: int = 2) -> str:
+    return m.quant(m.input([1, channels, 4, 4]), output="q")
+
+
+def test_an_input_without_a_quantizer(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    m.output(m.node("Conv", m.input([1, 2, 4, 4]), m.weight(np.ones((1, 2, 1, 1)))))
+    assert refusal(m, tmp_path) == (
+        "error: input 'x' has no quantizer: conv reads real numbers\n"
+        "  at:   conv1 (Conv), tensor 't1'\n"
+        "  help: start the network with QuantIdentity, or give the input's format with --fmt Q2.3"
+    )
+
+
+def test_float_weights_and_a_tensor_that_is_not_quantized_together(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    x = start(m)
+    c1 = m.node("Conv", x, m.constant(np.ones((2, 2, 1, 1))), name="c1")
+    c2 = m.node("Conv", x, m.weight(np.ones((2, 2, 1, 1))), m.constant([0.3, 0.4]), name="c2")
+    m.output(m.node("Conv", m.node("Relu", c2, name="r2"), m.weight(np.ones((1, 2, 1, 1))), name="c3"))
+    m.output(c1)
+    assert refusal(m, tmp_path) == (
+        "error: the weights are not quantized\n"
+        "  at:   c1 (Conv), tensor 't1'\n"
+        "  help: train with brevitas.nn.QuantConv2d / QuantLinear and export with export_qonnx\n"
+        "error: relu reads a tensor that is not quantized\n"
+        "  at:   r2 (Relu), tensor 't4'\n"
+        "  help: quantize the result of c2 (Conv), tensor 't3' (QuantIdentity or QuantReLU)"
+    )
+
+
+Build = Callable[[ModelBuilder, str], str]
+ONES = np.ones((1, 2, 1, 1))
+
+
+def float_bias_then_pool(m: ModelBuilder, x: str) -> str:
+    return m.node("MaxPool", m.node("Conv", x, m.weight(ONES), m.constant([0.3])), kernel_shape=[2, 2])
+
+
+def scale_per_channel_then_conv(m: ModelBuilder, x: str) -> str:
+    return m.node("Conv", m.quant(m.node("Relu", x), [[[[0.1]], [[0.3]]]]), m.weight(ONES))
+
+
+def computed_weights(m: ModelBuilder, x: str) -> str:
+    return m.node("Conv", x, m.quant(m.node("Conv", x, m.weight(np.ones((2, 2, 4, 4))))))
+
+
+def computed_bias(m: ModelBuilder, x: str) -> str:
+    return m.node("Conv", x, m.weight(np.ones((2, 2, 2, 2))), m.node("Relu", m.constant([1.0, 2.0])))
+
+
+def far_scales(m: ModelBuilder, x: str) -> str:
+    return m.node("Add", m.quant(m.node("Relu", x), 0.0007), x)
+
+
+REFUSED: list[tuple[Build, str]] = [
+    (lambda m, x: m.node("LeakyRelu", x, alpha=0.1), "LeakyRelu is not followed by a quantizer"),
+    (lambda m, x: m.node("Clip", x, m.constant(0.0), m.constant(1.05)), "Clip's limits are no multiples of the"),
+    (lambda m, x: m.quant(m.node("Relu", x), 2.0**-20, 24), "a quantizer of 24 bits on an activation is not"),
+    (lambda m, x: m.node("Transpose", x, perm=[0, 2, 3, 1]), "Transpose of an activation is not supported"),
+    (lambda m, x: m.node("Add", x, m.quant("x", 0.25)), "input 'x' has two different quantizers"),
+    (lambda m, _: m.quant(m.node("Relu", "x")), "input 'x' is not quantized before its first layer"),
+    (far_scales, "the scales of add's inputs have no common grid"),
+    (scale_per_channel_then_conv, "conv reads a tensor with one scale per channel"),
+    (float_bias_then_pool, "max_pool reads a tensor that is not quantized"),
+    (computed_weights, "the weights are computed at run time"),
+    (computed_bias, "relu reads a constant where it needs an activation"),
+]
+
+
+@pytest.mark.parametrize(("build", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_what_lowering_refuses(build: Build, message: str, tmp_path: Path) -> None:
+    m = ModelBuilder()
+    x = start(m)
+    m.output(build(m, x))
+    assert message in refusal(m, tmp_path)
+
+
+def test_an_input_that_nothing_reads(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    x = start(m)
+    m.input([1, 3], "unused")
+    m.output(m.node("Relu", x))
+    assert "input 'unused' is read by nothing" in refusal(m, tmp_path)
+
+
+def test_an_activation_without_a_quantizer_is_a_clamp_of_codes(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    m.output(m.node("Clip", m.node("Relu", start(m)), m.constant(0.25), m.constant(1.0)))
+    graph = import_bytes(m, tmp_path)
+    assert any(isinstance(op, Relu) for op in graph.ops)
+    lowered, _ = run_passes(graph, pipeline(LIMITS), check=True)
+    assert [op.mnemonic for op in lowered.ops] == ["clamp", "clamp"]
+    x = np.linspace(-3, 3, 32).reshape(1, 2, 4, 4)
+    np.testing.assert_array_equal(run(lowered, x)["t2"], run(graph, x)["t2"])
+
+
+@pytest.mark.parametrize(
+    ("limits", "value"), [("low=none high=-1", -1.0), ("low=9 high=none", 9.0), ("low=2 high=-1", -1.0)]
+)
+def test_a_clip_beside_the_range_is_its_limit(limits: str, value: float) -> None:
+    """min(max(x, low), high): the later limit wins where the two contradict each other."""
+    head = X.replace("Q3.1", "UQ2.1")
+    graph = parse_graph(head + body(f'%y: real[1,2,2,2] = clip %q {limits}  // (Clip)\noutput "y" = %y'))
+    lowered = LowerToInteger().run(graph)
+    x = np.linspace(-1, 5, 8).reshape(1, 2, 2, 2)
+    assert run(graph, x)["y"].tolist() == np.full((1, 2, 2, 2), value).tolist()
+    assert run(lowered, x)["y"].tolist() == np.full((1, 2, 2, 2), value).tolist()
+
+
+# --- zero points: the ONNX frontend refuses them, the IR's text and plugins can make them -----------------------------
+
+SHIFTED = X.replace("%q: Q3.1", "%q: i4+3*(2^-1)")
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        "%y: real[1,2,2,2] = relu %q  // (Relu)",
+        "%y: real[1,2,2,2] = clip %q low=-1 high=none  // (Clip)",
+        "%y: real[1,2,1,1] = max_pool %q window(2x2)  // (MaxPool)",
+        "%y: real[1,2,2,2] = max_pool %q window(2x2, pads=1,0,0,1)  // (MaxPool)",
+        "%y: real[1,8] = reshape %q  // (Flatten)",
+        "%y: real[1,2,2,2] = batch_norm %q stage=affine({1, -1}, {0, 2^-1}, {4, 3}, {0, 1})  // (BatchNormalization)",
+        "%y: Q2.1[1,2,2,2] = quantize %q  // (Quant)",
+        "%y: Q2.1[1,2,2,2] = quantize %q stages=(affine({1, -1}, {0, 2^-1}, {4, 9}, {0, 1}), relu)  // (Quant)",
+        "%y: i3+2*(2^-1)[1,2,2,2] = quantize %q  // (Quant)",
+    ],
+)
+def test_zero_points_are_carried(operations: str) -> None:
+    graph = parse_graph(SHIFTED + body(f'{operations}\noutput "y" = %y'))
+    lowered = LowerToInteger().run(graph)
+    assert verify(lowered) == []
+    for x in np.random.default_rng(0).uniform(-8, 5, (20, 1, 2, 2, 2)):
+        np.testing.assert_allclose(run(lowered, x)["y"], run(graph, x)["y"], rtol=1e-14)
+
+
+ZERO_POINT_WEIGHT = "%w: i4+1*(2^-1)[1,2,1,1] = quantized_constant codes=[1,2,1,1]{1, -2}  // (Quant)\n"
+WEIGHT = ZERO_POINT_WEIGHT.replace("+1", "")
+CONV = "%y: real[1,1,2,2] = conv %q %w bias=none window(1x1) groups=1  // (Conv)"
+
+
+@pytest.mark.parametrize(
+    ("head", "operations", "message"),
+    [
+        (SHIFTED, WEIGHT + CONV, "conv reads a tensor with zero point 3"),
+        (SHIFTED, "%y: real[1,2,1,1] = average_pool %q window(2x2)  // (Pool)", "average_pool reads a"),
+        (SHIFTED, "%y: real[1,2,2,2] = add %q %q  // (Add)", "add reads a tensor with zero point 3"),
+        (SHIFTED, "%y: real[1,4,2,2] = concat inputs=(%q, %q) axis=1  // (C)", "concat reads a tensor with zero"),
+        (X, ZERO_POINT_WEIGHT + CONV, "the weights have zero point 1"),
+    ],
+)  # fmt: skip
+def test_zero_points_in_sums_are_refused(head: str, operations: str, message: str) -> None:
+    with pytest.raises(CompileError) as caught:
+        LowerToInteger().run(parse_graph(head + body(f'{operations}\noutput "y" = %y')))
+    assert message in str(caught.value)

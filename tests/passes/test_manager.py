@@ -1,0 +1,124 @@
+"""Running passes: order, observation, and what the manager catches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from pefslc.diagnostics import CompileError, InternalError
+from pefslc.frontend import import_model
+from pefslc.ir.graph import Graph, Level
+from pefslc.ir.integer import Conv2d
+from pefslc.ir.text import print_graph
+from pefslc.ir.value import IntArray
+from pefslc.limits import TargetLimits
+from pefslc.passes.drop_identities import DropIdentities
+from pefslc.passes.fold_constants import FoldConstants
+from pefslc.passes.manager import Exactness, Pass, run_passes
+from pefslc.passes.pipeline import pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class SwapChannels:
+    """What a user writes: a class with a name, a promise, a level and `run`. This one lies."""
+
+    exactness: Exactness = Exactness.EXACT
+    name: ClassVar[str] = "swap-channels"
+    level: ClassVar[Level] = Level.INTEGER
+
+    def run(self, graph: Graph) -> Graph:
+        ops = list(graph.ops)
+        for i, op in enumerate(ops):
+            if isinstance(op, Conv2d):
+                ops[i] = replace(op, weight=IntArray(op.weight.data[::-1].copy()))
+        return graph.with_ops(ops)
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A user's pass that changes nothing."""
+
+    seen: list[int]
+    name: ClassVar[str] = "count"
+    exactness: ClassVar[Exactness] = Exactness.EXACT
+    level: ClassVar[Level] = Level.INTEGER
+
+    def run(self, graph: Graph) -> Graph:
+        self.seen.append(len(graph.ops))
+        return graph
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """A pass that leaves an illegal graph."""
+
+    name: ClassVar[str] = "break"
+    exactness: ClassVar[Exactness] = Exactness.EXACT
+    level: ClassVar[Level] = Level.QUANTIZED
+
+    def run(self, graph: Graph) -> Graph:
+        return replace(graph, ops=graph.ops[1:])
+
+
+LIMITS = TargetLimits(32, "int32")
+
+
+def test_a_users_pass_runs_last_on_its_level(models: Path) -> None:
+    seen: list[int] = []
+    user = Count(seen)
+    assert isinstance(user, Pass)
+    graph, records = run_passes(import_model(models / "cnn_q2_3.onnx"), pipeline(LIMITS, plugins=(user,)))
+    assert seen == [len(graph.ops)]
+    names = [r.name for r in records]
+    assert names.index("count") == names.index("check-accumulators") - 1
+    assert not records[names.index("count")].changed
+
+
+def test_a_pass_that_lies_about_exactness_is_caught(models: Path) -> None:
+    graph = import_model(models / "cnn_q2_3.onnx")
+    with pytest.raises(InternalError, match="pass 'swap-channels' says it is exact but changed output 'output' by"):
+        run_passes(graph, pipeline(LIMITS, plugins=(SwapChannels(),)), check=True)
+
+
+def test_a_pass_that_promises_a_bound_is_not_compared(models: Path) -> None:
+    graph = import_model(models / "cnn_q2_3.onnx")
+    run_passes(graph, pipeline(LIMITS, plugins=(SwapChannels(Exactness.BOUNDED),)), check=True)
+
+
+def test_a_pass_that_leaves_an_illegal_graph_is_named(models: Path) -> None:
+    graph = import_model(models / "cnn_q2_3.onnx")
+    with pytest.raises(InternalError) as caught:
+        run_passes(graph, (FoldConstants(), Break()))
+    assert str(caught.value).startswith("pass 'break' left an illegal graph: ")
+    assert str(caught.value).endswith("(passes before it: fold-constants)")
+
+
+def test_a_pass_of_the_wrong_level_is_refused(models: Path) -> None:
+    with pytest.raises(CompileError, match="'drop-identities' works on the integer level, the graph is on the quan"):
+        run_passes(import_model(models / "cnn_q2_3.onnx"), (DropIdentities(),))
+
+
+def test_each_pass_of_the_pipeline_is_observed(models: Path) -> None:
+    seen: list[tuple[str, Level]] = []
+    passes = pipeline(LIMITS)
+    run_passes(import_model(models / "cnn_q2_3.onnx"), passes, lambda r, g: seen.append((r.name, g.level)))
+    assert [name for name, _ in seen] == [p.name for p in passes]
+    assert seen[0] == ("fold-constants", Level.QUANTIZED)
+    assert seen[-1] == ("check-accumulators", Level.INTEGER)
+
+
+def test_passes_that_find_nothing_return_the_graph_itself(models: Path) -> None:
+    graph, _ = run_passes(import_model(models / "resnet8_q3_5.onnx"), pipeline(LIMITS))
+    for p in pipeline(LIMITS):
+        if p.level is Level.INTEGER:
+            assert p.run(graph) is graph, p.name
+
+
+def test_the_lowered_network_reads_like_this(models: Path, golden: Callable[[str, str], None]) -> None:
+    for name in ("cnn_q2_3", "cnn_w8pc_a8_float", "concat_q3_4", "resnet8_q3_5"):
+        graph, _ = run_passes(import_model(models / f"{name}.onnx"), pipeline(LIMITS))
+        golden(f"{name}.integer.ir", print_graph(graph, data=False))
