@@ -55,6 +55,12 @@ class Lowered:
     integer: Graph
     passes: tuple[PassRecord, ...]
 
+    @property
+    def bounded_passes(self) -> tuple[str, ...]:
+        """The passes that changed the model, within a bound. Not --fmt: what it fills in is what the model means."""
+        changed = (r.name for r in self.passes if r.changed and r.exactness is Exactness.BOUNDED)
+        return tuple(dict.fromkeys(name for name in changed if name != FillInput.name))
+
 
 @dataclass(frozen=True, slots=True)
 class Program:
@@ -185,13 +191,16 @@ def compile(
     )
     emission = chosen.lower(lowered.integer, options)
     rows = layer_rows(lowered.integer, lowered.quantized, limits, emission.ops)
+    details = dict(emission.details)
+    if lowered.bounded_passes:
+        details["bounded_passes"] = lowered.bounded_passes
     sidecar = make_sidecar(
         lowered.integer,
         chosen.name,
         pefslc.__version__,
         Path(model).read_bytes(),
         emission.files,
-        emission.details,
+        details,
         tuple(row.to_json() for row in rows),
     )
     program = Program(lowered, chosen, options, emission, sidecar, rows)

@@ -6,10 +6,10 @@ only moves data has a row where the target counts cycles for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
-from pefslc.diagnostics import Origin
+from pefslc.diagnostics import Origin, quote
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Sum, SumPool
 from pefslc.ir.structural import MaxPool
@@ -23,7 +23,7 @@ from pefslc.shapes import element_count
 from pefslc.sidecar import JsonObject
 from pefslc.targets.protocol import OpReport
 
-__all__ = ["LayerRow", "layer_rows", "macs"]
+__all__ = ["LayerRow", "layer_rows", "macs", "verdict"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +104,17 @@ def layer_rows(
             )
         )
     return tuple(rows)
+
+
+def verdict(rows: Sequence[LayerRow], bounded_passes: Sequence[str]) -> str:
+    """What a compile proved: "every layer exact", or what is bounded."""
+    bounded = sum(not row.exact for row in rows)
+    text = f"{bounded} of {len(rows)} layers bounded, the others exact" if bounded else "every layer exact"
+    if not bounded_passes:
+        return text
+    names = ", ".join(quote(name) for name in bounded_passes)
+    which = f"pass {names} is" if len(bounded_passes) == 1 else f"passes {names} are"
+    return f"{text}, but {which} bounded: {'it' if len(bounded_passes) == 1 else 'they'} changed the model"
 
 
 def _groups(graph: Graph, reports: Mapping[str, OpReport]) -> list[_Group]:

@@ -49,6 +49,6 @@ def check(
         allow_overflow=allow_overflow,
         check_passes=check_passes,
     )
-    bounded = sum(not row.exact for row in program.layers)
-    verdict = "exact" if not bounded else f"{bounded} of {len(program.layers)} layers bounded, the others exact"
-    print(f"{program.name} compiles for {chosen.name}: {verdict}")
+    from pefslc.report import verdict
+
+    print(f"{program.name} compiles for {chosen.name}: {verdict(program.layers, program.lowered.bounded_passes)}")

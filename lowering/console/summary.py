@@ -15,7 +15,7 @@ from pefslc.ir.graph import Graph, OutputMap
 from pefslc.limits import TargetLimits
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.check_format import describe
-from pefslc.report import LayerRow
+from pefslc.report import LayerRow, verdict
 from pefslc.verification import Verification
 
 __all__ = ["print_inspection", "print_summary"]
@@ -32,7 +32,7 @@ def print_summary(
 ) -> None:
     """The end of a compile."""
     _console().print(_table(program.layers))
-    print(_totals(program.layers, program.emission.cycles))
+    print(_totals(program.layers, program.emission.cycles, program.lowered.bounded_passes))
     for note in program.emission.notes:
         print(note)
     if fmt is not None:
@@ -115,7 +115,7 @@ def _table(rows: Sequence[LayerRow]) -> Table:
     return table
 
 
-def _totals(rows: Sequence[LayerRow], cycles: int | None = None) -> str:
+def _totals(rows: Sequence[LayerRow], cycles: int | None = None, bounded_passes: Sequence[str] = ()) -> str:
     macs = sum(r.macs for r in rows)
     parts = [_count(len(rows), "layer"), f"{macs / 1e6:.2f} MMAC"]
     if cycles is not None:
@@ -123,8 +123,7 @@ def _totals(rows: Sequence[LayerRow], cycles: int | None = None) -> str:
     widest = max((r.accumulator_bits or 0 for r in rows), default=0)
     parts.append(f"widest accumulator {widest} bits")
     if any(r.implementation for r in rows):
-        bounded = sum(not r.exact for r in rows)
-        parts.append("every layer exact" if not bounded else f"{_count(bounded, 'layer')} bounded")
+        parts.append(verdict(rows, bounded_passes))
     return ", ".join(parts)
 
 

@@ -176,6 +176,6 @@ def test_every_pass_can_be_checked(pefslc: Cli, model: Path, tmp_path: Path) -> 
 def test_check_writes_nothing(pefslc: Cli, model: Path, tmp_path: Path) -> None:
     before = set(tmp_path.iterdir())
     result = pefslc("check", model, "--target", "fake")
-    assert (result.status, result.out) == (0, "mlp compiles for fake: exact\n")
+    assert (result.status, result.out) == (0, "mlp compiles for fake: every layer exact\n")
     assert set(tmp_path.iterdir()) == before
     assert pefslc("check", model, "--target", "fake", "--arch", "fails").status == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,20 @@ def test_verification_catches_a_plugin_that_changes_the_network(
     result = pefslc(model, "--target", "fake", "--plugin", plugin, "--verify", inputs)
     assert result.status == 1
     assert "differ: interpreter and float64 evaluation" in result.err
+
+
+def test_a_bounded_pass_that_changed_the_model_is_never_called_exact(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    plugin = write(tmp_path, ("Halves", "INTEGER", HALVE))
+    plugin.write_text(plugin.read_text().replace("= Exactness.EXACT", "= Exactness.BOUNDED"))
+    verdict = "every layer exact, but pass 'Halves' is bounded: it changed the model\n"
+    assert pefslc("check", model, "--target", "fake", "--plugin", plugin).out == f"mlp compiles for fake: {verdict}"
+    assert verdict in pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a").out
+    sidecar = json.loads((tmp_path / "a" / "mlp.fake.json").read_text())
+    assert sidecar["details"]["bounded_passes"] == ["Halves"]
+
+
+def test_a_bounded_pass_that_changed_nothing_is_not_mentioned(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    plugin = write(tmp_path, ("Looks", "INTEGER", "return graph"))
+    plugin.write_text(plugin.read_text().replace("= Exactness.EXACT", "= Exactness.BOUNDED"))
+    result = pefslc("check", model, "--target", "fake", "--plugin", plugin)
+    assert result.out == "mlp compiles for fake: every layer exact\n"
