@@ -70,6 +70,8 @@ def as_batches(graph: Graph, inputs: Mapping[str, Floats] | Floats) -> tuple[dic
                 f"input {quote(name)} has shape {list(array.shape)}, the model wants {list(shape)}",
                 hint="the first axis may be any multiple of the model's batch",
             )
+        if not array.size:
+            raise CompileError(f"input {quote(name)} is empty: shape {list(array.shape)}", hint="give at least one row")
         if not np.isfinite(array).all():
             raise CompileError(f"input {quote(name)} holds NaN or infinity")
         arrays[name] = array.astype(np.float64)

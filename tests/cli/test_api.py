@@ -34,6 +34,13 @@ def test_a_model_is_loaded_printed_and_run(model: Path, inputs: Path) -> None:
     assert (graph.run(arrays["x"])["y"] == arrays["y_ref64"]).all()
 
 
+def test_no_rows_are_refused_on_every_level(model: Path) -> None:
+    program = pefslc.compile(model, target="fake")
+    for execute in (pefslc.load(model).run, program.graph.run, program.run, lambda x: program.verify({"x": x})):
+        with pytest.raises(pefslc.CompileError, match="input 'x' is empty"):
+            execute(np.zeros((0, 4)))
+
+
 def test_a_program_runs_verifies_and_saves(model: Path, inputs: Path, tmp_path: Path) -> None:
     program = pefslc.compile(model, target="fake", fmt="Q2.3", verify=inputs)
     arrays = dict(np.load(inputs))
@@ -60,6 +67,7 @@ def test_a_target_may_be_an_object(model: Path) -> None:
         ({"target": "tensil", "caller_arena": True}, "--caller-arena is for target 'c', not 'tensil'"),
         ({"verify": "nothing.npz"}, "no such file: 'nothing.npz'"),
         ({"verify": {"z": np.zeros((1, 4))}}, "no array for input 'x'"),
+        ({"verify": {"x": np.zeros((0, 4))}}, "input 'x' is empty"),
         ({"verify": {"x": np.zeros((1, 4)), "y": np.zeros((2, 3))}}, "output 'y' has [1, 3]"),
         ({"plugins": ["nothing.py"]}, "no such plugin file: 'nothing.py'"),
     ],
