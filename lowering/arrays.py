@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,19 +24,35 @@ _HINT = "save one with numpy.savez(path, x=inputs)"
 def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     """The arrays of an .npz file by name; of an .npy file as "x". Raises CompileError."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"x": loaded}
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
+        with path.open("rb") as file:
+            is_npy = file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
+            file.seek(0)
+            if is_npy:
+                return {"x": _read_array(file)}
+            arrays = {}
+            with zipfile.ZipFile(file) as archive:
+                for entry in archive.infolist():
+                    with archive.open(entry) as member:
+                        arrays[entry.filename.removesuffix(".npy")] = _read_array(member)
+            return arrays
     except FileNotFoundError:
         raise CompileError(f"no such file: {quote(path)}") from None
     except IsADirectoryError:
         raise CompileError(f"{quote(path)} is a folder, not an .npz file", hint=_HINT) from None
-    except (ValueError, EOFError, zipfile.BadZipFile, NotImplementedError):
-        raise CompileError(f"{quote(path)} is not an .npz file of numbers", hint=_HINT) from None
     except OSError as e:
         raise CompileError(f"cannot read {quote(path)}: {e.strerror or e}") from None
+    except MemoryError:
+        raise CompileError(f"{quote(path)} declares arrays larger than the memory", hint=_HINT) from None
+    except Exception:
+        # A damaged file makes zipfile, its decompressors and NumPy's parser of headers raise nearly anything.
+        raise CompileError(f"{quote(path)} is not an .npz file of numbers", hint=_HINT) from None
+
+
+def _read_array(file: IO[bytes]) -> NDArray[np.generic]:
+    array: NDArray[np.generic] = np.lib.format.read_array(file, allow_pickle=False)
+    if file.read(1):  # at the end of an archive's member, this is what checks its CRC
+        raise ValueError("bytes after the array")
+    return array
 
 
 def write_arrays(path: Path, arrays: Arrays) -> None:
