@@ -75,7 +75,7 @@ def _unsupported(node: Node) -> CompileError:
     }
     return node.fault(
         f"operator {node.op_type}{domain} is not supported",
-        hint=hints.get(node.op_type, "`pefslc --help` names the supported operators' page; replace it in the model"),
+        hint=hints.get(node.op_type, "docs/operators.md lists what is; replace it in the model"),
     )
 
 

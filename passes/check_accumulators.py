@@ -49,5 +49,5 @@ def overflows(graph: Graph, limits: TargetLimits) -> Iterator[Problem]:
                     f"the accumulator needs {needed} bits, {limits.accumulator_name} has {limits.accumulator_bits}",
                     at=op.result.origin,
                     hint="use fewer bits for weights or activations, fewer input channels, or accumulator-aware "
-                    "training; a wider data type of the target; or accept overflow with --allow-overflow",
+                    "training; a wider data type of the target; or --allow-overflow, where the target can saturate",
                 )

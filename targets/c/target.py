@@ -18,6 +18,8 @@ from pefslc.targets.protocol import Emission, OpReport, TargetOptions
 
 __all__ = ["CTarget"]
 
+_LARGE_CONSTANTS = 1 << 20
+
 _EMITTER = "C target 1"  # named in the files; the compiler's version is in the sidecar, so that goldens survive it
 
 
@@ -65,7 +67,7 @@ class CTarget:
         }
         notes = (
             f"{program.macs} MACs",
-            f"{constant_bytes} bytes of constants",
+            f"{constant_bytes} bytes of constants{_advice(constant_bytes)}",
             f"{arena.bytes} bytes of working memory ({'the caller supplies it' if options.caller_arena else 'static'})",
         )
         return Emission(files, details, ops, notes)
@@ -73,3 +75,13 @@ class CTarget:
     def runner(self, folder: Path, sidecar: Sidecar) -> CRunner:
         """The emitted C, compiled with the system's compiler. Raises CompileError when there is none."""
         return CRunner(folder, sidecar)
+
+
+def _advice(constant_bytes: int) -> str:
+    """What to do about constants that no microcontroller holds: they are threshold tables then, not weights."""
+    large = constant_bytes > _LARGE_CONSTANTS
+    return (
+        ": where a layer says 'threshold table', fewer output bits or a folded BatchNorm save most of it"
+        if large
+        else ""
+    )

@@ -26,9 +26,10 @@ __all__ = [
     "read_json",
 ]
 
-# What an address register of the hardware could hold at most; real boards stay below 2^22 vectors.
-_LARGEST_DEPTH = 1 << 32
-_LARGEST_ARRAY = 4096
+# Far above any board (DRAM 2^21 vectors, local memory 2^16, arrays of 32), and still simulated in a laptop's memory.
+_LARGEST_DEPTH = 1 << 26
+_LARGEST_ON_CHIP = 1 << 20
+_LARGEST_ARRAY = 256
 
 
 class DataType(Enum):
@@ -216,6 +217,8 @@ def _field_problems(name: str, value: object, at: str) -> list[Problem]:
 _INTEGER_RANGES = {
     "array_size": (2, _LARGEST_ARRAY),
     "dram0_depth": (3, _LARGEST_DEPTH),  # two vectors belong to the flush probe
+    "local_depth": (1, _LARGEST_ON_CHIP),
+    "accumulator_depth": (1, _LARGEST_ON_CHIP),
     "simd_registers_depth": (1, 255),
     "stride0_depth": (1, 32),
     "stride1_depth": (1, 32),

@@ -15,7 +15,7 @@ from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.packing import Offsets
 from pefslc.targets.tensil.planes import Layout
 
-__all__ = ["TensorRecord", "host_io_source"]
+__all__ = ["TensorRecord", "host_io_module", "host_io_source"]
 
 
 @dataclass
@@ -60,6 +60,12 @@ def _pair(value: Fraction) -> list[int]:
     return [value.numerator, value.denominator]
 
 
+def host_io_module(name: str) -> str:
+    """The module's name for a model: an identifier, so that it can be imported."""
+    module = "".join(c if c.isascii() and c.isalnum() else "_" for c in name) + "_io"
+    return module if module.isidentifier() else f"model_{module}"
+
+
 def host_io_source(
     name: str, architecture: Architecture, inputs: list[TensorRecord], outputs: list[TensorRecord]
 ) -> str:
@@ -70,6 +76,7 @@ def host_io_source(
     )
     return environment.get_template("host_io.py.j2").render(
         name=name,
+        module=host_io_module(name),
         array_size=architecture.array_size,
         binary_point=architecture.data_type.binary_point,
         inputs=[r.fields for r in inputs],

@@ -99,6 +99,9 @@ class Placed:
     exponents: dict[str, int]
 
 
+_NO_SHIFT = "its Quant is no rounding shift: BatchNorm is kept, or a scale is no power of two"
+
+
 class _Elsewhere(Exception):
     """A tensor must be placed at another exponent; placement starts again with that."""
 
@@ -118,12 +121,15 @@ def place(graph: Graph, selection: Selection, data_type: DataType, *, allow_over
         try:
             for group in selection.groups:
                 try:
-                    placer = _Placer(group, selection, exponents, data_type, allow_overflow, movable - needed.keys())
-                    placed.append(placer.place(needed.get(group.result, 0)))
+                    need = needed.get(group.result, 0)
+                    placer = _Placer(
+                        group, selection, exponents, data_type, allow_overflow, movable - needed.keys(), need
+                    )
+                    placed.append(placer.place())
                 except CompileError as e:
                     problems.extend(e.problems)
-        except _Elsewhere as need:
-            exponents[need.tensor] = needed[need.tensor] = need.exponent
+        except _Elsewhere as other:
+            exponents[other.tensor] = needed[other.tensor] = other.exponent
             continue
         if problems:
             raise CompileError.of(problems)
@@ -183,18 +189,19 @@ class _Placer:
     data_type: DataType
     allow_overflow: bool
     movable: set[str]  # inputs that no reader has bound to an exponent yet
+    needed: int  # the exponent that a reader of the result demands; 0 without one
     reasons: list[str] = field(default_factory=list)
 
-    def place(self, needed: int) -> PlacedGroup:
-        """The group in raw words. Its result is placed where `exponents` says, or else at `needed`: for an output the
-        natural placement is a wish, for the host can undo any other.
+    def place(self) -> PlacedGroup:
+        """The group in raw words. Its result is placed where `exponents` says, or else where its readers need it: for
+        an output the natural placement is a wish, for the host can undo any other.
         """
         try:
             return self._place()
         except CompileError:
-            if self.exponents[self.group.result] == needed:
+            if self.exponents[self.group.result] == self.needed:
                 raise
-            self.exponents[self.group.result] = needed
+            self.exponents[self.group.result] = self.needed
             return self._place()
 
     def _place(self) -> PlacedGroup:
@@ -216,6 +223,7 @@ class _Placer:
         low, high = self._head_bounds(head)
         for exponent in range(self.data_type.width_bits):
             if not self._has_room(head, low, high, exponent):
+                self._explain_lack_of_room(head, low, high, exponent)
                 break
             bias = head.bias << exponent
             codes = (int((low + head.bias).min()), int((high + head.bias).max()))
@@ -250,11 +258,17 @@ class _Placer:
         bias = head.bias << exponent
         if exponent == 0 and self.allow_overflow:
             return True
-        if self._sums_fit(low << exponent, high << exponent, bias):
-            return True
+        return self._sums_fit(low << exponent, high << exponent, bias)
+
+    def _explain_lack_of_room(self, head: LinearHead, low: Words, high: Words, exponent: int) -> None:
+        """Whether the next bit would have made the requantization exact, or no bit ever could."""
         bits = bits_for_range(int((low + head.bias).min()), int((high + head.bias).max())) + exponent
-        self.reasons.append(f"its sums need {bits} bits at exponent {exponent}")
-        return False
+        steps = [s.staircase for s in self.group.steps if isinstance(s, Requantization)]
+        shifts = range(self.data_type.binary_point + 1)
+        if not steps or exponent == 0 or any(fit_offset(steps[0], 1 << exponent, s) is not None for s in shifts):
+            self.reasons.append(f"it is exact with sums of {bits} bits, there are {self.data_type.width_bits}")
+        else:
+            self.reasons.append(_NO_SHIFT)
 
     def _sums_fit(self, low: Words, high: Words, bias: Words) -> bool:
         """No prefix of any sum saturates: with the bias first, last or anywhere."""
@@ -303,8 +317,11 @@ class _Placer:
                 return None
             may_bias = False
         wanted = self.exponents[self.group.result]
-        if steps.exponent > wanted and isinstance(self.group.head, MaxHead):
-            raise _Elsewhere(self.group.result, steps.exponent)  # a maximum stays where its input is
+        if isinstance(self.group.head, MaxHead) and not self._requantizes():
+            if steps.exponent > wanted:
+                raise _Elsewhere(self.group.result, steps.exponent)  # a maximum stays where its input is
+            if steps.exponent < wanted == self.needed:
+                raise _Elsewhere(self.group.head.tensor, wanted)
         if steps.exponent != wanted and not self._raise_result(steps, wanted):
             self.reasons.append(f"the result is wanted at exponent {wanted}, not {steps.exponent}")
             return None
@@ -316,11 +333,13 @@ class _Placer:
             steps.exact = False
         return steps
 
+    def _requantizes(self) -> bool:
+        return any(isinstance(s, Requantization) for s in self.group.steps)
+
     def _raise_result(self, steps: _Steps, wanted: int) -> bool:
         """Move requantized codes up to the exponent `wanted`; False where that cannot be."""
         up = wanted - steps.exponent
-        requantized = any(isinstance(s, Requantization) for s in self.group.steps)
-        if up < 0 or not requantized or not _fits(0, 1 << (self.data_type.binary_point + up), self.data_type):
+        if up < 0 or not self._requantizes() or not _fits(0, 1 << (self.data_type.binary_point + up), self.data_type):
             return False
         if not _fits(steps.codes[0] << wanted, steps.codes[1] << wanted, self.data_type):
             return False
@@ -359,15 +378,15 @@ class _Placer:
                 continue
             steps.requantize(staircase, shift, fitted.offset, lower_clip=not clipped_later)
             return True
-        self.reasons.append(f"no shift by up to {self.data_type.binary_point} with a bias is this step function")
+        if not may_bias:
+            self.reasons.append(_NO_SHIFT)
         return False
 
     def _add(self, steps: _Steps, tensor: str) -> bool:
         if self.exponents[tensor] != steps.exponent:
             self.reasons.append("the addends find no common exponent")
             # Without a requantization the sum stays where it is: nothing is gained by any exponent but the result's.
-            requantized = any(isinstance(s, Requantization) for s in self.group.steps)
-            useful = requantized or steps.exponent == self.exponents[self.group.result]
+            useful = self._requantizes() or steps.exponent == self.exponents[self.group.result]
             if useful and (tensor in self.movable or self.exponents[tensor] < steps.exponent):
                 raise _Elsewhere(tensor, steps.exponent)
             return False
@@ -397,7 +416,8 @@ class _Placer:
         return CompileError(
             f"no exact sequence was found on {self.data_type.value}: {'; '.join(reasons)}",
             at=self.group.origin,
-            hint="fold BatchNorm before training and use power-of-two scales; or fewer bits; or a wider data type",
+            hint="fold BatchNorm before training, use power-of-two scales, fewer bits, or an architecture with a wider "
+            "data type",
         )
 
 

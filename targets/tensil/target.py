@@ -17,7 +17,7 @@ from pefslc.targets.protocol import Emission, OpReport, Runner, TargetOptions
 from pefslc.targets.tensil import cycles
 from pefslc.targets.tensil.architecture import Architecture, load_architecture
 from pefslc.targets.tensil.checker import require_valid
-from pefslc.targets.tensil.host_io import TensorRecord, host_io_source
+from pefslc.targets.tensil.host_io import TensorRecord, host_io_module, host_io_source
 from pefslc.targets.tensil.leftovers import HELPERS, factor_leftovers, pack_leftovers
 from pefslc.targets.tensil.packing import Offsets, pack_inputs, packed
 from pefslc.targets.tensil.placement import Placed, place
@@ -56,7 +56,7 @@ class TensilTarget:
         require_valid(program)
         records = _records(graph, selection, placed, plan, architecture)
         files = tmodel_files(program)
-        files[f"{graph.name}_io.py"] = host_io_source(graph.name, architecture, *records).encode()
+        files[f"{host_io_module(graph.name)}.py"] = host_io_source(graph.name, architecture, *records).encode()
         model_file = next(name for name in files if name.endswith(".tmodel"))
         details: JsonObject = {
             "tmodel": model_file,

@@ -71,7 +71,7 @@ CASES: dict[str, tuple[Build, str]] = {
     "unknown operator": (
         node("Sigmoid"),
         "error: operator Sigmoid is not supported\n  at:   n (Sigmoid), tensor 'y'\n"
-        "  help: `pefslc --help` names the supported operators' page; replace it in the model",
+        "  help: docs/operators.md lists what is; replace it in the model",
     ),
     "QCDQ": (
         node("QuantizeLinear", 0.1),

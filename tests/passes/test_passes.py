@@ -222,7 +222,7 @@ def test_accumulators_that_may_overflow_are_refused_all_at_once() -> None:
         CheckAccumulators(TargetLimits(7, "a 7-bit accumulator")).run(graph)
     hint = (
         "  help: use fewer bits for weights or activations, fewer input channels, or accumulator-aware training; "
-        "a wider data type of the target; or accept overflow with --allow-overflow"
+        "a wider data type of the target; or --allow-overflow, where the target can saturate"
     )
     assert str(caught.value) == (
         "error: the accumulator needs 8 bits, a 7-bit accumulator has 7\n"

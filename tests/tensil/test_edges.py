@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from pefslc.passes.manager import run_passes
 from pefslc.passes.pipeline import pipeline
 from pefslc.targets.protocol import TargetOptions
 from pefslc.targets.tensil.architecture import Architecture, DataType, load_architecture
+from pefslc.targets.tensil.host_io import host_io_module
 from pefslc.targets.tensil.target import TensilTarget
 
 BOARD = load_architecture("pynqz1")
@@ -168,3 +170,55 @@ def test_one_tensor_may_be_two_outputs_and_be_read_inside(tmp_path: Path) -> Non
     m.output(z, [1, 3, 4, 4])
     m.output(x, [1, 3, 4, 4])
     check(lower(import_bytes(m, tmp_path)), tmp_path)
+
+
+def test_the_host_module_refuses_what_is_not_the_models_input(tmp_path: Path) -> None:
+    """An image with its channels last is the likeliest mistake on a board."""
+    m = ModelBuilder()
+    x = m.quant(m.input([1, 3, 4, 4], "input"), 0.125, 4)
+    m.output(m.node("Conv", x, m.weight(np.ones((2, 3, 3, 3)), 0.25, 3)), [1, 2, 2, 2])
+    emission = emit(lower(import_bytes(m, tmp_path)), BOARD, tmp_path)
+    io: dict[str, Callable[[object], dict[str, np.ndarray]]] = {}
+    exec(next(c for n, c in emission.files.items() if n.endswith("_io.py")), io)
+    image = np.linspace(-1, 1, 48).reshape(3, 4, 4)
+    assert np.array_equal(io["to_driver"](image)["input"], io["to_driver"]({"input": image[None]})["input"])
+    for wrong in (image.transpose(1, 2, 0), image.reshape(-1), image[None].transpose(0, 2, 3, 1)):
+        with pytest.raises(ValueError, match=r"the model wants \(1, 3, 4, 4\)"):
+            io["to_driver"]({"input": wrong})
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        io["to_driver"]({"input": np.where(image > 0, np.nan, image)})
+    with pytest.raises(ValueError, match="no array for input 'input'; given: 'image'"):
+        io["to_driver"]({"image": image})
+
+
+@pytest.mark.parametrize(
+    ("model", "module"),
+    [("resnet9-q2.3", "resnet9_q2_3_io"), ("1abc", "model_1abc_io"), ("a.b.c", "a_b_c_io"), ("net", "net_io")],
+)
+def test_the_host_module_can_be_imported(model: str, module: str) -> None:
+    assert host_io_module(model) == module
+    assert module.isidentifier()
+
+
+def test_a_maximum_is_placed_where_its_reader_needs_it(tmp_path: Path) -> None:
+    """Wide weights after the pool need the activations one bit up; the maximum passes that on to what it reads."""
+    m = ModelBuilder()
+    x = m.quant(m.input([1, 2, 6, 6], "input"), 1.0, 3)
+    y = m.quant(m.node("Conv", x, m.weight(np.ones((2, 2, 3, 3)), 1.0, 2)), 4.0, 3)
+    pooled = m.node("Flatten", m.node("MaxPool", y, kernel_shape=[2, 2]))
+    weight = np.zeros((1, 18))
+    weight[0, :3] = (200, -100, 50)
+    m.output(m.node("Gemm", pooled, m.weight(weight, 1.0, 9), transB=1), [1, 1])
+    check(lower(import_bytes(m, tmp_path)), tmp_path)
+
+
+@pytest.mark.parametrize(("bits", "reason"), [(17, "it is exact with sums of 17 bits"), (0, "no rounding shift")])
+def test_a_refused_requantization_says_whether_bits_or_the_scale_are_to_blame(
+    bits: int, reason: str, tmp_path: Path
+) -> None:
+    m = ModelBuilder()
+    x = m.quant(m.input([1, 64, 1, 1], "input"), 1.0, 8)
+    y = m.node("Conv", x, m.weight(np.full((1, 64, 1, 1), 3.0), 1.0, 4))
+    m.output(m.quant(y, 64.0, 8, rounding="FLOOR") if bits else m.quant(y, 0.7, 8), [1, 1, 1, 1])
+    with pytest.raises(CompileError, match=reason):
+        check(lower(import_bytes(m, tmp_path)), tmp_path)
