@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 
@@ -18,6 +20,9 @@ __all__ = ["main", "run"]
 
 DONE, REFUSED, USAGE, OUR_FAULT, INTERRUPTED = 0, 1, 2, 70, 130
 
+# What a write to stdout ends with; files that cannot be written are a CompileError where they are written.
+_OUTPUT_ERRORS = frozenset({errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG})
+
 
 def main() -> None:
     """The console script."""
@@ -26,35 +31,66 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run `pefslc` with these arguments; returns the exit status."""
+    status = _run(arguments)
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+    except OSError as e:
+        status = max(status, _output_failed(e))
+    return status
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         # Not `commands.main`: it answers interrupts and closed pipes itself, in its own way.
         with commands.make_context("pefslc", list(arguments)) as context:
             commands.invoke(context)
-        sys.stdout.flush()
         return DONE
     except click.exceptions.Exit as e:
         return e.exit_code
     except click.exceptions.NoArgsIsHelpError as e:
-        print(e.ctx.get_help() if e.ctx else e.message, file=sys.stderr)
+        _complain(e.ctx.get_help() if e.ctx else e.message)
         return USAGE
     except click.UsageError as e:
-        print(_usage_text(e), file=sys.stderr)
+        _complain(_usage_text(e))
         return USAGE
     except CompileError as e:
-        print(e, file=sys.stderr)
+        _complain(str(e))
         return REFUSED
     except (click.Abort, KeyboardInterrupt):
-        print("interrupted: nothing was written", file=sys.stderr)
+        _complain("interrupted: nothing was written")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has what it wanted; the interpreter's own flush at exit must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()  # its reader has what it wanted
         return DONE
     except Exception as e:
+        if isinstance(e, OSError) and e.filename is None and e.errno in _OUTPUT_ERRORS:
+            return _output_failed(e)
         if "--debug" in arguments:
             raise
-        print(_fault_text(e, arguments), file=sys.stderr)
+        _complain(_fault_text(e, arguments))
         return OUR_FAULT
+
+
+def _complain(text: str) -> None:
+    """Print to stderr, where there is one."""
+    with suppress(OSError):
+        if sys.stderr is not None:
+            print(text, file=sys.stderr, flush=True)
+
+
+def _output_failed(error: OSError) -> int:
+    _complain(f"error: cannot write the output: {error.strerror or error}")
+    _discard_output()
+    return REFUSED
+
+
+def _discard_output() -> None:
+    """Let stdout lead nowhere: neither a later print nor the interpreter's flush at exit shall fail."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage_text(error: click.UsageError) -> str:

@@ -15,7 +15,7 @@ _PATIENCE_SECONDS = 1.0
 @contextmanager
 def progress_bar(*, quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
     """A callback (done, total, what) that draws a bar once a second has passed; None where nobody watches."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
     bar = _Bar()

@@ -75,9 +75,15 @@ def _map_text(output_map: OutputMap) -> str:
     return f"code * {scale} + {one('offset', output_map.offset, [float(o) for o in output_map.offset])}"
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """For cli.run to answer; rich would end the process with status 1."""
+        raise BrokenPipeError
+
+
 def _console() -> Console:
-    console = Console(highlight=False, soft_wrap=False)
-    return console if console.is_terminal and console.width < _WIDTH else Console(highlight=False, width=_WIDTH)
+    console = _Console(highlight=False, soft_wrap=False)
+    return console if console.is_terminal and console.width < _WIDTH else _Console(highlight=False, width=_WIDTH)
 
 
 def _table(rows: Sequence[LayerRow]) -> Table:

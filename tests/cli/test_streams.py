@@ -1,0 +1,43 @@
+"""Output that nobody reads, that is closed, or that has no room: an exit status, never a fault of ours."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def shell(command: str) -> tuple[int, str, str]:
+    """Run a command in bash, `pefslc` being this one: status of the first that fails in a pipe, stdout, stderr."""
+    pefslc = f'pefslc() {{ "{sys.executable}" -m pefslc "$@"; }}; set -o pipefail; '
+    ended = subprocess.run(["bash", "-c", pefslc + command], capture_output=True, text=True, check=False)
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+@pytest.mark.parametrize("reader", ["head -1", "true"])
+@pytest.mark.parametrize("command", ["pefslc inspect {model}", "pefslc {model} --target c -o {folder}/a"])
+def test_a_reader_that_leaves_is_no_error(model: Path, tmp_path: Path, command: str, reader: str) -> None:
+    status, _, err = shell(f"{command.format(model=model, folder=tmp_path)} | {reader}")
+    assert (status, err) == (0, "")
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])
+def test_closed_streams_are_no_error(model: Path, tmp_path: Path, closed: str) -> None:
+    assert shell(f"pefslc {model} --target c -o {tmp_path}/a {closed}") == (0, "", "")
+    assert (tmp_path / "a" / "mlp.c.json").exists()
+
+
+@pytest.mark.parametrize("command", ["passes", "--help", "inspect {model}", "inspect {model} --debug"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_without_room_is_told(model: Path, command: str, unbuffered: str) -> None:
+    status, _, err = shell(f"PYTHONUNBUFFERED={unbuffered} pefslc {command.format(model=model)} > /dev/full")
+    assert (status, err) == (1, "error: cannot write the output: No space left on device\n")
+
+
+def test_a_refusal_stays_one_when_nobody_reads(model: Path, tmp_path: Path) -> None:
+    command = f"pefslc {model} --target c --fmt Q3.4 -o {tmp_path}/a 2>&1 > /dev/full"
+    status, out, _ = shell(command)
+    assert status == 1
+    assert out.startswith("error: --fmt says Q3.4")
