@@ -49,9 +49,9 @@ class UserPass:
     def run(self, graph: Graph) -> Graph:
         try:
             after = self.inner.run(graph)
-        except (CompileError, KeyboardInterrupt):
+        except CompileError:
             raise
-        except Exception as e:
+        except (Exception, SystemExit) as e:
             raise CompileError(
                 f"plugin pass {quote(self.name)} failed: {_exception_text(e)}",
                 at=_place(e, self.source),
@@ -112,7 +112,7 @@ def _passes_of(name: str) -> list[Pass]:
 def _installed(entry: EntryPoint) -> Pass:
     try:
         made = entry.load()()
-    except Exception as e:
+    except (Exception, SystemExit) as e:
         raise CompileError(f"plugin {quote(entry.name)} cannot be loaded: {_exception_text(e)}", at=entry.value) from e
     if not _is_pass(made):
         raise CompileError(f"plugin {quote(entry.name)} is not a pass", at=entry.value, hint=_HINT)
@@ -130,7 +130,7 @@ def _passes_in_file(path: Path) -> list[Pass]:
             made = made_by()
         except TypeError:
             continue  # it needs arguments: a helper, or a pass that another class of the file makes
-        except Exception as e:
+        except (Exception, SystemExit) as e:
             raise CompileError(
                 f"plugin class {made_by.__name__} cannot be made: {_exception_text(e)}", at=_place(e, str(path))
             ) from e

@@ -146,3 +146,18 @@ def test_a_bounded_pass_that_changed_nothing_is_not_mentioned(pefslc: Cli, model
     plugin.write_text(plugin.read_text().replace("= Exactness.EXACT", "= Exactness.BOUNDED"))
     result = pefslc("check", model, "--target", "fake", "--plugin", plugin)
     assert result.out == "mlp compiles for fake: every layer exact\n"
+
+
+def test_a_pass_that_exits_is_named(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    plugin = write(tmp_path, ("Exits", "INTEGER", "import sys; sys.exit(0)"))
+    result = pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a")
+    assert result.status == 1
+    assert f"error: plugin pass 'Exits' failed: SystemExit: 0\n  at:   {plugin}:17\n" in result.err
+
+
+def test_a_class_that_exits_when_it_is_made_is_named(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    plugin = write(tmp_path, ("Exits", "INTEGER", "return graph"))
+    plugin.write_text(plugin.read_text() + "\n    def __post_init__(self) -> None:\n        raise SystemExit(0)\n")
+    result = pefslc(model, "--target", "fake", "--plugin", plugin)
+    assert result.status == 1
+    assert f"error: plugin class Exits cannot be made: SystemExit: 0\n  at:   {plugin}:20\n" in result.err
