@@ -8,14 +8,17 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from pefslc.diagnostics import CompileError, InternalError, quote
-from pefslc.ir.graph import Graph, Level
+from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
+from pefslc.ir.value import IntArray, Op, RealArray
 from pefslc.ir.verify import verify
 from pefslc.passes.manager import Exactness, Pass, check_pass
 
@@ -66,7 +69,10 @@ class UserPass:
         return after
 
     def _judge(self, before: Graph, after: Graph) -> None:
-        faults = verify(after)
+        try:
+            faults = _type_faults(before, after) or verify(after)
+        except Exception as e:  # a field of a type that it cannot have
+            faults = [_exception_text(e)]
         if faults:
             raise CompileError(
                 f"plugin pass {quote(self.name)} left an illegal graph: {'; '.join(faults)}", at=self.source
@@ -176,6 +182,37 @@ def _import_file(path: Path) -> ModuleType:
             f"plugin {quote(path)} cannot be imported: {_exception_text(e)}", at=_place(e, str(path)), hint=_HINT
         ) from e
     return module
+
+
+def _type_faults(before: Graph, after: Graph) -> list[str]:
+    """What a type checker would have told the pass's author, and `verify` takes for granted."""
+    faults = []
+    if after.name != before.name or after.level is not before.level:
+        faults.append(f"its name and level stay {quote(before.name)} and {before.level.value}, in a plugin's pass")
+    parts: tuple[tuple[str, object, type], ...] = (
+        ("inputs", after.inputs, GraphInput),
+        ("ops", after.ops, Op),
+        ("outputs", after.outputs, GraphOutput),
+    )
+    for what, part, kind in parts:
+        if not isinstance(part, tuple):
+            faults.append(f"{what} are a {type(part).__name__}, not a tuple")
+            continue
+        wrong = [type(p).__name__ for p in part if not isinstance(p, kind)]
+        faults += [f"{what} hold {name} where {kind.__name__} is needed" for name in dict.fromkeys(wrong)]
+    return faults or [fault for op in after.ops for fault in _array_faults(op)]
+
+
+def _array_faults(op: Op) -> list[str]:
+    faults = []
+    for field in fields(op):
+        content = getattr(op, field.name)
+        if isinstance(content, IntArray | RealArray):
+            needed = np.dtype(np.int64 if isinstance(content, IntArray) else np.float64)
+            found = content.data.dtype if isinstance(content.data, np.ndarray) else type(content.data).__name__
+            if found != needed:
+                faults.append(f"{op.mnemonic} %{op.result.name}: {field.name} holds {found}, not {needed}")
+    return faults
 
 
 def _exception_text(e: BaseException) -> str:

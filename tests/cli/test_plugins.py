@@ -161,3 +161,34 @@ def test_a_class_that_exits_when_it_is_made_is_named(pefslc: Cli, model: Path, t
     result = pefslc(model, "--target", "fake", "--plugin", plugin)
     assert result.status == 1
     assert f"error: plugin class Exits cannot be made: SystemExit: 0\n  at:   {plugin}:20\n" in result.err
+
+
+FLOATS = """from pefslc.ir.value import IntArray
+        return graph.with_ops(
+            replace(op, weight=IntArray(op.weight.data / 2)) if hasattr(op, "weight") else op for op in graph.ops
+        )"""
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        ("return graph.with_ops([1, 2])", "ops hold int where Op is needed"),
+        ("return replace(graph, inputs=(1,))", "inputs hold int where GraphInput is needed"),
+        ("return replace(graph, outputs=None)", "outputs are a NoneType, not a tuple"),
+        ("return replace(graph, ops=list(graph.ops[:1]))", "ops are a list, not a tuple"),
+        ("return replace(graph, inputs=(replace(graph.inputs[0], value=3),))", "AttributeError: "),
+        ("return replace(graph, name=5)", "its name and level stay 'mlp' and integer"),
+        ("return replace(graph, name='../../evil')", "its name and level stay 'mlp' and integer"),
+        ("return replace(graph, name='')", "its name and level stay 'mlp' and integer"),
+        ("return replace(graph, level=Level.QUANTIZED)", "its name and level stay 'mlp' and integer"),
+        (FLOATS, "weight holds float64, not int64"),
+    ],
+)
+def test_a_graph_of_wrong_types_is_the_users_fault(
+    pefslc: Cli, model: Path, tmp_path: Path, body: str, fault: str
+) -> None:
+    plugin = write(tmp_path, ("Breaks", "INTEGER", body))
+    result = pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a")
+    assert result.status == 1, result.err
+    assert "error: plugin pass 'Breaks' left an illegal graph: " in result.err
+    assert fault in result.err
