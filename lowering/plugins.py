@@ -170,12 +170,13 @@ def _import_file(path: Path) -> ModuleType:
         raise CompileError(f"no such plugin file: {quote(path)}")
     name = f"_pefslc_plugin_{len([m for m in sys.modules if m.startswith('_pefslc_plugin_')])}"
     spec = spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    if spec is None:
         raise CompileError(f"plugin {quote(path)} is not a Python file", hint="its name ends in .py")
     module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up there
     try:
-        spec.loader.exec_module(module)
+        # Not the loader: it may take an earlier version from its cache, and leaves one beside the user's file.
+        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
     except (Exception, SystemExit) as e:
         del sys.modules[name]
         raise CompileError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,14 @@ def test_a_graph_of_wrong_types_is_the_users_fault(
     assert result.status == 1, result.err
     assert "error: plugin pass 'Breaks' left an illegal graph: " in result.err
     assert fault in result.err
+
+
+def test_the_file_runs_as_it_is_now(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    plugin = write(tmp_path, ("Talks", "INTEGER", "print('one'); return graph"))
+    before = plugin.stat()
+    arguments = ("check", model, "--target", "fake", "--plugin", plugin)
+    assert "one\n" in pefslc(*arguments).out
+    plugin.write_text(plugin.read_text().replace("one", "two"))
+    os.utime(plugin, ns=(before.st_atime_ns, before.st_mtime_ns))  # same size, same time: a cache would not notice
+    assert "two\n" in pefslc(*arguments).out
+    assert not (tmp_path / "__pycache__").exists()
