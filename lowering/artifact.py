@@ -110,4 +110,8 @@ def _sidecar_path(path: Path) -> Path:
 
 def _sidecars(folder: Path) -> list[Path]:
     """The files that look like sidecars; what is broken is found when it is loaded."""
-    return [p for p in sorted(folder.glob("*.*.json")) if b'"source_sha256"' in p.read_bytes()]
+    try:
+        files = [p for p in sorted(folder.glob("*.*.json")) if p.is_file()]
+        return [p for p in files if b'"source_sha256"' in p.read_bytes()]
+    except OSError as e:
+        raise CompileError(f"cannot read {quote(Path(e.filename or folder))}: {e.strerror or e}") from None

@@ -1,6 +1,7 @@
 """The sidecar <name>.<target>.json: everything that a user of the artifacts must know, and `pefslc run` reads.
 
-Scales and offsets are exact: strings "numerator/denominator".
+Scales and offsets are exact: strings "numerator/denominator". The last key holds the SHA-256 of everything before it:
+a changed sidecar is never read.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ __all__ = ["InputRecord", "Json", "JsonObject", "OutputRecord", "Sidecar", "load
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 JsonObject: TypeAlias = Mapping[str, Json]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+
+_DIGEST = "sidecar_sha256"
+_AGAIN = "compile the model again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,7 @@ class Sidecar:
             "details": self.details,
             "layers": list(self.layers),
         }
+        content = {**content, _DIGEST: _digest(content)}
         return (json.dumps(content, indent=1, ensure_ascii=True) + "\n").encode()
 
 
@@ -110,12 +115,31 @@ def make_sidecar(
 
 
 def load_sidecar(path: Path) -> Sidecar:
-    """Read a sidecar and check that its files are beside it, unchanged. Raises CompileError."""
+    """Read a sidecar and check that it and its files, beside it, are as written. Raises CompileError."""
     try:
-        content = json.loads(path.read_text())
+        sidecar = _parse(path)
+        for name, digest in sidecar.files.items():
+            file = path.parent / name
+            if Path(name).name != name or not file.is_file():
+                raise CompileError(f"{quote(name)} is missing beside {quote(path.name)}", hint=_AGAIN)
+            if sha256(file.read_bytes()).hexdigest() != digest:
+                raise CompileError(f"{quote(name)} is not the file that {quote(path.name)} describes", hint=_AGAIN)
+    except OSError as e:
+        raise CompileError(f"cannot read {quote(Path(e.filename or path))}: {e.strerror or e}") from None
+    return sidecar
+
+
+def _parse(path: Path) -> Sidecar:
+    try:
+        content = json.loads(path.read_bytes())
         if content["format"] != FORMAT_VERSION:
-            raise CompileError(f"{quote(path.name)} has format {content['format']}, this pefslc reads {FORMAT_VERSION}")
-        sidecar = Sidecar(
+            found = quote(str(content["format"]))
+            raise CompileError(
+                f"{quote(path.name)} has format {found}, this pefslc reads {FORMAT_VERSION}", hint=_AGAIN
+            )
+        if content.pop(_DIGEST, None) != _digest(content):
+            raise CompileError(f"{quote(path.name)} was changed after the compile", hint=_AGAIN)
+        return Sidecar(
             content["model"],
             content["target"],
             content["pefslc"],
@@ -126,17 +150,13 @@ def load_sidecar(path: Path) -> Sidecar:
             content["details"],
             tuple(content["layers"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
-        raise CompileError(f"{quote(path.name)} is not a sidecar of pefslc", hint="compile the model again") from None
-    for name, digest in sidecar.files.items():
-        file = path.parent / name
-        if Path(name).name != name or not file.is_file():
-            raise CompileError(f"{quote(name)} is missing beside {quote(path.name)}", hint="compile the model again")
-        if sha256(file.read_bytes()).hexdigest() != digest:
-            raise CompileError(
-                f"{quote(name)} is not the file that {quote(path.name)} describes", hint="compile the model again"
-            )
-    return sidecar
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError, RecursionError):
+        raise CompileError(f"{quote(path.name)} is not a sidecar of pefslc", hint=_AGAIN) from None
+
+
+def _digest(content: JsonObject) -> str:
+    """The SHA-256 of the content in its order, however the JSON is laid out."""
+    return sha256(json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _input_json(record: InputRecord) -> JsonObject:

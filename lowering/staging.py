@@ -106,7 +106,7 @@ def _written_by_compiles(folder: Path) -> dict[str, set[str]]:
             files = record["files"]
             if path.name != f"{record['model']}.{record['target']}.json" or not isinstance(files, dict):
                 continue
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
         written.setdefault(path.name, set()).add(sha256(content).hexdigest())
         for name, digest in files.items():
