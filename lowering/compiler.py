@@ -202,6 +202,7 @@ def compile(
         emission.files,
         details,
         tuple(row.to_json() for row in rows),
+        Path(model).name,
     )
     program = Program(lowered, chosen, options, emission, sidecar, rows)
     if verify is not None:

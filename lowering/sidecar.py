@@ -55,7 +55,7 @@ class OutputRecord:
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """One compiled model for one target. `files` holds the SHA-256 of each artifact."""
+    """One compiled model for one target. `files` holds the SHA-256 of each artifact, `source` the model file's name."""
 
     model: str
     target: str
@@ -66,6 +66,7 @@ class Sidecar:
     outputs: tuple[OutputRecord, ...]
     details: JsonObject = field(default_factory=dict)
     layers: tuple[JsonObject, ...] = ()
+    source: str = ""
 
     @property
     def file_name(self) -> str:
@@ -78,6 +79,7 @@ class Sidecar:
             "pefslc": self.version,
             "model": self.model,
             "target": self.target,
+            "source": self.source,
             "source_sha256": self.source_sha256,
             "files": dict(sorted(self.files.items())),
             "inputs": [_input_json(i) for i in self.inputs],
@@ -97,8 +99,13 @@ def make_sidecar(
     files: Mapping[str, bytes],
     details: JsonObject,
     layers: tuple[JsonObject, ...] = (),
+    source_name: str = "",
 ) -> Sidecar:
-    """The sidecar of an integer graph and the files that a target made of it."""
+    """The sidecar of an integer graph and the files that a target made of it.
+
+    source       the model file's content
+    source_name  its name, without the folder
+    """
     inputs = []
     for i in graph.inputs:
         assert i.quantizer is not None
@@ -110,7 +117,16 @@ def make_sidecar(
         outputs.append(OutputRecord(o.name, o.value.type.shape, codes.low, codes.high, o.map))
     hashes = {name: sha256(content).hexdigest() for name, content in files.items()}
     return Sidecar(
-        graph.name, target, version, sha256(source).hexdigest(), hashes, tuple(inputs), tuple(outputs), details, layers
+        graph.name,
+        target,
+        version,
+        sha256(source).hexdigest(),
+        hashes,
+        tuple(inputs),
+        tuple(outputs),
+        details,
+        layers,
+        source_name,
     )
 
 
@@ -149,6 +165,7 @@ def _parse(path: Path) -> Sidecar:
             tuple(_output_from(o) for o in content["outputs"]),
             content["details"],
             tuple(content["layers"]),
+            content["source"],
         )
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError, RecursionError):
         raise CompileError(f"{quote(path.name)} is not a sidecar of pefslc", hint=_AGAIN) from None

@@ -1,4 +1,4 @@
-"""Writing artifacts: all of them or none, and never over a file that a compile did not write.
+"""Writing artifacts: all of them or none, and never over a file that no compile of this model wrote.
 
 Everything is staged in a temporary folder beside the destination, on the same file system, then renamed into place,
 the sidecar last: a folder with a sidecar is complete.
@@ -11,6 +11,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pefslc.diagnostics import CompileError, Problem, quote
 __all__ = ["publish", "safe_file_name", "write_file"]
 
 _LONGEST_NAME = 100
+_ANOTHER_MODEL = "choose another folder with -o, or another name for the model's file"
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.+-]+")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
@@ -32,13 +34,14 @@ def safe_file_name(name: str) -> str:
 def publish(folder: Path, files: Mapping[str, bytes], sidecar: tuple[str, bytes]) -> tuple[Path, ...]:
     """Write `files`, then the sidecar (name, content), into `folder`, which is made when it is not there.
 
-    Raises CompileError, before anything is touched, where a file is in the way that no compile wrote.
+    Raises CompileError, before anything is touched, where a file is in the way that no compile wrote, or the compile of
+    another model.
     """
     everything = {**files, sidecar[0]: sidecar[1]}  # the sidecar comes last, also in the result
     assert all(Path(name).name == name for name in everything), "an artifact outside of its folder"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _refuse_foreign_files(folder, everything)
+        _refuse_foreign_files(folder, everything, sidecar)
         with tempfile.TemporaryDirectory(prefix=".pefslc-", dir=folder) as staged:
             for name, content in everything.items():
                 (Path(staged) / name).write_bytes(content)
@@ -73,8 +76,18 @@ def _umask() -> int:
     return mask
 
 
-def _refuse_foreign_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    written = _written_by_compiles(folder)
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What a sidecar says that it owns: the SHA-256 of each file, its own included; and the model file it came from."""
+
+    sidecar: str
+    source: str
+    digests: Mapping[str, str]
+
+
+def _refuse_foreign_files(folder: Path, files: Mapping[str, bytes], sidecar: tuple[str, bytes]) -> None:
+    records = _records(folder)
+    new = _record(*sidecar)
     problems = []
     for name, content in files.items():
         path = folder / name
@@ -84,31 +97,47 @@ def _refuse_foreign_files(folder: Path, files: Mapping[str, bytes]) -> None:
             problems.append(Problem(f"{quote(path)} is in the way and is no plain file", hint="remove it"))
             continue
         present = path.read_bytes()
-        if present == content or sha256(present).hexdigest() in written.get(name, ()):
+        if present == content:
             continue
-        problems.append(
-            Problem(
-                f"{quote(path)} exists and is not what a compile wrote",
-                hint="move it away, or choose another folder with -o",
+        digest = sha256(present).hexdigest()
+        owners = [r for r in records if r.digests.get(name) == digest]
+        if not owners:
+            problems.append(
+                Problem(
+                    f"{quote(path)} exists and is not what a compile wrote",
+                    hint="move it away, or choose another folder with -o",
+                )
             )
-        )
+        for owner in owners:
+            if owner.sidecar != sidecar[0]:
+                problems.append(Problem(f"{quote(path)} belongs to {quote(owner.sidecar)}", hint=_ANOTHER_MODEL))
+            elif name == sidecar[0] and new is not None and owner.source and new.source != owner.source:
+                found = f"was compiled from {quote(owner.source)}, not from {quote(new.source)}"
+                problems.append(Problem(f"{quote(path)} {found}", hint=_ANOTHER_MODEL))
     if problems:
         raise CompileError.of(problems)
 
 
-def _written_by_compiles(folder: Path) -> dict[str, set[str]]:
-    """File name -> the SHA-256 digests under which the sidecars of `folder` list it; sidecars vouch for themselves."""
-    written: dict[str, set[str]] = {}
+def _records(folder: Path) -> list[_Record]:
+    """The sidecars of `folder`, which vouch for themselves and for the files that they list."""
+    found = []
     for path in sorted(folder.glob("*.json")):
         try:
-            content = path.read_bytes()
-            record = json.loads(content)
-            files = record["files"]
-            if path.name != f"{record['model']}.{record['target']}.json" or not isinstance(files, dict):
-                continue
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            record = _record(path.name, path.read_bytes())
+        except OSError:
             continue
-        written.setdefault(path.name, set()).add(sha256(content).hexdigest())
-        for name, digest in files.items():
-            written.setdefault(name, set()).add(str(digest))
-    return written
+        if record is not None:
+            found.append(record)
+    return found
+
+
+def _record(name: str, content: bytes) -> _Record | None:
+    """None where the content is no sidecar of that name."""
+    try:
+        fields = json.loads(content)
+        if name != f"{fields['model']}.{fields['target']}.json":
+            return None
+        digests = {str(file): str(digest) for file, digest in fields["files"].items()}
+        return _Record(name, str(fields.get("source", "")), {**digests, name: sha256(content).hexdigest()})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None

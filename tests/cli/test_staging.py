@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import onnx
 import pytest
-from cli_support import Cli
+from cli_support import Cli, quantized_mlp
 
 from pefslc.diagnostics import CompileError
 from pefslc.staging import publish, safe_file_name
@@ -69,6 +70,35 @@ def test_models_share_a_folder(pefslc: Cli, model: Path, open_model: Path, tmp_p
     for path in (model, open_model):
         assert pefslc(path, "--target", "fake", "--fmt", "Q2.3", "-o", tmp_path / "a").status == 0
     assert sorted(snapshot(tmp_path / "a")) == ["mlp.fake", "mlp.fake.json", "open.fake", "open.fake.json"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ("net_v1", "net.v1", "net_v1.c' belongs to 'net_v1.c.json'"),
+        ("net v1", "net_v1", "net_v1.c.json' was compiled from 'net v1.onnx', not from 'net_v1.onnx'"),
+    ],
+)
+def test_a_compile_does_not_replace_what_belongs_to_another_model(
+    pefslc: Cli, tmp_path: Path, first: str, second: str, message: str
+) -> None:
+    folder = tmp_path / "a"
+    for name, weight_bits in ((first, 5), (second, 4)):
+        onnx.save(quantized_mlp(weight_bits=weight_bits), str(tmp_path / f"{name}.onnx"))
+    assert pefslc(tmp_path / f"{first}.onnx", "--target", "c", "-o", folder).status == 0
+    before = snapshot(folder)
+    result = pefslc(tmp_path / f"{second}.onnx", "--target", "c", "-o", folder)
+    assert result.status == 1
+    assert f"{message}\n  help: choose another folder with -o, or another name for the model's file" in result.err
+    assert snapshot(folder) == before
+    onnx.save(quantized_mlp(weight_bits=4), str(tmp_path / f"{first}.onnx"))
+    assert pefslc(tmp_path / f"{first}.onnx", "--target", "c", "-o", folder).status == 0
+    assert snapshot(folder) != before
+
+
+def test_one_model_for_two_targets_shares_a_folder(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    for target in ("c", "fake", "tensil", "c"):
+        assert pefslc(model, "--target", target, "-o", tmp_path / "a").status == 0
 
 
 def test_a_failure_while_staging_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
