@@ -54,6 +54,22 @@ def test_a_program_runs_verifies_and_saves(model: Path, inputs: Path, tmp_path: 
     assert [row.layer for row in program.layers] == ["fc"]
 
 
+def test_every_expected_array_is_compared(model: Path, inputs: Path) -> None:
+    program = pefslc.compile(model, target="fake")
+    arrays = dict(np.load(inputs))
+    both = program.verify({**arrays, "y": arrays["y_ref64"]})
+    assert both.equal
+    assert [c.compared for c in both.comparisons][2:] == ["fake and 'y_ref64'", "fake and 'y'"]
+    wrong = arrays["y_ref64"] + 1
+    for changed in ({"y": wrong}, {"y": arrays["y_ref64"], "y_ref64": wrong}):
+        assert not program.verify({**arrays, **changed}).equal
+
+
+def test_arrays_of_nothing_in_particular_are_passed_over(model: Path, inputs: Path) -> None:
+    program = pefslc.compile(model, target="fake")
+    assert program.verify({**np.load(inputs), "labels": np.array(["cat", "dog"])}).equal
+
+
 def test_a_target_may_be_an_object(model: Path) -> None:
     assert pefslc.compile(model, target=FakeTarget()).target.name == "fake"
 
@@ -67,6 +83,8 @@ def test_a_target_may_be_an_object(model: Path) -> None:
         ({"target": "tensil", "caller_arena": True}, "--caller-arena is for target 'c', not 'tensil'"),
         ({"verify": "nothing.npz"}, "no such file: 'nothing.npz'"),
         ({"verify": {"z": np.zeros((1, 4))}}, "no array for input 'x'"),
+        ({"verify": {"x": np.zeros((1, 4), bool)}}, "input 'x' holds bool, not numbers"),
+        ({"verify": {"x": np.zeros((1, 4), complex)}}, "input 'x' holds complex128, not numbers"),
         ({"verify": {"x": np.zeros((0, 4))}}, "input 'x' is empty"),
         ({"verify": {"x": np.zeros((1, 4)), "y": np.zeros((2, 3))}}, "output 'y' has [1, 3]"),
         ({"plugins": ["nothing.py"]}, "no such plugin file: 'nothing.py'"),
