@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich import box
@@ -18,9 +19,11 @@ from pefslc.passes.check_format import describe
 from pefslc.report import LayerRow, verdict
 from pefslc.verification import Verification
 
-__all__ = ["print_inspection", "print_summary"]
+__all__ = ["print_inspection", "print_layers", "print_summary"]
 
-_WIDTH = 100
+# In a terminal that is too narrow for all columns.
+_DROPPED_FIRST = ("op", "weight", "in", "MACs", "shape", "out", "cycles")
+_SHORTEST_FOLD = 12
 
 
 def print_summary(
@@ -31,7 +34,7 @@ def print_summary(
     seconds: float,
 ) -> None:
     """The end of a compile."""
-    _console().print(_table(program.layers))
+    print_layers(program.layers)
     print(_totals(program.layers, program.emission.cycles, program.lowered.bounded_passes))
     for note in program.emission.notes:
         print(note)
@@ -42,9 +45,9 @@ def print_summary(
             print(f"warning: {row.layer} may overflow: {row.accumulator_bits} bits, {row.available_bits} there")
     if verification is not None:
         print(verification)
-    folder = written[-1].parent
-    names = ", ".join(p.name for p in written)
-    print(f"wrote {names} into {folder} in {seconds:.1f} s")
+    print(f"wrote {_count(len(written), 'file')} into {written[-1].parent} in {seconds:.1f} s")
+    for path in written:
+        print(f"  {path.name}")
 
 
 def print_inspection(graph: Graph, rows: Sequence[LayerRow], limits: TargetLimits | None) -> None:
@@ -57,7 +60,8 @@ def print_inspection(graph: Graph, rows: Sequence[LayerRow], limits: TargetLimit
         assert o.map is not None
         shape, codes = ",".join(map(str, o.value.type.shape)), o.value.type.codes
         print(f"output {o.name} [{shape}]: codes {codes.low} to {codes.high}, value = {_map_text(o.map)}")
-    _console().print(_table(rows))
+    print()
+    print_layers(rows)
     print(_totals(rows))
     if limits is not None:
         over = [r for r in rows if r.may_overflow]
@@ -81,44 +85,74 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-def _console() -> Console:
-    console = _Console(highlight=False, soft_wrap=False)
-    return console if console.is_terminal and console.width < _WIDTH else _Console(highlight=False, width=_WIDTH)
+def print_layers(rows: Sequence[LayerRow], console: Console | None = None) -> None:
+    """The layer table, nothing in it cut: a narrow terminal folds long names and does without some columns."""
+    console = console or _Console(highlight=False)
+    columns = _columns(rows)
+    if console.is_terminal and _width(columns) > console.width:
+        columns = _folded(columns, max(_SHORTEST_FOLD, console.width // 3))
+        for header in _DROPPED_FIRST:
+            if _width(columns) <= console.width:
+                break
+            columns = [c for c in columns if c.header != header]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in columns:
+        table.add_column(column.header, justify="right" if column.right else "left", no_wrap=True)
+    for cells in zip(*(c.cells for c in columns), strict=True):
+        table.add_row(*cells)
+    console.width = max(console.width, _width(columns))
+    console.print(table)
+    print()
 
 
-def _table(rows: Sequence[LayerRow]) -> Table:
-    cycles = any(r.cycles is not None for r in rows)
-    targeted = any(r.implementation for r in rows)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for header, right in (
-        ("layer", False),
-        ("op", False),
-        ("shape", False),
-        ("in", False),
-        ("weight", False),
-        ("out", False),
-        ("acc bits", True),
-        *((("", False),) if targeted else ()),
-        ("MACs", True),
-        *((("cycles", True),) if cycles else ()),
-    ):
-        table.add_column(header, justify="right" if right else "left", overflow="ellipsis", no_wrap=True)
-    for row in rows:
-        needed = "" if row.accumulator_bits is None else str(row.accumulator_bits)
-        there = f"/{row.available_bits}" if needed and row.available_bits is not None else ""
-        table.add_row(
-            Text(row.layer),
-            row.op,
-            "x".join(map(str, row.shape[1:])),
-            row.input,
-            row.weight,
-            row.output,
-            Text(needed + there, style="bold red" if row.may_overflow else ""),
-            *((Text("exact" if row.exact else "bounded", style="" if row.exact else "yellow"),) if targeted else ()),
-            f"{row.macs:,}" if row.macs else "",
-            *((f"{row.cycles:,}" if row.cycles is not None else "",) if cycles else ()),
-        )
-    return table
+@dataclass(frozen=True, slots=True)
+class _Column:
+    header: str
+    cells: Sequence[Text]
+    right: bool = False
+
+
+def _columns(rows: Sequence[LayerRow]) -> list[_Column]:
+    columns = [
+        _Column("layer", [Text(r.layer) for r in rows]),
+        _Column("op", [Text(r.op) for r in rows]),
+        _Column("shape", [Text("x".join(map(str, r.shape[1:]))) for r in rows]),
+        _Column("in", [Text(r.input) for r in rows]),
+        _Column("weight", [Text(r.weight) for r in rows]),
+        _Column("out", [Text(r.output) for r in rows]),
+        _Column("acc bits", [_bits(r) for r in rows], right=True),
+    ]
+    if any(r.implementation for r in rows):
+        columns.append(_Column("", [Text("exact") if r.exact else Text("bounded", "yellow") for r in rows]))
+    columns.append(_Column("MACs", [Text(f"{r.macs:,}" if r.macs else "") for r in rows], right=True))
+    if any(r.cycles is not None for r in rows):
+        cells = [Text("" if r.cycles is None else f"{r.cycles:,}") for r in rows]
+        columns.append(_Column("cycles", cells, right=True))
+    return columns
+
+
+def _bits(row: LayerRow) -> Text:
+    if row.accumulator_bits is None:
+        return Text("")
+    there = "" if row.available_bits is None else f"/{row.available_bits}"
+    return Text(f"{row.accumulator_bits}{there}", "bold red" if row.may_overflow else "")
+
+
+def _width(columns: Sequence[_Column]) -> int:
+    """Of the table: each column as wide as its widest line, and two spaces between columns."""
+    widest = (max(_line_width(cell) for cell in (Text(c.header), *c.cells)) for c in columns)
+    return sum(widest) + 2 * (len(columns) - 1)
+
+
+def _line_width(cell: Text) -> int:
+    return max((line.cell_len for line in cell.split()), default=0)
+
+
+def _folded(columns: Sequence[_Column], width: int) -> list[_Column]:
+    """The columns with the layers' names in lines of `width` characters."""
+    names, *others = columns
+    cells = [Text("\n".join(c.plain[i : i + width] for i in range(0, len(c.plain), width))) for c in names.cells]
+    return [replace(names, cells=cells), *others]
 
 
 def _totals(rows: Sequence[LayerRow], cycles: int | None = None, bounded_passes: Sequence[str] = ()) -> str:

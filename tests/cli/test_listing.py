@@ -10,9 +10,9 @@ INSPECTION = """\
 input  x [1,4]: Q2.3: 5 bits, step 0.125, range [-2, 1.875]
 output y [1,3]: codes 0 to 31, value = code * 0.125
 
- layer  op     shape  in    weight  out    acc bits  MACs
- ────────────────────────────────────────────────────────
- fc     Dense  3      Q2.3  Q2.3    UQ2.3        10    12
+layer  op     shape  in    weight  out    acc bits  MACs
+────────────────────────────────────────────────────────
+fc     Dense  3      Q2.3  Q2.3    UQ2.3        10    12
 
 1 layer, 0.00 MMAC, widest accumulator 10 bits
 """
