@@ -31,7 +31,7 @@ def _is_exact_in_float64(values: tuple[Fraction, ...], largest: int) -> bool:
     )
 
 
-@pytest.mark.skipif(not _MODELS, reason="../shared/zoo is not there")
+@pytest.mark.skipif(not _MODELS, reason="optional reference data (../shared) is not there")
 @pytest.mark.usefixtures("cc")
 @pytest.mark.parametrize("name", _MODELS)
 def test_compiled_c_gives_the_reference(name, tmp_path):  # type: ignore[no-untyped-def]

@@ -44,10 +44,12 @@ HANDLED_THOUGH_BAD = {
     "not_topologically_sorted",
 }
 
+_NO_DATA = "optional reference data (../shared) is not there"
 
-def names(folder: Path, reason: str) -> list[object]:
+
+def names(folder: Path) -> list[object]:
     if not folder.is_dir():
-        return [pytest.param("", marks=pytest.mark.skip(reason=f"no folder {reason} beside the checkout"))]
+        return [pytest.param("", marks=pytest.mark.skip(reason=_NO_DATA))]
     return sorted(p.stem for p in folder.glob("*.onnx"))
 
 
@@ -82,7 +84,7 @@ def test_the_models_in_the_repository_are_exact(path: Path) -> None:
     compare(path)
 
 
-@pytest.mark.parametrize("name", names(ZOO, "../shared/zoo"))
+@pytest.mark.parametrize("name", names(ZOO))
 def test_the_zoo_is_exact_or_refused_with_the_reason(name: str) -> None:
     path = ZOO / f"{name}.onnx"
     if name not in REFUSED:
@@ -93,7 +95,7 @@ def test_the_zoo_is_exact_or_refused_with_the_reason(name: str) -> None:
     assert REFUSED[name] in str(caught.value)
 
 
-@pytest.mark.parametrize("name", names(BAD, "../shared/zoo_bad"))
+@pytest.mark.parametrize("name", names(BAD))
 def test_bad_files_are_refused_with_a_place_or_a_hint(name: str) -> None:
     path = BAD / f"{name}.onnx"
     if name in HANDLED_THOUGH_BAD:
@@ -106,13 +108,13 @@ def test_bad_files_are_refused_with_a_place_or_a_hint(name: str) -> None:
         assert len(str(problem)) < 600
 
 
-@pytest.mark.skipif(not BAD.is_dir(), reason="no folder ../shared/zoo_bad beside the checkout")
+@pytest.mark.skipif(not BAD.is_dir(), reason=_NO_DATA)
 def test_every_bad_case_has_a_file() -> None:
     cases = json.loads((BAD / "index.json").read_text())
     assert {c["file"] for c in cases} <= {p.name for p in BAD.iterdir()}
 
 
-@pytest.mark.skipif(not BAD.is_dir(), reason="no folder ../shared/zoo_bad beside the checkout")
+@pytest.mark.skipif(not BAD.is_dir(), reason=_NO_DATA)
 @pytest.mark.parametrize("name", ["_valid_base", "auto_pad_same_lower", "evil_tensor_names", "nonpot_scale"])
 def test_odd_files_that_are_handled_are_handled_exactly(name: str) -> None:
     """Against the float64 evaluation of the same nodes; tests/oracle.py knows no auto_pad."""

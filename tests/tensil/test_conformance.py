@@ -25,7 +25,7 @@ ALL_CASES = sorted((SHARED / "conformance").glob("*.npz"))
 PROGRAMS = [(DATA / "tiny_conv_pynqz1.tmodel", DATA / "tiny_conv_pynqz1.npz")]
 ALL_PROGRAMS = [(path, path.parent / "io.npz") for path in sorted((SHARED / "programs").glob("*/*.tmodel"))]
 
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the folder `shared` is not beside the checkout")
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="optional reference data (../shared) is not there")
 
 
 def check_case(path: Path) -> None:

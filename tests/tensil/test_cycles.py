@@ -30,7 +30,7 @@ SHARED = ROOT.parent / "shared"
 SCRIPT = SHARED / "tools" / "tcu_cycles.py"
 TINY = ROOT / "tests" / "data" / "tcu" / "tiny_conv_pynqz1.tmodel"
 
-needs_script = pytest.mark.skipif(not SCRIPT.is_file(), reason="the folder `shared` is not beside the checkout")
+needs_script = pytest.mark.skipif(not SCRIPT.is_file(), reason="optional reference data (../shared) is not there")
 
 
 @pytest.fixture(scope="module")

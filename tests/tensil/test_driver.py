@@ -23,7 +23,7 @@ def test_the_driver_rounds_half_to_even_and_wraps(value: float, word: int) -> No
     assert to_words(np.array([value]), DataType["FP16BP8"]).tolist() == [word]
 
 
-@pytest.mark.skipif(not PROGRAMS.is_dir(), reason="needs ../shared/tcu/programs beside the checkout")
+@pytest.mark.skipif(not PROGRAMS.is_dir(), reason="optional reference data (../shared) is not there")
 @pytest.mark.parametrize("name", NAMES)
 def test_tensils_own_programs_run_without_a_sidecar(name: str) -> None:
     (path,) = (PROGRAMS / name).glob("*.tmodel")
@@ -34,7 +34,7 @@ def test_tensils_own_programs_run_without_a_sidecar(name: str) -> None:
     assert np.array_equal(values * 256, data["out_codes"].reshape(len(values), -1))
 
 
-@pytest.mark.skipif(not PROGRAMS.is_dir(), reason="needs ../shared/tcu/programs beside the checkout")
+@pytest.mark.skipif(not PROGRAMS.is_dir(), reason="optional reference data (../shared) is not there")
 def test_arrays_that_do_not_fill_the_vectors_are_refused() -> None:
     (path,) = (PROGRAMS / NAMES[0]).glob("*.tmodel")
     with pytest.raises(CompileError, match="a run reads 2048 numbers"):

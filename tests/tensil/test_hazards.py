@@ -125,7 +125,7 @@ def test_not_tried(custom_perf: Architecture, hazard: bool, program: list[Instru
     assert bool(accumulator_hazards(custom_perf, table_of(custom_perf, program)).size) == hazard
 
 
-@pytest.mark.skipif(not EXPERIMENTS.is_file(), reason="the folder `shared` is not beside the checkout")
+@pytest.mark.skipif(not EXPERIMENTS.is_file(), reason="optional reference data (../shared) is not there")
 def test_every_experiment_is_a_test() -> None:
     verdicts = {}
     for line in EXPERIMENTS.read_text().splitlines():

@@ -32,7 +32,7 @@ NETWORKS = (
 CASES = [(network, board) for network in NETWORKS for board in BOARDS] + [("cnn_bnfold_q2_3", "cmoda7")]
 
 
-@pytest.mark.skipif(not ZOO.is_dir(), reason="needs ../shared/zoo beside the checkout")
+@pytest.mark.skipif(not ZOO.is_dir(), reason="optional reference data (../shared) is not there")
 @pytest.mark.parametrize(("network", "board"), CASES)
 def test_the_simulated_program_equals_y_ref64(network: str, board: str, tmp_path: Path) -> None:
     target, options = TensilTarget(), TargetOptions(arch=board)
