@@ -55,7 +55,9 @@ def publish(folder: Path, files: Mapping[str, bytes], sidecar: tuple[str, bytes]
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write one file, whole or not at all. Raises CompileError."""
+    """Write one file, whole or not at all. Raises CompileError, also where something is that is no plain file."""
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+        raise CompileError(f"{quote(path)} is in the way and is no plain file", hint="give another path")
     try:
         handle, staged = tempfile.mkstemp(prefix=".pefslc-", dir=path.parent)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,8 @@ def run_artifact(artifact: str, inputs: str, output: str | None, quiet: bool, de
     from pefslc.artifact import open_artifact
     from pefslc.console.progress import progress_bar
 
+    if output is not None:
+        _refuse_to_replace(Path(output), Path(inputs))
     opened = open_artifact(Path(artifact))
     with progress_bar(quiet=quiet) as progress:
         results = opened.run(read_arrays(Path(inputs)), progress)
@@ -43,6 +46,21 @@ def run_artifact(artifact: str, inputs: str, output: str | None, quiet: bool, de
             print(f"{name} {list(values.shape)}: {_digest(values)}")
         if output is not None:
             print(f"wrote {output}")
+
+
+def _refuse_to_replace(output: Path, inputs: Path) -> None:
+    """Only an earlier result is replaced: a plain .npz file that is not the inputs."""
+    from pefslc.diagnostics import CompileError, quote
+
+    if not os.path.lexists(output):
+        return
+    hint = "give another path with -o"
+    if output.is_symlink() or not output.is_file():
+        raise CompileError(f"{quote(output)} is in the way and is no plain file", hint=hint)
+    if output.samefile(inputs):
+        raise CompileError(f"{quote(output)} holds the inputs", hint=hint)
+    if output.suffix != ".npz":
+        raise CompileError(f"{quote(output)} exists and is no .npz file", hint=hint)
 
 
 def _digest(values: NDArray[np.float64]) -> str:
