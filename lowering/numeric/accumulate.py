@@ -1,7 +1,7 @@
 """How large a sum of products can become: the bound that the overflow proof rests on.
 
 With weights w_k and inputs x_k in [low, high], every partial sum, in any order, lies within
-[sum min(w_k low, w_k high, 0), sum max(w_k low, w_k high, 0)] (design.md, section 3).
+[sum min(w_k low, w_k high, 0), sum max(w_k low, w_k high, 0)] (docs/exactness.md).
 """
 
 from __future__ import annotations

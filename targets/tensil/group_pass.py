@@ -16,8 +16,9 @@ from pefslc.targets.tensil.emitter import SIMD_CYCLES, Emitter
 from pefslc.targets.tensil.instructions import MoveKind, SimdOperation
 from pefslc.targets.tensil.matrix_steps import AddWord, Diagonal, MatrixStep, matrix_steps
 from pefslc.targets.tensil.pass_plan import Needs, Scratch, plan_passes
-from pefslc.targets.tensil.placement import Accumulate, Maximum, Minimum, Multiply, PlacedGroup, RawStep
+from pefslc.targets.tensil.placement import PlacedGroup
 from pefslc.targets.tensil.planes import Layout, Rect, Run, View, rect_runs, tap_runs
+from pefslc.targets.tensil.raw_steps import Accumulate, Maximum, Minimum, Multiply, RawStep
 from pefslc.targets.tensil.selection import MaxHead
 from pefslc.targets.tensil.weight_stream import WeightStream
 from pefslc.targets.tensil.weights import Tile, first_covering_tap

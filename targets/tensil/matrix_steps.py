@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.arithmetic import multiply_accumulate, saturate, simd
 from pefslc.targets.tensil.instructions import SimdOperation
-from pefslc.targets.tensil.placement import Accumulate, Maximum, Minimum, Multiply, RawStep
+from pefslc.targets.tensil.raw_steps import Accumulate, Maximum, Minimum, Multiply, RawStep
 
 __all__ = ["AddWord", "Diagonal", "MatrixStep", "matrix_steps"]
 

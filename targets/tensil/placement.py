@@ -1,7 +1,7 @@
 """Placement: where codes sit in the TCU's words, and the raw arithmetic that follows.
 
 A code q placed at exponent e is the raw word q * 2^e. Weights at e_w and activations at e_x give products at
-e_x + e_w - p (p: the binary point): where that is not negative, the MAC rounds nothing (design.md, section 3).
+e_x + e_w - p (p: the binary point): where that is not negative, the MAC rounds nothing (docs/tcu.md).
 Every tensor starts compact (e = 0), inputs and outputs natural (the TCU's number is the value) where they fit; a tensor
 moves up where its readers' weights are too wide to make up for p, an accumulator where a fine bias needs the bits.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,48 +19,17 @@ from pefslc.ir.graph import Graph
 from pefslc.numeric.accumulate import bits_for_range, dot_bounds
 from pefslc.numeric.format import saturate
 from pefslc.numeric.requantize import fit_offset
-from pefslc.numeric.rounding import round_shift
 from pefslc.numeric.scale import power_of_two_exponent
 from pefslc.numeric.staircase import Staircase
 from pefslc.shapes import Window
 from pefslc.targets.tensil.architecture import DataType
+from pefslc.targets.tensil.raw_steps import Accumulate, Multiply, RawStep, StepSequence
 from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, MaxHead, Requantization, Selection
 from pefslc.targets.tensil.selection import Limit as LimitStep
 
-__all__ = ["Accumulate", "Maximum", "Minimum", "Multiply", "Placed", "PlacedGroup", "PlacedTerm", "RawStep", "place"]
+__all__ = ["Placed", "PlacedGroup", "PlacedTerm", "place"]
 
 Words = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Multiply:
-    """accumulators = round_half_even(accumulators * word / 2^p)."""
-
-    word: int
-
-
-@dataclass(frozen=True, slots=True)
-class Maximum:
-    """accumulators = max(accumulators, word)."""
-
-    word: int
-
-
-@dataclass(frozen=True, slots=True)
-class Minimum:
-    """accumulators = min(accumulators, word)."""
-
-    word: int
-
-
-@dataclass(frozen=True, slots=True)
-class Accumulate:
-    """accumulators += a stored tensor."""
-
-    tensor: str
-
-
-RawStep: TypeAlias = Multiply | Maximum | Minimum | Accumulate
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -301,9 +269,9 @@ class _Placer:
 
     # --- steps ---------------------------------------------------------------------------------------------------
 
-    def _steps(self, exponent: int, codes: tuple[int, int], bias: Words, *, may_bias: bool) -> _Steps | None:
+    def _steps(self, exponent: int, codes: tuple[int, int], bias: Words, *, may_bias: bool) -> StepSequence | None:
         """The raw steps from accumulators at `exponent`; None, with a reason, where a step cannot be done."""
-        steps = _Steps(exponent, codes, bias, self.data_type)
+        steps = StepSequence(exponent, codes, bias, self.data_type)
         for i, step in enumerate(self.group.steps):
             match step:
                 case Requantization():
@@ -336,7 +304,7 @@ class _Placer:
     def _requantizes(self) -> bool:
         return any(isinstance(s, Requantization) for s in self.group.steps)
 
-    def _raise_result(self, steps: _Steps, wanted: int) -> bool:
+    def _raise_result(self, steps: StepSequence, wanted: int) -> bool:
         """Move requantized codes up to the exponent `wanted`; False where that cannot be."""
         up = wanted - steps.exponent
         if up < 0 or not self._requantizes() or not _fits(0, 1 << (self.data_type.binary_point + up), self.data_type):
@@ -360,7 +328,7 @@ class _Placer:
                 return rising and second.thresholds.shape[1] > 0 and int(second.thresholds[:, 0].min()) > highest
         return False
 
-    def _requantize(self, steps: _Steps, staircase: Staircase, may_bias: bool, clipped_later: bool) -> bool:
+    def _requantize(self, steps: StepSequence, staircase: Staircase, may_bias: bool, clipped_later: bool) -> bool:
         if (staircase.direction < 0).any() or staircase.step != 1:
             self.reasons.append("a channel's BatchNorm has a negative factor")
             return False
@@ -382,7 +350,7 @@ class _Placer:
             self.reasons.append(_NO_SHIFT)
         return False
 
-    def _add(self, steps: _Steps, tensor: str) -> bool:
+    def _add(self, steps: StepSequence, tensor: str) -> bool:
         if self.exponents[tensor] != steps.exponent:
             self.reasons.append("the addends find no common exponent")
             # Without a requantization the sum stays where it is: nothing is gained by any exponent but the result's.
@@ -419,55 +387,3 @@ class _Placer:
             hint="fold BatchNorm before training, use power-of-two scales, fewer bits, or an architecture with a wider "
             "data type",
         )
-
-
-@dataclass
-class _Steps:
-    """Raw steps under construction: where the accumulators stand, and what range of codes they hold."""
-
-    exponent: int
-    codes: tuple[int, int]
-    bias: Words
-    data_type: DataType
-    raw_steps: list[RawStep] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-    sums: tuple[int, int] | None = None
-    exact: bool = True
-
-    @property
-    def raw(self) -> tuple[RawStep, ...]:
-        return tuple(self.raw_steps)
-
-    def limit(self, low: int, high: int, name: str = "clip") -> None:
-        """Clip the codes, leaving out what cannot happen."""
-        before = self.codes
-        lowest, highest = low << self.exponent, high << self.exponent
-        # Beyond the data type a clip cannot act: what it would clip has saturated before.
-        if self.codes[0] < low and lowest > self.data_type.min_code:
-            self.raw_steps.append(Maximum(min(lowest, self.data_type.max_code)))
-        if self.codes[1] > high and highest < self.data_type.max_code:
-            self.raw_steps.append(Minimum(max(highest, self.data_type.min_code)))
-        self.codes = saturate(before[0], low, high), saturate(before[1], low, high)
-        self.names.append(name if self.codes != before else "nothing to do")
-
-    def requantize(self, staircase: Staircase, shift: int, offset: Words, *, lower_clip: bool) -> None:
-        """RNE((code * 2^exponent + offset) / 2^shift), clipped; the offset joins the head's bias.
-
-        A negative shift multiplies. Should that saturate, the clip after it gives the same: it is the tighter one, for
-        the staircase's own codes fit the data type.
-        """
-        if offset.any():
-            self.bias = self.bias + offset
-        if shift:
-            self.raw_steps.append(Multiply(1 << (self.data_type.binary_point - shift)))
-        up, down = max(-shift, 0), max(shift, 0)
-        # Codes may lie below the domain where a lower clip was left out: they round and clip to the lowest code, too.
-        lowest = min(staircase.domain_low, self.codes[0])
-        low, high = lowest << self.exponent << up, staircase.domain_high << self.exponent << up
-        low, high = round_shift(low + int(offset.min()), down), round_shift(high + int(offset.max()), down)
-        self.codes = max(low, self.data_type.min_code), min(high, self.data_type.max_code)
-        self.exponent = 0
-        self.limit(staircase.low if lower_clip else self.codes[0], staircase.high)
-        clip = "" if self.names.pop() != "clip" else ", clip"
-        how = f"round-shift {shift}" if shift > 0 else f"multiply by {1 << -shift}" if shift else "keep"
-        self.names.append(how + clip)

@@ -22,8 +22,9 @@ from pefslc.targets.tensil.instructions import Instruction, MoveKind
 from pefslc.targets.tensil.matrix_steps import MatrixStep, matrix_steps
 from pefslc.targets.tensil.memory import Memory
 from pefslc.targets.tensil.pass_plan import Needs, Scratch
-from pefslc.targets.tensil.placement import Accumulate, Maximum, Minimum, Multiply, Placed, PlacedGroup
+from pefslc.targets.tensil.placement import Placed, PlacedGroup
 from pefslc.targets.tensil.planes import Layout, View
+from pefslc.targets.tensil.raw_steps import Accumulate, Maximum, Minimum, Multiply
 from pefslc.targets.tensil.selection import MaxHead, Selection
 from pefslc.targets.tensil.weights import tiles_of
 

@@ -10,7 +10,7 @@ import pytest
 from pefslc.numeric.rounding import round_fraction
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.matrix_steps import AddWord, Diagonal, MatrixStep, matrix_steps
-from pefslc.targets.tensil.placement import Maximum, Minimum, Multiply
+from pefslc.targets.tensil.raw_steps import Maximum, Minimum, Multiply
 
 FP16 = DataType["FP16BP8"]
 
