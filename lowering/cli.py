@@ -60,7 +60,7 @@ def _run(arguments: Sequence[str]) -> int:
         _complain(str(e))
         return REFUSED
     except (click.Abort, KeyboardInterrupt):
-        _complain("interrupted: nothing was written")
+        _complain("interrupted: no artifact was written")
         return INTERRUPTED
     except BrokenPipeError:
         _discard_output()  # its reader has what it wanted
@@ -94,10 +94,9 @@ def _discard_output() -> None:
 
 
 def _usage_text(error: click.UsageError) -> str:
-    lines = [f"error: {error.format_message()}"]
+    text = f"error: {error.format_message()}"
     command = error.ctx.command_path if error.ctx else "pefslc"
-    lines.append(f"  help: {command} --help")
-    return "\n".join(lines)
+    return text if "\n  help: " in text else f"{text}\n  help: {command} --help"
 
 
 def _fault_text(error: Exception, arguments: Sequence[str]) -> str:
