@@ -29,7 +29,7 @@ from pefslc.report import LayerRow, layer_rows
 from pefslc.sidecar import Sidecar, load_sidecar, make_sidecar
 from pefslc.staging import publish, safe_file_name
 from pefslc.targets.protocol import Emission, Runner, Target, TargetOptions
-from pefslc.targets.registry import find_target
+from pefslc.targets.registry import find_target, target_names
 from pefslc.verification import Verification, verify
 
 __all__ = ["Lowered", "Program", "compile", "load", "lower_model"]
@@ -40,6 +40,8 @@ Progress = Callable[[int, int, str], None]
 
 # What only one of our targets reads; a target of someone else's is trusted to read all.
 _ONLY_FOR = {"arch": "tensil", "caller_arena": "c"}
+
+_TARGET_MEMBERS = ("name", "limits", "lower", "runner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,10 @@ class Program:
     emission: Emission
     sidecar: Sidecar
     layers: tuple[LayerRow, ...]
+
+    def __repr__(self) -> str:
+        count = len(self.layers)
+        return f"<Program {self.name!r} for {self.target.name}: {count} layer{'' if count == 1 else 's'}>"
 
     @property
     def name(self) -> str:
@@ -154,9 +160,9 @@ def compile(
     *,
     target: str | Target,
     fmt: str | FixedPoint | None = None,
-    arch: str | None = None,
+    arch: ModelPath | None = None,
     caller_arena: bool = False,
-    plugins: Sequence[str | Path | Pass] = (),
+    plugins: str | Path | Pass | Sequence[str | Path | Pass] = (),
     allow_overflow: bool = False,
     check_passes: bool = False,
     verify: Arrays | ModelPath | None = None,
@@ -176,8 +182,10 @@ def compile(
     observe         called with (record, graph) after the import and after each pass
     progress        called with (done, total, what) on work over a second
     """
-    chosen = find_target(target) if isinstance(target, str) else target
-    options = TargetOptions(arch, caller_arena, allow_overflow, progress)
+    chosen = _chosen_target(target)
+    options = TargetOptions(
+        os.fspath(arch) if isinstance(arch, os.PathLike) else arch, caller_arena, allow_overflow, progress
+    )
     check_options(chosen, options)
     limits = chosen.limits(options)
     lowered = lower_model(
@@ -210,6 +218,17 @@ def compile(
     return program
 
 
+def _chosen_target(target: str | Target) -> Target:
+    if isinstance(target, str):
+        return find_target(target)
+    if isinstance(target, type) or not all(hasattr(target, member) for member in _TARGET_MEMBERS):
+        raise CompileError(
+            f"{quote(repr(target))} is not a target",
+            hint=f"a name ({', '.join(target_names())}), or an object with {', '.join(_TARGET_MEMBERS)}",
+        )
+    return target
+
+
 def check_options(target: Target, options: TargetOptions) -> None:
     """Raise CompileError for options that the target would ignore, and for what its own check of them finds."""
     given = {"arch": options.arch is not None, "caller_arena": options.caller_arena}
@@ -220,14 +239,20 @@ def check_options(target: Target, options: TargetOptions) -> None:
         for option, owner in _ONLY_FOR.items()
         if given[option] and target.name in _ONLY_FOR.values() and target.name != owner
     ]
+    if options.arch is not None and not (isinstance(options.arch, str) and options.arch):
+        problems.append(
+            Problem(f"--arch is {quote(repr(options.arch))}, not the name of an architecture", hint="leave it out")
+        )
     if problems:
         raise CompileError.of(problems)
 
 
 def parse_format(fmt: str | FixedPoint | None) -> FixedPoint | None:
     """The format that the user named. Raises CompileError."""
-    if not isinstance(fmt, str):
+    if fmt is None or isinstance(fmt, FixedPoint):
         return fmt
+    if not isinstance(fmt, str):
+        raise CompileError(f"{quote(repr(fmt))} is not a format", hint='for example "Q2.3" or FixedPoint(2, 3)')
     try:
         return FixedPoint.parse(fmt)
     except ValueError as e:

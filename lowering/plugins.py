@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import module_from_spec, spec_from_file_location
@@ -84,14 +84,21 @@ class UserPass:
                 raise CompileError(str(e), at=self.source, hint="declare it Exactness.BOUNDED, or correct it") from None
 
 
-def load_plugins(names: Sequence[str | Path | Pass], *, check: bool = False) -> tuple[UserPass, ...]:
+def load_plugins(
+    plugins: str | Path | Pass | Sequence[str | Path | Pass], *, check: bool = False
+) -> tuple[UserPass, ...]:
     """The passes of every plugin, in order: a file, an installed name, or (from Python) a pass itself."""
     found: list[UserPass] = []
-    for name in names:
+    for name in [plugins] if isinstance(plugins, str) or not isinstance(plugins, Iterable) else plugins:
         if isinstance(name, str | Path):
             found.extend(UserPass(p, str(name), check) for p in _passes_of(str(name)))
         elif isinstance(name, UserPass):
             found.append(name)
+        elif not _is_pass(name):
+            raise CompileError(
+                f"plugin {quote(repr(name))} is not a pass",
+                hint=f"a .py file, an installed name, or an object with {', '.join(_MEMBERS)}; {_HINT}",
+            )
         else:
             found.append(UserPass(name, type(name).__qualname__, check))
     return tuple(found)
@@ -158,7 +165,8 @@ def _passes_in_file(path: Path) -> list[Pass]:
 
 def _is_pass(made: object) -> bool:
     return (
-        isinstance(made, Pass)
+        not isinstance(made, type)
+        and isinstance(made, Pass)
         and isinstance(made.name, str)
         and isinstance(made.exactness, Exactness)
         and isinstance(made.level, Level)

@@ -15,6 +15,7 @@ from pefslc.diagnostics import Origin
 from pefslc.ir.graph import GraphOutput, Level, OutputMap
 from pefslc.ir.value import Codes, TensorType, Value
 from pefslc.numeric.scale import Scale
+from pefslc.passes.dead_code import RemoveDeadCode
 from pefslc.verification import compare_codes, compare_values
 
 
@@ -70,6 +71,10 @@ def test_arrays_of_nothing_in_particular_are_passed_over(model: Path, inputs: Pa
     assert program.verify({**np.load(inputs), "labels": np.array(["cat", "dog"])}).equal
 
 
+def test_a_program_is_shown_in_one_line(model: Path) -> None:
+    assert repr(pefslc.compile(model, target="fake")) == "<Program 'mlp' for fake: 1 layer>"
+
+
 def test_a_target_may_be_an_object(model: Path) -> None:
     assert pefslc.compile(model, target=FakeTarget()).target.name == "fake"
 
@@ -88,6 +93,17 @@ def test_a_target_may_be_an_object(model: Path) -> None:
         ({"verify": {"x": np.zeros((0, 4))}}, "input 'x' is empty"),
         ({"verify": {"x": np.zeros((1, 4)), "y": np.zeros((2, 3))}}, "output 'y' has [1, 3]"),
         ({"plugins": ["nothing.py"]}, "no such plugin file: 'nothing.py'"),
+        ({"plugins": "nothing.py"}, "no such plugin file: 'nothing.py'"),
+        ({"plugins": Path("nothing.py")}, "no such plugin file: 'nothing.py'"),
+        ({"plugins": [5]}, "plugin '5' is not a pass"),
+        ({"plugins": 5}, "plugin '5' is not a pass"),
+        ({"plugins": [RemoveDeadCode]}, "RemoveDeadCode'>' is not a pass"),
+        ({"fmt": (2, 3)}, "'(2, 3)' is not a format"),
+        ({"target": None}, "'None' is not a target"),
+        ({"target": FakeTarget}, "FakeTarget'>' is not a target"),
+        ({"arch": {}}, "--arch is '{}', not the name of an architecture"),
+        ({"arch": ""}, "--arch is '''', not the name of an architecture"),
+        ({"target": "tensil", "arch": Path("nothing")}, "unknown architecture 'nothing'"),
     ],
 )
 def test_mistakes_are_compile_errors(model: Path, options: dict[str, object], message: str) -> None:
