@@ -136,6 +136,10 @@ def lower_model(
 ) -> Lowered:
     """Import a model and run every pass. `observe` sees the graph after the import and after each pass."""
     start = time.perf_counter()
+    ours = {FillInput.name, *(p.name for p in pipeline(limits))}
+    taken = [p.name for p in plugins if p.name in ours]
+    if taken:  # records tell passes apart by their names
+        raise CompileError(f"plugin pass {quote(taken[0])} has the name of a pass of pefslc", hint="rename it")
     graph = load(model)
     if observe is not None:
         observe(PassRecord("import", Exactness.EXACT, True, time.perf_counter() - start), graph)

@@ -204,3 +204,12 @@ def test_the_file_runs_as_it_is_now(pefslc: Cli, model: Path, tmp_path: Path) ->
     os.utime(plugin, ns=(before.st_atime_ns, before.st_mtime_ns))  # same size, same time: a cache would not notice
     assert "two\n" in pefslc(*arguments).out
     assert not (tmp_path / "__pycache__").exists()
+
+
+@pytest.mark.parametrize("name", ["fill-input", "fold-constants"])
+def test_a_plugin_does_not_pose_as_a_pass_of_ours(pefslc: Cli, model: Path, tmp_path: Path, name: str) -> None:
+    plugin = write(tmp_path, ("Halves", "INTEGER", HALVE))
+    plugin.write_text(plugin.read_text().replace('= "Halves"', f'= "{name}"'))
+    result = pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a")
+    assert result.status == 1
+    assert result.err == f"error: plugin pass '{name}' has the name of a pass of pefslc\n  help: rename it\n"
