@@ -15,8 +15,8 @@ from pefslc.ir.graph import Graph, OutputMap
 from pefslc.numeric.staircase import Quantizer
 from pefslc.shapes import Window
 from pefslc.targets.c.arena import Arena
+from pefslc.targets.c.dots import OUTPUT_TILE
 from pefslc.targets.c.naming import Names, comment_text
-from pefslc.targets.c.plan import OUTPUT_TILE
 from pefslc.targets.c.stages import ConstantArray, LineWriter, literal
 from pefslc.targets.c.steps import CopyStep, DepthwiseStep, DotStep, MapStep, PoolStep, Program, Step
 from pefslc.targets.c.storage import Buffer, CType, Place, Tensor, narrowest_signed, sum_type

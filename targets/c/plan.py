@@ -17,14 +17,13 @@ from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
 from pefslc.ir.value import Op, Value
-from pefslc.ranges import partial_sums
 from pefslc.shapes import Shape, element_count
+from pefslc.targets.c.copies import copy_step
+from pefslc.targets.c.dots import PIXEL_TILE, TAP_ALIGNMENT, accumulator_type, packed_rows, product_type
 from pefslc.targets.c.stages import AddStage, ClampStage, ScaleStage, Stage, requantize_stage
-from pefslc.targets.c.steps import CopyStep, DepthwiseStep, DotStep, MapStep, PoolStep, Program, Step
+from pefslc.targets.c.steps import DepthwiseStep, DotStep, MapStep, PoolStep, Program, Step
 from pefslc.targets.c.storage import (
-    INT64,
     Buffer,
-    CType,
     Layout,
     Place,
     Tensor,
@@ -39,9 +38,6 @@ __all__ = ["plan_program"]
 
 Codes = NDArray[np.int64]
 
-OUTPUT_TILE = 4  # weights' rows per dot loop
-PIXEL_TILE = 4
-_TAP_ALIGNMENT = 32  # bytes of one AVX2 vector of 8-bit taps: no remainder loop
 _FUSABLE = (Requantize, Clamp, Rescale, Sum)
 
 
@@ -137,7 +133,7 @@ class _Planner:
         other = Layout.ROWS if layout is Layout.CHANNELS_LAST else Layout.CHANNELS_LAST
         source = self.tensors[value.name, other]
         result = self._new(value, layout, name=f"t{len(self.tensors)}")
-        self._copy(source, result, range(len(value.type.shape)))
+        self.steps.append(copy_step(source, result, range(len(value.type.shape))))
         return result
 
     def _natural(self, shape: Shape) -> Layout:
@@ -151,31 +147,13 @@ class _Planner:
                 return self.tensors[value.name, layout]
         return self._tensor(value, natural)
 
-    def _copy(self, source: Tensor, result: Tensor, axes: range | tuple[int, ...], offset: int = 0) -> None:
-        """result[i...] = source[permuted i...]; `axes[i]` is the source's axis of the result's axis i."""
-        sizes = [source.shape[a] for a in axes]
-        loops = list(zip(sizes, [source.strides[a] for a in axes], result.strides, strict=True))
-        # The innermost loop writes consecutive elements where there is one that does.
-        loops.sort(key=lambda loop: -loop[2])
-        loops = _merged([loop for loop in loops if loop[0] != 1] or [(1, 1, 1)])
-        self.steps.append(
-            CopyStep(
-                source=source,
-                result=result,
-                sizes=tuple(loop[0] for loop in loops),
-                source_strides=tuple(loop[1] for loop in loops),
-                result_strides=tuple(loop[2] for loop in loops),
-                offset=offset,
-            )
-        )
-
     def _output(self, index: int, value: Value) -> Tensor:
         """The output in the caller's memory, copied there when it was not made there."""
         made = self._tensor(value, Layout.ROWS)
         if made.buffer.place is Place.OUTPUT and made.buffer.name == f"output{index}":
             return made
         result = replace(made, buffer=replace(made.buffer, name=f"output{index}", place=Place.OUTPUT))
-        self._copy(made, result, range(len(made.shape)))
+        self.steps.append(copy_step(made, result, range(len(made.shape))))
         return result
 
     # --- operations ----------------------------------------------------------------------------------------------
@@ -240,7 +218,7 @@ class _Planner:
         source = self._here(op.input)
         layout = self._natural(op.result.type.shape)
         result = self._new(op.result, layout)
-        self._copy(source, result, op.permutation)
+        self.steps.append(copy_step(source, result, op.permutation))
         self._done(op, "copy")
 
     def _concat(self, op: Concat) -> None:
@@ -248,7 +226,7 @@ class _Planner:
         start = 0
         for value in op.inputs:
             source = self._here(value)
-            self._copy(source, result, range(len(source.shape)), start * result.strides[op.axis])
+            self.steps.append(copy_step(source, result, range(len(source.shape)), start * result.strides[op.axis]))
             start += value.type.shape[op.axis]
         self._done(op, "copy")
 
@@ -305,9 +283,9 @@ class _Planner:
         self.macs += element_count(op.result.type.shape) * taps
         # [outputs, KH, KW, channels of the group]: the order of a channels-last tensor.
         weight = op.weight.data.transpose(0, 2, 3, 1).reshape(outputs, taps)
-        sums = _accumulator(op)
+        sums = accumulator_type(op)
         weight_type = narrowest_signed(weight)
-        products = _product_type(source, weight, sums)
+        products = product_type(source, weight, sums)
         how = f"{source.type.short} x {weight_type.short}, sums in {sums.bits} bits"
         bias = None if op.bias is None else op.bias.data
         if per_group == 1 and op.groups == outputs and op.groups > 1:
@@ -330,11 +308,11 @@ class _Planner:
             return
         self.implementation[op.result.name] = f"dot products, {how}"
         in_place = op.groups == 1 and op.window.kernel == op.window.strides == (1, 1) and not op.window.is_padded
-        alignment = max(_TAP_ALIGNMENT // source.type.bytes, 1)
+        alignment = max(TAP_ALIGNMENT // source.type.bytes, 1)
         padded = taps if in_place else -(-taps // alignment) * alignment
         pixels = n * rows * columns
         tile = PIXEL_TILE if pixels >= PIXEL_TILE else 1
-        packed = _packed(weight, op.groups, padded)
+        packed = packed_rows(weight, op.groups, padded)
         scratch = [Buffer(f"s{len(self.steps)}a", Place.ARENA, sums, tile * packed.shape[0])]
         if not in_place:
             scratch.append(Buffer(f"s{len(self.steps)}p", Place.ARENA, source.type, tile * op.groups * padded))
@@ -369,13 +347,13 @@ class _Planner:
         outputs, taps = weight.shape
         pixels = op.result.type.shape[0]
         self.macs += pixels * weight.size
-        sums = _accumulator(op)
+        sums = accumulator_type(op)
         weight_type = narrowest_signed(weight)
         self.implementation[op.result.name] = (
             f"dot products, {source.type.short} x {weight_type.short}, sums in {sums.bits} bits"
         )
         tile = PIXEL_TILE if pixels >= PIXEL_TILE else 1
-        packed = _packed(weight, 1, taps)
+        packed = packed_rows(weight, 1, taps)
         self.steps.append(
             DotStep(
                 source=source,
@@ -389,7 +367,7 @@ class _Planner:
                 weight_type=weight_type,
                 bias=None if op.bias is None else op.bias.data,
                 sums=sums,
-                products=_product_type(source, weight, sums),
+                products=product_type(source, weight, sums),
                 pixels=pixels,
                 tile=tile,
                 outputs=outputs,
@@ -419,43 +397,3 @@ def _extended(chain: _Chain, op: Op, stage: Stage) -> _Chain:
 
 def _range(value: Value) -> tuple[int, int]:
     return value.type.codes.low, value.type.codes.high
-
-
-def _accumulator(op: Conv2d | Dense) -> CType:
-    """The type of the sums. Raises CompileError beyond 64 bits: signed overflow is undefined in C."""
-    low, high = partial_sums(op)
-    if not INT64.holds(low, high):
-        raise CompileError(
-            "the sums of products need more than 64 bits",
-            at=op.result.origin,
-            hint="use fewer bits for the weights or the activations",
-        )
-    return sum_type(low, high)
-
-
-def _product_type(source: Tensor, weight: Codes, sums: CType) -> CType:
-    """int32_t where each product fits: always where their sums do."""
-    largest = max(abs(source.low), abs(source.high)) * int(np.abs(weight).max(initial=0))
-    return min(sums, sum_type(-largest, largest))
-
-
-def _packed(weight: Codes, groups: int, padded: int) -> Codes:
-    """[groups * rows, padded]: each group's outputs filled up to whole tiles, each row to `padded`, with zeros."""
-    outputs, taps = weight.shape
-    per_group = outputs // groups
-    rows = -(-per_group // OUTPUT_TILE) * OUTPUT_TILE
-    packed = np.zeros((groups, rows, padded), dtype=np.int64)
-    packed[:, :per_group, :taps] = weight.reshape(groups, per_group, taps)
-    return packed.reshape(groups * rows, padded)
-
-
-def _merged(loops: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Neighbouring loops as one, where the outer one's steps are the inner one's full length."""
-    merged = [loops[0]]
-    for size, source, result in loops[1:]:
-        outer = merged[-1]
-        if outer[1] == size * source and outer[2] == size * result:
-            merged[-1] = (outer[0] * size, source, result)
-        else:
-            merged.append((size, source, result))
-    return merged

@@ -6,6 +6,7 @@ which it computes, and writes one line of C that calls the functions of fixed.h.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -91,20 +92,20 @@ def cast(name: str, have: CType, want: CType) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(ABC):
     """One step on a number in `operand`, giving one in `result`; both proven."""
 
     operand: Range
     result: Range
 
     @property
+    @abstractmethod
     def report(self) -> str:
         """How, in a few words."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
         """Append the C lines; from the operand's name and type to the result's."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)

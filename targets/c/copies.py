@@ -1,0 +1,37 @@
+"""Copies between layouts, as the fewest nested loops."""
+
+from __future__ import annotations
+
+from pefslc.targets.c.steps import CopyStep
+from pefslc.targets.c.storage import Tensor
+
+__all__ = ["copy_step"]
+
+
+def copy_step(source: Tensor, result: Tensor, axes: range | tuple[int, ...], offset: int = 0) -> CopyStep:
+    """result[i...] = source[permuted i...]; `axes[i]` is the source's axis of the result's axis i."""
+    sizes = [source.shape[a] for a in axes]
+    loops = list(zip(sizes, [source.strides[a] for a in axes], result.strides, strict=True))
+    # The innermost loop writes consecutive elements where there is one that does.
+    loops.sort(key=lambda loop: -loop[2])
+    loops = _merged([loop for loop in loops if loop[0] != 1] or [(1, 1, 1)])
+    return CopyStep(
+        source=source,
+        result=result,
+        sizes=tuple(loop[0] for loop in loops),
+        source_strides=tuple(loop[1] for loop in loops),
+        result_strides=tuple(loop[2] for loop in loops),
+        offset=offset,
+    )
+
+
+def _merged(loops: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Neighbouring loops as one, where the outer one's steps are the inner one's full length."""
+    merged = [loops[0]]
+    for size, source, result in loops[1:]:
+        outer = merged[-1]
+        if outer[1] == size * source and outer[2] == size * result:
+            merged[-1] = (outer[0] * size, source, result)
+        else:
+            merged.append((size, source, result))
+    return merged
