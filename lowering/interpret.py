@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from pefslc.diagnostics import CompileError, quote
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
 from pefslc.numeric.rounding import RoundingMode
+from pefslc.numeric.scale import Scale
 from pefslc.numeric.staircase import Quantizer
 from pefslc.semantics import evaluate
 
-__all__ = ["apply_output_map", "as_batches", "quantize_input", "run", "run_codes"]
+__all__ = ["apply_output_map", "as_batches", "broadcast_steps", "quantize_input", "run", "run_codes"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -93,16 +94,19 @@ def quantize_array(quantizer: Quantizer, x: Floats, channel_axis: int) -> Codes:
     Exact for power-of-two scales, where the division is; else x / scale is rounded once to float64 first.
     """
     q = quantizer.quantization
-    steps = np.array([float(s) for s in q.scale.steps])
-    if q.scale.per_channel:
-        shape = [1] * x.ndim
-        shape[channel_axis] = -1
-        steps = steps.reshape(shape)
-    scaled = x / steps
+    scaled = x / broadcast_steps(q.scale, x.ndim, channel_axis)
     inside = 0 if quantizer.adds_zero_point_last else q.zero_point
     rounded = round_floats(scaled + inside, quantizer.rounding) + (q.zero_point - inside)
     # Clip before the conversion: a float beyond int64 would wrap.
     return np.clip(rounded, q.low, q.high).astype(np.int64)
+
+
+def broadcast_steps(scale: Scale, rank: int, channel_axis: int) -> Floats:
+    """The steps as float64, shaped to go along `channel_axis` of an array of that rank."""
+    shape = [1] * rank
+    if scale.per_channel:
+        shape[channel_axis] = -1
+    return np.array([float(s) for s in scale.steps]).reshape(shape)
 
 
 def round_floats(x: Floats, mode: RoundingMode) -> Floats:

@@ -10,7 +10,7 @@ from pefslc.diagnostics import CompileError
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
 from pefslc.ir.value import Value
-from pefslc.numeric.accumulate import dot_bounds, fits_int64
+from pefslc.numeric.accumulate import dot_bounds, fits_int64, prefix_bounds
 
 __all__ = ["Range", "channel_accumulators", "partial_sums", "result_range"]
 
@@ -19,6 +19,18 @@ Range = tuple[int, int]
 
 def channel_accumulators(op: Conv2d | Dense) -> tuple[list[int], list[int]]:
     """Per output channel, the lowest and the highest accumulator over all inputs in range."""
+    low, high = _products(op)
+    # Python integers: a bias near the end of int64 must not wrap.
+    bias = _bias(op)
+    return [a + b for a, b in zip(low, bias, strict=True)], [a + b for a, b in zip(high, bias, strict=True)]
+
+
+def partial_sums(op: Conv2d | Dense) -> Range:
+    """Bounds of every partial sum, in any order, with the bias first, last, or anywhere."""
+    return prefix_bounds(*_products(op), _bias(op))
+
+
+def _products(op: Conv2d | Dense) -> tuple[list[int], list[int]]:
     codes = op.input.type.codes
     weight = op.weight.data.reshape(op.weight.data.shape[0], -1)
     try:
@@ -29,22 +41,11 @@ def channel_accumulators(op: Conv2d | Dense) -> tuple[list[int], list[int]]:
             at=op.result.origin,
             hint="use fewer bits for the weights or the activations",
         ) from None
-    # Python integers: a bias near the end of int64 must not wrap.
-    bias = [0] * len(low) if op.bias is None else op.bias.data.tolist()
-    return (
-        [a + b for a, b in zip(low.tolist(), bias, strict=True)],
-        [a + b for a, b in zip(high.tolist(), bias, strict=True)],
-    )
+    return low.tolist(), high.tolist()
 
 
-def partial_sums(op: Conv2d | Dense) -> Range:
-    """Bounds of every partial sum, in any order, with the bias first, last, or anywhere."""
-    low, high = channel_accumulators(op)
-    bias = [0] * len(low) if op.bias is None else op.bias.data.tolist()
-    # Without the bias the prefix may start at 0; dot_bounds already contains 0.
-    lowest = min(min(a, a - b) for a, b in zip(low, bias, strict=True))
-    highest = max(max(a, a - b) for a, b in zip(high, bias, strict=True))
-    return min(lowest, *bias, 0), max(highest, *bias, 0)
+def _bias(op: Conv2d | Dense) -> list[int]:
+    return [0] * op.weight.data.shape[0] if op.bias is None else op.bias.data.tolist()
 
 
 def result_range(op: IntegerOp) -> Range:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.interpret import quantize_array
+from pefslc.interpret import broadcast_steps, quantize_array
 from pefslc.ir.graph import Graph
 from pefslc.ir.quantized import (
     Add,
@@ -29,7 +29,7 @@ from pefslc.ir.value import Value
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
 from pefslc.numeric.staircase import Quantizer
-from pefslc.semantics import windows
+from pefslc.semantics import convolve, windows
 from pefslc.shapes import Window
 
 __all__ = ["evaluate_quantized"]
@@ -88,26 +88,13 @@ def _quantization(value: Value) -> Quantization:
 
 def dequantize(codes: NDArray[np.int64], q: Quantization, channel_axis: int) -> Floats:
     """(code - zero_point) * scale in float64."""
-    steps = np.array([float(s) for s in q.scale.steps])
-    if q.scale.per_channel:
-        shape = [1] * codes.ndim
-        shape[channel_axis] = -1
-        steps = steps.reshape(shape)
+    steps = broadcast_steps(q.scale, codes.ndim, channel_axis)
     values: Floats = (codes - q.zero_point).astype(np.float64) * steps
     return values
 
 
 def _conv(x: Floats, weight: Floats, bias: Floats | None, window: Window, groups: int) -> Floats:
-    taps = windows(x, window)
-    n, channels, rows, columns = taps.shape[:4]
-    outputs = weight.shape[0]
-    result = np.empty((n, outputs, rows, columns))
-    for g in range(groups):
-        first, last = g * channels // groups, (g + 1) * channels // groups
-        lhs = taps[:, first:last].transpose(0, 2, 3, 1, 4, 5).reshape(n * rows * columns, -1)
-        chosen = slice(g * outputs // groups, (g + 1) * outputs // groups)
-        product = lhs @ weight[chosen].reshape(outputs // groups, -1).T
-        result[:, chosen] = product.reshape(n, rows, columns, -1).transpose(0, 3, 1, 2)
+    result = convolve(x, weight, window, groups, np.matmul)
     return result if bias is None else result + bias[:, None, None]
 
 

@@ -6,6 +6,7 @@ partial sums of convolutions are bounded by `numeric.accumulate` before anything
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from pefslc.numeric.accumulate import largest_magnitude
 from pefslc.numeric.format import saturate
 from pefslc.shapes import Window
 
-__all__ = ["conv2d", "dense", "evaluate", "windows"]
+__all__ = ["conv2d", "convolve", "dense", "evaluate", "windows"]
 
 Codes = NDArray[np.int64]
 Number = TypeVar("Number", np.int64, np.float64)
@@ -36,18 +37,30 @@ def windows(x: NDArray[Number], window: Window, fill: int | float = 0) -> NDArra
     return taps[:, :, ::sh, ::sw, ::dh, ::dw]
 
 
-def conv2d(x: Codes, weight: Codes, bias: Codes | None, window: Window, groups: int = 1) -> Codes:
-    """Integer convolution: x [N, C_in, H, W], weight [C_out, C_in/groups, KH, KW] -> [N, C_out, H', W']."""
+def convolve(
+    x: NDArray[Number],
+    weight: NDArray[Number],
+    window: Window,
+    groups: int,
+    multiply: Callable[[NDArray[Number], NDArray[Number]], NDArray[Number]],
+) -> NDArray[Number]:
+    """Convolution as matrix products by `multiply`: x [N, C_in, H, W], weight [C_out, C_in/groups, KH, KW]."""
     taps = windows(x, window)
     n, channels, rows, columns = taps.shape[:4]
     outputs = weight.shape[0]
-    per_group = channels // groups
-    result = np.empty((n, outputs, rows, columns), dtype=np.int64)
+    result = np.empty((n, outputs, rows, columns), dtype=weight.dtype)
     for g in range(groups):
-        lhs = taps[:, g * per_group : (g + 1) * per_group].transpose(0, 2, 3, 1, 4, 5).reshape(n * rows * columns, -1)
-        chosen = slice(g * (outputs // groups), (g + 1) * (outputs // groups))
-        rhs = weight[chosen].reshape(outputs // groups, -1)
-        result[:, chosen] = _matmul(lhs, rhs.T).reshape(n, rows, columns, -1).transpose(0, 3, 1, 2)
+        inside = slice(g * channels // groups, (g + 1) * channels // groups)
+        chosen = slice(g * outputs // groups, (g + 1) * outputs // groups)
+        lhs = taps[:, inside].transpose(0, 2, 3, 1, 4, 5).reshape(n * rows * columns, -1)
+        product = multiply(lhs, weight[chosen].reshape(outputs // groups, -1).T)
+        result[:, chosen] = product.reshape(n, rows, columns, -1).transpose(0, 3, 1, 2)
+    return result
+
+
+def conv2d(x: Codes, weight: Codes, bias: Codes | None, window: Window, groups: int = 1) -> Codes:
+    """Integer convolution: x [N, C_in, H, W], weight [C_out, C_in/groups, KH, KW] -> [N, C_out, H', W']."""
+    result = convolve(x, weight, window, groups, _matmul)
     return result if bias is None else result + bias[:, None, None]
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.interpret import quantize_array
+from pefslc.interpret import broadcast_steps, quantize_array
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.quantized import Constant, Quantize, QuantizedConstant
 from pefslc.ir.structural import Reshape, Transpose
@@ -81,7 +81,7 @@ def _quantize(op: Quantize, data: NDArray[np.float64]) -> NDArray[np.int64]:
     if not quantization.zero_point and quantization.scale.is_power_of_two:
         return quantize_array(quantizer, data, op.channel_axis)
     codes = quantize_array(quantizer, data, op.channel_axis)
-    scaled = data / _steps(quantization, data.ndim, op.channel_axis)
+    scaled = data / broadcast_steps(quantization.scale, data.ndim, op.channel_axis)
     # Float64 may err by a few units in the last place. Where that could matter, near a multiple of 1/2, decide exactly.
     doubled = 2 * (scaled + quantization.zero_point)
     doubtful = np.abs(doubled - np.rint(doubled)) <= 2.0**-40 * (1 + np.abs(doubled))
@@ -90,11 +90,3 @@ def _quantize(op: Quantize, data: NDArray[np.float64]) -> NDArray[np.int64]:
         channel = position[op.channel_axis] if position else 0
         codes[position] = quantizer.code_of(Root(Fraction(float(data[position]))), channel)
     return codes
-
-
-def _steps(quantization: Quantization, rank: int, channel_axis: int) -> NDArray[np.float64]:
-    steps = np.array([float(s) for s in quantization.scale.steps])
-    shape = [1] * rank
-    if quantization.scale.per_channel:
-        shape[channel_axis] = -1
-    return steps.reshape(shape)

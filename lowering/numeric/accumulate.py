@@ -6,10 +6,12 @@ With weights w_k and inputs x_k in [low, high], every partial sum, in any order,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bits_for_range", "dot_bounds", "fits_int64", "largest_magnitude"]
+__all__ = ["bits_for_range", "dot_bounds", "fits_int64", "largest_magnitude", "prefix_bounds"]
 
 _INT64_LIMIT = (1 << 63) - 1
 
@@ -43,4 +45,15 @@ def dot_bounds(weight: NDArray[np.int64], low: int, high: int) -> tuple[NDArray[
     at_low, at_high = weight * low, weight * high
     lowest = np.minimum(np.minimum(at_low, at_high), 0).sum(axis=1)
     highest = np.maximum(np.maximum(at_low, at_high), 0).sum(axis=1)
+    return lowest, highest
+
+
+def prefix_bounds(low: Sequence[int], high: Sequence[int], bias: Sequence[int]) -> tuple[int, int]:
+    """Bounds of every prefix of every sum, over all outputs, whether the bias comes first, last or anywhere.
+
+    low, high  per output, bounds of the partial sums without the bias; at most 0 and at least 0
+    Python integers: near the ends of int64 nothing may wrap.
+    """
+    lowest = min(min(a, a + b, b, 0) for a, b in zip(low, bias, strict=True))
+    highest = max(max(a, a + b, b, 0) for a, b in zip(high, bias, strict=True))
     return lowest, highest

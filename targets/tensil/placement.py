@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics import CompileError, Problem
 from pefslc.ir.graph import Graph
-from pefslc.numeric.accumulate import bits_for_range, dot_bounds
+from pefslc.numeric.accumulate import bits_for_range, dot_bounds, prefix_bounds
 from pefslc.numeric.format import saturate
 from pefslc.numeric.requantize import fit_offset
 from pefslc.numeric.scale import power_of_two_exponent
@@ -240,9 +240,7 @@ class _Placer:
 
     def _sums_fit(self, low: Words, high: Words, bias: Words) -> bool:
         """No prefix of any sum saturates: with the bias first, last or anywhere."""
-        lowest = int(np.minimum(np.minimum(low, low + bias), np.minimum(bias, 0)).min())
-        highest = int(np.maximum(np.maximum(high, high + bias), np.maximum(bias, 0)).max())
-        return _fits(lowest, highest, self.data_type)
+        return _fits(*prefix_bounds(low.tolist(), high.tolist(), bias.tolist()), self.data_type)
 
     def _terms(self, head: LinearHead, exponent: int) -> tuple[PlacedTerm, ...] | None:
         """The weights in raw words, for accumulators at `exponent`; None where an input stands too high for that."""

@@ -51,24 +51,28 @@ def test_stored_numbers_of_a_program() -> None:
 
 
 @pytest.mark.parametrize(
-    ("repeated", "cycles"),
-    [  # rtl_measurements.txt, custom_perf: cycles per repetition, within 2 %
-        ([MatMul(0, 0, 64)], 64),
-        ([LoadWeights(0, 13), MatMul(0, 0, 16, accumulate=True)], 53),
-        ([LoadWeights(0, 12), LoadWeights(0, 1, zeroes=True), MatMul(0, 0, 64)], 101),
-        ([Simd(SimdOperation.MAX, 0, 1, 0, read=5, write=5)], 4),
-        ([Simd(SimdOperation.MOVE, 0, 0, 1, read=5)], 2),
-        ([DataMove(MoveKind.ACCUMULATOR_TO_LOCAL, 0, 0, 16)], 18),
-        ([DataMove(MoveKind.LOCAL_TO_ACCUMULATOR, 0, 0, 16)], 16),
-        ([DataMove(MoveKind.DRAM0_TO_LOCAL, 0, 0, 64)], 218),
-        ([DataMove(MoveKind.DRAM1_TO_LOCAL, 0, 0, 64, other_stride=1)], 533),
-        ([DataMove(MoveKind.LOCAL_TO_DRAM0, 0, 0, 64)], 192),
-        ([NoOp()], 1),
+    ("repeated", "measured", "modelled"),
+    [  # rtl_measurements.txt, custom_perf: cycles per repetition, and what the fitted model says
+        ([MatMul(0, 0, 64)], 64, 64),
+        ([LoadWeights(0, 13), MatMul(0, 0, 16, accumulate=True)], 53, 53),
+        ([LoadWeights(0, 12), LoadWeights(0, 1, zeroes=True), MatMul(0, 0, 64)], 101, 102),
+        ([Simd(SimdOperation.MAX, 0, 1, 0, read=5, write=5)], 4, 4),
+        ([Simd(SimdOperation.MOVE, 0, 0, 1, read=5)], 2, 2),
+        ([DataMove(MoveKind.ACCUMULATOR_TO_LOCAL, 0, 0, 16)], 18, 18),
+        ([DataMove(MoveKind.LOCAL_TO_ACCUMULATOR, 0, 0, 16)], 16, 16),
+        ([DataMove(MoveKind.DRAM0_TO_LOCAL, 0, 0, 64)], 218, 218),
+        ([DataMove(MoveKind.DRAM1_TO_LOCAL, 0, 0, 64, other_stride=1)], 533, 553.12),
+        ([DataMove(MoveKind.LOCAL_TO_DRAM0, 0, 0, 64)], 192, 192),
+        ([NoOp()], 1, 1),
     ],
 )
-def test_measured_repetitions(custom_perf: Architecture, repeated: list[MatMul], cycles: int) -> None:
+def test_measured_repetitions(
+    custom_perf: Architecture, repeated: list[MatMul], measured: int, modelled: float
+) -> None:
     few, many = (model_cycles(TensilProgram.assemble(custom_perf, "p", repeated * count)).total for count in (100, 300))
-    assert (many - few) / 200 == pytest.approx(cycles, rel=0.04)
+    assert (many - few) / 200 == modelled
+    # The fitted model prices a strided DRAM read 3.8 % high; everything else is within 2 %.
+    assert modelled == pytest.approx(measured, rel=0.04 if modelled == 553.12 else 0.02)
 
 
 def test_layers_add_up_to_the_decoder_cycles() -> None:
