@@ -14,7 +14,15 @@ from typing import TypeVar, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LowerBound", "RoundingMode", "round_fraction", "round_ratio", "round_shift", "rounds_to_at_least"]
+__all__ = [
+    "LowerBound",
+    "RoundingMode",
+    "round_bounds",
+    "round_fraction",
+    "round_ratio",
+    "round_shift",
+    "rounds_to_at_least",
+]
 
 # A Python integer, or an array of them (int64 where the caller has proved that it suffices, else object).
 Integers = TypeVar("Integers", int, NDArray[np.int64])
@@ -101,21 +109,26 @@ class LowerBound:
 
 def rounds_to_at_least(code: int, mode: RoundingMode) -> LowerBound:
     """The reals y with round(y) >= code. This is the inverse of `round_fraction`, from which staircases are made."""
-    half = Fraction(2 * code - 1, 2)
+    twice, inclusive = round_bounds(code, mode)
+    return LowerBound(Fraction(twice, 2), bool(inclusive))
+
+
+def round_bounds(code: Integers, mode: RoundingMode) -> tuple[Integers, bool | NDArray[np.bool_]]:
+    """(twice, inclusive): round(y) >= code for 2 * y >= twice or, not inclusive, for 2 * y > twice."""
     match mode:
         case RoundingMode.FLOOR:
-            return LowerBound(Fraction(code), True)
+            return 2 * code, True
         case RoundingMode.CEIL:
-            return LowerBound(Fraction(code - 1), False)
+            return 2 * code - 2, False
         case RoundingMode.TO_ZERO:
-            return LowerBound(Fraction(code), True) if code > 0 else LowerBound(Fraction(code - 1), False)
+            return 2 * (code - (code <= 0)), code > 0
         case RoundingMode.AWAY:
-            return LowerBound(Fraction(code - 1), False) if code > 0 else LowerBound(Fraction(code), True)
+            return 2 * (code - (code > 0)), code <= 0
         case RoundingMode.HALF_EVEN:
-            return LowerBound(half, code % 2 == 0)
+            return 2 * code - 1, code % 2 == 0
         case RoundingMode.HALF_AWAY:
-            return LowerBound(half, code > 0)
+            return 2 * code - 1, code > 0
         case RoundingMode.HALF_TO_ZERO:
-            return LowerBound(half, code <= 0)
+            return 2 * code - 1, code <= 0
         case _:
             assert_never(mode)

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.format import Quantization, saturate
-from pefslc.numeric.rounding import LowerBound, RoundingMode, rounds_to_at_least
+from pefslc.numeric.preimage import HalfLines, preimage
+from pefslc.numeric.rounding import LowerBound, RoundingMode, round_bounds, rounds_to_at_least
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import FILTER, Root, Stage, apply_stages, direction, invert_estimate
 
@@ -43,6 +44,14 @@ class Quantizer:
         bound = rounds_to_at_least(code - inside, self.rounding)
         before = bound.value - (0 if self.adds_zero_point_last else q.zero_point)
         return LowerBound(before * q.scale.channel(channel), bound.inclusive)
+
+    def bounds(self, codes: Codes, channel: int) -> HalfLines:
+        """`reaches`, for many codes at once."""
+        q = self.quantization
+        inside = q.zero_point if self.adds_zero_point_last else 0
+        twice, inclusive = round_bounds(codes - inside, self.rounding)
+        before = twice - (0 if self.adds_zero_point_last else 2 * q.zero_point)
+        return HalfLines.at_least(before, 2, np.broadcast_to(inclusive, codes.shape)).scaled(q.scale.channel(channel))
 
     def code_of(self, x: Root, channel: int) -> int:
         """The code of the exact real `x`, by bisection over the codes."""
@@ -180,9 +189,13 @@ def staircase_of(
     directions = np.array([-1 if direction(stages, c) < 0 else 1 for c in range(told_apart)], dtype=np.int64)
     thresholds = np.empty((told_apart, len(levels)), dtype=np.int64)
     if levels:
-        estimate, margin = _estimate_thresholds(scale, stages, quantizer, levels, told_apart)
-        for c, chain in enumerate(chains):
-            thresholds[c] = chain.thresholds(levels, estimate[c], margin[c], domain_low, domain_high)
+        closed = [chain.closed_thresholds(levels, domain_low, domain_high) for chain in chains]
+        if any(found is None for found in closed):
+            estimate, margin = _estimate_thresholds(scale, stages, quantizer, levels, told_apart)
+        for c, (chain, found) in enumerate(zip(chains, closed, strict=True)):
+            thresholds[c] = (
+                chain.thresholds(levels, estimate[c], margin[c], domain_low, domain_high) if found is None else found
+            )
     return _collapsed(Staircase(domain_low, domain_high, low, thresholds, directions))
 
 
@@ -238,6 +251,12 @@ class _Chain:
 
     def at_least(self, a: int, bound: LowerBound) -> bool:
         return _reached(apply_stages(self.stages, self.step * a, self.channel), bound)
+
+    def closed_thresholds(self, levels: range, low: int, high: int) -> Codes | None:
+        """The thresholds by exact inversion of the whole chain; None where it falls or has a square root."""
+        bounds = self.quantizer.bounds(np.arange(levels.start, levels.stop, dtype=np.int64), self.channel)
+        inverse = preimage(self.stages, self.channel, bounds)
+        return None if inverse is None else inverse.scaled(1 / self.step).first_integers(low, high)
 
     def thresholds(
         self, levels: range, estimate: NDArray[np.float64], margin: NDArray[np.float64], low: int, high: int

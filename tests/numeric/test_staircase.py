@@ -70,13 +70,15 @@ def expected_codes(
 def check(
     scale: Scale, stages: Sequence[Stage], quantizer: Quantizer, low: int, high: int, channels: int = 1
 ) -> Staircase:
-    """The staircase, after comparing every code of its domain, and the filter with the exact search."""
+    """The staircase, after comparing every code of its domain, the closed form, the filter and the exact search."""
     staircase = staircase_of(scale, stages, quantizer, low, high, channels)
     domain = np.tile(np.arange(low, high + 1), (channels, 1))
     expected = expected_codes(scale, stages, quantizer, low, high, channels)
     np.testing.assert_array_equal(staircase(domain), expected)
     assert (staircase.low, staircase.high) == (expected.min(), expected.max()), "no code that never occurs"
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(staircase_module._Chain, "closed_thresholds", lambda *_: None)
+        assert staircase_of(scale, stages, quantizer, low, high, channels) == staircase
         patch.setattr(staircase_module._Chain, "_certain", staticmethod(lambda *_: None))
         assert staircase_of(scale, stages, quantizer, low, high, channels) == staircase
     return staircase
@@ -202,11 +204,16 @@ def test_the_filter_survives_extreme_parameters() -> None:
         check(Scale((tiny,)), (), quantizer(step=tiny * 3, rounding=mode), -9, 9)
 
 
-def test_the_filter_leaves_the_kink_of_a_leaky_relu_to_the_exact_search() -> None:
+@pytest.mark.parametrize("closed", [True, False])
+def test_the_filter_leaves_the_kink_of_a_leaky_relu_to_the_exact_search(
+    closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At y = 0 float64 may take the wrong branch, whose error 1/alpha multiplies: here 2^-58 is 300 codes.
 
     The step to code 1/2 asks of leaky_relu for 1/8 - offset = -2^-58, which is 0 in float64.
     """
+    if not closed:
+        monkeypatch.setattr(staircase_module._Chain, "closed_thresholds", lambda *_: None)
     offset = F(1, 8) + F(1, 1 << 58)
     stages = (Affine.bias((F(3, 10),)), LeakyReluStage(F(1, 10**11)), Affine.bias((offset,)))
     step, out, last = F(11, 10**10), quantizer(step=F(1, 4)), 1 << 29
@@ -214,6 +221,18 @@ def test_the_filter_leaves_the_kink_of_a_leaky_relu_to_the_exact_search() -> Non
     for threshold in found.thresholds[0].tolist():
         for a in range(max(threshold - 2, -last), min(threshold + 2, last) + 1):
             assert found(np.array([a]))[0] == out.code_of(apply_stages(stages, step * a, 0), 0)
+
+
+def test_a_quantizer_of_16_bits_needs_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """65,535 steps in closed form; the exact predicate would be asked for each of them, ties as they all are."""
+    monkeypatch.setattr(staircase_module._Chain, "thresholds", None)
+    out, last = quantizer(16, F(1, 256)), 1 << 38
+    stages = (Affine.bias((F(1, 1 << 40),)), LeakyReluStage(F(1, 10)), ClipStage(None, F(100)))
+    found = staircase_of(Scale((F(1, 1 << 16),)), stages, out, -last, last, 1)
+    assert (found.low, found.high) == (-(1 << 15), 25600)
+    for threshold in found.thresholds[0][::997].tolist():
+        for a in (threshold - 1, threshold):
+            assert found(np.array([a]))[0] == out.code_of(apply_stages(stages, F(a, 1 << 16), 0), 0)
 
 
 def dyadic(low: int, high: int, most_bits: int = 6) -> st.SearchStrategy[Fraction]:
