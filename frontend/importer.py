@@ -12,6 +12,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Origin, Problem, quote
 from pefslc.frontend.load import QONNX_DOMAINS, load_onnx
 from pefslc.frontend.node import Node, constant_array
@@ -49,7 +50,7 @@ def import_model(path: Path) -> Graph:
             builder.define(raw.outputs[0], result)
             for extra in raw.outputs[1:]:
                 if extra.outputs or extra in onnx_graph.outputs:
-                    raise node.fault(f"the second output of {node.op_type} is not supported")
+                    raise node.fault(Code.EXTRA_OUTPUT, f"the second output of {node.op_type} is not supported")
         except CompileError as e:
             builder.problems.extend(e.problems)
             builder.poison(node)
@@ -74,6 +75,7 @@ def _unsupported(node: Node) -> CompileError:
         "Pad": "give the padding to the convolution itself, or remove it",
     }
     return node.fault(
+        Code.UNSUPPORTED_OPERATOR,
         f"operator {node.op_type}{domain} is not supported",
         hint=hints.get(node.op_type, "docs/operators.md lists what is; replace it in the model"),
     )
@@ -92,9 +94,9 @@ class Builder:
     def new_value(self, shape: Shape, element: Element, origin: Origin) -> Value:
         """A fresh value. Raises CompileError for a shape that no device could hold."""
         if any(size < 1 for size in shape):
-            raise CompileError(f"shape {list(shape)} has an empty axis", at=origin)
+            raise CompileError(Code.EMPTY_AXIS, f"shape {list(shape)} has an empty axis", at=origin)
         if element_count(shape) > _LARGEST_TENSOR:
-            raise CompileError(f"a tensor of shape {list(shape)} is too large", at=origin)
+            raise CompileError(Code.TENSOR_TOO_LARGE, f"a tensor of shape {list(shape)} is too large", at=origin)
         self._count += 1
         return Value(f"v{self._count}", TensorType(shape, element), origin)
 
@@ -118,13 +120,13 @@ class Builder:
     def operand(self, node: Node, index: int) -> Value:
         """The value of input `index`; an initializer becomes a constant operation."""
         if not node.has_input(index):
-            raise node.fault(f"{node.op_type} has no input {index}")
+            raise node.fault(Code.MISSING_OPERAND, f"{node.op_type} has no input {index}")
         tensor = node.inputs[index]
         if tensor.name in self.values:
             return self.values[tensor.name]
         array = constant_array(tensor)
         if array is None:
-            raise node.fault(f"tensor {quote(tensor.name)} is produced by no node")
+            raise node.fault(Code.UNDEFINED_TENSOR, f"tensor {quote(tensor.name)} is produced by no node")
         value = self.constant(array, Origin(node.origin.node, node.op_type, tensor.name))
         self.values[tensor.name] = value
         return value
@@ -132,10 +134,13 @@ class Builder:
     def constant(self, array: NDArray[np.generic], origin: Origin) -> Value:
         """A constant operation that holds `array`. Raises CompileError for what is not a finite number."""
         if array.dtype.kind not in "fiu":
-            raise CompileError(f"a constant of type {array.dtype} is not supported", at=origin)
+            raise CompileError(Code.CONSTANT_VALUE, f"a constant of type {array.dtype} is not supported", at=origin)
         if not np.isfinite(array).all():
             raise CompileError(
-                "the constant holds NaN or infinity", at=origin, hint="training diverged? check the checkpoint"
+                Code.CONSTANT_VALUE,
+                "the constant holds NaN or infinity",
+                at=origin,
+                hint="training diverged? check the checkpoint",
             )
         data = RealArray(array.astype(np.float64))
         return self.append(Constant(result=self.new_value(tuple(array.shape), Real(), origin), data=data))
@@ -146,18 +151,28 @@ class Builder:
         try:
             shape = tensor.shape
             if shape is None:
-                raise CompileError("the input has no shape", at=origin, hint="export with an example of fixed shape")
+                raise CompileError(
+                    Code.DYNAMIC_SHAPE,
+                    "the input has no shape",
+                    at=origin,
+                    hint="export with an example of fixed shape",
+                )
             if not all(isinstance(size, int) for size in shape):
                 raise CompileError(
+                    Code.DYNAMIC_SHAPE,
                     f"the input's shape {list(shape)} is not fixed",
                     at=origin,
                     hint="export without dynamic_axes, with batch 1",
                 )
             if tensor.dtype is not None and np.dtype(tensor.dtype).kind != "f":
-                raise CompileError(f"the input holds {np.dtype(tensor.dtype)}, not floats", at=origin)
+                raise CompileError(Code.INPUT_TYPE, f"the input holds {np.dtype(tensor.dtype)}, not floats", at=origin)
             value = self.new_value(tuple(shape), Real(), origin)
         except (CompileError, TypeError) as e:
-            fault = e if isinstance(e, CompileError) else CompileError("the input's element type is unknown", at=origin)
+            fault = (
+                e
+                if isinstance(e, CompileError)
+                else CompileError(Code.INPUT_TYPE, "the input's element type is unknown", at=origin)
+            )
             self.problems.extend(fault.problems)
             self.poisoned.add(tensor.name)
             return None
@@ -179,6 +194,7 @@ class Builder:
             ):
                 self.problems.append(
                     Problem(
+                        Code.OUTPUT_SHAPE,
                         f"the output is declared {list(declared)} but computed {list(value.type.shape)}",
                         at=value.origin,
                         hint="export the model again",

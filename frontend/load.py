@@ -11,6 +11,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Origin, Problem, quote
 from pefslc.shapes import element_count
 
@@ -25,16 +26,20 @@ _WIDTH_BYTES: dict[int, int] = {onnx.TensorProto.FLOAT: 4, onnx.TensorProto.DOUB
 def load_onnx(path: Path) -> tuple[gs.Graph, int]:
     """The graph of the file at `path`, in execution order, and its ONNX opset. Raises CompileError."""
     if path.is_dir():
-        raise CompileError(f"{quote(str(path))} is a folder, not a model", hint="give the .onnx file")
+        raise CompileError(
+            Code.UNREADABLE_FILE, f"{quote(str(path))} is a folder, not a model", hint="give the .onnx file"
+        )
     try:
         model = onnx.load(str(path), load_external_data=False)
     except FileNotFoundError:
-        raise CompileError(f"no such file: {quote(str(path))}") from None
+        raise CompileError(Code.NO_SUCH_FILE, f"no such file: {quote(str(path))}") from None
     except OSError as e:
-        raise CompileError(f"cannot read {quote(str(path))}: {e.strerror}") from None
+        raise CompileError(Code.UNREADABLE_FILE, f"cannot read {quote(str(path))}: {e.strerror}") from None
     except DecodeError:
         raise CompileError(
-            f"{quote(str(path))} is not an ONNX file", hint="it may be cut short: export or copy it again"
+            Code.NOT_ONNX,
+            f"{quote(str(path))} is not an ONNX file",
+            hint="it may be cut short: export or copy it again",
         ) from None
     # Names first: every other check prints or compares them.
     problems = list(_text_problems(model)) or list(_file_problems(model))
@@ -47,13 +52,15 @@ def load_onnx(path: Path) -> tuple[gs.Graph, int]:
         graph = gs.import_onnx(model)
     except Exception as e:  # it names no exceptions of its own for what it stumbles over in a damaged file
         raise CompileError(
-            f"the graph cannot be read ({type(e).__name__}: {quote(str(e))[1:-1]})", hint="export the model again"
+            Code.DAMAGED_MODEL,
+            f"the graph cannot be read ({type(e).__name__}: {quote(str(e))[1:-1]})",
+            hint="export the model again",
         ) from None
     try:
         graph.toposort()
     except gs.OnnxGraphSurgeonException:
         raise CompileError(
-            "the graph has a cycle", hint="an ONNX graph must be acyclic: export the model again"
+            Code.CYCLE, "the graph has a cycle", hint="an ONNX graph must be acyclic: export the model again"
         ) from None
     return graph, opset
 
@@ -67,22 +74,30 @@ def _text_problems(model: onnx.ModelProto) -> Iterator[Problem]:
         texts += [node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
     for text in texts:
         if not isinstance(text, str):
-            yield Problem(f"the name {text!r} is not UTF-8", hint="the file is damaged: export or copy it again")
+            yield Problem(
+                Code.DAMAGED_MODEL,
+                f"the name {text!r} is not UTF-8",
+                hint="the file is damaged: export or copy it again",
+            )
             return
 
 
 def _file_problems(model: onnx.ModelProto) -> Iterator[Problem]:
     graph = model.graph
     if not model.ir_version and not graph.node:
-        yield Problem("the file holds no model", hint="it is empty or not ONNX: export the model again")
+        yield Problem(Code.NOT_ONNX, "the file holds no model", hint="it is empty or not ONNX: export the model again")
         return
     if not graph.node:
-        yield Problem("the graph has no nodes", hint="export the model again")
+        yield Problem(Code.EMPTY_GRAPH, "the graph has no nodes", hint="export the model again")
     if not graph.output:
-        yield Problem("the graph has no outputs", hint="export the model again, with output_names")
+        yield Problem(Code.EMPTY_GRAPH, "the graph has no outputs", hint="export the model again, with output_names")
     yield from _opset_problems(model)
     for function in model.functions:
-        yield Problem(f"model-local function {quote(function.name)}", hint="inline functions before exporting")
+        yield Problem(
+            Code.MODEL_FUNCTION,
+            f"model-local function {quote(function.name)}",
+            hint="inline functions before exporting",
+        )
     yield from _name_problems(graph)
     for tensor in graph.initializer:
         yield from _tensor_problems(tensor)
@@ -90,6 +105,7 @@ def _file_problems(model: onnx.ModelProto) -> Iterator[Problem]:
         for attribute in node.attribute:
             if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
                 yield Problem(
+                    Code.CONTROL_FLOW,
                     f"control flow ({node.op_type} with a subgraph)",
                     at=Origin(node.name, node.op_type),
                     hint="export without data-dependent branches",
@@ -102,9 +118,10 @@ def _opset_problems(model: onnx.ModelProto) -> Iterator[Problem]:
     versions = {o.domain: o.version for o in model.opset_import}
     standard = next((versions[d] for d in _STANDARD_DOMAINS if d in versions), None)
     if standard is None:
-        yield Problem("the file imports no ONNX opset", hint="export the model again")
+        yield Problem(Code.OPSET, "the file imports no ONNX opset", hint="export the model again")
     elif not _OLDEST_OPSET <= standard <= _NEWEST_OPSET:
         yield Problem(
+            Code.OPSET,
             f"ONNX opset {standard} is not supported",
             hint=f"export with opset_version between {_OLDEST_OPSET} and {_NEWEST_OPSET}, for example 13",
         )
@@ -112,9 +129,10 @@ def _opset_problems(model: onnx.ModelProto) -> Iterator[Problem]:
         if domain not in QONNX_DOMAINS:
             continue  # named with its operator by the importer
         if domain not in versions:
-            yield Problem(f"domain {quote(domain)} is used but not imported", hint="export the model again")
+            yield Problem(Code.OPSET, f"domain {quote(domain)} is used but not imported", hint="export the model again")
         elif versions[domain] not in QONNX_DOMAINS[domain]:
             yield Problem(
+                Code.OPSET,
                 f"version {versions[domain]} of domain {quote(domain)} is unknown",
                 hint=f"known: {', '.join(map(str, QONNX_DOMAINS[domain]))}",
             )
@@ -123,20 +141,29 @@ def _opset_problems(model: onnx.ModelProto) -> Iterator[Problem]:
 def _name_problems(graph: onnx.GraphProto) -> Iterator[Problem]:
     for name, count in Counter(t.name for t in graph.initializer).items():
         if count > 1:
-            yield Problem(f"{count} initializers are named {quote(name)}", hint="tensor names must be unique")
+            yield Problem(
+                Code.DUPLICATE_NAME, f"{count} initializers are named {quote(name)}", hint="tensor names must be unique"
+            )
     for name, count in Counter(o for n in graph.node for o in n.output if o).items():
         if count > 1:
-            yield Problem(f"{count} nodes write tensor {quote(name)}", hint="tensor names must be unique")
+            yield Problem(
+                Code.DUPLICATE_NAME, f"{count} nodes write tensor {quote(name)}", hint="tensor names must be unique"
+            )
     known = (
         {o for n in graph.node for o in n.output} | {t.name for t in graph.initializer} | {i.name for i in graph.input}
     )
     for output in graph.output:
         if output.name not in known:
-            yield Problem(f"output {quote(output.name)} is produced by no node", hint="export the model again")
+            yield Problem(
+                Code.UNDEFINED_TENSOR,
+                f"output {quote(output.name)} is produced by no node",
+                hint="export the model again",
+            )
     for node in graph.node:
         for name in node.input:
             if name and name not in known:
                 yield Problem(
+                    Code.UNDEFINED_TENSOR,
                     f"input {quote(name)} is produced by no node",
                     at=Origin(node.name, node.op_type),
                     hint="export the model again",
@@ -146,6 +173,7 @@ def _name_problems(graph: onnx.GraphProto) -> Iterator[Problem]:
 def _tensor_problems(tensor: onnx.TensorProto) -> Iterator[Problem]:
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         yield Problem(
+            Code.EXTERNAL_DATA,
             f"tensor {quote(tensor.name)} is stored outside the model file",
             hint="save it self-contained: onnx.save(onnx.load(path), new_path)",
         )
@@ -156,12 +184,14 @@ def _tensor_problems(tensor: onnx.TensorProto) -> Iterator[Problem]:
         width = _WIDTH_BYTES.get(tensor.data_type)
         if width is not None and count * width != len(tensor.raw_data):
             yield Problem(
+                Code.LYING_TENSOR,
                 f"{declared} but holds {len(tensor.raw_data)} bytes",
                 hint="export the model again",
             )
             return
     elif tensor.data_type == onnx.TensorProto.FLOAT and count != len(tensor.float_data):
         yield Problem(
+            Code.LYING_TENSOR,
             f"{declared} but holds {len(tensor.float_data)} numbers",
             hint="export the model again",
         )
@@ -169,4 +199,6 @@ def _tensor_problems(tensor: onnx.TensorProto) -> Iterator[Problem]:
     try:
         onnx.numpy_helper.to_array(tensor)
     except Exception as e:  # each element type fails in its own way
-        yield Problem(f"tensor {quote(tensor.name)} cannot be read: {e}", hint="export the model again")
+        yield Problem(
+            Code.DAMAGED_MODEL, f"tensor {quote(tensor.name)} cannot be read: {e}", hint="export the model again"
+        )

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Origin, quote
 
 __all__ = ["Node"]
@@ -25,15 +26,15 @@ class Node:
         self.origin = Origin(node.name, node.op, node.outputs[0].name if node.outputs else "")
         self._attributes = dict(node.attrs)
 
-    def fault(self, message: str, hint: str | None = None) -> CompileError:
+    def fault(self, code: Code, message: str, hint: str | None = None) -> CompileError:
         """The error at this node, to be raised."""
-        return CompileError(message, at=self.origin, hint=hint)
+        return CompileError(code, message, at=self.origin, hint=hint)
 
     def finish(self) -> None:
         """Raise if an attribute was left unread."""
         if self._attributes:
             names = ", ".join(f"{n}={v!r}" for n, v in sorted(self._attributes.items()))
-            raise self.fault(f"{self.op_type} with {names} is not supported")
+            raise self.fault(Code.UNSUPPORTED_ATTRIBUTE, f"{self.op_type} with {names} is not supported")
 
     def ignore(self, *names: str) -> None:
         """Drop attributes that mean nothing at inference."""
@@ -43,13 +44,13 @@ class Node:
     def take_int(self, name: str, default: int) -> int:
         value = self._attributes.pop(name, default)
         if not isinstance(value, int):
-            raise self.fault(f"attribute {name} is not an integer")
+            raise self.fault(Code.ATTRIBUTE_TYPE, f"attribute {name} is not an integer")
         return value
 
     def take_float(self, name: str, default: float) -> float:
         value = self._attributes.pop(name, default)
         if not isinstance(value, (int, float)):
-            raise self.fault(f"attribute {name} is not a number")
+            raise self.fault(Code.ATTRIBUTE_TYPE, f"attribute {name} is not a number")
         return float(value)
 
     def take_string(self, name: str, default: str) -> str:
@@ -57,7 +58,7 @@ class Node:
         if isinstance(value, bytes):
             value = value.decode(errors="replace")
         if not isinstance(value, str):
-            raise self.fault(f"attribute {name} is not a text")
+            raise self.fault(Code.ATTRIBUTE_TYPE, f"attribute {name} is not a text")
         return value
 
     def take_ints(self, name: str, default: Sequence[int] | None) -> tuple[int, ...] | None:
@@ -65,7 +66,7 @@ class Node:
         if value is None:
             return None
         if not isinstance(value, (list, tuple)) or not all(isinstance(v, int) for v in value):
-            raise self.fault(f"attribute {name} is not a list of integers")
+            raise self.fault(Code.ATTRIBUTE_TYPE, f"attribute {name} is not a list of integers")
         return tuple(value)
 
     def has_input(self, index: int) -> bool:
@@ -75,10 +76,11 @@ class Node:
     def constant(self, index: int, what: str) -> NDArray[np.generic]:
         """The array of a constant input. Raises when the input is missing or computed."""
         if not self.has_input(index):
-            raise self.fault(f"{self.op_type} has no {what} (input {index})")
+            raise self.fault(Code.MISSING_OPERAND, f"{self.op_type} has no {what} (input {index})")
         array = constant_array(self.inputs[index])
         if array is None:
             raise self.fault(
+                Code.COMPUTED_OPERAND,
                 f"the {what} is computed at run time (tensor {quote(self.inputs[index].name)})",
                 hint="only constants are supported here: freeze the model before exporting it",
             )
@@ -88,7 +90,7 @@ class Node:
         """The only element of a constant input."""
         array = self.constant(index, what)
         if array.size != 1 or array.dtype.kind not in "fiu":
-            raise self.fault(f"the {what} has shape {list(array.shape)}, not one number")
+            raise self.fault(Code.SHAPE_MISMATCH, f"the {what} has shape {list(array.shape)}, not one number")
         return float(array.reshape(-1)[0])
 
 

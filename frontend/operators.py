@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.codes import Code
 from pefslc.frontend.importer import Builder
 from pefslc.frontend.node import Node, constant_array
 from pefslc.frontend.quantizers import import_quant
@@ -30,18 +31,22 @@ def _window(node: Node, kernel: tuple[int, int], input_shape: tuple[int, ...]) -
     if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
         pads = _same_pads(window, input_shape, upper=auto_pad == "SAME_UPPER")
     elif auto_pad not in ("NOTSET", "VALID"):
-        raise node.fault(f"auto_pad={auto_pad!r} is unknown")
+        raise node.fault(Code.UNSUPPORTED_ATTRIBUTE, f"auto_pad={auto_pad!r} is unknown")
     if pads is None or auto_pad == "VALID":
         pads = (0, 0, 0, 0)
     if len(pads) != 4 or min(pads) < 0:
-        raise node.fault(f"pads={list(pads)} is not supported", hint="four numbers, none negative")
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE, f"pads={list(pads)} is not supported", hint="four numbers, none negative"
+        )
     return Window(kernel=kernel, strides=strides, dilations=dilations, pads=(pads[0], pads[1], pads[2], pads[3]))
 
 
 def _pair(node: Node, name: str) -> tuple[int, int]:
     values = node.take_ints(name, (1, 1))
     if values is None or len(values) != 2 or min(values) < 1:
-        raise node.fault(f"{name}={list(values or ())} is not supported", hint="two positive numbers")
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE, f"{name}={list(values or ())} is not supported", hint="two positive numbers"
+        )
     return values[0], values[1]
 
 
@@ -60,6 +65,7 @@ def _image(builder: Builder, node: Node) -> Value:
     x = builder.operand(node, 0)
     if len(x.type.shape) != 4:
         raise node.fault(
+            Code.UNSUPPORTED_SHAPE,
             f"{node.op_type} on a tensor of shape {list(x.type.shape)} is not supported",
             hint="only [N, C, H, W]: give 1-D data a height of 1",
         )
@@ -68,7 +74,9 @@ def _image(builder: Builder, node: Node) -> Value:
 
 def _checked_output(node: Node, shape: tuple[int, ...]) -> tuple[int, ...]:
     if min(shape) < 1:
-        raise node.fault(f"the window does not fit: the result would be {list(shape)}", hint="check kernel and pads")
+        raise node.fault(
+            Code.WINDOW, f"the window does not fit: the result would be {list(shape)}", hint="check kernel and pads"
+        )
     return shape
 
 
@@ -78,17 +86,25 @@ def import_conv(builder: Builder, node: Node) -> Value:
     groups = node.take_int("group", 1)
     w = weight.type.shape
     if len(w) != 4:
-        raise node.fault(f"a weight of shape {list(w)} is not supported", hint="only 2-D convolutions")
+        raise node.fault(
+            Code.UNSUPPORTED_SHAPE, f"a weight of shape {list(w)} is not supported", hint="only 2-D convolutions"
+        )
     declared = node.take_ints("kernel_shape", w[2:])
     if declared != w[2:]:
-        raise node.fault(f"kernel_shape is {list(declared or ())} but the weight is {list(w)}")
+        raise node.fault(Code.SHAPE_MISMATCH, f"kernel_shape is {list(declared or ())} but the weight is {list(w)}")
     channels = x.type.shape[1]
     if groups < 1 or channels % groups or w[0] % groups:
-        raise node.fault(f"group={groups} does not divide {channels} input and {w[0]} output channels")
+        raise node.fault(
+            Code.SHAPE_MISMATCH, f"group={groups} does not divide {channels} input and {w[0]} output channels"
+        )
     if w[1] * groups != channels:
-        raise node.fault(f"the weight {list(w)} wants {w[1] * groups} input channels, the input has {channels}")
+        raise node.fault(
+            Code.SHAPE_MISMATCH, f"the weight {list(w)} wants {w[1] * groups} input channels, the input has {channels}"
+        )
     if bias is not None and bias.type.shape != (w[0],):
-        raise node.fault(f"the bias has shape {list(bias.type.shape)}, the convolution {w[0]} output channels")
+        raise node.fault(
+            Code.SHAPE_MISMATCH, f"the bias has shape {list(bias.type.shape)}, the convolution {w[0]} output channels"
+        )
     window = _window(node, (w[2], w[3]), x.type.shape)
     shape = _checked_output(node, conv_shape(x.type.shape, w, window))
     return builder.append(
@@ -99,9 +115,13 @@ def import_conv(builder: Builder, node: Node) -> Value:
 def import_gemm(builder: Builder, node: Node) -> Value:
     for name in ("alpha", "beta"):
         if (value := node.take_float(name, 1.0)) != 1.0:
-            raise node.fault(f"Gemm with {name}={value} is not supported", hint="fold it into the weights")
+            raise node.fault(
+                Code.UNSUPPORTED_ATTRIBUTE,
+                f"Gemm with {name}={value} is not supported",
+                hint="fold it into the weights",
+            )
     if node.take_int("transA", 0):
-        raise node.fault("Gemm with transA=1 is not supported")
+        raise node.fault(Code.UNSUPPORTED_ATTRIBUTE, "Gemm with transA=1 is not supported")
     return _linear(builder, node, transposed=bool(node.take_int("transB", 0)))
 
 
@@ -113,6 +133,7 @@ def _linear(builder: Builder, node: Node, *, transposed: bool) -> Value:
     x, weight = builder.operand(node, 0), builder.operand(node, 1)
     if len(x.type.shape) != 2 or len(weight.type.shape) != 2:
         raise node.fault(
+            Code.UNSUPPORTED_SHAPE,
             f"{node.op_type} of {list(x.type.shape)} and {list(weight.type.shape)} is not supported",
             hint="two matrices, the second a constant",
         )
@@ -121,10 +142,14 @@ def _linear(builder: Builder, node: Node, *, transposed: bool) -> Value:
         flipped = builder.new_value((m, k), weight.type.element, weight.origin)
         weight = builder.append(Transpose(result=flipped, input=weight, permutation=(1, 0)))
     if weight.type.shape[1] != x.type.shape[1]:
-        raise node.fault(f"the weight wants {weight.type.shape[1]} features, the input has {x.type.shape[1]}")
+        raise node.fault(
+            Code.SHAPE_MISMATCH, f"the weight wants {weight.type.shape[1]} features, the input has {x.type.shape[1]}"
+        )
     bias = builder.operand(node, 2) if node.has_input(2) else None
     if bias is not None and bias.type.shape != (weight.type.shape[0],):
-        raise node.fault(f"the bias has shape {list(bias.type.shape)}, the layer {weight.type.shape[0]} outputs")
+        raise node.fault(
+            Code.SHAPE_MISMATCH, f"the bias has shape {list(bias.type.shape)}, the layer {weight.type.shape[0]} outputs"
+        )
     result = builder.real((x.type.shape[0], weight.type.shape[0]), node)
     return builder.append(Linear(result=result, input=x, weight=weight, bias=bias))
 
@@ -136,14 +161,18 @@ def import_batch_norm(builder: Builder, node: Node) -> Value:
         [Fraction(float(v)) for v in _finite(node, i, name).reshape(-1)] for i, name in enumerate(names, 1)
     )
     if {len(gamma), len(beta), len(mean), len(variance)} != {x.type.channels}:
-        raise node.fault(f"BatchNormalization of {len(gamma)} channels on a tensor of {x.type.channels}")
+        raise node.fault(
+            Code.SHAPE_MISMATCH, f"BatchNormalization of {len(gamma)} channels on a tensor of {x.type.channels}"
+        )
     epsilon = Fraction(node.take_float("epsilon", 1e-5))
     if node.take_int("training_mode", 0):
-        raise node.fault("BatchNormalization in training mode", hint="call model.eval() before exporting")
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE, "BatchNormalization in training mode", hint="call model.eval() before exporting"
+        )
     node.ignore("momentum", "spatial")
     radicand = [v + epsilon for v in variance]
     if min(radicand) <= 0:
-        raise node.fault("variance + epsilon is not positive")
+        raise node.fault(Code.PARAMETER_VALUE, "variance + epsilon is not positive")
     addend = tuple(-g * m for g, m in zip(gamma, mean, strict=True))
     stage = Affine(tuple(gamma), addend, tuple(radicand), tuple(beta))
     return builder.append(BatchNorm(result=builder.real(x.type.shape, node), input=x, stage=stage))
@@ -152,7 +181,7 @@ def import_batch_norm(builder: Builder, node: Node) -> Value:
 def _finite(node: Node, index: int, what: str) -> NDArray[np.float64]:
     array = node.constant(index, what)
     if array.dtype.kind != "f" or not np.isfinite(array).all():
-        raise node.fault(f"the {what} holds NaN, infinity, or no floats")
+        raise node.fault(Code.PARAMETER_VALUE, f"the {what} holds NaN, infinity, or no floats")
     return array.astype(np.float64)  # every float of a file is exact in it
 
 
@@ -166,7 +195,11 @@ def import_leaky_relu(builder: Builder, node: Node) -> Value:
     # The shortest decimal that prints this float32 is what torch computes with: 0.1, not 0.100000001.
     alpha = Fraction(str(np.float32(node.take_float("alpha", 0.01))))
     if not 0 <= alpha <= 1:
-        raise node.fault(f"LeakyRelu with alpha={float(alpha):g} is not supported", hint="alpha lies in [0, 1]")
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE,
+            f"LeakyRelu with alpha={float(alpha):g} is not supported",
+            hint="alpha lies in [0, 1]",
+        )
     return builder.append(LeakyRelu(result=builder.real(x.type.shape, node), input=x, alpha=alpha))
 
 
@@ -179,7 +212,7 @@ def import_clip(builder: Builder, node: Node) -> Value:
             node.scalar(i, what) if node.has_input(i) else d for i, what, d in ((1, "min", -np.inf), (2, "max", np.inf))
         ]
     if limits[0] > limits[1] or any(v != v for v in limits):
-        raise node.fault(f"Clip to [{limits[0]}, {limits[1]}] is empty")
+        raise node.fault(Code.PARAMETER_VALUE, f"Clip to [{limits[0]}, {limits[1]}] is empty")
     low, high = (None if np.isinf(v) else Fraction(v) for v in limits)
     return builder.append(Clip(result=builder.real(x.type.shape, node), input=x, low=low, high=high))
 
@@ -188,7 +221,7 @@ def import_max_pool(builder: Builder, node: Node) -> Value:
     x = _image(builder, node)
     window = _pool_window(node, x)
     if node.take_int("storage_order", 0):
-        raise node.fault("MaxPool with storage_order=1 is not supported")
+        raise node.fault(Code.UNSUPPORTED_ATTRIBUTE, "MaxPool with storage_order=1 is not supported")
     shape = _checked_output(node, pool_shape(x.type.shape, window))
     result = builder.new_value(shape, x.type.element, node.origin)
     _check_sees(node, x, window)
@@ -198,15 +231,23 @@ def import_max_pool(builder: Builder, node: Node) -> Value:
 def _pool_window(node: Node, x: Value) -> Window:
     kernel = node.take_ints("kernel_shape", None)
     if kernel is None or len(kernel) != 2 or min(kernel) < 1:
-        raise node.fault(f"kernel_shape={list(kernel or ())} is not supported", hint="two positive numbers")
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE,
+            f"kernel_shape={list(kernel or ())} is not supported",
+            hint="two positive numbers",
+        )
     window = _window(node, (kernel[0], kernel[1]), x.type.shape)
     if any(p >= e for p, e in zip(window.pads, window.extent * 2, strict=True)):
-        raise node.fault("the padding is as large as the window: some windows would see no input")
+        raise node.fault(Code.WINDOW, "the padding is as large as the window: some windows would see no input")
     if node.take_int("ceil_mode", 0):
         top, left, bottom, right = window.pads
         spans = (x.type.shape[2] + top + bottom, x.type.shape[3] + left + right)
         if any((s - e) % t for s, e, t in zip(spans, window.extent, window.strides, strict=True)):
-            raise node.fault(f"{node.op_type} with ceil_mode=1 is not supported here", hint="use ceil_mode=False")
+            raise node.fault(
+                Code.UNSUPPORTED_ATTRIBUTE,
+                f"{node.op_type} with ceil_mode=1 is not supported here",
+                hint="use ceil_mode=False",
+            )
     return window
 
 
@@ -214,6 +255,7 @@ def _check_sees(node: Node, x: Value, window: Window) -> None:
     """No window lies in the padding alone; its taps may step over a small input when they are dilated."""
     if not window.always_sees(*x.type.shape[2:]):
         raise node.fault(
+            Code.WINDOW,
             f"some windows see no input: kernel {list(window.kernel)} with dilations {list(window.dilations)} and "
             f"pads {list(window.pads)} on {list(x.type.shape)}",
             hint="reduce the padding or the dilation",
@@ -224,7 +266,11 @@ def import_average_pool(builder: Builder, node: Node) -> Value:
     x = _image(builder, node)
     window = _pool_window(node, x)
     if not node.take_int("count_include_pad", 0) and window.is_padded:
-        raise node.fault("AveragePool that leaves out the padding is not supported", hint="use count_include_pad=True")
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE,
+            "AveragePool that leaves out the padding is not supported",
+            hint="use count_include_pad=True",
+        )
     result = builder.real(_checked_output(node, pool_shape(x.type.shape, window)), node)
     _check_sees(node, x, window)
     return builder.append(AveragePool(result=result, input=x, window=window))
@@ -247,7 +293,11 @@ def import_reduce_mean(builder: Builder, node: Node) -> Value:
         axes = tuple(int(a) for a in node.constant(1, "axes").reshape(-1))
     node.ignore("noop_with_empty_axes")
     if axes is None or sorted(a % 4 for a in axes) != [2, 3]:
-        raise node.fault(f"ReduceMean over axes {list(axes or ())} is not supported", hint="only the mean over H and W")
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE,
+            f"ReduceMean over axes {list(axes or ())} is not supported",
+            hint="only the mean over H and W",
+        )
     keepdims = node.take_int("keepdims", 1)
     mean = _spatial_mean(builder, node, x)
     if keepdims:
@@ -262,7 +312,9 @@ def import_add(builder: Builder, node: Node) -> Value:
     lhs, rhs = builder.operand(node, 0), builder.operand(node, 1)
     if lhs.type.shape != rhs.type.shape:
         raise node.fault(
-            f"Add of {list(lhs.type.shape)} and {list(rhs.type.shape)} is not supported", hint="shapes must be equal"
+            Code.UNSUPPORTED_SHAPE,
+            f"Add of {list(lhs.type.shape)} and {list(rhs.type.shape)} is not supported",
+            hint="shapes must be equal",
         )
     return builder.append(Add(result=builder.real(lhs.type.shape, node), lhs=lhs, rhs=rhs))
 
@@ -273,7 +325,9 @@ def _add_constant(builder: Builder, node: Node, index: int) -> Value:
     aligned = array.reshape((1,) * (rank - array.ndim) + array.shape) if array.ndim <= rank else array
     if aligned.size not in (1, x.type.channels) or (aligned.size > 1 and aligned.shape[1:2] != (x.type.channels,)):
         raise node.fault(
-            f"Add of a constant of shape {list(array.shape)} is not supported", hint="one number per channel"
+            Code.UNSUPPORTED_SHAPE,
+            f"Add of a constant of shape {list(array.shape)} is not supported",
+            hint="one number per channel",
         )
     stage = Affine.bias(tuple(Fraction(float(v)) for v in aligned.reshape(-1)))
     return builder.append(BiasAdd(result=builder.real(x.type.shape, node), input=x, stage=stage))
@@ -287,6 +341,7 @@ def import_concat(builder: Builder, node: Node) -> Value:
     others = {(*p.type.shape[:axis], *p.type.shape[axis + 1 :]) for p in parts}
     if axis != 1 or len(others) != 1 or any(len(p.type.shape) != rank for p in parts):
         raise node.fault(
+            Code.UNSUPPORTED_SHAPE,
             f"Concat of {', '.join(str(list(p.type.shape)) for p in parts)} along axis {axis} is not supported",
             hint="only along the channels (axis 1), all other sizes equal",
         )
@@ -298,7 +353,7 @@ def import_concat(builder: Builder, node: Node) -> Value:
 def import_flatten(builder: Builder, node: Node) -> Value:
     x = builder.operand(node, 0)
     if (axis := node.take_int("axis", 1)) != 1:
-        raise node.fault(f"Flatten with axis={axis} is not supported", hint="only axis=1")
+        raise node.fault(Code.UNSUPPORTED_ATTRIBUTE, f"Flatten with axis={axis} is not supported", hint="only axis=1")
     return _reshape(builder, node, x, (x.type.shape[0], element_count(x.type.shape[1:])))
 
 
@@ -314,14 +369,16 @@ def import_reshape(builder: Builder, node: Node) -> Value:
         known = element_count(tuple(s for s in shape if s != -1))
         shape[shape.index(-1)] = total // known if known > 0 else 0
     if element_count(tuple(shape)) != total or min(shape, default=1) < 1:
-        raise node.fault(f"Reshape of {list(x.type.shape)} to {wanted} does not fit")
+        raise node.fault(Code.SHAPE_MISMATCH, f"Reshape of {list(x.type.shape)} to {wanted} does not fit")
     return _reshape(builder, node, x, tuple(shape))
 
 
 def _reshape(builder: Builder, node: Node, x: Value, shape: tuple[int, ...]) -> Value:
     if not shape or shape[0] != x.type.shape[0]:
         raise node.fault(
-            f"{node.op_type} of {list(x.type.shape)} to {list(shape)} is not supported", hint="keep the batch axis"
+            Code.UNSUPPORTED_SHAPE,
+            f"{node.op_type} of {list(x.type.shape)} to {list(shape)} is not supported",
+            hint="keep the batch axis",
         )
     return builder.append(Reshape(result=builder.new_value(shape, x.type.element, node.origin), input=x))
 
@@ -331,7 +388,7 @@ def import_transpose(builder: Builder, node: Node) -> Value:
     rank = len(x.type.shape)
     permutation = node.take_ints("perm", tuple(reversed(range(rank)))) or ()
     if sorted(permutation) != list(range(rank)):
-        raise node.fault(f"perm={list(permutation)} is no permutation of {rank} axes")
+        raise node.fault(Code.UNSUPPORTED_ATTRIBUTE, f"perm={list(permutation)} is no permutation of {rank} axes")
     shape = tuple(x.type.shape[i] for i in permutation)
     result = builder.new_value(shape, x.type.element, node.origin)
     return builder.append(Transpose(result=result, input=x, permutation=permutation))

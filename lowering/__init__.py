@@ -11,10 +11,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pefslc.codes import Code
     from pefslc.compiler import Program, compile, load
     from pefslc.diagnostics import CompileError, InternalError
 
-__all__ = ["CompileError", "InternalError", "Program", "__version__", "compile", "load"]
+__all__ = ["Code", "CompileError", "InternalError", "Program", "__version__", "compile", "load"]
 
 __version__ = "0.1.0"
 
@@ -22,6 +23,7 @@ _HOME = {
     "compile": "pefslc.compiler",
     "load": "pefslc.compiler",
     "Program": "pefslc.compiler",
+    "Code": "pefslc.codes",
     "CompileError": "pefslc.diagnostics",
     "InternalError": "pefslc.diagnostics",
 }

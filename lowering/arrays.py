@@ -11,6 +11,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, quote
 from pefslc.staging import write_file
 
@@ -36,16 +37,18 @@ def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
                         arrays[entry.filename.removesuffix(".npy")] = _read_array(member)
             return arrays
     except FileNotFoundError:
-        raise CompileError(f"no such file: {quote(path)}") from None
+        raise CompileError(Code.NO_SUCH_FILE, f"no such file: {quote(path)}") from None
     except IsADirectoryError:
-        raise CompileError(f"{quote(path)} is a folder, not an .npz file", hint=_HINT) from None
+        raise CompileError(Code.UNREADABLE_FILE, f"{quote(path)} is a folder, not an .npz file", hint=_HINT) from None
     except OSError as e:
-        raise CompileError(f"cannot read {quote(path)}: {e.strerror or e}") from None
+        raise CompileError(Code.UNREADABLE_FILE, f"cannot read {quote(path)}: {e.strerror or e}") from None
     except MemoryError:
-        raise CompileError(f"{quote(path)} declares arrays larger than the memory", hint=_HINT) from None
+        raise CompileError(
+            Code.ARRAYS_TOO_LARGE, f"{quote(path)} declares arrays larger than the memory", hint=_HINT
+        ) from None
     except Exception:
         # A damaged file makes zipfile, its decompressors and NumPy's parser of headers raise nearly anything.
-        raise CompileError(f"{quote(path)} is not an .npz file of numbers", hint=_HINT) from None
+        raise CompileError(Code.NOT_ARRAYS, f"{quote(path)} is not an .npz file of numbers", hint=_HINT) from None
 
 
 def _read_array(file: IO[bytes]) -> NDArray[np.generic]:

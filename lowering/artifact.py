@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Origin, quote
 from pefslc.interpret import apply_output_map, as_batches, quantize_input
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
@@ -101,11 +102,14 @@ def _sidecar_path(path: Path) -> Path:
         return found[0]
     if not found:
         raise CompileError(
+            Code.NOT_AN_ARTIFACT,
             f"{quote(path)} is nothing that pefslc compiled: no sidecar <name>.<target>.json names it",
             hint="give the folder that a compile wrote into",
         )
     names = ", ".join(quote(p.name) for p in found)
-    raise CompileError(f"{quote(path)} holds {len(found)} artifacts: {names}", hint="give one of these files")
+    raise CompileError(
+        Code.SEVERAL_ARTIFACTS, f"{quote(path)} holds {len(found)} artifacts: {names}", hint="give one of these files"
+    )
 
 
 def _sidecars(folder: Path) -> list[Path]:
@@ -114,4 +118,6 @@ def _sidecars(folder: Path) -> list[Path]:
         files = [p for p in sorted(folder.glob("*.*.json")) if p.is_file()]
         return [p for p in files if b'"source_sha256"' in p.read_bytes()]
     except OSError as e:
-        raise CompileError(f"cannot read {quote(Path(e.filename or folder))}: {e.strerror or e}") from None
+        raise CompileError(
+            Code.UNREADABLE_FILE, f"cannot read {quote(Path(e.filename or folder))}: {e.strerror or e}"
+        ) from None

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 import click
 
+from pefslc.codes import Code
 from pefslc.console.group import commands
 from pefslc.diagnostics import CompileError, InternalError
 
@@ -82,7 +83,7 @@ def _complain(text: str) -> None:
 
 
 def _output_failed(error: OSError) -> int:
-    _complain(f"error: cannot write the output: {error.strerror or error}")
+    _complain(f"error[{Code.CANNOT_WRITE}]: cannot write the output: {error.strerror or error}")
     _discard_output()
     return REFUSED
 
@@ -94,7 +95,8 @@ def _discard_output() -> None:
 
 
 def _usage_text(error: click.UsageError) -> str:
-    text = f"error: {error.format_message()}"
+    message = error.format_message()
+    text = message if message.startswith("error[") else f"error: {message}"
     command = error.ctx.command_path if error.ctx else "pefslc"
     return text if "\n  help: " in text else f"{text}\n  help: {command} --help"
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import pefslc
 from pefslc.arrays import Arrays, read_arrays
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem, quote
 from pefslc.frontend import import_model
 from pefslc.interpret import apply_output_map, as_batches, quantize_input
@@ -139,7 +140,9 @@ def lower_model(
     ours = {FillInput.name, *(p.name for p in pipeline(limits))}
     taken = [p.name for p in plugins if p.name in ours]
     if taken:  # records tell passes apart by their names
-        raise CompileError(f"plugin pass {quote(taken[0])} has the name of a pass of pefslc", hint="rename it")
+        raise CompileError(
+            Code.WRONG_OPTION, f"plugin pass {quote(taken[0])} has the name of a pass of pefslc", hint="rename it"
+        )
     graph = load(model)
     if observe is not None:
         observe(PassRecord("import", Exactness.EXACT, True, time.perf_counter() - start), graph)
@@ -227,6 +230,7 @@ def _chosen_target(target: str | Target) -> Target:
         return find_target(target)
     if isinstance(target, type) or not all(hasattr(target, member) for member in _TARGET_MEMBERS):
         raise CompileError(
+            Code.UNKNOWN_TARGET,
             f"{quote(repr(target))} is not a target",
             hint=f"a name ({', '.join(target_names())}), or an object with {', '.join(_TARGET_MEMBERS)}",
         )
@@ -238,14 +242,20 @@ def check_options(target: Target, options: TargetOptions) -> None:
     given = {"arch": options.arch is not None, "caller_arena": options.caller_arena}
     problems = [
         Problem(
-            f"--{option.replace('_', '-')} is for target {quote(owner)}, not {quote(target.name)}", hint="leave it out"
+            Code.WRONG_OPTION,
+            f"--{option.replace('_', '-')} is for target {quote(owner)}, not {quote(target.name)}",
+            hint="leave it out",
         )
         for option, owner in _ONLY_FOR.items()
         if given[option] and target.name in _ONLY_FOR.values() and target.name != owner
     ]
     if options.arch is not None and not (isinstance(options.arch, str) and options.arch):
         problems.append(
-            Problem(f"--arch is {quote(repr(options.arch))}, not the name of an architecture", hint="leave it out")
+            Problem(
+                Code.WRONG_OPTION,
+                f"--arch is {quote(repr(options.arch))}, not the name of an architecture",
+                hint="leave it out",
+            )
         )
     if problems:
         raise CompileError.of(problems)
@@ -256,8 +266,10 @@ def parse_format(fmt: str | FixedPoint | None) -> FixedPoint | None:
     if fmt is None or isinstance(fmt, FixedPoint):
         return fmt
     if not isinstance(fmt, str):
-        raise CompileError(f"{quote(repr(fmt))} is not a format", hint='for example "Q2.3" or FixedPoint(2, 3)')
+        raise CompileError(
+            Code.BAD_FORMAT, f"{quote(repr(fmt))} is not a format", hint='for example "Q2.3" or FixedPoint(2, 3)'
+        )
     try:
         return FixedPoint.parse(fmt)
     except ValueError as e:
-        raise CompileError(str(e)) from None
+        raise CompileError(Code.BAD_FORMAT, str(e)) from None

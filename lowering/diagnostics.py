@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pefslc.codes import Code
+
 __all__ = ["CompileError", "InternalError", "Origin", "Problem", "quote"]
 
 _LONGEST_QUOTE = 80
@@ -40,14 +42,15 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault: what is wrong, where, and what would help."""
+    """One fault: what is wrong, where, and what would help. docs/errors.md explains each code."""
 
+    code: Code
     message: str
     at: Origin | str | None = None
     hint: str | None = None
 
     def __str__(self) -> str:
-        lines = [f"error: {self.message}"]
+        lines = [f"error[{self.code}]: {self.message}"]
         if self.at is not None:
             lines.append(f"  at:   {self.at}")
         if self.hint is not None:
@@ -58,8 +61,8 @@ class Problem:
 class CompileError(Exception):
     """The user's problem. Holds one or several `Problem`s; `str()` is the text shown to the user."""
 
-    def __init__(self, message: str, *, at: Origin | str | None = None, hint: str | None = None) -> None:
-        self.problems: tuple[Problem, ...] = (Problem(message, at, hint),)
+    def __init__(self, code: Code, message: str, *, at: Origin | str | None = None, hint: str | None = None) -> None:
+        self.problems: tuple[Problem, ...] = (Problem(code, message, at, hint),)
         super().__init__(message)
 
     @classmethod
@@ -67,7 +70,7 @@ class CompileError(Exception):
         """One error from all the faults that a check found. `problems` must not be empty."""
         found = tuple(problems)
         assert found, "an error without a problem"
-        error = cls(found[0].message)
+        error = cls(found[0].code, found[0].message)
         error.problems = found
         return error
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, quote
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
 from pefslc.numeric.rounding import RoundingMode
@@ -52,7 +53,7 @@ def as_batches(graph: Graph, inputs: Mapping[str, Floats] | Floats) -> tuple[dic
     """The inputs by name as float64, checked against the graph, and the number of rows along the batch axis."""
     if not isinstance(inputs, Mapping):
         if len(graph.inputs) != 1:
-            raise CompileError(f"the model has {len(graph.inputs)} inputs: give arrays by name")
+            raise CompileError(Code.INPUT_ARRAY, f"the model has {len(graph.inputs)} inputs: give arrays by name")
         inputs = {graph.inputs[0].name: inputs}
     elif len(graph.inputs) == 1 and "x" in inputs and graph.inputs[0].name not in inputs:
         inputs = {graph.inputs[0].name: inputs["x"]}
@@ -61,24 +62,31 @@ def as_batches(graph: Graph, inputs: Mapping[str, Floats] | Floats) -> tuple[dic
         name, shape = graph_input.name, graph_input.value.type.shape
         if name not in inputs:
             raise CompileError(
-                f"no array for input {quote(name)}", hint=f"arrays given: {', '.join(map(quote, inputs)) or 'none'}"
+                Code.INPUT_ARRAY,
+                f"no array for input {quote(name)}",
+                hint=f"arrays given: {', '.join(map(quote, inputs)) or 'none'}",
             )
         array = np.asarray(inputs[name])
         if array.dtype.kind not in "fiu":
-            raise CompileError(f"input {quote(name)} holds {array.dtype}, not numbers")
+            raise CompileError(Code.INPUT_ARRAY, f"input {quote(name)} holds {array.dtype}, not numbers")
         if array.ndim != len(shape) or array.shape[1:] != shape[1:] or array.shape[0] % shape[0]:
             raise CompileError(
+                Code.INPUT_ARRAY,
                 f"input {quote(name)} has shape {list(array.shape)}, the model wants {list(shape)}",
                 hint="the first axis may be any multiple of the model's batch",
             )
         if not array.size:
-            raise CompileError(f"input {quote(name)} is empty: shape {list(array.shape)}", hint="give at least one row")
+            raise CompileError(
+                Code.INPUT_ARRAY,
+                f"input {quote(name)} is empty: shape {list(array.shape)}",
+                hint="give at least one row",
+            )
         if not np.isfinite(array).all():
-            raise CompileError(f"input {quote(name)} holds NaN or infinity")
+            raise CompileError(Code.INPUT_ARRAY, f"input {quote(name)} holds NaN or infinity")
         arrays[name] = array.astype(np.float64)
     rows = {a.shape[0] // i.value.type.shape[0] for i, a in zip(graph.inputs, arrays.values(), strict=True)}
     if len(rows) != 1:
-        raise CompileError("the inputs have different batch sizes")
+        raise CompileError(Code.INPUT_ARRAY, "the inputs have different batch sizes")
     return arrays, rows.pop()
 
 

@@ -16,6 +16,7 @@ from types import ModuleType
 
 import numpy as np
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, InternalError, quote
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
 from pefslc.ir.value import IntArray, Op, RealArray
@@ -56,13 +57,16 @@ class UserPass:
             raise
         except (Exception, SystemExit) as e:
             raise CompileError(
+                Code.PLUGIN_FAILED,
                 f"plugin pass {quote(self.name)} failed: {_exception_text(e)}",
                 at=_place(e, self.source),
                 hint="the pass is not part of pefslc: correct it, or leave out --plugin",
             ) from e
         if not isinstance(after, Graph):
             raise CompileError(
-                f"plugin pass {quote(self.name)} returned {type(after).__name__}, not a Graph", at=self.source
+                Code.PLUGIN_FAILED,
+                f"plugin pass {quote(self.name)} returned {type(after).__name__}, not a Graph",
+                at=self.source,
             )
         if after is not graph:
             self._judge(graph, after)
@@ -75,13 +79,17 @@ class UserPass:
             faults = [_exception_text(e)]
         if faults:
             raise CompileError(
-                f"plugin pass {quote(self.name)} left an illegal graph: {'; '.join(faults)}", at=self.source
+                Code.PLUGIN_FAILED,
+                f"plugin pass {quote(self.name)} left an illegal graph: {'; '.join(faults)}",
+                at=self.source,
             )
         if self.check:
             try:
                 check_pass(self.inner, before, after)
             except InternalError as e:
-                raise CompileError(str(e), at=self.source, hint="declare it Exactness.BOUNDED, or correct it") from None
+                raise CompileError(
+                    Code.PLUGIN_FAILED, str(e), at=self.source, hint="declare it Exactness.BOUNDED, or correct it"
+                ) from None
 
 
 def load_plugins(
@@ -96,6 +104,7 @@ def load_plugins(
             found.append(name)
         elif not _is_pass(name):
             raise CompileError(
+                Code.PLUGIN_UNUSABLE,
                 f"plugin {quote(repr(name))} is not a pass",
                 hint=f"a .py file, an installed name, or an object with {', '.join(_MEMBERS)}; {_HINT}",
             )
@@ -118,7 +127,9 @@ def _passes_of(name: str) -> list[Pass]:
             return [_installed(entry)]
     known = ", ".join(e.name for e in installed_passes())
     raise CompileError(
-        f"no plugin {quote(name)}", hint="give a .py file" + (f", or an installed pass: {known}" if known else "")
+        Code.NO_SUCH_PLUGIN,
+        f"no plugin {quote(name)}",
+        hint="give a .py file" + (f", or an installed pass: {known}" if known else ""),
     )
 
 
@@ -126,9 +137,13 @@ def _installed(entry: EntryPoint) -> Pass:
     try:
         made = entry.load()()
     except (Exception, SystemExit) as e:
-        raise CompileError(f"plugin {quote(entry.name)} cannot be loaded: {_exception_text(e)}", at=entry.value) from e
+        raise CompileError(
+            Code.PLUGIN_UNUSABLE, f"plugin {quote(entry.name)} cannot be loaded: {_exception_text(e)}", at=entry.value
+        ) from e
     if not _is_pass(made):
-        raise CompileError(f"plugin {quote(entry.name)} is not a pass", at=entry.value, hint=_HINT)
+        raise CompileError(
+            Code.PLUGIN_UNUSABLE, f"plugin {quote(entry.name)} is not a pass", at=entry.value, hint=_HINT
+        )
     return made  # type: ignore[no-any-return]  # just checked
 
 
@@ -145,10 +160,13 @@ def _passes_in_file(path: Path) -> list[Pass]:
             continue  # it needs arguments: a helper, or a pass that another class of the file makes
         except (Exception, SystemExit) as e:
             raise CompileError(
-                f"plugin class {made_by.__name__} cannot be made: {_exception_text(e)}", at=_place(e, str(path))
+                Code.PLUGIN_UNUSABLE,
+                f"plugin class {made_by.__name__} cannot be made: {_exception_text(e)}",
+                at=_place(e, str(path)),
             ) from e
         if not _is_pass(made):
             raise CompileError(
+                Code.PLUGIN_UNUSABLE,
                 f"plugin class {made_by.__name__} is not a pass: `name` is a string, `exactness` an Exactness, "
                 "`level` a Level",
                 at=str(path),
@@ -157,6 +175,7 @@ def _passes_in_file(path: Path) -> list[Pass]:
         passes.append(made)
     if not passes:
         raise CompileError(
+            Code.PLUGIN_UNUSABLE,
             f"plugin {quote(path)} defines no pass",
             hint=f"a class with {', '.join(_MEMBERS)} that can be made without arguments; {_HINT}",
         )
@@ -175,11 +194,13 @@ def _is_pass(made: object) -> bool:
 
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise CompileError(f"no such plugin file: {quote(path)}")
+        raise CompileError(Code.NO_SUCH_PLUGIN, f"no such plugin file: {quote(path)}")
     name = f"_pefslc_plugin_{len([m for m in sys.modules if m.startswith('_pefslc_plugin_')])}"
     spec = spec_from_file_location(name, path)
     if spec is None:
-        raise CompileError(f"plugin {quote(path)} is not a Python file", hint="its name ends in .py")
+        raise CompileError(
+            Code.PLUGIN_UNUSABLE, f"plugin {quote(path)} is not a Python file", hint="its name ends in .py"
+        )
     module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up there
     try:
@@ -188,7 +209,10 @@ def _import_file(path: Path) -> ModuleType:
     except (Exception, SystemExit) as e:
         del sys.modules[name]
         raise CompileError(
-            f"plugin {quote(path)} cannot be imported: {_exception_text(e)}", at=_place(e, str(path)), hint=_HINT
+            Code.PLUGIN_UNUSABLE,
+            f"plugin {quote(path)} cannot be imported: {_exception_text(e)}",
+            at=_place(e, str(path)),
+            hint=_HINT,
         ) from e
     return module
 

@@ -6,6 +6,7 @@ Sums of products are bounded per output channel first (`channel_accumulators`).
 
 from __future__ import annotations
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
@@ -37,6 +38,7 @@ def _products(op: Conv2d | Dense) -> tuple[list[int], list[int]]:
         low, high = dot_bounds(weight, codes.low, codes.high)
     except OverflowError:
         raise CompileError(
+            Code.BEYOND_64_BITS,
             "the sum of products needs more than 64 bits",
             at=op.result.origin,
             hint="use fewer bits for the weights or the activations",
@@ -83,5 +85,7 @@ def result_range(op: IntegerOp) -> Range:
 
 def _checked(low: int, high: int, result: Value) -> Range:
     if not fits_int64(max(-low, high)):
-        raise CompileError("the codes need more than 64 bits", at=result.origin, hint="use coarser scales")
+        raise CompileError(
+            Code.BEYOND_64_BITS, "the codes need more than 64 bits", at=result.origin, hint="use coarser scales"
+        )
     return low, high

@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TypeAlias
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, quote
 from pefslc.ir.graph import Graph, OutputMap
 from pefslc.numeric.format import Quantization
@@ -137,11 +138,19 @@ def load_sidecar(path: Path) -> Sidecar:
         for name, digest in sidecar.files.items():
             file = path.parent / name
             if Path(name).name != name or not file.is_file():
-                raise CompileError(f"{quote(name)} is missing beside {quote(path.name)}", hint=_AGAIN)
+                raise CompileError(
+                    Code.ARTIFACT_CHANGED, f"{quote(name)} is missing beside {quote(path.name)}", hint=_AGAIN
+                )
             if sha256(file.read_bytes()).hexdigest() != digest:
-                raise CompileError(f"{quote(name)} is not the file that {quote(path.name)} describes", hint=_AGAIN)
+                raise CompileError(
+                    Code.ARTIFACT_CHANGED,
+                    f"{quote(name)} is not the file that {quote(path.name)} describes",
+                    hint=_AGAIN,
+                )
     except OSError as e:
-        raise CompileError(f"cannot read {quote(Path(e.filename or path))}: {e.strerror or e}") from None
+        raise CompileError(
+            Code.UNREADABLE_FILE, f"cannot read {quote(Path(e.filename or path))}: {e.strerror or e}"
+        ) from None
     return sidecar
 
 
@@ -151,10 +160,12 @@ def _parse(path: Path) -> Sidecar:
         if content["format"] != FORMAT_VERSION:
             found = quote(str(content["format"]))
             raise CompileError(
-                f"{quote(path.name)} has format {found}, this pefslc reads {FORMAT_VERSION}", hint=_AGAIN
+                Code.ARTIFACT_VERSION,
+                f"{quote(path.name)} has format {found}, this pefslc reads {FORMAT_VERSION}",
+                hint=_AGAIN,
             )
         if content.pop(_DIGEST, None) != _digest(content):
-            raise CompileError(f"{quote(path.name)} was changed after the compile", hint=_AGAIN)
+            raise CompileError(Code.ARTIFACT_CHANGED, f"{quote(path.name)} was changed after the compile", hint=_AGAIN)
         return Sidecar(
             content["model"],
             content["target"],
@@ -168,7 +179,9 @@ def _parse(path: Path) -> Sidecar:
             content["source"],
         )
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError, RecursionError):
-        raise CompileError(f"{quote(path.name)} is not a sidecar of pefslc", hint=_AGAIN) from None
+        raise CompileError(
+            Code.NOT_AN_ARTIFACT, f"{quote(path.name)} is not a sidecar of pefslc", hint=_AGAIN
+        ) from None
 
 
 def _digest(content: JsonObject) -> str:

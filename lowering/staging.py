@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem, quote
 
 __all__ = ["publish", "safe_file_name", "write_file"]
@@ -49,7 +50,9 @@ def publish(folder: Path, files: Mapping[str, bytes], sidecar: tuple[str, bytes]
                 os.replace(Path(staged) / name, folder / name)
     except OSError as e:
         raise CompileError(
-            f"cannot write into {quote(folder)}: {e.strerror or e}", hint="choose another folder with -o"
+            Code.CANNOT_WRITE,
+            f"cannot write into {quote(folder)}: {e.strerror or e}",
+            hint="choose another folder with -o",
         ) from None
     return tuple(folder / name for name in everything)
 
@@ -57,7 +60,9 @@ def publish(folder: Path, files: Mapping[str, bytes], sidecar: tuple[str, bytes]
 def write_file(path: Path, content: bytes) -> None:
     """Write one file, whole or not at all. Raises CompileError, also where something is that is no plain file."""
     if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
-        raise CompileError(f"{quote(path)} is in the way and is no plain file", hint="give another path")
+        raise CompileError(
+            Code.IN_THE_WAY, f"{quote(path)} is in the way and is no plain file", hint="give another path"
+        )
     try:
         handle, staged = tempfile.mkstemp(prefix=".pefslc-", dir=path.parent)
         try:
@@ -69,7 +74,7 @@ def write_file(path: Path, content: bytes) -> None:
             os.unlink(staged)
             raise
     except OSError as e:
-        raise CompileError(f"cannot write {quote(path)}: {e.strerror or e}") from None
+        raise CompileError(Code.CANNOT_WRITE, f"cannot write {quote(path)}: {e.strerror or e}") from None
 
 
 def _umask() -> int:
@@ -96,7 +101,9 @@ def _refuse_foreign_files(folder: Path, files: Mapping[str, bytes], sidecar: tup
         if not os.path.lexists(path):
             continue
         if path.is_symlink() or not path.is_file():
-            problems.append(Problem(f"{quote(path)} is in the way and is no plain file", hint="remove it"))
+            problems.append(
+                Problem(Code.IN_THE_WAY, f"{quote(path)} is in the way and is no plain file", hint="remove it")
+            )
             continue
         present = path.read_bytes()
         if present == content:
@@ -106,16 +113,19 @@ def _refuse_foreign_files(folder: Path, files: Mapping[str, bytes], sidecar: tup
         if not owners:
             problems.append(
                 Problem(
+                    Code.IN_THE_WAY,
                     f"{quote(path)} exists and is not what a compile wrote",
                     hint="move it away, or choose another folder with -o",
                 )
             )
         for owner in owners:
             if owner.sidecar != sidecar[0]:
-                problems.append(Problem(f"{quote(path)} belongs to {quote(owner.sidecar)}", hint=_ANOTHER_MODEL))
+                problems.append(
+                    Problem(Code.IN_THE_WAY, f"{quote(path)} belongs to {quote(owner.sidecar)}", hint=_ANOTHER_MODEL)
+                )
             elif name == sidecar[0] and new is not None and owner.source and new.source != owner.source:
                 found = f"was compiled from {quote(owner.source)}, not from {quote(new.source)}"
-                problems.append(Problem(f"{quote(path)} {found}", hint=_ANOTHER_MODEL))
+                problems.append(Problem(Code.IN_THE_WAY, f"{quote(path)} {found}", hint=_ANOTHER_MODEL))
     if problems:
         raise CompileError.of(problems)
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.arrays import Arrays
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem, quote
 from pefslc.interpret import as_batches, map_codes, quantize_input, run, run_codes
 from pefslc.ir.graph import Graph, GraphOutput, OutputMap
@@ -64,7 +65,7 @@ class Verification:
     def require(self) -> None:
         """Raise CompileError with every difference."""
         if not self.equal:
-            raise CompileError.of(Problem(f"verification: {c}") for c in self.comparisons if c.differing)
+            raise CompileError.of(Problem(Code.DIFFERS, f"verification: {c}") for c in self.comparisons if c.differing)
 
     def __str__(self) -> str:
         return "\n".join(f"{self.inputs} inputs: {c}" for c in self.comparisons)
@@ -132,8 +133,9 @@ def _expected(graph: Graph, arrays: Arrays, rows: int) -> Iterator[tuple[str, st
             wanted = (rows * shape[0], *shape[1:])
             if array.shape != wanted or array.dtype.kind not in "fiu":
                 raise CompileError(
+                    Code.EXPECTED_ARRAY,
                     f"the expected array {quote(name)} is {array.dtype} {list(array.shape)}, "
-                    f"output {quote(output.name)} has {list(wanted)}"
+                    f"output {quote(output.name)} has {list(wanted)}",
                 )
             yield output.name, quote(name), array
 
@@ -141,7 +143,9 @@ def _expected(graph: Graph, arrays: Arrays, rows: int) -> Iterator[tuple[str, st
 def compare_codes(output: str, expected: Codes, got: Codes, compared: str, first_row: int = 0) -> Comparison:
     """Integers with integers."""
     if expected.shape != got.shape:
-        raise CompileError(f"output {quote(output)} came back as {list(got.shape)}, not {list(expected.shape)}")
+        raise CompileError(
+            Code.ARTIFACT_CHANGED, f"output {quote(output)} came back as {list(got.shape)}, not {list(expected.shape)}"
+        )
     wrong = np.argwhere(expected != got)
     first = ""
     if len(wrong):
@@ -162,7 +166,8 @@ def compare_values(
     assert output.map is not None
     if expected.shape != got.shape:
         raise CompileError(
-            f"output {quote(output.name)}: {compared} have shapes {list(got.shape)} and {list(expected.shape)}"
+            Code.EXPECTED_ARRAY,
+            f"output {quote(output.name)}: {compared} have shapes {list(got.shape)} and {list(expected.shape)}",
         )
     values, mapped = expected.astype(np.float64), map_codes(output.map, got)
     noise = _noise(output, values, single=expected.dtype.itemsize < 8)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.integer import Conv2d, Dense, Rescale, Sum, SumPool
@@ -46,6 +47,7 @@ def overflows(graph: Graph, limits: TargetLimits) -> Iterator[Problem]:
             needed = accumulator_bits(op)
             if needed > limits.accumulator_bits:
                 yield Problem(
+                    Code.ACCUMULATOR_OVERFLOW,
                     f"the accumulator needs {needed} bits, {limits.accumulator_name} has {limits.accumulator_bits}",
                     at=op.result.origin,
                     hint="use fewer bits for weights or activations, fewer input channels, or accumulator-aware "

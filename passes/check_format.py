@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.quantized import Constant, Conv, Linear, Quantize, QuantizedConstant
@@ -35,6 +36,7 @@ class CheckFormat:
         roles = quantizer_roles(graph)
         if not roles and any(graph.of_type(Conv)) | any(graph.of_type(Linear)):
             raise CompileError(
+                Code.MODEL_NOT_QUANTIZED,
                 f"the model is not quantized, and --fmt {self.fmt} cannot quantize it: post-training quantization "
                 "is not there yet",
                 at=graph.name,
@@ -54,6 +56,7 @@ class CheckFormat:
         )
         if quantization.bits != self.fmt.bits or not same_scale:
             yield Problem(
+                Code.FORMAT_CONTRADICTED,
                 f"--fmt says {self.fmt.describe()}; this {role} quantizer is {describe(quantization)}",
                 at=op.result.origin,
             )

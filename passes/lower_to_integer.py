@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem, quote
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
@@ -110,7 +111,8 @@ class _Lowering:
         missing = [i for i in self.graph.inputs if i.name not in self.quantized_inputs]
         if not self.problems:
             self.problems.extend(
-                Problem(f"input {quote(i.name)} is read by nothing", at=i.value.origin) for i in missing
+                Problem(Code.UNUSED_INPUT, f"input {quote(i.name)} is read by nothing", at=i.value.origin)
+                for i in missing
             )
         if self.problems:
             raise CompileError.of(self.problems)
@@ -144,11 +146,13 @@ class _Lowering:
             return self.lowered[value.name]
         if value.name in self.inputs:
             raise CompileError(
+                Code.INPUT_NOT_QUANTIZED,
                 f"input {quote(self.inputs[value.name].name)} has no quantizer: {reader.mnemonic} reads real numbers",
                 at=reader.result.origin,
                 hint="start the network with QuantIdentity, or give the input's format with --fmt Q2.3",
             )
         raise CompileError(
+            Code.CONSTANT_OPERAND,
             f"{reader.mnemonic} reads a constant where it needs an activation",
             at=reader.result.origin,
             hint="only weights and biases may be constants",
@@ -159,6 +163,7 @@ class _Lowering:
         lowered = self._operand(value, reader)
         if lowered.tail:
             raise CompileError(
+                Code.NOT_QUANTIZED,
                 f"{reader.mnemonic} reads a tensor that is not quantized",
                 at=reader.result.origin,
                 hint=f"quantize the result of {value.origin} (QuantIdentity or QuantReLU)",
@@ -169,6 +174,7 @@ class _Lowering:
         exact = self._exact(value, reader)
         if exact.type.codes.scale.per_channel:
             raise CompileError(
+                Code.SCALE_PER_CHANNEL,
                 f"{reader.mnemonic} reads a tensor with one scale per channel",
                 at=reader.result.origin,
                 hint=f"quantize the result of {value.origin} per tensor",
@@ -185,6 +191,7 @@ class _Lowering:
     def _check_zero_point(lowered: Value, reader: Op) -> None:
         if zero_point := lowered.type.codes.zero_point:
             raise CompileError(
+                Code.ZERO_POINT,
                 f"{reader.mnemonic} reads a tensor with zero point {zero_point}",
                 at=reader.result.origin,
                 hint="use a symmetric quantizer",
@@ -196,6 +203,7 @@ class _Lowering:
             element = constant.result.type.element
             if isinstance(element, Quantization) and element.zero_point:
                 raise CompileError(
+                    Code.ZERO_POINT,
                     f"the weights have zero point {element.zero_point}",
                     at=reader.result.origin,
                     hint="use a symmetric quantizer",
@@ -203,6 +211,7 @@ class _Lowering:
             return constant
         message = "the weights are not quantized" if constant is not None else "the weights are computed at run time"
         raise CompileError(
+            Code.WEIGHT_NOT_QUANTIZED,
             message,
             at=reader.result.origin,
             hint="train with brevitas.nn.QuantConv2d / QuantLinear and export with export_qonnx",
@@ -214,12 +223,17 @@ class _Lowering:
         constant = self.constants.get(value.name)
         values = None if constant is None else constant_values(constant)
         if values is None:
-            raise CompileError("the bias is computed at run time", at=reader.result.origin)
+            raise CompileError(Code.COMPUTED_OPERAND, "the bias is computed at run time", at=reader.result.origin)
         codes = [v / scale.channel(c) for c, v in enumerate(values)]
         if any(c.denominator != 1 for c in codes):
-            raise CompileError("the bias is on no grid of the accumulator", at=reader.result.origin)
+            raise CompileError(Code.BIAS_OFF_GRID, "the bias is on no grid of the accumulator", at=reader.result.origin)
         if not all(fits_int64(abs(int(c))) for c in codes):
-            raise CompileError("the bias needs more than 64 bits", at=reader.result.origin, hint="use coarser scales")
+            raise CompileError(
+                Code.BEYOND_64_BITS,
+                "the bias needs more than 64 bits",
+                at=reader.result.origin,
+                hint="use coarser scales",
+            )
         return IntArray(np.array([int(c) for c in codes], dtype=np.int64))
 
     # --- operations ----------------------------------------------------------------------------------------------
@@ -259,6 +273,7 @@ class _Lowering:
                 return self._reshape(op)
             case Transpose():
                 raise CompileError(
+                    Code.UNSUPPORTED_OPERATOR,
                     "Transpose of an activation is not supported",
                     at=op.result.origin,
                     hint="only constants are transposed; keep activations in NCHW order",
@@ -276,6 +291,7 @@ class _Lowering:
         codes = x.value.type.codes
         if quantization.bits > _WIDEST_REQUANTIZE_BITS:
             raise CompileError(
+                Code.CODES_TOO_WIDE,
                 f"a quantizer of {quantization.bits} bits on an activation is not supported",
                 at=op.result.origin,
                 hint=f"use at most {_WIDEST_REQUANTIZE_BITS} bits",
@@ -292,6 +308,7 @@ class _Lowering:
         graph_input = self.inputs[op.input.name]
         if op.stages:
             raise CompileError(
+                Code.INPUT_NOT_QUANTIZED,
                 f"input {quote(graph_input.name)} is not quantized before its first layer",
                 at=op.result.origin,
                 hint="start the network with QuantIdentity",
@@ -299,6 +316,7 @@ class _Lowering:
         known = self.quantized_inputs.get(graph_input.name)
         if known is not None and known.quantizer != quantizer:
             raise CompileError(
+                Code.INPUT_QUANTIZED_TWICE,
                 f"input {quote(graph_input.name)} has two different quantizers",
                 at=op.result.origin,
                 hint="start the network with one QuantIdentity that all branches read",
@@ -337,11 +355,16 @@ class _Lowering:
                 low, high = op.low, op.high
             case LeakyRelu():
                 raise CompileError(
-                    "LeakyRelu is not followed by a quantizer", at=op.result.origin, hint="quantize its result"
+                    Code.NOT_QUANTIZED,
+                    "LeakyRelu is not followed by a quantizer",
+                    at=op.result.origin,
+                    hint="quantize its result",
                 )
         limits = [None if v is None else v / step for v in (low, high)]
         if any(v is not None and v.denominator != 1 for v in limits):
-            raise CompileError("Clip's limits are no multiples of the input's scale", at=op.result.origin)
+            raise CompileError(
+                Code.BIAS_OFF_GRID, "Clip's limits are no multiples of the input's scale", at=op.result.origin
+            )
         codes = x.type.codes
         lowest = codes.low if limits[0] is None else int(limits[0]) + codes.zero_point
         highest = max(codes.high, lowest) if limits[1] is None else int(limits[1]) + codes.zero_point
@@ -358,6 +381,7 @@ class _Lowering:
             factor = int(value.type.codes.scale.step / grid)
             if factor > 1 << 24:
                 raise CompileError(
+                    Code.NO_COMMON_GRID,
                     f"the scales of {reader.mnemonic}'s inputs have no common grid",
                     at=reader.result.origin,
                     hint="share one quantizer between the branches, or use power-of-two scales",
@@ -376,7 +400,9 @@ class _Lowering:
             scale = before.codes.scale.repeated(repeat)
             tail = tuple(stage.repeated(repeat) for stage in x.tail)
         elif before.codes.scale.per_channel or x.tail:
-            raise CompileError("Reshape mixes channels of different scales", at=op.result.origin)
+            raise CompileError(
+                Code.SCALE_PER_CHANNEL, "Reshape mixes channels of different scales", at=op.result.origin
+            )
         else:
             scale, tail = before.codes.scale, ()
         result = self._codes(op.result, scale, before.codes.zero_point)
@@ -388,6 +414,7 @@ class _Lowering:
         lowered = self.lowered.get(output.value.name)
         if lowered is None:
             raise CompileError(
+                Code.CONSTANT_OUTPUT,
                 f"output {quote(output.name)} depends on no quantized input",
                 at=output.value.origin,
                 hint="the network must start with a quantizer: QuantIdentity, or --fmt",

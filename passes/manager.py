@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, InternalError
 from pefslc.interpret import run
 from pefslc.ir.graph import Graph, Level
@@ -64,7 +65,8 @@ def run_passes(
     for p in passes:
         if p.level is not graph.level:
             raise CompileError(
-                f"pass {p.name!r} works on the {p.level.value} level, the graph is on the {graph.level.value} level"
+                Code.PASS_LEVEL,
+                f"pass {p.name!r} works on the {p.level.value} level, the graph is on the {graph.level.value} level",
             )
         start = time.perf_counter()
         after = p.run(graph)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.quantized import BatchNorm, BiasAdd, Clip, LeakyRelu, Quantize, Relu
@@ -68,6 +69,7 @@ def check_single_root(stages: Sequence[Stage], reader: Op) -> None:
     """Raises CompileError where a chain before a quantizer holds two square roots (see `numeric.stages`)."""
     if sum(isinstance(s, Affine) and s.has_root for s in stages) > 1:
         raise CompileError(
+            Code.TWO_BATCHNORMS,
             "two BatchNormalizations stand before one quantizer",
             at=reader.result.origin,
             hint="quantize between them, or fold one into its convolution before exporting",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, quote
 from pefslc.targets.protocol import Target
 
@@ -33,9 +34,10 @@ def find_target(name: str) -> Target:
                 target: Target = entry.load()()
             except Exception as e:
                 raise CompileError(
+                    Code.PLUGIN_UNUSABLE,
                     f"target {quote(name)} cannot be loaded: {type(e).__name__}: {e}",
                     at=entry.value,
                     hint="correct or remove the package that installed it",
                 ) from e
             return target
-    raise CompileError(f"unknown target {quote(name)}", hint=f"known: {', '.join(target_names())}")
+    raise CompileError(Code.UNKNOWN_TARGET, f"unknown target {quote(name)}", hint=f"known: {', '.join(target_names())}")

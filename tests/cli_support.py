@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError
 from pefslc.interpret import run_codes
 from pefslc.ir.graph import Graph
@@ -53,12 +54,16 @@ class FakeTarget:
 
     def limits(self, options: TargetOptions) -> TargetLimits:
         if options.arch not in (None, "narrow", "fails", "faulty", "wrong"):
-            raise CompileError(f"unknown architecture {options.arch!r}", hint="known: narrow")
+            raise CompileError(
+                Code.UNKNOWN_ARCHITECTURE, f"unknown architecture {options.arch!r}", hint="known: narrow"
+            )
         return TargetLimits(8 if options.arch == "narrow" else 32, "the fake accumulator")
 
     def lower(self, graph: Graph, options: TargetOptions) -> Emission:
         if options.arch == "fails":
-            raise CompileError("the fake target refuses", at=graph.ops[0].result.origin, hint="take another")
+            raise CompileError(
+                Code.TCU_UNSUPPORTED, "the fake target refuses", at=graph.ops[0].result.origin, hint="take another"
+            )
         if options.arch == "faulty":
             raise ZeroDivisionError("division by zero")
         reports = {op.result.name: OpReport("interpreted", cycles=10) for op in graph.ops}

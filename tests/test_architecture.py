@@ -21,6 +21,7 @@ LAYER = {
     "arrays": "core",
     "artifact": "compiler",
     "cli": "cli",
+    "codes": "core",
     "compiler": "compiler",
     "console": "cli",
     "diagnostics": "core",

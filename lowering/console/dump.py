@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, quote
 
 if TYPE_CHECKING:
@@ -56,10 +57,11 @@ def _empty(folder: Path) -> None:
         ]
         if foreign:
             raise CompileError(
+                Code.IN_THE_WAY,
                 f"the dump folder {quote(folder)} holds other files: {quote(foreign[0])}",
                 hint="give an empty or a new folder",
             )
         for path in present:
             path.unlink()
     except OSError as e:
-        raise CompileError(f"cannot write into {quote(folder)}: {e.strerror or e}") from None
+        raise CompileError(Code.CANNOT_WRITE, f"cannot write into {quote(folder)}: {e.strerror or e}") from None

@@ -127,4 +127,4 @@ def require_pass(name: str, known: list[str]) -> None:
 
 def usage_error(error: Exception) -> click.UsageError:
     """The same text, as the user's mistake on the command line."""
-    return click.UsageError(str(error).removeprefix("error: "))
+    return click.UsageError(str(error))

@@ -50,17 +50,18 @@ def run_artifact(artifact: str, inputs: str, output: str | None, quiet: bool, de
 
 def _refuse_to_replace(output: Path, inputs: Path) -> None:
     """Only an earlier result is replaced: a plain .npz file that is not the inputs."""
+    from pefslc.codes import Code
     from pefslc.diagnostics import CompileError, quote
 
     if not os.path.lexists(output):
         return
     hint = "give another path with -o"
     if output.is_symlink() or not output.is_file():
-        raise CompileError(f"{quote(output)} is in the way and is no plain file", hint=hint)
+        raise CompileError(Code.IN_THE_WAY, f"{quote(output)} is in the way and is no plain file", hint=hint)
     if output.samefile(inputs):
-        raise CompileError(f"{quote(output)} holds the inputs", hint=hint)
+        raise CompileError(Code.IN_THE_WAY, f"{quote(output)} holds the inputs", hint=hint)
     if output.suffix != ".npz":
-        raise CompileError(f"{quote(output)} exists and is no .npz file", hint=hint)
+        raise CompileError(Code.IN_THE_WAY, f"{quote(output)} exists and is no .npz file", hint=hint)
 
 
 def _digest(values: NDArray[np.float64]) -> str:

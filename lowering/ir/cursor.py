@@ -12,6 +12,7 @@ from typing import TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Origin, quote
 from pefslc.ir.text import BARE_NAME
 from pefslc.ir.value import Codes, Element, Real, TensorType, Value
@@ -49,7 +50,7 @@ class Cursor:
     # --- characters ----------------------------------------------------------------------------------------------
 
     def fault(self, message: str, hint: str | None = None) -> CompileError:
-        return CompileError(f"line {self.number}: {message}", hint=hint)
+        return CompileError(Code.IR_TEXT, f"line {self.number}: {message}", hint=hint)
 
     def expected(self, what: str) -> CompileError:
         rest = self.text[self.position :].strip()

@@ -14,6 +14,7 @@ from typing import get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError
 from pefslc.ir.cursor import Constant, Cursor
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
@@ -39,14 +40,18 @@ def parse_graph(text: str) -> Graph:
     lines = text.splitlines()
     if NO_DATA in lines:
         raise CompileError(
-            "the text was printed without its data", hint="print it with print_graph(graph, data=True) to read it back"
+            Code.IR_TEXT,
+            "the text was printed without its data",
+            hint="print it with print_graph(graph, data=True) to read it back",
         )
     split = lines.index("data") if "data" in lines else len(lines)
     constants = dict(_constants(lines, split + 1))
     body = (Cursor(number, line, constants) for number, line in enumerate(lines[:split], 1) if line.strip())
     head = next(body, None)
     if head is None:
-        raise CompileError("the text holds no graph", hint='its first line is: graph "name" quantized|integer')
+        raise CompileError(
+            Code.IR_TEXT, "the text holds no graph", hint='its first line is: graph "name" quantized|integer'
+        )
     head.literal("graph")
     name, level = head.string(), head.choice({level.value: level for level in Level}, "quantized or integer")
     head.end()

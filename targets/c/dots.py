@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError
 from pefslc.ir.integer import Conv2d, Dense
 from pefslc.ranges import partial_sums
@@ -24,6 +25,7 @@ def accumulator_type(op: Conv2d | Dense) -> CType:
     low, high = partial_sums(op)
     if not INT64.holds(low, high):
         raise CompileError(
+            Code.BEYOND_64_BITS,
             "the sums of products need more than 64 bits",
             at=op.result.origin,
             hint="use fewer bits for the weights or the activations",

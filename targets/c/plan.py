@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
@@ -193,7 +194,10 @@ class _Planner:
     def _sum(self, op: Sum) -> None:
         if op.lhs.type.shape != op.rhs.type.shape:
             raise CompileError(
-                "Add of tensors of different shapes", at=op.result.origin, hint="broadcasting is not supported"
+                Code.C_UNSUPPORTED,
+                "Add of tensors of different shapes",
+                at=op.result.origin,
+                hint="broadcasting is not supported",
             )
         kept, other = op.lhs, op.rhs
         waiting = self.pending.get(other.name)

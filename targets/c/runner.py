@@ -15,6 +15,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, InternalError, quote
 from pefslc.sidecar import Json, JsonObject, Sidecar
 
@@ -36,6 +37,7 @@ def find_compiler() -> str:
         if path is not None:
             return path
     raise CompileError(
+        Code.NO_C_COMPILER,
         f"no C compiler found (tried {', '.join(_COMPILERS)})",
         hint="install gcc or clang, for example `apt-get install gcc`",
     )
@@ -57,12 +59,16 @@ class CRunner:
             function, sources, arena_bytes, self._arguments = _read_details(sidecar.details)
         except (KeyError, TypeError, ValueError):
             raise CompileError(
-                f"{quote(sidecar.file_name)} does not describe a C program", hint="compile the model again"
+                Code.NOT_AN_ARTIFACT,
+                f"{quote(sidecar.file_name)} does not describe a C program",
+                hint="compile the model again",
             ) from None
         foreign = [name for name in sources if name not in sidecar.files]
         if foreign or not _IDENTIFIER.fullmatch(function):
             raise CompileError(
-                f"{quote(sidecar.file_name)} does not describe a C program", hint="compile the model again"
+                Code.NOT_AN_ARTIFACT,
+                f"{quote(sidecar.file_name)} does not describe a C program",
+                hint="compile the model again",
             )
         compiler = find_compiler()
         with TemporaryDirectory(prefix="pefslc-") as temporary:

@@ -8,6 +8,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Origin
 from pefslc.shapes import Shape, element_count
 
@@ -136,5 +137,7 @@ def checked_elements(shape: Shape, at: Origin) -> int:
     """Number of elements. Raises CompileError where an int32_t could not count them."""
     count = element_count(shape)
     if count > _MOST_ELEMENTS:
-        raise CompileError(f"a tensor of {count} elements", at=at, hint="the C target indexes with 31 bits")
+        raise CompileError(
+            Code.C_TENSOR_TOO_LARGE, f"a tensor of {count} elements", at=at, hint="the C target indexes with 31 bits"
+        )
     return count

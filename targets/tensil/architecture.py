@@ -15,6 +15,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem, quote
 
 __all__ = [
@@ -167,6 +168,7 @@ def load_architecture(name_or_path: str | Path) -> Architecture:
     known = built_in_architectures()
     if text not in known:
         raise CompileError(
+            Code.UNKNOWN_ARCHITECTURE,
             f"unknown architecture {quote(text)}",
             hint=f"one of {', '.join(known)}, or a path ending in .tarch",
         )
@@ -178,19 +180,23 @@ def read_json(path: Path | Traversable) -> object:
     try:
         value: object = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise CompileError(f"cannot read {quote(str(path))}: {error.strerror}") from error
+        raise CompileError(Code.UNREADABLE_FILE, f"cannot read {quote(str(path))}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise CompileError(f"{quote(str(path))} is not JSON: {error}") from error
+        raise CompileError(Code.BAD_ARCHITECTURE, f"{quote(str(path))} is not JSON: {error}") from error
     return value
 
 
 def architecture_from_json(value: object, at: str) -> Architecture:
     """The architecture that a JSON object describes. All its faults are reported at once, with `at` as their place."""
     if not isinstance(value, dict):
-        raise CompileError("an architecture must be a JSON object", at=at)
+        raise CompileError(Code.BAD_ARCHITECTURE, "an architecture must be a JSON object", at=at)
     names = [field.name for field in fields(Architecture)]
-    problems = [Problem(f"key {quote(name)} is missing", at) for name in names if name not in value]
-    problems += [Problem(f"unknown key {quote(str(key))}", at) for key in value if key not in names]
+    problems = [
+        Problem(Code.BAD_ARCHITECTURE, f"key {quote(name)} is missing", at) for name in names if name not in value
+    ]
+    problems += [
+        Problem(Code.BAD_ARCHITECTURE, f"unknown key {quote(str(key))}", at) for key in value if key not in names
+    ]
     problems += [problem for name in names if name in value for problem in _field_problems(name, value[name], at)]
     if problems:
         raise CompileError.of(problems)
@@ -201,16 +207,27 @@ def _field_problems(name: str, value: object, at: str) -> list[Problem]:
     if name == "data_type":
         known = [data_type.value for data_type in DataType]
         if value == "FLOAT32":
-            return [Problem("data_type FLOAT32 exists in Tensil's emulator only", at, f"use {', '.join(known)}")]
+            return [
+                Problem(
+                    Code.BAD_ARCHITECTURE,
+                    "data_type FLOAT32 exists in Tensil's emulator only",
+                    at,
+                    f"use {', '.join(known)}",
+                )
+            ]
         if value not in known:
-            return [Problem(f"data_type {quote(str(value))} is unknown", at, f"use {', '.join(known)}")]
+            return [
+                Problem(
+                    Code.BAD_ARCHITECTURE, f"data_type {quote(str(value))} is unknown", at, f"use {', '.join(known)}"
+                )
+            ]
         return []
     if not isinstance(value, int) or isinstance(value, bool):
-        return [Problem(f"{name} must be an integer, not {quote(json.dumps(value))}", at)]
+        return [Problem(Code.BAD_ARCHITECTURE, f"{name} must be an integer, not {quote(json.dumps(value))}", at)]
     lowest, highest = _INTEGER_RANGES.get(name, (1, _LARGEST_DEPTH))
     if not lowest <= value <= highest:
         hint = "the RTL decodes no thread id" if name == "number_of_threads" else None
-        return [Problem(f"{name} is {value}, must be in {lowest}..{highest}", at, hint)]
+        return [Problem(Code.BAD_ARCHITECTURE, f"{name} is {value}, must be in {lowest}..{highest}", at, hint)]
     return []
 
 

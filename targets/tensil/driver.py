@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, quote
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.checker import check_program
@@ -37,6 +38,7 @@ def run_tmodel(path: Path, inputs: Mapping[str, NDArray[np.generic]]) -> dict[st
     findings = check_program(program)
     if findings:
         raise CompileError(
+            Code.TCU_PROGRAM,
             f"the program is not legal on the TCU: {findings[0]}",
             at=path.name,
             hint=f"{len(findings)} findings in all; the hardware would hang or compute something else",
@@ -48,11 +50,16 @@ def run_tmodel(path: Path, inputs: Mapping[str, NDArray[np.generic]]) -> dict[st
     words = {}
     for name in names:
         if name not in inputs:
-            raise CompileError(f"no array for input {quote(name)}", hint=f"arrays given: {', '.join(inputs) or 'none'}")
+            raise CompileError(
+                Code.INPUT_ARRAY,
+                f"no array for input {quote(name)}",
+                hint=f"arrays given: {', '.join(inputs) or 'none'}",
+            )
         size = sum(e.size for e in program.inputs if e.name == name) * architecture.array_size
         values = np.asarray(inputs[name])
         if values.dtype.kind not in "fiu" or values.size % size or not values.size:
             raise CompileError(
+                Code.INPUT_ARRAY,
                 f"input {quote(name)} has {values.size} elements of {values.dtype}, a run reads {size} numbers",
                 hint="without a sidecar, inputs are laid out as for the driver: vectors of array_size lanes, "
                 "pixels in NHWC order, channels padded with zeros",
@@ -61,7 +68,7 @@ def run_tmodel(path: Path, inputs: Mapping[str, NDArray[np.generic]]) -> dict[st
         words[name] = to_words(rows, architecture.data_type)
     counts = {len(w) for w in words.values()}
     if len(counts) > 1:
-        raise CompileError("the inputs hold different numbers of runs")
+        raise CompileError(Code.INPUT_ARRAY, "the inputs hold different numbers of runs")
     machine = Machine(architecture, poison_seed=0)
     machine.load_constants(program)
     found: dict[str, list[Floats]] = {}

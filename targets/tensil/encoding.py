@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, InternalError
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.instructions import Instruction, MoveKind, Opcode
@@ -46,7 +47,9 @@ def decode_table(architecture: Architecture, code: bytes) -> InstructionTable:
     """The columns of an encoded program; CompileError when `code` is not a whole number of instructions."""
     size = architecture.instruction_size_bytes
     if len(code) % size:
-        raise CompileError(f"a program of {len(code)} bytes is not a whole number of {size}-byte instructions")
+        raise CompileError(
+            Code.TCU_PROGRAM, f"a program of {len(code)} bytes is not a whole number of {size}-byte instructions"
+        )
     rows = np.frombuffer(code, dtype=np.uint8).reshape(-1, size)
     end0 = architecture.operand0_bits // 8
     end1 = end0 + architecture.operand1_bits // 8

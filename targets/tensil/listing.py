@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError
 from pefslc.targets.tensil.instructions import (
     Configure,
@@ -123,7 +124,7 @@ def parse_instruction(text: str, at: str | None = None) -> Instruction:
     matched = _PATTERNS[word].fullmatch(text) if word in _PATTERNS else None
     instruction = _build(word, matched.groups()) if matched else None
     if instruction is None:
-        raise CompileError(f"'{text[:60]}' is not a TCU instruction", at=at)
+        raise CompileError(Code.TCU_PROGRAM, f"'{text[:60]}' is not a TCU instruction", at=at)
     return instruction
 
 

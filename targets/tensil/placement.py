@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem
 from pefslc.ir.graph import Graph
 from pefslc.numeric.accumulate import bits_for_range, dot_bounds, prefix_bounds
@@ -109,6 +110,7 @@ def _check_inputs(graph: Graph, data_type: DataType) -> None:
     codes = [(i.value.origin, i.value.type.codes) for i in graph.inputs]
     problems = [
         Problem(
+            Code.TCU_WORD,
             f"the input needs {bits_for_range(c.low, c.high)} bits, {data_type.value} has {data_type.width_bits}",
             at=origin,
             hint="use fewer bits for the input, or a wider data type",
@@ -256,6 +258,7 @@ class _Placer:
                 room -= 1
             if not _fits(smallest << room, largest << room, self.data_type):
                 raise CompileError(
+                    Code.TCU_WORD,
                     f"weights of {bits_for_range(smallest, largest)} bits do not fit {self.data_type.value}",
                     at=self.group.origin,
                     hint="use a wider data type or fewer weight bits",
@@ -380,6 +383,7 @@ class _Placer:
     def _refusal(self) -> CompileError:
         reasons = list(dict.fromkeys(self.reasons))
         return CompileError(
+            Code.TCU_NOT_EXACT,
             f"no exact sequence was found on {self.data_type.value}: {'; '.join(reasons)}",
             at=self.group.origin,
             hint="fold BatchNorm before training, use power-of-two scales, fewer bits, or an architecture with a wider "

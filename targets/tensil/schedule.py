@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Origin, quote
 from pefslc.ir.graph import Graph
 from pefslc.targets.tensil.architecture import Architecture
@@ -96,6 +97,7 @@ class _Scheduler:
         self.a = architecture.array_size
         if architecture.local_depth < self.a + 1:
             raise CompileError(
+                Code.TCU_LOCAL_MEMORY,
                 f"local memory has {architecture.local_depth} vectors, one tile of weights needs {self.a + 1}",
                 hint="use an architecture with a larger local_depth",
             )
@@ -132,6 +134,7 @@ class _Scheduler:
         base = self.dram0.allocate(vectors)
         if base is None:
             raise CompileError(
+                Code.TCU_DRAM0,
                 f"DRAM0 has {self.architecture.dram0_depth} vectors: no room for {vectors} of {quote(name)}",
                 at=origin,
                 hint="use an architecture with a larger dram0_depth",
@@ -148,6 +151,7 @@ class _Scheduler:
         first = self.architecture.accumulator_depth - len(words)
         if first < 2 or len(words) > self.architecture.local_depth:
             raise CompileError(
+                Code.TCU_ACCUMULATORS,
                 f"{len(words)} constants do not fit {self.architecture.accumulator_depth} accumulators",
                 hint="use an architecture with a larger accumulator_depth",
             )
@@ -183,6 +187,7 @@ class _Scheduler:
         self.row_count += len(rows)
         if self.row_count > self.architecture.dram1_depth:
             raise CompileError(
+                Code.TCU_DRAM1,
                 f"the constants need more than the {self.architecture.dram1_depth} vectors of DRAM1",
                 hint="use an architecture with a larger dram1_depth or array_size, or a smaller network",
             )
@@ -205,6 +210,7 @@ class _Scheduler:
             base, gap = self.local.largest_gap()
             if not gap:
                 raise CompileError(
+                    Code.TCU_LOCAL_MEMORY,
                     f"local memory has {self.architecture.local_depth} vectors: none is free to move output "
                     f"{quote(entry.name)}",
                     hint="use an architecture with a larger local_depth",
@@ -279,6 +285,7 @@ class _Scheduler:
                 if gap >= needs.least:
                     break
                 raise CompileError(
+                    Code.TCU_LOCAL_MEMORY,
                     f"local memory has {self.architecture.local_depth} vectors, this layer needs {needs.least} free "
                     f"and finds {gap}",
                     at=placed.group.origin,
@@ -317,6 +324,7 @@ class _Scheduler:
         base = self.dram0.allocate(tensor.vectors)
         if base is None:
             raise CompileError(
+                Code.TCU_DRAM0,
                 f"DRAM0 has {self.architecture.dram0_depth} vectors: no room for {tensor.vectors} more",
                 at=origin,
                 hint="use an architecture with a larger dram0_depth or local_depth",

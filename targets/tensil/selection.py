@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Origin, Problem
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Sum, SumPool
@@ -153,9 +154,12 @@ class _Selector:
     def _check_shape(self, value: Value) -> None:
         shape = value.type.shape
         if len(shape) not in (2, 4):
-            raise CompileError(f"a tensor of shape {list(shape)} is not supported on the TCU", at=value.origin)
+            raise CompileError(
+                Code.TCU_UNSUPPORTED, f"a tensor of shape {list(shape)} is not supported on the TCU", at=value.origin
+            )
         if shape[0] != 1:
             raise CompileError(
+                Code.TCU_UNSUPPORTED,
                 f"a batch of {shape[0]} is not supported on the TCU",
                 at=value.origin,
                 hint="export with batch 1: the host runs the program once per image",
@@ -186,7 +190,9 @@ class _Selector:
             case Requantize():
                 if op.staircase.channels > 1 and self._layout(op.input).channels != op.staircase.channels:
                     raise CompileError(
-                        "Quant per feature after Flatten is not supported on the TCU", at=op.result.origin
+                        Code.TCU_UNSUPPORTED,
+                        "Quant per feature after Flatten is not supported on the TCU",
+                        at=op.result.origin,
                     )
                 self._join(op, op.input, Requantization(op.staircase))
             case Clamp():
@@ -196,7 +202,7 @@ class _Selector:
             case Reshape():
                 self._reshape(op)
             case Transpose():
-                raise CompileError("Transpose is not supported on the TCU", at=op.result.origin)
+                raise CompileError(Code.TCU_UNSUPPORTED, "Transpose is not supported on the TCU", at=op.result.origin)
             case _:
                 raise AssertionError(op)
 
@@ -221,6 +227,7 @@ class _Selector:
         lhs, rhs = op.lhs, op.rhs
         if self._layout(lhs) != self._layout(rhs):
             raise CompileError(
+                Code.TCU_UNSUPPORTED,
                 "Add of a flattened tensor and one that was never an image is not supported on the TCU",
                 at=op.result.origin,
                 hint="add before Flatten",
@@ -247,6 +254,7 @@ class _Selector:
         before, after = op.input.type.shape, op.result.type.shape
         if len(after) == 4 and after != before:
             raise CompileError(
+                Code.TCU_UNSUPPORTED,
                 f"Reshape of {list(before)} to {list(after)} is not supported on the TCU",
                 at=op.result.origin,
                 hint="only flattening to [N, features]",
@@ -269,7 +277,9 @@ class _Selector:
         terms, first = [], 0
         for value in op.inputs:
             if self._layout(value) != Layout.of(value.type.shape):
-                raise CompileError("Concat of flattened tensors is not supported on the TCU", at=op.result.origin)
+                raise CompileError(
+                    Code.TCU_UNSUPPORTED, "Concat of flattened tensors is not supported on the TCU", at=op.result.origin
+                )
             channels = value.type.channels
             weight = np.zeros((op.result.type.channels, channels, 1, 1), dtype=np.int64)
             weight[first : first + channels, :, 0, 0] = np.eye(channels, dtype=np.int64)

@@ -16,6 +16,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, InternalError, quote
 from pefslc.targets.tensil.accesses import Memory, accesses_of, depth_of
 from pefslc.targets.tensil.architecture import Architecture
@@ -196,7 +197,9 @@ class Machine:
     def _simd(self, index: int, flags: int, word: tuple[int, int, int, int], write: int, read: int) -> None:
         operation, left, right, destination = word
         if max(left, right, destination) > len(self.simd_registers):
-            raise CompileError(f"instruction {index} names a SIMD register above {len(self.simd_registers)}")
+            raise CompileError(
+                Code.TCU_PROGRAM, f"instruction {index} names a SIMD register above {len(self.simd_registers)}"
+            )
         if operation == SimdOperation.NOOP:
             return
         code = SimdOperation(operation)
@@ -222,7 +225,9 @@ class Machine:
         if source or flags & SIMD_READ or operation is SimdOperation.ZERO:
             value: Codes = self.simd_registers[source - 1] if source else self.acc[read]
             return value
-        raise CompileError(f"instruction {index}: SIMD {operation.name} waits for an input that it does not read")
+        raise CompileError(
+            Code.TCU_PROGRAM, f"instruction {index}: SIMD {operation.name} waits for an input that it does not read"
+        )
 
     def _check_and_poison(self, program: TensilProgram) -> None:
         """Refuses programs that leave a memory; gives random codes to the DRAM that this one touches and nobody set."""
@@ -236,7 +241,8 @@ class Machine:
             if outside.size:
                 row = int(access.rows[outside[0]])
                 raise CompileError(
-                    f"instruction {row} {access.kind.value} {access.memory.value} beyond its {depth} vectors"
+                    Code.TCU_PROGRAM,
+                    f"instruction {row} {access.kind.value} {access.memory.value} beyond its {depth} vectors",
                 )
             if access.memory in ends:
                 ends[access.memory] = max(ends[access.memory], int(access.ends().max()))
@@ -267,5 +273,7 @@ def _entries(entries: tuple[IoEntry, ...], name: str) -> list[IoEntry]:
     found = [entry for entry in entries if entry.name == name]
     if not found:
         known = ", ".join(sorted({entry.name for entry in entries})) or "none"
-        raise CompileError(f"the program has no input or output {quote(name)}", hint=f"it has: {known}")
+        raise CompileError(
+            Code.INPUT_ARRAY, f"the program has no input or output {quote(name)}", hint=f"it has: {known}"
+        )
     return found

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, quote
 from pefslc.ir.graph import Graph
 from pefslc.limits import TargetLimits
@@ -194,7 +195,9 @@ class _Placement:
     def from_raw(self, vectors: NDArray[np.int64]) -> NDArray[np.int64]:
         words = from_vectors(vectors, self.layout)
         if (words & ((1 << self.exponent) - 1)).any():
-            raise CompileError(f"output {quote(self.name)} holds words that are no codes: the program is broken")
+            raise CompileError(
+                Code.TCU_PROGRAM, f"output {quote(self.name)} holds words that are no codes: the program is broken"
+            )
         return (words >> self.exponent).reshape(self.shape[1:])
 
 

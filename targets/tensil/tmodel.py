@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, InternalError, Problem, quote
 from pefslc.targets.tensil.architecture import Architecture, DataType, architecture_from_json, read_json
 from pefslc.targets.tensil.encoding import decode_table, encode
@@ -111,7 +112,9 @@ def decode_vectors(data_type: DataType, data: bytes, array_size: int) -> Vectors
     words = np.frombuffer(data, dtype=f"<u{data_type.bytes_per_scalar}").astype(np.int64).reshape(-1, array_size)
     if words.size and int(words.max()) >> data_type.width_bits:
         # Tensil's emulator does not mask them, the hardware does: the two would disagree.
-        raise CompileError(f"a constant has bits above the {data_type.width_bits} of {data_type.value}")
+        raise CompileError(
+            Code.TCU_MODEL_FILE, f"a constant has bits above the {data_type.width_bits} of {data_type.value}"
+        )
     sign = 1 << (data_type.width_bits - 1)
     return (words ^ sign) - sign
 
@@ -270,7 +273,7 @@ class _Reader:
         return 0
 
     def _problem(self, message: str) -> None:
-        self.problems.append(Problem(message, self.at))
+        self.problems.append(Problem(Code.TCU_MODEL_FILE, message, self.at))
 
     def _stop_at_problems(self) -> None:
         if self.problems:

@@ -63,12 +63,12 @@ def test_a_contradicted_format_is_refused_with_every_quantizer(pefslc: Cli, mode
     result = pefslc(model, "--target", "fake", "--fmt", "Q3.4", "-o", tmp_path / "build")
     assert result.status == 1
     assert not (tmp_path / "build").exists()
-    assert result.err.count("error:") == 3
+    assert result.err.count("error[PEF0502]:") == 3
     assert result.err.startswith(
-        "error: --fmt says Q3.4: 7 bits, step 0.0625, range [-4, 3.9375]; this activation quantizer is "
+        "error[PEF0502]: --fmt says Q3.4: 7 bits, step 0.0625, range [-4, 3.9375]; this activation quantizer is "
         "Q2.3: 5 bits, step 0.125, range [-2, 1.875]\n"
         "  at:   /inp/act_quant/Quant (Quant), tensor 'xq'\n"
-        "error: "
+        "error[PEF0502]: "
     )
     assert result.err.endswith("  help: train in Q3.4, or leave out --fmt: the model's own formats are then taken\n")
     assert "this weight quantizer is Q2.3" in result.err
@@ -105,7 +105,10 @@ def test_an_unproven_accumulator_is_an_error_unless_allowed(pefslc: Cli, model: 
     arguments = (model, "--target", "fake", "--arch", "narrow", "-o", tmp_path / "a")
     refused = pefslc(*arguments)
     assert refused.status == 1
-    assert "error: the accumulator needs 10 bits, the fake accumulator has 8\n  at:   /fc/Gemm (Gemm)" in refused.err
+    assert (
+        "error[PEF0504]: the accumulator needs 10 bits, the fake accumulator has 8\n  at:   /fc/Gemm (Gemm)"
+        in refused.err
+    )
     assert "--allow-overflow" in refused.err
     allowed = pefslc(*arguments, "--allow-overflow")
     assert allowed.status == 0
@@ -144,7 +147,10 @@ def test_a_failing_target_leaves_the_folder_as_it_was(pefslc: Cli, model: Path, 
     before = contents(folder)
     result = pefslc(model, "--target", "fake", "--arch", "fails", "-o", folder)
     assert result.status == 1
-    assert "error: the fake target refuses\n  at:   /fc/Gemm (Gemm), tensor 'acc'\n  help: take another" in result.err
+    assert (
+        "error[PEF0603]: the fake target refuses\n  at:   /fc/Gemm (Gemm), tensor 'acc'\n  help: take another"
+        in result.err
+    )
     assert contents(folder) == before
 
 

@@ -74,7 +74,7 @@ def test_a_plugin_that_cannot_be_imported(
     plugin.write_text(source)
     result = pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a")
     assert result.status == 1
-    assert f"error: plugin '{plugin}' cannot be imported: {message}" in result.err
+    assert f"error[PEF0904]: plugin '{plugin}' cannot be imported: {message}" in result.err
     assert f"  at:   {plugin}:{line}\n" in result.err
     assert "Traceback" not in result.err
 
@@ -84,20 +84,20 @@ def test_a_plugin_without_passes(pefslc: Cli, model: Path, tmp_path: Path) -> No
     plugin.write_text(HEADER + "class Helper: pass\n")
     result = pefslc(model, "--target", "fake", "--plugin", plugin)
     assert result.status == 1
-    assert f"error: plugin '{plugin}' defines no pass" in result.err
+    assert f"error[PEF0904]: plugin '{plugin}' defines no pass" in result.err
     assert "can be made without arguments" in result.err
 
 
 def test_a_plugin_that_is_not_there(pefslc: Cli, model: Path) -> None:
     assert pefslc(model, "--target", "fake", "--plugin", "missing.py").status == 2
-    assert "error: no plugin 'missing'" in pefslc(model, "--target", "fake", "--plugin", "missing").err
+    assert "error[PEF0903]: no plugin 'missing'" in pefslc(model, "--target", "fake", "--plugin", "missing").err
 
 
 def test_a_pass_that_fails_is_named_with_its_line(pefslc: Cli, model: Path, tmp_path: Path) -> None:
     plugin = write(tmp_path, ("Fails", "INTEGER", "return graph.ops[99]"))
     result = pefslc(model, "--target", "fake", "--plugin", plugin)
     assert result.status == 1
-    assert "error: plugin pass 'Fails' failed: IndexError: tuple index out of range\n" in result.err
+    assert "error[PEF0905]: plugin pass 'Fails' failed: IndexError: tuple index out of range\n" in result.err
     assert f"  at:   {plugin}:17\n" in result.err
 
 
@@ -105,14 +105,14 @@ def test_a_pass_that_returns_no_graph(pefslc: Cli, model: Path, tmp_path: Path) 
     plugin = write(tmp_path, ("Forgets", "INTEGER", "graph.ops"))
     result = pefslc(model, "--target", "fake", "--plugin", plugin)
     assert result.status == 1
-    assert "error: plugin pass 'Forgets' returned NoneType, not a Graph" in result.err
+    assert "error[PEF0905]: plugin pass 'Forgets' returned NoneType, not a Graph" in result.err
 
 
 def test_a_pass_that_breaks_the_graph_is_the_users_fault(pefslc: Cli, model: Path, tmp_path: Path) -> None:
     plugin = write(tmp_path, ("Breaks", "INTEGER", "return graph.with_ops(graph.ops[1:])"))
     result = pefslc(model, "--target", "fake", "--plugin", plugin)
     assert result.status == 1
-    assert "error: plugin pass 'Breaks' left an illegal graph: " in result.err
+    assert "error[PEF0905]: plugin pass 'Breaks' left an illegal graph: " in result.err
 
 
 def test_a_pass_that_is_not_as_exact_as_it_says_is_caught_on_demand(pefslc: Cli, model: Path, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_pass_that_exits_is_named(pefslc: Cli, model: Path, tmp_path: Path) ->
     plugin = write(tmp_path, ("Exits", "INTEGER", "import sys; sys.exit(0)"))
     result = pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a")
     assert result.status == 1
-    assert f"error: plugin pass 'Exits' failed: SystemExit: 0\n  at:   {plugin}:17\n" in result.err
+    assert f"error[PEF0905]: plugin pass 'Exits' failed: SystemExit: 0\n  at:   {plugin}:17\n" in result.err
 
 
 def test_a_class_that_exits_when_it_is_made_is_named(pefslc: Cli, model: Path, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_class_that_exits_when_it_is_made_is_named(pefslc: Cli, model: Path, t
     plugin.write_text(plugin.read_text() + "\n    def __post_init__(self) -> None:\n        raise SystemExit(0)\n")
     result = pefslc(model, "--target", "fake", "--plugin", plugin)
     assert result.status == 1
-    assert f"error: plugin class Exits cannot be made: SystemExit: 0\n  at:   {plugin}:20\n" in result.err
+    assert f"error[PEF0904]: plugin class Exits cannot be made: SystemExit: 0\n  at:   {plugin}:20\n" in result.err
 
 
 FLOATS = """from pefslc.ir.value import IntArray
@@ -191,7 +191,7 @@ def test_a_graph_of_wrong_types_is_the_users_fault(
     plugin = write(tmp_path, ("Breaks", "INTEGER", body))
     result = pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a")
     assert result.status == 1, result.err
-    assert "error: plugin pass 'Breaks' left an illegal graph: " in result.err
+    assert "error[PEF0905]: plugin pass 'Breaks' left an illegal graph: " in result.err
     assert fault in result.err
 
 
@@ -212,4 +212,4 @@ def test_a_plugin_does_not_pose_as_a_pass_of_ours(pefslc: Cli, model: Path, tmp_
     plugin.write_text(plugin.read_text().replace('= "Halves"', f'= "{name}"'))
     result = pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a")
     assert result.status == 1
-    assert result.err == f"error: plugin pass '{name}' has the name of a pass of pefslc\n  help: rename it\n"
+    assert result.err == f"error[PEF0902]: plugin pass '{name}' has the name of a pass of pefslc\n  help: rename it\n"

@@ -49,7 +49,7 @@ def test_what_is_no_result_stays(
     before = os.lstat(output)
     result = pefslc("run", build, "--inputs", inputs, "-o", output)
     assert result.status == 1
-    assert result.err == f"error: '{output}' {message}\n  help: give another path with -o\n"
+    assert result.err == f"error[PEF0806]: '{output}' {message}\n  help: give another path with -o\n"
     after = os.lstat(output)
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 

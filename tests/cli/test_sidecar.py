@@ -57,7 +57,9 @@ def test_an_edit_is_refused(
     sidecar.write_text(json.dumps(content))
     result = pefslc("run", sidecar, "--inputs", inputs)
     assert result.status == 1
-    assert result.err == ("error: 'mlp.fake.json' was changed after the compile\n  help: compile the model again\n")
+    assert result.err == (
+        "error[PEF0803]: 'mlp.fake.json' was changed after the compile\n  help: compile the model again\n"
+    )
 
 
 def test_the_layout_of_the_json_is_no_change(sidecar: Path) -> None:
@@ -109,4 +111,4 @@ def test_what_cannot_be_read_is_an_error(
     for given in (sidecar, sidecar.parent):
         result = pefslc("run", given, "--inputs", inputs)
         assert result.status == 1
-        assert result.err == f"error: cannot read '{sidecar.parent / name}': Permission denied\n"
+        assert result.err == f"error[PEF0102]: cannot read '{sidecar.parent / name}': Permission denied\n"

@@ -33,7 +33,7 @@ def test_a_foreign_file_is_not_overwritten(pefslc: Cli, model: Path, tmp_path: P
     result = pefslc(model, "--target", "fake", "-o", folder)
     assert result.status == 1
     assert result.err == (
-        f"error: '{folder / name}' exists and is not what a compile wrote\n"
+        f"error[PEF0806]: '{folder / name}' exists and is not what a compile wrote\n"
         "  help: move it away, or choose another folder with -o\n"
     )
     assert snapshot(folder) == {name: b"mine"}
@@ -63,7 +63,7 @@ def test_a_folder_that_is_a_file_is_an_error(pefslc: Cli, model: Path, tmp_path:
     (tmp_path / "a").write_text("")
     result = pefslc(model, "--target", "fake", "-o", tmp_path / "a")
     assert result.status == 1
-    assert result.err.startswith(f"error: cannot write into '{tmp_path / 'a'}': ")
+    assert result.err.startswith(f"error[PEF0805]: cannot write into '{tmp_path / 'a'}': ")
 
 
 def test_models_share_a_folder(pefslc: Cli, model: Path, open_model: Path, tmp_path: Path) -> None:

@@ -33,11 +33,11 @@ def test_closed_streams_are_no_error(model: Path, tmp_path: Path, closed: str) -
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_an_output_without_room_is_told(model: Path, command: str, unbuffered: str) -> None:
     status, _, err = shell(f"PYTHONUNBUFFERED={unbuffered} pefslc {command.format(model=model)} > /dev/full")
-    assert (status, err) == (1, "error: cannot write the output: No space left on device\n")
+    assert (status, err) == (1, "error[PEF0805]: cannot write the output: No space left on device\n")
 
 
 def test_a_refusal_stays_one_when_nobody_reads(model: Path, tmp_path: Path) -> None:
     command = f"pefslc {model} --target c --fmt Q3.4 -o {tmp_path}/a 2>&1 > /dev/full"
     status, out, _ = shell(command)
     assert status == 1
-    assert out.startswith("error: --fmt says Q3.4")
+    assert out.startswith("error[PEF0502]: --fmt says Q3.4")

@@ -104,7 +104,7 @@ def test_a_wrong_format_says_what_one_looks_like(pefslc: Cli, model: Path, text:
 def test_an_unknown_target(pefslc: Cli, model: Path) -> None:
     result = pefslc(model, "--target", "fpga")
     assert result.status == 2
-    assert result.err == "error: unknown target 'fpga'\n  help: known: c, tensil, fake\n"
+    assert result.err == "error[PEF0901]: unknown target 'fpga'\n  help: known: c, tensil, fake\n"
 
 
 def test_no_target(pefslc: Cli, model: Path) -> None:
@@ -116,14 +116,14 @@ def test_no_target(pefslc: Cli, model: Path) -> None:
 def test_an_unknown_architecture(pefslc: Cli, model: Path) -> None:
     result = pefslc(model, "--target", "fake", "--arch", "pynq2")
     assert result.status == 2
-    assert "error: unknown architecture 'pynq2'\n  help: known: narrow" in result.err
+    assert "error[PEF0601]: unknown architecture 'pynq2'\n  help: known: narrow" in result.err
 
 
 @pytest.mark.parametrize("target", ["fake", "tensil", "c"])
 def test_an_empty_architecture(pefslc: Cli, model: Path, target: str) -> None:
     result = pefslc(model, "--target", target, "--arch", "")
     assert result.status == 2
-    assert result.err.startswith("error: --arch ")
+    assert result.err.startswith("error[PEF0902]: --arch ")
 
 
 def test_an_unknown_option(pefslc: Cli, model: Path) -> None:

@@ -46,61 +46,79 @@ def node(op: str, *constants: object, domain: str = "", **attributes: object) ->
 CALIBRATED = "\n  help: the quantizer was not calibrated?"
 QUANT = "\n  at:   q (Quant), tensor 'y'"
 CASES: dict[str, tuple[Build, str]] = {
-    "zero scale": (quant_with(1, 0.0), f"error: the scale is not a positive finite number{QUANT}{CALIBRATED}"),
-    "negative scale": (quant_with(1, -1.0), f"error: the scale is not a positive finite number{QUANT}{CALIBRATED}"),
-    "NaN scale": (quant_with(1, np.nan), f"error: the scale is not a positive finite number{QUANT}{CALIBRATED}"),
-    "infinite scale": (quant_with(1, np.inf), f"error: the scale is not a positive finite number{QUANT}{CALIBRATED}"),
-    "subnormal scale": (quant_with(1, 1e-40), f"error: the scale is subnormal{QUANT}{CALIBRATED}"),
-    "integer scale": (quant_with(1, 1, np.int64), f"error: the scale holds int64, not floats{QUANT}"),
+    "zero scale": (quant_with(1, 0.0), f"error[PEF0304]: the scale is not a positive finite number{QUANT}{CALIBRATED}"),
+    "negative scale": (
+        quant_with(1, -1.0),
+        f"error[PEF0304]: the scale is not a positive finite number{QUANT}{CALIBRATED}",
+    ),
+    "NaN scale": (
+        quant_with(1, np.nan),
+        f"error[PEF0304]: the scale is not a positive finite number{QUANT}{CALIBRATED}",
+    ),
+    "infinite scale": (
+        quant_with(1, np.inf),
+        f"error[PEF0304]: the scale is not a positive finite number{QUANT}{CALIBRATED}",
+    ),
+    "subnormal scale": (quant_with(1, 1e-40), f"error[PEF0304]: the scale is subnormal{QUANT}{CALIBRATED}"),
+    "integer scale": (quant_with(1, 1, np.int64), f"error[PEF0304]: the scale holds int64, not floats{QUANT}"),
     "scale per column": (
         quant_with(1, np.ones((1, 1, 1, 4)) * [1, 2, 3, 4]),
-        f"error: a scale of shape [1, 1, 1, 4] on a tensor [1, 2, 4, 4] is not supported{QUANT}\n"
+        f"error[PEF0305]: a scale of shape [1, 1, 1, 4] on a tensor [1, 2, 4, 4] is not supported{QUANT}\n"
         "  help: per tensor, or per output channel of a weight",
     ),
     "zero point": (
         quant_with(2, 3),
-        f"error: asymmetric quantization (zero point 3) is not supported{QUANT}\n"
+        f"error[PEF0303]: asymmetric quantization (zero point 3) is not supported{QUANT}\n"
         "  help: use a symmetric quantizer, for example Int8ActPerTensorFixedPoint",
     ),
-    "fractional zero point": (quant_with(2, 0.5), f"error: the zero point is 0.5, not an integer{QUANT}"),
-    "several zero points": (quant_with(2, [0, 0]), f"error: the zero point has shape [2], not one number{QUANT}"),
-    "bit width 0": (quant_with(3, 0), f"error: a bit width of 0 is not supported{QUANT}\n  help: 1 to 32 bits"),
-    "bit width 33": (quant_with(3, 33), f"error: a bit width of 33 is not supported{QUANT}\n  help: 1 to 32 bits"),
-    "bit width NaN": (quant_with(3, np.nan), f"error: the bit width is nan, not an integer{QUANT}"),
-    "bit width infinity": (quant_with(3, np.inf), f"error: the bit width is inf, not an integer{QUANT}"),
+    "fractional zero point": (quant_with(2, 0.5), f"error[PEF0303]: the zero point is 0.5, not an integer{QUANT}"),
+    "several zero points": (
+        quant_with(2, [0, 0]),
+        f"error[PEF0408]: the zero point has shape [2], not one number{QUANT}",
+    ),
+    "bit width 0": (
+        quant_with(3, 0),
+        f"error[PEF0302]: a bit width of 0 is not supported{QUANT}\n  help: 1 to 32 bits",
+    ),
+    "bit width 33": (
+        quant_with(3, 33),
+        f"error[PEF0302]: a bit width of 33 is not supported{QUANT}\n  help: 1 to 32 bits",
+    ),
+    "bit width NaN": (quant_with(3, np.nan), f"error[PEF0302]: the bit width is nan, not an integer{QUANT}"),
+    "bit width infinity": (quant_with(3, np.inf), f"error[PEF0302]: the bit width is inf, not an integer{QUANT}"),
     "unknown operator": (
         node("Sigmoid"),
-        "error: operator Sigmoid is not supported\n  at:   n (Sigmoid), tensor 'y'\n"
+        "error[PEF0401]: operator Sigmoid is not supported\n  at:   n (Sigmoid), tensor 'y'\n"
         "  help: docs/operators.md lists what is; replace it in the model",
     ),
     "QCDQ": (
         node("QuantizeLinear", 0.1),
-        "error: operator QuantizeLinear is not supported\n  at:   n (QuantizeLinear), tensor 'y'\n"
+        "error[PEF0401]: operator QuantizeLinear is not supported\n  at:   n (QuantizeLinear), tensor 'y'\n"
         "  help: export with brevitas.export.export_qonnx instead of export_onnx_qcdq",
     ),
     "unknown attribute": (
         node("Relu", surprise=3),
-        "error: Relu with surprise=3 is not supported\n  at:   n (Relu), tensor 'y'",
+        "error[PEF0402]: Relu with surprise=3 is not supported\n  at:   n (Relu), tensor 'y'",
     ),
     "alpha above 1": (
         node("LeakyRelu", alpha=1.5),
-        "error: LeakyRelu with alpha=1.5 is not supported\n  at:   n (LeakyRelu), tensor 'y'\n"
+        "error[PEF0402]: LeakyRelu with alpha=1.5 is not supported\n  at:   n (LeakyRelu), tensor 'y'\n"
         "  help: alpha lies in [0, 1]",
     ),
-    "empty clip": (node("Clip", 2.0, 1.0), "error: Clip to [2.0, 1.0] is empty\n  at:   n (Clip), tensor 'y'"),
+    "empty clip": (node("Clip", 2.0, 1.0), "error[PEF0410]: Clip to [2.0, 1.0] is empty\n  at:   n (Clip), tensor 'y'"),
     "window that does not fit": (
         node("MaxPool", kernel_shape=[9, 9]),
-        "error: the window does not fit: the result would be [1, 2, -4, -4]\n  at:   n (MaxPool), tensor 'y'\n"
+        "error[PEF0409]: the window does not fit: the result would be [1, 2, -4, -4]\n  at:   n (MaxPool), tensor 'y'\n"
         "  help: check kernel and pads",
     ),
     "ceil mode that matters": (
         node("MaxPool", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1),
-        "error: MaxPool with ceil_mode=1 is not supported here\n  at:   n (MaxPool), tensor 'y'\n"
+        "error[PEF0402]: MaxPool with ceil_mode=1 is not supported here\n  at:   n (MaxPool), tensor 'y'\n"
         "  help: use ceil_mode=False",
     ),
     "padding of a whole window": (
         node("MaxPool", kernel_shape=[2, 2], pads=[2, 0, 0, 0]),
-        "error: the padding is as large as the window: some windows would see no input\n"
+        "error[PEF0409]: the padding is as large as the window: some windows would see no input\n"
         "  at:   n (MaxPool), tensor 'y'",
     ),
     "dilated window that steps over the input": (
@@ -113,62 +131,65 @@ CASES: dict[str, tuple[Build, str]] = {
             name="n",
             output="y",
         ),
-        "error: some windows see no input: kernel [2, 2] with dilations [3, 3] and pads [3, 3, 3, 3] on [1, 2, 1, 1]\n"
+        "error[PEF0409]: some windows see no input: kernel [2, 2] with dilations [3, 3] and pads [3, 3, 3, 3] on [1, 2, 1, 1]\n"
+        ""
         "  at:   n (MaxPool), tensor 'y'\n  help: reduce the padding or the dilation",
     ),
     "average without padding": (
         node("AveragePool", kernel_shape=[3, 3], pads=[1] * 4),
-        "error: AveragePool that leaves out the padding is not supported\n  at:   n (AveragePool), tensor 'y'\n"
+        "error[PEF0402]: AveragePool that leaves out the padding is not supported\n"
+        "  at:   n (AveragePool), tensor 'y'\n"
         "  help: use count_include_pad=True",
     ),
     "mean over channels": (
         node("ReduceMean", axes=[1]),
-        "error: ReduceMean over axes [1] is not supported\n  at:   n (ReduceMean), tensor 'y'\n"
+        "error[PEF0402]: ReduceMean over axes [1] is not supported\n  at:   n (ReduceMean), tensor 'y'\n"
         "  help: only the mean over H and W",
     ),
     "reshape that does not fit": (
         lambda m, x: m.node("Reshape", x, m.constant([1, 5], dtype=np.int64), name="n", output="y"),
-        "error: Reshape of [1, 2, 4, 4] to [1, 5] does not fit\n  at:   n (Reshape), tensor 'y'",
+        "error[PEF0408]: Reshape of [1, 2, 4, 4] to [1, 5] does not fit\n  at:   n (Reshape), tensor 'y'",
     ),
     "reshape of the batch": (
         lambda m, x: m.node("Reshape", x, m.constant([2, 16], dtype=np.int64), name="n", output="y"),
-        "error: Reshape of [1, 2, 4, 4] to [2, 16] is not supported\n  at:   n (Reshape), tensor 'y'\n"
+        "error[PEF0407]: Reshape of [1, 2, 4, 4] to [2, 16] is not supported\n  at:   n (Reshape), tensor 'y'\n"
         "  help: keep the batch axis",
     ),
     "weight of other channels": (
         lambda m, x: m.node("Conv", x, m.weight(np.ones((2, 3, 1, 1))), name="n", output="y"),
-        "error: the weight [2, 3, 1, 1] wants 3 input channels, the input has 2\n  at:   n (Conv), tensor 'y'",
+        "error[PEF0408]: the weight [2, 3, 1, 1] wants 3 input channels, the input has 2\n  at:   n (Conv), tensor 'y'",
     ),
     "kernel_shape of other size": (
         lambda m, x: m.node("Conv", x, m.weight(ONES), name="n", output="y", kernel_shape=[3, 3]),
-        "error: kernel_shape is [3, 3] but the weight is [2, 2, 1, 1]\n  at:   n (Conv), tensor 'y'",
+        "error[PEF0408]: kernel_shape is [3, 3] but the weight is [2, 2, 1, 1]\n  at:   n (Conv), tensor 'y'",
     ),
     "bias of other length": (
         lambda m, x: m.node("Conv", x, m.weight(ONES), m.constant([1, 2, 3]), name="n", output="y"),
-        "error: the bias has shape [3], the convolution 2 output channels\n  at:   n (Conv), tensor 'y'",
+        "error[PEF0408]: the bias has shape [3], the convolution 2 output channels\n  at:   n (Conv), tensor 'y'",
     ),
     "negative pads": (
         lambda m, x: m.node("Conv", x, m.weight(ONES), name="n", output="y", pads=[-1, 0, 0, 0]),
-        "error: pads=[-1, 0, 0, 0] is not supported\n  at:   n (Conv), tensor 'y'\n  help: four numbers, none negative",
+        "error[PEF0402]: pads=[-1, 0, 0, 0] is not supported\n"
+        "  at:   n (Conv), tensor 'y'\n  help: four numbers, none negative",
     ),
     "infinite weight": (
         lambda m, x: m.node("Conv", x, m.quant(m.constant(ONES * np.inf, "w"), output="wq"), name="n", output="y"),
-        "error: the constant holds NaN or infinity\n  at:   quant0 (Quant), tensor 'w'\n"
+        "error[PEF0211]: the constant holds NaN or infinity\n  at:   quant0 (Quant), tensor 'w'\n"
         "  help: training diverged? check the checkpoint",
     ),
     "batch norm of other channels": (
         lambda m, x: m.node("BatchNormalization", x, *(m.constant([1.0]) for _ in range(4)), name="n", output="y"),
-        "error: BatchNormalization of 1 channels on a tensor of 2\n  at:   n (BatchNormalization), tensor 'y'",
+        "error[PEF0408]: BatchNormalization of 1 channels on a tensor of 2\n  at:   n (BatchNormalization), tensor 'y'",
     ),
     "negative variance": (
         lambda m, x: m.node(
             "BatchNormalization", x, *(m.constant([v, v]) for v in (1, 0, 0, -1)), name="n", output="y"
         ),
-        "error: variance + epsilon is not positive\n  at:   n (BatchNormalization), tensor 'y'",
+        "error[PEF0410]: variance + epsilon is not positive\n  at:   n (BatchNormalization), tensor 'y'",
     ),
     "broadcast add": (
         lambda m, x: m.node("Add", x, m.node("GlobalAveragePool", x), name="n", output="y"),
-        "error: Add of [1, 2, 4, 4] and [1, 2, 1, 1] is not supported\n  at:   n (Add), tensor 'y'\n"
+        "error[PEF0407]: Add of [1, 2, 4, 4] and [1, 2, 1, 1] is not supported\n  at:   n (Add), tensor 'y'\n"
         "  help: shapes must be equal",
     ),
 }
@@ -189,35 +210,44 @@ def test_all_faults_are_reported_and_none_that_follows_from_another(tmp_path: Pa
     m.output(m.node("Tanh", bad, name="t"))
     m.output(m.quant(x, 0.0))
     text = error_of(m, tmp_path)
-    assert text.count("error: ") == 2
+    assert text.count("error[") == 2
     assert "operator Sigmoid" in text
     assert "Tanh" not in text
     assert "the scale is not a positive finite number" in text
 
 
 @pytest.mark.parametrize(
-    ("shape", "message"),
+    ("shape", "code", "message"),
     [
         (
             ["N", 2, 4, 4],
+            "PEF0206",
             "the input's shape ['N', 2, 4, 4] is not fixed\n  at:   (input), tensor 'x'\n"
             "  help: export without dynamic_axes, with batch 1",
         ),
-        ([1, 0, 4, 4], "shape [1, 0, 4, 4] has an empty axis\n  at:   (input), tensor 'x'"),
-        ([1, 3, 10**6, 10**6], "a tensor of shape [1, 3, 1000000, 1000000] is too large\n  at:   (input), tensor 'x'"),
-        (None, "the input has no shape\n  at:   (input), tensor 'x'\n  help: export with an example of fixed shape"),
+        ([1, 0, 4, 4], "PEF0208", "shape [1, 0, 4, 4] has an empty axis\n  at:   (input), tensor 'x'"),
+        (
+            [1, 3, 10**6, 10**6],
+            "PEF0209",
+            "a tensor of shape [1, 3, 1000000, 1000000] is too large\n  at:   (input), tensor 'x'",
+        ),
+        (
+            None,
+            "PEF0206",
+            "the input has no shape\n  at:   (input), tensor 'x'\n  help: export with an example of fixed shape",
+        ),
     ],
 )
-def test_inputs_without_a_fixed_shape(shape: list[int | str] | None, message: str, tmp_path: Path) -> None:
+def test_inputs_without_a_fixed_shape(shape: list[int | str] | None, code: str, message: str, tmp_path: Path) -> None:
     m = ModelBuilder()
     m.output(m.node("Relu", m.input(shape)))
-    assert error_of(m, tmp_path) == f"error: {message}"
+    assert error_of(m, tmp_path) == f"error[{code}]: {message}"
 
 
 def test_an_input_of_integers(tmp_path: Path) -> None:
     m = ModelBuilder()
     m.output(m.node("Relu", m.input(SHAPE, dtype=TensorProto.INT64)))
-    assert error_of(m, tmp_path) == "error: the input holds int64, not floats\n  at:   (input), tensor 'x'"
+    assert error_of(m, tmp_path) == "error[PEF0207]: the input holds int64, not floats\n  at:   (input), tensor 'x'"
 
 
 @pytest.mark.parametrize("opset", [8, 23])
@@ -225,7 +255,7 @@ def test_opsets_outside_the_supported_ones(opset: int, tmp_path: Path) -> None:
     m = ModelBuilder(opset=opset)
     m.output(m.node("Relu", m.input(SHAPE)))
     assert error_of(m, tmp_path) == (
-        f"error: ONNX opset {opset} is not supported\n"
+        f"error[PEF0105]: ONNX opset {opset} is not supported\n"
         "  help: export with opset_version between 9 and 22, for example 13"
     )
 
@@ -234,11 +264,14 @@ def test_an_unknown_version_of_a_domain_and_a_domain_that_is_not_imported(tmp_pa
     m = ModelBuilder(quant_version=57)
     m.output(m.quant(m.input(SHAPE)))
     assert (
-        error_of(m, tmp_path) == "error: version 57 of domain 'qonnx.custom_op.general' is unknown\n  help: known: 1, 2"
+        error_of(m, tmp_path)
+        == "error[PEF0105]: version 57 of domain 'qonnx.custom_op.general' is unknown\n  help: known: 1, 2"
     )
     model = m.build()
     del model.opset_import[1]
-    assert error_of(model, tmp_path).startswith("error: domain 'qonnx.custom_op.general' is used but not imported")
+    assert error_of(model, tmp_path).startswith(
+        "error[PEF0105]: domain 'qonnx.custom_op.general' is used but not imported"
+    )
 
 
 def test_a_cycle(tmp_path: Path) -> None:
@@ -247,7 +280,7 @@ def test_a_cycle(tmp_path: Path) -> None:
     m.node("Add", x, "b", output="a")
     m.output(m.node("Relu", "a", output="b"))
     assert error_of(m, tmp_path) == (
-        "error: the graph has a cycle\n  help: an ONNX graph must be acyclic: export the model again"
+        "error[PEF0202]: the graph has a cycle\n  help: an ONNX graph must be acyclic: export the model again"
     )
 
 
@@ -261,13 +294,13 @@ def test_names_that_are_not_unique_or_not_there(tmp_path: Path) -> None:
     m.node("Relu", "nowhere", output="s", name="n")
     m.output("never")
     assert error_of(m, tmp_path).split("\n") == [
-        "error: 2 initializers are named 'c'",
+        "error[PEF0203]: 2 initializers are named 'c'",
         "  help: tensor names must be unique",
-        "error: 2 nodes write tensor 'r'",
+        "error[PEF0203]: 2 nodes write tensor 'r'",
         "  help: tensor names must be unique",
-        "error: output 'never' is produced by no node",
+        "error[PEF0204]: output 'never' is produced by no node",
         "  help: export the model again",
-        "error: input 'nowhere' is produced by no node",
+        "error[PEF0204]: input 'nowhere' is produced by no node",
         "  at:   n (Relu)",
         "  help: export the model again",
     ]
@@ -279,7 +312,7 @@ def test_data_outside_the_file(tmp_path: Path) -> None:
     model = m.build()
     model.graph.initializer[0].data_location = TensorProto.EXTERNAL
     assert error_of(model, tmp_path) == (
-        "error: tensor 'c0' is stored outside the model file\n"
+        "error[PEF0106]: tensor 'c0' is stored outside the model file\n"
         "  help: save it self-contained: onnx.save(onnx.load(path), new_path)"
     )
 
@@ -296,7 +329,7 @@ def test_an_output_declared_with_another_shape(tmp_path: Path) -> None:
     m = ModelBuilder()
     m.output(m.node("Relu", m.input(SHAPE), name="n", output="y"), [1, 3])
     assert error_of(m, tmp_path) == (
-        "error: the output is declared [1, 3] but computed [1, 2, 4, 4]\n  at:   n (Relu), tensor 'y'\n"
+        "error[PEF0210]: the output is declared [1, 3] but computed [1, 2, 4, 4]\n  at:   n (Relu), tensor 'y'\n"
         "  help: export the model again"
     )
 
@@ -308,8 +341,8 @@ def test_control_flow_and_functions(tmp_path: Path) -> None:
     model = m.build()
     model.functions.add().name = "f"
     text = error_of(model, tmp_path)
-    assert "error: control flow (If with a subgraph)\n  at:   i (If)" in text
-    assert "error: model-local function 'f'" in text
+    assert "error[PEF0205]: control flow (If with a subgraph)\n  at:   i (If)" in text
+    assert "error[PEF0108]: model-local function 'f'" in text
 
 
 def test_files_that_are_no_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,10 +350,11 @@ def test_files_that_are_no_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     Path("empty.onnx").write_bytes(b"")
     Path("garbage.onnx").write_bytes(bytes(range(255, 0, -1)))
     expected = {
-        ".": "error: '.' is a folder, not a model\n  help: give the .onnx file",
-        "missing.onnx": "error: no such file: 'missing.onnx'",
-        "empty.onnx": "error: the file holds no model\n  help: it is empty or not ONNX: export the model again",
-        "garbage.onnx": "error: 'garbage.onnx' is not an ONNX file\n"
+        ".": "error[PEF0102]: '.' is a folder, not a model\n  help: give the .onnx file",
+        "missing.onnx": "error[PEF0101]: no such file: 'missing.onnx'",
+        "empty.onnx": "error[PEF0103]: the file holds no model\n"
+        "  help: it is empty or not ONNX: export the model again",
+        "garbage.onnx": "error[PEF0103]: 'garbage.onnx' is not an ONNX file\n"
         "  help: it may be cut short: export or copy it again",
     }
     for name, message in expected.items():

@@ -10,6 +10,7 @@ import pytest
 
 from builders import Feature, ModelBuilder, import_bytes, lower, random_network
 from oracle import quantize_value
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Origin, Problem, quote
 from pefslc.interpret import map_codes, quantize_array, run
 from pefslc.ir.graph import Graph, OutputMap
@@ -55,7 +56,7 @@ def test_arrays_come_by_name_alone_or_as_x(graph: Graph) -> None:
 def test_other_arrays_are_refused(graph: Graph, inputs: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(CompileError) as caught:
         run(graph, inputs)
-    assert f"error: {message}" in str(caught.value)
+    assert f"error[PEF0809]: {message}" in str(caught.value)
 
 
 def test_several_inputs_need_their_names_and_one_batch(tmp_path: Path) -> None:
@@ -98,9 +99,12 @@ def test_output_maps_are_per_tensor_or_per_channel() -> None:
 
 
 def test_errors_print_what_where_and_what_next() -> None:
-    error = CompileError("too wide", at=Origin("a/b", "Conv", "t"), hint="be narrow")
-    assert str(error) == "error: too wide\n  at:   a/b (Conv), tensor 't'\n  help: be narrow"
-    assert str(CompileError.of([Problem("a"), Problem("b", "here")])) == "error: a\nerror: b\n  at:   here"
+    error = CompileError(Code.BIT_WIDTH, "too wide", at=Origin("a/b", "Conv", "t"), hint="be narrow")
+    assert str(error) == "error[PEF0302]: too wide\n  at:   a/b (Conv), tensor 't'\n  help: be narrow"
+    assert (
+        str(CompileError.of([Problem(Code.CYCLE, "a"), Problem(Code.CYCLE, "b", "here")]))
+        == "error[PEF0202]: a\nerror[PEF0202]: b\n  at:   here"
+    )
     assert quote("a\nb\x1b[31m") == "'a?b?[31m'"
     assert len(quote("n" * 70_000)) == 82
     assert str(Origin("", "input", "x")) == "(input), tensor 'x'"

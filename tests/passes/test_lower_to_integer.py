@@ -84,7 +84,7 @@ def test_two_batch_norms_with_a_pool_between_them_are_refused() -> None:
     with pytest.raises(CompileError) as caught:
         LowerToInteger().run(MergeBatchNorm().run(parse_graph(text)))
     assert str(caught.value) == (
-        "error: two BatchNormalizations stand before one quantizer\n"
+        "error[PEF0314]: two BatchNormalizations stand before one quantizer\n"
         "  at:   act (Quant)\n"
         "  help: quantize between them, or fold one into its convolution before exporting"
     )
@@ -119,7 +119,7 @@ def test_an_input_without_a_quantizer(tmp_path: Path) -> None:
     m = ModelBuilder()
     m.output(m.node("Conv", m.input([1, 2, 4, 4]), m.weight(np.ones((1, 2, 1, 1)))))
     assert refusal(m, tmp_path) == (
-        "error: input 'x' has no quantizer: conv reads real numbers\n"
+        "error[PEF0308]: input 'x' has no quantizer: conv reads real numbers\n"
         "  at:   conv1 (Conv), tensor 't1'\n"
         "  help: start the network with QuantIdentity, or give the input's format with --fmt Q2.3"
     )
@@ -133,10 +133,10 @@ def test_float_weights_and_a_tensor_that_is_not_quantized_together(tmp_path: Pat
     m.output(m.node("Conv", m.node("Relu", c2, name="r2"), m.weight(np.ones((1, 2, 1, 1))), name="c3"))
     m.output(c1)
     assert refusal(m, tmp_path) == (
-        "error: the weights are not quantized\n"
+        "error[PEF0311]: the weights are not quantized\n"
         "  at:   c1 (Conv), tensor 't1'\n"
         "  help: train with brevitas.nn.QuantConv2d / QuantLinear and export with export_qonnx\n"
-        "error: relu reads a tensor that is not quantized\n"
+        "error[PEF0310]: relu reads a tensor that is not quantized\n"
         "  at:   r2 (Relu), tensor 't4'\n"
         "  help: quantize the result of c2 (Conv), tensor 't3' (QuantIdentity or QuantReLU)"
     )

@@ -136,7 +136,7 @@ def test_two_batch_norms_before_one_quantizer_are_refused() -> None:
     with pytest.raises(CompileError) as caught:
         MergeBatchNorm().run(graph)
     assert str(caught.value) == (
-        "error: two BatchNormalizations stand before one quantizer\n"
+        "error[PEF0314]: two BatchNormalizations stand before one quantizer\n"
         "  at:   bn (BatchNormalization)\n"
         "  help: quantize between them, or fold one into its convolution before exporting"
     )
@@ -225,9 +225,9 @@ def test_accumulators_that_may_overflow_are_refused_all_at_once() -> None:
         "a wider data type of the target; or --allow-overflow, where the target can saturate"
     )
     assert str(caught.value) == (
-        "error: the accumulator needs 8 bits, a 7-bit accumulator has 7\n"
+        "error[PEF0504]: the accumulator needs 8 bits, a 7-bit accumulator has 7\n"
         f"  at:   conv1 (Conv), tensor 'c'\n{hint}\n"
-        "error: the accumulator needs 10 bits, a 7-bit accumulator has 7\n"
+        "error[PEF0504]: the accumulator needs 10 bits, a 7-bit accumulator has 7\n"
         f"  at:   pool (AveragePool)\n{hint}"
     )
     with pytest.raises(CompileError) as caught:

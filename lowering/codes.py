@@ -1,0 +1,126 @@
+"""The stable codes of everything that pefslc refuses: the one list, each with its title.
+
+A code names what the user has to change, not the line that noticed it: several checks share one. It never changes its
+meaning and is never given again. docs/errors.md has a section for each; tests/errors holds the two together.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+__all__ = ["Code"]
+
+
+class Code(Enum):
+    """A code with its title. `CompileError(Code.ZERO_POINT, "zero point 3 ...")` shows as `error[PEF0303]: ...`."""
+
+    def __init__(self, number: str, title: str) -> None:
+        self.number = number
+        self.title = title
+
+    def __str__(self) -> str:
+        return self.number
+
+    # 01: the model file
+    NO_SUCH_FILE = ("PEF0101", "there is no such file")
+    UNREADABLE_FILE = ("PEF0102", "a file cannot be read")
+    NOT_ONNX = ("PEF0103", "the file is not an ONNX model")
+    DAMAGED_MODEL = ("PEF0104", "the model file is damaged")
+    OPSET = ("PEF0105", "an opset or domain version is not supported")
+    EXTERNAL_DATA = ("PEF0106", "a tensor is stored outside the model file")
+    LYING_TENSOR = ("PEF0107", "a tensor's data does not fill its declared shape")
+    MODEL_FUNCTION = ("PEF0108", "the model holds functions of its own")
+
+    # 02: the graph, its inputs and outputs
+    EMPTY_GRAPH = ("PEF0201", "the graph has no nodes or no outputs")
+    CYCLE = ("PEF0202", "the graph has a cycle")
+    DUPLICATE_NAME = ("PEF0203", "two tensors have one name")
+    UNDEFINED_TENSOR = ("PEF0204", "a tensor is produced by no node")
+    CONTROL_FLOW = ("PEF0205", "control flow")
+    DYNAMIC_SHAPE = ("PEF0206", "the shape of an input is not fixed")
+    INPUT_TYPE = ("PEF0207", "an input holds no floats")
+    EMPTY_AXIS = ("PEF0208", "a tensor has an empty axis")
+    TENSOR_TOO_LARGE = ("PEF0209", "a tensor is too large")
+    OUTPUT_SHAPE = ("PEF0210", "an output's declared shape is not the computed one")
+    CONSTANT_VALUE = ("PEF0211", "a constant is not a finite number")
+    UNUSED_INPUT = ("PEF0212", "an input is read by nothing")
+    CONSTANT_OUTPUT = ("PEF0213", "an output depends on no quantized input")
+
+    # 03: quantizers
+    QUANTIZER_INPUTS = ("PEF0301", "a quantizer lacks an input")
+    BIT_WIDTH = ("PEF0302", "a bit width is not supported")
+    ZERO_POINT = ("PEF0303", "a zero point is not supported")
+    SCALE_VALUE = ("PEF0304", "a scale is not a positive, finite, normal number")
+    SCALE_SHAPE = ("PEF0305", "the shape of a scale is not supported")
+    ROUNDING_MODE = ("PEF0306", "a rounding mode is not supported")
+    QUANTIZER_FLAG = ("PEF0307", "signed or narrow is neither 0 nor 1")
+    INPUT_NOT_QUANTIZED = ("PEF0308", "an input is not quantized")
+    INPUT_QUANTIZED_TWICE = ("PEF0309", "an input has two different quantizers")
+    NOT_QUANTIZED = ("PEF0310", "a tensor is not quantized where integers are needed")
+    WEIGHT_NOT_QUANTIZED = ("PEF0311", "weights are not quantized")
+    SCALE_PER_CHANNEL = ("PEF0312", "one scale per channel where one scale is needed")
+    NO_COMMON_GRID = ("PEF0313", "scales have no common grid")
+    TWO_BATCHNORMS = ("PEF0314", "two BatchNormalizations stand before one quantizer")
+
+    # 04: operators
+    UNSUPPORTED_OPERATOR = ("PEF0401", "an operator is not supported")
+    UNSUPPORTED_ATTRIBUTE = ("PEF0402", "an attribute's value is not supported")
+    ATTRIBUTE_TYPE = ("PEF0403", "an attribute has the wrong type")
+    MISSING_OPERAND = ("PEF0404", "an operator lacks an input")
+    COMPUTED_OPERAND = ("PEF0405", "a parameter is computed at run time")
+    CONSTANT_OPERAND = ("PEF0406", "a constant where an activation is needed")
+    UNSUPPORTED_SHAPE = ("PEF0407", "an operator does not support this shape")
+    SHAPE_MISMATCH = ("PEF0408", "the shapes of an operator's inputs contradict each other")
+    WINDOW = ("PEF0409", "a window does not fit its input")
+    PARAMETER_VALUE = ("PEF0410", "a parameter has an impossible value")
+    EXTRA_OUTPUT = ("PEF0411", "the second output of an operator is not supported")
+
+    # 05: formats and accumulators
+    BAD_FORMAT = ("PEF0501", "that is not a format")
+    FORMAT_CONTRADICTED = ("PEF0502", "the model contradicts --fmt")
+    MODEL_NOT_QUANTIZED = ("PEF0503", "the model is not quantized")
+    ACCUMULATOR_OVERFLOW = ("PEF0504", "a sum may overflow the accumulator")
+    BEYOND_64_BITS = ("PEF0505", "numbers need more than 64 bits")
+    BIAS_OFF_GRID = ("PEF0506", "a bias is on no grid of the accumulator")
+    CODES_TOO_WIDE = ("PEF0507", "a quantizer of an activation is too wide")
+
+    # 06: Tensil
+    UNKNOWN_ARCHITECTURE = ("PEF0601", "there is no such architecture")
+    BAD_ARCHITECTURE = ("PEF0602", "an architecture file is wrong")
+    TCU_UNSUPPORTED = ("PEF0603", "the TCU lowering does not support this")
+    TCU_WORD = ("PEF0604", "codes do not fit the words of the data type")
+    TCU_NOT_EXACT = ("PEF0605", "no exact sequence of instructions was found")
+    TCU_LOCAL_MEMORY = ("PEF0606", "the local memory is too small")
+    TCU_ACCUMULATORS = ("PEF0607", "there are too few accumulators")
+    TCU_DRAM0 = ("PEF0608", "DRAM0 is too small")
+    TCU_DRAM1 = ("PEF0609", "DRAM1 is too small")
+    TCU_PROGRAM = ("PEF0610", "a TCU program is not legal")
+    TCU_MODEL_FILE = ("PEF0611", "a .tmodel or a file that it names is wrong")
+
+    # 07: C
+    NO_C_COMPILER = ("PEF0701", "there is no C compiler")
+    C_TENSOR_TOO_LARGE = ("PEF0702", "a tensor is too large for the C target")
+    C_UNSUPPORTED = ("PEF0703", "the C target does not support this")
+
+    # 08: artifacts, and arrays given to them
+    NOT_AN_ARTIFACT = ("PEF0801", "nothing that pefslc compiled")
+    SEVERAL_ARTIFACTS = ("PEF0802", "several artifacts where one is needed")
+    ARTIFACT_CHANGED = ("PEF0803", "an artifact is not as it was compiled")
+    ARTIFACT_VERSION = ("PEF0804", "an artifact of another version")
+    CANNOT_WRITE = ("PEF0805", "a file cannot be written")
+    IN_THE_WAY = ("PEF0806", "a file is in the way")
+    NOT_ARRAYS = ("PEF0807", "the file holds no arrays of numbers")
+    ARRAYS_TOO_LARGE = ("PEF0808", "the arrays are too large")
+    INPUT_ARRAY = ("PEF0809", "an input array does not suit the model")
+    EXPECTED_ARRAY = ("PEF0810", "an expected output does not suit the model")
+    DIFFERS = ("PEF0811", "verification found a difference")
+
+    # 09: targets, options, passes and plugins
+    UNKNOWN_TARGET = ("PEF0901", "there is no such target")
+    WRONG_OPTION = ("PEF0902", "an option does not suit the target")
+    NO_SUCH_PLUGIN = ("PEF0903", "there is no such plugin")
+    PLUGIN_UNUSABLE = ("PEF0904", "a plugin cannot be used")
+    PLUGIN_FAILED = ("PEF0905", "a plugin failed")
+    PLUGIN_REFUSES = ("PEF0906", "a plugin refuses the model")
+    PASS_LEVEL = ("PEF0907", "a pass runs on the wrong level")
+    IR_TEXT = ("PEF0908", "the text of a graph cannot be read")
