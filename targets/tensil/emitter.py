@@ -4,6 +4,7 @@
   accumulator access between. Where it would, a constant is read into the SIMD register first.
 - The SIMD register: which constant it holds, so that it is loaded once for many vectors.
 - SIMD operations that may wait: they run in the background of DRAM reads and of the array's drain (spec 5).
+- Whom each instruction serves: one that waited serves the group that it was made for.
 """
 
 from __future__ import annotations
@@ -11,7 +12,16 @@ from __future__ import annotations
 from collections import deque
 
 from pefslc.targets.tensil.architecture import Architecture
-from pefslc.targets.tensil.instructions import DataMove, Instruction, LoadWeights, MatMul, MoveKind, Simd, SimdOperation
+from pefslc.targets.tensil.instructions import (
+    DataMove,
+    Instruction,
+    LoadWeights,
+    MatMul,
+    MoveKind,
+    Segment,
+    Simd,
+    SimdOperation,
+)
 
 __all__ = ["SIMD_CYCLES", "Emitter"]
 
@@ -28,7 +38,9 @@ class Emitter:
         self.architecture = architecture
         self.constants = constants
         self.instructions: list[Instruction] = []
-        self._pending: deque[tuple[SimdOperation, int, int]] = deque()
+        self._pending: deque[tuple[SimdOperation, int, int, str]] = deque()
+        self._group = ""  # whom what is made now serves
+        self._serving = [(0, "")]  # the first instruction of each segment, and whom it serves
         self._queue = 2 * architecture.array_size + 2  # SIMD operations that the RTL holds
         self._register: int | None = None
         self._last: int | None = None  # the accumulator address accessed last
@@ -38,6 +50,25 @@ class Emitter:
 
     def __len__(self) -> int:
         return len(self.instructions)
+
+    def serve(self, group: str) -> None:
+        """What is made from now on serves this group."""
+        self._group = group
+        self._segment(group)
+
+    def segments(self) -> tuple[Segment, ...]:
+        """All instructions, by whom they serve."""
+        ends = [first for first, _ in self._serving[1:]] + [len(self.instructions)]
+        return tuple(Segment(group, first, end) for (first, group), end in zip(self._serving, ends, strict=True))
+
+    def _segment(self, group: str) -> None:
+        first, current = self._serving[-1]
+        if group == current:
+            return
+        if first == len(self.instructions):
+            self._serving.pop()
+        if not self._serving or self._serving[-1][1] != group:
+            self._serving.append((len(self.instructions), group))
 
     def load_weights(self, local: int, rows: int, *, has_bias: bool) -> None:
         """Shift `rows` vectors from `local` into the array; where they hold no bias row, a zero row after them."""
@@ -95,12 +126,15 @@ class Emitter:
 
     def simd_later(self, operation: SimdOperation, word: int, accumulator: int, vectors: int) -> None:
         """accumulator[i] = operation(accumulator[i], word), for consecutive vectors: by later `fill`s or a `flush`."""
-        self._pending.extend((operation, word, address) for address in range(accumulator, accumulator + vectors))
+        self._pending.extend(
+            (operation, word, address, self._group) for address in range(accumulator, accumulator + vectors)
+        )
 
     def fill(self, cycles: int) -> None:
         """Emit pending SIMD operations that run for about `cycles` in the background of what follows."""
         for _ in range(min(cycles // SIMD_CYCLES, len(self._pending), self._queue)):
             self._simd(*self._pending.popleft())
+        self._segment(self._group)
 
     def fill_behind_read(self, vectors: int) -> None:
         """Emit pending SIMD operations that run while this many vectors come from a DRAM."""
@@ -114,8 +148,10 @@ class Emitter:
         """Emit all pending SIMD operations."""
         while self._pending:
             self._simd(*self._pending.popleft())
+        self._segment(self._group)
 
-    def _simd(self, operation: SimdOperation, word: int, address: int) -> None:
+    def _simd(self, operation: SimdOperation, word: int, address: int, group: str) -> None:
+        self._segment(group)
         self._load_register(word)
         self.instructions.append(Simd(operation, left=0, right=1, destination=0, read=address, write=address))
         self._read(address)

@@ -22,6 +22,7 @@ __all__ = [
     "MoveKind",
     "NoOp",
     "Opcode",
+    "Segment",
     "Simd",
     "SimdOperation",
 ]
@@ -166,6 +167,15 @@ class Invalid:
     operand0: int = 0
     operand1: int = 0
     operand2: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Instructions [first, end) that serve `group`, a result's name; "" for input, output and constants."""
+
+    group: str
+    first: int
+    end: int
 
 
 Instruction: TypeAlias = NoOp | MatMul | DataMove | LoadWeights | Simd | Configure | Invalid

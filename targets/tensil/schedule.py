@@ -19,7 +19,7 @@ from pefslc.ir.graph import Graph
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.emitter import Emitter
 from pefslc.targets.tensil.group_pass import GroupPass, leading_steps, trailing_steps
-from pefslc.targets.tensil.instructions import Instruction, MoveKind
+from pefslc.targets.tensil.instructions import Instruction, MoveKind, Segment
 from pefslc.targets.tensil.matrix_steps import MatrixStep, matrix_steps
 from pefslc.targets.tensil.memory import Memory
 from pefslc.targets.tensil.pass_plan import Needs, Scratch
@@ -29,7 +29,7 @@ from pefslc.targets.tensil.raw_steps import Accumulate, Maximum, Minimum, Multip
 from pefslc.targets.tensil.selection import MaxHead, Selection
 from pefslc.targets.tensil.weights import tiles_of
 
-__all__ = ["Entry", "Schedule", "Segment", "schedule"]
+__all__ = ["Entry", "Schedule", "schedule"]
 
 Words = NDArray[np.int64]
 
@@ -42,15 +42,6 @@ class Entry:
     tensor: str
     base: int
     size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Instructions [first, end) that compute `group`, named by its result; "" for input, output and constants."""
-
-    group: str
-    first: int
-    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +96,6 @@ class _Scheduler:
         self.dram0 = Memory(0, architecture.usable_dram0_vectors)
         self.rows: list[Words] = []  # of DRAM1
         self.row_count = 0
-        self.segments: list[Segment] = []
         self.tensors = {
             name: _Tensor(layout, layout.vectors(self.a)) for name, layout in selection.layouts.items()
             if name in set(selection.storage.values())
@@ -162,7 +152,6 @@ class _Scheduler:
         self.emitter.to_accumulators(0, first, len(words))
         self.emitter.clear_weights()
         self.matrix_rows = self._load_matrix_rows()
-        self.segments.append(Segment("", 0, len(self.emitter)))
 
     def _load_matrix_rows(self) -> dict[MatrixStep, int]:
         """The rows of all matrix steps, kept in local memory for the whole program; none where it is small."""
@@ -194,12 +183,11 @@ class _Scheduler:
         return base
 
     def finish(self) -> Schedule:
-        first = len(self.emitter)
+        self.emitter.serve("")
         for entry in self.outputs:
             self._write_output(entry)
-        self.segments.append(Segment("", first, len(self.emitter)))
         constants = np.concatenate(self.rows)
-        return Schedule(self.emitter.instructions, constants, self.inputs, self.outputs, tuple(self.segments))
+        return Schedule(self.emitter.instructions, constants, self.inputs, self.outputs, self.emitter.segments())
 
     def _write_output(self, entry: Entry) -> None:
         tensor = self.tensors[entry.tensor]
@@ -224,7 +212,7 @@ class _Scheduler:
 
     def group(self, placed: PlacedGroup) -> None:
         """Place the result, make room, and emit the passes."""
-        first = len(self.emitter)
+        self.emitter.serve(placed.group.result)
         result = self.tensors[placed.group.result]
         reads = [self.tensors[name] for name in _read_tensors(placed)]
         tiles = tiles_of(placed, self.selection.layouts, self.a, self.unclean, bias_alone=False)
@@ -247,7 +235,6 @@ class _Scheduler:
             matrix_rows=self.matrix_rows,
         )
         work.emit(self._store, needs)
-        self.segments.append(Segment(placed.group.result, first, len(self.emitter)))
         for tensor in reads:
             tensor.readers -= 1
             if tensor.readers == 0:

@@ -65,7 +65,7 @@ class TensilTarget:
             "inputs": [r.to_json() for r in records[0]],
             "outputs": [r.to_json() for r in records[1]],
         }
-        report = cycles.model_cycles(program, [cycles.Segment(s.group, s.first, s.end) for s in plan.segments])
+        report = cycles.model_cycles(program, plan.segments)
         return Emission(
             files, details, _op_reports(placed, report), _notes(program, plan, report, options), report.total
         )
@@ -132,8 +132,7 @@ def _op_reports(placed: Placed, report: cycles.CycleReport) -> dict[str, OpRepor
     for group in placed.groups:
         for i, (op, how) in enumerate(group.implementation.items()):
             names = [group.group.result + helper for helper in ("", *HELPERS)]
-            total = sum(report.by_label.get(name, 0) for name in names) if i == 0 else None
-            found[op] = OpReport(how, group.exact, None if total is None else round(total))
+            found[op] = OpReport(how, group.exact, sum(report.of(names).values()) if i == 0 else None)
     return found
 
 
@@ -141,9 +140,10 @@ def _notes(
     program: TensilProgram, plan: Schedule, report: cycles.CycleReport, options: TargetOptions
 ) -> tuple[str, ...]:
     architecture = options.arch or DEFAULT_ARCHITECTURE
-    kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(report.by_kind.items(), key=lambda i: -i[1])[:4])
+    spent = sorted(report.of(list(report.spent)).items(), key=lambda i: -i[1])
+    kinds = ", ".join(f"{kind.value} {count:,}" for kind, count in spent[:4])
     return (
-        f"on {architecture}: {kinds} cycles",
+        f"on {architecture}: {kinds} modelled cycles",
         f"{len(program):,} instructions, {len(plan.constants):,} of {program.architecture.dram1_depth:,} DRAM1 vectors",
     )
 
