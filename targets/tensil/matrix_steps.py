@@ -8,8 +8,9 @@ A SIMD step costs 4 cycles a vector, a MatMul one. With lo, hi the clip and s th
     add 32767 - hi, then subtract it again          what lay above hi saturates, so it is hi now
 
 (numbers for 16 bits; without a shift, the same constants bring the words to the rails and back). Each takes a cycle a
-vector and some; which way is shorter is for the caller to say. The result is compared with the SIMD steps for every
-word that can occur: a certificate, not an argument.
+vector and some; the first one takes none where the sums' own biases carry its constant (`weights.with_floor`), and the
+third none where the diagonal's bias has room for it. Which way is shorter is for the caller to say. The result is
+compared with the SIMD steps for every word that can occur: a certificate, not an argument.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def matrix_steps(steps: tuple[RawStep, ...], low: int, high: int, data_type: Dat
     plan = tuple(found)
     if not plan or not all(_representable(s, data_type) for s in plan):
         return None
-    words = np.arange(low, high + 1, dtype=np.int64)
+    words = np.arange(min(low, 0), max(high, 0) + 1, dtype=np.int64)  # 0: what lanes without a channel hold
     return plan if np.array_equal(_by_matrix(plan, words, data_type), _by_simd(steps, words, data_type)) else None
 
 
@@ -83,13 +84,16 @@ def _shift_and_clips(multiply: Multiply, clips: Sequence[RawStep], data_type: Da
     if shift < 1 or multiply.word != 1 << (data_type.binary_point - shift):
         return []
     found: list[MatrixStep] = []
-    undone = 0
+    undone = rail = 0
     for clip in clips:
         if isinstance(clip, Maximum):
             undone = (clip.word << shift) - data_type.min_code
             found.append(AddWord(-undone))
-    found.append(Diagonal(multiply.word, undone >> shift))
-    return found + _clips([clip for clip in clips if isinstance(clip, Minimum)], data_type)
+        elif isinstance(clip, Minimum):
+            rail = data_type.max_code - clip.word
+    together = (undone >> shift) + rail <= data_type.max_code
+    found.append(Diagonal(multiply.word, (undone >> shift) + (rail if together else 0)))
+    return found + [AddWord(word) for word in ((-rail,) if together else (rail, -rail)) if rail]
 
 
 def _clips(clips: Sequence[RawStep], data_type: DataType) -> list[MatrixStep]:

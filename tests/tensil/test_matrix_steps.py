@@ -68,6 +68,11 @@ def test_the_flagship_requantization_takes_four_steps() -> None:
     assert plan == (AddWord(-32768), Diagonal(32, 4096), AddWord(32736), AddWord(-32736))
 
 
+def test_an_upper_clip_alone_needs_no_step_up_to_the_rail() -> None:
+    plan = matrix_steps((Multiply(32), Minimum(31)), -4000, 4000, FP16)
+    assert plan == (Diagonal(32, 32736), AddWord(-32736))
+
+
 @pytest.mark.parametrize(
     "steps",
     [
