@@ -99,11 +99,11 @@ class Emitter:
         )
         self._after_write(accumulator, vectors, accumulator_stride, accumulate=accumulate, by_matmul=True)
 
-    def matmul_zeroes(self, accumulator: int, vectors: int, *, accumulate: bool = False) -> None:
-        """accumulator[i] (+)= the bias row."""
+    def matmul_zeroes(self, accumulator: int, vectors: int, stride: int = 0, *, accumulate: bool = False) -> None:
+        """accumulator[i << stride] (+)= the bias row."""
         self._before_write(accumulator, accumulate=accumulate)
-        self.instructions.append(MatMul(0, accumulator, vectors, accumulate=accumulate, zeroes=True))
-        self._after_write(accumulator, vectors, 0, accumulate=accumulate)
+        self.instructions.append(MatMul(0, accumulator, vectors, 0, stride, accumulate=accumulate, zeroes=True))
+        self._after_write(accumulator, vectors, stride, accumulate=accumulate)
 
     def to_accumulators(
         self, local: int, accumulator: int, vectors: int, local_stride: int = 0, accumulator_stride: int = 0, *,

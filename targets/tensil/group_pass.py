@@ -17,11 +17,12 @@ from pefslc.targets.tensil.instructions import MoveKind, SimdOperation
 from pefslc.targets.tensil.matrix_steps import AddWord, Diagonal, MatrixStep, matrix_steps
 from pefslc.targets.tensil.pass_plan import Needs, Scratch, plan_passes
 from pefslc.targets.tensil.placement import PlacedGroup
-from pefslc.targets.tensil.planes import Layout, Rect, Run, View, rect_runs, tap_runs
+from pefslc.targets.tensil.planes import Layout, Rect, Run, View, missed_runs, rect_runs, tap_runs
 from pefslc.targets.tensil.raw_steps import Accumulate, Maximum, Minimum, Multiply, RawStep
 from pefslc.targets.tensil.selection import MaxHead
-from pefslc.targets.tensil.weight_stream import WeightStream
-from pefslc.targets.tensil.weights import Tile, first_covering_tap
+from pefslc.targets.tensil.step_choice import Choice, choose, matrix_cycles
+from pefslc.targets.tensil.weight_stream import WeightStream, hidden_behind
+from pefslc.targets.tensil.weights import Tile, first_covering_tap, with_floor
 
 __all__ = ["GroupPass", "leading_steps", "trailing_steps"]
 
@@ -55,16 +56,41 @@ class GroupPass:
         layout = self.placed.group.layout
         output_blocks = range(layout.blocks(self.a))
         sets = [output_blocks[i : i + plan.blocks] for i in range(0, len(output_blocks), plan.blocks)]
-        phases_of = [self._phases(chosen, plan.input_blocks) for chosen in sets]
+        choices = [self._choose(chosen) for chosen in sets]
+        phases_of = [self._phases(c, choice, plan.input_blocks) for c, choice in zip(sets, choices, strict=True)]
         tiles = [tile for phases in phases_of for _, _, tiles in phases for tile in tiles]
         self.weights = WeightStream(tiles, plan.weight_base, plan.weight_size, self.emitter, store)
         for rect in _rects(layout, plan.rows, plan.columns):
-            for chosen, phases in zip(sets, phases_of, strict=True):
-                self._one_pass(rect, chosen, phases)
+            for chosen, choice, phases in zip(sets, choices, phases_of, strict=True):
+                self._one_pass(rect, chosen, choice, phases)
 
-    def _phases(self, chosen: Sequence[int], whole: int) -> list[tuple[int, range, list[Tile]]]:
+    def _choose(self, chosen: Sequence[int]) -> Choice | None:
+        """Which output blocks do the leading steps by matrix; None where none does."""
+        if isinstance(self.placed.group.head, MaxHead):
+            return None
+        plan = matrix_steps(leading_steps(self.placed), *self.placed.words, self.architecture.data_type)
+        if plan is None or any(step not in self.matrix_rows for step in plan):
+            return None
+        if self.placed.group.result not in self.local and any(isinstance(step, Diagonal) for step in plan):
+            return None
+        floors = all(self._floored(block, plan[0]) is not None for block in chosen)
+        hides = [sum(hidden_behind(tile, self.emitter) for tile in self.tiles[block]) for block in chosen]
+        vectors = self.plan.rows * self.plan.columns
+        return choose(plan, len(leading_steps(self.placed)), vectors, hides, self.a, floors=floors)
+
+    def _floored(self, block: int, step: MatrixStep) -> list[Tile] | None:
+        if not isinstance(step, AddWord) or step.word >= 0 or self.needs.streamed_terms:
+            return None
+        return with_floor(self.placed, self.layouts, self.tiles[block], step.word, self.architecture.data_type)
+
+    def _phases(self, chosen: Sequence[int], choice: Choice | None, whole: int) -> list[tuple[int, range, list[Tile]]]:
         """(term, input blocks, tiles): what is worked on together. Without streaming that is everything at once."""
-        tiles = _in_order([self.tiles[block] for block in chosen])
+        blocks_of = [self.tiles[block] for block in chosen]
+        if choice is not None and choice.floors:
+            for i, block in enumerate(chosen):
+                floored = self._floored(block, choice.plan[0]) if i >= choice.first else None
+                blocks_of[i] = floored if floored is not None else blocks_of[i]
+        tiles = _in_order(blocks_of)
         if not self.needs.streamed_terms:
             return [(-1, range(0), tiles)]
         phases: list[tuple[int, range, list[Tile]]] = [(-1, range(0), [t for t in tiles if t.tap is None])]
@@ -78,16 +104,23 @@ class GroupPass:
 
     # --- one pass ------------------------------------------------------------------------------------------------
 
-    def _one_pass(self, rect: Rect, chosen: Sequence[int], phases: list[tuple[int, range, list[Tile]]]) -> None:
+    def _one_pass(
+        self,
+        rect: Rect,
+        chosen: Sequence[int],
+        choice: Choice | None,
+        phases: list[tuple[int, range, list[Tile]]],
+    ) -> None:
         steps = self.placed.steps
         if isinstance(self.placed.group.head, MaxHead):
             self._maximum(self.placed.group.head, rect, chosen[0])
         else:
-            plan = self._matrix_plan(rect, chosen, phases)
-            self._sums(rect, chosen, phases, steps[: _leading(steps)] if plan is None else ())
-            if plan is not None:
-                self._matrix_steps(plan, rect, chosen)
-            steps = steps[_leading(steps) :]
+            leading = leading_steps(self.placed)
+            self._sums(rect, chosen, phases, leading, len(chosen) if choice is None else choice.first)
+            if choice is not None:
+                self.emitter.flush()
+                self._matrix_steps(choice.steps, rect, chosen, choice.first)
+            steps = steps[len(leading) :]
         count = rect.area * len(chosen)
         trailing = trailing_steps(self.placed)
         by_matrix = self._trailing_plan(count)
@@ -99,7 +132,7 @@ class GroupPass:
                 self.emitter.simd_later(_OPERATION[type(step)], step.word, 0, count)
         self.emitter.flush()
         if by_matrix:
-            self._matrix_steps(by_matrix, rect, chosen)
+            self._matrix_steps(by_matrix, rect, chosen, 0)
         self._store_result(rect, chosen)
 
     def _trailing_plan(self, count: int) -> tuple[MatrixStep, ...] | None:
@@ -110,48 +143,25 @@ class GroupPass:
         plan = matrix_steps(trailing, *self.placed.sums, self.architecture.data_type)
         if plan is None or not all(isinstance(s, AddWord) and s in self.matrix_rows for s in plan):
             return None
-        by_matrix = len(plan) * (count + 2 * self.a + 1)
-        return plan if by_matrix < SIMD_CYCLES * len(trailing) * count else None
+        return plan if matrix_cycles(plan, count, self.a) < SIMD_CYCLES * len(trailing) * count else None
 
-    def _matrix_plan(
-        self, rect: Rect, chosen: Sequence[int], phases: list[tuple[int, range, list[Tile]]]
-    ) -> tuple[MatrixStep, ...] | None:
-        """The matrix steps instead of the leading SIMD steps, where they are shorter."""
-        result = self.placed.group.result
-        plan = matrix_steps(leading_steps(self.placed), *self.placed.words, self.architecture.data_type)
-        if plan is None or any(step not in self.matrix_rows for step in plan):
-            return None
-        if result not in self.local and any(isinstance(step, Diagonal) for step in plan):
-            return None
-        drain, rows = 2 * self.a, self.a + 1
-        count = rect.area * len(chosen)
-        if count < 2:  # one vector, accumulated twice in a row, would need the hazard's guard
-            return None
-        by_matrix = sum(count + drain + (1 if isinstance(s, AddWord) else rows + count) for s in plan)
-        operations = _leading(self.placed.steps)
-        tiles = [tile for _, _, tiles in phases for tile in tiles]
-        # Behind the tiles of the following blocks: a drain each, and their share of the DRAM reads.
-        later = [tile for tile in tiles if tile.out_block != chosen[0]]
-        hidden = sum(self.weights.hides_cycles(tile) for tile in later)
-        cycles = SIMD_CYCLES * operations * rect.area
-        by_simd = cycles + max(cycles * (len(chosen) - 1) - hidden, 0)
-        return plan if by_matrix < by_simd else None
-
-    def _matrix_steps(self, plan: tuple[MatrixStep, ...], rect: Rect, chosen: Sequence[int]) -> None:
+    def _matrix_steps(self, steps: Sequence[MatrixStep], rect: Rect, chosen: Sequence[int], first: int) -> None:
+        """Matrix steps on the accumulators of chosen[first:]."""
         self.weights.forget_array()
-        for step in plan:
+        base = first * rect.area
+        for step in steps:
             address = self.matrix_rows[step]
             if isinstance(step, AddWord):
                 self.emitter.load_weights(address, 1, has_bias=True)
-                self.emitter.matmul_zeroes(0, rect.area * len(chosen), accumulate=True)
+                self.emitter.matmul_zeroes(base, rect.area * len(chosen) - base, accumulate=True)
                 continue
-            self._store_result(rect, chosen)  # only for a moment: the final codes overwrite it
+            self._store_result(rect, chosen, first)  # only for a moment: the final codes overwrite it
             self.emitter.load_weights(address, self.a + 1, has_bias=True)
             view = self.views[self.placed.group.result]
-            for i, block in enumerate(chosen):
+            for i, block in enumerate(chosen[first:], first):
                 for run in rect_runs(rect, view, View.part(0, rect)):
-                    first, second = run.first + block * view.block_pitch, run.second + i * rect.area
-                    self.emitter.matmul(first, second, run.vectors, 0, 0, accumulate=False)
+                    source, target = run.first + block * view.block_pitch, run.second + i * rect.area
+                    self.emitter.matmul(source, target, run.vectors, 0, 0, accumulate=False)
 
     def _sums(
         self,
@@ -159,9 +169,14 @@ class GroupPass:
         chosen: Sequence[int],
         phases: list[tuple[int, range, list[Tile]]],
         steps: Sequence[RawStep],
+        by_simd: int,
     ) -> None:
-        """Fill the accumulators; each output block's `steps` follow its last tile, in the gaps of the next blocks."""
-        last = {tile.out_block: id(tile) for _, _, tiles in phases for tile in tiles}
+        """Fill the accumulators. The SIMD `steps` of the first `by_simd` of the output blocks follow the block's last
+        tile, in the gaps of the next blocks.
+        """
+        last = {
+            tile.out_block: id(tile) for _, _, tiles in phases for tile in tiles if tile.out_block in chosen[:by_simd]
+        }
         runs: dict[tuple[int, tuple[int, int]], list[Run]] = {}
         views: dict[int, tuple[View, int]] = {}  # term -> where its blocks lie, and the first block there
         for t, blocks, tiles in phases:
@@ -191,12 +206,17 @@ class GroupPass:
                         run.second_stride,
                         accumulate=not tile.overwrites,
                     )
+                if tile.overwrites or tile.has_bias:
+                    for run in missed_runs(runs[key], rect, self.strides):
+                        self.emitter.matmul_zeroes(
+                            run.second + accumulator, run.vectors, run.second_stride, accumulate=not tile.overwrites
+                        )
                 self._steps_after(tile, last, steps, accumulator, rect.area)
 
     def _steps_after(
         self, tile: Tile, last: dict[int, int], steps: Sequence[RawStep], accumulator: int, vectors: int
     ) -> None:
-        if last[tile.out_block] == id(tile):
+        if last.get(tile.out_block) == id(tile):
             for step in steps:
                 assert not isinstance(step, Accumulate)
                 self.emitter.simd_later(_OPERATION[type(step)], step.word, accumulator, vectors)
@@ -263,16 +283,18 @@ class GroupPass:
                     run.first + block * view.block_pitch, run.second + i * rect.area, run.vectors, accumulate=True
                 )
 
-    def _store_result(self, rect: Rect, chosen: Sequence[int]) -> None:
+    def _store_result(self, rect: Rect, chosen: Sequence[int], start: int = 0) -> None:
+        """Write the accumulators of chosen[start:] to where the result lies."""
         result = self.placed.group.result
         view = self.views[result]
         if result in self.local:
-            for i, block in enumerate(chosen):
+            for i, block in enumerate(chosen[start:], start):
                 for run in rect_runs(rect, View.part(0, rect), view):
                     self.emitter.from_accumulators(
                         run.first + i * rect.area, run.second + block * view.block_pitch, run.vectors
                     )
             return
+        assert not start, "only a result in local memory is written in parts"
         self.emitter.from_accumulators(0, self.plan.staging_base, rect.area * len(chosen))
         staged = View.part(self.plan.staging_base, rect)
         for i, block in enumerate(chosen):

@@ -47,6 +47,7 @@ class PlacedGroup:
     """A group in raw words. `terms` is empty for a maximum; `implementation` says how each of its ops is done.
 
     words   bounds of the accumulators before the first step, biases included
+    lowest  per channel, a bound of every partial sum of the terms without the bias, at most 0
     sums    the same after the last tensor was added; None without one
     """
 
@@ -55,6 +56,7 @@ class PlacedGroup:
     bias: Words
     steps: tuple[RawStep, ...]
     words: tuple[int, int]
+    lowest: Words
     sums: tuple[int, int] | None
     implementation: dict[str, str]
     exact: bool
@@ -187,7 +189,8 @@ class _Placer:
             raise self._refusal()
         low, high = (code << exponent for code in self.selection.ranges[head.tensor])
         names = self._names("maximum", steps.names)
-        return PlacedGroup(self.group, (), bias, steps.raw, (low, high), steps.sums, names, steps.exact)
+        lowest = np.zeros_like(bias)
+        return PlacedGroup(self.group, (), bias, steps.raw, (low, high), lowest, steps.sums, names, steps.exact)
 
     def _place_linear(self, head: LinearHead) -> PlacedGroup:
         low, high = self._head_bounds(head)
@@ -212,7 +215,8 @@ class _Placer:
             words = int(((low << exponent) + steps.bias).min()), int(((high << exponent) + steps.bias).max())
             exact = steps.exact and proved
             words = _saturated(words, self.data_type)
-            return PlacedGroup(self.group, terms, steps.bias, steps.raw, words, steps.sums, names, exact)
+            lowest = low << exponent
+            return PlacedGroup(self.group, terms, steps.bias, steps.raw, words, lowest, steps.sums, names, exact)
         raise self._refusal()
 
     def _head_bounds(self, head: LinearHead) -> tuple[Words, Words]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pefslc.shapes import Shape, Window
 
-__all__ = ["Layout", "Rect", "Run", "View", "from_vectors", "rect_runs", "tap_runs", "to_vectors"]
+__all__ = ["Layout", "Rect", "Run", "View", "from_vectors", "missed_runs", "rect_runs", "tap_runs", "to_vectors"]
 
 Codes = NDArray[np.int64]
 
@@ -145,6 +145,20 @@ def rect_runs(rect: Rect, source: View, target: View, strides: tuple[int, int] =
         for y in range(rect.top, rect.bottom)
     ]
     return _merged(runs, strides)
+
+
+def missed_runs(runs: list[Run], rect: Rect, strides: tuple[int, int]) -> list[Run]:
+    """The runs of the vectors of a rectangle, laid out from address 0, that the second side of `runs` leaves out."""
+    missed = np.ones(rect.area, dtype=bool)
+    for run in runs:
+        missed[run.second + (np.arange(run.vectors) << run.second_stride)] = False
+    found: list[Run] = []
+    for row in range(rect.height):
+        columns = np.flatnonzero(missed[row * rect.width : (row + 1) * rect.width]) + row * rect.width
+        for part in np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1):
+            if len(part):
+                found.append(Run(int(part[0]), int(part[0]), len(part)))
+    return _merged(found, (min(strides), min(strides)))
 
 
 def _row_runs(first: int, second: int, count: int, step: int, strides: tuple[int, int]) -> Iterator[Run]:

@@ -11,11 +11,16 @@ from pefslc.targets.tensil.emitter import Emitter
 from pefslc.targets.tensil.instructions import MoveKind
 from pefslc.targets.tensil.weights import Tile
 
-__all__ = ["WeightStream"]
+__all__ = ["WeightStream", "hidden_behind"]
 
 Words = NDArray[np.int64]
 
 _SIMD_IN_DRAIN_CYCLES = 12  # three operations are free while the array drains before a LoadWeights (measured, spec 5)
+
+
+def hidden_behind(tile: Tile, emitter: Emitter) -> int:
+    """Cycles of SIMD that loading a tile hides: the drain, and its share of a DRAM read."""
+    return _SIMD_IN_DRAIN_CYCLES + emitter.read_cycles(len(tile.rows))
 
 
 class WeightStream:
@@ -51,10 +56,6 @@ class WeightStream:
         self._emitter.fill(_SIMD_IN_DRAIN_CYCLES)
         self._emitter.load_weights(local, len(tile.rows), has_bias=tile.has_bias)
         self._in_array = tile
-
-    def hides_cycles(self, tile: Tile) -> int:
-        """Cycles of SIMD that loading this tile hides: the drain, and its share of a DRAM read."""
-        return _SIMD_IN_DRAIN_CYCLES + self._emitter.read_cycles(len(tile.rows))
 
     def forget_array(self) -> None:
         """Something else was loaded into the array."""

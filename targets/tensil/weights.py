@@ -3,24 +3,24 @@
 A tile serves one output block, one input block of one term, and one tap. Its rows are, for each input lane in use, the
 weights to all output lanes, before them the bias where it is not zero. Lanes not in use hold 0, so that their rows of
 the array may hold anything. Tiles that are all zero do not exist. The first tile of an output block overwrites its
-accumulators and carries the bias; it must reach every output pixel, else a tile of the bias row alone sets the
-accumulators before.
+accumulators and carries the bias; pixels that it does not reach get the bias row by a MatMul of zeroes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.shapes import Window
+from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.placement import PlacedGroup
 from pefslc.targets.tensil.planes import Layout
 from pefslc.targets.tensil.selection import MaxHead
 
-__all__ = ["Tile", "first_covering_tap", "tiles_of"]
+__all__ = ["Tile", "first_covering_tap", "tiles_of", "with_floor"]
 
 Words = NDArray[np.int64]
 
@@ -91,8 +91,8 @@ def _block_tiles(
             (t, ib, (kh, kw), weight[block, ib, kh, kw])
             for ib, kh, kw in (tuple(map(int, i)) for i in np.argwhere(used))
         ]
-    covering = (i for i, (t, _, tap, _) in enumerate(found) if tap_covers(placed, layouts, t, tap))
-    first = None if bias_alone else next(covering, None)
+    reached = [_reached_pixels(placed, layouts, t, tap) for t, _, tap, _ in found]
+    first = None if bias_alone or not found else int(np.argmax(reached))
     tiles: list[Tile] = []
     if first is None:
         tiles.append(Tile(block, 0, 0, None, True, True, bias[None, :]))
@@ -122,10 +122,42 @@ def first_covering_tap(window: Window, layout: Layout, output: Layout) -> tuple[
     return next((tap for tap in taps if window_covers(window, tap, layout, output)), None)
 
 
-def tap_covers(placed: PlacedGroup, layouts: dict[str, Layout], t: int, tap: tuple[int, int]) -> bool:
-    """Whether the tap of term `t` lies inside the input for every output pixel."""
-    term = placed.terms[t]
-    return window_covers(term.window, tap, layouts[term.tensor], placed.group.layout)
+def with_floor(
+    placed: PlacedGroup, layouts: dict[str, Layout], tiles: list[Tile], word: int, data_type: DataType
+) -> list[Tile] | None:
+    """The tiles of one output block with `word` < 0 added to every sum by its last addition; None where that cannot be.
+
+    So sums that fall below the data type saturate, exactly as if `word` were added to the finished sums, at no cost:
+    the first tile's bias goes as far down as no partial sum saturates, the last tile's bias the rest of the way.
+    """
+    if len(tiles) < 2 or all(t.loads_the_same_as(tiles[0]) for t in tiles) or any(t.tap is None for t in tiles):
+        return None
+    size = tiles[0].rows.shape[1]
+    lanes = slice(tiles[0].out_block * size, (tiles[0].out_block + 1) * size)
+    bias, lowest = np.zeros((2, size), dtype=np.int64)
+    channels = len(placed.bias[lanes])
+    bias[:channels], lowest[:channels] = placed.bias[lanes], placed.lowest[lanes]
+    start = data_type.min_code - lowest
+    rest = bias + word - start
+    highest = placed.words[1] - min(int(bias.min()), 0)  # of every partial sum without the bias
+    if (rest + lowest).min() < data_type.min_code or max(start.max(), rest.max(), 0) + highest > data_type.max_code:
+        return None
+    reached = [_reached_pixels(placed, layouts, t.term, t.tap) for t in tiles if t.tap is not None]
+    last = max(range(1, len(tiles)), key=lambda i: (reached[i], i))
+    matrix = tiles[0].rows[1:] if tiles[0].has_bias else tiles[0].rows
+    return [
+        replace(tiles[0], has_bias=True, rows=np.concatenate([start[None, :], matrix])),
+        *(tile for i, tile in enumerate(tiles) if i not in (0, last)),
+        replace(tiles[last], has_bias=True, rows=np.concatenate([rest[None, :], tiles[last].rows])),
+    ]
+
+
+def _reached_pixels(placed: PlacedGroup, layouts: dict[str, Layout], t: int, tap: tuple[int, int]) -> int:
+    """Output pixels for which the tap of term `t` lies inside the input."""
+    term, output = placed.terms[t], placed.group.layout
+    source, (dy, dx) = layouts[term.tensor], term.window.tap_offset(*tap)
+    rows = sum(0 <= y * term.window.strides[0] + dy < source.height for y in range(output.height))
+    return rows * sum(0 <= x * term.window.strides[1] + dx < source.width for x in range(output.width))
 
 
 def window_covers(window: Window, tap: tuple[int, int], layout: Layout, output: Layout) -> bool:

@@ -12,8 +12,8 @@ from tensil_support import emit, random_codes, simulate
 from builders import Feature, import_bytes, lower, random_network
 from pefslc.diagnostics import CompileError
 from pefslc.interpret import apply_output_map, quantize_input, run_codes
+from pefslc.targets.tensil import group_pass, schedule
 from pefslc.targets.tensil.architecture import Architecture, DataType, load_architecture
-from pefslc.targets.tensil.instructions import MatMul
 from pefslc.targets.tensil.simulator import Machine
 from pefslc.targets.tensil.tmodel import load_tmodel
 
@@ -89,25 +89,33 @@ def test_spilling_to_dram_does_not_change_a_code(tmp_path: Path) -> None:
     assert spilled
 
 
-def test_no_sum_saturates_and_two_runs_in_a_row_agree(tmp_path: Path) -> None:
-    """The overflow proof, observed: extreme inputs saturate nothing, from poisoned memories, again and again."""
+def test_no_sum_saturates_and_two_runs_in_a_row_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The overflow proof, observed: extreme inputs saturate nothing, from poisoned memories, again and again.
+
+    Without matrix steps, which saturate on purpose; with them, the results are the same.
+    """
     graph = lower(import_bytes(random_network(5, FEATURE), tmp_path))
-    emission = emit(graph, load_architecture("custom_perf"), tmp_path)
-    program = load_tmodel(tmp_path / str(emission.details["tmodel"]))
-    machine = Machine(program.architecture, poison_seed=7)
-    machine.load_constants(program)
-    size = sum(e.size for e in program.inputs)
-    name = program.inputs[0].name
-    codes = graph.inputs[0].value.type.codes
-    exponent = int(emission.details["inputs"][0]["exponent"])  # type: ignore[index,call-overload]
     results = []
-    for word in (codes.low << exponent, codes.high << exponent, codes.low << exponent):
-        raw = np.full((size, program.architecture.array_size), word, dtype=np.int64)
-        results.append(machine.infer(program, {name: raw}))
-        # Clips by saturation on purpose are MatMuls of zeroes that accumulate a constant; no sum of products saturates.
-        saturated = [program.instructions[i] for i in machine.saturated]
-        assert all(isinstance(i, MatMul) and i.zeroes and i.accumulate for i in saturated)
-    assert all(np.array_equal(results[0][k], results[2][k]) for k in results[0])
+    for by_matrix in (True, False):
+        if not by_matrix:
+            for module in (group_pass, schedule):
+                monkeypatch.setattr(module, "matrix_steps", lambda *_: None)
+        emission = emit(graph, load_architecture("custom_perf"), tmp_path)
+        program = load_tmodel(tmp_path / str(emission.details["tmodel"]))
+        machine = Machine(program.architecture, poison_seed=7)
+        machine.load_constants(program)
+        size = sum(e.size for e in program.inputs)
+        name = program.inputs[0].name
+        codes = graph.inputs[0].value.type.codes
+        exponent = int(emission.details["inputs"][0]["exponent"])  # type: ignore[index,call-overload]
+        saturated: list[int] = []
+        for word in (codes.low << exponent, codes.high << exponent, codes.low << exponent):
+            raw = np.full((size, program.architecture.array_size), word, dtype=np.int64)
+            results.append(machine.infer(program, {name: raw}))
+            saturated += machine.saturated
+        assert by_matrix == bool(saturated)
+    for i, j in ((0, 2), (0, 3), (1, 4), (2, 5)):
+        assert all(np.array_equal(results[i][k], results[j][k]) for k in results[0])
 
 
 def test_host_io_quantizes_and_reads_back_like_the_interpreter(tmp_path: Path) -> None:

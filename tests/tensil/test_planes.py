@@ -9,7 +9,17 @@ import pytest
 
 from pefslc.shapes import Window
 from pefslc.targets.tensil.memory import Memory
-from pefslc.targets.tensil.planes import Layout, Rect, Run, View, from_vectors, rect_runs, tap_runs, to_vectors
+from pefslc.targets.tensil.planes import (
+    Layout,
+    Rect,
+    Run,
+    View,
+    from_vectors,
+    missed_runs,
+    rect_runs,
+    tap_runs,
+    to_vectors,
+)
 
 
 @pytest.mark.parametrize(("channels", "array_size"), list(itertools.product((1, 3, 4, 5, 9), (2, 4, 7))))
@@ -74,3 +84,18 @@ def test_the_allocator_reuses_and_merges() -> None:
     assert memory.largest_gap() == (70, 40)
     memory.release(40, 30)
     assert memory.largest_gap() == (10, 100)
+
+
+@pytest.mark.parametrize("strides", [(1, 1), (3, 3), (8, 8)])
+@pytest.mark.parametrize("tap", [(0, 0), (0, 1), (1, 1), (2, 0), (2, 2)])
+@pytest.mark.parametrize(("height", "width"), [(4, 4), (5, 3), (1, 8)])
+def test_missed_runs_are_the_rest_of_the_rectangle(
+    height: int, width: int, tap: tuple[int, int], strides: tuple[int, int]
+) -> None:
+    layout, rect = Layout(1, height, width), Rect(0, height, 0, width)
+    window = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
+    runs = tap_runs(window, tap, rect, View.whole(0, layout), layout, View.part(0, rect), strides)
+    missed = missed_runs(runs, rect, strides)
+    assert all(run.second_stride < strides[1] for run in missed)
+    found = sorted(r.second + (i << r.second_stride) for r in (*runs, *missed) for i in range(r.vectors))
+    assert found == list(range(rect.area))
