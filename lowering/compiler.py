@@ -22,9 +22,9 @@ from pefslc.interpret import apply_output_map, as_batches, quantize_input
 from pefslc.ir.graph import Graph, Level
 from pefslc.limits import TargetLimits
 from pefslc.numeric.format import FixedPoint
-from pefslc.passes.fill_input import FillInput
+from pefslc.passes.check_format import require_formats
 from pefslc.passes.manager import Exactness, Pass, PassRecord, run_passes
-from pefslc.passes.pipeline import pipeline
+from pefslc.passes.pipeline import SAID_BY_USER, pipeline
 from pefslc.plugins import load_plugins
 from pefslc.report import LayerRow, layer_rows
 from pefslc.sidecar import Sidecar, load_sidecar, make_sidecar
@@ -49,7 +49,7 @@ _TARGET_MEMBERS = ("name", "limits", "lower", "runner")
 class Lowered:
     """A model on the integer level, before any target.
 
-    reference  the quantized level as imported, with the inputs that --fmt filled: what the model means
+    reference  the quantized level as imported, with what --fmt filled or quantized: what the model means
     quantized  the quantized level as it was lowered
     """
 
@@ -62,7 +62,7 @@ class Lowered:
     def bounded_passes(self) -> tuple[str, ...]:
         """The passes that changed the model, within a bound. Not --fmt: what it fills in is what the model means."""
         changed = (r.name for r in self.passes if r.changed and r.exactness is Exactness.BOUNDED)
-        return tuple(dict.fromkeys(name for name in changed if name != FillInput.name))
+        return tuple(dict.fromkeys(name for name in changed if name not in SAID_BY_USER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def lower_model(
 ) -> Lowered:
     """Import a model and run every pass. `observe` sees the graph after the import and after each pass."""
     start = time.perf_counter()
-    ours = {FillInput.name, *(p.name for p in pipeline(limits))}
+    ours = {*SAID_BY_USER, *(p.name for p in pipeline(limits))}
     taken = [p.name for p in plugins if p.name in ours]
     if taken:  # records tell passes apart by their names
         raise CompileError(
@@ -150,13 +150,15 @@ def lower_model(
 
     def watch(record: PassRecord, after: Graph) -> None:
         nonlocal reference, quantized
-        if record.name == FillInput.name:
+        if record.name in SAID_BY_USER:
             reference = after
         if after.level is Level.QUANTIZED:
             quantized = after
         if observe is not None:
             observe(record, after)
 
+    if fmt is None:
+        require_formats(graph)
     passes = pipeline(limits, fmt=fmt, allow_overflow=allow_overflow, plugins=plugins)
     integer, records = run_passes(graph, passes, watch, check=check_passes)
     return Lowered(reference, quantized, integer, records)

@@ -16,7 +16,7 @@ from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.scale import power_of_two_exponent
 from pefslc.passes.manager import Exactness
 
-__all__ = ["CheckFormat"]
+__all__ = ["CheckFormat", "describe", "is_float", "quantizer_roles", "require_formats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +33,7 @@ class CheckFormat:
     level: ClassVar[Level] = Level.QUANTIZED
 
     def run(self, graph: Graph) -> Graph:
-        roles = quantizer_roles(graph)
-        if not roles and any(graph.of_type(Conv)) | any(graph.of_type(Linear)):
-            raise CompileError(
-                Code.MODEL_NOT_QUANTIZED,
-                f"the model is not quantized, and --fmt {self.fmt} cannot quantize it: post-training quantization "
-                "is not there yet",
-                at=graph.name,
-                hint="train with Brevitas in that format and export with export_qonnx; docs/formats.md has a recipe",
-            )
-        problems = [p for op, role in roles for p in self._contradictions(op, role)]
+        problems = [p for op, role in quantizer_roles(graph) for p in self._contradictions(op, role)]
         if problems:
             hint = f"train in {self.fmt}, or leave out --fmt: the model's own formats are then taken"
             raise CompileError.of([*problems[:-1], replace(problems[-1], hint=hint)])
@@ -60,6 +51,24 @@ class CheckFormat:
                 f"--fmt says {self.fmt.describe()}; this {role} quantizer is {describe(quantization)}",
                 at=op.result.origin,
             )
+
+
+def require_formats(graph: Graph) -> None:
+    """Raise CompileError for a float model: without --fmt nothing says what its codes are."""
+    if is_float(graph):
+        raise CompileError(
+            Code.MODEL_NOT_QUANTIZED,
+            "the model is not quantized: its weights and activations are floats",
+            at=graph.name,
+            hint="--fmt Q3.4 quantizes it after training, in that format; or train with Brevitas and export with "
+            "export_qonnx (docs/float-models.md)",
+        )
+
+
+def is_float(graph: Graph) -> bool:
+    """Whether the graph has weights but no weight or activation quantizer."""
+    layers = any(isinstance(op, Conv | Linear) for op in graph.ops)
+    return layers and not quantizer_roles(graph)
 
 
 def describe(quantization: Quantization) -> str:

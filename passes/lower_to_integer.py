@@ -117,7 +117,7 @@ class _Lowering:
         if self.problems:
             raise CompileError.of(self.problems)
         inputs = tuple(self.quantized_inputs[i.name] for i in self.graph.inputs)
-        return Graph(self.graph.name, Level.INTEGER, inputs, tuple(self.ops), tuple(outputs))
+        return replace(self.graph, level=Level.INTEGER, inputs=inputs, ops=tuple(self.ops), outputs=tuple(outputs))
 
     # --- results -------------------------------------------------------------------------------------------------
 

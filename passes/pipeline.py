@@ -12,14 +12,29 @@ from pefslc.passes.check_format import CheckFormat
 from pefslc.passes.dead_code import RemoveDeadCode
 from pefslc.passes.drop_identities import DropIdentities
 from pefslc.passes.fill_input import FillInput
+from pefslc.passes.fold_batch_norm import FoldBatchNorm
 from pefslc.passes.fold_constants import FoldConstants
 from pefslc.passes.lower_to_integer import LowerToInteger
 from pefslc.passes.manager import Pass
 from pefslc.passes.merge_stages import MergeActivations, MergeBatchNorm
+from pefslc.passes.quantize_after_training import QuantizeAfterTraining, UniformFormat
 from pefslc.passes.separate_bias import SeparateBias
 from pefslc.passes.tighten_ranges import TightenRanges
 
-__all__ = ["pipeline"]
+__all__ = ["SAID_BY_USER", "pipeline", "said_by_user"]
+
+# What these leave is what the model means: all later passes are held to it.
+SAID_BY_USER = (FoldBatchNorm.name, QuantizeAfterTraining.name, CheckFormat.name, FillInput.name)
+
+
+def said_by_user(fmt: FixedPoint) -> tuple[Pass, ...]:
+    """The passes by which --fmt fills what a model leaves open, or asserts: those that SAID_BY_USER names."""
+    return (
+        FoldBatchNorm(),
+        QuantizeAfterTraining(UniformFormat(fmt)),
+        CheckFormat(fmt),
+        FillInput(fmt),
+    )
 
 
 def pipeline(
@@ -32,7 +47,7 @@ def pipeline(
     """All passes from the imported graph to what the target lowers. A user's passes run last on their level."""
     return (
         # What the user says about the file, with --fmt.
-        *(() if fmt is None else (CheckFormat(fmt), FillInput(fmt))),
+        *(() if fmt is None else said_by_user(fmt)),
         # What the file says, with its constants evaluated.
         FoldConstants(),
         # Everything between an accumulator and its quantizer moves into the quantizer.

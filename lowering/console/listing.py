@@ -13,7 +13,7 @@ def list_passes() -> None:
     from pefslc.console.tables import plain_table
     from pefslc.limits import TargetLimits
     from pefslc.numeric.format import FixedPoint
-    from pefslc.passes.pipeline import pipeline
+    from pefslc.passes.pipeline import SAID_BY_USER, pipeline
     from pefslc.plugins import installed_passes
 
     rows = [
@@ -21,7 +21,8 @@ def list_passes() -> None:
         for order, p in enumerate(pipeline(TargetLimits(32, "the accumulator"), fmt=FixedPoint(2, 3)), 1)
     ]
     print(plain_table(("", "pass", "level", "promise", "what it does"), rows))
-    print("\ncheck-format and fill-input run with --fmt; a plugin's passes run last on their level.")
+    asked = f"{', '.join(SAID_BY_USER[:-1])} and {SAID_BY_USER[-1]}"
+    print(f"\n{asked} run with --fmt; a plugin's passes run last on their level.")
     for entry in installed_passes():
         print(f"installed: --plugin {entry.name} ({entry.value})")
 

@@ -16,7 +16,7 @@ from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Origin, quote
 from pefslc.ir.text import BARE_NAME
 from pefslc.ir.value import Codes, Element, Real, TensorType, Value
-from pefslc.numeric.format import Quantization
+from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 
@@ -159,6 +159,15 @@ class Cursor:
         if bits < 1:
             raise self.fault(f"a format of {bits} bits")
         return Quantization(bits=bits, signed=signed, scale=scale, narrow=narrow, zero_point=zero_point)
+
+    def fixed_point(self) -> FixedPoint:
+        """Qm.n and the parenthesis that closes it."""
+        quantization = self.quantization()
+        fixed = None if quantization is None else quantization.fixed_point
+        if fixed is None:
+            raise self.expected("a format such as Q2.3")
+        self.literal(")")
+        return fixed
 
     def scale(self) -> Scale:
         """The steps and the parenthesis that closes them."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.ir.value import Op, Value
+from pefslc.numeric.format import FixedPoint
 from pefslc.numeric.staircase import Quantizer
 
 __all__ = ["Graph", "GraphInput", "GraphOutput", "Level", "OutputMap", "map_operands"]
@@ -57,13 +58,18 @@ class GraphOutput:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A network at one level. Operations stand in an order in which they can be executed."""
+    """A network at one level. Operations stand in an order in which they can be executed.
+
+    uniform_format  the one format to which a float model's input, weights and activations were quantized after
+                    training; None for any other model
+    """
 
     name: str
     level: Level
     inputs: tuple[GraphInput, ...]
     ops: tuple[Op, ...]
     outputs: tuple[GraphOutput, ...]
+    uniform_format: FixedPoint | None = None
 
     def __str__(self) -> str:
         from pefslc.ir.text import print_graph  # the printer needs every operation, which need nothing of it

@@ -7,7 +7,7 @@ import re
 import zlib
 from base64 import b64decode
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, replace
 from fractions import Fraction
 from types import NoneType, UnionType
 from typing import get_args, get_origin, get_type_hints
@@ -54,8 +54,9 @@ def parse_graph(text: str) -> Graph:
         )
     head.literal("graph")
     name, level = head.string(), head.choice({level.value: level for level in Level}, "quantized or integer")
+    uniform = head.fixed_point() if head.accept("uniform(") else None
     head.end()
-    return _graph(name, level, body)
+    return replace(_graph(name, level, body), uniform_format=uniform)
 
 
 def _graph(name: str, level: Level, body: Iterator[Cursor]) -> Graph:

@@ -63,7 +63,8 @@ class _Printer:
         self.names: dict[str, str] = {}  # text of a constant's entry under `data`, without its name -> its name
 
     def graph(self, graph: Graph) -> str:
-        lines = [f"graph {self.quoted(graph.name)} {graph.level.value}"]
+        uniform = "" if graph.uniform_format is None else f" uniform({graph.uniform_format})"
+        lines = [f"graph {self.quoted(graph.name)} {graph.level.value}{uniform}"]
         lines += [self.input(i) for i in graph.inputs]
         lines += [self.op(op) for op in graph.ops]
         lines += [self.output(o) for o in graph.outputs]

@@ -87,7 +87,9 @@ def test_a_format_fills_an_open_input(pefslc: Cli, open_model: Path, tmp_path: P
     assert json.loads((tmp_path / "a" / "open.fake.json").read_text())["inputs"][0]["bits"] == 5
 
 
-def test_a_float_model_with_a_format_is_refused(pefslc: Cli, tmp_path: Path) -> None:
+@pytest.fixture
+def float_model(tmp_path: Path) -> Path:
+    """float.onnx: the small network without its quantizers."""
     model = quantized_mlp()
     kept = [n for n in model.graph.node if n.op_type != "Quant"]
     kept[0].input[:] = ["x", "w"]
@@ -95,10 +97,21 @@ def test_a_float_model_with_a_format_is_refused(pefslc: Cli, tmp_path: Path) -> 
     del model.graph.node[:]
     model.graph.node.extend(kept)
     onnx.save(model, str(tmp_path / "float.onnx"))
-    result = pefslc(tmp_path / "float.onnx", "--target", "fake", "--fmt", "Q2.3")
-    assert result.status == 1
-    assert "post-training quantization is not there yet" in result.err
-    assert "train with Brevitas" in result.err
+    return tmp_path / "float.onnx"
+
+
+def test_a_float_model_is_refused_until_a_format_is_named(pefslc: Cli, float_model: Path, tmp_path: Path) -> None:
+    refused = pefslc(float_model, "--target", "fake", "-o", tmp_path / "a")
+    assert refused.status == 1
+    assert ": the model is not quantized: its weights and activations are floats" in refused.err
+    assert "--fmt Q3.4 quantizes it after training" in refused.err
+    unsigned = pefslc(float_model, "--target", "fake", "--fmt", "UQ2.3", "-o", tmp_path / "a")
+    assert unsigned.status == 1
+    assert "name a signed format" in unsigned.err
+    named = pefslc(float_model, "--target", "fake", "--fmt", "Q2.3", "-o", tmp_path / "a")
+    assert named.status == 0, named.err
+    assert "fc     Dense  3      Q2.3  Q2.3    Q2.3" in named.out
+    assert "every layer exact" in named.out  # what --fmt fills in is what the model means
 
 
 def test_an_unproven_accumulator_is_an_error_unless_allowed(pefslc: Cli, model: Path, tmp_path: Path) -> None:

@@ -1,0 +1,178 @@
+"""--fmt quantizes: a float model gets weights on a grid, and a quantizer wherever a tensor is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from pefslc.codes import Code
+from pefslc.diagnostics import CompileError, Origin, Problem
+from pefslc.interpret import broadcast_steps
+from pefslc.ir.graph import Graph, Level, map_operands
+from pefslc.ir.quantized import Constant, Conv, Linear, Quantize
+from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
+from pefslc.ir.value import Op, RealArray, TensorType, Value
+from pefslc.numeric.format import FixedPoint, Quantization
+from pefslc.numeric.scale import Scale, common_grid
+from pefslc.passes.check_format import is_float
+from pefslc.passes.manager import Exactness
+from pefslc.passes.quantization_sites import quantization_sites
+
+__all__ = ["FormatPlan", "Formats", "QuantizeAfterTraining", "UniformFormat"]
+
+
+@dataclass(frozen=True, slots=True)
+class FormatPlan:
+    """The format of everything that a float model leaves open. Every scale is a power of two.
+
+    activations  by the name of the tensor (`quantization_sites`)
+    weights      by the name of the result of the Conv or Linear that reads them
+    uniform      the one format of all of them, where the user named one
+    """
+
+    activations: Mapping[str, Quantization]
+    weights: Mapping[str, Quantization]
+    uniform: FixedPoint | None = None
+
+
+class Formats(Protocol):
+    """A way to choose formats."""
+
+    def plan(self, graph: Graph) -> FormatPlan:
+        """The formats for a float graph. Raises CompileError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UniformFormat:
+    """One format for the input, the weights and the activations."""
+
+    fmt: FixedPoint
+
+    def plan(self, graph: Graph) -> FormatPlan:
+        if not self.fmt.signed or self.fmt.bits < 2:
+            raise CompileError(
+                Code.BAD_FORMAT,
+                f"a float model cannot be quantized to {self.fmt.describe()}: its weights have signs",
+                at=graph.name,
+                hint="name a signed format of at least 2 bits, for example Q3.4",
+            )
+        quantization = self.fmt.quantization
+        return FormatPlan(
+            {value.name: quantization for value in quantization_sites(graph)},
+            {op.result.name: quantization for op in graph.ops if isinstance(op, Conv | Linear)},
+            self.fmt,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeAfterTraining:
+    """Quantizers after every unit of a float model, half to even, saturating; nothing for any other model.
+
+    conv(x, w, b)  ==>  quantize(conv(x, quantize(w), b rounded to the step of the accumulator))
+
+    Bounded: by nothing. The report (`post_training`) says what became of the signal.
+
+    bias  None: a bias is rounded to its accumulator's step, half to even, never saturated; else its format
+    """
+
+    formats: Formats
+    bias: Quantization | None = None
+    name: ClassVar[str] = "quantize-after-training"
+    exactness: ClassVar[Exactness] = Exactness.BOUNDED
+    level: ClassVar[Level] = Level.QUANTIZED
+
+    def run(self, graph: Graph) -> Graph:
+        return quantized_by(self.formats.plan(graph), graph, self.bias) if is_float(graph) else graph
+
+
+def quantized_by(plan: FormatPlan, graph: Graph, bias: Quantization | None = None) -> Graph:
+    """The float graph with the formats of `plan`. Raises CompileError, with every fault."""
+    rewrite = _Rewrite(plan, graph, bias)
+    for i in graph.inputs:
+        rewrite.store(i.value)
+    for op in graph.ops:
+        rewrite.visit(op)
+    if rewrite.problems:
+        raise CompileError.of(rewrite.problems)
+    outputs = tuple(replace(o, value=rewrite.current(o.value)) for o in graph.outputs)
+    return replace(graph, ops=tuple(rewrite.ops), outputs=outputs, uniform_format=plan.uniform)
+
+
+class _Rewrite:
+    def __init__(self, plan: FormatPlan, graph: Graph, bias: Quantization | None) -> None:
+        self.plan = plan
+        self.constants = {op.result.name: op for op in graph.of_type(Constant)}
+        self.bias = bias
+        self.ops: list[Op] = []
+        self.stored: dict[str, Value] = {}
+        self.problems: list[Problem] = []
+
+    def current(self, value: Value) -> Value:
+        return self.stored.get(value.name, value)
+
+    def visit(self, op: Op) -> None:
+        op = map_operands(op, self.current)
+        match op:
+            case Conv() | Linear():
+                op = self.layer(op)
+            case MaxPool() | Reshape() | Transpose():
+                element = op.input.type.element
+                op = replace(op, result=replace(op.result, type=replace(op.result.type, element=element)))
+                self.stored[op.result.name] = op.result
+        self.ops.append(op)
+        self.store(op.result)
+
+    def step(self, value: Value) -> Fraction:
+        """The step of a tensor of codes; several that are concatenated get the finest."""
+        if isinstance(value.type.element, Quantization):
+            return value.type.element.scale.step
+        producer = next(op for op in self.ops if op.result.name == value.name)
+        assert isinstance(producer, Concat), "a layer reads codes"
+        return common_grid(self.step(v) for v in producer.inputs)
+
+    def store(self, value: Value) -> None:
+        """Append the quantizer of `value`, if it has one; later readers read its result."""
+        quantization = self.plan.activations.get(value.name)
+        if quantization is not None:
+            result = replace(value, name=f"{value.name}.codes", type=TensorType(value.type.shape, quantization))
+            self.ops.append(Quantize(result=result, input=value))
+            self.stored[value.name] = result
+
+    def layer(self, op: Conv | Linear) -> Conv | Linear:
+        """`op` with a quantizer on its weights and its bias on the grid."""
+        raw = self.constants.get(op.weight.name)
+        if raw is None:
+            self.fault("the weights are computed at run time", op.result.origin)
+            return op
+        quantization = self.plan.weights[op.result.name]
+        weight = Value(
+            f"{op.result.name}.weight.codes", TensorType(raw.result.type.shape, quantization), raw.result.origin
+        )
+        self.ops.append(Quantize(result=weight, input=raw.result, channel_axis=0))
+        bias = None if op.bias is None else self.rounded_bias(op, op.bias, quantization.scale)
+        return replace(op, weight=weight, bias=bias)
+
+    def rounded_bias(self, op: Conv | Linear, bias: Value, weight_scale: Scale) -> Value | None:
+        raw = self.constants.get(bias.name)
+        if raw is None:
+            self.fault("the bias is computed at run time", op.result.origin)
+            return None
+        if self.bias is not None:
+            value = Value(f"{op.result.name}.bias.codes", TensorType(raw.result.type.shape, self.bias), bias.origin)
+            self.ops.append(Quantize(result=value, input=raw.result, channel_axis=0))
+            return value
+        steps = broadcast_steps(weight_scale * self.step(op.input), 1, 0)
+        data = RealArray(np.rint(raw.data.data / steps) * steps)
+        value = Value(f"{op.result.name}.bias.rounded", raw.result.type, bias.origin)
+        self.ops.append(Constant(result=value, data=data))
+        return value
+
+    def fault(self, message: str, at: Origin) -> None:
+        self.problems.append(
+            Problem(Code.COMPUTED_OPERAND, message, at=at, hint="freeze the model before exporting it")
+        )
