@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 import pefslc
 from pefslc.arrays import Arrays, read_arrays
 from pefslc.codes import Code
+from pefslc.cost import CostReport
 from pefslc.diagnostics import CompileError, Problem, quote
 from pefslc.frontend import import_model
 from pefslc.interpret import apply_output_map, as_batches, quantize_input
@@ -26,7 +28,7 @@ from pefslc.passes.check_format import require_formats
 from pefslc.passes.manager import Exactness, Pass, PassRecord, run_passes
 from pefslc.passes.pipeline import SAID_BY_USER, pipeline
 from pefslc.plugins import load_plugins
-from pefslc.report import LayerRow, layer_rows
+from pefslc.report import LayerRow, cost_report, layer_rows
 from pefslc.sidecar import Sidecar, load_sidecar, make_sidecar
 from pefslc.staging import publish, safe_file_name
 from pefslc.targets.protocol import Emission, Runner, Target, TargetOptions
@@ -40,7 +42,7 @@ Observer = Callable[[PassRecord, Graph], None]
 Progress = Callable[[int, int, str], None]
 
 # What only one of our targets reads; a target of someone else's is trusted to read all.
-_ONLY_FOR = {"arch": "tensil", "caller_arena": "c"}
+_ONLY_FOR = {"arch": "tensil", "caller_arena": "c", "clock_mhz": "tensil"}
 
 _TARGET_MEMBERS = ("name", "limits", "lower", "runner")
 
@@ -88,6 +90,17 @@ class Program:
     def graph(self) -> Graph:
         """The integer graph that the target lowered."""
         return self.lowered.integer
+
+    @property
+    def costs(self) -> CostReport | None:
+        """Where modelled cycles, bytes and memory go, layer by layer; None where the target does not say.
+
+        Worked out at each call: up to a second for a program of half a million instructions.
+        """
+        if self.emission.costs is None:
+            return None
+        costs = self.emission.costs()
+        return cost_report(self.graph, self.emission.ops, costs, self.target.name, self.options.clock_mhz)
 
     def save(self, folder: ModelPath) -> tuple[Path, ...]:
         """Write the artifacts and, last, the sidecar. Returns their paths; raises CompileError."""
@@ -171,6 +184,7 @@ def compile(
     fmt: str | FixedPoint | None = None,
     arch: ModelPath | None = None,
     caller_arena: bool = False,
+    clock_mhz: float | None = None,
     plugins: str | Path | Pass | Sequence[str | Path | Pass] = (),
     allow_overflow: bool = False,
     check_passes: bool = False,
@@ -184,6 +198,7 @@ def compile(
     fmt             asserted of the model's quantizers, and filled into unquantized inputs: "Q2.3"
     arch            Tensil: a board's name or a .tarch file
     caller_arena    C: the caller supplies the working memory
+    clock_mhz       Tensil: the accelerator's clock, for the times in `Program.costs`
     plugins         passes, or .py files and installed names that hold some
     allow_overflow  accept sums that are not proven to fit the accumulator
     check_passes    compare each pass with the interpreter
@@ -193,7 +208,7 @@ def compile(
     """
     chosen = _chosen_target(target)
     options = TargetOptions(
-        os.fspath(arch) if isinstance(arch, os.PathLike) else arch, caller_arena, allow_overflow, progress
+        os.fspath(arch) if isinstance(arch, os.PathLike) else arch, caller_arena, allow_overflow, progress, clock_mhz
     )
     check_options(chosen, options)
     limits = chosen.limits(options)
@@ -241,7 +256,11 @@ def _chosen_target(target: str | Target) -> Target:
 
 def check_options(target: Target, options: TargetOptions) -> None:
     """Raise CompileError for options that the target would ignore, and for what its own check of them finds."""
-    given = {"arch": options.arch is not None, "caller_arena": options.caller_arena}
+    given = {
+        "arch": options.arch is not None,
+        "caller_arena": options.caller_arena,
+        "clock_mhz": options.clock_mhz is not None,
+    }
     problems = [
         Problem(
             Code.WRONG_OPTION,
@@ -258,6 +277,10 @@ def check_options(target: Target, options: TargetOptions) -> None:
                 f"--arch is {quote(repr(options.arch))}, not the name of an architecture",
                 hint="leave it out",
             )
+        )
+    if options.clock_mhz is not None and not (0 < options.clock_mhz < math.inf):
+        problems.append(
+            Problem(Code.WRONG_OPTION, f"--clock-mhz is {options.clock_mhz}, not a frequency", hint="for example 100")
         )
     if problems:
         raise CompileError.of(problems)

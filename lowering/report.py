@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
+from pefslc.cost import CostReport, Costs, LayerCost
 from pefslc.diagnostics import Origin, quote
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Sum, SumPool
@@ -23,7 +24,7 @@ from pefslc.shapes import element_count
 from pefslc.sidecar import JsonObject
 from pefslc.targets.protocol import OpReport
 
-__all__ = ["LayerRow", "layer_rows", "macs", "verdict"]
+__all__ = ["LayerRow", "cost_report", "layer_rows", "macs", "useful_macs", "verdict"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +145,58 @@ def macs(op: Op) -> int:
             return element_count(op.result.type.shape) * element_count(op.weight.shape[1:])
         case _:
             return 0
+
+
+def useful_macs(op: Op) -> int:
+    """`macs` without those that multiply the padding."""
+    match op:
+        case Conv2d():
+            return (
+                op.window.inside(*op.input.type.shape[2:]) * op.result.type.shape[0] * op.weight.data[:, :, 0, 0].size
+            )
+        case _:
+            return macs(op)
+
+
+def cost_report(
+    integer: Graph,
+    reports: Mapping[str, OpReport],
+    costs: Costs,
+    target: str,
+    clock_mhz: float | None = None,
+) -> CostReport:
+    """What the target said about the parts of its program, under the names of the layer table, in its order.
+
+    reports  as for `layer_rows`
+    """
+    ops = {op.result.name: op for op in integer.ops}
+    layer_of = {op.result.name: g.ops[0].result.origin for g in _groups(integer, reports) for op in g.ops}
+    layers = []
+    for part in costs.parts:
+        done = [ops[name] for name in part.ops]
+        origins = [layer_of[name] for name in part.ops if name in layer_of] or [op.result.origin for op in done[:1]]
+        names = dict.fromkeys(layer_name(origin) for origin in origins)
+        layers.append(
+            LayerCost(
+                layer=" + ".join(names) or part.what,
+                nodes=tuple(dict.fromkeys(op.result.origin.node for op in done if op.result.origin.node)),
+                macs=sum(map(macs, done)),
+                useful_macs=sum(map(useful_macs, done)),
+                cycles=part.cycles,
+                bytes=part.bytes,
+                peaks=part.peaks,
+                instructions=part.instructions,
+            )
+        )
+    return CostReport(
+        model=integer.name,
+        target=target,
+        arch=costs.arch,
+        layers=tuple(layers),
+        memories=costs.memories,
+        peak_macs=costs.peak_macs,
+        clock_mhz=clock_mhz,
+    )
 
 
 def layer_name(origin: Origin) -> str:

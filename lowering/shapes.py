@@ -62,6 +62,16 @@ class Window:
         first = start if start >= 0 else start % self.dilations[axis]  # the first tap at or after 0
         return first < size and first < start + self.extent[axis]
 
+    def inside(self, height: int, width: int) -> int:
+        """Pairs of an output position and a tap that lies in the input and not in its padding."""
+        return self._inside(height, 0) * self._inside(width, 1)
+
+    def _inside(self, size: int, axis: int) -> int:
+        count = self.output_size(size, size)[axis]
+        starts = [position * self.strides[axis] - self.pads[axis] for position in range(count)]
+        taps = [tap * self.dilations[axis] for tap in range(self.kernel[axis])]
+        return sum(0 <= start + tap < size for start in starts for tap in taps)
+
     def tap_offset(self, row: int, column: int) -> tuple[int, int]:
         """Input position of tap (row, column) relative to output position * stride."""
         return row * self.dilations[0] - self.pads[0], column * self.dilations[1] - self.pads[1]

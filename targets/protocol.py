@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.cost import Costs
 from pefslc.ir.graph import Graph
 from pefslc.limits import TargetLimits
 from pefslc.sidecar import JsonObject, Sidecar
@@ -26,6 +27,7 @@ class TargetOptions:
     arch            Tensil: a built-in board's name or the path of a .tarch file; None is the target's default
     caller_arena    C: the caller supplies the working memory instead of a static array
     allow_overflow  accept sums that are not proven to fit
+    clock_mhz       Tensil: the accelerator's clock, for the times in reports; without it there are none
     progress        called with (done, total, what) on work over a second
     """
 
@@ -33,6 +35,7 @@ class TargetOptions:
     caller_arena: bool = False
     allow_overflow: bool = False
     progress: Callable[[int, int, str], None] | None = None
+    clock_mhz: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Emission:
     ops      by the name of the operation's result value
     notes    lines for the summary, for example totals
     cycles   modelled, of the whole program: the layers and what frames them; None where the target models none
+    costs    finds out what each part of the program costs, in up to a second; None where the target cannot
     """
 
     files: Mapping[str, bytes]
@@ -65,6 +69,7 @@ class Emission:
     ops: Mapping[str, OpReport] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     cycles: int | None = None
+    costs: Callable[[], Costs] | None = None
 
 
 class Runner(Protocol):

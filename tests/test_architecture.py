@@ -24,6 +24,7 @@ LAYER = {
     "codes": "core",
     "compiler": "compiler",
     "console": "cli",
+    "cost": "core",
     "diagnostics": "core",
     "frontend": "frontend",
     "interpret": "core",

@@ -19,6 +19,8 @@ from pefslc.console.options import (
 )
 
 if TYPE_CHECKING:
+    from pefslc.compiler import Program
+    from pefslc.cost import CostReport
     from pefslc.numeric.format import FixedPoint
 
 __all__ = ["compile_model"]
@@ -36,6 +38,9 @@ __all__ = ["compile_model"]
     metavar="INPUTS.npz",
     help="run these inputs through model and artifacts; demand equal integers",
 )
+@click.option("--clock-mhz", type=float, metavar="MHZ", help="tensil: the clock, for times in --costs and --report")
+@click.option("--costs", is_flag=True, help="print where modelled cycles, bytes and memory go, layer by layer")
+@click.option("--report", type=click.Path(), metavar="FILE.json", help="write what --costs prints as JSON")
 @click.option("--print-ir-after", metavar="PASS|all", help="print the graph after this pass")
 @click.option("--dump-dir", type=click.Path(), metavar="DIR", help="write the graph after each pass, also for Netron")
 @click.option("-q", "--quiet", is_flag=True, help="print errors only")
@@ -51,6 +56,9 @@ def compile_model(
     check_passes: bool,
     output: str,
     inputs: str | None,
+    clock_mhz: float | None,
+    costs: bool,
+    report: str | None,
     print_ir_after: str | None,
     dump_dir: str | None,
     quiet: bool,
@@ -62,7 +70,7 @@ def compile_model(
     from pefslc.targets.protocol import TargetOptions
 
     chosen = chosen_target(target)
-    limits = target_limits(chosen, TargetOptions(arch, caller_arena, allow_overflow))
+    limits = target_limits(chosen, TargetOptions(arch, caller_arena, allow_overflow, clock_mhz=clock_mhz))
     plugin_files(plugins)
     import pefslc
     from pefslc.console.dump import Watcher
@@ -81,6 +89,7 @@ def compile_model(
             fmt=fmt,
             arch=arch,
             caller_arena=caller_arena,
+            clock_mhz=clock_mhz,
             plugins=loaded,
             allow_overflow=allow_overflow,
             check_passes=check_passes,
@@ -91,8 +100,30 @@ def compile_model(
         if inputs is not None:
             verification = program.verify(inputs)
             verification.require()
+    found = _costs(program) if costs or report else None
     written = program.save(output)
+    if found is not None and report:
+        from pefslc.console.costs import write_costs
+
+        write_costs(found, Path(report))
     if not quiet:
+        from pefslc.console.costs import print_costs
         from pefslc.console.summary import print_summary
 
+        if found is not None and costs:
+            print_costs(found)
         print_summary(program, verification, written, fmt, time.perf_counter() - start)
+
+
+def _costs(program: Program) -> CostReport:
+    from pefslc.codes import Code
+    from pefslc.diagnostics import CompileError, quote
+
+    found = program.costs
+    if found is None:
+        raise CompileError(
+            Code.WRONG_OPTION,
+            f"target {quote(program.target.name)} does not say what its programs cost",
+            hint="leave --costs and --report out",
+        )
+    return found

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from pefslc.compiler import Program
+from pefslc.console.columns import Column, print_columns
 from pefslc.ir.graph import Graph, OutputMap
 from pefslc.limits import TargetLimits
 from pefslc.numeric.format import FixedPoint
@@ -21,9 +19,9 @@ from pefslc.verification import Verification
 
 __all__ = ["print_inspection", "print_layers", "print_summary"]
 
+_CYCLES = "modelled\ncycles"
 # In a terminal that is too narrow for all columns.
-_DROPPED_FIRST = ("op", "weight", "in", "MACs", "shape", "out", "cycles")
-_SHORTEST_FOLD = 12
+_DROPPED_FIRST = ("op", "weight", "in", "MACs", "shape", "out", _CYCLES)
 
 
 def print_summary(
@@ -79,55 +77,28 @@ def _map_text(output_map: OutputMap) -> str:
     return f"code * {scale} + {one('offset', output_map.offset, [float(o) for o in output_map.offset])}"
 
 
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """For cli.run to answer; rich would end the process with status 1."""
-        raise BrokenPipeError
-
-
 def print_layers(rows: Sequence[LayerRow], console: Console | None = None) -> None:
-    """The layer table, nothing in it cut: a narrow terminal folds long names and does without some columns."""
-    console = console or _Console(highlight=False)
-    columns = _columns(rows)
-    if console.is_terminal and _width(columns) > console.width:
-        columns = _folded(columns, max(_SHORTEST_FOLD, console.width // 3))
-        for header in _DROPPED_FIRST:
-            if _width(columns) <= console.width:
-                break
-            columns = [c for c in columns if c.header != header]
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in columns:
-        table.add_column(column.header, justify="right" if column.right else "left", no_wrap=True)
-    for cells in zip(*(c.cells for c in columns), strict=True):
-        table.add_row(*cells)
-    console.width = max(console.width, _width(columns))
-    console.print(table)
+    """The layer table."""
+    print_columns(_columns(rows), _DROPPED_FIRST, console)
     print()
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    header: str
-    cells: Sequence[Text]
-    right: bool = False
-
-
-def _columns(rows: Sequence[LayerRow]) -> list[_Column]:
+def _columns(rows: Sequence[LayerRow]) -> list[Column]:
     columns = [
-        _Column("layer", [Text(r.layer) for r in rows]),
-        _Column("op", [Text(r.op) for r in rows]),
-        _Column("shape", [Text("x".join(map(str, r.shape[1:]))) for r in rows]),
-        _Column("in", [Text(r.input) for r in rows]),
-        _Column("weight", [Text(r.weight) for r in rows]),
-        _Column("out", [Text(r.output) for r in rows]),
-        _Column("acc bits", [_bits(r) for r in rows], right=True),
+        Column("layer", [Text(r.layer) for r in rows]),
+        Column("op", [Text(r.op) for r in rows]),
+        Column("shape", [Text("x".join(map(str, r.shape[1:]))) for r in rows]),
+        Column("in", [Text(r.input) for r in rows]),
+        Column("weight", [Text(r.weight) for r in rows]),
+        Column("out", [Text(r.output) for r in rows]),
+        Column("acc bits", [_bits(r) for r in rows], right=True),
     ]
     if any(r.implementation for r in rows):
-        columns.append(_Column("", [Text("exact") if r.exact else Text("bounded", "yellow") for r in rows]))
-    columns.append(_Column("MACs", [Text(f"{r.macs:,}" if r.macs else "") for r in rows], right=True))
+        columns.append(Column("", [Text("exact") if r.exact else Text("bounded", "yellow") for r in rows]))
+    columns.append(Column("MACs", [Text(f"{r.macs:,}" if r.macs else "") for r in rows], right=True))
     if any(r.cycles is not None for r in rows):
         cells = [Text("" if r.cycles is None else f"{r.cycles:,}") for r in rows]
-        columns.append(_Column("cycles", cells, right=True))
+        columns.append(Column(_CYCLES, cells, right=True))
     return columns
 
 
@@ -136,23 +107,6 @@ def _bits(row: LayerRow) -> Text:
         return Text("")
     there = "" if row.available_bits is None else f"/{row.available_bits}"
     return Text(f"{row.accumulator_bits}{there}", "bold red" if row.may_overflow else "")
-
-
-def _width(columns: Sequence[_Column]) -> int:
-    """Of the table: each column as wide as its widest line, and two spaces between columns."""
-    widest = (max(_line_width(cell) for cell in (Text(c.header), *c.cells)) for c in columns)
-    return sum(widest) + 2 * (len(columns) - 1)
-
-
-def _line_width(cell: Text) -> int:
-    return max((line.cell_len for line in cell.split()), default=0)
-
-
-def _folded(columns: Sequence[_Column], width: int) -> list[_Column]:
-    """The columns with the layers' names in lines of `width` characters."""
-    names, *others = columns
-    cells = [Text("\n".join(c.plain[i : i + width] for i in range(0, len(c.plain), width))) for c in names.cells]
-    return [replace(names, cells=cells), *others]
 
 
 def _totals(rows: Sequence[LayerRow], cycles: int | None = None, bounded_passes: Sequence[str] = ()) -> str:

@@ -42,6 +42,17 @@ class Arena:
     def bytes(self) -> int:
         return sum(bits // 8 * count for bits, count in self.sizes.items())
 
+    def bytes_in_use(self, step: int) -> int:
+        """Of the places that hold something while this step runs."""
+        total = 0
+        for bits in self.sizes:
+            end = 0
+            alive = [s for s in self.slots.values() if s.first <= step <= s.last and s.buffer.type.bits == bits]
+            for slot in sorted(alive, key=lambda s: s.offset):  # two lie in one place where a step works in place
+                total += bits // 8 * max(slot.end - max(slot.offset, end), 0)
+                end = max(end, slot.end)
+        return total
+
 
 @dataclass(slots=True)
 class _Lifetime:

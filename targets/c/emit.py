@@ -66,8 +66,8 @@ def interface(graph: Graph, program: Program) -> tuple[Argument, ...]:
 
 def emit(
     graph: Graph, program: Program, arena: Arena, prefix: str, version_text: str, caller_arena: bool
-) -> tuple[dict[str, bytes], int]:
-    """File name -> content, and the bytes of constants."""
+) -> tuple[dict[str, bytes], tuple[int, ...]]:
+    """File name -> content, and the bytes of each step's constants."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         undefined=jinja2.StrictUndefined,
@@ -78,6 +78,7 @@ def emit(
     arguments = interface(graph, program)
     functions = [_Function(prefix, i, step) for i, step in enumerate(program.steps)]
     constants = [c for f in functions for c in f.constants]
+    constant_bytes = tuple(sum(c.data.size * c.type.bytes for c in f.constants) for f in functions)
     places = {a.tensor.buffer.name: a.name for a in arguments}
     context = {
         "prefix": prefix,
@@ -88,7 +89,7 @@ def emit(
         "caller_arena": caller_arena,
         "macs": program.macs,
         "constants": constants,
-        "constant_bytes": sum(c.data.size * c.type.bytes for c in constants),
+        "constant_bytes": sum(constant_bytes),
         "functions": functions,
         "kernels": _kernels(functions),
         "calls": [f.call(arena, places) for f in functions],
@@ -104,7 +105,7 @@ def emit(
     }
     emitted = {name: environment.get_template(template).render(context).encode() for name, template in files.items()}
     emitted[f"{prefix}_fixed.h"] = (_HERE / "fixed.h").read_bytes()
-    return emitted, sum(c.data.size * c.type.bytes for c in constants)
+    return emitted, constant_bytes
 
 
 class _Function:

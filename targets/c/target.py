@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from pefslc.cost import Costs, MemorySize, PartCost
 from pefslc.ir.graph import Graph
 from pefslc.limits import TargetLimits
 from pefslc.sidecar import JsonObject, Sidecar
-from pefslc.targets.c.arena import plan_arena
+from pefslc.targets.c.arena import Arena, plan_arena
 from pefslc.targets.c.emit import emit, interface
 from pefslc.targets.c.naming import model_prefix
 from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.runner import CRunner
+from pefslc.targets.c.steps import Program
 from pefslc.targets.protocol import Emission, OpReport, TargetOptions
 
 __all__ = ["CTarget"]
@@ -40,7 +43,8 @@ class CTarget:
         program = plan_program(graph)
         arena = plan_arena(program)
         prefix = model_prefix(graph.name)
-        files, constant_bytes = emit(graph, program, arena, prefix, _EMITTER, options.caller_arena)
+        files, step_constants = emit(graph, program, arena, prefix, _EMITTER, options.caller_arena)
+        constant_bytes = sum(step_constants)
         details: JsonObject = {
             "function": f"{prefix}_run",
             "header": f"{prefix}.h",
@@ -70,11 +74,25 @@ class CTarget:
             f"{constant_bytes} bytes of constants{_advice(constant_bytes)}",
             f"{arena.bytes} bytes of working memory ({'the caller supplies it' if options.caller_arena else 'static'})",
         )
-        return Emission(files, details, ops, notes)
+        return Emission(files, details, ops, notes, costs=partial(_costs, program, arena, step_constants))
 
     def runner(self, folder: Path, sidecar: Sidecar) -> CRunner:
         """The emitted C, compiled with the system's compiler. Raises CompileError when there is none."""
         return CRunner(folder, sidecar)
+
+
+def _costs(program: Program, arena: Arena, constant_bytes: tuple[int, ...]) -> Costs:
+    """Constants and working memory, step by step."""
+    parts = [
+        PartCost(
+            ops=tuple(op.result.name for op in step.ops),
+            what="layout",
+            bytes={"constants": constant_bytes[i]},
+            peaks={"arena": arena.bytes_in_use(i)},
+        )
+        for i, step in enumerate(program.steps)
+    ]
+    return Costs(parts=tuple(parts), memories=(MemorySize("arena", "bytes", arena.bytes),))
 
 
 def _advice(constant_bytes: int) -> str:

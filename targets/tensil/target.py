@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from pefslc.targets.protocol import Emission, OpReport, Runner, TargetOptions
 from pefslc.targets.tensil import cycles
 from pefslc.targets.tensil.architecture import Architecture, load_architecture
 from pefslc.targets.tensil.checker import require_valid
+from pefslc.targets.tensil.cost import program_costs
 from pefslc.targets.tensil.host_io import TensorRecord, host_io_module, host_io_source
 from pefslc.targets.tensil.leftovers import HELPERS, factor_leftovers, pack_leftovers
 from pefslc.targets.tensil.packing import Offsets, pack_inputs, packed
@@ -67,7 +69,19 @@ class TensilTarget:
         }
         report = cycles.model_cycles(program, plan.segments)
         return Emission(
-            files, details, _op_reports(placed, report), _notes(program, plan, report, options), report.total
+            files,
+            details,
+            _op_reports(placed, report),
+            _notes(program, plan, report, options),
+            report.total,
+            partial(
+                program_costs,
+                program,
+                plan.segments,
+                _parts(placed),
+                report,
+                Path(options.arch or DEFAULT_ARCHITECTURE).stem,
+            ),
         )
 
     def runner(self, folder: Path, sidecar: Sidecar) -> Runner:
@@ -124,6 +138,15 @@ def _records(
     for r, output in zip(outputs, graph.outputs, strict=True):
         r.complete(output)
     return inputs, outputs
+
+
+def _parts(placed: Placed) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """(operations, groups of instructions): a group and what it was rewritten into are computed as one."""
+    return [
+        (tuple(group.implementation), tuple(group.group.result + helper for helper in ("", *HELPERS)))
+        for group in placed.groups
+        if group.implementation
+    ]
 
 
 def _op_reports(placed: Placed, report: cycles.CycleReport) -> dict[str, OpReport]:

@@ -252,7 +252,9 @@ def test_a_window_that_sees_no_input_is_found() -> None:
         )
         if min(window.output_size(size, 4)) < 1:
             continue
-        inside = taps_of(np.ones((1, 1, size, 4), dtype=np.int64), window).any(axis=(4, 5)).all()
+        taps = taps_of(np.ones((1, 1, size, 4), dtype=np.int64), window)
+        assert window.inside(size, 4) == taps.sum(), window
+        inside = taps.any(axis=(4, 5)).all()
         assert window.always_sees(size, 4) == inside, window
         turned = Window(
             kernel=window.kernel[::-1], strides=window.strides[::-1], dilations=window.dilations[::-1],

@@ -1,0 +1,74 @@
+"""Tables in a terminal: nothing in them is cut; a narrow one folds long names and does without some columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["Column", "print_columns"]
+
+_SHORTEST_FOLD = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A header, of one or more lines, and the cells below it; `right` aligns numbers."""
+
+    header: str
+    cells: Sequence[Text]
+    right: bool = False
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """For cli.run to answer; rich would end the process with status 1."""
+        raise BrokenPipeError
+
+
+def print_columns(
+    columns: Sequence[Column], dropped_first: Sequence[str], console: Console | None = None, *, total: bool = False
+) -> None:
+    """Print the table. In a terminal too narrow for it the first column is folded, then columns go.
+
+    dropped_first  headers, in the order in which they go
+    total          whether the last row is set off from the others
+    """
+    console = console or _Console(highlight=False)
+    if console.is_terminal and _width(columns) > console.width:
+        columns = _folded(columns, max(_SHORTEST_FOLD, console.width // 3))
+        for header in dropped_first:
+            if _width(columns) <= console.width:
+                break
+            columns = [c for c in columns if c.header != header]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    lines = max(c.header.count("\n") for c in columns)
+    for column in columns:
+        header = "\n" * (lines - column.header.count("\n")) + column.header
+        table.add_column(header, justify="right" if column.right else "left", no_wrap=True)
+    rows = list(zip(*(c.cells for c in columns), strict=True))
+    for i, cells in enumerate(rows):
+        table.add_row(*cells, end_section=total and i == len(rows) - 2)
+    console.width = max(console.width, _width(columns))
+    console.print(table)
+
+
+def _width(columns: Sequence[Column]) -> int:
+    """Of the table: each column as wide as its widest line, and two spaces between columns."""
+    widest = (max(_line_width(cell) for cell in (Text(c.header), *c.cells)) for c in columns)
+    return sum(widest) + 2 * (len(columns) - 1)
+
+
+def _line_width(cell: Text) -> int:
+    return max((line.cell_len for line in cell.split()), default=0)
+
+
+def _folded(columns: Sequence[Column], width: int) -> list[Column]:
+    """The columns with the layers' names in lines of `width` characters."""
+    names, *others = columns
+    cells = [Text("\n".join(c.plain[i : i + width] for i in range(0, len(c.plain), width))) for c in names.cells]
+    return [replace(names, cells=cells), *others]

@@ -1,0 +1,106 @@
+"""What the parts of a program cost, against a plain reading of its instructions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pefslc
+from builders import Feature, random_network
+from pefslc.targets.tensil.accesses import AccessKind, Memory, accesses_of
+from pefslc.targets.tensil.architecture import Architecture
+from pefslc.targets.tensil.cost import live_vectors, program_costs
+from pefslc.targets.tensil.cycles import model_cycles
+from pefslc.targets.tensil.instructions import DataMove, MatMul, MoveKind, Segment
+from pefslc.targets.tensil.tmodel import TensilProgram, load_tmodel
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "cnn_bnfold_q2_3.onnx"
+
+
+def test_a_vector_lives_from_its_write_to_its_last_read(custom_perf: Architecture) -> None:
+    program = TensilProgram.assemble(
+        custom_perf,
+        "p",
+        [
+            DataMove(MoveKind.DRAM0_TO_LOCAL, 0, 0, 4),  # local 0 to 3
+            DataMove(MoveKind.DRAM0_TO_LOCAL, 10, 0, 1),  # written, and never read
+            MatMul(0, 0, 2),  # the last read of 0 and 1; accumulators 0 and 1
+            MatMul(2, 0, 2, accumulate=True),
+            DataMove(MoveKind.ACCUMULATOR_TO_LOCAL, 2, 0, 2),  # over what is no longer read
+            DataMove(MoveKind.LOCAL_TO_DRAM0, 2, 0, 1),
+        ],
+    )
+    assert live_vectors(program, Memory.LOCAL).tolist() == [4, 5, 4, 2, 2, 1]
+    assert live_vectors(program, Memory.ACCUMULATORS).tolist() == [0, 0, 2, 2, 2, 0]
+
+
+def plain_live_vectors(program: TensilProgram, memory: Memory) -> list[int]:
+    """The same, one vector at a time, backwards: a read makes it live before, a write ends that."""
+    reads: dict[int, set[int]] = {}
+    writes: dict[int, set[int]] = {}
+    for access in accesses_of(program.table):
+        if access.memory is memory:
+            for row, address in zip(*(column.tolist() for column in access.expanded()), strict=True):
+                if access.kind is not AccessKind.WRITE:
+                    reads.setdefault(row, set()).add(address)
+                else:
+                    writes.setdefault(row, set()).add(address)
+    alive: set[int] = set()
+    found = []
+    for row in reversed(range(len(program.table))):
+        touched = reads.get(row, set()) | writes.get(row, set())
+        found.append(len(alive | touched))
+        alive = (alive - writes.get(row, set())) | reads.get(row, set())
+    return found[::-1]
+
+
+@pytest.mark.parametrize("memory", [Memory.LOCAL, Memory.ACCUMULATORS])
+def test_live_vectors_of_a_program_equal_the_plain_count(memory: Memory, tmp_path: Path) -> None:
+    folder = tmp_path / "built"
+    pefslc.compile(EXAMPLE, target="tensil", arch="cmoda7").save(folder)
+    program = load_tmodel(next(folder.glob("*.tmodel")))
+    assert live_vectors(program, memory).tolist() == plain_live_vectors(program, memory)
+
+
+def test_parts_add_up(custom_perf: Architecture) -> None:
+    instructions = [
+        DataMove(MoveKind.DRAM1_TO_LOCAL, 0, 0, 3),
+        DataMove(MoveKind.DRAM0_TO_LOCAL, 8, 0, 5),
+        MatMul(0, 0, 2),
+        DataMove(MoveKind.LOCAL_TO_DRAM0, 8, 0, 4),
+    ]
+    program = TensilProgram.assemble(custom_perf, "p", instructions)
+    segments = [Segment("a", 0, 1), Segment("a+", 1, 2), Segment("b", 2, 3), Segment("", 3, 4)]
+    parts = [(("a",), ("a", "a+")), (("b", "c"), ("b",))]
+    cycles = model_cycles(program, segments)
+    costs = program_costs(program, segments, parts, cycles, "custom_perf")
+    assert [part.ops for part in costs.parts] == [(), ("a",), ("b", "c")]
+    assert [part.instructions for part in costs.parts] == [1, 2, 1]
+    vector = 24  # 12 words of two bytes
+    assert [part.bytes["DRAM0"] for part in costs.parts] == [4 * vector, 5 * vector, 0]
+    assert [part.bytes["DRAM1"] for part in costs.parts] == [0, 3 * vector, 0]
+    assert [part.peaks["local"] for part in costs.parts] == [4, 7, 6]
+    assert sum(sum(part.cycles.values()) for part in costs.parts) == cycles.total
+    assert costs.peak_macs == 144
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 4, 5, 7, 8, 9, 10, 12, 13, 15])  # networks that FP16BP8 takes
+def test_a_programs_layers_add_up_to_its_cycles_exactly(seed: int, tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(random_network(seed, Feature(batch_norm=False, leaky=False, most_bits=4)).SerializeToString())
+    program = pefslc.compile(model, target="tensil", arch="custom_perf")
+    report = program.costs
+    assert report is not None
+    assert report.total.total_cycles == program.emission.cycles
+    by_kind: Counter[str] = Counter()
+    for layer in report.layers:
+        by_kind.update(layer.cycles)
+    assert dict(by_kind) == report.total.cycles
+    assert sum(by_kind.values()) == program.emission.cycles
+    assert report.total.macs == sum(row.macs for row in program.layers)
+    # What the layer table says about a row is what the report says about the part that holds it.
+    assert {row.cycles for row in program.layers if row.cycles} <= {c.total_cycles for c in report.layers}
+    assert all(np.isfinite(report.peak_share(c) or 0) and (report.peak_share(c) or 0) <= 1 for c in report.layers)
