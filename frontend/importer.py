@@ -5,6 +5,7 @@ All faults are collected: a node that fails poisons its outputs, and nodes that 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from numpy.typing import NDArray
 
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Origin, Problem, quote
+from pefslc.frontend.constants import fold_constant_node
 from pefslc.frontend.load import QONNX_DOMAINS, load_onnx
 from pefslc.frontend.node import Node, constant_array
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
 from pefslc.ir.quantized import Constant
 from pefslc.ir.value import Element, Op, Real, RealArray, TensorType, Value
+from pefslc.numeric.scale import Scale
 from pefslc.shapes import Shape, element_count
 
 __all__ = ["Builder", "import_model"]
@@ -28,8 +31,6 @@ _LARGEST_TENSOR = 1 << 28  # elements; what lies above is a fault in the file, n
 
 def import_model(path: Path) -> Graph:
     """The quantized-level graph of the ONNX file at `path`. Raises one CompileError that holds every fault."""
-    from pefslc.frontend.operators import OPERATORS  # the operators need the Builder below
-
     onnx_graph, opset = load_onnx(path)
     builder = Builder()
     inputs = [builder.add_input(tensor) for tensor in onnx_graph.inputs]
@@ -40,17 +41,8 @@ def import_model(path: Path) -> Graph:
         if any(t.name in builder.poisoned for t in node.inputs):
             builder.poison(node)
             continue
-        domain = "qonnx" if node.domain in QONNX_DOMAINS else node.domain
-        operator = OPERATORS.get((domain.removeprefix("ai.onnx"), node.op_type))
         try:
-            if operator is None:
-                raise _unsupported(node)
-            result = operator(builder, node)
-            node.finish()
-            builder.define(raw.outputs[0], result)
-            for extra in raw.outputs[1:]:
-                if extra.outputs or extra in onnx_graph.outputs:
-                    raise node.fault(Code.EXTRA_OUTPUT, f"the second output of {node.op_type} is not supported")
+            _import_node(builder, node, onnx_graph.outputs)
         except CompileError as e:
             builder.problems.extend(e.problems)
             builder.poison(node)
@@ -60,6 +52,29 @@ def import_model(path: Path) -> Graph:
     return Graph(_graph_name(path), Level.QUANTIZED, tuple(i for i in inputs if i), tuple(builder.ops), outputs)
 
 
+def _import_node(builder: Builder, node: Node, outputs: Sequence[gs.Tensor]) -> None:
+    """Fold the node, or hand it to its operator. Raises CompileError."""
+    from pefslc.frontend.operators import OPERATORS  # the operators need the Builder below
+
+    array = fold_constant_node(node, builder.values)
+    if array is not None:
+        node.raw.outputs[0].to_constant(array)
+        return
+    domain = "qonnx" if node.domain in QONNX_DOMAINS else node.domain
+    operator = OPERATORS.get((domain.removeprefix("ai.onnx"), node.op_type))
+    if operator is None:
+        raise _unsupported(node)
+    result = operator(builder, node)
+    node.finish()
+    if isinstance(result, IntegerTensor):
+        builder.integers[node.raw.outputs[0].name] = result
+    else:
+        builder.define(node.raw.outputs[0], result)
+    for extra in node.raw.outputs[1:]:
+        if extra.outputs or extra in outputs:
+            raise node.fault(Code.EXTRA_OUTPUT, f"the second output of {node.op_type} is not supported")
+
+
 def _graph_name(path: Path) -> str:
     return path.stem or "model"
 
@@ -67,12 +82,7 @@ def _graph_name(path: Path) -> str:
 def _unsupported(node: Node) -> CompileError:
     domain = f" of domain {quote(node.domain)}" if node.domain else ""
     hints = {
-        "QuantizeLinear": "export with brevitas.export.export_qonnx instead of export_onnx_qcdq",
-        "DequantizeLinear": "export with brevitas.export.export_qonnx instead of export_onnx_qcdq",
         "FloatQuant": "use integer quantizers: minifloat formats have no fixed-point twin",
-        "BipolarQuant": "use a signed quantizer of 2 bits or more",
-        "Trunc": "replace TruncAvgPool2d by AvgPool2d followed by QuantIdentity",
-        "Pad": "give the padding to the convolution itself, or remove it",
     }
     return node.fault(
         Code.UNSUPPORTED_OPERATOR,
@@ -81,12 +91,30 @@ def _unsupported(node: Node) -> CompileError:
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class IntegerTensor:
+    """Integers of the file, between a QuantizeLinear and a DequantizeLinear, or a constant's; see linear_quantizers.
+
+    low, high  what they are clipped to
+    source     the real tensor that was quantized, or the integers themselves
+    scale, zero_point, channel_axis  of the QuantizeLinear; None, 0 and 0 for constants
+    """
+
+    low: int
+    high: int
+    source: Value | NDArray[np.int64]
+    scale: Scale | None
+    zero_point: int
+    channel_axis: int
+
+
 @dataclass
 class Builder:
     """The graph under construction: values by ONNX tensor name, operations in order, faults so far."""
 
     ops: list[Op] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
+    integers: dict[str, IntegerTensor] = field(default_factory=dict)
     poisoned: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
     _count: int = 0
@@ -124,6 +152,12 @@ class Builder:
         tensor = node.inputs[index]
         if tensor.name in self.values:
             return self.values[tensor.name]
+        if tensor.name in self.integers:
+            raise node.fault(
+                Code.UNSUPPORTED_OPERATOR,
+                f"{node.op_type} of integers is not supported",
+                hint="put a DequantizeLinear right behind the quantizer",
+            )
         array = constant_array(tensor)
         if array is None:
             raise node.fault(Code.UNDEFINED_TENSOR, f"tensor {quote(tensor.name)} is produced by no node")
@@ -184,6 +218,17 @@ class Builder:
         found = []
         for tensor in onnx_graph.outputs:
             if tensor.name in self.poisoned:
+                continue
+            if tensor.name not in self.values:
+                integers = tensor.name in self.integers
+                self.problems.append(
+                    Problem(
+                        Code.CONSTANT_OUTPUT,
+                        f"output {quote(tensor.name)} {'holds integers' if integers else 'is a constant'}",
+                        at=Origin("", "output", tensor.name),
+                        hint="end the network with a DequantizeLinear" if integers else "export the model again",
+                    )
+                )
                 continue
             value = self.values[tensor.name]
             declared = tensor.shape

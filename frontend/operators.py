@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.codes import Code
-from pefslc.frontend.importer import Builder
+from pefslc.frontend.importer import Builder, IntegerTensor
+from pefslc.frontend.linear_quantizers import clip_integers, import_dequantize_linear, import_quantize_linear
 from pefslc.frontend.node import Node, constant_array
-from pefslc.frontend.quantizers import import_quant
+from pefslc.frontend.padding import import_pad
+from pefslc.frontend.quantizers import import_bipolar_quant, import_quant, import_trunc
 from pefslc.ir.quantized import Add, AveragePool, BatchNorm, BiasAdd, Clip, Conv, LeakyRelu, Linear, Relu
 from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
 from pefslc.ir.value import Value
@@ -203,7 +205,10 @@ def import_leaky_relu(builder: Builder, node: Node) -> Value:
     return builder.append(LeakyRelu(result=builder.real(x.type.shape, node), input=x, alpha=alpha))
 
 
-def import_clip(builder: Builder, node: Node) -> Value:
+def import_clip(builder: Builder, node: Node) -> Value | IntegerTensor:
+    integers = clip_integers(builder, node)
+    if integers is not None:
+        return integers
     x = builder.operand(node, 0)
     if node.opset < 11:
         limits = [node.take_float("min", -np.inf), node.take_float("max", np.inf)]
@@ -399,9 +404,15 @@ def import_identity(builder: Builder, node: Node) -> Value:
     return builder.operand(node, 0)
 
 
-OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Value]] = {
+OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Value | IntegerTensor]] = {
     ("qonnx", "Quant"): import_quant,
     ("qonnx", "IntQuant"): import_quant,
+    ("qonnx", "BipolarQuant"): import_bipolar_quant,
+    ("qonnx", "Trunc"): import_trunc,
+    ("", "QuantizeLinear"): import_quantize_linear,
+    ("", "DequantizeLinear"): import_dequantize_linear,
+    ("com.microsoft", "QuantizeLinear"): import_quantize_linear,
+    ("com.microsoft", "DequantizeLinear"): import_dequantize_linear,
     ("", "Conv"): import_conv,
     ("", "Gemm"): import_gemm,
     ("", "MatMul"): import_matmul,
@@ -418,6 +429,7 @@ OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Value]] = {
     ("", "Flatten"): import_flatten,
     ("", "Reshape"): import_reshape,
     ("", "Transpose"): import_transpose,
+    ("", "Pad"): import_pad,
     ("", "Identity"): import_identity,
     ("", "Dropout"): import_identity,
 }

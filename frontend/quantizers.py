@@ -1,10 +1,11 @@
-"""QONNX's Quant (IntQuant): its scale, zero point, bit width and attributes, each checked."""
+"""QONNX's quantizers: Quant (IntQuant), BipolarQuant, Trunc; scale, zero point, bit width and attributes checked."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pefslc.codes import Code
 from pefslc.frontend.importer import Builder
@@ -14,9 +15,12 @@ from pefslc.ir.value import Op, Value
 from pefslc.numeric.format import MAX_FORMAT_BITS, Quantization
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
+from pefslc.numeric.stages import Affine, SnapStage
 from pefslc.shapes import Shape
 
-__all__ = ["import_quant"]
+__all__ = ["exact_scale", "import_bipolar_quant", "import_quant", "import_trunc", "positive_steps"]
+
+_LARGEST_ZERO_POINT = 1 << 31
 
 
 def import_quant(builder: Builder, node: Node) -> Value:
@@ -28,21 +32,100 @@ def import_quant(builder: Builder, node: Node) -> Value:
     x = builder.operand(node, 0)
     constant = constant_array(node.inputs[0]) is not None or _is_constant(builder.ops, x)
     channel_axis = 0 if constant else 1
-    scale = _scale(node, x.type.shape, channel_axis)
-    bits = _integer(node, 3, "bit width", Code.BIT_WIDTH)
-    if not 1 <= bits <= MAX_FORMAT_BITS:
-        raise node.fault(Code.BIT_WIDTH, f"a bit width of {bits} is not supported", hint=f"1 to {MAX_FORMAT_BITS} bits")
+    scale = _scale(node, 1, x.type.shape, channel_axis)
+    bits = _bits(node, 3)
     zero_point = _integer(node, 2, "zero point", Code.ZERO_POINT)
-    if zero_point:
+    if not -_LARGEST_ZERO_POINT <= zero_point <= _LARGEST_ZERO_POINT:
         raise node.fault(
-            Code.ZERO_POINT,
-            f"asymmetric quantization (zero point {zero_point}) is not supported",
-            hint="use a symmetric quantizer, for example Int8ActPerTensorFixedPoint",
+            Code.ZERO_POINT, f"a zero point of {zero_point} is not supported", hint="the quantizer was not calibrated?"
         )
     signed, narrow = _flag(node, "signed", 1), _flag(node, "narrow", 0)
     if bits == 1 and (signed or narrow):
         raise node.fault(Code.BIT_WIDTH, "a signed or narrow format of 1 bit is not supported", hint="use 2 bits")
-    name = node.take_string("rounding_mode", "ROUND")
+    rounding = _rounding(node, "ROUND")
+    quantization = Quantization(bits=bits, signed=signed, narrow=narrow, scale=scale, zero_point=zero_point)
+    result = builder.new_value(x.type.shape, quantization, node.origin)
+    return builder.append(Quantize(result=result, input=x, rounding=rounding, channel_axis=channel_axis))
+
+
+def import_bipolar_quant(builder: Builder, node: Node) -> Value:
+    """BipolarQuant(x, scale): scale for x >= 0, else -scale. Codes -1 and 1 of a narrow format of 2 bits."""
+    if len(node.inputs) != 2:
+        raise node.fault(Code.QUANTIZER_INPUTS, f"BipolarQuant has {len(node.inputs)} inputs, not 2 (x, scale)")
+    x = builder.operand(node, 0)
+    constant = constant_array(node.inputs[0]) is not None or _is_constant(builder.ops, x)
+    channel_axis = 0 if constant else 1
+    scale = _scale(node, 1, x.type.shape, channel_axis)
+    quantization = Quantization(bits=2, signed=True, narrow=True, scale=scale)
+    result = builder.new_value(x.type.shape, quantization, node.origin)
+    return builder.append(Quantize(result=result, input=x, rounding=RoundingMode.SIGN, channel_axis=channel_axis))
+
+
+def import_trunc(builder: Builder, node: Node) -> Value:
+    """Trunc: round(round(x / scale + zero_point) / 2^k) by the rounding mode, which is the floor unless it says else.
+
+    v1  (x, scale, zero point, in bits, out bits): k = in - out bits, the result on the *input's* scale, unclipped
+    v2  (x, scale, zero point, in bits, out scale, out bits): 2^k nearest to out scale / scale, clipped to out bits
+    """
+    if len(node.inputs) not in (5, 6):
+        raise node.fault(
+            Code.QUANTIZER_INPUTS, f"Trunc has {len(node.inputs)} inputs, not 5 (version 1) or 6 (version 2)"
+        )
+    x = builder.operand(node, 0)
+    scale = _scale(node, 1, x.type.shape, 1)
+    if scale.per_channel:
+        raise node.fault(
+            Code.SCALE_PER_CHANNEL, "Trunc with one scale per channel is not supported", hint="truncate per tensor"
+        )
+    step, zero_point, in_bits = scale.step, _integer(node, 2, "zero point", Code.ZERO_POINT), _bits(node, 3)
+    snap = SnapStage(step, zero_point)
+    if len(node.inputs) == 5:
+        divisor = Fraction(2) ** (in_bits - _bits(node, 4))
+        # z / scale + zero_point is to be (x / scale + zero_point) / divisor.
+        factor, offset = 1 / divisor, zero_point * step * (1 / divisor - 1)
+        quantization = Quantization(bits=MAX_FORMAT_BITS, signed=True, scale=scale, zero_point=zero_point)
+    else:
+        out_scale = _scale(node, 4, x.type.shape, 1)
+        divisor = _nearest_power_of_two(out_scale.step / step)
+        if (shifted := zero_point / divisor).denominator != 1:
+            raise node.fault(
+                Code.ZERO_POINT,
+                f"zero point {zero_point} is no multiple of {divisor}",
+                hint="use a symmetric quantizer",
+            )
+        # A factor other than 1 is a scale that is not the power of two itself.
+        factor, offset = out_scale.step / (step * divisor), Fraction(0)
+        quantization = Quantization(
+            bits=_bits(node, 5),
+            signed=_flag(node, "signed", 1),
+            narrow=_flag(node, "narrow", 0),
+            scale=out_scale,
+            zero_point=int(shifted),
+        )
+    moved = (Affine((factor,), (Fraction(0),), (Fraction(1),), (offset,)),) if factor != 1 or offset else ()
+    result = builder.new_value(x.type.shape, quantization, node.origin)
+    return builder.append(Quantize(result=result, input=x, stages=(snap, *moved), rounding=_rounding(node, "FLOOR")))
+
+
+def _nearest_power_of_two(ratio: Fraction) -> Fraction:
+    """2^k with k = round(log2(ratio)); a tie would need an irrational ratio."""
+    k = ratio.numerator.bit_length() - ratio.denominator.bit_length()
+    return min((Fraction(2) ** e for e in (k - 1, k, k + 1)), key=lambda power: max(ratio / power, power / ratio))
+
+
+def _is_constant(ops: list[Op], x: Value) -> bool:
+    return any(isinstance(op, Constant) and op.result is x for op in ops)
+
+
+def _bits(node: Node, index: int) -> int:
+    bits = _integer(node, index, "bit width", Code.BIT_WIDTH)
+    if not 1 <= bits <= MAX_FORMAT_BITS:
+        raise node.fault(Code.BIT_WIDTH, f"a bit width of {bits} is not supported", hint=f"1 to {MAX_FORMAT_BITS} bits")
+    return bits
+
+
+def _rounding(node: Node, default: str) -> RoundingMode:
+    name = node.take_string("rounding_mode", default)
     rounding = RoundingMode.from_qonnx(name)
     if rounding is None:
         raise node.fault(
@@ -50,17 +133,12 @@ def import_quant(builder: Builder, node: Node) -> Value:
             f"rounding mode {name!r} is not supported",
             hint="ROUND, FLOOR, CEIL, ROUND_TO_ZERO, ...",
         )
-    quantization = Quantization(bits=bits, signed=signed, narrow=narrow, scale=scale, zero_point=zero_point)
-    result = builder.new_value(x.type.shape, quantization, node.origin)
-    return builder.append(Quantize(result=result, input=x, rounding=rounding, channel_axis=channel_axis))
+    return rounding
 
 
-def _is_constant(ops: list[Op], x: Value) -> bool:
-    return any(isinstance(op, Constant) and op.result is x for op in ops)
-
-
-def _scale(node: Node, shape: Shape, channel_axis: int) -> Scale:
-    raw = node.constant(1, "scale")
+def positive_steps(node: Node, index: int) -> NDArray[np.float64]:
+    """The constant scale of a quantizer: floats, positive, finite, normal. Raises CompileError for any other."""
+    raw = node.constant(index, "scale")
     if raw.dtype.kind != "f":
         raise node.fault(Code.SCALE_VALUE, f"the scale holds {raw.dtype}, not floats")
     array = raw.astype(np.float64)  # every float of a file is exact in it
@@ -70,8 +148,17 @@ def _scale(node: Node, shape: Shape, channel_axis: int) -> Scale:
         )
     if (array < np.finfo(np.float32).tiny).any():
         raise node.fault(Code.SCALE_VALUE, "the scale is subnormal", hint="the quantizer was not calibrated?")
-    steps = [Fraction(float(s)) for s in array.reshape(-1)]
-    scale = Scale.of(steps)
+    return array
+
+
+def exact_scale(steps: NDArray[np.float64]) -> Scale:
+    """The floats as the rationals that they are."""
+    return Scale.of(Fraction(float(s)) for s in steps.reshape(-1))
+
+
+def _scale(node: Node, index: int, shape: Shape, channel_axis: int) -> Scale:
+    array = positive_steps(node, index)
+    scale = exact_scale(array)
     if scale.per_channel:
         aligned = (1,) * (len(shape) - array.ndim) + tuple(array.shape)
         wanted = tuple(size if axis == channel_axis else 1 for axis, size in enumerate(shape))

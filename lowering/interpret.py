@@ -128,6 +128,8 @@ def round_floats(x: Floats, mode: RoundingMode) -> Floats:
             return np.ceil(x)
         case RoundingMode.TO_ZERO:
             return np.trunc(x)
+        case RoundingMode.SIGN:
+            return np.where(x >= 0, 1.0, -1.0)
         case RoundingMode.AWAY:
             magnitude = np.ceil(np.abs(x))
         case RoundingMode.HALF_AWAY:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
-from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Value
 from pefslc.numeric.accumulate import dot_bounds, fits_int64, prefix_bounds
 
@@ -78,6 +78,9 @@ def result_range(op: IntegerOp) -> Range:
         case MaxPool() | Reshape() | Transpose():
             codes = op.input.type.codes
             return codes.low, codes.high
+        case Pad():
+            codes, padding = op.input.type.codes, op.result.type.codes.zero_point
+            return min(codes.low, padding), max(codes.high, padding)
         case Concat():
             types = [v.type.codes for v in op.inputs]
             return min(t.low for t in types), max(t.high for t in types)

@@ -24,10 +24,10 @@ from pefslc.ir.quantized import (
     QuantizedOp,
     Relu,
 )
-from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Value
 from pefslc.numeric.format import Quantization
-from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
+from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, SnapStage, Stage
 from pefslc.numeric.staircase import Quantizer
 from pefslc.semantics import convolve, windows
 from pefslc.shapes import Window
@@ -77,6 +77,8 @@ def _evaluate(op: QuantizedOp, operands: list[Floats]) -> Floats:
             )
         case Transpose():
             return operands[0].transpose(op.permutation)
+        case Pad():
+            return np.pad(operands[0], list(zip(op.before, op.after, strict=True)))
         case Concat():
             return np.concatenate(operands, axis=op.axis)
 
@@ -116,4 +118,7 @@ def _apply(stages: Sequence[Stage], x: Floats, channel_axis: int) -> Floats:
                 low = -np.inf if stage.low is None else float(stage.low)
                 high = np.inf if stage.high is None else float(stage.high)
                 x = np.clip(x, low, high)
+            case SnapStage():
+                step, zero_point = float(stage.step), stage.zero_point
+                x = (np.rint(x / step + zero_point) - zero_point) * step
     return x

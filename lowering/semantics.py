@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
-from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.numeric.accumulate import largest_magnitude
 from pefslc.numeric.format import saturate
 from pefslc.shapes import Window
@@ -103,5 +103,8 @@ def evaluate(op: IntegerOp, operands: list[Codes]) -> Codes:
             return x.reshape(x.shape[0], *op.result.type.shape[1:])
         case Transpose():
             return x.transpose(op.permutation)
+        case Pad():
+            widths = list(zip(op.before, op.after, strict=True))
+            return np.pad(x, widths, constant_values=op.result.type.codes.zero_point)
         case Concat():
             return np.concatenate(operands, axis=op.axis)

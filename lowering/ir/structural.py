@@ -8,7 +8,7 @@ from typing import ClassVar
 from pefslc.ir.value import Op, Value
 from pefslc.shapes import Window
 
-__all__ = ["Concat", "MaxPool", "Reshape", "Transpose"]
+__all__ = ["Concat", "MaxPool", "Pad", "Reshape", "Transpose"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,24 @@ class Transpose(Op):
     mnemonic: ClassVar[str] = "transpose"
     input: Value
     permutation: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pad(Op):
+    """The input with elements of value 0 around it: on codes, its zero point.
+
+    before, after  how many along each axis; none along the batch (ONNX Pad-13, mode constant)
+    """
+
+    mnemonic: ClassVar[str] = "pad"
+    input: Value
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+    @property
+    def is_spatial(self) -> bool:
+        """Whether it adds rows and columns to [N, C, H, W] only, as a window's pads do."""
+        return len(self.before) == 4 and not any(self.before[:2] + self.after[:2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from pefslc.ir.quantized import (
     QuantizedConstant,
     QuantizedOp,
 )
-from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Codes, Op, Value
 from pefslc.numeric.format import Quantization
 from pefslc.ranges import result_range
@@ -75,6 +75,10 @@ def _rank_faults(op: Op) -> list[str]:
             rank = 4
         case Linear() | Dense():
             rank = 2
+        case Pad():
+            rank = len(op.input.type.shape)
+            bad = len(op.before) != rank or len(op.after) != rank
+            return [f"padding of {len(op.before)} and {len(op.after)} axes on {rank}"] if bad else []
         case _:
             return []
     shapes = [op.input.type.shape]
@@ -108,6 +112,9 @@ def _expected_shape(op: Op) -> Shape:
             return op.result.type.shape if same else op.input.type.shape
         case Transpose():
             return tuple(op.input.type.shape[i] for i in op.permutation)
+        case Pad():
+            shape = op.input.type.shape
+            return tuple(b + size + a for b, size, a in zip(op.before, shape, op.after, strict=True))
         case Concat():
             first = op.inputs[0].type.shape
             total = sum(v.type.shape[op.axis] for v in op.inputs)
@@ -142,6 +149,8 @@ def _parameter_faults(op: Op) -> list[str]:
             faults.append(f"shapes {list(op.lhs.type.shape)} and {list(op.rhs.type.shape)} are added")
         case Reshape() if op.input.type.shape[:1] != op.result.type.shape[:1]:
             faults.append(f"the batch axis {list(op.input.type.shape[:1])} becomes {list(op.result.type.shape[:1])}")
+        case Pad() if min(op.before + op.after) < 0 or op.before[0] or op.after[0]:
+            faults.append(f"{list(op.before)} elements before and {list(op.after)} after")
         case MaxPool() if not op.window.always_sees(*op.input.type.shape[2:]):
             faults.append("some windows see no input")
         case Concat():
@@ -168,7 +177,7 @@ def _range_faults(op: Op) -> list[str]:
         faults.append("the operands have different scales")
     if isinstance(op, Conv2d | Dense | SumPool | Sum | Rescale) and any(v.type.codes.zero_point for v in op.operands):
         faults.append("sums need zero points of 0")
-    if isinstance(op, Clamp | MaxPool | Reshape | Transpose | Concat):
+    if isinstance(op, Clamp | MaxPool | Reshape | Transpose | Pad | Concat):
         faults += [
             f"the zero point changes from {v.type.codes.zero_point} to {codes.zero_point}"
             for v in op.operands

@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
+from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, SnapStage, Stage
 
 __all__ = ["HalfLines", "preimage"]
 
@@ -70,7 +70,7 @@ class HalfLines:
 
 
 def preimage(stages: Sequence[Stage], channel: int, of: HalfLines) -> HalfLines | None:
-    """{x: stages(x) in `of`}; None where a stage falls, is constant, or has a square root."""
+    """{x: stages(x) in `of`}; None where a stage falls, is constant, has a square root, or is a step function."""
     for stage in reversed(stages):
         found = _stage_preimage(stage, channel, of)
         if found is None:
@@ -94,6 +94,8 @@ def _stage_preimage(stage: Stage, channel: int, of: HalfLines) -> HalfLines | No
             if stage.low is not None:
                 of = replace(of, everywhere=of.everywhere | (~of.nowhere & of.hold(stage.low)))
             return of
+        case SnapStage():
+            return None
 
 
 def _leaky_preimage(alpha: Fraction, of: HalfLines) -> HalfLines:

@@ -38,6 +38,7 @@ class RoundingMode(Enum):
     CEIL = "ceil"
     TO_ZERO = "to_zero"  # QONNX DOWN, Brevitas ROUND_TO_ZERO
     AWAY = "away"  # QONNX UP
+    SIGN = "sign"  # QONNX BipolarQuant: 1 for y >= 0, else -1; the one mode that reaches no other integer
 
     @classmethod
     def from_qonnx(cls, name: str) -> RoundingMode | None:
@@ -81,6 +82,8 @@ def round_ratio(numerator: Integers, denominator: int, mode: RoundingMode = Roun
             up = (twice > denominator) | ((twice == denominator) & (numerator > 0))
         case RoundingMode.HALF_TO_ZERO:
             up = (twice > denominator) | ((twice == denominator) & (numerator < 0))
+        case RoundingMode.SIGN:
+            return (numerator >= 0) * 2 - 1
         case _:
             assert_never(mode)
     return floor + up
@@ -114,7 +117,10 @@ def rounds_to_at_least(code: int, mode: RoundingMode) -> LowerBound:
 
 
 def round_bounds(code: Integers, mode: RoundingMode) -> tuple[Integers, bool | NDArray[np.bool_]]:
-    """(twice, inclusive): round(y) >= code for 2 * y >= twice or, not inclusive, for 2 * y > twice."""
+    """(twice, inclusive): round(y) >= code for 2 * y >= twice or, not inclusive, for 2 * y > twice.
+
+    SIGN has such a bound for the codes 0 and 1 alone; its quantizer clips to [-1, 1] and asks for no other.
+    """
     match mode:
         case RoundingMode.FLOOR:
             return 2 * code, True
@@ -130,5 +136,7 @@ def round_bounds(code: Integers, mode: RoundingMode) -> tuple[Integers, bool | N
             return 2 * code - 1, code > 0
         case RoundingMode.HALF_TO_ZERO:
             return 2 * code - 1, code <= 0
+        case RoundingMode.SIGN:
+            return 0 * code, True
         case _:
             assert_never(mode)

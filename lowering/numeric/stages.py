@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import isqrt
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pefslc.numeric.rounding import round_fraction
 
 __all__ = [
     "FILTER",
@@ -19,6 +22,7 @@ __all__ = [
     "ClipStage",
     "LeakyReluStage",
     "Root",
+    "SnapStage",
     "Stage",
     "apply_stages",
     "direction",
@@ -26,6 +30,8 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
+
+_HALF = Fraction(1, 2)
 
 FILTER = 2.0**-40  # the relative error granted to `invert_estimate`
 
@@ -55,6 +61,19 @@ class Root:
 
     def scaled(self, factor: Fraction) -> Root:
         return Root(self.rational * factor, self.coefficient * factor, self.radicand)
+
+    def plus(self, addend: Fraction) -> Root:
+        return Root(self.rational + addend, self.coefficient, self.radicand)
+
+    def nearest(self) -> int:
+        """The nearest integer, ties to even."""
+        if self.coefficient == 0:
+            return round_fraction(self.rational)
+        square = self.coefficient * self.coefficient * self.radicand
+        root = isqrt(square.numerator // square.denominator)  # |coefficient| * sqrt(radicand), rounded down
+        guess = round_fraction(self.rational + (root if self.coefficient > 0 else -root))
+        near = [n for n in range(guess - 2, guess + 3) if self.compare(n - _HALF) >= 0 >= self.compare(n + _HALF)]
+        return min(near, key=lambda n: n % 2)  # two only at a tie
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +174,22 @@ class ClipStage:
         return x, magnitude
 
 
-Stage = Affine | LeakyReluStage | ClipStage
+@dataclass(frozen=True, slots=True)
+class SnapStage:
+    """The nearest number (n - zero_point) * step, ties to even n: what QONNX's Trunc does before it truncates."""
+
+    step: Fraction
+    zero_point: int = 0
+
+    def apply(self, x: Root, channel: int) -> Root:
+        del channel
+        return Root((x.scaled(1 / self.step).plus(Fraction(self.zero_point)).nearest() - self.zero_point) * self.step)
+
+    def invert_estimate(self, y: Floats, magnitude: Floats) -> tuple[Floats, Floats]:
+        return np.full_like(y, np.nan), magnitude  # no estimate: a step function has no inverse
+
+
+Stage = Affine | LeakyReluStage | ClipStage | SnapStage
 
 
 def apply_stages(stages: Sequence[Stage], x: Fraction, channel: int) -> Root:

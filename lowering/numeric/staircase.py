@@ -21,9 +21,11 @@ from pefslc.numeric.rounding import LowerBound, RoundingMode, round_bounds, roun
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import FILTER, Root, Stage, apply_stages, direction, invert_estimate
 
-__all__ = ["Quantizer", "Staircase", "agrees_everywhere", "staircase_of"]
+__all__ = ["MOST_STEPS", "Quantizer", "Staircase", "agrees_everywhere", "staircase_of"]
 
 Codes = NDArray[np.int64]
+
+MOST_STEPS = 1 << 20  # a staircase lists its steps; beyond this it is no longer a sensible object
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +182,14 @@ def staircase_of(
     """The staircase of `quantizer(stages(scale * a))` for accumulator codes a in [domain_low, domain_high].
 
     channels  of the tensor; scale, stages and quantizer are per tensor or have that many entries
+    Raises OverflowError beyond MOST_STEPS steps.
     """
     told_apart = 1 if _is_uniform(scale, stages, quantizer) else channels
     chains = [_Chain(scale.channel(c), stages, quantizer, c) for c in range(told_apart)]
     ends = [(chain.code(domain_low), chain.code(domain_high)) for chain in chains]
     low, high = min(min(e) for e in ends), max(max(e) for e in ends)
+    if high - low > MOST_STEPS:
+        raise OverflowError(f"a staircase of {high - low} steps")
     levels = range(low + 1, high + 1)
     directions = np.array([-1 if direction(stages, c) < 0 else 1 for c in range(told_apart)], dtype=np.int64)
     thresholds = np.empty((told_apart, len(levels)), dtype=np.int64)

@@ -16,7 +16,7 @@ from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
-from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Op, Value
 from pefslc.shapes import Shape, element_count
 from pefslc.targets.c.copies import copy_step
@@ -176,6 +176,8 @@ class _Planner:
                 self.implementation[op.result.name] = "view"
             case Transpose():
                 self._transpose(op)
+            case Pad():
+                self._pad(op)
             case Concat():
                 self._concat(op)
 
@@ -223,6 +225,14 @@ class _Planner:
         layout = self._natural(op.result.type.shape)
         result = self._new(op.result, layout)
         self.steps.append(copy_step(source, result, op.permutation))
+        self._done(op, "copy")
+
+    def _pad(self, op: Pad) -> None:
+        source = self._here(op.input)
+        result = self._new(op.result, source.layout)
+        first = sum(count * stride for count, stride in zip(op.before, result.strides, strict=True))
+        step = copy_step(source, result, range(len(source.shape)), first)
+        self.steps.append(replace(step, fill=op.result.type.codes.zero_point))
         self._done(op, "copy")
 
     def _concat(self, op: Concat) -> None:

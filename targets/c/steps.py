@@ -109,16 +109,18 @@ class MapStep(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyStep(Step):
-    """Elements moved: a layout, a transposition, a part of a concatenation.
+    """Elements moved: a layout, a transposition, padding, a part of a concatenation.
 
     sizes, source_strides, result_strides  of the loops, outermost first
     offset                                 of the first element written
+    fill                                   what the whole result becomes before that, if anything
     """
 
     sizes: tuple[int, ...]
     source_strides: tuple[int, ...]
     result_strides: tuple[int, ...]
     offset: int = 0
+    fill: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Origin, Problem
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Sum, SumPool
-from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Op, Value
 from pefslc.numeric.staircase import Staircase
 from pefslc.shapes import Window
@@ -201,6 +201,13 @@ class _Selector:
                 self._add(op)
             case Reshape():
                 self._reshape(op)
+            case Pad():
+                raise CompileError(
+                    Code.TCU_UNSUPPORTED,
+                    "padding that belongs to no convolution is not supported on the TCU",
+                    at=op.result.origin,
+                    hint="give the padding to the convolution itself",
+                )
             case Transpose():
                 raise CompileError(Code.TCU_UNSUPPORTED, "Transpose is not supported on the TCU", at=op.result.origin)
             case _:

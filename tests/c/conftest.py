@@ -17,7 +17,7 @@ from pefslc.diagnostics import Origin
 from pefslc.interpret import run_codes
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
-from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Codes, IntArray, TensorType, Value
 from pefslc.ir.verify import verify
 from pefslc.numeric.format import Quantization
@@ -106,6 +106,10 @@ class GraphBuilder:
         shape = tuple(x.type.shape[a] for a in permutation)
         return self._add(Transpose, shape, input=x, permutation=permutation)
 
+    def pad(self, x: Value, before: tuple[int, ...], after: tuple[int, ...]) -> Value:
+        shape = tuple(b + size + a for b, size, a in zip(before, x.type.shape, after, strict=True))
+        return self._add(Pad, shape, input=x, before=before, after=after)
+
     def concat(self, values: tuple[Value, ...], axis: int) -> Value:
         first = values[0].type.shape
         total = sum(v.type.shape[axis] for v in values)
@@ -174,7 +178,9 @@ def random_graph(seed: int) -> Graph:
     for _ in range(int(rng.integers(2, 6))):
         x = values[int(rng.integers(max(len(values) - 2, 0), len(values)))]
         _, channels, height, width = x.type.shape
-        kind = rng.choice(["conv", "conv", "group", "depthwise", "pool", "residual", "concat", "map", "transpose"])
+        kind = rng.choice(
+            ["conv", "conv", "group", "depthwise", "pool", "residual", "concat", "map", "transpose", "pad"]
+        )
         kernel = (int(rng.integers(1, min(4, height + 1))), int(rng.integers(1, min(4, width + 1))))
         dilation = (2, 2) if rng.random() < 0.2 and height > 4 and width > 4 and kernel <= (2, 2) else (1, 1)
         pads = tuple(int(p) for p in rng.integers(0, 2, 4))
@@ -210,6 +216,9 @@ def random_graph(seed: int) -> Graph:
             values.append(b.concat((x, b.clamp(x, -2, 3), x), int(rng.integers(1, 4))))
         elif kind == "map":
             values.append(requantized(b.clamp(x, -3, 100)))
+        elif kind == "pad":
+            before, after = ((0, *map(int, rng.integers(0, 3, 3))) for _ in range(2))
+            values.append(b.pad(x, before, after))
         else:
             values.append(b.transpose(x, (0, 1, 3, 2) if rng.random() < 0.5 else (0, 2, 3, 1)))
     last = values[-1]

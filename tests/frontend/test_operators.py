@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from builders import ModelBuilder, import_bytes, lower
+from builders import QONNX, ModelBuilder, import_bytes, lower
 from oracle import evaluate_model
 from pefslc.frontend import import_model
 from pefslc.interpret import run
@@ -34,12 +34,29 @@ def conv(**attributes: object) -> Build:
 
 
 def batch_norm(m: ModelBuilder, x: str) -> str:
-    parts = ([0.5, -1, 0, 2], [0.25, 0, 1, -1], [0.5, 0, 0.1, 0.3], [1, 0.3, 2, 4])
-    return m.quant(m.node("BatchNormalization", x, *map(m.constant, parts), epsilon=1e-5), 0.25, 6)
+    return m.quant(normalized(m, x), 0.25, 6)
 
 
 def flat(m: ModelBuilder, x: str) -> str:
     return m.node("Flatten", x)
+
+
+def normalized(m: ModelBuilder, x: str) -> str:
+    parts = ([0.5, -1, 0, 2], [0.25, 0, 1, -1], [0.5, 0, 0.1, 0.3], [1, 0.3, 2, 4])
+    return m.node("BatchNormalization", x, *map(m.constant, parts), epsilon=1e-5)
+
+
+def trunc(m: ModelBuilder, x: str, *parameters: float, rounding: str = "floor", signed: int | None = None) -> str:
+    attributes = {} if signed is None else {"signed": signed}
+    return m.node("Trunc", x, *map(m.constant, parameters), domain=QONNX, rounding_mode=rounding, **attributes)
+
+
+def pad(m: ModelBuilder, x: str, pads: list[int]) -> str:
+    return m.node("Pad", x, m.constant(pads, dtype=np.int64))
+
+
+def reshape(m: ModelBuilder, x: str, shape: Sequence[int]) -> str:
+    return m.node("Reshape", x, m.constant(shape, dtype=np.int64))
 
 
 MODELS: dict[str, tuple[Build, tuple[int, ...]]] = {
@@ -88,6 +105,44 @@ MODELS: dict[str, tuple[Build, tuple[int, ...]]] = {
     "global average pool": (lambda m, x: m.node("GlobalAveragePool", x), (1, 4, 1, 1)),
     "add": (lambda m, x: m.node("Add", x, m.quant(x, 0.5, 3)), SHAPE),
     "concat": (lambda m, x: m.node("Concat", x, m.quant(x, 0.5, 3), axis=1), (1, 8, 6, 5)),
+    "bipolar weights and activations": (
+        lambda m, x: m.node(
+            "BipolarQuant",
+            m.node("Conv", x, m.node("BipolarQuant", m.constant(weight(3, 4, 3, 3)), m.constant([0.5]), domain=QONNX)),
+            m.constant([0.25]),
+            domain=QONNX,
+        ),
+        (1, 3, 4, 3),
+    ),
+    "trunc": (lambda m, x: trunc(m, x, 0.125, 0, 5, 0.5, 3), SHAPE),
+    "trunc up": (lambda m, x: trunc(m, x, 0.125, 0, 5, 0.5, 3, rounding="ceil"), SHAPE),
+    "trunc of what lies on no grid": (lambda m, x: trunc(m, x, 0.2, 0, 5, 0.8, 3), SHAPE),
+    "trunc with a zero point": (lambda m, x: trunc(m, x, 0.125, 4, 5, 0.5, 5, signed=0), SHAPE),
+    "trunc to a scale that is no power of two": (lambda m, x: trunc(m, x, 0.125, 0, 5, 0.6, 3), SHAPE),
+    "trunc of version 1": (lambda m, x: trunc(m, x, 0.125, 0, 5, 3), SHAPE),
+    "trunc of version 1 with a zero point": (lambda m, x: trunc(m, x, 0.125, 2, 5, 3, rounding="ROUND"), SHAPE),
+    "trunc after batch normalization": (
+        lambda m, x: trunc(m, normalized(m, x), 0.25, 0, 9, 1, 6, rounding="round"),
+        SHAPE,
+    ),
+    "pad before a conv": (
+        lambda m, x: m.node("Conv", pad(m, x, [0, 0, 1, 2, 0, 0, 0, 1]), m.weight(weight(2, 4, 3, 3)), pads=[1] * 4),
+        (1, 2, 7, 8),
+    ),
+    "pad before an average": (
+        lambda m, x: m.node("AveragePool", pad(m, x, [0, 0, 1, 1, 0, 0, 1, 1]), kernel_shape=[3, 3]),
+        SHAPE,
+    ),
+    "pad before a maximum": (
+        lambda m, x: m.node("MaxPool", pad(m, x, [0, 0, 1, 2, 0, 0, 0, 1]), kernel_shape=[2, 2]),
+        (1, 4, 6, 7),
+    ),
+    "pad of the channels": (lambda m, x: m.node("Relu", pad(m, x, [0, 1, 0, 0, 0, 2, 0, 0])), (1, 7, 6, 5)),
+    "shuffle": (
+        lambda m, x: reshape(m, m.node("Transpose", reshape(m, x, [1, 2, 2, 6, 5]), perm=[0, 2, 1, 3, 4]), SHAPE),
+        SHAPE,
+    ),
+    "transpose": (lambda m, x: m.node("Transpose", x, perm=[0, 3, 1, 2]), (1, 5, 4, 6)),
     "reshape": (lambda m, x: m.node("Reshape", x, m.constant([1, -1], dtype=np.int64)), (1, 120)),
 }
 

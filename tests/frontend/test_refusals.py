@@ -66,10 +66,9 @@ CASES: dict[str, tuple[Build, str]] = {
         f"error[PEF0305]: a scale of shape [1, 1, 1, 4] on a tensor [1, 2, 4, 4] is not supported{QUANT}\n"
         "  help: per tensor, or per output channel of a weight",
     ),
-    "zero point": (
-        quant_with(2, 3),
-        f"error[PEF0303]: asymmetric quantization (zero point 3) is not supported{QUANT}\n"
-        "  help: use a symmetric quantizer, for example Int8ActPerTensorFixedPoint",
+    "zero point beyond all codes": (
+        quant_with(2, 1e12),
+        f"error[PEF0303]: a zero point of 999999995904 is not supported{QUANT}{CALIBRATED}",
     ),
     "fractional zero point": (quant_with(2, 0.5), f"error[PEF0303]: the zero point is 0.5, not an integer{QUANT}"),
     "several zero points": (
@@ -91,10 +90,41 @@ CASES: dict[str, tuple[Build, str]] = {
         "error[PEF0401]: operator Sigmoid is not supported\n  at:   n (Sigmoid), tensor 'y'\n"
         "  help: docs/operators.md lists what is; replace it in the model",
     ),
-    "QCDQ": (
+    "output of integers": (
         node("QuantizeLinear", 0.1),
-        "error[PEF0401]: operator QuantizeLinear is not supported\n  at:   n (QuantizeLinear), tensor 'y'\n"
-        "  help: export with brevitas.export.export_qonnx instead of export_onnx_qcdq",
+        "error[PEF0213]: output 'y' holds integers\n  at:   (output), tensor 'y'\n"
+        "  help: end the network with a DequantizeLinear",
+    ),
+    "operation on integers": (
+        lambda m, x: m.node("Relu", m.node("QuantizeLinear", x, m.constant(0.1)), name="n", output="y"),
+        "error[PEF0401]: Relu of integers is not supported\n  at:   n (Relu), tensor 'y'\n"
+        "  help: put a DequantizeLinear right behind the quantizer",
+    ),
+    "integers with another meaning": (
+        lambda m, x: m.node(
+            "DequantizeLinear", m.node("QuantizeLinear", x, m.constant(0.1)), m.constant(0.2), name="n", output="y"
+        ),
+        "error[PEF0301]: DequantizeLinear has another scale or zero point than its QuantizeLinear\n"
+        "  at:   n (DequantizeLinear), tensor 'y'\n"
+        "  help: integers that are read with another meaning are not supported",
+    ),
+    "blocks": (
+        node("QuantizeLinear", 0.1, block_size=2),
+        "error[PEF0402]: block-wise quantization is not supported\n  at:   n (QuantizeLinear), tensor 'y'\n"
+        "  help: one scale per tensor or per channel",
+    ),
+    "padding with ones": (
+        lambda m, x: m.node(
+            "Pad", x, m.constant([0, 0, 1, 1, 0, 0, 1, 1], dtype=np.int64), m.constant(1.0), name="n", output="y"
+        ),
+        "error[PEF0402]: Pad with value 1 is not supported\n  at:   n (Pad), tensor 'y'\n  help: only zero padding",
+    ),
+    "reflected padding": (
+        lambda m, x: m.node(
+            "Pad", x, m.constant([0, 0, 1, 1, 0, 0, 1, 1], dtype=np.int64), mode="reflect", name="n", output="y"
+        ),
+        "error[PEF0402]: Pad with mode='reflect' is not supported\n  at:   n (Pad), tensor 'y'\n"
+        "  help: only zero padding",
     ),
     "unknown attribute": (
         node("Relu", surprise=3),
@@ -131,9 +161,8 @@ CASES: dict[str, tuple[Build, str]] = {
             name="n",
             output="y",
         ),
-        "error[PEF0409]: some windows see no input: kernel [2, 2] with dilations [3, 3] and pads [3, 3, 3, 3] on [1, 2, 1, 1]\n"
-        ""
-        "  at:   n (MaxPool), tensor 'y'\n  help: reduce the padding or the dilation",
+        "error[PEF0409]: some windows see no input: kernel [2, 2] with dilations [3, 3] and pads [3, 3, 3, 3] on "
+        "[1, 2, 1, 1]\n  at:   n (MaxPool), tensor 'y'\n  help: reduce the padding or the dilation",
     ),
     "average without padding": (
         node("AveragePool", kernel_shape=[3, 3], pads=[1] * 4),

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oracle import quantize_value, square_root
+from oracle import quantize_value, round_by_name, square_root
 from pefslc.numeric import stages as stages_module
 from pefslc.numeric import staircase as staircase_module
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
-from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Root, Stage, apply_stages
+from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Root, SnapStage, Stage, apply_stages
 from pefslc.numeric.staircase import Quantizer, Staircase, agrees_everywhere, staircase_of
 
 F = Fraction
@@ -92,7 +92,7 @@ def quantizer(
     return Quantizer(Quantization(bits=bits, signed=signed, narrow=narrow, scale=scale), rounding)
 
 
-all_modes = pytest.mark.parametrize("mode", list(RoundingMode), ids=lambda m: m.value)
+all_modes = pytest.mark.parametrize("mode", list(QONNX_NAME), ids=lambda m: m.value)
 
 
 @all_modes
@@ -137,7 +137,7 @@ def test_activations(mode: RoundingMode, stages: tuple[Stage, ...]) -> None:
 
 def test_a_limit_of_clip_that_float64_misses_is_still_a_tie() -> None:
     """0.3 is on the grid of scale 0.1 exactly as a rational, and an ulp beside it in float64."""
-    for mode in RoundingMode:
+    for mode in QONNX_NAME:
         for step in (F(1, 10), F(3, 10), F(1, 7)):
             for k in range(1, 8):
                 limit = k * step
@@ -171,14 +171,14 @@ def test_channels_of_every_direction(mode: RoundingMode) -> None:
 
 def test_one_scale_per_channel() -> None:
     steps = tuple(F(float(np.float32(s))) for s in (0.011, 0.1, 0.25, 0.3))
-    for mode in RoundingMode:
+    for mode in QONNX_NAME:
         check(Scale(steps), (LeakyReluStage(),), quantizer(step=F(1, 4), rounding=mode), -50, 50, 4)
         check(Scale((F(1, 8),)), (), quantizer(step=Scale(steps), rounding=mode), -50, 50, 4)
 
 
 def test_an_activation_before_the_batch_norm() -> None:
     bn = Affine((F(-1), F(0)), (F(0), F(1)), (F(2), F(2)), (F(1), F(0)))
-    for mode in RoundingMode:
+    for mode in QONNX_NAME:
         check(Scale((F(1, 8),)), (LeakyReluStage(), bn), quantizer(rounding=mode), -70, 70, 2)
         check(Scale((F(1, 8),)), (ClipStage(F(-1), F(1)), bn, LeakyReluStage()), quantizer(rounding=mode), -70, 70, 2)
 
@@ -197,7 +197,7 @@ def test_a_domain_of_one_code() -> None:
 def test_the_filter_survives_extreme_parameters() -> None:
     """Scales of the size of the smallest float32, and factors that overflow a float64 when inverted."""
     tiny = F(2) ** -126
-    for mode in RoundingMode:
+    for mode in QONNX_NAME:
         check(Scale((F(1, 8),)), (Affine((tiny,), (F(0),), (F(1),), (F(1, 2),)),), quantizer(rounding=mode), -9, 9)
         check(Scale((tiny,)), (), quantizer(step=F(2) ** 100, rounding=mode), -9, 9)
         check(Scale((F(2) ** 100,)), (), quantizer(step=tiny, rounding=mode), -9, 9)
@@ -262,7 +262,9 @@ chains = st.tuples(
 
 
 @settings(max_examples=400, deadline=None)
-@given(step=steps, stages=chains, out=steps, mode=st.sampled_from(RoundingMode), signed=st.booleans(), data=st.data())
+@given(
+    step=steps, stages=chains, out=steps, mode=st.sampled_from(list(QONNX_NAME)), signed=st.booleans(), data=st.data()
+)
 def test_any_chain(
     step: Fraction, stages: tuple[Stage, ...], out: Fraction, mode: RoundingMode, signed: bool, data: st.DataObject
 ) -> None:
@@ -281,7 +283,7 @@ def test_ties_placed_on_purpose(stages: tuple[Stage, ...], data: st.DataObject) 
     a = data.draw(st.integers(-20, 20))
     y = chain_value(stages, F(a, 8), 0)
     nudge = data.draw(st.sampled_from([F(0), F(1, 10**30), F(-1, 10**30)]))
-    mode = data.draw(st.sampled_from(RoundingMode))
+    mode = data.draw(st.sampled_from(list(QONNX_NAME)))
     bias = Affine.bias((F(1, 2) + data.draw(st.integers(-3, 3)) - y + nudge,))
     check(Scale((F(1, 8),)), (*stages, bias), quantizer(rounding=mode), -25, 25, channels)
 
@@ -417,7 +419,7 @@ def test_the_zero_point_is_added_before_or_after_rounding() -> None:
     for zero_point in (-3, 1, 2):
         for signed in (True, False):
             q = Quantization(bits=4, signed=signed, scale=Scale((F(1, 4),)), zero_point=zero_point)
-            for mode in RoundingMode:
+            for mode in QONNX_NAME:
                 for last in (False, True):
                     found = staircase_of(Scale((F(1, 16),)), (), Quantizer(q, mode, last), -60, 60, 1)
                     for a in range(-60, 61):
@@ -430,3 +432,27 @@ def test_the_zero_point_is_added_before_or_after_rounding() -> None:
 def test_the_filter_is_generous() -> None:
     """The margin stays thousands of times above float64's rounding: a change here needs a new argument."""
     assert stages_module.FILTER == 2.0**-40
+
+
+@pytest.mark.parametrize("factor", [F(1), F(-3, 7), F(0)])
+def test_the_sign_takes_both_steps_at_once(factor: Fraction) -> None:
+    """BipolarQuant: -1 below 0, 1 from 0 on, never 0."""
+    bipolar = Quantizer(Quantization(bits=2, signed=True, narrow=True, scale=Scale((ONE,))), RoundingMode.SIGN)
+    stage = Affine((factor,), (F(0),), (F(2),), (F(1, 3),))
+    staircase = staircase_of(Scale((F(1, 5),)), (stage,), bipolar, -20, 20, 1)
+    expected = [1 if chain_value((stage,), F(a, 5), 0) >= 0 else -1 for a in range(-20, 21)]
+    assert staircase(np.arange(-20, 21)).tolist() == expected
+
+
+@pytest.mark.parametrize("zero_point", [0, 1])
+@pytest.mark.parametrize("step", [F(1, 2), F(3, 10)])
+def test_snapping_rounds_twice(step: Fraction, zero_point: int) -> None:
+    """Trunc rounds to its input's scale before it truncates: 1.26 -> 1.5 -> 1, where the floor of 1.26 / 0.5 is 2."""
+    floor = quantizer(6, step * 4, rounding=RoundingMode.FLOOR)
+    for stages in ((SnapStage(step, zero_point),), (Affine((F(2),), (F(0),), (F(7),), (F(0),)), SnapStage(step))):
+        staircase = staircase_of(Scale((F(1, 25),)), stages, floor, -300, 300, 1)
+        for a in range(-300, 301):
+            x = F(a, 25) if len(stages) == 1 else F(2 * a, 25) / square_root(F(7))
+            z = zero_point if len(stages) == 1 else 0
+            snapped = (round_by_name(x / step + z, "ROUND") - z) * step
+            assert staircase(np.array([a]))[0] == quantize_value(snapped, step * 4, 6, True, False, "FLOOR"), a

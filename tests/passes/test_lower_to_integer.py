@@ -12,6 +12,7 @@ from builders import ModelBuilder, import_bytes
 from ir_text import X, body
 from pefslc.diagnostics import CompileError
 from pefslc.interpret import run
+from pefslc.ir.integer import Requantize
 from pefslc.ir.parse import parse_graph
 from pefslc.ir.quantized import Relu
 from pefslc.ir.text import print_graph
@@ -170,7 +171,7 @@ REFUSED: list[tuple[Build, str]] = [
     (lambda m, x: m.node("LeakyRelu", x, alpha=0.1), "LeakyRelu is not followed by a quantizer"),
     (lambda m, x: m.node("Clip", x, m.constant(0.0), m.constant(1.05)), "Clip's limits are no multiples of the"),
     (lambda m, x: m.quant(m.node("Relu", x), 2.0**-20, 24), "a quantizer of 24 bits on an activation is not"),
-    (lambda m, x: m.node("Transpose", x, perm=[0, 2, 3, 1]), "Transpose of an activation is not supported"),
+    (lambda m, x: m.node("Transpose", x, perm=[1, 0, 2, 3]), "Transpose with perm=[1, 0, 2, 3] moves the batch axis"),
     (lambda m, x: m.node("Add", x, m.quant("x", 0.25)), "input 'x' has two different quantizers"),
     (lambda m, _: m.quant(m.node("Relu", "x")), "input 'x' is not quantized before its first layer"),
     (far_scales, "the scales of add's inputs have no common grid"),
@@ -221,7 +222,7 @@ def test_a_clip_beside_the_range_is_its_limit(limits: str, value: float) -> None
     assert run(lowered, x)["y"].tolist() == np.full((1, 2, 2, 2), value).tolist()
 
 
-# --- zero points: the ONNX frontend refuses them, the IR's text and plugins can make them -----------------------------
+# --- zero points -----------------------------------------------------------------------------------------------------
 
 SHIFTED = X.replace("%q: Q3.1", "%q: i4+3*(2^-1)")
 
@@ -254,16 +255,30 @@ CONV = "%y: real[1,1,2,2] = conv %q %w bias=none window(1x1) groups=1  // (Conv)
 
 
 @pytest.mark.parametrize(
-    ("head", "operations", "message"),
+    ("head", "operations"),
     [
-        (SHIFTED, WEIGHT + CONV, "conv reads a tensor with zero point 3"),
-        (SHIFTED, "%y: real[1,2,1,1] = average_pool %q window(2x2)  // (Pool)", "average_pool reads a"),
-        (SHIFTED, "%y: real[1,2,2,2] = add %q %q  // (Add)", "add reads a tensor with zero point 3"),
-        (SHIFTED, "%y: real[1,4,2,2] = concat inputs=(%q, %q) axis=1  // (C)", "concat reads a tensor with zero"),
-        (X, ZERO_POINT_WEIGHT + CONV, "the weights have zero point 1"),
+        (SHIFTED, WEIGHT + CONV),
+        (SHIFTED, WEIGHT + CONV.replace("1x1", "1x1, pads=1,0,0,2").replace("[1,1,2,2]", "[1,1,3,4]")),
+        (SHIFTED, "%y: real[1,2,1,1] = average_pool %q window(2x2)  // (Pool)"),
+        (SHIFTED, "%y: real[1,2,2,2] = average_pool %q window(2x2, pads=1,0,0,1)  // (Pool)"),
+        (SHIFTED, "%y: real[1,2,2,2] = add %q %q  // (Add)"),
+        (SHIFTED, "%y: real[1,4,2,2] = concat inputs=(%q, %q) axis=1  // (C)"),
+        (SHIFTED, "%y: i4+3*(2^-1)[1,2,3,3] = pad %q before=(0, 0, 1, 0) after=(0, 0, 0, 1)  // (Pad)"),
+        (X, ZERO_POINT_WEIGHT + CONV),
+        (SHIFTED, ZERO_POINT_WEIGHT + CONV),
     ],
-)  # fmt: skip
-def test_zero_points_in_sums_are_refused(head: str, operations: str, message: str) -> None:
-    with pytest.raises(CompileError) as caught:
-        LowerToInteger().run(parse_graph(head + body(f'{operations}\noutput "y" = %y')))
-    assert message in str(caught.value)
+)
+def test_sums_are_of_codes_without_zero_points(head: str, operations: str) -> None:
+    graph = parse_graph(head + body(f'{operations}\noutput "y" = %y'))
+    lowered = LowerToInteger().run(graph)
+    assert verify(lowered) == []
+    for x in np.random.default_rng(0).uniform(-8, 5, (20, 1, 2, 2, 2)):
+        np.testing.assert_allclose(run(lowered, x)["y"], run(graph, x)["y"], rtol=1e-14)
+
+
+def test_the_centred_codes_of_an_input_are_made_once() -> None:
+    graph = parse_graph(SHIFTED + body('''
+        %s: real[1,2,2,2] = add %q %q  // (Add)
+        %y: real[1,4,2,2] = concat inputs=(%q, %s) axis=1  // (C)
+        output "y" = %y'''))  # fmt: skip
+    assert sum(isinstance(op, Requantize) for op in LowerToInteger().run(graph).ops) == 1

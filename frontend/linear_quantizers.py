@@ -1,0 +1,223 @@
+"""ONNX's own quantizers: QuantizeLinear, Clip of integers, DequantizeLinear (QDQ and Brevitas' QCDQ).
+
+Between the two the file holds integers. Ours never does: the pair is one quantizer, so that nothing is emitted before
+the DequantizeLinear, which knows what the integers mean.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.codes import Code
+from pefslc.frontend.importer import Builder, IntegerTensor
+from pefslc.frontend.node import Node, constant_array
+from pefslc.frontend.quantizers import exact_scale, positive_steps
+from pefslc.ir.quantized import Clip, Constant, Quantize, QuantizedConstant
+from pefslc.ir.structural import Transpose
+from pefslc.ir.value import IntArray, Value
+from pefslc.numeric.format import Quantization
+from pefslc.numeric.scale import Scale
+
+__all__ = ["clip_integers", "import_dequantize_linear", "import_quantize_linear"]
+
+_INTEGER = re.compile(r"(u?)int(\d+)")
+
+
+def import_quantize_linear(builder: Builder, node: Node) -> IntegerTensor:
+    """QuantizeLinear(x, scale, zero point): round(x / scale) + zero point, saturated to the zero point's type."""
+    x = builder.operand(node, 0)
+    axis = _axis(node, len(x.type.shape))
+    node.ignore("saturate")  # of float8 only
+    zero_points = node.constant(2, "zero point") if node.has_input(2) else np.zeros(1, dtype=_output_type(node))
+    low, high = _type_range(node, zero_points)
+    codes = zero_points.astype(np.int64).reshape(-1)
+    if (codes != codes[0]).any():
+        raise node.fault(
+            Code.ZERO_POINT, "zero points that differ between channels are not supported", hint="quantize symmetrically"
+        )
+    zero_point = int(codes[0])
+    scale = _scale(node, x.type.shape, axis)
+    constant = any(isinstance(op, Constant) and op.result is x for op in builder.ops)
+    if scale.per_channel and axis != (0 if constant else 1):
+        raise node.fault(
+            Code.SCALE_SHAPE,
+            f"a scale along axis {axis} is not supported",
+            hint="axis 0 of weights, axis 1 of activations",
+        )
+    return IntegerTensor(low, high, x, scale, zero_point, channel_axis=0 if constant else 1)
+
+
+def clip_integers(builder: Builder, node: Node) -> IntegerTensor | None:
+    """Clip between the two: the codes' range. None where the input holds no integers."""
+    tensor = _integers(builder, node)
+    if tensor is None:
+        return None
+    low = max(_integer(node, 1, "min"), tensor.low) if node.has_input(1) else tensor.low
+    high = min(_integer(node, 2, "max"), tensor.high) if node.has_input(2) else tensor.high
+    if low > high:
+        raise node.fault(Code.PARAMETER_VALUE, f"Clip to [{low}, {high}] is empty")
+    source = tensor.source if isinstance(tensor.source, Value) else np.clip(tensor.source, low, high)
+    return replace(tensor, low=low, high=high, source=source)
+
+
+def import_dequantize_linear(builder: Builder, node: Node) -> Value:
+    """DequantizeLinear(codes, scale, zero point): (codes - zero point) * scale."""
+    tensor = _integers(builder, node)
+    if tensor is None:
+        raise node.fault(
+            Code.COMPUTED_OPERAND, "DequantizeLinear reads no integers that a QuantizeLinear or a constant made"
+        )
+    shape = tensor.source.type.shape if isinstance(tensor.source, Value) else tuple(tensor.source.shape)
+    axis = _axis(node, len(shape))
+    scale = _scale(node, shape, axis)
+    zero_points = np.zeros(1, dtype=np.int64)
+    if node.has_input(2):
+        zero_points = node.constant(2, "zero point").astype(np.int64).reshape(-1)
+    if not isinstance(tensor.source, Value):
+        return _constant(builder, node, tensor, scale, zero_points, axis)
+    if (scale, zero_points.tolist()) != (tensor.scale, [tensor.zero_point] * zero_points.size):
+        raise node.fault(
+            Code.QUANTIZER_INPUTS,
+            "DequantizeLinear has another scale or zero point than its QuantizeLinear",
+            hint="integers that are read with another meaning are not supported",
+        )
+    return _quantize(builder, node, tensor, scale)
+
+
+def _quantize(builder: Builder, node: Node, tensor: IntegerTensor, scale: Scale) -> Value:
+    """The quantizer that the pair is, and a Clip of values where the codes' range is no format's."""
+    x, zero_point = tensor.source, tensor.zero_point
+    assert isinstance(x, Value)
+    found = _format(tensor.low, tensor.high, scale, zero_point)
+    bits = max(tensor.high.bit_length(), (-tensor.low - 1).bit_length() if tensor.low < 0 else 0)
+    signed = tensor.low < 0
+    quantization = found or Quantization(bits=bits + signed, signed=signed, scale=scale, zero_point=zero_point)
+    result = builder.new_value(x.type.shape, quantization, node.origin)
+    value = builder.append(
+        Quantize(result=result, input=x, adds_zero_point_last=True, channel_axis=tensor.channel_axis)
+    )
+    if found is not None:
+        return value
+    if scale.per_channel:
+        raise node.fault(
+            Code.SCALE_PER_CHANNEL,
+            f"codes in [{tensor.low}, {tensor.high}] with one scale per channel are not supported",
+        )
+    low, high = ((code - zero_point) * scale.step for code in (tensor.low, tensor.high))
+    return builder.append(Clip(result=builder.real(x.type.shape, node), input=value, low=low, high=high))
+
+
+def _constant(
+    builder: Builder, node: Node, tensor: IntegerTensor, scale: Scale, zero_points: NDArray[np.int64], axis: int
+) -> Value:
+    codes = tensor.source
+    assert not isinstance(codes, Value)
+    low, high, zero_point = tensor.low, tensor.high, int(zero_points[0])
+    if (zero_points != zero_point).any():  # one per channel: the codes become those of a symmetric quantizer
+        aligned = zero_points.reshape([-1 if i == axis else 1 for i in range(codes.ndim)])
+        codes, low, high = codes - aligned, low - int(zero_points.max()), high - int(zero_points.min())
+        zero_point = 0
+    bits = max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + (low < 0)
+    quantization = _format(low, high, scale, zero_point) or Quantization(
+        bits=max(bits, 1), signed=low < 0, scale=scale, zero_point=zero_point
+    )
+    turned = scale.per_channel and axis == 1 and codes.ndim == 2
+    if scale.per_channel and axis != 0 and not turned:
+        raise node.fault(
+            Code.SCALE_SHAPE,
+            f"a scale along axis {axis} of a constant is not supported",
+            hint="along the output channels",
+        )
+    data = np.ascontiguousarray(codes.T if turned else codes)
+    result = builder.new_value(tuple(data.shape), quantization, node.origin)
+    value = builder.append(QuantizedConstant(result=result, codes=IntArray(data)))
+    if not turned:
+        return value
+    # Our constants have their scales along axis 0: the matrix of a Gemm with transB = 0 is stored transposed.
+    back = builder.new_value(tuple(codes.shape), quantization, node.origin)
+    return builder.append(Transpose(result=back, input=value, permutation=(1, 0)))
+
+
+def _format(low: int, high: int, scale: Scale, zero_point: int) -> Quantization | None:
+    """The format whose codes are [low, high]."""
+    widest = (high + 1).bit_length() + (low < 0)  # that of a narrow unsigned format, one code below a power of two
+    for bits in range(max(widest - 1, 1), widest + 1):
+        for narrow in (False, True):
+            q = Quantization(bits=bits, signed=low < 0, narrow=narrow, scale=scale, zero_point=zero_point)
+            if (q.low, q.high) == (low, high):
+                return q
+    return None
+
+
+def _integers(builder: Builder, node: Node) -> IntegerTensor | None:
+    """The integers that the node reads: from a QuantizeLinear (and a Clip), or a constant's."""
+    if not node.has_input(0):
+        raise node.fault(Code.MISSING_OPERAND, f"{node.op_type} has no input 0")
+    known = builder.integers.get(node.inputs[0].name)
+    if known is not None:
+        return known
+    array = constant_array(node.inputs[0])
+    if array is None or array.dtype.kind == "f":
+        return None
+    low, high = _type_range(node, array)
+    return IntegerTensor(low, high, array.astype(np.int64), None, 0, 0)
+
+
+def _integer(node: Node, index: int, what: str) -> int:
+    array = node.constant(index, what)
+    if array.size != 1 or array.dtype.kind == "f":
+        raise node.fault(
+            Code.SHAPE_MISMATCH, f"the {what} has shape {list(array.shape)} and type {array.dtype}, not one integer"
+        )
+    return int(array.astype(np.int64).reshape(-1)[0])
+
+
+def _type_range(node: Node, array: NDArray[np.generic]) -> tuple[int, int]:
+    """The lowest and the highest integer of the array's type."""
+    name = array.dtype.names[0] if array.dtype.names else array.dtype.name  # onnx 1.17 makes a record of int4
+    match = _INTEGER.fullmatch(name)
+    if match is None or int(match[2]) > 32:
+        raise node.fault(Code.BIT_WIDTH, f"quantization to {name} is not supported", hint="integers of at most 32 bits")
+    bits = int(match[2])
+    return (0, (1 << bits) - 1) if match[1] else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+
+
+def _output_type(node: Node) -> np.dtype[np.generic]:
+    """The type of a QuantizeLinear without zero point: output_dtype (opset 21), else uint8."""
+    import onnx
+
+    code = node.take_int("output_dtype", 0)
+    if not code:
+        return np.dtype(np.uint8)
+    try:
+        return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(code))
+    except (KeyError, ValueError, TypeError):
+        raise node.fault(Code.UNSUPPORTED_ATTRIBUTE, f"output_dtype={code} is not supported") from None
+
+
+def _axis(node: Node, rank: int) -> int:
+    axis = node.take_int("axis", 1)
+    if node.op_type == "DequantizeLinear" or node.has_input(2):
+        node.ignore("output_dtype")  # the zero point says it, or it is a float type
+    if node.take_int("block_size", 0):
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE,
+            "block-wise quantization is not supported",
+            hint="one scale per tensor or per channel",
+        )
+    return axis % rank if rank and -rank <= axis < rank else axis
+
+
+def _scale(node: Node, shape: tuple[int, ...], axis: int) -> Scale:
+    steps = positive_steps(node, 1)
+    if steps.size > 1 and (steps.ndim != 1 or not 0 <= axis < len(shape) or steps.size != shape[axis]):
+        raise node.fault(
+            Code.SCALE_SHAPE,
+            f"a scale of shape {list(steps.shape)} along axis {axis} of a tensor {list(shape)} is not supported",
+            hint="one number, or one for each channel",
+        )
+    return exact_scale(steps)

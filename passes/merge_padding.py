@@ -1,0 +1,43 @@
+"""Padding that stands alone moves into the window that reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from pefslc.ir.graph import Graph, Level
+from pefslc.ir.quantized import AveragePool, Conv
+from pefslc.ir.structural import Pad
+from pefslc.ir.value import Op
+from pefslc.passes.manager import Exactness
+from pefslc.shapes import Window
+
+__all__ = ["MergePadding"]
+
+
+@dataclass(frozen=True, slots=True)
+class MergePadding:
+    """conv(pad(x)) or average_pool(pad(x))  ==>  the same window with larger pads.
+
+    Both read zeros beyond the edge, and both count them. A MaxPool does not: its padding never wins.
+    """
+
+    name: ClassVar[str] = "merge-padding"
+    exactness: ClassVar[Exactness] = Exactness.EXACT
+    level: ClassVar[Level] = Level.QUANTIZED
+
+    def run(self, graph: Graph) -> Graph:
+        producers = graph.producers()
+        ops: list[Op] = []
+        for op in graph.ops:
+            if isinstance(op, Conv | AveragePool):
+                while isinstance(pad := producers.get(op.input.name), Pad) and pad.is_spatial:
+                    op = replace(op, input=pad.input, window=_padded(op.window, pad))
+            ops.append(op)
+        return graph.with_ops(ops)
+
+
+def _padded(window: Window, pad: Pad) -> Window:
+    top, left, bottom, right = window.pads
+    (above, before), (below, after) = pad.before[2:], pad.after[2:]
+    return replace(window, pads=(top + above, left + before, bottom + below, right + after))
