@@ -32,17 +32,23 @@ from pefslc.numeric.staircase import Quantizer
 from pefslc.semantics import convolve, windows
 from pefslc.shapes import Window
 
-__all__ = ["evaluate_quantized"]
+__all__ = ["evaluate_quantized", "evaluate_values"]
 
 Floats = NDArray[np.float64]
 
 
 def evaluate_quantized(graph: Graph, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
     """Output name -> float64 values, for inputs [batch, ...] by name."""
+    values = evaluate_values(graph, inputs)
+    return {o.name: values[o.value.name] for o in graph.outputs}
+
+
+def evaluate_values(graph: Graph, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Value name -> float64 values of every tensor in the graph."""
     values = {i.value.name: inputs[i.name] for i in graph.inputs}
     for op in graph.ops:
         values[op.result.name] = _evaluate(op, [values[v.name] for v in op.operands])  # type: ignore[arg-type]
-    return {o.name: values[o.value.name] for o in graph.outputs}
+    return values
 
 
 def _evaluate(op: QuantizedOp, operands: list[Floats]) -> Floats:

@@ -1,0 +1,16 @@
+"""From torch to QONNX: Qm.n quantizers for Brevitas, BatchNorm folding, a checked export. Needs the extra `train`.
+
+from pefslc.train import export, fixed_point, fold_batchnorm
+"""
+
+from __future__ import annotations
+
+from pefslc.train.extra import require_extra
+
+require_extra()
+
+from pefslc.train.export import export  # noqa: E402
+from pefslc.train.folding import fold_batchnorm  # noqa: E402
+from pefslc.train.quantizers import Quantizers, fixed_point  # noqa: E402
+
+__all__ = ["Quantizers", "export", "fixed_point", "fold_batchnorm"]

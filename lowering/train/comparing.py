@@ -1,0 +1,166 @@
+"""A file against the torch network that it was exported from, both evaluated in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from brevitas.quant_tensor import QuantTensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pefslc.diagnostics import CompileError, quote
+from pefslc.ir.graph import Graph, GraphInput
+from pefslc.ir.quantized import AveragePool, BatchNorm, BiasAdd, Constant, LeakyRelu, Quantize
+from pefslc.ir.value import Real
+from pefslc.numeric.format import Quantization
+from pefslc.numeric.scale import power_of_two_exponent
+from pefslc.reference import evaluate_values
+from pefslc.train.pinning import activation_quantizers
+
+__all__ = ["compare_with_file", "run_rows"]
+
+Floats = NDArray[np.float64]
+
+_RANDOM_ROWS = 8
+_SEED = 0
+_NOISE = 1e-9  # of sums that float64 rounds, relative where they are larger than 1: far below any quantizer's step
+
+
+def run_rows(model: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The outputs of a forward, in order: of a tensor, a QuantTensor, or tuples, lists and dictionaries of them."""
+    with torch.no_grad():
+        return list(_flat(model(*inputs)))
+
+
+def _flat(result: object) -> Iterator[Tensor]:
+    if isinstance(result, QuantTensor):
+        yield result.value
+    elif isinstance(result, Tensor):
+        yield result
+    elif isinstance(result, list | tuple):
+        for part in result:
+            yield from _flat(part)
+    elif isinstance(result, dict):
+        yield from _flat(list(result.values()))
+    else:
+        raise CompileError(f"forward returns {type(result).__name__}, not tensors")
+
+
+def compare_with_file(model: nn.Module, inputs: Sequence[Tensor], graph: Graph) -> None:
+    """Raise CompileError where the graph of the file and `model`, a float64 network, differ on `inputs` or on its grid."""
+    exact = _is_exact(graph)
+    for batch in (inputs, *_random_batches(graph, inputs)):
+        wide = [t.double() for t in batch]
+        got = evaluate_values(graph, {i.name: t.numpy() for i, t in zip(graph.inputs, wide, strict=True)})
+        for output, tensor in zip(graph.outputs, run_rows(model, wide), strict=True):
+            difference = _difference(got[output.value.name], tensor.numpy(), exact)
+            if difference:
+                raise CompileError(
+                    f"the exported file does not compute what the network does: output {quote(output.name)}, "
+                    f"{difference}",
+                    at=_first_differing_layer(model, wide, graph, exact),
+                    hint="forward is traced once: it must not branch on its data, on shapes or on self.training",
+                )
+
+
+def _difference(got: Floats, expected: Floats, exact: bool) -> str:
+    """Where two arrays differ; "" where they do not."""
+    if got.shape != expected.shape:
+        return f"of shape {list(got.shape)} instead of {list(expected.shape)}"
+    noise = 0.0 if exact else _NOISE * np.maximum(np.abs(expected), 1)
+    wrong = np.argwhere(~(np.abs(got - expected) <= noise))
+    if not len(wrong):
+        return ""
+    index = tuple(int(i) for i in wrong[0])
+    return f"{len(wrong)} of {got.size} numbers, first {list(index)}: {got[index]:.9g} instead of {expected[index]:.9g}"
+
+
+def _random_batches(graph: Graph, inputs: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Random rows of the grid of each input's quantizer, of the range of the example where there is none."""
+    generator = np.random.default_rng(_SEED)
+    for _ in range(-(-_RANDOM_ROWS // len(inputs[0]))):
+        pairs = zip(graph.inputs, inputs, strict=True)
+        yield [torch.from_numpy(_random_like(graph, i, t.numpy(), generator)) for i, t in pairs]
+
+
+def _random_like(
+    graph: Graph, graph_input: GraphInput, example: NDArray[np.float32], generator: np.random.Generator
+) -> Floats:
+    for reader in graph.consumers().get(graph_input.value.name, []):
+        q = reader.result.type.element
+        if isinstance(reader, Quantize) and isinstance(q, Quantization) and not q.scale.per_channel:
+            codes = generator.integers(q.low, q.high, example.shape, endpoint=True)
+            return (codes - q.zero_point) * float(q.scale.step)
+    return generator.uniform(example.min(), example.max(), example.shape)
+
+
+def _is_exact(graph: Graph) -> bool:
+    """Whether float64 rounds nothing in this graph: all of it lies on grids of powers of two, no wider than 53 bits."""
+    loose = {op.result.name for op in graph.ops if isinstance(op, Constant)}
+    for op in graph.ops:
+        element = op.result.type.element
+        if isinstance(op, BatchNorm | BiasAdd | LeakyRelu):
+            return False
+        if isinstance(element, Quantization) and any(power_of_two_exponent(s) is None for s in element.scale.steps):
+            return False
+        if isinstance(op, AveragePool) and op.window.taps & (op.window.taps - 1):
+            return False
+        if not isinstance(op, Quantize) and any(v.name in loose for v in op.operands):
+            return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """What an activation quantizer made, and of which layer it is."""
+
+    name: str
+    values: Floats
+
+
+def _first_differing_layer(model: nn.Module, inputs: Sequence[Tensor], graph: Graph, exact: bool) -> str | None:
+    """The first quantizer of the file whose values are not those of its layer in torch; None where all are equal."""
+    layers = _activations(model, inputs)
+    values = evaluate_values(graph, {i.name: t.numpy() for i, t in zip(graph.inputs, inputs, strict=True)})
+    for op in graph.of_type(Quantize):
+        name = _layer_name(op.result.origin.node)
+        if not layers.get(name):
+            continue
+        difference = _difference(values[op.result.name], layers[name].pop(0), exact)
+        if difference:
+            return f"layer {quote(name)}, {difference}"
+    return None
+
+
+def _activations(model: nn.Module, inputs: Sequence[Tensor]) -> dict[str, list[Floats]]:
+    """The values that each layer's activation quantizer made, call by call."""
+    found: dict[str, list[Floats]] = {}
+    handles = []
+    for name, proxy in activation_quantizers(model):
+        results = found.setdefault(name, [])
+
+        def hook(_: nn.Module, __: object, output: object, results: list[Floats] = results) -> None:
+            results.extend(t.numpy() for t in _flat(output))
+
+        handles.append(proxy.register_forward_hook(hook))
+    run_rows(model, inputs)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def _layer_name(node: str) -> str:
+    """'/blocks/blocks.0/act/act_quant/export_handler/Quant' -> 'blocks.0.act': torch repeats the name of a container."""
+    name = ""
+    for part in node.strip("/").split("/")[:-3]:
+        last = name.rpartition(".")[2]
+        if name and part.startswith(f"{name}."):
+            name = part
+        elif last and part.startswith(f"{last}."):
+            name = name[: len(name) - len(last)] + part
+        else:
+            name = f"{name}.{part}" if name else part
+    return name

@@ -1,0 +1,159 @@
+"""The checked export: a Brevitas network becomes a QONNX file that is proven to compute what torch computes."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+import torch
+from brevitas.export import export_qonnx
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pefslc.diagnostics import CompileError, Problem, quote
+from pefslc.frontend import import_model
+from pefslc.staging import write_file
+from pefslc.train.comparing import compare_with_file, run_rows
+from pefslc.train.pinning import activation_quantizers, as_float64, pin
+
+__all__ = ["Example", "export"]
+
+Example = Tensor | NDArray[np.generic]
+
+_OPSET = 20  # the newest that the TorchScript exporter writes and pefslc reads
+
+
+def export(
+    model: nn.Module,
+    example: Example | Sequence[Example],
+    path: str | os.PathLike[str] | None = None,
+    *,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+) -> onnx.ModelProto:
+    """The QONNX model of a Brevitas network for one row of input, also written to `path`. `model` is not changed.
+
+    example       input [N, ...], or a sequence of them: rows on which the file must compute what the network does
+    input_names   by default the names of forward's parameters
+    output_names  by default "output", or "output_0", "output_1"...
+
+    The file is evaluated in float64 and compared with the network, run by torch in float64, on the rows of `example` and
+    on random rows of the input's grid: equal where float64 is exact, within 1e-9 where it is not. The first layer that
+    differs is named in the CompileError, which is raised as well for a network that cannot be exported.
+    """
+    inputs = _tensors(example)
+    _check(model)
+    # In float32, and of the original: this is what was trained.
+    trained = deepcopy(model).eval()
+    pinned = pin(trained, inputs)
+    expected, frozen = run_rows(trained, inputs), run_rows(pinned, inputs)
+    if any(not torch.equal(a, b) for a, b in zip(expected, frozen, strict=True)):
+        raise CompileError(
+            "the network has no constant quantizers: run twice on the example it computes two results",
+            hint="no dropout, no random or learned choices in eval mode; no layer called with inputs of several scales",
+        )
+    inputs_named = _input_names(model, len(inputs)) if input_names is None else list(input_names)
+    outputs_named = _output_names(len(expected)) if output_names is None else list(output_names)
+    proto = _export(pinned, inputs, inputs_named, outputs_named)
+    content = proto.SerializeToString(deterministic=True)
+    with TemporaryDirectory(prefix="pefslc-") as folder:
+        file = Path(folder) / "model.onnx"
+        file.write_bytes(content)
+        graph = import_model(file)
+    compare_with_file(as_float64(pinned), inputs, graph)
+    if path is not None:
+        write_file(Path(path), content)
+    return proto
+
+
+def _tensors(example: Example | Sequence[Example]) -> tuple[Tensor, ...]:
+    parts = (example,) if isinstance(example, Tensor | np.ndarray) else tuple(example)
+    try:
+        inputs = tuple(torch.as_tensor(part).detach().cpu().float() for part in parts)
+    except (TypeError, ValueError) as e:
+        raise CompileError(f"the example is no tensor: {e}", hint="a tensor [N, ...], or a tuple of them") from None
+    if not inputs or any(t.ndim == 0 or not len(t) for t in inputs) or len({len(t) for t in inputs}) != 1:
+        shapes = ", ".join(str(list(t.shape)) for t in inputs)
+        raise CompileError(f"the example has shapes {shapes or 'of nothing'}", hint="every input has N >= 1 rows")
+    return inputs
+
+
+def _check(model: nn.Module) -> None:
+    """Raise CompileError for what would export to another network without a word."""
+    problems = [
+        Problem(f"the parameters are {dtype}, not float32", hint="model.float(), then look at its accuracy again")
+        for dtype in sorted({str(p.dtype) for p in model.parameters() if p.is_floating_point()} - {"torch.float32"})
+    ]
+    problems += [
+        Problem(f"parameter {quote(name)} is on {p.device}", hint="model.cpu()")
+        for name, p in model.named_parameters()
+        if p.device.type != "cpu"
+    ][:1]
+    problems += [
+        Problem(
+            "the activation quantizer is not calibrated: its scale is the one it was made with",
+            at=quote(name),
+            hint="train, or run data through the network in brevitas.graph.calibrate.calibration_mode",
+        )
+        for name, proxy in activation_quantizers(model)
+        if any(_is_unused(m) for m in proxy.modules())
+    ]
+    if problems:
+        raise CompileError.of(problems)
+
+
+def _is_unused(module: nn.Module) -> bool:
+    """Whether the module collects statistics and has seen none: Brevitas counts the batches, but not over a reload."""
+    started = getattr(module, "running_stats", None)
+    return getattr(module, "counter", None) == 0 and (started is None or bool((started == 1).all()))
+
+
+def _input_names(model: nn.Module, count: int) -> list[str]:
+    parameters = [
+        p.name
+        for p in inspect.signature(model.forward).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(parameters) >= count:
+        return parameters[:count]
+    return [f"input_{i}" for i in range(count)]
+
+
+def _output_names(count: int) -> list[str]:
+    return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
+
+
+def _export(model: nn.Module, inputs: Sequence[Tensor], input_names: list[str], output_names: list[str]) -> onnx.ModelProto:
+    try:
+        proto = export_qonnx(
+            deepcopy(model),  # an export that fails leaves its network in export mode
+            args=tuple(t[:1] for t in inputs),
+            dynamo=False,  # the other exporter writes source paths into the file, and names of no meaning
+            opset_version=_OPSET,
+            keep_initializers_as_inputs=False,  # weights are no inputs
+            training=torch.onnx.TrainingMode.PRESERVE,  # eval mode, but no float32 folding of BatchNorm
+            input_names=input_names,
+            output_names=output_names,
+        )
+    except Exception as e:  # torch and Brevitas name no exceptions of their own
+        raise CompileError(
+            f"Brevitas cannot export the network: {quote(str(e).strip() or type(e).__name__)[1:-1]}",
+            hint="docs/operators.md lists what compiles",
+        ) from e
+    _strip(proto)
+    return proto
+
+
+def _strip(proto: onnx.ModelProto) -> None:
+    """Remove what says where and by whose source the file was made."""
+    proto.doc_string = proto.graph.doc_string = ""
+    for entry in (proto, proto.graph, *proto.graph.node, *proto.graph.initializer, *proto.graph.value_info):
+        del entry.metadata_props[:]
+    for node in proto.graph.node:
+        node.doc_string = ""
