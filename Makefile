@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PROCESSES ?= 2
 OUTPUT ?= build/demo
 FLAGSHIP := pefsl_resnet9_16_strided_bnfold_q2_3
-SOURCES := lowering frontend passes targets tests benchmarks
+SOURCES := lowering frontend passes targets tests benchmarks examples
 
 .PHONY: demo test lint types pytest test-train bench wheel clean
 
@@ -35,7 +35,7 @@ pytest: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(PROCESSES) -m "not train"
 
 test-train: $(VENV)/.train
-	$(BIN)/python -m pytest -m train tests/train
+	$(BIN)/python -m pytest -n $(PROCESSES) -m train
 
 bench: $(VENV)/.core
 	$(BIN)/python benchmarks/measure.py

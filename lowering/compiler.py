@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from pefslc.codes import Code
 from pefslc.cost import CostReport
 from pefslc.diagnostics import CompileError, Problem, quote
 from pefslc.frontend import import_model
+from pefslc.given import ModelPath, as_file
 from pefslc.interpret import apply_output_map, as_batches, quantize_input
 from pefslc.ir.graph import Graph, Level
 from pefslc.limits import TargetLimits
@@ -35,9 +37,13 @@ from pefslc.targets.protocol import Emission, Runner, Target, TargetOptions
 from pefslc.targets.registry import find_target, target_names
 from pefslc.verification import Verification, verify
 
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+    from pefslc.train.export import Examples
+
 __all__ = ["Lowered", "Program", "compile", "load", "lower_model"]
 
-ModelPath = str | os.PathLike[str]
 Observer = Callable[[PassRecord, Graph], None]
 Progress = Callable[[int, int, str], None]
 
@@ -178,9 +184,10 @@ def lower_model(
 
 
 def compile(
-    model: ModelPath,
+    model: ModelPath | Module,
     *,
     target: str | Target,
+    example: Examples | None = None,
     fmt: str | FixedPoint | None = None,
     arch: ModelPath | None = None,
     caller_arena: bool = False,
@@ -192,9 +199,10 @@ def compile(
     observe: Observer | None = None,
     progress: Progress | None = None,
 ) -> Program:
-    """Compile an ONNX file for one target; nothing is written until `Program.save`. Raises CompileError.
+    """Compile an ONNX file, or a torch network, for one target; nothing is written until `Program.save`.
 
     target          "c", "tensil", an installed one's name, or a Target
+    example         of a torch network, its input: rows on which it is checked, see `pefslc.train.export`
     fmt             asserted of the model's quantizers, and filled into unquantized inputs: "Q2.3"
     arch            Tensil: a board's name or a .tarch file
     caller_arena    C: the caller supplies the working memory
@@ -205,6 +213,8 @@ def compile(
     verify          inputs (arrays or an .npz) on which model, interpreter and artifacts must agree
     observe         called with (record, graph) after the import and after each pass
     progress        called with (done, total, what) on work over a second
+
+    Raises CompileError.
     """
     chosen = _chosen_target(target)
     options = TargetOptions(
@@ -212,15 +222,17 @@ def compile(
     )
     check_options(chosen, options)
     limits = chosen.limits(options)
-    lowered = lower_model(
-        model,
-        limits,
-        fmt=parse_format(fmt),
-        allow_overflow=allow_overflow,
-        plugins=load_plugins(plugins, check=check_passes),
-        observe=observe,
-        check_passes=check_passes,
-    )
+    with as_file(model, example) as file:
+        lowered = lower_model(
+            file,
+            limits,
+            fmt=parse_format(fmt),
+            allow_overflow=allow_overflow,
+            plugins=load_plugins(plugins, check=check_passes),
+            observe=observe,
+            check_passes=check_passes,
+        )
+        source = file.read_bytes()
     emission = chosen.lower(lowered.integer, options)
     rows = layer_rows(lowered.integer, lowered.quantized, limits, emission.ops)
     details = dict(emission.details)
@@ -230,11 +242,11 @@ def compile(
         lowered.integer,
         chosen.name,
         pefslc.__version__,
-        Path(model).read_bytes(),
+        source,
         emission.files,
         details,
         tuple(row.to_json() for row in rows),
-        Path(model).name,
+        file.name,
     )
     program = Program(lowered, chosen, options, emission, sidecar, rows)
     if verify is not None:

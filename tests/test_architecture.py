@@ -27,6 +27,7 @@ LAYER = {
     "cost": "core",
     "diagnostics": "core",
     "frontend": "frontend",
+    "given": "compiler",
     "interpret": "core",
     "ir": "core",
     "limits": "core",
@@ -41,6 +42,7 @@ LAYER = {
     "sidecar": "core",
     "staging": "core",
     "targets": "targets",
+    "train": "train",
     "verification": "compiler",
     "": "compiler",  # pefslc itself: the public names, loaded on demand
     "__main__": "cli",
@@ -50,7 +52,8 @@ MAY_IMPORT = {
     "frontend": {"frontend", "core"},
     "passes": {"passes", "core"},
     "targets": {"targets", "core"},
-    "compiler": {"compiler", "frontend", "passes", "targets", "core"},
+    "train": {"train", "frontend", "core"},
+    "compiler": {"compiler", "train", "frontend", "passes", "targets", "core"},
     "cli": {"cli", "compiler", "frontend", "passes", "targets", "core"},
 }
 # Imports inside functions that would be upward arrows or cycles at module level, each with its reason.
@@ -155,7 +158,16 @@ def test_the_core_needs_only_numpy_and_the_standard_library() -> None:
 
 def test_onnx_does_not_leak_out_of_the_frontend() -> None:
     users = {i.importer for i in ALL if i.imported.split(".")[0] in ("onnx", "onnx_graphsurgeon", "google")}
-    assert {u for u in users if layer(u) != "frontend"} <= {"pefslc.ir.netron"}
+    assert {u for u in users if layer(u) != "frontend"} <= {"pefslc.ir.netron", "pefslc.train.export"}
+
+
+def test_torch_is_needed_for_training_only() -> None:
+    users = {i.importer for i in ALL if i.imported.split(".")[0] in ("torch", "brevitas", "onnxoptimizer")}
+    assert users
+    assert {layer(u) for u in users} == {"train"}
+    late = [i for i in OURS if layer(i.imported) == "train" and layer(i.importer) != "train"]
+    assert late
+    assert all(i.late for i in late), "importing pefslc imports torch"
 
 
 def test_the_folders_are_never_imported_by_their_own_names() -> None:

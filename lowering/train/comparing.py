@@ -11,10 +11,10 @@ from brevitas.quant_tensor import QuantTensor
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, quote
 from pefslc.ir.graph import Graph, GraphInput
 from pefslc.ir.quantized import AveragePool, BatchNorm, BiasAdd, Constant, LeakyRelu, Quantize
-from pefslc.ir.value import Real
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import power_of_two_exponent
 from pefslc.reference import evaluate_values
@@ -46,11 +46,11 @@ def _flat(result: object) -> Iterator[Tensor]:
     elif isinstance(result, dict):
         yield from _flat(list(result.values()))
     else:
-        raise CompileError(f"forward returns {type(result).__name__}, not tensors")
+        raise CompileError(Code.NOT_EXPORTABLE, f"forward returns {type(result).__name__}, not tensors")
 
 
 def compare_with_file(model: nn.Module, inputs: Sequence[Tensor], graph: Graph) -> None:
-    """Raise CompileError where the graph of the file and `model`, a float64 network, differ on `inputs` or on its grid."""
+    """Raise CompileError where the file's graph and `model`, in float64, differ: on `inputs`, or on random rows."""
     exact = _is_exact(graph)
     for batch in (inputs, *_random_batches(graph, inputs)):
         wide = [t.double() for t in batch]
@@ -59,6 +59,7 @@ def compare_with_file(model: nn.Module, inputs: Sequence[Tensor], graph: Graph) 
             difference = _difference(got[output.value.name], tensor.numpy(), exact)
             if difference:
                 raise CompileError(
+                    Code.EXPORT_DIFFERS,
                     f"the exported file does not compute what the network does: output {quote(output.name)}, "
                     f"{difference}",
                     at=_first_differing_layer(model, wide, graph, exact),
@@ -93,7 +94,7 @@ def _random_like(
         q = reader.result.type.element
         if isinstance(reader, Quantize) and isinstance(q, Quantization) and not q.scale.per_channel:
             codes = generator.integers(q.low, q.high, example.shape, endpoint=True)
-            return (codes - q.zero_point) * float(q.scale.step)
+            return np.multiply(codes - q.zero_point, float(q.scale.step), dtype=np.float64)
     return generator.uniform(example.min(), example.max(), example.shape)
 
 
@@ -153,7 +154,7 @@ def _activations(model: nn.Module, inputs: Sequence[Tensor]) -> dict[str, list[F
 
 
 def _layer_name(node: str) -> str:
-    """'/blocks/blocks.0/act/act_quant/export_handler/Quant' -> 'blocks.0.act': torch repeats the name of a container."""
+    """'/blocks/blocks.0/act/act_quant/export_handler/Quant' -> 'blocks.0.act': torch repeats a container's name."""
     name = ""
     for part in node.strip("/").split("/")[:-3]:
         last = name.rpartition(".")[2]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -16,22 +17,23 @@ from brevitas.export import export_qonnx
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem, quote
 from pefslc.frontend import import_model
 from pefslc.staging import write_file
 from pefslc.train.comparing import compare_with_file, run_rows
 from pefslc.train.pinning import activation_quantizers, as_float64, pin
 
-__all__ = ["Example", "export"]
+__all__ = ["Examples", "export"]
 
-Example = Tensor | NDArray[np.generic]
+Examples: TypeAlias = Tensor | NDArray[np.generic] | Sequence[Tensor | NDArray[np.generic]]
 
 _OPSET = 20  # the newest that the TorchScript exporter writes and pefslc reads
 
 
 def export(
     model: nn.Module,
-    example: Example | Sequence[Example],
+    example: Examples,
     path: str | os.PathLike[str] | None = None,
     *,
     input_names: Sequence[str] | None = None,
@@ -43,9 +45,9 @@ def export(
     input_names   by default the names of forward's parameters
     output_names  by default "output", or "output_0", "output_1"...
 
-    The file is evaluated in float64 and compared with the network, run by torch in float64, on the rows of `example` and
-    on random rows of the input's grid: equal where float64 is exact, within 1e-9 where it is not. The first layer that
-    differs is named in the CompileError, which is raised as well for a network that cannot be exported.
+    The file is evaluated in float64 and compared with the network, run by torch in float64, on the rows of `example`
+    and on random rows of the input's grid: equal where float64 is exact, within 1e-9 where it is not. Raises
+    CompileError, which names the first layer that differs, or says why the network cannot be exported.
     """
     inputs = _tensors(example)
     _check(model)
@@ -55,8 +57,9 @@ def export(
     expected, frozen = run_rows(trained, inputs), run_rows(pinned, inputs)
     if any(not torch.equal(a, b) for a, b in zip(expected, frozen, strict=True)):
         raise CompileError(
-            "the network has no constant quantizers: run twice on the example it computes two results",
-            hint="no dropout, no random or learned choices in eval mode; no layer called with inputs of several scales",
+            Code.NOT_CONSTANT,
+            "with the scales of this run held constant, the network computes something else",
+            hint="eval mode must be free of chance, and a quantizer have one scale: give every call its own layer",
         )
     inputs_named = _input_names(model, len(inputs)) if input_names is None else list(input_names)
     outputs_named = _output_names(len(expected)) if output_names is None else list(output_names)
@@ -72,31 +75,40 @@ def export(
     return proto
 
 
-def _tensors(example: Example | Sequence[Example]) -> tuple[Tensor, ...]:
+def _tensors(example: Examples) -> tuple[Tensor, ...]:
     parts = (example,) if isinstance(example, Tensor | np.ndarray) else tuple(example)
     try:
         inputs = tuple(torch.as_tensor(part).detach().cpu().float() for part in parts)
     except (TypeError, ValueError) as e:
-        raise CompileError(f"the example is no tensor: {e}", hint="a tensor [N, ...], or a tuple of them") from None
+        raise CompileError(
+            Code.EXAMPLE, f"the example is no tensor: {e}", hint="a tensor [N, ...], or a tuple of them"
+        ) from None
     if not inputs or any(t.ndim == 0 or not len(t) for t in inputs) or len({len(t) for t in inputs}) != 1:
         shapes = ", ".join(str(list(t.shape)) for t in inputs)
-        raise CompileError(f"the example has shapes {shapes or 'of nothing'}", hint="every input has N >= 1 rows")
+        raise CompileError(
+            Code.EXAMPLE, f"the example has shapes {shapes or 'of nothing'}", hint="every input has N >= 1 rows"
+        )
     return inputs
 
 
 def _check(model: nn.Module) -> None:
     """Raise CompileError for what would export to another network without a word."""
     problems = [
-        Problem(f"the parameters are {dtype}, not float32", hint="model.float(), then look at its accuracy again")
+        Problem(
+            Code.NETWORK_TYPE,
+            f"the parameters are {dtype}, not float32",
+            hint="model.float(), then look at its accuracy again",
+        )
         for dtype in sorted({str(p.dtype) for p in model.parameters() if p.is_floating_point()} - {"torch.float32"})
     ]
     problems += [
-        Problem(f"parameter {quote(name)} is on {p.device}", hint="model.cpu()")
+        Problem(Code.NETWORK_TYPE, f"parameter {quote(name)} is on {p.device}", hint="model.cpu()")
         for name, p in model.named_parameters()
         if p.device.type != "cpu"
     ][:1]
     problems += [
         Problem(
+            Code.NOT_CALIBRATED,
             "the activation quantizer is not calibrated: its scale is the one it was made with",
             at=quote(name),
             hint="train, or run data through the network in brevitas.graph.calibrate.calibration_mode",
@@ -129,9 +141,11 @@ def _output_names(count: int) -> list[str]:
     return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
 
 
-def _export(model: nn.Module, inputs: Sequence[Tensor], input_names: list[str], output_names: list[str]) -> onnx.ModelProto:
+def _export(
+    model: nn.Module, inputs: Sequence[Tensor], input_names: list[str], output_names: list[str]
+) -> onnx.ModelProto:
     try:
-        proto = export_qonnx(
+        proto: onnx.ModelProto = export_qonnx(
             deepcopy(model),  # an export that fails leaves its network in export mode
             args=tuple(t[:1] for t in inputs),
             dynamo=False,  # the other exporter writes source paths into the file, and names of no meaning
@@ -143,6 +157,7 @@ def _export(model: nn.Module, inputs: Sequence[Tensor], input_names: list[str], 
         )
     except Exception as e:  # torch and Brevitas name no exceptions of their own
         raise CompileError(
+            Code.NOT_EXPORTABLE,
             f"Brevitas cannot export the network: {quote(str(e).strip() or type(e).__name__)[1:-1]}",
             hint="docs/operators.md lists what compiles",
         ) from e

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from importlib import import_module
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError
 
 __all__ = ["MissingExtra", "require_extra"]
+
+# onnxoptimizer: Brevitas exports nothing without it, and says so only then.
+_MODULES = ("torch", "onnxoptimizer", "brevitas.nn", "brevitas.quant", "brevitas.export")
 
 
 class MissingExtra(CompileError, ImportError):
@@ -18,12 +23,11 @@ def require_extra() -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # brevitas imports deprecated modules, its own among them
-            import brevitas.export
-            import brevitas.nn
-            import brevitas.quant
-            import onnxoptimizer  # noqa: F401  # brevitas exports nothing without it, and says so only then
-            import torch  # noqa: F401
+            for name in _MODULES:
+                import_module(name)
     except ImportError as e:
         raise MissingExtra(
-            f"pefslc.train needs torch and Brevitas: {e.name or e} is missing", hint='pip install "pefslc[train]"'
+            Code.NO_EXTRA,
+            f"pefslc.train needs torch and Brevitas: {e.name or e} is missing",
+            hint='pip install "pefslc[train]"',
         ) from e

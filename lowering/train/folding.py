@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem, quote
 
 __all__ = ["fold_batchnorm"]
@@ -48,9 +49,20 @@ class _Pair:
 class _Tracer(fx.Tracer):  # type: ignore[misc]  # mypy sees torch as Any
     """Follows `forward` into modules that hold a layer of interest; all others are one step."""
 
-    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+    failed_in = ""  # the innermost module whose forward raised
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:  # noqa: ARG002  # torch's signature
         own = (*_FOLDABLE, _BatchNorm)
         return isinstance(module, own) or not any(isinstance(m, own) for m in module.modules())
+
+    def call_module(
+        self, module: nn.Module, forward: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
+        try:
+            return super().call_module(module, forward, args, kwargs)
+        except Exception:
+            self.failed_in = self.failed_in or self.path_of_module(module)
+            raise
 
 
 def _trace(model: nn.Module) -> fx.Graph:
@@ -60,8 +72,9 @@ def _trace(model: nn.Module) -> fx.Graph:
             return fx.Graph()  # nothing stands before or after it
         return tracer.trace(model)
     except Exception as e:  # whatever a forward does that cannot be followed symbolically
-        where = tracer.scope.module_path or type(model).__name__
+        where = tracer.failed_in or type(model).__name__
         raise CompileError(
+            Code.FORWARD,
             f"forward of {quote(where)} cannot be followed: {e}",
             hint="move what depends on the data, or on shapes, into a module of its own without convolutions",
         ) from e
@@ -70,7 +83,7 @@ def _trace(model: nn.Module) -> fx.Graph:
 def _pairs(graph: fx.Graph, modules: dict[str, nn.Module]) -> tuple[list[_Pair], list[Problem]]:
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
     pairs: list[_Pair] = []
-    problems = [Problem(f"{m} is not called", at=m, hint=_HINT) for m in _uncalled(modules, calls)]
+    problems = [_unfoldable(name, "forward does not call it") for name in _uncalled(modules, calls)]
     for node in graph.nodes:
         if node.op != "call_module" or not isinstance(modules[node.target], _BatchNorm):
             continue
@@ -81,8 +94,12 @@ def _pairs(graph: fx.Graph, modules: dict[str, nn.Module]) -> tuple[list[_Pair],
         if reason is None:
             pairs.append(_Pair(before.target, node.target))
         else:
-            problems.append(Problem(f"BatchNorm {quote(node.target)} cannot be folded: {reason}", hint=_HINT))
+            problems.append(_unfoldable(node.target, reason))
     return pairs, problems
+
+
+def _unfoldable(name: str, reason: str) -> Problem:
+    return Problem(Code.BATCHNORM_STAYS, f"BatchNorm {quote(name)} cannot be folded: {reason}", hint=_HINT)
 
 
 def _uncalled(modules: dict[str, nn.Module], calls: Counter[str]) -> Iterator[str]:

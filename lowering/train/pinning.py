@@ -15,6 +15,7 @@ import torch
 from brevitas.proxy.runtime_quant import ActQuantProxyFromInjectorBase
 from torch import Tensor, nn
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, quote
 
 __all__ = ["activation_quantizers", "as_float64", "pin"]
@@ -115,7 +116,9 @@ def _record(model: nn.Module, inputs: Sequence[Tensor]) -> dict[int, _Calls]:
             model(*inputs)
     except Exception as e:  # whatever a user's forward raises
         raise CompileError(
-            f"the model does not run on the example: {quote(str(e))[1:-1]}", hint="example: what model(example) takes"
+            Code.EXAMPLE,
+            f"the network does not run on the example: {quote(str(e))[1:-1]}",
+            hint="example: what model(example) takes",
         ) from e
     finally:
         for handle in handles:

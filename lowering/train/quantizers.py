@@ -8,6 +8,7 @@ from brevitas.inject import ExtendedInjector
 from brevitas.quant import Int8ActPerTensorFixedPoint, Int8WeightPerTensorFixedPoint, Uint8ActPerTensorFixedPoint
 from brevitas.quant.fixed_point import Int8BiasPerTensorFixedPointInternalScaling
 
+from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, quote
 from pefslc.numeric.format import FixedPoint
 
@@ -65,22 +66,26 @@ def _signed_format(fmt: str | FixedPoint) -> FixedPoint:
     try:
         parsed = fmt if isinstance(fmt, FixedPoint) else FixedPoint.parse(fmt)
     except (ValueError, AttributeError):
-        raise CompileError(f"{quote(repr(fmt))} is not a format", hint='for example "Q2.3"') from None
+        raise CompileError(Code.BAD_FORMAT, f"{quote(repr(fmt))} is not a format", hint='for example "Q2.3"') from None
     if not parsed.signed:
         raise CompileError(
+            Code.BAD_FORMAT,
             f"{parsed} is unsigned, and weights are not",
             hint=f"fixed_point('Q{parsed.integer_bits}.{parsed.fraction_bits}').relu is {parsed}",
         )
     if not 2 <= parsed.bits <= _MOST_BITS:
-        raise CompileError(f"{parsed} has {parsed.bits} bits: training in float32 takes 2 to {_MOST_BITS}")
+        raise CompileError(
+            Code.BAD_FORMAT, f"{parsed} has {parsed.bits} bits: training in float32 takes 2 to {_MOST_BITS}"
+        )
     return parsed
 
 
 def _in_format(preset: type[ExtendedInjector], fmt: FixedPoint) -> type[ExtendedInjector]:
     """The preset with the format's bits and step: its scale is scaling_init / 2^(bits - 1), unsigned / 2^bits."""
-    return preset.let(
+    made: type[ExtendedInjector] = preset.let(
         bit_width=fmt.bits,
         scaling_impl_type="const",
         scaling_init=2.0 ** (fmt.integer_bits - fmt.signed),
         narrow_range=False,
     )
+    return made

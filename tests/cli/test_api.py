@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from pefslc.ir.value import Codes, TensorType, Value
 from pefslc.numeric.scale import Scale
 from pefslc.passes.dead_code import RemoveDeadCode
 from pefslc.verification import compare_codes, compare_values
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_public_names_are_loaded_when_used() -> None:
@@ -110,6 +114,51 @@ def test_mistakes_are_compile_errors(model: Path, options: dict[str, object], me
     with pytest.raises(pefslc.CompileError) as raised:
         pefslc.compile(model, **{"target": "fake", **options})  # type: ignore[arg-type]
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "message"),
+    [
+        (5, {}, "'5' is not a model\n  help: the path of an ONNX file, or a torch network"),
+        (None, {"example": np.zeros((1, 4))}, "'None' is not a model"),
+        (
+            "mlp.onnx",
+            {"example": np.zeros((1, 4))},
+            "an example is for a torch network, not for a file like 'mlp.onnx'",
+        ),
+    ],
+)
+def test_what_is_no_model_is_a_compile_error(given: object, options: dict[str, object], message: str) -> None:
+    with pytest.raises(pefslc.CompileError) as raised:
+        pefslc.compile(given, target="fake", **options)  # type: ignore[arg-type]
+    assert message in str(raised.value)
+
+
+def test_without_the_extra_train_says_what_to_install(tmp_path: Path) -> None:
+    """For `import` an ImportError, for the user of a plugin that needs it a refusal."""
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text("import pefslc.train\n")
+    code = """
+import sys
+sys.modules["torch"] = None  # as if it were not installed
+try:
+    import pefslc.train
+except ImportError as e:
+    import pefslc
+    assert isinstance(e, pefslc.CompileError)
+    print(e)
+from pefslc.cli import run
+sys.exit(run([sys.argv[1], "--target", "c", "--plugin", sys.argv[2]]))
+"""
+    model = ROOT / "examples" / "cnn_bnfold_q2_3.onnx"
+    ended = subprocess.run([sys.executable, "-c", code, model, plugin], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    expected = (
+        'error[PEF1001]: pefslc.train needs torch and Brevitas: torch is missing\n  help: pip install "pefslc[train]"\n'
+    )
+    assert ended.stdout == expected
+    assert "pefslc.train needs torch and Brevitas" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_passes_are_observed_with_their_graphs(model: Path) -> None:

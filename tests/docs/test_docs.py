@@ -1,7 +1,8 @@
 """The documentation is true: its Python runs, its commands print what they say, its links lead somewhere.
 
 A ```python block runs in the page's own folder, after the blocks before it; `file=NAME` saves it as well, `no-run` only
-compiles it. In a ```console block, `$ pefslc ...` runs; the lines below are its output, `...` standing for anything,
+compiles it, and so does `train` without the extra of that name. In a ```console block, `$ pefslc ...` runs; the lines
+below are its output, `...` standing for anything,
 `[status N]` for its exit status (else 0).
 """
 
@@ -32,6 +33,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_the_code_blocks_run(page: Path, folder: Path) -> None:
+    run_blocks(page, folder, with_extra=False)
+
+
+@pytest.mark.train
+@pytest.mark.filterwarnings("ignore")  # torch and brevitas announce changes of their own
+@pytest.mark.parametrize("page", [p for p in PAGES if "```python train" in p.read_text()], ids=lambda p: p.name)
+def test_the_code_blocks_that_train_run(page: Path, folder: Path) -> None:
+    pytest.importorskip("brevitas")
+    run_blocks(page, folder, with_extra=True)
+
+
+def test_the_recipe_is_short() -> None:
+    recipe = next(text for _, info, text in BLOCK.findall((ROOT / "docs/training.md").read_text()) if "train" in info)
+    assert sum(bool(line.strip()) for line in recipe.splitlines()) < 40
+
+
+def run_blocks(page: Path, folder: Path, *, with_extra: bool) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for language, info, text in BLOCK.findall(page.read_text()):
         if language == "console":
@@ -40,7 +58,7 @@ def test_the_code_blocks_run(page: Path, folder: Path) -> None:
         code = compile(text, f"{page.name} block", "exec", dont_inherit=True)
         for saved in re.findall(r"file=(\S+)", info):
             (folder / saved).write_text(text)
-        if "no-run" not in info:
+        if "no-run" not in info and (with_extra or "train" not in info):
             exec(code, namespace)
 
 
