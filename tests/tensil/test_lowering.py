@@ -14,6 +14,7 @@ from pefslc.diagnostics import CompileError
 from pefslc.interpret import apply_output_map, quantize_input, run_codes
 from pefslc.targets.tensil import group_pass, schedule
 from pefslc.targets.tensil.architecture import Architecture, DataType, load_architecture
+from pefslc.targets.tensil.planes import Layout, to_vectors
 from pefslc.targets.tensil.simulator import Machine
 from pefslc.targets.tensil.tmodel import load_tmodel
 
@@ -104,14 +105,14 @@ def test_no_sum_saturates_and_two_runs_in_a_row_agree(tmp_path: Path, monkeypatc
         program = load_tmodel(tmp_path / str(emission.details["tmodel"]))
         machine = Machine(program.architecture, poison_seed=7)
         machine.load_constants(program)
-        size = sum(e.size for e in program.inputs)
         name = program.inputs[0].name
         codes = graph.inputs[0].value.type.codes
-        exponent = int(emission.details["inputs"][0]["exponent"])  # type: ignore[index,call-overload]
+        record = emission.details["inputs"][0]  # type: ignore[index,call-overload]
+        layout, exponent = Layout(*record["layout"]), int(record["exponent"])
         saturated: list[int] = []
         for word in (codes.low << exponent, codes.high << exponent, codes.low << exponent):
-            raw = np.full((size, program.architecture.array_size), word, dtype=np.int64)
-            results.append(machine.infer(program, {name: raw}))
+            raw = np.full((layout.channels, layout.height, layout.width), word, dtype=np.int64)
+            results.append(machine.infer(program, {name: to_vectors(raw, program.architecture.array_size)}))
             saturated += machine.saturated
         assert by_matrix == bool(saturated)
     for i, j in ((0, 2), (0, 3), (1, 4), (2, 5)):
