@@ -4,9 +4,9 @@ Where convolutions *read* such a tensor, a small group packs the leftover channe
 vector (as the host does with inputs, see `packing`), and the convolutions read their taps from there: a 3 x 3 window
 over the leftover block takes 3 MatMuls instead of 9.
 
-Where a convolution *makes* leftover channels, they are factored: a 3 x 1 convolution computes the partial sums of
-(column of the kernel, channel) in the spare lanes, a 1 x 3 convolution by ones adds each at its own column: 3 + 3
-MatMuls instead of 9, and the 3 only once for all input blocks.
+Where a convolution *makes* leftover channels, they are factored: a 1 x 3 convolution computes the partial sums of
+(row of the kernel, channel) in the spare lanes, a 3 x 1 convolution by ones adds each at its own row: 3 + 3 MatMuls
+instead of 9, and the 3 only once for all input blocks. Rows, because a packed vector holds the pixels of one.
 
 Both are rewrites of convolutions into convolutions, done where the cycles saved are more than the cost, and where local
 memory holds the helper beside everything else that is live.
@@ -112,29 +112,29 @@ def _factored(selection: Selection, group: Group, architecture: Architecture) ->
     kh, kw = window.kernel
     leftover = group.layout.channels % a
     first = group.layout.channels - leftover
-    if not leftover or not first or kw < 2 or kw * leftover > a or window.strides[1] != 1:
+    if not leftover or not first or kh < 2 or kh * leftover > a or window.strides[0] != 1:
         return None
-    layout = Layout(kw * leftover, group.layout.height, source.width)
+    layout = Layout(kh * leftover, source.height, group.layout.width)
     blocks = source.blocks(a)
     before = np.count_nonzero(term.weight[first:].any(axis=(0, 1))) * blocks * (group.layout.pixels + tile_cycles(a))
-    after = (kh * blocks + kw) * (layout.pixels + tile_cycles(a)) + layout.pixels
+    after = (kw * blocks + kh) * (layout.pixels + tile_cycles(a)) + layout.pixels
     if before <= after:
         return None
-    # partial[kx * leftover + c] at (y, x): the sum over the kernel's column kx, at input column x.
-    columns = term.weight[first:].transpose(3, 0, 1, 2).reshape(kw * leftover, -1, kh, 1)
+    # partial[ky * leftover + c] at (y, x): the sum over the kernel's row ky, at input row y.
+    rows = term.weight[first:].transpose(2, 0, 1, 3).reshape(kh * leftover, -1, 1, kw)
     top, left, bottom, right = window.pads
-    down = Window(
-        kernel=(kh, 1), strides=(window.strides[0], 1), dilations=(window.dilations[0], 1), pads=(top, 0, bottom, 0)
+    across = Window(
+        kernel=(1, kw), strides=(1, window.strides[1]), dilations=(1, window.dilations[1]), pads=(0, left, 0, right)
     )
-    head = LinearHead((Term(term.tensor, columns, down),), np.zeros(kw * leftover, dtype=np.int64))
+    head = LinearHead((Term(term.tensor, rows, across),), np.zeros(kh * leftover, dtype=np.int64))
     partial = Group(group.result + _PARTIAL, layout, head, (), (), group.origin)
-    ones = np.zeros((group.layout.channels, kw, leftover, 1, kw), dtype=np.int64)
-    for kx in range(kw):
-        ones[first:, kx, :, 0, kx] = np.eye(leftover, dtype=np.int64)
-    across = Window(kernel=(1, kw), dilations=(1, window.dilations[1]), pads=(0, left, 0, right))
+    ones = np.zeros((group.layout.channels, kh, leftover, kh, 1), dtype=np.int64)
+    for ky in range(kh):
+        ones[first:, ky, :, ky, 0] = np.eye(leftover, dtype=np.int64)
+    down = Window(kernel=(kh, 1), dilations=(window.dilations[0], 1), pads=(top, 0, bottom, 0))
     main = term.weight.copy()
     main[first:] = 0
-    terms = replace(term, weight=main), Term(partial.result, ones.reshape(len(ones), -1, 1, kw), across)
+    terms = replace(term, weight=main), Term(partial.result, ones.reshape(len(ones), -1, kh, 1), down)
     return partial, replace(group, head=LinearHead(terms, group.head.bias))
 
 
