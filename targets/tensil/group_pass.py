@@ -13,8 +13,17 @@ from numpy.typing import NDArray
 
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.emitter import SIMD_CYCLES, Emitter
+from pefslc.targets.tensil.group_steps import (
+    added_tensors,
+    addend_plan,
+    leading_plan,
+    leading_steps,
+    trailing_plan,
+    trailing_steps,
+)
 from pefslc.targets.tensil.instructions import MoveKind, SimdOperation
-from pefslc.targets.tensil.matrix_steps import AddWord, Diagonal, MatrixStep, matrix_steps
+from pefslc.targets.tensil.matrix_plan import MatrixPlan
+from pefslc.targets.tensil.matrix_steps import AddTensor, AddWord, Diagonal, MatrixStep
 from pefslc.targets.tensil.pass_plan import Needs, Scratch, plan_passes
 from pefslc.targets.tensil.placement import PlacedGroup
 from pefslc.targets.tensil.planes import Layout, Rect, Run, View, missed_runs, rect_runs, tap_runs
@@ -22,9 +31,9 @@ from pefslc.targets.tensil.raw_steps import Accumulate, Maximum, Minimum, Multip
 from pefslc.targets.tensil.selection import MaxHead
 from pefslc.targets.tensil.step_choice import Choice, choose, matrix_cycles
 from pefslc.targets.tensil.weight_stream import WeightStream, hidden_behind
-from pefslc.targets.tensil.weights import Tile, first_covering_tap, with_floor
+from pefslc.targets.tensil.weights import Tile, first_covering_tap, with_carried
 
-__all__ = ["GroupPass", "leading_steps", "trailing_steps"]
+__all__ = ["GroupPass"]
 
 Words = NDArray[np.int64]
 
@@ -64,32 +73,45 @@ class GroupPass:
             for chosen, choice, phases in zip(sets, choices, phases_of, strict=True):
                 self._one_pass(rect, chosen, choice, phases)
 
-    def _choose(self, chosen: Sequence[int]) -> Choice | None:
-        """Which output blocks do the leading steps by matrix; None where none does."""
+    def _choose(self, chosen: Sequence[int]) -> Choice:
+        """How the leading steps are done, or all steps where the plan for the addition and both sides is shorter."""
         if isinstance(self.placed.group.head, MaxHead):
-            return None
-        plan = matrix_steps(leading_steps(self.placed), *self.placed.words, self.architecture.data_type)
-        if plan is None or any(step not in self.matrix_rows for step in plan):
-            return None
-        if self.placed.group.result not in self.local and any(isinstance(step, Diagonal) for step in plan):
-            return None
-        floors = all(self._floored(block, plan[0]) is not None for block in chosen)
+            return Choice(None, len(chosen), False, 0)
+        data_type = self.architecture.data_type
         hides = [sum(hidden_behind(tile, self.emitter) for tile in self.tiles[block]) for block in chosen]
         vectors = self.plan.rows * self.plan.columns
-        return choose(plan, len(leading_steps(self.placed)), vectors, hides, self.a, floors=floors)
+        plan = self._available(leading_plan(self.placed, data_type))
+        operations, carried = len(leading_steps(self.placed)), self._can_carry(plan, chosen)
+        leading = choose(plan, operations, vectors, hides, self.a, carried=carried)
+        whole = self._available(addend_plan(self.placed, data_type))
+        if whole is None:
+            return leading
+        carried, count = self._can_carry(whole, chosen), vectors * len(chosen)
+        cycles = matrix_cycles(whole.steps if carried else whole.alone, count, self.a)
+        apart = leading.cycles + count + self._trailing(count)[1]
+        must = any(added.ceiling is not None for added in added_tensors(self.placed))
+        return Choice(whole, 0, carried, cycles) if must or cycles < apart else leading
 
-    def _floored(self, block: int, step: MatrixStep) -> list[Tile] | None:
-        if not isinstance(step, AddWord) or step.word >= 0 or self.needs.streamed_terms:
-            return None
-        return with_floor(self.placed, self.layouts, self.tiles[block], step.word, self.architecture.data_type)
+    def _available(self, plan: MatrixPlan | None) -> MatrixPlan | None:
+        """The plan, if its rows are in local memory."""
+        return plan if plan is not None and all(step in self.matrix_rows for step in plan.alone) else None
 
-    def _phases(self, chosen: Sequence[int], choice: Choice | None, whole: int) -> list[tuple[int, range, list[Tile]]]:
+    def _can_carry(self, plan: MatrixPlan | None, chosen: Sequence[int]) -> bool:
+        if plan is None or not plan.carried or self.needs.streamed_terms:
+            return False
+        return all(self._carrying(block, plan.carried) is not None for block in chosen)
+
+    def _carrying(self, block: int, word: int) -> list[Tile] | None:
+        return with_carried(self.placed, self.layouts, self.tiles[block], word, self.architecture.data_type)
+
+    def _phases(self, chosen: Sequence[int], choice: Choice, whole: int) -> list[tuple[int, range, list[Tile]]]:
         """(term, input blocks, tiles): what is worked on together. Without streaming that is everything at once."""
         blocks_of = [self.tiles[block] for block in chosen]
-        if choice is not None and choice.floors:
-            for i, block in enumerate(chosen):
-                floored = self._floored(block, choice.plan[0]) if i >= choice.first else None
-                blocks_of[i] = floored if floored is not None else blocks_of[i]
+        if choice.plan is not None and choice.carried:
+            for i, block in enumerate(chosen[choice.first :], choice.first):
+                carrying = self._carrying(block, choice.plan.carried)
+                assert carrying is not None
+                blocks_of[i] = carrying
         tiles = _in_order(blocks_of)
         if not self.needs.streamed_terms:
             return [(-1, range(0), tiles)]
@@ -105,63 +127,73 @@ class GroupPass:
     # --- one pass ------------------------------------------------------------------------------------------------
 
     def _one_pass(
-        self,
-        rect: Rect,
-        chosen: Sequence[int],
-        choice: Choice | None,
-        phases: list[tuple[int, range, list[Tile]]],
+        self, rect: Rect, chosen: Sequence[int], choice: Choice, phases: list[tuple[int, range, list[Tile]]]
     ) -> None:
         steps = self.placed.steps
         if isinstance(self.placed.group.head, MaxHead):
             self._maximum(self.placed.group.head, rect, chosen[0])
         else:
             leading = leading_steps(self.placed)
-            self._sums(rect, chosen, phases, leading, len(chosen) if choice is None else choice.first)
-            if choice is not None:
+            self._sums(rect, chosen, phases, leading, choice.first)
+            if choice.plan is not None:
                 self.emitter.flush()
                 self._matrix_steps(choice.steps, rect, chosen, choice.first)
-            steps = steps[len(leading) :]
+            steps = () if any(isinstance(s, AddTensor) for s in choice.steps) else steps[len(leading) :]
         count = rect.area * len(chosen)
-        trailing = trailing_steps(self.placed)
-        by_matrix = self._trailing_plan(count)
-        for step in steps[: len(steps) - len(trailing)] if by_matrix else steps:
+        trailing, _ = self._trailing(count)
+        by_matrix = trailing if steps else None
+        for step in steps[: len(steps) - len(trailing_steps(self.placed))] if by_matrix else steps:
             if isinstance(step, Accumulate):
                 self.emitter.flush()
-                self._add(step.tensor, rect, chosen)
+                self._add(step.tensor, rect, chosen, 0)
             else:
                 self.emitter.simd_later(_OPERATION[type(step)], step.word, 0, count)
         self.emitter.flush()
         if by_matrix:
-            self._matrix_steps(by_matrix, rect, chosen, 0)
+            self._matrix_steps(by_matrix.alone, rect, chosen, 0)
         self._store_result(rect, chosen)
 
-    def _trailing_plan(self, count: int) -> tuple[MatrixStep, ...] | None:
-        """Matrix steps for what follows the last added tensor, where they are shorter. Nothing hides SIMD there."""
+    def _trailing(self, count: int) -> tuple[MatrixPlan | None, int]:
+        """The plan for what follows the last added tensor, if it is shorter, and cycles: nothing hides SIMD there."""
         trailing = trailing_steps(self.placed)
-        if not trailing or self.placed.sums is None or count < 2:
-            return None
-        plan = matrix_steps(trailing, *self.placed.sums, self.architecture.data_type)
-        if plan is None or not all(isinstance(s, AddWord) and s in self.matrix_rows for s in plan):
-            return None
-        return plan if matrix_cycles(plan, count, self.a) < SIMD_CYCLES * len(trailing) * count else None
+        by_simd = SIMD_CYCLES * len(trailing) * count
+        plan = self._available(trailing_plan(self.placed, self.architecture.data_type))
+        if plan is None or any(isinstance(step, Diagonal) for step in plan.alone):
+            return None, by_simd
+        by_matrix = matrix_cycles(plan.alone, count, self.a)
+        return (plan, by_matrix) if by_matrix < by_simd else (None, by_simd)
 
     def _matrix_steps(self, steps: Sequence[MatrixStep], rect: Rect, chosen: Sequence[int], first: int) -> None:
         """Matrix steps on the accumulators of chosen[first:]."""
         self.weights.forget_array()
         base = first * rect.area
         for step in steps:
-            address = self.matrix_rows[step]
-            if isinstance(step, AddWord):
-                self.emitter.load_weights(address, 1, has_bias=True)
-                self.emitter.matmul_zeroes(base, rect.area * len(chosen) - base, accumulate=True)
-                continue
-            self._store_result(rect, chosen, first)  # only for a moment: the final codes overwrite it
-            self.emitter.load_weights(address, self.a + 1, has_bias=True)
-            view = self.views[self.placed.group.result]
-            for i, block in enumerate(chosen[first:], first):
-                for run in rect_runs(rect, view, View.part(0, rect)):
-                    source, target = run.first + block * view.block_pitch, run.second + i * rect.area
-                    self.emitter.matmul(source, target, run.vectors, 0, 0, accumulate=False)
+            match step:
+                case AddWord():
+                    self.emitter.load_weights(self.matrix_rows[step], 1, has_bias=True)
+                    self.emitter.matmul_zeroes(base, rect.area * len(chosen) - base, accumulate=True)
+                case Diagonal():
+                    self._diagonal(step, rect, chosen, first)
+                case AddTensor():
+                    (added,) = added_tensors(self.placed)
+                    if step.bias:
+                        self.emitter.load_weights(self.matrix_rows[step], self.a + 1, has_bias=True)
+                    self._add(added.tensor, rect, chosen, first, by_matmul=bool(step.bias))
+
+    def _diagonal(self, step: Diagonal, rect: Rect, chosen: Sequence[int], first: int) -> None:
+        """Through where the result goes, or is staged, for a moment: the final codes overwrite it."""
+        result = self.placed.group.result
+        if result in self.local:
+            view = self.views[result]
+            self._store_result(rect, chosen, first)
+        else:
+            view = View.part(self.plan.staging_base, rect)
+            self.emitter.from_accumulators(0, self.plan.staging_base, rect.area * len(chosen))
+        self.emitter.load_weights(self.matrix_rows[step], self.a + 1, has_bias=True)
+        for i, block in enumerate(chosen[first:], first):
+            for run in rect_runs(rect, view, View.part(0, rect)):
+                source = run.first + (block if result in self.local else i) * view.block_pitch
+                self.emitter.matmul(source, run.second + i * rect.area, run.vectors, 0, 0, accumulate=False)
 
     def _sums(
         self,
@@ -271,17 +303,20 @@ class GroupPass:
         self.weights.load(tile)
         self.emitter.matmul_zeroes(0, vectors)
 
-    def _add(self, tensor: str, rect: Rect, chosen: Sequence[int]) -> None:
+    def _add(self, tensor: str, rect: Rect, chosen: Sequence[int], start: int, *, by_matmul: bool = False) -> None:
+        """Add a tensor to the accumulators of chosen[start:]: by moves, or by MatMul with the weights in the array."""
         if tensor in self.local:
             view, blocks = self.views[tensor], list(chosen)
         else:
             slot = self.needs.added.index(tensor) * rect.area * len(chosen)
             view, blocks = self._load(tensor, rect, chosen, self.plan.added_base + slot), list(range(len(chosen)))
-        for i, block in enumerate(blocks):
+        for i, block in enumerate(blocks[start:], start):
             for run in rect_runs(rect, view, View.part(0, rect)):
-                self.emitter.to_accumulators(
-                    run.first + block * view.block_pitch, run.second + i * rect.area, run.vectors, accumulate=True
-                )
+                first, second = run.first + block * view.block_pitch, run.second + i * rect.area
+                if by_matmul:
+                    self.emitter.matmul(first, second, run.vectors, 0, 0, accumulate=True)
+                else:
+                    self.emitter.to_accumulators(first, second, run.vectors, accumulate=True)
 
     def _store_result(self, rect: Rect, chosen: Sequence[int], start: int = 0) -> None:
         """Write the accumulators of chosen[start:] to where the result lies."""
@@ -313,22 +348,6 @@ def _in_order(blocks: list[list[Tile]]) -> list[Tile]:
             return [tile for tiles in blocks for tile in tiles]
         classes.setdefault((tiles[0].has_bias, tiles[0].rows.tobytes()), []).append(tiles)
     return [t for same in classes.values() for row in zip_longest(*same) for t in row if t is not None]
-
-
-def _leading(steps: Sequence[RawStep]) -> int:
-    """Number of steps before the first tensor is added."""
-    return next((i for i, step in enumerate(steps) if isinstance(step, Accumulate)), len(steps))
-
-
-def leading_steps(placed: PlacedGroup) -> tuple[RawStep, ...]:
-    """The steps before the first tensor is added."""
-    return placed.steps[: _leading(placed.steps)]
-
-
-def trailing_steps(placed: PlacedGroup) -> tuple[RawStep, ...]:
-    """The steps after the last added tensor; none without one."""
-    added = [i for i, step in enumerate(placed.steps) if isinstance(step, Accumulate)]
-    return placed.steps[added[-1] + 1 :] if added else ()
 
 
 def _rects(layout: Layout, rows: int, columns: int) -> Iterator[Rect]:

@@ -20,10 +20,11 @@ import numpy as np
 
 from pefslc.numeric.accumulate import dot_bounds
 from pefslc.shapes import Window
+from pefslc.targets.tensil.addends import clamped_addends
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.packing import Offsets, convolutions_of, lane_offsets, shrink
 from pefslc.targets.tensil.planes import Layout
-from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, MaxHead, Selection, Term
+from pefslc.targets.tensil.selection import Group, LinearHead, Selection, Term
 
 __all__ = ["HELPERS", "factor_leftovers", "pack_leftovers"]
 
@@ -84,22 +85,20 @@ def _has_room(selection: Selection, helper: str, architecture: Architecture) -> 
     """Whether local memory holds all that is live, and weights, wherever the helper is."""
     made: dict[str, int] = {}
     last: dict[str, int] = {}
+    clamped = clamped_addends(selection)
     for i, group in enumerate(selection.groups):
+        if group.result in clamped:
+            continue
         made[group.result] = i
         last[group.result] = max(last.get(group.result, i), i)
-        for tensor in _reads(group):
-            last[tensor] = i
+        for tensor in group.tensors:
+            last[clamped.get(tensor, tensor)] = i
     room = architecture.local_depth - architecture.local_depth // _WEIGHTS_SHARE
     for i in range(made[helper], last[helper] + 1):
         live = [t for t, end in last.items() if made.get(t, 0) <= i <= end]
         if sum(selection.layouts[t].vectors(architecture.array_size) for t in live) > room:
             return False
     return True
-
-
-def _reads(group: Group) -> list[str]:
-    head = [group.head.tensor] if isinstance(group.head, MaxHead) else [t.tensor for t in group.head.terms]
-    return head + [s.tensor for s in group.steps if isinstance(s, AddTensor)]
 
 
 def _factored(selection: Selection, group: Group, architecture: Architecture) -> tuple[Group, Group] | None:

@@ -6,18 +6,21 @@ __all__ = ["Memory"]
 
 
 class Memory:
-    """Free intervals of [first, end), sorted. Deterministic: the lowest address that fits."""
+    """Free intervals of [first, end), sorted. Deterministic: the smallest that fits, of these the lowest."""
 
     def __init__(self, first: int, end: int) -> None:
         self._free: list[tuple[int, int]] = [(first, end)] if end > first else []
 
-    def allocate(self, vectors: int) -> int | None:
-        """The base of a new interval, or None when no gap is large enough."""
-        for i, (low, high) in enumerate(self._free):
-            if high - low >= vectors:
-                self._free[i : i + 1] = [(low + vectors, high)] if high - low > vectors else []
-                return low
-        return None
+    def allocate(self, vectors: int, *, at_end: bool = False) -> int | None:
+        """The base of a new interval, or None when no gap is large enough. `at_end`: of the gap that fits."""
+        sizes = [(high - low, i) for i, (low, high) in enumerate(self._free) if high - low >= vectors]
+        if not sizes:
+            return None
+        _, i = min(sizes)
+        low, high = self._free[i]
+        rest = (low, high - vectors) if at_end else (low + vectors, high)
+        self._free[i : i + 1] = [rest] if rest[0] < rest[1] else []
+        return rest[1] if at_end else low
 
     def release(self, base: int, vectors: int) -> None:
         """Give back what `allocate` gave."""

@@ -47,7 +47,7 @@ class PlacedGroup:
     """A group in raw words. `terms` is empty for a maximum; `implementation` says how each of its ops is done.
 
     words   bounds of the accumulators before the first step, biases included
-    lowest  per channel, a bound of every partial sum of the terms without the bias, at most 0
+    partial per channel, bounds of every partial sum of the terms without the bias; at most 0 and at least 0
     sums    the same after the last tensor was added; None without one
     """
 
@@ -56,10 +56,17 @@ class PlacedGroup:
     bias: Words
     steps: tuple[RawStep, ...]
     words: tuple[int, int]
-    lowest: Words
+    partial: tuple[Words, Words]
     sums: tuple[int, int] | None
     implementation: dict[str, str]
     exact: bool
+
+    @property
+    def tensors(self) -> list[str]:
+        """The stored tensors that the group reads, each once."""
+        head = self.group.head
+        read = [head.tensor] if isinstance(head, MaxHead) else [t.tensor for t in self.terms]
+        return list(dict.fromkeys([*read, *(s.tensor for s in self.steps if isinstance(s, Accumulate))]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +196,8 @@ class _Placer:
             raise self._refusal()
         low, high = (code << exponent for code in self.selection.ranges[head.tensor])
         names = self._names("maximum", steps.names)
-        lowest = np.zeros_like(bias)
-        return PlacedGroup(self.group, (), bias, steps.raw, (low, high), lowest, steps.sums, names, steps.exact)
+        partial = np.zeros_like(bias), np.zeros_like(bias)
+        return PlacedGroup(self.group, (), bias, steps.raw, (low, high), partial, steps.sums, names, steps.exact)
 
     def _place_linear(self, head: LinearHead) -> PlacedGroup:
         low, high = self._head_bounds(head)
@@ -215,8 +222,8 @@ class _Placer:
             words = int(((low << exponent) + steps.bias).min()), int(((high << exponent) + steps.bias).max())
             exact = steps.exact and proved
             words = _saturated(words, self.data_type)
-            lowest = low << exponent
-            return PlacedGroup(self.group, terms, steps.bias, steps.raw, words, lowest, steps.sums, names, exact)
+            partial = low << exponent, high << exponent
+            return PlacedGroup(self.group, terms, steps.bias, steps.raw, words, partial, steps.sums, names, exact)
         raise self._refusal()
 
     def _head_bounds(self, head: LinearHead) -> tuple[Words, Words]:
@@ -371,7 +378,7 @@ class _Placer:
                 self.reasons.append("the sum of both addends leaves the accumulator")
                 return False
             steps.exact = False
-        steps.raw_steps.append(Accumulate(tensor))
+        steps.raw_steps.append(Accumulate(tensor, low << steps.exponent, high << steps.exponent))
         steps.names.append("add")
         steps.codes = codes
         steps.sums = _saturated(words, self.data_type)

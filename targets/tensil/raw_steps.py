@@ -41,9 +41,12 @@ class Minimum:
 
 @dataclass(frozen=True, slots=True)
 class Accumulate:
-    """accumulators += a stored tensor."""
+    """accumulators += a stored tensor, whose words lie in [low, high]; `ceiling` clips them from above before."""
 
     tensor: str
+    low: int
+    high: int
+    ceiling: int | None = None
 
 
 RawStep: TypeAlias = Multiply | Maximum | Minimum | Accumulate

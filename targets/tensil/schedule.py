@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Origin, quote
 from pefslc.ir.graph import Graph
+from pefslc.targets.tensil.addends import fold_addends
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.emitter import Emitter
-from pefslc.targets.tensil.group_pass import GroupPass, leading_steps, trailing_steps
+from pefslc.targets.tensil.group_pass import GroupPass
+from pefslc.targets.tensil.group_steps import addend_plan, leading_plan, trailing_plan
 from pefslc.targets.tensil.instructions import Instruction, MoveKind, Segment
-from pefslc.targets.tensil.matrix_steps import MatrixStep, matrix_steps
+from pefslc.targets.tensil.leftovers import HELPERS
+from pefslc.targets.tensil.matrix_steps import MatrixStep
 from pefslc.targets.tensil.memory import Memory
 from pefslc.targets.tensil.pass_plan import Needs, Scratch
 from pefslc.targets.tensil.placement import Placed, PlacedGroup
@@ -64,9 +67,10 @@ def schedule(
 ) -> Schedule:
     """The instructions of a whole network. Raises CompileError that names the resource that is too small."""
     scheduler = _Scheduler(graph, selection, placed, architecture)
-    for i, group in enumerate(placed.groups):
+    groups = scheduler.placed.groups
+    for i, group in enumerate(groups):
         if progress is not None:
-            progress(i, len(placed.groups), "scheduling")
+            progress(i, len(groups), "scheduling")
         scheduler.group(group)
     return scheduler.finish()
 
@@ -100,21 +104,21 @@ class _Scheduler:
             name: _Tensor(layout, layout.vectors(self.a)) for name, layout in selection.layouts.items()
             if name in set(selection.storage.values())
         }  # fmt: skip
-        self._count_readers(graph)
         self.inputs = tuple(self._entry(i.name, selection.storage[i.value.name], i.value.origin) for i in graph.inputs)
         for entry in self.inputs:
             self.tensors[entry.tensor].dram = entry.base
         self.outputs = tuple(
             self._entry(o.name, selection.storage[o.value.name], o.value.origin) for o in graph.outputs
         )
-        self.unclean = _unclean_tensors(self.placed)
         self._load_constants()
+        self.unclean = _unclean_tensors(self.placed)
+        self._count_readers(graph)
 
     # --- the frame of the program --------------------------------------------------------------------------------
 
     def _count_readers(self, graph: Graph) -> None:
         for placed in self.placed.groups:
-            for tensor in _read_tensors(placed):
+            for tensor in placed.tensors:
                 self.tensors[tensor].readers += 1
         for output in graph.outputs:
             self.tensors[self.selection.storage[output.value.name]].readers += 1
@@ -154,15 +158,21 @@ class _Scheduler:
         self.matrix_rows = self._load_matrix_rows()
 
     def _load_matrix_rows(self) -> dict[MatrixStep, int]:
-        """The rows of all matrix steps, kept in local memory for the whole program; none where it is small."""
+        """The rows of all matrix steps, kept in local memory for the whole program; none where it is small.
+
+        Where they fit, clamps of addends are folded into the additions, which need them.
+        """
         data_type = self.architecture.data_type
-        plans = [matrix_steps(leading_steps(g), *g.words, data_type) for g in self.placed.groups if g.terms]
-        plans += [matrix_steps(trailing_steps(g), *g.sums, data_type) for g in self.placed.groups if g.sums is not None]
-        steps = list(dict.fromkeys(step for plan in plans if plan for step in plan))
-        rows = [step.rows(self.a) for step in steps]
+        outputs = {entry.tensor for entry in self.outputs}
+        folded = fold_addends(self.placed, outputs, data_type)
+        kinds = leading_plan, trailing_plan, addend_plan
+        plans = [plan(group, data_type) for group in folded.groups for plan in kinds]
+        steps = list(dict.fromkeys(step for plan in plans if plan is not None for step in plan.alone))
+        rows = [step.rows(self.a, data_type.one) for step in steps]
         total = sum(map(len, rows))
         if not rows or total > self.architecture.local_depth // 16:
             return {}
+        self.placed = folded
         base = self.local.allocate(total)
         assert base is not None
         self.emitter.dram(MoveKind.DRAM1_TO_LOCAL, base, self._store(np.concatenate(rows)), total)
@@ -214,7 +224,7 @@ class _Scheduler:
         """Place the result, make room, and emit the passes."""
         self.emitter.serve(placed.group.result)
         result = self.tensors[placed.group.result]
-        reads = [self.tensors[name] for name in _read_tensors(placed)]
+        reads = [self.tensors[name] for name in placed.tensors]
         tiles = tiles_of(placed, self.selection.layouts, self.a, self.unclean, bias_alone=False)
         for tensor in reads:
             self._fetch(tensor)
@@ -229,8 +239,8 @@ class _Scheduler:
             emitter=self.emitter,
             capacity=self.capacity,
             tiles=tiles,
-            views={name: self._view(self.tensors[name]) for name in (*_read_tensors(placed), placed.group.result)},
-            local={name for name in (*_read_tensors(placed), placed.group.result) if self._is_local(name)},
+            views={name: self._view(self.tensors[name]) for name in (*placed.tensors, placed.group.result)},
+            local={name for name in (*placed.tensors, placed.group.result) if self._is_local(name)},
             scratch=Scratch(base, gap),
             matrix_rows=self.matrix_rows,
         )
@@ -258,9 +268,10 @@ class _Scheduler:
 
     def _settle(self, placed: PlacedGroup, result: _Tensor, reads: list[_Tensor], weight_rows: int) -> Needs:
         """Give the result a place, moving tensors to DRAM0 until the passes have the scratch that they need."""
-        result.local = self.local.allocate(result.vectors)
+        # Helpers live shortly: from the other end, they leave no gaps among the tensors that stay.
+        result.local = self.local.allocate(result.vectors, at_end=placed.group.result.endswith(HELPERS))
         while True:
-            names = _read_tensors(placed)
+            names = placed.tensors
             needs = Needs.of(
                 placed, self.selection.layouts, self.architecture, {n for n in names if not self._is_local(n)},
                 result_in_dram=result.local is None, weight_rows=weight_rows,
@@ -338,9 +349,3 @@ def _unclean_tensors(placed: Placed) -> set[str]:
         if isinstance(group.group.head, MaxHead) and group.group.head.tensor in found:
             found.add(group.group.result)
     return found
-
-
-def _read_tensors(placed: PlacedGroup) -> list[str]:
-    """The stored tensors that a group reads, each once."""
-    head = [placed.group.head.tensor] if isinstance(placed.group.head, MaxHead) else [t.tensor for t in placed.terms]
-    return list(dict.fromkeys([*head, *(s.tensor for s in placed.steps if isinstance(s, Accumulate))]))

@@ -92,6 +92,12 @@ class Group:
     ops: tuple[str, ...]
     origin: Origin
 
+    @property
+    def tensors(self) -> list[str]:
+        """The stored tensors that the group reads, each once."""
+        head = [self.head.tensor] if isinstance(self.head, MaxHead) else [t.tensor for t in self.head.terms]
+        return list(dict.fromkeys([*head, *(s.tensor for s in self.steps if isinstance(s, AddTensor))]))
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:

@@ -1,7 +1,7 @@
 """Which output blocks of a pass take SIMD steps, and which matrix steps: by cost.
 
 SIMD operations of a block run in the gaps of the following blocks' tiles: in the drain before each LoadWeights, and
-behind DRAM reads. The last blocks have no such gaps, so matrix steps (`matrix_steps`) are shorter there.
+behind DRAM reads. The last blocks have no such gaps, so matrix steps (`matrix_plan`) are shorter there.
 """
 
 from __future__ import annotations
@@ -10,45 +10,52 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pefslc.targets.tensil.emitter import SIMD_CYCLES
-from pefslc.targets.tensil.matrix_steps import AddWord, MatrixStep
+from pefslc.targets.tensil.matrix_plan import MatrixPlan
+from pefslc.targets.tensil.matrix_steps import AddWord, Diagonal, MatrixStep
 
 __all__ = ["Choice", "choose", "matrix_cycles"]
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Output blocks before `first`, by their place in the pass, take SIMD steps, the others the matrix steps `plan`.
+    """Output blocks before `first`, by their place in the pass, take SIMD steps, the others the matrix steps.
 
-    floors  the sums carry the constant of the plan's first step (`weights.with_floor`): that step is left out
+    plan     the matrix steps; None where no block takes them
+    carried  the sums carry the plan's constant
+    cycles   the estimated cost of both
     """
 
-    plan: tuple[MatrixStep, ...]
+    plan: MatrixPlan | None
     first: int
-    floors: bool
+    carried: bool
+    cycles: int
 
     @property
     def steps(self) -> tuple[MatrixStep, ...]:
         """The matrix steps that are left to do."""
-        return self.plan[1:] if self.floors else self.plan
+        if self.plan is None:
+            return ()
+        return self.plan.steps if self.carried else self.plan.alone
 
 
 def choose(
-    plan: tuple[MatrixStep, ...], operations: int, vectors: int, hides: Sequence[int], array_size: int, *, floors: bool
-) -> Choice | None:
-    """The cheapest choice; None where that is SIMD everywhere.
+    plan: MatrixPlan | None, operations: int, vectors: int, hides: Sequence[int], array_size: int, *, carried: bool
+) -> Choice:
+    """The cheapest choice.
 
     operations  SIMD operations a vector
     vectors     in one output block
     hides       per output block, the cycles of SIMD that its tiles hide
+    carried     whether the sums can carry the plan's constant
     """
     blocks = len(hides)
-    costs = [_exposed(operations * vectors * SIMD_CYCLES, hides, blocks)]
-    choice = Choice(plan, 0, floors and isinstance(plan[0], AddWord))
-    for count in range(1, blocks + 1):
-        by_matrix = matrix_cycles(choice.steps, count * vectors, array_size)
-        costs.append(_exposed(operations * vectors * SIMD_CYCLES, hides, blocks - count) + by_matrix)
-    best = min(range(blocks + 1), key=lambda count: (costs[count], count))
-    return Choice(plan, blocks - best, choice.floors) if best else None
+    simd = operations * vectors * SIMD_CYCLES
+    choices = [Choice(None, blocks, False, _exposed(simd, hides, blocks))]
+    if plan is not None:
+        for first in reversed(range(blocks)):
+            by_matrix = matrix_cycles(plan.steps if carried else plan.alone, (blocks - first) * vectors, array_size)
+            choices.append(Choice(plan, first, carried, _exposed(simd, hides, first) + by_matrix))
+    return min(choices, key=lambda choice: choice.cycles)
 
 
 def _exposed(cycles: int, hides: Sequence[int], blocks: int) -> int:
@@ -61,6 +68,9 @@ def _exposed(cycles: int, hides: Sequence[int], blocks: int) -> int:
 
 
 def matrix_cycles(steps: Sequence[MatrixStep], vectors: int, array_size: int) -> int:
-    """A cycle a vector each, two for a diagonal with its move; its rows, and the drain of the array."""
+    """A cycle a vector each, two for a diagonal with its move; the rows, and the drain of the array."""
     drain, rows = 2 * array_size, array_size + 1
-    return sum(vectors + drain + (1 if isinstance(step, AddWord) else rows + vectors) for step in steps)
+    return sum(
+        vectors * (2 if isinstance(step, Diagonal) else 1) + drain + (1 if isinstance(step, AddWord) else rows)
+        for step in steps
+    )

@@ -20,7 +20,7 @@ from pefslc.targets.tensil.placement import PlacedGroup
 from pefslc.targets.tensil.planes import Layout
 from pefslc.targets.tensil.selection import MaxHead
 
-__all__ = ["Tile", "first_covering_tap", "tiles_of", "with_floor"]
+__all__ = ["Tile", "first_covering_tap", "tiles_of", "with_carried"]
 
 Words = NDArray[np.int64]
 
@@ -122,25 +122,30 @@ def first_covering_tap(window: Window, layout: Layout, output: Layout) -> tuple[
     return next((tap for tap in taps if window_covers(window, tap, layout, output)), None)
 
 
-def with_floor(
+def with_carried(
     placed: PlacedGroup, layouts: dict[str, Layout], tiles: list[Tile], word: int, data_type: DataType
 ) -> list[Tile] | None:
-    """The tiles of one output block with `word` < 0 added to every sum by its last addition; None where that cannot be.
+    """The tiles of one output block with `word` added to every sum by its last addition; None where that cannot be.
 
-    So sums that fall below the data type saturate, exactly as if `word` were added to the finished sums, at no cost:
-    the first tile's bias goes as far down as no partial sum saturates, the last tile's bias the rest of the way.
+    So sums that leave the data type saturate, exactly as if `word` were added to the finished sums, at no cost: the
+    first tile's bias goes as far as no partial sum saturates, the last tile's bias the rest of the way.
     """
     if len(tiles) < 2 or all(t.loads_the_same_as(tiles[0]) for t in tiles) or any(t.tap is None for t in tiles):
         return None
     size = tiles[0].rows.shape[1]
     lanes = slice(tiles[0].out_block * size, (tiles[0].out_block + 1) * size)
-    bias, lowest = np.zeros((2, size), dtype=np.int64)
+    bias, lowest, highest = np.zeros((3, size), dtype=np.int64)
     channels = len(placed.bias[lanes])
-    bias[:channels], lowest[:channels] = placed.bias[lanes], placed.lowest[lanes]
-    start = data_type.min_code - lowest
+    for row, words in zip((bias, lowest, highest), (placed.bias, *placed.partial), strict=True):
+        row[:channels] = words[lanes]
+    low, high = data_type.min_code, data_type.max_code
+    start = low - lowest if word < 0 else high - highest
     rest = bias + word - start
-    highest = placed.words[1] - min(int(bias.min()), 0)  # of every partial sum without the bias
-    if (rest + lowest).min() < data_type.min_code or max(start.max(), rest.max(), 0) + highest > data_type.max_code:
+    for part in (start, rest):
+        on_the_way = (part + highest).max() > high if word < 0 else (part + lowest).min() < low
+        if on_the_way or part.min() < low or part.max() > high:
+            return None
+    if (rest + lowest).min() < low or (rest + highest).max() > high:
         return None
     reached = [_reached_pixels(placed, layouts, t.term, t.tap) for t in tiles if t.tap is not None]
     last = max(range(1, len(tiles)), key=lambda i: (reached[i], i))

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
+from pefslc.targets.tensil.matrix_plan import MatrixPlan
 from pefslc.targets.tensil.matrix_steps import AddWord, Diagonal
-from pefslc.targets.tensil.step_choice import Choice, choose, matrix_cycles
+from pefslc.targets.tensil.step_choice import choose, matrix_cycles
 
-PLAN = (AddWord(-32768), Diagonal(32, 4096), AddWord(32736), AddWord(-32736))
+PLAN = MatrixPlan(-32768, (Diagonal(32, 4096), AddWord(32736), AddWord(-32736)))
 
 
 def test_cycles_are_those_of_the_instructions() -> None:
     # Per step the drain (24 on A = 12), its rows, and a cycle a vector; a diagonal moves the vectors first.
-    assert matrix_cycles(PLAN, 100, 12) == 3 * (100 + 24 + 1) + (100 + 24 + 13 + 100)
+    assert matrix_cycles(PLAN.alone, 100, 12) == 3 * (100 + 24 + 1) + (100 + 24 + 13 + 100)
     assert matrix_cycles((), 100, 12) == 0
 
 
 def test_a_large_block_goes_by_matrix_and_a_tiny_one_by_simd() -> None:
-    assert choose(PLAN, 3, 1000, [0], 12, floors=False) == Choice(PLAN, 0, floors=False)
-    assert choose(PLAN, 3, 4, [0], 12, floors=False) is None
+    large, tiny = (choose(PLAN, 3, vectors, [0], 12, carried=False) for vectors in (1000, 4))
+    assert (large.first, large.steps, large.cycles) == (0, PLAN.alone, matrix_cycles(PLAN.alone, 1000, 12))
+    assert (tiny.first, tiny.plan, tiny.steps, tiny.cycles) == (1, None, (), 3 * 4 * 4)
 
 
 def test_blocks_whose_simd_the_following_tiles_hide_keep_it() -> None:
-    choice = choose(PLAN, 3, 64, [9999, 9999, 9999], 12, floors=False)
-    assert choice is not None
+    choice = choose(PLAN, 3, 64, [9999, 9999, 9999], 12, carried=False)
     assert choice.first == 2, "only the last block's steps have nothing to hide behind"
+    assert choice.cycles == matrix_cycles(PLAN.alone, 64, 12)
 
 
-def test_a_floor_saves_the_first_step() -> None:
-    choice = choose(PLAN, 3, 1000, [0], 12, floors=True)
-    assert choice is not None
-    assert choice.steps == PLAN[1:]
-    without = choose(PLAN[1:], 3, 1000, [0], 12, floors=True)
-    assert without is not None
-    assert without.steps == PLAN[1:], "a diagonal is no floor"
+def test_sums_that_carry_the_constant_save_its_step() -> None:
+    choice = choose(PLAN, 3, 1000, [0], 12, carried=True)
+    assert choice.steps == PLAN.steps
+    assert choice.cycles == matrix_cycles(PLAN.steps, 1000, 12)

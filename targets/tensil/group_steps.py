@@ -1,0 +1,45 @@
+"""The steps of a group, cut where a tensor is added, and the matrix plans for them."""
+
+from __future__ import annotations
+
+from pefslc.targets.tensil.architecture import DataType
+from pefslc.targets.tensil.matrix_plan import Addend, MatrixPlan, matrix_plan, matrix_plan_with_addend
+from pefslc.targets.tensil.placement import PlacedGroup
+from pefslc.targets.tensil.raw_steps import Accumulate, RawStep
+
+__all__ = ["added_tensors", "addend_plan", "leading_plan", "leading_steps", "trailing_plan", "trailing_steps"]
+
+
+def added_tensors(placed: PlacedGroup) -> list[Accumulate]:
+    return [step for step in placed.steps if isinstance(step, Accumulate)]
+
+
+def leading_steps(placed: PlacedGroup) -> tuple[RawStep, ...]:
+    """The steps before the first tensor is added."""
+    added = added_tensors(placed)
+    return placed.steps[: placed.steps.index(added[0])] if added else placed.steps
+
+
+def trailing_steps(placed: PlacedGroup) -> tuple[RawStep, ...]:
+    """The steps after the last added tensor; none without one."""
+    added = added_tensors(placed)
+    return placed.steps[placed.steps.index(added[-1]) + 1 :] if added else ()
+
+
+def leading_plan(placed: PlacedGroup, data_type: DataType) -> MatrixPlan | None:
+    """A plan for the leading steps; None for a maximum, too, which has no sums."""
+    return matrix_plan(leading_steps(placed), *placed.words, data_type) if placed.terms else None
+
+
+def trailing_plan(placed: PlacedGroup, data_type: DataType) -> MatrixPlan | None:
+    """A plan for the trailing steps."""
+    return matrix_plan(trailing_steps(placed), *placed.sums, data_type) if placed.sums is not None else None
+
+
+def addend_plan(placed: PlacedGroup, data_type: DataType) -> MatrixPlan | None:
+    """A plan for all steps of a group that adds one tensor."""
+    added = added_tensors(placed)
+    if len(added) != 1 or not placed.terms:
+        return None
+    addend = Addend(added[0].low, added[0].high, added[0].ceiling)
+    return matrix_plan_with_addend(leading_steps(placed), trailing_steps(placed), *placed.words, addend, data_type)

@@ -1,0 +1,152 @@
+"""Requantization by matrix steps: certified against the SIMD steps, and refused where it differs."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from pefslc.numeric.rounding import round_fraction
+from pefslc.targets.tensil.architecture import DataType
+from pefslc.targets.tensil.matrix_plan import Addend, MatrixPlan, matrix_plan, matrix_plan_with_addend
+from pefslc.targets.tensil.matrix_steps import AddTensor, AddWord, Diagonal, MatrixStep, apply_matrix_steps
+from pefslc.targets.tensil.raw_steps import Maximum, Minimum, Multiply, RawStep
+
+FP8, FP16 = DataType["FP8BP4"], DataType["FP16BP8"]
+
+
+def clamp(word: int, data_type: DataType) -> int:
+    return min(max(word, data_type.min_code), data_type.max_code)
+
+
+def by_hand(steps: tuple[MatrixStep, ...], word: int, data_type: DataType, addend: int = 0) -> int:
+    """The steps on one word, in exact rationals."""
+    for step in steps:
+        if isinstance(step, AddWord):
+            word += step.word
+        elif isinstance(step, Diagonal):
+            word = round_fraction(Fraction(word * step.word, data_type.one) + step.bias)
+        else:
+            word += clamp(addend + step.bias, data_type)
+        word = clamp(word, data_type)
+    return word
+
+
+def wanted(steps: tuple[RawStep, ...], word: int, data_type: DataType) -> int:
+    """Shift and clips, in exact rationals."""
+    for step in steps:
+        match step:
+            case Multiply():
+                word = round_fraction(Fraction(word * step.word, data_type.one))
+            case Maximum():
+                word = max(word, step.word)
+            case Minimum():
+                word = min(word, step.word)
+    return word
+
+
+@pytest.mark.parametrize("data_type", [FP8, FP16])
+@pytest.mark.parametrize("shift", [1, 2, 3, 4])
+@pytest.mark.parametrize(("low", "high"), [(0, 31), (-16, 15), (0, 7), (-8, 7), (None, 3), (-4, None)])
+def test_the_plan_is_round_shift_and_clip(data_type: DataType, shift: int, low: int | None, high: int | None) -> None:
+    steps = (
+        Multiply(data_type.one >> shift),
+        *([] if low is None else [Maximum(low)]),
+        *([] if high is None else [Minimum(high)]),
+    )
+    reach = 90 if data_type.width_bits == 8 else 6000
+    plan = matrix_plan(steps, -reach, reach, data_type)
+    if plan is None:
+        assert low is not None
+        assert low << shift < data_type.min_code, "the clip must lie within the data type"
+        return
+    for word in range(-reach, reach + 1):
+        assert by_hand(plan.alone, word, data_type) == wanted(steps, word, data_type)
+
+
+@pytest.mark.parametrize(
+    ("clips", "count"),
+    [((Maximum(0),), 3), ((Minimum(31),), 2), ((Maximum(0), Minimum(31)), 4), ((Maximum(-16), Minimum(15)), 4)],
+)
+def test_clips_alone_go_to_the_rails_and_back(clips: tuple[Maximum | Minimum, ...], count: int) -> None:
+    plan = matrix_plan(clips, -600, 600, FP16)
+    assert plan is not None
+    assert len(plan.alone) == count
+    for word in range(-600, 601):
+        assert by_hand(plan.alone, word, FP16) == wanted(clips, word, FP16)
+
+
+def test_the_flagship_requantization_takes_three_steps_where_the_sums_carry_the_first() -> None:
+    plan = matrix_plan((Multiply(32), Maximum(0), Minimum(31)), -4000, 4000, FP16)
+    assert plan == MatrixPlan(-32768, (Diagonal(32, 4096), AddWord(32736), AddWord(-32736)))
+    assert plan.alone == (AddWord(-32768), *plan.steps)
+
+
+def test_an_upper_clip_alone_needs_no_step_up_to_the_rail() -> None:
+    plan = matrix_plan((Multiply(32), Minimum(31)), -4000, 4000, FP16)
+    assert plan == MatrixPlan(0, (Diagonal(32, 32736), AddWord(-32736)))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (),
+        (Maximum(0), Multiply(32)),
+        (Multiply(33), Maximum(0)),
+        (Multiply(256), Maximum(0)),
+    ],
+)
+def test_what_is_not_a_shift_then_clips_keeps_its_simd_steps(steps: tuple[Multiply | Maximum, ...]) -> None:
+    assert matrix_plan(steps, -4000, 4000, FP16) is None
+
+
+# --- with a tensor added ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shift", [1, 2, 3])
+@pytest.mark.parametrize("upper", [None, 3, 7, 15])
+@pytest.mark.parametrize("addend", [Addend(-4, 3), Addend(0, 7), Addend(0, 15, ceiling=7), Addend(0, 12, ceiling=5)])
+@pytest.mark.parametrize("trailing", [(), (Maximum(0),), (Maximum(0), Minimum(15)), (Minimum(11),), (Maximum(-3),)])
+@pytest.mark.parametrize(("data_type", "reach"), [(FP8, 60), (FP16, 500)])
+def test_a_plan_over_an_addition_is_exact_for_every_word_and_addend(
+    shift: int, upper: int | None, addend: Addend, trailing: tuple[RawStep, ...], data_type: DataType, reach: int
+) -> None:
+    leading: tuple[RawStep, ...] = (Multiply(data_type.one >> shift), *([] if upper is None else [Minimum(upper)]))
+    plan = matrix_plan_with_addend(leading, trailing, -reach, reach, addend, data_type)
+    if plan is None:
+        assert addend.ceiling is not None, "only a clamp of the addend may be impossible"
+        return
+    words = np.arange(-reach, reach + 1)
+    expected = np.array([wanted(leading, int(word), data_type) for word in words])
+    for tensor in range(addend.low, addend.high + 1):
+        added = tensor if addend.ceiling is None else min(tensor, addend.ceiling)
+        result = np.array([wanted(trailing, clamp(int(e) + added, data_type), data_type) for e in expected])
+        assert np.array_equal(apply_matrix_steps(plan.alone, words, data_type, np.full_like(words, tensor)), result)
+        assert by_hand(plan.alone, -reach, data_type, tensor) == result[0]
+        assert by_hand(plan.alone, reach, data_type, tensor) == result[-1]
+
+
+def test_the_residual_of_the_flagship_shape() -> None:
+    """A ReLU after the sum of a clipped branch and a clamped one: eight cycles a vector, of which two are moves."""
+    plan = matrix_plan_with_addend(
+        (Multiply(16), Minimum(31)), (Maximum(0),), -9852, 9869, Addend(0, 63, ceiling=31), FP16
+    )
+    assert plan is not None
+    assert plan.carried == 32768 - (31 << 4)
+    assert [type(step) for step in plan.steps] == [Diagonal, AddWord, AddTensor, AddWord, AddWord, AddWord]
+
+
+def test_an_odd_offset_would_send_ties_to_the_other_code() -> None:
+    """The tie goes to the even sum: with an odd bias 20/8 = 2.5 gives 3, not 2."""
+    assert by_hand((Diagonal(32, -1), AddWord(1)), 20, FP16) == 3
+    assert by_hand((Diagonal(32, -2), AddWord(2)), 20, FP16) == 2
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_the_bias_and_the_diagonal() -> None:
+    assert np.array_equal(Diagonal(32, 4096).rows(3, 256), [[4096] * 3, [32, 0, 0], [0, 32, 0], [0, 0, 32]])
+    assert np.array_equal(AddTensor(7).rows(2, 256), [[7, 7], [256, 0], [0, 256]])
+    assert np.array_equal(AddWord(-5).rows(3, 256), [[-5] * 3])
