@@ -113,6 +113,8 @@ class Feature:
     leaky: bool = True
     rounding: tuple[str, ...] = ("ROUND",)
     most_bits: int = 6
+    most_channels: int = 5  # of a convolution's result
+    most_pixels: int = 8  # rows and columns of the input
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ class _Random:
         self.m = ModelBuilder()
 
     def network(self, blocks: int) -> onnx.ModelProto:
-        channels, size = int(self.rng.integers(1, 4)), int(self.rng.integers(5, 9))
+        channels, size = int(self.rng.integers(1, 4)), int(self.rng.integers(5, self.feature.most_pixels + 1))
         x = self.m.input([1, channels, size, size], "input")
         current = self.quant(_Tensor(x, channels, size, None), signed=True)
         kinds = ["conv", "conv", "max_pool"]
@@ -187,7 +189,11 @@ class _Random:
 
     def conv(self, x: _Tensor, *, dyadic: bool = False, same_size: bool = False) -> _Tensor:
         groups = x.channels if self.chance(0.2) else 1
-        outputs = groups * int(self.rng.integers(1, 3)) if groups > 1 else int(self.rng.integers(1, 6))
+        outputs = (
+            groups * int(self.rng.integers(1, 3))
+            if groups > 1
+            else int(self.rng.integers(1, self.feature.most_channels + 1))
+        )
         kernel = 3 if same_size or (self.chance(0.7) and x.size >= 3) else 1
         pad, stride, dilation = kernel // 2, 1, 1
         if not same_size:

@@ -90,14 +90,10 @@ class _Scheduler:
     def __init__(self, graph: Graph, selection: Selection, placed: Placed, architecture: Architecture) -> None:
         self.architecture, self.selection, self.placed = architecture, selection, placed
         self.a = architecture.array_size
-        if architecture.local_depth < self.a + 1:
-            raise CompileError(
-                Code.TCU_LOCAL_MEMORY,
-                f"local memory has {architecture.local_depth} vectors, one tile of weights needs {self.a + 1}",
-                hint="use an architecture with a larger local_depth",
-            )
         self.local = Memory(0, architecture.local_depth)
         self.dram0 = Memory(0, architecture.usable_dram0_vectors)
+        if architecture.local_depth < self.a + 1:
+            raise self._no_local_memory("one tile of weights", self.a + 1)
         self.rows: list[Words] = []  # of DRAM1
         self.row_count = 0
         self.tensors = {
@@ -127,12 +123,7 @@ class _Scheduler:
         vectors = self.tensors[tensor].vectors
         base = self.dram0.allocate(vectors)
         if base is None:
-            raise CompileError(
-                Code.TCU_DRAM0,
-                f"DRAM0 has {self.architecture.dram0_depth} vectors: no room for {vectors} of {quote(name)}",
-                at=origin,
-                hint="use an architecture with a larger dram0_depth",
-            )
+            raise self._no_dram0(f"tensor {quote(name)}", vectors, origin)
         return Entry(name, tensor, base, vectors)
 
     def _load_constants(self) -> None:
@@ -143,12 +134,15 @@ class _Scheduler:
                 if isinstance(step, Multiply | Maximum | Minimum):
                     words[step.word] = None
         first = self.architecture.accumulator_depth - len(words)
-        if first < 2 or len(words) > self.architecture.local_depth:
+        if first < 2:
             raise CompileError(
                 Code.TCU_ACCUMULATORS,
-                f"{len(words)} constants do not fit {self.architecture.accumulator_depth} accumulators",
+                f"the accumulators have {self.architecture.accumulator_depth} vectors, {len(words)} constants and two "
+                f"lanes of work need {len(words) + 2}",
                 hint="use an architecture with a larger accumulator_depth",
             )
+        if len(words) > self.architecture.local_depth:
+            raise self._no_local_memory("one copy of the constants of all layers", len(words))
         self.capacity = first
         self.emitter = Emitter(self.architecture, {word: first + i for i, word in enumerate(words)})
         base = self._store(np.repeat(np.array(list(words), dtype=np.int64)[:, None], self.a, axis=1))
@@ -184,15 +178,15 @@ class _Scheduler:
         base = self.row_count
         self.rows.append(rows)
         self.row_count += len(rows)
-        if self.row_count > self.architecture.dram1_depth:
-            raise CompileError(
-                Code.TCU_DRAM1,
-                f"the constants need more than the {self.architecture.dram1_depth} vectors of DRAM1",
-                hint="use an architecture with a larger dram1_depth or array_size, or a smaller network",
-            )
         return base
 
     def finish(self) -> Schedule:
+        if self.row_count > self.architecture.dram1_depth:  # only now is it known how many it takes
+            raise CompileError(
+                Code.TCU_DRAM1,
+                f"DRAM1 has {self.architecture.dram1_depth} vectors, the weights and constants need {self.row_count}",
+                hint="use an architecture with a larger dram1_depth or array_size, or a smaller network",
+            )
         self.emitter.serve("")
         for entry in self.outputs:
             self._write_output(entry)
@@ -207,16 +201,33 @@ class _Scheduler:
             assert tensor.dram is not None
             base, gap = self.local.largest_gap()
             if not gap:
-                raise CompileError(
-                    Code.TCU_LOCAL_MEMORY,
-                    f"local memory has {self.architecture.local_depth} vectors: none is free to move output "
-                    f"{quote(entry.name)}",
-                    hint="use an architecture with a larger local_depth",
-                )
+                raise self._no_local_memory(f"moving output {quote(entry.name)}", 1, free=gap)
             for start in range(0, tensor.vectors, gap):
                 count = min(gap, tensor.vectors - start)
                 self.emitter.dram(MoveKind.DRAM0_TO_LOCAL, base, tensor.dram + start, count)
                 self.emitter.dram(MoveKind.LOCAL_TO_DRAM0, base, entry.base + start, count)
+
+    # --- what is too small: the memory, what is there, who needs how much ---------------------------------------------
+
+    def _no_local_memory(
+        self, who: str, vectors: int, *, free: int | None = None, at: Origin | None = None
+    ) -> CompileError:
+        return CompileError(
+            Code.TCU_LOCAL_MEMORY,
+            f"local memory has {self.architecture.local_depth} vectors, {who} needs {vectors}"
+            + ("" if free is None else f" free and finds {free}"),
+            at=at,
+            hint="use an architecture with a larger local_depth",
+        )
+
+    def _no_dram0(self, who: str, vectors: int, at: Origin) -> CompileError:
+        return CompileError(
+            Code.TCU_DRAM0,
+            f"DRAM0 has {self.architecture.dram0_depth} vectors, {who} needs {vectors} free and finds "
+            f"{self.dram0.largest_gap()[1]}",
+            at=at,
+            hint="use an architecture with a larger dram0_depth or local_depth",
+        )
 
     # --- one group -----------------------------------------------------------------------------------------------
 
@@ -282,13 +293,7 @@ class _Scheduler:
             if not self._spill_one(result, reads, placed.group.origin):
                 if gap >= needs.least:
                     break
-                raise CompileError(
-                    Code.TCU_LOCAL_MEMORY,
-                    f"local memory has {self.architecture.local_depth} vectors, this layer needs {needs.least} free "
-                    f"and finds {gap}",
-                    at=placed.group.origin,
-                    hint="use an architecture with a larger local_depth",
-                )
+                raise self._no_local_memory("this layer", needs.least, free=gap, at=placed.group.origin)
         if result.local is None:
             self._give_dram(result, placed)
         return needs
@@ -321,12 +326,7 @@ class _Scheduler:
     def _dram_address(self, tensor: _Tensor, origin: Origin) -> int:
         base = self.dram0.allocate(tensor.vectors)
         if base is None:
-            raise CompileError(
-                Code.TCU_DRAM0,
-                f"DRAM0 has {self.architecture.dram0_depth} vectors: no room for {tensor.vectors} more",
-                at=origin,
-                hint="use an architecture with a larger dram0_depth or local_depth",
-            )
+            raise self._no_dram0("a tensor that leaves local memory", tensor.vectors, origin)
         return base
 
     def _release(self, tensor: _Tensor) -> None:

@@ -1,0 +1,102 @@
+"""Random networks on random architectures: exact and legal, or refused with what is needed and what is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensil_support import emit, random_codes, simulate
+
+from builders import Feature, import_bytes, lower, random_network
+from pefslc.codes import Code
+from pefslc.diagnostics import CompileError, Problem
+from pefslc.interpret import run_codes
+from pefslc.targets.tensil.architecture import Architecture, DataType
+from pefslc.targets.tensil.checker import check_program
+from pefslc.targets.tensil.tmodel import load_tmodel
+
+TYPES = tuple(DataType[name] for name in ("FP8BP4", "FP16BP8", "FP18BP10", "FP32BP16"))
+SMALL = Feature(batch_norm=False, leaky=False, most_bits=4)
+NARROW = Feature(batch_norm=False, leaky=False, float_bias=False, average_pool=False, most_bits=2)
+WIDE = Feature(batch_norm=False, leaky=False, most_bits=4, most_channels=80, most_pixels=14)
+
+# What a refusal must say: numbers of what is needed and of what is there.
+REFUSALS = {
+    Code.ACCUMULATOR_OVERFLOW: r"the accumulator needs \d+ bits, .+ has \d+",
+    Code.TCU_NOT_EXACT: r"no exact sequence was found on FP\d+BP\d+: .+",
+    Code.TCU_WORD: r"(weights|codes|the input|its codes).* \d+ bits.* FP\d+BP\d+",
+    Code.TCU_LOCAL_MEMORY: r"local memory has \d+ vectors, .+ needs \d+( free and finds \d+)?",
+    Code.TCU_ACCUMULATORS: r"the accumulators have \d+ vectors, .+ need \d+",
+    Code.TCU_DRAM0: r"DRAM0 has \d+ vectors, .+ needs \d+ free and finds \d+",
+    Code.TCU_DRAM1: r"DRAM1 has \d+ vectors, .+ need \d+",
+}
+
+
+def sane_architecture(seed: int) -> Architecture:
+    """Whatever a board may be: memories from a few hundred vectors, arrays of 2 to 64."""
+    r = np.random.default_rng([seed, 1])
+    return Architecture(
+        data_type=TYPES[seed % len(TYPES)],
+        array_size=int(np.exp2(r.uniform(1, 6))),
+        dram0_depth=int(np.exp2(r.uniform(9, 16))),
+        dram1_depth=int(np.exp2(r.uniform(9, 18))),
+        local_depth=int(np.exp2(r.uniform(7.7, 13))),
+        accumulator_depth=int(np.exp2(r.uniform(7, 12))),
+        simd_registers_depth=int(r.integers(1, 4)),
+        stride0_depth=int(r.integers(1, 9)),
+        stride1_depth=int(r.integers(1, 9)),
+        number_of_threads=1,
+        thread_queue_depth=8,
+    )
+
+
+def tiny_architecture(seed: int) -> Architecture:
+    """Memories so small that tensors spill, and few strides, so that runs split."""
+    r = np.random.default_rng(seed)
+    return Architecture(
+        data_type=TYPES[r.integers(len(TYPES))],
+        array_size=int(r.integers(2, 17)),
+        dram0_depth=int(np.exp2(r.uniform(7, 13))),
+        dram1_depth=int(np.exp2(r.uniform(7, 16))),
+        local_depth=int(r.integers(20, 700)),
+        accumulator_depth=int(r.integers(6, 300)),
+        simd_registers_depth=int(r.integers(1, 4)),
+        stride0_depth=int(r.integers(1, 9)),
+        stride1_depth=int(r.integers(1, 9)),
+        number_of_threads=1,
+        thread_queue_depth=8,
+    )
+
+
+def says_what_is_missing(problem: Problem) -> bool:
+    pattern = REFUSALS.get(problem.code)
+    return pattern is not None and re.fullmatch(pattern, problem.message) is not None and bool(problem.hint)
+
+
+def exact_or_refused(seed: int, feature: Feature, architecture: Architecture, folder: Path) -> bool:
+    """Whether the network of this seed compiles. Then its codes are the interpreter's and its program is legal."""
+    graph = lower(import_bytes(random_network(seed, feature), folder))
+    try:
+        emission = emit(graph, architecture, folder)
+    except CompileError as e:
+        unclear = [p for p in e.problems if not says_what_is_missing(p)]
+        assert not unclear  # both ways out are right; the one that raises says why
+        return False
+    assert check_program(load_tmodel(next(folder.glob("*.tmodel")))) == []
+    inputs = random_codes(graph, seed)
+    expected, found = run_codes(graph, inputs), simulate(graph, emission, folder, inputs)
+    for output in graph.outputs:
+        assert np.array_equal(found[output.name], expected[output.value.name])
+    return True
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_small_networks_on_tiny_memories(seed: int, tmp_path: Path) -> None:
+    exact_or_refused(seed, SMALL, tiny_architecture(seed), tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_networks_on_sane_architectures(seed: int, tmp_path: Path) -> None:
+    exact_or_refused(seed, (SMALL, NARROW, WIDE)[seed % 3], sane_architecture(seed), tmp_path)
