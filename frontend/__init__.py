@@ -1,5 +1,6 @@
 """Import: an ONNX file becomes a graph at the quantized level. Nothing of ONNX leaks past this package."""
 
-from pefslc.frontend.importer import import_model
+from pefslc.frontend.given_shapes import NOTHING_GIVEN, GivenShapes
+from pefslc.frontend.importer import Imported, import_model, survey_model
 
-__all__ = ["import_model"]
+__all__ = ["NOTHING_GIVEN", "GivenShapes", "Imported", "import_model", "survey_model"]

@@ -1,6 +1,7 @@
 """From an ONNX graph to our quantized level: every node goes to its operator in `operators.OPERATORS`.
 
-All faults are collected: a node that fails poisons its outputs, and nodes that read a poisoned tensor are passed over.
+All faults are collected. A node that fails leaves its output unknown: where its shape is known a stand-in takes its
+place, so that the nodes behind are checked, too; else the output is poisoned: nodes that read it are only looked up.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -16,6 +18,8 @@ from numpy.typing import NDArray
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Origin, Problem, quote
 from pefslc.frontend.constants import fold_constant_node
+from pefslc.frontend.foreign_shape import foreign_shape
+from pefslc.frontend.given_shapes import NOTHING_GIVEN, GivenShapes
 from pefslc.frontend.load import QONNX_DOMAINS, load_onnx
 from pefslc.frontend.node import Node, constant_array
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
@@ -24,32 +28,73 @@ from pefslc.ir.value import Element, Op, Real, RealArray, TensorType, Value
 from pefslc.numeric.scale import Scale
 from pefslc.shapes import Shape, element_count
 
-__all__ = ["Builder", "import_model"]
+__all__ = ["Builder", "Imported", "import_model", "survey_model"]
 
 _LARGEST_TENSOR = 1 << 28  # elements; what lies above is a fault in the file, not a network for a small device
 
 
-def import_model(path: Path) -> Graph:
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of a file: its graph, and what is wrong with it.
+
+    graph     whole where there are no problems; else with the values `unknown` in it that nothing computes
+    problems  every fault of the import
+    """
+
+    graph: Graph
+    unknown: frozenset[str]
+    problems: tuple[Problem, ...]
+
+
+def import_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Graph:
     """The quantized-level graph of the ONNX file at `path`. Raises one CompileError that holds every fault."""
-    onnx_graph, opset = load_onnx(path)
-    builder = Builder()
-    inputs = [builder.add_input(tensor) for tensor in onnx_graph.inputs]
-    for raw in onnx_graph.nodes:
-        node = Node(raw, opset)
+    imported = survey_model(path, given)
+    if imported.problems:
+        raise CompileError.of(imported.problems)
+    return imported.graph
+
+
+def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Imported:
+    """The graph of the ONNX file at `path` as far as it can be imported. Raises CompileError where nothing can.
+
+    given  what the user says about the shapes of inputs
+    """
+    loaded = load_onnx(path)
+    builder = Builder(given, set(loaded.unreadable), list(loaded.problems))
+    builder.problems += given.problems([t.name for t in loaded.graph.inputs])
+    inputs = [builder.add_input(tensor) for tensor in loaded.graph.inputs]
+    for raw in loaded.graph.nodes:
+        node = Node(raw, loaded.opset)
         if node.op_type == "Constant" and not node.domain:
             continue  # read where it is used
-        if any(t.name in builder.poisoned for t in node.inputs):
-            builder.poison(node)
-            continue
         try:
-            _import_node(builder, node, onnx_graph.outputs)
+            _import_node(builder, node, loaded.graph.outputs)
         except CompileError as e:
             builder.problems.extend(e.problems)
-            builder.poison(node)
-    outputs = builder.outputs(onnx_graph)
-    if builder.problems:
-        raise CompileError.of(builder.problems)
-    return Graph(_graph_name(path), Level.QUANTIZED, tuple(i for i in inputs if i), tuple(builder.ops), outputs)
+            builder.stand_in(node)
+    outputs = builder.outputs(loaded.graph)
+    shapes = builder.shapes()
+    return Imported(
+        Graph(_graph_name(path), Level.QUANTIZED, tuple(i for i in inputs if i), tuple(builder.ops), outputs),
+        frozenset(builder.unknown),
+        tuple(problem.with_shape(shapes) for problem in builder.problems),
+    )
+
+
+def _is_possible(shape: Sequence[int | str | None] | None) -> TypeGuard[Sequence[int]]:
+    """Whether a tensor can have that shape: known, not empty, not too large."""
+    if shape is None:
+        return False
+    sizes = tuple(size for size in shape if isinstance(size, int) and size >= 1)
+    return len(sizes) == len(shape) and element_count(sizes) <= _LARGEST_TENSOR
+
+
+def _option_name(name: str) -> str:
+    return quote(name)[1:-1] or "NAME"
+
+
+def _example(shape: Sequence[int | str | None]) -> str:
+    return ",".join(str(size) if isinstance(size, int) else "1" for size in shape)
 
 
 def _import_node(builder: Builder, node: Node, outputs: Sequence[gs.Tensor]) -> None:
@@ -64,6 +109,11 @@ def _import_node(builder: Builder, node: Node, outputs: Sequence[gs.Tensor]) -> 
     operator = OPERATORS.get((domain.removeprefix("ai.onnx"), node.op_type))
     if operator is None:
         raise _unsupported(node)
+    if any(t.name in builder.poisoned for t in node.inputs):
+        if domain == "qonnx":
+            _check_parameters(builder, node)
+        builder.stand_in(node)
+        return
     result = operator(builder, node)
     node.finish()
     if isinstance(result, IntegerTensor):
@@ -91,6 +141,17 @@ def _unsupported(node: Node) -> CompileError:
     )
 
 
+def _check_parameters(builder: Builder, node: Node) -> None:
+    """A quantizer whose scale comes out of a node is dynamic quantization, whatever is wrong with that node."""
+    for tensor in node.inputs[1:]:
+        if tensor.name in builder.poisoned and tensor.inputs and tensor.inputs[0].op != "Constant":
+            raise node.fault(
+                Code.COMPUTED_OPERAND,
+                f"a parameter of the quantizer is computed at run time (tensor {quote(tensor.name)})",
+                hint="use a quantizer with a constant or learned scale: dynamic quantization is not supported",
+            )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class IntegerTensor:
     """Integers of the file, between a QuantizeLinear and a DequantizeLinear, or a constant's; see linear_quantizers.
@@ -110,13 +171,21 @@ class IntegerTensor:
 
 @dataclass
 class Builder:
-    """The graph under construction: values by ONNX tensor name, operations in order, faults so far."""
+    """The graph under construction: values by ONNX tensor name, operations in order, faults so far.
 
+    poisoned  ONNX tensors of which not even the shape is known, because of a fault already reported
+    unknown   names of the values that stand in for what a faulty node would compute
+    assumed   inputs whose open axes were taken as 1, only to go on
+    """
+
+    given: GivenShapes = NOTHING_GIVEN
+    poisoned: set[str] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
+    unknown: set[str] = field(default_factory=set)
+    assumed: set[str] = field(default_factory=set)
     ops: list[Op] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
     integers: dict[str, IntegerTensor] = field(default_factory=dict)
-    poisoned: set[str] = field(default_factory=set)
-    problems: list[Problem] = field(default_factory=list)
     _count: int = 0
 
     def new_value(self, shape: Shape, element: Element, origin: Origin) -> Value:
@@ -141,9 +210,31 @@ class Builder:
         """`value` is what the ONNX tensor holds."""
         self.values[tensor.name] = value
 
-    def poison(self, node: Node) -> None:
+    def stand_in(self, node: Node) -> None:
         """The outputs of `node` are unknown because of a fault already reported."""
-        self.poisoned.update(t.name for t in node.raw.outputs)
+        for tensor in node.raw.outputs:
+            shape = self._expected_shape(node, tensor)
+            if shape is None:
+                self.poisoned.add(tensor.name)
+                continue
+            value = self.real(shape, node)
+            self.unknown.add(value.name)
+            self.define(tensor, value)
+
+    def _expected_shape(self, node: Node, tensor: gs.Tensor) -> Shape | None:
+        """What the file declares, a quantizer does not change, or ONNX infers; None where no tensor has that shape."""
+        if node.op_type == "QuantizeLinear" or (tensor.dtype is not None and np.dtype(tensor.dtype).kind != "f"):
+            return None  # integers, which no value holds
+        shape: Sequence[int | str | None] | None = tensor.shape
+        if not _is_possible(shape) and "Quant" in node.op_type and node.inputs and node.inputs[0].name in self.values:
+            shape = self.values[node.inputs[0].name].type.shape
+        if not _is_possible(shape) and tensor is node.raw.outputs[0]:
+            shape = foreign_shape(node.raw, {n: v.type.shape for n, v in self.values.items()}, node.opset)
+        return tuple(shape) if _is_possible(shape) else None
+
+    def shapes(self) -> dict[str, Shape]:
+        """The shape of each ONNX tensor of which it is known."""
+        return {name: value.type.shape for name, value in self.values.items() if name not in self.assumed}
 
     def operand(self, node: Node, index: int) -> Value:
         """The value of input `index`; an initializer becomes a constant operation."""
@@ -182,25 +273,28 @@ class Builder:
     def add_input(self, tensor: gs.Tensor) -> GraphInput | None:
         """A graph input with a static float shape; a fault otherwise."""
         origin = Origin("", "input", tensor.name)
+        shape: Sequence[int | str | None] | None = tensor.shape
         try:
-            shape = tensor.shape
+            shape = self.given.shape_of(tensor.name, tensor.shape, origin)
             if shape is None:
                 raise CompileError(
                     Code.DYNAMIC_SHAPE,
                     "the input has no shape",
                     at=origin,
-                    hint="export with an example of fixed shape",
+                    hint="export with an example of fixed shape, or give it: "
+                    f"--input-shape {_option_name(tensor.name)}=1,3,32,32",
                 )
             if not all(isinstance(size, int) for size in shape):
                 raise CompileError(
                     Code.DYNAMIC_SHAPE,
                     f"the input's shape {list(shape)} is not fixed",
                     at=origin,
-                    hint="export without dynamic_axes, with batch 1",
+                    hint="export without dynamic_axes, or give the open sizes: --batch 1 or "
+                    f"--input-shape {_option_name(tensor.name)}={_example(shape)}",
                 )
             if tensor.dtype is not None and np.dtype(tensor.dtype).kind != "f":
                 raise CompileError(Code.INPUT_TYPE, f"the input holds {np.dtype(tensor.dtype)}, not floats", at=origin)
-            value = self.new_value(tuple(shape), Real(), origin)
+            value = self.new_value(tuple(size for size in shape if isinstance(size, int)), Real(), origin)
         except (CompileError, TypeError) as e:
             fault = (
                 e
@@ -208,10 +302,24 @@ class Builder:
                 else CompileError(Code.INPUT_TYPE, "the input's element type is unknown", at=origin)
             )
             self.problems.extend(fault.problems)
-            self.poisoned.add(tensor.name)
+            self._stand_in_for_input(tensor, shape, origin)
             return None
         self.values[tensor.name] = value
         return GraphInput(tensor.name, value)
+
+    def _stand_in_for_input(
+        self, tensor: gs.Tensor, declared: Sequence[int | str | None] | None, origin: Origin
+    ) -> None:
+        """So that the rest is checked, too: a network that takes any batch takes 1."""
+        shape = [1 if axis == 0 and isinstance(size, str) else size for axis, size in enumerate(declared or ())]
+        if declared is not None and _is_possible(shape):
+            value = self.new_value(tuple(shape), Real(), origin)
+            self.unknown.add(value.name)
+            if tuple(shape) != tuple(declared or ()):
+                self.assumed.add(tensor.name)
+            self.values[tensor.name] = value
+        else:
+            self.poisoned.add(tensor.name)
 
     def outputs(self, onnx_graph: gs.Graph) -> tuple[GraphOutput, ...]:
         """The graph outputs, their declared shapes compared with ours."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -15,16 +16,39 @@ from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Origin, Problem, quote
 from pefslc.shapes import element_count
 
-__all__ = ["QONNX_DOMAINS", "load_onnx"]
+__all__ = ["QONNX_DOMAINS", "Loaded", "load_onnx"]
 
 QONNX_DOMAINS = {"onnx.brevitas": (1,), "finn.custom_op.general": (1,), "qonnx.custom_op.general": (1, 2)}
 _STANDARD_DOMAINS = ("", "ai.onnx")
 _OLDEST_OPSET, _NEWEST_OPSET = 9, 22
+_REFUSED_ATTRIBUTES = {
+    onnx.AttributeProto.TENSORS: "tensors",
+    onnx.AttributeProto.SPARSE_TENSOR: "a sparse tensor",
+    onnx.AttributeProto.SPARSE_TENSORS: "sparse tensors",
+    onnx.AttributeProto.TYPE_PROTO: "a type",
+    onnx.AttributeProto.TYPE_PROTOS: "types",
+}
 _WIDTH_BYTES: dict[int, int] = {onnx.TensorProto.FLOAT: 4, onnx.TensorProto.DOUBLE: 8, onnx.TensorProto.INT64: 8}
 
 
-def load_onnx(path: Path) -> tuple[gs.Graph, int]:
-    """The graph of the file at `path`, in execution order, and its ONNX opset. Raises CompileError."""
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What is in a file.
+
+    graph       in execution order
+    opset       of ONNX; the newest we know where the file's is not supported
+    unreadable  names of the constants that the file does not hold; nothing in `graph` refers to their data
+    problems    faults that leave a graph to look at
+    """
+
+    graph: gs.Graph
+    opset: int
+    unreadable: frozenset[str]
+    problems: tuple[Problem, ...]
+
+
+def load_onnx(path: Path) -> Loaded:
+    """The file at `path`. Raises CompileError, with every fault, where its graph cannot be followed."""
     if path.is_dir():
         raise CompileError(
             Code.UNREADABLE_FILE, f"{quote(str(path))} is a folder, not a model", hint="give the .onnx file"
@@ -42,10 +66,13 @@ def load_onnx(path: Path) -> tuple[gs.Graph, int]:
             hint="it may be cut short: export or copy it again",
         ) from None
     # Names first: every other check prints or compares them.
-    problems = list(_text_problems(model)) or list(_file_problems(model))
+    problems = list(_text_problems(model)) or list(_graph_problems(model))
     if problems:
         raise CompileError.of(problems)
-    opset = next(o.version for o in model.opset_import if o.domain in _STANDARD_DOMAINS)
+    problems = [*_opset_problems(model), *_function_problems(model)]
+    unreadable = _take_out_unreadable(model.graph, problems)
+    versions = [o.version for o in model.opset_import if o.domain in _STANDARD_DOMAINS]
+    opset = versions[0] if versions and _OLDEST_OPSET <= versions[0] <= _NEWEST_OPSET else _NEWEST_OPSET
     gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.CRITICAL + 1  # what it raises is said by us, once
     logging.getLogger("onnx").setLevel(logging.CRITICAL)
     try:
@@ -62,7 +89,7 @@ def load_onnx(path: Path) -> tuple[gs.Graph, int]:
         raise CompileError(
             Code.CYCLE, "the graph has a cycle", hint="an ONNX graph must be acyclic: export the model again"
         ) from None
-    return graph, opset
+    return Loaded(graph, opset, unreadable, tuple(problems))
 
 
 def _text_problems(model: onnx.ModelProto) -> Iterator[Problem]:
@@ -82,7 +109,8 @@ def _text_problems(model: onnx.ModelProto) -> Iterator[Problem]:
             return
 
 
-def _file_problems(model: onnx.ModelProto) -> Iterator[Problem]:
+def _graph_problems(model: onnx.ModelProto) -> Iterator[Problem]:
+    """Faults that leave no graph to look at."""
     graph = model.graph
     if not model.ir_version and not graph.node:
         yield Problem(Code.NOT_ONNX, "the file holds no model", hint="it is empty or not ONNX: export the model again")
@@ -91,27 +119,64 @@ def _file_problems(model: onnx.ModelProto) -> Iterator[Problem]:
         yield Problem(Code.EMPTY_GRAPH, "the graph has no nodes", hint="export the model again")
     if not graph.output:
         yield Problem(Code.EMPTY_GRAPH, "the graph has no outputs", hint="export the model again, with output_names")
-    yield from _opset_problems(model)
+    yield from _name_problems(graph)
+
+
+def _function_problems(model: onnx.ModelProto) -> Iterator[Problem]:
     for function in model.functions:
         yield Problem(
             Code.MODEL_FUNCTION,
             f"model-local function {quote(function.name)}",
             hint="inline functions before exporting",
         )
-    yield from _name_problems(graph)
+
+
+def _take_out_unreadable(graph: onnx.GraphProto, problems: list[Problem]) -> frozenset[str]:
+    """Remove from `graph` the constants whose data the file does not hold, so that nobody goes looking for it.
+
+    Adds to `problems`. Returns the names of the tensors that lost their value.
+    """
+    lost: list[str] = []
+    kept_tensors = []
     for tensor in graph.initializer:
-        yield from _tensor_problems(tensor)
+        found = list(_tensor_problems(tensor))
+        problems += found
+        if found:
+            lost.append(tensor.name)
+        else:
+            kept_tensors.append(tensor)
+    kept_nodes = []
     for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
-                yield Problem(
-                    Code.CONTROL_FLOW,
-                    f"control flow ({node.op_type} with a subgraph)",
-                    at=Origin(node.name, node.op_type),
-                    hint="export without data-dependent branches",
-                )
-            elif attribute.type == onnx.AttributeProto.TENSOR:
-                yield from _tensor_problems(attribute.t)
+        found = [problem for attribute in node.attribute for problem in _attribute_problems(node, attribute)]
+        problems += found
+        if found:
+            lost += node.output
+        else:
+            kept_nodes.append(node)
+    if lost:
+        del graph.initializer[:], graph.node[:]
+        graph.initializer.extend(kept_tensors)
+        graph.node.extend(kept_nodes)
+    return frozenset(lost)
+
+
+def _attribute_problems(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> Iterator[Problem]:
+    if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+        yield Problem(
+            Code.CONTROL_FLOW,
+            f"control flow ({node.op_type} with a subgraph)",
+            at=Origin(node.name, node.op_type, node.output[0] if node.output else ""),
+            hint="export without data-dependent branches",
+        )
+    elif attribute.type == onnx.AttributeProto.TENSOR:
+        yield from _tensor_problems(attribute.t)
+    elif attribute.type in _REFUSED_ATTRIBUTES:
+        yield Problem(
+            Code.ATTRIBUTE_TYPE,
+            f"attribute {quote(attribute.name)} of {quote(node.op_type)} holds {_REFUSED_ATTRIBUTES[attribute.type]}",
+            at=Origin(node.name, node.op_type, node.output[0] if node.output else ""),
+            hint="export the model again",
+        )
 
 
 def _opset_problems(model: onnx.ModelProto) -> Iterator[Problem]:

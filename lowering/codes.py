@@ -45,6 +45,7 @@ class Code(Enum):
     CONSTANT_VALUE = ("PEF0211", "a constant is not a finite number")
     UNUSED_INPUT = ("PEF0212", "an input is read by nothing")
     CONSTANT_OUTPUT = ("PEF0213", "an output depends on no quantized input")
+    GIVEN_SHAPE = ("PEF0214", "--batch or --input-shape does not suit the model")
 
     # 03: quantizers
     QUANTIZER_INPUTS = ("PEF0301", "a quantizer lacks an input")

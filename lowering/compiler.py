@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -19,18 +20,20 @@ import pefslc
 from pefslc.arrays import Arrays, read_arrays
 from pefslc.codes import Code
 from pefslc.cost import CostReport
-from pefslc.diagnostics import CompileError, Problem, quote
-from pefslc.frontend import import_model
+from pefslc.diagnosis import every_problem
+from pefslc.diagnostics import CompileError, Origin, Problem, quote
+from pefslc.frontend import NOTHING_GIVEN, GivenShapes, Imported, import_model, survey_model
 from pefslc.given import ModelPath, as_file
 from pefslc.interpret import apply_output_map, as_batches, quantize_input
 from pefslc.ir.graph import Graph, Level
 from pefslc.limits import TargetLimits
 from pefslc.numeric.format import FixedPoint
-from pefslc.passes.check_format import require_formats
+from pefslc.passes.check_format import CheckFormat, require_formats
 from pefslc.passes.manager import Exactness, Pass, PassRecord, run_passes
 from pefslc.passes.pipeline import SAID_BY_USER, pipeline
 from pefslc.plugins import load_plugins
 from pefslc.report import LayerRow, cost_report, layer_rows
+from pefslc.shapes import Shape
 from pefslc.sidecar import Sidecar, load_sidecar, make_sidecar
 from pefslc.staging import publish, safe_file_name
 from pefslc.targets.protocol import Emission, Runner, Target, TargetOptions
@@ -137,10 +140,13 @@ class Program:
             yield self.target.runner(Path(folder), load_sidecar(sidecar))
 
 
-def load(model: ModelPath) -> Graph:
-    """The quantized-level graph of an ONNX file: `print(graph)`, `graph.run(x)`. Raises CompileError."""
+def load(model: ModelPath, *, batch: int | None = None, input_shapes: Mapping[str, Shape] | None = None) -> Graph:
+    """The quantized-level graph of an ONNX file: `print(graph)`, `graph.run(x)`. Raises CompileError.
+
+    batch, input_shapes  sizes of axes that the file leaves open; see `compile`
+    """
     path = Path(model)
-    graph = import_model(path)
+    graph = import_model(path, GivenShapes(batch, input_shapes or {}))
     return replace(graph, name=safe_file_name(path.stem))
 
 
@@ -150,37 +156,68 @@ def lower_model(
     *,
     fmt: FixedPoint | None = None,
     allow_overflow: bool = False,
-    plugins: Sequence[Pass] = (),
-    observe: Observer | None = None,
-    check_passes: bool = False,
+    given: GivenShapes = NOTHING_GIVEN,
 ) -> Lowered:
-    """Import a model and run every pass. `observe` sees the graph after the import and after each pass."""
-    start = time.perf_counter()
-    ours = {*SAID_BY_USER, *(p.name for p in pipeline(limits))}
-    taken = [p.name for p in plugins if p.name in ours]
-    if taken:  # records tell passes apart by their names
-        raise CompileError(
-            Code.WRONG_OPTION, f"plugin pass {quote(taken[0])} has the name of a pass of pefslc", hint="rename it"
-        )
-    graph = load(model)
-    if observe is not None:
-        observe(PassRecord("import", Exactness.EXACT, True, time.perf_counter() - start), graph)
-    reference = quantized = graph
+    """Import a model and run every pass. Raises CompileError with every problem of both."""
+    lowering = _Lowering(limits, fmt, allow_overflow)
+    imported = lowering.survey(model, given)
+    with every_problem(imported, partial(lowering.attempt, imported)):
+        return lowering.lower(imported.graph)
 
-    def watch(record: PassRecord, after: Graph) -> None:
-        nonlocal reference, quantized
-        if record.name in SAID_BY_USER:
-            reference = after
-        if after.level is Level.QUANTIZED:
-            quantized = after
-        if observe is not None:
-            observe(record, after)
 
-    if fmt is None:
-        require_formats(graph)
-    passes = pipeline(limits, fmt=fmt, allow_overflow=allow_overflow, plugins=plugins)
-    integer, records = run_passes(graph, passes, watch, check=check_passes)
-    return Lowered(reference, quantized, integer, records)
+@dataclass(frozen=True, slots=True)
+class _Lowering:
+    """How a model is brought to the integer level. `observe` sees the graph after the import and after each pass."""
+
+    limits: TargetLimits
+    fmt: FixedPoint | None
+    allow_overflow: bool
+    plugins: Sequence[Pass] = ()
+    observe: Observer | None = None
+    check_passes: bool = False
+
+    def survey(self, model: ModelPath, given: GivenShapes) -> Imported:
+        """The model, as far as it can be imported."""
+        start = time.perf_counter()
+        ours = {*SAID_BY_USER, *(p.name for p in pipeline(self.limits))}
+        taken = [p.name for p in self.plugins if p.name in ours]
+        if taken:  # records tell passes apart by their names
+            raise CompileError(
+                Code.WRONG_OPTION, f"plugin pass {quote(taken[0])} has the name of a pass of pefslc", hint="rename it"
+            )
+        path = Path(model)
+        imported = survey_model(path, given)
+        imported = replace(imported, graph=replace(imported.graph, name=safe_file_name(path.stem)))
+        if self.observe is not None and not imported.problems:
+            self.observe(PassRecord("import", Exactness.EXACT, True, time.perf_counter() - start), imported.graph)
+        return imported
+
+    def lower(self, graph: Graph) -> Lowered:
+        """The graph of a model without problems, through every pass."""
+        reference = quantized = graph
+
+        def watch(record: PassRecord, after: Graph) -> None:
+            nonlocal reference, quantized
+            if record.name in SAID_BY_USER:
+                reference = after
+            if after.level is Level.QUANTIZED:
+                quantized = after
+            if self.observe is not None:
+                self.observe(record, after)
+
+        if self.fmt is None:
+            require_formats(graph)
+        passes = pipeline(self.limits, fmt=self.fmt, allow_overflow=self.allow_overflow, plugins=self.plugins)
+        integer, records = run_passes(graph, passes, watch, check=self.check_passes)
+        return Lowered(reference, quantized, integer, records)
+
+    def attempt(self, imported: Imported, part: Graph, check_format: bool) -> Graph:
+        """Part of a model with problems on the integer level. Plugins expect whole models: they are left out."""
+        lost_quantizers = any(isinstance(p.at, Origin) and "Quant" in p.at.op_type for p in imported.problems)
+        if self.fmt is None and not lost_quantizers:
+            require_formats(imported.graph)
+        passes = pipeline(self.limits, fmt=self.fmt, allow_overflow=self.allow_overflow)
+        return run_passes(part, [p for p in passes if check_format or not isinstance(p, CheckFormat)])[0]
 
 
 def compile(
@@ -195,11 +232,15 @@ def compile(
     plugins: str | Path | Pass | Sequence[str | Path | Pass] = (),
     allow_overflow: bool = False,
     check_passes: bool = False,
+    batch: int | None = None,
+    input_shapes: Mapping[str, Shape] | None = None,
     verify: Arrays | ModelPath | None = None,
     observe: Observer | None = None,
     progress: Progress | None = None,
 ) -> Program:
     """Compile an ONNX file, or a torch network, for one target; nothing is written until `Program.save`.
+
+    Raises CompileError with every problem of the model, not only the first.
 
     target          "c", "tensil", an installed one's name, or a Target
     example         of a torch network, its input: rows on which it is checked, see `pefslc.train.export`
@@ -210,6 +251,8 @@ def compile(
     plugins         passes, or .py files and installed names that hold some
     allow_overflow  accept sums that are not proven to fit the accumulator
     check_passes    compare each pass with the interpreter
+    batch           the size of axis 0 of every input, where the file leaves it open
+    input_shapes    input name -> shape, where the file leaves axes open
     verify          inputs (arrays or an .npz) on which model, interpreter and artifacts must agree
     observe         called with (record, graph) after the import and after each pass
     progress        called with (done, total, what) on work over a second
@@ -222,18 +265,16 @@ def compile(
     )
     check_options(chosen, options)
     limits = chosen.limits(options)
+    lowering = _Lowering(
+        limits, parse_format(fmt), allow_overflow, load_plugins(plugins, check=check_passes), observe, check_passes
+    )
+    quiet = replace(options, progress=None)
     with as_file(model, example) as file:
-        lowered = lower_model(
-            file,
-            limits,
-            fmt=parse_format(fmt),
-            allow_overflow=allow_overflow,
-            plugins=load_plugins(plugins, check=check_passes),
-            observe=observe,
-            check_passes=check_passes,
-        )
+        imported = lowering.survey(file, GivenShapes(batch, input_shapes or {}))
         source = file.read_bytes()
-    emission = chosen.lower(lowered.integer, options)
+    with every_problem(imported, lambda part, fmt: chosen.lower(lowering.attempt(imported, part, fmt), quiet)):
+        lowered = lowering.lower(imported.graph)
+        emission = chosen.lower(lowered.integer, options)
     rows = layer_rows(lowered.integer, lowered.quantized, limits, emission.ops)
     details = dict(emission.details)
     if lowered.bounded_passes:

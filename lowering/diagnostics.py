@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pefslc.codes import Code
@@ -48,14 +48,39 @@ class Problem:
     message: str
     at: Origin | str | None = None
     hint: str | None = None
+    shape: tuple[int, ...] | None = None  # of the tensor in `at`, where it is known
 
     def __str__(self) -> str:
         lines = [f"error[{self.code}]: {self.message}"]
         if self.at is not None:
-            lines.append(f"  at:   {self.at}")
+            lines.append(f"  at:   {self.at}" + (f", shape {list(self.shape)}" if self.shape is not None else ""))
         if self.hint is not None:
             lines.append(f"  help: {self.hint}")
         return "\n".join(lines)
+
+    @property
+    def tensor(self) -> str:
+        """The ONNX tensor that the problem is about, or ""."""
+        return self.at.tensor if isinstance(self.at, Origin) else ""
+
+    def to_json(self) -> dict[str, object]:
+        """What `pefslc check --json` prints; None where something is not known or does not apply."""
+        origin = self.at if isinstance(self.at, Origin) else Origin("", "")
+        return {
+            "code": self.code.number,
+            "title": self.code.title,
+            "reason": self.message,
+            "node": origin.node or None,
+            "operator": origin.op_type or None,
+            "tensor": origin.tensor or None,
+            "shape": None if self.shape is None else list(self.shape),
+            "place": self.at if isinstance(self.at, str) else None,
+            "help": self.hint,
+        }
+
+    def with_shape(self, shapes: Mapping[str, tuple[int, ...]]) -> Problem:
+        """This problem with the shape of its tensor, where `shapes` (by ONNX name) has it."""
+        return replace(self, shape=shapes.get(self.tensor)) if self.shape is None and self.tensor else self
 
 
 class CompileError(Exception):

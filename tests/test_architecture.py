@@ -25,6 +25,7 @@ LAYER = {
     "compiler": "compiler",
     "console": "cli",
     "cost": "core",
+    "diagnosis": "compiler",
     "diagnostics": "core",
     "frontend": "frontend",
     "given": "compiler",

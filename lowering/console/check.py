@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import click
@@ -9,6 +10,7 @@ import click
 from pefslc.console.options import chosen_target, model_argument, plugin_files, target_limits, target_options
 
 if TYPE_CHECKING:
+    from pefslc.diagnostics import Problem
     from pefslc.numeric.format import FixedPoint
 
 __all__ = ["check"]
@@ -18,16 +20,20 @@ __all__ = ["check"]
 @model_argument
 @click.option("--target", required=True, metavar="NAME", help="c, tensil, or an installed one: see `pefslc targets`")
 @target_options
+@click.option("--json", "as_json", is_flag=True, help="print the problems as JSON, for tools")
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
 def check(
     model: str,
     target: str,
     fmt: FixedPoint | None,
+    batch: int | None,
+    input_shapes: dict[str, tuple[int, ...]],
     arch: str | None,
     caller_arena: bool,
     allow_overflow: bool,
     plugins: tuple[str, ...],
     check_passes: bool,
+    as_json: bool,
     debug: bool,
 ) -> None:
     """Tell whether MODEL compiles for the target, with every reason where it does not."""
@@ -38,17 +44,34 @@ def check(
     target_limits(chosen, TargetOptions(arch, caller_arena, allow_overflow))
     plugin_files(plugins)
     import pefslc
-
-    program = pefslc.compile(
-        model,
-        target=chosen,
-        fmt=fmt,
-        arch=arch,
-        caller_arena=caller_arena,
-        plugins=plugins,
-        allow_overflow=allow_overflow,
-        check_passes=check_passes,
-    )
+    from pefslc.diagnostics import CompileError
     from pefslc.report import verdict
 
+    try:
+        program = pefslc.compile(
+            model,
+            target=chosen,
+            fmt=fmt,
+            batch=batch,
+            input_shapes=input_shapes,
+            arch=arch,
+            caller_arena=caller_arena,
+            plugins=plugins,
+            allow_overflow=allow_overflow,
+            check_passes=check_passes,
+        )
+    except CompileError as e:
+        if not as_json:
+            raise
+        _print_json(model, chosen.name, e.problems)
+        raise click.exceptions.Exit(1) from None
+    if as_json:
+        _print_json(model, chosen.name, ())
+        return
     print(f"{program.name} compiles for {chosen.name}: {verdict(program.layers, program.lowered.bounded_passes)}")
+
+
+def _print_json(model: str, target: str, problems: tuple[Problem, ...]) -> None:
+    """One object on stdout: what was checked, and every problem; "ok" says whether there are none."""
+    found = [problem.to_json() for problem in problems]
+    print(json.dumps({"model": model, "target": target, "ok": not found, "problems": found}, indent=2))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pefslc.console.options import chosen_target, format_argument, model_argument, target_limits
+from pefslc.console.options import chosen_target, format_argument, model_argument, shape_options, target_limits
 
 if TYPE_CHECKING:
     from pefslc.numeric.format import FixedPoint
@@ -19,8 +19,17 @@ __all__ = ["inspect_model"]
 @click.option("--target", metavar="NAME", help="compare with the accumulator of this target")
 @click.option("--arch", metavar="NAME|FILE", help="tensil: a board or a .tarch file  [default: pynqz1]")
 @format_argument
+@shape_options
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
-def inspect_model(model: str, target: str | None, arch: str | None, fmt: FixedPoint | None, debug: bool) -> None:
+def inspect_model(
+    model: str,
+    target: str | None,
+    arch: str | None,
+    fmt: FixedPoint | None,
+    batch: int | None,
+    input_shapes: dict[str, tuple[int, ...]],
+    debug: bool,
+) -> None:
     """Show what MODEL computes with: per layer the formats and the accumulator bits that every input needs."""
     del debug  # read by cli.run
     from pefslc.limits import TargetLimits
@@ -34,8 +43,9 @@ def inspect_model(model: str, target: str | None, arch: str | None, fmt: FixedPo
         limits = target_limits(chosen_target(target), TargetOptions(arch))
     from pefslc.compiler import lower_model
     from pefslc.console.summary import print_inspection
+    from pefslc.frontend import GivenShapes
     from pefslc.report import layer_rows
 
-    lowered = lower_model(model, limits, fmt=fmt, allow_overflow=True)
+    lowered = lower_model(model, limits, fmt=fmt, allow_overflow=True, given=GivenShapes(batch, input_shapes))
     rows = layer_rows(lowered.integer, lowered.quantized, None if target is None else limits, {})
     print_inspection(lowered.integer, rows, None if target is None else limits)

@@ -21,6 +21,7 @@ __all__ = [
     "model_argument",
     "plugin_files",
     "require_pass",
+    "shape_options",
     "target_limits",
     "target_options",
 ]
@@ -60,6 +61,35 @@ def format_option(ctx: click.Context, _: click.Parameter, value: str | None) -> 
         raise click.UsageError(f"--fmt: {e}; for example {example}", ctx) from None
 
 
+def input_shapes(ctx: click.Context, _: click.Parameter, values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """A callback: NAME=1,3,32,32, any number of times."""
+    shapes = {}
+    for value in values:
+        name, equals, sizes = value.rpartition("=")  # a tensor's name may hold anything
+        try:
+            shapes[name] = tuple(int(size) for size in sizes.split(","))
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise click.UsageError(f"--input-shape: {value!r} is not NAME=SIZES; for example x=1,3,32,32", ctx)
+    return shapes
+
+
+def shape_options(function: _Function) -> _Function:
+    """--batch, --input-shape."""
+    help_text = "the batch size, where the file leaves it open"
+    batch = click.option("--batch", type=click.IntRange(1), metavar="N", help=help_text)
+    shape = click.option(
+        "--input-shape",
+        "input_shapes",
+        multiple=True,
+        callback=input_shapes,
+        metavar="NAME=SIZES",
+        help="an input's shape, where the file leaves it open: x=1,3,32,32",
+    )
+    return batch(shape(function))
+
+
 COMMAND_NAMES = ("compile", "inspect", "check", "run", "passes", "targets")
 
 
@@ -75,9 +105,10 @@ def format_argument(function: _Function) -> _Function:
 
 
 def target_options(function: _Function) -> _Function:
-    """--fmt, --arch, --caller-arena, --allow-overflow, --plugin, --check-passes: what a compile depends on."""
+    """What a compile depends on: --fmt, shapes, the target's options, plugins."""
     decorators = [
         format_argument,
+        shape_options,
         click.option("--arch", metavar="NAME|FILE", help="tensil: a board or a .tarch file  [default: pynqz1]"),
         click.option("--caller-arena", is_flag=True, help="c: the caller supplies the working memory"),
         click.option("--allow-overflow", is_flag=True, help="accept sums that are not proven to fit"),

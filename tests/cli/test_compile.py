@@ -67,7 +67,7 @@ def test_a_contradicted_format_is_refused_with_every_quantizer(pefslc: Cli, mode
     assert result.err.startswith(
         "error[PEF0502]: --fmt says Q3.4: 7 bits, step 0.0625, range [-4, 3.9375]; this activation quantizer is "
         "Q2.3: 5 bits, step 0.125, range [-2, 1.875]\n"
-        "  at:   /inp/act_quant/Quant (Quant), tensor 'xq'\n"
+        "  at:   /inp/act_quant/Quant (Quant), tensor 'xq', shape [1, 4]\n"
         "error[PEF0502]: "
     )
     assert result.err.endswith("  help: train in Q3.4, or leave out --fmt: the model's own formats are then taken\n")
@@ -161,8 +161,8 @@ def test_a_failing_target_leaves_the_folder_as_it_was(pefslc: Cli, model: Path, 
     result = pefslc(model, "--target", "fake", "--arch", "fails", "-o", folder)
     assert result.status == 1
     assert (
-        "error[PEF0603]: the fake target refuses\n  at:   /fc/Gemm (Gemm), tensor 'acc'\n  help: take another"
-        in result.err
+        "error[PEF0603]: the fake target refuses\n"
+        "  at:   /fc/Gemm (Gemm), tensor 'acc', shape [1, 3]\n  help: take another" in result.err
     )
     assert contents(folder) == before
 

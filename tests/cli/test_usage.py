@@ -142,7 +142,7 @@ def test_an_interrupt_is_not_a_crash(pefslc: Cli, model: Path, monkeypatch: pyte
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pefslc.compiler.import_model", interrupted)
+    monkeypatch.setattr("pefslc.compiler.survey_model", interrupted)
     result = pefslc(model, "--target", "fake")
     assert (result.status, result.err) == (130, "interrupted: no artifact was written\n")
 

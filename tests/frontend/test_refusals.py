@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,9 +21,10 @@ Build = Callable[[ModelBuilder, str], str]
 
 
 def error_of(model: onnx.ModelProto | ModelBuilder, folder: Path) -> str:
+    """The text, without the shapes of tensors: tests/errors/test_all_problems.py is about them."""
     with pytest.raises(CompileError) as caught:
         import_bytes(model, folder)
-    return str(caught.value)
+    return re.sub(r"(tensor '.*'), shape \[[\d, ]*\]", r"\1", str(caught.value))
 
 
 def quant_with(index: int, array: object, dtype: type = np.float32) -> Build:
@@ -239,9 +241,9 @@ def test_all_faults_are_reported_and_none_that_follows_from_another(tmp_path: Pa
     m.output(m.node("Tanh", bad, name="t"))
     m.output(m.quant(x, 0.0))
     text = error_of(m, tmp_path)
-    assert text.count("error[") == 2
+    assert text.count("error[") == 3
     assert "operator Sigmoid" in text
-    assert "Tanh" not in text
+    assert "operator Tanh" in text  # in the way whatever it reads
     assert "the scale is not a positive finite number" in text
 
 
@@ -252,7 +254,7 @@ def test_all_faults_are_reported_and_none_that_follows_from_another(tmp_path: Pa
             ["N", 2, 4, 4],
             "PEF0206",
             "the input's shape ['N', 2, 4, 4] is not fixed\n  at:   (input), tensor 'x'\n"
-            "  help: export without dynamic_axes, with batch 1",
+            "  help: export without dynamic_axes, or give the open sizes: --batch 1 or --input-shape x=1,2,4,4",
         ),
         ([1, 0, 4, 4], "PEF0208", "shape [1, 0, 4, 4] has an empty axis\n  at:   (input), tensor 'x'"),
         (
@@ -263,7 +265,8 @@ def test_all_faults_are_reported_and_none_that_follows_from_another(tmp_path: Pa
         (
             None,
             "PEF0206",
-            "the input has no shape\n  at:   (input), tensor 'x'\n  help: export with an example of fixed shape",
+            "the input has no shape\n  at:   (input), tensor 'x'\n  help: export with an example of fixed "
+            "shape, or give it: --input-shape x=1,3,32,32",
         ),
     ],
 )
@@ -358,7 +361,8 @@ def test_an_output_declared_with_another_shape(tmp_path: Path) -> None:
     m = ModelBuilder()
     m.output(m.node("Relu", m.input(SHAPE), name="n", output="y"), [1, 3])
     assert error_of(m, tmp_path) == (
-        "error[PEF0210]: the output is declared [1, 3] but computed [1, 2, 4, 4]\n  at:   n (Relu), tensor 'y'\n"
+        "error[PEF0210]: the output is declared [1, 3] but computed [1, 2, 4, 4]\n"
+        "  at:   n (Relu), tensor 'y'\n"
         "  help: export the model again"
     )
 

@@ -1,0 +1,57 @@
+"""What the user says about the shapes of inputs: `--batch 1`, `--input-shape x=1,3,32,32`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pefslc.codes import Code
+from pefslc.diagnostics import CompileError, Origin, Problem, quote
+from pefslc.shapes import Shape
+
+__all__ = ["NOTHING_GIVEN", "GivenShapes"]
+
+
+@dataclass(frozen=True, slots=True)
+class GivenShapes:
+    """Fills the axes that a file leaves open; contradicts none that it fixes.
+
+    batch     the size of every input's axis 0, or None
+    by_input  whole shapes by the ONNX name of an input; they win over `batch`
+    """
+
+    batch: int | None = None
+    by_input: Mapping[str, Shape] = field(default_factory=dict)
+
+    def problems(self, inputs: Sequence[str]) -> Iterator[Problem]:
+        """Shapes for inputs that the model does not have, and sizes that no tensor has."""
+        known = ", ".join(map(quote, inputs)) or "none"
+        for name, shape in self.by_input.items():
+            if name not in inputs:
+                yield Problem(Code.GIVEN_SHAPE, f"the model has no input {quote(name)}", hint=f"its inputs: {known}")
+            elif not shape or min(shape) < 1:
+                yield Problem(Code.GIVEN_SHAPE, f"{list(shape)} is no shape for input {quote(name)}", hint="sizes > 0")
+        if self.batch is not None and self.batch < 1:
+            yield Problem(Code.GIVEN_SHAPE, f"a batch of {self.batch} is not possible", hint="1 or more")
+
+    def shape_of(
+        self, name: str, declared: Sequence[int | str | None] | None, at: Origin
+    ) -> Sequence[int | str | None] | None:
+        """The shape of input `name`: `declared` with its open axes filled. Raises CompileError on a contradiction."""
+        given: Sequence[int | str | None] | None = self.by_input.get(name)
+        if given is None and self.batch is not None and declared:
+            given = (self.batch, *declared[1:])
+        if given is None or declared is None:
+            return declared if given is None else given
+        fixed = [(ours, theirs) for ours, theirs in zip(given, declared, strict=False) if isinstance(theirs, int)]
+        if len(given) != len(declared) or any(ours != theirs for ours, theirs in fixed):
+            raise CompileError(
+                Code.GIVEN_SHAPE,
+                f"the input is declared {list(declared)}, which {list(given)} contradicts",
+                at=at,
+                hint="only open axes can be given; export the model with the shape that you need",
+            )
+        return given
+
+
+NOTHING_GIVEN = GivenShapes()

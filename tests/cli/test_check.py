@@ -1,0 +1,62 @@
+"""`pefslc check`: every problem, as text or JSON; nothing is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from cli_support import Cli
+
+from builders import ModelBuilder
+
+
+@pytest.fixture
+def dynamic(tmp_path: Path) -> Path:
+    m = ModelBuilder()
+    m.output(m.quant(m.input(["N", 3, 4, 4]), output="y"))
+    return m.save(tmp_path)
+
+
+def test_a_model_that_compiles(pefslc: Cli, model: Path) -> None:
+    before = sorted(model.parent.iterdir())
+    assert pefslc("check", model, "--target", "fake").out.startswith("mlp compiles for fake: ")
+    result = pefslc("check", model, "--target", "fake", "--json")
+    assert result.status == 0
+    assert json.loads(result.out) == {"model": str(model), "target": "fake", "ok": True, "problems": []}
+    assert sorted(model.parent.iterdir()) == before
+
+
+def test_problems_as_json(pefslc: Cli, model: Path) -> None:
+    result = pefslc("check", model, "--target", "fake", "--arch", "narrow", "--fmt", "Q3.4", "--json")
+    assert (result.status, result.err) == (1, "")
+    found = json.loads(result.out)
+    assert not found["ok"]
+    assert [p["code"] for p in found["problems"]] == ["PEF0502"] * 3 + ["PEF0504"]
+    assert found["problems"][-1] == {
+        "code": "PEF0504",
+        "title": "a sum may overflow the accumulator",
+        "reason": "the accumulator needs 10 bits, the fake accumulator has 8",
+        "node": "/fc/Gemm",
+        "operator": "Gemm",
+        "tensor": "acc",
+        "shape": [1, 3],
+        "place": None,
+        "help": found["problems"][-1]["help"],
+    }
+
+
+def test_open_axes_are_given(pefslc: Cli, dynamic: Path) -> None:
+    refused = pefslc("check", dynamic, "--target", "c")
+    assert refused.status == 1
+    assert "or give the open sizes: --batch 1 or --input-shape x=1,3,4,4" in refused.err
+    assert pefslc("check", dynamic, "--target", "c", "--batch", "1").status == 0
+    assert pefslc("check", dynamic, "--target", "c", "--input-shape", "x=1,3,4,4").status == 0
+    assert pefslc("inspect", dynamic, "--batch", "1").status == 0
+
+
+@pytest.mark.parametrize("option", ["x", "x=", "x=1,two", "1,2"])
+def test_a_shape_that_is_none_is_a_usage_error(pefslc: Cli, dynamic: Path, option: str) -> None:
+    result = pefslc("check", dynamic, "--target", "c", "--input-shape", option)
+    assert result.status == 2
+    assert "is not NAME=SIZES; for example x=1,3,32,32" in result.err

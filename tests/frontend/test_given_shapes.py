@@ -1,0 +1,53 @@
+"""--batch and --input-shape fill the axes that a file leaves open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import pefslc
+from builders import ModelBuilder
+from pefslc.codes import Code
+
+
+def model(folder: Path, *shapes: list[int | str] | None) -> Path:
+    m = ModelBuilder()
+    for index, shape in enumerate(shapes):
+        m.output(m.quant(m.input(shape, name=f"x{index}"), output=f"y{index}"))
+    return m.save(folder)
+
+
+def test_a_batch_fills_every_open_first_axis(tmp_path: Path) -> None:
+    graph = pefslc.load(model(tmp_path, ["N", 2, 4, 4], ["M", 3]), batch=2)
+    assert [i.value.type.shape for i in graph.inputs] == [(2, 2, 4, 4), (2, 3)]
+    assert [o.value.type.shape for o in graph.outputs] == [(2, 2, 4, 4), (2, 3)]
+
+
+def test_a_shape_fills_open_axes_and_missing_shapes(tmp_path: Path) -> None:
+    path = model(tmp_path, ["N", 2, "H", "W"], None)
+    graph = pefslc.load(path, batch=1, input_shapes={"x0": (1, 2, 8, 6), "x1": (1, 7)})
+    assert [i.value.type.shape for i in graph.inputs] == [(1, 2, 8, 6), (1, 7)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch": 2}, "the input is declared [1, 2, 4, 4], which [2, 2, 4, 4] contradicts"),
+        ({"input_shapes": {"x0": (1, 2, 4)}}, "the input is declared [1, 2, 4, 4], which [1, 2, 4] contradicts"),
+        ({"input_shapes": {"x0": (1, 3, 4, 4)}}, "the input is declared [1, 2, 4, 4], which [1, 3, 4, 4] contradicts"),
+        ({"input_shapes": {"z": (1, 2)}}, "the model has no input 'z'"),
+        ({"input_shapes": {"x0": ()}}, "[] is no shape for input 'x0'"),
+        ({"input_shapes": {"x0": (0, 2, 4, 4)}}, "[0, 2, 4, 4] is no shape for input 'x0'"),
+        ({"batch": 0}, "a batch of 0 is not possible"),
+    ],
+)
+def test_a_shape_that_contradicts_the_file_is_refused(options: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(pefslc.CompileError) as caught:
+        pefslc.load(model(tmp_path, [1, 2, 4, 4]), **options)  # type: ignore[arg-type]
+    assert (caught.value.problems[0].code, caught.value.problems[0].message) == (Code.GIVEN_SHAPE, message)
+
+
+def test_other_open_axes_stay_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(pefslc.CompileError, match=r"the input's shape \[1, 2, 'H', 4\] is not fixed"):
+        pefslc.load(model(tmp_path, ["N", 2, "H", 4]), batch=1)
