@@ -1,12 +1,14 @@
 # make demo        set everything up and run the main job on the flagship network
 # make test        ruff, mypy --strict, the tests; needs no torch
 # make test-train  the tests that train with Brevitas and compare with torch
+# make bench      measure the examples, and compare with Tensil's compiler; NETWORKS=FOLDER has more networks
 # PYTHON=python3.12 make ...   another interpreter, 3.11 or newer
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PROCESSES ?= 2
+NETWORKS ?=
 OUTPUT ?= build/demo
 FLAGSHIP := pefsl_resnet9_16_strided_bnfold_q2_3
 SOURCES := lowering frontend passes targets tests benchmarks examples
@@ -39,6 +41,7 @@ test-train: $(VENV)/.train
 
 bench: $(VENV)/.core
 	$(BIN)/python benchmarks/measure.py
+	$(BIN)/python benchmarks/goals.py $(NETWORKS)
 
 # setuptools copies what an earlier build left in build/lib, so it goes first.
 wheel: $(VENV)/.test

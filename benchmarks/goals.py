@@ -1,0 +1,202 @@
+"""The goal table: our programs beside those of Tensil's own compiler, network by network. Prints Markdown.
+
+usage: python benchmarks/goals.py [--inputs N] [--runs N] [FOLDER ...]
+
+Networks are looked for in examples/ and in the folders; ResNet-12 is made where it is missing (resnet12.py).
+Each row is a `pefslc` command, from the shell: time and memory are the whole process's, the best of the runs. Our
+cycles are modelled, for 64-bit AXI on every board, and the model may be generous to a program unlike those that it was
+fitted to. Tensil's figures are those of data/tensil.json. "Outputs equal" are values of N inputs, from the emitted files
+in the simulator, against the network's exact evaluation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from resnet12 import name_of, write_resnet12
+
+from pefslc.artifact import open_artifact
+
+HERE = Path(__file__).resolve().parent
+EXAMPLES = HERE.parent / "examples"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A row. `tensil` names Tensil's figures of the same network, before "/arch" in the data; cycles in thousands."""
+
+    network: str
+    arch: str
+    tensil: str
+    goal: int | None = None
+    stretch: int | None = None
+    seconds: float | None = None
+    megabytes: int | None = None
+    fmt: str | None = None
+
+
+RESNET9 = "pefsl_resnet9_16_strided_bnfold_q2_3"
+RESNET20 = "resnet20_cifar_bnfold_q2_4"
+GOALS = (
+    Goal(RESNET9, "custom_perf", "resnet9_strided_16", 283, 257, seconds=1.0, megabytes=400),
+    Goal(RESNET9, "pynqz1", "resnet9_strided_16", 410, 350),
+    Goal(RESNET9, "zcu104", "resnet9_strided_16"),
+    Goal(RESNET20, "custom_perf", "resnet20_folded", 692, 620, seconds=2.0),
+    Goal(RESNET20, "pynqz1", "resnet20_folded", 900, 800),
+    Goal(RESNET20, "zcu104", "resnet20_folded"),
+    Goal(name_of(16), "custom_perf", "resnet12_strided_16", 690, 600),
+    Goal(name_of(16), "pynqz1", "resnet12_strided_16"),
+    Goal(name_of(64), "custom_perf", "resnet12_strided_64", seconds=6.0),
+    # Float networks in the accelerator's own arithmetic: Tensil's very files.
+    Goal("resnet9_strided_16", "custom_perf", "resnet9_strided_16", 330, fmt="Q8.8"),
+    Goal("resnet20_folded", "custom_perf", "resnet20_folded", 690, fmt="Q8.8"),
+)
+HEADER = (
+    "network", "architecture", "modelled cycles", "Tensil's", "ratio", "goal / stretch", "met", "outputs equal", "time",
+    "memory", "Tensil's time, memory",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one command took, and what its program does."""
+
+    cycles: int
+    seconds: float
+    megabytes: float
+    outputs: str
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
+    parser.add_argument("--inputs", type=int, default=2, metavar="N", help="inputs to compare  [default: 2]")
+    parser.add_argument("--runs", type=int, default=3, metavar="N", help="compiles of each row  [default: 3]")
+    arguments = parser.parse_args()
+    data = json.loads((HERE / "data" / "tensil.json").read_text())
+    print(f"Tensil's figures: {data['source']}\n")
+    print(f"| {' | '.join(HEADER)} |")
+    print("|---|---|---:|---:|---:|---:|---|---:|---:|---:|---:|")
+    missing = []
+    with TemporaryDirectory() as made:
+        for goal in GOALS:
+            model = _find(goal.network, [EXAMPLES, *arguments.folders, Path(made)])
+            if model is None:
+                missing.append(goal.network)
+                continue
+            found = measure(model, goal, arguments.inputs, arguments.runs)
+            cells = row(goal, data["rows"][f"{goal.tensil}/{goal.arch}"], found)
+            print(f"| {' | '.join(cells)} |", flush=True)
+    for network in dict.fromkeys(missing):
+        print(f"\n{network}.onnx is in none of the folders")
+
+
+def _find(network: str, folders: list[Path]) -> Path | None:
+    """The network's file; ResNet-12 is made in the last folder."""
+    for folder in folders:
+        if (folder / f"{network}.onnx").is_file():
+            return folder / f"{network}.onnx"
+    for feature_maps in (16, 64):
+        if network == name_of(feature_maps):
+            return write_resnet12(folders[-1], feature_maps)
+    return None
+
+
+def row(goal: Goal, tensil: Mapping[str, float], found: Measured | str) -> list[str]:
+    """The cells of one row; `found` may be the reason of a refusal."""
+    theirs = tensil.get("rtl_simulated_cycles") or tensil.get("rtl_model_cycles")
+    cost = f"{tensil['compile_wall_s']:.0f} s"
+    if tensil.get("compile_peak_rss_mb"):
+        cost += f", {tensil['compile_peak_rss_mb']:,} MB"
+    source = " (RTL)" if tensil.get("rtl_simulated_cycles") else " (model)"
+    their_cycles = f"{theirs:,}{source}" if theirs else "does not compile"
+    wanted = " / ".join(f"{n} k" for n in (goal.goal, goal.stretch) if n is not None)
+    network = f"{goal.network} --fmt {goal.fmt}" if goal.fmt else goal.network
+    if isinstance(found, str):
+        return [network, goal.arch, found, their_cycles, "", wanted, "no", "", "", "", cost]
+    return [
+        network,
+        goal.arch,
+        f"{found.cycles:,}",
+        their_cycles,
+        f"{found.cycles / theirs:.2f}" if theirs else "",
+        wanted,
+        _met(goal, found),
+        found.outputs,
+        _against(f"{found.seconds:.2f} s", found.seconds, goal.seconds, "s"),
+        _against(f"{found.megabytes:.0f} MB", found.megabytes, goal.megabytes, "MB"),
+        cost,
+    ]
+
+
+def _met(goal: Goal, found: Measured) -> str:
+    if goal.goal is None:
+        return ""
+    if goal.stretch is not None and found.cycles <= goal.stretch * 1000:
+        return "stretch"
+    return "yes" if found.cycles <= goal.goal * 1000 else f"{found.cycles / (goal.goal * 1000) - 1:.1%} above"
+
+
+def _against(text: str, found: float, wanted: float | None, unit: str) -> str:
+    return text if wanted is None or found <= wanted else f"{text} (goal {wanted:g} {unit})"
+
+
+def measure(model: Path, goal: Goal, inputs: int, runs: int) -> Measured | str:
+    """Compile in processes of their own and run the files; or the reason of a refusal."""
+    with TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        options = ["--target", "tensil", "--arch", goal.arch, "-o", folder, "--report", str(report), "-q"]
+        options += ["--fmt", goal.fmt] if goal.fmt else []
+        found = []
+        for _ in range(runs):
+            taken = _command([str(model), *options])
+            if isinstance(taken, str):
+                return taken
+            found.append(taken)
+        cycles = json.loads(report.read_text())["total"]["modelled_cycles"]
+        outputs = _outputs(Path(folder), model.with_suffix(".npz"), inputs)
+        return Measured(cycles, min(s for s, _ in found), min(m for _, m in found), outputs)
+
+
+def _command(arguments: list[str]) -> tuple[float, float] | str:
+    """Seconds and megabytes of one run of `pefslc`; or the first line of what it complains about."""
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "pefslc", *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        error = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.perf_counter() - start
+    if process.returncode:
+        return f"refused: {error.splitlines()[0] if error else process.returncode}"
+    # ru_maxrss is in kilobytes, on macOS in bytes.
+    megabytes = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    return seconds, megabytes
+
+
+def _outputs(folder: Path, arrays: Path, inputs: int) -> str:
+    """How many outputs of the emitted files equal the exact evaluation."""
+    if not arrays.is_file() or not inputs:
+        return ""
+    with np.load(arrays) as found:
+        x, expected = found["x"][:inputs], found["y_ref64"][:inputs]
+    sidecar = next(folder.glob("*.tensil.json"))
+    (values,) = open_artifact(sidecar).run({"x": x}).values()
+    equal = int((values.reshape(expected.shape) == expected).sum())
+    return f"{equal} of {expected.size}"
+
+
+if __name__ == "__main__":
+    main()
