@@ -130,6 +130,16 @@ class Emitter:
             (operation, word, address, self._group) for address in range(accumulator, accumulator + vectors)
         )
 
+    @property
+    def pending(self) -> int:
+        """SIMD operations that wait."""
+        return len(self._pending)
+
+    @property
+    def rows_that_hide_the_queue(self) -> int:
+        """The fewest vectors from a DRAM whose read hides as many SIMD operations as the queue holds."""
+        return -(-self._queue * SIMD_CYCLES // self.read_cycles(1))
+
     def fill(self, cycles: int) -> None:
         """Emit pending SIMD operations that run for about `cycles` in the background of what follows."""
         for _ in range(min(cycles // SIMD_CYCLES, len(self._pending), self._queue)):

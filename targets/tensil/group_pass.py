@@ -134,6 +134,7 @@ class GroupPass:
             self._maximum(self.placed.group.head, rect, chosen[0])
         else:
             leading = leading_steps(self.placed)
+            self.weights.expect_simd(waits=bool(leading) and choice.first > 0)
             self._sums(rect, chosen, phases, leading, choice.first)
             if choice.plan is not None:
                 self.emitter.flush()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.targets.tensil.emitter import Emitter
+from pefslc.targets.tensil.emitter import SIMD_CYCLES, Emitter
 from pefslc.targets.tensil.instructions import MoveKind
 from pefslc.targets.tensil.weights import Tile
 
@@ -24,14 +25,21 @@ def hidden_behind(tile: Tile, emitter: Emitter) -> int:
 
 
 class WeightStream:
-    """The tiles of one group. `base` and `size` are the buffer in local memory."""
+    """The tiles of one group. `base` and `size` are the buffer in local memory.
+
+    Reads are as long as the buffer, for each costs its latency. But where SIMD waits, more of it than the tiles' drains
+    hide, short reads hide it too: then weights are read a little at a time, and before that no further than to the end
+    of the output block after which SIMD will wait.
+    """
 
     def __init__(
         self, tiles: Sequence[Tile], base: int, size: int, emitter: Emitter, store: Callable[[Words], int]
     ) -> None:
         self._base, self._size, self._emitter = base, size, emitter
         self._address: dict[int, int] = {}  # id of a tile -> its rows in DRAM1
-        self._ends: list[int] = []  # where tiles end there
+        self._block_end: dict[int, int] = {}  # id of a tile -> where its output block ends there
+        self._ends: list[int] = []  # where tiles end there, rising
+        self._simd_waits = False  # for the blocks to come
         self._buffered = (0, 0)  # DRAM1 rows in the buffer
         self._in_array: Tile | None = None
         runs: list[list[Tile]] = []
@@ -47,6 +55,15 @@ class WeightStream:
             self._address |= dict.fromkeys(map(id, same), address)
             address += len(same[0].rows)
             self._ends.append(address)
+        end, following = address, tiles[-1]
+        for tile in reversed(tiles):
+            if tile.out_block != following.out_block:
+                end = self._address[id(tile)] + len(tile.rows)
+            self._block_end[id(tile)], following = end, tile
+
+    def expect_simd(self, *, waits: bool) -> None:
+        """Whether SIMD will wait at the ends of the output blocks to come."""
+        self._simd_waits = waits
 
     def load(self, tile: Tile) -> None:
         """Bring the tile into the array, unless it is there; pending SIMD runs meanwhile."""
@@ -65,8 +82,18 @@ class WeightStream:
         """The local address of the tile's rows; reads it and as many of the following as fit, if it is not there."""
         start = self._address[id(tile)]
         if not (self._buffered[0] <= start and start + len(tile.rows) <= self._buffered[1]):
-            end = max(e for e in self._ends if start < e <= start + self._size)
+            end = self._read_end(start, tile)
             self._emitter.fill_behind_read(end - start)
             self._emitter.dram(MoveKind.DRAM1_TO_LOCAL, self._base, start, end - start)
             self._buffered = (start, end)
         return self._base + start - self._buffered[0]
+
+    def _read_end(self, start: int, tile: Tile) -> int:
+        """Where the read that begins with a tile ends: at the end of a tile, within the buffer's size."""
+        most = self._size
+        first, last = bisect_right(self._ends, start), len(self._ends)
+        if self._emitter.pending * SIMD_CYCLES > (last - first) * _SIMD_IN_DRAIN_CYCLES:
+            most = min(most, self._emitter.rows_that_hide_the_queue)
+        elif self._simd_waits:
+            most = min(most, self._block_end[id(tile)] - start)
+        return self._ends[max(bisect_right(self._ends, start + most) - 1, first)]
