@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pefslc.cost import Costs
 from pefslc.ir.graph import Graph
 from pefslc.limits import TargetLimits
+from pefslc.numeric.deviation import Deviations
 from pefslc.sidecar import JsonObject, Sidecar
 
 __all__ = ["Emission", "OpReport", "Runner", "Target", "TargetOptions"]
@@ -44,24 +45,28 @@ class OpReport:
 
     implementation  how, in a few words: "round-shift 5, clip", "threshold table"
     exact           whether it was certified equal to the operation
+    deviations      where it differs, for a requantization that is bounded
     cycles          modelled cycles, None where the target models none
     """
 
     implementation: str
     exact: bool = True
     cycles: int | None = None
+    deviations: Deviations | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Emission:
     """A lowered program.
 
-    files    file name -> content; everything the target writes except the sidecar
-    details  JSON for the sidecar's "details": what the target's own runner and user need
-    ops      by the name of the operation's result value
-    notes    lines for the summary, for example totals
-    cycles   modelled, of the whole program: the layers and what frames them; None where the target models none
-    costs    finds out what each part of the program costs, in up to a second; None where the target cannot
+    files     file name -> content; everything the target writes except the sidecar
+    details   JSON for the sidecar's "details": what the target's own runner and user need
+    ops       by the name of the operation's result value
+    notes     lines for the summary, for example totals
+    cycles    modelled, of the whole program: the layers and what frames them; None where the target models none
+    costs     finds out what each part of the program costs, in up to a second; None where the target cannot
+    computed  the graph that the files compute, integer for integer, where that is not the lowered one: its bounded
+              requantizations are what the target makes of them. Verification holds the files to it
     """
 
     files: Mapping[str, bytes]
@@ -70,6 +75,7 @@ class Emission:
     notes: tuple[str, ...] = ()
     cycles: int | None = None
     costs: Callable[[], Costs] | None = None
+    computed: Graph | None = None
 
 
 class Runner(Protocol):

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.format import saturate
-from pefslc.numeric.rounding import RoundingMode, round_shift
+from pefslc.numeric.rounding import RoundingMode, lowest_numerators, round_shift
 from pefslc.numeric.staircase import Staircase, agrees_everywhere
+from pefslc.numeric.steps import Steps
 
 __all__ = ["AffineShift", "fit_affine_shift", "fit_bent", "fit_offset"]
 
@@ -181,29 +182,20 @@ def fit_offset(staircase: Staircase, multiplier: int, shift: int) -> AffineShift
 class _Search:
     """The feasible (multiplier, offset) of one staircase, all channels at once.
 
-    A falling channel is looked at in the mirror, a' = -a, where it rises; its multiplier is negated in the end.
     The line y = m a' + b must lie on or above (reached, N) and on or below (before, N - 1) for each step, where N is
-    the lowest numerator that rounds to the step's code.
+    the lowest numerator that rounds to the step's code; where the staircase falls, m is negated in the end.
     """
 
     def __init__(self, staircase: Staircase, product_bits: int, multiplier_bits: int) -> None:
         self.staircase = staircase
         self.product_bits = product_bits
         self.multiplier_bits = multiplier_bits
-        sign = staircase.direction[:, None]
-        thresholds = staircase.thresholds * sign
-        ends = np.array([staircase.domain_low, staircase.domain_high], dtype=np.int64) * sign
-        self.first, self.last = ends.min(axis=1, keepdims=True), ends.max(axis=1, keepdims=True)
-        self.reached = np.maximum(thresholds, self.first)
-        self.is_reached = thresholds <= self.last
-        self.before = np.minimum(thresholds - 1, self.last)
-        self.is_before = thresholds > self.first
-        inner = self.is_reached & self.is_before
+        self.steps = Steps.of(staircase)
+        inner = self.steps.is_inner
         self.has_ends = inner.any(axis=1)
         steps = inner.shape[1]
         self.start = inner.argmax(axis=1) if steps else np.zeros(len(inner), dtype=np.int64)
         self.end = steps - 1 - inner[:, ::-1].argmax(axis=1) if steps else self.start
-        self.levels = staircase.low + 1 + np.arange(thresholds.shape[1], dtype=np.int64)
         self.domain_bits = bits_for_range(staircase.domain_low, staircase.domain_high)
         self.level_bits = bits_for_range(staircase.low, staircase.high)
 
@@ -213,12 +205,12 @@ class _Search:
 
     def plausible_shifts(self) -> list[int]:
         """The shifts at which a multiplier of 1 gives the average step; all when there are no two steps."""
-        inner = self.is_reached & self.is_before
+        inner = self.steps.is_inner
         rows = np.flatnonzero(inner.sum(axis=1) > 1)
         if not len(rows):
             return [s for s in range(_LARGEST_SHIFT) if self.has_room(s)]
         c = int(rows[0])
-        inside = self.reached[c][inner[c]]
+        inside = self.steps.reached[c][inner[c]]
         step = max((int(inside[-1]) - int(inside[0])) // (len(inside) - 1), 1)
         near = step.bit_length() - 1
         return [s for s in (near, near + 1, near - 1) if s >= 0 and self.has_room(s)]
@@ -228,7 +220,7 @@ class _Search:
         while largest > 0 and not self.has_room(largest):
             largest -= 1
         for shift in range(largest, 0, -1):
-            slopes = self._average_slope(self._lowest_numerators(shift, RoundingMode.FLOOR))
+            slopes = self._average_slope(lowest_numerators(self.steps.levels, shift, RoundingMode.FLOOR))
             if int(slopes.max()) <= self.largest_multiplier:
                 return shift
         return 0
@@ -238,20 +230,14 @@ class _Search:
         """With it, products with the domain still fit."""
         return (1 << max(min(self.product_bits - self.domain_bits, self.multiplier_bits - 1), 0)) - 1
 
-    def _lowest_numerators(self, shift: int, mode: RoundingMode) -> Codes:
-        """[steps]: the lowest n with round(n / 2^shift) >= code."""
-        if mode is RoundingMode.FLOOR or shift == 0:
-            return self.levels << shift
-        return (self.levels << shift) - (1 << (shift - 1)) + (self.levels & 1)
-
     def _offsets(self, multiplier: Codes, numerators: Codes) -> tuple[Codes, Codes, Codes, Codes]:
         """Per channel the least and the greatest offset, and the steps that demand them."""
         limit = np.int64(1) << np.int64(_INT64_HEADROOM)
         if not numerators.size:
             zero = np.zeros(len(multiplier), dtype=np.int64)
             return zero - limit, zero + limit, zero, zero
-        least = np.where(self.is_reached, numerators - self.reached * multiplier[:, None], -limit)
-        most = np.where(self.is_before, numerators - 1 - self.before * multiplier[:, None], limit)
+        least = np.where(self.steps.is_reached, numerators - self.steps.reached * multiplier[:, None], -limit)
+        most = np.where(self.steps.is_before, numerators - 1 - self.steps.before * multiplier[:, None], limit)
         at_least, at_most = least.argmax(axis=1), most.argmin(axis=1)
         rows = np.arange(len(multiplier))
         return least[rows, at_least], most[rows, at_most], at_least, at_most
@@ -260,14 +246,14 @@ class _Search:
         """The implementation without offset (and, rising, without multiplier)."""
         if (multiplier != 1).any():
             return None
-        least, most, _, _ = self._offsets(multiplier, self._lowest_numerators(shift, mode))
+        least, most, _, _ = self._offsets(multiplier, lowest_numerators(self.steps.levels, shift, mode))
         if (least > 0).any() or (most < 0).any():
             return None
         return self.certified(self._candidate(np.ones(1, dtype=np.int64), np.zeros(1, dtype=np.int64), shift, mode))
 
     def at_multiplier(self, multiplier: Codes, shift: int, mode: RoundingMode) -> AffineShift | None:
         """The implementation with the given multiplier (negative where the staircase falls) and some offset."""
-        least, most, _, _ = self._offsets(np.abs(multiplier), self._lowest_numerators(shift, mode))
+        least, most, _, _ = self._offsets(np.abs(multiplier), lowest_numerators(self.steps.levels, shift, mode))
         if (least > most).any():
             return None
         return self.certified(self._candidate(multiplier, _nearest_to_zero(least, most), shift, mode))
@@ -277,8 +263,8 @@ class _Search:
 
         Not certified yet: bisection asks often.
         """
-        numerators = self._lowest_numerators(shift, mode)
-        channels = len(self.reached)
+        numerators = lowest_numerators(self.steps.levels, shift, mode)
+        channels = len(self.steps.reached)
         lowest = np.zeros(channels, dtype=np.int64)
         highest = np.full(channels, self.largest_multiplier, dtype=np.int64)
         multiplier = np.clip(self._average_slope(numerators), lowest, highest)
@@ -291,7 +277,7 @@ class _Search:
                     multiplier * self.staircase.direction, _nearest_to_zero(least, most), shift, mode
                 )
             # (before_j - reached_k) m <= N_j - 1 - N_k, violated: a bound on m from one side.
-            run = self.before[rows, below] - self.reached[rows, above]
+            run = self.steps.before[rows, below] - self.steps.reached[rows, above]
             rise = numerators[below] - 1 - numerators[above]
             if (wrong & (run == 0)).any():
                 return None
@@ -306,9 +292,9 @@ class _Search:
     def _average_slope(self, numerators: Codes) -> Codes:
         """[channels]: rise over run between the first and the last step that lie inside the domain; 0 without."""
         if not self.has_ends.any():
-            return np.zeros(len(self.reached), dtype=np.int64)
-        rows = np.arange(len(self.reached))
-        run = self.reached[rows, self.end] - self.reached[rows, self.start]
+            return np.zeros(len(self.steps.reached), dtype=np.int64)
+        rows = np.arange(len(self.steps.reached))
+        run = self.steps.reached[rows, self.end] - self.steps.reached[rows, self.start]
         rise = numerators[self.end] - numerators[self.start]
         return np.where(self.has_ends, np.maximum(rise // np.maximum(run, 1), 1), 0)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 __all__ = [
     "LowerBound",
     "RoundingMode",
+    "lowest_numerators",
     "round_bounds",
     "round_fraction",
     "round_ratio",
@@ -92,6 +93,14 @@ def round_ratio(numerator: Integers, denominator: int, mode: RoundingMode = Roun
 def round_shift(value: Integers, shift: int, mode: RoundingMode = RoundingMode.HALF_EVEN) -> Integers:
     """round(value / 2^shift), exactly; `shift` >= 0."""
     return round_ratio(value, 1 << shift, mode)
+
+
+def lowest_numerators(codes: Integers, shift: int, mode: RoundingMode = RoundingMode.HALF_EVEN) -> Integers:
+    """The lowest n with round(n / 2^shift) >= code, for each code: the inverse of `round_shift`."""
+    assert mode in (RoundingMode.HALF_EVEN, RoundingMode.FLOOR)
+    if mode is RoundingMode.FLOOR or shift == 0:
+        return codes << shift
+    return (codes << shift) - (1 << (shift - 1)) + (codes & 1)
 
 
 def round_fraction(value: Fraction, mode: RoundingMode = RoundingMode.HALF_EVEN) -> int:

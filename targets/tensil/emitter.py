@@ -10,6 +10,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
+from typing import TypeAlias
 
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.instructions import (
@@ -23,7 +25,7 @@ from pefslc.targets.tensil.instructions import (
     SimdOperation,
 )
 
-__all__ = ["SIMD_CYCLES", "Emitter"]
+__all__ = ["SIMD_CYCLES", "Constant", "Emitter"]
 
 # After a MatMul, a LoadWeights of this many local rows (on A = 12) waits long enough for the accumulation to complete.
 _HEALING_ROWS, _MEASURED_ON = 5, 12
@@ -31,22 +33,33 @@ SIMD_CYCLES = 4  # an operation that reads and writes an accumulator
 _AXI_BYTES = 8  # of the boards that were measured
 
 
-class Emitter:
-    """Appends instructions. `constants` maps a word to the accumulator address of a vector that holds it."""
+Constant: TypeAlias = int | tuple[int, ...]  # the same word in every lane, or a word for each
 
-    def __init__(self, architecture: Architecture, constants: dict[int, int]) -> None:
+
+class Emitter:
+    """Appends instructions. `constants` maps a constant to the accumulator address of a vector that holds it."""
+
+    def __init__(self, architecture: Architecture, constants: dict[Constant, int]) -> None:
         self.architecture = architecture
         self.constants = constants
         self.instructions: list[Instruction] = []
-        self._pending: deque[tuple[SimdOperation, int, int, str]] = deque()
+        self._pending: deque[tuple[SimdOperation, Constant, int, str]] = deque()
         self._group = ""  # whom what is made now serves
         self._serving = [(0, "")]  # the first instruction of each segment, and whom it serves
         self._queue = 2 * architecture.array_size + 2  # SIMD operations that the RTL holds
-        self._register: int | None = None
+        self._register: Constant | None = None
         self._last: int | None = None  # the accumulator address accessed last
         self._tainted = False  # whether an accumulation to it may still be under way
         self._by_matmul = False  # whether that accumulation was a MatMul's
         self._healing_rows = max(_HEALING_ROWS, -(-_HEALING_ROWS * architecture.array_size // _MEASURED_ON))
+
+    def use_constants(self, constants: Mapping[tuple[int, ...], int]) -> None:
+        """Vectors that accumulators hold from now on, in the place of those of the last call."""
+        self.constants = {c: address for c, address in self.constants.items() if isinstance(c, int)}
+        for words, address in constants.items():
+            self.constants[words] = address
+        if not isinstance(self._register, int):
+            self._register = None
 
     def __len__(self) -> int:
         return len(self.instructions)
@@ -124,7 +137,7 @@ class Emitter:
         """A move between local memory and a DRAM, contiguous on both sides."""
         self.instructions.append(DataMove(kind, local, dram, vectors))
 
-    def simd_later(self, operation: SimdOperation, word: int, accumulator: int, vectors: int) -> None:
+    def simd_later(self, operation: SimdOperation, word: Constant, accumulator: int, vectors: int) -> None:
         """accumulator[i] = operation(accumulator[i], word), for consecutive vectors: by later `fill`s or a `flush`."""
         self._pending.extend(
             (operation, word, address, self._group) for address in range(accumulator, accumulator + vectors)
@@ -160,7 +173,7 @@ class Emitter:
             self._simd(*self._pending.popleft())
         self._segment(self._group)
 
-    def _simd(self, operation: SimdOperation, word: int, address: int, group: str) -> None:
+    def _simd(self, operation: SimdOperation, word: Constant, address: int, group: str) -> None:
         self._segment(group)
         self._load_register(word)
         self.instructions.append(Simd(operation, left=0, right=1, destination=0, read=address, write=address))
@@ -178,7 +191,7 @@ class Emitter:
 
     # --- what holds between instructions -------------------------------------------------------------------------
 
-    def _load_register(self, word: int) -> None:
+    def _load_register(self, word: Constant) -> None:
         if self._register != word:
             address = self.constants[word]
             self.instructions.append(Simd(SimdOperation.MOVE, left=0, destination=1, read=address))

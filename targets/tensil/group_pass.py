@@ -27,7 +27,17 @@ from pefslc.targets.tensil.matrix_steps import AddTensor, AddWord, Diagonal, Mat
 from pefslc.targets.tensil.pass_plan import Needs, Scratch, plan_passes
 from pefslc.targets.tensil.placement import PlacedGroup
 from pefslc.targets.tensil.planes import Layout, Rect, Run, View, missed_runs, rect_runs, tap_runs
-from pefslc.targets.tensil.raw_steps import Accumulate, Maximum, Minimum, Multiply, RawStep
+from pefslc.targets.tensil.raw_steps import (
+    Accumulate,
+    ChannelAdd,
+    ChannelMultiply,
+    Maximum,
+    Minimum,
+    Multiply,
+    RawStep,
+    SimdStep,
+    block_words,
+)
 from pefslc.targets.tensil.selection import MaxHead
 from pefslc.targets.tensil.step_choice import Choice, choose, matrix_cycles
 from pefslc.targets.tensil.weight_stream import WeightStream, hidden_behind
@@ -37,7 +47,13 @@ __all__ = ["GroupPass"]
 
 Words = NDArray[np.int64]
 
-_OPERATION = {Multiply: SimdOperation.MULTIPLY, Maximum: SimdOperation.MAX, Minimum: SimdOperation.MIN}
+_OPERATION = {
+    Multiply: SimdOperation.MULTIPLY,
+    Maximum: SimdOperation.MAX,
+    Minimum: SimdOperation.MIN,
+    ChannelMultiply: SimdOperation.MULTIPLY,
+    ChannelAdd: SimdOperation.ADD,
+}
 
 
 @dataclass
@@ -148,7 +164,7 @@ class GroupPass:
                 self.emitter.flush()
                 self._add(step.tensor, rect, chosen, 0)
             else:
-                self.emitter.simd_later(_OPERATION[type(step)], step.word, 0, count)
+                self._step_later(step, 0, rect.area, chosen)
         self.emitter.flush()
         if by_matrix:
             self._matrix_steps(by_matrix.alone, rect, chosen, 0)
@@ -252,7 +268,17 @@ class GroupPass:
         if last.get(tile.out_block) == id(tile):
             for step in steps:
                 assert not isinstance(step, Accumulate)
-                self.emitter.simd_later(_OPERATION[type(step)], step.word, accumulator, vectors)
+                self._step_later(step, accumulator, vectors, [tile.out_block])
+
+    def _step_later(self, step: SimdStep, accumulator: int, vectors: int, blocks: Sequence[int]) -> None:
+        """A step on so many vectors of each block, in the gaps of what follows."""
+        operation = _OPERATION[type(step)]
+        if not isinstance(step, ChannelMultiply | ChannelAdd):
+            self.emitter.simd_later(operation, step.word, accumulator, vectors * len(blocks))
+            return
+        for i, block in enumerate(blocks):
+            words = block_words(step, block, self.a)
+            self.emitter.simd_later(operation, words, accumulator + i * vectors, vectors)
 
     def _tap_runs(self, t: int, tap: tuple[int, int], rect: Rect, view: View) -> list[Run]:
         term = self.placed.terms[t]

@@ -18,19 +18,22 @@ from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem
 from pefslc.ir.graph import Graph
 from pefslc.numeric.accumulate import bits_for_range, dot_bounds, prefix_bounds
+from pefslc.numeric.deviation import Deviations, deviations_of
 from pefslc.numeric.format import saturate
 from pefslc.numeric.requantize import fit_offset
 from pefslc.numeric.scale import power_of_two_exponent
 from pefslc.numeric.staircase import Staircase
 from pefslc.shapes import Window
 from pefslc.targets.tensil.architecture import DataType
+from pefslc.targets.tensil.channel_requantize import ChannelRequantization, fit_channels
 from pefslc.targets.tensil.raw_steps import Accumulate, Multiply, RawStep, StepSequence
 from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, MaxHead, Requantization, Selection
 from pefslc.targets.tensil.selection import Limit as LimitStep
 
-__all__ = ["Placed", "PlacedGroup", "PlacedTerm", "place"]
+__all__ = ["Bounded", "Placed", "PlacedGroup", "PlacedTerm", "place"]
 
 Words = NDArray[np.int64]
+_Fits = dict[tuple[Staircase, bytes, bytes, int], ChannelRequantization | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,12 +46,21 @@ class PlacedTerm:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Bounded:
+    """A requantization that is not certified: what it computes, and where that differs."""
+
+    computed: Staircase
+    deviations: Deviations
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class PlacedGroup:
     """A group in raw words. `terms` is empty for a maximum; `implementation` says how each of its ops is done.
 
-    words   bounds of the accumulators before the first step, biases included
-    partial per channel, bounds of every partial sum of the terms without the bias; at most 0 and at least 0
-    sums    the same after the last tensor was added; None without one
+    words    bounds of the accumulators before the first step, biases included
+    partial  per channel, bounds of every partial sum of the terms without the bias; at most 0 and at least 0
+    sums     the same after the last tensor was added; None without one
+    bounded  by operation, the requantizations that are not certified
     """
 
     group: Group
@@ -60,6 +72,7 @@ class PlacedGroup:
     sums: tuple[int, int] | None
     implementation: dict[str, str]
     exact: bool
+    bounded: dict[str, Bounded] = field(default_factory=dict)
 
     @property
     def tensors(self) -> list[str]:
@@ -78,6 +91,7 @@ class Placed:
 
 
 _NO_SHIFT = "its Quant is no rounding shift: BatchNorm is kept, or a scale is no power of two"
+_LARGEST_DEVIATION = 1  # what is further off is no implementation of its staircase
 
 
 class _Elsewhere(Exception):
@@ -93,6 +107,7 @@ def place(graph: Graph, selection: Selection, data_type: DataType, *, allow_over
     movable = {selection.storage[i.value.name] for i in graph.inputs}
     _check_inputs(graph, data_type)
     needed: dict[str, int] = {}
+    fits: _Fits = {}
     while True:
         placed: list[PlacedGroup] = []
         problems: list[Problem] = []
@@ -101,7 +116,7 @@ def place(graph: Graph, selection: Selection, data_type: DataType, *, allow_over
                 try:
                     need = needed.get(group.result, 0)
                     placer = _Placer(
-                        group, selection, exponents, data_type, allow_overflow, movable - needed.keys(), need
+                        group, selection, exponents, data_type, allow_overflow, movable - needed.keys(), need, fits
                     )
                     placed.append(placer.place())
                 except CompileError as e:
@@ -169,19 +184,23 @@ class _Placer:
     allow_overflow: bool
     movable: set[str]  # inputs that no reader has bound to an exponent yet
     needed: int  # the exponent that a reader of the result demands; 0 without one
+    fits: _Fits  # what was found before, for placement may start again
     reasons: list[str] = field(default_factory=list)
+    by_channel: bool = False  # whether requantizations may be multiplications per channel, certified or not
 
     def place(self) -> PlacedGroup:
         """The group in raw words. Its result is placed where `exponents` says, or else where its readers need it: for
         an output the natural placement is a wish, for the host can undo any other.
         """
-        try:
-            return self._place()
-        except CompileError:
-            if self.exponents[self.group.result] == self.needed:
-                raise
-            self.exponents[self.group.result] = self.needed
-            return self._place()
+        wish = self.exponents[self.group.result]
+        for self.by_channel in (False, True) if self._requantizes() else (False,):
+            for exponent in dict.fromkeys((wish, self.needed)):
+                self.exponents[self.group.result] = exponent
+                try:
+                    return self._place()
+                except CompileError as error:
+                    refusal = error
+        raise refusal
 
     def _place(self) -> PlacedGroup:
         if isinstance(self.group.head, MaxHead):
@@ -196,8 +215,10 @@ class _Placer:
             raise self._refusal()
         low, high = (code << exponent for code in self.selection.ranges[head.tensor])
         names = self._names("maximum", steps.names)
-        partial = np.zeros_like(bias), np.zeros_like(bias)
-        return PlacedGroup(self.group, (), bias, steps.raw, (low, high), partial, steps.sums, names, steps.exact)
+        partial, bounded = (np.zeros_like(bias), np.zeros_like(bias)), self._bounded(steps)
+        return PlacedGroup(
+            self.group, (), bias, steps.raw, (low, high), partial, steps.sums, names, steps.exact, bounded
+        )
 
     def _place_linear(self, head: LinearHead) -> PlacedGroup:
         low, high = self._head_bounds(head)
@@ -206,8 +227,9 @@ class _Placer:
                 self._explain_lack_of_room(head, low, high, exponent)
                 break
             bias = head.bias << exponent
-            codes = (int((low + head.bias).min()), int((high + head.bias).max()))
-            steps = self._steps(exponent, codes, bias, may_bias=True)
+            by_channel = low + head.bias, high + head.bias
+            codes = int(by_channel[0].min()), int(by_channel[1].max())
+            steps = self._steps(exponent, codes, bias, may_bias=True, by_channel=by_channel)
             if steps is None:
                 continue
             proved = self._sums_fit(low << exponent, high << exponent, steps.bias)
@@ -222,8 +244,10 @@ class _Placer:
             words = int(((low << exponent) + steps.bias).min()), int(((high << exponent) + steps.bias).max())
             exact = steps.exact and proved
             words = _saturated(words, self.data_type)
-            partial = low << exponent, high << exponent
-            return PlacedGroup(self.group, terms, steps.bias, steps.raw, words, partial, steps.sums, names, exact)
+            partial, bounded = (low << exponent, high << exponent), self._bounded(steps)
+            return PlacedGroup(
+                self.group, terms, steps.bias, steps.raw, words, partial, steps.sums, names, exact, bounded
+            )
         raise self._refusal()
 
     def _head_bounds(self, head: LinearHead) -> tuple[Words, Words]:
@@ -281,13 +305,22 @@ class _Placer:
 
     # --- steps ---------------------------------------------------------------------------------------------------
 
-    def _steps(self, exponent: int, codes: tuple[int, int], bias: Words, *, may_bias: bool) -> StepSequence | None:
+    def _steps(
+        self,
+        exponent: int,
+        codes: tuple[int, int],
+        bias: Words,
+        *,
+        may_bias: bool,
+        by_channel: tuple[Words, Words] | None = None,
+    ) -> StepSequence | None:
         """The raw steps from accumulators at `exponent`; None, with a reason, where a step cannot be done."""
-        steps = StepSequence(exponent, codes, bias, self.data_type)
+        steps = StepSequence(exponent, codes, bias, self.data_type, by_channel)
         for i, step in enumerate(self.group.steps):
             match step:
                 case Requantization():
                     done = self._requantize(steps, step.staircase, may_bias, self._is_clipped_later(i))
+                    done = done or (self.by_channel and self._requantize_channels(steps, step.staircase))
                 case LimitStep():
                     steps.limit(step.low, step.high)
                     done = True
@@ -344,10 +377,7 @@ class _Placer:
         if (staircase.direction < 0).any() or staircase.step != 1:
             self.reasons.append("a channel's BatchNorm has a negative factor")
             return False
-        if not self.allow_overflow:
-            staircase = staircase.restricted(
-                max(staircase.domain_low, steps.codes[0]), min(staircase.domain_high, steps.codes[1])
-            )
+        staircase = self._restricted(staircase, steps)
         if not _fits(staircase.low, staircase.high, self.data_type):
             self.reasons.append(f"its codes need {bits_for_range(staircase.low, staircase.high)} bits")
             return False
@@ -361,6 +391,35 @@ class _Placer:
         if not may_bias:
             self.reasons.append(_NO_SHIFT)
         return False
+
+    def _requantize_channels(self, steps: StepSequence, staircase: Staircase) -> bool:
+        """Requantize by multiplications per channel: exactly, or off by one on codes that are listed."""
+        staircase = self._restricted(staircase, steps)
+        low, high = steps.ranges(staircase.channels)
+        key = staircase, low.tobytes(), high.tobytes(), steps.exponent
+        if key not in self.fits:
+            self.fits[key] = fit_channels(staircase, low, high, steps.exponent, self.data_type)
+        found = self.fits[key]
+        if found is None:
+            self.reasons.append(f"multiplications per channel find no room in {self.data_type.width_bits} bits")
+            return False
+        deviations = deviations_of(staircase, found.computed, low, high)
+        if deviations.largest > _LARGEST_DEVIATION:
+            self.reasons.append("its Quant is no straight line: multiplications per channel are off by more than 1")
+            return False
+        steps.requantize_channels(found.steps, found.computed)
+        if deviations.found:
+            steps.bounded[len(steps.names) - 1] = found.computed, deviations
+            steps.exact = False
+        return True
+
+    def _restricted(self, staircase: Staircase, steps: StepSequence) -> Staircase:
+        """The staircase on the codes that can occur; on all where sums may overflow."""
+        if self.allow_overflow:
+            return staircase
+        return staircase.restricted(
+            max(staircase.domain_low, steps.codes[0]), min(staircase.domain_high, steps.codes[1])
+        )
 
     def _add(self, steps: StepSequence, tensor: str) -> bool:
         if self.exponents[tensor] != steps.exponent:
@@ -380,7 +439,7 @@ class _Placer:
             steps.exact = False
         steps.raw_steps.append(Accumulate(tensor, low << steps.exponent, high << steps.exponent))
         steps.names.append("add")
-        steps.codes = codes
+        steps.codes, steps.by_channel = codes, None
         steps.sums = _saturated(words, self.data_type)
         return True
 
@@ -390,6 +449,11 @@ class _Placer:
         ops = self.group.ops
         first = [head] if len(ops) > len(names) else []
         return dict(zip(ops, [*first, *names], strict=False))
+
+    def _bounded(self, steps: StepSequence) -> dict[str, Bounded]:
+        """By operation: the steps stand for the last ones of the group."""
+        ops = self.group.ops[len(self.group.ops) - len(steps.names) :]
+        return {ops[i]: Bounded(*found) for i, found in steps.bounded.items()}
 
     def _refusal(self) -> CompileError:
         reasons = list(dict.fromkeys(self.reasons))

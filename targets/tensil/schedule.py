@@ -18,7 +18,7 @@ from pefslc.diagnostics import CompileError, Origin, quote
 from pefslc.ir.graph import Graph
 from pefslc.targets.tensil.addends import fold_addends
 from pefslc.targets.tensil.architecture import Architecture
-from pefslc.targets.tensil.emitter import Emitter
+from pefslc.targets.tensil.emitter import Constant, Emitter
 from pefslc.targets.tensil.group_pass import GroupPass
 from pefslc.targets.tensil.group_steps import addend_plan, leading_plan, trailing_plan
 from pefslc.targets.tensil.instructions import Instruction, MoveKind, Segment
@@ -28,7 +28,15 @@ from pefslc.targets.tensil.memory import Memory
 from pefslc.targets.tensil.pass_plan import Needs, Scratch
 from pefslc.targets.tensil.placement import Placed, PlacedGroup
 from pefslc.targets.tensil.planes import Layout, View
-from pefslc.targets.tensil.raw_steps import Accumulate, Maximum, Minimum, Multiply
+from pefslc.targets.tensil.raw_steps import (
+    Accumulate,
+    ChannelAdd,
+    ChannelMultiply,
+    Maximum,
+    Minimum,
+    Multiply,
+    block_words,
+)
 from pefslc.targets.tensil.selection import MaxHead, Selection
 from pefslc.targets.tensil.weights import tiles_of
 
@@ -144,12 +152,37 @@ class _Scheduler:
         if len(words) > self.architecture.local_depth:
             raise self._no_local_memory("one copy of the constants of all layers", len(words))
         self.capacity = first
-        self.emitter = Emitter(self.architecture, {word: first + i for i, word in enumerate(words)})
+        constants: dict[Constant, int] = {word: first + i for i, word in enumerate(words)}
+        self.emitter = Emitter(self.architecture, constants)
         base = self._store(np.repeat(np.array(list(words), dtype=np.int64)[:, None], self.a, axis=1))
         self.emitter.dram(MoveKind.DRAM1_TO_LOCAL, 0, base, len(words))
         self.emitter.to_accumulators(0, first, len(words))
         self.emitter.clear_weights()
         self.matrix_rows = self._load_matrix_rows()
+
+    def _load_channel_words(self, placed: PlacedGroup) -> int:
+        """The words per channel of one group, below the other constants; how many accumulators are left."""
+        steps = [s for s in placed.steps if isinstance(s, ChannelMultiply | ChannelAdd)]
+        blocks = range(placed.group.layout.blocks(self.a))
+        words = list(dict.fromkeys(block_words(step, block, self.a) for step in steps for block in blocks))
+        first = self.capacity - len(words)
+        if not words:
+            return first
+        if first < 2:
+            raise CompileError(
+                f"{len(words)} constants of a requantization per channel do not fit {self.capacity} accumulators",
+                at=placed.group.origin,
+                hint="use an architecture with a larger accumulator_depth or array_size",
+            )
+        base = self._store(np.array(words, dtype=np.int64))
+        scratch, gap = self.local.largest_gap()
+        assert gap, "a pass needs some of it, too"
+        for start in range(0, len(words), gap):
+            count = min(gap, len(words) - start)
+            self.emitter.dram(MoveKind.DRAM1_TO_LOCAL, scratch, base + start, count)
+            self.emitter.to_accumulators(scratch, first + start, count)
+        self.emitter.use_constants({w: first + i for i, w in enumerate(words)})
+        return first
 
     def _load_matrix_rows(self) -> dict[MatrixStep, int]:
         """The rows of all matrix steps, kept in local memory for the whole program; none where it is small.
@@ -242,13 +275,14 @@ class _Scheduler:
         needs = self._settle(placed, result, reads, sum(len(t.rows) for block in tiles for t in block))
         if needs.streamed_terms:
             tiles = tiles_of(placed, self.selection.layouts, self.a, self.unclean, bias_alone=True)
+        capacity = self._load_channel_words(placed)
         base, gap = self.local.largest_gap()
         work = GroupPass(
             placed=placed,
             layouts=self.selection.layouts,
             architecture=self.architecture,
             emitter=self.emitter,
-            capacity=self.capacity,
+            capacity=capacity,
             tiles=tiles,
             views={name: self._view(self.tensors[name]) for name in (*placed.tensors, placed.group.result)},
             local={name for name in (*placed.tensors, placed.group.result) if self._is_local(name)},

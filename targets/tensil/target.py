@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, quote
 from pefslc.ir.graph import Graph
+from pefslc.ir.integer import Requantize
+from pefslc.ir.value import Op
 from pefslc.limits import TargetLimits
 from pefslc.sidecar import Json, JsonObject, Sidecar
 from pefslc.targets.protocol import Emission, OpReport, Runner, TargetOptions
@@ -68,11 +70,12 @@ class TensilTarget:
             "outputs": [r.to_json() for r in records[1]],
         }
         report = cycles.model_cycles(program, plan.segments)
+        notes = _notes(program, plan, report, options)
         return Emission(
             files,
             details,
             _op_reports(placed, report),
-            _notes(program, plan, report, options),
+            notes,
             report.total,
             partial(
                 program_costs,
@@ -82,6 +85,7 @@ class TensilTarget:
                 report,
                 Path(options.arch or DEFAULT_ARCHITECTURE).stem,
             ),
+            _computed_graph(graph, placed),
         )
 
     def runner(self, folder: Path, sidecar: Sidecar) -> Runner:
@@ -155,8 +159,26 @@ def _op_reports(placed: Placed, report: cycles.CycleReport) -> dict[str, OpRepor
     for group in placed.groups:
         for i, (op, how) in enumerate(group.implementation.items()):
             names = [group.group.result + helper for helper in ("", *HELPERS)]
-            found[op] = OpReport(how, group.exact, sum(report.of(names).values()) if i == 0 else None)
+            total = sum(report.of(names).values()) if i == 0 else None
+            deviations = group.bounded[op].deviations if op in group.bounded else None
+            found[op] = OpReport(how, group.exact, total, deviations)
     return found
+
+
+def _computed_graph(graph: Graph, placed: Placed) -> Graph | None:
+    """The graph with the staircases that the program computes; None where they are all the model's own."""
+    bounded = {name: b.computed for group in placed.groups for name, b in group.bounded.items()}
+    if not bounded:
+        return None
+
+    def computing(op: Op) -> Op:
+        if not isinstance(op, Requantize) or op.result.name not in bounded:
+            return op
+        domain = op.staircase.domain_low, op.staircase.domain_high
+        computed = replace(bounded[op.result.name], domain_low=domain[0], domain_high=domain[1])
+        return replace(op, staircase=computed)
+
+    return graph.with_ops(computing(op) for op in graph.ops)
 
 
 def _notes(
