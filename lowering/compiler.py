@@ -26,6 +26,7 @@ from pefslc.frontend import NOTHING_GIVEN, GivenShapes, Imported, import_model, 
 from pefslc.given import ModelPath, as_file
 from pefslc.interpret import apply_output_map, as_batches, quantize_input
 from pefslc.ir.graph import Graph, Level
+from pefslc.ir.integer import Requantize
 from pefslc.limits import TargetLimits
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.check_format import CheckFormat, require_formats
@@ -38,7 +39,7 @@ from pefslc.sidecar import Sidecar, load_sidecar, make_sidecar
 from pefslc.staging import publish, safe_file_name
 from pefslc.targets.protocol import Emission, Runner, Target, TargetOptions
 from pefslc.targets.registry import find_target, target_names
-from pefslc.verification import Verification, verify
+from pefslc.verification import Prediction, Verification, verify
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -52,6 +53,8 @@ Progress = Callable[[int, int, str], None]
 
 # What only one of our targets reads; a target of someone else's is trusted to read all.
 _ONLY_FOR = {"arch": "tensil", "caller_arena": "c", "clock_mhz": "tensil"}
+
+_RANGES_LISTED = 20  # of the codes that differ, in the message of --require-exact
 
 _TARGET_MEMBERS = ("name", "limits", "lower", "runner")
 
@@ -89,11 +92,17 @@ class Program:
 
     def __repr__(self) -> str:
         count = len(self.layers)
-        return f"<Program {self.name!r} for {self.target.name}: {count} layer{'' if count == 1 else 's'}>"
+        layers = f"{count} layer{'' if count == 1 else 's'}"
+        return f"<Program {self.name!r} for {self.target.name}: {layers}, {'exact' if self.exact else 'bounded'}>"
 
     @property
     def name(self) -> str:
         return self.sidecar.model
+
+    @property
+    def exact(self) -> bool:
+        """Whether every output code is the model's own for every input: proved, not measured."""
+        return all(row.exact for row in self.layers) and not self.lowered.bounded_passes
 
     @property
     def graph(self) -> Graph:
@@ -130,7 +139,21 @@ class Program:
         """Compare model, interpreter and artifacts on the inputs (arrays by name, or an .npz), integer for integer."""
         arrays = inputs if isinstance(inputs, Mapping) else read_arrays(Path(inputs))
         with self._runner() as runner:
-            return verify(self.lowered.reference, self.graph, runner, self.target.name, arrays, self.options.progress)
+            return verify(
+                self.lowered.reference, self.graph, runner, self.target.name, arrays, self.options.progress,
+                self._prediction(),
+            )  # fmt: skip
+
+    def _prediction(self) -> Prediction | None:
+        if self.emission.computed is None:
+            return None
+        layers = {id(deviations): row.layer for row in self.layers for deviations in row.deviations}
+        found = []
+        for op in self.graph.of_type(Requantize):
+            deviations = self.emission.ops[op.result.name].deviations
+            if deviations is not None:
+                found.append((layers[id(deviations)], op, deviations))
+        return Prediction(self.emission.computed, tuple(found))
 
     @contextmanager
     def _runner(self) -> Iterator[Runner]:
@@ -234,6 +257,7 @@ def compile(
     check_passes: bool = False,
     batch: int | None = None,
     input_shapes: Mapping[str, Shape] | None = None,
+    require_exact: bool = False,
     verify: Arrays | ModelPath | None = None,
     observe: Observer | None = None,
     progress: Progress | None = None,
@@ -253,6 +277,7 @@ def compile(
     check_passes    compare each pass with the interpreter
     batch           the size of axis 0 of every input, where the file leaves it open
     input_shapes    input name -> shape, where the file leaves axes open
+    require_exact   refuse what is bounded, with the list of what differs
     verify          inputs (arrays or an .npz) on which model, interpreter and artifacts must agree
     observe         called with (record, graph) after the import and after each pass
     progress        called with (done, total, what) on work over a second
@@ -276,7 +301,9 @@ def compile(
         lowered = lowering.lower(imported.graph)
         emission = chosen.lower(lowered.integer, options)
     rows = layer_rows(lowered.integer, lowered.quantized, limits, emission.ops)
-    details = dict(emission.details)
+    if require_exact:
+        _require_exact(lowered, emission)
+    details = {**emission.details, "exact": all(row.exact for row in rows) and not lowered.bounded_passes}
     if lowered.bounded_passes:
         details["bounded_passes"] = lowered.bounded_passes
     sidecar = make_sidecar(
@@ -293,6 +320,30 @@ def compile(
     if verify is not None:
         program.verify(verify).require()
     return program
+
+
+def _require_exact(lowered: Lowered, emission: Emission) -> None:
+    """Raise CompileError with everything that is bounded."""
+    problems = [
+        Problem(f"pass {quote(name)} is bounded: it changed the model", hint="leave the pass out")
+        for name in lowered.bounded_passes
+    ]
+    for op in lowered.integer.ops:
+        report = emission.ops.get(op.result.name)
+        if report is None or report.exact:
+            continue
+        if report.deviations is not None:
+            problems.append(
+                Problem(
+                    f"not exact: {report.deviations.text(_RANGES_LISTED)}",
+                    at=op.result.origin,
+                    hint="without --require-exact it compiles as bounded, and the sidecar holds the whole list",
+                )
+            )
+    if not problems and not all(report.exact for report in emission.ops.values()):
+        problems.append(Problem("not exact: sums may overflow", hint="leave out --allow-overflow"))
+    if problems:
+        raise CompileError.of(problems)
 
 
 def _chosen_target(target: str | Target) -> Target:

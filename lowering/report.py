@@ -17,6 +17,7 @@ from pefslc.ir.structural import MaxPool
 from pefslc.ir.value import Op, Value
 from pefslc.limits import TargetLimits
 from pefslc.numeric.accumulate import bits_for_range
+from pefslc.numeric.deviation import Deviations
 from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.scale import power_of_two_exponent
 from pefslc.passes.check_accumulators import accumulator_bits
@@ -34,6 +35,7 @@ class LayerRow:
     accumulator_bits  two's complement width that every partial sum needs; None where nothing is summed
     available_bits    the target's; None without a target
     exact             every operation of the row was certified
+    deviations        of those that were not, where it is known exactly: the accumulator codes that differ
     cycles            modelled by the target, None where it models none
     """
 
@@ -49,6 +51,7 @@ class LayerRow:
     macs: int
     cycles: int | None
     implementation: str
+    deviations: tuple[Deviations, ...] = ()
 
     @property
     def may_overflow(self) -> bool:
@@ -60,7 +63,14 @@ class LayerRow:
 
     def to_json(self) -> JsonObject:
         content = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {**content, "shape": list(self.shape)}
+        return {**content, "shape": list(self.shape), "deviations": [_deviations_json(d) for d in self.deviations]}
+
+
+def _deviations_json(deviations: Deviations) -> JsonObject:
+    """Every range that differs, by channel: "40 (+1), 97..98 (-1)"."""
+    channels = {str(c): ", ".join(map(str, found)) for c, found in deviations.by_channel.items()}
+    counts = {"differing": deviations.differing, "codes": deviations.codes, "largest": deviations.largest}
+    return {**counts, "channels": channels}
 
 
 @dataclass(slots=True)
@@ -101,6 +111,7 @@ def layer_rows(
                 exact=all(r.exact for r in found),
                 macs=macs(first),
                 cycles=sum(cycles) if cycles else None,
+                deviations=tuple(r.deviations for r in found if r.deviations is not None),
                 implementation=", ".join(dict.fromkeys(r.implementation for r in found if r.implementation)),
             )
         )

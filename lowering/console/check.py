@@ -33,6 +33,7 @@ def check(
     allow_overflow: bool,
     plugins: tuple[str, ...],
     check_passes: bool,
+    require_exact: bool,
     as_json: bool,
     debug: bool,
 ) -> None:
@@ -59,6 +60,7 @@ def check(
             plugins=plugins,
             allow_overflow=allow_overflow,
             check_passes=check_passes,
+            require_exact=require_exact,
         )
     except CompileError as e:
         if not as_json:

@@ -56,6 +56,7 @@ def compile_model(
     allow_overflow: bool,
     plugins: tuple[str, ...],
     check_passes: bool,
+    require_exact: bool,
     output: str,
     inputs: str | None,
     clock_mhz: float | None,
@@ -97,6 +98,7 @@ def compile_model(
             plugins=loaded,
             allow_overflow=allow_overflow,
             check_passes=check_passes,
+            require_exact=require_exact,
             observe=watcher if print_ir_after or dump_dir else None,
             progress=progress,
         )

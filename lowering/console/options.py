@@ -114,6 +114,7 @@ def target_options(function: _Function) -> _Function:
         click.option("--allow-overflow", is_flag=True, help="accept sums that are not proven to fit"),
         click.option("--plugin", "plugins", multiple=True, metavar="FILE.py", help="run the passes in this file, too"),
         click.option("--check-passes", is_flag=True, help="compare each pass with the interpreter"),
+        click.option("--require-exact", is_flag=True, help="refuse what is bounded, with the list of what differs"),
     ]
     for decorator in reversed(decorators):
         function = decorator(function)

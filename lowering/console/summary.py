@@ -41,6 +41,9 @@ def print_summary(
     for row in program.layers:
         if row.may_overflow:
             print(f"warning: {row.layer} may overflow: {row.accumulator_bits} bits, {row.available_bits} there")
+    for row in program.layers:
+        for deviations in row.deviations:
+            print(f"bounded: {row.layer}: {deviations}")
     if verification is not None:
         print(verification)
     print(f"wrote {_count(len(written), 'file')} into {written[-1].parent} in {seconds:.1f} s")

@@ -58,22 +58,24 @@ class Deviations:
         return {channel: tuple(found) for channel, found in result.items()}
 
     def __str__(self) -> str:
-        """How many of how many, by how much, and the first few."""
+        return self.text()
+
+    def text(self, shown: int = _SHOWN) -> str:
+        """How many of how many, by how much, and the first few ranges."""
         if not self.found:
             return f"none of {self.codes:,} accumulator codes differs"
-        by_channel = self.by_channel
-        shown = "; ".join(f"channel {d.channel} at {d}" for d in self.found[:_SHOWN])
-        more = f"; and {len(self.found) - _SHOWN} more ranges" if len(self.found) > _SHOWN else ""
+        ranges = "; ".join(f"channel {d.channel} at {d}" for d in self.found[:shown])
+        more = f"; and {len(self.found) - shown:,} more ranges" if len(self.found) > shown else ""
         return (
             f"{self.differing:,} of {self.codes:,} accumulator codes differ, by at most {self.largest}, in "
-            f"{len(by_channel)} of {self.channels} channels: {shown}{more}"
+            f"{len(self.by_channel)} of {self.channels} channels: {ranges}{more}"
         )
 
 
 def deviations_of(
     wanted: Staircase, computed: Staircase, low: NDArray[np.int64], high: NDArray[np.int64]
 ) -> Deviations:
-    """Where `computed` differs from `wanted` on the codes low..high [channels]; both have the same codes and directions.
+    """Where `computed` differs from `wanted`, which has the same codes and directions, on codes low..high [channels].
 
     A code that passed a threshold of one staircase and not of the other is off by one; where several do, by their sum.
     """

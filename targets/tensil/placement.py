@@ -193,13 +193,13 @@ class _Placer:
         an output the natural placement is a wish, for the host can undo any other.
         """
         wish = self.exponents[self.group.result]
-        for self.by_channel in (False, True) if self._requantizes() else (False,):
-            for exponent in dict.fromkeys((wish, self.needed)):
-                self.exponents[self.group.result] = exponent
-                try:
-                    return self._place()
-                except CompileError as error:
-                    refusal = error
+        tries = [(by, at) for by in (False, self._requantizes()) for at in (wish, self.needed)]
+        for by_channel, exponent in dict.fromkeys(tries):
+            self.by_channel, self.exponents[self.group.result] = by_channel, exponent
+            try:
+                return self._place()
+            except CompileError as error:
+                refusal = error
         raise refusal
 
     def _place(self) -> PlacedGroup:
