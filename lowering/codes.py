@@ -84,6 +84,7 @@ class Code(Enum):
     BEYOND_64_BITS = ("PEF0505", "numbers need more than 64 bits")
     BIAS_OFF_GRID = ("PEF0506", "a bias is on no grid of the accumulator")
     CODES_TOO_WIDE = ("PEF0507", "a quantizer of an activation is too wide")
+    NOT_EXACT = ("PEF0508", "the result is bounded where --require-exact was given")
 
     # 06: Tensil
     UNKNOWN_ARCHITECTURE = ("PEF0601", "there is no such architecture")

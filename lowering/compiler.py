@@ -325,7 +325,7 @@ def compile(
 def _require_exact(lowered: Lowered, emission: Emission) -> None:
     """Raise CompileError with everything that is bounded."""
     problems = [
-        Problem(f"pass {quote(name)} is bounded: it changed the model", hint="leave the pass out")
+        Problem(Code.NOT_EXACT, f"pass {quote(name)} is bounded: it changed the model", hint="leave the pass out")
         for name in lowered.bounded_passes
     ]
     for op in lowered.integer.ops:
@@ -335,13 +335,14 @@ def _require_exact(lowered: Lowered, emission: Emission) -> None:
         if report.deviations is not None:
             problems.append(
                 Problem(
+                    Code.NOT_EXACT,
                     f"not exact: {report.deviations.text(_RANGES_LISTED)}",
                     at=op.result.origin,
                     hint="without --require-exact it compiles as bounded, and the sidecar holds the whole list",
                 )
             )
     if not problems and not all(report.exact for report in emission.ops.values()):
-        problems.append(Problem("not exact: sums may overflow", hint="leave out --allow-overflow"))
+        problems.append(Problem(Code.NOT_EXACT, "not exact: sums may overflow", hint="leave out --allow-overflow"))
     if problems:
         raise CompileError.of(problems)
 

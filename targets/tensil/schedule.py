@@ -170,6 +170,7 @@ class _Scheduler:
             return first
         if first < 2:
             raise CompileError(
+                Code.TCU_ACCUMULATORS,
                 f"{len(words)} constants of a requantization per channel do not fit {self.capacity} accumulators",
                 at=placed.group.origin,
                 hint="use an architecture with a larger accumulator_depth or array_size",
