@@ -63,7 +63,11 @@ class LayerRow:
 
     def to_json(self) -> JsonObject:
         content = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {**content, "shape": list(self.shape), "deviations": [_deviations_json(d) for d in self.deviations]}
+        content["shape"] = list(self.shape)
+        del content["deviations"]
+        if self.deviations:
+            content["deviations"] = [_deviations_json(d) for d in self.deviations]
+        return content
 
 
 def _deviations_json(deviations: Deviations) -> JsonObject:

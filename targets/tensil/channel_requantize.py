@@ -36,7 +36,8 @@ _GRIDS = 3  # second multipliers tried that are powers of two
 # Wide second multipliers tried, with a quarter as many first ones. The rounding of the fine grid moves a step by up to
 # half a word: where the steps of a channel are so many, and the grid so coarse, that more than this number are
 # expected to move over an accumulator code, the effort is not worth its time.
-_EFFORTS = ((32, 16), (128, 6))
+_LEAST_SLOPES = 5
+_EFFORTS = ((8, np.inf), (32, 16.0), (128, 6.0))
 _COMPARED = 48  # steps whose pairs bound the slope
 _FAR = np.int64(1) << 40  # beyond every word
 
@@ -196,7 +197,7 @@ class _Search:
                 targets = self._lowest_words(inner, second)
                 if targets is not None and len(rows):
                     rows = rows[self._expected_misses(rows, targets) < hopeless]
-                    self._try(found, rows, targets, second, effort // 4)
+                    self._try(found, rows, targets, second, max(effort // 4, _LEAST_SLOPES))
         return self._completed(found)
 
     def _adopt(self, found: _Found, narrow: _Found, inner: Words) -> None:

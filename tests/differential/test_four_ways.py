@@ -38,8 +38,10 @@ def equal_four_ways(programs: list[pefslc.Program], seed: int) -> None:
     (shape,) = (i.value.type.shape for i in programs[0].graph.inputs)
     x = np.random.default_rng(seed).normal(0, 1, (6, *shape[1:]))
     for program in programs:
-        assert program.verify({"x": x}).equal
-    values = [program.run(x) for program in programs]
+        verification = program.verify({"x": x})
+        assert verification.as_predicted
+        assert verification.equal or not program.exact
+    values = [program.run(x) for program in programs if program.exact]
     reference = programs[0].lowered.reference.run(x)
     for name in reference:
         assert all(np.array_equal(v[name], values[0][name]) for v in values)

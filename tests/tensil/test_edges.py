@@ -215,13 +215,25 @@ def test_a_maximum_is_placed_where_its_reader_needs_it(tmp_path: Path) -> None:
     check(lower(import_bytes(m, tmp_path)), tmp_path)
 
 
-@pytest.mark.parametrize(("bits", "reason"), [(17, "it is exact with sums of 17 bits"), (0, "no rounding shift")])
-def test_a_refused_requantization_says_whether_bits_or_the_scale_are_to_blame(
-    bits: int, reason: str, tmp_path: Path
+def wide_sums(m: ModelBuilder) -> str:
+    """Accumulators that need all 16 bits."""
+    x = m.quant(m.input([1, 64, 1, 1], "input"), 1.0, 8)
+    return m.node("Conv", x, m.weight(np.full((1, 64, 1, 1), 3.0), 1.0, 4))
+
+
+@pytest.mark.parametrize(("scale", "bits"), [(64.0, 8), (1.0, 8), (3.0, 5)])
+def test_a_floor_that_needs_17_bits_may_saturate_where_the_clip_would_act(
+    scale: float, bits: int, tmp_path: Path
 ) -> None:
     m = ModelBuilder()
-    x = m.quant(m.input([1, 64, 1, 1], "input"), 1.0, 8)
-    y = m.node("Conv", x, m.weight(np.full((1, 64, 1, 1), 3.0), 1.0, 4))
-    m.output(m.quant(y, 64.0, 8, rounding="FLOOR") if bits else m.quant(y, 0.7, 8), [1, 1, 1, 1])
-    with pytest.raises(CompileError, match=reason):
+    m.output(m.quant(wide_sums(m), scale, bits, rounding="FLOOR"), [1, 1, 1, 1])
+    graph = lower(import_bytes(m, tmp_path))
+    assert emit(graph, BOARD, tmp_path).computed is None
+    check(graph, tmp_path)
+
+
+def test_codes_as_wide_as_the_words_leave_multiplications_no_room(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    m.output(m.quant(wide_sums(m), 0.7, 16), [1, 1, 1, 1])
+    with pytest.raises(CompileError, match=r"no rounding shift.*find no room in 16 bits"):
         check(lower(import_bytes(m, tmp_path)), tmp_path)

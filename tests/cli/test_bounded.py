@@ -1,0 +1,92 @@
+"""A compile that is not exact says so everywhere, lists what differs, and is held to that list."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_support import Cli
+
+import pefslc as package
+from builders import ModelBuilder
+
+LISTED = "accumulator codes differ, by at most 1, in 4 of 4 channels: channel 0 at "
+
+
+@pytest.fixture
+def bounded(tmp_path: Path) -> Path:
+    """A convolution whose BatchNorm is kept, with 8-bit codes: 16-bit words cannot hold its steps finely enough."""
+    m = ModelBuilder()
+    r = np.random.default_rng(0)
+    y = m.node("Conv", m.quant(m.input([1, 3, 5, 5]), 1 / 16, 6), m.weight(r.normal(0, 0.4, (4, 3, 3, 3)), 1 / 16, 6))
+    normal = (r.uniform(0.5, 2, 4), r.normal(0, 1, 4), r.normal(0, 1, 4), r.uniform(0.5, 2, 4))
+    y = m.node("BatchNormalization", y, *(m.constant(p) for p in normal))
+    m.output(m.quant(y, 1 / 32, 8), [1, 4, 3, 3])
+    return m.save(tmp_path, "net.onnx")
+
+
+def inputs(folder: Path) -> Path:
+    path = folder / "x.npz"
+    np.savez(path, x=np.random.default_rng(1).normal(0, 1, (40, 3, 5, 5)))
+    return path
+
+
+def test_summary_and_sidecar_say_bounded_and_list_the_codes(pefslc: Cli, bounded: Path, tmp_path: Path) -> None:
+    result = pefslc(bounded, "--target", "tensil", "-o", tmp_path / "out", "--verify", inputs(tmp_path))
+    assert (result.status, result.err) == (0, "")
+    assert "1 of 1 layer bounded" in result.out.replace("layers", "layer")
+    assert "bounded: conv" in result.out
+    assert LISTED in result.out
+    assert "outputs equal: tensil and its prediction" in result.out
+    assert " (bounded)" in result.out
+    sidecar = json.loads((tmp_path / "out" / "net.tensil.json").read_text())
+    assert sidecar["details"]["exact"] is False
+    (deviations,) = sidecar["layers"][0]["deviations"]
+    ranges = [r for text in deviations["channels"].values() for r in text.split(", ")]
+    assert len(deviations["channels"]) == 4
+    assert all(r.endswith((" (+1)", " (-1)")) for r in ranges)
+    assert len(ranges) <= deviations["differing"] < deviations["codes"] // 50
+
+
+def test_require_exact_refuses_with_the_list(pefslc: Cli, bounded: Path, tmp_path: Path) -> None:
+    for command in (("compile",), ("check",)):
+        out = ("-o", tmp_path / "out") if command == ("compile",) else ()
+        result = pefslc(*command, bounded, "--target", "tensil", "--require-exact", *out)
+        assert result.status == 1
+        assert "error[PEF0508]: not exact: " in result.err
+        assert LISTED in result.err
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(package.CompileError, match="not exact"):
+        package.compile(bounded, target="tensil", require_exact=True)
+
+
+def test_require_exact_accepts_what_is_exact(bounded: Path) -> None:
+    assert package.compile(bounded, target="c", require_exact=True).exact
+
+
+def test_require_exact_refuses_sums_that_may_overflow(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    y = m.node("Conv", m.quant(m.input([1, 64, 1, 1]), 1.0, 8), m.weight(np.full((1, 64, 1, 1), 7.0), 1.0, 4))
+    m.output(m.quant(y, 64.0, 8), [1, 1, 1, 1])
+    with pytest.raises(package.CompileError, match="sums may overflow"):
+        package.compile(m.save(tmp_path), target="tensil", allow_overflow=True, require_exact=True)
+
+
+def test_verification_measures_and_holds_the_files_to_the_prediction(bounded: Path, tmp_path: Path) -> None:
+    program = package.compile(bounded, target="tensil")
+    assert not program.exact
+    assert repr(program) == "<Program 'net' for tensil: 1 layer, bounded>"
+    found = program.verify(inputs(tmp_path))
+    assert found.as_predicted
+    assert not found.equal
+    found.require()
+    (measured,) = found.measured
+    (differing,) = [c.differing for c in found.comparisons if c.compared == "tensil and interpreter"]
+    assert (measured.differing, measured.count) == (differing, 40 * 4 * 3 * 3)
+    # Another prediction than what the files compute: the model itself.
+    wrong = replace(program, emission=replace(program.emission, computed=program.graph))
+    with pytest.raises(package.CompileError, match="tensil and its prediction"):
+        wrong.verify(inputs(tmp_path)).require()
