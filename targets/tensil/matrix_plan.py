@@ -27,10 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.targets.tensil.architecture import DataType
-from pefslc.targets.tensil.arithmetic import saturate, simd
-from pefslc.targets.tensil.instructions import SimdOperation
+from pefslc.targets.tensil.arithmetic import saturate
 from pefslc.targets.tensil.matrix_steps import AddTensor, AddWord, Diagonal, MatrixStep, apply_matrix_steps
-from pefslc.targets.tensil.raw_steps import Accumulate, Maximum, Minimum, Multiply, RawStep
+from pefslc.targets.tensil.raw_steps import Maximum, Minimum, Multiply, RawStep, apply_steps
 
 __all__ = ["Addend", "MatrixPlan", "matrix_plan", "matrix_plan_with_addend"]
 
@@ -69,14 +68,14 @@ def matrix_plan(steps: tuple[RawStep, ...], low: int, high: int, data_type: Data
         return None
     first = steps[0] if steps else None
     clips = steps[1:] if isinstance(first, Multiply) else steps
-    if any(isinstance(step, Multiply | Accumulate) for step in clips):
+    if not all(isinstance(step, Maximum | Minimum) for step in clips):
         return None
     plan = _shift_and_clips(first, clips, data_type) if isinstance(first, Multiply) else _clips(clips, data_type)
     if plan is None or not plan.alone or not all(_representable(s, data_type) for s in plan.alone):
         return None
     words = _words(low, high)
     by_matrix = apply_matrix_steps(plan.alone, words, data_type)
-    return plan if np.array_equal(by_matrix, _by_simd(steps, words, data_type)) else None
+    return plan if np.array_equal(by_matrix, apply_steps(steps, words, data_type)) else None
 
 
 @lru_cache(maxsize=512)
@@ -90,6 +89,8 @@ def matrix_plan_with_addend(
 ) -> MatrixPlan | None:
     """The shortest plan for the leading steps on words in [low, high], the addition, and the trailing steps."""
     if high - low >= _LARGEST_CHECK:
+        return None
+    if not all(isinstance(step, Multiply | Maximum | Minimum) for step in (*leading, *trailing)):
         return None
     plans = [
         plan
@@ -223,29 +224,13 @@ def _is_certified(
 ) -> bool:
     """Every word with every addend: both ways give the same. Words that both ways treat alike are tried once."""
     split = next(i for i, step in enumerate(plan.alone) if isinstance(step, AddTensor))
-    before = apply_matrix_steps(plan.alone[:split], words, data_type), _by_simd(leading, words, data_type)
+    before = apply_matrix_steps(plan.alone[:split], words, data_type), apply_steps(leading, words, data_type)
     pairs = np.unique(np.stack(before), axis=1)
     addends = _words(addend.low, addend.high)
     if pairs.shape[1] * len(addends) > _LARGEST_GRID:
         return False
     clipped = addends if addend.ceiling is None else np.minimum(addends, addend.ceiling)
     sums, _ = saturate(pairs[1][:, None] + clipped, data_type)
-    expected = _by_simd(trailing, sums, data_type)
+    expected = apply_steps(trailing, sums, data_type)
     found = apply_matrix_steps(plan.alone[split:], np.broadcast_to(pairs[0][:, None], sums.shape), data_type, addends)
     return np.array_equal(found, expected)
-
-
-def _by_simd(steps: Sequence[RawStep], words: Words, data_type: DataType) -> Words:
-    for step in steps:
-        match step:
-            case Multiply():
-                words, _ = simd(SimdOperation.MULTIPLY, words, _like(words, step.word), data_type)
-            case Maximum():
-                words, _ = simd(SimdOperation.MAX, words, _like(words, step.word), data_type)
-            case Minimum():
-                words, _ = simd(SimdOperation.MIN, words, _like(words, step.word), data_type)
-    return words
-
-
-def _like(words: Words, word: int) -> Words:
-    return np.full_like(words, word)
