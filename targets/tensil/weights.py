@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,9 @@ class Tile:
 
     def loads_the_same_as(self, other: Tile) -> bool:
         """Whether the array holds this tile once the other is loaded."""
-        return self.has_bias == other.has_bias and np.array_equal(self.rows, other.rows)
+        if self.has_bias != other.has_bias or self.rows.shape != other.rows.shape:
+            return False
+        return self.rows.tobytes() == other.rows.tobytes()  # a tenth of the time of np.array_equal
 
 
 def tiles_of(
@@ -159,10 +162,14 @@ def with_carried(
 
 def _reached_pixels(placed: PlacedGroup, layouts: dict[str, Layout], t: int, tap: tuple[int, int]) -> int:
     """Output pixels for which the tap of term `t` lies inside the input."""
-    term, output = placed.terms[t], placed.group.layout
-    source, (dy, dx) = layouts[term.tensor], term.window.tap_offset(*tap)
-    rows = sum(0 <= y * term.window.strides[0] + dy < source.height for y in range(output.height))
-    return rows * sum(0 <= x * term.window.strides[1] + dx < source.width for x in range(output.width))
+    return _reached(placed.terms[t].window, tap, layouts[placed.terms[t].tensor], placed.group.layout)
+
+
+@lru_cache(maxsize=1024)
+def _reached(window: Window, tap: tuple[int, int], source: Layout, output: Layout) -> int:
+    dy, dx = window.tap_offset(*tap)
+    rows = sum(0 <= y * window.strides[0] + dy < source.height for y in range(output.height))
+    return rows * sum(0 <= x * window.strides[1] + dx < source.width for x in range(output.width))
 
 
 def window_covers(window: Window, tap: tuple[int, int], layout: Layout, output: Layout) -> bool:
