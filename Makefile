@@ -36,8 +36,9 @@ types: $(VENV)/.test
 pytest: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(PROCESSES) -m "not train"
 
+# One thread of torch for each process: its threads wait for each other by turning round.
 test-train: $(VENV)/.train
-	$(BIN)/python -m pytest -n $(PROCESSES) -m train
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) -m train
 
 bench: $(VENV)/.core
 	$(BIN)/python benchmarks/measure.py
