@@ -32,8 +32,7 @@ def trained(net: Any, steps: int = 20) -> Any:
     return net
 
 
-@pytest.mark.parametrize("target", ["c", "tensil"])
-@pytest.mark.parametrize("fmt", ["Q2.3", "Q3.4"])
+@pytest.mark.parametrize(("target", "fmt"), [("c", "Q2.3"), ("tensil", "Q3.4")])
 @pytest.mark.parametrize("make", [cnn, Residual])
 def test_a_trained_network_computes_what_torch_does(target: str, fmt: str, make: Any, tmp_path: Path) -> None:
     net, x = trained(make(fixed_point(fmt))), images(16)

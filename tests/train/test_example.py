@@ -19,7 +19,7 @@ pytestmark = pytest.mark.train
 
 
 def test_the_example_trains_and_compiles_what_it_trained(tmp_path: Path) -> None:
-    small = ["--epochs", "2", "--width", "4", "--size", "8", "--simulate", "40"]
+    small = ["--epochs", "1", "--width", "4", "--size", "8", "--simulate", "20"]
     ended = subprocess.run(
         [sys.executable, SCRIPT, *small, "-o", tmp_path], capture_output=True, text=True, check=False
     )
@@ -28,6 +28,6 @@ def test_the_example_trains_and_compiles_what_it_trained(tmp_path: Path) -> None
     assert list(rows) == ["float, torch", "Q2.3, torch", "Q2.3, C", "Q2.3, Tensil"]
     assert rows["Q2.3, C"] == rows["Q2.3, torch"]
     assert rows["Q2.3, C"][:2] == ["297", "297"]
-    assert rows["Q2.3, Tensil"][:2] == ["40", "40"]
-    assert float(rows["Q2.3, C"][2].rstrip("%")) > 60  # ten classes: it learned
+    assert rows["Q2.3, Tensil"][:2] == ["20", "20"]
+    assert float(rows["Q2.3, C"][2].rstrip("%")) > 40  # ten classes: it learned
     assert {"resnet9.onnx", "resnet9.c.json", "resnet9.tensil.json"} <= {p.name for p in tmp_path.iterdir()}
