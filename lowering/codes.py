@@ -85,6 +85,7 @@ class Code(Enum):
     BIAS_OFF_GRID = ("PEF0506", "a bias is on no grid of the accumulator")
     CODES_TOO_WIDE = ("PEF0507", "a quantizer of an activation is too wide")
     NOT_EXACT = ("PEF0508", "the result is bounded where --require-exact was given")
+    CALIBRATION = ("PEF0509", "--fmt auto, its data and the model do not fit together")
 
     # 06: Tensil
     UNKNOWN_ARCHITECTURE = ("PEF0601", "there is no such architecture")

@@ -28,11 +28,14 @@ from pefslc.interpret import apply_output_map, as_batches, quantize_input
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.integer import Requantize
 from pefslc.limits import TargetLimits
+from pefslc.numeric.choose_format import AutoFormat, Calibration
 from pefslc.numeric.format import FixedPoint
-from pefslc.passes.check_format import CheckFormat, require_formats
+from pefslc.passes.calibrate import CalibratedFormats
+from pefslc.passes.check_format import CheckFormat, is_float, require_float, require_formats
 from pefslc.passes.manager import Exactness, Pass, PassRecord, run_passes
 from pefslc.passes.pipeline import SAID_BY_USER, pipeline
 from pefslc.plugins import load_plugins
+from pefslc.post_training import PostTrainingReport, post_training_report
 from pefslc.report import LayerRow, cost_report, layer_rows
 from pefslc.shapes import Shape
 from pefslc.sidecar import Sidecar, load_sidecar, make_sidecar
@@ -65,12 +68,14 @@ class Lowered:
 
     reference  the quantized level as imported, with what --fmt filled or quantized: what the model means
     quantized  the quantized level as it was lowered
+    float_model  the model as imported, where it was quantized after training
     """
 
     reference: Graph
     quantized: Graph
     integer: Graph
     passes: tuple[PassRecord, ...]
+    float_model: Graph | None = None
 
     @property
     def bounded_passes(self) -> tuple[str, ...]:
@@ -81,7 +86,10 @@ class Lowered:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A compiled model: `save` writes its artifacts, `run` and `verify` execute them."""
+    """A compiled model: `save` writes its artifacts, `run` and `verify` execute them.
+
+    post_training  a float model's comparison with what it was quantized to, where there was data for it
+    """
 
     lowered: Lowered
     target: Target
@@ -89,6 +97,7 @@ class Program:
     emission: Emission
     sidecar: Sidecar
     layers: tuple[LayerRow, ...]
+    post_training: PostTrainingReport | None = None
 
     def __repr__(self) -> str:
         count = len(self.layers)
@@ -193,7 +202,7 @@ class _Lowering:
     """How a model is brought to the integer level. `observe` sees the graph after the import and after each pass."""
 
     limits: TargetLimits
-    fmt: FixedPoint | None
+    fmt: FixedPoint | CalibratedFormats | None
     allow_overflow: bool
     plugins: Sequence[Pass] = ()
     observe: Observer | None = None
@@ -230,9 +239,11 @@ class _Lowering:
 
         if self.fmt is None:
             require_formats(graph)
+        elif isinstance(self.fmt, CalibratedFormats):
+            require_float(graph)
         passes = pipeline(self.limits, fmt=self.fmt, allow_overflow=self.allow_overflow, plugins=self.plugins)
         integer, records = run_passes(graph, passes, watch, check=self.check_passes)
-        return Lowered(reference, quantized, integer, records)
+        return Lowered(reference, quantized, integer, records, graph if is_float(graph) else None)
 
     def attempt(self, imported: Imported, part: Graph, check_format: bool) -> Graph:
         """Part of a model with problems on the integer level. Plugins expect whole models: they are left out."""
@@ -248,7 +259,9 @@ def compile(
     *,
     target: str | Target,
     example: Examples | None = None,
-    fmt: str | FixedPoint | None = None,
+    fmt: str | FixedPoint | AutoFormat | None = None,
+    calibrate: Arrays | ModelPath | None = None,
+    calibration: str | Calibration = Calibration.MSE,
     arch: ModelPath | None = None,
     caller_arena: bool = False,
     clock_mhz: float | None = None,
@@ -268,7 +281,10 @@ def compile(
 
     target          "c", "tensil", an installed one's name, or a Target
     example         of a torch network, its input: rows on which it is checked, see `pefslc.train.export`
-    fmt             asserted of the model's quantizers, and filled into unquantized inputs: "Q2.3"
+    fmt             "Q2.3": asserted of the model's quantizers, filled into unquantized inputs, given to a float model;
+                    "auto:8": a float model's tensors get formats of 8 bits from `calibrate`
+    calibrate       inputs (arrays or an .npz) on which formats are chosen, and compared with the float model
+    calibration     how "auto:8" chooses: "mse", "percentile" or "minmax"
     arch            Tensil: a board's name or a .tarch file
     caller_arena    C: the caller supplies the working memory
     clock_mhz       Tensil: the accelerator's clock, for the times in `Program.costs`
@@ -290,22 +306,33 @@ def compile(
     )
     check_options(chosen, options)
     limits = chosen.limits(options)
+    parsed = parse_format(fmt)
+    data = calibrate if calibrate is None or isinstance(calibrate, Mapping) else read_arrays(Path(calibrate))
+    formats = _formats(parsed, data, calibration, progress)
     lowering = _Lowering(
-        limits, parse_format(fmt), allow_overflow, load_plugins(plugins, check=check_passes), observe, check_passes
+        limits, formats, allow_overflow, load_plugins(plugins, check=check_passes), observe, check_passes
     )
     quiet = replace(options, progress=None)
     with as_file(model, example) as file:
         imported = lowering.survey(file, GivenShapes(batch, input_shapes or {}))
         source = file.read_bytes()
-    with every_problem(imported, lambda part, fmt: chosen.lower(lowering.attempt(imported, part, fmt), quiet)):
+
+    def again(part: Graph, check_format: bool) -> None:
+        if not isinstance(formats, CalibratedFormats):  # formats from data belong to the whole model
+            chosen.lower(lowering.attempt(imported, part, check_format), quiet)
+
+    with every_problem(imported, again):
         lowered = lowering.lower(imported.graph)
         emission = chosen.lower(lowered.integer, options)
+    post_training = None if data is None else _post_training(lowered, parsed, data, progress)
     rows = layer_rows(lowered.integer, lowered.quantized, limits, emission.ops)
     if require_exact:
         _require_exact(lowered, emission)
     details = {**emission.details, "exact": all(row.exact for row in rows) and not lowered.bounded_passes}
     if lowered.bounded_passes:
         details["bounded_passes"] = lowered.bounded_passes
+    if post_training is not None:
+        details["post_training"] = post_training.to_json()
     sidecar = make_sidecar(
         lowered.integer,
         chosen.name,
@@ -316,7 +343,7 @@ def compile(
         tuple(row.to_json() for row in rows),
         file.name,
     )
-    program = Program(lowered, chosen, options, emission, sidecar, rows)
+    program = Program(lowered, chosen, options, emission, sidecar, rows, post_training)
     if verify is not None:
         program.verify(verify).require()
     return program
@@ -391,15 +418,48 @@ def check_options(target: Target, options: TargetOptions) -> None:
         raise CompileError.of(problems)
 
 
-def parse_format(fmt: str | FixedPoint | None) -> FixedPoint | None:
-    """The format that the user named. Raises CompileError."""
-    if fmt is None or isinstance(fmt, FixedPoint):
+def parse_format(fmt: str | FixedPoint | AutoFormat | None) -> FixedPoint | AutoFormat | None:
+    """The format that the user named, or the request for formats. Raises CompileError."""
+    if fmt is None or isinstance(fmt, FixedPoint | AutoFormat):
         return fmt
     if not isinstance(fmt, str):
         raise CompileError(
             Code.BAD_FORMAT, f"{quote(repr(fmt))} is not a format", hint='for example "Q2.3" or FixedPoint(2, 3)'
         )
     try:
-        return FixedPoint.parse(fmt)
+        return AutoFormat.parse(fmt) or FixedPoint.parse(fmt)
     except ValueError as e:
         raise CompileError(Code.BAD_FORMAT, str(e)) from None
+
+
+def _post_training(
+    lowered: Lowered, fmt: FixedPoint | AutoFormat | None, data: Arrays, progress: Progress | None
+) -> PostTrainingReport:
+    if lowered.float_model is None:
+        raise CompileError(
+            Code.CALIBRATION,
+            "calibration data for a model that is quantized already",
+            at=lowered.reference.name,
+            hint="leave out --calibrate",
+        )
+    asked_bits = fmt.bits if isinstance(fmt, AutoFormat) else None
+    return post_training_report(lowered.float_model, lowered.reference, data, asked_bits, progress)
+
+
+def _formats(
+    fmt: FixedPoint | AutoFormat | None, data: Arrays | None, method: str | Calibration, progress: Progress | None
+) -> FixedPoint | CalibratedFormats | None:
+    known = [m.value for m in Calibration]
+    if not isinstance(method, Calibration) and method not in known:
+        raise CompileError(
+            Code.CALIBRATION, f"there is no calibration {quote(str(method))}", hint=f"one of {', '.join(known)}"
+        )
+    if not isinstance(fmt, AutoFormat):
+        return fmt
+    if data is None:
+        raise CompileError(
+            Code.CALIBRATION,
+            f"--fmt {fmt} chooses formats from data, and there is none",
+            hint="--calibrate data.npz, with inputs as the model will see them; or name the format: --fmt Q3.4",
+        )
+    return CalibratedFormats(fmt, data, Calibration(method), progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,25 +30,63 @@ from pefslc.numeric.format import Quantization
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, SnapStage, Stage
 from pefslc.numeric.staircase import Quantizer
 from pefslc.semantics import convolve, windows
-from pefslc.shapes import Window
+from pefslc.shapes import Window, element_count
 
-__all__ = ["evaluate_quantized", "evaluate_values"]
+__all__ = ["evaluate_quantized", "evaluate_values", "in_chunks", "stream_values"]
 
 Floats = NDArray[np.float64]
+
+_BYTES_AT_ONCE = 1 << 27
 
 
 def evaluate_quantized(graph: Graph, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
     """Output name -> float64 values, for inputs [batch, ...] by name."""
-    values = evaluate_values(graph, inputs)
+    wanted = {o.value.name for o in graph.outputs}
+    values = {value.name: array for value, array in stream_values(graph, inputs) if value.name in wanted}
     return {o.name: values[o.value.name] for o in graph.outputs}
 
 
 def evaluate_values(graph: Graph, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
     """Value name -> float64 values of every tensor in the graph."""
-    values = {i.value.name: inputs[i.name] for i in graph.inputs}
-    for op in graph.ops:
-        values[op.result.name] = _evaluate(op, [values[v.name] for v in op.operands])  # type: ignore[arg-type]
-    return values
+    return {value.name: array for value, array in stream_values(graph, inputs)}
+
+
+def stream_values(graph: Graph, inputs: Mapping[str, Floats]) -> Iterator[tuple[Value, Floats]]:
+    """Every input and every result with its float64 values, in order; none is kept longer than its readers need it."""
+    last_reader = {value.name: i for i, op in enumerate(graph.ops) for value in op.operands}
+    values: dict[str, Floats] = {}
+    for graph_input in graph.inputs:
+        values[graph_input.value.name] = inputs[graph_input.name]
+        yield graph_input.value, inputs[graph_input.name]
+    for i, op in enumerate(graph.ops):
+        result = _evaluate(op, [values[v.name] for v in op.operands])  # type: ignore[arg-type]
+        for value in op.operands:
+            if last_reader[value.name] == i:
+                values.pop(value.name, None)
+        if op.result.name in last_reader:
+            values[op.result.name] = result
+        yield op.result, result
+
+
+def in_chunks(graph: Graph, inputs: Mapping[str, Floats]) -> Iterator[dict[str, Floats]]:
+    """The inputs in pieces of a few rows: on one piece, all values of the graph together take about 128 MB at most."""
+    batch = max(i.value.type.shape[0] for i in graph.inputs)
+    rows = batch * max(1, _BYTES_AT_ONCE // _bytes_per_batch(graph))
+    total = max(len(array) for array in inputs.values())
+    for start in range(0, total, rows):
+        yield {name: array[start : start + rows] for name, array in inputs.items()}
+
+
+def _bytes_per_batch(graph: Graph) -> int:
+    """Of all values, and of the widest matrix that a convolution is multiplied as (`semantics.convolve`)."""
+    values = sum(
+        element_count(v.type.shape) for v in (*(i.value for i in graph.inputs), *(o.result for o in graph.ops))
+    )
+    taps = (
+        element_count(op.result.type.shape) // op.weight.type.shape[0] * element_count(op.weight.type.shape[1:])
+        for op in graph.of_type(Conv)
+    )
+    return 8 * (values + max(taps, default=0))
 
 
 def _evaluate(op: QuantizedOp, operands: list[Floats]) -> Floats:

@@ -221,7 +221,7 @@ def layer_name(origin: Origin) -> str:
         parts.pop()
     for handler in [i for i, p in enumerate(parts) if p.startswith(("act_quant", "export_handler"))][:1]:
         parts = parts[:handler] or parts
-    kept = [p for p, following in zip(parts, [*parts[1:], ""], strict=True) if not following.startswith(f"{p}.")]
+    kept = [p for p, following in zip(parts, [*parts, ""][1:], strict=True) if not following.startswith(f"{p}.")]
     name = "/".join(kept) or origin.tensor or origin.op_type
     return "".join(c if c.isprintable() else "?" for c in name)
 

@@ -16,7 +16,7 @@ from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.scale import power_of_two_exponent
 from pefslc.passes.manager import Exactness
 
-__all__ = ["CheckFormat", "describe", "is_float", "quantizer_roles", "require_formats"]
+__all__ = ["CheckFormat", "describe", "is_float", "quantizer_roles", "require_float", "require_formats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,20 @@ def require_formats(graph: Graph) -> None:
             Code.MODEL_NOT_QUANTIZED,
             "the model is not quantized: its weights and activations are floats",
             at=graph.name,
-            hint="--fmt Q3.4 quantizes it after training, in that format; or train with Brevitas and export with "
+            hint="--fmt Q3.4 quantizes it after training, in that format, --fmt auto:8 --calibrate data.npz in formats "
+            "chosen from data; or train with Brevitas and export with "
             "export_qonnx (docs/float-models.md)",
+        )
+
+
+def require_float(graph: Graph) -> None:
+    """Raise CompileError for a quantized model: its formats are its own, there are none to choose."""
+    if not is_float(graph):
+        raise CompileError(
+            Code.CALIBRATION,
+            "--fmt auto chooses the formats of float models, and this one is quantized already",
+            at=graph.name,
+            hint="leave out --fmt: the model's own formats are then taken",
         )
 
 

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pefslc.ir.graph import Level
 from pefslc.limits import TargetLimits
 from pefslc.numeric.format import FixedPoint
+from pefslc.passes.calibrate import CalibratedFormats
 from pefslc.passes.check_accumulators import CheckAccumulators
 from pefslc.passes.check_format import CheckFormat
 from pefslc.passes.dead_code import RemoveDeadCode
 from pefslc.passes.drop_identities import DropIdentities
 from pefslc.passes.fill_input import FillInput
+from pefslc.passes.fit_accumulators import FittedFormats
 from pefslc.passes.fold_batch_norm import FoldBatchNorm
 from pefslc.passes.fold_constants import FoldConstants
 from pefslc.passes.lower_to_integer import LowerToInteger
@@ -22,33 +24,24 @@ from pefslc.passes.quantize_after_training import QuantizeAfterTraining, Uniform
 from pefslc.passes.separate_bias import SeparateBias
 from pefslc.passes.tighten_ranges import TightenRanges
 
-__all__ = ["SAID_BY_USER", "pipeline", "said_by_user"]
+__all__ = ["SAID_BY_USER", "pipeline", "said_by_user", "to_integer"]
 
 # What these leave is what the model means: all later passes are held to it.
 SAID_BY_USER = (FoldBatchNorm.name, QuantizeAfterTraining.name, CheckFormat.name, FillInput.name)
 
 
-def said_by_user(fmt: FixedPoint) -> tuple[Pass, ...]:
-    """The passes by which --fmt fills what a model leaves open, or asserts: those that SAID_BY_USER names."""
-    return (
-        FoldBatchNorm(),
-        QuantizeAfterTraining(UniformFormat(fmt)),
-        CheckFormat(fmt),
-        FillInput(fmt),
-    )
-
-
-def pipeline(
-    limits: TargetLimits,
-    *,
-    fmt: FixedPoint | None = None,
-    allow_overflow: bool = False,
-    plugins: Sequence[Pass] = (),
+def said_by_user(
+    fmt: FixedPoint | CalibratedFormats, limits: TargetLimits, *, allow_overflow: bool = False
 ) -> tuple[Pass, ...]:
-    """All passes from the imported graph to what the target lowers. A user's passes run last on their level."""
+    """The passes by which --fmt fills what a model leaves open, or asserts: those that SAID_BY_USER names."""
+    if isinstance(fmt, FixedPoint):
+        return FoldBatchNorm(), QuantizeAfterTraining(UniformFormat(fmt)), CheckFormat(fmt), FillInput(fmt)
+    return FoldBatchNorm(), QuantizeAfterTraining(fmt if allow_overflow else FittedFormats(fmt, limits, to_integer()))
+
+
+def to_integer(plugins: Sequence[Pass] = ()) -> tuple[Pass, ...]:
+    """From a quantized graph to an integer graph whose ranges are proven."""
     return (
-        # What the user says about the file, with --fmt.
-        *(() if fmt is None else said_by_user(fmt)),
         # What the file says, with its constants evaluated.
         FoldConstants(),
         MergePadding(),
@@ -66,6 +59,23 @@ def pipeline(
         TightenRanges(),
         RemoveDeadCode(Level.INTEGER),
         *(p for p in plugins if p.level is Level.INTEGER),
+    )
+
+
+def pipeline(
+    limits: TargetLimits,
+    *,
+    fmt: FixedPoint | CalibratedFormats | None = None,
+    allow_overflow: bool = False,
+    plugins: Sequence[Pass] = (),
+) -> tuple[Pass, ...]:
+    """All passes from the imported graph to what the target lowers. A user's passes run last on their level.
+
+    fmt  one format, asserted or filled in; or a way to choose the formats of a float model
+    """
+    return (
+        *(() if fmt is None else said_by_user(fmt, limits, allow_overflow=allow_overflow)),
+        *to_integer(plugins),
         # The proof.
         CheckAccumulators(limits, allow_overflow),
     )

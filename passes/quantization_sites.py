@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator, Mapping
 from enum import Enum
 
 from pefslc.ir.graph import Graph
@@ -18,10 +19,10 @@ from pefslc.ir.quantized import (
     QuantizedConstant,
     Relu,
 )
-from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Op, Value
 
-__all__ = ["quantization_sites"]
+__all__ = ["quantization_sites", "stored_sources"]
 
 
 class _State(Enum):
@@ -50,6 +51,15 @@ def quantization_sites(graph: Graph) -> tuple[Value, ...]:
     return tuple(sorted(search.sites.values(), key=lambda value: order[value.name]))
 
 
+def stored_sources(value: Value, sites: Container[str], producers: Mapping[str, Op]) -> Iterator[str]:
+    """The sites whose codes `value` holds: itself, or those that it rearranges or joins."""
+    if value.name in sites:
+        yield value.name
+    elif isinstance(op := producers.get(value.name), Reshape | MaxPool | Pad | Transpose | Concat):
+        for operand in op.operands:
+            yield from stored_sources(operand, sites, producers)
+
+
 class _Search:
     def __init__(self, graph: Graph) -> None:
         self.producers = graph.producers()
@@ -73,7 +83,7 @@ class _Search:
                 state = _State.OPEN
             case Reshape():
                 state = self.states.get(op.input.name, _State.OPEN)
-            case MaxPool() | Concat() | Transpose():
+            case MaxPool() | Pad() | Concat() | Transpose():
                 for value in op.operands:
                     self.demand(value)
                 state = _State.CODES

@@ -10,19 +10,26 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, Origin, Problem
+from pefslc.diagnostics import CompileError, Problem
 from pefslc.interpret import broadcast_steps
 from pefslc.ir.graph import Graph, Level, map_operands
 from pefslc.ir.quantized import Constant, Conv, Linear, Quantize
-from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
-from pefslc.ir.value import Op, RealArray, TensorType, Value
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
+from pefslc.ir.value import Element, Op, RealArray, TensorType, Value
 from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.scale import Scale, common_grid
 from pefslc.passes.check_format import is_float
 from pefslc.passes.manager import Exactness
 from pefslc.passes.quantization_sites import quantization_sites
 
-__all__ = ["FormatPlan", "Formats", "QuantizeAfterTraining", "UniformFormat"]
+__all__ = [
+    "FormatPlan",
+    "Formats",
+    "QuantizeAfterTraining",
+    "UniformFormat",
+    "computed_parameter",
+    "quantized_by",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +127,18 @@ class _Rewrite:
         match op:
             case Conv() | Linear():
                 op = self.layer(op)
-            case MaxPool() | Reshape() | Transpose():
-                element = op.input.type.element
-                op = replace(op, result=replace(op.result, type=replace(op.result.type, element=element)))
-                self.stored[op.result.name] = op.result
+            case MaxPool() | Pad() | Reshape() | Transpose():
+                op = self.holding(op, op.input.type.element)
+            case Concat() if len({v.type.element for v in op.inputs}) == 1:
+                op = self.holding(op, op.inputs[0].type.element)
         self.ops.append(op)
         self.store(op.result)
+
+    def holding(self, op: Op, element: Element) -> Op:
+        """`op`, whose result holds the codes of its operands."""
+        op = replace(op, result=replace(op.result, type=replace(op.result.type, element=element)))
+        self.stored[op.result.name] = op.result
+        return op
 
     def step(self, value: Value) -> Fraction:
         """The step of a tensor of codes; several that are concatenated get the finest."""
@@ -147,7 +160,7 @@ class _Rewrite:
         """`op` with a quantizer on its weights and its bias on the grid."""
         raw = self.constants.get(op.weight.name)
         if raw is None:
-            self.fault("the weights are computed at run time", op.result.origin)
+            self.problems.extend(computed_parameter("weights", op).problems)
             return op
         quantization = self.plan.weights[op.result.name]
         weight = Value(
@@ -160,7 +173,7 @@ class _Rewrite:
     def rounded_bias(self, op: Conv | Linear, bias: Value, weight_scale: Scale) -> Value | None:
         raw = self.constants.get(bias.name)
         if raw is None:
-            self.fault("the bias is computed at run time", op.result.origin)
+            self.problems.extend(computed_parameter("bias", op).problems)
             return None
         if self.bias is not None:
             value = Value(f"{op.result.name}.bias.codes", TensorType(raw.result.type.shape, self.bias), bias.origin)
@@ -172,7 +185,12 @@ class _Rewrite:
         self.ops.append(Constant(result=value, data=data))
         return value
 
-    def fault(self, message: str, at: Origin) -> None:
-        self.problems.append(
-            Problem(Code.COMPUTED_OPERAND, message, at=at, hint="freeze the model before exporting it")
-        )
+
+def computed_parameter(what: str, op: Conv | Linear) -> CompileError:
+    """The refusal of weights or a bias that are no constants."""
+    return CompileError(
+        Code.COMPUTED_OPERAND,
+        f"the {what} {'are' if what == 'weights' else 'is'} computed at run time",
+        at=op.result.origin,
+        hint="freeze the model before exporting it",
+    )

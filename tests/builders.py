@@ -17,7 +17,7 @@ from pefslc.limits import TargetLimits
 from pefslc.passes.manager import run_passes
 from pefslc.passes.pipeline import pipeline
 
-__all__ = ["QONNX", "WIDE", "Feature", "ModelBuilder", "import_bytes", "lower", "random_network"]
+__all__ = ["QONNX", "WIDE", "Feature", "ModelBuilder", "import_bytes", "lower", "random_network", "without_quantizers"]
 
 QONNX = "qonnx.custom_op.general"
 WIDE = TargetLimits(accumulator_bits=64, accumulator_name="int64")
@@ -128,6 +128,25 @@ class _Tensor:
 def random_network(seed: int, feature: Feature = Feature(), *, blocks: int = 3) -> onnx.ModelProto:
     """A small convolutional network: input Quant, some blocks, a classifier. The same seed gives the same bytes."""
     return _Random(seed, feature).network(blocks)
+
+
+def without_quantizers(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The float network: every Quant replaced by its input."""
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    alias: dict[str, str] = {}
+    kept = []
+    for node in model.graph.node:
+        node.input[:] = [alias.get(name, name) for name in node.input]
+        if node.op_type == "Quant":
+            alias[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    for output in model.graph.output:
+        if output.name in alias:
+            model.graph.node.append(helper.make_node("Identity", [alias[output.name]], [output.name], name="out"))
+    return model
 
 
 class _Random:

@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pefslc.console.options import chosen_target, model_argument, plugin_files, target_limits, target_options
+from pefslc.console.options import (
+    chosen_target,
+    model_argument,
+    plugin_files,
+    require_calibration,
+    target_limits,
+    target_options,
+)
 
 if TYPE_CHECKING:
     from pefslc.diagnostics import Problem
+    from pefslc.numeric.choose_format import AutoFormat
     from pefslc.numeric.format import FixedPoint
 
 __all__ = ["check"]
@@ -25,7 +33,9 @@ __all__ = ["check"]
 def check(
     model: str,
     target: str,
-    fmt: FixedPoint | None,
+    fmt: FixedPoint | AutoFormat | None,
+    calibrate: str | None,
+    calibration: str,
     batch: int | None,
     input_shapes: dict[str, tuple[int, ...]],
     arch: str | None,
@@ -44,6 +54,7 @@ def check(
     chosen = chosen_target(target)
     target_limits(chosen, TargetOptions(arch, caller_arena, allow_overflow))
     plugin_files(plugins)
+    require_calibration(fmt, calibrate)
     import pefslc
     from pefslc.diagnostics import CompileError
     from pefslc.report import verdict
@@ -53,6 +64,8 @@ def check(
             model,
             target=chosen,
             fmt=fmt,
+            calibrate=calibrate,
+            calibration=calibration,
             batch=batch,
             input_shapes=input_shapes,
             arch=arch,

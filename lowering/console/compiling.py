@@ -13,6 +13,7 @@ from pefslc.console.options import (
     input_file,
     model_argument,
     plugin_files,
+    require_calibration,
     require_pass,
     target_limits,
     target_options,
@@ -21,6 +22,7 @@ from pefslc.console.options import (
 if TYPE_CHECKING:
     from pefslc.compiler import Program
     from pefslc.cost import CostReport
+    from pefslc.numeric.choose_format import AutoFormat
     from pefslc.numeric.format import FixedPoint
 
 __all__ = ["compile_model"]
@@ -48,7 +50,9 @@ __all__ = ["compile_model"]
 def compile_model(
     model: str,
     target: str,
-    fmt: FixedPoint | None,
+    fmt: FixedPoint | AutoFormat | None,
+    calibrate: str | None,
+    calibration: str,
     batch: int | None,
     input_shapes: dict[str, tuple[int, ...]],
     arch: str | None,
@@ -67,7 +71,7 @@ def compile_model(
     quiet: bool,
     debug: bool,
 ) -> None:
-    """Compile MODEL, a quantized ONNX file, for one target."""
+    """Compile MODEL, an ONNX file, for one target."""
     del debug  # read by cli.run
     start = time.perf_counter()
     from pefslc.targets.protocol import TargetOptions
@@ -75,15 +79,17 @@ def compile_model(
     chosen = chosen_target(target)
     limits = target_limits(chosen, TargetOptions(arch, caller_arena, allow_overflow, clock_mhz=clock_mhz))
     plugin_files(plugins)
+    require_calibration(fmt, calibrate)
     import pefslc
     from pefslc.console.dump import Watcher
     from pefslc.console.progress import progress_bar
-    from pefslc.passes.pipeline import pipeline
+    from pefslc.passes.pipeline import SAID_BY_USER, pipeline
     from pefslc.plugins import load_plugins
 
     loaded = load_plugins(plugins, check=check_passes)
     if print_ir_after is not None:
-        require_pass(print_ir_after, ["import", *(p.name for p in pipeline(limits, fmt=fmt, plugins=loaded))])
+        asked = () if fmt is None else SAID_BY_USER
+        require_pass(print_ir_after, ["import", *asked, *(p.name for p in pipeline(limits, plugins=loaded))])
     watcher = Watcher(print_ir_after, Path(dump_dir) if dump_dir else None)
     with progress_bar(quiet=quiet) as progress:
         program = pefslc.compile(
@@ -92,6 +98,8 @@ def compile_model(
             fmt=fmt,
             batch=batch,
             input_shapes=input_shapes,
+            calibrate=calibrate,
+            calibration=calibration,
             arch=arch,
             caller_arena=caller_arena,
             clock_mhz=clock_mhz,
@@ -114,10 +122,13 @@ def compile_model(
         write_costs(found, Path(report))
     if not quiet:
         from pefslc.console.costs import print_costs
+        from pefslc.console.post_training import print_post_training
         from pefslc.console.summary import print_summary
 
         if found is not None and costs:
             print_costs(found)
+        if program.post_training is not None:
+            print_post_training(program.post_training)
         print_summary(program, verification, written, fmt, time.perf_counter() - start)
 
 

@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from pefslc.limits import TargetLimits
+    from pefslc.numeric.choose_format import AutoFormat
     from pefslc.numeric.format import FixedPoint
     from pefslc.targets.protocol import Target, TargetOptions
 
@@ -20,6 +21,7 @@ __all__ = [
     "input_file",
     "model_argument",
     "plugin_files",
+    "require_calibration",
     "require_pass",
     "shape_options",
     "target_limits",
@@ -48,14 +50,15 @@ def input_file(what: str, commands: tuple[str, ...] = ()) -> Callable[[click.Con
     return callback
 
 
-def format_option(ctx: click.Context, _: click.Parameter, value: str | None) -> FixedPoint | None:
-    """A callback: Qm.n or UQm.n."""
+def format_option(ctx: click.Context, _: click.Parameter, value: str | None) -> FixedPoint | AutoFormat | None:
+    """A callback: Qm.n or UQm.n, or auto:B."""
     if value is None:
         return None
+    from pefslc.numeric.choose_format import AutoFormat
     from pefslc.numeric.format import FixedPoint
 
     try:
-        return FixedPoint.parse(value)
+        return AutoFormat.parse(value) or FixedPoint.parse(value)
     except ValueError as e:
         example = FixedPoint.parse("Q2.3").describe()
         raise click.UsageError(f"--fmt: {e}; for example {example}", ctx) from None
@@ -90,6 +93,16 @@ def shape_options(function: _Function) -> _Function:
     return batch(shape(function))
 
 
+def named_format_option(ctx: click.Context, parameter: click.Parameter, value: str | None) -> FixedPoint | None:
+    """A callback: Qm.n or UQm.n."""
+    from pefslc.numeric.choose_format import AutoFormat
+
+    fmt = format_option(ctx, parameter, value)
+    if isinstance(fmt, AutoFormat):
+        raise click.UsageError(f"--fmt: {fmt} chooses formats at a compile; here name one, for example Q2.3", ctx)
+    return fmt
+
+
 COMMAND_NAMES = ("compile", "inspect", "check", "run", "passes", "targets")
 
 
@@ -99,15 +112,32 @@ def model_argument(function: _Function) -> _Function:
 
 
 def format_argument(function: _Function) -> _Function:
-    """--fmt."""
-    help_text = "the model's format: asserted, and given to its input"
-    return click.option("--fmt", callback=format_option, metavar="Qm.n", help=help_text)(function)
+    """--fmt, of a format that has a name."""
+    help_text = "the model's format: asserted, and given to what is not quantized"
+    return click.option("--fmt", callback=named_format_option, metavar="Qm.n", help=help_text)(function)
 
 
 def target_options(function: _Function) -> _Function:
-    """What a compile depends on: --fmt, shapes, the target's options, plugins."""
+    """What a compile depends on: --fmt and its data, --arch, --caller-arena, --plugin and so on."""
     decorators = [
-        format_argument,
+        click.option(
+            "--fmt",
+            callback=format_option,
+            metavar="Qm.n|auto:B",
+            help="the format: asserted, given to a float model and to an open input; auto:8: chosen from data, 8 bits",
+        ),
+        click.option(
+            "--calibrate",
+            callback=input_file("an .npz file"),
+            metavar="DATA.npz",
+            help="inputs of a float model: for --fmt auto, and for a report of noise and, with `labels`, accuracy",
+        ),
+        click.option(
+            "--calibration",
+            type=click.Choice(("mse", "percentile", "minmax")),
+            default="mse",
+            help="how --fmt auto chooses  [default: mse]",
+        ),
         shape_options,
         click.option("--arch", metavar="NAME|FILE", help="tensil: a board or a .tarch file  [default: pynqz1]"),
         click.option("--caller-arena", is_flag=True, help="c: the caller supplies the working memory"),
@@ -119,6 +149,14 @@ def target_options(function: _Function) -> _Function:
     for decorator in reversed(decorators):
         function = decorator(function)
     return function
+
+
+def require_calibration(fmt: FixedPoint | AutoFormat | None, calibrate: str | None) -> None:
+    """Usage error for --fmt auto without data."""
+    from pefslc.numeric.choose_format import AutoFormat
+
+    if isinstance(fmt, AutoFormat) and calibrate is None:
+        raise click.UsageError(f"--fmt {fmt} chooses formats from data: give --calibrate DATA.npz, or name a format")
 
 
 def chosen_target(name: str) -> Target:

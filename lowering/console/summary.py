@@ -12,6 +12,7 @@ from pefslc.compiler import Program
 from pefslc.console.columns import Column, print_columns
 from pefslc.ir.graph import Graph, OutputMap
 from pefslc.limits import TargetLimits
+from pefslc.numeric.choose_format import AutoFormat
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.check_format import describe
 from pefslc.report import LayerRow, verdict
@@ -28,7 +29,7 @@ def print_summary(
     program: Program,
     verification: Verification | None,
     written: Sequence[Path],
-    fmt: FixedPoint | None,
+    fmt: FixedPoint | AutoFormat | None,
     seconds: float,
 ) -> None:
     """The end of a compile."""
@@ -36,7 +37,7 @@ def print_summary(
     print(_totals(program.layers, program.emission.cycles, program.lowered.bounded_passes))
     for note in program.emission.notes:
         print(note)
-    if fmt is not None:
+    if isinstance(fmt, FixedPoint):
         print(f"format {fmt.describe()}")
     for row in program.layers:
         if row.may_overflow:

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from pefslc.console.summary import print_layers
-from pefslc.report import LayerRow
+from pefslc.diagnostics import Origin
+from pefslc.report import LayerRow, layer_name
 
 
 def row(layer: str, cycles: int | None = 35_934) -> LayerRow:
@@ -58,3 +59,8 @@ def test_a_long_name_is_folded_in_a_terminal_and_whole_in_a_file() -> None:
     lines = shown([row(name)], 80)
     assert "".join(line.split()[0] for line in lines[2:]) == name
     assert max(map(len, lines)) <= 80
+
+
+def test_a_layer_without_a_name_is_called_by_its_tensor() -> None:
+    assert layer_name(Origin("", "Conv", "y")) == "y"
+    assert layer_name(Origin("", "Conv")) == "Conv"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from builders import ModelBuilder, import_bytes
+from builders import ModelBuilder, import_bytes, random_network, without_quantizers
 from pefslc.frontend import import_model
 from pefslc.passes.check_format import is_float
 from pefslc.passes.fold_batch_norm import FoldBatchNorm
@@ -148,3 +148,15 @@ def test_a_float_network_means_what_onnx_says_and_folding_batch_norm_keeps_it(pa
     for g in (graph, FoldBatchNorm().run(graph)):
         (got,) = g.run(x).values()
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-8 * np.abs(want).max())  # LeakyRelu's 0.1 is decimal
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_float_networks_mean_what_onnx_says(seed: int, tmp_path: Path) -> None:
+    model = without_quantizers(random_network(seed))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    graph = import_model(tmp_path / "m.onnx")
+    x = RNG.normal(0, 1, graph.inputs[0].value.type.shape)
+    want = reference(model, x)
+    for g in (graph, FoldBatchNorm().run(graph)):
+        (got,) = g.run(x).values()
+        assert_same(got, want)

@@ -1,0 +1,129 @@
+"""Fewer bits where the target's accumulator cannot hold the sums of the formats that calibration chose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+
+from pefslc.ir.graph import Graph
+from pefslc.ir.integer import Conv2d, Dense, Rescale, Sum, SumPool
+from pefslc.ir.quantized import Add, AveragePool, Conv, Linear
+from pefslc.ir.value import Op
+from pefslc.limits import TargetLimits
+from pefslc.noise import measure_noise
+from pefslc.passes.calibrate import CalibratedFormats, Calibrator, Widths
+from pefslc.passes.check_accumulators import accumulator_bits
+from pefslc.passes.manager import Pass, run_passes
+from pefslc.passes.quantization_sites import stored_sources
+from pefslc.passes.quantize_after_training import FormatPlan, quantized_by
+
+__all__ = ["FittedFormats"]
+
+_FEWEST_BITS = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedFormats:
+    """The best formats of the width asked for, or narrower ones where the target's accumulator forces them.
+
+    A layer that does not fit gives up a bit of its weights or of its input, of what has more bits, until it does. What
+    still does not fit with 2 bits each is left for the accumulator check to refuse. Where bits had to go, narrower
+    formats to begin with may leave less noise, because their ranges were chosen for that width: those with the least
+    noise at the outputs are taken.
+
+    to_integer  the passes that lower a quantized graph
+    """
+
+    formats: CalibratedFormats
+    limits: TargetLimits
+    to_integer: Sequence[Pass]
+
+    def plan(self, graph: Graph) -> FormatPlan:
+        calibrator = Calibrator(self.formats, graph)
+        best, least = FormatPlan({}, {}), inf
+        for bits in range(self.formats.auto.bits, _FEWEST_BITS - 1, -1):
+            plan, widths = self._fitted(calibrator, bits)
+            if best.weights or widths != Widths():
+                noise = self._output_noise(calibrator, plan)
+                best, least = (plan, noise) if noise < least else (best, least)
+            else:
+                best = plan
+            if widths == Widths():
+                break
+        return best
+
+    def _fitted(self, calibrator: Calibrator, bits: int) -> tuple[FormatPlan, Widths]:
+        widths = Widths()
+        while True:
+            plan = calibrator.plan(bits, widths)
+            integer, _ = run_passes(quantized_by(plan, calibrator.graph), self.to_integer)
+            excess = {name: bits for name, bits in self._excess(integer) if bits > 0}
+            fewer = _Layers(calibrator.graph, plan).narrowed(widths, excess)
+            if fewer == widths:
+                return plan, widths
+            widths = fewer
+
+    def _output_noise(self, calibrator: Calibrator, plan: FormatPlan) -> float:
+        graph = calibrator.graph
+        quantized = quantized_by(plan, graph)
+        pairs = {a.value.name: b.value.name for a, b in zip(graph.outputs, quantized.outputs, strict=True)}
+        noise = measure_noise(graph, quantized, calibrator.arrays, pairs, progress=self.formats.progress)
+        return sum(n.ratio for n in noise.values())
+
+    def _excess(self, integer: Graph) -> Iterator[tuple[str, int]]:
+        """Result name of each sum -> by how many bits it exceeds the accumulator."""
+        for op in integer.ops:
+            if isinstance(op, Conv2d | Dense | Sum | SumPool | Rescale):
+                yield op.result.name, accumulator_bits(op) - self.limits.accumulator_bits
+
+
+class _Layers:
+    """Which widths the sums of a float graph depend on."""
+
+    def __init__(self, graph: Graph, plan: FormatPlan) -> None:
+        self.producers, self.plan = graph.producers(), plan
+
+    def narrowed(self, widths: Widths, excess: Mapping[str, int]) -> Widths:
+        """`widths` with fewer bits for what takes part in each sum; equal to `widths` where no bit can go."""
+        weights, activations = dict(widths.weights), dict(widths.activations)
+        for name, bits in excess.items():
+            for op in self._terms(self.producers.get(_before_lowering(name))):
+                layer = self.plan.weights.get(op.result.name)
+                inputs = list(stored_sources(op.operands[0], self.plan.activations, self.producers))
+                weight_bits = _FEWEST_BITS if layer is None else layer.bits
+                input_bits = max((self.plan.activations[i].bits for i in inputs), default=_FEWEST_BITS)
+                fewer = _give_up(weight_bits, input_bits, bits)
+                if fewer[0] < weight_bits:
+                    weights[op.result.name] = min(fewer[0], weights.get(op.result.name, weight_bits))
+                if fewer[1] < input_bits:
+                    activations.update({i: min(fewer[1], activations.get(i, input_bits)) for i in inputs})
+        return Widths(activations, weights)
+
+    def _terms(self, op: Op | None) -> Iterator[Op]:
+        """The layers whose sums `op` adds up: itself, or those behind an addition."""
+        match op:
+            case Conv() | Linear() | AveragePool():
+                yield op
+            case Add():
+                for value in op.operands:
+                    yield from self._terms(
+                        None if value.name in self.plan.activations else self.producers.get(value.name)
+                    )
+            case _:
+                pass
+
+
+def _before_lowering(name: str) -> str:
+    """The float graph's name of a sum: separate-bias and the alignment of addends add to it."""
+    return name.removesuffix(".products").split(".aligned")[0]
+
+
+def _give_up(weight_bits: int, input_bits: int, bits: int) -> tuple[int, int]:
+    """Both widths after `bits` bits went, each from the wider of the two, from the weights where they are equal."""
+    for _ in range(bits):
+        if weight_bits >= max(input_bits, _FEWEST_BITS + 1):
+            weight_bits -= 1
+        elif input_bits > _FEWEST_BITS:
+            input_bits -= 1
+    return weight_bits, input_bits

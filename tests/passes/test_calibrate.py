@@ -1,0 +1,133 @@
+"""Formats from data, and the accumulators that they must fit."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import pefslc.reference
+from builders import ModelBuilder, import_bytes, random_network, without_quantizers
+from pefslc.ir.graph import Graph
+from pefslc.limits import TargetLimits
+from pefslc.numeric.choose_format import AutoFormat, Calibration
+from pefslc.numeric.rounding import round_fraction
+from pefslc.passes.calibrate import CalibratedFormats
+from pefslc.passes.fit_accumulators import FittedFormats
+from pefslc.passes.fold_batch_norm import FoldBatchNorm
+from pefslc.passes.manager import run_passes
+from pefslc.passes.pipeline import pipeline, to_integer
+from pefslc.passes.quantize_after_training import FormatPlan, quantized_by
+from pefslc.reference import in_chunks, stream_values
+
+RNG = np.random.default_rng(3)
+X = RNG.normal(0, 1, (9, 2, 4, 4))
+
+
+def branches(folder: Path) -> Graph:
+    """Two convolutions of one input, one with a ReLU, side by side into a third."""
+    b = ModelBuilder()
+    x = b.input([1, 2, 4, 4])
+    left = b.node("Relu", b.node("Conv", x, b.constant(RNG.normal(0, 1, (2, 2, 1, 1)))))
+    right = b.node("Conv", x, b.constant(RNG.normal(0, 3, (2, 2, 1, 1))))
+    pooled = b.node("MaxPool", left, kernel_shape=[1, 1])
+    joined = b.node("Concat", pooled, right, axis=1)
+    b.output(b.node("Conv", joined, b.constant(RNG.normal(0, 1, (1, 4, 1, 1)))))
+    return import_bytes(b, folder)
+
+
+def plan(graph: Graph, x: NDArray[np.float64], bits: int = 8, method: Calibration = Calibration.MSE) -> FormatPlan:
+    return CalibratedFormats(AutoFormat(bits), {"x": x}, method).plan(graph)
+
+
+def names(formats: FormatPlan) -> dict[str, str]:
+    return {name: str(q) for name, q in formats.activations.items()}
+
+
+def test_what_is_never_negative_is_unsigned_and_what_is_joined_shares_a_format(tmp_path: Path) -> None:
+    b = ModelBuilder()
+    x = b.input([1, 2, 4, 4])
+    b.output(b.node("Relu", b.node("Conv", x, b.constant([[[[1.0]], [[0.0]]]]))))
+    graph = import_bytes(b, tmp_path)
+    relu = graph.outputs[0].value.name
+    assert names(plan(graph, X / X.max(), method=Calibration.MINMAX))[relu].startswith("UQ")
+    assert set(names(plan(graph, np.full((1, 2, 4, 4), 0.75), method=Calibration.MINMAX)).values()) == {"UQ0.8"}
+    joined = plan(branches(tmp_path), X)
+    assert len(joined.activations) == 3
+    one, two = [q for name, q in joined.activations.items() if name != branches(tmp_path).inputs[0].value.name]
+    assert one == two
+    assert one.signed
+
+
+@pytest.mark.parametrize("method", list(Calibration))
+def test_formats_are_what_a_search_over_exact_rationals_finds(method: Calibration, tmp_path: Path) -> None:
+    graph = branches(tmp_path)
+    x = RNG.standard_t(2, (9, 2, 4, 4))  # heavy tails: clipping pays
+    chosen = plan(graph, x, 5, method).activations[graph.inputs[0].value.name].fixed_point
+    values = [Fraction(float(v)) for v in x.reshape(-1)]
+
+    def measure(fraction_bits: int) -> tuple[Fraction, int]:
+        step, clipped, error = Fraction(2) ** -fraction_bits, 0, Fraction(0)
+        for v in values:
+            code = round_fraction(v / step)
+            clipped += not -16 <= code <= 15
+            error += (min(max(code, -16), 15) * step - v) ** 2
+        return error, clipped
+
+    measured = {n: measure(n) for n in range(-6, 12)}
+    allowed = {Calibration.MINMAX: 0, Calibration.PERCENTILE: len(values) // 1000}
+    if method is Calibration.MSE:
+        best = min(measured, key=lambda n: measured[n][0])
+        assert measured[best][1] > 0
+    else:
+        best = max(n for n, (_, clipped) in measured.items() if clipped <= allowed[method])
+    assert chosen is not None
+    assert (chosen.bits, chosen.fraction_bits) == (5, best)
+
+
+def test_pieces_of_the_inputs_show_what_all_of_them_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = branches(tmp_path)
+    whole = {v.name: a for v, a in stream_values(graph, {"x": X})}
+    before = plan(graph, X)
+    monkeypatch.setattr(pefslc.reference, "_BYTES_AT_ONCE", 1)
+    pieces = list(in_chunks(graph, {"x": X}))
+    assert [len(p["x"]) for p in pieces] == [1] * 9
+    assert plan(graph, X) == before
+    for name, array in whole.items():
+        if array.shape[:1] == (9,):
+            parts = [dict((v.name, a) for v, a in stream_values(graph, p))[name] for p in pieces]
+            np.testing.assert_allclose(np.concatenate(parts), array, rtol=1e-14)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_fitted_formats_fit_and_change_nothing_where_all_fits_already(seed: int, tmp_path: Path) -> None:
+    graph = FoldBatchNorm().run(import_bytes(without_quantizers(random_network(seed)), tmp_path))
+    shape = graph.inputs[0].value.type.shape
+    formats = CalibratedFormats(AutoFormat(8), {"x": RNG.normal(0, 1, (4, *shape[1:]))})
+    wide, narrow = TargetLimits(64, "wide"), TargetLimits(13, "narrow")
+    assert FittedFormats(formats, wide, to_integer()).plan(graph) == formats.plan(graph)
+    fitted = FittedFormats(formats, narrow, to_integer()).plan(graph)
+    run_passes(quantized_by(fitted, graph), pipeline(narrow))  # the accumulator check among them
+    asked = formats.plan(graph)
+    assert all(q.bits <= 8 for q in (*fitted.activations.values(), *fitted.weights.values()))
+    assert fitted.activations.keys() == asked.activations.keys()
+    assert fitted != asked
+
+
+def test_the_formats_with_the_least_noise_at_the_outputs_win(tmp_path: Path) -> None:
+    """Where 8 bits must shrink, formats that were chosen for fewer bits to begin with are tried, too."""
+    graph = branches(tmp_path)
+    formats = CalibratedFormats(AutoFormat(8), {"x": X})
+    limits = TargetLimits(11, "narrow")
+    want = graph.run(X)
+
+    def noise(bits: int) -> float:
+        chosen = FittedFormats(CalibratedFormats(AutoFormat(bits), {"x": X}), limits, to_integer()).plan(graph)
+        got = quantized_by(chosen, graph).run(X)
+        return sum(float(np.square(got[k] - want[k]).sum()) for k in want)
+
+    assert formats.auto.bits == 8
+    assert noise(8) <= min(noise(bits) for bits in (7, 6, 5, 4))
