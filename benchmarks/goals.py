@@ -5,8 +5,8 @@ usage: python benchmarks/goals.py [--inputs N] [--runs N] [FOLDER ...]
 Networks are looked for in examples/ and in the folders; ResNet-12 is made where it is missing (resnet12.py).
 Each row is a `pefslc` command, from the shell: time and memory are the whole process's, the best of the runs. Our
 cycles are modelled, for 64-bit AXI on every board, and the model may be generous to a program unlike those that it was
-fitted to. Tensil's figures are those of data/tensil.json. "Outputs equal" are values of N inputs, from the emitted files
-in the simulator, against the network's exact evaluation.
+fitted to. Tensil's figures are those of data/tensil.json. "Outputs equal" are values of N inputs, from the emitted
+files in the simulator, against the network's exact evaluation.
 """
 
 from __future__ import annotations
