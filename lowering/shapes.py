@@ -64,13 +64,18 @@ class Window:
 
     def inside(self, height: int, width: int) -> int:
         """Pairs of an output position and a tap that lies in the input and not in its padding."""
-        return self._inside(height, 0) * self._inside(width, 1)
+        output = self.output_size(height, width)
+        taps = ((row, column) for row in range(self.kernel[0]) for column in range(self.kernel[1]))
+        return sum(self.reach(tap, (height, width), output) for tap in taps)
 
-    def _inside(self, size: int, axis: int) -> int:
-        count = self.output_size(size, size)[axis]
-        starts = [position * self.strides[axis] - self.pads[axis] for position in range(count)]
-        taps = [tap * self.dilations[axis] for tap in range(self.kernel[axis])]
-        return sum(0 <= start + tap < size for start in starts for tap in taps)
+    def reach(self, tap: tuple[int, int], size: tuple[int, int], output: tuple[int, int]) -> int:
+        """Positions of the output (rows, columns) whose tap lies inside the input of this size."""
+        count = 1
+        for offset, stride, inside, positions in zip(self.tap_offset(*tap), self.strides, size, output, strict=True):
+            first = max(-(offset // stride), 0)
+            last = min((inside - 1 - offset) // stride, positions - 1)
+            count *= max(last - first + 1, 0)
+        return count
 
     def tap_offset(self, row: int, column: int) -> tuple[int, int]:
         """Input position of tap (row, column) relative to output position * stride."""

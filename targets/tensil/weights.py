@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,14 +161,9 @@ def with_carried(
 
 def _reached_pixels(placed: PlacedGroup, layouts: dict[str, Layout], t: int, tap: tuple[int, int]) -> int:
     """Output pixels for which the tap of term `t` lies inside the input."""
-    return _reached(placed.terms[t].window, tap, layouts[placed.terms[t].tensor], placed.group.layout)
-
-
-@lru_cache(maxsize=1024)
-def _reached(window: Window, tap: tuple[int, int], source: Layout, output: Layout) -> int:
-    dy, dx = window.tap_offset(*tap)
-    rows = sum(0 <= y * window.strides[0] + dy < source.height for y in range(output.height))
-    return rows * sum(0 <= x * window.strides[1] + dx < source.width for x in range(output.width))
+    term, output = placed.terms[t], placed.group.layout
+    source = layouts[term.tensor]
+    return term.window.reach(tap, (source.height, source.width), (output.height, output.width))
 
 
 def window_covers(window: Window, tap: tuple[int, int], layout: Layout, output: Layout) -> bool:

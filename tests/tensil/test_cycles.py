@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import random
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
@@ -24,6 +25,7 @@ from pefslc.targets.tensil.instructions import (
     Simd,
     SimdOperation,
 )
+from pefslc.targets.tensil.table import instructions_of
 from pefslc.targets.tensil.tmodel import TensilProgram, load_tmodel
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +50,6 @@ def test_stored_numbers_of_a_program() -> None:
     report = model_cycles(load_tmodel(TINY))
     assert report.total == 18648
     assert CycleReport.unit == "modelled cycles"
-    assert next(iter(report.by_instruction)) == max(report.by_instruction, key=lambda kind: report.by_instruction[kind])
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,37 @@ def test_equal_to_the_script(script: ModuleType) -> None:
         programs.append(TensilProgram(architecture, path.stem, case["prog"].tobytes(), (), (), ()))
     programs += [random_program(load_architecture("custom_perf"), seed) for seed in range(20)]
     for program in programs:
-        report, architecture = model_cycles(program), program.architecture
+        architecture = program.architecture
         scalar = architecture.data_type.bytes_per_scalar
-        expected = script.cost(architecture.to_json_dict(), program.code, sb=scalar)
-        assert (report.total, report.by_instruction, report.counts) == expected, program.name
+        total, by_instruction, counts = script.cost(architecture.to_json_dict(), program.code, sb=scalar)
+        names = [script_name(i) for i in instructions_of(architecture, program.table)]
+        report = model_cycles(program, [Segment(name, i, i + 1) for i, name in enumerate(names)])
+        assert (report.total, Counter(names)) == (total, Counter(counts)), program.name
+        for name, cycles in by_instruction.items():
+            # Rounded there, and here each kind by itself; the last instruction waits here until the accumulators are idle.
+            tail = total - sum(by_instruction.values()) if name == names[-1] else 0
+            assert sum(report.spent[name].values()) == pytest.approx(cycles + tail, abs=len(Kind)), (program.name, name)
+
+
+def script_name(instruction: Instruction) -> str:
+    """The script's name of a kind of instruction."""
+    match instruction:
+        case MatMul(zeroes=zeroes) | LoadWeights(zeroes=zeroes):
+            return f"{type(instruction).__name__}{'Zeroes' if zeroes else ''}"
+        case Simd():
+            return "SIMD"
+        case DataMove(kind=kind):
+            return MOVES[kind]
+        case _:
+            return "NoOp"
+
+
+MOVES = {
+    MoveKind.DRAM0_TO_LOCAL: "DRAM0Read",
+    MoveKind.LOCAL_TO_DRAM0: "DRAM0Write",
+    MoveKind.DRAM1_TO_LOCAL: "DRAM1Read",
+    MoveKind.LOCAL_TO_DRAM1: "DRAM1Write",
+    MoveKind.ACCUMULATOR_TO_LOCAL: "AccToLocal",
+    MoveKind.LOCAL_TO_ACCUMULATOR: "LocalToAcc",
+    MoveKind.LOCAL_TO_ACCUMULATOR_ACCUMULATE: "LocalToAcc",
+}
