@@ -166,7 +166,7 @@ def test_equal_to_the_script(script: ModuleType) -> None:
         report = model_cycles(program, [Segment(name, i, i + 1) for i, name in enumerate(names)])
         assert (report.total, Counter(names)) == (total, Counter(counts)), program.name
         for name, cycles in by_instruction.items():
-            # Rounded there, and here each kind by itself; the last instruction waits here until the accumulators are idle.
+            # Rounded there, here each kind by itself; and the last one waits here until the accumulators are idle.
             tail = total - sum(by_instruction.values()) if name == names[-1] else 0
             assert sum(report.spent[name].values()) == pytest.approx(cycles + tail, abs=len(Kind)), (program.name, name)
 
