@@ -79,7 +79,8 @@ def _peaks(live: Column, owner: NDArray[np.int64], count: int) -> Column:
 def live_vectors(program: TensilProgram, memory: Memory) -> Column:
     """[instructions] the vectors that hold, at each instruction, what it or a later one reads, or what it writes.
 
-    A vector lives from a write to the last read before the next write. All ranges must have been checked.
+    A vector lives from a write to the last read before the next write; constants that stay in local memory from run to
+    run always do. All ranges must have been checked.
     """
     rows, addresses, writes = [], [], []
     for access in accesses_of(program.table):
@@ -89,9 +90,12 @@ def live_vectors(program: TensilProgram, memory: Memory) -> Column:
             addresses.append(address)
             writes.append(np.full(len(row), access.kind is AccessKind.WRITE))
     count = len(program.table)
+    stays = _resident(program) if memory is Memory.LOCAL else np.zeros(0, dtype=np.int64)
     if not rows:
-        return np.zeros(count, dtype=np.int64)
+        return np.full(count, len(stays), dtype=np.int64)
     row, address, write = np.concatenate(rows), np.concatenate(addresses), np.concatenate(writes)
+    others = ~np.isin(address, stays)
+    row, address, write = row[others], address[others], write[others]
     # By address, then instruction; what one instruction reads it reads before it writes.
     order = np.argsort((address * count + row) * 2 + write, kind="stable")
     row, address, write = row[order], address[order], write[order]
@@ -102,4 +106,10 @@ def live_vectors(program: TensilProgram, memory: Memory) -> Column:
     first = np.flatnonzero(starts)
     last = np.append(first[1:], len(row)) - 1
     change = np.bincount(row[first], minlength=count + 1) - np.bincount(row[last] + 1, minlength=count + 1)
-    return np.cumsum(change[:count])
+    return np.cumsum(change[:count]) + len(stays)
+
+
+def _resident(program: TensilProgram) -> Column:
+    """The local addresses of constants that the driver puts there, once."""
+    blocks = program.constants if program.load_consts_to_local else ()
+    return np.concatenate([np.zeros(0, dtype=np.int64), *(np.arange(b.base, b.base + len(b.vectors)) for b in blocks)])

@@ -4,7 +4,7 @@ steps, store the result. Inputs or results that live in DRAM0 pass through scrat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.targets.tensil.architecture import Architecture
+from pefslc.targets.tensil.constants import Constants
 from pefslc.targets.tensil.emitter import SIMD_CYCLES, Emitter
 from pefslc.targets.tensil.group_steps import (
     added_tensors,
@@ -70,9 +71,10 @@ class GroupPass:
     local: set[str]
     scratch: Scratch
     matrix_rows: dict[MatrixStep, int]
+    constants: Constants
 
-    def emit(self, store: Callable[[Words], int], needs: Needs) -> None:
-        """Append the instructions; `store` puts rows into DRAM1 and returns their address."""
+    def emit(self, needs: Needs) -> None:
+        """Append the instructions."""
         self.needs = needs
         self.a = self.architecture.array_size
         self.strides = (self.architecture.stride0_depth, self.architecture.stride1_depth)
@@ -84,7 +86,7 @@ class GroupPass:
         choices = [self._choose(chosen) for chosen in sets]
         phases_of = [self._phases(c, choice, plan.input_blocks) for c, choice in zip(sets, choices, strict=True)]
         tiles = [tile for phases in phases_of for _, _, tiles in phases for tile in tiles]
-        self.weights = WeightStream(tiles, plan.weight_base, plan.weight_size, self.emitter, store)
+        self.weights = WeightStream(tiles, plan.weight_base, plan.weight_size, self.emitter, self.constants)
         for rect in _rects(layout, plan.rows, plan.columns):
             for chosen, choice, phases in zip(sets, choices, phases_of, strict=True):
                 self._one_pass(rect, chosen, choice, phases)
@@ -94,7 +96,9 @@ class GroupPass:
         if isinstance(self.placed.group.head, MaxHead):
             return Choice(None, len(chosen), False, 0)
         data_type = self.architecture.data_type
-        hides = [sum(hidden_behind(tile, self.emitter) for tile in self.tiles[block]) for block in chosen]
+        hides = [
+            sum(hidden_behind(tile, self.emitter, self.constants) for tile in self.tiles[block]) for block in chosen
+        ]
         vectors = self.plan.rows * self.plan.columns
         plan = self._available(leading_plan(self.placed, data_type))
         operations, carried = len(leading_steps(self.placed)), self._can_carry(plan, chosen)

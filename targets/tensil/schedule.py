@@ -18,6 +18,7 @@ from pefslc.diagnostics import CompileError, Origin, quote
 from pefslc.ir.graph import Graph
 from pefslc.targets.tensil.addends import fold_addends
 from pefslc.targets.tensil.architecture import Architecture
+from pefslc.targets.tensil.constants import Constants
 from pefslc.targets.tensil.emitter import Constant, Emitter
 from pefslc.targets.tensil.group_pass import GroupPass
 from pefslc.targets.tensil.group_steps import addend_plan, leading_plan, trailing_plan
@@ -57,13 +58,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The program: instructions, DRAM1 contents [vectors, A], DRAM0 entries, which instructions serve which group."""
+    """The program: instructions, DRAM1 contents [vectors, A], DRAM0 entries, which instructions serve which group.
+
+    resident  the constants lie in local memory, at the same addresses, before every run
+    """
 
     instructions: list[Instruction]
     constants: Words
     inputs: tuple[Entry, ...]
     outputs: tuple[Entry, ...]
     segments: tuple[Segment, ...]
+    resident: bool
 
 
 def schedule(
@@ -72,9 +77,14 @@ def schedule(
     placed: Placed,
     architecture: Architecture,
     progress: Callable[[int, int, str], None] | None = None,
+    resident: int = 0,
 ) -> Schedule:
-    """The instructions of a whole network. Raises CompileError that names the resource that is too small."""
-    scheduler = _Scheduler(graph, selection, placed, architecture)
+    """The instructions of a whole network. Raises CompileError that names the resource that is too small.
+
+    resident  vectors at the start of local memory for the constants, which the driver puts there once; 0: DRAM1 holds
+              them, and the schedule's own `constants` say how many there are
+    """
+    scheduler = _Scheduler(graph, selection, placed, architecture, resident)
     groups = scheduler.placed.groups
     for i, group in enumerate(groups):
         if progress is not None:
@@ -95,15 +105,17 @@ class _Tensor:
 
 
 class _Scheduler:
-    def __init__(self, graph: Graph, selection: Selection, placed: Placed, architecture: Architecture) -> None:
+    def __init__(
+        self, graph: Graph, selection: Selection, placed: Placed, architecture: Architecture, resident: int
+    ) -> None:
         self.architecture, self.selection, self.placed = architecture, selection, placed
         self.a = architecture.array_size
-        self.local = Memory(0, architecture.local_depth)
+        self.local = Memory(resident, architecture.local_depth)
         self.dram0 = Memory(0, architecture.usable_dram0_vectors)
         if architecture.local_depth < self.a + 1:
             raise self._no_local_memory("one tile of weights", self.a + 1)
-        self.rows: list[Words] = []  # of DRAM1
-        self.row_count = 0
+        self.resident = resident
+        self.constants = Constants(resident=resident > 0)
         self.tensors = {
             name: _Tensor(layout, layout.vectors(self.a)) for name, layout in selection.layouts.items()
             if name in set(selection.storage.values())
@@ -154,9 +166,9 @@ class _Scheduler:
         self.capacity = first
         constants: dict[Constant, int] = {word: first + i for i, word in enumerate(words)}
         self.emitter = Emitter(self.architecture, constants)
-        base = self._store(np.repeat(np.array(list(words), dtype=np.int64)[:, None], self.a, axis=1))
-        self.emitter.dram(MoveKind.DRAM1_TO_LOCAL, 0, base, len(words))
-        self.emitter.to_accumulators(0, first, len(words))
+        address = self.constants.store(np.repeat(np.array(list(words), dtype=np.int64)[:, None], self.a, axis=1))
+        local = self.constants.fetch(self.emitter, 0, address, len(words))
+        self.emitter.to_accumulators(local, first, len(words))
         self.emitter.clear_weights()
         self.matrix_rows = self._load_matrix_rows()
 
@@ -175,13 +187,13 @@ class _Scheduler:
                 at=placed.group.origin,
                 hint="use an architecture with a larger accumulator_depth or array_size",
             )
-        base = self._store(np.array(words, dtype=np.int64))
+        address = self.constants.store(np.array(words, dtype=np.int64))
         scratch, gap = self.local.largest_gap()
         assert gap, "a pass needs some of it, too"
         for start in range(0, len(words), gap):
             count = min(gap, len(words) - start)
-            self.emitter.dram(MoveKind.DRAM1_TO_LOCAL, scratch, base + start, count)
-            self.emitter.to_accumulators(scratch, first + start, count)
+            local = self.constants.fetch(self.emitter, scratch, address + start, count)
+            self.emitter.to_accumulators(local, first + start, count)
         self.emitter.use_constants({w: first + i for i, w in enumerate(words)})
         return first
 
@@ -201,31 +213,34 @@ class _Scheduler:
         if not rows or total > self.architecture.local_depth // 16:
             return {}
         self.placed = folded
-        base = self.local.allocate(total)
-        assert base is not None
-        self.emitter.dram(MoveKind.DRAM1_TO_LOCAL, base, self._store(np.concatenate(rows)), total)
+        address = self.constants.store(np.concatenate(rows))
+        place = 0 if self.constants.resident else self.local.allocate(total)
+        assert place is not None
+        base = self.constants.fetch(self.emitter, place, address, total)
         starts = np.cumsum([0, *map(len, rows)]).tolist()
         return {step: base + start for step, start in zip(steps, starts, strict=False)}
 
-    def _store(self, rows: Words) -> int:
-        """Append rows to DRAM1; their address."""
-        base = self.row_count
-        self.rows.append(rows)
-        self.row_count += len(rows)
-        return base
-
     def finish(self) -> Schedule:
-        if self.row_count > self.architecture.dram1_depth:  # only now is it known how many it takes
+        if self.constants.size > self.architecture.dram1_depth:  # only now is it known how many it takes
             raise CompileError(
                 Code.TCU_DRAM1,
-                f"DRAM1 has {self.architecture.dram1_depth} vectors, the weights and constants need {self.row_count}",
+                f"DRAM1 has {self.architecture.dram1_depth} vectors, the weights and constants need "
+                f"{self.constants.size}",
                 hint="use an architecture with a larger dram1_depth or array_size, or a smaller network",
             )
+        if self.resident and self.constants.size > self.resident:
+            raise self._no_local_memory("all weights and constants", self.constants.size)
         self.emitter.serve("")
         for entry in self.outputs:
             self._write_output(entry)
-        constants = np.concatenate(self.rows)
-        return Schedule(self.emitter.instructions, constants, self.inputs, self.outputs, self.emitter.segments())
+        return Schedule(
+            self.emitter.instructions,
+            self.constants.rows(),
+            self.inputs,
+            self.outputs,
+            self.emitter.segments(),
+            resident=self.constants.resident,
+        )
 
     def _write_output(self, entry: Entry) -> None:
         tensor = self.tensors[entry.tensor]
@@ -289,8 +304,9 @@ class _Scheduler:
             local={name for name in (*placed.tensors, placed.group.result) if self._is_local(name)},
             scratch=Scratch(base, gap),
             matrix_rows=self.matrix_rows,
+            constants=self.constants,
         )
-        work.emit(self._store, needs)
+        work.emit(needs)
         for tensor in reads:
             tensor.readers -= 1
             if tensor.readers == 0:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.targets.tensil.constants import Constants
 from pefslc.targets.tensil.emitter import SIMD_CYCLES, Emitter
-from pefslc.targets.tensil.instructions import MoveKind
 from pefslc.targets.tensil.weights import Tile
 
 __all__ = ["WeightStream", "hidden_behind"]
@@ -19,9 +19,9 @@ Words = NDArray[np.int64]
 _SIMD_IN_DRAIN_CYCLES = 12  # three operations are free while the array drains before a LoadWeights (measured, spec 5)
 
 
-def hidden_behind(tile: Tile, emitter: Emitter) -> int:
+def hidden_behind(tile: Tile, emitter: Emitter, constants: Constants) -> int:
     """Cycles of SIMD that loading a tile hides: the drain, and its share of a DRAM read."""
-    return _SIMD_IN_DRAIN_CYCLES + emitter.read_cycles(len(tile.rows))
+    return _SIMD_IN_DRAIN_CYCLES + (0 if constants.resident else emitter.read_cycles(len(tile.rows)))
 
 
 class WeightStream:
@@ -32,10 +32,8 @@ class WeightStream:
     of the output block after which SIMD will wait.
     """
 
-    def __init__(
-        self, tiles: Sequence[Tile], base: int, size: int, emitter: Emitter, store: Callable[[Words], int]
-    ) -> None:
-        self._base, self._size, self._emitter = base, size, emitter
+    def __init__(self, tiles: Sequence[Tile], base: int, size: int, emitter: Emitter, constants: Constants) -> None:
+        self._base, self._size, self._emitter, self._constants = base, size, emitter, constants
         self._address: dict[int, int] = {}  # id of a tile -> its rows in DRAM1
         self._block_end: dict[int, int] = {}  # id of a tile -> where its output block ends there
         self._ends: list[int] = []  # where tiles end there, rising
@@ -50,7 +48,7 @@ class WeightStream:
                 runs.append([tile])
         if not runs:
             return
-        address = store(np.concatenate([same[0].rows for same in runs]))
+        address = constants.store(np.concatenate([same[0].rows for same in runs]))
         for same in runs:
             self._address |= dict.fromkeys(map(id, same), address)
             address += len(same[0].rows)
@@ -81,10 +79,12 @@ class WeightStream:
     def _fetch(self, tile: Tile) -> int:
         """The local address of the tile's rows; reads it and as many of the following as fit, if it is not there."""
         start = self._address[id(tile)]
+        if self._constants.resident:
+            return start
         if not (self._buffered[0] <= start and start + len(tile.rows) <= self._buffered[1]):
             end = self._read_end(start, tile)
             self._emitter.fill_behind_read(end - start)
-            self._emitter.dram(MoveKind.DRAM1_TO_LOCAL, self._base, start, end - start)
+            self._constants.fetch(self._emitter, self._base, start, end - start)
             self._buffered = (start, end)
         return self._base + start - self._buffered[0]
 

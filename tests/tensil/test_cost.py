@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import pefslc
 from builders import Feature, random_network
 from pefslc.targets.tensil.accesses import AccessKind, Memory, accesses_of
-from pefslc.targets.tensil.architecture import Architecture
+from pefslc.targets.tensil.architecture import Architecture, load_architecture
 from pefslc.targets.tensil.cost import live_vectors, program_costs
 from pefslc.targets.tensil.cycles import model_cycles
 from pefslc.targets.tensil.instructions import DataMove, MatMul, MoveKind, Segment
@@ -49,6 +50,8 @@ def plain_live_vectors(program: TensilProgram, memory: Memory) -> list[int]:
                 else:
                     writes.setdefault(row, set()).add(address)
     alive: set[int] = set()
+    if program.load_consts_to_local and memory is Memory.LOCAL:
+        alive = {block.base + i for block in program.constants for i in range(len(block.vectors))}
     found = []
     for row in reversed(range(len(program.table))):
         touched = reads.get(row, set()) | writes.get(row, set())
@@ -57,11 +60,14 @@ def plain_live_vectors(program: TensilProgram, memory: Memory) -> list[int]:
     return found[::-1]
 
 
+@pytest.mark.parametrize("arch", ["cmoda7", "small"])
 @pytest.mark.parametrize("memory", [Memory.LOCAL, Memory.ACCUMULATORS])
-def test_live_vectors_of_a_program_equal_the_plain_count(memory: Memory, tmp_path: Path) -> None:
-    folder = tmp_path / "built"
-    pefslc.compile(EXAMPLE, target="tensil", arch="cmoda7").save(folder)
+def test_live_vectors_of_a_program_equal_the_plain_count(memory: Memory, arch: str, tmp_path: Path) -> None:
+    folder, small = tmp_path / "built", tmp_path / "small.tarch"
+    small.write_text(json.dumps({**load_architecture("cmoda7").to_json_dict(), "local_depth": 700}))
+    pefslc.compile(EXAMPLE, target="tensil", arch=str(small) if arch == "small" else arch).save(folder)
     program = load_tmodel(next(folder.glob("*.tmodel")))
+    assert program.load_consts_to_local == (arch == "cmoda7"), "both kinds are tried"
     assert live_vectors(program, memory).tolist() == plain_live_vectors(program, memory)
 
 

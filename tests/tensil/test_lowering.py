@@ -14,6 +14,7 @@ from pefslc.diagnostics import CompileError
 from pefslc.interpret import apply_output_map, quantize_input, run_codes
 from pefslc.targets.tensil import addends, group_pass, schedule
 from pefslc.targets.tensil.architecture import DataType, load_architecture
+from pefslc.targets.tensil.instructions import DataMove, MoveKind
 from pefslc.targets.tensil.planes import Layout, to_vectors
 from pefslc.targets.tensil.simulator import Machine
 from pefslc.targets.tensil.tmodel import load_tmodel
@@ -80,6 +81,23 @@ def test_no_sum_saturates_and_two_runs_in_a_row_agree(tmp_path: Path, monkeypatc
         assert by_matrix == bool(saturated)
     for i, j in ((0, 2), (0, 3), (1, 4), (2, 5)):
         assert all(np.array_equal(results[i][k], results[j][k]) for k in results[0])
+
+
+@pytest.mark.parametrize("seed", [1, 5, 6])
+def test_few_constants_stay_in_local_memory_from_run_to_run(tmp_path: Path, seed: int) -> None:
+    """No run reads DRAM1 then; nothing overwrites them, for several runs agree; and the codes are the same."""
+    graph = lower(import_bytes(random_network(seed, FEATURE), tmp_path))
+    inputs = random_codes(graph, 3, batch=3)
+    expected = run_codes(graph, inputs)
+    architecture = replace(load_architecture("custom_perf"), data_type=DataType["FP32BP16"])
+    for local_depth, resident in ((8192, True), (250, False)):
+        emission = emit(graph, replace(architecture, local_depth=local_depth), tmp_path)
+        program = load_tmodel(tmp_path / str(emission.details["tmodel"]))
+        reads = [i for i in program.instructions if isinstance(i, DataMove) and i.kind is MoveKind.DRAM1_TO_LOCAL]
+        assert program.load_consts_to_local == resident
+        assert bool(reads) != resident
+        found = simulate(graph, emission, tmp_path, inputs)
+        assert all(np.array_equal(found[o.name], expected[o.value.name]) for o in graph.outputs)
 
 
 def test_host_io_quantizes_and_reads_back_like_the_interpreter(tmp_path: Path) -> None:
