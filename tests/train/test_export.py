@@ -119,7 +119,7 @@ def test_the_file_is_of_one_row_self_contained_and_reproducible(tmp_path: Path) 
     net = cnn()
     before = {name: t.clone() for name, t in net.state_dict().items()}
     net.train()
-    proto = export(net, images(7), tmp_path / "a.onnx")
+    proto = export(net, images(19), tmp_path / "a.onnx")
     export(net, images(2).numpy(), tmp_path / "b.onnx")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "b.onnx"]
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
@@ -171,6 +171,16 @@ class Random(torch.nn.Module):
         return self.inner(x + torch.rand_like(x))
 
 
+class Keeping(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = cnn()
+        self.last = self.inner(images())  # with its graph
+
+    def forward(self, x: Any) -> Any:
+        return self.inner(x)
+
+
 class Text(torch.nn.Module):
     def forward(self, x: Any) -> Any:
         return str(x)
@@ -195,6 +205,7 @@ def shared_at_two_scales() -> Any:
         (TwoInputs, (torch.zeros(2, 6), torch.zeros(3, 3)), "the example has shapes"),
         (Random, images(), "with the scales of this run held constant"),
         (shared_at_two_scales, images(), "with the scales of this run held constant"),
+        (Keeping, images(), "the network cannot be copied"),
         (Text, images(), "forward returns str, not tensors"),
         (lambda: torch.nn.LSTM(6, 6), torch.zeros(2, 3, 6), "is not supported"),
     ],
