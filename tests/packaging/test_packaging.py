@@ -27,8 +27,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             shutil.copy(source, copy / name)
     built = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", built, copy]
-    subprocess.run(command, check=True, cwd=built, stdin=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-v", "-w", built, copy]
+    ended = subprocess.run(command, check=True, cwd=built, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    (built / "log").write_text(ended.stdout + ended.stderr)
     (path,) = built.glob("pefslc-*.whl")
     return path
 
@@ -38,6 +39,12 @@ def test_the_wheel_holds_only_pefslc(wheel: Path) -> None:
     assert {n.split("/")[0].split("-")[0] for n in names} == {"pefslc"}
     assert "pefslc/py.typed" in names
     assert any(n.endswith("licenses/LICENSE") for n in names)
+
+
+def test_setuptools_takes_no_folder_of_data_for_a_package(wheel: Path) -> None:
+    log = (wheel.parent / "log").read_text()
+    assert "running bdist_wheel" in log
+    assert "would be ignored" not in log
 
 
 def test_the_installed_wheel_compiles_for_both_targets(wheel: Path, tmp_path: Path) -> None:
