@@ -297,8 +297,6 @@ def compile(
     verify          inputs (arrays or an .npz) on which model, interpreter and artifacts must agree
     observe         called with (record, graph) after the import and after each pass
     progress        called with (done, total, what) on work over a second
-
-    Raises CompileError.
     """
     chosen = _chosen_target(target)
     options = TargetOptions(
