@@ -2,7 +2,8 @@
 
 A group has a head that fills accumulators (a sum of convolutions, or a maximum) and steps that change them in place
 (requantize, clamp, add another tensor). A step joins the group of its operand when nobody else reads that operand.
-Dense, pools, Concat, Rescale are convolutions: with the kernel as large as the image, with diagonal weights.
+Dense, pools, Concat, Rescale, Pad are convolutions: with the kernel as large as the image, with diagonal weights.
+Reshape and Transpose are no groups: who reads their results finds the elements elsewhere (`arrangement`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Op, Value
 from pefslc.numeric.staircase import Staircase
 from pefslc.shapes import Window
+from pefslc.targets.tensil.arrangement import Arrangement
 from pefslc.targets.tensil.planes import Layout
 
 __all__ = ["AddTensor", "Group", "LinearHead", "MaxHead", "Requantization", "Selection", "Step", "Term", "select"]
@@ -124,22 +126,32 @@ def select(graph: Graph) -> Selection:
 
 @dataclass
 class _Selector:
-    """`groups` by the name of the tensor that they store. A reshape stores nothing: its result is another name."""
+    """`groups` by the name of the tensor that they store. A reshape stores nothing: its result is another name.
+
+    arranged  values whose elements lie in the tensor that `storage` names in another order
+    """
 
     graph: Graph
     groups: dict[str, Group] = field(default_factory=dict)
     layouts: dict[str, Layout] = field(default_factory=dict)
     ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
     storage: dict[str, str] = field(default_factory=dict)
+    arranged: dict[str, Arrangement] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.shared = _shared_tensors(self.graph)
+        self.moved = {op.result.name for op in self.graph.ops if isinstance(op, Reshape | Transpose)}
         for graph_input in self.graph.inputs:
             self._collect(graph_input.value, lambda value: self._store(value, Layout.of(value.type.shape)))
 
     def finish(self) -> Selection:
+        for output in self.graph.outputs:
+            if output.value.name in self.arranged:
+                self._collect(output.value, self._settle)
+        if self.problems:
+            raise CompileError.of(self.problems)
         return Selection(tuple(self.groups.values()), self.layouts, self.ranges, self.storage)
 
     def visit(self, op: Op) -> None:
@@ -159,7 +171,7 @@ class _Selector:
 
     def _check_shape(self, value: Value) -> None:
         shape = value.type.shape
-        if len(shape) not in (2, 4):
+        if len(shape) not in (2, 4) and value.name not in self.moved:
             raise CompileError(
                 Code.TCU_UNSUPPORTED, f"a tensor of shape {list(shape)} is not supported on the TCU", at=value.origin
             )
@@ -178,10 +190,12 @@ class _Selector:
                 head = LinearHead((self._term(op.input, weight, op.window),), _bias(op))
                 self._start(op, head, Layout.of(op.result.type.shape))
             case Dense():
-                layout = self._layout(op.input)
-                shape = (op.weight.shape[0], layout.channels, layout.height, layout.width)
-                window = Window(kernel=(layout.height, layout.width))
-                term = self._term(op.input, op.weight.data.reshape(shape), window)
+                layout, weight = self._layout(op.input), op.weight.data
+                if op.input.name in self.arranged:
+                    weight = np.empty_like(weight)
+                    weight[:, self.arranged[op.input.name].positions.reshape(-1)] = op.weight.data
+                weight = weight.reshape(-1, layout.channels, layout.height, layout.width)
+                term = Term(self.storage[op.input.name], weight, Window(kernel=(layout.height, layout.width)))
                 self._start(op, LinearHead((term,), _bias(op)), Layout.of(op.result.type.shape))
             case SumPool():
                 weight = _diagonal(self._layout(op.input).channels, op.window.kernel)
@@ -192,6 +206,7 @@ class _Selector:
             case Concat():
                 self._start(op, _unbiased(*self._concat_terms(op)), Layout.of(op.result.type.shape))
             case MaxPool():
+                self._settle(op.input)
                 self._start(op, MaxHead(self.storage[op.input.name], op.window), Layout.of(op.result.type.shape))
             case Requantize():
                 if op.staircase.channels > 1 and self._layout(op.input).channels != op.staircase.channels:
@@ -205,17 +220,10 @@ class _Selector:
                 self._join(op, op.input, Limit(op.low, op.high))
             case Sum():
                 self._add(op)
-            case Reshape():
-                self._reshape(op)
+            case Reshape() | Transpose():
+                self._rearrange(op)
             case Pad():
-                raise CompileError(
-                    Code.TCU_UNSUPPORTED,
-                    "padding that belongs to no convolution is not supported on the TCU",
-                    at=op.result.origin,
-                    hint="give the padding to the convolution itself",
-                )
-            case Transpose():
-                raise CompileError(Code.TCU_UNSUPPORTED, "Transpose is not supported on the TCU", at=op.result.origin)
+                self._pad(op)
             case _:
                 raise AssertionError(op)
 
@@ -228,7 +236,7 @@ class _Selector:
         """Add `step` to the group that made `value`, or start a group that copies `value`."""
         stored = self.storage[value.name]
         group = self.groups.get(stored)
-        if group is None or stored in self.shared:
+        if group is None or stored in self.shared or value.name in self.arranged:
             group = Group(op.result.name, self._layout(value), self._copy(value), (), (), op.result.origin)
         else:
             del self.groups[stored]
@@ -238,6 +246,8 @@ class _Selector:
     def _add(self, op: Sum) -> None:
         """The addend that was made last carries the sum, so that the other is already stored."""
         lhs, rhs = op.lhs, op.rhs
+        for value in (lhs, rhs):
+            self._settle(value)
         if self._layout(lhs) != self._layout(rhs):
             raise CompileError(
                 Code.TCU_UNSUPPORTED,
@@ -263,16 +273,38 @@ class _Selector:
         codes = value.type.codes
         self.ranges[value.name] = (codes.low, codes.high)
 
-    def _reshape(self, op: Reshape) -> None:
-        before, after = op.input.type.shape, op.result.type.shape
-        if len(after) == 4 and after != before:
+    def _rearrange(self, op: Reshape | Transpose) -> None:
+        source, stored = op.input.name, self._layout(op.input)
+        before = self.arranged.get(source) or Arrangement.of(stored, op.input.type.shape)
+        after = (
+            before.transposed(op.permutation) if isinstance(op, Transpose) else before.reshaped(op.result.type.shape)
+        )
+        self.storage[op.result.name] = self.storage[source]
+        if not after.is_natural:
+            self.arranged[op.result.name] = after
+
+    def _settle(self, value: Value) -> None:
+        """See to it that the value is stored as it is, by a copy where its channels lie in another order."""
+        if value.name not in self.arranged:
+            return
+        head = self._copy(value)
+        group = Group(value.name, Layout.of(value.type.shape), head, (), (value.name,), value.origin)
+        del self.arranged[value.name]
+        self._put(group, value)
+
+    def _pad(self, op: Pad) -> None:
+        """A copy by a convolution of one tap, whose padding is code 0."""
+        if not op.is_spatial or op.input.type.codes.zero_point:
             raise CompileError(
                 Code.TCU_UNSUPPORTED,
-                f"Reshape of {list(before)} to {list(after)} is not supported on the TCU",
+                "padding of channels, or with another code than 0, is not supported on the TCU",
                 at=op.result.origin,
-                hint="only flattening to [N, features]",
+                hint="pad rows and columns of a tensor with zero point 0",
             )
-        self.storage[op.result.name] = self.storage[op.input.name]
+        (top, left), (bottom, right) = op.before[2:], op.after[2:]
+        window = Window(kernel=(1, 1), pads=(top, left, bottom, right))
+        head = _unbiased(self._term(op.input, _diagonal(self._layout(op.input).channels, (1, 1)), window))
+        self._start(op, head, Layout.of(op.result.type.shape))
 
     # --- terms ---------------------------------------------------------------------------------------------------
 
@@ -280,6 +312,19 @@ class _Selector:
         return self.layouts[self.storage[value.name]]
 
     def _term(self, value: Value, weight: Weights, window: Window) -> Term:
+        """A convolution of a value: of the stored tensor, with the weights' columns in the order of its channels."""
+        if value.name in self.arranged:
+            order = self.arranged[value.name].channels
+            if order is None:
+                raise CompileError(
+                    Code.TCU_UNSUPPORTED,
+                    "Reshape and Transpose that do more than shuffle channels are not supported on the TCU",
+                    at=value.origin,
+                    hint="shuffle channels only, or flatten to [N, features] before a dense layer",
+                )
+            columns = np.empty_like(weight)
+            columns[:, order] = weight
+            weight = columns
         return Term(self.storage[value.name], weight, window)
 
     def _copy(self, value: Value, factor: int = 1) -> LinearHead:
@@ -304,10 +349,14 @@ class _Selector:
 def _shared_tensors(graph: Graph) -> set[str]:
     """The tensors that more than one operation reads, or an output: no step may change them in place."""
     made_from: dict[str, str] = {}
-    for op in graph.of_type(Reshape):
+    moves = [op for op in graph.ops if isinstance(op, Reshape | Transpose)]
+    for op in moves:
         made_from[op.result.name] = made_from.get(op.input.name, op.input.name)
     readers = Counter(
-        made_from.get(v.name, v.name) for op in graph.ops if not isinstance(op, Reshape) for v in op.operands
+        made_from.get(v.name, v.name)
+        for op in graph.ops
+        if not isinstance(op, Reshape | Transpose)
+        for v in op.operands
     )
     outputs = {made_from.get(o.value.name, o.value.name) for o in graph.outputs}
     return outputs | {name for name, count in readers.items() if count > 1}

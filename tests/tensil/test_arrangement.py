@@ -1,0 +1,90 @@
+"""Shuffled channels, transposed images before a dense layer, padding on its own: from the emitted files, exact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensil_support import emit, random_codes, simulate
+
+from builders import ModelBuilder, import_bytes, lower
+from pefslc.diagnostics import CompileError
+from pefslc.interpret import run_codes
+from pefslc.targets.tensil.architecture import load_architecture
+from pefslc.targets.tensil.arrangement import Arrangement
+from pefslc.targets.tensil.planes import Layout
+from pefslc.targets.tensil.selection import select
+
+
+def shuffled(m: ModelBuilder, x: str, channels: int, groups: int) -> str:
+    """Reshape, Transpose, Reshape of a 6 x 5 image."""
+    split = m.constant([1, groups, channels // groups, 6, 5], dtype=np.int64)
+    whole = m.constant([1, channels, 6, 5], dtype=np.int64)
+    return m.node("Reshape", m.node("Transpose", m.node("Reshape", x, split), perm=[0, 2, 1, 3, 4]), whole)
+
+
+def conv(m: ModelBuilder, x: str, outputs: int, inputs: int, seed: int = 0, **attrs: object) -> str:
+    weight = np.random.default_rng(seed).normal(0, 0.4, (outputs, inputs, 3, 3))
+    return m.quant(m.node("Conv", x, m.weight(weight, 0.25, 4), **attrs), 0.5, 4)
+
+
+def dense(m: ModelBuilder, y: str) -> str:
+    weight = np.random.default_rng(3).normal(0, 0.4, (3, 12 * 30))
+    return m.node("Gemm", m.node("Flatten", y), m.weight(weight, 0.25, 3), transB=1)
+
+
+READERS: dict[str, Callable[[ModelBuilder, str], str]] = {
+    "grouped convolution": lambda m, y: conv(m, y, 8, 3, group=4, pads=[1, 1, 1, 1]),
+    "maximum": lambda m, y: m.node("MaxPool", y, kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2]),
+    "mean": lambda m, y: m.node("GlobalAveragePool", y),
+    "addition to itself, shuffled again": lambda m, y: m.quant(m.node("Add", y, shuffled(m, y, 12, 3)), 1.0, 4),
+    "quantizer": lambda m, y: m.quant(y, 1.0, 3),
+    "concatenation": lambda m, y: m.node("Concat", y, y, axis=1),
+    "dense layer": dense,
+    "dense layer, channels last": lambda m, y: dense(m, m.node("Transpose", y, perm=[0, 2, 3, 1])),
+    "padding": lambda m, y: m.node("Pad", y, m.constant([0, 0, 1, 0, 0, 0, 2, 3], dtype=np.int64)),
+    "nothing: an output": lambda _, y: y,
+}
+
+
+@pytest.mark.parametrize("arch", ["pynqz1", "zcu104"])
+@pytest.mark.parametrize("reader", READERS)
+def test_who_reads_shuffled_channels_reads_the_right_ones(reader: str, arch: str, tmp_path: Path) -> None:
+    m = ModelBuilder()
+    y = conv(m, m.quant(m.input([1, 3, 6, 5], "input"), 0.25, 4), 12, 3, pads=[1, 1, 1, 1])
+    m.output(READERS[reader](m, shuffled(m, y, 12, 4)), None)
+    graph = lower(import_bytes(m, tmp_path))
+    emission = emit(graph, load_architecture(arch), tmp_path)
+    inputs = random_codes(graph, 5, batch=3)
+    found, expected = simulate(graph, emission, tmp_path, inputs), run_codes(graph, inputs)
+    assert all(np.array_equal(found[o.name], expected[o.value.name]) for o in graph.outputs)
+    assert emission.computed is None
+
+
+def test_a_shuffle_before_a_convolution_costs_nothing(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    y = conv(m, m.quant(m.input([1, 3, 6, 5], "input"), 0.25, 4), 12, 3, pads=[1, 1, 1, 1])
+    m.output(READERS["grouped convolution"](m, shuffled(m, y, 12, 4)))
+    assert len(select(lower(import_bytes(m, tmp_path))).groups) == 2  # the two convolutions
+
+
+def test_an_image_turned_over_is_refused(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    x = m.quant(m.input([1, 3, 4, 4], "input"), 0.25, 4)
+    m.output(conv(m, m.node("Transpose", x, perm=[0, 1, 3, 2]), 2, 3))
+    with pytest.raises(CompileError, match="do more than shuffle channels"):
+        select(lower(import_bytes(m, tmp_path)))
+
+
+def test_an_arrangement_knows_channels_from_pixels() -> None:
+    natural = Arrangement.of(Layout(4, 2, 3), (1, 4, 2, 3))
+    assert natural.is_natural
+    assert natural.reshaped((1, 24)).is_natural
+    assert not natural.reshaped((1, 2, 2, 2, 3)).is_natural
+    swapped = natural.reshaped((1, 2, 2, 2, 3)).transposed((0, 2, 1, 3, 4)).reshaped((1, 4, 2, 3))
+    assert swapped.channels is not None
+    assert swapped.channels.tolist() == [0, 2, 1, 3]
+    assert natural.transposed((0, 1, 3, 2)).channels is None
+    assert natural.transposed((0, 2, 3, 1)).channels is None
