@@ -193,6 +193,8 @@ class _Placer:
         an output the natural placement is a wish, for the host can undo any other.
         """
         wish = self.exponents[self.group.result]
+        if self._requantizes() and not self._can_raise(wish):
+            wish = self.needed  # at once: what the group adds must not be moved for a wish that nothing fulfils
         tries = [(by, at) for by in (False, self._requantizes()) for at in (wish, self.needed)]
         for by_channel, exponent in dict.fromkeys(tries):
             self.by_channel, self.exponents[self.group.result] = by_channel, exponent
@@ -349,10 +351,14 @@ class _Placer:
     def _requantizes(self) -> bool:
         return any(isinstance(s, Requantization) for s in self.group.steps)
 
+    def _can_raise(self, up: int) -> bool:
+        """Whether one Multiply moves codes up so far."""
+        return _fits(0, 1 << (self.data_type.binary_point + up), self.data_type)
+
     def _raise_result(self, steps: StepSequence, wanted: int) -> bool:
         """Move requantized codes up to the exponent `wanted`; False where that cannot be."""
         up = wanted - steps.exponent
-        if up < 0 or not self._requantizes() or not _fits(0, 1 << (self.data_type.binary_point + up), self.data_type):
+        if up < 0 or not self._requantizes() or not self._can_raise(up):
             return False
         if not _fits(steps.codes[0] << wanted, steps.codes[1] << wanted, self.data_type):
             return False

@@ -39,7 +39,7 @@ READERS: dict[str, Callable[[ModelBuilder, str], str]] = {
     "grouped convolution": lambda m, y: conv(m, y, 8, 3, group=4, pads=[1, 1, 1, 1]),
     "maximum": lambda m, y: m.node("MaxPool", y, kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2]),
     "mean": lambda m, y: m.node("GlobalAveragePool", y),
-    "addition to itself, shuffled again": lambda m, y: m.quant(m.node("Add", y, shuffled(m, y, 12, 3)), 1.0, 4),
+    "addition to itself, shuffled again": lambda m, y: m.quant(m.node("Add", y, shuffled(m, y, 12, 3)), 0.5, 4),
     "quantizer": lambda m, y: m.quant(y, 1.0, 3),
     "concatenation": lambda m, y: m.node("Concat", y, y, axis=1),
     "dense layer": dense,
