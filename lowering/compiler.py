@@ -22,6 +22,7 @@ from pefslc.codes import Code
 from pefslc.cost import CostReport
 from pefslc.diagnosis import every_problem
 from pefslc.diagnostics import CompileError, Origin, Problem, quote
+from pefslc.format_changes import FormatChange, format_changes
 from pefslc.frontend import NOTHING_GIVEN, GivenShapes, Imported, import_model, survey_model
 from pefslc.given import ModelPath, as_file
 from pefslc.interpret import apply_output_map, as_batches, quantize_input
@@ -42,7 +43,7 @@ from pefslc.sidecar import Sidecar, load_sidecar, make_sidecar
 from pefslc.staging import publish, safe_file_name
 from pefslc.targets.protocol import Emission, Runner, Target, TargetOptions
 from pefslc.targets.registry import find_target, target_names
-from pefslc.verification import Prediction, Verification, verify
+from pefslc.verification import REFERENCE, Prediction, Verification, verify
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -88,7 +89,8 @@ class Lowered:
 class Program:
     """A compiled model: `save` writes its artifacts, `run` and `verify` execute them.
 
-    post_training  a float model's comparison with what it was quantized to, where there was data for it
+    post_training   a float model's comparison with what it was quantized to, where there was data for it
+    format_changes  what --requantize changed of a quantized model
     """
 
     lowered: Lowered
@@ -98,6 +100,7 @@ class Program:
     sidecar: Sidecar
     layers: tuple[LayerRow, ...]
     post_training: PostTrainingReport | None = None
+    format_changes: tuple[FormatChange, ...] = ()
 
     def __repr__(self) -> str:
         count = len(self.layers)
@@ -147,6 +150,9 @@ class Program:
     def verify(self, inputs: Arrays | ModelPath) -> Verification:
         """Compare model, interpreter and artifacts on the inputs (arrays by name, or an .npz), integer for integer."""
         arrays = inputs if isinstance(inputs, Mapping) else read_arrays(Path(inputs))
+        if self.lowered.float_model is not None or self.format_changes:
+            # The evaluation of the file; this program is of the network that --fmt made of it.
+            arrays = {name: array for name, array in arrays.items() if name != REFERENCE}
         with self._runner() as runner:
             return verify(
                 self.lowered.reference, self.graph, runner, self.target.name, arrays, self.options.progress,
@@ -207,6 +213,7 @@ class _Lowering:
     plugins: Sequence[Pass] = ()
     observe: Observer | None = None
     check_passes: bool = False
+    requantize: bool = False
 
     def survey(self, model: ModelPath, given: GivenShapes) -> Imported:
         """The model, as far as it can be imported."""
@@ -241,8 +248,7 @@ class _Lowering:
             require_formats(graph)
         elif isinstance(self.fmt, CalibratedFormats):
             require_float(graph)
-        passes = pipeline(self.limits, fmt=self.fmt, allow_overflow=self.allow_overflow, plugins=self.plugins)
-        integer, records = run_passes(graph, passes, watch, check=self.check_passes)
+        integer, records = run_passes(graph, self._passes(self.plugins), watch, check=self.check_passes)
         return Lowered(reference, quantized, integer, records, graph if is_float(graph) else None)
 
     def attempt(self, imported: Imported, part: Graph, check_format: bool) -> Graph:
@@ -250,8 +256,16 @@ class _Lowering:
         lost_quantizers = any(isinstance(p.at, Origin) and "Quant" in p.at.op_type for p in imported.problems)
         if self.fmt is None and not lost_quantizers:
             require_formats(imported.graph)
-        passes = pipeline(self.limits, fmt=self.fmt, allow_overflow=self.allow_overflow)
-        return run_passes(part, [p for p in passes if check_format or not isinstance(p, CheckFormat)])[0]
+        return run_passes(part, [p for p in self._passes() if check_format or not isinstance(p, CheckFormat)])[0]
+
+    def _passes(self, plugins: Sequence[Pass] = ()) -> tuple[Pass, ...]:
+        return pipeline(
+            self.limits,
+            fmt=self.fmt,
+            allow_overflow=self.allow_overflow,
+            requantize=self.requantize,
+            plugins=plugins,
+        )
 
 
 def compile(
@@ -262,6 +276,7 @@ def compile(
     fmt: str | FixedPoint | AutoFormat | None = None,
     calibrate: Arrays | ModelPath | None = None,
     calibration: str | Calibration = Calibration.MSE,
+    requantize: bool = False,
     arch: ModelPath | None = None,
     caller_arena: bool = False,
     clock_mhz: float | None = None,
@@ -285,6 +300,7 @@ def compile(
                     "auto:8": a float model's tensors get formats of 8 bits from `calibrate`
     calibrate       inputs (arrays or an .npz) on which formats are chosen, and compared with the float model
     calibration     how "auto:8" chooses: "mse", "percentile" or "minmax"
+    requantize      change a quantized model that contradicts `fmt`; `Program.format_changes` says what changed
     arch            Tensil: a board's name or a .tarch file
     caller_arena    C: the caller supplies the working memory
     clock_mhz       Tensil: the accelerator's clock, for the times in `Program.costs`
@@ -306,9 +322,9 @@ def compile(
     limits = chosen.limits(options)
     parsed = parse_format(fmt)
     data = calibrate if calibrate is None or isinstance(calibrate, Mapping) else read_arrays(Path(calibrate))
-    formats = _formats(parsed, data, calibration, progress)
+    formats = _formats(parsed, data, calibration, progress, requantize)
     lowering = _Lowering(
-        limits, formats, allow_overflow, load_plugins(plugins, check=check_passes), observe, check_passes
+        limits, formats, allow_overflow, load_plugins(plugins, check=check_passes), observe, check_passes, requantize
     )
     quiet = replace(options, progress=None)
     with as_file(model, example) as file:
@@ -322,7 +338,8 @@ def compile(
     with every_problem(imported, again):
         lowered = lowering.lower(imported.graph)
         emission = chosen.lower(lowered.integer, options)
-    post_training = None if data is None else _post_training(lowered, parsed, data, progress)
+    changes = format_changes(imported.graph, lowered.reference, data) if requantize and not lowered.float_model else ()
+    post_training = None if data is None or changes else _post_training(lowered, parsed, data, progress)
     rows = layer_rows(lowered.integer, lowered.quantized, limits, emission.ops)
     if require_exact:
         _require_exact(lowered, emission)
@@ -331,6 +348,8 @@ def compile(
         details["bounded_passes"] = lowered.bounded_passes
     if post_training is not None:
         details["post_training"] = post_training.to_json()
+    if changes:
+        details["format_changes"] = [change.to_json() for change in changes]
     sidecar = make_sidecar(
         lowered.integer,
         chosen.name,
@@ -341,7 +360,7 @@ def compile(
         tuple(row.to_json() for row in rows),
         file.name,
     )
-    program = Program(lowered, chosen, options, emission, sidecar, rows, post_training)
+    program = Program(lowered, chosen, options, emission, sidecar, rows, post_training, changes)
     if verify is not None:
         program.verify(verify).require()
     return program
@@ -445,12 +464,22 @@ def _post_training(
 
 
 def _formats(
-    fmt: FixedPoint | AutoFormat | None, data: Arrays | None, method: str | Calibration, progress: Progress | None
+    fmt: FixedPoint | AutoFormat | None,
+    data: Arrays | None,
+    method: str | Calibration,
+    progress: Progress | None,
+    requantize: bool,
 ) -> FixedPoint | CalibratedFormats | None:
     known = [m.value for m in Calibration]
     if not isinstance(method, Calibration) and method not in known:
         raise CompileError(
             Code.CALIBRATION, f"there is no calibration {quote(str(method))}", hint=f"one of {', '.join(known)}"
+        )
+    if requantize and not isinstance(fmt, FixedPoint):
+        raise CompileError(
+            Code.WRONG_OPTION,
+            "--requantize changes a quantized model to a format, and none is named",
+            hint="for example --fmt Q2.3 --requantize",
         )
     if not isinstance(fmt, AutoFormat):
         return fmt

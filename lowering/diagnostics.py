@@ -39,6 +39,11 @@ class Origin:
         where = f"{quote(self.node)[1:-1]} ({self.op_type})" if self.node else f"({self.op_type})"
         return f"{where}, tensor {quote(self.tensor)}" if self.tensor else where
 
+    @property
+    def short(self) -> str:
+        """The node alone, where it has a name."""
+        return f"{quote(self.node)[1:-1]} ({self.op_type})" if self.node else str(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -53,10 +58,15 @@ class Problem:
     def __str__(self) -> str:
         lines = [f"error[{self.code}]: {self.message}"]
         if self.at is not None:
-            lines.append(f"  at:   {self.at}" + (f", shape {list(self.shape)}" if self.shape is not None else ""))
+            lines.append(f"  at:   {self.place}")
         if self.hint is not None:
             lines.append(f"  help: {self.hint}")
         return "\n".join(lines)
+
+    @property
+    def place(self) -> str:
+        """Where, in words."""
+        return f"{self.at}" + (f", shape {list(self.shape)}" if self.shape is not None else "")
 
     @property
     def tensor(self) -> str:
@@ -100,7 +110,22 @@ class CompileError(Exception):
         return error
 
     def __str__(self) -> str:
-        return "\n".join(str(p) for p in self.problems)
+        """The problems in order; one that several places share is told once, with the list of the places."""
+        alike: dict[tuple[Code, str], list[Problem]] = {}
+        for problem in self.problems:
+            alike.setdefault((problem.code, problem.message), []).append(problem)
+        return "\n".join(_told_once(group) for group in alike.values())
+
+
+def _told_once(problems: list[Problem]) -> str:
+    """The text of problems with one message."""
+    places = [p.at.short if isinstance(p.at, Origin) else p.at for p in problems if p.at is not None]
+    if len(places) < 2:
+        return "\n".join(str(p) for p in problems)
+    first, *others = places
+    hints = dict.fromkeys(p.hint for p in problems if p.hint is not None)
+    lines = [f"error[{problems[0].code}]: {problems[0].message}", f"  at:   {first}", *(f"        {p}" for p in others)]
+    return "\n".join([*lines, *(f"  help: {hint}" for hint in hints)])
 
 
 class InternalError(Exception):

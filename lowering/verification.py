@@ -26,7 +26,16 @@ from pefslc.numeric.deviation import Deviations
 from pefslc.semantics import evaluate
 from pefslc.targets.protocol import Runner
 
-__all__ = ["Comparison", "Measured", "Prediction", "Verification", "compare_codes", "compare_values", "verify"]
+__all__ = [
+    "REFERENCE",
+    "Comparison",
+    "Measured",
+    "Prediction",
+    "Verification",
+    "compare_codes",
+    "compare_values",
+    "verify",
+]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]

@@ -16,7 +16,16 @@ from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.scale import power_of_two_exponent
 from pefslc.passes.manager import Exactness
 
-__all__ = ["CheckFormat", "describe", "is_float", "quantizer_roles", "require_float", "require_formats"]
+__all__ = [
+    "CheckFormat",
+    "contradicts",
+    "describe",
+    "is_float",
+    "quantization_of",
+    "quantizer_roles",
+    "require_float",
+    "require_formats",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +42,37 @@ class CheckFormat:
     level: ClassVar[Level] = Level.QUANTIZED
 
     def run(self, graph: Graph) -> Graph:
-        problems = [p for op, role in quantizer_roles(graph) for p in self._contradictions(op, role)]
+        problems = [
+            Problem(
+                Code.FORMAT_CONTRADICTED,
+                f"--fmt says {self.fmt.describe()}; this {role} quantizer is {describe(quantization_of(op))}",
+                at=op.result.origin,
+            )
+            for op, role in sorted(quantizer_roles(graph), key=lambda found: found[1] != "weight")
+            if contradicts(quantization_of(op), self.fmt)
+        ]
         if problems:
-            hint = f"train in {self.fmt}, or leave out --fmt: the model's own formats are then taken"
+            hint = (
+                f"train in {self.fmt}, or leave out --fmt: the model's own formats are then taken; or --requantize "
+                "changes them, and says what that does"
+            )
             raise CompileError.of([*problems[:-1], replace(problems[-1], hint=hint)])
         return graph
 
-    def _contradictions(self, op: Quantize | QuantizedConstant, role: str) -> Iterator[Problem]:
-        quantization = op.result.type.element
-        assert isinstance(quantization, Quantization)
-        same_scale = not quantization.scale.per_channel and (
-            power_of_two_exponent(quantization.scale.step) == -self.fmt.fraction_bits
-        )
-        if quantization.bits != self.fmt.bits or not same_scale:
-            yield Problem(
-                Code.FORMAT_CONTRADICTED,
-                f"--fmt says {self.fmt.describe()}; this {role} quantizer is {describe(quantization)}",
-                at=op.result.origin,
-            )
+
+def contradicts(quantization: Quantization, fmt: FixedPoint) -> bool:
+    """Whether the width or the step are not those of `fmt`."""
+    return (
+        quantization.bits != fmt.bits
+        or quantization.scale.per_channel
+        or power_of_two_exponent(quantization.scale.step) != -fmt.fraction_bits
+    )
+
+
+def quantization_of(op: Quantize | QuantizedConstant) -> Quantization:
+    """What the operation quantizes to."""
+    assert isinstance(op.result.type.element, Quantization)
+    return op.result.type.element
 
 
 def require_formats(graph: Graph) -> None:

@@ -8,6 +8,7 @@ from pefslc.ir.graph import Level
 from pefslc.limits import TargetLimits
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.calibrate import CalibratedFormats
+from pefslc.passes.change_formats import ChangeFormats
 from pefslc.passes.check_accumulators import CheckAccumulators
 from pefslc.passes.check_format import CheckFormat
 from pefslc.passes.dead_code import RemoveDeadCode
@@ -27,15 +28,16 @@ from pefslc.passes.tighten_ranges import TightenRanges
 __all__ = ["SAID_BY_USER", "pipeline", "said_by_user", "to_integer"]
 
 # What these leave is what the model means: all later passes are held to it.
-SAID_BY_USER = (FoldBatchNorm.name, QuantizeAfterTraining.name, CheckFormat.name, FillInput.name)
+SAID_BY_USER = (FoldBatchNorm.name, QuantizeAfterTraining.name, CheckFormat.name, ChangeFormats.name, FillInput.name)
 
 
 def said_by_user(
-    fmt: FixedPoint | CalibratedFormats, limits: TargetLimits, *, allow_overflow: bool = False
+    fmt: FixedPoint | CalibratedFormats, limits: TargetLimits, *, allow_overflow: bool, requantize: bool
 ) -> tuple[Pass, ...]:
     """The passes by which --fmt fills what a model leaves open, or asserts: those that SAID_BY_USER names."""
     if isinstance(fmt, FixedPoint):
-        return FoldBatchNorm(), QuantizeAfterTraining(UniformFormat(fmt)), CheckFormat(fmt), FillInput(fmt)
+        agree = ChangeFormats(fmt) if requantize else CheckFormat(fmt)
+        return FoldBatchNorm(), QuantizeAfterTraining(UniformFormat(fmt)), agree, FillInput(fmt)
     return FoldBatchNorm(), QuantizeAfterTraining(fmt if allow_overflow else FittedFormats(fmt, limits, to_integer()))
 
 
@@ -67,14 +69,16 @@ def pipeline(
     *,
     fmt: FixedPoint | CalibratedFormats | None = None,
     allow_overflow: bool = False,
+    requantize: bool = False,
     plugins: Sequence[Pass] = (),
 ) -> tuple[Pass, ...]:
     """All passes from the imported graph to what the target lowers. A user's passes run last on their level.
 
-    fmt  one format, asserted or filled in; or a way to choose the formats of a float model
+    fmt         one format, asserted or filled in; or a way to choose the formats of a float model
+    requantize  a quantized model that contradicts it is changed, not refused
     """
     return (
-        *(() if fmt is None else said_by_user(fmt, limits, allow_overflow=allow_overflow)),
+        *(() if fmt is None else said_by_user(fmt, limits, allow_overflow=allow_overflow, requantize=requantize)),
         *to_integer(plugins),
         # The proof.
         CheckAccumulators(limits, allow_overflow),

@@ -15,7 +15,7 @@ from pefslc.interpret import broadcast_steps
 from pefslc.ir.graph import Graph, Level, map_operands
 from pefslc.ir.quantized import Constant, Conv, Linear, Quantize
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
-from pefslc.ir.value import Element, Op, RealArray, TensorType, Value
+from pefslc.ir.value import Op, RealArray, TensorType, Value
 from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.scale import Scale, common_grid
 from pefslc.passes.check_format import is_float
@@ -28,6 +28,7 @@ __all__ = [
     "QuantizeAfterTraining",
     "UniformFormat",
     "computed_parameter",
+    "holding_codes",
     "quantized_by",
 ]
 
@@ -124,21 +125,13 @@ class _Rewrite:
 
     def visit(self, op: Op) -> None:
         op = map_operands(op, self.current)
-        match op:
-            case Conv() | Linear():
-                op = self.layer(op)
-            case MaxPool() | Pad() | Reshape() | Transpose():
-                op = self.holding(op, op.input.type.element)
-            case Concat() if len({v.type.element for v in op.inputs}) == 1:
-                op = self.holding(op, op.inputs[0].type.element)
+        if isinstance(op, Conv | Linear):
+            op = self.layer(op)
+        elif (moved := holding_codes(op)) is not op:
+            op = moved
+            self.stored[op.result.name] = op.result
         self.ops.append(op)
         self.store(op.result)
-
-    def holding(self, op: Op, element: Element) -> Op:
-        """`op`, whose result holds the codes of its operands."""
-        op = replace(op, result=replace(op.result, type=replace(op.result.type, element=element)))
-        self.stored[op.result.name] = op.result
-        return op
 
     def step(self, value: Value) -> Fraction:
         """The step of a tensor of codes; several that are concatenated get the finest."""
@@ -184,6 +177,16 @@ class _Rewrite:
         value = Value(f"{op.result.name}.bias.rounded", raw.result.type, bias.origin)
         self.ops.append(Constant(result=value, data=data))
         return value
+
+
+def holding_codes(op: Op) -> Op:
+    """`op` with the quantization of its operands on its result, where it moves codes of one quantization."""
+    if not isinstance(op, MaxPool | Pad | Reshape | Transpose | Concat):
+        return op
+    element, *others = {v.type.element for v in op.operands}
+    if others or not isinstance(element, Quantization) or element == op.result.type.element:
+        return op
+    return replace(op, result=replace(op.result, type=replace(op.result.type, element=element)))
 
 
 def computed_parameter(what: str, op: Conv | Linear) -> CompileError:

@@ -27,6 +27,7 @@ LAYER = {
     "cost": "core",
     "diagnosis": "compiler",
     "diagnostics": "core",
+    "format_changes": "compiler",
     "frontend": "frontend",
     "given": "compiler",
     "interpret": "core",

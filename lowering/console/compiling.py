@@ -53,6 +53,7 @@ def compile_model(
     fmt: FixedPoint | AutoFormat | None,
     calibrate: str | None,
     calibration: str,
+    requantize: bool,
     batch: int | None,
     input_shapes: dict[str, tuple[int, ...]],
     arch: str | None,
@@ -100,6 +101,7 @@ def compile_model(
             input_shapes=input_shapes,
             calibrate=calibrate,
             calibration=calibration,
+            requantize=requantize,
             arch=arch,
             caller_arena=caller_arena,
             clock_mhz=clock_mhz,
@@ -122,11 +124,14 @@ def compile_model(
         write_costs(found, Path(report))
     if not quiet:
         from pefslc.console.costs import print_costs
+        from pefslc.console.format_changes import print_format_changes
         from pefslc.console.post_training import print_post_training
         from pefslc.console.summary import print_summary
 
         if found is not None and costs:
             print_costs(found)
+        if requantize and program.lowered.float_model is None:
+            print_format_changes(program.format_changes)
         if program.post_training is not None:
             print_post_training(program.post_training)
         print_summary(program, verification, written, fmt, time.perf_counter() - start)

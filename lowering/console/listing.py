@@ -21,8 +21,8 @@ def list_passes() -> None:
         for order, p in enumerate(pipeline(TargetLimits(32, "the accumulator"), fmt=FixedPoint(2, 3)), 1)
     ]
     print(plain_table(("", "pass", "level", "promise", "what it does"), rows))
-    asked = f"{', '.join(SAID_BY_USER[:-1])} and {SAID_BY_USER[-1]}"
-    print(f"\n{asked} run with --fmt; a plugin's passes run last on their level.")
+    print(f"\n{', '.join(SAID_BY_USER)} run with --fmt, change-formats in place of check-format with --requantize; a")
+    print("plugin's passes run last on their level.")
     for entry in installed_passes():
         print(f"installed: --plugin {entry.name} ({entry.value})")
 

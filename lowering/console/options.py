@@ -138,6 +138,7 @@ def target_options(function: _Function) -> _Function:
             default="mse",
             help="how --fmt auto chooses  [default: mse]",
         ),
+        click.option("--requantize", is_flag=True, help="change a quantized model to --fmt, and say what that does"),
         shape_options,
         click.option("--arch", metavar="NAME|FILE", help="tensil: a board or a .tarch file  [default: pynqz1]"),
         click.option("--caller-arena", is_flag=True, help="c: the caller supplies the working memory"),

@@ -112,3 +112,9 @@ def test_random_float_networks_compile_to_c_that_computes_the_quantized_model(
     assert program.verify(x).equal
     assert program.post_training is not None
     assert program.lowered.bounded_passes == ()
+
+
+def test_the_reference_of_the_float_file_is_not_expected_of_the_quantized_network() -> None:
+    with np.load(DATA) as data:
+        arrays = {"x": data["x"][:3], "y_ref64": np.zeros((3, 10))}
+    assert pefslc.compile(MODEL, target="c", fmt="Q4.4").verify(arrays).equal
