@@ -148,15 +148,19 @@ class Program:
         return {o.name: apply_output_map(o, results[o.name]) for o in self.graph.outputs}
 
     def verify(self, inputs: Arrays | ModelPath) -> Verification:
-        """Compare model, interpreter and artifacts on the inputs (arrays by name, or an .npz), integer for integer."""
+        """Compare model, interpreter and artifacts on the inputs (arrays by name, or an .npz), integer for integer.
+
+        Of artifacts in native arithmetic it is measured how far they are off the float model.
+        """
         arrays = inputs if isinstance(inputs, Mapping) else read_arrays(Path(inputs))
-        if self.lowered.float_model is not None or self.format_changes:
+        float_model = None if self.emission.native is None else self.lowered.float_model
+        if float_model is None and (self.lowered.float_model is not None or self.format_changes):
             # The evaluation of the file; this program is of the network that --fmt made of it.
             arrays = {name: array for name, array in arrays.items() if name != REFERENCE}
         with self._runner() as runner:
             return verify(
                 self.lowered.reference, self.graph, runner, self.target.name, arrays, self.options.progress,
-                self._prediction(),
+                self._prediction(), float_model,
             )  # fmt: skip
 
     def _prediction(self) -> Prediction | None:

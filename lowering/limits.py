@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pefslc.numeric.format import FixedPoint
+
 __all__ = ["TargetLimits"]
 
 
@@ -13,7 +15,10 @@ class TargetLimits:
 
     accumulator_bits  two's complement width in which every partial sum must stay
     accumulator_name  what the target calls it, for messages
+    native_format     of the target's own rounding and saturating arithmetic, which float models may run in; None
+                      without one
     """
 
     accumulator_bits: int
     accumulator_name: str
+    native_format: FixedPoint | None = None

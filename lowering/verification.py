@@ -29,6 +29,7 @@ from pefslc.targets.protocol import Runner
 __all__ = [
     "REFERENCE",
     "Comparison",
+    "FloatError",
     "Measured",
     "Prediction",
     "Verification",
@@ -88,15 +89,36 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class FloatError:
+    """How far the values of one output are off a float model's."""
+
+    output: str
+    compared: str
+    count: int
+    largest: float
+    sum_of_squares: float
+
+    @property
+    def rms(self) -> float:
+        """The root of the mean of the squares."""
+        return float(np.sqrt(self.sum_of_squares / max(self.count, 1)))
+
+    def __str__(self) -> str:
+        return f"{self.compared}: off by at most {self.largest:.4g}, rms {self.rms:.4g} ({quote(self.output)})"
+
+
+@dataclass(frozen=True, slots=True)
 class Verification:
     """All comparisons of a run.
 
     measured  the bounded requantizations; none where the artifacts are exact
+    errors    of artifacts in native arithmetic, which are compared with no codes
     """
 
     inputs: int
     comparisons: tuple[Comparison, ...]
     measured: tuple[Measured, ...] = ()
+    errors: tuple[FloatError, ...] = ()
 
     @property
     def equal(self) -> bool:
@@ -115,7 +137,7 @@ class Verification:
             raise CompileError.of(Problem(Code.DIFFERS, f"verification: {c}") for c in wrong)
 
     def __str__(self) -> str:
-        return "\n".join(f"{self.inputs} inputs: {line}" for line in (*self.comparisons, *self.measured))
+        return "\n".join(f"{self.inputs} inputs: {line}" for line in (*self.comparisons, *self.measured, *self.errors))
 
 
 @dataclass(slots=True)
@@ -124,6 +146,7 @@ class _Tally:
 
     found: dict[tuple[str, str], Comparison] = field(default_factory=dict)
     measured: dict[str, Measured] = field(default_factory=dict)
+    errors: dict[tuple[str, str], FloatError] = field(default_factory=dict)
 
     def add(self, new: Comparison) -> None:
         key = (new.output, new.compared)
@@ -138,6 +161,14 @@ class _Tally:
             differing = int((evaluate(op, [values[op.input.name]]) != values[name]).sum())
             old = self.measured.get(name, Measured(layer, 0, 0, predicted))
             self.measured[name] = Measured(layer, old.count + count, old.differing + differing, predicted)
+
+    def add_error(self, output: str, expected: NDArray[np.generic], got: Floats, compared: str) -> None:
+        errors = np.abs(expected.astype(np.float64) - got)
+        key = (output, compared)
+        old = self.errors.get(key, FloatError(output, compared, 0, 0.0, 0.0))
+        largest = max(old.largest, float(errors.max(initial=0.0)))
+        squares = old.sum_of_squares + float((errors**2).sum())
+        self.errors[key] = FloatError(output, compared, old.count + errors.size, largest, squares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +191,13 @@ def verify(
     arrays: Arrays,
     progress: Callable[[int, int, str], None] | None = None,
     prediction: Prediction | None = None,
+    float_model: Graph | None = None,
 ) -> Verification:
     """Run the inputs in `arrays` through everything and compare, also with the expected outputs that `arrays` holds.
 
-    prediction  what the artifacts compute if it is not `integer`
-    arrays  inputs by name (or "x"), and expected values by output name (or "y_ref64" of a single one; or both)
+    arrays       inputs by name (or "x"), and expected values by output name (or "y_ref64" of a single one; or both)
+    prediction   what the artifacts compute if it is not `integer`
+    float_model  of artifacts in native arithmetic: how far they are off it is measured, no codes are compared
     """
     inputs, rows = as_batches(reference, arrays)  # type: ignore[arg-type]  # it checks the element types
     expected = list(_expected(integer, arrays, rows))
@@ -179,6 +212,7 @@ def verify(
         computed = interpreted if prediction is None else run_codes(prediction.computed, codes)
         if prediction is not None:
             tally.measure(prediction, computed)
+        wished = None if float_model is None else run(float_model, chunk)
 
         def add(comparison: Comparison) -> None:
             tally.add(replace(comparison, bounded=prediction is not None))
@@ -186,15 +220,26 @@ def verify(
         for output in integer.outputs:
             got, first = interpreted[output.value.name], start * output.value.type.shape[0]
             tally.add(compare_values(output, values[output.name], got, "interpreter and float64 evaluation", first))
+            arrays_of = [
+                (n, _rows(a, output.value.type.shape, start, stop)) for o, n, a in expected if o == output.name
+            ]
+            if wished is not None:
+                assert output.map is not None
+                ours, exact = (map_codes(output.map, codes) for codes in (emitted[output.name], got))
+                tally.add_error(output.name, wished[output.name], ours, f"{runner_name} and the float model")
+                tally.add_error(output.name, wished[output.name], exact, "interpreter and the float model")
+                for name, wanted in arrays_of:
+                    tally.add_error(output.name, wanted, ours, f"{runner_name} and {name}")
+                continue
             if prediction is not None:
                 predicted, what = computed[output.value.name], f"{runner_name} and its prediction"
                 tally.add(compare_codes(output.name, predicted, emitted[output.name], what, first))
             add(compare_codes(output.name, got, emitted[output.name], f"{runner_name} and interpreter", first))
-            for _, name, array in (e for e in expected if e[0] == output.name):
-                wanted = _rows(array, output.value.type.shape, start, stop)
+            for name, wanted in arrays_of:
                 add(compare_values(output, wanted, emitted[output.name], f"{runner_name} and {name}", first))
     rows = next(iter(inputs.values())).shape[0]
-    return Verification(rows, tuple(tally.found.values()), tuple(tally.measured.values()))
+    found, measured = tuple(tally.found.values()), tuple(tally.measured.values())
+    return Verification(rows, found, measured, tuple(tally.errors.values()))
 
 
 def _rows(array: NDArray[np.generic], shape: tuple[int, ...], start: int, stop: int) -> NDArray[np.float64]:

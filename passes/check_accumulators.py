@@ -29,6 +29,8 @@ class CheckAccumulators:
     level: ClassVar[Level] = Level.INTEGER
 
     def run(self, graph: Graph) -> Graph:
+        if graph.uniform_format is not None and graph.uniform_format == self.limits.native_format:
+            return graph  # a float model in the target's own arithmetic, which saturates and says that it is bounded
         problems = list(overflows(graph, self.limits))
         if problems and not self.allow_overflow:
             raise CompileError.of(problems)

@@ -14,6 +14,7 @@ from pefslc.cost import Costs
 from pefslc.ir.graph import Graph
 from pefslc.limits import TargetLimits
 from pefslc.numeric.deviation import Deviations
+from pefslc.numeric.format import FixedPoint
 from pefslc.sidecar import JsonObject, Sidecar
 
 __all__ = ["Emission", "OpReport", "Runner", "Target", "TargetOptions"]
@@ -67,6 +68,8 @@ class Emission:
     costs     finds out what each part of the program costs, in up to a second; None where the target cannot
     computed  the graph that the files compute, integer for integer, where that is not the lowered one: its bounded
               requantizations are what the target makes of them. Verification holds the files to it
+    native    the format of the target's own rounding and saturating arithmetic, where the program of a float model
+              computes in that. Verification measures how far it is off the float model
     """
 
     files: Mapping[str, bytes]
@@ -76,6 +79,7 @@ class Emission:
     cycles: int | None = None
     costs: Callable[[], Costs] | None = None
     computed: Graph | None = None
+    native: FixedPoint | None = None
 
 
 class Runner(Protocol):

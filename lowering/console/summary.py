@@ -39,8 +39,14 @@ def print_summary(
         print(note)
     if isinstance(fmt, FixedPoint):
         print(f"format {fmt.describe()}")
+    native = program.emission.native
+    if native is not None:
+        print(
+            f"native {native} arithmetic: each product rounds to 2^-{native.fraction_bits}, each sum saturates; "
+            "bounded, not exact: --verify measures the error"
+        )
     for row in program.layers:
-        if row.may_overflow:
+        if row.may_overflow and native is None:
             print(f"warning: {row.layer} may overflow: {row.accumulator_bits} bits, {row.available_bits} there")
     for row in program.layers:
         for deviations in row.deviations:

@@ -10,7 +10,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from pefslc.targets.tensil.architecture import Architecture
@@ -25,7 +26,7 @@ from pefslc.targets.tensil.instructions import (
     SimdOperation,
 )
 
-__all__ = ["SIMD_CYCLES", "Constant", "Emitter"]
+__all__ = ["SIMD_CYCLES", "Constant", "Emitter", "SimdLater"]
 
 # After a MatMul, a LoadWeights of this many local rows (on A = 12) waits long enough for the accumulation to complete.
 _HEALING_ROWS, _MEASURED_ON = 5, 12
@@ -36,6 +37,17 @@ _AXI_BYTES = 8  # of the boards that were measured
 Constant: TypeAlias = int | tuple[int, ...]  # the same word in every lane, or a word for each
 
 
+@dataclass(frozen=True, slots=True)
+class SimdLater:
+    """accumulator[write] (+)= operation(accumulator[read], word), when there is time."""
+
+    operation: SimdOperation
+    word: Constant
+    read: int
+    write: int
+    accumulate: bool = False
+
+
 class Emitter:
     """Appends instructions. `constants` maps a constant to the accumulator address of a vector that holds it."""
 
@@ -43,7 +55,7 @@ class Emitter:
         self.architecture = architecture
         self.constants = constants
         self.instructions: list[Instruction] = []
-        self._pending: deque[tuple[SimdOperation, Constant, int, str]] = deque()
+        self._pending: deque[tuple[SimdLater, str]] = deque()
         self._group = ""  # whom what is made now serves
         self._serving = [(0, "")]  # the first instruction of each segment, and whom it serves
         self._queue = 2 * architecture.array_size + 2  # SIMD operations that the RTL holds
@@ -137,11 +149,9 @@ class Emitter:
         """A move between local memory and a DRAM, contiguous on both sides."""
         self.instructions.append(DataMove(kind, local, dram, vectors))
 
-    def simd_later(self, operation: SimdOperation, word: Constant, accumulator: int, vectors: int) -> None:
-        """accumulator[i] = operation(accumulator[i], word), for consecutive vectors: by later `fill`s or a `flush`."""
-        self._pending.extend(
-            (operation, word, address, self._group) for address in range(accumulator, accumulator + vectors)
-        )
+    def simd_later(self, operations: Iterable[SimdLater]) -> None:
+        """By later `fill`s or a `flush`, in this order."""
+        self._pending.extend((operation, self._group) for operation in operations)
 
     @property
     def pending(self) -> int:
@@ -173,11 +183,18 @@ class Emitter:
             self._simd(*self._pending.popleft())
         self._segment(self._group)
 
-    def _simd(self, operation: SimdOperation, word: Constant, address: int, group: str) -> None:
+    def _simd(self, later: SimdLater, group: str) -> None:
         self._segment(group)
-        self._load_register(word)
-        self.instructions.append(Simd(operation, left=0, right=1, destination=0, read=address, write=address))
-        self._read(address)
+        self._load_register(later.word)
+        self.instructions.append(
+            Simd(
+                later.operation, left=0, right=1, destination=0,
+                read=later.read, write=later.write, accumulate=later.accumulate,
+            )
+        )  # fmt: skip
+        self._read(later.read)
+        if later.write != later.read:
+            self._after_write(later.write, 1, 0, accumulate=later.accumulate)
 
     def simd_with(self, operation: SimdOperation, accumulator: int, other: int, vectors: int, stride: int = 0) -> None:
         """accumulator[i << stride] = operation(accumulator[i << stride], accumulator-side other[i])."""

@@ -28,18 +28,9 @@ from pefslc.targets.tensil.matrix_steps import AddTensor, AddWord, Diagonal, Mat
 from pefslc.targets.tensil.pass_plan import Needs, Scratch, plan_passes
 from pefslc.targets.tensil.placement import PlacedGroup
 from pefslc.targets.tensil.planes import Layout, Rect, Run, View, missed_runs, rect_runs, tap_runs
-from pefslc.targets.tensil.raw_steps import (
-    Accumulate,
-    ChannelAdd,
-    ChannelMultiply,
-    Maximum,
-    Minimum,
-    Multiply,
-    RawStep,
-    SimdStep,
-    block_words,
-)
+from pefslc.targets.tensil.raw_steps import Accumulate, RawStep, SimdStep
 from pefslc.targets.tensil.selection import MaxHead
+from pefslc.targets.tensil.simd_steps import simd_operations
 from pefslc.targets.tensil.step_choice import Choice, choose, matrix_cycles
 from pefslc.targets.tensil.weight_stream import WeightStream, hidden_behind
 from pefslc.targets.tensil.weights import Tile, first_covering_tap, with_carried
@@ -48,18 +39,12 @@ __all__ = ["GroupPass"]
 
 Words = NDArray[np.int64]
 
-_OPERATION = {
-    Multiply: SimdOperation.MULTIPLY,
-    Maximum: SimdOperation.MAX,
-    Minimum: SimdOperation.MIN,
-    ChannelMultiply: SimdOperation.MULTIPLY,
-    ChannelAdd: SimdOperation.ADD,
-}
-
 
 @dataclass
 class GroupPass:
-    """Emits one group. `views` say where tensors lie, in local memory if named in `local`, else in DRAM0."""
+    """Emits one group. `views` say where tensors lie, in local memory if named in `local`, else in DRAM0; `spare`
+    are accumulators that SIMD steps may overwrite.
+    """
 
     placed: PlacedGroup
     layouts: dict[str, Layout]
@@ -72,6 +57,7 @@ class GroupPass:
     scratch: Scratch
     matrix_rows: dict[MatrixStep, int]
     constants: Constants
+    spare: range
 
     def emit(self, needs: Needs) -> None:
         """Append the instructions."""
@@ -276,13 +262,8 @@ class GroupPass:
 
     def _step_later(self, step: SimdStep, accumulator: int, vectors: int, blocks: Sequence[int]) -> None:
         """A step on so many vectors of each block, in the gaps of what follows."""
-        operation = _OPERATION[type(step)]
-        if not isinstance(step, ChannelMultiply | ChannelAdd):
-            self.emitter.simd_later(operation, step.word, accumulator, vectors * len(blocks))
-            return
-        for i, block in enumerate(blocks):
-            words = block_words(step, block, self.a)
-            self.emitter.simd_later(operation, words, accumulator + i * vectors, vectors)
+        machine = self.architecture
+        self.emitter.simd_later(simd_operations(step, accumulator, vectors, blocks, self.spare, machine))
 
     def _tap_runs(self, t: int, tap: tuple[int, int], rect: Rect, view: View) -> list[Run]:
         term = self.placed.terms[t]

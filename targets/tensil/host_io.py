@@ -21,7 +21,7 @@ __all__ = ["TensorRecord", "host_io_module", "host_io_source"]
 @dataclass
 class TensorRecord:
     """An input or output as the host sees it: layout [channels, height, width], the offsets (dy, dx) of the pixels that
-    share a vector (see `packing`), and the exponent of its codes.
+    share a vector (see `packing`), and the exponent of its codes; `finer` codes a word where they are finer than words.
     """
 
     name: str
@@ -29,13 +29,17 @@ class TensorRecord:
     offsets: Offsets
     exponent: int
     architecture: Architecture
+    finer: int = 1
     fields: dict[str, Json] = field(default_factory=dict)
 
     def to_json(self) -> JsonObject:
         """For the sidecar."""
         layout = [self.layout.channels, self.layout.height, self.layout.width]
         flat = [step for offset in self.offsets for step in offset]
-        return {"name": self.name, "layout": layout, "lane_offsets": flat, "exponent": self.exponent}
+        record: dict[str, Json] = {
+            "name": self.name, "layout": layout, "lane_offsets": flat, "exponent": self.exponent,
+        }  # fmt: skip
+        return {**record, "finer": self.finer} if self.finer > 1 else record
 
     def complete(self, end: GraphInput | GraphOutput) -> None:
         """Add what the emitted module needs: the quantizer of an input, the map of an output."""

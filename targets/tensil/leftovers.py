@@ -26,11 +26,11 @@ from pefslc.targets.tensil.packing import Offsets, convolutions_of, lane_offsets
 from pefslc.targets.tensil.planes import Layout
 from pefslc.targets.tensil.selection import Group, LinearHead, Selection, Term
 
-__all__ = ["HELPERS", "factor_leftovers", "pack_leftovers"]
+__all__ = ["HELPERS", "PACKED", "PARTIAL", "factor_leftovers", "pack_leftovers"]
 
 # Added to the name of a tensor: its packed leftover channels, the partial sums of its leftover channels.
-_PACKED, _PARTIAL = ".packed", ".partial"
-HELPERS = (_PACKED, _PARTIAL)
+PACKED, PARTIAL = ".packed", ".partial"
+HELPERS = (PACKED, PARTIAL)
 _WEIGHTS_SHARE = 8  # this part of local memory stays free for weights
 
 
@@ -126,7 +126,7 @@ def _factored(selection: Selection, group: Group, architecture: Architecture) ->
         kernel=(1, kw), strides=(1, window.strides[1]), dilations=(1, window.dilations[1]), pads=(0, left, 0, right)
     )
     head = LinearHead((Term(term.tensor, rows, across),), np.zeros(kh * leftover, dtype=np.int64))
-    partial = Group(group.result + _PARTIAL, layout, head, (), (), group.origin)
+    partial = Group(group.result + PARTIAL, layout, head, (), (), group.origin)
     ones = np.zeros((group.layout.channels, kh, leftover, kh, 1), dtype=np.int64)
     for ky in range(kh):
         ones[first:, ky, :, ky, 0] = np.eye(leftover, dtype=np.int64)
@@ -163,7 +163,7 @@ def _packing(
             continue
         main = term.weight.copy()
         main[:, first:] = 0
-        split[id(term)] = replace(term, weight=main), replace(rest, tensor=group.result + _PACKED)
+        split[id(term)] = replace(term, weight=main), replace(rest, tensor=group.result + PACKED)
         saved += gain * output.blocks(array_size) * (output.pixels + tile_cycles(array_size))
     cost = len(offsets) * (layout.pixels + tile_cycles(array_size)) + layout.pixels
     return (_packer(group, leftover, first, offsets), split) if saved > cost else None
@@ -187,7 +187,7 @@ def _packer(group: Group, leftover: int, first: int, offsets: Offsets) -> Group:
     term = Term(group.result, weight.reshape(channels, -1, *kernel), window)
     layout = replace(group.layout, channels=channels)
     head = LinearHead((term,), np.zeros(channels, dtype=np.int64))
-    return Group(group.result + _PACKED, layout, head, (), (), group.origin)
+    return Group(group.result + PACKED, layout, head, (), (), group.origin)
 
 
 def _with_split_terms(group: Group, split: dict[int, tuple[Term, Term]]) -> Group:

@@ -84,10 +84,14 @@ class PlacedGroup:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """All groups in raw words, and the exponent of each stored tensor."""
+    """All groups in raw words, and the exponent of each stored tensor: code * 2^exponent = word.
+
+    finer  in native arithmetic, where the codes are finer than words: codes a word, code = word * finer
+    """
 
     groups: tuple[PlacedGroup, ...]
     exponents: dict[str, int]
+    finer: dict[str, int] = field(default_factory=dict)
 
 
 _NO_SHIFT = "its Quant is no rounding shift: BatchNorm is kept, or a scale is no power of two"

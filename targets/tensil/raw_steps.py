@@ -21,6 +21,7 @@ __all__ = [
     "Accumulate",
     "ChannelAdd",
     "ChannelMultiply",
+    "LeakyRelu",
     "Maximum",
     "Minimum",
     "Multiply",
@@ -79,7 +80,21 @@ class Accumulate:
     ceiling: int | None = None
 
 
-SimdStep: TypeAlias = Multiply | Maximum | Minimum | ChannelMultiply | ChannelAdd
+@dataclass(frozen=True, slots=True)
+class LeakyRelu:
+    """accumulators = x where x >= 0, else round_half_even(x * word / 2^p): x + min(x, 0) * (word - 2^p) / 2^p.
+
+    0 < word < 2^p: with word 0 the lowest x would become -1, for its negative saturates.
+    """
+
+    word: int
+
+    def complement(self, data_type: DataType) -> int:
+        """What the negative part is multiplied with, to be added."""
+        return self.word - data_type.one
+
+
+SimdStep: TypeAlias = Multiply | Maximum | Minimum | LeakyRelu | ChannelMultiply | ChannelAdd
 RawStep: TypeAlias = SimdStep | Accumulate
 
 
@@ -93,6 +108,10 @@ def apply_steps(steps: Sequence[RawStep], words: Words, data_type: DataType) -> 
                 operation, other = SimdOperation.MAX, np.full_like(words, word)
             case Minimum(word):
                 operation, other = SimdOperation.MIN, np.full_like(words, word)
+            case LeakyRelu():
+                factor = np.full_like(words, step.complement(data_type))
+                other, _ = simd(SimdOperation.MULTIPLY, np.minimum(words, 0), factor, data_type)
+                operation = SimdOperation.ADD
             case ChannelMultiply(by_channel):
                 operation, other = SimdOperation.MULTIPLY, np.array(by_channel, dtype=np.int64)[:, None]
             case ChannelAdd(by_channel):

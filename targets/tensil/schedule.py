@@ -29,16 +29,9 @@ from pefslc.targets.tensil.memory import Memory
 from pefslc.targets.tensil.pass_plan import Needs, Scratch
 from pefslc.targets.tensil.placement import Placed, PlacedGroup
 from pefslc.targets.tensil.planes import Layout, View
-from pefslc.targets.tensil.raw_steps import (
-    Accumulate,
-    ChannelAdd,
-    ChannelMultiply,
-    Maximum,
-    Minimum,
-    Multiply,
-    block_words,
-)
+from pefslc.targets.tensil.raw_steps import Accumulate, ChannelAdd, ChannelMultiply, Maximum, Minimum, block_words
 from pefslc.targets.tensil.selection import MaxHead, Selection
+from pefslc.targets.tensil.simd_steps import SPARE_VECTORS, needs_spare, simd_words
 from pefslc.targets.tensil.weights import tiles_of
 
 __all__ = ["Entry", "Schedule", "schedule"]
@@ -149,21 +142,24 @@ class _Scheduler:
     def _load_constants(self) -> None:
         """Every word that a SIMD step uses, as a vector at the top of the accumulators, for the whole program."""
         words = {1 << self.architecture.data_type.binary_point: None}  # one at least: the hazard guard reads it
-        for group in self.placed.groups:
-            for step in group.steps:
-                if isinstance(step, Multiply | Maximum | Minimum):
-                    words[step.word] = None
+        data_type = self.architecture.data_type
+        steps = [step for group in self.placed.groups for step in group.steps]
+        for step in steps:
+            words |= dict.fromkeys(simd_words(step, data_type))
         first = self.architecture.accumulator_depth - len(words)
-        if first < 2:
+        least = 3 if any(map(needs_spare, steps)) else 2
+        if first < least:
             raise CompileError(
                 Code.TCU_ACCUMULATORS,
-                f"the accumulators have {self.architecture.accumulator_depth} vectors, {len(words)} constants and two "
-                f"lanes of work need {len(words) + 2}",
+                f"the accumulators have {self.architecture.accumulator_depth} vectors, {len(words)} constants and "
+                f"{'three' if least == 3 else 'two'} lanes of work need {len(words) + least}",
                 hint="use an architecture with a larger accumulator_depth",
             )
         if len(words) > self.architecture.local_depth:
             raise self._no_local_memory("one copy of the constants of all layers", len(words))
-        self.capacity = first
+        spare = min(SPARE_VECTORS, first // 2) if any(map(needs_spare, steps)) else 0
+        self.capacity = first - spare
+        self.spare = range(self.capacity, first)
         constants: dict[Constant, int] = {word: first + i for i, word in enumerate(words)}
         self.emitter = Emitter(self.architecture, constants)
         address = self.constants.store(np.repeat(np.array(list(words), dtype=np.int64)[:, None], self.a, axis=1))
@@ -305,6 +301,7 @@ class _Scheduler:
             scratch=Scratch(base, gap),
             matrix_rows=self.matrix_rows,
             constants=self.constants,
+            spare=self.spare,
         )
         work.emit(needs)
         for tensor in reads:

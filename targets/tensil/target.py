@@ -24,6 +24,8 @@ from pefslc.targets.tensil.checker import require_valid
 from pefslc.targets.tensil.cost import program_costs
 from pefslc.targets.tensil.host_io import TensorRecord, host_io_module, host_io_source
 from pefslc.targets.tensil.leftovers import HELPERS, factor_leftovers, pack_leftovers
+from pefslc.targets.tensil.means import MEANS, split_means
+from pefslc.targets.tensil.native import is_native, native_format, place_natively
 from pefslc.targets.tensil.packing import Offsets, pack_inputs, packed
 from pefslc.targets.tensil.placement import Placed, place
 from pefslc.targets.tensil.planes import Layout, from_vectors, to_vectors
@@ -47,7 +49,7 @@ class TensilTarget:
     def limits(self, options: TargetOptions) -> TargetLimits:
         architecture = _architecture(options)
         data_type = architecture.data_type
-        return TargetLimits(data_type.width_bits, f"the TCU with {data_type.value}")
+        return TargetLimits(data_type.width_bits, f"the TCU with {data_type.value}", native_format(data_type))
 
     def lower(self, graph: Graph, options: TargetOptions) -> Emission:
         architecture = _architecture(options)
@@ -72,12 +74,15 @@ class TensilTarget:
         files = tmodel_files(program)
         files[f"{host_io_module(graph.name)}.py"] = host_io_source(graph.name, architecture, *records).encode()
         model_file = next(name for name in files if name.endswith(".tmodel"))
-        details: JsonObject = {
+        details: dict[str, Json] = {
             "tmodel": model_file,
             "architecture": architecture.to_json_dict(),
             "inputs": [r.to_json() for r in records[0]],
             "outputs": [r.to_json() for r in records[1]],
         }
+        native = native_format(architecture.data_type) if is_native(graph, architecture.data_type) else None
+        if native is not None:
+            details["native_arithmetic"] = str(native)
         notes = _notes(program, plan, report, options)
         return Emission(
             files,
@@ -94,6 +99,7 @@ class TensilTarget:
                 Path(options.arch or DEFAULT_ARCHITECTURE).stem,
             ),
             _computed_graph(graph, placed),
+            native,
         )
 
     def runner(self, folder: Path, sidecar: Sidecar) -> Runner:
@@ -108,6 +114,9 @@ def _placed(
     graph: Graph, selection: Selection, architecture: Architecture, options: TargetOptions
 ) -> tuple[Selection, Placed]:
     """Placed with leftover channels rewritten; or without, where the bound of a rewritten sum is too coarse."""
+    if is_native(graph, architecture.data_type):
+        selection = pack_leftovers(factor_leftovers(split_means(selection), architecture), architecture)
+        return place_natively(graph, selection, architecture.data_type)
 
     def attempt(chosen: Selection) -> tuple[Selection, Placed]:
         return chosen, place(graph, chosen, architecture.data_type, allow_overflow=options.allow_overflow)
@@ -155,7 +164,9 @@ def _records(
     def record(name: str, entry: Entry) -> TensorRecord:
         layout, offsets = selection.layouts[entry.tensor], selection.packings.get(entry.tensor, ((0, 0),))
         layout = replace(layout, channels=layout.channels // len(offsets))
-        return TensorRecord(name, layout, offsets, placed.exponents[entry.tensor], architecture)
+        return TensorRecord(
+            name, layout, offsets, placed.exponents[entry.tensor], architecture, placed.finer.get(entry.tensor, 1)
+        )
 
     inputs = [record(i.name, e) for i, e in zip(graph.inputs, plan.inputs, strict=True)]
     outputs = [record(o.name, e) for o, e in zip(graph.outputs, plan.outputs, strict=True)]
@@ -180,7 +191,7 @@ def _op_reports(placed: Placed, report: cycles.CycleReport) -> dict[str, OpRepor
     found: dict[str, OpReport] = {}
     for group in placed.groups:
         for i, (op, how) in enumerate(group.implementation.items()):
-            names = [group.group.result + helper for helper in ("", *HELPERS)]
+            names = [group.group.result + helper for helper in ("", *HELPERS, *MEANS)]
             total = sum(report.of(names).values()) if i == 0 else None
             deviations = group.bounded[op].deviations if op in group.bounded else None
             found[op] = OpReport(how, group.exact, total, deviations)
@@ -246,6 +257,7 @@ class _Placement:
     layout: Layout
     offsets: Offsets
     exponent: int
+    finer: int
     shape: tuple[int, ...]
 
     @classmethod
@@ -253,7 +265,8 @@ class _Placement:
         channels, height, width = _ints(record["layout"])
         flat = _ints(record["lane_offsets"])
         offsets = tuple(zip(flat[::2], flat[1::2], strict=True))
-        return cls(str(record["name"]), Layout(channels, height, width), offsets, _ints([record["exponent"]])[0], shape)
+        exponent, finer = _ints([record["exponent"], record.get("finer", 1)])
+        return cls(str(record["name"]), Layout(channels, height, width), offsets, exponent, finer, shape)
 
     def to_raw(self, codes: NDArray[np.int64], array_size: int) -> NDArray[np.int64]:
         planes = codes.reshape(self.layout.channels, self.layout.height, self.layout.width)
@@ -265,7 +278,7 @@ class _Placement:
             raise CompileError(
                 Code.TCU_PROGRAM, f"output {quote(self.name)} holds words that are no codes: the program is broken"
             )
-        return (words >> self.exponent).reshape(self.shape[1:])
+        return (words >> self.exponent).reshape(self.shape[1:]) * self.finer
 
 
 def _ints(value: Json) -> list[int]:

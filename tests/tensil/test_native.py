@@ -1,0 +1,290 @@
+"""Native arithmetic: float models in the TCU's own fixed-point numbers, bounded by half a unit a product."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import pefslc
+from builders import ModelBuilder
+from pefslc.diagnostics import CompileError
+from pefslc.numeric.format import FixedPoint
+from pefslc.numeric.rounding import RoundingMode
+from pefslc.numeric.scale import Scale
+from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
+from pefslc.numeric.staircase import Quantizer, staircase_of
+from pefslc.targets.tensil.activations import fit_activation
+from pefslc.targets.tensil.architecture import Architecture, DataType, load_architecture
+from pefslc.targets.tensil.means import split_means
+from pefslc.targets.tensil.native import native_format, place_natively
+from pefslc.targets.tensil.raw_steps import LeakyRelu, Maximum, Minimum, apply_steps
+from pefslc.targets.tensil.selection import select
+from pefslc.targets.tensil.simd_steps import simd_operations
+from pefslc.targets.tensil.simulator import Machine
+from pefslc.targets.tensil.tmodel import TensilProgram
+
+Floats = NDArray[np.float64]
+FP16 = DataType["FP16BP8"]
+UNIT = 2.0**-8
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = ROOT.parent / "shared" / "tcu" / "models"
+
+
+# --- a network with its error bound, evaluated here ------------------------------------------------------------------
+
+
+@dataclass
+class Bounded:
+    """Values of a network whose weights, bias and input lie on the grid, and how far native arithmetic may be off."""
+
+    values: Floats
+    bound: Floats
+
+
+def on_grid(x: Floats) -> Floats:
+    return np.rint(x / UNIT) * UNIT
+
+
+def convolved(x: Floats, weight: Floats, stride: int) -> Floats:
+    pad = weight.shape[2] // 2
+    padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad)))
+    size = (x.shape[1] - 1) // stride + 1
+    result = np.zeros((len(weight), size, size))
+    for ky, kx in np.ndindex(*weight.shape[2:]):
+        end = (size - 1) * stride + 1
+        part = padded[:, ky : ky + end : stride, kx : kx + end : stride]
+        result += np.tensordot(weight[:, :, ky, kx], part, axes=1)
+    return result
+
+
+class Network:
+    """A float model under construction, evaluated with its bound as it grows."""
+
+    def __init__(self, seed: int, channels: int, size: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.m = ModelBuilder()
+        self.x = self.rng.uniform(-1, 1, (1, channels, size, size))
+        self.known = {
+            self.m.input([1, channels, size, size], "x"): Bounded(on_grid(self.x[0]), np.zeros_like(self.x[0]))
+        }
+
+    def conv(self, name: str, outputs: int, kernel: int, stride: int = 1) -> str:
+        x = self.known[name]
+        weight = self.rng.normal(0, 1 / np.sqrt(len(x.values) * kernel**2), (outputs, len(x.values), kernel, kernel))
+        bias = self.rng.normal(0, 0.3, outputs)
+        pad = kernel // 2
+        made = self.m.node(
+            "Conv", name, self.m.constant(weight), self.m.constant(bias), kernel_shape=[kernel] * 2,
+            strides=[stride] * 2, pads=[pad] * 4,
+        )  # fmt: skip
+        weight, bias = on_grid(weight.astype(np.float32)), on_grid(bias.astype(np.float32))
+        products = convolved(np.ones_like(x.values), np.abs(weight) > 0, stride)
+        self.known[made] = Bounded(
+            convolved(x.values, weight, stride) + bias[:, None, None],
+            convolved(x.bound, np.abs(weight), stride) + (products + 1) * UNIT / 2,
+        )
+        return made
+
+    def activation(self, name: str, op: str, alpha: float = 0.0) -> str:
+        x = self.known[name]
+        made = self.m.node(op, name, **({"alpha": alpha} if op == "LeakyRelu" else {}))
+        values = np.where(x.values > 0, x.values, alpha * x.values)
+        slope = UNIT / 2 * (np.abs(x.values) + x.bound) if op == "LeakyRelu" else 0
+        self.known[made] = Bounded(values, x.bound + slope + UNIT / 2)
+        return made
+
+    def add(self, a: str, b: str) -> str:
+        made = self.m.node("Add", a, b)
+        x, y = self.known[a], self.known[b]
+        self.known[made] = Bounded(x.values + y.values, x.bound + y.bound)
+        return made
+
+    def mean(self, name: str) -> str:
+        x = self.known[name]
+        made = self.m.node("GlobalAveragePool", name)
+        # Every step over f pixels rounds f products, a factor that is no power of two as well, and averages.
+        steps = 4 * np.log2(max(x.values[0].size, 2)) * (UNIT + np.abs(x.values).max() * UNIT)
+        self.known[made] = Bounded(x.values.mean((1, 2)), x.bound.mean((1, 2)) + steps)
+        return made
+
+    def check(self, output: str, folder: Path, architecture: str, fmt: str = "Q8.8") -> pefslc.Program:
+        values = self.known[output]
+        shape = [1, *values.values.shape, *[1] * (4 - 1 - values.values.ndim)]
+        self.m.output(output, shape)
+        program = pefslc.compile(self.m.save(folder), target="tensil", fmt=fmt, arch=architecture)
+        found = program.run({"x": self.x})[output].reshape(values.values.shape)
+        assert (np.abs(found - values.values) <= values.bound).all()
+        return program
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_output_is_further_off_than_its_products_allow(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    n = Network(seed, int(rng.integers(1, 5)), int(rng.integers(4, 10)))
+    current = "x"
+    for _ in range(2):
+        channels, stride = int(rng.integers(3, 20)), int(rng.integers(1, 3))
+        body = n.activation(n.conv(current, channels, 3, stride), *(("Relu",), ("LeakyRelu", 0.1))[rng.integers(2)])
+        body = n.conv(body, channels, int(rng.choice([1, 3])))
+        same = n.known[current].values.shape == n.known[body].values.shape
+        shortcut = current if same else n.conv(current, channels, 1, stride)
+        current = n.activation(n.add(body, shortcut), *(("Relu",), ("LeakyRelu", 0.25))[rng.integers(2)])
+    n.check(n.mean(current), tmp_path, str(rng.choice(["pynqz1", "custom_perf", "zcu104"])))
+
+
+def test_a_shortcut_is_added_where_it_lies(tmp_path: Path) -> None:
+    """The Add of a residual block makes no group of its own: neither with a convolution nor without."""
+    n = Network(3, 12, 8)
+    first = n.activation(n.conv("x", 12, 3), "Relu")
+    plain = n.activation(n.add(n.conv(n.activation(n.conv(first, 12, 3), "Relu"), 12, 3), first), "Relu")
+    down = n.add(n.conv(n.activation(n.conv(plain, 12, 3, 2), "Relu"), 12, 3), n.conv(plain, 12, 1, 2))
+    program = n.check(n.activation(down, "Relu"), tmp_path, "custom_perf")
+    selection, placed = place_natively(program.graph, split_means(select(program.graph)), FP16)
+    assert len(placed.groups) == len(selection.groups) == 5
+    assert len(placed.groups[-1].terms) == 2
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (16, 16), (7, 7), (6, 5), (1, 12), (13, 1)])
+def test_means_lose_little(height: int, width: int, tmp_path: Path) -> None:
+    m = ModelBuilder()
+    pooled = m.node(
+        "GlobalAveragePool",
+        m.node("Conv", m.input([1, 3, height, width], "x"), m.constant(np.eye(3)[:, :, None, None])),
+    )
+    m.output(pooled, [1, 3, 1, 1])
+    program = pefslc.compile(m.save(tmp_path), target="tensil", fmt="Q8.8", arch="custom_perf")
+    x = on_grid(np.random.default_rng(1).uniform(-4, 4, (20, 3, height, width)))
+    errors = program.run({"x": x})[pooled] - x.mean((2, 3), keepdims=True)
+    assert np.sqrt((errors**2).mean()) < 1.6 * UNIT  # by weights of 1/256, 16 x 16 pixels would be 4.6 units off
+
+
+def test_a_mean_of_the_largest_words_does_not_saturate(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    pooled = m.node("GlobalAveragePool", m.node("Conv", m.input([1, 1, 7, 7], "x"), m.constant(np.ones((1, 1, 1, 1)))))
+    m.output(pooled, [1, 1, 1, 1])
+    program = pefslc.compile(m.save(tmp_path), target="tensil", fmt="Q8.8", arch="pynqz1")
+    for value in (127.0, -127.0):
+        assert abs(program.run({"x": np.full((1, 1, 7, 7), value)})[pooled].item() - value) < 0.5
+
+
+# --- activations -----------------------------------------------------------------------------------------------------
+
+F = Fraction
+STAGES: list[tuple[tuple[Stage, ...], tuple[object, ...]]] = [
+    ((), ()),
+    ((LeakyReluStage(),), (Maximum(0),)),
+    ((LeakyReluStage(F(1, 10)),), (LeakyRelu(26),)),
+    ((LeakyReluStage(F(1, 4)),), (LeakyRelu(64),)),
+    ((ClipStage(F(0), F(6)),), (Maximum(0), Minimum(6 * 256))),
+    ((ClipStage(F(-1), F(1)),), (Maximum(-256), Minimum(256))),
+    ((LeakyReluStage(F(1, 10)), ClipStage(None, F(6))), (LeakyRelu(26), Minimum(6 * 256))),
+]
+
+
+@pytest.mark.parametrize(("stages", "steps"), STAGES)
+def test_activations_are_read_off_their_staircases(stages: tuple[Stage, ...], steps: tuple[object, ...]) -> None:
+    quantizer = Quantizer(FixedPoint(8, 8).quantization)
+    staircase = staircase_of(Scale.power_of_two(-16), stages, quantizer, -(1 << 30), 1 << 30, 1)
+    found = fit_activation(staircase, F(1, 1 << 16), F(1, 256), FP16)
+    assert found is not None
+    assert found.steps == steps
+    codes = np.arange(FP16.min_code * 256, FP16.max_code * 256, 77)
+    words = np.rint(codes / 256).astype(np.int64)
+    words = apply_steps(found.steps, words, FP16)
+    assert np.abs(words - staircase(codes[None])[0]).max() <= found.deviation
+
+
+@pytest.mark.parametrize(
+    ("stages", "rounding"),
+    [
+        ((Affine.bias((F(1),)),), RoundingMode.HALF_EVEN),
+        ((LeakyReluStage(F(1, 10)), Affine.bias((F(3),))), RoundingMode.HALF_EVEN),
+    ],
+)
+def test_what_is_no_activation_is_not_taken_for_one(stages: tuple[Stage, ...], rounding: RoundingMode) -> None:
+    quantizer = Quantizer(FixedPoint(8, 8).quantization, rounding)
+    staircase = staircase_of(Scale.power_of_two(-16), stages, quantizer, -(1 << 30), 1 << 30, 1)
+    assert fit_activation(staircase, F(1, 1 << 16), F(1, 256), FP16) is None
+
+
+@pytest.mark.parametrize("word", [1, 26, 128, 255])
+def test_leaky_relu_by_simd_on_every_word(word: int, custom_perf: Architecture) -> None:
+    """With spare accumulators for three vectors, on all 65,536 words, in the simulator."""
+    from pefslc.targets.tensil.emitter import Emitter
+    from pefslc.targets.tensil.instructions import MoveKind
+
+    step, a = LeakyRelu(word), custom_perf.array_size
+    words = np.arange(FP16.min_code, FP16.max_code + 1, dtype=np.int64)
+    vectors = np.resize(words, (-(-len(words) // a), a))
+    factor = step.complement(FP16)
+    for chunk in np.array_split(vectors, 4):
+        emitter = Emitter(custom_perf, {0: 2040, factor: 2041, 256: 2042})
+        rows = np.concatenate([chunk, np.zeros((1, a)), np.full((1, a), factor), np.full((1, a), 256)]).astype(np.int64)
+        emitter.dram(MoveKind.DRAM1_TO_LOCAL, 0, 0, len(rows))
+        emitter.to_accumulators(len(chunk), 2040, 3)
+        emitter.to_accumulators(0, 0, len(chunk))
+        emitter.simd_later(simd_operations(step, 0, len(chunk), [0], range(2000, 2003), custom_perf))
+        emitter.flush()
+        emitter.from_accumulators(0, 0, len(chunk))
+        program = TensilProgram.assemble(custom_perf, "t", emitter.instructions, constants=rows, inputs=[], outputs=[])
+        machine = Machine(custom_perf, poison_seed=1)
+        machine.load_constants(program)
+        machine.run(program)
+        expected = np.where(chunk >= 0, chunk, chunk + np.rint(np.minimum(chunk, 0) * factor / 256))
+        assert np.array_equal(machine.local[: len(chunk)], expected)
+
+
+# --- when, and what is said ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("data_type", "fmt"), [("FP8BP4", "Q4.4"), ("FP16BP8", "Q8.8"), ("FP18BP10", "Q8.10")])
+def test_every_narrow_data_type_has_its_own_format(data_type: str, fmt: str, tmp_path: Path) -> None:
+    assert str(native_format(DataType[data_type])) == fmt
+    architecture = replace(load_architecture("pynqz1"), data_type=DataType[data_type])
+    path = tmp_path / "a.tarch"
+    path.write_text(json.dumps(architecture.to_json_dict()))
+    program = pefslc.compile(ROOT / "examples" / "cnn_float.onnx", target="tensil", fmt=fmt, arch=path)
+    assert program.emission.native == FixedPoint.parse(fmt)
+
+
+def test_a_quantized_network_of_the_same_format_stays_refused(tmp_path: Path) -> None:
+    """Who trained with quantizers means them: native arithmetic is for float models only."""
+    m = ModelBuilder()
+    x = m.quant(m.input([1, 8, 6, 6], "x"), UNIT, 16)
+    weight = m.weight(np.random.default_rng(0).normal(0, 0.3, (8, 8, 3, 3)), UNIT, 16)
+    m.output(m.quant(m.node("Conv", x, weight), UNIT, 16), [1, 8, 4, 4])
+    with pytest.raises(CompileError, match="the accumulator needs"):
+        pefslc.compile(m.save(tmp_path), target="tensil", fmt="Q8.8", arch="custom_perf")
+
+
+def test_verification_measures_what_is_bounded() -> None:
+    program = pefslc.compile(ROOT / "examples" / "cnn_float.onnx", target="tensil", fmt="Q8.8", arch="custom_perf")
+    shape = program.graph.inputs[0].value.type.shape
+    x = np.random.default_rng(5).normal(0, 1, (3, *shape[1:]))
+    model = pefslc.load(ROOT / "examples" / "cnn_float.onnx")
+    (name,) = (o.name for o in model.outputs)
+    wanted, found = model.run(x)[name], program.run(x)[name]
+    verified = program.verify({"x": x, "y_ref64": wanted})
+    assert verified.equal
+    assert all("interpreter" in c.compared for c in verified.comparisons)
+    by_name = {d.compared: d for d in verified.errors}
+    ours = by_name["tensil and the float model"]
+    assert ours.largest == np.abs(found - wanted).max() > 0
+    assert ours.rms == pytest.approx(float(np.sqrt(((found - wanted) ** 2).mean())))
+    assert by_name["tensil and 'y_ref64'"].largest == ours.largest
+    exact = program.lowered.reference.run(x)[name]
+    assert by_name["interpreter and the float model"].largest == np.abs(exact - wanted).max()
+    assert not any(row.exact for row in program.layers if row.implementation)
+    assert program.sidecar.details["native_arithmetic"] == "Q8.8"
+
+
+def test_the_c_target_computes_the_quantized_model_exactly() -> None:
+    program = pefslc.compile(ROOT / "examples" / "cnn_float.onnx", target="c", fmt="Q8.8")
+    assert program.emission.native is None
+    assert all(row.exact for row in program.layers)
