@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ _OUTPUT_ERRORS = frozenset({errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG})
 
 def main() -> None:
     """The console script."""
+    gc.set_threshold(100_000, 50, 100)  # a compile makes a million objects that live to its end, and hardly a cycle
     sys.exit(run(sys.argv[1:]))
 
 

@@ -8,7 +8,7 @@ accumulators and carries the bias; pixels that it does not reach get the bias ro
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,7 +93,7 @@ def _block_tiles(
             (t, ib, (kh, kw), weight[block, ib, kh, kw])
             for ib, kh, kw in (tuple(map(int, i)) for i in np.argwhere(used))
         ]
-    reached = [_reached_pixels(placed, layouts, t, tap) for t, _, tap, _ in found]
+    reached = _reached_pixels(placed, layouts, [(t, tap) for t, _, tap, _ in found])
     first = None if bias_alone or not found else int(np.argmax(reached))
     tiles: list[Tile] = []
     if first is None:
@@ -149,7 +149,7 @@ def with_carried(
             return None
     if (rest + lowest).min() < low or (rest + highest).max() > high:
         return None
-    reached = [_reached_pixels(placed, layouts, t.term, t.tap) for t in tiles if t.tap is not None]
+    reached = _reached_pixels(placed, layouts, [(t.term, t.tap) for t in tiles if t.tap is not None])
     last = max(range(1, len(tiles)), key=lambda i: (reached[i], i))
     matrix = tiles[0].rows[1:] if tiles[0].has_bias else tiles[0].rows
     return [
@@ -159,11 +159,16 @@ def with_carried(
     ]
 
 
-def _reached_pixels(placed: PlacedGroup, layouts: dict[str, Layout], t: int, tap: tuple[int, int]) -> int:
-    """Output pixels for which the tap of term `t` lies inside the input."""
-    term, output = placed.terms[t], placed.group.layout
-    source = layouts[term.tensor]
-    return term.window.reach(tap, (source.height, source.width), (output.height, output.width))
+def _reached_pixels(
+    placed: PlacedGroup, layouts: dict[str, Layout], taps: Sequence[tuple[int, tuple[int, int]]]
+) -> list[int]:
+    """Output pixels for which each (term, tap) lies inside the input; many tiles share one."""
+    output = (placed.group.layout.height, placed.group.layout.width)
+    found = {}
+    for t, tap in set(taps):
+        source = layouts[placed.terms[t].tensor]
+        found[t, tap] = placed.terms[t].window.reach(tap, (source.height, source.width), output)
+    return [found[key] for key in taps]
 
 
 def window_covers(window: Window, tap: tuple[int, int], layout: Layout, output: Layout) -> bool:
