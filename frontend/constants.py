@@ -6,6 +6,7 @@ flattening with the batch's size becomes Shape, Gather, Concat before its Reshap
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from pefslc.codes import Code
 from pefslc.frontend.node import Node, constant_array
 from pefslc.ir.value import Value
+from pefslc.shapes import element_count
 
 __all__ = ["fold_constant_node"]
 
@@ -24,7 +26,7 @@ _ON_INTEGERS = {
     "Add", "Cast", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Gather", "Identity", "Max", "Min", "Mul",
     "Neg", "ReduceProd", "Reshape", "Slice", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
 }  # fmt: skip
-_MOST_ELEMENTS = 1 << 16  # what is larger is no shape
+_MOST_ELEMENTS = 1 << 18  # what is larger is no shape
 
 
 def fold_constant_node(node: Node, values: Mapping[str, Value]) -> Array | None:
@@ -40,8 +42,9 @@ def fold_constant_node(node: Node, values: Mapping[str, Value]) -> Array | None:
     known = [a for a in arrays if a is not None and a.dtype.kind in "iub"]
     if node.op_type not in _ON_INTEGERS or not arrays or len(known) != len(arrays):
         return None
-    size = int(np.prod([abs(float(v)) for v in known[-1].reshape(-1)])) if _makes_elements(node) else 0
-    if max(size, *(a.size for a in known)) > _MOST_ELEMENTS:
+    # What operands are broadcast, gathered or reshaped to has no more elements than the product of their sizes.
+    made = element_count(tuple(int(v) for v in known[-1].reshape(-1))) if _makes_elements(node) else 0
+    if max(abs(made), math.prod(a.size for a in known)) > _MOST_ELEMENTS:
         return None
     return _evaluate(node, known)
 
@@ -64,8 +67,8 @@ def _evaluate(node: Node, arrays: Sequence[Array]) -> Array:
     given = iter(arrays)
     inputs = [t if t.is_empty() else gs.Constant(f"input{i}", next(given)) for i, t in enumerate(node.inputs)]
     alone = gs.Node(node.op_type, attrs=dict(node.raw.attrs), inputs=inputs, outputs=[gs.Variable("result")])
-    model = gs.export_onnx(gs.Graph([alone], outputs=alone.outputs, opset=node.opset), do_type_check=False)
     try:
+        model = gs.export_onnx(gs.Graph([alone], outputs=alone.outputs, opset=node.opset), do_type_check=False)
         (result,) = ReferenceEvaluator(model).run(None, {})
     except Exception as e:  # each operator fails in its own way on inputs that contradict each other
         raise node.fault(

@@ -89,6 +89,12 @@ def _is_possible(shape: Sequence[int | str | None] | None) -> TypeGuard[Sequence
     return len(sizes) == len(shape) and element_count(sizes) <= _LARGEST_TENSOR
 
 
+def _is_no_float(tensor: gs.Tensor) -> bool:
+    """Whether the tensor is declared of another type; of those that NumPy lacks, it is no NumPy type."""
+    known = isinstance(tensor.dtype, type | np.dtype)
+    return tensor.dtype is not None and not (known and np.dtype(tensor.dtype).kind == "f")
+
+
 def _option_name(name: str) -> str:
     return quote(name)[1:-1] or "NAME"
 
@@ -223,7 +229,7 @@ class Builder:
 
     def _expected_shape(self, node: Node, tensor: gs.Tensor) -> Shape | None:
         """What the file declares, a quantizer does not change, or ONNX infers; None where no tensor has that shape."""
-        if node.op_type == "QuantizeLinear" or (tensor.dtype is not None and np.dtype(tensor.dtype).kind != "f"):
+        if node.op_type == "QuantizeLinear" or _is_no_float(tensor):
             return None  # integers, which no value holds
         shape: Sequence[int | str | None] | None = tensor.shape
         if not _is_possible(shape) and "Quant" in node.op_type and node.inputs and node.inputs[0].name in self.values:
@@ -294,6 +300,13 @@ class Builder:
                 )
             if tensor.dtype is not None and np.dtype(tensor.dtype).kind != "f":
                 raise CompileError(Code.INPUT_TYPE, f"the input holds {np.dtype(tensor.dtype)}, not floats", at=origin)
+            if not shape:
+                raise CompileError(
+                    Code.UNSUPPORTED_SHAPE,
+                    "the input is a single number, without a batch axis",
+                    at=origin,
+                    hint="give it the shape [1, 1]",
+                )
             value = self.new_value(tuple(size for size in shape if isinstance(size, int)), Real(), origin)
         except (CompileError, TypeError) as e:
             fault = (

@@ -214,6 +214,26 @@ def _name_problems(graph: onnx.GraphProto) -> Iterator[Problem]:
             yield Problem(
                 Code.DUPLICATE_NAME, f"{count} nodes write tensor {quote(name)}", hint="tensor names must be unique"
             )
+    for name, count in Counter(i.name for i in graph.input).items():
+        if count > 1:
+            yield Problem(Code.DUPLICATE_NAME, f"{count} inputs are named {quote(name)}", hint="export the model again")
+    for name, count in Counter(o.name for o in graph.output).items():
+        if count > 1:
+            yield Problem(
+                Code.DUPLICATE_NAME,
+                f"{count} outputs are named {quote(name)}",
+                hint="give each output a name of its own",
+            )
+    given = {t.name for t in graph.initializer} | {i.name for i in graph.input}
+    for node in graph.node:
+        for name in node.output:
+            if name in given:
+                yield Problem(
+                    Code.DUPLICATE_NAME,
+                    f"tensor {quote(name)} is an input or a constant, and a node writes it",
+                    at=Origin(node.name, node.op_type),
+                    hint="tensor names must be unique",
+                )
     known = (
         {o for n in graph.node for o in n.output} | {t.name for t in graph.initializer} | {i.name for i in graph.input}
     )
@@ -244,7 +264,10 @@ def _tensor_problems(tensor: onnx.TensorProto) -> Iterator[Problem]:
         )
         return
     count = element_count(tuple(tensor.dims))
-    declared = f"tensor {quote(tensor.name)} declares shape {list(tensor.dims)}"
+    declared = f"tensor {quote(tensor.name)} declares shape {list(tensor.dims)[:8]}"
+    if min(tensor.dims, default=0) < 0:
+        yield Problem(Code.LYING_TENSOR, f"{declared}, with a negative size", hint="export the model again")
+        return
     if tensor.raw_data:
         width = _WIDTH_BYTES.get(tensor.data_type)
         if width is not None and count * width != len(tensor.raw_data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,9 +49,12 @@ class Node:
         return value
 
     def take_float(self, name: str, default: float) -> float:
+        """An attribute that is a number; infinite only where the default is."""
         value = self._attributes.pop(name, default)
         if not isinstance(value, (int, float)):
             raise self.fault(Code.ATTRIBUTE_TYPE, f"attribute {name} is not a number")
+        if not math.isfinite(value) and (math.isfinite(default) or math.isnan(value)):
+            raise self.fault(Code.PARAMETER_VALUE, f"attribute {name} is {value}, not a finite number")
         return float(value)
 
     def take_string(self, name: str, default: str) -> str:

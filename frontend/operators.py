@@ -344,7 +344,7 @@ def import_concat(builder: Builder, node: Node) -> Value:
     axis = node.take_int("axis", 1)
     axis += rank if axis < 0 else 0
     others = {(*p.type.shape[:axis], *p.type.shape[axis + 1 :]) for p in parts}
-    if axis != 1 or len(others) != 1 or any(len(p.type.shape) != rank for p in parts):
+    if rank < 2 or axis != 1 or len(others) != 1 or any(len(p.type.shape) != rank for p in parts):
         raise node.fault(
             Code.UNSUPPORTED_SHAPE,
             f"Concat of {', '.join(str(list(p.type.shape)) for p in parts)} along axis {axis} is not supported",
@@ -359,7 +359,7 @@ def import_flatten(builder: Builder, node: Node) -> Value:
     x = builder.operand(node, 0)
     if (axis := node.take_int("axis", 1)) != 1:
         raise node.fault(Code.UNSUPPORTED_ATTRIBUTE, f"Flatten with axis={axis} is not supported", hint="only axis=1")
-    return _reshape(builder, node, x, (x.type.shape[0], element_count(x.type.shape[1:])))
+    return _reshape(builder, node, x, (*x.type.shape[:1], element_count(x.type.shape[1:])))
 
 
 def import_reshape(builder: Builder, node: Node) -> Value:
@@ -379,7 +379,7 @@ def import_reshape(builder: Builder, node: Node) -> Value:
 
 
 def _reshape(builder: Builder, node: Node, x: Value, shape: tuple[int, ...]) -> Value:
-    if not shape or shape[0] != x.type.shape[0]:
+    if not shape or shape[:1] != x.type.shape[:1]:
         raise node.fault(
             Code.UNSUPPORTED_SHAPE,
             f"{node.op_type} of {list(x.type.shape)} to {list(shape)} is not supported",

@@ -34,11 +34,7 @@ def import_quant(builder: Builder, node: Node) -> Value:
     channel_axis = 0 if constant else 1
     scale = _scale(node, 1, x.type.shape, channel_axis)
     bits = _bits(node, 3)
-    zero_point = _integer(node, 2, "zero point", Code.ZERO_POINT)
-    if not -_LARGEST_ZERO_POINT <= zero_point <= _LARGEST_ZERO_POINT:
-        raise node.fault(
-            Code.ZERO_POINT, f"a zero point of {zero_point} is not supported", hint="the quantizer was not calibrated?"
-        )
+    zero_point = _zero_point(node, _integer(node, 2, "zero point", Code.ZERO_POINT))
     signed, narrow = _flag(node, "signed", 1), _flag(node, "narrow", 0)
     if bits == 1 and (signed or narrow):
         raise node.fault(Code.BIT_WIDTH, "a signed or narrow format of 1 bit is not supported", hint="use 2 bits")
@@ -77,7 +73,8 @@ def import_trunc(builder: Builder, node: Node) -> Value:
         raise node.fault(
             Code.SCALE_PER_CHANNEL, "Trunc with one scale per channel is not supported", hint="truncate per tensor"
         )
-    step, zero_point, in_bits = scale.step, _integer(node, 2, "zero point", Code.ZERO_POINT), _bits(node, 3)
+    step, in_bits = scale.step, _bits(node, 3)
+    zero_point = _zero_point(node, _integer(node, 2, "zero point", Code.ZERO_POINT))
     snap = SnapStage(step, zero_point)
     if len(node.inputs) == 5:
         divisor = Fraction(2) ** (in_bits - _bits(node, 4))
@@ -100,7 +97,7 @@ def import_trunc(builder: Builder, node: Node) -> Value:
             signed=_flag(node, "signed", 1),
             narrow=_flag(node, "narrow", 0),
             scale=out_scale,
-            zero_point=int(shifted),
+            zero_point=_zero_point(node, int(shifted)),
         )
     moved = (Affine((factor,), (Fraction(0),), (Fraction(1),), (offset,)),) if factor != 1 or offset else ()
     result = builder.new_value(x.type.shape, quantization, node.origin)
@@ -115,6 +112,16 @@ def _nearest_power_of_two(ratio: Fraction) -> Fraction:
 
 def _is_constant(ops: list[Op], x: Value) -> bool:
     return any(isinstance(op, Constant) and op.result is x for op in ops)
+
+
+def _zero_point(node: Node, zero_point: int) -> int:
+    if abs(zero_point) > _LARGEST_ZERO_POINT:
+        raise node.fault(
+            Code.ZERO_POINT,
+            f"a zero point of {zero_point} is not supported",
+            hint="the quantizer was not calibrated?",
+        )
+    return zero_point
 
 
 def _bits(node: Node, index: int) -> int:

@@ -14,6 +14,7 @@ from pefslc.codes import Code
 __all__ = ["CompileError", "InternalError", "Origin", "Problem", "quote"]
 
 _LONGEST_QUOTE = 80
+_LONGEST_LINE = 2000
 
 
 def quote(name: str | Path) -> str:
@@ -25,6 +26,12 @@ def quote(name: str | Path) -> str:
     if len(printable) > _LONGEST_QUOTE and not isinstance(name, Path):
         printable = printable[: _LONGEST_QUOTE - 3] + "..."
     return f"'{printable}'"
+
+
+def _one_line(text: str) -> str:
+    """`text` safe to print: what a file holds can neither forge a line of a message nor flood the terminal."""
+    printable = "".join(c if c.isprintable() else "?" for c in text[: _LONGEST_LINE + 1])
+    return printable if len(printable) <= _LONGEST_LINE else f"{printable[:_LONGEST_LINE]}..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +63,18 @@ class Problem:
     shape: tuple[int, ...] | None = None  # of the tensor in `at`, where it is known
 
     def __str__(self) -> str:
-        lines = [f"error[{self.code}]: {self.message}"]
+        lines = [f"error[{self.code}]: {_one_line(self.message)}"]
         if self.at is not None:
             lines.append(f"  at:   {self.place}")
         if self.hint is not None:
-            lines.append(f"  help: {self.hint}")
+            lines.append(f"  help: {_one_line(self.hint)}")
         return "\n".join(lines)
 
     @property
     def place(self) -> str:
         """Where, in words."""
-        return f"{self.at}" + (f", shape {list(self.shape)}" if self.shape is not None else "")
+        shape = "" if self.shape is None else f", shape {list(self.shape)}"
+        return f"{_one_line(str(self.at))}{shape}"
 
     @property
     def tensor(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from textwrap import wrap
 
@@ -68,13 +69,7 @@ def emit(
     graph: Graph, program: Program, arena: Arena, prefix: str, version_text: str, caller_arena: bool
 ) -> tuple[dict[str, bytes], tuple[int, ...]]:
     """File name -> content, and the bytes of each step's constants."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = _environment()
     arguments = interface(graph, program)
     functions = [_Function(prefix, i, step) for i, step in enumerate(program.steps)]
     constants = [c for f in functions for c in f.constants]
@@ -300,3 +295,15 @@ def _rationals(values: tuple[Fraction, ...]) -> str:
     if len(text) > _LONGEST_RATIONALS:
         text = f"{', '.join(repr(float(v)) for v in values[:_SHOWN])}... (all, exact, in the sidecar file)"
     return text if len(values) == 1 else f"per channel [{text}]"
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """Kept, with the templates that it compiled: they take longer than a small network."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )

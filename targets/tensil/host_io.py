@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -74,16 +75,26 @@ def host_io_source(
     name: str, architecture: Architecture, inputs: list[TensorRecord], outputs: list[TensorRecord]
 ) -> str:
     """The text of the module."""
-    folder = Path(__file__).parent
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    return (
+        _environment()
+        .get_template("host_io.py.j2")
+        .render(
+            name=name,
+            module=host_io_module(name),
+            array_size=architecture.array_size,
+            binary_point=architecture.data_type.binary_point,
+            inputs=[r.fields for r in inputs],
+            outputs=[r.fields for r in outputs],
+            modes=[mode.value for mode in RoundingMode],
+        )
     )
-    return environment.get_template("host_io.py.j2").render(
-        name=name,
-        module=host_io_module(name),
-        array_size=architecture.array_size,
-        binary_point=architecture.data_type.binary_point,
-        inputs=[r.fields for r in inputs],
-        outputs=[r.fields for r in outputs],
-        modes=[mode.value for mode in RoundingMode],
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """Kept, with the templates that it compiled: they take longer than a small network."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
     )
