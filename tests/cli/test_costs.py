@@ -8,9 +8,10 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from cli_support import Cli
 from rich.console import Console
 
-import pefslc
+import pefslc as api
 from pefslc.cli import run
 from pefslc.console.costs import print_costs
 from pefslc.cost import CostReport, LayerCost, MemorySize
@@ -82,7 +83,7 @@ def test_the_command_writes_what_python_says(
     assert run(arguments) == 0
     output = capsys.readouterr().out
     clock = 100.0 if target == "tensil" else None
-    program = pefslc.compile(EXAMPLE, target=target, arch="custom_perf" if clock else None, clock_mhz=clock)
+    program = api.compile(EXAMPLE, target=target, arch="custom_perf" if clock else None, clock_mhz=clock)
     assert program.costs is not None
     written = json.loads(file.read_text())
     assert written == program.costs.to_json()
@@ -102,6 +103,16 @@ def test_a_clock_is_a_positive_number(clock: str, tmp_path: Path, capsys: pytest
     assert run(arguments) == 2
     assert "not a frequency" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", [("--costs",), ("--report", "costs.json")])
+def test_a_target_that_does_not_say_its_costs_is_named(
+    option: tuple[str, ...], pefslc: Cli, model: Path, tmp_path: Path
+) -> None:
+    result = pefslc(model, "--target", "fake", "-o", tmp_path / "build", *option)
+    assert result.status == 1
+    assert "target 'fake' does not say what its programs cost" in result.err
+    assert not (tmp_path / "build").exists()
 
 
 def test_a_clock_is_for_the_accelerator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
