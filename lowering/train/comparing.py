@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from brevitas.quant_tensor import QuantTensor
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -19,9 +17,10 @@ from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import power_of_two_exponent
 from pefslc.reference import evaluate_values
+from pefslc.train.network import run, tensors_of
 from pefslc.train.pinning import activation_quantizers
 
-__all__ = ["compare_with_file", "run_rows"]
+__all__ = ["compare_with_file"]
 
 Floats = NDArray[np.float64]
 
@@ -46,26 +45,6 @@ _EXACT = (
 _NOISE = 1e-6
 
 
-def run_rows(model: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """The outputs of a forward, in order: of a tensor, a QuantTensor, or tuples, lists and dictionaries of them."""
-    with torch.no_grad():
-        return list(_flat(model(*inputs)))
-
-
-def _flat(result: object) -> Iterator[Tensor]:
-    if isinstance(result, QuantTensor):
-        yield result.value
-    elif isinstance(result, Tensor):
-        yield result
-    elif isinstance(result, list | tuple):
-        for part in result:
-            yield from _flat(part)
-    elif isinstance(result, dict):
-        yield from _flat(list(result.values()))
-    else:
-        raise CompileError(Code.NOT_EXPORTABLE, f"forward returns {type(result).__name__}, not tensors")
-
-
 def compare_with_file(model: nn.Module, inputs: Sequence[Tensor], graph: Graph) -> None:
     """Raise CompileError where the file's graph and `model`, in float64, differ: on `inputs`, or on random rows."""
     exact = _is_exact(graph)
@@ -73,7 +52,7 @@ def compare_with_file(model: nn.Module, inputs: Sequence[Tensor], graph: Graph) 
     for batch in (*parts, *_random_batches(graph, parts[0])):
         wide = [t.double() for t in batch]
         got = evaluate_values(graph, {i.name: t.numpy() for i, t in zip(graph.inputs, wide, strict=True)})
-        for output, tensor in zip(graph.outputs, run_rows(model, wide), strict=True):
+        for output, tensor in zip(graph.outputs, run(model, wide), strict=True):
             difference = _difference(got[output.value.name], tensor.numpy(), exact)
             if difference:
                 raise CompileError(
@@ -133,14 +112,6 @@ def _is_exact(graph: Graph) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """What an activation quantizer made, and of which layer it is."""
-
-    name: str
-    values: Floats
-
-
 def _first_differing_layer(model: nn.Module, inputs: Sequence[Tensor], graph: Graph, exact: bool) -> str | None:
     """The first quantizer of the file whose values are not those of its layer in torch; None where all are equal."""
     layers = _activations(model, inputs)
@@ -163,10 +134,10 @@ def _activations(model: nn.Module, inputs: Sequence[Tensor]) -> dict[str, list[F
         results = found.setdefault(name, [])
 
         def hook(_: nn.Module, __: object, output: object, results: list[Floats] = results) -> None:
-            results.extend(t.numpy() for t in _flat(output))
+            results.extend(t.numpy() for t in tensors_of(output))
 
         handles.append(proxy.register_forward_hook(hook))
-    run_rows(model, inputs)
+    run(model, inputs)
     for handle in handles:
         handle.remove()
     return found

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
+import brevitas.config
 import numpy as np
 import onnx
 import torch
@@ -21,7 +22,8 @@ from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem, quote
 from pefslc.frontend import import_model
 from pefslc.staging import write_file
-from pefslc.train.comparing import compare_with_file, run_rows
+from pefslc.train.comparing import compare_with_file
+from pefslc.train.network import copy_of, one_line, run
 from pefslc.train.pinning import activation_quantizers, as_float64, pin
 
 __all__ = ["Examples", "export"]
@@ -52,9 +54,13 @@ def export(
     inputs = _tensors(example)
     _check(model)
     # In float32, and of the original: this is what was trained.
-    trained = _copy(model).eval()
+    trained = copy_of(model).eval()
     pinned = pin(trained, inputs)
-    expected, frozen = run_rows(trained, inputs), run_rows(pinned, inputs)
+    expected, frozen = run(trained, inputs), run(pinned, inputs)
+    if not all(torch.isfinite(t).all() for t in expected):
+        raise CompileError(
+            Code.NOT_EXPORTABLE, "the network computes NaN or infinity on the example", hint="training diverged?"
+        )
     if any(not torch.equal(a, b) for a, b in zip(expected, frozen, strict=True)):
         raise CompileError(
             Code.NOT_CONSTANT,
@@ -69,21 +75,15 @@ def export(
         file = Path(folder) / "model.onnx"
         file.write_bytes(content)
         graph = import_model(file)
+    if unused := [name for name in inputs_named if name not in {i.name for i in graph.inputs}]:
+        raise CompileError.of(
+            Problem(Code.UNUSED_INPUT, f"input {quote(name)} is read by nothing", hint="leave it out of forward")
+            for name in unused
+        )
     compare_with_file(as_float64(pinned), inputs, graph)
     if path is not None:
         write_file(Path(path), content)
     return proto
-
-
-def _copy(model: nn.Module) -> nn.Module:
-    try:
-        return deepcopy(model)
-    except Exception as e:  # tensors of a graph, open files, locks: whatever a module may hold
-        raise CompileError(
-            Code.NOT_EXPORTABLE,
-            f"the network cannot be copied: {quote(str(e))[1:-1]}",
-            hint="remove results of earlier runs that it keeps",
-        ) from e
 
 
 def _tensors(example: Examples) -> tuple[Tensor, ...]:
@@ -104,6 +104,10 @@ def _tensors(example: Examples) -> tuple[Tensor, ...]:
 
 def _check(model: nn.Module) -> None:
     """Raise CompileError for what would export to another network without a word."""
+    if brevitas.config.JIT_ENABLED:
+        raise CompileError(
+            Code.NETWORK_TYPE, "Brevitas is compiled by TorchScript", hint="unset BREVITAS_JIT, here and in training"
+        )
     problems = [
         Problem(
             Code.NETWORK_TYPE,
@@ -169,7 +173,7 @@ def _export(
     except Exception as e:  # torch and Brevitas name no exceptions of their own
         raise CompileError(
             Code.NOT_EXPORTABLE,
-            f"Brevitas cannot export the network: {quote(str(e).strip() or type(e).__name__)[1:-1]}",
+            f"Brevitas cannot export the network: {one_line(e)}",
             hint="docs/operators.md lists what compiles",
         ) from e
     _strip(proto)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from dataclasses import dataclass
 
 from torch import fx, nn
@@ -13,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem, quote
+from pefslc.train.network import copy_of, one_line
 
 __all__ = ["fold_batchnorm"]
 
@@ -26,7 +26,7 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
     In eval mode it computes what `model` does, up to float rounding. The copy's weights are off the grid of any weight
     quantizer: fine-tune afterwards. Raises one CompileError that names every BatchNorm which cannot be folded.
     """
-    folded = deepcopy(model)
+    folded = copy_of(model)
     modules = dict(folded.named_modules())
     pairs, problems = _pairs(_trace(folded), modules)
     if problems:
@@ -75,7 +75,7 @@ def _trace(model: nn.Module) -> fx.Graph:
         where = tracer.failed_in or type(model).__name__
         raise CompileError(
             Code.FORWARD,
-            f"forward of {quote(where)} cannot be followed: {e}",
+            f"forward of {quote(where)} cannot be followed: {one_line(e)}",
             hint="move what depends on the data, or on shapes, into a module of its own without convolutions",
         ) from e
 

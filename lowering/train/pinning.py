@@ -15,8 +15,7 @@ import torch
 from brevitas.proxy.runtime_quant import ActQuantProxyFromInjectorBase
 from torch import Tensor, nn
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, quote
+from pefslc.train.network import copy_of, run
 
 __all__ = ["activation_quantizers", "as_float64", "pin"]
 
@@ -26,19 +25,19 @@ def pin(model: nn.Module, inputs: Sequence[Tensor]) -> nn.Module:
 
     Quantizers whose scale changes from call to call stay as they are, and so do layers that the forward leaves out.
     """
-    pinned = deepcopy(model).eval()
+    pinned = copy_of(model).eval()
     calls = _record(pinned, inputs)
-    parameters = [(layer, name, _call_on(calls, layer, name)) for layer, name in _quantized_parameters(pinned)]
+    parameters = [(layer, name, calls.of(layer, name)) for layer, name in _quantized_parameters(pinned)]
     for layer, name, call in parameters:
         if call is not None:
             # One of its own, as layers may share it; and not by setattr, for which Brevitas makes the quantizer anew.
-            layer._parameters[name] = nn.Parameter(call.outputs[0].clone())
-            getattr(layer, f"{name}_quant").tensor_quant = _AlreadyQuantized(call.outputs[1:])
+            layer._parameters[name] = nn.Parameter(call.values.clone())
+            getattr(layer, f"{name}_quant").tensor_quant = _AlreadyQuantized(call.metadata)
     for _, proxy in activation_quantizers(pinned):
         fused = proxy.fused_activation_quant_proxy
-        outputs = calls[id(fused.tensor_quant)].constant()
-        if outputs is not None and hasattr(fused.tensor_quant, "int_quant"):
-            fused.tensor_quant = _ConstantScale(fused.tensor_quant.int_quant, outputs)
+        metadata = calls.constants(fused.tensor_quant)
+        if metadata is not None and hasattr(fused.tensor_quant, "int_quant"):
+            fused.tensor_quant = _ConstantScale(fused.tensor_quant.int_quant, metadata)
     return pinned
 
 
@@ -74,60 +73,61 @@ def _quantized_parameters(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call of a quantizer: the tensor that it got, and its results: values, scale, zero point, bit width..."""
+    """A call of a parameter's quantizer: what it got, what it made of it, and the metadata: scale, zero point..."""
 
-    argument: Tensor
-    outputs: tuple[Tensor, ...]
+    parameter: Tensor
+    values: Tensor
+    metadata: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Calls:
-    """All calls of one quantizer in a forward."""
+    """What the quantizers of a network did in one forward, by their id."""
 
-    calls: list[_Call] = field(default_factory=list)
+    on_parameters: dict[int, list[_Call]] = field(default_factory=dict)
+    on_activations: dict[int, list[tuple[Tensor, ...]]] = field(default_factory=dict)  # their metadata
 
-    def of(self, parameter: Tensor) -> _Call | None:
-        """The call on the parameter itself; layers may share a quantizer."""
-        for call in self.calls:
-            if call.argument.data_ptr() == parameter.data_ptr() and call.argument.shape == parameter.shape:
+    def of(self, layer: nn.Module, name: str) -> _Call | None:
+        """The call on the layer's own parameter; layers may share a quantizer."""
+        parameter, quantizer = getattr(layer, name), getattr(layer, f"{name}_quant").tensor_quant
+        for call in self.on_parameters[id(quantizer)]:
+            if call.parameter.data_ptr() == parameter.data_ptr() and call.parameter.shape == parameter.shape:
                 return call
         return None
 
-    def constant(self) -> tuple[Tensor, ...] | None:
-        """Scale, zero point, bit width... where all calls had the same; else None."""
-        found = [c.outputs[1:] for c in self.calls]
+    def constants(self, quantizer: nn.Module) -> tuple[Tensor, ...] | None:
+        """Scale, zero point, bit width, where all calls of an activation quantizer had the same; else None."""
+        found = self.on_activations[id(quantizer)]
         if not found or any(not torch.equal(a, b) for f in found for a, b in zip(f, found[0], strict=True)):
             return None
         return found[0]
 
 
-def _record(model: nn.Module, inputs: Sequence[Tensor]) -> dict[int, _Calls]:
-    """The calls of every quantizer of `model` in one forward, by the quantizer's id."""
-    quantizers = [getattr(layer, f"{name}_quant").tensor_quant for layer, name in _quantized_parameters(model)]
-    quantizers += [proxy.fused_activation_quant_proxy.tensor_quant for _, proxy in activation_quantizers(model)]
-    calls = {id(q): _Calls() for q in quantizers}
+def _record(model: nn.Module, inputs: Sequence[Tensor]) -> _Calls:
+    """The calls of every quantizer of `model` in one forward."""
+    calls, handles = _Calls(), []
 
-    def hook(quantizer: nn.Module, arguments: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
-        calls[id(quantizer)].calls.append(_Call(arguments[0], outputs))
+    def on_parameter(quantizer: nn.Module, arguments: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
+        calls.on_parameters[id(quantizer)].append(_Call(arguments[0], outputs[0], outputs[1:]))
 
-    handles = [q.register_forward_hook(hook) for q in {id(q): q for q in quantizers}.values()]
+    def on_activation(quantizer: nn.Module, _: object, outputs: tuple[Tensor, ...]) -> None:
+        calls.on_activations[id(quantizer)].append(outputs[1:])
+
+    for layer, name in _quantized_parameters(model):
+        quantizer = getattr(layer, f"{name}_quant").tensor_quant
+        if id(quantizer) not in calls.on_parameters:
+            calls.on_parameters[id(quantizer)] = []
+            handles.append(quantizer.register_forward_hook(on_parameter))
+    for _, proxy in activation_quantizers(model):
+        quantizer = proxy.fused_activation_quant_proxy.tensor_quant
+        calls.on_activations[id(quantizer)] = []
+        handles.append(quantizer.register_forward_hook(on_activation))
     try:
-        with torch.no_grad():
-            model(*inputs)
-    except Exception as e:  # whatever a user's forward raises
-        raise CompileError(
-            Code.EXAMPLE,
-            f"the network does not run on the example: {quote(str(e))[1:-1]}",
-            hint="example: what model(example) takes",
-        ) from e
+        run(model, inputs)
     finally:
         for handle in handles:
             handle.remove()
     return calls
-
-
-def _call_on(calls: dict[int, _Calls], layer: nn.Module, name: str) -> _Call | None:
-    return calls[id(getattr(layer, f"{name}_quant").tensor_quant)].of(getattr(layer, name))
 
 
 class _Pinned(nn.Module):  # type: ignore[misc]  # mypy sees torch as Any

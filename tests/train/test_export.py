@@ -181,6 +181,17 @@ class Keeping(torch.nn.Module):
         return self.inner(x)
 
 
+class Ignoring(TwoInputs):
+    def forward(self, left: Any, right: Any) -> Any:  # noqa: ARG002
+        return self.act(self.first(left))
+
+
+def diverged() -> Any:
+    net = cnn()
+    net[1].weight.data[0] = float("nan")
+    return net
+
+
 class Text(torch.nn.Module):
     def forward(self, x: Any) -> Any:
         return str(x)
@@ -206,6 +217,8 @@ def shared_at_two_scales() -> Any:
         (Random, images(), "with the scales of this run held constant"),
         (shared_at_two_scales, images(), "with the scales of this run held constant"),
         (Keeping, images(), "the network cannot be copied"),
+        (diverged, images(), "the network computes NaN or infinity on the example"),
+        (Ignoring, (torch.ones(2, 6), torch.ones(2, 6)), "input 'right'"),
         (Text, images(), "forward returns str, not tensors"),
         (lambda: torch.nn.LSTM(6, 6), torch.zeros(2, 3, 6), "is not supported"),
     ],
@@ -215,6 +228,12 @@ def test_what_cannot_be_exported_is_said(make: Any, example: Any, message: str, 
         export(make(), example, tmp_path / "net.onnx")
     assert message in str(raised.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_brevitas_compiled_by_torchscript_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("brevitas.config.JIT_ENABLED", True)
+    with pytest.raises(pefslc.CompileError, match="unset BREVITAS_JIT"):
+        export(cnn(), images())
 
 
 def test_a_reloaded_network_counts_as_calibrated(tmp_path: Path) -> None:
