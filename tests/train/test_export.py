@@ -131,15 +131,18 @@ def test_the_file_is_of_one_row_self_contained_and_reproducible(tmp_path: Path) 
     assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
 
 
-def test_a_file_of_raw_weights_is_refused_with_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_a_file_of_raw_weights_is_refused_with_the_layer(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What Brevitas itself writes for FLOOR weights: the check finds it."""
     net = cnn(weight=rounded(Q.weight, "FLOOR")).eval()
+    for _ in range(depth):
+        net = torch.nn.Sequential(torch.nn.Identity(), net)
     module = import_module("pefslc.train.export")
     brevitas_export = module.export_qonnx
     monkeypatch.setattr(module, "export_qonnx", lambda _, **options: brevitas_export(deepcopy(net), **options))
     with pytest.raises(pefslc.CompileError, match="does not compute what the network does") as raised:
         export(net, images())
-    assert "layer '3'" in str(raised.value)
+    assert f"layer '{'1.' * depth}3'" in str(raised.value)
 
 
 class Branching(torch.nn.Module):
