@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +20,7 @@ from pefslc.passes.quantization_sites import quantization_sites, stored_sources
 from pefslc.passes.quantize_after_training import FormatPlan, computed_parameter
 from pefslc.reference import dequantize, in_chunks, stream_values
 
-__all__ = ["CalibratedFormats", "Calibrator", "Widths", "count_clipped"]
+__all__ = ["FEWEST_BITS", "CalibratedFormats", "Calibrator", "Widths", "count_clipped"]
 
 Floats = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]
@@ -35,6 +35,7 @@ class Widths:
 
 
 _AS_ASKED = Widths()
+FEWEST_BITS = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +56,10 @@ class CalibratedFormats:
 
 
 class Calibrator:
-    """What the sweeps over the inputs have shown so far. One for the ranges, then one for each new set of widths."""
+    """What the sweeps over the inputs have shown so far: one for the ranges, one for formats of the width asked for.
+
+    Where a narrower one is wanted, one more sweep measures all widths below at once.
+    """
 
     def __init__(self, formats: CalibratedFormats, graph: Graph) -> None:
         self.formats, self.graph = formats, graph
@@ -64,47 +68,53 @@ class Calibrator:
         self.groups = _groups(graph, sites)
         unsigned, inputs = _never_negative(graph), {i.value.name for i in graph.inputs}
         self.tensors = {leader: _Tensor() for leader in self.groups.values()}
-        self._sweep("ranges", lambda value, x: self.tensors[self.groups[value.name]].widen(x))
+        self._sweep("ranges", lambda tensor, x: tensor.widen(x))
         for leader, tensor in self.tensors.items():
             members = {name for name in self.groups if self.groups[name] == leader}
             tensor.signed = not (members <= unsigned or (members <= inputs and tensor.low >= 0))
-        self.weights: dict[int, dict[str, FixedPoint]] = {}
+        self.weights = {name: _Tensor.of(data) for name, data in _weights(graph)}
 
     def plan(self, bits: int, widths: Widths = _AS_ASKED) -> FormatPlan:
-        """The best formats of `bits` bits, or where `widths` names fewer, of those."""
+        """The best formats of `bits` bits; where `widths` names fewer, of those.
+
+        Weights with fewer keep their range: their codes get smaller only with a coarser step.
+        """
         method = self.formats.method
-        for leader, tensor in self.tensors.items():
-            members = (name for name in self.groups if self.groups[name] == leader)
-            tensor.propose(min(widths.activations.get(name, bits) for name in members))
-        if method is not Calibration.MINMAX and any(not t.measured for t in self.tensors.values()):
-            self._sweep("formats", self._measure)
-        for tensor in self.tensors.values():
-            tensor.measured = True
-        if bits not in self.weights:
-            self.weights[bits] = {name: self._weight_format(data, bits) for name, data in _weights(self.graph)}
+        chosen = {name: widths.activations.get(name, bits) for name in self.groups}
+        for name, leader in self.groups.items():
+            chosen[leader] = min(chosen[leader], chosen[name])
+        self._measure({bits, *chosen.values()})
         return FormatPlan(
-            {name: self.tensors[leader].chosen(method).quantization for name, leader in self.groups.items()},
-            {name: _coarser(fmt, widths.weights.get(name, bits)) for name, fmt in self.weights[bits].items()},
+            {
+                name: self.tensors[leader].best(chosen[leader], method).quantization
+                for name, leader in self.groups.items()
+            },
+            {
+                name: _coarser(tensor.best(bits, method), widths.weights.get(name, bits))
+                for name, tensor in self.weights.items()
+            },
         )
 
-    def _weight_format(self, data: Floats, bits: int) -> FixedPoint:
-        tensor = _Tensor()
-        tensor.widen(data)
-        tensor.propose(bits)
-        tensor.measure(data)
-        return tensor.chosen(self.formats.method)
+    def _measure(self, wanted: set[int]) -> None:
+        """Measure formats of these widths. As soon as one is narrower than asked for, others will follow."""
+        asked = self.formats.auto.bits
+        measured = next(iter(self.tensors.values())).measured.keys()
+        new = [asked] if asked not in measured else [] if wanted <= measured else [*range(FEWEST_BITS, asked)]
+        for tensor in (*self.tensors.values(), *self.weights.values()):
+            tensor.propose(new)
+        if self.formats.method is not Calibration.MINMAX and new:
+            self._sweep("formats", lambda tensor, x: tensor.measure(x, new))
+            for name, data in _weights(self.graph):
+                self.weights[name].measure(data, new)
+        if not wanted <= measured:
+            self._measure(wanted)
 
-    def _measure(self, value: Value, x: Floats) -> None:
-        tensor = self.tensors[self.groups[value.name]]
-        if not tensor.measured:
-            tensor.measure(x)
-
-    def _sweep(self, what: str, see: Callable[[Value, Floats], None]) -> None:
+    def _sweep(self, what: str, see: Callable[[_Tensor, Floats], None]) -> None:
         total, done = max(len(a) for a in self.arrays.values()), 0
         for chunk in in_chunks(self.graph, self.arrays):
             for value, x in stream_values(self.graph, chunk):
                 if value.name in self.groups:
-                    see(value, x)
+                    see(self.tensors[self.groups[value.name]], x)
             done += max(len(a) for a in chunk.values())
             if self.formats.progress is not None:
                 self.formats.progress(done, total, f"calibrating {what}")
@@ -112,49 +122,48 @@ class Calibrator:
 
 @dataclass(slots=True)
 class _Tensor:
-    """What is known of the values that share a format.
-
-    measured  whether every value went into `clipped` and `squared_errors`, for the formats there are
-    """
+    """What is known of values that share a format. `measured`: formats by their width, the covering one first."""
 
     low: float = np.inf
     high: float = -np.inf
     signed: bool = True
     count: int = 0
-    formats: tuple[Quantization, ...] = ()
-    clipped: list[int] = field(default_factory=list)
-    squared_errors: list[float] = field(default_factory=list)
-    measured: bool = False
+    measured: dict[int, tuple[Candidate, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, data: Floats) -> _Tensor:
+        tensor = cls()
+        tensor.widen(data)
+        return tensor
 
     def widen(self, x: Floats) -> None:
         self.low, self.high = min(self.low, float(x.min())), max(self.high, float(x.max()))
-
-    def propose(self, bits: int) -> None:
-        """Formats of that width; what was measured of the same ones stays."""
-        formats = candidates(self.low, self.high, bits, signed=self.signed)
-        if formats != self.formats:
-            self.formats, self.count, self.measured = formats, 0, False
-            self.clipped, self.squared_errors = [0] * len(formats), [0.0] * len(formats)
-
-    def measure(self, x: Floats) -> None:
         self.count += x.size
-        for i, q in enumerate(self.formats):
-            error = dequantize(quantize_array(Quantizer(q), x, 1), q, 1) - x
-            self.clipped[i] += count_clipped(q, x)
-            self.squared_errors[i] += float(np.square(error).sum())
 
-    def chosen(self, method: Calibration) -> FixedPoint:
-        fixed = [q.fixed_point for q in self.formats]
-        measured = [
-            Candidate(fmt, clipped, squared_error)
-            for fmt, clipped, squared_error in zip(fixed, self.clipped, self.squared_errors, strict=True)
-            if fmt is not None
-        ]
-        return choose(measured, self.count, method)
+    def propose(self, widths: Iterable[int]) -> None:
+        for bits in widths:
+            self.measured[bits] = candidates(self.low, self.high, bits, signed=self.signed)
+
+    def measure(self, x: Floats, widths: Iterable[int]) -> None:
+        for bits in widths:
+            self.measured[bits] = tuple(_with(c, x) for c in self.measured[bits])
+
+    def best(self, bits: int, method: Calibration) -> FixedPoint:
+        return choose(self.measured[bits], self.count, method)
+
+
+def _with(candidate: Candidate, x: Floats) -> Candidate:
+    q = candidate.fmt.quantization
+    error = dequantize(quantize_array(Quantizer(q), x, 1), q, 1) - x
+    return Candidate(
+        candidate.fmt,
+        candidate.clipped + count_clipped(q, x),
+        candidate.squared_error + float(np.square(error).sum()),
+    )
 
 
 def _coarser(fmt: FixedPoint, bits: int) -> Quantization:
-    """`fmt` with its range and that many bits. Fewer bits of a finer step would leave large weights' codes as large."""
+    """`fmt` with its range and that many bits."""
     return FixedPoint(fmt.integer_bits, bits - fmt.integer_bits, fmt.signed).quantization
 
 
@@ -182,9 +191,10 @@ def _never_negative(graph: Graph) -> frozenset[str]:
         match op:
             case Relu():
                 holds = True
-            case Clip() if op.low is not None:
-                holds = op.low >= 0
-            case Clip() | LeakyRelu() | MaxPool() | Pad() | AveragePool() | Reshape() | Transpose() | Add() | Concat():
+            case Clip():
+                above = op.low is not None and op.low >= 0
+                holds = (above or op.input.name in proven) and (op.high is None or op.high >= 0)
+            case LeakyRelu() | MaxPool() | Pad() | AveragePool() | Reshape() | Transpose() | Add() | Concat():
                 holds = all(v.name in proven for v in op.operands)
             case _:
                 holds = False

@@ -12,7 +12,7 @@ from pefslc.ir.quantized import Add, AveragePool, Conv, Linear
 from pefslc.ir.value import Op
 from pefslc.limits import TargetLimits
 from pefslc.noise import measure_noise
-from pefslc.passes.calibrate import CalibratedFormats, Calibrator, Widths
+from pefslc.passes.calibrate import FEWEST_BITS, CalibratedFormats, Calibrator, Widths
 from pefslc.passes.check_accumulators import accumulator_bits
 from pefslc.passes.manager import Pass, run_passes
 from pefslc.passes.quantization_sites import stored_sources
@@ -20,7 +20,7 @@ from pefslc.passes.quantize_after_training import FormatPlan, quantized_by
 
 __all__ = ["FittedFormats"]
 
-_FEWEST_BITS = 2
+_COMPARED_ROWS = 64  # inputs on which plans are compared
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +42,7 @@ class FittedFormats:
     def plan(self, graph: Graph) -> FormatPlan:
         calibrator = Calibrator(self.formats, graph)
         best, least = FormatPlan({}, {}), inf
-        for bits in range(self.formats.auto.bits, _FEWEST_BITS - 1, -1):
+        for bits in range(self.formats.auto.bits, FEWEST_BITS - 1, -1):
             plan, widths = self._fitted(calibrator, bits)
             if best.weights or widths != Widths():
                 noise = self._output_noise(calibrator, plan)
@@ -68,7 +68,8 @@ class FittedFormats:
         graph = calibrator.graph
         quantized = quantized_by(plan, graph)
         pairs = {a.value.name: b.value.name for a, b in zip(graph.outputs, quantized.outputs, strict=True)}
-        noise = measure_noise(graph, quantized, calibrator.arrays, pairs, progress=self.formats.progress)
+        few = {name: array[:_COMPARED_ROWS] for name, array in calibrator.arrays.items()}
+        noise = measure_noise(graph, quantized, few, pairs, progress=self.formats.progress)
         return sum(n.ratio for n in noise.values())
 
     def _excess(self, integer: Graph) -> Iterator[tuple[str, int]]:
@@ -91,8 +92,8 @@ class _Layers:
             for op in self._terms(self.producers.get(_before_lowering(name))):
                 layer = self.plan.weights.get(op.result.name)
                 inputs = list(stored_sources(op.operands[0], self.plan.activations, self.producers))
-                weight_bits = _FEWEST_BITS if layer is None else layer.bits
-                input_bits = max((self.plan.activations[i].bits for i in inputs), default=_FEWEST_BITS)
+                weight_bits = FEWEST_BITS if layer is None else layer.bits
+                input_bits = max((self.plan.activations[i].bits for i in inputs), default=FEWEST_BITS)
                 fewer = _give_up(weight_bits, input_bits, bits)
                 if fewer[0] < weight_bits:
                     weights[op.result.name] = min(fewer[0], weights.get(op.result.name, weight_bits))
@@ -122,8 +123,8 @@ def _before_lowering(name: str) -> str:
 def _give_up(weight_bits: int, input_bits: int, bits: int) -> tuple[int, int]:
     """Both widths after `bits` bits went, each from the wider of the two, from the weights where they are equal."""
     for _ in range(bits):
-        if weight_bits >= max(input_bits, _FEWEST_BITS + 1):
+        if weight_bits >= max(input_bits, FEWEST_BITS + 1):
             weight_bits -= 1
-        elif input_bits > _FEWEST_BITS:
+        elif input_bits > FEWEST_BITS:
             input_bits -= 1
     return weight_bits, input_bits

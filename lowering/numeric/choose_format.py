@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
 
-from pefslc.numeric.format import MAX_FORMAT_BITS, FixedPoint, Quantization
+from pefslc.numeric.format import MAX_FORMAT_BITS, FixedPoint
 from pefslc.numeric.rounding import round_fraction
 
 __all__ = ["AutoFormat", "Calibration", "Candidate", "candidates", "choose", "covering_format"]
@@ -52,11 +52,11 @@ class AutoFormat:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A format, and what it would do to the values: how many it clips, and the sum of the squared errors."""
+    """A format, and what it would do to the values seen so far: how many it clips, the sum of the squared errors."""
 
     fmt: FixedPoint
-    clipped: int
-    squared_error: float
+    clipped: int = 0
+    squared_error: float = 0.0
 
 
 def covering_format(low: float, high: float, bits: int, *, signed: bool) -> FixedPoint:
@@ -78,11 +78,11 @@ def covering_format(low: float, high: float, bits: int, *, signed: bool) -> Fixe
         exponent += 1
 
 
-def candidates(low: float, high: float, bits: int, *, signed: bool) -> tuple[Quantization, ...]:
+def candidates(low: float, high: float, bits: int, *, signed: bool) -> tuple[Candidate, ...]:
     """The formats worth measuring: the one that covers everything, and finer ones that clip, the finest last."""
     widest = covering_format(low, high, bits, signed=signed)
     return tuple(
-        FixedPoint(widest.integer_bits - i, widest.fraction_bits + i, signed).quantization for i in range(_FINER_STEPS)
+        Candidate(FixedPoint(widest.integer_bits - i, widest.fraction_bits + i, signed)) for i in range(_FINER_STEPS)
     )
 
 

@@ -38,7 +38,7 @@ def test_zeros_get_a_format_around_zero() -> None:
 
 
 def test_candidates_begin_with_the_covering_format_and_get_finer() -> None:
-    names = [str(q) for q in candidates(-1.0, 3.0, 8, signed=True)]
+    names = [str(c.fmt) for c in candidates(-1.0, 3.0, 8, signed=True)]
     assert names == ["Q3.5", "Q2.6", "Q1.7", "Q0.8", "Q-1.9"]
 
 

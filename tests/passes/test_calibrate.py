@@ -131,3 +131,16 @@ def test_the_formats_with_the_least_noise_at_the_outputs_win(tmp_path: Path) -> 
 
     assert formats.auto.bits == 8
     assert noise(8) <= min(noise(bits) for bits in (7, 6, 5, 4))
+
+
+@pytest.mark.parametrize(("low", "high", "unsigned"), [(0.0, 2.0, True), (-1.0, 2.0, True), (-1.0, -0.5, False)])
+def test_a_clip_of_what_is_never_negative_may_be_negative(
+    low: float, high: float, unsigned: bool, tmp_path: Path
+) -> None:
+    b = ModelBuilder()
+    x = b.node("Conv", b.input([1, 2, 4, 4]), b.constant(np.ones((1, 2, 1, 1))))
+    clipped = b.node("Clip", b.node("Relu", x), b.constant(low), b.constant(high))
+    b.output(b.node("Conv", clipped, b.constant(np.ones((1, 1, 1, 1)))))
+    graph = import_bytes(b, tmp_path)
+    (name,) = (name for name in plan(graph, X).activations if name != graph.inputs[0].value.name)
+    assert plan(graph, X).activations[name].signed != unsigned
