@@ -64,7 +64,7 @@ def _columns(report: CostReport, rows: Sequence[LayerCost], *, ascii_only: bool)
         columns += [numbers(kind, [row.cycles.get(kind) for row in rows]) for kind in reversed(_kinds(total))]
     else:
         columns.append(numbers(_MACS, [row.macs for row in rows]))
-    columns += [texts(_kilobytes(key), [_thousands(row.bytes.get(key)) for row in rows]) for key in total.bytes]
+    columns += [texts(_kilobytes(key), [_thousands(row.bytes.get(key)) for row in rows]) for key in _moved(total)]
     columns += [numbers(_peak(m), [row.peaks.get(m.name) for row in rows]) for m in report.memories]
     if total.instructions is not None:
         columns.append(numbers(_INSTRUCTIONS, [row.instructions for row in rows]))
@@ -77,7 +77,7 @@ def _weight(row: LayerCost) -> int:
 
 def _dropped_first(report: CostReport) -> list[str]:
     """What a narrow terminal does without; the layers' cycles stay."""
-    memory = [*map(_peak, report.memories), *map(_kilobytes, report.total.bytes)]
+    memory = [*map(_peak, report.memories), *map(_kilobytes, _moved(report.total))]
     return [_INSTRUCTIONS, *memory, *_kinds(report.total), _MACS, _TIME, _PEAK, "", _SHARE]
 
 
@@ -97,12 +97,17 @@ def _totals(report: CostReport) -> list[str]:
         lines.append(text)
         shares = [f"{kind} {total.cycles[kind] / total.total_cycles:.1%}" for kind in reversed(_kinds(total))]
         lines.append("  " + ", ".join(shares))
-    used = [f"{key} {_thousands(number)} kB" for key, number in total.bytes.items()]
+    used = [f"{key} {_thousands(total.bytes[key])} kB" for key in _moved(total)]
     used += [f"{m.name} {total.peaks.get(m.name, 0):,} of {m.available:,} {m.unit}" for m in report.memories]
     if total.instructions is not None:
         used.append(f"{total.instructions:,} instructions")
     lines.append("  " + ", ".join(used))
     return lines
+
+
+def _moved(total: LayerCost) -> list[str]:
+    """The memories whose bytes are worth a column."""
+    return [key for key, number in total.bytes.items() if number]
 
 
 def _kilobytes(key: str) -> str:

@@ -64,6 +64,13 @@ def test_what_a_target_does_not_model_is_left_out() -> None:
     assert "constants 2.0 kB" in text
 
 
+def test_a_memory_that_nothing_goes_through_has_no_column() -> None:
+    layers = (LayerCost(layer="conv", cycles={"MatMul": 10}, bytes={"DRAM0": 1_000, "DRAM1": 0}, peaks={"local": 3}),)
+    text = "\n".join(shown(report(layers=layers), 100))
+    assert "DRAM0 1.0 kB" in text
+    assert "DRAM1" not in text
+
+
 def test_the_total_is_the_sum_and_the_largest_peak() -> None:
     found = report(clock_mhz=50.0)
     assert found.total.cycles == {"MatMul": 4_060, "SIMD": 20}
