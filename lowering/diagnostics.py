@@ -130,10 +130,10 @@ def _told_once(problems: list[Problem]) -> str:
     places = [p.at.short if isinstance(p.at, Origin) else p.at for p in problems if p.at is not None]
     if len(places) < 2:
         return "\n".join(str(p) for p in problems)
-    first, *others = places
     hints = dict.fromkeys(p.hint for p in problems if p.hint is not None)
-    lines = [f"error[{problems[0].code}]: {problems[0].message}", f"  at:   {first}", *(f"        {p}" for p in others)]
-    return "\n".join([*lines, *(f"  help: {hint}" for hint in hints)])
+    lines = [f"error[{problems[0].code}]: {_one_line(problems[0].message)}"]
+    lines += [f"{'        ' if i else '  at:   '}{_one_line(place)}" for i, place in enumerate(places)]
+    return "\n".join([*lines, *(f"  help: {_one_line(hint)}" for hint in hints)])
 
 
 class InternalError(Exception):

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from pefslc.codes import Code
+from pefslc.diagnostics import CompileError
 from pefslc.ir.graph import Graph, Level, map_operands
 from pefslc.ir.quantized import Constant, Quantize, QuantizedConstant
 from pefslc.ir.value import Op, Real, RealArray, TensorType, Value
@@ -33,6 +35,13 @@ class ChangeFormats:
     level: ClassVar[Level] = Level.QUANTIZED
 
     def run(self, graph: Graph) -> Graph:
+        if self.fmt.bits < 2:
+            raise CompileError(
+                Code.BAD_FORMAT,
+                f"a model cannot be requantized to {self.fmt.describe()}",
+                at=graph.name,
+                hint="name a format of at least 2 bits",
+            )
         changing = {op.result.name for op, _ in quantizer_roles(graph) if contradicts(quantization_of(op), self.fmt)}
         current: dict[str, Value] = {}
         ops: list[Op] = []

@@ -83,8 +83,7 @@ def require_formats(graph: Graph) -> None:
             "the model is not quantized: its weights and activations are floats",
             at=graph.name,
             hint="--fmt Q3.4 quantizes it after training, in that format, --fmt auto:8 --calibrate data.npz in formats "
-            "chosen from data; or train with Brevitas and export with "
-            "export_qonnx (docs/float-models.md)",
+            "chosen from data (docs/float-models.md); or train in a format (docs/training.md)",
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Conv2d, Dense, Rescale, Sum, SumPool
@@ -41,19 +40,17 @@ class FittedFormats:
 
     def plan(self, graph: Graph) -> FormatPlan:
         calibrator = Calibrator(self.formats, graph)
-        best, least = FormatPlan({}, {}), inf
+        plans: list[_Fitted] = []
         for bits in range(self.formats.auto.bits, FEWEST_BITS - 1, -1):
-            plan, widths = self._fitted(calibrator, bits)
-            if best.weights or widths != Widths():
-                noise = self._output_noise(calibrator, plan)
-                best, least = (plan, noise) if noise < least else (best, least)
-            else:
-                best = plan
-            if widths == Widths():
+            plans.append(self._fitted(calibrator, bits))
+            if plans[-1].as_asked:
                 break
-        return best
+        fitting = [p.plan for p in plans if not p.excess] or [plans[-1].plan]
+        if len(fitting) == 1:
+            return fitting[0]
+        return min(fitting, key=lambda plan: self._output_noise(calibrator, plan))
 
-    def _fitted(self, calibrator: Calibrator, bits: int) -> tuple[FormatPlan, Widths]:
+    def _fitted(self, calibrator: Calibrator, bits: int) -> _Fitted:
         widths = Widths()
         while True:
             plan = calibrator.plan(bits, widths)
@@ -61,7 +58,7 @@ class FittedFormats:
             excess = {name: bits for name, bits in self._excess(integer) if bits > 0}
             fewer = _Layers(calibrator.graph, plan).narrowed(widths, excess)
             if fewer == widths:
-                return plan, widths
+                return _Fitted(plan, widths == Widths(), bool(excess))
             widths = fewer
 
     def _output_noise(self, calibrator: Calibrator, plan: FormatPlan) -> float:
@@ -79,6 +76,15 @@ class FittedFormats:
                 yield op.result.name, accumulator_bits(op) - self.limits.accumulator_bits
 
 
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """A plan, whether nothing had to be narrowed for it, and whether something still does not fit."""
+
+    plan: FormatPlan
+    as_asked: bool
+    excess: bool
+
+
 class _Layers:
     """Which widths the sums of a float graph depend on."""
 
@@ -91,7 +97,8 @@ class _Layers:
         for name, bits in excess.items():
             for op in self._terms(self.producers.get(_before_lowering(name))):
                 layer = self.plan.weights.get(op.result.name)
-                inputs = list(stored_sources(op.operands[0], self.plan.activations, self.producers))
+                summed = op.operands if isinstance(op, Add) else op.operands[:1]
+                inputs = [i for v in summed for i in stored_sources(v, self.plan.activations, self.producers)]
                 weight_bits = FEWEST_BITS if layer is None else layer.bits
                 input_bits = max((self.plan.activations[i].bits for i in inputs), default=FEWEST_BITS)
                 fewer = _give_up(weight_bits, input_bits, bits)
@@ -102,15 +109,14 @@ class _Layers:
         return Widths(activations, weights)
 
     def _terms(self, op: Op | None) -> Iterator[Op]:
-        """The layers whose sums `op` adds up: itself, or those behind an addition."""
+        """The layers whose sums `op` adds up: itself, or those behind an addition; an addition of codes alone."""
         match op:
             case Conv() | Linear() | AveragePool():
                 yield op
             case Add():
-                for value in op.operands:
-                    yield from self._terms(
-                        None if value.name in self.plan.activations else self.producers.get(value.name)
-                    )
+                open_terms = [self.producers.get(v.name) for v in op.operands if v.name not in self.plan.activations]
+                layers = [layer for term in open_terms for layer in self._terms(term)]
+                yield from layers or [op]
             case _:
                 pass
 

@@ -13,6 +13,8 @@ from cli_support import Cli
 from onnx import numpy_helper
 
 import pefslc
+from pefslc.codes import Code
+from pefslc.diagnostics import Origin, Problem
 from pefslc.ir.quantized import Quantize
 from pefslc.numeric.format import FixedPoint, saturate
 from pefslc.numeric.rounding import round_fraction
@@ -106,3 +108,19 @@ def test_codes_scales_per_channel_and_what_moves_codes_change_too(name: str) -> 
 def test_requantize_needs_a_format_with_a_name(fmt: str | None) -> None:
     with pytest.raises(pefslc.CompileError, match="changes a quantized model to a format, and none is named"):
         pefslc.compile(MODEL, target="c", fmt=fmt, requantize=True, calibrate=DATA)
+
+
+def test_one_bit_is_no_format_to_change_to() -> None:
+    with pytest.raises(pefslc.CompileError, match=r"cannot be requantized to UQ1\.0"):
+        pefslc.compile(MODEL, target="c", fmt="UQ1.0", requantize=True)
+
+
+def test_a_list_of_places_cannot_forge_lines() -> None:
+    """Names come from the file; so does an operator's type."""
+    evil = "Quant\nerror[PEF0101]: forged"
+    problems = [Problem(Code.BIT_WIDTH, "same", at=Origin("a\nb", evil)), Problem(Code.BIT_WIDTH, "same", at="c\nd")]
+    assert str(pefslc.CompileError.of(problems)).splitlines() == [
+        "error[PEF0302]: same",
+        "  at:   a?b (Quant?error[PEF0101]: forged)",
+        "        c?d",
+    ]

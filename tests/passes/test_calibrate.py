@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import pefslc.reference
 from builders import ModelBuilder, import_bytes, random_network, without_quantizers
+from pefslc.diagnostics import CompileError
 from pefslc.ir.graph import Graph
 from pefslc.limits import TargetLimits
 from pefslc.numeric.choose_format import AutoFormat, Calibration
@@ -144,3 +145,25 @@ def test_a_clip_of_what_is_never_negative_may_be_negative(
     graph = import_bytes(b, tmp_path)
     (name,) = (name for name in plan(graph, X).activations if name != graph.inputs[0].value.name)
     assert plan(graph, X).activations[name].signed != unsigned
+
+
+def test_codes_that_are_added_on_a_fine_grid_give_up_bits(tmp_path: Path) -> None:
+    """A large tensor and a small one: the sum counts in steps of the small one."""
+    b = ModelBuilder()
+    x = b.input([1, 2, 4, 4])
+    small = b.node("Relu", b.node("Conv", x, b.constant(np.full((2, 2, 1, 1), 0.01))))
+    large = b.node("Relu", b.node("Conv", x, b.constant(np.full((2, 2, 1, 1), 5.0))))
+    b.output(b.node("Relu", b.node("Add", small, large)))
+    graph = import_bytes(b, tmp_path)
+    formats, limits = CalibratedFormats(AutoFormat(8), {"x": X}), TargetLimits(14, "narrow")
+    with pytest.raises(CompileError, match="the accumulator needs"):
+        run_passes(quantized_by(formats.plan(graph), graph), pipeline(limits))
+    run_passes(quantized_by(FittedFormats(formats, limits, to_integer()).plan(graph), graph), pipeline(limits))
+
+
+def test_what_cannot_fit_is_left_to_the_accumulator_check(tmp_path: Path) -> None:
+    graph = branches(tmp_path)
+    limits = TargetLimits(3, "tiny")
+    fitted = FittedFormats(CalibratedFormats(AutoFormat(4), {"x": X}), limits, to_integer()).plan(graph)
+    with pytest.raises(CompileError, match="tiny has 3"):
+        run_passes(quantized_by(fitted, graph), pipeline(limits))
