@@ -113,6 +113,9 @@ class GroupPass:
     def _phases(self, chosen: Sequence[int], choice: Choice, whole: int) -> list[tuple[int, range, list[Tile]]]:
         """(term, input blocks, tiles): what is worked on together. Without streaming that is everything at once."""
         blocks_of = [self.tiles[block] for block in chosen]
+        late: list[Tile] = []
+        if self.placed.carried:
+            blocks_of, late = self._carrying_sums(chosen)
         if choice.plan is not None and choice.carried:
             for i, block in enumerate(chosen[choice.first :], choice.first):
                 carrying = self._carrying(block, choice.plan.carried)
@@ -120,7 +123,7 @@ class GroupPass:
                 blocks_of[i] = carrying
         tiles = _in_order(blocks_of)
         if not self.needs.streamed_terms:
-            return [(-1, range(0), tiles)]
+            return [(-1, range(0), tiles + late)]
         phases: list[tuple[int, range, list[Tile]]] = [(-1, range(0), [t for t in tiles if t.tap is None])]
         for t, term in enumerate(self.placed.terms):
             blocks = range(self.layouts[term.tensor].blocks(self.a))
@@ -128,7 +131,16 @@ class GroupPass:
             for first in range(0, len(blocks), step):
                 part = blocks[first : first + step]
                 phases.append((t, part, [i for i in tiles if i.tap is not None and i.term == t and i.in_block in part]))
-        return phases
+        return [*phases, (-1, range(0), late)]
+
+    def _carrying_sums(self, chosen: Sequence[int]) -> tuple[list[list[Tile]], list[Tile]]:
+        """Tiles for sums that are stored with a constant: in their own biases, or by tiles of its own, after them."""
+        word = self.placed.carried
+        carrying = [self._carrying(block, word) for block in chosen]
+        if not self.needs.streamed_terms and None not in carrying:
+            return [tiles for tiles in carrying if tiles is not None], []
+        row = np.full((1, self.a), word, dtype=np.int64)
+        return [self.tiles[b] for b in chosen], [Tile(b, 0, 0, None, False, True, row) for b in chosen]
 
     # --- one pass ------------------------------------------------------------------------------------------------
 
@@ -226,7 +238,7 @@ class GroupPass:
                 self.weights.load(tile)
                 accumulator = chosen.index(tile.out_block) * rect.area
                 if tile.tap is None:
-                    self.emitter.matmul_zeroes(accumulator, rect.area)
+                    self.emitter.matmul_zeroes(accumulator, rect.area, accumulate=not tile.overwrites)
                     self._steps_after(tile, last, steps, accumulator, rect.area)
                     continue
                 if tile.term not in views:

@@ -24,13 +24,14 @@ from pefslc.targets.tensil.addends import clamped_addends
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.packing import Offsets, convolutions_of, lane_offsets, shrink
 from pefslc.targets.tensil.planes import Layout
-from pefslc.targets.tensil.selection import Group, LinearHead, Selection, Term
+from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, Selection, Term
 
-__all__ = ["HELPERS", "PACKED", "PARTIAL", "factor_leftovers", "pack_leftovers"]
+__all__ = ["HELPERS", "PACKED", "PARTIAL", "SUMS", "factor_leftovers", "pack_leftovers"]
 
-# Added to the name of a tensor: its packed leftover channels, the partial sums of its leftover channels.
-PACKED, PARTIAL = ".packed", ".partial"
-HELPERS = (PACKED, PARTIAL)
+# Added to the name of a tensor: its packed leftover channels, the partial sums of its leftover channels, these sums
+# themselves, before they are requantized (`packed_sums`).
+PACKED, PARTIAL, SUMS = ".packed", ".partial", ".sums"
+HELPERS = (PACKED, PARTIAL, SUMS)
 _WEIGHTS_SHARE = 8  # this part of local memory stays free for weights
 
 
@@ -66,9 +67,22 @@ def pack_leftovers(selection: Selection, architecture: Architecture) -> Selectio
         low, high = selection.ranges[group.result]
         within = min(low, 0), max(high, 0)  # 0 lies outside of the image
         candidate = _with_helper(selection, packer, within, tuple(groups))
-        if _has_room(candidate, packer.result, architecture):
+        planned = candidate
+        if _reads_are_split(selection, group.result, split):  # then `packed_sums` takes them out of the tensor itself
+            channels = group.layout.channels // architecture.array_size * architecture.array_size
+            smaller = {group.result: replace(group.layout, channels=channels)}
+            planned = replace(candidate, layouts={**candidate.layouts, **smaller})
+        if _has_room(planned, packer.result, architecture):
             selection = candidate
     return selection
+
+
+def _reads_are_split(selection: Selection, tensor: str, split: dict[int, tuple[Term, Term]]) -> bool:
+    """Whether all that read the tensor are convolutions that read its leftover channels from the packed vectors."""
+    readers = [group for group in selection.groups if tensor in group.tensors]
+    terms = [t for g in readers if isinstance(g.head, LinearHead) for t in g.head.terms if t.tensor == tensor]
+    added = [s for g in readers for s in g.steps if isinstance(s, AddTensor) and s.tensor == tensor]
+    return all(isinstance(g.head, LinearHead) for g in readers) and not added and all(id(t) in split for t in terms)
 
 
 def _with_helper(selection: Selection, helper: Group, within: tuple[int, int], groups: tuple[Group, ...]) -> Selection:
@@ -155,6 +169,8 @@ def _packing(
     split: dict[int, tuple[Term, Term]] = {}
     saved = 0
     for term, output in found:
+        if term.window.taps > 1 and (term.weight == term.weight[:, :, :1, :1]).all():
+            continue  # a mean: one matrix for all taps, loaded once, is better
         rest = shrink(replace(term, weight=term.weight[:, first:]), part, output, offsets)
         if rest is None:
             continue

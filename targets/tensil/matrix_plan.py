@@ -20,7 +20,7 @@ Every plan is compared with the SIMD steps for all words that can occur: a certi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -31,7 +31,7 @@ from pefslc.targets.tensil.arithmetic import saturate
 from pefslc.targets.tensil.matrix_steps import AddTensor, AddWord, Diagonal, MatrixStep, apply_matrix_steps
 from pefslc.targets.tensil.raw_steps import Maximum, Minimum, Multiply, RawStep, apply_steps
 
-__all__ = ["Addend", "MatrixPlan", "matrix_plan", "matrix_plan_with_addend"]
+__all__ = ["Addend", "MatrixPlan", "is_certified_chain", "matrix_plan", "matrix_plan_with_addend"]
 
 Words = NDArray[np.int64]
 
@@ -101,6 +101,17 @@ def matrix_plan_with_addend(
         if _is_certified(plan, leading, trailing, _words(low, high), addend, data_type):
             return plan
     return None
+
+
+def is_certified_chain(
+    plan: MatrixPlan, words: tuple[int, ...], steps: tuple[RawStep, ...], low: int, high: int, data_type: DataType
+) -> bool:
+    """Whether the plan is still the steps where its shift has no bias and `words` are added after it, one by one."""
+    shift = plan.steps[0]
+    assert isinstance(shift, Diagonal)
+    chain = *MatrixPlan(plan.carried, (replace(shift, bias=0),)).alone, *(AddWord(word) for word in words)
+    inputs = _words(low, high)
+    return np.array_equal(apply_matrix_steps(chain, inputs, data_type), apply_steps(steps, inputs, data_type))
 
 
 def _words(low: int, high: int) -> Words:

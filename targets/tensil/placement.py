@@ -61,6 +61,7 @@ class PlacedGroup:
     partial  per channel, bounds of every partial sum of the terms without the bias; at most 0 and at least 0
     sums     the same after the last tensor was added; None without one
     bounded  by operation, the requantizations that are not certified
+    carried  a constant that the stored sums carry, added by their last addition, which may saturate
     """
 
     group: Group
@@ -73,6 +74,7 @@ class PlacedGroup:
     implementation: dict[str, str]
     exact: bool
     bounded: dict[str, Bounded] = field(default_factory=dict)
+    carried: int = 0
 
     @property
     def tensors(self) -> list[str]:

@@ -390,6 +390,8 @@ def _unclean_tensors(placed: Placed) -> set[str]:
     """Tensors whose lanes without a channel may not hold 0: a clip moved them off it, or what they are made from."""
     found: set[str] = set()
     for group in placed.groups:
+        if group.carried:
+            found.add(group.group.result)
         for step in group.steps:
             moved = (isinstance(step, Maximum) and step.word > 0) or (isinstance(step, Minimum) and step.word < 0)
             if moved or (isinstance(step, Accumulate) and step.tensor in found):

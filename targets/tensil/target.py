@@ -26,6 +26,7 @@ from pefslc.targets.tensil.host_io import TensorRecord, host_io_module, host_io_
 from pefslc.targets.tensil.leftovers import HELPERS, factor_leftovers, pack_leftovers
 from pefslc.targets.tensil.means import MEANS, split_means
 from pefslc.targets.tensil.native import is_native, native_format, place_natively
+from pefslc.targets.tensil.packed_sums import requantize_while_packing
 from pefslc.targets.tensil.packing import Offsets, pack_inputs, packed
 from pefslc.targets.tensil.placement import Placed, place
 from pefslc.targets.tensil.planes import Layout, from_vectors, to_vectors
@@ -117,9 +118,11 @@ def _placed(
     if is_native(graph, architecture.data_type):
         selection = pack_leftovers(factor_leftovers(split_means(selection), architecture), architecture)
         return place_natively(graph, selection, architecture.data_type)
+    outputs = {selection.storage[output.value.name] for output in graph.outputs}
 
     def attempt(chosen: Selection) -> tuple[Selection, Placed]:
-        return chosen, place(graph, chosen, architecture.data_type, allow_overflow=options.allow_overflow)
+        placed = place(graph, chosen, architecture.data_type, allow_overflow=options.allow_overflow)
+        return requantize_while_packing(chosen, placed, outputs, architecture)
 
     rewritten = pack_leftovers(factor_leftovers(selection, architecture), architecture)
     if rewritten is selection:

@@ -61,8 +61,13 @@ def tiles_of(
     if isinstance(placed.group.head, MaxHead):
         return _lowest_tiles(placed.group.head, placed.group.layout, layouts, bias)
     padded = [_padded(term.weight, array_size) for term in placed.terms]
+    all_rows = {t for t, term in enumerate(placed.terms) if term.tensor in unclean}
+    for t, term in enumerate(placed.terms):
+        if t not in all_rows and _is_diagonal(term.weight):
+            _extend_diagonal(padded[t])
+            all_rows.add(t)
     return [
-        _block_tiles(placed, layouts, block, bias[block], padded, unclean, bias_alone=bias_alone)
+        _block_tiles(placed, layouts, block, bias[block], padded, all_rows, bias_alone=bias_alone)
         for block in range(blocks)
     ]
 
@@ -76,13 +81,27 @@ def _padded(weight: Words, a: int) -> Words:
     return full.reshape(ob, a, ib, a, kh, kw).transpose(0, 2, 4, 5, 3, 1)
 
 
+def _is_diagonal(weight: Words) -> bool:
+    """Whether each tap multiplies every channel by one number: a mean, an identity."""
+    outputs, inputs = weight.shape[:2]
+    if outputs != inputs or np.count_nonzero(weight[:, :, 0, 0]) > outputs:
+        return False
+    return np.array_equal(weight, np.eye(outputs, dtype=np.int64)[:, :, None, None] * weight[:1, :1])
+
+
+def _extend_diagonal(padded: Words) -> None:
+    """The same for lanes without a channel, which hold 0: then the last block's tiles are those of the others."""
+    for block in range(len(padded)):
+        padded[block, block] = np.eye(padded.shape[-1], dtype=np.int64) * padded[0, 0, :, :, :1, :1]
+
+
 def _block_tiles(
     placed: PlacedGroup,
     layouts: dict[str, Layout],
     block: int,
     bias: Words,
     padded: list[Words],
-    unclean: Set[str],
+    all_rows: Set[int],
     *,
     bias_alone: bool,
 ) -> list[Tile]:
@@ -104,7 +123,7 @@ def _block_tiles(
     for i, (t, ib, tap, matrix) in enumerate(found):
         overwrites = i == 0 and first is not None
         lanes = min(placed.terms[t].weight.shape[1] - ib * len(bias), len(bias))
-        rows = matrix if placed.terms[t].tensor in unclean else matrix[:lanes]
+        rows = matrix if t in all_rows else matrix[:lanes]
         if overwrites and has_bias:
             rows = np.concatenate([bias[None, :], rows])
         tiles.append(Tile(block, t, ib, tap, overwrites, overwrites and has_bias, rows))

@@ -1,0 +1,165 @@
+"""Requantization while packing: leftover channels that only packed vectors serve are not stored by themselves.
+
+The packing group (`leftovers`) sends each leftover channel through the array once per neighbour, and a MatMul is what
+requantizes, too. So the leftover channels' *sums* are stored, and the packing MatMuls shift and clip them: the diagonal
+of the matrix plan in place of ones, and its constants after the channel in the order of the array's rows. A row's
+constant comes from a spare lane of the stored sums, which a bias put there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.targets.tensil.architecture import Architecture, DataType
+from pefslc.targets.tensil.group_steps import added_tensors, leading_plan
+from pefslc.targets.tensil.leftovers import PACKED, SUMS
+from pefslc.targets.tensil.matrix_plan import MatrixPlan, is_certified_chain
+from pefslc.targets.tensil.matrix_steps import AddWord, Diagonal
+from pefslc.targets.tensil.placement import Placed, PlacedGroup, PlacedTerm
+from pefslc.targets.tensil.planes import Layout
+from pefslc.targets.tensil.selection import Group, LinearHead, MaxHead, Selection
+
+__all__ = ["requantize_while_packing"]
+
+Words = NDArray[np.int64]
+_LEAST_PIXELS = 100  # below, another group costs more than the four cycles a vector that are saved
+
+
+def requantize_while_packing(
+    selection: Selection, placed: Placed, outputs: Set[str], architecture: Architecture
+) -> tuple[Selection, Placed]:
+    """Both without the leftover channels of tensors that only packed vectors serve."""
+    groups = {group.group.result: group for group in placed.groups}
+    layouts = dict(selection.layouts)
+    for packer in placed.groups:
+        name = packer.group.result.removesuffix(PACKED)
+        if name == packer.group.result or name in outputs:
+            continue
+        made, first = groups[name], layouts[name].channels // architecture.array_size * architecture.array_size
+        constants = _constants(made, first, architecture)
+        if constants is None or not _only_the_first_are_read(name, first, list(groups.values())):
+            continue
+        plan, words = constants
+        layouts[name] = replace(layouts[name], channels=first)
+        sums = _sums(made, first, plan, words)
+        layouts[sums.group.result] = sums.group.layout
+        renewed = {
+            name: _with_channels(made, slice(0, first), layouts[name]),
+            sums.group.result: sums,
+            packer.group.result: _packing(packer, sums, plan, words, architecture.data_type),
+        }
+        groups = _replaced(groups, renewed, name)
+        groups = {result: _reading_the_first(group, name, first) for result, group in groups.items()}
+    storage = {**selection.storage, **{result: result for result in groups if result.endswith(SUMS)}}
+    exponents = {**placed.exponents, **{result: 0 for result in groups if result.endswith(SUMS)}}
+    chosen = replace(selection, layouts=layouts, storage=storage)
+    return chosen, replace(placed, groups=tuple(groups.values()), exponents=exponents)
+
+
+def _constants(made: PlacedGroup, first: int, architecture: Architecture) -> tuple[MatrixPlan, tuple[int, ...]] | None:
+    """The plan that requantizes, and the words added after its shift; None where packing cannot, or gains nothing."""
+    data_type = architecture.data_type
+    plan = leading_plan(made, data_type)
+    layout = made.group.layout
+    if plan is None or added_tensors(made) or plan.carried > 0 or layout.pixels < _LEAST_PIXELS:
+        return None
+    shift, *rest = plan.steps
+    if not isinstance(shift, Diagonal) or not all(isinstance(step, AddWord) for step in rest):
+        return None
+    added = (shift.bias, *(step.word for step in rest if isinstance(step, AddWord)))
+    words = tuple(word for word in added if word)
+    fits = all(data_type.min_code <= -abs(word) - plan.carried <= data_type.max_code for word in words)
+    if layout.channels - first + len(words) > architecture.array_size or not fits:
+        return None
+    return (plan, words) if is_certified_chain(plan, words, made.steps, *made.words, data_type) else None
+
+
+def _only_the_first_are_read(name: str, first: int, groups: list[PlacedGroup]) -> bool:
+    """Whether nobody but the packing group reads a channel after the first ones."""
+    for group in groups:
+        if group.group.result == name + PACKED or name not in group.tensors:
+            continue
+        if isinstance(group.group.head, MaxHead) or any(added.tensor == name for added in added_tensors(group)):
+            return False
+        if any(term.weight[:, first:].any() for term in group.terms if term.tensor == name):
+            return False
+    return True
+
+
+def _with_channels(group: PlacedGroup, channels: slice, layout: Layout) -> PlacedGroup:
+    """The group that computes some of the channels; terms that give them nothing left out."""
+    terms = [replace(term, weight=term.weight[channels]) for term in group.terms]
+    low, high = group.partial
+    return replace(
+        group,
+        group=replace(group.group, layout=layout),
+        terms=tuple(term for term in terms if term.weight.any()) or tuple(terms[:1]),
+        bias=group.bias[channels],
+        partial=(low[channels], high[channels]),
+    )
+
+
+def _sums(made: PlacedGroup, first: int, plan: MatrixPlan, words: tuple[int, ...]) -> PlacedGroup:
+    """The sums of the leftover channels, carrying the plan's constant, and -|word| in a lane for each of `words`."""
+    leftover = made.group.layout.channels - first
+    layout = replace(made.group.layout, channels=leftover + len(words))
+    group = _with_channels(made, slice(first, None), layout)
+    none = np.zeros(len(words), dtype=np.int64)
+    terms = tuple(
+        replace(term, weight=np.concatenate([term.weight, np.zeros((len(words), *term.weight.shape[1:]), np.int64)]))
+        for term in group.terms
+    )
+    lanes = np.array([-abs(word) - plan.carried for word in words], dtype=np.int64)
+    return replace(
+        group,
+        group=replace(_unnamed(made, layout), result=made.group.result + SUMS),
+        terms=terms,
+        bias=np.concatenate([group.bias, lanes]),
+        partial=(np.concatenate([group.partial[0], none]), np.concatenate([group.partial[1], none])),
+        steps=(),
+        implementation={},
+        carried=plan.carried,
+    )
+
+
+def _packing(
+    packer: PlacedGroup, sums: PlacedGroup, plan: MatrixPlan, words: tuple[int, ...], data_type: DataType
+) -> PlacedGroup:
+    """The packing group with the sums as its input: shift in place of ones, then the constants, row by row."""
+    shift = plan.steps[0]
+    assert isinstance(shift, Diagonal)
+    (term,) = packer.terms
+    leftover = sums.group.layout.channels - len(words)
+    ones = term.weight[:, -leftover:] != 0  # [lane, channel, ky, kx]
+    weight = np.zeros((len(ones), leftover + len(words), *ones.shape[2:]), dtype=np.int64)
+    weight[:, :leftover] = ones * shift.word
+    for i, word in enumerate(words):
+        weight[:, leftover + i] = ones.any(axis=1) * (data_type.one if word < 0 else -data_type.one)
+    renewed = PlacedTerm(sums.group.result, weight, term.window)
+    return replace(packer, group=_unnamed(packer, packer.group.layout), terms=(renewed,))
+
+
+def _unnamed(group: PlacedGroup, layout: Layout) -> Group:
+    """The group of a helper: no operation of the network is its own."""
+    return replace(
+        group.group, layout=layout, head=LinearHead((), np.zeros(layout.channels, np.int64)), steps=(), ops=()
+    )
+
+
+def _replaced(groups: dict[str, PlacedGroup], renewed: dict[str, PlacedGroup], name: str) -> dict[str, PlacedGroup]:
+    """The groups in order, with the sums after the group they were a part of."""
+    found: dict[str, PlacedGroup] = {}
+    for result, group in groups.items():
+        found[result] = renewed.get(result, group)
+        if result == name:
+            found[name + SUMS] = renewed[name + SUMS]
+    return found
+
+
+def _reading_the_first(group: PlacedGroup, name: str, first: int) -> PlacedGroup:
+    terms = tuple(replace(term, weight=term.weight[:, :first]) if term.tensor == name else term for term in group.terms)
+    return replace(group, terms=terms)

@@ -1,0 +1,75 @@
+"""Requantization while packing: leftover channels go from sums to packed codes, exactly, where that is sound."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensil_support import emit, random_codes, simulate
+
+from builders import ModelBuilder, import_bytes, lower
+from pefslc.interpret import run_codes
+from pefslc.ir.graph import Graph
+from pefslc.targets.tensil.architecture import Architecture, load_architecture
+from pefslc.targets.tensil.leftovers import factor_leftovers, pack_leftovers
+from pefslc.targets.tensil.packed_sums import requantize_while_packing
+from pefslc.targets.tensil.placement import place
+from pefslc.targets.tensil.selection import select
+
+A = 6
+
+
+def two_convolutions(folder: Path, *, residual: bool = False, size: int = 12, relu: bool = True) -> Graph:
+    """x -> 8 channels -> 8 channels, on 6 lanes: two leftover channels, which the second convolution reads packed."""
+    r = np.random.default_rng(3)
+    builder = ModelBuilder()
+    x = builder.quant(builder.input([1, 8, size, size]), 0.25, 4)
+    first = builder.node("Conv", x, builder.weight(r.integers(-4, 5, (8, 8, 3, 3)) / 8), pads=[1, 1, 1, 1])
+    first = builder.quant(builder.node("Relu", first) if relu else first, 0.25, 4, signed=int(not relu))
+    second = builder.node("Conv", first, builder.weight(r.integers(-4, 5, (8, 8, 3, 3)) / 8), pads=[1, 1, 1, 1])
+    second = builder.quant(second, 0.25, 4)
+    builder.output(builder.node("Add", second, first) if residual else second)
+    return lower(import_bytes(builder.build(), folder))
+
+
+def small(**fields: int) -> Architecture:
+    return replace(load_architecture("custom_perf"), array_size=A, **fields)
+
+
+def rewritten(graph: Graph, architecture: Architecture) -> set[str]:
+    selection = select(graph)
+    selection = pack_leftovers(factor_leftovers(selection, architecture), architecture)
+    placed = place(graph, selection, architecture.data_type)
+    _, placed = requantize_while_packing(selection, placed, {graph.outputs[0].value.name}, architecture)
+    return {group.group.result.rpartition(".")[2] for group in placed.groups if "." in group.group.result}
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_leftover_channels_that_only_convolutions_read_are_requantized_while_packing(
+    tmp_path: Path, relu: bool
+) -> None:
+    graph = two_convolutions(tmp_path, relu=relu)
+    assert "sums" in rewritten(graph, small())
+
+
+def test_leftover_channels_that_are_added_stay(tmp_path: Path) -> None:
+    graph = two_convolutions(tmp_path, residual=True)
+    assert "packed" in rewritten(graph, small())
+    assert "sums" not in rewritten(graph, small())
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("fields", [{}, {"local_depth": 500}, {"accumulator_depth": 100}, {"local_depth": 260}])
+def test_the_codes_are_the_same_wherever_the_sums_lie(
+    tmp_path: Path, relu: bool, residual: bool, fields: dict[str, int]
+) -> None:
+    """With all in local memory, with sums that pass through DRAM0, and in several passes."""
+    graph = two_convolutions(tmp_path, residual=residual, relu=relu)
+    emission = emit(graph, small(**fields), tmp_path)
+    inputs = random_codes(graph, 1)
+    found = simulate(graph, emission, tmp_path, inputs)
+    expected = run_codes(graph, inputs)
+    assert all(np.array_equal(found[o.name], expected[o.value.name]) for o in graph.outputs)
