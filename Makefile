@@ -38,7 +38,7 @@ pytest: $(VENV)/.test
 
 # One thread of torch for each process: its threads wait for each other by turning round.
 test-train: $(VENV)/.train
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) -m train
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) -m train tests/train tests/docs
 
 bench: $(VENV)/.core
 	$(BIN)/python benchmarks/measure.py
