@@ -133,7 +133,7 @@ def compile_model(
         if requantize and program.lowered.float_model is None:
             print_format_changes(program.format_changes)
         if program.post_training is not None:
-            print_post_training(program.post_training)
+            print_post_training(program.post_training, native=program.emission.native is not None)
         print_summary(program, verification, written, fmt, time.perf_counter() - start)
 
 

@@ -13,8 +13,11 @@ __all__ = ["print_post_training"]
 _DROPPED_FIRST = ("range", "clipped", "weight")
 
 
-def print_post_training(report: PostTrainingReport, console: Console | None = None) -> None:
-    """Formats, ranges, clipping and signal to noise of each stored tensor; outputs; accuracy."""
+def print_post_training(report: PostTrainingReport, console: Console | None = None, *, native: bool = False) -> None:
+    """Formats, ranges, clipping and signal to noise of each stored tensor; outputs; accuracy.
+
+    native  whether the target computes in its own arithmetic, which the report knows nothing of
+    """
     tensors = report.tensors
     columns = [
         Column("tensor", [Text(t.name) for t in tensors]),
@@ -32,6 +35,8 @@ def print_post_training(report: PostTrainingReport, console: Console | None = No
         print(f"fewer bits than asked, so that every sum fits the target's accumulator: {len(report.narrowed)} formats")
     if report.accuracy is not None:
         print(_accuracy(report.accuracy))
+    if native:
+        print("of the formats alone, with exact sums: --verify measures the target's own arithmetic")
     print()
 
 

@@ -118,3 +118,10 @@ def test_the_reference_of_the_float_file_is_not_expected_of_the_quantized_networ
     with np.load(DATA) as data:
         arrays = {"x": data["x"][:3], "y_ref64": np.zeros((3, 10))}
     assert pefslc.compile(MODEL, target="c", fmt="Q4.4").verify(arrays).equal
+
+
+def test_the_report_of_a_program_in_native_arithmetic_says_what_it_leaves_out(pefslc: Cli, tmp_path: Path) -> None:
+    arguments = (MODEL, "--calibrate", DATA, "-o", tmp_path, "--fmt")
+    line = "of the formats alone, with exact sums: --verify measures the target's own arithmetic\n"
+    assert line in pefslc(*arguments, "Q8.8", "--target", "tensil").out
+    assert line not in pefslc(*arguments, "Q8.8", "--target", "c").out
