@@ -9,6 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.codes import Code
+from pefslc.frontend.elementwise import (
+    FUNCTIONS,
+    constant_per_channel,
+    import_div,
+    import_function,
+    import_mul,
+    import_sub,
+)
 from pefslc.frontend.importer import Builder, IntegerTensor
 from pefslc.frontend.linear_quantizers import clip_integers, import_dequantize_linear, import_quantize_linear
 from pefslc.frontend.node import Node, constant_array
@@ -325,17 +333,9 @@ def import_add(builder: Builder, node: Node) -> Value:
 
 
 def _add_constant(builder: Builder, node: Node, index: int) -> Value:
-    x, array = builder.operand(node, 1 - index), _finite(node, index, "addend")
-    rank = len(x.type.shape)
-    aligned = array.reshape((1,) * (rank - array.ndim) + array.shape) if array.ndim <= rank else array
-    if aligned.size not in (1, x.type.channels) or (aligned.size > 1 and aligned.shape[1:2] != (x.type.channels,)):
-        raise node.fault(
-            Code.UNSUPPORTED_SHAPE,
-            f"Add of a constant of shape {list(array.shape)} is not supported",
-            hint="one number per channel",
-        )
-    stage = Affine.bias(tuple(Fraction(float(v)) for v in aligned.reshape(-1)))
-    return builder.append(BiasAdd(result=builder.real(x.type.shape, node), input=x, stage=stage))
+    offsets = constant_per_channel(builder, node, index)
+    x = builder.operand(node, 1 - index)
+    return builder.append(BiasAdd(result=builder.real(x.type.shape, node), input=x, stage=Affine.bias(offsets)))
 
 
 def import_concat(builder: Builder, node: Node) -> Value:
@@ -425,6 +425,10 @@ OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Value | IntegerTensor
     ("", "GlobalAveragePool"): import_global_average_pool,
     ("", "ReduceMean"): import_reduce_mean,
     ("", "Add"): import_add,
+    ("", "Mul"): import_mul,
+    ("", "Div"): import_div,
+    ("", "Sub"): import_sub,
+    **{("", name): import_function for name in FUNCTIONS},
     ("", "Concat"): import_concat,
     ("", "Flatten"): import_flatten,
     ("", "Reshape"): import_reshape,

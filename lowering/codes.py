@@ -75,6 +75,7 @@ class Code(Enum):
     WINDOW = ("PEF0409", "a window does not fit its input")
     PARAMETER_VALUE = ("PEF0410", "a parameter has an impossible value")
     EXTRA_OUTPUT = ("PEF0411", "the second output of an operator is not supported")
+    FUNCTION_VALUE = ("PEF0412", "a function has no value, or none that can be decided, for some code")
 
     # 05: formats and accumulators
     BAD_FORMAT = ("PEF0501", "that is not a format")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError
-from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Value
 from pefslc.numeric.accumulate import dot_bounds, fits_int64, prefix_bounds
@@ -60,6 +60,10 @@ def result_range(op: IntegerOp) -> Range:
             inputs = op.input.type.codes
             staircase = op.staircase.restricted(inputs.low, inputs.high)
             return staircase.low, staircase.high
+        case Lookup():
+            codes = op.input.type.codes
+            found = op.table.data[:, codes.low - op.low : codes.high - op.low + 1]
+            return int(found.min()), int(found.max())
         case Clamp():
             codes = op.input.type.codes
             return min(max(codes.low, op.low), op.high), min(max(codes.high, op.low), op.high)
@@ -69,6 +73,10 @@ def result_range(op: IntegerOp) -> Range:
         case Sum():
             lhs, rhs = op.lhs.type.codes, op.rhs.type.codes
             return _checked(lhs.low + rhs.low, lhs.high + rhs.high, op.result)
+        case Product():
+            lhs, rhs = op.lhs.type.codes, op.rhs.type.codes
+            ends = [a * b for a in (lhs.low, lhs.high) for b in (rhs.low, rhs.high)]
+            return _checked(min(ends), max(ends), op.result)
         case SumPool():
             codes = op.input.type.codes
             # A window may hang over the padding, whose taps are 0.

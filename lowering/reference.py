@@ -11,6 +11,7 @@ from pefslc.interpret import broadcast_steps, quantize_array
 from pefslc.ir.graph import Graph
 from pefslc.ir.quantized import (
     Add,
+    Apply,
     AveragePool,
     BatchNorm,
     BiasAdd,
@@ -19,15 +20,18 @@ from pefslc.ir.quantized import (
     Conv,
     LeakyRelu,
     Linear,
+    Multiply,
     Quantize,
     QuantizedConstant,
     QuantizedOp,
     Relu,
+    Scaling,
 )
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Value
+from pefslc.numeric.enclosure import FloatArithmetic, Interval, enclose
 from pefslc.numeric.format import Quantization
-from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, SnapStage, Stage
+from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
 from pefslc.numeric.staircase import Quantizer
 from pefslc.semantics import convolve, windows
 from pefslc.shapes import Window, element_count
@@ -110,7 +114,9 @@ def _evaluate(op: QuantizedOp, operands: list[Floats]) -> Floats:
             return np.asarray(windows(operands[0], op.window).sum(axis=(4, 5)), dtype=np.float64) / op.window.taps
         case Add():
             return operands[0] + operands[1]
-        case BatchNorm() | BiasAdd() | Relu() | LeakyRelu() | Clip():
+        case Multiply():
+            return operands[0] * operands[1]
+        case BatchNorm() | BiasAdd() | Scaling() | Relu() | LeakyRelu() | Clip() | Apply():
             return _apply((op.stage,), operands[0], channel_axis=1)
         case MaxPool():
             return np.asarray(windows(operands[0], op.window, fill=-np.inf).max(axis=(4, 5)), dtype=np.float64)
@@ -162,6 +168,9 @@ def _apply(stages: Sequence[Stage], x: Floats, channel_axis: int) -> Floats:
                 low = -np.inf if stage.low is None else float(stage.low)
                 high = np.inf if stage.high is None else float(stage.high)
                 x = np.clip(x, low, high)
+            case FunctionStage():
+                bounds = enclose(stage.expression, Interval(x, x), FloatArithmetic())
+                x = np.broadcast_to((bounds.low + bounds.high) / 2, x.shape)
             case SnapStage():
                 step, zero_point = float(stage.step), stage.zero_point
                 x = (np.rint(x / step + zero_point) - zero_point) * step

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.numeric.accumulate import largest_magnitude
 from pefslc.numeric.format import saturate
@@ -88,12 +88,16 @@ def evaluate(op: IntegerOp, operands: list[Codes]) -> Codes:
             return dense(x, op.weight.data, None if op.bias is None else op.bias.data)
         case Requantize():
             return op.staircase(x, channel_axis=1)
+        case Lookup():
+            return _lookup(op, x)
         case Clamp():
             return saturate(x, op.low, op.high)
         case Rescale():
             return x * op.factor
         case Sum():
             return x + operands[1]
+        case Product():
+            return x * operands[1]
         case SumPool():
             return np.asarray(windows(x, op.window).sum(axis=(4, 5)), dtype=np.int64)
         case MaxPool():
@@ -108,3 +112,11 @@ def evaluate(op: IntegerOp, operands: list[Codes]) -> Codes:
             return np.pad(x, widths, constant_values=op.result.type.codes.zero_point)
         case Concat():
             return np.concatenate(operands, axis=op.axis)
+
+
+def _lookup(op: Lookup, x: Codes) -> Codes:
+    table, index = op.table.data, x - op.low
+    if len(table) == 1:
+        return np.asarray(table[0][index], dtype=np.int64)
+    channel = np.arange(len(table)).reshape([-1 if axis == 1 else 1 for axis in range(x.ndim)])
+    return np.asarray(table[channel, index], dtype=np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Shape", "Window", "conv_shape", "element_count", "pool_shape"]
+__all__ = ["Shape", "Window", "conv_shape", "element_count", "gate_shape", "pool_shape"]
 
 Shape = tuple[int, ...]
 
@@ -92,3 +92,8 @@ def pool_shape(input_shape: Shape, window: Window) -> Shape:
     """[N, C, H', W'] of a pool."""
     n, channels, height, width = input_shape
     return (n, channels, *window.output_size(height, width))
+
+
+def gate_shape(shape: Shape) -> Shape:
+    """The shape of one number for each image and channel of `shape`: [N, C, 1, 1] of [N, C, H, W]."""
+    return (*shape[:2], *(1 for _ in shape[2:]))

@@ -16,9 +16,10 @@ import numpy as np
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem, quote
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
-from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Sum, SumPool
 from pefslc.ir.quantized import (
     Add,
+    Apply,
     AveragePool,
     BatchNorm,
     BiasAdd,
@@ -27,21 +28,23 @@ from pefslc.ir.quantized import (
     Conv,
     LeakyRelu,
     Linear,
+    Multiply,
     Quantize,
     QuantizedConstant,
     QuantizedOp,
     Relu,
+    Scaling,
 )
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Codes, IntArray, Op, TensorType, Value
 from pefslc.numeric.accumulate import fits_int64
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale, common_grid
-from pefslc.numeric.stages import Affine, SnapStage, Stage
-from pefslc.numeric.staircase import MOST_STEPS, Quantizer, Staircase, staircase_of
+from pefslc.numeric.stages import Affine
+from pefslc.numeric.staircase import Quantizer, Staircase
 from pefslc.passes.manager import Exactness
-from pefslc.passes.merge_stages import check_single_root
 from pefslc.passes.output_map import output_map
+from pefslc.passes.quantizer_codes import quantizer_codes
 from pefslc.passes.separate_bias import constant_values
 from pefslc.ranges import result_range
 from pefslc.shapes import element_count
@@ -70,14 +73,6 @@ class _Lowered:
 
     value: Value
     tail: tuple[Affine, ...] = ()
-
-
-def _without_idle_snap(stages: tuple[Stage, ...], codes: Codes) -> tuple[Stage, ...]:
-    """The stages without a first one that moves codes to the grid where they are."""
-    match stages:
-        case (SnapStage() as snap, *others) if all((s / snap.step).denominator == 1 for s in codes.scale.steps):
-            return tuple(others)
-    return stages
 
 
 class _Lowering:
@@ -248,11 +243,22 @@ class _Lowering:
                 return self._quantize(op)
             case Conv() | Linear():
                 return self._product(op)
-            case BatchNorm() | BiasAdd():
+            case BatchNorm() | BiasAdd() | Scaling():
                 x = self._operand(op.input, op)
                 return _Lowered(x.value, (*x.tail, op.stage))
             case Relu() | LeakyRelu() | Clip():
                 return self._clamp(op)
+            case Apply():
+                raise CompileError(
+                    Code.NOT_QUANTIZED,
+                    f"{op.result.origin.op_type} is not followed by a quantizer",
+                    at=op.result.origin,
+                    hint="quantize its result (QuantIdentity), or leave it to the host",
+                )
+            case Multiply():
+                lhs, rhs = (self._centred(self._exact(v, op)) for v in (op.lhs, op.rhs))
+                result = self._codes(op.result, lhs.type.codes.scale * rhs.type.codes.scale)
+                return _Lowered(self._emit(Product(result=result, lhs=lhs, rhs=rhs)))
             case AveragePool():
                 x = self._operand(op.input, op)
                 if x.tail and op.window.is_padded:
@@ -292,25 +298,12 @@ class _Lowering:
         if op.input.name in self.inputs:
             return self._quantize_input(op, quantizer)
         x = self._operand(op.input, op)
-        codes = x.value.type.codes
-        # The zero point of the input is the first stage: value = code * scale - zero_point * scale.
-        origin = tuple(-codes.zero_point * step for step in codes.scale.steps)
-        own = op.stages if x.tail else _without_idle_snap(op.stages, codes)
-        stages = (*([Affine.bias(origin)] if codes.zero_point else ()), *x.tail, *own)
-        check_single_root(stages, op)  # what merge-stages cannot see: a BatchNorm beyond a pool or a reshape
-        try:
-            staircase = staircase_of(codes.scale, stages, quantizer, codes.low, codes.high, x.value.type.channels)
-        except OverflowError:
-            raise CompileError(
-                Code.CODES_TOO_WIDE,
-                f"a quantizer of {quantization.bits} bits on an activation is not supported",
-                at=op.result.origin,
-                hint=f"use at most {MOST_STEPS.bit_length() - 1} bits",
-            ) from None
-        # What reads the codes wants sums of them: they lose the quantizer's zero point here, where that costs nothing.
-        staircase = replace(staircase, low=staircase.low - quantization.zero_point)
         result = self._codes(op.result, quantization.scale)
-        return _Lowered(self._emit(Requantize(result=result, input=x.value, staircase=staircase)))
+        found = quantizer_codes(op, quantizer, x.value, x.tail)
+        if isinstance(found, Staircase):
+            return _Lowered(self._emit(Requantize(result=result, input=x.value, staircase=found)))
+        low = x.value.type.codes.low
+        return _Lowered(self._emit(Lookup(result=result, input=x.value, low=low, table=found)))
 
     def _quantize_input(self, op: Quantize, quantizer: Quantizer) -> _Lowered:
         graph_input = self.inputs[op.input.name]

@@ -9,7 +9,7 @@ from typing import ClassVar
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError
 from pefslc.ir.graph import Graph, Level
-from pefslc.ir.quantized import BatchNorm, BiasAdd, Clip, LeakyRelu, Quantize, Relu
+from pefslc.ir.quantized import Apply, BatchNorm, BiasAdd, Clip, LeakyRelu, Quantize, Relu, Scaling
 from pefslc.ir.value import Op
 from pefslc.numeric.stages import Affine, Stage
 from pefslc.passes.manager import Exactness
@@ -21,8 +21,8 @@ __all__ = ["MergeActivations", "MergeBatchNorm", "check_single_root"]
 class MergeBatchNorm:
     """batch_norm -> [activation] -> quantize  ==>  quantize with the batch_norm as a stage, exactly.
 
-    Also moves a separated bias. Runs after `merge-activations`, so that the quantizer is next to it. The rewrite copies
-    where the BatchNorm has other readers; dead code removes what nobody reads.
+    Also moves a separated bias and a constant factor. Runs after `merge-activations`, so that the quantizer is next to
+    it. The rewrite copies where the BatchNorm has other readers; dead code removes what nobody reads.
     """
 
     name: ClassVar[str] = "merge-batch-norm"
@@ -30,22 +30,24 @@ class MergeBatchNorm:
     level: ClassVar[Level] = Level.QUANTIZED
 
     def run(self, graph: Graph) -> Graph:
-        return _merge(graph, (BatchNorm, BiasAdd))
+        return _merge(graph, (BatchNorm, BiasAdd, Scaling))
 
 
 @dataclass(frozen=True, slots=True)
 class MergeActivations:
-    """relu, leaky_relu or clip -> quantize  ==>  quantize with the activation as a stage, exactly."""
+    """relu, leaky_relu, clip or apply -> quantize  ==>  quantize with the activation as a stage, exactly."""
 
     name: ClassVar[str] = "merge-activations"
     exactness: ClassVar[Exactness] = Exactness.EXACT
     level: ClassVar[Level] = Level.QUANTIZED
 
     def run(self, graph: Graph) -> Graph:
-        return _merge(graph, (Relu, LeakyRelu, Clip))
+        return _merge(graph, (Relu, LeakyRelu, Clip, Apply))
 
 
-def _merge(graph: Graph, kinds: tuple[type[BatchNorm | BiasAdd | Relu | LeakyRelu | Clip], ...]) -> Graph:
+def _merge(
+    graph: Graph, kinds: tuple[type[BatchNorm | BiasAdd | Scaling | Relu | LeakyRelu | Clip | Apply], ...]
+) -> Graph:
     producers = graph.producers()
     ops: list[Op] = []
     for op in graph.ops:
@@ -56,7 +58,9 @@ def _merge(graph: Graph, kinds: tuple[type[BatchNorm | BiasAdd | Relu | LeakyRel
 
 
 def _absorb(
-    op: Quantize, kinds: tuple[type[BatchNorm | BiasAdd | Relu | LeakyRelu | Clip], ...], producers: dict[str, Op]
+    op: Quantize,
+    kinds: tuple[type[BatchNorm | BiasAdd | Scaling | Relu | LeakyRelu | Clip | Apply], ...],
+    producers: dict[str, Op],
 ) -> Quantize:
     while isinstance(source := producers.get(op.input.name), kinds):
         stages = (source.stage, *op.stages)

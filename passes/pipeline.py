@@ -19,6 +19,7 @@ from pefslc.passes.fold_batch_norm import FoldBatchNorm
 from pefslc.passes.fold_constants import FoldConstants
 from pefslc.passes.lower_to_integer import LowerToInteger
 from pefslc.passes.manager import Pass
+from pefslc.passes.merge_elementwise import MergeElementwise
 from pefslc.passes.merge_padding import MergePadding
 from pefslc.passes.merge_stages import MergeActivations, MergeBatchNorm
 from pefslc.passes.quantize_after_training import QuantizeAfterTraining, UniformFormat
@@ -49,6 +50,7 @@ def to_integer(plugins: Sequence[Pass] = ()) -> tuple[Pass, ...]:
         MergePadding(),
         # Everything between an accumulator and its quantizer moves into the quantizer.
         SeparateBias(),
+        MergeElementwise(),
         MergeActivations(),
         MergeBatchNorm(),
         MergeActivations(),  # an activation before a BatchNorm

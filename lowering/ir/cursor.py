@@ -67,6 +67,9 @@ class Cursor:
     def at(self, text: str) -> bool:
         return self.text[self.position :].lstrip(" ").startswith(text)
 
+    def at_number(self) -> bool:
+        return re.match(r" *-?\d", self.text[self.position :], re.ASCII) is not None
+
     def accept(self, text: str) -> bool:
         return self.match(re.compile(re.escape(text.lstrip(" ")))) is not None
 

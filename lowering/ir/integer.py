@@ -10,7 +10,7 @@ from pefslc.ir.value import IntArray, Op, Value
 from pefslc.numeric.staircase import Staircase
 from pefslc.shapes import Window
 
-__all__ = ["Clamp", "Conv2d", "Dense", "IntegerOp", "Requantize", "Rescale", "Sum", "SumPool"]
+__all__ = ["Clamp", "Conv2d", "Dense", "IntegerOp", "Lookup", "Product", "Requantize", "Rescale", "Sum", "SumPool"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +58,19 @@ class Requantize(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lookup(Op):
+    """table[channel, code - low]: a function and its Quant that neither rise nor fall (see `numeric.table`).
+
+    table  [channels or 1, codes]; channels on axis 1. The input's codes lie in [low, low + codes)
+    """
+
+    mnemonic: ClassVar[str] = "lookup"
+    input: Value
+    low: int
+    table: IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Clamp(Op):
     """min(max(code, low), high): an activation that no Quant follows at once."""
 
@@ -86,6 +99,15 @@ class Sum(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Product(Op):
+    """lhs * rhs, codes with zero point 0; `rhs` has the shape of `lhs` or is [N, C, 1, 1]. The scales multiply."""
+
+    mnemonic: ClassVar[str] = "product"
+    lhs: Value
+    rhs: Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SumPool(Op):
     """Sum over each window, padding counting as code 0. The mean's division is in the result's scale."""
 
@@ -95,6 +117,6 @@ class SumPool(Op):
 
 
 IntegerOp = (
-    Conv2d | Dense | Requantize | Clamp | Rescale | Sum | SumPool
+    Conv2d | Dense | Requantize | Lookup | Clamp | Rescale | Sum | Product | SumPool
     | MaxPool | Reshape | Transpose | Pad | Concat
 )  # fmt: skip

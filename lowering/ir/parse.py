@@ -22,8 +22,9 @@ from pefslc.ir.integer import IntegerOp
 from pefslc.ir.quantized import QuantizedOp
 from pefslc.ir.text import NO_DATA
 from pefslc.ir.value import IntArray, Op, RealArray, Value
+from pefslc.numeric.expression import Call, Expression, Function, Number, X
 from pefslc.numeric.rounding import RoundingMode
-from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, SnapStage, Stage
+from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
 from pefslc.numeric.staircase import Quantizer, Staircase
 from pefslc.shapes import Window
 
@@ -148,6 +149,8 @@ def _plain(line: Cursor, hint: object) -> object:
         return line.sequence(lambda: _plain(line, get_args(hint)[0]))
     if hint == Stage or hint is Affine:
         return _stage(line)
+    if hint == Expression:
+        return _expression(line)
     if hint is IntArray:
         return IntArray(line.array(np.int64))
     if hint is RealArray:
@@ -221,8 +224,23 @@ def _stage(line: Cursor) -> Stage:
         zero_point = line.integer()
         line.literal(")")
         return SnapStage(step, zero_point)
-    line.literal("relu", "a stage: affine(...), relu, leaky_relu(...), clip(...) or snap(...)")
+    if line.accept("function("):
+        expression = _expression(line)
+        line.literal(")")
+        return FunctionStage(expression)
+    line.literal("relu", "a stage: affine(...), relu, leaky_relu(...), clip(...), snap(...) or function(...)")
     return LeakyReluStage()
+
+
+_FUNCTIONS: dict[str, Function | None] = {"x": None, **{f.value: f for f in Function}}
+
+
+def _expression(line: Cursor) -> Expression:
+    """x, a rational, or function(arguments)."""
+    if line.at_number():
+        return Number(line.rational())
+    function = line.choice(_FUNCTIONS, "x, a number or a function")
+    return X if function is None else Call(function, line.sequence(lambda: _expression(line)))
 
 
 def _quantizer(line: Cursor) -> Quantizer:

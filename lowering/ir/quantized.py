@@ -8,12 +8,14 @@ from typing import ClassVar
 
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import IntArray, Op, RealArray, Value
+from pefslc.numeric.expression import Expression
 from pefslc.numeric.rounding import RoundingMode
-from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
+from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, Stage
 from pefslc.shapes import Window
 
 __all__ = [
     "Add",
+    "Apply",
     "AveragePool",
     "BatchNorm",
     "BiasAdd",
@@ -23,10 +25,12 @@ __all__ = [
     "Elementwise",
     "LeakyRelu",
     "Linear",
+    "Multiply",
     "Quantize",
     "QuantizedConstant",
     "QuantizedOp",
     "Relu",
+    "Scaling",
 ]
 
 
@@ -170,9 +174,43 @@ class Clip(Op):
         return ClipStage(self.low, self.high)
 
 
-Elementwise = BatchNorm | BiasAdd | Relu | LeakyRelu | Clip
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling(Op):
+    """A constant multiplied per channel (axis 1)."""
+
+    mnemonic: ClassVar[str] = "scaling"
+    input: Value
+    stage: Affine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Apply(Op):
+    """function(x), element by element: Sigmoid, SiLU and whatever else is no piecewise linear function."""
+
+    mnemonic: ClassVar[str] = "apply"
+    input: Value
+    function: Expression
+
+    @property
+    def stage(self) -> FunctionStage:
+        return FunctionStage(self.function)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Multiply(Op):
+    """Product of two tensors; `rhs` has the shape of `lhs`, or [N, C, 1, 1] where that is [N, C, H, W].
+
+    The second is the gate of squeeze-and-excitation.
+    """
+
+    mnemonic: ClassVar[str] = "multiply"
+    lhs: Value
+    rhs: Value
+
+
+Elementwise = BatchNorm | BiasAdd | Scaling | Relu | LeakyRelu | Clip | Apply
 
 QuantizedOp = (
-    Constant | QuantizedConstant | Quantize | Conv | Linear | AveragePool | Add
-    | BatchNorm | BiasAdd | Relu | LeakyRelu | Clip | MaxPool | Reshape | Transpose | Pad | Concat
+    Constant | QuantizedConstant | Quantize | Conv | Linear | AveragePool | Add | Multiply
+    | BatchNorm | BiasAdd | Scaling | Relu | LeakyRelu | Clip | Apply | MaxPool | Reshape | Transpose | Pad | Concat
 )  # fmt: skip

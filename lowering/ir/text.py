@@ -30,9 +30,10 @@ from numpy.typing import NDArray
 from pefslc.diagnostics import Origin
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, OutputMap
 from pefslc.ir.value import Codes, IntArray, Op, RealArray, TensorType, Value
+from pefslc.numeric.expression import Call, Number, Variable
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale
-from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, SnapStage
+from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage
 from pefslc.numeric.staircase import Quantizer, Staircase
 from pefslc.shapes import Window
 
@@ -180,6 +181,10 @@ class _Printer:
                 return f"leaky_relu({_rational(content.alpha)})" if content.alpha else "relu"
             case ClipStage():
                 return f"clip({_limit(content.low)}, {_limit(content.high)})"
+            case FunctionStage():
+                return f"function({content.expression})"
+            case Variable() | Number() | Call():
+                return str(content)
             case SnapStage():
                 return f"snap({_rational(content.step)}, {content.zero_point})"
             case tuple():

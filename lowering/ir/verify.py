@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import get_args
 
 from pefslc.ir.graph import Graph, Level
-from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Sum, SumPool
 from pefslc.ir.quantized import (
     Add,
     AveragePool,
     Constant,
     Conv,
     Linear,
+    Multiply,
     Quantize,
     QuantizedConstant,
     QuantizedOp,
@@ -20,7 +21,7 @@ from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Codes, Op, Value
 from pefslc.numeric.format import Quantization
 from pefslc.ranges import result_range
-from pefslc.shapes import Shape, conv_shape, element_count, pool_shape
+from pefslc.shapes import Shape, conv_shape, element_count, gate_shape, pool_shape
 
 __all__ = ["verify"]
 
@@ -145,6 +146,10 @@ def _parameter_faults(op: Op) -> list[str]:
             faults.append(f"the limits [{op.low}, {op.high}] are empty")
         case Rescale() if op.factor < 1:
             faults.append(f"the factor is {op.factor}")
+        case Multiply() | Product() if op.rhs.type.shape not in (op.lhs.type.shape, gate_shape(op.lhs.type.shape)):
+            faults.append(f"shapes {list(op.lhs.type.shape)} and {list(op.rhs.type.shape)} are multiplied")
+        case Lookup() if op.table.shape[:1] not in ((1,), (op.input.type.channels,)) or len(op.table.shape) != 2:
+            faults.append(f"a table of shape {list(op.table.shape)} on {op.input.type.channels} channels")
         case Sum() | Add() if op.lhs.type.shape != op.rhs.type.shape:
             faults.append(f"shapes {list(op.lhs.type.shape)} and {list(op.rhs.type.shape)} are added")
         case Reshape() if op.input.type.shape[:1] != op.result.type.shape[:1]:
@@ -168,6 +173,10 @@ def _range_faults(op: Op) -> list[str]:
         inputs = op.input.type.codes
         if not (op.staircase.domain_low <= inputs.low and inputs.high <= op.staircase.domain_high):
             return ["the input leaves the staircase's domain"]
+    if isinstance(op, Lookup):
+        inputs = op.input.type.codes
+        if not op.low <= inputs.low <= inputs.high < op.low + op.table.shape[1]:
+            return ["the input leaves the table"]
     low, high = result_range(op)  # type: ignore[arg-type]  # membership of the level was checked
     codes = op.result.type.codes
     if not codes.low <= low <= high <= codes.high:
@@ -175,7 +184,9 @@ def _range_faults(op: Op) -> list[str]:
     operands = (op.lhs, op.rhs) if isinstance(op, Sum) else op.inputs if isinstance(op, Concat) else ()
     if len({v.type.codes.scale for v in operands}) > 1:
         faults.append("the operands have different scales")
-    if isinstance(op, Conv2d | Dense | SumPool | Sum | Rescale) and any(v.type.codes.zero_point for v in op.operands):
+    if isinstance(op, Conv2d | Dense | SumPool | Sum | Product | Rescale) and any(
+        v.type.codes.zero_point for v in op.operands
+    ):
         faults.append("sums need zero points of 0")
     if isinstance(op, Clamp | MaxPool | Reshape | Transpose | Pad | Concat):
         faults += [

@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, SnapStage, Stage
+from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
 
 __all__ = ["HalfLines", "preimage"]
 
@@ -94,7 +94,7 @@ def _stage_preimage(stage: Stage, channel: int, of: HalfLines) -> HalfLines | No
             if stage.low is not None:
                 of = replace(of, everywhere=of.everywhere | (~of.nowhere & of.hold(stage.low)))
             return of
-        case SnapStage():
+        case SnapStage() | FunctionStage():
             return None
 
 

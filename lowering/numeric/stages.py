@@ -14,19 +14,23 @@ from math import isqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.numeric.expression import Call, Expression, Function, X, direction_of, number, substitute
 from pefslc.numeric.rounding import round_fraction
 
 __all__ = [
     "FILTER",
     "Affine",
     "ClipStage",
+    "FunctionStage",
     "LeakyReluStage",
     "Root",
     "SnapStage",
     "Stage",
     "apply_stages",
+    "chain_expression",
     "direction",
     "invert_estimate",
+    "stage_expression",
 ]
 
 Floats = NDArray[np.float64]
@@ -189,7 +193,54 @@ class SnapStage:
         return np.full_like(y, np.nan), magnitude  # no estimate: a step function has no inverse
 
 
-Stage = Affine | LeakyReluStage | ClipStage | SnapStage
+@dataclass(frozen=True, slots=True)
+class FunctionStage:
+    """y = expression(x): Sigmoid, SiLU and whatever else is no piecewise linear function.
+
+    Chains with such a stage are decided as one expression (`chain_expression`), not by `Root`.
+    """
+
+    expression: Expression
+
+    def apply(self, x: Root, channel: int) -> Root:
+        del x, channel
+        raise AssertionError("a function's value is no square root")
+
+    def invert_estimate(self, y: Floats, magnitude: Floats) -> tuple[Floats, Floats]:
+        return np.full_like(y, np.nan), magnitude
+
+
+Stage = Affine | LeakyReluStage | ClipStage | SnapStage | FunctionStage
+
+
+def chain_expression(stages: Sequence[Stage], channel: int) -> Expression:
+    """The whole chain as an expression of its argument."""
+    y: Expression = X
+    for stage in stages:
+        y = substitute(stage_expression(stage, channel), y)
+    return y
+
+
+def stage_expression(stage: Stage, channel: int) -> Expression:
+    """One stage as an expression of its argument."""
+    match stage:
+        case Affine():
+            c = channel if stage.channels > 1 else 0
+            scaled = Call(Function.ADD, (Call(Function.MUL, (number(stage.factor[c]), X)), number(stage.addend[c])))
+            if stage.radicand[c] != 1:
+                scaled = Call(Function.DIV, (scaled, Call(Function.SQRT, (number(stage.radicand[c]),))))
+            return Call(Function.ADD, (scaled, number(stage.offset[c])))
+        case LeakyReluStage():
+            return Call(Function.RELU, (X, number(stage.alpha)))
+        case ClipStage():
+            raised = X if stage.low is None else Call(Function.MAX, (X, number(stage.low)))
+            return raised if stage.high is None else Call(Function.MIN, (raised, number(stage.high)))
+        case SnapStage():
+            index = Call(Function.ADD, (Call(Function.DIV, (X, number(stage.step))), number(stage.zero_point)))
+            whole = Call(Function.SUB, (Call(Function.ROUND, (index,)), number(stage.zero_point)))
+            return Call(Function.MUL, (whole, number(stage.step)))
+        case FunctionStage():
+            return stage.expression
 
 
 def apply_stages(stages: Sequence[Stage], x: Fraction, channel: int) -> Root:
@@ -200,13 +251,19 @@ def apply_stages(stages: Sequence[Stage], x: Fraction, channel: int) -> Root:
     return y
 
 
-def direction(stages: Sequence[Stage], channel: int) -> int:
-    """1 where the chain is non-decreasing, -1 where it is non-increasing, 0 where a factor of 0 makes it constant."""
-    sign = 1
+def direction(stages: Sequence[Stage], channel: int) -> int | None:
+    """1 where the chain is non-decreasing, -1 where it is non-increasing, 0 where a factor of 0 makes it constant.
+
+    None where a function in it is neither, or not known to be.
+    """
+    sign: int | None = 1
     for stage in stages:
         if isinstance(stage, Affine):
             factor = stage.factor[channel if stage.channels > 1 else 0]
-            sign *= (factor > 0) - (factor < 0)
+            step: int | None = (factor > 0) - (factor < 0)
+        else:
+            step = direction_of(stage.expression) if isinstance(stage, FunctionStage) else 1
+        sign = 0 if step == 0 or sign == 0 else None if step is None or sign is None else sign * step
     return sign
 
 

@@ -15,13 +15,23 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.numeric.enclosure import FunctionValue
 from pefslc.numeric.format import Quantization, saturate
 from pefslc.numeric.preimage import HalfLines, preimage
 from pefslc.numeric.rounding import LowerBound, RoundingMode, round_bounds, rounds_to_at_least
 from pefslc.numeric.scale import Scale
-from pefslc.numeric.stages import FILTER, Root, Stage, apply_stages, direction, invert_estimate
+from pefslc.numeric.stages import (
+    FILTER,
+    FunctionStage,
+    Root,
+    Stage,
+    apply_stages,
+    chain_expression,
+    direction,
+    invert_estimate,
+)
 
-__all__ = ["MOST_STEPS", "Quantizer", "Staircase", "agrees_everywhere", "staircase_of"]
+__all__ = ["MOST_STEPS", "Quantizer", "Staircase", "agrees_everywhere", "chain_value", "is_uniform", "staircase_of"]
 
 Codes = NDArray[np.int64]
 
@@ -55,7 +65,7 @@ class Quantizer:
         before = twice - (0 if self.adds_zero_point_last else 2 * q.zero_point)
         return HalfLines.at_least(before, 2, np.broadcast_to(inclusive, codes.shape)).scaled(q.scale.channel(channel))
 
-    def code_of(self, x: Root, channel: int) -> int:
+    def code_of(self, x: Root | FunctionValue, channel: int) -> int:
         """The code of the exact real `x`, by bisection over the codes."""
         low, high = self.quantization.low, self.quantization.high
         while low < high:
@@ -67,7 +77,7 @@ class Quantizer:
         return low
 
 
-def _reached(x: Root, bound: LowerBound) -> bool:
+def _reached(x: Root | FunctionValue, bound: LowerBound) -> bool:
     sign = x.compare(bound.value)
     return sign > 0 or (sign == 0 and bound.inclusive)
 
@@ -184,14 +194,14 @@ def staircase_of(
     channels  of the tensor; scale, stages and quantizer are per tensor or have that many entries
     Raises OverflowError beyond MOST_STEPS steps.
     """
-    told_apart = 1 if _is_uniform(scale, stages, quantizer) else channels
+    told_apart = 1 if is_uniform(scale, stages, quantizer) else channels
     chains = [_Chain(scale.channel(c), stages, quantizer, c) for c in range(told_apart)]
     ends = [(chain.code(domain_low), chain.code(domain_high)) for chain in chains]
     low, high = min(min(e) for e in ends), max(max(e) for e in ends)
     if high - low > MOST_STEPS:
         raise OverflowError(f"a staircase of {high - low} steps")
     levels = range(low + 1, high + 1)
-    directions = np.array([-1 if direction(stages, c) < 0 else 1 for c in range(told_apart)], dtype=np.int64)
+    directions = np.array([-1 if chain.falls else 1 for chain in chains], dtype=np.int64)
     thresholds = np.empty((told_apart, len(levels)), dtype=np.int64)
     if levels:
         closed = [chain.closed_thresholds(levels, domain_low, domain_high) for chain in chains]
@@ -204,7 +214,8 @@ def staircase_of(
     return _collapsed(Staircase(domain_low, domain_high, low, thresholds, directions))
 
 
-def _is_uniform(scale: Scale, stages: Sequence[Stage], quantizer: Quantizer) -> bool:
+def is_uniform(scale: Scale, stages: Sequence[Stage], quantizer: Quantizer) -> bool:
+    """Whether all channels have the same staircase."""
     per_channel_stage = any(getattr(stage, "channels", 1) > 1 for stage in stages)
     return not (scale.per_channel or per_channel_stage or quantizer.quantization.scale.per_channel)
 
@@ -242,6 +253,13 @@ def _estimate_thresholds(
     return np.broadcast_to(estimate, shape), np.broadcast_to(margin, shape)
 
 
+def chain_value(stages: Sequence[Stage], x: Fraction, channel: int) -> Root | FunctionValue:
+    """The exact value of the chain at `x`, to be compared with rationals."""
+    if any(isinstance(stage, FunctionStage) for stage in stages):
+        return FunctionValue(chain_expression(stages, channel), x)
+    return apply_stages(stages, x, channel)
+
+
 @dataclass(frozen=True, slots=True)
 class _Chain:
     """One channel: the exact predicate "the code of accumulator a is at least j", and the thresholds it gives."""
@@ -251,11 +269,20 @@ class _Chain:
     quantizer: Quantizer
     channel: int
 
+    @property
+    def falls(self) -> bool:
+        rises = direction(self.stages, self.channel)
+        assert rises is not None, "a staircase of a function that neither rises nor falls"
+        return rises < 0
+
+    def value(self, a: int) -> Root | FunctionValue:
+        return chain_value(self.stages, self.step * a, self.channel)
+
     def code(self, a: int) -> int:
-        return self.quantizer.code_of(apply_stages(self.stages, self.step * a, self.channel), self.channel)
+        return self.quantizer.code_of(self.value(a), self.channel)
 
     def at_least(self, a: int, bound: LowerBound) -> bool:
-        return _reached(apply_stages(self.stages, self.step * a, self.channel), bound)
+        return _reached(self.value(a), bound)
 
     def closed_thresholds(self, levels: range, low: int, high: int) -> Codes | None:
         """The thresholds by exact inversion of the whole chain; None where it falls or has a square root."""
@@ -266,7 +293,7 @@ class _Chain:
     def thresholds(
         self, levels: range, estimate: NDArray[np.float64], margin: NDArray[np.float64], low: int, high: int
     ) -> list[int]:
-        falling = direction(self.stages, self.channel) < 0
+        falling = self.falls
         result = []
         for j, x, error in zip(levels, estimate.tolist(), margin.tolist(), strict=True):
             guess = self._certain(x, error, falling, low, high)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from pefslc.ir.structural import Pad
 from pefslc.targets.c.steps import CopyStep
 from pefslc.targets.c.storage import Tensor
 
-__all__ = ["copy_step"]
+__all__ = ["copy_step", "pad_step"]
 
 
 def copy_step(source: Tensor, result: Tensor, axes: range | tuple[int, ...], offset: int = 0) -> CopyStep:
@@ -23,6 +26,13 @@ def copy_step(source: Tensor, result: Tensor, axes: range | tuple[int, ...], off
         result_strides=tuple(loop[2] for loop in loops),
         offset=offset,
     )
+
+
+def pad_step(source: Tensor, result: Tensor, op: Pad) -> CopyStep:
+    """The source inside of the result, zeros around it."""
+    first = sum(count * stride for count, stride in zip(op.before, result.strides, strict=True))
+    step = copy_step(source, result, range(len(source.shape)), first)
+    return replace(step, fill=op.result.type.codes.zero_point)
 
 
 def _merged(loops: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

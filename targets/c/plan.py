@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem
 from pefslc.ir.graph import Graph
-from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Op, Value
 from pefslc.shapes import Shape, element_count
-from pefslc.targets.c.copies import copy_step
+from pefslc.targets.c.copies import copy_step, pad_step
 from pefslc.targets.c.dots import PIXEL_TILE, TAP_ALIGNMENT, accumulator_type, packed_rows, product_type
-from pefslc.targets.c.stages import AddStage, ClampStage, ScaleStage, Stage, requantize_stage
+from pefslc.targets.c.stages import ClampStage, LookupStage, ScaleStage, Stage, combining_stage, requantize_stage
 from pefslc.targets.c.steps import DepthwiseStep, DotStep, MapStep, PoolStep, Program, Step
 from pefslc.targets.c.storage import (
     Buffer,
@@ -39,7 +39,7 @@ __all__ = ["plan_program"]
 
 Codes = NDArray[np.int64]
 
-_FUSABLE = (Requantize, Clamp, Rescale, Sum)
+_FUSABLE = (Requantize, Lookup, Clamp, Rescale, Sum, Product)
 
 
 def plan_program(graph: Graph) -> Program:
@@ -169,8 +169,10 @@ class _Planner:
                 self._advance(_extended(self._chain(op.input), op, ClampStage.of(op, _range(op.input))), op)
             case Rescale():
                 self._advance(_extended(self._chain(op.input), op, ScaleStage.of(op, _range(op.input))), op)
-            case Sum():
-                self._sum(op)
+            case Lookup():
+                self._advance(_extended(self._chain(op.input), op, LookupStage.of(op, _range(op.input))), op)
+            case Sum() | Product():
+                self._combine(op)
             case Reshape():
                 self.views[op.result.name] = op.input
                 self.implementation[op.result.name] = "view"
@@ -193,8 +195,9 @@ class _Planner:
         else:
             self._emit(chain)
 
-    def _sum(self, op: Sum) -> None:
-        if op.lhs.type.shape != op.rhs.type.shape:
+    def _combine(self, op: Sum | Product) -> None:
+        """One operand's chain goes on, the other lies in memory."""
+        if isinstance(op, Sum) and op.lhs.type.shape != op.rhs.type.shape:
             raise CompileError(
                 Code.C_UNSUPPORTED,
                 "Add of tensors of different shapes",
@@ -203,15 +206,14 @@ class _Planner:
             )
         kept, other = op.lhs, op.rhs
         waiting = self.pending.get(other.name)
-        if kept.name not in self.pending or (waiting is not None and isinstance(waiting.root, Conv2d)):
+        swaps = kept.type.shape == other.type.shape  # a gate is never the chain: its loop is another
+        if swaps and (kept.name not in self.pending or (waiting is not None and isinstance(waiting.root, Conv2d))):
             kept, other = other, kept
         if other.name in self.pending:
             self._emit(self.pending.pop(other.name))
         chain = self._chain(kept)
-        layout = self._layout(chain)
-        codes = op.result.type.codes
-        stage = AddStage(_range(kept), (codes.low, codes.high), self._tensor(other, layout))
-        self._advance(_extended(chain, op, stage), op)
+        tensor = self._tensor(other, self._layout(chain))
+        self._advance(_extended(chain, op, combining_stage(op, _range(kept), tensor)), op)
 
     def _layout(self, chain: _Chain) -> Layout:
         """The layout of the chain's result."""
@@ -222,17 +224,13 @@ class _Planner:
 
     def _transpose(self, op: Transpose) -> None:
         source = self._here(op.input)
-        layout = self._natural(op.result.type.shape)
-        result = self._new(op.result, layout)
+        result = self._new(op.result, self._natural(op.result.type.shape))
         self.steps.append(copy_step(source, result, op.permutation))
         self._done(op, "copy")
 
     def _pad(self, op: Pad) -> None:
         source = self._here(op.input)
-        result = self._new(op.result, source.layout)
-        first = sum(count * stride for count, stride in zip(op.before, result.strides, strict=True))
-        step = copy_step(source, result, range(len(source.shape)), first)
-        self.steps.append(replace(step, fill=op.result.type.codes.zero_point))
+        self.steps.append(pad_step(source, self._new(op.result, source.layout), op))
         self._done(op, "copy")
 
     def _concat(self, op: Concat) -> None:

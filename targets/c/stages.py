@@ -1,4 +1,4 @@
-"""What happens to a number between the loop that makes it and memory: requantize, clamp, rescale, add.
+"""What happens to a number between the loop that makes it and memory: requantize, clamp, rescale, add and so on.
 
 A `Chain` is a list of such stages after one root. Each stage knows the exact range of its result, hence the type in
 which it computes, and writes one line of C that calls the functions of fixed.h.
@@ -12,17 +12,20 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.ir.integer import Clamp, Requantize, Rescale
+from pefslc.ir.integer import Clamp, Lookup, Product, Requantize, Rescale, Sum
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.requantize import AffineShift, fit_affine_shift, fit_bent
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.staircase import Staircase
-from pefslc.targets.c.storage import INT32, INT64, CType, Tensor, narrowest_signed, sum_type
+from pefslc.shapes import element_count
+from pefslc.targets.c.storage import INT32, INT64, CType, Tensor, narrowest, narrowest_signed, sum_type
 
 __all__ = [
-    "AddStage", "AffineStage", "BentStage", "ClampStage", "ConstantArray", "LineWriter", "Range", "ScaleStage", "Stage",
-    "TableStage", "literal", "requantize_stage",
+    "AddStage", "AffineStage", "BentStage", "ClampStage", "ConstantArray", "LineWriter", "LookupStage", "MultiplyStage",
+    "Range", "ScaleStage", "Stage", "TableStage", "combining_stage", "literal", "requantize_stage",
 ]  # fmt: skip
+
+_SMALL_TABLE = 1 << 12  # codes: one look instead of a bisection
 
 Range = tuple[int, int]
 Codes = NDArray[np.int64]
@@ -165,6 +168,60 @@ class AddStage(Stage):
 
 
 @dataclass(frozen=True, slots=True)
+class MultiplyStage(Stage):
+    """Multiplies by the same element of another tensor, or by that of the image and channel in a smaller one.
+
+    gate  None, or (images, elements of an image, channels) where `other` holds one number for each channel
+    """
+
+    other: Tensor
+    gate: tuple[int, int, int] | None
+
+    @property
+    def report(self) -> str:
+        return "multiply" if self.gate is None else "multiply per channel"
+
+    def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
+        wide = sum_type(*_hull(self.operand, self.result, (self.other.low, self.other.high)))
+        element = to.element
+        if self.gate is not None:
+            images, size, channels = self.gate
+            to.uses_channel = True
+            element = "c" if images == 1 else f"({element}) / {size} * {channels} + c"
+        return to.define(wide, f"{cast(name, kind, wide)} * ({wide}){to.added.pop(0)}[{element}]"), wide
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LookupStage(Stage):
+    """Reads the result from a table [channels or 1, codes of the operand]."""
+
+    table: Codes
+
+    @classmethod
+    def of(cls, op: Lookup, operand: Range) -> LookupStage:
+        codes = op.result.type.codes
+        return cls(operand, (codes.low, codes.high), op.table.data[:, operand[0] - op.low : operand[1] - op.low + 1])
+
+    @property
+    def report(self) -> str:
+        each = f" for each of {len(self.table)} channels" if len(self.table) > 1 else ""
+        return f"table of {self.table.shape[1]} codes{each}"
+
+    def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
+        low, high = int(self.table.min()), int(self.table.max())
+        out = sum_type(low, high)
+        table = to.array("table", narrowest(low, high), self.table.reshape(-1), "result codes by operand code")
+        index = cast(name, kind, INT32) if INT32.holds(*self.operand) else name
+        if self.operand[0]:
+            wide = INT32 if INT32.holds(*self.operand) and INT32.holds(-self.operand[0], 0) else INT64
+            index = f"{cast(name, kind, wide)} - {literal(self.operand[0], wide)}"
+        if len(self.table) > 1:
+            to.uses_channel = True
+            index = f"c * {self.table.shape[1]} + ({index})"
+        return to.define(out, f"{table}[{index}]"), out
+
+
+@dataclass(frozen=True, slots=True)
 class AffineStage(Stage):
     """A certified multiply, add, shift, clamp."""
 
@@ -265,8 +322,18 @@ class TableStage(Stage):
         return to.define(out, f"{literal(s.low, out)} + {cast(taken, INT32, out)}{factor}"), out
 
 
+def combining_stage(op: Sum | Product, operand: Range, other: Tensor) -> AddStage | MultiplyStage:
+    """What a sum or product does to its one operand, the other lying in memory."""
+    codes, shape = op.result.type.codes, op.result.type.shape
+    result = (codes.low, codes.high)
+    if isinstance(op, Sum):
+        return AddStage(operand, result, other)
+    gate = None if other.shape == shape else (shape[0], element_count(shape[1:]), shape[1])
+    return MultiplyStage(operand, result, other, gate)
+
+
 def requantize_stage(op: Requantize, operand: Range) -> Stage:
-    """The cheapest exact implementation: one or two slopes in 32-bit arithmetic, or in 64-bit, else thresholds."""
+    """The cheapest exact implementation: one or two slopes in 32-bit arithmetic, or in 64-bit, else a table."""
     codes = op.result.type.codes
     staircase = op.staircase
     if (staircase.domain_low, staircase.domain_high) != operand:
@@ -279,6 +346,10 @@ def requantize_stage(op: Requantize, operand: Range) -> Stage:
         if bent is not None:
             lower, upper = (AffineStage(operand, (part.low, part.high), part) for part in bent)
             return BentStage(operand, (codes.low, codes.high), lower, upper)
+    entries = staircase.channels * (operand[1] - operand[0] + 1)
+    if entries <= _SMALL_TABLE:
+        domain = np.tile(np.arange(operand[0], operand[1] + 1, dtype=np.int64), (staircase.channels, 1))
+        return LookupStage(operand, (codes.low, codes.high), staircase(domain))
     return TableStage(operand, (codes.low, codes.high), staircase)
 
 

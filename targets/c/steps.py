@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pefslc.ir.value import Op
 from pefslc.shapes import Window
-from pefslc.targets.c.stages import AddStage, Stage
+from pefslc.targets.c.stages import AddStage, MultiplyStage, Stage
 from pefslc.targets.c.storage import Buffer, CType, Tensor
 
 __all__ = ["CopyStep", "DepthwiseStep", "DotStep", "MapStep", "PoolStep", "Program", "Step"]
@@ -33,8 +33,8 @@ class Step:
 
     @property
     def added(self) -> tuple[Tensor, ...]:
-        """The tensors that the stages add, in order."""
-        return tuple(s.other for s in self.stages if isinstance(s, AddStage))
+        """The tensors that the stages add or multiply by, in order."""
+        return tuple(s.other for s in self.stages if isinstance(s, AddStage | MultiplyStage))
 
     @property
     def reads(self) -> tuple[Tensor, ...]:
@@ -104,7 +104,9 @@ class MapStep(Step):
 
     @property
     def shares(self) -> tuple[Tensor, ...]:
-        return tuple(t for t in self.reads if t.type.bytes == self.result.type.bytes)
+        # A gate is read again for the next pixel.
+        size = self.result.buffer.elements
+        return tuple(t for t in self.reads if t.type.bytes == self.result.type.bytes and t.buffer.elements == size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Origin, Problem
 from pefslc.ir.graph import Graph
-from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.integer import Clamp, Conv2d, Dense, Lookup, Product, Requantize, Rescale, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Op, Value
 from pefslc.numeric.staircase import Staircase
@@ -222,6 +222,13 @@ class _Selector:
                 self._add(op)
             case Reshape() | Transpose():
                 self._rearrange(op)
+            case Lookup() | Product():
+                raise CompileError(
+                    Code.TCU_UNSUPPORTED,
+                    f"the TCU has no instruction for {'a table' if isinstance(op, Lookup) else 'a product of tensors'}",
+                    at=op.result.origin,
+                    hint="use ReLU, Clip or LeakyRelu for activations and no gates; or --target c",
+                )
             case Pad():
                 self._pad(op)
             case _:

@@ -1,0 +1,262 @@
+"""Bounds of expressions: interval arithmetic, in decimals of any precision and in arrays of float64.
+
+A decision (which code is it?) never rests on a rounded number. Decimals: `decimal` rounds every operation, exp and ln
+included, correctly; bounds are rounded outward, and the precision grows until the question is decided. Arrays: each
+operation is widened by 2^-45 of its size, which is beyond what IEEE and any math library leave open; what that does not
+decide goes to the decimals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
+from fractions import Fraction
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.numeric.expression import Call, Expression, Function, Number, Variable, rational
+
+__all__ = ["WIDENING", "DecimalArithmetic", "FloatArithmetic", "FunctionValue", "Interval", "UndecidedError", "enclose"]
+
+_N = TypeVar("_N")
+Floats = NDArray[np.float64]
+
+_PRECISIONS = (24, 48, 96, 192, 384, 768)  # decimal digits
+WIDENING = 2.0**-45
+_TINY = 1e-300
+
+
+class UndecidedError(ValueError):
+    """768 digits do not tell a number from a rational: they may be equal, and no rule here says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval(Generic[_N]):
+    """All reals between the two, ends included."""
+
+    low: _N
+    high: _N
+
+
+class Arithmetic(Protocol[_N]):
+    """Operations on intervals whose results hold every possible value."""
+
+    def number(self, value: Fraction) -> Interval[_N]: ...
+
+    def apply(self, function: Function, arguments: list[Interval[_N]]) -> Interval[_N]:
+        """The bounds of a primitive function."""
+        ...
+
+
+def enclose(expression: Expression, x: Interval[_N], arithmetic: Arithmetic[_N]) -> Interval[_N]:
+    """Bounds of the expression for every value of its variable in `x`."""
+    match expression:
+        case Variable():
+            return x
+        case Number():
+            return arithmetic.number(expression.value)
+        case Call():
+            definition = expression.definition
+            if definition is not None:
+                return enclose(definition, x, arithmetic)
+            return arithmetic.apply(expression.function, [enclose(a, x, arithmetic) for a in expression.arguments])
+
+
+class FunctionValue:
+    """The real number expression(x), which is compared exactly with rationals.
+
+    Raises NotANumberError where there is none, UndecidedError where 768 digits do not tell it from a rational.
+    """
+
+    def __init__(self, expression: Expression, x: Fraction) -> None:
+        self.expression, self.x = expression, x
+        self.exact = rational(expression, x)
+        self.enclosures: dict[int, Interval[Decimal]] = {}
+
+    def compare(self, other: Fraction) -> int:
+        """The sign of self - other."""
+        if self.exact is not None:
+            return (self.exact > other) - (self.exact < other)
+        for digits in _PRECISIONS:
+            if digits not in self.enclosures:
+                arithmetic = DecimalArithmetic(digits)
+                self.enclosures[digits] = enclose(self.expression, arithmetic.number(self.x), arithmetic)
+            value = self.enclosures[digits]
+            if value.low > other:  # Python compares a Decimal and a Fraction exactly
+                return 1
+            if value.high < other:
+                return -1
+        raise UndecidedError(f"{self.expression} at {self.x} may be {other}")
+
+
+class DecimalArithmetic:
+    """Outward rounding to `digits` decimal digits."""
+
+    def __init__(self, digits: int) -> None:
+        def context(rounding: str) -> Context:
+            return Context(prec=digits, rounding=rounding, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
+
+        self.down, self.up, self.nearest = context(ROUND_FLOOR), context(ROUND_CEILING), context(ROUND_HALF_EVEN)
+        self.digits = digits
+
+    def number(self, value: Fraction) -> Interval[Decimal]:
+        n, d = Decimal(value.numerator), Decimal(value.denominator)
+        return Interval(self.down.divide(n, d), self.up.divide(n, d))
+
+    def apply(self, function: Function, arguments: list[Interval[Decimal]]) -> Interval[Decimal]:
+        found = self._apply(function, arguments[0], arguments[-1])
+        return _EVERYTHING if found.low.is_nan() or found.high.is_nan() else found
+
+    def _apply(self, function: Function, a: Interval[Decimal], b: Interval[Decimal]) -> Interval[Decimal]:
+        match function:
+            case Function.ADD:
+                return Interval(self.down.add(a.low, b.low), self.up.add(a.high, b.high))
+            case Function.SUB:
+                return Interval(self.down.subtract(a.low, b.high), self.up.subtract(a.high, b.low))
+            case Function.MUL:
+                return self._hull(lambda c, x, y: c.multiply(x, y), a, b)
+            case Function.DIV:
+                if b.low <= 0 <= b.high:
+                    return _EVERYTHING
+                return self._hull(lambda c, x, y: c.divide(x, y), a, b)
+            case Function.MIN:
+                return Interval(min(a.low, b.low), min(a.high, b.high))
+            case Function.MAX:
+                return Interval(max(a.low, b.low), max(a.high, b.high))
+            case Function.EXP:
+                return self._rising(self.nearest.exp, a)
+            case Function.LOG:
+                return self._rising(self.nearest.ln, a) if a.low > 0 else _EVERYTHING
+            case Function.SQRT:
+                return self._rising(self.nearest.sqrt, a) if a.low >= 0 else _EVERYTHING
+            case Function.ERF:
+                return Interval(self._erf(a.low).low, self._erf(a.high).high)
+            case Function.ROUND:
+                return Interval(self.nearest.to_integral_value(a.low), self.nearest.to_integral_value(a.high))
+        raise AssertionError(f"{function} is no primitive")
+
+    def _rising(self, function: Callable[[Decimal], Decimal], a: Interval[Decimal]) -> Interval[Decimal]:
+        """`function` rounds correctly to the nearest: one step outward holds the true value."""
+        return Interval(self.down.next_minus(function(a.low)), self.up.next_plus(function(a.high)))
+
+    def _hull(
+        self, operation: Callable[[Context, Decimal, Decimal], Decimal], a: Interval[Decimal], b: Interval[Decimal]
+    ) -> Interval[Decimal]:
+        pairs = [(x, y) for x in (a.low, a.high) for y in (b.low, b.high)]
+        low, high = [operation(self.down, *p) for p in pairs], [operation(self.up, *p) for p in pairs]
+        if any(v.is_nan() for v in (*low, *high)):
+            return _EVERYTHING
+        return Interval(min(low), max(high))
+
+    def _erf(self, x: Decimal) -> Interval[Decimal]:
+        """2 / sqrt(pi) * exp(-x^2) * sum of (2 x^2)^n x / (1 * 3 * ... * (2n + 1)): all terms of one sign.
+
+        (Abramowitz and Stegun, 7.1.6.) Beyond |x| = 2 * sqrt(digits) the value is +-1 within 10^-digits:
+        1 - erf(x) < exp(-x^2) for x > 1.
+        """
+        if x == 0:
+            return Interval(Decimal(0), Decimal(0))
+        if abs(x) > 2 * math.isqrt(self.digits) + 2:
+            rest = Decimal(10) ** -self.digits
+            near = self.down.subtract(Decimal(1), rest)
+            return Interval(near, Decimal(1)) if x > 0 else Interval(Decimal(-1), -near)
+        if x < 0:
+            mirrored = self._erf(-x)
+            return Interval(-mirrored.high, -mirrored.low)
+        bounds = []
+        for context in (self.down, self.up):
+            square = context.multiply(Decimal(2), context.multiply(x, x))
+            term = total = x
+            n = 0
+            # Past n = 2 x^2 each term is at most half the one before: the rest is below the last term.
+            while n < square or term > total * Decimal(10) ** -(self.digits + 2):
+                n += 1
+                term = context.divide(context.multiply(term, square), Decimal(2 * n + 1))
+                total = context.add(total, term)
+            bounds.append(total if context is self.down else context.add(total, term))
+        series = Interval(*bounds)
+        minus_square = self._hull(lambda c, a, b: c.multiply(a, b), Interval(x, x), Interval(-x, -x))
+        factor = self.apply(Function.EXP, [minus_square])
+        root_pi = self.apply(Function.SQRT, [_pi(self.digits)])
+        scaled = self.apply(
+            Function.MUL, [self.apply(Function.MUL, [series, factor]), Interval(Decimal(2), Decimal(2))]
+        )
+        return self.apply(Function.DIV, [scaled, root_pi])
+
+
+_EVERYTHING = Interval(Decimal("-Infinity"), Decimal("Infinity"))
+
+
+def _pi(digits: int) -> Interval[Decimal]:
+    """Machin's formula, 16 atan(1/5) - 4 atan(1/239), in integers; each of the divisions errs by less than 1."""
+    unit = 10 ** (digits + 10)
+
+    def arctangent(inverse: int) -> int:
+        power, total, n = unit // inverse, 0, 0
+        while power:
+            total += (-1) ** n * (power // (2 * n + 1))
+            power //= inverse * inverse
+            n += 1
+        return total
+
+    value = 16 * arctangent(5) - 4 * arctangent(239)
+    slack = 100 * digits + 1000
+    wide = Context(prec=digits + 20)
+    return Interval(
+        wide.divide(Decimal(value - slack), Decimal(unit)), wide.divide(Decimal(value + slack), Decimal(unit))
+    )
+
+
+class FloatArithmetic:
+    """Arrays of float64, every result widened. NaN: no bound at all."""
+
+    def number(self, value: Fraction) -> Interval[Floats]:
+        return _widened(np.asarray(float(value)), np.asarray(float(value)))
+
+    def apply(self, function: Function, arguments: list[Interval[Floats]]) -> Interval[Floats]:
+        with np.errstate(all="ignore"):
+            return self._apply(function, arguments[0], arguments[-1])
+
+    def _apply(self, function: Function, a: Interval[Floats], b: Interval[Floats]) -> Interval[Floats]:
+        match function:
+            case Function.ADD:
+                return _widened(a.low + b.low, a.high + b.high)
+            case Function.SUB:
+                return _widened(a.low - b.high, a.high - b.low)
+            case Function.MUL:
+                return _hull(a.low * b.low, a.low * b.high, a.high * b.low, a.high * b.high)
+            case Function.DIV:
+                found = _hull(a.low / b.low, a.low / b.high, a.high / b.low, a.high / b.high)
+                bad = (b.low <= 0) & (b.high >= 0)
+                return Interval(np.where(bad, np.nan, found.low), np.where(bad, np.nan, found.high))
+            case Function.MIN:
+                return Interval(np.minimum(a.low, b.low), np.minimum(a.high, b.high))
+            case Function.MAX:
+                return Interval(np.maximum(a.low, b.low), np.maximum(a.high, b.high))
+            case Function.EXP:
+                return _widened(np.exp(a.low), np.exp(a.high))
+            case Function.LOG:
+                return _widened(np.log(a.low), np.log(a.high))
+            case Function.SQRT:
+                return _widened(np.sqrt(a.low), np.sqrt(a.high))
+            case Function.ERF:
+                return _widened(_float_erf(a.low), _float_erf(a.high))
+            case Function.ROUND:
+                return Interval(np.rint(a.low), np.rint(a.high))
+        raise AssertionError(f"{function} is no primitive")
+
+
+def _float_erf(x: Floats) -> Floats:
+    return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), dtype=np.float64)
+
+
+def _widened(low: Floats, high: Floats) -> Interval[Floats]:
+    return Interval(low - (np.abs(low) * WIDENING + _TINY), high + (np.abs(high) * WIDENING + _TINY))
+
+
+def _hull(*candidates: Floats) -> Interval[Floats]:
+    return _widened(np.minimum.reduce(candidates), np.maximum.reduce(candidates))

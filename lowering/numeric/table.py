@@ -1,0 +1,78 @@
+"""Lookup tables: the exact meaning of a function and its Quant on every code of a small domain.
+
+For functions that are no staircases: SiLU falls before it rises. Where the table does rise or fall, it is a staircase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.numeric.enclosure import WIDENING, FloatArithmetic, Interval, enclose
+from pefslc.numeric.expression import Function
+from pefslc.numeric.scale import Scale
+from pefslc.numeric.stages import Stage, chain_expression
+from pefslc.numeric.staircase import Quantizer, Staircase, chain_value, is_uniform
+
+__all__ = ["staircase_of_table", "table_of"]
+
+Codes = NDArray[np.int64]
+
+
+def table_of(
+    scale: Scale, stages: Sequence[Stage], quantizer: Quantizer, domain_low: int, domain_high: int, channels: int
+) -> Codes:
+    """[channels or 1, codes]: quantizer(stages(scale * a)) for a = domain_low ... domain_high.
+
+    channels  of the tensor; 1 row where all have the same table
+    Raises NotANumberError and UndecidedError (see `enclosure`).
+    """
+    told_apart = 1 if is_uniform(scale, stages, quantizer) else channels
+    domain = np.arange(domain_low, domain_high + 1, dtype=np.int64)
+    return np.stack([_row(scale.channel(c), stages, quantizer, domain, c) for c in range(told_apart)])
+
+
+def _row(step: Fraction, stages: Sequence[Stage], quantizer: Quantizer, domain: Codes, channel: int) -> Codes:
+    arithmetic = FloatArithmetic()
+    points = domain.astype(np.float64)
+    x = arithmetic.apply(Function.MUL, [Interval(points, points), arithmetic.number(step)])
+    y = enclose(chain_expression(stages, channel), x, arithmetic)
+    least, most = (np.broadcast_to(codes, domain.shape) for codes in _codes(y, quantizer, channel))
+    row = least.copy()
+    for i in np.flatnonzero(least != most):
+        row[i] = quantizer.code_of(chain_value(stages, step * int(domain[i]), channel), channel)
+    return row
+
+
+def _codes(y: Interval[NDArray[np.float64]], quantizer: Quantizer, channel: int) -> tuple[Codes, Codes]:
+    """The lowest and the highest code that values within `y` may have; they differ where nothing bounds them."""
+    q = quantizer.quantization
+    bounds = quantizer.bounds(np.arange(q.low + 1, q.high + 1, dtype=np.int64), channel)
+    steps = bounds.numerators.astype(np.float64) / float(bounds.denominator)
+    slack = np.abs(steps) * WIDENING
+    least = q.low + np.searchsorted(steps + slack, y.low, side="right")
+    # NaN sorts behind every number, as the highest code; and as the lowest, it must be the lowest.
+    most = q.low + np.searchsorted(steps - slack, y.high, side="right")
+    unbounded = np.isnan(y.low) | np.isnan(y.high)
+    return np.where(unbounded, q.low, least), np.where(unbounded, q.high, most)
+
+
+def staircase_of_table(table: Codes, domain_low: int) -> Staircase | None:
+    """The same function as a staircase, where every channel rises or falls; else None."""
+    changes = np.diff(table, axis=1)
+    rises = np.asarray((changes >= 0).all(axis=1))
+    falls = np.asarray((changes <= 0).all(axis=1))
+    if not (rises | falls).all():
+        return None
+    levels = np.arange(int(table.min()) + 1, int(table.max()) + 1, dtype=np.int64)
+    thresholds = np.empty((len(table), len(levels)), dtype=np.int64)
+    for c, row in enumerate(table):
+        if rises[c]:
+            thresholds[c] = domain_low + np.searchsorted(row, levels, side="left")
+        else:
+            thresholds[c] = domain_low + len(row) - 1 - np.searchsorted(row[::-1], levels, side="left")
+    directions = np.where(rises, 1, -1).astype(np.int64)
+    return Staircase(domain_low, domain_low + table.shape[1] - 1, int(table.min()), thresholds, directions)
