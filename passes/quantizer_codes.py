@@ -1,4 +1,4 @@
-"""What a quantizer does to the codes before it: its staircase, or its table where a function neither rises nor falls."""
+"""What a quantizer does to the codes before it: its staircase, or a table where a function neither rises nor falls."""
 
 from __future__ import annotations
 

@@ -60,6 +60,90 @@ def square_root(x: Fraction) -> Fraction:
     return Fraction(isqrt((x.numerator << 1400) // x.denominator), 1 << 700)
 
 
+_GRID = 2**500
+
+
+def _rounded(x: Fraction) -> Fraction:
+    """Within 2^-501: so that denominators stay short."""
+    return Fraction(round(x * _GRID), _GRID)
+
+
+def exponential(x: Fraction) -> Fraction:
+    """exp(x) by its series, at x / 2^k, squared k times; relatively within 2^-400 for |x| below 40. exp(0) is 1."""
+    halvings = max(int(abs(x)).bit_length() + 2, 0)
+    y, term, total = x / 2**halvings, Fraction(1), Fraction(1)
+    for n in range(1, 120):
+        term = _rounded(term * y / n)
+        total += term
+    for _ in range(halvings):
+        total = _rounded(total * total)
+    return total
+
+
+def logarithm(x: Fraction) -> Fraction:
+    """ln(x) by Halley's iteration on exp."""
+    y = Fraction(int(np.log(float(x)) * 2**40), 2**40)
+    for _ in range(4):
+        e = exponential(y)
+        y = _rounded(y + 2 * (x - e) / (x + e))
+    return y
+
+
+def error_function(x: Fraction) -> Fraction:
+    """erf(x) by its alternating series (Abramowitz and Stegun, 7.1.5), for |x| below 10."""
+    total, power = Fraction(0), x
+    for n in range(600):
+        total += power / (2 * n + 1)
+        power = _rounded(-power * x * x / (n + 1))
+    return _rounded(2 * total / square_root(PI))
+
+
+def _arctangent(inverse: int) -> Fraction:
+    return sum(((-1) ** n * Fraction(1, (2 * n + 1) * inverse ** (2 * n + 1)) for n in range(200)), Fraction(0))
+
+
+PI = 16 * _arctangent(5) - 4 * _arctangent(239)
+
+
+def _sigmoid(x: Fraction) -> Fraction:
+    return 1 / (1 + exponential(-x))
+
+
+def _tanh(x: Fraction) -> Fraction:
+    return 1 - 2 / (exponential(2 * x) + 1)
+
+
+def _softplus(x: Fraction) -> Fraction:
+    return logarithm(1 + exponential(x))
+
+
+_FLOAT32 = {v: Fraction(float(np.float32(v))) for v in (0.2, 1.67326319, 1.05070102)}
+
+# ONNX's definitions, on one number; parameters by attribute name.
+FUNCTIONS = {
+    "Abs": abs,
+    "Celu": lambda x, alpha=1: max(x, 0) + min(0, alpha * (exponential(x / alpha) - 1)),
+    "Elu": lambda x, alpha=1: x if x >= 0 else alpha * (exponential(x) - 1),
+    "Erf": error_function,
+    "Exp": exponential,
+    "Gelu": lambda x: x / 2 * (1 + error_function(x / square_root(Fraction(2)))),
+    "HardSigmoid": lambda x, alpha=_FLOAT32[0.2], beta=HALF: max(0, min(1, alpha * x + beta)),
+    "HardSwish": lambda x: x * max(0, min(1, x / 6 + HALF)),
+    "Log": logarithm,
+    "Mish": lambda x: x * _tanh(_softplus(x)),
+    "Neg": lambda x: -x,
+    "Reciprocal": lambda x: 1 / x,
+    "Selu": lambda x, alpha=_FLOAT32[1.67326319], gamma=_FLOAT32[1.05070102]: (
+        gamma * (x if x > 0 else alpha * (exponential(x) - 1))
+    ),
+    "Sigmoid": _sigmoid,
+    "Softplus": _softplus,
+    "Softsign": lambda x: x / (1 + abs(x)),
+    "Sqrt": square_root,
+    "Tanh": _tanh,
+}
+
+
 def exact(array: np.ndarray) -> np.ndarray:
     """The same numbers as Fractions."""
     result = np.empty(array.shape, dtype=object)
@@ -105,6 +189,18 @@ def _node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type: ignore[
             return np.minimum(np.maximum(x, v[1]), v[2])
         case "Add":
             return x + v[1]
+        case "Mul":
+            return x * v[1]
+        case "Div":
+            return x / v[1]
+        case "Sub":
+            return x - v[1]
+        case "Pow":
+            return x ** int(v[1])
+        case _ if op in FUNCTIONS:
+            parameters = {name: Fraction(float(np.float32(value))) for name, value in a.items()}
+            values = {t: FUNCTIONS[op](t, **parameters) for t in set(x.reshape(-1).tolist())}
+            return np.vectorize(values.__getitem__, "O")(x)
         case "Concat":
             return np.concatenate(v, axis=a["axis"])
         case "MaxPool" | "AveragePool":

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from builders import QONNX, ModelBuilder, import_bytes, lower
-from oracle import evaluate_model
+from oracle import FUNCTIONS, evaluate_model
 from pefslc.frontend import import_model
 from pefslc.interpret import run
 from pefslc.ir.quantized import LeakyRelu
@@ -49,6 +49,14 @@ def normalized(m: ModelBuilder, x: str) -> str:
 def trunc(m: ModelBuilder, x: str, *parameters: float, rounding: str = "floor", signed: int | None = None) -> str:
     attributes = {} if signed is None else {"signed": signed}
     return m.node("Trunc", x, *map(m.constant, parameters), domain=QONNX, rounding_mode=rounding, **attributes)
+
+
+def silu(m: ModelBuilder, x: str) -> str:
+    return m.quant(m.node("Mul", x, m.node("Sigmoid", x)), 2**-5, 8)
+
+
+def gate(m: ModelBuilder, x: str) -> str:
+    return m.quant(m.node("Sigmoid", m.node("GlobalAveragePool", x)), 2**-7, 7, signed=0)
 
 
 def pad(m: ModelBuilder, x: str, pads: list[int]) -> str:
@@ -143,6 +151,73 @@ MODELS: dict[str, tuple[Build, tuple[int, ...]]] = {
         SHAPE,
     ),
     "transpose": (lambda m, x: m.node("Transpose", x, perm=[0, 3, 1, 2]), (1, 5, 4, 6)),
+    **{
+        name: (lambda m, x, name=name: m.quant(m.node(name, x), 0.0625, 8), SHAPE)
+        for name in FUNCTIONS
+        if name not in ("Log", "Reciprocal", "Sqrt")
+    },
+    "elu with alpha": (lambda m, x: m.quant(m.node("Elu", x, alpha=0.3), 0.0625, 8), SHAPE),
+    "functions of what is positive": (
+        lambda m, x: m.quant(
+            m.node("Log", m.node("Reciprocal", m.node("Sqrt", m.node("Add", x, m.constant(4.0))))), 0.05, 8
+        ),
+        SHAPE,
+    ),
+    "a square": (lambda m, x: m.quant(m.node("Pow", x, m.constant(2.0)), 0.05, 8), SHAPE),
+    "sigmoid after batch normalization": (
+        lambda m, x: m.quant(m.node("Sigmoid", normalized(m, x)), 2**-7, 8, signed=0),
+        SHAPE,
+    ),
+    "silu after batch normalization": (lambda m, x: silu(m, normalized(m, x)), SHAPE),
+    "hard swish in pieces": (
+        lambda m, x: m.quant(
+            m.node(
+                "Div",
+                m.node(
+                    "Mul",
+                    x,
+                    m.node("Clip", m.node("Add", x, m.constant(3.0)), m.constant(0.0), m.constant(6.0)),
+                ),
+                m.constant(6.0),
+            ),
+            0.03,
+            8,
+        ),
+        SHAPE,
+    ),
+    "gelu in pieces": (
+        lambda m, x: m.quant(
+            m.node(
+                "Mul",
+                m.node(
+                    "Mul",
+                    x,
+                    m.node("Add", m.node("Erf", m.node("Div", x, m.constant(1.4142135))), m.constant(1.0)),
+                ),
+                m.constant(0.5),
+            ),
+            0.03,
+            8,
+        ),
+        SHAPE,
+    ),
+    "a function to a zero point": (
+        lambda m, x: m.node("Relu", m.quant(m.node("Mul", x, m.node("Sigmoid", x)), 0.05, 8, zero_point=3)),
+        SHAPE,
+    ),
+    "scaled and shifted per channel": (
+        lambda m, x: m.quant(
+            m.node("Sub", m.node("Mul", x, m.constant(np.reshape([1, -2, 0.3, 0], (4, 1, 1)))), m.constant(0.4)),
+            0.05,
+            8,
+        ),
+        SHAPE,
+    ),
+    "subtracted from a constant": (lambda m, x: m.quant(m.node("Sub", m.constant(0.7), x), 0.05, 8), SHAPE),
+    "product": (lambda m, x: m.node("Mul", x, m.quant(m.node("Relu", x), 0.25, 6, zero_point=2)), SHAPE),
+    "square as a product": (lambda m, x: m.quant(m.node("Mul", x, x), 0.3, 8), SHAPE),
+    "gate": (lambda m, x: m.node("Mul", x, gate(m, x)), SHAPE),
+    "gate on the left": (lambda m, x: m.quant(m.node("Mul", gate(m, x), x), 0.05, 8), SHAPE),
     "reshape": (lambda m, x: m.node("Reshape", x, m.constant([1, -1], dtype=np.int64)), (1, 120)),
 }
 

@@ -88,8 +88,8 @@ CASES: dict[str, tuple[Build, str]] = {
     "bit width NaN": (quant_with(3, np.nan), f"error[PEF0302]: the bit width is nan, not an integer{QUANT}"),
     "bit width infinity": (quant_with(3, np.inf), f"error[PEF0302]: the bit width is inf, not an integer{QUANT}"),
     "unknown operator": (
-        node("Sigmoid"),
-        "error[PEF0401]: operator Sigmoid is not supported\n  at:   n (Sigmoid), tensor 'y'\n"
+        node("Softmax"),
+        "error[PEF0401]: operator Softmax is not supported\n  at:   n (Softmax), tensor 'y'\n"
         "  help: docs/operators.md lists what is; replace it in the model",
     ),
     "output of integers": (
@@ -127,6 +127,31 @@ CASES: dict[str, tuple[Build, str]] = {
         ),
         "error[PEF0402]: Pad with mode='reflect' is not supported\n  at:   n (Pad), tensor 'y'\n"
         "  help: only zero padding",
+    ),
+    "product of other shapes": (
+        lambda m, x: m.node("Mul", x, m.node("MaxPool", x, kernel_shape=[4, 1]), name="n", output="y"),
+        "error[PEF0408]: Mul of [1, 2, 4, 4] and [1, 2, 1, 4] is not supported\n  at:   n (Mul), tensor 'y'\n"
+        "  help: equal shapes, or one number for each channel: [N, C, 1, 1]",
+    ),
+    "division by a tensor": (
+        lambda m, x: m.node("Div", x, x, name="n", output="y"),
+        "error[PEF0405]: Div by a tensor is not supported\n  at:   n (Div), tensor 'y'\n"
+        "  help: divide by a constant, or multiply",
+    ),
+    "division by 0": (node("Div", 0.0), "error[PEF0410]: Div by 0\n  at:   n (Div), tensor 'y'"),
+    "difference of tensors": (
+        lambda m, x: m.node("Sub", x, x, name="n", output="y"),
+        "error[PEF0405]: Sub of two tensors is not supported\n  at:   n (Sub), tensor 'y'\n"
+        "  help: Add with negated weights instead",
+    ),
+    "approximate gelu": (
+        node("Gelu", approximate="tanh"),
+        "error[PEF0402]: Gelu with approximate='tanh' is not supported\n  at:   n (Gelu), tensor 'y'\n"
+        "  help: use 'none'",
+    ),
+    "odd power": (
+        node("Pow", 2.5),
+        "error[PEF0410]: Pow with exponent 2.5 is not supported\n  at:   n (Pow), tensor 'y'\n  help: 0.5, 1 to 4",
     ),
     "unknown attribute": (
         node("Relu", surprise=3),
@@ -237,13 +262,13 @@ def test_refused(name: str, tmp_path: Path) -> None:
 def test_all_faults_are_reported_and_none_that_follows_from_another(tmp_path: Path) -> None:
     m = ModelBuilder()
     x = m.input(SHAPE)
-    bad = m.node("Sigmoid", x, name="s")
-    m.output(m.node("Tanh", bad, name="t"))
+    bad = m.node("Softmax", x, name="s")
+    m.output(m.node("Einsum", bad, name="t"))
     m.output(m.quant(x, 0.0))
     text = error_of(m, tmp_path)
     assert text.count("error[") == 3
-    assert "operator Sigmoid" in text
-    assert "operator Tanh" in text  # in the way whatever it reads
+    assert "operator Softmax" in text
+    assert "operator Einsum" in text  # in the way whatever it reads
     assert "the scale is not a positive finite number" in text
 
 

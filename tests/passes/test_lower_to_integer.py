@@ -168,6 +168,12 @@ def far_scales(m: ModelBuilder, x: str) -> str:
 
 
 REFUSED: list[tuple[Build, str]] = [
+    (lambda m, x: m.node("Sigmoid", x), "Sigmoid is not followed by a quantizer"),
+    (lambda m, x: m.quant(m.node("Log", x)), "for some code the quantizer's operand has no value: the logarithm of"),
+    (
+        lambda m, x: m.quant(m.node("Reciprocal", x)),
+        "for some code the quantizer's operand has no value: a division by 0",
+    ),
     (lambda m, x: m.node("LeakyRelu", x, alpha=0.1), "LeakyRelu is not followed by a quantizer"),
     (lambda m, x: m.node("Clip", x, m.constant(0.0), m.constant(1.05)), "Clip's limits are no multiples of the"),
     (lambda m, x: m.quant(m.node("Relu", x), 2.0**-20, 24), "a quantizer of 24 bits on an activation is not"),

@@ -1,0 +1,195 @@
+"""Functions: bounds against the oracle's series, codes against its rounding, exact where they are rational."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from oracle import FUNCTIONS, error_function, exponential, logarithm, quantize_value
+from pefslc.numeric.enclosure import (
+    DecimalArithmetic,
+    FloatArithmetic,
+    FunctionValue,
+    Interval,
+    UndecidedError,
+    enclose,
+)
+from pefslc.numeric.expression import Call, Expression, Function, NotANumberError, X, direction_of, number, rational
+from pefslc.numeric.format import Quantization
+from pefslc.numeric.scale import Scale
+from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
+from pefslc.numeric.staircase import Quantizer, staircase_of
+from pefslc.numeric.table import staircase_of_table, table_of
+
+F = Fraction
+POINTS = [F(n, 16) for n in (-131, -64, -17, -16, -3, -1, 0, 1, 2, 16, 40, 111)]
+SIGMOID = Call(Function.SIGMOID, (X,))
+SILU = Call(Function.MUL, (X, SIGMOID))
+PRIMITIVES = {Function.EXP: exponential, Function.ERF: error_function, Function.LOG: logarithm}
+DEFINED = {
+    "Abs": Call(Function.ABS, (X,)),
+    "Celu": Call(Function.CELU, (X, number(2))),
+    "Elu": Call(Function.ELU, (X, number(F(3, 2)))),
+    "HardSigmoid": Call(Function.HARD_SIGMOID, (X, number(F(1, 3)), number(F(1, 4)))),
+    "Sigmoid": SIGMOID,
+    "Softplus": Call(Function.SOFTPLUS, (X,)),
+    "Softsign": Call(Function.SOFTSIGN, (X,)),
+    "Tanh": Call(Function.TANH, (X,)),
+}
+PARAMETERS = {"Celu": (F(2),), "Elu": (F(3, 2),), "HardSigmoid": (F(1, 3), F(1, 4))}
+
+
+@pytest.mark.parametrize("function", PRIMITIVES, ids=lambda f: f.value)
+@pytest.mark.parametrize("digits", [24, 48, 96])
+def test_decimal_bounds_hold_the_value_and_are_narrow(function: Function, digits: int) -> None:
+    arithmetic = DecimalArithmetic(digits)
+    for x in POINTS:
+        if function is Function.LOG and x <= 0:
+            continue
+        bounds = enclose(Call(function, (X,)), arithmetic.number(x), arithmetic)
+        value = PRIMITIVES[function](x)
+        assert bounds.low <= value <= bounds.high
+        assert F(bounds.high) - F(bounds.low) <= abs(value) * F(1, 10 ** (digits - 6)) + F(1, 10 ** (digits - 2))
+
+
+@pytest.mark.parametrize("x", [F(12), F(-12), F(40), F(3, 10**30)])
+def test_the_error_function_far_out_and_near_0(x: Fraction) -> None:
+    """1 - erf(12) is about 1e-64: 24 digits cannot tell it from 1, and 96 can."""
+    value = FunctionValue(Call(Function.ERF, (X,)), x)
+    assert value.compare(F(1)) == -1
+    assert value.compare(F(-1)) == 1
+    assert value.compare(F(0)) == (1 if x > 0 else -1)
+
+
+@pytest.mark.parametrize("name", DEFINED)
+def test_definitions(name: str) -> None:
+    arithmetic = DecimalArithmetic(60)
+    for x in POINTS:
+        exact = rational(DEFINED[name], x)
+        expected = FUNCTIONS[name](x, *PARAMETERS.get(name, ()))
+        if exact is not None:
+            assert abs(exact - expected) < F(1, 10**80)
+        bounds = enclose(DEFINED[name], arithmetic.number(x), arithmetic)
+        assert bounds.low <= expected + F(1, 10**80)
+        assert bounds.high >= expected - F(1, 10**80)
+        assert F(bounds.high) - F(bounds.low) < F(1, 10**40)
+
+
+@pytest.mark.parametrize("name", DEFINED)
+def test_float_bounds_hold_the_value(name: str) -> None:
+    x = np.array([float(p) for p in POINTS])
+    bounds = enclose(DEFINED[name], Interval(x, x), FloatArithmetic())
+    for p, low, high in zip(
+        POINTS, np.broadcast_to(bounds.low, x.shape), np.broadcast_to(bounds.high, x.shape), strict=True
+    ):
+        expected = FUNCTIONS[name](p, *PARAMETERS.get(name, ()))
+        assert F(float(low)) <= expected <= F(float(high))
+        assert high - low < 1e-9
+
+
+def test_what_is_rational_is_compared_exactly() -> None:
+    assert FunctionValue(SIGMOID, F(0)).compare(F(1, 2)) == 0
+    assert FunctionValue(Call(Function.EXP, (X,)), F(0)).compare(F(1)) == 0
+    assert FunctionValue(SILU, F(0)).compare(F(0)) == 0
+    hard = Call(Function.MUL, (X, DEFINED["HardSigmoid"]))
+    assert FunctionValue(hard, F(3, 4)).compare(F(3, 8)) == 0  # a tie that no decimal expansion of 1/3 decides
+
+
+def test_a_value_next_to_a_bound_is_decided_by_more_digits() -> None:
+    near = F(str(Decimal(1).exp()))  # e to 28 digits
+    assert FunctionValue(Call(Function.EXP, (X,)), F(1)).compare(near) == (1 if exponential(F(1)) > near else -1)
+
+
+def test_what_cannot_be_decided_is_an_error_and_not_a_guess() -> None:
+    """sigmoid(x) + sigmoid(-x) is 1, which no rule here knows."""
+    mirrored = Call(Function.SIGMOID, (Call(Function.SUB, (number(0), X)),))
+    with pytest.raises(UndecidedError):
+        FunctionValue(Call(Function.ADD, (SIGMOID, mirrored)), F(1)).compare(F(1))
+
+
+@pytest.mark.parametrize("function", [Function.LOG, Function.SQRT])
+def test_functions_are_undefined_where_they_are(function: Function) -> None:
+    with pytest.raises(NotANumberError):
+        rational(Call(function, (X,)), F(-1))
+    with pytest.raises(NotANumberError):
+        rational(Call(Function.DIV, (number(1), X)), F(0))
+
+
+CHAINS: list[tuple[tuple[Stage, ...], int | None]] = [
+    ((FunctionStage(SIGMOID),), 1),
+    ((FunctionStage(SILU),), None),
+    ((FunctionStage(Call(Function.SUB, (number(0), SIGMOID))),), -1),
+    ((Affine((F(-1),), (F(1, 3),), (F(2),), (F(1, 7),)), FunctionStage(DEFINED["Tanh"])), -1),
+    ((FunctionStage(DEFINED["Elu"]), LeakyReluStage(F(1, 10)), ClipStage(F(-1, 5), F(2))), 1),
+    ((FunctionStage(SILU), SnapStage(F(1, 4), 1)), None),
+    ((FunctionStage(DEFINED["Abs"]),), None),
+]
+
+
+@pytest.mark.parametrize(("stages", "direction"), CHAINS)
+def test_tables_are_the_rounded_function_at_every_code(stages: tuple[Stage, ...], direction: int | None) -> None:
+    quantizer = Quantizer(Quantization(bits=6, signed=True, scale=Scale((F(1, 16),))))
+    table = table_of(Scale((F(1, 9),)), stages, quantizer, -60, 70, 1)
+    expected = [_code(stages, F(a, 9), quantizer) for a in range(-60, 71)]
+    assert table[0].tolist() == expected
+    staircase = staircase_of_table(table, -60)
+    assert (staircase is None) == (direction is None)
+    if staircase is not None:
+        assert staircase(np.arange(-60, 71)).tolist() == expected
+        searched = staircase_of(Scale((F(1, 9),)), stages, quantizer, -60, 70, 1)
+        assert searched(np.arange(-60, 71)).tolist() == expected
+
+
+def test_tables_per_channel_and_without_the_float_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pefslc.numeric import table as table_module
+
+    stages = (Affine((F(1), F(-2)), (F(0), F(1)), (F(1), F(3)), (F(0), F(1, 2))), FunctionStage(SILU))
+    quantizer = Quantizer(Quantization(bits=7, signed=True, scale=Scale((F(1, 11),))))
+    filtered = table_of(Scale((F(1, 9),)), stages, quantizer, -60, 70, 2)
+    q = quantizer.quantization
+    nothing = lambda y, *_: (np.full(y.low.shape, q.low), np.full(y.low.shape, q.high))  # noqa: E731
+    monkeypatch.setattr(table_module, "_codes", nothing)
+    np.testing.assert_array_equal(table_of(Scale((F(1, 9),)), stages, quantizer, -60, 70, 2), filtered)
+    assert len(filtered) == 2
+    assert (filtered[0] != filtered[1]).any()
+
+
+def test_directions() -> None:
+    assert direction_of(SIGMOID) == 1
+    assert direction_of(SILU) is None
+    assert direction_of(Call(Function.MUL, (number(-2), SIGMOID))) == -1
+    assert direction_of(Call(Function.DIV, (SIGMOID, number(-2)))) == -1
+    assert direction_of(Call(Function.SUB, (SIGMOID, Call(Function.TANH, (X,))))) is None
+    assert direction_of(Call(Function.ADD, (SIGMOID, X))) == 1
+    assert direction_of(Call(Function.ELU, (X, number(-1)))) is None
+    assert direction_of(number(3)) == 0
+
+
+def _code(stages: tuple[Stage, ...], x: Fraction, quantizer: Quantizer) -> int:
+    from oracle import round_by_name, square_root
+
+    for stage in stages:
+        match stage:
+            case FunctionStage():
+                x = _by_series(stage.expression, x)
+            case Affine():
+                x = (stage.factor[0] * x + stage.addend[0]) / square_root(stage.radicand[0]) + stage.offset[0]
+            case LeakyReluStage():
+                x = x if x >= 0 else x * stage.alpha
+            case ClipStage():
+                x = min(max(x, stage.low), stage.high)  # type: ignore[type-var]
+            case SnapStage():
+                x = (round_by_name(x / stage.step + stage.zero_point, "ROUND") - stage.zero_point) * stage.step
+    q = quantizer.quantization
+    return quantize_value(x, q.scale.step, q.bits, q.signed, q.narrow, "ROUND")
+
+
+def _by_series(expression: Expression, x: Fraction) -> Fraction:
+    named = {str(e): (lambda t, n=n: FUNCTIONS[n](t, *PARAMETERS.get(n, ()))) for n, e in DEFINED.items()}
+    named |= {str(SILU): lambda t: t * FUNCTIONS["Sigmoid"](t)}
+    negated = Call(Function.SUB, (number(0), SIGMOID))
+    named |= {str(negated): lambda t: -FUNCTIONS["Sigmoid"](t)}
+    return named[str(expression)](x)
