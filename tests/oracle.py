@@ -93,7 +93,7 @@ def error_function(x: Fraction) -> Fraction:
     """erf(x) by its alternating series (Abramowitz and Stegun, 7.1.5), for |x| below 10."""
     total, power = Fraction(0), x
     for n in range(600):
-        total += power / (2 * n + 1)
+        total += _rounded(power / (2 * n + 1))
         power = _rounded(-power * x * x / (n + 1))
     return _rounded(2 * total / square_root(PI))
 
@@ -102,7 +102,7 @@ def _arctangent(inverse: int) -> Fraction:
     return sum(((-1) ** n * Fraction(1, (2 * n + 1) * inverse ** (2 * n + 1)) for n in range(200)), Fraction(0))
 
 
-PI = 16 * _arctangent(5) - 4 * _arctangent(239)
+PI = _rounded(16 * _arctangent(5) - 4 * _arctangent(239))
 
 
 def _sigmoid(x: Fraction) -> Fraction:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import MAX_EMAX, MIN_EMIN, ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
 from typing import Generic, Protocol, TypeVar
 
@@ -28,6 +28,7 @@ Floats = NDArray[np.float64]
 _PRECISIONS = (24, 48, 96, 192, 384, 768)  # decimal digits
 WIDENING = 2.0**-45
 _TINY = 1e-300
+_LARGEST_EXPONENT = 100_000  # what is larger is infinite, which bounds it as well
 
 
 class UndecidedError(ValueError):
@@ -98,7 +99,7 @@ class DecimalArithmetic:
 
     def __init__(self, digits: int) -> None:
         def context(rounding: str) -> Context:
-            return Context(prec=digits, rounding=rounding, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
+            return Context(prec=digits, rounding=rounding, Emin=-_LARGEST_EXPONENT, Emax=_LARGEST_EXPONENT, traps=[])
 
         self.down, self.up, self.nearest = context(ROUND_FLOOR), context(ROUND_CEILING), context(ROUND_HALF_EVEN)
         self.digits = digits
@@ -160,13 +161,13 @@ class DecimalArithmetic:
         """
         if x == 0:
             return Interval(Decimal(0), Decimal(0))
-        if abs(x) > 2 * math.isqrt(self.digits) + 2:
+        if x.copy_abs() > 2 * math.isqrt(self.digits) + 2:
             rest = Decimal(10) ** -self.digits
             near = self.down.subtract(Decimal(1), rest)
-            return Interval(near, Decimal(1)) if x > 0 else Interval(Decimal(-1), -near)
+            return Interval(near, Decimal(1)) if x > 0 else Interval(Decimal(-1), near.copy_negate())
         if x < 0:
-            mirrored = self._erf(-x)
-            return Interval(-mirrored.high, -mirrored.low)
+            mirrored = self._erf(x.copy_negate())  # not -x: that rounds
+            return Interval(mirrored.high.copy_negate(), mirrored.low.copy_negate())
         bounds = []
         for context in (self.down, self.up):
             square = context.multiply(Decimal(2), context.multiply(x, x))
@@ -179,7 +180,9 @@ class DecimalArithmetic:
                 total = context.add(total, term)
             bounds.append(total if context is self.down else context.add(total, term))
         series = Interval(*bounds)
-        minus_square = self._hull(lambda c, a, b: c.multiply(a, b), Interval(x, x), Interval(-x, -x))
+        minus_square = self._hull(
+            lambda c, a, b: c.multiply(a, b), Interval(x, x), Interval(x.copy_negate(), x.copy_negate())
+        )
         factor = self.apply(Function.EXP, [minus_square])
         root_pi = self.apply(Function.SQRT, [_pi(self.digits)])
         scaled = self.apply(
