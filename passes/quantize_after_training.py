@@ -21,6 +21,7 @@ from pefslc.numeric.scale import Scale, common_grid
 from pefslc.passes.check_format import is_float
 from pefslc.passes.manager import Exactness
 from pefslc.passes.quantization_sites import quantization_sites
+from pefslc.passes.round_weights import round_weights
 
 __all__ = [
     "FormatPlan",
@@ -159,9 +160,18 @@ class _Rewrite:
         weight = Value(
             f"{op.result.name}.weight.codes", TensorType(raw.result.type.shape, quantization), raw.result.origin
         )
-        self.ops.append(Quantize(result=weight, input=raw.result, channel_axis=0))
+        source = raw.result if self.plan.uniform is None else self.rounded_weight(op, raw, quantization)
+        self.ops.append(Quantize(result=weight, input=source, channel_axis=0))
         bias = None if op.bias is None else self.rounded_bias(op, op.bias, quantization.scale)
         return replace(op, weight=weight, bias=bias)
+
+    def rounded_weight(self, op: Conv | Linear, raw: Constant, quantization: Quantization) -> Value:
+        """The weights on the grid. Formats from data were chosen with each weight at its nearest code."""
+        steps = broadcast_steps(quantization.scale, raw.data.data.ndim, 0)
+        data = RealArray(round_weights(raw.data.data, steps, quantization.low, quantization.high))
+        value = replace(raw.result, name=f"{op.result.name}.weight.rounded")
+        self.ops.append(Constant(result=value, data=data))
+        return value
 
     def rounded_bias(self, op: Conv | Linear, bias: Value, weight_scale: Scale) -> Value | None:
         raw = self.constants.get(bias.name)

@@ -135,7 +135,8 @@ class _Placer:
         ops = self.group.ops
         implementation = dict(zip(ops, [first] * (len(ops) - len(names)) + names, strict=True))
         partial = np.full_like(bias, whole[0]), np.full_like(bias, whole[1])  # any: the sums saturate
-        return PlacedGroup(self.group, terms, bias, tuple(steps), whole, partial, sums, implementation, exact=False)
+        exact = isinstance(head, MaxHead) and not steps
+        return PlacedGroup(self.group, terms, bias, tuple(steps), whole, partial, sums, implementation, exact)
 
     @property
     def step(self) -> Fraction:

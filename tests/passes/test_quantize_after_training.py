@@ -50,7 +50,8 @@ def test_every_unit_gets_one_quantizer_and_the_graph_remembers_the_format() -> N
         %x.codes: Q3.1[1,2,2,2] = quantize %x  // (input) x
         %w: real[2,2,1,1] = constant data=[2,2,1,1]{0.3, -0.7, 9.0, 0.0625}  // (Conv) w
         %b: real[2] = constant data=[2]{0.01, -0.5}  // (Conv) b
-        %c.weight.codes: Q3.1[2,2,1,1] = quantize %w channel_axis=0  // (Conv) w
+        %c.weight.rounded: real[2,2,1,1] = constant data=[2,2,1,1]{0.0, -0.5, 9.0, 0.0}  // (Conv) w
+        %c.weight.codes: Q3.1[2,2,1,1] = quantize %c.weight.rounded channel_axis=0  // (Conv) w
         %c.bias.rounded: real[2] = constant data=[2]{0.0, -0.5}  // (Conv) b
         %c: real[1,2,2,2] = conv %x.codes %c.weight.codes bias=%c.bias.rounded window(1x1) groups=1  // (Conv) c
         %r: real[1,2,2,2] = relu %c  // (Relu) r
@@ -128,9 +129,13 @@ def test_weights_and_biases_are_what_exact_rationals_say(data: list[float], inte
     assert isinstance(bias, Constant)
     step = Fraction(2) ** -fmt.fraction_bits
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-    assert weight.codes.data.reshape(-1).tolist() == [
-        saturate(round_fraction(Fraction(v) / step), low, high) for v in data[:4]
-    ]
+    for channel in range(2):
+        exact = [Fraction(v) / step for v in data[2 * channel : 2 * channel + 2]]
+        codes = weight.codes.data.reshape(2, 2)[channel].tolist()
+        ends = [round_fraction(v) <= low or round_fraction(v) >= high for v in exact]
+        for code, value, end in zip(codes, exact, ends, strict=True):
+            assert code == saturate(round_fraction(value), low, high) if end else abs(code - value) < 1
+        assert abs(sum(c - v for c, v, end in zip(codes, exact, ends, strict=True) if not end)) <= Fraction(1, 2)
     assert [Fraction(v) for v in bias.data.data.tolist()] == [
         round_fraction(Fraction(v) / step**2) * step**2 for v in data[4:]
     ]
