@@ -21,7 +21,7 @@ from pefslc.numeric.rounding import RoundingMode, lowest_numerators, round_shift
 from pefslc.numeric.staircase import Staircase, agrees_everywhere
 from pefslc.numeric.steps import Steps
 
-__all__ = ["AffineShift", "fit_affine_shift", "fit_bent", "fit_offset"]
+__all__ = ["AffineShift", "bent_parts", "fit_affine_shift", "fit_bent", "fit_offset"]
 
 Codes = NDArray[np.int64]
 
@@ -161,13 +161,17 @@ def fit_bent(staircase: Staircase, *, product_bits: int = _INT64_HEADROOM) -> tu
     """
     if staircase.step != 1 or not staircase.low < 0 < staircase.high:
         return None
+    lower, upper = (fit_affine_shift(part, product_bits=product_bits) for part in bent_parts(staircase))
+    return None if lower is None or upper is None else (lower, upper)
+
+
+def bent_parts(staircase: Staircase) -> tuple[Staircase, Staircase]:
+    """The steps up to code 0, and those above: two staircases whose sum is `staircase`, with codes on both sides."""
     s, below = staircase, -staircase.low
-    parts = (
+    return (
         Staircase(s.domain_low, s.domain_high, s.low, s.thresholds[:, :below].copy(), s.direction.copy()),
         Staircase(s.domain_low, s.domain_high, 0, s.thresholds[:, below:].copy(), s.direction.copy()),
     )
-    lower, upper = (fit_affine_shift(part, product_bits=product_bits) for part in parts)
-    return None if lower is None or upper is None else (lower, upper)
 
 
 def fit_offset(staircase: Staircase, multiplier: int, shift: int) -> AffineShift | None:

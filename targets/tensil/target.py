@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, quote
 from pefslc.ir.graph import Graph
-from pefslc.ir.integer import Requantize
-from pefslc.ir.value import Op
 from pefslc.limits import TargetLimits
 from pefslc.sidecar import Json, JsonObject, Sidecar
-from pefslc.targets.protocol import Emission, OpReport, Runner, TargetOptions
+from pefslc.targets.protocol import Emission, Runner, TargetOptions
 from pefslc.targets.tensil import cycles
 from pefslc.targets.tensil.architecture import Architecture, load_architecture
+from pefslc.targets.tensil.bends import Bends, split_bends
 from pefslc.targets.tensil.checker import require_valid
 from pefslc.targets.tensil.cost import program_costs
 from pefslc.targets.tensil.host_io import TensorRecord, host_io_module, host_io_source
-from pefslc.targets.tensil.leftovers import HELPERS, factor_leftovers, pack_leftovers
-from pefslc.targets.tensil.means import MEANS, split_means
+from pefslc.targets.tensil.leftovers import factor_leftovers, pack_leftovers
+from pefslc.targets.tensil.means import split_means
 from pefslc.targets.tensil.native import is_native, native_format, place_natively
 from pefslc.targets.tensil.packed_sums import requantize_while_packing
+from pefslc.targets.tensil.outcome import bounded_operations, computed_graph, op_reports, parts_of
 from pefslc.targets.tensil.packing import Offsets, pack_inputs, packed
 from pefslc.targets.tensil.placement import Placed, place
 from pefslc.targets.tensil.planes import Layout, from_vectors, to_vectors
@@ -52,8 +52,11 @@ class TensilTarget:
         data_type = architecture.data_type
         return TargetLimits(data_type.width_bits, f"the TCU with {data_type.value}", native_format(data_type))
 
-    def lower(self, graph: Graph, options: TargetOptions) -> Emission:
+    def lower(self, model: Graph, options: TargetOptions) -> Emission:
         architecture = _architecture(options)
+        data_type = architecture.data_type
+        bends = Bends(model) if is_native(model, data_type) else split_bends(model, data_type)
+        graph = bends.graph
         selection = select(graph)
         storage = selection.storage
         inputs = [storage[i.value.name] for i in graph.inputs]
@@ -85,21 +88,22 @@ class TensilTarget:
         if native is not None:
             details["native_arithmetic"] = str(native)
         notes = _notes(program, plan, report, options)
+        bounded = bounded_operations(model, bends, placed)
         return Emission(
             files,
             details,
-            _op_reports(placed, report),
+            op_reports(bends, placed, report, bounded),
             notes,
             report.total,
             partial(
                 program_costs,
                 program,
                 plan.segments,
-                _parts(placed),
+                parts_of(bends, placed),
                 report,
                 Path(options.arch or DEFAULT_ARCHITECTURE).stem,
             ),
-            _computed_graph(graph, placed),
+            computed_graph(model, bounded),
             native,
         )
 
@@ -178,43 +182,6 @@ def _records(
     for r, output in zip(outputs, graph.outputs, strict=True):
         r.complete(output)
     return inputs, outputs
-
-
-def _parts(placed: Placed) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """(operations, groups of instructions): a group and what it was rewritten into are computed as one."""
-    return [
-        (tuple(group.implementation), tuple(group.group.result + helper for helper in ("", *HELPERS)))
-        for group in placed.groups
-        if group.implementation
-    ]
-
-
-def _op_reports(placed: Placed, report: cycles.CycleReport) -> dict[str, OpReport]:
-    """Cycles stand at the first operation of each group: the group is computed as one."""
-    found: dict[str, OpReport] = {}
-    for group in placed.groups:
-        for i, (op, how) in enumerate(group.implementation.items()):
-            names = [group.group.result + helper for helper in ("", *HELPERS, *MEANS)]
-            total = sum(report.of(names).values()) if i == 0 else None
-            deviations = group.bounded[op].deviations if op in group.bounded else None
-            found[op] = OpReport(how, group.exact, total, deviations)
-    return found
-
-
-def _computed_graph(graph: Graph, placed: Placed) -> Graph | None:
-    """The graph with the staircases that the program computes; None where they are all the model's own."""
-    bounded = {name: b.computed for group in placed.groups for name, b in group.bounded.items()}
-    if not bounded:
-        return None
-
-    def computing(op: Op) -> Op:
-        if not isinstance(op, Requantize) or op.result.name not in bounded:
-            return op
-        domain = op.staircase.domain_low, op.staircase.domain_high
-        computed = replace(bounded[op.result.name], domain_low=domain[0], domain_high=domain[1])
-        return replace(op, staircase=computed)
-
-    return graph.with_ops(computing(op) for op in graph.ops)
 
 
 def _notes(
