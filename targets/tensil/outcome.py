@@ -20,6 +20,8 @@ from pefslc.targets.tensil.placement import Bounded, Placed
 
 __all__ = ["bounded_operations", "computed_graph", "op_reports", "parts_of"]
 
+_HELPERS = ("", *HELPERS, *MEANS)  # added to a group's name by what was split off it
+
 
 def bounded_operations(graph: Graph, bends: Bends, placed: Placed) -> dict[str, Bounded]:
     """The requantizations of `graph` that are not certified, by name: one that was split, as a whole."""
@@ -44,7 +46,7 @@ def op_reports(
     found: dict[str, OpReport] = {}
     for group in placed.groups:
         for i, (op, how) in enumerate(group.implementation.items()):
-            names = [group.group.result + helper for helper in ("", *HELPERS, *MEANS)]
+            names = [group.group.result + helper for helper in _HELPERS]
             total = sum(report.of(names).values()) if i == 0 else None
             deviations = bounded[op].deviations if op in bounded else None
             found[op] = OpReport(how, group.exact, total, deviations)
@@ -66,7 +68,7 @@ def parts_of(bends: Bends, placed: Placed) -> list[tuple[tuple[str, ...], tuple[
     return [
         (
             tuple(dict.fromkeys(whole.get(op, op) for op in group.implementation)),
-            tuple(group.group.result + helper for helper in ("", *HELPERS)),
+            tuple(group.group.result + helper for helper in _HELPERS),
         )
         for group in placed.groups
         if group.implementation
