@@ -33,9 +33,9 @@ Floats = NDArray[np.float64]
 
 _SLOPES = 17  # first multipliers tried within the slopes that a staircase admits
 _GRIDS = 3  # second multipliers tried that are powers of two
-# Wide second multipliers tried, with a quarter as many first ones. The rounding of the fine grid moves a step by up to
-# half a word: where the steps of a channel are so many, and the grid so coarse, that more than this number are
-# expected to move over an accumulator code, the effort is not worth its time.
+# Rounds of (wide second multipliers tried, steps expected to move at most), with a quarter as many first multipliers.
+# Rounding on the fine grid moves a step by up to half a word: where a channel's steps are so many, and the grid so
+# coarse, that more of them are expected to move over an accumulator code, the round is not worth its time.
 _LEAST_SLOPES = 5
 _EFFORTS = ((8, np.inf), (32, 16.0), (128, 6.0))
 _COMPARED = 48  # steps whose pairs bound the slope

@@ -327,7 +327,9 @@ class _Placer:
         for i, step in enumerate(self.group.steps):
             match step:
                 case Requantization():
-                    done = self._requantize(steps, step.staircase, may_bias, self._is_clipped_later(i))
+                    # A bounded step may come earlier than the model's: what lies below must be clipped before it.
+                    clipped_later = not self.by_channel and self._is_clipped_later(i)
+                    done = self._requantize(steps, step.staircase, may_bias, clipped_later)
                     done = done or (self.by_channel and self._requantize_channels(steps, step.staircase))
                 case LimitStep():
                     steps.limit(step.low, step.high)

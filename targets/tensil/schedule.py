@@ -176,10 +176,12 @@ class _Scheduler:
         first = self.capacity - len(words)
         if not words:
             return first
+        there = self.architecture.accumulator_depth
         if first < 2:
             raise CompileError(
                 Code.TCU_ACCUMULATORS,
-                f"{len(words)} constants of a requantization per channel do not fit {self.capacity} accumulators",
+                f"the accumulators have {there} vectors, the constants of this requantization per channel and two "
+                f"lanes of work need {there - first + 2}",
                 at=placed.group.origin,
                 hint="use an architecture with a larger accumulator_depth or array_size",
             )

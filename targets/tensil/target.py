@@ -25,8 +25,8 @@ from pefslc.targets.tensil.host_io import TensorRecord, host_io_module, host_io_
 from pefslc.targets.tensil.leftovers import factor_leftovers, pack_leftovers
 from pefslc.targets.tensil.means import split_means
 from pefslc.targets.tensil.native import is_native, native_format, place_natively
-from pefslc.targets.tensil.packed_sums import requantize_while_packing
 from pefslc.targets.tensil.outcome import bounded_operations, computed_graph, op_reports, parts_of
+from pefslc.targets.tensil.packed_sums import requantize_while_packing
 from pefslc.targets.tensil.packing import Offsets, pack_inputs, packed
 from pefslc.targets.tensil.placement import Placed, place
 from pefslc.targets.tensil.planes import Layout, from_vectors, to_vectors
