@@ -172,8 +172,8 @@ class _Search:
             targets = self._lowest_words(self.steps.levels, second)
             if targets is None:
                 continue
-            low, high = self._slopes(self.all, targets)
-            rows = self.all[~found.settled & (low <= high) & (tried < _GRIDS)]
+            low, _ = self._slopes(self.all, targets)
+            rows = self.all[~found.settled & (low <= self._widest(self.all)) & (tried < _GRIDS)]
             self._try(found, rows, targets, second, _SLOPES)
             tried[rows] += 1
         return self._completed(found)
@@ -196,7 +196,8 @@ class _Search:
                 rows = self.all[~found.settled]
                 targets = self._lowest_words(inner, second)
                 if targets is not None and len(rows):
-                    rows = rows[self._expected_misses(rows, targets) < hopeless]
+                    low, _ = self._slopes(rows, targets)
+                    rows = rows[(self._expected_misses(rows, targets) < hopeless) & (low <= self._widest(rows))]
                     self._try(found, rows, targets, second, max(effort // 4, _LEAST_SLOPES))
         return self._completed(found)
 
@@ -225,15 +226,17 @@ class _Search:
         low, high = self._slopes(rows, targets)
         return np.asarray(self.steps.is_inner[rows].sum(axis=1) / np.maximum((low + high) / 2, 1e-9))
 
+    def _widest(self, rows: Words) -> Floats:
+        """The slopes at which the first product of a channel, or the multiplier itself, fills a word."""
+        words = np.maximum(np.abs(self.reached[rows]), np.abs(self.before[rows])).max(axis=1, initial=1)
+        largest = np.maximum(words >> self.exponent, max(self.unit, 1))
+        return np.asarray(self.data_type.max_code / largest)
+
     def _slopes(self, rows: Words, targets: Words) -> tuple[Floats, Floats]:
         """Bounds of the slopes, in words an accumulator code, with which a straight line takes every step and is no
         wider than a word.
         """
-        codes = (
-            np.maximum(np.abs(self.reached[rows]), np.abs(self.before[rows])).max(axis=1, initial=1) >> self.exponent
-        )
-        widest = self.data_type.max_code / np.maximum(codes, 1)
-        widest = np.minimum(widest, self.data_type.max_code / self.unit)
+        widest = self._widest(rows)
         if targets.size < 2:
             return np.zeros(len(rows)), widest
         if targets.size > _COMPARED:  # fewer pairs of steps: wider bounds, but no square of hundreds
