@@ -2,8 +2,9 @@
 
     y = staircase(a)    ==>    below = its steps up to code 0 of a,  above = its steps from there on,  y = below + above
 
-A rewrite of the integer graph, exact by construction, done where two straight lines miss fewer codes than one. What
-the target reports of both parts is brought back to the operation that the model has (`outcome`).
+A rewrite of the integer graph, exact by construction, done where no line takes every step, and two of the TCU's miss
+fewer codes than one. What the target reports of both parts is brought back to the operation that the model has
+(`outcome`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from pefslc.targets.tensil.channel_requantize import fit_channels
 
 __all__ = ["Bends", "merged", "split_bends"]
 
-_MULTIPLIER_BITS = 16  # a line that needs finer ones is none for the TCU
 _NO_LINE = 1 << 40
 
 
@@ -58,8 +58,8 @@ def _is_bent(op: Requantize, data_type: DataType) -> bool:
     staircase = op.staircase
     if staircase.step != 1 or not staircase.low < 0 < staircase.high or op.result.type.codes.zero_point:
         return False
-    if fit_affine_shift(staircase, multiplier_bits=_MULTIPLIER_BITS) is not None:
-        return False
+    if fit_affine_shift(staircase) is not None:
+        return False  # straight
     whole = _missed(staircase, data_type)
     return whole > 0 and sum(_missed(part, data_type) for part in bent_parts(staircase)) < whole
 
