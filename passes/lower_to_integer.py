@@ -192,6 +192,13 @@ class _Lowering:
         codes = value.type.codes
         if not codes.zero_point:
             return value
+        if codes.high - codes.low > MOST_STEPS:
+            raise CompileError(
+                Code.CODES_TOO_WIDE,
+                f"an input of more than {MOST_STEPS.bit_length() - 1} bits with a zero point is not supported",
+                at=value.origin,
+                hint="use fewer bits, or a symmetric quantizer",
+            )
         if value.name not in self.centred:
             steps = np.arange(codes.low + 1, codes.high + 1, dtype=np.int64)[None, :]
             rising = np.ones(1, dtype=np.int64)

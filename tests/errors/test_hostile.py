@@ -196,6 +196,13 @@ def test_a_zero_point_beyond_every_format(version: int, zero_point: float, tmp_p
     assert refused(m, tmp_path) == (Code.ZERO_POINT,)
 
 
+def test_a_wide_input_with_a_zero_point(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    x = m.quant(m.input(SHAPE), bits=32, zero_point=1)
+    m.output(m.quant(m.node("Conv", x, m.weight(np.ones((2, 2, 1, 1))))))
+    assert refused(m, tmp_path) == (Code.CODES_TOO_WIDE,)
+
+
 def test_a_name_given_twice(tmp_path: Path) -> None:
     for change in ("input", "output"):
         model = network().build()
