@@ -5,8 +5,9 @@ usage: python benchmarks/goals.py [--inputs N] [--runs N] [FOLDER ...]
 Networks are looked for in examples/ and in the folders; ResNet-12 is made where it is missing (resnet12.py).
 Each row is a `pefslc` command, from the shell: time and memory are the whole process's, the best of the runs. Our
 cycles are modelled, for 64-bit AXI on every board, and the model may be generous to a program unlike those that it was
-fitted to. Tensil's figures are those of data/tensil.json. "Outputs equal" are values of N inputs, from the emitted
-files in the simulator, against the network's exact evaluation.
+fitted to. Tensil's figures are those of data/tensil.json. "Outputs" are values of N inputs, from the emitted files in
+the simulator: how many equal the network's exact evaluation, or, of a float network, the largest error against it,
+beside that of Tensil's program. The inputs of float networks are those of Tensil's figures.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from resnet12 import name_of, write_resnet12
 
+import pefslc
 from pefslc.artifact import open_artifact
 
 HERE = Path(__file__).resolve().parent
@@ -59,7 +61,11 @@ GOALS = (
     Goal(name_of(64), "custom_perf", "resnet12_strided_64", seconds=6.0),
     # Float networks in the accelerator's own arithmetic: Tensil's very files.
     Goal("resnet9_strided_16", "custom_perf", "resnet9_strided_16", 330, fmt="Q8.8"),
+    Goal("resnet9_strided_16", "pynqz1", "resnet9_strided_16", fmt="Q8.8"),
+    Goal("resnet9_strided_16", "zcu104", "resnet9_strided_16", fmt="Q8.8"),
     Goal("resnet20_folded", "custom_perf", "resnet20_folded", 690, fmt="Q8.8"),
+    Goal("resnet20_folded", "pynqz1", "resnet20_folded", fmt="Q8.8"),
+    Goal("resnet20_folded", "zcu104", "resnet20_folded", fmt="Q8.8"),
 )
 HEADER = (
     "network", "architecture", "modelled cycles", "Tensil's", "ratio", "goal / stretch", "met", "outputs equal",
@@ -134,7 +140,7 @@ def row(goal: Goal, tensil: Mapping[str, float], found: Measured | str) -> list[
         f"{found.cycles / theirs:.2f}" if theirs else "",
         wanted,
         _met(goal, found),
-        found.outputs,
+        f"{found.outputs} ({tensil['max_abs_error_vs_float']:.4f})" if goal.fmt else found.outputs,
         _against(f"{found.seconds:.2f} s ({found.processor_seconds:.2f} s)", found.seconds, goal.seconds, "s"),
         _against(f"{found.megabytes:.0f} MB", found.megabytes, goal.megabytes, "MB"),
         cost,
@@ -166,7 +172,10 @@ def measure(model: Path, goal: Goal, inputs: int, runs: int) -> Measured | str:
                 return taken
             found.append(taken)
         cycles = json.loads(report.read_text())["total"]["modelled_cycles"]
-        outputs = _outputs(Path(folder), model.with_suffix(".npz"), inputs)
+        if goal.fmt:
+            outputs = _largest_error(Path(folder), model, inputs)
+        else:
+            outputs = _outputs(Path(folder), model.with_suffix(".npz"), inputs)
         return Measured(cycles, *(min(column) for column in zip(*found, strict=True)), outputs)
 
 
@@ -197,6 +206,16 @@ def _outputs(folder: Path, arrays: Path, inputs: int) -> str:
     (values,) = open_artifact(sidecar).run({"x": x}).values()
     equal = int((values.reshape(expected.shape) == expected).sum())
     return f"{equal} of {expected.size}"
+
+
+def _largest_error(folder: Path, model: Path, inputs: int) -> str:
+    """Of the emitted files' outputs against the float model's, both in float64."""
+    graph = pefslc.load(model)
+    shape = (inputs, *graph.inputs[0].value.type.shape[1:])
+    x = np.random.default_rng(7).uniform(-1, 1, shape).astype(np.float32).astype(np.float64)
+    (wanted,) = graph.run(x).values()
+    (values,) = open_artifact(next(folder.glob("*.tensil.json"))).run({"x": x}).values()
+    return f"error {np.abs(values - wanted).max():.4f}"
 
 
 if __name__ == "__main__":
