@@ -19,6 +19,7 @@ __all__ = ["Arrays", "read_arrays", "write_arrays"]
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
+_LARGEST_BYTES = 2 << 30  # unpacked; a few kilobytes of zeros, zipped, could fill any memory
 _HINT = "save one with numpy.savez(path, x=inputs)"
 
 
@@ -32,6 +33,9 @@ def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
                 return {"x": _read_array(file)}
             arrays = {}
             with zipfile.ZipFile(file) as archive:
+                unpacked = sum(entry.file_size for entry in archive.infolist())  # zipfile reads no more than it says
+                if unpacked > _LARGEST_BYTES:
+                    raise _TooLargeError(unpacked)
                 for entry in archive.infolist():
                     with archive.open(entry) as member:
                         arrays[entry.filename.removesuffix(".npy")] = _read_array(member)
@@ -42,6 +46,12 @@ def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
         raise CompileError(Code.UNREADABLE_FILE, f"{quote(path)} is a folder, not an .npz file", hint=_HINT) from None
     except OSError as e:
         raise CompileError(Code.UNREADABLE_FILE, f"cannot read {quote(path)}: {e.strerror or e}") from None
+    except _TooLargeError as e:
+        raise CompileError(
+            Code.ARRAYS_TOO_LARGE,
+            f"{quote(path)} unpacks to {e.args[0]} bytes, more than the {_LARGEST_BYTES} that are read at once",
+            hint="split it",
+        ) from None
     except MemoryError:
         raise CompileError(
             Code.ARRAYS_TOO_LARGE, f"{quote(path)} declares arrays larger than the memory", hint=_HINT
@@ -49,6 +59,10 @@ def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     except Exception:
         # A damaged file makes zipfile, its decompressors and NumPy's parser of headers raise nearly anything.
         raise CompileError(Code.NOT_ARRAYS, f"{quote(path)} is not an .npz file of numbers", hint=_HINT) from None
+
+
+class _TooLargeError(Exception):
+    """An archive that unpacks to this many bytes."""
 
 
 def _read_array(file: IO[bytes]) -> NDArray[np.generic]:

@@ -1,6 +1,6 @@
 """The command `pefslc`: runs a command and turns its end into an exit status.
 
-0 done; 1 refused, differs or unproved; 2 usage; 70 a fault of ours; 130 interrupted.
+0 done; 1 refused, differs or unproved; 2 usage; 70 a fault of ours; 130 interrupted; 143 terminated.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,7 +21,7 @@ from pefslc.diagnostics import CompileError, InternalError
 
 __all__ = ["main", "run"]
 
-DONE, REFUSED, USAGE, OUR_FAULT, INTERRUPTED = 0, 1, 2, 70, 130
+DONE, REFUSED, USAGE, OUR_FAULT, INTERRUPTED, TERMINATED = 0, 1, 2, 70, 130, 143
 
 # What a write to stdout ends with; files that cannot be written are a CompileError where they are written.
 _OUTPUT_ERRORS = frozenset({errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG})
@@ -29,7 +30,16 @@ _OUTPUT_ERRORS = frozenset({errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG})
 def main() -> None:
     """The console script."""
     gc.set_threshold(100_000, 50, 100)  # a compile makes a million objects that live to its end, and hardly a cycle
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(sys.argv[1:]))
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM: what an interrupt tidies up, it tidies up, too."""
+
+
+def _terminate(*_: object) -> None:
+    raise _TerminatedError
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -62,6 +72,9 @@ def _run(arguments: Sequence[str]) -> int:
     except CompileError as e:
         _complain(str(e))
         return REFUSED
+    except _TerminatedError:
+        _complain("terminated: no artifact was written")
+        return TERMINATED
     except (click.Abort, KeyboardInterrupt):
         _complain("interrupted: no artifact was written")
         return INTERRUPTED

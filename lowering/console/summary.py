@@ -38,7 +38,8 @@ def print_summary(
     for note in program.emission.notes:
         print(note)
     if isinstance(fmt, FixedPoint):
-        print(f"format {fmt.describe()}")
+        also = "" if fmt.quantization.signed else ", or signed with the same width and step"
+        print(f"format {fmt.describe()}{also}")
     native = program.emission.native
     if native is not None:
         print(

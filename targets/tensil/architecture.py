@@ -178,12 +178,22 @@ def load_architecture(name_or_path: str | Path) -> Architecture:
 def read_json(path: Path | Traversable) -> object:
     """The JSON value in a file; CompileError when it cannot be read or is not JSON."""
     try:
-        value: object = json.loads(path.read_text(encoding="utf-8"))
+        value: object = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates)
     except OSError as error:
         raise CompileError(Code.UNREADABLE_FILE, f"cannot read {quote(str(path))}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise CompileError(Code.BAD_ARCHITECTURE, f"{quote(str(path))} is not JSON: {error}") from error
     return value
+
+
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object. Of two equal keys Python would take the last, another reader the first."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"key {quote(twice)} stands there twice")
+    return fields
 
 
 def architecture_from_json(value: object, at: str) -> Architecture:

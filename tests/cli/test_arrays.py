@@ -92,3 +92,15 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     arrays = read_arrays(tmp_path / "y.npz")
     assert list(arrays) == ["file", "a/b"]
     assert (arrays["file"] == np.arange(3)).all()
+
+
+def test_a_zip_that_unpacks_to_more_than_any_memory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", b"")
+        entry = archive.infolist()[0]
+        entry.file_size = 3 << 30  # what the directory, written at the end, then says
+    with pytest.raises(
+        CompileError, match="unpacks to 3221225472 bytes, more than the 2147483648 that are read at once"
+    ):
+        read_arrays(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,29 @@ def test_a_refusal_stays_one_when_nobody_reads(model: Path, tmp_path: Path) -> N
     status, out, _ = shell(command)
     assert status == 1
     assert out.startswith("error[PEF0502]: --fmt says Q3.4")
+
+
+def test_a_terminated_compile_leaves_nothing(tmp_path: Path) -> None:
+    """A plugin sends the signal in the middle of a verification, when temporary files are there."""
+    plugin = tmp_path / "ends.py"
+    plugin.write_text(
+        "import os, signal, sys\n"
+        "from pefslc.cli import main\n"
+        "import pefslc.verification as v\n"
+        "def ends(*_, **__): os.kill(os.getpid(), signal.SIGTERM)\n"
+        "import pefslc.compiler as c\n"
+        "c.verify = ends\n"
+        "main()\n"
+    )
+    work = tmp_path / "tmp"
+    work.mkdir()
+    (tmp_path / "out").mkdir()
+    model = Path(__file__).parent.parent.parent / "examples" / "cnn_bnfold_q2_3"
+    ended = subprocess.run(
+        [sys.executable, plugin, f"{model}.onnx", "--target", "tensil",
+         "--verify", f"{model}.npz", "-o", tmp_path / "out"],
+        env={**os.environ, "TMPDIR": str(work)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (143, "terminated: no artifact was written\n")
+    assert list(work.iterdir()) == []
+    assert list((tmp_path / "out").iterdir()) == []

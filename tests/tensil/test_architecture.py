@@ -96,3 +96,10 @@ def test_unreadable_files_are_refused(tmp_path: Path, content: bytes | None) -> 
         path.write_bytes(content)
     with pytest.raises(CompileError):
         load_architecture(path)
+
+
+def test_a_key_that_stands_there_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "board.tarch"
+    path.write_text('{"array_size": 8, "array_size": 12}')
+    with pytest.raises(CompileError, match=r"board\.tarch' is not JSON: key 'array_size' stands there twice"):
+        load_architecture(path)
