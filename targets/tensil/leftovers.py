@@ -52,8 +52,11 @@ def factor_leftovers(selection: Selection, architecture: Architecture) -> Select
     return selection
 
 
-def pack_leftovers(selection: Selection, architecture: Architecture) -> Selection:
-    """The selection with a packing group after each group where that saves cycles."""
+def pack_leftovers(selection: Selection, architecture: Architecture, *, sums_follow: bool = True) -> Selection:
+    """The selection with a packing group after each group where that saves cycles.
+
+    sums_follow  `packed_sums` takes packed channels out of their tensors afterwards, which needs less memory
+    """
     for group in selection.groups:
         packing = _packing(selection, group, architecture)
         if packing is None:
@@ -68,7 +71,9 @@ def pack_leftovers(selection: Selection, architecture: Architecture) -> Selectio
         within = min(low, 0), max(high, 0)  # 0 lies outside of the image
         candidate = _with_helper(selection, packer, within, tuple(groups))
         planned = candidate
-        if _reads_are_split(selection, group.result, split):  # then `packed_sums` takes them out of the tensor itself
+        if sums_follow and _reads_are_split(
+            selection, group.result, split
+        ):  # then `packed_sums` takes them out of the tensor itself
             channels = group.layout.channels // architecture.array_size * architecture.array_size
             smaller = {group.result: replace(group.layout, channels=channels)}
             planned = replace(candidate, layouts={**candidate.layouts, **smaller})

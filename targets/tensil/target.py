@@ -120,7 +120,8 @@ def _placed(
 ) -> tuple[Selection, Placed]:
     """Placed with leftover channels rewritten; or without, where the bound of a rewritten sum is too coarse."""
     if is_native(graph, architecture.data_type):
-        selection = pack_leftovers(factor_leftovers(split_means(selection), architecture), architecture)
+        factored = factor_leftovers(split_means(selection), architecture)
+        selection = pack_leftovers(factored, architecture, sums_follow=False)
         return place_natively(graph, selection, architecture.data_type)
     outputs = {selection.storage[output.value.name] for output in graph.outputs}
 
