@@ -41,7 +41,7 @@ from pefslc.numeric.accumulate import fits_int64
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale, common_grid
 from pefslc.numeric.stages import Affine
-from pefslc.numeric.staircase import Quantizer, Staircase
+from pefslc.numeric.staircase import MOST_STEPS, Quantizer, Staircase
 from pefslc.passes.manager import Exactness
 from pefslc.passes.output_map import output_map
 from pefslc.passes.quantizer_codes import quantizer_codes
