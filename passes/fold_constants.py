@@ -80,7 +80,7 @@ def _quantize(op: Quantize, data: NDArray[np.float64]) -> NDArray[np.int64]:
     quantizer = Quantizer(quantization, op.rounding, op.adds_zero_point_last)
     if not quantization.zero_point and quantization.scale.is_power_of_two:
         return quantize_array(quantizer, data, op.channel_axis)
-    codes = quantize_array(quantizer, data, op.channel_axis)
+    codes = np.array(quantize_array(quantizer, data, op.channel_axis))  # of no axes, NumPy makes a number
     scaled = data / broadcast_steps(quantization.scale, data.ndim, op.channel_axis)
     # Float64 may err by a few units in the last place. Where that could matter, near a multiple of 1/2, decide exactly.
     doubled = 2 * (scaled + quantization.zero_point)

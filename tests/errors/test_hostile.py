@@ -203,6 +203,14 @@ def test_a_wide_input_with_a_zero_point(tmp_path: Path) -> None:
     assert refused(m, tmp_path) == (Code.CODES_TOO_WIDE,)
 
 
+def test_a_quantized_constant_without_axes(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    m.output(m.quant(m.input(SHAPE)))
+    m.output(m.quant(m.constant(0.0), 0.3))  # a float scale: near a tie, which 0 is not, it is decided exactly
+    m.output(m.quant(m.constant(0.15), 0.3))
+    assert set(refused(m, tmp_path)) == {Code.CONSTANT_OUTPUT}
+
+
 def test_a_name_given_twice(tmp_path: Path) -> None:
     for change in ("input", "output"):
         model = network().build()
