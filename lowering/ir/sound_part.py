@@ -9,14 +9,14 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput
-from pefslc.ir.quantized import BatchNorm, BiasAdd, Clip, Constant, LeakyRelu, Quantize, QuantizedConstant, Relu
+from pefslc.ir.quantized import Constant, Elementwise, Multiply, Quantize, QuantizedConstant
 from pefslc.ir.structural import Reshape, Transpose
 from pefslc.ir.value import Op, Real, Value
 
 __all__ = ["sound_part"]
 
 # Behind these, an output would need a quantizer that the part may have lost: it ends before them.
-_UNFINISHED = BatchNorm | BiasAdd | Clip | LeakyRelu | Relu
+_UNFINISHED = Elementwise | Multiply
 
 
 def sound_part(graph: Graph, unknown: Collection[str]) -> Graph | None:
@@ -56,7 +56,7 @@ def _finished(
     ends = [*frontier, *(op.result for op in ops if isinstance(op, Quantize) and op.result.name not in read)]
     for end in ends:
         while isinstance(op := producers.get(end.name), _UNFINISHED | Reshape | Transpose):
-            end = op.input  # walks up from each end
+            end = op.operands[0]  # walks up from each end
         if end.name in producers and end.name not in constants and all(o.value.name != end.name for o in outputs):
             outputs.append(GraphOutput(f"{end.name}.end", end))
     needed = {o.value.name for o in outputs}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pefslc.diagnostics import Origin
 from pefslc.interpret import run_codes
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
-from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Codes, IntArray, TensorType, Value
 from pefslc.ir.verify import verify
@@ -106,6 +106,12 @@ class GraphBuilder:
         shape = tuple(x.type.shape[a] for a in permutation)
         return self._add(Transpose, shape, input=x, permutation=permutation)
 
+    def lookup(self, x: Value, table: Array) -> Value:
+        return self._add(Lookup, x.type.shape, input=x, low=x.type.codes.low, table=IntArray(table))
+
+    def product(self, lhs: Value, rhs: Value) -> Value:
+        return self._add(Product, lhs.type.shape, lhs=lhs, rhs=rhs)
+
     def pad(self, x: Value, before: tuple[int, ...], after: tuple[int, ...]) -> Value:
         shape = tuple(b + size + a for b, size, a in zip(before, x.type.shape, after, strict=True))
         return self._add(Pad, shape, input=x, before=before, after=after)
@@ -179,7 +185,7 @@ def random_graph(seed: int) -> Graph:
         x = values[int(rng.integers(max(len(values) - 2, 0), len(values)))]
         _, channels, height, width = x.type.shape
         kind = rng.choice(
-            ["conv", "conv", "group", "depthwise", "pool", "residual", "concat", "map", "transpose", "pad"]
+            ["conv", "conv", "group", "depthwise", "pool", "residual", "concat", "map", "transpose", "pad", "lookup", "gate"]
         )
         kernel = (int(rng.integers(1, min(4, height + 1))), int(rng.integers(1, min(4, width + 1))))
         dilation = (2, 2) if rng.random() < 0.2 and height > 4 and width > 4 and kernel <= (2, 2) else (1, 1)
@@ -216,6 +222,14 @@ def random_graph(seed: int) -> Graph:
             values.append(b.concat((x, b.clamp(x, -2, 3), x), int(rng.integers(1, 4))))
         elif kind == "map":
             values.append(requantized(b.clamp(x, -3, 100)))
+        elif kind == "lookup":
+            entries = x.type.codes.high - x.type.codes.low + 1
+            rows = int(rng.choice([1, channels]))
+            values.append(b.lookup(x, rng.integers(*rng.choice([(-9, 9), (0, 300), (-70000, 5)]), (rows, entries))))
+        elif kind == "gate":
+            gate = requantized(b.pool(x, False, kernel=(height, width)))
+            product = b.product(x, gate) if rng.random() < 0.7 else b.product(requantized(x), x)
+            values.append(requantized(product) if rng.random() < 0.7 else product)
         elif kind == "pad":
             before, after = ((0, *map(int, rng.integers(0, 3, 3))) for _ in range(2))
             values.append(b.pad(x, before, after))
