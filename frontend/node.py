@@ -73,6 +73,10 @@ class Node:
             raise self.fault(Code.ATTRIBUTE_TYPE, f"attribute {name} is not a list of integers")
         return tuple(value)
 
+    def give_ints(self, name: str, values: Sequence[int]) -> None:
+        """Set an attribute for who takes it next."""
+        self._attributes[name] = list(values)
+
     def has_input(self, index: int) -> bool:
         """Whether the optional input is there."""
         return index < len(self.inputs) and not self.inputs[index].is_empty()

@@ -20,6 +20,7 @@ from pefslc.frontend.elementwise import (
 from pefslc.frontend.importer import Builder, IntegerTensor
 from pefslc.frontend.linear_quantizers import clip_integers, import_dequantize_linear, import_quantize_linear
 from pefslc.frontend.node import Node, constant_array
+from pefslc.frontend.one_dimensional import also_for_sequences
 from pefslc.frontend.padding import import_pad
 from pefslc.frontend.quantizers import import_bipolar_quant, import_quant, import_trunc
 from pefslc.ir.quantized import Add, AveragePool, BatchNorm, BiasAdd, Clip, Conv, LeakyRelu, Linear, Relu
@@ -77,7 +78,7 @@ def _image(builder: Builder, node: Node) -> Value:
         raise node.fault(
             Code.UNSUPPORTED_SHAPE,
             f"{node.op_type} on a tensor of shape {list(x.type.shape)} is not supported",
-            hint="only [N, C, H, W]: give 1-D data a height of 1",
+            hint="only [N, C, H, W] and [N, C, L]",
         )
     return x
 
@@ -413,17 +414,17 @@ OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Value | IntegerTensor
     ("", "DequantizeLinear"): import_dequantize_linear,
     ("com.microsoft", "QuantizeLinear"): import_quantize_linear,
     ("com.microsoft", "DequantizeLinear"): import_dequantize_linear,
-    ("", "Conv"): import_conv,
+    ("", "Conv"): also_for_sequences(import_conv),
     ("", "Gemm"): import_gemm,
     ("", "MatMul"): import_matmul,
     ("", "BatchNormalization"): import_batch_norm,
     ("", "Relu"): import_relu,
     ("", "LeakyRelu"): import_leaky_relu,
     ("", "Clip"): import_clip,
-    ("", "MaxPool"): import_max_pool,
-    ("", "AveragePool"): import_average_pool,
-    ("", "GlobalAveragePool"): import_global_average_pool,
-    ("", "ReduceMean"): import_reduce_mean,
+    ("", "MaxPool"): also_for_sequences(import_max_pool),
+    ("", "AveragePool"): also_for_sequences(import_average_pool),
+    ("", "GlobalAveragePool"): also_for_sequences(import_global_average_pool),
+    ("", "ReduceMean"): also_for_sequences(import_reduce_mean),
     ("", "Add"): import_add,
     ("", "Mul"): import_mul,
     ("", "Div"): import_div,

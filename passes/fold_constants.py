@@ -63,6 +63,10 @@ def _fold(op: Op, done: dict[str, Op]) -> Op:
             source = done.get(op.input.name)
             if isinstance(source, Constant):
                 return Constant(result=op.result, data=RealArray(_copy(source.data.data.reshape(op.result.type.shape))))
+            if isinstance(source, QuantizedConstant) and op.result.type.shape[:1] == source.codes.shape[:1]:
+                reshaped = IntArray(source.codes.data.reshape(op.result.type.shape).copy())
+                value = replace(op.result, type=replace(op.result.type, element=_quantization(source)))
+                return QuantizedConstant(result=value, codes=reshaped)
     return op
 
 

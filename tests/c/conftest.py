@@ -185,7 +185,20 @@ def random_graph(seed: int) -> Graph:
         x = values[int(rng.integers(max(len(values) - 2, 0), len(values)))]
         _, channels, height, width = x.type.shape
         kind = rng.choice(
-            ["conv", "conv", "group", "depthwise", "pool", "residual", "concat", "map", "transpose", "pad", "lookup", "gate"]
+            [
+                "conv",
+                "conv",
+                "group",
+                "depthwise",
+                "pool",
+                "residual",
+                "concat",
+                "map",
+                "transpose",
+                "pad",
+                "lookup",
+                "gate",
+            ]
         )
         kernel = (int(rng.integers(1, min(4, height + 1))), int(rng.integers(1, min(4, width + 1))))
         dilation = (2, 2) if rng.random() < 0.2 and height > 4 and width > 4 and kernel <= (2, 2) else (1, 1)

@@ -1,0 +1,73 @@
+"""Convolutions and pools of sequences [N, C, L]: those of images [N, C, 1, L], which have one row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from pefslc.frontend.importer import Builder
+from pefslc.frontend.node import Node
+from pefslc.ir.structural import Reshape
+from pefslc.ir.value import Value
+
+__all__ = ["also_for_sequences"]
+
+Operator = Callable[[Builder, Node], Value]
+
+# What one row is given beside the one number of the sequence.
+_PER_AXIS = {"kernel_shape": 1, "strides": 1, "dilations": 1}
+
+
+def also_for_sequences(operator: Operator) -> Operator:
+    """The operator of images, which then takes [N, C, L] too, with one number per attribute where images have two."""
+
+    def import_either(builder: Builder, node: Node) -> Value:
+        x = builder.operand(node, 0)
+        if len(x.type.shape) != 3:
+            return operator(builder, node)
+        _with_one_row(builder, node, 0)
+        if node.op_type == "Conv" and len(builder.operand(node, 1).type.shape) == 3:
+            _with_one_row(builder, node, 1)
+        for name, row in _PER_AXIS.items():
+            values = node.take_ints(name, None)
+            if values is not None:
+                node.give_ints(name, (row, *values) if len(values) == 1 else values)
+        pads = node.take_ints("pads", None)
+        if pads is not None:
+            node.give_ints("pads", (0, pads[0], 0, pads[1]) if len(pads) == 2 else pads)
+        if node.op_type == "ReduceMean":
+            _mean_of_the_row(node)
+        result = operator(builder, node)
+        shape = result.type.shape
+        return result if len(shape) != 4 else _reshaped(builder, node, result, (*shape[:2], shape[3]))
+
+    return import_either
+
+
+def _with_one_row(builder: Builder, node: Node, index: int) -> None:
+    """Let input `index`, [N, C, L], be [N, C, 1, L]."""
+    x = builder.operand(node, index)
+    n, c, length = x.type.shape
+    tensor = gs.Variable(f"{node.inputs[index].name} with one row")
+    builder.values[tensor.name] = _reshaped(builder, node, x, (n, c, 1, length))
+    node.inputs[index] = tensor
+
+
+def _reshaped(builder: Builder, node: Node, x: Value, shape: tuple[int, ...]) -> Value:
+    return builder.append(Reshape(result=builder.new_value(shape, x.type.element, node.origin), input=x))
+
+
+def _mean_of_the_row(node: Node) -> None:
+    """The mean over the length is that over the row and the length."""
+    axes = node.take_ints("axes", None)
+    if node.has_input(1):
+        axes = tuple(int(a) for a in node.constant(1, "axes").reshape(-1))
+        node.inputs[1] = gs.Constant("axes of the row", np.array(_with_row(axes), dtype=np.int64))
+    elif axes is not None:
+        node.give_ints("axes", _with_row(axes))
+
+
+def _with_row(axes: tuple[int, ...]) -> tuple[int, ...]:
+    return (2, 3) if [a % 3 for a in axes] == [2] else axes
