@@ -165,6 +165,12 @@ def evaluate_model(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
 
 def _node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type: ignore[type-arg]
     x = v[0]
+    if x.ndim == 3 and op in ("Conv", "MaxPool", "AveragePool"):  # a sequence is an image of one row
+        wide = {k: [k != "pads", *s] if len(s) == 1 else [0, s[0], 0, s[1]] for k, s in a.items() if k != "group"}
+        operands = [x[:, :, None], *(w[:, :, None] if w.ndim == 3 else w for w in v[1:])]
+        return _node(op, operands, {k: [int(n) for n in s] for k, s in wide.items()} | {"group": a.get("group", 1)})[
+            :, :, 0
+        ]
     match op:
         case "Quant":
             return _quant(*v, **a)
@@ -177,7 +183,7 @@ def _node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type: ignore[
         case "Transpose":
             return x.transpose(a["perm"])
         case "BatchNormalization":
-            gamma, beta, mean, variance = (p.reshape(1, -1, 1, 1) for p in v[1:])
+            gamma, beta, mean, variance = (p.reshape(1, -1, *[1] * (x.ndim - 2)) for p in v[1:])
             epsilon = Fraction(float(np.float32(a["epsilon"])))
             deviation = np.vectorize(lambda s: square_root(s + epsilon), "O")(variance)
             return (x - mean) * gamma / deviation + beta
@@ -206,7 +212,8 @@ def _node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type: ignore[
         case "MaxPool" | "AveragePool":
             return _pool(op, x, a)
         case "GlobalAveragePool":
-            return x.sum(axis=(2, 3), keepdims=True) / (x.shape[2] * x.shape[3])
+            axes = tuple(range(2, x.ndim))
+            return x.sum(axis=axes, keepdims=True) / int(np.prod(x.shape[2:]))
         case "Flatten":
             return x.reshape(x.shape[0], -1)
         case "Reshape":

@@ -8,6 +8,7 @@ makes their operand when they are its only reader, so accumulators are not store
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,6 +183,8 @@ class _Planner:
                 self._pad(op)
             case Concat():
                 self._concat(op)
+            case _:
+                assert_never(op)
 
     def _chain(self, value: Value) -> _Chain:
         """What `value` is so far: a chain that waits for its only reader, or a tensor in memory."""

@@ -1,0 +1,141 @@
+"""Blocks of known architectures, small: the compiled C equals the exact evaluation of the file, number for number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pefslc
+from builders import ModelBuilder
+from oracle import evaluate_model
+
+Build = Callable[["Net", str], str]
+
+
+class Net(ModelBuilder):
+    """Layers with random quantized weights; every method returns the name of its output."""
+
+    def __init__(self) -> None:
+        super().__init__(opset=14)
+        self.rng = np.random.default_rng(11)
+
+    def conv(self, x: str, outputs: int, inputs: int, kernel: tuple[int, ...] = (1, 1), **attributes: object) -> str:
+        fan_in = inputs * int(np.prod(kernel))
+        weight = self.rng.normal(0, 1.5 / fan_in**0.5, (outputs, inputs, *kernel))
+        return self.node("Conv", x, self.weight(weight, 0.0625, 6), **attributes)
+
+    def normalized(self, x: str, channels: int) -> str:
+        rng = self.rng
+        parts = rng.normal(1, 0.2, channels), rng.normal(0, 0.2, channels), rng.normal(0, 0.2, channels)
+        return self.node(
+            "BatchNormalization", x, *map(self.constant, (*parts, rng.uniform(0.5, 2, channels))), epsilon=1e-5
+        )
+
+    def act(self, x: str, signed: int = 1, bits: int = 7) -> str:
+        return self.quant(x, 2.0**-4, bits, signed=signed)
+
+    def gate(self, x: str, channels: int, squeezed: int, kind: str) -> str:
+        """Squeeze and excitation."""
+        mean = self.act(self.node("GlobalAveragePool", x))
+        hidden = self.act(self.node("Relu", self.conv(mean, squeezed, channels)), signed=0)
+        attributes = {"alpha": 1 / 6} if kind == "HardSigmoid" else {}
+        gate = self.node(kind, self.conv(hidden, channels, squeezed), **attributes)
+        return self.act(self.node("Mul", x, self.quant(gate, 2.0**-7, 7, signed=0)))
+
+    def silu(self, x: str) -> str:
+        return self.act(self.node("Mul", x, self.node("Sigmoid", x)))
+
+
+def mobilenet_v2(m: Net, x: str) -> str:
+    six = m.constant(0.0), m.constant(6.0)
+    expanded = m.act(m.node("Clip", m.normalized(m.conv(x, 8, 4), 8), *six), signed=0)
+    deep = m.conv(expanded, 8, 1, (3, 3), group=8, pads=[1] * 4)
+    deep = m.act(m.node("Clip", m.normalized(deep, 8), *six), signed=0)
+    return m.node("Add", m.act(x), m.act(m.normalized(m.conv(deep, 4, 8), 4)))
+
+
+def mobilenet_v3(m: Net, x: str) -> str:
+    expanded = m.act(m.node("HardSwish", m.normalized(m.conv(x, 8, 4), 8)))
+    deep = m.act(m.normalized(m.conv(expanded, 8, 1, (5, 5), group=8, pads=[2] * 4, strides=[2, 2]), 8))
+    return m.act(m.normalized(m.conv(m.gate(deep, 8, 2, "HardSigmoid"), 4, 8), 4))
+
+
+def efficientnet(m: Net, x: str) -> str:
+    expanded = m.silu(m.normalized(m.conv(x, 8, 4), 8))
+    deep = m.silu(m.normalized(m.conv(expanded, 8, 1, (3, 3), group=8, pads=[1] * 4), 8))
+    return m.node("Add", m.act(m.normalized(m.conv(m.gate(deep, 8, 2, "Sigmoid"), 4, 8), 4)), m.act(x))
+
+
+def shufflenet(m: Net, x: str) -> str:
+    grouped = m.act(m.node("Relu", m.normalized(m.conv(x, 8, 2, group=2), 8)), signed=0)
+    split = m.node("Reshape", grouped, m.constant([1, 2, 4, 6, 6], dtype=np.int64))
+    turned = m.node("Transpose", split, perm=[0, 2, 1, 3, 4])
+    shuffled = m.node("Reshape", turned, m.constant([1, 8, 6, 6], dtype=np.int64))
+    deep = m.act(m.normalized(m.conv(shuffled, 8, 1, (3, 3), group=8, pads=[1] * 4), 8))
+    return m.node("Concat", m.act(m.conv(deep, 4, 4, group=2)), m.act(x), axis=1)
+
+
+def keyword_spotting(m: Net, x: str) -> str:
+    y = m.act(m.node("Relu", m.normalized(m.conv(x, 6, 4, (5,), pads=[2, 2], strides=[2]), 6)), signed=0)
+    y = m.act(m.node("Tanh", m.normalized(m.conv(y, 6, 1, (3,), group=6, pads=[2, 2], dilations=[2]), 6)))
+    y = m.node("MaxPool", m.act(m.node("Elu", m.conv(y, 8, 6, (1,)), alpha=0.5)), kernel_shape=[2], strides=[2])
+    flat = m.node("Flatten", m.act(m.node("GlobalAveragePool", y)))
+    return m.node("Gemm", flat, m.weight(m.rng.normal(0, 0.5, (3, 8)), 0.0625, 6), transB=1)
+
+
+ARCHITECTURES: dict[str, tuple[Build, tuple[int, ...]]] = {
+    "mobilenet_v2": (mobilenet_v2, (1, 4, 6, 6)),
+    "mobilenet_v3": (mobilenet_v3, (1, 4, 6, 6)),
+    "efficientnet": (efficientnet, (1, 4, 6, 6)),
+    "shufflenet": (shufflenet, (1, 4, 6, 6)),
+    "keyword_spotting": (keyword_spotting, (1, 4, 24)),
+}
+
+
+@pytest.mark.usefixtures("cc")
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_compiled_c_is_the_exact_evaluation_of_the_file(name: str, tmp_path: Path) -> None:
+    build, shape = ARCHITECTURES[name]
+    m = Net()
+    m.output(build(m, m.act(m.input(shape))))
+    program = pefslc.compile(m.save(tmp_path), target="c")
+    assert all(row.exact for row in program.layers)
+    x = np.random.default_rng(5).normal(0, 1.5, (3, *shape[1:])).astype(np.float32)
+    assert program.verify({"x": x}).equal
+    (values,) = program.run(x).values()
+    for row, image in zip(values, x, strict=True):
+        expected = evaluate_model(m.build(), image[None]).astype(float)
+        np.testing.assert_array_equal(row[None], expected)
+    assert len(np.unique(values)) > 5, "a network whose output says nothing"
+
+
+@pytest.mark.usefixtures("cc")
+def test_several_inputs_and_outputs(tmp_path: Path) -> None:
+    """Two inputs of different shapes, formats and ranks; outputs in the middle, at the end, and of a function."""
+    m = Net()
+    image = m.act(m.input((1, 4, 6, 6), "image"))
+    sound = m.quant(m.input((1, 3, 8), "sound"), 0.1, 8, zero_point=5)
+    a = m.act(m.node("Relu", m.conv(image, 3, 4, (3, 3))), signed=0)
+    b = m.silu(m.conv(sound, 3, 3, (3,)))
+    m.output(m.node("Identity", a, output="features"))
+    features = m.node("Flatten", m.node("GlobalAveragePool", a))
+    heard = m.node("ReduceMean", b, axes=[2], keepdims=0)
+    joined = m.node("Concat", m.act(features), m.act(heard), axis=1, output="joined")
+    m.output(joined)
+    m.output(m.node("Gemm", m.act(joined), m.weight(m.rng.normal(0, 0.5, (2, 6)), 0.0625, 6), transB=1, output="score"))
+    program = pefslc.compile(m.save(tmp_path), target="c")
+    rng = np.random.default_rng(5)
+    inputs = {"image": rng.normal(0, 1.5, (4, 4, 6, 6)), "sound": rng.normal(0, 3, (4, 3, 8))}
+    assert program.verify(inputs).equal
+    values = program.run(inputs)
+    assert {name: v.shape for name, v in values.items()} == {
+        "features": (4, 3, 4, 4),
+        "joined": (4, 6),
+        "score": (4, 2),
+    }
+    reference = program.lowered.reference.run(inputs)
+    for name, array in values.items():
+        np.testing.assert_allclose(array, reference[name], rtol=0, atol=1e-12)
