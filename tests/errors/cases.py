@@ -281,11 +281,12 @@ CASES: dict[Code, Case] = {
     Code.CONSTANT_OPERAND: network(
         lambda m, x: m.node("Concat", x, m.constant(np.ones((1, 1, 4, 4))), axis=1, name="/Concat", output="y")
     ),
-    Code.UNSUPPORTED_SHAPE: network(lambda m, x: conv(m, x), shape=(1, 2, 64)),
+    Code.UNSUPPORTED_SHAPE: network(lambda m, x: conv(m, x), shape=(1, 2, 4, 4, 4)),
     Code.SHAPE_MISMATCH: network(lambda m, x: conv(m, x, np.ones((2, 3, 1, 1)))),
     Code.WINDOW: node("MaxPool", kernel_shape=[9, 9]),
     Code.PARAMETER_VALUE: node("BatchNormalization", *([np.array([1.0, v]) for v in (1, 0, 0, -1)])),
     Code.EXTRA_OUTPUT: changed(lambda p: _second_output(p)),
+    Code.FUNCTION_VALUE: network(lambda m, x: m.quant(m.node("Log", x, name="/log/Log"), output="y")),
     Code.BAD_FORMAT: network(fmt="5.3"),
     Code.FORMAT_CONTRADICTED: network(fmt="Q3.4"),
     Code.MODEL_NOT_QUANTIZED: network(

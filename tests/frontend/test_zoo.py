@@ -33,6 +33,7 @@ REFUSED = {
 HANDLED_THOUGH_BAD = {
     "_valid_base",
     "auto_pad_same_lower",
+    "conv1d",
     "evil_tensor_names",
     "ir_version_too_new",
     "nonpot_scale",
