@@ -15,7 +15,7 @@ import numpy as np
 
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.group_steps import added_tensors, addend_plan
-from pefslc.targets.tensil.placement import Placed, PlacedGroup
+from pefslc.targets.tensil.placed import Placed, PlacedGroup
 from pefslc.targets.tensil.raw_steps import Minimum
 from pefslc.targets.tensil.selection import AddTensor, MaxHead, Selection
 

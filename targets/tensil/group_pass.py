@@ -26,7 +26,7 @@ from pefslc.targets.tensil.instructions import MoveKind, SimdOperation
 from pefslc.targets.tensil.matrix_plan import MatrixPlan
 from pefslc.targets.tensil.matrix_steps import AddTensor, AddWord, Diagonal, MatrixStep
 from pefslc.targets.tensil.pass_plan import Needs, Scratch, plan_passes
-from pefslc.targets.tensil.placement import PlacedGroup
+from pefslc.targets.tensil.placed import PlacedGroup
 from pefslc.targets.tensil.planes import Layout, Rect, Run, View, missed_runs, rect_runs, tap_runs
 from pefslc.targets.tensil.raw_steps import Accumulate, RawStep, SimdStep
 from pefslc.targets.tensil.selection import MaxHead

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.matrix_plan import Addend, MatrixPlan, matrix_plan, matrix_plan_with_addend
-from pefslc.targets.tensil.placement import PlacedGroup
+from pefslc.targets.tensil.placed import PlacedGroup
 from pefslc.targets.tensil.raw_steps import Accumulate, RawStep
 
 __all__ = ["added_tensors", "addend_plan", "leading_plan", "leading_steps", "trailing_plan", "trailing_steps"]

@@ -27,7 +27,7 @@ from pefslc.targets.tensil.activations import fit_activation
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.fusion import fuse_sums
 from pefslc.targets.tensil.leftovers import PACKED, PARTIAL
-from pefslc.targets.tensil.placement import Placed, PlacedGroup, PlacedTerm
+from pefslc.targets.tensil.placed import Placed, PlacedGroup, PlacedTerm
 from pefslc.targets.tensil.raw_steps import Accumulate, Maximum, Minimum, Multiply, RawStep
 from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, MaxHead, Requantization, Selection
 from pefslc.targets.tensil.selection import Limit as LimitStep

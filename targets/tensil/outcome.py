@@ -16,7 +16,7 @@ from pefslc.targets.tensil.bends import Bends, merged
 from pefslc.targets.tensil.cycles import CycleReport
 from pefslc.targets.tensil.leftovers import HELPERS
 from pefslc.targets.tensil.means import MEANS
-from pefslc.targets.tensil.placement import Bounded, Placed
+from pefslc.targets.tensil.placed import Bounded, Placed
 
 __all__ = ["bounded_operations", "computed_graph", "op_reports", "parts_of"]
 

@@ -19,7 +19,7 @@ from pefslc.targets.tensil.group_steps import added_tensors, leading_plan
 from pefslc.targets.tensil.leftovers import PACKED, SUMS
 from pefslc.targets.tensil.matrix_plan import MatrixPlan, is_certified_chain
 from pefslc.targets.tensil.matrix_steps import AddWord, Diagonal
-from pefslc.targets.tensil.placement import Placed, PlacedGroup, PlacedTerm
+from pefslc.targets.tensil.placed import Placed, PlacedGroup, PlacedTerm
 from pefslc.targets.tensil.planes import Layout
 from pefslc.targets.tensil.selection import Group, LinearHead, MaxHead, Selection
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pefslc.shapes import Window
 from pefslc.targets.tensil.architecture import Architecture
-from pefslc.targets.tensil.placement import PlacedGroup
+from pefslc.targets.tensil.placed import PlacedGroup
 from pefslc.targets.tensil.planes import Layout, Rect
 from pefslc.targets.tensil.raw_steps import Accumulate
 from pefslc.targets.tensil.selection import MaxHead

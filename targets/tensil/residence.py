@@ -13,7 +13,7 @@ from pefslc.targets.tensil.instructions import MoveKind
 from pefslc.targets.tensil.leftovers import HELPERS
 from pefslc.targets.tensil.memory import Memory
 from pefslc.targets.tensil.pass_plan import Needs
-from pefslc.targets.tensil.placement import PlacedGroup
+from pefslc.targets.tensil.placed import PlacedGroup
 from pefslc.targets.tensil.planes import Layout, View
 
 __all__ = ["Entry", "Residence", "no_local_memory"]

@@ -25,7 +25,7 @@ from pefslc.targets.tensil.group_steps import addend_plan, leading_plan, trailin
 from pefslc.targets.tensil.instructions import Instruction, Segment
 from pefslc.targets.tensil.matrix_steps import MatrixStep
 from pefslc.targets.tensil.pass_plan import Scratch
-from pefslc.targets.tensil.placement import Placed, PlacedGroup
+from pefslc.targets.tensil.placed import Placed, PlacedGroup
 from pefslc.targets.tensil.raw_steps import Accumulate, ChannelAdd, ChannelMultiply, Maximum, Minimum, block_words
 from pefslc.targets.tensil.residence import Entry, Residence, no_local_memory
 from pefslc.targets.tensil.selection import MaxHead, Selection

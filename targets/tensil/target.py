@@ -28,7 +28,8 @@ from pefslc.targets.tensil.native import is_native, native_format, place_nativel
 from pefslc.targets.tensil.outcome import bounded_operations, computed_graph, op_reports, parts_of
 from pefslc.targets.tensil.packed_sums import requantize_while_packing
 from pefslc.targets.tensil.packing import Offsets, pack_inputs, packed
-from pefslc.targets.tensil.placement import Placed, place
+from pefslc.targets.tensil.placed import Placed
+from pefslc.targets.tensil.placement import place
 from pefslc.targets.tensil.planes import Layout, from_vectors, to_vectors
 from pefslc.targets.tensil.schedule import Entry, Schedule, schedule
 from pefslc.targets.tensil.selection import Selection, select

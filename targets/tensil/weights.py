@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pefslc.shapes import Window
 from pefslc.targets.tensil.architecture import DataType
-from pefslc.targets.tensil.placement import PlacedGroup
+from pefslc.targets.tensil.placed import PlacedGroup
 from pefslc.targets.tensil.planes import Layout
 from pefslc.targets.tensil.selection import MaxHead
 
