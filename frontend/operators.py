@@ -379,6 +379,31 @@ def import_reshape(builder: Builder, node: Node) -> Value:
     return _reshape(builder, node, x, tuple(shape))
 
 
+def import_squeeze(builder: Builder, node: Node) -> Value:
+    x = builder.operand(node, 0)
+    rank = len(x.type.shape)
+    axes = _axes(node)
+    dropped = {a % rank for a in axes} if axes is not None else {i for i, s in enumerate(x.type.shape) if s == 1 and i}
+    if any(x.type.shape[a] != 1 for a in dropped):
+        raise node.fault(Code.SHAPE_MISMATCH, f"Squeeze of axes {sorted(dropped)} of {list(x.type.shape)}")
+    return _reshape(builder, node, x, tuple(s for i, s in enumerate(x.type.shape) if i not in dropped))
+
+
+def import_unsqueeze(builder: Builder, node: Node) -> Value:
+    x = builder.operand(node, 0)
+    axes = _axes(node) or ()
+    rank = len(x.type.shape) + len(axes)
+    added = {a % rank for a in axes}
+    sizes = iter(x.type.shape)
+    return _reshape(builder, node, x, tuple(1 if i in added else next(sizes, 1) for i in range(rank)))
+
+
+def _axes(node: Node) -> tuple[int, ...] | None:
+    """An attribute before opset 13, an input since."""
+    axes = node.take_ints("axes", None)
+    return tuple(int(a) for a in node.constant(1, "axes").reshape(-1)) if node.has_input(1) else axes
+
+
 def _reshape(builder: Builder, node: Node, x: Value, shape: tuple[int, ...]) -> Value:
     if not shape or shape[:1] != x.type.shape[:1]:
         raise node.fault(
@@ -433,6 +458,8 @@ OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Value | IntegerTensor
     ("", "Concat"): import_concat,
     ("", "Flatten"): import_flatten,
     ("", "Reshape"): import_reshape,
+    ("", "Squeeze"): import_squeeze,
+    ("", "Unsqueeze"): import_unsqueeze,
     ("", "Transpose"): import_transpose,
     ("", "Pad"): import_pad,
     ("", "Identity"): import_identity,

@@ -338,6 +338,28 @@ def test_other_spellings(tmp_path: Path) -> None:
     )
 
 
+def test_squeeze_and_unsqueeze_are_reshapes(tmp_path: Path) -> None:
+    flat = lambda m, x: m.node("Flatten", m.node("GlobalAveragePool", x))  # noqa: E731
+
+    def axes(*given: list[int]) -> Build:
+        def build(m: ModelBuilder, x: str) -> str:
+            pooled = m.node("GlobalAveragePool", x)
+            return m.node("Squeeze", pooled, *(m.constant(v, dtype=np.int64) for v in given))
+
+        return build
+
+    alike(tmp_path, 13, axes([2, 3]), flat)
+    alike(tmp_path, 13, axes([-1, -2]), flat)
+    alike(tmp_path, 11, lambda m, x: m.node("Squeeze", m.node("GlobalAveragePool", x), axes=[2, 3]), flat)
+    alike(tmp_path, 13, axes(), flat)
+    alike(
+        tmp_path,
+        13,
+        lambda m, x: m.node("Unsqueeze", flat(m, x), m.constant([2, -1], dtype=np.int64)),
+        lambda m, x: m.node("Reshape", flat(m, x), m.constant([1, 4, 1, 1], dtype=np.int64)),
+    )
+
+
 def test_a_constant_node_is_an_initializer(tmp_path: Path) -> None:
     m = ModelBuilder()
     x = m.quant(m.input(SHAPE))
