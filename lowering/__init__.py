@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pefslc.codes import Code
-    from pefslc.compiler import Program, compile, load
+    from pefslc.compiler import compile, load
     from pefslc.diagnostics import CompileError, InternalError
+    from pefslc.program import Program
 
 __all__ = ["Code", "CompileError", "InternalError", "Program", "__version__", "compile", "load"]
 
@@ -22,7 +23,7 @@ __version__ = "0.1.0"
 _HOME = {
     "compile": "pefslc.compiler",
     "load": "pefslc.compiler",
-    "Program": "pefslc.compiler",
+    "Program": "pefslc.program",
     "Code": "pefslc.codes",
     "CompileError": "pefslc.diagnostics",
     "InternalError": "pefslc.diagnostics",

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
 
 import pefslc
 from pefslc.arrays import Arrays, read_arrays
 from pefslc.codes import Code
-from pefslc.cost import CostReport
+from pefslc.compile_options import check_options, chosen_target, parse_format
 from pefslc.diagnosis import every_problem
 from pefslc.diagnostics import CompileError, Origin, Problem, quote
-from pefslc.format_changes import FormatChange, format_changes
+from pefslc.format_changes import format_changes
 from pefslc.frontend import NOTHING_GIVEN, GivenShapes, Imported, import_model, survey_model
 from pefslc.given import ModelPath, as_file
-from pefslc.interpret import apply_output_map, as_batches, quantize_input
 from pefslc.ir.graph import Graph, Level
-from pefslc.ir.integer import Requantize
 from pefslc.limits import TargetLimits
 from pefslc.numeric.choose_format import AutoFormat, Calibration
 from pefslc.numeric.format import FixedPoint
@@ -37,149 +29,24 @@ from pefslc.passes.manager import Exactness, Pass, PassRecord, run_passes
 from pefslc.passes.pipeline import SAID_BY_USER, pipeline
 from pefslc.plugins import load_plugins
 from pefslc.post_training import PostTrainingReport, post_training_report
-from pefslc.report import LayerRow, cost_report, layer_rows
+from pefslc.program import Lowered, Program
+from pefslc.report import layer_rows
 from pefslc.shapes import Shape
-from pefslc.sidecar import Sidecar, load_sidecar, make_sidecar
-from pefslc.staging import publish, safe_file_name
-from pefslc.targets.protocol import Emission, Runner, Target, TargetOptions
-from pefslc.targets.registry import find_target, target_names
-from pefslc.verification import REFERENCE, Prediction, Verification, verify
+from pefslc.sidecar import make_sidecar
+from pefslc.staging import safe_file_name
+from pefslc.targets.protocol import Emission, Target, TargetOptions
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
     from pefslc.train.export import Examples
 
-__all__ = ["Lowered", "Program", "compile", "load", "lower_model"]
+__all__ = ["compile", "load", "lower_model"]
 
 Observer = Callable[[PassRecord, Graph], None]
 Progress = Callable[[int, int, str], None]
 
-# What only one of our targets reads; a target of someone else's is trusted to read all.
-_ONLY_FOR = {"arch": "tensil", "caller_arena": "c", "clock_mhz": "tensil"}
-
 _RANGES_LISTED = 20  # of the codes that differ, in the message of --require-exact
-
-_TARGET_MEMBERS = ("name", "limits", "lower", "runner")
-
-
-@dataclass(frozen=True, slots=True)
-class Lowered:
-    """A model on the integer level, before any target.
-
-    reference  the quantized level as imported, with what --fmt filled or quantized: what the model means
-    quantized  the quantized level as it was lowered
-    float_model  the model as imported, where it was quantized after training
-    """
-
-    reference: Graph
-    quantized: Graph
-    integer: Graph
-    passes: tuple[PassRecord, ...]
-    float_model: Graph | None = None
-
-    @property
-    def bounded_passes(self) -> tuple[str, ...]:
-        """The passes that changed the model, within a bound. Not --fmt: what it fills in is what the model means."""
-        changed = (r.name for r in self.passes if r.changed and r.exactness is Exactness.BOUNDED)
-        return tuple(dict.fromkeys(name for name in changed if name not in SAID_BY_USER))
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A compiled model: `save` writes its artifacts, `run` and `verify` execute them.
-
-    post_training   a float model's comparison with what it was quantized to, where there was data for it
-    format_changes  what --requantize changed of a quantized model
-    """
-
-    lowered: Lowered
-    target: Target
-    options: TargetOptions
-    emission: Emission
-    sidecar: Sidecar
-    layers: tuple[LayerRow, ...]
-    post_training: PostTrainingReport | None = None
-    format_changes: tuple[FormatChange, ...] = ()
-
-    def __repr__(self) -> str:
-        count = len(self.layers)
-        layers = f"{count} layer{'' if count == 1 else 's'}"
-        return f"<Program {self.name!r} for {self.target.name}: {layers}, {'exact' if self.exact else 'bounded'}>"
-
-    @property
-    def name(self) -> str:
-        return self.sidecar.model
-
-    @property
-    def exact(self) -> bool:
-        """Whether every output code is the model's own for every input: proved, not measured."""
-        return all(row.exact for row in self.layers) and not self.lowered.bounded_passes
-
-    @property
-    def graph(self) -> Graph:
-        """The integer graph that the target lowered."""
-        return self.lowered.integer
-
-    @property
-    def costs(self) -> CostReport | None:
-        """Where modelled cycles, bytes and memory go, layer by layer; None where the target does not say.
-
-        Worked out at each call: up to a second for a program of half a million instructions.
-        """
-        if self.emission.costs is None:
-            return None
-        costs = self.emission.costs()
-        return cost_report(self.graph, self.emission.ops, costs, self.target.name, self.options.clock_mhz)
-
-    def save(self, folder: ModelPath) -> tuple[Path, ...]:
-        """Write the artifacts and, last, the sidecar. Returns their paths; raises CompileError."""
-        return publish(Path(folder), self.emission.files, (self.sidecar.file_name, self.sidecar.to_bytes()))
-
-    def run(self, inputs: Mapping[str, NDArray[np.float64]] | NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Output name -> float64 values, computed by the artifacts themselves: the C compiled, the TCU simulated.
-
-        inputs  input name -> array in the ONNX shape, or (one input) the array itself; any multiple of the batch
-        """
-        arrays, _ = as_batches(self.graph, inputs)
-        codes = {i.name: quantize_input(i, arrays[i.name]) for i in self.graph.inputs}
-        with self._runner() as runner:
-            results = runner.run(codes)
-        return {o.name: apply_output_map(o, results[o.name]) for o in self.graph.outputs}
-
-    def verify(self, inputs: Arrays | ModelPath) -> Verification:
-        """Compare model, interpreter and artifacts on the inputs (arrays by name, or an .npz), integer for integer.
-
-        Of artifacts in native arithmetic it is measured how far they are off the float model.
-        """
-        arrays = inputs if isinstance(inputs, Mapping) else read_arrays(Path(inputs))
-        float_model = None if self.emission.native is None else self.lowered.float_model
-        if float_model is None and (self.lowered.float_model is not None or self.format_changes):
-            # The evaluation of the file; this program is of the network that --fmt made of it.
-            arrays = {name: array for name, array in arrays.items() if name != REFERENCE}
-        with self._runner() as runner:
-            return verify(
-                self.lowered.reference, self.graph, runner, self.target.name, arrays, self.options.progress,
-                self._prediction(), float_model,
-            )  # fmt: skip
-
-    def _prediction(self) -> Prediction | None:
-        if self.emission.computed is None:
-            return None
-        layers = {id(deviations): row.layer for row in self.layers for deviations in row.deviations}
-        found = []
-        for op in self.graph.of_type(Requantize):
-            deviations = self.emission.ops[op.result.name].deviations
-            if deviations is not None:
-                found.append((layers[id(deviations)], op, deviations))
-        return Prediction(self.emission.computed, tuple(found))
-
-    @contextmanager
-    def _runner(self) -> Iterator[Runner]:
-        """A runner of the files, written to disk and read back."""
-        with TemporaryDirectory(prefix="pefslc-") as folder:
-            *_, sidecar = self.save(folder)
-            yield self.target.runner(Path(folder), load_sidecar(sidecar))
 
 
 def load(model: ModelPath, *, batch: int | None = None, input_shapes: Mapping[str, Shape] | None = None) -> Graph:
@@ -318,7 +185,7 @@ def compile(
     observe         called with (record, graph) after the import and after each pass
     progress        called with (done, total, what) on work over a second
     """
-    chosen = _chosen_target(target)
+    chosen = chosen_target(target)
     options = TargetOptions(
         os.fspath(arch) if isinstance(arch, os.PathLike) else arch, caller_arena, allow_overflow, progress, clock_mhz
     )
@@ -393,64 +260,6 @@ def _require_exact(lowered: Lowered, emission: Emission) -> None:
         problems.append(Problem(Code.NOT_EXACT, "not exact: sums may overflow", hint="leave out --allow-overflow"))
     if problems:
         raise CompileError.of(problems)
-
-
-def _chosen_target(target: str | Target) -> Target:
-    if isinstance(target, str):
-        return find_target(target)
-    if isinstance(target, type) or not all(hasattr(target, member) for member in _TARGET_MEMBERS):
-        raise CompileError(
-            Code.UNKNOWN_TARGET,
-            f"{quote(repr(target))} is not a target",
-            hint=f"a name ({', '.join(target_names())}), or an object with {', '.join(_TARGET_MEMBERS)}",
-        )
-    return target
-
-
-def check_options(target: Target, options: TargetOptions) -> None:
-    """Raise CompileError for options that the target would ignore, and for what its own check of them finds."""
-    given = {
-        "arch": options.arch is not None,
-        "caller_arena": options.caller_arena,
-        "clock_mhz": options.clock_mhz is not None,
-    }
-    problems = [
-        Problem(
-            Code.WRONG_OPTION,
-            f"--{option.replace('_', '-')} is for target {quote(owner)}, not {quote(target.name)}",
-            hint="leave it out",
-        )
-        for option, owner in _ONLY_FOR.items()
-        if given[option] and target.name in _ONLY_FOR.values() and target.name != owner
-    ]
-    if options.arch is not None and not (isinstance(options.arch, str) and options.arch):
-        problems.append(
-            Problem(
-                Code.WRONG_OPTION,
-                f"--arch is {quote(repr(options.arch))}, not the name of an architecture",
-                hint="leave it out",
-            )
-        )
-    if options.clock_mhz is not None and not (0 < options.clock_mhz < math.inf):
-        problems.append(
-            Problem(Code.WRONG_OPTION, f"--clock-mhz is {options.clock_mhz}, not a frequency", hint="for example 100")
-        )
-    if problems:
-        raise CompileError.of(problems)
-
-
-def parse_format(fmt: str | FixedPoint | AutoFormat | None) -> FixedPoint | AutoFormat | None:
-    """The format that the user named, or the request for formats. Raises CompileError."""
-    if fmt is None or isinstance(fmt, FixedPoint | AutoFormat):
-        return fmt
-    if not isinstance(fmt, str):
-        raise CompileError(
-            Code.BAD_FORMAT, f"{quote(repr(fmt))} is not a format", hint='for example "Q2.3" or FixedPoint(2, 3)'
-        )
-    try:
-        return AutoFormat.parse(fmt) or FixedPoint.parse(fmt)
-    except ValueError as e:
-        raise CompileError(Code.BAD_FORMAT, str(e)) from None
 
 
 def _post_training(

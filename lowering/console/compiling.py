@@ -20,10 +20,10 @@ from pefslc.console.options import (
 )
 
 if TYPE_CHECKING:
-    from pefslc.compiler import Program
     from pefslc.cost import CostReport
     from pefslc.numeric.choose_format import AutoFormat
     from pefslc.numeric.format import FixedPoint
+    from pefslc.program import Program
 
 __all__ = ["compile_model"]
 

@@ -173,7 +173,7 @@ def chosen_target(name: str) -> Target:
 
 def target_limits(target: Target, options: TargetOptions) -> TargetLimits:
     """The target's limits under these options; what it finds wrong with them is a usage error."""
-    from pefslc.compiler import check_options
+    from pefslc.compile_options import check_options
     from pefslc.diagnostics import CompileError
 
     try:

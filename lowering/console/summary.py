@@ -8,13 +8,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from pefslc.compiler import Program
 from pefslc.console.columns import Column, print_columns
 from pefslc.ir.graph import Graph, OutputMap
 from pefslc.limits import TargetLimits
 from pefslc.numeric.choose_format import AutoFormat
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.check_format import describe
+from pefslc.program import Program
 from pefslc.report import LayerRow, verdict
 from pefslc.verification import Verification
 

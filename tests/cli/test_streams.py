@@ -52,7 +52,7 @@ def test_a_terminated_compile_leaves_nothing(tmp_path: Path) -> None:
         "from pefslc.cli import main\n"
         "import pefslc.verification as v\n"
         "def ends(*_, **__): os.kill(os.getpid(), signal.SIGTERM)\n"
-        "import pefslc.compiler as c\n"
+        "import pefslc.program as c\n"
         "c.verify = ends\n"
         "main()\n"
     )

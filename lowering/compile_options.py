@@ -1,0 +1,77 @@
+"""What a compile is asked for, as a user says it: the target, its options, the format."""
+
+from __future__ import annotations
+
+import math
+
+from pefslc.codes import Code
+from pefslc.diagnostics import CompileError, Problem, quote
+from pefslc.numeric.choose_format import AutoFormat
+from pefslc.numeric.format import FixedPoint
+from pefslc.targets.protocol import Target, TargetOptions
+from pefslc.targets.registry import find_target, target_names
+
+__all__ = ["check_options", "chosen_target", "parse_format"]
+
+# What only one of our targets reads; a target of someone else's is trusted to read all.
+_ONLY_FOR = {"arch": "tensil", "caller_arena": "c", "clock_mhz": "tensil"}
+
+_TARGET_MEMBERS = ("name", "limits", "lower", "runner")
+
+
+def chosen_target(target: str | Target) -> Target:
+    if isinstance(target, str):
+        return find_target(target)
+    if isinstance(target, type) or not all(hasattr(target, member) for member in _TARGET_MEMBERS):
+        raise CompileError(
+            Code.UNKNOWN_TARGET,
+            f"{quote(repr(target))} is not a target",
+            hint=f"a name ({', '.join(target_names())}), or an object with {', '.join(_TARGET_MEMBERS)}",
+        )
+    return target
+
+
+def check_options(target: Target, options: TargetOptions) -> None:
+    """Raise CompileError for options that the target would ignore, and for what its own check of them finds."""
+    given = {
+        "arch": options.arch is not None,
+        "caller_arena": options.caller_arena,
+        "clock_mhz": options.clock_mhz is not None,
+    }
+    problems = [
+        Problem(
+            Code.WRONG_OPTION,
+            f"--{option.replace('_', '-')} is for target {quote(owner)}, not {quote(target.name)}",
+            hint="leave it out",
+        )
+        for option, owner in _ONLY_FOR.items()
+        if given[option] and target.name in _ONLY_FOR.values() and target.name != owner
+    ]
+    if options.arch is not None and not (isinstance(options.arch, str) and options.arch):
+        problems.append(
+            Problem(
+                Code.WRONG_OPTION,
+                f"--arch is {quote(repr(options.arch))}, not the name of an architecture",
+                hint="leave it out",
+            )
+        )
+    if options.clock_mhz is not None and not (0 < options.clock_mhz < math.inf):
+        problems.append(
+            Problem(Code.WRONG_OPTION, f"--clock-mhz is {options.clock_mhz}, not a frequency", hint="for example 100")
+        )
+    if problems:
+        raise CompileError.of(problems)
+
+
+def parse_format(fmt: str | FixedPoint | AutoFormat | None) -> FixedPoint | AutoFormat | None:
+    """The format that the user named, or the request for formats. Raises CompileError."""
+    if fmt is None or isinstance(fmt, FixedPoint | AutoFormat):
+        return fmt
+    if not isinstance(fmt, str):
+        raise CompileError(
+            Code.BAD_FORMAT, f"{quote(repr(fmt))} is not a format", hint='for example "Q2.3" or FixedPoint(2, 3)'
+        )
+    try:
+        return AutoFormat.parse(fmt) or FixedPoint.parse(fmt)
+    except ValueError as e:
+        raise CompileError(Code.BAD_FORMAT, str(e)) from None
