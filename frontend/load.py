@@ -226,6 +226,13 @@ def _name_problems(graph: onnx.GraphProto) -> Iterator[Problem]:
             )
     given = {t.name for t in graph.initializer} | {i.name for i in graph.input}
     for node in graph.node:
+        if not any(node.output):
+            yield Problem(
+                Code.DAMAGED_MODEL,
+                "the node writes no tensor",
+                at=Origin(node.name, node.op_type),
+                hint="export the model again",
+            )
         for name in node.output:
             if name in given:
                 yield Problem(

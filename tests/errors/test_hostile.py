@@ -211,6 +211,14 @@ def test_a_quantized_constant_without_axes(tmp_path: Path) -> None:
     assert set(refused(m, tmp_path)) == {Code.CONSTANT_OUTPUT}
 
 
+@pytest.mark.parametrize("names", [[], [""]])
+def test_a_node_that_writes_nothing(names: list[str], tmp_path: Path) -> None:
+    model = network().build()
+    node = helper.make_node("Relu", ["t2"], names)
+    model.graph.node.append(node)
+    assert refused(model, tmp_path) == (Code.DAMAGED_MODEL,)
+
+
 def test_a_name_given_twice(tmp_path: Path) -> None:
     for change in ("input", "output"):
         model = network().build()
