@@ -39,7 +39,7 @@ class WeightStream:
         self._ends: list[int] = []  # where tiles end there, rising
         self._simd_waits = False  # for the blocks to come
         self._buffered = (0, 0)  # DRAM1 rows in the buffer
-        self._in_array: Tile | None = None
+        self._in_array: int | None = None  # the address of the tile that was loaded last
         runs: list[list[Tile]] = []
         for tile in tiles:
             if runs and tile.loads_the_same_as(runs[-1][0]):
@@ -65,12 +65,13 @@ class WeightStream:
 
     def load(self, tile: Tile) -> None:
         """Bring the tile into the array, unless it is there; pending SIMD runs meanwhile."""
-        if self._in_array is not None and tile.loads_the_same_as(self._in_array):
+        address = self._address[id(tile)]  # tiles that follow each other and are equal share it
+        if address == self._in_array:
             return
         local = self._fetch(tile)
         self._emitter.fill(_SIMD_IN_DRAIN_CYCLES)
         self._emitter.load_weights(local, len(tile.rows), has_bias=tile.has_bias)
-        self._in_array = tile
+        self._in_array = address
 
     def forget_array(self) -> None:
         """Something else was loaded into the array."""
