@@ -30,7 +30,7 @@ from pefslc.shapes import Shape, element_count
 
 __all__ = ["Builder", "Imported", "import_model", "survey_model"]
 
-_LARGEST_TENSOR = 1 << 28  # elements; what lies above is a fault in the file, not a network for a small device
+_LARGEST_TENSOR = 1 << 24  # elements: targets index each of them, and no small device holds as many
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import gcd
 
 __all__ = ["Shape", "Window", "conv_shape", "element_count", "gate_shape", "pool_shape"]
 
@@ -54,8 +56,19 @@ class Window:
         return all(
             self._sees(position * self.strides[axis] - pad, size, axis)
             for size, count, pad, axis in sizes
-            for position in range(count)
+            for position in self._critical_positions(count, pad, axis)
         )
+
+    def _critical_positions(self, count: int, pad: int, axis: int) -> Iterator[int]:
+        """Where a window that sees nothing stands, if there is one: sizes in a file may be beyond any loop over all.
+
+        Of those that start inside, the last; of those before the input, the first of each remainder by the dilation.
+        """
+        stride, dilation = self.strides[axis], self.dilations[axis]
+        outside = min(count, -(-pad // stride))
+        yield from range(min(outside, dilation // gcd(stride, dilation)))
+        if count > outside:
+            yield count - 1
 
     def _sees(self, start: int, size: int, axis: int) -> bool:
         """Whether one of the taps start, start + dilation, ... lies in [0, size)."""

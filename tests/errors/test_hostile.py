@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from onnx import TensorProto, helper
 import pefslc
 from builders import ModelBuilder
 from pefslc.codes import Code
+from pefslc.shapes import Window
 
 SHAPE = (1, 2, 4, 4)
 EVIL = ("../../etc/x", "int main(){", 'a"b\\c', "*/ #error", "\n\r\0", "é☃", "%s%n", "n" * 70_000, " ", "/")
@@ -104,6 +107,15 @@ def test_huge_inputs_take_no_memory(tmp_path: Path) -> None:
     m = ModelBuilder()
     m.output(m.quant(m.input((1, 3, 10**6, 10**6))))
     assert refused(m, tmp_path) == (Code.TENSOR_TOO_LARGE,)
+
+
+@pytest.mark.parametrize("target", ["c", "tensil"])
+def test_a_tensor_too_large_to_be_indexed(target: str, tmp_path: Path) -> None:
+    m = ModelBuilder()
+    x = m.quant(m.input((1, 1, 2**13, 2**13)))
+    m.output(m.quant(m.node("Reshape", x, m.constant([1, -1], dtype=np.int64))))
+    with pytest.raises(pefslc.CompileError, match="is too large"):
+        pefslc.compile(m.save(tmp_path), target=target)
 
 
 def test_attributes_of_every_kind(tmp_path: Path) -> None:
@@ -217,6 +229,25 @@ def test_a_node_that_writes_nothing(names: list[str], tmp_path: Path) -> None:
     node = helper.make_node("Relu", ["t2"], names)
     model.graph.node.append(node)
     assert refused(model, tmp_path) == (Code.DAMAGED_MODEL,)
+
+
+def test_critical_positions_decide_for_all() -> None:
+    """Against every position, over all small windows."""
+    for kernel, dilation, stride, pad, size in product(range(1, 4), range(1, 5), range(1, 5), range(5), range(1, 6)):
+        window = Window(kernel=(kernel, 1), dilations=(dilation, 1), strides=(stride, 1), pads=(pad, 0, pad, 0))
+        count = window.output_size(size, 1)[0]
+        taps = [[p * stride - pad + k * dilation for k in range(kernel)] for p in range(count)]
+        assert window.always_sees(size, 1) == all(any(0 <= t < size for t in tap) for tap in taps)
+
+
+def test_a_pool_of_astronomic_padding_is_decided_at_once(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    x = m.quant(m.input((1, 1, 1, 4)))
+    sizes = {"kernel_shape": [2**28, 1], "pads": [2**27, 0, 2**28 - 2, 0], "strides": [1, 1]}
+    m.output(m.node("MaxPool", x, **sizes))
+    start = time.process_time()
+    assert refused(m, tmp_path)
+    assert time.process_time() - start < 5
 
 
 def test_a_name_given_twice(tmp_path: Path) -> None:
