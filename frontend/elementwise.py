@@ -1,4 +1,4 @@
-"""Operators that compute element by element: functions of one tensor, products, constants added and multiplied."""
+"""Operators that compute element by element: activations, functions, BatchNormalization, sums, products."""
 
 from __future__ import annotations
 
@@ -6,17 +6,30 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pefslc.codes import Code
-from pefslc.frontend.importer import Builder
+from pefslc.frontend.importer import Builder, IntegerTensor
+from pefslc.frontend.linear_quantizers import clip_integers
 from pefslc.frontend.node import Node, constant_array
-from pefslc.ir.quantized import Apply, BiasAdd, Multiply, Scaling
+from pefslc.ir.quantized import Add, Apply, BatchNorm, BiasAdd, Clip, LeakyRelu, Multiply, Relu, Scaling
 from pefslc.ir.value import Value
 from pefslc.numeric.expression import Call, Expression, Function, X, number
 from pefslc.numeric.stages import Affine
 from pefslc.shapes import gate_shape
 
-__all__ = ["FUNCTIONS", "constant_per_channel", "import_div", "import_function", "import_mul", "import_sub"]
+__all__ = [
+    "FUNCTIONS",
+    "import_add",
+    "import_batch_norm",
+    "import_clip",
+    "import_div",
+    "import_function",
+    "import_leaky_relu",
+    "import_mul",
+    "import_relu",
+    "import_sub",
+]
 
 
 def _plain(function: Function) -> Callable[[Node], Expression]:
@@ -82,16 +95,109 @@ FUNCTIONS: dict[str, Callable[[Node], Expression]] = {
 
 
 def import_function(builder: Builder, node: Node) -> Value:
+    """A function of one tensor: one of FUNCTIONS."""
     x = builder.operand(node, 0)
     function = FUNCTIONS[node.op_type](node)
     return builder.append(Apply(result=builder.real(x.type.shape, node), input=x, function=function))
 
 
+def import_relu(builder: Builder, node: Node) -> Value:
+    """Relu(x) = max(x, 0)."""
+    x = builder.operand(node, 0)
+    return builder.append(Relu(result=builder.real(x.type.shape, node), input=x))
+
+
+def import_leaky_relu(builder: Builder, node: Node) -> Value:
+    """LeakyRelu(x) = x where x >= 0, else alpha * x."""
+    x = builder.operand(node, 0)
+    # The shortest decimal that prints this float32 is what torch computes with: 0.1, not 0.100000001.
+    alpha = Fraction(str(np.float32(node.take_float("alpha", 0.01))))
+    if not 0 <= alpha <= 1:
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE,
+            f"LeakyRelu with alpha={float(alpha):g} is not supported",
+            hint="alpha lies in [0, 1]",
+        )
+    return builder.append(LeakyRelu(result=builder.real(x.type.shape, node), input=x, alpha=alpha))
+
+
+def import_clip(builder: Builder, node: Node) -> Value | IntegerTensor:
+    """Clip(x, min, max) of values, or of integers (see linear_quantizers); attributes before opset 11."""
+    integers = clip_integers(builder, node)
+    if integers is not None:
+        return integers
+    x = builder.operand(node, 0)
+    if node.opset < 11:
+        limits = [node.take_float("min", -np.inf), node.take_float("max", np.inf)]
+    else:
+        limits = [
+            node.scalar(i, what) if node.has_input(i) else d for i, what, d in ((1, "min", -np.inf), (2, "max", np.inf))
+        ]
+    if limits[0] > limits[1] or any(v != v for v in limits):
+        raise node.fault(Code.PARAMETER_VALUE, f"Clip to [{limits[0]}, {limits[1]}] is empty")
+    low, high = (None if np.isinf(v) else Fraction(v) for v in limits)
+    return builder.append(Clip(result=builder.real(x.type.shape, node), input=x, low=low, high=high))
+
+
+def import_batch_norm(builder: Builder, node: Node) -> Value:
+    """BatchNormalization(x, scale, bias, mean, variance), its float32 parameters taken as exact."""
+    x = builder.operand(node, 0)
+    names = ("scale", "bias", "mean", "variance")
+    gamma, beta, mean, variance = (
+        [Fraction(float(v)) for v in _finite(node, i, name).reshape(-1)] for i, name in enumerate(names, 1)
+    )
+    if {len(gamma), len(beta), len(mean), len(variance)} != {x.type.channels}:
+        raise node.fault(
+            Code.SHAPE_MISMATCH, f"BatchNormalization of {len(gamma)} channels on a tensor of {x.type.channels}"
+        )
+    epsilon = Fraction(node.take_float("epsilon", 1e-5))
+    if node.take_int("training_mode", 0):
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE, "BatchNormalization in training mode", hint="call model.eval() before exporting"
+        )
+    node.ignore("momentum", "spatial")
+    radicand = [v + epsilon for v in variance]
+    if min(radicand) <= 0:
+        raise node.fault(Code.PARAMETER_VALUE, "variance + epsilon is not positive")
+    addend = tuple(-g * m for g, m in zip(gamma, mean, strict=True))
+    stage = Affine(tuple(gamma), addend, tuple(radicand), tuple(beta))
+    return builder.append(BatchNorm(result=builder.real(x.type.shape, node), input=x, stage=stage))
+
+
+def _finite(node: Node, index: int, what: str) -> NDArray[np.float64]:
+    array = node.constant(index, what)
+    if array.dtype.kind != "f" or not np.isfinite(array).all():
+        raise node.fault(Code.PARAMETER_VALUE, f"the {what} holds NaN, infinity, or no floats")
+    return array.astype(np.float64)  # every float of a file is exact in it
+
+
+def import_add(builder: Builder, node: Node) -> Value:
+    """Add(x, y) of one shape, or Add(x, constant): one number, or one per channel."""
+    constants = [constant_array(t) is not None for t in node.inputs]
+    if any(constants):
+        return _add_constant(builder, node, constants.index(True))
+    lhs, rhs = builder.operand(node, 0), builder.operand(node, 1)
+    if lhs.type.shape != rhs.type.shape:
+        raise node.fault(
+            Code.UNSUPPORTED_SHAPE,
+            f"Add of {list(lhs.type.shape)} and {list(rhs.type.shape)} is not supported",
+            hint="shapes must be equal",
+        )
+    return builder.append(Add(result=builder.real(lhs.type.shape, node), lhs=lhs, rhs=rhs))
+
+
+def _add_constant(builder: Builder, node: Node, index: int) -> Value:
+    offsets = _constant_per_channel(builder, node, index)
+    x = builder.operand(node, 1 - index)
+    return builder.append(BiasAdd(result=builder.real(x.type.shape, node), input=x, stage=Affine.bias(offsets)))
+
+
 def import_mul(builder: Builder, node: Node) -> Value:
+    """Mul(x, y) of one shape, or by a gate [N, C, 1, 1], or by a constant as in Add."""
     constants = [constant_array(t) is not None for t in node.inputs]
     if any(constants):
         return _scaled(
-            builder, node, 1 - constants.index(True), constant_per_channel(builder, node, constants.index(True))
+            builder, node, 1 - constants.index(True), _constant_per_channel(builder, node, constants.index(True))
         )
     lhs, rhs = builder.operand(node, 0), builder.operand(node, 1)
     if lhs.type.shape == gate_shape(rhs.type.shape):
@@ -106,17 +212,19 @@ def import_mul(builder: Builder, node: Node) -> Value:
 
 
 def import_div(builder: Builder, node: Node) -> Value:
+    """Div(x, constant): one number, or one per channel."""
     if len(node.inputs) == 2 and constant_array(node.inputs[1]) is None:
         raise node.fault(
             Code.COMPUTED_OPERAND, "Div by a tensor is not supported", hint="divide by a constant, or multiply"
         )
-    divisors = constant_per_channel(builder, node, 1)
+    divisors = _constant_per_channel(builder, node, 1)
     if 0 in divisors:
         raise node.fault(Code.PARAMETER_VALUE, "Div by 0")
     return _scaled(builder, node, 0, tuple(1 / d for d in divisors))
 
 
 def import_sub(builder: Builder, node: Node) -> Value:
+    """Sub(x, constant) or Sub(constant, x): one number, or one per channel."""
     constants = [constant_array(t) is not None for t in node.inputs]
     if not any(constants):
         raise node.fault(
@@ -124,14 +232,14 @@ def import_sub(builder: Builder, node: Node) -> Value:
         )
     index = constants.index(True)
     sign = 1 if index == 0 else -1  # c - x or x - c
-    offsets = tuple(sign * v for v in constant_per_channel(builder, node, index))
+    offsets = tuple(sign * v for v in _constant_per_channel(builder, node, index))
     x = builder.operand(node, 1 - index)
     if index == 0:
         x = _scaled(builder, node, 1, (Fraction(-1),))
     return builder.append(BiasAdd(result=builder.real(x.type.shape, node), input=x, stage=Affine.bias(offsets)))
 
 
-def constant_per_channel(builder: Builder, node: Node, index: int) -> tuple[Fraction, ...]:
+def _constant_per_channel(builder: Builder, node: Node, index: int) -> tuple[Fraction, ...]:
     """The constant operand `index`, exactly: one number, or one for each channel (axis 1) of the other operand."""
     x = builder.operand(node, 1 - index)
     array = node.constant(index, "constant operand")

@@ -73,6 +73,11 @@ class Node:
             raise self.fault(Code.ATTRIBUTE_TYPE, f"attribute {name} is not a list of integers")
         return tuple(value)
 
+    def take_axes(self) -> tuple[int, ...] | None:
+        """The axes of ReduceMean, Squeeze, Unsqueeze: an attribute before opset 13 (ReduceMean: 18), input 1 since."""
+        axes = self.take_ints("axes", None)
+        return tuple(int(a) for a in self.constant(1, "axes").reshape(-1)) if self.has_input(1) else axes
+
     def give_ints(self, name: str, values: Sequence[int]) -> None:
         """Set an attribute for who takes it next."""
         self._attributes[name] = list(values)

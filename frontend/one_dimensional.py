@@ -61,11 +61,12 @@ def _reshaped(builder: Builder, node: Node, x: Value, shape: tuple[int, ...]) ->
 
 def _mean_of_the_row(node: Node) -> None:
     """The mean over the length is that over the row and the length."""
-    axes = node.take_ints("axes", None)
+    axes = node.take_axes()
+    if axes is None:
+        return
     if node.has_input(1):
-        axes = tuple(int(a) for a in node.constant(1, "axes").reshape(-1))
         node.inputs[1] = gs.Constant("axes of the row", np.array(_with_row(axes), dtype=np.int64))
-    elif axes is not None:
+    else:
         node.give_ints("axes", _with_row(axes))
 
 

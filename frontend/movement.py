@@ -1,0 +1,112 @@
+"""Operators that move elements and compute none: Concat, Transpose, the reshapes, Identity. Pad is in `padding`."""
+
+from __future__ import annotations
+
+from pefslc.codes import Code
+from pefslc.frontend.importer import Builder
+from pefslc.frontend.node import Node
+from pefslc.ir.structural import Concat, Reshape, Transpose
+from pefslc.ir.value import Value
+from pefslc.shapes import element_count
+
+__all__ = [
+    "import_concat",
+    "import_flatten",
+    "import_identity",
+    "import_reshape",
+    "import_squeeze",
+    "import_transpose",
+    "import_unsqueeze",
+]
+
+
+def import_concat(builder: Builder, node: Node) -> Value:
+    """Concat(x...) along the channels."""
+    parts = tuple(builder.operand(node, i) for i in range(len(node.inputs)))
+    rank = len(parts[0].type.shape)
+    axis = node.take_int("axis", 1)
+    axis += rank if axis < 0 else 0
+    others = {(*p.type.shape[:axis], *p.type.shape[axis + 1 :]) for p in parts}
+    if rank < 2 or axis != 1 or len(others) != 1 or any(len(p.type.shape) != rank for p in parts):
+        raise node.fault(
+            Code.UNSUPPORTED_SHAPE,
+            f"Concat of {', '.join(str(list(p.type.shape)) for p in parts)} along axis {axis} is not supported",
+            hint="only along the channels (axis 1), all other sizes equal",
+        )
+    channels = sum(p.type.shape[1] for p in parts)
+    shape = (parts[0].type.shape[0], channels, *parts[0].type.shape[2:])
+    return builder.append(Concat(result=builder.real(shape, node), inputs=parts, axis=1))
+
+
+def import_flatten(builder: Builder, node: Node) -> Value:
+    """Flatten(x): [N, the rest]."""
+    x = builder.operand(node, 0)
+    if (axis := node.take_int("axis", 1)) != 1:
+        raise node.fault(Code.UNSUPPORTED_ATTRIBUTE, f"Flatten with axis={axis} is not supported", hint="only axis=1")
+    return _reshape(builder, node, x, (*x.type.shape[:1], element_count(x.type.shape[1:])))
+
+
+def import_reshape(builder: Builder, node: Node) -> Value:
+    """Reshape(x, shape): -1 takes what is left, 0 copies the input's size unless allowzero."""
+    x = builder.operand(node, 0)
+    wanted = [int(s) for s in node.constant(1, "shape").reshape(-1)]
+    allow_zero = node.take_int("allowzero", 0)
+    shape = [
+        x.type.shape[i] if s == 0 and not allow_zero and i < len(x.type.shape) else s for i, s in enumerate(wanted)
+    ]
+    total = element_count(x.type.shape)
+    if shape.count(-1) == 1:
+        known = element_count(tuple(s for s in shape if s != -1))
+        shape[shape.index(-1)] = total // known if known > 0 else 0
+    if element_count(tuple(shape)) != total or min(shape, default=1) < 1:
+        raise node.fault(Code.SHAPE_MISMATCH, f"Reshape of {list(x.type.shape)} to {wanted} does not fit")
+    return _reshape(builder, node, x, tuple(shape))
+
+
+def import_squeeze(builder: Builder, node: Node) -> Value:
+    """Squeeze(x, axes): without axes every axis of size 1, but the batch."""
+    x = builder.operand(node, 0)
+    rank = len(x.type.shape)
+    axes = node.take_axes()
+    dropped = {a % rank for a in axes} if axes is not None else {i for i, s in enumerate(x.type.shape) if s == 1 and i}
+    if any(x.type.shape[a] != 1 for a in dropped):
+        raise node.fault(Code.SHAPE_MISMATCH, f"Squeeze of axes {sorted(dropped)} of {list(x.type.shape)}")
+    return _reshape(builder, node, x, tuple(s for i, s in enumerate(x.type.shape) if i not in dropped))
+
+
+def import_unsqueeze(builder: Builder, node: Node) -> Value:
+    """Unsqueeze(x, axes): axes of size 1, counted in the result."""
+    x = builder.operand(node, 0)
+    axes = node.take_axes() or ()
+    rank = len(x.type.shape) + len(axes)
+    added = {a % rank for a in axes}
+    sizes = iter(x.type.shape)
+    return _reshape(builder, node, x, tuple(1 if i in added else next(sizes, 1) for i in range(rank)))
+
+
+def import_transpose(builder: Builder, node: Node) -> Value:
+    """Transpose(x): the axes reversed, where perm does not say otherwise."""
+    x = builder.operand(node, 0)
+    rank = len(x.type.shape)
+    permutation = node.take_ints("perm", tuple(reversed(range(rank)))) or ()
+    if sorted(permutation) != list(range(rank)):
+        raise node.fault(Code.UNSUPPORTED_ATTRIBUTE, f"perm={list(permutation)} is no permutation of {rank} axes")
+    shape = tuple(x.type.shape[i] for i in permutation)
+    result = builder.new_value(shape, x.type.element, node.origin)
+    return builder.append(Transpose(result=result, input=x, permutation=permutation))
+
+
+def import_identity(builder: Builder, node: Node) -> Value:
+    """Identity(x), and Dropout(x), which is one at inference."""
+    node.ignore("ratio", "seed")
+    return builder.operand(node, 0)
+
+
+def _reshape(builder: Builder, node: Node, x: Value, shape: tuple[int, ...]) -> Value:
+    if not shape or shape[:1] != x.type.shape[:1]:
+        raise node.fault(
+            Code.UNSUPPORTED_SHAPE,
+            f"{node.op_type} of {list(x.type.shape)} to {list(shape)} is not supported",
+            hint="keep the batch axis",
+        )
+    return builder.append(Reshape(result=builder.new_value(shape, x.type.element, node.origin), input=x))

@@ -1,0 +1,91 @@
+"""Operators that sum products of activations and weights: convolutions and dense layers."""
+
+from __future__ import annotations
+
+from pefslc.codes import Code
+from pefslc.frontend.importer import Builder
+from pefslc.frontend.node import Node
+from pefslc.frontend.windows import checked_output, image_operand, window_of
+from pefslc.ir.quantized import Conv, Linear
+from pefslc.ir.structural import Transpose
+from pefslc.ir.value import Value
+from pefslc.shapes import conv_shape
+
+__all__ = ["import_conv", "import_gemm", "import_matmul"]
+
+
+def import_conv(builder: Builder, node: Node) -> Value:
+    """Conv(x [N, C, H, W], weight [M, C / group, KH, KW], bias [M])."""
+    x, weight = image_operand(builder, node), builder.operand(node, 1)
+    bias = builder.operand(node, 2) if node.has_input(2) else None
+    groups = node.take_int("group", 1)
+    w = weight.type.shape
+    if len(w) != 4:
+        raise node.fault(
+            Code.UNSUPPORTED_SHAPE, f"a weight of shape {list(w)} is not supported", hint="only 2-D convolutions"
+        )
+    declared = node.take_ints("kernel_shape", w[2:])
+    if declared != w[2:]:
+        raise node.fault(Code.SHAPE_MISMATCH, f"kernel_shape is {list(declared or ())} but the weight is {list(w)}")
+    channels = x.type.shape[1]
+    if groups < 1 or channels % groups or w[0] % groups:
+        raise node.fault(
+            Code.SHAPE_MISMATCH, f"group={groups} does not divide {channels} input and {w[0]} output channels"
+        )
+    if w[1] * groups != channels:
+        raise node.fault(
+            Code.SHAPE_MISMATCH, f"the weight {list(w)} wants {w[1] * groups} input channels, the input has {channels}"
+        )
+    if bias is not None and bias.type.shape != (w[0],):
+        raise node.fault(
+            Code.SHAPE_MISMATCH, f"the bias has shape {list(bias.type.shape)}, the convolution {w[0]} output channels"
+        )
+    window = window_of(node, (w[2], w[3]), x.type.shape)
+    shape = checked_output(node, conv_shape(x.type.shape, w, window))
+    return builder.append(
+        Conv(result=builder.real(shape, node), input=x, weight=weight, bias=bias, window=window, groups=groups)
+    )
+
+
+def import_gemm(builder: Builder, node: Node) -> Value:
+    """Gemm(x [N, K], weight [K, M], or [M, K] with transB, bias [M])."""
+    for name in ("alpha", "beta"):
+        if (value := node.take_float(name, 1.0)) != 1.0:
+            raise node.fault(
+                Code.UNSUPPORTED_ATTRIBUTE,
+                f"Gemm with {name}={value} is not supported",
+                hint="fold it into the weights",
+            )
+    if node.take_int("transA", 0):
+        raise node.fault(Code.UNSUPPORTED_ATTRIBUTE, "Gemm with transA=1 is not supported")
+    return _linear(builder, node, transposed=bool(node.take_int("transB", 0)))
+
+
+def import_matmul(builder: Builder, node: Node) -> Value:
+    """MatMul(x [N, K], weight [K, M])."""
+    return _linear(builder, node, transposed=False)
+
+
+def _linear(builder: Builder, node: Node, *, transposed: bool) -> Value:
+    x, weight = builder.operand(node, 0), builder.operand(node, 1)
+    if len(x.type.shape) != 2 or len(weight.type.shape) != 2:
+        raise node.fault(
+            Code.UNSUPPORTED_SHAPE,
+            f"{node.op_type} of {list(x.type.shape)} and {list(weight.type.shape)} is not supported",
+            hint="two matrices, the second a constant",
+        )
+    if not transposed:
+        k, m = weight.type.shape
+        flipped = builder.new_value((m, k), weight.type.element, weight.origin)
+        weight = builder.append(Transpose(result=flipped, input=weight, permutation=(1, 0)))
+    if weight.type.shape[1] != x.type.shape[1]:
+        raise node.fault(
+            Code.SHAPE_MISMATCH, f"the weight wants {weight.type.shape[1]} features, the input has {x.type.shape[1]}"
+        )
+    bias = builder.operand(node, 2) if node.has_input(2) else None
+    if bias is not None and bias.type.shape != (weight.type.shape[0],):
+        raise node.fault(
+            Code.SHAPE_MISMATCH, f"the bias has shape {list(bias.type.shape)}, the layer {weight.type.shape[0]} outputs"
+        )
+    result = builder.real((x.type.shape[0], weight.type.shape[0]), node)
+    return builder.append(Linear(result=result, input=x, weight=weight, bias=bias))

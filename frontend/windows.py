@@ -1,0 +1,72 @@
+"""The windows that convolutions and pools slide over an image: kernel, strides, dilations, pads, auto_pad."""
+
+from __future__ import annotations
+
+from pefslc.codes import Code
+from pefslc.frontend.importer import Builder
+from pefslc.frontend.node import Node
+from pefslc.ir.value import Value
+from pefslc.shapes import Window
+
+__all__ = ["checked_output", "image_operand", "window_of"]
+
+
+def window_of(node: Node, kernel: tuple[int, int], input_shape: tuple[int, ...]) -> Window:
+    """The node's strides, dilations and pads (or auto_pad) over a [N, C, H, W] input. Raises CompileError."""
+    strides = _pair(node, "strides")
+    dilations = _pair(node, "dilations")
+    pads = node.take_ints("pads", None)
+    auto_pad = node.take_string("auto_pad", "NOTSET")
+    window = Window(kernel=kernel, strides=strides, dilations=dilations)
+    if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+        pads = _same_pads(window, input_shape, upper=auto_pad == "SAME_UPPER")
+    elif auto_pad not in ("NOTSET", "VALID"):
+        raise node.fault(Code.UNSUPPORTED_ATTRIBUTE, f"auto_pad={auto_pad!r} is unknown")
+    if pads is None or auto_pad == "VALID":
+        pads = (0, 0, 0, 0)
+    if len(pads) != 4 or min(pads) < 0:
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE, f"pads={list(pads)} is not supported", hint="four numbers, none negative"
+        )
+    return Window(kernel=kernel, strides=strides, dilations=dilations, pads=(pads[0], pads[1], pads[2], pads[3]))
+
+
+def _pair(node: Node, name: str) -> tuple[int, int]:
+    values = node.take_ints(name, (1, 1))
+    if values is None or len(values) != 2 or min(values) < 1:
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE, f"{name}={list(values or ())} is not supported", hint="two positive numbers"
+        )
+    return values[0], values[1]
+
+
+def _same_pads(window: Window, input_shape: tuple[int, ...], *, upper: bool) -> tuple[int, ...]:
+    """ONNX auto_pad: ceil(size / stride) outputs; the odd row goes below (UPPER) or above (LOWER)."""
+    before, after = [], []
+    for size, stride, extent in zip(input_shape[2:], window.strides, window.extent, strict=True):
+        total = max((-(-size // stride) - 1) * stride + extent - size, 0)
+        small, large = total // 2, total - total // 2
+        before.append(small if upper else large)
+        after.append(large if upper else small)
+    return (*before, *after)
+
+
+def image_operand(builder: Builder, node: Node) -> Value:
+    """The node's first operand, [N, C, H, W]. Raises CompileError for any other rank."""
+    x = builder.operand(node, 0)
+    if len(x.type.shape) != 4:
+        raise node.fault(
+            Code.UNSUPPORTED_SHAPE,
+            f"{node.op_type} on a tensor of shape {list(x.type.shape)} is not supported",
+            hint="only [N, C, H, W] and [N, C, L]",
+        )
+    return x
+
+
+def checked_output(node: Node, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the result. Raises CompileError where no window fits into the input."""
+    if min(shape) < 1:
+        raise node.fault(
+            Code.WINDOW, f"the window does not fit: the result would be {list(shape)}", hint="check kernel and pads"
+        )
+    return shape
