@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,21 +177,29 @@ def measure(model: Path, goal: Goal, inputs: int, runs: int) -> Measured | str:
         return Measured(cycles, *(min(column) for column in zip(*found, strict=True)), outputs)
 
 
+# Runs a command and says what it took. In a small process of its own: a child's peak memory counts what its parent had
+# in memory when it was made.
+_MEASURED = """
+import json, os, subprocess, sys, time
+start = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stderr=subprocess.PIPE, text=True)
+error = process.stderr.read()
+_, status, usage = os.wait4(process.pid, 0)
+seconds = time.perf_counter() - start
+used = seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss
+print(json.dumps([os.waitstatus_to_exitcode(status), error, *used]))
+"""
+
+
 def _command(arguments: list[str]) -> tuple[float, float, float] | str:
     """Seconds, those of the processor, megabytes of one run of `pefslc`; or the first line of its complaint."""
-    start = time.perf_counter()
-    command = [sys.executable, "-m", "pefslc", *arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        error = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - start
-    if process.returncode:
-        return f"refused: {error.splitlines()[0] if error else process.returncode}"
+    command = [sys.executable, "-c", _MEASURED, sys.executable, "-m", "pefslc", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    status, error, seconds, processor, memory = json.loads(done.stdout.splitlines()[-1])
+    if status:
+        return f"refused: {error.splitlines()[0] if error else status}"
     # ru_maxrss is in kilobytes, on macOS in bytes.
-    megabytes = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-    return seconds, usage.ru_utime + usage.ru_stime, megabytes
+    return seconds, processor, memory / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def _outputs(folder: Path, arrays: Path, inputs: int) -> str:

@@ -180,10 +180,14 @@ def read_json(path: Path | Traversable) -> object:
     try:
         value: object = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates)
     except OSError as error:
-        raise CompileError(Code.UNREADABLE_FILE, f"cannot read {quote(str(path))}: {error.strerror}") from error
+        raise CompileError(Code.UNREADABLE_FILE, f"cannot read {_quoted(path)}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise CompileError(Code.BAD_ARCHITECTURE, f"{quote(str(path))} is not JSON: {error}") from error
+        raise CompileError(Code.BAD_ARCHITECTURE, f"{_quoted(path)} is not JSON: {error}") from error
     return value
+
+
+def _quoted(path: Path | Traversable) -> str:
+    return quote(path if isinstance(path, Path) else str(path))
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
