@@ -41,7 +41,8 @@ def requantize_while_packing(
             continue
         made, first = groups[name], layouts[name].channels // architecture.array_size * architecture.array_size
         constants = _constants(made, first, architecture)
-        if constants is None or not _only_the_first_are_read(name, first, list(groups.values())):
+        moved = placed.exponents[name] != placed.exponents[packer.group.result]  # a reader's wide weights want that
+        if constants is None or moved or not _only_the_first_are_read(name, first, list(groups.values())):
             continue
         plan, words = constants
         layouts[name] = replace(layouts[name], channels=first)

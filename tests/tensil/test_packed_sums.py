@@ -73,3 +73,22 @@ def test_the_codes_are_the_same_wherever_the_sums_lie(
     found = simulate(graph, emission, tmp_path, inputs)
     expected = run_codes(graph, inputs)
     assert all(np.array_equal(found[o.name], expected[o.value.name]) for o in graph.outputs)
+
+
+@pytest.mark.parametrize("wide", [slice(0, 6), slice(6, 8)])
+def test_wide_weights_of_some_channels_move_only_those_up_a_bit(tmp_path: Path, wide: slice) -> None:
+    """Then the packed channels stand elsewhere than the tensor's own: the packing copies and shifts, no more."""
+    r = np.random.default_rng(0)
+    builder = ModelBuilder()
+    x = builder.quant(builder.input([1, 8, 12, 12]), 0.25, 3)
+    first = builder.node("Conv", x, builder.weight(r.integers(-4, 4, (8, 8, 3, 3)) / 8), pads=[1, 1, 1, 1])
+    first = builder.quant(builder.node("Relu", first), 0.5, 2, signed=0)
+    weight = r.integers(-2, 3, (8, 8, 3, 3))
+    weight[:2, wide, 1, 1] = np.array([[255], [-256]])
+    second = builder.node("Conv", first, builder.weight(weight / 8, 0.125, 9), pads=[1, 1, 1, 1])
+    builder.output(builder.quant(second, 4.0, 4))
+    graph = lower(import_bytes(builder.build(), tmp_path))
+    emission = emit(graph, small(), tmp_path)
+    inputs = random_codes(graph, 1)
+    found, expected = simulate(graph, emission, tmp_path, inputs), run_codes(graph, inputs)
+    assert all(np.array_equal(found[o.name], expected[o.value.name]) for o in graph.outputs)
