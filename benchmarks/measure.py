@@ -1,4 +1,4 @@
-"""The table of the README: every example, every target, compiled, verified, timed. Prints Markdown.
+"""The table of the README: every quantized example, every target, compiled, verified, timed. Prints Markdown.
 
 usage: python benchmarks/measure.py [MODEL.onnx ...]      beside each model lies MODEL.npz
 """
@@ -44,4 +44,5 @@ def _row(model: Path, target: str, arch: str | None) -> str:
 
 
 if __name__ == "__main__":
-    main([Path(a) for a in sys.argv[1:]] or sorted(EXAMPLES.glob("*.onnx")))
+    # What a float model's outputs are to equal is not said by its file.
+    main([Path(a) for a in sys.argv[1:]] or [m for m in sorted(EXAMPLES.glob("*.onnx")) if "float" not in m.stem])
