@@ -8,9 +8,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pefslc.ir.integer import Conv2d, Dense
+from pefslc.ir.value import Op
+from pefslc.shapes import element_count
 from pefslc.sidecar import JsonObject
 
-__all__ = ["CostReport", "Costs", "LayerCost", "MemorySize", "PartCost"]
+__all__ = ["CostReport", "Costs", "LayerCost", "MemorySize", "PartCost", "macs", "useful_macs"]
+
+
+def macs(op: Op) -> int:
+    """Multiply-accumulates of one operation; 0 for what does not multiply by weights."""
+    match op:
+        case Conv2d() | Dense():
+            return element_count(op.result.type.shape) * element_count(op.weight.shape[1:])
+        case _:
+            return 0
+
+
+def useful_macs(op: Op) -> int:
+    """`macs` without those that multiply the padding."""
+    match op:
+        case Conv2d():
+            return (
+                op.window.inside(*op.input.type.shape[2:]) * op.result.type.shape[0] * op.weight.data[:, :, 0, 0].size
+            )
+        case _:
+            return macs(op)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
-from pefslc.cost import CostReport, Costs, LayerCost
+from pefslc.cost import CostReport, Costs, LayerCost, macs, useful_macs
 from pefslc.diagnostics import Origin, quote
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Sum, SumPool
@@ -21,11 +21,10 @@ from pefslc.numeric.deviation import Deviations
 from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.scale import power_of_two_exponent
 from pefslc.passes.check_accumulators import accumulator_bits
-from pefslc.shapes import element_count
 from pefslc.sidecar import JsonObject
 from pefslc.targets.protocol import OpReport
 
-__all__ = ["LayerRow", "cost_report", "layer_rows", "macs", "useful_macs", "verdict"]
+__all__ = ["LayerRow", "cost_report", "layer_rows", "verdict"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,26 +150,6 @@ def _groups(graph: Graph, reports: Mapping[str, OpReport]) -> list[_Group]:
         group.ops.append(op)
         group_of[op.result.name] = group
     return groups
-
-
-def macs(op: Op) -> int:
-    """Multiply-accumulates of one operation; 0 for what does not multiply by weights."""
-    match op:
-        case Conv2d() | Dense():
-            return element_count(op.result.type.shape) * element_count(op.weight.shape[1:])
-        case _:
-            return 0
-
-
-def useful_macs(op: Op) -> int:
-    """`macs` without those that multiply the padding."""
-    match op:
-        case Conv2d():
-            return (
-                op.window.inside(*op.input.type.shape[2:]) * op.result.type.shape[0] * op.weight.data[:, :, 0, 0].size
-            )
-        case _:
-            return macs(op)
 
 
 def cost_report(

@@ -72,6 +72,11 @@ class DotStep(Step):
     padded: int
 
     @property
+    def report(self) -> str:
+        """How it computes, for the report."""
+        return f"dot products, {_operands(self)}"
+
+    @property
     def padded_outputs(self) -> int:
         """Rows of weights of one group."""
         return int(self.weight.shape[0]) // self.groups
@@ -88,6 +93,11 @@ class DepthwiseStep(Step):
     sums: CType
     products: CType
 
+    @property
+    def report(self) -> str:
+        """How it computes, for the report."""
+        return f"depthwise, {_operands(self)}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStep(Step):
@@ -96,6 +106,11 @@ class PoolStep(Step):
     window: Window
     is_max: bool
     sums: CType
+
+    @property
+    def report(self) -> str:
+        """How it computes, for the report."""
+        return f"{'maximum' if self.is_max else 'sum'} in {self.sums.bits} bits"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,3 +152,7 @@ class Program:
     outputs: tuple[Tensor, ...]
     implementation: dict[str, str]
     macs: int
+
+
+def _operands(step: DotStep | DepthwiseStep) -> str:
+    return f"{step.source.type.short} x {step.weight_type.short}, sums in {step.sums.bits} bits"

@@ -14,7 +14,7 @@ from pefslc.shapes import Shape, element_count
 
 __all__ = [
     "INT32", "INT64", "Buffer", "CType", "Layout", "Place", "Tensor",
-    "checked_elements", "narrowest", "narrowest_signed", "same_order", "sum_type",
+    "checked_elements", "narrowest", "narrowest_signed", "natural_layout", "same_order", "sum_type",
 ]  # fmt: skip
 
 _MOST_ELEMENTS = 2**31 - 1  # indices are int32_t
@@ -73,6 +73,11 @@ class Layout(Enum):
 
     ROWS = "rows"  # row-major under the ONNX shape (NCHW)
     CHANNELS_LAST = "channels last"  # NHWC; only for rank 4
+
+
+def natural_layout(shape: Shape) -> Layout:
+    """The layout in which tensors of that shape are made."""
+    return Layout.CHANNELS_LAST if len(shape) == 4 else Layout.ROWS
 
 
 def same_order(shape: Shape) -> bool:
