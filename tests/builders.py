@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from pefslc.diagnostics import CompileError
 from pefslc.frontend import import_model
 from pefslc.ir.graph import Graph
 from pefslc.limits import TargetLimits
 from pefslc.passes.manager import run_passes
 from pefslc.passes.pipeline import pipeline
 
-__all__ = ["QONNX", "WIDE", "Feature", "ModelBuilder", "import_bytes", "lower", "random_network", "without_quantizers"]
+__all__ = [
+    "QONNX",
+    "WIDE",
+    "Feature",
+    "ModelBuilder",
+    "import_bytes",
+    "lower",
+    "random_network",
+    "refusal_of",
+    "without_quantizers",
+]
 
 QONNX = "qonnx.custom_op.general"
 WIDE = TargetLimits(accumulator_bits=64, accumulator_name="int64")
@@ -93,6 +106,13 @@ def import_bytes(model: onnx.ModelProto | ModelBuilder, folder: Path) -> Graph:
     path = folder / "model.onnx"
     path.write_bytes(proto.SerializeToString())
     return import_model(path)
+
+
+def refusal_of(model: onnx.ModelProto | ModelBuilder, folder: Path) -> str:
+    """The text of the refusal, without the shapes of tensors: tests/errors/test_all_problems.py is about them."""
+    with pytest.raises(CompileError) as caught:
+        import_bytes(model, folder)
+    return re.sub(r"(tensor '.*'), shape \[[\d, ]*\]", r"\1", str(caught.value))
 
 
 def lower(graph: Graph, limits: TargetLimits = WIDE) -> Graph:
