@@ -7,7 +7,8 @@ Each row is a `pefslc` command, from the shell: time and memory are the whole pr
 cycles are modelled, for 64-bit AXI on every board, and the model may be generous to a program unlike those that it was
 fitted to. Tensil's figures are those of data/tensil.json. "Outputs" are values of N inputs, from the emitted files in
 the simulator: how many equal the network's exact evaluation, or, of a float network, the largest error against it,
-beside that of Tensil's program. The inputs of float networks are those of Tensil's figures.
+beside that of Tensil's program. The inputs of float networks are those of Tensil's figures; they are calibrated on
+others.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ def measure(model: Path, goal: Goal, inputs: int, runs: int) -> Measured | str:
     with TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         options = ["--target", "tensil", "--arch", goal.arch, "-o", folder, "--report", str(report), "-q"]
-        options += ["--fmt", goal.fmt] if goal.fmt else []
+        options += ["--fmt", goal.fmt, "--calibrate", str(_calibration(Path(folder), model))] if goal.fmt else []
         found = []
         for _ in range(runs):
             taken = _command([str(model), *options])
@@ -175,6 +176,14 @@ def measure(model: Path, goal: Goal, inputs: int, runs: int) -> Measured | str:
         else:
             outputs = _outputs(Path(folder), model.with_suffix(".npz"), inputs)
         return Measured(cycles, *(min(column) for column in zip(*found, strict=True)), outputs)
+
+
+def _calibration(folder: Path, model: Path) -> Path:
+    """A file with 16 inputs like those that the error is measured on, none of them the same."""
+    path = folder / "calibration.npz"
+    shape = (16, *pefslc.load(model).inputs[0].value.type.shape[1:])
+    np.savez(path, x=np.random.default_rng(1234).uniform(-1, 1, shape).astype(np.float32))
+    return path
 
 
 # Runs a command and says what it took. In a small process of its own: a child's peak memory counts what its parent had

@@ -169,7 +169,8 @@ def compile(
     example         of a torch network, its input: rows on which it is checked, see `pefslc.train.export`
     fmt             "Q2.3": asserted of the model's quantizers, filled into unquantized inputs, given to a float model;
                     "auto:8": a float model's tensors get formats of 8 bits from `calibrate`
-    calibrate       inputs (arrays or an .npz) on which formats are chosen, and compared with the float model
+    calibrate       inputs (arrays or an .npz) on which formats are chosen, and compared with the float model; in the
+                    TCU's native arithmetic, on which its words get as fine as the values allow
     calibration     how "auto:8" chooses: "mse", "percentile" or "minmax"
     requantize      change a quantized model that contradicts `fmt`; `Program.format_changes` says what changed
     arch            Tensil: a board's name or a .tarch file
@@ -208,7 +209,7 @@ def compile(
 
     with every_problem(imported, again):
         lowered = lowering.lower(imported.graph)
-        emission = chosen.lower(lowered.integer, options)
+        emission = chosen.lower(lowered.integer, replace(options, calibrate=data))
     changes = format_changes(imported.graph, lowered.reference, data) if requantize and not lowered.float_model else ()
     post_training = None if data is None or changes else _post_training(lowered, parsed, data, progress)
     rows = layer_rows(lowered.integer, lowered.quantized, limits, emission.ops)

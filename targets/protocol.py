@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.arrays import Arrays
 from pefslc.cost import Costs
 from pefslc.ir.graph import Graph
 from pefslc.limits import TargetLimits
@@ -30,6 +31,7 @@ class TargetOptions:
     caller_arena    C: the caller supplies the working memory instead of a static array
     allow_overflow  accept sums that are not proven to fit
     clock_mhz       Tensil: the accelerator's clock, for the times in reports; without it there are none
+    calibrate       inputs (arrays by name) that are like those to come, where there are some
     progress        called with (done, total, what) on work over a second
     """
 
@@ -38,6 +40,7 @@ class TargetOptions:
     allow_overflow: bool = False
     progress: Callable[[int, int, str], None] | None = None
     clock_mhz: float | None = None
+    calibrate: Arrays | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,8 @@ class Emission:
     costs     finds out what each part of the program costs, in up to a second; None where the target cannot
     computed  the graph that the files compute, integer for integer, where that is not the lowered one: its bounded
               requantizations are what the target makes of them. Verification holds the files to it
-    native    the format of the target's own rounding and saturating arithmetic, where the program of a float model
-              computes in that. Verification measures how far it is off the float model
+    native    the format of sums and tensors, where the program of a float model computes in the target's own rounding
+              and saturating arithmetic. Verification measures how far it is off the float model
     """
 
     files: Mapping[str, bytes]

@@ -26,64 +26,68 @@ Words = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """Raw steps on words 2^-p, and the most by which they differ from the staircase on words, in units of 2^-p."""
+    """Raw steps, and the most by which they differ from the staircase, in words."""
 
     steps: tuple[RawStep, ...]
     deviation: Fraction
 
 
 def fit_activation(
-    staircase: Staircase, input_step: Fraction, output_step: Fraction, data_type: DataType
+    staircase: Staircase, input_unit: Fraction, output_unit: Fraction, data_type: DataType
 ) -> Activation | None:
-    """The steps for a staircase from codes of `input_step` to codes of `output_step`; None where it is none of
-    identity, ReLU, leaky ReLU and a clip, or not the same in every channel.
+    """The steps for a staircase from codes to codes; None where it is none of identity, ReLU, leaky ReLU and a clip,
+    or not the same in every channel. Units: words per code, the same of one value on both sides.
     """
     if staircase.channels > 1 or (staircase.direction < 0).any() or staircase.step != 1:
         return None
     points = staircase.critical_codes()[0]
-    words = _words(points, input_step, data_type)
+    words = _words(points, input_unit)
     held = (words >= data_type.min_code) & (words <= data_type.max_code)  # beyond, the sum has saturated already
     points, words = points[held], words[held]
     wanted = staircase(points)
-    steps = _steps(staircase, input_step, output_step, data_type)
+    steps = _steps(staircase, input_unit, output_unit, data_type)
     found = apply_steps(steps, words, data_type)
-    unit = output_step * (1 << data_type.binary_point)  # of the staircase's codes, in words
-    missed = np.abs(found * unit.denominator - wanted * unit.numerator)
-    # Rounding before instead of after the activation, and the slope's own rounding to p fraction bits.
-    granted = unit.denominator + (np.abs(words) * unit.denominator >> data_type.binary_point)
+    parts = output_unit.denominator  # a word has
+    missed = np.abs(found * parts - wanted * output_unit.numerator)
+    # The rounding, and the slope's own to p fraction bits.
+    granted = int(_rounding(output_unit) * parts) + (np.abs(words) * parts >> data_type.binary_point)
     if (missed > granted).any():
         return None
-    return Activation(steps, Fraction(int(missed.max(initial=0)), unit.denominator))
+    return Activation(steps, Fraction(int(missed.max(initial=0)), parts))
 
 
-def _words(codes: Words, step: Fraction, data_type: DataType) -> Words:
-    """RNE(code * step * 2^p)."""
-    unit = step * (1 << data_type.binary_point)
+def _rounding(output_unit: Fraction) -> Fraction:
+    """How many words to words before the activation and to codes after it may lie apart: half a word, half a code."""
+    return max((1 + output_unit) / 2, Fraction(1))
+
+
+def _words(codes: Words, unit: Fraction) -> Words:
+    """RNE(code * unit)."""
     return round_ratio(codes * unit.numerator, unit.denominator)
 
 
 def _steps(
-    staircase: Staircase, input_step: Fraction, output_step: Fraction, data_type: DataType
+    staircase: Staircase, input_unit: Fraction, output_unit: Fraction, data_type: DataType
 ) -> tuple[RawStep, ...]:
     one = 1 << data_type.binary_point
-    slope = round_fraction(_slope_below_zero(staircase, input_step, output_step) * one)
+    slope = round_fraction(_slope_below_zero(staircase, input_unit, output_unit) * one)
     steps: list[RawStep] = [] if slope == one else [LeakyRelu(slope) if slope else Maximum(0)]
-    low, high = (round_fraction(code * output_step * one) for code in (staircase.low, staircase.high))
+    low, high = (round_fraction(code * output_unit) for code in (staircase.low, staircase.high))
     ends = np.array([staircase.domain_low, staircase.domain_high], dtype=np.int64)
-    reached = saturate(_words(ends, input_step, data_type), data_type.min_code, data_type.max_code)
+    reached = saturate(_words(ends, input_unit), data_type.min_code, data_type.max_code)
     reached = apply_steps(steps, reached, data_type)
     # A clip that the domain does not reach, but for the rounding of the slope, is none.
-    granted = 1 + (-int(reached[0]) * 2 >> data_type.binary_point if steps else 0)
-    if int(reached[0]) < low - granted:
+    granted = _rounding(output_unit)
+    if int(reached[0]) < low - granted - (-int(reached[0]) * 2 >> data_type.binary_point if steps else 0):
         steps.append(Maximum(low))
-    if int(reached[1]) > high + 1:
+    if int(reached[1]) > high + granted:
         steps.append(Minimum(high))
     return tuple(steps)
 
 
-def _slope_below_zero(staircase: Staircase, input_step: Fraction, output_step: Fraction) -> Fraction:
+def _slope_below_zero(staircase: Staircase, input_unit: Fraction, output_unit: Fraction) -> Fraction:
     """Between the origin and the lowest step, where a staircase through the origin has its slope; 1 without one."""
     if staircase.low >= 0 or not staircase.thresholds.size or (first := int(staircase.thresholds[0, 0])) >= 0:
         return Fraction(1)
-    slope = (staircase.low + Fraction(1, 2)) * output_step / (first * input_step)
+    slope = (staircase.low + Fraction(1, 2)) * output_unit / (first * input_unit)
     return min(slope, Fraction(1))

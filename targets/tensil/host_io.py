@@ -12,17 +12,17 @@ import jinja2
 from pefslc.ir.graph import GraphInput, GraphOutput
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.sidecar import Json, JsonObject
-from pefslc.targets.tensil.architecture import Architecture
+from pefslc.targets.tensil.architecture import Architecture, DataType
 from pefslc.targets.tensil.packing import Offsets
 from pefslc.targets.tensil.planes import Layout
 
-__all__ = ["TensorRecord", "host_io_module", "host_io_source"]
+__all__ = ["TensorRecord", "codes_in_words", "host_io_module", "host_io_source"]
 
 
 @dataclass
 class TensorRecord:
     """An input or output as the host sees it: layout [channels, height, width], the offsets (dy, dx) of the pixels that
-    share a vector (see `packing`), and the exponent of its codes; `finer` codes a word where they are finer than words.
+    share a vector (see `packing`), and the exponent of its codes: word = code * 2^exponent / finer.
     """
 
     name: str
@@ -48,17 +48,23 @@ class TensorRecord:
         if isinstance(end, GraphInput):
             assert end.quantizer is not None
             q = end.quantizer.quantization
+            low, high = codes_in_words(self.exponent, self.architecture.data_type)
             self.fields |= {
                 "scale": [_pair(s) for s in q.scale.steps],
                 "zero_point": q.zero_point,
-                "low": q.low,
-                "high": q.high,
+                "low": max(q.low, low),
+                "high": min(q.high, high),
                 "rounding": end.quantizer.rounding.value,
                 "adds_zero_point_last": end.quantizer.adds_zero_point_last,
             }
         else:
             assert end.map is not None
             self.fields |= {"scale": [_pair(s) for s in end.map.scale], "offset": [_pair(o) for o in end.map.offset]}
+
+
+def codes_in_words(exponent: int, data_type: DataType) -> tuple[int, int]:
+    """The lowest and the highest code whose words, code * 2^exponent, the data type holds: inputs saturate there."""
+    return data_type.min_code >> exponent, data_type.max_code >> exponent
 
 
 def _pair(value: Fraction) -> list[int]:

@@ -1,10 +1,11 @@
 """Native arithmetic: a float model, quantized to the data type's own format, in the TCU's own fixed-point numbers.
 
-Every tensor is its values times 2^p (p: the binary point), every weight its value rounded to p fraction bits. The MAC
-rounds each product and saturates each sum; no step requantizes. That is what Tensil's own compiler makes of a float
-model. It is *bounded*, not exact: of a sum of n products each is off by at most half a unit 2^-p, and what saturates is
-off by more. Only for graphs that say so (`Graph.uniform_format`): a network that was trained with its quantizers means
-them, and `placement` refuses it where it cannot be exact.
+Every weight is its value times 2^p (p: the binary point), rounded, every tensor its values times 2^(p+d), with d from
+calibration data (`native_words`), else 0. The MAC rounds each product and saturates each sum; no step requantizes. With
+d = 0 that is what Tensil's own compiler makes of a float model. It is *bounded*, not exact: of a sum of n products each
+is off by at most half a unit 2^-(p+d), and what saturates is off by more. Only for graphs that say so
+(`Graph.uniform_format`): a network that was trained with its quantizers means them, and `placement` refuses it where it
+cannot be exact.
 """
 
 from __future__ import annotations
@@ -19,27 +20,22 @@ from numpy.typing import NDArray
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem
 from pefslc.ir.graph import Graph
-from pefslc.ir.value import Codes
-from pefslc.numeric.format import FixedPoint, saturate
+from pefslc.numeric.accumulate import largest_magnitude
+from pefslc.numeric.format import saturate
 from pefslc.numeric.rounding import round_fraction, round_ratio
-from pefslc.numeric.scale import power_of_two_exponent
 from pefslc.targets.tensil.activations import fit_activation
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.fusion import fuse_sums
-from pefslc.targets.tensil.leftovers import PACKED, PARTIAL
+from pefslc.targets.tensil.native_scales import NativeScales
+from pefslc.targets.tensil.native_words import Magnitudes, extra_bits, native_format
 from pefslc.targets.tensil.placed import Placed, PlacedGroup, PlacedTerm
 from pefslc.targets.tensil.raw_steps import Accumulate, Maximum, Minimum, Multiply, RawStep
 from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, MaxHead, Requantization, Selection
 from pefslc.targets.tensil.selection import Limit as LimitStep
 
-__all__ = ["is_native", "native_format", "place_natively"]
+__all__ = ["is_native", "place_natively"]
 
 Words = NDArray[np.int64]
-
-
-def native_format(data_type: DataType) -> FixedPoint:
-    """The format of the TCU's own numbers: Q8.8 for FP16BP8."""
-    return FixedPoint(data_type.width_bits - data_type.binary_point, data_type.binary_point)
 
 
 def is_native(graph: Graph, data_type: DataType) -> bool:
@@ -47,68 +43,80 @@ def is_native(graph: Graph, data_type: DataType) -> bool:
     return graph.uniform_format == native_format(data_type)
 
 
-def place_natively(graph: Graph, selection: Selection, data_type: DataType) -> tuple[Selection, Placed]:
-    """The selection with its sums fused, and every group in raw words 2^-p. Raises CompileError with every fault."""
-    scales = _Scales.of(graph, selection)
+def place_natively(
+    graph: Graph, selection: Selection, data_type: DataType, magnitudes: Magnitudes | None = None
+) -> tuple[Selection, Placed]:
+    """The selection with its sums fused, and every group in raw words 2^-(p+d). Raises CompileError with every fault.
+
+    magnitudes  on calibration inputs, from which d follows; without them it is 0
+    """
+    scales = NativeScales.of(graph, selection)
     selection = fuse_sums(graph, selection)
+    extra, coarse = _words_of_inputs(graph, selection, scales, data_type, magnitudes)
+    units = _Units.of(scales, data_type, extra, coarse)
     placed: list[PlacedGroup] = []
     problems: list[Problem] = []
     for group in selection.groups:
         try:
-            placed.append(_Placer(group, scales, data_type).place())
+            placed.append(_Placer(group, units, data_type).place())
         except CompileError as e:
             problems.extend(e.problems)
     if problems:
         raise CompileError.of(problems)
-    steps = {name: scales.tensors[name] * data_type.one for name in selection.layouts}  # of the codes, in words
-    exponents = {name: max(power_of_two_exponent(step) or 0, 0) for name, step in steps.items()}
-    finer = {name: (1 / step).numerator for name, step in steps.items() if step < 1}
-    return selection, Placed(tuple(placed), exponents, finer)
+    stored = {name: units.tensors[name] for name in selection.layouts}
+    exponents = {name: unit.numerator.bit_length() - 1 for name, unit in stored.items()}
+    finer = {name: unit.denominator for name, unit in stored.items() if unit.denominator > 1}
+    return selection, Placed(tuple(placed), exponents, finer, native_format(data_type, extra))
 
 
 @dataclass(frozen=True, slots=True)
-class _Scales:
-    """The step of the codes of each value, helper tensors included, and of the accumulators of each group."""
+class _Units:
+    """Words per code of each stored tensor, and of the accumulators of each group."""
 
     tensors: dict[str, Fraction]
     accumulators: dict[str, Fraction]
 
     @classmethod
-    def of(cls, graph: Graph, selection: Selection) -> _Scales:
-        values = [i.value for i in graph.inputs] + [op.result for op in graph.ops]
-        tensors = {v.name: _step(v.type.codes) for v in values}
-        accumulators: dict[str, Fraction] = {}
-        bases = {g.result: g for g in selection.groups if g.ops}
-        for group in selection.groups:
-            base = bases.get(group.result.removesuffix(PARTIAL))
-            if base is None:  # a helper that packs a tensor, or sums a part of one
-                source = _source(group)
-                step = tensors[source] / (1 if group.result.endswith(PACKED) else _taps(group))
-            else:
-                step = _accumulator_step(base, tensors)
-            accumulators[group.result] = step
-            tensors.setdefault(group.result, step)
-        return cls(tensors, accumulators)
+    def of(cls, scales: NativeScales, data_type: DataType, extra: int, coarse: frozenset[str]) -> _Units:
+        """With words of `extra` more bits of fraction, but for the tensors `coarse`."""
+        one = data_type.one
+        tensors = {name: step * (one if name in coarse else one << extra) for name, step in scales.tensors.items()}
+        return cls(tensors, {name: step * (one << extra) for name, step in scales.accumulators.items()})
 
 
-def _step(codes: Codes) -> Fraction:
-    assert not codes.scale.per_channel, "a uniform format has one scale"
-    assert not codes.zero_point, "a uniform format has no zero point"
-    return codes.scale.step
+def _words_of_inputs(
+    graph: Graph, selection: Selection, scales: NativeScales, data_type: DataType, magnitudes: Magnitudes | None
+) -> tuple[int, frozenset[str]]:
+    """The extra bits of the words, and the inputs that do without: weights that read them are larger instead.
+
+    An input has its whole range then. Where one is read otherwise, or by weights that would be no words, it has to
+    keep HEADROOM as all others do.
+    """
+    if magnitudes is None:
+        return 0, frozenset()
+    inputs = {selection.storage[i.value.name] for i in graph.inputs}
+    extra = extra_bits(magnitudes.held, data_type)
+    if len(coarse := _absorbed(inputs, selection, scales, data_type, extra)) < len(inputs):
+        extra = extra_bits(max(magnitudes.held, magnitudes.inputs), data_type)
+        coarse = _absorbed(inputs, selection, scales, data_type, extra)
+    return extra, coarse
 
 
-def _accumulator_step(group: Group, tensors: dict[str, Fraction]) -> Fraction:
-    """Of the group's head: its first operation's, or of what it copies."""
-    return tensors[group.ops[0] if len(group.ops) > len(group.steps) else _source(group)]
-
-
-def _source(group: Group) -> str:
-    return group.head.tensor if isinstance(group.head, MaxHead) else group.head.terms[0].tensor
-
-
-def _taps(group: Group) -> int:
-    assert isinstance(group.head, LinearHead)
-    return group.head.terms[0].window.taps
+def _absorbed(
+    inputs: set[str], selection: Selection, scales: NativeScales, data_type: DataType, extra: int
+) -> frozenset[str]:
+    """The inputs that only convolutions read whose weights stay words when they are 2^extra times larger."""
+    otherwise: set[str] = set()
+    for group in selection.groups:
+        otherwise |= {s.tensor for s in group.steps if isinstance(s, AddTensor)}
+        if isinstance(group.head, MaxHead):
+            otherwise.add(group.head.tensor)
+            continue
+        for term in group.head.terms:
+            step = scales.accumulators[group.result] / scales.tensors[term.tensor]
+            if largest_magnitude(term.weight) * step * (data_type.one << extra) > data_type.max_code:
+                otherwise.add(term.tensor)
+    return frozenset(inputs - otherwise)
 
 
 @dataclass
@@ -116,7 +124,7 @@ class _Placer:
     """One group."""
 
     group: Group
-    scales: _Scales
+    units: _Units
     data_type: DataType
 
     def place(self) -> PlacedGroup:
@@ -127,7 +135,7 @@ class _Placer:
             bias = np.full(self.group.layout.channels, self.data_type.min_code, dtype=np.int64)
             first = "maximum"
         else:
-            terms, bias = self._terms(head, steps), self._words(head.bias, self.step)
+            terms, bias = self._terms(head, steps), self._words(head.bias, self.unit)
             products = max(int(np.count_nonzero(t.weight.reshape(len(t.weight), -1), axis=1).max()) for t in terms)
             first = f"native, {products} products rounded"
         names = self._steps(steps)
@@ -139,12 +147,11 @@ class _Placer:
         return PlacedGroup(self.group, terms, bias, tuple(steps), whole, partial, sums, implementation, exact)
 
     @property
-    def step(self) -> Fraction:
-        return self.scales.accumulators[self.group.result]
+    def unit(self) -> Fraction:
+        return self.units.accumulators[self.group.result]
 
-    def _words(self, codes: Words, step: Fraction) -> Words:
-        """RNE(codes * step * 2^p), saturated."""
-        unit = step * self.data_type.one
+    def _words(self, codes: Words, unit: Fraction) -> Words:
+        """RNE(codes * unit), saturated."""
         words = round_ratio(codes * unit.numerator, unit.denominator)
         return saturate(words, self.data_type.min_code, self.data_type.max_code)
 
@@ -152,8 +159,8 @@ class _Placer:
         """The weights, rounded; of a mean, so that a multiplication after it makes up for their rounding."""
         placed = []
         for term in head.terms:
-            scale = self.step / self.scales.tensors[term.tensor]
-            words = self._words(term.weight, scale)
+            scale = self.unit / self.units.tensors[term.tensor]
+            words = self._words(term.weight, scale * self.data_type.one)
             if len(head.terms) == 1 and term.weight.min() >= 0 and term.weight.max() == 1:
                 weight, factor = _mean_words(scale, self.data_type)
                 words = term.weight * weight
@@ -163,18 +170,18 @@ class _Placer:
 
     def _steps(self, steps: list[RawStep]) -> list[str]:
         """Append the raw steps; what is done for each of the last operations of the group."""
-        names, step = [], self.step
+        names, unit = [], self.unit
         ops = self.group.ops[len(self.group.ops) - len(self.group.steps) :]
         for name, wanted in zip(ops, self.group.steps, strict=True):
             match wanted:
                 case Requantization():
-                    names.append(self._activation(wanted, step, self.scales.tensors[name], steps))
+                    names.append(self._activation(wanted, unit, self.units.tensors[name], steps))
                 case LimitStep():
-                    names.append(self._limit(wanted, step, steps))
+                    names.append(self._limit(wanted, unit, steps))
                 case AddTensor():
                     steps.append(Accumulate(wanted.tensor, self.data_type.min_code, self.data_type.max_code))
                     names.append("add")
-            step = self.scales.tensors[name]
+            unit = self.units.tensors[name]
         return names
 
     def _activation(self, wanted: Requantization, before: Fraction, after: Fraction, steps: list[RawStep]) -> str:
@@ -190,10 +197,10 @@ class _Placer:
         steps.extend(found.steps)
         if not found.steps:
             return ""
-        return f"activation within {float(found.deviation):.3g} units of 2^-{self.data_type.binary_point}"
+        return f"activation within {float(found.deviation):.3g} words"
 
-    def _limit(self, wanted: LimitStep, step: Fraction, steps: list[RawStep]) -> str:
-        ends = self._words(np.array([wanted.low, wanted.high], dtype=np.int64), step)
+    def _limit(self, wanted: LimitStep, unit: Fraction, steps: list[RawStep]) -> str:
+        ends = self._words(np.array([wanted.low, wanted.high], dtype=np.int64), unit)
         if ends[0] > self.data_type.min_code:
             steps.append(Maximum(int(ends[0])))
         if ends[1] < self.data_type.max_code:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.deviation import Deviations
+from pefslc.numeric.format import FixedPoint
 from pefslc.numeric.staircase import Staircase
 from pefslc.shapes import Window
 from pefslc.targets.tensil.raw_steps import Accumulate, RawStep
@@ -70,9 +71,11 @@ class PlacedGroup:
 class Placed:
     """All groups in raw words, and the exponent of each stored tensor: code * 2^exponent = word.
 
-    finer  in native arithmetic, where the codes are finer than words: codes a word, code = word * finer
+    finer  in native arithmetic, of tensors whose codes are no multiples of words: code = word * finer / 2^exponent
+    native the format of the words in native arithmetic, but for inputs; else None
     """
 
     groups: tuple[PlacedGroup, ...]
     exponents: dict[str, int]
     finer: dict[str, int] = field(default_factory=dict)
+    native: FixedPoint | None = None

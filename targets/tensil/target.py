@@ -14,6 +14,8 @@ from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, quote
 from pefslc.ir.graph import Graph
 from pefslc.limits import TargetLimits
+from pefslc.numeric.format import saturate
+from pefslc.numeric.rounding import round_shift
 from pefslc.sidecar import Json, JsonObject, Sidecar
 from pefslc.targets.protocol import Emission, Runner, TargetOptions
 from pefslc.targets.tensil import cycles
@@ -21,10 +23,11 @@ from pefslc.targets.tensil.architecture import Architecture, load_architecture
 from pefslc.targets.tensil.bends import Bends, split_bends
 from pefslc.targets.tensil.checker import require_valid
 from pefslc.targets.tensil.cost import program_costs
-from pefslc.targets.tensil.host_io import TensorRecord, host_io_module, host_io_source
+from pefslc.targets.tensil.host_io import TensorRecord, codes_in_words, host_io_module, host_io_source
 from pefslc.targets.tensil.leftovers import factor_leftovers, pack_leftovers
 from pefslc.targets.tensil.means import split_means
-from pefslc.targets.tensil.native import is_native, native_format, place_natively
+from pefslc.targets.tensil.native import is_native, place_natively
+from pefslc.targets.tensil.native_words import Magnitudes, measure_magnitudes, native_format
 from pefslc.targets.tensil.outcome import bounded_operations, computed_graph, op_reports, parts_of
 from pefslc.targets.tensil.packed_sums import requantize_while_packing
 from pefslc.targets.tensil.packing import Offsets, pack_inputs, packed
@@ -63,7 +66,8 @@ class TensilTarget:
         inputs = [storage[i.value.name] for i in graph.inputs]
         outputs = [storage[o.value.name] for o in graph.outputs]
         selection = pack_inputs(selection, inputs, outputs, architecture.array_size)
-        selection, placed = _placed(graph, selection, architecture, options)
+        magnitudes = _magnitudes(graph, selection, architecture, options)
+        selection, placed = _placed(graph, selection, architecture, options, magnitudes)
         plan = schedule(graph, selection, placed, architecture, options.progress)
         program = _program(graph.name, architecture, plan)
         require_valid(program)
@@ -85,10 +89,11 @@ class TensilTarget:
             "inputs": [r.to_json() for r in records[0]],
             "outputs": [r.to_json() for r in records[1]],
         }
-        native = native_format(architecture.data_type) if is_native(graph, architecture.data_type) else None
-        if native is not None:
-            details["native_arithmetic"] = str(native)
         notes = _notes(program, plan, report, options)
+        if placed.native is not None:
+            details["native_arithmetic"] = str(native_format(data_type))
+            details["native_words"] = str(placed.native)
+            notes += () if magnitudes is None else (magnitudes.text(placed.native),)
         bounded = bounded_operations(model, bends, placed)
         return Emission(
             files,
@@ -105,7 +110,7 @@ class TensilTarget:
                 Path(options.arch or DEFAULT_ARCHITECTURE).stem,
             ),
             computed_graph(model, bounded),
-            native,
+            placed.native,
         )
 
     def runner(self, folder: Path, sidecar: Sidecar) -> Runner:
@@ -116,14 +121,27 @@ def _architecture(options: TargetOptions) -> Architecture:
     return load_architecture(options.arch or DEFAULT_ARCHITECTURE)
 
 
-def _placed(
+def _magnitudes(
     graph: Graph, selection: Selection, architecture: Architecture, options: TargetOptions
+) -> Magnitudes | None:
+    """Of what native words hold, on the calibration inputs; None where there are none."""
+    if options.calibrate is None or not is_native(graph, architecture.data_type):
+        return None
+    return measure_magnitudes(graph, factor_leftovers(split_means(selection), architecture), options.calibrate)
+
+
+def _placed(
+    graph: Graph,
+    selection: Selection,
+    architecture: Architecture,
+    options: TargetOptions,
+    magnitudes: Magnitudes | None,
 ) -> tuple[Selection, Placed]:
     """Placed with leftover channels rewritten; or without, where the bound of a rewritten sum is too coarse."""
     if is_native(graph, architecture.data_type):
         factored = factor_leftovers(split_means(selection), architecture)
         selection = pack_leftovers(factored, architecture, sums_follow=False)
-        return place_natively(graph, selection, architecture.data_type)
+        return place_natively(graph, selection, architecture.data_type, magnitudes)
     outputs = {selection.storage[output.value.name] for output in graph.outputs}
 
     def attempt(chosen: Selection) -> tuple[Selection, Placed]:
@@ -207,6 +225,7 @@ class TensilRunner:
         self.outputs = [
             _Placement.of(r, o.shape) for r, o in zip(_list(sidecar, "outputs"), sidecar.outputs, strict=True)
         ]
+        self.rounds = "native_arithmetic" in sidecar.details
 
     def run(self, inputs: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
         machine = Machine(self.program.architecture, poison_seed=0)
@@ -214,10 +233,10 @@ class TensilRunner:
         rows = len(next(iter(inputs.values())))
         found: dict[str, list[NDArray[np.int64]]] = {p.name: [] for p in self.outputs}
         for row in range(rows):
-            raw = {p.name: p.to_raw(inputs[p.name][row], self.program.architecture.array_size) for p in self.inputs}
+            raw = {p.name: p.to_raw(inputs[p.name][row], self.program.architecture) for p in self.inputs}
             results = machine.infer(self.program, raw)
             for p in self.outputs:
-                found[p.name].append(p.from_raw(np.asarray(results[p.name], dtype=np.int64)))
+                found[p.name].append(p.from_raw(np.asarray(results[p.name], dtype=np.int64), rounds=self.rounds))
         return {name: np.stack(codes) for name, codes in found.items()}
 
 
@@ -240,17 +259,19 @@ class _Placement:
         exponent, finer = _ints([record["exponent"], record.get("finer", 1)])
         return cls(str(record["name"]), Layout(channels, height, width), offsets, exponent, finer, shape)
 
-    def to_raw(self, codes: NDArray[np.int64], array_size: int) -> NDArray[np.int64]:
+    def to_raw(self, codes: NDArray[np.int64], architecture: Architecture) -> NDArray[np.int64]:
+        codes = saturate(codes, *codes_in_words(self.exponent, architecture.data_type))
         planes = codes.reshape(self.layout.channels, self.layout.height, self.layout.width)
-        return to_vectors(packed(planes, self.offsets) << self.exponent, array_size)
+        return to_vectors(packed(planes, self.offsets) << self.exponent, architecture.array_size)
 
-    def from_raw(self, vectors: NDArray[np.int64]) -> NDArray[np.int64]:
-        words = from_vectors(vectors, self.layout)
-        if (words & ((1 << self.exponent) - 1)).any():
+    def from_raw(self, vectors: NDArray[np.int64], *, rounds: bool) -> NDArray[np.int64]:
+        """rounds: words may lie between codes, and are rounded half to even."""
+        words = from_vectors(vectors, self.layout) * self.finer
+        if not rounds and (words & ((1 << self.exponent) - 1)).any():
             raise CompileError(
                 Code.TCU_PROGRAM, f"output {quote(self.name)} holds words that are no codes: the program is broken"
             )
-        return (words >> self.exponent).reshape(self.shape[1:]) * self.finer
+        return round_shift(words, self.exponent).reshape(self.shape[1:])
 
 
 def _ints(value: Json) -> list[int]:
