@@ -130,8 +130,8 @@ def target_options(function: _Function) -> _Function:
             "--calibrate",
             callback=input_file("an .npz file"),
             metavar="DATA.npz",
-            help="inputs of a float model: for --fmt auto, for finer words in the TCU's native arithmetic, and for a report of "
-            "noise and, with `labels`, accuracy",
+            help="inputs of a float model: for --fmt auto, for finer words in the TCU's native arithmetic, and for a "
+            "report of noise and, with `labels`, accuracy",
         ),
         click.option(
             "--calibration",
