@@ -5,7 +5,7 @@ from __future__ import annotations
 from pefslc.codes import Code
 from pefslc.frontend.importer import Builder
 from pefslc.frontend.node import Node
-from pefslc.frontend.windows import checked_output, image_operand, window_of
+from pefslc.frontend.windows import checked_output, image_operand, take_pair, window_of
 from pefslc.ir.quantized import AveragePool
 from pefslc.ir.structural import MaxPool, Reshape
 from pefslc.ir.value import Value
@@ -66,14 +66,7 @@ def import_reduce_mean(builder: Builder, node: Node) -> Value:
 
 def _pool_window(node: Node, x: Value) -> Window:
     """The window, where every one of them sees some input, and ceil_mode changes nothing."""
-    kernel = node.take_ints("kernel_shape", None)
-    if kernel is None or len(kernel) != 2 or min(kernel) < 1:
-        raise node.fault(
-            Code.UNSUPPORTED_ATTRIBUTE,
-            f"kernel_shape={list(kernel or ())} is not supported",
-            hint="two positive numbers",
-        )
-    window = window_of(node, (kernel[0], kernel[1]), x.type.shape)
+    window = window_of(node, take_pair(node, "kernel_shape", None), x.type.shape)
     if any(p >= e for p, e in zip(window.pads, window.extent * 2, strict=True)):
         raise node.fault(Code.WINDOW, "the padding is as large as the window: some windows would see no input")
     if node.take_int("ceil_mode", 0):

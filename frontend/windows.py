@@ -8,13 +8,13 @@ from pefslc.frontend.node import Node
 from pefslc.ir.value import Value
 from pefslc.shapes import Window
 
-__all__ = ["checked_output", "image_operand", "window_of"]
+__all__ = ["checked_output", "image_operand", "take_pair", "window_of"]
 
 
 def window_of(node: Node, kernel: tuple[int, int], input_shape: tuple[int, ...]) -> Window:
     """The node's strides, dilations and pads (or auto_pad) over a [N, C, H, W] input. Raises CompileError."""
-    strides = _pair(node, "strides")
-    dilations = _pair(node, "dilations")
+    strides = take_pair(node, "strides", (1, 1))
+    dilations = take_pair(node, "dilations", (1, 1))
     pads = node.take_ints("pads", None)
     auto_pad = node.take_string("auto_pad", "NOTSET")
     window = Window(kernel=kernel, strides=strides, dilations=dilations)
@@ -31,8 +31,9 @@ def window_of(node: Node, kernel: tuple[int, int], input_shape: tuple[int, ...])
     return Window(kernel=kernel, strides=strides, dilations=dilations, pads=(pads[0], pads[1], pads[2], pads[3]))
 
 
-def _pair(node: Node, name: str) -> tuple[int, int]:
-    values = node.take_ints(name, (1, 1))
+def take_pair(node: Node, name: str, default: tuple[int, int] | None) -> tuple[int, int]:
+    """An attribute of two positive numbers, for rows and columns. Raises CompileError for what is none."""
+    values = node.take_ints(name, default)
     if values is None or len(values) != 2 or min(values) < 1:
         raise node.fault(
             Code.UNSUPPORTED_ATTRIBUTE, f"{name}={list(values or ())} is not supported", hint="two positive numbers"
