@@ -11,14 +11,12 @@ from collections import Counter
 from collections.abc import Set
 from dataclasses import replace
 
-import numpy as np
-
-from pefslc.shapes import Window
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.group_steps import added_tensors, addend_plan
-from pefslc.targets.tensil.placed import Placed, PlacedGroup, PlacedTerm
+from pefslc.targets.tensil.placed import Placed, PlacedGroup
 from pefslc.targets.tensil.raw_steps import Minimum
-from pefslc.targets.tensil.selection import AddTensor, MaxHead, Selection, Term
+from pefslc.targets.tensil.selection import AddTensor, MaxHead, Selection
+from pefslc.targets.tensil.weights import is_copy
 
 __all__ = ["clamped_addends", "fold_addends"]
 
@@ -52,13 +50,7 @@ def _only_clips_from_above(group: PlacedGroup, data_type: DataType) -> bool:
     if len(group.terms) != 1 or len(group.steps) != 1 or not isinstance(group.steps[0], Minimum):
         return False
     (term,) = group.terms
-    return not group.bias.any() and _is_copy(term, data_type.one)
-
-
-def _is_copy(term: Term | PlacedTerm, one: int) -> bool:
-    """Whether a term, whose weights are `one` where they are 1, is the tensor itself, pixel by pixel."""
-    identity = np.eye(len(term.weight), dtype=np.int64)[:, :, None, None] * one
-    return term.window == Window(kernel=(1, 1)) and np.array_equal(term.weight, identity)
+    return not group.bias.any() and is_copy(term.weight, term.window, data_type.one)
 
 
 def clamped_addends(selection: Selection) -> dict[str, str]:
@@ -70,6 +62,6 @@ def clamped_addends(selection: Selection) -> dict[str, str]:
         head = group.head
         if isinstance(head, MaxHead) or len(head.terms) != 1 or len(group.steps) != 1:
             continue
-        if group.result in added and reads[group.result] == 1 and _is_copy(head.terms[0], 1):
+        if group.result in added and reads[group.result] == 1 and is_copy(head.terms[0].weight, head.terms[0].window):
             found[group.result] = head.terms[0].tensor
     return found

@@ -16,6 +16,7 @@ import numpy as np
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Rescale
 from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, MaxHead, Selection
+from pefslc.targets.tensil.weights import is_copy
 
 __all__ = ["fuse_sums"]
 
@@ -54,11 +55,12 @@ def _merged(group: Group, addend: Group | None, rescaled: dict[str, str]) -> Gro
 
 
 def _copied(group: Group, rescaled: dict[str, str]) -> str | None:
-    """The tensor that the group's head rescales and does nothing else with."""
+    """The tensor that the group's head rescales and does nothing else with: no shuffle, no choice of packed lanes."""
     head = group.head
     if not group.ops or group.ops[0] not in rescaled or not isinstance(head, LinearHead) or np.any(head.bias):
         return None
-    return rescaled[group.ops[0]]
+    (term,) = head.terms
+    return rescaled[group.ops[0]] if is_copy(term.weight, term.window, int(term.weight.max())) else None
 
 
 def _reads(group: Group) -> list[str]:

@@ -20,7 +20,7 @@ from pefslc.targets.tensil.placed import PlacedGroup
 from pefslc.targets.tensil.planes import Layout
 from pefslc.targets.tensil.selection import MaxHead
 
-__all__ = ["Tile", "first_covering_tap", "tiles_of", "with_carried"]
+__all__ = ["Tile", "first_covering_tap", "is_copy", "tiles_of", "with_carried"]
 
 Words = NDArray[np.int64]
 
@@ -79,6 +79,12 @@ def _padded(weight: Words, a: int) -> Words:
     full = np.zeros((ob * a, ib * a, kh, kw), dtype=np.int64)
     full[:outputs, :inputs] = weight
     return full.reshape(ob, a, ib, a, kh, kw).transpose(0, 2, 4, 5, 3, 1)
+
+
+def is_copy(weight: Words, window: Window, factor: int = 1) -> bool:
+    """Whether a convolution is its input times `factor`: channel by channel and pixel by pixel, as it lies."""
+    identity = np.eye(len(weight), dtype=np.int64)[:, :, None, None]
+    return window == Window(kernel=(1, 1)) and np.array_equal(weight, identity * factor)
 
 
 def _is_diagonal(weight: Words) -> bool:

@@ -148,6 +148,24 @@ def test_no_output_is_further_off_than_its_products_allow(seed: int, unit: float
     n.check(n.mean(current), tmp_path, str(rng.choice(["pynqz1", "custom_perf", "zcu104"])))
 
 
+@pytest.mark.parametrize("channels", [2, 5])
+def test_an_input_that_the_host_packs_is_not_added_where_it_lies(channels: int, tmp_path: Path) -> None:
+    """Its vectors hold other pixels, too, and not the pixel itself first."""
+    n = Network(3, channels, 8)
+    n.check(n.conv(n.activation(n.add(n.conv("x", channels, 3), "x"), "Relu"), 3, 3), tmp_path, "custom_perf")
+
+
+def test_a_shuffled_shortcut_is_not_added_where_it_lies(tmp_path: Path) -> None:
+    n = Network(3, 6, 8)
+    x = n.activation(n.conv("x", 6, 3), "Relu")
+    split = n.m.node("Reshape", x, n.m.constant([1, 2, 3, 8, 8], dtype=np.int64))
+    turned = n.m.node("Transpose", split, perm=[0, 2, 1, 3, 4])
+    shuffled = n.m.node("Reshape", turned, n.m.constant([1, 6, 8, 8], dtype=np.int64))
+    order = np.arange(6).reshape(2, 3).T.reshape(-1)
+    n.known[shuffled] = Bounded(n.known[x].values[order], n.known[x].bound[order])
+    n.check(n.activation(n.add(n.conv(x, 6, 3), shuffled), "Relu"), tmp_path, "custom_perf")
+
+
 def test_a_shortcut_is_added_where_it_lies(tmp_path: Path) -> None:
     """The Add of a residual block makes no group of its own: neither with a convolution nor without."""
     n = Network(3, 12, 8)
