@@ -244,6 +244,15 @@ def _require_exact(lowered: Lowered, emission: Emission) -> None:
         Problem(Code.NOT_EXACT, f"pass {quote(name)} is bounded: it changed the model", hint="leave the pass out")
         for name in lowered.bounded_passes
     ]
+    if emission.native is not None:
+        problems.append(
+            Problem(
+                Code.NOT_EXACT,
+                f"not exact: a float model at {emission.native} runs in the target's native arithmetic, which rounds "
+                "each product",
+                hint="use another --fmt, or leave out --require-exact",
+            )
+        )
     for op in lowered.integer.ops:
         report = emission.ops.get(op.result.name)
         if report is None or report.exact:

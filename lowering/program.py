@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -125,10 +125,11 @@ class Program:
             # The evaluation of the file; this program is of the network that --fmt made of it.
             arrays = {name: array for name, array in arrays.items() if name != REFERENCE}
         with self._runner() as runner:
-            return verify(
+            found = verify(
                 self.lowered.reference, self.graph, runner, self.target.name, arrays, self.options.progress,
                 self._prediction(), float_model,
             )  # fmt: skip
+        return replace(found, overflows=any(row.may_overflow for row in self.layers))
 
     def _prediction(self) -> Prediction | None:
         if self.emission.computed is None:

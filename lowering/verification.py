@@ -113,12 +113,14 @@ class Verification:
 
     measured  the bounded requantizations; none where the artifacts are exact
     errors    of artifacts in native arithmetic, which are compared with no codes
+    overflows whether sums may overflow, which the user accepted
     """
 
     inputs: int
     comparisons: tuple[Comparison, ...]
     measured: tuple[Measured, ...] = ()
     errors: tuple[FloatError, ...] = ()
+    overflows: bool = False
 
     @property
     def equal(self) -> bool:
@@ -134,7 +136,8 @@ class Verification:
         """Raise CompileError with every difference that was not predicted."""
         if not self.as_predicted:
             wrong = [c for c in self.comparisons if c.differing and not c.bounded]
-            raise CompileError.of(Problem(Code.DIFFERS, f"verification: {c}") for c in wrong)
+            hint = "sums saturate on these inputs: compile without --allow-overflow" if self.overflows else None
+            raise CompileError.of(Problem(Code.DIFFERS, f"verification: {c}", hint=hint) for c in wrong)
 
     def __str__(self) -> str:
         return "\n".join(f"{self.inputs} inputs: {line}" for line in (*self.comparisons, *self.measured, *self.errors))
