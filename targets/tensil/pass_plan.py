@@ -30,12 +30,12 @@ class Scratch:
 class Needs:
     """Scratch that a group needs, in vectors.
 
-    streamed_terms  windows and layouts of what it reads from DRAM0, by tensor
+    streamed_terms  what it reads from DRAM0, by tensor: all windows over it, and its layout
     added           tensors added from DRAM0
     staging         whether the result goes to DRAM0
     """
 
-    streamed_terms: dict[str, tuple[Window, Layout]]
+    streamed_terms: dict[str, tuple[tuple[Window, ...], Layout]]
     added: tuple[str, ...]
     staging: bool
     weight_rows: int
@@ -57,7 +57,11 @@ class Needs:
         windows = (
             [(head.tensor, head.window)] if isinstance(head, MaxHead) else [(t.tensor, t.window) for t in placed.terms]
         )
-        streamed = {tensor: (window, layouts[tensor]) for tensor, window in windows if tensor in in_dram}
+        streamed = {
+            tensor: (tuple(window for t, window in windows if t == tensor), layouts[tensor])
+            for tensor, _ in windows
+            if tensor in in_dram
+        }
         added = tuple(s.tensor for s in placed.steps if isinstance(s, Accumulate) and s.tensor in in_dram)
         comfort = min(weight_rows, architecture.local_depth // 16)
         return cls(streamed, added, result_in_dram, weight_rows, min(weight_rows, architecture.array_size + 1), comfort)
@@ -78,7 +82,12 @@ class Needs:
 
     def input_vectors(self, rect: Rect, input_blocks: int) -> int:
         return max(
-            (_window_area(rect, w, layout) * input_blocks for w, layout in self.streamed_terms.values()), default=0
+            (
+                _window_area(rect, window, layout) * input_blocks
+                for windows, layout in self.streamed_terms.values()
+                for window in windows
+            ),
+            default=0,
         )
 
 

@@ -148,6 +148,14 @@ def test_no_output_is_further_off_than_its_products_allow(seed: int, unit: float
     n.check(n.mean(current), tmp_path, str(rng.choice(["pynqz1", "custom_perf", "zcu104"])))
 
 
+def test_convolutions_of_one_streamed_tensor_need_room_for_the_largest_window(tmp_path: Path) -> None:
+    """Of two that read a tensor from DRAM0, the second's window is the smaller one."""
+    n = Network(3, 2, 16)
+    board = replace(load_architecture("custom_perf"), array_size=4, local_depth=150)
+    (tmp_path / "small.tarch").write_text(json.dumps(board.to_json_dict()))
+    n.check(n.add(n.conv("x", 2, 5), n.conv("x", 2, 1)), tmp_path, str(tmp_path / "small.tarch"))
+
+
 @pytest.mark.parametrize("channels", [2, 5])
 def test_an_input_that_the_host_packs_is_not_added_where_it_lies(channels: int, tmp_path: Path) -> None:
     """Its vectors hold other pixels, too, and not the pixel itself first."""
