@@ -36,6 +36,8 @@ def fold_addends(placed: Placed, outputs: Set[str], data_type: DataType) -> Plac
             continue
         (limit,) = clamp.steps
         assert isinstance(limit, Minimum)
+        if limit.word < 0:
+            continue  # lanes without a channel, which hold 0, would no longer
         low, high = clamp.words
         folded = replace(added[0], tensor=clamp.terms[0].tensor, low=low, high=high, ceiling=limit.word)
         steps = tuple(folded if step is added[0] else step for step in group.steps)

@@ -41,7 +41,7 @@ class PlacedGroup:
     """A group in raw words. `terms` is empty for a maximum; `implementation` says how each of its ops is done.
 
     words    bounds of the accumulators before the first step, biases included
-    partial  per channel, bounds of every partial sum of the terms without the bias; at most 0 and at least 0
+    partial  per channel, the lowest (0 or less) and highest (0 or more) partial sum of the terms, without the bias
     sums     the same after the last tensor was added; None without one
     bounded  by operation, the requantizations that are not certified
     carried  a constant that the stored sums carry, added by their last addition, which may saturate

@@ -131,7 +131,7 @@ class _Scheduler:
         local = self.constants.fetch(self.emitter, 0, address, len(words))
         self.emitter.to_accumulators(local, first, len(words))
         self.emitter.clear_weights()
-        self.matrix_rows = self._load_matrix_rows()
+        self.matrix_rows = self._fold_addends_and_load_rows()
 
     def _load_channel_words(self, placed: PlacedGroup) -> int:
         """The words per channel of one group, below the other constants; how many accumulators are left."""
@@ -160,7 +160,7 @@ class _Scheduler:
         self.emitter.use_constants({w: first + i for i, w in enumerate(words)})
         return first
 
-    def _load_matrix_rows(self) -> dict[MatrixStep, int]:
+    def _fold_addends_and_load_rows(self) -> dict[MatrixStep, int]:
         """The rows of all matrix steps, kept in local memory for the whole program; none where it is small.
 
         Where they fit, clamps of addends are folded into the additions, which need them.
