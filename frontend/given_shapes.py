@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Origin, Problem, quote
@@ -17,11 +18,32 @@ class GivenShapes:
     """Fills the axes that a file leaves open; contradicts none that it fixes.
 
     batch     the size of every input's axis 0, or None
-    by_input  whole shapes by the ONNX name of an input; they win over `batch`
+    by_input  whole shapes by the ONNX name of an input; none that contradicts `batch`
+
+    Raises CompileError for what is no shapes at all.
     """
 
     batch: int | None = None
     by_input: Mapping[str, Shape] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.batch is not None and not _is_size(self.batch):
+            problems.append(
+                Problem(Code.GIVEN_SHAPE, f"batch is {quote(repr(self.batch))}, not a size", hint="for example batch=1")
+            )
+        hint = 'a shape for each input by its name, for example input_shapes={"x": (1, 3, 32, 32)}'
+        if not isinstance(self.by_input, Mapping):
+            what = f"input_shapes is {quote(repr(self.by_input))}, not a dict"
+            problems.append(Problem(Code.GIVEN_SHAPE, what, hint=hint))
+        else:
+            problems += [
+                Problem(Code.GIVEN_SHAPE, f"input_shapes[{name!r}] is {quote(repr(shape))}, not a shape", hint=hint)
+                for name, shape in self.by_input.items()
+                if not isinstance(shape, Sequence) or not all(_is_size(size) for size in shape)
+            ]
+        if problems:
+            raise CompileError.of(problems)
 
     def problems(self, inputs: Sequence[str]) -> Iterator[Problem]:
         """Shapes for inputs that the model does not have, and sizes that no tensor has."""
@@ -30,7 +52,16 @@ class GivenShapes:
             if name not in inputs:
                 yield Problem(Code.GIVEN_SHAPE, f"the model has no input {quote(name)}", hint=f"its inputs: {known}")
             elif not shape or min(shape) < 1:
-                yield Problem(Code.GIVEN_SHAPE, f"{list(shape)} is no shape for input {quote(name)}", hint="sizes > 0")
+                yield Problem(
+                    Code.GIVEN_SHAPE, f"{list(map(int, shape))} is no shape for input {quote(name)}", hint="sizes > 0"
+                )
+            elif self.batch is not None and shape[0] != self.batch:
+                yield Problem(
+                    Code.GIVEN_SHAPE,
+                    f"--batch {self.batch} and the shape {list(map(int, shape))} given for input {quote(name)} "
+                    "contradict each other",
+                    hint="give every input's shape and no --batch, or make them agree",
+                )
         if self.batch is not None and self.batch < 1:
             yield Problem(Code.GIVEN_SHAPE, f"a batch of {self.batch} is not possible", hint="1 or more")
 
@@ -38,9 +69,11 @@ class GivenShapes:
         self, name: str, declared: Sequence[int | str | None] | None, at: Origin
     ) -> Sequence[int | str | None] | None:
         """The shape of input `name`: `declared` with its open axes filled. Raises CompileError on a contradiction."""
-        given: Sequence[int | str | None] | None = self.by_input.get(name)
-        if given is None and self.batch is not None and declared:
-            given = (self.batch, *declared[1:])
+        given: Sequence[int | str | None] | None = None
+        if name in self.by_input:
+            given = tuple(map(int, self.by_input[name]))  # NumPy's integers become Python's
+        elif self.batch is not None and declared:
+            given = (int(self.batch), *declared[1:])
         if given is None or declared is None:
             return declared if given is None else given
         fixed = [(ours, theirs) for ours, theirs in zip(given, declared, strict=False) if isinstance(theirs, int)]
@@ -52,6 +85,10 @@ class GivenShapes:
                 hint="only open axes can be given; export the model with the shape that you need",
             )
         return given
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 NOTHING_GIVEN = GivenShapes()

@@ -1,9 +1,10 @@
-"""Arrays on disk: .npz in and out, with one clear error for whatever is wrong with a file."""
+"""Arrays as users give them - as arrays, by name, on disk - with one clear error for whatever is wrong with them."""
 
 from __future__ import annotations
 
+import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -15,12 +16,46 @@ from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, quote
 from pefslc.staging import write_file
 
-__all__ = ["Arrays", "read_arrays", "write_arrays"]
+__all__ = ["Arrays", "ArraysLike", "as_array", "as_arrays", "read_arrays", "write_arrays"]
 
 Arrays = Mapping[str, NDArray[np.generic]]
+ArraysLike = Arrays | NDArray[np.generic] | str | os.PathLike[str]
+
+_ONLY_INPUT = "x"  # the name of an array that has none: that of a model's one input
 
 _LARGEST_BYTES = 2 << 30  # unpacked; a few kilobytes of zeros, zipped, could fill any memory
 _HINT = "save one with numpy.savez(path, x=inputs)"
+
+
+def as_arrays(given: ArraysLike, what: str) -> dict[str, NDArray[np.generic]]:
+    """The arrays by name: of a mapping, of an .npz file, or one array as "x". Raises CompileError.
+
+    what  is given them: "calibrate"
+    """
+    if isinstance(given, str | os.PathLike):
+        return read_arrays(Path(given))
+    if isinstance(given, Mapping):
+        return {name: as_array(array, f"{what}, array {quote(str(name))}") for name, array in given.items()}
+    if not (isinstance(given, Sequence) or hasattr(given, "__array__")) or isinstance(given, bytes):
+        raise CompileError(
+            Code.INPUT_ARRAY,
+            f"{what} is {quote(repr(given))}, no arrays",
+            hint="an array for a model of one input, a dict of arrays by input name, or the path of an .npz file",
+        )
+    return {_ONLY_INPUT: as_array(given, what)}
+
+
+def as_array(given: object, what: str) -> NDArray[np.generic]:
+    """What NumPy makes an array of: an array, nested lists, a tensor of torch. Raises CompileError.
+
+    what  it is: "input 'x'"
+    """
+    try:
+        return np.asarray(given)
+    except (ValueError, TypeError, RuntimeError) as e:  # of nested lists, and of what converts itself
+        raise CompileError(
+            Code.INPUT_ARRAY, f"{what}: no array can be made of it: {e}", hint="rows of equal length, as a NumPy array"
+        ) from None
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
@@ -30,7 +65,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
             is_npy = file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
             file.seek(0)
             if is_npy:
-                return {"x": _read_array(file)}
+                return {_ONLY_INPUT: _read_array(file)}
             arrays = {}
             with zipfile.ZipFile(file) as archive:
                 unpacked = sum(entry.file_size for entry in archive.infolist())  # zipfile reads no more than it says

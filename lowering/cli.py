@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import NoReturn
 
 import click
 
@@ -19,9 +20,11 @@ from pefslc.codes import Code
 from pefslc.console.group import commands
 from pefslc.diagnostics import CompileError, InternalError
 
-__all__ = ["main", "run"]
+__all__ = ["end_interrupted", "main", "run"]
 
 DONE, REFUSED, USAGE, OUR_FAULT, INTERRUPTED, TERMINATED = 0, 1, 2, 70, 130, 143
+
+_INTERRUPTED_TEXT = "interrupted: no artifact was written"
 
 # What a write to stdout ends with; files that cannot be written are a CompileError where they are written.
 _OUTPUT_ERRORS = frozenset({errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG})
@@ -32,6 +35,12 @@ def main() -> None:
     gc.set_threshold(100_000, 50, 100)  # a compile makes a million objects that live to its end, and hardly a cycle
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(sys.argv[1:]))
+
+
+def end_interrupted() -> NoReturn:
+    """The end of a command that was interrupted before it began."""
+    _complain(_INTERRUPTED_TEXT)
+    sys.exit(INTERRUPTED)
 
 
 class _TerminatedError(KeyboardInterrupt):
@@ -76,7 +85,7 @@ def _run(arguments: Sequence[str]) -> int:
         _complain("terminated: no artifact was written")
         return TERMINATED
     except (click.Abort, KeyboardInterrupt):
-        _complain("interrupted: no artifact was written")
+        _complain(_INTERRUPTED_TEXT)
         return INTERRUPTED
     except BrokenPipeError:
         _discard_output()  # its reader has what it wanted

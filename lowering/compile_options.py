@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem, quote
@@ -11,7 +12,7 @@ from pefslc.numeric.format import FixedPoint
 from pefslc.targets.protocol import Target, TargetOptions
 from pefslc.targets.registry import find_target, target_names
 
-__all__ = ["check_options", "chosen_target", "parse_format"]
+__all__ = ["check_options", "check_requantize", "chosen_target", "parse_format"]
 
 # What only one of our targets reads; a target of someone else's is trusted to read all.
 _ONLY_FOR = {"arch": "tensil", "caller_arena": "c", "clock_mhz": "tensil"}
@@ -55,12 +56,22 @@ def check_options(target: Target, options: TargetOptions) -> None:
                 hint="leave it out",
             )
         )
-    if options.clock_mhz is not None and not (0 < options.clock_mhz < math.inf):
-        problems.append(
-            Problem(Code.WRONG_OPTION, f"--clock-mhz is {options.clock_mhz}, not a frequency", hint="for example 100")
-        )
+    clock = options.clock_mhz
+    if clock is not None and not (isinstance(clock, Real) and 0 < clock < math.inf):
+        shown = clock if isinstance(clock, Real) else quote(repr(clock))
+        problems.append(Problem(Code.WRONG_OPTION, f"--clock-mhz is {shown}, not a frequency", hint="for example 100"))
     if problems:
         raise CompileError.of(problems)
+
+
+def check_requantize(requantize: bool, fmt: FixedPoint | AutoFormat | None) -> None:
+    """Raise CompileError for --requantize without the name of a format."""
+    if requantize and not isinstance(fmt, FixedPoint):
+        raise CompileError(
+            Code.WRONG_OPTION,
+            "--requantize changes a quantized model to a format, and none is named",
+            hint="for example --fmt Q2.3 --requantize",
+        )
 
 
 def parse_format(fmt: str | FixedPoint | AutoFormat | None) -> FixedPoint | AutoFormat | None:

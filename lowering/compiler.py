@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pefslc
-from pefslc.arrays import Arrays, read_arrays
+from pefslc.arrays import Arrays, ArraysLike, as_arrays
 from pefslc.codes import Code
-from pefslc.compile_options import check_options, chosen_target, parse_format
+from pefslc.compile_options import check_options, check_requantize, chosen_target, parse_format
 from pefslc.diagnosis import every_problem
 from pefslc.diagnostics import CompileError, Origin, Problem, quote
 from pefslc.format_changes import format_changes
 from pefslc.frontend import NOTHING_GIVEN, GivenShapes, Imported, import_model, survey_model
-from pefslc.given import ModelPath, as_file
+from pefslc.given import ModelPath, as_file, as_path
 from pefslc.ir.graph import Graph, Level
 from pefslc.limits import TargetLimits
 from pefslc.numeric.choose_format import AutoFormat, Calibration
@@ -54,7 +54,7 @@ def load(model: ModelPath, *, batch: int | None = None, input_shapes: Mapping[st
 
     batch, input_shapes  sizes of axes that the file leaves open; see `compile`
     """
-    path = Path(model)
+    path = as_path(model, Code.NOT_A_MODEL, "the path of a model", "the path of an ONNX file")
     graph = import_model(path, GivenShapes(batch, input_shapes or {}))
     return replace(graph, name=safe_file_name(path.stem))
 
@@ -145,7 +145,7 @@ def compile(
     target: str | Target,
     example: Examples | None = None,
     fmt: str | FixedPoint | AutoFormat | None = None,
-    calibrate: Arrays | ModelPath | None = None,
+    calibrate: ArraysLike | None = None,
     calibration: str | Calibration = Calibration.MSE,
     requantize: bool = False,
     arch: ModelPath | None = None,
@@ -157,7 +157,7 @@ def compile(
     batch: int | None = None,
     input_shapes: Mapping[str, Shape] | None = None,
     require_exact: bool = False,
-    verify: Arrays | ModelPath | None = None,
+    verify: ArraysLike | None = None,
     observe: Observer | None = None,
     progress: Progress | None = None,
 ) -> Program:
@@ -169,8 +169,8 @@ def compile(
     example         of a torch network, its input: rows on which it is checked, see `pefslc.train.export`
     fmt             "Q2.3": asserted of the model's quantizers, filled into unquantized inputs, given to a float model;
                     "auto:8": a float model's tensors get formats of 8 bits from `calibrate`
-    calibrate       inputs (arrays or an .npz) on which formats are chosen, and compared with the float model; in the
-                    TCU's native arithmetic, on which its words get as fine as the values allow
+    calibrate       inputs (arrays by name, one array, or an .npz) on which formats are chosen, and compared with the
+                    float model; in the TCU's native arithmetic, on which its words get as fine as the values allow
     calibration     how "auto:8" chooses: "mse", "percentile" or "minmax"
     requantize      change a quantized model that contradicts `fmt`; `Program.format_changes` says what changed
     arch            Tensil: a board's name or a .tarch file
@@ -182,7 +182,7 @@ def compile(
     batch           the size of axis 0 of every input, where the file leaves it open
     input_shapes    input name -> shape, where the file leaves axes open
     require_exact   refuse what is bounded, with the list of what differs
-    verify          inputs (arrays or an .npz) on which model, interpreter and artifacts must agree
+    verify          inputs (as for calibrate) on which model, interpreter and artifacts must agree
     observe         called with (record, graph) after the import and after each pass
     progress        called with (done, total, what) on work over a second
     """
@@ -193,7 +193,7 @@ def compile(
     check_options(chosen, options)
     limits = chosen.limits(options)
     parsed = parse_format(fmt)
-    data = calibrate if calibrate is None or isinstance(calibrate, Mapping) else read_arrays(Path(calibrate))
+    data = None if calibrate is None else as_arrays(calibrate, "calibrate")
     formats = _formats(parsed, data, calibration, progress, requantize)
     lowering = _Lowering(
         limits, formats, allow_overflow, load_plugins(plugins, check=check_passes), observe, check_passes, requantize
@@ -298,12 +298,7 @@ def _formats(
         raise CompileError(
             Code.CALIBRATION, f"there is no calibration {quote(str(method))}", hint=f"one of {', '.join(known)}"
         )
-    if requantize and not isinstance(fmt, FixedPoint):
-        raise CompileError(
-            Code.WRONG_OPTION,
-            "--requantize changes a quantized model to a format, and none is named",
-            hint="for example --fmt Q2.3 --requantize",
-        )
+    check_requantize(requantize, fmt)
     if not isinstance(fmt, AutoFormat):
         return fmt
     if data is None:

@@ -19,9 +19,16 @@ if TYPE_CHECKING:
 
     from pefslc.train.export import Examples
 
-__all__ = ["ModelPath", "as_file"]
+__all__ = ["ModelPath", "as_file", "as_path"]
 
 ModelPath = str | os.PathLike[str]
+
+
+def as_path(given: ModelPath, code: Code, wanted: str, hint: str) -> Path:
+    """A path as the user gave it; CompileError with this code where it is none."""
+    if isinstance(given, str | os.PathLike):
+        return Path(given)
+    raise CompileError(code, f"{quote(repr(given))} is not {wanted}", hint=hint)
 
 
 @contextmanager

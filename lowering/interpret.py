@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.arrays import as_array
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, quote
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
@@ -66,9 +67,13 @@ def as_batches(graph: Graph, inputs: Mapping[str, Floats] | Floats) -> tuple[dic
                 f"no array for input {quote(name)}",
                 hint=f"arrays given: {', '.join(map(quote, inputs)) or 'none'}",
             )
-        array = np.asarray(inputs[name])
+        array = as_array(inputs[name], f"input {quote(name)}")
         if array.dtype.kind not in "fiu":
-            raise CompileError(Code.INPUT_ARRAY, f"input {quote(name)} holds {array.dtype}, not numbers")
+            raise CompileError(
+                Code.INPUT_ARRAY,
+                f"input {quote(name)} holds {array.dtype}, not numbers",
+                hint="an array of floats or integers",
+            )
         if array.ndim != len(shape) or array.shape[1:] != shape[1:] or array.shape[0] % shape[0]:
             raise CompileError(
                 Code.INPUT_ARRAY,

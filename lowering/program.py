@@ -11,10 +11,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.arrays import Arrays, read_arrays
+from pefslc.arrays import ArraysLike, as_arrays
+from pefslc.codes import Code
 from pefslc.cost import CostReport
 from pefslc.format_changes import FormatChange
-from pefslc.given import ModelPath
+from pefslc.given import ModelPath, as_path
 from pefslc.interpret import apply_output_map, as_batches, quantize_input
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Requantize
@@ -101,7 +102,8 @@ class Program:
 
     def save(self, folder: ModelPath) -> tuple[Path, ...]:
         """Write the artifacts and, last, the sidecar. Returns their paths; raises CompileError."""
-        return publish(Path(folder), self.emission.files, (self.sidecar.file_name, self.sidecar.to_bytes()))
+        path = as_path(folder, Code.CANNOT_WRITE, "the path of a folder", 'for example program.save("build/")')
+        return publish(path, self.emission.files, (self.sidecar.file_name, self.sidecar.to_bytes()))
 
     def run(self, inputs: Mapping[str, NDArray[np.float64]] | NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         """Output name -> float64 values, computed by the artifacts themselves: the C compiled, the TCU simulated.
@@ -114,12 +116,14 @@ class Program:
             results = runner.run(codes)
         return {o.name: apply_output_map(o, results[o.name]) for o in self.graph.outputs}
 
-    def verify(self, inputs: Arrays | ModelPath) -> Verification:
-        """Compare model, interpreter and artifacts on the inputs (arrays by name, or an .npz), integer for integer.
+    def verify(self, inputs: ArraysLike) -> Verification:
+        """Compare model, interpreter and artifacts on the inputs, integer for integer.
+
+        inputs  arrays by name, (one input) the array itself, or the path of an .npz
 
         Of artifacts in native arithmetic it is measured how far they are off the float model.
         """
-        arrays = inputs if isinstance(inputs, Mapping) else read_arrays(Path(inputs))
+        arrays = as_arrays(inputs, "verify")
         float_model = None if self.emission.native is None else self.lowered.float_model
         if float_model is None and (self.lowered.float_model is not None or self.format_changes):
             # The evaluation of the file; this program is of the network that --fmt made of it.

@@ -32,6 +32,7 @@ LAYER = {
     "frontend": "frontend",
     "given": "compiler",
     "interpret": "core",
+    "interrupts": "cli",
     "ir": "core",
     "limits": "core",
     "noise": "core",

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pefslc.console.loading import LoadingCommand
 from pefslc.console.options import (
     chosen_target,
     model_argument,
     plugin_files,
-    require_calibration,
+    require_data_and_format,
     target_limits,
     target_options,
 )
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 
-@click.command("check", short_help="whether a model compiles for a target; nothing is written")
+@click.command(
+    "check",
+    cls=LoadingCommand,
+    loads="pefslc.compiler",
+    short_help="whether a model compiles for a target; nothing is written",
+)
 @model_argument
 @click.option("--target", required=True, metavar="NAME", help="c, tensil, or an installed one: see `pefslc targets`")
 @target_options
@@ -55,7 +61,7 @@ def check(
     chosen = chosen_target(target)
     target_limits(chosen, TargetOptions(arch, caller_arena, allow_overflow))
     plugin_files(plugins)
-    require_calibration(fmt, calibrate)
+    require_data_and_format(fmt, calibrate, requantize)
     import pefslc
     from pefslc.diagnostics import CompileError
     from pefslc.report import verdict

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pefslc.console.loading import LoadingCommand
 from pefslc.console.options import (
     chosen_target,
     input_file,
     model_argument,
     plugin_files,
-    require_calibration,
+    require_data_and_format,
     require_pass,
     target_limits,
     target_options,
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["compile_model"]
 
 
-@click.command("compile", short_help="compile a model; the word may be left out")
+@click.command(
+    "compile", cls=LoadingCommand, loads="pefslc.compiler", short_help="compile a model; the word may be left out"
+)
 @model_argument
 @click.option("--target", required=True, metavar="NAME", help="c, tensil, or an installed one: see `pefslc targets`")
 @target_options
@@ -80,7 +83,7 @@ def compile_model(
     chosen = chosen_target(target)
     limits = target_limits(chosen, TargetOptions(arch, caller_arena, allow_overflow, clock_mhz=clock_mhz))
     plugin_files(plugins)
-    require_calibration(fmt, calibrate)
+    require_data_and_format(fmt, calibrate, requantize)
     import pefslc
     from pefslc.console.dump import Watcher
     from pefslc.console.progress import progress_bar

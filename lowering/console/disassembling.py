@@ -6,10 +6,17 @@ from pathlib import Path
 
 import click
 
+from pefslc.console.loading import LoadingCommand
+
 __all__ = ["disassemble_program"]
 
 
-@click.command("disassemble", short_help="the instructions of a .tmodel, one a line")
+@click.command(
+    "disassemble",
+    cls=LoadingCommand,
+    loads="pefslc.targets.tensil.listing",
+    short_help="the instructions of a .tmodel, one a line",
+)
 @click.argument("program", type=click.Path())
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
 def disassemble_program(program: str, debug: bool) -> None:

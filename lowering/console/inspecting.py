@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pefslc.console.loading import LoadingCommand
 from pefslc.console.options import chosen_target, format_argument, model_argument, shape_options, target_limits
 
 if TYPE_CHECKING:
@@ -14,7 +15,12 @@ if TYPE_CHECKING:
 __all__ = ["inspect_model"]
 
 
-@click.command("inspect", short_help="layers, formats, accumulator bits needed and available")
+@click.command(
+    "inspect",
+    cls=LoadingCommand,
+    loads="pefslc.compiler",
+    short_help="layers, formats, accumulator bits needed and available",
+)
 @model_argument
 @click.option("--target", metavar="NAME", help="compare with the accumulator of this target")
 @click.option("--arch", metavar="NAME|FILE", help="tensil: a board or a .tarch file  [default: pynqz1]")

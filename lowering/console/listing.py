@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import click
 
+from pefslc.console.loading import LoadingCommand
+
 __all__ = ["list_passes", "list_targets"]
 
 
-@click.command("passes", short_help="the passes, in the order in which they run")
+@click.command(
+    "passes",
+    cls=LoadingCommand,
+    loads="pefslc.passes.pipeline",
+    short_help="the passes, in the order in which they run",
+)
 def list_passes() -> None:
     """List the passes in the order in which they run."""
     from pefslc.console.tables import plain_table
@@ -27,7 +34,9 @@ def list_passes() -> None:
         print(f"installed: --plugin {entry.name} ({entry.value})")
 
 
-@click.command("targets", short_help="the targets and their architectures")
+@click.command(
+    "targets", cls=LoadingCommand, loads="pefslc.passes.pipeline", short_help="the targets and their architectures"
+)
 def list_targets() -> None:
     """List what --target takes, and the boards that --arch takes."""
     from pefslc.console.tables import plain_table

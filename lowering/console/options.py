@@ -21,7 +21,7 @@ __all__ = [
     "input_file",
     "model_argument",
     "plugin_files",
-    "require_calibration",
+    "require_data_and_format",
     "require_pass",
     "shape_options",
     "target_limits",
@@ -66,9 +66,11 @@ def format_option(ctx: click.Context, _: click.Parameter, value: str | None) -> 
 
 def input_shapes(ctx: click.Context, _: click.Parameter, values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     """A callback: NAME=1,3,32,32, any number of times."""
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for value in values:
         name, equals, sizes = value.rpartition("=")  # a tensor's name may hold anything
+        if equals and name in shapes:
+            raise click.UsageError(f"--input-shape: a second shape for {name!r}: {value!r}; give one", ctx)
         try:
             shapes[name] = tuple(int(size) for size in sizes.split(","))
         except ValueError:
@@ -153,10 +155,16 @@ def target_options(function: _Function) -> _Function:
     return function
 
 
-def require_calibration(fmt: FixedPoint | AutoFormat | None, calibrate: str | None) -> None:
-    """Usage error for --fmt auto without data."""
+def require_data_and_format(fmt: FixedPoint | AutoFormat | None, calibrate: str | None, requantize: bool) -> None:
+    """Usage error for --fmt auto without data, and for --requantize without a format."""
+    from pefslc.compile_options import check_requantize
+    from pefslc.diagnostics import CompileError
     from pefslc.numeric.choose_format import AutoFormat
 
+    try:
+        check_requantize(requantize, fmt)
+    except CompileError as e:
+        raise usage_error(e) from None
     if isinstance(fmt, AutoFormat) and calibrate is None:
         raise click.UsageError(f"--fmt {fmt} chooses formats from data: give --calibrate DATA.npz, or name a format")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pefslc.console.loading import LoadingCommand
 from pefslc.console.options import input_file
 
 if TYPE_CHECKING:
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 __all__ = ["run_artifact"]
 
 
-@click.command("run", short_help="run compiled artifacts: a .tmodel is simulated, C compiled and run")
+@click.command(
+    "run",
+    cls=LoadingCommand,
+    loads="pefslc.artifact",
+    short_help="run compiled artifacts: a .tmodel is simulated, C compiled and run",
+)
 @click.argument("artifact", type=click.Path())
 @click.option(
     "--inputs", callback=input_file("an .npz file"), required=True, metavar="X.npz", help="arrays by name, or x"

@@ -68,3 +68,50 @@ def test_a_terminated_compile_leaves_nothing(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (143, "terminated: no artifact was written\n")
     assert list(work.iterdir()) == []
     assert list((tmp_path / "out").iterdir()) == []
+
+
+LOADS = [
+    ("compile {model} --target c", "onnx"),
+    ("compile {model} --target c --fmt Q2.3", "numpy"),
+    ("check {model} --target c", "onnx"),
+    ("inspect {model}", "onnx"),
+    ("run . --inputs {model}", "numpy"),
+    ("targets", "numpy"),
+]
+ENDINGS = {
+    "SIGINT": (130, "interrupted: no artifact was written\n"),
+    "SIGTERM": (143, "terminated: no artifact was written\n"),
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "name"),
+    # SIGTERM ends a process that has not begun as it ends any: without a word.
+    [(*load, name) for load in LOADS for name in ENDINGS] + [("compile {model} --target c", "click", "SIGINT")],
+)
+def test_a_signal_waits_until_extension_modules_are_loaded(
+    model: Path, tmp_path: Path, command: str, module: str, name: str
+) -> None:
+    """As an extension module does that meets an exception while it is imported, the hook aborts the process."""
+    script = tmp_path / "interrupts.py"
+    script.write_text(
+        "import os, signal, sys\n"
+        "class Hook:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            try:\n"
+        f"                os.kill(os.getpid(), signal.{name})\n"
+        "            except BaseException:\n"
+        "                os.abort()\n"
+        "sys.meta_path.insert(0, Hook())\n"
+        "from pefslc.__main__ import main\n"
+        "main()\n"
+    )
+    out = tmp_path / "out"
+    out.mkdir()
+    ended = subprocess.run(
+        [sys.executable, script, *command.format(model=model).split()],
+        cwd=out, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == ENDINGS[name]
+    assert list(out.iterdir()) == []
