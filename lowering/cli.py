@@ -34,6 +34,8 @@ def main() -> None:
     """The console script."""
     gc.set_threshold(100_000, 50, 100)  # a compile makes a million objects that live to its end, and hardly a cycle
     signal.signal(signal.SIGTERM, _terminate)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+        signal.signal(signal.SIGHUP, _terminate)
     sys.exit(run(sys.argv[1:]))
 
 
@@ -44,7 +46,7 @@ def end_interrupted() -> NoReturn:
 
 
 class _TerminatedError(KeyboardInterrupt):
-    """SIGTERM: what an interrupt tidies up, it tidies up, too."""
+    """SIGTERM or SIGHUP: what an interrupt tidies up, it tidies up, too."""
 
 
 def _terminate(*_: object) -> None:

@@ -5,6 +5,7 @@ Cycles are modelled, never measured: every text and every key that shows them sa
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ from pefslc.ir.value import Op
 from pefslc.shapes import element_count
 from pefslc.sidecar import JsonObject
 
-__all__ = ["CostReport", "Costs", "LayerCost", "MemorySize", "PartCost", "macs", "useful_macs"]
+__all__ = ["CostReport", "Costs", "LayerCost", "MemorySize", "PartCost", "is_cost_report", "macs", "useful_macs"]
 
 
 def macs(op: Op) -> int:
@@ -188,3 +189,12 @@ def _merged(found: Iterable[Mapping[str, int]], how: Callable[[list[int]], int])
         for key, value in mapping.items():
             values.setdefault(key, []).append(value)
     return {key: how(numbers) for key, numbers in values.items()}
+
+
+def is_cost_report(content: bytes) -> bool:
+    """Whether a file's content is a report, of this or an earlier version: no other file may be replaced by one."""
+    try:
+        fields = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(fields, dict) and fields.keys() >= {"model", "target", "peak_macs_per_cycle", "layers", "total"}

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, held back while modules are loaded.
+"""Ctrl-C, SIGTERM and SIGHUP, held back while modules are loaded.
 
 An extension module that meets an exception while it is imported may end the process (nanobind's do), and an interrupt
 before `cli.run` would show a traceback. Only small modules of the standard library are imported here.
@@ -14,12 +14,13 @@ from types import FrameType
 
 __all__ = ["deferring_interrupts"]
 
-_DEFERRED = (signal.SIGINT, signal.SIGTERM)
+# SIGHUP: not on Windows.
+_DEFERRED = tuple(s for s in signal.Signals if s.name in ("SIGINT", "SIGTERM", "SIGHUP"))
 
 
 @contextmanager
 def deferring_interrupts() -> Iterator[None]:
-    """SIGINT and SIGTERM that arrive inside are delivered, the first of them, when the block has ended."""
+    """Signals of _DEFERRED that arrive inside are delivered, the first of them, when the block has ended."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread receives signals
         yield
         return

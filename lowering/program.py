@@ -100,6 +100,11 @@ class Program:
         costs = self.emission.costs()
         return cost_report(self.graph, self.emission.ops, costs, self.target.name, self.options.clock_mhz)
 
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """The names of the files that `save` writes, in its order."""
+        return (*self.emission.files, self.sidecar.file_name)
+
     def save(self, folder: ModelPath) -> tuple[Path, ...]:
         """Write the artifacts and, last, the sidecar. Returns their paths; raises CompileError."""
         path = as_path(folder, Code.CANNOT_WRITE, "the path of a folder", 'for example program.save("build/")')

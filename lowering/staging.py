@@ -74,7 +74,9 @@ def write_file(path: Path, content: bytes) -> None:
             os.unlink(staged)
             raise
     except OSError as e:
-        raise CompileError(Code.CANNOT_WRITE, f"cannot write {quote(path)}: {e.strerror or e}") from None
+        raise CompileError(
+            Code.CANNOT_WRITE, f"cannot write {quote(path)}: {e.strerror or e}", hint="give another path"
+        ) from None
 
 
 def _umask() -> int:

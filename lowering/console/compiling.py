@@ -90,6 +90,8 @@ def compile_model(
     from pefslc.passes.pipeline import SAID_BY_USER, pipeline
     from pefslc.plugins import load_plugins
 
+    if report is not None:
+        _check_report(Path(report), Path(output))
     loaded = load_plugins(plugins, check=check_passes)
     if print_ir_after is not None:
         asked = () if fmt is None else SAID_BY_USER
@@ -119,9 +121,11 @@ def compile_model(
         if inputs is not None:
             verification = program.verify(inputs)
             verification.require()
-    found = _costs(program) if costs or report else None
+    found = _costs(program) if costs or report is not None else None
+    if report is not None:
+        _check_report(Path(report), Path(output), program)
     written = program.save(output)
-    if found is not None and report:
+    if found is not None and report is not None:
         from pefslc.console.costs import write_costs
 
         write_costs(found, Path(report))
@@ -138,6 +142,20 @@ def compile_model(
         if program.post_training is not None:
             print_post_training(program.post_training, native=program.emission.native is not None)
         print_summary(program, verification, written, fmt, time.perf_counter() - start)
+
+
+def _check_report(report: Path, output: Path, program: Program | None = None) -> None:
+    """Demand that the report can be written and replaces at most an earlier one, and no file of `program`, once known.
+
+    Before the compile, so that nothing is written where the report cannot be; and after it, as files may have come.
+    """
+    from pefslc.console.replacing import refuse_in_the_way, require_replaceable, require_writable
+    from pefslc.cost import is_cost_report
+
+    require_replaceable(report, "--report", "earlier report", lambda path: is_cost_report(path.read_bytes()))
+    require_writable(report, "--report", made=output)
+    if program is not None and report.resolve() in {(output / name).resolve() for name in program.file_names}:
+        raise refuse_in_the_way(report, "--report", "is a file that this compile writes")
 
 
 def _costs(program: Program) -> CostReport:

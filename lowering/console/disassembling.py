@@ -20,11 +20,35 @@ __all__ = ["disassemble_program"]
 @click.argument("program", type=click.Path())
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
 def disassemble_program(program: str, debug: bool) -> None:
-    """List the instructions of PROGRAM, any .tmodel: addresses, strides and sizes in vectors, SIMD in words."""
+    """List the instructions of PROGRAM: any .tmodel, or a folder with one.
+
+    Addresses, strides and sizes are in vectors, SIMD in words.
+    """
     del debug  # read by cli.run
     if not Path(program).exists():
         raise click.UsageError(f"no such file: {program!r}")
     from pefslc.targets.tensil.listing import disassemble
     from pefslc.targets.tensil.tmodel import load_tmodel
 
-    print(disassemble(load_tmodel(Path(program)).instructions))
+    print(disassemble(load_tmodel(_program_file(Path(program))).instructions))
+
+
+def _program_file(path: Path) -> Path:
+    """The file itself, or the one .tmodel of a folder. Raises CompileError."""
+    from pefslc.codes import Code
+    from pefslc.diagnostics import CompileError, quote
+    from pefslc.targets.tensil.tmodel import GIVE_A_TMODEL
+
+    if not path.is_dir():
+        return path
+    found = sorted(path.glob("*.tmodel"))
+    if not found:
+        raise CompileError(Code.NOT_AN_ARTIFACT, f"{quote(path)} holds no .tmodel", hint=GIVE_A_TMODEL)
+    if len(found) > 1:
+        names = ", ".join(quote(p.name) for p in found)
+        raise CompileError(
+            Code.SEVERAL_ARTIFACTS,
+            f"{quote(path)} holds {len(found)} programs: {names}",
+            hint="give one of these files",
+        )
+    return found[0]

@@ -53,7 +53,7 @@ def _empty(folder: Path) -> None:
         foreign = [
             p.name
             for p in present
-            if not _DUMPED.fullmatch(p.name) or p.is_dir() or p.with_suffix(".ir").name not in names
+            if not _DUMPED.fullmatch(p.name) or p.with_suffix(".ir").name not in names or not _is_ours(p)
         ]
         if foreign:
             raise CompileError(
@@ -64,4 +64,20 @@ def _empty(folder: Path) -> None:
         for path in present:
             path.unlink()
     except OSError as e:
-        raise CompileError(Code.CANNOT_WRITE, f"cannot write into {quote(folder)}: {e.strerror or e}") from None
+        raise CompileError(
+            Code.CANNOT_WRITE,
+            f"cannot write into {quote(folder)}: {e.strerror or e}",
+            hint="give another folder with --dump-dir",
+        ) from None
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file's content is what a dump writes: any file may have such a name, the model's also."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    content = path.read_bytes()
+    if path.suffix == ".ir":
+        return content.startswith(b"graph ")
+    from pefslc.ir.netron import is_drawing
+
+    return is_drawing(content)

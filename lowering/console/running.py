@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,18 +55,11 @@ def run_artifact(artifact: str, inputs: str, output: str | None, quiet: bool, de
 
 def _refuse_to_replace(output: Path, inputs: Path) -> None:
     """Only an earlier result is replaced: a plain .npz file that is not the inputs."""
-    from pefslc.codes import Code
-    from pefslc.diagnostics import CompileError, quote
+    from pefslc.console.replacing import refuse_in_the_way, require_replaceable
 
-    if not os.path.lexists(output):
-        return
-    hint = "give another path with -o"
-    if output.is_symlink() or not output.is_file():
-        raise CompileError(Code.IN_THE_WAY, f"{quote(output)} is in the way and is no plain file", hint=hint)
-    if output.samefile(inputs):
-        raise CompileError(Code.IN_THE_WAY, f"{quote(output)} holds the inputs", hint=hint)
-    if output.suffix != ".npz":
-        raise CompileError(Code.IN_THE_WAY, f"{quote(output)} exists and is no .npz file", hint=hint)
+    if output.is_file() and not output.is_symlink() and output.samefile(inputs):
+        raise refuse_in_the_way(output, "-o", "holds the inputs")
+    require_replaceable(output, "-o", ".npz file", lambda path: path.suffix == ".npz")
 
 
 def _digest(values: NDArray[np.float64]) -> str:

@@ -27,12 +27,12 @@ from pefslc.shapes import Window
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["to_onnx"]
+__all__ = ["is_drawing", "to_onnx"]
 
 Attribute: TypeAlias = "int | str | list[int] | list[str]"
 Array: TypeAlias = "NDArray[np.int64] | NDArray[np.float64]"
 
-_DOMAIN = "pefslc"
+_DOMAIN = _PRODUCER = "pefslc"
 _OPSET, _IR_VERSION = 13, 8
 
 
@@ -53,11 +53,18 @@ def to_onnx(graph: Graph) -> bytes:
     )
     opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_DOMAIN, 1)]
     model = helper.make_model(
-        proto, producer_name="pefslc", doc_string=f"{graph.level.value} level", opset_imports=opsets
+        proto, producer_name=_PRODUCER, doc_string=f"{graph.level.value} level", opset_imports=opsets
     )
     model.ir_version = _IR_VERSION
     content: bytes = model.SerializeToString(deterministic=True)
     return content
+
+
+def is_drawing(content: bytes) -> bool:
+    """Whether a file's content is what `to_onnx` returns, by its first fields: ir_version, then producer_name."""
+    # ir_version takes two bytes; producer_name is field 2, length-delimited.
+    name = _PRODUCER.encode()
+    return content[2:].startswith(bytes([2 << 3 | 2, len(name)]) + name)
 
 
 @dataclass

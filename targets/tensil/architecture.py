@@ -175,14 +175,14 @@ def load_architecture(name_or_path: str | Path) -> Architecture:
     return architecture_from_json(read_json(known[text]), at=text)
 
 
-def read_json(path: Path | Traversable) -> object:
-    """The JSON value in a file; CompileError when it cannot be read or is not JSON."""
+def read_json(path: Path | Traversable, code: Code = Code.BAD_ARCHITECTURE, hint: str | None = None) -> object:
+    """The JSON value in a file; CompileError when it cannot be read or, with `code` and `hint`, is not JSON."""
     try:
         value: object = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates)
     except OSError as error:
         raise CompileError(Code.UNREADABLE_FILE, f"cannot read {_quoted(path)}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise CompileError(Code.BAD_ARCHITECTURE, f"{_quoted(path)} is not JSON: {error}") from error
+        raise CompileError(code, f"{_quoted(path)} is not JSON: {error}", hint=hint) from error
     return value
 
 

@@ -23,6 +23,7 @@ from pefslc.targets.tensil.instructions import Instruction
 from pefslc.targets.tensil.table import InstructionTable, instructions_of
 
 __all__ = [
+    "GIVE_A_TMODEL",
     "ConstantBlock",
     "IoEntry",
     "TensilProgram",
@@ -31,6 +32,8 @@ __all__ = [
     "load_tmodel",
     "tmodel_files",
 ]
+
+GIVE_A_TMODEL = "give a .tmodel, as `pefslc MODEL --target tensil` writes it"
 
 Vectors = NDArray[np.int64]
 
@@ -144,7 +147,10 @@ def tmodel_files(program: TensilProgram) -> dict[str, bytes]:
 def load_tmodel(path: str | Path) -> TensilProgram:
     """Reads a .tmodel, ours or Tensil's, and the files it names; every fault is a CompileError with its place."""
     path = Path(path)
-    return _Reader(path).read(read_json(path))
+    value = read_json(path, Code.TCU_MODEL_FILE, GIVE_A_TMODEL)
+    if not isinstance(value, dict):
+        raise CompileError(Code.TCU_MODEL_FILE, "the model must be a JSON object", at=str(path), hint=GIVE_A_TMODEL)
+    return _Reader(path).read(value)
 
 
 _MODEL_KEYS = ("name", "prog", "consts", "inputs", "outputs", "arch", "load_consts_to_local")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
+import pytest
 from cli_support import Cli
 
 from pefslc.ir.parse import parse_graph
@@ -35,3 +36,21 @@ def test_a_folder_with_other_files_is_left_alone(pefslc: Cli, model: Path, tmp_p
     assert result.status == 1
     assert "holds other files: '01_mine.onnx'\n  help: give an empty or a new folder" in result.err
     assert (tmp_path / "steps" / "01_mine.onnx").read_text() == "mine"
+
+
+@pytest.mark.parametrize("names", [("00_import.ir",), ("00_import.ir", "00_import.onnx"), ("00_import.onnx",)])
+def test_files_that_are_only_named_like_a_dump_are_left_alone(
+    pefslc: Cli, model: Path, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    """The model itself may be called so."""
+    steps = tmp_path / "steps"
+    steps.mkdir()
+    for name in names:
+        (steps / name).write_bytes(model.read_bytes() if name.endswith(".onnx") else b"mine")
+    before = {p.name: p.read_bytes() for p in steps.iterdir()}
+    result = pefslc(model, "--target", "fake", "-o", tmp_path / "a", "--dump-dir", steps)
+    assert result.status == 1
+    assert "error[PEF0806]" in result.err
+    assert "holds other files: '00_import." in result.err
+    assert {p.name: p.read_bytes() for p in steps.iterdir()} == before
+    assert not (tmp_path / "a").exists()

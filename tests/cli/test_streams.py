@@ -44,14 +44,15 @@ def test_a_refusal_stays_one_when_nobody_reads(model: Path, tmp_path: Path) -> N
     assert out.startswith("error[PEF0502]: --fmt says Q3.4")
 
 
-def test_a_terminated_compile_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_terminated_compile_leaves_nothing(name: str, tmp_path: Path) -> None:
     """A plugin sends the signal in the middle of a verification, when temporary files are there."""
     plugin = tmp_path / "ends.py"
     plugin.write_text(
         "import os, signal, sys\n"
         "from pefslc.cli import main\n"
         "import pefslc.verification as v\n"
-        "def ends(*_, **__): os.kill(os.getpid(), signal.SIGTERM)\n"
+        f"def ends(*_, **__): os.kill(os.getpid(), signal.{name})\n"
         "import pefslc.program as c\n"
         "c.verify = ends\n"
         "main()\n"
@@ -81,13 +82,15 @@ LOADS = [
 ENDINGS = {
     "SIGINT": (130, "interrupted: no artifact was written\n"),
     "SIGTERM": (143, "terminated: no artifact was written\n"),
+    "SIGHUP": (143, "terminated: no artifact was written\n"),
 }
 
 
 @pytest.mark.parametrize(
     ("command", "module", "name"),
     # SIGTERM ends a process that has not begun as it ends any: without a word.
-    [(*load, name) for load in LOADS for name in ENDINGS] + [("compile {model} --target c", "click", "SIGINT")],
+    [(*load, name) for load in LOADS for name in ENDINGS if name != "SIGHUP" or load == LOADS[0]]
+    + [("compile {model} --target c", "click", "SIGINT")],
 )
 def test_a_signal_waits_until_extension_modules_are_loaded(
     model: Path, tmp_path: Path, command: str, module: str, name: str
@@ -115,3 +118,13 @@ def test_a_signal_waits_until_extension_modules_are_loaded(
     )  # fmt: skip
     assert (ended.returncode, ended.stderr) == ENDINGS[name]
     assert list(out.iterdir()) == []
+
+
+def test_a_hangup_that_is_ignored_stays_ignored() -> None:
+    """As nohup starts a compile."""
+    program = (
+        "import os, signal\nfrom pefslc.cli import main\ntry: main()\nfinally: os.kill(os.getpid(), signal.SIGHUP)"
+    )
+    status, out, err = shell(f"trap '' HUP; {sys.executable} -c '{program}' --version")
+    assert (status, err) == (0, "")
+    assert out
