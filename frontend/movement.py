@@ -49,7 +49,7 @@ def import_flatten(builder: Builder, node: Node) -> Value:
 def import_reshape(builder: Builder, node: Node) -> Value:
     """Reshape(x, shape): -1 takes what is left, 0 copies the input's size unless allowzero."""
     x = builder.operand(node, 0)
-    wanted = [int(s) for s in node.constant(1, "shape").reshape(-1)]
+    wanted = list(node.integers(1, "shape"))
     allow_zero = node.take_int("allowzero", 0)
     shape = [
         x.type.shape[i] if s == 0 and not allow_zero and i < len(x.type.shape) else s for i, s in enumerate(wanted)

@@ -76,7 +76,7 @@ class Node:
     def take_axes(self) -> tuple[int, ...] | None:
         """The axes of ReduceMean, Squeeze, Unsqueeze: an attribute before opset 13 (ReduceMean: 18), input 1 since."""
         axes = self.take_ints("axes", None)
-        return tuple(int(a) for a in self.constant(1, "axes").reshape(-1)) if self.has_input(1) else axes
+        return self.integers(1, "axes") if self.has_input(1) else axes
 
     def give_ints(self, name: str, values: Sequence[int]) -> None:
         """Set an attribute for who takes it next."""
@@ -98,6 +98,16 @@ class Node:
                 hint="only constants are supported here: freeze the model before exporting it",
             )
         return array
+
+    def integers(self, index: int, what: str) -> tuple[int, ...]:
+        """The elements of a constant input that ONNX wants as int64. A mutilated file may hold anything."""
+        array = self.constant(index, what)
+        if array.dtype.kind not in "iu":
+            raise self.fault(
+                Code.SHAPE_MISMATCH, f"{self.op_type}: the {what} must be int64, not {array.dtype}",
+                hint="export the model again",
+            )  # fmt: skip
+        return tuple(int(i) for i in array.reshape(-1))
 
     def scalar(self, index: int, what: str) -> float:
         """The only element of a constant input."""

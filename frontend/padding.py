@@ -22,7 +22,7 @@ def import_pad(builder: Builder, node: Node) -> Value:
     if node.opset < 11:
         counts, value = node.take_ints("pads", ()) or (), node.take_float("value", 0.0)
     else:
-        counts = tuple(int(p) for p in node.constant(1, "pads").reshape(-1))
+        counts = node.integers(1, "pads")
         value = node.scalar(2, "padding value") if node.has_input(2) else 0.0
     if value != 0:
         raise node.fault(
@@ -31,7 +31,7 @@ def import_pad(builder: Builder, node: Node) -> Value:
     rank = len(x.type.shape)
     axes = list(range(rank))
     if node.has_input(3):
-        axes = [int(a) % rank for a in node.constant(3, "axes").reshape(-1)]
+        axes = [a % rank for a in node.integers(3, "axes")]
     if len(counts) != 2 * len(axes) or min(counts, default=0) < 0:
         raise node.fault(
             Code.UNSUPPORTED_ATTRIBUTE,

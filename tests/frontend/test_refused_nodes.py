@@ -190,6 +190,16 @@ CASES: dict[str, tuple[Build, str]] = {
         "error[PEF0402]: ReduceMean over axes [1] is not supported\n  at:   n (ReduceMean), tensor 'y'\n"
         "  help: only the mean over H and W",
     ),
+    "shape of floats": (
+        lambda m, x: m.node("Reshape", x, m.constant([np.inf, 1]), name="n", output="y"),
+        "error[PEF0408]: Reshape: the shape must be int64, not float32\n  at:   n (Reshape), tensor 'y'\n"
+        "  help: export the model again",
+    ),
+    "axes of floats": (
+        lambda m, x: m.node("Squeeze", x, m.constant([np.nan]), name="n", output="y"),
+        "error[PEF0408]: Squeeze: the axes must be int64, not float32\n  at:   n (Squeeze), tensor 'y'\n"
+        "  help: export the model again",
+    ),
     "reshape that does not fit": (
         lambda m, x: m.node("Reshape", x, m.constant([1, 5], dtype=np.int64), name="n", output="y"),
         "error[PEF0408]: Reshape of [1, 2, 4, 4] to [1, 5] does not fit\n  at:   n (Reshape), tensor 'y'",
