@@ -138,4 +138,4 @@ def test_several_inputs_and_outputs(tmp_path: Path) -> None:
     }
     reference = program.lowered.reference.run(inputs)
     for name, array in values.items():
-        np.testing.assert_allclose(array, reference[name], rtol=0, atol=1e-12)
+        np.testing.assert_array_equal(array, reference[name])

@@ -16,21 +16,12 @@ import pefslc
 from builders import ModelBuilder
 from pefslc.diagnostics import CompileError
 from pefslc.numeric.format import FixedPoint
-from pefslc.numeric.rounding import RoundingMode
-from pefslc.numeric.scale import Scale
-from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
-from pefslc.numeric.staircase import Quantizer, staircase_of
-from pefslc.targets.tensil.activations import fit_activation
-from pefslc.targets.tensil.architecture import Architecture, DataType, load_architecture
+from pefslc.targets.tensil.architecture import DataType, load_architecture
 from pefslc.targets.tensil.driver import run_tmodel
 from pefslc.targets.tensil.means import split_means
 from pefslc.targets.tensil.native import place_natively
 from pefslc.targets.tensil.native_words import extra_bits, native_format
-from pefslc.targets.tensil.raw_steps import LeakyRelu, Maximum, Minimum, apply_steps
 from pefslc.targets.tensil.selection import select
-from pefslc.targets.tensil.simd_steps import simd_operations
-from pefslc.targets.tensil.simulator import Machine
-from pefslc.targets.tensil.tmodel import TensilProgram
 
 Floats = NDArray[np.float64]
 FP16 = DataType["FP16BP8"]
@@ -328,79 +319,6 @@ def test_the_error_is_below_that_of_tensils_program(network: str, architecture: 
     )  # fmt: skip
     (wanted,), (found,) = model.run(x).values(), program.run(x).values()
     assert np.abs(found - wanted).max() < theirs / 4
-
-
-# --- activations -----------------------------------------------------------------------------------------------------
-
-F = Fraction
-STAGES: list[tuple[tuple[Stage, ...], tuple[object, ...]]] = [
-    ((), ()),
-    ((LeakyReluStage(),), (Maximum(0),)),
-    ((LeakyReluStage(F(1, 10)),), (LeakyRelu(26),)),
-    ((LeakyReluStage(F(1, 4)),), (LeakyRelu(64),)),
-    ((ClipStage(F(0), F(6)),), (Maximum(0), Minimum(6 * 256))),
-    ((ClipStage(F(-1), F(1)),), (Maximum(-256), Minimum(256))),
-    ((LeakyReluStage(F(1, 10)), ClipStage(None, F(6))), (LeakyRelu(26), Minimum(6 * 256))),
-]
-
-
-@pytest.mark.parametrize("extra", [0, 1, 4, 8])
-@pytest.mark.parametrize(("stages", "steps"), STAGES)
-def test_activations_are_read_off_their_staircases(
-    stages: tuple[Stage, ...], steps: tuple[object, ...], extra: int
-) -> None:
-    """With words of 8 fraction bits and with finer ones, for which clips beyond their range are none."""
-    quantizer = Quantizer(FixedPoint(8, 8).quantization)
-    staircase = staircase_of(Scale.power_of_two(-16), stages, quantizer, -(1 << 30), 1 << 30, 1)
-    found = fit_activation(staircase, F(1 << extra, 256), F(1 << extra), FP16)
-    assert found is not None
-    expected = [s if isinstance(s, LeakyRelu) else replace(s, word=s.word << extra) for s in steps]
-    assert list(found.steps) == [s for s in expected if FP16.min_code < s.word <= FP16.max_code]
-    highest = FP16.max_code * 256 >> extra
-    codes = np.arange(-highest, highest, 77)
-    words = np.rint(codes / (256 >> extra)).astype(np.int64)
-    words = apply_steps(found.steps, words, FP16)
-    assert np.abs(words - staircase(codes[None])[0] * 2**extra).max() <= found.deviation
-
-
-@pytest.mark.parametrize(
-    ("stages", "rounding"),
-    [
-        ((Affine.bias((F(1),)),), RoundingMode.HALF_EVEN),
-        ((LeakyReluStage(F(1, 10)), Affine.bias((F(3),))), RoundingMode.HALF_EVEN),
-    ],
-)
-def test_what_is_no_activation_is_not_taken_for_one(stages: tuple[Stage, ...], rounding: RoundingMode) -> None:
-    quantizer = Quantizer(FixedPoint(8, 8).quantization, rounding)
-    staircase = staircase_of(Scale.power_of_two(-16), stages, quantizer, -(1 << 30), 1 << 30, 1)
-    assert fit_activation(staircase, F(1, 256), F(1), FP16) is None
-
-
-@pytest.mark.parametrize("word", [1, 26, 128, 255])
-def test_leaky_relu_by_simd_on_every_word(word: int, custom_perf: Architecture) -> None:
-    """With spare accumulators for three vectors, on all 65,536 words, in the simulator."""
-    from pefslc.targets.tensil.emitter import Emitter
-    from pefslc.targets.tensil.instructions import MoveKind
-
-    step, a = LeakyRelu(word), custom_perf.array_size
-    words = np.arange(FP16.min_code, FP16.max_code + 1, dtype=np.int64)
-    vectors = np.resize(words, (-(-len(words) // a), a))
-    factor = step.complement(FP16)
-    for chunk in np.array_split(vectors, 4):
-        emitter = Emitter(custom_perf, {0: 2040, factor: 2041, 256: 2042})
-        rows = np.concatenate([chunk, np.zeros((1, a)), np.full((1, a), factor), np.full((1, a), 256)]).astype(np.int64)
-        emitter.dram(MoveKind.DRAM1_TO_LOCAL, 0, 0, len(rows))
-        emitter.to_accumulators(len(chunk), 2040, 3)
-        emitter.to_accumulators(0, 0, len(chunk))
-        emitter.simd_later(simd_operations(step, 0, len(chunk), [0], range(2000, 2003), custom_perf))
-        emitter.flush()
-        emitter.from_accumulators(0, 0, len(chunk))
-        program = TensilProgram.assemble(custom_perf, "t", emitter.instructions, constants=rows, inputs=[], outputs=[])
-        machine = Machine(custom_perf, poison_seed=1)
-        machine.load_constants(program)
-        machine.run(program)
-        expected = np.where(chunk >= 0, chunk, chunk + np.rint(np.minimum(chunk, 0) * factor / 256))
-        assert np.array_equal(machine.local[: len(chunk)], expected)
 
 
 # --- when, and what is said ------------------------------------------------------------------------------------------

@@ -1,0 +1,116 @@
+"""One meaning in several spellings: what exporters write differently imports to the same operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import numpy_helper
+
+from builders import ModelBuilder, import_bytes, lower
+from pefslc.interpret import run
+from pefslc.ir.quantized import Quantize as QuantizeOp
+from pefslc.numeric.rounding import RoundingMode
+
+RNG = np.random.default_rng(7)
+SHAPE = (1, 4, 6, 5)
+Build = Callable[[ModelBuilder, str], str]
+
+
+def alike(tmp_path: Path, opset: int, left: Build, right: Build) -> None:
+    """Both spellings import to the same operations, but for the names of their origins."""
+    shapes = []
+    data = RNG.normal(0, 1, SHAPE).astype(np.float32)
+    for build, version in ((left, opset), (right, 13)):
+        m = ModelBuilder(opset=version)
+        m.output(build(m, m.quant(m.input(SHAPE))))
+        graph = lower(import_bytes(m, tmp_path))
+        shapes.append([(op.mnemonic, op.result.type) for op in graph.ops] + list(run(graph, data).values()))
+    for a, b in zip(*shapes, strict=True):
+        np.testing.assert_array_equal(a, b) if isinstance(a, np.ndarray) else None
+        assert isinstance(a, np.ndarray) or a == b
+
+
+def test_the_mean_over_rows_and_columns_in_both_spellings(tmp_path: Path) -> None:
+    mean = lambda m, x: m.node("GlobalAveragePool", x)  # noqa: E731
+    axes = lambda m, x: m.node("ReduceMean", x, m.constant([-1, 2], dtype=np.int64))  # noqa: E731
+    alike(tmp_path, 18, axes, mean)
+    alike(tmp_path, 13, lambda m, x: m.node("ReduceMean", x, axes=[2, 3]), mean)
+    flat_mean = lambda m, x: m.node("Flatten", m.node("GlobalAveragePool", x))  # noqa: E731
+    alike(tmp_path, 13, lambda m, x: m.node("ReduceMean", x, axes=[2, 3], keepdims=0), flat_mean)
+
+
+def test_other_spellings(tmp_path: Path) -> None:
+    alike(
+        tmp_path,
+        9,
+        lambda m, x: m.node("Clip", x, min=0.0, max=1.5),
+        lambda m, x: m.node("Clip", x, m.constant(0.0), m.constant(1.5)),
+    )
+    alike(tmp_path, 13, lambda m, x: m.node("Clip", x, m.constant(0.0), ""), lambda m, x: m.node("Relu", x))
+    alike(
+        tmp_path,
+        13,
+        lambda m, x: m.node("Identity", m.node("Dropout", m.node("Relu", x))),
+        lambda m, x: m.node("Relu", x),
+    )
+    alike(
+        tmp_path,
+        14,
+        lambda m, x: m.node("Reshape", x, m.constant([0, -1], dtype=np.int64)),
+        lambda m, x: m.node("Flatten", x),
+    )
+
+
+def test_squeeze_and_unsqueeze_are_reshapes(tmp_path: Path) -> None:
+    flat = lambda m, x: m.node("Flatten", m.node("GlobalAveragePool", x))  # noqa: E731
+
+    def axes(*given: list[int]) -> Build:
+        def build(m: ModelBuilder, x: str) -> str:
+            pooled = m.node("GlobalAveragePool", x)
+            return m.node("Squeeze", pooled, *(m.constant(v, dtype=np.int64) for v in given))
+
+        return build
+
+    alike(tmp_path, 13, axes([2, 3]), flat)
+    alike(tmp_path, 13, axes([-1, -2]), flat)
+    alike(tmp_path, 11, lambda m, x: m.node("Squeeze", m.node("GlobalAveragePool", x), axes=[2, 3]), flat)
+    alike(tmp_path, 13, axes(), flat)
+    alike(
+        tmp_path,
+        13,
+        lambda m, x: m.node("Unsqueeze", flat(m, x), m.constant([2, -1], dtype=np.int64)),
+        lambda m, x: m.node("Reshape", flat(m, x), m.constant([1, 4, 1, 1], dtype=np.int64)),
+    )
+
+
+def test_a_constant_node_is_an_initializer(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    x = m.quant(m.input(SHAPE))
+    tensor = numpy_helper.from_array(RNG.normal(0, 0.7, (2, 4, 1, 1)).astype(np.float32))
+    w = m.quant(m.node("Constant", value=tensor))
+    m.output(m.node("Conv", x, w))
+    lower(import_bytes(m, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("domain", "version"), [("qonnx.custom_op.general", 1), ("onnx.brevitas", 1), ("finn.custom_op.general", 1)]
+)
+@pytest.mark.parametrize("op", ["Quant", "IntQuant"])
+def test_quant_in_all_its_domains(domain: str, version: int, op: str, tmp_path: Path) -> None:
+    m = ModelBuilder(quant_domain=domain, quant_version=version)
+    m.output(m.quant(m.input(SHAPE), op=op))
+    assert len(lower(import_bytes(m, tmp_path)).inputs) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["ROUND", "round", "floor", "CEIL", "half_up", "HALF_DOWN", "UP", "DOWN", "ROUND_TO_ZERO", None]
+)
+def test_the_rounding_mode_in_any_case_and_absent(name: str | None, tmp_path: Path) -> None:
+    m = ModelBuilder()
+    m.output(m.quant(m.input(SHAPE), rounding=name))
+    (op,) = import_bytes(m, tmp_path).ops
+    assert isinstance(op, QuantizeOp)
+    assert op.rounding is (RoundingMode.HALF_EVEN if name is None else RoundingMode.from_qonnx(name))
