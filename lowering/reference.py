@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.interpret import broadcast_steps, quantize_array
+from pefslc.interpret import broadcast_steps, quantize_array, round_floats
 from pefslc.ir.graph import Graph
 from pefslc.ir.quantized import (
     Add,
@@ -31,6 +31,7 @@ from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Value
 from pefslc.numeric.enclosure import FloatArithmetic, Interval, enclose
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
 from pefslc.numeric.staircase import Quantizer
 from pefslc.semantics import convolve, windows
@@ -173,5 +174,5 @@ def _apply(stages: Sequence[Stage], x: Floats, channel_axis: int) -> Floats:
                 x = np.broadcast_to((bounds.low + bounds.high) / 2, x.shape)
             case SnapStage():
                 step, zero_point = float(stage.step), stage.zero_point
-                x = (np.rint(x / step + zero_point) - zero_point) * step
+                x = (round_floats(x / step + zero_point, RoundingMode.HALF_EVEN) - zero_point) * step
     return x

@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import ClassVar, Protocol
 
-import numpy as np
-
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem
-from pefslc.interpret import broadcast_steps
+from pefslc.interpret import broadcast_steps, round_floats
 from pefslc.ir.graph import Graph, Level, map_operands
 from pefslc.ir.quantized import Constant, Conv, Linear, Quantize
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Op, RealArray, TensorType, Value
 from pefslc.numeric.format import FixedPoint, Quantization
+from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale, common_grid
 from pefslc.passes.check_format import is_float
 from pefslc.passes.manager import Exactness
@@ -183,7 +182,7 @@ class _Rewrite:
             self.ops.append(Quantize(result=value, input=raw.result, channel_axis=0))
             return value
         steps = broadcast_steps(weight_scale * self.step(op.input), 1, 0)
-        data = RealArray(np.rint(raw.data.data / steps) * steps)
+        data = RealArray(round_floats(raw.data.data / steps, RoundingMode.HALF_EVEN) * steps)
         value = Value(f"{op.result.name}.bias.rounded", raw.result.type, bias.origin)
         self.ops.append(Constant(result=value, data=data))
         return value

@@ -11,6 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.interpret import round_floats
+from pefslc.numeric.rounding import RoundingMode
+
 __all__ = ["round_weights"]
 
 Floats = NDArray[np.float64]
@@ -24,7 +27,7 @@ def round_weights(weights: Floats, steps: Floats, low: int, high: int) -> Floats
     """
     outputs, inputs = weights.shape[:2]
     scaled = weights / steps
-    codes = np.rint(scaled).reshape(outputs, inputs, -1)
+    codes = round_floats(scaled, RoundingMode.HALF_EVEN).reshape(outputs, inputs, -1)
     errors = codes - scaled.reshape(codes.shape)
     # At the ends there is no other neighbour, and what saturates is off by more than rounding can mend.
     fixed = (codes <= low) | (codes >= high)
