@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import onnx  # noqa: F401  # before the fork: what the workers share they do not load again
 from fuzzing import Hang, make_case, outcome
+from process_memory import limit_growth, peak_kilobytes
 
 _MEMORY_BYTES = 1 << 30
 _BATCH = 1000
@@ -67,8 +67,7 @@ def run_batch(seed: int, first: int, end: int, findings: Path) -> int:
 
 
 def _work(seed: int, first: int, end: int, findings: Path, progress: Path) -> None:
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + _MEMORY_BYTES, used + _MEMORY_BYTES))
+    limit_growth(_MEMORY_BYTES)
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(dir=_FOLDER) as folder, progress.open("w") as number_file:
         path = Path(folder) / "model.onnx"
@@ -83,9 +82,8 @@ def _work(seed: int, first: int, end: int, findings: Path, progress: Path) -> No
             strays = [p for p in os.listdir(folder) if p != "model.onnx"]
             if strays:
                 (findings / f"{seed}-{number}.txt").write_text(f"left on disk: {strays}\n")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with (findings / f"outcomes-{seed}.txt").open("a") as log:
-        log.write(f"{first}..{end - 1} peak {peak} KB {dict(counts.most_common())}\n")
+        log.write(f"{first}..{end - 1} peak {peak_kilobytes()} KB {dict(counts.most_common())}\n")
 
 
 if __name__ == "__main__":

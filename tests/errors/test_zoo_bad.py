@@ -91,7 +91,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         models.append(own / source.name)
         models[-1].write_bytes(source.read_bytes())
     assert models[0].stem == "_valid_base"
-    worker = Path(__file__).parent / "hostile_worker.py"
+    worker = ROOT / "tests" / "hostile_worker.py"
     out = folder / "report.json"
     subprocess.run([sys.executable, worker, out, *models], check=True, timeout=300, cwd=folder)
     return dict(json.loads(out.read_text()))

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from pathlib import Path
+
+from process_memory import limit_growth, peak_kilobytes
 
 import pefslc
 
@@ -25,8 +26,7 @@ def main(out: Path, models: list[Path]) -> None:
     sys.addaudithook(
         lambda event, args: opened.append(os.fspath(args[0])) if event == "open" and _is_path(args[0]) else None
     )
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), used + (1 << 30)))
+    limit_growth(1 << 30)
     results = []
     for model in models:
         before = sorted(os.listdir(model.parent))
@@ -51,8 +51,7 @@ def main(out: Path, models: list[Path]) -> None:
                     "files": files,
                 }
             )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    out.write_text(json.dumps({"results": results, "peak_kilobytes": peak}))
+    out.write_text(json.dumps({"results": results, "peak_kilobytes": peak_kilobytes()}))
 
 
 def _is_path(opened: object) -> bool:
