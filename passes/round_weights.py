@@ -2,8 +2,8 @@
 
 Rounded to the nearest, each weight is off by at most half a step, but the errors of a kernel add up wherever its inputs
 are alike: neighbouring pixels are, and activations after a ReLU have one sign. So a few weights of each kernel, those
-that are nearly halfway, go to their other neighbour, until the errors of each kernel sum up to at most half a step;
-then the same for each output channel. No data is needed. (The idea of SQuant, Guo et al., ICLR 2022.)
+that are nearly halfway, go to their other neighbour, until the errors of each kernel sum up to at most half a step (in
+float64); then the same for each output channel. No data is needed. (The idea of SQuant, Guo et al., ICLR 2022.)
 """
 
 from __future__ import annotations

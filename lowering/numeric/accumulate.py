@@ -42,10 +42,11 @@ def dot_bounds(weight: NDArray[np.int64], low: int, high: int) -> tuple[NDArray[
     largest = largest_magnitude(weight)
     if not fits_int64(magnitude * largest * max(weight.shape[1], 1)):
         raise OverflowError("the sum of products does not fit 64 bits")
-    at_low, at_high = weight * low, weight * high
-    lowest = np.minimum(np.minimum(at_low, at_high), 0).sum(axis=1)
-    highest = np.maximum(np.maximum(at_low, at_high), 0).sum(axis=1)
-    return lowest, highest
+    # A weight w >= 0 adds at least w * least and at most w * most; with w < 0 it is the other way around.
+    least, most = min(low, 0), max(high, 0)
+    positive = np.maximum(weight, 0).sum(axis=1)
+    negative = weight.sum(axis=1) - positive
+    return positive * least + negative * most, positive * most + negative * least
 
 
 def prefix_bounds(low: Sequence[int], high: Sequence[int], bias: Sequence[int]) -> tuple[int, int]:
