@@ -1,5 +1,6 @@
 # make demo        set everything up and run the main job on the flagship network
 # make test        ruff, mypy --strict, the tests; needs no torch
+# make explore     the property tests on examples that no run has seen yet
 # make test-train  the tests that train with Brevitas and compare with torch
 # make bench      measure the examples, and compare with Tensil's compiler; NETWORKS=FOLDER has more networks
 # PYTHON=python3.12 make ...   another interpreter, 3.11 or newer
@@ -13,7 +14,7 @@ OUTPUT ?= build/demo
 FLAGSHIP := pefsl_resnet9_16_strided_bnfold_q2_3
 SOURCES := lowering frontend passes targets tests benchmarks examples
 
-.PHONY: demo test lint types pytest test-train bench wheel clean
+.PHONY: demo test lint types pytest explore test-train bench wheel clean
 
 demo: $(VENV)/.core
 	$(BIN)/pefslc examples/$(FLAGSHIP).onnx --target tensil --fmt Q2.3 --arch custom_perf -o $(OUTPUT) --verify examples/$(FLAGSHIP).npz
@@ -35,6 +36,9 @@ types: $(VENV)/.test
 
 pytest: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(PROCESSES) -m "not train"
+
+explore: $(VENV)/.test
+	$(BIN)/python -m pytest -n $(PROCESSES) -m "not train" --hypothesis-profile explore $$(grep -l "@given" -r tests)
 
 # One thread of torch for each process: its threads wait for each other by turning round.
 test-train: $(VENV)/.train

@@ -10,9 +10,10 @@ from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
 
-# Failures print how to reproduce them, so that nothing need be remembered between runs.
-settings.register_profile("pefslc", database=None, print_blob=True)
-settings.load_profile("pefslc")
+# The same examples in every run: what fails was changed. `make explore` draws others, and prints how to reproduce them.
+settings.register_profile("same", database=None, deadline=None, derandomize=True)
+settings.register_profile("explore", database=None, deadline=None, print_blob=True)
+settings.load_profile("same")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -82,7 +82,7 @@ names = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(*[names] * 6)
 def test_names_from_files_survive(graph_name: str, value: str, node: str, op: str, tensor: str, outer: str) -> None:
     v = Value(value, TensorType((1, 2), Real()), Origin(node, op, tensor))
@@ -255,7 +255,7 @@ def test_the_empty_text_holds_no_graph() -> None:
             parse_graph(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, len(TINY)), st.integers(0, 12), st.text(max_size=6))
 def test_no_damage_raises_anything_but_a_compile_error(start: int, length: int, inserted: str) -> None:
     text = TINY[:start] + inserted + TINY[start + length :]

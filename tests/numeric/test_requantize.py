@@ -136,7 +136,7 @@ def test_ties_to_even_and_the_floor_are_told_apart() -> None:
 _rationals = st.fractions(min_value=-4, max_value=4, max_denominator=97)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(_rationals, min_size=1, max_size=4),
     _rationals,

@@ -50,7 +50,7 @@ def taps(x: Ints, window: Window, n: int, c: int, i: int, j: int, outside: int |
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(windows, st.integers(1, 3), st.integers(1, 2), st.integers(1, 3), st.booleans(), st.integers(0, 2**32))
 def test_convolution(window: Window, groups: int, per_group: int, outputs: int, with_bias: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -70,7 +70,7 @@ def test_convolution(window: Window, groups: int, per_group: int, outputs: int, 
         assert result[n, o, i, j] == total
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(windows, st.integers(0, 2**32))
 def test_pools(window: Window, seed: int) -> None:
     x = np.random.default_rng(seed).integers(-9, -1, (2, 2, 5, 4))  # all negative: padding with 0 would win

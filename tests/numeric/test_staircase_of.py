@@ -261,7 +261,7 @@ chains = st.tuples(
 ).map(lambda parts: tuple(stage for part in parts for stage in part))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     step=steps, stages=chains, out=steps, mode=st.sampled_from(list(QONNX_NAME)), signed=st.booleans(), data=st.data()
 )
@@ -274,7 +274,7 @@ def test_any_chain(
     check(Scale((step,)), stages, quantizer(3, out, signed=signed, rounding=mode), low, high, channels)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(stages=chains, data=st.data())
 def test_ties_placed_on_purpose(stages: tuple[Stage, ...], data: st.DataObject) -> None:
     """The quantizer's grid is shifted so that a code of the domain falls on a tie, or 10^-30 beside it."""
@@ -288,7 +288,7 @@ def test_ties_placed_on_purpose(stages: tuple[Stage, ...], data: st.DataObject) 
     check(Scale((F(1, 8),)), (*stages, bias), quantizer(rounding=mode), -25, 25, channels)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(numbers, numbers, steps, numbers)
 def test_roots_compare_exactly(rational: Fraction, coefficient: Fraction, radicand: Fraction, other: Fraction) -> None:
     exact = rational + coefficient * square_root(radicand)

@@ -123,7 +123,7 @@ def test_weights_that_are_computed_are_refused() -> None:
     integer_bits=st.integers(-1, 6),
     bits=st.integers(2, 9),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_weights_and_biases_are_what_exact_rationals_say(data: list[float], integer_bits: int, bits: int) -> None:
     fmt = FixedPoint(integer_bits, bits - integer_bits)
     w, b = (", ".join(repr(float(v)) for v in part) for part in (data[:4], data[4:]))
