@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import random
-import time
 
 import pytest
 from hypothesis import given
@@ -171,13 +169,3 @@ def test_lines_that_are_no_instruction_are_refused(line: str) -> None:
     with pytest.raises(CompileError, match="is not a TCU instruction") as caught:
         parse_listing(f"noop // first\n  7  {line}\n")
     assert "line 2" in str(caught.value)
-
-
-def test_a_hundred_thousand_instructions_are_quick() -> None:
-    rng = random.Random(0)
-    a = BOARDS[1]
-    some: list[Instruction] = [MatMul(rng.randrange(8192), rng.randrange(2048), 16) for _ in range(100_000)]
-    start = time.perf_counter()
-    code = encode(a, some)
-    decode_table(a, code)
-    assert time.perf_counter() - start < 3  # 0.1 s on an idle core; the bound only catches a loss of vectorization
