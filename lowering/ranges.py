@@ -6,9 +6,11 @@ Sums of products are bounded per output channel first (`channel_accumulators`).
 
 from __future__ import annotations
 
+import numpy as np
+
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError
-from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Round, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Value
 from pefslc.numeric.accumulate import dot_bounds, fits_int64, prefix_bounds
@@ -60,6 +62,9 @@ def result_range(op: IntegerOp) -> Range:
             inputs = op.input.type.codes
             staircase = op.staircase.restricted(inputs.low, inputs.high)
             return staircase.low, staircase.high
+        case Round():
+            low, high = op.line(np.array([op.input.type.codes.low, op.input.type.codes.high])).tolist()
+            return low, high
         case Lookup():
             codes = op.input.type.codes
             found = op.table.data[:, codes.low - op.low : codes.high - op.low + 1]

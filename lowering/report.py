@@ -1,7 +1,7 @@
 """The layer report: what became of each layer - formats, accumulator bits needed and there, exactness, cost.
 
-One row per operation that computes. What follows it element by element (Requantize, Clamp) belongs to its row; what
-only moves data has a row where the target counts cycles for it.
+One row per operation that computes. What follows it element by element (Requantize, Round, Clamp) belongs to its row;
+what only moves data has a row where the target counts cycles for it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pefslc.cost import CostReport, Costs, LayerCost, macs, useful_macs
 from pefslc.diagnostics import Origin, quote
 from pefslc.ir.graph import Graph
-from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Round, Sum, SumPool
 from pefslc.ir.structural import MaxPool
 from pefslc.ir.value import Op, Value
 from pefslc.limits import TargetLimits
@@ -138,9 +138,9 @@ def _groups(graph: Graph, reports: Mapping[str, OpReport]) -> list[_Group]:
     groups: list[_Group] = []
     for op in graph.ops:
         source = op.operands[0].name if op.operands else ""
-        if isinstance(op, Requantize | Clamp) and source in group_of and len(consumers[source]) == 1:
+        if isinstance(op, Requantize | Round | Clamp) and source in group_of and len(consumers[source]) == 1:
             group = group_of[source]
-        elif isinstance(op, Conv2d | Dense | Sum | SumPool | MaxPool | Requantize | Clamp) or (
+        elif isinstance(op, Conv2d | Dense | Sum | SumPool | MaxPool | Requantize | Round | Clamp) or (
             op.result.name in reports and reports[op.result.name].cycles
         ):
             group = _Group()

@@ -13,7 +13,19 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.integer import (
+    Clamp,
+    Conv2d,
+    Dense,
+    IntegerOp,
+    Lookup,
+    Product,
+    Requantize,
+    Rescale,
+    Round,
+    Sum,
+    SumPool,
+)
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.numeric.accumulate import largest_magnitude
 from pefslc.numeric.format import saturate
@@ -88,6 +100,8 @@ def evaluate(op: IntegerOp, operands: list[Codes]) -> Codes:
             return dense(x, op.weight.data, None if op.bias is None else op.bias.data)
         case Requantize():
             return op.staircase(x, channel_axis=1)
+        case Round():
+            return op.line(x)
         case Lookup():
             return _lookup(op, x)
         case Clamp():

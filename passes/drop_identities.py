@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from pefslc.ir.graph import Graph, Level, map_operands
-from pefslc.ir.integer import Clamp, Requantize, Rescale
+from pefslc.ir.integer import Clamp, Requantize, Rescale, Round
 from pefslc.ir.structural import Reshape
 from pefslc.ir.value import Op, Value
 from pefslc.passes.manager import Exactness
@@ -50,6 +50,9 @@ def _same_as(op: Op) -> Value | None:
                 op.result.type.codes.scale == codes.scale and op.result.type.codes.zero_point == codes.zero_point
             )
             if same_meaning and op.staircase.restricted(codes.low, codes.high).is_identity:
+                return op.input
+        case Round() if op.line.is_idle and op.result.type.codes.scale == op.input.type.codes.scale:
+            if op.line.low <= op.input.type.codes.low and op.input.type.codes.high <= op.line.high:
                 return op.input
         case Clamp() if op.low <= op.input.type.codes.low and op.input.type.codes.high <= op.high:
             return op.input

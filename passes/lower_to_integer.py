@@ -14,7 +14,7 @@ from typing import ClassVar
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem, quote
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
-from pefslc.ir.integer import Clamp, Conv2d, Dense, Lookup, Product, Requantize, Sum, SumPool
+from pefslc.ir.integer import Clamp, Conv2d, Dense, Lookup, Product, Requantize, Round, Sum, SumPool
 from pefslc.ir.quantized import (
     Add,
     Apply,
@@ -36,6 +36,7 @@ from pefslc.ir.quantized import (
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Codes, Op
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.line import BentLine
 from pefslc.numeric.staircase import Quantizer, Staircase
 from pefslc.passes.integer_builder import IntegerBuilder, Lowered, with_codes, with_codes_of
 from pefslc.passes.manager import Exactness
@@ -183,6 +184,8 @@ def _quantize(builder: IntegerBuilder, op: Quantize) -> Lowered:
     found = quantizer_codes(op, quantizer, x.value, x.tail)
     if isinstance(found, Staircase):
         return Lowered(builder.append(Requantize(result=result, input=x.value, staircase=found)))
+    if isinstance(found, BentLine):
+        return Lowered(builder.append(Round(result=result, input=x.value, line=found)))
     low = x.value.type.codes.low
     return Lowered(builder.append(Lookup(result=result, input=x.value, low=low, table=found)))
 

@@ -1,4 +1,7 @@
-"""What a quantizer does to the codes before it: its staircase, or a table where a function neither rises nor falls."""
+"""What a quantizer does to the codes before it.
+
+A staircase; a line where a staircase had too many steps; a table where a function neither rises nor falls.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pefslc.ir.quantized import Quantize
 from pefslc.ir.value import Codes, IntArray, Value
 from pefslc.numeric.enclosure import UndecidedError
 from pefslc.numeric.expression import NotANumberError
+from pefslc.numeric.line import BentLine, line_of
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, FunctionStage, SnapStage, Stage, direction
 from pefslc.numeric.staircase import MOST_STEPS, Quantizer, Staircase, is_uniform, staircase_of
@@ -25,11 +29,13 @@ class _NoTableError(ValueError):
     """A table of that many codes would be needed."""
 
 
-def quantizer_codes(op: Quantize, quantizer: Quantizer, x: Value, tail: tuple[Affine, ...]) -> Staircase | IntArray:
+def quantizer_codes(
+    op: Quantize, quantizer: Quantizer, x: Value, tail: tuple[Affine, ...]
+) -> Staircase | BentLine | IntArray:
     """The codes of `op`, its zero point taken off, for every code of `x`, behind which stand the stages of `tail`.
 
     Sums are made of codes without zero point: here taking it off costs nothing.
-    Result: a staircase, or a table as in `ir.integer.Lookup`. Raises CompileError.
+    Result: a staircase, a line, or a table as in `ir.integer.Lookup`. Raises CompileError.
     """
     codes, zero_point = x.type.codes, quantizer.quantization.zero_point
     # The zero point of the input is the first stage: value = code * scale - zero_point * scale.
@@ -40,11 +46,13 @@ def quantizer_codes(op: Quantize, quantizer: Quantizer, x: Value, tail: tuple[Af
     try:
         found = _found(codes.scale, stages, quantizer, codes.low, codes.high, x.type.channels)
     except OverflowError:
+        if (line := line_of(codes.scale, stages, quantizer, codes.low, codes.high)) is not None:
+            return line
         raise CompileError(
             Code.CODES_TOO_WIDE,
             f"a quantizer of {quantizer.quantization.bits} bits on an activation is not supported",
             at=op.result.origin,
-            hint=f"use at most {MOST_STEPS.bit_length() - 1} bits",
+            hint=f"use at most {MOST_STEPS.bit_length() - 1} bits, or nothing but ReLU, LeakyReLU and Clip before it",
         ) from None
     except _NoTableError as e:
         raise CompileError(

@@ -7,10 +7,13 @@ from typing import ClassVar
 
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import IntArray, Op, Value
+from pefslc.numeric.line import BentLine
 from pefslc.numeric.staircase import Staircase
 from pefslc.shapes import Window
 
-__all__ = ["Clamp", "Conv2d", "Dense", "IntegerOp", "Lookup", "Product", "Requantize", "Rescale", "Sum", "SumPool"]
+__all__ = [
+    "Clamp", "Conv2d", "Dense", "IntegerOp", "Lookup", "Product", "Requantize", "Rescale", "Round", "Sum", "SumPool",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,15 @@ class Requantize(Op):
     mnemonic: ClassVar[str] = "requantize"
     input: Value
     staircase: Staircase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round(Op):
+    """line(input): an activation and a quantizer of so many codes that no staircase lists them (see `numeric.line`)."""
+
+    mnemonic: ClassVar[str] = "round"
+    input: Value
+    line: BentLine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +129,6 @@ class SumPool(Op):
 
 
 IntegerOp = (
-    Conv2d | Dense | Requantize | Lookup | Clamp | Rescale | Sum | Product | SumPool
+    Conv2d | Dense | Requantize | Round | Lookup | Clamp | Rescale | Sum | Product | SumPool
     | MaxPool | Reshape | Transpose | Pad | Concat
 )  # fmt: skip

@@ -20,6 +20,7 @@ from pefslc.ir.integer import Conv2d, Dense, Rescale, Sum, SumPool
 from pefslc.ir.text import narrowest, type_text
 from pefslc.ir.value import Codes, IntArray, Op, RealArray, Value
 from pefslc.numeric.accumulate import bits_for_range
+from pefslc.numeric.line import BentLine
 from pefslc.numeric.staircase import Quantizer, Staircase
 from pefslc.ranges import partial_sums, result_range
 from pefslc.shapes import Window
@@ -177,6 +178,9 @@ def _attributes(name: str, content: object) -> dict[str, Attribute]:
                 "codes": f"{content.low}..{content.high}",
                 "step": content.step,
             }
+        case BentLine():
+            slopes = {"above": str(content.above), "below": str(content.below)}
+            return {**slopes, "codes": f"{content.low}..{content.high}"}
         case int():
             return {name: int(content)}
         case Fraction():

@@ -23,6 +23,7 @@ from pefslc.ir.quantized import QuantizedOp
 from pefslc.ir.text import NO_DATA
 from pefslc.ir.value import IntArray, Op, RealArray, Value
 from pefslc.numeric.expression import Call, Expression, Function, Number, X
+from pefslc.numeric.line import BentLine
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
 from pefslc.numeric.staircase import Quantizer, Staircase
@@ -137,9 +138,10 @@ def _field(line: Cursor, hint: object) -> object:
         if line.accept("=none"):
             return None
         (hint,) = (h for h in get_args(hint) if h is not NoneType)
-    if hint in (Window, Staircase):
+    compound: dict[object, Callable[[Cursor], object]] = {Window: _window, Staircase: _staircase, BentLine: _bent_line}
+    if hint in compound:
         line.literal("(")
-        return _window(line) if hint is Window else _staircase(line)
+        return compound[hint](line)
     line.literal("=")
     return _plain(line, hint)
 
@@ -195,6 +197,16 @@ def _staircase(line: Cursor) -> Staircase:
     if direction is None:
         direction = np.full(thresholds.shape[:1], same, dtype=np.int64)
     return Staircase(low, high, first, thresholds, direction, step)
+
+
+def _bent_line(line: Cursor) -> BentLine:
+    above = line.rational()
+    line.literal(", below=")
+    below = line.rational()
+    line.literal(",")
+    low, high = line.range()
+    line.literal(")")
+    return BentLine(above, below, low, high)
 
 
 def _stage(line: Cursor) -> Stage:

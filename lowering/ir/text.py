@@ -32,6 +32,7 @@ from pefslc.ir.graph import Graph, GraphInput, GraphOutput, OutputMap
 from pefslc.ir.value import Codes, IntArray, Op, RealArray, TensorType, Value
 from pefslc.numeric.expression import Call, Number, Variable
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.line import BentLine
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage
 from pefslc.numeric.staircase import Quantizer, Staircase
@@ -157,6 +158,9 @@ class _Printer:
                 return f"{name}(scale={self.rationals(content.scale)}, offset={self.rationals(content.offset)})"
             case Staircase():
                 return f"{name}({self.staircase(content)})"
+            case BentLine():
+                slopes = f"{_rational(content.above)}, below={_rational(content.below)}"
+                return f"{name}({slopes}, {content.low}..{content.high})"
             case _:
                 return f"{name}={self.plain(content)}"
 

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.format import saturate
+from pefslc.numeric.line import BentLine
 from pefslc.numeric.rounding import RoundingMode, lowest_numerators, round_shift
 from pefslc.numeric.staircase import Staircase, agrees_everywhere
 from pefslc.numeric.steps import Steps
 
-__all__ = ["AffineShift", "bent_parts", "fit_affine_shift", "fit_bent", "fit_offset"]
+__all__ = ["AffineShift", "affine_shift_of", "bent_parts", "fit_affine_shift", "fit_bent", "fit_offset"]
 
 Codes = NDArray[np.int64]
 
@@ -98,6 +99,21 @@ class AffineShift:
         if (self.multiplier == 1).all():
             return f"add{each}, {shift}"
         return f"multiply-add{each}, {shift}"
+
+
+def affine_shift_of(line: BentLine, domain_low: int, domain_high: int) -> AffineShift | None:
+    """The line on [domain_low, domain_high]; None where it bends, divides by no power of two, or leaves int64."""
+    denominator = line.above.denominator
+    straight = line.below == line.above or domain_low >= 0 or (line.below == 0 <= line.low)  # below 0, the clip acts
+    if not straight or denominator & (denominator - 1):
+        return None
+    numerator, shift = line.above.numerator, denominator.bit_length() - 1
+    largest = max(-domain_low, domain_high) * numerator + denominator
+    if bits_for_range(-largest, largest) > _INT64_HEADROOM:
+        return None
+    multiplier, offset = np.array([numerator], dtype=np.int64), np.zeros(1, dtype=np.int64)
+    mode = RoundingMode.HALF_EVEN
+    return AffineShift(domain_low, domain_high, multiplier, offset, shift, mode, line.low, line.high)
 
 
 def fit_affine_shift(

@@ -1,7 +1,7 @@
 """From the integer graph to steps: which operations are done in one loop.
 
-Requantize, Lookup, Clamp, Rescale, Sum and Product join the loop that makes their operand when they are its only
-reader, so accumulators are not stored. `memory` keeps where tensors lie; `loops` makes the loops.
+Requantize, Round, Lookup, Clamp, Rescale, Sum and Product join the loop that makes their operand when they are its
+only reader, so accumulators are not stored. `memory` keeps where tensors lie; `loops` makes the loops.
 """
 
 from __future__ import annotations
@@ -13,19 +13,27 @@ from pefslc.codes import Code
 from pefslc.cost import macs
 from pefslc.diagnostics import CompileError, Problem
 from pefslc.ir.graph import Graph
-from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Round, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Op, Value
 from pefslc.targets.c.copies import copy_step, pad_step
 from pefslc.targets.c.loops import convolution_step, dense_step, pool_step
 from pefslc.targets.c.memory import Memory
-from pefslc.targets.c.stages import ClampStage, LookupStage, ScaleStage, Stage, combining_stage, requantize_stage
+from pefslc.targets.c.stages import (
+    ClampStage,
+    LookupStage,
+    ScaleStage,
+    Stage,
+    combining_stage,
+    requantize_stage,
+    round_stage,
+)
 from pefslc.targets.c.steps import DepthwiseStep, DotStep, MapStep, PoolStep, Program, Step
 from pefslc.targets.c.storage import Layout, Place, Tensor, natural_layout
 
 __all__ = ["plan_program"]
 
-_FUSABLE = (Requantize, Lookup, Clamp, Rescale, Sum, Product)
+_FUSABLE = (Requantize, Round, Lookup, Clamp, Rescale, Sum, Product)
 
 
 def plan_program(graph: Graph) -> Program:
@@ -81,6 +89,8 @@ class _Planner:
                 self._advance(_Chain(op, None, (op,), ()), op)
             case Requantize():
                 self._advance(_extended(self._chain(op.input), op, requantize_stage(op, _range(op.input))), op)
+            case Round():
+                self._advance(_extended(self._chain(op.input), op, round_stage(op, _range(op.input))), op)
             case Clamp():
                 self._advance(_extended(self._chain(op.input), op, ClampStage.of(op, _range(op.input))), op)
             case Rescale():

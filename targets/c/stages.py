@@ -12,17 +12,20 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.ir.integer import Clamp, Lookup, Product, Requantize, Rescale, Sum
+from pefslc.codes import Code
+from pefslc.diagnostics import CompileError
+from pefslc.ir.integer import Clamp, Lookup, Product, Requantize, Rescale, Round, Sum
 from pefslc.numeric.accumulate import bits_for_range
-from pefslc.numeric.requantize import AffineShift, fit_affine_shift, fit_bent
+from pefslc.numeric.requantize import AffineShift, affine_shift_of, fit_affine_shift, fit_bent
 from pefslc.numeric.rounding import RoundingMode
-from pefslc.numeric.staircase import Staircase
+from pefslc.numeric.staircase import MOST_STEPS, Staircase
 from pefslc.shapes import element_count
 from pefslc.targets.c.storage import INT32, INT64, CType, Tensor, narrowest, narrowest_signed, sum_type
 
 __all__ = [
     "AddStage", "AffineStage", "BentStage", "ClampStage", "ConstantArray", "LineWriter", "LookupStage", "MultiplyStage",
     "Range", "ScaleStage", "Stage", "TableStage", "combining_stage", "literal", "requantize_stage",
+    "round_stage",
 ]  # fmt: skip
 
 _SMALL_TABLE = 1 << 12  # codes: one look instead of a bisection
@@ -351,6 +354,20 @@ def requantize_stage(op: Requantize, operand: Range) -> Stage:
         domain = np.tile(np.arange(operand[0], operand[1] + 1, dtype=np.int64), (staircase.channels, 1))
         return LookupStage(operand, (codes.low, codes.high), staircase(domain))
     return TableStage(operand, (codes.low, codes.high), staircase)
+
+
+def round_stage(op: Round, operand: Range) -> Stage:
+    """Multiply, shift, clip. Raises CompileError where the line is no such thing, or the product no 64-bit number."""
+    codes = op.result.type.codes
+    found = affine_shift_of(op.line, *operand)
+    if found is None:
+        raise CompileError(
+            Code.CODES_TOO_WIDE,
+            f"codes of {bits_for_range(codes.low, codes.high)} bits are no shift of {bits_for_range(*operand)} bits",
+            at=op.result.origin,
+            hint=f"quantize to at most {MOST_STEPS.bit_length() - 1} bits; or use ReLU and power-of-two scales",
+        )
+    return AffineStage(operand, (codes.low, codes.high), found)
 
 
 def _clamp(to: LineWriter, expression: str, kind: CType, have: Range, low: int, high: int) -> tuple[str, CType]:

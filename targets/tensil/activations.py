@@ -14,19 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.format import saturate
+from pefslc.numeric.line import BentLine
 from pefslc.numeric.rounding import round_fraction, round_ratio
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.raw_steps import LeakyRelu, Maximum, Minimum, RawStep, apply_steps
 
-__all__ = ["Activation", "fit_activation"]
+__all__ = ["Activation", "fit_activation", "fit_line"]
 
 Words = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """Raw steps, and the most by which they differ from the staircase, in words."""
+    """Raw steps, and the most by which they differ from the staircase or line, in words."""
 
     steps: tuple[RawStep, ...]
     deviation: Fraction
@@ -45,7 +46,9 @@ def fit_activation(
     held = (words >= data_type.min_code) & (words <= data_type.max_code)  # beyond, the sum has saturated already
     points, words = points[held], words[held]
     wanted = staircase(points)
-    steps = _steps(staircase, input_unit, output_unit, data_type)
+    slope = _slope_below_zero(staircase, input_unit, output_unit)
+    domain = staircase.domain_low, staircase.domain_high
+    steps = _steps(slope, (staircase.low, staircase.high), domain, input_unit, output_unit, data_type)
     found = apply_steps(steps, words, data_type)
     parts = output_unit.denominator  # a word has
     missed = np.abs(found * parts - wanted * output_unit.numerator)
@@ -54,6 +57,22 @@ def fit_activation(
     if (missed > granted).any():
         return None
     return Activation(steps, Fraction(int(missed.max(initial=0)), parts))
+
+
+def fit_line(
+    line: BentLine, low: int, high: int, input_unit: Fraction, output_unit: Fraction, data_type: DataType
+) -> Activation | None:
+    """The steps for a line on the codes low ... high; None where it scales values. Units as above."""
+    scale = output_unit / input_unit
+    if line.above * scale != 1:
+        return None
+    slope = line.below * scale
+    steps = _steps(slope, (line.low, line.high), (low, high), input_unit, output_unit, data_type)
+    deviation = (1 + output_unit) / 2
+    if steps and isinstance(steps[0], LeakyRelu):
+        reached = min(-low * input_unit, Fraction(-data_type.min_code))
+        deviation += Fraction(1, 2) + abs(slope - Fraction(steps[0].word, data_type.one)) * reached
+    return Activation(steps, deviation)
 
 
 def _rounding(output_unit: Fraction) -> Fraction:
@@ -67,14 +86,19 @@ def _words(codes: Words, unit: Fraction) -> Words:
 
 
 def _steps(
-    staircase: Staircase, input_unit: Fraction, output_unit: Fraction, data_type: DataType
+    slope_below_zero: Fraction,
+    codes: tuple[int, int],
+    domain: tuple[int, int],
+    input_unit: Fraction,
+    output_unit: Fraction,
+    data_type: DataType,
 ) -> tuple[RawStep, ...]:
-    one = 1 << data_type.binary_point
-    slope = round_fraction(_slope_below_zero(staircase, input_unit, output_unit) * one)
+    """The slope, in words, and clips to `codes`, where accumulators of `domain` reach beyond them."""
+    one = data_type.one
+    slope = round_fraction(slope_below_zero * one)
     steps: list[RawStep] = [] if slope == one else [LeakyRelu(slope) if slope else Maximum(0)]
-    low, high = (round_fraction(code * output_unit) for code in (staircase.low, staircase.high))
-    ends = np.array([staircase.domain_low, staircase.domain_high], dtype=np.int64)
-    reached = saturate(_words(ends, input_unit), data_type.min_code, data_type.max_code)
+    low, high = (round_fraction(code * output_unit) for code in codes)
+    reached = saturate(_words(np.array(domain, dtype=np.int64), input_unit), data_type.min_code, data_type.max_code)
     reached = apply_steps(steps, reached, data_type)
     # A clip that the domain does not reach, but for the rounding of the slope, is none.
     granted = _rounding(output_unit)

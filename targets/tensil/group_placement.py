@@ -19,7 +19,7 @@ from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.channel_requantize import ChannelRequantization, fit_channels
 from pefslc.targets.tensil.placed import Bounded, PlacedGroup, PlacedTerm
 from pefslc.targets.tensil.raw_steps import Accumulate, Multiply, StepSequence
-from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, MaxHead, Requantization, Selection
+from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, MaxHead, Requantization, Rounding, Selection
 from pefslc.targets.tensil.selection import Limit as LimitStep
 
 __all__ = ["Elsewhere", "Fits", "GroupPlacer", "fits_word"]
@@ -200,6 +200,13 @@ class GroupPlacer:
                     clipped_later = not self.by_channel and self._is_clipped_later(i)
                     done = self._requantize(steps, step.staircase, may_bias, clipped_later)
                     done = done or (self.by_channel and self._requantize_channels(steps, step.staircase))
+                case Rounding():
+                    raise CompileError(
+                        Code.TCU_WORD,
+                        f"codes of {bits_for_range(step.line.low, step.line.high)} bits are not supported on the TCU",
+                        at=self.group.origin,
+                        hint="quantize to at most 20 bits; a float model may have the data type's own format",
+                    )
                 case LimitStep():
                     steps.limit(step.low, step.high)
                     done = True

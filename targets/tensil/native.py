@@ -23,14 +23,14 @@ from pefslc.ir.graph import Graph
 from pefslc.numeric.accumulate import largest_magnitude
 from pefslc.numeric.format import saturate
 from pefslc.numeric.rounding import round_fraction, round_ratio
-from pefslc.targets.tensil.activations import fit_activation
+from pefslc.targets.tensil.activations import fit_activation, fit_line
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.fusion import fuse_sums
 from pefslc.targets.tensil.native_scales import NativeScales
 from pefslc.targets.tensil.native_words import Magnitudes, extra_bits, native_format
 from pefslc.targets.tensil.placed import Placed, PlacedGroup, PlacedTerm
 from pefslc.targets.tensil.raw_steps import Accumulate, Maximum, Minimum, Multiply, RawStep
-from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, MaxHead, Requantization, Selection
+from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, MaxHead, Requantization, Rounding, Selection
 from pefslc.targets.tensil.selection import Limit as LimitStep
 
 __all__ = ["is_native", "place_natively"]
@@ -174,7 +174,7 @@ class _Placer:
         ops = self.group.ops[len(self.group.ops) - len(self.group.steps) :]
         for name, wanted in zip(ops, self.group.steps, strict=True):
             match wanted:
-                case Requantization():
+                case Requantization() | Rounding():
                     names.append(self._activation(wanted, unit, self.units.tensors[name], steps))
                 case LimitStep():
                     names.append(self._limit(wanted, unit, steps))
@@ -184,8 +184,13 @@ class _Placer:
             unit = self.units.tensors[name]
         return names
 
-    def _activation(self, wanted: Requantization, before: Fraction, after: Fraction, steps: list[RawStep]) -> str:
-        found = fit_activation(wanted.staircase, before, after, self.data_type)
+    def _activation(
+        self, wanted: Requantization | Rounding, before: Fraction, after: Fraction, steps: list[RawStep]
+    ) -> str:
+        if isinstance(wanted, Rounding):
+            found = fit_line(wanted.line, wanted.low, wanted.high, before, after, self.data_type)
+        else:
+            found = fit_activation(wanted.staircase, before, after, self.data_type)
         if found is None:
             raise CompileError(
                 Code.TCU_UNSUPPORTED,

@@ -19,15 +19,27 @@ from numpy.typing import NDArray
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Origin, Problem
 from pefslc.ir.graph import Graph
-from pefslc.ir.integer import Clamp, Conv2d, Dense, Lookup, Product, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.integer import Clamp, Conv2d, Dense, Lookup, Product, Requantize, Rescale, Round, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Op, Value
+from pefslc.numeric.line import BentLine
 from pefslc.numeric.staircase import Staircase
 from pefslc.shapes import Window
 from pefslc.targets.tensil.arrangement import Arrangement
 from pefslc.targets.tensil.planes import Layout
 
-__all__ = ["AddTensor", "Group", "LinearHead", "MaxHead", "Requantization", "Selection", "Step", "Term", "select"]
+__all__ = [
+    "AddTensor",
+    "Group",
+    "LinearHead",
+    "MaxHead",
+    "Requantization",
+    "Rounding",
+    "Selection",
+    "Step",
+    "Term",
+    "select",
+]
 
 Weights = NDArray[np.int64]
 _POINT = Window(kernel=(1, 1))
@@ -66,6 +78,18 @@ class Requantization:
 
 
 @dataclass(frozen=True, slots=True)
+class Rounding:
+    """accumulators = line(accumulators): a requantization of more codes than a staircase lists.
+
+    low, high  the accumulators before it, in codes
+    """
+
+    line: BentLine
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
     """accumulators = min(max(accumulators, low), high), in codes."""
 
@@ -80,7 +104,7 @@ class AddTensor:
     tensor: str
 
 
-Step: TypeAlias = Requantization | Limit | AddTensor
+Step: TypeAlias = Requantization | Rounding | Limit | AddTensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +240,9 @@ class _Selector:
                         at=op.result.origin,
                     )
                 self._join(op, op.input, Requantization(op.staircase))
+            case Round():
+                codes = op.input.type.codes
+                self._join(op, op.input, Rounding(op.line, codes.low, codes.high))
             case Clamp():
                 self._join(op, op.input, Limit(op.low, op.high))
             case Sum():

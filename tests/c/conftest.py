@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from pefslc.diagnostics import Origin
 from pefslc.interpret import run_codes
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
-from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Round, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Codes, IntArray, TensorType, Value
 from pefslc.ir.verify import verify
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.line import BentLine, line_of
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, LeakyReluStage, Stage
 from pefslc.numeric.staircase import Quantizer, Staircase, staircase_of
@@ -85,6 +86,9 @@ class GraphBuilder:
 
     def steps(self, x: Value, staircase: Staircase) -> Value:
         return self._add(Requantize, x.type.shape, input=x, staircase=staircase)
+
+    def round(self, x: Value, line: BentLine) -> Value:
+        return self._add(Round, x.type.shape, input=x, line=line)
 
     def clamp(self, x: Value, low: int, high: int) -> Value:
         return self._add(Clamp, x.type.shape, input=x, low=low, high=high)
@@ -197,6 +201,7 @@ def random_graph(seed: int) -> Graph:
                 "transpose",
                 "pad",
                 "lookup",
+                "round",
                 "gate",
             ]
         )
@@ -239,6 +244,14 @@ def random_graph(seed: int) -> Graph:
             entries = x.type.codes.high - x.type.codes.low + 1
             rows = int(rng.choice([1, channels]))
             values.append(b.lookup(x, rng.integers(*rng.choice([(-9, 9), (0, 300), (-70000, 5)]), (rows, entries))))
+        elif kind == "round":
+            acc = b.conv(x, weights(channels, channels, 1, 1) << int(rng.integers(0, 20)))
+            scale = Scale.power_of_two(int(rng.integers(-4, 1)))
+            relu = [LeakyReluStage()] if rng.random() < 0.5 else []
+            wide = Quantizer(Quantization(bits=int(rng.integers(3, 33)), signed=True, scale=UNIT))
+            line = line_of(scale, relu, wide, acc.type.codes.low, acc.type.codes.high)
+            assert line is not None
+            values.append(b.clamp(b.round(acc, line), -200, 300))
         elif kind == "gate":
             gate = requantized(b.pool(x, False, kernel=(height, width)))
             product = b.product(x, gate) if rng.random() < 0.7 else b.product(requantized(x), x)

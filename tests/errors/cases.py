@@ -232,7 +232,9 @@ def huge_codes(m: ModelBuilder, x: str) -> str:
 
 
 def wide(m: ModelBuilder, x: str) -> str:
-    x = m.quant(m.node("Conv", x, m.weight(ONES, bits=8), name="/one/Conv"), 2.0**-20, 32, output="wide")
+    x = m.node("Conv", x, m.weight(ONES, bits=8), name="/one/Conv")
+    norm = m.node("BatchNormalization", x, *(m.constant(np.array([0.5, v])) for v in (2, 1, 0, 3)))
+    x = m.quant(norm, 2.0**-20, 32, output="wide")
     return conv(m, x)
 
 

@@ -16,13 +16,14 @@ from builders import Feature, import_bytes, lower, random_network
 from pefslc.diagnostics import CompileError, Origin
 from pefslc.frontend import import_model
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
-from pefslc.ir.integer import Conv2d, Requantize
+from pefslc.ir.integer import Conv2d, Requantize, Round
 from pefslc.ir.parse import parse_graph
 from pefslc.ir.quantized import Clip, Constant, Quantize
 from pefslc.ir.structural import Transpose
 from pefslc.ir.text import print_graph
 from pefslc.ir.value import Codes, IntArray, Op, Real, RealArray, TensorType, Value
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.line import BentLine
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage
@@ -108,6 +109,7 @@ def value(name: str, element: object = None, shape: tuple[int, ...] = (1, 2, 2, 
 
 
 F = Fraction
+slopes = st.fractions(F(1, 10**12), 10**6)
 fractions = st.one_of(st.fractions(), st.integers(-300, 300).map(lambda e: F(3) * F(2) ** e))
 scales = st.lists(st.fractions(F(1, 10**9), 10), min_size=1, max_size=9).map(lambda s: Scale(tuple(s)))
 formats = st.builds(
@@ -171,6 +173,12 @@ def test_staircases_round_trip(directions: list[int], levels: int) -> None:
     x = value("x", Codes(low=-50, high=50, scale=Scale.power_of_two(0), zero_point=3))
     op = Requantize(result=value("y"), input=x, staircase=staircase)
     assert parse_graph(print_graph(one_op(op, x))) == one_op(op, x)
+
+
+@given(slopes, slopes | st.just(F(0)), st.integers(-(2**40), 0), st.integers(0, 2**40))
+def test_lines_round_trip(above: Fraction, below: Fraction, low: int, high: int) -> None:
+    op = Round(result=value("y"), input=value("x"), line=BentLine(above, below, low, high))
+    assert parse_graph(print_graph(one_op(op, op.input))) == one_op(op, op.input)
 
 
 def test_fields_at_their_default_are_left_out_and_the_others_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import product
 
 import numpy as np
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pefslc.diagnostics import CompileError, Origin
-from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Round, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
 from pefslc.ir.value import Codes, IntArray, TensorType, Value
+from pefslc.numeric.line import BentLine
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.staircase import Staircase
 from pefslc.ranges import partial_sums, result_range
@@ -179,6 +181,8 @@ EXACT: list[IntegerOp] = [
     Rescale(result=Y, input=X, factor=3),
     Requantize(result=Y, input=X, staircase=STAIRCASE),
     Requantize(result=Y, input=X, staircase=FALLING),
+    Round(result=Y, input=X, line=BentLine(Fraction(1, 2), Fraction(1, 4), -3, 9)),
+    Round(result=Y, input=X, line=BentLine(Fraction(3, 4), Fraction(0), 0, 1)),
     Reshape(result=value("y", 0, 0, (1, 4)), input=X),
     Transpose(result=Y, input=X, permutation=(0, 1, 3, 2)),
     Sum(result=Y, lhs=value("a", -2, 1, (1, 2)), rhs=value("b", 3, 4, (1, 2))),

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from pefslc.numeric.format import FixedPoint
+from pefslc.numeric.line import line_of
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
 from pefslc.numeric.staircase import Quantizer, staircase_of
-from pefslc.targets.tensil.activations import fit_activation
+from pefslc.targets.tensil.activations import fit_activation, fit_line
 from pefslc.targets.tensil.architecture import Architecture, DataType
 from pefslc.targets.tensil.raw_steps import LeakyRelu, Maximum, Minimum, apply_steps
 from pefslc.targets.tensil.simd_steps import simd_operations
@@ -50,6 +51,27 @@ def test_activations_are_read_off_their_staircases(
     words = np.rint(codes / (256 >> extra)).astype(np.int64)
     words = apply_steps(found.steps, words, FP16)
     assert np.abs(words - staircase(codes[None])[0] * 2**extra).max() <= found.deviation
+
+
+@pytest.mark.parametrize("extra", [0, 3])
+@pytest.mark.parametrize(("stages", "steps"), STAGES)
+def test_a_line_gives_the_steps_of_its_staircase(
+    stages: tuple[Stage, ...], steps: tuple[object, ...], extra: int
+) -> None:
+    """And its deviation bounds what they miss."""
+    del steps
+    quantizer, low, high = Quantizer(FixedPoint(8, 8).quantization), -(1 << 30), 1 << 30
+    staircase = staircase_of(Scale.power_of_two(-16), stages, quantizer, low, high, 1)
+    line = line_of(Scale.power_of_two(-16), stages, quantizer, low, high)
+    assert line is not None
+    units = F(1 << extra, 256), F(1 << extra)
+    wanted, found = fit_activation(staircase, *units, FP16), fit_line(line, low, high, *units, FP16)
+    assert wanted is not None
+    assert found is not None
+    assert found.steps == wanted.steps
+    assert found.deviation >= wanted.deviation
+    assert found.deviation < 2**7  # half a unit of slope, on the lowest word
+    assert fit_line(line, low, high, units[0], 2 * units[1], FP16) is None
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,8 @@ class Bounded:
     bound: Floats
 
 
-def on_grid(x: Floats) -> Floats:
-    return np.rint(x / UNIT) * UNIT
+def on_grid(x: Floats, step: float = UNIT) -> Floats:
+    return np.rint(x / step) * step
 
 
 def convolved(x: Floats, weight: Floats, stride: int) -> Floats:
@@ -58,29 +58,33 @@ def convolved(x: Floats, weight: Floats, stride: int) -> Floats:
 
 
 class Network:
-    """A float model under construction, evaluated with its bound as it grows. `unit` is that of sums and tensors."""
+    """A float model under construction, evaluated with its bound as it grows.
 
-    def __init__(self, seed: int, channels: int, size: int, unit: float = UNIT) -> None:
-        self.unit = unit
+    step  of weights and of the input: that of the data type's own format
+    unit  of sums and tensors
+    """
+
+    def __init__(self, seed: int, channels: int, size: int, unit: float = UNIT, step: float = UNIT) -> None:
+        self.unit, self.step = unit, step
         self.rng = np.random.default_rng(seed)
         self.m = ModelBuilder()
         self.x = self.rng.uniform(-1, 1, (1, channels, size, size))
         self.known = {
-            self.m.input([1, channels, size, size], "x"): Bounded(on_grid(self.x[0]), np.zeros_like(self.x[0]))
+            self.m.input([1, channels, size, size], "x"): Bounded(on_grid(self.x[0], step), np.zeros_like(self.x[0]))
         }
 
     def conv(self, name: str, outputs: int, kernel: int, stride: int = 1) -> str:
         x = self.known[name]
         weight = self.rng.normal(0, 1 / np.sqrt(len(x.values) * kernel**2), (outputs, len(x.values), kernel, kernel))
         bias = self.rng.normal(0, 0.3, outputs)
-        if self.unit < UNIT:  # the rounding of weights must not hide that of products
-            weight, bias = on_grid(weight), on_grid(bias)
+        if self.unit < self.step:  # the rounding of weights must not hide that of products
+            weight, bias = on_grid(weight, self.step), on_grid(bias, self.step)
         pad = kernel // 2
         made = self.m.node(
             "Conv", name, self.m.constant(weight), self.m.constant(bias), kernel_shape=[kernel] * 2,
             strides=[stride] * 2, pads=[pad] * 4,
         )  # fmt: skip
-        weight, bias = on_grid(weight.astype(np.float32)), on_grid(bias.astype(np.float32))
+        weight, bias = (on_grid(a.astype(np.float32), self.step) for a in (weight, bias))
         products = convolved(np.ones_like(x.values), np.abs(weight) > 0, stride)
         self.known[made] = Bounded(
             convolved(x.values, weight, stride) + bias[:, None, None],
@@ -92,7 +96,7 @@ class Network:
         x = self.known[name]
         made = self.m.node(op, name, **({"alpha": alpha} if op == "LeakyRelu" else {}))
         values = np.where(x.values > 0, x.values, alpha * x.values)
-        slope = UNIT / 2 * (np.abs(x.values) + x.bound) if op == "LeakyRelu" else 0
+        slope = self.step / 2 * (np.abs(x.values) + x.bound) if op == "LeakyRelu" else 0
         self.known[made] = Bounded(values, x.bound + slope + self.unit / 2)
         return made
 
@@ -106,7 +110,7 @@ class Network:
         x = self.known[name]
         made = self.m.node("GlobalAveragePool", name)
         # Every step over f pixels rounds f products, a factor that is no power of two as well, and averages.
-        steps = 4 * np.log2(max(x.values[0].size, 2)) * (self.unit + np.abs(x.values).max() * UNIT)
+        steps = 4 * np.log2(max(x.values[0].size, 2)) * (self.unit + np.abs(x.values).max() * self.step)
         self.known[made] = Bounded(x.values.mean((1, 2)), x.bound.mean((1, 2)) + steps)
         return made
 
@@ -114,7 +118,7 @@ class Network:
         values = self.known[output]
         shape = [1, *values.values.shape, *[1] * (4 - 1 - values.values.ndim)]
         self.m.output(output, shape)
-        data = {"x": self.rng.uniform(-1, 1, (8, *self.x.shape[1:]))} if self.unit < UNIT else None
+        data = {"x": self.rng.uniform(-1, 1, (8, *self.x.shape[1:]))} if self.unit < self.step else None
         program = pefslc.compile(self.m.save(folder), target="tensil", fmt=fmt, arch=architecture, calibrate=data)
         assert program.emission.native is not None
         assert 2.0**-program.emission.native.fraction_bits <= self.unit
@@ -128,6 +132,11 @@ class Network:
 def test_no_output_is_further_off_than_its_products_allow(seed: int, unit: float, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)
     n = Network(seed, int(rng.integers(1, 5)), int(rng.integers(4, 10)), unit)
+    n.check(residual_blocks(n, rng), tmp_path, str(rng.choice(["pynqz1", "custom_perf", "zcu104"])))
+
+
+def residual_blocks(n: Network, rng: np.random.Generator) -> str:
+    """Two of them and a mean."""
     current = "x"
     for _ in range(2):
         channels, stride = int(rng.integers(3, 20)), int(rng.integers(1, 3))
@@ -136,7 +145,25 @@ def test_no_output_is_further_off_than_its_products_allow(seed: int, unit: float
         same = n.known[current].values.shape == n.known[body].values.shape
         shortcut = current if same else n.conv(current, channels, 1, stride)
         current = n.activation(n.add(body, shortcut), *(("Relu",), ("LeakyRelu", 0.25))[rng.integers(2)])
-    n.check(n.mean(current), tmp_path, str(rng.choice(["pynqz1", "custom_perf", "zcu104"])))
+    return n.mean(current)
+
+
+@pytest.mark.parametrize("finer", [0, 3])
+@pytest.mark.parametrize(("data_type", "seed"), [("FP18BP10", 1), ("FP32BP16", 2), ("FP32BP16", 3), ("FP32BP16", 4)])
+def test_on_wider_data_types_the_bound_is_that_of_their_unit(
+    data_type: str, seed: int, finer: int, tmp_path: Path
+) -> None:
+    fmt, step = native_format(DataType[data_type]), 2.0 ** -DataType[data_type].binary_point
+    n = Network(seed, 3, 8, step / 2**finer, step)
+    architecture = board_with(data_type, tmp_path)
+    n.check(residual_blocks(n, np.random.default_rng(seed)), tmp_path, str(architecture), str(fmt))
+
+
+def board_with(data_type: str, folder: Path) -> Path:
+    path = folder / f"{data_type}.tarch"
+    architecture = replace(load_architecture("pynqz1"), data_type=DataType[data_type])
+    path.write_text(json.dumps(architecture.to_json_dict()))
+    return path
 
 
 def test_convolutions_of_one_streamed_tensor_need_room_for_the_largest_window(tmp_path: Path) -> None:
@@ -203,11 +230,15 @@ def test_a_mean_of_the_largest_words_does_not_saturate(tmp_path: Path) -> None:
 # --- words finer than the data type's --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("data_type", ["FP8BP4", "FP16BP8", "FP18BP10"])
+@pytest.mark.parametrize("data_type", ["FP8BP4", "FP16BP8", "FP18BP10", "FP32BP16"])
 def test_words_are_as_fine_as_twice_the_largest_value_allows(data_type: str) -> None:
     """Every largest value that is a word, and quarters between, against saturation of the doubled value itself."""
     kind = DataType[data_type]
-    every = range(4 * kind.max_code) if data_type == "FP8BP4" else range(0, 4 * kind.max_code, 997)
+    every = (
+        range(4 * kind.max_code)
+        if data_type == "FP8BP4"
+        else range(0, 4 * kind.max_code, 997 * max(kind.one >> 8, 1) ** 2)
+    )
     for quarters in every:
         largest = Fraction(quarters, 4 * kind.one)
         d = extra_bits(largest, kind)
@@ -324,12 +355,12 @@ def test_the_error_is_below_that_of_tensils_program(network: str, architecture: 
 # --- when, and what is said ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("data_type", "fmt"), [("FP8BP4", "Q4.4"), ("FP16BP8", "Q8.8"), ("FP18BP10", "Q8.10")])
-def test_every_narrow_data_type_has_its_own_format(data_type: str, fmt: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("data_type", "fmt"), [("FP8BP4", "Q4.4"), ("FP16BP8", "Q8.8"), ("FP18BP10", "Q8.10"), ("FP32BP16", "Q16.16")]
+)
+def test_every_data_type_has_its_own_format(data_type: str, fmt: str, tmp_path: Path) -> None:
     assert str(native_format(DataType[data_type])) == fmt
-    architecture = replace(load_architecture("pynqz1"), data_type=DataType[data_type])
-    path = tmp_path / "a.tarch"
-    path.write_text(json.dumps(architecture.to_json_dict()))
+    path = board_with(data_type, tmp_path)
     program = pefslc.compile(ROOT / "examples" / "cnn_float.onnx", target="tensil", fmt=fmt, arch=path)
     assert program.emission.native == FixedPoint.parse(fmt)
 
@@ -342,6 +373,15 @@ def test_a_quantized_network_of_the_same_format_stays_refused(tmp_path: Path) ->
     m.output(m.quant(m.node("Conv", x, weight), UNIT, 16), [1, 8, 4, 4])
     with pytest.raises(CompileError, match="the accumulator needs"):
         pefslc.compile(m.save(tmp_path), target="tensil", fmt="Q8.8", arch="custom_perf")
+
+
+def test_a_wide_quantizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    """What native arithmetic takes as a line, no exact program computes."""
+    m = ModelBuilder()
+    x = m.quant(m.input([1, 8, 6, 6], "x"), 2.0**-8, 22)
+    m.output(m.quant(m.node("Conv", x, m.weight(np.eye(8)[:, :, None, None], 2.0**-1, 4)), 2.0**-8, 23), [1, 8, 6, 6])
+    with pytest.raises(CompileError, match="codes of 22 bits are not supported on the TCU"):
+        pefslc.compile(m.save(tmp_path), target="tensil", arch=board_with("FP32BP16", tmp_path))
 
 
 def test_verification_measures_what_is_bounded() -> None:
