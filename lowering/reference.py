@@ -29,7 +29,7 @@ from pefslc.ir.quantized import (
 )
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
 from pefslc.ir.value import Value
-from pefslc.numeric.enclosure import FloatArithmetic, Interval, enclose
+from pefslc.numeric.enclosure import nearest_floats
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
@@ -170,8 +170,7 @@ def _apply(stages: Sequence[Stage], x: Floats, channel_axis: int) -> Floats:
                 high = np.inf if stage.high is None else float(stage.high)
                 x = np.clip(x, low, high)
             case FunctionStage():
-                bounds = enclose(stage.expression, Interval(x, x), FloatArithmetic())
-                x = np.broadcast_to((bounds.low + bounds.high) / 2, x.shape)
+                x = nearest_floats(stage.expression, x)
             case SnapStage():
                 step, zero_point = float(stage.step), stage.zero_point
                 x = (round_floats(x / step + zero_point, RoundingMode.HALF_EVEN) - zero_point) * step

@@ -16,6 +16,7 @@ from pefslc.numeric.enclosure import (
     Interval,
     UndecidedError,
     enclose,
+    nearest_floats,
 )
 from pefslc.numeric.expression import Call, Expression, Function, NotANumberError, X, direction_of, number, rational
 from pefslc.numeric.format import Quantization
@@ -88,6 +89,25 @@ def test_float_bounds_hold_the_value(name: str) -> None:
         expected = FUNCTIONS[name](p, *PARAMETERS.get(name, ()))
         assert F(float(low)) <= expected <= F(float(high))
         assert high - low < 1e-9
+
+
+@pytest.mark.parametrize("name", DEFINED)
+def test_float64_values_lie_on_their_side_of_short_numbers(name: str) -> None:
+    """Far out float64 overflows, and 1 - 4e-18 is 1; a Quant that rounds down must see that it is less."""
+    points = np.array([[-1000, -720, -40.0, -20, -1, -0.125], [0, 0.125, 3, 40, 720, 1000]])
+    values = nearest_floats(DEFINED[name], points)
+    for x, found in zip(points.ravel().tolist(), values.ravel().tolist(), strict=True):
+        value = FunctionValue(DEFINED[name], F(x))
+        tolerance = abs(F(found)) * F(1, 2**40) + F(1, 10**300)
+        assert value.compare(F(found) - tolerance) > 0 > value.compare(F(found) + tolerance)
+        for k in range(-16, 17):
+            assert value.compare(F(k, 16)) == (found > k / 16) - (found < k / 16)
+
+
+def test_float64_values_where_there_is_none() -> None:
+    logarithms = nearest_floats(Call(Function.LOG, (X,)), np.array([-1.0, 1.0, np.nan]))
+    assert np.isnan(logarithms).tolist() == [True, False, True]
+    assert nearest_floats(Call(Function.EXP, (X,)), np.array([1e4, -1e4])).tolist() == [np.inf, 5e-324]
 
 
 def test_what_is_rational_is_compared_exactly() -> None:
