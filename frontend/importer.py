@@ -122,11 +122,13 @@ def _import_node(builder: Builder, node: Node, outputs: Sequence[gs.Tensor]) -> 
         return
     result = operator(builder, node)
     node.finish()
-    if isinstance(result, IntegerTensor):
-        builder.integers[node.raw.outputs[0].name] = result
-    else:
-        builder.define(node.raw.outputs[0], result)
-    for extra in node.raw.outputs[1:]:
+    results = result if isinstance(result, tuple) else (result,)
+    for tensor, made in zip(node.raw.outputs, results, strict=False):
+        if isinstance(made, IntegerTensor):
+            builder.integers[tensor.name] = made
+        else:
+            builder.define(tensor, made)
+    for extra in node.raw.outputs[len(results) :]:
         if extra.outputs or extra in outputs:
             raise node.fault(Code.EXTRA_OUTPUT, f"the second output of {node.op_type} is not supported")
 

@@ -1,4 +1,4 @@
-"""Which operators are imported. The function of each checks the node, adds our operation, returns its result."""
+"""Which operators are imported. The function of each checks the node, adds our operations, returns its results."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from pefslc.frontend.movement import (
 from pefslc.frontend.node import Node
 from pefslc.frontend.one_dimensional import also_for_sequences
 from pefslc.frontend.padding import import_pad
+from pefslc.frontend.parts import import_gather, import_slice, import_split
 from pefslc.frontend.pools import (
     import_average_pool,
     import_global_average_pool,
@@ -42,7 +43,7 @@ from pefslc.ir.value import Value
 
 __all__ = ["OPERATORS"]
 
-OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Value | IntegerTensor]] = {
+OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Value | tuple[Value, ...] | IntegerTensor]] = {
     ("qonnx", "Quant"): import_quant,
     ("qonnx", "IntQuant"): import_quant,
     ("qonnx", "BipolarQuant"): import_bipolar_quant,
@@ -74,6 +75,9 @@ OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Value | IntegerTensor
     ("", "Unsqueeze"): import_unsqueeze,
     ("", "Transpose"): import_transpose,
     ("", "Pad"): import_pad,
+    ("", "Slice"): import_slice,
+    ("", "Split"): import_split,
+    ("", "Gather"): import_gather,
     ("", "Identity"): import_identity,
     ("", "Dropout"): import_identity,
 }

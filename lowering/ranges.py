@@ -11,7 +11,7 @@ import numpy as np
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Round, Sum, SumPool
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
 from pefslc.ir.value import Value
 from pefslc.numeric.accumulate import dot_bounds, fits_int64, prefix_bounds
 
@@ -88,7 +88,7 @@ def result_range(op: IntegerOp) -> Range:
             low = min(codes.low, 0) if op.window.is_padded else codes.low
             high = max(codes.high, 0) if op.window.is_padded else codes.high
             return _checked(low * op.window.taps, high * op.window.taps, op.result)
-        case MaxPool() | Reshape() | Transpose():
+        case MaxPool() | Reshape() | Transpose() | Slice():
             codes = op.input.type.codes
             return codes.low, codes.high
         case Pad():

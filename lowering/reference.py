@@ -27,7 +27,7 @@ from pefslc.ir.quantized import (
     Relu,
     Scaling,
 )
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
 from pefslc.ir.value import Value
 from pefslc.numeric.enclosure import nearest_floats
 from pefslc.numeric.format import Quantization
@@ -128,6 +128,8 @@ def _evaluate(op: QuantizedOp, operands: list[Floats]) -> Floats:
             )
         case Transpose():
             return operands[0].transpose(op.permutation)
+        case Slice():
+            return operands[0][op.index]
         case Pad():
             return np.pad(operands[0], list(zip(op.before, op.after, strict=True)))
         case Concat():

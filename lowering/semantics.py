@@ -26,7 +26,7 @@ from pefslc.ir.integer import (
     Sum,
     SumPool,
 )
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
 from pefslc.numeric.accumulate import largest_magnitude
 from pefslc.numeric.format import saturate
 from pefslc.shapes import Window
@@ -121,6 +121,8 @@ def evaluate(op: IntegerOp, operands: list[Codes]) -> Codes:
             return x.reshape(x.shape[0], *op.result.type.shape[1:])
         case Transpose():
             return x.transpose(op.permutation)
+        case Slice():
+            return x[op.index]
         case Pad():
             widths = list(zip(op.before, op.after, strict=True))
             return np.pad(x, widths, constant_values=op.result.type.codes.zero_point)

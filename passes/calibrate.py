@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pefslc.interpret import as_batches, quantize_array, round_floats
 from pefslc.ir.graph import Graph
 from pefslc.ir.quantized import Add, AveragePool, Clip, Constant, Conv, LeakyRelu, Linear, Relu
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
 from pefslc.ir.value import Value
 from pefslc.numeric.choose_format import AutoFormat, Calibration, Candidate, candidates, choose
 from pefslc.numeric.format import FixedPoint, Quantization
@@ -194,7 +194,7 @@ def _never_negative(graph: Graph) -> frozenset[str]:
             case Clip():
                 above = op.low is not None and op.low >= 0
                 holds = (above or op.input.name in proven) and (op.high is None or op.high >= 0)
-            case LeakyRelu() | MaxPool() | Pad() | AveragePool() | Reshape() | Transpose() | Add() | Concat():
+            case LeakyRelu() | AveragePool() | Add() | MaxPool() | Pad() | Reshape() | Transpose() | Slice() | Concat():
                 holds = all(v.name in proven for v in op.operands)
             case _:
                 holds = False

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pefslc.ir.graph import Graph, Level, map_operands
 from pefslc.ir.integer import Clamp, Requantize, Rescale, Round
-from pefslc.ir.structural import Reshape
+from pefslc.ir.structural import Reshape, Slice
 from pefslc.ir.value import Op, Value
 from pefslc.passes.manager import Exactness
 
@@ -16,7 +16,7 @@ __all__ = ["DropIdentities"]
 
 @dataclass(frozen=True, slots=True)
 class DropIdentities:
-    """An identity requantize (on its input's range), an idle clamp, a rescale by 1, a reshape to the same shape.
+    """An identity requantize (on its input's range), an idle clamp, a rescale by 1, reshapes and slices to the same.
 
     Brevitas quantizes both branches of a residual add, also the one that already has the format.
     """
@@ -59,5 +59,7 @@ def _same_as(op: Op) -> Value | None:
         case Rescale() if op.factor == 1:
             return op.input
         case Reshape() if op.input.type.shape == op.result.type.shape:
+            return op.input
+        case Slice() if op.is_whole:
             return op.input
     return None

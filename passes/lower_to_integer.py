@@ -33,7 +33,7 @@ from pefslc.ir.quantized import (
     Relu,
     Scaling,
 )
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
 from pefslc.ir.value import Codes, Op
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.line import BentLine
@@ -163,6 +163,8 @@ def _lower(builder: IntegerBuilder, op: QuantizedOp) -> Lowered:
             return _reshape(builder, op)
         case Transpose():
             return _transpose(builder, op)
+        case Slice():
+            return _slice(builder, op)
         case Pad():
             exact = builder.exact(op.input, op)
             if exact.type.codes.scale.per_channel and op.before[1] + op.after[1]:
@@ -264,8 +266,9 @@ def _reshape(builder: IntegerBuilder, op: Reshape) -> Lowered:
     before, after = x.value.type, op.result.type.shape
     repeat = element_count(after[1:2]) // before.channels if len(after) == 2 else 1
     if len(after) > 1 and (len(after) == 2 or after[1] == before.channels):
-        scale = before.codes.scale.repeated(repeat)
-        tail = tuple(stage.repeated(repeat) for stage in x.tail)
+        channels = [c for c in range(before.channels) for _ in range(repeat)]
+        scale = before.codes.scale.of_channels(channels)
+        tail = tuple(stage.of_channels(channels) for stage in x.tail)
     elif before.codes.scale.per_channel or x.tail:
         raise CompileError(Code.SCALE_PER_CHANNEL, "Reshape mixes channels of different scales", at=op.result.origin)
     else:
@@ -292,3 +295,11 @@ def _transpose(builder: IntegerBuilder, op: Transpose) -> Lowered:
         )
     result = with_codes_of(op.result, x.value)
     return Lowered(builder.append(Transpose(result=result, input=x.value, permutation=op.permutation)), x.tail)
+
+
+def _slice(builder: IntegerBuilder, op: Slice) -> Lowered:
+    x = builder.operand(op.input, op)
+    codes, channels = x.value.type.codes, op.ranges[1] if len(op.ranges) > 1 else range(1)
+    result = with_codes(op.result, codes.scale.of_channels(channels), codes.zero_point)
+    value = builder.append(Slice(result=result, input=x.value, begins=op.begins, steps=op.steps))
+    return Lowered(value, tuple(stage.of_channels(channels) for stage in x.tail))

@@ -19,7 +19,7 @@ from pefslc.ir.quantized import (
     QuantizedConstant,
     Relu,
 )
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Structural, Transpose
 from pefslc.ir.value import Op, Value
 
 __all__ = ["quantization_sites", "stored_sources"]
@@ -55,7 +55,7 @@ def stored_sources(value: Value, sites: Container[str], producers: Mapping[str, 
     """The sites whose codes `value` holds: itself, or those that it rearranges or joins."""
     if value.name in sites:
         yield value.name
-    elif isinstance(op := producers.get(value.name), Reshape | MaxPool | Pad | Transpose | Concat):
+    elif isinstance(op := producers.get(value.name), Structural):
         for operand in op.operands:
             yield from stored_sources(operand, sites, producers)
 
@@ -83,7 +83,7 @@ class _Search:
                 state = _State.OPEN
             case Reshape():
                 state = self.states.get(op.input.name, _State.OPEN)
-            case MaxPool() | Pad() | Concat() | Transpose():
+            case MaxPool() | Pad() | Concat() | Transpose() | Slice():
                 for value in op.operands:
                     self.demand(value)
                 state = _State.CODES

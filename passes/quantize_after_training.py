@@ -12,7 +12,7 @@ from pefslc.diagnostics import CompileError, Problem
 from pefslc.interpret import broadcast_steps, round_floats
 from pefslc.ir.graph import Graph, Level, map_operands
 from pefslc.ir.quantized import Constant, Conv, Linear, Quantize
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
+from pefslc.ir.structural import Concat, Structural
 from pefslc.ir.value import Op, RealArray, TensorType, Value
 from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.rounding import RoundingMode
@@ -190,7 +190,7 @@ class _Rewrite:
 
 def holding_codes(op: Op) -> Op:
     """`op` with the quantization of its operands on its result, where it moves codes of one quantization."""
-    if not isinstance(op, MaxPool | Pad | Reshape | Transpose | Concat):
+    if not isinstance(op, Structural):
         return op
     element, *others = {v.type.element for v in op.operands}
     if others or not isinstance(element, Quantization) or element == op.result.type.element:

@@ -71,6 +71,20 @@ class ModelBuilder:
         self.nodes.append(helper.make_node(op, inputs, [output], name=name, domain=domain, **attrs))
         return output
 
+    def split(self, x: str, sizes: Sequence[int] | None, count: int, axis: int = 1, **attrs: object) -> list[str]:
+        """The names of the parts of a Split; their sizes are where the opset wants them, equal if None."""
+        names = [f"t{len(self.nodes)}.{i}" for i in range(count)]
+        inputs = [x]
+        if sizes is not None and self.opset < 13:
+            attrs["split"] = list(sizes)
+        elif sizes is not None:
+            inputs.append(self.constant(sizes, dtype=np.int64))
+        elif self.opset >= 18:
+            attrs["num_outputs"] = count
+        name = f"split{len(self.nodes)}"
+        self.nodes.append(helper.make_node("Split", inputs, names, name=name, axis=axis, **attrs))
+        return names
+
     def quant(
         self, x: str, scale: object = 0.125, bits: float = 5, *, signed: int = 1, narrow: int = 0,
         rounding: str | None = "ROUND", zero_point: float = 0, op: str = "Quant", output: str | None = None,
@@ -128,6 +142,7 @@ class Feature:
     float_scales: bool = False
     residual: bool = True
     concat: bool = True
+    split: bool = True
     average_pool: bool = True
     float_bias: bool = True
     leaky: bool = True
@@ -181,6 +196,7 @@ class _Random:
         current = self.quant(_Tensor(x, channels, size, None), signed=True)
         kinds = ["conv", "conv", "max_pool"]
         kinds += ["residual"] * self.feature.residual + ["concat"] * self.feature.concat
+        kinds += ["split"] * self.feature.split
         kinds += ["average_pool"] * self.feature.average_pool
         for _ in range(blocks):
             current = getattr(self, str(self.rng.choice(kinds)))(current)
@@ -307,6 +323,21 @@ class _Random:
         name = self.m.node("Concat", left.name, right.name, axis=1)
         joined = _Tensor(name, left.channels + right.channels, x.size, None)
         return self.quant(joined) if self.chance() else joined
+
+    def split(self, x: _Tensor) -> _Tensor:
+        """Some channels pass a convolution, the others go by: ShuffleNetV2's unit, by Split or Slice."""
+        if x.channels < 2:
+            return x
+        first = int(self.rng.integers(1, x.channels))
+        if self.chance():
+            left, right = self.m.split(x.name, [first, x.channels - first], 2)
+        else:
+            start, at, end, axes = (self.m.constant([v], dtype=np.int64) for v in (0, first, 2**63 - 1, 1))
+            left, right = self.m.node("Slice", x.name, start, at, axes), self.m.node("Slice", x.name, at, end, axes)
+        deep = self.conv(_Tensor(left, first, x.size, x.scale), dyadic=True, same_size=True)
+        other = self.quant(_Tensor(right, x.channels - first, x.size, x.scale), dyadic=True)
+        joined = self.m.node("Concat", deep.name, other.name, axis=1)
+        return _Tensor(joined, deep.channels + other.channels, x.size, None)
 
     def classifier(self, x: _Tensor) -> None:
         features = x.channels

@@ -71,7 +71,7 @@ _OPERATORS = (
     "Gemm", "MatMul", "BatchNormalization", "Relu", "LeakyRelu", "Clip", "MaxPool", "AveragePool",
     "GlobalAveragePool", "ReduceMean", "Add", "Mul", "Sub", "Concat", "Flatten", "Reshape", "Transpose", "Pad",
     "Identity", "Dropout", "Constant", "Shape", "Gather", "Slice", "Cast", "ConstantOfShape", "Sigmoid", "Softmax",
-    "Resize", "If", "Squeeze", "Unsqueeze", "Expand", "Where",
+    "Resize", "If", "Split", "Squeeze", "Unsqueeze", "Expand", "Where",
 )  # fmt: skip
 _ATTRIBUTES = (
     "signed", "narrow", "rounding_mode", "axis", "axes", "keepdims", "kernel_shape", "pads", "strides", "dilations",
@@ -196,6 +196,7 @@ def _shapes() -> onnx.ModelProto:
     size = m.node("Unsqueeze", size, m.constant([0], dtype=np.int64))
     x = m.node("Pad", x, m.constant([0, 0, 1, 0, 0, 0, 0, 1], dtype=np.int64))
     x = m.node("MaxPool", x, kernel_shape=[2, 2])
+    x = m.node("Slice", m.split(x, [1, 1], 2)[1], *(m.constant([v], dtype=np.int64) for v in (1, 9, 3, 2)))
     shape = m.node("Concat", size, m.constant([-1], dtype=np.int64), axis=0)
     m.output(m.node("Reshape", x, shape))
     m.output(m.node("ReduceMean", x, m.constant([2, 3], dtype=np.int64), keepdims=0))

@@ -159,7 +159,12 @@ def evaluate_model(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     for node in model.graph.node:
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         operands = [tensors[name] for name in node.input]
-        tensors[node.output[0]] = _node(node.op_type, operands, attributes)
+        if node.op_type == "Split":
+            sizes = [int(size) for size in operands[1]]
+            ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
+            tensors |= zip(node.output, np.split(operands[0], ends, axis=attributes["axis"]), strict=True)
+        else:
+            tensors[node.output[0]] = _node(node.op_type, operands, attributes)
     return tensors[model.graph.output[0].name]
 
 
@@ -214,6 +219,10 @@ def _node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type: ignore[
         case "GlobalAveragePool":
             axes = tuple(range(2, x.ndim))
             return x.sum(axis=axes, keepdims=True) / int(np.prod(x.shape[2:]))
+        case "Slice":
+            for start, end, axis in zip(*(map(int, part) for part in v[1:4]), strict=True):
+                x = np.stack([x.take(i, axis) for i in range(start, min(end, x.shape[axis]))], axis)
+            return x
         case "Flatten":
             return x.reshape(x.shape[0], -1)
         case "Reshape":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
+from pefslc.ir.structural import Structural
 from pefslc.ir.value import IntArray, Op, Value
 from pefslc.numeric.line import BentLine
 from pefslc.numeric.staircase import Staircase
@@ -129,6 +129,5 @@ class SumPool(Op):
 
 
 IntegerOp = (
-    Conv2d | Dense | Requantize | Round | Lookup | Clamp | Rescale | Sum | Product | SumPool
-    | MaxPool | Reshape | Transpose | Pad | Concat
+    Conv2d | Dense | Requantize | Round | Lookup | Clamp | Rescale | Sum | Product | SumPool | Structural
 )  # fmt: skip

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
+from pefslc.ir.structural import Structural
 from pefslc.ir.value import IntArray, Op, RealArray, Value
 from pefslc.numeric.expression import Expression
 from pefslc.numeric.rounding import RoundingMode
@@ -212,5 +212,5 @@ Elementwise = BatchNorm | BiasAdd | Scaling | Relu | LeakyRelu | Clip | Apply
 
 QuantizedOp = (
     Constant | QuantizedConstant | Quantize | Conv | Linear | AveragePool | Add | Multiply
-    | BatchNorm | BiasAdd | Scaling | Relu | LeakyRelu | Clip | Apply | MaxPool | Reshape | Transpose | Pad | Concat
+    | BatchNorm | BiasAdd | Scaling | Relu | LeakyRelu | Clip | Apply | Structural
 )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import ClassVar
 from pefslc.ir.value import Op, Value
 from pefslc.shapes import Window
 
-__all__ = ["Concat", "MaxPool", "Pad", "Reshape", "Transpose"]
+__all__ = ["Concat", "MaxPool", "Pad", "Reshape", "Slice", "Structural", "Transpose"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +60,43 @@ class Pad(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Slice(Op):
+    """result[i, j...] = input[begins[0] + steps[0] * i, begins[1] + steps[1] * j...]: a part of the input.
+
+    begins, steps  along each axis; a negative step goes backwards; the batch is whole: begin 0, step 1 (ONNX Slice-13,
+                   Split-18, Gather-13 of a range)
+    """
+
+    mnemonic: ClassVar[str] = "slice"
+    input: Value
+    begins: tuple[int, ...]
+    steps: tuple[int, ...]
+
+    @property
+    def ranges(self) -> tuple[range, ...]:
+        """The indices taken along each axis."""
+        axes = zip(self.begins, self.steps, self.result.type.shape, strict=True)
+        return tuple(range(begin, begin + step * size, step) for begin, step, size in axes)
+
+    @property
+    def index(self) -> tuple[slice, ...]:
+        """NumPy's index, which takes the batch whole, whatever its size."""
+        taken = (slice(r.start, r.stop if r.stop >= 0 else None, r.step) for r in self.ranges[1:])
+        return slice(None), *taken
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it takes everything, in its order."""
+        return self.input.type.shape == self.result.type.shape and all(step > 0 for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Concat(Op):
     """The inputs side by side along `axis`. On codes, all inputs have the same scale."""
 
     mnemonic: ClassVar[str] = "concat"
     inputs: tuple[Value, ...]
     axis: int
+
+
+Structural = MaxPool | Reshape | Transpose | Pad | Slice | Concat

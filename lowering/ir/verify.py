@@ -17,7 +17,7 @@ from pefslc.ir.quantized import (
     QuantizedConstant,
     QuantizedOp,
 )
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Structural, Transpose
 from pefslc.ir.value import Codes, Op, Value
 from pefslc.numeric.format import Quantization
 from pefslc.ranges import result_range
@@ -80,6 +80,10 @@ def _rank_faults(op: Op) -> list[str]:
             rank = len(op.input.type.shape)
             bad = len(op.before) != rank or len(op.after) != rank
             return [f"padding of {len(op.before)} and {len(op.after)} axes on {rank}"] if bad else []
+        case Slice():
+            rank = len(op.input.type.shape)
+            bad = {len(op.begins), len(op.steps), len(op.result.type.shape)} != {rank} or 0 in op.steps
+            return [f"slice from {list(op.begins)} by {list(op.steps)} on {rank} axes"] if bad else []
         case _:
             return []
     shapes = [op.input.type.shape]
@@ -116,6 +120,8 @@ def _expected_shape(op: Op) -> Shape:
         case Pad():
             shape = op.input.type.shape
             return tuple(b + size + a for b, size, a in zip(op.before, shape, op.after, strict=True))
+        case Slice():
+            return op.result.type.shape  # any part may be taken: see _parameter_faults
         case Concat():
             first = op.inputs[0].type.shape
             total = sum(v.type.shape[op.axis] for v in op.inputs)
@@ -156,6 +162,12 @@ def _parameter_faults(op: Op) -> list[str]:
             faults.append(f"the batch axis {list(op.input.type.shape[:1])} becomes {list(op.result.type.shape[:1])}")
         case Pad() if min(op.before + op.after) < 0 or op.before[0] or op.after[0]:
             faults.append(f"{list(op.before)} elements before and {list(op.after)} after")
+        case Slice():
+            inside = all(
+                0 <= r[0] < size and 0 <= r[-1] < size for r, size in zip(op.ranges, op.input.type.shape, strict=True)
+            )
+            if not inside or (op.begins[0], op.steps[0], op.result.type.shape[0]) != (0, 1, op.input.type.shape[0]):
+                faults.append(f"slice from {list(op.begins)} by {list(op.steps)} of {list(op.input.type.shape)}")
         case MaxPool() if not op.window.always_sees(*op.input.type.shape[2:]):
             faults.append("some windows see no input")
         case Concat():
@@ -188,7 +200,7 @@ def _range_faults(op: Op) -> list[str]:
         v.type.codes.zero_point for v in op.operands
     ):
         faults.append("sums need zero points of 0")
-    if isinstance(op, Clamp | MaxPool | Reshape | Transpose | Pad | Concat):
+    if isinstance(op, Clamp | Structural):
         faults += [
             f"the zero point changes from {v.type.codes.zero_point} to {codes.zero_point}"
             for v in op.operands

@@ -58,9 +58,9 @@ class Scale:
         assert not self.per_channel or len(self.steps) == count
         return self.steps if self.per_channel else self.steps * count
 
-    def repeated(self, times: int) -> Scale:
-        """Each channel's step `times` times in a row: the scale after a channel became that many features."""
-        return Scale(tuple(s for s in self.steps for _ in range(times))) if self.per_channel else self
+    def of_channels(self, channels: Iterable[int]) -> Scale:
+        """The scale of a tensor whose channel i was channel `channels[i]`: a part of them, or some repeated."""
+        return Scale.of(self.steps[c] for c in channels) if self.per_channel else self
 
     def __mul__(self, other: Scale | Fraction) -> Scale:
         factors = other.steps if isinstance(other, Scale) else (other,)

@@ -107,12 +107,12 @@ class Affine:
     def has_root(self) -> bool:
         return any(r != 1 for r in self.radicand)
 
-    def repeated(self, times: int) -> Affine:
-        """Each channel's parameters `times` times in a row; per tensor they stay as they are."""
+    def of_channels(self, channels: Sequence[int]) -> Affine:
+        """The stage of a tensor whose channel i was channel `channels[i]`; per tensor it stays as it is."""
         if self.channels == 1:
             return self
         parts = (self.factor, self.addend, self.radicand, self.offset)
-        return Affine(*(tuple(v for v in part for _ in range(times)) for part in parts))
+        return Affine(*(tuple(part[c] for c in channels) for part in parts))
 
     def apply(self, x: Root, channel: int) -> Root:
         c = channel if self.channels > 1 else 0

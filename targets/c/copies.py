@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from pefslc.ir.structural import Pad
+from pefslc.ir.structural import Pad, Slice
 from pefslc.targets.c.steps import CopyStep
 from pefslc.targets.c.storage import Tensor
 
-__all__ = ["copy_step", "pad_step"]
+__all__ = ["copy_step", "pad_step", "slice_step"]
 
 
 def copy_step(source: Tensor, result: Tensor, axes: range | tuple[int, ...], offset: int = 0) -> CopyStep:
     """result[i...] = source[permuted i...]; `axes[i]` is the source's axis of the result's axis i."""
-    sizes = [source.shape[a] for a in axes]
-    loops = list(zip(sizes, [source.strides[a] for a in axes], result.strides, strict=True))
+    sizes, strides = [source.shape[a] for a in axes], [source.strides[a] for a in axes]
+    return replace(_copy(source, result, sizes, strides), offset=offset)
+
+
+def slice_step(source: Tensor, result: Tensor, op: Slice) -> CopyStep:
+    """A part of the source."""
+    strides = [step * stride for step, stride in zip(op.steps, source.strides, strict=True)]
+    first = sum(begin * stride for begin, stride in zip(op.begins, source.strides, strict=True))
+    return replace(_copy(source, result, result.shape, strides), source_offset=first)
+
+
+def _copy(source: Tensor, result: Tensor, sizes: Sequence[int], strides: Sequence[int]) -> CopyStep:
+    """The whole result from the source's start: sizes and source strides along the result's axes."""
+    loops = list(zip(sizes, strides, result.strides, strict=True))
     # The innermost loop writes consecutive elements where there is one that does.
     loops.sort(key=lambda loop: -loop[2])
     loops = _merged([loop for loop in loops if loop[0] != 1] or [(1, 1, 1)])
@@ -24,7 +37,6 @@ def copy_step(source: Tensor, result: Tensor, axes: range | tuple[int, ...], off
         sizes=tuple(loop[0] for loop in loops),
         source_strides=tuple(loop[1] for loop in loops),
         result_strides=tuple(loop[2] for loop in loops),
-        offset=offset,
     )
 
 

@@ -126,10 +126,10 @@ class MapStep(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyStep(Step):
-    """Elements moved: a layout, a transposition, padding, a part of a concatenation.
+    """Elements moved: a layout, a transposition, a part, padding, a part of a concatenation.
 
     sizes, source_strides, result_strides  of the loops, outermost first
-    offset                                 of the first element written
+    offset, source_offset                  of the first element written, and of the first one read
     fill                                   what the whole result becomes before that, if anything
     """
 
@@ -137,6 +137,7 @@ class CopyStep(Step):
     source_strides: tuple[int, ...]
     result_strides: tuple[int, ...]
     offset: int = 0
+    source_offset: int = 0
     fill: int | None = None
 
 

@@ -1,8 +1,8 @@
-"""Values whose elements lie in a stored tensor in another order: what Reshape and Transpose leave behind.
+"""Values whose elements lie in a stored tensor in another order: what Reshape, Transpose and Slice leave behind.
 
-Nothing is moved for them. A convolution that reads shuffled channels has its weights' columns in the stored order, a
-dense layer any order at all. Only who reads words as they lie (a maximum, an addition, an output) needs a copy, which a
-permutation matrix makes.
+Nothing is moved for them. A convolution that reads shuffled channels, or some of them, has its weights' columns in the
+stored order, a dense layer any order at all. Only who reads words as they lie (a maximum, an addition, an
+output) needs a copy, which a matrix of zeros and ones makes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ Positions = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Arrangement:
-    """`positions` has the value's shape, without the batch: where each element lies in the stored tensor [C, H, W]."""
+    """`positions` has the value's shape, without the batch: where each element lies in the stored tensor [C, H, W].
+
+    Each position occurs at most once.
+    """
 
     positions: Positions
     stored: Layout
@@ -40,23 +43,27 @@ class Arrangement:
         """After a Transpose that leaves the batch in front."""
         return Arrangement(self.positions.transpose([axis - 1 for axis in permutation[1:]]), self.stored)
 
+    def sliced(self, index: tuple[slice, ...]) -> Arrangement:
+        """After a Slice; its index starts with the batch."""
+        return Arrangement(self.positions[index[1:]], self.stored)
+
     @property
     def is_natural(self) -> bool:
-        """Whether the elements are in their own order: a flattened image, or the image itself."""
-        flat = self.positions.reshape(-1)
-        own = self.positions.ndim == 1 or self.positions.shape == self._shape
-        return own and bool((flat == np.arange(flat.size)).all())
+        """Whether these are all elements in their own order: a flattened image, or the image itself."""
+        own = self.positions.ndim == 1 or self.positions.shape[1:] == self._pixels
+        return own and np.array_equal(self.positions.reshape(-1), np.arange(self.stored.channels * self.stored.pixels))
 
     @property
     def channels(self) -> Positions | None:
-        """Where only channels changed places: the stored channel of each channel; else None."""
-        if self.positions.shape != self._shape:
+        """Where whole channels were chosen and changed places: the stored channel of each channel; else None."""
+        count, *pixels = self.positions.shape
+        if tuple(pixels) != self._pixels and not (not pixels and self.stored.pixels == 1):
             return None
-        pixels = np.arange(self.stored.pixels, dtype=np.int64).reshape(self._shape[1:])
-        order = self.positions[:, 0, 0] // self.stored.pixels
-        same = np.array_equal(self.positions, order[:, None, None] * self.stored.pixels + pixels)
+        own = np.arange(self.stored.pixels, dtype=np.int64)
+        order = self.positions.reshape(count, -1)[:, 0] // self.stored.pixels
+        same = np.array_equal(self.positions.reshape(count, -1), order[:, None] * self.stored.pixels + own)
         return order if same else None
 
     @property
-    def _shape(self) -> tuple[int, int, int]:
-        return self.stored.channels, self.stored.height, self.stored.width
+    def _pixels(self) -> tuple[int, int]:
+        return self.stored.height, self.stored.width

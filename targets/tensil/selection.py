@@ -3,7 +3,8 @@
 A group has a head that fills accumulators (a sum of convolutions, or a maximum) and steps that change them in place
 (requantize, clamp, add another tensor). A step joins the group of its operand when nobody else reads that operand.
 Dense, pools, Concat, Rescale, Pad are convolutions: with the kernel as large as the image, with diagonal weights.
-Reshape and Transpose are no groups: who reads their results finds the elements elsewhere (`arrangement`).
+Reshape, Transpose and the choice of channels are no groups: who reads their results finds the elements elsewhere
+(`arrangement`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Origin, Problem
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Lookup, Product, Requantize, Rescale, Round, Sum, SumPool
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
 from pefslc.ir.value import Op, Value
 from pefslc.numeric.line import BentLine
 from pefslc.numeric.staircase import Staircase
@@ -166,7 +167,7 @@ class _Selector:
 
     def __post_init__(self) -> None:
         self.shared = _shared_tensors(self.graph)
-        self.moved = {op.result.name for op in self.graph.ops if isinstance(op, Reshape | Transpose)}
+        self.moved = {op.result.name for op in self.graph.ops if _is_arrangement(op)}
         for graph_input in self.graph.inputs:
             self._collect(graph_input.value, lambda value: self._store(value, Layout.of(value.type.shape)))
 
@@ -214,9 +215,9 @@ class _Selector:
                 head = LinearHead((self._term(op.input, weight, op.window),), _bias(op))
                 self._start(op, head, Layout.of(op.result.type.shape))
             case Dense():
-                layout, weight = self._layout(op.input), op.weight.data
+                layout, weight = self.layouts[self.storage[op.input.name]], op.weight.data
                 if op.input.name in self.arranged:
-                    weight = np.empty_like(weight)
+                    weight = np.zeros((len(weight), layout.channels * layout.pixels), dtype=np.int64)
                     weight[:, self.arranged[op.input.name].positions.reshape(-1)] = op.weight.data
                 weight = weight.reshape(-1, layout.channels, layout.height, layout.width)
                 term = Term(self.storage[op.input.name], weight, Window(kernel=(layout.height, layout.width)))
@@ -247,7 +248,9 @@ class _Selector:
                 self._join(op, op.input, Limit(op.low, op.high))
             case Sum():
                 self._add(op)
-            case Reshape() | Transpose():
+            case Slice() if _is_crop(op):
+                self._crop(op)
+            case Reshape() | Transpose() | Slice():
                 self._rearrange(op)
             case Lookup() | Product():
                 raise CompileError(
@@ -307,12 +310,16 @@ class _Selector:
         codes = value.type.codes
         self.ranges[value.name] = (codes.low, codes.high)
 
-    def _rearrange(self, op: Reshape | Transpose) -> None:
-        source, stored = op.input.name, self._layout(op.input)
+    def _rearrange(self, op: Reshape | Transpose | Slice) -> None:
+        source, stored = op.input.name, self.layouts[self.storage[op.input.name]]
         before = self.arranged.get(source) or Arrangement.of(stored, op.input.type.shape)
-        after = (
-            before.transposed(op.permutation) if isinstance(op, Transpose) else before.reshaped(op.result.type.shape)
-        )
+        match op:
+            case Reshape():
+                after = before.reshaped(op.result.type.shape)
+            case Transpose():
+                after = before.transposed(op.permutation)
+            case Slice():
+                after = before.sliced(op.index)
         self.storage[op.result.name] = self.storage[source]
         if not after.is_natural:
             self.arranged[op.result.name] = after
@@ -325,6 +332,12 @@ class _Selector:
         group = Group(value.name, Layout.of(value.type.shape), head, (), (value.name,), value.origin)
         del self.arranged[value.name]
         self._put(group, value)
+
+    def _crop(self, op: Slice) -> None:
+        """A copy by a convolution of one tap, whose padding is negative."""
+        weight = np.eye(op.input.type.channels, dtype=np.int64)[op.index[1]][:, :, None, None]
+        window = Window(kernel=(1, 1), strides=(op.steps[2], op.steps[3]), pads=(-op.begins[2], -op.begins[3], 0, 0))
+        self._start(op, _unbiased(self._term(op.input, weight, window)), Layout.of(op.result.type.shape))
 
     def _pad(self, op: Pad) -> None:
         """A copy by a convolution of one tap, whose padding is code 0."""
@@ -343,7 +356,10 @@ class _Selector:
     # --- terms ---------------------------------------------------------------------------------------------------
 
     def _layout(self, value: Value) -> Layout:
-        return self.layouts[self.storage[value.name]]
+        """The value's layout: that of the stored tensor, or of the channels of it that were chosen."""
+        stored = self.layouts[self.storage[value.name]]
+        chosen = self.arranged[value.name].channels if value.name in self.arranged else None
+        return stored if chosen is None else replace(stored, channels=len(chosen))
 
     def _term(self, value: Value, weight: Weights, window: Window) -> Term:
         """A convolution of a value: of the stored tensor, with the weights' columns in the order of its channels."""
@@ -352,11 +368,13 @@ class _Selector:
             if order is None:
                 raise CompileError(
                     Code.TCU_UNSUPPORTED,
-                    "Reshape and Transpose that do more than shuffle channels are not supported on the TCU",
+                    "Reshape, Transpose and Slice that do more than choose and shuffle channels are not supported on "
+                    "the TCU",
                     at=value.origin,
-                    hint="shuffle channels only, or flatten to [N, features] before a dense layer",
+                    hint="move whole channels only, or flatten to [N, features] before a dense layer",
                 )
-            columns = np.empty_like(weight)
+            stored = self.layouts[self.storage[value.name]]
+            columns = np.zeros((len(weight), stored.channels, *weight.shape[2:]), dtype=np.int64)
             columns[:, order] = weight
             weight = columns
         return Term(self.storage[value.name], weight, window)
@@ -380,18 +398,25 @@ class _Selector:
         return terms
 
 
+def _is_arrangement(op: Op) -> TypeGuard[Reshape | Transpose | Slice]:
+    """Whether the result is no tensor of its own. A part of an image is one."""
+    return isinstance(op, Reshape | Transpose) or (isinstance(op, Slice) and not _is_crop(op))
+
+
+def _is_crop(op: Slice) -> bool:
+    """Whether it leaves out rows or columns of an image, in order."""
+    shape = op.input.type.shape
+    kept = all(r == range(size) for r, size in zip(op.ranges[2:], shape[2:], strict=True))
+    return len(shape) == 4 and not kept and min(op.steps) > 0
+
+
 def _shared_tensors(graph: Graph) -> set[str]:
     """The tensors that more than one operation reads, or an output: no step may change them in place."""
     made_from: dict[str, str] = {}
-    moves = [op for op in graph.ops if isinstance(op, Reshape | Transpose)]
+    moves = [op for op in graph.ops if _is_arrangement(op)]
     for op in moves:
         made_from[op.result.name] = made_from.get(op.input.name, op.input.name)
-    readers = Counter(
-        made_from.get(v.name, v.name)
-        for op in graph.ops
-        if not isinstance(op, Reshape | Transpose)
-        for v in op.operands
-    )
+    readers = Counter(made_from.get(v.name, v.name) for op in graph.ops if not _is_arrangement(op) for v in op.operands)
     outputs = {made_from.get(o.value.name, o.value.name) for o in graph.outputs}
     return outputs | {name for name, count in readers.items() if count > 1}
 

@@ -17,7 +17,7 @@ from pefslc.diagnostics import Origin
 from pefslc.interpret import run_codes
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Round, Sum, SumPool
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
 from pefslc.ir.value import Codes, IntArray, TensorType, Value
 from pefslc.ir.verify import verify
 from pefslc.numeric.format import Quantization
@@ -120,6 +120,11 @@ class GraphBuilder:
         shape = tuple(b + size + a for b, size, a in zip(before, x.type.shape, after, strict=True))
         return self._add(Pad, shape, input=x, before=before, after=after)
 
+    def slice(self, x: Value, ranges: list[range]) -> Value:
+        begins, steps = (0, *(r.start for r in ranges)), (1, *(r.step for r in ranges))
+        shape = (x.type.shape[0], *map(len, ranges))
+        return self._add(Slice, shape, input=x, begins=begins, steps=steps)
+
     def concat(self, values: tuple[Value, ...], axis: int) -> Value:
         first = values[0].type.shape
         total = sum(v.type.shape[axis] for v in values)
@@ -200,6 +205,7 @@ def random_graph(seed: int) -> Graph:
                 "map",
                 "transpose",
                 "pad",
+                "slice",
                 "lookup",
                 "round",
                 "gate",
@@ -256,6 +262,10 @@ def random_graph(seed: int) -> Graph:
             gate = requantized(b.pool(x, False, kernel=(height, width)))
             product = b.product(x, gate) if rng.random() < 0.7 else b.product(requantized(x), x)
             values.append(requantized(product) if rng.random() < 0.7 else product)
+        elif kind == "slice":
+            ranges = [range(size)[:: int(rng.choice([1, 1, 2, -1]))] for size in (channels, height, width)]
+            ranges = [r[int(rng.integers(0, len(r))) :] if rng.random() < 0.4 else r for r in ranges]
+            values.append(b.slice(x, ranges))
         elif kind == "pad":
             before, after = ((0, *map(int, rng.integers(0, 3, 3))) for _ in range(2))
             values.append(b.pad(x, before, after))

@@ -78,6 +78,27 @@ def shufflenet(m: Net, x: str) -> str:
     return m.node("Concat", m.act(m.conv(deep, 4, 4, group=2)), m.act(x), axis=1)
 
 
+def shufflenet_v2(m: Net, x: str) -> str:
+    """Its two units: two branches at half the size; then half of the channels goes by, and all are shuffled."""
+
+    def unit(y: str, inputs: int, stride: int) -> str:
+        y = m.act(m.node("Relu", m.normalized(m.conv(y, 4, inputs), 4)), signed=0)
+        y = m.act(m.normalized(m.conv(y, 4, 1, (3, 3), group=4, pads=[1] * 4, strides=[stride] * 2), 4))
+        return m.act(m.node("Relu", m.normalized(m.conv(y, 4, 4), 4)), signed=0)
+
+    def shuffled(left: str, right: str) -> str:
+        split = m.node("Reshape", m.node("Concat", left, right, axis=1), m.constant([1, 2, 4, 3, 3], dtype=np.int64))
+        turned = m.node("Transpose", split, perm=[0, 2, 1, 3, 4])
+        return m.node("Reshape", turned, m.constant([1, 8, 3, 3], dtype=np.int64))
+
+    short = m.act(m.normalized(m.conv(x, 4, 1, (3, 3), group=4, pads=[1] * 4, strides=[2, 2]), 4))
+    short = m.act(m.node("Relu", m.normalized(m.conv(short, 4, 4), 4)), signed=0)
+    y = shuffled(short, unit(x, 4, stride=2))
+    left, right = m.split(y, [4, 4], 2)  # x.chunk(2, dim=1)
+    y = shuffled(left, unit(right, 4, stride=1))
+    return m.act(m.node("Relu", m.normalized(m.conv(y, 6, 8), 6)), signed=0)
+
+
 def keyword_spotting(m: Net, x: str) -> str:
     y = m.act(m.node("Relu", m.normalized(m.conv(x, 6, 4, (5,), pads=[2, 2], strides=[2]), 6)), signed=0)
     y = m.act(m.node("Tanh", m.normalized(m.conv(y, 6, 1, (3,), group=6, pads=[2, 2], dilations=[2]), 6)))
@@ -91,6 +112,7 @@ ARCHITECTURES: dict[str, tuple[Build, tuple[int, ...]]] = {
     "mobilenet_v3": (mobilenet_v3, (1, 4, 6, 6)),
     "efficientnet": (efficientnet, (1, 4, 6, 6)),
     "shufflenet": (shufflenet, (1, 4, 6, 6)),
+    "shufflenet_v2": (shufflenet_v2, (1, 4, 6, 6)),
     "keyword_spotting": (keyword_spotting, (1, 4, 24)),
 }
 

@@ -19,6 +19,7 @@ from pefslc.ir.quantized import LeakyRelu
 
 RNG = np.random.default_rng(7)
 SHAPE = (1, 4, 6, 5)
+PART = (1, 3, 6, 5)
 Build = Callable[[ModelBuilder, str], str]
 
 
@@ -147,6 +148,20 @@ MODELS: dict[str, tuple[Build, tuple[int, ...]]] = {
     "shuffle": (
         lambda m, x: reshape(m, m.node("Transpose", reshape(m, x, [1, 2, 2, 6, 5]), perm=[0, 2, 1, 3, 4]), SHAPE),
         SHAPE,
+    ),
+    "split": (lambda m, x: m.node("Add", *m.split(x, [2, 2], 2)), (1, 2, 6, 5)),
+    "split after batch normalization": (
+        lambda m, x: m.node(
+            "Concat", *(m.quant(y, 0.25, 6) for y in reversed(m.split(normalized(m, x), [1, 3], 2))), axis=1
+        ),
+        SHAPE,
+    ),
+    "a part after batch normalization, as an output": (lambda m, x: m.split(normalized(m, x), [1, 3], 2)[1], PART),
+    "a part of a tensor with a scale per channel": (
+        lambda m, x: m.quant(
+            m.split(m.quant(x, np.reshape(np.float32([0.1, 0.2, 0.3, 0.7]), (1, 4, 1, 1))), [2, 2], 2)[1], 0.05, 6
+        ),
+        (1, 2, 6, 5),
     ),
     "transpose": (lambda m, x: m.node("Transpose", x, perm=[0, 3, 1, 2]), (1, 5, 4, 6)),
     **{

@@ -209,6 +209,51 @@ CASES: dict[str, tuple[Build, str]] = {
         "error[PEF0407]: Reshape of [1, 2, 4, 4] to [2, 16] is not supported\n  at:   n (Reshape), tensor 'y'\n"
         "  help: keep the batch axis",
     ),
+    "slice of the batch": (
+        lambda m, x: m.node("Slice", x, *(m.constant([v], dtype=np.int64) for v in (1, 9, 0)), name="n", output="y"),
+        "error[PEF0407]: Slice along the batch axis of [1, 2, 4, 4] is not supported\n  at:   n (Slice), tensor 'y'\n"
+        "  help: keep the batch axis",
+    ),
+    "slice by 0": (
+        lambda m, x: m.node("Slice", x, *(m.constant([v], dtype=np.int64) for v in (0, 9, 1, 0)), name="n", output="y"),
+        "error[PEF0410]: Slice with a step of 0\n  at:   n (Slice), tensor 'y'\n  help: export the model again",
+    ),
+    "slice of no axis": (
+        lambda m, x: m.node("Slice", x, *(m.constant([v], dtype=np.int64) for v in (0, 9, 4)), name="n", output="y"),
+        "error[PEF0408]: Slice along axis 4 of [1, 2, 4, 4]\n  at:   n (Slice), tensor 'y'\n"
+        "  help: export the model again",
+    ),
+    "slice of ends that are computed": (
+        lambda m, x: m.node("Slice", x, m.constant([0], dtype=np.int64), m.node("Relu", x), name="n", output="y"),
+        "error[PEF0405]: the list of ends is computed at run time (tensor 't0')\n  at:   n (Slice), tensor 'y'\n"
+        "  help: only constants are supported here: freeze the model before exporting it",
+    ),
+    "slice of other lengths": (
+        lambda m, x: m.node(
+            "Slice", x, *(m.constant(v, dtype=np.int64) for v in ([0, 0], [1], [2])), name="n", output="y"
+        ),
+        "error[PEF0408]: Slice has 2 starts, 1 ends, 1 axes and 2 steps\n  at:   n (Slice), tensor 'y'\n"
+        "  help: export the model again",
+    ),
+    "split that does not fit": (
+        lambda m, x: m.split(x, [1, 2], 2)[0],
+        "error[PEF0408]: Split of 2 into 2 parts of sizes [1, 2]\n  at:   split0 (Split), tensor 't0.0'\n"
+        "  help: export the model again",
+    ),
+    "split into unequal parts": (
+        lambda m, x: m.split(x, None, 3)[0],
+        "error[PEF0408]: Split of 2 into 3 parts of one size\n  at:   split0 (Split), tensor 't0.0'\n"
+        "  help: export the model again",
+    ),
+    "gather of irregular indices": (
+        lambda m, x: m.node("Gather", x, m.constant([0, 1, 3], dtype=np.int64), axis=2, name="n", output="y"),
+        "error[PEF0402]: Gather of indices [0, 1, 3] is not supported\n  at:   n (Gather), tensor 'y'\n"
+        "  help: one index, or indices in equal steps: x[:, 3], x[:, 0::2]",
+    ),
+    "gather from outside": (
+        lambda m, x: m.node("Gather", x, m.constant(4, dtype=np.int64), axis=2, name="n", output="y"),
+        "error[PEF0408]: Gather of indices [4] from 4\n  at:   n (Gather), tensor 'y'\n  help: export the model again",
+    ),
     "weight of other channels": (
         lambda m, x: m.node("Conv", x, m.weight(np.ones((2, 3, 1, 1))), name="n", output="y"),
         "error[PEF0408]: the weight [2, 3, 1, 1] wants 3 input channels, the input has 2\n  at:   n (Conv), tensor 'y'",

@@ -17,7 +17,8 @@ input "x" as %x: [-4..3]*(1)[1,2,3,3] quantizer(Q3.0, half_even)  // (input) x
 %q: [0..2]*(1)[1,1,3,3] = requantize %conv staircase(domain=-8..9, low=0, rising, thresholds=[1,2]{0, 4})  // (Quant)
 %clamp: [-2..2]*(1)[1,2,3,3] = clamp %x low=-2 high=2  // (Clip)
 %twice: [-4..4]*(1)[1,2,3,3] = rescale %clamp factor=2  // (Add)
-%sum: [-8..7]*(1)[1,2,3,3] = sum %x %twice  // (Add)
+%part: [-4..4]*(1)[1,2,3,3] = slice %twice begins=(0, 1, 0, 2) steps=(1, -1, 1, -1)  // (Slice)
+%sum: [-8..7]*(1)[1,2,3,3] = sum %x %part  // (Add)
 %both: [-8..7]*(1)[1,3,3,3] = concat inputs=(%sum, %q) axis=1  // (Concat)
 %pool: [-72..63]*(1)[1,3,1,1] = sum_pool %both window(3x3)  // (AveragePool)
 %max: [-72..63]*(1)[1,3,1,1] = max_pool %pool window(1x1)  // (MaxPool)
@@ -70,10 +71,15 @@ def test_a_legal_graph_has_no_faults(text: str) -> None:
         (INTEGER, "[-8..9]*(1)[1,1", "[-8..8]*(1)[1,1", "the codes reach [-5, 9], the type says [-8, 8]"),
         (INTEGER, "[0..2]*(1)", "[0..1]*(1)", "requantize %q: the codes reach [0, 2], the type says [0, 1]"),
         (INTEGER, "domain=-8..9", "domain=-8..8", "requantize %q: the input leaves the staircase's domain"),
-        (INTEGER, "[-4..4]*(1)", "[-4..4]*(2)", "sum %sum: the operands have different scales"),
+        (INTEGER, "%part: [-4..4]*(1)", "%part: [-4..4]*(2)", "sum %sum: the operands have different scales"),
         (INTEGER, "[-72..63]*(1)[1,3] =", "real[1,3] =", "reshape %flat: a tensor without codes"),
         (INTEGER, "low=-2 high=2", "low=3 high=2", "clamp %clamp: the limits [3, 2] are empty"),
         (INTEGER, "factor=2", "factor=0", "rescale %twice: the factor is 0"),
+        (INTEGER, "steps=(1, -1, 1, -1)", "steps=(1, -1, 1, 0)", "slice from [0, 1, 0, 2] by [1, -1, 1, 0] on 4 axes"),
+        (INTEGER, "begins=(0, 1, 0, 2)", "begins=(0, 1, 0)", "slice from [0, 1, 0] by [1, -1, 1, -1] on 4 axes"),
+        (INTEGER, "begins=(0, 1, 0, 2)", "begins=(0, 0, 0, 2)", "slice from [0, 0, 0, 2] by [1, -1, 1, -1] of [1, 2"),
+        (INTEGER, "begins=(0, 1, 0, 2)", "begins=(0, 1, 1, 2)", "slice from [0, 1, 1, 2] by [1, -1, 1, -1] of [1, 2"),
+        (INTEGER, "steps=(1, -1, 1, -1)", "steps=(-1, -1, 1, -1)", "slice from [0, 1, 0, 2] by [-1, -1, 1, -1] of"),
         (INTEGER, "bias=[1]{2}", "bias=[2]{2, 2}", "conv2d %conv: a bias of shape [2] for 1 output"),
         (INTEGER, "[1,2,1,1]{1, -1}", "[1,1,1,1]{1}", "conv2d %conv: weights of 1 inputs in 1 groups on 2 channels"),
         (INTEGER, "[1,3]{1, 0, 0}", "[1,2]{1, 0}", "dense %dense: weights of 2 inputs in 1 groups on 3 channels"),
@@ -81,7 +87,7 @@ def test_a_legal_graph_has_no_faults(text: str) -> None:
         (INTEGER, "[1,2,1,1]{1, -1}", "[1,2]{1, -1}", "conv2d %conv: a tensor of shape [1, 2] where 4 axes are needed"),
         (INTEGER, "[1,2]{0, 4}", "[2,2]{0, 4, 0, 4}", "requantize %q: a staircase of 2 channels on 1 channels"),
         (INTEGER, "inputs=(%sum, %q) axis=1", "inputs=(%sum, %q) axis=0", "concat %both: the shape is"),
-        (INTEGER, "sum %x %twice", "sum %x %q", "sum %sum: shapes [1, 2, 3, 3] and [1, 1, 3, 3] are added"),
+        (INTEGER, "sum %x %part", "sum %x %q", "sum %sum: shapes [1, 2, 3, 3] and [1, 1, 3, 3] are added"),
         (INTEGER, "[-2..2]*(1)", "[-2..2]+1*(1)", "clamp %clamp: the zero point changes from 0 to 1"),
         (INTEGER, "[-72..63]*(1)[1,3,1,1] = max", "[-72..63]+1*(1)[1,3,1,1] = max", "max_pool %max: the zero point ch"),
         (INTEGER, "[-72..63]*(1)[1,3] = resh", "[-72..63]+1*(1)[1,3] = resh", "reshape %flat: the zero point changes"),
