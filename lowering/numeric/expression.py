@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
-from math import isqrt
+from math import inf, isqrt
 from typing import TypeAlias
 
 from pefslc.numeric.rounding import round_fraction
 
 __all__ = [
     "Call", "Expression", "Function", "NotANumberError", "Number", "Variable", "X",
-    "direction_of", "number", "rational", "substitute",
+    "direction_of", "number", "open_range", "rational", "substitute",
 ]  # fmt: skip
 
 
@@ -188,6 +188,21 @@ def _primitive(function: Function, arguments: list[Fraction | None]) -> Fraction
         case Function.ROUND:
             return Fraction(round_fraction(a))
     raise AssertionError(f"{function} is defined by others")
+
+
+_OPEN_RANGES: dict[Function, tuple[Fraction | float, Fraction | float]] = {
+    Function.EXP: (Fraction(0), inf),
+    Function.ERF: (Fraction(-1), Fraction(1)),
+    Function.SIGMOID: (Fraction(0), Fraction(1)),
+    Function.SOFTPLUS: (Fraction(0), inf),
+    Function.TANH: (Fraction(-1), Fraction(1)),
+}
+
+
+def open_range(expression: Expression) -> tuple[Fraction | float, Fraction | float]:
+    """Numbers that every value lies strictly between: sigmoid(5000) is below 1, though hundreds of digits say 1."""
+    function = expression.function if isinstance(expression, Call) else None
+    return (-inf, inf) if function is None else _OPEN_RANGES.get(function, (-inf, inf))
 
 
 _RISING = {

@@ -5,7 +5,7 @@ For functions that are no staircases: SiLU falls before it rises. Where the tabl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pefslc.numeric.enclosure import WIDENING, FloatArithmetic, Interval, enclose
 from pefslc.numeric.expression import Function
 from pefslc.numeric.scale import Scale
-from pefslc.numeric.stages import Stage, chain_expression
+from pefslc.numeric.stages import Stage, chain_expression, direction
 from pefslc.numeric.staircase import Quantizer, Staircase, chain_value, is_uniform
 
 __all__ = ["staircase_of_table", "table_of"]
@@ -42,9 +42,36 @@ def _row(step: Fraction, stages: Sequence[Stage], quantizer: Quantizer, domain: 
     y = enclose(chain_expression(stages, channel), x, arithmetic)
     least, most = (np.broadcast_to(codes, domain.shape) for codes in _codes(y, quantizer, channel))
     row = least.copy()
-    for i in np.flatnonzero(least != most):
-        row[i] = quantizer.code_of(chain_value(stages, step * int(domain[i]), channel), channel)
+
+    def decide(index: int) -> int:
+        row[index] = quantizer.code_of(chain_value(stages, step * int(domain[index]), channel), channel)
+        return int(row[index])
+
+    doubtful = np.flatnonzero(least != most)
+    if direction(stages, channel) is None:
+        for i in doubtful.tolist():
+            decide(i)
+    else:
+        for run in np.split(doubtful, np.flatnonzero(np.diff(doubtful) != 1) + 1):
+            if len(run):
+                _decide_monotone(row, int(run[0]), int(run[-1]), decide)
     return row
+
+
+def _decide_monotone(row: Codes, first: int, last: int, decide: Callable[[int], int]) -> None:
+    """row[first ... last] by few decisions: between two equal codes of a monotone function all are equal.
+
+    Thousands of codes may lie where sigmoid is nearly 1, each to be told from 1 by hundreds of digits.
+    """
+    pending = [(first, decide(first), last, decide(last))]
+    while pending:
+        first, at_first, last, at_last = pending.pop()
+        if at_first == at_last:
+            row[first : last + 1] = at_first
+        elif last - first > 1:
+            middle = (first + last) // 2
+            at_middle = decide(middle)
+            pending += [(first, at_first, middle, at_middle), (middle, at_middle, last, at_last)]
 
 
 def _codes(y: Interval[NDArray[np.float64]], quantizer: Quantizer, channel: int) -> tuple[Codes, Codes]:

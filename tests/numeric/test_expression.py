@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from oracle import FUNCTIONS, error_function, exponential, logarithm, quantize_value
+from pefslc.numeric import table as table_module
 from pefslc.numeric.enclosure import (
     DecimalArithmetic,
     FloatArithmetic,
@@ -20,6 +21,7 @@ from pefslc.numeric.enclosure import (
 )
 from pefslc.numeric.expression import Call, Expression, Function, NotANumberError, X, direction_of, number, rational
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
 from pefslc.numeric.staircase import Quantizer, staircase_of
@@ -163,9 +165,30 @@ def test_tables_are_the_rounded_function_at_every_code(stages: tuple[Stage, ...]
         assert searched(np.arange(-60, 71)).tolist() == expected
 
 
-def test_tables_per_channel_and_without_the_float_filter(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pefslc.numeric import table as table_module
+@pytest.mark.parametrize("name", ["HALF_EVEN", "FLOOR", "CEIL", "UP", "ROUND_TO_ZERO"])
+def test_few_codes_of_a_rising_function_are_decided_by_digits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of codes lie where sigmoid and tanh are nearly at their limits, as far as no digits tell."""
+    decided: list[int] = []
+    decide = table_module._decide_monotone
+    monkeypatch.setattr(
+        table_module, "_decide_monotone",
+        lambda row, first, last, at: decide(row, first, last, lambda i: decided.append(i) or at(i)),  # type: ignore[func-returns-value]
+    )  # fmt: skip
+    rounding = RoundingMode.from_qonnx(name)
+    assert rounding is not None
+    step = F(1, 16)
+    quantizer = Quantizer(Quantization(bits=6, signed=True, scale=Scale((step,))), rounding)
+    for function, ends in {"Sigmoid": (F(0), F(1)), "Tanh": (F(-1), F(1))}.items():
+        (row,) = table_of(Scale((F(2),)), (FunctionStage(DEFINED[function]),), quantizer, -5000, 5000, 1)
+        beyond = [
+            quantize_value(end, step, 6, True, False, name) for end in (ends[0] + F(1, 10**9), ends[1] - F(1, 10**9))
+        ]
+        assert set(row[: 5000 - 12]) == {beyond[0]}
+        assert set(row[5000 + 13 :]) == {beyond[1]}
+    assert 0 < len(decided) < 100
 
+
+def test_tables_per_channel_and_without_the_float_filter(monkeypatch: pytest.MonkeyPatch) -> None:
     stages = (Affine((F(1), F(-2)), (F(0), F(1)), (F(1), F(3)), (F(0), F(1, 2))), FunctionStage(SILU))
     quantizer = Quantizer(Quantization(bits=7, signed=True, scale=Scale((F(1, 11),))))
     filtered = table_of(Scale((F(1, 9),)), stages, quantizer, -60, 70, 2)
