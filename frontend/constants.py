@@ -23,14 +23,14 @@ __all__ = ["fold_constant_node"]
 Array = NDArray[np.generic]
 
 _ON_INTEGERS = {
-    "Add", "Cast", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Gather", "Identity", "Max", "Min", "Mul",
+    "Add", "Cast", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Gather", "Max", "Min", "Mul",
     "Neg", "ReduceProd", "Reshape", "Slice", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
 }  # fmt: skip
 _MOST_ELEMENTS = 1 << 18  # what is larger is no shape
 
 
 def fold_constant_node(node: Node, values: Mapping[str, Value]) -> Array | None:
-    """The constant that `node` computes; None where it computes none, or not from integers alone.
+    """The constant that `node` computes; None where it computes none, or not from integers alone (Identity: from any).
 
     values  what the tensors before the node are: their shapes are known, so Shape of any of them is a constant
     """
@@ -39,6 +39,8 @@ def fold_constant_node(node: Node, values: Mapping[str, Value]) -> Array | None:
     if node.op_type == "Shape" and node.inputs and node.inputs[0].name in values:
         return _shape(node, values[node.inputs[0].name].type.shape)
     arrays = [constant_array(t) for t in node.inputs if not t.is_empty()]
+    if node.op_type == "Identity" and len(arrays) == 1:
+        return arrays[0]  # of any type: exporters write it where several parameters have the same values
     known = [a for a in arrays if a is not None and a.dtype.kind in "iub"]
     if node.op_type not in _ON_INTEGERS or not arrays or len(known) != len(arrays):
         return None

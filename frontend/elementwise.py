@@ -37,8 +37,7 @@ def _plain(function: Function) -> Callable[[Node], Expression]:
 
 
 def _attribute(node: Node, name: str, default: float) -> Expression:
-    """A float32 attribute, exactly; ONNX's defaults are float32 too."""
-    return number(Fraction(float(np.float32(node.take_float(name, default)))))
+    return number(node.take_fraction(name, default))
 
 
 def _gelu(node: Node) -> Expression:
@@ -110,8 +109,7 @@ def import_relu(builder: Builder, node: Node) -> Value:
 def import_leaky_relu(builder: Builder, node: Node) -> Value:
     """LeakyRelu(x) = x where x >= 0, else alpha * x."""
     x = builder.operand(node, 0)
-    # The shortest decimal that prints this float32 is what torch computes with: 0.1, not 0.100000001.
-    alpha = Fraction(str(np.float32(node.take_float("alpha", 0.01))))
+    alpha = node.take_fraction("alpha", 0.01)
     if not 0 <= alpha <= 1:
         raise node.fault(
             Code.UNSUPPORTED_ATTRIBUTE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -56,6 +57,18 @@ class Node:
         if not math.isfinite(value) and (math.isfinite(default) or math.isnan(value)):
             raise self.fault(Code.PARAMETER_VALUE, f"attribute {name} is {value}, not a finite number")
         return float(value)
+
+    def take_fraction(self, name: str, default: float) -> Fraction:
+        """A float32 attribute as the number that was written: 1/10, 1/6, not the float32 next to it.
+
+        The fraction with the smallest denominator, up to 1000, whose float32 it is; else the shortest decimal.
+        """
+        value = np.float32(self.take_float(name, default))
+        for denominator in range(1, 1001):
+            written = Fraction(round(float(value) * denominator), denominator)
+            if np.float32(float(written)) == value:
+                return written
+        return Fraction(str(value))
 
     def take_string(self, name: str, default: str) -> str:
         value = self._attributes.pop(name, default)

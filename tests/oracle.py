@@ -117,7 +117,13 @@ def _softplus(x: Fraction) -> Fraction:
     return logarithm(1 + exponential(x))
 
 
-_FLOAT32 = {v: Fraction(float(np.float32(v))) for v in (0.2, 1.67326319, 1.05070102)}
+def written(value: float) -> Fraction:
+    """The number whose float32 an attribute is: a short fraction, or a decimal as it prints."""
+    short = Fraction(float(np.float32(value))).limit_denominator(1000)
+    return short if np.float32(float(short)) == np.float32(value) else Fraction(str(np.float32(value)))
+
+
+_SELU = written(1.67326319), written(1.05070102)
 
 # ONNX's definitions, on one number; parameters by attribute name.
 FUNCTIONS = {
@@ -127,15 +133,13 @@ FUNCTIONS = {
     "Erf": error_function,
     "Exp": exponential,
     "Gelu": lambda x: x / 2 * (1 + error_function(x / square_root(Fraction(2)))),
-    "HardSigmoid": lambda x, alpha=_FLOAT32[0.2], beta=HALF: max(0, min(1, alpha * x + beta)),
+    "HardSigmoid": lambda x, alpha=Fraction(1, 5), beta=HALF: max(0, min(1, alpha * x + beta)),
     "HardSwish": lambda x: x * max(0, min(1, x / 6 + HALF)),
     "Log": logarithm,
     "Mish": lambda x: x * _tanh(_softplus(x)),
     "Neg": lambda x: -x,
     "Reciprocal": lambda x: 1 / x,
-    "Selu": lambda x, alpha=_FLOAT32[1.67326319], gamma=_FLOAT32[1.05070102]: (
-        gamma * (x if x > 0 else alpha * (exponential(x) - 1))
-    ),
+    "Selu": lambda x, alpha=_SELU[0], gamma=_SELU[1]: gamma * (x if x > 0 else alpha * (exponential(x) - 1)),
     "Sigmoid": _sigmoid,
     "Softplus": _softplus,
     "Softsign": lambda x: x / (1 + abs(x)),
@@ -195,7 +199,7 @@ def _node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type: ignore[
         case "Relu":
             return np.where(x > 0, x, Fraction(0))
         case "LeakyRelu":
-            return np.where(x > 0, x, x * Fraction(str(np.float32(a["alpha"]))))
+            return np.where(x > 0, x, x * written(a["alpha"]))
         case "Clip":
             return np.minimum(np.maximum(x, v[1]), v[2])
         case "Add":
@@ -209,7 +213,7 @@ def _node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type: ignore[
         case "Pow":
             return x ** int(v[1])
         case _ if op in FUNCTIONS:
-            parameters = {name: Fraction(float(np.float32(value))) for name, value in a.items()}
+            parameters = {name: written(value) for name, value in a.items()}
             values = {t: FUNCTIONS[op](t, **parameters) for t in set(x.reshape(-1).tolist())}
             return np.vectorize(values.__getitem__, "O")(x)
         case "Concat":

@@ -149,7 +149,7 @@ class Relu(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeakyRelu(Op):
-    """x for x >= 0, else alpha * x; alpha is the shortest decimal that prints its float32 (docs/exactness.md)."""
+    """x for x >= 0, else alpha * x; alpha is the number whose float32 the file holds (docs/exactness.md)."""
 
     mnemonic: ClassVar[str] = "leaky_relu"
     input: Value
