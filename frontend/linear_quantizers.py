@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from pefslc.codes import Code
 from pefslc.frontend.importer import Builder, IntegerTensor
+from pefslc.frontend.movement import transposed
 from pefslc.frontend.node import Node, constant_array
 from pefslc.frontend.quantizers import exact_scale, positive_steps
 from pefslc.ir.quantized import Clip, Constant, Quantize, QuantizedConstant
-from pefslc.ir.structural import Transpose
 from pefslc.ir.value import IntArray, Value
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale
@@ -135,11 +135,8 @@ def _constant(
     data = np.ascontiguousarray(codes.T if turned else codes)
     result = builder.new_value(tuple(data.shape), quantization, node.origin)
     value = builder.append(QuantizedConstant(result=result, codes=IntArray(data)))
-    if not turned:
-        return value
     # Our constants have their scales along axis 0: the matrix of a Gemm with transB = 0 is stored transposed.
-    back = builder.new_value(tuple(codes.shape), quantization, node.origin)
-    return builder.append(Transpose(result=back, input=value, permutation=(1, 0)))
+    return transposed(builder, value) if turned else value
 
 
 def _format(low: int, high: int, scale: Scale, zero_point: int) -> Quantization | None:

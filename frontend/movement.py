@@ -17,6 +17,7 @@ __all__ = [
     "import_squeeze",
     "import_transpose",
     "import_unsqueeze",
+    "transposed",
 ]
 
 
@@ -94,6 +95,13 @@ def import_transpose(builder: Builder, node: Node) -> Value:
     shape = tuple(x.type.shape[i] for i in permutation)
     result = builder.new_value(shape, x.type.element, node.origin)
     return builder.append(Transpose(result=result, input=x, permutation=permutation))
+
+
+def transposed(builder: Builder, matrix: Value) -> Value:
+    """The matrix with its axes exchanged; exchanged twice, a constant with one scale per row is itself again."""
+    rows, columns = matrix.type.shape
+    result = builder.new_value((columns, rows), matrix.type.element, matrix.origin)
+    return builder.append(Transpose(result=result, input=matrix, permutation=(1, 0)))
 
 
 def import_identity(builder: Builder, node: Node) -> Value:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pefslc.codes import Code
 from pefslc.frontend.importer import Builder
+from pefslc.frontend.movement import transposed
 from pefslc.frontend.node import Node
 from pefslc.frontend.windows import checked_output, image_operand, window_of
 from pefslc.ir.quantized import Conv, Linear
 from pefslc.ir.structural import Transpose
 from pefslc.ir.value import Value
+from pefslc.numeric.format import Quantization
 from pefslc.shapes import conv_shape
 
 __all__ = ["import_conv", "import_gemm", "import_matmul"]
@@ -58,15 +60,15 @@ def import_gemm(builder: Builder, node: Node) -> Value:
             )
     if node.take_int("transA", 0):
         raise node.fault(Code.UNSUPPORTED_ATTRIBUTE, "Gemm with transA=1 is not supported")
-    return _linear(builder, node, transposed=bool(node.take_int("transB", 0)))
+    return _linear(builder, node, is_transposed=bool(node.take_int("transB", 0)))
 
 
 def import_matmul(builder: Builder, node: Node) -> Value:
     """MatMul(x [N, K], weight [K, M])."""
-    return _linear(builder, node, transposed=False)
+    return _linear(builder, node, is_transposed=False)
 
 
-def _linear(builder: Builder, node: Node, *, transposed: bool) -> Value:
+def _linear(builder: Builder, node: Node, *, is_transposed: bool) -> Value:
     x, weight = builder.operand(node, 0), builder.operand(node, 1)
     if len(x.type.shape) != 2 or len(weight.type.shape) != 2:
         raise node.fault(
@@ -74,10 +76,14 @@ def _linear(builder: Builder, node: Node, *, transposed: bool) -> Value:
             f"{node.op_type} of {list(x.type.shape)} and {list(weight.type.shape)} is not supported",
             hint="two matrices, the second a constant",
         )
-    if not transposed:
-        k, m = weight.type.shape
-        flipped = builder.new_value((m, k), weight.type.element, weight.origin)
-        weight = builder.append(Transpose(result=flipped, input=weight, permutation=(1, 0)))
+    if not is_transposed:
+        weight = transposed(builder, weight)
+    if not _has_scales_of_rows(builder, weight):
+        raise node.fault(
+            Code.SCALE_SHAPE,
+            "the weight has one scale per input",
+            hint="one scale per tensor, or per output: scaling_per_output_channel",
+        )
     if weight.type.shape[1] != x.type.shape[1]:
         raise node.fault(
             Code.SHAPE_MISMATCH, f"the weight wants {weight.type.shape[1]} features, the input has {x.type.shape[1]}"
@@ -89,3 +95,14 @@ def _linear(builder: Builder, node: Node, *, transposed: bool) -> Value:
         )
     result = builder.real((x.type.shape[0], weight.type.shape[0]), node)
     return builder.append(Linear(result=result, input=x, weight=weight, bias=bias))
+
+
+def _has_scales_of_rows(builder: Builder, weight: Value) -> bool:
+    """Whether the scales of a weight [M, K], if there are several, are those of its rows."""
+    if not (isinstance(weight.type.element, Quantization) and weight.type.element.scale.per_channel):
+        return True
+    makers = {op.result.name: op for op in builder.ops}
+    turns = 0
+    while isinstance(maker := makers[weight.name], Transpose):
+        weight, turns = maker.input, turns + 1
+    return turns % 2 == 0

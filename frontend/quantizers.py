@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pefslc.codes import Code
 from pefslc.frontend.importer import Builder
+from pefslc.frontend.movement import transposed
 from pefslc.frontend.node import Node, constant_array
 from pefslc.ir.quantized import Constant, Quantize
 from pefslc.ir.value import Op, Value
@@ -31,8 +32,8 @@ def import_quant(builder: Builder, node: Node) -> Value:
         )
     x = builder.operand(node, 0)
     constant = constant_array(node.inputs[0]) is not None or _is_constant(builder.ops, x)
-    channel_axis = 0 if constant else 1
-    scale = _scale(node, 1, x.type.shape, channel_axis)
+    scale_axis = _scale_axis(node, x.type.shape) if constant else 1
+    scale = _scale(node, 1, x.type.shape, scale_axis)
     bits = _bits(node, 3)
     zero_point = _zero_point(node, _integer(node, 2, "zero point", Code.ZERO_POINT))
     signed, narrow = _flag(node, "signed", 1), _flag(node, "narrow", 0)
@@ -40,8 +41,13 @@ def import_quant(builder: Builder, node: Node) -> Value:
         raise node.fault(Code.BIT_WIDTH, "a signed or narrow format of 1 bit is not supported", hint="use 2 bits")
     rounding = _rounding(node, "ROUND")
     quantization = Quantization(bits=bits, signed=signed, narrow=narrow, scale=scale, zero_point=zero_point)
+    # Our constants have their scales along axis 0: the matrix of a MatMul is turned, quantized, and turned back.
+    turned = constant and scale_axis == 1
+    if turned:
+        x = transposed(builder, x)
     result = builder.new_value(x.type.shape, quantization, node.origin)
-    return builder.append(Quantize(result=result, input=x, rounding=rounding, channel_axis=channel_axis))
+    value = builder.append(Quantize(result=result, input=x, rounding=rounding, channel_axis=0 if constant else 1))
+    return transposed(builder, value) if turned else value
 
 
 def import_bipolar_quant(builder: Builder, node: Node) -> Value:
@@ -163,11 +169,22 @@ def exact_scale(steps: NDArray[np.float64]) -> Scale:
     return Scale.of(Fraction(float(s)) for s in steps.reshape(-1))
 
 
+def _scale_axis(node: Node, shape: Shape) -> int:
+    """Along which axis the scale of a constant lies: 1 for the columns of a matrix, else 0."""
+    scale = node.constant(1, "scale")
+    return int(len(shape) == 2 and scale.size > 1 and _aligned(scale.shape, 2) == (1, shape[1]))
+
+
+def _aligned(shape: Shape, rank: int) -> Shape:
+    """As NumPy aligns it for broadcasting."""
+    return (1,) * (rank - len(shape)) + shape
+
+
 def _scale(node: Node, index: int, shape: Shape, channel_axis: int) -> Scale:
     array = positive_steps(node, index)
     scale = exact_scale(array)
     if scale.per_channel:
-        aligned = (1,) * (len(shape) - array.ndim) + tuple(array.shape)
+        aligned = _aligned(array.shape, len(shape))
         wanted = tuple(size if axis == channel_axis else 1 for axis, size in enumerate(shape))
         if aligned != wanted:
             raise node.fault(

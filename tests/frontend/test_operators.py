@@ -231,6 +231,14 @@ MODELS: dict[str, tuple[Build, tuple[int, ...]]] = {
     "square as a product": (lambda m, x: m.quant(m.node("Mul", x, x), 0.3, 8), SHAPE),
     "gate": (lambda m, x: m.node("Mul", x, gate(m, x)), SHAPE),
     "gate on the left": (lambda m, x: m.quant(m.node("Mul", gate(m, x), x), 0.05, 8), SHAPE),
+    "matrix with a scale per output": (
+        lambda m, x: m.node("MatMul", flat(m, x), m.weight(weight(120, 3), [0.1, 0.25, 0.3])),
+        (1, 3),
+    ),
+    "matrix with a scale per output in a row": (
+        lambda m, x: m.node("Gemm", flat(m, x), m.weight(weight(120, 3), [[0.1, 0.25, 0.3]]), m.constant([1.0, 2, 3])),
+        (1, 3),
+    ),
     "reshape": (lambda m, x: m.node("Reshape", x, m.constant([1, -1], dtype=np.int64)), (1, 120)),
 }
 

@@ -56,6 +56,29 @@ CASES: dict[str, tuple[Build, str]] = {
         f"error[PEF0305]: a scale of shape [1, 1, 1, 4] on a tensor [1, 2, 4, 4] is not supported{QUANT}\n"
         "  help: per tensor, or per output channel of a weight",
     ),
+    "weight with a scale per input": (
+        lambda m, x: m.node(
+            "Gemm",
+            m.node("Flatten", m.quant(x)),
+            m.weight(np.ones((32, 3)), np.arange(1, 33).reshape(32, 1)),
+            name="n",
+            output="y",
+        ),
+        "error[PEF0305]: the weight has one scale per input\n  at:   n (Gemm), tensor 'y'\n"
+        "  help: one scale per tensor, or per output: scaling_per_output_channel",
+    ),
+    "turned weight with a scale per input": (
+        lambda m, x: m.node(
+            "Gemm",
+            m.node("Flatten", m.quant(x)),
+            m.weight(np.ones((3, 32)), np.arange(1, 33)),
+            transB=1,
+            name="n",
+            output="y",
+        ),
+        "error[PEF0305]: the weight has one scale per input\n  at:   n (Gemm), tensor 'y'\n"
+        "  help: one scale per tensor, or per output: scaling_per_output_channel",
+    ),
     "zero point beyond all codes": (
         quant_with(2, 1e12),
         f"error[PEF0303]: a zero point of 999999995904 is not supported{QUANT}{CALIBRATED}",
