@@ -126,7 +126,8 @@ class Program:
 
         inputs  arrays by name, (one input) the array itself, or the path of an .npz
 
-        Of artifacts in native arithmetic it is measured how far they are off the float model.
+        Of artifacts in native arithmetic it is measured how far they are off the float model, and each layer is held to
+        the words that it read.
         """
         arrays = as_arrays(inputs, "verify")
         float_model = None if self.emission.native is None else self.lowered.float_model
@@ -136,7 +137,7 @@ class Program:
         with self._runner() as runner:
             found = verify(
                 self.lowered.reference, self.graph, runner, self.target.name, arrays, self.options.progress,
-                self._prediction(), float_model,
+                self._prediction(), float_model, self.emission.audit,
             )  # fmt: skip
         return replace(found, overflows=any(row.may_overflow for row in self.layers))
 

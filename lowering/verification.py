@@ -23,8 +23,9 @@ from pefslc.interpret import as_batches, map_codes, quantize_input, run, run_cod
 from pefslc.ir.graph import Graph, GraphOutput, OutputMap
 from pefslc.ir.integer import Requantize
 from pefslc.numeric.deviation import Deviations
+from pefslc.report import layer_name
 from pefslc.semantics import evaluate
-from pefslc.targets.protocol import Runner
+from pefslc.targets.protocol import Audit, LayerAudit, Runner
 
 __all__ = [
     "REFERENCE",
@@ -113,6 +114,7 @@ class Verification:
 
     measured  the bounded requantizations; none where the artifacts are exact
     errors    of artifacts in native arithmetic, which are compared with no codes
+    layers    of such artifacts: each layer held to what it read
     overflows whether sums may overflow, which the user accepted
     """
 
@@ -121,6 +123,7 @@ class Verification:
     measured: tuple[Measured, ...] = ()
     errors: tuple[FloatError, ...] = ()
     overflows: bool = False
+    layers: tuple[LayerAudit, ...] = ()
 
     @property
     def equal(self) -> bool:
@@ -129,18 +132,46 @@ class Verification:
 
     @property
     def as_predicted(self) -> bool:
-        """Whether the artifacts compute what the compile said: the model, or the bounded staircases that it listed."""
-        return not any(c.differing and not c.bounded for c in self.comparisons)
+        """Whether the artifacts compute what the compile said: the model, the bounded staircases that it listed, or in
+        native arithmetic what each layer makes of the words that it read.
+        """
+        return not any(c.differing and not c.bounded for c in self.comparisons) and not any(
+            layer.outside for layer in self.layers
+        )
 
     def require(self) -> None:
         """Raise CompileError with every difference that was not predicted."""
         if not self.as_predicted:
             wrong = [c for c in self.comparisons if c.differing and not c.bounded]
             hint = "sums saturate on these inputs: compile without --allow-overflow" if self.overflows else None
-            raise CompileError.of(Problem(Code.DIFFERS, f"verification: {c}", hint=hint) for c in wrong)
+            problems = [Problem(Code.DIFFERS, f"verification: {c}", hint=hint) for c in wrong]
+            raise CompileError.of([*problems, *map(_outside, (layer for layer in self.layers if layer.outside))])
 
     def __str__(self) -> str:
-        return "\n".join(f"{self.inputs} inputs: {line}" for line in (*self.comparisons, *self.measured, *self.errors))
+        lines = [*self.comparisons, *self.measured, *self.errors, *self._audited()]
+        return "\n".join(f"{self.inputs} inputs: {line}" for line in lines)
+
+    def _audited(self) -> Iterator[str]:
+        saturated: dict[str, int] = {}  # a layer may have several parts
+        for layer in self.layers:
+            name = layer_name(layer.origin)
+            saturated[name] = max(saturated.get(name, 0), layer.saturated)
+        for name, count in saturated.items():
+            if count:
+                yield f"warning: sums of {name} saturated on {count}, where its words are not compared"
+        if words := sum(layer.words for layer in self.layers):
+            outside = sum(layer.outside for layer in self.layers)
+            what = "are the sums of rounded products of the words that they were made from"
+            yield f"{words - outside:,} of {words:,} words of all layers {what}"
+
+
+def _outside(layer: LayerAudit) -> Problem:
+    return Problem(
+        Code.DIFFERS,
+        f"verification: {layer.outside:,} of {layer.words:,} words are not what their layer makes of what it read, off "
+        f"by up to {layer.furthest} units",
+        at=layer.origin,
+    )
 
 
 @dataclass(slots=True)
@@ -150,6 +181,10 @@ class _Tally:
     found: dict[tuple[str, str], Comparison] = field(default_factory=dict)
     measured: dict[str, Measured] = field(default_factory=dict)
     errors: dict[tuple[str, str], FloatError] = field(default_factory=dict)
+    layers: tuple[LayerAudit, ...] = ()
+
+    def add_layers(self, new: tuple[LayerAudit, ...]) -> None:
+        self.layers = tuple(a + b for a, b in zip(self.layers, new, strict=True)) if self.layers else new
 
     def add(self, new: Comparison) -> None:
         key = (new.output, new.compared)
@@ -195,12 +230,14 @@ def verify(
     progress: Callable[[int, int, str], None] | None = None,
     prediction: Prediction | None = None,
     float_model: Graph | None = None,
+    audit: Audit | None = None,
 ) -> Verification:
     """Run the inputs in `arrays` through everything and compare, also with the expected outputs that `arrays` holds.
 
     arrays       inputs by name (or "x"), and expected values by output name (or "y_ref64" of a single one; or both)
     prediction   what the artifacts compute if it is not `integer`
     float_model  of artifacts in native arithmetic: how far they are off it is measured, no codes are compared
+    audit        of such artifacts: runs them, and holds each layer to what it read
     """
     inputs, rows = as_batches(reference, arrays)  # type: ignore[arg-type]  # it checks the element types
     expected = list(_expected(integer, arrays, rows))
@@ -211,7 +248,12 @@ def verify(
             progress(start, rows, "verify")
         chunk = {i.name: _rows(inputs[i.name], i.value.type.shape, start, stop) for i in reference.inputs}
         codes = {i.name: quantize_input(i, chunk[i.name]) for i in integer.inputs}
-        values, interpreted, emitted = run(reference, chunk), run_codes(integer, codes), runner.run(codes)
+        values, interpreted = run(reference, chunk), run_codes(integer, codes)
+        if audit is None:
+            emitted = runner.run(codes)
+        else:
+            emitted, layers = audit(runner, codes)
+            tally.add_layers(layers)
         computed = interpreted if prediction is None else run_codes(prediction.computed, codes)
         if prediction is not None:
             tally.measure(prediction, computed)
@@ -242,7 +284,7 @@ def verify(
                 add(compare_values(output, wanted, emitted[output.name], f"{runner_name} and {name}", first))
     rows = next(iter(inputs.values())).shape[0]
     found, measured = tuple(tally.found.values()), tuple(tally.measured.values())
-    return Verification(rows, found, measured, tuple(tally.errors.values()))
+    return Verification(rows, found, measured, tuple(tally.errors.values()), layers=tally.layers)
 
 
 def _rows(array: NDArray[np.generic], shape: tuple[int, ...], start: int, stop: int) -> NDArray[np.float64]:

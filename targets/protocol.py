@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from pefslc.arrays import Arrays
 from pefslc.cost import Costs
+from pefslc.diagnostics import Origin
 from pefslc.ir.graph import Graph
 from pefslc.limits import TargetLimits
 from pefslc.numeric.deviation import Deviations
 from pefslc.numeric.format import FixedPoint
 from pefslc.sidecar import JsonObject, Sidecar
 
-__all__ = ["Emission", "OpReport", "Runner", "Target", "TargetOptions"]
+__all__ = ["Audit", "Emission", "LayerAudit", "OpReport", "Runner", "Target", "TargetOptions"]
 
 Codes = NDArray[np.int64]
 
@@ -60,6 +61,33 @@ class OpReport:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerAudit:
+    """A layer of a program in native arithmetic on some inputs: its words, held to what it made them from.
+
+    words      how many were compared
+    outside    how many of them are not what the layer makes of the words that it read
+    furthest   by how many units, at most
+    saturated  inputs on which a sum saturated on its way: nothing is compared there
+    """
+
+    origin: Origin
+    words: int
+    outside: int
+    furthest: int
+    saturated: int
+
+    def __add__(self, other: LayerAudit) -> LayerAudit:
+        """Of both sets of inputs."""
+        return LayerAudit(
+            self.origin,
+            self.words + other.words,
+            self.outside + other.outside,
+            max(self.furthest, other.furthest),
+            self.saturated + other.saturated,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Emission:
     """A lowered program.
 
@@ -73,6 +101,7 @@ class Emission:
               requantizations are what the target makes of them. Verification holds the files to it
     native    the format of sums and tensors, where the program of a float model computes in the target's own rounding
               and saturating arithmetic. Verification measures how far it is off the float model
+    audit     of such a program: runs it on input codes, and holds each layer to what it read
     """
 
     files: Mapping[str, bytes]
@@ -83,6 +112,7 @@ class Emission:
     costs: Callable[[], Costs] | None = None
     computed: Graph | None = None
     native: FixedPoint | None = None
+    audit: Audit | None = None
 
 
 class Runner(Protocol):
@@ -91,6 +121,14 @@ class Runner(Protocol):
     def run(self, inputs: Mapping[str, Codes]) -> dict[str, Codes]:
         """Output codes by ONNX output name, for input codes by ONNX input name; any multiple of the model's batch."""
         ...
+
+
+class Audit(Protocol):
+    """Runs emitted files as `Runner.run` does, and holds each layer to the words that it read."""
+
+    def __call__(
+        self, runner: Runner, inputs: Mapping[str, Codes], /
+    ) -> tuple[dict[str, Codes], tuple[LayerAudit, ...]]: ...
 
 
 class Target(Protocol):

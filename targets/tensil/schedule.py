@@ -32,9 +32,19 @@ from pefslc.targets.tensil.selection import MaxHead, Selection
 from pefslc.targets.tensil.simd_steps import SPARE_VECTORS, needs_spare, simd_words
 from pefslc.targets.tensil.weights import tiles_of
 
-__all__ = ["Entry", "Schedule", "schedule"]
+__all__ = ["Entry", "Schedule", "Stored", "schedule"]
 
 Words = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A tensor, whole: from `base` on in local memory, or in DRAM0, before instruction `before`."""
+
+    tensor: str
+    local: bool
+    base: int
+    before: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,8 @@ class Schedule:
     """The program: instructions, DRAM1 contents [vectors, A], DRAM0 entries, which instructions serve which group.
 
     resident  the constants lie in local memory, at the same addresses, before every run
+    groups    as they were scheduled
+    stored    where and when their results are complete, in the same order
     """
 
     instructions: list[Instruction]
@@ -50,6 +62,8 @@ class Schedule:
     outputs: tuple[Entry, ...]
     segments: tuple[Segment, ...]
     resident: bool
+    groups: tuple[PlacedGroup, ...]
+    stored: tuple[Stored, ...]
 
 
 def schedule(
@@ -85,6 +99,7 @@ class _Scheduler:
             raise no_local_memory(self.architecture, "one tile of weights", self.a + 1)
         self.resident = resident
         self.constants = Constants(resident=resident > 0)
+        self.stored: list[Stored] = []
         residence, storage = self.residence, selection.storage
         residence.add(dict.fromkeys(storage.values()))
         residence.inputs = tuple(residence.entry(i.name, storage[i.value.name], i.value.origin) for i in graph.inputs)
@@ -203,6 +218,8 @@ class _Scheduler:
             self.residence.outputs,
             self.emitter.segments(),
             resident=self.constants.resident,
+            groups=self.placed.groups,
+            stored=tuple(self.stored),
         )
 
     # --- one group -----------------------------------------------------------------------------------------------
@@ -236,6 +253,9 @@ class _Scheduler:
             spare=self.spare,
         )
         work.emit(needs)
+        name = placed.group.result
+        where = self.residence.view(name).base
+        self.stored.append(Stored(name, self.residence.is_local(name), where, len(self.emitter)))
         for tensor in reads:
             tensor.readers -= 1
             if tensor.readers == 0:

@@ -10,7 +10,7 @@ refuses programs that have it. Where Tensil's emulator and the RTL differ, the R
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 
 import numpy as np
@@ -114,16 +114,23 @@ class Machine:
         return np.concatenate([self.dram0[entry.base : entry.base + entry.size] for entry in entries]).astype(np.int64)
 
     def infer(
-        self, program: TensilProgram, inputs: Mapping[str, Codes], driver: Driver = Driver.PYNQ
+        self,
+        program: TensilProgram,
+        inputs: Mapping[str, Codes],
+        driver: Driver = Driver.PYNQ,
+        before: Mapping[int, Callable[[], None]] | None = None,
     ) -> dict[str, Codes]:
-        """One inference as a driver does it: inputs, program, flush probe, outputs. State stays for the next one."""
+        """One inference as a driver does it: inputs, program, flush probe, outputs. State stays for the next one.
+
+        before  what to call before the instruction of that index, or (their number) after all
+        """
         for name, codes in inputs.items():
             self.write_input(program, name, codes)
         last0 = self.architecture.dram0_depth - 1
         filled, cleared = (-1, 0) if driver is Driver.PYNQ else (0, -1)
         self.dram0[last0], self.dram0[last0 - 1] = filled, cleared
         self._known0[last0 - 1 :] = True
-        self.run(program)
+        self.run(program, before)
         reserved = self.architecture.reserved_local_vectors
         probe = max(reserved) if driver is Driver.PYNQ else min(reserved)
         self.local[probe] = self.dram0[last0]
@@ -132,8 +139,9 @@ class Machine:
 
     # The program's side
 
-    def run(self, program: TensilProgram) -> None:
+    def run(self, program: TensilProgram, before: Mapping[int, Callable[[], None]] | None = None) -> None:
         """Executes the program once. CompileError where it leaves a memory or hangs the hardware."""
+        before = before or {}
         if program.architecture != self.architecture:
             raise InternalError("the program was made for another architecture")
         self._check_and_poison(program)
@@ -144,6 +152,8 @@ class Machine:
         slices0 = _slices(table.address0, table.stride0, table.vectors)
         slices1 = _slices(table.address1, table.stride1, table.vectors)
         for index, opcode in enumerate(opcodes):
+            if index in before:
+                before[index]()
             if opcode == Opcode.MATMUL:
                 self._matmul(index, flags[index], slices0[index], slices1[index])
             elif opcode == Opcode.SIMD:
@@ -155,6 +165,8 @@ class Machine:
                 # operand 1 holds no address here: the rows are the local slice
                 self._load_weights(flags[index], slices0[index])
             # Everything else leaves the state alone: NoOp, Configure, and what the RTL skips.
+        if len(opcodes) in before:
+            before[len(opcodes)]()
 
     def _matmul(self, index: int, flags: int, source: slice, target: slice) -> None:
         if flags & MATMUL_ZEROES:

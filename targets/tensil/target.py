@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from pefslc.limits import TargetLimits
 from pefslc.numeric.format import saturate
 from pefslc.numeric.rounding import round_shift
 from pefslc.sidecar import Json, JsonObject, Sidecar
-from pefslc.targets.protocol import Emission, Runner, TargetOptions
+from pefslc.targets.protocol import Emission, LayerAudit, Runner, TargetOptions
 from pefslc.targets.tensil import cycles
 from pefslc.targets.tensil.architecture import Architecture, load_architecture
 from pefslc.targets.tensil.bends import Bends, split_bends
@@ -27,6 +28,7 @@ from pefslc.targets.tensil.host_io import TensorRecord, codes_in_words, host_io_
 from pefslc.targets.tensil.leftovers import factor_leftovers, pack_leftovers
 from pefslc.targets.tensil.means import split_means
 from pefslc.targets.tensil.native import is_native, place_natively
+from pefslc.targets.tensil.native_audit import NativeAudit
 from pefslc.targets.tensil.native_words import Magnitudes, measure_magnitudes, native_format
 from pefslc.targets.tensil.outcome import bounded_operations, computed_graph, op_reports, parts_of
 from pefslc.targets.tensil.packed_sums import requantize_while_packing
@@ -111,6 +113,7 @@ class TensilTarget:
             ),
             computed_graph(model, bounded),
             placed.native,
+            None if placed.native is None else partial(_audited, NativeAudit.of(plan, selection.layouts)),
         )
 
     def runner(self, folder: Path, sidecar: Sidecar) -> Runner:
@@ -216,6 +219,16 @@ def _notes(
     )
 
 
+def _audited(
+    audit: NativeAudit, runner: Runner, inputs: Mapping[str, NDArray[np.int64]]
+) -> tuple[dict[str, NDArray[np.int64]], tuple[LayerAudit, ...]]:
+    assert isinstance(runner, TensilRunner)
+    return runner.audited(inputs, audit)
+
+
+_Inference = Callable[[Machine, Mapping[str, NDArray[np.int64]]], dict[str, NDArray[np.int64]]]
+
+
 class TensilRunner:
     """Simulates the emitted files, read back from disk, on a machine whose memories start poisoned."""
 
@@ -228,13 +241,30 @@ class TensilRunner:
         self.rounds = "native_arithmetic" in sidecar.details
 
     def run(self, inputs: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
+        return self._run(inputs, lambda machine, raw: machine.infer(self.program, raw))
+
+    def audited(
+        self, inputs: Mapping[str, NDArray[np.int64]], audit: NativeAudit
+    ) -> tuple[dict[str, NDArray[np.int64]], tuple[LayerAudit, ...]]:
+        """`run`, and what the audit finds of each group on all inputs together."""
+        found: list[tuple[LayerAudit, ...]] = []
+
+        def infer(machine: Machine, raw: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
+            outputs, layers = audit.infer(machine, self.program, raw)
+            found.append(layers)
+            return outputs
+
+        outputs = self._run(inputs, infer)
+        return outputs, tuple(reduce(add, same) for same in zip(*found, strict=True))
+
+    def _run(self, inputs: Mapping[str, NDArray[np.int64]], infer: _Inference) -> dict[str, NDArray[np.int64]]:
         machine = Machine(self.program.architecture, poison_seed=0)
         machine.load_constants(self.program)
         rows = len(next(iter(inputs.values())))
         found: dict[str, list[NDArray[np.int64]]] = {p.name: [] for p in self.outputs}
         for row in range(rows):
             raw = {p.name: p.to_raw(inputs[p.name][row], self.program.architecture) for p in self.inputs}
-            results = machine.infer(self.program, raw)
+            results = infer(machine, raw)
             for p in self.outputs:
                 found[p.name].append(p.from_raw(np.asarray(results[p.name], dtype=np.int64), rounds=self.rounds))
         return {name: np.stack(codes) for name, codes in found.items()}

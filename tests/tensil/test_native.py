@@ -124,6 +124,9 @@ class Network:
         assert 2.0**-program.emission.native.fraction_bits <= self.unit
         found = program.run({"x": self.x})[output].reshape(values.values.shape)
         assert (np.abs(found - values.values) <= values.bound).all()
+        layers = program.verify({"x": self.x}).layers
+        assert layers
+        assert not any(layer.outside or layer.saturated for layer in layers)
         return program
 
 

@@ -1,0 +1,152 @@
+"""Native arithmetic, layer by layer: every word that a program stores, held to the words that its layer read.
+
+A bound on the outputs says little: errors of half a unit a product, grown by every layer's sum of |weights|, reach the
+range of the outputs after three layers (docs/float-models.md). But a layer's words follow from the words that it read.
+The MAC rounds z + x * w, z an integer, which is z + round(x * w), but for ties: those go up or down, as z is odd or
+even. So a sum lies between that of the products with ties down, and with ties up, in whatever order they were added;
+every step after it is monotone. That is an interval of a unit a tie, and mostly a point.
+
+Where a sum saturates on the way, the order counts. Such a layer is not held to anything on that input, but counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.numeric.format import saturate
+from pefslc.semantics import windows
+from pefslc.shapes import Window
+from pefslc.targets.protocol import LayerAudit
+from pefslc.targets.tensil.architecture import DataType
+from pefslc.targets.tensil.instructions import Opcode
+from pefslc.targets.tensil.placed import PlacedGroup, PlacedTerm
+from pefslc.targets.tensil.planes import Layout, from_vectors
+from pefslc.targets.tensil.raw_steps import Accumulate, apply_steps
+from pefslc.targets.tensil.schedule import Schedule, Stored
+from pefslc.targets.tensil.selection import MaxHead
+from pefslc.targets.tensil.simulator import Machine
+from pefslc.targets.tensil.table import MATMUL_ZEROES
+from pefslc.targets.tensil.tmodel import TensilProgram
+
+__all__ = ["NativeAudit", "rounded_sums", "word_bounds"]
+
+Words = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class NativeAudit:
+    """The groups of a program, and where their inputs and results lie; `layouts` by tensor."""
+
+    groups: tuple[PlacedGroup, ...]
+    stored: tuple[Stored, ...]
+    inputs: tuple[Stored, ...]
+    layouts: Mapping[str, Layout]
+
+    @classmethod
+    def of(cls, plan: Schedule, layouts: Mapping[str, Layout]) -> NativeAudit:
+        inputs = tuple(Stored(entry.tensor, local=False, base=entry.base, before=0) for entry in plan.inputs)
+        return cls(plan.groups, plan.stored, inputs, layouts)
+
+    def infer(
+        self, machine: Machine, program: TensilProgram, inputs: Mapping[str, Words]
+    ) -> tuple[dict[str, Words], tuple[LayerAudit, ...]]:
+        """One inference: its outputs, as `Machine.infer` gives them, and what was found of each group."""
+        seen: dict[str, Words] = {}
+        before: dict[int, Callable[[], None]] = {}
+        for place in (*self.inputs, *self.stored):
+            before[place.before] = partial(self._look, place, machine, seen, before.get(place.before))
+        found = machine.infer(program, inputs, before=before)
+        sums = self._saturated_sums(program, machine.saturated)
+        audits = [
+            _audit(group, seen, machine.architecture.data_type, saturates)
+            for group, saturates in zip(self.groups, sums, strict=True)
+        ]
+        return found, tuple(audits)
+
+    def _look(self, place: Stored, machine: Machine, seen: dict[str, Words], first: Callable[[], None] | None) -> None:
+        if first is not None:
+            first()
+        layout = self.layouts[place.tensor]
+        memory = machine.local if place.local else machine.dram0
+        vectors = memory[place.base : place.base + layout.vectors(machine.architecture.array_size)]
+        seen[place.tensor] = from_vectors(vectors.astype(np.int64), layout)
+
+    def _saturated_sums(self, program: TensilProgram, saturated: Sequence[int]) -> list[bool]:
+        """By group, whether a sum of products saturated. A MatMul of zeroes adds a constant, often to that end."""
+        table, index = program.table, np.array(saturated, dtype=np.int64)
+        sums = index[(table.opcode[index] == Opcode.MATMUL) & ((table.flags[index] & MATMUL_ZEROES) == 0)]
+        counts = np.searchsorted(sums, [0, *(place.before for place in self.stored)])
+        return [bool(b > a) for a, b in pairwise(counts)]
+
+
+def _audit(group: PlacedGroup, seen: Mapping[str, Words], data_type: DataType, saturates: bool) -> LayerAudit:
+    found, origin = seen[group.group.result], group.group.origin
+    if saturates:
+        return LayerAudit(origin, words=0, outside=0, furthest=0, saturated=1)
+    low, high = word_bounds(group, seen, data_type)
+    off = np.maximum(np.maximum(low - found, found - high), 0)
+    return LayerAudit(origin, found.size, int(np.count_nonzero(off)), int(off.max()), saturated=0)
+
+
+def word_bounds(group: PlacedGroup, words: Mapping[str, Words], data_type: DataType) -> tuple[Words, Words]:
+    """The lowest and the highest words [C, H, W] that the group may make of the tensors in `words`."""
+    head = group.group.head
+    low = high = group.bias[:, None, None]
+    if isinstance(head, MaxHead):
+        taps = _taps(words[head.tensor], head.window, group.group.layout, fill=data_type.min_code)
+        low = high = np.asarray(taps.max(axis=(3, 4)), dtype=np.int64)
+    for term in group.terms:
+        least, most = rounded_sums(words[term.tensor], term, group.group.layout, data_type)
+        low, high = low + least, high + most
+    ends = []
+    for end in (low, high):
+        end = saturate(end, data_type.min_code, data_type.max_code)
+        for step in group.steps:
+            if isinstance(step, Accumulate):
+                added = words[step.tensor]
+                added = added if step.ceiling is None else np.minimum(added, step.ceiling)
+                end = saturate(end + added, data_type.min_code, data_type.max_code)
+            else:
+                shape = end.shape
+                end = apply_steps([step], end.reshape(shape[0], -1), data_type).reshape(shape)
+        ends.append(end)
+    return ends[0], ends[1]
+
+
+def rounded_sums(x: Words, term: PlacedTerm, layout: Layout, data_type: DataType) -> tuple[Words, Words]:
+    """The sums of the term's products, each rounded to the nearest word, ties down; and ties up.
+
+    x [C_in, H, W] words; results as in `layout`. A product is at most 2^62: int64 suffices.
+    """
+    taps, weight = _taps(x, term.window, layout), term.weight
+    channels, height, width, rows, columns = taps.shape
+    point = data_type.binary_point
+    half = 1 << (point - 1)
+    low = np.zeros((len(weight), height * width), dtype=np.int64)
+    ties = np.zeros_like(low)
+    for c, ky, kx in np.ndindex(channels, rows, columns):
+        column = weight[:, c, ky, kx]
+        outputs = np.flatnonzero(column)
+        if not outputs.size:
+            continue
+        products = column[outputs, None] * taps[c, :, :, ky, kx].reshape(1, -1)
+        down = (products + (half - 1)) >> point
+        low[outputs] += down
+        ties[outputs] += ((products + half) >> point) - down
+    shape = len(weight), height, width
+    return low.reshape(shape), (low + ties).reshape(shape)
+
+
+def _taps(x: Words, window: Window, layout: Layout, fill: int = 0) -> Words:
+    """[C, H', W', KH, KW]. A window that packs pixels hangs over the last ones, without a word of padding."""
+    (sh, sw), (eh, ew), (top, left, bottom, right) = window.strides, window.extent, window.pads
+    below = max((layout.height - 1) * sh + eh - top - x.shape[1], bottom)
+    behind = max((layout.width - 1) * sw + ew - left - x.shape[2], right)
+    found: Words = windows(x[None], replace(window, pads=(top, left, below, behind)), fill)[0]
+    return found[:, : layout.height, : layout.width]
