@@ -27,6 +27,7 @@ __all__ = [
     "import_function",
     "import_leaky_relu",
     "import_mul",
+    "import_neg",
     "import_relu",
     "import_sub",
 ]
@@ -78,7 +79,6 @@ FUNCTIONS: dict[str, Callable[[Node], Expression]] = {
     "HardSwish": lambda _: _HARD_SWISH,
     "Log": _plain(Function.LOG),
     "Mish": lambda _: _product(X, Call(Function.TANH, (Call(Function.SOFTPLUS, (X,)),))),
-    "Neg": lambda _: Call(Function.SUB, (number(0), X)),
     "Pow": _pow,
     "Reciprocal": lambda _: Call(Function.DIV, (number(1), X)),
     "Selu": lambda n: Call(
@@ -174,11 +174,14 @@ def import_add(builder: Builder, node: Node) -> Value:
     constants = [constant_array(t) is not None for t in node.inputs]
     if any(constants):
         return _add_constant(builder, node, constants.index(True))
-    lhs, rhs = builder.operand(node, 0), builder.operand(node, 1)
+    return _sum(builder, node, builder.operand(node, 0), builder.operand(node, 1))
+
+
+def _sum(builder: Builder, node: Node, lhs: Value, rhs: Value) -> Value:
     if lhs.type.shape != rhs.type.shape:
         raise node.fault(
             Code.UNSUPPORTED_SHAPE,
-            f"Add of {list(lhs.type.shape)} and {list(rhs.type.shape)} is not supported",
+            f"{node.op_type} of {list(lhs.type.shape)} and {list(rhs.type.shape)} is not supported",
             hint="shapes must be equal",
         )
     return builder.append(Add(result=builder.real(lhs.type.shape, node), lhs=lhs, rhs=rhs))
@@ -221,13 +224,16 @@ def import_div(builder: Builder, node: Node) -> Value:
     return _scaled(builder, node, 0, tuple(1 / d for d in divisors))
 
 
+def import_neg(builder: Builder, node: Node) -> Value:
+    """Neg(x) = -1 * x."""
+    return _scaled(builder, node, 0, (Fraction(-1),))
+
+
 def import_sub(builder: Builder, node: Node) -> Value:
-    """Sub(x, constant) or Sub(constant, x): one number, or one per channel."""
+    """Sub(x, y) of one shape, as x + -1 * y; or Sub(x, constant) or Sub(constant, x), as in Add."""
     constants = [constant_array(t) is not None for t in node.inputs]
     if not any(constants):
-        raise node.fault(
-            Code.COMPUTED_OPERAND, "Sub of two tensors is not supported", hint="Add with negated weights instead"
-        )
+        return _sum(builder, node, builder.operand(node, 0), _scaled(builder, node, 1, (Fraction(-1),)))
     index = constants.index(True)
     sign = 1 if index == 0 else -1  # c - x or x - c
     offsets = tuple(sign * v for v in _constant_per_channel(builder, node, index))

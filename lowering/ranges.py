@@ -74,7 +74,8 @@ def result_range(op: IntegerOp) -> Range:
             return min(max(codes.low, op.low), op.high), min(max(codes.high, op.low), op.high)
         case Rescale():
             codes = op.input.type.codes
-            return _checked(codes.low * op.factor, codes.high * op.factor, op.result)
+            low, high = sorted((codes.low * op.factor, codes.high * op.factor))
+            return _checked(low, high, op.result)
         case Sum():
             lhs, rhs = op.lhs.type.codes, op.rhs.type.codes
             return _checked(lhs.low + rhs.low, lhs.high + rhs.high, op.result)

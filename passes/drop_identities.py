@@ -56,7 +56,7 @@ def _same_as(op: Op) -> Value | None:
                 return op.input
         case Clamp() if op.low <= op.input.type.codes.low and op.input.type.codes.high <= op.high:
             return op.input
-        case Rescale() if op.factor == 1:
+        case Rescale() if op.factor == 1 and op.keeps_values:
             return op.input
         case Reshape() if op.input.type.shape == op.result.type.shape:
             return op.input

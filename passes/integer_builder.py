@@ -7,6 +7,7 @@ operation can read is less: codes alone, or with one scale, or with zero point 0
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -93,7 +94,9 @@ class IntegerBuilder:
 
     def per_tensor(self, value: Value, reader: Op) -> Value:
         """The operand as codes alone, with one scale."""
-        exact = self.exact(value, reader)
+        return self._with_one_scale(self.exact(value, reader), value, reader)
+
+    def _with_one_scale(self, exact: Value, value: Value, reader: Op) -> Value:
         if exact.type.codes.scale.per_channel:
             raise CompileError(
                 Code.SCALE_PER_CHANNEL,
@@ -128,24 +131,37 @@ class IntegerBuilder:
         return self._centred[value.name]
 
     def aligned(self, values: tuple[Value, ...], reader: Op) -> tuple[Value, ...]:
-        """The operands on their common grid: each multiplied by an integer."""
-        exact = [self.summand(v, reader) for v in values]
-        grid = common_grid(v.type.codes.scale.step for v in exact)
+        """The operands on their common grid: each multiplied by an integer, which takes in constant factors."""
+        multiples = [self._multiple(v, reader) for v in values]
+        grid = common_grid(step for _, step in multiples)
         aligned = []
-        for i, value in enumerate(exact):
-            factor = int(value.type.codes.scale.step / grid)
-            if factor > 1 << 24:
+        for i, (value, step) in enumerate(multiples):
+            factor = int(step / grid)
+            if abs(factor) > 1 << 24:
+                for v in values:
+                    self.exact(v, reader)  # raises where a constant factor is to blame
                 raise CompileError(
                     Code.NO_COMMON_GRID,
                     f"the scales of {reader.mnemonic}'s inputs have no common grid",
                     at=reader.result.origin,
                     hint="share one quantizer between the branches, or use power-of-two scales",
                 )
-            if factor > 1:
+            if factor != 1 or value.type.codes.scale.step != grid:
                 result = replace(with_codes(value, Scale((grid,))), name=f"{reader.result.name}.aligned{i}")
                 value = self.append(Rescale(result=result, input=value, factor=factor))
             aligned.append(value)
         return tuple(aligned)
+
+    def _multiple(self, value: Value, reader: Op) -> tuple[Value, Fraction]:
+        """The operand as codes that sums are made of, and what one code is worth: negative after a factor of -1."""
+        lowered, worth = self.operand(value, reader), Fraction(1)
+        for stage in lowered.tail:
+            if stage.multiple is None:
+                self.exact(value, reader)  # raises
+            else:
+                worth *= stage.multiple
+        codes = self.centred(self._with_one_scale(lowered.value, value, reader))
+        return codes, codes.type.codes.scale.step * worth
 
     def weight(self, value: Value, reader: Op) -> tuple[IntArray, Scale]:
         """The weights' codes, with zero point 0, and their scale."""

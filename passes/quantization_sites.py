@@ -18,9 +18,11 @@ from pefslc.ir.quantized import (
     Linear,
     QuantizedConstant,
     Relu,
+    Scaling,
 )
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Structural, Transpose
 from pefslc.ir.value import Op, Value
+from pefslc.numeric.scale import power_of_two_exponent
 
 __all__ = ["quantization_sites", "stored_sources"]
 
@@ -76,7 +78,7 @@ class _Search:
                 state = _State.SUM
             case Add():
                 for value in (op.lhs, op.rhs):
-                    if self.states.get(value.name) is _State.OPEN:
+                    if self.states.get(value.name) is _State.OPEN and not self.is_multiple(value):
                         self.demand(value)
                 state = _State.SUM
             case BatchNorm() | BiasAdd() | Relu() | LeakyRelu() | Clip():
@@ -94,6 +96,14 @@ class _Search:
         self.states[op.result.name] = state
         if self.readers.get(op.result.name, 0) > 1:
             self.demand(op.result)
+
+    def is_multiple(self, value: Value) -> bool:
+        """Whether `value` is 2^e or -2^e times codes or an accumulator: a sum takes that in."""
+        producer = self.producers[value.name]
+        if not isinstance(producer, Scaling) or self.states.get(producer.input.name) is _State.OPEN:
+            return False
+        multiple = producer.stage.multiple
+        return multiple is not None and power_of_two_exponent(abs(multiple)) is not None
 
     def demand(self, value: Value) -> None:
         """`value` must be codes: it, or what it rearranges, becomes a site."""

@@ -314,7 +314,8 @@ class _Random:
         weight, _ = self.weight((x.channels, x.channels, 3, 3))
         main = self.m.node("Conv", x.name, weight, kernel_shape=[3, 3], pads=[1] * 4)
         branch = self.quant(self.batch_norm(_Tensor(main, x.channels, x.size, None)), dyadic=True)
-        total = _Tensor(self.m.node("Add", branch.name, shortcut.name), x.channels, x.size, None)
+        op = "Sub" if self.chance(0.3) else "Add"
+        total = _Tensor(self.m.node(op, branch.name, shortcut.name), x.channels, x.size, None)
         return self.quant(self.activation(total))
 
     def concat(self, x: _Tensor) -> _Tensor:

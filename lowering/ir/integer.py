@@ -94,11 +94,19 @@ class Clamp(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescale(Op):
-    """code * factor, factor >= 1: the same values on a finer grid, so that Add and Concat see one scale."""
+    """code * factor, factor not 0, so that Add and Concat see one scale: the same values on a finer grid.
+
+    Or other values, where the result's scale says so: negated, or multiplied by a constant of the model.
+    """
 
     mnemonic: ClassVar[str] = "rescale"
     input: Value
     factor: int
+
+    @property
+    def keeps_values(self) -> bool:
+        """Whether the result has the values of the input."""
+        return self.factor * self.result.type.codes.scale.step == self.input.type.codes.scale.step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,7 +150,7 @@ def _parameter_faults(op: Op) -> list[str]:
             faults.append(f"a staircase of {op.staircase.channels} channels on {op.input.type.channels} channels")
         case Clamp() if op.low > op.high:
             faults.append(f"the limits [{op.low}, {op.high}] are empty")
-        case Rescale() if op.factor < 1:
+        case Rescale() if op.factor == 0:
             faults.append(f"the factor is {op.factor}")
         case Multiply() | Product() if op.rhs.type.shape not in (op.lhs.type.shape, gate_shape(op.lhs.type.shape)):
             faults.append(f"shapes {list(op.lhs.type.shape)} and {list(op.rhs.type.shape)} are multiplied")

@@ -107,6 +107,12 @@ class Affine:
     def has_root(self) -> bool:
         return any(r != 1 for r in self.radicand)
 
+    @property
+    def multiple(self) -> Fraction | None:
+        """The factor, where the stage multiplies the whole tensor by a number other than 0 and does nothing else."""
+        only = self.channels == 1 and not self.has_root and self.addend[0] == self.offset[0] == 0
+        return self.factor[0] if only and self.factor[0] else None
+
     def of_channels(self, channels: Sequence[int]) -> Affine:
         """The stage of a tensor whose channel i was channel `channels[i]`; per tensor it stays as it is."""
         if self.channels == 1:

@@ -23,7 +23,7 @@ __all__ = ["fuse_sums"]
 
 def fuse_sums(graph: Graph, selection: Selection) -> Selection:
     """The selection with convolutions merged into the sums that alone read them."""
-    rescaled = {op.result.name: selection.storage[op.input.name] for op in graph.of_type(Rescale)}
+    rescaled = {op.result.name: selection.storage[op.input.name] for op in graph.of_type(Rescale) if op.keeps_values}
     outputs = {selection.storage[o.value.name] for o in graph.outputs}
     groups = {group.result: group for group in selection.groups}
     for name, group in list(groups.items()):

@@ -239,7 +239,9 @@ def random_graph(seed: int) -> Graph:
             values.append(pooled if is_max or rng.random() < 0.5 else requantized(pooled))
         elif kind == "residual":
             left = requantized(b.conv(x, weights(channels, channels, 1, 1)))
-            right = b.rescale(x, int(rng.integers(1, 4))) if rng.random() < 0.5 else requantized(b.rescale(x, 3))
+            right = (
+                b.rescale(x, int(rng.choice([-2, -1, 1, 3]))) if rng.random() < 0.5 else requantized(b.rescale(x, 3))
+            )
             total = b.sum(left, right) if rng.random() < 0.5 else b.sum(right, left)
             values.append(requantized(total) if rng.random() < 0.7 else b.sum(total, total))
         elif kind == "concat":

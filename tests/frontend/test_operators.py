@@ -111,6 +111,30 @@ MODELS: dict[str, tuple[Build, tuple[int, ...]]] = {
     ),
     "global average pool": (lambda m, x: m.node("GlobalAveragePool", x), (1, 4, 1, 1)),
     "add": (lambda m, x: m.node("Add", x, m.quant(x, 0.5, 3)), SHAPE),
+    "sub": (lambda m, x: m.node("Sub", x, m.quant(x, 0.5, 3)), SHAPE),
+    "sub from what is positive": (lambda m, x: m.node("Sub", m.quant(m.node("Relu", x), 0.25, 3, signed=0), x), SHAPE),
+    "sub of other scales": (
+        lambda m, x: m.quant(m.node("Sub", m.quant(x, 0.375, 5), m.quant(m.node("Relu", x), 0.3125, 5)), 0.1, 6),
+        SHAPE,
+    ),
+    "sub of multiples": (
+        lambda m, x: m.node(
+            "Sub", m.node("Mul", x, m.constant(0.75)), m.node("Div", m.quant(x, 0.5, 3), m.constant(-4.0))
+        ),
+        SHAPE,
+    ),
+    "add of a multiple that changes no code": (
+        lambda m, x: m.node("Add", m.node("Mul", x, m.constant(0.5)), m.quant(x, 0.0625, 3)),
+        SHAPE,
+    ),
+    "concat with its negative": (
+        lambda m, x: m.quant(m.node("Relu", m.node("Concat", x, m.node("Neg", x), axis=1)), 0.25, 4),
+        (1, 8, 6, 5),
+    ),
+    "concat with its negative, multiplied": (
+        lambda m, x: m.quant(m.node("Relu", m.node("Concat", x, m.node("Mul", x, m.constant(-1.0)), axis=1)), 0.25, 4),
+        (1, 8, 6, 5),
+    ),
     "concat": (lambda m, x: m.node("Concat", x, m.quant(x, 0.5, 3), axis=1), (1, 8, 6, 5)),
     "bipolar weights and activations": (
         lambda m, x: m.node(

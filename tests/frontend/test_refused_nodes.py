@@ -150,10 +150,10 @@ CASES: dict[str, tuple[Build, str]] = {
         "  help: divide by a constant, or multiply",
     ),
     "division by 0": (node("Div", 0.0), "error[PEF0410]: Div by 0\n  at:   n (Div), tensor 'y'"),
-    "difference of tensors": (
-        lambda m, x: m.node("Sub", x, x, name="n", output="y"),
-        "error[PEF0405]: Sub of two tensors is not supported\n  at:   n (Sub), tensor 'y'\n"
-        "  help: Add with negated weights instead",
+    "broadcast difference": (
+        lambda m, x: m.node("Sub", x, m.node("GlobalAveragePool", x), name="n", output="y"),
+        "error[PEF0407]: Sub of [1, 2, 4, 4] and [1, 2, 1, 1] is not supported\n  at:   n (Sub), tensor 'y'\n"
+        "  help: shapes must be equal",
     ),
     "approximate gelu": (
         node("Gelu", approximate="tanh"),

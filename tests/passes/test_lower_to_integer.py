@@ -18,6 +18,7 @@ from pefslc.ir.quantized import Relu
 from pefslc.ir.text import print_graph
 from pefslc.ir.verify import verify
 from pefslc.limits import TargetLimits
+from pefslc.passes.drop_identities import DropIdentities
 from pefslc.passes.lower_to_integer import LowerToInteger
 from pefslc.passes.manager import check_pass, run_passes
 from pefslc.passes.merge_stages import MergeBatchNorm
@@ -72,6 +73,30 @@ def test_lowering_aligns_the_scales_of_add_and_concat() -> None:
     check_pass(LowerToInteger(), graph, lowered)
 
 
+def test_the_factors_of_a_sum_take_in_those_of_the_model() -> None:
+    """x - 3 / 4 f and g / 4 + q, whose codes need no factor at all but mean something else."""
+    graph = parse_graph(
+        X
+        + body("""
+        %f: Q2.3[1,2,2,2] = quantize %q  // (Quant)
+        %n: real[1,2,2,2] = scaling %f stage=affine(-3*2^-2, 0, 1, 0)  // (Mul)
+        %s: real[1,2,2,2] = add %q %n  // (Add)
+        %g: Q5.-1[1,2,2,2] = quantize %q  // (Quant)
+        %h: real[1,2,2,2] = scaling %g stage=affine(2^-2, 0, 1, 0)  // (Mul)
+        %t: real[1,2,2,2] = add %h %q  // (Add)
+        output "s" = %s
+        output "t" = %t
+        """)
+    )
+    lowered = LowerToInteger().run(graph)
+    text = print_graph(lowered)
+    assert "%s.aligned0: [-128..112]*(2^-5)[1,2,2,2] = rescale %x factor=16" in text
+    assert "%s.aligned1: [-45..48]*(2^-5)[1,2,2,2] = rescale %f factor=-3" in text
+    assert "%t.aligned0: [-2..2]*(2^-1)[1,2,2,2] = rescale %g factor=1" in text
+    check_pass(LowerToInteger(), graph, lowered)
+    assert "rescale %g factor=1" in print_graph(DropIdentities().run(lowered))
+
+
 TWO_ROOTS = """
     %p: real[1,2,2,2] = batch_norm %q stage=affine({1, -1}, {0, 2^-1}, {3, 4}, {0, 1})  // bn1 (BatchNormalization)
     %m: real[1,2,1,1] = average_pool %p window(2x2)  // (AveragePool)
@@ -123,6 +148,17 @@ def test_an_input_without_a_quantizer(tmp_path: Path) -> None:
         "error[PEF0308]: input 'x' has no quantizer: conv reads real numbers\n"
         "  at:   conv1 (Conv), tensor 't1'\n"
         "  help: start the network with QuantIdentity, or give the input's format with --fmt Q2.3"
+    )
+
+
+def test_a_multiple_on_no_grid_of_the_others(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    x = start(m)
+    m.output(m.node("Add", m.quant(x), m.node("Mul", x, m.constant(1e-5), name="small"), name="a"))
+    assert refusal(m, tmp_path) == (
+        "error[PEF0310]: add reads a tensor that is not quantized\n"
+        "  at:   a (Add), tensor 't3'\n"
+        "  help: quantize the result of small (Mul), tensor 't2' (QuantIdentity or QuantReLU)"
     )
 
 

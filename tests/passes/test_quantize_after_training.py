@@ -79,6 +79,21 @@ def test_a_sum_of_products_that_is_an_output_stays_one_and_a_shared_one_is_store
     assert [v.name for v in quantization_sites(shared)] == ["x", "c", "r"]
 
 
+def test_what_a_sum_takes_in_is_not_stored() -> None:
+    """x - r and x + r / 4 are sums of codes; r / 3 lies on no grid of theirs."""
+    graph = float_graph(f"""{CONV}
+        %r: real[1,2,2,2] = relu %c  // (Relu) r
+        %n: real[1,2,2,2] = scaling %r stage=affine(-1, 0, 1, 0)  // (Sub) d
+        %d: real[1,2,2,2] = add %x %n  // (Sub) d
+        %q: real[1,2,2,2] = scaling %r stage=affine(2^-2, 0, 1, 0)  // (Mul) q
+        %t: real[1,2,2,2] = scaling %r stage=affine(1/3, 0, 1, 0)  // (Mul) t
+        %e: real[1,2,2,2] = add %q %t  // (Add) e
+        output "y" = %d
+        output "z" = %e
+    """)
+    assert [v.name for v in quantization_sites(graph)] == ["x", "r", "t"]
+
+
 def test_a_mean_is_stored_before_it_is_reshaped() -> None:
     graph = float_graph("""
         %p: real[1,2,1,1] = average_pool %x window(2x2)  // (AveragePool) p

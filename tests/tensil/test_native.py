@@ -100,10 +100,10 @@ class Network:
         self.known[made] = Bounded(values, x.bound + slope + self.unit / 2)
         return made
 
-    def add(self, a: str, b: str) -> str:
-        made = self.m.node("Add", a, b)
+    def add(self, a: str, b: str, op: str = "Add") -> str:
+        made = self.m.node(op, a, b)
         x, y = self.known[a], self.known[b]
-        self.known[made] = Bounded(x.values + y.values, x.bound + y.bound)
+        self.known[made] = Bounded(x.values + y.values * (1 if op == "Add" else -1), x.bound + y.bound)
         return made
 
     def mean(self, name: str) -> str:
@@ -175,6 +175,15 @@ def test_convolutions_of_one_streamed_tensor_need_room_for_the_largest_window(tm
     board = replace(load_architecture("custom_perf"), array_size=4, local_depth=150)
     (tmp_path / "small.tarch").write_text(json.dumps(board.to_json_dict()))
     n.check(n.add(n.conv("x", 2, 5), n.conv("x", 2, 1)), tmp_path, str(tmp_path / "small.tarch"))
+
+
+def test_a_difference_of_a_sum_and_of_what_is_stored(tmp_path: Path) -> None:
+    n = Network(3, 4, 8)
+    first = n.activation(n.conv("x", 6, 3), "Relu")
+    n.check(n.activation(n.add(n.conv(first, 6, 3), first, "Sub"), "Relu"), tmp_path, "custom_perf")
+    n = Network(4, 4, 8)
+    first = n.activation(n.conv("x", 6, 3), "Relu")
+    n.check(n.activation(n.add(first, n.conv(first, 6, 3), "Sub"), "Relu"), tmp_path, "custom_perf")
 
 
 @pytest.mark.parametrize("channels", [2, 5])
