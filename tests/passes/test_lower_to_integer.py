@@ -212,7 +212,10 @@ REFUSED: list[tuple[Build, str]] = [
     ),
     (lambda m, x: m.node("LeakyRelu", x, alpha=0.1), "LeakyRelu is not followed by a quantizer"),
     (lambda m, x: m.node("Clip", x, m.constant(0.0), m.constant(1.05)), "Clip's limits are no multiples of the"),
-    (lambda m, x: m.quant(m.node("Relu", x), 2.0**-20, 24), "a quantizer of 24 bits on an activation is not"),
+    (
+        lambda m, x: m.quant(m.node("Add", x, m.constant(0.3)), 2.0**-20, 24),
+        "a quantizer of 24 bits on an activation is not",
+    ),
     (lambda m, x: m.node("Transpose", x, perm=[1, 0, 2, 3]), "Transpose with perm=[1, 0, 2, 3] moves the batch axis"),
     (lambda m, x: m.node("Add", x, m.quant("x", 0.25)), "input 'x' has two different quantizers"),
     (lambda m, _: m.quant(m.node("Relu", "x")), "input 'x' is not quantized before its first layer"),
