@@ -15,7 +15,7 @@ from pefslc.frontend.node import Node, constant_array
 from pefslc.ir.quantized import Add, Apply, BatchNorm, BiasAdd, Clip, LeakyRelu, Multiply, Relu, Scaling
 from pefslc.ir.value import Value
 from pefslc.numeric.expression import Call, Expression, Function, X, number
-from pefslc.numeric.stages import Affine
+from pefslc.numeric.stages import Affine, LeakyReluStage
 from pefslc.shapes import gate_shape
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "import_leaky_relu",
     "import_mul",
     "import_neg",
+    "import_prelu",
     "import_relu",
     "import_sub",
 ]
@@ -110,13 +111,14 @@ def import_leaky_relu(builder: Builder, node: Node) -> Value:
     """LeakyRelu(x) = x where x >= 0, else alpha * x."""
     x = builder.operand(node, 0)
     alpha = node.take_fraction("alpha", 0.01)
-    if not 0 <= alpha <= 1:
-        raise node.fault(
-            Code.UNSUPPORTED_ATTRIBUTE,
-            f"LeakyRelu with alpha={float(alpha):g} is not supported",
-            hint="alpha lies in [0, 1]",
-        )
-    return builder.append(LeakyRelu(result=builder.real(x.type.shape, node), input=x, alpha=alpha))
+    return builder.append(LeakyRelu(result=builder.real(x.type.shape, node), input=x, stage=LeakyReluStage((alpha,))))
+
+
+def import_prelu(builder: Builder, node: Node) -> Value:
+    """PRelu(x, slope) = x where x >= 0, else slope * x: one slope, or one per channel."""
+    stage = LeakyReluStage(_constant_per_channel(builder, node, 1))
+    x = builder.operand(node, 0)
+    return builder.append(LeakyRelu(result=builder.real(x.type.shape, node), input=x, stage=stage))
 
 
 def import_clip(builder: Builder, node: Node) -> Value | IntegerTensor:

@@ -153,20 +153,25 @@ def _conv(x: Floats, weight: Floats, bias: Floats | None, window: Window, groups
     return result if bias is None else result + bias[:, None, None]
 
 
+def _along(values: Sequence[float], rank: int, channel_axis: int) -> Floats:
+    """One value, or one per channel, to go along `channel_axis` of an array of that rank."""
+    shape = [1] * rank
+    if len(values) > 1:
+        shape[channel_axis] = -1
+    return np.array(values).reshape(shape)
+
+
 def _apply(stages: Sequence[Stage], x: Floats, channel_axis: int) -> Floats:
     for stage in stages:
         match stage:
             case Affine():
-                shape = [1] * x.ndim
-                if stage.channels > 1:
-                    shape[channel_axis] = -1
                 factor, addend, radicand, offset = (
-                    np.array([float(v) for v in part]).reshape(shape)
+                    _along([float(v) for v in part], x.ndim, channel_axis)
                     for part in (stage.factor, stage.addend, stage.radicand, stage.offset)
                 )
                 x = (x * factor + addend) / np.sqrt(radicand) + offset
             case LeakyReluStage():
-                x = np.where(x >= 0, x, x * float(stage.alpha))
+                x = np.where(x >= 0, x, x * _along([float(a) for a in stage.alphas], x.ndim, channel_axis))
             case ClipStage():
                 low = -np.inf if stage.low is None else float(stage.low)
                 high = np.inf if stage.high is None else float(stage.high)

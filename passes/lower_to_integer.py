@@ -244,7 +244,7 @@ def _clamp(builder: IntegerBuilder, op: Relu | LeakyRelu | Clip) -> Lowered:
         case LeakyRelu():
             raise CompileError(
                 Code.NOT_QUANTIZED,
-                "LeakyRelu is not followed by a quantizer",
+                f"{op.result.origin.op_type} is not followed by a quantizer",
                 at=op.result.origin,
                 hint="quantize its result",
             )

@@ -53,8 +53,8 @@ def _traced(value: Value, done: dict[str, Op]) -> tuple[Value, Expression]:
     expression: Expression = X
     while True:
         op = done.get(value.name)
-        elementwise = isinstance(op, Apply | Relu | LeakyRelu | Clip) or (
-            isinstance(op, BiasAdd | Scaling) and op.stage.channels == 1
+        elementwise = isinstance(op, Apply | Relu | Clip) or (
+            isinstance(op, BiasAdd | Scaling | LeakyRelu) and op.stage.channels == 1
         )
         if not elementwise:
             return value, expression

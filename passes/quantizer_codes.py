@@ -15,7 +15,7 @@ from pefslc.numeric.enclosure import UndecidedError
 from pefslc.numeric.expression import NotANumberError
 from pefslc.numeric.line import BentLine, line_of
 from pefslc.numeric.scale import Scale
-from pefslc.numeric.stages import Affine, FunctionStage, SnapStage, Stage, direction
+from pefslc.numeric.stages import Affine, SnapStage, Stage, direction, may_turn
 from pefslc.numeric.staircase import MOST_STEPS, Quantizer, Staircase, is_uniform, staircase_of
 from pefslc.numeric.table import staircase_of_table, table_of
 from pefslc.passes.merge_stages import check_single_root
@@ -76,7 +76,7 @@ def quantizer_codes(
 def _found(
     scale: Scale, stages: tuple[Stage, ...], quantizer: Quantizer, low: int, high: int, channels: int
 ) -> Staircase | IntArray:
-    if not any(isinstance(stage, FunctionStage) for stage in stages):
+    if not any(may_turn(stage) for stage in stages):
         return staircase_of(scale, stages, quantizer, low, high, channels)
     entries = (high - low + 1) * (1 if is_uniform(scale, stages, quantizer) else channels)
     if entries > _LARGEST_TABLE:

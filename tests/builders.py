@@ -277,15 +277,18 @@ class _Random:
         return _Tensor(self.m.node("BatchNormalization", x.name, *names, epsilon=1e-5), x.channels, x.size, None)
 
     def activation(self, x: _Tensor) -> _Tensor:
-        kind = str(self.rng.choice(["none", "relu", "relu", "clip", "leaky"]))
-        if kind == "none" or (kind == "leaky" and not self.feature.leaky):
+        kind = str(self.rng.choice(["none", "relu", "relu", "clip", "leaky", "prelu"]))
+        if kind == "none" or (kind in ("leaky", "prelu") and not self.feature.leaky):
             return x
         if kind == "relu":
             name = self.m.node("Relu", x.name)
         elif kind == "clip":
             name = self.m.node("Clip", x.name, self.m.constant(0.0), self.m.constant(1.5))
-        else:
+        elif kind == "leaky":
             name = self.m.node("LeakyRelu", x.name, alpha=0.125)
+        else:
+            slopes = self.rng.uniform(-0.2 if self.chance(0.3) else 0, 1.2, (x.channels, 1, 1))
+            name = self.m.node("PRelu", x.name, self.m.constant(slopes))
         return _Tensor(name, x.channels, x.size, None)
 
     # --- blocks --------------------------------------------------------------------------------------------------

@@ -200,6 +200,8 @@ def _node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type: ignore[
             return np.where(x > 0, x, Fraction(0))
         case "LeakyRelu":
             return np.where(x > 0, x, x * written(a["alpha"]))
+        case "PRelu":
+            return np.where(x > 0, x, x * v[1])
         case "Clip":
             return np.minimum(np.maximum(x, v[1]), v[2])
         case "Add":

@@ -149,8 +149,11 @@ def _field(line: Cursor, hint: object) -> object:
 def _plain(line: Cursor, hint: object) -> object:
     if get_origin(hint) is tuple:
         return line.sequence(lambda: _plain(line, get_args(hint)[0]))
-    if hint == Stage or hint is Affine:
-        return _stage(line)
+    if hint == Stage or hint is Affine or hint is LeakyReluStage:
+        stage = _stage(line)
+        if isinstance(hint, type) and not isinstance(stage, hint):
+            raise line.expected("affine(...)" if hint is Affine else "relu or leaky_relu(...)")
+        return stage
     if hint == Expression:
         return _expression(line)
     if hint is IntArray:
@@ -221,9 +224,9 @@ def _stage(line: Cursor) -> Stage:
             raise line.expected("four lists of one length")
         return Affine(factor, *parts)
     if line.accept("leaky_relu("):
-        alpha = line.rational()
+        alphas = line.rationals()
         line.literal(")")
-        return LeakyReluStage(alpha)
+        return LeakyReluStage(alphas)
     if line.accept("clip("):
         low = line.limit()
         line.literal(",")

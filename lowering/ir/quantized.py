@@ -149,15 +149,14 @@ class Relu(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeakyRelu(Op):
-    """x for x >= 0, else alpha * x; alpha is the number whose float32 the file holds (docs/exactness.md)."""
+    """x for x >= 0, else alpha * x: LeakyRelu, and PRelu with a slope per channel (axis 1).
+
+    A LeakyRelu's alpha is the number whose float32 the file holds (docs/exactness.md), a PRelu's is its float32.
+    """
 
     mnemonic: ClassVar[str] = "leaky_relu"
     input: Value
-    alpha: Fraction
-
-    @property
-    def stage(self) -> LeakyReluStage:
-        return LeakyReluStage(self.alpha)
+    stage: LeakyReluStage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

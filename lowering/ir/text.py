@@ -182,7 +182,7 @@ class _Printer:
                 parts = (content.factor, content.addend, content.radicand, content.offset)
                 return f"affine({', '.join(self.rationals(part) for part in parts)})"
             case LeakyReluStage():
-                return f"leaky_relu({_rational(content.alpha)})" if content.alpha else "relu"
+                return f"leaky_relu({self.rationals(content.alphas)})" if content != LeakyReluStage() else "relu"
             case ClipStage():
                 return f"clip({_limit(content.low)}, {_limit(content.high)})"
             case FunctionStage():

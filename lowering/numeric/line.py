@@ -71,8 +71,8 @@ def line_of(
         return None
     below = above = scale.step / q.scale.step
     for stage in stages:
-        if isinstance(stage, LeakyReluStage):
-            below *= stage.alpha
+        if isinstance(stage, LeakyReluStage) and stage.rises:
+            below *= stage.alpha(0)
         elif not isinstance(stage, ClipStage):
             return None
     ends = [apply_stages(stages, scale.step * a, 0).rational / q.scale.step for a in (domain_low, domain_high)]

@@ -30,6 +30,7 @@ __all__ = [
     "chain_expression",
     "direction",
     "invert_estimate",
+    "may_turn",
     "stage_expression",
 ]
 
@@ -144,20 +145,37 @@ class Affine:
 
 @dataclass(frozen=True, slots=True)
 class LeakyReluStage:
-    """y = x for x >= 0, else alpha * x; alpha in [0, 1]. Relu is alpha = 0."""
+    """y = x for x >= 0, else alpha * x, per channel or (length 1) per tensor. Relu is alpha = 0.
 
-    alpha: Fraction = Fraction(0)
+    It rises where alpha >= 0; else it is neither rising nor falling.
+    """
+
+    alphas: tuple[Fraction, ...] = (Fraction(0),)
+
+    @property
+    def channels(self) -> int:
+        return len(self.alphas)
+
+    @property
+    def rises(self) -> bool:
+        """Whether it is non-decreasing in every channel."""
+        return min(self.alphas) >= 0
+
+    def alpha(self, channel: int) -> Fraction:
+        """The slope below 0."""
+        return self.alphas[channel if self.channels > 1 else 0]
 
     def apply(self, x: Root, channel: int) -> Root:
-        del channel  # the same function in every channel
-        return x if x.sign() >= 0 else x.scaled(self.alpha)
+        return x if x.sign() >= 0 else x.scaled(self.alpha(channel))
 
     def invert_estimate(self, y: Floats, magnitude: Floats) -> tuple[Floats, Floats]:
-        if self.alpha == 1:
+        alpha = _column([float(a) for a in self.alphas])
+        if (alpha == 1).all():
             return y, magnitude
-        alpha = float(self.alpha)
-        x = np.where(y <= 0, y / alpha if alpha else -np.inf, y)  # NaN stays NaN
-        return _undecided_at(0.0, y, magnitude, x), np.where(y <= 0, magnitude / (alpha or 1.0), magnitude)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            x = np.where(y <= 0, np.where(alpha > 0, y / alpha, -np.inf), y)  # NaN stays NaN
+            found = np.where(y <= 0, magnitude / np.where(alpha > 0, alpha, 1.0), magnitude)
+        return _undecided_at(0.0, y, magnitude, x), found
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +255,7 @@ def stage_expression(stage: Stage, channel: int) -> Expression:
                 scaled = Call(Function.DIV, (scaled, Call(Function.SQRT, (number(stage.radicand[c]),))))
             return Call(Function.ADD, (scaled, number(stage.offset[c])))
         case LeakyReluStage():
-            return Call(Function.RELU, (X, number(stage.alpha)))
+            return Call(Function.RELU, (X, number(stage.alpha(channel))))
         case ClipStage():
             raised = X if stage.low is None else Call(Function.MAX, (X, number(stage.low)))
             return raised if stage.high is None else Call(Function.MIN, (raised, number(stage.high)))
@@ -268,9 +286,14 @@ def direction(stages: Sequence[Stage], channel: int) -> int | None:
             factor = stage.factor[channel if stage.channels > 1 else 0]
             step: int | None = (factor > 0) - (factor < 0)
         else:
-            step = direction_of(stage.expression) if isinstance(stage, FunctionStage) else 1
+            step = direction_of(stage_expression(stage, channel)) if may_turn(stage) else 1
         sign = 0 if step == 0 or sign == 0 else None if step is None or sign is None else sign * step
     return sign
+
+
+def may_turn(stage: Stage) -> bool:
+    """Whether the stage is one that may neither rise nor fall: a function, or a slope below 0 that is negative."""
+    return isinstance(stage, FunctionStage) or (isinstance(stage, LeakyReluStage) and not stage.rises)
 
 
 def invert_estimate(stages: Sequence[Stage], y: Floats) -> tuple[Floats, Floats]:

@@ -166,7 +166,7 @@ def random_stages(rng: np.random.Generator, x: Value, bits: int) -> list[Stage]:
     radicand = tuple(Fraction(int(rng.integers(1, 6))) if kind > 3 else Fraction(1) for _ in range(n))
     stages: list[Stage] = [Affine(factor, (Fraction(0),) * n, radicand, offset)]
     if rng.random() < 0.5:
-        stages.append(LeakyReluStage(Fraction(1, 10) if rng.random() < 0.4 else Fraction(0)))
+        stages.append(LeakyReluStage((Fraction(1, 10) if rng.random() < 0.4 else Fraction(0),)))
     return stages
 
 

@@ -32,7 +32,9 @@ def test_wide_numbers_are_computed_in_64_bits(bench, build_graph, sanitizer_flag
     depthwise = b.conv(x, rng.integers(-(2**33), 2**33, (4, 1, 3, 3)), rng.integers(-9, 9, 4), 4)
     pooled = b.pool(acc, False, kernel=(2, 2), strides=(2, 2))
     largest = b.pool(acc, True, kernel=(3, 3), pads=(1, 1, 1, 1))
-    narrow = b.requantize(depthwise, [Affine((F(1, 2**44),), (F(0),), (F(1),), (F(1, 3),)), LeakyReluStage(F(1, 3))], 8)
+    narrow = b.requantize(
+        depthwise, [Affine((F(1, 2**44),), (F(0),), (F(1),), (F(1, 3),)), LeakyReluStage((F(1, 3),))], 8
+    )
     total = b.clamp(b.sum(b.rescale(acc, 5), largest), -(2**40), 2**33)
     dense = b.dense(b.reshape(narrow, (1, 36)), rng.integers(-(2**50), 2**50, (3, 36)))
     bench.add(b.graph(pooled, total, narrow, dense, grouped))

@@ -100,6 +100,25 @@ MODELS: dict[str, tuple[Build, tuple[int, ...]]] = {
     "batch normalization": (batch_norm, SHAPE),
     "relu": (lambda m, x: m.quant(m.node("Relu", x), 0.25, 3, signed=0), SHAPE),
     "leaky relu": (lambda m, x: m.quant(m.node("LeakyRelu", x, alpha=0.1), 0.025, 7), SHAPE),
+    "leaky relu, steeper below 0": (lambda m, x: m.quant(m.node("LeakyRelu", x, alpha=1.5), 0.0625, 7), SHAPE),
+    "leaky relu that falls": (lambda m, x: m.quant(m.node("LeakyRelu", normalized(m, x), alpha=-0.25), 0.1, 7), SHAPE),
+    "prelu": (lambda m, x: m.quant(m.node("PRelu", x, m.constant([0.3])), 0.025, 7), SHAPE),
+    "prelu per channel": (
+        lambda m, x: m.quant(m.node("PRelu", x, m.constant(np.reshape([0.3, 0, 1.7, 1], (4, 1, 1)))), 0.025, 7),
+        SHAPE,
+    ),
+    "prelu after batch normalization, falling in one channel": (
+        lambda m, x: m.quant(
+            m.node("PRelu", normalized(m, x), m.constant(np.reshape([0.3, -0.4, 1.7, 1], (1, 4, 1, 1)))), 0.025, 9
+        ),
+        SHAPE,
+    ),
+    "prelu of features": (
+        lambda m, x: m.quant(
+            m.node("PRelu", flat(m, m.node("GlobalAveragePool", x)), m.constant([0.1, 0.2, 0.3, -1])), 0.01, 9
+        ),
+        (1, 4),
+    ),
     "clip": (lambda m, x: m.quant(m.node("Clip", x, m.constant(0.0), m.constant(1.3)), 0.25, 4), SHAPE),
     "max pool": (
         lambda m, x: m.node("MaxPool", x, kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1]),
@@ -347,7 +366,7 @@ def test_alpha_is_the_number_that_was_written(alpha: float, meant: str, tmp_path
     m = ModelBuilder()
     m.output(m.quant(m.node("LeakyRelu", m.quant(m.input(SHAPE)), alpha=alpha)))
     (op,) = import_bytes(m, tmp_path).of_type(LeakyRelu)
-    assert op.alpha == Fraction(meant)
+    assert op.stage.alphas == (Fraction(meant),)
 
 
 def test_the_slope_of_a_hard_sigmoid_is_a_sixth(tmp_path: Path) -> None:

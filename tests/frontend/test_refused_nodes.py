@@ -168,10 +168,15 @@ CASES: dict[str, tuple[Build, str]] = {
         node("Relu", surprise=3),
         "error[PEF0402]: Relu with surprise=3 is not supported\n  at:   n (Relu), tensor 'y'",
     ),
-    "alpha above 1": (
-        node("LeakyRelu", alpha=1.5),
-        "error[PEF0402]: LeakyRelu with alpha=1.5 is not supported\n  at:   n (LeakyRelu), tensor 'y'\n"
-        "  help: alpha lies in [0, 1]",
+    "slopes that are computed": (
+        lambda m, x: m.node("PRelu", x, m.node("Relu", x), name="n", output="y"),
+        "error[PEF0405]: the constant operand is computed at run time (tensor 't0')\n  at:   n (PRelu), tensor 'y'\n"
+        "  help: only constants are supported here: freeze the model before exporting it",
+    ),
+    "slopes per pixel": (
+        lambda m, x: m.node("PRelu", x, m.constant(np.ones((4, 4))), name="n", output="y"),
+        "error[PEF0407]: PRelu of a constant of shape [4, 4] is not supported\n  at:   n (PRelu), tensor 'y'\n"
+        "  help: one number per channel",
     ),
     "empty clip": (node("Clip", 2.0, 1.0), "error[PEF0410]: Clip to [2.0, 1.0] is empty\n  at:   n (Clip), tensor 'y'"),
     "window that does not fit": (

@@ -118,7 +118,7 @@ formats = st.builds(
     scale=scales | st.integers(-140, 120).map(Scale.power_of_two),
 )  # fmt: skip
 stages = st.one_of(
-    st.builds(LeakyReluStage, fractions),
+    st.builds(LeakyReluStage, st.lists(fractions, min_size=1, max_size=3).map(tuple)),
     st.builds(ClipStage, st.none() | fractions, st.none() | fractions),
     st.integers(1, 7).flatmap(
         lambda n: st.builds(Affine, *[st.lists(fractions, min_size=n, max_size=n).map(tuple)] * 4)

@@ -145,9 +145,11 @@ CHAINS: list[tuple[tuple[Stage, ...], int | None]] = [
     ((FunctionStage(SILU),), None),
     ((FunctionStage(Call(Function.SUB, (number(0), SIGMOID))),), -1),
     ((Affine((F(-1),), (F(1, 3),), (F(2),), (F(1, 7),)), FunctionStage(DEFINED["Tanh"])), -1),
-    ((FunctionStage(DEFINED["Elu"]), LeakyReluStage(F(1, 10)), ClipStage(F(-1, 5), F(2))), 1),
+    ((FunctionStage(DEFINED["Elu"]), LeakyReluStage((F(1, 10),)), ClipStage(F(-1, 5), F(2))), 1),
     ((FunctionStage(SILU), SnapStage(F(1, 4), 1)), None),
     ((FunctionStage(DEFINED["Abs"]),), None),
+    ((LeakyReluStage((F(-1, 3),)),), None),
+    ((Affine((F(-1),), (F(1, 3),), (F(2),), (F(1, 7),)), LeakyReluStage((F(-1),)), ClipStage(F(-1), F(1))), None),
 ]
 
 
@@ -221,7 +223,7 @@ def _code(stages: tuple[Stage, ...], x: Fraction, quantizer: Quantizer) -> int:
             case Affine():
                 x = (stage.factor[0] * x + stage.addend[0]) / square_root(stage.radicand[0]) + stage.offset[0]
             case LeakyReluStage():
-                x = x if x >= 0 else x * stage.alpha
+                x = x if x >= 0 else x * stage.alpha(0)
             case ClipStage():
                 x = min(max(x, stage.low), stage.high)  # type: ignore[type-var]
             case SnapStage():

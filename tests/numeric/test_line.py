@@ -21,7 +21,7 @@ F = Fraction
 slopes = st.builds(F, st.integers(1, 10**9), st.integers(1, 2**40))
 numbers = st.builds(F, st.integers(-40, 40), st.integers(1, 7))
 chains = st.lists(
-    st.builds(LeakyReluStage, st.builds(F, st.integers(0, 10), st.just(10)))
+    st.builds(LeakyReluStage, st.tuples(st.builds(F, st.integers(0, 10), st.just(10))))
     | st.builds(ClipStage, st.none() | numbers, st.none() | numbers),
     max_size=3,
 )

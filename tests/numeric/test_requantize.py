@@ -96,12 +96,12 @@ def test_rising_falling_and_constant_channels_share_one_shift() -> None:
 
 
 def test_a_bend_is_not_affine() -> None:
-    assert fit_affine_shift(_staircase([_affine(F(1, 4)), LeakyReluStage(F(1, 10))], -500, 500, bits=8)) is None
+    assert fit_affine_shift(_staircase([_affine(F(1, 4)), LeakyReluStage((F(1, 10),))], -500, 500, bits=8)) is None
 
 
 @pytest.mark.parametrize("mode", [RoundingMode.TO_ZERO, RoundingMode.AWAY, RoundingMode.HALF_EVEN])
 def test_a_bend_at_zero_is_the_sum_of_two(mode: RoundingMode) -> None:
-    stages: list[Stage] = [_affine(F(3, 14), F(-1, 9), F(0), offset=F(1, 70)), LeakyReluStage(F(1, 10))]
+    stages: list[Stage] = [_affine(F(3, 14), F(-1, 9), F(0), offset=F(1, 70)), LeakyReluStage((F(1, 10),))]
     staircase = _staircase(stages, -500, 400, bits=6, mode=mode, channels=3)
     assert fit_affine_shift(staircase) is None
     parts = fit_bent(staircase)

@@ -43,7 +43,7 @@ def chain_value(stages: Sequence[Stage], x: Fraction, channel: int) -> Fraction:
                 )
                 x = (factor * x + addend) / square_root(radicand) + offset
             case LeakyReluStage():
-                x = x if x >= 0 else stage.alpha * x
+                x = x if x >= 0 else stage.alpha(channel) * x
             case ClipStage():
                 x = x if stage.low is None else max(x, stage.low)
                 x = x if stage.high is None else min(x, stage.high)
@@ -115,8 +115,8 @@ def test_scales_of_any_kind(mode: RoundingMode, step: Fraction) -> None:
     "stages",
     [
         (LeakyReluStage(),),
-        (LeakyReluStage(F(1, 10)),),
-        (LeakyReluStage(F(1)),),
+        (LeakyReluStage((F(1, 10),)),),
+        (LeakyReluStage((F(1),)),),
         (ClipStage(F(0), F(6)),),
         (ClipStage(F(1, 2), F(5, 2)),),
         (ClipStage(F(-3, 2), None),),
@@ -125,7 +125,7 @@ def test_scales_of_any_kind(mode: RoundingMode, step: Fraction) -> None:
         (LeakyReluStage(), ClipStage(F(1, 10), F(29, 10))),
         (Affine.bias((F(1, 2),)), LeakyReluStage()),
         (LeakyReluStage(), Affine.bias((F(-3, 2),))),
-        (LeakyReluStage(F(1, 10)), Affine.bias((F(1, 20),)), ClipStage(F(-1), F(2))),
+        (LeakyReluStage((F(1, 10),)), Affine.bias((F(1, 20),)), ClipStage(F(-1), F(2))),
     ],
     ids=str,
 )
@@ -163,7 +163,7 @@ def test_channels_of_every_direction(mode: RoundingMode) -> None:
         (F(4), F(1, 4), F(2), F(2), F(3) + F(1, 10**5), F(5), F(1)),
         (F(0), F(1, 2), F(5, 2), F(1, 4), F(-1, 4), F(-1, 2), F(0)),
     )
-    for after in ((), (LeakyReluStage(),), (LeakyReluStage(F(1, 10)),), (ClipStage(F(0), F(6)),)):
+    for after in ((), (LeakyReluStage(),), (LeakyReluStage((F(1, 10),)),), (ClipStage(F(0), F(6)),)):
         for signed in (True, False):
             found = check(Scale((F(1, 8),)), (bn, *after), quantizer(signed=signed, rounding=mode), -70, 70, 7)
             assert (found.direction == [1, -1, 1, 1, -1, 1, 1]).all()
@@ -174,6 +174,15 @@ def test_one_scale_per_channel() -> None:
     for mode in QONNX_NAME:
         check(Scale(steps), (LeakyReluStage(),), quantizer(step=F(1, 4), rounding=mode), -50, 50, 4)
         check(Scale((F(1, 8),)), (), quantizer(step=Scale(steps), rounding=mode), -50, 50, 4)
+
+
+def test_a_slope_below_zero_per_channel() -> None:
+    bn = Affine((F(-1), F(0), F(1, 3)), (F(0), F(1), F(-2)), (F(2), F(2), F(1)), (F(1), F(0), F(1)))
+    prelu = LeakyReluStage((F(1, 10), F(0), F(5, 2)))
+    for mode in QONNX_NAME:
+        check(Scale((F(1, 8),)), (prelu,), quantizer(rounding=mode), -70, 70, 3)
+        check(Scale((F(1, 8),)), (bn, prelu), quantizer(rounding=mode), -70, 70, 3)
+        check(Scale((F(1, 8),)), (prelu, bn), quantizer(rounding=mode), -70, 70, 3)
 
 
 def test_an_activation_before_the_batch_norm() -> None:
@@ -215,7 +224,7 @@ def test_the_filter_leaves_the_kink_of_a_leaky_relu_to_the_exact_search(
     if not closed:
         monkeypatch.setattr(staircase_module._Chain, "closed_thresholds", lambda *_: None)
     offset = F(1, 8) + F(1, 1 << 58)
-    stages = (Affine.bias((F(3, 10),)), LeakyReluStage(F(1, 10**11)), Affine.bias((offset,)))
+    stages = (Affine.bias((F(3, 10),)), LeakyReluStage((F(1, 10**11),)), Affine.bias((offset,)))
     step, out, last = F(11, 10**10), quantizer(step=F(1, 4)), 1 << 29
     found = staircase_of(Scale((step,)), stages, out, -last, last, 1)
     for threshold in found.thresholds[0].tolist():
@@ -227,7 +236,7 @@ def test_a_quantizer_of_16_bits_needs_no_search(monkeypatch: pytest.MonkeyPatch)
     """65,535 steps in closed form; the exact predicate would be asked for each of them, ties as they all are."""
     monkeypatch.setattr(staircase_module._Chain, "thresholds", None)
     out, last = quantizer(16, F(1, 256)), 1 << 38
-    stages = (Affine.bias((F(1, 1 << 40),)), LeakyReluStage(F(1, 10)), ClipStage(None, F(100)))
+    stages = (Affine.bias((F(1, 1 << 40),)), LeakyReluStage((F(1, 10),)), ClipStage(None, F(100)))
     found = staircase_of(Scale((F(1, 1 << 16),)), stages, out, -last, last, 1)
     assert (found.low, found.high) == (-(1 << 15), 25600)
     for threshold in found.thresholds[0][::997].tolist():
@@ -242,7 +251,7 @@ def dyadic(low: int, high: int, most_bits: int = 6) -> st.SearchStrategy[Fractio
 float32 = st.floats(2**-6, 4, width=32).map(F)
 steps = st.one_of(dyadic(1, 9), float32, st.fractions(F(1, 20), 3, max_denominator=40))
 numbers = st.one_of(dyadic(-40, 40), st.floats(-4, 4, width=32).map(F), st.fractions(-3, 3, max_denominator=20))
-affines = st.integers(1, 3).flatmap(
+affines = st.sampled_from((1, 3)).flatmap(
     lambda n: st.builds(
         Affine,
         *(
@@ -251,9 +260,11 @@ affines = st.integers(1, 3).flatmap(
         ),
     )
 )
+slopes = st.one_of(st.just(F(0)), st.just(F(1)), st.fractions(0, 3, max_denominator=10))
 activations = st.one_of(
     st.just(LeakyReluStage()),
-    st.builds(LeakyReluStage, st.fractions(0, 1, max_denominator=10)),
+    st.builds(LeakyReluStage, st.tuples(slopes)),
+    st.builds(LeakyReluStage, st.tuples(slopes, slopes, slopes)),
     st.tuples(numbers, numbers).map(lambda v: ClipStage(min(v), max(v))),
 )
 chains = st.tuples(

@@ -42,7 +42,7 @@ def test_every_unit_gets_one_quantizer_and_the_graph_remembers_the_format() -> N
     graph = float_graph(f"""{CONV}
         %r: real[1,2,2,2] = relu %c  // (Relu) r
         %a: real[1,2,2,2] = add %r %x  // (Add) a
-        %l: real[1,2,2,2] = leaky_relu %a alpha=2^-3  // (LeakyRelu) l
+        %l: real[1,2,2,2] = leaky_relu %a stage=leaky_relu(2^-3)  // (LeakyRelu) l
         %p: real[1,2,1,1] = max_pool %l window(2x2)  // (MaxPool) p
         output "y" = %p
     """)
@@ -57,7 +57,7 @@ def test_every_unit_gets_one_quantizer_and_the_graph_remembers_the_format() -> N
         %r: real[1,2,2,2] = relu %c  // (Relu) r
         %r.codes: Q3.1[1,2,2,2] = quantize %r  // (Relu) r
         %a: real[1,2,2,2] = add %r.codes %x.codes  // (Add) a
-        %l: real[1,2,2,2] = leaky_relu %a alpha=2^-3  // (LeakyRelu) l
+        %l: real[1,2,2,2] = leaky_relu %a stage=leaky_relu(2^-3)  // (LeakyRelu) l
         %l.codes: Q3.1[1,2,2,2] = quantize %l  // (LeakyRelu) l
         %p: Q3.1[1,2,1,1] = max_pool %l.codes window(2x2)  // (MaxPool) p
         output "y" = %p

@@ -26,11 +26,11 @@ F = Fraction
 STAGES: list[tuple[tuple[Stage, ...], tuple[object, ...]]] = [
     ((), ()),
     ((LeakyReluStage(),), (Maximum(0),)),
-    ((LeakyReluStage(F(1, 10)),), (LeakyRelu(26),)),
-    ((LeakyReluStage(F(1, 4)),), (LeakyRelu(64),)),
+    ((LeakyReluStage((F(1, 10),)),), (LeakyRelu(26),)),
+    ((LeakyReluStage((F(1, 4),)),), (LeakyRelu(64),)),
     ((ClipStage(F(0), F(6)),), (Maximum(0), Minimum(6 * 256))),
     ((ClipStage(F(-1), F(1)),), (Maximum(-256), Minimum(256))),
-    ((LeakyReluStage(F(1, 10)), ClipStage(None, F(6))), (LeakyRelu(26), Minimum(6 * 256))),
+    ((LeakyReluStage((F(1, 10),)), ClipStage(None, F(6))), (LeakyRelu(26), Minimum(6 * 256))),
 ]
 
 
@@ -78,7 +78,7 @@ def test_a_line_gives_the_steps_of_its_staircase(
     ("stages", "rounding"),
     [
         ((Affine.bias((F(1),)),), RoundingMode.HALF_EVEN),
-        ((LeakyReluStage(F(1, 10)), Affine.bias((F(3),))), RoundingMode.HALF_EVEN),
+        ((LeakyReluStage((F(1, 10),)), Affine.bias((F(3),))), RoundingMode.HALF_EVEN),
     ],
 )
 def test_what_is_no_activation_is_not_taken_for_one(stages: tuple[Stage, ...], rounding: RoundingMode) -> None:
