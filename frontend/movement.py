@@ -107,6 +107,10 @@ def transposed(builder: Builder, matrix: Value) -> Value:
 def import_identity(builder: Builder, node: Node) -> Value:
     """Identity(x), and Dropout(x), which is one at inference."""
     node.ignore("ratio", "seed")
+    if node.op_type == "Dropout" and node.has_input(2) and node.constant(2, "training mode").any():
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE, "Dropout in training mode is not supported", hint="export after network.eval()"
+        )
     return builder.operand(node, 0)
 
 

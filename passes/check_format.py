@@ -99,9 +99,8 @@ def require_float(graph: Graph) -> None:
 
 
 def is_float(graph: Graph) -> bool:
-    """Whether the graph has weights but no weight or activation quantizer."""
-    layers = any(isinstance(op, Conv | Linear) for op in graph.ops)
-    return layers and not quantizer_roles(graph)
+    """Whether the graph has no quantizer, neither of weights nor of activations."""
+    return not quantizer_roles(graph)
 
 
 def describe(quantization: Quantization) -> str:
