@@ -18,6 +18,7 @@ import click
 
 from pefslc.codes import Code
 from pefslc.console.group import commands
+from pefslc.console.streams import discard_output
 from pefslc.diagnostics import CompileError, InternalError
 
 __all__ = ["end_interrupted", "main", "run"]
@@ -60,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
-        _discard_output()
+        discard_output()
     except OSError as e:
         status = max(status, _output_failed(e))
     return status
@@ -90,7 +91,7 @@ def _run(arguments: Sequence[str]) -> int:
         _complain(_INTERRUPTED_TEXT)
         return INTERRUPTED
     except BrokenPipeError:
-        _discard_output()  # its reader has what it wanted
+        discard_output()  # its reader has what it wanted
         return DONE
     except Exception as e:
         if isinstance(e, OSError) and e.filename is None and e.errno in _OUTPUT_ERRORS:
@@ -110,14 +111,8 @@ def _complain(text: str) -> None:
 
 def _output_failed(error: OSError) -> int:
     _complain(f"error[{Code.CANNOT_WRITE}]: cannot write the output: {error.strerror or error}")
-    _discard_output()
+    discard_output()
     return REFUSED
-
-
-def _discard_output() -> None:
-    """Let stdout lead nowhere: neither a later print nor the interpreter's flush at exit shall fail."""
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage_text(error: click.UsageError) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pefslc.codes import Code
+from pefslc.console.streams import discard_output
 from pefslc.diagnostics import CompileError, quote
 
 if TYPE_CHECKING:
@@ -32,8 +33,11 @@ class Watcher:
         from pefslc.ir.text import print_graph
 
         if self.print_after in ("all", record.name):
-            print(f"// after {record.name}: {'changed' if record.changed else 'unchanged'}")
-            print(print_graph(graph, data=False))
+            try:
+                print(f"// after {record.name}: {'changed' if record.changed else 'unchanged'}")
+                print(print_graph(graph, data=False), flush=True)
+            except BrokenPipeError:
+                discard_output()  # the compile goes on: it is asked for files
         if self.folder is not None:
             from pefslc.ir.netron import to_onnx
             from pefslc.staging import write_file

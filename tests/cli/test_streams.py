@@ -24,6 +24,12 @@ def test_a_reader_that_leaves_is_no_error(model: Path, tmp_path: Path, command: 
     assert (status, err) == (0, "")
 
 
+def test_a_compile_whose_output_nobody_reads_any_more_goes_on(model: Path, tmp_path: Path) -> None:
+    status, _, err = shell(f"pefslc {model} --target c --print-ir-after all -o {tmp_path}/a | head -1")
+    assert (status, err) == (0, "")
+    assert (tmp_path / "a" / "mlp.c.json").exists()
+
+
 @pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])
 def test_closed_streams_are_no_error(model: Path, tmp_path: Path, closed: str) -> None:
     assert shell(f"pefslc {model} --target c -o {tmp_path}/a {closed}") == (0, "", "")
