@@ -21,6 +21,7 @@ from pefslc.numeric.format import Quantization
 from pefslc.passes.calibrate import count_clipped
 from pefslc.passes.check_format import quantizer_roles
 from pefslc.report import layer_name, short_format
+from pefslc.shapes import element_count
 from pefslc.sidecar import JsonObject
 
 __all__ = ["Accuracy", "PostTrainingReport", "TensorNoise", "post_training_report"]
@@ -117,7 +118,7 @@ def post_training_report(
     outputs = {a.value.name: b.value.name for a, b in zip(model.outputs, quantized.outputs, strict=True)}
     pairs = {**{name: op.result.name for name, op in stored.items()}, **outputs}
     seen = {name: _Seen(_quantization(stored.get(name))) for name in (*stored, *outputs)}
-    top = _Top(model.outputs[0].value.name, _labels(inputs, max(len(a) for a in arrays.values())))
+    top = _Top(model.outputs[0].value.name, _labels(model, inputs, max(len(a) for a in arrays.values())))
 
     def see(name: str, values: Floats, others: Floats) -> None:
         seen[name].add(values)
@@ -184,7 +185,8 @@ class _Top:
         return None if self.labels is None else Accuracy(self.count, *self.right)
 
 
-def _labels(inputs: Arrays, rows: int) -> NDArray[np.int64] | None:
+def _labels(model: Graph, inputs: Arrays, rows: int) -> NDArray[np.int64] | None:
+    classes = element_count(model.outputs[0].value.type.shape[1:])
     for name in LABELS:
         array = inputs.get(name)
         if array is None or (name != LABELS[0] and array.dtype.kind not in "iu"):
@@ -196,7 +198,15 @@ def _labels(inputs: Arrays, rows: int) -> NDArray[np.int64] | None:
                 "inputs",
                 hint="one integer a row, or leave it out",
             )
-        return array.reshape(-1).astype(np.int64)
+        labels = array.reshape(-1).astype(np.int64)
+        wrong = labels[(labels < 0) | (labels >= classes)]
+        if wrong.size:
+            raise CompileError(
+                Code.INPUT_ARRAY,
+                f"array {quote(name)} names class {wrong[0]}, and output {quote(model.outputs[0].name)} has {classes}",
+                hint="classes count from 0",
+            )
+        return labels
     return None
 
 

@@ -116,6 +116,7 @@ class Verification:
     errors    of artifacts in native arithmetic, which are compared with no codes
     layers    of such artifacts: each layer held to what it read
     overflows whether sums may overflow, which the user accepted
+    ignored   arrays that are no inputs, where none held expected outputs: perhaps one was meant to
     """
 
     inputs: int
@@ -124,6 +125,7 @@ class Verification:
     errors: tuple[FloatError, ...] = ()
     overflows: bool = False
     layers: tuple[LayerAudit, ...] = ()
+    ignored: tuple[str, ...] = ()
 
     @property
     def equal(self) -> bool:
@@ -149,7 +151,11 @@ class Verification:
 
     def __str__(self) -> str:
         lines = [*self.comparisons, *self.measured, *self.errors, *self._audited()]
-        return "\n".join(f"{self.inputs} inputs: {line}" for line in lines)
+        text = "\n".join(f"{self.inputs} inputs: {line}" for line in lines)
+        if self.ignored:
+            names = ", ".join(map(quote, self.ignored))
+            text += f"\nnot compared: {names}; expected outputs are named like the output, or {quote(REFERENCE)}"
+        return text
 
     def _audited(self) -> Iterator[str]:
         saturated: dict[str, int] = {}  # a layer may have several parts
@@ -284,7 +290,8 @@ def verify(
                 add(compare_values(output, wanted, emitted[output.name], f"{runner_name} and {name}", first))
     rows = next(iter(inputs.values())).shape[0]
     found, measured = tuple(tally.found.values()), tuple(tally.measured.values())
-    return Verification(rows, found, measured, tuple(tally.errors.values()), layers=tally.layers)
+    ignored = () if expected else tuple(name for name in arrays if name not in (*inputs, "x"))
+    return Verification(rows, found, measured, tuple(tally.errors.values()), layers=tally.layers, ignored=ignored)
 
 
 def _rows(array: NDArray[np.generic], shape: tuple[int, ...], start: int, stop: int) -> NDArray[np.float64]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.interpret import as_batches, quantize_array, round_floats
+from pefslc.calibration_data import calibration_batches
+from pefslc.interpret import quantize_array, round_floats
 from pefslc.ir.graph import Graph
 from pefslc.ir.quantized import Add, AveragePool, Clip, Constant, Conv, LeakyRelu, Linear, Relu
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
@@ -63,7 +64,7 @@ class Calibrator:
 
     def __init__(self, formats: CalibratedFormats, graph: Graph) -> None:
         self.formats, self.graph = formats, graph
-        self.arrays, _ = as_batches(graph, formats.inputs)  # type: ignore[arg-type]  # it checks what they hold
+        self.arrays, _ = calibration_batches(graph, formats.inputs)
         sites = quantization_sites(graph)
         self.groups = _groups(graph, sites)
         unsigned, inputs = _never_negative(graph), {i.value.name for i in graph.inputs}

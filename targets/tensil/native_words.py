@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.arrays import Arrays
-from pefslc.interpret import as_batches, quantize_input, run_codes
+from pefslc.calibration_data import calibration_batches
+from pefslc.interpret import quantize_input, run_codes
 from pefslc.ir.graph import Graph
 from pefslc.numeric.accumulate import largest_magnitude
 from pefslc.numeric.format import FixedPoint
@@ -71,7 +72,7 @@ def extra_bits(largest: Fraction, data_type: DataType) -> int:
 
 def measure_magnitudes(graph: Graph, selection: Selection, inputs: Arrays) -> Magnitudes:
     """By the integer graph on the inputs (by name, or `x`). Raises CompileError for arrays that do not suit it."""
-    arrays, rows = as_batches(graph, inputs)  # type: ignore[arg-type]  # it checks what they hold
+    arrays, rows = calibration_batches(graph, inputs)
     scales = NativeScales.of(graph, selection)
     helpers = [group for group in selection.groups if not group.ops]
     ends = {i.value.name for i in graph.inputs}

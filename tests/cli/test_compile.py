@@ -153,6 +153,16 @@ def test_a_wrong_reference_is_a_difference(pefslc: Cli, model: Path, inputs: Pat
     assert "off by 0.125" in result.err
 
 
+def test_a_misnamed_reference_is_told(pefslc: Cli, model: Path, inputs: Path, tmp_path: Path) -> None:
+    arrays = dict(np.load(inputs))
+    note = "not compared: 'expected'; expected outputs are named like the output, or 'y_ref64'\n"
+    np.savez(tmp_path / "both.npz", expected=arrays["y_ref64"], **arrays)
+    np.savez(tmp_path / "misnamed.npz", expected=arrays["y_ref64"], x=arrays["x"])
+    for name, told in {"both": False, "misnamed": True}.items():
+        result = pefslc(model, "--target", "fake", "-o", tmp_path / "a", "--verify", tmp_path / f"{name}.npz")
+        assert (result.status, note in result.out) == (0, told)
+
+
 def test_a_failing_target_leaves_the_folder_as_it_was(pefslc: Cli, model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "a"
     pefslc(model, "--target", "fake", "-o", folder)

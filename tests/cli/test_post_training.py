@@ -83,6 +83,17 @@ def test_auto_without_data_is_a_usage_error(pefslc: Cli) -> None:
             {"fmt": "Q3.4", "calibrate": {"x": np.zeros((2, 1, 16, 16)), "labels": np.zeros(3, dtype=int)}},
             "array 'labels' holds int64 of shape [3], not a class for each of 2 inputs",
         ),
+        (
+            {"fmt": "Q3.4", "calibrate": {"x": np.ones((2, 1, 16, 16)), "labels": np.array([3, 77])}},
+            "array 'labels' names class 77, and output 'output' has 10",
+        ),
+        (
+            {"fmt": "Q3.4", "calibrate": {"x": np.ones((2, 1, 16, 16)), "labels": np.array([-1, 3])}},
+            "array 'labels' names class -1",
+        ),
+        ({"fmt": "auto:8", "calibrate": {"x": np.zeros((2, 1, 16, 16))}}, "of input 'input' are all 0"),
+        ({"fmt": "auto:8", "calibrate": {"x": np.full((2, 1, 16, 16), 1e-30)}}, "of input 'input' reach 1e-30"),
+        ({"fmt": "auto:8", "calibrate": {"x": np.full((2, 1, 16, 16), 1e300)}}, "holds 1e+300, which is no float32"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(options: dict[str, object], message: str) -> None:

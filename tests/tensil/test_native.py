@@ -314,13 +314,13 @@ def test_the_host_module_places_inputs_as_the_runner_does(kind: str, tmp_path: P
         assert all(np.array_equal(values[name], found) for name, found in program.run({"x": row[None]}).items())
 
 
-def test_without_values_words_are_as_fine_as_products(tmp_path: Path) -> None:
-    """An input of zeros only: p bits more, with which no product is rounded, and the biases still are words."""
+def test_of_small_values_words_are_as_fine_as_products(tmp_path: Path) -> None:
+    """Next to no input: p bits more, with which no product is rounded, and the biases still are words."""
     m = ModelBuilder()
     weight = m.constant(np.full((1, 1, 1, 1), 3 / 256))
     m.output(m.node("Conv", m.input([1, 1, 2, 2], "x"), weight, m.constant(np.array([0.125]))), [1, 1, 2, 2])
     program = pefslc.compile(
-        m.save(tmp_path), target="tensil", fmt="Q8.8", arch="pynqz1", calibrate={"x": np.zeros((1, 1, 2, 2))}
+        m.save(tmp_path), target="tensil", fmt="Q8.8", arch="pynqz1", calibrate={"x": np.full((1, 1, 2, 2), 2**-8)}
     )
     assert program.emission.native == FixedPoint(0, 16)
     x = np.arange(4).reshape(1, 1, 2, 2) / 256
