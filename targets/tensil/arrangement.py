@@ -50,14 +50,14 @@ class Arrangement:
     @property
     def is_natural(self) -> bool:
         """Whether these are all elements in their own order: a flattened image, or the image itself."""
-        own = self.positions.ndim == 1 or self.positions.shape[1:] == self._pixels
+        own = self.positions.ndim == 1 or self._is_image
         return own and np.array_equal(self.positions.reshape(-1), np.arange(self.stored.channels * self.stored.pixels))
 
     @property
     def channels(self) -> Positions | None:
         """Where whole channels were chosen and changed places: the stored channel of each channel; else None."""
-        count, *pixels = self.positions.shape
-        if tuple(pixels) != self._pixels and not (not pixels and self.stored.pixels == 1):
+        count = len(self.positions)
+        if not self._is_image and not (self.positions.ndim == 1 and self.stored.pixels == 1):
             return None
         own = np.arange(self.stored.pixels, dtype=np.int64)
         order = self.positions.reshape(count, -1)[:, 0] // self.stored.pixels
@@ -65,5 +65,7 @@ class Arrangement:
         return order if same else None
 
     @property
-    def _pixels(self) -> tuple[int, int]:
-        return self.stored.height, self.stored.width
+    def _is_image(self) -> bool:
+        """Whether the axes behind the channels are those of the stored tensor; of a sequence, which is one row, one."""
+        pixels = self.positions.shape[1:]
+        return ((1, *pixels) if len(pixels) == 1 else pixels) == (self.stored.height, self.stored.width)

@@ -21,7 +21,7 @@ Codes = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The shape of one stored tensor: [channels, height, width]; a matrix row of N features is [N, 1, 1]."""
+    """The shape of one stored tensor: [channels, height, width]; N features are [N, 1, 1], a sequence is one row."""
 
     channels: int
     height: int
@@ -29,8 +29,10 @@ class Layout:
 
     @classmethod
     def of(cls, shape: Shape) -> Layout:
-        """The layout of an ONNX shape [1, C, H, W] or [1, N]."""
-        return cls(shape[1], *(shape[2:] if len(shape) == 4 else (1, 1)))
+        """The layout of an ONNX shape [1, C, H, W], [1, C, W] or [1, N]."""
+        channels, *pixels = shape[1:]
+        height, width = (1,) * (2 - len(pixels)) + tuple(pixels)
+        return cls(channels, height, width)
 
     def blocks(self, array_size: int) -> int:
         return -(-self.channels // array_size)

@@ -196,7 +196,7 @@ class _Selector:
 
     def _check_shape(self, value: Value) -> None:
         shape = value.type.shape
-        if len(shape) not in (2, 4) and value.name not in self.moved:
+        if len(shape) not in (2, 3, 4) and value.name not in self.moved:
             raise CompileError(
                 Code.TCU_UNSUPPORTED, f"a tensor of shape {list(shape)} is not supported on the TCU", at=value.origin
             )
