@@ -28,7 +28,7 @@ from pefslc.ir.value import Element, Op, Real, RealArray, TensorType, Value
 from pefslc.numeric.scale import Scale
 from pefslc.shapes import Shape, element_count
 
-__all__ = ["Builder", "Imported", "import_model", "survey_model"]
+__all__ = ["Builder", "Imported", "check_size", "import_model", "survey_model"]
 
 _LARGEST_TENSOR = 1 << 24  # elements: targets index each of them, and no small device holds as many
 
@@ -73,6 +73,7 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Imported:
             builder.problems.extend(e.problems)
             builder.stand_in(node)
     outputs = builder.outputs(loaded.graph)
+    builder.drop_superseded(outputs)
     shapes = builder.shapes()
     return Imported(
         Graph(_graph_name(path), Level.QUANTIZED, tuple(i for i in inputs if i), tuple(builder.ops), outputs),
@@ -87,6 +88,12 @@ def _is_possible(shape: Sequence[int | str | None] | None) -> TypeGuard[Sequence
         return False
     sizes = tuple(size for size in shape if isinstance(size, int) and size >= 1)
     return len(sizes) == len(shape) and element_count(sizes) <= _LARGEST_TENSOR
+
+
+def check_size(shape: Shape, origin: Origin) -> None:
+    """Raise CompileError for a shape that no device could hold."""
+    if element_count(shape) > _LARGEST_TENSOR:
+        raise CompileError(Code.TENSOR_TOO_LARGE, f"a tensor of shape {list(shape)} is too large", at=origin)
 
 
 def _is_no_float(tensor: gs.Tensor) -> bool:
@@ -166,7 +173,8 @@ class IntegerTensor:
 
     low, high  what they are clipped to
     source     the real tensor that was quantized, or the integers themselves
-    scale, zero_point, channel_axis  of the QuantizeLinear; None, 0 and 0 for constants
+    scale, zero_point  of the QuantizeLinear; None and 0 for constants
+    is_constant  whether the source is one; then `channel_axis` is that of the QuantizeLinear's scales
     """
 
     low: int
@@ -174,6 +182,7 @@ class IntegerTensor:
     source: Value | NDArray[np.int64]
     scale: Scale | None
     zero_point: int
+    is_constant: bool
     channel_axis: int
 
 
@@ -184,6 +193,7 @@ class Builder:
     poisoned  ONNX tensors of which not even the shape is known, because of a fault already reported
     unknown   names of the values that stand in for what a faulty node would compute
     assumed   inputs whose open axes were taken as 1, only to go on
+    superseded  names of constants that were made anew in another order
     """
 
     given: GivenShapes = NOTHING_GIVEN
@@ -191,6 +201,7 @@ class Builder:
     problems: list[Problem] = field(default_factory=list)
     unknown: set[str] = field(default_factory=set)
     assumed: set[str] = field(default_factory=set)
+    superseded: set[str] = field(default_factory=set)
     ops: list[Op] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
     integers: dict[str, IntegerTensor] = field(default_factory=dict)
@@ -200,8 +211,7 @@ class Builder:
         """A fresh value. Raises CompileError for a shape that no device could hold."""
         if any(size < 1 for size in shape):
             raise CompileError(Code.EMPTY_AXIS, f"shape {list(shape)} has an empty axis", at=origin)
-        if element_count(shape) > _LARGEST_TENSOR:
-            raise CompileError(Code.TENSOR_TOO_LARGE, f"a tensor of shape {list(shape)} is too large", at=origin)
+        check_size(shape, origin)
         self._count += 1
         return Value(f"v{self._count}", TensorType(shape, element), origin)
 
@@ -213,6 +223,20 @@ class Builder:
         """Add the operation and return its result."""
         self.ops.append(op)
         return op.result
+
+    def producer(self, value: Value) -> Op | None:
+        """The operation that made `value`; None for an input."""
+        return next((op for op in reversed(self.ops) if op.result is value), None)
+
+    def drop_superseded(self, outputs: Sequence[GraphOutput]) -> None:
+        """Remove the constants made anew, where nothing reads them."""
+        read = {output.value.name for output in outputs}
+        kept: list[Op] = []
+        for op in reversed(self.ops):
+            if op.result.name in read or op.result.name not in self.superseded:
+                kept.append(op)
+                read.update(v.name for v in op.operands)
+        self.ops = kept[::-1]
 
     def define(self, tensor: gs.Tensor, value: Value) -> None:
         """`value` is what the ONNX tensor holds."""

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from pefslc.codes import Code
 from pefslc.frontend.importer import Builder, IntegerTensor
-from pefslc.frontend.movement import transposed
 from pefslc.frontend.node import Node, constant_array
 from pefslc.frontend.quantizers import exact_scale, positive_steps
+from pefslc.frontend.weights import back_from_first, channel_axes, with_axis_first
 from pefslc.ir.quantized import Clip, Constant, Quantize, QuantizedConstant
 from pefslc.ir.value import IntArray, Value
 from pefslc.numeric.format import Quantization
@@ -42,13 +42,13 @@ def import_quantize_linear(builder: Builder, node: Node) -> IntegerTensor:
     zero_point = int(codes[0])
     scale = _scale(node, x.type.shape, axis)
     constant = any(isinstance(op, Constant) and op.result is x for op in builder.ops)
-    if scale.per_channel and axis != (0 if constant else 1):
+    if scale.per_channel and axis not in (channel_axes(node, x.type.shape) if constant else (1,)):
         raise node.fault(
             Code.SCALE_SHAPE,
             f"a scale along axis {axis} is not supported",
-            hint="axis 0 of weights, axis 1 of activations",
+            hint="along the output channels of weights, axis 1 of activations",
         )
-    return IntegerTensor(low, high, x, scale, zero_point, channel_axis=0 if constant else 1)
+    return IntegerTensor(low, high, x, scale, zero_point, constant, channel_axis=axis if scale.per_channel else 0)
 
 
 def clip_integers(builder: Builder, node: Node) -> IntegerTensor | None:
@@ -96,10 +96,13 @@ def _quantize(builder: Builder, node: Node, tensor: IntegerTensor, scale: Scale)
     bits = max(tensor.high.bit_length(), (-tensor.low - 1).bit_length() if tensor.low < 0 else 0)
     signed = tensor.low < 0
     quantization = found or Quantization(bits=bits + signed, signed=signed, scale=scale, zero_point=zero_point)
-    result = builder.new_value(x.type.shape, quantization, node.origin)
-    value = builder.append(
-        Quantize(result=result, input=x, adds_zero_point_last=True, channel_axis=tensor.channel_axis)
-    )
+    channel_axis = 0 if tensor.is_constant else 1
+
+    def quantize(x: Value) -> Value:
+        result = builder.new_value(x.type.shape, quantization, node.origin)
+        return builder.append(Quantize(result=result, input=x, adds_zero_point_last=True, channel_axis=channel_axis))
+
+    value = with_axis_first(builder, x, tensor.channel_axis, quantize) if tensor.is_constant else quantize(x)
     if found is not None:
         return value
     if scale.per_channel:
@@ -125,18 +128,18 @@ def _constant(
     quantization = _format(low, high, scale, zero_point) or Quantization(
         bits=max(bits, 1), signed=low < 0, scale=scale, zero_point=zero_point
     )
-    turned = scale.per_channel and axis == 1 and codes.ndim == 2
-    if scale.per_channel and axis != 0 and not turned:
+    if not scale.per_channel:
+        axis = 0
+    elif axis not in channel_axes(node, tuple(codes.shape)):
         raise node.fault(
             Code.SCALE_SHAPE,
             f"a scale along axis {axis} of a constant is not supported",
             hint="along the output channels",
         )
-    data = np.ascontiguousarray(codes.T if turned else codes)
-    result = builder.new_value(tuple(data.shape), quantization, node.origin)
-    value = builder.append(QuantizedConstant(result=result, codes=IntArray(data)))
-    # Our constants have their scales along axis 0: the matrix of a Gemm with transB = 0 is stored transposed.
-    return transposed(builder, value) if turned else value
+    data = IntArray(np.ascontiguousarray(np.moveaxis(codes, axis, 0)))
+    result = builder.new_value(data.shape, quantization, node.origin)
+    constant = builder.append(QuantizedConstant(result=result, codes=data))
+    return back_from_first(builder, constant, axis)
 
 
 def _format(low: int, high: int, scale: Scale, zero_point: int) -> Quantization | None:
@@ -161,7 +164,7 @@ def _integers(builder: Builder, node: Node) -> IntegerTensor | None:
     if array is None or array.dtype.kind == "f":
         return None
     low, high = _type_range(node, array)
-    return IntegerTensor(low, high, array.astype(np.int64), None, 0, 0)
+    return IntegerTensor(low, high, array.astype(np.int64), None, 0, is_constant=True, channel_axis=0)
 
 
 def _integer(node: Node, index: int, what: str) -> int:

@@ -97,11 +97,11 @@ def import_transpose(builder: Builder, node: Node) -> Value:
     return builder.append(Transpose(result=result, input=x, permutation=permutation))
 
 
-def transposed(builder: Builder, matrix: Value) -> Value:
-    """The matrix with its axes exchanged; exchanged twice, a constant with one scale per row is itself again."""
-    rows, columns = matrix.type.shape
-    result = builder.new_value((columns, rows), matrix.type.element, matrix.origin)
-    return builder.append(Transpose(result=result, input=matrix, permutation=(1, 0)))
+def transposed(builder: Builder, x: Value, permutation: tuple[int, ...] = (1, 0)) -> Value:
+    """x with its axes permuted; there and back, a constant with one scale for each of axis 0 is itself again."""
+    shape = tuple(x.type.shape[a] for a in permutation)
+    result = builder.new_value(shape, x.type.element, x.origin)
+    return builder.append(Transpose(result=result, input=x, permutation=permutation))
 
 
 def import_identity(builder: Builder, node: Node) -> Value:

@@ -17,7 +17,7 @@ __all__ = ["also_for_sequences"]
 Operator = Callable[[Builder, Node], Value]
 
 # What one row is given beside the one number of the sequence.
-_PER_AXIS = {"kernel_shape": 1, "strides": 1, "dilations": 1}
+_PER_AXIS = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 0, "output_shape": 1}
 
 
 def also_for_sequences(operator: Operator) -> Operator:
@@ -28,7 +28,7 @@ def also_for_sequences(operator: Operator) -> Operator:
         if len(x.type.shape) != 3:
             return operator(builder, node)
         _with_one_row(builder, node, 0)
-        if node.op_type == "Conv" and len(builder.operand(node, 1).type.shape) == 3:
+        if node.op_type in ("Conv", "ConvTranspose") and len(builder.operand(node, 1).type.shape) == 3:
             _with_one_row(builder, node, 1)
         for name, row in _PER_AXIS.items():
             values = node.take_ints(name, None)

@@ -39,7 +39,7 @@ from pefslc.frontend.pools import (
     import_max_pool,
     import_reduce_mean,
 )
-from pefslc.frontend.products import import_conv, import_gemm, import_matmul
+from pefslc.frontend.products import import_conv, import_conv_transpose, import_gemm, import_matmul
 from pefslc.frontend.quantizers import import_bipolar_quant, import_quant, import_trunc
 from pefslc.ir.value import Value
 
@@ -55,6 +55,7 @@ OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Value | tuple[Value, 
     ("com.microsoft", "QuantizeLinear"): import_quantize_linear,
     ("com.microsoft", "DequantizeLinear"): import_dequantize_linear,
     ("", "Conv"): also_for_sequences(import_conv),
+    ("", "ConvTranspose"): also_for_sequences(import_conv_transpose),
     ("", "Gemm"): import_gemm,
     ("", "MatMul"): import_matmul,
     ("", "BatchNormalization"): import_batch_norm,

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pefslc.codes import Code
-from pefslc.frontend.importer import Builder
+from pefslc.frontend.importer import Builder, check_size
 from pefslc.frontend.movement import transposed
 from pefslc.frontend.node import Node
-from pefslc.frontend.windows import checked_output, image_operand, window_of
+from pefslc.frontend.weights import moved
+from pefslc.frontend.windows import checked_output, image_operand, transposed_window, window_of
 from pefslc.ir.quantized import Conv, Linear
 from pefslc.ir.structural import Transpose
 from pefslc.ir.value import Value
 from pefslc.numeric.format import Quantization
-from pefslc.shapes import conv_shape
+from pefslc.shapes import Window, conv_shape
 
-__all__ = ["import_conv", "import_gemm", "import_matmul"]
+__all__ = ["import_conv", "import_conv_transpose", "import_gemm", "import_matmul"]
 
 
 def import_conv(builder: Builder, node: Node) -> Value:
     """Conv(x [N, C, H, W], weight [M, C / group, KH, KW], bias [M])."""
-    x, weight = image_operand(builder, node), builder.operand(node, 1)
-    bias = builder.operand(node, 2) if node.has_input(2) else None
+    x, weight = image_operand(builder, node), _kernel_operand(builder, node)
     groups = node.take_int("group", 1)
-    w = weight.type.shape
-    if len(w) != 4:
-        raise node.fault(
-            Code.UNSUPPORTED_SHAPE, f"a weight of shape {list(w)} is not supported", hint="only 2-D convolutions"
-        )
-    declared = node.take_ints("kernel_shape", w[2:])
-    if declared != w[2:]:
-        raise node.fault(Code.SHAPE_MISMATCH, f"kernel_shape is {list(declared or ())} but the weight is {list(w)}")
-    channels = x.type.shape[1]
+    w, channels = weight.type.shape, x.type.channels
     if groups < 1 or channels % groups or w[0] % groups:
         raise node.fault(
             Code.SHAPE_MISMATCH, f"group={groups} does not divide {channels} input and {w[0]} output channels"
@@ -38,12 +33,64 @@ def import_conv(builder: Builder, node: Node) -> Value:
         raise node.fault(
             Code.SHAPE_MISMATCH, f"the weight {list(w)} wants {w[1] * groups} input channels, the input has {channels}"
         )
-    if bias is not None and bias.type.shape != (w[0],):
+    bias = _bias_operand(builder, node, w[0])
+    return _convolution(builder, node, x, weight, bias, window_of(node, (w[2], w[3]), x.type.shape), groups)
+
+
+def import_conv_transpose(builder: Builder, node: Node) -> Value:
+    """ConvTranspose(x [N, C, H, W], weight [C, M / group, KH, KW], bias [M]).
+
+    A convolution of x with zeros between its pixels, by the flipped kernel with inputs and outputs exchanged.
+    """
+    x, weight = image_operand(builder, node), _kernel_operand(builder, node)
+    groups = node.take_int("group", 1)
+    w, channels = weight.type.shape, x.type.channels
+    if w[0] != channels:
         raise node.fault(
-            Code.SHAPE_MISMATCH, f"the bias has shape {list(bias.type.shape)}, the convolution {w[0]} output channels"
+            Code.SHAPE_MISMATCH, f"the weight {list(w)} wants {w[0]} input channels, the input has {channels}"
         )
-    window = window_of(node, (w[2], w[3]), x.type.shape)
-    shape = checked_output(node, conv_shape(x.type.shape, w, window))
+    if groups < 1 or channels % groups:
+        raise node.fault(Code.SHAPE_MISMATCH, f"group={groups} does not divide {channels} input channels")
+
+    def convolved_with(array: NDArray[np.generic]) -> NDArray[np.generic]:
+        """[C, M / group, KH, KW] as [M, C / group, KH, KW]."""
+        by_group = array[:, :, ::-1, ::-1].reshape(groups, channels // groups, *w[1:])
+        return by_group.swapaxes(1, 2).reshape(groups * w[1], channels // groups, *w[2:])
+
+    bias = _bias_operand(builder, node, groups * w[1])
+    window = transposed_window(node, (w[2], w[3]), x.type.shape)
+    check_size((*x.type.shape[:2], *window.slides_over(*x.type.shape[2:])), node.origin)
+    return _convolution(builder, node, x, moved(builder, node, weight, convolved_with), bias, window, groups)
+
+
+def _kernel_operand(builder: Builder, node: Node) -> Value:
+    """The weight, [.., .., KH, KW]."""
+    weight = builder.operand(node, 1)
+    w = weight.type.shape
+    if len(w) != 4:
+        raise node.fault(
+            Code.UNSUPPORTED_SHAPE, f"a weight of shape {list(w)} is not supported", hint="only 2-D convolutions"
+        )
+    declared = node.take_ints("kernel_shape", w[2:])
+    if declared != w[2:]:
+        raise node.fault(Code.SHAPE_MISMATCH, f"kernel_shape is {list(declared or ())} but the weight is {list(w)}")
+    return weight
+
+
+def _bias_operand(builder: Builder, node: Node, outputs: int) -> Value | None:
+    bias = builder.operand(node, 2) if node.has_input(2) else None
+    if bias is not None and bias.type.shape != (outputs,):
+        raise node.fault(
+            Code.SHAPE_MISMATCH,
+            f"the bias has shape {list(bias.type.shape)}, the convolution {outputs} output channels",
+        )
+    return bias
+
+
+def _convolution(
+    builder: Builder, node: Node, x: Value, weight: Value, bias: Value | None, window: Window, groups: int
+) -> Value:
+    shape = checked_output(node, conv_shape(x.type.shape, weight.type.shape, window))
     return builder.append(
         Conv(result=builder.real(shape, node), input=x, weight=weight, bias=bias, window=window, groups=groups)
     )

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from pefslc.codes import Code
 from pefslc.frontend.importer import Builder
-from pefslc.frontend.movement import transposed
 from pefslc.frontend.node import Node, constant_array
+from pefslc.frontend.weights import channel_axes, with_axis_first
 from pefslc.ir.quantized import Constant, Quantize
 from pefslc.ir.value import Op, Value
 from pefslc.numeric.format import MAX_FORMAT_BITS, Quantization
@@ -31,9 +31,7 @@ def import_quant(builder: Builder, node: Node) -> Value:
             Code.QUANTIZER_INPUTS, f"Quant has {len(node.inputs)} inputs, not 4 (x, scale, zero point, bit width)"
         )
     x = builder.operand(node, 0)
-    constant = constant_array(node.inputs[0]) is not None or _is_constant(builder.ops, x)
-    scale_axis = _scale_axis(node, x.type.shape) if constant else 1
-    scale = _scale(node, 1, x.type.shape, scale_axis)
+    scale, axis = _operand_scale(builder, node, x)
     bits = _bits(node, 3)
     zero_point = _zero_point(node, _integer(node, 2, "zero point", Code.ZERO_POINT))
     signed, narrow = _flag(node, "signed", 1), _flag(node, "narrow", 0)
@@ -41,13 +39,7 @@ def import_quant(builder: Builder, node: Node) -> Value:
         raise node.fault(Code.BIT_WIDTH, "a signed or narrow format of 1 bit is not supported", hint="use 2 bits")
     rounding = _rounding(node, "ROUND")
     quantization = Quantization(bits=bits, signed=signed, narrow=narrow, scale=scale, zero_point=zero_point)
-    # Our constants have their scales along axis 0: the matrix of a MatMul is turned, quantized, and turned back.
-    turned = constant and scale_axis == 1
-    if turned:
-        x = transposed(builder, x)
-    result = builder.new_value(x.type.shape, quantization, node.origin)
-    value = builder.append(Quantize(result=result, input=x, rounding=rounding, channel_axis=0 if constant else 1))
-    return transposed(builder, value) if turned else value
+    return _quantized(builder, node, x, quantization, rounding, axis)
 
 
 def import_bipolar_quant(builder: Builder, node: Node) -> Value:
@@ -55,12 +47,28 @@ def import_bipolar_quant(builder: Builder, node: Node) -> Value:
     if len(node.inputs) != 2:
         raise node.fault(Code.QUANTIZER_INPUTS, f"BipolarQuant has {len(node.inputs)} inputs, not 2 (x, scale)")
     x = builder.operand(node, 0)
-    constant = constant_array(node.inputs[0]) is not None or _is_constant(builder.ops, x)
-    channel_axis = 0 if constant else 1
-    scale = _scale(node, 1, x.type.shape, channel_axis)
+    scale, axis = _operand_scale(builder, node, x)
     quantization = Quantization(bits=2, signed=True, narrow=True, scale=scale)
-    result = builder.new_value(x.type.shape, quantization, node.origin)
-    return builder.append(Quantize(result=result, input=x, rounding=RoundingMode.SIGN, channel_axis=channel_axis))
+    return _quantized(builder, node, x, quantization, RoundingMode.SIGN, axis)
+
+
+def _operand_scale(builder: Builder, node: Node, x: Value) -> tuple[Scale, int | None]:
+    """The scale (input 1) of a quantizer of x, and the axis of a constant that it goes along; None for activations."""
+    if constant_array(node.inputs[0]) is None and not _is_constant(builder.ops, x):
+        return _scale(node, 1, x.type.shape, (1,))[0], None
+    return _scale(node, 1, x.type.shape, channel_axes(node, x.type.shape))
+
+
+def _quantized(
+    builder: Builder, node: Node, x: Value, quantization: Quantization, rounding: RoundingMode, axis: int | None
+) -> Value:
+    def quantize(x: Value) -> Value:
+        result = builder.new_value(x.type.shape, quantization, node.origin)
+        return builder.append(
+            Quantize(result=result, input=x, rounding=rounding, channel_axis=1 if axis is None else 0)
+        )
+
+    return quantize(x) if axis is None else with_axis_first(builder, x, axis, quantize)
 
 
 def import_trunc(builder: Builder, node: Node) -> Value:
@@ -74,7 +82,7 @@ def import_trunc(builder: Builder, node: Node) -> Value:
             Code.QUANTIZER_INPUTS, f"Trunc has {len(node.inputs)} inputs, not 5 (version 1) or 6 (version 2)"
         )
     x = builder.operand(node, 0)
-    scale = _scale(node, 1, x.type.shape, 1)
+    scale, _ = _scale(node, 1, x.type.shape, (1,))
     if scale.per_channel:
         raise node.fault(
             Code.SCALE_PER_CHANNEL, "Trunc with one scale per channel is not supported", hint="truncate per tensor"
@@ -88,7 +96,7 @@ def import_trunc(builder: Builder, node: Node) -> Value:
         factor, offset = 1 / divisor, zero_point * step * (1 / divisor - 1)
         quantization = Quantization(bits=MAX_FORMAT_BITS, signed=True, scale=scale, zero_point=zero_point)
     else:
-        out_scale = _scale(node, 4, x.type.shape, 1)
+        out_scale, _ = _scale(node, 4, x.type.shape, (1,))
         divisor = _nearest_power_of_two(out_scale.step / step)
         if (shifted := zero_point / divisor).denominator != 1:
             raise node.fault(
@@ -169,30 +177,21 @@ def exact_scale(steps: NDArray[np.float64]) -> Scale:
     return Scale.of(Fraction(float(s)) for s in steps.reshape(-1))
 
 
-def _scale_axis(node: Node, shape: Shape) -> int:
-    """Along which axis the scale of a constant lies: 1 for the columns of a matrix, else 0."""
-    scale = node.constant(1, "scale")
-    return int(len(shape) == 2 and scale.size > 1 and _aligned(scale.shape, 2) == (1, shape[1]))
-
-
-def _aligned(shape: Shape, rank: int) -> Shape:
-    """As NumPy aligns it for broadcasting."""
-    return (1,) * (rank - len(shape)) + shape
-
-
-def _scale(node: Node, index: int, shape: Shape, channel_axis: int) -> Scale:
+def _scale(node: Node, index: int, shape: Shape, axes: tuple[int, ...]) -> tuple[Scale, int]:
+    """The constant scale, and the one of `axes` that it goes along: 0 where it is one for all."""
     array = positive_steps(node, index)
     scale = exact_scale(array)
-    if scale.per_channel:
-        aligned = _aligned(array.shape, len(shape))
-        wanted = tuple(size if axis == channel_axis else 1 for axis, size in enumerate(shape))
-        if aligned != wanted:
-            raise node.fault(
-                Code.SCALE_SHAPE,
-                f"a scale of shape {list(array.shape)} on a tensor {list(shape)} is not supported",
-                hint="per tensor, or per output channel of a weight",
-            )
-    return scale
+    if not scale.per_channel:
+        return scale, 0
+    aligned = (1,) * (len(shape) - array.ndim) + tuple(array.shape)
+    for channel_axis in axes:
+        if aligned == tuple(size if axis == channel_axis else 1 for axis, size in enumerate(shape)):
+            return scale, channel_axis
+    raise node.fault(
+        Code.SCALE_SHAPE,
+        f"a scale of shape {list(array.shape)} on a tensor {list(shape)} is not supported",
+        hint="per tensor, or per output channel of a weight",
+    )
 
 
 def _integer(node: Node, index: int, what: str, code: Code) -> int:

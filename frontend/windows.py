@@ -31,6 +31,72 @@ def window_of(node: Node, kernel: tuple[int, int], input_shape: tuple[int, ...])
     return Window(kernel=kernel, strides=strides, dilations=dilations, pads=(pads[0], pads[1], pads[2], pads[3]))
 
 
+def transposed_window(node: Node, kernel: tuple[int, int], input_shape: tuple[int, ...]) -> Window:
+    """The window of a ConvTranspose over its input with zeros between the pixels. Raises CompileError.
+
+    Where the transposed convolution crops its result by p, the window has extent - 1 - p of padding, and where
+    output_padding adds rows, so much more. Source: ONNX ConvTranspose-11.
+    """
+    strides = take_pair(node, "strides", (1, 1))
+    dilations = take_pair(node, "dilations", (1, 1))
+    added = node.take_ints("output_padding", (0, 0)) or ()
+    if len(added) != 2 or min(added) < 0:
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE,
+            f"output_padding={list(added)} is not supported",
+            hint="two numbers, none negative",
+        )
+    extent = Window(kernel=kernel, dilations=dilations).extent
+    whole = [(size - 1) * s + e + a for size, s, e, a in zip(input_shape[2:], strides, extent, added, strict=True)]
+    top, left, bottom, right = _cropped(node, whole, input_shape, strides)
+    (eh, ew), (ah, aw) = extent, added
+    pads = eh - 1 - top, ew - 1 - left, eh - 1 - bottom + ah, ew - 1 - right + aw
+    return Window(kernel=kernel, dilations=dilations, pads=pads, input_dilations=strides)
+
+
+def _cropped(
+    node: Node, whole: list[int], input_shape: tuple[int, ...], strides: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """What a ConvTranspose crops from its whole result, of the size `whole`: pads, or what auto_pad or output_shape say.
+
+    Negative where output_shape is more than the whole: zeros follow it, as in onnxruntime and ONNX's own test.
+    """
+    pads = node.take_ints("pads", (0, 0, 0, 0)) or ()
+    auto_pad = node.take_string("auto_pad", "NOTSET")
+    wanted = node.take_ints("output_shape", None)
+    if auto_pad not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
+        raise node.fault(Code.UNSUPPORTED_ATTRIBUTE, f"auto_pad={auto_pad!r} is unknown")
+    if wanted is not None and (len(wanted) != 2 or min(wanted) < 1):
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE, f"output_shape={list(wanted)} is not supported", hint="rows and columns"
+        )
+    if len(pads) != 4 or min(pads) < 0:
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE, f"pads={list(pads)} is not supported", hint="four numbers, none negative"
+        )
+    if wanted is None and auto_pad.startswith("SAME"):
+        wanted = tuple(size * stride for size, stride in zip(input_shape[2:], strides, strict=True))
+        if any(size < target for size, target in zip(whole, wanted, strict=True)):
+            raise node.fault(
+                Code.UNSUPPORTED_ATTRIBUTE,
+                f"auto_pad={auto_pad!r} with strides {list(strides)} larger than the kernel is not supported",
+                hint="use pads and output_padding",
+            )
+    if wanted is None:
+        return (0, 0, 0, 0) if auto_pad == "VALID" else (pads[0], pads[1], pads[2], pads[3])
+    (top, bottom), (left, right) = (
+        _split(size - target, upper=auto_pad == "SAME_UPPER") for size, target in zip(whole, wanted, strict=True)
+    )
+    return top, left, bottom, right
+
+
+def _split(total: int, *, upper: bool) -> tuple[int, int]:
+    """Before and after; the odd one goes after (SAME_UPPER) or before; what is missing is missing after."""
+    if total < 0:
+        return 0, total
+    return (total // 2, total - total // 2) if upper else (total - total // 2, total // 2)
+
+
 def take_pair(node: Node, name: str, default: tuple[int, int] | None) -> tuple[int, int]:
     """An attribute of two positive numbers, for rows and columns. Raises CompileError for what is none."""
     values = node.take_ints(name, default)

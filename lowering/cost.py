@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from pefslc.ir.integer import Conv2d, Dense
 from pefslc.ir.value import Op
+from pefslc.phases import phases
 from pefslc.shapes import element_count
 from pefslc.sidecar import JsonObject
 
@@ -18,9 +19,13 @@ __all__ = ["CostReport", "Costs", "LayerCost", "MemorySize", "PartCost", "is_cos
 
 
 def macs(op: Op) -> int:
-    """Multiply-accumulates of one operation; 0 for what does not multiply by weights."""
+    """Multiply-accumulates of one operation, zeros between pixels left out; 0 for what has no weights."""
     match op:
-        case Conv2d() | Dense():
+        case Conv2d():
+            parts = phases(op.window, *op.input.type.shape[2:])
+            taps = sum(len(p.rows) * len(p.columns) * len(p.tap_rows) * len(p.tap_columns) for p in parts)
+            return taps * _per_tap(op)
+        case Dense():
             return element_count(op.result.type.shape) * element_count(op.weight.shape[1:])
         case _:
             return 0
@@ -30,11 +35,14 @@ def useful_macs(op: Op) -> int:
     """`macs` without those that multiply the padding."""
     match op:
         case Conv2d():
-            return (
-                op.window.inside(*op.input.type.shape[2:]) * op.result.type.shape[0] * op.weight.data[:, :, 0, 0].size
-            )
+            return op.window.inside(*op.input.type.shape[2:]) * _per_tap(op)
         case _:
             return macs(op)
+
+
+def _per_tap(op: Conv2d) -> int:
+    """Multiply-accumulates of one tap at one position: of all images, inputs and outputs."""
+    return op.result.type.shape[0] * element_count(op.weight.shape[:2])
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ Sums of products are bounded per output channel first (`channel_accumulators`).
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError
@@ -14,10 +15,13 @@ from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, 
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
 from pefslc.ir.value import Value
 from pefslc.numeric.accumulate import dot_bounds, fits_int64, prefix_bounds
+from pefslc.phases import taps_together
+from pefslc.shapes import Window
 
-__all__ = ["Range", "channel_accumulators", "partial_sums", "result_range"]
+__all__ = ["Range", "channel_accumulators", "conv_bounds", "partial_sums", "result_range"]
 
 Range = tuple[int, int]
+Bounds = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def channel_accumulators(op: Conv2d | Dense) -> tuple[list[int], list[int]]:
@@ -33,11 +37,24 @@ def partial_sums(op: Conv2d | Dense) -> Range:
     return prefix_bounds(*_products(op), _bias(op))
 
 
+def conv_bounds(weight: NDArray[np.int64], window: Window, low: int, high: int) -> Bounds:
+    """Per output channel, the bounds of every partial sum of a convolution of codes in [low, high].
+
+    Over a dilated input no sum is made of all taps: the inserted zeros add nothing.
+    Raises OverflowError as `dot_bounds` does.
+    """
+    parts = [weight[:, :, rows, columns] for rows, columns in taps_together(window)]
+    bounds = [dot_bounds(part.reshape(len(weight), -1), low, high) for part in parts]
+    return np.min([b[0] for b in bounds], axis=0), np.max([b[1] for b in bounds], axis=0)
+
+
 def _products(op: Conv2d | Dense) -> tuple[list[int], list[int]]:
     codes = op.input.type.codes
-    weight = op.weight.data.reshape(op.weight.data.shape[0], -1)
     try:
-        low, high = dot_bounds(weight, codes.low, codes.high)
+        if isinstance(op, Conv2d):
+            low, high = conv_bounds(op.weight.data, op.window, codes.low, codes.high)
+        else:
+            low, high = dot_bounds(op.weight.data, codes.low, codes.high)
     except OverflowError:
         raise CompileError(
             Code.BEYOND_64_BITS,

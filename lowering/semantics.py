@@ -42,11 +42,27 @@ _EXACT_IN_FLOAT64 = 2**53
 
 def windows(x: NDArray[Number], window: Window, fill: int | float = 0) -> NDArray[Number]:
     """[N, C, H', W', KH, KW]: the taps of every window over x [N, C, H, W]; positions outside hold `fill`."""
-    top, left, bottom, right = window.pads
-    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=fill)
-    taps = sliding_window_view(padded, window.extent, axis=(2, 3))
+    taps = sliding_window_view(_padded(_dilated(x, window), window, fill), window.extent, axis=(2, 3))
     (sh, sw), (dh, dw) = window.strides, window.dilations
     return taps[:, :, ::sh, ::sw, ::dh, ::dw]
+
+
+def _dilated(x: NDArray[Number], window: Window) -> NDArray[Number]:
+    """Zeros between the pixels."""
+    if not window.dilates_input:
+        return x
+    image = np.zeros((*x.shape[:2], *window.dilated(*x.shape[2:])), dtype=x.dtype)
+    image[:, :, :: window.input_dilations[0], :: window.input_dilations[1]] = x
+    return image
+
+
+def _padded(image: NDArray[Number], window: Window, fill: int | float) -> NDArray[Number]:
+    """`fill` around the image; of a negative pad, so many rows or columns less."""
+    top, left, bottom, right = window.pads
+    widths = [(max(a, 0), max(b, 0)) for a, b in ((top, bottom), (left, right))]
+    padded = np.pad(image, [(0, 0), (0, 0), *widths], constant_values=fill)
+    rows, columns = padded.shape[2:]
+    return padded[:, :, max(-top, 0) : rows - max(-bottom, 0), max(-left, 0) : columns - max(-right, 0)]
 
 
 def convolve(

@@ -21,12 +21,18 @@ def element_count(shape: Shape) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """A 2-D sliding window: ONNX's kernel_shape, strides, dilations and pads (top, left, bottom, right)."""
+    """A 2-D sliding window: ONNX's kernel_shape, strides, dilations and pads (top, left, bottom, right).
+
+    A negative pad crops. `input_dilations` tell how far apart the input's pixels are in the image that the window
+    slides over, with zeros between them: those of a transposed convolution are its strides (XLA's base dilation). A
+    window over a dilated input has strides of 1.
+    """
 
     kernel: tuple[int, int]
     strides: tuple[int, int] = (1, 1)
     dilations: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    input_dilations: tuple[int, int] = (1, 1)
 
     @property
     def extent(self) -> tuple[int, int]:
@@ -42,8 +48,23 @@ class Window:
     def is_padded(self) -> bool:
         return any(self.pads)
 
+    @property
+    def dilates_input(self) -> bool:
+        """Whether zeros stand between the pixels of the input."""
+        return self.input_dilations != (1, 1)
+
+    def dilated(self, height: int, width: int) -> tuple[int, int]:
+        """Size of the input with zeros between its pixels."""
+        return (height - 1) * self.input_dilations[0] + 1, (width - 1) * self.input_dilations[1] + 1
+
+    def slides_over(self, height: int, width: int) -> tuple[int, int]:
+        """Size of the whole image that the window slides over, before negative pads crop it."""
+        (rows, columns), (top, left, bottom, right) = self.dilated(height, width), self.pads
+        return rows + max(top, 0) + max(bottom, 0), columns + max(left, 0) + max(right, 0)
+
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """floor((size + pads - extent) / stride) + 1 (ONNX Conv-11); may be 0 or less when the window does not fit."""
+        height, width = self.dilated(height, width)
         top, left, bottom, right = self.pads
         rows = (height + top + bottom - self.extent[0]) // self.strides[0] + 1
         columns = (width + left + right - self.extent[1]) // self.strides[1] + 1
@@ -82,16 +103,33 @@ class Window:
         return sum(self.reach(tap, (height, width), output) for tap in taps)
 
     def reach(self, tap: tuple[int, int], size: tuple[int, int], output: tuple[int, int]) -> int:
-        """Positions of the output (rows, columns) whose tap lies inside the input of this size."""
-        count = 1
-        for offset, stride, inside, positions in zip(self.tap_offset(*tap), self.strides, size, output, strict=True):
-            first = max(-(offset // stride), 0)
-            last = min((inside - 1 - offset) // stride, positions - 1)
-            count *= max(last - first + 1, 0)
-        return count
+        """Positions of the output (rows, columns) whose tap lies on a pixel of an input of this size."""
+        rows, columns = self.seen(tap, size, output)
+        return len(rows) * len(columns)
+
+    def seen(self, tap: tuple[int, int], size: tuple[int, int], output: tuple[int, int]) -> tuple[range, range]:
+        """The rows and the columns of the output (of that size) whose tap lies on a pixel of the input (of this size).
+
+        Neighbours among them are input_dilations apart, and see pixels that are strides apart.
+        """
+        offsets = self.tap_offset(*tap)
+        rows, columns = (self._seen(axis, offsets[axis], size[axis], output[axis]) for axis in (0, 1))
+        return rows, columns
+
+    def _seen(self, axis: int, offset: int, size: int, positions: int) -> range:
+        stride, apart = self.strides[axis], self.input_dilations[axis]
+        first = max(-(offset // stride), 0)
+        first += -(first + offset) % apart  # apart is 1, or the stride
+        last = min(((size - 1) * apart - offset) // stride, positions - 1)
+        return range(first, max(last + 1, first), apart)
+
+    def pixel(self, tap: tuple[int, int], row: int, column: int) -> tuple[int, int]:
+        """The pixel of the input on which the tap lies at a position of the output that sees one."""
+        (sy, sx), (uy, ux), (dy, dx) = self.strides, self.input_dilations, self.tap_offset(*tap)
+        return (row * sy + dy) // uy, (column * sx + dx) // ux
 
     def tap_offset(self, row: int, column: int) -> tuple[int, int]:
-        """Input position of tap (row, column) relative to output position * stride."""
+        """Position of tap (row, column) in the dilated input relative to output position * stride."""
         return row * self.dilations[0] - self.pads[0], column * self.dilations[1] - self.pads[1]
 
 

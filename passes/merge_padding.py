@@ -38,6 +38,7 @@ class MergePadding:
 
 
 def _padded(window: Window, pad: Pad) -> Window:
-    top, left, bottom, right = window.pads
-    (above, before), (below, after) = pad.before[2:], pad.after[2:]
-    return replace(window, pads=(top + above, left + before, bottom + below, right + after))
+    rows, columns = window.input_dilations  # zeros stand between those of the padding, too
+    added = pad.before[2] * rows, pad.before[3] * columns, pad.after[2] * rows, pad.after[3] * columns
+    top, left, bottom, right = (own + more for own, more in zip(window.pads, added, strict=True))
+    return replace(window, pads=(top, left, bottom, right))

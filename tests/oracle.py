@@ -174,6 +174,8 @@ def evaluate_model(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
 
 def _node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type: ignore[type-arg]
     x = v[0]
+    if op == "ConvTranspose":
+        return _conv_transpose(x, v[1], v[2] if len(v) > 2 else None, a)
     if x.ndim == 3 and op in ("Conv", "MaxPool", "AveragePool"):  # a sequence is an image of one row
         wide = {k: [k != "pads", *s] if len(s) == 1 else [0, s[0], 0, s[1]] for k, s in a.items() if k != "group"}
         operands = [x[:, :, None], *(w[:, :, None] if w.ndim == 3 else w for w in v[1:])]
@@ -299,6 +301,43 @@ def _conv(x, weight, bias, a):  # type: ignore[no-untyped-def]
         patch = padded[n, first : first + per_group, i * sh :: dh, j * sw :: dw][:, :kh, :kw]
         result[n, o, i, j] = (patch * weight[o]).sum() + (0 if bias is None else bias[o])
     return result
+
+
+def _conv_transpose(x, weight, bias, a):  # type: ignore[no-untyped-def]
+    """Each pixel adds itself times the kernel to the result, of any rank, and the pads are cut off (ONNX ConvTranspose).
+
+    Pads that output_shape and auto_pad leave open are computed as onnxruntime does.
+    """
+    rank, groups = x.ndim - 2, a.get("group", 1)
+    strides, dilations = a.get("strides", [1] * rank), a.get("dilations", [1] * rank)
+    added, pads = a.get("output_padding", [0] * rank), list(a.get("pads", [0] * 2 * rank))
+    spans = [
+        (n - 1) * s + d * (k - 1) + 1
+        for n, s, d, k in zip(x.shape[2:], strides, dilations, weight.shape[2:], strict=True)
+    ]
+    auto_pad, shape = a.get("auto_pad", b"NOTSET"), a.get("output_shape")
+    if shape is None and auto_pad.startswith(b"SAME"):
+        shape = [n * s for n, s in zip(x.shape[2:], strides, strict=True)]
+    if shape is not None:
+        totals = [max(span + more - size, 0) for span, more, size in zip(spans, added, shape, strict=True)]
+        less, more = [t // 2 for t in totals], [t - t // 2 for t in totals]
+        pads = [*less, *more] if auto_pad == b"SAME_UPPER" else [*more, *less]
+    else:
+        shape = [span + more - p - q for span, more, p, q in zip(spans, added, pads[:rank], pads[rank:], strict=True)]
+    per_group = weight.shape[1]
+    whole = np.full(
+        (x.shape[0], per_group * groups, *(max(s, p + n) for s, p, n in zip(spans, pads, shape, strict=False))),
+        Fraction(0),
+    )
+    for n, c, *position in np.ndindex(x.shape):
+        first = c // (x.shape[1] // groups) * per_group
+        area = tuple(
+            slice(i * s, i * s + d * (k - 1) + 1, d)
+            for i, s, d, k in zip(position, strides, dilations, weight.shape[2:], strict=True)
+        )
+        whole[(n, slice(first, first + per_group), *area)] += x[(n, c, *position)] * weight[c]
+    result = whole[(..., *(slice(p, p + size) for p, size in zip(pads, shape, strict=False)))]
+    return result if bias is None else result + bias.reshape(1, -1, *[1] * rank)
 
 
 def _pool(op, x, a):  # type: ignore[no-untyped-def]

@@ -39,6 +39,7 @@ LAYER = {
     "noise": "core",
     "numeric": "core",
     "passes": "passes",
+    "phases": "core",
     "plugins": "compiler",
     "ranges": "core",
     "post_training": "compiler",

@@ -171,6 +171,7 @@ def _attributes(name: str, content: object) -> dict[str, Attribute]:
                 "strides": list(content.strides),
                 "dilations": list(content.dilations),
                 "pads": list(content.pads),
+                **({"input_dilations": list(content.input_dilations)} if content.dilates_input else {}),
             }
         case Staircase():
             return {

@@ -177,8 +177,9 @@ def _window(line: Cursor) -> Window:
     pads = (0, 0, 0, 0)
     if line.accept(", pads="):
         pads = (line.integer(), line.after_comma(), line.after_comma(), line.after_comma())
+    input_dilations = line.pair() if line.accept(", input_dilations=") else (1, 1)
     line.literal(")")
-    return Window(kernel=kernel, strides=strides, dilations=dilations, pads=pads)
+    return Window(kernel=kernel, strides=strides, dilations=dilations, pads=pads, input_dilations=input_dilations)
 
 
 def _staircase(line: Cursor) -> Staircase:

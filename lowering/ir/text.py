@@ -244,6 +244,8 @@ def _window(window: Window) -> str:
         words.append(f"dilations={'x'.join(map(str, window.dilations))}")
     if window.is_padded:
         words.append(f"pads={','.join(map(str, window.pads))}")
+    if window.dilates_input:
+        words.append(f"input_dilations={'x'.join(map(str, window.input_dilations))}")
     return ", ".join(words)
 
 

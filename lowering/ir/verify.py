@@ -146,6 +146,10 @@ def _parameter_faults(op: Op) -> list[str]:
             bias = () if op.bias is None else op.bias.type.shape if isinstance(op.bias, Value) else op.bias.shape
             if bias not in ((), (outputs,)):
                 faults.append(f"a bias of shape {list(bias)} for {outputs} output channels")
+            if isinstance(op, Conv | Conv2d) and op.window.dilates_input and op.window.strides != (1, 1):
+                faults.append(f"strides of {list(op.window.strides)} over a dilated input")
+        case AveragePool() | SumPool() | MaxPool() if op.window.dilates_input:
+            faults.append("a pool over a dilated input")
         case Requantize() if op.staircase.channels not in (1, op.input.type.channels):
             faults.append(f"a staircase of {op.staircase.channels} channels on {op.input.type.channels} channels")
         case Clamp() if op.low > op.high:
