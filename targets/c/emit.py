@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from textwrap import wrap
 
@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from pefslc.ir.graph import Graph, OutputMap
 from pefslc.numeric.staircase import Quantizer
-from pefslc.shapes import Window
 from pefslc.targets.c.arena import Arena
-from pefslc.targets.c.dots import OUTPUT_TILE
 from pefslc.targets.c.naming import Names, comment_text
+from pefslc.targets.c.part_loops import SCRATCH, Loops, convolution_loops, dot_kernel, part_calls
 from pefslc.targets.c.stages import ConstantArray, LineWriter, literal
-from pefslc.targets.c.steps import CopyStep, DepthwiseStep, DotStep, MapStep, PoolStep, Program, Step
+from pefslc.targets.c.steps import CopyStep, DepthwiseStep, DotPart, DotStep, MapStep, PoolStep, Program, Step
 from pefslc.targets.c.storage import Buffer, CType, Place, Tensor, narrowest_signed, sum_type
 
 __all__ = ["Argument", "emit", "interface"]
@@ -116,7 +115,8 @@ class _Function:
         self.weight = self.bias = ""
         if isinstance(step, DotStep | DepthwiseStep):
             self.weight = f"{base}_weight"
-            self.constants.append(ConstantArray(self.weight, step.weight_type, step.weight, "weights"))
+            weights = np.concatenate([part.weight.reshape(-1) for part in step.parts])
+            self.constants.append(ConstantArray(self.weight, step.weight_type, weights, "weights"))
             if step.bias is not None and step.bias.any():
                 self.bias = f"{base}_bias"
                 kind = narrowest_signed(step.bias)
@@ -173,14 +173,30 @@ class _Function:
 
     @property
     def parameters(self) -> str:
+        return ", ".join(self.parameter_list)
+
+    @property
+    def parameter_list(self) -> list[str]:
         step = self.step
         # In place, source and result are one buffer: no restrict there.
         restrict = " " if step.shares else "restrict "
         found = [f"const {step.source.type} *{restrict}x"]
         found += [f"const {t.type} *{restrict}r{i}" for i, t in enumerate(step.added)]
         found.append(f"{step.result.type} *{restrict}y")
-        found += [f"{b.type} *restrict {n}" for b, n in zip(step.scratch, ("sums", "patch"), strict=False)]
-        return ", ".join(found)
+        found += [f"{b.type} *restrict {n}" for b, n in zip(step.scratch, SCRATCH, strict=False)]
+        return found
+
+    @cached_property
+    def loops(self) -> list[Loops]:
+        """The loops of a convolution: one for each form of its parts."""
+        assert isinstance(self.step, DotStep | DepthwiseStep)
+        return convolution_loops(self.name, self.parameter_list, self.weight, self.step)
+
+    @property
+    def part_calls(self) -> list[str]:
+        """Where the loops are functions of their own: a call for each part."""
+        assert isinstance(self.step, DotStep | DepthwiseStep)
+        return part_calls(self.loops, self.weight, self.step)
 
     def call(self, arena: Arena, places: dict[str, str]) -> str:
         def pointer(buffer: Buffer) -> str:
@@ -197,32 +213,10 @@ class _Function:
     # --- shapes, for the templates --------------------------------------------------------------------------------
 
     @property
-    def window(self) -> Window:
-        assert isinstance(self.step, DotStep | DepthwiseStep | PoolStep)
-        assert self.step.window is not None
-        return self.step.window
-
-    @property
     def image(self) -> tuple[int, int, int, int]:
         """(N, C, H, W) of the source."""
         n, c, h, w = self.step.source.shape
         return n, c, h, w
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """(H', W') of the result of the window."""
-        _, _, h, w = self.image
-        return self.window.output_size(h, w)
-
-    @property
-    def kernel(self) -> str:
-        """The dot product function that a DotStep calls."""
-        step = self.step
-        assert isinstance(step, DotStep)
-        return (
-            f"dot_{step.source.type.short}_{step.weight_type.short}_{step.sums.short}_{step.products.short}"
-            f"_{step.tile}x{OUTPUT_TILE}_{step.padded}_{step.padded_outputs * step.groups}"
-        )
 
 
 _KINDS: dict[type[Step], str] = {
@@ -238,11 +232,12 @@ _KINDS: dict[type[Step], str] = {
 class _Kernel:
     name: str
     step: DotStep
+    part: DotPart
 
     @property
     def stride(self) -> int:
         """Distance between the sums of two pixels."""
-        return int(self.step.weight.shape[0])
+        return int(self.part.weight.shape[0])
 
 
 def _kernels(functions: list[_Function]) -> list[_Kernel]:
@@ -250,7 +245,9 @@ def _kernels(functions: list[_Function]) -> list[_Kernel]:
     found: dict[str, _Kernel] = {}
     for function in functions:
         if isinstance(function.step, DotStep):
-            found.setdefault(function.kernel, _Kernel(function.kernel, function.step))
+            for part in function.step.parts:
+                name = dot_kernel(function.step, part)
+                found.setdefault(name, _Kernel(name, function.step, part))
     return list(found.values())
 
 

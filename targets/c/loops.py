@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from pefslc.ir.integer import Conv2d, Dense, SumPool
 from pefslc.ir.structural import MaxPool
+from pefslc.phases import Phase, phases
 from pefslc.shapes import Window
 from pefslc.targets.c.dots import PIXEL_TILE, TAP_ALIGNMENT, accumulator_type, packed_rows, product_type
-from pefslc.targets.c.steps import DepthwiseStep, DotStep, PoolStep
+from pefslc.targets.c.steps import DepthwiseStep, DotPart, DotStep, Part, PoolStep
 from pefslc.targets.c.storage import Buffer, CType, Place, Tensor, narrowest_signed, sum_type
 
 __all__ = ["convolution_step", "dense_step", "pool_step"]
@@ -22,72 +23,81 @@ Codes = NDArray[np.int64]
 
 def convolution_step(op: Conv2d, source: Tensor, result: Tensor, index: int) -> DotStep | DepthwiseStep:
     """The convolution of channels-last tensors; `index` is the step's in the program. Raises CompileError."""
-    n, outputs, rows, columns = op.result.type.shape
-    per_group = op.weight.shape[1]
-    # [outputs, KH, KW, channels of the group]: the order of a channels-last tensor.
-    weight = op.weight.data.transpose(0, 2, 3, 1).reshape(outputs, op.window.taps * per_group)
-    if per_group == 1 and op.groups == outputs and op.groups > 1:
+    n, outputs = op.result.type.shape[:2]
+    found = [(phase, _phase_weight(op, phase)) for phase in phases(op.window, *op.input.type.shape[2:])]
+    if op.weight.shape[1] == 1 and op.groups == outputs and op.groups > 1:
         sums = accumulator_type(op)
         return DepthwiseStep(
             source=source,
             result=result,
             scratch=(_scratch(f"s{index}", sums, outputs),),
-            window=op.window,
-            weight=np.ascontiguousarray(weight.T),
-            weight_type=narrowest_signed(weight),
+            parts=tuple(
+                Part(rows=p.rows, columns=p.columns, window=p.window, weight=np.ascontiguousarray(weight.T))
+                for p, weight in found
+            ),
+            weight_type=narrowest_signed(op.weight.data),
             bias=None if op.bias is None else op.bias.data,
             sums=sums,
-            products=product_type(source, weight, sums),
+            products=product_type(source, op.weight.data, sums),
         )
-    in_place = op.groups == 1 and op.window.kernel == op.window.strides == (1, 1) and not op.window.is_padded
-    window = None if in_place else op.window
-    return _dot_step(op, source, result, index, weight, pixels=n * rows * columns, window=window, groups=op.groups)
+    parts = [_dot_part(source, weight, phase, op.groups, n) for phase, weight in found]
+    return _dot_step(op, source, result, index, parts, op.groups)
+
+
+def _phase_weight(op: Conv2d, phase: Phase) -> Codes:
+    """[outputs, KH, KW, channels of the group] of the phase's taps: the order of a channels-last tensor."""
+    outputs, per_group = op.weight.shape[:2]
+    if not phase.has_taps:
+        return np.zeros((outputs, phase.window.taps * per_group), dtype=np.int64)
+    return op.weight.data[:, :, *phase.taps].transpose(0, 2, 3, 1).reshape(outputs, -1)
 
 
 def dense_step(op: Dense, source: Tensor, order: Codes | None, result: Tensor, index: int) -> DotStep:
     """The dense layer on rows of `source`; `order` says which weight belongs to each element, if not the next one."""
     weight = op.weight.data if order is None else op.weight.data[:, order]
-    return _dot_step(op, source, result, index, weight, pixels=op.result.type.shape[0], window=None, groups=1)
+    (point,) = phases(Window(kernel=(1, 1)), 1, 1)
+    return _dot_step(op, source, result, index, [_dot_part(source, weight, point, 1, op.result.type.shape[0])], 1)
+
+
+def _dot_part(source: Tensor, weight: Codes, phase: Phase, groups: int, images: int) -> DotPart:
+    window = phase.window
+    in_place = groups == 1 and window.kernel == window.strides == (1, 1) and not window.is_padded
+    taps = padded = weight.shape[1]
+    if not in_place:
+        alignment = max(TAP_ALIGNMENT // source.type.bytes, 1)
+        padded = -(-taps // alignment) * alignment
+    pixels = images * len(phase.rows) * len(phase.columns)
+    return DotPart(
+        rows=phase.rows,
+        columns=phase.columns,
+        window=None if in_place else window,
+        weight=packed_rows(weight, groups, padded),
+        pixels=pixels,
+        tile=PIXEL_TILE if pixels >= PIXEL_TILE else 1,
+        taps=taps,
+        padded=padded,
+    )
 
 
 def _dot_step(
-    op: Conv2d | Dense,
-    source: Tensor,
-    result: Tensor,
-    index: int,
-    weight: Codes,
-    *,
-    pixels: int,
-    window: Window | None,
-    groups: int,
+    op: Conv2d | Dense, source: Tensor, result: Tensor, index: int, parts: list[DotPart], groups: int
 ) -> DotStep:
-    outputs, taps = weight.shape
     sums = accumulator_type(op)
-    tile = PIXEL_TILE if pixels >= PIXEL_TILE else 1
-    padded = taps
-    if window is not None:
-        alignment = max(TAP_ALIGNMENT // source.type.bytes, 1)
-        padded = -(-taps // alignment) * alignment
-    packed = packed_rows(weight, groups, padded)
-    scratch = [_scratch(f"s{index}a", sums, tile * packed.shape[0])]
-    if window is not None:
-        scratch.append(_scratch(f"s{index}p", source.type, tile * groups * padded))
+    scratch = [_scratch(f"s{index}a", sums, max(part.tile * part.weight.shape[0] for part in parts))]
+    patches = [part.tile * groups * part.padded for part in parts if part.window is not None]
+    if patches:
+        scratch.append(_scratch(f"s{index}p", source.type, max(patches)))
     return DotStep(
         source=source,
         result=result,
         scratch=tuple(scratch),
-        window=window,
+        parts=tuple(parts),
         groups=groups,
-        weight=packed,
-        weight_type=narrowest_signed(weight),
+        weight_type=narrowest_signed(op.weight.data),
         bias=None if op.bias is None else op.bias.data,
         sums=sums,
-        products=product_type(source, weight, sums),
-        pixels=pixels,
-        tile=tile,
-        outputs=outputs,
-        taps=taps,
-        padded=padded,
+        products=product_type(source, op.weight.data, sums),
+        outputs=op.weight.shape[0],
     )
 
 

@@ -12,7 +12,7 @@ from pefslc.shapes import Window
 from pefslc.targets.c.stages import AddStage, MultiplyStage, Stage
 from pefslc.targets.c.storage import Buffer, CType, Tensor
 
-__all__ = ["CopyStep", "DepthwiseStep", "DotStep", "MapStep", "PoolStep", "Program", "Step"]
+__all__ = ["CopyStep", "DepthwiseStep", "DotPart", "DotStep", "MapStep", "Part", "PoolStep", "Program", "Step"]
 
 Codes = NDArray[np.int64]
 
@@ -46,30 +46,51 @@ class Step:
         return ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Part:
+    """The positions of a convolution's result that one set of loops computes: all, or those of one phase (`phases`).
+
+    rows, columns  of the result; none for rows that already lie in memory
+    window         for these positions; None for rows that already lie in memory (dense, 1x1)
+    weight         as the loops read it
+    """
+
+    rows: range
+    columns: range
+    window: Window | None
+    weight: Codes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DotPart(Part):
+    """weight [groups * padded outputs of a group, padded taps], in the order of the taps in memory.
+
+    pixels  rows of taps in all
+    tile    pixels computed together
+    taps    per group: kernel * input channels; `padded` is the row length in memory
+    """
+
+    pixels: int
+    tile: int
+    taps: int
+    padded: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DotStep(Step):
     """Convolution or dense layer: rows of taps times rows of weights, several pixels and outputs at once.
 
-    window, groups  of the convolution; None for rows that already lie in memory (dense, 1x1)
-    weight          [groups * padded outputs of a group, padded taps] in the order of the taps in memory
-    bias            [outputs] or None
-    pixels          rows of taps in all
-    tile            pixels computed together
-    taps            per group: kernel * input channels; `padded` is the row length in memory
+    groups  of the convolution
+    bias    [outputs] or None
     """
 
-    window: Window | None
+    parts: tuple[DotPart, ...]
     groups: int
-    weight: Codes
     weight_type: CType
     bias: Codes | None
     sums: CType
     products: CType
-    pixels: int
-    tile: int
     outputs: int
-    taps: int
-    padded: int
 
     @property
     def report(self) -> str:
@@ -79,15 +100,14 @@ class DotStep(Step):
     @property
     def padded_outputs(self) -> int:
         """Rows of weights of one group."""
-        return int(self.weight.shape[0]) // self.groups
+        return int(self.parts[0].weight.shape[0]) // self.groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepthwiseStep(Step):
-    """Convolution of each channel by itself: weight [taps, channels]."""
+    """Convolution of each channel by itself: weight [taps, channels] of each part."""
 
-    window: Window
-    weight: Codes
+    parts: tuple[Part, ...]
     weight_type: CType
     bias: Codes | None
     sums: CType
@@ -156,4 +176,5 @@ class Program:
 
 
 def _operands(step: DotStep | DepthwiseStep) -> str:
-    return f"{step.source.type.short} x {step.weight_type.short}, sums in {step.sums.bits} bits"
+    phases = f", {len(step.parts)} phases" if len(step.parts) > 1 else ""
+    return f"{step.source.type.short} x {step.weight_type.short}, sums in {step.sums.bits} bits{phases}"

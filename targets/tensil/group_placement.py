@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError
-from pefslc.numeric.accumulate import bits_for_range, dot_bounds, prefix_bounds
+from pefslc.numeric.accumulate import bits_for_range, prefix_bounds
 from pefslc.numeric.deviation import deviations_of
 from pefslc.numeric.format import saturate
 from pefslc.numeric.requantize import fit_offset
 from pefslc.numeric.staircase import Staircase
+from pefslc.ranges import conv_bounds
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.channel_requantize import ChannelRequantization, fit_channels
 from pefslc.targets.tensil.placed import Bounded, PlacedGroup, PlacedTerm
@@ -132,7 +133,7 @@ class GroupPlacer:
         low = np.zeros(self.group.layout.channels, dtype=np.int64)
         high = low.copy()
         for term in head.terms:
-            bounds = dot_bounds(term.weight.reshape(term.weight.shape[0], -1), *self.selection.ranges[term.tensor])
+            bounds = conv_bounds(term.weight, term.window, *self.selection.ranges[term.tensor])
             low, high = low + bounds[0], high + bounds[1]
         return low, high
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pefslc.numeric.accumulate import dot_bounds
+from pefslc.ranges import conv_bounds
 from pefslc.shapes import Window
 from pefslc.targets.tensil.addends import clamped_addends
 from pefslc.targets.tensil.architecture import Architecture
@@ -44,7 +44,7 @@ def factor_leftovers(selection: Selection, architecture: Architecture) -> Select
         partial, rest = factored
         assert isinstance(partial.head, LinearHead)
         (term,) = partial.head.terms
-        low, high = dot_bounds(term.weight.reshape(len(term.weight), -1), *selection.ranges[term.tensor])
+        low, high = conv_bounds(term.weight, term.window, *selection.ranges[term.tensor])
         groups = tuple(new for g in selection.groups for new in ((partial, rest) if g is group else (g,)))
         candidate = _with_helper(selection, partial, (int(low.min()), int(high.max())), groups)
         if _has_room(candidate, partial.result, architecture):
@@ -130,7 +130,7 @@ def _factored(selection: Selection, group: Group, architecture: Architecture) ->
     kh, kw = window.kernel
     leftover = group.layout.channels % a
     first = group.layout.channels - leftover
-    if not leftover or not first or kh < 2 or kh * leftover > a or window.strides[0] != 1:
+    if not leftover or not first or kh < 2 or kh * leftover > a or window.strides[0] != 1 or window.dilates_input:
         return None
     layout = Layout(kh * leftover, source.height, group.layout.width)
     blocks = source.blocks(a)

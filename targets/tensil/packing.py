@@ -83,8 +83,13 @@ def lane_offsets(window: Window, most: int) -> Offsets:
 
 
 def shrink(term: Term, layout: Layout, output: Layout, offsets: Offsets) -> Term | None:
-    """The same convolution on the packed input: each tap goes to a base and lane that reach it where it is inside."""
+    """The same convolution on the packed input: each tap goes to a base and lane that reach it where it is inside.
+
+    None where some tap reaches none; one over a dilated input stays as it is.
+    """
     window = term.window
+    if window.dilates_input:
+        return None
     outputs, channels, kh, kw = term.weight.shape
     chosen: dict[tuple[int, int], tuple[tuple[int, int], int]] = {}  # tap -> (base, lane)
     taps = {(ky, kx): window.tap_offset(ky, kx) for ky in range(kh) for kx in range(kw)}

@@ -93,9 +93,12 @@ class Needs:
 
 def _window_area(rect: Rect, window: Window, layout: Layout) -> int:
     """An upper bound of the input pixels that a rectangle of this size sees, wherever it lies."""
-    height = min((rect.height - 1) * window.strides[0] + window.extent[0], layout.height)
-    width = min((rect.width - 1) * window.strides[1] + window.extent[1], layout.width)
-    return height * width
+    spans = [
+        (size - 1) * stride + extent
+        for size, stride, extent in zip((rect.height, rect.width), window.strides, window.extent, strict=True)
+    ]
+    height, width = (-(-span // apart) for span, apart in zip(spans, window.input_dilations, strict=True))
+    return min(height, layout.height) * min(width, layout.width)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,10 +70,11 @@ class Rect:
     def under(self, window: Window, layout: Layout) -> Rect:
         """The part of the input that the window sees from this part of the output; empty where that is all padding."""
         (sh, sw), (eh, ew), (above, before) = window.strides, window.extent, window.pads[:2]
-        top = min(max(self.top * sh - above, 0), layout.height)
-        left = min(max(self.left * sw - before, 0), layout.width)
-        bottom = max(min((self.bottom - 1) * sh - above + eh, layout.height), top)
-        right = max(min((self.right - 1) * sw - before + ew, layout.width), left)
+        uh, uw = window.input_dilations
+        top = min(max(-((above - self.top * sh) // uh), 0), layout.height)
+        left = min(max(-((before - self.left * sw) // uw), 0), layout.width)
+        bottom = max(min(((self.bottom - 1) * sh - above + eh - 1) // uh + 1, layout.height), top)
+        right = max(min(((self.right - 1) * sw - before + ew - 1) // uw + 1, layout.width), left)
         return Rect(top, bottom, left, right)
 
 
@@ -125,17 +126,20 @@ def tap_runs(
 
     strides  the number of stride exponents that each side may use
     """
-    (sh, sw), (dy, dx) = window.strides, window.tap_offset(*tap)
-    top, bottom = max(rect.top, -(dy // sh)), min(rect.bottom, (layout.height - 1 - dy) // sh + 1)
-    left, right = max(rect.left, -(dx // sw)), min(rect.right, (layout.width - 1 - dx) // sw + 1)
-    count = right - left
-    if count <= 0 or bottom <= top:
+    seen = window.seen(tap, (layout.height, layout.width), (rect.bottom, rect.right))
+    rows, columns = _not_before(seen[0], rect.top), _not_before(seen[1], rect.left)
+    if not columns:
         return []
+    steps = window.strides[1], columns.step
     runs: list[Run] = []
-    for y in range(top, bottom):
-        first, second = source.address(0, y * sh + dy, left * sw + dx), target.address(0, y, left)
-        runs.extend(_row_runs(first, second, count, sw, strides))
+    for y in rows:
+        first = source.address(0, *window.pixel(tap, y, columns.start))
+        runs.extend(_row_runs(first, target.address(0, y, columns.start), len(columns), steps, strides))
     return _merged(runs, strides)
+
+
+def _not_before(positions: range, first: int) -> range:
+    return positions[max(-((positions.start - first) // positions.step), 0) :]
 
 
 def rect_runs(rect: Rect, source: View, target: View, strides: tuple[int, int] = (1, 1)) -> list[Run]:
@@ -163,13 +167,15 @@ def missed_runs(runs: list[Run], rect: Rect, strides: tuple[int, int]) -> list[R
     return _merged(found, (min(strides), min(strides)))
 
 
-def _row_runs(first: int, second: int, count: int, step: int, strides: tuple[int, int]) -> Iterator[Run]:
-    exponent = step.bit_length() - 1
-    if step == 1 << exponent and exponent < strides[0]:
-        yield Run(first, second, count, exponent if count > 1 else 0)
+def _row_runs(
+    first: int, second: int, count: int, steps: tuple[int, int], strides: tuple[int, int]
+) -> Iterator[Run]:
+    exponents = [step.bit_length() - 1 for step in steps]
+    if all(s == 1 << e and e < limit for s, e, limit in zip(steps, exponents, strides, strict=True)):
+        yield Run(first, second, count, *(exponents if count > 1 else (0, 0)))
     else:
         for i in range(count):
-            yield Run(first + i * step, second + i, 1)
+            yield Run(first + i * steps[0], second + i * steps[1], 1)
 
 
 def _merged(runs: list[Run], strides: tuple[int, int]) -> list[Run]:

@@ -1,0 +1,124 @@
+"""The functions that compute a convolution's parts, as the templates ask for them.
+
+An ordinary convolution is one function. One over a dilated input is a function for each form of its phases, which is
+called for each phase with its weights, its pads and the place of its first result; most often all have one form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pefslc.shapes import Window
+from pefslc.targets.c.dots import OUTPUT_TILE
+from pefslc.targets.c.steps import DepthwiseStep, DotPart, DotStep, Part
+
+__all__ = ["SCRATCH", "Loops", "convolution_loops", "dot_kernel", "part_calls"]
+
+SCRATCH = ("sums", "patch")  # the parameters of a step's scratch buffers, in order
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loops:
+    """The loops of one part, or of all parts of one form.
+
+    name, parameters  of their C function
+    weight, top, left  C expressions: where the weights are, and the pads before the first row and column
+    form              what the parts have in common
+    """
+
+    name: str
+    parameters: str
+    weight: str
+    top: str
+    left: str
+    step: DotStep | DepthwiseStep
+    part: Part
+    form: object
+
+    @property
+    def window(self) -> Window | None:
+        return self.part.window
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the result that they compute."""
+        return len(self.part.rows), len(self.part.columns)
+
+    @property
+    def kernel(self) -> str:
+        """The dot product function that a DotStep calls."""
+        assert isinstance(self.step, DotStep)
+        assert isinstance(self.part, DotPart)
+        return dot_kernel(self.step, self.part)
+
+    def place(self, pixel: str) -> str:
+        """The C expression of the first element of a pixel of the result, counted from the part's first one."""
+        channels, whole = self.step.result.shape[1], len(self.step.parts) == 1
+        if whole:
+            return f"{pixel} * {channels}"
+        _, _, height, width = self.step.result.shape
+        rows, columns = self.grid
+        row = f"{pixel} / {columns} % {rows} * {self.part.rows.step * width * channels}"
+        column = f"{pixel} % {columns} * {self.part.columns.step * channels}"
+        return f"{pixel} / {rows * columns} * {height * width * channels} + {row} + {column}"
+
+
+def dot_kernel(step: DotStep, part: DotPart) -> str:
+    """The name of the dot product function, which says everything that it depends on."""
+    return (
+        f"dot_{step.source.type.short}_{step.weight_type.short}_{step.sums.short}_{step.products.short}"
+        f"_{part.tile}x{OUTPUT_TILE}_{part.padded}_{part.weight.shape[0]}"
+    )
+
+
+def convolution_loops(
+    name: str, parameters: list[str], weight: str, step: DotStep | DepthwiseStep
+) -> list[Loops]:
+    """The functions, in the order of their first parts. `parameters` are those of the step, scratch last."""
+    if len(step.parts) == 1:
+        (part,) = step.parts
+        top, left = _first_pads(part)
+        return [Loops(name, ", ".join(parameters), weight, str(top), str(left), step, part, None)]
+    tensors = parameters[: len(parameters) - len(step.scratch)]
+    scratch = parameters[len(tensors) :]
+    found: dict[object, Loops] = {}
+    for part in step.parts:
+        form = _form(part)
+        if form not in found:
+            pads = ["int32_t top", "int32_t left"] if part.window else []
+            own = [*tensors, *_used(scratch, part), f"const {step.weight_type} *restrict weights", *pads]
+            found[form] = Loops(f"{name}_part{len(found)}", ", ".join(own), "weights", "top", "left", step, part, form)
+    return list(found.values())
+
+
+def part_calls(loops: list[Loops], weight: str, step: DotStep | DepthwiseStep) -> list[str]:
+    """One call for each part; none where the step is one function."""
+    if len(step.parts) == 1:
+        return []
+    functions = {each.form: each.name for each in loops}
+    first_weights = np.cumsum([0, *(part.weight.size for part in step.parts)]).tolist()
+    calls = []
+    for part, first in zip(step.parts, first_weights, strict=False):
+        place = (part.rows.start * step.result.shape[3] + part.columns.start) * step.result.shape[1]
+        tensors = ["x", *(f"r{i} + {place}" for i in range(len(step.added))), f"y + {place}"]
+        scratch = _used(list(SCRATCH[: len(step.scratch)]), part)
+        pads = [str(pad) for pad in _first_pads(part)] if part.window else []
+        calls.append(f"{functions[_form(part)]}({', '.join([*tensors, *scratch, f'{weight} + {first}', *pads])});")
+    return calls
+
+
+def _used(scratch: list[str], part: Part) -> list[str]:
+    """Only windows are gathered into a patch."""
+    return scratch if part.window else scratch[:1]
+
+
+def _first_pads(part: Part) -> tuple[int, int]:
+    return (0, 0) if part.window is None else part.window.pads[:2]
+
+
+def _form(part: Part) -> object:
+    """What decides the loops of a part, but for its weights, its first pads and its place."""
+    window = None if part.window is None else replace(part.window, pads=(0, 0, 0, 0))
+    return window, len(part.rows), len(part.columns), part.weight.shape
