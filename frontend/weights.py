@@ -86,7 +86,9 @@ def moved(builder: Builder, node: Node, x: Value, move: Move) -> Value:
             return builder.append(Constant(result=_like(builder, x, data.shape), data=data))
         case QuantizedConstant():
             codes = IntArray(np.ascontiguousarray(move(op.codes.data), dtype=np.int64))
-            return builder.append(QuantizedConstant(result=_scaled(builder, node, x, codes.shape, 0, move), codes=codes))
+            return builder.append(
+                QuantizedConstant(result=_scaled(builder, node, x, codes.shape, 0, move), codes=codes)
+            )
         case Quantize() if not op.stages:
             source = moved(builder, node, op.input, move)
             result = _scaled(builder, node, x, source.type.shape, op.channel_axis, move)

@@ -57,7 +57,7 @@ def transposed_window(node: Node, kernel: tuple[int, int], input_shape: tuple[in
 def _cropped(
     node: Node, whole: list[int], input_shape: tuple[int, ...], strides: tuple[int, int]
 ) -> tuple[int, int, int, int]:
-    """What a ConvTranspose crops from its whole result, of the size `whole`: pads, or what auto_pad or output_shape say.
+    """What a ConvTranspose crops from its `whole` result: pads, or what auto_pad or output_shape say.
 
     Negative where output_shape is more than the whole: zeros follow it, as in onnxruntime and ONNX's own test.
     """

@@ -59,8 +59,8 @@ def _dilated(x: NDArray[Number], window: Window) -> NDArray[Number]:
 def _padded(image: NDArray[Number], window: Window, fill: int | float) -> NDArray[Number]:
     """`fill` around the image; of a negative pad, so many rows or columns less."""
     top, left, bottom, right = window.pads
-    widths = [(max(a, 0), max(b, 0)) for a, b in ((top, bottom), (left, right))]
-    padded = np.pad(image, [(0, 0), (0, 0), *widths], constant_values=fill)
+    widths = ((0, 0), (0, 0), (max(top, 0), max(bottom, 0)), (max(left, 0), max(right, 0)))
+    padded = np.pad(image, widths, constant_values=fill)
     rows, columns = padded.shape[2:]
     return padded[:, :, max(-top, 0) : rows - max(-bottom, 0), max(-left, 0) : columns - max(-right, 0)]
 

@@ -144,6 +144,7 @@ class Feature:
     concat: bool = True
     split: bool = True
     average_pool: bool = True
+    transposed: bool = False
     float_bias: bool = True
     leaky: bool = True
     rounding: tuple[str, ...] = ("ROUND",)
@@ -197,7 +198,7 @@ class _Random:
         kinds = ["conv", "conv", "max_pool"]
         kinds += ["residual"] * self.feature.residual + ["concat"] * self.feature.concat
         kinds += ["split"] * self.feature.split
-        kinds += ["average_pool"] * self.feature.average_pool
+        kinds += ["average_pool"] * self.feature.average_pool + ["transposed"] * 2 * self.feature.transposed
         for _ in range(blocks):
             current = getattr(self, str(self.rng.choice(kinds)))(current)
         self.classifier(current)
@@ -225,13 +226,13 @@ class _Random:
         )
         return _Tensor(name, x.channels, x.size, scale)
 
-    def weight(self, shape: tuple[int, ...]) -> tuple[str, NDArray[np.float64]]:
+    def weight(self, shape: tuple[int, ...], channel_axis: int = 0) -> tuple[str, NDArray[np.float64]]:
         """A quantized weight, and its scale [C_out] or []."""
         scale = np.array(self.scale())
         if self.feature.float_scales and self.chance():
-            scale = np.float32(self.rng.uniform(0.05, 0.3, shape[:1])).astype(np.float64)
+            scale = np.float32(self.rng.uniform(0.05, 0.3, shape[channel_axis])).astype(np.float64)
         data = self.rng.normal(0, 0.5, shape)
-        shaped = scale.reshape(-1, *[1] * (len(shape) - 1)) if scale.ndim else scale
+        shaped = scale.reshape([-1 if a == channel_axis else 1 for a in range(len(shape))]) if scale.ndim else scale
         return self.m.weight(data, shaped, self.bits(), narrow=int(self.chance(0.3))), scale
 
     def bias(self, outputs: int, input_scale: float | None, weight_scale: NDArray[np.float64]) -> str:
@@ -265,6 +266,26 @@ class _Random:
         )  # fmt: skip
         size = (x.size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
         return self.quant(self.activation(self.batch_norm(_Tensor(name, outputs, size, None))), dyadic=dyadic)
+
+    def transposed(self, x: _Tensor) -> _Tensor:
+        """A transposed convolution that makes the image larger by up to three, or keeps it where it is large."""
+        groups = x.channels if self.chance(0.2) else 1
+        outputs = int(self.rng.integers(1, 3 if groups > 1 else self.feature.most_channels + 1))
+        kernel = int(self.rng.integers(1, 5))
+        stride = 1 if x.size > 2 * self.feature.most_pixels else int(self.rng.integers(1, 4))
+        dilation = 2 if self.chance(0.2) else 1
+        extent = (kernel - 1) * dilation + 1
+        crop, added = int(self.rng.integers(0, extent)) // 2, int(self.rng.integers(0, 2))
+        weight, weight_scale = self.weight((x.channels, outputs, kernel, kernel), channel_axis=1)
+        inputs = [x.name, weight]
+        if self.chance() and groups == 1:
+            inputs.append(self.bias(outputs, x.scale, weight_scale))
+        name = self.m.node(
+            "ConvTranspose", *inputs, group=groups, kernel_shape=[kernel] * 2, strides=[stride] * 2,
+            pads=[crop] * 4, dilations=[dilation] * 2, output_padding=[added] * 2,
+        )  # fmt: skip
+        size = (x.size - 1) * stride + extent - 2 * crop + added
+        return self.quant(self.activation(self.batch_norm(_Tensor(name, outputs * groups, size, None))))
 
     def batch_norm(self, x: _Tensor) -> _Tensor:
         if not self.feature.batch_norm or self.chance():

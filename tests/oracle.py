@@ -304,7 +304,7 @@ def _conv(x, weight, bias, a):  # type: ignore[no-untyped-def]
 
 
 def _conv_transpose(x, weight, bias, a):  # type: ignore[no-untyped-def]
-    """Each pixel adds itself times the kernel to the result, of any rank, and the pads are cut off (ONNX ConvTranspose).
+    """Each pixel adds itself times the kernel to the result, of any rank, and the pads are cut off.
 
     Pads that output_shape and auto_pad leave open are computed as onnxruntime does.
     """

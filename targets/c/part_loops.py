@@ -73,9 +73,7 @@ def dot_kernel(step: DotStep, part: DotPart) -> str:
     )
 
 
-def convolution_loops(
-    name: str, parameters: list[str], weight: str, step: DotStep | DepthwiseStep
-) -> list[Loops]:
+def convolution_loops(name: str, parameters: list[str], weight: str, step: DotStep | DepthwiseStep) -> list[Loops]:
     """The functions, in the order of their first parts. `parameters` are those of the step, scratch last."""
     if len(step.parts) == 1:
         (part,) = step.parts

@@ -167,9 +167,7 @@ def missed_runs(runs: list[Run], rect: Rect, strides: tuple[int, int]) -> list[R
     return _merged(found, (min(strides), min(strides)))
 
 
-def _row_runs(
-    first: int, second: int, count: int, steps: tuple[int, int], strides: tuple[int, int]
-) -> Iterator[Run]:
+def _row_runs(first: int, second: int, count: int, steps: tuple[int, int], strides: tuple[int, int]) -> Iterator[Run]:
     exponents = [step.bit_length() - 1 for step in steps]
     if all(s == 1 << e and e < limit for s, e, limit in zip(steps, exponents, strides, strict=True)):
         yield Run(first, second, count, *(exponents if count > 1 else (0, 0)))

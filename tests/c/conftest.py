@@ -408,6 +408,17 @@ def random_graphs() -> Callable[[int], Graph]:
 
 
 @pytest.fixture(scope="session")
+def requantize_randomly() -> Callable[[np.random.Generator, GraphBuilder, Value], Value]:
+    """requantized(rng, builder, value): a few bits of an accumulator, per channel or not."""
+
+    def requantized(rng: np.random.Generator, builder: GraphBuilder, x: Value) -> Value:
+        bits = int(rng.integers(2, 9))
+        return builder.requantize(x, random_stages(rng, x, bits), bits, signed=bool(rng.random() < 0.5))
+
+    return requantized
+
+
+@pytest.fixture(scope="session")
 def warning_flags() -> tuple[str, ...]:
     return WARNINGS
 

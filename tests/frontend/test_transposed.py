@@ -104,7 +104,9 @@ def test_every_code_is_that_of_the_definition(case: Case) -> None:
     np.testing.assert_allclose(reference, expected.astype(float), rtol=0, atol=1e-12)
 
 
-def transposed(weight_shape: tuple[int, ...] = (4, 3, 4, 4), scale: object = 0.25, **attributes: object) -> ModelBuilder:
+def transposed(
+    weight_shape: tuple[int, ...] = (4, 3, 4, 4), scale: object = 0.25, **attributes: object
+) -> ModelBuilder:
     m = ModelBuilder()
     x = m.quant(m.input((1, 4, 5, 5)), 0.125, 4)
     weight = m.weight(np.random.default_rng(1).normal(0, 0.8, weight_shape), scale, 4)

@@ -37,7 +37,10 @@ def defined_output(window: Window, size: tuple[int, int]) -> list[tuple[int, int
         taps = []
         for i, j in product(*map(range, window.kernel)):
             v, h = y + i * window.dilations[0] - window.pads[0], x + j * window.dilations[1] - window.pads[1]
-            (row, no_row), (column, no_column) = divmod(v, window.input_dilations[0]), divmod(h, window.input_dilations[1])
+            (row, no_row), (column, no_column) = (
+                divmod(v, window.input_dilations[0]),
+                divmod(h, window.input_dilations[1]),
+            )
             if not no_row and not no_column and 0 <= row < size[0] and 0 <= column < size[1]:
                 taps.append((i, j, row, column))
         found.append((y, x, taps))

@@ -20,6 +20,7 @@ from pefslc.targets.tensil.tmodel import load_tmodel
 TYPES = tuple(DataType[name] for name in ("FP8BP4", "FP16BP8", "FP18BP10", "FP32BP16"))
 SMALL = Feature(batch_norm=False, leaky=False, most_bits=4)
 NARROW = Feature(batch_norm=False, leaky=False, float_bias=False, average_pool=False, most_bits=2)
+UPWARDS = Feature(batch_norm=False, leaky=False, float_bias=False, most_bits=2, transposed=True, most_pixels=6)
 WIDE = Feature(batch_norm=False, leaky=False, most_bits=4, most_channels=80, most_pixels=14)
 
 # What a refusal must say: numbers of what is needed and of what is there.
@@ -100,3 +101,9 @@ def test_small_networks_on_tiny_memories(seed: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(60))
 def test_networks_on_sane_architectures(seed: int, tmp_path: Path) -> None:
     exact_or_refused(seed, (SMALL, NARROW, WIDE)[seed % 3], sane_architecture(seed), tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_decoders_on_any_architecture(seed: int, tmp_path: Path) -> None:
+    architecture = (tiny_architecture if seed % 2 else sane_architecture)(seed)
+    exact_or_refused(seed, UPWARDS, architecture, tmp_path)

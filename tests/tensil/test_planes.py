@@ -67,6 +67,35 @@ def test_tap_runs_reach_every_pixel_under_the_tap(
             assert all(max(run.first_stride, run.second_stride) < strides for run in runs)
 
 
+DILATED = list(itertools.product((1, 2, 4), (1, 2, 3, 4), (-1, 0, 2), (1, 2), (1, 2, 8)))
+
+
+@pytest.mark.parametrize(("kernel", "apart", "pad", "dilation", "strides"), DILATED)
+def test_taps_over_a_dilated_input_reach_its_pixels_alone(
+    kernel: int, apart: int, pad: int, dilation: int, strides: int
+) -> None:
+    window = Window(
+        kernel=(kernel,) * 2, dilations=(dilation,) * 2, pads=(pad,) * 4, input_dilations=(apart, max(apart - 1, 1))
+    )
+    layout = Layout(1, 4, 5)
+    rows, columns = window.output_size(layout.height, layout.width)
+    source, target = View.whole(100, layout), View.part(0, Rect(0, rows, 0, columns))
+    ups = window.input_dilations
+    for rect in (Rect(0, rows, 0, columns), Rect(rows // 2, rows, columns // 2, columns)):
+        seen = rect.under(window, layout)
+        for tap in itertools.product(range(kernel), repeat=2):
+            expected = {}
+            for y, x in itertools.product(range(rect.top, rect.bottom), range(rect.left, rect.right)):
+                v, h = y + tap[0] * dilation - pad, x + tap[1] * dilation - pad
+                if v % ups[0] == h % ups[1] == 0 and 0 <= v // ups[0] < 4 and 0 <= h // ups[1] < 5:
+                    expected[100 + v // ups[0] * 5 + h // ups[1]] = y * columns + x
+                    assert seen.top <= v // ups[0] < seen.bottom
+                    assert seen.left <= h // ups[1] < seen.right
+            runs = tap_runs(window, tap, rect, source, layout, target, (strides, strides))
+            assert sorted(pairs(runs)) == sorted(expected.items())
+            assert all(max(run.first_stride, run.second_stride) < strides for run in runs)
+
+
 def test_full_rows_become_one_run() -> None:
     layout = Layout(1, 8, 8)
     rect = Rect(0, 8, 0, 8)
