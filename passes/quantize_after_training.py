@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import ClassVar, Protocol
+
+import numpy as np
 
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem
@@ -21,6 +23,7 @@ from pefslc.passes.check_format import is_float
 from pefslc.passes.manager import Exactness
 from pefslc.passes.quantization_sites import quantization_sites
 from pefslc.passes.round_weights import round_weights
+from pefslc.phases import taps_together
 
 __all__ = [
     "FormatPlan",
@@ -167,9 +170,11 @@ class _Rewrite:
     def rounded_weight(self, op: Conv | Linear, raw: Constant, quantization: Quantization) -> Value:
         """The weights on the grid. Formats from data were chosen with each weight at its nearest code."""
         steps = broadcast_steps(quantization.scale, raw.data.data.ndim, 0)
-        data = RealArray(round_weights(raw.data.data, steps, quantization.low, quantization.high))
+        data = np.empty_like(raw.data.data)
+        for part in _summed_together(op):
+            data[part] = round_weights(raw.data.data[part], steps, quantization.low, quantization.high)
         value = replace(raw.result, name=f"{op.result.name}.weight.rounded")
-        self.ops.append(Constant(result=value, data=data))
+        self.ops.append(Constant(result=value, data=RealArray(data)))
         return value
 
     def rounded_bias(self, op: Conv | Linear, bias: Value, weight_scale: Scale) -> Value | None:
@@ -186,6 +191,14 @@ class _Rewrite:
         value = Value(f"{op.result.name}.bias.rounded", raw.result.type, bias.origin)
         self.ops.append(Constant(result=value, data=data))
         return value
+
+
+def _summed_together(op: Conv | Linear) -> Iterator[tuple[slice, ...]]:
+    """The parts of the weights that one sum may be made of: all, or those of each phase of a transposed convolution."""
+    if isinstance(op, Linear):
+        yield (slice(None),)
+    else:
+        yield from ((slice(None), slice(None), *taps) for taps in taps_together(op.window))
 
 
 def holding_codes(op: Op) -> Op:

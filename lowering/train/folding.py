@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
@@ -16,7 +16,8 @@ from pefslc.train.network import copy_of, one_line
 
 __all__ = ["fold_batchnorm"]
 
-_FOLDABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_FOLDABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *_TRANSPOSED)
 _HINT = "fold it by hand, or leave it: a BatchNorm before a quantizer compiles exactly, only slower"
 
 
@@ -137,5 +138,14 @@ def _fold(layer: nn.Module, norm: nn.Module) -> None:
     """In float64. New parameters, not the old ones changed: other layers may share those."""
     old = (layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)
     weight, bias, mean, variance, gamma, beta = (None if t is None else t.detach().double() for t in old)
-    new = fuse_conv_bn_weights(weight, bias, mean, variance, norm.eps, gamma, beta)  # of any rank, also a matrix
+    weight = _exchanged(layer, weight)
+    weight, bias = fuse_conv_bn_weights(weight, bias, mean, variance, norm.eps, gamma, beta)  # of any rank
+    new = _exchanged(layer, weight).contiguous(), bias
     layer.weight, layer.bias = (nn.Parameter(t.detach().to(layer.weight.dtype)) for t in new)
+
+
+def _exchanged(layer: nn.Module, weight: Tensor) -> Tensor:
+    """A transposed convolution's weight [C_in, C_out / groups, ...] as [C_out, C_in / groups, ...], or back."""
+    if not isinstance(layer, _TRANSPOSED):
+        return weight
+    return weight.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)

@@ -23,6 +23,7 @@ from pefslc.ir.graph import Graph
 from pefslc.numeric.accumulate import largest_magnitude
 from pefslc.numeric.format import saturate
 from pefslc.numeric.rounding import round_fraction, round_ratio
+from pefslc.phases import taps_together
 from pefslc.targets.tensil.activations import fit_activation, fit_line
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.fusion import fuse_sums
@@ -136,8 +137,7 @@ class _Placer:
             first = "maximum"
         else:
             terms, bias = self._terms(head, steps), self._words(head.bias, self.unit)
-            products = max(int(np.count_nonzero(t.weight.reshape(len(t.weight), -1), axis=1).max()) for t in terms)
-            first = f"native, {products} products rounded"
+            first = f"native, {max(map(_most_products, terms))} products rounded"
         names = self._steps(steps)
         sums = whole if any(isinstance(s, Accumulate) for s in steps) else None
         ops = self.group.ops
@@ -211,6 +211,12 @@ class _Placer:
         if ends[1] < self.data_type.max_code:
             steps.append(Minimum(int(ends[1])))
         return "clip"
+
+
+def _most_products(term: PlacedTerm) -> int:
+    """How many products one sum is made of, at most."""
+    parts = (term.weight[:, :, rows, columns] for rows, columns in taps_together(term.window))
+    return max(int(np.count_nonzero(part.reshape(len(part), -1), axis=1).max()) for part in parts)
 
 
 def _mean_words(scale: Fraction, data_type: DataType) -> tuple[int, int]:

@@ -27,6 +27,12 @@ class Net(ModelBuilder):
         weight = self.rng.normal(0, 1.5 / fan_in**0.5, (outputs, inputs, *kernel))
         return self.node("Conv", x, self.weight(weight, 0.0625, 6), **attributes)
 
+    def transposed(self, x: str, inputs: int, outputs: int, kernel: tuple[int, ...], **attributes: object) -> str:
+        """Outputs of each group; a scale for each."""
+        weight = self.rng.normal(0, 1.5 / (inputs * outputs) ** 0.5, (inputs, outputs, *kernel))
+        scale = self.rng.uniform(0.04, 0.09, (1, outputs, *[1] * len(kernel)))
+        return self.node("ConvTranspose", x, self.weight(weight, scale, 6), **attributes)
+
     def normalized(self, x: str, channels: int) -> str:
         rng = self.rng
         parts = rng.normal(1, 0.2, channels), rng.normal(0, 0.2, channels), rng.normal(0, 0.2, channels)
@@ -107,12 +113,23 @@ def keyword_spotting(m: Net, x: str) -> str:
     return m.node("Gemm", flat, m.weight(m.rng.normal(0, 0.5, (3, 8)), 0.0625, 6), transB=1)
 
 
+def autoencoder(m: Net, x: str) -> str:
+    """Down by strides, up by transposed convolutions, with a skip connection as in a U-Net."""
+    small = m.act(m.node("Relu", m.normalized(m.conv(x, 6, 4, (3, 3), strides=[2, 2], pads=[1] * 4), 6)), signed=0)
+    deep = m.act(m.node("Relu", m.conv(small, 8, 6, (3, 3), strides=[2, 2], pads=[1] * 4)), signed=0)
+    up = m.transposed(deep, 8, 6, (4, 4), strides=[2, 2], pads=[1, 1, 2, 2])
+    joined = m.node("Concat", m.act(m.node("Relu", m.normalized(up, 6)), signed=0), small, axis=1)
+    blown = m.act(m.transposed(joined, 12, 1, (3, 3), strides=[2, 2], pads=[1] * 4, output_padding=[1, 1], group=12))
+    return m.node("Add", m.act(m.conv(blown, 4, 12), signed=1), m.act(x))
+
+
 ARCHITECTURES: dict[str, tuple[Build, tuple[int, ...]]] = {
     "mobilenet_v2": (mobilenet_v2, (1, 4, 6, 6)),
     "mobilenet_v3": (mobilenet_v3, (1, 4, 6, 6)),
     "efficientnet": (efficientnet, (1, 4, 6, 6)),
     "shufflenet": (shufflenet, (1, 4, 6, 6)),
     "shufflenet_v2": (shufflenet_v2, (1, 4, 6, 6)),
+    "autoencoder": (autoencoder, (1, 4, 6, 6)),
     "keyword_spotting": (keyword_spotting, (1, 4, 24)),
 }
 
