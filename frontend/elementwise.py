@@ -43,11 +43,20 @@ def _attribute(node: Node, name: str, default: float) -> Expression:
 
 
 def _gelu(node: Node) -> Expression:
-    mode = node.take_string("approximate", "none")
-    if mode == "none":
-        inner = Call(Function.ERF, (Call(Function.DIV, (X, Call(Function.SQRT, (number(2),)))),))
-        return _product(number(Fraction(1, 2)), X, Call(Function.ADD, (number(1), inner)))
-    raise node.fault(Code.UNSUPPORTED_ATTRIBUTE, f"Gelu with approximate={mode!r} is not supported", hint="use 'none'")
+    """ONNX Gelu-20: x / 2 * (1 + erf(x / sqrt(2))), or with tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)) for the erf."""
+    match node.take_string("approximate", "none"):
+        case "none":
+            inner = Call(Function.ERF, (Call(Function.DIV, (X, Call(Function.SQRT, (number(2),)))),))
+            return _product(number(Fraction(1, 2)), X, Call(Function.ADD, (number(1), inner)))
+        case "tanh":
+            cubic = Call(Function.ADD, (X, _product(number(Fraction("0.044715")), X, X, X)))
+            root = Call(Function.SQRT, (Call(Function.DIV, (number(2), Call(Function.PI, ()))),))
+            # (1 + tanh(u)) / 2 = sigmoid(2 u), which stays exact far below 0
+            return _product(X, Call(Function.SIGMOID, (_product(number(2), root, cubic),)))
+        case mode:
+            raise node.fault(
+                Code.UNSUPPORTED_ATTRIBUTE, f"Gelu with approximate={mode!r} is not supported", hint="'none' or 'tanh'"
+            )
 
 
 def _product(*factors: Expression) -> Expression:

@@ -125,6 +125,11 @@ def written(value: float) -> Fraction:
 
 _SELU = written(1.67326319), written(1.05070102)
 
+
+def _tanh_gelu(x: Fraction) -> Fraction:
+    return x / 2 * (1 + _tanh(square_root(2 / PI) * (x + Fraction(44715, 10**6) * x**3)))
+
+
 # ONNX's definitions, on one number; parameters by attribute name.
 FUNCTIONS = {
     "Abs": abs,
@@ -217,8 +222,9 @@ def _node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type: ignore[
         case "Pow":
             return x ** int(v[1])
         case _ if op in FUNCTIONS:
+            function = _tanh_gelu if a.pop("approximate", b"none") == b"tanh" else FUNCTIONS[op]
             parameters = {name: written(value) for name, value in a.items()}
-            values = {t: FUNCTIONS[op](t, **parameters) for t in set(x.reshape(-1).tolist())}
+            values = {t: function(t, **parameters) for t in set(x.reshape(-1).tolist())}
             return np.vectorize(values.__getitem__, "O")(x)
         case "Concat":
             return np.concatenate(v, axis=a["axis"])

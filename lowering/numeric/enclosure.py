@@ -40,6 +40,7 @@ Floats = NDArray[np.float64]
 _PRECISIONS = (24, 48, 96, 192, 384, 768, 1536)  # decimal digits; twice as many take six times as long
 WIDENING = 2.0**-45
 _TINY = 1e-300
+_LARGEST = float(np.finfo(np.float64).max) * (1 - WIDENING)
 _LARGEST_EXPONENT = 100_000  # what is larger is infinite, which bounds it as well
 
 
@@ -60,6 +61,8 @@ class Arithmetic(Protocol[_N]):
 
     def number(self, value: Fraction) -> Interval[_N]: ...
 
+    def pi(self) -> Interval[_N]: ...
+
     def apply(self, function: Function, arguments: list[Interval[_N]]) -> Interval[_N]:
         """The bounds of a primitive function."""
         ...
@@ -72,6 +75,8 @@ def enclose(expression: Expression, x: Interval[_N], arithmetic: Arithmetic[_N])
             return x
         case Number():
             return arithmetic.number(expression.value)
+        case Call(function=Function.PI):
+            return arithmetic.pi()
         case Call():
             definition = expression.definition
             if definition is not None:
@@ -131,6 +136,9 @@ class DecimalArithmetic:
     def number(self, value: Fraction) -> Interval[Decimal]:
         n, d = Decimal(value.numerator), Decimal(value.denominator)
         return Interval(self.down.divide(n, d), self.up.divide(n, d))
+
+    def pi(self) -> Interval[Decimal]:
+        return _pi(self.digits)
 
     def apply(self, function: Function, arguments: list[Interval[Decimal]]) -> Interval[Decimal]:
         found = self._apply(function, arguments[0], arguments[-1])
@@ -208,7 +216,7 @@ class DecimalArithmetic:
             lambda c, a, b: c.multiply(a, b), Interval(x, x), Interval(x.copy_negate(), x.copy_negate())
         )
         factor = self.apply(Function.EXP, [minus_square])
-        root_pi = self.apply(Function.SQRT, [_pi(self.digits)])
+        root_pi = self.apply(Function.SQRT, [self.pi()])
         scaled = self.apply(
             Function.MUL, [self.apply(Function.MUL, [series, factor]), Interval(Decimal(2), Decimal(2))]
         )
@@ -243,6 +251,9 @@ class FloatArithmetic:
 
     def number(self, value: Fraction) -> Interval[Floats]:
         return _widened(np.asarray(float(value)), np.asarray(float(value)))
+
+    def pi(self) -> Interval[Floats]:
+        return _widened(np.asarray(np.pi), np.asarray(np.pi))
 
     def apply(self, function: Function, arguments: list[Interval[Floats]]) -> Interval[Floats]:
         with np.errstate(all="ignore"):
@@ -319,7 +330,11 @@ def _float_erf(x: Floats) -> Floats:
 
 
 def _widened(low: Floats, high: Floats) -> Interval[Floats]:
-    return Interval(low - (np.abs(low) * WIDENING + _TINY), high + (np.abs(high) * WIDENING + _TINY))
+    """What overflowed lies beyond the last finite number."""
+    with np.errstate(invalid="ignore"):
+        least = np.where(low == np.inf, _LARGEST, low - (np.abs(low) * WIDENING + _TINY))
+        most = np.where(high == -np.inf, -_LARGEST, high + (np.abs(high) * WIDENING + _TINY))
+    return Interval(least, most)
 
 
 def _hull(*candidates: Floats) -> Interval[Floats]:

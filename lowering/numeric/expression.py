@@ -39,6 +39,7 @@ class Function(Enum):
     LOG = "log"
     SQRT = "sqrt"
     ERF = "erf"
+    PI = "pi"  # of no arguments
     ROUND = "round"  # half to even
     # Defined by the primitives, below; parameters follow the argument.
     ABS = "abs"
@@ -153,6 +154,8 @@ def rational(expression: Expression, x: Fraction) -> Fraction | None:
 def _primitive(function: Function, arguments: list[Fraction | None]) -> Fraction | None:
     if function is Function.MUL and Fraction(0) in arguments:
         return Fraction(0)
+    if function is Function.PI:
+        return None
     known = [a for a in arguments if a is not None]
     if len(known) != len(arguments):
         return None
@@ -219,7 +222,7 @@ def direction_of(expression: Expression) -> int | None:
     match expression:
         case Variable():
             return 1
-        case Number():
+        case Number() | Call(function=Function.PI):
             return 0
     inner = [direction_of(a) for a in expression.arguments]
     first, last = inner[0], inner[-1]

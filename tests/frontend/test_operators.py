@@ -54,6 +54,20 @@ def silu(m: ModelBuilder, x: str) -> str:
     return m.quant(m.node("Mul", x, m.node("Sigmoid", x)), 2**-5, 8)
 
 
+def gelu_in_pieces(m: ModelBuilder, x: str) -> str:
+    """As torch exports nn.GELU() before opset 20."""
+    erf = m.node("Erf", m.node("Div", x, m.constant(1.4142135)))
+    return m.node("Mul", m.node("Mul", x, m.node("Add", erf, m.constant(1.0))), m.constant(0.5))
+
+
+def tanh_gelu_in_pieces(m: ModelBuilder, x: str, cube: Callable[[str], str] | None = None) -> str:
+    """As torch exports nn.GELU("tanh") before opset 20."""
+    cubed = m.node("Mul", x, m.node("Mul", x, x)) if cube is None else cube(x)
+    inner = m.node("Add", x, m.node("Mul", m.constant(0.044715), cubed))
+    tanh = m.node("Tanh", m.node("Mul", m.constant(0.7978845608), inner))
+    return m.node("Mul", m.constant(0.5), m.node("Mul", x, m.node("Add", m.constant(1.0), tanh)))
+
+
 def gate(m: ModelBuilder, x: str) -> str:
     return m.quant(m.node("Sigmoid", m.node("GlobalAveragePool", x)), 2**-7, 7, signed=0)
 
@@ -241,20 +255,19 @@ MODELS: dict[str, tuple[Build, tuple[int, ...]]] = {
         ),
         SHAPE,
     ),
-    "gelu in pieces": (
-        lambda m, x: m.quant(
-            m.node(
-                "Mul",
-                m.node(
-                    "Mul",
-                    x,
-                    m.node("Add", m.node("Erf", m.node("Div", x, m.constant(1.4142135))), m.constant(1.0)),
-                ),
-                m.constant(0.5),
-            ),
-            0.03,
-            8,
-        ),
+    "gelu by tanh": (lambda m, x: m.quant(m.node("Gelu", normalized(m, x), approximate="tanh"), 0.03, 8), SHAPE),
+    "gelu in pieces": (lambda m, x: m.quant(gelu_in_pieces(m, x), 0.03, 8), SHAPE),
+    "gelu in pieces after batch normalization": (
+        lambda m, x: m.quant(gelu_in_pieces(m, normalized(m, x)), 0.03, 8),
+        SHAPE,
+    ),
+    "gelu by tanh in pieces": (lambda m, x: m.quant(tanh_gelu_in_pieces(m, normalized(m, x)), 0.03, 8), SHAPE),
+    "gelu by tanh in pieces, with a power": (
+        lambda m, x: m.quant(tanh_gelu_in_pieces(m, x, lambda y: m.node("Pow", y, m.constant(3.0))), 0.03, 8),
+        SHAPE,
+    ),
+    "gelu by a sigmoid": (
+        lambda m, x: m.quant(m.node("Mul", x, m.node("Sigmoid", m.node("Mul", x, m.constant(1.702)))), 0.03, 8),
         SHAPE,
     ),
     "a function to a zero point": (

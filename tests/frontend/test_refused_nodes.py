@@ -156,9 +156,9 @@ CASES: dict[str, tuple[Build, str]] = {
         "  help: shapes must be equal",
     ),
     "approximate gelu": (
-        node("Gelu", approximate="tanh"),
-        "error[PEF0402]: Gelu with approximate='tanh' is not supported\n  at:   n (Gelu), tensor 'y'\n"
-        "  help: use 'none'",
+        node("Gelu", approximate="fast"),
+        "error[PEF0402]: Gelu with approximate='fast' is not supported\n  at:   n (Gelu), tensor 'y'\n"
+        "  help: 'none' or 'tanh'",
     ),
     "odd power": (
         node("Pow", 2.5),
