@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from pefslc.codes import Code
 from pefslc.frontend.importer import Builder
 from pefslc.frontend.node import Node
 from pefslc.frontend.windows import checked_output, image_operand, take_pair, window_of
 from pefslc.ir.quantized import AveragePool
 from pefslc.ir.structural import MaxPool, Reshape
-from pefslc.ir.value import Value
+from pefslc.ir.value import IntArray, Value
 from pefslc.shapes import Window, pool_shape
 
 __all__ = ["import_average_pool", "import_global_average_pool", "import_max_pool", "import_reduce_mean"]
+
+_MOST_TAPS = 1 << 31
 
 
 def import_max_pool(builder: Builder, node: Node) -> Value:
     """MaxPool(x): the result is quantized as x is."""
     x = image_operand(builder, node)
-    window = _pool_window(node, x)
+    window = _with_ceil_mode(node, x, _declared_window(node, x))
     if node.take_int("storage_order", 0):
         raise node.fault(Code.UNSUPPORTED_ATTRIBUTE, "MaxPool with storage_order=1 is not supported")
     shape = checked_output(node, pool_shape(x.type.shape, window))
@@ -27,18 +31,16 @@ def import_max_pool(builder: Builder, node: Node) -> Value:
 
 
 def import_average_pool(builder: Builder, node: Node) -> Value:
-    """AveragePool(x): every window is divided by the number of its taps, padding counted."""
+    """AveragePool(x): every window is divided by the number of its taps, in the padding only if that counts."""
     x = image_operand(builder, node)
-    window = _pool_window(node, x)
-    if not node.take_int("count_include_pad", 0) and window.is_padded:
-        raise node.fault(
-            Code.UNSUPPORTED_ATTRIBUTE,
-            "AveragePool that leaves out the padding is not supported",
-            hint="use count_include_pad=True",
-        )
+    declared = _declared_window(node, x)
+    window = _with_ceil_mode(node, x, declared)
     result = builder.real(checked_output(node, pool_shape(x.type.shape, window)), node)
     _check_sees(node, x, window)
-    return builder.append(AveragePool(result=result, input=x, window=window))
+    margins = declared.pads if node.take_int("count_include_pad", 0) else (0, 0, 0, 0)
+    counts = np.outer(*window.seen(x.type.shape[2:], margins))
+    partial = None if (counts == window.taps).all() else IntArray(counts.astype(np.int64))
+    return builder.append(AveragePool(result=result, input=x, window=window, counts=partial))
 
 
 def import_global_average_pool(builder: Builder, node: Node) -> Value:
@@ -64,21 +66,18 @@ def import_reduce_mean(builder: Builder, node: Node) -> Value:
     return builder.append(Reshape(result=builder.real(mean.type.shape[:2], node), input=mean))
 
 
-def _pool_window(node: Node, x: Value) -> Window:
-    """The window, where every one of them sees some input, and ceil_mode changes nothing."""
+def _declared_window(node: Node, x: Value) -> Window:
+    """The window without what ceil_mode adds, its padding smaller than itself."""
     window = window_of(node, take_pair(node, "kernel_shape", None), x.type.shape)
+    if window.taps > _MOST_TAPS:
+        raise node.fault(Code.WINDOW, f"a window of {window.kernel[0]} x {window.kernel[1]} taps is too large")
     if any(p >= e for p, e in zip(window.pads, window.extent * 2, strict=True)):
         raise node.fault(Code.WINDOW, "the padding is as large as the window: some windows would see no input")
-    if node.take_int("ceil_mode", 0):
-        top, left, bottom, right = window.pads
-        spans = (x.type.shape[2] + top + bottom, x.type.shape[3] + left + right)
-        if any((s - e) % t for s, e, t in zip(spans, window.extent, window.strides, strict=True)):
-            raise node.fault(
-                Code.UNSUPPORTED_ATTRIBUTE,
-                f"{node.op_type} with ceil_mode=1 is not supported here",
-                hint="use ceil_mode=False",
-            )
     return window
+
+
+def _with_ceil_mode(node: Node, x: Value, window: Window) -> Window:
+    return window.with_ceiled_output(*x.type.shape[2:]) if node.take_int("ceil_mode", 0) else window
 
 
 def _check_sees(node: Node, x: Value, window: Window) -> None:

@@ -6,6 +6,8 @@ Sums of products are bounded per output channel first (`channel_accumulators`).
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -105,7 +107,13 @@ def result_range(op: IntegerOp) -> Range:
             # A window may hang over the padding, whose taps are 0.
             low = min(codes.low, 0) if op.window.is_padded else codes.low
             high = max(codes.high, 0) if op.window.is_padded else codes.high
-            return _checked(low * op.window.taps, high * op.window.taps, op.result)
+            if op.factors is None:
+                return _checked(low * op.window.taps, high * op.window.taps, op.result)
+            rows, columns = op.window.seen(op.input.type.shape[2:])
+            factors = zip(product(rows, columns), op.factors.data.reshape(-1).tolist(), strict=True)
+            taps = [r * c * factor for (r, c), factor in factors]
+            ends = [code * count for code in (codes.low, codes.high) for count in (min(taps), max(taps))]
+            return _checked(min(ends), max(ends), op.result)
         case MaxPool() | Reshape() | Transpose() | Slice():
             codes = op.input.type.codes
             return codes.low, codes.high

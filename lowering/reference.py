@@ -112,7 +112,8 @@ def _evaluate(op: QuantizedOp, operands: list[Floats]) -> Floats:
             product = operands[0] @ operands[1].T
             return product + operands[2] if op.bias is not None else product
         case AveragePool():
-            return np.asarray(windows(operands[0], op.window).sum(axis=(4, 5)), dtype=np.float64) / op.window.taps
+            sums = np.asarray(windows(operands[0], op.window).sum(axis=(4, 5)), dtype=np.float64)
+            return sums / (op.window.taps if op.counts is None else op.counts.data)
         case Add():
             return operands[0] + operands[1]
         case Multiply():

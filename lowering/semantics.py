@@ -129,7 +129,8 @@ def evaluate(op: IntegerOp, operands: list[Codes]) -> Codes:
         case Product():
             return x * operands[1]
         case SumPool():
-            return np.asarray(windows(x, op.window).sum(axis=(4, 5)), dtype=np.int64)
+            sums = np.asarray(windows(x, op.window).sum(axis=(4, 5)), dtype=np.int64)
+            return sums if op.factors is None else sums * op.factors.data
         case MaxPool():
             lowest = int(np.iinfo(np.int64).min)
             return np.asarray(windows(x, op.window, fill=lowest).max(axis=(4, 5)), dtype=np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 
 __all__ = ["Shape", "Window", "conv_shape", "element_count", "gate_shape", "pool_shape"]
@@ -127,6 +127,37 @@ class Window:
         """The pixel of the input on which the tap lies at a position of the output that sees one."""
         (sy, sx), (uy, ux), (dy, dx) = self.strides, self.input_dilations, self.tap_offset(*tap)
         return (row * sy + dy) // uy, (column * sx + dx) // ux
+
+    def seen(self, size: Shape, margins: tuple[int, int, int, int] = (0, 0, 0, 0)) -> tuple[list[int], list[int]]:
+        """Of each row of windows over an input of this size, the rows of taps inside; and the same of columns.
+
+        margins  top, left, bottom, right: how much of the padding counts as inside
+        """
+        found: list[list[int]] = []
+        for axis, positions in enumerate(self.output_size(*size)):
+            low, high = -margins[axis], size[axis] + margins[axis + 2]
+            starts = (position * self.strides[axis] - self.pads[axis] for position in range(positions))
+            found.append([self._taps_between(start, low, high, axis) for start in starts])
+        return found[0], found[1]
+
+    def _taps_between(self, start: int, low: int, high: int, axis: int) -> int:
+        """How many of the taps start, start + dilation, ... lie in [low, high)."""
+        dilation = self.dilations[axis]
+        first, last = -((start - low) // dilation), (high - 1 - start) // dilation
+        return max(min(last, self.kernel[axis] - 1) - max(first, 0) + 1, 0)
+
+    def with_ceiled_output(self, height: int, width: int) -> Window:
+        """ONNX's ceil_mode: as much more padding below and on the right as the windows need that begin inside.
+
+        Or in the padding before it (torch, and ONNX since opset 19).
+        """
+        pads = list(self.pads)
+        for axis, size in enumerate((height, width)):
+            end, stride, extent = size + pads[axis], self.strides[axis], self.extent[axis]
+            count = -(-(end + pads[axis + 2] - extent) // stride) + 1
+            count -= (count - 1) * stride >= end
+            pads[axis + 2] = max((count - 1) * stride + extent - end, 0)
+        return replace(self, pads=(pads[0], pads[1], pads[2], pads[3]))
 
     def tap_offset(self, row: int, column: int) -> tuple[int, int]:
         """Position of tap (row, column) in the dilated input relative to output position * stride."""

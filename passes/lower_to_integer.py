@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import lcm
 from typing import ClassVar
 
 from pefslc.codes import Code
@@ -34,7 +35,8 @@ from pefslc.ir.quantized import (
     Scaling,
 )
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
-from pefslc.ir.value import Codes, Op
+from pefslc.ir.value import Codes, IntArray, Op
+from pefslc.numeric.accumulate import fits_int64
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.line import BentLine
 from pefslc.numeric.staircase import Quantizer, Staircase
@@ -145,8 +147,10 @@ def _lower(builder: IntegerBuilder, op: QuantizedOp) -> Lowered:
             if x.tail and op.window.is_padded:
                 builder.exact(op.input, op)  # raises
             source = builder.centred(x.value)
-            result = with_codes(op.result, source.type.codes.scale * Fraction(1, op.window.taps))
-            return Lowered(builder.append(SumPool(result=result, input=source, window=op.window)), x.tail)
+            divisor, factors = _common_divisor(op)
+            result = with_codes(op.result, source.type.codes.scale * Fraction(1, divisor))
+            pool = SumPool(result=result, input=source, window=op.window, factors=factors)
+            return Lowered(builder.append(pool), x.tail)
         case MaxPool():
             exact = builder.exact(op.input, op)
             result = with_codes_of(op.result, exact)
@@ -228,6 +232,22 @@ def _product(builder: IntegerBuilder, op: Conv | Linear) -> Lowered:
         return Lowered(builder.append(Dense(result=result, input=x, weight=weight, bias=bias)))
     conv = Conv2d(result=result, input=x, weight=weight, bias=bias, window=op.window, groups=op.groups)
     return Lowered(builder.append(conv))
+
+
+def _common_divisor(op: AveragePool) -> tuple[int, IntArray | None]:
+    """What all windows can be divided by, and the factors of those that have fewer taps."""
+    if op.counts is None:
+        return op.window.taps, None
+    counts = op.counts.data
+    divisor = lcm(*counts.reshape(-1).tolist())
+    if not fits_int64(divisor):
+        raise CompileError(
+            Code.BEYOND_64_BITS,
+            "means over windows of so many sizes need more than 64 bits",
+            at=op.result.origin,
+            hint="use count_include_pad=True and ceil_mode=False, or a smaller window",
+        )
+    return divisor, IntArray(divisor // counts)
 
 
 def _clamp(builder: IntegerBuilder, op: Relu | LeakyRelu | Clip) -> Lowered:

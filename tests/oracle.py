@@ -347,12 +347,24 @@ def _conv_transpose(x, weight, bias, a):  # type: ignore[no-untyped-def]
 
 
 def _pool(op, x, a):  # type: ignore[no-untyped-def]
-    (kh, kw), (sh, sw), pads = a["kernel_shape"], a.get("strides", [1, 1]), a.get("pads", [0] * 4)
-    height = (x.shape[2] + pads[0] + pads[2] - kh) // sh + 1
-    width = (x.shape[3] + pads[1] + pads[3] - kw) // sw + 1
-    result = np.empty((*x.shape[:2], height, width), dtype=object)
+    """Window by window, tap by tap, as torch's documentation has it."""
+    kernel, strides, pads = a["kernel_shape"], a.get("strides", [1, 1]), a.get("pads", [0] * 4)
+    dilations = a.get("dilations", [1, 1])
+    sizes = []
+    for i in (0, 1):
+        room = Fraction(x.shape[2 + i] + pads[i] + pads[2 + i] - dilations[i] * (kernel[i] - 1) - 1, strides[i])
+        size = (ceil(room) if a.get("ceil_mode") else floor(room)) + 1
+        if a.get("ceil_mode") and (size - 1) * strides[i] >= x.shape[2 + i] + pads[i]:
+            size -= 1  # it would begin behind the input
+        sizes.append(size)
+    result = np.empty((*x.shape[:2], *sizes), dtype=object)
     for n, c, i, j in np.ndindex(result.shape):
-        top, left = i * sh - pads[0], j * sw - pads[1]
-        window = x[n, c, max(top, 0) : top + kh, max(left, 0) : left + kw]
-        result[n, c, i, j] = window.max() if op == "MaxPool" else window.sum() / (kh * kw)
+        taps = [
+            (i * strides[0] - pads[0] + v * dilations[0], j * strides[1] - pads[1] + h * dilations[1])
+            for v, h in np.ndindex(*kernel)
+        ]
+        inside = [x[n, c, v, h] for v, h in taps if 0 <= v < x.shape[2] and 0 <= h < x.shape[3]]
+        padded = [v < x.shape[2] + pads[2] and h < x.shape[3] + pads[3] for v, h in taps]
+        count = sum(padded) if a.get("count_include_pad") else len(inside)
+        result[n, c, i, j] = max(inside) if op == "MaxPool" else sum(inside) / count
     return result

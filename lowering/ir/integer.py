@@ -129,11 +129,15 @@ class Product(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SumPool(Op):
-    """Sum over each window, padding counting as code 0. The mean's division is in the result's scale."""
+    """Sum over each window, padding counting as code 0. The mean's division is in the result's scale.
+
+    factors  [H', W'], or None: what each sum is multiplied by, so that means over fewer taps have the same scale
+    """
 
     mnemonic: ClassVar[str] = "sum_pool"
     input: Value
     window: Window
+    factors: IntArray | None = None
 
 
 IntegerOp = (

@@ -101,11 +101,15 @@ class Linear(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AveragePool(Op):
-    """Mean over each window; every window has all its taps inside the input or counts the padding as zeros."""
+    """Sum over each window, padding being zeros, divided by the number of its taps.
+
+    counts  [H', W'], or None: what is divided by instead, where not all of the padding counts (ONNX AveragePool-19)
+    """
 
     mnemonic: ClassVar[str] = "average_pool"
     input: Value
     window: Window
+    counts: IntArray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

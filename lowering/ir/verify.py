@@ -172,6 +172,10 @@ def _parameter_faults(op: Op) -> list[str]:
             )
             if not inside or (op.begins[0], op.steps[0], op.result.type.shape[0]) != (0, 1, op.input.type.shape[0]):
                 faults.append(f"slice from {list(op.begins)} by {list(op.steps)} of {list(op.input.type.shape)}")
+        case AveragePool() | SumPool():
+            parts = op.counts if isinstance(op, AveragePool) else op.factors
+            if parts is not None and (parts.shape != op.result.type.shape[2:] or int(parts.data.min()) < 1):
+                faults.append(f"counts or factors of shape {list(parts.shape)} for {list(op.result.type.shape)} sums")
         case MaxPool() if not op.window.always_sees(*op.input.type.shape[2:]):
             faults.append("some windows see no input")
         case Concat():

@@ -105,7 +105,7 @@ def _is_exact(graph: Graph) -> bool:
     return all(
         isinstance(op, _EXACT)
         and (isinstance(op, Quantize) or not any(v.name in raw for v in op.operands))
-        and not (isinstance(op, AveragePool) and op.window.taps & (op.window.taps - 1))
+        and not (isinstance(op, AveragePool) and (op.counts is not None or op.window.taps & (op.window.taps - 1)))
         and not (
             isinstance(q := op.result.type.element, Quantization) and None in map(power_of_two_exponent, q.scale.steps)
         )

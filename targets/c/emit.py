@@ -121,6 +121,9 @@ class _Function:
                 self.bias = f"{base}_bias"
                 kind = narrowest_signed(step.bias)
                 self.constants.append(ConstantArray(self.bias, kind, step.bias, "bias"))
+        if isinstance(step, PoolStep) and step.factors is not None:
+            self.weight = f"{base}_factors"
+            self.constants.append(ConstantArray(self.weight, narrowest_signed(step.factors), step.factors, "factors"))
         self._base = base
         self.lines: list[str] = []
         self.stored = ""

@@ -104,7 +104,9 @@ def _dot_step(
 def pool_step(op: SumPool | MaxPool, source: Tensor, result: Tensor, index: int) -> PoolStep:
     """The maximum or sum over the windows of a channels-last tensor."""
     codes = op.result.type.codes
-    sums = sum_type(min(codes.low, source.low), max(codes.high, source.high))
+    factors = op.factors.data.reshape(-1) if isinstance(op, SumPool) and op.factors is not None else None
+    largest = 0 if factors is None else int(factors.max())
+    sums = sum_type(min(codes.low, source.low), max(codes.high, source.high, largest))
     return PoolStep(
         source=source,
         result=result,
@@ -112,6 +114,7 @@ def pool_step(op: SumPool | MaxPool, source: Tensor, result: Tensor, index: int)
         window=op.window,
         is_max=isinstance(op, MaxPool),
         sums=sums,
+        factors=factors,
     )
 
 

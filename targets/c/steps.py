@@ -121,11 +121,15 @@ class DepthwiseStep(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStep(Step):
-    """Maximum or sum over windows, channels last."""
+    """Maximum or sum over windows, channels last.
+
+    factors  [pixels of the result]: what each sum is multiplied by, or None
+    """
 
     window: Window
     is_max: bool
     sums: CType
+    factors: Codes | None
 
     @property
     def report(self) -> str:

@@ -22,7 +22,7 @@ from pefslc.diagnostics import CompileError, Origin, Problem
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Lookup, Product, Requantize, Rescale, Round, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
-from pefslc.ir.value import Op, Value
+from pefslc.ir.value import IntArray, Op, Value
 from pefslc.numeric.line import BentLine
 from pefslc.numeric.staircase import Staircase
 from pefslc.shapes import Window
@@ -222,6 +222,13 @@ class _Selector:
                 weight = weight.reshape(-1, layout.channels, layout.height, layout.width)
                 term = Term(self.storage[op.input.name], weight, Window(kernel=(layout.height, layout.width)))
                 self._start(op, LinearHead((term,), _bias(op)), Layout.of(op.result.type.shape))
+            case SumPool(factors=IntArray()):
+                raise CompileError(
+                    Code.TCU_UNSUPPORTED,
+                    "a mean over windows of different sizes is not supported on the TCU",
+                    at=op.result.origin,
+                    hint="use count_include_pad=True and ceil_mode=False, or no padding; or --target c",
+                )
             case SumPool():
                 weight = _diagonal(self._layout(op.input).channels, op.window.kernel)
                 head = _unbiased(self._term(op.input, weight, op.window))

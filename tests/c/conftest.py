@@ -99,9 +99,12 @@ class GraphBuilder:
     def sum(self, lhs: Value, rhs: Value) -> Value:
         return self._add(Sum, lhs.type.shape, lhs=lhs, rhs=rhs)
 
-    def pool(self, x: Value, is_max: bool, **window: object) -> Value:
+    def pool(self, x: Value, is_max: bool, *, factors: Array | None = None, **window: object) -> Value:
         w = Window(**window)  # type: ignore[arg-type]
-        return self._add(MaxPool if is_max else SumPool, pool_shape(x.type.shape, w), input=x, window=w)
+        shape = pool_shape(x.type.shape, w)
+        if is_max or factors is None:
+            return self._add(MaxPool if is_max else SumPool, shape, input=x, window=w)
+        return self._add(SumPool, shape, input=x, window=w, factors=IntArray(np.resize(factors, shape[2:])))
 
     def reshape(self, x: Value, shape: tuple[int, ...]) -> Value:
         return self._add(Reshape, shape, input=x)
@@ -235,7 +238,8 @@ def random_graph(seed: int) -> Graph:
             is_max = bool(rng.random() < 0.5)
             # ONNX forbids windows that lie in the padding alone.
             padded = pads if min(kernel) > 1 else (0, 0, 0, 0)
-            pooled = b.pool(x, is_max, kernel=kernel, strides=strides, pads=padded)
+            factors = rng.choice([6, 12, 60, 100_000], 7) if rng.random() < 0.5 else None
+            pooled = b.pool(x, is_max, factors=factors, kernel=kernel, strides=strides, pads=padded)
             values.append(pooled if is_max or rng.random() < 0.5 else requantized(pooled))
         elif kind == "residual":
             left = requantized(b.conv(x, weights(channels, channels, 1, 1)))
