@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from numbers import Integral
 
 from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, Origin, Problem, quote
+from pefslc.diagnostics import CompileError, Origin, Problem, quote, quote_given
 from pefslc.shapes import Shape
 
 __all__ = ["NOTHING_GIVEN", "GivenShapes"]
@@ -30,15 +30,15 @@ class GivenShapes:
         problems = []
         if self.batch is not None and not _is_size(self.batch):
             problems.append(
-                Problem(Code.GIVEN_SHAPE, f"batch is {quote(repr(self.batch))}, not a size", hint="for example batch=1")
+                Problem(Code.GIVEN_SHAPE, f"batch is {quote_given(self.batch)}, not a size", hint="for example batch=1")
             )
         hint = 'a shape for each input by its name, for example input_shapes={"x": (1, 3, 32, 32)}'
         if not isinstance(self.by_input, Mapping):
-            what = f"input_shapes is {quote(repr(self.by_input))}, not a dict"
+            what = f"input_shapes is {quote_given(self.by_input)}, not a dict"
             problems.append(Problem(Code.GIVEN_SHAPE, what, hint=hint))
         else:
             problems += [
-                Problem(Code.GIVEN_SHAPE, f"input_shapes[{name!r}] is {quote(repr(shape))}, not a shape", hint=hint)
+                Problem(Code.GIVEN_SHAPE, f"input_shapes[{name!r}] is {quote_given(shape)}, not a shape", hint=hint)
                 for name, shape in self.by_input.items()
                 if not isinstance(shape, Sequence) or not all(_is_size(size) for size in shape)
             ]

@@ -38,7 +38,7 @@ def import_average_pool(builder: Builder, node: Node) -> Value:
     result = builder.real(checked_output(node, pool_shape(x.type.shape, window)), node)
     _check_sees(node, x, window)
     margins = declared.pads if node.take_int("count_include_pad", 0) else (0, 0, 0, 0)
-    counts = np.outer(*window.seen(x.type.shape[2:], margins))
+    counts = np.outer(*window.taps_inside(x.type.shape[2:], margins))
     partial = None if (counts == window.taps).all() else IntArray(counts.astype(np.int64))
     return builder.append(AveragePool(result=result, input=x, window=window, counts=partial))
 

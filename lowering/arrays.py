@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, quote
+from pefslc.diagnostics import CompileError, quote, quote_given
 from pefslc.staging import write_file
 
 __all__ = ["Arrays", "ArraysLike", "as_array", "as_arrays", "read_arrays", "write_arrays"]
@@ -39,7 +39,7 @@ def as_arrays(given: ArraysLike, what: str) -> dict[str, NDArray[np.generic]]:
     if not (isinstance(given, Sequence) or hasattr(given, "__array__")) or isinstance(given, bytes):
         raise CompileError(
             Code.INPUT_ARRAY,
-            f"{what} is {quote(repr(given))}, no arrays",
+            f"{what} is {quote_given(given)}, no arrays",
             hint="an array for a model of one input, a dict of arrays by input name, or the path of an .npz file",
         )
     return {_ONLY_INPUT: as_array(given, what)}

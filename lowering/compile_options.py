@@ -6,7 +6,7 @@ import math
 from numbers import Real
 
 from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, Problem, quote
+from pefslc.diagnostics import CompileError, Problem, quote, quote_given
 from pefslc.numeric.choose_format import AutoFormat
 from pefslc.numeric.format import FixedPoint
 from pefslc.targets.protocol import Target, TargetOptions
@@ -26,7 +26,7 @@ def chosen_target(target: str | Target) -> Target:
     if isinstance(target, type) or not all(hasattr(target, member) for member in _TARGET_MEMBERS):
         raise CompileError(
             Code.UNKNOWN_TARGET,
-            f"{quote(repr(target))} is not a target",
+            f"{quote_given(target)} is not a target",
             hint=f"a name ({', '.join(target_names())}), or an object with {', '.join(_TARGET_MEMBERS)}",
         )
     return target
@@ -52,13 +52,13 @@ def check_options(target: Target, options: TargetOptions) -> None:
         problems.append(
             Problem(
                 Code.WRONG_OPTION,
-                f"--arch is {quote(repr(options.arch))}, not the name of an architecture",
+                f"--arch is {quote_given(options.arch)}, not the name of an architecture",
                 hint="leave it out",
             )
         )
     clock = options.clock_mhz
     if clock is not None and not (isinstance(clock, Real) and 0 < clock < math.inf):
-        shown = clock if isinstance(clock, Real) else quote(repr(clock))
+        shown = clock if isinstance(clock, Real) else quote_given(clock)
         problems.append(Problem(Code.WRONG_OPTION, f"--clock-mhz is {shown}, not a frequency", hint="for example 100"))
     if problems:
         raise CompileError.of(problems)
@@ -80,7 +80,7 @@ def parse_format(fmt: str | FixedPoint | AutoFormat | None) -> FixedPoint | Auto
         return fmt
     if not isinstance(fmt, str):
         raise CompileError(
-            Code.BAD_FORMAT, f"{quote(repr(fmt))} is not a format", hint='for example "Q2.3" or FixedPoint(2, 3)'
+            Code.BAD_FORMAT, f"{quote_given(fmt)} is not a format", hint='for example "Q2.3" or FixedPoint(2, 3)'
         )
     try:
         return AutoFormat.parse(fmt) or FixedPoint.parse(fmt)

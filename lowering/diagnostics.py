@@ -28,6 +28,11 @@ def quote(name: str | Path) -> str:
     return f"'{printable}'"
 
 
+def quote_given(value: object) -> str:
+    """What was given where something else was wanted: a text as it is, anything else as Python writes it."""
+    return quote(value if isinstance(value, str) else repr(value))
+
+
 def _one_line(text: str) -> str:
     """`text` safe to print: what a file holds can neither forge a line of a message nor flood the terminal."""
     printable = "".join(c if c.isprintable() else "?" for c in text[: _LONGEST_LINE + 1])

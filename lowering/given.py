@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, quote
+from pefslc.diagnostics import CompileError, quote, quote_given
 from pefslc.staging import safe_file_name
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def as_path(given: ModelPath, code: Code, wanted: str, hint: str) -> Path:
     """A path as the user gave it; CompileError with this code where it is none."""
     if isinstance(given, str | os.PathLike):
         return Path(given)
-    raise CompileError(code, f"{quote(repr(given))} is not {wanted}", hint=hint)
+    raise CompileError(code, f"{quote_given(given)} is not {wanted}", hint=hint)
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def as_file(model: ModelPath | Module, example: Examples | None) -> Iterator[Pat
     if torch is None or not isinstance(model, torch.nn.Module):
         raise CompileError(
             Code.NOT_A_MODEL,
-            f"{quote(repr(model))} is not a model",
+            f"{quote_given(model)} is not a model",
             hint="the path of an ONNX file, or a torch network",
         )
     if example is None:

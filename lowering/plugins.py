@@ -17,7 +17,7 @@ from types import ModuleType
 import numpy as np
 
 from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, InternalError, quote
+from pefslc.diagnostics import CompileError, InternalError, quote, quote_given
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
 from pefslc.ir.value import IntArray, Op, RealArray
 from pefslc.ir.verify import verify
@@ -105,7 +105,7 @@ def load_plugins(
         elif not _is_pass(name):
             raise CompileError(
                 Code.PLUGIN_UNUSABLE,
-                f"plugin {quote(repr(name))} is not a pass",
+                f"plugin {quote_given(name)} is not a pass",
                 hint=f"a .py file, an installed name, or an object with {', '.join(_MEMBERS)}; {_HINT}",
             )
         else:

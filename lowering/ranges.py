@@ -109,7 +109,7 @@ def result_range(op: IntegerOp) -> Range:
             high = max(codes.high, 0) if op.window.is_padded else codes.high
             if op.factors is None:
                 return _checked(low * op.window.taps, high * op.window.taps, op.result)
-            rows, columns = op.window.seen(op.input.type.shape[2:])
+            rows, columns = op.window.taps_inside(op.input.type.shape[2:])
             factors = zip(product(rows, columns), op.factors.data.reshape(-1).tolist(), strict=True)
             taps = [r * c * factor for (r, c), factor in factors]
             ends = [code * count for code in (codes.low, codes.high) for count in (min(taps), max(taps))]

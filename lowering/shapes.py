@@ -128,7 +128,9 @@ class Window:
         (sy, sx), (uy, ux), (dy, dx) = self.strides, self.input_dilations, self.tap_offset(*tap)
         return (row * sy + dy) // uy, (column * sx + dx) // ux
 
-    def seen(self, size: Shape, margins: tuple[int, int, int, int] = (0, 0, 0, 0)) -> tuple[list[int], list[int]]:
+    def taps_inside(
+        self, size: Shape, margins: tuple[int, int, int, int] = (0, 0, 0, 0)
+    ) -> tuple[list[int], list[int]]:
         """Of each row of windows over an input of this size, the rows of taps inside; and the same of columns.
 
         margins  top, left, bottom, right: how much of the padding counts as inside

@@ -103,7 +103,11 @@ def _tensors(example: Examples) -> tuple[Tensor, ...]:
 
 
 def _check(model: nn.Module) -> None:
-    """Raise CompileError for what would export to another network without a word."""
+    """Raise CompileError for what would export to another network without a word, and for what torch cannot export."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise CompileError(
+            Code.NETWORK_TYPE, "the network is TorchScript", hint="give the nn.Module that it was made from"
+        )
     if brevitas.config.JIT_ENABLED:
         raise CompileError(
             Code.NETWORK_TYPE, "Brevitas is compiled by TorchScript", hint="unset BREVITAS_JIT, here and in training"
@@ -159,6 +163,7 @@ def _output_names(count: int) -> list[str]:
 def _export(
     model: nn.Module, inputs: Sequence[Tensor], input_names: list[str], output_names: list[str]
 ) -> onnx.ModelProto:
+    torch._C._jit_set_onnx_log_enabled(False)  # of an export that fails it would print the whole graph
     try:
         proto: onnx.ModelProto = export_qonnx(
             deepcopy(model),  # an export that fails leaves its network in export mode

@@ -10,14 +10,14 @@ from brevitas.quant_tensor import QuantTensor
 from torch import Tensor, nn
 
 from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, quote
+from pefslc.diagnostics import CompileError
 
 __all__ = ["copy_of", "one_line", "run", "tensors_of"]
 
 
 def one_line(error: Exception) -> str:
-    """The text of an exception that is not ours."""
-    return quote(str(error).strip() or type(error).__name__)[1:-1]
+    """The text of an exception that is not ours, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def copy_of(network: nn.Module) -> nn.Module:

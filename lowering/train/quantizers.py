@@ -9,7 +9,7 @@ from brevitas.quant import Int8ActPerTensorFixedPoint, Int8WeightPerTensorFixedP
 from brevitas.quant.fixed_point import Int8BiasPerTensorFixedPointInternalScaling
 
 from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, quote
+from pefslc.diagnostics import CompileError, quote_given
 from pefslc.numeric.format import FixedPoint
 
 __all__ = ["Quantizers", "fixed_point"]
@@ -66,7 +66,7 @@ def _signed_format(fmt: str | FixedPoint) -> FixedPoint:
     try:
         parsed = fmt if isinstance(fmt, FixedPoint) else FixedPoint.parse(fmt)
     except (ValueError, AttributeError):
-        raise CompileError(Code.BAD_FORMAT, f"{quote(repr(fmt))} is not a format", hint='for example "Q2.3"') from None
+        raise CompileError(Code.BAD_FORMAT, f"{quote_given(fmt)} is not a format", hint='for example "Q2.3"') from None
     if not parsed.signed:
         raise CompileError(
             Code.BAD_FORMAT,
