@@ -97,14 +97,14 @@ def test_so_many_sizes_that_64_bits_do_not_hold_their_means(tmp_path: Path) -> N
 
 
 @given(st.data())
-def test_seen_counts_the_taps_inside(data: st.DataObject) -> None:
+def test_the_taps_inside_are_counted(data: st.DataObject) -> None:
     draw = data.draw
     pair = st.tuples(st.integers(1, 4), st.integers(1, 4))
     window = Window(
         kernel=draw(pair), strides=draw(pair), dilations=draw(pair), pads=draw(st.tuples(*[st.integers(0, 5)] * 4))
     )
     size, margins = draw(pair), draw(st.tuples(*[st.integers(0, 5)] * 4))
-    rows, columns = window.seen(size, margins)
+    rows, columns = window.taps_inside(size, margins)
     for axis, found in enumerate((rows, columns)):
         assert len(found) == max(window.output_size(*size)[axis], 0)
         for position, count in enumerate(found):
