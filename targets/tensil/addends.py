@@ -13,9 +13,9 @@ from dataclasses import replace
 
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.group_steps import added_tensors, addend_plan
+from pefslc.targets.tensil.groups import AddTensor, LinearHead, Selection
 from pefslc.targets.tensil.placed import Placed, PlacedGroup
 from pefslc.targets.tensil.raw_steps import Minimum
-from pefslc.targets.tensil.selection import AddTensor, MaxHead, Selection
 from pefslc.targets.tensil.weights import is_copy
 
 __all__ = ["clamped_addends", "fold_addends"]
@@ -62,7 +62,7 @@ def clamped_addends(selection: Selection) -> dict[str, str]:
     found: dict[str, str] = {}
     for group in selection.groups:
         head = group.head
-        if isinstance(head, MaxHead) or len(head.terms) != 1 or len(group.steps) != 1:
+        if not isinstance(head, LinearHead) or len(head.terms) != 1 or len(group.steps) != 1:
             continue
         if group.result in added and reads[group.result] == 1 and is_copy(head.terms[0].weight, head.terms[0].window):
             found[group.result] = head.terms[0].tensor

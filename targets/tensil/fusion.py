@@ -15,7 +15,7 @@ import numpy as np
 
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Rescale
-from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, MaxHead, Selection
+from pefslc.targets.tensil.groups import AddTensor, Group, LinearHead, Selection
 from pefslc.targets.tensil.weights import is_copy
 
 __all__ = ["fuse_sums"]
@@ -64,5 +64,5 @@ def _copied(group: Group, rescaled: dict[str, str]) -> str | None:
 
 
 def _reads(group: Group) -> list[str]:
-    head = [group.head.tensor] if isinstance(group.head, MaxHead) else [t.tensor for t in group.head.terms]
+    head = [t.tensor for t in group.head.terms] if isinstance(group.head, LinearHead) else [group.head.tensor]
     return head + [s.tensor for s in group.steps if isinstance(s, AddTensor)]

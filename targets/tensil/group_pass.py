@@ -4,9 +4,8 @@ steps, store the result. Inputs or results that live in DRAM0 pass through scrat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,18 +21,19 @@ from pefslc.targets.tensil.group_steps import (
     trailing_plan,
     trailing_steps,
 )
+from pefslc.targets.tensil.groups import LinearHead, MaxHead, TransposeHead
 from pefslc.targets.tensil.instructions import MoveKind, SimdOperation
 from pefslc.targets.tensil.matrix_plan import MatrixPlan
 from pefslc.targets.tensil.matrix_steps import AddTensor, AddWord, Diagonal, MatrixStep
+from pefslc.targets.tensil.moving_weights import MovingWeights, shifted_ones, transpose
 from pefslc.targets.tensil.pass_plan import Needs, Scratch, plan_passes
 from pefslc.targets.tensil.placed import PlacedGroup
 from pefslc.targets.tensil.planes import Layout, Rect, Run, View, missed_runs, rect_runs, tap_runs
 from pefslc.targets.tensil.raw_steps import Accumulate, RawStep, SimdStep
-from pefslc.targets.tensil.selection import MaxHead
 from pefslc.targets.tensil.simd_steps import simd_operations
 from pefslc.targets.tensil.step_choice import Choice, choose, matrix_cycles
 from pefslc.targets.tensil.weight_stream import WeightStream, hidden_behind
-from pefslc.targets.tensil.weights import Tile, first_covering_tap, with_carried
+from pefslc.targets.tensil.weights import Tile, first_covering_tap, in_order, with_carried
 
 __all__ = ["GroupPass"]
 
@@ -58,6 +58,8 @@ class GroupPass:
     matrix_rows: dict[MatrixStep, int]
     constants: Constants
     spare: range
+    moving: MovingWeights | None = None
+    ones: int | None = None  # where DRAM1 holds what transpositions need
 
     def emit(self, needs: Needs) -> None:
         """Append the instructions."""
@@ -73,13 +75,13 @@ class GroupPass:
         phases_of = [self._phases(c, choice, plan.input_blocks) for c, choice in zip(sets, choices, strict=True)]
         tiles = [tile for phases in phases_of for _, _, tiles in phases for tile in tiles]
         self.weights = WeightStream(tiles, plan.weight_base, plan.weight_size, self.emitter, self.constants)
-        for rect in _rects(layout, plan.rows, plan.columns):
+        for rect in plan.rects(layout):
             for chosen, choice, phases in zip(sets, choices, phases_of, strict=True):
                 self._one_pass(rect, chosen, choice, phases)
 
     def _choose(self, chosen: Sequence[int]) -> Choice:
         """How the leading steps are done, or all steps where the plan for the addition and both sides is shorter."""
-        if isinstance(self.placed.group.head, MaxHead):
+        if not isinstance(self.placed.group.head, LinearHead):
             return Choice(None, len(chosen), False, 0)
         data_type = self.architecture.data_type
         hides = [
@@ -121,7 +123,7 @@ class GroupPass:
                 carrying = self._carrying(block, choice.plan.carried)
                 assert carrying is not None
                 blocks_of[i] = carrying
-        tiles = _in_order(blocks_of)
+        tiles = in_order(blocks_of)
         if not self.needs.streamed_terms:
             return [(-1, range(0), tiles + late)]
         phases: list[tuple[int, range, list[Tile]]] = [(-1, range(0), [t for t in tiles if t.tap is None])]
@@ -148,12 +150,18 @@ class GroupPass:
         self, rect: Rect, chosen: Sequence[int], choice: Choice, phases: list[tuple[int, range, list[Tile]]]
     ) -> None:
         steps = self.placed.steps
-        if isinstance(self.placed.group.head, MaxHead):
-            self._maximum(self.placed.group.head, rect, chosen[0])
+        head = self.placed.group.head
+        if isinstance(head, MaxHead):
+            self._maximum(head, rect, chosen[0])
+        elif isinstance(head, TransposeHead):
+            self._transpose(head, rect, chosen)
         else:
             leading = leading_steps(self.placed)
             self.weights.expect_simd(waits=bool(leading) and choice.first > 0)
-            self._sums(rect, chosen, phases, leading, choice.first)
+            if self.moving is not None:
+                self._moving_sums(self.moving, rect, chosen, leading, choice.first)
+            else:
+                self._sums(rect, chosen, phases, leading, choice.first)
             if choice.plan is not None:
                 self.emitter.flush()
                 self._matrix_steps(choice.steps, rect, chosen, choice.first)
@@ -264,6 +272,27 @@ class GroupPass:
                         )
                 self._steps_after(tile, last, steps, accumulator, rect.area)
 
+    def _moving_sums(
+        self, moving: MovingWeights, rect: Rect, chosen: Sequence[int], steps: Sequence[RawStep], by_simd: int
+    ) -> None:
+        """`_sums` where weights move: a row of the result is an output channel."""
+        source = self.views[self.placed.terms[0].tensor].base
+        outputs = range(rect.top, rect.bottom)
+        moving.emit(source, outputs, chosen, self._weight_buffer(), self.emitter, self.constants)
+        for step in steps if by_simd else ():
+            assert not isinstance(step, Accumulate)
+            self._step_later(step, 0, rect.area, chosen[:by_simd])
+
+    def _transpose(self, head: TransposeHead, rect: Rect, chosen: Sequence[int]) -> None:
+        if self.ones is None:
+            self.ones = self.constants.store(shifted_ones(self.architecture))
+        local = self.constants.fetch(self.emitter, self.plan.weight_base, self.ones, self.a + 1)
+        source, width = self.views[head.tensor].base, self.placed.group.layout.width
+        transpose(source, self.layouts[head.tensor], rect, width, chosen, local, self.architecture, self.emitter)
+
+    def _weight_buffer(self) -> range:
+        return range(self.plan.weight_base, self.plan.weight_base + self.plan.weight_size)
+
     def _steps_after(
         self, tile: Tile, last: dict[int, int], steps: Sequence[RawStep], accumulator: int, vectors: int
     ) -> None:
@@ -360,21 +389,3 @@ class GroupPass:
             for run in rect_runs(rect, staged, view):
                 first, second = run.first + i * rect.area, run.second + block * view.block_pitch
                 self.emitter.dram(MoveKind.LOCAL_TO_DRAM0, first, second, run.vectors)
-
-
-def _in_order(blocks: list[list[Tile]]) -> list[Tile]:
-    """Block after block; but where one matrix serves many taps (a mean), the blocks with that matrix tap by tap, so
-    that it is loaded once and neighbouring MatMuls reach different accumulators.
-    """
-    classes: dict[tuple[bool, bytes], list[list[Tile]]] = {}
-    for tiles in blocks:
-        if len(tiles) < 2 or not all(t.loads_the_same_as(tiles[0]) for t in tiles):
-            return [tile for tiles in blocks for tile in tiles]
-        classes.setdefault((tiles[0].has_bias, tiles[0].rows.tobytes()), []).append(tiles)
-    return [t for same in classes.values() for row in zip_longest(*same) for t in row if t is not None]
-
-
-def _rects(layout: Layout, rows: int, columns: int) -> Iterator[Rect]:
-    for top in range(0, layout.height, rows):
-        for left in range(0, layout.width, columns):
-            yield Rect(top, min(top + rows, layout.height), left, min(left + columns, layout.width))

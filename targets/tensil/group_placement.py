@@ -18,10 +18,19 @@ from pefslc.numeric.staircase import Staircase
 from pefslc.ranges import conv_bounds
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.channel_requantize import ChannelRequantization, fit_channels
+from pefslc.targets.tensil.groups import (
+    AddTensor,
+    Group,
+    LinearHead,
+    MaxHead,
+    Requantization,
+    Rounding,
+    Selection,
+    TransposeHead,
+)
+from pefslc.targets.tensil.groups import Limit as LimitStep
 from pefslc.targets.tensil.placed import Bounded, PlacedGroup, PlacedTerm
 from pefslc.targets.tensil.raw_steps import Accumulate, Multiply, StepSequence
-from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, MaxHead, Requantization, Rounding, Selection
-from pefslc.targets.tensil.selection import Limit as LimitStep
 
 __all__ = ["Elsewhere", "Fits", "GroupPlacer", "fits_word"]
 
@@ -71,9 +80,11 @@ class GroupPlacer:
         wish = self.exponents[self.group.result]
         if self._requantizes() and not self._can_raise(wish):
             wish = self.needed  # at once: what the group adds must not be moved for a wish that nothing fulfils
-        tries = [(by, at) for by in (False, self._requantizes()) for at in (wish, self.needed)]
-        for by_channel, exponent in dict.fromkeys(tries):
-            self.by_channel, self.exponents[self.group.result] = by_channel, exponent
+        is_transposed = isinstance(self.group.head, LinearHead) and bool(self.group.head.stationary)
+        by_channel = self._requantizes() and not is_transposed  # transposed, a channel has no lane of its own
+        tries = [(by, at) for by in (False, by_channel) for at in (wish, self.needed)]
+        for self.by_channel, exponent in dict.fromkeys(tries):
+            self.exponents[self.group.result] = exponent
             try:
                 return self._place()
             except CompileError as error:
@@ -81,11 +92,12 @@ class GroupPlacer:
         raise refusal
 
     def _place(self) -> PlacedGroup:
-        if isinstance(self.group.head, MaxHead):
-            return self._place_maximum(self.group.head)
-        return self._place_linear(self.group.head)
+        if isinstance(self.group.head, LinearHead):
+            return self._place_linear(self.group.head)
+        return self._place_copies(self.group.head)
 
-    def _place_maximum(self, head: MaxHead) -> PlacedGroup:
+    def _place_copies(self, head: MaxHead | TransposeHead) -> PlacedGroup:
+        """Codes of a tensor as they are: the largest ones, or all of them."""
         exponent = self.exponents[head.tensor]
         bias = np.full(self.group.layout.channels, self.data_type.min_code, dtype=np.int64)  # what no maximum is below
         steps = self._steps(exponent, self.selection.ranges[head.tensor], bias, may_bias=False)
@@ -130,7 +142,7 @@ class GroupPlacer:
 
     def _head_bounds(self, head: LinearHead) -> tuple[Words, Words]:
         """Per channel, bounds of every partial sum of the terms, in codes, without the bias."""
-        low = np.zeros(self.group.layout.channels, dtype=np.int64)
+        low = np.zeros(len(head.bias), dtype=np.int64)
         high = low.copy()
         for term in head.terms:
             bounds = conv_bounds(term.weight, term.window, *self.selection.ranges[term.tensor])
@@ -217,7 +229,7 @@ class GroupPlacer:
                 return None
             may_bias = False
         wanted = self.exponents[self.group.result]
-        if isinstance(self.group.head, MaxHead) and not self._requantizes():
+        if not isinstance(self.group.head, LinearHead) and not self._requantizes():
             if steps.exponent > wanted:
                 raise Elsewhere(self.group.result, steps.exponent)  # a maximum stays where its input is
             if steps.exponent < wanted == self.needed:

@@ -22,16 +22,27 @@ from pefslc.ranges import conv_bounds
 from pefslc.shapes import Window
 from pefslc.targets.tensil.addends import clamped_addends
 from pefslc.targets.tensil.architecture import Architecture
+from pefslc.targets.tensil.groups import AddTensor, Group, LinearHead, Selection, Term
 from pefslc.targets.tensil.packing import Offsets, convolutions_of, lane_offsets, shrink
 from pefslc.targets.tensil.planes import Layout
-from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, Selection, Term
 
-__all__ = ["HELPERS", "PACKED", "PARTIAL", "SUMS", "factor_leftovers", "pack_leftovers"]
+__all__ = [
+    "HELPERS",
+    "PACKED",
+    "PARTIAL",
+    "PIXELS",
+    "SUMS",
+    "TRANSPOSED",
+    "factor_leftovers",
+    "has_room",
+    "pack_leftovers",
+    "tile_cycles",
+]
 
 # Added to the name of a tensor: its packed leftover channels, the partial sums of its leftover channels, these sums
-# themselves, before they are requantized (`packed_sums`).
-PACKED, PARTIAL, SUMS = ".packed", ".partial", ".sums"
-HELPERS = (PACKED, PARTIAL, SUMS)
+# themselves, before they are requantized (`packed_sums`); the tensor transposed, and what it is made of (`transposed`).
+PACKED, PARTIAL, SUMS, TRANSPOSED, PIXELS = ".packed", ".partial", ".sums", ".transposed", ".pixels"
+HELPERS = (PACKED, PARTIAL, SUMS, TRANSPOSED, PIXELS)
 _WEIGHTS_SHARE = 8  # this part of local memory stays free for weights
 
 
@@ -47,7 +58,7 @@ def factor_leftovers(selection: Selection, architecture: Architecture) -> Select
         low, high = conv_bounds(term.weight, term.window, *selection.ranges[term.tensor])
         groups = tuple(new for g in selection.groups for new in ((partial, rest) if g is group else (g,)))
         candidate = _with_helper(selection, partial, (int(low.min()), int(high.max())), groups)
-        if _has_room(candidate, partial.result, architecture):
+        if has_room(candidate, partial.result, architecture):
             selection = candidate
     return selection
 
@@ -77,7 +88,7 @@ def pack_leftovers(selection: Selection, architecture: Architecture, *, sums_fol
             channels = group.layout.channels // architecture.array_size * architecture.array_size
             smaller = {group.result: replace(group.layout, channels=channels)}
             planned = replace(candidate, layouts={**candidate.layouts, **smaller})
-        if _has_room(planned, packer.result, architecture):
+        if has_room(planned, packer.result, architecture):
             selection = candidate
     return selection
 
@@ -100,7 +111,7 @@ def _with_helper(selection: Selection, helper: Group, within: tuple[int, int], g
     )
 
 
-def _has_room(selection: Selection, helper: str, architecture: Architecture) -> bool:
+def has_room(selection: Selection, helper: str, architecture: Architecture) -> bool:
     """Whether local memory holds all that is live, and weights, wherever the helper is."""
     made: dict[str, int] = {}
     last: dict[str, int] = {}
@@ -113,6 +124,8 @@ def _has_room(selection: Selection, helper: str, architecture: Architecture) -> 
         for tensor in group.tensors:
             last[clamped.get(tensor, tensor)] = i
     room = architecture.local_depth - architecture.local_depth // _WEIGHTS_SHARE
+    if helper in clamped:
+        return True
     for i in range(made[helper], last[helper] + 1):
         live = [t for t, end in last.items() if made.get(t, 0) <= i <= end]
         if sum(selection.layouts[t].vectors(architecture.array_size) for t in live) > room:

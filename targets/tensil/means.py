@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from pefslc.shapes import Window
+from pefslc.targets.tensil.groups import Group, LinearHead, Selection, Term
 from pefslc.targets.tensil.planes import Layout
-from pefslc.targets.tensil.selection import Group, LinearHead, Selection, Term
 
 __all__ = ["MEANS", "split_means"]
 

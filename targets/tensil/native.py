@@ -27,12 +27,12 @@ from pefslc.phases import taps_together
 from pefslc.targets.tensil.activations import fit_activation, fit_line
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.fusion import fuse_sums
+from pefslc.targets.tensil.groups import AddTensor, Group, LinearHead, Requantization, Rounding, Selection
+from pefslc.targets.tensil.groups import Limit as LimitStep
 from pefslc.targets.tensil.native_scales import NativeScales
 from pefslc.targets.tensil.native_words import Magnitudes, extra_bits, native_format
 from pefslc.targets.tensil.placed import Placed, PlacedGroup, PlacedTerm
 from pefslc.targets.tensil.raw_steps import Accumulate, Maximum, Minimum, Multiply, RawStep
-from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, MaxHead, Requantization, Rounding, Selection
-from pefslc.targets.tensil.selection import Limit as LimitStep
 
 __all__ = ["is_native", "place_natively"]
 
@@ -110,7 +110,7 @@ def _absorbed(
     otherwise: set[str] = set()
     for group in selection.groups:
         otherwise |= {s.tensor for s in group.steps if isinstance(s, AddTensor)}
-        if isinstance(group.head, MaxHead):
+        if not isinstance(group.head, LinearHead):
             otherwise.add(group.head.tensor)
             continue
         for term in group.head.terms:
@@ -131,7 +131,7 @@ class _Placer:
     def place(self) -> PlacedGroup:
         head, whole = self.group.head, (self.data_type.min_code, self.data_type.max_code)
         steps: list[RawStep] = []
-        if isinstance(head, MaxHead):
+        if not isinstance(head, LinearHead):
             terms: tuple[PlacedTerm, ...] = ()
             bias = np.full(self.group.layout.channels, self.data_type.min_code, dtype=np.int64)
             first = "maximum"
@@ -143,7 +143,7 @@ class _Placer:
         ops = self.group.ops
         implementation = dict(zip(ops, [first] * (len(ops) - len(names)) + names, strict=True))
         partial = np.full_like(bias, whole[0]), np.full_like(bias, whole[1])  # any: the sums saturate
-        exact = isinstance(head, MaxHead) and not steps
+        exact = not isinstance(head, LinearHead) and not steps
         return PlacedGroup(self.group, terms, bias, tuple(steps), whole, partial, sums, implementation, exact)
 
     @property

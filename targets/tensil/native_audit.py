@@ -24,12 +24,12 @@ from pefslc.semantics import windows
 from pefslc.shapes import Window
 from pefslc.targets.protocol import LayerAudit
 from pefslc.targets.tensil.architecture import DataType
+from pefslc.targets.tensil.groups import MaxHead
 from pefslc.targets.tensil.instructions import Opcode
 from pefslc.targets.tensil.placed import PlacedGroup, PlacedTerm
 from pefslc.targets.tensil.planes import Layout, from_vectors
 from pefslc.targets.tensil.raw_steps import Accumulate, apply_steps
 from pefslc.targets.tensil.schedule import Schedule, Stored
-from pefslc.targets.tensil.selection import MaxHead
 from pefslc.targets.tensil.simulator import Machine
 from pefslc.targets.tensil.table import MATMUL_ZEROES
 from pefslc.targets.tensil.tmodel import TensilProgram

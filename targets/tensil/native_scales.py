@@ -7,8 +7,8 @@ from fractions import Fraction
 
 from pefslc.ir.graph import Graph
 from pefslc.ir.value import Codes
+from pefslc.targets.tensil.groups import Group, LinearHead, Selection
 from pefslc.targets.tensil.leftovers import PACKED, PARTIAL
-from pefslc.targets.tensil.selection import Group, LinearHead, MaxHead, Selection
 
 __all__ = ["NativeScales"]
 
@@ -50,7 +50,7 @@ def _accumulator_step(group: Group, tensors: dict[str, Fraction]) -> Fraction:
 
 
 def _source(group: Group) -> str:
-    return group.head.tensor if isinstance(group.head, MaxHead) else group.head.terms[0].tensor
+    return group.head.terms[0].tensor if isinstance(group.head, LinearHead) else group.head.tensor
 
 
 def _taps(group: Group) -> int:

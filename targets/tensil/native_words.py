@@ -23,9 +23,9 @@ from pefslc.numeric.format import FixedPoint
 from pefslc.reference import in_chunks
 from pefslc.semantics import conv2d
 from pefslc.targets.tensil.architecture import DataType
+from pefslc.targets.tensil.groups import Group, LinearHead, Selection, Term
 from pefslc.targets.tensil.native_scales import NativeScales
 from pefslc.targets.tensil.packing import packed
-from pefslc.targets.tensil.selection import Group, LinearHead, Selection, Term
 
 __all__ = ["HEADROOM", "Magnitudes", "extra_bits", "measure_magnitudes", "native_format"]
 

@@ -14,9 +14,9 @@ from pefslc.numeric.deviation import deviations_of
 from pefslc.targets.protocol import OpReport
 from pefslc.targets.tensil.bends import Bends, merged
 from pefslc.targets.tensil.cycles import CycleReport
-from pefslc.targets.tensil.leftovers import HELPERS
+from pefslc.targets.tensil.leftovers import HELPERS, TRANSPOSED
 from pefslc.targets.tensil.means import MEANS
-from pefslc.targets.tensil.placed import Bounded, Placed
+from pefslc.targets.tensil.placed import Bounded, Placed, PlacedGroup
 
 __all__ = ["bounded_operations", "computed_graph", "op_reports", "parts_of"]
 
@@ -46,7 +46,7 @@ def op_reports(
     found: dict[str, OpReport] = {}
     for group in placed.groups:
         for i, (op, how) in enumerate(group.implementation.items()):
-            names = [group.group.result + helper for helper in _HELPERS]
+            names = _instructions_of(group)
             total = sum(report.of(names).values()) if i == 0 else None
             deviations = bounded[op].deviations if op in bounded else None
             found[op] = OpReport(how, group.exact, total, deviations)
@@ -68,11 +68,17 @@ def parts_of(bends: Bends, placed: Placed) -> list[tuple[tuple[str, ...], tuple[
     return [
         (
             tuple(dict.fromkeys(whole.get(op, op) for op in group.implementation)),
-            tuple(group.group.result + helper for helper in _HELPERS),
+            tuple(_instructions_of(group)),
         )
         for group in placed.groups
         if group.implementation
     ]
+
+
+def _instructions_of(group: PlacedGroup) -> list[str]:
+    """The groups of instructions that a group was rewritten into."""
+    name = group.group.result.removesuffix(TRANSPOSED)
+    return [name + helper for helper in _HELPERS]
 
 
 def computed_graph(graph: Graph, bounded: Mapping[str, Bounded]) -> Graph | None:

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from pefslc.targets.tensil.architecture import Architecture, DataType
 from pefslc.targets.tensil.group_steps import added_tensors, leading_plan
+from pefslc.targets.tensil.groups import Group, LinearHead, Selection
 from pefslc.targets.tensil.leftovers import PACKED, SUMS
 from pefslc.targets.tensil.matrix_plan import MatrixPlan, is_certified_chain
 from pefslc.targets.tensil.matrix_steps import AddWord, Diagonal
 from pefslc.targets.tensil.placed import Placed, PlacedGroup, PlacedTerm
 from pefslc.targets.tensil.planes import Layout
-from pefslc.targets.tensil.selection import Group, LinearHead, MaxHead, Selection
 
 __all__ = ["requantize_while_packing"]
 
@@ -84,7 +84,7 @@ def _only_the_first_are_read(name: str, first: int, groups: list[PlacedGroup]) -
     for group in groups:
         if group.group.result == name + PACKED or name not in group.tensors:
             continue
-        if isinstance(group.group.head, MaxHead) or any(added.tensor == name for added in added_tensors(group)):
+        if not isinstance(group.group.head, LinearHead) or any(added.tensor == name for added in added_tensors(group)):
             return False
         if any(term.weight[:, first:].any() for term in group.terms if term.tensor == name):
             return False

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.shapes import Window
+from pefslc.targets.tensil.groups import AddTensor, Group, LinearHead, Selection, Term
 from pefslc.targets.tensil.planes import Layout
-from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, MaxHead, Selection, Term
 
 __all__ = ["Offsets", "convolutions_of", "lane_offsets", "pack_inputs", "packed", "shrink"]
 
@@ -65,7 +65,7 @@ def convolutions_of(selection: Selection, tensor: str) -> list[tuple[Term, Layou
 def _is_read_otherwise(selection: Selection, tensor: str) -> bool:
     """Whether a sum or a maximum reads the tensor: they want it as it is."""
     added = [s.tensor for g in selection.groups for s in g.steps if isinstance(s, AddTensor)]
-    maxima = [g.head.tensor for g in selection.groups if isinstance(g.head, MaxHead)]
+    maxima = [g.head.tensor for g in selection.groups if not isinstance(g.head, LinearHead)]
     return tensor in added + maxima
 
 
@@ -124,7 +124,7 @@ def _follows(offset: int, base: int, positions: range, size: int) -> bool:
 
 
 def _with_terms(group: Group, shrunk: dict[int, Term | None]) -> Group:
-    if isinstance(group.head, MaxHead):
+    if not isinstance(group.head, LinearHead):
         return group
     terms = tuple(shrunk.get(id(t)) or t for t in group.head.terms)
     return replace(group, head=LinearHead(terms, group.head.bias))

@@ -6,14 +6,15 @@ addends or the result live in DRAM0, it is also limited by the scratch through w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pefslc.shapes import Window
 from pefslc.targets.tensil.architecture import Architecture
+from pefslc.targets.tensil.groups import MaxHead
 from pefslc.targets.tensil.placed import PlacedGroup
 from pefslc.targets.tensil.planes import Layout, Rect
 from pefslc.targets.tensil.raw_steps import Accumulate
-from pefslc.targets.tensil.selection import MaxHead
 
 __all__ = ["Needs", "PassPlan", "Scratch", "plan_passes"]
 
@@ -54,9 +55,9 @@ class Needs:
         weight_rows: int,
     ) -> Needs:
         head = placed.group.head
-        windows = (
-            [(head.tensor, head.window)] if isinstance(head, MaxHead) else [(t.tensor, t.window) for t in placed.terms]
-        )
+        windows = [(t.tensor, t.window) for t in placed.terms]
+        if isinstance(head, MaxHead):
+            windows = [(head.tensor, head.window)]
         streamed = {
             tensor: (tuple(window for t, window in windows if t == tensor), layouts[tensor])
             for tensor, _ in windows
@@ -118,6 +119,13 @@ class PassPlan:
     weight_base: int
     weight_size: int
 
+    def rects(self, layout: Layout) -> Iterator[Rect]:
+        """The passes over a result, as parts of its image."""
+        for top in range(0, layout.height, self.rows):
+            for left in range(0, layout.width, self.columns):
+                bottom, right = min(top + self.rows, layout.height), min(left + self.columns, layout.width)
+                yield Rect(top, bottom, left, right)
+
 
 def plan_passes(
     placed: PlacedGroup, needs: Needs, scratch: Scratch, capacity: int, architecture: Architecture
@@ -145,6 +153,8 @@ def _pass_size(placed: PlacedGroup, needs: Needs, scratch: Scratch, capacity: in
         capacity, blocks = capacity // 2, 1  # one half holds the pixels under a tap
     else:
         blocks = max(1, min(layout.blocks(a), capacity // layout.pixels))
+    if placed.weights_move:
+        blocks = min(layout.blocks(a), capacity)  # each pass over rows reads their weights, whatever blocks it has
     columns = min(layout.width, capacity)
     rows = max(1, min(layout.height, capacity // (columns * blocks)))
     room = scratch.size - max(needs.tile_rows, min(needs.weight_rows, scratch.size // 4))

@@ -11,8 +11,8 @@ from pefslc.numeric.deviation import Deviations
 from pefslc.numeric.format import FixedPoint
 from pefslc.numeric.staircase import Staircase
 from pefslc.shapes import Window
+from pefslc.targets.tensil.groups import Group, LinearHead, TransposeHead
 from pefslc.targets.tensil.raw_steps import Accumulate, RawStep
-from pefslc.targets.tensil.selection import Group, MaxHead
 
 __all__ = ["Bounded", "Placed", "PlacedGroup", "PlacedTerm"]
 
@@ -38,7 +38,7 @@ class Bounded:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlacedGroup:
-    """A group in raw words. `terms` is empty for a maximum; `implementation` says how each of its ops is done.
+    """A group in raw words. `terms` is empty but for a LinearHead; `implementation` says how each of its ops is done.
 
     words    bounds of the accumulators before the first step, biases included
     partial  per channel, the lowest (0 or less) and highest (0 or more) partial sum of the terms, without the bias
@@ -60,10 +60,20 @@ class PlacedGroup:
     carried: int = 0
 
     @property
+    def weights_move(self) -> bool:
+        """Whether the terms' activations stay in the array, and their weights move (`transposed`)."""
+        return isinstance(self.group.head, LinearHead) and bool(self.group.head.stationary)
+
+    @property
+    def reads_in_place(self) -> bool:
+        """Whether what the group reads must be in local memory, as a whole."""
+        return self.weights_move or isinstance(self.group.head, TransposeHead)
+
+    @property
     def tensors(self) -> list[str]:
         """The stored tensors that the group reads, each once."""
         head = self.group.head
-        read = [head.tensor] if isinstance(head, MaxHead) else [t.tensor for t in self.terms]
+        read = [t.tensor for t in self.terms] if isinstance(head, LinearHead) else [head.tensor]
         return list(dict.fromkeys([*read, *(s.tensor for s in self.steps if isinstance(s, Accumulate))]))
 
 

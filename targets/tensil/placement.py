@@ -15,8 +15,9 @@ from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.scale import power_of_two_exponent
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.group_placement import Elsewhere, Fits, GroupPlacer, fits_word
+from pefslc.targets.tensil.groups import Selection
+from pefslc.targets.tensil.leftovers import TRANSPOSED
 from pefslc.targets.tensil.placed import Placed, PlacedGroup
-from pefslc.targets.tensil.selection import Selection
 
 __all__ = ["place"]
 
@@ -72,6 +73,7 @@ def _first_exponents(graph: Graph, selection: Selection, data_type: DataType) ->
     for value in [i.value for i in graph.inputs] + [o.value for o in graph.outputs]:
         codes = value.type.codes
         stored = selection.storage[value.name]
+        transposed = stored + TRANSPOSED if stored + TRANSPOSED in exponents else stored
         if codes.scale.per_channel or codes.zero_point:
             continue
         step = power_of_two_exponent(codes.scale.step)
@@ -79,5 +81,5 @@ def _first_exponents(graph: Graph, selection: Selection, data_type: DataType) ->
         if step is None or not 0 <= (natural := data_type.binary_point + step) <= data_type.binary_point:
             continue
         if fits_word(codes.low << natural, codes.high << natural, data_type):
-            exponents[stored] = natural
+            exponents[stored] = exponents[transposed] = natural
     return exponents

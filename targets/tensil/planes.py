@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 
 from pefslc.shapes import Shape, Window
 
-__all__ = ["Layout", "Rect", "Run", "View", "from_vectors", "missed_runs", "rect_runs", "tap_runs", "to_vectors"]
+__all__ = [
+    "Layout",
+    "Rect",
+    "Run",
+    "View",
+    "from_vectors",
+    "merged",
+    "missed_runs",
+    "rect_runs",
+    "tap_runs",
+    "to_vectors",
+]
 
 Codes = NDArray[np.int64]
 
@@ -135,7 +146,7 @@ def tap_runs(
     for y in rows:
         first = source.address(0, *window.pixel(tap, y, columns.start))
         runs.extend(_row_runs(first, target.address(0, y, columns.start), len(columns), steps, strides))
-    return _merged(runs, strides)
+    return merged(runs, strides)
 
 
 def _not_before(positions: range, first: int) -> range:
@@ -150,7 +161,7 @@ def rect_runs(rect: Rect, source: View, target: View, strides: tuple[int, int] =
         Run(source.address(0, y, rect.left), target.address(0, y, rect.left), rect.width)
         for y in range(rect.top, rect.bottom)
     ]
-    return _merged(runs, strides)
+    return merged(runs, strides)
 
 
 def missed_runs(runs: list[Run], rect: Rect, strides: tuple[int, int]) -> list[Run]:
@@ -164,7 +175,7 @@ def missed_runs(runs: list[Run], rect: Rect, strides: tuple[int, int]) -> list[R
         for part in np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1):
             if len(part):
                 found.append(Run(int(part[0]), int(part[0]), len(part)))
-    return _merged(found, (min(strides), min(strides)))
+    return merged(found, (min(strides), min(strides)))
 
 
 def _row_runs(first: int, second: int, count: int, steps: tuple[int, int], strides: tuple[int, int]) -> Iterator[Run]:
@@ -176,7 +187,7 @@ def _row_runs(first: int, second: int, count: int, steps: tuple[int, int], strid
             yield Run(first + i * steps[0], second + i * steps[1], 1)
 
 
-def _merged(runs: list[Run], strides: tuple[int, int]) -> list[Run]:
+def merged(runs: list[Run], strides: tuple[int, int]) -> list[Run]:
     """Consecutive runs joined where one stride on each side reaches over both."""
     merged: list[Run] = []
     for run in runs:

@@ -102,6 +102,9 @@ class Residence:
 
     def settle(self, placed: PlacedGroup, result: Tensor, reads: list[Tensor], weight_rows: int) -> Needs:
         """Give the result a place, moving tensors to DRAM0 until the passes have the scratch that they need."""
+        if placed.reads_in_place and not all(tensor.local is not None for tensor in reads):
+            vectors = sum(tensor.vectors for tensor in reads)
+            raise no_local_memory(self._architecture, "what this layer reads", vectors, at=placed.group.origin)
         # Helpers live shortly: from the other end, they leave no gaps among the tensors that stay.
         result.local = self.local.allocate(result.vectors, at_end=placed.group.result.endswith(HELPERS))
         while True:
@@ -113,7 +116,7 @@ class Residence:
             gap = self.local.largest_gap()[1]
             if gap >= needs.comfortable or (gap >= needs.least and not self._can_spill(result, reads)):
                 break
-            if not self._spill_one(result, reads, placed.group.origin):
+            if not self._spill_one(result, reads, placed.group.origin, in_place=placed.reads_in_place):
                 if gap >= needs.least:
                     break
                 raise no_local_memory(self._architecture, "this layer", needs.least, free=gap, at=placed.group.origin)
@@ -124,11 +127,14 @@ class Residence:
     def _can_spill(self, result: Tensor, reads: list[Tensor]) -> bool:
         return any(t.local is not None for t in self.tensors.values() if t is not result and t not in reads)
 
-    def _spill_one(self, result: Tensor, reads: list[Tensor], origin: Origin) -> bool:
-        """Move one tensor out of local memory: a bystander first, then the result, then what the group reads."""
+    def _spill_one(self, result: Tensor, reads: list[Tensor], origin: Origin, *, in_place: bool) -> bool:
+        """Move one tensor out of local memory: a bystander first, then the result, then what the group reads, if it
+        need not be in place.
+        """
         bystanders = [t for t in self.tensors.values() if t.local is not None and t is not result and t not in reads]
         candidates = sorted(bystanders, key=lambda t: -t.vectors) or ([result] if result.local is not None else [])
-        candidates = candidates or sorted((t for t in reads if t.local is not None), key=lambda t: -t.vectors)
+        if not candidates and not in_place:
+            candidates = sorted((t for t in reads if t.local is not None), key=lambda t: -t.vectors)
         if not candidates:
             return False
         tensor = candidates[0]

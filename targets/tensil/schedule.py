@@ -22,13 +22,14 @@ from pefslc.targets.tensil.constants import Constants
 from pefslc.targets.tensil.emitter import Constant, Emitter
 from pefslc.targets.tensil.group_pass import GroupPass
 from pefslc.targets.tensil.group_steps import addend_plan, leading_plan, trailing_plan
+from pefslc.targets.tensil.groups import MaxHead, Selection
 from pefslc.targets.tensil.instructions import Instruction, Segment
 from pefslc.targets.tensil.matrix_steps import MatrixStep
+from pefslc.targets.tensil.moving_weights import MovingWeights
 from pefslc.targets.tensil.pass_plan import Scratch
 from pefslc.targets.tensil.placed import Placed, PlacedGroup
 from pefslc.targets.tensil.raw_steps import Accumulate, ChannelAdd, ChannelMultiply, Maximum, Minimum, block_words
 from pefslc.targets.tensil.residence import Entry, Residence, no_local_memory
-from pefslc.targets.tensil.selection import MaxHead, Selection
 from pefslc.targets.tensil.simd_steps import SPARE_VECTORS, needs_spare, simd_words
 from pefslc.targets.tensil.weights import tiles_of
 
@@ -232,7 +233,9 @@ class _Scheduler:
         tiles = tiles_of(placed, self.selection.layouts, self.a, self.unclean, bias_alone=False)
         for tensor in reads:
             self.residence.fetch(tensor)
-        needs = self.residence.settle(placed, result, reads, sum(len(t.rows) for block in tiles for t in block))
+        moving = self._moving(placed)
+        rows = moving.rows if moving is not None else sum(len(t.rows) for block in tiles for t in block)
+        needs = self.residence.settle(placed, result, reads, rows or self.a + 1)
         if needs.streamed_terms:
             tiles = tiles_of(placed, self.selection.layouts, self.a, self.unclean, bias_alone=True)
         capacity = self._load_channel_words(placed)
@@ -251,6 +254,7 @@ class _Scheduler:
             matrix_rows=self.matrix_rows,
             constants=self.constants,
             spare=self.spare,
+            moving=moving,
         )
         work.emit(needs)
         name = placed.group.result
@@ -261,12 +265,17 @@ class _Scheduler:
             if tensor.readers == 0:
                 self.residence.release(tensor)
 
+    def _moving(self, placed: PlacedGroup) -> MovingWeights | None:
+        if not placed.weights_move:
+            return None
+        return MovingWeights(placed, self.selection.layouts[placed.terms[0].tensor].height, self.a)
+
 
 def _unclean_tensors(placed: Placed) -> set[str]:
     """Tensors whose lanes without a channel may not hold 0: a clip moved them off it, or what they are made from."""
     found: set[str] = set()
     for group in placed.groups:
-        if group.carried:
+        if group.carried or group.weights_move:
             found.add(group.group.result)
         for step in group.steps:
             moved = (isinstance(step, Maximum) and step.word > 0) or (isinstance(step, Minimum) and step.word < 0)

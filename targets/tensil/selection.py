@@ -12,131 +12,36 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, Origin, Problem
+from pefslc.diagnostics import CompileError, Problem
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Lookup, Product, Requantize, Rescale, Round, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
 from pefslc.ir.value import IntArray, Op, Value
-from pefslc.numeric.line import BentLine
-from pefslc.numeric.staircase import Staircase
 from pefslc.shapes import Window
 from pefslc.targets.tensil.arrangement import Arrangement
+from pefslc.targets.tensil.groups import (
+    AddTensor,
+    Group,
+    Limit,
+    LinearHead,
+    MaxHead,
+    Requantization,
+    Rounding,
+    Selection,
+    Step,
+    Term,
+    Weights,
+)
 from pefslc.targets.tensil.planes import Layout
 
-__all__ = [
-    "AddTensor",
-    "Group",
-    "LinearHead",
-    "MaxHead",
-    "Requantization",
-    "Rounding",
-    "Selection",
-    "Step",
-    "Term",
-    "select",
-]
+__all__ = ["select"]
 
-Weights = NDArray[np.int64]
 _POINT = Window(kernel=(1, 1))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Term:
-    """One convolution of a stored tensor: weight codes [C_out, C_in, KH, KW], groups expanded to zeros."""
-
-    tensor: str
-    weight: Weights
-    window: Window
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LinearHead:
-    """accumulators = bias + the sum of the terms. `bias` [C_out] in codes of the result."""
-
-    terms: tuple[Term, ...]
-    bias: Weights
-
-
-@dataclass(frozen=True, slots=True)
-class MaxHead:
-    """accumulators = the maximum over each window."""
-
-    tensor: str
-    window: Window
-
-
-@dataclass(frozen=True, slots=True)
-class Requantization:
-    """accumulators = staircase(accumulators)."""
-
-    staircase: Staircase
-
-
-@dataclass(frozen=True, slots=True)
-class Rounding:
-    """accumulators = line(accumulators): a requantization of more codes than a staircase lists.
-
-    low, high  the accumulators before it, in codes
-    """
-
-    line: BentLine
-    low: int
-    high: int
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """accumulators = min(max(accumulators, low), high), in codes."""
-
-    low: int
-    high: int
-
-
-@dataclass(frozen=True, slots=True)
-class AddTensor:
-    """accumulators += a stored tensor of the same layout."""
-
-    tensor: str
-
-
-Step: TypeAlias = Requantization | Rounding | Limit | AddTensor
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """One pass through the accumulators. `ops` are the results, by name, of the operations that it computes."""
-
-    result: str
-    layout: Layout
-    head: LinearHead | MaxHead
-    steps: tuple[Step, ...]
-    ops: tuple[str, ...]
-    origin: Origin
-
-    @property
-    def tensors(self) -> list[str]:
-        """The stored tensors that the group reads, each once."""
-        head = [self.head.tensor] if isinstance(self.head, MaxHead) else [t.tensor for t in self.head.terms]
-        return list(dict.fromkeys([*head, *(s.tensor for s in self.steps if isinstance(s, AddTensor))]))
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """All groups in order, the layouts and code ranges of stored tensors, where each value is stored, and the lane
-    offsets of inputs that the host packs (see `packing`).
-    """
-
-    groups: tuple[Group, ...]
-    layouts: dict[str, Layout]
-    ranges: dict[str, tuple[int, int]]
-    storage: dict[str, str]
-    packings: dict[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
 
 def select(graph: Graph) -> Selection:

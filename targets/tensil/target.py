@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
@@ -24,6 +25,7 @@ from pefslc.targets.tensil.architecture import Architecture, load_architecture
 from pefslc.targets.tensil.bends import Bends, split_bends
 from pefslc.targets.tensil.checker import require_valid
 from pefslc.targets.tensil.cost import program_costs
+from pefslc.targets.tensil.groups import Selection
 from pefslc.targets.tensil.host_io import TensorRecord, codes_in_words, host_io_module, host_io_source
 from pefslc.targets.tensil.leftovers import factor_leftovers, pack_leftovers
 from pefslc.targets.tensil.means import split_means
@@ -37,9 +39,10 @@ from pefslc.targets.tensil.placed import Placed
 from pefslc.targets.tensil.placement import place
 from pefslc.targets.tensil.planes import Layout, from_vectors, to_vectors
 from pefslc.targets.tensil.schedule import Entry, Schedule, schedule
-from pefslc.targets.tensil.selection import Selection, select
+from pefslc.targets.tensil.selection import select
 from pefslc.targets.tensil.simulator import Machine
 from pefslc.targets.tensil.tmodel import IoEntry, TensilProgram, load_tmodel, tmodel_files
+from pefslc.targets.tensil.transposed import transpose_few_pixels
 
 __all__ = ["DEFAULT_ARCHITECTURE", "TensilTarget"]
 
@@ -69,8 +72,7 @@ class TensilTarget:
         outputs = [storage[o.value.name] for o in graph.outputs]
         selection = pack_inputs(selection, inputs, outputs, architecture.array_size)
         magnitudes = _magnitudes(graph, selection, architecture, options)
-        selection, placed = _placed(graph, selection, architecture, options, magnitudes)
-        plan = schedule(graph, selection, placed, architecture, options.progress)
+        selection, placed, plan = _scheduled(graph, selection, architecture, options, magnitudes)
         program = _program(graph.name, architecture, plan)
         require_valid(program)
         report = cycles.model_cycles(program, plan.segments)
@@ -133,31 +135,40 @@ def _magnitudes(
     return measure_magnitudes(graph, factor_leftovers(split_means(selection), architecture), options.calibrate)
 
 
-def _placed(
+def _scheduled(
     graph: Graph,
     selection: Selection,
     architecture: Architecture,
     options: TargetOptions,
     magnitudes: Magnitudes | None,
-) -> tuple[Selection, Placed]:
-    """Placed with leftover channels rewritten; or without, where the bound of a rewritten sum is too coarse."""
+) -> tuple[Selection, Placed, Schedule]:
+    """The program of the first rewriting of the selection that can be placed and scheduled."""
     if is_native(graph, architecture.data_type):
         factored = factor_leftovers(split_means(selection), architecture)
         selection = pack_leftovers(factored, architecture, sums_follow=False)
-        return place_natively(graph, selection, architecture.data_type, magnitudes)
+        selection, placed = place_natively(graph, selection, architecture.data_type, magnitudes)
+        return selection, placed, schedule(graph, selection, placed, architecture, options.progress)
     outputs = {selection.storage[output.value.name] for output in graph.outputs}
 
-    def attempt(chosen: Selection) -> tuple[Selection, Placed]:
+    def attempt(chosen: Selection) -> tuple[Selection, Placed, Schedule]:
         placed = place(graph, chosen, architecture.data_type, allow_overflow=options.allow_overflow)
-        return requantize_while_packing(chosen, placed, outputs, architecture)
+        chosen, placed = requantize_while_packing(chosen, placed, outputs, architecture)
+        return chosen, placed, schedule(graph, chosen, placed, architecture, options.progress)
 
+    for rewritten in _rewritings(selection, outputs, architecture):
+        with suppress(CompileError):  # a rewritten sum's bound is too coarse, or its memory too small
+            return attempt(rewritten)
+    return attempt(selection)
+
+
+def _rewritings(selection: Selection, outputs: Set[str], architecture: Architecture) -> Iterator[Selection]:
+    """What computes the same as the selection in fewer cycles, the best first."""
+    transposed = transpose_few_pixels(selection, outputs, architecture)
+    if transposed is not selection:
+        yield pack_leftovers(factor_leftovers(transposed, architecture), architecture)
     rewritten = pack_leftovers(factor_leftovers(selection, architecture), architecture)
-    if rewritten is selection:
-        return attempt(selection)
-    try:
-        return attempt(rewritten)
-    except CompileError:
-        return attempt(selection)
+    if rewritten is not selection:
+        yield rewritten
 
 
 def _resident(

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.shapes import Window
 from pefslc.targets.tensil.architecture import DataType
+from pefslc.targets.tensil.groups import MaxHead
 from pefslc.targets.tensil.placed import PlacedGroup
 from pefslc.targets.tensil.planes import Layout
-from pefslc.targets.tensil.selection import MaxHead
 
-__all__ = ["Tile", "first_covering_tap", "is_copy", "tiles_of", "with_carried"]
+__all__ = ["Tile", "first_covering_tap", "in_order", "is_copy", "tiles_of", "with_carried"]
 
 Words = NDArray[np.int64]
 
@@ -56,6 +57,8 @@ def tiles_of(
     bias_alone  set every bias by a tile of its own
     """
     blocks = placed.group.layout.blocks(array_size)
+    if placed.reads_in_place:
+        return [[] for _ in range(blocks)]  # `moving_weights`
     bias = np.zeros((blocks, array_size), dtype=np.int64)
     bias.reshape(-1)[: len(placed.bias)] = placed.bias
     if isinstance(placed.group.head, MaxHead):
@@ -182,6 +185,18 @@ def with_carried(
         *(tile for i, tile in enumerate(tiles) if i not in (0, last)),
         replace(tiles[last], has_bias=True, rows=np.concatenate([rest[None, :], tiles[last].rows])),
     ]
+
+
+def in_order(blocks: list[list[Tile]]) -> list[Tile]:
+    """Block after block; but where one matrix serves many taps (a mean), the blocks with that matrix tap by tap, so
+    that it is loaded once and neighbouring MatMuls reach different accumulators.
+    """
+    classes: dict[tuple[bool, bytes], list[list[Tile]]] = {}
+    for tiles in blocks:
+        if len(tiles) < 2 or not all(t.loads_the_same_as(tiles[0]) for t in tiles):
+            return [tile for tiles in blocks for tile in tiles]
+        classes.setdefault((tiles[0].has_bias, tiles[0].rows.tobytes()), []).append(tiles)
+    return [t for same in classes.values() for row in zip_longest(*same) for t in row if t is not None]
 
 
 def _reached_pixels(

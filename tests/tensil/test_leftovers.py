@@ -12,9 +12,9 @@ from pefslc.diagnostics import Origin
 from pefslc.semantics import conv2d
 from pefslc.shapes import Window
 from pefslc.targets.tensil.architecture import Architecture, load_architecture
+from pefslc.targets.tensil.groups import AddTensor, Group, LinearHead, Selection, Term
 from pefslc.targets.tensil.leftovers import factor_leftovers, pack_leftovers
 from pefslc.targets.tensil.planes import Layout
-from pefslc.targets.tensil.selection import AddTensor, Group, LinearHead, Selection, Term
 
 BOARD = replace(load_architecture("custom_perf"), array_size=12)
 
