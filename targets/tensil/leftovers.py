@@ -14,6 +14,7 @@ memory holds the helper beside everything else that is live.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -199,8 +200,28 @@ def _packing(
         main[:, first:] = 0
         split[id(term)] = replace(term, weight=main), replace(rest, tensor=group.result + PACKED)
         saved += gain * output.blocks(array_size) * (output.pixels + tile_cycles(array_size))
-    cost = len(offsets) * (layout.pixels + tile_cycles(array_size)) + layout.pixels
-    return (_packer(group, leftover, first, offsets), split) if saved > cost else None
+    strides = _common_strides([rest.window for _, rest in split.values()])
+    packer = _packer(group, leftover, first, offsets, strides)
+    cost = len(offsets) * (packer.layout.pixels + tile_cycles(array_size)) + packer.layout.pixels
+    split = {term: (main, _at_every(rest, strides)) for term, (main, rest) in split.items()}
+    return (packer, split) if saved > cost else None
+
+
+def _common_strides(windows: Sequence[Window]) -> tuple[int, int]:
+    """The strides at which all of the windows read, along the axes where each has one tap, at the pixel itself."""
+
+    def along(axis: int) -> int:
+        strides = {window.strides[axis] for window in windows}
+        alone = all(window.kernel[axis] == 1 and window.pads[axis] == 0 for window in windows)
+        return strides.pop() if alone and len(strides) == 1 else 1
+
+    return along(0), along(1)
+
+
+def _at_every(term: Term, strides: tuple[int, int]) -> Term:
+    """The same of a tensor that holds one pixel of each stride."""
+    (down, across), (sh, sw) = term.window.strides, strides
+    return replace(term, window=replace(term.window, strides=(down // sh, across // sw)))
 
 
 def tile_cycles(array_size: int) -> int:
@@ -208,18 +229,19 @@ def tile_cycles(array_size: int) -> int:
     return 3 * array_size + 1
 
 
-def _packer(group: Group, leftover: int, first: int, offsets: Offsets) -> Group:
-    """result[j * leftover + c] at (y, x) = channel first + c at (y + dy_j, x + dx_j): a convolution by ones."""
+def _packer(group: Group, leftover: int, first: int, offsets: Offsets, strides: tuple[int, int]) -> Group:
+    """result[j * leftover + c] at (y, x) = channel first + c at (y * sh + dy_j, x * sw + dx_j), by a convolution."""
     rows, columns = [dy for dy, _ in offsets], [dx for _, dx in offsets]
     top, left = min(rows), min(columns)
     kernel = max(rows) - top + 1, max(columns) - left + 1
     weight = np.zeros((len(offsets), leftover, group.layout.channels, *kernel), dtype=np.int64)
     for j, (dy, dx) in enumerate(offsets):
         weight[j, :, first:, dy - top, dx - left] = np.eye(leftover, dtype=np.int64)
-    window = Window(kernel=kernel, pads=(-top, -left, 0, 0))
+    window = Window(kernel=kernel, strides=strides, pads=(-top, -left, 0, 0))
     channels = len(offsets) * leftover
+    height, width = -(-group.layout.height // strides[0]), -(-group.layout.width // strides[1])
     term = Term(group.result, weight.reshape(channels, -1, *kernel), window)
-    layout = replace(group.layout, channels=channels)
+    layout = Layout(channels, height, width)
     head = LinearHead((term,), np.zeros(channels, dtype=np.int64))
     return Group(group.result + PACKED, layout, head, (), (), group.origin)
 

@@ -93,6 +93,15 @@ def test_sixteen_channels_on_twelve_lanes_get_both_helpers() -> None:
     assert helpers(selection, eight) == set(), "16 channels fill 8 lanes twice"
 
 
+def test_a_reader_of_every_other_column_has_only_these_packed() -> None:
+    same, half = (Window(kernel=(3, 3), strides=(s, s), pads=(1, 1, 1, 1)) for s in (1, 2))
+    selection = pack_leftovers(chain((16, 16, 16), (same, half), 16, seed=0), BOARD)
+    assert selection.layouts["a.packed"] == Layout(12, 16, 9)  # of 17 columns
+    head = selection.groups[-1].head
+    assert isinstance(head, LinearHead)
+    assert [term.window.strides for term in head.terms] == [(2, 2), (2, 1)]
+
+
 def test_no_helper_drives_others_out_of_local_memory() -> None:
     same = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
     selection = chain((16, 16, 16), (same, same), 16, seed=0)
