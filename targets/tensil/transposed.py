@@ -132,23 +132,23 @@ def _pixels_under_taps(
     """Per block of A output pixels, the taps that lie inside of the input for one of them; and ones [A lanes for each
     of these, input pixel] where a lane's output pixel has the input pixel under that tap.
     """
-    (kh, kw), (sh, sw) = window.kernel, window.strides
-    y, x = (i.reshape(-1) for i in np.indices((output.height, output.width)))
-    stationary, ones = [], []
-    for first in range(0, output.pixels, a):
-        under = []
-        for tap in range(kh * kw):
-            dy, dx = window.tap_offset(tap // kw, tap % kw)
-            rows, columns = y[first : first + a] * sh + dy, x[first : first + a] * sw + dx
-            inside = (rows >= 0) & (rows < source.height) & (columns >= 0) & (columns < source.width)
-            if not inside.any():
-                continue
-            under.append(tap)
-            lanes = np.zeros((a, source.pixels), dtype=np.int64)
-            lanes[np.flatnonzero(inside), (rows * source.width + columns)[inside]] = 1
-            ones.append(lanes)
-        stationary.append(tuple(under))
-    return tuple(stationary), np.concatenate([np.zeros((0, source.pixels), dtype=np.int64), *ones])
+    size, positions = (source.height, source.width), (output.height, output.width)
+    stationary: list[list[int]] = [[] for _ in range(-(-output.pixels // a))]
+    ones: list[list[Weights]] = [[] for _ in stationary]
+    for tap in range(window.taps):
+        where = divmod(tap, window.kernel[1])
+        rows, columns = window.seen(where, size, positions)
+        matrix = np.zeros((len(stationary) * a, source.pixels), dtype=np.int64)
+        for y in rows:
+            for x in columns:
+                row, column = window.pixel(where, y, x)
+                matrix[y * output.width + x, row * source.width + column] = 1
+        for block, lanes in enumerate(np.split(matrix, len(stationary))):
+            if lanes.any():
+                stationary[block].append(tap)
+                ones[block].append(lanes)
+    none = np.zeros((0, source.pixels), dtype=np.int64)
+    return tuple(map(tuple, stationary)), np.concatenate([none, *(lanes for under in ones for lanes in under)])
 
 
 def _choice(
