@@ -8,6 +8,7 @@ from pefslc.ir.graph import Level
 from pefslc.limits import TargetLimits
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.calibrate import CalibratedFormats
+from pefslc.passes.centre_sums import CentreSums
 from pefslc.passes.change_formats import ChangeFormats
 from pefslc.passes.check_accumulators import CheckAccumulators
 from pefslc.passes.check_format import CheckFormat
@@ -39,10 +40,12 @@ def said_by_user(
     if isinstance(fmt, FixedPoint):
         agree = ChangeFormats(fmt) if requantize else CheckFormat(fmt)
         return FoldBatchNorm(), QuantizeAfterTraining(UniformFormat(fmt)), agree, FillInput(fmt)
-    return FoldBatchNorm(), QuantizeAfterTraining(fmt if allow_overflow else FittedFormats(fmt, limits, to_integer()))
+    return FoldBatchNorm(), QuantizeAfterTraining(
+        fmt if allow_overflow else FittedFormats(fmt, limits, to_integer(limits))
+    )
 
 
-def to_integer(plugins: Sequence[Pass] = ()) -> tuple[Pass, ...]:
+def to_integer(limits: TargetLimits | None = None, plugins: Sequence[Pass] = ()) -> tuple[Pass, ...]:
     """From a quantized graph to an integer graph whose ranges are proven."""
     return (
         # What the file says, with its constants evaluated.
@@ -62,6 +65,8 @@ def to_integer(plugins: Sequence[Pass] = ()) -> tuple[Pass, ...]:
         DropIdentities(),
         TightenRanges(),
         RemoveDeadCode(Level.INTEGER),
+        # What makes room in the target's accumulator.
+        *(() if limits is None else [CentreSums(limits)]),
         *(p for p in plugins if p.level is Level.INTEGER),
     )
 
@@ -81,7 +86,7 @@ def pipeline(
     """
     return (
         *(() if fmt is None else said_by_user(fmt, limits, allow_overflow=allow_overflow, requantize=requantize)),
-        *to_integer(plugins),
+        *to_integer(limits, plugins),
         # The proof.
         CheckAccumulators(limits, allow_overflow),
     )

@@ -289,11 +289,24 @@ class GroupPlacer:
             fitted = fit_offset(staircase, 1 << (steps.exponent + max(-shift, 0)), max(shift, 0))
             if fitted is None or (fitted.offset.any() and (shift < 0 or not may_bias)):
                 continue
-            steps.requantize(staircase, shift, fitted.offset, lower_clip=not clipped_later)
+            steps.requantize(
+                staircase, shift, *self._split_offset(steps, fitted.offset, shift), lower_clip=not clipped_later
+            )
             return True
         if not may_bias:
             self.reasons.append(_NO_SHIFT)
         return False
+
+    def _split_offset(self, steps: StepSequence, offset: Words, shift: int) -> tuple[Words, Words]:
+        """What of an offset the bias takes, and what codes take after the shift: all they can, where the sums have no
+        room for it. An even number of codes: an odd one would change which of two codes a tie goes to.
+        """
+        if offset.any() and shift >= 0 and steps.by_channel is not None:
+            low, high = ((end << steps.exponent) - steps.bias for end in steps.by_channel)
+            if not self._sums_fit(low, high, steps.bias + offset):
+                after = (offset >> (shift + 1)) << 1
+                return offset - (after << shift), after
+        return offset, np.zeros_like(offset)
 
     def _requantize_channels(self, steps: StepSequence, staircase: Staircase) -> bool:
         """Requantize by multiplications per channel: exactly, or off by one on codes that are listed."""

@@ -159,8 +159,8 @@ class StepSequence:
         self.by_channel = None
         self.names.append(name if self.codes != before else "nothing to do")
 
-    def requantize(self, staircase: Staircase, shift: int, offset: Words, *, lower_clip: bool) -> None:
-        """RNE((code * 2^exponent + offset) / 2^shift), clipped; the offset joins the head's bias.
+    def requantize(self, staircase: Staircase, shift: int, offset: Words, after: Words, *, lower_clip: bool) -> None:
+        """RNE((code * 2^exponent + offset) / 2^shift) + after, clipped; the offset joins the head's bias.
 
         A negative shift multiplies. Should that saturate, the clip after it gives the same: it is the tighter one, for
         the staircase's own codes fit the data type.
@@ -174,6 +174,9 @@ class StepSequence:
         lowest = min(staircase.domain_low, self.codes[0])
         low, high = lowest << self.exponent << up, staircase.domain_high << self.exponent << up
         low, high = round_shift(low + int(offset.min()), down), round_shift(high + int(offset.max()), down)
+        if after.any():
+            self.raw_steps.append(_for_channels(ChannelAdd(tuple(after.tolist())), len(self.bias)))
+            low, high = low + int(after.min()), high + int(after.max())
         self.codes = max(low, self.data_type.min_code), min(high, self.data_type.max_code)
         self.exponent = 0
         self.limit(staircase.low if lower_clip else self.codes[0], staircase.high)
