@@ -22,8 +22,8 @@ from pefslc.targets.tensil.bends import merged, split_bends
 BOARD = load_architecture("pynqz1")
 
 
-def leaky(alpha: float, bits: int, *, normalized: bool, seed: int = 0) -> ModelBuilder:
-    """A convolution, BatchNorm perhaps, LeakyRelu, Quant; and a second one that reads it."""
+def leaky(alpha: float | list[float], bits: int, *, normalized: bool, seed: int = 0) -> ModelBuilder:
+    """A convolution, BatchNorm perhaps, LeakyRelu or PRelu, Quant; and a second one that reads it."""
     m = ModelBuilder()
     r = np.random.default_rng(seed)
     y = m.quant(m.input([1, 3, 6, 6], "input"), 0.125, 4)
@@ -32,14 +32,26 @@ def leaky(alpha: float, bits: int, *, normalized: bool, seed: int = 0) -> ModelB
         if normalized:
             normal = (r.uniform(-2, 2, channels), *r.normal(0, 0.5, (2, channels)), r.uniform(0.5, 2, channels))
             y = m.node("BatchNormalization", y, *(m.constant(p) for p in normal))
-        y = m.quant(m.node("LeakyRelu", y, alpha=alpha), 0.125, bits)
+        if isinstance(alpha, list):
+            y = m.node("PRelu", y, m.constant(np.resize(alpha, (channels, 1, 1))))
+        else:
+            y = m.node("LeakyRelu", y, alpha=alpha)
+        y = m.quant(y, 0.125, bits)
     m.output(y, [1, 4, 2, 2])
     return m
 
 
-@pytest.mark.parametrize(("alpha", "bits", "normalized"), [(0.25, 5, False), (0.1, 5, False), (0.3, 3, True)])
+SLOPES = [0.25, 0.0, 1.0, 0.1, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("alpha", "bits", "normalized"),
+    [(0.25, 5, False), (0.1, 5, False), (0.3, 3, True), (SLOPES, 5, False), (SLOPES, 3, True)],
+)
 @pytest.mark.parametrize("arch", ["pynqz1", "zcu104"])
-def test_leaky_relu_is_exact(alpha: float, bits: int, normalized: bool, arch: str, tmp_path: Path) -> None:
+def test_leaky_relu_is_exact(
+    alpha: float | list[float], bits: int, normalized: bool, arch: str, tmp_path: Path
+) -> None:
     graph = lower(import_bytes(leaky(alpha, bits, normalized=normalized), tmp_path))
     assert len(split_bends(graph, BOARD.data_type).parts) == 2
     emission = emit(graph, load_architecture(arch), tmp_path)
