@@ -86,6 +86,17 @@ class Node:
             raise self.fault(Code.ATTRIBUTE_TYPE, f"attribute {name} is not a list of integers")
         return tuple(value)
 
+    def take_floats(self, name: str, default: Sequence[float] | None) -> tuple[float, ...] | None:
+        """An attribute that is a list of finite numbers."""
+        value = self._attributes.pop(name, default)
+        if value is None:
+            return None
+        if not isinstance(value, (list, tuple)) or not all(
+            isinstance(v, (int, float)) and math.isfinite(v) for v in value
+        ):
+            raise self.fault(Code.ATTRIBUTE_TYPE, f"attribute {name} is not a list of finite numbers")
+        return tuple(float(v) for v in value)
+
     def take_axes(self) -> tuple[int, ...] | None:
         """The axes of ReduceMean, Squeeze, Unsqueeze: an attribute before opset 13 (ReduceMean: 18), input 1 since."""
         axes = self.take_ints("axes", None)

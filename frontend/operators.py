@@ -41,6 +41,7 @@ from pefslc.frontend.pools import (
 )
 from pefslc.frontend.products import import_conv, import_conv_transpose, import_gemm, import_matmul
 from pefslc.frontend.quantizers import import_bipolar_quant, import_quant, import_trunc
+from pefslc.frontend.resizing import import_resize
 from pefslc.ir.value import Value
 
 __all__ = ["OPERATORS"]
@@ -83,6 +84,8 @@ OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Value | tuple[Value, 
     ("", "Slice"): import_slice,
     ("", "Split"): import_split,
     ("", "Gather"): import_gather,
+    ("", "Resize"): import_resize,
+    ("", "Upsample"): import_resize,
     ("", "Identity"): import_identity,
     ("", "Dropout"): import_identity,
 }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Round, Sum, SumPool
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
 from pefslc.ir.value import Value
 from pefslc.numeric.accumulate import dot_bounds, fits_int64, prefix_bounds
 from pefslc.phases import taps_together
@@ -114,7 +114,7 @@ def result_range(op: IntegerOp) -> Range:
             taps = [r * c * factor for (r, c), factor in factors]
             ends = [code * count for code in (codes.low, codes.high) for count in (min(taps), max(taps))]
             return _checked(min(ends), max(ends), op.result)
-        case MaxPool() | Reshape() | Transpose() | Slice():
+        case MaxPool() | Reshape() | Transpose() | Slice() | Upsample():
             codes = op.input.type.codes
             return codes.low, codes.high
         case Pad():

@@ -27,14 +27,14 @@ from pefslc.ir.quantized import (
     Relu,
     Scaling,
 )
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
 from pefslc.ir.value import Value
 from pefslc.numeric.enclosure import nearest_floats
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
 from pefslc.numeric.staircase import Quantizer
-from pefslc.semantics import convolve, windows
+from pefslc.semantics import convolve, repeated, windows
 from pefslc.shapes import Window, element_count
 
 __all__ = ["evaluate_quantized", "evaluate_values", "in_chunks", "stream_values"]
@@ -129,6 +129,8 @@ def _evaluate(op: QuantizedOp, operands: list[Floats]) -> Floats:
             )
         case Transpose():
             return operands[0].transpose(op.permutation)
+        case Upsample():
+            return repeated(operands[0], op.factors)
         case Slice():
             return operands[0][op.index]
         case Pad():

@@ -26,12 +26,12 @@ from pefslc.ir.integer import (
     Sum,
     SumPool,
 )
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
 from pefslc.numeric.accumulate import largest_magnitude
 from pefslc.numeric.format import saturate
 from pefslc.shapes import Window
 
-__all__ = ["conv2d", "convolve", "dense", "evaluate", "windows"]
+__all__ = ["conv2d", "convolve", "dense", "evaluate", "repeated", "windows"]
 
 Codes = NDArray[np.int64]
 Number = TypeVar("Number", np.int64, np.float64)
@@ -86,6 +86,13 @@ def convolve(
     return result
 
 
+def repeated(x: NDArray[Number], factors: tuple[int, ...]) -> NDArray[Number]:
+    """Each element `factors` times along each axis."""
+    for axis, factor in enumerate(factors):
+        x = np.repeat(x, factor, axis=axis) if factor > 1 else x
+    return x
+
+
 def conv2d(x: Codes, weight: Codes, bias: Codes | None, window: Window, groups: int = 1) -> Codes:
     """Integer convolution: x [N, C_in, H, W], weight [C_out, C_in/groups, KH, KW] -> [N, C_out, H', W']."""
     result = convolve(x, weight, window, groups, _matmul)
@@ -138,6 +145,8 @@ def evaluate(op: IntegerOp, operands: list[Codes]) -> Codes:
             return x.reshape(x.shape[0], *op.result.type.shape[1:])
         case Transpose():
             return x.transpose(op.permutation)
+        case Upsample():
+            return repeated(x, op.factors)
         case Slice():
             return x[op.index]
         case Pad():

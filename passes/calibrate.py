@@ -12,7 +12,7 @@ from pefslc.calibration_data import calibration_batches
 from pefslc.interpret import quantize_array, round_floats
 from pefslc.ir.graph import Graph
 from pefslc.ir.quantized import Add, AveragePool, Clip, Constant, Conv, LeakyRelu, Linear, Relu
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
+from pefslc.ir.structural import Concat, Structural
 from pefslc.ir.value import Value
 from pefslc.numeric.choose_format import AutoFormat, Calibration, Candidate, candidates, choose
 from pefslc.numeric.format import FixedPoint, Quantization
@@ -195,7 +195,7 @@ def _never_negative(graph: Graph) -> frozenset[str]:
             case Clip():
                 above = op.low is not None and op.low >= 0
                 holds = (above or op.input.name in proven) and (op.high is None or op.high >= 0)
-            case LeakyRelu() | AveragePool() | Add() | MaxPool() | Pad() | Reshape() | Transpose() | Slice() | Concat():
+            case _ if isinstance(op, LeakyRelu | AveragePool | Add | Structural):
                 holds = all(v.name in proven for v in op.operands)
             case _:
                 holds = False

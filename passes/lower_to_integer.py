@@ -34,7 +34,7 @@ from pefslc.ir.quantized import (
     Relu,
     Scaling,
 )
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
 from pefslc.ir.value import Codes, IntArray, Op
 from pefslc.numeric.accumulate import fits_int64
 from pefslc.numeric.format import Quantization
@@ -169,6 +169,10 @@ def _lower(builder: IntegerBuilder, op: QuantizedOp) -> Lowered:
             return _transpose(builder, op)
         case Slice():
             return _slice(builder, op)
+        case Upsample():
+            x = builder.operand(op.input, op)
+            result = with_codes_of(op.result, x.value)
+            return Lowered(builder.append(Upsample(result=result, input=x.value, factors=op.factors)), x.tail)
         case Pad():
             exact = builder.exact(op.input, op)
             if exact.type.codes.scale.per_channel and op.before[1] + op.after[1]:

@@ -20,7 +20,7 @@ from pefslc.ir.quantized import (
     Relu,
     Scaling,
 )
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Structural, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Structural, Transpose, Upsample
 from pefslc.ir.value import Op, Value
 from pefslc.numeric.scale import power_of_two_exponent
 
@@ -85,7 +85,7 @@ class _Search:
                 state = _State.OPEN
             case Reshape():
                 state = self.states.get(op.input.name, _State.OPEN)
-            case MaxPool() | Pad() | Concat() | Transpose() | Slice():
+            case MaxPool() | Pad() | Concat() | Transpose() | Slice() | Upsample():
                 for value in op.operands:
                     self.demand(value)
                 state = _State.CODES

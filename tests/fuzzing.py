@@ -68,7 +68,7 @@ _FLOATS = (
 _TEXTS = ("", "x", "..", "/etc/passwd", "a/../b", "int main(){", "\n\t\0", "*/ /*", "%s%n", "é☃", "con", "N" * 70_000)
 _OPERATORS = (
     "Quant", "IntQuant", "BipolarQuant", "Trunc", "FloatQuant", "QuantizeLinear", "DequantizeLinear", "Conv",
-    "Gemm", "MatMul", "BatchNormalization", "Relu", "LeakyRelu", "PRelu", "Clip", "MaxPool", "AveragePool",
+    "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "Relu", "LeakyRelu", "PRelu", "Clip", "MaxPool", "AveragePool",
     "GlobalAveragePool", "ReduceMean", "Add", "Mul", "Sub", "Concat", "Flatten", "Reshape", "Transpose", "Pad",
     "Identity", "Dropout", "Constant", "Shape", "Gather", "Slice", "Cast", "ConstantOfShape", "Sigmoid", "Softmax",
     "Resize", "If", "Split", "Squeeze", "Unsqueeze", "Expand", "Where",
@@ -76,7 +76,8 @@ _OPERATORS = (
 _ATTRIBUTES = (
     "signed", "narrow", "rounding_mode", "axis", "axes", "keepdims", "kernel_shape", "pads", "strides", "dilations",
     "group", "auto_pad", "ceil_mode", "count_include_pad", "alpha", "beta", "transA", "transB", "epsilon", "perm",
-    "allowzero", "value", "min", "max", "mode", "block_size", "to",
+    "allowzero", "value", "min", "max", "mode", "block_size", "to", "output_padding", "output_shape", "scales",
+    "coordinate_transformation_mode", "nearest_mode",
 )  # fmt: skip
 _DOMAINS = ("", "ai.onnx", "qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "com.microsoft", "x.y")
 

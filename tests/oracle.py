@@ -241,6 +241,8 @@ def _node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type: ignore[
             return x.reshape(x.shape[0], -1)
         case "Reshape":
             return x.reshape([int(size) for size in v[1]])
+        case "Resize" | "Upsample":
+            return _resize(x, v, a)
         case "Pad":
             half = len(v[1]) // 2
             return np.pad(x, list(zip(map(int, v[1][:half]), map(int, v[1][half:]), strict=True)))
@@ -344,6 +346,32 @@ def _conv_transpose(x, weight, bias, a):  # type: ignore[no-untyped-def]
         whole[(n, slice(first, first + per_group), *area)] += x[(n, c, *position)] * weight[c]
     result = whole[(..., *(slice(p, p + size) for p, size in zip(pads, shape, strict=False)))]
     return result if bias is None else result + bias.reshape(1, -1, *[1] * rank)
+
+
+def _resize(x, v, a):  # type: ignore[no-untyped-def]
+    """Nearest neighbours, pixel by pixel, from ONNX's formulas; sizes or scales, whichever the file has."""
+    scales = a.get("scales") or [float(s) for s in v[1 if len(v) == 2 else 2]]
+    sizes = [int(s) for s in v[3]] if len(v) == 4 else [int(n * s) for n, s in zip(x.shape, scales, strict=True)]
+    way = a.get("coordinate_transformation_mode", b"half_pixel" if len(v) > 2 else b"asymmetric")
+    mode = a.get("nearest_mode", b"round_prefer_floor" if len(v) > 2 else b"floor")
+    result = np.empty(sizes, dtype=object)
+    for index in np.ndindex(result.shape):
+        source = []
+        for i, before, after in zip(index, x.shape, sizes, strict=True):
+            ratio = Fraction(after, before)
+            if way == b"asymmetric":
+                at = i / ratio
+            elif way == b"align_corners":
+                at = Fraction(i * (before - 1), after - 1) if after > 1 else Fraction(0)
+            else:
+                at = (i + HALF) / ratio - HALF if way == b"half_pixel" or after > 1 else Fraction(0)
+            down, up = floor(at), ceil(at)
+            ties = {b"round_prefer_floor": down, b"round_prefer_ceil": up}
+            nearest = down if at - down < HALF else up if at - down > HALF else ties.get(mode)
+            chosen = {b"floor": down, b"ceil": up}.get(mode, nearest)
+            source.append(min(max(chosen, 0), before - 1))
+        result[index] = x[tuple(source)]
+    return result
 
 
 def _pool(op, x, a):  # type: ignore[no-untyped-def]

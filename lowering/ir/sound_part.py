@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput
 from pefslc.ir.quantized import Constant, Elementwise, Multiply, Quantize, QuantizedConstant
-from pefslc.ir.structural import Reshape, Slice, Transpose
+from pefslc.ir.structural import Reshape, Slice, Transpose, Upsample
 from pefslc.ir.value import Op, Real, Value
 
 __all__ = ["sound_part"]
@@ -55,7 +55,7 @@ def _finished(
     read = {v.name for op in ops for v in op.operands} | {o.value.name for o in outputs}
     ends = [*frontier, *(op.result for op in ops if isinstance(op, Quantize) and op.result.name not in read)]
     for end in ends:
-        while isinstance(op := producers.get(end.name), _UNFINISHED | Reshape | Slice | Transpose):
+        while isinstance(op := producers.get(end.name), _UNFINISHED | Reshape | Slice | Transpose | Upsample):
             end = op.operands[0]  # walks up from each end
         if end.name in producers and end.name not in constants and all(o.value.name != end.name for o in outputs):
             outputs.append(GraphOutput(f"{end.name}.end", end))

@@ -8,7 +8,7 @@ from typing import ClassVar
 from pefslc.ir.value import Op, Value
 from pefslc.shapes import Window
 
-__all__ = ["Concat", "MaxPool", "Pad", "Reshape", "Slice", "Structural", "Transpose"]
+__all__ = ["Concat", "MaxPool", "Pad", "Reshape", "Slice", "Structural", "Transpose", "Upsample"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +91,18 @@ class Slice(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Upsample(Op):
+    """result[n, c, i...] = input[n, c, i // factor...]: each pixel `factors` times along each axis.
+
+    factors  1 along batch and channels (ONNX Resize-13 of mode nearest, by integers)
+    """
+
+    mnemonic: ClassVar[str] = "upsample"
+    input: Value
+    factors: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Concat(Op):
     """The inputs side by side along `axis`. On codes, all inputs have the same scale."""
 
@@ -99,4 +111,4 @@ class Concat(Op):
     axis: int
 
 
-Structural = MaxPool | Reshape | Transpose | Pad | Slice | Concat
+Structural = MaxPool | Reshape | Transpose | Pad | Slice | Upsample | Concat

@@ -17,7 +17,7 @@ from pefslc.ir.quantized import (
     QuantizedConstant,
     QuantizedOp,
 )
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Structural, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Structural, Transpose, Upsample
 from pefslc.ir.value import Codes, Op, Value
 from pefslc.numeric.format import Quantization
 from pefslc.ranges import result_range
@@ -80,6 +80,9 @@ def _rank_faults(op: Op) -> list[str]:
             rank = len(op.input.type.shape)
             bad = len(op.before) != rank or len(op.after) != rank
             return [f"padding of {len(op.before)} and {len(op.after)} axes on {rank}"] if bad else []
+        case Upsample():
+            bad = len(op.factors) != len(op.input.type.shape)
+            return [f"{len(op.factors)} factors for {len(op.input.type.shape)} axes"] if bad else []
         case Slice():
             rank = len(op.input.type.shape)
             bad = {len(op.begins), len(op.steps), len(op.result.type.shape)} != {rank} or 0 in op.steps
@@ -117,6 +120,8 @@ def _expected_shape(op: Op) -> Shape:
             return op.result.type.shape if same else op.input.type.shape
         case Transpose():
             return tuple(op.input.type.shape[i] for i in op.permutation)
+        case Upsample():
+            return tuple(size * factor for size, factor in zip(op.input.type.shape, op.factors, strict=True))
         case Pad():
             shape = op.input.type.shape
             return tuple(b + size + a for b, size, a in zip(op.before, shape, op.after, strict=True))
@@ -164,6 +169,8 @@ def _parameter_faults(op: Op) -> list[str]:
             faults.append(f"shapes {list(op.lhs.type.shape)} and {list(op.rhs.type.shape)} are added")
         case Reshape() if op.input.type.shape[:1] != op.result.type.shape[:1]:
             faults.append(f"the batch axis {list(op.input.type.shape[:1])} becomes {list(op.result.type.shape[:1])}")
+        case Upsample() if min(op.factors) < 1 or set(op.factors[:2]) != {1}:
+            faults.append(f"factors {list(op.factors)}")
         case Pad() if min(op.before + op.after) < 0 or op.before[0] or op.after[0]:
             faults.append(f"{list(op.before)} elements before and {list(op.after)} after")
         case Slice():

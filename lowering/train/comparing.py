@@ -13,7 +13,7 @@ from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, quote
 from pefslc.ir.graph import Graph, GraphInput
 from pefslc.ir.quantized import Add, AveragePool, Constant, Conv, Linear, Quantize, QuantizedConstant, Relu
-from pefslc.ir.structural import Concat, MaxPool, Reshape, Slice, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Reshape, Slice, Transpose, Upsample
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import power_of_two_exponent
 from pefslc.reference import evaluate_values
@@ -40,6 +40,7 @@ _EXACT = (
     Relu,
     Reshape,
     Slice,
+    Upsample,
     Transpose,
 )
 # Relative to the largest value, where not all is dyadic: a slope or limit of 0.1, say, is a float32 in the file.

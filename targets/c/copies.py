@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 
-from pefslc.ir.structural import Pad, Slice
+from pefslc.ir.structural import Pad, Slice, Upsample
 from pefslc.targets.c.steps import CopyStep
 from pefslc.targets.c.storage import Tensor
 
-__all__ = ["copy_step", "pad_step", "slice_step"]
+__all__ = ["copy_step", "pad_step", "slice_step", "upsample_step"]
 
 
 def copy_step(source: Tensor, result: Tensor, axes: range | tuple[int, ...], offset: int = 0) -> CopyStep:
     """result[i...] = source[permuted i...]; `axes[i]` is the source's axis of the result's axis i."""
     sizes, strides = [source.shape[a] for a in axes], [source.strides[a] for a in axes]
-    return replace(_copy(source, result, sizes, strides), offset=offset)
+    return replace(_copy(source, result, zip(sizes, strides, result.strides, strict=True)), offset=offset)
 
 
 def slice_step(source: Tensor, result: Tensor, op: Slice) -> CopyStep:
     """A part of the source."""
     strides = [step * stride for step, stride in zip(op.steps, source.strides, strict=True)]
     first = sum(begin * stride for begin, stride in zip(op.begins, source.strides, strict=True))
-    return replace(_copy(source, result, result.shape, strides), source_offset=first)
+    loops = zip(result.shape, strides, result.strides, strict=True)
+    return replace(_copy(source, result, loops), source_offset=first)
 
 
-def _copy(source: Tensor, result: Tensor, sizes: Sequence[int], strides: Sequence[int]) -> CopyStep:
-    """The whole result from the source's start: sizes and source strides along the result's axes."""
-    loops = list(zip(sizes, strides, result.strides, strict=True))
+def upsample_step(source: Tensor, result: Tensor, op: Upsample) -> CopyStep:
+    """Each pixel several times: of two loops along an axis, the inner one does not move in the source."""
+    axes = zip(source.shape, op.factors, source.strides, result.strides, strict=True)
+    loops = [((size, read, factor * write), (factor, 0, write)) for size, factor, read, write in axes]
+    return _copy(source, result, chain.from_iterable(loops))
+
+
+def _copy(source: Tensor, result: Tensor, along: Iterable[tuple[int, int, int]]) -> CopyStep:
+    """From the source's start to the result's, by loops of (size, source stride, result stride)."""
     # The innermost loop writes consecutive elements where there is one that does.
-    loops.sort(key=lambda loop: -loop[2])
+    loops = sorted(along, key=lambda loop: -loop[2])
     loops = _merged([loop for loop in loops if loop[0] != 1] or [(1, 1, 1)])
     return CopyStep(
         source=source,

@@ -14,9 +14,9 @@ from pefslc.cost import macs
 from pefslc.diagnostics import CompileError, Problem
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Round, Sum, SumPool
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
 from pefslc.ir.value import Op, Value
-from pefslc.targets.c.copies import copy_step, pad_step, slice_step
+from pefslc.targets.c.copies import copy_step, pad_step, slice_step, upsample_step
 from pefslc.targets.c.loops import convolution_step, dense_step, pool_step
 from pefslc.targets.c.memory import Memory
 from pefslc.targets.c.stages import (
@@ -106,6 +106,8 @@ class _Planner:
                 self._transpose(op)
             case Slice():
                 self._slice(op)
+            case Upsample():
+                self._upsample(op)
             case Pad():
                 self._pad(op)
             case Concat():
@@ -161,6 +163,11 @@ class _Planner:
     def _slice(self, op: Slice) -> None:
         source = self.memory.here(op.input)
         self.steps.append(slice_step(source, self.memory.new(op.result, natural_layout(op.result.type.shape)), op))
+        self._done(op, "copy")
+
+    def _upsample(self, op: Upsample) -> None:
+        source = self.memory.here(op.input)
+        self.steps.append(upsample_step(source, self.memory.new(op.result, source.layout), op))
         self._done(op, "copy")
 
     def _pad(self, op: Pad) -> None:

@@ -2,9 +2,9 @@
 
 A group has a head that fills accumulators (a sum of convolutions, or a maximum) and steps that change them in place
 (requantize, clamp, add another tensor). A step joins the group of its operand when nobody else reads that operand.
-Dense, pools, Concat, Rescale, Pad are convolutions: with the kernel as large as the image, with diagonal weights.
-Reshape, Transpose and the choice of channels are no groups: who reads their results finds the elements elsewhere
-(`arrangement`).
+Dense, pools, Concat, Rescale, Pad and Upsample are convolutions: with the kernel as large as the image, with diagonal
+weights. Reshape, Transpose and the choice of channels are no groups: who reads their results finds the elements
+elsewhere (`arrangement`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Lookup, Product, Requantize, Rescale, Round, Sum, SumPool
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
 from pefslc.ir.value import IntArray, Op, Value
 from pefslc.shapes import Window
 from pefslc.targets.tensil.arrangement import Arrangement
@@ -171,6 +171,8 @@ class _Selector:
                     at=op.result.origin,
                     hint="use ReLU, Clip or LeakyRelu for activations and no gates; or --target c",
                 )
+            case Upsample():
+                self._upsample(op)
             case Pad():
                 self._pad(op)
             case _:
@@ -250,6 +252,14 @@ class _Selector:
         weight = np.eye(op.input.type.channels, dtype=np.int64)[op.index[1]][:, :, None, None]
         window = Window(kernel=(1, 1), strides=(op.steps[2], op.steps[3]), pads=(-op.begins[2], -op.begins[3], 0, 0))
         self._start(op, _unbiased(self._term(op.input, weight, window)), Layout.of(op.result.type.shape))
+
+    def _upsample(self, op: Upsample) -> None:
+        """A convolution over the pixels, zeros between them, by as many ones as copies: each result sees one pixel."""
+        rows, columns = op.factors[1:][-2:]  # a sequence is an image of one row
+        pads = rows - 1, columns - 1, rows - 1, columns - 1
+        window = Window(kernel=(rows, columns), pads=pads, input_dilations=(rows, columns))
+        head = _unbiased(self._term(op.input, _diagonal(self._layout(op.input).channels, window.kernel), window))
+        self._start(op, head, Layout.of(op.result.type.shape))
 
     def _pad(self, op: Pad) -> None:
         """A copy by a convolution of one tap, whose padding is code 0."""

@@ -17,7 +17,7 @@ from pefslc.diagnostics import Origin
 from pefslc.interpret import run_codes
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Round, Sum, SumPool
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
 from pefslc.ir.value import Codes, IntArray, TensorType, Value
 from pefslc.ir.verify import verify
 from pefslc.numeric.format import Quantization
@@ -128,6 +128,10 @@ class GraphBuilder:
         shape = (x.type.shape[0], *map(len, ranges))
         return self._add(Slice, shape, input=x, begins=begins, steps=steps)
 
+    def upsample(self, x: Value, factors: tuple[int, ...]) -> Value:
+        shape = tuple(size * factor for size, factor in zip(x.type.shape, factors, strict=True))
+        return self._add(Upsample, shape, input=x, factors=factors)
+
     def concat(self, values: tuple[Value, ...], axis: int) -> Value:
         first = values[0].type.shape
         total = sum(v.type.shape[axis] for v in values)
@@ -209,6 +213,7 @@ def random_graph(seed: int) -> Graph:
                 "transpose",
                 "pad",
                 "slice",
+                "upsample",
                 "lookup",
                 "round",
                 "gate",
@@ -268,6 +273,8 @@ def random_graph(seed: int) -> Graph:
             gate = requantized(b.pool(x, False, kernel=(height, width)))
             product = b.product(x, gate) if rng.random() < 0.7 else b.product(requantized(x), x)
             values.append(requantized(product) if rng.random() < 0.7 else product)
+        elif kind == "upsample":
+            values.append(b.upsample(x, (1, 1, int(rng.integers(1, 4)), int(rng.integers(1, 4)))))
         elif kind == "slice":
             ranges = [range(size)[:: int(rng.choice([1, 1, 2, -1]))] for size in (channels, height, width)]
             ranges = [r[int(rng.integers(0, len(r))) :] if rng.random() < 0.4 else r for r in ranges]

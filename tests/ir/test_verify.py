@@ -27,6 +27,15 @@ input "x" as %x: [-4..3]*(1)[1,2,3,3] quantizer(Q3.0, half_even)  // (input) x
 output "y" = %dense map(scale=1, offset=0)
 """
 
+LARGER = """\
+graph "g" integer
+input "x" as %x: [-4..3]*(1)[1,1,2,2] quantizer(Q3.0, half_even)  // (input) x
+%up: [-4..3]*(1)[1,1,4,6] = upsample %x factors=(1, 1, 2, 3)  // (Resize)
+%conv: [-4..4]*(1)[1,1,6,10] = conv2d %up weight=[1,1,2,2]{1, 1, 1, -1} bias=none \
+window(2x2, input_dilations=2x2) groups=1  // (ConvTranspose)
+output "y" = %conv map(scale=1, offset=0)
+"""
+
 QUANTIZED = """\
 graph "g" quantized
 input "x" as %x: real[1,2,3,3]  // (input) x
@@ -40,7 +49,7 @@ output "y" = %y
 """
 
 
-@pytest.mark.parametrize("text", [INTEGER, QUANTIZED], ids=["integer", "quantized"])
+@pytest.mark.parametrize("text", [INTEGER, LARGER, QUANTIZED], ids=["integer", "larger", "quantized"])
 def test_a_legal_graph_has_no_faults(text: str) -> None:
     assert verify(parse_graph(text)) == []
 
@@ -80,6 +89,25 @@ def test_a_legal_graph_has_no_faults(text: str) -> None:
         (INTEGER, "begins=(0, 1, 0, 2)", "begins=(0, 0, 0, 2)", "slice from [0, 0, 0, 2] by [1, -1, 1, -1] of [1, 2"),
         (INTEGER, "begins=(0, 1, 0, 2)", "begins=(0, 1, 1, 2)", "slice from [0, 1, 1, 2] by [1, -1, 1, -1] of [1, 2"),
         (INTEGER, "steps=(1, -1, 1, -1)", "steps=(-1, -1, 1, -1)", "slice from [0, 1, 0, 2] by [-1, -1, 1, -1] of"),
+        (LARGER, "(1, 1, 2, 3)", "(1, 1, 2)", "upsample %up: 3 factors for 4 axes"),
+        (LARGER, "(1, 1, 2, 3)", "(1, 1, 2, 2)", "upsample %up: the shape is [1, 1, 4, 6], should be [1, 1, 4, 4]"),
+        (LARGER, "[1,1,4,6] = upsample %x factors=(1, 1", "[1,2,4,6] = upsample %x factors=(1, 2", "factors [1, 2, 2"),
+        (LARGER, "[-4..3]*(1)[1,1,4,6]", "[-4..2]*(1)[1,1,4,6]", "upsample %up: the codes reach [-4, 3], the type"),
+        (LARGER, "[-4..4]*(1)", "[-4..3]*(1)", "conv2d %conv: the codes reach [-4, 4], the type says [-4, 3]"),
+        (LARGER, "input_dilations=2x2", "input_dilations=2x3", "conv2d %conv: the shape is [1, 1, 6, 10], should be"),
+        (LARGER, "6,10] = conv2d", "3,5] = conv2d", "conv2d %conv: the shape is [1, 1, 3, 5], should be [1, 1, 6, 10]"),
+        (
+            LARGER,
+            "[1,1,6,10] = conv2d %up weight=[1,1,2,2]{1, 1, 1, -1} bias=none window(2x2,",
+            "[1,1,3,10] = conv2d %up weight=[1,1,2,2]{1, 1, 1, -1} bias=none window(2x2, strides=2x1,",
+            "conv2d %conv: strides of [2, 1] over a dilated input",
+        ),
+        (
+            LARGER,
+            "conv2d %up weight=[1,1,2,2]{1, 1, 1, -1} bias=none window(2x2, input_dilations=2x2) groups=1",
+            "max_pool %up window(2x2, input_dilations=2x2)",
+            "max_pool %conv: a pool over a dilated input",
+        ),
         (INTEGER, "bias=[1]{2}", "bias=[2]{2, 2}", "conv2d %conv: a bias of shape [2] for 1 output"),
         (INTEGER, "[1,2,1,1]{1, -1}", "[1,1,1,1]{1}", "conv2d %conv: weights of 1 inputs in 1 groups on 2 channels"),
         (INTEGER, "[1,3]{1, 0, 0}", "[1,2]{1, 0}", "dense %dense: weights of 2 inputs in 1 groups on 3 channels"),
