@@ -68,8 +68,8 @@ _FLOATS = (
 _TEXTS = ("", "x", "..", "/etc/passwd", "a/../b", "int main(){", "\n\t\0", "*/ /*", "%s%n", "é☃", "con", "N" * 70_000)
 _OPERATORS = (
     "Quant", "IntQuant", "BipolarQuant", "Trunc", "FloatQuant", "QuantizeLinear", "DequantizeLinear", "Conv",
-    "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "Relu", "LeakyRelu", "PRelu", "Clip", "MaxPool", "AveragePool",
-    "GlobalAveragePool", "ReduceMean", "Add", "Mul", "Sub", "Concat", "Flatten", "Reshape", "Transpose", "Pad",
+    "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "Relu", "LeakyRelu", "PRelu", "Clip", "MaxPool",
+    "AveragePool", "GlobalAveragePool", "ReduceMean", "Add", "Mul", "Sub", "Concat", "Flatten", "Reshape", "Transpose", "Pad",
     "Identity", "Dropout", "Constant", "Shape", "Gather", "Slice", "Cast", "ConstantOfShape", "Sigmoid", "Softmax",
     "Resize", "If", "Split", "Squeeze", "Unsqueeze", "Expand", "Where",
 )  # fmt: skip
