@@ -146,7 +146,8 @@ def rounded_sums(x: Words, term: PlacedTerm, layout: Layout, data_type: DataType
 def _taps(x: Words, window: Window, layout: Layout, fill: int = 0) -> Words:
     """[C, H', W', KH, KW]. A window that packs pixels hangs over the last ones, without a word of padding."""
     (sh, sw), (eh, ew), (top, left, bottom, right) = window.strides, window.extent, window.pads
-    below = max((layout.height - 1) * sh + eh - top - x.shape[1], bottom)
-    behind = max((layout.width - 1) * sw + ew - left - x.shape[2], right)
+    rows, columns = window.dilated(*x.shape[1:])
+    below = max((layout.height - 1) * sh + eh - top - rows, bottom)
+    behind = max((layout.width - 1) * sw + ew - left - columns, right)
     found: Words = windows(x[None], replace(window, pads=(top, left, below, behind)), fill)[0]
     return found[:, : layout.height, : layout.width]

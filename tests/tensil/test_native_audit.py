@@ -137,3 +137,19 @@ def test_sums_that_saturate_are_named_and_not_compared(tmp_path: Path) -> None:
     assert verified.as_predicted
     assert "sums of loud saturated on 1, where its words are not compared" in str(verified)
     assert [(layer.words, layer.saturated) for layer in verified.layers] == [(16, 1)]
+
+
+@pytest.mark.parametrize(("pads", "more"), [([0] * 4, [0, 0]), ([1] * 4, [1, 1]), ([2] * 4, [0, 0])])
+def test_windows_over_dilated_inputs_are_read_as_they_lie(pads: list[int], more: list[int], tmp_path: Path) -> None:
+    m, r = ModelBuilder(), np.random.default_rng(0)
+    weights, bias = m.constant(r.normal(0, 0.3, (3, 14, 3, 3))), m.constant(r.normal(0, 0.3, 14))
+    up = m.node(
+        "ConvTranspose", m.input([1, 3, 6, 6], "x"), weights, bias, strides=[2, 2], pads=pads, output_padding=more
+    )
+    size = 13 - 2 * pads[0] + more[0]
+    made = m.node("Conv", m.node("Relu", up), m.constant(r.normal(0, 0.3, (5, 14, 3, 3))), pads=[1] * 4)
+    m.output(made, [1, 5, size, size])
+    program = pefslc.compile(m.save(tmp_path), target="tensil", fmt="Q8.8", arch="custom_perf")
+    layers = program.verify({"x": r.uniform(-1, 1, (2, 3, 6, 6))}).layers
+    assert sum(layer.words for layer in layers) >= 2 * 19 * size * size
+    assert not any(layer.outside or layer.saturated for layer in layers)
