@@ -31,7 +31,6 @@ __all__ = ["SIMD_CYCLES", "Constant", "Emitter", "SimdLater"]
 # After a MatMul, a LoadWeights of this many local rows (on A = 12) waits long enough for the accumulation to complete.
 _HEALING_ROWS, _MEASURED_ON = 5, 12
 SIMD_CYCLES = 4  # an operation that reads and writes an accumulator
-_AXI_BYTES = 8  # of the boards that were measured
 
 
 Constant: TypeAlias = int | tuple[int, ...]  # the same word in every lane, or a word for each
@@ -175,7 +174,7 @@ class Emitter:
 
     def read_cycles(self, vectors: int) -> int:
         """Cycles that a DRAM read takes a vector: its beats on the bus."""
-        return vectors * -(-self.architecture.vector_size_bytes // _AXI_BYTES)
+        return vectors * self.architecture.vector_beats
 
     def flush(self) -> None:
         """Emit all pending SIMD operations."""

@@ -2,7 +2,7 @@
 
 Where convolutions *read* such a tensor, a small group packs the leftover channels of neighbouring pixels into one
 vector (as the host does with inputs, see `packing`), and the convolutions read their taps from there: a 3 x 3 window
-over the leftover block takes 3 MatMuls instead of 9.
+over the leftover block takes 3 MatMuls instead of 9. Eight leftover channels of three pixels take two vectors: 6.
 
 Where a convolution *makes* leftover channels, they are factored: a 1 x 3 convolution computes the partial sums of
 (row of the kernel, channel) in the spare lanes, a 3 x 1 convolution by ones adds each at its own row: 3 + 3 MatMuls
@@ -23,6 +23,7 @@ from pefslc.ranges import conv_bounds
 from pefslc.shapes import Window
 from pefslc.targets.tensil.addends import clamped_addends
 from pefslc.targets.tensil.architecture import Architecture
+from pefslc.targets.tensil.convolution_cost import convolution_cycles
 from pefslc.targets.tensil.groups import AddTensor, Group, LinearHead, Selection, Term
 from pefslc.targets.tensil.packing import Offsets, convolutions_of, lane_offsets, shrink
 from pefslc.targets.tensil.planes import Layout
@@ -37,7 +38,6 @@ __all__ = [
     "factor_leftovers",
     "has_room",
     "pack_leftovers",
-    "tile_cycles",
 ]
 
 # Added to the name of a tensor: its packed leftover channels, the partial sums of its leftover channels, these sums
@@ -144,29 +144,29 @@ def _factored(selection: Selection, group: Group, architecture: Architecture) ->
     kh, kw = window.kernel
     leftover = group.layout.channels % a
     first = group.layout.channels - leftover
-    if not leftover or not first or kh < 2 or kh * leftover > a or window.strides[0] != 1 or window.dilates_input:
+    if not leftover or not first or kh < 2 or window.strides[0] != 1 or window.dilates_input or _is_mean(term):
         return None
     layout = Layout(kh * leftover, source.height, group.layout.width)
-    blocks = source.blocks(a)
-    before = np.count_nonzero(term.weight[first:].any(axis=(0, 1))) * blocks * (group.layout.pixels + tile_cycles(a))
-    after = (kw * blocks + kh) * (layout.pixels + tile_cycles(a)) + layout.pixels
-    if before <= after:
-        return None
     # partial[ky * leftover + c] at (y, x): the sum over the kernel's row ky, at input row y.
     rows = term.weight[first:].transpose(2, 0, 1, 3).reshape(kh * leftover, -1, 1, kw)
+    each = np.zeros((group.layout.channels, kh, leftover, kh, 1), dtype=np.int64)
+    for ky in range(kh):
+        each[first:, ky, :, ky, 0] = np.eye(leftover, dtype=np.int64)
+    ones = each.reshape(len(each), -1, kh, 1)
+    before = convolution_cycles(term.weight[first:], group.layout.pixels, architecture)
+    after = convolution_cycles(rows, layout.pixels, architecture) + layout.vectors(a)
+    if before <= after + convolution_cycles(ones, group.layout.pixels, architecture):
+        return None
     top, left, bottom, right = window.pads
     across = Window(
         kernel=(1, kw), strides=(1, window.strides[1]), dilations=(1, window.dilations[1]), pads=(0, left, 0, right)
     )
     head = LinearHead((Term(term.tensor, rows, across),), np.zeros(kh * leftover, dtype=np.int64))
     partial = Group(group.result + PARTIAL, layout, head, (), (), group.origin)
-    ones = np.zeros((group.layout.channels, kh, leftover, kh, 1), dtype=np.int64)
-    for ky in range(kh):
-        ones[first:, ky, :, ky, 0] = np.eye(leftover, dtype=np.int64)
     down = Window(kernel=(kh, 1), dilations=(window.dilations[0], 1), pads=(top, 0, bottom, 0))
     main = term.weight.copy()
     main[first:] = 0
-    terms = replace(term, weight=main), Term(partial.result, ones.reshape(len(ones), -1, kh, 1), down)
+    terms = replace(term, weight=main), Term(partial.result, ones, down)
     return partial, replace(group, head=LinearHead(terms, group.head.bias))
 
 
@@ -174,37 +174,55 @@ def _packing(
     selection: Selection, group: Group, architecture: Architecture
 ) -> tuple[Group, dict[int, tuple[Term, Term]]] | None:
     """The packing group of a result, and its readers' terms split in two; None where that does not pay."""
-    layout, array_size = group.layout, architecture.array_size
-    leftover = layout.channels % array_size
-    first = layout.channels - leftover
+    a = architecture.array_size
+    leftover = group.layout.channels % a
     found = convolutions_of(selection, group.result)
-    if not leftover or 2 * leftover > array_size or first == 0 or not found:
+    if not leftover or leftover == group.layout.channels or not found:
         return None
-    widest = max((term for term, _ in found), key=lambda t: t.window.taps)
-    offsets = lane_offsets(widest.window, array_size // leftover)
-    if len(offsets) < 2:
-        return None
-    part = Layout(leftover, layout.height, layout.width)
+    widest = max((term.window for term, _ in found), key=lambda window: window.taps)
+    tries = dict.fromkeys(lane_offsets(widest, most) for most in (a // leftover, widest.kernel[1]))
+    choices = (_packed_by(group, found, offsets, architecture) for offsets in tries)
+    saved, packer, split = max(choices, key=lambda choice: choice[0])
+    return (packer, split) if saved > 0 else None
+
+
+def _packed_by(
+    group: Group, found: list[tuple[Term, Layout]], offsets: Offsets, architecture: Architecture
+) -> tuple[int, Group, dict[int, tuple[Term, Term]]]:
+    """Cycles saved with leftover channels at these offsets packed in one block or more, the packing group, and the
+    terms of `found` that gain by it, split in two.
+    """
+    leftover = group.layout.channels % architecture.array_size
+    first = group.layout.channels - leftover
+    part = replace(group.layout, channels=leftover)
     split: dict[int, tuple[Term, Term]] = {}
     saved = 0
     for term, output in found:
-        if term.window.taps > 1 and (term.weight == term.weight[:, :, :1, :1]).all():
-            continue  # a mean: one matrix for all taps, loaded once, is better
-        rest = shrink(replace(term, weight=term.weight[:, first:]), part, output, offsets)
+        if _is_mean(term):
+            continue
+        alone = replace(term, weight=term.weight[:, first:])
+        rest = shrink(alone, part, output, offsets)
         if rest is None:
             continue
-        gain = term.window.taps - int(np.count_nonzero(rest.weight.any(axis=(0, 1))))
-        if gain <= 0:
+        cycles, packed = (convolution_cycles(t.weight, output.pixels, architecture) for t in (alone, rest))
+        if packed >= cycles:
             continue
         main = term.weight.copy()
         main[:, first:] = 0
         split[id(term)] = replace(term, weight=main), replace(rest, tensor=group.result + PACKED)
-        saved += gain * output.blocks(array_size) * (output.pixels + tile_cycles(array_size))
+        saved += cycles - packed
     strides = _common_strides([rest.window for _, rest in split.values()])
     packer = _packer(group, leftover, first, offsets, strides)
-    cost = len(offsets) * (packer.layout.pixels + tile_cycles(array_size)) + packer.layout.pixels
-    split = {term: (main, _at_every(rest, strides)) for term, (main, rest) in split.items()}
-    return (packer, split) if saved > cost else None
+    assert isinstance(packer.head, LinearHead)
+    (ones,) = packer.head.terms
+    saved -= convolution_cycles(ones.weight, packer.layout.pixels, architecture)
+    saved -= packer.layout.vectors(architecture.array_size)
+    return saved, packer, {term: (main, _at_every(rest, strides)) for term, (main, rest) in split.items()}
+
+
+def _is_mean(term: Term) -> bool:
+    """Whether one matrix serves all taps: loaded once, it is better as it is."""
+    return term.window.taps > 1 and bool((term.weight == term.weight[:, :, :1, :1]).all())
 
 
 def _common_strides(windows: Sequence[Window]) -> tuple[int, int]:
@@ -222,11 +240,6 @@ def _at_every(term: Term, strides: tuple[int, int]) -> Term:
     """The same of a tensor that holds one pixel of each stride."""
     (down, across), (sh, sw) = term.window.strides, strides
     return replace(term, window=replace(term.window, strides=(down // sh, across // sw)))
-
-
-def tile_cycles(array_size: int) -> int:
-    """Loading a tile: its rows, and the drain of the array before."""
-    return 3 * array_size + 1
 
 
 def _packer(group: Group, leftover: int, first: int, offsets: Offsets, strides: tuple[int, int]) -> Group:

@@ -27,8 +27,9 @@ import numpy as np
 
 from pefslc.shapes import Window
 from pefslc.targets.tensil.architecture import Architecture
+from pefslc.targets.tensil.convolution_cost import convolution_cycles, tile_count, tile_cycles
 from pefslc.targets.tensil.groups import AddTensor, Group, LinearHead, Selection, Step, Term, TransposeHead, Weights
-from pefslc.targets.tensil.leftovers import PIXELS, TRANSPOSED, has_room, tile_cycles
+from pefslc.targets.tensil.leftovers import PIXELS, TRANSPOSED, has_room
 from pefslc.targets.tensil.planes import Layout
 
 __all__ = ["transpose_few_pixels", "transposed_layout"]
@@ -99,31 +100,20 @@ def _exchange(selection: Selection, group: Group, architecture: Architecture) ->
         return None  # some pixels see nothing but padding
     if term.window == _POINT and (source.height, source.width) == (group.layout.height, group.layout.width):
         return _Exchange(group, stationary, None, saved)
-    tiles = _tiles(pixels[:, :, None, None], a)
-    loaded = source.channels + tile_cycles(a) + a * _beats(architecture)
-    return _Exchange(group, stationary, pixels, saved - tiles * loaded - len(pixels) // a * source.channels)
+    gathered = convolution_cycles(pixels[:, :, None, None], source.channels, architecture)
+    return _Exchange(group, stationary, pixels, saved - gathered - len(pixels) // a * source.channels)
 
 
 def _saved_cycles(term: Term, output: Layout, architecture: Architecture) -> int:
     """Cycles of MatMuls, loads and steps that are saved, where the pixels under taps lie in rows."""
-    a, beats = architecture.array_size, _beats(architecture)
+    a, beats = architecture.array_size, architecture.vector_beats
     outputs, inputs = len(term.weight), int(term.weight[0].size)
     blocks = -(-output.pixels // a)
     arrays = blocks * -(-inputs // a)
-    normal = _tiles(term.weight, a) * (output.pixels + tile_cycles(a))
+    normal = tile_count(term.weight, a) * (output.pixels + tile_cycles(a))
     exchanged = arrays * (outputs + tile_cycles(a)) + outputs * (blocks + beats)
     # Usually, the next block's tiles hide a block's steps; here nothing does.
     return normal - exchanged - (blocks * outputs - output.pixels) * _STEP_CYCLES
-
-
-def _beats(architecture: Architecture) -> int:
-    return -(-architecture.vector_size_bytes // 8)
-
-
-def _tiles(weight: Weights, a: int) -> int:
-    """The tiles of a convolution that are not all zero."""
-    used = np.logical_or.reduceat(weight != 0, range(0, len(weight), a), axis=0)
-    return int(np.count_nonzero(np.logical_or.reduceat(used, range(0, weight.shape[1], a), axis=1)))
 
 
 def _pixels_under_taps(

@@ -65,7 +65,7 @@ WINDOWS = [
 ]
 
 
-@pytest.mark.parametrize("channels", [(5, 16, 16), (16, 16, 5), (13, 16, 14), (3, 28, 16)])
+@pytest.mark.parametrize("channels", [(5, 16, 16), (16, 16, 5), (13, 16, 14), (3, 28, 16), (20, 20, 20), (5, 17, 19)])
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(WINDOWS, WINDOWS)))
 def test_the_rewritten_groups_compute_the_same(channels: tuple[int, int, int], first: Window, second: Window) -> None:
     plain = chain(channels, (first, second), 12, seed=sum(channels))
@@ -91,6 +91,13 @@ def test_sixteen_channels_on_twelve_lanes_get_both_helpers() -> None:
     assert helpers(selection, BOARD) == {"a.packed", "a.partial", "b.partial"}
     eight = replace(BOARD, array_size=8)
     assert helpers(selection, eight) == set(), "16 channels fill 8 lanes twice"
+
+
+def test_eight_leftover_channels_of_three_pixels_take_two_vectors() -> None:
+    same = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
+    selection = pack_leftovers(factor_leftovers(chain((32, 32, 32), (same, same), 16, seed=0), BOARD), BOARD)
+    assert selection.layouts["a.packed"].channels == 24
+    assert selection.layouts["b.partial"].channels == 24
 
 
 def test_a_reader_of_every_other_column_has_only_these_packed() -> None:
