@@ -88,8 +88,6 @@ def as_batches(graph: Graph, inputs: Mapping[str, Floats] | Floats) -> tuple[dic
             )
         if not np.isfinite(array).all():
             raise CompileError(Code.INPUT_ARRAY, f"input {quote(name)} holds NaN or infinity")
-        if (largest := float(np.abs(array).max())) > float(np.finfo(np.float32).max):
-            raise CompileError(Code.INPUT_ARRAY, f"input {quote(name)} holds {largest:g}, which is no float32")
         arrays[name] = array.astype(np.float64)
     rows = {a.shape[0] // i.value.type.shape[0] for i, a in zip(graph.inputs, arrays.values(), strict=True)}
     if len(rows) != 1:

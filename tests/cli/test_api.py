@@ -106,7 +106,7 @@ def test_a_target_may_be_an_object(model: Path) -> None:
         ({"target": None}, "'None' is not a target"),
         ({"target": FakeTarget}, "FakeTarget'>' is not a target"),
         ({"arch": {}}, "--arch is '{}', not the name of an architecture"),
-        ({"arch": ""}, "--arch is '''', not the name of an architecture"),
+        ({"arch": ""}, "--arch is '', not the name of an architecture"),
         ({"target": "tensil", "arch": Path("nothing")}, "unknown architecture 'nothing'"),
     ],
 )

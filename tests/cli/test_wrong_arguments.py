@@ -57,10 +57,10 @@ WRONG: list[tuple[Call, Code, str]] = [
     (lambda m: compiled(m).run(None), Code.INPUT_ARRAY, "input 'x' holds object"),  # type: ignore[arg-type]
     (lambda m: compiled(m).save(None), Code.CANNOT_WRITE, "'None' is not the path of a folder"),  # type: ignore[arg-type]
     (lambda _: pefslc.load(None), Code.NOT_A_MODEL, "'None' is not the path of a model"),  # type: ignore[arg-type]
-    (lambda m: compiled(m, "tensil", clock_mhz="x"), Code.WRONG_OPTION, "--clock-mhz is ''x'', not a frequency"),
-    (lambda m: compiled(m, batch="x"), Code.GIVEN_SHAPE, "batch is ''x'', not a size"),
+    (lambda m: compiled(m, "tensil", clock_mhz="x"), Code.WRONG_OPTION, "--clock-mhz is 'x', not a frequency"),
+    (lambda m: compiled(m, batch="x"), Code.GIVEN_SHAPE, "batch is 'x', not a size"),
     (lambda m: pefslc.load(m, batch=1.5), Code.GIVEN_SHAPE, "batch is '1.5', not a size"),  # type: ignore[arg-type]
-    (lambda m: compiled(m, input_shapes={"x": "a"}), Code.GIVEN_SHAPE, "input_shapes['x'] is ''a'', not a shape"),
+    (lambda m: compiled(m, input_shapes={"x": "a"}), Code.GIVEN_SHAPE, "input_shapes['x'] is 'a', not a shape"),
     (lambda m: compiled(m, input_shapes={"x": 4}), Code.GIVEN_SHAPE, "input_shapes['x'] is '4', not a shape"),
     (lambda m: compiled(m, input_shapes=[1, 2]), Code.GIVEN_SHAPE, "input_shapes is '[1, 2]', not a dict"),
     (lambda m: compiled(m, batch=2, input_shapes={"x": (1, 4)}), Code.GIVEN_SHAPE,
