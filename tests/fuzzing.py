@@ -69,8 +69,8 @@ _TEXTS = ("", "x", "..", "/etc/passwd", "a/../b", "int main(){", "\n\t\0", "*/ /
 _OPERATORS = (
     "Quant", "IntQuant", "BipolarQuant", "Trunc", "FloatQuant", "QuantizeLinear", "DequantizeLinear", "Conv",
     "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "Relu", "LeakyRelu", "PRelu", "Clip", "MaxPool",
-    "AveragePool", "GlobalAveragePool", "ReduceMean", "Add", "Mul", "Sub", "Concat", "Flatten", "Reshape", "Transpose", "Pad",
-    "Identity", "Dropout", "Constant", "Shape", "Gather", "Slice", "Cast", "ConstantOfShape", "Sigmoid", "Softmax",
+    "AveragePool", "GlobalAveragePool", "ReduceMean", "Add", "Mul", "Sub", "Concat", "Flatten", "Reshape", "Transpose",
+    "Pad", "Identity", "Dropout", "Constant", "Shape", "Gather", "Slice", "Cast", "ConstantOfShape", "Sigmoid", "Softmax",
     "Resize", "If", "Split", "Squeeze", "Unsqueeze", "Expand", "Where",
 )  # fmt: skip
 _ATTRIBUTES = (
