@@ -70,8 +70,8 @@ _OPERATORS = (
     "Quant", "IntQuant", "BipolarQuant", "Trunc", "FloatQuant", "QuantizeLinear", "DequantizeLinear", "Conv",
     "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "Relu", "LeakyRelu", "PRelu", "Clip", "MaxPool",
     "AveragePool", "GlobalAveragePool", "ReduceMean", "Add", "Mul", "Sub", "Concat", "Flatten", "Reshape", "Transpose",
-    "Pad", "Identity", "Dropout", "Constant", "Shape", "Gather", "Slice", "Cast", "ConstantOfShape", "Sigmoid", "Softmax",
-    "Resize", "If", "Split", "Squeeze", "Unsqueeze", "Expand", "Where",
+    "Pad", "Identity", "Dropout", "Constant", "Shape", "Gather", "Slice", "Cast", "ConstantOfShape", "Sigmoid",
+    "Softmax", "Resize", "If", "Split", "Squeeze", "Unsqueeze", "Expand", "Where",
 )  # fmt: skip
 _ATTRIBUTES = (
     "signed", "narrow", "rounding_mode", "axis", "axes", "keepdims", "kernel_shape", "pads", "strides", "dilations",
