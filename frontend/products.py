@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +20,8 @@ from pefslc.numeric.format import Quantization
 from pefslc.shapes import Window, conv_shape
 
 __all__ = ["import_conv", "import_conv_transpose", "import_gemm", "import_matmul"]
+
+_MOST_PHASES = 1 << 12  # each is a convolution of its own (`phases`)
 
 
 def import_conv(builder: Builder, node: Node) -> Value:
@@ -59,6 +63,12 @@ def import_conv_transpose(builder: Builder, node: Node) -> Value:
 
     bias = _bias_operand(builder, node, groups * w[1])
     window = transposed_window(node, (w[2], w[3]), x.type.shape)
+    if math.prod(window.input_dilations) > _MOST_PHASES:
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE,
+            f"strides={list(window.input_dilations)} is not supported",
+            hint=f"at most {_MOST_PHASES:,} phases: the product of the strides",
+        )
     check_size((*x.type.shape[:2], *window.slides_over(*x.type.shape[2:])), node.origin)
     return _convolution(builder, node, x, moved(builder, node, weight, convolved_with), bias, window, groups)
 

@@ -78,53 +78,72 @@ def moved(builder: Builder, node: Node, x: Value, move: Move) -> Value:
         value = builder.real(move(np.broadcast_to(np.zeros(1), x.type.shape)).shape, node)
         builder.unknown.add(value.name)
         return value
-    op = builder.producer(x)
+    moves, quantize, to_quantize = [move], None, 0
+    while isinstance(op := builder.producer(x), Reshape | Transpose | Quantize):
+        if isinstance(op, Quantize):
+            if quantize is not None or op.stages:
+                break
+            quantize, to_quantize = op, len(moves)
+        else:
+            moves.append(_of_shape(op.result.type.shape) if isinstance(op, Reshape) else _permuted(op.permutation))
+        builder.superseded.add(x.name)
+        x = op.input
     builder.superseded.add(x.name)
-    match op:
-        case Constant():
-            data = RealArray(np.ascontiguousarray(move(op.data.data), dtype=np.float64))
-            return builder.append(Constant(result=_like(builder, x, data.shape), data=data))
-        case QuantizedConstant():
-            codes = IntArray(np.ascontiguousarray(move(op.codes.data), dtype=np.int64))
-            return builder.append(
-                QuantizedConstant(result=_scaled(builder, node, x, codes.shape, 0, move), codes=codes)
-            )
-        case Quantize() if not op.stages:
-            source = moved(builder, node, op.input, move)
-            result = _scaled(builder, node, x, source.type.shape, op.channel_axis, move)
-            quantize = Quantize(
-                result=result,
-                input=source,
-                rounding=op.rounding,
-                adds_zero_point_last=op.adds_zero_point_last,
-                channel_axis=0,
-            )
-            return builder.append(quantize)
-        case Reshape():
-            shape = x.type.shape
-            return moved(builder, node, op.input, lambda array: move(array.reshape(shape)))
-        case Transpose():
-            permutation = op.permutation
-            return moved(builder, node, op.input, lambda array: move(array.transpose(permutation)))
-    raise node.fault(
-        Code.COMPUTED_OPERAND,
-        f"the weights of {node.op_type} are computed at run time",
-        hint="only constants are supported here: freeze the model before exporting it",
+    if isinstance(op, QuantizedConstant) and quantize is None:
+        codes = IntArray(np.ascontiguousarray(_all_of(moves)(op.codes.data), dtype=np.int64))
+        result = _scaled(builder, node, x, 0, _all_of(moves))
+        return builder.append(QuantizedConstant(result=result, codes=codes))
+    if not isinstance(op, Constant):
+        raise node.fault(
+            Code.COMPUTED_OPERAND,
+            f"the weights of {node.op_type} are computed at run time",
+            hint="only constants are supported here: freeze the model before exporting it",
+        )
+    data = RealArray(np.ascontiguousarray(_all_of(moves)(op.data.data), dtype=np.float64))
+    constant = builder.append(Constant(result=builder.new_value(data.shape, x.type.element, x.origin), data=data))
+    if quantize is None:
+        return constant
+    result = _scaled(builder, node, quantize.result, quantize.channel_axis, _all_of(moves[:to_quantize]))
+    return builder.append(
+        Quantize(
+            result=result,
+            input=constant,
+            rounding=quantize.rounding,
+            adds_zero_point_last=quantize.adds_zero_point_last,
+            channel_axis=0,
+        )
     )
 
 
-def _like(builder: Builder, x: Value, shape: tuple[int, ...]) -> Value:
-    return builder.new_value(shape, x.type.element, x.origin)
+def _of_shape(shape: Shape) -> Move:
+    return lambda array: array.reshape(shape)
 
 
-def _scaled(builder: Builder, node: Node, x: Value, shape: tuple[int, ...], axis: int, move: Move) -> Value:
-    """A value of the moved shape, whose scales are those of its elements, along axis 0."""
+def _permuted(permutation: tuple[int, ...]) -> Move:
+    return lambda array: array.transpose(permutation)
+
+
+def _all_of(moves: list[Move]) -> Move:
+    """The last of them first."""
+
+    def move(array: NDArray[np.generic]) -> NDArray[np.generic]:
+        for each in reversed(moves):
+            array = each(array)
+        return array
+
+    return move
+
+
+def _scaled(builder: Builder, node: Node, x: Value, axis: int, move: Move) -> Value:
+    """A value for x moved: its scales, which went along `axis`, are those of the same elements, along axis 0."""
     element = x.type.element
     assert isinstance(element, Quantization)
+    count = len(element.scale.steps)
+    of_axis = np.arange(count).reshape([-1 if a == axis else 1 for a in range(len(x.type.shape))])
+    channel = move(np.broadcast_to(of_axis, x.type.shape))
     if not element.scale.per_channel:
-        return _like(builder, x, shape)
-    channel = np.arange(len(element.scale.steps)).reshape([-1 if a == axis else 1 for a in range(len(x.type.shape))])
-    channels = move(np.broadcast_to(channel, x.type.shape)).reshape(shape[0], -1)
+        return builder.new_value(channel.shape, element, x.origin)
+    channels = channel.reshape(channel.shape[0], -1)
     if (channels != channels[:, :1]).any():
         raise node.fault(
             Code.SCALE_SHAPE,
@@ -132,4 +151,4 @@ def _scaled(builder: Builder, node: Node, x: Value, shape: tuple[int, ...], axis
             hint="one scale per tensor, or per output channel",
         )
     scale = Scale.of(element.scale.steps[int(c)] for c in channels[:, 0])
-    return builder.new_value(shape, replace(element, scale=scale), x.origin)
+    return builder.new_value(channel.shape, replace(element, scale=scale), x.origin)

@@ -206,10 +206,8 @@ REFUSALS = {
         "auto_pad='SAME_UPPER' with strides [2, 2] larger than the kernel is not supported",
     ),
     "cropped to nothing": (transposed(pads=[4] * 4), "the window does not fit: the result would be [1, 3, 0, 0]"),
-    "too large between": (
-        transposed((4, 3, 1, 1), strides=[2**20, 2**20], pads=[2**21 - 1] * 4),
-        "too large",
-    ),
+    "too many phases": (transposed(strides=[65, 64]), "strides=[65, 64] is not supported"),
+    "large between its pixels": (transposed(dilations=[2**22, 1], pads=[3 * 2**22, 0, 0, 0]), "too large"),
 }
 
 
