@@ -164,7 +164,7 @@ class Verification:
             saturated[name] = max(saturated.get(name, 0), layer.saturated)
         for name, count in saturated.items():
             if count:
-                yield f"warning: sums of {name} saturated on {count}, where its words are not compared"
+                yield f"warning: sums of {name} saturated on {count} of them, where its words are not compared"
         if words := sum(layer.words for layer in self.layers):
             outside = sum(layer.outside for layer in self.layers)
             what = "are the sums of rounded products of the words that they were made from"

@@ -11,7 +11,7 @@ Where a sum saturates on the way, the order counts. Such a layer is not held to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -29,7 +29,7 @@ from pefslc.targets.tensil.instructions import Opcode
 from pefslc.targets.tensil.placed import PlacedGroup, PlacedTerm
 from pefslc.targets.tensil.planes import Layout, from_vectors
 from pefslc.targets.tensil.raw_steps import Accumulate, apply_steps
-from pefslc.targets.tensil.schedule import Schedule, Stored
+from pefslc.targets.tensil.schedule import Entry, Schedule, Stored
 from pefslc.targets.tensil.simulator import Machine
 from pefslc.targets.tensil.table import MATMUL_ZEROES
 from pefslc.targets.tensil.tmodel import TensilProgram
@@ -45,37 +45,40 @@ class NativeAudit:
 
     groups: tuple[PlacedGroup, ...]
     stored: tuple[Stored, ...]
-    inputs: tuple[Stored, ...]
+    inputs: tuple[Entry, ...]
+    outputs: tuple[Entry, ...]
     layouts: Mapping[str, Layout]
 
     @classmethod
     def of(cls, plan: Schedule, layouts: Mapping[str, Layout]) -> NativeAudit:
-        inputs = tuple(Stored(entry.tensor, local=False, base=entry.base, before=0) for entry in plan.inputs)
-        return cls(plan.groups, plan.stored, inputs, layouts)
+        return cls(plan.groups, plan.stored, plan.inputs, plan.outputs, layouts)
 
     def infer(
         self, machine: Machine, program: TensilProgram, inputs: Mapping[str, Words]
     ) -> tuple[dict[str, Words], tuple[LayerAudit, ...]]:
         """One inference: its outputs, as `Machine.infer` gives them, and what was found of each group."""
-        seen: dict[str, Words] = {}
-        before: dict[int, Callable[[], None]] = {}
-        for place in (*self.inputs, *self.stored):
-            before[place.before] = partial(self._look, place, machine, seen, before.get(place.before))
-        found = machine.infer(program, inputs, before=before)
+        seen = {entry.tensor: self._words(entry.tensor, inputs[entry.name]) for entry in self.inputs}
+
+        def look(places: list[Stored]) -> None:
+            for place in places:
+                memory = machine.local if place.local else machine.dram0
+                vectors = self.layouts[place.tensor].vectors(machine.architecture.array_size)
+                seen[place.tensor] = self._words(place.tensor, memory[place.base : place.base + vectors])
+
+        places: dict[int, list[Stored]] = {}
+        for place in self.stored:
+            places.setdefault(place.before, []).append(place)
+        found = machine.infer(program, inputs, before={index: partial(look, there) for index, there in places.items()})
+        handed_out = {entry.tensor: self._words(entry.tensor, found[entry.name]) for entry in self.outputs}
         sums = self._saturated_sums(program, machine.saturated)
         audits = [
-            _audit(group, seen, machine.architecture.data_type, saturates)
+            _audit(group, seen, handed_out.get(group.group.result), machine.architecture.data_type, saturates=saturates)
             for group, saturates in zip(self.groups, sums, strict=True)
         ]
         return found, tuple(audits)
 
-    def _look(self, place: Stored, machine: Machine, seen: dict[str, Words], first: Callable[[], None] | None) -> None:
-        if first is not None:
-            first()
-        layout = self.layouts[place.tensor]
-        memory = machine.local if place.local else machine.dram0
-        vectors = memory[place.base : place.base + layout.vectors(machine.architecture.array_size)]
-        seen[place.tensor] = from_vectors(vectors.astype(np.int64), layout)
+    def _words(self, tensor: str, vectors: NDArray[np.signedinteger]) -> Words:
+        return from_vectors(vectors.astype(np.int64), self.layouts[tensor])
 
     def _saturated_sums(self, program: TensilProgram, saturated: Sequence[int]) -> list[bool]:
         """By group, whether a sum of products saturated. A MatMul of zeroes adds a constant, often to that end."""
@@ -85,12 +88,17 @@ class NativeAudit:
         return [bool(b > a) for a, b in pairwise(counts)]
 
 
-def _audit(group: PlacedGroup, seen: Mapping[str, Words], data_type: DataType, saturates: bool) -> LayerAudit:
+def _audit(
+    group: PlacedGroup, seen: Mapping[str, Words], handed_out: Words | None, data_type: DataType, *, saturates: bool
+) -> LayerAudit:
+    """`handed_out`: what became of its words, where they are an output."""
     found, origin = seen[group.group.result], group.group.origin
     if saturates:
         return LayerAudit(origin, words=0, outside=0, furthest=0, saturated=1)
     low, high = word_bounds(group, seen, data_type)
     off = np.maximum(np.maximum(low - found, found - high), 0)
+    if handed_out is not None:
+        off += np.abs(handed_out - found)
     return LayerAudit(origin, found.size, int(np.count_nonzero(off)), int(off.max()), saturated=0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ from builders import ModelBuilder, import_bytes
 from ir_text import X, body
 from pefslc.diagnostics import CompileError
 from pefslc.interpret import run
-from pefslc.ir.integer import Requantize
+from pefslc.ir.integer import Requantize, Round
 from pefslc.ir.parse import parse_graph
 from pefslc.ir.quantized import Relu
 from pefslc.ir.text import print_graph
 from pefslc.ir.verify import verify
 from pefslc.limits import TargetLimits
+from pefslc.numeric.line import BentLine
 from pefslc.passes.drop_identities import DropIdentities
 from pefslc.passes.lower_to_integer import LowerToInteger
 from pefslc.passes.manager import check_pass, run_passes
@@ -49,6 +51,24 @@ def test_lowering_turns_values_into_codes() -> None:
         output "y" = %p map(scale=2^-3, offset=0)
         """)
     check_pass(LowerToInteger(), graph, lowered)
+
+
+def test_a_quantizer_of_many_codes_is_a_line(tmp_path: Path) -> None:
+    """Of 30 bits, behind an activation; the second one, for the same codes, goes."""
+    m = ModelBuilder()
+    x = m.quant(m.input([1, 2, 3, 3], "x"), 2.0**-12, 16)
+    sums = m.node("Conv", x, m.weight(np.array([[0.5, -3.25], [1, 2]])[:, :, None, None], 2.0**-16, 22))
+    wide = m.quant(m.quant(m.node("LeakyRelu", sums, alpha=0.1), 2.0**-20, 30), 2.0**-20, 30)
+    m.output(m.node("Conv", wide, m.weight(np.eye(2)[:, :, None, None], 1.0, 2)), [1, 2, 3, 3])
+    quantized = import_bytes(m, tmp_path)
+    graph, _ = run_passes(quantized, pipeline(TargetLimits(64, "int64")))
+    lines = [op.line for op in graph.ops if isinstance(op, Round)]
+    low, high = -0.1 * (0.5 * 2**15 + 3.25 * (2**15 - 1)), 0.5 * (2**15 - 1) + 3.25 * 2**15  # in steps of the input
+    assert lines == [BentLine(Fraction(1, 2**8), Fraction(1, 10 * 2**8), round(low * 2**8), round(high * 2**8))]
+    assert parse_graph(print_graph(graph)) == graph
+    x = np.random.default_rng(0).normal(0, 300, (20, 2, 3, 3))
+    wanted, found = run(quantized, x), run(graph, x)
+    assert all(np.array_equal(wanted[name], found[name]) for name in wanted)
 
 
 def test_lowering_aligns_the_scales_of_add_and_concat() -> None:

@@ -135,7 +135,7 @@ def test_sums_that_saturate_are_named_and_not_compared(tmp_path: Path) -> None:
     assert "saturated" not in str(program.verify({"x": quiet}))
     verified = program.verify({"x": np.concatenate([quiet, 4 * quiet])})
     assert verified.as_predicted
-    assert "sums of loud saturated on 1, where its words are not compared" in str(verified)
+    assert "2 inputs: warning: sums of loud saturated on 1 of them, where its words are not compared" in str(verified)
     assert [(layer.words, layer.saturated) for layer in verified.layers] == [(16, 1)]
 
 
