@@ -35,7 +35,7 @@ from pefslc.ir.quantized import (
     Scaling,
 )
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
-from pefslc.ir.value import Codes, IntArray, Op
+from pefslc.ir.value import Codes, IntArray, Op, Value
 from pefslc.numeric.accumulate import fits_int64
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.line import BentLine
@@ -194,10 +194,26 @@ def _quantize(builder: IntegerBuilder, op: Quantize) -> Lowered:
     found = quantizer_codes(op, quantizer, x.value, x.tail)
     if isinstance(found, Staircase):
         return Lowered(builder.append(Requantize(result=result, input=x.value, staircase=found)))
+    if isinstance(found, tuple):
+        return Lowered(_turning(builder, result, x.value, found, quantization))
     if isinstance(found, BentLine):
         return Lowered(builder.append(Round(result=result, input=x.value, line=found)))
     low = x.value.type.codes.low
     return Lowered(builder.append(Lookup(result=result, input=x.value, low=low, table=found)))
+
+
+def _turning(
+    builder: IntegerBuilder, result: Value, x: Value, parts: tuple[Staircase, Staircase], quantization: Quantization
+) -> Value:
+    """The sum of two staircases, and what its codes are known to lie in: each part alone reaches further."""
+    names = (f"{result.name}.before", f"{result.name}.after")
+    before, after = (
+        builder.append(Requantize(result=replace(result, name=name), input=x, staircase=part))
+        for name, part in zip(names, parts, strict=True)
+    )
+    total = builder.append(Sum(result=replace(result, name=f"{result.name}.sum"), lhs=before, rhs=after))
+    low, high = (code - quantization.zero_point for code in (quantization.low, quantization.high))
+    return builder.append(Clamp(result=result, input=total, low=low, high=high))
 
 
 def _quantize_input(builder: IntegerBuilder, op: Quantize, quantizer: Quantizer) -> Lowered:

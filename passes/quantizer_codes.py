@@ -17,12 +17,14 @@ from pefslc.numeric.line import BentLine, line_of
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, SnapStage, Stage, direction, may_turn
 from pefslc.numeric.staircase import MOST_STEPS, Quantizer, Staircase, is_uniform, staircase_of
-from pefslc.numeric.table import staircase_of_table, table_of
+from pefslc.numeric.table import staircase_of_table, table_of, turning_staircases
 from pefslc.passes.merge_stages import check_single_root
 
 __all__ = ["quantizer_codes"]
 
-_LARGEST_TABLE = 1 << 20  # codes, all channels together: a function is evaluated at each
+_LARGEST_TABLE = 1 << 20  # codes, all channels together: a program holds them all
+
+_Codes = Staircase | IntArray | tuple[Staircase, Staircase]
 
 
 class _NoTableError(ValueError):
@@ -31,11 +33,11 @@ class _NoTableError(ValueError):
 
 def quantizer_codes(
     op: Quantize, quantizer: Quantizer, x: Value, tail: tuple[Affine, ...]
-) -> Staircase | BentLine | IntArray:
+) -> Staircase | tuple[Staircase, Staircase] | BentLine | IntArray:
     """The codes of `op`, its zero point taken off, for every code of `x`, behind which stand the stages of `tail`.
 
     Sums are made of codes without zero point: here taking it off costs nothing.
-    Result: a staircase, a line, or a table as in `ir.integer.Lookup`. Raises CompileError.
+    Result: a staircase, two to be added, a line, or a table as in `ir.integer.Lookup`. Raises CompileError.
     """
     codes, zero_point = x.type.codes, quantizer.quantization.zero_point
     # The zero point of the input is the first stage: value = code * scale - zero_point * scale.
@@ -70,19 +72,22 @@ def quantizer_codes(
         ) from None
     if isinstance(found, Staircase):
         return replace(found, low=found.low - zero_point)
+    if isinstance(found, tuple):
+        return replace(found[0], low=found[0].low - zero_point), found[1]
     return IntArray(found.data - zero_point)
 
 
-def _found(
-    scale: Scale, stages: tuple[Stage, ...], quantizer: Quantizer, low: int, high: int, channels: int
-) -> Staircase | IntArray:
+def _found(scale: Scale, stages: tuple[Stage, ...], quantizer: Quantizer, low: int, high: int, channels: int) -> _Codes:
     if not any(may_turn(stage) for stage in stages):
         return staircase_of(scale, stages, quantizer, low, high, channels)
     entries = (high - low + 1) * (1 if is_uniform(scale, stages, quantizer) else channels)
     if entries > _LARGEST_TABLE:
-        if any(direction(stages, c) is None for c in range(channels)):
+        if all(direction(stages, c) is not None for c in range(channels)):
+            return staircase_of(scale, stages, quantizer, low, high, channels)
+        parts = turning_staircases(scale, stages, quantizer, low, high, channels)
+        if parts is None:
             raise _NoTableError(entries)
-        return staircase_of(scale, stages, quantizer, low, high, channels)
+        return parts
     table = table_of(scale, stages, quantizer, low, high, channels)
     return staircase_of_table(table, low) or IntArray(table)
 

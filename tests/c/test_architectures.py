@@ -11,6 +11,7 @@ import pytest
 import pefslc
 from builders import ModelBuilder
 from oracle import evaluate_model
+from pefslc.passes import quantizer_codes
 
 Build = Callable[["Net", str], str]
 
@@ -137,6 +138,20 @@ ARCHITECTURES: dict[str, tuple[Build, tuple[int, ...]]] = {
 @pytest.mark.usefixtures("cc")
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_compiled_c_is_the_exact_evaluation_of_the_file(name: str, tmp_path: Path) -> None:
+    check(name, tmp_path)
+
+
+@pytest.mark.usefixtures("cc")
+@pytest.mark.parametrize("name", ["mobilenet_v3", "efficientnet"])
+def test_functions_behind_accumulators_too_wide_for_a_table(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with 8 bits and hundreds of channels: two staircases for each function, added."""
+    monkeypatch.setattr(quantizer_codes, "_LARGEST_TABLE", 64)
+    check(name, tmp_path)
+
+
+def check(name: str, tmp_path: Path) -> None:
     build, shape = ARCHITECTURES[name]
     m = Net()
     m.output(build(m, m.act(m.input(shape))))

@@ -15,7 +15,9 @@ from builders import QONNX, ModelBuilder, import_bytes, lower
 from oracle import FUNCTIONS, evaluate_model
 from pefslc.frontend import import_model
 from pefslc.interpret import run
+from pefslc.ir.integer import Lookup
 from pefslc.ir.quantized import LeakyRelu
+from pefslc.passes import quantizer_codes
 
 RNG = np.random.default_rng(7)
 SHAPE = (1, 4, 6, 5)
@@ -348,6 +350,27 @@ def test_operator(name: str, tmp_path: Path) -> None:
         (got,) = run(level, data).values()
         assert got.shape == shape
         np.testing.assert_allclose(got, expected.astype(float), rtol=1e-12, atol=1e-12)
+
+
+TURNING = [
+    "Gelu", "HardSwish", "Mish", "Abs", "Sigmoid", "leaky relu that falls", "gelu by tanh in pieces", "gelu in pieces",
+    "prelu after batch normalization, falling in one channel", "silu after batch normalization",
+    "a function to a zero point", "hard swish in pieces", "square as a product",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TURNING)
+def test_functions_of_too_many_codes_for_a_table_are_sums_of_two_staircases(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantizer_codes, "_LARGEST_TABLE", 8)
+    m = ModelBuilder()
+    m.output(MODELS[name][0](m, m.quant(m.input(SHAPE), 0.125, 5)))
+    graph = lower(import_bytes(m, tmp_path))
+    assert not list(graph.of_type(Lookup))
+    data = RNG.normal(0, 1, SHAPE).astype(np.float32)
+    (got,) = run(graph, data).values()
+    np.testing.assert_allclose(got, evaluate_model(m.build(), data).astype(float), rtol=1e-12, atol=1e-12)
 
 
 SAME_AS_CONV_WITH_PADS: dict[str, tuple[dict[str, object], dict[str, object]]] = {
