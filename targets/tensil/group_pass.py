@@ -253,8 +253,9 @@ class GroupPass:
                     views[tile.term] = self._input(tile.term, rect, range(0))
                 view, first_block = views[tile.term]
                 key = (tile.term, tile.tap)
-                if key not in runs:
-                    runs[key] = self._tap_runs(tile.term, tile.tap, rect, view)
+                for tap in (tile.tap, *tile.beside):
+                    if (tile.term, tap) not in runs:
+                        runs[tile.term, tap] = self._tap_runs(tile.term, tap, rect, view)
                 block_offset = (tile.in_block - first_block) * view.block_pitch
                 for run in runs[key]:
                     self.emitter.matmul(
@@ -265,8 +266,9 @@ class GroupPass:
                         run.second_stride,
                         accumulate=not tile.overwrites,
                     )
-                if tile.overwrites or tile.has_bias:
-                    for run in missed_runs(runs[key], rect, self.strides):
+                if (tile.overwrites or tile.has_bias) and tile.fills:
+                    overwritten = [run for tap in (tile.tap, *tile.beside) for run in runs[tile.term, tap]]
+                    for run in missed_runs(overwritten, rect, self.strides):
                         self.emitter.matmul_zeroes(
                             run.second + accumulator, run.vectors, run.second_stride, accumulate=not tile.overwrites
                         )

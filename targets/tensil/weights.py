@@ -3,7 +3,8 @@
 A tile serves one output block, one input block of one term, and one tap. Its rows are, for each input lane in use, the
 weights to all output lanes, before them the bias where it is not zero. Lanes not in use hold 0, so that their rows of
 the array may hold anything. Tiles that are all zero do not exist. The first tile of an output block overwrites its
-accumulators and carries the bias; pixels that it does not reach get the bias row by a MatMul of zeroes.
+accumulators and carries the bias; pixels that it does not reach get the bias row by a MatMul of zeroes. In a transposed
+convolution so does the first tile of each phase, for no two of them reach one pixel.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from itertools import zip_longest
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.phases import taps_together
 from pefslc.shapes import Window
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.groups import MaxHead
@@ -30,7 +32,8 @@ Words = NDArray[np.int64]
 class Tile:
     """`rows` [1 .. A + 1, A] words to load, `has_bias` if the first is the bias row; else that row is made zero.
 
-    `tap` is None for the bias row alone, which a MatMul of zeroes applies.
+    `tap` is None for the bias row alone, which a MatMul of zeroes applies. `beside` are the taps of other tiles that
+    overwrite, each its own pixels; what none of them reaches is for the first to fill.
     """
 
     out_block: int
@@ -40,6 +43,8 @@ class Tile:
     overwrites: bool
     has_bias: bool
     rows: Words
+    fills: bool = True
+    beside: tuple[tuple[int, int], ...] = ()
 
     def loads_the_same_as(self, other: Tile) -> bool:
         """Whether the array holds this tile once the other is loaded."""
@@ -122,21 +127,48 @@ def _block_tiles(
             for ib, kh, kw in (tuple(map(int, i)) for i in np.argwhere(used))
         ]
     reached = _reached_pixels(placed, layouts, [(t, tap) for t, _, tap, _ in found])
-    first = None if bias_alone or not found else int(np.argmax(reached))
+    first = (
+        [] if bias_alone else _first_of_phases([term.window for term in placed.terms], [f[2] for f in found], reached)
+    )
     tiles: list[Tile] = []
-    if first is None:
+    if not first:
         tiles.append(Tile(block, 0, 0, None, True, True, bias[None, :]))
-    else:
-        found.insert(0, found.pop(first))
+    found = [*(found[i] for i in first), *(f for i, f in enumerate(found) if i not in first)]
     has_bias = bool(bias.any())
     for i, (t, ib, tap, matrix) in enumerate(found):
-        overwrites = i == 0 and first is not None
+        overwrites = i < len(first)
+        beside = tuple(f[2] for f in found[1 : len(first)]) if i == 0 else ()
         lanes = min(placed.terms[t].weight.shape[1] - ib * len(bias), len(bias))
         rows = matrix if t in all_rows else matrix[:lanes]
         if overwrites and has_bias:
             rows = np.concatenate([bias[None, :], rows])
-        tiles.append(Tile(block, t, ib, tap, overwrites, overwrites and has_bias, rows))
+        tiles.append(Tile(block, t, ib, tap, overwrites, overwrites and has_bias, rows, i == 0, beside))
     return tiles
+
+
+def _first_of_phases(windows: Sequence[Window], taps: Sequence[tuple[int, int]], reached: Sequence[int]) -> list[int]:
+    """The tiles that overwrite: of those that reach the same pixels, the one that reaches most; it comes first."""
+    order = sorted(range(len(taps)), key=lambda i: (-reached[i], i))
+    if len(windows) != 1 or not windows[0].dilates_input:
+        return order[:1]
+    leading: dict[int, int] = {}
+    for i in order:
+        (together,) = (n for n, part in enumerate(taps_together(windows[0])) if _is_in(taps[i], part))
+        leading.setdefault(together, i)
+    return list(leading.values())
+
+
+def _is_in(tap: tuple[int, int], part: tuple[slice, slice]) -> bool:
+    return all(k >= s.start and (k - s.start) % s.step == 0 for k, s in zip(tap, part, strict=True))
+
+
+def _overwriting_once(tiles: list[Tile]) -> list[Tile]:
+    """The same tiles where only the first overwrites, and brings the bias to all pixels."""
+    others = [
+        replace(t, overwrites=False, has_bias=False, rows=t.rows[1:] if t.has_bias else t.rows) if t.overwrites else t
+        for t in tiles[1:]
+    ]
+    return [replace(tiles[0], beside=()), *(replace(t, fills=True) for t in others)]
 
 
 def _lowest_tiles(head: MaxHead, output: Layout, layouts: dict[str, Layout], bias: Words) -> list[list[Tile]]:
@@ -162,6 +194,7 @@ def with_carried(
     """
     if len(tiles) < 2 or all(t.loads_the_same_as(tiles[0]) for t in tiles) or any(t.tap is None for t in tiles):
         return None
+    tiles = _overwriting_once(tiles)
     size = tiles[0].rows.shape[1]
     lanes = slice(tiles[0].out_block * size, (tiles[0].out_block + 1) * size)
     bias, lowest, highest = np.zeros((3, size), dtype=np.int64)
