@@ -136,7 +136,7 @@ def _constant(
             f"a scale along axis {axis} of a constant is not supported",
             hint="along the output channels",
         )
-    data = IntArray(np.ascontiguousarray(np.moveaxis(codes, axis, 0)))
+    data = IntArray((np.moveaxis(codes, axis, 0) if axis else codes).copy())
     result = builder.new_value(data.shape, quantization, node.origin)
     constant = builder.append(QuantizedConstant(result=result, codes=data))
     return back_from_first(builder, constant, axis)

@@ -215,6 +215,13 @@ def test_a_wide_input_with_a_zero_point(tmp_path: Path) -> None:
     assert refused(m, tmp_path) == (Code.CODES_TOO_WIDE,)
 
 
+def test_integers_without_axes_that_are_dequantized(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    number = m.node("DequantizeLinear", m.constant(3, dtype=np.int8), m.constant(0.5), m.constant(0, dtype=np.int8))
+    m.output(m.node("Add", m.quant(m.input(SHAPE)), number))
+    assert refused(m, tmp_path) == (Code.UNSUPPORTED_SHAPE,)
+
+
 def test_a_quantized_constant_without_axes(tmp_path: Path) -> None:
     m = ModelBuilder()
     m.output(m.quant(m.input(SHAPE)))
