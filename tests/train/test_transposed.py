@@ -89,6 +89,23 @@ def test_weights_that_are_one_initializer_with_others(tmp_path: Path) -> None:
     assert pefslc.compile(tmp_path / "net.onnx", target="c").verify(images().numpy()).equal
 
 
+@pytest.mark.parametrize("target", ["c", "tensil"])
+@pytest.mark.parametrize(
+    "upsample", [nn.Upsample(scale_factor=2), qnn.QuantUpsample(scale_factor=(3, 1), mode="nearest")], ids=["nn", "qnn"]
+)
+def test_nearest_neighbours(upsample: Any, target: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layer = {"weight_quant": Q.weight, "bias_quant": Q.bias, "bias": True}
+    net = nn.Sequential(
+        qnn.QuantIdentity(act_quant=Q.input),
+        qnn.QuantConv2d(1, 4, 3, padding=1, **layer),
+        qnn.QuantReLU(act_quant=Q.relu, return_quant_tensor=isinstance(upsample, qnn.QuantUpsample)),
+        upsample,
+        qnn.QuantConv2d(4, 2, 3, padding=1, **layer),
+    )
+    check(net.eval(), tmp_path, target, images(3))
+
+
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_folding_changes_nothing_in_eval_mode(rank: int, groups: int) -> None:
