@@ -66,7 +66,9 @@ class GroupPass:
         self.needs = needs
         self.a = self.architecture.array_size
         self.strides = (self.architecture.stride0_depth, self.architecture.stride1_depth)
-        plan = plan_passes(self.placed, needs, self.scratch, self.capacity, self.architecture)
+        gathers = 0 if self.moving is None else min(self.moving.gathers, self.capacity // 2)
+        self.sums = self.capacity - gathers
+        plan = plan_passes(self.placed, needs, self.scratch, self.sums, self.architecture)
         self.plan = plan
         layout = self.placed.group.layout
         output_blocks = range(layout.blocks(self.a))
@@ -278,9 +280,16 @@ class GroupPass:
         self, moving: MovingWeights, rect: Rect, chosen: Sequence[int], steps: Sequence[RawStep], by_simd: int
     ) -> None:
         """`_sums` where weights move: a row of the result is an output channel."""
-        source = self.views[self.placed.terms[0].tensor].base
-        outputs = range(rect.top, rect.bottom)
-        moving.emit(source, outputs, chosen, self._weight_buffer(), self.emitter, self.constants)
+        source, buffer = self.views[self.placed.terms[0].tensor].base, self.plan.weight_base
+        moving.emit(
+            source,
+            range(rect.top, rect.bottom),
+            chosen,
+            range(buffer, buffer + self.plan.weight_size),
+            range(self.sums, self.capacity),
+            self.emitter,
+            self.constants,
+        )
         for step in steps if by_simd else ():
             assert not isinstance(step, Accumulate)
             self._step_later(step, 0, rect.area, chosen[:by_simd])
@@ -291,9 +300,6 @@ class GroupPass:
         local = self.constants.fetch(self.emitter, self.plan.weight_base, self.ones, self.a + 1)
         source, width = self.views[head.tensor].base, self.placed.group.layout.width
         transpose(source, self.layouts[head.tensor], rect, width, chosen, local, self.architecture, self.emitter)
-
-    def _weight_buffer(self) -> range:
-        return range(self.plan.weight_base, self.plan.weight_base + self.plan.weight_size)
 
     def _steps_after(
         self, tile: Tile, last: dict[int, int], steps: Sequence[RawStep], accumulator: int, vectors: int

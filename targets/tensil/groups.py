@@ -45,12 +45,16 @@ class Term:
 class LinearHead:
     """accumulators = bias + the sum of the terms. `bias` [C_out] in codes of the result.
 
-    stationary  where weights move and activations stay in the array (`transposed`): per block of pixels, the taps
+    stationary  where weights move and activations stay in the array (`few_pixels`): per block of pixels, the taps
+                that lie inside of the input for one of them
+    pixels      a matrix of ones that brings input pixels there [A lanes for each of these, pixel]; None where the
+                pixels lie so
     """
 
     terms: tuple[Term, ...]
     bias: Weights
     stationary: tuple[tuple[int, ...], ...] = ()
+    pixels: Weights | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,6 @@ __all__ = [
     "HELPERS",
     "PACKED",
     "PARTIAL",
-    "PIXELS",
     "SUMS",
     "TRANSPOSED",
     "factor_leftovers",
@@ -41,9 +40,9 @@ __all__ = [
 ]
 
 # Added to the name of a tensor: its packed leftover channels, the partial sums of its leftover channels, these sums
-# themselves, before they are requantized (`packed_sums`); the tensor transposed, and what it is made of (`transposed`).
-PACKED, PARTIAL, SUMS, TRANSPOSED, PIXELS = ".packed", ".partial", ".sums", ".transposed", ".pixels"
-HELPERS = (PACKED, PARTIAL, SUMS, TRANSPOSED, PIXELS)
+# themselves, before they are requantized (`packed_sums`); the tensor transposed (`few_pixels`).
+PACKED, PARTIAL, SUMS, TRANSPOSED = ".packed", ".partial", ".sums", ".transposed"
+HELPERS = (PACKED, PARTIAL, SUMS, TRANSPOSED)
 _WEIGHTS_SHARE = 8  # this part of local memory stays free for weights
 
 

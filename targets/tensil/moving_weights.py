@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,94 +23,163 @@ Words = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class _Array:
-    """What is in the array at a time: inputs [first, first + rows), that is (tap, channel), of some blocks of pixels.
+class _Piece:
+    """Taps that lie inside of the input for the same blocks of pixels: what is brought under them at a time."""
 
-    rows_of  per block of pixels, vectors from the base of the tensor of pixels under taps to the array's rows
-    opens    blocks of which this is the first array
-    """
-
-    first: int
-    rows: int
-    rows_of: dict[int, int]
-    opens: frozenset[int]
+    taps: range
+    blocks: tuple[int, ...]
 
 
 class MovingWeights:
-    """The sums of one group. `channels` are the input's; DRAM1 holds, per range of outputs, their biases if there are
-    any, each in all lanes, then for each array a row of weights for each output.
-    """
+    """The sums of one group. `source` is the layout of the transposed tensor that it reads, `one` the word of 1."""
 
-    def __init__(self, placed: PlacedGroup, channels: int, array_size: int) -> None:
+    def __init__(self, placed: PlacedGroup, source: Layout, array_size: int, one: int) -> None:
         head = placed.group.head
         assert isinstance(head, LinearHead)
-        self._a = array_size
+        self._a, self._channels = array_size, source.height
         self._weight = placed.terms[0].weight.reshape(len(placed.bias), -1)
         self._bias = placed.bias
-        self._arrays = list(_arrays(head.stationary, channels, array_size))
-        self._addresses: dict[range, int] = {}
+        self._stationary = head.stationary
+        self._pixels = None if head.pixels is None else head.pixels * one
+        self._opened: set[int] = set()  # blocks of pixels whose accumulators hold something
+        self._addresses: dict[tuple[str | int, range], int] = {}
+
+    @property
+    def least(self) -> int:
+        """Local memory that it needs: for the pixels under one tap, and for some weights."""
+        return (self._a + 1) + (0 if self._pixels is None else len(self._stationary) * self._channels)
 
     @property
     def rows(self) -> int:
-        """Vectors that DRAM1 holds for it."""
-        return len(self._bias) * (len(self._arrays) + 1)
+        """Local memory that it can use: for the pixels under all taps, and the weights of a few arrays."""
+        taps = 0 if self._pixels is None else sum(map(len, self._stationary))
+        return self.least + taps * self._channels + 4 * len(self._bias)
+
+    @property
+    def gathers(self) -> int:
+        """Accumulators that it needs beside those of the sums."""
+        return 0 if self._pixels is None else self._channels
 
     def emit(
-        self, source: int, outputs: range, blocks: Sequence[int], buffer: range, emitter: Emitter, constants: Constants
-    ) -> None:
+        self, source: int, outputs: range, blocks: Sequence[int], buffer: range, spare: range, emitter: Emitter,
+        constants: Constants,
+    ) -> None:  # fmt: skip
         """accumulators[i * len(outputs) + o] = the sum of the o-th output for the pixels of blocks[i].
 
-        source  where the tensor of pixels under taps lies
-        buffer  local memory that weights are read to, as many arrays at once as it holds
+        source  where the transposed tensor lies
+        buffer  local memory for pixels under taps, as many taps at once as it holds, and for weights
+        spare   accumulators through which pixels go
         """
-        arrays: list[_Array | None] = [*([None] if self._bias.any() else []), *self._arrays]
-        address, count = self._store(outputs, constants), len(outputs)
-        at_once, part = max(len(buffer) // count, 1), min(len(buffer), count)
+        self._emitter, self._constants = emitter, constants
+        self._outputs, self._blocks, self._opened = outputs, blocks, set()
+        under = range(buffer[0], buffer[0] + self._under_taps(len(buffer), len(outputs)))
+        self._ring = range(under.stop, buffer.stop)
+        if self._bias.any():
+            words = np.repeat(self._bias[outputs.start : outputs.stop, None], self._a, axis=1)
+            self._stream("biases", words[None], self._set)
+        for piece in self._pieces(len(under) // self._channels):
+            if self._pixels is None:
+                rows_of = {block: source + block * self._channels for block in piece.blocks}
+            else:
+                rows_of = self._bring(piece, source, under.start, spare)
+            self._move(piece, rows_of)
+
+    def _under_taps(self, size: int, outputs: int) -> int:
+        """How much of local memory is for pixels under taps: all of them, if an array's weights fit beside them."""
+        if self._pixels is None:
+            return 0
+        one, every = len(self._stationary), sum(map(len, self._stationary))
+        taps = min(every, max((size - max(outputs, self._a)) // self._channels, one))
+        return taps * self._channels
+
+    def _pieces(self, most: int) -> Iterator[_Piece]:
+        """As many taps at once as pixels of `most` blocks under a tap find room for; if possible, so many that they
+        fill arrays.
+        """
+        full = self._a // gcd(self._a, self._channels)
+        taps = range(max(map(max, self._stationary)) + 1)
+        for blocks, group in groupby(taps, lambda tap: tuple(b for b, s in enumerate(self._stationary) if tap in s)):
+            same = list(group) if blocks else []
+            at_once = max(most // max(len(blocks), 1), 1)
+            at_once -= at_once % full if at_once > full else 0
+            for start in range(0, len(same), at_once):
+                part = same[start : start + at_once]
+                yield _Piece(range(part[0], part[-1] + 1), blocks)
+
+    def _bring(self, piece: _Piece, source: int, base: int, spare: range) -> dict[int, int]:
+        """The pixels under the taps into local memory from `base` on, block by block; where each block's rows begin."""
+        rows_of = {block: base + i * len(piece.taps) * self._channels for i, block in enumerate(piece.blocks)}
+        found = [(block, tap, *m) for block in piece.blocks for tap in piece.taps for m in self._matrices(block, tap)]
+        address = self._store(("pixels", piece.taps), np.stack([matrix for *_, matrix in found]))
+        at_once = max(len(self._ring) // self._a, 1)
+        for first in range(0, self._channels, len(spare)):
+            vectors = min(len(spare), self._channels - first)
+            for i, (block, tap, from_block, _) in enumerate(found):
+                if i % at_once == 0:
+                    read = min(at_once, len(found) - i) * self._a
+                    local = self._constants.fetch(self._emitter, self._ring.start, address + i * self._a, read)
+                self._emitter.load_weights(local + i % at_once * self._a, self._a, has_bias=False)
+                pixels = source + from_block * self._channels + first
+                is_first = i == 0 or found[i - 1][:2] != (block, tap)
+                self._emitter.matmul(pixels, spare.start, vectors, 0, 0, accumulate=not is_first)
+                if i + 1 == len(found) or found[i + 1][:2] != (block, tap):
+                    target = rows_of[block] + (tap - piece.taps.start) * self._channels + first
+                    self._emitter.from_accumulators(spare.start, target, vectors)
+        return rows_of
+
+    def _matrices(self, block: int, tap: int) -> Iterator[tuple[int, Words]]:
+        """Blocks of the input, and the matrices [A, A] that bring their pixels under a tap."""
+        assert self._pixels is not None
+        at = sum(map(len, self._stationary[:block])) + self._stationary[block].index(tap)
+        matrix = self._pixels[at * self._a : (at + 1) * self._a].T
+        matrix = np.pad(matrix, ((0, -len(matrix) % self._a), (0, 0))).reshape(-1, self._a, self._a)
+        yield from ((i, part) for i, part in enumerate(matrix) if part.any())
+
+    def _move(self, piece: _Piece, rows_of: dict[int, int]) -> None:
+        """All weights of a piece through arrays of its pixels."""
+        start, end = piece.taps.start * self._channels, piece.taps.stop * self._channels
+        weight = self._weight[self._outputs.start : self._outputs.stop, start:end]
+        padded = np.pad(weight, ((0, 0), (0, -weight.shape[1] % self._a)))
+        arrays = padded.reshape(len(weight), -1, self._a).transpose(1, 0, 2)
+
+        def pass_through(index: int, local: int, first: int, count: int) -> None:
+            rows = min(self._a, end - start - index * self._a)
+            for i, block in enumerate(self._blocks):
+                if block in rows_of:
+                    self._emitter.load_weights(rows_of[block] + index * self._a, rows, has_bias=False)
+                    target = i * len(self._outputs) + first
+                    opened = block in self._opened or index > 0
+                    self._emitter.matmul(local, target, count, 0, 0, accumulate=opened)
+
+        self._stream(start, arrays, pass_through)
+        self._opened.update(rows_of)
+
+    def _set(self, index: int, local: int, first: int, count: int) -> None:  # noqa: ARG002
+        """Biases to the accumulators of all blocks."""
+        for i, block in enumerate(self._blocks):
+            self._emitter.to_accumulators(local, i * len(self._outputs) + first, count)
+            self._opened.add(block)
+
+    def _store(self, key: tuple[str | int, range], rows: Words) -> int:
+        """Where DRAM1 holds rows [.., A], which are the same for each pass."""
+        if key not in self._addresses:
+            self._addresses[key] = self._constants.store(rows.reshape(-1, self._a))
+        return self._addresses[key]
+
+    def _stream(self, key: str | int, arrays: Words, use: Callable[[int, int, int, int], None]) -> None:
+        """Read arrays of rows [arrays, outputs, A], as many at once as the buffer holds, or one in parts; use each:
+        its index, where it or its part lies, and the part's first row and number of rows.
+        """
+        address, count = self._store((key, self._outputs), arrays), arrays.shape[1]
+        at_once, part = max(len(self._ring) // count, 1), min(len(self._ring), count)
         for start in range(0, len(arrays), at_once):
-            together = arrays[start : start + at_once]
+            together = range(start, min(start + at_once, len(arrays)))
             for first in range(0, count, part):
                 rows = min(part, count - first)
                 read = rows if rows < count else count * len(together)
-                local = constants.fetch(emitter, buffer[0], address + start * count + first, read)
-                for i, array in enumerate(together):
-                    self._move(array, local + i * count, first, rows, source, count, blocks, emitter)
-
-    def _move(
-        self, array: _Array | None, local: int, first: int, rows: int, source: int, count: int, blocks: Sequence[int],
-        emitter: Emitter,
-    ) -> None:  # fmt: skip
-        """Move rows from `local` through an array, or biases to the accumulators, of outputs from the `first`-th on."""
-        for i, block in enumerate(blocks):
-            if array is None:
-                emitter.to_accumulators(local, i * count + first, rows)
-            elif block in array.rows_of:
-                emitter.load_weights(source + array.rows_of[block], array.rows, has_bias=False)
-                opens = block in array.opens and not self._bias.any()
-                emitter.matmul(local, i * count + first, rows, 0, 0, accumulate=not opens)
-
-    def _store(self, outputs: range, constants: Constants) -> int:
-        if outputs not in self._addresses:
-            weight, bias = (words[outputs.start : outputs.stop] for words in (self._weight, self._bias))
-            rows = np.zeros((len(self._arrays), len(outputs), self._a), dtype=np.int64)
-            for row, array in zip(rows, self._arrays, strict=True):
-                row[:, : array.rows] = weight[:, array.first : array.first + array.rows]
-            biases = np.repeat(bias[:, None], self._a, axis=1) if self._bias.any() else rows[:0, 0]
-            self._addresses[outputs] = constants.store(np.concatenate([biases, rows.reshape(-1, self._a)]))
-        return self._addresses[outputs]
-
-
-def _arrays(stationary: tuple[tuple[int, ...], ...], channels: int, a: int) -> Iterator[_Array]:
-    """Taps that follow each other and lie inside of the input for the same blocks are cut into arrays as one."""
-    bases = np.cumsum([0, *map(len, stationary)]).tolist()
-    taps = range(max(map(max, stationary)) + 1)
-    opened: set[int] = set()
-    for blocks, group in groupby(taps, lambda tap: [b for b, under in enumerate(stationary) if tap in under]):
-        first, *others = group
-        start, end = first * channels, (first + 1 + len(others)) * channels
-        for row in range(start, end, a) if blocks else ():
-            rows_of = {b: (bases[b] + stationary[b].index(first)) * channels + row - start for b in blocks}
-            yield _Array(row, min(a, end - row), rows_of, frozenset(blocks) - opened)
-            opened.update(blocks)
+                local = self._constants.fetch(self._emitter, self._ring.start, address + start * count + first, read)
+                for i, index in enumerate(together):
+                    use(index, local + i * count, first, rows)
 
 
 def shifted_ones(architecture: Architecture) -> Words:

@@ -53,6 +53,7 @@ class Needs:
         *,
         result_in_dram: bool,
         weight_rows: int,
+        tile_rows: int,
     ) -> Needs:
         head = placed.group.head
         windows = [(t.tensor, t.window) for t in placed.terms]
@@ -65,7 +66,7 @@ class Needs:
         }
         added = tuple(s.tensor for s in placed.steps if isinstance(s, Accumulate) and s.tensor in in_dram)
         comfort = min(weight_rows, architecture.local_depth // 16)
-        return cls(streamed, added, result_in_dram, weight_rows, min(weight_rows, architecture.array_size + 1), comfort)
+        return cls(streamed, added, result_in_dram, weight_rows, tile_rows, comfort)
 
     @property
     def least(self) -> int:

@@ -61,7 +61,7 @@ class PlacedGroup:
 
     @property
     def weights_move(self) -> bool:
-        """Whether the terms' activations stay in the array, and their weights move (`transposed`)."""
+        """Whether the terms' activations stay in the array, and their weights move (`few_pixels`)."""
         return isinstance(self.group.head, LinearHead) and bool(self.group.head.stationary)
 
     @property

@@ -100,7 +100,9 @@ class Residence:
             assert tensor.dram is not None
             self.emitter.dram(MoveKind.DRAM0_TO_LOCAL, tensor.local, tensor.dram, tensor.vectors)
 
-    def settle(self, placed: PlacedGroup, result: Tensor, reads: list[Tensor], weight_rows: int) -> Needs:
+    def settle(
+        self, placed: PlacedGroup, result: Tensor, reads: list[Tensor], weight_rows: int, tile_rows: int
+    ) -> Needs:
         """Give the result a place, moving tensors to DRAM0 until the passes have the scratch that they need."""
         if placed.reads_in_place and not all(tensor.local is not None for tensor in reads):
             vectors = sum(tensor.vectors for tensor in reads)
@@ -111,7 +113,7 @@ class Residence:
             names = placed.tensors
             needs = Needs.of(
                 placed, self._layouts, self._architecture, {n for n in names if not self.is_local(n)},
-                result_in_dram=result.local is None, weight_rows=weight_rows,
+                result_in_dram=result.local is None, weight_rows=weight_rows, tile_rows=tile_rows,
             )  # fmt: skip
             gap = self.local.largest_gap()[1]
             if gap >= needs.comfortable or (gap >= needs.least and not self._can_spill(result, reads)):

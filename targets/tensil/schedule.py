@@ -234,8 +234,11 @@ class _Scheduler:
         for tensor in reads:
             self.residence.fetch(tensor)
         moving = self._moving(placed)
-        rows = moving.rows if moving is not None else sum(len(t.rows) for block in tiles for t in block)
-        needs = self.residence.settle(placed, result, reads, rows or self.a + 1)
+        rows = sum(len(t.rows) for block in tiles for t in block) or self.a + 1
+        least = min(rows, self.a + 1)
+        if moving is not None:
+            rows, least = moving.rows, moving.least
+        needs = self.residence.settle(placed, result, reads, rows, least)
         if needs.streamed_terms:
             tiles = tiles_of(placed, self.selection.layouts, self.a, self.unclean, bias_alone=True)
         capacity = self._load_channel_words(placed)
@@ -268,7 +271,8 @@ class _Scheduler:
     def _moving(self, placed: PlacedGroup) -> MovingWeights | None:
         if not placed.weights_move:
             return None
-        return MovingWeights(placed, self.selection.layouts[placed.terms[0].tensor].height, self.a)
+        source = self.selection.layouts[placed.terms[0].tensor]
+        return MovingWeights(placed, source, self.a, self.architecture.data_type.one)
 
 
 def _unclean_tensors(placed: Placed) -> set[str]:

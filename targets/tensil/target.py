@@ -25,6 +25,7 @@ from pefslc.targets.tensil.architecture import Architecture, load_architecture
 from pefslc.targets.tensil.bends import Bends, split_bends
 from pefslc.targets.tensil.checker import require_valid
 from pefslc.targets.tensil.cost import program_costs
+from pefslc.targets.tensil.few_pixels import transpose_few_pixels
 from pefslc.targets.tensil.groups import Selection
 from pefslc.targets.tensil.host_io import TensorRecord, codes_in_words, host_io_module, host_io_source
 from pefslc.targets.tensil.leftovers import factor_leftovers, pack_leftovers
@@ -42,7 +43,6 @@ from pefslc.targets.tensil.schedule import Entry, Schedule, schedule
 from pefslc.targets.tensil.selection import select
 from pefslc.targets.tensil.simulator import Machine
 from pefslc.targets.tensil.tmodel import IoEntry, TensilProgram, load_tmodel, tmodel_files
-from pefslc.targets.tensil.transposed import transpose_few_pixels
 
 __all__ = ["DEFAULT_ARCHITECTURE", "TensilTarget"]
 

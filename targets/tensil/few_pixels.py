@@ -8,12 +8,9 @@ its columns and A channels of one tap in its rows, serves a vector of weights fo
     exchanged   accumulators[output] += weights^T[output] @ pixels^T    pixels^T [A channels, A pixels] in the array
 
 That wants tensors *transposed*: pixels in the lanes, a row for each channel; and it makes them so, hence layers chain.
-Three kinds of groups do it:
-
-    .transposed  a tensor on its way into the chain or out of it (`TransposeHead`), or the result of an exchanged layer
-    .pixels      the pixels under each tap, in the lanes of the output's: a 1 x 1 convolution by ones of the transposed
-                 tensor
-    exchanged    a LinearHead with `stationary`; its steps are those of the layer, for they treat all lanes alike
+A group with a TransposeHead brings a tensor into the chain, or out of it. An exchanged layer is a LinearHead with
+`stationary`; MatMuls by ones bring the pixels under a tap into the lanes of the output's (`moving_weights`). Its steps
+are those of the layer, for they treat all lanes alike.
 
 Done where the cycles saved are more than the transpositions cost, and where local memory holds all that is live.
 """
@@ -29,7 +26,7 @@ from pefslc.shapes import Window
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.convolution_cost import convolution_cycles, tile_count, tile_cycles
 from pefslc.targets.tensil.groups import AddTensor, Group, LinearHead, Selection, Step, Term, TransposeHead, Weights
-from pefslc.targets.tensil.leftovers import PIXELS, TRANSPOSED, has_room
+from pefslc.targets.tensil.leftovers import TRANSPOSED, has_room
 from pefslc.targets.tensil.planes import Layout
 
 __all__ = ["transpose_few_pixels", "transposed_layout"]
@@ -72,7 +69,7 @@ def transpose_few_pixels(selection: Selection, outputs: Set[str], architecture: 
         crowded = next((name for name in helpers if not has_room(rewritten, name, architecture)), None)
         if crowded is None:
             return rewritten
-        name = crowded.removesuffix(TRANSPOSED).removesuffix(PIXELS)
+        name = crowded.removesuffix(TRANSPOSED)
         # A transposition of what no chosen layer makes serves the first of them.
         del candidates[name if name in chosen else next(iter(chosen))]
 
@@ -101,7 +98,8 @@ def _exchange(selection: Selection, group: Group, architecture: Architecture) ->
     if term.window == _POINT and (source.height, source.width) == (group.layout.height, group.layout.width):
         return _Exchange(group, stationary, None, saved)
     gathered = convolution_cycles(pixels[:, :, None, None], source.channels, architecture)
-    return _Exchange(group, stationary, pixels, saved - gathered - len(pixels) // a * source.channels)
+    gathered += len(pixels) // a * source.channels
+    return _Exchange(group, stationary, pixels, saved - gathered * _passes(term, group.layout, architecture))
 
 
 def _saved_cycles(term: Term, output: Layout, architecture: Architecture) -> int:
@@ -111,9 +109,16 @@ def _saved_cycles(term: Term, output: Layout, architecture: Architecture) -> int
     blocks = -(-output.pixels // a)
     arrays = blocks * -(-inputs // a)
     normal = tile_count(term.weight, a) * (output.pixels + tile_cycles(a))
-    exchanged = arrays * (outputs + tile_cycles(a)) + outputs * (blocks + beats)
+    exchanged = arrays * (outputs + _passes(term, output, architecture) * tile_cycles(a)) + outputs * (blocks + beats)
     # Usually, the next block's tiles hide a block's steps; here nothing does.
     return normal - exchanged - (blocks * outputs - output.pixels) * _STEP_CYCLES
+
+
+def _passes(term: Term, output: Layout, architecture: Architecture) -> int:
+    """Passes over the output channels: their sums share the accumulators with pixels on their way under taps."""
+    outputs, channels = len(term.weight), len(term.weight[0])
+    depth, blocks = architecture.accumulator_depth, -(-output.pixels // architecture.array_size)
+    return -(-(blocks * outputs) // max(depth - channels, depth // 2))
 
 
 def _pixels_under_taps(
@@ -198,14 +203,7 @@ def _rewritten(selection: Selection, chosen: dict[str, _Exchange], outputs: Set[
                 made.add(tensor)
                 groups.append(_transposition(group, tensor, tensor + TRANSPOSED, selection.layouts[tensor]))
                 ranges[tensor + TRANSPOSED] = ranges[tensor]
-        stored = exchange.term.tensor + TRANSPOSED
-        if exchange.pixels is not None:
-            source = selection.layouts[exchange.term.tensor]
-            groups.append(_pixels(group, stored, exchange.pixels, source.channels))
-            low, high = ranges[exchange.term.tensor]
-            stored = groups[-1].result
-            ranges[stored] = min(low, 0), max(high, 0)  # 0 lies outside of the image
-        groups.append(_exchanged(exchange, stored))
+        groups.append(_exchanged(exchange))
         ranges[groups[-1].result] = ranges[group.result]
         if group.result in leaving:
             made_by = groups[-1]
@@ -225,17 +223,13 @@ def _transposition(group: Group, tensor: str, result: str, layout: Layout) -> Gr
     return Group(result, transposed_layout(layout), TransposeHead(tensor), (), (), group.origin)
 
 
-def _pixels(group: Group, tensor: str, pixels: Weights, channels: int) -> Group:
-    head = LinearHead((Term(tensor, pixels[:, :, None, None], _POINT),), np.zeros(len(pixels), dtype=np.int64))
-    return Group(group.result + PIXELS, Layout(len(pixels), channels, 1), head, (), (), group.origin)
-
-
-def _exchanged(exchange: _Exchange, tensor: str) -> Group:
+def _exchanged(exchange: _Exchange) -> Group:
     """The layer with its weights as [outputs, taps * channels]: what moves is a row of that, A at a time."""
     group, weight = exchange.group, exchange.term.weight
     assert isinstance(group.head, LinearHead)
     by_tap = weight.transpose(0, 2, 3, 1).reshape(len(weight), -1, 1, 1)
-    head = LinearHead((Term(tensor, by_tap, _POINT),), group.head.bias, exchange.stationary)
+    term = Term(exchange.term.tensor + TRANSPOSED, by_tap, _POINT)
+    head = LinearHead((term,), group.head.bias, exchange.stationary, exchange.pixels)
     return replace(
         group,
         result=group.result + TRANSPOSED,
