@@ -29,7 +29,7 @@ from pefslc.targets.tensil.groups import AddTensor, Group, LinearHead, Selection
 from pefslc.targets.tensil.leftovers import TRANSPOSED, has_room
 from pefslc.targets.tensil.planes import Layout
 
-__all__ = ["transpose_few_pixels", "transposed_layout"]
+__all__ = ["transpose_few_pixels"]
 
 _POINT = Window(kernel=(1, 1))
 _STEP_CYCLES = 6  # a vector's requantization where nothing hides SIMD (`matrix_plan`), with its moves
@@ -72,11 +72,6 @@ def transpose_few_pixels(selection: Selection, outputs: Set[str], architecture: 
         name = crowded.removesuffix(TRANSPOSED)
         # A transposition of what no chosen layer makes serves the first of them.
         del candidates[name if name in chosen else next(iter(chosen))]
-
-
-def transposed_layout(layout: Layout) -> Layout:
-    """Pixels as channels, channels as rows of one pixel."""
-    return Layout(layout.pixels, layout.channels, 1)
 
 
 # --- which layers ----------------------------------------------------------------------------------------------------
@@ -154,7 +149,7 @@ def _choice(
     def saved(chosen: dict[str, _Exchange]) -> int:
         crossings = sum(_transposition_cycles(selection.layouts[t], architecture) for t in _entering(chosen))
         crossings += sum(
-            _transposition_cycles(transposed_layout(selection.layouts[t]), architecture)
+            _transposition_cycles(_transposed_layout(selection.layouts[t]), architecture)
             for t in _leaving(selection, chosen, outputs)
         )
         return sum(exchange.saved for exchange in chosen.values()) - crossings
@@ -219,8 +214,13 @@ def _rewritten(selection: Selection, chosen: dict[str, _Exchange], outputs: Set[
     )
 
 
+def _transposed_layout(layout: Layout) -> Layout:
+    """Pixels as channels, channels as rows of one pixel."""
+    return Layout(layout.pixels, layout.channels, 1)
+
+
 def _transposition(group: Group, tensor: str, result: str, layout: Layout) -> Group:
-    return Group(result, transposed_layout(layout), TransposeHead(tensor), (), (), group.origin)
+    return Group(result, _transposed_layout(layout), TransposeHead(tensor), (), (), group.origin)
 
 
 def _exchanged(exchange: _Exchange) -> Group:
@@ -233,7 +233,7 @@ def _exchanged(exchange: _Exchange) -> Group:
     return replace(
         group,
         result=group.result + TRANSPOSED,
-        layout=transposed_layout(group.layout),
+        layout=_transposed_layout(group.layout),
         head=head,
         steps=tuple(_transposed_step(step) for step in group.steps),
     )
