@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from onnx import helper
 
 from builders import QONNX, ModelBuilder, import_bytes, lower
 from oracle import FUNCTIONS, evaluate_model
 from pefslc.frontend import import_model
 from pefslc.interpret import run
 from pefslc.ir.integer import Lookup
-from pefslc.ir.quantized import LeakyRelu
 from pefslc.passes import quantizer_codes
 
 RNG = np.random.default_rng(7)
@@ -391,74 +388,6 @@ def test_auto_pad_is_the_padding_that_onnx_defines(name: str, tmp_path: Path) ->
         m.output(conv(**attributes)(m, m.quant(m.input(SHAPE))))
         graphs.append(import_bytes(m, tmp_path))
     assert graphs[0].ops == graphs[1].ops
-
-
-WRITTEN = [(0.1, "1/10"), (0.01, "1/100"), (1 / 3, "1/3"), (11 / 48, "11/48"), (0.0625, "1/16"), (0, "0"), (1, "1")]
-
-
-@pytest.mark.parametrize(("alpha", "meant"), [*WRITTEN, (0.7182819, "7182819/10000000")])
-def test_alpha_is_the_number_that_was_written(alpha: float, meant: str, tmp_path: Path) -> None:
-    """Its float32 is next to it; a learned one is the shortest decimal that prints it."""
-    m = ModelBuilder()
-    m.output(m.quant(m.node("LeakyRelu", m.quant(m.input(SHAPE)), alpha=alpha)))
-    (op,) = import_bytes(m, tmp_path).of_type(LeakyRelu)
-    assert op.stage.alphas == (Fraction(meant),)
-
-
-def test_the_slope_of_a_hard_sigmoid_is_a_sixth(tmp_path: Path) -> None:
-    """torch divides by 6: with float32's neighbour of 1/6 no tie would be one."""
-    m = ModelBuilder()
-    x = m.quant(m.input((1, 1, 1, 4)), 0.25, 5)
-    m.output(m.quant(m.node("HardSigmoid", x, alpha=1 / 6), 0.25, 5))
-    values = np.array([[[[0.75, -0.75, 2.25, 1.5]]]])
-    (codes,) = import_bytes(m, tmp_path).run(values).values()
-    assert codes.ravel().tolist() == [0.5, 0.5, 1.0, 0.75]  # 0.625, 0.375 and 0.875 are ties
-
-
-@pytest.mark.parametrize("parameter", ["weight", "bias", "norm", "scale"])
-def test_an_identity_of_a_constant_is_that_constant(parameter: str, tmp_path: Path) -> None:
-    """What exporters write where several parameters have the same values."""
-    graphs = []
-    for spelled in ("", parameter):
-        m = ModelBuilder()
-
-        def constant(name: str, array: np.ndarray, spelled: str = spelled, m: ModelBuilder = m) -> str:
-            made = m.constant(array)
-            return m.node("Identity", made) if name == spelled else made
-
-        x = m.quant(m.input((1, 2, 4, 4)))
-        weight = m.quant(constant("weight", np.ones((2, 2, 1, 1))))
-        y = m.node("Conv", x, weight, constant("bias", np.array([0.5, 1.0])))
-        y = m.node("BatchNormalization", y, *[constant("norm", np.ones(2)) for _ in range(4)], epsilon=1e-5)
-        parameters = [constant("scale", np.array(v)) for v in (0.125, 0, 5)]
-        m.output(m.node("Quant", y, *parameters, domain=QONNX, signed=1, narrow=0, rounding_mode="ROUND"))
-        graphs.append(import_bytes(m, tmp_path))
-    values = np.random.default_rng(0).uniform(-2, 2, (1, 2, 4, 4))
-    np.testing.assert_array_equal(*(next(iter(graph.run(values).values())) for graph in graphs))
-
-
-def test_initializers_that_are_also_inputs_are_no_inputs(tmp_path: Path) -> None:
-    """Brevitas' default export lists every weight among the inputs."""
-    m = ModelBuilder()
-    x = m.quant(m.input(SHAPE))
-    m.output(m.node("Conv", x, m.weight(weight(2, 4, 1, 1))))
-    model = m.build()
-    for tensor in model.graph.initializer:
-        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    assert [i.name for i in import_bytes(model, tmp_path).inputs] == ["x"]
-
-
-def test_the_order_of_nodes_in_the_file_does_not_matter(tmp_path: Path) -> None:
-    m = ModelBuilder()
-    m.output(m.quant(m.node("Relu", m.quant(m.input(SHAPE)))))
-    model = m.build()
-    data = RNG.normal(0, 1, SHAPE).astype(np.float32)
-    expected = run(lower(import_bytes(model, tmp_path)), data)
-    nodes = list(reversed(model.graph.node))
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    got = run(lower(import_bytes(model, tmp_path)), data)
-    np.testing.assert_array_equal(got["t2"], expected["t2"])
 
 
 def test_origins_name_the_node_and_the_tensor(models: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
-from builders import ModelBuilder, import_bytes, lower
+from builders import QONNX, ModelBuilder, import_bytes, lower
 from pefslc.interpret import run
 from pefslc.ir.quantized import Quantize as QuantizeOp
 from pefslc.numeric.rounding import RoundingMode
@@ -114,3 +114,49 @@ def test_the_rounding_mode_in_any_case_and_absent(name: str | None, tmp_path: Pa
     (op,) = import_bytes(m, tmp_path).ops
     assert isinstance(op, QuantizeOp)
     assert op.rounding is (RoundingMode.HALF_EVEN if name is None else RoundingMode.from_qonnx(name))
+
+
+@pytest.mark.parametrize("parameter", ["weight", "bias", "norm", "scale"])
+def test_an_identity_of_a_constant_is_that_constant(parameter: str, tmp_path: Path) -> None:
+    """What exporters write where several parameters have the same values."""
+    graphs = []
+    for spelled in ("", parameter):
+        m = ModelBuilder()
+
+        def constant(name: str, array: np.ndarray, spelled: str = spelled, m: ModelBuilder = m) -> str:
+            made = m.constant(array)
+            return m.node("Identity", made) if name == spelled else made
+
+        x = m.quant(m.input((1, 2, 4, 4)))
+        weight = m.quant(constant("weight", np.ones((2, 2, 1, 1))))
+        y = m.node("Conv", x, weight, constant("bias", np.array([0.5, 1.0])))
+        y = m.node("BatchNormalization", y, *[constant("norm", np.ones(2)) for _ in range(4)], epsilon=1e-5)
+        parameters = [constant("scale", np.array(v)) for v in (0.125, 0, 5)]
+        m.output(m.node("Quant", y, *parameters, domain=QONNX, signed=1, narrow=0, rounding_mode="ROUND"))
+        graphs.append(import_bytes(m, tmp_path))
+    values = np.random.default_rng(0).uniform(-2, 2, (1, 2, 4, 4))
+    np.testing.assert_array_equal(*(next(iter(graph.run(values).values())) for graph in graphs))
+
+
+def test_initializers_that_are_also_inputs_are_no_inputs(tmp_path: Path) -> None:
+    """Brevitas' default export lists every weight among the inputs."""
+    m = ModelBuilder()
+    x = m.quant(m.input(SHAPE))
+    m.output(m.node("Conv", x, m.weight(RNG.normal(0, 0.3, (2, 4, 1, 1)))))
+    model = m.build()
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    assert [i.name for i in import_bytes(model, tmp_path).inputs] == ["x"]
+
+
+def test_the_order_of_nodes_in_the_file_does_not_matter(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    m.output(m.quant(m.node("Relu", m.quant(m.input(SHAPE)))))
+    model = m.build()
+    data = RNG.normal(0, 1, SHAPE).astype(np.float32)
+    expected = run(lower(import_bytes(model, tmp_path)), data)
+    nodes = list(reversed(model.graph.node))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    got = run(lower(import_bytes(model, tmp_path)), data)
+    np.testing.assert_array_equal(got["t2"], expected["t2"])

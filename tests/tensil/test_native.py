@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from native_network import UNIT, Bounded, Network, on_grid
 from numpy.typing import NDArray
 
 import pefslc
@@ -17,117 +16,15 @@ from builders import ModelBuilder
 from pefslc.diagnostics import CompileError
 from pefslc.numeric.format import FixedPoint
 from pefslc.targets.tensil.architecture import DataType, load_architecture
-from pefslc.targets.tensil.driver import run_tmodel
 from pefslc.targets.tensil.means import split_means
 from pefslc.targets.tensil.native import place_natively
-from pefslc.targets.tensil.native_words import extra_bits, native_format
+from pefslc.targets.tensil.native_words import native_format
 from pefslc.targets.tensil.selection import select
 
 Floats = NDArray[np.float64]
 FP16 = DataType["FP16BP8"]
-UNIT = 2.0**-8
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT.parent / "shared" / "tcu" / "models"
-
-
-# --- a network with its error bound, evaluated here ------------------------------------------------------------------
-
-
-@dataclass
-class Bounded:
-    """Values of a network whose weights, bias and input lie on the grid, and how far native arithmetic may be off."""
-
-    values: Floats
-    bound: Floats
-
-
-def on_grid(x: Floats, step: float = UNIT) -> Floats:
-    return np.rint(x / step) * step
-
-
-def convolved(x: Floats, weight: Floats, stride: int) -> Floats:
-    pad = weight.shape[2] // 2
-    padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad)))
-    size = (x.shape[1] - 1) // stride + 1
-    result = np.zeros((len(weight), size, size))
-    for ky, kx in np.ndindex(*weight.shape[2:]):
-        end = (size - 1) * stride + 1
-        part = padded[:, ky : ky + end : stride, kx : kx + end : stride]
-        result += np.tensordot(weight[:, :, ky, kx], part, axes=1)
-    return result
-
-
-class Network:
-    """A float model under construction, evaluated with its bound as it grows.
-
-    step  of weights and of the input: that of the data type's own format
-    unit  of sums and tensors
-    """
-
-    def __init__(self, seed: int, channels: int, size: int, unit: float = UNIT, step: float = UNIT) -> None:
-        self.unit, self.step = unit, step
-        self.rng = np.random.default_rng(seed)
-        self.m = ModelBuilder()
-        self.x = self.rng.uniform(-1, 1, (1, channels, size, size))
-        self.known = {
-            self.m.input([1, channels, size, size], "x"): Bounded(on_grid(self.x[0], step), np.zeros_like(self.x[0]))
-        }
-
-    def conv(self, name: str, outputs: int, kernel: int, stride: int = 1) -> str:
-        x = self.known[name]
-        weight = self.rng.normal(0, 1 / np.sqrt(len(x.values) * kernel**2), (outputs, len(x.values), kernel, kernel))
-        bias = self.rng.normal(0, 0.3, outputs)
-        if self.unit < self.step:  # the rounding of weights must not hide that of products
-            weight, bias = on_grid(weight, self.step), on_grid(bias, self.step)
-        pad = kernel // 2
-        made = self.m.node(
-            "Conv", name, self.m.constant(weight), self.m.constant(bias), kernel_shape=[kernel] * 2,
-            strides=[stride] * 2, pads=[pad] * 4,
-        )  # fmt: skip
-        weight, bias = (on_grid(a.astype(np.float32), self.step) for a in (weight, bias))
-        products = convolved(np.ones_like(x.values), np.abs(weight) > 0, stride)
-        self.known[made] = Bounded(
-            convolved(x.values, weight, stride) + bias[:, None, None],
-            convolved(x.bound, np.abs(weight), stride) + (products + 1) * self.unit / 2,
-        )
-        return made
-
-    def activation(self, name: str, op: str, alpha: float = 0.0) -> str:
-        x = self.known[name]
-        made = self.m.node(op, name, **({"alpha": alpha} if op == "LeakyRelu" else {}))
-        values = np.where(x.values > 0, x.values, alpha * x.values)
-        slope = self.step / 2 * (np.abs(x.values) + x.bound) if op == "LeakyRelu" else 0
-        self.known[made] = Bounded(values, x.bound + slope + self.unit / 2)
-        return made
-
-    def add(self, a: str, b: str, op: str = "Add") -> str:
-        made = self.m.node(op, a, b)
-        x, y = self.known[a], self.known[b]
-        self.known[made] = Bounded(x.values + y.values * (1 if op == "Add" else -1), x.bound + y.bound)
-        return made
-
-    def mean(self, name: str) -> str:
-        x = self.known[name]
-        made = self.m.node("GlobalAveragePool", name)
-        # Every step over f pixels rounds f products, a factor that is no power of two as well, and averages.
-        steps = 4 * np.log2(max(x.values[0].size, 2)) * (self.unit + np.abs(x.values).max() * self.step)
-        self.known[made] = Bounded(x.values.mean((1, 2)), x.bound.mean((1, 2)) + steps)
-        return made
-
-    def check(self, output: str, folder: Path, architecture: str, fmt: str = "Q8.8") -> pefslc.Program:
-        values = self.known[output]
-        shape = [1, *values.values.shape, *[1] * (4 - 1 - values.values.ndim)]
-        self.m.output(output, shape)
-        data = {"x": self.rng.uniform(-1, 1, (8, *self.x.shape[1:]))} if self.unit < self.step else None
-        program = pefslc.compile(self.m.save(folder), target="tensil", fmt=fmt, arch=architecture, calibrate=data)
-        assert program.emission.native is not None
-        assert 2.0**-program.emission.native.fraction_bits <= self.unit
-        found = program.run({"x": self.x})[output].reshape(values.values.shape)
-        assert (np.abs(found - values.values) <= values.bound).all()
-        layers = program.verify({"x": self.x}).layers
-        assert layers
-        assert not any(layer.outside or layer.saturated for layer in layers)
-        return program
 
 
 @pytest.mark.parametrize("unit", [UNIT, UNIT / 4])
@@ -240,131 +137,6 @@ def test_a_mean_of_the_largest_words_does_not_saturate(tmp_path: Path) -> None:
 
 
 # --- words finer than the data type's --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("data_type", ["FP8BP4", "FP16BP8", "FP18BP10", "FP32BP16"])
-def test_words_are_as_fine_as_twice_the_largest_value_allows(data_type: str) -> None:
-    """Every largest value that is a word, and quarters between, against saturation of the doubled value itself."""
-    kind = DataType[data_type]
-    every = (
-        range(4 * kind.max_code)
-        if data_type == "FP8BP4"
-        else range(0, 4 * kind.max_code, 997 * max(kind.one >> 8, 1) ** 2)
-    )
-    for quarters in every:
-        largest = Fraction(quarters, 4 * kind.one)
-        d = extra_bits(largest, kind)
-        assert 0 <= d <= kind.binary_point
-        words = [2 * largest * 2 ** (kind.binary_point + e) for e in (d, d + 1)]
-        assert words[0] <= kind.max_code or d == 0
-        assert words[1] > kind.max_code or d == kind.binary_point
-        assert native_format(kind, d).bits == kind.width_bits
-        assert native_format(kind, d).fraction_bits == kind.binary_point + d
-
-
-def one_layer(m: ModelBuilder, kind: str) -> str:
-    """A network with an output of 8 times its input; the input is read by a convolution, a maximum, or an addition."""
-    x = m.input([1, 2, 4, 4], "x")
-    eight = m.constant(8 * np.eye(2)[:, :, None, None])
-    match kind:
-        case "conv":
-            return m.node("Conv", x, eight)
-        case "maximum":
-            return m.node("Conv", m.node("MaxPool", x, kernel_shape=[1, 1]), eight)
-        case _:
-            seven = m.constant(7 * np.eye(2)[:, :, None, None])
-            return m.node("Add", m.node("Conv", x, seven), x)
-
-
-@pytest.mark.parametrize("kind", ["conv", "maximum", "add"])
-def test_beyond_the_calibrated_range_words_saturate(kind: str, tmp_path: Path) -> None:
-    """They do not wrap: neither sums, nor an input that lies in words that are finer than its format."""
-    m = ModelBuilder()
-    output = one_layer(m, kind)
-    m.output(output, [1, 2, 4, 4])
-    largest = np.full((3, 2, 4, 4), 0.25)  # 8 times that is 2: with headroom 4, and no word is 4
-    program = pefslc.compile(
-        m.save(tmp_path),
-        target="tensil",
-        fmt="Q8.8",
-        arch="pynqz1",
-        calibrate={"x": largest * [[[[1]]], [[[-1]]], [[[0]]]]},
-    )
-    assert program.emission.native == FixedPoint(4, 12)
-    for value in (0.25, 0.75, 1.5, 15.0, 127.0):
-        for sign in (1, -1):
-            found = program.run({"x": sign * largest[:1] * value * 4})[output]
-            assert np.abs(found - np.clip(sign * 8 * value, -8, 8)).max() < 0.01
-
-
-@pytest.mark.parametrize("kind", ["conv", "maximum", "add"])
-def test_the_host_module_places_inputs_as_the_runner_does(kind: str, tmp_path: Path) -> None:
-    m = ModelBuilder()
-    output = one_layer(m, kind)
-    m.output(m.node("Relu", output), [1, 2, 4, 4])
-    x = np.random.default_rng(0).uniform(-1, 1, (5, 2, 4, 4))
-    program = pefslc.compile(m.save(tmp_path), target="tensil", fmt="Q8.8", arch="pynqz1", calibrate={"x": x / 4})
-    program.save(tmp_path / "build")
-    module: dict[str, Any] = {}
-    exec(next((tmp_path / "build").glob("*_io.py")).read_text(), module)
-    (path,) = (tmp_path / "build").glob("*.tmodel")
-    for row in 40 * x:
-        given = {name: array[None] for name, array in module["to_driver"]({"x": row[None]}).items()}
-        values = module["from_driver"]({name: array[0] for name, array in run_tmodel(path, given).items()})
-        assert all(np.array_equal(values[name], found) for name, found in program.run({"x": row[None]}).items())
-
-
-def test_of_small_values_words_are_as_fine_as_products(tmp_path: Path) -> None:
-    """Next to no input: p bits more, with which no product is rounded, and the biases still are words."""
-    m = ModelBuilder()
-    weight = m.constant(np.full((1, 1, 1, 1), 3 / 256))
-    m.output(m.node("Conv", m.input([1, 1, 2, 2], "x"), weight, m.constant(np.array([0.125]))), [1, 1, 2, 2])
-    program = pefslc.compile(
-        m.save(tmp_path), target="tensil", fmt="Q8.8", arch="pynqz1", calibrate={"x": np.full((1, 1, 2, 2), 2**-8)}
-    )
-    assert program.emission.native == FixedPoint(0, 16)
-    x = np.arange(4).reshape(1, 1, 2, 2) / 256
-    (found,) = program.run({"x": x}).values()
-    assert np.array_equal(found, x * 3 / 256 + 0.125)
-
-
-def test_calibration_leaves_cycles_and_divides_the_error(tmp_path: Path) -> None:
-    n = Network(4, 3, 16, UNIT / 8)
-    output = n.conv(n.activation(n.conv(n.activation(n.conv("x", 20, 3), "Relu"), 12, 3), "Relu"), 10, 3, 2)
-    n.m.output(output, [1, *n.known[output].values.shape])
-    model = n.m.save(tmp_path)
-    data = {"x": np.random.default_rng(9).uniform(-1, 1, (16, *n.x.shape[1:]))}
-    plain = pefslc.compile(model, target="tensil", fmt="Q8.8", arch="custom_perf")
-    finer = pefslc.compile(model, target="tensil", fmt="Q8.8", arch="custom_perf", calibrate=data)
-    assert plain.emission.cycles == finer.emission.cycles
-    words = finer.emission.native
-    assert words is not None
-    assert 2.0**-words.fraction_bits <= n.unit
-    rms = [np.sqrt(np.square(p.run({"x": n.x})[output][0] - n.known[output].values).mean()) for p in (plain, finer)]
-    assert rms[1] < rms[0] / 4
-    assert finer.sidecar.details["native_arithmetic"] == "Q8.8"
-    assert finer.sidecar.details["native_words"] == str(words)
-    assert any(f"words of {words}: on 16 calibration inputs" in note for note in finer.emission.notes)
-
-
-@pytest.mark.skipif(not MODELS.is_dir(), reason="optional reference data (../shared) is not there")
-@pytest.mark.parametrize(
-    ("network", "architecture", "theirs"), [("tiny_conv", "custom_perf", 0.0077), ("maxpool_net", "pynqz1", 0.0180)]
-)
-def test_the_error_is_below_that_of_tensils_program(network: str, architecture: str, theirs: float) -> None:
-    """On the inputs on which Tensil's was measured, calibrated on others."""
-    model = pefslc.load(MODELS / f"{network}.onnx")
-    shape = model.inputs[0].value.type.shape[1:]
-    x = np.random.default_rng(7).uniform(-1, 1, (2, *shape)).astype(np.float32).astype(np.float64)
-    program = pefslc.compile(
-        MODELS / f"{network}.onnx", target="tensil", fmt="Q8.8", arch=architecture,
-        calibrate={"x": np.random.default_rng(1234).uniform(-1, 1, (16, *shape))},
-    )  # fmt: skip
-    (wanted,), (found,) = model.run(x).values(), program.run(x).values()
-    assert np.abs(found - wanted).max() < theirs / 4
-
-
-# --- when, and what is said ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
