@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from pefslc.codes import Code
 from pefslc.frontend.importer import Builder
 from pefslc.frontend.node import Node
 from pefslc.ir.structural import Reshape
@@ -31,12 +32,12 @@ def also_for_sequences(operator: Operator) -> Operator:
         if node.op_type in ("Conv", "ConvTranspose") and len(builder.operand(node, 1).type.shape) == 3:
             _with_one_row(builder, node, 1)
         for name, row in _PER_AXIS.items():
-            values = node.take_ints(name, None)
+            values = _numbers(node, name, 1)
             if values is not None:
-                node.give_ints(name, (row, *values) if len(values) == 1 else values)
-        pads = node.take_ints("pads", None)
+                node.give_ints(name, (row, *values))
+        pads = _numbers(node, "pads", 2)
         if pads is not None:
-            node.give_ints("pads", (0, pads[0], 0, pads[1]) if len(pads) == 2 else pads)
+            node.give_ints("pads", (0, pads[0], 0, pads[1]))
         if node.op_type == "ReduceMean":
             _mean_of_the_row(node)
         result = operator(builder, node)
@@ -44,6 +45,18 @@ def also_for_sequences(operator: Operator) -> Operator:
         return result if len(shape) != 4 else _reshaped(builder, node, result, (*shape[:2], shape[3]))
 
     return import_either
+
+
+def _numbers(node: Node, name: str, count: int) -> tuple[int, ...] | None:
+    """An attribute of so many numbers: more would be about rows, of which a sequence has none."""
+    values = node.take_ints(name, None)
+    if values is not None and len(values) != count:
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE,
+            f"{name}={list(values)} is not supported",
+            hint=f"{'one number' if count == 1 else 'two numbers'}, for the length of a sequence",
+        )
+    return values
 
 
 def _with_one_row(builder: Builder, node: Node, index: int) -> None:

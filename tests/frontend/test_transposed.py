@@ -219,6 +219,17 @@ def test_what_is_refused(name: str, tmp_path: Path) -> None:
     assert "(ConvTranspose)" in text
 
 
+@pytest.mark.parametrize("name", ["output_shape", "output_padding", "strides", "pads"])
+def test_a_sequence_has_no_rows(name: str, tmp_path: Path) -> None:
+    """Numbers for rows, too, once made an image of several rows out of a sequence."""
+    m = ModelBuilder()
+    x = m.quant(m.input((1, 2, 5)), 0.125, 4)
+    weight = m.weight(np.ones((2, 2, 3)), 0.25, 4)
+    values = [1, 1, 1, 1] if name == "pads" else [3, 3]
+    m.output(m.node("ConvTranspose", x, weight, **{name: values}))
+    assert f"{name}={values} is not supported" in refusal_of(m, tmp_path)
+
+
 def test_computed_weights_are_refused(tmp_path: Path) -> None:
     m = ModelBuilder()
     x = m.quant(m.input((1, 4, 5, 5)), 0.125, 4)
