@@ -18,6 +18,7 @@ from pathlib import Path
 
 import onnx  # noqa: F401  # before the fork: what the workers share they do not load again
 from fuzzing import Hang, make_case, outcome
+
 from process_memory import limit_growth, peak_kilobytes
 
 _MEMORY_BYTES = 1 << 30

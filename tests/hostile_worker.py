@@ -12,9 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from process_memory import limit_growth, peak_kilobytes
-
 import pefslc
+from process_memory import limit_growth, peak_kilobytes
 
 _TARGETS = ("c", "tensil")
 

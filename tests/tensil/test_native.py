@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from native_network import UNIT, Bounded, Network, on_grid
 from numpy.typing import NDArray
 
 import pefslc
 from builders import ModelBuilder
+from native_network import UNIT, Bounded, Network, on_grid
 from pefslc.diagnostics import CompileError
 from pefslc.numeric.format import FixedPoint
 from pefslc.targets.tensil.architecture import DataType, load_architecture

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from native_network import UNIT, Network
 
 import pefslc
 from builders import ModelBuilder
+from native_network import UNIT, Network
 from pefslc.numeric.format import FixedPoint
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.driver import run_tmodel
