@@ -80,7 +80,7 @@ def test_training_reaches_the_weights() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("2.3", "''2.3'' is not a format"),
+        ("2.3", "'2.3' is not a format"),
         (23, "'23' is not a format"),
         ("UQ2.3", "UQ2.3 is unsigned, and weights are not\n  help: fixed_point('Q2.3').relu is UQ2.3"),
         ("Q1.0", "Q1.0 has 1 bits: training in float32 takes 2 to 24"),
