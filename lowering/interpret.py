@@ -78,7 +78,7 @@ def as_batches(graph: Graph, inputs: Mapping[str, Floats] | Floats) -> tuple[dic
             raise CompileError(
                 Code.INPUT_ARRAY,
                 f"input {quote(name)} has shape {list(array.shape)}, the model wants {list(shape)}",
-                hint="the first axis may be any multiple of the model's batch",
+                hint="channels before rows and columns; the first axis may be any multiple of the model's batch",
             )
         if not array.size:
             raise CompileError(

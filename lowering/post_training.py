@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
@@ -85,6 +85,7 @@ class PostTrainingReport:
     """The quantized model against the float model on `rows` inputs. `accuracy` is there when labels were.
 
     narrowed  the tensors and weights with fewer bits than were asked for: the target's accumulator forced them
+    unread    an array with an integer for each row that is not called as labels are; "" without one
     """
 
     rows: int
@@ -92,6 +93,7 @@ class PostTrainingReport:
     narrowed: tuple[str, ...]
     outputs: Mapping[str, Noise]
     accuracy: Accuracy | None
+    unread: str = ""
 
     def to_json(self) -> JsonObject:
         content: JsonObject = {
@@ -134,6 +136,7 @@ def post_training_report(
         () if asked_bits is None else tuple(_narrower(quantized, asked_bits)),
         {o.name: noise[o.value.name] for o in model.outputs},
         top.accuracy(),
+        "" if top.labels is not None else _like_labels(inputs, [*arrays, "x"], len(next(iter(arrays.values())))),
     )
 
 
@@ -208,6 +211,14 @@ def _labels(model: Graph, inputs: Arrays, rows: int) -> NDArray[np.int64] | None
             )
         return labels
     return None
+
+
+def _like_labels(inputs: Arrays, known: Sequence[str], rows: int) -> str:
+    """The first other array that looks like labels."""
+    found = (
+        n for n, a in inputs.items() if n not in known and a.dtype.kind in "iu" and a.shape in ((rows,), (rows, 1))
+    )
+    return next(found, "")
 
 
 def _narrower(quantized: Graph, bits: int) -> Iterator[str]:

@@ -125,6 +125,8 @@ def verdict(rows: Sequence[LayerRow], bounded_passes: Sequence[str]) -> str:
     """What a compile proved: "every layer exact", or what is bounded."""
     bounded = sum(not row.exact for row in rows)
     text = f"{bounded} of {len(rows)} layers bounded, the others exact" if bounded else "every layer exact"
+    if bounded and bounded == len(rows):
+        text = "every layer bounded"
     if not bounded_passes:
         return text
     names = ", ".join(quote(name) for name in bounded_passes)

@@ -49,10 +49,9 @@ def publish(folder: Path, files: Mapping[str, bytes], sidecar: tuple[str, bytes]
             for name in everything:
                 os.replace(Path(staged) / name, folder / name)
     except OSError as e:
+        reason = "it is a file" if isinstance(e, FileExistsError) else e.strerror or e
         raise CompileError(
-            Code.CANNOT_WRITE,
-            f"cannot write into {quote(folder)}: {e.strerror or e}",
-            hint="choose another folder with -o",
+            Code.CANNOT_WRITE, f"cannot write into {quote(folder)}: {reason}", hint="choose another folder with -o"
         ) from None
     return tuple(folder / name for name in everything)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from textwrap import wrap
 
 from rich import box
 from rich.console import Console
@@ -68,7 +69,7 @@ def _line_width(cell: Text) -> int:
 
 
 def _folded(columns: Sequence[Column], width: int) -> list[Column]:
-    """The columns with the layers' names in lines of `width` characters."""
+    """The columns with the layers' names in lines of at most `width` characters, if possible of whole words."""
     names, *others = columns
-    cells = [Text("\n".join(c.plain[i : i + width] for i in range(0, len(c.plain), width))) for c in names.cells]
+    cells = [Text("\n".join(wrap(c.plain, width, break_on_hyphens=False))) for c in names.cells]
     return [replace(names, cells=cells), *others]

@@ -16,7 +16,7 @@ __all__ = ["commands"]
 
 _ABOUT = """\
 What was trained is what runs: pefslc lowers a quantized ONNX network, as Brevitas exports it, to the Tensil
-accelerator or to C - exactly, or not at all."""
+accelerator or to C, integer for integer; where it cannot, it says where and by how much, or refuses."""
 
 _FORMATS = """\
 Formats: Qm.n is signed, m integer bits including the sign and n fraction bits; UQm.n is unsigned.

@@ -17,7 +17,7 @@ __all__ = ["list_passes", "list_targets"]
 )
 def list_passes() -> None:
     """List the passes in the order in which they run."""
-    from pefslc.console.tables import plain_table
+    from pefslc.console.tables import wrapped_table
     from pefslc.limits import TargetLimits
     from pefslc.numeric.format import FixedPoint
     from pefslc.passes.pipeline import SAID_BY_USER, pipeline
@@ -27,9 +27,12 @@ def list_passes() -> None:
         (str(order), p.name, p.level.value, p.exactness.value, _what_it_does(p))
         for order, p in enumerate(pipeline(TargetLimits(32, "the accumulator"), fmt=FixedPoint(2, 3)), 1)
     ]
-    print(plain_table(("", "pass", "level", "promise", "what it does"), rows))
-    print(f"\n{', '.join(SAID_BY_USER)} run with --fmt, change-formats in place of check-format with --requantize; a")
-    print("plugin's passes run last on their level.")
+    print(wrapped_table(("", "pass", "level", "promise", "what it does"), rows))
+    print("\nOnly with --fmt:")
+    for name in SAID_BY_USER:
+        print(f"  {name}")
+    print("With --requantize, change-formats runs in place of check-format.")
+    print("A plugin's passes run last on their level.")
     for entry in installed_passes():
         print(f"installed: --plugin {entry.name} ({entry.value})")
 
@@ -39,7 +42,7 @@ def list_passes() -> None:
 )
 def list_targets() -> None:
     """List what --target takes, and the boards that --arch takes."""
-    from pefslc.console.tables import plain_table
+    from pefslc.console.tables import wrapped_table
     from pefslc.diagnostics import CompileError
     from pefslc.targets.registry import find_target, target_names
     from pefslc.targets.tensil.architecture import built_in_architectures
@@ -50,7 +53,7 @@ def list_targets() -> None:
             rows.append((name, find_target(name).summary))
         except CompileError as e:
             rows.append((name, str(e)))
-    print(plain_table(("target", "what it is"), rows))
+    print(wrapped_table(("target", "what it is"), rows))
     print(f"\n--arch of tensil: {', '.join(built_in_architectures())}, or the path of a .tarch file")
 
 

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pefslc.console.columns import Column, print_columns
+from pefslc.diagnostics import quote
 from pefslc.post_training import Accuracy, PostTrainingReport
 
 __all__ = ["print_post_training"]
@@ -35,6 +36,8 @@ def print_post_training(report: PostTrainingReport, console: Console | None = No
         print(f"fewer bits than asked, so that every sum fits the target's accumulator: {len(report.narrowed)} formats")
     if report.accuracy is not None:
         print(_accuracy(report.accuracy))
+    if report.unread:
+        print(f"no accuracy: array {quote(report.unread)} is not read; true classes are called 'labels', or 'y'")
     if native:
         print("of the formats alone, with exact sums: --verify measures the target's own arithmetic")
     print()

@@ -69,10 +69,11 @@ class CTarget:
             for op in graph.ops
             if op.result.name in program.implementation
         }
+        owner = "the caller supplies it" if options.caller_arena else "static"
         notes = (
-            f"{program.macs} MACs",
-            f"{constant_bytes} bytes of constants{_advice(constant_bytes)}",
-            f"{arena.bytes} bytes of working memory ({'the caller supplies it' if options.caller_arena else 'static'})",
+            f"{program.macs:,} MACs",
+            f"{constant_bytes:,} bytes of constants{_advice(constant_bytes)}",
+            f"{arena.bytes:,} bytes of working memory ({owner})",
         )
         return Emission(files, details, ops, notes, costs=partial(_costs, program, arena, step_constants))
 

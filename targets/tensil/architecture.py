@@ -188,7 +188,8 @@ def read_json(path: Path | Traversable, code: Code = Code.BAD_ARCHITECTURE, hint
     except OSError as error:
         raise CompileError(Code.UNREADABLE_FILE, f"cannot read {_quoted(path)}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise CompileError(code, f"{_quoted(path)} is not JSON: {error}", hint=hint) from error
+        reason = "it holds no text" if isinstance(error, UnicodeDecodeError) else error
+        raise CompileError(code, f"{_quoted(path)} is not JSON: {reason}", hint=hint) from error
     return value
 
 

@@ -195,9 +195,9 @@ class _Placer:
             raise CompileError(
                 Code.TCU_UNSUPPORTED,
                 f"native arithmetic on {self.data_type.value} knows ReLU, LeakyReLU and clips, the same in every "
-                "channel; this is something else",
+                "channel; what stands before the next layer here is something else",
                 at=self.group.origin,
-                hint="fold BatchNorm into a convolution",
+                hint="fold BatchNorm into a convolution, use ReLU or LeakyReLU with one slope; or quantize in training",
             )
         steps.extend(found.steps)
         if not found.steps:

@@ -169,7 +169,8 @@ class _Selector:
                     Code.TCU_UNSUPPORTED,
                     f"the TCU has no instruction for {'a table' if isinstance(op, Lookup) else 'a product of tensors'}",
                     at=op.result.origin,
-                    hint="use ReLU, Clip or LeakyRelu for activations and no gates; or --target c",
+                    hint="use activations that rise (ReLU, Clip, LeakyRelu with a positive slope) and no gates; or "
+                    "--target c",
                 )
             case Upsample():
                 self._upsample(op)
@@ -290,8 +291,8 @@ class _Selector:
             if order is None:
                 raise CompileError(
                     Code.TCU_UNSUPPORTED,
-                    "Reshape, Transpose and Slice that do more than choose and shuffle channels are not supported on "
-                    "the TCU",
+                    "Reshape, Transpose and Slice that do more than choose and shuffle channels, or leave out rows and "
+                    "columns, are not supported on the TCU",
                     at=value.origin,
                     hint="move whole channels only, or flatten to [N, features] before a dense layer",
                 )

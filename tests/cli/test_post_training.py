@@ -64,6 +64,19 @@ def test_a_named_format_is_reported_too_when_there_is_data(pefslc: Cli, tmp_path
     assert "%" in next(line for line in result.out.splitlines() if line.startswith("b2/act"))
 
 
+def test_labels_by_another_name_are_told(pefslc: Cli, tmp_path: Path) -> None:
+    arrays = {"x": np.ones((2, 1, 16, 16), np.float32)}
+    for name, told in {"label": True, "labels": False}.items():
+        np.savez(tmp_path / "d.npz", **arrays, **{name: np.array([3, 7])})
+        result = pefslc(
+            MODEL, "--target", "c", "--fmt", "Q4.8", "--calibrate", tmp_path / "d.npz", "-o", tmp_path / "a"
+        )
+        assert (
+            "no accuracy: array 'label' is not read; true classes are called 'labels', or 'y'\n" in result.out
+        ) == told
+        assert ("top-1 accuracy" in result.out) != told
+
+
 def test_auto_without_data_is_a_usage_error(pefslc: Cli) -> None:
     result = pefslc(MODEL, "--target", "c", "--fmt", "auto:8")
     assert result.status == 2
