@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
 from cli_support import Cli
+
+from pefslc.console.tables import plain_table, wrapped_table
 
 INSPECTION = """\
 input  x [1,4]: Q2.3: 5 bits, step 0.125, range [-2, 1.875]
@@ -56,3 +60,11 @@ def test_targets_are_listed_with_their_architectures(pefslc: Cli) -> None:
     assert result.status == 0, result.err
     for expected in ("c ", "tensil ", "fake    interprets the graph's text", "custom_perf", ".tarch file"):
         assert expected in result.out
+
+
+def test_a_terminal_has_the_last_column_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    header, rows = ("n", "what it does"), [("a", "one two three four five six"), ("b", "seven")]
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((24, 40)))
+    assert wrapped_table(header, rows) == plain_table(header, rows)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert wrapped_table(header, rows).splitlines()[2:] == ["a  one two three four", "   five six", "b  seven"]

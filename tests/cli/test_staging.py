@@ -63,7 +63,7 @@ def test_a_folder_that_is_a_file_is_an_error(pefslc: Cli, model: Path, tmp_path:
     (tmp_path / "a").write_text("")
     result = pefslc(model, "--target", "fake", "-o", tmp_path / "a")
     assert result.status == 1
-    assert result.err.startswith(f"error[PEF0805]: cannot write into '{tmp_path / 'a'}': ")
+    assert result.err.startswith(f"error[PEF0805]: cannot write into '{tmp_path / 'a'}': it is a file\n")
 
 
 def test_models_share_a_folder(pefslc: Cli, model: Path, open_model: Path, tmp_path: Path) -> None:
