@@ -46,7 +46,10 @@ class CentreSums:
         for pool in graph.of_type(SumPool):
             maker = makers.get(pool.input.name)
             if maker is not None and len(readers[pool.input.name]) == 1 and not pool.window.is_padded:
-                changed |= self._centred(pool, maker, readers)
+                found = self._centred(pool, maker, readers)
+                changed |= found
+                # What follows this sum may make the codes of the next pool.
+                makers |= {name: op for name, op in found.items() if isinstance(op, Requantize)}
         return graph.with_ops(changed.get(op.result.name, op) for op in graph.ops)
 
     def _centred(self, pool: SumPool, maker: Requantize, readers: _Readers) -> dict[str, Op]:

@@ -83,6 +83,25 @@ def test_nothing_changes_where_the_sum_fits_or_would_not_fit_either_way(tmp_path
             assert CentreSums(TargetLimits(sum_bits(graph) + change, "")).run(graph) is graph
 
 
+def test_a_pool_of_what_follows_a_pool_is_centred_with_it(tmp_path: Path) -> None:
+    """The requantize between them reads codes that are less, and makes codes that are less."""
+    m = ModelBuilder()
+    codes = m.quant(m.node("Relu", m.quant(m.input([1, 2, 7, 7], "x"), 0.5, 5)), 0.5, 4, signed=0)
+    for _ in range(2):
+        codes = m.quant(m.node("AveragePool", codes, kernel_shape=[4, 4]), 0.5, 4, signed=0)
+    m.output(codes, [1, 2, 1, 1])
+    graph = lower(import_bytes(m, tmp_path))
+    limits = TargetLimits(8, "a narrow accumulator")
+    centred = CentreSums(limits).run(graph)
+    assert not verify(centred)
+    assert [bits_for_range(*result_range(pool)) for pool in centred.of_type(SumPool)] == [8, 8]
+    x = np.random.default_rng(0).integers(-16, 16, (200, 2, 7, 7))
+    x[0], x[1] = -16, 15
+    found, expected = (run_codes(g, {"x": x}) for g in (centred, graph))
+    for output in graph.outputs:
+        assert np.array_equal(found[output.value.name], expected[output.value.name])
+
+
 @pytest.mark.parametrize("size", [16, 14])
 def test_means_of_many_unsigned_codes_run_on_16_bits(size: int, tmp_path: Path) -> None:
     """Of 256 codes of 8 bits: exact, where the mean is a shift. Of 196: as predicted."""
