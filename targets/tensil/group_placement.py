@@ -80,8 +80,7 @@ class GroupPlacer:
         wish = self.exponents[self.group.result]
         if self._requantizes() and not self._can_raise(wish):
             wish = self.needed  # at once: what the group adds must not be moved for a wish that nothing fulfils
-        is_transposed = isinstance(self.group.head, LinearHead) and bool(self.group.head.stationary)
-        by_channel = self._requantizes() and not is_transposed  # transposed, a channel has no lane of its own
+        by_channel = self._requantizes() and not self._is_transposed
         tries = [(by, at) for by in (False, by_channel) for at in (wish, self.needed)]
         for self.by_channel, exponent in dict.fromkeys(tries):
             self.exponents[self.group.result] = exponent
@@ -90,6 +89,11 @@ class GroupPlacer:
             except CompileError as error:
                 refusal = error
         raise refusal
+
+    @property
+    def _is_transposed(self) -> bool:
+        """Whether channels have no lanes of their own: then no step may have a word for each."""
+        return isinstance(self.group.head, LinearHead) and bool(self.group.head.stationary)
 
     def _place(self) -> PlacedGroup:
         if isinstance(self.group.head, LinearHead):
@@ -301,7 +305,7 @@ class GroupPlacer:
         """What of an offset the bias takes, and what codes take after the shift: all they can, where the sums have no
         room for it. An even number of codes: an odd one would change which of two codes a tie goes to.
         """
-        if offset.any() and shift >= 0 and steps.by_channel is not None:
+        if offset.any() and shift >= 0 and steps.by_channel is not None and not self._is_transposed:
             low, high = ((end << steps.exponent) - steps.bias for end in steps.by_channel)
             if not self._sums_fit(low, high, steps.bias + offset):
                 after = (offset >> (shift + 1)) << 1

@@ -15,7 +15,7 @@ from builders import Feature, ModelBuilder, import_bytes, lower, random_network
 from pefslc.interpret import run_codes
 from pefslc.ir.graph import Graph
 from pefslc.targets.tensil import few_pixels
-from pefslc.targets.tensil.architecture import Architecture, load_architecture
+from pefslc.targets.tensil.architecture import Architecture, DataType, load_architecture
 from pefslc.targets.tensil.few_pixels import transpose_few_pixels
 from pefslc.targets.tensil.groups import LinearHead
 from pefslc.targets.tensil.selection import select
@@ -92,6 +92,21 @@ def test_in_several_passes_and_with_room_for_few_taps_at_once(tmp_path: Path, fi
     board = replace(BOARD, **fields)
     assert exchanged(graph, board)
     assert_exact(graph, board, tmp_path)
+
+
+@pytest.mark.usefixtures("always")
+def test_an_offset_that_the_bias_has_no_room_for_leaves_the_layer_as_it_is(tmp_path: Path) -> None:
+    """After the shift, each channel would take its own word: exchanged, it has no lane for that."""
+    r = np.random.default_rng(0)
+    m = ModelBuilder()
+    weight = np.stack([r.multinomial(14, [0.2] * 5) * r.choice([-1, 1], 5) for _ in range(6)])
+    bias = m.constant((r.integers(-30, 31, 6) + 0.3) / 16)
+    y = m.node("Conv", m.quant(m.input([1, 5, 2, 2]), 0.25, 3), m.weight(weight[:, :, None, None] / 4, 0.25, 6), bias)
+    m.output(m.quant(y, 0.5, 6, rounding="FLOOR"))
+    graph = lower(import_bytes(m, tmp_path))
+    narrow = replace(BOARD, array_size=4, data_type=DataType.FP8BP4)
+    assert exchanged(graph, narrow)
+    assert_exact(graph, narrow, tmp_path)
 
 
 def test_without_room_for_transposed_tensors_the_layers_stay(tmp_path: Path) -> None:
