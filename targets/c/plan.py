@@ -61,6 +61,7 @@ class _Planner:
         self.pending: dict[str, _Chain] = {}
         self.implementation: dict[str, str] = {}
         self.problems: list[Problem] = []
+        self.failed: set[str] = set()
         self.readers = {name: len(ops) for name, ops in graph.consumers().items()}
         for output in graph.outputs:
             self.readers[output.value.name] = self.readers.get(output.value.name, 0) + 1
@@ -72,14 +73,22 @@ class _Planner:
             tensor = self.memory.new(graph_input.value, Layout.ROWS, Place.INPUT, f"input{i}")
             inputs.append(tensor)
         for op in self.graph.ops:
-            try:
-                self._plan(op)  # type: ignore[arg-type]  # an integer graph holds integer operations
-            except CompileError as e:
-                self.problems.extend(e.problems)
+            self._visit(op)
         if self.problems:
             raise CompileError.of(self.problems)
         outputs = tuple(self.memory.output(i, o.value) for i, o in enumerate(self.graph.outputs))
         return Program(tuple(self.steps), tuple(inputs), outputs, self.implementation, sum(map(macs, self.graph.ops)))
+
+    def _visit(self, op: Op) -> None:
+        """Plan one operation; faults are collected, and what depends on one that failed is passed over."""
+        if any(v.name in self.failed for v in op.operands):
+            self.failed.add(op.result.name)
+            return
+        try:
+            self._plan(op)  # type: ignore[arg-type]  # an integer graph holds integer operations
+        except CompileError as e:
+            self.problems.extend(e.problems)
+            self.failed.add(op.result.name)
 
     # --- operations ----------------------------------------------------------------------------------------------
 

@@ -6,10 +6,12 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from builders import ModelBuilder, import_bytes, lower
 from pefslc.diagnostics import CompileError
 from pefslc.interpret import run_codes
 from pefslc.ir.value import IntArray
@@ -212,3 +214,14 @@ def test_a_sidecar_that_names_other_code_is_refused(build_graph, tmp_path):  # t
     for details in ({}, {**sidecar.details, "sources": ["/etc/passwd"]}, {**sidecar.details, "function": "1 2"}):
         with pytest.raises(CompileError, match="does not describe a C program"):
             CTarget().runner(tmp_path, replace(sidecar, details=details))
+
+
+def test_what_reads_a_refused_operation_is_no_crash(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    weight = m.weight(np.array([[511, -300], [77, 512]])[:, :, None, None] / 256, 2.0**-8, 12)
+    y = m.node("Conv", m.quant(m.input([1, 2, 2, 2]), 2.0**-8, 16), weight)
+    y = m.quant(m.node("LeakyRelu", y, alpha=0.25), 2.0**-19, 32)
+    m.output(m.quant(m.node("Relu", y), 1.0, 8))
+    with pytest.raises(CompileError, match="codes of 29 bits are no shift of 26 bits") as caught:
+        CTarget().lower(lower(import_bytes(m, tmp_path)), TargetOptions())
+    assert len(caught.value.problems) == 1
