@@ -17,13 +17,14 @@ from pefslc.numeric.enclosure import WIDENING, FloatArithmetic, Interval, enclos
 from pefslc.numeric.expression import Function
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Stage, chain_expression, direction
-from pefslc.numeric.staircase import Quantizer, Staircase, chain_value, is_uniform
+from pefslc.numeric.staircase import MOST_STEPS, Quantizer, Staircase, chain_value, is_uniform
 
 __all__ = ["staircase_of_table", "table_of", "turning_staircases"]
 
 Codes = NDArray[np.int64]
 
 _EXACT_IN_FLOAT64 = 1 << 52
+_MOST_OUTPUT_CODES = 1 << 24  # the bounds of each are listed
 _FIRST_BLOCKS = 1 << 9
 _MOST_BLOCKS = 1 << 21  # a second
 _MOST_DECISIONS = 1 << 12  # a second, or a few
@@ -35,7 +36,7 @@ def table_of(
     """[channels or 1, codes]: quantizer(stages(scale * a)) for a = domain_low ... domain_high.
 
     channels  of the tensor; 1 row where all have the same table
-    Raises NotANumberError and UndecidedError (see `enclosure`).
+    Raises NotANumberError and UndecidedError (see `enclosure`), OverflowError for a quantizer of too many codes.
     """
     told_apart = 1 if is_uniform(scale, stages, quantizer) else channels
     domain = np.arange(domain_low, domain_high + 1, dtype=np.int64)
@@ -84,6 +85,8 @@ def _decide_monotone(row: Codes, first: int, last: int, decide: Callable[[int], 
 def _codes(y: Interval[NDArray[np.float64]], quantizer: Quantizer, channel: int) -> tuple[Codes, Codes]:
     """The lowest and the highest code that values within `y` may have; they differ where nothing bounds them."""
     q = quantizer.quantization
+    if q.high - q.low > _MOST_OUTPUT_CODES:
+        raise OverflowError(f"a table of a quantizer of {q.bits} bits")
     bounds = quantizer.bounds(np.arange(q.low + 1, q.high + 1, dtype=np.int64), channel)
     steps = bounds.numerators.astype(np.float64) / float(bounds.denominator)
     slack = np.abs(steps) * WIDENING
@@ -105,8 +108,10 @@ def turning_staircases(
     """Two staircases whose sum is the table, where every channel turns once at most, as SiLU does; else None.
 
     The first does what comes before the turn, the second what comes after. For domains of any size: None, too, where
-    a channel would take too many evaluations.
+    a channel would take too many evaluations, or the staircases too many steps.
     """
+    if quantizer.quantization.high - quantizer.quantization.low > MOST_STEPS:
+        return None
     told_apart = 1 if is_uniform(scale, stages, quantizer) else channels
     parts: list[tuple[_Runs, _Runs]] = []
     for c in range(told_apart):

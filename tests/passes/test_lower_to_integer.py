@@ -125,6 +125,22 @@ TWO_ROOTS = """
 """
 
 
+@pytest.mark.parametrize(
+    ("bits", "message"),
+    [
+        (8, "a quantizer of 32 bits on an activation"),
+        (24, "a function that neither rises nor falls, on 16777216 codes"),
+    ],
+)
+def test_a_turning_function_before_a_wide_quantizer_is_refused(bits: int, message: str, tmp_path: Path) -> None:
+    """Nothing may list the 2^32 codes."""
+    m = ModelBuilder()
+    x = m.quant(m.input([1, 2, 1, 1]), 2.0**-4, bits)
+    m.output(m.quant(m.node("PRelu", x, m.constant(np.full((1, 1, 1), -0.5))), 2.0**-16, 32))
+    with pytest.raises(CompileError, match=message):
+        run_passes(import_bytes(m, tmp_path), pipeline(LIMITS))
+
+
 def test_two_batch_norms_with_a_pool_between_them_are_refused() -> None:
     text = X + body(TWO_ROOTS + '%y: Q2.2[1,2] = quantize %b  // act (Quant)\noutput "y" = %y')
     with pytest.raises(CompileError) as caught:
