@@ -69,6 +69,27 @@ def test_the_error_function_far_out_and_near_0(x: Fraction) -> None:
     assert value.compare(F(0)) == (1 if x > 0 else -1)
 
 
+@pytest.mark.parametrize("digits", [24, 48, 96, 192, 384])
+@pytest.mark.parametrize("x", [F(11), F(-12), F(15), F(20)])
+def test_bounds_of_the_error_function_far_out_hold_what_its_series_says(x: Fraction, digits: int) -> None:
+    erf = Call(Function.ERF, (X,))
+    bounds, series = (enclose(erf, a.number(x), a) for a in (DecimalArithmetic(digits), DecimalArithmetic(768)))
+    assert bounds.low <= series.low < series.high <= bounds.high
+    if digits > float(x * x):  # 1 - erf is not only bounded by 0, but known to one part in a hundred
+        assert F(bounds.high) - F(bounds.low) <= (1 - abs(F(series.low))) * F(1, 100)
+
+
+def test_far_out_a_value_is_told_from_its_limit() -> None:
+    """Gelu(32) is 32 less 1e-221, and Gelu(-32) is -1e-223: FLOOR must see both."""
+    erf = Call(Function.ERF, (Call(Function.DIV, (X, Call(Function.SQRT, (number(2),)))),))
+    gelu = Call(Function.MUL, (Call(Function.DIV, (X, number(2))), Call(Function.ADD, (number(1), erf))))
+    assert FunctionValue(gelu, F(32)).compare(F(32)) == -1
+    assert FunctionValue(gelu, F(-32)).compare(F(0)) == -1
+    near = nearest_floats(gelu, np.array([-32.0, 32.0]))
+    assert -1e-200 < near[0] < 0
+    assert near[1] == np.nextafter(32, 0)
+
+
 @pytest.mark.parametrize("name", DEFINED)
 def test_definitions(name: str) -> None:
     arithmetic = DecimalArithmetic(60)
