@@ -166,7 +166,7 @@ def _factored(selection: Selection, group: Group, architecture: Architecture) ->
     main = term.weight.copy()
     main[first:] = 0
     terms = replace(term, weight=main), Term(partial.result, ones, down)
-    return partial, replace(group, head=LinearHead(terms, group.head.bias))
+    return partial, replace(group, head=replace(group.head, terms=terms))
 
 
 def _packing(
@@ -262,4 +262,4 @@ def _with_split_terms(group: Group, split: dict[int, tuple[Term, Term]]) -> Grou
     if not isinstance(group.head, LinearHead) or not any(id(t) in split for t in group.head.terms):
         return group
     terms = tuple(part for t in group.head.terms for part in split.get(id(t), (t,)))
-    return replace(group, head=LinearHead(terms, group.head.bias))
+    return replace(group, head=replace(group.head, terms=terms))

@@ -127,4 +127,4 @@ def _with_terms(group: Group, shrunk: dict[int, Term | None]) -> Group:
     if not isinstance(group.head, LinearHead):
         return group
     terms = tuple(shrunk.get(id(t)) or t for t in group.head.terms)
-    return replace(group, head=LinearHead(terms, group.head.bias))
+    return replace(group, head=replace(group.head, terms=terms))
