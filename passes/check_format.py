@@ -99,8 +99,9 @@ def require_float(graph: Graph) -> None:
 
 
 def is_float(graph: Graph) -> bool:
-    """Whether the graph has no quantizer, neither of weights nor of activations."""
-    return not quantizer_roles(graph)
+    """Whether the graph has no quantizer, neither of weights nor of activations, and is no part behind one."""
+    behind = any(isinstance(i.value.type.element, Quantization) for i in graph.inputs)
+    return not behind and not quantizer_roles(graph)
 
 
 def describe(quantization: Quantization) -> str:

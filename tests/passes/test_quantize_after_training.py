@@ -117,6 +117,14 @@ def test_a_quantized_graph_is_left_alone() -> None:
         unchanged(p, X, 'output "y" = %q')
 
 
+def test_a_part_of_a_quantized_graph_is_left_alone() -> None:
+    """Parts are tried when the whole is refused, so that all problems are told: its input may be quantized already."""
+    part = parse_graph(
+        'graph "g" quantized\ninput "x" as %x: Q3.1[1,2,2,2]  // (input) x\n' + body(CONV + 'output "y" = %c')
+    )
+    assert QuantizeAfterTraining(UniformFormat(FixedPoint(2, 3))).run(part) == part
+
+
 def test_weights_that_are_computed_are_refused() -> None:
     graph = float_graph("""
         %f: real[1,8] = reshape %x  // (Flatten) f
