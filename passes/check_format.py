@@ -99,9 +99,9 @@ def require_float(graph: Graph) -> None:
 
 
 def is_float(graph: Graph) -> bool:
-    """Whether the graph has no quantizer, neither of weights nor of activations, and is no part behind one."""
-    behind = any(isinstance(i.value.type.element, Quantization) for i in graph.inputs)
-    return not behind and not quantizer_roles(graph)
+    """Whether nothing of the graph is quantized, not even a constant, or what a part of a graph begins with."""
+    values = (*(i.value for i in graph.inputs), *(op.result for op in graph.ops))
+    return not any(isinstance(value.type.element, Quantization) for value in values)
 
 
 def describe(quantization: Quantization) -> str:

@@ -125,6 +125,16 @@ def test_a_part_of_a_quantized_graph_is_left_alone() -> None:
     assert QuantizeAfterTraining(UniformFormat(FixedPoint(2, 3))).run(part) == part
 
 
+def test_a_graph_whose_activation_is_a_quantized_constant_is_left_alone() -> None:
+    graph = float_graph("""
+        %w: real[1,2] = constant data=[1,2]{0.5, 0.25}  // (Gemm) w
+        %a: Q2.1[2,2] = quantized_constant codes=[2,2]{1, -2, 3, 0}  // (Quant) a
+        %y: real[2,1] = linear %a %w bias=none  // (Gemm) y
+        output "y" = %y
+    """)
+    assert QuantizeAfterTraining(UniformFormat(FixedPoint(2, 3))).run(graph) == graph
+
+
 def test_weights_that_are_computed_are_refused() -> None:
     graph = float_graph("""
         %f: real[1,8] = reshape %x  // (Flatten) f
