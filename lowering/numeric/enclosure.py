@@ -113,7 +113,7 @@ class FunctionValue:
         raise UndecidedError(f"{self.expression} at {self.x} may be {other}")
 
     def estimate(self) -> float:
-        """The value in float64, with its sign; off by 2^-36 at most, or less than 1e-30 and of that order at most."""
+        """The value in float64, with its sign; where it is above 1e-30, off by at most 2^-36 of its size."""
         if self.exact is not None:
             return float(self.exact)
         for digits in _PRECISIONS[1:]:
@@ -316,7 +316,8 @@ class FloatArithmetic:
 
 
 def nearest_floats(expression: Expression, x: Floats) -> Floats:
-    """expression(x) for each element, off by at most 2^-36 of its size, and on the value's side of every short number.
+    """expression(x) for each element, on the value's side of every short number; above 1e-30, off by at most 2^-36 of its
+    size, and below, of the right sign.
 
     1 - 4e-18 becomes the float64 below 1: what rounds down must see that it is less. NaN where there is no value.
     """

@@ -331,6 +331,10 @@ def test_sequences_are_images_with_one_row(op: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(outputs[0].reshape(-1), outputs[1].reshape(-1))
 
 
+# Outputs that no float64 is: means over numbers that are no powers of two, and a root.
+NO_FLOAT64 = {"average pool", "pad before an average", "a part after batch normalization, as an output"}
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_operator(name: str, tmp_path: Path) -> None:
     build, shape = MODELS[name]
@@ -346,7 +350,10 @@ def test_operator(name: str, tmp_path: Path) -> None:
     for level in (quantized, graph):
         (got,) = run(level, data).values()
         assert got.shape == shape
-        np.testing.assert_allclose(got, expected.astype(float), rtol=1e-12, atol=1e-12)
+        if name in NO_FLOAT64:
+            np.testing.assert_allclose(got, expected.astype(float), rtol=1e-12, atol=1e-12)
+        else:
+            np.testing.assert_array_equal(got, expected.astype(float))
 
 
 TURNING = [
@@ -367,7 +374,7 @@ def test_functions_of_too_many_codes_for_a_table_are_sums_of_two_staircases(
     assert not list(graph.of_type(Lookup))
     data = RNG.normal(0, 1, SHAPE).astype(np.float32)
     (got,) = run(graph, data).values()
-    np.testing.assert_allclose(got, evaluate_model(m.build(), data).astype(float), rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(got, evaluate_model(m.build(), data).astype(float))
 
 
 SAME_AS_CONV_WITH_PADS: dict[str, tuple[dict[str, object], dict[str, object]]] = {
