@@ -316,8 +316,9 @@ class FloatArithmetic:
 
 
 def nearest_floats(expression: Expression, x: Floats) -> Floats:
-    """expression(x) for each element, on the value's side of every short number; above 1e-30, off by at most 2^-36 of its
-    size, and below, of the right sign.
+    """expression(x) for each element, on the value's side of every short number.
+
+    Above 1e-30 it is off by at most 2^-36 of its size; below, its sign is right.
 
     1 - 4e-18 becomes the float64 below 1: what rounds down must see that it is less. NaN where there is no value.
     """
