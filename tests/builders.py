@@ -114,6 +114,11 @@ class ModelBuilder:
         return path
 
 
+def normal(shape: Sequence[int], std: float = 1.0, seed: int = 0) -> NDArray[np.float64]:
+    """The same numbers for the same arguments, whichever tests ran before, and in which process."""
+    return np.random.default_rng([seed, *shape]).normal(0, std, shape)
+
+
 def import_bytes(model: onnx.ModelProto | ModelBuilder, folder: Path) -> Graph:
     """The quantized-level graph of a model, through a file as a user's would come."""
     proto = model.build() if isinstance(model, ModelBuilder) else model

@@ -213,3 +213,15 @@ def test_every_data_file_of_the_tree_is_packaged(folder: str) -> None:
             name = path.relative_to(package).as_posix()
             found = any(fnmatch(name, p) and name.count("/") == p.count("/") for p in patterns)
             assert found, f"{path.relative_to(ROOT)} would be missing from the wheel"
+
+
+def test_no_test_draws_from_a_generator_that_others_draw_from() -> None:
+    """What a test sees would depend on the tests before it, and those on how many processes share them."""
+    shared = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.parse(path.read_text(), str(path)).body:
+            if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Call):
+                made = ast.unparse(node.value.func)
+                if made.rsplit(".", 1)[-1] in ("default_rng", "Generator", "Random", "RandomState"):
+                    shared.append(f"{path.relative_to(ROOT)}:{node.lineno} makes {ast.unparse(node.value)}")
+    assert not shared, "\n".join(shared)

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from builders import ModelBuilder, import_bytes, random_network, without_quantizers
+from builders import ModelBuilder, import_bytes, normal, random_network, without_quantizers
 from pefslc.frontend import import_model
 from pefslc.passes.check_format import is_float
 from pefslc.passes.fold_batch_norm import FoldBatchNorm
 
 SHARED = Path(__file__).parents[3] / "shared"
-RNG = np.random.default_rng(7)
 OPSETS = (9, 10, 11, 12, 13, 15, 17, 18, 20, 22)
 
 
@@ -57,27 +56,27 @@ def assert_same(got: NDArray[np.float64], want: NDArray[np.float64]) -> None:
 
 
 def conv(b: ModelBuilder, x: str) -> str:
-    weight, bias = b.constant(RNG.normal(0, 1, (4, 3, 3, 3))), b.constant(RNG.normal(0, 1, 4))
+    weight, bias = b.constant(normal((4, 3, 3, 3))), b.constant(normal((4,)))
     return b.node("Conv", x, weight, bias, pads=[1, 1, 1, 1], strides=[2, 1])
 
 
 def depthwise(b: ModelBuilder, x: str) -> str:
-    return b.node("Conv", x, b.constant(RNG.normal(0, 1, (6, 1, 3, 2))), group=3, dilations=[2, 1])
+    return b.node("Conv", x, b.constant(normal((6, 1, 3, 2))), group=3, dilations=[2, 1])
 
 
 def gemm(b: ModelBuilder, x: str) -> str:
     flat = b.node("Flatten", x)
-    return b.node("Gemm", flat, b.constant(RNG.normal(0, 1, (5, 192))), b.constant(RNG.normal(0, 1, 5)), transB=1)
+    return b.node("Gemm", flat, b.constant(normal((5, 192))), b.constant(normal((5,))), transB=1)
 
 
 def matmul(b: ModelBuilder, x: str) -> str:
     flat = b.node("Reshape", x, b.constant([0, -1], dtype=np.int64))
-    product = b.node("MatMul", flat, b.constant(RNG.normal(0, 1, (192, 5))))
-    return b.node("Add", product, b.constant(RNG.normal(0, 1, 5)))
+    product = b.node("MatMul", flat, b.constant(normal((192, 5))))
+    return b.node("Add", product, b.constant(normal((5,))))
 
 
 def batch_norm(b: ModelBuilder, x: str) -> str:
-    parameters = [b.constant(RNG.normal(0, 1, 3)) for _ in range(3)] + [b.constant(RNG.uniform(0.1, 2, 3))]
+    parameters = [b.constant(normal((3,), seed=i)) for i in range(3)] + [b.constant([0.3, 1.9, 0.7])]
     return b.node("BatchNormalization", x, *parameters, epsilon=1e-3)
 
 
@@ -127,7 +126,7 @@ def test_a_float_operator_means_what_onnx_says(operator: str, opset: int, tmp_pa
     b = ModelBuilder(opset=opset)
     b.output(OPERATORS[operator](b, b.input([1, 3, 8, 8])))
     graph = import_bytes(b, tmp_path)
-    x = RNG.normal(0, 1, (1, 3, 8, 8))
+    x = normal((1, 3, 8, 8))
     (got,) = graph.run(x).values()
     assert_same(got, reference(b.build(), x))
 
@@ -143,7 +142,7 @@ def test_a_float_network_means_what_onnx_says_and_folding_batch_norm_keeps_it(pa
     if not is_float(graph):
         assert "w" in path.stem  # float scales, not float weights
         return
-    x = RNG.normal(0, 0.5, graph.inputs[0].value.type.shape)
+    x = normal(graph.inputs[0].value.type.shape, 0.5)
     want = reference(onnx.load(str(path)), x)
     for g in (graph, FoldBatchNorm().run(graph)):
         (got,) = g.run(x).values()
@@ -155,7 +154,7 @@ def test_random_float_networks_mean_what_onnx_says(seed: int, tmp_path: Path) ->
     model = without_quantizers(random_network(seed))
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     graph = import_model(tmp_path / "m.onnx")
-    x = RNG.normal(0, 1, graph.inputs[0].value.type.shape)
+    x = normal(graph.inputs[0].value.type.shape)
     want = reference(model, x)
     for g in (graph, FoldBatchNorm().run(graph)):
         (got,) = g.run(x).values()

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
-from builders import QONNX, ModelBuilder, import_bytes, lower
+from builders import QONNX, ModelBuilder, import_bytes, lower, normal
 from pefslc.interpret import run
 from pefslc.ir.quantized import Quantize as QuantizeOp
 from pefslc.numeric.rounding import RoundingMode
 
-RNG = np.random.default_rng(7)
 SHAPE = (1, 4, 6, 5)
 Build = Callable[[ModelBuilder, str], str]
 
@@ -22,7 +21,7 @@ Build = Callable[[ModelBuilder, str], str]
 def alike(tmp_path: Path, opset: int, left: Build, right: Build) -> None:
     """Both spellings import to the same operations, but for the names of their origins."""
     shapes = []
-    data = RNG.normal(0, 1, SHAPE).astype(np.float32)
+    data = normal(SHAPE).astype(np.float32)
     for build, version in ((left, opset), (right, 13)):
         m = ModelBuilder(opset=version)
         m.output(build(m, m.quant(m.input(SHAPE))))
@@ -89,7 +88,7 @@ def test_squeeze_and_unsqueeze_are_reshapes(tmp_path: Path) -> None:
 def test_a_constant_node_is_an_initializer(tmp_path: Path) -> None:
     m = ModelBuilder()
     x = m.quant(m.input(SHAPE))
-    tensor = numpy_helper.from_array(RNG.normal(0, 0.7, (2, 4, 1, 1)).astype(np.float32))
+    tensor = numpy_helper.from_array(normal((2, 4, 1, 1), 0.7).astype(np.float32))
     w = m.quant(m.node("Constant", value=tensor))
     m.output(m.node("Conv", x, w))
     lower(import_bytes(m, tmp_path))
@@ -142,7 +141,7 @@ def test_initializers_that_are_also_inputs_are_no_inputs(tmp_path: Path) -> None
     """Brevitas' default export lists every weight among the inputs."""
     m = ModelBuilder()
     x = m.quant(m.input(SHAPE))
-    m.output(m.node("Conv", x, m.weight(RNG.normal(0, 0.3, (2, 4, 1, 1)))))
+    m.output(m.node("Conv", x, m.weight(normal((2, 4, 1, 1), 0.3))))
     model = m.build()
     for tensor in model.graph.initializer:
         model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
@@ -153,7 +152,7 @@ def test_the_order_of_nodes_in_the_file_does_not_matter(tmp_path: Path) -> None:
     m = ModelBuilder()
     m.output(m.quant(m.node("Relu", m.quant(m.input(SHAPE)))))
     model = m.build()
-    data = RNG.normal(0, 1, SHAPE).astype(np.float32)
+    data = normal(SHAPE).astype(np.float32)
     expected = run(lower(import_bytes(model, tmp_path)), data)
     nodes = list(reversed(model.graph.node))
     del model.graph.node[:]

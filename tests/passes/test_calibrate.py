@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import pefslc.reference
-from builders import ModelBuilder, import_bytes, random_network, without_quantizers
+from builders import ModelBuilder, import_bytes, normal, random_network, without_quantizers
 from pefslc.diagnostics import CompileError
 from pefslc.ir.graph import Graph
 from pefslc.limits import TargetLimits
@@ -24,19 +24,18 @@ from pefslc.passes.pipeline import pipeline, to_integer
 from pefslc.passes.quantize_after_training import FormatPlan, quantized_by
 from pefslc.reference import in_chunks, stream_values
 
-RNG = np.random.default_rng(3)
-X = RNG.normal(0, 1, (9, 2, 4, 4))
+X = normal((9, 2, 4, 4))
 
 
 def branches(folder: Path) -> Graph:
     """Two convolutions of one input, one with a ReLU, side by side into a third."""
     b = ModelBuilder()
     x = b.input([1, 2, 4, 4])
-    left = b.node("Relu", b.node("Conv", x, b.constant(RNG.normal(0, 1, (2, 2, 1, 1)))))
-    right = b.node("Conv", x, b.constant(RNG.normal(0, 3, (2, 2, 1, 1))))
+    left = b.node("Relu", b.node("Conv", x, b.constant(normal((2, 2, 1, 1)))))
+    right = b.node("Conv", x, b.constant(normal((2, 2, 1, 1), 3, seed=1)))
     pooled = b.node("MaxPool", left, kernel_shape=[1, 1])
     joined = b.node("Concat", pooled, right, axis=1)
-    b.output(b.node("Conv", joined, b.constant(RNG.normal(0, 1, (1, 4, 1, 1)))))
+    b.output(b.node("Conv", joined, b.constant(normal((1, 4, 1, 1)))))
     return import_bytes(b, folder)
 
 
@@ -66,7 +65,7 @@ def test_what_is_never_negative_is_unsigned_and_what_is_joined_shares_a_format(t
 @pytest.mark.parametrize("method", list(Calibration))
 def test_formats_are_what_a_search_over_exact_rationals_finds(method: Calibration, tmp_path: Path) -> None:
     graph = branches(tmp_path)
-    x = RNG.standard_t(2, (9, 2, 4, 4))  # heavy tails: clipping pays
+    x = np.random.default_rng(3).standard_t(2, (9, 2, 4, 4))  # heavy tails: clipping pays
     chosen = plan(graph, x, 5, method).activations[graph.inputs[0].value.name].fixed_point
     values = [Fraction(float(v)) for v in x.reshape(-1)]
 
@@ -107,7 +106,7 @@ def test_pieces_of_the_inputs_show_what_all_of_them_show(tmp_path: Path, monkeyp
 def test_fitted_formats_fit_and_change_nothing_where_all_fits_already(seed: int, tmp_path: Path) -> None:
     graph = FoldBatchNorm().run(import_bytes(without_quantizers(random_network(seed)), tmp_path))
     shape = graph.inputs[0].value.type.shape
-    formats = CalibratedFormats(AutoFormat(8), {"x": RNG.normal(0, 1, (4, *shape[1:]))})
+    formats = CalibratedFormats(AutoFormat(8), {"x": normal((4, *shape[1:]))})
     wide, narrow = TargetLimits(64, "wide"), TargetLimits(13, "narrow")
     assert FittedFormats(formats, wide, to_integer()).plan(graph) == formats.plan(graph)
     fitted = FittedFormats(formats, narrow, to_integer()).plan(graph)

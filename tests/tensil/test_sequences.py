@@ -9,15 +9,13 @@ import numpy as np
 import pytest
 from tensil_support import emit, random_codes, simulate
 
-from builders import ModelBuilder, import_bytes, lower
+from builders import ModelBuilder, import_bytes, lower, normal
 from pefslc.interpret import run_codes
 from pefslc.targets.tensil.architecture import load_architecture
 
-RNG = np.random.default_rng(2)
-
 
 def conv(m: ModelBuilder, x: str, outputs: int, inputs: int, taps: int = 3, **attrs: object) -> str:
-    weight = m.weight(RNG.normal(0, 0.4, (outputs, inputs, taps)), 0.25, 4)
+    weight = m.weight(normal((outputs, inputs, taps), 0.4), 0.25, 4)
     return m.quant(m.node("Relu", m.node("Conv", x, weight, **attrs)), 0.5, 4, signed=0)
 
 
@@ -35,11 +33,11 @@ NETWORKS: dict[str, Callable[[ModelBuilder, str], str]] = {
     "concatenation": lambda m, x: m.quant(m.node("Concat", x, conv(m, x, 3, 8, pads=[1, 1]), axis=1), 0.5, 4),
     "shuffled channels": lambda m, x: conv(m, shuffled(m, x), 4, 4, group=2),
     "some channels": lambda m, x: conv(m, m.split(x, [5, 3], 2)[1], 4, 3),
-    "dense layer": lambda m, x: m.node("Gemm", m.node("Flatten", x), m.weight(RNG.normal(0, 0.2, (96, 3)), 0.25, 3)),
+    "dense layer": lambda m, x: m.node("Gemm", m.node("Flatten", x), m.weight(normal((96, 3), 0.2), 0.25, 3)),
     "dense layer, channels last": lambda m, x: m.node(
         "Gemm",
         m.node("Flatten", m.node("Transpose", x, perm=[0, 2, 1])),
-        m.weight(RNG.normal(0, 0.2, (96, 3)), 0.25, 3),
+        m.weight(normal((96, 3), 0.2), 0.25, 3),
     ),
     "shuffled output": shuffled,
 }
