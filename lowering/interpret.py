@@ -74,11 +74,11 @@ def as_batches(graph: Graph, inputs: Mapping[str, Floats] | Floats) -> tuple[dic
                 f"input {quote(name)} holds {array.dtype}, not numbers",
                 hint="an array of floats or integers",
             )
-        if array.ndim != len(shape) or array.shape[1:] != shape[1:] or array.shape[0] % shape[0]:
+        if not _suits(array.shape, shape):
             raise CompileError(
                 Code.INPUT_ARRAY,
                 f"input {quote(name)} has shape {list(array.shape)}, the model wants {list(shape)}",
-                hint="channels before rows and columns; the first axis may be any multiple of the model's batch",
+                hint=_shape_hint(array.shape, shape),
             )
         if not array.size:
             raise CompileError(
@@ -93,6 +93,20 @@ def as_batches(graph: Graph, inputs: Mapping[str, Floats] | Floats) -> tuple[dic
     if len(rows) != 1:
         raise CompileError(Code.INPUT_ARRAY, "the inputs have different batch sizes")
     return arrays, rows.pop()
+
+
+def _suits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether it is the wanted shape, with any multiple of its batch."""
+    return len(shape) == len(wanted) and shape[1:] == wanted[1:] and shape[0] % wanted[0] == 0
+
+
+def _shape_hint(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """What to do with an array whose shape does not suit the wanted one."""
+    if len(shape) > 2 and _suits((shape[0], shape[-1], *shape[1:-1]), wanted):
+        return f"its channels come last: give numpy.moveaxis(x, {len(shape) - 1}, 1)"
+    if _suits((1, *shape), wanted):
+        return "the batch is missing: give x[None]"
+    return "channels before rows and columns; the first axis may be any multiple of the model's batch"
 
 
 def quantize_input(graph_input: GraphInput, x: Floats) -> Codes:

@@ -122,7 +122,7 @@ def _bits(row: LayerRow) -> Text:
 
 def _totals(rows: Sequence[LayerRow], cycles: int | None = None, bounded_passes: Sequence[str] = ()) -> str:
     macs = sum(r.macs for r in rows)
-    parts = [_count(len(rows), "layer"), f"{macs / 1e6:.2f} MMAC"]
+    parts = [_count(len(rows), "layer"), f"{macs / 1e6:,.2f} MMAC" if macs >= 10_000 else _count(macs, "MAC")]
     if cycles is not None:
         parts.append(f"{cycles:,} modelled cycles")
     widest = max((r.accumulator_bits or 0 for r in rows), default=0)
@@ -133,4 +133,4 @@ def _totals(rows: Sequence[LayerRow], cycles: int | None = None, bounded_passes:
 
 
 def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

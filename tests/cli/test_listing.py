@@ -18,7 +18,7 @@ layer  op     shape  in    weight  out    acc bits  MACs
 ────────────────────────────────────────────────────────
 fc     Dense  3      Q2.3  Q2.3    UQ2.3        10    12
 
-1 layer, 0.00 MMAC, widest accumulator 10 bits
+1 layer, 12 MACs, widest accumulator 10 bits
 """
 
 

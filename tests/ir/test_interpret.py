@@ -47,7 +47,16 @@ def test_arrays_come_by_name_alone_or_as_x(graph: Graph) -> None:
         ({"other": np.ones(3)}, "no array for input 'image'\n  help: arrays given: 'other'"),
         ({}, "no array for input 'image'\n  help: arrays given: none"),
         (np.ones((1, 2, 3, 4)), "input 'image' has shape [1, 2, 3, 4], the model wants [1, 2, 3, 3]"),
-        (np.ones((2, 3, 3)), "input 'image' has shape [2, 3, 3], the model wants [1, 2, 3, 3]"),
+        (
+            np.ones((2, 3, 3)),
+            "input 'image' has shape [2, 3, 3], the model wants [1, 2, 3, 3]\n  help: the batch is missing",
+        ),
+        (
+            np.ones((5, 3, 3, 2)),
+            "input 'image' has shape [5, 3, 3, 2], the model wants [1, 2, 3, 3]\n"
+            "  help: its channels come last: give numpy.moveaxis(x, 3, 1)",
+        ),
+        (np.ones((3, 3)), "input 'image' has shape [3, 3], the model wants [1, 2, 3, 3]\n  help: channels before rows"),
         (np.full((1, 2, 3, 3), np.nan), "input 'image' holds NaN or infinity"),
         (np.full((1, 2, 3, 3), np.inf), "input 'image' holds NaN or infinity"),
         (np.full((1, 2, 3, 3), "a"), "input 'image' holds <U1, not numbers"),
