@@ -378,26 +378,6 @@ def test_functions_of_too_many_codes_for_a_table_are_sums_of_two_staircases(
     np.testing.assert_array_equal(got, evaluate_model(m.build(), data).astype(float))
 
 
-SAME_AS_CONV_WITH_PADS: dict[str, tuple[dict[str, object], dict[str, object]]] = {
-    "SAME_UPPER": ({"auto_pad": "SAME_UPPER", "strides": [2, 2]}, {"pads": [0, 1, 1, 1], "strides": [2, 2]}),
-    "SAME_LOWER": ({"auto_pad": "SAME_LOWER", "strides": [2, 2]}, {"pads": [1, 1, 0, 1], "strides": [2, 2]}),
-    "VALID": ({"auto_pad": "VALID"}, {}),
-    "NOTSET": ({"auto_pad": "NOTSET", "pads": [1] * 4}, {"pads": [1] * 4}),
-}
-
-
-@pytest.mark.parametrize("name", SAME_AS_CONV_WITH_PADS)
-def test_auto_pad_is_the_padding_that_onnx_defines(name: str, tmp_path: Path) -> None:
-    """6 x 5 inputs, 3 x 3 kernel, stride 2: one row of padding in total, two columns."""
-    automatic, explicit = SAME_AS_CONV_WITH_PADS[name]
-    graphs = []
-    for attributes in (automatic, explicit):
-        m = ModelBuilder()
-        m.output(conv(**attributes)(m, m.quant(m.input(SHAPE))))
-        graphs.append(import_bytes(m, tmp_path))
-    assert graphs[0].ops == graphs[1].ops
-
-
 def test_origins_name_the_node_and_the_tensor(models: Path) -> None:
     graph = import_model(models / "cnn_q2_3.onnx")
     assert graph.name == "cnn_q2_3"

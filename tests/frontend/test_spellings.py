@@ -41,6 +41,27 @@ def test_the_mean_over_rows_and_columns_in_both_spellings(tmp_path: Path) -> Non
     alike(tmp_path, 13, lambda m, x: m.node("ReduceMean", x, axes=[2, 3], keepdims=0), flat_mean)
 
 
+SAME_AS_CONV_WITH_PADS: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+    "SAME_UPPER": ({"auto_pad": "SAME_UPPER", "strides": [2, 2]}, {"pads": [0, 1, 1, 1], "strides": [2, 2]}),
+    "SAME_LOWER": ({"auto_pad": "SAME_LOWER", "strides": [2, 2]}, {"pads": [1, 1, 0, 1], "strides": [2, 2]}),
+    "VALID": ({"auto_pad": "VALID"}, {}),
+    "NOTSET": ({"auto_pad": "NOTSET", "pads": [1] * 4}, {"pads": [1] * 4}),
+}
+
+
+@pytest.mark.parametrize("name", SAME_AS_CONV_WITH_PADS)
+def test_auto_pad_is_the_padding_that_onnx_defines(name: str, tmp_path: Path) -> None:
+    """6 x 5 inputs, 3 x 3 kernel, stride 2: one row of padding in total, two columns."""
+    automatic, explicit = SAME_AS_CONV_WITH_PADS[name]
+    graphs = []
+    for attributes in (automatic, explicit):
+        m = ModelBuilder()
+        x = m.quant(m.input(SHAPE))
+        m.output(m.node("Conv", x, m.weight(normal((4, 4, 3, 3))), **attributes))
+        graphs.append(import_bytes(m, tmp_path))
+    assert graphs[0].ops == graphs[1].ops
+
+
 def test_other_spellings(tmp_path: Path) -> None:
     alike(
         tmp_path,
