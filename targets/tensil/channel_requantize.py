@@ -1,4 +1,4 @@
-"""Requantization per channel: BatchNorm that is kept, float scales, negative gammas, by SIMD steps.
+"""Requantization per channel: BatchNorm that is kept, float scales, negative gammas, as SIMD steps.
 
     Multiply by M1[c]    the accumulators, on a fine grid of their own in each channel
     Add        A[c]      where that grid begins

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.targets.tensil.architecture import Architecture
+from pefslc.targets.tensil.channel_rows import ChannelRows
 from pefslc.targets.tensil.constants import Constants
 from pefslc.targets.tensil.emitter import SIMD_CYCLES, Emitter
 from pefslc.targets.tensil.group_steps import (
@@ -24,7 +25,14 @@ from pefslc.targets.tensil.group_steps import (
 from pefslc.targets.tensil.groups import LinearHead, MaxHead, TransposeHead
 from pefslc.targets.tensil.instructions import MoveKind, SimdOperation
 from pefslc.targets.tensil.matrix_plan import MatrixPlan
-from pefslc.targets.tensil.matrix_steps import AddTensor, AddWord, Diagonal, MatrixStep
+from pefslc.targets.tensil.matrix_steps import (
+    AddTensor,
+    AddWord,
+    ChannelAddWord,
+    ChannelDiagonal,
+    Diagonal,
+    MatrixStep,
+)
 from pefslc.targets.tensil.moving_weights import MovingWeights, shifted_ones, transpose
 from pefslc.targets.tensil.pass_plan import Needs, Scratch, plan_passes
 from pefslc.targets.tensil.placed import PlacedGroup
@@ -59,6 +67,7 @@ class GroupPass:
     constants: Constants
     spare: range
     moving: MovingWeights | None = None
+    channel_rows: ChannelRows | None = None
     ones: int | None = None  # where DRAM1 holds what transpositions need
 
     def emit(self, needs: Needs) -> None:
@@ -74,6 +83,8 @@ class GroupPass:
         output_blocks = range(layout.blocks(self.a))
         sets = [output_blocks[i : i + plan.blocks] for i in range(0, len(output_blocks), plan.blocks)]
         choices = [self._choose(chosen) for chosen in sets]
+        if self.channel_rows is not None and any(choice.plan is self.channel_rows.plan for choice in choices):
+            self.matrix_rows = self.matrix_rows | self.channel_rows.fetch(self.emitter, self.constants)
         phases_of = [self._phases(c, choice, plan.input_blocks) for c, choice in zip(sets, choices, strict=True)]
         tiles = [tile for phases in phases_of for _, _, tiles in phases for tile in tiles]
         self.weights = WeightStream(tiles, plan.weight_base, plan.weight_size, self.emitter, self.constants)
@@ -90,8 +101,12 @@ class GroupPass:
             sum(hidden_behind(tile, self.emitter, self.constants) for tile in self.tiles[block]) for block in chosen
         ]
         vectors = self.plan.rows * self.plan.columns
+        operations = len(leading_steps(self.placed))
+        if (rows := self.channel_rows) is not None:
+            cycles = rows.cycles(self.emitter, self.constants)
+            return choose(rows.plan, operations, vectors, hides, self.a, carried=False, rows_cycles=cycles)
         plan = self._available(leading_plan(self.placed, data_type))
-        operations, carried = len(leading_steps(self.placed)), self._can_carry(plan, chosen)
+        carried = self._can_carry(plan, chosen)
         leading = choose(plan, operations, vectors, hides, self.a, carried=carried)
         whole = self._available(addend_plan(self.placed, data_type))
         if whole is None:
@@ -201,7 +216,11 @@ class GroupPass:
                 case AddWord():
                     self.emitter.load_weights(self.matrix_rows[step], 1, has_bias=True)
                     self.emitter.matmul_zeroes(base, rect.area * len(chosen) - base, accumulate=True)
-                case Diagonal():
+                case ChannelAddWord():
+                    for i, block in enumerate(chosen[first:], first):
+                        self.emitter.load_weights(self.matrix_rows[step] + block, 1, has_bias=True)
+                        self.emitter.matmul_zeroes(i * rect.area, rect.area, accumulate=True)
+                case Diagonal() | ChannelDiagonal():
                     self._diagonal(step, rect, chosen, first)
                 case AddTensor():
                     (added,) = added_tensors(self.placed)
@@ -209,7 +228,7 @@ class GroupPass:
                         self.emitter.load_weights(self.matrix_rows[step], self.a + 1, has_bias=True)
                     self._add(added.tensor, rect, chosen, first, by_matmul=bool(step.bias))
 
-    def _diagonal(self, step: Diagonal, rect: Rect, chosen: Sequence[int], first: int) -> None:
+    def _diagonal(self, step: Diagonal | ChannelDiagonal, rect: Rect, chosen: Sequence[int], first: int) -> None:
         """Through where the result goes, or is staged, for a moment: the final codes overwrite it."""
         result = self.placed.group.result
         if result in self.local:
@@ -218,8 +237,11 @@ class GroupPass:
         else:
             view = View.part(self.plan.staging_base, rect)
             self.emitter.from_accumulators(0, self.plan.staging_base, rect.area * len(chosen))
-        self.emitter.load_weights(self.matrix_rows[step], self.a + 1, has_bias=True)
         for i, block in enumerate(chosen[first:], first):
+            by_channel = isinstance(step, ChannelDiagonal)
+            if by_channel or i == first:
+                matrix = self.matrix_rows[step] + (block * (self.a + 1) if by_channel else 0)
+                self.emitter.load_weights(matrix, self.a + 1, has_bias=True)
             for run in rect_runs(rect, view, View.part(0, rect)):
                 source = run.first + (block if result in self.local else i) * view.block_pitch
                 self.emitter.matmul(source, run.second + i * rect.area, run.vectors, 0, 0, accumulate=False)

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from pefslc.targets.tensil.architecture import DataType
+from pefslc.targets.tensil.channel_plan import channel_plan
 from pefslc.targets.tensil.matrix_plan import Addend, MatrixPlan, matrix_plan, matrix_plan_with_addend
 from pefslc.targets.tensil.placed import PlacedGroup
-from pefslc.targets.tensil.raw_steps import Accumulate, RawStep
+from pefslc.targets.tensil.raw_steps import Accumulate, ChannelAdd, ChannelMultiply, RawStep
 
-__all__ = ["added_tensors", "addend_plan", "leading_plan", "leading_steps", "trailing_plan", "trailing_steps"]
+__all__ = [
+    "added_tensors",
+    "addend_plan",
+    "leading_channel_plan",
+    "leading_plan",
+    "leading_steps",
+    "trailing_plan",
+    "trailing_steps",
+]
 
 
 def added_tensors(placed: PlacedGroup) -> list[Accumulate]:
@@ -29,6 +38,15 @@ def trailing_steps(placed: PlacedGroup) -> tuple[RawStep, ...]:
 def leading_plan(placed: PlacedGroup, data_type: DataType) -> MatrixPlan | None:
     """A plan for the leading steps; None for a maximum, too, which has no sums."""
     return matrix_plan(leading_steps(placed), *placed.words, data_type) if placed.terms else None
+
+
+def leading_channel_plan(placed: PlacedGroup, data_type: DataType) -> MatrixPlan | None:
+    """A plan for leading steps with words for each channel; None where there are no such steps."""
+    steps = leading_steps(placed)
+    if not placed.terms or not any(isinstance(step, ChannelMultiply | ChannelAdd) for step in steps):
+        return None
+    low, high = (tuple((sums + placed.bias).tolist()) for sums in placed.partial)
+    return channel_plan(steps, low, high, data_type)
 
 
 def trailing_plan(placed: PlacedGroup, data_type: DataType) -> MatrixPlan | None:

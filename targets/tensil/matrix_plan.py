@@ -28,14 +28,31 @@ from numpy.typing import NDArray
 
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.arithmetic import saturate
-from pefslc.targets.tensil.matrix_steps import AddTensor, AddWord, Diagonal, MatrixStep, apply_matrix_steps
+from pefslc.targets.tensil.matrix_steps import (
+    AddTensor,
+    AddWord,
+    ChannelAddWord,
+    ChannelDiagonal,
+    Diagonal,
+    MatrixStep,
+    apply_matrix_steps,
+)
 from pefslc.targets.tensil.raw_steps import Maximum, Minimum, Multiply, RawStep, apply_steps
 
-__all__ = ["Addend", "MatrixPlan", "is_certified_chain", "matrix_plan", "matrix_plan_with_addend"]
+__all__ = [
+    "LARGEST_CHECK",
+    "Addend",
+    "MatrixPlan",
+    "is_certified_chain",
+    "matrix_plan",
+    "matrix_plan_with_addend",
+    "rails",
+    "representable",
+]
 
 Words = NDArray[np.int64]
 
-_LARGEST_CHECK = 1 << 17  # words that are tried one by one; wider data types keep their SIMD steps
+LARGEST_CHECK = 1 << 17  # words that are tried one by one; wider data types keep their SIMD steps
 _LARGEST_GRID = 1 << 23  # pairs of a word and an addend
 
 
@@ -64,14 +81,14 @@ class Addend:
 @lru_cache(maxsize=512)
 def matrix_plan(steps: tuple[RawStep, ...], low: int, high: int, data_type: DataType) -> MatrixPlan | None:
     """The same function as the SIMD `steps` on words in [low, high], certified word by word; None if there is none."""
-    if high - low >= _LARGEST_CHECK:
+    if high - low >= LARGEST_CHECK:
         return None
     first = steps[0] if steps else None
     clips = steps[1:] if isinstance(first, Multiply) else steps
     if not all(isinstance(step, Maximum | Minimum) for step in clips):
         return None
     plan = _shift_and_clips(first, clips, data_type) if isinstance(first, Multiply) else _clips(clips, data_type)
-    if plan is None or not plan.alone or not all(_representable(s, data_type) for s in plan.alone):
+    if plan is None or not plan.alone or not all(representable(s, data_type) for s in plan.alone):
         return None
     words = _words(low, high)
     by_matrix = apply_matrix_steps(plan.alone, words, data_type)
@@ -88,14 +105,14 @@ def matrix_plan_with_addend(
     data_type: DataType,
 ) -> MatrixPlan | None:
     """The shortest plan for the leading steps on words in [low, high], the addition, and the trailing steps."""
-    if high - low >= _LARGEST_CHECK:
+    if high - low >= LARGEST_CHECK:
         return None
     if not all(isinstance(step, Multiply | Maximum | Minimum) for step in (*leading, *trailing)):
         return None
     plans = [
         plan
         for plan in _plans_with_addend(leading, trailing, addend, data_type)
-        if all(_representable(step, data_type) for step in plan.alone)
+        if all(representable(step, data_type) for step in plan.alone)
     ]
     for plan in sorted(plans, key=lambda plan: len(plan.steps)):
         if _is_certified(plan, leading, trailing, _words(low, high), addend, data_type):
@@ -143,11 +160,11 @@ def _shift_and_clips(multiply: Multiply, clips: Sequence[RawStep], data_type: Da
 
 
 def _clips(clips: Sequence[RawStep], data_type: DataType) -> MatrixPlan | None:
-    steps = _rails(clips, 0, data_type)
+    steps = rails(clips, 0, data_type)
     return MatrixPlan(0, steps) if steps else None
 
 
-def _rails(clips: Sequence[RawStep], offset: int, data_type: DataType) -> tuple[MatrixStep, ...]:
+def rails(clips: Sequence[RawStep], offset: int, data_type: DataType) -> tuple[MatrixStep, ...]:
     """Clips of values that stand at value + offset: to the rails and back to the value itself."""
     steps: list[MatrixStep] = []
     for clip in clips:
@@ -176,7 +193,7 @@ def _plans_with_addend(
     upper = rest[0].word if rest and isinstance(rest[0], Minimum) else None
     lower = next((step.word for step in trailing if isinstance(step, Maximum)), None)
     for offset, bias in _offsets(lower, addend, data_type):
-        after = AddTensor(bias), *_rails(trailing, offset + bias, data_type)
+        after = AddTensor(bias), *rails(trailing, offset + bias, data_type)
         if upper is None:
             yield MatrixPlan(0, (Diagonal(multiply.word, offset), *after))
             continue
@@ -211,7 +228,8 @@ def _split(word: int, data_type: DataType) -> list[MatrixStep]:
     return [AddWord(part) for part in (first, word - first) if part]
 
 
-def _representable(step: MatrixStep, data_type: DataType) -> bool:
+def representable(step: MatrixStep, data_type: DataType) -> bool:
+    """Whether all that the step's rows hold are words."""
     match step:
         case AddWord():
             values: tuple[int, ...] = (step.word,)
@@ -219,6 +237,10 @@ def _representable(step: MatrixStep, data_type: DataType) -> bool:
             values = (step.word, step.bias)
         case AddTensor():
             values = (step.bias,)
+        case ChannelAddWord():
+            values = step.words
+        case ChannelDiagonal():
+            values = (*step.words, *step.biases)
     return all(data_type.min_code <= v <= data_type.max_code for v in values)
 
 

@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from pefslc.targets.tensil.architecture import DataType
 from pefslc.targets.tensil.arithmetic import multiply_accumulate, saturate
 
-__all__ = ["AddTensor", "AddWord", "Diagonal", "MatrixStep", "apply_matrix_steps"]
+__all__ = [
+    "AddTensor",
+    "AddWord",
+    "ChannelAddWord",
+    "ChannelDiagonal",
+    "ChannelStep",
+    "Diagonal",
+    "MatrixStep",
+    "apply_matrix_steps",
+]
 
 Words = NDArray[np.int64]
 
@@ -51,7 +60,39 @@ class AddTensor:
         return _bias_and_diagonal(self.bias, one, array_size)
 
 
-MatrixStep: TypeAlias = AddWord | Diagonal | AddTensor
+@dataclass(frozen=True, slots=True)
+class ChannelAddWord:
+    """`AddWord` with a word for each channel, and last, one for the lanes without a channel."""
+
+    words: tuple[int, ...]
+
+    def rows(self, array_size: int, one: int) -> Words:  # noqa: ARG002
+        """The bias row of each channel block."""
+        return _by_block(self.words, array_size)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelDiagonal:
+    """`Diagonal` with a word and a bias for each channel, and last, those for the lanes without a channel."""
+
+    words: tuple[int, ...]
+    biases: tuple[int, ...]
+
+    def rows(self, array_size: int, one: int) -> Words:  # noqa: ARG002
+        """The bias row and the diagonal matrix of each channel block, one block after the other."""
+        blocks = zip(_by_block(self.biases, array_size), _by_block(self.words, array_size), strict=True)
+        return np.concatenate([np.concatenate([bias[None, :], np.diag(word)]) for bias, word in blocks])
+
+
+ChannelStep: TypeAlias = ChannelAddWord | ChannelDiagonal
+MatrixStep: TypeAlias = AddWord | Diagonal | AddTensor | ChannelStep
+
+
+def _by_block(words: Sequence[int], array_size: int) -> Words:
+    """[blocks, A]: a lane for each word but the last, which is in all lanes left."""
+    *by_channel, idle = words
+    missing = -len(by_channel) % array_size
+    return np.array([*by_channel, *[idle] * missing], dtype=np.int64).reshape(-1, array_size)
 
 
 def _bias_and_diagonal(bias: int, word: int, array_size: int) -> Words:
@@ -62,7 +103,10 @@ def _bias_and_diagonal(bias: int, word: int, array_size: int) -> Words:
 def apply_matrix_steps(
     steps: Sequence[MatrixStep], words: Words, data_type: DataType, addend: Words | None = None
 ) -> Words:
-    """What the steps make of accumulator words; `addend` [..] are the words of the added tensor."""
+    """What the steps make of accumulator words; `addend` [..] are the words of the added tensor.
+
+    words  any shape; [channels + 1, points] where a step has words for each channel
+    """
     for step in steps:
         match step:
             case AddWord():
@@ -73,4 +117,13 @@ def apply_matrix_steps(
             case AddTensor():
                 assert addend is not None
                 words, _ = saturate(words + saturate(addend + step.bias, data_type)[0], data_type)
+            case ChannelAddWord():
+                words, _ = saturate(words + _column(step.words), data_type)
+            case ChannelDiagonal():
+                biases = _column(step.biases)
+                words, _ = saturate(multiply_accumulate(words, _column(step.words), biases, data_type), data_type)
     return words
+
+
+def _column(words: Sequence[int]) -> Words:
+    return np.array(words, dtype=np.int64)[:, None]

@@ -18,6 +18,7 @@ from pefslc.diagnostics import CompileError
 from pefslc.ir.graph import Graph
 from pefslc.targets.tensil.addends import fold_addends
 from pefslc.targets.tensil.architecture import Architecture
+from pefslc.targets.tensil.channel_rows import ChannelRows
 from pefslc.targets.tensil.constants import Constants
 from pefslc.targets.tensil.emitter import Constant, Emitter
 from pefslc.targets.tensil.group_pass import GroupPass
@@ -234,15 +235,16 @@ class _Scheduler:
         for tensor in reads:
             self.residence.fetch(tensor)
         moving = self._moving(placed)
-        rows = sum(len(t.rows) for block in tiles for t in block) or self.a + 1
-        least = min(rows, self.a + 1)
+        weight_rows = sum(len(t.rows) for block in tiles for t in block) or self.a + 1
+        least = min(weight_rows, self.a + 1)
         if moving is not None:
-            rows, least = moving.rows, moving.least
-        needs = self.residence.settle(placed, result, reads, rows, least)
+            weight_rows, least = moving.rows, moving.least
+        needs = self.residence.settle(placed, result, reads, weight_rows, least)
         if needs.streamed_terms:
             tiles = tiles_of(placed, self.selection.layouts, self.a, self.unclean, bias_alone=True)
         capacity = self._load_channel_words(placed)
-        base, gap = self.residence.local.largest_gap()
+        scratch = Scratch(*self.residence.local.largest_gap())
+        rows = ChannelRows.of(placed, self.architecture, self.constants, scratch, needs)
         names = *placed.tensors, placed.group.result
         work = GroupPass(
             placed=placed,
@@ -253,11 +255,12 @@ class _Scheduler:
             tiles=tiles,
             views={name: self.residence.view(name) for name in names},
             local={name for name in names if self.residence.is_local(name)},
-            scratch=Scratch(base, gap),
+            scratch=scratch if rows is None else rows.beside(scratch, self.constants),
             matrix_rows=self.matrix_rows,
             constants=self.constants,
             spare=self.spare,
             moving=moving,
+            channel_rows=rows,
         )
         work.emit(needs)
         name = placed.group.result

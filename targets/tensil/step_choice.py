@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pefslc.targets.tensil.emitter import SIMD_CYCLES
 from pefslc.targets.tensil.matrix_plan import MatrixPlan
-from pefslc.targets.tensil.matrix_steps import AddWord, Diagonal, MatrixStep
+from pefslc.targets.tensil.matrix_steps import AddWord, ChannelAddWord, ChannelDiagonal, Diagonal, MatrixStep
 
 __all__ = ["Choice", "choose", "matrix_cycles"]
 
@@ -39,7 +39,14 @@ class Choice:
 
 
 def choose(
-    plan: MatrixPlan | None, operations: int, vectors: int, hides: Sequence[int], array_size: int, *, carried: bool
+    plan: MatrixPlan | None,
+    operations: int,
+    vectors: int,
+    hides: Sequence[int],
+    array_size: int,
+    *,
+    carried: bool,
+    rows_cycles: int = 0,
 ) -> Choice:
     """The cheapest choice.
 
@@ -47,13 +54,15 @@ def choose(
     vectors     in one output block
     hides       per output block, the cycles of SIMD that its tiles hide
     carried     whether the sums can carry the plan's constant
+    rows_cycles  what it takes to bring the plan's rows to local memory
     """
     blocks = len(hides)
     simd = operations * vectors * SIMD_CYCLES
     choices = [Choice(None, blocks, False, _exposed(simd, hides, blocks))]
     if plan is not None:
         for first in reversed(range(blocks)):
-            by_matrix = matrix_cycles(plan.steps if carried else plan.alone, (blocks - first) * vectors, array_size)
+            steps, left = plan.steps if carried else plan.alone, blocks - first
+            by_matrix = rows_cycles + matrix_cycles(steps, left * vectors, array_size, left)
             choices.append(Choice(plan, first, carried, _exposed(simd, hides, first) + by_matrix))
     return min(choices, key=lambda choice: choice.cycles)
 
@@ -67,10 +76,15 @@ def _exposed(cycles: int, hides: Sequence[int], blocks: int) -> int:
     return pending
 
 
-def matrix_cycles(steps: Sequence[MatrixStep], vectors: int, array_size: int) -> int:
-    """A cycle a vector each, two for a diagonal with its move; the rows, and the drain of the array."""
-    drain, rows = 2 * array_size, array_size + 1
-    return sum(
-        vectors * (2 if isinstance(step, Diagonal) else 1) + drain + (1 if isinstance(step, AddWord) else rows)
-        for step in steps
-    )
+def matrix_cycles(steps: Sequence[MatrixStep], vectors: int, array_size: int, blocks: int = 1) -> int:
+    """A cycle a vector each, two for a diagonal with its move; the rows, and the drain of the array: for each block
+    where a step has words for each channel.
+    """
+    drain = 2 * array_size
+    cycles = 0
+    for step in steps:
+        moves = 2 if isinstance(step, Diagonal | ChannelDiagonal) else 1
+        rows = 1 if isinstance(step, AddWord | ChannelAddWord) else array_size + 1
+        loads = blocks if isinstance(step, ChannelAddWord | ChannelDiagonal) else 1
+        cycles += vectors * moves + (drain + rows) * loads
+    return cycles

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pefslc.targets.tensil.matrix_plan import MatrixPlan
-from pefslc.targets.tensil.matrix_steps import AddWord, Diagonal
+from pefslc.targets.tensil.matrix_steps import AddWord, ChannelAddWord, ChannelDiagonal, Diagonal
 from pefslc.targets.tensil.step_choice import choose, matrix_cycles
 
 PLAN = MatrixPlan(-32768, (Diagonal(32, 4096), AddWord(32736), AddWord(-32736)))
@@ -13,6 +13,17 @@ def test_cycles_are_those_of_the_instructions() -> None:
     # Per step the drain (24 on A = 12), its rows, and a cycle a vector; a diagonal moves the vectors first.
     assert matrix_cycles(PLAN.alone, 100, 12) == 3 * (100 + 24 + 1) + (100 + 24 + 13 + 100)
     assert matrix_cycles((), 100, 12) == 0
+
+
+def test_steps_per_channel_load_rows_for_each_block() -> None:
+    steps = ChannelDiagonal((1, 2, 0), (3, 4, 0)), ChannelAddWord((5, 6, 0)), AddWord(7)
+    assert matrix_cycles(steps, 100, 12, blocks=3) == 4 * 100 + 3 * (24 + 13) + 3 * (24 + 1) + (24 + 1)
+
+
+def test_rows_that_must_be_read_first_are_part_of_the_cost() -> None:
+    choices = [choose(PLAN, 3, 40, [0], 12, carried=False, rows_cycles=cycles) for cycles in (0, 100, 200)]
+    assert [choice.plan is not None for choice in choices] == [True, True, False]
+    assert choices[1].cycles == choices[0].cycles + 100
 
 
 def test_a_large_block_goes_by_matrix_and_a_tiny_one_by_simd() -> None:
