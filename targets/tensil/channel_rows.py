@@ -1,4 +1,4 @@
-"""The rows of a plan with words for each channel: they come to local memory for the time of their group."""
+"""The rows of plans with words for each channel: they come to local memory for the time of their group."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.constants import Constants
 from pefslc.targets.tensil.emitter import Emitter
-from pefslc.targets.tensil.group_steps import leading_channel_plan
+from pefslc.targets.tensil.group_steps import leading_channel_plan, trailing_channel_plan
 from pefslc.targets.tensil.matrix_plan import MatrixPlan
 from pefslc.targets.tensil.matrix_steps import MatrixStep
 from pefslc.targets.tensil.pass_plan import Needs, Scratch
@@ -22,9 +22,12 @@ _SHARE = 4  # of the scratch, at most one part in so many: bursts of weights nee
 
 @dataclass(frozen=True, slots=True)
 class ChannelRows:
-    """Where the rows of each step lie among the constants, so many vectors in all, and at `base` in local memory."""
+    """The plans of a group, and where the rows of each of their steps lie: so many vectors from `address` on among the
+    constants, and from `base` on in local memory.
+    """
 
-    plan: MatrixPlan
+    leading: MatrixPlan | None
+    trailing: MatrixPlan | None
     starts: dict[MatrixStep, int]
     address: int
     vectors: int
@@ -34,15 +37,17 @@ class ChannelRows:
     def of(
         cls, placed: PlacedGroup, architecture: Architecture, constants: Constants, scratch: Scratch, needs: Needs
     ) -> ChannelRows | None:
-        """The rows for a group's leading steps; None without a plan, or without room for them.
+        """The rows for a group's leading and trailing steps; None without a plan, or without room for them.
 
         They are stored whether or not a pass takes them: so a program has as many constants where they are resident,
         and nothing hides SIMD, as where they are not.
         """
-        plan = None if placed.weights_move else leading_channel_plan(placed, architecture.data_type)
-        if plan is None:
+        leading, trailing = (
+            plan(placed, architecture.data_type) for plan in (leading_channel_plan, trailing_channel_plan)
+        )
+        steps = list(dict.fromkeys(step for plan in (leading, trailing) if plan is not None for step in plan.alone))
+        if not steps:
             return None
-        steps = list(dict.fromkeys(plan.steps))
         rows = [step.rows(architecture.array_size, architecture.data_type.one) for step in steps]
         starts = np.cumsum([0, *map(len, rows)]).tolist()
         vectors = starts.pop()
@@ -50,7 +55,7 @@ class ChannelRows:
         left = scratch.size - vectors
         if not constants.resident and (left < needs.comfortable or vectors * _SHARE > scratch.size):
             return None
-        return cls(plan, dict(zip(steps, starts, strict=True)), address, vectors, scratch.base)
+        return cls(leading, trailing, dict(zip(steps, starts, strict=True)), address, vectors, scratch.base)
 
     def beside(self, scratch: Scratch, constants: Constants) -> Scratch:
         """What is left of the scratch."""

@@ -11,20 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.targets.tensil.architecture import Architecture
-from pefslc.targets.tensil.channel_rows import ChannelRows
 from pefslc.targets.tensil.constants import Constants
-from pefslc.targets.tensil.emitter import SIMD_CYCLES, Emitter
+from pefslc.targets.tensil.emitter import Emitter
 from pefslc.targets.tensil.group_steps import (
     added_tensors,
-    addend_plan,
-    leading_plan,
     leading_steps,
-    trailing_plan,
     trailing_steps,
 )
-from pefslc.targets.tensil.groups import LinearHead, MaxHead, TransposeHead
+from pefslc.targets.tensil.groups import MaxHead, TransposeHead
 from pefslc.targets.tensil.instructions import MoveKind, SimdOperation
-from pefslc.targets.tensil.matrix_plan import MatrixPlan
 from pefslc.targets.tensil.matrix_steps import (
     AddTensor,
     AddWord,
@@ -35,13 +30,14 @@ from pefslc.targets.tensil.matrix_steps import (
 )
 from pefslc.targets.tensil.moving_weights import MovingWeights, shifted_ones, transpose
 from pefslc.targets.tensil.pass_plan import Needs, Scratch, plan_passes
+from pefslc.targets.tensil.pass_steps import PassSteps
 from pefslc.targets.tensil.placed import PlacedGroup
 from pefslc.targets.tensil.planes import Layout, Rect, Run, View, missed_runs, rect_runs, tap_runs
 from pefslc.targets.tensil.raw_steps import Accumulate, RawStep, SimdStep
 from pefslc.targets.tensil.simd_steps import simd_operations
-from pefslc.targets.tensil.step_choice import Choice, choose, matrix_cycles
-from pefslc.targets.tensil.weight_stream import WeightStream, hidden_behind
-from pefslc.targets.tensil.weights import Tile, first_covering_tap, in_order, with_carried
+from pefslc.targets.tensil.step_choice import Choice
+from pefslc.targets.tensil.weight_stream import WeightStream
+from pefslc.targets.tensil.weights import Tile, first_covering_tap, in_order
 
 __all__ = ["GroupPass"]
 
@@ -63,11 +59,10 @@ class GroupPass:
     views: dict[str, View]
     local: set[str]
     scratch: Scratch
-    matrix_rows: dict[MatrixStep, int]
+    steps: PassSteps
     constants: Constants
     spare: range
     moving: MovingWeights | None = None
-    channel_rows: ChannelRows | None = None
     ones: int | None = None  # where DRAM1 holds what transpositions need
 
     def emit(self, needs: Needs) -> None:
@@ -82,52 +77,13 @@ class GroupPass:
         layout = self.placed.group.layout
         output_blocks = range(layout.blocks(self.a))
         sets = [output_blocks[i : i + plan.blocks] for i in range(0, len(output_blocks), plan.blocks)]
-        choices = [self._choose(chosen) for chosen in sets]
-        if self.channel_rows is not None and any(choice.plan is self.channel_rows.plan for choice in choices):
-            self.matrix_rows = self.matrix_rows | self.channel_rows.fetch(self.emitter, self.constants)
+        choices = [self.steps.leading(chosen, plan.rows * plan.columns) for chosen in sets]
         phases_of = [self._phases(c, choice, plan.input_blocks) for c, choice in zip(sets, choices, strict=True)]
         tiles = [tile for phases in phases_of for _, _, tiles in phases for tile in tiles]
         self.weights = WeightStream(tiles, plan.weight_base, plan.weight_size, self.emitter, self.constants)
         for rect in plan.rects(layout):
             for chosen, choice, phases in zip(sets, choices, phases_of, strict=True):
                 self._one_pass(rect, chosen, choice, phases)
-
-    def _choose(self, chosen: Sequence[int]) -> Choice:
-        """How the leading steps are done, or all steps where the plan for the addition and both sides is shorter."""
-        if not isinstance(self.placed.group.head, LinearHead):
-            return Choice(None, len(chosen), False, 0)
-        data_type = self.architecture.data_type
-        hides = [
-            sum(hidden_behind(tile, self.emitter, self.constants) for tile in self.tiles[block]) for block in chosen
-        ]
-        vectors = self.plan.rows * self.plan.columns
-        operations = len(leading_steps(self.placed))
-        if (rows := self.channel_rows) is not None:
-            cycles = rows.cycles(self.emitter, self.constants)
-            return choose(rows.plan, operations, vectors, hides, self.a, carried=False, rows_cycles=cycles)
-        plan = self._available(leading_plan(self.placed, data_type))
-        carried = self._can_carry(plan, chosen)
-        leading = choose(plan, operations, vectors, hides, self.a, carried=carried)
-        whole = self._available(addend_plan(self.placed, data_type))
-        if whole is None:
-            return leading
-        carried, count = self._can_carry(whole, chosen), vectors * len(chosen)
-        cycles = matrix_cycles(whole.steps if carried else whole.alone, count, self.a)
-        apart = leading.cycles + count + self._trailing(count)[1]
-        must = any(added.ceiling is not None for added in added_tensors(self.placed))
-        return Choice(whole, 0, carried, cycles) if must or cycles < apart else leading
-
-    def _available(self, plan: MatrixPlan | None) -> MatrixPlan | None:
-        """The plan, if its rows are in local memory."""
-        return plan if plan is not None and all(step in self.matrix_rows for step in plan.alone) else None
-
-    def _can_carry(self, plan: MatrixPlan | None, chosen: Sequence[int]) -> bool:
-        if plan is None or not plan.carried or self.needs.streamed_terms:
-            return False
-        return all(self._carrying(block, plan.carried) is not None for block in chosen)
-
-    def _carrying(self, block: int, word: int) -> list[Tile] | None:
-        return with_carried(self.placed, self.layouts, self.tiles[block], word, self.architecture.data_type)
 
     def _phases(self, chosen: Sequence[int], choice: Choice, whole: int) -> list[tuple[int, range, list[Tile]]]:
         """(term, input blocks, tiles): what is worked on together. Without streaming that is everything at once."""
@@ -137,7 +93,7 @@ class GroupPass:
             blocks_of, late = self._carrying_sums(chosen)
         if choice.plan is not None and choice.carried:
             for i, block in enumerate(chosen[choice.first :], choice.first):
-                carrying = self._carrying(block, choice.plan.carried)
+                carrying = self.steps.carrying(block, choice.plan.carried)
                 assert carrying is not None
                 blocks_of[i] = carrying
         tiles = in_order(blocks_of)
@@ -155,7 +111,7 @@ class GroupPass:
     def _carrying_sums(self, chosen: Sequence[int]) -> tuple[list[list[Tile]], list[Tile]]:
         """Tiles for sums that are stored with a constant: in their own biases, or by tiles of its own, after them."""
         word = self.placed.carried
-        carrying = [self._carrying(block, word) for block in chosen]
+        carrying = [self.steps.carrying(block, word) for block in chosen]
         if not self.needs.streamed_terms and None not in carrying:
             return [tiles for tiles in carrying if tiles is not None], []
         row = np.full((1, self.a), word, dtype=np.int64)
@@ -183,8 +139,7 @@ class GroupPass:
                 self.emitter.flush()
                 self._matrix_steps(choice.steps, rect, chosen, choice.first)
             steps = () if any(isinstance(s, AddTensor) for s in choice.steps) else steps[len(leading) :]
-        count = rect.area * len(chosen)
-        trailing, _ = self._trailing(count)
+        trailing, _ = self.steps.trailing(len(chosen), rect.area)
         by_matrix = trailing if steps else None
         for step in steps[: len(steps) - len(trailing_steps(self.placed))] if by_matrix else steps:
             if isinstance(step, Accumulate):
@@ -197,16 +152,6 @@ class GroupPass:
             self._matrix_steps(by_matrix.alone, rect, chosen, 0)
         self._store_result(rect, chosen)
 
-    def _trailing(self, count: int) -> tuple[MatrixPlan | None, int]:
-        """The plan for what follows the last added tensor, if it is shorter, and cycles: nothing hides SIMD there."""
-        trailing = trailing_steps(self.placed)
-        by_simd = SIMD_CYCLES * len(trailing) * count
-        plan = self._available(trailing_plan(self.placed, self.architecture.data_type))
-        if plan is None or any(isinstance(step, Diagonal) for step in plan.alone):
-            return None, by_simd
-        by_matrix = matrix_cycles(plan.alone, count, self.a)
-        return (plan, by_matrix) if by_matrix < by_simd else (None, by_simd)
-
     def _matrix_steps(self, steps: Sequence[MatrixStep], rect: Rect, chosen: Sequence[int], first: int) -> None:
         """Matrix steps on the accumulators of chosen[first:]."""
         self.weights.forget_array()
@@ -214,18 +159,18 @@ class GroupPass:
         for step in steps:
             match step:
                 case AddWord():
-                    self.emitter.load_weights(self.matrix_rows[step], 1, has_bias=True)
+                    self.emitter.load_weights(self.steps.rows_of(step), 1, has_bias=True)
                     self.emitter.matmul_zeroes(base, rect.area * len(chosen) - base, accumulate=True)
                 case ChannelAddWord():
                     for i, block in enumerate(chosen[first:], first):
-                        self.emitter.load_weights(self.matrix_rows[step] + block, 1, has_bias=True)
+                        self.emitter.load_weights(self.steps.rows_of(step) + block, 1, has_bias=True)
                         self.emitter.matmul_zeroes(i * rect.area, rect.area, accumulate=True)
                 case Diagonal() | ChannelDiagonal():
                     self._diagonal(step, rect, chosen, first)
                 case AddTensor():
                     (added,) = added_tensors(self.placed)
                     if step.bias:
-                        self.emitter.load_weights(self.matrix_rows[step], self.a + 1, has_bias=True)
+                        self.emitter.load_weights(self.steps.rows_of(step), self.a + 1, has_bias=True)
                     self._add(added.tensor, rect, chosen, first, by_matmul=bool(step.bias))
 
     def _diagonal(self, step: Diagonal | ChannelDiagonal, rect: Rect, chosen: Sequence[int], first: int) -> None:
@@ -240,7 +185,7 @@ class GroupPass:
         for i, block in enumerate(chosen[first:], first):
             by_channel = isinstance(step, ChannelDiagonal)
             if by_channel or i == first:
-                matrix = self.matrix_rows[step] + (block * (self.a + 1) if by_channel else 0)
+                matrix = self.steps.rows_of(step) + (block * (self.a + 1) if by_channel else 0)
                 self.emitter.load_weights(matrix, self.a + 1, has_bias=True)
             for run in rect_runs(rect, view, View.part(0, rect)):
                 source = run.first + (block if result in self.local else i) * view.block_pitch

@@ -14,6 +14,7 @@ __all__ = [
     "leading_channel_plan",
     "leading_plan",
     "leading_steps",
+    "trailing_channel_plan",
     "trailing_plan",
     "trailing_steps",
 ]
@@ -41,11 +42,24 @@ def leading_plan(placed: PlacedGroup, data_type: DataType) -> MatrixPlan | None:
 
 
 def leading_channel_plan(placed: PlacedGroup, data_type: DataType) -> MatrixPlan | None:
-    """A plan for leading steps with words for each channel; None where there are no such steps."""
-    steps = leading_steps(placed)
-    if not placed.terms or not any(isinstance(step, ChannelMultiply | ChannelAdd) for step in steps):
-        return None
+    """A plan for leading steps with words for each channel; None where there are none, and for a maximum."""
     low, high = (tuple((sums + placed.bias).tolist()) for sums in placed.partial)
+    return _channel_plan(placed, leading_steps(placed), low, high, data_type) if placed.terms else None
+
+
+def trailing_channel_plan(placed: PlacedGroup, data_type: DataType) -> MatrixPlan | None:
+    """A plan for trailing steps with words for each channel; None where there are none."""
+    if placed.sums is None:
+        return None
+    low, high = ((word,) * len(placed.bias) for word in placed.sums)
+    return _channel_plan(placed, trailing_steps(placed), low, high, data_type)
+
+
+def _channel_plan(
+    placed: PlacedGroup, steps: tuple[RawStep, ...], low: tuple[int, ...], high: tuple[int, ...], data_type: DataType
+) -> MatrixPlan | None:
+    if placed.weights_move or not any(isinstance(step, ChannelMultiply | ChannelAdd) for step in steps):
+        return None  # where weights move, channels have no lanes of their own
     return channel_plan(steps, low, high, data_type)
 
 

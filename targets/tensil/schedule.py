@@ -28,6 +28,7 @@ from pefslc.targets.tensil.instructions import Instruction, Segment
 from pefslc.targets.tensil.matrix_steps import MatrixStep
 from pefslc.targets.tensil.moving_weights import MovingWeights
 from pefslc.targets.tensil.pass_plan import Scratch
+from pefslc.targets.tensil.pass_steps import PassSteps
 from pefslc.targets.tensil.placed import Placed, PlacedGroup
 from pefslc.targets.tensil.raw_steps import Accumulate, ChannelAdd, ChannelMultiply, Maximum, Minimum, block_words
 from pefslc.targets.tensil.residence import Entry, Residence, no_local_memory
@@ -245,6 +246,10 @@ class _Scheduler:
         capacity = self._load_channel_words(placed)
         scratch = Scratch(*self.residence.local.largest_gap())
         rows = ChannelRows.of(placed, self.architecture, self.constants, scratch, needs)
+        steps = PassSteps(
+            placed, self.selection.layouts, tiles, needs, self.architecture, self.emitter, self.constants,
+            self.matrix_rows, rows,
+        )  # fmt: skip
         names = *placed.tensors, placed.group.result
         work = GroupPass(
             placed=placed,
@@ -256,11 +261,10 @@ class _Scheduler:
             views={name: self.residence.view(name) for name in names},
             local={name for name in names if self.residence.is_local(name)},
             scratch=scratch if rows is None else rows.beside(scratch, self.constants),
-            matrix_rows=self.matrix_rows,
+            steps=steps,
             constants=self.constants,
             spare=self.spare,
             moving=moving,
-            channel_rows=rows,
         )
         work.emit(needs)
         name = placed.group.result

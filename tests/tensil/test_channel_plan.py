@@ -176,7 +176,7 @@ NETWORKS = Feature(float_scales=True, leaky=False, most_bits=5, most_channels=30
 MACHINES = ((12, 8192, 2048), (5, 900, 300), (8, 400, 150))  # array, local memory, accumulators
 
 
-@pytest.mark.parametrize("seed", [0, 3, 4, 7, 8, 9, 10, 13, 16, 18])
+@pytest.mark.parametrize("seed", [0, 3, 4, 7, 8, 9, 13, 16, 18, 30])
 def test_networks_run_as_predicted_and_in_fewer_cycles(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from tensil_support import emit, random_codes, simulate
 from builders import Feature, import_bytes, lower, random_network
 from pefslc.diagnostics import CompileError
 from pefslc.interpret import apply_output_map, quantize_input, run_codes
-from pefslc.targets.tensil import addends, group_pass, schedule
+from pefslc.targets.tensil import addends, pass_steps, schedule
 from pefslc.targets.tensil.architecture import DataType, load_architecture
 from pefslc.targets.tensil.instructions import DataMove, MoveKind
 from pefslc.targets.tensil.planes import Layout, to_vectors
@@ -63,7 +63,7 @@ def test_no_sum_saturates_and_two_runs_in_a_row_agree(tmp_path: Path, monkeypatc
     for by_matrix in (True, False):
         if not by_matrix:
             for name in ("leading_plan", "trailing_plan", "addend_plan"):
-                for module in (group_pass, schedule, addends):
+                for module in (pass_steps, schedule, addends):
                     monkeypatch.setattr(module, name, lambda *_: None, raising=False)
         emission = emit(graph, load_architecture("custom_perf"), tmp_path)
         program = load_tmodel(tmp_path / str(emission.details["tmodel"]))
