@@ -3,7 +3,7 @@
 Trained in float, its BatchNorm folded, fine-tuned at Q2.3, exported, compiled for the Tensil accelerator and for C, and
 compared with torch on every test image.
 
-    python examples/train_digits.py -o build/digits          # needs the extra: pip install "pefslc[train]"
+    python examples/train_digits.py -o build/digits          # needs the extra: pip install ".[train]"
 
 As in PEFSL the device computes features, and the host classifies: by the linear layer that the network was trained
 with, or from a few images of each class, by the nearest mean of their features.

@@ -53,7 +53,9 @@ class GivenShapes:
                 yield Problem(Code.GIVEN_SHAPE, f"the model has no input {quote(name)}", hint=f"its inputs: {known}")
             elif not shape or min(shape) < 1:
                 yield Problem(
-                    Code.GIVEN_SHAPE, f"{list(map(int, shape))} is no shape for input {quote(name)}", hint="sizes > 0"
+                    Code.GIVEN_SHAPE,
+                    f"{list(map(int, shape))} is no shape for input {quote(name)}",
+                    hint="sizes from 1 on",
                 )
             elif self.batch is not None and shape[0] != self.batch:
                 yield Problem(

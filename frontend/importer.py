@@ -93,13 +93,25 @@ def _is_possible(shape: Sequence[int | str | None] | None) -> TypeGuard[Sequence
 def check_size(shape: Shape, origin: Origin) -> None:
     """Raise CompileError for a shape that no device could hold."""
     if element_count(shape) > _LARGEST_TENSOR:
-        raise CompileError(Code.TENSOR_TOO_LARGE, f"a tensor of shape {list(shape)} is too large", at=origin)
+        raise CompileError(
+            Code.TENSOR_TOO_LARGE,
+            f"a tensor of shape {list(shape)} is too large",
+            at=origin,
+            hint=f"at most 2^{_LARGEST_TENSOR.bit_length() - 1} elements: look at the shape, and at --batch or "
+            "--input-shape if given",
+        )
 
 
 def _is_no_float(tensor: gs.Tensor) -> bool:
     """Whether the tensor is declared of another type; of those that NumPy lacks, it is no NumPy type."""
     known = isinstance(tensor.dtype, type | np.dtype)
     return tensor.dtype is not None and not (known and np.dtype(tensor.dtype).kind == "f")
+
+
+def _element(dtype: object) -> str:
+    """What a tensor holds, as ONNX calls it: NumPy has strings as objects."""
+    name = str(np.dtype(dtype))  # type: ignore[call-overload]
+    return "strings" if name == "object" else name
 
 
 def _option_name(name: str) -> str:
@@ -325,7 +337,7 @@ class Builder:
                     f"--input-shape {_option_name(tensor.name)}={_example(shape)}",
                 )
             if tensor.dtype is not None and np.dtype(tensor.dtype).kind != "f":
-                raise CompileError(Code.INPUT_TYPE, f"the input holds {np.dtype(tensor.dtype)}, not floats", at=origin)
+                raise CompileError(Code.INPUT_TYPE, f"the input holds {_element(tensor.dtype)}, not floats", at=origin)
             if not shape:
                 raise CompileError(
                     Code.UNSUPPORTED_SHAPE,
@@ -389,7 +401,8 @@ class Builder:
                         Code.OUTPUT_SHAPE,
                         f"the output is declared {list(declared)} but computed {list(value.type.shape)}",
                         at=value.origin,
-                        hint="export the model again",
+                        hint="export the model again; or, where --batch or --input-shape changed a shape that the file "
+                        "fixes at its output, leave that out",
                     )
                 )
             found.append(GraphOutput(tensor.name, value))

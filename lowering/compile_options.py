@@ -53,7 +53,7 @@ def check_options(target: Target, options: TargetOptions) -> None:
             Problem(
                 Code.WRONG_OPTION,
                 f"--arch is {quote_given(options.arch)}, not the name of an architecture",
-                hint="leave it out",
+                hint=f"leave it out; `pefslc targets` lists those of {target.name}",
             )
         )
     clock = options.clock_mhz

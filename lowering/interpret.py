@@ -65,7 +65,8 @@ def as_batches(graph: Graph, inputs: Mapping[str, Floats] | Floats) -> tuple[dic
             raise CompileError(
                 Code.INPUT_ARRAY,
                 f"no array for input {quote(name)}",
-                hint=f"arrays given: {', '.join(map(quote, inputs)) or 'none'}",
+                hint=f"arrays given: {', '.join(map(quote, inputs)) or 'none'}"
+                + ("; or name it 'x'" if len(graph.inputs) == 1 and inputs else ""),
             )
         array = as_array(inputs[name], f"input {quote(name)}")
         if array.dtype.kind not in "fiu":

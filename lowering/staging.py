@@ -11,6 +11,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -40,6 +41,7 @@ def publish(folder: Path, files: Mapping[str, bytes], sidecar: tuple[str, bytes]
     """
     everything = {**files, sidecar[0]: sidecar[1]}  # the sidecar comes last, also in the result
     assert all(Path(name).name == name for name in everything), "an artifact outside of its folder"
+    missing = [part for part in (folder, *folder.parents) if not os.path.lexists(part)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _refuse_foreign_files(folder, everything, sidecar)
@@ -49,7 +51,10 @@ def publish(folder: Path, files: Mapping[str, bytes], sidecar: tuple[str, bytes]
             for name in everything:
                 os.replace(Path(staged) / name, folder / name)
     except OSError as e:
-        reason = "it is a file" if isinstance(e, FileExistsError) else e.strerror or e
+        for made in missing:
+            with suppress(OSError):  # not empty: somebody else's
+                made.rmdir()
+        reason = "it is no folder" if isinstance(e, FileExistsError | NotADirectoryError) else e.strerror or e
         raise CompileError(
             Code.CANNOT_WRITE, f"cannot write into {quote(folder)}: {reason}", hint="choose another folder with -o"
         ) from None

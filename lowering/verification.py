@@ -9,67 +9,31 @@ Where a target's requantizations are bounded it says which staircases it compute
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.arrays import Arrays
 from pefslc.codes import Code
+from pefslc.comparison import Comparison, compare_codes, compare_values
 from pefslc.diagnostics import CompileError, Problem, quote
 from pefslc.interpret import as_batches, map_codes, quantize_input, run, run_codes
-from pefslc.ir.graph import Graph, GraphOutput, OutputMap
+from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Requantize
 from pefslc.numeric.deviation import Deviations
 from pefslc.report import layer_name
 from pefslc.semantics import evaluate
 from pefslc.targets.protocol import Audit, LayerAudit, Runner
 
-__all__ = [
-    "REFERENCE",
-    "Comparison",
-    "FloatError",
-    "Measured",
-    "Prediction",
-    "Verification",
-    "compare_codes",
-    "compare_values",
-    "verify",
-]
+__all__ = ["REFERENCE", "FloatError", "Measured", "Prediction", "Verification", "verify"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 REFERENCE = "y_ref64"
 _CHUNK_ROWS = 8  # batches evaluated at once: bounds the memory of intermediate tensors
-_VALUE_NOISE = 1e-9  # of outputs that float64 cannot hold exactly, relative to the output where it is larger than 1
-_EXACT_STEPS = 2**53
-_UNITS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """One output from two sources: how many elements, how many differ, and the first that does.
-
-    bounded  the artifacts are not exact, and another comparison shows that they differ as predicted
-    """
-
-    output: str
-    compared: str
-    count: int
-    differing: int
-    first: str = ""
-    bounded: bool = False
-
-    def __str__(self) -> str:
-        if not self.differing:
-            return f"{self.count} of {self.count} outputs equal: {self.compared} ({quote(self.output)})"
-        return (
-            f"output {quote(self.output)}: {self.differing} of {self.count} differ: {self.compared}; "
-            f"first at {self.first}{' (bounded)' if self.bounded else ''}"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +109,15 @@ class Verification:
         """Raise CompileError with every difference that was not predicted."""
         if not self.as_predicted:
             wrong = [c for c in self.comparisons if c.differing and not c.bounded]
-            hint = "sums saturate on these inputs: compile without --allow-overflow" if self.overflows else None
-            problems = [Problem(Code.DIFFERS, f"verification: {c}", hint=hint) for c in wrong]
+            problems = [Problem(Code.DIFFERS, f"verification: {c}", hint=self._hint(wrong)) for c in wrong]
             raise CompileError.of([*problems, *map(_outside, (layer for layer in self.layers if layer.outside))])
+
+    def _hint(self, wrong: Sequence[Comparison]) -> str | None:
+        if self.overflows:
+            return "sums saturate on these inputs: compile without --allow-overflow"
+        if all(c.given for c in wrong):
+            return "model, interpreter and artifacts agree: does the array belong to these inputs and to this model?"
+        return None
 
     def __str__(self) -> str:
         lines = [*self.comparisons, *self.measured, *self.errors, *self._audited()]
@@ -196,7 +166,7 @@ class _Tally:
         key = (new.output, new.compared)
         old = self.found.get(key, Comparison(new.output, new.compared, 0, 0))
         count, differing = old.count + new.count, old.differing + new.differing
-        self.found[key] = Comparison(new.output, new.compared, count, differing, old.first or new.first, new.bounded)
+        self.found[key] = replace(new, count=count, differing=differing, first=old.first or new.first)
 
     def measure(self, prediction: Prediction, values: Mapping[str, Codes]) -> None:
         """Count, at each bounded requantization, the codes that are not the model's for the accumulators at hand."""
@@ -287,11 +257,12 @@ def verify(
                 tally.add(compare_codes(output.name, predicted, emitted[output.name], what, first))
             add(compare_codes(output.name, got, emitted[output.name], f"{runner_name} and interpreter", first))
             for name, wanted in arrays_of:
-                add(compare_values(output, wanted, emitted[output.name], f"{runner_name} and {name}", first))
+                found = compare_values(output, wanted, emitted[output.name], f"{runner_name} and {name}", first)
+                add(replace(found, given=True))
     rows = next(iter(inputs.values())).shape[0]
-    found, measured = tuple(tally.found.values()), tuple(tally.measured.values())
+    compared, measured = tuple(tally.found.values()), tuple(tally.measured.values())
     ignored = () if expected else tuple(name for name in arrays if name not in (*inputs, "x"))
-    return Verification(rows, found, measured, tuple(tally.errors.values()), layers=tally.layers, ignored=ignored)
+    return Verification(rows, compared, measured, tuple(tally.errors.values()), layers=tally.layers, ignored=ignored)
 
 
 def _rows(array: NDArray[np.generic], shape: tuple[int, ...], start: int, stop: int) -> NDArray[np.float64]:
@@ -314,78 +285,10 @@ def _expected(graph: Graph, arrays: Arrays, rows: int) -> Iterator[tuple[str, st
                     f"the expected array {quote(name)} is {array.dtype} {list(array.shape)}, "
                     f"output {quote(output.name)} has {list(wanted)}",
                 )
+            if not np.isfinite(array).all():
+                raise CompileError(
+                    Code.EXPECTED_ARRAY,
+                    f"the expected array {quote(name)} holds NaN or infinity",
+                    hint="look at how it was computed",
+                )
             yield output.name, quote(name), array
-
-
-def compare_codes(output: str, expected: Codes, got: Codes, compared: str, first_row: int = 0) -> Comparison:
-    """Integers with integers."""
-    if expected.shape != got.shape:
-        raise CompileError(
-            Code.ARTIFACT_CHANGED, f"output {quote(output)} came back as {list(got.shape)}, not {list(expected.shape)}"
-        )
-    wrong = np.argwhere(expected != got)
-    first = ""
-    if len(wrong):
-        index = tuple(int(i) for i in wrong[0])
-        want, have = int(expected[index]), int(got[index])
-        first = f"{_index(index, first_row)}: code {have} instead of {want}, off by {abs(have - want)}"
-    return Comparison(output, compared, expected.size, len(wrong), first)
-
-
-def compare_values(
-    output: GraphOutput, expected: NDArray[np.generic], got: Codes, compared: str, first_row: int = 0
-) -> Comparison:
-    """Values with integers: equal values where float64 holds them exactly, else equal within the noise of the array.
-
-    The noise is a few units in the last place of the array's own type, and 1e-9 where the exact value is no float64.
-    It is far below a step of the codes, so that it hides no wrong code.
-    """
-    assert output.map is not None
-    if expected.shape != got.shape:
-        raise CompileError(
-            Code.EXPECTED_ARRAY,
-            f"output {quote(output.name)}: {compared} have shapes {list(got.shape)} and {list(expected.shape)}",
-        )
-    values, mapped = expected.astype(np.float64), map_codes(output.map, got)
-    noise = _noise(output, values, single=expected.dtype.itemsize < 8)
-    wrong = np.argwhere(~(np.abs(values - mapped) <= noise))  # NaN is wrong, too
-    first = ""
-    if len(wrong):
-        index = tuple(int(i) for i in wrong[0])
-        want, have = float(values[index]), float(mapped[index])
-        first = f"{_index(index, first_row)}: {have:.9g} instead of {want:.9g}, off by {abs(have - want):.3g}"
-    return Comparison(output.name, compared, got.size, len(wrong), first)
-
-
-def _noise(output: GraphOutput, values: Floats, *, single: bool) -> Floats:
-    """By how much each value may be off although its code is right."""
-    assert output.map is not None
-    codes = output.value.type.codes
-    exact = _is_exact_in_float64(output.map, codes.low, codes.high)
-    if exact and not single:
-        return np.zeros_like(values)
-    offset = np.abs(_broadcast(output.map.offset, values.ndim))
-    unit = _UNITS * float(np.finfo(np.float32 if single else np.float64).eps)
-    noise = unit * (np.abs(values) + offset)
-    return noise if exact else np.maximum(noise, _VALUE_NOISE * np.maximum(np.abs(values), 1))
-
-
-def _index(index: tuple[int, ...], first_row: int) -> str:
-    return str([index[0] + first_row, *index[1:]]) if index else "[]"
-
-
-def _is_exact_in_float64(output_map: OutputMap, low: int, high: int) -> bool:
-    """Whether every value of the map, and every product in it, is a float64: dyadic, and below 2^53 steps."""
-    largest = max(abs(low), abs(high))
-    for scale, offset in zip(output_map.scale, output_map.offset, strict=True):
-        denominator = max(scale.denominator, offset.denominator)
-        if any(n.denominator & (n.denominator - 1) for n in (scale, offset)):
-            return False
-        if (abs(scale) * largest + abs(offset)) * denominator >= _EXACT_STEPS:
-            return False
-    return True
-
-
-def _broadcast(numbers: tuple[Fraction, ...], rank: int) -> Floats:
-    """Per-channel numbers against a tensor whose channels lie on axis 1."""
-    return np.array([float(n) for n in numbers]).reshape((1, -1) + (1,) * (rank - 2) if rank > 1 else (-1,))

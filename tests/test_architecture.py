@@ -23,6 +23,7 @@ LAYER = {
     "calibration_data": "core",
     "cli": "cli",
     "codes": "core",
+    "comparison": "compiler",
     "compile_options": "compiler",
     "compiler": "compiler",
     "console": "cli",

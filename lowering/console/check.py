@@ -86,15 +86,17 @@ def check(
     except CompileError as e:
         if not as_json:
             raise
-        _print_json(model, chosen.name, e.problems)
+        _print_json(model, chosen.name, None, e.problems)
         raise click.exceptions.Exit(1) from None
     if as_json:
-        _print_json(model, chosen.name, ())
+        _print_json(model, chosen.name, program.exact, ())
         return
     print(f"{program.name} compiles for {chosen.name}: {verdict(program.layers, program.lowered.bounded_passes)}")
 
 
-def _print_json(model: str, target: str, problems: tuple[Problem, ...]) -> None:
-    """One object on stdout: what was checked, and every problem; "ok" says whether there are none."""
+def _print_json(model: str, target: str, exact: bool | None, problems: tuple[Problem, ...]) -> None:
+    """One object on stdout: what was checked, and every problem; "ok" says whether there are none, "exact" whether the
+    artifacts would be exact, or bounded; null where there would be none.
+    """
     found = [problem.to_json() for problem in problems]
-    print(json.dumps({"model": model, "target": target, "ok": not found, "problems": found}, indent=2))
+    print(json.dumps({"model": model, "target": target, "ok": not found, "exact": exact, "problems": found}, indent=2))

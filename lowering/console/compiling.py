@@ -83,6 +83,8 @@ def compile_model(
     chosen = chosen_target(target)
     limits = target_limits(chosen, TargetOptions(arch, caller_arena, allow_overflow, clock_mhz=clock_mhz))
     plugin_files(plugins)
+    if not output:
+        raise click.UsageError("-o '' is no folder; -o . is this one", click.get_current_context())
     require_data_and_format(fmt, calibrate, requantize)
     import pefslc
     from pefslc.console.dump import Watcher

@@ -29,5 +29,5 @@ def require_extra() -> None:
         raise MissingExtra(
             Code.NO_EXTRA,
             f"pefslc.train needs torch and Brevitas: {e.name or e} is missing",
-            hint='pip install "pefslc[train]"',
+            hint='in a checkout of pefslc: pip install ".[train]"',
         ) from e

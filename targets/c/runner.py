@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -30,12 +32,19 @@ _TYPES = {f"{sign}int{bits}_t": np.dtype(f"{sign}int{bits}") for sign in ("", "u
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
-def find_compiler() -> str:
-    """The path of a C compiler. Raises CompileError."""
+def find_compiler() -> tuple[str, ...]:
+    """The command of a C compiler: $CC, which may have options, else the first that is found. Raises CompileError."""
+    chosen = tuple(shlex.split(os.environ.get("CC", "")))
+    if chosen and shutil.which(chosen[0]) is None:
+        raise CompileError(
+            Code.NO_C_COMPILER, f"there is no C compiler {quote(chosen[0])}, which CC names", hint="change or unset CC"
+        )
+    if chosen:
+        return chosen
     for name in _COMPILERS:
         path = shutil.which(name)
         if path is not None:
-            return path
+            return (path,)
     raise CompileError(
         Code.NO_C_COMPILER,
         f"no C compiler found (tried {', '.join(_COMPILERS)})",
@@ -73,7 +82,7 @@ class CRunner:
         compiler = find_compiler()
         with TemporaryDirectory(prefix="pefslc-") as temporary:
             library = Path(temporary) / "model.so"
-            command = [compiler, *COMPILER_FLAGS, *(str((folder / s).resolve()) for s in sources), "-o", str(library)]
+            command = [*compiler, *COMPILER_FLAGS, *(str((folder / s).resolve()) for s in sources), "-o", str(library)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise InternalError(f"the C compiler refused our code:\n{done.stderr[:2000]}")

@@ -113,7 +113,7 @@ def _passes(term: Term, output: Layout, architecture: Architecture) -> int:
     """Passes over the output channels: their sums share the accumulators with pixels on their way under taps."""
     outputs, channels = len(term.weight), len(term.weight[0])
     depth, blocks = architecture.accumulator_depth, -(-output.pixels // architecture.array_size)
-    return -(-(blocks * outputs) // max(depth - channels, depth // 2))
+    return -(-(blocks * outputs) // max(depth - channels, depth // 2, 1))
 
 
 def _pixels_under_taps(

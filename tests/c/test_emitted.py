@@ -196,8 +196,24 @@ def test_the_runner_runs_any_batch_from_the_files(build_graph, caller_arena, tmp
 def test_without_a_compiler_the_runner_says_what_to_install(build_graph, tmp_path, monkeypatch):  # type: ignore[no-untyped-def]
     graph = _simple(build_graph)
     sidecar = _written(CTarget().lower(graph, TargetOptions()), graph, tmp_path)
+    monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(runner_module, "_COMPILERS", ("no-such-compiler",))
     with pytest.raises(CompileError, match="no C compiler found"):
+        CTarget().runner(tmp_path, sidecar)
+
+
+def test_the_compiler_is_the_one_that_cc_names_with_its_options(build_graph, tmp_path, monkeypatch):  # type: ignore[no-untyped-def]
+    graph = _simple(build_graph)
+    sidecar = _written(CTarget().lower(graph, TargetOptions()), graph, tmp_path)
+    used = tmp_path / "used"
+    wrapper = tmp_path / "my-cc"
+    wrapper.write_text(f'#!/bin/sh\necho "$1" >{used}\nshift\nexec {" ".join(runner_module.find_compiler())} "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("CC", f"{wrapper} --mine")
+    CTarget().runner(tmp_path, sidecar)
+    assert used.read_text() == "--mine\n"
+    monkeypatch.setenv("CC", "no-such-compiler -m32")
+    with pytest.raises(CompileError, match="no C compiler 'no-such-compiler', which CC names"):
         CTarget().runner(tmp_path, sidecar)
 
 

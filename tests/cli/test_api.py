@@ -13,12 +13,12 @@ import pytest
 from cli_support import FakeTarget, quantized_mlp
 
 import pefslc
-from pefslc.diagnostics import Origin
+from pefslc.comparison import compare_codes, compare_values
+from pefslc.diagnostics import CompileError, Origin
 from pefslc.ir.graph import GraphOutput, Level, OutputMap
 from pefslc.ir.value import Codes, TensorType, Value
 from pefslc.numeric.scale import Scale
 from pefslc.passes.dead_code import RemoveDeadCode
-from pefslc.verification import compare_codes, compare_values
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,7 +67,12 @@ def test_every_expected_array_is_compared(model: Path, inputs: Path) -> None:
     assert [c.compared for c in both.comparisons][2:] == ["fake and 'y_ref64'", "fake and 'y'"]
     wrong = arrays["y_ref64"] + 1
     for changed in ({"y": wrong}, {"y": arrays["y_ref64"], "y_ref64": wrong}):
-        assert not program.verify({**arrays, **changed}).equal
+        found = program.verify({**arrays, **changed})
+        assert not found.equal
+        with pytest.raises(CompileError, match="does the array belong to these inputs and to this model"):
+            found.require()
+    with pytest.raises(CompileError, match="the expected array 'y' holds NaN or infinity"):
+        program.verify({**arrays, "y": np.full_like(wrong, np.nan)})
 
 
 def test_arrays_of_nothing_in_particular_are_passed_over(model: Path, inputs: Path) -> None:
@@ -154,7 +159,8 @@ sys.exit(run([sys.argv[1], "--target", "c", "--plugin", sys.argv[2]]))
     ended = subprocess.run([sys.executable, "-c", code, model, plugin], capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     expected = (
-        'error[PEF1001]: pefslc.train needs torch and Brevitas: torch is missing\n  help: pip install "pefslc[train]"\n'
+        "error[PEF1001]: pefslc.train needs torch and Brevitas: torch is missing\n"
+        '  help: in a checkout of pefslc: pip install ".[train]"\n'
     )
     assert ended.stdout == expected
     assert "pefslc.train needs torch and Brevitas" in ended.stderr

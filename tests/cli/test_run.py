@@ -68,7 +68,7 @@ def test_a_changed_artifact_is_refused(pefslc: Cli, build: Path, inputs: Path) -
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"input": np.zeros((1, 4))}, "no array for input 'x'\n  help: arrays given: 'input'"),
+        ({"input": np.zeros((1, 4))}, "no array for input 'x'\n  help: arrays given: 'input'; or name it 'x'"),
         ({"x": np.zeros((1, 5))}, "input 'x' has shape [1, 5], the model wants [1, 4]"),
         ({"x": np.zeros(4)}, "input 'x' has shape [4], the model wants [1, 4]"),
         ({"x": np.zeros((0, 4))}, "input 'x' is empty: shape [0, 4]\n  help: give at least one row"),

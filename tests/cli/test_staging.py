@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import onnx
@@ -63,7 +62,21 @@ def test_a_folder_that_is_a_file_is_an_error(pefslc: Cli, model: Path, tmp_path:
     (tmp_path / "a").write_text("")
     result = pefslc(model, "--target", "fake", "-o", tmp_path / "a")
     assert result.status == 1
-    assert result.err.startswith(f"error[PEF0805]: cannot write into '{tmp_path / 'a'}': it is a file\n")
+    assert result.err.startswith(f"error[PEF0805]: cannot write into '{tmp_path / 'a'}': it is no folder\n")
+
+
+def test_folders_that_were_made_for_nothing_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(CompileError, match="cannot write into"):
+        publish(tmp_path / "mine" / "a" / "b", {"x" * 300: b""}, ("m.t.json", b"{}"))
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine"]
+    assert not list((tmp_path / "mine").iterdir())
+
+
+def test_no_folder_is_a_usage_error(pefslc: Cli, model: Path) -> None:
+    result = pefslc(model, "--target", "fake", "-o", "")
+    assert result.status == 2
+    assert "-o '' is no folder; -o . is this one" in result.err
 
 
 def test_models_share_a_folder(pefslc: Cli, model: Path, open_model: Path, tmp_path: Path) -> None:
@@ -114,7 +127,7 @@ def test_a_failure_while_staging_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(CompileError, match="No space left"):
         publish(tmp_path / "b", {"m.x": b"new", "m.y": b"new"}, ("m.t.json", b"{}"))
-    assert os.listdir(tmp_path / "b") == []
+    assert not (tmp_path / "b").exists()
 
 
 def test_the_sidecar_is_renamed_last(tmp_path: Path) -> None:

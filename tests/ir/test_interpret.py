@@ -44,7 +44,7 @@ def test_arrays_come_by_name_alone_or_as_x(graph: Graph) -> None:
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"other": np.ones(3)}, "no array for input 'image'\n  help: arrays given: 'other'"),
+        ({"other": np.ones(3)}, "no array for input 'image'\n  help: arrays given: 'other'; or name it 'x'"),
         ({}, "no array for input 'image'\n  help: arrays given: none"),
         (np.ones((1, 2, 3, 4)), "input 'image' has shape [1, 2, 3, 4], the model wants [1, 2, 3, 3]"),
         (

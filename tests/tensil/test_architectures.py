@@ -62,7 +62,7 @@ def tiny_architecture(seed: int) -> Architecture:
         dram0_depth=int(np.exp2(r.uniform(7, 13))),
         dram1_depth=int(np.exp2(r.uniform(7, 16))),
         local_depth=int(r.integers(20, 700)),
-        accumulator_depth=int(r.integers(6, 300)),
+        accumulator_depth=int(np.exp2(r.uniform(0, 8.2))),
         simd_registers_depth=int(r.integers(1, 4)),
         stride0_depth=int(r.integers(1, 9)),
         stride1_depth=int(r.integers(1, 9)),
