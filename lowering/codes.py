@@ -128,6 +128,7 @@ class Code(Enum):
     PLUGIN_REFUSES = ("PEF0906", "a plugin refuses the model")
     PASS_LEVEL = ("PEF0907", "a pass runs on the wrong level")
     IR_TEXT = ("PEF0908", "the text of a graph cannot be read")
+    TARGET_FAILED = ("PEF0909", "a target that is not part of pefslc failed")
 
     # 10: torch networks (pefslc.train)
     NO_EXTRA = ("PEF1001", "torch and Brevitas are not installed")

@@ -10,26 +10,25 @@ from pefslc.diagnostics import CompileError, Problem, quote, quote_given
 from pefslc.numeric.choose_format import AutoFormat
 from pefslc.numeric.format import FixedPoint
 from pefslc.targets.protocol import Target, TargetOptions
-from pefslc.targets.registry import find_target, target_names
+from pefslc.targets.registry import find_target, guarded, target_names
+from pefslc.targets.user_target import MEMBERS
 
 __all__ = ["check_options", "check_requantize", "chosen_target", "parse_format"]
 
 # What only one of our targets reads; a target of someone else's is trusted to read all.
 _ONLY_FOR = {"arch": "tensil", "caller_arena": "c", "clock_mhz": "tensil"}
 
-_TARGET_MEMBERS = ("name", "limits", "lower", "runner")
-
 
 def chosen_target(target: str | Target) -> Target:
     if isinstance(target, str):
         return find_target(target)
-    if isinstance(target, type) or not all(hasattr(target, member) for member in _TARGET_MEMBERS):
+    if isinstance(target, type) or not all(hasattr(target, member) for member in MEMBERS):
         raise CompileError(
             Code.UNKNOWN_TARGET,
             f"{quote_given(target)} is not a target",
-            hint=f"a name ({', '.join(target_names())}), or an object with {', '.join(_TARGET_MEMBERS)}",
+            hint=f"a name ({', '.join(target_names())}), or an object with {', '.join(MEMBERS)}",
         )
-    return target
+    return guarded(target)
 
 
 def check_options(target: Target, options: TargetOptions) -> None:

@@ -30,7 +30,7 @@ from pefslc.passes.pipeline import SAID_BY_USER, pipeline
 from pefslc.plugins import load_plugins
 from pefslc.post_training import PostTrainingReport, post_training_report
 from pefslc.program import Lowered, Program
-from pefslc.report import layer_rows
+from pefslc.report import certified, layer_rows
 from pefslc.shapes import Shape
 from pefslc.sidecar import make_sidecar
 from pefslc.staging import safe_file_name
@@ -214,7 +214,7 @@ def compile(
     post_training = None if data is None or changes else _post_training(lowered, parsed, data, progress)
     rows = layer_rows(lowered.integer, lowered.quantized, limits, emission.ops)
     if require_exact:
-        _require_exact(lowered, emission)
+        _require_exact(lowered, emission, chosen.name, allow_overflow)
     details = {**emission.details, "exact": all(row.exact for row in rows) and not lowered.bounded_passes}
     if lowered.bounded_passes:
         details["bounded_passes"] = lowered.bounded_passes
@@ -238,8 +238,8 @@ def compile(
     return program
 
 
-def _require_exact(lowered: Lowered, emission: Emission) -> None:
-    """Raise CompileError with everything that is bounded."""
+def _require_exact(lowered: Lowered, emission: Emission, target: str, allow_overflow: bool) -> None:
+    """Raise CompileError with everything that is bounded, or of which the target says nothing."""
     problems = [
         Problem(Code.NOT_EXACT, f"pass {quote(name)} is bounded: it changed the model", hint="leave the pass out")
         for name in lowered.bounded_passes
@@ -254,20 +254,23 @@ def _require_exact(lowered: Lowered, emission: Emission) -> None:
             )
         )
     for op in lowered.integer.ops:
-        report = emission.ops.get(op.result.name)
-        if report is None or report.exact:
+        if certified(op, emission.ops):
             continue
-        if report.deviations is not None:
-            problems.append(
-                Problem(
-                    Code.NOT_EXACT,
-                    f"not exact: {report.deviations.text(_RANGES_LISTED)}",
-                    at=op.result.origin,
-                    hint="without --require-exact it compiles as bounded, and the sidecar holds the whole list",
-                )
-            )
-    if not problems and not all(report.exact for report in emission.ops.values()):
+        report, at = emission.ops.get(op.result.name), op.result.origin
+        if report is None:
+            text = f"target {quote(target)} does not say that this is exact"
+            problems.append(Problem(Code.NOT_EXACT, text, at, "Emission.ops wants a report on it"))
+        elif report.deviations is not None:
+            text = f"not exact: {report.deviations.text(_RANGES_LISTED)}"
+            hint = "without --require-exact it compiles as bounded, and the sidecar holds the whole list"
+            problems.append(Problem(Code.NOT_EXACT, text, at, hint))
+    inexact = [op for op in lowered.integer.ops if not certified(op, emission.ops)]
+    if inexact and not problems and allow_overflow:
         problems.append(Problem(Code.NOT_EXACT, "not exact: sums may overflow", hint="leave out --allow-overflow"))
+    elif not problems:  # a target that has no list of what differs
+        problems += [
+            Problem(Code.NOT_EXACT, f"target {quote(target)} is not exact", op.result.origin) for op in inexact
+        ]
     if problems:
         raise CompileError.of(problems)
 

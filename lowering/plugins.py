@@ -6,7 +6,6 @@ A file's passes are the classes defined in it that satisfy `passes.manager.Pass`
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import EntryPoint, entry_points
@@ -16,6 +15,7 @@ from types import ModuleType
 
 import numpy as np
 
+from pefslc.blame import exception_text, place_in
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, InternalError, quote, quote_given
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
@@ -58,8 +58,8 @@ class UserPass:
         except (Exception, SystemExit) as e:
             raise CompileError(
                 Code.PLUGIN_FAILED,
-                f"plugin pass {quote(self.name)} failed: {_exception_text(e)}",
-                at=_place(e, self.source),
+                f"plugin pass {quote(self.name)} failed: {exception_text(e)}",
+                at=place_in(self.source, e),
                 hint="the pass is not part of pefslc: correct it, or leave out --plugin",
             ) from e
         if not isinstance(after, Graph):
@@ -76,7 +76,7 @@ class UserPass:
         try:
             faults = _type_faults(before, after) or verify(after)
         except Exception as e:  # a field of a type that it cannot have
-            faults = [_exception_text(e)]
+            faults = [exception_text(e)]
         if faults:
             raise CompileError(
                 Code.PLUGIN_FAILED,
@@ -138,7 +138,7 @@ def _installed(entry: EntryPoint) -> Pass:
         made = entry.load()()
     except (Exception, SystemExit) as e:
         raise CompileError(
-            Code.PLUGIN_UNUSABLE, f"plugin {quote(entry.name)} cannot be loaded: {_exception_text(e)}", at=entry.value
+            Code.PLUGIN_UNUSABLE, f"plugin {quote(entry.name)} cannot be loaded: {exception_text(e)}", at=entry.value
         ) from e
     if not _is_pass(made):
         raise CompileError(
@@ -161,8 +161,8 @@ def _passes_in_file(path: Path) -> list[Pass]:
         except (Exception, SystemExit) as e:
             raise CompileError(
                 Code.PLUGIN_UNUSABLE,
-                f"plugin class {made_by.__name__} cannot be made: {_exception_text(e)}",
-                at=_place(e, str(path)),
+                f"plugin class {made_by.__name__} cannot be made: {exception_text(e)}",
+                at=place_in(str(path), e),
             ) from e
         if not _is_pass(made):
             raise CompileError(
@@ -210,8 +210,8 @@ def _import_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise CompileError(
             Code.PLUGIN_UNUSABLE,
-            f"plugin {quote(path)} cannot be imported: {_exception_text(e)}",
-            at=_place(e, str(path)),
+            f"plugin {quote(path)} cannot be imported: {exception_text(e)}",
+            at=place_in(str(path), e),
             hint=_HINT,
         ) from e
     return module
@@ -246,20 +246,3 @@ def _array_faults(op: Op) -> list[str]:
             if found != needed:
                 faults.append(f"{op.mnemonic} %{op.result.name}: {field.name} holds {found}, not {needed}")
     return faults
-
-
-def _exception_text(e: BaseException) -> str:
-    text = e.msg if isinstance(e, SyntaxError) else str(e)
-    return f"{type(e).__name__}: {text}" if text else type(e).__name__
-
-
-def _place(e: BaseException, source: str) -> str:
-    """file:line of the innermost frame in the user's file."""
-    if isinstance(e, SyntaxError) and e.filename and e.lineno:
-        return f"{e.filename}:{e.lineno}"
-    try:
-        wanted = Path(source).resolve()
-        lines = [f.lineno for f in traceback.extract_tb(e.__traceback__) if Path(f.filename).resolve() == wanted]
-    except OSError:
-        lines = []
-    return f"{source}:{lines[-1]}" if lines else source

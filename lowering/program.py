@@ -147,9 +147,9 @@ class Program:
         layers = {id(deviations): row.layer for row in self.layers for deviations in row.deviations}
         found = []
         for op in self.graph.of_type(Requantize):
-            deviations = self.emission.ops[op.result.name].deviations
-            if deviations is not None:
-                found.append((layers[id(deviations)], op, deviations))
+            report = self.emission.ops.get(op.result.name)
+            if report is not None and report.deviations is not None:
+                found.append((layers[id(report.deviations)], op, report.deviations))
         return Prediction(self.emission.computed, tuple(found))
 
     @contextmanager

@@ -1,7 +1,7 @@
 """The layer report: what became of each layer - formats, accumulator bits needed and there, exactness, cost.
 
 One row per operation that computes. What follows it element by element (Requantize, Round, Clamp) belongs to its row;
-what only moves data has a row where the target counts cycles for it.
+what only moves data has a row where the target counts cycles for it, everything else where it is not certified.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pefslc.cost import CostReport, Costs, LayerCost, macs, useful_macs
 from pefslc.diagnostics import Origin, quote
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Round, Sum, SumPool
-from pefslc.ir.structural import MaxPool
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
 from pefslc.ir.value import Op, Value
 from pefslc.limits import TargetLimits
 from pefslc.numeric.accumulate import bits_for_range
@@ -24,7 +24,9 @@ from pefslc.passes.check_accumulators import accumulator_bits
 from pefslc.sidecar import JsonObject
 from pefslc.targets.protocol import OpReport
 
-__all__ = ["LayerRow", "cost_report", "layer_rows", "verdict"]
+__all__ = ["LayerRow", "certified", "cost_report", "layer_rows", "verdict"]
+
+_MOVES = Reshape | Transpose | Pad | Slice | Upsample | Concat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,12 @@ def _deviations_json(deviations: Deviations) -> JsonObject:
     return {**counts, "channels": channels}
 
 
+def certified(op: Op, reports: Mapping[str, OpReport]) -> bool:
+    """Whether the target says that an operation is exact. Of what only moves data it need not speak."""
+    report = reports.get(op.result.name)
+    return isinstance(op, _MOVES) if report is None else report.exact
+
+
 @dataclass(slots=True)
 class _Group:
     """The operations of one row: the first computes, the others follow it element by element."""
@@ -84,12 +92,12 @@ class _Group:
 
 
 def layer_rows(
-    integer: Graph, quantized: Graph, limits: TargetLimits | None, reports: Mapping[str, OpReport]
+    integer: Graph, quantized: Graph, limits: TargetLimits | None, reports: Mapping[str, OpReport] | None
 ) -> tuple[LayerRow, ...]:
     """The rows of an integer graph, in order.
 
     quantized  the graph that it was lowered from: it names the formats
-    reports    what the target said about each operation, by its result's name; empty without a target
+    reports    what the target said about each operation, by its result's name; None before a target lowered it
     """
     formats = {op.result.name: op.result for op in quantized.ops}
     weights = {op.result.name: formats.get(op.operands[1].name) for op in quantized.ops if len(op.operands) > 1}
@@ -99,7 +107,7 @@ def layer_rows(
     rows = []
     for group in _groups(integer, reports):
         first, last = group.ops[0], group.ops[-1]
-        found = [reports[op.result.name] for op in group.ops if op.result.name in reports]
+        found = [] if reports is None else [reports[o.result.name] for o in group.ops if o.result.name in reports]
         cycles = [r.cycles for r in found if r.cycles is not None]
         rows.append(
             LayerRow(
@@ -111,7 +119,7 @@ def layer_rows(
                 output=_format(last.result, formats),
                 accumulator_bits=_needed_bits(group.ops),
                 available_bits=None if limits is None else limits.accumulator_bits,
-                exact=all(r.exact for r in found),
+                exact=reports is None or all(certified(op, reports) for op in group.ops),
                 macs=macs(first),
                 cycles=sum(cycles) if cycles else None,
                 deviations=tuple(r.deviations for r in found if r.deviations is not None),
@@ -134,7 +142,7 @@ def verdict(rows: Sequence[LayerRow], bounded_passes: Sequence[str]) -> str:
     return f"{text}, but {which} bounded: {'it' if len(bounded_passes) == 1 else 'they'} changed the model"
 
 
-def _groups(graph: Graph, reports: Mapping[str, OpReport]) -> list[_Group]:
+def _groups(graph: Graph, reports: Mapping[str, OpReport] | None) -> list[_Group]:
     consumers = graph.consumers()
     group_of: dict[str, _Group] = {}
     groups: list[_Group] = []
@@ -143,7 +151,8 @@ def _groups(graph: Graph, reports: Mapping[str, OpReport]) -> list[_Group]:
         if isinstance(op, Requantize | Round | Clamp) and source in group_of and len(consumers[source]) == 1:
             group = group_of[source]
         elif isinstance(op, Conv2d | Dense | Sum | SumPool | MaxPool | Requantize | Round | Clamp) or (
-            op.result.name in reports and reports[op.result.name].cycles
+            reports is not None
+            and (not certified(op, reports) or (op.result.name in reports and reports[op.result.name].cycles))
         ):
             group = _Group()
             groups.append(group)

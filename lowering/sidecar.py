@@ -23,7 +23,16 @@ from pefslc.numeric.scale import Scale
 from pefslc.numeric.staircase import Quantizer
 from pefslc.shapes import Shape
 
-__all__ = ["InputRecord", "Json", "JsonObject", "OutputRecord", "Sidecar", "load_sidecar", "make_sidecar"]
+__all__ = [
+    "InputRecord",
+    "Json",
+    "JsonObject",
+    "OutputRecord",
+    "Sidecar",
+    "load_sidecar",
+    "make_sidecar",
+    "sidecar_name",
+]
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 JsonObject: TypeAlias = Mapping[str, Json]
@@ -32,6 +41,11 @@ FORMAT_VERSION = 2
 
 _DIGEST = "sidecar_sha256"
 _AGAIN = "compile the model again"
+
+
+def sidecar_name(model: str, target: str) -> str:
+    """The file that describes a model compiled for a target."""
+    return f"{model}.{target}.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +85,7 @@ class Sidecar:
 
     @property
     def file_name(self) -> str:
-        return f"{self.model}.{self.target}.json"
+        return sidecar_name(self.model, self.target)
 
     def to_bytes(self) -> bytes:
         """The JSON text; the same sidecar gives the same bytes."""

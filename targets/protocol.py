@@ -93,7 +93,7 @@ class Emission:
 
     files     file name -> content; everything the target writes except the sidecar
     details   JSON for the sidecar's "details": what the target's own runner and user need
-    ops       by the name of the operation's result value
+    ops       by the name of the operation's result value; what computes and is left out does not count as exact
     notes     lines for the summary, for example totals
     cycles    modelled, of the whole program: the layers and what frames them; None where the target models none
     costs     finds out what each part of the program costs, in up to a second; None where the target cannot
@@ -132,7 +132,7 @@ class Audit(Protocol):
 
 
 class Target(Protocol):
-    """A backend. `name` is what --target takes."""
+    """A backend. `name` is what --target takes: a lower-case identifier, which is part of file names."""
 
     @property
     def name(self) -> str: ...

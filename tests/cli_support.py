@@ -53,7 +53,7 @@ class FakeTarget:
     summary: ClassVar[str] = "interprets the graph's text"
 
     def limits(self, options: TargetOptions) -> TargetLimits:
-        if options.arch not in (None, "narrow", "fails", "faulty", "wrong"):
+        if options.arch not in (None, "narrow", "fails", "wrong"):
             raise CompileError(
                 Code.UNKNOWN_ARCHITECTURE, f"unknown architecture {options.arch!r}", hint="known: narrow"
             )
@@ -64,8 +64,6 @@ class FakeTarget:
             raise CompileError(
                 Code.TCU_UNSUPPORTED, "the fake target refuses", at=graph.ops[0].result.origin, hint="take another"
             )
-        if options.arch == "faulty":
-            raise ZeroDivisionError("division by zero")
         reports = {op.result.name: OpReport("interpreted", cycles=10) for op in graph.ops}
         return Emission({f"{graph.name}.fake": print_graph(graph).encode()}, {"arch": options.arch}, reports)
 

@@ -20,6 +20,7 @@ FOLDERS = {"frontend": "pefslc.frontend", "lowering": "pefslc", "passes": "pefsl
 LAYER = {
     "arrays": "core",
     "artifact": "compiler",
+    "blame": "core",
     "calibration_data": "core",
     "cli": "cli",
     "codes": "core",

@@ -53,5 +53,5 @@ def inspect_model(
     from pefslc.report import layer_rows
 
     lowered = lower_model(model, limits, fmt=fmt, allow_overflow=True, given=GivenShapes(batch, input_shapes))
-    rows = layer_rows(lowered.integer, lowered.quantized, None if target is None else limits, {})
+    rows = layer_rows(lowered.integer, lowered.quantized, None if target is None else limits, None)
     print_inspection(lowered.integer, rows, None if target is None else limits)

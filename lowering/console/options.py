@@ -182,6 +182,7 @@ def chosen_target(name: str) -> Target:
 
 def target_limits(target: Target, options: TargetOptions) -> TargetLimits:
     """The target's limits under these options; what it finds wrong with them is a usage error."""
+    from pefslc.codes import Code
     from pefslc.compile_options import check_options
     from pefslc.diagnostics import CompileError
 
@@ -189,6 +190,8 @@ def target_limits(target: Target, options: TargetOptions) -> TargetLimits:
         check_options(target, options)
         return target.limits(options)
     except CompileError as e:
+        if any(p.code is Code.TARGET_FAILED for p in e.problems):
+            raise  # a fault of the target's
         raise usage_error(e) from None
 
 

@@ -10,6 +10,8 @@ import onnx
 import pytest
 from cli_support import Cli, quantized_mlp
 
+from pefslc.targets.c.target import CTarget
+
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
@@ -176,15 +178,21 @@ def test_a_failing_target_leaves_the_folder_as_it_was(pefslc: Cli, model: Path, 
     assert contents(folder) == before
 
 
-def test_a_fault_of_ours_says_what_to_report(pefslc: Cli, model: Path, tmp_path: Path) -> None:
-    result = pefslc(model, "--target", "fake", "--arch", "faulty", "-o", tmp_path / "a")
+def test_a_fault_of_ours_says_what_to_report(
+    pefslc: Cli, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(CTarget, "lower", fail)
+    result = pefslc(model, "--target", "c", "-o", tmp_path / "a")
     assert result.status == 70
     assert result.err.startswith("fault in pefslc: ZeroDivisionError: division by zero\n")
     assert "mlp.onnx: sha256 " in result.err
     assert "Traceback" not in result.err
     assert not (tmp_path / "a").exists()
     with pytest.raises(ZeroDivisionError):
-        pefslc(model, "--target", "fake", "--arch", "faulty", "--debug")
+        pefslc(model, "--target", "c", "--debug")
 
 
 def test_the_graph_is_printed_after_a_pass(pefslc: Cli, model: Path, tmp_path: Path) -> None:

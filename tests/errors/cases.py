@@ -22,7 +22,9 @@ from pefslc.ir.graph import Graph, Level
 from pefslc.ir.parse import parse_graph
 from pefslc.limits import TargetLimits
 from pefslc.passes.manager import Exactness, run_passes
+from pefslc.sidecar import Sidecar
 from pefslc.staging import write_file
+from pefslc.targets.protocol import Emission, TargetOptions
 from pefslc.targets.registry import find_target
 from pefslc.targets.tensil.architecture import built_in_architectures, load_architecture
 from pefslc.targets.tensil.listing import parse_listing
@@ -189,6 +191,22 @@ class Fails(Refuses):
         raise IndexError(f"{len(graph.ops)} operations, and none is an attention")
 
 
+class ForgetsTheFiles:
+    """A target."""
+
+    __module__ = "notebook"  # whose classes have no file
+    name = "board"
+
+    def limits(self, _: TargetOptions) -> TargetLimits:
+        return TargetLimits(32, "the accumulator")
+
+    def lower(self, *_: object) -> Emission:
+        return Emission({"model.bin": "weights"}, {})  # type: ignore[dict-item]
+
+    def runner(self, folder: Path, sidecar: Sidecar) -> None:
+        raise NotImplementedError
+
+
 def two_batchnorms(m: ModelBuilder, x: str) -> str:
     for _ in range(2):
         x = m.node(
@@ -330,6 +348,7 @@ CASES: dict[Code, Case] = {
     Code.PLUGIN_REFUSES: network(plugins=[Refuses()]),
     Code.PASS_LEVEL: lambda: run_passes(integer_graph(model(lambda m, x: conv(m, x))), [Refuses()]),
     Code.IR_TEXT: lambda: parse_graph('graph "g" integer\n%1: banana'),
+    Code.TARGET_FAILED: network(target=ForgetsTheFiles()),
     Code.NOT_A_MODEL: lambda: pefslc.compile(42, target="c"),  # type: ignore[arg-type]
     Code.EXAMPLE: lambda: pefslc.compile("model.onnx", target="c", example=np.ones(SHAPE)),  # type: ignore[arg-type]
 }
