@@ -27,7 +27,7 @@ from pefslc.targets.tensil.groups import MaxHead, Selection
 from pefslc.targets.tensil.instructions import Instruction, Segment
 from pefslc.targets.tensil.matrix_steps import MatrixStep
 from pefslc.targets.tensil.moving_weights import MovingWeights
-from pefslc.targets.tensil.pass_plan import Scratch
+from pefslc.targets.tensil.pass_plan import Needs, Scratch
 from pefslc.targets.tensil.pass_steps import PassSteps
 from pefslc.targets.tensil.placed import Placed, PlacedGroup
 from pefslc.targets.tensil.raw_steps import Accumulate, ChannelAdd, ChannelMultiply, Maximum, Minimum, block_words
@@ -57,6 +57,7 @@ class Schedule:
     resident  the constants lie in local memory, at the same addresses, before every run
     groups    as they were scheduled
     stored    where and when their results are complete, in the same order
+    channel_rows  how many of the constants are for MatMuls that requantize per channel
     """
 
     instructions: list[Instruction]
@@ -67,6 +68,7 @@ class Schedule:
     resident: bool
     groups: tuple[PlacedGroup, ...]
     stored: tuple[Stored, ...]
+    channel_rows: int
 
 
 def schedule(
@@ -76,13 +78,16 @@ def schedule(
     architecture: Architecture,
     progress: Callable[[int, int, str], None] | None = None,
     resident: int = 0,
+    *,
+    by_matrix: bool = True,
 ) -> Schedule:
     """The instructions of a whole network. Raises CompileError that names the resource that is too small.
 
     resident  vectors at the start of local memory for the constants, which the driver puts there once; 0: DRAM1 holds
               them, and the schedule's own `constants` say how many there are
+    by_matrix whether MatMuls may requantize per channel; their rows are constants, too
     """
-    scheduler = _Scheduler(graph, selection, placed, architecture, resident)
+    scheduler = _Scheduler(graph, selection, placed, architecture, resident, by_matrix=by_matrix)
     groups = scheduler.placed.groups
     for i, group in enumerate(groups):
         if progress is not None:
@@ -93,7 +98,14 @@ def schedule(
 
 class _Scheduler:
     def __init__(
-        self, graph: Graph, selection: Selection, placed: Placed, architecture: Architecture, resident: int
+        self,
+        graph: Graph,
+        selection: Selection,
+        placed: Placed,
+        architecture: Architecture,
+        resident: int,
+        *,
+        by_matrix: bool,
     ) -> None:
         self.architecture, self.selection, self.placed = architecture, selection, placed
         self.a = architecture.array_size
@@ -101,6 +113,7 @@ class _Scheduler:
         if architecture.local_depth < self.a + 1:
             raise no_local_memory(self.architecture, "one tile of weights", self.a + 1)
         self.resident = resident
+        self.by_matrix, self.channel_rows = by_matrix, 0
         self.constants = Constants(resident=resident > 0)
         self.stored: list[Stored] = []
         residence, storage = self.residence, selection.storage
@@ -223,6 +236,7 @@ class _Scheduler:
             resident=self.constants.resident,
             groups=self.placed.groups,
             stored=tuple(self.stored),
+            channel_rows=self.channel_rows,
         )
 
     # --- one group -----------------------------------------------------------------------------------------------
@@ -245,7 +259,7 @@ class _Scheduler:
             tiles = tiles_of(placed, self.selection.layouts, self.a, self.unclean, bias_alone=True)
         capacity = self._load_channel_words(placed)
         scratch = Scratch(*self.residence.local.largest_gap())
-        rows = ChannelRows.of(placed, self.architecture, self.constants, scratch, needs)
+        rows = self._channel_rows(placed, scratch, needs)
         steps = PassSteps(
             placed, self.selection.layouts, tiles, needs, self.architecture, self.emitter, self.constants,
             self.matrix_rows, rows,
@@ -274,6 +288,14 @@ class _Scheduler:
             tensor.readers -= 1
             if tensor.readers == 0:
                 self.residence.release(tensor)
+
+    def _channel_rows(self, placed: PlacedGroup, scratch: Scratch, needs: Needs) -> ChannelRows | None:
+        if not self.by_matrix:
+            return None
+        before = self.constants.size
+        rows = ChannelRows.of(placed, self.architecture, self.constants, scratch, needs)
+        self.channel_rows += self.constants.size - before
+        return rows
 
     def _moving(self, placed: PlacedGroup) -> MovingWeights | None:
         if not placed.weights_move:

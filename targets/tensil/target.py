@@ -174,14 +174,16 @@ def _rewritings(selection: Selection, outputs: Set[str], architecture: Architect
 def _resident(
     graph: Graph, selection: Selection, placed: Placed, plan: Schedule, architecture: Architecture
 ) -> Schedule | None:
-    """The same with the constants in local memory from run to run, if half of it holds them; else None."""
-    vectors = len(plan.constants) + _SLACK_VECTORS
-    if vectors > min(architecture.local_depth // 2, *architecture.reserved_local_vectors):
-        return None
-    try:
-        return schedule(graph, selection, placed, architecture, resident=vectors)
-    except CompileError:  # the rest of local memory is too small
-        return None
+    """The same with the constants in local memory from run to run, if half of it holds them; else None. Where it holds
+    them only so, SIMD alone requantizes per channel.
+    """
+    most = min(architecture.local_depth // 2, *architecture.reserved_local_vectors)
+    for by_matrix in (True, False) if plan.channel_rows else (True,):
+        vectors = len(plan.constants) + _SLACK_VECTORS - (0 if by_matrix else plan.channel_rows)
+        if vectors <= most:
+            with suppress(CompileError):  # the rest of local memory is too small
+                return schedule(graph, selection, placed, architecture, resident=vectors, by_matrix=by_matrix)
+    return None
 
 
 def _program(name: str, architecture: Architecture, plan: Schedule) -> TensilProgram:

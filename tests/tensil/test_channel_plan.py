@@ -197,3 +197,22 @@ def test_networks_run_as_predicted_and_in_fewer_cycles(
     assert emission.cycles is not None
     assert without.cycles is not None
     assert emission.cycles < without.cycles
+
+
+def test_constants_stay_in_local_memory_where_they_do_without_the_rows(tmp_path: Path) -> None:
+    """Half of local memory holds them, but for a vector: then SIMD requantizes, for reading DRAM1 would take longer."""
+    graph = lower(import_bytes(random_network(57, NETWORKS), tmp_path))
+    inputs = random_codes(graph, 57)
+    architecture = replace(load_architecture("pynqz1"), array_size=5)
+    cycles, sizes = [], [8192]
+    for _ in range(2):
+        emission = emit(graph, replace(architecture, local_depth=sizes[-1]), tmp_path)
+        program = load_tmodel(next(tmp_path.glob("*.tmodel")))
+        assert program.load_consts_to_local
+        found, expected = simulate(graph, emission, tmp_path, inputs), run_codes(emission.computed or graph, inputs)
+        assert all(np.array_equal(found[o.name], expected[o.value.name]) for o in graph.outputs)
+        vectors = sum(len(block.vectors) for block in program.constants)
+        assert 2 * vectors <= sizes[-1]
+        sizes.append(2 * (vectors - 1))
+        cycles.append(emission.cycles)
+    assert cycles[0] < cycles[1]
