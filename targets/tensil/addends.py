@@ -1,8 +1,11 @@
-"""Clamps of addends that the addition does itself.
+"""Clips of addends that the addition does itself, or makes idle.
 
 Where a network quantizes both branches of a residual Add, the branch without a layer is a group of its own: the tensor,
 clipped from above. A MatMul by the identity adds the tensor with a bias that puts the clip at the rail, so the group is
 not needed, nor the memory for its result. Done where a certified plan exists for the whole group that adds.
+
+A lower clip of an addend is idle where whatever it would lift ends at the sum's own lower clip, such as a ReLU, with
+the clip or without it.
 """
 
 from __future__ import annotations
@@ -11,14 +14,72 @@ from collections import Counter
 from collections.abc import Set
 from dataclasses import replace
 
+import numpy as np
+
 from pefslc.targets.tensil.architecture import DataType
-from pefslc.targets.tensil.group_steps import added_tensors, addend_plan
+from pefslc.targets.tensil.group_steps import added_tensors, addend_plan, leading_steps, trailing_steps
 from pefslc.targets.tensil.groups import AddTensor, LinearHead, Selection
 from pefslc.targets.tensil.placed import Placed, PlacedGroup
-from pefslc.targets.tensil.raw_steps import Minimum
+from pefslc.targets.tensil.raw_steps import Accumulate, Maximum, Minimum, Multiply, RawStep, apply_steps
 from pefslc.targets.tensil.weights import is_copy
 
-__all__ = ["clamped_addends", "fold_addends"]
+__all__ = ["clamped_addends", "drop_idle_clips", "fold_addends"]
+
+
+def drop_idle_clips(placed: Placed, outputs: Set[str], data_type: DataType) -> Placed:
+    """The groups without lower clips of what is only added, once, where the sum's own lower clip does their work."""
+    groups = {group.group.result: group for group in placed.groups}
+    reads = Counter(tensor for group in placed.groups for tensor in group.tensors)
+    for group in placed.groups:
+        added = added_tensors(group)
+        addend = groups.get(added[0].tensor) if len(added) == 1 else None
+        if addend is None or addend.group.result in outputs or reads[addend.group.result] != 1:
+            continue
+        if any(term.tensor == addend.group.result for term in group.terms):
+            continue
+        dropped = _without_idle_clip(group, addend, data_type)
+        if dropped is not None:
+            groups[group.group.result], groups[addend.group.result] = dropped
+    return replace(placed, groups=tuple(groups.values()))
+
+
+def _without_idle_clip(
+    group: PlacedGroup, addend: PlacedGroup, data_type: DataType
+) -> tuple[PlacedGroup, PlacedGroup] | None:
+    """Both groups, the second without its lower clip; None where it has none that is idle."""
+    shift, clips = addend.steps[:1], addend.steps[1:]
+    trailing = trailing_steps(group)
+    if (
+        not addend.terms
+        or not shift
+        or not isinstance(shift[0], Multiply)
+        or not trailing
+        or not isinstance(trailing[0], Maximum)
+    ):
+        return None
+    lower = [clip for clip in clips if isinstance(clip, Maximum)]
+    rest = tuple(clip for clip in clips if isinstance(clip, Minimum))
+    if len(lower) != 1 or len(lower) + len(rest) != len(clips) or any(clip.word < lower[0].word for clip in rest):
+        return None
+    (added,) = added_tensors(group)
+    before = _ends(leading_steps(group), group.words, data_type)
+    if before is None or added.ceiling is not None or lower[0].word + before[1] > trailing[0].word:
+        return None
+    low, high = _ends((*shift, *rest), addend.words, data_type) or addend.words
+    if before[0] + low < data_type.min_code or group.sums is None:
+        return None
+    wider: Accumulate = replace(added, low=low, high=high)
+    steps: tuple[RawStep, ...] = tuple(wider if step is added else step for step in group.steps)
+    sums = min(group.sums[0], before[0] + low), group.sums[1]
+    return replace(group, steps=steps, sums=sums), replace(addend, steps=(*shift, *rest))
+
+
+def _ends(steps: tuple[RawStep, ...], words: tuple[int, int], data_type: DataType) -> tuple[int, int] | None:
+    """What rising steps make of the lowest and the highest word; None for steps that may fall."""
+    if not all(isinstance(step, Maximum | Minimum) or (isinstance(step, Multiply) and step.word > 0) for step in steps):
+        return None
+    low, high = apply_steps(steps, np.array(words, dtype=np.int64), data_type).tolist()
+    return low, high
 
 
 def fold_addends(placed: Placed, outputs: Set[str], data_type: DataType) -> Placed:

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 
+from pefslc.shapes import Window
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.groups import Weights
+from pefslc.targets.tensil.planes import Layout
 
-__all__ = ["convolution_cycles", "tile_count", "tile_cycles"]
+__all__ = ["convolution_cycles", "inside_cycles", "tile_count", "tile_cycles"]
 
 
 def convolution_cycles(weight: Weights, pixels: int, architecture: Architecture) -> int:
     """Cycles of a convolution with so many output pixels: for each tile the read, the load, and a MatMul a pixel."""
     a = architecture.array_size
     return tile_count(weight, a) * (pixels + tile_cycles(a) + a * architecture.vector_beats)
+
+
+def inside_cycles(weight: Weights, window: Window, source: Layout, output: Layout, architecture: Architecture) -> int:
+    """The same with MatMuls for those pixels only under whose taps there is one of the source."""
+    size, positions = (source.height, source.width), (output.height, output.width)
+    return sum(
+        convolution_cycles(weight[:, :, y : y + 1, x : x + 1], window.reach((y, x), size, positions), architecture)
+        for y in range(window.kernel[0])
+        for x in range(window.kernel[1])
+    )
 
 
 def tile_count(weight: Weights, array_size: int) -> int:

@@ -75,7 +75,9 @@ class GroupPass:
         plan = plan_passes(self.placed, needs, self.scratch, self.sums, self.architecture)
         self.plan = plan
         layout = self.placed.group.layout
-        output_blocks = range(layout.blocks(self.a))
+        output_blocks = list(range(layout.blocks(self.a)))
+        if self.moving is None:  # those first that hide least SIMD: the last ones' tiles hide what was left before them
+            output_blocks.sort(key=self.steps.hides)
         sets = [output_blocks[i : i + plan.blocks] for i in range(0, len(output_blocks), plan.blocks)]
         choices = [self.steps.leading(chosen, plan.rows * plan.columns) for chosen in sets]
         phases_of = [self._phases(c, choice, plan.input_blocks) for c, choice in zip(sets, choices, strict=True)]
@@ -169,9 +171,9 @@ class GroupPass:
                     self._diagonal(step, rect, chosen, first)
                 case AddTensor():
                     (added,) = added_tensors(self.placed)
-                    if step.bias:
+                    if not step.moves:
                         self.emitter.load_weights(self.steps.rows_of(step), self.a + 1, has_bias=True)
-                    self._add(added.tensor, rect, chosen, first, by_matmul=bool(step.bias))
+                    self._add(added.tensor, rect, chosen, first, by_matmul=not step.moves)
 
     def _diagonal(self, step: Diagonal | ChannelDiagonal, rect: Rect, chosen: Sequence[int], first: int) -> None:
         """Through where the result goes, or is staged, for a moment: the final codes overwrite it."""

@@ -73,5 +73,6 @@ def addend_plan(placed: PlacedGroup, data_type: DataType) -> MatrixPlan | None:
     added = added_tensors(placed)
     if len(added) != 1 or not placed.terms:
         return None
-    addend = Addend(added[0].low, added[0].high, added[0].ceiling)
+    (step,) = added
+    addend = Addend(step.low, step.high, step.ceiling, step.word, step.carried)
     return matrix_plan_with_addend(leading_steps(placed), trailing_steps(placed), *placed.words, addend, data_type)

@@ -6,7 +6,9 @@ over the leftover block takes 3 MatMuls instead of 9. Eight leftover channels of
 
 Where a convolution *makes* leftover channels, they are factored: a 1 x 3 convolution computes the partial sums of
 (row of the kernel, channel) in the spare lanes, a 3 x 1 convolution by ones adds each at its own row: 3 + 3 MatMuls
-instead of 9, and the 3 only once for all input blocks. Rows, because a packed vector holds the pixels of one.
+instead of 9, and the 3 only once for all input blocks. Rows, where a packed vector holds the pixels of one; where it
+holds those of a column, columns: layer by layer the one or the other, for `packed_sums` gains where the axis that
+partial sums are summed along is the one that the sums are packed along.
 
 Both are rewrites of convolutions into convolutions, done where the cycles saved are more than the cost, and where local
 memory holds the helper beside everything else that is live.
@@ -24,7 +26,7 @@ from pefslc.shapes import Window
 from pefslc.targets.tensil.addends import clamped_addends
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.convolution_cost import convolution_cycles
-from pefslc.targets.tensil.groups import AddTensor, Group, LinearHead, Selection, Term
+from pefslc.targets.tensil.groups import AddTensor, Group, LinearHead, Selection, Term, Weights
 from pefslc.targets.tensil.packing import Offsets, convolutions_of, lane_offsets, shrink
 from pefslc.targets.tensil.planes import Layout
 
@@ -135,38 +137,94 @@ def has_room(selection: Selection, helper: str, architecture: Architecture) -> b
 
 def _factored(selection: Selection, group: Group, architecture: Architecture) -> tuple[Group, Group] | None:
     """The group of partial sums, and the group that adds them; None where that does not pay."""
-    a = architecture.array_size
-    if not isinstance(group.head, LinearHead) or len(group.head.terms) != 1:
+    head, layout = group.head, group.layout
+    leftover = layout.channels % architecture.array_size
+    if not isinstance(head, LinearHead) or len(head.terms) != 1 or leftover in (0, layout.channels):
         return None
-    (term,) = group.head.terms
-    source, window = selection.layouts[term.tensor], term.window
-    kh, kw = window.kernel
-    leftover = group.layout.channels % a
-    first = group.layout.channels - leftover
-    if not leftover or not first or kh < 2 or window.strides[0] != 1 or window.dilates_input or _is_mean(term):
+    (term,) = head.terms
+    if term.window.dilates_input or _is_mean(term):
         return None
-    layout = Layout(kh * leftover, source.height, group.layout.width)
-    # partial[ky * leftover + c] at (y, x): the sum over the kernel's row ky, at input row y.
-    rows = term.weight[first:].transpose(2, 0, 1, 3).reshape(kh * leftover, -1, 1, kw)
-    each = np.zeros((group.layout.channels, kh, leftover, kh, 1), dtype=np.int64)
-    for ky in range(kh):
-        each[first:, ky, :, ky, 0] = np.eye(leftover, dtype=np.int64)
-    ones = each.reshape(len(each), -1, kh, 1)
-    before = convolution_cycles(term.weight[first:], group.layout.pixels, architecture)
-    after = convolution_cycles(rows, layout.pixels, architecture) + layout.vectors(a)
-    if before <= after + convolution_cycles(ones, group.layout.pixels, architecture):
+    # What packs the source along one axis wants the partial sums along the other.
+    packed_along = _summed_along(selection, term.tensor)
+    axes = [axis for axis in (1 - packed_along, packed_along) if term.window.kernel[axis] > 1]
+    found = [_factored_along(axis, selection.layouts[term.tensor], group, term, leftover) for axis in axes]
+    costs = [_factored_cycles(*parts, architecture) for parts in found]
+    before = _cycles_with_packed_inputs(term.weight[-leftover:], layout.pixels, architecture)
+    if not costs or before <= min(costs):
         return None
-    top, left, bottom, right = window.pads
+    return found[costs.index(min(costs))]
+
+
+def _summed_along(selection: Selection, tensor: str) -> int:
+    """The axis along which a tensor's leftover channels are sums of most taps: of partial sums, if they are factored.
+
+    There, neighbours share taps, where a vector holds more than one (`packed_sums`).
+    """
+    heads = [g.head for g in selection.groups if g.result == tensor]
+    windows = [t.window for head in heads if isinstance(head, LinearHead) for t in head.terms[-1:]]
+    return 0 if windows and windows[0].kernel[0] > windows[0].kernel[1] else 1
+
+
+def _factored_along(axis: int, source: Layout, group: Group, term: Term, leftover: int) -> tuple[Group, Group]:
+    """Partial sums of each row of the kernel (axis 0) or column, over all rows or columns of the source."""
+    first, window = group.layout.channels - leftover, term.window
+    taps = window.kernel[axis]
+    height, width = _along(axis, (source.height, source.width), (group.layout.height, group.layout.width))
+    layout = Layout(taps * leftover, height, width)
+    # partial[k * leftover + c] at (y, x): the sum over the kernel's row k, at input row y.
+    each = np.moveaxis(term.weight[first:], 2 + axis, 0)  # [taps, leftover, C_in, the kernel's other axis]
+    rows = np.expand_dims(each.reshape(taps * leftover, *each.shape[2:]), 2 + axis)
+    ones = np.zeros((group.layout.channels, taps, leftover, taps), dtype=np.int64)
+    for k in range(taps):
+        ones[first:, k, :, k] = np.eye(leftover, dtype=np.int64)
+    ones = np.expand_dims(ones.reshape(len(ones), -1, taps), 3 - axis)
+    (top, left, bottom, right), one = window.pads, (1, 1)
+    before, after = _along(axis, (0, 0), (top, left)), _along(axis, (0, 0), (bottom, right))
     across = Window(
-        kernel=(1, kw), strides=(1, window.strides[1]), dilations=(1, window.dilations[1]), pads=(0, left, 0, right)
+        kernel=_along(axis, one, window.kernel),
+        strides=_along(axis, one, window.strides),
+        dilations=_along(axis, one, window.dilations),
+        pads=(*before, *after),
     )
-    head = LinearHead((Term(term.tensor, rows, across),), np.zeros(kh * leftover, dtype=np.int64))
+    down = Window(
+        kernel=_along(axis, window.kernel, one),
+        strides=_along(axis, window.strides, one),
+        dilations=_along(axis, window.dilations, one),
+        pads=(top - before[0], left - before[1], bottom - after[0], right - after[1]),
+    )
+    head = LinearHead((Term(term.tensor, rows, across),), np.zeros(taps * leftover, dtype=np.int64))
     partial = Group(group.result + PARTIAL, layout, head, (), (), group.origin)
-    down = Window(kernel=(kh, 1), dilations=(window.dilations[0], 1), pads=(top, 0, bottom, 0))
     main = term.weight.copy()
     main[first:] = 0
+    assert isinstance(group.head, LinearHead)
     terms = replace(term, weight=main), Term(partial.result, ones, down)
     return partial, replace(group, head=replace(group.head, terms=terms))
+
+
+def _along(axis: int, here: tuple[int, int], elsewhere: tuple[int, int]) -> tuple[int, int]:
+    """One pair's number along an axis, the other's along the other."""
+    return (here[0], elsewhere[1]) if axis == 0 else (elsewhere[0], here[1])
+
+
+def _factored_cycles(partial: Group, group: Group, architecture: Architecture) -> int:
+    """Cycles of the leftover channels by way of partial sums."""
+    assert isinstance(partial.head, LinearHead)
+    assert isinstance(group.head, LinearHead)
+    (rows,), (_, ones) = partial.head.terms, group.head.terms
+    cycles = _cycles_with_packed_inputs(rows.weight, partial.layout.pixels, architecture)
+    cycles += partial.layout.vectors(architecture.array_size)
+    return cycles + convolution_cycles(ones.weight, group.layout.pixels, architecture)
+
+
+def _cycles_with_packed_inputs(weight: Weights, pixels: int, architecture: Architecture) -> int:
+    """Cycles of a convolution whose source's own leftover channels are packed, along either axis, where that pays."""
+    leftover = weight.shape[1] % architecture.array_size
+    if leftover in (0, weight.shape[1]):
+        return convolution_cycles(weight, pixels, architecture)
+    alone = weight[:, -leftover:]
+    packed = [np.moveaxis(alone, axis, 2).reshape(len(weight), -1, alone.shape[5 - axis], 1) for axis in (2, 3)]
+    least = min(convolution_cycles(part, pixels, architecture) for part in (alone, *packed))
+    return convolution_cycles(weight[:, :-leftover], pixels, architecture) + least
 
 
 def _packing(
@@ -179,7 +237,12 @@ def _packing(
     if not leftover or leftover == group.layout.channels or not found:
         return None
     widest = max((term.window for term, _ in found), key=lambda window: window.taps)
-    tries = dict.fromkeys(lane_offsets(widest, most) for most in (a // leftover, widest.kernel[1]))
+    first = _summed_along(selection, group.result)
+    tries = dict.fromkeys(
+        _offsets_along(axis, widest, most)
+        for axis in (first, 1 - first)
+        for most in (a // leftover, widest.kernel[axis])
+    )
     choices = (_packed_by(group, found, offsets, architecture) for offsets in tries)
     saved, packer, split = max(choices, key=lambda choice: choice[0])
     return (packer, split) if saved > 0 else None
@@ -217,6 +280,15 @@ def _packed_by(
     saved -= convolution_cycles(ones.weight, packer.layout.pixels, architecture)
     saved -= packer.layout.vectors(architecture.array_size)
     return saved, packer, {term: (main, _at_every(rest, strides)) for term, (main, rest) in split.items()}
+
+
+def _offsets_along(axis: int, window: Window, most: int) -> Offsets:
+    """`lane_offsets` that fill columns (axis 0) before rows, or rows before columns."""
+    if axis == 1:
+        return lane_offsets(window, most)
+    (kh, kw), (dh, dw), (top, left, bottom, right) = window.kernel, window.dilations, window.pads
+    turned = Window(kernel=(kw, kh), dilations=(dw, dh), pads=(left, top, right, bottom))
+    return tuple((dy, dx) for dx, dy in lane_offsets(turned, most))
 
 
 def _is_mean(term: Term) -> bool:

@@ -48,6 +48,7 @@ __all__ = [
     "matrix_plan_with_addend",
     "rails",
     "representable",
+    "shift_of",
 ]
 
 Words = NDArray[np.int64]
@@ -71,11 +72,23 @@ class MatrixPlan:
 
 @dataclass(frozen=True, slots=True)
 class Addend:
-    """The words of an added tensor: in [low, high]; `ceiling` clips it from above before it is added."""
+    """The words of an added tensor, as those of `raw_steps.Accumulate`."""
 
     low: int
     high: int
     ceiling: int | None = None
+    word: int | None = None
+    carried: int = 0
+
+    def stored(self, data_type: DataType) -> Words:
+        """Every word in [low, high], as it is stored."""
+        return saturate(_words(self.low, self.high) + self.carried, data_type)[0]
+
+    def added(self, data_type: DataType) -> Words:
+        """What is to be added for each of them."""
+        steps: list[RawStep] = [] if self.word is None else [Multiply(self.word)]
+        steps += [] if self.ceiling is None else [Minimum(self.ceiling)]
+        return apply_steps(steps, _words(self.low, self.high), data_type)
 
 
 @lru_cache(maxsize=512)
@@ -138,13 +151,14 @@ def _words(low: int, high: int) -> Words:
 # --- plans -----------------------------------------------------------------------------------------------------------
 
 
-def _shift_of(multiply: Multiply, data_type: DataType) -> int | None:
+def shift_of(multiply: Multiply, data_type: DataType) -> int | None:
+    """The shift that a multiplication is, down by a bit at least; None where it is none."""
     shift = data_type.binary_point - multiply.word.bit_length() + 1
     return shift if shift >= 1 and multiply.word == 1 << (data_type.binary_point - shift) else None
 
 
 def _shift_and_clips(multiply: Multiply, clips: Sequence[RawStep], data_type: DataType) -> MatrixPlan | None:
-    shift = _shift_of(multiply, data_type)
+    shift = shift_of(multiply, data_type)
     if shift is None:
         return None
     carried = rail = 0
@@ -185,15 +199,16 @@ def _plans_with_addend(
     The offset that the shift leaves is even: an odd one would change which of two codes a tie goes to, the even sum.
     """
     multiply, *rest = leading or (None,)
-    if not isinstance(multiply, Multiply) or (shift := _shift_of(multiply, data_type)) is None:
+    if not isinstance(multiply, Multiply) or (shift := shift_of(multiply, data_type)) is None:
         return
     if any(not isinstance(step, Minimum) for step in rest) or len(rest) > 1:
         return
     low, high = data_type.min_code, data_type.max_code
     upper = rest[0].word if rest and isinstance(rest[0], Minimum) else None
     lower = next((step.word for step in trailing if isinstance(step, Maximum)), None)
+    undone = 0 if addend.word is None else addend.carried * addend.word >> data_type.binary_point
     for offset, bias in _offsets(lower, addend, data_type):
-        after = AddTensor(bias), *rails(trailing, offset + bias, data_type)
+        after = AddTensor(bias - undone, addend.word), *rails(trailing, offset + bias, data_type)
         if upper is None:
             yield MatrixPlan(0, (Diagonal(multiply.word, offset), *after))
             continue
@@ -211,12 +226,15 @@ def _plans_with_addend(
 def _offsets(lower: int | None, addend: Addend, data_type: DataType) -> Iterator[tuple[int, int]]:
     """Where the value stands before the addition, and the bias that the tensor is added with."""
     low, high = data_type.min_code, data_type.max_code
-    if addend.ceiling is not None:
+    if addend.ceiling is not None and addend.word is None:
         yield addend.ceiling - high, high - addend.ceiling
         return
     yield 0, 0
     if lower is not None:
-        # The sum's lower clip by the addition itself. Values so low that no addend lifts them saturate before.
+        # The sum's lower clip by the addition itself: half of the way to the rail on either side; or all of it before
+        # it, where values so low that no addend lifts them saturate.
+        half = low // 4 * 2
+        yield half, low - lower - half
         room = max(addend.high - lower, 0)
         room += room % 2
         yield low + room, -lower - room
@@ -236,7 +254,7 @@ def representable(step: MatrixStep, data_type: DataType) -> bool:
         case Diagonal():
             values = (step.word, step.bias)
         case AddTensor():
-            values = (step.bias,)
+            values = (step.bias, step.word or 0)
         case ChannelAddWord():
             values = step.words
         case ChannelDiagonal():
@@ -259,11 +277,14 @@ def _is_certified(
     split = next(i for i, step in enumerate(plan.alone) if isinstance(step, AddTensor))
     before = apply_matrix_steps(plan.alone[:split], words, data_type), apply_steps(leading, words, data_type)
     pairs = np.unique(np.stack(before), axis=1)
-    addends = _words(addend.low, addend.high)
-    if pairs.shape[1] * len(addends) > _LARGEST_GRID:
+    step = plan.alone[split]
+    stored, added = addend.stored(data_type), addend.added(data_type)
+    ways = np.stack([added, apply_matrix_steps([step], np.zeros_like(stored), data_type, stored)])
+    _, first = np.unique(ways, axis=1, return_index=True)
+    stored, added = stored[first], added[first]
+    if pairs.shape[1] * len(added) > _LARGEST_GRID:
         return False
-    clipped = addends if addend.ceiling is None else np.minimum(addends, addend.ceiling)
-    sums, _ = saturate(pairs[1][:, None] + clipped, data_type)
+    sums, _ = saturate(pairs[1][:, None] + added, data_type)
     expected = apply_steps(trailing, sums, data_type)
-    found = apply_matrix_steps(plan.alone[split:], np.broadcast_to(pairs[0][:, None], sums.shape), data_type, addends)
+    found = apply_matrix_steps(plan.alone[split:], np.broadcast_to(pairs[0][:, None], sums.shape), data_type, stored)
     return np.array_equal(found, expected)

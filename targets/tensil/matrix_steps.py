@@ -51,13 +51,22 @@ class Diagonal:
 
 @dataclass(frozen=True, slots=True)
 class AddTensor:
-    """accumulators = saturate(accumulators + saturate(bias + the group's added tensor))."""
+    """accumulators = saturate(accumulators + saturate(bias + the group's added tensor)).
+
+    word  what multiplies the tensor, as in Diagonal; None for 1
+    """
 
     bias: int
+    word: int | None = None
+
+    @property
+    def moves(self) -> bool:
+        """Whether a move adds the tensor: then no rows are needed."""
+        return not self.bias and self.word is None
 
     def rows(self, array_size: int, one: int) -> Words:
-        """The bias row and the identity: `one` is the word of 1."""
-        return _bias_and_diagonal(self.bias, one, array_size)
+        """The bias row and the diagonal matrix: `one` is the word of 1."""
+        return _bias_and_diagonal(self.bias, one if self.word is None else self.word, array_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +109,11 @@ def _bias_and_diagonal(bias: int, word: int, array_size: int) -> Words:
     return np.concatenate([row, np.eye(array_size, dtype=np.int64) * word])
 
 
+def _added(step: AddTensor, addend: Words, data_type: DataType) -> Words:
+    factor = np.full_like(addend, data_type.one if step.word is None else step.word)
+    return saturate(multiply_accumulate(addend, factor, step.bias, data_type), data_type)[0]
+
+
 def apply_matrix_steps(
     steps: Sequence[MatrixStep], words: Words, data_type: DataType, addend: Words | None = None
 ) -> Words:
@@ -116,7 +130,7 @@ def apply_matrix_steps(
                 words, _ = saturate(multiply_accumulate(words, factor, step.bias, data_type), data_type)
             case AddTensor():
                 assert addend is not None
-                words, _ = saturate(words + saturate(addend + step.bias, data_type)[0], data_type)
+                words, _ = saturate(words + _added(step, addend, data_type), data_type)
             case ChannelAddWord():
                 words, _ = saturate(words + _column(step.words), data_type)
             case ChannelDiagonal():

@@ -4,22 +4,28 @@ The packing group (`leftovers`) sends each leftover channel through the array on
 requantizes, too. So the leftover channels' *sums* are stored, and the packing MatMuls shift and clip them: the diagonal
 of the matrix plan in place of ones, and its constants after the channel in the order of the array's rows. A row's
 constant comes from a spare lane of the stored sums, which a bias put there.
+
+Where lanes are left, a vector of sums holds those of two neighbouring pixels or more (`pixel_groups`): half as many
+vectors are stored, and three neighbours lie in two of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Set
-from dataclasses import replace
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.shapes import Window
 from pefslc.targets.tensil.architecture import Architecture, DataType
+from pefslc.targets.tensil.convolution_cost import inside_cycles
 from pefslc.targets.tensil.group_steps import added_tensors, leading_plan
 from pefslc.targets.tensil.groups import Group, LinearHead, Selection
 from pefslc.targets.tensil.leftovers import PACKED, SUMS
 from pefslc.targets.tensil.matrix_plan import MatrixPlan, is_certified_chain
 from pefslc.targets.tensil.matrix_steps import AddWord, Diagonal
+from pefslc.targets.tensil.pixel_groups import making_groups, reading_groups
 from pefslc.targets.tensil.placed import Placed, PlacedGroup, PlacedTerm
 from pefslc.targets.tensil.planes import Layout
 
@@ -46,12 +52,13 @@ def requantize_while_packing(
             continue
         plan, words = constants
         layouts[name] = replace(layouts[name], channels=first)
-        sums = _sums(made, first, plan, words)
+        leftovers = _Leftovers(made, first, packer, plan, words)
+        sums, packing = min(leftovers.ways(architecture), key=lambda way: _cycles(way, layouts, architecture))
         layouts[sums.group.result] = sums.group.layout
         renewed = {
             name: _with_channels(made, slice(0, first), layouts[name]),
             sums.group.result: sums,
-            packer.group.result: _packing(packer, sums, plan, words, architecture.data_type),
+            packer.group.result: packing,
         }
         groups = _replaced(groups, renewed, name)
         groups = {result: _reading_the_first(group, name, first) for result, group in groups.items()}
@@ -104,44 +111,91 @@ def _with_channels(group: PlacedGroup, channels: slice, layout: Layout) -> Place
     )
 
 
-def _sums(made: PlacedGroup, first: int, plan: MatrixPlan, words: tuple[int, ...]) -> PlacedGroup:
-    """The sums of the leftover channels, carrying the plan's constant, and -|word| in a lane for each of `words`."""
-    leftover = made.group.layout.channels - first
-    layout = replace(made.group.layout, channels=leftover + len(words))
-    group = _with_channels(made, slice(first, None), layout)
-    none = np.zeros(len(words), dtype=np.int64)
-    terms = tuple(
-        replace(term, weight=np.concatenate([term.weight, np.zeros((len(words), *term.weight.shape[1:]), np.int64)]))
+@dataclass(frozen=True, slots=True)
+class _Leftovers:
+    """The channels of `made` from `first` on, which only `packer` reads; the plan that requantizes them, and the words
+    added after its shift.
+    """
+
+    made: PlacedGroup
+    first: int
+    packer: PlacedGroup
+    plan: MatrixPlan
+    words: tuple[int, ...]
+
+    def ways(self, architecture: Architecture) -> Iterator[tuple[PlacedGroup, PlacedGroup]]:
+        """The groups of the sums and of the packing, for each number of pixels that a vector of sums can hold."""
+        a, data_type = architecture.array_size, architecture.data_type
+        layout = self.made.group.layout
+        leftover = layout.channels - self.first
+        terms = [(term.weight[self.first :], term.window) for term in self.made.terms]
+        ones = self._ones(leftover)
+        for axis, size in enumerate((layout.height, layout.width)):
+            for exponent in range(((a - len(self.words)) // leftover).bit_length()):
+                pixels = 1 << exponent  # one instruction reaches pixels so far apart
+                if size % pixels:
+                    continue
+                makers = [making_groups(*term, axis, pixels) for term in terms]
+                packing = reading_groups(*ones, axis, pixels)
+                if packing is not None and None not in makers:
+                    sums = self._sums([m for m in makers if m is not None], axis, pixels)
+                    yield sums, self._packing(*packing, sums.group.result, data_type)
+
+    def _ones(self, leftover: int) -> tuple[Words, Window]:
+        (term,) = self.packer.terms
+        return (term.weight[:, -leftover:] != 0).astype(np.int64), term.window
+
+    def _sums(self, makers: Sequence[tuple[Words, Window]], axis: int, pixels: int) -> PlacedGroup:
+        """The sums of the channels of so many pixels, with the plan's constant, and -|word| in a lane for each word."""
+        made, words = self.made, self.words
+        layout = made.group.layout
+        height, width = layout.height // (pixels if axis == 0 else 1), layout.width // (pixels if axis == 1 else 1)
+        layout = Layout(pixels * (layout.channels - self.first) + len(words), height, width)
+        none = np.zeros(len(words), dtype=np.int64)
+        lanes = np.array([-abs(word) - self.plan.carried for word in words], dtype=np.int64)
+
+        def with_words(per_channel: Words, last: Words) -> Words:
+            return np.concatenate([np.tile(per_channel[self.first :], pixels), last])
+
+        terms = [
+            PlacedTerm(
+                term.tensor, np.concatenate([weight, np.zeros((len(words), *weight.shape[1:]), np.int64)]), window
+            )
+            for term, (weight, window) in zip(made.terms, makers, strict=True)
+        ]
+        return replace(
+            made,
+            group=replace(_unnamed(made, layout), result=made.group.result + SUMS),
+            terms=tuple(term for term in terms if term.weight.any()) or tuple(terms[:1]),
+            bias=with_words(made.bias, lanes),
+            partial=(with_words(made.partial[0], none), with_words(made.partial[1], none)),
+            steps=(),
+            implementation={},
+            carried=self.plan.carried,
+        )
+
+    def _packing(self, ones: Words, window: Window, sums: str, data_type: DataType) -> PlacedGroup:
+        """The packing group with the sums as its input: shift in place of ones, then the constants, row by row."""
+        shift = self.plan.steps[0]
+        assert isinstance(shift, Diagonal)
+        lanes, channels, *kernel = ones.shape
+        weight = np.zeros((lanes, channels + len(self.words), *kernel), dtype=np.int64)
+        weight[:, :channels] = ones * shift.word
+        for i, word in enumerate(self.words):
+            weight[:, channels + i] = ones.any(axis=1) * (data_type.one if word < 0 else -data_type.one)
+        renewed = PlacedTerm(sums, weight, window)
+        return replace(self.packer, group=_unnamed(self.packer, self.packer.group.layout), terms=(renewed,))
+
+
+def _cycles(way: tuple[PlacedGroup, PlacedGroup], layouts: dict[str, Layout], architecture: Architecture) -> int:
+    """Cycles of both groups' MatMuls, and of storing the sums."""
+    sums, _ = way
+    sources = {**layouts, sums.group.result: sums.group.layout}
+    return sums.group.layout.pixels + sum(
+        inside_cycles(term.weight, term.window, sources[term.tensor], group.group.layout, architecture)
+        for group in way
         for term in group.terms
     )
-    lanes = np.array([-abs(word) - plan.carried for word in words], dtype=np.int64)
-    return replace(
-        group,
-        group=replace(_unnamed(made, layout), result=made.group.result + SUMS),
-        terms=terms,
-        bias=np.concatenate([group.bias, lanes]),
-        partial=(np.concatenate([group.partial[0], none]), np.concatenate([group.partial[1], none])),
-        steps=(),
-        implementation={},
-        carried=plan.carried,
-    )
-
-
-def _packing(
-    packer: PlacedGroup, sums: PlacedGroup, plan: MatrixPlan, words: tuple[int, ...], data_type: DataType
-) -> PlacedGroup:
-    """The packing group with the sums as its input: shift in place of ones, then the constants, row by row."""
-    shift = plan.steps[0]
-    assert isinstance(shift, Diagonal)
-    (term,) = packer.terms
-    leftover = sums.group.layout.channels - len(words)
-    ones = term.weight[:, -leftover:] != 0  # [lane, channel, ky, kx]
-    weight = np.zeros((len(ones), leftover + len(words), *ones.shape[2:]), dtype=np.int64)
-    weight[:, :leftover] = ones * shift.word
-    for i, word in enumerate(words):
-        weight[:, leftover + i] = ones.any(axis=1) * (data_type.one if word < 0 else -data_type.one)
-    renewed = PlacedTerm(sums.group.result, weight, term.window)
-    return replace(packer, group=_unnamed(packer, packer.group.layout), terms=(renewed,))
 
 
 def _unnamed(group: PlacedGroup, layout: Layout) -> Group:

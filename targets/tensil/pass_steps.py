@@ -51,9 +51,7 @@ class PassSteps:
         if not isinstance(self.placed.group.head, LinearHead):
             return Choice(None, len(chosen), False, 0)
         a, data_type = self.architecture.array_size, self.architecture.data_type
-        hides = [
-            sum(hidden_behind(tile, self.emitter, self.constants) for tile in self.tiles[block]) for block in chosen
-        ]
+        hides = [self.hides(block) for block in chosen]
         operations = len(leading_steps(self.placed))
         if (rows := self.channel_rows) is not None and rows.leading is not None:
             cycles = rows.cycles(self.emitter, self.constants)
@@ -69,6 +67,10 @@ class PassSteps:
         apart = leading.cycles + count + self.trailing(len(chosen), vectors)[1]
         must = any(added.ceiling is not None for added in added_tensors(self.placed))
         return Choice(whole, 0, carried, cycles) if must or cycles < apart else leading
+
+    def hides(self, block: int) -> int:
+        """Cycles of SIMD that the tiles of an output block hide."""
+        return sum(hidden_behind(tile, self.emitter, self.constants) for tile in self.tiles[block])
 
     def trailing(self, blocks: int, vectors: int) -> tuple[MatrixPlan | None, int]:
         """The plan for what follows the last added tensor, if it is shorter, and cycles: nothing hides SIMD there."""

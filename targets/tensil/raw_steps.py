@@ -72,12 +72,18 @@ class ChannelAdd:
 
 @dataclass(frozen=True, slots=True)
 class Accumulate:
-    """accumulators += a stored tensor, whose words lie in [low, high]; `ceiling` clips them from above before."""
+    """accumulators += a stored tensor, whose words lie in [low, high]; `ceiling` clips them from above before.
+
+    word     where sums are stored: what multiplies them, before they are clipped; else None
+    carried  a constant that they carry, beyond [low, high], and which made those saturate that end above `ceiling`
+    """
 
     tensor: str
     low: int
     high: int
     ceiling: int | None = None
+    word: int | None = None
+    carried: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from pefslc.targets.tensil.pass_steps import PassSteps
 from pefslc.targets.tensil.placed import Placed, PlacedGroup
 from pefslc.targets.tensil.raw_steps import Accumulate, ChannelAdd, ChannelMultiply, Maximum, Minimum, block_words
 from pefslc.targets.tensil.residence import Entry, Residence, no_local_memory
+from pefslc.targets.tensil.scaled_addends import requantize_while_adding
 from pefslc.targets.tensil.simd_steps import SPARE_VECTORS, needs_spare, simd_words
 from pefslc.targets.tensil.weights import tiles_of
 
@@ -194,11 +195,13 @@ class _Scheduler:
     def _fold_addends_and_load_rows(self) -> dict[MatrixStep, int]:
         """The rows of all matrix steps, kept in local memory for the whole program; none where it is small.
 
-        Where they fit, clamps of addends are folded into the additions, which need them.
+        Where they fit, clamps and shifts of addends are left to the additions, which need them.
         """
         data_type = self.architecture.data_type
         outputs = {entry.tensor for entry in self.residence.outputs}
         folded = fold_addends(self.placed, outputs, data_type)
+        if folded.native is None:
+            folded = requantize_while_adding(folded, outputs, self.architecture)
         kinds = leading_plan, trailing_plan, addend_plan
         plans = [plan(group, data_type) for group in folded.groups for plan in kinds]
         steps = list(dict.fromkeys(step for plan in plans if plan is not None for step in plan.alone))
@@ -312,7 +315,7 @@ def _unclean_tensors(placed: Placed) -> set[str]:
             found.add(group.group.result)
         for step in group.steps:
             moved = (isinstance(step, Maximum) and step.word > 0) or (isinstance(step, Minimum) and step.word < 0)
-            if moved or (isinstance(step, Accumulate) and step.tensor in found):
+            if moved or (isinstance(step, Accumulate) and step.word is None and step.tensor in found):
                 found.add(group.group.result)
         if isinstance(group.group.head, MaxHead) and group.group.head.tensor in found:
             found.add(group.group.result)

@@ -21,6 +21,7 @@ from pefslc.numeric.rounding import round_shift
 from pefslc.sidecar import Json, JsonObject, Sidecar
 from pefslc.targets.protocol import Emission, LayerAudit, Runner, TargetOptions
 from pefslc.targets.tensil import cycles
+from pefslc.targets.tensil.addends import drop_idle_clips
 from pefslc.targets.tensil.architecture import Architecture, load_architecture
 from pefslc.targets.tensil.bends import Bends, split_bends
 from pefslc.targets.tensil.checker import require_valid
@@ -152,6 +153,8 @@ def _scheduled(
 
     def attempt(chosen: Selection) -> tuple[Selection, Placed, Schedule]:
         placed = place(graph, chosen, architecture.data_type, allow_overflow=options.allow_overflow)
+        if not options.allow_overflow:  # then bounds of sums hold
+            placed = drop_idle_clips(placed, outputs, architecture.data_type)
         chosen, placed = requantize_while_packing(chosen, placed, outputs, architecture)
         return chosen, placed, schedule(graph, chosen, placed, architecture, options.progress)
 

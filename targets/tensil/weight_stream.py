@@ -12,16 +12,16 @@ from pefslc.targets.tensil.constants import Constants
 from pefslc.targets.tensil.emitter import SIMD_CYCLES, Emitter
 from pefslc.targets.tensil.weights import Tile
 
-__all__ = ["WeightStream", "hidden_behind"]
+__all__ = ["SIMD_IN_DRAIN_CYCLES", "WeightStream", "hidden_behind"]
 
 Words = NDArray[np.int64]
 
-_SIMD_IN_DRAIN_CYCLES = 12  # three operations are free while the array drains before a LoadWeights (measured, spec 5)
+SIMD_IN_DRAIN_CYCLES = 12  # three operations are free while the array drains before a LoadWeights (measured, spec 5)
 
 
 def hidden_behind(tile: Tile, emitter: Emitter, constants: Constants) -> int:
     """Cycles of SIMD that loading a tile hides: the drain, and its share of a DRAM read."""
-    return _SIMD_IN_DRAIN_CYCLES + (0 if constants.resident else emitter.read_cycles(len(tile.rows)))
+    return SIMD_IN_DRAIN_CYCLES + (0 if constants.resident else emitter.read_cycles(len(tile.rows)))
 
 
 class WeightStream:
@@ -69,7 +69,7 @@ class WeightStream:
         if address == self._in_array:
             return
         local = self._fetch(tile)
-        self._emitter.fill(_SIMD_IN_DRAIN_CYCLES)
+        self._emitter.fill(SIMD_IN_DRAIN_CYCLES)
         self._emitter.load_weights(local, len(tile.rows), has_bias=tile.has_bias)
         self._in_array = address
 
@@ -93,7 +93,7 @@ class WeightStream:
         """Where the read that begins with a tile ends: at the end of a tile, within the buffer's size."""
         most = self._size
         first, last = bisect_right(self._ends, start), len(self._ends)
-        if self._emitter.pending * SIMD_CYCLES > (last - first) * _SIMD_IN_DRAIN_CYCLES:
+        if self._emitter.pending * SIMD_CYCLES > (last - first) * SIMD_IN_DRAIN_CYCLES:
             most = min(most, self._emitter.rows_that_hide_the_queue)
         elif self._simd_waits:
             most = min(most, self._block_end[id(tile)] - start)

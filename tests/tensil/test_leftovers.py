@@ -100,13 +100,48 @@ def test_eight_leftover_channels_of_three_pixels_take_two_vectors() -> None:
     assert selection.layouts["b.partial"].channels == 24
 
 
-def test_a_reader_of_every_other_column_has_only_these_packed() -> None:
+def test_a_reader_of_every_other_row_has_only_these_packed() -> None:
+    """Of rows, where the image has an odd number of columns: 8 * 17 pixels are fewer than 16 * 9."""
     same, half = (Window(kernel=(3, 3), strides=(s, s), pads=(1, 1, 1, 1)) for s in (1, 2))
     selection = pack_leftovers(chain((16, 16, 16), (same, half), 16, seed=0), BOARD)
-    assert selection.layouts["a.packed"] == Layout(12, 16, 9)  # of 17 columns
+    assert selection.layouts["a.packed"] == Layout(12, 8, 17)
     head = selection.groups[-1].head
     assert isinstance(head, LinearHead)
-    assert [term.window.strides for term in head.terms] == [(2, 2), (2, 1)]
+    assert [term.window.strides for term in head.terms] == [(2, 2), (1, 2)]
+
+
+def test_partial_sums_change_their_axis_from_layer_to_layer() -> None:
+    """What is summed along columns is packed along columns, and summed along rows next."""
+    same = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
+    plain = chain((16, 16, 16), (same, same), 24, seed=0)
+    selection = pack_leftovers(factor_leftovers(plain, BOARD), BOARD)
+    heads = {group.result: group.head for group in selection.groups}
+    kernels = {
+        name: [term.window.kernel for term in head.terms]
+        for name, head in heads.items()
+        if isinstance(head, LinearHead)
+    }
+    # x is packed by no one; its first reader's partial sums are those of rows, as if it were packed along columns.
+    assert kernels["a.partial"] == [(1, 3)]
+    assert kernels["a"] == [(3, 3), (3, 1)]
+    assert kernels["a.packed"] == [(3, 1)]
+    assert kernels["b.partial"] == [(3, 1), (1, 1)]
+    assert kernels["b"] == [(3, 3), (1, 3), (1, 3)]
+
+
+def test_layers_with_strides_are_factored_where_tiles_cost_more_than_their_pixels() -> None:
+    same, half = (Window(kernel=(3, 3), strides=(s, s), pads=(1, 1, 1, 1)) for s in (1, 2))
+    small = factor_leftovers(chain((40, 40, 40), (same, half), 16, seed=0), BOARD)
+    assert small.layouts["b.partial"] == Layout(12, 8, 17)  # of columns, for there are fewer
+    roomy = replace(BOARD, local_depth=1 << 16)
+    assert "b.partial" in factor_leftovers(chain((16, 16, 16), (same, half), 32, seed=0), roomy).layouts
+    assert "b.partial" not in factor_leftovers(chain((16, 16, 16), (same, half), 64, seed=0), roomy).layouts
+
+
+def test_an_inputs_own_leftovers_count_as_packed() -> None:
+    """9 tiles and 3 of what is packed: as many as 8 for 24 lanes of partial sums, and 4 that add them."""
+    same = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
+    assert "a.partial" not in factor_leftovers(chain((16, 32, 32), (same, same), 16, seed=0), BOARD).layouts
 
 
 def test_no_helper_drives_others_out_of_local_memory() -> None:

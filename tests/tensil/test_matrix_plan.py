@@ -28,7 +28,8 @@ def by_hand(steps: tuple[MatrixStep, ...], word: int, data_type: DataType, adden
         elif isinstance(step, Diagonal):
             word = round_fraction(Fraction(word * step.word, data_type.one) + step.bias)
         else:
-            word += clamp(addend + step.bias, data_type)
+            factor = data_type.one if step.word is None else step.word
+            word += clamp(round_fraction(Fraction(addend * factor, data_type.one) + step.bias), data_type)
         word = clamp(word, data_type)
     return word
 
@@ -137,6 +138,39 @@ def test_the_residual_of_the_flagship_shape() -> None:
     assert [type(step) for step in plan.steps] == [Diagonal, AddWord, AddTensor, AddWord, AddWord, AddWord]
 
 
+@pytest.mark.parametrize("shift", [2, 3, 4])
+@pytest.mark.parametrize("ceiling", [3, 7])
+@pytest.mark.parametrize("trailing", [(), (Maximum(0),), (Maximum(0), Minimum(5)), (Maximum(-3),)])
+def test_an_addend_of_sums_is_shifted_and_clipped_by_the_addition(
+    shift: int, ceiling: int, trailing: tuple[RawStep, ...]
+) -> None:
+    """Its sums carry what makes those saturate that end above the ceiling."""
+    leading: tuple[RawStep, ...] = Multiply(32), Minimum(15)
+    carried = 32768 - (ceiling << shift)
+    addend = Addend(-130, 140, ceiling, 256 >> shift, carried)
+    plan = matrix_plan_with_addend(leading, trailing, -300, 300, addend, FP16)
+    assert plan is not None
+    words = np.arange(-300, 301)
+    expected = np.array([wanted(leading, int(word), FP16) for word in words])
+    for tensor in range(addend.low, addend.high + 1):
+        added = wanted((Multiply(256 >> shift), Minimum(ceiling)), tensor, FP16)
+        result = np.array([wanted(trailing, int(e) + added, FP16) for e in expected])
+        stored = clamp(tensor + carried, FP16)
+        assert np.array_equal(apply_matrix_steps(plan.alone, words, FP16, np.full_like(words, stored)), result)
+        assert by_hand(plan.alone, -300, FP16, stored) == result[0]
+        assert by_hand(plan.alone, 300, FP16, stored) == result[-1]
+
+
+def test_a_relu_after_the_addition_of_sums_takes_two_constants() -> None:
+    """The sum's offset is its way to the rail: half of it before the addition, half with the addend."""
+    plan = matrix_plan_with_addend(
+        (Multiply(32), Minimum(15)), (Maximum(0),), -900, 900, Addend(-700, 700, 15, 32, 32768 - (15 << 3)), FP16
+    )
+    assert plan is not None
+    assert plan.carried
+    assert [type(step) for step in plan.steps] == [Diagonal, AddTensor, AddWord, AddWord]
+
+
 def test_an_odd_offset_would_send_ties_to_the_other_code() -> None:
     """The tie goes to the even sum: with an odd bias 20/8 = 2.5 gives 3, not 2."""
     assert by_hand((Diagonal(32, -1), AddWord(1)), 20, FP16) == 3
@@ -149,4 +183,5 @@ def test_an_odd_offset_would_send_ties_to_the_other_code() -> None:
 def test_rows_are_the_bias_and_the_diagonal() -> None:
     assert np.array_equal(Diagonal(32, 4096).rows(3, 256), [[4096] * 3, [32, 0, 0], [0, 32, 0], [0, 0, 32]])
     assert np.array_equal(AddTensor(7).rows(2, 256), [[7, 7], [256, 0], [0, 256]])
+    assert np.array_equal(AddTensor(7, 32).rows(2, 256), [[7, 7], [32, 0], [0, 32]])
     assert np.array_equal(AddWord(-5).rows(3, 256), [[-5] * 3])

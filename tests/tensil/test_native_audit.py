@@ -79,10 +79,15 @@ def test_every_word_of_a_program_is_what_its_layer_makes_of_what_it_read(
 
 
 def damaged(program: TensilProgram, random: np.random.Generator) -> TensilProgram:
-    """Without one of its products; or with one bit of a constant changed, where it is no 0."""
+    """Without one of its products; or with one bit of a constant changed, where it is no 0.
+
+    Not without one that overwrites: that clears lanes without a channel, too, which are no words of any layer.
+    """
     if random.random() < 0.5:
         instructions = program.instructions
-        products = [i for i, op in enumerate(instructions) if isinstance(op, MatMul) and not op.zeroes]
+        products = [
+            i for i, op in enumerate(instructions) if isinstance(op, MatMul) and op.accumulate and not op.zeroes
+        ]
         instructions[int(random.choice(products))] = NoOp()
         return replace(program, code=encode(program.architecture, instructions))
     (block,) = program.constants

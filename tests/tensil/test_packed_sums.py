@@ -16,19 +16,30 @@ from pefslc.targets.tensil.architecture import Architecture, load_architecture
 from pefslc.targets.tensil.leftovers import factor_leftovers, pack_leftovers
 from pefslc.targets.tensil.packed_sums import requantize_while_packing
 from pefslc.targets.tensil.placement import place
+from pefslc.targets.tensil.planes import Layout
 from pefslc.targets.tensil.selection import select
 
 A = 6
 
 
-def two_convolutions(folder: Path, *, residual: bool = False, size: int = 12, relu: bool = True) -> Graph:
+def two_convolutions(
+    folder: Path,
+    *,
+    residual: bool = False,
+    size: tuple[int, int] = (12, 12),
+    relu: bool = True,
+    channels: int = 8,
+    kernel: tuple[int, int] = (3, 3),
+) -> Graph:
     """x -> 8 channels -> 8 channels, on 6 lanes: two leftover channels, which the second convolution reads packed."""
     r = np.random.default_rng(3)
     builder = ModelBuilder()
-    x = builder.quant(builder.input([1, 8, size, size]), 0.25, 4)
-    first = builder.node("Conv", x, builder.weight(r.integers(-4, 5, (8, 8, 3, 3)) / 8), pads=[1, 1, 1, 1])
+    x = builder.quant(builder.input([1, channels, *size]), 0.25, 4)
+    pads = [kernel[0] // 2, kernel[1] // 2] * 2
+    weight = [builder.weight(r.integers(-4, 5, (channels, channels, *kernel)) / 8) for _ in range(2)]
+    first = builder.node("Conv", x, weight[0], pads=pads)
     first = builder.quant(builder.node("Relu", first) if relu else first, 0.25, 4, signed=int(not relu))
-    second = builder.node("Conv", first, builder.weight(r.integers(-4, 5, (8, 8, 3, 3)) / 8), pads=[1, 1, 1, 1])
+    second = builder.node("Conv", first, weight[1], pads=pads)
     second = builder.quant(second, 0.25, 4)
     builder.output(builder.node("Add", second, first) if residual else second)
     return lower(import_bytes(builder.build(), folder))
@@ -52,6 +63,32 @@ def test_leftover_channels_that_only_convolutions_read_are_requantized_while_pac
 ) -> None:
     graph = two_convolutions(tmp_path, relu=relu)
     assert "sums" in rewritten(graph, small())
+
+
+def test_a_vector_of_sums_holds_two_pixels_where_lanes_are_left(tmp_path: Path) -> None:
+    """On 12 lanes: 2 pixels of 4 channels, and 3 constants. Of one row or of one column, whichever costs less."""
+    graph = two_convolutions(tmp_path, channels=16)
+    board = load_architecture("custom_perf")
+    selection = pack_leftovers(factor_leftovers(select(graph), board), board)
+    placed = place(graph, selection, board.data_type)
+    _, placed = requantize_while_packing(selection, placed, {graph.outputs[0].value.name}, board)
+    (sums,) = [group for group in placed.groups if group.group.result.endswith("sums")]
+    assert sums.group.layout == Layout(11, 6, 12)
+    taken = [t.tensor for group in placed.groups if group.group.result.endswith("packed") for t in group.terms]
+    assert taken == [sums.group.result]
+
+
+@pytest.mark.parametrize("channels", [7, 8, 9, 13])
+@pytest.mark.parametrize(("size", "width"), [((12, 12), 3), ((12, 13), 3), ((13, 12), 3), ((11, 13), 3), ((12, 12), 5)])
+def test_the_codes_are_the_same_however_many_pixels_a_vector_of_sums_holds(
+    tmp_path: Path, channels: int, size: tuple[int, int], width: int
+) -> None:
+    """Sizes that no number divides, and a kernel whose neighbours lie further apart."""
+    graph = two_convolutions(tmp_path, channels=channels, size=size, kernel=(3, width))
+    emission = emit(graph, small(), tmp_path)
+    inputs = random_codes(graph, 1)
+    found, expected = simulate(graph, emission, tmp_path, inputs), run_codes(graph, inputs)
+    assert all(np.array_equal(found[o.name], expected[o.value.name]) for o in graph.outputs)
 
 
 def test_leftover_channels_that_are_added_stay(tmp_path: Path) -> None:
