@@ -13,10 +13,15 @@ from pefslc.targets.protocol import Target, TargetOptions
 from pefslc.targets.registry import find_target, guarded, target_names
 from pefslc.targets.user_target import MEMBERS
 
-__all__ = ["check_options", "check_requantize", "chosen_target", "parse_format"]
+__all__ = ["check_options", "check_requantize", "check_switches", "chosen_target", "parse_format"]
 
-# What only one of our targets reads; a target of someone else's is trusted to read all.
-_ONLY_FOR = {"arch": "tensil", "caller_arena": "c", "clock_mhz": "tensil"}
+# What only one of our targets reads, and what a user calls it; a target of someone else's is trusted to read all.
+_ONLY_FOR = {
+    "arch": ("tensil", "an architecture (--arch)"),
+    "caller_arena": ("c", "a caller's arena (--caller-arena)"),
+    "clock_mhz": ("tensil", "a clock (--clock-mhz)"),
+}
+_OWNERS = {owner for owner, _ in _ONLY_FOR.values()}
 
 
 def chosen_target(target: str | Target) -> Target:
@@ -40,25 +45,36 @@ def check_options(target: Target, options: TargetOptions) -> None:
     }
     problems = [
         Problem(
-            Code.WRONG_OPTION,
-            f"--{option.replace('_', '-')} is for target {quote(owner)}, not {quote(target.name)}",
-            hint="leave it out",
+            Code.WRONG_OPTION, f"{what} is for target {quote(owner)}, not {quote(target.name)}", hint="leave it out"
         )
-        for option, owner in _ONLY_FOR.items()
-        if given[option] and target.name in _ONLY_FOR.values() and target.name != owner
+        for option, (owner, what) in _ONLY_FOR.items()
+        if given[option] and target.name in _OWNERS and target.name != owner
     ]
     if options.arch is not None and not (isinstance(options.arch, str) and options.arch):
         problems.append(
             Problem(
                 Code.WRONG_OPTION,
-                f"--arch is {quote_given(options.arch)}, not the name of an architecture",
+                f"the architecture (--arch) is {quote_given(options.arch)}, not a name",
                 hint=f"leave it out; `pefslc targets` lists those of {target.name}",
             )
         )
     clock = options.clock_mhz
-    if clock is not None and not (isinstance(clock, Real) and 0 < clock < math.inf):
-        shown = clock if isinstance(clock, Real) else quote_given(clock)
-        problems.append(Problem(Code.WRONG_OPTION, f"--clock-mhz is {shown}, not a frequency", hint="for example 100"))
+    is_number = isinstance(clock, Real) and not isinstance(clock, bool)
+    if clock is not None and not (is_number and 0 < clock < math.inf):
+        shown = clock if is_number else quote_given(clock)
+        text = f"the clock (--clock-mhz) is {shown}, not a frequency in MHz"
+        problems.append(Problem(Code.WRONG_OPTION, text, hint="for example 100"))
+    if problems:
+        raise CompileError.of(problems)
+
+
+def check_switches(**given: bool) -> None:
+    """Raise CompileError for what is not True or False: of "no", Python would make True."""
+    problems = [
+        Problem(Code.WRONG_OPTION, f"{name} is {quote_given(value)}, not True or False", hint=f"{name}=True")
+        for name, value in given.items()
+        if not isinstance(value, bool)
+    ]
     if problems:
         raise CompileError.of(problems)
 
@@ -75,13 +91,16 @@ def check_requantize(requantize: bool, fmt: FixedPoint | AutoFormat | None) -> N
 
 def parse_format(fmt: str | FixedPoint | AutoFormat | None) -> FixedPoint | AutoFormat | None:
     """The format that the user named, or the request for formats. Raises CompileError."""
-    if fmt is None or isinstance(fmt, FixedPoint | AutoFormat):
-        return fmt
-    if not isinstance(fmt, str):
+    if fmt is None:
+        return None
+    if not isinstance(fmt, str | FixedPoint | AutoFormat):
         raise CompileError(
             Code.BAD_FORMAT, f"{quote_given(fmt)} is not a format", hint='for example "Q2.3" or FixedPoint(2, 3)'
         )
     try:
-        return AutoFormat.parse(fmt) or FixedPoint.parse(fmt)
+        parsed = AutoFormat.parse(str(fmt)) or FixedPoint.parse(str(fmt))
     except ValueError as e:
-        raise CompileError(Code.BAD_FORMAT, str(e)) from None
+        raise CompileError(Code.BAD_FORMAT, str(e), hint='for example "Q2.3" or "auto:8"') from None
+    if not isinstance(fmt, str) and parsed != fmt:  # made of fields of other types
+        raise CompileError(Code.BAD_FORMAT, f"{fmt!r} is not a format", hint=f"for example {parsed!r}")
+    return parsed

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pefslc
 from pefslc.arrays import Arrays, ArraysLike, as_arrays
 from pefslc.codes import Code
-from pefslc.compile_options import check_options, check_requantize, chosen_target, parse_format
+from pefslc.compile_options import check_options, check_requantize, check_switches, chosen_target, parse_format
 from pefslc.diagnosis import every_problem
 from pefslc.diagnostics import CompileError, Origin, Problem, quote
 from pefslc.format_changes import format_changes
@@ -68,6 +68,7 @@ def lower_model(
     given: GivenShapes = NOTHING_GIVEN,
 ) -> Lowered:
     """Import a model and run every pass. Raises CompileError with every problem of both."""
+    check_switches(allow_overflow=allow_overflow)
     lowering = _Lowering(limits, fmt, allow_overflow)
     imported = lowering.survey(model, given)
     with every_problem(imported, partial(lowering.attempt, imported)):
@@ -186,6 +187,13 @@ def compile(
     observe         called with (record, graph) after the import and after each pass
     progress        called with (done, total, what) on work over a second
     """
+    check_switches(
+        requantize=requantize,
+        caller_arena=caller_arena,
+        allow_overflow=allow_overflow,
+        check_passes=check_passes,
+        require_exact=require_exact,
+    )
     chosen = chosen_target(target)
     options = TargetOptions(
         os.fspath(arch) if isinstance(arch, os.PathLike) else arch, caller_arena, allow_overflow, progress, clock_mhz
@@ -283,7 +291,7 @@ def _post_training(
             Code.CALIBRATION,
             "calibration data for a model that is quantized already",
             at=lowered.reference.name,
-            hint="leave out --calibrate",
+            hint="leave out the calibration data (--calibrate)",
         )
     asked_bits = fmt.bits if isinstance(fmt, AutoFormat) else None
     return post_training_report(lowered.float_model, lowered.reference, data, asked_bits, progress)

@@ -60,7 +60,7 @@ class UserPass:
                 Code.PLUGIN_FAILED,
                 f"plugin pass {quote(self.name)} failed: {exception_text(e)}",
                 at=place_in(self.source, e),
-                hint="the pass is not part of pefslc: correct it, or leave out --plugin",
+                hint="the pass is not part of pefslc: correct it, or leave it out (--plugin)",
             ) from e
         if not isinstance(after, Graph):
             raise CompileError(

@@ -22,7 +22,7 @@ from pefslc.diagnostics import CompileError, Problem, quote
 __all__ = ["publish", "safe_file_name", "write_file"]
 
 _LONGEST_NAME = 100
-_ANOTHER_MODEL = "choose another folder with -o, or another name for the model's file"
+_ANOTHER_MODEL = "choose another folder (-o), or another name for the model's file"
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.+-]+")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
@@ -56,7 +56,7 @@ def publish(folder: Path, files: Mapping[str, bytes], sidecar: tuple[str, bytes]
                 made.rmdir()
         reason = "it is no folder" if isinstance(e, FileExistsError | NotADirectoryError) else e.strerror or e
         raise CompileError(
-            Code.CANNOT_WRITE, f"cannot write into {quote(folder)}: {reason}", hint="choose another folder with -o"
+            Code.CANNOT_WRITE, f"cannot write into {quote(folder)}: {reason}", hint="choose another folder (-o)"
         ) from None
     return tuple(folder / name for name in everything)
 
@@ -121,7 +121,7 @@ def _refuse_foreign_files(folder: Path, files: Mapping[str, bytes], sidecar: tup
                 Problem(
                     Code.IN_THE_WAY,
                     f"{quote(path)} exists and is not what a compile wrote",
-                    hint="move it away, or choose another folder with -o",
+                    hint="move it away, or choose another folder (-o)",
                 )
             )
         for owner in owners:

@@ -93,8 +93,11 @@ def test_a_target_may_be_an_object(model: Path) -> None:
     [
         ({"fmt": "2.3"}, "'2.3' is not a format"),
         ({"target": "fpga"}, "unknown target 'fpga'"),
-        ({"target": "c", "arch": "pynqz1"}, "--arch is for target 'tensil', not 'c'"),
-        ({"target": "tensil", "caller_arena": True}, "--caller-arena is for target 'c', not 'tensil'"),
+        ({"target": "c", "arch": "pynqz1"}, "an architecture (--arch) is for target 'tensil', not 'c'"),
+        (
+            {"target": "tensil", "caller_arena": True},
+            "a caller's arena (--caller-arena) is for target 'c', not 'tensil'",
+        ),
         ({"verify": "nothing.npz"}, "no such file: 'nothing.npz'"),
         ({"verify": {"z": np.zeros((1, 4))}}, "no array for input 'x'"),
         ({"verify": {"x": np.zeros((1, 4), bool)}}, "input 'x' holds bool, not numbers"),
@@ -110,8 +113,8 @@ def test_a_target_may_be_an_object(model: Path) -> None:
         ({"fmt": (2, 3)}, "'(2, 3)' is not a format"),
         ({"target": None}, "'None' is not a target"),
         ({"target": FakeTarget}, "FakeTarget'>' is not a target"),
-        ({"arch": {}}, "--arch is '{}', not the name of an architecture"),
-        ({"arch": ""}, "--arch is '', not the name of an architecture"),
+        ({"arch": {}}, "the architecture (--arch) is '{}', not a name"),
+        ({"arch": ""}, "the architecture (--arch) is '', not a name"),
         ({"target": "tensil", "arch": Path("nothing")}, "unknown architecture 'nothing'"),
     ],
 )

@@ -33,7 +33,7 @@ def test_a_foreign_file_is_not_overwritten(pefslc: Cli, model: Path, tmp_path: P
     assert result.status == 1
     assert result.err == (
         f"error[PEF0806]: '{folder / name}' exists and is not what a compile wrote\n"
-        "  help: move it away, or choose another folder with -o\n"
+        "  help: move it away, or choose another folder (-o)\n"
     )
     assert snapshot(folder) == {name: b"mine"}
 
@@ -102,7 +102,7 @@ def test_a_compile_does_not_replace_what_belongs_to_another_model(
     before = snapshot(folder)
     result = pefslc(tmp_path / f"{second}.onnx", "--target", "c", "-o", folder)
     assert result.status == 1
-    assert f"{message}\n  help: choose another folder with -o, or another name for the model's file" in result.err
+    assert f"{message}\n  help: choose another folder (-o), or another name for the model's file" in result.err
     assert snapshot(folder) == before
     onnx.save(quantized_mlp(weight_bits=4), str(tmp_path / f"{first}.onnx"))
     assert pefslc(tmp_path / f"{first}.onnx", "--target", "c", "-o", folder).status == 0

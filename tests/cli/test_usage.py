@@ -123,7 +123,8 @@ def test_an_unknown_architecture(pefslc: Cli, model: Path) -> None:
 def test_an_empty_architecture(pefslc: Cli, model: Path, target: str) -> None:
     result = pefslc(model, "--target", target, "--arch", "")
     assert result.status == 2
-    assert result.err.startswith("error[PEF0902]: --arch ")
+    assert result.err.startswith("error[PEF0902]: ")
+    assert "(--arch) is " in result.err
 
 
 def test_an_unknown_option(pefslc: Cli, model: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import pefslc
 from pefslc import Code
+from pefslc.compiler import lower_model
+from pefslc.limits import TargetLimits
+from pefslc.numeric.format import FixedPoint
 
 
 def float_model(path: Path) -> Path:
@@ -57,7 +61,15 @@ WRONG: list[tuple[Call, Code, str]] = [
     (lambda m: compiled(m).run(None), Code.INPUT_ARRAY, "input 'x' holds object"),  # type: ignore[arg-type]
     (lambda m: compiled(m).save(None), Code.CANNOT_WRITE, "'None' is not the path of a folder"),  # type: ignore[arg-type]
     (lambda _: pefslc.load(None), Code.NOT_A_MODEL, "'None' is not the path of a model"),  # type: ignore[arg-type]
-    (lambda m: compiled(m, "tensil", clock_mhz="x"), Code.WRONG_OPTION, "--clock-mhz is 'x', not a frequency"),
+    (lambda m: compiled(m, "tensil", clock_mhz="x"), Code.WRONG_OPTION, "(--clock-mhz) is 'x', not a frequency in MHz"),
+    (lambda m: compiled(m, "tensil", clock_mhz="100"), Code.WRONG_OPTION, "(--clock-mhz) is '100', not a frequency"),
+    (lambda m: compiled(m, "tensil", clock_mhz=True), Code.WRONG_OPTION, "(--clock-mhz) is 'True', not a frequency"),
+    (lambda m: compiled(m, "tensil", clock_mhz=float("nan")), Code.WRONG_OPTION, "(--clock-mhz) is nan, not a frequency"),
+    (lambda m: compiled(m, batch=True), Code.GIVEN_SHAPE, "batch is 'True', not a size"),
+    (lambda m: compiled(m, fmt=FixedPoint(2, 3, signed="no")), Code.BAD_FORMAT, "signed='no') is not a format"),  # type: ignore[arg-type]
+    (lambda m: compiled(m, fmt=FixedPoint(2.5, 3)), Code.BAD_FORMAT, "'Q2.5.3' is not a format"),  # type: ignore[arg-type]
+    (lambda m: lower_model(m, TargetLimits(8, "DSP"), allow_overflow="no"), Code.WRONG_OPTION,  # type: ignore[arg-type]
+     "allow_overflow is 'no', not True or False"),
     (lambda m: compiled(m, batch="x"), Code.GIVEN_SHAPE, "batch is 'x', not a size"),
     (lambda m: pefslc.load(m, batch=1.5), Code.GIVEN_SHAPE, "batch is '1.5', not a size"),  # type: ignore[arg-type]
     (lambda m: compiled(m, input_shapes={"x": "a"}), Code.GIVEN_SHAPE, "input_shapes['x'] is 'a', not a shape"),
@@ -76,6 +88,22 @@ def test_a_wrong_argument_is_named(model: Path, call: Call, code: Code, message:
     assert problem.code is code
     assert message in problem.message
     assert problem.hint
+
+
+SWITCHES = ("allow_overflow", "require_exact", "caller_arena", "check_passes", "requantize")
+
+
+@pytest.mark.parametrize("value", ["no", "", 0, 1, None, [True], np.array([True])], ids=repr)
+@pytest.mark.parametrize("name", SWITCHES)
+def test_a_switch_is_true_or_false(model: Path, name: str, value: object) -> None:
+    with pytest.raises(pefslc.CompileError, match=f"{name} is '.*', not True or False") as caught:
+        compiled(model, **{name: value})
+    assert [p.code for p in caught.value.problems] == [Code.WRONG_OPTION]
+
+
+def test_every_switch_of_compile_is_checked() -> None:
+    switches = {p.name for p in inspect.signature(pefslc.compile).parameters.values() if p.annotation == "bool"}
+    assert switches == set(SWITCHES)
 
 
 @pytest.mark.parametrize("command", [[], ["check"]])
