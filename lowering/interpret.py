@@ -122,9 +122,10 @@ def quantize_array(quantizer: Quantizer, x: Floats, channel_axis: int) -> Codes:
     Exact for power-of-two scales, where the division is; else x / scale is rounded once to float64 first.
     """
     q = quantizer.quantization
-    scaled = x / broadcast_steps(q.scale, x.ndim, channel_axis)
     inside = 0 if quantizer.adds_zero_point_last else q.zero_point
-    rounded = round_floats(scaled + inside, quantizer.rounding) + (q.zero_point - inside)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large becomes infinity, and is clipped
+        scaled = x / broadcast_steps(q.scale, x.ndim, channel_axis)
+        rounded = round_floats(scaled + inside, quantizer.rounding) + (q.zero_point - inside)
     # Clip before the conversion: a float beyond int64 would wrap.
     return np.clip(rounded, q.low, q.high).astype(np.int64)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from pefslc.passes.manager import run_passes
 from pefslc.passes.pipeline import pipeline
 from pefslc.targets.protocol import TargetOptions
 from pefslc.targets.tensil.architecture import Architecture, DataType, load_architecture
-from pefslc.targets.tensil.host_io import host_io_module
 from pefslc.targets.tensil.target import TensilTarget
 
 BOARD = load_architecture("pynqz1")
@@ -173,34 +171,6 @@ def test_one_tensor_may_be_two_outputs_and_be_read_inside(tmp_path: Path) -> Non
     m.output(z, [1, 3, 4, 4])
     m.output(x, [1, 3, 4, 4])
     check(lower(import_bytes(m, tmp_path)), tmp_path)
-
-
-def test_the_host_module_refuses_what_is_not_the_models_input(tmp_path: Path) -> None:
-    """An image with its channels last is the likeliest mistake on a board."""
-    m = ModelBuilder()
-    x = m.quant(m.input([1, 3, 4, 4], "input"), 0.125, 4)
-    m.output(m.node("Conv", x, m.weight(np.ones((2, 3, 3, 3)), 0.25, 3)), [1, 2, 2, 2])
-    emission = emit(lower(import_bytes(m, tmp_path)), BOARD, tmp_path)
-    io: dict[str, Callable[[object], dict[str, np.ndarray]]] = {}
-    exec(next(c for n, c in emission.files.items() if n.endswith("_io.py")), io)
-    image = np.linspace(-1, 1, 48).reshape(3, 4, 4)
-    assert np.array_equal(io["to_driver"](image)["input"], io["to_driver"]({"input": image[None]})["input"])
-    for wrong in (image.transpose(1, 2, 0), image.reshape(-1), image[None].transpose(0, 2, 3, 1)):
-        with pytest.raises(ValueError, match=r"the model wants \(1, 3, 4, 4\)"):
-            io["to_driver"]({"input": wrong})
-    with pytest.raises(ValueError, match="NaN or infinity"):
-        io["to_driver"]({"input": np.where(image > 0, np.nan, image)})
-    with pytest.raises(ValueError, match="no array for input 'input'; given: 'image'"):
-        io["to_driver"]({"image": image})
-
-
-@pytest.mark.parametrize(
-    ("model", "module"),
-    [("resnet9-q2.3", "resnet9_q2_3_io"), ("1abc", "model_1abc_io"), ("a.b.c", "a_b_c_io"), ("net", "net_io")],
-)
-def test_the_host_module_can_be_imported(model: str, module: str) -> None:
-    assert host_io_module(model) == module
-    assert module.isidentifier()
 
 
 def test_a_maximum_is_placed_where_its_reader_needs_it(tmp_path: Path) -> None:

@@ -1,0 +1,109 @@
+"""`<name>_io.py`, the host's side on a board: what it takes, and what it refuses by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+from tensil_support import emit
+
+from builders import ModelBuilder, import_bytes, lower
+from pefslc.targets.tensil.architecture import load_architecture
+from pefslc.targets.tensil.host_io import host_io_module
+
+BOARD = load_architecture("pynqz1")
+
+HostFunction = Callable[[object], dict[str, np.ndarray]]
+
+
+def host_module(folder: Path, *, outputs: int = 1) -> dict[str, HostFunction]:
+    """Of a model input [1, 3, 4, 4] -> Conv -> [1, 2, 2, 2], which may be two outputs."""
+    m = ModelBuilder()
+    x = m.quant(m.input([1, 3, 4, 4], "input"), 0.125, 4)
+    for _ in range(outputs):
+        m.output(m.node("Conv", x, m.weight(np.ones((2, 3, 3, 3)), 0.25, 3)), [1, 2, 2, 2])
+    emission = emit(lower(import_bytes(m, folder)), BOARD, folder)
+    io: dict[str, HostFunction] = {}
+    exec(next(c for n, c in emission.files.items() if n.endswith("_io.py")), io)
+    return io
+
+
+IMAGE = np.linspace(-1, 1, 48).reshape(3, 4, 4)
+
+
+def test_the_host_module_takes_an_array_a_dict_or_an_npz_file(tmp_path: Path) -> None:
+    io = host_module(tmp_path)
+    words = io["to_driver"](IMAGE)["input"]
+    np.savez(tmp_path / "x.npz", input=IMAGE[None].astype(np.float32))
+    with np.load(tmp_path / "x.npz") as arrays:
+        for given in (IMAGE[None], IMAGE.tolist(), {"input": IMAGE}, arrays, MappingProxyType({"input": IMAGE})):
+            assert np.array_equal(io["to_driver"](given)["input"], words)
+    name = io["OUTPUTS"][0]["name"]  # type: ignore[index]
+    results = np.arange(32.0) / 2**8
+    for given in (results, {name: results}, MappingProxyType({name: results.reshape(4, 8)})):
+        assert np.array_equal(io["from_driver"](given)[name], io["from_driver"]({name: results})[name])
+    assert io["from_driver"](results)[name].shape == (1, 2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"input": IMAGE.transpose(1, 2, 0)}, r"input 'input' has shape \(4, 4, 3\), the model wants \(1, 3, 4, 4\)"),
+        ({"input": IMAGE.reshape(-1)}, r"has shape \(48,\), the model wants \(1, 3, 4, 4\)"),
+        ({"input": IMAGE[None].transpose(0, 2, 3, 1)}, r"the model wants \(1, 3, 4, 4\)"),
+        ({"input": np.where(IMAGE > 0, np.nan, IMAGE)}, "input 'input' holds NaN or infinity"),
+        ({"input": IMAGE - np.inf}, "input 'input' holds NaN or infinity"),
+        ({"input": IMAGE * 1j}, "input 'input' holds complex128, not numbers"),
+        ({"input": IMAGE > 0}, "input 'input' holds bool, not numbers"),
+        ({"input": "x.npz"}, "input 'input' holds <U5, not numbers"),
+        ({"input": None}, "input 'input' holds object, not numbers"),
+        ({"input": [[1], [1, 2]]}, "input 'input' is no array: "),
+        ({"image": IMAGE}, "no array for input 'input'; given: 'image'"),
+        ({}, "no array for input 'input'; given: none"),
+    ],
+)
+def test_the_host_module_refuses_what_is_not_the_models_input(given: object, message: str, tmp_path: Path) -> None:
+    """An image with its channels last is the likeliest mistake on a board."""
+    with pytest.raises(ValueError, match=message):
+        host_module(tmp_path)["to_driver"](given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros(5), "output '{0}' has 5 numbers, the driver returns 32"),
+        (np.zeros(64), "output '{0}' has 64 numbers, the driver returns 32"),
+        (np.full(32, np.nan), "output '{0}' holds NaN, infinity or numbers that no word holds"),
+        (np.full(32, -np.inf), "output '{0}' holds NaN, infinity or numbers that no word holds"),
+        (np.full(32, 1e308), "output '{0}' holds NaN, infinity or numbers that no word holds"),
+        (np.zeros(32, complex), "output '{0}' holds complex128, not numbers"),
+        ({}, "no array for output '{0}'; given: none"),
+        ({"y": np.zeros(32)}, "no array for output '{0}'; given: 'y'"),
+    ],
+)
+def test_the_host_module_refuses_what_no_driver_returns(given: object, message: str, tmp_path: Path) -> None:
+    io = host_module(tmp_path)
+    with pytest.raises(ValueError, match=message.format(io["OUTPUTS"][0]["name"])):  # type: ignore[index]
+        io["from_driver"](given)
+
+
+def test_the_host_module_wants_arrays_of_several_outputs_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the model has 2 outputs: give a dict of arrays by their names, '"):
+        host_module(tmp_path, outputs=2)["from_driver"](np.zeros(32))
+
+
+def test_inputs_beyond_the_format_saturate_without_a_warning(tmp_path: Path) -> None:
+    io = host_module(tmp_path)
+    assert set(io["to_driver"](np.full((3, 4, 4), 1e308))["input"]) == {0.0, 0.875}  # 0 in the lane without a channel
+
+
+@pytest.mark.parametrize(
+    ("model", "module"),
+    [("resnet9-q2.3", "resnet9_q2_3_io"), ("1abc", "model_1abc_io"), ("a.b.c", "a_b_c_io"), ("net", "net_io")],
+)
+def test_the_host_module_can_be_imported(model: str, module: str) -> None:
+    assert host_io_module(model) == module
+    assert module.isidentifier()
