@@ -49,11 +49,11 @@ class Loaded:
 
 def load_onnx(path: Path) -> Loaded:
     """The file at `path`. Raises CompileError, with every fault, where its graph cannot be followed."""
-    if path.is_dir():
-        raise CompileError(
-            Code.UNREADABLE_FILE, f"{quote(str(path))} is a folder, not a model", hint="give the .onnx file"
-        )
     try:
+        if path.is_dir():
+            raise CompileError(
+                Code.UNREADABLE_FILE, f"{quote(str(path))} is a folder, not a model", hint="give the .onnx file"
+            )
         model = onnx.load(str(path), load_external_data=False)
     except FileNotFoundError:
         raise CompileError(Code.NO_SUCH_FILE, f"no such file: {quote(str(path))}") from None

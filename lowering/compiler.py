@@ -18,7 +18,7 @@ from pefslc.diagnosis import every_problem
 from pefslc.diagnostics import CompileError, Origin, Problem, quote
 from pefslc.format_changes import format_changes
 from pefslc.frontend import NOTHING_GIVEN, GivenShapes, Imported, import_model, survey_model
-from pefslc.given import ModelPath, as_file, as_path
+from pefslc.given import as_file
 from pefslc.ir.graph import Graph, Level
 from pefslc.limits import TargetLimits
 from pefslc.numeric.choose_format import AutoFormat, Calibration
@@ -27,6 +27,7 @@ from pefslc.passes.calibrate import CalibratedFormats
 from pefslc.passes.check_format import CheckFormat, is_float, require_float, require_formats
 from pefslc.passes.manager import Exactness, Pass, PassRecord, run_passes
 from pefslc.passes.pipeline import SAID_BY_USER, pipeline
+from pefslc.paths import ModelPath, as_path
 from pefslc.plugins import load_plugins
 from pefslc.post_training import PostTrainingReport, post_training_report
 from pefslc.program import Lowered, Program

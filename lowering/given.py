@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, quote, quote_given
+from pefslc.paths import ModelPath, as_path
 from pefslc.staging import safe_file_name
 
 if TYPE_CHECKING:
@@ -19,16 +20,7 @@ if TYPE_CHECKING:
 
     from pefslc.train.export import Examples
 
-__all__ = ["ModelPath", "as_file", "as_path"]
-
-ModelPath = str | os.PathLike[str]
-
-
-def as_path(given: ModelPath, code: Code, wanted: str, hint: str) -> Path:
-    """A path as the user gave it; CompileError with this code where it is none."""
-    if isinstance(given, str | os.PathLike):
-        return Path(given)
-    raise CompileError(code, f"{quote_given(given)} is not {wanted}", hint=hint)
+__all__ = ["as_file"]
 
 
 @contextmanager
@@ -41,7 +33,7 @@ def as_file(model: ModelPath | Module, example: Examples | None) -> Iterator[Pat
                 f"an example is for a torch network, not for a file like {quote(str(model))}",
                 hint="leave it out",
             )
-        yield Path(model)
+        yield as_path(model, Code.NOT_A_MODEL, "the path of a model", "the path of an ONNX file")
         return
     torch = sys.modules.get("torch")  # who has a network has imported it; nobody else shall wait for it
     if torch is None or not isinstance(model, torch.nn.Module):

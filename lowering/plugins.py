@@ -5,6 +5,7 @@ A file's passes are the classes defined in it that satisfy `passes.manager.Pass`
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -120,7 +121,7 @@ def installed_passes() -> tuple[EntryPoint, ...]:
 
 def _passes_of(name: str) -> list[Pass]:
     path = Path(name)
-    if path.suffix == ".py" or path.exists():
+    if path.suffix == ".py" or os.path.exists(path):
         return _passes_in_file(path)
     for entry in installed_passes():
         if entry.name == name:
@@ -193,7 +194,7 @@ def _is_pass(made: object) -> bool:
 
 
 def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
+    if not os.path.isfile(path):  # not the method: it raises for a name that is too long
         raise CompileError(Code.NO_SUCH_PLUGIN, f"no such plugin file: {quote(path)}")
     name = f"_pefslc_plugin_{len([m for m in sys.modules if m.startswith('_pefslc_plugin_')])}"
     spec = spec_from_file_location(name, path)

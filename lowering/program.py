@@ -15,12 +15,12 @@ from pefslc.arrays import ArraysLike, as_arrays
 from pefslc.codes import Code
 from pefslc.cost import CostReport
 from pefslc.format_changes import FormatChange
-from pefslc.given import ModelPath, as_path
 from pefslc.interpret import apply_output_map, as_batches, quantize_input
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Requantize
 from pefslc.passes.manager import Exactness, PassRecord
 from pefslc.passes.pipeline import SAID_BY_USER
+from pefslc.paths import ModelPath, as_path
 from pefslc.post_training import PostTrainingReport
 from pefslc.report import LayerRow, cost_report
 from pefslc.sidecar import Sidecar, load_sidecar

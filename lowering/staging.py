@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,7 +19,7 @@ from pathlib import Path
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem, quote
 
-__all__ = ["publish", "safe_file_name", "write_file"]
+__all__ = ["in_the_way", "publish", "require_replaceable", "safe_file_name", "write_file"]
 
 _LONGEST_NAME = 100
 _ANOTHER_MODEL = "choose another folder (-o), or another name for the model's file"
@@ -63,10 +63,7 @@ def publish(folder: Path, files: Mapping[str, bytes], sidecar: tuple[str, bytes]
 
 def write_file(path: Path, content: bytes) -> None:
     """Write one file, whole or not at all. Raises CompileError, also where something is that is no plain file."""
-    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
-        raise CompileError(
-            Code.IN_THE_WAY, f"{quote(path)} is in the way and is no plain file", hint="give another path"
-        )
+    require_replaceable(path)
     try:
         handle, staged = tempfile.mkstemp(prefix=".pefslc-", dir=path.parent)
         try:
@@ -81,6 +78,35 @@ def write_file(path: Path, content: bytes) -> None:
         raise CompileError(
             Code.CANNOT_WRITE, f"cannot write {quote(path)}: {e.strerror or e}", hint="give another path"
         ) from None
+
+
+def require_replaceable(
+    path: Path,
+    kind: str = "file",
+    is_kind: Callable[[Path], bool] = lambda _: True,
+    hint: str = "give another path",
+) -> None:
+    """Demand that nothing lies at `path`, or a plain file that `is_kind` says is one of the kind that replaces it.
+
+    kind  ".npz file", for the message
+
+    Raises CompileError.
+    """
+    if not os.path.lexists(path):
+        return
+    if path.is_symlink() or not path.is_file():
+        raise in_the_way(path, "is in the way and is no plain file", hint)
+    try:
+        replaceable = is_kind(path)
+    except OSError:
+        replaceable = False  # nobody knows what an unreadable file is
+    if not replaceable:
+        raise in_the_way(path, f"exists and is no {kind}", hint)
+
+
+def in_the_way(path: Path, why: str, hint: str) -> CompileError:
+    """The error that says what lies at `path`."""
+    return CompileError(Code.IN_THE_WAY, f"{quote(path)} {why}", hint=hint)
 
 
 def _umask() -> int:

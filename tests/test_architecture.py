@@ -42,6 +42,7 @@ LAYER = {
     "numeric": "core",
     "passes": "passes",
     "phases": "core",
+    "paths": "core",
     "plugins": "compiler",
     "ranges": "core",
     "post_training": "compiler",

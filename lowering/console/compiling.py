@@ -151,13 +151,15 @@ def _check_report(report: Path, output: Path, program: Program | None = None) ->
 
     Before the compile, so that nothing is written where the report cannot be; and after it, as files may have come.
     """
-    from pefslc.console.replacing import refuse_in_the_way, require_replaceable, require_writable
+    from pefslc.console.replacing import require_writable
     from pefslc.cost import is_cost_report
+    from pefslc.staging import in_the_way, require_replaceable
 
-    require_replaceable(report, "--report", "earlier report", lambda path: is_cost_report(path.read_bytes()))
+    another = "give another path with --report"
+    require_replaceable(report, "earlier report", lambda path: is_cost_report(path.read_bytes()), another)
     require_writable(report, "--report", made=output)
     if program is not None and report.resolve() in {(output / name).resolve() for name in program.file_names}:
-        raise refuse_in_the_way(report, "--report", "is a file that this compile writes")
+        raise in_the_way(report, "is a file that this compile writes", another)
 
 
 def _costs(program: Program) -> CostReport:

@@ -55,11 +55,12 @@ def run_artifact(artifact: str, inputs: str, output: str | None, quiet: bool, de
 
 def _refuse_to_replace(output: Path, inputs: Path) -> None:
     """Only an earlier result is replaced: a plain .npz file that is not the inputs."""
-    from pefslc.console.replacing import refuse_in_the_way, require_replaceable
+    from pefslc.staging import in_the_way, require_replaceable
 
+    another = "give another path with -o"
     if output.is_file() and not output.is_symlink() and output.samefile(inputs):
-        raise refuse_in_the_way(output, "-o", "holds the inputs")
-    require_replaceable(output, "-o", ".npz file", lambda path: path.suffix == ".npz")
+        raise in_the_way(output, "holds the inputs", another)
+    require_replaceable(output, ".npz file", lambda path: path.suffix == ".npz", another)
 
 
 def _digest(values: NDArray[np.float64]) -> str:

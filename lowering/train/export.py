@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, Problem, quote
+from pefslc.diagnostics import CompileError, Problem, quote, quote_given
 from pefslc.frontend import import_model
-from pefslc.staging import write_file
+from pefslc.paths import as_path
+from pefslc.staging import require_replaceable, write_file
 from pefslc.train.comparing import compare_with_file
-from pefslc.train.network import copy_of, one_line, run
+from pefslc.train.network import copy_of, one_line, require_network, run
 from pefslc.train.pinning import activation_quantizers, as_float64, pin
 
 __all__ = ["Examples", "export"]
@@ -49,8 +50,15 @@ def export(
 
     The file is evaluated in float64 and compared with the network, run by torch in float64, on the rows of `example`
     and on random rows of the input's grid: equal where all scales are powers of two, else to six digits. Raises
-    CompileError, which names the first layer that differs, or says why the network cannot be exported.
+    CompileError, which names the first layer that differs, or says why the network cannot be exported. At `path`, an
+    earlier .onnx file is replaced, and no other.
     """
+    require_network(model)
+    file_path = (
+        None if path is None else as_path(path, Code.CANNOT_WRITE, "the path of a file", 'for example "net.onnx"')
+    )
+    if file_path is not None:
+        require_replaceable(file_path, ".onnx file", lambda p: p.suffix == ".onnx")
     inputs = _tensors(example)
     _check(model)
     # In float32, and of the original: this is what was trained.
@@ -67,8 +75,14 @@ def export(
             "with the scales of this run held constant, the network computes something else",
             hint="eval mode must be free of chance, and a quantizer have one scale: give every call its own layer",
         )
-    inputs_named = _input_names(model, len(inputs)) if input_names is None else list(input_names)
-    outputs_named = _output_names(len(expected)) if output_names is None else list(output_names)
+    inputs_named = _names("input_names", input_names, _input_names(model, len(inputs)))
+    outputs_named = _names("output_names", output_names, _output_names(len(expected)))
+    if both := [name for name in inputs_named if name in outputs_named]:
+        raise CompileError(
+            Code.NOT_EXPORTABLE,
+            f"an input and an output are named {quote(both[0])}",
+            hint="give input_names or output_names to the export",
+        )
     proto = _export(pinned, inputs, inputs_named, outputs_named)
     content = proto.SerializeToString(deterministic=True)
     with TemporaryDirectory(prefix="pefslc-") as folder:
@@ -81,23 +95,30 @@ def export(
             for name in unused
         )
     compare_with_file(as_float64(pinned), inputs, graph)
-    if path is not None:
-        write_file(Path(path), content)
+    if file_path is not None:
+        write_file(file_path, content)
     return proto
 
 
 def _tensors(example: Examples) -> tuple[Tensor, ...]:
-    parts = (example,) if isinstance(example, Tensor | np.ndarray) else tuple(example)
     try:
-        inputs = tuple(torch.as_tensor(part).detach().cpu().float() for part in parts)
-    except (TypeError, ValueError) as e:
+        parts = (example,) if isinstance(example, Tensor | np.ndarray) else tuple(example)
+        given = tuple(torch.as_tensor(part).detach().cpu() for part in parts)
+    except (TypeError, ValueError, RuntimeError) as e:
         raise CompileError(
-            Code.EXAMPLE, f"the example is no tensor: {e}", hint="a tensor [N, ...], or a tuple of them"
+            Code.EXAMPLE, f"the example is no tensor: {one_line(e)}", hint="a tensor [N, ...], or a tuple of them"
         ) from None
+    if any(t.is_complex() for t in given):
+        raise CompileError(Code.EXAMPLE, "the example holds complex numbers", hint="give real ones")
+    inputs = tuple(t.float() for t in given)
     if not inputs or any(t.ndim == 0 or not len(t) for t in inputs) or len({len(t) for t in inputs}) != 1:
         shapes = ", ".join(str(list(t.shape)) for t in inputs)
         raise CompileError(
             Code.EXAMPLE, f"the example has shapes {shapes or 'of nothing'}", hint="every input has N >= 1 rows"
+        )
+    if not all(torch.isfinite(t).all() for t in inputs):
+        raise CompileError(
+            Code.EXAMPLE, "the example holds NaN or infinity", hint="give rows as the network will see them"
         )
     return inputs
 
@@ -158,6 +179,22 @@ def _input_names(model: nn.Module, count: int) -> list[str]:
 
 def _output_names(count: int) -> list[str]:
     return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
+
+
+def _names(what: str, given: Sequence[str] | None, default: list[str]) -> list[str]:
+    """The names as given, or the default ones. Raises CompileError for another number of them, and for no names."""
+    if given is None:
+        return default
+    names = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else []
+    wrong = [name for name in names if not (isinstance(name, str) and name and name.isprintable())]
+    if wrong or len(names) != len(default) or len(set(names)) != len(names):
+        count = "one name" if len(default) == 1 else f"{len(default)} different names"
+        raise CompileError(
+            Code.NOT_EXPORTABLE,
+            f"{what} is {quote_given(given)}, not a list of {count}",
+            hint=f"for example {what}={default}",
+        )
+    return names
 
 
 def _export(

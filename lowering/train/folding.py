@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, Problem, quote
-from pefslc.train.network import copy_of, one_line
+from pefslc.train.network import copy_of, one_line, require_network
 
 __all__ = ["fold_batchnorm"]
 
@@ -27,6 +27,7 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
     In eval mode it computes what `model` does, up to float rounding. The copy's weights are off the grid of any weight
     quantizer: fine-tune afterwards. Raises one CompileError that names every BatchNorm which cannot be folded.
     """
+    require_network(model)
     folded = copy_of(model)
     modules = dict(folded.named_modules())
     pairs, problems = _pairs(_trace(folded), modules)

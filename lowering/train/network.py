@@ -10,14 +10,24 @@ from brevitas.quant_tensor import QuantTensor
 from torch import Tensor, nn
 
 from pefslc.codes import Code
-from pefslc.diagnostics import CompileError
+from pefslc.diagnostics import CompileError, quote_given
 
-__all__ = ["copy_of", "one_line", "run", "tensors_of"]
+__all__ = ["copy_of", "one_line", "require_network", "run", "tensors_of"]
 
 
 def one_line(error: Exception) -> str:
     """The text of an exception that is not ours, in one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def require_network(given: object) -> None:
+    """CompileError for what is no network, a class of networks for instance."""
+    if not isinstance(given, nn.Module):
+        raise CompileError(
+            Code.NOT_A_MODEL,
+            f"{quote_given(given)} is not a torch network",
+            hint="give an instance of torch.nn.Module",
+        )
 
 
 def copy_of(network: nn.Module) -> nn.Module:

@@ -61,6 +61,11 @@ WRONG: list[tuple[Call, Code, str]] = [
     (lambda m: compiled(m).run(None), Code.INPUT_ARRAY, "input 'x' holds object"),  # type: ignore[arg-type]
     (lambda m: compiled(m).save(None), Code.CANNOT_WRITE, "'None' is not the path of a folder"),  # type: ignore[arg-type]
     (lambda _: pefslc.load(None), Code.NOT_A_MODEL, "'None' is not the path of a model"),  # type: ignore[arg-type]
+    (lambda _: pefslc.load("a\0b"), Code.NOT_A_MODEL, "'a?b' is not the path of a model"),
+    (lambda _: compiled(Path("a\0b")), Code.NOT_A_MODEL, "'a?b' is not the path of a model"),
+    (lambda _: compiled(Path("\ud800")), Code.NOT_A_MODEL, "'?' is not the path of a model"),
+    (lambda m: compiled(m).save("a\0b"), Code.CANNOT_WRITE, "'a?b' is not the path of a folder"),
+    (lambda m: compiled(m, plugins="x" * 5000), Code.NO_SUCH_PLUGIN, "no plugin 'xxx"),
     (lambda m: compiled(m, "tensil", clock_mhz="x"), Code.WRONG_OPTION, "(--clock-mhz) is 'x', not a frequency in MHz"),
     (lambda m: compiled(m, "tensil", clock_mhz="100"), Code.WRONG_OPTION, "(--clock-mhz) is '100', not a frequency"),
     (lambda m: compiled(m, "tensil", clock_mhz=True), Code.WRONG_OPTION, "(--clock-mhz) is 'True', not a frequency"),
@@ -78,6 +83,12 @@ WRONG: list[tuple[Call, Code, str]] = [
     (lambda m: compiled(m, batch=2, input_shapes={"x": (1, 4)}), Code.GIVEN_SHAPE,
      "--batch 2 and the shape [1, 4] given for input 'x' contradict each other"),
 ]  # fmt: skip
+
+
+def test_a_path_that_is_too_long_cannot_be_read() -> None:
+    with pytest.raises(pefslc.CompileError, match=r"cannot read 'xxx.*: File name too long") as caught:
+        pefslc.load("x" * 5000)
+    assert caught.value.problems[0].code is Code.UNREADABLE_FILE
 
 
 @pytest.mark.parametrize(("call", "code", "message"), WRONG, ids=[m for *_, m in WRONG])

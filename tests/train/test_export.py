@@ -216,6 +216,13 @@ def shared_at_two_scales() -> Any:
         (cnn, torch.zeros(0, 1, 8, 8), "the example has shapes"),
         (cnn, (), "the example has shapes"),
         (cnn, ["text"], "the example is no tensor"),
+        (cnn, None, "the example is no tensor: 'NoneType' object is not iterable"),
+        (cnn, cnn(), "the example is no tensor: Could not infer dtype of QuantIdentity"),
+        (cnn, images() * float("nan"), "the example holds NaN or infinity"),
+        (cnn, (images() / 0).numpy(), "the example holds NaN or infinity"),
+        (cnn, images() * 1j, "the example holds complex numbers"),
+        (images, cnn(), "is not a torch network"),
+        (lambda: torch.nn.ReLU, images(), "is not a torch network"),
         (TwoInputs, (torch.zeros(2, 6), torch.zeros(3, 3)), "the example has shapes"),
         (Random, images(), "with the scales of this run held constant"),
         (shared_at_two_scales, images(), "with the scales of this run held constant"),
@@ -231,6 +238,49 @@ def test_what_cannot_be_exported_is_said(make: Any, example: Any, message: str, 
         export(make(), example, tmp_path / "net.onnx")
     assert message in str(raised.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["mine.txt", "mine", "folder.onnx", "link.onnx"])
+def test_an_export_replaces_an_onnx_file_and_no_other(tmp_path: Path, name: str) -> None:
+    net, x = cnn(), images()
+    export(net, x, tmp_path / "net.onnx")
+    export(net, x, tmp_path / "net.onnx")
+    path = tmp_path / name
+    match name:
+        case "folder.onnx":
+            path.mkdir()
+        case "link.onnx":
+            path.symlink_to(tmp_path / "net.onnx")
+        case _:
+            path.write_text("a thesis")
+    before = (tmp_path / "net.onnx").read_bytes()
+    with pytest.raises(pefslc.CompileError) as raised:
+        export(net, x, path)
+    assert raised.value.problems[0].code is pefslc.Code.IN_THE_WAY
+    assert (tmp_path / "net.onnx").read_bytes() == before
+    assert path.suffix == ".onnx" or path.read_text() == "a thesis"
+    assert {p.name for p in tmp_path.iterdir()} == {"net.onnx", name}
+
+
+@pytest.mark.parametrize("path", [3, b"net.onnx", "a\0b", "\ud800"])
+def test_what_is_no_path_is_said(path: Any) -> None:
+    with pytest.raises(pefslc.CompileError, match="is not the path of a file") as raised:
+        export(cnn(), images(), path)
+    assert raised.value.problems[0].code is pefslc.Code.CANNOT_WRITE
+
+
+@pytest.mark.parametrize("names", ["x", 3, [], ["a", "b"], [3], [""], ["a\0b"], [None]])
+@pytest.mark.parametrize("what", ["input_names", "output_names"])
+def test_names_of_another_number_are_refused(what: str, names: Any) -> None:
+    with pytest.raises(pefslc.CompileError, match=f"{what} is .*, not a list of one name"):
+        export(cnn(), images(), **{what: names})
+
+
+def test_an_input_and_an_output_of_one_name_are_refused() -> None:
+    with pytest.raises(pefslc.CompileError, match="an input and an output are named 'output'"):
+        export(cnn(), images(), input_names=["output"])
+    with pytest.raises(pefslc.CompileError, match=r"input_names is .*, not a list of 2 different names"):
+        export(TwoInputs(), (torch.ones(2, 6), torch.ones(2, 3)), input_names=["a", "a"])
 
 
 def test_brevitas_compiled_by_torchscript_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

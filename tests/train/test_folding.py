@@ -164,3 +164,10 @@ class Outer(nn.Module):
 
     def forward(self, x: Any) -> Any:
         return self.inner(x)
+
+
+@pytest.mark.parametrize("given", [None, "net.onnx", nn.Conv2d, torch.zeros(1)])
+def test_what_is_no_network_is_said(given: Any) -> None:
+    with pytest.raises(pefslc.CompileError, match="is not a torch network") as raised:
+        fold_batchnorm(given)
+    assert raised.value.problems[0].code is pefslc.Code.NOT_A_MODEL
