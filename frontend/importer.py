@@ -97,8 +97,7 @@ def check_size(shape: Shape, origin: Origin) -> None:
             Code.TENSOR_TOO_LARGE,
             f"a tensor of shape {list(shape)} is too large",
             at=origin,
-            hint=f"at most 2^{_LARGEST_TENSOR.bit_length() - 1} elements: look at the shape, and at --batch or "
-            "--input-shape if given",
+            hint=f"at most 2^{_LARGEST_TENSOR.bit_length() - 1} elements are supported",
         )
 
 
@@ -401,8 +400,9 @@ class Builder:
                         Code.OUTPUT_SHAPE,
                         f"the output is declared {list(declared)} but computed {list(value.type.shape)}",
                         at=value.origin,
-                        hint="export the model again; or, where --batch or --input-shape changed a shape that the file "
-                        "fixes at its output, leave that out",
+                        hint="export the model again"
+                        if self.given == NOTHING_GIVEN
+                        else "the file fixes this shape: give --batch and --input-shape that agree with it",
                     )
                 )
             found.append(GraphOutput(tensor.name, value))

@@ -56,6 +56,14 @@ def test_open_axes_are_given(pefslc: Cli, dynamic: Path) -> None:
     assert pefslc("inspect", dynamic, "--batch", "1").status == 0
 
 
+def test_a_batch_that_the_output_contradicts(pefslc: Cli, tmp_path: Path) -> None:
+    m = ModelBuilder()
+    m.output(m.quant(m.input(["N", 3, 4, 4]), output="y"), [1, 3, 4, 4])
+    result = pefslc("check", m.save(tmp_path), "--target", "c", "--batch", "3")
+    assert "the output is declared [1, 3, 4, 4] but computed [3, 3, 4, 4]" in result.err
+    assert "help: the file fixes this shape: give --batch and --input-shape that agree with it" in result.err
+
+
 @pytest.mark.parametrize("option", ["x", "x=", "x=1,two", "1,2"])
 def test_a_shape_that_is_none_is_a_usage_error(pefslc: Cli, dynamic: Path, option: str) -> None:
     result = pefslc("check", dynamic, "--target", "c", "--input-shape", option)

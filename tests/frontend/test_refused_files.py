@@ -29,7 +29,8 @@ ONES = np.ones((2, 2, 1, 1))
         (
             [1, 3, 10**6, 10**6],
             "PEF0209",
-            "a tensor of shape [1, 3, 1000000, 1000000] is too large\n  at:   (input), tensor 'x'",
+            "a tensor of shape [1, 3, 1000000, 1000000] is too large\n  at:   (input), tensor 'x'\n"
+            "  help: at most 2^24 elements are supported",
         ),
         (
             None,
