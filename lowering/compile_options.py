@@ -11,9 +11,9 @@ from pefslc.numeric.choose_format import AutoFormat
 from pefslc.numeric.format import FixedPoint
 from pefslc.targets.protocol import Target, TargetOptions
 from pefslc.targets.registry import find_target, guarded, target_names
-from pefslc.targets.user_target import MEMBERS
+from pefslc.targets.user_target import MEMBERS, missing_members
 
-__all__ = ["check_options", "check_requantize", "check_switches", "chosen_target", "parse_format"]
+__all__ = ["check_functions", "check_options", "check_requantize", "check_switches", "chosen_target", "parse_format"]
 
 # What only one of our targets reads, and what a user calls it; a target of someone else's is trusted to read all.
 _ONLY_FOR = {
@@ -27,7 +27,7 @@ _OWNERS = {owner for owner, _ in _ONLY_FOR.values()}
 def chosen_target(target: str | Target) -> Target:
     if isinstance(target, str):
         return find_target(target)
-    if isinstance(target, type) or not all(hasattr(target, member) for member in MEMBERS):
+    if isinstance(target, type) or missing_members(target):
         raise CompileError(
             Code.UNKNOWN_TARGET,
             f"{quote_given(target)} is not a target",
@@ -74,6 +74,17 @@ def check_switches(**given: bool) -> None:
         Problem(Code.WRONG_OPTION, f"{name} is {quote_given(value)}, not True or False", hint=f"{name}=True")
         for name, value in given.items()
         if not isinstance(value, bool)
+    ]
+    if problems:
+        raise CompileError.of(problems)
+
+
+def check_functions(**given: object) -> None:
+    """Raise CompileError for what is neither None nor can be called."""
+    problems = [
+        Problem(Code.WRONG_OPTION, f"{name} is {quote_given(value)}, not a function", hint="leave it out")
+        for name, value in given.items()
+        if value is not None and not callable(value)
     ]
     if problems:
         raise CompileError.of(problems)

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 import pefslc
 from pefslc.arrays import Arrays, ArraysLike, as_arrays
 from pefslc.codes import Code
-from pefslc.compile_options import check_options, check_requantize, check_switches, chosen_target, parse_format
+from pefslc.compile_options import (
+    check_functions,
+    check_options,
+    check_requantize,
+    check_switches,
+    chosen_target,
+    parse_format,
+)
 from pefslc.diagnosis import every_problem
 from pefslc.diagnostics import CompileError, Origin, Problem, quote
 from pefslc.format_changes import format_changes
@@ -195,6 +202,7 @@ def compile(
         check_passes=check_passes,
         require_exact=require_exact,
     )
+    check_functions(observe=observe, progress=progress)
     chosen = chosen_target(target)
     options = TargetOptions(
         os.fspath(arch) if isinstance(arch, os.PathLike) else arch, caller_arena, allow_overflow, progress, clock_mhz

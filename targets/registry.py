@@ -8,7 +8,7 @@ from pefslc.blame import exception_text
 from pefslc.codes import Code
 from pefslc.diagnostics import CompileError, quote
 from pefslc.targets.protocol import Target
-from pefslc.targets.user_target import MEMBERS, UserTarget, user_target
+from pefslc.targets.user_target import UserTarget, missing_members, user_target
 
 __all__ = ["find_target", "guarded", "target_names"]
 
@@ -65,7 +65,7 @@ def _installed(entry: EntryPoint) -> UserTarget:
         made = entry.load()()
     except (Exception, SystemExit) as e:
         raise _unusable(entry, f"cannot be loaded: {exception_text(e)}") from e
-    if missing := [member for member in MEMBERS if not hasattr(made, member)]:
+    if missing := missing_members(made):
         raise _unusable(entry, f"is no target: it has no {', no '.join(missing)}")
     target = user_target(made)
     if target.name != entry.name:  # a sidecar holds the target's own name, and is run by it

@@ -26,13 +26,26 @@ from pefslc.numeric.format import FixedPoint
 from pefslc.sidecar import Sidecar, sidecar_name
 from pefslc.targets.protocol import Audit, Codes, Emission, LayerAudit, OpReport, Runner, Target, TargetOptions
 
-__all__ = ["MEMBERS", "UserTarget", "user_target"]
+__all__ = ["MEMBERS", "UserTarget", "missing_members", "user_target"]
 
 MEMBERS = ("name", "limits", "lower", "runner")
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _HINT = "the target is not part of pefslc: correct it; docs/adding-a-target.md has one to copy"
 _T = TypeVar("_T")
+
+
+def missing_members(made: object) -> list[str]:
+    """What an object lacks to be a target. Raises CompileError where it cannot be asked."""
+    try:
+        return [member for member in MEMBERS if not hasattr(made, member)]
+    except (Exception, SystemExit) as e:  # a property
+        raise CompileError(
+            Code.TARGET_FAILED,
+            f"target {type(made).__qualname__} failed: {exception_text(e)}",
+            at=place_in(source_of(made), e),
+            hint=_HINT,
+        ) from e
 
 
 def user_target(made: Target) -> UserTarget:
@@ -58,7 +71,7 @@ class UserTarget:
 
     @property
     def summary(self) -> str:
-        return str(getattr(self.inner, "summary", ""))
+        return self.answer("summary", lambda: str(getattr(self.inner, "summary", "")))
 
     def limits(self, options: TargetOptions) -> TargetLimits:
         limits = self.answer("limits", lambda: self.inner.limits(options))

@@ -217,6 +217,15 @@ def test_an_installed_target_that_fails_is_no_fault_of_ours(
     assert not (tmp_path / "a").exists()
 
 
+def test_a_name_or_summary_that_cannot_be_read(pefslc: Cli, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeTarget, "summary", property(raises))
+    assert "error[PEF0909]: target 'fake' failed in summary: KeyError: 'lost'" in pefslc("targets").out
+    monkeypatch.setattr(FakeTarget, "name", property(raises))
+    for target in (FakeTarget(), "fake"):
+        with pytest.raises(api.CompileError, match="target FakeTarget failed: KeyError: 'lost'"):
+            api.compile(model, target=target)
+
+
 def silent_on(*wanted: type) -> Own:
     """Reports on everything but operations of these types."""
 

@@ -70,6 +70,8 @@ WRONG: list[tuple[Call, Code, str]] = [
     (lambda m: compiled(m, "tensil", clock_mhz="100"), Code.WRONG_OPTION, "(--clock-mhz) is '100', not a frequency"),
     (lambda m: compiled(m, "tensil", clock_mhz=True), Code.WRONG_OPTION, "(--clock-mhz) is 'True', not a frequency"),
     (lambda m: compiled(m, "tensil", clock_mhz=float("nan")), Code.WRONG_OPTION, "(--clock-mhz) is nan, not"),
+    (lambda m: compiled(m, observe=3), Code.WRONG_OPTION, "observe is '3', not a function"),
+    (lambda m: compiled(m, progress=True), Code.WRONG_OPTION, "progress is 'True', not a function"),
     (lambda m: compiled(m, batch=True), Code.GIVEN_SHAPE, "batch is 'True', not a size"),
     (lambda m: compiled(m, fmt=FixedPoint(2, 3, signed="no")), Code.BAD_FORMAT, "signed='no') is not a format"),  # type: ignore[arg-type]
     (lambda m: compiled(m, fmt=FixedPoint(2.5, 3)), Code.BAD_FORMAT, "'Q2.5.3' is not a format"),  # type: ignore[arg-type]

@@ -39,7 +39,14 @@ def test_the_host_module_takes_an_array_a_dict_or_an_npz_file(tmp_path: Path) ->
     words = io["to_driver"](IMAGE)["input"]
     np.savez(tmp_path / "x.npz", input=IMAGE[None].astype(np.float32))
     with np.load(tmp_path / "x.npz") as arrays:
-        for given in (IMAGE[None], IMAGE.tolist(), {"input": IMAGE}, arrays, MappingProxyType({"input": IMAGE})):
+        for given in (
+            IMAGE[None],
+            IMAGE.tolist(),
+            {"input": IMAGE},
+            arrays,
+            MappingProxyType({"input": IMAGE}),
+            {"x": IMAGE},
+        ):
             assert np.array_equal(io["to_driver"](given)["input"], words)
     name = io["OUTPUTS"][0]["name"]  # type: ignore[index]
     results = np.arange(32.0) / 2**8
