@@ -118,7 +118,7 @@ def matrix_plan_with_addend(
     data_type: DataType,
 ) -> MatrixPlan | None:
     """The shortest plan for the leading steps on words in [low, high], the addition, and the trailing steps."""
-    if high - low >= LARGEST_CHECK:
+    if max(high - low, addend.high - addend.low) >= LARGEST_CHECK:
         return None
     if not all(isinstance(step, Multiply | Maximum | Minimum) for step in (*leading, *trailing)):
         return None

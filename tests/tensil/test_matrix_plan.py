@@ -9,7 +9,7 @@ import pytest
 
 from pefslc.numeric.rounding import round_fraction
 from pefslc.targets.tensil.architecture import DataType
-from pefslc.targets.tensil.matrix_plan import Addend, MatrixPlan, matrix_plan, matrix_plan_with_addend
+from pefslc.targets.tensil.matrix_plan import LARGEST_CHECK, Addend, MatrixPlan, matrix_plan, matrix_plan_with_addend
 from pefslc.targets.tensil.matrix_steps import AddTensor, AddWord, Diagonal, MatrixStep, apply_matrix_steps
 from pefslc.targets.tensil.raw_steps import Maximum, Minimum, Multiply, RawStep
 
@@ -169,6 +169,19 @@ def test_a_relu_after_the_addition_of_sums_takes_two_constants() -> None:
     assert plan is not None
     assert plan.carried
     assert [type(step) for step in plan.steps] == [Diagonal, AddTensor, AddWord, AddWord]
+
+
+def test_an_addend_of_too_many_words_is_not_tried_word_by_word() -> None:
+    """Sums of 32 bits: their words alone would fill the memory."""
+    data_type, leading = DataType["FP32BP16"], (Multiply(4096), Minimum(127))
+
+    def plan(reach: int) -> MatrixPlan | None:
+        addend = Addend(-reach, reach, 127, 4096, (1 << 31) - (127 << 4))
+        return matrix_plan_with_addend(leading, (Maximum(0),), -900, 900, addend, data_type)
+
+    assert plan(LARGEST_CHECK // 2 - 1) is not None
+    assert plan(LARGEST_CHECK // 2) is None
+    assert plan(1 << 50) is None
 
 
 def test_an_odd_offset_would_send_ties_to_the_other_code() -> None:
