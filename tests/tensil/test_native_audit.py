@@ -116,6 +116,24 @@ def test_what_changes_an_output_is_found_in_its_layer(compiled: tuple[Program, T
     assert changed > 15
 
 
+def test_a_missing_product_that_overwrites_is_found(compiled: tuple[Program, TensilRunner, np.ndarray]) -> None:
+    """In its layer, or also in those after it, which read what is left in lanes without a channel."""
+    program, runner, x = compiled
+    codes = {i.name: quantize_input(i, x) for i in program.graph.inputs}
+    right, whole = runner.run(codes), runner.program
+    (name,) = right
+    changed = 0
+    for i, op in enumerate(whole.instructions):
+        if not isinstance(op, MatMul) or op.zeroes or op.accumulate:
+            continue
+        without = [*whole.instructions[:i], NoOp(), *whole.instructions[i + 1 :]]
+        other = TensilRunner(replace(whole, code=encode(whole.architecture, without)), program.sidecar)
+        if not np.array_equal(other.run(codes)[name], right[name]):
+            changed += 1
+            assert any(layer.outside or layer.saturated for layer in layers_of(program, other, x))
+    assert changed > 3
+
+
 def test_verification_refuses_a_program_that_is_not_what_it_says(
     compiled: tuple[Program, TensilRunner, np.ndarray],
 ) -> None:
