@@ -86,7 +86,7 @@ def schedule(
 
     resident  vectors at the start of local memory for the constants, which the driver puts there once; 0: DRAM1 holds
               them, and the schedule's own `constants` say how many there are
-    by_matrix whether MatMuls may requantize per channel; their rows are constants, too
+    by_matrix whether MatMuls may requantize per channel, where DRAM1 holds their rows, which are constants, too
     """
     scheduler = _Scheduler(graph, selection, placed, architecture, resident, by_matrix=by_matrix)
     groups = scheduler.placed.groups
@@ -94,6 +94,8 @@ def schedule(
         if progress is not None:
             progress(i, len(groups), "scheduling")
         scheduler.group(group)
+    if scheduler.channel_rows and scheduler.constants.size > architecture.dram1_depth:
+        return schedule(graph, selection, placed, architecture, progress, resident, by_matrix=False)
     return scheduler.finish()
 
 

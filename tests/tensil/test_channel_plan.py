@@ -12,6 +12,7 @@ import pytest
 from tensil_support import emit, random_codes, simulate
 
 from builders import Feature, import_bytes, lower, random_network
+from pefslc.diagnostics import CompileError
 from pefslc.interpret import run_codes
 from pefslc.numeric.rounding import round_fraction
 from pefslc.targets.protocol import TargetOptions
@@ -216,3 +217,18 @@ def test_constants_stay_in_local_memory_where_they_do_without_the_rows(tmp_path:
         sizes.append(2 * (vectors - 1))
         cycles.append(emission.cycles)
     assert cycles[0] < cycles[1]
+
+
+def test_where_dram1_has_no_room_for_the_rows_simd_requantizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = lower(import_bytes(random_network(57, NETWORKS), tmp_path))
+    architecture = replace(load_architecture("pynqz1"), array_size=5, local_depth=300)
+    with monkeypatch.context() as without:
+        without.setattr(schedule, "ChannelRows", Mock(of=Mock(return_value=None)))
+        emit(graph, architecture, tmp_path)
+    least = sum(len(block.vectors) for block in load_tmodel(next(tmp_path.glob("*.tmodel"))).constants)
+    emission = emit(graph, replace(architecture, dram1_depth=least), tmp_path)
+    inputs = random_codes(graph, 57)
+    found, expected = simulate(graph, emission, tmp_path, inputs), run_codes(emission.computed or graph, inputs)
+    assert all(np.array_equal(found[o.name], expected[o.value.name]) for o in graph.outputs)
+    with pytest.raises(CompileError, match=rf"DRAM1 has {least - 1} vectors, the weights and constants need {least}"):
+        emit(graph, replace(architecture, dram1_depth=least - 1), tmp_path)
