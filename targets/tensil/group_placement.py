@@ -293,9 +293,10 @@ class GroupPlacer:
             fitted = fit_offset(staircase, 1 << (steps.exponent + max(-shift, 0)), max(shift, 0))
             if fitted is None or (fitted.offset.any() and (shift < 0 or not may_bias)):
                 continue
-            steps.requantize(
-                staircase, shift, *self._split_offset(steps, fitted.offset, shift), lower_clip=not clipped_later
-            )
+            offset, after = self._split_offset(steps, fitted.offset, shift)
+            if not fits_word(int(after.min()), int(after.max()), self.data_type):
+                continue  # a channel whose every code is the highest one, for example
+            steps.requantize(staircase, shift, offset, after, lower_clip=not clipped_later)
             return True
         if not may_bias:
             self.reasons.append(_NO_SHIFT)

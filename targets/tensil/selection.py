@@ -307,6 +307,13 @@ class _Selector:
         return _unbiased(self._term(value, _diagonal(self._layout(value).channels, (1, 1)) * factor, _POINT))
 
     def _concat_terms(self, op: Concat) -> list[Term]:
+        if op.axis != 1:
+            raise CompileError(
+                Code.TCU_UNSUPPORTED,
+                f"Concat along axis {op.axis} is not supported on the TCU",
+                at=op.result.origin,
+                hint="concatenate channels",
+            )
         terms, first = [], 0
         for value in op.inputs:
             if self._layout(value) != Layout.of(value.type.shape):

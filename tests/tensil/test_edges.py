@@ -10,6 +10,7 @@ import pytest
 from tensil_support import emit, random_codes, simulate
 
 from builders import ModelBuilder, import_bytes, lower
+from integer_graphs import GraphBuilder
 from pefslc.diagnostics import CompileError
 from pefslc.interpret import run_codes
 from pefslc.ir.graph import Graph
@@ -207,3 +208,33 @@ def test_codes_as_wide_as_the_words_leave_multiplications_no_room(tmp_path: Path
     m.output(m.quant(wide_sums(m), 0.7, 16), [1, 1, 1, 1])
     with pytest.raises(CompileError, match=r"no rounding shift.*multiplications per channel"):
         check(lower(import_bytes(m, tmp_path)), tmp_path)
+
+
+@pytest.mark.parametrize("bias", [-300, -200, -150, 100, 150, 200, 300])
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_a_channel_beyond_the_codes_takes_no_addend_beyond_a_word(bias: int, scale: float, tmp_path: Path) -> None:
+    """All its codes are the lowest or the highest, and the offset that makes them so may be no word. Then
+    multiplications per channel do it, whose codes are predicted where they are not exact.
+    """
+    m = ModelBuilder()
+    x = m.quant(m.input([1, 4, 3, 3]), 1.0, 3)
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (3, 4, 1, 1))
+    made = m.node("Conv", x, m.weight(signs, 1.0, 2), m.constant([0.3, bias + 0.25, -0.4]))
+    m.output(m.quant(made, scale, 8))
+    graph = lower(import_bytes(m, tmp_path))
+    emission = emit(graph, replace(BOARD, data_type=DataType["FP8BP4"]), tmp_path)
+    inputs = random_codes(graph, 0, batch=4)
+    expected, found = run_codes(emission.computed or graph, inputs), simulate(graph, emission, tmp_path, inputs)
+    (output,) = graph.outputs
+    assert np.array_equal(found[output.name], expected[output.value.name])
+    assert (emission.computed is None) == (scale == 1 or abs(bias) < 300)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("axis", [2, 3])
+def test_rows_and_columns_are_not_concatenated(channels: int, axis: int, tmp_path: Path) -> None:
+    """No frontend makes such a graph, but a pass may."""
+    b = GraphBuilder("g")
+    x = b.input((1, channels, 3, 4))
+    with pytest.raises(CompileError, match=f"Concat along axis {axis} is not supported on the TCU"):
+        check(b.graph(b.concat((x, b.clamp(x, -2, 3)), axis)), tmp_path)
