@@ -25,7 +25,7 @@ from pefslc.numeric.staircase import MOST_STEPS, Staircase
 from pefslc.passes.separate_bias import constant_values
 from pefslc.ranges import result_range
 
-__all__ = ["IntegerBuilder", "Lowered", "with_codes", "with_codes_of"]
+__all__ = ["IntegerBuilder", "Lowered", "constant_operand", "with_codes", "with_codes_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,7 @@ class IntegerBuilder:
                 at=reader.result.origin,
                 hint="start the network with QuantIdentity, or give the input's format with --fmt Q2.3",
             )
-        raise CompileError(
-            Code.CONSTANT_OPERAND,
-            f"{reader.mnemonic} reads a constant where it needs an activation",
-            at=reader.result.origin,
-            hint="only weights and biases may be constants",
-        )
+        raise constant_operand(reader)
 
     def exact(self, value: Value, reader: Op) -> Value:
         """The operand as codes alone, value = (code - zero point) * scale."""
@@ -198,6 +193,16 @@ class IntegerBuilder:
                 hint="use coarser scales",
             )
         return IntArray(np.array([int(c) for c in codes], dtype=np.int64))
+
+
+def constant_operand(reader: Op) -> CompileError:
+    """The refusal of a layer that computes nothing from the network's inputs."""
+    return CompileError(
+        Code.CONSTANT_OPERAND,
+        f"{reader.mnemonic} reads a constant where it needs an activation",
+        at=reader.result.origin,
+        hint="only weights and biases may be constants",
+    )
 
 
 def with_codes(of: Value, scale: Scale, zero_point: int = 0) -> Value:

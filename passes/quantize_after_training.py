@@ -20,6 +20,7 @@ from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale, common_grid
 from pefslc.passes.check_format import is_float
+from pefslc.passes.integer_builder import constant_operand
 from pefslc.passes.manager import Exactness
 from pefslc.passes.quantization_sites import quantization_sites
 from pefslc.passes.round_weights import round_weights
@@ -136,13 +137,14 @@ class _Rewrite:
         self.ops.append(op)
         self.store(op.result)
 
-    def step(self, value: Value) -> Fraction:
-        """The step of a tensor of codes; several that are concatenated get the finest."""
+    def step(self, value: Value) -> Fraction | None:
+        """The step of a tensor of codes; several that are concatenated get the finest. None for constants."""
         if isinstance(value.type.element, Quantization):
             return value.type.element.scale.step
         producer = next(op for op in self.ops if op.result.name == value.name)
-        assert isinstance(producer, Concat), "a layer reads codes"
-        return common_grid(self.step(v) for v in producer.inputs)
+        steps = [self.step(v) for v in producer.inputs] if isinstance(producer, Concat) else [None]
+        known = [step for step in steps if step is not None]
+        return common_grid(known) if len(known) == len(steps) else None
 
     def store(self, value: Value) -> None:
         """Append the quantizer of `value`, if it has one; later readers read its result."""
@@ -186,7 +188,11 @@ class _Rewrite:
             value = Value(f"{op.result.name}.bias.codes", TensorType(raw.result.type.shape, self.bias), bias.origin)
             self.ops.append(Quantize(result=value, input=raw.result, channel_axis=0))
             return value
-        steps = broadcast_steps(weight_scale * self.step(op.input), 1, 0)
+        step = self.step(op.input)
+        if step is None:
+            self.problems.extend(constant_operand(op).problems)
+            return None
+        steps = broadcast_steps(weight_scale * step, 1, 0)
         data = RealArray(round_floats(raw.data.data / steps, RoundingMode.HALF_EVEN) * steps)
         value = Value(f"{op.result.name}.bias.rounded", raw.result.type, bias.origin)
         self.ops.append(Constant(result=value, data=data))

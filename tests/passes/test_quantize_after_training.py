@@ -125,6 +125,19 @@ def test_a_part_of_a_quantized_graph_is_left_alone() -> None:
     assert QuantizeAfterTraining(UniformFormat(FixedPoint(2, 3))).run(part) == part
 
 
+@pytest.mark.parametrize("between", ["", "%r: real[1,2] = reshape %k  // (Reshape) r\n"])
+def test_a_layer_that_reads_a_constant_is_refused(between: str) -> None:
+    graph = float_graph(f"""
+        %k: real[1,2] = constant data=[1,2]{{0.5, 0.25}}  // (Gemm) k
+        {between}%w: real[1,2] = constant data=[1,2]{{0.5, 0.25}}  // (Gemm) w
+        %b: real[1] = constant data=[1]{{0.5}}  // (Gemm) b
+        %y: real[1,1] = linear {"%r" if between else "%k"} %w bias=%b  // (Gemm) y
+        output "y" = %y
+    """)
+    with pytest.raises(CompileError, match=r"PEF0406\]: linear reads a constant where it needs an activation"):
+        QuantizeAfterTraining(UniformFormat(FixedPoint(2, 3))).run(graph)
+
+
 def test_a_graph_whose_activation_is_a_quantized_constant_is_left_alone() -> None:
     graph = float_graph("""
         %w: real[1,2] = constant data=[1,2]{0.5, 0.25}  // (Gemm) w
