@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeGuard
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -22,15 +21,14 @@ from pefslc.frontend.foreign_shape import foreign_shape
 from pefslc.frontend.given_shapes import NOTHING_GIVEN, GivenShapes
 from pefslc.frontend.load import QONNX_DOMAINS, load_onnx
 from pefslc.frontend.node import Node, constant_array
+from pefslc.frontend.sizes import check_size, is_possible
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
 from pefslc.ir.quantized import Constant
 from pefslc.ir.value import Element, Op, Real, RealArray, TensorType, Value
 from pefslc.numeric.scale import Scale
-from pefslc.shapes import Shape, element_count
+from pefslc.shapes import Shape
 
-__all__ = ["Builder", "Imported", "check_size", "import_model", "survey_model"]
-
-_LARGEST_TENSOR = 1 << 24  # elements: targets index each of them, and no small device holds as many
+__all__ = ["Builder", "Imported", "import_model", "survey_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +78,6 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Imported:
         frozenset(builder.unknown),
         tuple(problem.with_shape(shapes) for problem in builder.problems),
     )
-
-
-def _is_possible(shape: Sequence[int | str | None] | None) -> TypeGuard[Sequence[int]]:
-    """Whether a tensor can have that shape: known, not empty, not too large."""
-    if shape is None:
-        return False
-    sizes = tuple(size for size in shape if isinstance(size, int) and size >= 1)
-    return len(sizes) == len(shape) and element_count(sizes) <= _LARGEST_TENSOR
-
-
-def check_size(shape: Shape, origin: Origin) -> None:
-    """Raise CompileError for a shape that no device could hold."""
-    if element_count(shape) > _LARGEST_TENSOR:
-        raise CompileError(
-            Code.TENSOR_TOO_LARGE,
-            f"a tensor of shape {list(shape)} is too large",
-            at=origin,
-            hint=f"at most 2^{_LARGEST_TENSOR.bit_length() - 1} elements are supported",
-        )
 
 
 def _is_no_float(tensor: gs.Tensor) -> bool:
@@ -269,11 +248,11 @@ class Builder:
         if node.op_type == "QuantizeLinear" or _is_no_float(tensor):
             return None  # integers, which no value holds
         shape: Sequence[int | str | None] | None = tensor.shape
-        if not _is_possible(shape) and "Quant" in node.op_type and node.inputs and node.inputs[0].name in self.values:
+        if not is_possible(shape) and "Quant" in node.op_type and node.inputs and node.inputs[0].name in self.values:
             shape = self.values[node.inputs[0].name].type.shape
-        if not _is_possible(shape) and tensor is node.raw.outputs[0]:
+        if not is_possible(shape) and tensor is node.raw.outputs[0]:
             shape = foreign_shape(node.raw, {n: v.type.shape for n, v in self.values.items()}, node.opset)
-        return tuple(shape) if _is_possible(shape) else None
+        return tuple(shape) if is_possible(shape) else None
 
     def shapes(self) -> dict[str, Shape]:
         """The shape of each ONNX tensor of which it is known."""
@@ -362,7 +341,7 @@ class Builder:
     ) -> None:
         """So that the rest is checked, too: a network that takes any batch takes 1."""
         shape = [1 if axis == 0 and isinstance(size, str) else size for axis, size in enumerate(declared or ())]
-        if declared is not None and _is_possible(shape):
+        if declared is not None and is_possible(shape):
             value = self.new_value(tuple(shape), Real(), origin)
             self.unknown.add(value.name)
             if tuple(shape) != tuple(declared or ()):

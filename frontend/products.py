@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.codes import Code
-from pefslc.frontend.importer import Builder, check_size
+from pefslc.frontend.importer import Builder
 from pefslc.frontend.movement import transposed
 from pefslc.frontend.node import Node
+from pefslc.frontend.sizes import check_size
 from pefslc.frontend.weights import moved
 from pefslc.frontend.windows import checked_output, image_operand, transposed_window, window_of
 from pefslc.ir.quantized import Conv, Linear

@@ -9,8 +9,9 @@ from fractions import Fraction
 import numpy as np
 
 from pefslc.codes import Code
-from pefslc.frontend.importer import Builder, check_size
+from pefslc.frontend.importer import Builder
 from pefslc.frontend.node import Node
+from pefslc.frontend.sizes import check_size
 from pefslc.ir.structural import Upsample
 from pefslc.ir.value import Value
 

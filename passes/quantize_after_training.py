@@ -142,9 +142,10 @@ class _Rewrite:
         if isinstance(value.type.element, Quantization):
             return value.type.element.scale.step
         producer = next(op for op in self.ops if op.result.name == value.name)
-        steps = [self.step(v) for v in producer.inputs] if isinstance(producer, Concat) else [None]
-        known = [step for step in steps if step is not None]
-        return common_grid(known) if len(known) == len(steps) else None
+        if not isinstance(producer, Concat):
+            return None
+        known = [step for v in producer.inputs if (step := self.step(v)) is not None]
+        return common_grid(known) if len(known) == len(producer.inputs) else None
 
     def store(self, value: Value) -> None:
         """Append the quantizer of `value`, if it has one; later readers read its result."""

@@ -11,8 +11,9 @@ the clip or without it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -23,11 +24,15 @@ from pefslc.targets.tensil.placed import Placed, PlacedGroup
 from pefslc.targets.tensil.raw_steps import Accumulate, Maximum, Minimum, Multiply, RawStep, apply_steps
 from pefslc.targets.tensil.weights import is_copy
 
-__all__ = ["clamped_addends", "drop_idle_clips", "fold_addends"]
+__all__ = ["clamped_addends", "drop_idle_clips", "fold_addends", "rewrite_addends"]
+
+# (a group, the group of what it adds) -> both as they should be, None in place of an addend that is left out; None
+# where they stay.
+Rewrite = Callable[[PlacedGroup, PlacedGroup], tuple[PlacedGroup, PlacedGroup | None] | None]
 
 
-def drop_idle_clips(placed: Placed, outputs: Set[str], data_type: DataType) -> Placed:
-    """The groups without lower clips of what is only added, once, where the sum's own lower clip does their work."""
+def rewrite_addends(placed: Placed, outputs: Set[str], rewrite: Rewrite) -> Placed:
+    """The groups; each that adds one tensor is rewritten with the group of that tensor, if nobody else reads it."""
     groups = {group.group.result: group for group in placed.groups}
     reads = Counter(tensor for group in placed.groups for tensor in group.tensors)
     for group in placed.groups:
@@ -37,10 +42,20 @@ def drop_idle_clips(placed: Placed, outputs: Set[str], data_type: DataType) -> P
             continue
         if any(term.tensor == addend.group.result for term in group.terms):
             continue
-        dropped = _without_idle_clip(group, addend, data_type)
-        if dropped is not None:
-            groups[group.group.result], groups[addend.group.result] = dropped
+        pair = rewrite(group, addend)
+        if pair is None:
+            continue
+        groups[group.group.result], changed = pair
+        if changed is None:
+            del groups[addend.group.result]
+        else:
+            groups[addend.group.result] = changed
     return replace(placed, groups=tuple(groups.values()))
+
+
+def drop_idle_clips(placed: Placed, outputs: Set[str], data_type: DataType) -> Placed:
+    """The groups without lower clips of what is only added, once, where the sum's own lower clip does their work."""
+    return rewrite_addends(placed, outputs, partial(_without_idle_clip, data_type=data_type))
 
 
 def _without_idle_clip(
@@ -84,29 +99,21 @@ def _ends(steps: tuple[RawStep, ...], words: tuple[int, int], data_type: DataTyp
 
 def fold_addends(placed: Placed, outputs: Set[str], data_type: DataType) -> Placed:
     """The groups without those that only clip, from above, what one other group adds."""
-    groups = {group.group.result: group for group in placed.groups}
-    reads = Counter(tensor for group in placed.groups for tensor in group.tensors)
-    for group in placed.groups:
-        added = added_tensors(group)
-        clamp = groups.get(added[0].tensor) if len(added) == 1 else None
-        if clamp is None or clamp.group.result in outputs or reads[clamp.group.result] != 1:
-            continue
-        if any(term.tensor == clamp.group.result for term in group.terms):
-            continue
-        if not _only_clips_from_above(clamp, data_type):
-            continue
-        (limit,) = clamp.steps
-        assert isinstance(limit, Minimum)
-        if limit.word < 0:
-            continue  # lanes without a channel, which hold 0, would no longer
-        low, high = clamp.words
-        folded = replace(added[0], tensor=clamp.terms[0].tensor, low=low, high=high, ceiling=limit.word)
-        steps = tuple(folded if step is added[0] else step for step in group.steps)
-        candidate = replace(group, steps=steps)
-        if addend_plan(candidate, data_type) is not None:
-            groups[group.group.result] = candidate
-            del groups[clamp.group.result]
-    return replace(placed, groups=tuple(groups.values()))
+    return rewrite_addends(placed, outputs, partial(_folded, data_type=data_type))
+
+
+def _folded(group: PlacedGroup, clamp: PlacedGroup, data_type: DataType) -> tuple[PlacedGroup, None] | None:
+    """The group with the clip in its addition; None where it cannot do it."""
+    if not _only_clips_from_above(clamp, data_type):
+        return None
+    (added,), (limit,) = added_tensors(group), clamp.steps
+    assert isinstance(limit, Minimum)
+    if limit.word < 0:
+        return None  # lanes without a channel, which hold 0, would no longer
+    low, high = clamp.words
+    folded = replace(added, tensor=clamp.terms[0].tensor, low=low, high=high, ceiling=limit.word)
+    candidate = replace(group, steps=tuple(folded if step is added else step for step in group.steps))
+    return None if addend_plan(candidate, data_type) is None else (candidate, None)
 
 
 def _only_clips_from_above(group: PlacedGroup, data_type: DataType) -> bool:

@@ -10,10 +10,10 @@ where a certified plan exists for the group that adds.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Set
 from dataclasses import replace
 
+from pefslc.targets.tensil.addends import rewrite_addends
 from pefslc.targets.tensil.architecture import Architecture
 from pefslc.targets.tensil.convolution_cost import tile_count
 from pefslc.targets.tensil.emitter import SIMD_CYCLES
@@ -29,18 +29,14 @@ __all__ = ["requantize_while_adding"]
 
 def requantize_while_adding(placed: Placed, outputs: Set[str], architecture: Architecture) -> Placed:
     """The groups with addends as sums, where that is shorter."""
-    groups = {group.group.result: group for group in placed.groups}
-    reads = Counter(tensor for group in placed.groups for tensor in group.tensors)
-    for group in placed.groups:
-        added = added_tensors(group)
-        addend = groups.get(added[0].tensor) if len(added) == 1 else None
-        if addend is None or addend.group.result in outputs or reads[addend.group.result] != 1:
-            continue
-        if not any(term.tensor == addend.group.result for term in group.terms):
-            pair = _as_sums(group, addend, architecture)
-            if pair is not None and _cycles(*pair, architecture) < _cycles(group, addend, architecture):
-                groups[group.group.result], groups[addend.group.result] = pair
-    return replace(placed, groups=tuple(groups.values()))
+
+    def shorter(group: PlacedGroup, addend: PlacedGroup) -> tuple[PlacedGroup, PlacedGroup] | None:
+        pair = _as_sums(group, addend, architecture)
+        if pair is None or _cycles(*pair, architecture) >= _cycles(group, addend, architecture):
+            return None
+        return pair
+
+    return rewrite_addends(placed, outputs, shorter)
 
 
 def _as_sums(
