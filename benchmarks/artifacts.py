@@ -1,7 +1,7 @@
 """What every network of a folder compiles to, as hashes: to see what a change of the compiler changes for its users.
 
-usage: python benchmarks/artifacts.py take FOLDER SNAPSHOT.json       of all .onnx files below FOLDER
-       python benchmarks/artifacts.py compare BEFORE.json AFTER.json  prints what differs; exit status 1 if anything does
+usage: python benchmarks/artifacts.py take FOLDER SNAPSHOT.json       of its .onnx files
+       python benchmarks/artifacts.py compare BEFORE.json AFTER.json  prints what differs; exits with 1 then
 
 A snapshot has, for each network and each target (on each board that pefslc knows), the hash of every file and of the
 sidecar, the modelled cycles and the lines of the summary; or the refusal, word for word. Float networks take Q8.8.
