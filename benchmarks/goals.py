@@ -26,7 +26,7 @@ import numpy as np
 from resnet12 import name_of, write_resnet12
 
 import pefslc
-from pefslc.artifact import open_artifact
+from pefslc.driver.compiled_artifact import open_artifact
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parent / "examples"

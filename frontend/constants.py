@@ -13,10 +13,10 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from pefslc.codes import Code
+from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.node import Node, constant_array
+from pefslc.geometry.shapes import element_count
 from pefslc.ir.value import Value
-from pefslc.shapes import element_count
 
 __all__ = ["fold_constant_node"]
 

@@ -8,15 +8,15 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.codes import Code
+from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.importer import Builder, IntegerTensor
 from pefslc.frontend.linear_quantizers import clip_integers
 from pefslc.frontend.node import Node, constant_array
+from pefslc.geometry.shapes import gate_shape
 from pefslc.ir.quantized import Add, Apply, BatchNorm, BiasAdd, Clip, LeakyRelu, Multiply, Relu, Scaling
 from pefslc.ir.value import Value
 from pefslc.numeric.expression import Call, Expression, Function, X, number
 from pefslc.numeric.stages import Affine, LeakyReluStage
-from pefslc.shapes import gate_shape
 
 __all__ = [
     "FUNCTIONS",

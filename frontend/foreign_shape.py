@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 from onnx import helper
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
-from pefslc.shapes import Shape
+from pefslc.geometry.shapes import Shape
 
 __all__ = ["foreign_shape"]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, Origin, Problem, quote, quote_given
-from pefslc.shapes import Shape
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Origin, Problem, quote, quote_given
+from pefslc.geometry.shapes import Shape
 
 __all__ = ["NOTHING_GIVEN", "GivenShapes"]
 

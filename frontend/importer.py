@@ -14,19 +14,19 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, Origin, Problem, quote
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Origin, Problem, quote
 from pefslc.frontend.constants import fold_constant_node
 from pefslc.frontend.foreign_shape import foreign_shape
 from pefslc.frontend.given_shapes import NOTHING_GIVEN, GivenShapes
 from pefslc.frontend.load import QONNX_DOMAINS, load_onnx
 from pefslc.frontend.node import Node, constant_array
 from pefslc.frontend.sizes import check_size, is_possible
+from pefslc.geometry.shapes import Shape
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
 from pefslc.ir.quantized import Constant
 from pefslc.ir.value import Element, Op, Real, RealArray, TensorType, Value
 from pefslc.numeric.scale import Scale
-from pefslc.shapes import Shape
 
 __all__ = ["Builder", "Imported", "import_model", "survey_model"]
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.codes import Code
+from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.importer import Builder, IntegerTensor
 from pefslc.frontend.node import Node, constant_array
 from pefslc.frontend.quantizers import exact_scale, positive_steps

@@ -12,9 +12,9 @@ import onnx
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, Origin, Problem, quote
-from pefslc.shapes import element_count
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Origin, Problem, quote
+from pefslc.geometry.shapes import element_count
 
 __all__ = ["QONNX_DOMAINS", "Loaded", "load_onnx"]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pefslc.codes import Code
+from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.importer import Builder
 from pefslc.frontend.node import Node
+from pefslc.geometry.shapes import element_count
 from pefslc.ir.structural import Concat, Reshape, Transpose
 from pefslc.ir.value import Value
-from pefslc.shapes import element_count
 
 __all__ = [
     "import_concat",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from pefslc.codes import Code
+from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.importer import Builder
 from pefslc.frontend.node import Node
 from pefslc.ir.structural import Reshape

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pefslc.codes import Code
+from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.importer import Builder
 from pefslc.frontend.node import Node
 from pefslc.ir.structural import Pad

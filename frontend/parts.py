@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from pefslc.codes import Code
+from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.importer import Builder
 from pefslc.frontend.node import Node
 from pefslc.ir.structural import Reshape, Slice

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from pefslc.codes import Code
+from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.importer import Builder
 from pefslc.frontend.node import Node
 from pefslc.frontend.windows import checked_output, image_operand, take_pair, window_of
+from pefslc.geometry.shapes import Window, pool_shape
 from pefslc.ir.quantized import AveragePool
 from pefslc.ir.structural import MaxPool, Reshape
 from pefslc.ir.value import IntArray, Value
-from pefslc.shapes import Window, pool_shape
 
 __all__ = ["import_average_pool", "import_global_average_pool", "import_max_pool", "import_reduce_mean"]
 

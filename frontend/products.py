@@ -7,18 +7,18 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.codes import Code
+from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.importer import Builder
 from pefslc.frontend.movement import transposed
 from pefslc.frontend.node import Node
 from pefslc.frontend.sizes import check_size
 from pefslc.frontend.weights import moved
 from pefslc.frontend.windows import checked_output, image_operand, transposed_window, window_of
+from pefslc.geometry.shapes import Window, conv_shape
 from pefslc.ir.quantized import Conv, Linear
 from pefslc.ir.structural import Transpose
 from pefslc.ir.value import Value
 from pefslc.numeric.format import Quantization
-from pefslc.shapes import Window, conv_shape
 
 __all__ = ["import_conv", "import_conv_transpose", "import_gemm", "import_matmul"]
 

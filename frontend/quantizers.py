@@ -7,17 +7,17 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.codes import Code
+from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.importer import Builder
 from pefslc.frontend.node import Node, constant_array
 from pefslc.frontend.weights import channel_axes, with_axis_first
+from pefslc.geometry.shapes import Shape
 from pefslc.ir.quantized import Constant, Quantize
 from pefslc.ir.value import Op, Value
 from pefslc.numeric.format import MAX_FORMAT_BITS, Quantization
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, SnapStage
-from pefslc.shapes import Shape
 
 __all__ = ["exact_scale", "import_bipolar_quant", "import_quant", "import_trunc", "positive_steps"]
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from pefslc.codes import Code
+from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.importer import Builder
 from pefslc.frontend.node import Node
 from pefslc.frontend.sizes import check_size

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeGuard
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, Origin
-from pefslc.shapes import Shape, element_count
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Origin
+from pefslc.geometry.shapes import Shape, element_count
 
 __all__ = ["check_size", "is_possible"]
 

@@ -13,16 +13,16 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from pefslc.codes import Code
+from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.importer import Builder
 from pefslc.frontend.movement import transposed
 from pefslc.frontend.node import Node
+from pefslc.geometry.shapes import Shape
 from pefslc.ir.quantized import Constant, Quantize, QuantizedConstant
 from pefslc.ir.structural import Reshape, Transpose
 from pefslc.ir.value import IntArray, RealArray, Value
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale
-from pefslc.shapes import Shape
 
 __all__ = ["Move", "back_from_first", "channel_axes", "moved", "with_axis_first"]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pefslc.codes import Code
+from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.importer import Builder
 from pefslc.frontend.node import Node
+from pefslc.geometry.shapes import Window
 from pefslc.ir.value import Value
-from pefslc.shapes import Window
 
 __all__ = ["checked_output", "image_operand", "take_pair", "window_of"]
 

@@ -11,22 +11,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pefslc.codes import Code
-    from pefslc.compiler import compile, load
-    from pefslc.diagnostics import CompileError, InternalError
-    from pefslc.program import Program
+    from pefslc.diagnostics.error_codes import Code
+    from pefslc.diagnostics.errors import CompileError, InternalError
+    from pefslc.driver.compiler import compile, load
+    from pefslc.driver.program import Program
 
 __all__ = ["Code", "CompileError", "InternalError", "Program", "__version__", "compile", "load"]
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "compile": "pefslc.compiler",
-    "load": "pefslc.compiler",
-    "Program": "pefslc.program",
-    "Code": "pefslc.codes",
-    "CompileError": "pefslc.diagnostics",
-    "InternalError": "pefslc.diagnostics",
+    "compile": "pefslc.driver.compiler",
+    "load": "pefslc.driver.compiler",
+    "Program": "pefslc.driver.program",
+    "Code": "pefslc.diagnostics.error_codes",
+    "CompileError": "pefslc.diagnostics.errors",
+    "InternalError": "pefslc.diagnostics.errors",
 }
 
 

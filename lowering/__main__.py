@@ -1,6 +1,6 @@
 """`python -m pefslc` and the console script: an interrupt waits until the command line is there to answer it."""
 
-from pefslc.interrupts import deferring_interrupts
+from pefslc.console.interrupts import deferring_interrupts
 
 __all__ = ["main"]
 
@@ -8,7 +8,7 @@ __all__ = ["main"]
 def main() -> None:
     try:
         with deferring_interrupts():
-            from pefslc import cli
+            from pefslc.console import cli
     except KeyboardInterrupt:
         cli.end_interrupted()  # it is loaded: that is what the signal waited for
     cli.main()

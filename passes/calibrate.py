@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.calibration_data import calibration_batches
-from pefslc.interpret import quantize_array, round_floats
+from pefslc.evaluation.calibration_data import calibration_batches
+from pefslc.evaluation.interpret import quantize_array, round_floats
+from pefslc.evaluation.reference import dequantize, in_chunks, stream_values
 from pefslc.ir.graph import Graph
 from pefslc.ir.quantized import Add, AveragePool, Clip, Constant, Conv, LeakyRelu, Linear, Relu
 from pefslc.ir.structural import Concat, Structural
@@ -19,7 +20,6 @@ from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.staircase import Quantizer
 from pefslc.passes.quantization_sites import quantization_sites, stored_sources
 from pefslc.passes.quantize_after_training import FormatPlan, computed_parameter
-from pefslc.reference import dequantize, in_chunks, stream_values
 
 __all__ = ["FEWEST_BITS", "CalibratedFormats", "Calibrator", "Widths", "count_clipped"]
 

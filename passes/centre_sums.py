@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from pefslc.analysis.limits import TargetLimits
+from pefslc.analysis.ranges import result_range
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.integer import Requantize, SumPool
 from pefslc.ir.structural import Reshape, Transpose
 from pefslc.ir.value import Op, Value
-from pefslc.limits import TargetLimits
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.passes.manager import Exactness
-from pefslc.ranges import result_range
 
 __all__ = ["CentreSums"]
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError
+from pefslc.evaluation.reference import dequantize
 from pefslc.ir.graph import Graph, Level, map_operands
 from pefslc.ir.quantized import Constant, Quantize, QuantizedConstant
 from pefslc.ir.value import Op, Real, RealArray, TensorType, Value
@@ -15,7 +16,6 @@ from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.passes.check_format import contradicts, quantization_of, quantizer_roles
 from pefslc.passes.manager import Exactness
 from pefslc.passes.quantize_after_training import holding_codes
-from pefslc.reference import dequantize
 
 __all__ = ["ChangeFormats"]
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, Problem
+from pefslc.analysis.limits import TargetLimits
+from pefslc.analysis.ranges import partial_sums, result_range
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Problem
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.integer import Conv2d, Dense, Rescale, Sum, SumPool
-from pefslc.limits import TargetLimits
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.passes.manager import Exactness
-from pefslc.ranges import partial_sums, result_range
 
 __all__ = ["CheckAccumulators", "accumulator_bits"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, Problem
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Problem
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.quantized import Constant, Conv, Linear, Quantize, QuantizedConstant
 from pefslc.ir.structural import Reshape, Transpose

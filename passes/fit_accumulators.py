@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from pefslc.analysis.limits import TargetLimits
+from pefslc.evaluation.noise import measure_noise
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Conv2d, Dense, Rescale, Sum, SumPool
 from pefslc.ir.quantized import Add, AveragePool, Conv, Linear
 from pefslc.ir.value import Op
-from pefslc.limits import TargetLimits
-from pefslc.noise import measure_noise
 from pefslc.passes.calibrate import FEWEST_BITS, CalibratedFormats, Calibrator, Widths
 from pefslc.passes.check_accumulators import accumulator_bits
 from pefslc.passes.manager import Pass, run_passes

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.interpret import broadcast_steps, quantize_array
+from pefslc.evaluation.interpret import broadcast_steps, quantize_array
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.quantized import Constant, Quantize, QuantizedConstant
 from pefslc.ir.structural import Reshape, Transpose

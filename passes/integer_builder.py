@@ -11,8 +11,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, quote
+from pefslc.analysis.ranges import result_range
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.ir.graph import Graph, GraphInput
 from pefslc.ir.integer import IntegerOp, Requantize, Rescale
 from pefslc.ir.quantized import Constant, QuantizedConstant
@@ -23,7 +24,6 @@ from pefslc.numeric.scale import Scale, common_grid
 from pefslc.numeric.stages import Affine
 from pefslc.numeric.staircase import MOST_STEPS, Staircase
 from pefslc.passes.separate_bias import constant_values
-from pefslc.ranges import result_range
 
 __all__ = ["IntegerBuilder", "Lowered", "constant_operand", "with_codes", "with_codes_of"]
 

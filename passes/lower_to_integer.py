@@ -12,8 +12,9 @@ from fractions import Fraction
 from math import lcm
 from typing import ClassVar
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, Problem, quote
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Problem, quote
+from pefslc.geometry.shapes import element_count
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Lookup, Product, Requantize, Round, Sum, SumPool
 from pefslc.ir.quantized import (
@@ -44,7 +45,6 @@ from pefslc.passes.integer_builder import IntegerBuilder, Lowered, with_codes, w
 from pefslc.passes.manager import Exactness
 from pefslc.passes.output_map import output_map
 from pefslc.passes.quantizer_codes import quantizer_codes
-from pefslc.shapes import element_count
 
 __all__ = ["LowerToInteger"]
 

@@ -10,11 +10,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, InternalError
-from pefslc.interpret import run
+from pefslc.analysis.verify import verify
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, InternalError
+from pefslc.evaluation.interpret import run
 from pefslc.ir.graph import Graph, Level
-from pefslc.ir.verify import verify
 
 __all__ = ["Exactness", "Pass", "PassRecord", "check_pass", "run_passes"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from pefslc.geometry.shapes import Window
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.quantized import AveragePool, Conv
 from pefslc.ir.structural import Pad
 from pefslc.ir.value import Op
 from pefslc.passes.manager import Exactness
-from pefslc.shapes import Window
 
 __all__ = ["MergePadding"]
 

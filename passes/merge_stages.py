@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.quantized import Apply, BatchNorm, BiasAdd, Clip, LeakyRelu, Quantize, Relu, Scaling
 from pefslc.ir.value import Op

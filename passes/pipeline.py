@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pefslc.analysis.limits import TargetLimits
 from pefslc.ir.graph import Level
-from pefslc.limits import TargetLimits
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.calibrate import CalibratedFormats
 from pefslc.passes.centre_sums import CentreSums

@@ -9,9 +9,10 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, Problem
-from pefslc.interpret import broadcast_steps, round_floats
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Problem
+from pefslc.evaluation.interpret import broadcast_steps, round_floats
+from pefslc.geometry.dilation_phases import taps_together
 from pefslc.ir.graph import Graph, Level, map_operands
 from pefslc.ir.quantized import Constant, Conv, Linear, Quantize
 from pefslc.ir.structural import Concat, Structural
@@ -24,7 +25,6 @@ from pefslc.passes.integer_builder import constant_operand
 from pefslc.passes.manager import Exactness
 from pefslc.passes.quantization_sites import quantization_sites
 from pefslc.passes.round_weights import round_weights
-from pefslc.phases import taps_together
 
 __all__ = [
     "FormatPlan",

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.quantized import Quantize
 from pefslc.ir.value import Codes, IntArray, Value
 from pefslc.numeric.enclosure import UndecidedError

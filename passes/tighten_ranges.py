@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from pefslc.analysis.ranges import result_range
 from pefslc.ir.graph import Graph, Level, map_operands
 from pefslc.ir.integer import Requantize
 from pefslc.ir.value import Op, Value
 from pefslc.passes.manager import Exactness
-from pefslc.ranges import result_range
 
 __all__ = ["TightenRanges"]
 

@@ -10,14 +10,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.arrays import Arrays
-from pefslc.cost import Costs
-from pefslc.diagnostics import Origin
+from pefslc.analysis.limits import TargetLimits
+from pefslc.artifacts.costs import Costs
+from pefslc.artifacts.sidecar import JsonObject, Sidecar
+from pefslc.diagnostics.errors import Origin
+from pefslc.files.arrays import Arrays
 from pefslc.ir.graph import Graph
-from pefslc.limits import TargetLimits
 from pefslc.numeric.deviation import Deviations
 from pefslc.numeric.format import FixedPoint
-from pefslc.sidecar import JsonObject, Sidecar
 
 __all__ = ["Audit", "Emission", "LayerAudit", "OpReport", "Runner", "Target", "TargetOptions"]
 

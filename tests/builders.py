@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from pefslc.diagnostics import CompileError
+from pefslc.analysis.limits import TargetLimits
+from pefslc.diagnostics.errors import CompileError
 from pefslc.frontend import import_model
 from pefslc.ir.graph import Graph
-from pefslc.limits import TargetLimits
 from pefslc.passes.manager import run_passes
 from pefslc.passes.pipeline import pipeline
 

@@ -12,14 +12,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError
-from pefslc.interpret import run_codes
+from pefslc.analysis.limits import TargetLimits
+from pefslc.artifacts.sidecar import Sidecar
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError
+from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.graph import Graph
 from pefslc.ir.parse import parse_graph
 from pefslc.ir.text import print_graph
-from pefslc.limits import TargetLimits
-from pefslc.sidecar import Sidecar
 from pefslc.targets.protocol import Emission, OpReport, TargetOptions
 
 Codes = NDArray[np.int64]

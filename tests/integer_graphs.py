@@ -9,19 +9,19 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.diagnostics import Origin
+from pefslc.analysis.ranges import result_range
+from pefslc.analysis.verify import verify
+from pefslc.diagnostics.errors import Origin
+from pefslc.geometry.shapes import Window, conv_shape, pool_shape
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Round, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
 from pefslc.ir.value import Codes, IntArray, TensorType, Value
-from pefslc.ir.verify import verify
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.line import BentLine, line_of
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, LeakyReluStage, Stage
 from pefslc.numeric.staircase import Quantizer, Staircase, staircase_of
-from pefslc.ranges import result_range
-from pefslc.shapes import Window, conv_shape, pool_shape
 
 __all__ = ["GraphBuilder", "random_graph", "random_inputs", "random_stages"]
 

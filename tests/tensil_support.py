@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pefslc.artifacts.sidecar import make_sidecar
 from pefslc.ir.graph import Graph
-from pefslc.sidecar import make_sidecar
 from pefslc.targets.protocol import Emission, TargetOptions
-from pefslc.targets.tensil.architecture import Architecture
+from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.target import TensilTarget
 
 

@@ -71,8 +71,11 @@ MAY_IMPORT = {
 # Imports inside functions that would be upward arrows or cycles at module level, each with its reason.
 ALLOWED_LATE = {
     ("pefslc.ir.graph", "pefslc.ir.text"),  # str(graph): the printer needs every operation, which need nothing of it
-    ("pefslc.ir.graph", "pefslc.interpret"),  # graph.run: the interpreter needs every operation
-    ("pefslc.interpret", "pefslc.reference"),  # only the quantized level needs the float operations
+    ("pefslc.ir.graph", "pefslc.evaluation.interpret"),  # graph.run: the interpreter needs every operation
+    (
+        "pefslc.evaluation.interpret",
+        "pefslc.evaluation.reference",
+    ),  # only the quantized level needs the float operations
     ("pefslc.frontend.importer", "pefslc.frontend.operators"),  # the table of operators needs the Builder
 }
 

@@ -18,7 +18,7 @@ from pefslc.console.options import (
 )
 
 if TYPE_CHECKING:
-    from pefslc.diagnostics import Problem
+    from pefslc.diagnostics.errors import Problem
     from pefslc.numeric.choose_format import AutoFormat
     from pefslc.numeric.format import FixedPoint
 
@@ -28,7 +28,7 @@ __all__ = ["check"]
 @click.command(
     "check",
     cls=LoadingCommand,
-    loads="pefslc.compiler",
+    loads="pefslc.driver.compiler",
     short_help="whether a model compiles for a target; nothing is written",
 )
 @model_argument
@@ -63,8 +63,8 @@ def check(
     plugin_files(plugins)
     require_data_and_format(fmt, calibrate, requantize)
     import pefslc
-    from pefslc.diagnostics import CompileError
-    from pefslc.report import verdict
+    from pefslc.diagnostics.errors import CompileError
+    from pefslc.reports.layer_report import verdict
 
     try:
         program = pefslc.compile(

@@ -21,16 +21,19 @@ from pefslc.console.options import (
 )
 
 if TYPE_CHECKING:
-    from pefslc.cost import CostReport
+    from pefslc.artifacts.costs import CostReport
+    from pefslc.driver.program import Program
     from pefslc.numeric.choose_format import AutoFormat
     from pefslc.numeric.format import FixedPoint
-    from pefslc.program import Program
 
 __all__ = ["compile_model"]
 
 
 @click.command(
-    "compile", cls=LoadingCommand, loads="pefslc.compiler", short_help="compile a model; the word may be left out"
+    "compile",
+    cls=LoadingCommand,
+    loads="pefslc.driver.compiler",
+    short_help="compile a model; the word may be left out",
 )
 @model_argument
 @click.option("--target", required=True, metavar="NAME", help="c, tensil, or an installed one: see `pefslc targets`")
@@ -89,8 +92,8 @@ def compile_model(
     import pefslc
     from pefslc.console.dump import Watcher
     from pefslc.console.progress import progress_bar
+    from pefslc.driver.plugins import load_plugins
     from pefslc.passes.pipeline import SAID_BY_USER, pipeline
-    from pefslc.plugins import load_plugins
 
     if report is not None:
         _check_report(Path(report), Path(output))
@@ -151,9 +154,9 @@ def _check_report(report: Path, output: Path, program: Program | None = None) ->
 
     Before the compile, so that nothing is written where the report cannot be; and after it, as files may have come.
     """
+    from pefslc.artifacts.costs import is_cost_report
     from pefslc.console.replacing import require_writable
-    from pefslc.cost import is_cost_report
-    from pefslc.staging import in_the_way, require_replaceable
+    from pefslc.files.staging import in_the_way, require_replaceable
 
     another = "give another path with --report"
     require_replaceable(report, "earlier report", lambda path: is_cost_report(path.read_bytes()), another)
@@ -163,8 +166,8 @@ def _check_report(report: Path, output: Path, program: Program | None = None) ->
 
 
 def _costs(program: Program) -> CostReport:
-    from pefslc.codes import Code
-    from pefslc.diagnostics import CompileError, quote
+    from pefslc.diagnostics.error_codes import Code
+    from pefslc.diagnostics.errors import CompileError, quote
 
     found = program.costs
     if found is None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from pefslc.artifacts.costs import CostReport, LayerCost, MemorySize
 from pefslc.console.columns import Column, print_columns
-from pefslc.cost import CostReport, LayerCost, MemorySize
-from pefslc.staging import write_file
+from pefslc.files.staging import write_file
 
 __all__ = ["print_costs", "write_costs"]
 

@@ -1,4 +1,4 @@
-"""`pefslc disassemble PROGRAM.tmodel`: the instructions, one a line; pefslc.targets.tensil.listing reads them back."""
+"""`pefslc disassemble PROGRAM.tmodel`: the instructions, one a line; `tensil.program.listing` reads them back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["disassemble_program"]
 @click.command(
     "disassemble",
     cls=LoadingCommand,
-    loads="pefslc.targets.tensil.listing",
+    loads="pefslc.targets.tensil.program.listing",
     short_help="the instructions of a .tmodel, one a line",
 )
 @click.argument("program", type=click.Path())
@@ -27,17 +27,17 @@ def disassemble_program(program: str, debug: bool) -> None:
     del debug  # read by cli.run
     if not Path(program).exists():
         raise click.UsageError(f"no such file: {program!r}")
-    from pefslc.targets.tensil.listing import disassemble
-    from pefslc.targets.tensil.tmodel import load_tmodel
+    from pefslc.targets.tensil.program.listing import disassemble
+    from pefslc.targets.tensil.program.tmodel import load_tmodel
 
     print(disassemble(load_tmodel(_program_file(Path(program))).instructions))
 
 
 def _program_file(path: Path) -> Path:
     """The file itself, or the one .tmodel of a folder. Raises CompileError."""
-    from pefslc.codes import Code
-    from pefslc.diagnostics import CompileError, quote
-    from pefslc.targets.tensil.tmodel import GIVE_A_TMODEL
+    from pefslc.diagnostics.error_codes import Code
+    from pefslc.diagnostics.errors import CompileError, quote
+    from pefslc.targets.tensil.program.tmodel import GIVE_A_TMODEL
 
     if not path.is_dir():
         return path

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pefslc.codes import Code
 from pefslc.console.streams import discard_output
-from pefslc.diagnostics import CompileError, quote
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, quote
 
 if TYPE_CHECKING:
     from pefslc.ir.graph import Graph
@@ -39,8 +39,8 @@ class Watcher:
             except BrokenPipeError:
                 discard_output()  # the compile goes on: it is asked for files
         if self.folder is not None:
+            from pefslc.files.staging import write_file
             from pefslc.ir.netron import to_onnx
-            from pefslc.staging import write_file
 
             stem = f"{self.count:02d}_{record.name}"
             write_file(self.folder / f"{stem}.ir", str(graph).encode())

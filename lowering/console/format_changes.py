@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pefslc.console.columns import Column, print_columns
-from pefslc.format_changes import FormatChange
+from pefslc.reports.format_changes import FormatChange
 
 __all__ = ["print_format_changes"]
 

@@ -18,7 +18,7 @@ __all__ = ["inspect_model"]
 @click.command(
     "inspect",
     cls=LoadingCommand,
-    loads="pefslc.compiler",
+    loads="pefslc.driver.compiler",
     short_help="layers, formats, accumulator bits needed and available",
 )
 @model_argument
@@ -38,7 +38,7 @@ def inspect_model(
 ) -> None:
     """Show what MODEL computes with: per layer the formats and the accumulator bits that every input needs."""
     del debug  # read by cli.run
-    from pefslc.limits import TargetLimits
+    from pefslc.analysis.limits import TargetLimits
     from pefslc.targets.protocol import TargetOptions
 
     if target is None:
@@ -47,10 +47,10 @@ def inspect_model(
         limits = TargetLimits(64, "the interpreter")
     else:
         limits = target_limits(chosen_target(target), TargetOptions(arch))
-    from pefslc.compiler import lower_model
     from pefslc.console.summary import print_inspection
+    from pefslc.driver.compiler import lower_model
     from pefslc.frontend import GivenShapes
-    from pefslc.report import layer_rows
+    from pefslc.reports.layer_report import layer_rows
 
     lowered = lower_model(model, limits, fmt=fmt, allow_overflow=True, given=GivenShapes(batch, input_shapes))
     rows = layer_rows(lowered.integer, lowered.quantized, None if target is None else limits, None)

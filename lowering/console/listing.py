@@ -17,11 +17,11 @@ __all__ = ["list_passes", "list_targets"]
 )
 def list_passes() -> None:
     """List the passes in the order in which they run."""
+    from pefslc.analysis.limits import TargetLimits
     from pefslc.console.tables import wrapped_table
-    from pefslc.limits import TargetLimits
+    from pefslc.driver.plugins import installed_passes
     from pefslc.numeric.format import FixedPoint
     from pefslc.passes.pipeline import SAID_BY_USER, pipeline
-    from pefslc.plugins import installed_passes
 
     rows = [
         (str(order), p.name, p.level.value, p.exactness.value, _what_it_does(p))
@@ -43,9 +43,9 @@ def list_passes() -> None:
 def list_targets() -> None:
     """List what --target takes, and the boards that --arch takes."""
     from pefslc.console.tables import wrapped_table
-    from pefslc.diagnostics import CompileError
-    from pefslc.targets.registry import find_target, target_names
-    from pefslc.targets.tensil.architecture import built_in_architectures
+    from pefslc.diagnostics.errors import CompileError
+    from pefslc.driver.target_registry import find_target, target_names
+    from pefslc.targets.tensil.machine.architecture import built_in_architectures
 
     rows = []
     for name in target_names():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from pefslc.limits import TargetLimits
+    from pefslc.analysis.limits import TargetLimits
     from pefslc.numeric.choose_format import AutoFormat
     from pefslc.numeric.format import FixedPoint
     from pefslc.targets.protocol import Target, TargetOptions
@@ -157,8 +157,8 @@ def target_options(function: _Function) -> _Function:
 
 def require_data_and_format(fmt: FixedPoint | AutoFormat | None, calibrate: str | None, requantize: bool) -> None:
     """Usage error for --fmt auto without data, and for --requantize without a format."""
-    from pefslc.compile_options import check_requantize
-    from pefslc.diagnostics import CompileError
+    from pefslc.diagnostics.errors import CompileError
+    from pefslc.driver.compile_options import check_requantize
     from pefslc.numeric.choose_format import AutoFormat
 
     try:
@@ -171,8 +171,8 @@ def require_data_and_format(fmt: FixedPoint | AutoFormat | None, calibrate: str 
 
 def chosen_target(name: str) -> Target:
     """The target of that name; an unknown one is a usage error."""
-    from pefslc.diagnostics import CompileError
-    from pefslc.targets.registry import find_target
+    from pefslc.diagnostics.errors import CompileError
+    from pefslc.driver.target_registry import find_target
 
     try:
         return find_target(name)
@@ -182,9 +182,9 @@ def chosen_target(name: str) -> Target:
 
 def target_limits(target: Target, options: TargetOptions) -> TargetLimits:
     """The target's limits under these options; what it finds wrong with them is a usage error."""
-    from pefslc.codes import Code
-    from pefslc.compile_options import check_options
-    from pefslc.diagnostics import CompileError
+    from pefslc.diagnostics.error_codes import Code
+    from pefslc.diagnostics.errors import CompileError
+    from pefslc.driver.compile_options import check_options
 
     try:
         check_options(target, options)

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.text import Text
 
 from pefslc.console.columns import Column, print_columns
-from pefslc.diagnostics import quote
-from pefslc.post_training import Accuracy, PostTrainingReport
+from pefslc.diagnostics.errors import quote
+from pefslc.reports.post_training import Accuracy, PostTrainingReport
 
 __all__ = ["print_post_training"]
 

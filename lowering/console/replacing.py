@@ -7,8 +7,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, quote
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, quote
 
 __all__ = ["require_writable"]
 

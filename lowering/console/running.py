@@ -20,7 +20,7 @@ __all__ = ["run_artifact"]
 @click.command(
     "run",
     cls=LoadingCommand,
-    loads="pefslc.artifact",
+    loads="pefslc.driver.compiled_artifact",
     short_help="run compiled artifacts: a .tmodel is simulated, C compiled and run",
 )
 @click.argument("artifact", type=click.Path())
@@ -35,9 +35,9 @@ def run_artifact(artifact: str, inputs: str, output: str | None, quiet: bool, de
     del debug  # read by cli.run
     if not Path(artifact).exists():
         raise click.UsageError(f"no such file: {artifact!r}")
-    from pefslc.arrays import read_arrays, write_arrays
-    from pefslc.artifact import open_artifact
     from pefslc.console.progress import progress_bar
+    from pefslc.driver.compiled_artifact import open_artifact
+    from pefslc.files.arrays import read_arrays, write_arrays
 
     if output is not None:
         _refuse_to_replace(Path(output), Path(inputs))
@@ -55,7 +55,7 @@ def run_artifact(artifact: str, inputs: str, output: str | None, quiet: bool, de
 
 def _refuse_to_replace(output: Path, inputs: Path) -> None:
     """Only an earlier result is replaced: a plain .npz file that is not the inputs."""
-    from pefslc.staging import in_the_way, require_replaceable
+    from pefslc.files.staging import in_the_way, require_replaceable
 
     another = "give another path with -o"
     if output.is_file() and not output.is_symlink() and output.samefile(inputs):

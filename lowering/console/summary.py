@@ -8,15 +8,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from pefslc.analysis.limits import TargetLimits
 from pefslc.console.columns import Column, print_columns
+from pefslc.driver.program import Program
 from pefslc.ir.graph import Graph, OutputMap
-from pefslc.limits import TargetLimits
 from pefslc.numeric.choose_format import AutoFormat
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.check_format import describe
-from pefslc.program import Program
-from pefslc.report import LayerRow, verdict
-from pefslc.verification import Verification
+from pefslc.reports.layer_report import LayerRow, verdict
+from pefslc.verification.verify import Verification
 
 __all__ = ["print_inspection", "print_layers", "print_summary"]
 

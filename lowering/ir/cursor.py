@@ -12,8 +12,8 @@ from typing import TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, Origin, quote
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Origin, quote
 from pefslc.ir.text import BARE_NAME
 from pefslc.ir.value import Codes, Element, Real, TensorType, Value
 from pefslc.numeric.format import FixedPoint, Quantization

@@ -78,7 +78,7 @@ class Graph:
 
     def run(self, inputs: Mapping[str, NDArray[np.float64]] | NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         """Output name -> float64 values, by the interpreter of this level; see `interpret.run`."""
-        from pefslc.interpret import run  # the interpreter needs every operation, which need nothing of it
+        from pefslc.evaluation.interpret import run  # the interpreter needs every operation, which need nothing of it
 
         return run(self, inputs)
 

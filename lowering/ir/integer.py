@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pefslc.geometry.shapes import Window
 from pefslc.ir.structural import Structural
 from pefslc.ir.value import IntArray, Op, Value
 from pefslc.numeric.line import BentLine
 from pefslc.numeric.staircase import Staircase
-from pefslc.shapes import Window
 
 __all__ = [
     "Clamp", "Conv2d", "Dense", "IntegerOp", "Lookup", "Product", "Requantize", "Rescale", "Round", "Sum", "SumPool",

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.analysis.ranges import partial_sums, result_range
+from pefslc.geometry.shapes import Window
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Conv2d, Dense, Rescale, Sum, SumPool
 from pefslc.ir.text import narrowest, type_text
@@ -22,8 +24,6 @@ from pefslc.ir.value import Codes, IntArray, Op, RealArray, Value
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.line import BentLine
 from pefslc.numeric.staircase import Quantizer, Staircase
-from pefslc.ranges import partial_sums, result_range
-from pefslc.shapes import Window
 
 if TYPE_CHECKING:
     import onnx

@@ -14,8 +14,9 @@ from typing import get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError
+from pefslc.geometry.shapes import Window
 from pefslc.ir.cursor import Constant, Cursor
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
 from pefslc.ir.integer import IntegerOp
@@ -27,7 +28,6 @@ from pefslc.numeric.line import BentLine
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
 from pefslc.numeric.staircase import Quantizer, Staircase
-from pefslc.shapes import Window
 
 __all__ = ["parse_graph"]
 

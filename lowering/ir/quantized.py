@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
+from pefslc.geometry.shapes import Window
 from pefslc.ir.structural import Structural
 from pefslc.ir.value import IntArray, Op, RealArray, Value
 from pefslc.numeric.expression import Expression
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, Stage
-from pefslc.shapes import Window
 
 __all__ = [
     "Add",

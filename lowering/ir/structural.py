@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pefslc.geometry.shapes import Window
 from pefslc.ir.value import Op, Value
-from pefslc.shapes import Window
 
 __all__ = ["Concat", "MaxPool", "Pad", "Reshape", "Slice", "Structural", "Transpose", "Upsample"]
 

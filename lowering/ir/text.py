@@ -27,7 +27,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.diagnostics import Origin
+from pefslc.diagnostics.errors import Origin
+from pefslc.geometry.shapes import Window
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, OutputMap
 from pefslc.ir.value import Codes, IntArray, Op, RealArray, TensorType, Value
 from pefslc.numeric.expression import Call, Number, Variable
@@ -36,7 +37,6 @@ from pefslc.numeric.line import BentLine
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage
 from pefslc.numeric.staircase import Quantizer, Staircase
-from pefslc.shapes import Window
 
 __all__ = ["BARE_NAME", "NO_DATA", "narrowest", "print_graph", "type_text"]
 

@@ -8,10 +8,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.diagnostics import Origin
+from pefslc.diagnostics.errors import Origin
+from pefslc.geometry.shapes import Shape
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale
-from pefslc.shapes import Shape
 
 __all__ = ["Codes", "Element", "IntArray", "Op", "Real", "RealArray", "TensorType", "Value"]
 

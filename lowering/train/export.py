@@ -18,11 +18,11 @@ from brevitas.export import export_qonnx
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, Problem, quote, quote_given
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Problem, quote, quote_given
+from pefslc.files.paths import as_path
+from pefslc.files.staging import require_replaceable, write_file
 from pefslc.frontend import import_model
-from pefslc.paths import as_path
-from pefslc.staging import require_replaceable, write_file
 from pefslc.train.comparing import compare_with_file
 from pefslc.train.network import copy_of, one_line, require_network, run
 from pefslc.train.pinning import activation_quantizers, as_float64, pin

@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from importlib import import_module
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError
 
 __all__ = ["MissingExtra", "require_extra"]
 

@@ -10,8 +10,8 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, Problem, quote
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Problem, quote
 from pefslc.train.network import copy_of, one_line, require_network
 
 __all__ = ["fold_batchnorm"]

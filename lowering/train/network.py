@@ -9,8 +9,8 @@ import torch
 from brevitas.quant_tensor import QuantTensor
 from torch import Tensor, nn
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, quote_given
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, quote_given
 
 __all__ = ["copy_of", "one_line", "require_network", "run", "tensors_of"]
 

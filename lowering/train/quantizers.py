@@ -8,8 +8,8 @@ from brevitas.inject import ExtendedInjector
 from brevitas.quant import Int8ActPerTensorFixedPoint, Int8WeightPerTensorFixedPoint, Uint8ActPerTensorFixedPoint
 from brevitas.quant.fixed_point import Int8BiasPerTensorFixedPointInternalScaling
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, quote_given
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, quote_given
 from pefslc.numeric.format import FixedPoint
 
 __all__ = ["Quantizers", "fixed_point"]

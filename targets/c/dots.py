@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError
+from pefslc.analysis.ranges import partial_sums
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.integer import Conv2d, Dense
-from pefslc.ranges import partial_sums
 from pefslc.targets.c.storage import INT64, CType, Tensor, sum_type
 
 __all__ = ["OUTPUT_TILE", "PIXEL_TILE", "TAP_ALIGNMENT", "accumulator_type", "packed_rows", "product_type"]

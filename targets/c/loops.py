@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.geometry.dilation_phases import Phase, phases
+from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Conv2d, Dense, SumPool
 from pefslc.ir.structural import MaxPool
-from pefslc.phases import Phase, phases
-from pefslc.shapes import Window
 from pefslc.targets.c.dots import PIXEL_TILE, TAP_ALIGNMENT, accumulator_type, packed_rows, product_type
 from pefslc.targets.c.steps import DepthwiseStep, DotPart, DotStep, Part, PoolStep
 from pefslc.targets.c.storage import Buffer, CType, Place, Tensor, narrowest_signed, sum_type

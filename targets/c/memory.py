@@ -11,10 +11,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.geometry.shapes import element_count
 from pefslc.ir.graph import Graph
 from pefslc.ir.structural import Reshape
 from pefslc.ir.value import Value
-from pefslc.shapes import element_count
 from pefslc.targets.c.copies import copy_step
 from pefslc.targets.c.steps import Step
 from pefslc.targets.c.storage import (

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pefslc.shapes import Window
+from pefslc.geometry.shapes import Window
 from pefslc.targets.c.dots import OUTPUT_TILE
 from pefslc.targets.c.steps import DepthwiseStep, DotPart, DotStep, Part
 

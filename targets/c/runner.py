@@ -17,9 +17,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, InternalError, quote
-from pefslc.sidecar import Json, JsonObject, Sidecar
+from pefslc.artifacts.sidecar import Json, JsonObject, Sidecar
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, InternalError, quote
 
 __all__ = ["COMPILER_FLAGS", "CRunner", "find_compiler"]
 

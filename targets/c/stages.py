@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError
+from pefslc.geometry.shapes import element_count
 from pefslc.ir.integer import Clamp, Lookup, Product, Requantize, Rescale, Round, Sum
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.requantize import AffineShift, affine_shift_of, fit_affine_shift, fit_bent
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.staircase import MOST_STEPS, Staircase
-from pefslc.shapes import element_count
 from pefslc.targets.c.storage import INT32, INT64, CType, Tensor, narrowest, narrowest_signed, sum_type
 
 __all__ = [

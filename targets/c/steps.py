@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.geometry.shapes import Window
 from pefslc.ir.value import Op
-from pefslc.shapes import Window
 from pefslc.targets.c.stages import AddStage, MultiplyStage, Stage
 from pefslc.targets.c.storage import Buffer, CType, Tensor
 

@@ -8,9 +8,9 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, Origin
-from pefslc.shapes import Shape, element_count
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Origin
+from pefslc.geometry.shapes import Shape, element_count
 
 __all__ = [
     "INT32", "INT64", "Buffer", "CType", "Layout", "Place", "Tensor",

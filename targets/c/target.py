@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pefslc.cost import Costs, MemorySize, PartCost
+from pefslc.analysis.limits import TargetLimits
+from pefslc.artifacts.costs import Costs, MemorySize, PartCost
+from pefslc.artifacts.sidecar import JsonObject, Sidecar
 from pefslc.ir.graph import Graph
-from pefslc.limits import TargetLimits
-from pefslc.sidecar import JsonObject, Sidecar
 from pefslc.targets.c.arena import Arena, plan_arena
 from pefslc.targets.c.emit import emit, interface
 from pefslc.targets.c.naming import model_prefix

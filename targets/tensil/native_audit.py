@@ -19,20 +19,20 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.evaluation.semantics import windows
+from pefslc.geometry.shapes import Window
 from pefslc.numeric.format import saturate
-from pefslc.semantics import windows
-from pefslc.shapes import Window
 from pefslc.targets.protocol import LayerAudit
-from pefslc.targets.tensil.architecture import DataType
-from pefslc.targets.tensil.groups import MaxHead
-from pefslc.targets.tensil.instructions import Opcode
-from pefslc.targets.tensil.placed import PlacedGroup, PlacedTerm
-from pefslc.targets.tensil.planes import Layout, from_vectors
-from pefslc.targets.tensil.raw_steps import Accumulate, apply_steps
-from pefslc.targets.tensil.schedule import Entry, Schedule, Stored
-from pefslc.targets.tensil.simulator import Machine
-from pefslc.targets.tensil.table import MATMUL_ZEROES
-from pefslc.targets.tensil.tmodel import TensilProgram
+from pefslc.targets.tensil.groups.group import MaxHead
+from pefslc.targets.tensil.groups.layout import Layout, from_vectors
+from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.machine.instructions import Opcode
+from pefslc.targets.tensil.program.table import MATMUL_ZEROES
+from pefslc.targets.tensil.program.tmodel import TensilProgram
+from pefslc.targets.tensil.schedule.schedule import Entry, Schedule, Stored
+from pefslc.targets.tensil.simulate.simulator import Machine
+from pefslc.targets.tensil.words.placed_group import PlacedGroup, PlacedTerm
+from pefslc.targets.tensil.words.steps import Accumulate, apply_steps
 
 __all__ = ["NativeAudit", "rounded_sums", "word_bounds"]
 

@@ -12,38 +12,38 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, quote
+from pefslc.analysis.limits import TargetLimits
+from pefslc.artifacts.sidecar import Json, JsonObject, Sidecar
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.ir.graph import Graph
-from pefslc.limits import TargetLimits
 from pefslc.numeric.format import saturate
 from pefslc.numeric.rounding import round_shift
-from pefslc.sidecar import Json, JsonObject, Sidecar
 from pefslc.targets.protocol import Emission, LayerAudit, Runner, TargetOptions
-from pefslc.targets.tensil import cycles
-from pefslc.targets.tensil.addends import drop_idle_clips
-from pefslc.targets.tensil.architecture import Architecture, load_architecture
-from pefslc.targets.tensil.bends import Bends, split_bends
-from pefslc.targets.tensil.checker import require_valid
-from pefslc.targets.tensil.cost import program_costs
-from pefslc.targets.tensil.few_pixels import transpose_few_pixels
-from pefslc.targets.tensil.groups import Selection
+from pefslc.targets.tensil.check.checker import require_valid
+from pefslc.targets.tensil.cost import cycles
+from pefslc.targets.tensil.cost.program_costs import program_costs
+from pefslc.targets.tensil.groups.group import Selection
+from pefslc.targets.tensil.groups.layout import Layout, from_vectors, to_vectors
+from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.host_io import TensorRecord, codes_in_words, host_io_module, host_io_source
-from pefslc.targets.tensil.leftovers import factor_leftovers, pack_leftovers
-from pefslc.targets.tensil.means import split_means
-from pefslc.targets.tensil.native import is_native, place_natively
+from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
+from pefslc.targets.tensil.merge.addends import drop_idle_clips
+from pefslc.targets.tensil.merge.sums_in_packing import requantize_while_packing
+from pefslc.targets.tensil.native.native_placement import is_native, place_natively
+from pefslc.targets.tensil.native.native_words import Magnitudes, measure_magnitudes, native_format
 from pefslc.targets.tensil.native_audit import NativeAudit
-from pefslc.targets.tensil.native_words import Magnitudes, measure_magnitudes, native_format
-from pefslc.targets.tensil.outcome import bounded_operations, computed_graph, op_reports, parts_of
-from pefslc.targets.tensil.packed_sums import requantize_while_packing
-from pefslc.targets.tensil.packing import Offsets, pack_inputs, packed
-from pefslc.targets.tensil.placed import Placed
-from pefslc.targets.tensil.placement import place
-from pefslc.targets.tensil.planes import Layout, from_vectors, to_vectors
-from pefslc.targets.tensil.schedule import Entry, Schedule, schedule
-from pefslc.targets.tensil.selection import select
-from pefslc.targets.tensil.simulator import Machine
-from pefslc.targets.tensil.tmodel import IoEntry, TensilProgram, load_tmodel, tmodel_files
+from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram, load_tmodel, tmodel_files
+from pefslc.targets.tensil.report import bounded_operations, computed_graph, op_reports, parts_of
+from pefslc.targets.tensil.rewrite.input_packing import Offsets, pack_inputs, packed
+from pefslc.targets.tensil.rewrite.leftover_channels import factor_leftovers, pack_leftovers
+from pefslc.targets.tensil.rewrite.means import split_means
+from pefslc.targets.tensil.rewrite.stationary_activations import transpose_few_pixels
+from pefslc.targets.tensil.schedule.schedule import Entry, Schedule, schedule
+from pefslc.targets.tensil.simulate.simulator import Machine
+from pefslc.targets.tensil.words.bent_requantize import Bends, split_bends
+from pefslc.targets.tensil.words.placed_group import Placed
+from pefslc.targets.tensil.words.placement import place
 
 __all__ = ["DEFAULT_ARCHITECTURE", "TensilTarget"]
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from builders import ModelBuilder, import_bytes, lower
-from pefslc.diagnostics import CompileError
-from pefslc.interpret import run_codes
+from pefslc.artifacts.sidecar import make_sidecar
+from pefslc.diagnostics.errors import CompileError
+from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.value import IntArray
-from pefslc.sidecar import make_sidecar
 from pefslc.targets.c import runner as runner_module
 from pefslc.targets.c.arena import overlaps, plan_arena
 from pefslc.targets.c.naming import Names, comment_text, identifier, model_prefix

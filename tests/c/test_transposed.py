@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from pefslc.shapes import Window
+from pefslc.geometry.shapes import Window
 from pefslc.targets.c.target import CTarget
 from pefslc.targets.protocol import TargetOptions
 

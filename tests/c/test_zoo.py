@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pefslc.diagnostics import CompileError
+from pefslc.artifacts.sidecar import make_sidecar
+from pefslc.diagnostics.errors import CompileError
+from pefslc.evaluation.interpret import apply_output_map, quantize_input, run_codes
 from pefslc.frontend import import_model
-from pefslc.interpret import apply_output_map, quantize_input, run_codes
 from pefslc.numeric.scale import power_of_two_exponent
 from pefslc.passes.manager import run_passes
 from pefslc.passes.pipeline import pipeline
-from pefslc.sidecar import make_sidecar
 from pefslc.targets.c.target import CTarget
 from pefslc.targets.protocol import TargetOptions
 

@@ -9,8 +9,8 @@ import onnx
 import pytest
 from cli_support import Cli, FakeEntryPoint, FakeTarget, Result, quantized_mlp
 
-from pefslc import cli
-from pefslc.targets import registry
+from pefslc.console import cli
+from pefslc.driver import target_registry as registry
 
 
 @pytest.fixture

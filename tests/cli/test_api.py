@@ -13,12 +13,12 @@ import pytest
 from cli_support import FakeTarget, quantized_mlp
 
 import pefslc
-from pefslc.comparison import compare_codes, compare_values
-from pefslc.diagnostics import CompileError, Origin
+from pefslc.diagnostics.errors import CompileError, Origin
 from pefslc.ir.graph import GraphOutput, Level, OutputMap
 from pefslc.ir.value import Codes, TensorType, Value
 from pefslc.numeric.scale import Scale
 from pefslc.passes.dead_code import RemoveDeadCode
+from pefslc.verification.comparison import compare_codes, compare_values
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -155,7 +155,7 @@ except ImportError as e:
     import pefslc
     assert isinstance(e, pefslc.CompileError)
     print(e)
-from pefslc.cli import run
+from pefslc.console.cli import run
 sys.exit(run([sys.argv[1], "--target", "c", "--plugin", sys.argv[2]]))
 """
     model = ROOT / "examples" / "cnn_bnfold_q2_3.onnx"

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pefslc.arrays import read_arrays, write_arrays
-from pefslc.diagnostics import CompileError
+from pefslc.diagnostics.errors import CompileError
+from pefslc.files.arrays import read_arrays, write_arrays
 
 
 def npy(array: np.ndarray) -> bytes:

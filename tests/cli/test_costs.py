@@ -12,9 +12,9 @@ from cli_support import Cli
 from rich.console import Console
 
 import pefslc as api
-from pefslc.cli import run
+from pefslc.artifacts.costs import CostReport, LayerCost, MemorySize
+from pefslc.console.cli import run
 from pefslc.console.costs import print_costs
-from pefslc.cost import CostReport, LayerCost, MemorySize
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cnn_bnfold_q2_3.onnx"
 

@@ -8,8 +8,8 @@ import pytest
 from cli_support import Cli
 
 import pefslc as package
-from pefslc.targets.tensil.listing import parse_listing
-from pefslc.targets.tensil.tmodel import load_tmodel
+from pefslc.targets.tensil.program.listing import parse_listing
+from pefslc.targets.tensil.program.tmodel import load_tmodel
 
 MODEL = Path(__file__).resolve().parents[2] / "examples" / "cnn_bnfold_q2_3.onnx"
 

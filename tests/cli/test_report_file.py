@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cli_support import Cli
 
-from pefslc.cost import CostReport, is_cost_report
+from pefslc.artifacts.costs import CostReport, is_cost_report
 
 
 @pytest.fixture

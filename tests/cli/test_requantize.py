@@ -13,8 +13,8 @@ from cli_support import Cli
 from onnx import numpy_helper
 
 import pefslc
-from pefslc.codes import Code
-from pefslc.diagnostics import Origin, Problem
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import Origin, Problem
 from pefslc.ir.quantized import Quantize
 from pefslc.numeric.format import FixedPoint, saturate
 from pefslc.numeric.rounding import round_fraction

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from cli_support import Cli
 
-from pefslc.diagnostics import CompileError
-from pefslc.staging import write_file
+from pefslc.diagnostics.errors import CompileError
+from pefslc.files.staging import write_file
 
 
 @pytest.fixture

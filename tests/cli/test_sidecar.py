@@ -11,8 +11,8 @@ import pytest
 from cli_support import Cli
 
 import pefslc as package
-from pefslc.diagnostics import CompileError
-from pefslc.sidecar import load_sidecar
+from pefslc.artifacts.sidecar import load_sidecar
+from pefslc.diagnostics.errors import CompileError
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import onnx
 import pytest
 from cli_support import Cli, quantized_mlp
 
-from pefslc.diagnostics import CompileError
-from pefslc.staging import publish, safe_file_name
+from pefslc.diagnostics.errors import CompileError
+from pefslc.files.staging import publish, safe_file_name
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

@@ -56,10 +56,10 @@ def test_a_terminated_compile_leaves_nothing(name: str, tmp_path: Path) -> None:
     plugin = tmp_path / "ends.py"
     plugin.write_text(
         "import os, signal, sys\n"
-        "from pefslc.cli import main\n"
-        "import pefslc.verification as v\n"
+        "from pefslc.console.cli import main\n"
+        "import pefslc.verification.verify as v\n"
         f"def ends(*_, **__): os.kill(os.getpid(), signal.{name})\n"
-        "import pefslc.program as c\n"
+        "import pefslc.driver.program as c\n"
         "c.verify = ends\n"
         "main()\n"
     )
@@ -130,7 +130,8 @@ def test_a_signal_waits_until_extension_modules_are_loaded(
 def test_a_hangup_that_is_ignored_stays_ignored() -> None:
     """As nohup starts a compile."""
     program = (
-        "import os, signal\nfrom pefslc.cli import main\ntry: main()\nfinally: os.kill(os.getpid(), signal.SIGHUP)"
+        "import os, signal\nfrom pefslc.console.cli import main\n"
+        "try: main()\nfinally: os.kill(os.getpid(), signal.SIGHUP)"
     )
     status, out, err = shell(f"trap '' HUP; {sys.executable} -c '{program}' --version")
     assert (status, err) == (0, "")

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from pefslc.console.summary import print_layers
-from pefslc.diagnostics import Origin
-from pefslc.report import LayerRow, layer_name
+from pefslc.diagnostics.errors import Origin
+from pefslc.reports.layer_report import LayerRow, layer_name
 
 
 def row(layer: str, cycles: int | None = 35_934) -> LayerRow:

@@ -33,8 +33,8 @@ def test_without_arguments_the_help_is_shown_as_an_error(pefslc: Cli) -> None:
 
 def test_help_loads_nothing_heavy() -> None:
     program = (
-        "import sys\nfrom pefslc import cli\nassert cli.run(['--help']) == 0\n"
-        "heavy = {'numpy', 'onnx', 'onnx_graphsurgeon', 'rich', 'jinja2', 'networkx', 'pefslc.compiler'}\n"
+        "import sys\nfrom pefslc.console import cli\nassert cli.run(['--help']) == 0\n"
+        "heavy = {'numpy', 'onnx', 'onnx_graphsurgeon', 'rich', 'jinja2', 'networkx', 'pefslc.driver.compiler'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -143,7 +143,7 @@ def test_an_interrupt_is_not_a_crash(pefslc: Cli, model: Path, monkeypatch: pyte
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pefslc.compiler.survey_model", interrupted)
+    monkeypatch.setattr("pefslc.driver.compiler.survey_model", interrupted)
     result = pefslc(model, "--target", "fake")
     assert (result.status, result.err) == (130, "interrupted: no artifact was written\n")
 

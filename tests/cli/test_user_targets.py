@@ -13,12 +13,12 @@ from cli_support import Cli, Codes, FakeEntryPoint, FakeRunner, FakeTarget
 
 import pefslc as api
 from pefslc import Code
-from pefslc.cost import Costs, PartCost
+from pefslc.analysis.limits import TargetLimits
+from pefslc.artifacts.costs import Costs, PartCost
+from pefslc.artifacts.sidecar import Sidecar
+from pefslc.driver import target_registry as registry
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Requantize
-from pefslc.limits import TargetLimits
-from pefslc.sidecar import Sidecar
-from pefslc.targets import registry
 from pefslc.targets.c.target import CTarget
 from pefslc.targets.protocol import Emission, OpReport, TargetOptions
 

@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import pefslc
 from pefslc import Code
-from pefslc.compiler import lower_model
-from pefslc.limits import TargetLimits
+from pefslc.analysis.limits import TargetLimits
+from pefslc.driver.compiler import lower_model
 from pefslc.numeric.format import FixedPoint
 
 

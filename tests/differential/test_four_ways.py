@@ -11,8 +11,8 @@ import pytest
 
 import pefslc
 from builders import Feature, random_network
-from pefslc.diagnostics import CompileError
-from pefslc.targets.tensil.architecture import load_architecture
+from pefslc.diagnostics.errors import CompileError
+from pefslc.targets.tensil.machine.architecture import load_architecture
 
 FEATURE = Feature(batch_norm=False, leaky=False, average_pool=False, most_bits=4)
 KEPT = replace(FEATURE, batch_norm=True, leaky=True, average_pool=True)

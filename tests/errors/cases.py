@@ -14,21 +14,21 @@ from onnx import TensorProto, helper
 
 import pefslc
 from builders import ModelBuilder
-from pefslc.arrays import read_arrays
-from pefslc.artifact import open_artifact
-from pefslc.codes import Code
-from pefslc.compiler import lower_model
+from pefslc.analysis.limits import TargetLimits
+from pefslc.artifacts.sidecar import Sidecar
+from pefslc.diagnostics.error_codes import Code
+from pefslc.driver.compiled_artifact import open_artifact
+from pefslc.driver.compiler import lower_model
+from pefslc.driver.target_registry import find_target
+from pefslc.files.arrays import read_arrays
+from pefslc.files.staging import write_file
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.parse import parse_graph
-from pefslc.limits import TargetLimits
 from pefslc.passes.manager import Exactness, run_passes
-from pefslc.sidecar import Sidecar
-from pefslc.staging import write_file
 from pefslc.targets.protocol import Emission, TargetOptions
-from pefslc.targets.registry import find_target
-from pefslc.targets.tensil.architecture import built_in_architectures, load_architecture
-from pefslc.targets.tensil.listing import parse_listing
-from pefslc.targets.tensil.tmodel import load_tmodel
+from pefslc.targets.tensil.machine.architecture import built_in_architectures, load_architecture
+from pefslc.targets.tensil.program.listing import parse_listing
+from pefslc.targets.tensil.program.tmodel import load_tmodel
 
 SHAPE = (1, 2, 4, 4)
 ONES = np.ones((2, 2, 1, 1))

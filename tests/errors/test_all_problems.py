@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 import pefslc
 from builders import ModelBuilder
-from pefslc.codes import Code
+from pefslc.diagnostics.error_codes import Code
 
 ONES = np.ones((2, 2, 1, 1))
 

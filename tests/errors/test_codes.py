@@ -1,4 +1,4 @@
-"""Every refusal carries a code of `pefslc.codes`, and every code is used."""
+"""Every refusal carries a code of `pefslc.diagnostics.error_codes`, and every code is used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pefslc.codes import Code
+from pefslc.diagnostics.error_codes import Code
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SOURCES = [p for folder in ("lowering", "frontend", "passes", "targets") for p in sorted((ROOT / folder).rglob("*.py"))]

@@ -17,8 +17,8 @@ from onnx import TensorProto, helper
 
 import pefslc
 from builders import ModelBuilder
-from pefslc.codes import Code
-from pefslc.shapes import Window
+from pefslc.diagnostics.error_codes import Code
+from pefslc.geometry.shapes import Window
 
 SHAPE = (1, 2, 4, 4)
 EVIL = ("../../etc/x", "int main(){", 'a"b\\c', "*/ #error", "\n\r\0", "é☃", "%s%n", "n" * 70_000, " ", "/")

@@ -9,7 +9,7 @@ import pytest
 from errors.cases import CASES, WITHOUT
 
 import pefslc
-from pefslc.codes import Code
+from pefslc.diagnostics.error_codes import Code
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "errors.md"
 SECTION = re.compile(r"^### (PEF\d{4}): (.*)\n((?:(?!^#).*\n?)*)", re.MULTILINE)

@@ -8,7 +8,7 @@ import pytest
 
 import pefslc
 from builders import ModelBuilder
-from pefslc.codes import Code
+from pefslc.diagnostics.error_codes import Code
 
 
 def model(folder: Path, *shapes: list[int | str] | None) -> Path:

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from builders import ModelBuilder, import_bytes, lower
-from pefslc.diagnostics import CompileError
-from pefslc.interpret import run
+from pefslc.diagnostics.errors import CompileError
+from pefslc.evaluation.interpret import run
 from pefslc.ir.structural import Slice
 
 INT64 = {"dtype": np.int64}

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 import pefslc
 from builders import ModelBuilder, import_bytes, lower
 from oracle import evaluate_model
-from pefslc.diagnostics import CompileError
-from pefslc.interpret import run
+from pefslc.diagnostics.errors import CompileError
+from pefslc.evaluation.interpret import run
+from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import SumPool
-from pefslc.shapes import Window
 
 
 def pooled(op: str, size: tuple[int, int], **attributes: object) -> ModelBuilder:

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from builders import ModelBuilder, random_network, refusal_of
-from pefslc.diagnostics import CompileError
+from pefslc.diagnostics.errors import CompileError
 from pefslc.frontend import import_model
 
 SHAPE = (1, 2, 4, 4)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from builders import WIDE
-from pefslc.diagnostics import CompileError
+from pefslc.diagnostics.errors import CompileError
+from pefslc.evaluation.interpret import run
 from pefslc.frontend import import_model
-from pefslc.interpret import run
 from pefslc.ir.graph import Graph, OutputMap
 from pefslc.ir.parse import parse_graph
 from pefslc.ir.text import print_graph

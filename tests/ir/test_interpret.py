@@ -10,9 +10,9 @@ import pytest
 
 from builders import Feature, ModelBuilder, import_bytes, lower, random_network
 from oracle import quantize_value
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, Origin, Problem, quote
-from pefslc.interpret import map_codes, quantize_array, run
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Origin, Problem, quote
+from pefslc.evaluation.interpret import map_codes, quantize_array, run
 from pefslc.ir.graph import Graph, OutputMap
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import Feature, import_bytes, lower, random_network
-from pefslc.diagnostics import CompileError, Origin
+from pefslc.diagnostics.errors import CompileError, Origin
 from pefslc.frontend import import_model
+from pefslc.geometry.shapes import Window
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
 from pefslc.ir.integer import Conv2d, Requantize, Round
 from pefslc.ir.parse import parse_graph
@@ -28,7 +29,6 @@ from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage
 from pefslc.numeric.staircase import Quantizer, Staircase
-from pefslc.shapes import Window
 
 TINY = """\
 graph "tiny" integer

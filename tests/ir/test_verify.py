@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from pefslc.analysis.verify import verify
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.parse import parse_graph
-from pefslc.ir.verify import verify
 
 INTEGER = """\
 graph "g" integer

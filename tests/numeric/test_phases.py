@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pefslc.phases import phases, taps_together
-from pefslc.ranges import conv_bounds
-from pefslc.semantics import conv2d
-from pefslc.shapes import Window
+from pefslc.analysis.ranges import conv_bounds
+from pefslc.evaluation.semantics import conv2d
+from pefslc.geometry.dilation_phases import phases, taps_together
+from pefslc.geometry.shapes import Window
 
 pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
 

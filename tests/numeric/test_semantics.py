@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pefslc.diagnostics import CompileError, Origin
+from pefslc.analysis.ranges import partial_sums, result_range
+from pefslc.diagnostics.errors import CompileError, Origin
+from pefslc.evaluation.semantics import conv2d, dense, evaluate
+from pefslc.evaluation.semantics import windows as taps_of
+from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Round, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
 from pefslc.ir.value import Codes, IntArray, TensorType, Value
 from pefslc.numeric.line import BentLine
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.staircase import Staircase
-from pefslc.ranges import partial_sums, result_range
-from pefslc.semantics import conv2d, dense, evaluate
-from pefslc.semantics import windows as taps_of
-from pefslc.shapes import Window
 
 Ints = NDArray[np.int64]
 

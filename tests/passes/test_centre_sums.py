@@ -9,15 +9,15 @@ import pytest
 
 import pefslc
 from builders import ModelBuilder, import_bytes, lower
-from pefslc.diagnostics import CompileError
-from pefslc.interpret import run_codes
+from pefslc.analysis.limits import TargetLimits
+from pefslc.analysis.ranges import result_range
+from pefslc.analysis.verify import verify
+from pefslc.diagnostics.errors import CompileError
+from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import SumPool
-from pefslc.ir.verify import verify
-from pefslc.limits import TargetLimits
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.passes.centre_sums import CentreSums
-from pefslc.ranges import result_range
 
 
 def pooled(

@@ -11,14 +11,14 @@ import pytest
 
 from builders import ModelBuilder, import_bytes
 from ir_text import X, body
-from pefslc.diagnostics import CompileError
-from pefslc.interpret import run
+from pefslc.analysis.limits import TargetLimits
+from pefslc.analysis.verify import verify
+from pefslc.diagnostics.errors import CompileError
+from pefslc.evaluation.interpret import run
 from pefslc.ir.integer import Requantize, Round
 from pefslc.ir.parse import parse_graph
 from pefslc.ir.quantized import Relu
 from pefslc.ir.text import print_graph
-from pefslc.ir.verify import verify
-from pefslc.limits import TargetLimits
 from pefslc.numeric.line import BentLine
 from pefslc.passes.drop_identities import DropIdentities
 from pefslc.passes.lower_to_integer import LowerToInteger

@@ -9,13 +9,13 @@ from typing import ClassVar
 
 import pytest
 
-from pefslc.diagnostics import CompileError, InternalError
+from pefslc.analysis.limits import TargetLimits
+from pefslc.diagnostics.errors import CompileError, InternalError
 from pefslc.frontend import import_model
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.integer import Conv2d
 from pefslc.ir.text import print_graph
 from pefslc.ir.value import IntArray
-from pefslc.limits import TargetLimits
 from pefslc.passes.drop_identities import DropIdentities
 from pefslc.passes.fold_constants import FoldConstants
 from pefslc.passes.manager import Exactness, Pass, run_passes

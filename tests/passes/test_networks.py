@@ -9,9 +9,9 @@ import pytest
 
 from builders import WIDE, Feature, import_bytes, lower, random_network
 from oracle import evaluate_model
-from pefslc.interpret import run, run_codes
+from pefslc.analysis.verify import verify
+from pefslc.evaluation.interpret import run, run_codes
 from pefslc.ir.graph import Graph
-from pefslc.ir.verify import verify
 from pefslc.passes.manager import run_passes
 from pefslc.passes.pipeline import pipeline
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from ir_text import XI, X, body, check, unchanged
-from pefslc.diagnostics import CompileError
+from pefslc.analysis.limits import TargetLimits
+from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.graph import Level
 from pefslc.ir.integer import Conv2d
 from pefslc.ir.parse import parse_graph
 from pefslc.ir.text import print_graph
 from pefslc.ir.value import IntArray
-from pefslc.limits import TargetLimits
 from pefslc.passes.check_accumulators import CheckAccumulators, accumulator_bits
 from pefslc.passes.dead_code import RemoveDeadCode
 from pefslc.passes.drop_identities import DropIdentities

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ir_text import X, body, unchanged
-from pefslc.diagnostics import CompileError
+from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.graph import Graph
 from pefslc.ir.parse import parse_graph
 from pefslc.ir.quantized import BatchNorm, BiasAdd, Constant, Conv, Quantize, QuantizedConstant

@@ -9,11 +9,11 @@ import pytest
 
 import pefslc
 from builders import ModelBuilder, import_bytes
+from pefslc.geometry.dilation_phases import taps_together
 from pefslc.ir.quantized import BatchNorm, Constant, Conv
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.fold_batch_norm import FoldBatchNorm
 from pefslc.passes.quantize_after_training import QuantizeAfterTraining, UniformFormat
-from pefslc.phases import taps_together
 
 INPUTS = np.random.default_rng(1).normal(0, 1, (12, 4, 6, 6)).astype(np.float32)
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from pefslc.targets.tensil.architecture import Architecture, load_architecture
+from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
 
 
 @pytest.fixture(scope="session")

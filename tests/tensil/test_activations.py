@@ -14,12 +14,12 @@ from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
 from pefslc.numeric.staircase import Quantizer, staircase_of
-from pefslc.targets.tensil.activations import fit_activation, fit_line
-from pefslc.targets.tensil.architecture import Architecture, DataType
-from pefslc.targets.tensil.raw_steps import LeakyRelu, Maximum, Minimum, apply_steps
-from pefslc.targets.tensil.simd_steps import simd_operations
-from pefslc.targets.tensil.simulator import Machine
-from pefslc.targets.tensil.tmodel import TensilProgram
+from pefslc.targets.tensil.machine.architecture import Architecture, DataType
+from pefslc.targets.tensil.native.activations import fit_activation, fit_line
+from pefslc.targets.tensil.program.tmodel import TensilProgram
+from pefslc.targets.tensil.schedule.simd_steps import simd_operations
+from pefslc.targets.tensil.simulate.simulator import Machine
+from pefslc.targets.tensil.words.steps import LeakyRelu, Maximum, Minimum, apply_steps
 
 FP16 = DataType["FP16BP8"]
 F = Fraction
@@ -90,8 +90,8 @@ def test_what_is_no_activation_is_not_taken_for_one(stages: tuple[Stage, ...], r
 @pytest.mark.parametrize("word", [1, 26, 128, 255])
 def test_leaky_relu_by_simd_on_every_word(word: int, custom_perf: Architecture) -> None:
     """With spare accumulators for three vectors, on all 65,536 words, in the simulator."""
-    from pefslc.targets.tensil.emitter import Emitter
-    from pefslc.targets.tensil.instructions import MoveKind
+    from pefslc.targets.tensil.machine.instructions import MoveKind
+    from pefslc.targets.tensil.schedule.emitter import Emitter
 
     step, a = LeakyRelu(word), custom_perf.array_size
     words = np.arange(FP16.min_code, FP16.max_code + 1, dtype=np.int64)

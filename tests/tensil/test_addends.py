@@ -9,12 +9,12 @@ import pytest
 from tensil_support import emit, random_codes, simulate
 
 from builders import ModelBuilder, import_bytes, lower
-from pefslc.interpret import run_codes
+from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.graph import Graph
-from pefslc.targets.tensil.addends import clamped_addends, fold_addends
-from pefslc.targets.tensil.architecture import load_architecture
-from pefslc.targets.tensil.placement import place
-from pefslc.targets.tensil.selection import select
+from pefslc.targets.tensil.groups.selection import select
+from pefslc.targets.tensil.machine.architecture import load_architecture
+from pefslc.targets.tensil.merge.addends import clamped_addends, fold_addends
+from pefslc.targets.tensil.words.placement import place
 
 BOARD = load_architecture("custom_perf")
 

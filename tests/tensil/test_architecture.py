@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pefslc.diagnostics import CompileError
-from pefslc.targets.tensil.architecture import (
+from pefslc.diagnostics.errors import CompileError
+from pefslc.targets.tensil.machine.architecture import (
     Architecture,
     DataType,
     architecture_from_json,

@@ -10,12 +10,12 @@ import pytest
 from tensil_support import emit, random_codes, simulate
 
 from builders import Feature, import_bytes, lower, random_network
-from pefslc.codes import Code
-from pefslc.diagnostics import CompileError, Problem
-from pefslc.interpret import run_codes
-from pefslc.targets.tensil.architecture import Architecture, DataType
-from pefslc.targets.tensil.checker import check_program
-from pefslc.targets.tensil.tmodel import load_tmodel
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Problem
+from pefslc.evaluation.interpret import run_codes
+from pefslc.targets.tensil.check.checker import check_program
+from pefslc.targets.tensil.machine.architecture import Architecture, DataType
+from pefslc.targets.tensil.program.tmodel import load_tmodel
 
 TYPES = tuple(DataType[name] for name in ("FP8BP4", "FP16BP8", "FP18BP10", "FP32BP16"))
 SMALL = Feature(batch_norm=False, leaky=False, most_bits=4)

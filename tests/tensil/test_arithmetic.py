@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pefslc.targets.tensil.architecture import Architecture, DataType
-from pefslc.targets.tensil.arithmetic import multiply_accumulate, saturate, simd
-from pefslc.targets.tensil.instructions import SimdOperation
-from pefslc.targets.tensil.systolic_array import SystolicArray
+from pefslc.targets.tensil.machine.architecture import Architecture, DataType
+from pefslc.targets.tensil.machine.arithmetic import multiply_accumulate, saturate, simd
+from pefslc.targets.tensil.machine.instructions import SimdOperation
+from pefslc.targets.tensil.simulate.systolic_array import SystolicArray
 
 FP8 = DataType.FP8BP4
 ALL = np.arange(-128, 128)

@@ -10,12 +10,12 @@ import pytest
 from tensil_support import emit, random_codes, simulate
 
 from builders import ModelBuilder, import_bytes, lower
-from pefslc.diagnostics import CompileError
-from pefslc.interpret import run_codes
-from pefslc.targets.tensil.architecture import load_architecture
-from pefslc.targets.tensil.arrangement import Arrangement
-from pefslc.targets.tensil.planes import Layout
-from pefslc.targets.tensil.selection import select
+from pefslc.diagnostics.errors import CompileError
+from pefslc.evaluation.interpret import run_codes
+from pefslc.targets.tensil.groups.arrangement import Arrangement
+from pefslc.targets.tensil.groups.layout import Layout
+from pefslc.targets.tensil.groups.selection import select
+from pefslc.targets.tensil.machine.architecture import load_architecture
 
 
 def shuffled(m: ModelBuilder, x: str, channels: int, groups: int) -> str:

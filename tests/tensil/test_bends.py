@@ -12,12 +12,12 @@ from tensil_support import emit, random_codes, simulate
 
 import pefslc
 from builders import ModelBuilder, import_bytes, lower
-from pefslc.interpret import run_codes
+from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.integer import Requantize
 from pefslc.numeric.requantize import bent_parts
 from pefslc.numeric.staircase import Staircase
-from pefslc.targets.tensil.architecture import load_architecture
-from pefslc.targets.tensil.bends import merged, split_bends
+from pefslc.targets.tensil.machine.architecture import load_architecture
+from pefslc.targets.tensil.words.bent_requantize import merged, split_bends
 
 BOARD = load_architecture("pynqz1")
 

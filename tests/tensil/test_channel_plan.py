@@ -12,18 +12,20 @@ import pytest
 from tensil_support import emit, random_codes, simulate
 
 from builders import Feature, import_bytes, lower, random_network
-from pefslc.diagnostics import CompileError
-from pefslc.interpret import run_codes
+from pefslc.diagnostics.errors import CompileError
+from pefslc.evaluation.interpret import run_codes
 from pefslc.numeric.rounding import round_fraction
 from pefslc.targets.protocol import TargetOptions
-from pefslc.targets.tensil import channel_plan as channel_plan_module
-from pefslc.targets.tensil import schedule
-from pefslc.targets.tensil.architecture import DataType, load_architecture
-from pefslc.targets.tensil.channel_plan import channel_plan
-from pefslc.targets.tensil.checker import check_program
-from pefslc.targets.tensil.matrix_plan import MatrixPlan
-from pefslc.targets.tensil.matrix_steps import AddWord, ChannelAddWord, ChannelDiagonal, apply_matrix_steps
-from pefslc.targets.tensil.raw_steps import (
+from pefslc.targets.tensil.check.checker import check_program
+from pefslc.targets.tensil.machine.architecture import DataType, load_architecture
+from pefslc.targets.tensil.matrix import channel_plan as channel_plan_module
+from pefslc.targets.tensil.matrix.channel_plan import channel_plan
+from pefslc.targets.tensil.matrix.matrix_plan import MatrixPlan
+from pefslc.targets.tensil.matrix.matrix_steps import AddWord, ChannelAddWord, ChannelDiagonal, apply_matrix_steps
+from pefslc.targets.tensil.program.tmodel import load_tmodel
+from pefslc.targets.tensil.schedule import schedule
+from pefslc.targets.tensil.target import TensilTarget
+from pefslc.targets.tensil.words.steps import (
     ChannelAdd,
     ChannelMultiply,
     Maximum,
@@ -32,8 +34,6 @@ from pefslc.targets.tensil.raw_steps import (
     RawStep,
     apply_steps,
 )
-from pefslc.targets.tensil.target import TensilTarget
-from pefslc.targets.tensil.tmodel import load_tmodel
 
 FP8, FP16 = DataType["FP8BP4"], DataType["FP16BP8"]
 

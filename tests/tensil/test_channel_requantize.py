@@ -11,14 +11,14 @@ from tensil_support import emit, random_codes, simulate
 
 from builders import ModelBuilder, import_bytes, lower
 from oracle import round_by_name
-from pefslc.interpret import run_codes
+from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Requantize
 from pefslc.numeric.deviation import Deviations, deviations_of
 from pefslc.numeric.staircase import Staircase
-from pefslc.targets.tensil.architecture import DataType, load_architecture
-from pefslc.targets.tensil.channel_requantize import fit_channels
-from pefslc.targets.tensil.raw_steps import ChannelAdd, ChannelMultiply, Multiply, RawStep
+from pefslc.targets.tensil.machine.architecture import DataType, load_architecture
+from pefslc.targets.tensil.words.channel_requantize import fit_channels
+from pefslc.targets.tensil.words.steps import ChannelAdd, ChannelMultiply, Multiply, RawStep
 
 BOARD = load_architecture("pynqz1")
 FP16, FP8 = DataType["FP16BP8"], DataType["FP8BP4"]

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pefslc.diagnostics import InternalError
-from pefslc.targets.tensil.architecture import Architecture
-from pefslc.targets.tensil.checker import check_program, require_valid
-from pefslc.targets.tensil.findings import Rule
-from pefslc.targets.tensil.instructions import (
+from pefslc.diagnostics.errors import InternalError
+from pefslc.targets.tensil.check.checker import check_program, require_valid
+from pefslc.targets.tensil.check.findings import Rule
+from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.machine.instructions import (
     Configure,
     DataMove,
     Instruction,
@@ -24,8 +24,8 @@ from pefslc.targets.tensil.instructions import (
     Simd,
     SimdOperation,
 )
-from pefslc.targets.tensil.table import table_of
-from pefslc.targets.tensil.tmodel import IoEntry, TensilProgram, load_tmodel
+from pefslc.targets.tensil.program.table import table_of
+from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram, load_tmodel
 
 TINY = Path(__file__).parents[1] / "data" / "tcu" / "tiny_conv_pynqz1.tmodel"
 Op = SimdOperation

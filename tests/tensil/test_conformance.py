@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pefslc.targets.tensil.architecture import architecture_from_json
-from pefslc.targets.tensil.encoding import decode, encode
-from pefslc.targets.tensil.simulator import Driver, Machine
-from pefslc.targets.tensil.tmodel import TensilProgram, load_tmodel
+from pefslc.targets.tensil.machine.architecture import architecture_from_json
+from pefslc.targets.tensil.program.encoding import decode, encode
+from pefslc.targets.tensil.program.tmodel import TensilProgram, load_tmodel
+from pefslc.targets.tensil.simulate.simulator import Driver, Machine
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data" / "tcu"

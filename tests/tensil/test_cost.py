@@ -11,12 +11,12 @@ import pytest
 
 import pefslc
 from builders import Feature, random_network
-from pefslc.targets.tensil.accesses import AccessKind, Memory, accesses_of
-from pefslc.targets.tensil.architecture import Architecture, load_architecture
-from pefslc.targets.tensil.cost import live_vectors, program_costs
-from pefslc.targets.tensil.cycles import model_cycles
-from pefslc.targets.tensil.instructions import DataMove, MatMul, MoveKind, Segment
-from pefslc.targets.tensil.tmodel import TensilProgram, load_tmodel
+from pefslc.targets.tensil.cost.cycles import model_cycles
+from pefslc.targets.tensil.cost.program_costs import live_vectors, program_costs
+from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
+from pefslc.targets.tensil.machine.instructions import DataMove, MatMul, MoveKind, Segment
+from pefslc.targets.tensil.program.accesses import AccessKind, Memory, accesses_of
+from pefslc.targets.tensil.program.tmodel import TensilProgram, load_tmodel
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cnn_bnfold_q2_3.onnx"
 

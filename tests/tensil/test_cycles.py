@@ -12,9 +12,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from pefslc.targets.tensil.architecture import Architecture, architecture_from_json, load_architecture
-from pefslc.targets.tensil.cycles import CycleReport, Kind, model_cycles
-from pefslc.targets.tensil.instructions import (
+from pefslc.targets.tensil.cost.cycles import CycleReport, Kind, model_cycles
+from pefslc.targets.tensil.machine.architecture import Architecture, architecture_from_json, load_architecture
+from pefslc.targets.tensil.machine.instructions import (
     DataMove,
     Instruction,
     LoadWeights,
@@ -25,8 +25,8 @@ from pefslc.targets.tensil.instructions import (
     Simd,
     SimdOperation,
 )
-from pefslc.targets.tensil.table import instructions_of
-from pefslc.targets.tensil.tmodel import TensilProgram, load_tmodel
+from pefslc.targets.tensil.program.table import instructions_of
+from pefslc.targets.tensil.program.tmodel import TensilProgram, load_tmodel
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"

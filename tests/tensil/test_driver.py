@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pefslc.artifact import BareProgram, open_artifact
-from pefslc.diagnostics import CompileError
-from pefslc.targets.tensil.architecture import DataType
-from pefslc.targets.tensil.driver import run_tmodel, to_words
+from pefslc.diagnostics.errors import CompileError
+from pefslc.driver.compiled_artifact import BareProgram, open_artifact
+from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.simulate.driver import run_tmodel, to_words
 
 PROGRAMS = Path(__file__).resolve().parents[3] / "shared" / "tcu" / "programs"
 NAMES = ("tiny_conv__pynqz1", "residual_small__custom_perf", "maxpool_net__zcu104")

@@ -11,14 +11,14 @@ from tensil_support import emit, random_codes, simulate
 
 from builders import ModelBuilder, import_bytes, lower
 from integer_graphs import GraphBuilder
-from pefslc.diagnostics import CompileError
-from pefslc.interpret import run_codes
+from pefslc.analysis.limits import TargetLimits
+from pefslc.diagnostics.errors import CompileError
+from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.graph import Graph
-from pefslc.limits import TargetLimits
 from pefslc.passes.manager import run_passes
 from pefslc.passes.pipeline import pipeline
 from pefslc.targets.protocol import TargetOptions
-from pefslc.targets.tensil.architecture import Architecture, DataType, load_architecture
+from pefslc.targets.tensil.machine.architecture import Architecture, DataType, load_architecture
 from pefslc.targets.tensil.target import TensilTarget
 
 BOARD = load_architecture("pynqz1")

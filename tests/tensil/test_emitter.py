@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pefslc.targets.tensil.architecture import Architecture
-from pefslc.targets.tensil.emitter import Emitter, SimdLater
-from pefslc.targets.tensil.instructions import MoveKind, Segment, SimdOperation
+from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.machine.instructions import MoveKind, Segment, SimdOperation
+from pefslc.targets.tensil.schedule.emitter import Emitter, SimdLater
 
 
 def test_an_operation_that_waited_serves_the_group_that_it_was_made_for(custom_perf: Architecture) -> None:

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pefslc.diagnostics import CompileError, InternalError
-from pefslc.targets.tensil.architecture import Architecture, load_architecture
-from pefslc.targets.tensil.encoding import decode, decode_table, encode, encode_table
-from pefslc.targets.tensil.instructions import (
+from pefslc.diagnostics.errors import CompileError, InternalError
+from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
+from pefslc.targets.tensil.machine.instructions import (
     Configure,
     DataMove,
     Instruction,
@@ -23,7 +22,8 @@ from pefslc.targets.tensil.instructions import (
     Simd,
     SimdOperation,
 )
-from pefslc.targets.tensil.listing import disassemble, parse_listing
+from pefslc.targets.tensil.program.encoding import decode, decode_table, encode, encode_table
+from pefslc.targets.tensil.program.listing import disassemble, parse_listing
 
 BOARDS = [load_architecture(name) for name in ("pynqz1", "custom_perf", "ultra96v2", "zcu104_uram", "cmoda7")]
 BOARDS.append(dataclasses.replace(BOARDS[0], simd_registers_depth=3, stride0_depth=2, stride1_depth=1))

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from tensil_support import emit, random_codes, simulate
 
 from builders import Feature, ModelBuilder, import_bytes, lower, random_network
-from pefslc.interpret import run_codes
+from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.graph import Graph
-from pefslc.targets.tensil import few_pixels
-from pefslc.targets.tensil.architecture import Architecture, DataType, load_architecture
-from pefslc.targets.tensil.few_pixels import transpose_few_pixels
-from pefslc.targets.tensil.groups import LinearHead
-from pefslc.targets.tensil.selection import select
+from pefslc.targets.tensil.groups.group import LinearHead
+from pefslc.targets.tensil.groups.selection import select
+from pefslc.targets.tensil.machine.architecture import Architecture, DataType, load_architecture
+from pefslc.targets.tensil.rewrite import stationary_activations as few_pixels
+from pefslc.targets.tensil.rewrite.stationary_activations import transpose_few_pixels
 
 BOARD = load_architecture("pynqz1")
 

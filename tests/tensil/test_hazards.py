@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pefslc.targets.tensil.architecture import Architecture, load_architecture
-from pefslc.targets.tensil.hazards import accumulator_hazards
-from pefslc.targets.tensil.instructions import (
+from pefslc.targets.tensil.check.hazards import accumulator_hazards
+from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
+from pefslc.targets.tensil.machine.instructions import (
     DataMove,
     Instruction,
     LoadWeights,
@@ -21,7 +21,7 @@ from pefslc.targets.tensil.instructions import (
     Simd,
     SimdOperation,
 )
-from pefslc.targets.tensil.table import table_of
+from pefslc.targets.tensil.program.table import table_of
 
 EXPERIMENTS = Path(__file__).parents[2].parent / "shared" / "tcu" / "rtl_hazards.txt"
 

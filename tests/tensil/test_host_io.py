@@ -11,8 +11,8 @@ import pytest
 from tensil_support import emit
 
 from builders import ModelBuilder, import_bytes, lower
-from pefslc.targets.tensil.architecture import load_architecture
 from pefslc.targets.tensil.host_io import host_io_module
+from pefslc.targets.tensil.machine.architecture import load_architecture
 
 BOARD = load_architecture("pynqz1")
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pefslc.diagnostics import Origin
-from pefslc.semantics import conv2d
-from pefslc.shapes import Window
-from pefslc.targets.tensil.architecture import Architecture, load_architecture
-from pefslc.targets.tensil.groups import AddTensor, Group, LinearHead, Selection, Term
-from pefslc.targets.tensil.leftovers import factor_leftovers, pack_leftovers
-from pefslc.targets.tensil.planes import Layout
+from pefslc.diagnostics.errors import Origin
+from pefslc.evaluation.semantics import conv2d
+from pefslc.geometry.shapes import Window
+from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Selection, Term
+from pefslc.targets.tensil.groups.layout import Layout
+from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
+from pefslc.targets.tensil.rewrite.leftover_channels import factor_leftovers, pack_leftovers
 
 BOARD = replace(load_architecture("custom_perf"), array_size=12)
 

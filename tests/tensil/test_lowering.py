@@ -10,14 +10,15 @@ import pytest
 from tensil_support import emit, random_codes, simulate
 
 from builders import Feature, import_bytes, lower, random_network
-from pefslc.diagnostics import CompileError
-from pefslc.interpret import apply_output_map, quantize_input, run_codes
-from pefslc.targets.tensil import addends, pass_steps, schedule
-from pefslc.targets.tensil.architecture import DataType, load_architecture
-from pefslc.targets.tensil.instructions import DataMove, MoveKind
-from pefslc.targets.tensil.planes import Layout, to_vectors
-from pefslc.targets.tensil.simulator import Machine
-from pefslc.targets.tensil.tmodel import load_tmodel
+from pefslc.diagnostics.errors import CompileError
+from pefslc.evaluation.interpret import apply_output_map, quantize_input, run_codes
+from pefslc.targets.tensil.groups.layout import Layout, to_vectors
+from pefslc.targets.tensil.machine.architecture import DataType, load_architecture
+from pefslc.targets.tensil.machine.instructions import DataMove, MoveKind
+from pefslc.targets.tensil.merge import addends
+from pefslc.targets.tensil.program.tmodel import load_tmodel
+from pefslc.targets.tensil.schedule import pass_steps, schedule
+from pefslc.targets.tensil.simulate.simulator import Machine
 
 FEATURE = Feature(batch_norm=False, leaky=False, most_bits=4)
 

@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 
 from pefslc.numeric.rounding import round_fraction
-from pefslc.targets.tensil.architecture import DataType
-from pefslc.targets.tensil.matrix_plan import LARGEST_CHECK, Addend, MatrixPlan, matrix_plan, matrix_plan_with_addend
-from pefslc.targets.tensil.matrix_steps import AddTensor, AddWord, Diagonal, MatrixStep, apply_matrix_steps
-from pefslc.targets.tensil.raw_steps import Maximum, Minimum, Multiply, RawStep
+from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.matrix.matrix_plan import (
+    LARGEST_CHECK,
+    Addend,
+    MatrixPlan,
+    matrix_plan,
+    matrix_plan_with_addend,
+)
+from pefslc.targets.tensil.matrix.matrix_steps import AddTensor, AddWord, Diagonal, MatrixStep, apply_matrix_steps
+from pefslc.targets.tensil.words.steps import Maximum, Minimum, Multiply, RawStep
 
 FP8, FP16 = DataType["FP8BP4"], DataType["FP16BP8"]
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 import pefslc
 from builders import ModelBuilder
 from native_network import UNIT, Bounded, Network, on_grid
-from pefslc.diagnostics import CompileError
+from pefslc.diagnostics.errors import CompileError
 from pefslc.numeric.format import FixedPoint
-from pefslc.targets.tensil.architecture import DataType, load_architecture
-from pefslc.targets.tensil.means import split_means
-from pefslc.targets.tensil.native import place_natively
-from pefslc.targets.tensil.native_words import native_format
-from pefslc.targets.tensil.selection import select
+from pefslc.targets.tensil.groups.selection import select
+from pefslc.targets.tensil.machine.architecture import DataType, load_architecture
+from pefslc.targets.tensil.native.native_placement import place_natively
+from pefslc.targets.tensil.native.native_words import native_format
+from pefslc.targets.tensil.rewrite.means import split_means
 
 Floats = NDArray[np.float64]
 FP16 = DataType["FP16BP8"]

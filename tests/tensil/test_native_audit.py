@@ -12,19 +12,19 @@ from hypothesis import strategies as st
 
 import pefslc
 from builders import ModelBuilder
-from pefslc.interpret import quantize_input
-from pefslc.program import Program
-from pefslc.shapes import Window
+from pefslc.driver.program import Program
+from pefslc.evaluation.interpret import quantize_input
+from pefslc.geometry.shapes import Window
 from pefslc.targets.protocol import LayerAudit
-from pefslc.targets.tensil.architecture import DataType
-from pefslc.targets.tensil.arithmetic import multiply_accumulate
-from pefslc.targets.tensil.encoding import encode
-from pefslc.targets.tensil.instructions import MatMul, NoOp
+from pefslc.targets.tensil.groups.layout import Layout
+from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.machine.arithmetic import multiply_accumulate
+from pefslc.targets.tensil.machine.instructions import MatMul, NoOp
 from pefslc.targets.tensil.native_audit import rounded_sums
-from pefslc.targets.tensil.placed import PlacedTerm
-from pefslc.targets.tensil.planes import Layout
+from pefslc.targets.tensil.program.encoding import encode
+from pefslc.targets.tensil.program.tmodel import TensilProgram
 from pefslc.targets.tensil.target import TensilRunner
-from pefslc.targets.tensil.tmodel import TensilProgram
+from pefslc.targets.tensil.words.placed_group import PlacedTerm
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "cnn_float.onnx"
 

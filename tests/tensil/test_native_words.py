@@ -13,9 +13,9 @@ import pefslc
 from builders import ModelBuilder
 from native_network import UNIT, Network
 from pefslc.numeric.format import FixedPoint
-from pefslc.targets.tensil.architecture import DataType
-from pefslc.targets.tensil.driver import run_tmodel
-from pefslc.targets.tensil.native_words import extra_bits, native_format
+from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.native.native_words import extra_bits, native_format
+from pefslc.targets.tensil.simulate.driver import run_tmodel
 
 FP16 = DataType["FP16BP8"]
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,14 +10,14 @@ import pytest
 from tensil_support import emit, random_codes, simulate
 
 from builders import ModelBuilder, import_bytes, lower
-from pefslc.interpret import run_codes
+from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.graph import Graph
-from pefslc.targets.tensil.architecture import Architecture, load_architecture
-from pefslc.targets.tensil.leftovers import factor_leftovers, pack_leftovers
-from pefslc.targets.tensil.packed_sums import requantize_while_packing
-from pefslc.targets.tensil.placement import place
-from pefslc.targets.tensil.planes import Layout
-from pefslc.targets.tensil.selection import select
+from pefslc.targets.tensil.groups.layout import Layout
+from pefslc.targets.tensil.groups.selection import select
+from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
+from pefslc.targets.tensil.merge.sums_in_packing import requantize_while_packing
+from pefslc.targets.tensil.rewrite.leftover_channels import factor_leftovers, pack_leftovers
+from pefslc.targets.tensil.words.placement import place
 
 A = 6
 

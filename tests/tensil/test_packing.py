@@ -7,12 +7,12 @@ import itertools
 import numpy as np
 import pytest
 
-from pefslc.diagnostics import Origin
-from pefslc.semantics import conv2d
-from pefslc.shapes import Window
-from pefslc.targets.tensil.groups import AddTensor, Group, LinearHead, Selection, Term
-from pefslc.targets.tensil.packing import pack_inputs, packed
-from pefslc.targets.tensil.planes import Layout
+from pefslc.diagnostics.errors import Origin
+from pefslc.evaluation.semantics import conv2d
+from pefslc.geometry.shapes import Window
+from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Selection, Term
+from pefslc.targets.tensil.groups.layout import Layout
+from pefslc.targets.tensil.rewrite.input_packing import pack_inputs, packed
 
 GEOMETRIES = list(itertools.product((1, 2, 3), (3, 5), (1, 2), (0, 1, 2), (1, 2), (4, 6, 8, 12, 27)))
 

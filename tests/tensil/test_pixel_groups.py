@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from pefslc.shapes import Window
-from pefslc.targets.tensil.pixel_groups import making_groups, reading_groups
+from pefslc.geometry.shapes import Window
+from pefslc.targets.tensil.rewrite.pixel_groups import making_groups, reading_groups
 
 HEIGHT, WIDTH = 12, 8
 

@@ -7,9 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from pefslc.shapes import Window
-from pefslc.targets.tensil.memory import Memory
-from pefslc.targets.tensil.planes import (
+from pefslc.geometry.shapes import Window
+from pefslc.targets.tensil.groups.layout import (
     Layout,
     Rect,
     Run,
@@ -20,6 +19,7 @@ from pefslc.targets.tensil.planes import (
     tap_runs,
     to_vectors,
 )
+from pefslc.targets.tensil.schedule.allocator import Memory
 
 
 @pytest.mark.parametrize(("channels", "array_size"), list(itertools.product((1, 3, 4, 5, 9), (2, 4, 7))))

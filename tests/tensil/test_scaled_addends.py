@@ -10,16 +10,16 @@ import pytest
 from tensil_support import emit, simulate
 
 from builders import ModelBuilder, import_bytes, lower
-from pefslc.interpret import run_codes
+from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.graph import Graph
-from pefslc.targets.tensil.addends import drop_idle_clips
-from pefslc.targets.tensil.architecture import load_architecture
-from pefslc.targets.tensil.group_steps import added_tensors
-from pefslc.targets.tensil.placed import Placed
-from pefslc.targets.tensil.placement import place
-from pefslc.targets.tensil.raw_steps import Maximum
-from pefslc.targets.tensil.scaled_addends import requantize_while_adding
-from pefslc.targets.tensil.selection import select
+from pefslc.targets.tensil.groups.selection import select
+from pefslc.targets.tensil.machine.architecture import load_architecture
+from pefslc.targets.tensil.matrix.group_steps import added_tensors
+from pefslc.targets.tensil.merge.addends import drop_idle_clips
+from pefslc.targets.tensil.merge.sums_in_addition import requantize_while_adding
+from pefslc.targets.tensil.words.placed_group import Placed
+from pefslc.targets.tensil.words.placement import place
+from pefslc.targets.tensil.words.steps import Maximum
 
 BOARD = load_architecture("custom_perf")
 

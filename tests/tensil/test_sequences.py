@@ -10,8 +10,8 @@ import pytest
 from tensil_support import emit, random_codes, simulate
 
 from builders import ModelBuilder, import_bytes, lower, normal
-from pefslc.interpret import run_codes
-from pefslc.targets.tensil.architecture import load_architecture
+from pefslc.evaluation.interpret import run_codes
+from pefslc.targets.tensil.machine.architecture import load_architecture
 
 
 def conv(m: ModelBuilder, x: str, outputs: int, inputs: int, taps: int = 3, **attrs: object) -> str:

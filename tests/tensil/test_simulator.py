@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from pefslc.diagnostics import CompileError, InternalError
-from pefslc.targets.tensil.architecture import Architecture, load_architecture
-from pefslc.targets.tensil.instructions import (
+from pefslc.diagnostics.errors import CompileError, InternalError
+from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
+from pefslc.targets.tensil.machine.instructions import (
     DataMove,
     Instruction,
     Invalid,
@@ -20,8 +20,8 @@ from pefslc.targets.tensil.instructions import (
     Simd,
     SimdOperation,
 )
-from pefslc.targets.tensil.simulator import Driver, Machine
-from pefslc.targets.tensil.tmodel import IoEntry, TensilProgram
+from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram
+from pefslc.targets.tensil.simulate.simulator import Driver, Machine
 
 COPY = [DataMove(MoveKind.DRAM0_TO_LOCAL, 0, 0, 2), DataMove(MoveKind.LOCAL_TO_DRAM0, 0, 8, 2)]
 

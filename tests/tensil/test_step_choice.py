@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pefslc.targets.tensil.matrix_plan import MatrixPlan
-from pefslc.targets.tensil.matrix_steps import AddWord, ChannelAddWord, ChannelDiagonal, Diagonal
-from pefslc.targets.tensil.step_choice import choose, matrix_cycles
+from pefslc.targets.tensil.matrix.matrix_plan import MatrixPlan
+from pefslc.targets.tensil.matrix.matrix_steps import AddWord, ChannelAddWord, ChannelDiagonal, Diagonal
+from pefslc.targets.tensil.matrix.step_choice import choose, matrix_cycles
 
 PLAN = MatrixPlan(-32768, (Diagonal(32, 4096), AddWord(32736), AddWord(-32736)))
 

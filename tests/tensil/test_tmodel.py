@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pefslc.diagnostics import CompileError, InternalError
-from pefslc.targets.tensil.architecture import Architecture, DataType, load_architecture
-from pefslc.targets.tensil.instructions import LoadWeights, MatMul
-from pefslc.targets.tensil.tmodel import (
+from pefslc.diagnostics.errors import CompileError, InternalError
+from pefslc.targets.tensil.machine.architecture import Architecture, DataType, load_architecture
+from pefslc.targets.tensil.machine.instructions import LoadWeights, MatMul
+from pefslc.targets.tensil.program.tmodel import (
     IoEntry,
     TensilProgram,
     decode_vectors,

@@ -11,8 +11,8 @@ from tensil_support import emit, random_codes, simulate
 
 import pefslc
 from builders import ModelBuilder, import_bytes, lower
-from pefslc.interpret import run_codes
-from pefslc.targets.tensil.architecture import load_architecture
+from pefslc.evaluation.interpret import run_codes
+from pefslc.targets.tensil.machine.architecture import load_architecture
 
 BOARD = load_architecture("pynqz1")
 

@@ -63,9 +63,9 @@ def test_a_network_needs_an_example() -> None:
 def test_torch_is_not_imported_for_the_rest(tmp_path: Path) -> None:
     code = """
 import sys
-from pefslc.cli import run
+from pefslc.console.cli import run
 assert run(["--help"]) == run(["inspect", sys.argv[1]]) == run([sys.argv[1], "--target", "c", "-o", sys.argv[2]]) == 0
-import pefslc.compiler
+import pefslc.driver.compiler
 assert not {"torch", "brevitas"} & set(sys.modules)
 """
     model = Path(__file__).parents[2] / "examples" / "cnn_bnfold_q2_3.onnx"

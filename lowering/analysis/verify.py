@@ -1,0 +1,224 @@
+"""What makes a graph legal. Every pass must leave it so."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from pefslc.analysis.ranges import result_range
+from pefslc.geometry.shapes import Shape, conv_shape, element_count, gate_shape, pool_shape
+from pefslc.ir.graph import Graph, Level
+from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.quantized import (
+    Add,
+    AveragePool,
+    Constant,
+    Conv,
+    Linear,
+    Multiply,
+    Quantize,
+    QuantizedConstant,
+    QuantizedOp,
+)
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Structural, Transpose, Upsample
+from pefslc.ir.value import Codes, Op, Value
+from pefslc.numeric.format import Quantization
+
+__all__ = ["verify"]
+
+_ALLOWED = {Level.QUANTIZED: get_args(QuantizedOp), Level.INTEGER: get_args(IntegerOp)}
+
+
+def verify(graph: Graph) -> list[str]:
+    """The faults of a graph, in order; empty when it is legal."""
+    faults: list[str] = []
+    defined: dict[str, Value] = {}
+
+    def define(value: Value) -> None:
+        if value.name in defined:
+            faults.append(f"%{value.name} is defined twice")
+        defined[value.name] = value
+
+    for graph_input in graph.inputs:
+        define(graph_input.value)
+        if (graph.level is Level.INTEGER) != (graph_input.quantizer is not None):
+            faults.append(f"input {graph_input.name!r}: a quantizer belongs to the integer level, and only there")
+    for op in graph.ops:
+        for operand in op.operands:
+            if defined.get(operand.name) != operand:
+                faults.append(f"{op.mnemonic} %{op.result.name} reads %{operand.name}, which is not defined before it")
+        define(op.result)
+        faults.extend(f"{op.mnemonic} %{op.result.name}: {fault}" for fault in _op_faults(graph.level, op))
+    if not graph.outputs:
+        faults.append("the graph has no outputs")
+    for output in graph.outputs:
+        if defined.get(output.value.name) != output.value:
+            faults.append(f"output {output.name!r} is not defined")
+        if (graph.level is Level.INTEGER) != (output.map is not None):
+            faults.append(f"output {output.name!r}: a map belongs to the integer level, and only there")
+    return faults
+
+
+def _op_faults(level: Level, op: Op) -> list[str]:
+    if not isinstance(op, _ALLOWED[level]):
+        return [f"the operation does not belong to the {level.value} level"]
+    # Each check may rely on the ones before it.
+    faults = _rank_faults(op) or _shape_faults(op) or _parameter_faults(op)
+    if level is Level.INTEGER and not faults:
+        faults += _range_faults(op)
+    elif isinstance(op, Quantize | QuantizedConstant) and not isinstance(op.result.type.element, Quantization):
+        faults.append("the result has no Quantization")
+    return faults
+
+
+def _rank_faults(op: Op) -> list[str]:
+    match op:
+        case Conv() | Conv2d() | MaxPool() | SumPool() | AveragePool():
+            rank = 4
+        case Linear() | Dense():
+            rank = 2
+        case Pad():
+            rank = len(op.input.type.shape)
+            bad = len(op.before) != rank or len(op.after) != rank
+            return [f"padding of {len(op.before)} and {len(op.after)} axes on {rank}"] if bad else []
+        case Upsample():
+            bad = len(op.factors) != len(op.input.type.shape)
+            return [f"{len(op.factors)} factors for {len(op.input.type.shape)} axes"] if bad else []
+        case Slice():
+            rank = len(op.input.type.shape)
+            bad = {len(op.begins), len(op.steps), len(op.result.type.shape)} != {rank} or 0 in op.steps
+            return [f"slice from {list(op.begins)} by {list(op.steps)} on {rank} axes"] if bad else []
+        case _:
+            return []
+    shapes = [op.input.type.shape]
+    if not isinstance(op, MaxPool | SumPool | AveragePool):
+        shapes.append(_weight_shape(op))
+    return [f"a tensor of shape {list(s)} where {rank} axes are needed" for s in shapes if len(s) != rank]
+
+
+def _weight_shape(op: Conv | Conv2d | Linear | Dense) -> Shape:
+    return op.weight.type.shape if isinstance(op.weight, Value) else op.weight.shape
+
+
+def _shape_faults(op: Op) -> list[str]:
+    expected = _expected_shape(op)
+    if expected == op.result.type.shape:
+        return []
+    return [f"the shape is {list(op.result.type.shape)}, should be {list(expected)}"]
+
+
+def _expected_shape(op: Op) -> Shape:
+    """The shape that follows from the operands."""
+    match op:
+        case Conv() | Conv2d():
+            return conv_shape(op.input.type.shape, _weight_shape(op), op.window)
+        case Linear() | Dense():
+            return op.input.type.shape[0], _weight_shape(op)[0]
+        case MaxPool() | SumPool() | AveragePool():
+            return pool_shape(op.input.type.shape, op.window)
+        case Reshape():
+            same = element_count(op.input.type.shape) == element_count(op.result.type.shape)
+            return op.result.type.shape if same else op.input.type.shape
+        case Transpose():
+            return tuple(op.input.type.shape[i] for i in op.permutation)
+        case Upsample():
+            return tuple(size * factor for size, factor in zip(op.input.type.shape, op.factors, strict=True))
+        case Pad():
+            shape = op.input.type.shape
+            return tuple(b + size + a for b, size, a in zip(op.before, shape, op.after, strict=True))
+        case Slice():
+            return op.result.type.shape  # any part may be taken: see _parameter_faults
+        case Concat():
+            first = op.inputs[0].type.shape
+            total = sum(v.type.shape[op.axis] for v in op.inputs)
+            return (*first[: op.axis], total, *first[op.axis + 1 :])
+        case Constant():
+            return op.data.shape
+        case QuantizedConstant():
+            return op.codes.shape
+        case _:
+            return op.operands[0].type.shape
+
+
+def _parameter_faults(op: Op) -> list[str]:
+    """Fields that contradict each other or the operands."""
+    faults = []
+    match op:
+        case Conv() | Conv2d() | Linear() | Dense():
+            outputs, inputs = _weight_shape(op)[:2]
+            groups = 1 if isinstance(op, Linear | Dense) else op.groups
+            if groups < 1 or outputs % groups or inputs * groups != op.input.type.shape[1]:
+                faults.append(f"weights of {inputs} inputs in {groups} groups on {op.input.type.shape[1]} channels")
+            bias = () if op.bias is None else op.bias.type.shape if isinstance(op.bias, Value) else op.bias.shape
+            if bias not in ((), (outputs,)):
+                faults.append(f"a bias of shape {list(bias)} for {outputs} output channels")
+            if isinstance(op, Conv | Conv2d) and op.window.dilates_input and op.window.strides != (1, 1):
+                faults.append(f"strides of {list(op.window.strides)} over a dilated input")
+        case AveragePool() | SumPool() | MaxPool() if op.window.dilates_input:
+            faults.append("a pool over a dilated input")
+        case Requantize() if op.staircase.channels not in (1, op.input.type.channels):
+            faults.append(f"a staircase of {op.staircase.channels} channels on {op.input.type.channels} channels")
+        case Clamp() if op.low > op.high:
+            faults.append(f"the limits [{op.low}, {op.high}] are empty")
+        case Rescale() if op.factor == 0:
+            faults.append(f"the factor is {op.factor}")
+        case Multiply() | Product() if op.rhs.type.shape not in (op.lhs.type.shape, gate_shape(op.lhs.type.shape)):
+            faults.append(f"shapes {list(op.lhs.type.shape)} and {list(op.rhs.type.shape)} are multiplied")
+        case Lookup() if op.table.shape[:1] not in ((1,), (op.input.type.channels,)) or len(op.table.shape) != 2:
+            faults.append(f"a table of shape {list(op.table.shape)} on {op.input.type.channels} channels")
+        case Sum() | Add() if op.lhs.type.shape != op.rhs.type.shape:
+            faults.append(f"shapes {list(op.lhs.type.shape)} and {list(op.rhs.type.shape)} are added")
+        case Reshape() if op.input.type.shape[:1] != op.result.type.shape[:1]:
+            faults.append(f"the batch axis {list(op.input.type.shape[:1])} becomes {list(op.result.type.shape[:1])}")
+        case Upsample() if min(op.factors) < 1 or set(op.factors[:2]) != {1}:
+            faults.append(f"factors {list(op.factors)}")
+        case Pad() if min(op.before + op.after) < 0 or op.before[0] or op.after[0]:
+            faults.append(f"{list(op.before)} elements before and {list(op.after)} after")
+        case Slice():
+            inside = all(
+                0 <= r[0] < size and 0 <= r[-1] < size for r, size in zip(op.ranges, op.input.type.shape, strict=True)
+            )
+            if not inside or (op.begins[0], op.steps[0], op.result.type.shape[0]) != (0, 1, op.input.type.shape[0]):
+                faults.append(f"slice from {list(op.begins)} by {list(op.steps)} of {list(op.input.type.shape)}")
+        case AveragePool() | SumPool():
+            parts = op.counts if isinstance(op, AveragePool) else op.factors
+            if parts is not None and (parts.shape != op.result.type.shape[2:] or int(parts.data.min()) < 1):
+                faults.append(f"counts or factors of shape {list(parts.shape)} for {list(op.result.type.shape)} sums")
+        case MaxPool() if not op.window.always_sees(*op.input.type.shape[2:]):
+            faults.append("some windows see no input")
+        case Concat():
+            others = {(*s[: op.axis], *s[op.axis + 1 :]) for s in (v.type.shape for v in op.inputs)}
+            if len(others) > 1:
+                faults.append("the inputs differ in more than the axis")
+    return faults
+
+
+def _range_faults(op: Op) -> list[str]:
+    if not all(isinstance(v.type.element, Codes) for v in (*op.operands, op.result)):
+        return ["a tensor without codes"]
+    faults = []
+    if isinstance(op, Requantize):
+        inputs = op.input.type.codes
+        if not (op.staircase.domain_low <= inputs.low and inputs.high <= op.staircase.domain_high):
+            return ["the input leaves the staircase's domain"]
+    if isinstance(op, Lookup):
+        inputs = op.input.type.codes
+        if not op.low <= inputs.low <= inputs.high < op.low + op.table.shape[1]:
+            return ["the input leaves the table"]
+    low, high = result_range(op)  # type: ignore[arg-type]  # membership of the level was checked
+    codes = op.result.type.codes
+    if not codes.low <= low <= high <= codes.high:
+        faults.append(f"the codes reach [{low}, {high}], the type says [{codes.low}, {codes.high}]")
+    operands = (op.lhs, op.rhs) if isinstance(op, Sum) else op.inputs if isinstance(op, Concat) else ()
+    if len({v.type.codes.scale for v in operands}) > 1:
+        faults.append("the operands have different scales")
+    if isinstance(op, Conv2d | Dense | SumPool | Sum | Product | Rescale) and any(
+        v.type.codes.zero_point for v in op.operands
+    ):
+        faults.append("sums need zero points of 0")
+    if isinstance(op, Clamp | Structural):
+        faults += [
+            f"the zero point changes from {v.type.codes.zero_point} to {codes.zero_point}"
+            for v in op.operands
+            if v.type.codes.zero_point != codes.zero_point
+        ]
+    return faults

@@ -1,0 +1,1 @@
+"""What is written beside a program: the sidecar and the costs."""

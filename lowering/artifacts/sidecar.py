@@ -1,0 +1,267 @@
+"""The sidecar <name>.<target>.json: everything that a user of the artifacts must know, and `pefslc run` reads.
+
+Scales and offsets are exact: strings "numerator/denominator". The last key holds the SHA-256 of everything before it:
+a changed sidecar is never read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeAlias
+
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, quote
+from pefslc.geometry.shapes import Shape
+from pefslc.ir.graph import Graph, OutputMap
+from pefslc.numeric.format import Quantization
+from pefslc.numeric.rounding import RoundingMode
+from pefslc.numeric.scale import Scale
+from pefslc.numeric.staircase import Quantizer
+
+__all__ = [
+    "InputRecord",
+    "Json",
+    "JsonObject",
+    "OutputRecord",
+    "Sidecar",
+    "load_sidecar",
+    "make_sidecar",
+    "sidecar_name",
+]
+
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+JsonObject: TypeAlias = Mapping[str, Json]
+
+FORMAT_VERSION = 2
+
+_DIGEST = "sidecar_sha256"
+_AGAIN = "compile the model again"
+
+
+def sidecar_name(model: str, target: str) -> str:
+    """The file that describes a model compiled for a target."""
+    return f"{model}.{target}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class InputRecord:
+    """An input: its ONNX name and shape, and the quantizer that the host applies."""
+
+    name: str
+    shape: Shape
+    quantizer: Quantizer
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRecord:
+    """An output: its ONNX name and shape, the range of its codes, and the map from codes to values."""
+
+    name: str
+    shape: Shape
+    low: int
+    high: int
+    map: OutputMap
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """One compiled model for one target. `files` holds the SHA-256 of each artifact, `source` the model file's name."""
+
+    model: str
+    target: str
+    version: str
+    source_sha256: str
+    files: Mapping[str, str]
+    inputs: tuple[InputRecord, ...]
+    outputs: tuple[OutputRecord, ...]
+    details: JsonObject = field(default_factory=dict)
+    layers: tuple[JsonObject, ...] = ()
+    source: str = ""
+
+    @property
+    def file_name(self) -> str:
+        return sidecar_name(self.model, self.target)
+
+    def to_bytes(self) -> bytes:
+        """The JSON text; the same sidecar gives the same bytes."""
+        content: JsonObject = {
+            "format": FORMAT_VERSION,
+            "pefslc": self.version,
+            "model": self.model,
+            "target": self.target,
+            "source": self.source,
+            "source_sha256": self.source_sha256,
+            "files": dict(sorted(self.files.items())),
+            "inputs": [_input_json(i) for i in self.inputs],
+            "outputs": [_output_json(o) for o in self.outputs],
+            "details": self.details,
+            "layers": list(self.layers),
+        }
+        content = {**content, _DIGEST: _digest(content)}
+        return (json.dumps(content, indent=1, ensure_ascii=True) + "\n").encode()
+
+
+def make_sidecar(
+    graph: Graph,
+    target: str,
+    version: str,
+    source: bytes,
+    files: Mapping[str, bytes],
+    details: JsonObject,
+    layers: tuple[JsonObject, ...] = (),
+    source_name: str = "",
+) -> Sidecar:
+    """The sidecar of an integer graph and the files that a target made of it.
+
+    source       the model file's content
+    source_name  its name, without the folder
+    """
+    inputs = []
+    for i in graph.inputs:
+        assert i.quantizer is not None
+        inputs.append(InputRecord(i.name, i.value.type.shape, i.quantizer))
+    outputs = []
+    for o in graph.outputs:
+        assert o.map is not None
+        codes = o.value.type.codes
+        outputs.append(OutputRecord(o.name, o.value.type.shape, codes.low, codes.high, o.map))
+    hashes = {name: sha256(content).hexdigest() for name, content in files.items()}
+    return Sidecar(
+        graph.name,
+        target,
+        version,
+        sha256(source).hexdigest(),
+        hashes,
+        tuple(inputs),
+        tuple(outputs),
+        details,
+        layers,
+        source_name,
+    )
+
+
+def load_sidecar(path: Path) -> Sidecar:
+    """Read a sidecar and check that it and its files, beside it, are as written. Raises CompileError."""
+    try:
+        sidecar = _parse(path)
+        for name, digest in sidecar.files.items():
+            file = path.parent / name
+            if Path(name).name != name or not file.is_file():
+                raise CompileError(
+                    Code.ARTIFACT_CHANGED, f"{quote(name)} is missing beside {quote(path.name)}", hint=_AGAIN
+                )
+            if sha256(file.read_bytes()).hexdigest() != digest:
+                raise CompileError(
+                    Code.ARTIFACT_CHANGED,
+                    f"{quote(name)} is not the file that {quote(path.name)} describes",
+                    hint=_AGAIN,
+                )
+    except OSError as e:
+        raise CompileError(
+            Code.UNREADABLE_FILE, f"cannot read {quote(Path(e.filename or path))}: {e.strerror or e}"
+        ) from None
+    return sidecar
+
+
+def _parse(path: Path) -> Sidecar:
+    try:
+        content = json.loads(path.read_bytes())
+        if content["format"] != FORMAT_VERSION:
+            found = quote(str(content["format"]))
+            raise CompileError(
+                Code.ARTIFACT_VERSION,
+                f"{quote(path.name)} has format {found}, this pefslc reads {FORMAT_VERSION}",
+                hint=_AGAIN,
+            )
+        if content.pop(_DIGEST, None) != _digest(content):
+            raise CompileError(Code.ARTIFACT_CHANGED, f"{quote(path.name)} was changed after the compile", hint=_AGAIN)
+        return Sidecar(
+            content["model"],
+            content["target"],
+            content["pefslc"],
+            content["source_sha256"],
+            content["files"],
+            tuple(_input_from(i) for i in content["inputs"]),
+            tuple(_output_from(o) for o in content["outputs"]),
+            content["details"],
+            tuple(content["layers"]),
+            content["source"],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError, RecursionError):
+        raise CompileError(
+            Code.NOT_AN_ARTIFACT, f"{quote(path.name)} is not a sidecar of pefslc", hint=_AGAIN
+        ) from None
+
+
+def _digest(content: JsonObject) -> str:
+    """The SHA-256 of the content in its order, however the JSON is laid out."""
+    return sha256(json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _input_json(record: InputRecord) -> JsonObject:
+    q = record.quantizer.quantization
+    return {
+        "name": record.name,
+        "shape": list(record.shape),
+        "bits": q.bits,
+        "signed": q.signed,
+        "narrow": q.narrow,
+        "scale": [str(s) for s in q.scale.steps],
+        "zero_point": q.zero_point,
+        "rounding": record.quantizer.rounding.value,
+        "adds_zero_point_last": record.quantizer.adds_zero_point_last,
+    }
+
+
+def _input_from(content: Mapping[str, object]) -> InputRecord:
+    scale = Scale.of(Fraction(str(s)) for s in _list(content["scale"]))
+    quantization = Quantization(
+        bits=_int(content["bits"]),
+        signed=bool(content["signed"]),
+        narrow=bool(content["narrow"]),
+        scale=scale,
+        zero_point=_int(content["zero_point"]),
+    )
+    quantizer = Quantizer(quantization, RoundingMode(content["rounding"]), bool(content["adds_zero_point_last"]))
+    return InputRecord(str(content["name"]), tuple(_int(s) for s in _list(content["shape"])), quantizer)
+
+
+def _output_json(record: OutputRecord) -> JsonObject:
+    return {
+        "name": record.name,
+        "shape": list(record.shape),
+        "low": record.low,
+        "high": record.high,
+        "scale": [str(s) for s in record.map.scale],
+        "offset": [str(s) for s in record.map.offset],
+    }
+
+
+def _output_from(content: Mapping[str, object]) -> OutputRecord:
+    return OutputRecord(
+        str(content["name"]),
+        tuple(_int(s) for s in _list(content["shape"])),
+        _int(content["low"]),
+        _int(content["high"]),
+        OutputMap(
+            tuple(Fraction(str(s)) for s in _list(content["scale"])),
+            tuple(Fraction(str(s)) for s in _list(content["offset"])),
+        ),
+    )
+
+
+def _int(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError("not an integer")
+    return value
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError("not a list")
+    return value

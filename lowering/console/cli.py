@@ -1,0 +1,152 @@
+"""The command `pefslc`: runs a command and turns its end into an exit status.
+
+0 done; 1 refused, differs or unproved; 2 usage; 70 a fault of ours; 130 interrupted; 143 terminated.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+import click
+
+from pefslc.console.group import commands
+from pefslc.console.streams import discard_output
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, InternalError
+
+__all__ = ["end_interrupted", "main", "run"]
+
+DONE, REFUSED, USAGE, OUR_FAULT, INTERRUPTED, TERMINATED = 0, 1, 2, 70, 130, 143
+
+_INTERRUPTED_TEXT = "interrupted: no artifact was written"
+
+# What a write to stdout ends with; files that cannot be written are a CompileError where they are written.
+_OUTPUT_ERRORS = frozenset({errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG})
+
+
+def main() -> None:
+    """The console script."""
+    gc.set_threshold(100_000, 50, 100)  # a compile makes a million objects that live to its end, and hardly a cycle
+    signal.signal(signal.SIGTERM, _terminate)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+        signal.signal(signal.SIGHUP, _terminate)
+    sys.exit(run(sys.argv[1:]))
+
+
+def end_interrupted() -> NoReturn:
+    """The end of a command that was interrupted before it began."""
+    _complain(_INTERRUPTED_TEXT)
+    sys.exit(INTERRUPTED)
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM or SIGHUP: what an interrupt tidies up, it tidies up, too."""
+
+
+def _terminate(*_: object) -> None:
+    raise _TerminatedError
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run `pefslc` with these arguments; returns the exit status."""
+    status = _run(arguments)
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output()
+    except OSError as e:
+        status = max(status, _output_failed(e))
+    return status
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        # Not `commands.main`: it answers interrupts and closed pipes itself, in its own way.
+        with commands.make_context("pefslc", list(arguments)) as context:
+            commands.invoke(context)
+        return DONE
+    except click.exceptions.Exit as e:
+        return e.exit_code
+    except click.exceptions.NoArgsIsHelpError as e:
+        _complain(e.ctx.get_help() if e.ctx else e.message)
+        return USAGE
+    except click.UsageError as e:
+        _complain(_usage_text(e))
+        return USAGE
+    except CompileError as e:
+        _complain(str(e))
+        return REFUSED
+    except _TerminatedError:
+        _complain("terminated: no artifact was written")
+        return TERMINATED
+    except (click.Abort, KeyboardInterrupt):
+        _complain(_INTERRUPTED_TEXT)
+        return INTERRUPTED
+    except BrokenPipeError:
+        discard_output()  # its reader has what it wanted
+        return DONE
+    except Exception as e:
+        if isinstance(e, OSError) and e.filename is None and e.errno in _OUTPUT_ERRORS:
+            return _output_failed(e)
+        if "--debug" in arguments:
+            raise
+        _complain(_fault_text(e, arguments))
+        return OUR_FAULT
+
+
+def _complain(text: str) -> None:
+    """Print to stderr, where there is one."""
+    with suppress(OSError):
+        if sys.stderr is not None:
+            print(text, file=sys.stderr, flush=True)
+
+
+def _output_failed(error: OSError) -> int:
+    _complain(f"error[{Code.CANNOT_WRITE}]: cannot write the output: {error.strerror or error}")
+    discard_output()
+    return REFUSED
+
+
+def _usage_text(error: click.UsageError) -> str:
+    message = error.format_message()
+    text = message if message.startswith("error[") else f"error: {message}"
+    command = error.ctx.command_path if error.ctx else "pefslc"
+    return text if "\n  help: " in text else f"{text}\n  help: {command} --help"
+
+
+def _fault_text(error: Exception, arguments: Sequence[str]) -> str:
+    import platform
+    import shlex
+
+    import pefslc
+
+    what = str(error) if isinstance(error, InternalError) else f"{type(error).__name__}: {error}"
+    return "\n".join(
+        [
+            f"fault in pefslc: {what}",
+            "  This is ours, not yours. Please report it with these lines and, if you may, the model:",
+            f"  pefslc {pefslc.__version__}, Python {platform.python_version()}, {platform.system()}",
+            f"  pefslc {shlex.join(arguments)}",
+            *_model_lines(arguments),
+            "  The same command with --debug shows where it happened.",
+        ]
+    )
+
+
+def _model_lines(arguments: Sequence[str]) -> list[str]:
+    from hashlib import sha256
+
+    found = []
+    for argument in arguments:
+        if argument.endswith(".onnx") and os.path.isfile(argument):
+            with open(argument, "rb") as file:
+                found.append(f"  {os.path.basename(argument)}: sha256 {sha256(file.read()).hexdigest()}")
+    return found

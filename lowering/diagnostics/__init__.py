@@ -1,0 +1,1 @@
+"""What a user is told: errors, their codes, and faults of a user's own code."""

@@ -1,0 +1,123 @@
+"""Compiled artifacts, found again on disk: the sidecar says which target runs them, on what, and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.artifacts.sidecar import Sidecar, load_sidecar
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Origin, quote
+from pefslc.driver.target_registry import find_target
+from pefslc.evaluation.interpret import apply_output_map, as_batches, quantize_input
+from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
+from pefslc.ir.value import Codes, TensorType, Value
+from pefslc.numeric.scale import Scale
+from pefslc.targets.protocol import Runner
+from pefslc.targets.tensil.simulate.driver import run_tmodel
+
+__all__ = ["Artifact", "BareProgram", "open_artifact"]
+
+Floats = NDArray[np.float64]
+
+_CHUNK_ROWS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A compiled model on disk."""
+
+    sidecar: Sidecar
+    runner: Runner
+
+    def run(
+        self, inputs: Mapping[str, NDArray[np.generic]], progress: Callable[[int, int, str], None] | None = None
+    ) -> dict[str, Floats]:
+        """Output name -> float64 values, for inputs by name (or "x") in the ONNX shape, any multiple of the batch."""
+        interface = interface_of(self.sidecar)
+        arrays, rows = as_batches(interface, inputs)  # type: ignore[arg-type]  # it checks the element types
+        parts: dict[str, list[Floats]] = {o.name: [] for o in interface.outputs}
+        for start in range(0, rows, _CHUNK_ROWS):
+            if progress is not None:
+                progress(start, rows, f"run on {self.sidecar.target}")
+            codes = {}
+            for i in interface.inputs:
+                batch = i.value.type.shape[0]
+                chunk = arrays[i.name][start * batch : (start + _CHUNK_ROWS) * batch]
+                codes[i.name] = quantize_input(i, chunk)
+            results = self.runner.run(codes)
+            for o in interface.outputs:
+                parts[o.name].append(apply_output_map(o, results[o.name]))
+        return {name: np.concatenate(found) for name, found in parts.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class BareProgram:
+    """A .tmodel that no sidecar describes: Tensil's own, say. Runs as the driver runs it, on flat arrays."""
+
+    path: Path
+
+    def run(
+        self, inputs: Mapping[str, NDArray[np.generic]], progress: Callable[[int, int, str], None] | None = None
+    ) -> dict[str, Floats]:
+        """Output name -> values [runs, size], for flat inputs by name (or "x")."""
+        del progress
+        return run_tmodel(self.path, inputs)
+
+
+def open_artifact(path: Path) -> Artifact | BareProgram:
+    """The artifact in a folder, of a sidecar, or that a file belongs to. Raises CompileError."""
+    if path.suffix == ".tmodel" and not any(path.name in load_sidecar(p).files for p in _sidecars(path.parent)):
+        return BareProgram(path)
+    sidecar = load_sidecar(_sidecar_path(path))
+    folder = path if path.is_dir() else path.parent
+    return Artifact(sidecar, find_target(sidecar.target).runner(folder, sidecar))
+
+
+def interface_of(sidecar: Sidecar) -> Graph:
+    """The inputs and outputs of a sidecar as an integer graph without operations."""
+    inputs = []
+    for i in sidecar.inputs:
+        q = i.quantizer.quantization
+        element = Codes(low=q.low, high=q.high, scale=q.scale, zero_point=q.zero_point)
+        inputs.append(GraphInput(i.name, Value(i.name, TensorType(i.shape, element), Origin("", "input")), i.quantizer))
+    outputs = []
+    for o in sidecar.outputs:
+        element = Codes(low=o.low, high=o.high, scale=Scale.power_of_two(0))
+        outputs.append(GraphOutput(o.name, Value(o.name, TensorType(o.shape, element), Origin("", "output")), o.map))
+    return Graph(sidecar.model, Level.INTEGER, tuple(inputs), (), tuple(outputs))
+
+
+def _sidecar_path(path: Path) -> Path:
+    if path.suffix == ".json" and not path.is_dir():
+        return path
+    found = _sidecars(path if path.is_dir() else path.parent)
+    if not path.is_dir():
+        found = [p for p in found if path.name in load_sidecar(p).files]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise CompileError(
+            Code.NOT_AN_ARTIFACT,
+            f"{quote(path)} is nothing that pefslc compiled: no sidecar <name>.<target>.json names it",
+            hint="give the folder that a compile wrote into",
+        )
+    names = ", ".join(quote(p.name) for p in found)
+    raise CompileError(
+        Code.SEVERAL_ARTIFACTS, f"{quote(path)} holds {len(found)} artifacts: {names}", hint="give one of these files"
+    )
+
+
+def _sidecars(folder: Path) -> list[Path]:
+    """The files that look like sidecars; what is broken is found when it is loaded."""
+    try:
+        files = [p for p in sorted(folder.glob("*.*.json")) if p.is_file()]
+        return [p for p in files if b'"source_sha256"' in p.read_bytes()]
+    except OSError as e:
+        raise CompileError(
+            Code.UNREADABLE_FILE, f"cannot read {quote(Path(e.filename or folder))}: {e.strerror or e}"
+        ) from None

@@ -1,0 +1,330 @@
+"""The driver: a model file becomes a `Program` - graphs, artifacts, layer report - for one target."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pefslc
+from pefslc.analysis.limits import TargetLimits
+from pefslc.artifacts.sidecar import make_sidecar
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Origin, Problem, quote
+from pefslc.driver.compile_options import (
+    check_functions,
+    check_options,
+    check_requantize,
+    check_switches,
+    chosen_target,
+    parse_format,
+)
+from pefslc.driver.every_problem import every_problem
+from pefslc.driver.model_source import as_file
+from pefslc.driver.plugins import load_plugins
+from pefslc.driver.program import Lowered, Program
+from pefslc.files.arrays import Arrays, ArraysLike, as_arrays
+from pefslc.files.paths import ModelPath, as_path
+from pefslc.files.staging import safe_file_name
+from pefslc.frontend import NOTHING_GIVEN, GivenShapes, Imported, import_model, survey_model
+from pefslc.geometry.shapes import Shape
+from pefslc.ir.graph import Graph, Level
+from pefslc.numeric.choose_format import AutoFormat, Calibration
+from pefslc.numeric.format import FixedPoint
+from pefslc.passes.calibrate import CalibratedFormats
+from pefslc.passes.check_format import CheckFormat, is_float, require_float, require_formats
+from pefslc.passes.manager import Exactness, Pass, PassRecord, run_passes
+from pefslc.passes.pipeline import SAID_BY_USER, pipeline
+from pefslc.reports.format_changes import format_changes
+from pefslc.reports.layer_report import certified, layer_rows
+from pefslc.reports.post_training import PostTrainingReport, post_training_report
+from pefslc.targets.protocol import Emission, Target, TargetOptions
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+    from pefslc.train.export import Examples
+
+__all__ = ["compile", "load", "lower_model"]
+
+Observer = Callable[[PassRecord, Graph], None]
+Progress = Callable[[int, int, str], None]
+
+_RANGES_LISTED = 20  # of the codes that differ, in the message of --require-exact
+
+
+def load(model: ModelPath, *, batch: int | None = None, input_shapes: Mapping[str, Shape] | None = None) -> Graph:
+    """The quantized-level graph of an ONNX file: `print(graph)`, `graph.run(x)`. Raises CompileError.
+
+    batch, input_shapes  sizes of axes that the file leaves open; see `compile`
+    """
+    path = as_path(model, Code.NOT_A_MODEL, "the path of a model", "the path of an ONNX file")
+    graph = import_model(path, GivenShapes(batch, input_shapes or {}))
+    return replace(graph, name=safe_file_name(path.stem))
+
+
+def lower_model(
+    model: ModelPath,
+    limits: TargetLimits,
+    *,
+    fmt: FixedPoint | None = None,
+    allow_overflow: bool = False,
+    given: GivenShapes = NOTHING_GIVEN,
+) -> Lowered:
+    """Import a model and run every pass. Raises CompileError with every problem of both."""
+    check_switches(allow_overflow=allow_overflow)
+    lowering = _Lowering(limits, fmt, allow_overflow)
+    imported = lowering.survey(model, given)
+    with every_problem(imported, partial(lowering.attempt, imported)):
+        return lowering.lower(imported.graph)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lowering:
+    """How a model is brought to the integer level. `observe` sees the graph after the import and after each pass."""
+
+    limits: TargetLimits
+    fmt: FixedPoint | CalibratedFormats | None
+    allow_overflow: bool
+    plugins: Sequence[Pass] = ()
+    observe: Observer | None = None
+    check_passes: bool = False
+    requantize: bool = False
+
+    def survey(self, model: ModelPath, given: GivenShapes) -> Imported:
+        """The model, as far as it can be imported."""
+        start = time.perf_counter()
+        ours = {*SAID_BY_USER, *(p.name for p in pipeline(self.limits))}
+        taken = [p.name for p in self.plugins if p.name in ours]
+        if taken:  # records tell passes apart by their names
+            raise CompileError(
+                Code.WRONG_OPTION, f"plugin pass {quote(taken[0])} has the name of a pass of pefslc", hint="rename it"
+            )
+        path = Path(model)
+        imported = survey_model(path, given)
+        imported = replace(imported, graph=replace(imported.graph, name=safe_file_name(path.stem)))
+        if self.observe is not None and not imported.problems:
+            self.observe(PassRecord("import", Exactness.EXACT, True, time.perf_counter() - start), imported.graph)
+        return imported
+
+    def lower(self, graph: Graph) -> Lowered:
+        """The graph of a model without problems, through every pass."""
+        reference = quantized = graph
+
+        def watch(record: PassRecord, after: Graph) -> None:
+            nonlocal reference, quantized
+            if record.name in SAID_BY_USER:
+                reference = after
+            if after.level is Level.QUANTIZED:
+                quantized = after
+            if self.observe is not None:
+                self.observe(record, after)
+
+        if self.fmt is None:
+            require_formats(graph)
+        elif isinstance(self.fmt, CalibratedFormats):
+            require_float(graph)
+        integer, records = run_passes(graph, self._passes(self.plugins), watch, check=self.check_passes)
+        return Lowered(reference, quantized, integer, records, graph if is_float(graph) else None)
+
+    def attempt(self, imported: Imported, part: Graph, check_format: bool) -> Graph:
+        """Part of a model with problems on the integer level. Plugins expect whole models: they are left out."""
+        lost_quantizers = any(isinstance(p.at, Origin) and "Quant" in p.at.op_type for p in imported.problems)
+        if self.fmt is None and not lost_quantizers:
+            require_formats(imported.graph)
+        return run_passes(part, [p for p in self._passes() if check_format or not isinstance(p, CheckFormat)])[0]
+
+    def _passes(self, plugins: Sequence[Pass] = ()) -> tuple[Pass, ...]:
+        return pipeline(
+            self.limits,
+            fmt=self.fmt,
+            allow_overflow=self.allow_overflow,
+            requantize=self.requantize,
+            plugins=plugins,
+        )
+
+
+def compile(
+    model: ModelPath | Module,
+    *,
+    target: str | Target,
+    example: Examples | None = None,
+    fmt: str | FixedPoint | AutoFormat | None = None,
+    calibrate: ArraysLike | None = None,
+    calibration: str | Calibration = Calibration.MSE,
+    requantize: bool = False,
+    arch: ModelPath | None = None,
+    caller_arena: bool = False,
+    clock_mhz: float | None = None,
+    plugins: str | Path | Pass | Sequence[str | Path | Pass] = (),
+    allow_overflow: bool = False,
+    check_passes: bool = False,
+    batch: int | None = None,
+    input_shapes: Mapping[str, Shape] | None = None,
+    require_exact: bool = False,
+    verify: ArraysLike | None = None,
+    observe: Observer | None = None,
+    progress: Progress | None = None,
+) -> Program:
+    """Compile an ONNX file, or a torch network, for one target; nothing is written until `Program.save`.
+
+    Raises CompileError with every problem of the model, not only the first.
+
+    target          "c", "tensil", an installed one's name, or a Target
+    example         of a torch network, its input: rows on which it is checked, see `pefslc.train.export`
+    fmt             "Q2.3": asserted of the model's quantizers, filled into unquantized inputs, given to a float model;
+                    "auto:8": a float model's tensors get formats of 8 bits from `calibrate`
+    calibrate       inputs (arrays by name, one array, or an .npz) on which formats are chosen, and compared with the
+                    float model; in the TCU's native arithmetic, on which its words get as fine as the values allow
+    calibration     how "auto:8" chooses: "mse", "percentile" or "minmax"
+    requantize      change a quantized model that contradicts `fmt`; `Program.format_changes` says what changed
+    arch            Tensil: a board's name or a .tarch file
+    caller_arena    C: the caller supplies the working memory
+    clock_mhz       Tensil: the accelerator's clock, for the times in `Program.costs`
+    plugins         passes, or .py files and installed names that hold some
+    allow_overflow  accept sums that are not proven to fit the accumulator
+    check_passes    compare each pass with the interpreter
+    batch           the size of axis 0 of every input, where the file leaves it open
+    input_shapes    input name -> shape, where the file leaves axes open
+    require_exact   refuse what is bounded, with the list of what differs
+    verify          inputs (as for calibrate) on which model, interpreter and artifacts must agree
+    observe         called with (record, graph) after the import and after each pass
+    progress        called with (done, total, what) on work over a second
+    """
+    check_switches(
+        requantize=requantize,
+        caller_arena=caller_arena,
+        allow_overflow=allow_overflow,
+        check_passes=check_passes,
+        require_exact=require_exact,
+    )
+    check_functions(observe=observe, progress=progress)
+    chosen = chosen_target(target)
+    options = TargetOptions(
+        os.fspath(arch) if isinstance(arch, os.PathLike) else arch, caller_arena, allow_overflow, progress, clock_mhz
+    )
+    check_options(chosen, options)
+    limits = chosen.limits(options)
+    parsed = parse_format(fmt)
+    data = None if calibrate is None else as_arrays(calibrate, "calibrate")
+    formats = _formats(parsed, data, calibration, progress, requantize)
+    lowering = _Lowering(
+        limits, formats, allow_overflow, load_plugins(plugins, check=check_passes), observe, check_passes, requantize
+    )
+    quiet = replace(options, progress=None)
+    with as_file(model, example) as file:
+        imported = lowering.survey(file, GivenShapes(batch, input_shapes or {}))
+        source = file.read_bytes()
+
+    def again(part: Graph, check_format: bool) -> None:
+        if not isinstance(formats, CalibratedFormats):  # formats from data belong to the whole model
+            chosen.lower(lowering.attempt(imported, part, check_format), quiet)
+
+    with every_problem(imported, again):
+        lowered = lowering.lower(imported.graph)
+        emission = chosen.lower(lowered.integer, replace(options, calibrate=data))
+    changes = format_changes(imported.graph, lowered.reference, data) if requantize and not lowered.float_model else ()
+    post_training = None if data is None or changes else _post_training(lowered, parsed, data, progress)
+    rows = layer_rows(lowered.integer, lowered.quantized, limits, emission.ops)
+    if require_exact:
+        _require_exact(lowered, emission, chosen.name, allow_overflow)
+    details = {**emission.details, "exact": all(row.exact for row in rows) and not lowered.bounded_passes}
+    if lowered.bounded_passes:
+        details["bounded_passes"] = lowered.bounded_passes
+    if post_training is not None:
+        details["post_training"] = post_training.to_json()
+    if changes:
+        details["format_changes"] = [change.to_json() for change in changes]
+    sidecar = make_sidecar(
+        lowered.integer,
+        chosen.name,
+        pefslc.__version__,
+        source,
+        emission.files,
+        details,
+        tuple(row.to_json() for row in rows),
+        file.name,
+    )
+    program = Program(lowered, chosen, options, emission, sidecar, rows, post_training, changes)
+    if verify is not None:
+        program.verify(verify).require()
+    return program
+
+
+def _require_exact(lowered: Lowered, emission: Emission, target: str, allow_overflow: bool) -> None:
+    """Raise CompileError with everything that is bounded, or of which the target says nothing."""
+    problems = [
+        Problem(Code.NOT_EXACT, f"pass {quote(name)} is bounded: it changed the model", hint="leave the pass out")
+        for name in lowered.bounded_passes
+    ]
+    if emission.native is not None:
+        problems.append(
+            Problem(
+                Code.NOT_EXACT,
+                f"not exact: a float model at {emission.native} runs in the target's native arithmetic, which rounds "
+                "each product",
+                hint="use another --fmt, or leave out --require-exact",
+            )
+        )
+    for op in lowered.integer.ops:
+        if certified(op, emission.ops):
+            continue
+        report, at = emission.ops.get(op.result.name), op.result.origin
+        if report is None:
+            text = f"target {quote(target)} does not say that this is exact"
+            problems.append(Problem(Code.NOT_EXACT, text, at, "Emission.ops wants a report on it"))
+        elif report.deviations is not None:
+            text = f"not exact: {report.deviations.text(_RANGES_LISTED)}"
+            hint = "without --require-exact it compiles as bounded, and the sidecar holds the whole list"
+            problems.append(Problem(Code.NOT_EXACT, text, at, hint))
+    inexact = [op for op in lowered.integer.ops if not certified(op, emission.ops)]
+    if inexact and not problems and allow_overflow:
+        problems.append(Problem(Code.NOT_EXACT, "not exact: sums may overflow", hint="leave out --allow-overflow"))
+    elif not problems:  # a target that has no list of what differs
+        problems += [
+            Problem(Code.NOT_EXACT, f"target {quote(target)} is not exact", op.result.origin) for op in inexact
+        ]
+    if problems:
+        raise CompileError.of(problems)
+
+
+def _post_training(
+    lowered: Lowered, fmt: FixedPoint | AutoFormat | None, data: Arrays, progress: Progress | None
+) -> PostTrainingReport:
+    if lowered.float_model is None:
+        raise CompileError(
+            Code.CALIBRATION,
+            "calibration data for a model that is quantized already",
+            at=lowered.reference.name,
+            hint="leave out the calibration data (--calibrate)",
+        )
+    asked_bits = fmt.bits if isinstance(fmt, AutoFormat) else None
+    return post_training_report(lowered.float_model, lowered.reference, data, asked_bits, progress)
+
+
+def _formats(
+    fmt: FixedPoint | AutoFormat | None,
+    data: Arrays | None,
+    method: str | Calibration,
+    progress: Progress | None,
+    requantize: bool,
+) -> FixedPoint | CalibratedFormats | None:
+    known = [m.value for m in Calibration]
+    if not isinstance(method, Calibration) and method not in known:
+        raise CompileError(
+            Code.CALIBRATION, f"there is no calibration {quote(str(method))}", hint=f"one of {', '.join(known)}"
+        )
+    check_requantize(requantize, fmt)
+    if not isinstance(fmt, AutoFormat):
+        return fmt
+    if data is None:
+        raise CompileError(
+            Code.CALIBRATION,
+            f"--fmt {fmt} chooses formats from data, and there is none",
+            hint="--calibrate data.npz, with inputs as the model will see them; or name the format: --fmt Q3.4",
+        )
+    return CalibratedFormats(fmt, data, Calibration(method), progress)

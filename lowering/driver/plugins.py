@@ -1,0 +1,249 @@
+"""A user's passes: from a Python file (--plugin my_pass.py) or an installed package (--plugin NAME).
+
+A file's passes are the classes defined in it that satisfy `passes.manager.Pass` and can be made without arguments.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from pefslc.analysis.verify import verify
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, InternalError, quote, quote_given
+from pefslc.diagnostics.user_code import exception_text, place_in
+from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
+from pefslc.ir.value import IntArray, Op, RealArray
+from pefslc.passes.manager import Exactness, Pass, check_pass
+
+__all__ = ["UserPass", "installed_passes", "load_plugins"]
+
+_GROUP = "pefslc.passes"
+_MEMBERS = ("name", "exactness", "level", "run")
+_HINT = "docs/writing-a-pass.md has one to copy"
+
+
+@dataclass(frozen=True, slots=True)
+class UserPass:
+    """A pass of the user's: its faults are reported as the user's, with the place in the user's file."""
+
+    inner: Pass
+    source: str
+    check: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def exactness(self) -> Exactness:
+        return self.inner.exactness
+
+    @property
+    def level(self) -> Level:
+        return self.inner.level
+
+    def run(self, graph: Graph) -> Graph:
+        try:
+            after = self.inner.run(graph)
+        except CompileError:
+            raise
+        except (Exception, SystemExit) as e:
+            raise CompileError(
+                Code.PLUGIN_FAILED,
+                f"plugin pass {quote(self.name)} failed: {exception_text(e)}",
+                at=place_in(self.source, e),
+                hint="the pass is not part of pefslc: correct it, or leave it out (--plugin)",
+            ) from e
+        if not isinstance(after, Graph):
+            raise CompileError(
+                Code.PLUGIN_FAILED,
+                f"plugin pass {quote(self.name)} returned {type(after).__name__}, not a Graph",
+                at=self.source,
+            )
+        if after is not graph:
+            self._judge(graph, after)
+        return after
+
+    def _judge(self, before: Graph, after: Graph) -> None:
+        try:
+            faults = _type_faults(before, after) or verify(after)
+        except Exception as e:  # a field of a type that it cannot have
+            faults = [exception_text(e)]
+        if faults:
+            raise CompileError(
+                Code.PLUGIN_FAILED,
+                f"plugin pass {quote(self.name)} left an illegal graph: {'; '.join(faults)}",
+                at=self.source,
+            )
+        if self.check:
+            try:
+                check_pass(self.inner, before, after)
+            except InternalError as e:
+                raise CompileError(
+                    Code.PLUGIN_FAILED, str(e), at=self.source, hint="declare it Exactness.BOUNDED, or correct it"
+                ) from None
+
+
+def load_plugins(
+    plugins: str | Path | Pass | Sequence[str | Path | Pass], *, check: bool = False
+) -> tuple[UserPass, ...]:
+    """The passes of every plugin, in order: a file, an installed name, or (from Python) a pass itself."""
+    found: list[UserPass] = []
+    for name in [plugins] if isinstance(plugins, str) or not isinstance(plugins, Iterable) else plugins:
+        if isinstance(name, str | Path):
+            found.extend(UserPass(p, str(name), check) for p in _passes_of(str(name)))
+        elif isinstance(name, UserPass):
+            found.append(name)
+        elif not _is_pass(name):
+            raise CompileError(
+                Code.PLUGIN_UNUSABLE,
+                f"plugin {quote_given(name)} is not a pass",
+                hint=f"a .py file, an installed name, or an object with {', '.join(_MEMBERS)}; {_HINT}",
+            )
+        else:
+            found.append(UserPass(name, type(name).__qualname__, check))
+    return tuple(found)
+
+
+def installed_passes() -> tuple[EntryPoint, ...]:
+    """The entry points of the group pefslc.passes, by name."""
+    return tuple(sorted(entry_points(group=_GROUP), key=lambda e: e.name))
+
+
+def _passes_of(name: str) -> list[Pass]:
+    path = Path(name)
+    if path.suffix == ".py" or os.path.exists(path):
+        return _passes_in_file(path)
+    for entry in installed_passes():
+        if entry.name == name:
+            return [_installed(entry)]
+    known = ", ".join(e.name for e in installed_passes())
+    raise CompileError(
+        Code.NO_SUCH_PLUGIN,
+        f"no plugin {quote(name)}",
+        hint="give a .py file" + (f", or an installed pass: {known}" if known else ""),
+    )
+
+
+def _installed(entry: EntryPoint) -> Pass:
+    try:
+        made = entry.load()()
+    except (Exception, SystemExit) as e:
+        raise CompileError(
+            Code.PLUGIN_UNUSABLE, f"plugin {quote(entry.name)} cannot be loaded: {exception_text(e)}", at=entry.value
+        ) from e
+    if not _is_pass(made):
+        raise CompileError(
+            Code.PLUGIN_UNUSABLE, f"plugin {quote(entry.name)} is not a pass", at=entry.value, hint=_HINT
+        )
+    return made  # type: ignore[no-any-return]  # just checked
+
+
+def _passes_in_file(path: Path) -> list[Pass]:
+    module = _import_file(path)
+    classes = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
+    passes: list[Pass] = []
+    for made_by in classes:
+        if not all(hasattr(made_by, member) for member in _MEMBERS):
+            continue
+        try:
+            made = made_by()
+        except TypeError:
+            continue  # it needs arguments: a helper, or a pass that another class of the file makes
+        except (Exception, SystemExit) as e:
+            raise CompileError(
+                Code.PLUGIN_UNUSABLE,
+                f"plugin class {made_by.__name__} cannot be made: {exception_text(e)}",
+                at=place_in(str(path), e),
+            ) from e
+        if not _is_pass(made):
+            raise CompileError(
+                Code.PLUGIN_UNUSABLE,
+                f"plugin class {made_by.__name__} is not a pass: `name` is a string, `exactness` an Exactness, "
+                "`level` a Level",
+                at=str(path),
+                hint=_HINT,
+            )
+        passes.append(made)
+    if not passes:
+        raise CompileError(
+            Code.PLUGIN_UNUSABLE,
+            f"plugin {quote(path)} defines no pass",
+            hint=f"a class with {', '.join(_MEMBERS)} that can be made without arguments; {_HINT}",
+        )
+    return passes
+
+
+def _is_pass(made: object) -> bool:
+    return (
+        not isinstance(made, type)
+        and isinstance(made, Pass)
+        and isinstance(made.name, str)
+        and isinstance(made.exactness, Exactness)
+        and isinstance(made.level, Level)
+    )
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not os.path.isfile(path):  # not the method: it raises for a name that is too long
+        raise CompileError(Code.NO_SUCH_PLUGIN, f"no such plugin file: {quote(path)}")
+    name = f"_pefslc_plugin_{len([m for m in sys.modules if m.startswith('_pefslc_plugin_')])}"
+    spec = spec_from_file_location(name, path)
+    if spec is None:
+        raise CompileError(
+            Code.PLUGIN_UNUSABLE, f"plugin {quote(path)} is not a Python file", hint="its name ends in .py"
+        )
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up there
+    try:
+        # Not the loader: it may take an earlier version from its cache, and leaves one beside the user's file.
+        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
+    except (Exception, SystemExit) as e:
+        del sys.modules[name]
+        raise CompileError(
+            Code.PLUGIN_UNUSABLE,
+            f"plugin {quote(path)} cannot be imported: {exception_text(e)}",
+            at=place_in(str(path), e),
+            hint=_HINT,
+        ) from e
+    return module
+
+
+def _type_faults(before: Graph, after: Graph) -> list[str]:
+    """What a type checker would have told the pass's author, and `verify` takes for granted."""
+    faults = []
+    if after.name != before.name or after.level is not before.level:
+        faults.append(f"its name and level stay {quote(before.name)} and {before.level.value}, in a plugin's pass")
+    parts: tuple[tuple[str, object, type], ...] = (
+        ("inputs", after.inputs, GraphInput),
+        ("ops", after.ops, Op),
+        ("outputs", after.outputs, GraphOutput),
+    )
+    for what, part, kind in parts:
+        if not isinstance(part, tuple):
+            faults.append(f"{what} are a {type(part).__name__}, not a tuple")
+            continue
+        wrong = [type(p).__name__ for p in part if not isinstance(p, kind)]
+        faults += [f"{what} hold {name} where {kind.__name__} is needed" for name in dict.fromkeys(wrong)]
+    return faults or [fault for op in after.ops for fault in _array_faults(op)]
+
+
+def _array_faults(op: Op) -> list[str]:
+    faults = []
+    for field in fields(op):
+        content = getattr(op, field.name)
+        if isinstance(content, IntArray | RealArray):
+            needed = np.dtype(np.int64 if isinstance(content, IntArray) else np.float64)
+            found = content.data.dtype if isinstance(content.data, np.ndarray) else type(content.data).__name__
+            if found != needed:
+                faults.append(f"{op.mnemonic} %{op.result.name}: {field.name} holds {found}, not {needed}")
+    return faults

@@ -1,0 +1,160 @@
+"""A compiled network: its graphs, artifacts and reports, and what can be done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.artifacts.costs import CostReport
+from pefslc.artifacts.sidecar import Sidecar, load_sidecar
+from pefslc.diagnostics.error_codes import Code
+from pefslc.evaluation.interpret import apply_output_map, as_batches, quantize_input
+from pefslc.files.arrays import ArraysLike, as_arrays
+from pefslc.files.paths import ModelPath, as_path
+from pefslc.files.staging import publish
+from pefslc.ir.graph import Graph
+from pefslc.ir.integer import Requantize
+from pefslc.passes.manager import Exactness, PassRecord
+from pefslc.passes.pipeline import SAID_BY_USER
+from pefslc.reports.format_changes import FormatChange
+from pefslc.reports.layer_report import LayerRow, cost_report
+from pefslc.reports.post_training import PostTrainingReport
+from pefslc.targets.protocol import Emission, Runner, Target, TargetOptions
+from pefslc.verification.verify import REFERENCE, Prediction, Verification, verify
+
+__all__ = ["Lowered", "Program"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """A model on the integer level, before any target.
+
+    reference  the quantized level as imported, with what --fmt filled or quantized: what the model means
+    quantized  the quantized level as it was lowered
+    float_model  the model as imported, where it was quantized after training
+    """
+
+    reference: Graph
+    quantized: Graph
+    integer: Graph
+    passes: tuple[PassRecord, ...]
+    float_model: Graph | None = None
+
+    @property
+    def bounded_passes(self) -> tuple[str, ...]:
+        """The passes that changed the model, within a bound. Not --fmt: what it fills in is what the model means."""
+        changed = (r.name for r in self.passes if r.changed and r.exactness is Exactness.BOUNDED)
+        return tuple(dict.fromkeys(name for name in changed if name not in SAID_BY_USER))
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A compiled model: `save` writes its artifacts, `run` and `verify` execute them.
+
+    post_training   a float model's comparison with what it was quantized to, where there was data for it
+    format_changes  what --requantize changed of a quantized model
+    """
+
+    lowered: Lowered
+    target: Target
+    options: TargetOptions
+    emission: Emission
+    sidecar: Sidecar
+    layers: tuple[LayerRow, ...]
+    post_training: PostTrainingReport | None = None
+    format_changes: tuple[FormatChange, ...] = ()
+
+    def __repr__(self) -> str:
+        count = len(self.layers)
+        layers = f"{count} layer{'' if count == 1 else 's'}"
+        return f"<Program {self.name!r} for {self.target.name}: {layers}, {'exact' if self.exact else 'bounded'}>"
+
+    @property
+    def name(self) -> str:
+        return self.sidecar.model
+
+    @property
+    def exact(self) -> bool:
+        """Whether every output code is the model's own for every input: proved, not measured."""
+        return all(row.exact for row in self.layers) and not self.lowered.bounded_passes
+
+    @property
+    def graph(self) -> Graph:
+        """The integer graph that the target lowered."""
+        return self.lowered.integer
+
+    @property
+    def costs(self) -> CostReport | None:
+        """Where modelled cycles, bytes and memory go, layer by layer; None where the target does not say.
+
+        Worked out at each call: up to a second for a program of half a million instructions.
+        """
+        if self.emission.costs is None:
+            return None
+        costs = self.emission.costs()
+        return cost_report(self.graph, self.emission.ops, costs, self.target.name, self.options.clock_mhz)
+
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """The names of the files that `save` writes, in its order."""
+        return (*self.emission.files, self.sidecar.file_name)
+
+    def save(self, folder: ModelPath) -> tuple[Path, ...]:
+        """Write the artifacts and, last, the sidecar. Returns their paths; raises CompileError."""
+        path = as_path(folder, Code.CANNOT_WRITE, "the path of a folder", 'for example program.save("build/")')
+        return publish(path, self.emission.files, (self.sidecar.file_name, self.sidecar.to_bytes()))
+
+    def run(self, inputs: Mapping[str, NDArray[np.float64]] | NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Output name -> float64 values, computed by the artifacts themselves: the C compiled, the TCU simulated.
+
+        inputs  input name -> array in the ONNX shape, or (one input) the array itself; any multiple of the batch
+        """
+        arrays, _ = as_batches(self.graph, inputs)
+        codes = {i.name: quantize_input(i, arrays[i.name]) for i in self.graph.inputs}
+        with self._runner() as runner:
+            results = runner.run(codes)
+        return {o.name: apply_output_map(o, results[o.name]) for o in self.graph.outputs}
+
+    def verify(self, inputs: ArraysLike) -> Verification:
+        """Compare model, interpreter and artifacts on the inputs, integer for integer.
+
+        inputs  arrays by name, (one input) the array itself, or the path of an .npz
+
+        Of artifacts in native arithmetic it is measured how far they are off the float model, and each layer is held to
+        the words that it read.
+        """
+        arrays = as_arrays(inputs, "verify")
+        float_model = None if self.emission.native is None else self.lowered.float_model
+        if float_model is None and (self.lowered.float_model is not None or self.format_changes):
+            # The evaluation of the file; this program is of the network that --fmt made of it.
+            arrays = {name: array for name, array in arrays.items() if name != REFERENCE}
+        with self._runner() as runner:
+            found = verify(
+                self.lowered.reference, self.graph, runner, self.target.name, arrays, self.options.progress,
+                self._prediction(), float_model, self.emission.audit,
+            )  # fmt: skip
+        return replace(found, overflows=any(row.may_overflow for row in self.layers))
+
+    def _prediction(self) -> Prediction | None:
+        if self.emission.computed is None:
+            return None
+        layers = {id(deviations): row.layer for row in self.layers for deviations in row.deviations}
+        found = []
+        for op in self.graph.of_type(Requantize):
+            report = self.emission.ops.get(op.result.name)
+            if report is not None and report.deviations is not None:
+                found.append((layers[id(report.deviations)], op, report.deviations))
+        return Prediction(self.emission.computed, tuple(found))
+
+    @contextmanager
+    def _runner(self) -> Iterator[Runner]:
+        """A runner of the files, written to disk and read back."""
+        with TemporaryDirectory(prefix="pefslc-") as folder:
+            *_, sidecar = self.save(folder)
+            yield self.target.runner(Path(folder), load_sidecar(sidecar))

@@ -1,0 +1,1 @@
+"""What a graph computes: on integers, and in float64."""

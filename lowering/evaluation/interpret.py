@@ -1,0 +1,180 @@
+"""Running a graph on arrays: integers on the integer level, float64 on the quantized level.
+
+The integer interpreter is the meaning. The float64 evaluation of the quantized level is an *oracle*: exact while every
+value is a dyadic rational below 2^53 steps, else correct to float64 rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, quote
+from pefslc.evaluation.semantics import evaluate
+from pefslc.files.arrays import as_array
+from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
+from pefslc.numeric.rounding import RoundingMode
+from pefslc.numeric.scale import Scale
+from pefslc.numeric.staircase import Quantizer
+
+__all__ = ["apply_output_map", "as_batches", "broadcast_steps", "quantize_input", "run", "run_codes"]
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+
+def run(graph: Graph, inputs: Mapping[str, Floats] | Floats) -> dict[str, Floats]:
+    """Output name -> float64 values.
+
+    inputs  input name -> array in the ONNX shape, or (one input) the array itself; the batch may be any multiple
+    """
+    arrays, _ = as_batches(graph, inputs)
+    if graph.level is Level.QUANTIZED:
+        from pefslc.evaluation.reference import evaluate_quantized  # only this branch needs the float operations
+
+        return evaluate_quantized(graph, arrays)
+    codes = {i.name: quantize_input(i, arrays[i.name]) for i in graph.inputs}
+    values = run_codes(graph, codes)
+    return {o.name: apply_output_map(o, values[o.value.name]) for o in graph.outputs}
+
+
+def run_codes(graph: Graph, inputs: Mapping[str, Codes]) -> dict[str, Codes]:
+    """Every tensor of an integer graph, by value name. `inputs` are codes by input name."""
+    assert graph.level is Level.INTEGER
+    values = {i.value.name: inputs[i.name] for i in graph.inputs}
+    for op in graph.ops:
+        values[op.result.name] = evaluate(op, [values[v.name] for v in op.operands])  # type: ignore[arg-type]
+    return values
+
+
+def as_batches(graph: Graph, inputs: Mapping[str, Floats] | Floats) -> tuple[dict[str, Floats], int]:
+    """The inputs by name as float64, checked against the graph, and the number of rows along the batch axis."""
+    if not isinstance(inputs, Mapping):
+        if len(graph.inputs) != 1:
+            raise CompileError(Code.INPUT_ARRAY, f"the model has {len(graph.inputs)} inputs: give arrays by name")
+        inputs = {graph.inputs[0].name: inputs}
+    elif len(graph.inputs) == 1 and "x" in inputs and graph.inputs[0].name not in inputs:
+        inputs = {graph.inputs[0].name: inputs["x"]}
+    arrays: dict[str, Floats] = {}
+    for graph_input in graph.inputs:
+        name, shape = graph_input.name, graph_input.value.type.shape
+        if name not in inputs:
+            raise CompileError(
+                Code.INPUT_ARRAY,
+                f"no array for input {quote(name)}",
+                hint=f"arrays given: {', '.join(map(quote, inputs)) or 'none'}"
+                + ("; or name it 'x'" if len(graph.inputs) == 1 and inputs else ""),
+            )
+        array = as_array(inputs[name], f"input {quote(name)}")
+        if array.dtype.kind not in "fiu":
+            raise CompileError(
+                Code.INPUT_ARRAY,
+                f"input {quote(name)} holds {array.dtype}, not numbers",
+                hint="an array of floats or integers",
+            )
+        if not _suits(array.shape, shape):
+            raise CompileError(
+                Code.INPUT_ARRAY,
+                f"input {quote(name)} has shape {list(array.shape)}, the model wants {list(shape)}",
+                hint=_shape_hint(array.shape, shape),
+            )
+        if not array.size:
+            raise CompileError(
+                Code.INPUT_ARRAY,
+                f"input {quote(name)} is empty: shape {list(array.shape)}",
+                hint="give at least one row",
+            )
+        if not np.isfinite(array).all():
+            raise CompileError(Code.INPUT_ARRAY, f"input {quote(name)} holds NaN or infinity")
+        arrays[name] = array.astype(np.float64)
+    rows = {a.shape[0] // i.value.type.shape[0] for i, a in zip(graph.inputs, arrays.values(), strict=True)}
+    if len(rows) != 1:
+        raise CompileError(Code.INPUT_ARRAY, "the inputs have different batch sizes")
+    return arrays, rows.pop()
+
+
+def _suits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether it is the wanted shape, with any multiple of its batch."""
+    return len(shape) == len(wanted) and shape[1:] == wanted[1:] and shape[0] % wanted[0] == 0
+
+
+def _shape_hint(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """What to do with an array whose shape does not suit the wanted one."""
+    if len(shape) > 2 and _suits((shape[0], shape[-1], *shape[1:-1]), wanted):
+        return f"its channels come last: give numpy.moveaxis(x, {len(shape) - 1}, 1)"
+    if _suits((1, *shape), wanted):
+        return "the batch is missing: give x[None]"
+    return "channels before rows and columns; the first axis may be any multiple of the model's batch"
+
+
+def quantize_input(graph_input: GraphInput, x: Floats) -> Codes:
+    """The codes of a float input: the model's own input quantizer, as the host applies it."""
+    assert graph_input.quantizer is not None
+    return quantize_array(graph_input.quantizer, x, channel_axis=1)
+
+
+def quantize_array(quantizer: Quantizer, x: Floats, channel_axis: int) -> Codes:
+    """clip(round(x / scale + zero_point)) of float64 values.
+
+    Exact for power-of-two scales, where the division is; else x / scale is rounded once to float64 first.
+    """
+    q = quantizer.quantization
+    inside = 0 if quantizer.adds_zero_point_last else q.zero_point
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large becomes infinity, and is clipped
+        scaled = x / broadcast_steps(q.scale, x.ndim, channel_axis)
+        rounded = round_floats(scaled + inside, quantizer.rounding) + (q.zero_point - inside)
+    # Clip before the conversion: a float beyond int64 would wrap.
+    return np.clip(rounded, q.low, q.high).astype(np.int64)
+
+
+def broadcast_steps(scale: Scale, rank: int, channel_axis: int) -> Floats:
+    """The steps as float64, shaped to go along `channel_axis` of an array of that rank."""
+    shape = [1] * rank
+    if scale.per_channel:
+        shape[channel_axis] = -1
+    return np.array([float(s) for s in scale.steps]).reshape(shape)
+
+
+def round_floats(x: Floats, mode: RoundingMode) -> Floats:
+    """`numeric.rounding` on floats that hold the exact number (a test compares the two)."""
+    match mode:
+        case RoundingMode.HALF_EVEN:
+            return np.rint(x)
+        case RoundingMode.FLOOR:
+            return np.floor(x)
+        case RoundingMode.CEIL:
+            return np.ceil(x)
+        case RoundingMode.TO_ZERO:
+            return np.trunc(x)
+        case RoundingMode.SIGN:
+            return np.where(x >= 0, 1.0, -1.0)
+        case RoundingMode.AWAY:
+            magnitude = np.ceil(np.abs(x))
+        case RoundingMode.HALF_AWAY:
+            magnitude = np.floor(np.abs(x))
+            magnitude = magnitude + (np.abs(x) - magnitude >= 0.5)
+        case RoundingMode.HALF_TO_ZERO:
+            magnitude = np.floor(np.abs(x))
+            magnitude = magnitude + (np.abs(x) - magnitude > 0.5)
+    signed: Floats = np.copysign(magnitude, x)
+    return signed
+
+
+def apply_output_map(output: GraphOutput, codes: Codes) -> Floats:
+    """The values of output codes: the map is evaluated once, in float64, from its exact rationals."""
+    assert output.map is not None
+    return map_codes(output.map, codes)
+
+
+def map_codes(output_map: OutputMap, codes: Codes) -> Floats:
+    """scale * code + offset. Exact where codes and map are dyadic within 53 bits."""
+    scale = np.array([float(s) for s in output_map.scale])
+    offset = np.array([float(o) for o in output_map.offset])
+    if codes.ndim > 1:
+        shape = (1, -1) + (1,) * (codes.ndim - 2)
+        scale, offset = scale.reshape(shape), offset.reshape(shape)
+    values: Floats = codes.astype(np.float64) * scale + offset
+    return values

@@ -1,0 +1,187 @@
+"""The float64 evaluation of a quantized graph: an oracle for the integer level, never its meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.evaluation.interpret import broadcast_steps, quantize_array, round_floats
+from pefslc.evaluation.semantics import convolve, repeated, windows
+from pefslc.geometry.shapes import Window, element_count
+from pefslc.ir.graph import Graph
+from pefslc.ir.quantized import (
+    Add,
+    Apply,
+    AveragePool,
+    BatchNorm,
+    BiasAdd,
+    Clip,
+    Constant,
+    Conv,
+    LeakyRelu,
+    Linear,
+    Multiply,
+    Quantize,
+    QuantizedConstant,
+    QuantizedOp,
+    Relu,
+    Scaling,
+)
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
+from pefslc.ir.value import Value
+from pefslc.numeric.enclosure import nearest_floats
+from pefslc.numeric.format import Quantization
+from pefslc.numeric.rounding import RoundingMode
+from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
+from pefslc.numeric.staircase import Quantizer
+
+__all__ = ["evaluate_quantized", "evaluate_values", "in_chunks", "stream_values"]
+
+Floats = NDArray[np.float64]
+
+_BYTES_AT_ONCE = 1 << 27
+
+
+def evaluate_quantized(graph: Graph, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Output name -> float64 values, for inputs [batch, ...] by name."""
+    wanted = {o.value.name for o in graph.outputs}
+    values = {value.name: array for value, array in stream_values(graph, inputs) if value.name in wanted}
+    return {o.name: values[o.value.name] for o in graph.outputs}
+
+
+def evaluate_values(graph: Graph, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Value name -> float64 values of every tensor in the graph."""
+    return {value.name: array for value, array in stream_values(graph, inputs)}
+
+
+def stream_values(graph: Graph, inputs: Mapping[str, Floats]) -> Iterator[tuple[Value, Floats]]:
+    """Every input and every result with its float64 values, in order; none is kept longer than its readers need it."""
+    last_reader = {value.name: i for i, op in enumerate(graph.ops) for value in op.operands}
+    values: dict[str, Floats] = {}
+    for graph_input in graph.inputs:
+        values[graph_input.value.name] = inputs[graph_input.name]
+        yield graph_input.value, inputs[graph_input.name]
+    for i, op in enumerate(graph.ops):
+        result = _evaluate(op, [values[v.name] for v in op.operands])  # type: ignore[arg-type]
+        for value in op.operands:
+            if last_reader[value.name] == i:
+                values.pop(value.name, None)
+        if op.result.name in last_reader:
+            values[op.result.name] = result
+        yield op.result, result
+
+
+def in_chunks(graph: Graph, inputs: Mapping[str, Floats]) -> Iterator[dict[str, Floats]]:
+    """The inputs in pieces of a few rows: on one piece, all values of the graph together take about 128 MB at most."""
+    batch = max(i.value.type.shape[0] for i in graph.inputs)
+    rows = batch * max(1, _BYTES_AT_ONCE // _bytes_per_batch(graph))
+    total = max(len(array) for array in inputs.values())
+    for start in range(0, total, rows):
+        yield {name: array[start : start + rows] for name, array in inputs.items()}
+
+
+def _bytes_per_batch(graph: Graph) -> int:
+    """Of all values, and of the widest matrix that a convolution is multiplied as (`semantics.convolve`)."""
+    values = sum(
+        element_count(v.type.shape) for v in (*(i.value for i in graph.inputs), *(o.result for o in graph.ops))
+    )
+    taps = (
+        element_count(op.result.type.shape) // op.weight.type.shape[0] * element_count(op.weight.type.shape[1:])
+        for op in graph.of_type(Conv)
+    )
+    return 8 * (values + max(taps, default=0))
+
+
+def _evaluate(op: QuantizedOp, operands: list[Floats]) -> Floats:
+    match op:
+        case Constant():
+            return op.data.data
+        case QuantizedConstant():
+            return dequantize(op.codes.data, _quantization(op.result), channel_axis=0)
+        case Quantize():
+            quantizer = Quantizer(_quantization(op.result), op.rounding, op.adds_zero_point_last)
+            x = _apply(op.stages, operands[0], op.channel_axis)
+            codes = quantize_array(quantizer, x, op.channel_axis)
+            return dequantize(codes, quantizer.quantization, op.channel_axis)
+        case Conv():
+            bias = operands[2] if op.bias is not None else None
+            return _conv(operands[0], operands[1], bias, op.window, op.groups)
+        case Linear():
+            product = operands[0] @ operands[1].T
+            return product + operands[2] if op.bias is not None else product
+        case AveragePool():
+            sums = np.asarray(windows(operands[0], op.window).sum(axis=(4, 5)), dtype=np.float64)
+            return sums / (op.window.taps if op.counts is None else op.counts.data)
+        case Add():
+            return operands[0] + operands[1]
+        case Multiply():
+            return operands[0] * operands[1]
+        case BatchNorm() | BiasAdd() | Scaling() | Relu() | LeakyRelu() | Clip() | Apply():
+            return _apply((op.stage,), operands[0], channel_axis=1)
+        case MaxPool():
+            return np.asarray(windows(operands[0], op.window, fill=-np.inf).max(axis=(4, 5)), dtype=np.float64)
+        case Reshape():
+            constant = op.input.type.shape == operands[0].shape
+            return operands[0].reshape(
+                op.result.type.shape if constant else (len(operands[0]), *op.result.type.shape[1:])
+            )
+        case Transpose():
+            return operands[0].transpose(op.permutation)
+        case Upsample():
+            return repeated(operands[0], op.factors)
+        case Slice():
+            return operands[0][op.index]
+        case Pad():
+            return np.pad(operands[0], list(zip(op.before, op.after, strict=True)))
+        case Concat():
+            return np.concatenate(operands, axis=op.axis)
+
+
+def _quantization(value: Value) -> Quantization:
+    assert isinstance(value.type.element, Quantization)
+    return value.type.element
+
+
+def dequantize(codes: NDArray[np.int64], q: Quantization, channel_axis: int) -> Floats:
+    """(code - zero_point) * scale in float64."""
+    steps = broadcast_steps(q.scale, codes.ndim, channel_axis)
+    values: Floats = (codes - q.zero_point).astype(np.float64) * steps
+    return values
+
+
+def _conv(x: Floats, weight: Floats, bias: Floats | None, window: Window, groups: int) -> Floats:
+    result = convolve(x, weight, window, groups, np.matmul)
+    return result if bias is None else result + bias[:, None, None]
+
+
+def _along(values: Sequence[float], rank: int, channel_axis: int) -> Floats:
+    """One value, or one per channel, to go along `channel_axis` of an array of that rank."""
+    shape = [1] * rank
+    if len(values) > 1:
+        shape[channel_axis] = -1
+    return np.array(values).reshape(shape)
+
+
+def _apply(stages: Sequence[Stage], x: Floats, channel_axis: int) -> Floats:
+    for stage in stages:
+        match stage:
+            case Affine():
+                factor, addend, radicand, offset = (
+                    _along([float(v) for v in part], x.ndim, channel_axis)
+                    for part in (stage.factor, stage.addend, stage.radicand, stage.offset)
+                )
+                x = (x * factor + addend) / np.sqrt(radicand) + offset
+            case LeakyReluStage():
+                x = np.where(x >= 0, x, x * _along([float(a) for a in stage.alphas], x.ndim, channel_axis))
+            case ClipStage():
+                low = -np.inf if stage.low is None else float(stage.low)
+                high = np.inf if stage.high is None else float(stage.high)
+                x = np.clip(x, low, high)
+            case FunctionStage():
+                x = nearest_floats(stage.expression, x)
+            case SnapStage():
+                step, zero_point = float(stage.step), stage.zero_point
+                x = (round_floats(x / step + zero_point, RoundingMode.HALF_EVEN) - zero_point) * step
+    return x

@@ -1,0 +1,1 @@
+"""Arrays, paths and artifacts on disk."""

@@ -1,0 +1,187 @@
+"""Writing artifacts: all of them or none, and never over a file that no compile of this model wrote.
+
+Everything is staged in a temporary folder beside the destination, on the same file system, then renamed into place,
+the sidecar last: a folder with a sidecar is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Problem, quote
+
+__all__ = ["in_the_way", "publish", "require_replaceable", "safe_file_name", "write_file"]
+
+_LONGEST_NAME = 100
+_ANOTHER_MODEL = "choose another folder (-o), or another name for the model's file"
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.+-]+")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+
+def safe_file_name(name: str) -> str:
+    """`name` as a file name that every file system takes and no shell misreads; "model" when nothing is left."""
+    safe = _UNSAFE.sub("_", name).lstrip(".-+").rstrip(".")[:_LONGEST_NAME] or "model"
+    return f"_{safe}" if _RESERVED.fullmatch(safe) else safe
+
+
+def publish(folder: Path, files: Mapping[str, bytes], sidecar: tuple[str, bytes]) -> tuple[Path, ...]:
+    """Write `files`, then the sidecar (name, content), into `folder`, which is made when it is not there.
+
+    Raises CompileError, before anything is touched, where a file is in the way that no compile wrote, or the compile of
+    another model.
+    """
+    everything = {**files, sidecar[0]: sidecar[1]}  # the sidecar comes last, also in the result
+    assert all(Path(name).name == name for name in everything), "an artifact outside of its folder"
+    missing = [part for part in (folder, *folder.parents) if not os.path.lexists(part)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _refuse_foreign_files(folder, everything, sidecar)
+        with tempfile.TemporaryDirectory(prefix=".pefslc-", dir=folder) as staged:
+            for name, content in everything.items():
+                (Path(staged) / name).write_bytes(content)
+            for name in everything:
+                os.replace(Path(staged) / name, folder / name)
+    except OSError as e:
+        for made in missing:
+            with suppress(OSError):  # not empty: somebody else's
+                made.rmdir()
+        reason = "it is no folder" if isinstance(e, FileExistsError | NotADirectoryError) else e.strerror or e
+        raise CompileError(
+            Code.CANNOT_WRITE, f"cannot write into {quote(folder)}: {reason}", hint="choose another folder (-o)"
+        ) from None
+    return tuple(folder / name for name in everything)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write one file, whole or not at all. Raises CompileError, also where something is that is no plain file."""
+    require_replaceable(path)
+    try:
+        handle, staged = tempfile.mkstemp(prefix=".pefslc-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.chmod(staged, 0o666 & ~_umask())
+            os.replace(staged, path)
+        except BaseException:
+            os.unlink(staged)
+            raise
+    except OSError as e:
+        raise CompileError(
+            Code.CANNOT_WRITE, f"cannot write {quote(path)}: {e.strerror or e}", hint="give another path"
+        ) from None
+
+
+def require_replaceable(
+    path: Path,
+    kind: str = "file",
+    is_kind: Callable[[Path], bool] = lambda _: True,
+    hint: str = "give another path",
+) -> None:
+    """Demand that nothing lies at `path`, or a plain file that `is_kind` says is one of the kind that replaces it.
+
+    kind  ".npz file", for the message
+
+    Raises CompileError.
+    """
+    if not os.path.lexists(path):
+        return
+    if path.is_symlink() or not path.is_file():
+        raise in_the_way(path, "is in the way and is no plain file", hint)
+    try:
+        replaceable = is_kind(path)
+    except OSError:
+        replaceable = False  # nobody knows what an unreadable file is
+    if not replaceable:
+        raise in_the_way(path, f"exists and is no {kind}", hint)
+
+
+def in_the_way(path: Path, why: str, hint: str) -> CompileError:
+    """The error that says what lies at `path`."""
+    return CompileError(Code.IN_THE_WAY, f"{quote(path)} {why}", hint=hint)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What a sidecar says that it owns: the SHA-256 of each file, its own included; and the model file it came from."""
+
+    sidecar: str
+    source: str
+    digests: Mapping[str, str]
+
+
+def _refuse_foreign_files(folder: Path, files: Mapping[str, bytes], sidecar: tuple[str, bytes]) -> None:
+    records = _records(folder)
+    new = _record(*sidecar)
+    problems = []
+    for name, content in files.items():
+        path = folder / name
+        if not os.path.lexists(path):
+            continue
+        if path.is_symlink() or not path.is_file():
+            problems.append(
+                Problem(Code.IN_THE_WAY, f"{quote(path)} is in the way and is no plain file", hint="remove it")
+            )
+            continue
+        present = path.read_bytes()
+        if present == content:
+            continue
+        digest = sha256(present).hexdigest()
+        owners = [r for r in records if r.digests.get(name) == digest]
+        if not owners:
+            problems.append(
+                Problem(
+                    Code.IN_THE_WAY,
+                    f"{quote(path)} exists and is not what a compile wrote",
+                    hint="move it away, or choose another folder (-o)",
+                )
+            )
+        for owner in owners:
+            if owner.sidecar != sidecar[0]:
+                problems.append(
+                    Problem(Code.IN_THE_WAY, f"{quote(path)} belongs to {quote(owner.sidecar)}", hint=_ANOTHER_MODEL)
+                )
+            elif name == sidecar[0] and new is not None and owner.source and new.source != owner.source:
+                found = f"was compiled from {quote(owner.source)}, not from {quote(new.source)}"
+                problems.append(Problem(Code.IN_THE_WAY, f"{quote(path)} {found}", hint=_ANOTHER_MODEL))
+    if problems:
+        raise CompileError.of(problems)
+
+
+def _records(folder: Path) -> list[_Record]:
+    """The sidecars of `folder`, which vouch for themselves and for the files that they list."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            record = _record(path.name, path.read_bytes())
+        except OSError:
+            continue
+        if record is not None:
+            found.append(record)
+    return found
+
+
+def _record(name: str, content: bytes) -> _Record | None:
+    """None where the content is no sidecar of that name."""
+    try:
+        fields = json.loads(content)
+        if name != f"{fields['model']}.{fields['target']}.json":
+            return None
+        digests = {str(file): str(digest) for file, digest in fields["files"].items()}
+        return _Record(name, str(fields.get("source", "")), {**digests, name: sha256(content).hexdigest()})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None

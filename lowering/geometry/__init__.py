@@ -1,0 +1,1 @@
+"""Shapes of windows, and of convolutions over dilated inputs."""

@@ -1,0 +1,1 @@
+"""What became of each layer, of formats, and of a float model's values."""

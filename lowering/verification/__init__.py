@@ -1,0 +1,1 @@
+"""The same integers from model, interpreter and artifacts."""

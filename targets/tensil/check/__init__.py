@@ -1,0 +1,1 @@
+"""Rules that a program must keep on the machine."""

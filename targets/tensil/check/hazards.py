@@ -1,0 +1,96 @@
+"""The accumulator hazard of the RTL: an accumulating write that reads a stale sum, so that a contribution is lost.
+
+Found by experiment on the RTL (spec 5); no document and no emulator knows it. Consider the stream of accumulator
+accesses, one per vector. Writes to one address X that follow each other with no read and no other address in between
+form a group; the second *accumulating* write of a group is lost or reads stale data. So these are fine: overwrite X,
+accumulate X. And these are not: accumulate, accumulate; accumulate, overwrite, accumulate.
+
+A group also ends where enough happens between two of its writes that the first has landed. What is counted here is
+what was measured, and no more:
+
+- after a MatMul from local memory: 2A decoder cycles. Such a MatMul waits for all queued work, so its writes do not
+  lag behind the decoder; those of SIMD and MatMul-zeroes may, by a whole queue, and time in the decoder says nothing.
+- after any MatMul: LoadWeights of 5 local rows or more, because it waits for the array to drain (2 rows do not heal,
+  3 and 4 were not tried). Measured with A = 12; larger arrays are held to the same share of A.
+- between two MatMuls: LoadWeights zeroes of A + 1 rows or more, which occupies the array (A rows do not heal).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.machine.instructions import MoveKind, Opcode
+from pefslc.targets.tensil.program.accesses import AccessKind, Memory, accesses_of
+from pefslc.targets.tensil.program.table import LOAD_WEIGHTS_ZEROES, MATMUL_ZEROES, Column, InstructionTable
+
+__all__ = ["accumulator_hazards"]
+
+_READ, _OVERWRITE, _ACCUMULATE = 0, 1, 2
+_CODES = {AccessKind.READ: _READ, AccessKind.WRITE: _OVERWRITE, AccessKind.ACCUMULATE: _ACCUMULATE}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stream:
+    """Accumulator accesses in the order of execution, one entry a vector."""
+
+    instruction: Column
+    address: Column
+    kind: Column
+
+
+def accumulator_hazards(architecture: Architecture, table: InstructionTable) -> NDArray[np.intp]:
+    """The instructions that accumulate to an address too soon after another accumulation. Ranges must be legal."""
+    stream = _accumulator_stream(table)
+    if len(stream.address) == 0:
+        return np.zeros(0, dtype=np.intp)
+    writes = stream.kind != _READ
+    joined = (stream.address[1:] == stream.address[:-1]) & writes[1:] & writes[:-1]
+    joined &= ~_healed(architecture, table, stream.instruction[:-1], stream.instruction[1:])
+    group_start = np.concatenate(([True], ~joined))
+    accumulates = stream.kind == _ACCUMULATE
+    counted = np.cumsum(accumulates)
+    before_group = (counted - accumulates)[group_start][np.cumsum(group_start) - 1]
+    lost = accumulates & (counted - before_group >= 2)
+    return np.unique(stream.instruction[lost])
+
+
+def _accumulator_stream(table: InstructionTable) -> _Stream:
+    accesses = [access for access in accesses_of(table) if access.memory is Memory.ACCUMULATORS]
+    expanded = [access.expanded() for access in accesses]
+    empty = np.zeros(0, dtype=np.int64)
+    instruction = np.concatenate([empty, *(rows for rows, _ in expanded)])
+    address = np.concatenate([empty, *(addresses for _, addresses in expanded)])
+    codes = [np.full(len(rows), _CODES[a.kind]) for a, (rows, _) in zip(accesses, expanded, strict=True)]
+    kind = np.concatenate([empty, *codes])
+    order = np.argsort(instruction, kind="stable")  # stable: a SIMD's read stays before its write
+    return _Stream(instruction[order], address[order], kind[order])
+
+
+def _healed(architecture: Architecture, table: InstructionTable, first: Column, second: Column) -> NDArray[np.bool_]:
+    """Whether what lies strictly between two instructions lets the accumulator write of the first one land."""
+    size, opcode, flags = architecture.array_size, table.opcode, table.flags
+    zeroes = (opcode == Opcode.LOAD_WEIGHTS) & (flags & LOAD_WEIGHTS_ZEROES != 0)
+    drains = (opcode == Opcode.LOAD_WEIGHTS) & ~zeroes & (table.vectors >= max(5, -(-5 * size // 12)))
+    occupies = zeroes & (table.vectors >= size + 1)
+
+    def between(amount: NDArray[np.int64] | NDArray[np.bool_]) -> Column:
+        total = np.concatenate(([0], np.cumsum(amount)))
+        return np.asarray(total[second] - total[np.minimum(first + 1, second)], dtype=np.int64)
+
+    after_matmul, before_matmul = opcode[first] == Opcode.MATMUL, opcode[second] == Opcode.MATMUL
+    synchronous = after_matmul & (flags[first] & MATMUL_ZEROES == 0)
+    by_time = synchronous & (between(_decoder_cycles(table)) >= 2 * size)
+    by_drain = after_matmul & (between(drains) > 0)
+    by_array = after_matmul & before_matmul & (between(occupies) > 0)
+    healed: NDArray[np.bool_] = by_time | by_drain | by_array
+    return healed
+
+
+def _decoder_cycles(table: InstructionTable) -> Column:
+    """The fewest cycles that each instruction can keep the decoder: one a vector for DRAM moves, else one."""
+    to_dram = (table.opcode == Opcode.DATA_MOVE) & (table.flags <= MoveKind.LOCAL_TO_DRAM1)
+    return np.where(to_dram, table.vectors, 1)

@@ -1,0 +1,1 @@
+"""Modelled cycles of a program, and what they are spent on."""

@@ -1,0 +1,115 @@
+"""What the parts of a program cost: cycles by kind, bytes of DRAM, vectors alive in the memories, instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.artifacts.costs import Costs, MemorySize, PartCost
+from pefslc.targets.tensil.cost.cycles import CycleReport
+from pefslc.targets.tensil.machine.instructions import MoveKind, Opcode, Segment
+from pefslc.targets.tensil.program.accesses import AccessKind, Memory, accesses_of, depth_of
+from pefslc.targets.tensil.program.table import Column
+from pefslc.targets.tensil.program.tmodel import TensilProgram
+
+__all__ = ["live_vectors", "program_costs"]
+
+_ON_CHIP = (Memory.LOCAL, Memory.ACCUMULATORS)
+_DRAM_MOVES = {
+    Memory.DRAM0: (MoveKind.DRAM0_TO_LOCAL, MoveKind.LOCAL_TO_DRAM0),
+    Memory.DRAM1: (MoveKind.DRAM1_TO_LOCAL, MoveKind.LOCAL_TO_DRAM1),
+}
+
+
+def program_costs(
+    program: TensilProgram,
+    segments: Sequence[Segment],
+    parts: Sequence[tuple[tuple[str, ...], tuple[str, ...]]],
+    cycles: CycleReport,
+    arch: str,
+) -> Costs:
+    """Costs of each part, a part being (the operations, the groups of instructions that compute them), and first of
+    what serves none of them.
+    """
+    part_of = {group: 1 + i for i, (_, groups) in enumerate(parts) for group in groups}
+    owner = np.repeat([part_of.get(s.group, 0) for s in segments], [s.end - s.first for s in segments])
+    count = 1 + len(parts)
+    framing = tuple(dict.fromkeys(s.group for s in segments if s.group not in part_of))
+    spent = [cycles.of(groups) for _, groups in [((), framing), *parts]]
+    traffic = {memory.value: _traffic(program, kinds, owner, count) for memory, kinds in _DRAM_MOVES.items()}
+    peaks = {m.value: _peaks(live_vectors(program, m), owner, count) for m in _ON_CHIP}
+    instructions = np.bincount(owner, minlength=count)
+    architecture = program.architecture
+    return Costs(
+        parts=tuple(
+            PartCost(
+                ops=ops,
+                what="constants, output",
+                cycles={kind.value: number for kind, number in spent[i].items()},
+                bytes={memory: int(found[i]) for memory, found in traffic.items()},
+                peaks={memory: int(found[i]) for memory, found in peaks.items()},
+                instructions=int(instructions[i]),
+            )
+            for i, (ops, _) in enumerate([((), framing), *parts])
+        ),
+        arch=arch,
+        memories=tuple(MemorySize(m.value, "vectors", depth_of(architecture, m)) for m in _ON_CHIP),
+        peak_macs=architecture.array_size**2,
+    )
+
+
+def _traffic(program: TensilProgram, kinds: tuple[MoveKind, ...], owner: NDArray[np.int64], count: int) -> Column:
+    """[count] bytes that each owner's instructions move."""
+    table = program.table
+    moves = (table.opcode == Opcode.DATA_MOVE) & np.isin(table.flags, [int(kind) for kind in kinds])
+    found = np.zeros(count, dtype=np.int64)
+    np.add.at(found, owner, moves * table.vectors * program.architecture.vector_size_bytes)
+    return found
+
+
+def _peaks(live: Column, owner: NDArray[np.int64], count: int) -> Column:
+    """[count] the largest of each owner's instructions."""
+    found = np.zeros(count, dtype=np.int64)
+    np.maximum.at(found, owner, live)
+    return found
+
+
+def live_vectors(program: TensilProgram, memory: Memory) -> Column:
+    """[instructions] the vectors that hold, at each instruction, what it or a later one reads, or what it writes.
+
+    A vector lives from a write to the last read before the next write; constants that stay in local memory from run to
+    run always do. All ranges must have been checked.
+    """
+    rows, addresses, writes = [], [], []
+    for access in accesses_of(program.table):
+        if access.memory is memory:
+            row, address = access.expanded()
+            rows.append(row)
+            addresses.append(address)
+            writes.append(np.full(len(row), access.kind is AccessKind.WRITE))
+    count = len(program.table)
+    stays = _resident(program) if memory is Memory.LOCAL else np.zeros(0, dtype=np.int64)
+    if not rows:
+        return np.full(count, len(stays), dtype=np.int64)
+    row, address, write = np.concatenate(rows), np.concatenate(addresses), np.concatenate(writes)
+    others = ~np.isin(address, stays)
+    row, address, write = row[others], address[others], write[others]
+    # By address, then instruction; what one instruction reads it reads before it writes.
+    order = np.argsort((address * count + row) * 2 + write, kind="stable")
+    row, address, write = row[order], address[order], write[order]
+    starts = np.ones(len(row), dtype=np.bool_)
+    moved = address[1:] != address[:-1]
+    # What an instruction writes where it reads is alive before and after: one life goes on.
+    starts[1:] = moved | (write[1:] & (row[1:] != row[:-1]))
+    first = np.flatnonzero(starts)
+    last = np.append(first[1:], len(row)) - 1
+    change = np.bincount(row[first], minlength=count + 1) - np.bincount(row[last] + 1, minlength=count + 1)
+    return np.cumsum(change[:count]) + len(stays)
+
+
+def _resident(program: TensilProgram) -> Column:
+    """The local addresses of constants that the driver puts there, once."""
+    blocks = program.constants if program.load_consts_to_local else ()
+    return np.concatenate([np.zeros(0, dtype=np.int64), *(np.arange(b.base, b.base + len(b.vectors)) for b in blocks)])

@@ -1,0 +1,1 @@
+"""The first form: groups of operations in codes."""

@@ -1,0 +1,375 @@
+"""Instruction selection: the integer graph becomes groups, each of which one pass through the accumulators computes.
+
+A group has a head that fills accumulators (a sum of convolutions, or a maximum) and steps that change them in place
+(requantize, clamp, add another tensor). A step joins the group of its operand when nobody else reads that operand.
+Dense, pools, Concat, Rescale, Pad and Upsample are convolutions: with the kernel as large as the image, with diagonal
+weights. Reshape, Transpose and the choice of channels are no groups: who reads their results finds the elements
+elsewhere (`arrangement`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeGuard
+
+import numpy as np
+
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Problem
+from pefslc.geometry.shapes import Window
+from pefslc.ir.graph import Graph
+from pefslc.ir.integer import Clamp, Conv2d, Dense, Lookup, Product, Requantize, Rescale, Round, Sum, SumPool
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
+from pefslc.ir.value import IntArray, Op, Value
+from pefslc.targets.tensil.groups.arrangement import Arrangement
+from pefslc.targets.tensil.groups.group import (
+    AddTensor,
+    Group,
+    Limit,
+    LinearHead,
+    MaxHead,
+    Requantization,
+    Rounding,
+    Selection,
+    Step,
+    Term,
+    Weights,
+)
+from pefslc.targets.tensil.groups.layout import Layout
+
+__all__ = ["select"]
+
+_POINT = Window(kernel=(1, 1))
+
+
+def select(graph: Graph) -> Selection:
+    """The groups of an integer graph. Raises CompileError, with every fault, for what the TCU lowering cannot do."""
+    selector = _Selector(graph)
+    for op in graph.ops:
+        selector.visit(op)
+    if selector.problems:
+        raise CompileError.of(selector.problems)
+    return selector.finish()
+
+
+@dataclass
+class _Selector:
+    """`groups` by the name of the tensor that they store. A reshape stores nothing: its result is another name.
+
+    arranged  values whose elements lie in the tensor that `storage` names in another order
+    """
+
+    graph: Graph
+    groups: dict[str, Group] = field(default_factory=dict)
+    layouts: dict[str, Layout] = field(default_factory=dict)
+    ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
+    storage: dict[str, str] = field(default_factory=dict)
+    arranged: dict[str, Arrangement] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    failed: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.shared = _shared_tensors(self.graph)
+        self.moved = {op.result.name for op in self.graph.ops if _is_arrangement(op)}
+        for graph_input in self.graph.inputs:
+            self._collect(graph_input.value, lambda value: self._store(value, Layout.of(value.type.shape)))
+
+    def finish(self) -> Selection:
+        for output in self.graph.outputs:
+            if output.value.name in self.arranged:
+                self._collect(output.value, self._settle)
+        if self.problems:
+            raise CompileError.of(self.problems)
+        return Selection(tuple(self.groups.values()), self.layouts, self.ranges, self.storage)
+
+    def visit(self, op: Op) -> None:
+        """Select one operation; faults are collected, and what depends on a failed tensor is passed over."""
+        if any(v.name in self.failed for v in op.operands):
+            self.failed.add(op.result.name)
+        else:
+            self._collect(op.result, lambda _: self._visit(op))
+
+    def _collect(self, value: Value, action: Callable[[Value], None]) -> None:
+        try:
+            self._check_shape(value)
+            action(value)
+        except CompileError as e:
+            self.problems.extend(e.problems)
+            self.failed.add(value.name)
+
+    def _check_shape(self, value: Value) -> None:
+        shape = value.type.shape
+        if len(shape) not in (2, 3, 4) and value.name not in self.moved:
+            raise CompileError(
+                Code.TCU_UNSUPPORTED, f"a tensor of shape {list(shape)} is not supported on the TCU", at=value.origin
+            )
+        if shape[0] != 1:
+            raise CompileError(
+                Code.TCU_UNSUPPORTED,
+                f"a batch of {shape[0]} is not supported on the TCU",
+                at=value.origin,
+                hint="export with batch 1: the host runs the program once per image",
+            )
+
+    def _visit(self, op: Op) -> None:
+        match op:
+            case Conv2d():
+                weight = _dense_weight(op.weight.data, op.groups)
+                head = LinearHead((self._term(op.input, weight, op.window),), _bias(op))
+                self._start(op, head, Layout.of(op.result.type.shape))
+            case Dense():
+                layout, weight = self.layouts[self.storage[op.input.name]], op.weight.data
+                if op.input.name in self.arranged:
+                    weight = np.zeros((len(weight), layout.channels * layout.pixels), dtype=np.int64)
+                    weight[:, self.arranged[op.input.name].positions.reshape(-1)] = op.weight.data
+                weight = weight.reshape(-1, layout.channels, layout.height, layout.width)
+                term = Term(self.storage[op.input.name], weight, Window(kernel=(layout.height, layout.width)))
+                self._start(op, LinearHead((term,), _bias(op)), Layout.of(op.result.type.shape))
+            case SumPool(factors=IntArray()):
+                raise CompileError(
+                    Code.TCU_UNSUPPORTED,
+                    "a mean over windows of different sizes is not supported on the TCU",
+                    at=op.result.origin,
+                    hint="use count_include_pad=True and ceil_mode=False, or no padding; or --target c",
+                )
+            case SumPool():
+                weight = _diagonal(self._layout(op.input).channels, op.window.kernel)
+                head = _unbiased(self._term(op.input, weight, op.window))
+                self._start(op, head, Layout.of(op.result.type.shape))
+            case Rescale():
+                self._start(op, self._copy(op.input, op.factor), self._layout(op.input))
+            case Concat():
+                self._start(op, _unbiased(*self._concat_terms(op)), Layout.of(op.result.type.shape))
+            case MaxPool():
+                self._settle(op.input)
+                self._start(op, MaxHead(self.storage[op.input.name], op.window), Layout.of(op.result.type.shape))
+            case Requantize():
+                if op.staircase.channels > 1 and self._layout(op.input).channels != op.staircase.channels:
+                    raise CompileError(
+                        Code.TCU_UNSUPPORTED,
+                        "Quant per feature after Flatten is not supported on the TCU",
+                        at=op.result.origin,
+                    )
+                self._join(op, op.input, Requantization(op.staircase))
+            case Round():
+                codes = op.input.type.codes
+                self._join(op, op.input, Rounding(op.line, codes.low, codes.high))
+            case Clamp():
+                self._join(op, op.input, Limit(op.low, op.high))
+            case Sum():
+                self._add(op)
+            case Slice() if _is_crop(op):
+                self._crop(op)
+            case Reshape() | Transpose() | Slice():
+                self._rearrange(op)
+            case Lookup() | Product():
+                raise CompileError(
+                    Code.TCU_UNSUPPORTED,
+                    f"the TCU has no instruction for {'a table' if isinstance(op, Lookup) else 'a product of tensors'}",
+                    at=op.result.origin,
+                    hint="use activations that rise (ReLU, Clip, LeakyRelu with a positive slope) and no gates; or "
+                    "--target c",
+                )
+            case Upsample():
+                self._upsample(op)
+            case Pad():
+                self._pad(op)
+            case _:
+                raise AssertionError(op)
+
+    # --- groups --------------------------------------------------------------------------------------------------
+
+    def _start(self, op: Op, head: LinearHead | MaxHead, layout: Layout) -> None:
+        self._put(Group(op.result.name, layout, head, (), (op.result.name,), op.result.origin), op.result)
+
+    def _join(self, op: Op, value: Value, step: Step) -> None:
+        """Add `step` to the group that made `value`, or start a group that copies `value`."""
+        stored = self.storage[value.name]
+        group = self.groups.get(stored)
+        if group is None or stored in self.shared or value.name in self.arranged:
+            group = Group(op.result.name, self._layout(value), self._copy(value), (), (), op.result.origin)
+        else:
+            del self.groups[stored]
+        joined = replace(group, result=op.result.name, steps=(*group.steps, step), ops=(*group.ops, op.result.name))
+        self._put(joined, op.result)
+
+    def _add(self, op: Sum) -> None:
+        """The addend that was made last carries the sum, so that the other is already stored."""
+        lhs, rhs = op.lhs, op.rhs
+        for value in (lhs, rhs):
+            self._settle(value)
+        if self._layout(lhs) != self._layout(rhs):
+            raise CompileError(
+                Code.TCU_UNSUPPORTED,
+                "Add of a flattened tensor and one that was never an image is not supported on the TCU",
+                at=op.result.origin,
+                hint="add before Flatten",
+            )
+        if self.storage[lhs.name] == self.storage[rhs.name]:
+            self._start(op, self._copy(lhs, 2), self._layout(lhs))
+            return
+        order = list(self.groups)
+        made = [order.index(self.storage[v.name]) if self.storage[v.name] in self.groups else -1 for v in (lhs, rhs)]
+        carrier, other = (lhs, rhs) if made[0] > made[1] else (rhs, lhs)
+        self._join(op, carrier, AddTensor(self.storage[other.name]))
+
+    def _put(self, group: Group, result: Value) -> None:
+        self.groups[group.result] = group
+        self._store(result, group.layout)
+
+    def _store(self, value: Value, layout: Layout) -> None:
+        self.storage[value.name] = value.name
+        self.layouts[value.name] = layout
+        codes = value.type.codes
+        self.ranges[value.name] = (codes.low, codes.high)
+
+    def _rearrange(self, op: Reshape | Transpose | Slice) -> None:
+        source, stored = op.input.name, self.layouts[self.storage[op.input.name]]
+        before = self.arranged.get(source) or Arrangement.of(stored, op.input.type.shape)
+        match op:
+            case Reshape():
+                after = before.reshaped(op.result.type.shape)
+            case Transpose():
+                after = before.transposed(op.permutation)
+            case Slice():
+                after = before.sliced(op.index)
+        self.storage[op.result.name] = self.storage[source]
+        if not after.is_natural:
+            self.arranged[op.result.name] = after
+
+    def _settle(self, value: Value) -> None:
+        """See to it that the value is stored as it is, by a copy where its channels lie in another order."""
+        if value.name not in self.arranged:
+            return
+        head = self._copy(value)
+        group = Group(value.name, Layout.of(value.type.shape), head, (), (value.name,), value.origin)
+        del self.arranged[value.name]
+        self._put(group, value)
+
+    def _crop(self, op: Slice) -> None:
+        """A copy by a convolution of one tap, whose padding is negative."""
+        weight = np.eye(op.input.type.channels, dtype=np.int64)[op.index[1]][:, :, None, None]
+        window = Window(kernel=(1, 1), strides=(op.steps[2], op.steps[3]), pads=(-op.begins[2], -op.begins[3], 0, 0))
+        self._start(op, _unbiased(self._term(op.input, weight, window)), Layout.of(op.result.type.shape))
+
+    def _upsample(self, op: Upsample) -> None:
+        """A convolution over the pixels, zeros between them, by as many ones as copies: each result sees one pixel."""
+        rows, columns = op.factors[1:][-2:]  # a sequence is an image of one row
+        pads = rows - 1, columns - 1, rows - 1, columns - 1
+        window = Window(kernel=(rows, columns), pads=pads, input_dilations=(rows, columns))
+        head = _unbiased(self._term(op.input, _diagonal(self._layout(op.input).channels, window.kernel), window))
+        self._start(op, head, Layout.of(op.result.type.shape))
+
+    def _pad(self, op: Pad) -> None:
+        """A copy by a convolution of one tap, whose padding is code 0."""
+        if not op.is_spatial or op.input.type.codes.zero_point:
+            raise CompileError(
+                Code.TCU_UNSUPPORTED,
+                "padding of channels, or with another code than 0, is not supported on the TCU",
+                at=op.result.origin,
+                hint="pad rows and columns of a tensor with zero point 0",
+            )
+        (top, left), (bottom, right) = op.before[2:], op.after[2:]
+        window = Window(kernel=(1, 1), pads=(top, left, bottom, right))
+        head = _unbiased(self._term(op.input, _diagonal(self._layout(op.input).channels, (1, 1)), window))
+        self._start(op, head, Layout.of(op.result.type.shape))
+
+    # --- terms ---------------------------------------------------------------------------------------------------
+
+    def _layout(self, value: Value) -> Layout:
+        """The value's layout: that of the stored tensor, or of the channels of it that were chosen."""
+        stored = self.layouts[self.storage[value.name]]
+        chosen = self.arranged[value.name].channels if value.name in self.arranged else None
+        return stored if chosen is None else replace(stored, channels=len(chosen))
+
+    def _term(self, value: Value, weight: Weights, window: Window) -> Term:
+        """A convolution of a value: of the stored tensor, with the weights' columns in the order of its channels."""
+        if value.name in self.arranged:
+            order = self.arranged[value.name].channels
+            if order is None:
+                raise CompileError(
+                    Code.TCU_UNSUPPORTED,
+                    "Reshape, Transpose and Slice that do more than choose and shuffle channels, or leave out rows and "
+                    "columns, are not supported on the TCU",
+                    at=value.origin,
+                    hint="move whole channels only, or flatten to [N, features] before a dense layer",
+                )
+            stored = self.layouts[self.storage[value.name]]
+            columns = np.zeros((len(weight), stored.channels, *weight.shape[2:]), dtype=np.int64)
+            columns[:, order] = weight
+            weight = columns
+        return Term(self.storage[value.name], weight, window)
+
+    def _copy(self, value: Value, factor: int = 1) -> LinearHead:
+        """The stored tensor, as it lies, times `factor`."""
+        return _unbiased(self._term(value, _diagonal(self._layout(value).channels, (1, 1)) * factor, _POINT))
+
+    def _concat_terms(self, op: Concat) -> list[Term]:
+        if op.axis != 1:
+            raise CompileError(
+                Code.TCU_UNSUPPORTED,
+                f"Concat along axis {op.axis} is not supported on the TCU",
+                at=op.result.origin,
+                hint="concatenate channels",
+            )
+        terms, first = [], 0
+        for value in op.inputs:
+            if self._layout(value) != Layout.of(value.type.shape):
+                raise CompileError(
+                    Code.TCU_UNSUPPORTED, "Concat of flattened tensors is not supported on the TCU", at=op.result.origin
+                )
+            channels = value.type.channels
+            weight = np.zeros((op.result.type.channels, channels, 1, 1), dtype=np.int64)
+            weight[first : first + channels, :, 0, 0] = np.eye(channels, dtype=np.int64)
+            terms.append(self._term(value, weight, _POINT))
+            first += channels
+        return terms
+
+
+def _is_arrangement(op: Op) -> TypeGuard[Reshape | Transpose | Slice]:
+    """Whether the result is no tensor of its own. A part of an image is one."""
+    return isinstance(op, Reshape | Transpose) or (isinstance(op, Slice) and not _is_crop(op))
+
+
+def _is_crop(op: Slice) -> bool:
+    """Whether it leaves out rows or columns of an image, in order."""
+    shape = op.input.type.shape
+    kept = all(r == range(size) for r, size in zip(op.ranges[2:], shape[2:], strict=True))
+    return len(shape) == 4 and not kept and min(op.steps) > 0
+
+
+def _shared_tensors(graph: Graph) -> set[str]:
+    """The tensors that more than one operation reads, or an output: no step may change them in place."""
+    made_from: dict[str, str] = {}
+    moves = [op for op in graph.ops if _is_arrangement(op)]
+    for op in moves:
+        made_from[op.result.name] = made_from.get(op.input.name, op.input.name)
+    readers = Counter(made_from.get(v.name, v.name) for op in graph.ops if not _is_arrangement(op) for v in op.operands)
+    outputs = {made_from.get(o.value.name, o.value.name) for o in graph.outputs}
+    return outputs | {name for name, count in readers.items() if count > 1}
+
+
+def _unbiased(*terms: Term) -> LinearHead:
+    return LinearHead(terms, np.zeros(len(terms[0].weight), dtype=np.int64))
+
+
+def _bias(op: Conv2d | Dense) -> Weights:
+    return np.zeros(op.weight.shape[0], dtype=np.int64) if op.bias is None else op.bias.data
+
+
+def _dense_weight(weight: Weights, groups: int) -> Weights:
+    """[C_out, C_in, KH, KW] with zeros between the groups; the scheduler skips tiles that are all zero."""
+    if groups == 1:
+        return weight
+    outputs, per_group = weight.shape[:2]
+    dense = np.zeros((outputs, per_group * groups, *weight.shape[2:]), dtype=np.int64)
+    for g in range(groups):
+        rows = slice(g * outputs // groups, (g + 1) * outputs // groups)
+        dense[rows, g * per_group : (g + 1) * per_group] = weight[rows]
+    return dense
+
+
+def _diagonal(channels: int, kernel: tuple[int, int]) -> Weights:
+    return np.eye(channels, dtype=np.int64)[:, :, None, None] * np.ones((1, 1, *kernel), dtype=np.int64)

@@ -1,0 +1,1 @@
+"""The Tensil Compute Unit: its architecture, numbers, instructions and timing."""

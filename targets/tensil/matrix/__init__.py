@@ -1,0 +1,1 @@
+"""Requantization by MatMul."""

@@ -1,0 +1,290 @@
+"""Requantization without SIMD: constants added by MatMuls of zeroes, clips by saturation on purpose.
+
+With lo, hi the clip and s the shift, in this order:
+
+    add -(lo * 2^s + 32768) to the accumulators     what lay below lo saturates, so it is lo now
+    move to local memory, multiply by the diagonal matrix 2^(p-s), bias (lo * 2^s + 32768) / 2^s
+                                                    the shift, rounded half to even, with the constant undone
+    add 32767 - hi, then subtract it again          what lay above hi saturates, so it is hi now
+
+(numbers for 16 bits; without a shift, the same constants bring the words to the rails and back). Each takes a cycle a
+vector and some; the first one takes none where the sums *carry* its constant already (`weights.with_carried`), and the
+way up to the rail none where the diagonal's bias has room for it.
+
+Where a tensor is added between two requantizations, the way to and from the rails is planned over the addition: its
+MatMul by the identity has a bias, too, and may clip the tensor from above by saturation.
+
+Every plan is compared with the SIMD steps for all words that can occur: a certificate, not an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.machine.arithmetic import saturate
+from pefslc.targets.tensil.matrix.matrix_steps import (
+    AddTensor,
+    AddWord,
+    ChannelAddWord,
+    ChannelDiagonal,
+    Diagonal,
+    MatrixStep,
+    apply_matrix_steps,
+)
+from pefslc.targets.tensil.words.steps import Maximum, Minimum, Multiply, RawStep, apply_steps
+
+__all__ = [
+    "LARGEST_CHECK",
+    "Addend",
+    "MatrixPlan",
+    "is_certified_chain",
+    "matrix_plan",
+    "matrix_plan_with_addend",
+    "rails",
+    "representable",
+    "shift_of",
+]
+
+Words = NDArray[np.int64]
+
+LARGEST_CHECK = 1 << 17  # words that are tried one by one; wider data types keep their SIMD steps
+_LARGEST_GRID = 1 << 23  # pairs of a word and an addend
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixPlan:
+    """Matrix steps for sums that carry a constant: added by their last addition, which may saturate. 0 for none."""
+
+    carried: int
+    steps: tuple[MatrixStep, ...]
+
+    @property
+    def alone(self) -> tuple[MatrixStep, ...]:
+        """The steps for sums that carry nothing."""
+        return (AddWord(self.carried), *self.steps) if self.carried else self.steps
+
+
+@dataclass(frozen=True, slots=True)
+class Addend:
+    """The words of an added tensor, as those of `raw_steps.Accumulate`."""
+
+    low: int
+    high: int
+    ceiling: int | None = None
+    word: int | None = None
+    carried: int = 0
+
+    def stored(self, data_type: DataType) -> Words:
+        """Every word in [low, high], as it is stored."""
+        return saturate(_words(self.low, self.high) + self.carried, data_type)[0]
+
+    def added(self, data_type: DataType) -> Words:
+        """What is to be added for each of them."""
+        steps: list[RawStep] = [] if self.word is None else [Multiply(self.word)]
+        steps += [] if self.ceiling is None else [Minimum(self.ceiling)]
+        return apply_steps(steps, _words(self.low, self.high), data_type)
+
+
+@lru_cache(maxsize=512)
+def matrix_plan(steps: tuple[RawStep, ...], low: int, high: int, data_type: DataType) -> MatrixPlan | None:
+    """The same function as the SIMD `steps` on words in [low, high], certified word by word; None if there is none."""
+    if high - low >= LARGEST_CHECK:
+        return None
+    first = steps[0] if steps else None
+    clips = steps[1:] if isinstance(first, Multiply) else steps
+    if not all(isinstance(step, Maximum | Minimum) for step in clips):
+        return None
+    plan = _shift_and_clips(first, clips, data_type) if isinstance(first, Multiply) else _clips(clips, data_type)
+    if plan is None or not plan.alone or not all(representable(s, data_type) for s in plan.alone):
+        return None
+    words = _words(low, high)
+    by_matrix = apply_matrix_steps(plan.alone, words, data_type)
+    return plan if np.array_equal(by_matrix, apply_steps(steps, words, data_type)) else None
+
+
+@lru_cache(maxsize=512)
+def matrix_plan_with_addend(
+    leading: tuple[RawStep, ...],
+    trailing: tuple[RawStep, ...],
+    low: int,
+    high: int,
+    addend: Addend,
+    data_type: DataType,
+) -> MatrixPlan | None:
+    """The shortest plan for the leading steps on words in [low, high], the addition, and the trailing steps."""
+    if max(high - low, addend.high - addend.low) >= LARGEST_CHECK:
+        return None
+    if not all(isinstance(step, Multiply | Maximum | Minimum) for step in (*leading, *trailing)):
+        return None
+    plans = [
+        plan
+        for plan in _plans_with_addend(leading, trailing, addend, data_type)
+        if all(representable(step, data_type) for step in plan.alone)
+    ]
+    for plan in sorted(plans, key=lambda plan: len(plan.steps)):
+        if _is_certified(plan, leading, trailing, _words(low, high), addend, data_type):
+            return plan
+    return None
+
+
+def is_certified_chain(
+    plan: MatrixPlan, words: tuple[int, ...], steps: tuple[RawStep, ...], low: int, high: int, data_type: DataType
+) -> bool:
+    """Whether the plan is still the steps where its shift has no bias and `words` are added after it, one by one."""
+    shift = plan.steps[0]
+    assert isinstance(shift, Diagonal)
+    chain = *MatrixPlan(plan.carried, (replace(shift, bias=0),)).alone, *(AddWord(word) for word in words)
+    inputs = _words(low, high)
+    return np.array_equal(apply_matrix_steps(chain, inputs, data_type), apply_steps(steps, inputs, data_type))
+
+
+def _words(low: int, high: int) -> Words:
+    return np.arange(min(low, 0), max(high, 0) + 1, dtype=np.int64)  # 0: what lanes without a channel hold
+
+
+# --- plans -----------------------------------------------------------------------------------------------------------
+
+
+def shift_of(multiply: Multiply, data_type: DataType) -> int | None:
+    """The shift that a multiplication is, down by a bit at least; None where it is none."""
+    shift = data_type.binary_point - multiply.word.bit_length() + 1
+    return shift if shift >= 1 and multiply.word == 1 << (data_type.binary_point - shift) else None
+
+
+def _shift_and_clips(multiply: Multiply, clips: Sequence[RawStep], data_type: DataType) -> MatrixPlan | None:
+    shift = shift_of(multiply, data_type)
+    if shift is None:
+        return None
+    carried = rail = 0
+    for clip in clips:
+        if isinstance(clip, Maximum):
+            carried = data_type.min_code - (clip.word << shift)
+        elif isinstance(clip, Minimum):
+            rail = data_type.max_code - clip.word
+    undone = -carried >> shift
+    together = undone + rail <= data_type.max_code
+    diagonal = Diagonal(multiply.word, undone + (rail if together else 0))
+    return MatrixPlan(carried, (diagonal, *(AddWord(w) for w in ((-rail,) if together else (rail, -rail)) if rail)))
+
+
+def _clips(clips: Sequence[RawStep], data_type: DataType) -> MatrixPlan | None:
+    steps = rails(clips, 0, data_type)
+    return MatrixPlan(0, steps) if steps else None
+
+
+def rails(clips: Sequence[RawStep], offset: int, data_type: DataType) -> tuple[MatrixStep, ...]:
+    """Clips of values that stand at value + offset: to the rails and back to the value itself."""
+    steps: list[MatrixStep] = []
+    for clip in clips:
+        if isinstance(clip, Maximum):
+            steps += _split(data_type.min_code - clip.word - offset, data_type)
+            offset = data_type.min_code - clip.word
+        elif isinstance(clip, Minimum):
+            steps += _split(data_type.max_code - clip.word - offset, data_type)
+            offset = data_type.max_code - clip.word
+    return *steps, *_split(-offset, data_type)
+
+
+def _plans_with_addend(
+    leading: Sequence[RawStep], trailing: Sequence[RawStep], addend: Addend, data_type: DataType
+) -> Iterator[MatrixPlan]:
+    """Values stand at value + offset on their way: the offsets are chosen so that a rail is where a clip is.
+
+    The offset that the shift leaves is even: an odd one would change which of two codes a tie goes to, the even sum.
+    """
+    multiply, *rest = leading or (None,)
+    if not isinstance(multiply, Multiply) or (shift := shift_of(multiply, data_type)) is None:
+        return
+    if any(not isinstance(step, Minimum) for step in rest) or len(rest) > 1:
+        return
+    low, high = data_type.min_code, data_type.max_code
+    upper = rest[0].word if rest and isinstance(rest[0], Minimum) else None
+    lower = next((step.word for step in trailing if isinstance(step, Maximum)), None)
+    undone = 0 if addend.word is None else addend.carried * addend.word >> data_type.binary_point
+    for offset, bias in _offsets(lower, addend, data_type):
+        after = AddTensor(bias - undone, addend.word), *rails(trailing, offset + bias, data_type)
+        if upper is None:
+            yield MatrixPlan(0, (Diagonal(multiply.word, offset), *after))
+            continue
+        # The clip by the sums' last addition: what lies above upper - 2^-s saturates, and rounds to upper.
+        carried = -low - (upper << shift)
+        lowest = low + (carried >> shift)  # that the diagonal's bias can reach
+        first = max(offset, lowest + lowest % 2)
+        diagonal = Diagonal(multiply.word, first - (carried >> shift))
+        yield MatrixPlan(carried, (diagonal, *_split(offset - first, data_type), *after))
+        # The clip by the diagonal's saturation.
+        rail = high - upper
+        yield MatrixPlan(0, (Diagonal(multiply.word, rail), *_split(offset - rail, data_type), *after))
+
+
+def _offsets(lower: int | None, addend: Addend, data_type: DataType) -> Iterator[tuple[int, int]]:
+    """Where the value stands before the addition, and the bias that the tensor is added with."""
+    low, high = data_type.min_code, data_type.max_code
+    if addend.ceiling is not None and addend.word is None:
+        yield addend.ceiling - high, high - addend.ceiling
+        return
+    yield 0, 0
+    if lower is not None:
+        # The sum's lower clip by the addition itself: half of the way to the rail on either side; or all of it before
+        # it, where values so low that no addend lifts them saturate.
+        half = low // 4 * 2
+        yield half, low - lower - half
+        room = max(addend.high - lower, 0)
+        room += room % 2
+        yield low + room, -lower - room
+
+
+def _split(word: int, data_type: DataType) -> list[MatrixStep]:
+    """A way longer than a word goes in two steps."""
+    first = min(max(word, data_type.min_code), data_type.max_code)
+    return [AddWord(part) for part in (first, word - first) if part]
+
+
+def representable(step: MatrixStep, data_type: DataType) -> bool:
+    """Whether all that the step's rows hold are words."""
+    match step:
+        case AddWord():
+            values: tuple[int, ...] = (step.word,)
+        case Diagonal():
+            values = (step.word, step.bias)
+        case AddTensor():
+            values = (step.bias, step.word or 0)
+        case ChannelAddWord():
+            values = step.words
+        case ChannelDiagonal():
+            values = (*step.words, *step.biases)
+    return all(data_type.min_code <= v <= data_type.max_code for v in values)
+
+
+# --- certificates ----------------------------------------------------------------------------------------------------
+
+
+def _is_certified(
+    plan: MatrixPlan,
+    leading: Sequence[RawStep],
+    trailing: Sequence[RawStep],
+    words: Words,
+    addend: Addend,
+    data_type: DataType,
+) -> bool:
+    """Every word with every addend: both ways give the same. Words that both ways treat alike are tried once."""
+    split = next(i for i, step in enumerate(plan.alone) if isinstance(step, AddTensor))
+    before = apply_matrix_steps(plan.alone[:split], words, data_type), apply_steps(leading, words, data_type)
+    pairs = np.unique(np.stack(before), axis=1)
+    step = plan.alone[split]
+    stored, added = addend.stored(data_type), addend.added(data_type)
+    ways = np.stack([added, apply_matrix_steps([step], np.zeros_like(stored), data_type, stored)])
+    _, first = np.unique(ways, axis=1, return_index=True)
+    stored, added = stored[first], added[first]
+    if pairs.shape[1] * len(added) > _LARGEST_GRID:
+        return False
+    sums, _ = saturate(pairs[1][:, None] + added, data_type)
+    expected = apply_steps(trailing, sums, data_type)
+    found = apply_matrix_steps(plan.alone[split:], np.broadcast_to(pairs[0][:, None], sums.shape), data_type, stored)
+    return np.array_equal(found, expected)

@@ -1,0 +1,90 @@
+"""Which output blocks of a pass take SIMD steps, and which matrix steps: by cost.
+
+SIMD operations of a block run in the gaps of the following blocks' tiles: in the drain before each LoadWeights, and
+behind DRAM reads. The last blocks have no such gaps, so matrix steps (`matrix_plan`) are shorter there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pefslc.targets.tensil.matrix.matrix_plan import MatrixPlan
+from pefslc.targets.tensil.matrix.matrix_steps import AddWord, ChannelAddWord, ChannelDiagonal, Diagonal, MatrixStep
+from pefslc.targets.tensil.schedule.emitter import SIMD_CYCLES
+
+__all__ = ["Choice", "choose", "matrix_cycles"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Output blocks before `first`, by their place in the pass, take SIMD steps, the others the matrix steps.
+
+    plan     the matrix steps; None where no block takes them
+    carried  the sums carry the plan's constant
+    cycles   the estimated cost of both
+    """
+
+    plan: MatrixPlan | None
+    first: int
+    carried: bool
+    cycles: int
+
+    @property
+    def steps(self) -> tuple[MatrixStep, ...]:
+        """The matrix steps that are left to do."""
+        if self.plan is None:
+            return ()
+        return self.plan.steps if self.carried else self.plan.alone
+
+
+def choose(
+    plan: MatrixPlan | None,
+    operations: int,
+    vectors: int,
+    hides: Sequence[int],
+    array_size: int,
+    *,
+    carried: bool,
+    rows_cycles: int = 0,
+) -> Choice:
+    """The cheapest choice.
+
+    operations  SIMD operations a vector
+    vectors     in one output block
+    hides       per output block, the cycles of SIMD that its tiles hide
+    carried     whether the sums can carry the plan's constant
+    rows_cycles  what it takes to bring the plan's rows to local memory
+    """
+    blocks = len(hides)
+    simd = operations * vectors * SIMD_CYCLES
+    choices = [Choice(None, blocks, False, _exposed(simd, hides, blocks))]
+    if plan is not None:
+        for first in reversed(range(blocks)):
+            steps, left = plan.steps if carried else plan.alone, blocks - first
+            by_matrix = rows_cycles + matrix_cycles(steps, left * vectors, array_size, left)
+            choices.append(Choice(plan, first, carried, _exposed(simd, hides, first) + by_matrix))
+    return min(choices, key=lambda choice: choice.cycles)
+
+
+def _exposed(cycles: int, hides: Sequence[int], blocks: int) -> int:
+    """Cycles of SIMD that nothing hides, where each of the first `blocks` blocks has `cycles`."""
+    pending = 0
+    for i, hidden in enumerate(hides):
+        pending = max(pending - hidden, 0)
+        pending += cycles if i < blocks else 0
+    return pending
+
+
+def matrix_cycles(steps: Sequence[MatrixStep], vectors: int, array_size: int, blocks: int = 1) -> int:
+    """A cycle a vector each, two for a diagonal with its move; the rows, and the drain of the array: for each block
+    where a step has words for each channel.
+    """
+    drain = 2 * array_size
+    cycles = 0
+    for step in steps:
+        moves = 2 if isinstance(step, Diagonal | ChannelDiagonal) else 1
+        rows = 1 if isinstance(step, AddWord | ChannelAddWord) else array_size + 1
+        loads = blocks if isinstance(step, ChannelAddWord | ChannelDiagonal) else 1
+        cycles += vectors * moves + (drain + rows) * loads
+    return cycles

@@ -1,0 +1,97 @@
+"""Requantization while adding: an addend that nobody else reads is stored as sums, and the addition shifts them.
+
+    have  b = clip(shift(conv(y))); c = steps(... + b)      a group of its own that requantizes
+    want  b = conv(y); c = steps(... + shift(b))            its MatMul adds b times a diagonal matrix
+
+The sums carry a constant that made those saturate that end above the clip; the MatMul's bias takes it away again. Where
+the addend had a lower clip, `addends.drop_idle_clips` must have dropped it. Done where that takes fewer cycles, and
+where a certified plan exists for the group that adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import replace
+
+from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.matrix.group_steps import (
+    added_tensors,
+    addend_plan,
+    leading_plan,
+    trailing_plan,
+    trailing_steps,
+)
+from pefslc.targets.tensil.matrix.matrix_plan import shift_of
+from pefslc.targets.tensil.matrix.step_choice import choose, matrix_cycles
+from pefslc.targets.tensil.merge.addends import rewrite_addends
+from pefslc.targets.tensil.rewrite.convolution_cost import tile_count
+from pefslc.targets.tensil.schedule.emitter import SIMD_CYCLES
+from pefslc.targets.tensil.schedule.weight_stream import SIMD_IN_DRAIN_CYCLES
+from pefslc.targets.tensil.words.placed_group import Placed, PlacedGroup
+from pefslc.targets.tensil.words.steps import Minimum, Multiply
+
+__all__ = ["requantize_while_adding"]
+
+
+def requantize_while_adding(placed: Placed, outputs: Set[str], architecture: Architecture) -> Placed:
+    """The groups with addends as sums, where that is shorter."""
+
+    def shorter(group: PlacedGroup, addend: PlacedGroup) -> tuple[PlacedGroup, PlacedGroup] | None:
+        pair = _as_sums(group, addend, architecture)
+        if pair is None or _cycles(*pair, architecture) >= _cycles(group, addend, architecture):
+            return None
+        return pair
+
+    return rewrite_addends(placed, outputs, shorter)
+
+
+def _as_sums(
+    group: PlacedGroup, addend: PlacedGroup, architecture: Architecture
+) -> tuple[PlacedGroup, PlacedGroup] | None:
+    """Both groups, the second without steps; None where the first cannot do them."""
+    data_type = architecture.data_type
+    (added,) = added_tensors(group)
+    match addend.steps:
+        case (Multiply() as multiply, Minimum(ceiling)) if addend.terms and not addend.carried:
+            shift = shift_of(multiply, data_type)
+        case _:
+            return None
+    if shift is None or added.ceiling is not None or addend.weights_move or group.weights_move:
+        return None
+    carried = -data_type.min_code - (ceiling << shift)
+    low, high = addend.words
+    if not data_type.min_code <= carried <= data_type.max_code or low + carried < data_type.min_code:
+        return None
+    scaled = replace(added, low=low, high=high, ceiling=ceiling, word=multiply.word, carried=carried)
+    adding = replace(group, steps=tuple(scaled if step is added else step for step in group.steps))
+    if addend_plan(adding, data_type) is None:
+        return None
+    return adding, replace(addend, steps=(), carried=carried)
+
+
+def _cycles(group: PlacedGroup, addend: PlacedGroup, architecture: Architecture) -> int:
+    """About what the steps of both groups take."""
+    return _step_cycles(group, architecture) + _step_cycles(addend, architecture)
+
+
+def _step_cycles(group: PlacedGroup, architecture: Architecture) -> int:
+    """About what the steps of one group take: of two ways to add a tensor, the shorter one."""
+    a, data_type = architecture.array_size, architecture.data_type
+    blocks, pixels = group.group.layout.blocks(a), group.group.layout.pixels
+    whole = addend_plan(group, data_type)
+    by_matrix = None if whole is None else matrix_cycles(whole.alone, pixels * blocks, a)
+    if any(added.word is not None for added in added_tensors(group)):
+        assert by_matrix is not None
+        return by_matrix
+    if group.carried:
+        return pixels * blocks
+    tiles = sum(tile_count(term.weight, a) for term in group.terms)
+    hidden = tiles * (SIMD_IN_DRAIN_CYCLES + a * architecture.vector_beats) // blocks
+    trailing = trailing_steps(group)
+    leading = len(group.steps) - len(trailing) - len(added_tensors(group))
+    apart = choose(leading_plan(group, data_type), leading, pixels, [hidden] * blocks, a, carried=False).cycles
+    apart += pixels * blocks * len(added_tensors(group))
+    after = SIMD_CYCLES * len(trailing) * pixels * blocks
+    plan = trailing_plan(group, data_type)
+    apart += after if plan is None else min(after, matrix_cycles(plan.alone, pixels * blocks, a))
+    return apart if by_matrix is None else min(apart, by_matrix)

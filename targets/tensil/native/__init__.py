@@ -1,0 +1,1 @@
+"""Float models in the machine's own arithmetic."""

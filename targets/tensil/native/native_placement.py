@@ -1,0 +1,235 @@
+"""Native arithmetic: a float model, quantized to the data type's own format, in the TCU's own fixed-point numbers.
+
+Every weight is its value times 2^p (p: the binary point), rounded, every tensor its values times 2^(p+d), with d from
+calibration data (`native_words`), else 0. The MAC rounds each product and saturates each sum; no step requantizes. With
+d = 0 that is what Tensil's own compiler makes of a float model. It is *bounded*, not exact: of a sum of n products each
+is off by at most half a unit 2^-(p+d), and what saturates is off by more. Only for graphs that say so
+(`Graph.uniform_format`): a network that was trained with its quantizers means them, and `placement` refuses it where it
+cannot be exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import floor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Problem
+from pefslc.geometry.dilation_phases import taps_together
+from pefslc.ir.graph import Graph
+from pefslc.numeric.accumulate import largest_magnitude
+from pefslc.numeric.format import saturate
+from pefslc.numeric.rounding import round_fraction, round_ratio
+from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Requantization, Rounding, Selection
+from pefslc.targets.tensil.groups.group import Limit as LimitStep
+from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.native.activations import fit_activation, fit_line
+from pefslc.targets.tensil.native.native_scales import NativeScales
+from pefslc.targets.tensil.native.native_words import Magnitudes, extra_bits, native_format
+from pefslc.targets.tensil.rewrite.fusion import fuse_sums
+from pefslc.targets.tensil.words.placed_group import Placed, PlacedGroup, PlacedTerm
+from pefslc.targets.tensil.words.steps import Accumulate, Maximum, Minimum, Multiply, RawStep
+
+__all__ = ["is_native", "place_natively"]
+
+Words = NDArray[np.int64]
+
+
+def is_native(graph: Graph, data_type: DataType) -> bool:
+    """Whether the graph is a float model that was quantized to the data type's own format, and asks for no more."""
+    return graph.uniform_format == native_format(data_type)
+
+
+def place_natively(
+    graph: Graph, selection: Selection, data_type: DataType, magnitudes: Magnitudes | None = None
+) -> tuple[Selection, Placed]:
+    """The selection with its sums fused, and every group in raw words 2^-(p+d). Raises CompileError with every fault.
+
+    magnitudes  on calibration inputs, from which d follows; without them it is 0
+    """
+    scales = NativeScales.of(graph, selection)
+    selection = fuse_sums(graph, selection)
+    extra, coarse = _words_of_inputs(graph, selection, scales, data_type, magnitudes)
+    units = _Units.of(scales, data_type, extra, coarse)
+    placed: list[PlacedGroup] = []
+    problems: list[Problem] = []
+    for group in selection.groups:
+        try:
+            placed.append(_Placer(group, units, data_type).place())
+        except CompileError as e:
+            problems.extend(e.problems)
+    if problems:
+        raise CompileError.of(problems)
+    stored = {name: units.tensors[name] for name in selection.layouts}
+    exponents = {name: unit.numerator.bit_length() - 1 for name, unit in stored.items()}
+    finer = {name: unit.denominator for name, unit in stored.items() if unit.denominator > 1}
+    return selection, Placed(tuple(placed), exponents, finer, native_format(data_type, extra))
+
+
+@dataclass(frozen=True, slots=True)
+class _Units:
+    """Words per code of each stored tensor, and of the accumulators of each group."""
+
+    tensors: dict[str, Fraction]
+    accumulators: dict[str, Fraction]
+
+    @classmethod
+    def of(cls, scales: NativeScales, data_type: DataType, extra: int, coarse: frozenset[str]) -> _Units:
+        """With words of `extra` more bits of fraction, but for the tensors `coarse`."""
+        one = data_type.one
+        tensors = {name: step * (one if name in coarse else one << extra) for name, step in scales.tensors.items()}
+        return cls(tensors, {name: step * (one << extra) for name, step in scales.accumulators.items()})
+
+
+def _words_of_inputs(
+    graph: Graph, selection: Selection, scales: NativeScales, data_type: DataType, magnitudes: Magnitudes | None
+) -> tuple[int, frozenset[str]]:
+    """The extra bits of the words, and the inputs that do without: weights that read them are larger instead.
+
+    An input has its whole range then. Where one is read otherwise, or by weights that would be no words, it has to
+    keep HEADROOM as all others do.
+    """
+    if magnitudes is None:
+        return 0, frozenset()
+    inputs = {selection.storage[i.value.name] for i in graph.inputs}
+    extra = extra_bits(magnitudes.held, data_type)
+    if len(coarse := _absorbed(inputs, selection, scales, data_type, extra)) < len(inputs):
+        extra = extra_bits(max(magnitudes.held, magnitudes.inputs), data_type)
+        coarse = _absorbed(inputs, selection, scales, data_type, extra)
+    return extra, coarse
+
+
+def _absorbed(
+    inputs: set[str], selection: Selection, scales: NativeScales, data_type: DataType, extra: int
+) -> frozenset[str]:
+    """The inputs that only convolutions read whose weights stay words when they are 2^extra times larger."""
+    otherwise: set[str] = set()
+    for group in selection.groups:
+        otherwise |= {s.tensor for s in group.steps if isinstance(s, AddTensor)}
+        if not isinstance(group.head, LinearHead):
+            otherwise.add(group.head.tensor)
+            continue
+        for term in group.head.terms:
+            step = scales.accumulators[group.result] / scales.tensors[term.tensor]
+            if largest_magnitude(term.weight) * step * (data_type.one << extra) > data_type.max_code:
+                otherwise.add(term.tensor)
+    return frozenset(inputs - otherwise)
+
+
+@dataclass
+class _Placer:
+    """One group."""
+
+    group: Group
+    units: _Units
+    data_type: DataType
+
+    def place(self) -> PlacedGroup:
+        head, whole = self.group.head, (self.data_type.min_code, self.data_type.max_code)
+        steps: list[RawStep] = []
+        if not isinstance(head, LinearHead):
+            terms: tuple[PlacedTerm, ...] = ()
+            bias = np.full(self.group.layout.channels, self.data_type.min_code, dtype=np.int64)
+            first = "maximum"
+        else:
+            terms, bias = self._terms(head, steps), self._words(head.bias, self.unit)
+            first = f"native, {max(map(_most_products, terms))} products rounded"
+        names = self._steps(steps)
+        sums = whole if any(isinstance(s, Accumulate) for s in steps) else None
+        ops = self.group.ops
+        implementation = dict(zip(ops, [first] * (len(ops) - len(names)) + names, strict=True))
+        partial = np.full_like(bias, whole[0]), np.full_like(bias, whole[1])  # any: the sums saturate
+        exact = not isinstance(head, LinearHead) and not steps
+        return PlacedGroup(self.group, terms, bias, tuple(steps), whole, partial, sums, implementation, exact)
+
+    @property
+    def unit(self) -> Fraction:
+        return self.units.accumulators[self.group.result]
+
+    def _words(self, codes: Words, unit: Fraction) -> Words:
+        """RNE(codes * unit), saturated."""
+        words = round_ratio(codes * unit.numerator, unit.denominator)
+        return saturate(words, self.data_type.min_code, self.data_type.max_code)
+
+    def _terms(self, head: LinearHead, steps: list[RawStep]) -> tuple[PlacedTerm, ...]:
+        """The weights, rounded; of a mean, so that a multiplication after it makes up for their rounding."""
+        placed = []
+        for term in head.terms:
+            scale = self.unit / self.units.tensors[term.tensor]
+            words = self._words(term.weight, scale * self.data_type.one)
+            if len(head.terms) == 1 and term.weight.min() >= 0 and term.weight.max() == 1:
+                weight, factor = _mean_words(scale, self.data_type)
+                words = term.weight * weight
+                steps += [Multiply(factor)] if factor != self.data_type.one else []
+            placed.append(PlacedTerm(term.tensor, words, term.window))
+        return tuple(placed)
+
+    def _steps(self, steps: list[RawStep]) -> list[str]:
+        """Append the raw steps; what is done for each of the last operations of the group."""
+        names, unit = [], self.unit
+        ops = self.group.ops[len(self.group.ops) - len(self.group.steps) :]
+        for name, wanted in zip(ops, self.group.steps, strict=True):
+            match wanted:
+                case Requantization() | Rounding():
+                    names.append(self._activation(wanted, unit, self.units.tensors[name], steps))
+                case LimitStep():
+                    names.append(self._limit(wanted, unit, steps))
+                case AddTensor():
+                    steps.append(Accumulate(wanted.tensor, self.data_type.min_code, self.data_type.max_code))
+                    names.append("add")
+            unit = self.units.tensors[name]
+        return names
+
+    def _activation(
+        self, wanted: Requantization | Rounding, before: Fraction, after: Fraction, steps: list[RawStep]
+    ) -> str:
+        if isinstance(wanted, Rounding):
+            found = fit_line(wanted.line, wanted.low, wanted.high, before, after, self.data_type)
+        else:
+            found = fit_activation(wanted.staircase, before, after, self.data_type)
+        if found is None:
+            raise CompileError(
+                Code.TCU_UNSUPPORTED,
+                f"native arithmetic on {self.data_type.value} knows ReLU, LeakyReLU and clips, the same in every "
+                "channel; what stands before the next layer here is something else",
+                at=self.group.origin,
+                hint="fold BatchNorm into a convolution, use ReLU or LeakyReLU with one slope; or quantize in training",
+            )
+        steps.extend(found.steps)
+        if not found.steps:
+            return ""
+        return f"activation within {float(found.deviation):.3g} words"
+
+    def _limit(self, wanted: LimitStep, unit: Fraction, steps: list[RawStep]) -> str:
+        ends = self._words(np.array([wanted.low, wanted.high], dtype=np.int64), unit)
+        if ends[0] > self.data_type.min_code:
+            steps.append(Maximum(int(ends[0])))
+        if ends[1] < self.data_type.max_code:
+            steps.append(Minimum(int(ends[1])))
+        return "clip"
+
+
+def _most_products(term: PlacedTerm) -> int:
+    """How many products one sum is made of, at most."""
+    parts = (term.weight[:, :, rows, columns] for rows, columns in taps_together(term.window))
+    return max(int(np.count_nonzero(part.reshape(len(part), -1), axis=1).max()) for part in parts)
+
+
+def _mean_words(scale: Fraction, data_type: DataType) -> tuple[int, int]:
+    """(weight, factor) with weight * factor / 4^p closest to `scale`, at most 1.
+
+    The weight alone is not above it: a mean must not saturate.
+    """
+    wanted = scale * data_type.one
+    highest = max(floor(wanted), 1)
+    weights = range(highest, max(highest * 3 // 4, 1) - 1, -1)  # a small weight loses more in every product
+
+    def factor(weight: int) -> int:
+        return round_fraction(wanted * data_type.one / weight)
+
+    best = min(weights, key=lambda weight: abs(Fraction(weight * factor(weight)) - wanted * data_type.one))
+    return best, factor(best)

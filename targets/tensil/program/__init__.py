@@ -1,0 +1,1 @@
+"""Programs as tables of instructions and as files."""

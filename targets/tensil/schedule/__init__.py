@@ -1,0 +1,1 @@
+"""From groups in words to instructions."""

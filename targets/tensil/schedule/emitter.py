@@ -1,0 +1,230 @@
+"""The instruction stream under construction: what must hold between instructions is kept here.
+
+- The accumulator hazard (spec 5): an accumulating write must not follow one to the same address with no other
+  accumulator access between. Where it would, a constant is read into the SIMD register first.
+- The SIMD register: which constant it holds, so that it is loaded once for many vectors.
+- SIMD operations that may wait: they run in the background of DRAM reads and of the array's drain (spec 5).
+- Whom each instruction serves: one that waited serves the group that it was made for.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.machine.instructions import (
+    DataMove,
+    Instruction,
+    LoadWeights,
+    MatMul,
+    MoveKind,
+    Segment,
+    Simd,
+    SimdOperation,
+)
+
+__all__ = ["SIMD_CYCLES", "Constant", "Emitter", "SimdLater"]
+
+# After a MatMul, a LoadWeights of this many local rows (on A = 12) waits long enough for the accumulation to complete.
+_HEALING_ROWS, _MEASURED_ON = 5, 12
+SIMD_CYCLES = 4  # an operation that reads and writes an accumulator
+
+
+Constant: TypeAlias = int | tuple[int, ...]  # the same word in every lane, or a word for each
+
+
+@dataclass(frozen=True, slots=True)
+class SimdLater:
+    """accumulator[write] (+)= operation(accumulator[read], word), when there is time."""
+
+    operation: SimdOperation
+    word: Constant
+    read: int
+    write: int
+    accumulate: bool = False
+
+
+class Emitter:
+    """Appends instructions. `constants` maps a constant to the accumulator address of a vector that holds it."""
+
+    def __init__(self, architecture: Architecture, constants: dict[Constant, int]) -> None:
+        self.architecture = architecture
+        self.constants = constants
+        self.instructions: list[Instruction] = []
+        self._pending: deque[tuple[SimdLater, str]] = deque()
+        self._group = ""  # whom what is made now serves
+        self._serving = [(0, "")]  # the first instruction of each segment, and whom it serves
+        self._queue = 2 * architecture.array_size + 2  # SIMD operations that the RTL holds
+        self._register: Constant | None = None
+        self._last: int | None = None  # the accumulator address accessed last
+        self._tainted = False  # whether an accumulation to it may still be under way
+        self._by_matmul = False  # whether that accumulation was a MatMul's
+        self._healing_rows = max(_HEALING_ROWS, -(-_HEALING_ROWS * architecture.array_size // _MEASURED_ON))
+
+    def use_constants(self, constants: Mapping[tuple[int, ...], int]) -> None:
+        """Vectors that accumulators hold from now on, in the place of those of the last call."""
+        self.constants = {c: address for c, address in self.constants.items() if isinstance(c, int)}
+        for words, address in constants.items():
+            self.constants[words] = address
+        if not isinstance(self._register, int):
+            self._register = None
+
+    def __len__(self) -> int:
+        return len(self.instructions)
+
+    def serve(self, group: str) -> None:
+        """What is made from now on serves this group."""
+        self._group = group
+        self._segment(group)
+
+    def segments(self) -> tuple[Segment, ...]:
+        """All instructions, by whom they serve."""
+        ends = [first for first, _ in self._serving[1:]] + [len(self.instructions)]
+        return tuple(Segment(group, first, end) for (first, group), end in zip(self._serving, ends, strict=True))
+
+    def _segment(self, group: str) -> None:
+        first, current = self._serving[-1]
+        if group == current:
+            return
+        if first == len(self.instructions):
+            self._serving.pop()
+        if not self._serving or self._serving[-1][1] != group:
+            self._serving.append((len(self.instructions), group))
+
+    def load_weights(self, local: int, rows: int, *, has_bias: bool) -> None:
+        """Shift `rows` vectors from `local` into the array; where they hold no bias row, a zero row after them."""
+        self.instructions.append(LoadWeights(local, rows))
+        if not has_bias:
+            self.instructions.append(LoadWeights(0, 1, zeroes=True))
+        if rows >= self._healing_rows and self._by_matmul:
+            self._tainted = False
+
+    def clear_weights(self) -> None:
+        """Fill the array with zeros: later tiles load only the rows that matter."""
+        self.instructions.append(LoadWeights(0, self.architecture.array_size + 1, zeroes=True))
+
+    def matmul(
+        self,
+        local: int,
+        accumulator: int,
+        vectors: int,
+        local_stride: int,
+        accumulator_stride: int,
+        *,
+        accumulate: bool,
+    ) -> None:
+        """accumulator[i] (+)= weights applied to local[i]."""
+        self._before_write(accumulator, accumulate=accumulate)
+        self.instructions.append(
+            MatMul(local, accumulator, vectors, local_stride, accumulator_stride, accumulate=accumulate)
+        )
+        self._after_write(accumulator, vectors, accumulator_stride, accumulate=accumulate, by_matmul=True)
+
+    def matmul_zeroes(self, accumulator: int, vectors: int, stride: int = 0, *, accumulate: bool = False) -> None:
+        """accumulator[i << stride] (+)= the bias row."""
+        self._before_write(accumulator, accumulate=accumulate)
+        self.instructions.append(MatMul(0, accumulator, vectors, 0, stride, accumulate=accumulate, zeroes=True))
+        self._after_write(accumulator, vectors, stride, accumulate=accumulate)
+
+    def to_accumulators(
+        self, local: int, accumulator: int, vectors: int, local_stride: int = 0, accumulator_stride: int = 0, *,
+        accumulate: bool = False,
+    ) -> None:  # fmt: skip
+        """accumulator[i] (+)= local[i]."""
+        kind = MoveKind.LOCAL_TO_ACCUMULATOR_ACCUMULATE if accumulate else MoveKind.LOCAL_TO_ACCUMULATOR
+        self._before_write(accumulator, accumulate=accumulate)
+        self.instructions.append(DataMove(kind, local, accumulator, vectors, local_stride, accumulator_stride))
+        self._after_write(accumulator, vectors, accumulator_stride, accumulate=accumulate)
+
+    def from_accumulators(self, accumulator: int, local: int, vectors: int) -> None:
+        """local[i] = accumulator[i]."""
+        self.instructions.append(DataMove(MoveKind.ACCUMULATOR_TO_LOCAL, local, accumulator, vectors))
+        self._read(accumulator + vectors - 1)
+
+    def dram(self, kind: MoveKind, local: int, dram: int, vectors: int) -> None:
+        """A move between local memory and a DRAM, contiguous on both sides."""
+        self.instructions.append(DataMove(kind, local, dram, vectors))
+
+    def simd_later(self, operations: Iterable[SimdLater]) -> None:
+        """By later `fill`s or a `flush`, in this order."""
+        self._pending.extend((operation, self._group) for operation in operations)
+
+    @property
+    def pending(self) -> int:
+        """SIMD operations that wait."""
+        return len(self._pending)
+
+    @property
+    def rows_that_hide_the_queue(self) -> int:
+        """The fewest vectors from a DRAM whose read hides as many SIMD operations as the queue holds."""
+        return -(-self._queue * SIMD_CYCLES // self.read_cycles(1))
+
+    def fill(self, cycles: int) -> None:
+        """Emit pending SIMD operations that run for about `cycles` in the background of what follows."""
+        for _ in range(min(cycles // SIMD_CYCLES, len(self._pending), self._queue)):
+            self._simd(*self._pending.popleft())
+        self._segment(self._group)
+
+    def fill_behind_read(self, vectors: int) -> None:
+        """Emit pending SIMD operations that run while this many vectors come from a DRAM."""
+        self.fill(self.read_cycles(vectors))
+
+    def read_cycles(self, vectors: int) -> int:
+        """Cycles that a DRAM read takes a vector: its beats on the bus."""
+        return vectors * self.architecture.vector_beats
+
+    def flush(self) -> None:
+        """Emit all pending SIMD operations."""
+        while self._pending:
+            self._simd(*self._pending.popleft())
+        self._segment(self._group)
+
+    def _simd(self, later: SimdLater, group: str) -> None:
+        self._segment(group)
+        self._load_register(later.word)
+        self.instructions.append(
+            Simd(
+                later.operation, left=0, right=1, destination=0,
+                read=later.read, write=later.write, accumulate=later.accumulate,
+            )
+        )  # fmt: skip
+        self._read(later.read)
+        if later.write != later.read:
+            self._after_write(later.write, 1, 0, accumulate=later.accumulate)
+
+    def simd_with(self, operation: SimdOperation, accumulator: int, other: int, vectors: int, stride: int = 0) -> None:
+        """accumulator[i << stride] = operation(accumulator[i << stride], accumulator-side other[i])."""
+        append = self.instructions.append
+        for i in range(vectors):
+            address = accumulator + (i << stride)
+            append(Simd(SimdOperation.MOVE, left=0, destination=1, read=other + i))
+            append(Simd(operation, left=0, right=1, destination=0, read=address, write=address))
+            self._read(address)
+        self._register = None
+
+    # --- what holds between instructions -------------------------------------------------------------------------
+
+    def _load_register(self, word: Constant) -> None:
+        if self._register != word:
+            address = self.constants[word]
+            self.instructions.append(Simd(SimdOperation.MOVE, left=0, destination=1, read=address))
+            self._register = word
+            self._read(address)
+
+    def _read(self, address: int) -> None:
+        self._last, self._tainted = address, False
+
+    def _before_write(self, address: int, *, accumulate: bool) -> None:
+        if accumulate and self._tainted and self._last == address:
+            self._register = None  # force the read
+            self._load_register(next(iter(self.constants)))
+
+    def _after_write(
+        self, address: int, vectors: int, stride: int, *, accumulate: bool, by_matmul: bool = False
+    ) -> None:
+        last = address + ((vectors - 1) << stride)
+        same = self._tainted and vectors == 1 and self._last == last
+        self._last, self._tainted, self._by_matmul = last, accumulate or same, by_matmul

@@ -1,0 +1,368 @@
+"""One group in instructions: for each rectangle of pixels and set of output blocks, fill the accumulators, apply the
+steps, store the result. Inputs or results that live in DRAM0 pass through scratch in local memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.targets.tensil.groups.group import MaxHead, TransposeHead
+from pefslc.targets.tensil.groups.layout import Layout, Rect, Run, View, missed_runs, rect_runs, tap_runs
+from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.machine.instructions import MoveKind, SimdOperation
+from pefslc.targets.tensil.matrix.group_steps import (
+    added_tensors,
+    leading_steps,
+    trailing_steps,
+)
+from pefslc.targets.tensil.matrix.matrix_steps import (
+    AddTensor,
+    AddWord,
+    ChannelAddWord,
+    ChannelDiagonal,
+    Diagonal,
+    MatrixStep,
+)
+from pefslc.targets.tensil.matrix.step_choice import Choice
+from pefslc.targets.tensil.schedule.constants import Constants
+from pefslc.targets.tensil.schedule.emitter import Emitter
+from pefslc.targets.tensil.schedule.pass_plan import Needs, Scratch, plan_passes
+from pefslc.targets.tensil.schedule.pass_steps import PassSteps
+from pefslc.targets.tensil.schedule.simd_steps import simd_operations
+from pefslc.targets.tensil.schedule.stationary_emitter import MovingWeights, shifted_ones, transpose
+from pefslc.targets.tensil.schedule.weight_stream import WeightStream
+from pefslc.targets.tensil.schedule.weights import Tile, first_covering_tap, in_order
+from pefslc.targets.tensil.words.placed_group import PlacedGroup
+from pefslc.targets.tensil.words.steps import Accumulate, RawStep, SimdStep
+
+__all__ = ["GroupPass"]
+
+Words = NDArray[np.int64]
+
+
+@dataclass
+class GroupPass:
+    """Emits one group. `views` say where tensors lie, in local memory if named in `local`, else in DRAM0; `spare`
+    are accumulators that SIMD steps may overwrite.
+    """
+
+    placed: PlacedGroup
+    layouts: dict[str, Layout]
+    architecture: Architecture
+    emitter: Emitter
+    capacity: int
+    tiles: list[list[Tile]]
+    views: dict[str, View]
+    local: set[str]
+    scratch: Scratch
+    steps: PassSteps
+    constants: Constants
+    spare: range
+    moving: MovingWeights | None = None
+    ones: int | None = None  # where DRAM1 holds what transpositions need
+
+    def emit(self, needs: Needs) -> None:
+        """Append the instructions."""
+        self.needs = needs
+        self.a = self.architecture.array_size
+        self.strides = (self.architecture.stride0_depth, self.architecture.stride1_depth)
+        gathers = 0 if self.moving is None else min(self.moving.gathers, self.capacity // 2)
+        self.sums = self.capacity - gathers
+        plan = plan_passes(self.placed, needs, self.scratch, self.sums, self.architecture)
+        self.plan = plan
+        layout = self.placed.group.layout
+        output_blocks = list(range(layout.blocks(self.a)))
+        if self.moving is None:  # those first that hide least SIMD: the last ones' tiles hide what was left before them
+            output_blocks.sort(key=self.steps.hides)
+        sets = [output_blocks[i : i + plan.blocks] for i in range(0, len(output_blocks), plan.blocks)]
+        choices = [self.steps.leading(chosen, plan.rows * plan.columns) for chosen in sets]
+        phases_of = [self._phases(c, choice, plan.input_blocks) for c, choice in zip(sets, choices, strict=True)]
+        tiles = [tile for phases in phases_of for _, _, tiles in phases for tile in tiles]
+        self.weights = WeightStream(tiles, plan.weight_base, plan.weight_size, self.emitter, self.constants)
+        for rect in plan.rects(layout):
+            for chosen, choice, phases in zip(sets, choices, phases_of, strict=True):
+                self._one_pass(rect, chosen, choice, phases)
+
+    def _phases(self, chosen: Sequence[int], choice: Choice, whole: int) -> list[tuple[int, range, list[Tile]]]:
+        """(term, input blocks, tiles): what is worked on together. Without streaming that is everything at once."""
+        blocks_of = [self.tiles[block] for block in chosen]
+        late: list[Tile] = []
+        if self.placed.carried:
+            blocks_of, late = self._carrying_sums(chosen)
+        if choice.plan is not None and choice.carried:
+            for i, block in enumerate(chosen[choice.first :], choice.first):
+                carrying = self.steps.carrying(block, choice.plan.carried)
+                assert carrying is not None
+                blocks_of[i] = carrying
+        tiles = in_order(blocks_of)
+        if not self.needs.streamed_terms:
+            return [(-1, range(0), tiles + late)]
+        phases: list[tuple[int, range, list[Tile]]] = [(-1, range(0), [t for t in tiles if t.tap is None])]
+        for t, term in enumerate(self.placed.terms):
+            blocks = range(self.layouts[term.tensor].blocks(self.a))
+            step = whole if term.tensor in self.needs.streamed_terms else len(blocks)
+            for first in range(0, len(blocks), step):
+                part = blocks[first : first + step]
+                phases.append((t, part, [i for i in tiles if i.tap is not None and i.term == t and i.in_block in part]))
+        return [*phases, (-1, range(0), late)]
+
+    def _carrying_sums(self, chosen: Sequence[int]) -> tuple[list[list[Tile]], list[Tile]]:
+        """Tiles for sums that are stored with a constant: in their own biases, or by tiles of its own, after them."""
+        word = self.placed.carried
+        carrying = [self.steps.carrying(block, word) for block in chosen]
+        if not self.needs.streamed_terms and None not in carrying:
+            return [tiles for tiles in carrying if tiles is not None], []
+        row = np.full((1, self.a), word, dtype=np.int64)
+        return [self.tiles[b] for b in chosen], [Tile(b, 0, 0, None, False, True, row) for b in chosen]
+
+    # --- one pass ------------------------------------------------------------------------------------------------
+
+    def _one_pass(
+        self, rect: Rect, chosen: Sequence[int], choice: Choice, phases: list[tuple[int, range, list[Tile]]]
+    ) -> None:
+        steps = self.placed.steps
+        head = self.placed.group.head
+        if isinstance(head, MaxHead):
+            self._maximum(head, rect, chosen[0])
+        elif isinstance(head, TransposeHead):
+            self._transpose(head, rect, chosen)
+        else:
+            leading = leading_steps(self.placed)
+            self.weights.expect_simd(waits=bool(leading) and choice.first > 0)
+            if self.moving is not None:
+                self._moving_sums(self.moving, rect, chosen, leading, choice.first)
+            else:
+                self._sums(rect, chosen, phases, leading, choice.first)
+            if choice.plan is not None:
+                self.emitter.flush()
+                self._matrix_steps(choice.steps, rect, chosen, choice.first)
+            steps = () if any(isinstance(s, AddTensor) for s in choice.steps) else steps[len(leading) :]
+        trailing, _ = self.steps.trailing(len(chosen), rect.area)
+        by_matrix = trailing if steps else None
+        for step in steps[: len(steps) - len(trailing_steps(self.placed))] if by_matrix else steps:
+            if isinstance(step, Accumulate):
+                self.emitter.flush()
+                self._add(step.tensor, rect, chosen, 0)
+            else:
+                self._step_later(step, 0, rect.area, chosen)
+        self.emitter.flush()
+        if by_matrix:
+            self._matrix_steps(by_matrix.alone, rect, chosen, 0)
+        self._store_result(rect, chosen)
+
+    def _matrix_steps(self, steps: Sequence[MatrixStep], rect: Rect, chosen: Sequence[int], first: int) -> None:
+        """Matrix steps on the accumulators of chosen[first:]."""
+        self.weights.forget_array()
+        base = first * rect.area
+        for step in steps:
+            match step:
+                case AddWord():
+                    self.emitter.load_weights(self.steps.rows_of(step), 1, has_bias=True)
+                    self.emitter.matmul_zeroes(base, rect.area * len(chosen) - base, accumulate=True)
+                case ChannelAddWord():
+                    for i, block in enumerate(chosen[first:], first):
+                        self.emitter.load_weights(self.steps.rows_of(step) + block, 1, has_bias=True)
+                        self.emitter.matmul_zeroes(i * rect.area, rect.area, accumulate=True)
+                case Diagonal() | ChannelDiagonal():
+                    self._diagonal(step, rect, chosen, first)
+                case AddTensor():
+                    (added,) = added_tensors(self.placed)
+                    if not step.moves:
+                        self.emitter.load_weights(self.steps.rows_of(step), self.a + 1, has_bias=True)
+                    self._add(added.tensor, rect, chosen, first, by_matmul=not step.moves)
+
+    def _diagonal(self, step: Diagonal | ChannelDiagonal, rect: Rect, chosen: Sequence[int], first: int) -> None:
+        """Through where the result goes, or is staged, for a moment: the final codes overwrite it."""
+        result = self.placed.group.result
+        if result in self.local:
+            view = self.views[result]
+            self._store_result(rect, chosen, first)
+        else:
+            view = View.part(self.plan.staging_base, rect)
+            self.emitter.from_accumulators(0, self.plan.staging_base, rect.area * len(chosen))
+        for i, block in enumerate(chosen[first:], first):
+            by_channel = isinstance(step, ChannelDiagonal)
+            if by_channel or i == first:
+                matrix = self.steps.rows_of(step) + (block * (self.a + 1) if by_channel else 0)
+                self.emitter.load_weights(matrix, self.a + 1, has_bias=True)
+            for run in rect_runs(rect, view, View.part(0, rect)):
+                source = run.first + (block if result in self.local else i) * view.block_pitch
+                self.emitter.matmul(source, run.second + i * rect.area, run.vectors, 0, 0, accumulate=False)
+
+    def _sums(
+        self,
+        rect: Rect,
+        chosen: Sequence[int],
+        phases: list[tuple[int, range, list[Tile]]],
+        steps: Sequence[RawStep],
+        by_simd: int,
+    ) -> None:
+        """Fill the accumulators. The SIMD `steps` of the first `by_simd` of the output blocks follow the block's last
+        tile, in the gaps of the next blocks.
+        """
+        last = {
+            tile.out_block: id(tile) for _, _, tiles in phases for tile in tiles if tile.out_block in chosen[:by_simd]
+        }
+        runs: dict[tuple[int, tuple[int, int]], list[Run]] = {}
+        views: dict[int, tuple[View, int]] = {}  # term -> where its blocks lie, and the first block there
+        for t, blocks, tiles in phases:
+            if t >= 0 and tiles:
+                views[t] = self._input(t, rect, blocks)
+                runs = {key: r for key, r in runs.items() if key[0] != t}
+            for tile in tiles:
+                self.weights.load(tile)
+                accumulator = chosen.index(tile.out_block) * rect.area
+                if tile.tap is None:
+                    self.emitter.matmul_zeroes(accumulator, rect.area, accumulate=not tile.overwrites)
+                    self._steps_after(tile, last, steps, accumulator, rect.area)
+                    continue
+                if tile.term not in views:
+                    views[tile.term] = self._input(tile.term, rect, range(0))
+                view, first_block = views[tile.term]
+                key = (tile.term, tile.tap)
+                for tap in (tile.tap, *tile.beside):
+                    if (tile.term, tap) not in runs:
+                        runs[tile.term, tap] = self._tap_runs(tile.term, tap, rect, view)
+                block_offset = (tile.in_block - first_block) * view.block_pitch
+                for run in runs[key]:
+                    self.emitter.matmul(
+                        run.first + block_offset,
+                        run.second + accumulator,
+                        run.vectors,
+                        run.first_stride,
+                        run.second_stride,
+                        accumulate=not tile.overwrites,
+                    )
+                if (tile.overwrites or tile.has_bias) and tile.fills:
+                    overwritten = [run for tap in (tile.tap, *tile.beside) for run in runs[tile.term, tap]]
+                    for run in missed_runs(overwritten, rect, self.strides):
+                        self.emitter.matmul_zeroes(
+                            run.second + accumulator, run.vectors, run.second_stride, accumulate=not tile.overwrites
+                        )
+                self._steps_after(tile, last, steps, accumulator, rect.area)
+
+    def _moving_sums(
+        self, moving: MovingWeights, rect: Rect, chosen: Sequence[int], steps: Sequence[RawStep], by_simd: int
+    ) -> None:
+        """`_sums` where weights move: a row of the result is an output channel."""
+        source, buffer = self.views[self.placed.terms[0].tensor].base, self.plan.weight_base
+        moving.emit(
+            source,
+            range(rect.top, rect.bottom),
+            chosen,
+            range(buffer, buffer + self.plan.weight_size),
+            range(self.sums, self.capacity),
+            self.emitter,
+            self.constants,
+        )
+        for step in steps if by_simd else ():
+            assert not isinstance(step, Accumulate)
+            self._step_later(step, 0, rect.area, chosen[:by_simd])
+
+    def _transpose(self, head: TransposeHead, rect: Rect, chosen: Sequence[int]) -> None:
+        if self.ones is None:
+            self.ones = self.constants.store(shifted_ones(self.architecture))
+        local = self.constants.fetch(self.emitter, self.plan.weight_base, self.ones, self.a + 1)
+        source, width = self.views[head.tensor].base, self.placed.group.layout.width
+        transpose(source, self.layouts[head.tensor], rect, width, chosen, local, self.architecture, self.emitter)
+
+    def _steps_after(
+        self, tile: Tile, last: dict[int, int], steps: Sequence[RawStep], accumulator: int, vectors: int
+    ) -> None:
+        if last.get(tile.out_block) == id(tile):
+            for step in steps:
+                assert not isinstance(step, Accumulate)
+                self._step_later(step, accumulator, vectors, [tile.out_block])
+
+    def _step_later(self, step: SimdStep, accumulator: int, vectors: int, blocks: Sequence[int]) -> None:
+        """A step on so many vectors of each block, in the gaps of what follows."""
+        machine = self.architecture
+        self.emitter.simd_later(simd_operations(step, accumulator, vectors, blocks, self.spare, machine))
+
+    def _tap_runs(self, t: int, tap: tuple[int, int], rect: Rect, view: View) -> list[Run]:
+        term = self.placed.terms[t]
+        return tap_runs(term.window, tap, rect, view, self.layouts[term.tensor], View.part(0, rect), self.strides)
+
+    def _input(self, t: int, rect: Rect, blocks: range) -> tuple[View, int]:
+        """Where the blocks of a term's input lie in local memory; reads them from DRAM0 if that is where they are."""
+        term = self.placed.terms[t]
+        if term.tensor in self.local:
+            return self.views[term.tensor], 0
+        return self._load(
+            term.tensor, rect.under(term.window, self.layouts[term.tensor]), blocks, self.plan.input_base
+        ), blocks[0]
+
+    def _load(self, tensor: str, rect: Rect, blocks: Sequence[int], base: int) -> View:
+        """Copy a rectangle of some blocks from DRAM0 to scratch."""
+        view, source = View.part(base, rect), self.views[tensor]
+        for i, block in enumerate(blocks):
+            for run in rect_runs(rect, source, view):
+                first, second = run.first + block * source.block_pitch, run.second + i * view.block_pitch
+                self.emitter.dram(MoveKind.DRAM0_TO_LOCAL, second, first, run.vectors)
+        return view
+
+    def _maximum(self, head: MaxHead, rect: Rect, block: int) -> None:
+        layout, output = self.layouts[head.tensor], self.placed.group.layout
+        if head.tensor in self.local:
+            view, offset = self.views[head.tensor], block * self.views[head.tensor].block_pitch
+        else:
+            view, offset = self._load(head.tensor, rect.under(head.window, layout), [block], self.plan.input_base), 0
+        kh, kw = head.window.kernel
+        taps = [(y, x) for y in range(kh) for x in range(kw)]
+        first = first_covering_tap(head.window, layout, output)
+        target, lane = View.part(0, rect), rect.area
+        if first is None:
+            self._lowest(block, rect.area)
+        for tap in ([first] if first is not None else []) + [t for t in taps if t != first]:
+            for run in tap_runs(head.window, tap, rect, view, layout, target, self.strides):
+                if tap == first:
+                    self.emitter.to_accumulators(
+                        run.first + offset, run.second, run.vectors, run.first_stride, run.second_stride
+                    )
+                    continue
+                self.emitter.to_accumulators(run.first + offset, lane, run.vectors, run.first_stride)
+                self.emitter.simd_with(SimdOperation.MAX, run.second, lane, run.vectors, run.second_stride)
+
+    def _lowest(self, block: int, vectors: int) -> None:
+        """Fill accumulators with what no maximum falls below: the data type's lowest word, as a bias row."""
+        tile = self.tiles[block][0]
+        self.weights.load(tile)
+        self.emitter.matmul_zeroes(0, vectors)
+
+    def _add(self, tensor: str, rect: Rect, chosen: Sequence[int], start: int, *, by_matmul: bool = False) -> None:
+        """Add a tensor to the accumulators of chosen[start:]: by moves, or by MatMul with the weights in the array."""
+        if tensor in self.local:
+            view, blocks = self.views[tensor], list(chosen)
+        else:
+            slot = self.needs.added.index(tensor) * rect.area * len(chosen)
+            view, blocks = self._load(tensor, rect, chosen, self.plan.added_base + slot), list(range(len(chosen)))
+        for i, block in enumerate(blocks[start:], start):
+            for run in rect_runs(rect, view, View.part(0, rect)):
+                first, second = run.first + block * view.block_pitch, run.second + i * rect.area
+                if by_matmul:
+                    self.emitter.matmul(first, second, run.vectors, 0, 0, accumulate=True)
+                else:
+                    self.emitter.to_accumulators(first, second, run.vectors, accumulate=True)
+
+    def _store_result(self, rect: Rect, chosen: Sequence[int], start: int = 0) -> None:
+        """Write the accumulators of chosen[start:] to where the result lies."""
+        result = self.placed.group.result
+        view = self.views[result]
+        if result in self.local:
+            for i, block in enumerate(chosen[start:], start):
+                for run in rect_runs(rect, View.part(0, rect), view):
+                    self.emitter.from_accumulators(
+                        run.first + i * rect.area, run.second + block * view.block_pitch, run.vectors
+                    )
+            return
+        assert not start, "only a result in local memory is written in parts"
+        self.emitter.from_accumulators(0, self.plan.staging_base, rect.area * len(chosen))
+        staged = View.part(self.plan.staging_base, rect)
+        for i, block in enumerate(chosen):
+            for run in rect_runs(rect, staged, view):
+                first, second = run.first + i * rect.area, run.second + block * view.block_pitch
+                self.emitter.dram(MoveKind.LOCAL_TO_DRAM0, first, second, run.vectors)

@@ -1,0 +1,173 @@
+"""How large a pass is and what it needs: scratch in local memory beside the accumulators.
+
+A pass computes a rectangle of pixels of some output blocks. It is as large as the accumulators allow; where inputs,
+addends or the result live in DRAM0, it is also limited by the scratch through which they go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pefslc.geometry.shapes import Window
+from pefslc.targets.tensil.groups.group import MaxHead
+from pefslc.targets.tensil.groups.layout import Layout, Rect
+from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.words.placed_group import PlacedGroup
+from pefslc.targets.tensil.words.steps import Accumulate
+
+__all__ = ["Needs", "PassPlan", "Scratch", "plan_passes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Free local memory [base, base + size) for the duration of a group."""
+
+    base: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Scratch that a group needs, in vectors.
+
+    streamed_terms  what it reads from DRAM0, by tensor: all windows over it, and its layout
+    added           tensors added from DRAM0
+    staging         whether the result goes to DRAM0
+    """
+
+    streamed_terms: dict[str, tuple[tuple[Window, ...], Layout]]
+    added: tuple[str, ...]
+    staging: bool
+    weight_rows: int
+    tile_rows: int
+    comfort: int
+
+    @classmethod
+    def of(
+        cls,
+        placed: PlacedGroup,
+        layouts: dict[str, Layout],
+        architecture: Architecture,
+        in_dram: set[str],
+        *,
+        result_in_dram: bool,
+        weight_rows: int,
+        tile_rows: int,
+    ) -> Needs:
+        head = placed.group.head
+        windows = [(t.tensor, t.window) for t in placed.terms]
+        if isinstance(head, MaxHead):
+            windows = [(head.tensor, head.window)]
+        streamed = {
+            tensor: (tuple(window for t, window in windows if t == tensor), layouts[tensor])
+            for tensor, _ in windows
+            if tensor in in_dram
+        }
+        added = tuple(s.tensor for s in placed.steps if isinstance(s, Accumulate) and s.tensor in in_dram)
+        comfort = min(weight_rows, architecture.local_depth // 16)
+        return cls(streamed, added, result_in_dram, weight_rows, tile_rows, comfort)
+
+    @property
+    def least(self) -> int:
+        """For a pass of one pixel and one block."""
+        return self.of_pass(Rect(0, 1, 0, 1), 1) + self.tile_rows
+
+    @property
+    def comfortable(self) -> int:
+        """With room for bursts of weights."""
+        return self.least + self.comfort
+
+    def of_pass(self, rect: Rect, blocks: int, input_blocks: int = 1) -> int:
+        """For inputs, addends and results in DRAM0 in a pass of this size; weights come on top."""
+        return self.input_vectors(rect, input_blocks) + rect.area * blocks * (len(self.added) + self.staging)
+
+    def input_vectors(self, rect: Rect, input_blocks: int) -> int:
+        return max(
+            (
+                _window_area(rect, window, layout) * input_blocks
+                for windows, layout in self.streamed_terms.values()
+                for window in windows
+            ),
+            default=0,
+        )
+
+
+def _window_area(rect: Rect, window: Window, layout: Layout) -> int:
+    """An upper bound of the input pixels that a rectangle of this size sees, wherever it lies."""
+    spans = [
+        (size - 1) * stride + extent
+        for size, stride, extent in zip((rect.height, rect.width), window.strides, window.extent, strict=True)
+    ]
+    height, width = (-(-span // apart) for span, apart in zip(spans, window.input_dilations, strict=True))
+    return min(height, layout.height) * min(width, layout.width)
+
+
+@dataclass(frozen=True, slots=True)
+class PassPlan:
+    """The largest pass of a group, and where its scratch lies: inputs, then addends, then the result, then weights.
+
+    input_blocks  input blocks that are streamed in at once: all, where the scratch holds them, else one
+    """
+
+    rows: int
+    columns: int
+    blocks: int
+    input_blocks: int
+    input_base: int
+    added_base: int
+    staging_base: int
+    weight_base: int
+    weight_size: int
+
+    def rects(self, layout: Layout) -> Iterator[Rect]:
+        """The passes over a result, as parts of its image."""
+        for top in range(0, layout.height, self.rows):
+            for left in range(0, layout.width, self.columns):
+                bottom, right = min(top + self.rows, layout.height), min(left + self.columns, layout.width)
+                yield Rect(top, bottom, left, right)
+
+
+def plan_passes(
+    placed: PlacedGroup, needs: Needs, scratch: Scratch, capacity: int, architecture: Architecture
+) -> PassPlan:
+    """The plan of one group, for `capacity` accumulators."""
+    a = architecture.array_size
+    rows, columns, blocks = _pass_size(placed, needs, scratch, capacity, a)
+    rect = Rect(0, rows, 0, columns)
+    most = max((layout.blocks(a) for _, layout in needs.streamed_terms.values()), default=1)
+    fits = needs.of_pass(rect, blocks, most) + needs.tile_rows <= scratch.size
+    input_blocks = most if fits else 1
+    added_base = scratch.base + needs.input_vectors(rect, input_blocks)
+    staging_base = added_base + rect.area * blocks * len(needs.added)
+    weight_base = staging_base + rect.area * blocks * needs.staging
+    weight_size = scratch.base + scratch.size - weight_base
+    return PassPlan(
+        rows, columns, blocks, input_blocks, scratch.base, added_base, staging_base, weight_base, weight_size
+    )
+
+
+def _pass_size(placed: PlacedGroup, needs: Needs, scratch: Scratch, capacity: int, a: int) -> tuple[int, int, int]:
+    """Rows, columns and output blocks: the most that accumulators and scratch hold."""
+    layout = placed.group.layout
+    if isinstance(placed.group.head, MaxHead):
+        capacity, blocks = capacity // 2, 1  # one half holds the pixels under a tap
+    else:
+        blocks = max(1, min(layout.blocks(a), capacity // layout.pixels))
+    if placed.weights_move:
+        blocks = min(layout.blocks(a), capacity)  # each pass over rows reads their weights, whatever blocks it has
+    columns = min(layout.width, capacity)
+    rows = max(1, min(layout.height, capacity // (columns * blocks)))
+    room = scratch.size - max(needs.tile_rows, min(needs.weight_rows, scratch.size // 4))
+    least = scratch.size - needs.tile_rows
+    while needs.of_pass(Rect(0, rows, 0, columns), blocks) > room:
+        if blocks > 1:
+            blocks = 1
+        elif rows > 1:
+            rows = -(-rows // 2)
+        elif columns > 1:
+            columns = -(-columns // 2)
+        else:
+            assert room < least, "the scheduler gives at least what one pixel needs"
+            room = least
+    return rows, columns, blocks

@@ -1,0 +1,192 @@
+"""Where tensors live: in local memory while they fit, else in DRAM0, and the moves between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Origin, quote
+from pefslc.targets.tensil.groups.layout import Layout, View
+from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.machine.instructions import MoveKind
+from pefslc.targets.tensil.rewrite.leftover_channels import HELPERS
+from pefslc.targets.tensil.schedule.allocator import Memory
+from pefslc.targets.tensil.schedule.emitter import Emitter
+from pefslc.targets.tensil.schedule.pass_plan import Needs
+from pefslc.targets.tensil.words.placed_group import PlacedGroup
+
+__all__ = ["Entry", "Residence", "no_local_memory"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An input or output in DRAM0: its ONNX name and vectors [base, base + size)."""
+
+    name: str
+    tensor: str
+    base: int
+    size: int
+
+
+@dataclass
+class Tensor:
+    """A live tensor: where it is. `dram` is kept once written, so that a spill happens once."""
+
+    layout: Layout
+    vectors: int
+    local: int | None = None
+    dram: int | None = None
+    readers: int = 0
+
+
+class Residence:
+    """The memories and what is in them. `emitter` receives the moves."""
+
+    def __init__(self, architecture: Architecture, layouts: dict[str, Layout], resident: int) -> None:
+        self._architecture, self._layouts = architecture, layouts
+        self.local = Memory(resident, architecture.local_depth)
+        self._dram0 = Memory(0, architecture.usable_dram0_vectors)
+        self.tensors: dict[str, Tensor] = {}
+        self.inputs: tuple[Entry, ...] = ()
+        self.outputs: tuple[Entry, ...] = ()
+        self.emitter: Emitter
+
+    def add(self, names: Iterable[str]) -> None:
+        """Tensors that do not live anywhere yet."""
+        for name in names:
+            layout = self._layouts[name]
+            self.tensors[name] = Tensor(layout, layout.vectors(self._architecture.array_size))
+
+    def entry(self, name: str, tensor: str, origin: Origin) -> Entry:
+        """A place in DRAM0 for an input or output."""
+        vectors = self.tensors[tensor].vectors
+        base = self._dram0.allocate(vectors)
+        if base is None:
+            raise self._no_dram0(f"tensor {quote(name)}", vectors, origin)
+        return Entry(name, tensor, base, vectors)
+
+    def write_output(self, entry: Entry) -> None:
+        """Move an output to its place, if it is not there."""
+        tensor = self.tensors[entry.tensor]
+        if tensor.local is not None:
+            self.emitter.dram(MoveKind.LOCAL_TO_DRAM0, tensor.local, entry.base, tensor.vectors)
+        elif tensor.dram != entry.base:
+            assert tensor.dram is not None
+            base, gap = self.local.largest_gap()
+            if not gap:
+                raise no_local_memory(self._architecture, f"moving output {quote(entry.name)}", 1, free=gap)
+            for start in range(0, tensor.vectors, gap):
+                count = min(gap, tensor.vectors - start)
+                self.emitter.dram(MoveKind.DRAM0_TO_LOCAL, base, tensor.dram + start, count)
+                self.emitter.dram(MoveKind.LOCAL_TO_DRAM0, base, entry.base + start, count)
+
+    def is_local(self, name: str) -> bool:
+        """Whether a tensor is in local memory."""
+        return self.tensors[name].local is not None
+
+    def view(self, name: str) -> View:
+        """Where a tensor lies: in local memory, else in DRAM0."""
+        tensor = self.tensors[name]
+        base = tensor.local if tensor.local is not None else tensor.dram
+        assert base is not None
+        return View.whole(base, tensor.layout)
+
+    def fetch(self, tensor: Tensor) -> None:
+        """Bring a tensor from DRAM0 into local memory if it fits beside a useful amount of free space."""
+        if tensor.local is None and self.local.largest_gap()[1] >= 2 * tensor.vectors:
+            tensor.local = self.local.allocate(tensor.vectors)
+            assert tensor.local is not None
+            assert tensor.dram is not None
+            self.emitter.dram(MoveKind.DRAM0_TO_LOCAL, tensor.local, tensor.dram, tensor.vectors)
+
+    def settle(
+        self, placed: PlacedGroup, result: Tensor, reads: list[Tensor], weight_rows: int, tile_rows: int
+    ) -> Needs:
+        """Give the result a place, moving tensors to DRAM0 until the passes have the scratch that they need."""
+        if placed.reads_in_place and not all(tensor.local is not None for tensor in reads):
+            vectors = sum(tensor.vectors for tensor in reads)
+            raise no_local_memory(self._architecture, "what this layer reads", vectors, at=placed.group.origin)
+        # Helpers live shortly: from the other end, they leave no gaps among the tensors that stay.
+        result.local = self.local.allocate(result.vectors, at_end=placed.group.result.endswith(HELPERS))
+        while True:
+            names = placed.tensors
+            needs = Needs.of(
+                placed, self._layouts, self._architecture, {n for n in names if not self.is_local(n)},
+                result_in_dram=result.local is None, weight_rows=weight_rows, tile_rows=tile_rows,
+            )  # fmt: skip
+            gap = self.local.largest_gap()[1]
+            if gap >= needs.comfortable or (gap >= needs.least and not self._can_spill(result, reads)):
+                break
+            if not self._spill_one(result, reads, placed.group.origin, in_place=placed.reads_in_place):
+                if gap >= needs.least:
+                    break
+                raise no_local_memory(self._architecture, "this layer", needs.least, free=gap, at=placed.group.origin)
+        if result.local is None:
+            self._give_dram(result, placed)
+        return needs
+
+    def _can_spill(self, result: Tensor, reads: list[Tensor]) -> bool:
+        return any(t.local is not None for t in self.tensors.values() if t is not result and t not in reads)
+
+    def _spill_one(self, result: Tensor, reads: list[Tensor], origin: Origin, *, in_place: bool) -> bool:
+        """Move one tensor out of local memory: a bystander first, then the result, then what the group reads, if it
+        need not be in place.
+        """
+        bystanders = [t for t in self.tensors.values() if t.local is not None and t is not result and t not in reads]
+        candidates = sorted(bystanders, key=lambda t: -t.vectors) or ([result] if result.local is not None else [])
+        if not candidates and not in_place:
+            candidates = sorted((t for t in reads if t.local is not None), key=lambda t: -t.vectors)
+        if not candidates:
+            return False
+        tensor = candidates[0]
+        assert tensor.local is not None
+        if tensor is not result and tensor.dram is None:
+            tensor.dram = self._dram_address(tensor, origin)
+            self.emitter.dram(MoveKind.LOCAL_TO_DRAM0, tensor.local, tensor.dram, tensor.vectors)
+        self.local.release(tensor.local, tensor.vectors)
+        tensor.local = None
+        if tensor is not result and result.local is None:
+            result.local = self.local.allocate(result.vectors)
+        return True
+
+    def _give_dram(self, result: Tensor, placed: PlacedGroup) -> None:
+        entry = next((e for e in self.outputs if e.tensor == placed.group.result), None)
+        result.dram = entry.base if entry is not None else self._dram_address(result, placed.group.origin)
+
+    def _dram_address(self, tensor: Tensor, origin: Origin) -> int:
+        base = self._dram0.allocate(tensor.vectors)
+        if base is None:
+            raise self._no_dram0("a tensor that leaves local memory", tensor.vectors, origin)
+        return base
+
+    def release(self, tensor: Tensor) -> None:
+        """Nobody reads the tensor any more."""
+        if tensor.local is not None:
+            self.local.release(tensor.local, tensor.vectors)
+            tensor.local = None
+        fixed = {e.base for e in (*self.inputs, *self.outputs)}
+        if tensor.dram is not None and tensor.dram not in fixed:
+            self._dram0.release(tensor.dram, tensor.vectors)
+
+    def _no_dram0(self, who: str, vectors: int, at: Origin) -> CompileError:
+        return CompileError(
+            Code.TCU_DRAM0,
+            f"DRAM0 has {self._architecture.dram0_depth} vectors, {who} needs {vectors} free and finds "
+            f"{self._dram0.largest_gap()[1]}",
+            at=at,
+            hint="use an architecture with a larger dram0_depth or local_depth",
+        )
+
+
+def no_local_memory(
+    architecture: Architecture, who: str, vectors: int, *, free: int | None = None, at: Origin | None = None
+) -> CompileError:
+    """Local memory is too small: what is there, who needs how much."""
+    return CompileError(
+        Code.TCU_LOCAL_MEMORY,
+        f"local memory has {architecture.local_depth} vectors, {who} needs {vectors}"
+        + ("" if free is None else f" free and finds {free}"),
+        at=at,
+        hint="use an architecture with a larger local_depth",
+    )

@@ -1,0 +1,100 @@
+"""Weights on their way from DRAM1 to the array: stored in the order of use, read in bursts, loaded tile by tile."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.targets.tensil.schedule.constants import Constants
+from pefslc.targets.tensil.schedule.emitter import SIMD_CYCLES, Emitter
+from pefslc.targets.tensil.schedule.weights import Tile
+
+__all__ = ["SIMD_IN_DRAIN_CYCLES", "WeightStream", "hidden_behind"]
+
+Words = NDArray[np.int64]
+
+SIMD_IN_DRAIN_CYCLES = 12  # three operations are free while the array drains before a LoadWeights (measured, spec 5)
+
+
+def hidden_behind(tile: Tile, emitter: Emitter, constants: Constants) -> int:
+    """Cycles of SIMD that loading a tile hides: the drain, and its share of a DRAM read."""
+    return SIMD_IN_DRAIN_CYCLES + (0 if constants.resident else emitter.read_cycles(len(tile.rows)))
+
+
+class WeightStream:
+    """The tiles of one group. `base` and `size` are the buffer in local memory.
+
+    Reads are as long as the buffer, for each costs its latency. But where SIMD waits, more of it than the tiles' drains
+    hide, short reads hide it too: then weights are read a little at a time, and before that no further than to the end
+    of the output block after which SIMD will wait.
+    """
+
+    def __init__(self, tiles: Sequence[Tile], base: int, size: int, emitter: Emitter, constants: Constants) -> None:
+        self._base, self._size, self._emitter, self._constants = base, size, emitter, constants
+        self._address: dict[int, int] = {}  # id of a tile -> its rows in DRAM1
+        self._block_end: dict[int, int] = {}  # id of a tile -> where its output block ends there
+        self._ends: list[int] = []  # where tiles end there, rising
+        self._simd_waits = False  # for the blocks to come
+        self._buffered = (0, 0)  # DRAM1 rows in the buffer
+        self._in_array: int | None = None  # the address of the tile that was loaded last
+        runs: list[list[Tile]] = []
+        for tile in tiles:
+            if runs and tile.loads_the_same_as(runs[-1][0]):
+                runs[-1].append(tile)
+            else:
+                runs.append([tile])
+        if not runs:
+            return
+        address = constants.store(np.concatenate([same[0].rows for same in runs]))
+        for same in runs:
+            self._address |= dict.fromkeys(map(id, same), address)
+            address += len(same[0].rows)
+            self._ends.append(address)
+        end, following = address, tiles[-1]
+        for tile in reversed(tiles):
+            if tile.out_block != following.out_block:
+                end = self._address[id(tile)] + len(tile.rows)
+            self._block_end[id(tile)], following = end, tile
+
+    def expect_simd(self, *, waits: bool) -> None:
+        """Whether SIMD will wait at the ends of the output blocks to come."""
+        self._simd_waits = waits
+
+    def load(self, tile: Tile) -> None:
+        """Bring the tile into the array, unless it is there; pending SIMD runs meanwhile."""
+        address = self._address[id(tile)]  # tiles that follow each other and are equal share it
+        if address == self._in_array:
+            return
+        local = self._fetch(tile)
+        self._emitter.fill(SIMD_IN_DRAIN_CYCLES)
+        self._emitter.load_weights(local, len(tile.rows), has_bias=tile.has_bias)
+        self._in_array = address
+
+    def forget_array(self) -> None:
+        """Something else was loaded into the array."""
+        self._in_array = None
+
+    def _fetch(self, tile: Tile) -> int:
+        """The local address of the tile's rows; reads it and as many of the following as fit, if it is not there."""
+        start = self._address[id(tile)]
+        if self._constants.resident:
+            return start
+        if not (self._buffered[0] <= start and start + len(tile.rows) <= self._buffered[1]):
+            end = self._read_end(start, tile)
+            self._emitter.fill_behind_read(end - start)
+            self._constants.fetch(self._emitter, self._base, start, end - start)
+            self._buffered = (start, end)
+        return self._base + start - self._buffered[0]
+
+    def _read_end(self, start: int, tile: Tile) -> int:
+        """Where the read that begins with a tile ends: at the end of a tile, within the buffer's size."""
+        most = self._size
+        first, last = bisect_right(self._ends, start), len(self._ends)
+        if self._emitter.pending * SIMD_CYCLES > (last - first) * SIMD_IN_DRAIN_CYCLES:
+            most = min(most, self._emitter.rows_that_hide_the_queue)
+        elif self._simd_waits:
+            most = min(most, self._block_end[id(tile)] - start)
+        return self._ends[max(bisect_right(self._ends, start + most) - 1, first)]

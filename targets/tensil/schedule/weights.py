@@ -1,0 +1,252 @@
+"""Weight tiles: what one LoadWeights brings into the array, and the order in which DRAM1 holds them.
+
+A tile serves one output block, one input block of one term, and one tap. Its rows are, for each input lane in use, the
+weights to all output lanes, before them the bias where it is not zero. Lanes not in use hold 0, so that their rows of
+the array may hold anything. Tiles that are all zero do not exist. The first tile of an output block overwrites its
+accumulators and carries the bias; pixels that it does not reach get the bias row by a MatMul of zeroes. In a transposed
+convolution so does the first tile of each phase, for no two of them reach one pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.geometry.dilation_phases import taps_together
+from pefslc.geometry.shapes import Window
+from pefslc.targets.tensil.groups.group import MaxHead
+from pefslc.targets.tensil.groups.layout import Layout
+from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.words.placed_group import PlacedGroup
+
+__all__ = ["Tile", "first_covering_tap", "in_order", "is_copy", "tiles_of", "with_carried"]
+
+Words = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """`rows` [1 .. A + 1, A] words to load, `has_bias` if the first is the bias row; else that row is made zero.
+
+    `tap` is None for the bias row alone, which a MatMul of zeroes applies. `beside` are the taps of other tiles that
+    overwrite, each its own pixels; what none of them reaches is for the first to fill.
+    """
+
+    out_block: int
+    term: int
+    in_block: int
+    tap: tuple[int, int] | None
+    overwrites: bool
+    has_bias: bool
+    rows: Words
+    fills: bool = True
+    beside: tuple[tuple[int, int], ...] = ()
+
+    def loads_the_same_as(self, other: Tile) -> bool:
+        """Whether the array holds this tile once the other is loaded."""
+        if self.has_bias != other.has_bias or self.rows.shape != other.rows.shape:
+            return False
+        return self.rows.tobytes() == other.rows.tobytes()  # a tenth of the time of np.array_equal
+
+
+def tiles_of(
+    placed: PlacedGroup, layouts: dict[str, Layout], array_size: int, unclean: Set[str], *, bias_alone: bool
+) -> list[list[Tile]]:
+    """The tiles of each output block, in the order of use.
+
+    unclean     tensors whose lanes without a channel do not hold 0: their tiles have all rows
+    bias_alone  set every bias by a tile of its own
+    """
+    blocks = placed.group.layout.blocks(array_size)
+    if placed.reads_in_place:
+        return [[] for _ in range(blocks)]  # `moving_weights`
+    bias = np.zeros((blocks, array_size), dtype=np.int64)
+    bias.reshape(-1)[: len(placed.bias)] = placed.bias
+    if isinstance(placed.group.head, MaxHead):
+        return _lowest_tiles(placed.group.head, placed.group.layout, layouts, bias)
+    padded = [_padded(term.weight, array_size) for term in placed.terms]
+    all_rows = {t for t, term in enumerate(placed.terms) if term.tensor in unclean}
+    for t, term in enumerate(placed.terms):
+        if t not in all_rows and _is_diagonal(term.weight):
+            _extend_diagonal(padded[t])
+            all_rows.add(t)
+    return [
+        _block_tiles(placed, layouts, block, bias[block], padded, all_rows, bias_alone=bias_alone)
+        for block in range(blocks)
+    ]
+
+
+def _padded(weight: Words, a: int) -> Words:
+    """[C_out, C_in, KH, KW] as [out blocks, in blocks, KH, KW, in lane, out lane]."""
+    outputs, inputs, kh, kw = weight.shape
+    ob, ib = -(-outputs // a), -(-inputs // a)
+    full = np.zeros((ob * a, ib * a, kh, kw), dtype=np.int64)
+    full[:outputs, :inputs] = weight
+    return full.reshape(ob, a, ib, a, kh, kw).transpose(0, 2, 4, 5, 3, 1)
+
+
+def is_copy(weight: Words, window: Window, factor: int = 1) -> bool:
+    """Whether a convolution is its input times `factor`: channel by channel and pixel by pixel, as it lies."""
+    identity = np.eye(len(weight), dtype=np.int64)[:, :, None, None]
+    return window == Window(kernel=(1, 1)) and np.array_equal(weight, identity * factor)
+
+
+def _is_diagonal(weight: Words) -> bool:
+    """Whether each tap multiplies every channel by one number: a mean, an identity."""
+    outputs, inputs = weight.shape[:2]
+    if outputs != inputs or np.count_nonzero(weight[:, :, 0, 0]) > outputs:
+        return False
+    return np.array_equal(weight, np.eye(outputs, dtype=np.int64)[:, :, None, None] * weight[:1, :1])
+
+
+def _extend_diagonal(padded: Words) -> None:
+    """The same for lanes without a channel, which hold 0: then the last block's tiles are those of the others."""
+    for block in range(len(padded)):
+        padded[block, block] = np.eye(padded.shape[-1], dtype=np.int64) * padded[0, 0, :, :, :1, :1]
+
+
+def _block_tiles(
+    placed: PlacedGroup,
+    layouts: dict[str, Layout],
+    block: int,
+    bias: Words,
+    padded: list[Words],
+    all_rows: Set[int],
+    *,
+    bias_alone: bool,
+) -> list[Tile]:
+    found: list[tuple[int, int, tuple[int, int], Words]] = []
+    for t, weight in enumerate(padded):
+        used = weight[block].any(axis=(3, 4))  # [in blocks, KH, KW]
+        found += [
+            (t, ib, (kh, kw), weight[block, ib, kh, kw])
+            for ib, kh, kw in (tuple(map(int, i)) for i in np.argwhere(used))
+        ]
+    reached = _reached_pixels(placed, layouts, [(t, tap) for t, _, tap, _ in found])
+    first = (
+        [] if bias_alone else _first_of_phases([term.window for term in placed.terms], [f[2] for f in found], reached)
+    )
+    tiles: list[Tile] = []
+    if not first:
+        tiles.append(Tile(block, 0, 0, None, True, True, bias[None, :]))
+    found = [*(found[i] for i in first), *(f for i, f in enumerate(found) if i not in first)]
+    has_bias = bool(bias.any())
+    for i, (t, ib, tap, matrix) in enumerate(found):
+        overwrites = i < len(first)
+        beside = tuple(f[2] for f in found[1 : len(first)]) if i == 0 else ()
+        lanes = min(placed.terms[t].weight.shape[1] - ib * len(bias), len(bias))
+        rows = matrix if t in all_rows else matrix[:lanes]
+        if overwrites and has_bias:
+            rows = np.concatenate([bias[None, :], rows])
+        tiles.append(Tile(block, t, ib, tap, overwrites, overwrites and has_bias, rows, i == 0, beside))
+    return tiles
+
+
+def _first_of_phases(windows: Sequence[Window], taps: Sequence[tuple[int, int]], reached: Sequence[int]) -> list[int]:
+    """The tiles that overwrite: of those that reach the same pixels, the one that reaches most; it comes first."""
+    order = sorted(range(len(taps)), key=lambda i: (-reached[i], i))
+    if len(windows) != 1 or not windows[0].dilates_input:
+        return order[:1]
+    leading: dict[int, int] = {}
+    for i in order:
+        (together,) = (n for n, part in enumerate(taps_together(windows[0])) if _is_in(taps[i], part))
+        leading.setdefault(together, i)
+    return list(leading.values())
+
+
+def _is_in(tap: tuple[int, int], part: tuple[slice, slice]) -> bool:
+    return all(k >= s.start and (k - s.start) % s.step == 0 for k, s in zip(tap, part, strict=True))
+
+
+def _overwriting_once(tiles: list[Tile]) -> list[Tile]:
+    """The same tiles where only the first overwrites, and brings the bias to all pixels."""
+    others = [
+        replace(t, overwrites=False, has_bias=False, rows=t.rows[1:] if t.has_bias else t.rows) if t.overwrites else t
+        for t in tiles[1:]
+    ]
+    return [replace(tiles[0], beside=()), *(replace(t, fills=True) for t in others)]
+
+
+def _lowest_tiles(head: MaxHead, output: Layout, layouts: dict[str, Layout], bias: Words) -> list[list[Tile]]:
+    """For a maximum whose taps all leave the input somewhere: tiles that first set the lowest word everywhere."""
+    if first_covering_tap(head.window, layouts[head.tensor], output) is not None:
+        return [[] for _ in bias]
+    return [[Tile(block, 0, 0, None, True, True, row[None, :])] for block, row in enumerate(bias)]
+
+
+def first_covering_tap(window: Window, layout: Layout, output: Layout) -> tuple[int, int] | None:
+    """The first tap that lies inside the input for every output pixel."""
+    taps = ((y, x) for y in range(window.kernel[0]) for x in range(window.kernel[1]))
+    return next((tap for tap in taps if window_covers(window, tap, layout, output)), None)
+
+
+def with_carried(
+    placed: PlacedGroup, layouts: dict[str, Layout], tiles: list[Tile], word: int, data_type: DataType
+) -> list[Tile] | None:
+    """The tiles of one output block with `word` added to every sum by its last addition; None where that cannot be.
+
+    So sums that leave the data type saturate, exactly as if `word` were added to the finished sums, at no cost: the
+    first tile's bias goes as far as no partial sum saturates, the last tile's bias the rest of the way.
+    """
+    if len(tiles) < 2 or all(t.loads_the_same_as(tiles[0]) for t in tiles) or any(t.tap is None for t in tiles):
+        return None
+    tiles = _overwriting_once(tiles)
+    size = tiles[0].rows.shape[1]
+    lanes = slice(tiles[0].out_block * size, (tiles[0].out_block + 1) * size)
+    bias, lowest, highest = np.zeros((3, size), dtype=np.int64)
+    channels = len(placed.bias[lanes])
+    for row, words in zip((bias, lowest, highest), (placed.bias, *placed.partial), strict=True):
+        row[:channels] = words[lanes]
+    low, high = data_type.min_code, data_type.max_code
+    start = low - lowest if word < 0 else high - highest
+    rest = bias + word - start
+    for part in (start, rest):
+        on_the_way = (part + highest).max() > high if word < 0 else (part + lowest).min() < low
+        if on_the_way or part.min() < low or part.max() > high:
+            return None
+    if (rest + lowest).min() < low or (rest + highest).max() > high:
+        return None
+    reached = _reached_pixels(placed, layouts, [(t.term, t.tap) for t in tiles if t.tap is not None])
+    last = max(range(1, len(tiles)), key=lambda i: (reached[i], i))
+    matrix = tiles[0].rows[1:] if tiles[0].has_bias else tiles[0].rows
+    return [
+        replace(tiles[0], has_bias=True, rows=np.concatenate([start[None, :], matrix])),
+        *(tile for i, tile in enumerate(tiles) if i not in (0, last)),
+        replace(tiles[last], has_bias=True, rows=np.concatenate([rest[None, :], tiles[last].rows])),
+    ]
+
+
+def in_order(blocks: list[list[Tile]]) -> list[Tile]:
+    """Block after block; but where one matrix serves many taps (a mean), the blocks with that matrix tap by tap, so
+    that it is loaded once and neighbouring MatMuls reach different accumulators.
+    """
+    classes: dict[tuple[bool, bytes], list[list[Tile]]] = {}
+    for tiles in blocks:
+        if len(tiles) < 2 or not all(t.loads_the_same_as(tiles[0]) for t in tiles):
+            return [tile for tiles in blocks for tile in tiles]
+        classes.setdefault((tiles[0].has_bias, tiles[0].rows.tobytes()), []).append(tiles)
+    return [t for same in classes.values() for row in zip_longest(*same) for t in row if t is not None]
+
+
+def _reached_pixels(
+    placed: PlacedGroup, layouts: dict[str, Layout], taps: Sequence[tuple[int, tuple[int, int]]]
+) -> list[int]:
+    """Output pixels for which each (term, tap) lies inside the input; many tiles share one."""
+    output = (placed.group.layout.height, placed.group.layout.width)
+    found = {}
+    for t, tap in set(taps):
+        source = layouts[placed.terms[t].tensor]
+        found[t, tap] = placed.terms[t].window.reach(tap, (source.height, source.width), output)
+    return [found[key] for key in taps]
+
+
+def window_covers(window: Window, tap: tuple[int, int], layout: Layout, output: Layout) -> bool:
+    """Whether the tap lies inside the input for every output pixel."""
+    dy, dx = window.tap_offset(*tap)
+    last_y = (output.height - 1) * window.strides[0] + dy
+    last_x = (output.width - 1) * window.strides[1] + dx
+    return dy >= 0 and dx >= 0 and last_y < layout.height and last_x < layout.width

@@ -1,0 +1,1 @@
+"""Programs run on a model of the machine."""

@@ -1,0 +1,1 @@
+"""The second form: groups in the machine's words."""

@@ -1,0 +1,387 @@
+"""Placement of one group: the lowest accumulator exponent at which everything fits and every staircase certifies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.analysis.ranges import conv_bounds
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError
+from pefslc.numeric.accumulate import bits_for_range, prefix_bounds
+from pefslc.numeric.deviation import deviations_of
+from pefslc.numeric.format import saturate
+from pefslc.numeric.requantize import fit_offset
+from pefslc.numeric.staircase import Staircase
+from pefslc.targets.tensil.groups.group import (
+    AddTensor,
+    Group,
+    LinearHead,
+    MaxHead,
+    Requantization,
+    Rounding,
+    Selection,
+    TransposeHead,
+)
+from pefslc.targets.tensil.groups.group import Limit as LimitStep
+from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.words.channel_requantize import ChannelRequantization, fit_channels
+from pefslc.targets.tensil.words.placed_group import Bounded, PlacedGroup, PlacedTerm
+from pefslc.targets.tensil.words.steps import Accumulate, Multiply, StepSequence
+
+__all__ = ["Elsewhere", "Fits", "GroupPlacer", "fits_word"]
+
+Words = NDArray[np.int64]
+Fits = dict[tuple[Staircase, bytes, bytes, int], ChannelRequantization | None]
+
+_NO_SHIFT = "its Quant is no rounding shift: BatchNorm is kept, or a scale is no power of two"
+_LARGEST_DEVIATION = 1  # what is further off is no implementation of its staircase
+
+
+class Elsewhere(Exception):
+    """A tensor must be placed at another exponent; placement starts again with that."""
+
+    def __init__(self, tensor: str, exponent: int) -> None:
+        self.tensor, self.exponent = tensor, exponent
+
+
+def fits_word(low: int, high: int, data_type: DataType) -> bool:
+    return data_type.min_code <= low and high <= data_type.max_code
+
+
+def _saturated(words: tuple[int, int], data_type: DataType) -> tuple[int, int]:
+    """Bounds of accumulators that saturate: the same bounds, where overflow is excluded."""
+    low, high = (saturate(word, data_type.min_code, data_type.max_code) for word in words)
+    return low, high
+
+
+@dataclass
+class GroupPlacer:
+    """One group: finds the lowest accumulator exponent at which everything fits and every staircase certifies."""
+
+    group: Group
+    selection: Selection
+    exponents: dict[str, int]
+    data_type: DataType
+    allow_overflow: bool
+    movable: set[str]  # inputs that no reader has bound to an exponent yet
+    needed: int  # the exponent that a reader of the result demands; 0 without one
+    fits: Fits  # what was found before, for placement may start again
+    reasons: list[str] = field(default_factory=list)
+    by_channel: bool = False  # whether requantizations may be multiplications per channel, certified or not
+
+    def place(self) -> PlacedGroup:
+        """The group in raw words. Its result is placed where `exponents` says, or else where its readers need it: for
+        an output the natural placement is a wish, for the host can undo any other.
+        """
+        wish = self.exponents[self.group.result]
+        if self._requantizes() and not self._can_raise(wish):
+            wish = self.needed  # at once: what the group adds must not be moved for a wish that nothing fulfils
+        by_channel = self._requantizes() and not self._is_transposed
+        tries = [(by, at) for by in (False, by_channel) for at in (wish, self.needed)]
+        for self.by_channel, exponent in dict.fromkeys(tries):
+            self.exponents[self.group.result] = exponent
+            try:
+                return self._place()
+            except CompileError as error:
+                refusal = error
+        raise refusal
+
+    @property
+    def _is_transposed(self) -> bool:
+        """Whether channels have no lanes of their own: then no step may have a word for each."""
+        return isinstance(self.group.head, LinearHead) and bool(self.group.head.stationary)
+
+    def _place(self) -> PlacedGroup:
+        if isinstance(self.group.head, LinearHead):
+            return self._place_linear(self.group.head)
+        return self._place_copies(self.group.head)
+
+    def _place_copies(self, head: MaxHead | TransposeHead) -> PlacedGroup:
+        """Codes of a tensor as they are: the largest ones, or all of them."""
+        exponent = self.exponents[head.tensor]
+        bias = np.full(self.group.layout.channels, self.data_type.min_code, dtype=np.int64)  # what no maximum is below
+        steps = self._steps(exponent, self.selection.ranges[head.tensor], bias, may_bias=False)
+        if steps is None:
+            raise self._refusal()
+        low, high = (code << exponent for code in self.selection.ranges[head.tensor])
+        names = self._names("maximum", steps.names)
+        partial, bounded = (np.zeros_like(bias), np.zeros_like(bias)), self._bounded(steps)
+        return PlacedGroup(
+            self.group, (), bias, steps.raw, (low, high), partial, steps.sums, names, steps.exact, bounded
+        )
+
+    def _place_linear(self, head: LinearHead) -> PlacedGroup:
+        low, high = self._head_bounds(head)
+        for exponent in range(self.data_type.width_bits):
+            if not self._has_room(head, low, high, exponent):
+                self._explain_lack_of_room(head, low, high, exponent)
+                break
+            bias = head.bias << exponent
+            by_channel = low + head.bias, high + head.bias
+            codes = int(by_channel[0].min()), int(by_channel[1].max())
+            steps = self._steps(exponent, codes, bias, may_bias=True, by_channel=by_channel)
+            if steps is None:
+                continue
+            proved = self._sums_fit(low << exponent, high << exponent, steps.bias)
+            representable = fits_word(int(steps.bias.min()), int(steps.bias.max()), self.data_type)
+            if not representable or not (proved or self.allow_overflow):
+                self.reasons.append("the bias leaves the accumulator")
+                continue
+            terms = self._terms(head, exponent)
+            if terms is None:
+                continue
+            names = self._names(f"accumulate at 2^{exponent}" if exponent else "accumulate", steps.names)
+            words = int(((low << exponent) + steps.bias).min()), int(((high << exponent) + steps.bias).max())
+            exact = steps.exact and proved
+            words = _saturated(words, self.data_type)
+            partial, bounded = (low << exponent, high << exponent), self._bounded(steps)
+            return PlacedGroup(
+                self.group, terms, steps.bias, steps.raw, words, partial, steps.sums, names, exact, bounded
+            )
+        raise self._refusal()
+
+    def _head_bounds(self, head: LinearHead) -> tuple[Words, Words]:
+        """Per channel, bounds of every partial sum of the terms, in codes, without the bias."""
+        low = np.zeros(len(head.bias), dtype=np.int64)
+        high = low.copy()
+        for term in head.terms:
+            bounds = conv_bounds(term.weight, term.window, *self.selection.ranges[term.tensor])
+            low, high = low + bounds[0], high + bounds[1]
+        return low, high
+
+    def _has_room(self, head: LinearHead, low: Words, high: Words, exponent: int) -> bool:
+        bias = head.bias << exponent
+        if exponent == 0 and self.allow_overflow:
+            return True
+        return self._sums_fit(low << exponent, high << exponent, bias)
+
+    def _explain_lack_of_room(self, head: LinearHead, low: Words, high: Words, exponent: int) -> None:
+        """Whether the next bit would have made the requantization exact, or no bit ever could."""
+        bits = bits_for_range(int((low + head.bias).min()), int((high + head.bias).max())) + exponent
+        steps = [s.staircase for s in self.group.steps if isinstance(s, Requantization)]
+        shifts = range(self.data_type.binary_point + 1)
+        if not steps or exponent == 0 or any(fit_offset(steps[0], 1 << exponent, s) is not None for s in shifts):
+            self.reasons.append(f"it is exact with sums of {bits} bits, there are {self.data_type.width_bits}")
+        else:
+            self.reasons.append(_NO_SHIFT)
+
+    def _sums_fit(self, low: Words, high: Words, bias: Words) -> bool:
+        """No prefix of any sum saturates: with the bias first, last or anywhere."""
+        return fits_word(*prefix_bounds(low.tolist(), high.tolist(), bias.tolist()), self.data_type)
+
+    def _terms(self, head: LinearHead, exponent: int) -> tuple[PlacedTerm, ...] | None:
+        """The weights in raw words, for accumulators at `exponent`; None where an input stands too high for that."""
+        placed = []
+        for term in head.terms:
+            shift = exponent + self.data_type.binary_point - self.exponents[term.tensor]
+            if shift < 0:
+                self.reasons.append("an input stands too high for its accumulators")
+                return None
+            largest, smallest = int(term.weight.max(initial=0)), int(term.weight.min(initial=0))
+            room = shift
+            while room > 0 and not fits_word(smallest << room, largest << room, self.data_type):
+                room -= 1
+            if not fits_word(smallest << room, largest << room, self.data_type):
+                raise CompileError(
+                    Code.TCU_WORD,
+                    f"weights of {bits_for_range(smallest, largest)} bits do not fit {self.data_type.value}",
+                    at=self.group.origin,
+                    hint="use a wider data type or fewer weight bits",
+                )
+            if room < shift:
+                raise Elsewhere(term.tensor, self.exponents[term.tensor] + shift - room)
+            placed.append(PlacedTerm(term.tensor, term.weight << shift, term.window))
+        return tuple(placed)
+
+    # --- steps ---------------------------------------------------------------------------------------------------
+
+    def _steps(
+        self,
+        exponent: int,
+        codes: tuple[int, int],
+        bias: Words,
+        *,
+        may_bias: bool,
+        by_channel: tuple[Words, Words] | None = None,
+    ) -> StepSequence | None:
+        """The raw steps from accumulators at `exponent`; None, with a reason, where a step cannot be done."""
+        steps = StepSequence(exponent, codes, bias, self.data_type, by_channel)
+        for i, step in enumerate(self.group.steps):
+            match step:
+                case Requantization():
+                    # A bounded step may come earlier than the model's: what lies below must be clipped before it.
+                    clipped_later = not self.by_channel and self._is_clipped_later(i)
+                    done = self._requantize(steps, step.staircase, may_bias, clipped_later)
+                    done = done or (self.by_channel and self._requantize_channels(steps, step.staircase))
+                case Rounding():
+                    raise CompileError(
+                        Code.TCU_WORD,
+                        f"codes of {bits_for_range(step.line.low, step.line.high)} bits are not supported on the TCU",
+                        at=self.group.origin,
+                        hint="quantize to at most 20 bits; a float model may have the data type's own format",
+                    )
+                case LimitStep():
+                    steps.limit(step.low, step.high)
+                    done = True
+                case AddTensor():
+                    done = self._add(steps, step.tensor)
+            if not done:
+                return None
+            may_bias = False
+        wanted = self.exponents[self.group.result]
+        if not isinstance(self.group.head, LinearHead) and not self._requantizes():
+            if steps.exponent > wanted:
+                raise Elsewhere(self.group.result, steps.exponent)  # a maximum stays where its input is
+            if steps.exponent < wanted == self.needed:
+                raise Elsewhere(self.group.head.tensor, wanted)
+        if steps.exponent != wanted and not self._raise_result(steps, wanted):
+            self.reasons.append(f"the result is wanted at exponent {wanted}, not {steps.exponent}")
+            return None
+        low, high = (code << steps.exponent for code in steps.codes)
+        if not fits_word(low, high, self.data_type):
+            if not self.allow_overflow:
+                self.reasons.append(f"its codes need {bits_for_range(low, high)} bits")
+                return None
+            steps.exact = False
+        return steps
+
+    def _requantizes(self) -> bool:
+        return any(isinstance(s, Requantization) for s in self.group.steps)
+
+    def _can_raise(self, up: int) -> bool:
+        """Whether one Multiply moves codes up so far."""
+        return fits_word(0, 1 << (self.data_type.binary_point + up), self.data_type)
+
+    def _raise_result(self, steps: StepSequence, wanted: int) -> bool:
+        """Move requantized codes up to the exponent `wanted`; False where that cannot be."""
+        up = wanted - steps.exponent
+        if up < 0 or not self._requantizes() or not self._can_raise(up):
+            return False
+        if not fits_word(steps.codes[0] << wanted, steps.codes[1] << wanted, self.data_type):
+            return False
+        steps.raw_steps.append(Multiply(1 << (self.data_type.binary_point + up)))
+        steps.exponent = wanted
+        return True
+
+    def _is_clipped_later(self, index: int) -> bool:
+        """Whether the lower clip of a requantization may be left out: a tensor is added next, and the requantization
+        after that maps every sum with a code at or below this one's lowest to its own lowest code.
+
+        The ReLU after a residual Add does that to both branches. Interval ranges cannot see it.
+        """
+        match self.group.steps[index : index + 3]:
+            case (Requantization(first), AddTensor(tensor), Requantization(second)):
+                highest = first.low + self.selection.ranges[tensor][1]
+                rising = bool((second.direction > 0).all())
+                return rising and second.thresholds.shape[1] > 0 and int(second.thresholds[:, 0].min()) > highest
+        return False
+
+    def _requantize(self, steps: StepSequence, staircase: Staircase, may_bias: bool, clipped_later: bool) -> bool:
+        if (staircase.direction < 0).any() or staircase.step != 1:
+            self.reasons.append("a channel's BatchNorm has a negative factor")
+            return False
+        staircase = self._restricted(staircase, steps)
+        if not fits_word(staircase.low, staircase.high, self.data_type):
+            self.reasons.append(f"its codes need {bits_for_range(staircase.low, staircase.high)} bits")
+            return False
+        point, width = self.data_type.binary_point, self.data_type.width_bits
+        for shift in (*range(point + 1), *range(-1, point + 1 - width, -1)):
+            fitted = fit_offset(staircase, 1 << (steps.exponent + max(-shift, 0)), max(shift, 0))
+            if fitted is None or (fitted.offset.any() and (shift < 0 or not may_bias)):
+                continue
+            offset, after = self._split_offset(steps, fitted.offset, shift)
+            if not fits_word(int(after.min()), int(after.max()), self.data_type):
+                continue  # a channel whose every code is the highest one, for example
+            steps.requantize(staircase, shift, offset, after, lower_clip=not clipped_later)
+            return True
+        if not may_bias:
+            self.reasons.append(_NO_SHIFT)
+        return False
+
+    def _split_offset(self, steps: StepSequence, offset: Words, shift: int) -> tuple[Words, Words]:
+        """What of an offset the bias takes, and what codes take after the shift: all they can, where the sums have no
+        room for it. An even number of codes: an odd one would change which of two codes a tie goes to.
+        """
+        if offset.any() and shift >= 0 and steps.by_channel is not None and not self._is_transposed:
+            low, high = ((end << steps.exponent) - steps.bias for end in steps.by_channel)
+            if not self._sums_fit(low, high, steps.bias + offset):
+                after = (offset >> (shift + 1)) << 1
+                return offset - (after << shift), after
+        return offset, np.zeros_like(offset)
+
+    def _requantize_channels(self, steps: StepSequence, staircase: Staircase) -> bool:
+        """Requantize by multiplications per channel: exactly, or off by one on codes that are listed."""
+        staircase = self._restricted(staircase, steps)
+        low, high = steps.ranges(staircase.channels)
+        key = staircase, low.tobytes(), high.tobytes(), steps.exponent
+        if key not in self.fits:
+            self.fits[key] = fit_channels(staircase, low, high, steps.exponent, self.data_type)
+        found = self.fits[key]
+        if found is None:
+            self.reasons.append(f"multiplications per channel find no room in {self.data_type.width_bits} bits")
+            return False
+        deviations = deviations_of(staircase, found.computed, low, high)
+        if deviations.largest > _LARGEST_DEVIATION:
+            self.reasons.append("its Quant is no straight line: multiplications per channel are off by more than 1")
+            return False
+        steps.requantize_channels(found.steps, found.computed)
+        if deviations.found:
+            steps.bounded[len(steps.names) - 1] = found.computed, deviations
+            steps.exact = False
+        return True
+
+    def _restricted(self, staircase: Staircase, steps: StepSequence) -> Staircase:
+        """The staircase on the codes that can occur; on all where sums may overflow."""
+        if self.allow_overflow:
+            return staircase
+        return staircase.restricted(
+            max(staircase.domain_low, steps.codes[0]), min(staircase.domain_high, steps.codes[1])
+        )
+
+    def _add(self, steps: StepSequence, tensor: str) -> bool:
+        if self.exponents[tensor] != steps.exponent:
+            self.reasons.append("the addends find no common exponent")
+            # Without a requantization the sum stays where it is: nothing is gained by any exponent but the result's.
+            useful = self._requantizes() or steps.exponent == self.exponents[self.group.result]
+            if useful and (tensor in self.movable or self.exponents[tensor] < steps.exponent):
+                raise Elsewhere(tensor, steps.exponent)
+            return False
+        low, high = self.selection.ranges[tensor]
+        codes = steps.codes[0] + low, steps.codes[1] + high
+        words = codes[0] << steps.exponent, codes[1] << steps.exponent
+        if not fits_word(*words, self.data_type):
+            if not self.allow_overflow:
+                self.reasons.append("the sum of both addends leaves the accumulator")
+                return False
+            steps.exact = False
+        steps.raw_steps.append(Accumulate(tensor, low << steps.exponent, high << steps.exponent))
+        steps.names.append("add")
+        steps.codes, steps.by_channel = codes, None
+        steps.sums = _saturated(words, self.data_type)
+        return True
+
+    # --- words for people ----------------------------------------------------------------------------------------
+
+    def _names(self, head: str, names: Sequence[str]) -> dict[str, str]:
+        ops = self.group.ops
+        first = [head] if len(ops) > len(names) else []
+        return dict(zip(ops, [*first, *names], strict=False))
+
+    def _bounded(self, steps: StepSequence) -> dict[str, Bounded]:
+        """By operation: the steps stand for the last ones of the group."""
+        ops = self.group.ops[len(self.group.ops) - len(steps.names) :]
+        return {ops[i]: Bounded(*found) for i, found in steps.bounded.items()}
+
+    def _refusal(self) -> CompileError:
+        reasons = list(dict.fromkeys(self.reasons))
+        return CompileError(
+            Code.TCU_NOT_EXACT,
+            f"no exact sequence was found on {self.data_type.value}: {'; '.join(reasons)}",
+            at=self.group.origin,
+            hint="fold BatchNorm before training, use power-of-two scales, fewer bits, or an architecture with a wider "
+            "data type",
+        )

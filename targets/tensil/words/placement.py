@@ -1,0 +1,85 @@
+"""Placement: where codes sit in the TCU's words, and the raw arithmetic that follows.
+
+A code q placed at exponent e is the raw word q * 2^e. Weights at e_w and activations at e_x give products at
+e_x + e_w - p (p: the binary point): where that is not negative, the MAC rounds nothing (docs/tcu.md).
+Every tensor starts compact (e = 0), inputs and outputs natural (the TCU's number is the value) where they fit; a tensor
+moves up where its readers' weights are too wide to make up for p, an accumulator where a fine bias needs the bits.
+"""
+
+from __future__ import annotations
+
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Problem
+from pefslc.ir.graph import Graph
+from pefslc.numeric.accumulate import bits_for_range
+from pefslc.numeric.scale import power_of_two_exponent
+from pefslc.targets.tensil.groups.group import Selection
+from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.rewrite.leftover_channels import TRANSPOSED
+from pefslc.targets.tensil.words.group_placement import Elsewhere, Fits, GroupPlacer, fits_word
+from pefslc.targets.tensil.words.placed_group import Placed, PlacedGroup
+
+__all__ = ["place"]
+
+
+def place(graph: Graph, selection: Selection, data_type: DataType, *, allow_overflow: bool = False) -> Placed:
+    """Exponents for every tensor and raw words for every group. Raises CompileError with every fault."""
+    exponents = _first_exponents(graph, selection, data_type)
+    movable = {selection.storage[i.value.name] for i in graph.inputs}
+    _check_inputs(graph, data_type)
+    needed: dict[str, int] = {}
+    fits: Fits = {}
+    while True:
+        placed: list[PlacedGroup] = []
+        problems: list[Problem] = []
+        try:
+            for group in selection.groups:
+                try:
+                    need = needed.get(group.result, 0)
+                    placer = GroupPlacer(
+                        group, selection, exponents, data_type, allow_overflow, movable - needed.keys(), need, fits
+                    )
+                    placed.append(placer.place())
+                except CompileError as e:
+                    problems.extend(e.problems)
+        except Elsewhere as other:
+            exponents[other.tensor] = needed[other.tensor] = other.exponent
+            continue
+        if problems:
+            raise CompileError.of(problems)
+        return Placed(tuple(placed), exponents)
+
+
+def _check_inputs(graph: Graph, data_type: DataType) -> None:
+    """Raise CompileError where the codes of an input are wider than a word."""
+    codes = [(i.value.origin, i.value.type.codes) for i in graph.inputs]
+    problems = [
+        Problem(
+            Code.TCU_WORD,
+            f"the input needs {bits_for_range(c.low, c.high)} bits, {data_type.value} has {data_type.width_bits}",
+            at=origin,
+            hint="use fewer bits for the input, or a wider data type",
+        )
+        for origin, c in codes
+        if not fits_word(c.low, c.high, data_type)
+    ]
+    if problems:
+        raise CompileError.of(problems)
+
+
+def _first_exponents(graph: Graph, selection: Selection, data_type: DataType) -> dict[str, int]:
+    """Inputs and outputs natural where the whole range of codes fits, everything else compact."""
+    exponents = dict.fromkeys(selection.layouts, 0)
+    for value in [i.value for i in graph.inputs] + [o.value for o in graph.outputs]:
+        codes = value.type.codes
+        stored = selection.storage[value.name]
+        transposed = stored + TRANSPOSED if stored + TRANSPOSED in exponents else stored
+        if codes.scale.per_channel or codes.zero_point:
+            continue
+        step = power_of_two_exponent(codes.scale.step)
+        # Above the binary point, no weight could bring a product down to the accumulators' exponent 0.
+        if step is None or not 0 <= (natural := data_type.binary_point + step) <= data_type.binary_point:
+            continue
+        if fits_word(codes.low << natural, codes.high << natural, data_type):
+            exponents[stored] = exponents[transposed] = natural
+    return exponents

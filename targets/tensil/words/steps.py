@@ -1,0 +1,223 @@
+"""The raw steps that change accumulators in place, what they compute, and the sequence of them under construction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.numeric.deviation import Deviations
+from pefslc.numeric.format import saturate
+from pefslc.numeric.rounding import round_shift
+from pefslc.numeric.staircase import Staircase
+from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.machine.arithmetic import simd
+from pefslc.targets.tensil.machine.instructions import SimdOperation
+
+__all__ = [
+    "Accumulate",
+    "ChannelAdd",
+    "ChannelMultiply",
+    "LeakyRelu",
+    "Maximum",
+    "Minimum",
+    "Multiply",
+    "RawStep",
+    "SimdStep",
+    "StepSequence",
+    "apply_steps",
+    "block_words",
+]
+
+Words = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Multiply:
+    """accumulators = round_half_even(accumulators * word / 2^p)."""
+
+    word: int
+
+
+@dataclass(frozen=True, slots=True)
+class Maximum:
+    """accumulators = max(accumulators, word)."""
+
+    word: int
+
+
+@dataclass(frozen=True, slots=True)
+class Minimum:
+    """accumulators = min(accumulators, word)."""
+
+    word: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelMultiply:
+    """accumulators = round_half_even(accumulators * word / 2^p), a word for each channel."""
+
+    words: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelAdd:
+    """accumulators += word, saturating, a word for each channel."""
+
+    words: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulate:
+    """accumulators += a stored tensor, whose words lie in [low, high]; `ceiling` clips them from above before.
+
+    word     where sums are stored: what multiplies them, before they are clipped; else None
+    carried  a constant that they carry, beyond [low, high], and which made those saturate that end above `ceiling`
+    """
+
+    tensor: str
+    low: int
+    high: int
+    ceiling: int | None = None
+    word: int | None = None
+    carried: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LeakyRelu:
+    """accumulators = x where x >= 0, else round_half_even(x * word / 2^p): x + min(x, 0) * (word - 2^p) / 2^p.
+
+    0 < word < 2^p: with word 0 the lowest x would become -1, for its negative saturates.
+    """
+
+    word: int
+
+    def complement(self, data_type: DataType) -> int:
+        """What the negative part is multiplied with, to be added."""
+        return self.word - data_type.one
+
+
+SimdStep: TypeAlias = Multiply | Maximum | Minimum | LeakyRelu | ChannelMultiply | ChannelAdd
+RawStep: TypeAlias = SimdStep | Accumulate
+
+
+def apply_steps(steps: Sequence[RawStep], words: Words, data_type: DataType) -> Words:
+    """What the machine makes of raw words [channels, points] (any shape, without steps per channel)."""
+    for step in steps:
+        match step:
+            case Multiply(word):
+                operation, other = SimdOperation.MULTIPLY, np.full_like(words, word)
+            case Maximum(word):
+                operation, other = SimdOperation.MAX, np.full_like(words, word)
+            case Minimum(word):
+                operation, other = SimdOperation.MIN, np.full_like(words, word)
+            case LeakyRelu():
+                factor = np.full_like(words, step.complement(data_type))
+                other, _ = simd(SimdOperation.MULTIPLY, np.minimum(words, 0), factor, data_type)
+                operation = SimdOperation.ADD
+            case ChannelMultiply(by_channel):
+                operation, other = SimdOperation.MULTIPLY, np.array(by_channel, dtype=np.int64)[:, None]
+            case ChannelAdd(by_channel):
+                operation, other = SimdOperation.ADD, np.array(by_channel, dtype=np.int64)[:, None]
+            case Accumulate():
+                raise AssertionError("a stored tensor is not known here")
+            case _:
+                assert_never(step)
+        words, _ = simd(operation, words, other, data_type)
+    return words
+
+
+@dataclass
+class StepSequence:
+    """Raw steps under construction: where the accumulators stand, and what range of codes they hold.
+
+    by_channel  the ranges of codes, low and high [channels], before the first step; None where they are not known
+    """
+
+    exponent: int
+    codes: tuple[int, int]
+    bias: Words
+    data_type: DataType
+    by_channel: tuple[Words, Words] | None = None
+    raw_steps: list[RawStep] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    sums: tuple[int, int] | None = None
+    exact: bool = True
+    bounded: dict[int, tuple[Staircase, Deviations]] = field(default_factory=dict)  # by index of `names`
+
+    @property
+    def raw(self) -> tuple[RawStep, ...]:
+        return tuple(self.raw_steps)
+
+    def limit(self, low: int, high: int, name: str = "clip") -> None:
+        """Clip the codes, leaving out what cannot happen."""
+        before = self.codes
+        lowest, highest = low << self.exponent, high << self.exponent
+        # Beyond the data type a clip cannot act: what it would clip has saturated before.
+        if self.codes[0] < low and lowest > self.data_type.min_code:
+            self.raw_steps.append(Maximum(min(lowest, self.data_type.max_code)))
+        if self.codes[1] > high and highest < self.data_type.max_code:
+            self.raw_steps.append(Minimum(max(highest, self.data_type.min_code)))
+        self.codes = saturate(before[0], low, high), saturate(before[1], low, high)
+        self.by_channel = None
+        self.names.append(name if self.codes != before else "nothing to do")
+
+    def requantize(self, staircase: Staircase, shift: int, offset: Words, after: Words, *, lower_clip: bool) -> None:
+        """RNE((code * 2^exponent + offset) / 2^shift) + after, clipped; the offset joins the head's bias.
+
+        A negative shift multiplies. Should that saturate, the clip after it gives the same: it is the tighter one, for
+        the staircase's own codes fit the data type.
+        """
+        if offset.any():
+            self.bias = self.bias + offset
+        if shift:
+            self.raw_steps.append(Multiply(1 << (self.data_type.binary_point - shift)))
+        up, down = max(-shift, 0), max(shift, 0)
+        # Codes may lie below the domain where a lower clip was left out: they round and clip to the lowest code, too.
+        lowest = min(staircase.domain_low, self.codes[0])
+        low, high = lowest << self.exponent << up, staircase.domain_high << self.exponent << up
+        low, high = round_shift(low + int(offset.min()), down), round_shift(high + int(offset.max()), down)
+        if after.any():
+            self.raw_steps.append(_for_channels(ChannelAdd(tuple(after.tolist())), len(self.bias)))
+            low, high = low + int(after.min()), high + int(after.max())
+        self.codes = max(low, self.data_type.min_code), min(high, self.data_type.max_code)
+        self.exponent = 0
+        self.limit(staircase.low if lower_clip else self.codes[0], staircase.high)
+        clip = "" if self.names.pop() != "clip" else ", clip"
+        how = f"round-shift {shift}" if shift > 0 else f"multiply by {1 << -shift}" if shift else "keep"
+        self.names.append(how + clip)
+
+    def ranges(self, channels: int) -> tuple[Words, Words]:
+        """The lowest and highest codes [channels]: of each channel, or of all as one."""
+        if self.by_channel is not None and channels > 1:
+            return self.by_channel
+        low, high = (np.full(channels, code, dtype=np.int64) for code in self.codes)
+        return low, high
+
+    def requantize_channels(self, steps: Sequence[RawStep], computed: Staircase) -> None:
+        """The codes of `computed`: by `steps`, which have words for its channels, and a clip."""
+        ends = np.stack(self.ranges(computed.channels), axis=1) << self.exponent
+        ends = saturate(ends, self.data_type.min_code, self.data_type.max_code)
+        reached = apply_steps(steps, ends, self.data_type)
+        self.raw_steps += [_for_channels(step, len(self.bias)) for step in steps]
+        self.codes, self.exponent = (int(reached.min()), int(reached.max())), 0
+        self.limit(computed.low, computed.high)
+        clip = ", clip" if self.names.pop() == "clip" else ""
+        count = sum(isinstance(step, Multiply | ChannelMultiply) for step in steps)
+        self.names.append(f"multiply{f' {count} times' if count > 1 else ''} per channel{clip}")
+
+
+def _for_channels(step: RawStep, channels: int) -> RawStep:
+    """An addend for all channels becomes one for each: lanes without a channel must keep their 0."""
+    if isinstance(step, ChannelAdd) and len(step.words) < channels:
+        return ChannelAdd(step.words * channels)
+    return step
+
+
+def block_words(step: ChannelMultiply | ChannelAdd, block: int, array_size: int) -> tuple[int, ...]:
+    """The words of one channel block, a lane each; 0 in lanes without a channel."""
+    words = step.words[block * array_size : (block + 1) * array_size]
+    return (*words, *(0,) * (array_size - len(words)))
