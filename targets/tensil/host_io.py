@@ -12,9 +12,8 @@ import jinja2
 from pefslc.artifacts.sidecar import Json, JsonObject
 from pefslc.ir.graph import GraphInput, GraphOutput
 from pefslc.numeric.rounding import RoundingMode
-from pefslc.targets.tensil.groups.layout import Layout
+from pefslc.targets.tensil.groups.layout import Layout, Offsets
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType
-from pefslc.targets.tensil.rewrite.input_packing import Offsets
 
 __all__ = ["TensorRecord", "codes_in_words", "host_io_module", "host_io_source"]
 

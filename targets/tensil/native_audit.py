@@ -29,10 +29,11 @@ from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.machine.instructions import Opcode
 from pefslc.targets.tensil.program.table import MATMUL_ZEROES
 from pefslc.targets.tensil.program.tmodel import TensilProgram
-from pefslc.targets.tensil.schedule.schedule import Entry, Schedule, Stored
+from pefslc.targets.tensil.schedule.schedule import Schedule, Stored
+from pefslc.targets.tensil.schedule.tensor_memory import Entry
 from pefslc.targets.tensil.simulate.simulator import Machine
-from pefslc.targets.tensil.words.placed_group import PlacedGroup, PlacedTerm
 from pefslc.targets.tensil.words.steps import Accumulate, apply_steps
+from pefslc.targets.tensil.words.word_group import WordGroup, WordTerm
 
 __all__ = ["NativeAudit", "rounded_sums", "word_bounds"]
 
@@ -43,7 +44,7 @@ Words = NDArray[np.int64]
 class NativeAudit:
     """The groups of a program, and where their inputs and results lie; `layouts` by tensor."""
 
-    groups: tuple[PlacedGroup, ...]
+    groups: tuple[WordGroup, ...]
     stored: tuple[Stored, ...]
     inputs: tuple[Entry, ...]
     outputs: tuple[Entry, ...]
@@ -72,7 +73,7 @@ class NativeAudit:
         handed_out = {entry.tensor: self._words(entry.tensor, found[entry.name]) for entry in self.outputs}
         sums = self._saturated_sums(program, machine.saturated)
         audits = [
-            _audit(group, seen, handed_out.get(group.group.result), machine.architecture.data_type, saturates=saturates)
+            _audit(group, seen, handed_out.get(group.result), machine.architecture.data_type, saturates=saturates)
             for group, saturates in zip(self.groups, sums, strict=True)
         ]
         return found, tuple(audits)
@@ -89,10 +90,10 @@ class NativeAudit:
 
 
 def _audit(
-    group: PlacedGroup, seen: Mapping[str, Words], handed_out: Words | None, data_type: DataType, *, saturates: bool
+    group: WordGroup, seen: Mapping[str, Words], handed_out: Words | None, data_type: DataType, *, saturates: bool
 ) -> LayerAudit:
     """`handed_out`: what became of its words, where they are an output."""
-    found, origin = seen[group.group.result], group.group.origin
+    found, origin = seen[group.result], group.origin
     if saturates:
         return LayerAudit(origin, words=0, outside=0, furthest=0, saturated=1)
     low, high = word_bounds(group, seen, data_type)
@@ -102,15 +103,15 @@ def _audit(
     return LayerAudit(origin, found.size, int(np.count_nonzero(off)), int(off.max()), saturated=0)
 
 
-def word_bounds(group: PlacedGroup, words: Mapping[str, Words], data_type: DataType) -> tuple[Words, Words]:
+def word_bounds(group: WordGroup, words: Mapping[str, Words], data_type: DataType) -> tuple[Words, Words]:
     """The lowest and the highest words [C, H, W] that the group may make of the tensors in `words`."""
-    head = group.group.head
+    head = group.head
     low = high = group.bias[:, None, None]
     if isinstance(head, MaxHead):
-        taps = _taps(words[head.tensor], head.window, group.group.layout, fill=data_type.min_code)
+        taps = _taps(words[head.tensor], head.window, group.layout, fill=data_type.min_code)
         low = high = np.asarray(taps.max(axis=(3, 4)), dtype=np.int64)
     for term in group.terms:
-        least, most = rounded_sums(words[term.tensor], term, group.group.layout, data_type)
+        least, most = rounded_sums(words[term.tensor], term, group.layout, data_type)
         low, high = low + least, high + most
     ends = []
     for end in (low, high):
@@ -127,7 +128,7 @@ def word_bounds(group: PlacedGroup, words: Mapping[str, Words], data_type: DataT
     return ends[0], ends[1]
 
 
-def rounded_sums(x: Words, term: PlacedTerm, layout: Layout, data_type: DataType) -> tuple[Words, Words]:
+def rounded_sums(x: Words, term: WordTerm, layout: Layout, data_type: DataType) -> tuple[Words, Words]:
     """The sums of the term's products, each rounded to the nearest word, ties down; and ties up.
 
     x [C_in, H, W] words; results as in `layout`. A product is at most 2^62: int64 suffices.

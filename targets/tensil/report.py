@@ -13,19 +13,16 @@ from pefslc.ir.value import Op
 from pefslc.numeric.deviation import deviations_of
 from pefslc.targets.protocol import OpReport
 from pefslc.targets.tensil.cost.cycles import CycleReport
-from pefslc.targets.tensil.rewrite.leftover_channels import HELPERS, TRANSPOSED
-from pefslc.targets.tensil.rewrite.means import MEANS
+from pefslc.targets.tensil.groups.group_program import root_of
 from pefslc.targets.tensil.words.bent_requantize import Bends, merged
-from pefslc.targets.tensil.words.placed_group import Bounded, Placed, PlacedGroup
+from pefslc.targets.tensil.words.word_program import Bounded, WordProgram
 
 __all__ = ["bounded_operations", "computed_graph", "op_reports", "parts_of"]
 
-_HELPERS = ("", *HELPERS, *MEANS)  # added to a group's name by what was split off it
 
-
-def bounded_operations(graph: Graph, bends: Bends, placed: Placed) -> dict[str, Bounded]:
+def bounded_operations(graph: Graph, bends: Bends, program: WordProgram) -> dict[str, Bounded]:
     """The requantizations of `graph` that are not certified, by name: one that was split, as a whole."""
-    found = {name: b for group in placed.groups for name, b in group.bounded.items()}
+    found = {name: b for outcome in program.outcomes for name, b in outcome.bounded.items()}
     for op in graph.of_type(Requantize):
         parts = bends.parts.get(op.result.name, ())
         if not any(part.result.name in found for part in parts):
@@ -40,16 +37,16 @@ def bounded_operations(graph: Graph, bends: Bends, placed: Placed) -> dict[str, 
 
 
 def op_reports(
-    bends: Bends, placed: Placed, report: CycleReport, bounded: Mapping[str, Bounded]
+    bends: Bends, program: WordProgram, report: CycleReport, bounded: Mapping[str, Bounded]
 ) -> dict[str, OpReport]:
     """By operation. Cycles stand at the first one of each group, which is computed as one."""
+    tensors = _tensors_of_outcomes(program)
     found: dict[str, OpReport] = {}
-    for group in placed.groups:
-        for i, (op, how) in enumerate(group.implementation.items()):
-            names = _instructions_of(group)
-            total = sum(report.of(names).values()) if i == 0 else None
+    for outcome in program.outcomes:
+        for i, (op, how) in enumerate(outcome.implementation.items()):
+            total = sum(report.of(tensors[outcome.tensor]).values()) if i == 0 else None
             deviations = bounded[op].deviations if op in bounded else None
-            found[op] = OpReport(how, group.exact, total, deviations)
+            found[op] = OpReport(how, outcome.exact, total, deviations)
     for name, parts in bends.parts.items():
         reports = [found.pop(part.result.name) for part in parts] + [found[name]]
         cycles = [r.cycles for r in reports if r.cycles is not None]
@@ -62,23 +59,37 @@ def op_reports(
     return found
 
 
-def parts_of(bends: Bends, placed: Placed) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """(operations, groups of instructions): a group and what it was rewritten into are computed as one."""
+def parts_of(bends: Bends, program: WordProgram) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """(operations, tensors that instructions make for them): a group and what it was rewritten into are one part."""
     whole = {part.result.name: name for name, parts in bends.parts.items() for part in parts}
+    tensors = _tensors_of_outcomes(program)
     return [
         (
-            tuple(dict.fromkeys(whole.get(op, op) for op in group.implementation)),
-            tuple(_instructions_of(group)),
+            tuple(dict.fromkeys(whole.get(op, op) for op in outcome.implementation)),
+            tuple(tensors[outcome.tensor]),
         )
-        for group in placed.groups
-        if group.implementation
+        for outcome in program.outcomes
+        if outcome.implementation
     ]
 
 
-def _instructions_of(group: PlacedGroup) -> list[str]:
-    """The groups of instructions that a group was rewritten into."""
-    name = group.group.result.removesuffix(TRANSPOSED)
-    return [name + helper for helper in _HELPERS]
+def _tensors_of_outcomes(program: WordProgram) -> dict[str, list[str]]:
+    """By the tensor of each outcome that reports operations: the tensors that are it, or help with it, by any number of
+    steps. What helps with an input of the network belongs to the first group that reads it.
+    """
+    stored = {name: tensor.stored for name, tensor in program.tensors.items()}
+    roots = {name: root_of(stored, name) for name in stored}
+    owners = {root_of(stored, o.tensor): o.tensor for o in program.outcomes if o.implementation}
+    for group in program.groups:
+        owner = owners.get(roots[group.result])
+        if owner is not None:
+            for tensor in group.tensors:
+                owners.setdefault(roots[tensor], owner)
+    found: dict[str, list[str]] = {outcome.tensor: [] for outcome in program.outcomes}
+    for name, root in roots.items():
+        if root in owners:
+            found[owners[root]].append(name)
+    return found
 
 
 def computed_graph(graph: Graph, bounded: Mapping[str, Bounded]) -> Graph | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Set
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
@@ -23,27 +22,19 @@ from pefslc.targets.protocol import Emission, LayerAudit, Runner, TargetOptions
 from pefslc.targets.tensil.check.checker import require_valid
 from pefslc.targets.tensil.cost import cycles
 from pefslc.targets.tensil.cost.program_costs import program_costs
-from pefslc.targets.tensil.groups.group import Selection
-from pefslc.targets.tensil.groups.layout import Layout, from_vectors, to_vectors
-from pefslc.targets.tensil.groups.selection import select
+from pefslc.targets.tensil.groups.layout import Layout, Offsets, from_vectors, packed, to_vectors
 from pefslc.targets.tensil.host_io import TensorRecord, codes_in_words, host_io_module, host_io_source
 from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
-from pefslc.targets.tensil.merge.addends import drop_idle_clips
-from pefslc.targets.tensil.merge.sums_in_packing import requantize_while_packing
-from pefslc.targets.tensil.native.native_placement import is_native, place_natively
-from pefslc.targets.tensil.native.native_words import Magnitudes, measure_magnitudes, native_format
+from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.targets.tensil.native_audit import NativeAudit
+from pefslc.targets.tensil.pipeline import Lowered, lower_graph
 from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram, load_tmodel, tmodel_files
 from pefslc.targets.tensil.report import bounded_operations, computed_graph, op_reports, parts_of
-from pefslc.targets.tensil.rewrite.input_packing import Offsets, pack_inputs, packed
-from pefslc.targets.tensil.rewrite.leftover_channels import factor_leftovers, pack_leftovers
-from pefslc.targets.tensil.rewrite.means import split_means
-from pefslc.targets.tensil.rewrite.stationary_activations import transpose_few_pixels
-from pefslc.targets.tensil.schedule.schedule import Entry, Schedule, schedule
+from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
+from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
+from pefslc.targets.tensil.schedule.tensor_memory import Entry
 from pefslc.targets.tensil.simulate.simulator import Machine
-from pefslc.targets.tensil.words.bent_requantize import Bends, split_bends
-from pefslc.targets.tensil.words.placed_group import Placed
-from pefslc.targets.tensil.words.placement import place
+from pefslc.targets.tensil.words.word_program import WordProgram
 
 __all__ = ["DEFAULT_ARCHITECTURE", "TensilTarget"]
 
@@ -64,29 +55,13 @@ class TensilTarget:
 
     def lower(self, model: Graph, options: TargetOptions) -> Emission:
         architecture = _architecture(options)
-        data_type = architecture.data_type
-        bends = Bends(model) if is_native(model, data_type) else split_bends(model, data_type)
-        graph = bends.graph
-        selection = select(graph)
-        storage = selection.storage
-        inputs = [storage[i.value.name] for i in graph.inputs]
-        outputs = [storage[o.value.name] for o in graph.outputs]
-        selection = pack_inputs(selection, inputs, outputs, architecture.array_size)
-        magnitudes = _magnitudes(graph, selection, architecture, options)
-        selection, placed, plan = _scheduled(graph, selection, architecture, options, magnitudes)
-        program = _program(graph.name, architecture, plan)
-        require_valid(program)
-        report = cycles.model_cycles(program, plan.segments)
-        resident = _resident(graph, selection, placed, plan, architecture)
-        if resident is not None:
-            other = _program(graph.name, architecture, resident)
-            require_valid(other)
-            faster = cycles.model_cycles(other, resident.segments)
-            if faster.total < report.total:
-                plan, program, report = resident, other, faster
-        records = _records(graph, selection, placed, plan, architecture)
+        context = Context(architecture, options.allow_overflow)
+        lowered = lower_graph(model, context, options.calibrate, options.progress)
+        words = lowered.program
+        plan, program, report = _fastest(model.name, lowered, architecture)
+        records = _records(model, words, plan, architecture)
         files = tmodel_files(program)
-        files[f"{host_io_module(graph.name)}.py"] = host_io_source(graph.name, architecture, *records).encode()
+        files[f"{host_io_module(model.name)}.py"] = host_io_source(model.name, architecture, *records).encode()
         model_file = next(name for name in files if name.endswith(".tmodel"))
         details: dict[str, Json] = {
             "tmodel": model_file,
@@ -95,28 +70,28 @@ class TensilTarget:
             "outputs": [r.to_json() for r in records[1]],
         }
         notes = _notes(program, plan, report, options)
-        if placed.native is not None:
-            details["native_arithmetic"] = str(native_format(data_type))
-            details["native_words"] = str(placed.native)
-            notes += () if magnitudes is None else (magnitudes.text(placed.native),)
-        bounded = bounded_operations(model, bends, placed)
+        if words.native is not None:
+            details["native_arithmetic"] = str(native_format(architecture.data_type))
+            details["native_words"] = str(words.native)
+            notes += () if lowered.magnitudes is None else (lowered.magnitudes.text(words.native),)
+        bounded = bounded_operations(model, lowered.bends, words)
         return Emission(
             files,
             details,
-            op_reports(bends, placed, report, bounded),
+            op_reports(lowered.bends, words, report, bounded),
             notes,
             report.total,
             partial(
                 program_costs,
                 program,
                 plan.segments,
-                parts_of(bends, placed),
+                parts_of(lowered.bends, words),
                 report,
                 Path(options.arch or DEFAULT_ARCHITECTURE).stem,
             ),
             computed_graph(model, bounded),
-            placed.native,
-            None if placed.native is None else partial(_audited, NativeAudit.of(plan, selection.layouts)),
+            words.native,
+            None if words.native is None else partial(_audited, NativeAudit.of(plan, words.layouts)),
         )
 
     def runner(self, folder: Path, sidecar: Sidecar) -> Runner:
@@ -127,65 +102,37 @@ def _architecture(options: TargetOptions) -> Architecture:
     return load_architecture(options.arch or DEFAULT_ARCHITECTURE)
 
 
-def _magnitudes(
-    graph: Graph, selection: Selection, architecture: Architecture, options: TargetOptions
-) -> Magnitudes | None:
-    """Of what native words hold, on the calibration inputs; None where there are none."""
-    if options.calibrate is None or not is_native(graph, architecture.data_type):
-        return None
-    return measure_magnitudes(graph, factor_leftovers(split_means(selection), architecture), options.calibrate)
+def _fastest(
+    name: str, lowered: Lowered, architecture: Architecture
+) -> tuple[Schedule, TensilProgram, cycles.CycleReport]:
+    """The schedule, its program and its cycles: with the constants in local memory, where that is faster."""
+    plan = lowered.schedule
+    program = _program(name, architecture, plan)
+    require_valid(program)
+    report = cycles.model_cycles(program, plan.segments)
+    resident = _resident(lowered, architecture)
+    if resident is not None:
+        other = _program(name, architecture, resident)
+        require_valid(other)
+        faster = cycles.model_cycles(other, resident.segments)
+        if faster.total < report.total:
+            return resident, other, faster
+    return plan, program, report
 
 
-def _scheduled(
-    graph: Graph,
-    selection: Selection,
-    architecture: Architecture,
-    options: TargetOptions,
-    magnitudes: Magnitudes | None,
-) -> tuple[Selection, Placed, Schedule]:
-    """The program of the first rewriting of the selection that can be placed and scheduled."""
-    if is_native(graph, architecture.data_type):
-        factored = factor_leftovers(split_means(selection), architecture)
-        selection = pack_leftovers(factored, architecture, sums_follow=False)
-        selection, placed = place_natively(graph, selection, architecture.data_type, magnitudes)
-        return selection, placed, schedule(graph, selection, placed, architecture, options.progress)
-    outputs = {selection.storage[output.value.name] for output in graph.outputs}
-
-    def attempt(chosen: Selection) -> tuple[Selection, Placed, Schedule]:
-        placed = place(graph, chosen, architecture.data_type, allow_overflow=options.allow_overflow)
-        if not options.allow_overflow:  # then bounds of sums hold
-            placed = drop_idle_clips(placed, outputs, architecture.data_type)
-        chosen, placed = requantize_while_packing(chosen, placed, outputs, architecture)
-        return chosen, placed, schedule(graph, chosen, placed, architecture, options.progress)
-
-    for rewritten in _rewritings(selection, outputs, architecture):
-        with suppress(CompileError):  # a rewritten sum's bound is too coarse, or its memory too small
-            return attempt(rewritten)
-    return attempt(selection)
-
-
-def _rewritings(selection: Selection, outputs: Set[str], architecture: Architecture) -> Iterator[Selection]:
-    """What computes the same as the selection in fewer cycles, the best first."""
-    transposed = transpose_few_pixels(selection, outputs, architecture)
-    if transposed is not selection:
-        yield pack_leftovers(factor_leftovers(transposed, architecture), architecture)
-    rewritten = pack_leftovers(factor_leftovers(selection, architecture), architecture)
-    if rewritten is not selection:
-        yield rewritten
-
-
-def _resident(
-    graph: Graph, selection: Selection, placed: Placed, plan: Schedule, architecture: Architecture
-) -> Schedule | None:
+def _resident(lowered: Lowered, architecture: Architecture) -> Schedule | None:
     """The same with the constants in local memory from run to run, if half of it holds them; else None. Where it holds
     them only so, SIMD alone requantizes per channel.
     """
+    plan = lowered.schedule
     most = min(architecture.local_depth // 2, *architecture.reserved_local_vectors)
     for by_matrix in (True, False) if plan.channel_rows else (True,):
         vectors = len(plan.constants) + _SLACK_VECTORS - (0 if by_matrix else plan.channel_rows)
         if vectors <= most:
-            with suppress(CompileError):  # the rest of local memory is too small
-                return schedule(graph, selection, placed, architecture, resident=vectors, by_matrix=by_matrix)
+            try:
+                return schedule(lowered.program, architecture, resident=vectors, by_matrix=by_matrix)
+            except CompileError as error:
+                LOG.debug("constants do not stay in local memory: %s", error)
     return None
 
 
@@ -205,14 +152,13 @@ def _program(name: str, architecture: Architecture, plan: Schedule) -> TensilPro
 
 
 def _records(
-    graph: Graph, selection: Selection, placed: Placed, plan: Schedule, architecture: Architecture
+    graph: Graph, words: WordProgram, plan: Schedule, architecture: Architecture
 ) -> tuple[list[TensorRecord], list[TensorRecord]]:
     def record(name: str, entry: Entry) -> TensorRecord:
-        layout, offsets = selection.layouts[entry.tensor], selection.packings.get(entry.tensor, ((0, 0),))
-        layout = replace(layout, channels=layout.channels // len(offsets))
-        return TensorRecord(
-            name, layout, offsets, placed.exponents[entry.tensor], architecture, placed.finer.get(entry.tensor, 1)
-        )
+        tensor = words.tensors[entry.tensor]
+        offsets = tensor.stored.packing
+        layout = replace(tensor.layout, channels=tensor.layout.channels // len(offsets))
+        return TensorRecord(name, layout, offsets, tensor.exponent, architecture, tensor.finer)
 
     inputs = [record(i.name, e) for i, e in zip(graph.inputs, plan.inputs, strict=True)]
     outputs = [record(o.name, e) for o, e in zip(graph.outputs, plan.outputs, strict=True)]

@@ -1,8 +1,8 @@
-"""What selection makes of a graph: groups, each of which one pass through the accumulators computes."""
+"""A group: operations that one pass through the accumulators computes, in codes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -22,11 +22,12 @@ __all__ = [
     "MaxHead",
     "Requantization",
     "Rounding",
-    "Selection",
+    "Stationary",
     "Step",
     "Term",
     "TransposeHead",
     "Weights",
+    "is_copy",
 ]
 
 Weights = NDArray[np.int64]
@@ -40,21 +41,40 @@ class Term:
     weight: Weights
     window: Window
 
+    def is_copy(self, factor: int = 1) -> bool:
+        """Whether it is the tensor times `factor`: channel by channel and pixel by pixel, as it lies."""
+        return is_copy(self.weight, self.window, factor)
+
+
+def is_copy(weight: Weights, window: Window, factor: int = 1) -> bool:
+    """Whether a convolution [C_out, C_in, KH, KW] is its input times `factor`."""
+    identity = np.eye(len(weight), dtype=np.int64)[:, :, None, None]
+    return window == Window(kernel=(1, 1)) and np.array_equal(weight, identity * factor)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stationary:
+    """How a layer keeps activations in the array while its weights move (`rewrite.stationary_activations`).
+
+    taps    per block of A output pixels, the taps that lie inside of the input for one of them
+    pixels  a matrix of ones that brings input pixels under these taps [A lanes for each tap, input pixel]; None where
+            the pixels lie so
+    """
+
+    taps: tuple[tuple[int, ...], ...]
+    pixels: Weights | None
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LinearHead:
     """accumulators = bias + the sum of the terms. `bias` [C_out] in codes of the result.
 
-    stationary  where weights move and activations stay in the array (`few_pixels`): per block of pixels, the taps
-                that lie inside of the input for one of them
-    pixels      a matrix of ones that brings input pixels there [A lanes for each of these, pixel]; None where the
-                pixels lie so
+    stationary  where weights move, and activations stay in the array; else None
     """
 
     terms: tuple[Term, ...]
     bias: Weights
-    stationary: tuple[tuple[int, ...], ...] = ()
-    pixels: Weights | None = None
+    stationary: Stationary | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +145,3 @@ class Group:
         """The stored tensors that the group reads, each once."""
         head = [t.tensor for t in self.head.terms] if isinstance(self.head, LinearHead) else [self.head.tensor]
         return list(dict.fromkeys([*head, *(s.tensor for s in self.steps if isinstance(s, AddTensor))]))
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """All groups in order, the layouts and code ranges of stored tensors, where each value is stored, and the lane
-    offsets of inputs that the host packs (see `packing`).
-    """
-
-    groups: tuple[Group, ...]
-    layouts: dict[str, Layout]
-    ranges: dict[str, tuple[int, int]]
-    storage: dict[str, str]
-    packings: dict[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)

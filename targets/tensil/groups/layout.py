@@ -15,19 +15,24 @@ from numpy.typing import NDArray
 from pefslc.geometry.shapes import Shape, Window
 
 __all__ = [
+    "ALONE",
     "Layout",
+    "Offsets",
     "Rect",
     "Run",
     "View",
     "from_vectors",
     "merged",
     "missed_runs",
+    "packed",
     "rect_runs",
     "tap_runs",
     "to_vectors",
 ]
 
 Codes = NDArray[np.int64]
+Offsets = tuple[tuple[int, int], ...]  # (dy, dx) of the pixels that share a vector
+ALONE: Offsets = ((0, 0),)  # a pixel for each vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,3 +239,14 @@ def from_vectors(vectors: Codes, layout: Layout) -> Codes:
     blocks = layout.blocks(array_size)
     planes = vectors.reshape(blocks, layout.pixels, array_size).transpose(0, 2, 1)
     return planes.reshape(blocks * array_size, layout.height, layout.width)[: layout.channels]
+
+
+def packed(codes: Codes, offsets: Offsets) -> Codes:
+    """[C, H, W] codes with neighbouring pixels as channels: [len(offsets) * C, H, W]; 0 outside of the image."""
+    channels, height, width = codes.shape
+    result = np.zeros((len(offsets), channels, height, width), dtype=np.int64)
+    for j, (dy, dx) in enumerate(offsets):
+        y, x = max(-dy, 0), max(-dx, 0)
+        source = codes[:, y + dy : max(height + dy, 0), x + dx : max(width + dx, 0)]
+        result[j, :, y : y + source.shape[1], x : x + source.shape[2]] = source
+    return result.reshape(-1, height, width)

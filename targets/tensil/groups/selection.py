@@ -32,11 +32,11 @@ from pefslc.targets.tensil.groups.group import (
     MaxHead,
     Requantization,
     Rounding,
-    Selection,
     Step,
     Term,
     Weights,
 )
+from pefslc.targets.tensil.groups.group_program import GroupProgram, Port, StoredTensor
 from pefslc.targets.tensil.groups.layout import Layout
 
 __all__ = ["select"]
@@ -44,7 +44,7 @@ __all__ = ["select"]
 _POINT = Window(kernel=(1, 1))
 
 
-def select(graph: Graph) -> Selection:
+def select(graph: Graph) -> GroupProgram:
     """The groups of an integer graph. Raises CompileError, with every fault, for what the TCU lowering cannot do."""
     selector = _Selector(graph)
     for op in graph.ops:
@@ -76,13 +76,17 @@ class _Selector:
         for graph_input in self.graph.inputs:
             self._collect(graph_input.value, lambda value: self._store(value, Layout.of(value.type.shape)))
 
-    def finish(self) -> Selection:
+    def finish(self) -> GroupProgram:
         for output in self.graph.outputs:
             if output.value.name in self.arranged:
                 self._collect(output.value, self._settle)
         if self.problems:
             raise CompileError.of(self.problems)
-        return Selection(tuple(self.groups.values()), self.layouts, self.ranges, self.storage)
+        inputs = tuple(Port(i.name, i.value, self.storage[i.value.name]) for i in self.graph.inputs)
+        outputs = tuple(Port(o.name, o.value, self.storage[o.value.name]) for o in self.graph.outputs)
+        tensors = {name: StoredTensor(name, layout, *self.ranges[name]) for name, layout in self.layouts.items()}
+        program = GroupProgram(inputs, outputs, (), tensors, self.storage)
+        return program.with_groups(self.groups.values())
 
     def visit(self, op: Op) -> None:
         """Select one operation; faults are collected, and what depends on a failed tensor is passed over."""

@@ -11,56 +11,69 @@ the clip or without it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Set
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 
-from pefslc.targets.tensil.groups.group import AddTensor, LinearHead, Selection
+from pefslc.targets.tensil.groups.group import is_copy
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.matrix.group_steps import added_tensors, addend_plan, leading_steps, trailing_steps
-from pefslc.targets.tensil.schedule.weights import is_copy
-from pefslc.targets.tensil.words.placed_group import Placed, PlacedGroup
+from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
 from pefslc.targets.tensil.words.steps import Accumulate, Maximum, Minimum, Multiply, RawStep, apply_steps
+from pefslc.targets.tensil.words.word_group import WordGroup
+from pefslc.targets.tensil.words.word_program import WordProgram
 
-__all__ = ["clamped_addends", "drop_idle_clips", "fold_addends", "rewrite_addends"]
+__all__ = ["DropIdleClips", "FoldAddends", "rewrite_addends"]
 
 # (a group, the group of what it adds) -> both as they should be, None in place of an addend that is left out; None
 # where they stay.
-Rewrite = Callable[[PlacedGroup, PlacedGroup], tuple[PlacedGroup, PlacedGroup | None] | None]
+RewritePair = Callable[[WordGroup, WordGroup], tuple[WordGroup, WordGroup | None] | None]
 
 
-def rewrite_addends(placed: Placed, outputs: Set[str], rewrite: Rewrite) -> Placed:
-    """The groups; each that adds one tensor is rewritten with the group of that tensor, if nobody else reads it."""
-    groups = {group.group.result: group for group in placed.groups}
-    reads = Counter(tensor for group in placed.groups for tensor in group.tensors)
-    for group in placed.groups:
+def rewrite_addends(program: WordProgram, rewrite: RewritePair) -> WordProgram:
+    """Each group that adds one tensor is rewritten with the group of that tensor, if nobody else reads it."""
+    groups = {group.result: group for group in program.groups}
+    reads = Counter(tensor for group in program.groups for tensor in group.tensors)
+    rewrites = 0
+    for group in program.groups:
         added = added_tensors(group)
         addend = groups.get(added[0].tensor) if len(added) == 1 else None
-        if addend is None or addend.group.result in outputs or reads[addend.group.result] != 1:
+        if addend is None or addend.result in program.output_tensors or reads[addend.result] != 1:
             continue
-        if any(term.tensor == addend.group.result for term in group.terms):
+        if any(term.tensor == addend.result for term in group.terms):
             continue
         pair = rewrite(group, addend)
         if pair is None:
+            LOG.debug("%s and its addend %s stay as they are", group.result, addend.result)
             continue
-        groups[group.group.result], changed = pair
+        rewrites += 1
+        groups[group.result], changed = pair
         if changed is None:
-            del groups[addend.group.result]
+            del groups[addend.result]
         else:
-            groups[addend.group.result] = changed
-    return replace(placed, groups=tuple(groups.values()))
+            groups[addend.result] = changed
+    return program.with_groups(groups.values()) if rewrites else program
 
 
-def drop_idle_clips(placed: Placed, outputs: Set[str], data_type: DataType) -> Placed:
-    """The groups without lower clips of what is only added, once, where the sum's own lower clip does their work."""
-    return rewrite_addends(placed, outputs, partial(_without_idle_clip, data_type=data_type))
+@dataclass(frozen=True, slots=True)
+class DropIdleClips:
+    """Lower clips of what is only added, once, go where the sum's own lower clip does their work."""
+
+    name: ClassVar[str] = "drop-idle-clips"
+    needs: ClassVar[str] = "bounds of sums that hold: no overflow is allowed"
+    ensures: ClassVar[str] = "what is added may lie lower than its codes do; the sum's clip lifts it"
+
+    def run(self, program: WordProgram, context: Context) -> WordProgram:
+        if context.allow_overflow:
+            LOG.debug("%s: sums may overflow", self.name)
+            return program
+        return rewrite_addends(program, partial(_without_idle_clip, data_type=context.data_type))
 
 
-def _without_idle_clip(
-    group: PlacedGroup, addend: PlacedGroup, data_type: DataType
-) -> tuple[PlacedGroup, PlacedGroup] | None:
+def _without_idle_clip(group: WordGroup, addend: WordGroup, data_type: DataType) -> tuple[WordGroup, WordGroup] | None:
     """Both groups, the second without its lower clip; None where it has none that is idle."""
     shift, clips = addend.steps[:1], addend.steps[1:]
     trailing = trailing_steps(group)
@@ -97,12 +110,19 @@ def _ends(steps: tuple[RawStep, ...], words: tuple[int, int], data_type: DataTyp
     return low, high
 
 
-def fold_addends(placed: Placed, outputs: Set[str], data_type: DataType) -> Placed:
-    """The groups without those that only clip, from above, what one other group adds."""
-    return rewrite_addends(placed, outputs, partial(_folded, data_type=data_type))
+@dataclass(frozen=True, slots=True)
+class FoldAddends:
+    """Groups that only clip, from above, what one other group adds are left out: the addition does it."""
+
+    name: ClassVar[str] = "fold-addends"
+    needs: ClassVar[str] = "room for the rows of matrix steps (`merge.additions`)"
+    ensures: ClassVar[str] = "an addition with a ceiling has a certified plan for the whole group"
+
+    def run(self, program: WordProgram, context: Context) -> WordProgram:
+        return rewrite_addends(program, partial(_folded, data_type=context.data_type))
 
 
-def _folded(group: PlacedGroup, clamp: PlacedGroup, data_type: DataType) -> tuple[PlacedGroup, None] | None:
+def _folded(group: WordGroup, clamp: WordGroup, data_type: DataType) -> tuple[WordGroup, None] | None:
     """The group with the clip in its addition; None where it cannot do it."""
     if not _only_clips_from_above(clamp, data_type):
         return None
@@ -116,22 +136,8 @@ def _folded(group: PlacedGroup, clamp: PlacedGroup, data_type: DataType) -> tupl
     return None if addend_plan(candidate, data_type) is None else (candidate, None)
 
 
-def _only_clips_from_above(group: PlacedGroup, data_type: DataType) -> bool:
+def _only_clips_from_above(group: WordGroup, data_type: DataType) -> bool:
     if len(group.terms) != 1 or len(group.steps) != 1 or not isinstance(group.steps[0], Minimum):
         return False
     (term,) = group.terms
     return not group.bias.any() and is_copy(term.weight, term.window, data_type.one)
-
-
-def clamped_addends(selection: Selection) -> dict[str, str]:
-    """Groups that `fold_addends` may leave out, before anything is placed: their results, and what they clamp."""
-    reads = Counter(tensor for group in selection.groups for tensor in group.tensors)
-    added = {s.tensor for group in selection.groups for s in group.steps if isinstance(s, AddTensor)}
-    found: dict[str, str] = {}
-    for group in selection.groups:
-        head = group.head
-        if not isinstance(head, LinearHead) or len(head.terms) != 1 or len(group.steps) != 1:
-            continue
-        if group.result in added and reads[group.result] == 1 and is_copy(head.terms[0].weight, head.terms[0].window):
-            found[group.result] = head.terms[0].tensor
-    return found

@@ -4,14 +4,14 @@
     want  b = conv(y); c = steps(... + shift(b))            its MatMul adds b times a diagonal matrix
 
 The sums carry a constant that made those saturate that end above the clip; the MatMul's bias takes it away again. Where
-the addend had a lower clip, `addends.drop_idle_clips` must have dropped it. Done where that takes fewer cycles, and
+the addend had a lower clip, `drop-idle-clips` must have dropped it. Done where that takes fewer cycles, and
 where a certified plan exists for the group that adds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.matrix.group_steps import (
@@ -25,29 +25,40 @@ from pefslc.targets.tensil.matrix.matrix_plan import shift_of
 from pefslc.targets.tensil.matrix.step_choice import choose, matrix_cycles
 from pefslc.targets.tensil.merge.addends import rewrite_addends
 from pefslc.targets.tensil.rewrite.convolution_cost import tile_count
+from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
 from pefslc.targets.tensil.schedule.emitter import SIMD_CYCLES
 from pefslc.targets.tensil.schedule.weight_stream import SIMD_IN_DRAIN_CYCLES
-from pefslc.targets.tensil.words.placed_group import Placed, PlacedGroup
 from pefslc.targets.tensil.words.steps import Minimum, Multiply
+from pefslc.targets.tensil.words.word_group import WordGroup
+from pefslc.targets.tensil.words.word_program import WordProgram
 
-__all__ = ["requantize_while_adding"]
-
-
-def requantize_while_adding(placed: Placed, outputs: Set[str], architecture: Architecture) -> Placed:
-    """The groups with addends as sums, where that is shorter."""
-
-    def shorter(group: PlacedGroup, addend: PlacedGroup) -> tuple[PlacedGroup, PlacedGroup] | None:
-        pair = _as_sums(group, addend, architecture)
-        if pair is None or _cycles(*pair, architecture) >= _cycles(group, addend, architecture):
-            return None
-        return pair
-
-    return rewrite_addends(placed, outputs, shorter)
+__all__ = ["RequantizeWhileAdding"]
 
 
-def _as_sums(
-    group: PlacedGroup, addend: PlacedGroup, architecture: Architecture
-) -> tuple[PlacedGroup, PlacedGroup] | None:
+@dataclass(frozen=True, slots=True)
+class RequantizeWhileAdding:
+    """Addends that nobody else reads are stored as sums, where that is shorter: the addition requantizes them."""
+
+    name: ClassVar[str] = "requantize-while-adding"
+    needs: ClassVar[str] = "drop-idle-clips has run; room for the rows of matrix steps (`merge.additions`)"
+    ensures: ClassVar[str] = "an addend that is stored as sums carries a constant, which the addition takes away"
+
+    def run(self, program: WordProgram, context: Context) -> WordProgram:
+        if program.native is not None:
+            LOG.debug("%s: native arithmetic does not requantize", self.name)
+            return program
+        architecture = context.architecture
+
+        def shorter(group: WordGroup, addend: WordGroup) -> tuple[WordGroup, WordGroup] | None:
+            pair = _as_sums(group, addend, architecture)
+            if pair is None or _cycles(*pair, architecture) >= _cycles(group, addend, architecture):
+                return None
+            return pair
+
+        return rewrite_addends(program, shorter)
+
+
+def _as_sums(group: WordGroup, addend: WordGroup, architecture: Architecture) -> tuple[WordGroup, WordGroup] | None:
     """Both groups, the second without steps; None where the first cannot do them."""
     data_type = architecture.data_type
     (added,) = added_tensors(group)
@@ -56,7 +67,7 @@ def _as_sums(
             shift = shift_of(multiply, data_type)
         case _:
             return None
-    if shift is None or added.ceiling is not None or addend.weights_move or group.weights_move:
+    if shift is None or added.ceiling is not None or addend.stationary or group.stationary:
         return None
     carried = -data_type.min_code - (ceiling << shift)
     low, high = addend.words
@@ -69,15 +80,15 @@ def _as_sums(
     return adding, replace(addend, steps=(), carried=carried)
 
 
-def _cycles(group: PlacedGroup, addend: PlacedGroup, architecture: Architecture) -> int:
+def _cycles(group: WordGroup, addend: WordGroup, architecture: Architecture) -> int:
     """About what the steps of both groups take."""
     return _step_cycles(group, architecture) + _step_cycles(addend, architecture)
 
 
-def _step_cycles(group: PlacedGroup, architecture: Architecture) -> int:
+def _step_cycles(group: WordGroup, architecture: Architecture) -> int:
     """About what the steps of one group take: of two ways to add a tensor, the shorter one."""
     a, data_type = architecture.array_size, architecture.data_type
-    blocks, pixels = group.group.layout.blocks(a), group.group.layout.pixels
+    blocks, pixels = group.layout.blocks(a), group.layout.pixels
     whole = addend_plan(group, data_type)
     by_matrix = None if whole is None else matrix_cycles(whole.alone, pixels * blocks, a)
     if any(added.word is not None for added in added_tensors(group)):

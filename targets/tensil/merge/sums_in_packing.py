@@ -1,7 +1,7 @@
 """Requantization while packing: leftover channels that only packed vectors serve are not stored by themselves.
 
-The packing group (`leftovers`) sends each leftover channel through the array once per neighbour, and a MatMul is what
-requantizes, too. So the leftover channels' *sums* are stored, and the packing MatMuls shift and clip them: the diagonal
+The packing group (`rewrite.leftover_channels`) sends each leftover channel through the array once per neighbour, and a
+MatMul is what requantizes, too. So the leftover channels' *sums* are stored, and the packing MatMuls shift and clip them: the diagonal
 of the matrix plan in place of ones, and its constants after the channel in the order of the array's rows. A row's
 constant comes from a spare lane of the stored sums, which a bias put there.
 
@@ -11,68 +11,90 @@ vectors are stored, and three neighbours lie in two of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.geometry.shapes import Window
-from pefslc.targets.tensil.groups.group import Group, LinearHead, Selection
+from pefslc.targets.tensil.groups.group_program import Role, StoredTensor
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType
 from pefslc.targets.tensil.matrix.group_steps import added_tensors, leading_plan
 from pefslc.targets.tensil.matrix.matrix_plan import MatrixPlan, is_certified_chain
 from pefslc.targets.tensil.matrix.matrix_steps import AddWord, Diagonal
 from pefslc.targets.tensil.rewrite.convolution_cost import inside_cycles
-from pefslc.targets.tensil.rewrite.leftover_channels import PACKED, SUMS
 from pefslc.targets.tensil.rewrite.pixel_groups import making_groups, reading_groups
-from pefslc.targets.tensil.words.placed_group import Placed, PlacedGroup, PlacedTerm
+from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
+from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordTerm
+from pefslc.targets.tensil.words.word_program import WordProgram, WordTensor
 
-__all__ = ["requantize_while_packing"]
+__all__ = ["RequantizeWhilePacking"]
 
 Words = NDArray[np.int64]
 _LEAST_PIXELS = 100  # below, another group costs more than the four cycles a vector that are saved
 
 
-def requantize_while_packing(
-    selection: Selection, placed: Placed, outputs: Set[str], architecture: Architecture
-) -> tuple[Selection, Placed]:
-    """Both without the leftover channels of tensors that only packed vectors serve."""
-    groups = {group.group.result: group for group in placed.groups}
-    layouts = dict(selection.layouts)
-    for packer in placed.groups:
-        name = packer.group.result.removesuffix(PACKED)
-        if name == packer.group.result or name in outputs:
-            continue
-        made, first = groups[name], layouts[name].channels // architecture.array_size * architecture.array_size
-        constants = _constants(made, first, architecture)
-        moved = placed.exponents[name] != placed.exponents[packer.group.result]  # a reader's wide weights want that
-        if constants is None or moved or not _only_the_first_are_read(name, first, list(groups.values())):
-            continue
-        plan, words = constants
-        layouts[name] = replace(layouts[name], channels=first)
-        leftovers = _Leftovers(made, first, packer, plan, words)
-        sums, packing = min(leftovers.ways(architecture), key=lambda way: _cycles(way, layouts, architecture))
-        layouts[sums.group.result] = sums.group.layout
-        renewed = {
-            name: _with_channels(made, slice(0, first), layouts[name]),
-            sums.group.result: sums,
-            packer.group.result: packing,
-        }
-        groups = _replaced(groups, renewed, name)
-        groups = {result: _reading_the_first(group, name, first) for result, group in groups.items()}
-    storage = {**selection.storage, **{result: result for result in groups if result.endswith(SUMS)}}
-    exponents = {**placed.exponents, **{result: 0 for result in groups if result.endswith(SUMS)}}
-    chosen = replace(selection, layouts=layouts, storage=storage)
-    return chosen, replace(placed, groups=tuple(groups.values()), exponents=exponents)
+@dataclass(frozen=True, slots=True)
+class RequantizeWhilePacking:
+    """Leftover channels that only packed vectors serve are stored as sums, and requantized while they are packed."""
+
+    name: ClassVar[str] = "requantize-while-packing"
+    needs: ClassVar[str] = "pack-leftovers has run"
+    ensures: ClassVar[str] = "the tensor has whole blocks only; a tensor of role `sums` feeds the packing group"
+
+    def run(self, program: WordProgram, context: Context) -> WordProgram:
+        packed = [t.stored for t in program.tensors.values() if t.stored.role is Role.PACKED]
+        for tensor in packed:
+            result = _requantized(program, tensor, context.architecture)
+            if isinstance(result, str):
+                LOG.debug("%s: %s stays as it is: %s", self.name, tensor.of, result)
+            else:
+                program = result
+        return program
 
 
-def _constants(made: PlacedGroup, first: int, architecture: Architecture) -> tuple[MatrixPlan, tuple[int, ...]] | None:
+def _requantized(program: WordProgram, packed: StoredTensor, architecture: Architecture) -> WordProgram | str:
+    """The program without the leftover channels of one tensor, or why they stay."""
+    name, groups = packed.of, {group.result: group for group in program.groups}
+    if name in program.output_tensors:
+        return "it is an output"
+    tensor, packer = program.tensors[name], groups[packed.name]
+    made, first = groups[name], tensor.layout.channels // architecture.array_size * architecture.array_size
+    constants = _constants(made, first, architecture)
+    if constants is None:
+        return "packing cannot requantize it, or gains nothing"
+    if tensor.exponent != program.tensors[packed.name].exponent:
+        return "a reader's wide weights want its packed channels at another exponent"
+    if not _only_the_first_are_read(name, first, packed.name, program.groups):
+        return "others read its leftover channels"
+    plan, words = constants
+    layout = replace(tensor.layout, channels=first)
+    layouts = {**program.layouts, name: layout}
+    leftovers = _Leftovers(made, first, packer, tensor.stored, plan, words)
+    sums, packing = min(leftovers.ways(architecture), key=lambda way: _cycles(way, layouts, architecture))
+    renewed = {
+        name: (_with_channels(made, slice(0, first), layout), sums),  # the sums follow what they were a part of
+        packed.name: (packing,),
+    }
+    changed = [part for group in program.groups for part in renewed.get(group.result, (group,))]
+    # The sums can be anything that a word can be.
+    stored = tensor.stored.helper(
+        Role.SUMS, sums.layout, (architecture.data_type.min_code, architecture.data_type.max_code)
+    )
+    return program.with_groups(
+        [_reading_the_first(group, name, first) for group in changed],
+        [tensor.with_layout(layout), WordTensor(stored, 0)],
+    )
+
+
+def _constants(made: WordGroup, first: int, architecture: Architecture) -> tuple[MatrixPlan, tuple[int, ...]] | None:
     """The plan that requantizes, and the words added after its shift; None where packing cannot, or gains nothing."""
     data_type = architecture.data_type
     plan = leading_plan(made, data_type)
-    layout = made.group.layout
+    layout = made.layout
     if plan is None or added_tensors(made) or plan.carried > 0 or layout.pixels < _LEAST_PIXELS:
         return None
     shift, *rest = plan.steps
@@ -86,25 +108,25 @@ def _constants(made: PlacedGroup, first: int, architecture: Architecture) -> tup
     return (plan, words) if is_certified_chain(plan, words, made.steps, *made.words, data_type) else None
 
 
-def _only_the_first_are_read(name: str, first: int, groups: list[PlacedGroup]) -> bool:
+def _only_the_first_are_read(name: str, first: int, packer: str, groups: Sequence[WordGroup]) -> bool:
     """Whether nobody but the packing group reads a channel after the first ones."""
     for group in groups:
-        if group.group.result == name + PACKED or name not in group.tensors:
+        if group.result == packer or name not in group.tensors:
             continue
-        if not isinstance(group.group.head, LinearHead) or any(added.tensor == name for added in added_tensors(group)):
+        if not isinstance(group.head, SumHead) or any(added.tensor == name for added in added_tensors(group)):
             return False
         if any(term.weight[:, first:].any() for term in group.terms if term.tensor == name):
             return False
     return True
 
 
-def _with_channels(group: PlacedGroup, channels: slice, layout: Layout) -> PlacedGroup:
+def _with_channels(group: WordGroup, channels: slice, layout: Layout) -> WordGroup:
     """The group that computes some of the channels; terms that give them nothing left out."""
     terms = [replace(term, weight=term.weight[channels]) for term in group.terms]
     low, high = group.partial
     return replace(
         group,
-        group=replace(group.group, layout=layout),
+        layout=layout,
         terms=tuple(term for term in terms if term.weight.any()) or tuple(terms[:1]),
         bias=group.bias[channels],
         partial=(low[channels], high[channels]),
@@ -113,20 +135,21 @@ def _with_channels(group: PlacedGroup, channels: slice, layout: Layout) -> Place
 
 @dataclass(frozen=True, slots=True)
 class _Leftovers:
-    """The channels of `made` from `first` on, which only `packer` reads; the plan that requantizes them, and the words
-    added after its shift.
+    """The channels of `made`, which stores `stored`, from `first` on, which only `packer` reads; the plan that
+    requantizes them, and the words added after its shift.
     """
 
-    made: PlacedGroup
+    made: WordGroup
     first: int
-    packer: PlacedGroup
+    packer: WordGroup
+    stored: StoredTensor
     plan: MatrixPlan
     words: tuple[int, ...]
 
-    def ways(self, architecture: Architecture) -> Iterator[tuple[PlacedGroup, PlacedGroup]]:
+    def ways(self, architecture: Architecture) -> Iterator[tuple[WordGroup, WordGroup]]:
         """The groups of the sums and of the packing, for each number of pixels that a vector of sums can hold."""
         a, data_type = architecture.array_size, architecture.data_type
-        layout = self.made.group.layout
+        layout = self.made.layout
         leftover = layout.channels - self.first
         terms = [(term.weight[self.first :], term.window) for term in self.made.terms]
         ones = self._ones(leftover)
@@ -139,16 +162,16 @@ class _Leftovers:
                 packing = reading_groups(*ones, axis, pixels)
                 if packing is not None and None not in makers:
                     sums = self._sums([m for m in makers if m is not None], axis, pixels)
-                    yield sums, self._packing(*packing, sums.group.result, data_type)
+                    yield sums, self._packing(*packing, sums.result, data_type)
 
     def _ones(self, leftover: int) -> tuple[Words, Window]:
         (term,) = self.packer.terms
         return (term.weight[:, -leftover:] != 0).astype(np.int64), term.window
 
-    def _sums(self, makers: Sequence[tuple[Words, Window]], axis: int, pixels: int) -> PlacedGroup:
+    def _sums(self, makers: Sequence[tuple[Words, Window]], axis: int, pixels: int) -> WordGroup:
         """The sums of the channels of so many pixels, with the plan's constant, and -|word| in a lane for each word."""
         made, words = self.made, self.words
-        layout = made.group.layout
+        layout = made.layout
         height, width = layout.height // (pixels if axis == 0 else 1), layout.width // (pixels if axis == 1 else 1)
         layout = Layout(pixels * (layout.channels - self.first) + len(words), height, width)
         none = np.zeros(len(words), dtype=np.int64)
@@ -158,23 +181,21 @@ class _Leftovers:
             return np.concatenate([np.tile(per_channel[self.first :], pixels), last])
 
         terms = [
-            PlacedTerm(
-                term.tensor, np.concatenate([weight, np.zeros((len(words), *weight.shape[1:]), np.int64)]), window
-            )
+            WordTerm(term.tensor, np.concatenate([weight, np.zeros((len(words), *weight.shape[1:]), np.int64)]), window)
             for term, (weight, window) in zip(made.terms, makers, strict=True)
         ]
         return replace(
             made,
-            group=replace(_unnamed(made, layout), result=made.group.result + SUMS),
+            result=self.stored.helper(Role.SUMS, layout, (0, 0)).name,
+            layout=layout,
             terms=tuple(term for term in terms if term.weight.any()) or tuple(terms[:1]),
             bias=with_words(made.bias, lanes),
             partial=(with_words(made.partial[0], none), with_words(made.partial[1], none)),
             steps=(),
-            implementation={},
             carried=self.plan.carried,
         )
 
-    def _packing(self, ones: Words, window: Window, sums: str, data_type: DataType) -> PlacedGroup:
+    def _packing(self, ones: Words, window: Window, sums: str, data_type: DataType) -> WordGroup:
         """The packing group with the sums as its input: shift in place of ones, then the constants, row by row."""
         shift = self.plan.steps[0]
         assert isinstance(shift, Diagonal)
@@ -183,38 +204,21 @@ class _Leftovers:
         weight[:, :channels] = ones * shift.word
         for i, word in enumerate(self.words):
             weight[:, channels + i] = ones.any(axis=1) * (data_type.one if word < 0 else -data_type.one)
-        renewed = PlacedTerm(sums, weight, window)
-        return replace(self.packer, group=_unnamed(self.packer, self.packer.group.layout), terms=(renewed,))
+        renewed = WordTerm(sums, weight, window)
+        return replace(self.packer, terms=(renewed,))
 
 
-def _cycles(way: tuple[PlacedGroup, PlacedGroup], layouts: dict[str, Layout], architecture: Architecture) -> int:
+def _cycles(way: tuple[WordGroup, WordGroup], layouts: dict[str, Layout], architecture: Architecture) -> int:
     """Cycles of both groups' MatMuls, and of storing the sums."""
     sums, _ = way
-    sources = {**layouts, sums.group.result: sums.group.layout}
-    return sums.group.layout.pixels + sum(
-        inside_cycles(term.weight, term.window, sources[term.tensor], group.group.layout, architecture)
+    sources = {**layouts, sums.result: sums.layout}
+    return sums.layout.pixels + sum(
+        inside_cycles(term.weight, term.window, sources[term.tensor], group.layout, architecture)
         for group in way
         for term in group.terms
     )
 
 
-def _unnamed(group: PlacedGroup, layout: Layout) -> Group:
-    """The group of a helper: no operation of the network is its own."""
-    return replace(
-        group.group, layout=layout, head=LinearHead((), np.zeros(layout.channels, np.int64)), steps=(), ops=()
-    )
-
-
-def _replaced(groups: dict[str, PlacedGroup], renewed: dict[str, PlacedGroup], name: str) -> dict[str, PlacedGroup]:
-    """The groups in order, with the sums after the group they were a part of."""
-    found: dict[str, PlacedGroup] = {}
-    for result, group in groups.items():
-        found[result] = renewed.get(result, group)
-        if result == name:
-            found[name + SUMS] = renewed[name + SUMS]
-    return found
-
-
-def _reading_the_first(group: PlacedGroup, name: str, first: int) -> PlacedGroup:
+def _reading_the_first(group: WordGroup, name: str, first: int) -> WordGroup:
     terms = tuple(replace(term, weight=term.weight[:, :first]) if term.tensor == name else term for term in group.terms)
     return replace(group, terms=terms)

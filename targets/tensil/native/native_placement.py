@@ -24,15 +24,16 @@ from pefslc.ir.graph import Graph
 from pefslc.numeric.accumulate import largest_magnitude
 from pefslc.numeric.format import saturate
 from pefslc.numeric.rounding import round_fraction, round_ratio
-from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Requantization, Rounding, Selection
+from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Requantization, Rounding
 from pefslc.targets.tensil.groups.group import Limit as LimitStep
+from pefslc.targets.tensil.groups.group_program import GroupProgram
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.native.activations import fit_activation, fit_line
 from pefslc.targets.tensil.native.native_scales import NativeScales
 from pefslc.targets.tensil.native.native_words import Magnitudes, extra_bits, native_format
-from pefslc.targets.tensil.rewrite.fusion import fuse_sums
-from pefslc.targets.tensil.words.placed_group import Placed, PlacedGroup, PlacedTerm
 from pefslc.targets.tensil.words.steps import Accumulate, Maximum, Minimum, Multiply, RawStep
+from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordHead, WordTerm
+from pefslc.targets.tensil.words.word_program import Outcome, WordProgram, WordTensor
 
 __all__ = ["is_native", "place_natively"]
 
@@ -45,29 +46,34 @@ def is_native(graph: Graph, data_type: DataType) -> bool:
 
 
 def place_natively(
-    graph: Graph, selection: Selection, data_type: DataType, magnitudes: Magnitudes | None = None
-) -> tuple[Selection, Placed]:
-    """The selection with its sums fused, and every group in raw words 2^-(p+d). Raises CompileError with every fault.
+    program: GroupProgram, scales: NativeScales, data_type: DataType, magnitudes: Magnitudes | None = None
+) -> WordProgram:
+    """Every group in raw words 2^-(p+d). Raises CompileError with every fault.
 
+    program     after its sums were fused
+    scales      of the program before that
     magnitudes  on calibration inputs, from which d follows; without them it is 0
     """
-    scales = NativeScales.of(graph, selection)
-    selection = fuse_sums(graph, selection)
-    extra, coarse = _words_of_inputs(graph, selection, scales, data_type, magnitudes)
+    extra, coarse = _words_of_inputs(program, scales, data_type, magnitudes)
     units = _Units.of(scales, data_type, extra, coarse)
-    placed: list[PlacedGroup] = []
+    groups: list[WordGroup] = []
+    outcomes: list[Outcome] = []
     problems: list[Problem] = []
-    for group in selection.groups:
+    for group in program.groups:
         try:
-            placed.append(_Placer(group, units, data_type).place())
+            placed, outcome = _Placer(group, units, data_type).place()
+            groups.append(placed)
+            outcomes.append(outcome)
         except CompileError as e:
             problems.extend(e.problems)
     if problems:
         raise CompileError.of(problems)
-    stored = {name: units.tensors[name] for name in selection.layouts}
-    exponents = {name: unit.numerator.bit_length() - 1 for name, unit in stored.items()}
-    finer = {name: unit.denominator for name, unit in stored.items() if unit.denominator > 1}
-    return selection, Placed(tuple(placed), exponents, finer, native_format(data_type, extra))
+    tensors = {
+        name: WordTensor(stored, units.tensors[name].numerator.bit_length() - 1, units.tensors[name].denominator)
+        for name, stored in program.tensors.items()
+    }
+    native = native_format(data_type, extra)
+    return WordProgram(program.inputs, program.outputs, tuple(groups), tensors, tuple(outcomes), native)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,7 @@ class _Units:
 
 
 def _words_of_inputs(
-    graph: Graph, selection: Selection, scales: NativeScales, data_type: DataType, magnitudes: Magnitudes | None
+    program: GroupProgram, scales: NativeScales, data_type: DataType, magnitudes: Magnitudes | None
 ) -> tuple[int, frozenset[str]]:
     """The extra bits of the words, and the inputs that do without: weights that read them are larger instead.
 
@@ -95,20 +101,20 @@ def _words_of_inputs(
     """
     if magnitudes is None:
         return 0, frozenset()
-    inputs = {selection.storage[i.value.name] for i in graph.inputs}
+    inputs = {port.tensor for port in program.inputs}
     extra = extra_bits(magnitudes.held, data_type)
-    if len(coarse := _absorbed(inputs, selection, scales, data_type, extra)) < len(inputs):
+    if len(coarse := _absorbed(inputs, program, scales, data_type, extra)) < len(inputs):
         extra = extra_bits(max(magnitudes.held, magnitudes.inputs), data_type)
-        coarse = _absorbed(inputs, selection, scales, data_type, extra)
+        coarse = _absorbed(inputs, program, scales, data_type, extra)
     return extra, coarse
 
 
 def _absorbed(
-    inputs: set[str], selection: Selection, scales: NativeScales, data_type: DataType, extra: int
+    inputs: set[str], program: GroupProgram, scales: NativeScales, data_type: DataType, extra: int
 ) -> frozenset[str]:
     """The inputs that only convolutions read whose weights stay words when they are 2^extra times larger."""
     otherwise: set[str] = set()
-    for group in selection.groups:
+    for group in program.groups:
         otherwise |= {s.tensor for s in group.steps if isinstance(s, AddTensor)}
         if not isinstance(group.head, LinearHead):
             otherwise.add(group.head.tensor)
@@ -128,15 +134,17 @@ class _Placer:
     units: _Units
     data_type: DataType
 
-    def place(self) -> PlacedGroup:
+    def place(self) -> tuple[WordGroup, Outcome]:
         head, whole = self.group.head, (self.data_type.min_code, self.data_type.max_code)
         steps: list[RawStep] = []
         if not isinstance(head, LinearHead):
-            terms: tuple[PlacedTerm, ...] = ()
+            terms: tuple[WordTerm, ...] = ()
+            placed_head: WordHead = head
             bias = np.full(self.group.layout.channels, self.data_type.min_code, dtype=np.int64)
             first = "maximum"
         else:
             terms, bias = self._terms(head, steps), self._words(head.bias, self.unit)
+            placed_head = SumHead()
             first = f"native, {max(map(_most_products, terms))} products rounded"
         names = self._steps(steps)
         sums = whole if any(isinstance(s, Accumulate) for s in steps) else None
@@ -144,7 +152,11 @@ class _Placer:
         implementation = dict(zip(ops, [first] * (len(ops) - len(names)) + names, strict=True))
         partial = np.full_like(bias, whole[0]), np.full_like(bias, whole[1])  # any: the sums saturate
         exact = not isinstance(head, LinearHead) and not steps
-        return PlacedGroup(self.group, terms, bias, tuple(steps), whole, partial, sums, implementation, exact)
+        placed = WordGroup(
+            self.group.result, self.group.layout, placed_head, terms, bias, tuple(steps), whole, partial, sums,
+            self.group.origin,
+        )  # fmt: skip
+        return placed, Outcome(self.group.result, implementation, exact)
 
     @property
     def unit(self) -> Fraction:
@@ -155,7 +167,7 @@ class _Placer:
         words = round_ratio(codes * unit.numerator, unit.denominator)
         return saturate(words, self.data_type.min_code, self.data_type.max_code)
 
-    def _terms(self, head: LinearHead, steps: list[RawStep]) -> tuple[PlacedTerm, ...]:
+    def _terms(self, head: LinearHead, steps: list[RawStep]) -> tuple[WordTerm, ...]:
         """The weights, rounded; of a mean, so that a multiplication after it makes up for their rounding."""
         placed = []
         for term in head.terms:
@@ -165,7 +177,7 @@ class _Placer:
                 weight, factor = _mean_words(scale, self.data_type)
                 words = term.weight * weight
                 steps += [Multiply(factor)] if factor != self.data_type.one else []
-            placed.append(PlacedTerm(term.tensor, words, term.window))
+            placed.append(WordTerm(term.tensor, words, term.window))
         return tuple(placed)
 
     def _steps(self, steps: list[RawStep]) -> list[str]:
@@ -213,7 +225,7 @@ class _Placer:
         return "clip"
 
 
-def _most_products(term: PlacedTerm) -> int:
+def _most_products(term: WordTerm) -> int:
     """How many products one sum is made of, at most."""
     parts = (term.weight[:, :, rows, columns] for rows, columns in taps_together(term.window))
     return max(int(np.count_nonzero(part.reshape(len(part), -1), axis=1).max()) for part in parts)

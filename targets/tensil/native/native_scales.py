@@ -7,8 +7,8 @@ from fractions import Fraction
 
 from pefslc.ir.graph import Graph
 from pefslc.ir.value import Codes
-from pefslc.targets.tensil.groups.group import Group, LinearHead, Selection
-from pefslc.targets.tensil.rewrite.leftover_channels import PACKED, PARTIAL
+from pefslc.targets.tensil.groups.group import Group, LinearHead
+from pefslc.targets.tensil.groups.group_program import GroupProgram, Role
 
 __all__ = ["NativeScales"]
 
@@ -21,18 +21,23 @@ class NativeScales:
     accumulators: dict[str, Fraction]
 
     @classmethod
-    def of(cls, graph: Graph, selection: Selection) -> NativeScales:
+    def of(cls, graph: Graph, program: GroupProgram) -> NativeScales:
+        """Of a program before its sums are fused."""
         values = [i.value for i in graph.inputs] + [op.result for op in graph.ops]
         tensors = {v.name: _step(v.type.codes) for v in values}
         accumulators: dict[str, Fraction] = {}
-        bases = {g.result: g for g in selection.groups if g.ops}
-        for group in selection.groups:
-            base = bases.get(group.result.removesuffix(PARTIAL))
-            if base is None:  # a helper that packs a tensor, or sums a part of one
-                source = _source(group)
-                step = tensors[source] / (1 if group.result.endswith(PACKED) else _taps(group))
-            else:
-                step = _accumulator_step(base, tensors)
+        groups = {g.result: g for g in program.groups}
+        for group in program.groups:
+            stored = program.tensors[group.result]
+            match stored.role:
+                case Role.PACKED | Role.TRANSPOSED:
+                    step = tensors[_source(group)]
+                case Role.MEAN:
+                    step = tensors[_source(group)] / _taps(group)
+                case Role.PARTIAL:  # sums of the group that it is a part of
+                    step = _accumulator_step(groups[stored.of], tensors)
+                case Role.VALUE | Role.SUMS:
+                    step = _accumulator_step(group, tensors)
             accumulators[group.result] = step
             tensors.setdefault(group.result, step)
         return cls(tensors, accumulators)

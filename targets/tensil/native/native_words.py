@@ -22,10 +22,11 @@ from pefslc.files.arrays import Arrays
 from pefslc.ir.graph import Graph
 from pefslc.numeric.accumulate import largest_magnitude
 from pefslc.numeric.format import FixedPoint
-from pefslc.targets.tensil.groups.group import Group, LinearHead, Selection, Term
+from pefslc.targets.tensil.groups.group import Group, LinearHead, Term
+from pefslc.targets.tensil.groups.group_program import GroupProgram
+from pefslc.targets.tensil.groups.layout import packed
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.native.native_scales import NativeScales
-from pefslc.targets.tensil.rewrite.input_packing import packed
 
 __all__ = ["HEADROOM", "Magnitudes", "extra_bits", "measure_magnitudes", "native_format"]
 
@@ -70,38 +71,39 @@ def extra_bits(largest: Fraction, data_type: DataType) -> int:
     return next(fitting, 0)
 
 
-def measure_magnitudes(graph: Graph, selection: Selection, inputs: Arrays) -> Magnitudes:
+def measure_magnitudes(graph: Graph, program: GroupProgram, inputs: Arrays) -> Magnitudes:
     """By the integer graph on the inputs (by name, or `x`). Raises CompileError for arrays that do not suit it."""
     arrays, rows = calibration_batches(graph, inputs)
-    scales = NativeScales.of(graph, selection)
-    helpers = [group for group in selection.groups if not group.ops]
+    scales = NativeScales.of(graph, program)
+    helpers = [group for group in program.groups if not group.ops]
     ends = {i.value.name for i in graph.inputs}
     found = {name: 0 for name in scales.tensors}
     for chunk in in_chunks(graph, arrays):
         values = run_codes(graph, {i.name: quantize_input(i, chunk[i.name]) for i in graph.inputs})
         for group in helpers:
-            values[group.result] = _helper(group, selection, values)
+            values[group.result] = _helper(group, program, values)
         for name, codes in values.items():
             found[name] = max(found[name], largest_magnitude(codes))
     largest = {name: magnitude * scales.tensors[name] for name, magnitude in found.items()}
     biases = [
         largest_magnitude(g.head.bias) * scales.accumulators[g.result]
-        for g in selection.groups
+        for g in program.groups
         if isinstance(g.head, LinearHead)
     ]
     held = [magnitude for name, magnitude in largest.items() if name not in ends]
     return Magnitudes(max([*held, *biases]), max(largest[name] for name in ends), rows)
 
 
-def _helper(group: Group, selection: Selection, values: dict[str, Codes]) -> Codes:
+def _helper(group: Group, program: GroupProgram, values: dict[str, Codes]) -> Codes:
     """What a group holds that computes no operation, but a part of one."""
     assert isinstance(group.head, LinearHead)
     assert not group.steps
-    return np.asarray(sum(_product(term, selection, values[term.tensor]) for term in group.head.terms), dtype=np.int64)
+    return np.asarray(sum(_product(term, program, values[term.tensor]) for term in group.head.terms), dtype=np.int64)
 
 
-def _product(term: Term, selection: Selection, codes: Codes) -> Codes:
+def _product(term: Term, program: GroupProgram, codes: Codes) -> Codes:
     """The convolution of a stored tensor, of which the host may have packed the pixels."""
-    layout, offsets = selection.layouts[term.tensor], selection.packings.get(term.tensor, ((0, 0),))
+    stored = program.tensors[term.tensor]
+    layout, offsets = stored.layout, stored.packing
     planes = codes.reshape(-1, layout.channels // len(offsets), layout.height, layout.width)
     return conv2d(np.stack([packed(image, offsets) for image in planes]), term.weight, None, term.window)

@@ -9,38 +9,59 @@ Words have one scale there, so that a rescale copies, and nobody asks at what gr
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Rescale
-from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Selection
-from pefslc.targets.tensil.schedule.weights import is_copy
+from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead
+from pefslc.targets.tensil.groups.group_program import GroupProgram
+from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
 
-__all__ = ["fuse_sums"]
+__all__ = ["FuseSums"]
 
 
-def fuse_sums(graph: Graph, selection: Selection) -> Selection:
-    """The selection with convolutions merged into the sums that alone read them."""
-    rescaled = {op.result.name: selection.storage[op.input.name] for op in graph.of_type(Rescale) if op.keeps_values}
-    outputs = {selection.storage[o.value.name] for o in graph.outputs}
-    groups = {group.result: group for group in selection.groups}
-    for name, group in list(groups.items()):
-        readers = Counter(t for g in groups.values() for t in _reads(g))
-        match group.steps:
-            case (AddTensor(addend), *_) if readers[addend] == 1 and addend not in outputs:
-                merged = _merged(groups[name], groups.get(addend), rescaled)
-            case _:
-                merged = None
-        if merged is not None:
+@dataclass(frozen=True, slots=True)
+class FuseSums:
+    """Convolutions are merged into the sums that alone read them.
+
+    rescaled  the results of Rescale operations that keep the values, and the tensors that they rescale
+    """
+
+    rescaled: Mapping[str, str]
+
+    name: ClassVar[str] = "fuse-sums"
+    needs: ClassVar[str] = "native arithmetic, where all words have one scale; the last rewrite before placement"
+    ensures: ClassVar[str] = "a merged group computes the operations of both"
+
+    @classmethod
+    def of(cls, graph: Graph, program: GroupProgram) -> FuseSums:
+        rescales = [op for op in graph.of_type(Rescale) if op.keeps_values]
+        return cls({op.result.name: program.storage[op.input.name] for op in rescales})
+
+    def run(self, program: GroupProgram, context: Context) -> GroupProgram:  # noqa: ARG002  # one signature for all
+        groups = {group.result: group for group in program.groups}
+        merges = 0
+        for name, group in list(groups.items()):
+            readers = Counter(t for g in groups.values() for t in g.tensors)
+            match group.steps:
+                case (AddTensor(addend), *_) if readers[addend] == 1 and addend not in program.output_tensors:
+                    merged = _merged(groups[name], groups.get(addend), self.rescaled)
+                case _:
+                    continue
+            if merged is None:
+                LOG.debug("%s: %s and %s stay apart", self.name, name, addend)
+                continue
             del groups[addend]
             groups[name] = merged
-    kept = tuple(groups.values())
-    return selection if kept == selection.groups else replace(selection, groups=kept)
+            merges += 1
+        return program.with_groups(groups.values()) if merges else program
 
 
-def _merged(group: Group, addend: Group | None, rescaled: dict[str, str]) -> Group | None:
+def _merged(group: Group, addend: Group | None, rescaled: Mapping[str, str]) -> Group | None:
     """`group`, whose first step adds the result of `addend`, without that step; None where that cannot be."""
     if addend is None or not isinstance(group.head, LinearHead) or not isinstance(addend.head, LinearHead):
         return None
@@ -54,15 +75,10 @@ def _merged(group: Group, addend: Group | None, rescaled: dict[str, str]) -> Gro
     return replace(group, head=head, steps=rest, ops=ops)
 
 
-def _copied(group: Group, rescaled: dict[str, str]) -> str | None:
+def _copied(group: Group, rescaled: Mapping[str, str]) -> str | None:
     """The tensor that the group's head rescales and does nothing else with: no shuffle, no choice of packed lanes."""
     head = group.head
     if not group.ops or group.ops[0] not in rescaled or not isinstance(head, LinearHead) or np.any(head.bias):
         return None
     (term,) = head.terms
-    return rescaled[group.ops[0]] if is_copy(term.weight, term.window, int(term.weight.max())) else None
-
-
-def _reads(group: Group) -> list[str]:
-    head = [t.tensor for t in group.head.terms] if isinstance(group.head, LinearHead) else [group.head.tensor]
-    return head + [s.tensor for s in group.steps if isinstance(s, AddTensor)]
+    return rescaled[group.ops[0]] if term.is_copy(int(term.weight.max())) else None

@@ -7,66 +7,58 @@ channels. The host lays the input out anyway; the program does not know the diff
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pefslc.geometry.shapes import Window
-from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Selection, Term
-from pefslc.targets.tensil.groups.layout import Layout
+from pefslc.targets.tensil.groups.group import Term
+from pefslc.targets.tensil.groups.group_program import GroupProgram
+from pefslc.targets.tensil.groups.layout import ALONE, Layout, Offsets
+from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
 
-__all__ = ["Offsets", "convolutions_of", "lane_offsets", "pack_inputs", "packed", "shrink"]
-
-Offsets = tuple[tuple[int, int], ...]
-Codes = NDArray[np.int64]
-
-
-def packed(codes: Codes, offsets: Offsets) -> Codes:
-    """[C, H, W] codes with neighbouring pixels as channels: [len(offsets) * C, H, W]."""
-    channels, height, width = codes.shape
-    result = np.zeros((len(offsets), channels, height, width), dtype=np.int64)
-    for j, (dy, dx) in enumerate(offsets):
-        y, x = max(-dy, 0), max(-dx, 0)
-        source = codes[:, y + dy : max(height + dy, 0), x + dx : max(width + dx, 0)]
-        result[j, :, y : y + source.shape[1], x : x + source.shape[2]] = source
-    return result.reshape(-1, height, width)
+__all__ = ["PackInputs", "lane_offsets", "shrink"]
 
 
-def pack_inputs(selection: Selection, inputs: list[str], outputs: list[str], array_size: int) -> Selection:
-    """The selection with every input packed whose readers are convolutions that gain by it."""
-    for tensor in inputs:
-        terms = convolutions_of(selection, tensor)
-        layout = selection.layouts[tensor]
-        if not terms or tensor in outputs or 2 * layout.channels > array_size or _is_read_otherwise(selection, tensor):
-            continue
-        widest = max((term for term, _ in terms), key=lambda t: t.window.taps)
-        offsets = lane_offsets(widest.window, array_size // layout.channels)
-        if len(offsets) < 2:
-            continue
-        shrunk = {id(term): shrink(term, layout, output, offsets) for term, output in terms}
-        if any(term is None for term in shrunk.values()):
-            continue
-        selection = replace(
-            selection,
-            groups=tuple(_with_terms(g, shrunk) for g in selection.groups),
-            layouts={**selection.layouts, tensor: replace(layout, channels=layout.channels * len(offsets))},
-            packings={**selection.packings, tensor: offsets},
-        )
-    return selection
+@dataclass(frozen=True, slots=True)
+class PackInputs:
+    """Every input whose readers are convolutions that gain by it has the pixels of several taps in a vector."""
+
+    name: ClassVar[str] = "pack-inputs"
+    needs: ClassVar[str] = "nothing"
+    ensures: ClassVar[str] = "inputs with a packing have more channels; the host lays them out so"
+
+    def run(self, program: GroupProgram, context: Context) -> GroupProgram:
+        for port in program.inputs:
+            packed = _packed_input(program, port.tensor, context.architecture.array_size)
+            if isinstance(packed, str):
+                LOG.debug("%s: %s stays as it is: %s", self.name, port.tensor, packed)
+            else:
+                program = packed
+        return program
 
 
-def convolutions_of(selection: Selection, tensor: str) -> list[tuple[Term, Layout]]:
-    """The convolutions that read the tensor, with the layouts of their results."""
-    heads = [(g.head, g.layout) for g in selection.groups if isinstance(g.head, LinearHead)]
-    return [(term, layout) for head, layout in heads for term in head.terms if term.tensor == tensor]
-
-
-def _is_read_otherwise(selection: Selection, tensor: str) -> bool:
-    """Whether a sum or a maximum reads the tensor: they want it as it is."""
-    added = [s.tensor for g in selection.groups for s in g.steps if isinstance(s, AddTensor)]
-    maxima = [g.head.tensor for g in selection.groups if not isinstance(g.head, LinearHead)]
-    return tensor in added + maxima
+def _packed_input(program: GroupProgram, tensor: str, array_size: int) -> GroupProgram | str:
+    """The program with an input packed, or why it is not."""
+    uses, stored = program.uses_of(tensor), program.tensors[tensor]
+    channels = stored.layout.channels
+    if stored.packing != ALONE:
+        return "it is packed"
+    if 2 * channels > array_size:
+        return f"its {channels} channels leave no room for another pixel"
+    if not uses or tensor in program.output_tensors or program.is_read_otherwise(tensor):
+        return "an addition, a maximum or the host reads it"
+    widest = max((use.term for use in uses), key=lambda term: term.window.taps)
+    offsets = lane_offsets(widest.window, array_size // channels)
+    if len(offsets) < 2:
+        return "the convolutions that read it have one tap"
+    shrunk = {use.key: shrink(use.term, stored.layout, use.output, offsets) for use in uses}
+    terms = {key: (term,) for key, term in shrunk.items() if term is not None}
+    if len(terms) < len(shrunk):
+        return "a convolution finds some of its taps in no lane"
+    layout = replace(stored.layout, channels=channels * len(offsets))
+    return program.with_groups(program.groups_with_terms(terms), [replace(stored, layout=layout, packing=offsets)])
 
 
 def lane_offsets(window: Window, most: int) -> Offsets:
@@ -79,7 +71,7 @@ def lane_offsets(window: Window, most: int) -> Offsets:
     rows = sorted(sorted(rows, key=lambda r: (abs(r), r))[: max(most // len(columns), 1)])
     offsets = [(y, x) for y in rows for x in columns]
     # The pixel itself must be among them: every 1 x 1 convolution needs it, and so does a window's rest.
-    return tuple(offsets) if (0, 0) in offsets else ((0, 0),)
+    return tuple(offsets) if (0, 0) in offsets else ALONE
 
 
 def shrink(term: Term, layout: Layout, output: Layout, offsets: Offsets) -> Term | None:
@@ -121,10 +113,3 @@ def shrink(term: Term, layout: Layout, output: Layout, offsets: Offsets) -> Term
 def _follows(offset: int, base: int, positions: range, size: int) -> bool:
     """Whether, wherever the tap at `offset` from a position lies inside, the vector at `base` from it does too."""
     return all(0 <= p + base < size for p in positions if 0 <= p + offset < size)
-
-
-def _with_terms(group: Group, shrunk: dict[int, Term | None]) -> Group:
-    if not isinstance(group.head, LinearHead):
-        return group
-    terms = tuple(shrunk.get(id(t)) or t for t in group.head.terms)
-    return replace(group, head=replace(group.head, terms=terms))

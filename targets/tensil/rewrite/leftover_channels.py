@@ -1,14 +1,14 @@
 """Leftover channels: 16 channels on 12 lanes are a full block and one of 4, which costs as much as the full one.
 
 Where convolutions *read* such a tensor, a small group packs the leftover channels of neighbouring pixels into one
-vector (as the host does with inputs, see `packing`), and the convolutions read their taps from there: a 3 x 3 window
-over the leftover block takes 3 MatMuls instead of 9. Eight leftover channels of three pixels take two vectors: 6.
+vector (as the host does with inputs, see `input_packing`), and the convolutions read their taps from there: a 3 x 3
+window over the leftover block takes 3 MatMuls instead of 9. Eight leftover channels of three pixels take two vectors: 6.
 
 Where a convolution *makes* leftover channels, they are factored: a 1 x 3 convolution computes the partial sums of
 (row of the kernel, channel) in the spare lanes, a 3 x 1 convolution by ones adds each at its own row: 3 + 3 MatMuls
 instead of 9, and the 3 only once for all input blocks. Rows, where a packed vector holds the pixels of one; where it
-holds those of a column, columns: layer by layer the one or the other, for `packed_sums` gains where the axis that
-partial sums are summed along is the one that the sums are packed along.
+holds those of a column, columns: layer by layer the one or the other, for `merge.sums_in_packing` gains where the axis
+that partial sums are summed along is the one that the sums are packed along.
 
 Both are rewrites of convolutions into convolutions, done where the cycles saved are more than the cost, and where local
 memory holds the helper beside everything else that is live.
@@ -17,126 +17,91 @@ memory holds the helper beside everything else that is live.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from pefslc.analysis.ranges import conv_bounds
 from pefslc.geometry.shapes import Window
-from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Selection, Term, Weights
-from pefslc.targets.tensil.groups.layout import Layout
+from pefslc.targets.tensil.groups.group import Group, LinearHead, Term, Weights
+from pefslc.targets.tensil.groups.group_program import GroupProgram, Role, StoredTensor, TermKey, TermUse
+from pefslc.targets.tensil.groups.layout import Layout, Offsets
 from pefslc.targets.tensil.machine.architecture import Architecture
-from pefslc.targets.tensil.merge.addends import clamped_addends
 from pefslc.targets.tensil.rewrite.convolution_cost import convolution_cycles
-from pefslc.targets.tensil.rewrite.input_packing import Offsets, convolutions_of, lane_offsets, shrink
+from pefslc.targets.tensil.rewrite.input_packing import lane_offsets, shrink
+from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
+from pefslc.targets.tensil.rewrite.room import has_room
 
-__all__ = [
-    "HELPERS",
-    "PACKED",
-    "PARTIAL",
-    "SUMS",
-    "TRANSPOSED",
-    "factor_leftovers",
-    "has_room",
-    "pack_leftovers",
-]
+__all__ = ["FactorLeftovers", "PackLeftovers"]
 
-# Added to the name of a tensor: its packed leftover channels, the partial sums of its leftover channels, these sums
-# themselves, before they are requantized (`packed_sums`); the tensor transposed (`few_pixels`).
-PACKED, PARTIAL, SUMS, TRANSPOSED = ".packed", ".partial", ".sums", ".transposed"
-HELPERS = (PACKED, PARTIAL, SUMS, TRANSPOSED)
-_WEIGHTS_SHARE = 8  # this part of local memory stays free for weights
+_SUMS_FOLLOW = "requantize-while-packing"
 
 
-def factor_leftovers(selection: Selection, architecture: Architecture) -> Selection:
-    """The selection with a group of partial sums before each convolution whose leftover channels gain by it."""
-    for group in selection.groups:
-        factored = _factored(selection, group, architecture)
-        if factored is None:
-            continue
-        partial, rest = factored
-        assert isinstance(partial.head, LinearHead)
-        (term,) = partial.head.terms
-        low, high = conv_bounds(term.weight, term.window, *selection.ranges[term.tensor])
-        groups = tuple(new for g in selection.groups for new in ((partial, rest) if g is group else (g,)))
-        candidate = _with_helper(selection, partial, (int(low.min()), int(high.max())), groups)
-        if has_room(candidate, partial.result, architecture):
-            selection = candidate
-    return selection
+@dataclass(frozen=True, slots=True)
+class FactorLeftovers:
+    """A group of partial sums stands before each convolution whose leftover channels gain by it."""
+
+    name: ClassVar[str] = "factor-leftovers"
+    needs: ClassVar[str] = "nothing; pack-leftovers packs what stays"
+    ensures: ClassVar[str] = "a factored convolution has two terms, the second reads a tensor of role `partial`"
+
+    def run(self, program: GroupProgram, context: Context) -> GroupProgram:
+        for group in program.groups:
+            factored = _factored(program, group, context.architecture)
+            if factored is None:
+                continue
+            tensor, partial, rest = factored
+            groups = [new for g in program.groups for new in ((partial, rest) if g is group else (g,))]
+            candidate = program.with_groups(groups, [tensor])
+            if has_room(candidate, tensor.name, context.architecture):
+                program = candidate
+            else:
+                LOG.debug("%s: %s stays whole: local memory has no room for %s", self.name, group.result, tensor.name)
+        return program
 
 
-def pack_leftovers(selection: Selection, architecture: Architecture, *, sums_follow: bool = True) -> Selection:
-    """The selection with a packing group after each group where that saves cycles.
+@dataclass(frozen=True, slots=True)
+class PackLeftovers:
+    """A packing group stands after each group whose leftover channels gain by it, and convolutions read from there."""
 
-    sums_follow  `packed_sums` takes packed channels out of their tensors afterwards, which needs less memory
-    """
-    for group in selection.groups:
-        packing = _packing(selection, group, architecture)
-        if packing is None:
-            continue
-        packer, split = packing
-        groups: list[Group] = []
-        for g in selection.groups:
-            groups.append(_with_split_terms(g, split))
-            if g.result == group.result:
-                groups.append(packer)
-        low, high = selection.ranges[group.result]
-        within = min(low, 0), max(high, 0)  # 0 lies outside of the image
-        candidate = _with_helper(selection, packer, within, tuple(groups))
-        planned = candidate
-        if sums_follow and _reads_are_split(
-            selection, group.result, split
-        ):  # then `packed_sums` takes them out of the tensor itself
-            channels = group.layout.channels // architecture.array_size * architecture.array_size
-            smaller = {group.result: replace(group.layout, channels=channels)}
-            planned = replace(candidate, layouts={**candidate.layouts, **smaller})
-        if has_room(planned, packer.result, architecture):
-            selection = candidate
-    return selection
+    name: ClassVar[str] = "pack-leftovers"
+    needs: ClassVar[str] = "factor-leftovers has run, if it is to: what is factored may be packed, too"
+    ensures: ClassVar[str] = "a tensor of role `packed` holds the leftover channels of neighbouring pixels of another"
+
+    def run(self, program: GroupProgram, context: Context) -> GroupProgram:
+        architecture, sums_follow = context.architecture, context.runs(_SUMS_FOLLOW)
+        for group in program.groups:
+            packing = _packing(program, group, architecture)
+            if packing is None:
+                continue
+            tensor, packer, split = packing
+            groups: list[Group] = []
+            for g in program.groups_with_terms(split):
+                groups += [g, packer] if g.result == group.result else [g]
+            candidate = planned = program.with_groups(groups, [tensor])
+            if sums_follow and _reads_are_split(program, group.result, split):
+                # Then these channels are taken out of the tensor itself, which needs less memory.
+                stored = program.tensors[group.result]
+                channels = group.layout.channels // architecture.array_size * architecture.array_size
+                smaller = replace(stored, layout=replace(group.layout, channels=channels))
+                planned = candidate.with_groups(groups, [smaller])
+            if has_room(planned, tensor.name, architecture):
+                program = candidate
+            else:
+                LOG.debug("%s: %s is not packed: local memory has no room", self.name, group.result)
+        return program
 
 
-def _reads_are_split(selection: Selection, tensor: str, split: dict[int, tuple[Term, Term]]) -> bool:
+def _reads_are_split(program: GroupProgram, tensor: str, split: dict[TermKey, tuple[Term, Term]]) -> bool:
     """Whether all that read the tensor are convolutions that read its leftover channels from the packed vectors."""
-    readers = [group for group in selection.groups if tensor in group.tensors]
-    terms = [t for g in readers if isinstance(g.head, LinearHead) for t in g.head.terms if t.tensor == tensor]
-    added = [s for g in readers for s in g.steps if isinstance(s, AddTensor) and s.tensor == tensor]
-    return all(isinstance(g.head, LinearHead) for g in readers) and not added and all(id(t) in split for t in terms)
+    return not program.is_read_otherwise(tensor) and all(use.key in split for use in program.uses_of(tensor))
 
 
-def _with_helper(selection: Selection, helper: Group, within: tuple[int, int], groups: tuple[Group, ...]) -> Selection:
-    return replace(
-        selection,
-        groups=groups,
-        layouts={**selection.layouts, helper.result: helper.layout},
-        ranges={**selection.ranges, helper.result: within},
-        storage={**selection.storage, helper.result: helper.result},
-    )
-
-
-def has_room(selection: Selection, helper: str, architecture: Architecture) -> bool:
-    """Whether local memory holds all that is live, and weights, wherever the helper is."""
-    made: dict[str, int] = {}
-    last: dict[str, int] = {}
-    clamped = clamped_addends(selection)
-    for i, group in enumerate(selection.groups):
-        if group.result in clamped:
-            continue
-        made[group.result] = i
-        last[group.result] = max(last.get(group.result, i), i)
-        for tensor in group.tensors:
-            last[clamped.get(tensor, tensor)] = i
-    room = architecture.local_depth - architecture.local_depth // _WEIGHTS_SHARE
-    if helper in clamped:
-        return True
-    for i in range(made[helper], last[helper] + 1):
-        live = [t for t, end in last.items() if made.get(t, 0) <= i <= end]
-        if sum(selection.layouts[t].vectors(architecture.array_size) for t in live) > room:
-            return False
-    return True
-
-
-def _factored(selection: Selection, group: Group, architecture: Architecture) -> tuple[Group, Group] | None:
-    """The group of partial sums, and the group that adds them; None where that does not pay."""
+def _factored(
+    program: GroupProgram, group: Group, architecture: Architecture
+) -> tuple[StoredTensor, Group, Group] | None:
+    """The partial sums, the group that makes them, and the group that adds them; None where that does not pay."""
     head, layout = group.head, group.layout
     leftover = layout.channels % architecture.array_size
     if not isinstance(head, LinearHead) or len(head.terms) != 1 or leftover in (0, layout.channels):
@@ -145,29 +110,32 @@ def _factored(selection: Selection, group: Group, architecture: Architecture) ->
     if term.window.dilates_input or _is_mean(term):
         return None
     # What packs the source along one axis wants the partial sums along the other.
-    packed_along = _summed_along(selection, term.tensor)
+    packed_along = _summed_along(program, term.tensor)
     axes = [axis for axis in (1 - packed_along, packed_along) if term.window.kernel[axis] > 1]
-    found = [_factored_along(axis, selection.layouts[term.tensor], group, term, leftover) for axis in axes]
-    costs = [_factored_cycles(*parts, architecture) for parts in found]
+    source, stored = program.tensors[term.tensor], program.tensors[group.result]
+    ways = [_factored_along(axis, source, stored, group, term, leftover) for axis in axes]
+    costs = [_factored_cycles(partial, rest, architecture) for _, partial, rest in ways]
     before = _cycles_with_packed_inputs(term.weight[-leftover:], layout.pixels, architecture)
     if not costs or before <= min(costs):
         return None
-    return found[costs.index(min(costs))]
+    return ways[costs.index(min(costs))]
 
 
-def _summed_along(selection: Selection, tensor: str) -> int:
+def _summed_along(program: GroupProgram, tensor: str) -> int:
     """The axis along which a tensor's leftover channels are sums of most taps: of partial sums, if they are factored.
 
-    There, neighbours share taps, where a vector holds more than one (`packed_sums`).
+    There, neighbours share taps, where a vector holds more than one (`merge.sums_in_packing`).
     """
-    heads = [g.head for g in selection.groups if g.result == tensor]
+    heads = [g.head for g in program.groups if g.result == tensor]
     windows = [t.window for head in heads if isinstance(head, LinearHead) for t in head.terms[-1:]]
     return 0 if windows and windows[0].kernel[0] > windows[0].kernel[1] else 1
 
 
-def _factored_along(axis: int, source: Layout, group: Group, term: Term, leftover: int) -> tuple[Group, Group]:
+def _factored_along(
+    axis: int, read: StoredTensor, made: StoredTensor, group: Group, term: Term, leftover: int
+) -> tuple[StoredTensor, Group, Group]:
     """Partial sums of each row of the kernel (axis 0) or column, over all rows or columns of the source."""
-    first, window = group.layout.channels - leftover, term.window
+    first, window, source = group.layout.channels - leftover, term.window, read.layout
     taps = window.kernel[axis]
     height, width = _along(axis, (source.height, source.width), (group.layout.height, group.layout.width))
     layout = Layout(taps * leftover, height, width)
@@ -193,12 +161,14 @@ def _factored_along(axis: int, source: Layout, group: Group, term: Term, leftove
         pads=(top - before[0], left - before[1], bottom - after[0], right - after[1]),
     )
     head = LinearHead((Term(term.tensor, rows, across),), np.zeros(taps * leftover, dtype=np.int64))
-    partial = Group(group.result + PARTIAL, layout, head, (), (), group.origin)
+    low, high = conv_bounds(rows, across, *read.codes)
+    tensor = made.helper(Role.PARTIAL, layout, (int(low.min()), int(high.max())))
+    partial = Group(tensor.name, layout, head, (), (), group.origin)
     main = term.weight.copy()
     main[first:] = 0
     assert isinstance(group.head, LinearHead)
     terms = replace(term, weight=main), Term(partial.result, ones, down)
-    return partial, replace(group, head=replace(group.head, terms=terms))
+    return tensor, partial, replace(group, head=replace(group.head, terms=terms))
 
 
 def _along(axis: int, here: tuple[int, int], elsewhere: tuple[int, int]) -> tuple[int, int]:
@@ -227,59 +197,63 @@ def _cycles_with_packed_inputs(weight: Weights, pixels: int, architecture: Archi
     return convolution_cycles(weight[:, :-leftover], pixels, architecture) + least
 
 
-def _packing(
-    selection: Selection, group: Group, architecture: Architecture
-) -> tuple[Group, dict[int, tuple[Term, Term]]] | None:
-    """The packing group of a result, and its readers' terms split in two; None where that does not pay."""
+_Packing = tuple[StoredTensor, Group, dict[TermKey, tuple[Term, Term]]]
+
+
+def _packing(program: GroupProgram, group: Group, architecture: Architecture) -> _Packing | None:
+    """The packed tensor, the group that makes it, and its readers' terms split in two; None where that does not pay."""
     a = architecture.array_size
     leftover = group.layout.channels % a
-    found = convolutions_of(selection, group.result)
-    if not leftover or leftover == group.layout.channels or not found:
+    uses = program.uses_of(group.result)
+    if not leftover or leftover == group.layout.channels or not uses:
         return None
-    widest = max((term.window for term, _ in found), key=lambda window: window.taps)
-    first = _summed_along(selection, group.result)
+    widest = max((use.term.window for use in uses), key=lambda window: window.taps)
+    first = _summed_along(program, group.result)
     tries = dict.fromkeys(
         _offsets_along(axis, widest, most)
         for axis in (first, 1 - first)
         for most in (a // leftover, widest.kernel[axis])
     )
-    choices = (_packed_by(group, found, offsets, architecture) for offsets in tries)
-    saved, packer, split = max(choices, key=lambda choice: choice[0])
-    return (packer, split) if saved > 0 else None
+    choices = (_packed_by(program.tensors[group.result], group, uses, offsets, architecture) for offsets in tries)
+    saved, packing = max(choices, key=lambda choice: choice[0])
+    return packing if saved > 0 else None
 
 
 def _packed_by(
-    group: Group, found: list[tuple[Term, Layout]], offsets: Offsets, architecture: Architecture
-) -> tuple[int, Group, dict[int, tuple[Term, Term]]]:
-    """Cycles saved with leftover channels at these offsets packed in one block or more, the packing group, and the
-    terms of `found` that gain by it, split in two.
+    stored: StoredTensor, group: Group, uses: list[TermUse], offsets: Offsets, architecture: Architecture
+) -> tuple[int, _Packing]:
+    """Cycles saved with leftover channels at these offsets packed in one block or more, and the packing, in which the
+    terms are split that gain by it.
     """
     leftover = group.layout.channels % architecture.array_size
     first = group.layout.channels - leftover
     part = replace(group.layout, channels=leftover)
-    split: dict[int, tuple[Term, Term]] = {}
+    mains: dict[TermKey, Term] = {}
+    rests: dict[TermKey, Term] = {}
     saved = 0
-    for term, output in found:
+    for use in uses:
+        term = use.term
         if _is_mean(term):
             continue
         alone = replace(term, weight=term.weight[:, first:])
-        rest = shrink(alone, part, output, offsets)
+        rest = shrink(alone, part, use.output, offsets)
         if rest is None:
             continue
-        cycles, packed = (convolution_cycles(t.weight, output.pixels, architecture) for t in (alone, rest))
+        cycles, packed = (convolution_cycles(t.weight, use.output.pixels, architecture) for t in (alone, rest))
         if packed >= cycles:
             continue
         main = term.weight.copy()
         main[:, first:] = 0
-        split[id(term)] = replace(term, weight=main), replace(rest, tensor=group.result + PACKED)
+        mains[use.key], rests[use.key] = replace(term, weight=main), rest
         saved += cycles - packed
-    strides = _common_strides([rest.window for _, rest in split.values()])
-    packer = _packer(group, leftover, first, offsets, strides)
+    strides = _common_strides([rest.window for rest in rests.values()])
+    tensor, packer = _packer(stored, group, leftover, first, offsets, strides)
     assert isinstance(packer.head, LinearHead)
     (ones,) = packer.head.terms
     saved -= convolution_cycles(ones.weight, packer.layout.pixels, architecture)
     saved -= packer.layout.vectors(architecture.array_size)
-    return saved, packer, {term: (main, _at_every(rest, strides)) for term, (main, rest) in split.items()}
+    split = {key: (main, _at_every(replace(rests[key], tensor=tensor.name), strides)) for key, main in mains.items()}
+    return saved, (tensor, packer, split)
 
 
 def _offsets_along(axis: int, window: Window, most: int) -> Offsets:
@@ -313,7 +287,9 @@ def _at_every(term: Term, strides: tuple[int, int]) -> Term:
     return replace(term, window=replace(term.window, strides=(down // sh, across // sw)))
 
 
-def _packer(group: Group, leftover: int, first: int, offsets: Offsets, strides: tuple[int, int]) -> Group:
+def _packer(
+    stored: StoredTensor, group: Group, leftover: int, first: int, offsets: Offsets, strides: tuple[int, int]
+) -> tuple[StoredTensor, Group]:
     """result[j * leftover + c] at (y, x) = channel first + c at (y * sh + dy_j, x * sw + dx_j), by a convolution."""
     rows, columns = [dy for dy, _ in offsets], [dx for _, dx in offsets]
     top, left = min(rows), min(columns)
@@ -327,11 +303,7 @@ def _packer(group: Group, leftover: int, first: int, offsets: Offsets, strides: 
     term = Term(group.result, weight.reshape(channels, -1, *kernel), window)
     layout = Layout(channels, height, width)
     head = LinearHead((term,), np.zeros(channels, dtype=np.int64))
-    return Group(group.result + PACKED, layout, head, (), (), group.origin)
-
-
-def _with_split_terms(group: Group, split: dict[int, tuple[Term, Term]]) -> Group:
-    if not isinstance(group.head, LinearHead) or not any(id(t) in split for t in group.head.terms):
-        return group
-    terms = tuple(part for t in group.head.terms for part in split.get(id(t), (t,)))
-    return replace(group, head=replace(group.head, terms=terms))
+    tensor = stored.helper(
+        Role.PACKED, layout, (min(stored.low, 0), max(stored.high, 0))
+    )  # 0 lies outside of the image
+    return tensor, Group(tensor.name, layout, head, (), (), group.origin)

@@ -7,53 +7,64 @@ adds the quarters of what it reads, so that a row of pixels stays a run of conse
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from pefslc.geometry.shapes import Window
-from pefslc.targets.tensil.groups.group import Group, LinearHead, Selection, Term
+from pefslc.targets.tensil.groups.group import Group, LinearHead, Term
+from pefslc.targets.tensil.groups.group_program import GroupProgram, Role, StoredTensor
 from pefslc.targets.tensil.groups.layout import Layout
+from pefslc.targets.tensil.rewrite.rewriting import Context
 
-__all__ = ["MEANS", "split_means"]
-
-MEANS = tuple(f".mean{i}" for i in range(32))  # added to the name of the result; an image has fewer than 2^32 pixels
-
-
-def split_means(selection: Selection) -> Selection:
-    """The selection with every sum over a whole image in steps."""
-    groups: list[Group] = []
-    layouts, ranges, storage = dict(selection.layouts), dict(selection.ranges), dict(selection.storage)
-    for group in selection.groups:
-        *helpers, last = _steps(selection, group)
-        for helper in helpers:
-            layouts[helper.result], storage[helper.result] = helper.layout, helper.result
-            ranges[helper.result] = ranges[group.result]
-        groups += [*helpers, last]
-    return replace(selection, groups=tuple(groups), layouts=layouts, ranges=ranges, storage=storage)
+__all__ = ["SplitMeans"]
 
 
-def _steps(selection: Selection, group: Group) -> list[Group]:
-    """The groups that compute a sum over a whole image; the group itself where it is something else."""
+@dataclass(frozen=True, slots=True)
+class SplitMeans:
+    """Every sum over a whole image is made in steps."""
+
+    name: ClassVar[str] = "split-means"
+    needs: ClassVar[str] = "native arithmetic: exact sums need no steps"
+    ensures: ClassVar[str] = "the steps before the last make tensors of role `mean`"
+
+    def run(self, program: GroupProgram, context: Context) -> GroupProgram:  # noqa: ARG002  # one signature for all
+        groups: list[Group] = []
+        helpers: list[StoredTensor] = []
+        for group in program.groups:
+            tensors, steps = _steps(program, group)
+            helpers += tensors
+            groups += steps
+        return program.with_groups(groups, helpers) if helpers else program
+
+
+def _steps(program: GroupProgram, group: Group) -> tuple[list[StoredTensor], list[Group]]:
+    """The helpers and the groups that compute a sum over a whole image; the group itself where it is something else."""
     if not isinstance(group.head, LinearHead) or len(group.head.terms) != 1:
-        return [group]
+        return [], [group]
     (term,) = group.head.terms
-    layout = selection.layouts[term.tensor]
+    layout = program.layout(term.tensor)
     ones = np.eye(layout.channels, dtype=np.int64)[:, :, None, None] * np.ones((1, 1, *term.window.kernel), np.int64)
     whole = term.window.kernel == (layout.height, layout.width) and not term.window.is_padded
     is_sum = whole and np.array_equal(term.weight, ones)
     windows = _windows(layout) if is_sum and not group.head.bias.any() else []
     if len(windows) < 2:
-        return [group]
-    found: list[Group] = []
-    tensor = term.tensor
+        return [], [group]
+    made = program.tensors[group.result]
+    tensors: list[StoredTensor] = []
+    groups: list[Group] = []
+    source = term.tensor
     for i, window in enumerate(windows):
         layout = Layout(layout.channels, *window.output_size(layout.height, layout.width))
         weight = np.broadcast_to(ones[:, :, :1, :1], (*ones.shape[:2], *window.kernel)).copy()
-        head = LinearHead((Term(tensor, weight, window),), group.head.bias)
-        tensor = group.result + MEANS[i]
-        found.append(Group(tensor, layout, head, (), (), group.origin))
-    return [*found[:-1], replace(group, head=found[-1].head)]
+        head = LinearHead((Term(source, weight, window),), group.head.bias)
+        if i == len(windows) - 1:
+            break
+        tensors.append(made.helper(Role.MEAN, layout, made.codes, i))
+        source = tensors[-1].name
+        groups.append(Group(source, layout, head, (), (), group.origin))
+    return tensors, [*groups, replace(group, head=head)]
 
 
 def _windows(layout: Layout) -> list[Window]:

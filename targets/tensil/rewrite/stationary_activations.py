@@ -9,16 +9,16 @@ its columns and A channels of one tap in its rows, serves a vector of weights fo
 
 That wants tensors *transposed*: pixels in the lanes, a row for each channel; and it makes them so, hence layers chain.
 A group with a TransposeHead brings a tensor into the chain, or out of it. An exchanged layer is a LinearHead with
-`stationary`; MatMuls by ones bring the pixels under a tap into the lanes of the output's (`moving_weights`). Its steps
-are those of the layer, for they treat all lanes alike.
+`stationary`; MatMuls by ones bring the pixels under a tap into the lanes of the output's
+(`schedule.stationary_emitter`). Its steps are those of the layer, for they treat all lanes alike.
 
 Done where the cycles saved are more than the transpositions cost, and where local memory holds all that is live.
 """
 
 from __future__ import annotations
 
-from collections.abc import Set
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,32 +27,31 @@ from pefslc.targets.tensil.groups.group import (
     AddTensor,
     Group,
     LinearHead,
-    Selection,
+    Stationary,
     Step,
     Term,
     TransposeHead,
     Weights,
 )
+from pefslc.targets.tensil.groups.group_program import GroupProgram, Role, StoredTensor
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.rewrite.convolution_cost import convolution_cycles, tile_count, tile_cycles
-from pefslc.targets.tensil.rewrite.leftover_channels import TRANSPOSED, has_room
+from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
+from pefslc.targets.tensil.rewrite.room import has_room
 
-__all__ = ["transpose_few_pixels"]
+__all__ = ["KeepActivations"]
 
 _POINT = Window(kernel=(1, 1))
-_STEP_CYCLES = 6  # a vector's requantization where nothing hides SIMD (`matrix_plan`), with its moves
+_STEP_CYCLES = 6  # a vector's requantization where nothing hides SIMD (`matrix.matrix_plan`), with its moves
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Exchange:
-    """A layer that may be exchanged: its group, the taps per block of pixels, the matrix that puts pixels under taps
-    [lanes, input pixels] (None: they lie so), and the cycles saved, transpositions not counted.
-    """
+    """A layer that may be exchanged: its group, how, and the cycles saved, transpositions not counted."""
 
     group: Group
-    stationary: tuple[tuple[int, ...], ...]
-    pixels: Weights | None
+    stationary: Stationary
     saved: int
 
     @property
@@ -65,34 +64,44 @@ class _Exchange:
         return [step.tensor for step in self.group.steps if isinstance(step, AddTensor)]
 
 
-def transpose_few_pixels(selection: Selection, outputs: Set[str], architecture: Architecture) -> Selection:
-    """The selection with layers exchanged where that saves cycles. `outputs` are tensors that must lie as usual."""
-    found = [_exchange(selection, group, architecture) for group in selection.groups]
-    candidates = {e.group.result: e for e in found if e is not None}
-    while True:
-        chosen = _choice(selection, candidates, outputs, architecture)
-        if not chosen:
-            return selection
-        rewritten = _rewritten(selection, chosen, outputs)
-        helpers = [g.result for g in rewritten.groups if g.result not in selection.layouts]
-        crowded = next((name for name in helpers if not has_room(rewritten, name, architecture)), None)
-        if crowded is None:
-            return rewritten
-        name = crowded.removesuffix(TRANSPOSED)
-        # A transposition of what no chosen layer makes serves the first of them.
-        del candidates[name if name in chosen else next(iter(chosen))]
+@dataclass(frozen=True, slots=True)
+class KeepActivations:
+    """Layers of few pixels are exchanged, where that saves cycles: weights move, activations stay in the array."""
+
+    name: ClassVar[str] = "keep-activations"
+    needs: ClassVar[str] = "convolutions of one term: before leftovers are factored or packed"
+    ensures: ClassVar[str] = "an exchanged layer has `stationary`, reads and makes tensors of role `transposed`"
+
+    def run(self, program: GroupProgram, context: Context) -> GroupProgram:
+        architecture = context.architecture
+        exchanges = [_exchange(program, group, architecture) for group in program.groups]
+        candidates = {e.group.result: e for e in exchanges if e is not None}
+        while True:
+            chosen = _choice(program, candidates, architecture)
+            if not chosen:
+                LOG.debug("%s: of %d layers none is worth its transpositions", self.name, len(candidates))
+                return program
+            exchanged = _rewritten(program, chosen)
+            helpers = [t for t in exchanged.tensors.values() if t.name not in program.tensors]
+            crowded = next((t for t in helpers if not has_room(exchanged, t.name, architecture)), None)
+            if crowded is None:
+                return exchanged
+            # A transposition of what no chosen layer makes serves the first of them.
+            dropped = crowded.of if crowded.of in chosen else next(iter(chosen))
+            LOG.debug("%s: %s stays as it is: local memory has no room for %s", self.name, dropped, crowded.name)
+            del candidates[dropped]
 
 
 # --- which layers ----------------------------------------------------------------------------------------------------
 
 
-def _exchange(selection: Selection, group: Group, architecture: Architecture) -> _Exchange | None:
+def _exchange(program: GroupProgram, group: Group, architecture: Architecture) -> _Exchange | None:
     """How to exchange one layer; None where that saves nothing by itself."""
     a = architecture.array_size
     if not isinstance(group.head, LinearHead) or len(group.head.terms) != 1:
         return None
     (term,) = group.head.terms
-    source = selection.layouts[term.tensor]
+    source = program.layout(term.tensor)
     saved = _saved_cycles(term, group.layout, architecture)
     if saved <= 0:
         return None
@@ -100,10 +109,11 @@ def _exchange(selection: Selection, group: Group, architecture: Architecture) ->
     if not all(stationary):
         return None  # some pixels see nothing but padding
     if term.window == _POINT and (source.height, source.width) == (group.layout.height, group.layout.width):
-        return _Exchange(group, stationary, None, saved)
+        return _Exchange(group, Stationary(stationary, None), saved)
     gathered = convolution_cycles(pixels[:, :, None, None], source.channels, architecture)
     gathered += len(pixels) // a * source.channels
-    return _Exchange(group, stationary, pixels, saved - gathered * _passes(term, group.layout, architecture))
+    saved -= gathered * _passes(term, group.layout, architecture)
+    return _Exchange(group, Stationary(stationary, pixels), saved)
 
 
 def _saved_cycles(term: Term, output: Layout, architecture: Architecture) -> int:
@@ -151,15 +161,15 @@ def _pixels_under_taps(
 
 
 def _choice(
-    selection: Selection, candidates: dict[str, _Exchange], outputs: Set[str], architecture: Architecture
+    program: GroupProgram, candidates: dict[str, _Exchange], architecture: Architecture
 ) -> dict[str, _Exchange]:
     """The layers from one on, for networks end in few pixels, less those that the rest does better without."""
 
     def saved(chosen: dict[str, _Exchange]) -> int:
-        crossings = sum(_transposition_cycles(selection.layouts[t], architecture) for t in _entering(chosen))
+        crossings = sum(_transposition_cycles(program.layout(t), architecture) for t in _entering(chosen))
         crossings += sum(
-            _transposition_cycles(_transposed_layout(selection.layouts[t]), architecture)
-            for t in _leaving(selection, chosen, outputs)
+            _transposition_cycles(_transposed_layout(program.layout(t)), architecture)
+            for t in _leaving(program, chosen)
         )
         return sum(exchange.saved for exchange in chosen.values()) - crossings
 
@@ -178,14 +188,14 @@ def _entering(chosen: dict[str, _Exchange]) -> dict[str, None]:
     return dict.fromkeys(t for t in read if t not in chosen)
 
 
-def _leaving(selection: Selection, chosen: dict[str, _Exchange], outputs: Set[str]) -> set[str]:
+def _leaving(program: GroupProgram, chosen: dict[str, _Exchange]) -> set[str]:
     """Results of exchanged layers that others read."""
-    others = {t for group in selection.groups if group.result not in chosen for t in group.tensors}
-    return {name for name in chosen if name in others or name in outputs}
+    others = {t for group in program.groups if group.result not in chosen for t in group.tensors}
+    return {name for name in chosen if name in others or name in program.output_tensors}
 
 
 def _transposition_cycles(layout: Layout, architecture: Architecture) -> int:
-    """A MatMul a lane of what is read and lane of what is made: see `moving_weights.transpose`."""
+    """A MatMul a lane of what is read and lane of what is made: see `schedule.stationary_emitter.transpose`."""
     a, rows, lanes = architecture.array_size, layout.pixels, layout.channels
     return min(a, rows) * min(a, lanes) * (2 * a + 1) + lanes * rows + lanes * -(-rows // a)
 
@@ -193,11 +203,12 @@ def _transposition_cycles(layout: Layout, architecture: Architecture) -> int:
 # --- the rewritten groups --------------------------------------------------------------------------------------------
 
 
-def _rewritten(selection: Selection, chosen: dict[str, _Exchange], outputs: Set[str]) -> Selection:
-    leaving, made = _leaving(selection, chosen, outputs), set(chosen)
+def _rewritten(program: GroupProgram, chosen: dict[str, _Exchange]) -> GroupProgram:
+    leaving = _leaving(program, chosen)
+    transposed = {name: _transposed(program.tensors[name]) for name in dict.fromkeys([*_entering(chosen), *chosen])}
     groups: list[Group] = []
-    ranges = dict(selection.ranges)
-    for group in selection.groups:
+    made = set(chosen)
+    for group in program.groups:
         exchange = chosen.get(group.result)
         if exchange is None:
             groups.append(group)
@@ -205,22 +216,15 @@ def _rewritten(selection: Selection, chosen: dict[str, _Exchange], outputs: Set[
         for tensor in (exchange.term.tensor, *exchange.added):
             if tensor not in made:
                 made.add(tensor)
-                groups.append(_transposition(group, tensor, tensor + TRANSPOSED, selection.layouts[tensor]))
-                ranges[tensor + TRANSPOSED] = ranges[tensor]
-        groups.append(_exchanged(exchange))
-        ranges[groups[-1].result] = ranges[group.result]
+                groups.append(_transposition(group, tensor, transposed[tensor].name, transposed[tensor].layout))
+        groups.append(_exchanged(exchange, transposed))
         if group.result in leaving:
-            made_by = groups[-1]
-            back = _transposition(group, made_by.result, group.result, made_by.layout)
-            groups.append(replace(back, layout=group.layout))
-    added = [group for group in groups if group.result not in selection.layouts]
-    return replace(
-        selection,
-        groups=tuple(groups),
-        layouts={**selection.layouts, **{group.result: group.layout for group in added}},
-        ranges=ranges,
-        storage={**selection.storage, **{group.result: group.result for group in added}},
-    )
+            groups.append(_transposition(group, groups[-1].result, group.result, group.layout))
+    by_name = {tensor.name: tensor for tensor in transposed.values()}
+    added = [
+        by_name[group.result] for group in groups if group.result in by_name
+    ]  # in the order in which they are made
+    return program.with_groups(groups, added)
 
 
 def _transposed_layout(layout: Layout) -> Layout:
@@ -228,25 +232,24 @@ def _transposed_layout(layout: Layout) -> Layout:
     return Layout(layout.pixels, layout.channels, 1)
 
 
+def _transposed(tensor: StoredTensor) -> StoredTensor:
+    return tensor.helper(Role.TRANSPOSED, _transposed_layout(tensor.layout), tensor.codes)
+
+
 def _transposition(group: Group, tensor: str, result: str, layout: Layout) -> Group:
-    return Group(result, _transposed_layout(layout), TransposeHead(tensor), (), (), group.origin)
+    return Group(result, layout, TransposeHead(tensor), (), (), group.origin)
 
 
-def _exchanged(exchange: _Exchange) -> Group:
+def _exchanged(exchange: _Exchange, transposed: dict[str, StoredTensor]) -> Group:
     """The layer with its weights as [outputs, taps * channels]: what moves is a row of that, A at a time."""
     group, weight = exchange.group, exchange.term.weight
     assert isinstance(group.head, LinearHead)
     by_tap = weight.transpose(0, 2, 3, 1).reshape(len(weight), -1, 1, 1)
-    term = Term(exchange.term.tensor + TRANSPOSED, by_tap, _POINT)
-    head = LinearHead((term,), group.head.bias, exchange.stationary, exchange.pixels)
-    return replace(
-        group,
-        result=group.result + TRANSPOSED,
-        layout=_transposed_layout(group.layout),
-        head=head,
-        steps=tuple(_transposed_step(step) for step in group.steps),
-    )
+    term = Term(transposed[exchange.term.tensor].name, by_tap, _POINT)
+    result = transposed[group.result]
 
+    def of(step: Step) -> Step:
+        return AddTensor(transposed[step.tensor].name) if isinstance(step, AddTensor) else step
 
-def _transposed_step(step: Step) -> Step:
-    return AddTensor(step.tensor + TRANSPOSED) if isinstance(step, AddTensor) else step
+    head = LinearHead((term,), group.head.bias, exchange.stationary)
+    return replace(group, result=result.name, layout=result.layout, head=head, steps=tuple(map(of, group.steps)))

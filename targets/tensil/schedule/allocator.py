@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Memory"]
+__all__ = ["Allocator"]
 
 
-class Memory:
+class Allocator:
     """Free intervals of [first, end), sorted. Deterministic: the smallest that fits, of these the lowest."""
 
     def __init__(self, first: int, end: int) -> None:

@@ -13,7 +13,7 @@ from pefslc.targets.tensil.matrix.matrix_steps import MatrixStep
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Emitter
 from pefslc.targets.tensil.schedule.pass_plan import Needs, Scratch
-from pefslc.targets.tensil.words.placed_group import PlacedGroup
+from pefslc.targets.tensil.words.word_group import WordGroup
 
 __all__ = ["ChannelRows"]
 
@@ -35,7 +35,7 @@ class ChannelRows:
 
     @classmethod
     def of(
-        cls, placed: PlacedGroup, architecture: Architecture, constants: Constants, scratch: Scratch, needs: Needs
+        cls, group: WordGroup, architecture: Architecture, constants: Constants, scratch: Scratch, needs: Needs
     ) -> ChannelRows | None:
         """The rows for a group's leading and trailing steps; None without a plan, or without room for them.
 
@@ -43,7 +43,7 @@ class ChannelRows:
         and nothing hides SIMD, as where they are not.
         """
         leading, trailing = (
-            plan(placed, architecture.data_type) for plan in (leading_channel_plan, trailing_channel_plan)
+            plan(group, architecture.data_type) for plan in (leading_channel_plan, trailing_channel_plan)
         )
         steps = list(dict.fromkeys(step for plan in (leading, trailing) if plan is not None for step in plan.alone))
         if not steps:

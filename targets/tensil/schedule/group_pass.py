@@ -4,7 +4,7 @@ steps, store the result. Inputs or results that live in DRAM0 pass through scrat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,68 +30,101 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
 from pefslc.targets.tensil.matrix.step_choice import Choice
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Emitter
-from pefslc.targets.tensil.schedule.pass_plan import Needs, Scratch, plan_passes
+from pefslc.targets.tensil.schedule.pass_plan import Needs, PassPlan, Scratch, plan_passes
 from pefslc.targets.tensil.schedule.pass_steps import PassSteps
 from pefslc.targets.tensil.schedule.simd_steps import simd_operations
-from pefslc.targets.tensil.schedule.stationary_emitter import MovingWeights, shifted_ones, transpose
+from pefslc.targets.tensil.schedule.stationary_emitter import StationaryLayer, shifted_ones, transpose
 from pefslc.targets.tensil.schedule.weight_stream import WeightStream
 from pefslc.targets.tensil.schedule.weights import Tile, first_covering_tap, in_order
-from pefslc.targets.tensil.words.placed_group import PlacedGroup
 from pefslc.targets.tensil.words.steps import Accumulate, RawStep, SimdStep
+from pefslc.targets.tensil.words.word_group import WordGroup
 
-__all__ = ["GroupPass"]
+__all__ = ["emit_group"]
 
 Words = NDArray[np.int64]
 
 
-@dataclass
-class GroupPass:
-    """Emits one group. `views` say where tensors lie, in local memory if named in `local`, else in DRAM0; `spare`
-    are accumulators that SIMD steps may overwrite.
+def emit_group(
+    group: WordGroup,
+    needs: Needs,
+    *,
+    layouts: Mapping[str, Layout],
+    architecture: Architecture,
+    emitter: Emitter,
+    capacity: int,
+    tiles: list[list[Tile]],
+    views: dict[str, View],
+    local: set[str],
+    scratch: Scratch,
+    steps: PassSteps,
+    constants: Constants,
+    spare: range,
+    stationary: StationaryLayer | None = None,
+) -> None:
+    """Append the instructions of one group.
+
+    capacity  accumulators that passes may use
+    views     where tensors lie: in local memory those that `local` names, the others in DRAM0
+    spare     accumulators that SIMD steps may overwrite
     """
+    gathers = 0 if stationary is None else min(stationary.gathers, capacity // 2)
+    plan = plan_passes(group, needs, scratch, capacity - gathers, architecture)
+    passes = _Passes(group, needs, layouts, architecture.array_size, tiles, steps)
+    output_blocks = list(range(group.layout.blocks(architecture.array_size)))
+    if stationary is None:  # those first that hide least SIMD: the last ones' tiles hide what was left before them
+        output_blocks.sort(key=steps.hides)
+    sets = [output_blocks[i : i + plan.blocks] for i in range(0, len(output_blocks), plan.blocks)]
+    choices = [steps.leading(chosen, plan.rows * plan.columns) for chosen in sets]
+    phases_of = [passes.phases(c, choice, plan.input_blocks) for c, choice in zip(sets, choices, strict=True)]
+    ordered = [tile for phases in phases_of for phase in phases for tile in phase.tiles]
+    weights = WeightStream(ordered, plan.weight_base, plan.weight_size, emitter, constants)
+    work = _GroupPass(
+        group=group,
+        needs=needs,
+        layouts=layouts,
+        architecture=architecture,
+        emitter=emitter,
+        gathers=range(capacity - gathers, capacity),
+        tiles=tiles,
+        views=views,
+        local=local,
+        steps=steps,
+        constants=constants,
+        spare=spare,
+        stationary=stationary,
+        plan=plan,
+        weights=weights,
+    )
+    for rect in plan.rects(group.layout):
+        for chosen, choice, phases in zip(sets, choices, phases_of, strict=True):
+            work.emit(rect, chosen, choice, phases)
 
-    placed: PlacedGroup
-    layouts: dict[str, Layout]
-    architecture: Architecture
-    emitter: Emitter
-    capacity: int
+
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    """What is worked on together: tiles, and the input blocks of the term (-1: of any) that they read."""
+
+    term: int
+    blocks: range
+    tiles: list[Tile]
+
+
+@dataclass(frozen=True, slots=True)
+class _Passes:
+    """How the tiles of a group are divided into phases."""
+
+    group: WordGroup
+    needs: Needs
+    layouts: Mapping[str, Layout]
+    array_size: int
     tiles: list[list[Tile]]
-    views: dict[str, View]
-    local: set[str]
-    scratch: Scratch
     steps: PassSteps
-    constants: Constants
-    spare: range
-    moving: MovingWeights | None = None
-    ones: int | None = None  # where DRAM1 holds what transpositions need
 
-    def emit(self, needs: Needs) -> None:
-        """Append the instructions."""
-        self.needs = needs
-        self.a = self.architecture.array_size
-        self.strides = (self.architecture.stride0_depth, self.architecture.stride1_depth)
-        gathers = 0 if self.moving is None else min(self.moving.gathers, self.capacity // 2)
-        self.sums = self.capacity - gathers
-        plan = plan_passes(self.placed, needs, self.scratch, self.sums, self.architecture)
-        self.plan = plan
-        layout = self.placed.group.layout
-        output_blocks = list(range(layout.blocks(self.a)))
-        if self.moving is None:  # those first that hide least SIMD: the last ones' tiles hide what was left before them
-            output_blocks.sort(key=self.steps.hides)
-        sets = [output_blocks[i : i + plan.blocks] for i in range(0, len(output_blocks), plan.blocks)]
-        choices = [self.steps.leading(chosen, plan.rows * plan.columns) for chosen in sets]
-        phases_of = [self._phases(c, choice, plan.input_blocks) for c, choice in zip(sets, choices, strict=True)]
-        tiles = [tile for phases in phases_of for _, _, tiles in phases for tile in tiles]
-        self.weights = WeightStream(tiles, plan.weight_base, plan.weight_size, self.emitter, self.constants)
-        for rect in plan.rects(layout):
-            for chosen, choice, phases in zip(sets, choices, phases_of, strict=True):
-                self._one_pass(rect, chosen, choice, phases)
-
-    def _phases(self, chosen: Sequence[int], choice: Choice, whole: int) -> list[tuple[int, range, list[Tile]]]:
-        """(term, input blocks, tiles): what is worked on together. Without streaming that is everything at once."""
+    def phases(self, chosen: Sequence[int], choice: Choice, whole: int) -> list[_Phase]:
+        """Without streaming, everything is one phase; with it, `whole` input blocks of one term at a time are."""
         blocks_of = [self.tiles[block] for block in chosen]
         late: list[Tile] = []
-        if self.placed.carried:
+        if self.group.carried:
             blocks_of, late = self._carrying_sums(chosen)
         if choice.plan is not None and choice.carried:
             for i, block in enumerate(chosen[choice.first :], choice.first):
@@ -100,41 +133,71 @@ class GroupPass:
                 blocks_of[i] = carrying
         tiles = in_order(blocks_of)
         if not self.needs.streamed_terms:
-            return [(-1, range(0), tiles + late)]
-        phases: list[tuple[int, range, list[Tile]]] = [(-1, range(0), [t for t in tiles if t.tap is None])]
-        for t, term in enumerate(self.placed.terms):
-            blocks = range(self.layouts[term.tensor].blocks(self.a))
+            return [_Phase(-1, range(0), tiles + late)]
+        phases = [_Phase(-1, range(0), [t for t in tiles if t.tap is None])]
+        for t, term in enumerate(self.group.terms):
+            blocks = range(self.layouts[term.tensor].blocks(self.array_size))
             step = whole if term.tensor in self.needs.streamed_terms else len(blocks)
             for first in range(0, len(blocks), step):
                 part = blocks[first : first + step]
-                phases.append((t, part, [i for i in tiles if i.tap is not None and i.term == t and i.in_block in part]))
-        return [*phases, (-1, range(0), late)]
+                of_part = [i for i in tiles if i.tap is not None and i.term == t and i.in_block in part]
+                phases.append(_Phase(t, part, of_part))
+        return [*phases, _Phase(-1, range(0), late)]
 
     def _carrying_sums(self, chosen: Sequence[int]) -> tuple[list[list[Tile]], list[Tile]]:
         """Tiles for sums that are stored with a constant: in their own biases, or by tiles of its own, after them."""
-        word = self.placed.carried
+        word = self.group.carried
         carrying = [self.steps.carrying(block, word) for block in chosen]
         if not self.needs.streamed_terms and None not in carrying:
             return [tiles for tiles in carrying if tiles is not None], []
-        row = np.full((1, self.a), word, dtype=np.int64)
+        row = np.full((1, self.array_size), word, dtype=np.int64)
         return [self.tiles[b] for b in chosen], [Tile(b, 0, 0, None, False, True, row) for b in chosen]
+
+
+@dataclass(slots=True, kw_only=True)
+class _GroupPass:
+    """Emits the passes of one group. `gathers` are accumulators through which pixels go on their way under taps."""
+
+    group: WordGroup
+    needs: Needs
+    layouts: Mapping[str, Layout]
+    architecture: Architecture
+    emitter: Emitter
+    gathers: range
+    tiles: list[list[Tile]]
+    views: dict[str, View]
+    local: set[str]
+    steps: PassSteps
+    constants: Constants
+    spare: range
+    stationary: StationaryLayer | None
+    plan: PassPlan
+    weights: WeightStream
+    ones: int | None = None  # where DRAM1 holds what transpositions need, once they are there
+
+    @property
+    def a(self) -> int:
+        return self.architecture.array_size
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        return self.architecture.stride0_depth, self.architecture.stride1_depth
 
     # --- one pass ------------------------------------------------------------------------------------------------
 
-    def _one_pass(
-        self, rect: Rect, chosen: Sequence[int], choice: Choice, phases: list[tuple[int, range, list[Tile]]]
-    ) -> None:
-        steps = self.placed.steps
-        head = self.placed.group.head
+    def emit(self, rect: Rect, chosen: Sequence[int], choice: Choice, phases: list[_Phase]) -> None:
+        """One pass: fill the accumulators, apply the steps, store."""
+        steps = self.group.steps
+        head = self.group.head
         if isinstance(head, MaxHead):
             self._maximum(head, rect, chosen[0])
         elif isinstance(head, TransposeHead):
             self._transpose(head, rect, chosen)
         else:
-            leading = leading_steps(self.placed)
+            leading = leading_steps(self.group)
             self.weights.expect_simd(waits=bool(leading) and choice.first > 0)
-            if self.moving is not None:
-                self._moving_sums(self.moving, rect, chosen, leading, choice.first)
+            if self.stationary is not None:
+                self._stationary_sums(self.stationary, rect, chosen, leading, choice.first)
             else:
                 self._sums(rect, chosen, phases, leading, choice.first)
             if choice.plan is not None:
@@ -143,7 +206,7 @@ class GroupPass:
             steps = () if any(isinstance(s, AddTensor) for s in choice.steps) else steps[len(leading) :]
         trailing, _ = self.steps.trailing(len(chosen), rect.area)
         by_matrix = trailing if steps else None
-        for step in steps[: len(steps) - len(trailing_steps(self.placed))] if by_matrix else steps:
+        for step in steps[: len(steps) - len(trailing_steps(self.group))] if by_matrix else steps:
             if isinstance(step, Accumulate):
                 self.emitter.flush()
                 self._add(step.tensor, rect, chosen, 0)
@@ -161,23 +224,23 @@ class GroupPass:
         for step in steps:
             match step:
                 case AddWord():
-                    self.emitter.load_weights(self.steps.rows_of(step), 1, has_bias=True)
+                    self.emitter.load_weights(self.steps.bring_rows(step), 1, has_bias=True)
                     self.emitter.matmul_zeroes(base, rect.area * len(chosen) - base, accumulate=True)
                 case ChannelAddWord():
                     for i, block in enumerate(chosen[first:], first):
-                        self.emitter.load_weights(self.steps.rows_of(step) + block, 1, has_bias=True)
+                        self.emitter.load_weights(self.steps.bring_rows(step) + block, 1, has_bias=True)
                         self.emitter.matmul_zeroes(i * rect.area, rect.area, accumulate=True)
                 case Diagonal() | ChannelDiagonal():
                     self._diagonal(step, rect, chosen, first)
                 case AddTensor():
-                    (added,) = added_tensors(self.placed)
+                    (added,) = added_tensors(self.group)
                     if not step.moves:
-                        self.emitter.load_weights(self.steps.rows_of(step), self.a + 1, has_bias=True)
+                        self.emitter.load_weights(self.steps.bring_rows(step), self.a + 1, has_bias=True)
                     self._add(added.tensor, rect, chosen, first, by_matmul=not step.moves)
 
     def _diagonal(self, step: Diagonal | ChannelDiagonal, rect: Rect, chosen: Sequence[int], first: int) -> None:
         """Through where the result goes, or is staged, for a moment: the final codes overwrite it."""
-        result = self.placed.group.result
+        result = self.group.result
         if result in self.local:
             view = self.views[result]
             self._store_result(rect, chosen, first)
@@ -187,7 +250,7 @@ class GroupPass:
         for i, block in enumerate(chosen[first:], first):
             by_channel = isinstance(step, ChannelDiagonal)
             if by_channel or i == first:
-                matrix = self.steps.rows_of(step) + (block * (self.a + 1) if by_channel else 0)
+                matrix = self.steps.bring_rows(step) + (block * (self.a + 1) if by_channel else 0)
                 self.emitter.load_weights(matrix, self.a + 1, has_bias=True)
             for run in rect_runs(rect, view, View.part(0, rect)):
                 source = run.first + (block if result in self.local else i) * view.block_pitch
@@ -197,23 +260,22 @@ class GroupPass:
         self,
         rect: Rect,
         chosen: Sequence[int],
-        phases: list[tuple[int, range, list[Tile]]],
+        phases: list[_Phase],
         steps: Sequence[RawStep],
         by_simd: int,
     ) -> None:
         """Fill the accumulators. The SIMD `steps` of the first `by_simd` of the output blocks follow the block's last
         tile, in the gaps of the next blocks.
         """
-        last = {
-            tile.out_block: id(tile) for _, _, tiles in phases for tile in tiles if tile.out_block in chosen[:by_simd]
-        }
+        of_simd = chosen[:by_simd]
+        last = {tile.out_block: tile for phase in phases for tile in phase.tiles if tile.out_block in of_simd}
         runs: dict[tuple[int, tuple[int, int]], list[Run]] = {}
         views: dict[int, tuple[View, int]] = {}  # term -> where its blocks lie, and the first block there
-        for t, blocks, tiles in phases:
-            if t >= 0 and tiles:
-                views[t] = self._input(t, rect, blocks)
-                runs = {key: r for key, r in runs.items() if key[0] != t}
-            for tile in tiles:
+        for phase in phases:
+            if phase.term >= 0 and phase.tiles:
+                views[phase.term] = self._input(phase.term, rect, phase.blocks)
+                runs = {key: r for key, r in runs.items() if key[0] != phase.term}
+            for tile in phase.tiles:
                 self.weights.load(tile)
                 accumulator = chosen.index(tile.out_block) * rect.area
                 if tile.tap is None:
@@ -245,17 +307,17 @@ class GroupPass:
                         )
                 self._steps_after(tile, last, steps, accumulator, rect.area)
 
-    def _moving_sums(
-        self, moving: MovingWeights, rect: Rect, chosen: Sequence[int], steps: Sequence[RawStep], by_simd: int
+    def _stationary_sums(
+        self, layer: StationaryLayer, rect: Rect, chosen: Sequence[int], steps: Sequence[RawStep], by_simd: int
     ) -> None:
         """`_sums` where weights move: a row of the result is an output channel."""
-        source, buffer = self.views[self.placed.terms[0].tensor].base, self.plan.weight_base
-        moving.emit(
+        source, buffer = self.views[self.group.terms[0].tensor].base, self.plan.weight_base
+        layer.emit(
             source,
             range(rect.top, rect.bottom),
             chosen,
             range(buffer, buffer + self.plan.weight_size),
-            range(self.sums, self.capacity),
+            self.gathers,
             self.emitter,
             self.constants,
         )
@@ -267,13 +329,13 @@ class GroupPass:
         if self.ones is None:
             self.ones = self.constants.store(shifted_ones(self.architecture))
         local = self.constants.fetch(self.emitter, self.plan.weight_base, self.ones, self.a + 1)
-        source, width = self.views[head.tensor].base, self.placed.group.layout.width
+        source, width = self.views[head.tensor].base, self.group.layout.width
         transpose(source, self.layouts[head.tensor], rect, width, chosen, local, self.architecture, self.emitter)
 
     def _steps_after(
-        self, tile: Tile, last: dict[int, int], steps: Sequence[RawStep], accumulator: int, vectors: int
+        self, tile: Tile, last: dict[int, Tile], steps: Sequence[RawStep], accumulator: int, vectors: int
     ) -> None:
-        if last.get(tile.out_block) == id(tile):
+        if last.get(tile.out_block) is tile:
             for step in steps:
                 assert not isinstance(step, Accumulate)
                 self._step_later(step, accumulator, vectors, [tile.out_block])
@@ -284,12 +346,12 @@ class GroupPass:
         self.emitter.simd_later(simd_operations(step, accumulator, vectors, blocks, self.spare, machine))
 
     def _tap_runs(self, t: int, tap: tuple[int, int], rect: Rect, view: View) -> list[Run]:
-        term = self.placed.terms[t]
+        term = self.group.terms[t]
         return tap_runs(term.window, tap, rect, view, self.layouts[term.tensor], View.part(0, rect), self.strides)
 
     def _input(self, t: int, rect: Rect, blocks: range) -> tuple[View, int]:
         """Where the blocks of a term's input lie in local memory; reads them from DRAM0 if that is where they are."""
-        term = self.placed.terms[t]
+        term = self.group.terms[t]
         if term.tensor in self.local:
             return self.views[term.tensor], 0
         return self._load(
@@ -306,7 +368,7 @@ class GroupPass:
         return view
 
     def _maximum(self, head: MaxHead, rect: Rect, block: int) -> None:
-        layout, output = self.layouts[head.tensor], self.placed.group.layout
+        layout, output = self.layouts[head.tensor], self.group.layout
         if head.tensor in self.local:
             view, offset = self.views[head.tensor], block * self.views[head.tensor].block_pitch
         else:
@@ -350,7 +412,7 @@ class GroupPass:
 
     def _store_result(self, rect: Rect, chosen: Sequence[int], start: int = 0) -> None:
         """Write the accumulators of chosen[start:] to where the result lies."""
-        result = self.placed.group.result
+        result = self.group.result
         view = self.views[result]
         if result in self.local:
             for i, block in enumerate(chosen[start:], start):

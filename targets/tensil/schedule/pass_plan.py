@@ -13,8 +13,8 @@ from pefslc.geometry.shapes import Window
 from pefslc.targets.tensil.groups.group import MaxHead
 from pefslc.targets.tensil.groups.layout import Layout, Rect
 from pefslc.targets.tensil.machine.architecture import Architecture
-from pefslc.targets.tensil.words.placed_group import PlacedGroup
 from pefslc.targets.tensil.words.steps import Accumulate
+from pefslc.targets.tensil.words.word_group import WordGroup
 
 __all__ = ["Needs", "PassPlan", "Scratch", "plan_passes"]
 
@@ -46,7 +46,7 @@ class Needs:
     @classmethod
     def of(
         cls,
-        placed: PlacedGroup,
+        group: WordGroup,
         layouts: dict[str, Layout],
         architecture: Architecture,
         in_dram: set[str],
@@ -55,8 +55,8 @@ class Needs:
         weight_rows: int,
         tile_rows: int,
     ) -> Needs:
-        head = placed.group.head
-        windows = [(t.tensor, t.window) for t in placed.terms]
+        head = group.head
+        windows = [(t.tensor, t.window) for t in group.terms]
         if isinstance(head, MaxHead):
             windows = [(head.tensor, head.window)]
         streamed = {
@@ -64,7 +64,7 @@ class Needs:
             for tensor, _ in windows
             if tensor in in_dram
         }
-        added = tuple(s.tensor for s in placed.steps if isinstance(s, Accumulate) and s.tensor in in_dram)
+        added = tuple(s.tensor for s in group.steps if isinstance(s, Accumulate) and s.tensor in in_dram)
         comfort = min(weight_rows, architecture.local_depth // 16)
         return cls(streamed, added, result_in_dram, weight_rows, tile_rows, comfort)
 
@@ -129,11 +129,11 @@ class PassPlan:
 
 
 def plan_passes(
-    placed: PlacedGroup, needs: Needs, scratch: Scratch, capacity: int, architecture: Architecture
+    group: WordGroup, needs: Needs, scratch: Scratch, capacity: int, architecture: Architecture
 ) -> PassPlan:
     """The plan of one group, for `capacity` accumulators."""
     a = architecture.array_size
-    rows, columns, blocks = _pass_size(placed, needs, scratch, capacity, a)
+    rows, columns, blocks = _pass_size(group, needs, scratch, capacity, a)
     rect = Rect(0, rows, 0, columns)
     most = max((layout.blocks(a) for _, layout in needs.streamed_terms.values()), default=1)
     fits = needs.of_pass(rect, blocks, most) + needs.tile_rows <= scratch.size
@@ -147,14 +147,14 @@ def plan_passes(
     )
 
 
-def _pass_size(placed: PlacedGroup, needs: Needs, scratch: Scratch, capacity: int, a: int) -> tuple[int, int, int]:
+def _pass_size(group: WordGroup, needs: Needs, scratch: Scratch, capacity: int, a: int) -> tuple[int, int, int]:
     """Rows, columns and output blocks: the most that accumulators and scratch hold."""
-    layout = placed.group.layout
-    if isinstance(placed.group.head, MaxHead):
+    layout = group.layout
+    if isinstance(group.head, MaxHead):
         capacity, blocks = capacity // 2, 1  # one half holds the pixels under a tap
     else:
         blocks = max(1, min(layout.blocks(a), capacity // layout.pixels))
-    if placed.weights_move:
+    if group.stationary is not None:
         blocks = min(layout.blocks(a), capacity)  # each pass over rows reads their weights, whatever blocks it has
     columns = min(layout.width, capacity)
     rows = max(1, min(layout.height, capacity // (columns * blocks)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pefslc.targets.tensil.groups.group import LinearHead
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.matrix.group_steps import (
@@ -25,7 +24,7 @@ from pefslc.targets.tensil.schedule.emitter import SIMD_CYCLES, Emitter
 from pefslc.targets.tensil.schedule.pass_plan import Needs
 from pefslc.targets.tensil.schedule.weight_stream import hidden_behind
 from pefslc.targets.tensil.schedule.weights import Tile, with_carried
-from pefslc.targets.tensil.words.placed_group import PlacedGroup
+from pefslc.targets.tensil.words.word_group import SumHead, WordGroup
 
 __all__ = ["PassSteps"]
 
@@ -34,7 +33,7 @@ __all__ = ["PassSteps"]
 class PassSteps:
     """The choices of one group, and where the rows of its matrix steps lie in local memory."""
 
-    placed: PlacedGroup
+    group: WordGroup
     layouts: dict[str, Layout]
     tiles: list[list[Tile]]
     needs: Needs
@@ -48,24 +47,24 @@ class PassSteps:
         """How the leading steps of some output blocks are done, so many vectors each, or all steps where the plan for
         the addition and both sides is shorter.
         """
-        if not isinstance(self.placed.group.head, LinearHead):
+        if not isinstance(self.group.head, SumHead):
             return Choice(None, len(chosen), False, 0)
         a, data_type = self.architecture.array_size, self.architecture.data_type
         hides = [self.hides(block) for block in chosen]
-        operations = len(leading_steps(self.placed))
+        operations = len(leading_steps(self.group))
         if (rows := self.channel_rows) is not None and rows.leading is not None:
             cycles = rows.cycles(self.emitter, self.constants)
             return choose(rows.leading, operations, vectors, hides, a, carried=False, rows_cycles=cycles)
-        plan = self._available(leading_plan(self.placed, data_type))
+        plan = self._available(leading_plan(self.group, data_type))
         carried = self._can_carry(plan, chosen)
         leading = choose(plan, operations, vectors, hides, a, carried=carried)
-        whole = self._available(addend_plan(self.placed, data_type))
+        whole = self._available(addend_plan(self.group, data_type))
         if whole is None:
             return leading
         carried, count = self._can_carry(whole, chosen), vectors * len(chosen)
         cycles = matrix_cycles(whole.steps if carried else whole.alone, count, a)
         apart = leading.cycles + count + self.trailing(len(chosen), vectors)[1]
-        must = any(added.ceiling is not None for added in added_tensors(self.placed))
+        must = any(added.ceiling is not None for added in added_tensors(self.group))
         return Choice(whole, 0, carried, cycles) if must or cycles < apart else leading
 
     def hides(self, block: int) -> int:
@@ -74,8 +73,8 @@ class PassSteps:
 
     def trailing(self, blocks: int, vectors: int) -> tuple[MatrixPlan | None, int]:
         """The plan for what follows the last added tensor, if it is shorter, and cycles: nothing hides SIMD there."""
-        by_simd = SIMD_CYCLES * len(trailing_steps(self.placed)) * vectors * blocks
-        plan, by_matrix = self._available(trailing_plan(self.placed, self.architecture.data_type)), 0
+        by_simd = SIMD_CYCLES * len(trailing_steps(self.group)) * vectors * blocks
+        plan, by_matrix = self._available(trailing_plan(self.group, self.architecture.data_type)), 0
         if (rows := self.channel_rows) is not None and rows.trailing is not None:
             plan, by_matrix = rows.trailing, rows.cycles(self.emitter, self.constants)
         if plan is None:
@@ -85,10 +84,10 @@ class PassSteps:
 
     def carrying(self, block: int, word: int) -> list[Tile] | None:
         """The tiles of an output block whose sums carry `word`; None where they cannot."""
-        return with_carried(self.placed, self.layouts, self.tiles[block], word, self.architecture.data_type)
+        return with_carried(self.group, self.layouts, self.tiles[block], word, self.architecture.data_type)
 
-    def rows_of(self, step: MatrixStep) -> int:
-        """Where a step's rows lie; brings them there if they are the group's own, and not there yet."""
+    def bring_rows(self, step: MatrixStep) -> int:
+        """Bring a step's rows to local memory, if they are the group's own and not there yet; where they lie."""
         if step not in self.matrix_rows:
             assert self.channel_rows is not None
             self.matrix_rows = self.channel_rows.fetch(self.emitter, self.constants) | self.matrix_rows

@@ -15,28 +15,26 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
-from pefslc.ir.graph import Graph
-from pefslc.targets.tensil.groups.group import MaxHead, Selection
+from pefslc.targets.tensil.groups.group import MaxHead
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.instructions import Instruction, Segment
-from pefslc.targets.tensil.matrix.group_steps import addend_plan, leading_plan, trailing_plan
 from pefslc.targets.tensil.matrix.matrix_steps import MatrixStep
-from pefslc.targets.tensil.merge.addends import fold_addends
-from pefslc.targets.tensil.merge.sums_in_addition import requantize_while_adding
+from pefslc.targets.tensil.matrix.resident_rows import resident_rows
 from pefslc.targets.tensil.schedule.channel_rows import ChannelRows
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Constant, Emitter
-from pefslc.targets.tensil.schedule.group_pass import GroupPass
+from pefslc.targets.tensil.schedule.group_pass import emit_group
 from pefslc.targets.tensil.schedule.pass_plan import Needs, Scratch
 from pefslc.targets.tensil.schedule.pass_steps import PassSteps
 from pefslc.targets.tensil.schedule.simd_steps import SPARE_VECTORS, needs_spare, simd_words
-from pefslc.targets.tensil.schedule.stationary_emitter import MovingWeights
-from pefslc.targets.tensil.schedule.tensor_memory import Entry, Residence, no_local_memory
+from pefslc.targets.tensil.schedule.stationary_emitter import StationaryLayer
+from pefslc.targets.tensil.schedule.tensor_memory import Entry, TensorMemory, no_local_memory
 from pefslc.targets.tensil.schedule.weights import tiles_of
-from pefslc.targets.tensil.words.placed_group import Placed, PlacedGroup
 from pefslc.targets.tensil.words.steps import Accumulate, ChannelAdd, ChannelMultiply, Maximum, Minimum, block_words
+from pefslc.targets.tensil.words.word_group import WordGroup
+from pefslc.targets.tensil.words.word_program import WordProgram
 
-__all__ = ["Entry", "Schedule", "Stored", "schedule"]
+__all__ = ["Schedule", "Stored", "schedule"]
 
 Words = NDArray[np.int64]
 
@@ -67,15 +65,13 @@ class Schedule:
     outputs: tuple[Entry, ...]
     segments: tuple[Segment, ...]
     resident: bool
-    groups: tuple[PlacedGroup, ...]
+    groups: tuple[WordGroup, ...]
     stored: tuple[Stored, ...]
     channel_rows: int
 
 
 def schedule(
-    graph: Graph,
-    selection: Selection,
-    placed: Placed,
+    program: WordProgram,
     architecture: Architecture,
     progress: Callable[[int, int, str], None] | None = None,
     resident: int = 0,
@@ -88,63 +84,50 @@ def schedule(
               them, and the schedule's own `constants` say how many there are
     by_matrix whether MatMuls may requantize per channel, where DRAM1 holds their rows, which are constants, too
     """
-    scheduler = _Scheduler(graph, selection, placed, architecture, resident, by_matrix=by_matrix)
-    groups = scheduler.placed.groups
-    for i, group in enumerate(groups):
+    scheduler = _Scheduler(program, architecture, resident, by_matrix=by_matrix)
+    for i, group in enumerate(program.groups):
         if progress is not None:
-            progress(i, len(groups), "scheduling")
+            progress(i, len(program.groups), "scheduling")
         scheduler.group(group)
     if scheduler.channel_rows and scheduler.constants.size > architecture.dram1_depth:
-        return schedule(graph, selection, placed, architecture, progress, resident, by_matrix=False)
+        return schedule(program, architecture, progress, resident, by_matrix=False)
     return scheduler.finish()
 
 
 class _Scheduler:
-    def __init__(
-        self,
-        graph: Graph,
-        selection: Selection,
-        placed: Placed,
-        architecture: Architecture,
-        resident: int,
-        *,
-        by_matrix: bool,
-    ) -> None:
-        self.architecture, self.selection, self.placed = architecture, selection, placed
+    def __init__(self, program: WordProgram, architecture: Architecture, resident: int, *, by_matrix: bool) -> None:
+        self.architecture, self.program, self.layouts = architecture, program, program.layouts
         self.a = architecture.array_size
-        self.residence = Residence(architecture, selection.layouts, resident)
         if architecture.local_depth < self.a + 1:
             raise no_local_memory(self.architecture, "one tile of weights", self.a + 1)
         self.resident = resident
         self.by_matrix, self.channel_rows = by_matrix, 0
         self.constants = Constants(resident=resident > 0)
         self.stored: list[Stored] = []
-        residence, storage = self.residence, selection.storage
-        residence.add(dict.fromkeys(storage.values()))
-        residence.inputs = tuple(residence.entry(i.name, storage[i.value.name], i.value.origin) for i in graph.inputs)
-        for entry in residence.inputs:
-            residence.tensors[entry.tensor].dram = entry.base
-        residence.outputs = tuple(residence.entry(o.name, storage[o.value.name], o.value.origin) for o in graph.outputs)
-        self._load_constants()
-        self.unclean = _unclean_tensors(self.placed)
-        self._count_readers(graph)
+        words = self._simd_constants()
+        first = architecture.accumulator_depth - len(words)
+        addresses: dict[Constant, int] = {word: first + i for i, word in enumerate(words)}
+        self.emitter = Emitter(architecture, addresses)
+        self.memory = TensorMemory(architecture, program, resident, self.emitter)
+        self.capacity, self.spare = self._accumulators(words)
+        self._load_constants(words, first)
+        self.matrix_rows = self._load_matrix_rows()
+        self.unclean = _unclean_tensors(program)
 
     # --- the frame of the program --------------------------------------------------------------------------------
 
-    def _count_readers(self, graph: Graph) -> None:
-        for placed in self.placed.groups:
-            for tensor in placed.tensors:
-                self.residence.tensors[tensor].readers += 1
-        for output in graph.outputs:
-            self.residence.tensors[self.selection.storage[output.value.name]].readers += 1
-
-    def _load_constants(self) -> None:
-        """Every word that a SIMD step uses, as a vector at the top of the accumulators, for the whole program."""
-        words = {1 << self.architecture.data_type.binary_point: None}  # one at least: the hazard guard reads it
+    def _simd_constants(self) -> list[int]:
+        """Every word that a SIMD step uses in all lanes."""
         data_type = self.architecture.data_type
-        steps = [step for group in self.placed.groups for step in group.steps]
-        for step in steps:
-            words |= dict.fromkeys(simd_words(step, data_type))
+        words = {1 << data_type.binary_point: None}  # one at least: the hazard guard reads it
+        for group in self.program.groups:
+            for step in group.steps:
+                words |= dict.fromkeys(simd_words(step, data_type))
+        return list(words)
+
+    def _accumulators(self, words: list[int]) -> tuple[int, range]:
+        """How many accumulators passes may use, and which SIMD steps may overwrite; the constants are above both."""
+        steps = [step for group in self.program.groups for step in group.steps]
         first = self.architecture.accumulator_depth - len(words)
         least = 3 if any(map(needs_spare, steps)) else 2
         if first < least:
@@ -157,20 +140,32 @@ class _Scheduler:
         if len(words) > self.architecture.local_depth:
             raise no_local_memory(self.architecture, "one copy of the constants of all layers", len(words))
         spare = min(SPARE_VECTORS, first // 2) if any(map(needs_spare, steps)) else 0
-        self.capacity = first - spare
-        self.spare = range(self.capacity, first)
-        constants: dict[Constant, int] = {word: first + i for i, word in enumerate(words)}
-        self.emitter = self.residence.emitter = Emitter(self.architecture, constants)
-        address = self.constants.store(np.repeat(np.array(list(words), dtype=np.int64)[:, None], self.a, axis=1))
+        return first - spare, range(first - spare, first)
+
+    def _load_constants(self, words: list[int], first: int) -> None:
+        """The constants as vectors at the top of the accumulators, for the whole program."""
+        address = self.constants.store(np.repeat(np.array(words, dtype=np.int64)[:, None], self.a, axis=1))
         local = self.constants.fetch(self.emitter, 0, address, len(words))
         self.emitter.to_accumulators(local, first, len(words))
         self.emitter.clear_weights()
-        self.matrix_rows = self._fold_addends_and_load_rows()
 
-    def _load_channel_words(self, placed: PlacedGroup) -> int:
+    def _load_matrix_rows(self) -> dict[MatrixStep, int]:
+        """Where the rows of all matrix steps lie in local memory for the whole program; none where it is small."""
+        rows = resident_rows(self.program.groups, self.architecture)
+        if not rows:
+            return {}
+        total = sum(map(len, rows.values()))
+        address = self.constants.store(np.concatenate(list(rows.values())))
+        place = 0 if self.constants.resident else self.memory.local.allocate(total)
+        assert place is not None
+        base = self.constants.fetch(self.emitter, place, address, total)
+        starts = np.cumsum([0, *map(len, rows.values())]).tolist()
+        return {step: base + start for step, start in zip(rows, starts, strict=False)}
+
+    def _load_channel_words(self, group: WordGroup) -> int:
         """The words per channel of one group, below the other constants; how many accumulators are left."""
-        steps = [s for s in placed.steps if isinstance(s, ChannelMultiply | ChannelAdd)]
-        blocks = range(placed.group.layout.blocks(self.a))
+        steps = [s for s in group.steps if isinstance(s, ChannelMultiply | ChannelAdd)]
+        blocks = range(group.layout.blocks(self.a))
         words = list(dict.fromkeys(block_words(step, block, self.a) for step in steps for block in blocks))
         first = self.capacity - len(words)
         if not words:
@@ -181,11 +176,11 @@ class _Scheduler:
                 Code.TCU_ACCUMULATORS,
                 f"the accumulators have {there} vectors, the constants of this requantization per channel and two "
                 f"lanes of work need {there - first + 2}",
-                at=placed.group.origin,
+                at=group.origin,
                 hint="use an architecture with a larger accumulator_depth or array_size",
             )
         address = self.constants.store(np.array(words, dtype=np.int64))
-        scratch, gap = self.residence.local.largest_gap()
+        scratch, gap = self.memory.local.largest_gap()
         assert gap, "a pass needs some of it, too"
         for start in range(0, len(words), gap):
             count = min(gap, len(words) - start)
@@ -193,31 +188,6 @@ class _Scheduler:
             self.emitter.to_accumulators(local, first + start, count)
         self.emitter.use_constants({w: first + i for i, w in enumerate(words)})
         return first
-
-    def _fold_addends_and_load_rows(self) -> dict[MatrixStep, int]:
-        """The rows of all matrix steps, kept in local memory for the whole program; none where it is small.
-
-        Where they fit, clamps and shifts of addends are left to the additions, which need them.
-        """
-        data_type = self.architecture.data_type
-        outputs = {entry.tensor for entry in self.residence.outputs}
-        folded = fold_addends(self.placed, outputs, data_type)
-        if folded.native is None:
-            folded = requantize_while_adding(folded, outputs, self.architecture)
-        kinds = leading_plan, trailing_plan, addend_plan
-        plans = [plan(group, data_type) for group in folded.groups for plan in kinds]
-        steps = list(dict.fromkeys(step for plan in plans if plan is not None for step in plan.alone))
-        rows = [step.rows(self.a, data_type.one) for step in steps]
-        total = sum(map(len, rows))
-        if not rows or total > self.architecture.local_depth // 16:
-            return {}
-        self.placed = folded
-        address = self.constants.store(np.concatenate(rows))
-        place = 0 if self.constants.resident else self.residence.local.allocate(total)
-        assert place is not None
-        base = self.constants.fetch(self.emitter, place, address, total)
-        starts = np.cumsum([0, *map(len, rows)]).tolist()
-        return {step: base + start for step, start in zip(steps, starts, strict=False)}
 
     def finish(self) -> Schedule:
         if self.constants.size > self.architecture.dram1_depth:  # only now is it known how many it takes
@@ -230,95 +200,93 @@ class _Scheduler:
         if self.resident and self.constants.size > self.resident:
             raise no_local_memory(self.architecture, "all weights and constants", self.constants.size)
         self.emitter.serve("")
-        for entry in self.residence.outputs:
-            self.residence.write_output(entry)
+        for entry in self.memory.outputs:
+            self.memory.write_output(entry)
         return Schedule(
             self.emitter.instructions,
             self.constants.rows(),
-            self.residence.inputs,
-            self.residence.outputs,
+            self.memory.inputs,
+            self.memory.outputs,
             self.emitter.segments(),
             resident=self.constants.resident,
-            groups=self.placed.groups,
+            groups=self.program.groups,
             stored=tuple(self.stored),
             channel_rows=self.channel_rows,
         )
 
     # --- one group -----------------------------------------------------------------------------------------------
 
-    def group(self, placed: PlacedGroup) -> None:
+    def group(self, group: WordGroup) -> None:
         """Place the result, make room, and emit the passes."""
-        self.emitter.serve(placed.group.result)
-        result = self.residence.tensors[placed.group.result]
-        reads = [self.residence.tensors[name] for name in placed.tensors]
-        tiles = tiles_of(placed, self.selection.layouts, self.a, self.unclean, bias_alone=False)
+        self.emitter.serve(group.result)
+        memory, result = self.memory, self.memory.tensors[group.result]
+        reads = [memory.tensors[name] for name in group.tensors]
+        tiles = tiles_of(group, self.layouts, self.a, self.unclean, bias_alone=False)
         for tensor in reads:
-            self.residence.fetch(tensor)
-        moving = self._moving(placed)
+            memory.fetch(tensor)
+        stationary = self._stationary(group)
         weight_rows = sum(len(t.rows) for block in tiles for t in block) or self.a + 1
         least = min(weight_rows, self.a + 1)
-        if moving is not None:
-            weight_rows, least = moving.rows, moving.least
-        needs = self.residence.settle(placed, result, reads, weight_rows, least)
+        if stationary is not None:
+            weight_rows, least = stationary.rows, stationary.least
+        needs = memory.settle(group, result, reads, weight_rows, least)
         if needs.streamed_terms:
-            tiles = tiles_of(placed, self.selection.layouts, self.a, self.unclean, bias_alone=True)
-        capacity = self._load_channel_words(placed)
-        scratch = Scratch(*self.residence.local.largest_gap())
-        rows = self._channel_rows(placed, scratch, needs)
+            tiles = tiles_of(group, self.layouts, self.a, self.unclean, bias_alone=True)
+        capacity = self._load_channel_words(group)
+        scratch = Scratch(*memory.local.largest_gap())
+        rows = self._channel_rows(group, scratch, needs)
         steps = PassSteps(
-            placed, self.selection.layouts, tiles, needs, self.architecture, self.emitter, self.constants,
-            self.matrix_rows, rows,
-        )  # fmt: skip
-        names = *placed.tensors, placed.group.result
-        work = GroupPass(
-            placed=placed,
-            layouts=self.selection.layouts,
+            group, self.layouts, tiles, needs, self.architecture, self.emitter, self.constants, self.matrix_rows, rows
+        )
+        names = *group.tensors, group.result
+        emit_group(
+            group,
+            needs,
+            layouts=self.layouts,
             architecture=self.architecture,
             emitter=self.emitter,
             capacity=capacity,
             tiles=tiles,
-            views={name: self.residence.view(name) for name in names},
-            local={name for name in names if self.residence.is_local(name)},
+            views={name: memory.view(name) for name in names},
+            local={name for name in names if memory.is_local(name)},
             scratch=scratch if rows is None else rows.beside(scratch, self.constants),
             steps=steps,
             constants=self.constants,
             spare=self.spare,
-            moving=moving,
+            stationary=stationary,
         )
-        work.emit(needs)
-        name = placed.group.result
-        where = self.residence.view(name).base
-        self.stored.append(Stored(name, self.residence.is_local(name), where, len(self.emitter)))
+        where = memory.view(group.result).base
+        self.stored.append(Stored(group.result, memory.is_local(group.result), where, len(self.emitter)))
         for tensor in reads:
             tensor.readers -= 1
             if tensor.readers == 0:
-                self.residence.release(tensor)
+                memory.release(tensor)
 
-    def _channel_rows(self, placed: PlacedGroup, scratch: Scratch, needs: Needs) -> ChannelRows | None:
+    def _channel_rows(self, group: WordGroup, scratch: Scratch, needs: Needs) -> ChannelRows | None:
         if not self.by_matrix:
             return None
         before = self.constants.size
-        rows = ChannelRows.of(placed, self.architecture, self.constants, scratch, needs)
+        rows = ChannelRows.of(group, self.architecture, self.constants, scratch, needs)
         self.channel_rows += self.constants.size - before
         return rows
 
-    def _moving(self, placed: PlacedGroup) -> MovingWeights | None:
-        if not placed.weights_move:
+    def _stationary(self, group: WordGroup) -> StationaryLayer | None:
+        if group.stationary is None:
             return None
-        source = self.selection.layouts[placed.terms[0].tensor]
-        return MovingWeights(placed, source, self.a, self.architecture.data_type.one)
+        source = self.layouts[group.terms[0].tensor]
+        return StationaryLayer(group, group.stationary, source, self.a, self.architecture.data_type.one)
 
 
-def _unclean_tensors(placed: Placed) -> set[str]:
+def _unclean_tensors(program: WordProgram) -> set[str]:
     """Tensors whose lanes without a channel may not hold 0: a clip moved them off it, or what they are made from."""
     found: set[str] = set()
-    for group in placed.groups:
-        if group.carried or group.weights_move:
-            found.add(group.group.result)
+    for group in program.groups:
+        if group.carried or group.stationary is not None:
+            found.add(group.result)
         for step in group.steps:
             moved = (isinstance(step, Maximum) and step.word > 0) or (isinstance(step, Minimum) and step.word < 0)
             if moved or (isinstance(step, Accumulate) and step.word is None and step.tensor in found):
-                found.add(group.group.result)
-        if isinstance(group.group.head, MaxHead) and group.group.head.tensor in found:
-            found.add(group.group.result)
+                found.add(group.result)
+        if isinstance(group.head, MaxHead) and group.head.tensor in found:
+            found.add(group.result)
     return found

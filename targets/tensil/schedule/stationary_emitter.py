@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.targets.tensil.groups.group import LinearHead
+from pefslc.targets.tensil.groups.group import Stationary
 from pefslc.targets.tensil.groups.layout import Layout, Rect, Run, merged
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Emitter
-from pefslc.targets.tensil.words.placed_group import PlacedGroup
+from pefslc.targets.tensil.words.word_group import WordGroup
 
-__all__ = ["MovingWeights", "shifted_ones", "transpose"]
+__all__ = ["StationaryLayer", "shifted_ones", "transpose"]
 
 Words = NDArray[np.int64]
 
@@ -30,35 +30,34 @@ class _Piece:
     blocks: tuple[int, ...]
 
 
-class MovingWeights:
-    """The sums of one group. `source` is the layout of the transposed tensor that it reads, `one` the word of 1."""
+class StationaryLayer:
+    """The sums of one group whose weights move. `source` is the layout of the transposed tensor that it reads, `one`
+    the word of 1.
+    """
 
-    def __init__(self, placed: PlacedGroup, source: Layout, array_size: int, one: int) -> None:
-        head = placed.group.head
-        assert isinstance(head, LinearHead)
-        self._a, self._channels = array_size, source.height
-        self._weight = placed.terms[0].weight.reshape(len(placed.bias), -1)
-        self._bias = placed.bias
-        self._stationary = head.stationary
-        self._pixels = None if head.pixels is None else head.pixels * one
-        self._opened: set[int] = set()  # blocks of pixels whose accumulators hold something
+    def __init__(self, group: WordGroup, how: Stationary, source: Layout, array_size: int, one: int) -> None:
+        self.a, self.channels = array_size, source.height
+        self.weight = group.terms[0].weight.reshape(len(group.bias), -1)
+        self.bias = group.bias
+        self.taps = how.taps
+        self.pixels = None if how.pixels is None else how.pixels * one
         self._addresses: dict[tuple[str | int, range], int] = {}
 
     @property
     def least(self) -> int:
         """Local memory that it needs: for the pixels under one tap, and for some weights."""
-        return (self._a + 1) + (0 if self._pixels is None else len(self._stationary) * self._channels)
+        return (self.a + 1) + (0 if self.pixels is None else len(self.taps) * self.channels)
 
     @property
     def rows(self) -> int:
         """Local memory that it can use: for the pixels under all taps, and the weights of a few arrays."""
-        taps = 0 if self._pixels is None else sum(map(len, self._stationary))
-        return self.least + taps * self._channels + 4 * len(self._bias)
+        taps = 0 if self.pixels is None else sum(map(len, self.taps))
+        return self.least + taps * self.channels + 4 * len(self.bias)
 
     @property
     def gathers(self) -> int:
         """Accumulators that it needs beside those of the sums."""
-        return 0 if self._pixels is None else self._channels
+        return 0 if self.pixels is None else self.channels
 
     def emit(
         self, source: int, outputs: range, blocks: Sequence[int], buffer: range, spare: range, emitter: Emitter,
@@ -70,35 +69,25 @@ class MovingWeights:
         buffer  local memory for pixels under taps, as many taps at once as it holds, and for weights
         spare   accumulators through which pixels go
         """
-        self._emitter, self._constants = emitter, constants
-        self._outputs, self._blocks, self._opened = outputs, blocks, set()
-        under = range(buffer[0], buffer[0] + self._under_taps(len(buffer), len(outputs)))
-        self._ring = range(under.stop, buffer.stop)
-        if self._bias.any():
-            words = np.repeat(self._bias[outputs.start : outputs.stop, None], self._a, axis=1)
-            self._stream("biases", words[None], self._set)
-        for piece in self._pieces(len(under) // self._channels):
-            if self._pixels is None:
-                rows_of = {block: source + block * self._channels for block in piece.blocks}
-            else:
-                rows_of = self._bring(piece, source, under.start, spare)
-            self._move(piece, rows_of)
+        taps = self._under_taps(len(buffer), len(outputs))
+        ring = range(buffer.start + taps, buffer.stop)
+        _StationaryPass(self, source, outputs, blocks, ring, spare, emitter, constants).emit(buffer.start, taps)
 
     def _under_taps(self, size: int, outputs: int) -> int:
         """How much of local memory is for pixels under taps: all of them, if an array's weights fit beside them."""
-        if self._pixels is None:
+        if self.pixels is None:
             return 0
-        one, every = len(self._stationary), sum(map(len, self._stationary))
-        taps = min(every, max((size - max(outputs, self._a)) // self._channels, one))
-        return taps * self._channels
+        one, every = len(self.taps), sum(map(len, self.taps))
+        taps = min(every, max((size - max(outputs, self.a)) // self.channels, one))
+        return taps * self.channels
 
-    def _pieces(self, most: int) -> Iterator[_Piece]:
+    def pieces(self, most: int) -> Iterator[_Piece]:
         """As many taps at once as pixels of `most` blocks under a tap find room for; if possible, so many that they
         fill arrays.
         """
-        full = self._a // gcd(self._a, self._channels)
-        taps = range(max(map(max, self._stationary)) + 1)
-        for blocks, group in groupby(taps, lambda tap: tuple(b for b, s in enumerate(self._stationary) if tap in s)):
+        full = self.a // gcd(self.a, self.channels)
+        taps = range(max(map(max, self.taps)) + 1)
+        for blocks, group in groupby(taps, lambda tap: tuple(b for b, s in enumerate(self.taps) if tap in s)):
             same = list(group) if blocks else []
             at_once = max(most // max(len(blocks), 1), 1)
             at_once -= at_once % full if at_once > full else 0
@@ -106,78 +95,108 @@ class MovingWeights:
                 part = same[start : start + at_once]
                 yield _Piece(range(part[0], part[-1] + 1), blocks)
 
-    def _bring(self, piece: _Piece, source: int, base: int, spare: range) -> dict[int, int]:
-        """The pixels under the taps into local memory from `base` on, block by block; where each block's rows begin."""
-        rows_of = {block: base + i * len(piece.taps) * self._channels for i, block in enumerate(piece.blocks)}
-        found = [(block, tap, *m) for block in piece.blocks for tap in piece.taps for m in self._matrices(block, tap)]
-        address = self._store(("pixels", piece.taps), np.stack([matrix for *_, matrix in found]))
-        at_once = max(len(self._ring) // self._a, 1)
-        for first in range(0, self._channels, len(spare)):
-            vectors = min(len(spare), self._channels - first)
-            for i, (block, tap, from_block, _) in enumerate(found):
-                if i % at_once == 0:
-                    read = min(at_once, len(found) - i) * self._a
-                    local = self._constants.fetch(self._emitter, self._ring.start, address + i * self._a, read)
-                self._emitter.load_weights(local + i % at_once * self._a, self._a, has_bias=False)
-                pixels = source + from_block * self._channels + first
-                is_first = i == 0 or found[i - 1][:2] != (block, tap)
-                self._emitter.matmul(pixels, spare.start, vectors, 0, 0, accumulate=not is_first)
-                if i + 1 == len(found) or found[i + 1][:2] != (block, tap):
-                    target = rows_of[block] + (tap - piece.taps.start) * self._channels + first
-                    self._emitter.from_accumulators(spare.start, target, vectors)
-        return rows_of
-
-    def _matrices(self, block: int, tap: int) -> Iterator[tuple[int, Words]]:
+    def matrices(self, block: int, tap: int) -> Iterator[tuple[int, Words]]:
         """Blocks of the input, and the matrices [A, A] that bring their pixels under a tap."""
-        assert self._pixels is not None
-        at = sum(map(len, self._stationary[:block])) + self._stationary[block].index(tap)
-        matrix = self._pixels[at * self._a : (at + 1) * self._a].T
-        matrix = np.pad(matrix, ((0, -len(matrix) % self._a), (0, 0))).reshape(-1, self._a, self._a)
+        assert self.pixels is not None
+        at = sum(map(len, self.taps[:block])) + self.taps[block].index(tap)
+        matrix = self.pixels[at * self.a : (at + 1) * self.a].T
+        matrix = np.pad(matrix, ((0, -len(matrix) % self.a), (0, 0))).reshape(-1, self.a, self.a)
         yield from ((i, part) for i, part in enumerate(matrix) if part.any())
+
+    def store(self, constants: Constants, key: tuple[str | int, range], rows: Words) -> int:
+        """Where DRAM1 holds rows [.., A], which are the same for each pass."""
+        if key not in self._addresses:
+            self._addresses[key] = constants.store(rows.reshape(-1, self.a))
+        return self._addresses[key]
+
+
+@dataclass(slots=True)
+class _StationaryPass:
+    """One pass of a layer. `opened` are the blocks of pixels whose accumulators hold something."""
+
+    layer: StationaryLayer
+    source: int
+    outputs: range
+    blocks: Sequence[int]
+    ring: range
+    spare: range
+    emitter: Emitter
+    constants: Constants
+    opened: set[int] = field(default_factory=set)
+
+    def emit(self, under_taps: int, size: int) -> None:
+        """Append the instructions. Local memory from `under_taps` on, `size` vectors, is for pixels under taps."""
+        layer = self.layer
+        if layer.bias.any():
+            words = np.repeat(layer.bias[self.outputs.start : self.outputs.stop, None], layer.a, axis=1)
+            self._stream("biases", words[None], self._set)
+        for piece in layer.pieces(size // layer.channels):
+            if layer.pixels is None:
+                rows_of = {block: self.source + block * layer.channels for block in piece.blocks}
+            else:
+                rows_of = self._bring(piece, under_taps)
+            self._move(piece, rows_of)
+
+    def _bring(self, piece: _Piece, base: int) -> dict[int, int]:
+        """The pixels under the taps into local memory from `base` on, block by block; where each block's rows begin."""
+        layer, a, channels, spare = self.layer, self.layer.a, self.layer.channels, self.spare
+        rows_of = {block: base + i * len(piece.taps) * channels for i, block in enumerate(piece.blocks)}
+        moves = [(block, tap, *m) for block in piece.blocks for tap in piece.taps for m in layer.matrices(block, tap)]
+        address = layer.store(self.constants, ("pixels", piece.taps), np.stack([matrix for *_, matrix in moves]))
+        at_once = max(len(self.ring) // a, 1)
+        for first in range(0, channels, len(spare)):
+            vectors = min(len(spare), channels - first)
+            for i, (block, tap, from_block, _) in enumerate(moves):
+                if i % at_once == 0:
+                    read = min(at_once, len(moves) - i) * a
+                    local = self.constants.fetch(self.emitter, self.ring.start, address + i * a, read)
+                self.emitter.load_weights(local + i % at_once * a, a, has_bias=False)
+                pixels = self.source + from_block * channels + first
+                is_first = i == 0 or moves[i - 1][:2] != (block, tap)
+                self.emitter.matmul(pixels, spare.start, vectors, 0, 0, accumulate=not is_first)
+                if i + 1 == len(moves) or moves[i + 1][:2] != (block, tap):
+                    target = rows_of[block] + (tap - piece.taps.start) * channels + first
+                    self.emitter.from_accumulators(spare.start, target, vectors)
+        return rows_of
 
     def _move(self, piece: _Piece, rows_of: dict[int, int]) -> None:
         """All weights of a piece through arrays of its pixels."""
-        start, end = piece.taps.start * self._channels, piece.taps.stop * self._channels
-        weight = self._weight[self._outputs.start : self._outputs.stop, start:end]
-        padded = np.pad(weight, ((0, 0), (0, -weight.shape[1] % self._a)))
-        arrays = padded.reshape(len(weight), -1, self._a).transpose(1, 0, 2)
+        a, channels = self.layer.a, self.layer.channels
+        start, end = piece.taps.start * channels, piece.taps.stop * channels
+        weight = self.layer.weight[self.outputs.start : self.outputs.stop, start:end]
+        padded = np.pad(weight, ((0, 0), (0, -weight.shape[1] % a)))
+        arrays = padded.reshape(len(weight), -1, a).transpose(1, 0, 2)
 
         def pass_through(index: int, local: int, first: int, count: int) -> None:
-            rows = min(self._a, end - start - index * self._a)
-            for i, block in enumerate(self._blocks):
+            rows = min(a, end - start - index * a)
+            for i, block in enumerate(self.blocks):
                 if block in rows_of:
-                    self._emitter.load_weights(rows_of[block] + index * self._a, rows, has_bias=False)
-                    target = i * len(self._outputs) + first
-                    opened = block in self._opened or index > 0
-                    self._emitter.matmul(local, target, count, 0, 0, accumulate=opened)
+                    self.emitter.load_weights(rows_of[block] + index * a, rows, has_bias=False)
+                    target = i * len(self.outputs) + first
+                    accumulate = block in self.opened or index > 0
+                    self.emitter.matmul(local, target, count, 0, 0, accumulate=accumulate)
 
         self._stream(start, arrays, pass_through)
-        self._opened.update(rows_of)
+        self.opened.update(rows_of)
 
     def _set(self, index: int, local: int, first: int, count: int) -> None:  # noqa: ARG002
         """Biases to the accumulators of all blocks."""
-        for i, block in enumerate(self._blocks):
-            self._emitter.to_accumulators(local, i * len(self._outputs) + first, count)
-            self._opened.add(block)
-
-    def _store(self, key: tuple[str | int, range], rows: Words) -> int:
-        """Where DRAM1 holds rows [.., A], which are the same for each pass."""
-        if key not in self._addresses:
-            self._addresses[key] = self._constants.store(rows.reshape(-1, self._a))
-        return self._addresses[key]
+        for i, block in enumerate(self.blocks):
+            self.emitter.to_accumulators(local, i * len(self.outputs) + first, count)
+            self.opened.add(block)
 
     def _stream(self, key: str | int, arrays: Words, use: Callable[[int, int, int, int], None]) -> None:
         """Read arrays of rows [arrays, outputs, A], as many at once as the buffer holds, or one in parts; use each:
         its index, where it or its part lies, and the part's first row and number of rows.
         """
-        address, count = self._store((key, self._outputs), arrays), arrays.shape[1]
-        at_once, part = max(len(self._ring) // count, 1), min(len(self._ring), count)
+        address, count = self.layer.store(self.constants, (key, self.outputs), arrays), arrays.shape[1]
+        at_once, part = max(len(self.ring) // count, 1), min(len(self.ring), count)
         for start in range(0, len(arrays), at_once):
             together = range(start, min(start + at_once, len(arrays)))
             for first in range(0, count, part):
                 rows = min(part, count - first)
                 read = rows if rows < count else count * len(together)
-                local = self._constants.fetch(self._emitter, self._ring.start, address + start * count + first, read)
+                local = self.constants.fetch(self.emitter, self.ring.start, address + start * count + first, read)
                 for i, index in enumerate(together):
                     use(index, local + i * count, first, rows)
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, quote
+from pefslc.targets.tensil.groups.group_program import Port, Role
 from pefslc.targets.tensil.groups.layout import Layout, View
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.instructions import MoveKind
-from pefslc.targets.tensil.rewrite.leftover_channels import HELPERS
-from pefslc.targets.tensil.schedule.allocator import Memory
+from pefslc.targets.tensil.schedule.allocator import Allocator
 from pefslc.targets.tensil.schedule.emitter import Emitter
 from pefslc.targets.tensil.schedule.pass_plan import Needs
-from pefslc.targets.tensil.words.placed_group import PlacedGroup
+from pefslc.targets.tensil.words.word_group import WordGroup
+from pefslc.targets.tensil.words.word_program import WordProgram
 
-__all__ = ["Entry", "Residence", "no_local_memory"]
+__all__ = ["Entry", "Tensor", "TensorMemory", "no_local_memory"]
+
+_SHORT_LIVED = {Role.PACKED, Role.PARTIAL, Role.SUMS, Role.TRANSPOSED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,42 +37,49 @@ class Tensor:
 
     layout: Layout
     vectors: int
+    role: Role
     local: int | None = None
     dram: int | None = None
     readers: int = 0
 
 
-class Residence:
-    """The memories and what is in them. `emitter` receives the moves."""
+class TensorMemory:
+    """The memories and what is in them. `emitter` receives the moves.
 
-    def __init__(self, architecture: Architecture, layouts: dict[str, Layout], resident: int) -> None:
-        self._architecture, self._layouts = architecture, layouts
-        self.local = Memory(resident, architecture.local_depth)
-        self._dram0 = Memory(0, architecture.usable_dram0_vectors)
-        self.tensors: dict[str, Tensor] = {}
-        self.inputs: tuple[Entry, ...] = ()
-        self.outputs: tuple[Entry, ...] = ()
-        self.emitter: Emitter
+    resident  vectors at the start of local memory that hold constants
+    """
 
-    def add(self, names: Iterable[str]) -> None:
-        """Tensors that do not live anywhere yet."""
-        for name in names:
-            layout = self._layouts[name]
-            self.tensors[name] = Tensor(layout, layout.vectors(self._architecture.array_size))
+    def __init__(self, architecture: Architecture, program: WordProgram, resident: int, emitter: Emitter) -> None:
+        self._architecture, self._layouts, self._emitter = architecture, program.layouts, emitter
+        self.local = Allocator(resident, architecture.local_depth)
+        self._dram0 = Allocator(0, architecture.usable_dram0_vectors)
+        self.tensors = {
+            name: Tensor(tensor.layout, tensor.layout.vectors(architecture.array_size), tensor.stored.role)
+            for name, tensor in program.tensors.items()
+        }
+        for group in program.groups:
+            for name in group.tensors:
+                self.tensors[name].readers += 1
+        for port in program.outputs:
+            self.tensors[port.tensor].readers += 1
+        self.inputs = tuple(self._entry(port) for port in program.inputs)
+        for entry in self.inputs:
+            self.tensors[entry.tensor].dram = entry.base
+        self.outputs = tuple(self._entry(port) for port in program.outputs)
 
-    def entry(self, name: str, tensor: str, origin: Origin) -> Entry:
+    def _entry(self, port: Port) -> Entry:
         """A place in DRAM0 for an input or output."""
-        vectors = self.tensors[tensor].vectors
+        vectors = self.tensors[port.tensor].vectors
         base = self._dram0.allocate(vectors)
         if base is None:
-            raise self._no_dram0(f"tensor {quote(name)}", vectors, origin)
-        return Entry(name, tensor, base, vectors)
+            raise self._no_dram0(f"tensor {quote(port.name)}", vectors, port.value.origin)
+        return Entry(port.name, port.tensor, base, vectors)
 
     def write_output(self, entry: Entry) -> None:
         """Move an output to its place, if it is not there."""
         tensor = self.tensors[entry.tensor]
         if tensor.local is not None:
-            self.emitter.dram(MoveKind.LOCAL_TO_DRAM0, tensor.local, entry.base, tensor.vectors)
+            self._emitter.dram(MoveKind.LOCAL_TO_DRAM0, tensor.local, entry.base, tensor.vectors)
         elif tensor.dram != entry.base:
             assert tensor.dram is not None
             base, gap = self.local.largest_gap()
@@ -78,8 +87,8 @@ class Residence:
                 raise no_local_memory(self._architecture, f"moving output {quote(entry.name)}", 1, free=gap)
             for start in range(0, tensor.vectors, gap):
                 count = min(gap, tensor.vectors - start)
-                self.emitter.dram(MoveKind.DRAM0_TO_LOCAL, base, tensor.dram + start, count)
-                self.emitter.dram(MoveKind.LOCAL_TO_DRAM0, base, entry.base + start, count)
+                self._emitter.dram(MoveKind.DRAM0_TO_LOCAL, base, tensor.dram + start, count)
+                self._emitter.dram(MoveKind.LOCAL_TO_DRAM0, base, entry.base + start, count)
 
     def is_local(self, name: str) -> bool:
         """Whether a tensor is in local memory."""
@@ -98,32 +107,30 @@ class Residence:
             tensor.local = self.local.allocate(tensor.vectors)
             assert tensor.local is not None
             assert tensor.dram is not None
-            self.emitter.dram(MoveKind.DRAM0_TO_LOCAL, tensor.local, tensor.dram, tensor.vectors)
+            self._emitter.dram(MoveKind.DRAM0_TO_LOCAL, tensor.local, tensor.dram, tensor.vectors)
 
-    def settle(
-        self, placed: PlacedGroup, result: Tensor, reads: list[Tensor], weight_rows: int, tile_rows: int
-    ) -> Needs:
+    def settle(self, group: WordGroup, result: Tensor, reads: list[Tensor], weight_rows: int, tile_rows: int) -> Needs:
         """Give the result a place, moving tensors to DRAM0 until the passes have the scratch that they need."""
-        if placed.reads_in_place and not all(tensor.local is not None for tensor in reads):
+        if group.reads_in_place and not all(tensor.local is not None for tensor in reads):
             vectors = sum(tensor.vectors for tensor in reads)
-            raise no_local_memory(self._architecture, "what this layer reads", vectors, at=placed.group.origin)
+            raise no_local_memory(self._architecture, "what this layer reads", vectors, at=group.origin)
         # Helpers live shortly: from the other end, they leave no gaps among the tensors that stay.
-        result.local = self.local.allocate(result.vectors, at_end=placed.group.result.endswith(HELPERS))
+        result.local = self.local.allocate(result.vectors, at_end=result.role in _SHORT_LIVED)
         while True:
-            names = placed.tensors
+            names = group.tensors
             needs = Needs.of(
-                placed, self._layouts, self._architecture, {n for n in names if not self.is_local(n)},
+                group, self._layouts, self._architecture, {n for n in names if not self.is_local(n)},
                 result_in_dram=result.local is None, weight_rows=weight_rows, tile_rows=tile_rows,
             )  # fmt: skip
             gap = self.local.largest_gap()[1]
             if gap >= needs.comfortable or (gap >= needs.least and not self._can_spill(result, reads)):
                 break
-            if not self._spill_one(result, reads, placed.group.origin, in_place=placed.reads_in_place):
+            if not self._spill_one(result, reads, group.origin, in_place=group.reads_in_place):
                 if gap >= needs.least:
                     break
-                raise no_local_memory(self._architecture, "this layer", needs.least, free=gap, at=placed.group.origin)
+                raise no_local_memory(self._architecture, "this layer", needs.least, free=gap, at=group.origin)
         if result.local is None:
-            self._give_dram(result, placed)
+            self._give_dram(result, group)
         return needs
 
     def _can_spill(self, result: Tensor, reads: list[Tensor]) -> bool:
@@ -143,16 +150,16 @@ class Residence:
         assert tensor.local is not None
         if tensor is not result and tensor.dram is None:
             tensor.dram = self._dram_address(tensor, origin)
-            self.emitter.dram(MoveKind.LOCAL_TO_DRAM0, tensor.local, tensor.dram, tensor.vectors)
+            self._emitter.dram(MoveKind.LOCAL_TO_DRAM0, tensor.local, tensor.dram, tensor.vectors)
         self.local.release(tensor.local, tensor.vectors)
         tensor.local = None
         if tensor is not result and result.local is None:
             result.local = self.local.allocate(result.vectors)
         return True
 
-    def _give_dram(self, result: Tensor, placed: PlacedGroup) -> None:
-        entry = next((e for e in self.outputs if e.tensor == placed.group.result), None)
-        result.dram = entry.base if entry is not None else self._dram_address(result, placed.group.origin)
+    def _give_dram(self, result: Tensor, group: WordGroup) -> None:
+        entry = next((e for e in self.outputs if e.tensor == group.result), None)
+        result.dram = entry.base if entry is not None else self._dram_address(result, group.origin)
 
     def _dram_address(self, tensor: Tensor, origin: Origin) -> int:
         base = self._dram0.allocate(tensor.vectors)

@@ -34,8 +34,8 @@ class WeightStream:
 
     def __init__(self, tiles: Sequence[Tile], base: int, size: int, emitter: Emitter, constants: Constants) -> None:
         self._base, self._size, self._emitter, self._constants = base, size, emitter, constants
-        self._address: dict[int, int] = {}  # id of a tile -> its rows in DRAM1
-        self._block_end: dict[int, int] = {}  # id of a tile -> where its output block ends there
+        self._address: dict[Tile, int] = {}  # where its rows lie in DRAM1
+        self._block_end: dict[Tile, int] = {}  # where its output block ends there
         self._ends: list[int] = []  # where tiles end there, rising
         self._simd_waits = False  # for the blocks to come
         self._buffered = (0, 0)  # DRAM1 rows in the buffer
@@ -50,14 +50,14 @@ class WeightStream:
             return
         address = constants.store(np.concatenate([same[0].rows for same in runs]))
         for same in runs:
-            self._address |= dict.fromkeys(map(id, same), address)
+            self._address |= dict.fromkeys(same, address)
             address += len(same[0].rows)
             self._ends.append(address)
         end, following = address, tiles[-1]
         for tile in reversed(tiles):
             if tile.out_block != following.out_block:
-                end = self._address[id(tile)] + len(tile.rows)
-            self._block_end[id(tile)], following = end, tile
+                end = self._address[tile] + len(tile.rows)
+            self._block_end[tile], following = end, tile
 
     def expect_simd(self, *, waits: bool) -> None:
         """Whether SIMD will wait at the ends of the output blocks to come."""
@@ -65,7 +65,7 @@ class WeightStream:
 
     def load(self, tile: Tile) -> None:
         """Bring the tile into the array, unless it is there; pending SIMD runs meanwhile."""
-        address = self._address[id(tile)]  # tiles that follow each other and are equal share it
+        address = self._address[tile]  # tiles that follow each other and are equal share it
         if address == self._in_array:
             return
         local = self._fetch(tile)
@@ -79,7 +79,7 @@ class WeightStream:
 
     def _fetch(self, tile: Tile) -> int:
         """The local address of the tile's rows; reads it and as many of the following as fit, if it is not there."""
-        start = self._address[id(tile)]
+        start = self._address[tile]
         if self._constants.resident:
             return start
         if not (self._buffered[0] <= start and start + len(tile.rows) <= self._buffered[1]):
@@ -96,5 +96,5 @@ class WeightStream:
         if self._emitter.pending * SIMD_CYCLES > (last - first) * SIMD_IN_DRAIN_CYCLES:
             most = min(most, self._emitter.rows_that_hide_the_queue)
         elif self._simd_waits:
-            most = min(most, self._block_end[id(tile)] - start)
+            most = min(most, self._block_end[tile] - start)
         return self._ends[max(bisect_right(self._ends, start + most) - 1, first)]

@@ -21,14 +21,14 @@ from pefslc.geometry.shapes import Window
 from pefslc.targets.tensil.groups.group import MaxHead
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.words.placed_group import PlacedGroup
+from pefslc.targets.tensil.words.word_group import WordGroup
 
-__all__ = ["Tile", "first_covering_tap", "in_order", "is_copy", "tiles_of", "with_carried"]
+__all__ = ["Tile", "first_covering_tap", "in_order", "tiles_of", "with_carried"]
 
 Words = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Tile:
     """`rows` [1 .. A + 1, A] words to load, `has_bias` if the first is the bias row; else that row is made zero.
 
@@ -54,28 +54,28 @@ class Tile:
 
 
 def tiles_of(
-    placed: PlacedGroup, layouts: dict[str, Layout], array_size: int, unclean: Set[str], *, bias_alone: bool
+    group: WordGroup, layouts: dict[str, Layout], array_size: int, unclean: Set[str], *, bias_alone: bool
 ) -> list[list[Tile]]:
     """The tiles of each output block, in the order of use.
 
     unclean     tensors whose lanes without a channel do not hold 0: their tiles have all rows
     bias_alone  set every bias by a tile of its own
     """
-    blocks = placed.group.layout.blocks(array_size)
-    if placed.reads_in_place:
-        return [[] for _ in range(blocks)]  # `moving_weights`
+    blocks = group.layout.blocks(array_size)
+    if group.reads_in_place:
+        return [[] for _ in range(blocks)]  # `stationary_emitter` makes them
     bias = np.zeros((blocks, array_size), dtype=np.int64)
-    bias.reshape(-1)[: len(placed.bias)] = placed.bias
-    if isinstance(placed.group.head, MaxHead):
-        return _lowest_tiles(placed.group.head, placed.group.layout, layouts, bias)
-    padded = [_padded(term.weight, array_size) for term in placed.terms]
-    all_rows = {t for t, term in enumerate(placed.terms) if term.tensor in unclean}
-    for t, term in enumerate(placed.terms):
+    bias.reshape(-1)[: len(group.bias)] = group.bias
+    if isinstance(group.head, MaxHead):
+        return _lowest_tiles(group.head, group.layout, layouts, bias)
+    padded = [_padded(term.weight, array_size) for term in group.terms]
+    all_rows = {t for t, term in enumerate(group.terms) if term.tensor in unclean}
+    for t, term in enumerate(group.terms):
         if t not in all_rows and _is_diagonal(term.weight):
             _extend_diagonal(padded[t])
             all_rows.add(t)
     return [
-        _block_tiles(placed, layouts, block, bias[block], padded, all_rows, bias_alone=bias_alone)
+        _block_tiles(group, layouts, block, bias[block], padded, all_rows, bias_alone=bias_alone)
         for block in range(blocks)
     ]
 
@@ -87,12 +87,6 @@ def _padded(weight: Words, a: int) -> Words:
     full = np.zeros((ob * a, ib * a, kh, kw), dtype=np.int64)
     full[:outputs, :inputs] = weight
     return full.reshape(ob, a, ib, a, kh, kw).transpose(0, 2, 4, 5, 3, 1)
-
-
-def is_copy(weight: Words, window: Window, factor: int = 1) -> bool:
-    """Whether a convolution is its input times `factor`: channel by channel and pixel by pixel, as it lies."""
-    identity = np.eye(len(weight), dtype=np.int64)[:, :, None, None]
-    return window == Window(kernel=(1, 1)) and np.array_equal(weight, identity * factor)
 
 
 def _is_diagonal(weight: Words) -> bool:
@@ -110,7 +104,7 @@ def _extend_diagonal(padded: Words) -> None:
 
 
 def _block_tiles(
-    placed: PlacedGroup,
+    group: WordGroup,
     layouts: dict[str, Layout],
     block: int,
     bias: Words,
@@ -126,9 +120,9 @@ def _block_tiles(
             (t, ib, (kh, kw), weight[block, ib, kh, kw])
             for ib, kh, kw in (tuple(map(int, i)) for i in np.argwhere(used))
         ]
-    reached = _reached_pixels(placed, layouts, [(t, tap) for t, _, tap, _ in found])
+    reached = _reached_pixels(group, layouts, [(t, tap) for t, _, tap, _ in found])
     first = (
-        [] if bias_alone else _first_of_phases([term.window for term in placed.terms], [f[2] for f in found], reached)
+        [] if bias_alone else _first_of_phases([term.window for term in group.terms], [f[2] for f in found], reached)
     )
     tiles: list[Tile] = []
     if not first:
@@ -138,7 +132,7 @@ def _block_tiles(
     for i, (t, ib, tap, matrix) in enumerate(found):
         overwrites = i < len(first)
         beside = tuple(f[2] for f in found[1 : len(first)]) if i == 0 else ()
-        lanes = min(placed.terms[t].weight.shape[1] - ib * len(bias), len(bias))
+        lanes = min(group.terms[t].weight.shape[1] - ib * len(bias), len(bias))
         rows = matrix if t in all_rows else matrix[:lanes]
         if overwrites and has_bias:
             rows = np.concatenate([bias[None, :], rows])
@@ -185,7 +179,7 @@ def first_covering_tap(window: Window, layout: Layout, output: Layout) -> tuple[
 
 
 def with_carried(
-    placed: PlacedGroup, layouts: dict[str, Layout], tiles: list[Tile], word: int, data_type: DataType
+    group: WordGroup, layouts: dict[str, Layout], tiles: list[Tile], word: int, data_type: DataType
 ) -> list[Tile] | None:
     """The tiles of one output block with `word` added to every sum by its last addition; None where that cannot be.
 
@@ -198,8 +192,8 @@ def with_carried(
     size = tiles[0].rows.shape[1]
     lanes = slice(tiles[0].out_block * size, (tiles[0].out_block + 1) * size)
     bias, lowest, highest = np.zeros((3, size), dtype=np.int64)
-    channels = len(placed.bias[lanes])
-    for row, words in zip((bias, lowest, highest), (placed.bias, *placed.partial), strict=True):
+    channels = len(group.bias[lanes])
+    for row, words in zip((bias, lowest, highest), (group.bias, *group.partial), strict=True):
         row[:channels] = words[lanes]
     low, high = data_type.min_code, data_type.max_code
     start = low - lowest if word < 0 else high - highest
@@ -210,7 +204,7 @@ def with_carried(
             return None
     if (rest + lowest).min() < low or (rest + highest).max() > high:
         return None
-    reached = _reached_pixels(placed, layouts, [(t.term, t.tap) for t in tiles if t.tap is not None])
+    reached = _reached_pixels(group, layouts, [(t.term, t.tap) for t in tiles if t.tap is not None])
     last = max(range(1, len(tiles)), key=lambda i: (reached[i], i))
     matrix = tiles[0].rows[1:] if tiles[0].has_bias else tiles[0].rows
     return [
@@ -233,14 +227,14 @@ def in_order(blocks: list[list[Tile]]) -> list[Tile]:
 
 
 def _reached_pixels(
-    placed: PlacedGroup, layouts: dict[str, Layout], taps: Sequence[tuple[int, tuple[int, int]]]
+    group: WordGroup, layouts: dict[str, Layout], taps: Sequence[tuple[int, tuple[int, int]]]
 ) -> list[int]:
     """Output pixels for which each (term, tap) lies inside the input; many tiles share one."""
-    output = (placed.group.layout.height, placed.group.layout.width)
+    output = (group.layout.height, group.layout.width)
     found = {}
     for t, tap in set(taps):
-        source = layouts[placed.terms[t].tensor]
-        found[t, tap] = placed.terms[t].window.reach(tap, (source.height, source.width), output)
+        source = layouts[group.terms[t].tensor]
+        found[t, tap] = group.terms[t].window.reach(tap, (source.height, source.width), output)
     return [found[key] for key in taps]
 
 

@@ -23,14 +23,15 @@ from pefslc.targets.tensil.groups.group import (
     MaxHead,
     Requantization,
     Rounding,
-    Selection,
     TransposeHead,
 )
 from pefslc.targets.tensil.groups.group import Limit as LimitStep
+from pefslc.targets.tensil.groups.group_program import GroupProgram
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words.channel_requantize import ChannelRequantization, fit_channels
-from pefslc.targets.tensil.words.placed_group import Bounded, PlacedGroup, PlacedTerm
 from pefslc.targets.tensil.words.steps import Accumulate, Multiply, StepSequence
+from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordHead, WordTerm
+from pefslc.targets.tensil.words.word_program import Bounded, Outcome
 
 __all__ = ["Elsewhere", "Fits", "GroupPlacer", "fits_word"]
 
@@ -63,7 +64,7 @@ class GroupPlacer:
     """One group: finds the lowest accumulator exponent at which everything fits and every staircase certifies."""
 
     group: Group
-    selection: Selection
+    program: GroupProgram
     exponents: dict[str, int]
     data_type: DataType
     allow_overflow: bool
@@ -73,7 +74,7 @@ class GroupPlacer:
     reasons: list[str] = field(default_factory=list)
     by_channel: bool = False  # whether requantizations may be multiplications per channel, certified or not
 
-    def place(self) -> PlacedGroup:
+    def place(self) -> tuple[WordGroup, Outcome]:
         """The group in raw words. Its result is placed where `exponents` says, or else where its readers need it: for
         an output the natural placement is a wish, for the host can undo any other.
         """
@@ -93,28 +94,26 @@ class GroupPlacer:
     @property
     def _is_transposed(self) -> bool:
         """Whether channels have no lanes of their own: then no step may have a word for each."""
-        return isinstance(self.group.head, LinearHead) and bool(self.group.head.stationary)
+        return isinstance(self.group.head, LinearHead) and self.group.head.stationary is not None
 
-    def _place(self) -> PlacedGroup:
+    def _place(self) -> tuple[WordGroup, Outcome]:
         if isinstance(self.group.head, LinearHead):
             return self._place_linear(self.group.head)
         return self._place_copies(self.group.head)
 
-    def _place_copies(self, head: MaxHead | TransposeHead) -> PlacedGroup:
+    def _place_copies(self, head: MaxHead | TransposeHead) -> tuple[WordGroup, Outcome]:
         """Codes of a tensor as they are: the largest ones, or all of them."""
         exponent = self.exponents[head.tensor]
         bias = np.full(self.group.layout.channels, self.data_type.min_code, dtype=np.int64)  # what no maximum is below
-        steps = self._steps(exponent, self.selection.ranges[head.tensor], bias, may_bias=False)
+        steps = self._steps(exponent, self.program.tensors[head.tensor].codes, bias, may_bias=False)
         if steps is None:
             raise self._refusal()
-        low, high = (code << exponent for code in self.selection.ranges[head.tensor])
+        low, high = (code << exponent for code in self.program.tensors[head.tensor].codes)
         names = self._names("maximum", steps.names)
-        partial, bounded = (np.zeros_like(bias), np.zeros_like(bias)), self._bounded(steps)
-        return PlacedGroup(
-            self.group, (), bias, steps.raw, (low, high), partial, steps.sums, names, steps.exact, bounded
-        )
+        partial = np.zeros_like(bias), np.zeros_like(bias)
+        return self._placed(head, (), steps, (low, high), partial), self._outcome(names, steps, exact=steps.exact)
 
-    def _place_linear(self, head: LinearHead) -> PlacedGroup:
+    def _place_linear(self, head: LinearHead) -> tuple[WordGroup, Outcome]:
         low, high = self._head_bounds(head)
         for exponent in range(self.data_type.width_bits):
             if not self._has_room(head, low, high, exponent):
@@ -136,20 +135,33 @@ class GroupPlacer:
                 continue
             names = self._names(f"accumulate at 2^{exponent}" if exponent else "accumulate", steps.names)
             words = int(((low << exponent) + steps.bias).min()), int(((high << exponent) + steps.bias).max())
-            exact = steps.exact and proved
-            words = _saturated(words, self.data_type)
-            partial, bounded = (low << exponent, high << exponent), self._bounded(steps)
-            return PlacedGroup(
-                self.group, terms, steps.bias, steps.raw, words, partial, steps.sums, names, exact, bounded
-            )
+            words, partial = _saturated(words, self.data_type), (low << exponent, high << exponent)
+            placed = self._placed(SumHead(head.stationary), terms, steps, words, partial)
+            return placed, self._outcome(names, steps, exact=steps.exact and proved)
         raise self._refusal()
+
+    def _placed(
+        self,
+        head: WordHead,
+        terms: tuple[WordTerm, ...],
+        steps: StepSequence,
+        words: tuple[int, int],
+        partial: tuple[Words, Words],
+    ) -> WordGroup:
+        group = self.group
+        return WordGroup(
+            group.result, group.layout, head, terms, steps.bias, steps.raw, words, partial, steps.sums, group.origin
+        )
+
+    def _outcome(self, names: dict[str, str], steps: StepSequence, *, exact: bool) -> Outcome:
+        return Outcome(self.group.result, names, exact, self._bounded(steps))
 
     def _head_bounds(self, head: LinearHead) -> tuple[Words, Words]:
         """Per channel, bounds of every partial sum of the terms, in codes, without the bias."""
         low = np.zeros(len(head.bias), dtype=np.int64)
         high = low.copy()
         for term in head.terms:
-            bounds = conv_bounds(term.weight, term.window, *self.selection.ranges[term.tensor])
+            bounds = conv_bounds(term.weight, term.window, *self.program.tensors[term.tensor].codes)
             low, high = low + bounds[0], high + bounds[1]
         return low, high
 
@@ -173,7 +185,7 @@ class GroupPlacer:
         """No prefix of any sum saturates: with the bias first, last or anywhere."""
         return fits_word(*prefix_bounds(low.tolist(), high.tolist(), bias.tolist()), self.data_type)
 
-    def _terms(self, head: LinearHead, exponent: int) -> tuple[PlacedTerm, ...] | None:
+    def _terms(self, head: LinearHead, exponent: int) -> tuple[WordTerm, ...] | None:
         """The weights in raw words, for accumulators at `exponent`; None where an input stands too high for that."""
         placed = []
         for term in head.terms:
@@ -194,7 +206,7 @@ class GroupPlacer:
                 )
             if room < shift:
                 raise Elsewhere(term.tensor, self.exponents[term.tensor] + shift - room)
-            placed.append(PlacedTerm(term.tensor, term.weight << shift, term.window))
+            placed.append(WordTerm(term.tensor, term.weight << shift, term.window))
         return tuple(placed)
 
     # --- steps ---------------------------------------------------------------------------------------------------
@@ -275,7 +287,7 @@ class GroupPlacer:
         """
         match self.group.steps[index : index + 3]:
             case (Requantization(first), AddTensor(tensor), Requantization(second)):
-                highest = first.low + self.selection.ranges[tensor][1]
+                highest = first.low + self.program.tensors[tensor].codes[1]
                 rising = bool((second.direction > 0).all())
                 return rising and second.thresholds.shape[1] > 0 and int(second.thresholds[:, 0].min()) > highest
         return False
@@ -350,7 +362,7 @@ class GroupPlacer:
             if useful and (tensor in self.movable or self.exponents[tensor] < steps.exponent):
                 raise Elsewhere(tensor, steps.exponent)
             return False
-        low, high = self.selection.ranges[tensor]
+        low, high = self.program.tensors[tensor].codes
         codes = steps.codes[0] + low, steps.codes[1] + high
         words = codes[0] << steps.exponent, codes[1] << steps.exponent
         if not fits_word(*words, self.data_type):

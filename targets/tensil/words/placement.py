@@ -8,38 +8,42 @@ moves up where its readers' weights are too wide to make up for p, an accumulato
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem
-from pefslc.ir.graph import Graph
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.scale import power_of_two_exponent
-from pefslc.targets.tensil.groups.group import Selection
+from pefslc.targets.tensil.groups.group_program import GroupProgram, Port, Role
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.rewrite.leftover_channels import TRANSPOSED
 from pefslc.targets.tensil.words.group_placement import Elsewhere, Fits, GroupPlacer, fits_word
-from pefslc.targets.tensil.words.placed_group import Placed, PlacedGroup
+from pefslc.targets.tensil.words.word_group import WordGroup
+from pefslc.targets.tensil.words.word_program import Outcome, WordProgram, WordTensor
 
 __all__ = ["place"]
 
 
-def place(graph: Graph, selection: Selection, data_type: DataType, *, allow_overflow: bool = False) -> Placed:
+def place(program: GroupProgram, data_type: DataType, *, allow_overflow: bool = False) -> WordProgram:
     """Exponents for every tensor and raw words for every group. Raises CompileError with every fault."""
-    exponents = _first_exponents(graph, selection, data_type)
-    movable = {selection.storage[i.value.name] for i in graph.inputs}
-    _check_inputs(graph, data_type)
+    exponents = _first_exponents(program, data_type)
+    movable = {port.tensor for port in program.inputs}
+    _check_inputs(program.inputs, data_type)
     needed: dict[str, int] = {}
     fits: Fits = {}
     while True:
-        placed: list[PlacedGroup] = []
+        groups: list[WordGroup] = []
+        outcomes: list[Outcome] = []
         problems: list[Problem] = []
         try:
-            for group in selection.groups:
+            for group in program.groups:
                 try:
                     need = needed.get(group.result, 0)
                     placer = GroupPlacer(
-                        group, selection, exponents, data_type, allow_overflow, movable - needed.keys(), need, fits
+                        group, program, exponents, data_type, allow_overflow, movable - needed.keys(), need, fits
                     )
-                    placed.append(placer.place())
+                    placed, outcome = placer.place()
+                    groups.append(placed)
+                    outcomes.append(outcome)
                 except CompileError as e:
                     problems.extend(e.problems)
         except Elsewhere as other:
@@ -47,12 +51,13 @@ def place(graph: Graph, selection: Selection, data_type: DataType, *, allow_over
             continue
         if problems:
             raise CompileError.of(problems)
-        return Placed(tuple(placed), exponents)
+        tensors = {name: WordTensor(stored, exponents[name]) for name, stored in program.tensors.items()}
+        return WordProgram(program.inputs, program.outputs, tuple(groups), tensors, tuple(outcomes))
 
 
-def _check_inputs(graph: Graph, data_type: DataType) -> None:
+def _check_inputs(inputs: Iterable[Port], data_type: DataType) -> None:
     """Raise CompileError where the codes of an input are wider than a word."""
-    codes = [(i.value.origin, i.value.type.codes) for i in graph.inputs]
+    codes = [(port.value.origin, port.value.type.codes) for port in inputs]
     problems = [
         Problem(
             Code.TCU_WORD,
@@ -67,13 +72,12 @@ def _check_inputs(graph: Graph, data_type: DataType) -> None:
         raise CompileError.of(problems)
 
 
-def _first_exponents(graph: Graph, selection: Selection, data_type: DataType) -> dict[str, int]:
+def _first_exponents(program: GroupProgram, data_type: DataType) -> dict[str, int]:
     """Inputs and outputs natural where the whole range of codes fits, everything else compact."""
-    exponents = dict.fromkeys(selection.layouts, 0)
-    for value in [i.value for i in graph.inputs] + [o.value for o in graph.outputs]:
-        codes = value.type.codes
-        stored = selection.storage[value.name]
-        transposed = stored + TRANSPOSED if stored + TRANSPOSED in exponents else stored
+    exponents = dict.fromkeys(program.tensors, 0)
+    transposed = {stored.of: name for name, stored in program.tensors.items() if stored.role is Role.TRANSPOSED}
+    for port in (*program.inputs, *program.outputs):
+        codes = port.value.type.codes
         if codes.scale.per_channel or codes.zero_point:
             continue
         step = power_of_two_exponent(codes.scale.step)
@@ -81,5 +85,7 @@ def _first_exponents(graph: Graph, selection: Selection, data_type: DataType) ->
         if step is None or not 0 <= (natural := data_type.binary_point + step) <= data_type.binary_point:
             continue
         if fits_word(codes.low << natural, codes.high << natural, data_type):
-            exponents[stored] = exponents[transposed] = natural
+            exponents[port.tensor] = natural
+            if port.tensor in transposed:
+                exponents[transposed[port.tensor]] = natural
     return exponents

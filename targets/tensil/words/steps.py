@@ -152,8 +152,12 @@ class StepSequence:
     def raw(self) -> tuple[RawStep, ...]:
         return tuple(self.raw_steps)
 
-    def limit(self, low: int, high: int, name: str = "clip") -> None:
+    def limit(self, low: int, high: int) -> None:
         """Clip the codes, leaving out what cannot happen."""
+        self.names.append("clip" if self._clip(low, high) else "nothing to do")
+
+    def _clip(self, low: int, high: int) -> bool:
+        """`limit`, without a name; whether any code was clipped."""
         before = self.codes
         lowest, highest = low << self.exponent, high << self.exponent
         # Beyond the data type a clip cannot act: what it would clip has saturated before.
@@ -163,7 +167,7 @@ class StepSequence:
             self.raw_steps.append(Minimum(max(highest, self.data_type.min_code)))
         self.codes = saturate(before[0], low, high), saturate(before[1], low, high)
         self.by_channel = None
-        self.names.append(name if self.codes != before else "nothing to do")
+        return self.codes != before
 
     def requantize(self, staircase: Staircase, shift: int, offset: Words, after: Words, *, lower_clip: bool) -> None:
         """RNE((code * 2^exponent + offset) / 2^shift) + after, clipped; the offset joins the head's bias.
@@ -185,8 +189,7 @@ class StepSequence:
             low, high = low + int(after.min()), high + int(after.max())
         self.codes = max(low, self.data_type.min_code), min(high, self.data_type.max_code)
         self.exponent = 0
-        self.limit(staircase.low if lower_clip else self.codes[0], staircase.high)
-        clip = "" if self.names.pop() != "clip" else ", clip"
+        clip = ", clip" if self._clip(staircase.low if lower_clip else self.codes[0], staircase.high) else ""
         how = f"round-shift {shift}" if shift > 0 else f"multiply by {1 << -shift}" if shift else "keep"
         self.names.append(how + clip)
 
@@ -204,8 +207,7 @@ class StepSequence:
         reached = apply_steps(steps, ends, self.data_type)
         self.raw_steps += [_for_channels(step, len(self.bias)) for step in steps]
         self.codes, self.exponent = (int(reached.min()), int(reached.max())), 0
-        self.limit(computed.low, computed.high)
-        clip = ", clip" if self.names.pop() == "clip" else ""
+        clip = ", clip" if self._clip(computed.low, computed.high) else ""
         count = sum(isinstance(step, Multiply | ChannelMultiply) for step in steps)
         self.names.append(f"multiply{f' {count} times' if count > 1 else ''} per channel{clip}")
 

@@ -1,0 +1,26 @@
+"""The rows of matrix steps that stay in local memory for the whole program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.matrix.group_steps import addend_plan, leading_plan, trailing_plan
+from pefslc.targets.tensil.matrix.matrix_steps import MatrixStep
+from pefslc.targets.tensil.words.word_group import WordGroup
+
+__all__ = ["resident_rows"]
+
+_SHARE = 16  # of local memory, at most one part in so many
+
+
+def resident_rows(groups: Sequence[WordGroup], architecture: Architecture) -> dict[MatrixStep, NDArray[np.int64]]:
+    """The rows [.., A] of each matrix step that is the same in every channel; none where they are too many."""
+    data_type = architecture.data_type
+    plans = [plan(group, data_type) for group in groups for plan in (leading_plan, trailing_plan, addend_plan)]
+    steps = dict.fromkeys(step for plan in plans if plan is not None for step in plan.alone)
+    rows = {step: step.rows(architecture.array_size, data_type.one) for step in steps}
+    return rows if sum(map(len, rows.values())) <= architecture.local_depth // _SHARE else {}

@@ -1,0 +1,201 @@
+"""The way of a network to the TCU, in order: what this page lists is what `--dump-dir` shows.
+
+    integer graph --split bends, select--> groups in codes --GROUP_REWRITES--> --place--> groups in words
+    --WORD_REWRITES--> --schedule--> instructions
+
+Each rewrite computes the same codes in fewer cycles; each can be left out (`--leave-out NAME`), and each says at debug
+level where it does not apply, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pefslc.diagnostics.errors import CompileError
+from pefslc.files.arrays import Arrays
+from pefslc.ir.graph import Graph
+from pefslc.targets.tensil.groups.group_program import GroupProgram
+from pefslc.targets.tensil.groups.selection import select
+from pefslc.targets.tensil.groups.text import print_groups
+from pefslc.targets.tensil.groups.verify import faults_of_groups
+from pefslc.targets.tensil.merge.addends import DropIdleClips, FoldAddends
+from pefslc.targets.tensil.merge.additions import MergeAdditions
+from pefslc.targets.tensil.merge.sums_in_addition import RequantizeWhileAdding
+from pefslc.targets.tensil.merge.sums_in_packing import RequantizeWhilePacking
+from pefslc.targets.tensil.native.native_placement import is_native, place_natively
+from pefslc.targets.tensil.native.native_scales import NativeScales
+from pefslc.targets.tensil.native.native_words import Magnitudes, measure_magnitudes
+from pefslc.targets.tensil.rewrite.fusion import FuseSums
+from pefslc.targets.tensil.rewrite.input_packing import PackInputs
+from pefslc.targets.tensil.rewrite.leftover_channels import FactorLeftovers, PackLeftovers
+from pefslc.targets.tensil.rewrite.means import SplitMeans
+from pefslc.targets.tensil.rewrite.rewriting import LOG, Context, Form, Rewrite, require_legal, rewritten
+from pefslc.targets.tensil.rewrite.stationary_activations import KeepActivations
+from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
+from pefslc.targets.tensil.words.bent_requantize import Bends, split_bends
+from pefslc.targets.tensil.words.placement import place
+from pefslc.targets.tensil.words.text import print_words
+from pefslc.targets.tensil.words.verify import faults_of_words
+from pefslc.targets.tensil.words.word_program import WordProgram
+
+__all__ = ["GROUP_REWRITES", "REWRITE_NAMES", "STAGES", "WORD_REWRITES", "Lowered", "lower_graph"]
+
+# Rewrites of groups in codes.
+GROUP_REWRITES: tuple[Rewrite[GroupProgram], ...] = (
+    PackInputs(),  # the host puts neighbouring pixels into the empty lanes of an image
+    KeepActivations(),  # layers of few pixels: weights move, activations stay in the array
+    FactorLeftovers(),  # channels beyond whole blocks: partial sums in the spare lanes
+    PackLeftovers(),  # and neighbouring pixels of them in one vector
+)
+# Rewrites of groups in words.
+WORD_REWRITES: tuple[Rewrite[WordProgram], ...] = (
+    DropIdleClips(),  # clips of addends that the sum's own clip repeats
+    RequantizeWhilePacking(),  # the MatMul that packs leftover channels also shifts and clips them
+    MergeAdditions(),  # fold-addends, requantize-while-adding: an addition clips, or shifts, what it adds
+)
+# The same for float models in the machine's own arithmetic, which rounds and saturates, and requantizes nothing.
+# `FuseSums`, of the graph at hand, is the last one before placement.
+NATIVE_GROUP_REWRITES: tuple[Rewrite[GroupProgram], ...] = (
+    PackInputs(),
+    SplitMeans(),  # a mean in steps, each of which loses little
+    FactorLeftovers(),
+    PackLeftovers(),
+)
+NATIVE_WORD_REWRITES: tuple[Rewrite[WordProgram], ...] = (MergeAdditions(),)
+
+_PARTS = FoldAddends.name, RequantizeWhileAdding.name
+REWRITE_NAMES = tuple(
+    dict.fromkeys(
+        (
+            *(rewrite.name for rewrite in (*GROUP_REWRITES, *NATIVE_GROUP_REWRITES)),
+            FuseSums.name,
+            *(rewrite.name for rewrite in (*WORD_REWRITES, *NATIVE_WORD_REWRITES)),
+            *_PARTS,
+        )
+    )
+)
+STAGES = ("select", *(name for name in REWRITE_NAMES if name not in _PARTS), "place", "schedule")
+
+# Where bounds get too coarse, or memory too small, for what rewrites made, the next try does without some of them.
+_TRIES: tuple[tuple[str, ...], ...] = (
+    (),
+    (KeepActivations.name,),
+    (KeepActivations.name, FactorLeftovers.name, PackLeftovers.name),
+)
+
+Observer = Callable[[str, str, bool], None]
+"""Called with the name of a stage, the program after it as text, and whether the stage changed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """A network on the TCU: its requantizations that were split, its last form before the schedule, the schedule.
+
+    magnitudes  that native words were made for; None without calibration inputs, or where nothing is native
+    """
+
+    bends: Bends
+    program: WordProgram
+    schedule: Schedule
+    magnitudes: Magnitudes | None
+
+
+def lower_graph(
+    model: Graph,
+    context: Context,
+    calibrate: Arrays | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+    observe: Observer | None = None,
+) -> Lowered:
+    """The whole way. Raises CompileError, with every fault, for what cannot be lowered."""
+    data_type = context.data_type
+    if is_native(model, data_type):
+        return _lower_natively(model, context, calibrate, progress, observe)
+    bends = split_bends(model, data_type)
+    selected = _selected(bends.graph, context, observe)
+    changed: set[str] = set()
+
+    def attempt(tried: Context) -> Lowered:
+        groups = rewritten(
+            selected, GROUP_REWRITES, tried, _GROUPS, lambda *event: _note_change(changed, event, observe)
+        )
+        words = place(groups, data_type, allow_overflow=context.allow_overflow)
+        words = _rewritten_words(words, WORD_REWRITES, tried, observe)
+        return Lowered(bends, words, schedule(words, context.architecture, progress), None)
+
+    for left_out, following in zip(_TRIES, _TRIES[1:], strict=False):
+        try:
+            return attempt(context.without(*left_out))
+        except CompileError as error:
+            if not changed.intersection(following):
+                raise
+            reason = f"without {', '.join(following)}: with them, {error}"
+            LOG.debug(reason)
+            if observe is not None:
+                observe("retry", reason + "\n", True)
+    return attempt(context.without(*_TRIES[-1]))
+
+
+def _note_change(changed: set[str], event: tuple[str, GroupProgram, bool], observe: Observer | None) -> None:
+    name, program, is_changed = event
+    if is_changed:
+        changed.add(name)
+    if observe is not None:
+        observe(name, print_groups(program), is_changed)
+
+
+def _lower_natively(
+    graph: Graph,
+    context: Context,
+    calibrate: Arrays | None,
+    progress: Callable[[int, int, str], None] | None,
+    observe: Observer | None,
+) -> Lowered:
+    data_type = context.data_type
+    context = context.without(RequantizeWhilePacking.name)  # pack-leftovers must not count on it
+    groups = _selected(graph, context, observe)
+    magnitudes = None
+    for rewrite in NATIVE_GROUP_REWRITES:
+        if rewrite.name == PackLeftovers.name and calibrate is not None:  # what it packs holds nothing larger
+            magnitudes = measure_magnitudes(graph, groups, calibrate)
+        groups = rewritten(groups, [rewrite], context, _GROUPS, _shown_groups(observe))
+    scales = NativeScales.of(graph, groups)
+    groups = rewritten(groups, [FuseSums.of(graph, groups)], context, _GROUPS, _shown_groups(observe))
+    words = place_natively(groups, scales, data_type, magnitudes)
+    words = _rewritten_words(words, NATIVE_WORD_REWRITES, context, observe)
+    return Lowered(Bends(graph), words, schedule(words, context.architecture, progress), magnitudes)
+
+
+def _selected(graph: Graph, context: Context, observe: Observer | None) -> GroupProgram:
+    selected = select(graph)
+    require_legal(selected, "selection", context, _GROUPS)
+    if observe is not None:
+        observe("select", print_groups(selected), True)
+    return selected
+
+
+def _rewritten_words(
+    words: WordProgram, rewrites: tuple[Rewrite[WordProgram], ...], context: Context, observe: Observer | None
+) -> WordProgram:
+    require_legal(words, "placement", context, _WORDS)
+    if observe is None:
+        return rewritten(words, rewrites, context, _WORDS)
+    observe("place", print_words(words), True)
+    return rewritten(
+        words, rewrites, context, _WORDS, lambda name, after, changed: observe(name, print_words(after), changed)
+    )
+
+
+def _shown_groups(observe: Observer | None) -> Callable[[str, GroupProgram, bool], None] | None:
+    if observe is None:
+        return None
+    return lambda name, after, changed: observe(name, print_groups(after), changed)
+
+
+def _faults_of_words(program: WordProgram, context: Context) -> list[str]:
+    return faults_of_words(program, context.data_type, allow_overflow=context.allow_overflow)
+
+
+_GROUPS: Form[GroupProgram] = Form(lambda program, _: faults_of_groups(program), print_groups)
+_WORDS: Form[WordProgram] = Form(_faults_of_words, print_words)

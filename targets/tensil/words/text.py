@@ -1,0 +1,80 @@
+"""The printed form of programs of groups in raw words. It is for people: weights are shown as shapes and hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pefslc.targets.tensil.groups.group import MaxHead, TransposeHead
+from pefslc.targets.tensil.groups.text import array_text, layout_text, port_lines, tensor_notes, window_text
+from pefslc.targets.tensil.words.steps import (
+    Accumulate,
+    ChannelAdd,
+    ChannelMultiply,
+    LeakyRelu,
+    Maximum,
+    Minimum,
+    Multiply,
+    RawStep,
+)
+from pefslc.targets.tensil.words.word_group import SumHead, WordGroup
+from pefslc.targets.tensil.words.word_program import WordProgram, WordTensor
+
+__all__ = ["print_words"]
+
+
+def print_words(program: WordProgram) -> str:
+    """One line for each tensor that comes in or goes out, a paragraph for each group."""
+    lines = [] if program.native is None else [f"native {program.native}"]
+    lines += [*port_lines("input", program.inputs, program.tensors), ""]
+    for group in program.groups:
+        lines += [*_group_lines(program, group), ""]
+    return "\n".join([*lines, *port_lines("output", program.outputs, program.tensors)]) + "\n"
+
+
+def _group_lines(program: WordProgram, group: WordGroup) -> Iterator[str]:
+    tensor = program.tensors[group.result]
+    yield f"%{group.result}: {layout_text(group.layout)}{tensor_notes(tensor.stored)}{_placement_text(tensor)}"
+    match group.head:
+        case SumHead():
+            for term in group.terms:
+                yield f"    + conv %{term.tensor} {window_text(term.window)} words {array_text(term.weight)}"
+            if group.bias.any():
+                yield f"    + bias {array_text(group.bias)}"
+            if group.stationary is not None:
+                yield "    activations stay, weights move"
+        case MaxHead() as head:
+            yield f"    max %{head.tensor} {window_text(head.window)}"
+        case TransposeHead() as head:
+            yield f"    transpose %{head.tensor}"
+    yield f"    = {group.words[0]}..{group.words[1]}"
+    yield from (f"    {_step_text(step)}" for step in group.steps)
+    if group.sums is not None:
+        yield f"    sums {group.sums[0]}..{group.sums[1]}"
+    if group.carried:
+        yield f"    stored with {group.carried} more"
+
+
+def _placement_text(tensor: WordTensor) -> str:
+    finer = f"/{tensor.finer}" if tensor.finer > 1 else ""
+    return f", words at 2^{tensor.exponent}{finer}"
+
+
+def _step_text(step: RawStep) -> str:
+    match step:
+        case Multiply(word):
+            return f"multiply {word}"
+        case Maximum(word):
+            return f"max {word}"
+        case Minimum(word):
+            return f"min {word}"
+        case LeakyRelu(word):
+            return f"leaky relu {word}"
+        case ChannelMultiply(words):
+            return f"multiply per channel {min(words)}..{max(words)}"
+        case ChannelAdd(words):
+            return f"add per channel {min(words)}..{max(words)}"
+        case Accumulate():
+            ceiling = "" if step.ceiling is None else f", at most {step.ceiling}"
+            times = "" if step.word is None else f" times {step.word}"
+            carried = f", which carries {step.carried}" if step.carried else ""
+            return f"add %{step.tensor}{times} {step.low}..{step.high}{ceiling}{carried}"

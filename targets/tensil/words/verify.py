@@ -1,0 +1,99 @@
+"""What must hold of a program of groups in raw words, each rule by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from pefslc.numeric.accumulate import prefix_bounds
+from pefslc.targets.tensil.groups.group import MaxHead
+from pefslc.targets.tensil.groups.verify import faults_of_order
+from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.words.steps import Accumulate, ChannelAdd, ChannelMultiply, LeakyRelu
+from pefslc.targets.tensil.words.word_group import SumHead, WordGroup
+from pefslc.targets.tensil.words.word_program import WordProgram
+
+__all__ = ["faults_of_words"]
+
+
+def faults_of_words(program: WordProgram, data_type: DataType, *, allow_overflow: bool) -> list[str]:
+    """Every rule that is broken, with the group or tensor; none for a legal program.
+
+    allow_overflow  sums may leave the data type, as in native arithmetic
+    """
+    faults = list(
+        faults_of_order(
+            [port.tensor for port in program.inputs],
+            [port.tensor for port in program.outputs],
+            [(group.result, group.tensors) for group in program.groups],
+            program.tensors,
+        )
+    )
+    if not faults:  # what follows looks up tensors
+        sums_fit = not allow_overflow and program.native is None
+        faults += [
+            f"{group.result}: {fault}"
+            for group in program.groups
+            for fault in _faults_of_group(program, group, data_type, sums_fit=sums_fit)
+        ]
+    return faults
+
+
+def _faults_of_group(program: WordProgram, group: WordGroup, data_type: DataType, *, sums_fit: bool) -> Iterator[str]:
+    channels = group.layout.channels
+    if program.layout(group.result) != group.layout:
+        yield f"its layout is {group.layout}, its tensor's {program.layout(group.result)}"
+    if group.bias.shape != (channels,):
+        yield f"has {group.bias.shape} biases for {channels} channels"
+        return
+    words = [group.bias, *(term.weight for term in group.terms)]
+    if any(w.min() < data_type.min_code or w.max() > data_type.max_code for w in words if w.size):
+        yield f"a weight or bias is no word of {data_type.value}"
+    if isinstance(group.head, SumHead):
+        yield from _faults_of_terms(program, group)
+        low, high = group.partial
+        if (low > 0).any() or (high < 0).any():
+            yield "partial sums start from 0, which lies outside of their bounds"
+        bounds = prefix_bounds(low.tolist(), high.tolist(), group.bias.tolist())
+        if sums_fit and not data_type.min_code <= bounds[0] <= bounds[1] <= data_type.max_code:
+            yield f"a partial sum may leave {data_type.value}"
+    elif group.terms:
+        yield "has terms, and no head that sums them"
+    elif isinstance(group.head, MaxHead) and program.layout(group.head.tensor).channels != channels:
+        yield "a maximum changes the number of channels"
+    yield from _faults_of_steps(program, group, data_type)
+
+
+def _faults_of_terms(program: WordProgram, group: WordGroup) -> Iterator[str]:
+    if not group.terms:
+        yield "has no terms"
+    for term in group.terms if group.stationary is None else ():
+        source = program.layout(term.tensor)
+        if term.weight.shape != (group.layout.channels, source.channels, *term.window.kernel):
+            yield f"weights {list(term.weight.shape)} of %{term.tensor} fit neither its channels nor the window"
+
+
+def _faults_of_steps(program: WordProgram, group: WordGroup, data_type: DataType) -> Iterator[str]:
+    for step in group.steps:
+        match step:
+            case Accumulate():
+                if program.layout(step.tensor) != group.layout:
+                    yield f"adds {step.tensor} of another layout"
+                if step.low > step.high:
+                    yield f"adds words from {step.low} to {step.high}"
+            case ChannelMultiply(words) | ChannelAdd(words):
+                if len(words) != group.layout.channels:
+                    yield f"a step has {len(words)} words for {group.layout.channels} channels"
+                if group.stationary is not None:
+                    yield "a step has a word for each channel, and channels have no lanes of their own"
+            case LeakyRelu(word):
+                if not 0 < word < data_type.one:
+                    yield f"LeakyRelu by {word}"
+            case _:
+                if not data_type.min_code <= step.word <= data_type.max_code:
+                    yield f"a step's word {step.word} is none of {data_type.value}"
+    if any(isinstance(step, Accumulate) for step in group.steps) != (group.sums is not None):
+        yield "bounds after an addition belong to groups that add"
+    if np.size(group.words) != 2 or group.words[0] > group.words[1]:
+        yield f"accumulators from {group.words[0]} to {group.words[1]}"
