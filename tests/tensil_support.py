@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from pefslc.artifacts.sidecar import make_sidecar
+from pefslc.diagnostics.errors import Origin
 from pefslc.ir.graph import Graph
+from pefslc.ir.value import Codes, TensorType, Value
+from pefslc.numeric.scale import Scale
 from pefslc.targets.protocol import Emission, TargetOptions
+from pefslc.targets.tensil.groups.group import Group
+from pefslc.targets.tensil.groups.group_program import GroupProgram, Port, StoredTensor
+from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.target import TensilTarget
 
@@ -35,3 +42,20 @@ def random_codes(graph: Graph, seed: int, batch: int = 2) -> dict[str, np.ndarra
         i.name: r.integers(i.value.type.codes.low, i.value.type.codes.high + 1, (batch, *i.value.type.shape[1:]))
         for i in graph.inputs
     }
+
+
+def group_program(
+    groups: list[Group], inputs: dict[str, Layout], outputs: str, ranges: dict[str, tuple[int, int]]
+) -> GroupProgram:
+    """Groups of tensors named by letters, and what comes in and goes out."""
+    layouts = inputs | {group.result: group.layout for group in groups}
+
+    def port(name: str) -> Port:
+        layout = layouts[name]
+        codes = Codes(low=ranges[name][0], high=ranges[name][1], scale=Scale((Fraction(1),)))
+        shape = (1, layout.channels, layout.height, layout.width)
+        return Port(name, Value(name, TensorType(shape=shape, element=codes), Origin(name, "Input")), name)
+
+    tensors = {name: StoredTensor(name, layout, *ranges[name]) for name, layout in layouts.items()}
+    program = GroupProgram(tuple(map(port, inputs)), tuple(map(port, outputs)), (), tensors)
+    return program.with_groups(groups, tensors.values())

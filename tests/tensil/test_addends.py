@@ -13,7 +13,9 @@ from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.graph import Graph
 from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.machine.architecture import load_architecture
-from pefslc.targets.tensil.merge.addends import clamped_addends, fold_addends
+from pefslc.targets.tensil.merge.addends import FoldAddends
+from pefslc.targets.tensil.rewrite.rewriting import Context
+from pefslc.targets.tensil.rewrite.room import clamped_addends
 from pefslc.targets.tensil.words.placement import place
 
 BOARD = load_architecture("custom_perf")
@@ -47,11 +49,11 @@ def residual(folder: Path, shortcut: str) -> Graph:
 def test_only_a_clamp_of_the_tensor_as_it_lies_is_left_to_the_addition(shortcut: str, tmp_path: Path) -> None:
     """What takes every other pixel, or adds a border, is no identity though its weights are."""
     graph = residual(tmp_path, shortcut)
-    selection = select(graph)
-    placed = place(graph, selection, BOARD.data_type)
-    folded = fold_addends(placed, {graph.outputs[0].value.name}, BOARD.data_type)
+    selected = select(graph)
+    placed = place(selected, BOARD.data_type)
+    folded = FoldAddends().run(placed, Context(BOARD))
     assert len(placed.groups) - len(folded.groups) == (shortcut == "identity")
-    assert bool(clamped_addends(selection)) == (shortcut == "identity")
+    assert bool(clamped_addends(selected)) == (shortcut == "identity")
 
 
 @pytest.mark.parametrize("shortcut", ["identity", "average", "convolution", "padding"])

@@ -18,7 +18,8 @@ from pefslc.targets.tensil.groups.group import LinearHead
 from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType, load_architecture
 from pefslc.targets.tensil.rewrite import stationary_activations as few_pixels
-from pefslc.targets.tensil.rewrite.stationary_activations import transpose_few_pixels
+from pefslc.targets.tensil.rewrite.rewriting import Context
+from pefslc.targets.tensil.rewrite.stationary_activations import KeepActivations
 
 BOARD = load_architecture("pynqz1")
 
@@ -46,9 +47,7 @@ def small_images(folder: Path, *, residual: bool = True, relu: bool = True) -> G
 
 
 def exchanged(graph: Graph, architecture: Architecture) -> set[str]:
-    selection = select(graph)
-    outputs = {selection.storage[o.value.name] for o in graph.outputs}
-    groups = transpose_few_pixels(selection, outputs, architecture).groups
+    groups = KeepActivations().run(select(graph), Context(architecture)).groups
     return {g.result for g in groups if isinstance(g.head, LinearHead) and g.head.stationary}
 
 

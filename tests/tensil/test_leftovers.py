@@ -7,21 +7,32 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tensil_support import group_program
 
 from pefslc.diagnostics.errors import Origin
 from pefslc.evaluation.semantics import conv2d
 from pefslc.geometry.shapes import Window
-from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Selection, Term
+from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Term
+from pefslc.targets.tensil.groups.group_program import GroupProgram, Role
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
-from pefslc.targets.tensil.rewrite.leftover_channels import factor_leftovers, pack_leftovers
+from pefslc.targets.tensil.rewrite.leftover_channels import FactorLeftovers, PackLeftovers
+from pefslc.targets.tensil.rewrite.rewriting import Context
 
 BOARD = replace(load_architecture("custom_perf"), array_size=12)
 
 
-def evaluate(selection: Selection, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def factor_leftovers(program: GroupProgram, board: Architecture) -> GroupProgram:
+    return FactorLeftovers().run(program, Context(board))
+
+
+def pack_leftovers(program: GroupProgram, board: Architecture) -> GroupProgram:
+    return PackLeftovers().run(program, Context(board))
+
+
+def evaluate(program: GroupProgram, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Every tensor, by offsets from the output pixel, leaving out what is outside."""
-    for group in selection.groups:
+    for group in program.groups:
         assert isinstance(group.head, LinearHead)
         layout = group.layout
         result = np.zeros((layout.channels, layout.height, layout.width), dtype=np.int64)
@@ -38,7 +49,7 @@ def evaluate(selection: Selection, values: dict[str, np.ndarray]) -> dict[str, n
     return values
 
 
-def chain(channels: tuple[int, int, int], windows: tuple[Window, Window], size: int, seed: int) -> Selection:
+def chain(channels: tuple[int, int, int], windows: tuple[Window, Window], size: int, seed: int) -> GroupProgram:
     """x -> a -> b: two convolutions."""
     r = np.random.default_rng(seed)
     layouts = {"x": Layout(channels[0], size, size + 1)}
@@ -49,7 +60,7 @@ def chain(channels: tuple[int, int, int], windows: tuple[Window, Window], size: 
         weight = r.integers(-2, 3, (outputs, inputs, *window.kernel))
         head = LinearHead((Term(source, weight, window),), r.integers(-9, 9, outputs))
         groups.append(Group(result, layouts[result], head, (), (result,), Origin(result, "Conv")))
-    return Selection(tuple(groups), layouts, dict.fromkeys("xab", (-8, 7)), {t: t for t in "xab"})
+    return group_program(groups, {"x": layouts["x"]}, "b", dict.fromkeys("xab", (-8, 7)))
 
 
 WINDOWS = [
@@ -77,35 +88,36 @@ def test_the_rewritten_groups_compute_the_same(channels: tuple[int, int, int], f
     assert isinstance(head, LinearHead)
     assert np.array_equal(expected["a"], conv2d(image[None], head.terms[0].weight, head.bias, first)[0])
     if "a.partial" in found:  # the others' sources are sums, which leave the range that this test gave them
-        low, high = rewritten.ranges["a.partial"]
+        low, high = rewritten.tensors["a.partial"].codes
         assert low <= found["a.partial"].min() <= found["a.partial"].max() <= high
 
 
-def helpers(selection: Selection, board: Architecture) -> set[str]:
-    return set(pack_leftovers(factor_leftovers(selection, board), board).layouts) - set(selection.layouts)
+def helpers(program: GroupProgram, board: Architecture) -> set[str]:
+    rewritten = pack_leftovers(factor_leftovers(program, board), board)
+    return {t.name for t in rewritten.tensors.values() if t.role is not Role.VALUE}
 
 
 def test_sixteen_channels_on_twelve_lanes_get_both_helpers() -> None:
     same = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
-    selection = chain((16, 16, 16), (same, same), 16, seed=0)
-    assert helpers(selection, BOARD) == {"a.packed", "a.partial", "b.partial"}
+    program = chain((16, 16, 16), (same, same), 16, seed=0)
+    assert helpers(program, BOARD) == {"a.packed", "a.partial", "b.partial"}
     eight = replace(BOARD, array_size=8)
-    assert helpers(selection, eight) == set(), "16 channels fill 8 lanes twice"
+    assert helpers(program, eight) == set(), "16 channels fill 8 lanes twice"
 
 
 def test_eight_leftover_channels_of_three_pixels_take_two_vectors() -> None:
     same = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
-    selection = pack_leftovers(factor_leftovers(chain((32, 32, 32), (same, same), 16, seed=0), BOARD), BOARD)
-    assert selection.layouts["a.packed"].channels == 24
-    assert selection.layouts["b.partial"].channels == 24
+    program = pack_leftovers(factor_leftovers(chain((32, 32, 32), (same, same), 16, seed=0), BOARD), BOARD)
+    assert program.layout("a.packed").channels == 24
+    assert program.layout("b.partial").channels == 24
 
 
 def test_a_reader_of_every_other_row_has_only_these_packed() -> None:
     """Of rows, where the image has an odd number of columns: 8 * 17 pixels are fewer than 16 * 9."""
     same, half = (Window(kernel=(3, 3), strides=(s, s), pads=(1, 1, 1, 1)) for s in (1, 2))
-    selection = pack_leftovers(chain((16, 16, 16), (same, half), 16, seed=0), BOARD)
-    assert selection.layouts["a.packed"] == Layout(12, 8, 17)
-    head = selection.groups[-1].head
+    program = pack_leftovers(chain((16, 16, 16), (same, half), 16, seed=0), BOARD)
+    assert program.layout("a.packed") == Layout(12, 8, 17)
+    head = program.groups[-1].head
     assert isinstance(head, LinearHead)
     assert [term.window.strides for term in head.terms] == [(2, 2), (1, 2)]
 
@@ -114,8 +126,8 @@ def test_partial_sums_change_their_axis_from_layer_to_layer() -> None:
     """What is summed along columns is packed along columns, and summed along rows next."""
     same = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
     plain = chain((16, 16, 16), (same, same), 24, seed=0)
-    selection = pack_leftovers(factor_leftovers(plain, BOARD), BOARD)
-    heads = {group.result: group.head for group in selection.groups}
+    program = pack_leftovers(factor_leftovers(plain, BOARD), BOARD)
+    heads = {group.result: group.head for group in program.groups}
     kernels = {
         name: [term.window.kernel for term in head.terms]
         for name, head in heads.items()
@@ -132,22 +144,22 @@ def test_partial_sums_change_their_axis_from_layer_to_layer() -> None:
 def test_layers_with_strides_are_factored_where_tiles_cost_more_than_their_pixels() -> None:
     same, half = (Window(kernel=(3, 3), strides=(s, s), pads=(1, 1, 1, 1)) for s in (1, 2))
     small = factor_leftovers(chain((40, 40, 40), (same, half), 16, seed=0), BOARD)
-    assert small.layouts["b.partial"] == Layout(12, 8, 17)  # of columns, for there are fewer
+    assert small.layout("b.partial") == Layout(12, 8, 17)  # of columns, for there are fewer
     roomy = replace(BOARD, local_depth=1 << 16)
-    assert "b.partial" in factor_leftovers(chain((16, 16, 16), (same, half), 32, seed=0), roomy).layouts
-    assert "b.partial" not in factor_leftovers(chain((16, 16, 16), (same, half), 64, seed=0), roomy).layouts
+    assert "b.partial" in factor_leftovers(chain((16, 16, 16), (same, half), 32, seed=0), roomy).tensors
+    assert "b.partial" not in factor_leftovers(chain((16, 16, 16), (same, half), 64, seed=0), roomy).tensors
 
 
 def test_an_inputs_own_leftovers_count_as_packed() -> None:
     """9 tiles and 3 of what is packed: as many as 8 for 24 lanes of partial sums, and 4 that add them."""
     same = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
-    assert "a.partial" not in factor_leftovers(chain((16, 32, 32), (same, same), 16, seed=0), BOARD).layouts
+    assert "a.partial" not in factor_leftovers(chain((16, 32, 32), (same, same), 16, seed=0), BOARD).tensors
 
 
 def test_no_helper_drives_others_out_of_local_memory() -> None:
     same = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
-    selection = chain((16, 16, 16), (same, same), 16, seed=0)
-    assert helpers(selection, replace(BOARD, local_depth=1200)) == set()
+    program = chain((16, 16, 16), (same, same), 16, seed=0)
+    assert helpers(program, replace(BOARD, local_depth=1200)) == set()
 
 
 def test_an_added_tensor_is_packed_beside_itself() -> None:
@@ -155,7 +167,7 @@ def test_an_added_tensor_is_packed_beside_itself() -> None:
     same = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
     plain = chain((16, 16, 16), (same, same), 16, seed=0)
     first, second = plain.groups
-    residual = replace(plain, groups=(first, replace(second, steps=(AddTensor("a"),))))
+    residual = plain.with_groups([first, replace(second, steps=(AddTensor("a"),))])
     rewritten = pack_leftovers(residual, BOARD)
     assert [g.result for g in rewritten.groups] == ["a", "a.packed", "b"]
     assert rewritten.groups[2].steps == (AddTensor("a"),)

@@ -18,11 +18,15 @@ from pefslc.numeric.format import FixedPoint
 from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.machine.architecture import DataType, load_architecture
 from pefslc.targets.tensil.native.native_placement import place_natively
+from pefslc.targets.tensil.native.native_scales import NativeScales
 from pefslc.targets.tensil.native.native_words import native_format
-from pefslc.targets.tensil.rewrite.means import split_means
+from pefslc.targets.tensil.rewrite.fusion import FuseSums
+from pefslc.targets.tensil.rewrite.means import SplitMeans
+from pefslc.targets.tensil.rewrite.rewriting import Context
 
 Floats = NDArray[np.float64]
 FP16 = DataType["FP16BP8"]
+CONTEXT = Context(load_architecture("custom_perf"))
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT.parent / "shared" / "tcu" / "models"
 
@@ -108,9 +112,11 @@ def test_a_shortcut_is_added_where_it_lies(tmp_path: Path) -> None:
     plain = n.activation(n.add(n.conv(n.activation(n.conv(first, 12, 3), "Relu"), 12, 3), first), "Relu")
     down = n.add(n.conv(n.activation(n.conv(plain, 12, 3, 2), "Relu"), 12, 3), n.conv(plain, 12, 1, 2))
     program = n.check(n.activation(down, "Relu"), tmp_path, "custom_perf")
-    selection, placed = place_natively(program.graph, split_means(select(program.graph)), FP16)
-    assert len(placed.groups) == len(selection.groups) == 5
-    assert len(placed.groups[-1].terms) == 2
+    groups = SplitMeans().run(select(program.graph), CONTEXT)
+    fused = FuseSums.of(program.graph, groups).run(groups, CONTEXT)
+    words = place_natively(fused, NativeScales.of(program.graph, groups), FP16)
+    assert len(words.groups) == len(fused.groups) == 5
+    assert len(words.groups[-1].terms) == 2
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (16, 16), (7, 7), (6, 5), (1, 12), (13, 1)])

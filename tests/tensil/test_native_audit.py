@@ -24,7 +24,7 @@ from pefslc.targets.tensil.native_audit import rounded_sums
 from pefslc.targets.tensil.program.encoding import encode
 from pefslc.targets.tensil.program.tmodel import TensilProgram
 from pefslc.targets.tensil.target import TensilRunner
-from pefslc.targets.tensil.words.placed_group import PlacedTerm
+from pefslc.targets.tensil.words.word_group import WordTerm
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "cnn_float.onnx"
 
@@ -41,7 +41,7 @@ def test_sums_lie_between_ties_down_and_ties_up_in_any_order(
     """Small words are multiplied up to where ties are frequent."""
     up = data_type.one >> 4
     x, w = (np.array(column) for column in zip(*((a * up, b) for a, b in products), strict=True))
-    term = PlacedTerm("x", w[None, :, None, None], Window(kernel=(1, 1)))
+    term = WordTerm("x", w[None, :, None, None], Window(kernel=(1, 1)))
     low, high = (int(s[0, 0, 0]) for s in rounded_sums(x[:, None, None], term, Layout(1, 1, 1), data_type))
     ties = sum((int(a) * int(b) * 2) % (2 * data_type.one) == data_type.one for a, b in zip(x, w, strict=True))
     assert high - low == ties

@@ -12,12 +12,15 @@ from tensil_support import emit, random_codes, simulate
 from builders import ModelBuilder, import_bytes, lower
 from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.graph import Graph
+from pefslc.targets.tensil.groups.group_program import Role
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
-from pefslc.targets.tensil.merge.sums_in_packing import requantize_while_packing
-from pefslc.targets.tensil.rewrite.leftover_channels import factor_leftovers, pack_leftovers
+from pefslc.targets.tensil.merge.sums_in_packing import RequantizeWhilePacking
+from pefslc.targets.tensil.rewrite.leftover_channels import FactorLeftovers, PackLeftovers
+from pefslc.targets.tensil.rewrite.rewriting import Context
 from pefslc.targets.tensil.words.placement import place
+from pefslc.targets.tensil.words.word_program import WordProgram
 
 A = 6
 
@@ -49,12 +52,15 @@ def small(**fields: int) -> Architecture:
     return replace(load_architecture("custom_perf"), array_size=A, **fields)
 
 
-def rewritten(graph: Graph, architecture: Architecture) -> set[str]:
-    selection = select(graph)
-    selection = pack_leftovers(factor_leftovers(selection, architecture), architecture)
-    placed = place(graph, selection, architecture.data_type)
-    _, placed = requantize_while_packing(selection, placed, {graph.outputs[0].value.name}, architecture)
-    return {group.group.result.rpartition(".")[2] for group in placed.groups if "." in group.group.result}
+def words(graph: Graph, architecture: Architecture) -> WordProgram:
+    context, program = Context(architecture), select(graph)
+    for rewrite in (FactorLeftovers(), PackLeftovers()):
+        program = rewrite.run(program, context)
+    return RequantizeWhilePacking().run(place(program, architecture.data_type), context)
+
+
+def rewritten(graph: Graph, architecture: Architecture) -> set[Role]:
+    return {tensor.stored.role for tensor in words(graph, architecture).tensors.values()}
 
 
 @pytest.mark.parametrize("relu", [True, False])
@@ -62,20 +68,19 @@ def test_leftover_channels_that_only_convolutions_read_are_requantized_while_pac
     tmp_path: Path, relu: bool
 ) -> None:
     graph = two_convolutions(tmp_path, relu=relu)
-    assert "sums" in rewritten(graph, small())
+    assert Role.SUMS in rewritten(graph, small())
 
 
 def test_a_vector_of_sums_holds_two_pixels_where_lanes_are_left(tmp_path: Path) -> None:
     """On 12 lanes: 2 pixels of 4 channels, and 3 constants. Of one row or of one column, whichever costs less."""
     graph = two_convolutions(tmp_path, channels=16)
     board = load_architecture("custom_perf")
-    selection = pack_leftovers(factor_leftovers(select(graph), board), board)
-    placed = place(graph, selection, board.data_type)
-    _, placed = requantize_while_packing(selection, placed, {graph.outputs[0].value.name}, board)
-    (sums,) = [group for group in placed.groups if group.group.result.endswith("sums")]
-    assert sums.group.layout == Layout(11, 6, 12)
-    taken = [t.tensor for group in placed.groups if group.group.result.endswith("packed") for t in group.terms]
-    assert taken == [sums.group.result]
+    program = words(graph, board)
+    roles = {group.result: program.tensors[group.result].stored.role for group in program.groups}
+    (sums,) = [group for group in program.groups if roles[group.result] is Role.SUMS]
+    assert sums.layout == Layout(11, 6, 12)
+    taken = [t.tensor for group in program.groups if roles[group.result] is Role.PACKED for t in group.terms]
+    assert taken == [sums.result]
 
 
 @pytest.mark.parametrize("channels", [7, 8, 9, 13])
@@ -93,8 +98,8 @@ def test_the_codes_are_the_same_however_many_pixels_a_vector_of_sums_holds(
 
 def test_leftover_channels_that_are_added_stay(tmp_path: Path) -> None:
     graph = two_convolutions(tmp_path, residual=True)
-    assert "packed" in rewritten(graph, small())
-    assert "sums" not in rewritten(graph, small())
+    assert Role.PACKED in rewritten(graph, small())
+    assert Role.SUMS not in rewritten(graph, small())
 
 
 @pytest.mark.parametrize("relu", [True, False])

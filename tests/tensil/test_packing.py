@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from tensil_support import group_program
 
 from pefslc.diagnostics.errors import Origin
 from pefslc.evaluation.semantics import conv2d
 from pefslc.geometry.shapes import Window
-from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Selection, Term
-from pefslc.targets.tensil.groups.layout import Layout
-from pefslc.targets.tensil.rewrite.input_packing import pack_inputs, packed
+from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Term
+from pefslc.targets.tensil.groups.group_program import GroupProgram
+from pefslc.targets.tensil.groups.layout import Layout, packed
+from pefslc.targets.tensil.machine.architecture import load_architecture
+from pefslc.targets.tensil.rewrite.input_packing import PackInputs
+from pefslc.targets.tensil.rewrite.rewriting import Context
 
 GEOMETRIES = list(itertools.product((1, 2, 3), (3, 5), (1, 2), (0, 1, 2), (1, 2), (4, 6, 8, 12, 27)))
 
 
-def selection_of(weight: np.ndarray, window: Window, image: Layout) -> Selection:
+def program_of(weight: np.ndarray, window: Window, image: Layout, outputs: str = "y") -> GroupProgram:
     output = Layout(weight.shape[0], *window.output_size(image.height, image.width))
     head = LinearHead((Term("x", weight, window),), np.zeros(weight.shape[0], dtype=np.int64))
     group = Group("y", output, head, (), ("y",), Origin("conv", "Conv"))
-    return Selection((group,), {"x": image, "y": output}, {"x": (-8, 7), "y": (-99, 99)}, {"x": "x", "y": "y"})
+    return group_program([group], {"x": image}, outputs, {"x": (-8, 7), "y": (-99, 99)})
+
+
+def pack_inputs(program: GroupProgram, array_size: int) -> GroupProgram:
+    return PackInputs().run(program, Context(replace(load_architecture("custom_perf"), array_size=array_size)))
 
 
 def by_taps(term: Term, image: np.ndarray, output: Layout) -> np.ndarray:
@@ -44,36 +53,39 @@ def test_a_packed_convolution_equals_the_plain_one(
     r = np.random.default_rng(channels * 100 + kernel)
     image = r.integers(-8, 8, (channels, 11, 10))
     weight = r.integers(-4, 5, (2, channels, kernel, kernel))
-    before = selection_of(weight, window, Layout(channels, 11, 10))
-    after = pack_inputs(before, ["x"], ["y"], array_size)
+    before = program_of(weight, window, Layout(channels, 11, 10))
+    after = pack_inputs(before, array_size)
     head = after.groups[0].head
     assert isinstance(head, LinearHead)
     expected = conv2d(image[None], weight, None, window)[0]
-    source = packed(image, after.packings.get("x", ((0, 0),)))
-    assert source.shape[0] == after.layouts["x"].channels <= max(array_size, channels)
-    assert np.array_equal(by_taps(head.terms[0], source, after.layouts["y"]), expected)
+    source = packed(image, after.tensors["x"].packing)
+    assert source.shape[0] == after.layout("x").channels <= max(array_size, channels)
+    assert np.array_equal(by_taps(head.terms[0], source, after.layout("y")), expected)
 
 
 def test_three_channels_on_twelve_lanes_take_a_third_of_the_taps() -> None:
     weight = np.ones((4, 3, 3, 3), dtype=np.int64)
     window = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
-    after = pack_inputs(selection_of(weight, window, Layout(3, 8, 8)), ["x"], ["y"], 12)
+    after = pack_inputs(program_of(weight, window, Layout(3, 8, 8)), 12)
     head = after.groups[0].head
     assert isinstance(head, LinearHead)
-    assert after.packings == {"x": ((0, -1), (0, 0), (0, 1))}
+    assert after.tensors["x"].packing == ((0, -1), (0, 0), (0, 1))
     assert head.terms[0].window.taps == 3
 
 
 def test_an_input_that_something_else_reads_stays_as_it_is() -> None:
     weight = np.ones((3, 3, 3, 3), dtype=np.int64)
     window = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
-    before = selection_of(weight, window, Layout(3, 8, 8))
+    before = program_of(weight, window, Layout(3, 8, 8))
     (group,) = before.groups
     added = Group(group.result, group.layout, group.head, (AddTensor("x"),), group.ops, group.origin)
-    read_twice = Selection((added,), before.layouts, before.ranges, before.storage)
-    assert pack_inputs(read_twice, ["x"], ["y"], 12) is read_twice
-    assert pack_inputs(before, ["x"], ["x"], 12) is before
-    assert pack_inputs(before, ["x"], ["y"], 5) is before
+    read_twice = before.with_groups([added])
+    assert pack_inputs(read_twice, 12) is read_twice
+    handed_out = program_of(weight, window, Layout(3, 8, 8), outputs="xy")
+    assert pack_inputs(handed_out, 12) is handed_out
+    assert pack_inputs(before, 5) is before
+    once = pack_inputs(before, 12)
+    assert pack_inputs(once, 12) is once
 
 
 def test_padding_is_zero_in_every_lane() -> None:

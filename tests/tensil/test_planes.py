@@ -19,7 +19,7 @@ from pefslc.targets.tensil.groups.layout import (
     tap_runs,
     to_vectors,
 )
-from pefslc.targets.tensil.schedule.allocator import Memory
+from pefslc.targets.tensil.schedule.allocator import Allocator
 
 
 @pytest.mark.parametrize(("channels", "array_size"), list(itertools.product((1, 3, 4, 5, 9), (2, 4, 7))))
@@ -104,7 +104,7 @@ def test_full_rows_become_one_run() -> None:
 
 
 def test_the_allocator_reuses_and_merges() -> None:
-    memory = Memory(10, 110)
+    memory = Allocator(10, 110)
     a, b, c = memory.allocate(30), memory.allocate(30), memory.allocate(40)
     assert (a, b, c) == (10, 40, 70)
     assert memory.allocate(1) is None

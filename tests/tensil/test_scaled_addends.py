@@ -15,11 +15,12 @@ from pefslc.ir.graph import Graph
 from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.machine.architecture import load_architecture
 from pefslc.targets.tensil.matrix.group_steps import added_tensors
-from pefslc.targets.tensil.merge.addends import drop_idle_clips
-from pefslc.targets.tensil.merge.sums_in_addition import requantize_while_adding
-from pefslc.targets.tensil.words.placed_group import Placed
+from pefslc.targets.tensil.merge.addends import DropIdleClips
+from pefslc.targets.tensil.merge.sums_in_addition import RequantizeWhileAdding
+from pefslc.targets.tensil.rewrite.rewriting import Context
 from pefslc.targets.tensil.words.placement import place
 from pefslc.targets.tensil.words.steps import Maximum
+from pefslc.targets.tensil.words.word_program import WordProgram
 
 BOARD = load_architecture("custom_perf")
 
@@ -42,17 +43,16 @@ def block(folder: Path, *, relu: bool = True, bits: int = 5, read_twice: bool = 
     return lower(import_bytes(m, folder))
 
 
-def stages(graph: Graph) -> tuple[Placed, Placed, Placed]:
+def stages(graph: Graph) -> tuple[WordProgram, WordProgram, WordProgram]:
     """As placed, without idle clips, with addends as sums."""
-    outputs = {output.value.name for output in graph.outputs}
-    placed = place(graph, select(graph), BOARD.data_type)
-    dropped = drop_idle_clips(placed, outputs, BOARD.data_type)
-    return placed, dropped, requantize_while_adding(dropped, outputs, BOARD)
+    placed = place(select(graph), BOARD.data_type)
+    dropped = DropIdleClips().run(placed, Context(BOARD))
+    return placed, dropped, RequantizeWhileAdding().run(dropped, Context(BOARD))
 
 
-def addend_steps(placed: Placed) -> tuple[object, ...]:
+def addend_steps(placed: WordProgram) -> tuple[object, ...]:
     (added,) = [added for group in placed.groups for added in added_tensors(group)]
-    return next(group.steps for group in placed.groups if group.group.result == added.tensor)
+    return next(group.steps for group in placed.groups if group.result == added.tensor)
 
 
 def test_a_projection_has_no_lower_clip_and_is_stored_as_sums(tmp_path: Path) -> None:
