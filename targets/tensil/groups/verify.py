@@ -58,8 +58,10 @@ def _faults_of_group(program: GroupProgram, group: Group) -> Iterator[str]:
         yield f"its layout is {group.layout}, its tensor's {program.layout(group.result)}"
     match group.head:
         case LinearHead() as head:
-            if head.bias.shape != (group.layout.channels,):
-                yield f"has {head.bias.shape} biases for {group.layout.channels} channels"
+            # Where weights move, the result lies transposed: a row for each channel.
+            channels = group.layout.channels if head.stationary is None else group.layout.height
+            if head.bias.shape != (channels,):
+                yield f"has {head.bias.shape} biases for {channels} channels"
             if not head.terms:
                 yield "has no terms"
             if head.stationary is None:

@@ -41,7 +41,8 @@ def faults_of_words(program: WordProgram, data_type: DataType, *, allow_overflow
 
 
 def _faults_of_group(program: WordProgram, group: WordGroup, data_type: DataType, *, sums_fit: bool) -> Iterator[str]:
-    channels = group.layout.channels
+    # Where weights move, the result lies transposed: a row for each channel.
+    channels = group.layout.channels if group.stationary is None else group.layout.height
     if program.layout(group.result) != group.layout:
         yield f"its layout is {group.layout}, its tensor's {program.layout(group.result)}"
     if group.bias.shape != (channels,):
