@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pefslc.diagnostics.errors import CompileError
 from pefslc.files.arrays import Arrays
@@ -65,17 +66,13 @@ NATIVE_GROUP_REWRITES: tuple[Rewrite[GroupProgram], ...] = (
 NATIVE_WORD_REWRITES: tuple[Rewrite[WordProgram], ...] = (MergeAdditions(),)
 
 _PARTS = FoldAddends.name, RequantizeWhileAdding.name
-REWRITE_NAMES = tuple(
-    dict.fromkeys(
-        (
-            *(rewrite.name for rewrite in (*GROUP_REWRITES, *NATIVE_GROUP_REWRITES)),
-            FuseSums.name,
-            *(rewrite.name for rewrite in (*WORD_REWRITES, *NATIVE_WORD_REWRITES)),
-            *_PARTS,
-        )
-    )
+_OF_GROUPS = *(r.name for r in (*GROUP_REWRITES, *NATIVE_GROUP_REWRITES)), FuseSums.name
+_OF_WORDS = *(r.name for r in (*WORD_REWRITES, *NATIVE_WORD_REWRITES)), *_PARTS
+REWRITE_NAMES = tuple(dict.fromkeys((*_OF_GROUPS, *_OF_WORDS)))
+# What `observe` can see, in order; then the target shows the schedule.
+STAGES = tuple(
+    name for name in dict.fromkeys(("select", *_OF_GROUPS, "place", *_OF_WORDS, "retry")) if name not in _PARTS
 )
-STAGES = ("select", *(name for name in REWRITE_NAMES if name not in _PARTS), "place", "schedule")
 
 # Where bounds get too coarse, or memory too small, for what rewrites made, the next try does without some of them.
 _TRIES: tuple[tuple[str, ...], ...] = (
@@ -124,7 +121,7 @@ def lower_graph(
         words = _rewritten_words(words, WORD_REWRITES, tried, observe)
         return Lowered(bends, words, schedule(words, context.architecture, progress), None)
 
-    for left_out, following in zip(_TRIES, _TRIES[1:], strict=False):
+    for left_out, following in pairwise(_TRIES):
         try:
             return attempt(context.without(*left_out))
         except CompileError as error:

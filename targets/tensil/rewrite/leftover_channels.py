@@ -2,7 +2,8 @@
 
 Where convolutions *read* such a tensor, a small group packs the leftover channels of neighbouring pixels into one
 vector (as the host does with inputs, see `input_packing`), and the convolutions read their taps from there: a 3 x 3
-window over the leftover block takes 3 MatMuls instead of 9. Eight leftover channels of three pixels take two vectors: 6.
+window over the leftover block takes 3 MatMuls instead of 9. Eight leftover channels of three pixels take two vectors:
+6 MatMuls.
 
 Where a convolution *makes* leftover channels, they are factored: a 1 x 3 convolution computes the partial sums of
 (row of the kernel, channel) in the spare lanes, a 3 x 1 convolution by ones adds each at its own row: 3 + 3 MatMuls

@@ -47,7 +47,7 @@ class Bounded:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What placement made of the operations that one group computes; what rewrites make of the group changes none of it.
+    """What placement made of the operations that one group computes. No rewrite of the group changes it.
 
     tensor          the result of the group, as it was placed
     implementation  how each operation is done, by its result
