@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.evaluation.interpret import broadcast_steps, quantize_array, round_floats
 from pefslc.evaluation.semantics import convolve, repeated, windows
 from pefslc.geometry.shapes import Window, element_count
 from pefslc.ir.graph import Graph
@@ -33,6 +32,7 @@ from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
 from pefslc.ir.value import Value
 from pefslc.numeric.enclosure import nearest_floats
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.quantize import between_halves, broadcast_steps, quantize_array, round_floats
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
 from pefslc.numeric.staircase import Quantizer
