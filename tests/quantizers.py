@@ -30,7 +30,7 @@ dyadic_steps = _POWERS | _SINGLES | _DOUBLES | _PLAIN
 def quantizers(draw: st.DrawFn, mode: RoundingMode | None = None, steps: st.SearchStrategy[Fraction] | None = None):  # type: ignore[no-untyped-def]
     """A Quantizer with one scale."""
     mode = mode or draw(st.sampled_from(list(RoundingMode)))
-    scale = Scale.of([draw(steps or dyadic_steps | _RATIOS)])
+    scale = Scale.of([draw(dyadic_steps | _RATIOS if steps is None else steps)])
     if mode is RoundingMode.SIGN:
         return Quantizer(Quantization(bits=2, signed=True, narrow=True, scale=scale), mode)
     bits = draw(st.sampled_from([2, 3, 8, 16, 32]))

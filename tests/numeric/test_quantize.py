@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
+from itertools import product
 
 import numpy as np
 import pytest
@@ -76,21 +76,18 @@ def test_a_sum_with_the_zero_point_is_not_rounded_to_a_tie() -> None:
 
 def test_a_quotient_is_not_rounded_to_an_integer_before_the_floor() -> None:
     """3 * 0.1 in float64 lies above three times the float64 next to 0.1, and 7 * 0.1 lies above seven times it."""
-    for k in range(1, 1000):
+    for k in range(1, 200):
         x = np.array([k * 0.1])
         quantizer = quantizer_of(0.1, 16, RoundingMode.FLOOR)
         assert quantize_array(quantizer, x, 0).tolist() == [int(Fraction(float(x[0])) / Fraction(0.1) // 1)]
 
 
 @all_modes
-@pytest.mark.parametrize("scale", [0.125, 8.0, 0.1, float(np.float32(0.1)), 7.3, Fraction(1, 10), Fraction(10, 3)])
-@pytest.mark.parametrize(("zero_point", "last"), [(0, False), (1, False), (1, True), (-6, False), (128, False)])
-@pytest.mark.parametrize("kind", [np.float32, np.float64])
-def test_the_neighbours_of_every_boundary(
-    mode: RoundingMode, scale: float | Fraction, zero_point: int, last: bool, kind: type[np.floating]
-) -> None:
-    for signed in (True, False):
-        quantizer = quantizer_of(scale, 4, mode, zero_point, signed=signed, last=last)
+@pytest.mark.parametrize("scale", [0.125, 8.0, 0.1, float(np.float32(0.1)), Fraction(1, 10), Fraction(10, 3)])
+def test_the_neighbours_of_every_boundary(mode: RoundingMode, scale: float | Fraction) -> None:
+    zero_points = [(0, False), (1, False), (1, True), (-6, False), (128, False)]
+    for kind, (zero_point, last), signed in product((np.float32, np.float64), zero_points, (True, False)):
+        quantizer = quantizer_of(scale, 3, mode, zero_point, signed=signed, last=last)
         q = quantizer.quantization
         halves = range(2 * (q.low - q.zero_point) - 4, 2 * (q.high - q.zero_point) + 5)
         x = np.array([float(h * q.scale.step / 2) for h in halves], dtype=kind)
@@ -110,11 +107,11 @@ EXTREMES = [
 
 @all_modes
 @pytest.mark.parametrize("scale", [1.0, 0.1, 2.0**-126, 2.0**127, 3e38, 1e300, 1.7e308, Fraction(1, 3)])
-@pytest.mark.parametrize("bits", [2, 8, 32])
-def test_extremes_of_both_signs(mode: RoundingMode, scale: float | Fraction, bits: int) -> None:
+def test_extremes_of_both_signs(mode: RoundingMode, scale: float | Fraction) -> None:
     finite = np.array(EXTREMES[:-1])
     x = np.concatenate([finite, -finite])
-    for zero_point, last in ((0, False), (3, False), (3, True), (2**31, False), (-(2**31), False)):
+    zero_points = [(0, False), (3, False), (3, True), (2**31, False), (-(2**31), False)]
+    for bits, (zero_point, last) in product((2, 32), zero_points):
         quantizer = quantizer_of(scale, bits, mode, zero_point, last=last)
         q = quantizer.quantization
         assert quantize_array(quantizer, x, 0).tolist() == exact_codes(quantizer, x)
@@ -182,7 +179,7 @@ def test_between_halves_rounds_like_the_float_and_so_do_its_sums(mode: RoundingM
 
 def test_the_oracle_here_is_the_staircase_of_one_code() -> None:
     """`Quantizer.reaches` is the definition that thresholds are made from."""
-    rationals: Sequence[Fraction] = [Fraction(n, 24) for n in range(-60, 61)]
+    rationals = [Fraction(n, 8) for n in range(-36, 37)]
     for mode in RoundingMode:
         for zero_point, last in ((0, False), (1, False), (1, True)):
             quantizer = quantizer_of(0.5, 4, mode, zero_point, last=last)
