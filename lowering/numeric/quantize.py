@@ -103,7 +103,7 @@ def _signs_of_floats(x: Floats, halves: Floats, steps: Sequence[Fraction], chann
         piece = np.floor(np.ldexp(rest, bits)) * 2.0**-bits
         rest -= piece
         difference -= halves * piece[channel]
-    return np.sign(difference)
+    return np.asarray(np.sign(difference), dtype=np.float64)
 
 
 def _signs_of_rationals(x: Floats, halves: Floats, steps: Sequence[Fraction], channel: Codes) -> Floats:

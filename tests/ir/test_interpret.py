@@ -95,7 +95,7 @@ def test_inputs_are_quantized_as_the_definition_says(signed: bool) -> None:
 
 
 def test_what_float64_arithmetic_rounded_is_not_floored_to_the_code_below(tmp_path: Path) -> None:
-    """7 and 14 times the float64 0.1 are no float64: the evaluation has the numbers next to them, below or above."""
+    """5 times the float64 0.1 is no float64: the evaluation has the number next to it, which lies below."""
     m = ModelBuilder()
     m.initializers.append(numpy_helper.from_array(np.array(0.1), "scale"))
     x = m.input([1, 1, 1, 32])
@@ -110,18 +110,17 @@ def test_what_float64_arithmetic_rounded_is_not_floored_to_the_code_below(tmp_pa
 
 
 def test_a_moved_input_is_quantized_exactly(tmp_path: Path) -> None:
-    """A float64 just below 7 times the float64 0.1, whose quotient in float64 is 7."""
-    below = float(np.nextafter(7 * 0.1, 0))
-    while Fraction(below) >= 7 * Fraction(0.1):
-        below = float(np.nextafter(below, 0))
+    """The float64 next to 5 times the float64 0.1 lies below it, and its quotient in float64 is 5."""
+    x = 5 * 0.1
+    assert Fraction(x) < 5 * Fraction(0.1)
+    assert x / 0.1 == 5
     m = ModelBuilder()
     m.initializers.append(numpy_helper.from_array(np.array(0.1), "scale"))
     moved = m.node("Reshape", m.input([1, 1, 1, 1]), m.constant([1, 1], dtype=np.int64))
     others = (m.constant(0.0), m.constant(8.0))
-    x = m.node("Quant", moved, "scale", *others, domain=QONNX, signed=1, narrow=0, rounding_mode="FLOOR")
-    m.output(x)
-    assert below / 0.1 == 7
-    assert run(import_bytes(m, tmp_path), np.full((1, 1, 1, 1), below))[x].item() == 6 * 0.1
+    quantized = m.node("Quant", moved, "scale", *others, domain=QONNX, signed=1, narrow=0, rounding_mode="FLOOR")
+    m.output(quantized)
+    assert run(import_bytes(m, tmp_path), np.full((1, 1, 1, 1), x))[quantized].item() == 4 * 0.1
 
 
 def test_channels_lie_where_the_axis_says() -> None:

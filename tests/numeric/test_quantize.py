@@ -10,7 +10,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from quantizers import floats, quantizers
 
 from oracle import round_by_name
 from pefslc.numeric.format import Quantization
@@ -18,6 +17,7 @@ from pefslc.numeric.quantize import between_halves, quantize_array, round_floats
 from pefslc.numeric.rounding import RoundingMode, round_fraction
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.staircase import Quantizer
+from quantizers import floats, quantizers
 
 Floats = NDArray[np.floating]
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quantizers import dyadic_steps, floats, quantizers
 from tensil_support import emit
 
 from builders import ModelBuilder, import_bytes, lower
@@ -23,6 +22,7 @@ from pefslc.numeric.scale import Scale
 from pefslc.numeric.staircase import Quantizer
 from pefslc.targets.tensil.host_io import host_io_module
 from pefslc.targets.tensil.machine.architecture import load_architecture
+from quantizers import dyadic_steps, floats, quantizers
 
 BOARD = load_architecture("pynqz1")
 
@@ -145,7 +145,7 @@ def host_quantize(tmp_path_factory: pytest.TempPathFactory) -> Callable[[object,
     return host_module(tmp_path_factory.mktemp("io"))["quantize"]  # type: ignore[return-value]
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(quantizer=quantizers(steps=dyadic_steps), data=st.data())
 def test_the_host_module_quantizes_as_we_do(
     quantizer: Quantizer, data: st.DataObject, host_quantize: Callable[[object, object], np.ndarray]
