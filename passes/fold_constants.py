@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.evaluation.interpret import broadcast_steps, quantize_array
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.quantized import Constant, Quantize, QuantizedConstant
 from pefslc.ir.structural import Reshape, Transpose
 from pefslc.ir.value import IntArray, Op, RealArray
 from pefslc.numeric.format import Quantization
-from pefslc.numeric.stages import Root
+from pefslc.numeric.quantize import quantize_array
 from pefslc.numeric.staircase import Quantizer
 from pefslc.passes.manager import Exactness
 
@@ -82,15 +80,4 @@ def _quantization(op: QuantizedConstant | Quantize) -> Quantization:
 def _quantize(op: Quantize, data: NDArray[np.float64]) -> NDArray[np.int64]:
     quantization = _quantization(op)
     quantizer = Quantizer(quantization, op.rounding, op.adds_zero_point_last)
-    if not quantization.zero_point and quantization.scale.is_power_of_two:
-        return quantize_array(quantizer, data, op.channel_axis)
-    codes = np.array(quantize_array(quantizer, data, op.channel_axis))  # of no axes, NumPy makes a number
-    scaled = data / broadcast_steps(quantization.scale, data.ndim, op.channel_axis)
-    # Float64 may err by a few units in the last place. Where that could matter, near a multiple of 1/2, decide exactly.
-    doubled = 2 * (scaled + quantization.zero_point)
-    doubtful = np.abs(doubled - np.rint(doubled)) <= 2.0**-40 * (1 + np.abs(doubled))
-    for index in np.argwhere(doubtful):
-        position = tuple(int(i) for i in index)
-        channel = position[op.channel_axis] if position else 0
-        codes[position] = quantizer.code_of(Root(Fraction(float(data[position]))), channel)
-    return codes
+    return quantize_array(quantizer, data, op.channel_axis)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.evaluation.interpret import broadcast_steps, quantize_array, round_floats
 from pefslc.evaluation.semantics import convolve, repeated, windows
 from pefslc.geometry.shapes import Window, element_count
 from pefslc.ir.graph import Graph
@@ -29,11 +29,13 @@ from pefslc.ir.quantized import (
     Relu,
     Scaling,
 )
-from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
+from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Structural, Transpose, Upsample
 from pefslc.ir.value import Value
 from pefslc.numeric.enclosure import nearest_floats
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.quantize import between_halves, broadcast_steps, quantize_array, round_floats
 from pefslc.numeric.rounding import RoundingMode
+from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
 from pefslc.numeric.staircase import Quantizer
 
@@ -60,11 +62,15 @@ def stream_values(graph: Graph, inputs: Mapping[str, Floats]) -> Iterator[tuple[
     """Every input and every result with its float64 values, in order; none is kept longer than its readers need it."""
     last_reader = {value.name: i for i, op in enumerate(graph.ops) for value in op.operands}
     values: dict[str, Floats] = {}
+    as_given = {i.value.name for i in graph.inputs}  # what no arithmetic has rounded
     for graph_input in graph.inputs:
         values[graph_input.value.name] = inputs[graph_input.name]
         yield graph_input.value, inputs[graph_input.name]
     for i, op in enumerate(graph.ops):
-        result = _evaluate(op, [values[v.name] for v in op.operands])  # type: ignore[arg-type]
+        given = all(v.name in as_given for v in op.operands)
+        if given and isinstance(op, Constant | Structural):
+            as_given.add(op.result.name)
+        result = _evaluate(op, [values[v.name] for v in op.operands], given)  # type: ignore[arg-type]
         for value in op.operands:
             if last_reader[value.name] == i:
                 values.pop(value.name, None)
@@ -94,7 +100,7 @@ def _bytes_per_batch(graph: Graph) -> int:
     return 8 * (values + max(taps, default=0))
 
 
-def _evaluate(op: QuantizedOp, operands: list[Floats]) -> Floats:
+def _evaluate(op: QuantizedOp, operands: list[Floats], given: bool) -> Floats:
     match op:
         case Constant():
             return op.data.data
@@ -103,7 +109,8 @@ def _evaluate(op: QuantizedOp, operands: list[Floats]) -> Floats:
         case Quantize():
             quantizer = Quantizer(_quantization(op.result), op.rounding, op.adds_zero_point_last)
             x = _apply(op.stages, operands[0], op.channel_axis)
-            codes = quantize_array(quantizer, x, op.channel_axis)
+            quantize = quantize_array if given and not op.stages else _quantize_rounded
+            codes = quantize(quantizer, x, op.channel_axis)
             return dequantize(codes, quantizer.quantization, op.channel_axis)
         case Conv():
             bias = operands[2] if op.bias is not None else None
@@ -137,6 +144,19 @@ def _evaluate(op: QuantizedOp, operands: list[Floats]) -> Floats:
             return np.pad(operands[0], list(zip(op.before, op.after, strict=True)))
         case Concat():
             return np.concatenate(operands, axis=op.axis)
+
+
+def _quantize_rounded(quantizer: Quantizer, x: Floats, channel_axis: int) -> NDArray[np.int64]:
+    """The codes of values that float64 arithmetic may have rounded: the quotient by the scale is one more such value.
+
+    It heals what it can: where code * scale is no float64, the number next to it may lie below, and its floor, which
+    is exact, would be one code less. The quotient in float64 is the code again.
+    """
+    q = quantizer.quantization
+    with np.errstate(over="ignore"):  # infinity saturates
+        quotients = x / broadcast_steps(q.scale, x.ndim, channel_axis)
+    units = replace(q, scale=Scale.power_of_two(0))
+    return quantize_array(replace(quantizer, quantization=units), quotients, channel_axis)
 
 
 def _quantization(value: Value) -> Quantization:
@@ -183,5 +203,5 @@ def _apply(stages: Sequence[Stage], x: Floats, channel_axis: int) -> Floats:
                 x = nearest_floats(stage.expression, x)
             case SnapStage():
                 step, zero_point = float(stage.step), stage.zero_point
-                x = (round_floats(x / step + zero_point, RoundingMode.HALF_EVEN) - zero_point) * step
+                x = (round_floats(between_halves(x / step) + zero_point, RoundingMode.HALF_EVEN) - zero_point) * step
     return x

@@ -278,8 +278,11 @@ def _quantizer_text(quantizer: Quantizer) -> str:
     rounding = quantizer.rounding.value.replace("_", " ")
     shifted = "x / scale" if not q.zero_point else f"x / scale + {q.zero_point}"
     if quantizer.adds_zero_point_last and q.zero_point:
-        return f"code = clip(round(x / scale) + {q.zero_point}, {q.low}, {q.high}), round {rounding}, scale = {steps}"
-    return f"code = clip(round({shifted}), {q.low}, {q.high}), round {rounding}, scale = {steps}"
+        shifted, code = "x / scale", f"round(x / scale) + {q.zero_point}"
+    else:
+        code = f"round({shifted})"
+    exact = f"{shifted} is exact, not rounded to a float before"
+    return f"code = clip({code}, {q.low}, {q.high}), round {rounding}, scale = {steps}; {exact}"
 
 
 def _map_text(output_map: OutputMap) -> str:

@@ -47,6 +47,8 @@ class TensorRecord:
         if isinstance(end, GraphInput):
             assert end.quantizer is not None
             q = end.quantizer.quantization
+            # The emitted module decides exactly by the float64 of a step: every scale of a file is one.
+            assert all(Fraction(float(s)) == s for s in q.scale.steps)
             low, high = codes_in_words(self.exponent, self.architecture.data_type)
             self.fields |= {
                 "scale": [_pair(s) for s in q.scale.steps],

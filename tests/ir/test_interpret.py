@@ -7,14 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
-from builders import Feature, ModelBuilder, import_bytes, lower, random_network
+from builders import QONNX, Feature, ModelBuilder, import_bytes, lower, random_network
 from oracle import quantize_value
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, Problem, quote
-from pefslc.evaluation.interpret import map_codes, quantize_array, run
+from pefslc.evaluation.interpret import map_codes, run
 from pefslc.ir.graph import Graph, OutputMap
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.quantize import quantize_array
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.staircase import Quantizer
 
@@ -90,6 +92,35 @@ def test_inputs_are_quantized_as_the_definition_says(signed: bool) -> None:
     x = np.arange(-90, 90) / 32
     expected = [quantize_value(Fraction(float(v)), Fraction(1, 8), 5, signed, False, "ROUND") for v in x]
     assert quantize_array(Quantizer(q), x, 0).tolist() == expected
+
+
+def test_what_float64_arithmetic_rounded_is_not_floored_to_the_code_below(tmp_path: Path) -> None:
+    """5 times the float64 0.1 is no float64: the evaluation has the number next to it, which lies below."""
+    m = ModelBuilder()
+    m.initializers.append(numpy_helper.from_array(np.array(0.1), "scale"))
+    x = m.input([1, 1, 1, 32])
+    for _ in range(2):
+        others = (m.constant(0.0), m.constant(8.0))
+        quantized = m.node("Quant", x, "scale", *others, domain=QONNX, signed=1, narrow=0, rounding_mode="FLOOR")
+        x = m.node("Relu", quantized)
+    m.output(x)
+    graph = import_bytes(m, tmp_path)
+    codes = np.arange(32.0).reshape(1, 1, 1, 32)
+    assert np.array_equal(run(graph, (codes + 0.5) * 0.1)[x], codes * 0.1)
+
+
+def test_a_moved_input_is_quantized_exactly(tmp_path: Path) -> None:
+    """The float64 next to 5 times the float64 0.1 lies below it, and its quotient in float64 is 5."""
+    x = 5 * 0.1
+    assert Fraction(x) < 5 * Fraction(0.1)
+    assert x / 0.1 == 5
+    m = ModelBuilder()
+    m.initializers.append(numpy_helper.from_array(np.array(0.1), "scale"))
+    moved = m.node("Reshape", m.input([1, 1, 1, 1]), m.constant([1, 1], dtype=np.int64))
+    others = (m.constant(0.0), m.constant(8.0))
+    quantized = m.node("Quant", moved, "scale", *others, domain=QONNX, signed=1, narrow=0, rounding_mode="FLOOR")
+    m.output(quantized)
+    assert run(import_bytes(m, tmp_path), np.full((1, 1, 1, 1), x))[quantized].item() == 4 * 0.1
 
 
 def test_channels_lie_where_the_axis_says() -> None:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tensil_support import emit
 
 from builders import ModelBuilder, import_bytes, lower
+from pefslc.evaluation.interpret import run
+from pefslc.numeric.quantize import quantize_array
+from pefslc.numeric.rounding import RoundingMode
+from pefslc.numeric.scale import Scale
+from pefslc.numeric.staircase import Quantizer
 from pefslc.targets.tensil.host_io import host_io_module
 from pefslc.targets.tensil.machine.architecture import load_architecture
+from quantizers import dyadic_steps, floats, quantizers
 
 BOARD = load_architecture("pynqz1")
 
@@ -105,6 +115,80 @@ def test_the_host_module_wants_arrays_of_several_outputs_by_name(tmp_path: Path)
 def test_inputs_beyond_the_format_saturate_without_a_warning(tmp_path: Path) -> None:
     io = host_module(tmp_path)
     assert set(io["to_driver"](np.full((3, 4, 4), 1e308))["input"]) == {0.0, 0.875}  # 0 in the lane without a channel
+
+
+@pytest.mark.parametrize(
+    ("zero_point", "rounding", "x", "code"),
+    [(5, "FLOOR", np.float32(-1e-20), 4), (128, "ROUND", np.nextafter(1.5 / 8, 0), 129)],
+)
+def test_the_host_rounds_once_with_a_zero_point(
+    zero_point: int, rounding: str, x: np.floating, code: int, tmp_path: Path
+) -> None:
+    """x / scale + zero point is no float64, and the float64 next to it has another code."""
+    m = ModelBuilder()
+    quantized = m.quant(m.input([1, 1, 1, 1]), 0.125, 8, signed=0, zero_point=zero_point, rounding=rounding)
+    m.output(m.node("Conv", quantized, m.weight(np.ones((1, 1, 1, 1)), 1, 4)))
+    graph = import_bytes(m, tmp_path)
+    image, value = np.full((1, 1, 1, 1), x), (code - zero_point) / 8
+    lowered = lower(graph)
+    assert [v.item() for v in run(graph, image).values()] == [value]
+    assert [v.item() for v in run(lowered, image).values()] == [value]
+    io: dict[str, HostFunction] = {}
+    exec(next(c for n, c in emit(lowered, BOARD, tmp_path).files.items() if n.endswith("_io.py")), io)
+    codes = io["quantize"](io["INPUTS"][0], image.astype(np.float64))  # type: ignore[index, call-arg]
+    assert codes.reshape(-1).tolist() == [code]  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def host_quantize(tmp_path_factory: pytest.TempPathFactory) -> Callable[[object, object], np.ndarray]:
+    """The emitted module's own quantizer."""
+    return host_module(tmp_path_factory.mktemp("io"))["quantize"]  # type: ignore[return-value]
+
+
+@settings(max_examples=150)
+@given(quantizer=quantizers(steps=dyadic_steps), data=st.data())
+def test_the_host_module_quantizes_as_we_do(
+    quantizer: Quantizer, data: st.DataObject, host_quantize: Callable[[object, object], np.ndarray]
+) -> None:
+    kind, values = data.draw(floats(quantizer))
+    x = np.array(values, dtype=kind).reshape(1, 2, 2, -1).astype(np.float64)
+    assert np.array_equal(host_quantize(_record(quantizer), x), quantize_array(quantizer, x, 1))
+
+
+@given(parts=st.lists(quantizers(RoundingMode.FLOOR, dyadic_steps), min_size=3, max_size=3), data=st.data())
+def test_the_host_module_quantizes_each_channel_as_we_do(
+    parts: list[Quantizer], data: st.DataObject, host_quantize: Callable[[object, object], np.ndarray]
+) -> None:
+    steps = [part.quantization.scale.step for part in parts]
+    quantizer = replace(parts[0], quantization=replace(parts[0].quantization, scale=Scale.of(steps)))
+    x = np.array([[data.draw(floats(part, kind=np.float64, size=4))[1] for part in parts]])
+    assert np.array_equal(host_quantize(_record(quantizer), x), quantize_array(quantizer, x, 1))
+
+
+def _record(quantizer: Quantizer) -> dict[str, object]:
+    """What the emitted module knows of a quantizer, with words that hold every code."""
+    q = quantizer.quantization
+    return {
+        "scale": [list(step.as_integer_ratio()) for step in q.scale.steps],
+        "zero_point": q.zero_point,
+        "low": q.low,
+        "high": q.high,
+        "rounding": quantizer.rounding.value,
+        "adds_zero_point_last": quantizer.adds_zero_point_last,
+    }
+
+
+def test_the_host_module_is_python_3_6(tmp_path: Path) -> None:
+    """Boards have old ones."""
+    emission = emit(lower(import_bytes(_small_model(), tmp_path)), BOARD, tmp_path)
+    text = next(c for n, c in emission.files.items() if n.endswith("_io.py"))
+    ast.parse(text, feature_version=(3, 6))
+
+
+def _small_model() -> ModelBuilder:
+    m = ModelBuilder()
+    m.output(m.node("Conv", m.quant(m.input([1, 1, 1, 1])), m.weight(np.ones((1, 1, 1, 1)))))
+    return m
 
 
 @pytest.mark.parametrize(
