@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pefslc.targets.tensil.machine.timing import SIMD_CYCLES, drain_cycles
 from pefslc.targets.tensil.matrix.matrix_plan import MatrixPlan
 from pefslc.targets.tensil.matrix.matrix_steps import AddWord, ChannelAddWord, ChannelDiagonal, Diagonal, MatrixStep
-from pefslc.targets.tensil.schedule.emitter import SIMD_CYCLES
 
 __all__ = ["Choice", "choose", "matrix_cycles"]
 
@@ -80,7 +80,7 @@ def matrix_cycles(steps: Sequence[MatrixStep], vectors: int, array_size: int, bl
     """A cycle a vector each, two for a diagonal with its move; the rows, and the drain of the array: for each block
     where a step has words for each channel.
     """
-    drain = 2 * array_size
+    drain = drain_cycles(array_size)
     cycles = 0
     for step in steps:
         moves = 2 if isinstance(step, Diagonal | ChannelDiagonal) else 1

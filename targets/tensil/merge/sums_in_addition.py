@@ -14,6 +14,7 @@ from collections.abc import Set
 from dataclasses import replace
 
 from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.machine.timing import SIMD_CYCLES, SIMD_IN_DRAIN_CYCLES, vector_beats
 from pefslc.targets.tensil.matrix.group_steps import (
     added_tensors,
     addend_plan,
@@ -25,8 +26,6 @@ from pefslc.targets.tensil.matrix.matrix_plan import shift_of
 from pefslc.targets.tensil.matrix.step_choice import choose, matrix_cycles
 from pefslc.targets.tensil.merge.addends import rewrite_addends
 from pefslc.targets.tensil.rewrite.convolution_cost import tile_count
-from pefslc.targets.tensil.schedule.emitter import SIMD_CYCLES
-from pefslc.targets.tensil.schedule.weight_stream import SIMD_IN_DRAIN_CYCLES
 from pefslc.targets.tensil.words.placed_group import Placed, PlacedGroup
 from pefslc.targets.tensil.words.steps import Minimum, Multiply
 
@@ -86,7 +85,7 @@ def _step_cycles(group: PlacedGroup, architecture: Architecture) -> int:
     if group.carried:
         return pixels * blocks
     tiles = sum(tile_count(term.weight, a) for term in group.terms)
-    hidden = tiles * (SIMD_IN_DRAIN_CYCLES + a * architecture.vector_beats) // blocks
+    hidden = tiles * (SIMD_IN_DRAIN_CYCLES + a * vector_beats(architecture)) // blocks
     trailing = trailing_steps(group)
     leading = len(group.steps) - len(trailing) - len(added_tensors(group))
     apart = choose(leading_plan(group, data_type), leading, pixels, [hidden] * blocks, a, carried=False).cycles

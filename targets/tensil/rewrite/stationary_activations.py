@@ -35,7 +35,8 @@ from pefslc.targets.tensil.groups.group import (
 )
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import Architecture
-from pefslc.targets.tensil.rewrite.convolution_cost import convolution_cycles, tile_count, tile_cycles
+from pefslc.targets.tensil.machine.timing import drain_cycles, tile_cycles, vector_beats
+from pefslc.targets.tensil.rewrite.convolution_cost import convolution_cycles, tile_count
 from pefslc.targets.tensil.rewrite.leftover_channels import TRANSPOSED, has_room
 
 __all__ = ["transpose_few_pixels"]
@@ -108,7 +109,7 @@ def _exchange(selection: Selection, group: Group, architecture: Architecture) ->
 
 def _saved_cycles(term: Term, output: Layout, architecture: Architecture) -> int:
     """Cycles of MatMuls, loads and steps that are saved, where the pixels under taps lie in rows."""
-    a, beats = architecture.array_size, architecture.vector_beats
+    a, beats = architecture.array_size, vector_beats(architecture)
     outputs, inputs = len(term.weight), int(term.weight[0].size)
     blocks = -(-output.pixels // a)
     arrays = blocks * -(-inputs // a)
@@ -187,7 +188,7 @@ def _leaving(selection: Selection, chosen: dict[str, _Exchange], outputs: Set[st
 def _transposition_cycles(layout: Layout, architecture: Architecture) -> int:
     """A MatMul a lane of what is read and lane of what is made: see `moving_weights.transpose`."""
     a, rows, lanes = architecture.array_size, layout.pixels, layout.channels
-    return min(a, rows) * min(a, lanes) * (2 * a + 1) + lanes * rows + lanes * -(-rows // a)
+    return min(a, rows) * min(a, lanes) * (drain_cycles(a) + 1) + lanes * rows + lanes * -(-rows // a)
 
 
 # --- the rewritten groups --------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pefslc.targets.tensil.groups.group import LinearHead
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.machine.timing import SIMD_CYCLES
 from pefslc.targets.tensil.matrix.group_steps import (
     added_tensors,
     addend_plan,
@@ -21,7 +22,7 @@ from pefslc.targets.tensil.matrix.matrix_steps import MatrixStep
 from pefslc.targets.tensil.matrix.step_choice import Choice, choose, matrix_cycles
 from pefslc.targets.tensil.schedule.channel_rows import ChannelRows
 from pefslc.targets.tensil.schedule.constants import Constants
-from pefslc.targets.tensil.schedule.emitter import SIMD_CYCLES, Emitter
+from pefslc.targets.tensil.schedule.emitter import Emitter
 from pefslc.targets.tensil.schedule.pass_plan import Needs
 from pefslc.targets.tensil.schedule.weight_stream import hidden_behind
 from pefslc.targets.tensil.schedule.weights import Tile, with_carried
