@@ -24,6 +24,8 @@ __all__ = [
     "clearing_rows",
     "drain_cycles",
     "healing_rows",
+    "load_cycles",
+    "matmul_lead_cycles",
     "read_cycles",
     "simd_queue_length",
     "streaming_cycles",
@@ -83,7 +85,10 @@ def simd_queue_length(array_size: int) -> int:
 
 # --- accumulators ----------------------------------------------------------------------------------------------------
 
-STORE_CYCLES = 2  # beside one a vector: "acc->local n": 3, 18, 66, 258 for 1, 16, 64, 256
+# acc->local and local->acc take a cycle a vector, and wait until the accumulators are idle: for queued SIMD and for the
+# drain of the array. "MM n + LA" 64 m=15: 102. The first waits a cycle less, and so does the second where it does not
+# accumulate: "m=4: 28.0", "+m=4: 29.0".
+STORE_CYCLES = 2  # what acc->local takes beside: "acc->local n": 3, 18, 66, 258 for 1, 16, 64, 256
 
 
 def drain_cycles(array_size: int) -> int:
@@ -111,6 +116,16 @@ def clearing_rows(array_size: int) -> int:
 
 
 # --- the array -------------------------------------------------------------------------------------------------------
+
+
+def load_cycles(rows: int) -> int:
+    """A LoadWeights of local rows, when the array has drained. "MM 16 + (LW1 + MMz+ 16) x1": few rows take one less."""
+    return rows - 1 if rows < 4 else rows
+
+
+def matmul_lead_cycles(array_size: int) -> int:
+    """How long before its last sum is in the accumulators, a MatMul lets the decoder go on. Fitted: programs."""
+    return 4 * array_size - 1
 
 
 def tile_cycles(array_size: int) -> int:
