@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -193,15 +193,21 @@ class Emitter:
         if later.write != later.read:
             self._after_write(later.write, 1, 0, accumulate=later.accumulate)
 
-    def simd_with(self, operation: SimdOperation, accumulator: int, other: int, vectors: int, stride: int = 0) -> None:
-        """accumulator[i << stride] = operation(accumulator[i << stride], accumulator-side other[i])."""
+    def simd_reduce(self, operation: SimdOperation, sources: Sequence[int], target: int) -> None:
+        """accumulator[target] = the operation over accumulator[s] for all sources, which pass the SIMD register."""
         append = self.instructions.append
-        for i in range(vectors):
-            address = accumulator + (i << stride)
-            append(Simd(SimdOperation.MOVE, left=0, destination=1, read=other + i))
-            append(Simd(operation, left=0, right=1, destination=0, read=address, write=address))
-            self._read(address)
-        self._register = None
+        first, *rest = sources
+        if not rest:
+            append(Simd(SimdOperation.MOVE, left=0, destination=0, read=first, write=target))
+        else:
+            append(Simd(SimdOperation.MOVE, left=0, destination=1, read=first))
+            for source in rest[:-1]:
+                append(Simd(operation, left=0, right=1, destination=1, read=source))
+            append(Simd(operation, left=0, right=1, destination=0, read=rest[-1], write=target))
+            self._register = None
+        self._read(sources[-1])
+        if target != sources[-1]:
+            self._after_write(target, 1, 0, accumulate=False)
 
     # --- what holds between instructions -------------------------------------------------------------------------
 

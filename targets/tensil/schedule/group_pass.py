@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pefslc.targets.tensil.groups.group import MaxHead, TransposeHead
 from pefslc.targets.tensil.groups.layout import Layout, Rect, Run, View, missed_runs, rect_runs, tap_runs
 from pefslc.targets.tensil.machine.architecture import Architecture
-from pefslc.targets.tensil.machine.instructions import MoveKind, SimdOperation
+from pefslc.targets.tensil.machine.instructions import MoveKind
 from pefslc.targets.tensil.matrix.group_steps import (
     added_tensors,
     leading_steps,
@@ -28,6 +28,7 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
     MatrixStep,
 )
 from pefslc.targets.tensil.matrix.step_choice import Choice
+from pefslc.targets.tensil.maxima import emit_maximum
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Emitter
 from pefslc.targets.tensil.schedule.pass_plan import Needs, Scratch, plan_passes
@@ -35,7 +36,7 @@ from pefslc.targets.tensil.schedule.pass_steps import PassSteps
 from pefslc.targets.tensil.schedule.simd_steps import simd_operations
 from pefslc.targets.tensil.schedule.stationary_emitter import MovingWeights, shifted_ones, transpose
 from pefslc.targets.tensil.schedule.weight_stream import WeightStream
-from pefslc.targets.tensil.schedule.weights import Tile, first_covering_tap, in_order
+from pefslc.targets.tensil.schedule.weights import Tile, in_order
 from pefslc.targets.tensil.words.placed_group import PlacedGroup
 from pefslc.targets.tensil.words.steps import Accumulate, RawStep, SimdStep
 
@@ -72,7 +73,7 @@ class GroupPass:
         self.strides = (self.architecture.stride0_depth, self.architecture.stride1_depth)
         gathers = 0 if self.moving is None else min(self.moving.gathers, self.capacity // 2)
         self.sums = self.capacity - gathers
-        plan = plan_passes(self.placed, needs, self.scratch, self.sums, self.architecture)
+        plan = plan_passes(self.placed, self.layouts, needs, self.scratch, self.sums, self.architecture)
         self.plan = plan
         layout = self.placed.group.layout
         output_blocks = list(range(layout.blocks(self.a)))
@@ -306,26 +307,15 @@ class GroupPass:
         return view
 
     def _maximum(self, head: MaxHead, rect: Rect, block: int) -> None:
-        layout, output = self.layouts[head.tensor], self.placed.group.layout
+        layout = self.layouts[head.tensor]
         if head.tensor in self.local:
             view, offset = self.views[head.tensor], block * self.views[head.tensor].block_pitch
         else:
             view, offset = self._load(head.tensor, rect.under(head.window, layout), [block], self.plan.input_base), 0
-        kh, kw = head.window.kernel
-        taps = [(y, x) for y in range(kh) for x in range(kw)]
-        first = first_covering_tap(head.window, layout, output)
-        target, lane = View.part(0, rect), rect.area
-        if first is None:
+        if not head.window.always_sees(layout.height, layout.width):
             self._lowest(block, rect.area)
-        for tap in ([first] if first is not None else []) + [t for t in taps if t != first]:
-            for run in tap_runs(head.window, tap, rect, view, layout, target, self.strides):
-                if tap == first:
-                    self.emitter.to_accumulators(
-                        run.first + offset, run.second, run.vectors, run.first_stride, run.second_stride
-                    )
-                    continue
-                self.emitter.to_accumulators(run.first + offset, lane, run.vectors, run.first_stride)
-                self.emitter.simd_with(SimdOperation.MAX, run.second, lane, run.vectors, run.second_stride)
+        source = View(view.base + offset, view.block_pitch, view.row_pitch, view.top, view.left)
+        emit_maximum(head.window, layout, rect, source, self.capacity, self.strides, self.emitter)
 
     def _lowest(self, block: int, vectors: int) -> None:
         """Fill accumulators with what no maximum falls below: the data type's lowest word, as a bias row."""
