@@ -35,7 +35,7 @@ from pefslc.targets.tensil.groups.group import (
 )
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import Architecture
-from pefslc.targets.tensil.machine.timing import drain_cycles, tile_cycles, vector_beats
+from pefslc.targets.tensil.machine.timing import clearing_rows, drain_cycles, load_cycles, tile_cycles, vector_beats
 from pefslc.targets.tensil.rewrite.convolution_cost import convolution_cycles, tile_count
 from pefslc.targets.tensil.rewrite.leftover_channels import TRANSPOSED, has_room
 
@@ -188,7 +188,8 @@ def _leaving(selection: Selection, chosen: dict[str, _Exchange], outputs: Set[st
 def _transposition_cycles(layout: Layout, architecture: Architecture) -> int:
     """A MatMul a lane of what is read and lane of what is made: see `moving_weights.transpose`."""
     a, rows, lanes = architecture.array_size, layout.pixels, layout.channels
-    return min(a, rows) * min(a, lanes) * (drain_cycles(a) + 1) + lanes * rows + lanes * -(-rows // a)
+    loads = clearing_rows(a) + min(a, lanes) * (drain_cycles(a) + load_cycles(1))
+    return min(a, rows) * loads + lanes * rows + lanes * -(-rows // a)
 
 
 # --- the rewritten groups --------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pefslc.targets.tensil.groups.group import LinearHead
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import Architecture
-from pefslc.targets.tensil.machine.timing import SIMD_CYCLES
 from pefslc.targets.tensil.matrix.group_steps import (
     added_tensors,
     addend_plan,
@@ -19,7 +18,7 @@ from pefslc.targets.tensil.matrix.group_steps import (
 )
 from pefslc.targets.tensil.matrix.matrix_plan import MatrixPlan
 from pefslc.targets.tensil.matrix.matrix_steps import MatrixStep
-from pefslc.targets.tensil.matrix.step_choice import Choice, choose, matrix_cycles
+from pefslc.targets.tensil.matrix.step_choice import Choice, choose, matrix_cycles, simd_cycles
 from pefslc.targets.tensil.schedule.channel_rows import ChannelRows
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Emitter
@@ -64,7 +63,7 @@ class PassSteps:
         if whole is None:
             return leading
         carried, count = self._can_carry(whole, chosen), vectors * len(chosen)
-        cycles = matrix_cycles(whole.steps if carried else whole.alone, count, a)
+        cycles = matrix_cycles(whole.steps if carried else whole.alone, count, a, len(chosen))
         apart = leading.cycles + count + self.trailing(len(chosen), vectors)[1]
         must = any(added.ceiling is not None for added in added_tensors(self.placed))
         return Choice(whole, 0, carried, cycles) if must or cycles < apart else leading
@@ -75,7 +74,7 @@ class PassSteps:
 
     def trailing(self, blocks: int, vectors: int) -> tuple[MatrixPlan | None, int]:
         """The plan for what follows the last added tensor, if it is shorter, and cycles: nothing hides SIMD there."""
-        by_simd = SIMD_CYCLES * len(trailing_steps(self.placed)) * vectors * blocks
+        by_simd = simd_cycles(len(trailing_steps(self.placed)), vectors * blocks)
         plan, by_matrix = self._available(trailing_plan(self.placed, self.architecture.data_type)), 0
         if (rows := self.channel_rows) is not None and rows.trailing is not None:
             plan, by_matrix = rows.trailing, rows.cycles(self.emitter, self.constants)
