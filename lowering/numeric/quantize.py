@@ -1,4 +1,4 @@
-"""Floats to codes: clip(round(x / scale + zero_point)) of every float32 and float64, as if no number were rounded before.
+"""Floats to codes: clip(round(x / scale + zero_point)) of every float32 and float64, with no rounding before that one.
 
 A float64 quotient may be rounded to an integer or to a tie, and so may its sum with a zero point: the code would be
 rounded twice. What `round` needs of a real number is only where it lies among the multiples of 1/2, on one or between
@@ -28,7 +28,7 @@ _DOUBT = 2.0**-50
 
 
 def quantize_array(quantizer: Quantizer, x: NDArray[np.floating], channel_axis: int) -> Codes:
-    """The codes of x, float32 or float64 without NaN; infinity saturates. A per-channel scale goes along `channel_axis`.
+    """The codes of x, float32 or float64 without NaN; infinity saturates. Scales per channel go along `channel_axis`.
 
     A step is any rational next to which float64 has a normal number.
     """

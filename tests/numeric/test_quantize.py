@@ -69,7 +69,7 @@ def test_a_sum_with_the_zero_point_is_not_rounded_before_the_floor() -> None:
 
 
 def test_a_sum_with_the_zero_point_is_not_rounded_to_a_tie() -> None:
-    """x / scale lies just below 1.5; 128 more, and float64 rounds that to the tie 129.5, whose even neighbour is 130."""
+    """x / scale lies just below 1.5; with 128 more, float64 rounds it to the tie 129.5, whose even neighbour is 130."""
     quantizer = quantizer_of(0.125, 8, RoundingMode.HALF_EVEN, 128, signed=False)
     assert quantize_array(quantizer, np.nextafter([1.5 / 8], 0), 0).tolist() == [129]
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.instructions import MoveKind, Opcode
+from pefslc.targets.tensil.machine.timing import clearing_rows, drain_cycles, healing_rows
 from pefslc.targets.tensil.program.accesses import AccessKind, Memory, accesses_of
 from pefslc.targets.tensil.program.table import LOAD_WEIGHTS_ZEROES, MATMUL_ZEROES, Column, InstructionTable
 
@@ -74,8 +75,8 @@ def _healed(architecture: Architecture, table: InstructionTable, first: Column, 
     """Whether what lies strictly between two instructions lets the accumulator write of the first one land."""
     size, opcode, flags = architecture.array_size, table.opcode, table.flags
     zeroes = (opcode == Opcode.LOAD_WEIGHTS) & (flags & LOAD_WEIGHTS_ZEROES != 0)
-    drains = (opcode == Opcode.LOAD_WEIGHTS) & ~zeroes & (table.vectors >= max(5, -(-5 * size // 12)))
-    occupies = zeroes & (table.vectors >= size + 1)
+    drains = (opcode == Opcode.LOAD_WEIGHTS) & ~zeroes & (table.vectors >= healing_rows(size))
+    occupies = zeroes & (table.vectors >= clearing_rows(size))
 
     def between(amount: NDArray[np.int64] | NDArray[np.bool_]) -> Column:
         total = np.concatenate(([0], np.cumsum(amount)))
@@ -83,7 +84,7 @@ def _healed(architecture: Architecture, table: InstructionTable, first: Column, 
 
     after_matmul, before_matmul = opcode[first] == Opcode.MATMUL, opcode[second] == Opcode.MATMUL
     synchronous = after_matmul & (flags[first] & MATMUL_ZEROES == 0)
-    by_time = synchronous & (between(_decoder_cycles(table)) >= 2 * size)
+    by_time = synchronous & (between(_decoder_cycles(table)) >= drain_cycles(size))
     by_drain = after_matmul & (between(drains) > 0)
     by_array = after_matmul & before_matmul & (between(occupies) > 0)
     healed: NDArray[np.bool_] = by_time | by_drain | by_array

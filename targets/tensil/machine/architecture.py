@@ -27,7 +27,6 @@ __all__ = [
     "read_json",
 ]
 
-_BUS_BYTES = 8  # AXI, on the boards that were measured
 # Far above any board (DRAM 2^21 vectors, local memory 2^16, arrays of 32), and still simulated in a laptop's memory.
 _LARGEST_DEPTH = 1 << 26
 _LARGEST_ON_CHIP = 1 << 20
@@ -132,11 +131,6 @@ class Architecture:
     def vector_size_bytes(self) -> int:
         """Bytes of one vector in DRAM and in .tdata files."""
         return self.array_size * self.data_type.bytes_per_scalar
-
-    @property
-    def vector_beats(self) -> int:
-        """Cycles that a vector takes on the bus to a DRAM."""
-        return -(-self.vector_size_bytes // _BUS_BYTES)
 
     # What the drivers' flush probe takes (spec 9): it copies DRAM0[depth-1] -> local[depth-1] -> DRAM0[depth-2].
 

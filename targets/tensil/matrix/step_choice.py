@@ -9,11 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pefslc.targets.tensil.machine.timing import SIMD_CYCLES, SIMD_READ_CYCLES, STORE_CYCLES, drain_cycles, load_cycles
 from pefslc.targets.tensil.matrix.matrix_plan import MatrixPlan
-from pefslc.targets.tensil.matrix.matrix_steps import AddWord, ChannelAddWord, ChannelDiagonal, Diagonal, MatrixStep
-from pefslc.targets.tensil.schedule.emitter import SIMD_CYCLES
+from pefslc.targets.tensil.matrix.matrix_steps import (
+    AddTensor,
+    AddWord,
+    ChannelAddWord,
+    ChannelDiagonal,
+    Diagonal,
+    MatrixStep,
+)
 
-__all__ = ["Choice", "choose", "matrix_cycles"]
+__all__ = ["Choice", "choose", "matrix_cycles", "simd_cycles"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,7 @@ def choose(
     rows_cycles  what it takes to bring the plan's rows to local memory
     """
     blocks = len(hides)
-    simd = operations * vectors * SIMD_CYCLES
+    simd = simd_cycles(operations, vectors)
     choices = [Choice(None, blocks, False, _exposed(simd, hides, blocks))]
     if plan is not None:
         for first in reversed(range(blocks)):
@@ -76,15 +83,30 @@ def _exposed(cycles: int, hides: Sequence[int], blocks: int) -> int:
     return pending
 
 
+def simd_cycles(operations: int, vectors: int) -> int:
+    """SIMD operations on so many vectors each, where nothing hides them: each loads its constant first."""
+    return operations * (vectors * SIMD_CYCLES + SIMD_READ_CYCLES)
+
+
 def matrix_cycles(steps: Sequence[MatrixStep], vectors: int, array_size: int, blocks: int = 1) -> int:
-    """A cycle a vector each, two for a diagonal with its move; the rows, and the drain of the array: for each block
-    where a step has words for each channel.
+    """So many vectors in all, of so many blocks, through the steps.
+
+    Each step loads its rows once, or for each block where it has words for each channel, and waits for the array's
+    drain before: counted are the drains beside the one that the result's move waits for whatever the steps are.
     """
-    drain = 2 * array_size
+    drain, tile = drain_cycles(array_size), array_size + 1
     cycles = 0
     for step in steps:
-        moves = 2 if isinstance(step, Diagonal | ChannelDiagonal) else 1
-        rows = 1 if isinstance(step, AddWord | ChannelAddWord) else array_size + 1
-        loads = blocks if isinstance(step, ChannelAddWord | ChannelDiagonal) else 1
-        cycles += vectors * moves + (drain + rows) * loads
+        cycles += vectors
+        match step:
+            case AddWord():
+                cycles += drain + load_cycles(1)
+            case ChannelAddWord():
+                cycles += (drain + load_cycles(1)) * blocks
+            case Diagonal():
+                cycles += drain - 1 + vectors + STORE_CYCLES * blocks + tile
+            case ChannelDiagonal():
+                cycles += drain - 1 + vectors + STORE_CYCLES * blocks + tile * blocks + drain * (blocks - 1)
+            case AddTensor():  # a move waits for the drain, too; but then the step that follows does not
+                cycles += 0 if step.moves else drain + tile
     return cycles

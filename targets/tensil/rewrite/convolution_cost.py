@@ -8,14 +8,15 @@ from pefslc.geometry.shapes import Window
 from pefslc.targets.tensil.groups.group import Weights
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.machine.timing import tile_cycles, vector_beats
 
-__all__ = ["convolution_cycles", "inside_cycles", "tile_count", "tile_cycles"]
+__all__ = ["convolution_cycles", "inside_cycles", "tile_count"]
 
 
 def convolution_cycles(weight: Weights, pixels: int, architecture: Architecture) -> int:
     """Cycles of a convolution with so many output pixels: for each tile the read, the load, and a MatMul a pixel."""
     a = architecture.array_size
-    return tile_count(weight, a) * (pixels + tile_cycles(a) + a * architecture.vector_beats)
+    return tile_count(weight, a) * (pixels + tile_cycles(a) + a * vector_beats(architecture))
 
 
 def inside_cycles(weight: Weights, window: Window, source: Layout, output: Layout, architecture: Architecture) -> int:
@@ -32,8 +33,3 @@ def tile_count(weight: Weights, array_size: int) -> int:
     """The tiles of weights [C_out, C_in, KH, KW] that are not all zero."""
     used = np.logical_or.reduceat(weight != 0, range(0, len(weight), array_size), axis=0)
     return int(np.count_nonzero(np.logical_or.reduceat(used, range(0, weight.shape[1], array_size), axis=1)))
-
-
-def tile_cycles(array_size: int) -> int:
-    """Loading a tile: its rows, and the drain of the array before."""
-    return 3 * array_size + 1

@@ -36,7 +36,8 @@ from pefslc.targets.tensil.groups.group import (
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Role, StoredTensor
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import Architecture
-from pefslc.targets.tensil.rewrite.convolution_cost import convolution_cycles, tile_count, tile_cycles
+from pefslc.targets.tensil.machine.timing import clearing_rows, drain_cycles, load_cycles, tile_cycles, vector_beats
+from pefslc.targets.tensil.rewrite.convolution_cost import convolution_cycles, tile_count
 from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
 from pefslc.targets.tensil.rewrite.room import has_room
 
@@ -118,7 +119,7 @@ def _exchange(program: GroupProgram, group: Group, architecture: Architecture) -
 
 def _saved_cycles(term: Term, output: Layout, architecture: Architecture) -> int:
     """Cycles of MatMuls, loads and steps that are saved, where the pixels under taps lie in rows."""
-    a, beats = architecture.array_size, architecture.vector_beats
+    a, beats = architecture.array_size, vector_beats(architecture)
     outputs, inputs = len(term.weight), int(term.weight[0].size)
     blocks = -(-output.pixels // a)
     arrays = blocks * -(-inputs // a)
@@ -197,7 +198,8 @@ def _leaving(program: GroupProgram, chosen: dict[str, _Exchange]) -> set[str]:
 def _transposition_cycles(layout: Layout, architecture: Architecture) -> int:
     """A MatMul a lane of what is read and lane of what is made: see `schedule.stationary_emitter.transpose`."""
     a, rows, lanes = architecture.array_size, layout.pixels, layout.channels
-    return min(a, rows) * min(a, lanes) * (2 * a + 1) + lanes * rows + lanes * -(-rows // a)
+    loads = clearing_rows(a) + min(a, lanes) * (drain_cycles(a) + load_cycles(1))
+    return min(a, rows) * loads + lanes * rows + lanes * -(-rows // a)
 
 
 # --- the rewritten groups --------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.machine.timing import streaming_cycles
 from pefslc.targets.tensil.matrix.group_steps import leading_channel_plan, trailing_channel_plan
 from pefslc.targets.tensil.matrix.matrix_plan import MatrixPlan
 from pefslc.targets.tensil.matrix.matrix_steps import MatrixStep
@@ -69,4 +70,4 @@ class ChannelRows:
 
     def cycles(self, emitter: Emitter, constants: Constants) -> int:
         """What `fetch` takes."""
-        return 0 if constants.resident else emitter.read_cycles(self.vectors)
+        return 0 if constants.resident else streaming_cycles(emitter.architecture, self.vectors)

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -25,13 +25,15 @@ from pefslc.targets.tensil.machine.instructions import (
     Simd,
     SimdOperation,
 )
+from pefslc.targets.tensil.machine.timing import (
+    SIMD_CYCLES,
+    healing_rows,
+    simd_queue_length,
+    streaming_cycles,
+    vector_beats,
+)
 
-__all__ = ["SIMD_CYCLES", "Constant", "Emitter", "SimdLater"]
-
-# After a MatMul, a LoadWeights of this many local rows (on A = 12) waits long enough for the accumulation to complete.
-_HEALING_ROWS, _MEASURED_ON = 5, 12
-SIMD_CYCLES = 4  # an operation that reads and writes an accumulator
-
+__all__ = ["Constant", "Emitter", "SimdLater"]
 
 Constant: TypeAlias = int | tuple[int, ...]  # the same word in every lane, or a word for each
 
@@ -57,12 +59,12 @@ class Emitter:
         self._pending: deque[tuple[SimdLater, str]] = deque()
         self._group = ""  # whom what is made now serves
         self._serving = [(0, "")]  # the first instruction of each segment, and whom it serves
-        self._queue = 2 * architecture.array_size + 2  # SIMD operations that the RTL holds
+        self._queue = simd_queue_length(architecture.array_size)
         self._register: Constant | None = None
         self._last: int | None = None  # the accumulator address accessed last
         self._tainted = False  # whether an accumulation to it may still be under way
         self._by_matmul = False  # whether that accumulation was a MatMul's
-        self._healing_rows = max(_HEALING_ROWS, -(-_HEALING_ROWS * architecture.array_size // _MEASURED_ON))
+        self._healing_rows = healing_rows(architecture.array_size)
 
     def use_constants(self, constants: Mapping[tuple[int, ...], int]) -> None:
         """Vectors that accumulators hold from now on, in the place of those of the last call."""
@@ -160,7 +162,7 @@ class Emitter:
     @property
     def rows_that_hide_the_queue(self) -> int:
         """The fewest vectors from a DRAM whose read hides as many SIMD operations as the queue holds."""
-        return -(-self._queue * SIMD_CYCLES // self.read_cycles(1))
+        return -(-self._queue * SIMD_CYCLES // vector_beats(self.architecture))
 
     def fill(self, cycles: int) -> None:
         """Emit pending SIMD operations that run for about `cycles` in the background of what follows."""
@@ -170,11 +172,7 @@ class Emitter:
 
     def fill_behind_read(self, vectors: int) -> None:
         """Emit pending SIMD operations that run while this many vectors come from a DRAM."""
-        self.fill(self.read_cycles(vectors))
-
-    def read_cycles(self, vectors: int) -> int:
-        """Cycles that a DRAM read takes a vector: its beats on the bus."""
-        return vectors * self.architecture.vector_beats
+        self.fill(streaming_cycles(self.architecture, vectors))
 
     def flush(self) -> None:
         """Emit all pending SIMD operations."""
@@ -195,15 +193,21 @@ class Emitter:
         if later.write != later.read:
             self._after_write(later.write, 1, 0, accumulate=later.accumulate)
 
-    def simd_with(self, operation: SimdOperation, accumulator: int, other: int, vectors: int, stride: int = 0) -> None:
-        """accumulator[i << stride] = operation(accumulator[i << stride], accumulator-side other[i])."""
+    def simd_reduce(self, operation: SimdOperation, sources: Sequence[int], target: int) -> None:
+        """accumulator[target] = the operation over accumulator[s] for all sources, which pass the SIMD register."""
         append = self.instructions.append
-        for i in range(vectors):
-            address = accumulator + (i << stride)
-            append(Simd(SimdOperation.MOVE, left=0, destination=1, read=other + i))
-            append(Simd(operation, left=0, right=1, destination=0, read=address, write=address))
-            self._read(address)
-        self._register = None
+        first, *rest = sources
+        if not rest:
+            append(Simd(SimdOperation.MOVE, left=0, destination=0, read=first, write=target))
+        else:
+            append(Simd(SimdOperation.MOVE, left=0, destination=1, read=first))
+            for source in rest[:-1]:
+                append(Simd(operation, left=0, right=1, destination=1, read=source))
+            append(Simd(operation, left=0, right=1, destination=0, read=rest[-1], write=target))
+            self._register = None
+        self._read(sources[-1])
+        if target != sources[-1]:
+            self._after_write(target, 1, 0, accumulate=False)
 
     # --- what holds between instructions -------------------------------------------------------------------------
 

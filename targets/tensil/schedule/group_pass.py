@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pefslc.targets.tensil.groups.group import MaxHead, TransposeHead
 from pefslc.targets.tensil.groups.layout import Layout, Rect, Run, View, missed_runs, rect_runs, tap_runs
 from pefslc.targets.tensil.machine.architecture import Architecture
-from pefslc.targets.tensil.machine.instructions import MoveKind, SimdOperation
+from pefslc.targets.tensil.machine.instructions import MoveKind
 from pefslc.targets.tensil.matrix.group_steps import (
     added_tensors,
     leading_steps,
@@ -30,12 +30,13 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
 from pefslc.targets.tensil.matrix.step_choice import Choice
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Emitter
+from pefslc.targets.tensil.schedule.maxima import emit_maximum
 from pefslc.targets.tensil.schedule.pass_plan import Needs, PassPlan, Scratch, plan_passes
 from pefslc.targets.tensil.schedule.pass_steps import PassSteps
 from pefslc.targets.tensil.schedule.simd_steps import simd_operations
 from pefslc.targets.tensil.schedule.stationary_emitter import StationaryLayer, shifted_ones, transpose
 from pefslc.targets.tensil.schedule.weight_stream import WeightStream
-from pefslc.targets.tensil.schedule.weights import Tile, first_covering_tap, in_order
+from pefslc.targets.tensil.schedule.weights import Tile, in_order
 from pefslc.targets.tensil.words.steps import Accumulate, RawStep, SimdStep
 from pefslc.targets.tensil.words.word_group import WordGroup
 
@@ -68,7 +69,7 @@ def emit_group(
     spare     accumulators that SIMD steps may overwrite
     """
     gathers = 0 if stationary is None else min(stationary.gathers, capacity // 2)
-    plan = plan_passes(group, needs, scratch, capacity - gathers, architecture)
+    plan = plan_passes(group, layouts, needs, scratch, capacity - gathers, architecture)
     passes = _Passes(group, needs, layouts, architecture.array_size, tiles, steps)
     output_blocks = list(range(group.layout.blocks(architecture.array_size)))
     if stationary is None:  # those first that hide least SIMD: the last ones' tiles hide what was left before them
@@ -84,6 +85,7 @@ def emit_group(
         layouts=layouts,
         architecture=architecture,
         emitter=emitter,
+        capacity=capacity,
         gathers=range(capacity - gathers, capacity),
         tiles=tiles,
         views=views,
@@ -163,6 +165,7 @@ class _GroupPass:
     layouts: Mapping[str, Layout]
     architecture: Architecture
     emitter: Emitter
+    capacity: int
     gathers: range
     tiles: list[list[Tile]]
     views: dict[str, View]
@@ -368,26 +371,15 @@ class _GroupPass:
         return view
 
     def _maximum(self, head: MaxHead, rect: Rect, block: int) -> None:
-        layout, output = self.layouts[head.tensor], self.group.layout
+        layout = self.layouts[head.tensor]
         if head.tensor in self.local:
             view, offset = self.views[head.tensor], block * self.views[head.tensor].block_pitch
         else:
             view, offset = self._load(head.tensor, rect.under(head.window, layout), [block], self.plan.input_base), 0
-        kh, kw = head.window.kernel
-        taps = [(y, x) for y in range(kh) for x in range(kw)]
-        first = first_covering_tap(head.window, layout, output)
-        target, lane = View.part(0, rect), rect.area
-        if first is None:
+        if not head.window.always_sees(layout.height, layout.width):
             self._lowest(block, rect.area)
-        for tap in ([first] if first is not None else []) + [t for t in taps if t != first]:
-            for run in tap_runs(head.window, tap, rect, view, layout, target, self.strides):
-                if tap == first:
-                    self.emitter.to_accumulators(
-                        run.first + offset, run.second, run.vectors, run.first_stride, run.second_stride
-                    )
-                    continue
-                self.emitter.to_accumulators(run.first + offset, lane, run.vectors, run.first_stride)
-                self.emitter.simd_with(SimdOperation.MAX, run.second, lane, run.vectors, run.second_stride)
+        source = View(view.base + offset, view.block_pitch, view.row_pitch, view.top, view.left)
+        emit_maximum(head.window, layout, rect, source, self.capacity, self.strides, self.emitter)
 
     def _lowest(self, block: int, vectors: int) -> None:
         """Fill accumulators with what no maximum falls below: the data type's lowest word, as a bias row."""

@@ -6,13 +6,14 @@ addends or the result live in DRAM0, it is also limited by the scratch through w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pefslc.geometry.shapes import Window
 from pefslc.targets.tensil.groups.group import MaxHead
 from pefslc.targets.tensil.groups.layout import Layout, Rect
 from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.schedule.maxima import held_vectors
 from pefslc.targets.tensil.words.steps import Accumulate
 from pefslc.targets.tensil.words.word_group import WordGroup
 
@@ -129,11 +130,16 @@ class PassPlan:
 
 
 def plan_passes(
-    group: WordGroup, needs: Needs, scratch: Scratch, capacity: int, architecture: Architecture
+    group: WordGroup,
+    layouts: Mapping[str, Layout],
+    needs: Needs,
+    scratch: Scratch,
+    capacity: int,
+    architecture: Architecture,
 ) -> PassPlan:
     """The plan of one group, for `capacity` accumulators."""
     a = architecture.array_size
-    rows, columns, blocks = _pass_size(group, needs, scratch, capacity, a)
+    rows, columns, blocks = _pass_size(group, layouts, needs, scratch, capacity, a)
     rect = Rect(0, rows, 0, columns)
     most = max((layout.blocks(a) for _, layout in needs.streamed_terms.values()), default=1)
     fits = needs.of_pass(rect, blocks, most) + needs.tile_rows <= scratch.size
@@ -147,17 +153,22 @@ def plan_passes(
     )
 
 
-def _pass_size(group: WordGroup, needs: Needs, scratch: Scratch, capacity: int, a: int) -> tuple[int, int, int]:
+def _pass_size(
+    group: WordGroup, layouts: Mapping[str, Layout], needs: Needs, scratch: Scratch, capacity: int, a: int
+) -> tuple[int, int, int]:
     """Rows, columns and output blocks: the most that accumulators and scratch hold."""
     layout = group.layout
-    if isinstance(group.head, MaxHead):
-        capacity, blocks = capacity // 2, 1  # one half holds the pixels under a tap
+    head = group.head
+    if isinstance(head, MaxHead):
+        capacity, blocks = capacity // 2, 1  # one half at least is for the input
     else:
         blocks = max(1, min(layout.blocks(a), capacity // layout.pixels))
     if group.stationary is not None:
         blocks = min(layout.blocks(a), capacity)  # each pass over rows reads their weights, whatever blocks it has
     columns = min(layout.width, capacity)
     rows = max(1, min(layout.height, capacity // (columns * blocks)))
+    if isinstance(head, MaxHead):
+        rows, columns = _of_maximum(head, layouts[head.tensor], rows, columns, 2 * capacity)
     room = scratch.size - max(needs.tile_rows, min(needs.weight_rows, scratch.size // 4))
     least = scratch.size - needs.tile_rows
     while needs.of_pass(Rect(0, rows, 0, columns), blocks) > room:
@@ -171,3 +182,15 @@ def _pass_size(group: WordGroup, needs: Needs, scratch: Scratch, capacity: int, 
             assert room < least, "the scheduler gives at least what one pixel needs"
             room = least
     return rows, columns, blocks
+
+
+def _of_maximum(head: MaxHead, source: Layout, rows: int, columns: int, capacity: int) -> tuple[int, int]:
+    """The most of a pass of this size whose whole input the accumulators hold, too; all of it where that is nothing."""
+
+    def fits(rows: int, columns: int) -> bool:
+        rect = Rect(0, rows, 0, columns)
+        seen = _window_area(rect, head.window, source)
+        return rect.area + held_vectors(head.window, rect, seen) <= capacity
+
+    smaller = [(n, columns) for n in range(rows, 0, -1)] + [(1, n) for n in range(columns - 1, 0, -1)]
+    return next((size for size in smaller if fits(*size)), (rows, columns))

@@ -17,10 +17,10 @@ from pefslc.targets.tensil.matrix.group_steps import (
 )
 from pefslc.targets.tensil.matrix.matrix_plan import MatrixPlan
 from pefslc.targets.tensil.matrix.matrix_steps import MatrixStep
-from pefslc.targets.tensil.matrix.step_choice import Choice, choose, matrix_cycles
+from pefslc.targets.tensil.matrix.step_choice import Choice, choose, matrix_cycles, simd_cycles
 from pefslc.targets.tensil.schedule.channel_rows import ChannelRows
 from pefslc.targets.tensil.schedule.constants import Constants
-from pefslc.targets.tensil.schedule.emitter import SIMD_CYCLES, Emitter
+from pefslc.targets.tensil.schedule.emitter import Emitter
 from pefslc.targets.tensil.schedule.pass_plan import Needs
 from pefslc.targets.tensil.schedule.weight_stream import hidden_behind
 from pefslc.targets.tensil.schedule.weights import Tile, with_carried
@@ -62,7 +62,7 @@ class PassSteps:
         if whole is None:
             return leading
         carried, count = self._can_carry(whole, chosen), vectors * len(chosen)
-        cycles = matrix_cycles(whole.steps if carried else whole.alone, count, a)
+        cycles = matrix_cycles(whole.steps if carried else whole.alone, count, a, len(chosen))
         apart = leading.cycles + count + self.trailing(len(chosen), vectors)[1]
         must = any(added.ceiling is not None for added in added_tensors(self.group))
         return Choice(whole, 0, carried, cycles) if must or cycles < apart else leading
@@ -73,7 +73,7 @@ class PassSteps:
 
     def trailing(self, blocks: int, vectors: int) -> tuple[MatrixPlan | None, int]:
         """The plan for what follows the last added tensor, if it is shorter, and cycles: nothing hides SIMD there."""
-        by_simd = SIMD_CYCLES * len(trailing_steps(self.group)) * vectors * blocks
+        by_simd = simd_cycles(len(trailing_steps(self.group)), vectors * blocks)
         plan, by_matrix = self._available(trailing_plan(self.group, self.architecture.data_type)), 0
         if (rows := self.channel_rows) is not None and rows.trailing is not None:
             plan, by_matrix = rows.trailing, rows.cycles(self.emitter, self.constants)

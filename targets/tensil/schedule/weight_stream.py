@@ -8,20 +8,19 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.targets.tensil.machine.timing import SIMD_CYCLES, SIMD_IN_DRAIN_CYCLES, streaming_cycles
 from pefslc.targets.tensil.schedule.constants import Constants
-from pefslc.targets.tensil.schedule.emitter import SIMD_CYCLES, Emitter
+from pefslc.targets.tensil.schedule.emitter import Emitter
 from pefslc.targets.tensil.schedule.weights import Tile
 
-__all__ = ["SIMD_IN_DRAIN_CYCLES", "WeightStream", "hidden_behind"]
+__all__ = ["WeightStream", "hidden_behind"]
 
 Words = NDArray[np.int64]
-
-SIMD_IN_DRAIN_CYCLES = 12  # three operations are free while the array drains before a LoadWeights (measured, spec 5)
 
 
 def hidden_behind(tile: Tile, emitter: Emitter, constants: Constants) -> int:
     """Cycles of SIMD that loading a tile hides: the drain, and its share of a DRAM read."""
-    return SIMD_IN_DRAIN_CYCLES + (0 if constants.resident else emitter.read_cycles(len(tile.rows)))
+    return SIMD_IN_DRAIN_CYCLES + (0 if constants.resident else streaming_cycles(emitter.architecture, len(tile.rows)))
 
 
 class WeightStream:

@@ -23,7 +23,7 @@ from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words.word_group import WordGroup
 
-__all__ = ["Tile", "first_covering_tap", "in_order", "tiles_of", "with_carried"]
+__all__ = ["Tile", "in_order", "tiles_of", "with_carried"]
 
 Words = NDArray[np.int64]
 
@@ -67,7 +67,7 @@ def tiles_of(
     bias = np.zeros((blocks, array_size), dtype=np.int64)
     bias.reshape(-1)[: len(group.bias)] = group.bias
     if isinstance(group.head, MaxHead):
-        return _lowest_tiles(group.head, group.layout, layouts, bias)
+        return _lowest_tiles(group.head, layouts, bias)
     padded = [_padded(term.weight, array_size) for term in group.terms]
     all_rows = {t for t, term in enumerate(group.terms) if term.tensor in unclean}
     for t, term in enumerate(group.terms):
@@ -165,17 +165,12 @@ def _overwriting_once(tiles: list[Tile]) -> list[Tile]:
     return [replace(tiles[0], beside=()), *(replace(t, fills=True) for t in others)]
 
 
-def _lowest_tiles(head: MaxHead, output: Layout, layouts: dict[str, Layout], bias: Words) -> list[list[Tile]]:
-    """For a maximum whose taps all leave the input somewhere: tiles that first set the lowest word everywhere."""
-    if first_covering_tap(head.window, layouts[head.tensor], output) is not None:
+def _lowest_tiles(head: MaxHead, layouts: dict[str, Layout], bias: Words) -> list[list[Tile]]:
+    """For a maximum whose window sees nothing somewhere: tiles that first set the lowest word everywhere."""
+    layout = layouts[head.tensor]
+    if head.window.always_sees(layout.height, layout.width):
         return [[] for _ in bias]
     return [[Tile(block, 0, 0, None, True, True, row[None, :])] for block, row in enumerate(bias)]
-
-
-def first_covering_tap(window: Window, layout: Layout, output: Layout) -> tuple[int, int] | None:
-    """The first tap that lies inside the input for every output pixel."""
-    taps = ((y, x) for y in range(window.kernel[0]) for x in range(window.kernel[1]))
-    return next((tap for tap in taps if window_covers(window, tap, layout, output)), None)
 
 
 def with_carried(
@@ -236,11 +231,3 @@ def _reached_pixels(
         source = layouts[group.terms[t].tensor]
         found[t, tap] = group.terms[t].window.reach(tap, (source.height, source.width), output)
     return [found[key] for key in taps]
-
-
-def window_covers(window: Window, tap: tuple[int, int], layout: Layout, output: Layout) -> bool:
-    """Whether the tap lies inside the input for every output pixel."""
-    dy, dx = window.tap_offset(*tap)
-    last_y = (output.height - 1) * window.strides[0] + dy
-    last_x = (output.width - 1) * window.strides[1] + dx
-    return dy >= 0 and dx >= 0 and last_y < layout.height and last_x < layout.width
