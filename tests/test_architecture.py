@@ -31,6 +31,7 @@ LAYER = {
     "cost": "core",
     "diagnosis": "compiler",
     "diagnostics": "core",
+    "file_names": "core",
     "folder_lock": "core",
     "format_changes": "compiler",
     "frontend": "frontend",

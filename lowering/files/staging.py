@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -21,18 +20,9 @@ from pefslc.diagnostics.errors import CompileError, Problem, quote
 from pefslc.folder_lock import locked
 from pefslc.replacement import replace_files, undo_unfinished
 
-__all__ = ["in_the_way", "publish", "require_replaceable", "safe_file_name", "write_file"]
+__all__ = ["in_the_way", "publish", "require_replaceable", "write_file"]
 
-_LONGEST_NAME = 100
 _ANOTHER_MODEL = "choose another folder (-o), or another name for the model's file"
-_UNSAFE = re.compile(r"[^A-Za-z0-9_.+-]+")
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-
-
-def safe_file_name(name: str) -> str:
-    """`name` as a file name that every file system takes and no shell misreads; "model" when nothing is left."""
-    safe = _UNSAFE.sub("_", name).lstrip(".-+").rstrip(".")[:_LONGEST_NAME] or "model"
-    return f"_{safe}" if _RESERVED.fullmatch(safe) else safe
 
 
 def publish(folder: Path, files: Mapping[str, bytes], sidecar: tuple[str, bytes]) -> tuple[Path, ...]:
