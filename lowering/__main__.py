@@ -1,6 +1,6 @@
 """`python -m pefslc` and the console script: an interrupt waits until the command line is there to answer it."""
 
-from pefslc.console.interrupts import deferring_interrupts
+from pefslc.files.interrupts import deferring_interrupts
 
 __all__ = ["main"]
 

@@ -92,6 +92,19 @@ class FakeEntryPoint:
         return self.made
 
 
+# Microsoft, "Naming Files, Paths, and Namespaces"; the superscripts are digits there.
+WINDOWS_DEVICES = {"CON", "PRN", "AUX", "NUL"} | {
+    f"{port}{digit}" for port in ("COM", "LPT") for digit in "0123456789¹²³"
+}
+
+
+def can_be_made_on_windows(name: str) -> bool:
+    """Whether a file of this name is one there: no device, whatever follows it, nothing that is cut off or refused."""
+    stem = name.split(".")[0].rstrip(" ").upper()
+    allowed = not any(c in '<>:"/\\|?*' or ord(c) < 32 for c in name)
+    return bool(name) and allowed and stem not in WINDOWS_DEVICES and not name.endswith((".", " "))
+
+
 def quantized_mlp(*, quantized_input: bool = True, weight_bits: int = 5) -> onnx.ModelProto:
     """x [1, 4] -> Quant -> Gemm 4x3 -> Relu -> Quant -> y [1, 3], in Q2.3."""
     weight = (np.arange(12, dtype=np.float32).reshape(3, 4) - 6) / 8

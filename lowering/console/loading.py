@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from pefslc.console.interrupts import deferring_interrupts
+from pefslc.files.interrupts import deferring_interrupts
 
 __all__ = ["LoadingCommand"]
 

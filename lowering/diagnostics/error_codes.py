@@ -118,6 +118,7 @@ class Code(Enum):
     INPUT_ARRAY = ("PEF0809", "an input array does not suit the model")
     EXPECTED_ARRAY = ("PEF0810", "an expected output does not suit the model")
     DIFFERS = ("PEF0811", "verification found a difference")
+    FOLDER_IN_USE = ("PEF0812", "another process writes into the folder")
 
     # 09: targets, options, passes and plugins
     UNKNOWN_TARGET = ("PEF0901", "there is no such target")

@@ -14,6 +14,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, quote
 from pefslc.driver.target_registry import find_target
 from pefslc.evaluation.interpret import apply_output_map, as_batches, quantize_input
+from pefslc.files.replacement import half_replaced
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
 from pefslc.ir.value import Codes, TensorType, Value
 from pefslc.numeric.scale import Scale
@@ -71,11 +72,29 @@ class BareProgram:
 
 def open_artifact(path: Path) -> Artifact | BareProgram:
     """The artifact in a folder, of a sidecar, or that a file belongs to. Raises CompileError."""
-    if path.suffix == ".tmodel" and not any(path.name in load_sidecar(p).files for p in _sidecars(path.parent)):
-        return BareProgram(path)
-    sidecar = load_sidecar(_sidecar_path(path))
     folder = path if path.is_dir() else path.parent
+    unfinished = half_replaced(folder)  # before the files are read: what is done in the meantime is done
+    try:
+        if path.suffix == ".tmodel" and not any(path.name in load_sidecar(p).files for p in _sidecars(folder)):
+            if path.name in unfinished:
+                raise _half_replaced(folder, unfinished)
+            return BareProgram(path)
+        sidecar = load_sidecar(_sidecar_path(path))
+    except CompileError as e:
+        if unfinished and e.problems[0].code in (Code.ARTIFACT_CHANGED, Code.NOT_AN_ARTIFACT):
+            raise _half_replaced(folder, unfinished) from None
+        raise
     return Artifact(sidecar, find_target(sidecar.target).runner(folder, sidecar))
+
+
+def _half_replaced(folder: Path, names: frozenset[str]) -> CompileError:
+    sidecars = sorted(name for name in names if name.endswith(".json"))
+    return CompileError(
+        Code.ARTIFACT_CHANGED,
+        f"the files of {', '.join(map(quote, sidecars or sorted(names)))} in {quote(folder)} are half replaced: "
+        "a compile is writing them, or was ended while it did",
+        hint="wait until it has ended, or compile the model again",
+    )
 
 
 def interface_of(sidecar: Sidecar) -> Graph:

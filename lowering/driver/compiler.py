@@ -28,8 +28,8 @@ from pefslc.driver.model_source import as_file
 from pefslc.driver.plugins import load_plugins
 from pefslc.driver.program import Lowered, Program
 from pefslc.files.arrays import Arrays, ArraysLike, as_arrays
+from pefslc.files.file_names import safe_file_name
 from pefslc.files.paths import ModelPath, as_path
-from pefslc.files.staging import safe_file_name
 from pefslc.frontend import NOTHING_GIVEN, GivenShapes, Imported, import_model, survey_model
 from pefslc.geometry.shapes import Shape
 from pefslc.ir.graph import Graph, Level

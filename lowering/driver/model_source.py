@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote, quote_given
+from pefslc.files.file_names import safe_file_name
 from pefslc.files.paths import ModelPath, as_path
-from pefslc.files.staging import safe_file_name
 
 if TYPE_CHECKING:
     from torch.nn import Module

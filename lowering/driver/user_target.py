@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from pefslc.artifacts.sidecar import Sidecar, sidecar_name
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote, quote_given
 from pefslc.diagnostics.user_code import exception_text, place_in, source_of
+from pefslc.files.file_names import is_file_name
 from pefslc.ir.graph import Graph
 from pefslc.numeric.deviation import Deviations
 from pefslc.numeric.format import FixedPoint
@@ -214,17 +215,12 @@ def _file_faults(files: object, sidecar: str) -> Iterator[str]:
         yield f"files is a {type(files).__name__}, not a dict of bytes by file name"
         return
     for name, content in files.items():
-        if not (isinstance(name, str) and _is_file_name(name)):
+        if not (isinstance(name, str) and is_file_name(name)):
             yield f"{quote_given(name)} is not the name of a file in the folder"
         elif name == sidecar:
             yield f"file {quote(name)} is the sidecar, which the driver writes"
         if not isinstance(content, bytes):
             yield f"file {quote_given(name)} holds {type(content).__name__}, not bytes"
-
-
-def _is_file_name(name: str) -> bool:
-    """Whether it is one, on every system: no folder, nothing hidden, nothing that a terminal would not show."""
-    return bool(name) and PurePath(name).name == name and name[0] != "." and name.isprintable() and "\\" not in name
 
 
 def _details_faults(details: object) -> Iterator[str]:

@@ -1,14 +1,13 @@
 """Writing artifacts: all of them or none, and never over a file that no compile of this model wrote.
 
-Everything is staged in a temporary folder beside the destination, on the same file system, then renamed into place,
-the sidecar last: a folder with a sidecar is complete.
+One process at a time (`folder_lock`) replaces all files as one (`replacement`), the sidecar last: where the hashes in a
+sidecar are those of its files, it is complete.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,42 +17,35 @@ from pathlib import Path
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
+from pefslc.files.folder_lock import locked
+from pefslc.files.replacement import replace_files, undo_unfinished
 
-__all__ = ["in_the_way", "publish", "require_replaceable", "safe_file_name", "write_file"]
+__all__ = ["in_the_way", "publish", "require_replaceable", "write_file"]
 
-_LONGEST_NAME = 100
 _ANOTHER_MODEL = "choose another folder (-o), or another name for the model's file"
-_UNSAFE = re.compile(r"[^A-Za-z0-9_.+-]+")
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-
-
-def safe_file_name(name: str) -> str:
-    """`name` as a file name that every file system takes and no shell misreads; "model" when nothing is left."""
-    safe = _UNSAFE.sub("_", name).lstrip(".-+").rstrip(".")[:_LONGEST_NAME] or "model"
-    return f"_{safe}" if _RESERVED.fullmatch(safe) else safe
 
 
 def publish(folder: Path, files: Mapping[str, bytes], sidecar: tuple[str, bytes]) -> tuple[Path, ...]:
     """Write `files`, then the sidecar (name, content), into `folder`, which is made when it is not there.
 
     Raises CompileError, before anything is touched, where a file is in the way that no compile wrote, or the compile of
-    another model.
+    another model; or where another process writes there. What a process that was killed left half done is undone first.
     """
     everything = {**files, sidecar[0]: sidecar[1]}  # the sidecar comes last, also in the result
     assert all(Path(name).name == name for name in everything), "an artifact outside of its folder"
     missing = [part for part in (folder, *folder.parents) if not os.path.lexists(part)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _refuse_foreign_files(folder, everything, sidecar)
-        with tempfile.TemporaryDirectory(prefix=".pefslc-", dir=folder) as staged:
-            for name, content in everything.items():
-                (Path(staged) / name).write_bytes(content)
-            for name in everything:
-                os.replace(Path(staged) / name, folder / name)
-    except OSError as e:
+        with locked(folder):
+            undo_unfinished(folder)
+            _refuse_foreign_files(folder, everything, sidecar)
+            replace_files(folder, everything)
+    except BaseException as e:
         for made in missing:
             with suppress(OSError):  # not empty: somebody else's
                 made.rmdir()
+        if not isinstance(e, OSError):
+            raise
         reason = "it is no folder" if isinstance(e, FileExistsError | NotADirectoryError) else e.strerror or e
         raise CompileError(
             Code.CANNOT_WRITE, f"cannot write into {quote(folder)}: {reason}", hint="choose another folder (-o)"

@@ -35,7 +35,7 @@ class Deviation:
 
 @dataclass(frozen=True, slots=True)
 class Deviations:
-    """All of one requantization. `codes` can occur, over all channels; `channels` are told apart."""
+    """All of one requantization. `codes` can occur, over all `channels` of the tensor."""
 
     found: tuple[Deviation, ...]
     codes: int
@@ -64,37 +64,59 @@ class Deviations:
         """How many of how many, by how much, and the first few ranges."""
         if not self.found:
             return f"none of {self.codes:,} accumulator codes differs"
-        ranges = "; ".join(f"channel {d.channel} at {d}" for d in self.found[:shown])
-        more = f"; and {len(self.found) - shown:,} more ranges" if len(self.found) > shown else ""
+        listed = self._listed()
+        more = f"; and {len(listed) - shown:,} more ranges" if len(listed) > shown else ""
         return (
             f"{self.differing:,} of {self.codes:,} accumulator codes differ, by at most {self.largest}, in "
-            f"{len(self.by_channel)} of {self.channels} channels: {ranges}{more}"
+            f"{len(self.by_channel)} of {self.channels} channels: {'; '.join(listed[:shown])}{more}"
         )
+
+    def _listed(self) -> list[str]:
+        """Every range; once, where several channels have the same ones and no channel has others."""
+        by_channel = self.by_channel
+        texts = {tuple(map(str, found)) for found in by_channel.values()}
+        if self.channels > 1 and len(by_channel) == self.channels and len(texts) == 1:
+            return [f"every channel at {text}" for text in texts.pop()]
+        return [f"channel {d.channel} at {d}" for d in self.found]
 
 
 def deviations_of(
     wanted: Staircase, computed: Staircase, low: NDArray[np.int64], high: NDArray[np.int64]
 ) -> Deviations:
-    """Where `computed` differs from `wanted`, which has the same codes and directions, on codes low..high [channels].
+    """Where `computed` differs from `wanted`, which has the same codes and directions.
+
+    low, high  [channels of the tensor]: the codes that can occur in each. A staircase of one channel is that of all of
+               them: each has a list of its own, for its codes are its own
 
     A code that passed a threshold of one staircase and not of the other is off by one; where several do, by their sum.
     """
     assert wanted.thresholds.shape == computed.thresholds.shape
     assert (wanted.direction == computed.direction).all()
     assert (wanted.low, wanted.step) == (computed.low, computed.step)
+    assert low.shape == high.shape
+    assert wanted.channels in (1, len(low))
+    by_row = {
+        row: _ranges(wanted, computed, row)
+        for row in np.flatnonzero((wanted.thresholds != computed.thresholds).any(axis=1)).tolist()
+    }
     found: list[Deviation] = []
-    for c in np.flatnonzero((wanted.thresholds != computed.thresholds).any(axis=1)).tolist():
-        sign = int(wanted.direction[c])
-        changed = wanted.thresholds[c] != computed.thresholds[c]
-        # From each threshold on (downwards to it, where the channel falls) the code is a step higher.
-        ours, theirs = (s.thresholds[c][changed] + (sign < 0) for s in (computed, wanted))
-        gain = sign * wanted.step
-        points = np.concatenate([ours, theirs])
-        change = np.concatenate([np.full(len(ours), gain), np.full(len(theirs), -gain)])
-        edges, where = np.unique(points, return_inverse=True)
-        by = np.cumsum(np.bincount(where, weights=change)).astype(np.int64)
-        for first, end, off in zip(edges[:-1].tolist(), edges[1:].tolist(), by[:-1].tolist(), strict=True):
-            first, last = max(first, int(low[c])), min(end - 1, int(high[c]))
-            if off and first <= last:
-                found.append(Deviation(c, first, last, off))
-    return Deviations(tuple(found), int((high - low + 1).sum()), wanted.channels)
+    for c, (lowest, highest) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
+        for first, last, by in by_row.get(c if wanted.channels > 1 else 0, ()):
+            if max(first, lowest) <= min(last, highest):
+                found.append(Deviation(c, max(first, lowest), min(last, highest), by))
+    return Deviations(tuple(found), int((high - low + 1).sum()), len(low))
+
+
+def _ranges(wanted: Staircase, computed: Staircase, row: int) -> list[tuple[int, int, int]]:
+    """(first, last, by): the codes, whether they can occur or not, on which one row of thresholds differs."""
+    sign = int(wanted.direction[row])
+    changed = wanted.thresholds[row] != computed.thresholds[row]
+    # From each threshold on (downwards to it, where the channel falls) the code is a step higher.
+    ours, theirs = (s.thresholds[row][changed] + (sign < 0) for s in (computed, wanted))
+    gain = sign * wanted.step
+    points = np.concatenate([ours, theirs])
+    change = np.concatenate([np.full(len(ours), gain), np.full(len(theirs), -gain)])
+    edges, where = np.unique(points, return_inverse=True)
+    by = np.cumsum(np.bincount(where, weights=change)).astype(np.int64)
+    spans = zip(edges[:-1].tolist(), edges[1:].tolist(), by[:-1].tolist(), strict=True)
+    return [(first, end - 1, off) for first, end, off in spans if off]

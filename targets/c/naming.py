@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from hashlib import sha256
 
+from pefslc.files.file_names import not_a_device
+
 __all__ = ["Names", "comment_text", "identifier", "model_prefix"]
 
 _LONGEST = 40
@@ -50,7 +52,7 @@ def identifier(name: str, fallback: str) -> str:
 
 def model_prefix(name: str) -> str:
     """The prefix of everything that a model's C files define, and the stem of their names."""
-    prefix = identifier(name, "model")
+    prefix = not_a_device(identifier(name, "model"))
     # A model named x_weights would write a file of model x.
     reserved = prefix.lower() in _SYSTEM_HEADERS or prefix.endswith(("_", "_weights", "_fixed"))
     return f"{prefix.rstrip('_')}_model" if reserved else prefix

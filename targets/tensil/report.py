@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pefslc.analysis.ranges import channel_accumulators
 from pefslc.ir.graph import Graph
-from pefslc.ir.integer import Requantize
+from pefslc.ir.integer import Conv2d, Dense, Requantize
 from pefslc.ir.value import Op
 from pefslc.numeric.deviation import deviations_of
 from pefslc.targets.protocol import OpReport
@@ -22,6 +24,7 @@ __all__ = ["bounded_operations", "computed_graph", "op_reports", "parts_of"]
 
 def bounded_operations(graph: Graph, bends: Bends, program: WordProgram) -> dict[str, Bounded]:
     """The requantizations of `graph` that are not certified, by name: one that was split, as a whole."""
+    producers = graph.producers()
     found = {name: b for outcome in program.outcomes for name, b in outcome.bounded.items()}
     for op in graph.of_type(Requantize):
         parts = bends.parts.get(op.result.name, ())
@@ -31,9 +34,21 @@ def bounded_operations(graph: Graph, bends: Bends, program: WordProgram) -> dict
             found[part.result.name].computed if part.result.name in found else part.staircase for part in parts
         )
         whole = merged(op.staircase, below, above)
-        low, high = (np.full(whole.channels, end) for end in (whole.domain_low, whole.domain_high))
-        found[op.result.name] = Bounded(whole, deviations_of(op.staircase, whole, low, high))
+        deviations = deviations_of(op.staircase, whole, *_codes_of_channels(op, producers.get(op.input.name)))
+        if not deviations.found:  # the parts are placed for the codes of the whole tensor, and miss some of these
+            deviations = deviations_of(op.staircase, whole, *_codes_of_channels(op, None))
+        found[op.result.name] = Bounded(whole, deviations)
     return found
+
+
+def _codes_of_channels(op: Requantize, producer: Op | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Bounds of the codes that `op` reads, of each channel where `producer` makes them channel by channel."""
+    domain, channels = (op.staircase.domain_low, op.staircase.domain_high), op.result.type.channels
+    if isinstance(producer, Conv2d | Dense):
+        low, high = (np.clip(np.array(ends, dtype=np.int64), *domain) for ends in channel_accumulators(producer))
+        return low, high
+    low, high = (np.full(channels, end, dtype=np.int64) for end in domain)
+    return low, high
 
 
 def op_reports(

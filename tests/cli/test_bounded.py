@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,62 @@ def test_summary_and_sidecar_say_bounded_and_list_the_codes(pefslc: Cli, bounded
     assert len(deviations["channels"]) == 3
     assert all(r.endswith((" (+1)", " (-1)")) for r in ranges)
     assert len(ranges) <= deviations["differing"] < deviations["codes"] // 50
+
+
+@pytest.mark.parametrize(
+    ("slope", "weights", "channels"),
+    [
+        (0, [(32, 1), (32, 1), (-32, -1)], 3),
+        (0, [(32, 1), (16, 1), (1, 0), (-32, -1)], 3),  # the sums of one are too few to meet a code that differs
+        (0, [(1, 0), (0, 1), (32, 1)], 1),
+        (0.9, [(32, 1), (16, 1), (1, 0), (-32, -1)], 3),  # two lines, added
+    ],
+)
+def test_channels_with_one_staircase_are_listed_as_a_run_over_every_sum_shows(
+    pefslc: Cli, tmp_path: Path, slope: float, weights: list[tuple[int, int]], channels: int
+) -> None:
+    """One image holds every pair of input codes, and so every sum; what differs of what it should be is the list."""
+    source, fine = 0.853, 0.0802
+    m = ModelBuilder()
+    x = m.quant(m.input([1, 2, 32, 32]), source, 5)
+    kernel = np.array(weights, dtype=np.float64)[:, :, None, None] * fine
+    y = m.node("LeakyRelu", m.node("Conv", x, m.weight(kernel, fine, 7)), alpha=slope)
+    m.output(m.quant(y, 0.25, 9), [1, len(weights), 32, 32])
+    path = m.save(tmp_path, "net.onnx")
+
+    program = package.compile(path, target="tensil")
+    first, second = np.meshgrid(np.arange(-16, 16), np.arange(-16, 16), indexing="ij")
+    (result,) = program.run(np.stack([first, second])[None] * source).values()
+    scale, alpha = as_float32(source) * as_float32(fine) * 4, as_float32(slope)
+    true: dict[int, dict[int, int]] = {}
+    for c, weight in enumerate(weights):
+        sums = weight[0] * first + weight[1] * second
+        for total, code in zip(sums.flat, (result[0, c] * 4).astype(int).flat, strict=True):
+            value = scale * int(total) * (1 if total >= 0 else alpha)
+            if code != (wanted := min(max(round(value), -256), 255)):
+                true.setdefault(c, {})[int(total)] = int(code) - wanted
+    assert len(true) == channels
+
+    text = pefslc(path, "--target", "tensil", "-o", tmp_path / "out").out
+    assert f"in {channels} of {len(weights)} channels: " in text
+    (listed,) = json.loads((tmp_path / "out" / "net.tensil.json").read_text())["layers"][0]["deviations"]
+    assert {int(c): by_code(ranges) for c, ranges in listed["channels"].items()} == true
+    assert listed["differing"] == sum(map(len, true.values()))
+    assert program.layers[0].to_json()["deviations"] == [listed]
+
+
+def as_float32(number: float) -> Fraction:
+    return Fraction(float(np.float32(number)))
+
+
+def by_code(ranges: str) -> dict[int, int]:
+    """{40: 1, -12: -1, -11: -1} of "40 (+1), -12..-11 (-1)"."""
+    found = {}
+    for text in ranges.split(", "):
+        span, by = text.rstrip(")").split(" (")
+        first, *last = map(int, span.split(".."))
+        found |= dict.fromkeys(range(first, (last or [first])[0] + 1), int(by))
+    return found
 
 
 def test_require_exact_refuses_with_the_list(pefslc: Cli, bounded: Path, tmp_path: Path) -> None:

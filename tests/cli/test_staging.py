@@ -6,10 +6,11 @@ from pathlib import Path
 
 import onnx
 import pytest
-from cli_support import Cli, quantized_mlp
+from cli_support import Cli, can_be_made_on_windows, quantized_mlp
 
 from pefslc.diagnostics.errors import CompileError
-from pefslc.files.staging import publish, safe_file_name
+from pefslc.driver.compiled_artifact import open_artifact
+from pefslc.files.staging import publish
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -135,22 +136,18 @@ def test_the_sidecar_is_renamed_last(tmp_path: Path) -> None:
     assert [p.name for p in paths] == ["z", "a", "m.t.json"]
 
 
-@pytest.mark.parametrize(
-    ("name", "safe"),
-    [
-        ("resnet9_q2_3", "resnet9_q2_3"),
-        ("my model (1)", "my_model_1_"),
-        ("..", "model"),
-        ("", "model"),
-        ("-rf", "rf"),
-        ("a/b\\c", "a_b_c"),
-        ("con", "_con"),
-        ("Füße\n", "F_e_"),
-        ("x" * 300, "x" * 100),
-    ],
-)
-def test_names_become_safe_file_names(name: str, safe: str) -> None:
-    assert safe_file_name(name) == safe
+@pytest.mark.parametrize("name", ["COM1", "con.v2", "nul", "Lpt9", "aux.tar.x", "prn ", "com¹", "a:b?", "net. ", "x."])
+@pytest.mark.parametrize("target", ["c", "tensil", "fake"])
+def test_no_target_writes_a_name_that_windows_reserves(
+    pefslc: Cli, model: Path, tmp_path: Path, name: str, target: str
+) -> None:
+    """Every file can be made on Windows, and what is compiled can be found by its sidecar and run."""
+    renamed = model.rename(tmp_path / f"{name}.onnx")
+    result = pefslc(renamed, "--target", target, "-o", tmp_path / "a")
+    assert result.status == 0, result.err
+    for file in snapshot(tmp_path / "a"):
+        assert can_be_made_on_windows(file), file
+    assert open_artifact(tmp_path / "a")
 
 
 def test_a_model_with_an_evil_name_compiles(pefslc: Cli, model: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
+from unittest.mock import patch
 
 import numpy as np
 import onnx
@@ -95,6 +96,14 @@ def written(name: str, content: bytes | str) -> str:
 def saved() -> None:
     """A compiled model in build/."""
     compiled(model(lambda m, x: conv(m, x)), FakeTarget()).save("build")  # type: ignore[attr-defined]
+
+
+def in_use() -> None:
+    """A compile on another computer writes into build/."""
+    Path("build").mkdir()
+    written("build/.pefslc.lock", '{"pid": 4711, "host": "workstation", "since": "2026-01-31 12:00:00 UTC"}')
+    with patch("pefslc.files.folder_lock._PATIENCE_S", 0.0):
+        saved()
 
 
 def artifact(change: Callable[[], object]) -> Case:
@@ -339,6 +348,7 @@ CASES: dict[Code, Case] = {
     Code.NOT_ARRAYS: lambda: read_arrays(Path(written("x.npz", "1, 2, 3"))),
     Code.INPUT_ARRAY: given(image=np.ones((1, 3, 4, 4))),
     Code.EXPECTED_ARRAY: verified(y=np.ones((1, 7))),
+    Code.FOLDER_IN_USE: in_use,
     Code.DIFFERS: verified(arch="wrong"),
     Code.UNKNOWN_TARGET: lambda: find_target("fpga"),
     Code.WRONG_OPTION: network(target="c", arch="pynqz1"),

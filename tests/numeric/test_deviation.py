@@ -14,9 +14,9 @@ LOW, HIGH = -20, 20
 
 
 @st.composite
-def staircase_pairs(draw: st.DrawFn) -> tuple[Staircase, Staircase]:
+def staircase_pairs(draw: st.DrawFn, channels: int | None = None) -> tuple[Staircase, Staircase]:
     """Two staircases of the same codes and directions."""
-    channels, steps = draw(st.integers(1, 3)), draw(st.integers(0, 5))
+    channels, steps = draw(st.integers(1, 3)) if channels is None else channels, draw(st.integers(0, 5))
     direction = np.array(draw(st.lists(st.sampled_from([1, -1]), min_size=channels, max_size=channels)))
     step = draw(st.sampled_from([1, 2]))
 
@@ -65,6 +65,39 @@ def test_a_difference_reads_as_a_sentence() -> None:
     )
     assert found.text(1).endswith("channel 0 at 6..7 (-1); and 1 more ranges")
     assert str(Deviations((), 20, 2)) == "none of 20 accumulator codes differs"
+
+
+@given(staircase_pairs(channels=1), st.integers(1, 4), st.data())
+def test_channels_that_share_a_staircase_are_listed_each_within_its_range(
+    pair: tuple[Staircase, Staircase], channels: int, data: st.DataObject
+) -> None:
+    wanted, computed = pair
+    ends = [sorted(data.draw(st.tuples(st.integers(LOW, HIGH), st.integers(LOW, HIGH)))) for _ in range(channels)]
+    low, high = np.array(ends, dtype=np.int64).T
+    found = deviations_of(wanted, computed, low, high)
+    listed = {(d.channel, a): d.by for d in found.found for a in range(d.first, d.last + 1)}
+    codes = np.arange(LOW, HIGH + 1)
+    by = dict(zip(codes.tolist(), (computed(codes[None])[0] - wanted(codes[None])[0]).tolist(), strict=True))
+    true = {(c, a): by[a] for c, (first, last) in enumerate(ends) for a in range(first, last + 1) if by[a]}
+    assert listed == true
+    assert (found.differing, found.channels) == (len(true), channels)
+    assert found.codes == sum(last - first + 1 for first, last in ends)
+    assert f"in {len({c for c, _ in true})} of {channels} channels" in str(found) or not true
+
+
+def test_what_all_channels_share_is_said_once() -> None:
+    wanted = Staircase(0, 9, 0, np.array([[3, 6]]), np.array([1]))
+    computed = Staircase(0, 9, 0, np.array([[3, 8]]), np.array([1]))
+    found = deviations_of(wanted, computed, np.zeros(3, dtype=np.int64), np.array([9, 9, 9]))
+    assert (
+        str(found) == "6 of 30 accumulator codes differ, by at most 1, in 3 of 3 channels: every channel at 6..7 (-1)"
+    )
+    found = deviations_of(wanted, computed, np.zeros(3, dtype=np.int64), np.array([9, 5, 9]))
+    assert str(found) == (
+        "4 of 26 accumulator codes differ, by at most 1, in 2 of 3 channels: "
+        "channel 0 at 6..7 (-1); channel 2 at 6..7 (-1)"
+    )
+    assert [*found.by_channel] == [0, 2]
 
 
 @pytest.mark.parametrize("direction", [1, -1])

@@ -94,9 +94,13 @@ class TransposeHead:
 
 @dataclass(frozen=True, slots=True)
 class Requantization:
-    """accumulators = staircase(accumulators)."""
+    """accumulators = staircase(accumulators).
+
+    channels  of the tensor, on axis 1: more than the staircase tells apart, where they share it
+    """
 
     staircase: Staircase
+    channels: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,7 @@ class _Selector:
                         "Quant per feature after Flatten is not supported on the TCU",
                         at=op.result.origin,
                     )
-                self._join(op, op.input, Requantization(op.staircase))
+                self._join(op, op.input, Requantization(op.staircase, op.result.type.channels))
             case Round():
                 codes = op.input.type.codes
                 self._join(op, op.input, Rounding(op.line, codes.low, codes.high))

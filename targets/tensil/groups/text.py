@@ -105,7 +105,7 @@ def _taps_text(taps: Sequence[Sequence[int]]) -> str:
 
 def _step_text(step: Step) -> str:
     match step:
-        case Requantization(staircase):
+        case Requantization(staircase, _):
             return f"requantize {staircase_text(staircase)}"
         case Rounding(_, low, high):
             return f"round a line over {low}..{high}"

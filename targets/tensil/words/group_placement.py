@@ -228,7 +228,7 @@ class GroupPlacer:
                     # A bounded step may come earlier than the model's: what lies below must be clipped before it.
                     clipped_later = not self.by_channel and self._is_clipped_later(i)
                     done = self._requantize(steps, step.staircase, may_bias, clipped_later)
-                    done = done or (self.by_channel and self._requantize_channels(steps, step.staircase))
+                    done = done or (self.by_channel and self._requantize_channels(steps, step))
                 case Rounding():
                     raise CompileError(
                         Code.TCU_WORD,
@@ -286,7 +286,7 @@ class GroupPlacer:
         The ReLU after a residual Add does that to both branches. Interval ranges cannot see it.
         """
         match self.group.steps[index : index + 3]:
-            case (Requantization(first), AddTensor(tensor), Requantization(second)):
+            case (Requantization(first, _), AddTensor(tensor), Requantization(second, _)):
                 highest = first.low + self.program.tensors[tensor].codes[1]
                 rising = bool((second.direction > 0).all())
                 return rising and second.thresholds.shape[1] > 0 and int(second.thresholds[:, 0].min()) > highest
@@ -325,9 +325,9 @@ class GroupPlacer:
                 return offset - (after << shift), after
         return offset, np.zeros_like(offset)
 
-    def _requantize_channels(self, steps: StepSequence, staircase: Staircase) -> bool:
+    def _requantize_channels(self, steps: StepSequence, requantization: Requantization) -> bool:
         """Requantize by multiplications per channel: exactly, or off by one on codes that are listed."""
-        staircase = self._restricted(staircase, steps)
+        staircase = self._restricted(requantization.staircase, steps)
         low, high = steps.ranges(staircase.channels)
         key = staircase, low.tobytes(), high.tobytes(), steps.exponent
         if key not in self.fits:
@@ -336,7 +336,7 @@ class GroupPlacer:
         if found is None:
             self.reasons.append(f"multiplications per channel find no room in {self.data_type.width_bits} bits")
             return False
-        deviations = deviations_of(staircase, found.computed, low, high)
+        deviations = deviations_of(staircase, found.computed, *steps.ranges(requantization.channels))
         if deviations.largest > _LARGEST_DEVIATION:
             self.reasons.append("its Quant is no straight line: multiplications per channel are off by more than 1")
             return False

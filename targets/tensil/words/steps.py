@@ -194,8 +194,10 @@ class StepSequence:
         self.names.append(how + clip)
 
     def ranges(self, channels: int) -> tuple[Words, Words]:
-        """The lowest and highest codes [channels]: of each channel, or of all as one."""
-        if self.by_channel is not None and channels > 1:
+        """The lowest and highest codes [channels]: of each channel, or of all where they are not known apart: channels
+        that share a staircase (1), or features of a tensor that was an image, which has fewer channels.
+        """
+        if self.by_channel is not None and len(self.by_channel[0]) == channels:
             return self.by_channel
         low, high = (np.full(channels, code, dtype=np.int64) for code in self.codes)
         return low, high
