@@ -13,8 +13,8 @@ import numpy as np
 from pefslc.analysis.verify import verify
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, InternalError
-from pefslc.evaluation.interpret import run
 from pefslc.ir.graph import Graph, Level
+from pefslc.ir.interpret import run
 
 __all__ = ["Exactness", "Pass", "PassRecord", "check_pass", "run_passes"]
 

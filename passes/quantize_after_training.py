@@ -11,13 +11,13 @@ import numpy as np
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem
-from pefslc.evaluation.interpret import broadcast_steps, round_floats
 from pefslc.geometry.dilation_phases import taps_together
 from pefslc.ir.graph import Graph, Level, map_operands
 from pefslc.ir.quantized import Constant, Conv, Linear, Quantize
 from pefslc.ir.structural import Concat, Structural
 from pefslc.ir.value import Op, RealArray, TensorType, Value
 from pefslc.numeric.format import FixedPoint, Quantization
+from pefslc.numeric.quantize import broadcast_steps, round_floats
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale, common_grid
 from pefslc.passes.check_format import is_float
@@ -111,8 +111,8 @@ def quantized_by(plan: FormatPlan, graph: Graph, bias: Quantization | None = Non
         rewrite.visit(op)
     if rewrite.problems:
         raise CompileError.of(rewrite.problems)
-    outputs = tuple(replace(o, value=rewrite.current(o.value)) for o in graph.outputs)
-    return replace(graph, ops=tuple(rewrite.ops), outputs=outputs, uniform_format=plan.uniform)
+    quantized = graph.with_ops(rewrite.ops).with_outputs(rewrite.stored)
+    return replace(quantized, uniform_format=plan.uniform)
 
 
 class _Rewrite:

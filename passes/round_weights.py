@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.evaluation.interpret import round_floats
+from pefslc.numeric.quantize import round_floats
 from pefslc.numeric.rounding import RoundingMode
 
 __all__ = ["round_weights"]

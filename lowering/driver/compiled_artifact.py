@@ -13,8 +13,8 @@ from pefslc.artifacts.sidecar import Sidecar, load_sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, quote
 from pefslc.driver.target_registry import find_target
-from pefslc.evaluation.interpret import apply_output_map, as_batches, quantize_input
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
+from pefslc.ir.interpret import apply_output_map, as_batches, quantize_input
 from pefslc.ir.value import Codes, TensorType, Value
 from pefslc.numeric.scale import Scale
 from pefslc.targets.protocol import Runner
@@ -39,7 +39,7 @@ class Artifact:
     ) -> dict[str, Floats]:
         """Output name -> float64 values, for inputs by name (or "x") in the ONNX shape, any multiple of the batch."""
         interface = interface_of(self.sidecar)
-        arrays, rows = as_batches(interface, inputs)  # type: ignore[arg-type]  # it checks the element types
+        arrays, rows = as_batches(interface, inputs)
         parts: dict[str, list[Floats]] = {o.name: [] for o in interface.outputs}
         for start in range(0, rows, _CHUNK_ROWS):
             if progress is not None:

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pefslc
 from pefslc.analysis.limits import TargetLimits
 from pefslc.artifacts.sidecar import make_sidecar
 from pefslc.diagnostics.error_codes import Code
@@ -43,6 +42,7 @@ from pefslc.reports.format_changes import format_changes
 from pefslc.reports.layer_report import certified, layer_rows
 from pefslc.reports.post_training import PostTrainingReport, post_training_report
 from pefslc.targets.protocol import Emission, Target, TargetOptions
+from pefslc.version import __version__
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -242,7 +242,7 @@ def compile(
     sidecar = make_sidecar(
         lowered.integer,
         chosen.name,
-        pefslc.__version__,
+        __version__,
         source,
         emission.files,
         details,

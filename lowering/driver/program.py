@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from pefslc.artifacts.costs import CostReport
 from pefslc.artifacts.sidecar import Sidecar, load_sidecar
 from pefslc.diagnostics.error_codes import Code
-from pefslc.evaluation.interpret import apply_output_map, as_batches, quantize_input
 from pefslc.files.arrays import ArraysLike, as_arrays
 from pefslc.files.paths import ModelPath, as_path
 from pefslc.files.staging import publish
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Requantize
+from pefslc.ir.interpret import apply_output_map, as_batches, quantize_input
 from pefslc.passes.manager import Exactness, PassRecord
 from pefslc.passes.pipeline import SAID_BY_USER
 from pefslc.reports.format_changes import FormatChange

@@ -23,13 +23,14 @@ from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from enum import Enum
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.diagnostics.errors import Origin
 from pefslc.geometry.shapes import Window
-from pefslc.ir.graph import Graph, GraphInput, GraphOutput, OutputMap
+from pefslc.ir.interface import GraphInput, GraphOutput, OutputMap
 from pefslc.ir.value import Codes, IntArray, Op, RealArray, TensorType, Value
 from pefslc.numeric.expression import Call, Number, Variable
 from pefslc.numeric.format import Quantization
@@ -37,6 +38,9 @@ from pefslc.numeric.line import BentLine
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage
 from pefslc.numeric.staircase import Quantizer, Staircase
+
+if TYPE_CHECKING:
+    from pefslc.ir.graph import Graph
 
 __all__ = ["BARE_NAME", "NO_DATA", "narrowest", "print_graph", "type_text"]
 

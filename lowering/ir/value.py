@@ -61,6 +61,12 @@ class TensorType:
         return self.element
 
     @property
+    def quantization(self) -> Quantization:
+        """The element of what a quantizer made."""
+        assert isinstance(self.element, Quantization)
+        return self.element
+
+    @property
     def channels(self) -> int:
         """Size of axis 1, where channels and features lie; 1 for lower ranks."""
         return self.shape[1] if len(self.shape) > 1 else 1
@@ -122,13 +128,18 @@ class Op:
     @property
     def operands(self) -> tuple[Value, ...]:
         """The values that this operation reads, in field order."""
-        found: list[Value] = []
+        return tuple(value for _, value in self.named_operands)
+
+    @property
+    def named_operands(self) -> tuple[tuple[str, Value], ...]:
+        """The values that this operation reads, each with the name of its field, in field order."""
+        operands: list[tuple[str, Value]] = []
         for field in fields(self):
             if field.name == "result":
                 continue
             content = getattr(self, field.name)
             if isinstance(content, Value):
-                found.append(content)
+                operands.append((field.name, content))
             elif isinstance(content, tuple):
-                found.extend(v for v in content if isinstance(v, Value))
-        return tuple(found)
+                operands.extend((field.name, v) for v in content if isinstance(v, Value))
+        return tuple(operands)

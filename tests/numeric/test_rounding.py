@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from oracle import round_by_name
-from pefslc.evaluation.interpret import round_floats
+from pefslc.numeric.quantize import round_floats
 from pefslc.numeric.rounding import RoundingMode, round_fraction, round_ratio, round_shift, rounds_to_at_least
 
 QONNX = {

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pefslc.diagnostics.errors import Origin
-from pefslc.evaluation.semantics import conv2d
 from pefslc.geometry.shapes import Window
+from pefslc.ir.semantics import conv2d
 from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Selection, Term
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture

@@ -7,34 +7,35 @@ value is a dyadic rational below 2^53 steps, else correct to float64 rounding.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
-from pefslc.evaluation.semantics import evaluate
 from pefslc.files.arrays import as_array
-from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
-from pefslc.numeric.rounding import RoundingMode
-from pefslc.numeric.scale import Scale
-from pefslc.numeric.staircase import Quantizer
+from pefslc.ir.interface import GraphInput, GraphOutput, Level, OutputMap
+from pefslc.ir.reference import evaluate_quantized
+from pefslc.ir.semantics import evaluate
+from pefslc.numeric.quantize import quantize_array
 
-__all__ = ["apply_output_map", "as_batches", "broadcast_steps", "quantize_input", "run", "run_codes"]
+if TYPE_CHECKING:
+    from pefslc.ir.graph import Graph, IntegerGraph
+
+__all__ = ["apply_output_map", "as_batches", "map_codes", "quantize_input", "run", "run_codes"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 
-def run(graph: Graph, inputs: Mapping[str, Floats] | Floats) -> dict[str, Floats]:
+def run(graph: Graph, inputs: Mapping[str, NDArray[np.generic]] | NDArray[np.generic]) -> dict[str, Floats]:
     """Output name -> float64 values.
 
     inputs  input name -> array in the ONNX shape, or (one input) the array itself; the batch may be any multiple
     """
     arrays, _ = as_batches(graph, inputs)
     if graph.level is Level.QUANTIZED:
-        from pefslc.evaluation.reference import evaluate_quantized  # only this branch needs the float operations
-
         return evaluate_quantized(graph, arrays)
     codes = {i.name: quantize_input(i, arrays[i.name]) for i in graph.inputs}
     values = run_codes(graph, codes)
@@ -44,13 +45,16 @@ def run(graph: Graph, inputs: Mapping[str, Floats] | Floats) -> dict[str, Floats
 def run_codes(graph: Graph, inputs: Mapping[str, Codes]) -> dict[str, Codes]:
     """Every tensor of an integer graph, by value name. `inputs` are codes by input name."""
     assert graph.level is Level.INTEGER
+    integer = cast("IntegerGraph", graph)
     values = {i.value.name: inputs[i.name] for i in graph.inputs}
-    for op in graph.ops:
-        values[op.result.name] = evaluate(op, [values[v.name] for v in op.operands])  # type: ignore[arg-type]
+    for op in integer.ops:
+        values[op.result.name] = evaluate(op, [values[v.name] for v in op.operands])
     return values
 
 
-def as_batches(graph: Graph, inputs: Mapping[str, Floats] | Floats) -> tuple[dict[str, Floats], int]:
+def as_batches(
+    graph: Graph, inputs: Mapping[str, NDArray[np.generic]] | NDArray[np.generic]
+) -> tuple[dict[str, Floats], int]:
     """The inputs by name as float64, checked against the graph, and the number of rows along the batch axis."""
     if not isinstance(inputs, Mapping):
         if len(graph.inputs) != 1:
@@ -114,53 +118,6 @@ def quantize_input(graph_input: GraphInput, x: Floats) -> Codes:
     """The codes of a float input: the model's own input quantizer, as the host applies it."""
     assert graph_input.quantizer is not None
     return quantize_array(graph_input.quantizer, x, channel_axis=1)
-
-
-def quantize_array(quantizer: Quantizer, x: Floats, channel_axis: int) -> Codes:
-    """clip(round(x / scale + zero_point)) of float64 values.
-
-    Exact for power-of-two scales, where the division is; else x / scale is rounded once to float64 first.
-    """
-    q = quantizer.quantization
-    inside = 0 if quantizer.adds_zero_point_last else q.zero_point
-    with np.errstate(over="ignore", invalid="ignore"):  # what is too large becomes infinity, and is clipped
-        scaled = x / broadcast_steps(q.scale, x.ndim, channel_axis)
-        rounded = round_floats(scaled + inside, quantizer.rounding) + (q.zero_point - inside)
-    # Clip before the conversion: a float beyond int64 would wrap.
-    return np.clip(rounded, q.low, q.high).astype(np.int64)
-
-
-def broadcast_steps(scale: Scale, rank: int, channel_axis: int) -> Floats:
-    """The steps as float64, shaped to go along `channel_axis` of an array of that rank."""
-    shape = [1] * rank
-    if scale.per_channel:
-        shape[channel_axis] = -1
-    return np.array([float(s) for s in scale.steps]).reshape(shape)
-
-
-def round_floats(x: Floats, mode: RoundingMode) -> Floats:
-    """`numeric.rounding` on floats that hold the exact number (a test compares the two)."""
-    match mode:
-        case RoundingMode.HALF_EVEN:
-            return np.rint(x)
-        case RoundingMode.FLOOR:
-            return np.floor(x)
-        case RoundingMode.CEIL:
-            return np.ceil(x)
-        case RoundingMode.TO_ZERO:
-            return np.trunc(x)
-        case RoundingMode.SIGN:
-            return np.where(x >= 0, 1.0, -1.0)
-        case RoundingMode.AWAY:
-            magnitude = np.ceil(np.abs(x))
-        case RoundingMode.HALF_AWAY:
-            magnitude = np.floor(np.abs(x))
-            magnitude = magnitude + (np.abs(x) - magnitude >= 0.5)
-        case RoundingMode.HALF_TO_ZERO:
-            magnitude = np.floor(np.abs(x))
-            magnitude = magnitude + (np.abs(x) - magnitude > 0.5)
-    signed: Floats = np.copysign(magnitude, x)
-    return signed
 
 
 def apply_output_map(output: GraphOutput, codes: Codes) -> Floats:
