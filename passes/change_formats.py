@@ -26,12 +26,12 @@ class ChangeFormats:
 
     Weights are rounded again from the floats of the file where it holds them, else from their quantized values.
     Signedness, narrow range and rounding mode stay the quantizer's own; a zero point goes, and with it unsignedness.
-    Biases and other constants stay as they are. Bounded: by nothing; `format_changes` counts what became of the codes.
+    Biases and other constants stay as they are. Changes the model: `format_changes` counts what became of the codes.
     """
 
     fmt: FixedPoint
     name: ClassVar[str] = "change-formats"
-    exactness: ClassVar[Exactness] = Exactness.BOUNDED
+    exactness: ClassVar[Exactness] = Exactness.CHANGES
     level: ClassVar[Level] = Level.QUANTIZED
 
     def run(self, graph: Graph) -> Graph:

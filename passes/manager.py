@@ -24,6 +24,7 @@ class Exactness(Enum):
 
     EXACT = "exact"  # no integer changes
     BOUNDED = "bounded"  # integers may change, within a bound that the docstring states
+    CHANGES = "changes"  # it makes another model of it, on purpose: nothing bounds by how much the integers change
 
 
 @runtime_checkable

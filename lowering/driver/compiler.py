@@ -258,7 +258,7 @@ def compile(
 def _require_exact(lowered: Lowered, emission: Emission, target: str, allow_overflow: bool) -> None:
     """Raise CompileError with everything that is bounded, or of which the target says nothing."""
     problems = [
-        Problem(Code.NOT_EXACT, f"pass {quote(name)} is bounded: it changed the model", hint="leave the pass out")
+        Problem(Code.NOT_EXACT, f"pass {quote(name)} is not exact: it changed the model", hint="leave the pass out")
         for name in lowered.bounded_passes
     ]
     if emission.native is not None:
