@@ -17,7 +17,7 @@ from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.ir.graph import Graph, GraphInput
 from pefslc.ir.integer import IntegerOp, Requantize, Rescale
 from pefslc.ir.quantized import Constant, QuantizedConstant
-from pefslc.ir.value import Codes, IntArray, Op, TensorType, Value
+from pefslc.ir.value import CodeRange, IntArray, Op, TensorType, Value
 from pefslc.numeric.accumulate import fits_int64
 from pefslc.numeric.scale import Scale, common_grid
 from pefslc.numeric.stages import Affine
@@ -204,7 +204,7 @@ def constant_operand(reader: Op) -> CompileError:
 
 def with_codes(of: Value, scale: Scale, zero_point: int = 0) -> Value:
     """A result named and placed like `of`, its range still to be computed by `append`."""
-    element = Codes(low=0, high=0, scale=scale, zero_point=zero_point)
+    element = CodeRange(low=0, high=0, scale=scale, zero_point=zero_point)
     return replace(of, type=TensorType(of.type.shape, element))
 
 

@@ -36,7 +36,7 @@ from pefslc.ir.quantized import (
     Scaling,
 )
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
-from pefslc.ir.value import Codes, IntArray, Value
+from pefslc.ir.value import CodeRange, IntArray, Value
 from pefslc.numeric.accumulate import fits_int64
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.line import BentLine
@@ -233,7 +233,7 @@ def _quantize_input(builder: IntegerBuilder, op: Quantize, quantizer: Quantizer)
         )
     if known is None:
         q = quantizer.quantization
-        element = Codes(low=q.low, high=q.high, scale=q.scale, zero_point=q.zero_point)
+        element = CodeRange(low=q.low, high=q.high, scale=q.scale, zero_point=q.zero_point)
         value = replace(graph_input.value, type=replace(graph_input.value.type, element=element))
         known = GraphInput(graph_input.name, value, quantizer)
         builder.quantized_inputs[graph_input.name] = known

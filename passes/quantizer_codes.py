@@ -10,7 +10,7 @@ from dataclasses import replace
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.quantized import Quantize
-from pefslc.ir.value import Codes, IntArray, Value
+from pefslc.ir.value import CodeRange, IntArray, Value
 from pefslc.numeric.enclosure import UndecidedError
 from pefslc.numeric.expression import NotANumberError
 from pefslc.numeric.line import BentLine, line_of
@@ -92,7 +92,7 @@ def _found(scale: Scale, stages: tuple[Stage, ...], quantizer: Quantizer, low: i
     return staircase_of_table(table, low) or IntArray(table)
 
 
-def _without_idle_snap(stages: tuple[Stage, ...], codes: Codes) -> tuple[Stage, ...]:
+def _without_idle_snap(stages: tuple[Stage, ...], codes: CodeRange) -> tuple[Stage, ...]:
     """The stages without a first one that moves codes to the grid where they are."""
     match stages:
         case (SnapStage() as snap, *others) if all((s / snap.step).denominator == 1 for s in codes.scale.steps):

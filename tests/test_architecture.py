@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = {"frontend": "pefslc.frontend", "lowering": "pefslc", "passes": "pefslc.passes", "targets": "pefslc.targets"}
 
 # A room is a package, or a module that lies directly in `pefslc`. From bottom to top; a room may import rooms of lower
-# floors, and rooms of one floor do not know each other. All imports count, those inside of functions, too. A new room is
-# entered here.
+# floors, and rooms of one floor do not know each other. All imports count, those inside of functions, too. Here a new
+# room gets its floor.
 FLOORS = (
     ("version", "diagnostics", "geometry", "numeric"),  # know nothing of networks
     ("files",),  # arrays and folders of the user, and what is wrong with them

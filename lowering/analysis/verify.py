@@ -21,7 +21,7 @@ from pefslc.ir.quantized import (
     QuantizedOp,
 )
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Structural, Transpose, Upsample
-from pefslc.ir.value import Codes, Op, Value
+from pefslc.ir.value import CodeRange, Op, Value
 from pefslc.numeric.format import Quantization
 
 __all__ = ["verify"]
@@ -204,7 +204,7 @@ def _parameter_faults(op: AnyOp) -> list[str]:
 
 
 def _range_faults(op: IntegerOp) -> list[str]:
-    if not all(isinstance(v.type.element, Codes) for v in (*op.operands, op.result)):
+    if not all(isinstance(v.type.element, CodeRange) for v in (*op.operands, op.result)):
         return ["a tensor without codes"]
     faults = []
     if isinstance(op, Requantize):

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from pefslc.diagnostics.errors import Origin
 from pefslc.geometry.shapes import Window
 from pefslc.ir.interface import GraphInput, GraphOutput, OutputMap
-from pefslc.ir.value import Codes, IntArray, Op, RealArray, TensorType, Value
+from pefslc.ir.value import CodeRange, IntArray, Op, RealArray, TensorType, Value
 from pefslc.numeric.expression import Call, Number, Variable
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.line import BentLine
@@ -136,7 +136,7 @@ class _Printer:
 
     def element(self, element: object) -> str:
         match element:
-            case Codes() if element.scale.per_channel:
+            case CodeRange() if element.scale.per_channel:
                 zero_point = f"+{element.zero_point}" if element.zero_point else ""
                 return f"[{element.low}..{element.high}]{zero_point}*({self.scale(element.scale)})"
             case Quantization() if element.scale.per_channel:

@@ -13,7 +13,7 @@ from pefslc.geometry.shapes import Shape
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale
 
-__all__ = ["Codes", "Element", "IntArray", "Op", "Real", "RealArray", "TensorType", "Value"]
+__all__ = ["CodeRange", "Element", "IntArray", "Op", "Real", "RealArray", "TensorType", "Value"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Real:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Codes:
+class CodeRange:
     """Integer elements, proven to lie in [low, high]; value = (code - zero_point) * scale (channels on axis 1)."""
 
     low: int
@@ -41,7 +41,7 @@ class Codes:
         return f"[{self.low}..{self.high}]{zero_point}*({self.scale})"
 
 
-Element = Real | Quantization | Codes
+Element = Real | Quantization | CodeRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ class TensorType:
         return f"{self.element}[{','.join(map(str, self.shape))}]"
 
     @property
-    def codes(self) -> Codes:
+    def codes(self) -> CodeRange:
         """The element of an integer-level tensor."""
-        assert isinstance(self.element, Codes)
+        assert isinstance(self.element, CodeRange)
         return self.element
 
     @property
