@@ -70,8 +70,10 @@ def test_a_program_gives_the_codes_that_its_artifacts_compute(target: str) -> No
     expected = run_codes(program.graph, {graph_input.name: quantize_input(graph_input, x)})
     assert np.array_equal(codes, expected[output.value.name])
     assert output.map is not None
-    assert output.map.offset == (0,)
-    assert np.array_equal(codes * float(output.map.scale[0]), program.run(x)["output"])
+    classes = codes.shape[1]
+    scale, offset = (part * classes if len(part) == 1 else part for part in (output.map.scale, output.map.offset))
+    values = [[float(s * int(c) + o) for s, c, o in zip(scale, row, offset, strict=True)] for row in codes]
+    assert values == program.run(x)["output"].tolist()
     with pytest.raises(CompileError, match="codes is 1, not True or False"):
         program.run(x, codes=1)  # type: ignore[call-overload]
 
