@@ -46,7 +46,7 @@ def quantizer_codes(
     stages = (*([Affine.bias(origin)] if codes.zero_point else ()), *tail, *own)
     check_single_root(stages, op)  # what merge-stages cannot see: a BatchNorm beyond a pool or a reshape
     try:
-        found = _found(codes.scale, stages, quantizer, codes.low, codes.high, x.type.channels)
+        found = _steps_or_table(codes.scale, stages, quantizer, codes.low, codes.high, x.type.channels)
     except OverflowError:
         if (line := line_of(codes.scale, stages, quantizer, codes.low, codes.high)) is not None:
             return line
@@ -77,7 +77,9 @@ def quantizer_codes(
     return IntArray(found.data - zero_point)
 
 
-def _found(scale: Scale, stages: tuple[Stage, ...], quantizer: Quantizer, low: int, high: int, channels: int) -> _Codes:
+def _steps_or_table(
+    scale: Scale, stages: tuple[Stage, ...], quantizer: Quantizer, low: int, high: int, channels: int
+) -> _Codes:
     if not any(may_turn(stage) for stage in stages):
         return staircase_of(scale, stages, quantizer, low, high, channels)
     entries = (high - low + 1) * (1 if is_uniform(scale, stages, quantizer) else channels)

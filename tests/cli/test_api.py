@@ -74,7 +74,7 @@ def test_a_program_gives_the_codes_that_its_artifacts_compute(target: str) -> No
     scale, offset = (part * classes if len(part) == 1 else part for part in (output.map.scale, output.map.offset))
     values = [[float(s * int(c) + o) for s, c, o in zip(scale, row, offset, strict=True)] for row in codes]
     assert values == program.run(x)["output"].tolist()
-    with pytest.raises(CompileError, match="codes is 1, not True or False"):
+    with pytest.raises(CompileError, match="codes is '1', not True or False"):
         program.run(x, codes=1)  # type: ignore[call-overload]
 
 
