@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
-from pefslc.frontend.importer import Builder, IntegerTensor
+from pefslc.frontend.builder import Builder, IntegerTensor
 from pefslc.frontend.linear_quantizers import clip_integers
 from pefslc.frontend.node import Node, constant_array
 from pefslc.geometry.shapes import gate_shape

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
-from pefslc.frontend.importer import Builder, IntegerTensor
+from pefslc.frontend.builder import Builder, IntegerTensor
 from pefslc.frontend.node import Node, constant_array
 from pefslc.frontend.quantizers import exact_scale, positive_steps
 from pefslc.frontend.weights import back_from_first, channel_axes, with_axis_first

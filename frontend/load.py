@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,13 +83,29 @@ def load_onnx(path: Path) -> Loaded:
             f"the graph cannot be read ({type(e).__name__}: {quote(str(e))[1:-1]})",
             hint="export the model again",
         ) from None
+    graph.nodes = _in_execution_order(graph.nodes)
+    return Loaded(graph, opset, unreadable, tuple(problems))
+
+
+def _in_execution_order(nodes: Sequence[gs.Node]) -> list[gs.Node]:
+    """Each node behind those whose results it reads; else by its distance from the inputs, then as in the file."""
+    import networkx as nx
+
+    producers = {tensor.name: i for i, node in enumerate(nodes) for tensor in node.outputs if tensor.name}
+    flow = nx.DiGraph()
+    flow.add_nodes_from(range(len(nodes)))
+    flow.add_edges_from(
+        (producers[tensor.name], i)
+        for i, node in enumerate(nodes)
+        for tensor in node.inputs
+        if tensor.name in producers
+    )
     try:
-        graph.toposort()
-    except gs.OnnxGraphSurgeonException:
+        return [nodes[i] for generation in nx.topological_generations(flow) for i in sorted(generation)]
+    except nx.NetworkXUnfeasible:
         raise CompileError(
             Code.CYCLE, "the graph has a cycle", hint="an ONNX graph must be acyclic: export the model again"
         ) from None
-    return Loaded(graph, opset, unreadable, tuple(problems))
 
 
 def _text_problems(model: onnx.ModelProto) -> Iterator[Problem]:

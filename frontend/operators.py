@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pefslc.frontend.builder import Builder, IntegerTensor
 from pefslc.frontend.elementwise import (
     FUNCTIONS,
     import_add,
@@ -18,7 +19,6 @@ from pefslc.frontend.elementwise import (
     import_relu,
     import_sub,
 )
-from pefslc.frontend.importer import Builder, IntegerTensor
 from pefslc.frontend.linear_quantizers import import_dequantize_linear, import_quantize_linear
 from pefslc.frontend.movement import (
     import_concat,

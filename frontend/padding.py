@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pefslc.diagnostics.error_codes import Code
-from pefslc.frontend.importer import Builder
+from pefslc.frontend.builder import Builder
 from pefslc.frontend.node import Node
 from pefslc.ir.structural import Pad
 from pefslc.ir.value import Value

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from pefslc.diagnostics.error_codes import Code
-from pefslc.frontend.importer import Builder
+from pefslc.frontend.builder import Builder
 from pefslc.frontend.node import Node
 from pefslc.ir.structural import Reshape, Slice
 from pefslc.ir.value import Real, Value

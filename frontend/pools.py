@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pefslc.diagnostics.error_codes import Code
-from pefslc.frontend.importer import Builder
+from pefslc.frontend.builder import Builder
 from pefslc.frontend.node import Node
 from pefslc.frontend.windows import checked_output, image_operand, take_pair, window_of
 from pefslc.geometry.shapes import Window, pool_shape

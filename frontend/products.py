@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
-from pefslc.frontend.importer import Builder
+from pefslc.frontend.builder import Builder
 from pefslc.frontend.movement import transposed
 from pefslc.frontend.node import Node
 from pefslc.frontend.sizes import check_size

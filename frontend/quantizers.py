@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
-from pefslc.frontend.importer import Builder
+from pefslc.frontend.builder import Builder
 from pefslc.frontend.node import Node, constant_array
 from pefslc.frontend.weights import channel_axes, with_axis_first
 from pefslc.geometry.shapes import Shape

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from pefslc.diagnostics.error_codes import Code
-from pefslc.frontend.importer import Builder
+from pefslc.frontend.builder import Builder
 from pefslc.frontend.node import Node
 from pefslc.frontend.sizes import check_size
 from pefslc.ir.structural import Upsample

@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
-from pefslc.frontend.importer import Builder
+from pefslc.frontend.builder import Builder
 from pefslc.frontend.movement import transposed
 from pefslc.frontend.node import Node
 from pefslc.geometry.shapes import Shape

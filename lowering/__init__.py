@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from pefslc.version import __version__
+
 if TYPE_CHECKING:
     from pefslc.diagnostics.error_codes import Code
     from pefslc.diagnostics.errors import CompileError, InternalError
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from pefslc.driver.program import Program
 
 __all__ = ["Code", "CompileError", "InternalError", "Program", "__version__", "compile", "load"]
-
-__version__ = "0.1.0"
 
 _HOME = {
     "compile": "pefslc.driver.compiler",

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.evaluation.calibration_data import calibration_batches
-from pefslc.evaluation.reference import dequantize, in_chunks, stream_values
 from pefslc.ir.graph import Graph
 from pefslc.ir.quantized import Add, AveragePool, Clip, Constant, Conv, LeakyRelu, Linear, Relu
+from pefslc.ir.reference import in_chunks, stream_values
 from pefslc.ir.structural import Concat, Structural
 from pefslc.ir.value import Value
 from pefslc.numeric.choose_format import AutoFormat, Calibration, Candidate, candidates, choose
 from pefslc.numeric.format import FixedPoint, Quantization
-from pefslc.numeric.quantize import quantize_array, round_floats
+from pefslc.numeric.quantize import dequantize, quantize_array, round_floats
 from pefslc.numeric.staircase import Quantizer
 from pefslc.passes.quantization_sites import quantization_sites, stored_sources
 from pefslc.passes.quantize_after_training import FormatPlan, computed_parameter

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
-from pefslc.evaluation.reference import dequantize
 from pefslc.ir.graph import Graph, Level, map_operands
 from pefslc.ir.quantized import Constant, Quantize, QuantizedConstant
 from pefslc.ir.value import Op, Real, RealArray, TensorType, Value
 from pefslc.numeric.format import FixedPoint, Quantization
-from pefslc.passes.check_format import contradicts, quantization_of, quantizer_roles
+from pefslc.numeric.quantize import dequantize
+from pefslc.passes.check_format import contradicts, quantizer_roles
 from pefslc.passes.manager import Exactness
 from pefslc.passes.quantize_after_training import holding_codes
 
@@ -26,12 +26,12 @@ class ChangeFormats:
 
     Weights are rounded again from the floats of the file where it holds them, else from their quantized values.
     Signedness, narrow range and rounding mode stay the quantizer's own; a zero point goes, and with it unsignedness.
-    Biases and other constants stay as they are. Bounded: by nothing; `format_changes` counts what became of the codes.
+    Biases and other constants stay as they are. Changes the model: `format_changes` counts what became of the codes.
     """
 
     fmt: FixedPoint
     name: ClassVar[str] = "change-formats"
-    exactness: ClassVar[Exactness] = Exactness.BOUNDED
+    exactness: ClassVar[Exactness] = Exactness.CHANGES
     level: ClassVar[Level] = Level.QUANTIZED
 
     def run(self, graph: Graph) -> Graph:
@@ -42,7 +42,7 @@ class ChangeFormats:
                 at=graph.name,
                 hint="name a format of at least 2 bits",
             )
-        changing = {op.result.name for op, _ in quantizer_roles(graph) if contradicts(quantization_of(op), self.fmt)}
+        changing = {op.result.name for op, _ in quantizer_roles(graph) if contradicts(op.quantization, self.fmt)}
         current: dict[str, Value] = {}
         ops: list[Op] = []
         for original in graph.ops:
@@ -52,12 +52,11 @@ class ChangeFormats:
             current[op.result.name] = new[-1].result
         if not changing:
             return graph
-        outputs = tuple(replace(o, value=current.get(o.value.name, o.value)) for o in graph.outputs)
-        return replace(graph, ops=tuple(ops), outputs=outputs)
+        return graph.with_ops(ops).with_outputs(current)
 
     def _changed(self, op: Op) -> Iterator[Op]:
         assert isinstance(op, Quantize | QuantizedConstant)
-        old = quantization_of(op)
+        old = op.quantization
         new = Quantization(
             bits=self.fmt.bits,
             signed=old.signed or bool(old.zero_point),

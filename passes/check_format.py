@@ -21,7 +21,6 @@ __all__ = [
     "contradicts",
     "describe",
     "is_float",
-    "quantization_of",
     "quantizer_roles",
     "require_float",
     "require_formats",
@@ -45,11 +44,11 @@ class CheckFormat:
         problems = [
             Problem(
                 Code.FORMAT_CONTRADICTED,
-                f"--fmt says {self.fmt.describe()}; this {role} quantizer is {describe(quantization_of(op))}",
+                f"--fmt says {self.fmt.describe()}; this {role} quantizer is {describe(op.quantization)}",
                 at=op.result.origin,
             )
             for op, role in sorted(quantizer_roles(graph), key=lambda found: found[1] != "weight")
-            if contradicts(quantization_of(op), self.fmt)
+            if contradicts(op.quantization, self.fmt)
         ]
         if problems:
             hint = (
@@ -67,12 +66,6 @@ def contradicts(quantization: Quantization, fmt: FixedPoint) -> bool:
         or quantization.scale.per_channel
         or power_of_two_exponent(quantization.scale.step) != -fmt.fraction_bits
     )
-
-
-def quantization_of(op: Quantize | QuantizedConstant) -> Quantization:
-    """What the operation quantizes to."""
-    assert isinstance(op.result.type.element, Quantization)
-    return op.result.type.element
 
 
 def require_formats(graph: Graph) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pefslc.ir.flow import needed_for
 from pefslc.ir.graph import Graph, Level
-from pefslc.ir.value import Op
 from pefslc.passes.manager import Exactness
 
 __all__ = ["RemoveDeadCode"]
@@ -21,10 +21,5 @@ class RemoveDeadCode:
     exactness: ClassVar[Exactness] = Exactness.EXACT
 
     def run(self, graph: Graph) -> Graph:
-        needed = {o.value.name for o in graph.outputs}
-        kept: list[Op] = []
-        for op in reversed(graph.ops):
-            if op.result.name in needed:
-                kept.append(op)
-                needed.update(v.name for v in op.operands)
-        return graph.with_ops(reversed(kept))
+        needed = needed_for(graph, (o.value.name for o in graph.outputs))
+        return graph.with_ops(op for op in graph.ops if op.result.name in needed)

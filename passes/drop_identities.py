@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from pefslc.ir.graph import Graph, Level, map_operands
@@ -35,10 +35,7 @@ class DropIdentities:
                 alias[op.result.name] = source
             else:
                 ops.append(op)
-        if not alias:
-            return graph
-        outputs = tuple(replace(o, value=alias.get(o.value.name, o.value)) for o in graph.outputs)
-        return replace(graph, ops=tuple(ops), outputs=outputs)
+        return graph.with_ops(ops).with_outputs(alias)
 
 
 def _same_as(op: Op) -> Value | None:

@@ -38,9 +38,7 @@ class FoldBatchNorm:
         if not is_float(graph):
             return graph
         graph = FoldConstants().run(graph)  # weights behind a Transpose
-        readers = {name: len(ops) for name, ops in graph.consumers().items()}
-        for output in graph.outputs:
-            readers[output.value.name] = readers.get(output.value.name, 0) + 1
+        readers = graph.reader_counts()
         done: dict[str, Op] = {}
         for op in graph.ops:
             new: tuple[Op, ...] = (op,)

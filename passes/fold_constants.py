@@ -12,9 +12,7 @@ from pefslc.ir.graph import Graph, Level
 from pefslc.ir.quantized import Constant, Quantize, QuantizedConstant
 from pefslc.ir.structural import Reshape, Transpose
 from pefslc.ir.value import IntArray, Op, RealArray
-from pefslc.numeric.format import Quantization
 from pefslc.numeric.quantize import quantize_array
-from pefslc.numeric.staircase import Quantizer
 from pefslc.passes.manager import Exactness
 
 __all__ = ["FoldConstants"]
@@ -53,9 +51,9 @@ def _fold(op: Op, done: dict[str, Op]) -> Op:
                 return replace(source, result=replace(op.result, type=source.result.type))
             if isinstance(source, Constant):
                 return Constant(result=op.result, data=RealArray(_copy(source.data.data.transpose(op.permutation))))
-            if isinstance(source, QuantizedConstant) and not _quantization(source).scale.per_channel:
+            if isinstance(source, QuantizedConstant) and not source.quantization.scale.per_channel:
                 codes = IntArray(np.ascontiguousarray(source.codes.data.transpose(op.permutation)))
-                value = replace(op.result, type=replace(op.result.type, element=_quantization(source)))
+                value = replace(op.result, type=replace(op.result.type, element=source.quantization))
                 return QuantizedConstant(result=value, codes=codes)
         case Reshape():
             source = done.get(op.input.name)
@@ -63,7 +61,7 @@ def _fold(op: Op, done: dict[str, Op]) -> Op:
                 return Constant(result=op.result, data=RealArray(_copy(source.data.data.reshape(op.result.type.shape))))
             if isinstance(source, QuantizedConstant) and op.result.type.shape[:1] == source.codes.shape[:1]:
                 reshaped = IntArray(source.codes.data.reshape(op.result.type.shape).copy())
-                value = replace(op.result, type=replace(op.result.type, element=_quantization(source)))
+                value = replace(op.result, type=replace(op.result.type, element=source.quantization))
                 return QuantizedConstant(result=value, codes=reshaped)
     return op
 
@@ -72,12 +70,5 @@ def _copy(array: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.ascontiguousarray(array)
 
 
-def _quantization(op: QuantizedConstant | Quantize) -> Quantization:
-    assert isinstance(op.result.type.element, Quantization)
-    return op.result.type.element
-
-
 def _quantize(op: Quantize, data: NDArray[np.float64]) -> NDArray[np.int64]:
-    quantization = _quantization(op)
-    quantizer = Quantizer(quantization, op.rounding, op.adds_zero_point_last)
-    return quantize_array(quantizer, data, op.channel_axis)
+    return quantize_array(op.quantizer, data, op.channel_axis)

@@ -17,9 +17,8 @@ from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.ir.graph import Graph, GraphInput
 from pefslc.ir.integer import IntegerOp, Requantize, Rescale
 from pefslc.ir.quantized import Constant, QuantizedConstant
-from pefslc.ir.value import Codes, IntArray, Op, TensorType, Value
+from pefslc.ir.value import CodeRange, IntArray, Op, TensorType, Value
 from pefslc.numeric.accumulate import fits_int64
-from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale, common_grid
 from pefslc.numeric.stages import Affine
 from pefslc.numeric.staircase import MOST_STEPS, Staircase
@@ -162,9 +161,7 @@ class IntegerBuilder:
         """The weights' codes, with zero point 0, and their scale."""
         constant = self.constants.get(value.name)
         if isinstance(constant, QuantizedConstant):
-            element = constant.result.type.element
-            assert isinstance(element, Quantization)
-            codes = constant.codes
+            element, codes = constant.quantization, constant.codes
             return (IntArray(codes.data - element.zero_point) if element.zero_point else codes), element.scale
         message = "the weights are not quantized" if constant is not None else "the weights are computed at run time"
         raise CompileError(
@@ -207,7 +204,7 @@ def constant_operand(reader: Op) -> CompileError:
 
 def with_codes(of: Value, scale: Scale, zero_point: int = 0) -> Value:
     """A result named and placed like `of`, its range still to be computed by `append`."""
-    element = Codes(low=0, high=0, scale=scale, zero_point=zero_point)
+    element = CodeRange(low=0, high=0, scale=scale, zero_point=zero_point)
     return replace(of, type=TensorType(of.type.shape, element))
 
 

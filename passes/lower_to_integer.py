@@ -15,7 +15,7 @@ from typing import ClassVar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
 from pefslc.geometry.shapes import element_count
-from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
+from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, quantized_graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Lookup, Product, Requantize, Round, Sum, SumPool
 from pefslc.ir.quantized import (
     Add,
@@ -36,7 +36,7 @@ from pefslc.ir.quantized import (
     Scaling,
 )
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
-from pefslc.ir.value import Codes, IntArray, Op, Value
+from pefslc.ir.value import CodeRange, IntArray, Value
 from pefslc.numeric.accumulate import fits_int64
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.line import BentLine
@@ -59,7 +59,7 @@ class LowerToInteger:
 
     def run(self, graph: Graph) -> Graph:
         lowering = _Lowering(graph)
-        for op in graph.ops:
+        for op in quantized_graph(graph).ops:
             lowering.lower(op)
         return lowering.finish()
 
@@ -73,7 +73,7 @@ class _Lowering:
         self.failed: set[str] = set()
         self.problems: list[Problem] = []
 
-    def lower(self, op: Op) -> None:
+    def lower(self, op: QuantizedOp) -> None:
         """Lower one operation; faults are collected, and what depends on a failed tensor is passed over."""
         if any(v.name in self.failed for v in op.operands):
             self.failed.add(op.result.name)
@@ -82,7 +82,7 @@ class _Lowering:
             if isinstance(op, Constant | QuantizedConstant):
                 self.builder.constants[op.result.name] = op
             else:
-                self.builder.lowered[op.result.name] = _lower(self.builder, op)  # type: ignore[arg-type]  # verified level
+                self.builder.lowered[op.result.name] = _lower(self.builder, op)
         except CompileError as e:
             self.problems.extend(e.problems)
             self.failed.add(op.result.name)
@@ -184,9 +184,7 @@ def _lower(builder: IntegerBuilder, op: QuantizedOp) -> Lowered:
 
 
 def _quantize(builder: IntegerBuilder, op: Quantize) -> Lowered:
-    quantization = op.result.type.element
-    assert isinstance(quantization, Quantization)
-    quantizer = Quantizer(quantization, op.rounding, op.adds_zero_point_last)
+    quantization, quantizer = op.quantization, op.quantizer
     if op.input.name in builder.inputs:
         return _quantize_input(builder, op, quantizer)
     x = builder.operand(op.input, op)
@@ -235,7 +233,7 @@ def _quantize_input(builder: IntegerBuilder, op: Quantize, quantizer: Quantizer)
         )
     if known is None:
         q = quantizer.quantization
-        element = Codes(low=q.low, high=q.high, scale=q.scale, zero_point=q.zero_point)
+        element = CodeRange(low=q.low, high=q.high, scale=q.scale, zero_point=q.zero_point)
         value = replace(graph_input.value, type=replace(graph_input.value.type, element=element))
         known = GraphInput(graph_input.name, value, quantizer)
         builder.quantized_inputs[graph_input.name] = known

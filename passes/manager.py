@@ -13,8 +13,8 @@ import numpy as np
 from pefslc.analysis.verify import verify
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, InternalError
-from pefslc.evaluation.interpret import run
 from pefslc.ir.graph import Graph, Level
+from pefslc.ir.interpret import run
 
 __all__ = ["Exactness", "Pass", "PassRecord", "check_pass", "run_passes"]
 
@@ -24,6 +24,7 @@ class Exactness(Enum):
 
     EXACT = "exact"  # no integer changes
     BOUNDED = "bounded"  # integers may change, within a bound that the docstring states
+    CHANGES = "changes"  # it makes another model of it, on purpose: nothing bounds by how much the integers change
 
 
 @runtime_checkable

@@ -65,9 +65,7 @@ def stored_sources(value: Value, sites: Container[str], producers: Mapping[str, 
 class _Search:
     def __init__(self, graph: Graph) -> None:
         self.producers = graph.producers()
-        self.readers = {name: len(ops) for name, ops in graph.consumers().items()}
-        for output in graph.outputs:
-            self.readers[output.value.name] = self.readers.get(output.value.name, 0) + 1
+        self.readers = graph.reader_counts()
         self.sites: dict[str, Value] = {i.value.name: i.value for i in graph.inputs}
         self.states = dict.fromkeys(self.sites, _State.CODES)
 
@@ -94,7 +92,7 @@ class _Search:
                     self.demand(value)
                 state = _State.OPEN
         self.states[op.result.name] = state
-        if self.readers.get(op.result.name, 0) > 1:
+        if self.readers[op.result.name] > 1:
             self.demand(op.result)
 
     def is_multiple(self, value: Value) -> bool:

@@ -87,7 +87,7 @@ class QuantizeAfterTraining:
 
     conv(x, w, b)  ==>  quantize(conv(x, quantize(w), b rounded to the step of the accumulator))
 
-    Bounded: by nothing. The report (`post_training`) says what became of the signal.
+    Changes the model: the report (`post_training`) says what became of the signal.
 
     bias  None: a bias is rounded to its accumulator's step, half to even, never saturated; else its format
     """
@@ -95,7 +95,7 @@ class QuantizeAfterTraining:
     formats: Formats
     bias: Quantization | None = None
     name: ClassVar[str] = "quantize-after-training"
-    exactness: ClassVar[Exactness] = Exactness.BOUNDED
+    exactness: ClassVar[Exactness] = Exactness.CHANGES
     level: ClassVar[Level] = Level.QUANTIZED
 
     def run(self, graph: Graph) -> Graph:
@@ -111,8 +111,8 @@ def quantized_by(plan: FormatPlan, graph: Graph, bias: Quantization | None = Non
         rewrite.visit(op)
     if rewrite.problems:
         raise CompileError.of(rewrite.problems)
-    outputs = tuple(replace(o, value=rewrite.current(o.value)) for o in graph.outputs)
-    return replace(graph, ops=tuple(rewrite.ops), outputs=outputs, uniform_format=plan.uniform)
+    quantized = graph.with_ops(rewrite.ops).with_outputs(rewrite.stored)
+    return replace(quantized, uniform_format=plan.uniform)
 
 
 class _Rewrite:

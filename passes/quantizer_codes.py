@@ -10,7 +10,7 @@ from dataclasses import replace
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.quantized import Quantize
-from pefslc.ir.value import Codes, IntArray, Value
+from pefslc.ir.value import CodeRange, IntArray, Value
 from pefslc.numeric.enclosure import UndecidedError
 from pefslc.numeric.expression import NotANumberError
 from pefslc.numeric.line import BentLine, line_of
@@ -46,7 +46,7 @@ def quantizer_codes(
     stages = (*([Affine.bias(origin)] if codes.zero_point else ()), *tail, *own)
     check_single_root(stages, op)  # what merge-stages cannot see: a BatchNorm beyond a pool or a reshape
     try:
-        found = _found(codes.scale, stages, quantizer, codes.low, codes.high, x.type.channels)
+        found = _steps_or_table(codes.scale, stages, quantizer, codes.low, codes.high, x.type.channels)
     except OverflowError:
         if (line := line_of(codes.scale, stages, quantizer, codes.low, codes.high)) is not None:
             return line
@@ -77,7 +77,9 @@ def quantizer_codes(
     return IntArray(found.data - zero_point)
 
 
-def _found(scale: Scale, stages: tuple[Stage, ...], quantizer: Quantizer, low: int, high: int, channels: int) -> _Codes:
+def _steps_or_table(
+    scale: Scale, stages: tuple[Stage, ...], quantizer: Quantizer, low: int, high: int, channels: int
+) -> _Codes:
     if not any(may_turn(stage) for stage in stages):
         return staircase_of(scale, stages, quantizer, low, high, channels)
     entries = (high - low + 1) * (1 if is_uniform(scale, stages, quantizer) else channels)
@@ -92,7 +94,7 @@ def _found(scale: Scale, stages: tuple[Stage, ...], quantizer: Quantizer, low: i
     return staircase_of_table(table, low) or IntArray(table)
 
 
-def _without_idle_snap(stages: tuple[Stage, ...], codes: Codes) -> tuple[Stage, ...]:
+def _without_idle_snap(stages: tuple[Stage, ...], codes: CodeRange) -> tuple[Stage, ...]:
     """The stages without a first one that moves codes to the grid where they are."""
     match stages:
         case (SnapStage() as snap, *others) if all((s / snap.step).denominator == 1 for s in codes.scale.steps):

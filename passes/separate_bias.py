@@ -48,9 +48,9 @@ def constant_values(op: Op) -> tuple[Fraction, ...] | None:
     if isinstance(op, Constant):
         return tuple(Fraction(v) for v in op.data.data.reshape(-1).tolist())
     if isinstance(op, QuantizedConstant):
-        element = op.result.type.element
-        assert isinstance(element, Quantization)
-        return tuple(element.value(code, channel) for channel, code in enumerate(op.codes.data.reshape(-1).tolist()))
+        return tuple(
+            op.quantization.value(code, channel) for channel, code in enumerate(op.codes.data.reshape(-1).tolist())
+        )
     return None
 
 

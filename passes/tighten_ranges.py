@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from pefslc.analysis.ranges import result_range
-from pefslc.ir.graph import Graph, Level, map_operands
+from pefslc.ir.graph import Graph, Level, integer_graph, map_operands
 from pefslc.ir.integer import Requantize
 from pefslc.ir.value import Op, Value
 from pefslc.passes.manager import Exactness
@@ -25,19 +25,17 @@ class TightenRanges:
     def run(self, graph: Graph) -> Graph:
         tighter: dict[str, Value] = {}
         ops: list[Op] = []
-        for original in graph.ops:
+        for original in integer_graph(graph).ops:
             op = map_operands(original, lambda v: tighter.get(v.name, v))
             if isinstance(op, Requantize):
                 codes = op.input.type.codes
                 if (op.staircase.domain_low, op.staircase.domain_high) != (codes.low, codes.high):
                     op = replace(op, staircase=op.staircase.restricted(codes.low, codes.high))
-            low, high = result_range(op)  # type: ignore[arg-type]  # an integer graph holds integer operations
+            low, high = result_range(op)
             old = op.result.type.codes
             if (low, high) != (old.low, old.high):
                 result = replace(op.result, type=replace(op.result.type, element=replace(old, low=low, high=high)))
                 tighter[op.result.name] = result
                 op = replace(op, result=result)
             ops.append(op)
-        outputs = tuple(replace(o, value=tighter.get(o.value.name, o.value)) for o in graph.outputs)
-        new = graph.with_ops(ops)
-        return new if new is graph else replace(new, outputs=outputs)
+        return graph.with_ops(ops).with_outputs(tighter)

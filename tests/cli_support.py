@@ -16,8 +16,8 @@ from pefslc.analysis.limits import TargetLimits
 from pefslc.artifacts.sidecar import Sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
-from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.graph import Graph
+from pefslc.ir.interpret import run_codes
 from pefslc.ir.parse import parse_graph
 from pefslc.ir.text import print_graph
 from pefslc.targets.protocol import Emission, OpReport, TargetOptions

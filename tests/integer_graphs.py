@@ -16,7 +16,7 @@ from pefslc.geometry.shapes import Window, conv_shape, pool_shape
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Round, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
-from pefslc.ir.value import Codes, IntArray, TensorType, Value
+from pefslc.ir.value import CodeRange, IntArray, TensorType, Value
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.line import BentLine, line_of
 from pefslc.numeric.scale import Scale
@@ -122,12 +122,14 @@ class GraphBuilder:
 
     def _value(self, shape: tuple[int, ...], low: int, high: int) -> Value:
         self.count += 1
-        return Value(f"v{self.count}", TensorType(shape, Codes(low=low, high=high, scale=UNIT)), Origin("node", "Op"))
+        return Value(
+            f"v{self.count}", TensorType(shape, CodeRange(low=low, high=high, scale=UNIT)), Origin("node", "Op")
+        )
 
     def _add(self, kind: Callable[..., IntegerOp], shape: tuple[int, ...], **fields: object) -> Value:
         result = self._value(shape, -(2**62), 2**62)
         low, high = result_range(kind(result=result, **fields))
-        result = Value(result.name, TensorType(shape, Codes(low=low, high=high, scale=UNIT)), result.origin)
+        result = Value(result.name, TensorType(shape, CodeRange(low=low, high=high, scale=UNIT)), result.origin)
         self.ops.append(kind(result=result, **fields))
         return result
 

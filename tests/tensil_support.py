@@ -11,7 +11,7 @@ import numpy as np
 from pefslc.artifacts.sidecar import make_sidecar
 from pefslc.diagnostics.errors import Origin
 from pefslc.ir.graph import Graph
-from pefslc.ir.value import Codes, TensorType, Value
+from pefslc.ir.value import CodeRange, TensorType, Value
 from pefslc.numeric.scale import Scale
 from pefslc.targets.protocol import Emission, TargetOptions
 from pefslc.targets.tensil.groups.group import Group
@@ -52,7 +52,7 @@ def group_program(
 
     def port(name: str) -> Port:
         layout = layouts[name]
-        codes = Codes(low=ranges[name][0], high=ranges[name][1], scale=Scale((Fraction(1),)))
+        codes = CodeRange(low=ranges[name][0], high=ranges[name][1], scale=Scale((Fraction(1),)))
         shape = (1, layout.channels, layout.height, layout.width)
         return Port(name, Value(name, TensorType(shape=shape, element=codes), Origin(name, "Input")), name)
 

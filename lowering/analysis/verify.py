@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import assert_never
 
 from pefslc.analysis.ranges import result_range
 from pefslc.geometry.shapes import Shape, conv_shape, element_count, gate_shape, pool_shape
 from pefslc.ir.graph import Graph, Level
-from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Round, Sum, SumPool
 from pefslc.ir.quantized import (
     Add,
     AveragePool,
     Constant,
     Conv,
+    Elementwise,
     Linear,
     Multiply,
     Quantize,
@@ -20,12 +21,16 @@ from pefslc.ir.quantized import (
     QuantizedOp,
 )
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Structural, Transpose, Upsample
-from pefslc.ir.value import Codes, Op, Value
+from pefslc.ir.value import CodeRange, Op, Value
 from pefslc.numeric.format import Quantization
 
 __all__ = ["verify"]
 
-_ALLOWED = {Level.QUANTIZED: get_args(QuantizedOp), Level.INTEGER: get_args(IntegerOp)}
+AnyOp = QuantizedOp | IntegerOp
+# What computes each element of its result from those that stand at the same place.
+SameShape = (
+    Quantize | Add | Multiply | Elementwise | Requantize | Round | Lookup | Clamp | Rescale | Sum | Product
+)  # fmt: skip
 
 
 def verify(graph: Graph) -> list[str]:
@@ -59,18 +64,18 @@ def verify(graph: Graph) -> list[str]:
 
 
 def _op_faults(level: Level, op: Op) -> list[str]:
-    if not isinstance(op, _ALLOWED[level]):
-        return [f"the operation does not belong to the {level.value} level"]
     # Each check may rely on the ones before it.
-    faults = _rank_faults(op) or _shape_faults(op) or _parameter_faults(op)
-    if level is Level.INTEGER and not faults:
-        faults += _range_faults(op)
-    elif isinstance(op, Quantize | QuantizedConstant) and not isinstance(op.result.type.element, Quantization):
-        faults.append("the result has no Quantization")
-    return faults
+    if level is Level.QUANTIZED and isinstance(op, QuantizedOp):
+        faults = _rank_faults(op) or _shape_faults(op) or _parameter_faults(op)
+        if isinstance(op, Quantize | QuantizedConstant) and not isinstance(op.result.type.element, Quantization):
+            faults.append("the result has no Quantization")
+        return faults
+    if level is Level.INTEGER and isinstance(op, IntegerOp):
+        return _rank_faults(op) or _shape_faults(op) or _parameter_faults(op) or _range_faults(op)
+    return [f"the operation does not belong to the {level.value} level"]
 
 
-def _rank_faults(op: Op) -> list[str]:
+def _rank_faults(op: AnyOp) -> list[str]:
     match op:
         case Conv() | Conv2d() | MaxPool() | SumPool() | AveragePool():
             rank = 4
@@ -87,8 +92,12 @@ def _rank_faults(op: Op) -> list[str]:
             rank = len(op.input.type.shape)
             bad = {len(op.begins), len(op.steps), len(op.result.type.shape)} != {rank} or 0 in op.steps
             return [f"slice from {list(op.begins)} by {list(op.steps)} on {rank} axes"] if bad else []
-        case _:
+        case Reshape() | Transpose() | Concat() | Constant() | QuantizedConstant():
             return []
+        case _ if isinstance(op, SameShape):
+            return []
+        case _:
+            assert_never(op)
     shapes = [op.input.type.shape]
     if not isinstance(op, MaxPool | SumPool | AveragePool):
         shapes.append(_weight_shape(op))
@@ -99,14 +108,14 @@ def _weight_shape(op: Conv | Conv2d | Linear | Dense) -> Shape:
     return op.weight.type.shape if isinstance(op.weight, Value) else op.weight.shape
 
 
-def _shape_faults(op: Op) -> list[str]:
+def _shape_faults(op: AnyOp) -> list[str]:
     expected = _expected_shape(op)
     if expected == op.result.type.shape:
         return []
     return [f"the shape is {list(op.result.type.shape)}, should be {list(expected)}"]
 
 
-def _expected_shape(op: Op) -> Shape:
+def _expected_shape(op: AnyOp) -> Shape:
     """The shape that follows from the operands."""
     match op:
         case Conv() | Conv2d():
@@ -135,11 +144,13 @@ def _expected_shape(op: Op) -> Shape:
             return op.data.shape
         case QuantizedConstant():
             return op.codes.shape
-        case _:
+        case _ if isinstance(op, SameShape):
             return op.operands[0].type.shape
+        case _:
+            assert_never(op)
 
 
-def _parameter_faults(op: Op) -> list[str]:
+def _parameter_faults(op: AnyOp) -> list[str]:
     """Fields that contradict each other or the operands."""
     faults = []
     match op:
@@ -192,8 +203,8 @@ def _parameter_faults(op: Op) -> list[str]:
     return faults
 
 
-def _range_faults(op: Op) -> list[str]:
-    if not all(isinstance(v.type.element, Codes) for v in (*op.operands, op.result)):
+def _range_faults(op: IntegerOp) -> list[str]:
+    if not all(isinstance(v.type.element, CodeRange) for v in (*op.operands, op.result)):
         return ["a tensor without codes"]
     faults = []
     if isinstance(op, Requantize):
@@ -204,7 +215,7 @@ def _range_faults(op: Op) -> list[str]:
         inputs = op.input.type.codes
         if not op.low <= inputs.low <= inputs.high < op.low + op.table.shape[1]:
             return ["the input leaves the table"]
-    low, high = result_range(op)  # type: ignore[arg-type]  # membership of the level was checked
+    low, high = result_range(op)
     codes = op.result.type.codes
     if not codes.low <= low <= high <= codes.high:
         faults.append(f"the codes reach [{low}, {high}], the type says [{codes.low}, {codes.high}]")

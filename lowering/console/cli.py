@@ -20,6 +20,7 @@ from pefslc.console.group import commands
 from pefslc.console.streams import discard_output
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, InternalError
+from pefslc.version import __version__
 
 __all__ = ["end_interrupted", "main", "run"]
 
@@ -126,14 +127,12 @@ def _fault_text(error: Exception, arguments: Sequence[str]) -> str:
     import platform
     import shlex
 
-    import pefslc
-
     what = str(error) if isinstance(error, InternalError) else f"{type(error).__name__}: {error}"
     return "\n".join(
         [
             f"fault in pefslc: {what}",
             "  This is ours, not yours. Please report it with these lines and, if you may, the model:",
-            f"  pefslc {pefslc.__version__}, Python {platform.python_version()}, {platform.system()}",
+            f"  pefslc {__version__}, Python {platform.python_version()}, {platform.system()}",
             f"  pefslc {shlex.join(arguments)}",
             *_model_lines(arguments),
             "  The same command with --debug shows where it happened.",

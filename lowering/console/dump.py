@@ -40,7 +40,7 @@ class Watcher:
                 discard_output()  # the compile goes on: it is asked for files
         if self.folder is not None:
             from pefslc.files.staging import write_file
-            from pefslc.ir.netron import to_onnx
+            from pefslc.reports.netron import to_onnx
 
             stem = f"{self.count:02d}_{record.name}"
             write_file(self.folder / f"{stem}.ir", str(graph).encode())
@@ -82,6 +82,6 @@ def _is_ours(path: Path) -> bool:
     content = path.read_bytes()
     if path.suffix == ".ir":
         return content.startswith(b"graph ")
-    from pefslc.ir.netron import is_drawing
+    from pefslc.reports.netron import is_drawing
 
     return is_drawing(content)

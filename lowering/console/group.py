@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-import pefslc
 from pefslc.console.check import check
 from pefslc.console.compiling import compile_model
 from pefslc.console.disassembling import disassemble_program
 from pefslc.console.inspecting import inspect_model
 from pefslc.console.listing import list_passes, list_targets
 from pefslc.console.running import run_artifact
+from pefslc.version import __version__
 
 __all__ = ["commands"]
 
@@ -72,4 +72,4 @@ commands = _Commands(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "terminal_width": 100},
     no_args_is_help=True,
 )
-click.version_option(pefslc.__version__, message="pefslc %(version)s")(commands)
+click.version_option(__version__, message="pefslc %(version)s")(commands)

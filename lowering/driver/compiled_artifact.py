@@ -13,10 +13,10 @@ from pefslc.artifacts.sidecar import Sidecar, load_sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, quote
 from pefslc.driver.target_registry import find_target
-from pefslc.evaluation.interpret import apply_output_map, as_batches, quantize_input
 from pefslc.files.replacement import half_replaced
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
-from pefslc.ir.value import Codes, TensorType, Value
+from pefslc.ir.interpret import apply_output_map, as_batches, quantize_input
+from pefslc.ir.value import CodeRange, TensorType, Value
 from pefslc.numeric.scale import Scale
 from pefslc.targets.protocol import Runner
 from pefslc.targets.tensil.simulate.driver import run_tmodel
@@ -40,7 +40,7 @@ class Artifact:
     ) -> dict[str, Floats]:
         """Output name -> float64 values, for inputs by name (or "x") in the ONNX shape, any multiple of the batch."""
         interface = interface_of(self.sidecar)
-        arrays, rows = as_batches(interface, inputs)  # type: ignore[arg-type]  # it checks the element types
+        arrays, rows = as_batches(interface, inputs)
         parts: dict[str, list[Floats]] = {o.name: [] for o in interface.outputs}
         for start in range(0, rows, _CHUNK_ROWS):
             if progress is not None:
@@ -102,11 +102,11 @@ def interface_of(sidecar: Sidecar) -> Graph:
     inputs = []
     for i in sidecar.inputs:
         q = i.quantizer.quantization
-        element = Codes(low=q.low, high=q.high, scale=q.scale, zero_point=q.zero_point)
+        element = CodeRange(low=q.low, high=q.high, scale=q.scale, zero_point=q.zero_point)
         inputs.append(GraphInput(i.name, Value(i.name, TensorType(i.shape, element), Origin("", "input")), i.quantizer))
     outputs = []
     for o in sidecar.outputs:
-        element = Codes(low=o.low, high=o.high, scale=Scale.power_of_two(0))
+        element = CodeRange(low=o.low, high=o.high, scale=Scale.power_of_two(0))
         outputs.append(GraphOutput(o.name, Value(o.name, TensorType(o.shape, element), Origin("", "output")), o.map))
     return Graph(sidecar.model, Level.INTEGER, tuple(inputs), (), tuple(outputs))
 

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pefslc
 from pefslc.analysis.limits import TargetLimits
 from pefslc.artifacts.sidecar import make_sidecar
 from pefslc.diagnostics.error_codes import Code
@@ -43,6 +42,7 @@ from pefslc.reports.format_changes import format_changes
 from pefslc.reports.layer_report import certified, layer_rows
 from pefslc.reports.post_training import PostTrainingReport, post_training_report
 from pefslc.targets.protocol import Emission, Target, TargetOptions
+from pefslc.version import __version__
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -242,7 +242,7 @@ def compile(
     sidecar = make_sidecar(
         lowered.integer,
         chosen.name,
-        pefslc.__version__,
+        __version__,
         source,
         emission.files,
         details,
@@ -258,7 +258,7 @@ def compile(
 def _require_exact(lowered: Lowered, emission: Emission, target: str, allow_overflow: bool) -> None:
     """Raise CompileError with everything that is bounded, or of which the target says nothing."""
     problems = [
-        Problem(Code.NOT_EXACT, f"pass {quote(name)} is bounded: it changed the model", hint="leave the pass out")
+        Problem(Code.NOT_EXACT, f"pass {quote(name)} is not exact: it changed the model", hint="leave the pass out")
         for name in lowered.bounded_passes
     ]
     if emission.native is not None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,13 @@ from numpy.typing import NDArray
 from pefslc.artifacts.costs import CostReport
 from pefslc.artifacts.sidecar import Sidecar, load_sidecar
 from pefslc.diagnostics.error_codes import Code
-from pefslc.evaluation.interpret import apply_output_map, as_batches, quantize_input
+from pefslc.driver.compile_options import check_switches
 from pefslc.files.arrays import ArraysLike, as_arrays
 from pefslc.files.paths import ModelPath, as_path
 from pefslc.files.staging import publish
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Requantize
+from pefslc.ir.interpret import apply_output_map, as_batches, quantize_input
 from pefslc.passes.manager import Exactness, PassRecord
 from pefslc.passes.pipeline import SAID_BY_USER
 from pefslc.reports.format_changes import FormatChange
@@ -29,6 +31,8 @@ from pefslc.targets.protocol import Emission, Runner, Target, TargetOptions
 from pefslc.verification.verify import REFERENCE, Prediction, Verification, verify
 
 __all__ = ["Lowered", "Program"]
+
+_Inputs: TypeAlias = Mapping[str, NDArray[np.float64]] | NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,11 @@ class Lowered:
 
     @property
     def bounded_passes(self) -> tuple[str, ...]:
-        """The passes that changed the model, within a bound. Not --fmt: what it fills in is what the model means."""
-        changed = (r.name for r in self.passes if r.changed and r.exactness is Exactness.BOUNDED)
+        """The passes that changed the model and do not say that they are exact: within a bound, or on purpose.
+
+        Not those of --fmt: what they fill in is what the model means.
+        """
+        changed = (r.name for r in self.passes if r.changed and r.exactness is not Exactness.EXACT)
         return tuple(dict.fromkeys(name for name in changed if name not in SAID_BY_USER))
 
 
@@ -110,15 +117,31 @@ class Program:
         path = as_path(folder, Code.CANNOT_WRITE, "the path of a folder", 'for example program.save("build/")')
         return publish(path, self.emission.files, (self.sidecar.file_name, self.sidecar.to_bytes()))
 
-    def run(self, inputs: Mapping[str, NDArray[np.float64]] | NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    @overload
+    def run(self, inputs: _Inputs, *, codes: Literal[False] = False) -> dict[str, NDArray[np.float64]]: ...
+
+    @overload
+    def run(self, inputs: _Inputs, *, codes: Literal[True]) -> dict[str, NDArray[np.int64]]: ...
+
+    @overload
+    def run(self, inputs: _Inputs, *, codes: bool) -> dict[str, NDArray[np.float64]] | dict[str, NDArray[np.int64]]: ...
+
+    def run(
+        self, inputs: _Inputs, *, codes: bool = False
+    ) -> dict[str, NDArray[np.float64]] | dict[str, NDArray[np.int64]]:
         """Output name -> float64 values, computed by the artifacts themselves: the C compiled, the TCU simulated.
 
         inputs  input name -> array in the ONNX shape, or (one input) the array itself; any multiple of the batch
+        codes   return what the artifacts compute, int64 integers, instead of the values that the host makes of them:
+                value = scale * code + offset, by the output's map in `graph.outputs` and in the sidecar
         """
+        check_switches(codes=codes)
         arrays, _ = as_batches(self.graph, inputs)
-        codes = {i.name: quantize_input(i, arrays[i.name]) for i in self.graph.inputs}
+        quantized = {i.name: quantize_input(i, arrays[i.name]) for i in self.graph.inputs}
         with self._runner() as runner:
-            results = runner.run(codes)
+            results = runner.run(quantized)
+        if codes:
+            return {o.name: results[o.name] for o in self.graph.outputs}
         return {o.name: apply_output_map(o, results[o.name]) for o in self.graph.outputs}
 
     def verify(self, inputs: ArraysLike) -> Verification:

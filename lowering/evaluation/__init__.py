@@ -1,1 +1,1 @@
-"""What a graph computes: on integers, and in float64."""
+"""Graphs on data: batches for calibration, and the noise that quantization leaves."""

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
-from pefslc.evaluation.interpret import as_batches
 from pefslc.files.arrays import Arrays
 from pefslc.ir.graph import Graph
+from pefslc.ir.interpret import as_batches
 
 __all__ = ["calibration_batches"]
 
@@ -18,7 +18,7 @@ _SMALLEST, _LARGEST = 2.0**-40, 2.0**40
 
 def calibration_batches(graph: Graph, inputs: Arrays) -> tuple[dict[str, NDArray[np.float64]], int]:
     """`as_batches` of data that `--calibrate` gives. Raises CompileError also for magnitudes that mean a mistake."""
-    arrays, rows = as_batches(graph, inputs)  # type: ignore[arg-type]  # it checks what they hold
+    arrays, rows = as_batches(graph, inputs)
     for name, array in arrays.items():
         largest = float(np.abs(array).max())
         if not _SMALLEST <= largest <= _LARGEST:

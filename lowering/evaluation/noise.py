@@ -9,8 +9,8 @@ from math import inf, log10
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.evaluation.reference import in_chunks, stream_values
 from pefslc.ir.graph import Graph
+from pefslc.ir.reference import in_chunks, stream_values
 
 __all__ = ["Noise", "measure_noise"]
 

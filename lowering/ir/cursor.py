@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, quote
 from pefslc.ir.text import BARE_NAME
-from pefslc.ir.value import Codes, Element, Real, TensorType, Value
+from pefslc.ir.value import CodeRange, Element, Real, TensorType, Value
 from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
@@ -144,7 +144,7 @@ class Cursor:
             self.literal("]")
             zero_point = self.integer() if self.accept("+") else 0
             self.literal("*(")
-            return Codes(low=low, high=high, scale=self.scale(), zero_point=zero_point)
+            return CodeRange(low=low, high=high, scale=self.scale(), zero_point=zero_point)
         quantization = self.quantization()
         if quantization is None:
             raise self.expected("a type: real, a format such as Q2.3, or [low..high]*(scale)")

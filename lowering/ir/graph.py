@@ -1,63 +1,55 @@
-"""The graph: inputs, operations in execution order, outputs."""
+"""The graph: inputs, operations in execution order, outputs.
+
+`Graph[IntegerOp]` is a graph of the integer level, `Graph[QuantizedOp]` one of the quantized level, and `Graph` alone
+one of either. `integer_graph` and `quantized_graph` go from the last to the first two.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from enum import Enum
-from fractions import Fraction
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.ir.flow import to_networkx
+from pefslc.ir.integer import IntegerOp
+from pefslc.ir.interface import GraphInput, GraphOutput, Level, OutputMap
+from pefslc.ir.interpret import run
+from pefslc.ir.quantized import QuantizedOp
+from pefslc.ir.text import print_graph
 from pefslc.ir.value import Op, Value
 from pefslc.numeric.format import FixedPoint
-from pefslc.numeric.staircase import Quantizer
 
-__all__ = ["Graph", "GraphInput", "GraphOutput", "Level", "OutputMap", "map_operands"]
+if TYPE_CHECKING:
+    import networkx as nx
+    import typing_extensions
+
+    # The type checker takes `Graph` for `Graph[Op]`; at run time no such default is needed.
+    AnyOp = typing_extensions.TypeVar("AnyOp", bound=Op, covariant=True, default=Op)
+else:
+    AnyOp = TypeVar("AnyOp", bound=Op, covariant=True)
+
+__all__ = [
+    "Graph",
+    "GraphInput",
+    "GraphOutput",
+    "IntegerGraph",
+    "Level",
+    "OutputMap",
+    "QuantizedGraph",
+    "integer_graph",
+    "map_operands",
+    "quantized_graph",
+]
 
 _Op = TypeVar("_Op", bound=Op)
 
 
-class Level(Enum):
-    """What the operations of a graph compute with."""
-
-    QUANTIZED = "quantized"  # real values and quantizers: what the file says
-    INTEGER = "integer"  # codes
-
-
 @dataclass(frozen=True, slots=True)
-class OutputMap:
-    """How the host turns output codes into values: scale[c] * code + offset[c], one entry or one per channel (axis 1).
-
-    Exact rationals, except where a BatchNorm's square root stays at the output: then within 2^-100, relatively.
-    """
-
-    scale: tuple[Fraction, ...]
-    offset: tuple[Fraction, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class GraphInput:
-    """An input: the ONNX name, the value, and (integer level) the quantizer that the host applies."""
-
-    name: str
-    value: Value
-    quantizer: Quantizer | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GraphOutput:
-    """An output: the ONNX name, the value, and (integer level) the map from codes to values."""
-
-    name: str
-    value: Value
-    map: OutputMap | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Graph:
+class Graph(Generic[AnyOp]):
     """A network at one level. Operations stand in an order in which they can be executed.
 
     uniform_format  the one format to which a float model's input, weights and activations were quantized after
@@ -67,48 +59,75 @@ class Graph:
     name: str
     level: Level
     inputs: tuple[GraphInput, ...]
-    ops: tuple[Op, ...]
+    ops: tuple[AnyOp, ...]
     outputs: tuple[GraphOutput, ...]
     uniform_format: FixedPoint | None = None
 
     def __str__(self) -> str:
-        from pefslc.ir.text import print_graph  # the printer needs every operation, which need nothing of it
-
         return print_graph(self)
 
     def run(self, inputs: Mapping[str, NDArray[np.float64]] | NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         """Output name -> float64 values, by the interpreter of this level; see `interpret.run`."""
-        from pefslc.evaluation.interpret import run  # the interpreter needs every operation, which need nothing of it
-
         return run(self, inputs)
 
-    def producers(self) -> dict[str, Op]:
+    def to_networkx(self) -> nx.DiGraph:
+        """The values and the operations as the nodes of a `networkx.DiGraph`; see `flow.to_networkx`."""
+        return to_networkx(self)
+
+    def producers(self) -> dict[str, AnyOp]:
         """Value name -> the operation that makes it."""
         return {op.result.name: op for op in self.ops}
 
-    def consumers(self) -> dict[str, list[Op]]:
-        """Value name -> the operations that read it, in order."""
-        found: dict[str, list[Op]] = {}
+    def consumers(self) -> dict[str, list[AnyOp]]:
+        """Value name -> the operations that read it, in order: one that reads it twice stands there twice."""
+        readers: dict[str, list[AnyOp]] = {}
         for op in self.ops:
             for value in op.operands:
-                found.setdefault(value.name, []).append(op)
-        return found
+                readers.setdefault(value.name, []).append(op)
+        return readers
+
+    def reader_counts(self) -> Counter[str]:
+        """Value name -> how often it is read, by operations and as an output; 0 for what nothing reads."""
+        return Counter(
+            [*(value.name for op in self.ops for value in op.operands), *(o.value.name for o in self.outputs)]
+        )
 
     def of_type(self, kind: type[_Op]) -> Iterator[_Op]:
         """The operations of one kind, in order."""
         return (op for op in self.ops if isinstance(op, kind))
 
-    def with_ops(self, ops: Iterable[Op]) -> Graph:
+    def with_ops(self, ops: Iterable[_Op]) -> Graph[_Op]:
         """This graph with other operations; `self` when they are the same objects."""
         new = tuple(ops)
         if len(new) == len(self.ops) and all(a is b for a, b in zip(new, self.ops, strict=True)):
-            return self
-        return replace(self, ops=new)
+            return cast("Graph[_Op]", self)
+        return cast("Graph[_Op]", replace(cast("Graph[Op]", self), ops=new))
+
+    def with_outputs(self, values: Mapping[str, Value]) -> Graph[AnyOp]:
+        """This graph with `values[name]` as its output where it was the value `name`; `self` when nothing changed."""
+        outputs = tuple(replace(o, value=values.get(o.value.name, o.value)) for o in self.outputs)
+        return self if outputs == self.outputs else replace(self, outputs=outputs)
+
+
+QuantizedGraph = Graph[QuantizedOp]
+IntegerGraph = Graph[IntegerOp]
+
+
+def quantized_graph(graph: Graph) -> QuantizedGraph:
+    """The same graph, its operations typed. Every graph of that level that was verified holds no others."""
+    assert graph.level is Level.QUANTIZED
+    return cast(QuantizedGraph, graph)
+
+
+def integer_graph(graph: Graph) -> IntegerGraph:
+    """The same graph, its operations typed. Every graph of that level that was verified holds no others."""
+    assert graph.level is Level.INTEGER
+    return cast(IntegerGraph, graph)
 
 
 def map_operands(op: _Op, change: Callable[[Value], Value]) -> _Op:
     """`op` with every operand replaced by `change(operand)`; `op` itself when nothing changed."""
-    changed: dict[str, object] = {}
+    changed: dict[str, Any] = {}
     for field in fields(op):
         if field.name == "result":
             continue
@@ -121,4 +140,4 @@ def map_operands(op: _Op, change: Callable[[Value], Value]) -> _Op:
             continue
         if new != content:
             changed[field.name] = new
-    return replace(op, **changed) if changed else op  # type: ignore[arg-type]  # field names come from the op itself
+    return replace(op, **changed) if changed else op

@@ -10,8 +10,10 @@ from pefslc.geometry.shapes import Window
 from pefslc.ir.structural import Structural
 from pefslc.ir.value import IntArray, Op, RealArray, Value
 from pefslc.numeric.expression import Expression
+from pefslc.numeric.format import Quantization
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, Stage
+from pefslc.numeric.staircase import Quantizer
 
 __all__ = [
     "Add",
@@ -49,6 +51,11 @@ class QuantizedConstant(Op):
     mnemonic: ClassVar[str] = "quantized_constant"
     codes: IntArray
 
+    @property
+    def quantization(self) -> Quantization:
+        """What the codes mean."""
+        return self.result.type.quantization
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantize(Op):
@@ -64,6 +71,16 @@ class Quantize(Op):
     rounding: RoundingMode = RoundingMode.HALF_EVEN
     adds_zero_point_last: bool = False
     channel_axis: int = 1
+
+    @property
+    def quantization(self) -> Quantization:
+        """What the result's codes mean."""
+        return self.result.type.quantization
+
+    @property
+    def quantizer(self) -> Quantizer:
+        """What makes codes of the values behind the stages."""
+        return Quantizer(self.quantization, self.rounding, self.adds_zero_point_last)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+from pefslc.ir.flow import needed_for
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput
 from pefslc.ir.quantized import Constant, Elementwise, Multiply, Quantize, QuantizedConstant
 from pefslc.ir.structural import Reshape, Slice, Transpose, Upsample
@@ -59,10 +60,7 @@ def _finished(
             end = op.operands[0]  # walks up from each end
         if end.name in producers and end.name not in constants and all(o.value.name != end.name for o in outputs):
             outputs.append(GraphOutput(f"{end.name}.end", end))
-    needed = {o.value.name for o in outputs}
-    for op in reversed(ops):
-        if op.result.name in needed:
-            needed.update(v.name for v in op.operands)
+    needed = needed_for(replace(graph, inputs=tuple(inputs), ops=tuple(ops)), (o.value.name for o in outputs))
     ops = [op for op in ops if op.result.name in needed]
     if all(isinstance(op, Constant | QuantizedConstant | Quantize) for op in ops):
         return None  # quantizers that nothing reads

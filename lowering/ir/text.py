@@ -23,20 +23,24 @@ from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from enum import Enum
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.diagnostics.errors import Origin
 from pefslc.geometry.shapes import Window
-from pefslc.ir.graph import Graph, GraphInput, GraphOutput, OutputMap
-from pefslc.ir.value import Codes, IntArray, Op, RealArray, TensorType, Value
+from pefslc.ir.interface import GraphInput, GraphOutput, OutputMap
+from pefslc.ir.value import CodeRange, IntArray, Op, RealArray, TensorType, Value
 from pefslc.numeric.expression import Call, Number, Variable
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.line import BentLine
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage
 from pefslc.numeric.staircase import Quantizer, Staircase
+
+if TYPE_CHECKING:
+    from pefslc.ir.graph import Graph
 
 __all__ = ["BARE_NAME", "NO_DATA", "narrowest", "print_graph", "type_text"]
 
@@ -132,7 +136,7 @@ class _Printer:
 
     def element(self, element: object) -> str:
         match element:
-            case Codes() if element.scale.per_channel:
+            case CodeRange() if element.scale.per_channel:
                 zero_point = f"+{element.zero_point}" if element.zero_point else ""
                 return f"[{element.low}..{element.high}]{zero_point}*({self.scale(element.scale)})"
             case Quantization() if element.scale.per_channel:

@@ -13,7 +13,7 @@ from pefslc.geometry.shapes import Shape
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale
 
-__all__ = ["Codes", "Element", "IntArray", "Op", "Real", "RealArray", "TensorType", "Value"]
+__all__ = ["CodeRange", "Element", "IntArray", "Op", "Real", "RealArray", "TensorType", "Value"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Real:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Codes:
+class CodeRange:
     """Integer elements, proven to lie in [low, high]; value = (code - zero_point) * scale (channels on axis 1)."""
 
     low: int
@@ -41,7 +41,7 @@ class Codes:
         return f"[{self.low}..{self.high}]{zero_point}*({self.scale})"
 
 
-Element = Real | Quantization | Codes
+Element = Real | Quantization | CodeRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,15 @@ class TensorType:
         return f"{self.element}[{','.join(map(str, self.shape))}]"
 
     @property
-    def codes(self) -> Codes:
+    def codes(self) -> CodeRange:
         """The element of an integer-level tensor."""
-        assert isinstance(self.element, Codes)
+        assert isinstance(self.element, CodeRange)
+        return self.element
+
+    @property
+    def quantization(self) -> Quantization:
+        """The element of what a quantizer made."""
+        assert isinstance(self.element, Quantization)
         return self.element
 
     @property
@@ -122,13 +128,18 @@ class Op:
     @property
     def operands(self) -> tuple[Value, ...]:
         """The values that this operation reads, in field order."""
-        found: list[Value] = []
+        return tuple(value for _, value in self.named_operands)
+
+    @property
+    def named_operands(self) -> tuple[tuple[str, Value], ...]:
+        """The values that this operation reads, each with the name of its field, in field order."""
+        operands: list[tuple[str, Value]] = []
         for field in fields(self):
             if field.name == "result":
                 continue
             content = getattr(self, field.name)
             if isinstance(content, Value):
-                found.append(content)
+                operands.append((field.name, content))
             elif isinstance(content, tuple):
-                found.extend(v for v in content if isinstance(v, Value))
-        return tuple(found)
+                operands.extend((field.name, v) for v in content if isinstance(v, Value))
+        return tuple(operands)

@@ -13,11 +13,12 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.numeric.format import Quantization
 from pefslc.numeric.rounding import RoundingMode, round_bounds
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.staircase import Quantizer
 
-__all__ = ["between_halves", "broadcast_steps", "quantize_array", "round_floats"]
+__all__ = ["between_halves", "broadcast_steps", "dequantize", "quantize_array", "round_floats"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -150,3 +151,10 @@ def round_floats(x: Floats, mode: RoundingMode) -> Floats:
             magnitude = magnitude + (np.abs(x) - magnitude > 0.5)
     signed: Floats = np.copysign(magnitude, x)
     return signed
+
+
+def dequantize(codes: NDArray[np.int64], q: Quantization, channel_axis: int) -> Floats:
+    """(code - zero_point) * scale in float64."""
+    steps = broadcast_steps(q.scale, codes.ndim, channel_axis)
+    values: Floats = (codes - q.zero_point).astype(np.float64) * steps
+    return values

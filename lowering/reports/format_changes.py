@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.artifacts.sidecar import JsonObject
-from pefslc.evaluation.interpret import as_batches
 from pefslc.evaluation.noise import measure_noise
-from pefslc.evaluation.reference import dequantize
 from pefslc.files.arrays import Arrays
 from pefslc.ir.graph import Graph
+from pefslc.ir.interpret import as_batches
 from pefslc.ir.quantized import Constant, QuantizedConstant
+from pefslc.numeric.quantize import dequantize
 from pefslc.passes.calibrate import count_clipped
-from pefslc.passes.check_format import quantization_of, quantizer_roles
+from pefslc.passes.check_format import quantizer_roles
 from pefslc.passes.fold_constants import FoldConstants
 from pefslc.reports.layer_report import layer_name, short_format
 
@@ -57,12 +57,12 @@ def format_changes(model: Graph, changed: Graph, inputs: Arrays | None = None) -
 
     inputs  arrays on which both are run, to count the codes of activations: each in its own network
     """
-    after = {op.result.name: quantization_of(op) for op, _ in quantizer_roles(changed)}
-    roles = [(op, role) for op, role in quantizer_roles(model) if quantization_of(op) != after[op.result.name]]
+    after = {op.result.name: op.quantization for op, _ in quantizer_roles(changed)}
+    roles = [(op, role) for op, role in quantizer_roles(model) if op.quantization != after[op.result.name]]
     counts = dict(_weight_counts(model, changed))
     activations = {op.result.name: op.result.name for op, role in roles if role == "activation"}
     if inputs is not None and activations:
-        arrays, _ = as_batches(model, inputs)  # type: ignore[arg-type]  # it checks what they hold
+        arrays, _ = as_batches(model, inputs)
         found = dict.fromkeys(activations, _Counts())
 
         def see(name: str, old: Floats, new: Floats) -> None:
@@ -74,7 +74,7 @@ def format_changes(model: Graph, changed: Graph, inputs: Arrays | None = None) -
         FormatChange(
             layer_name(op.result.origin),
             role,
-            short_format(quantization_of(op)),
+            short_format(op.quantization),
             short_format(after[op.result.name]),
             *counts.get(op.result.name, _Counts()).all,
         )
@@ -105,10 +105,8 @@ def _weight_counts(model: Graph, changed: Graph) -> Iterator[tuple[str, _Counts]
     floats = {op.result.name: op.data.data for op in model.of_type(Constant)}
     producers = model.producers()
     for name in old.keys() & new.keys():
-        before, after = (
-            dequantize(op.codes.data, quantization_of(op), channel_axis=0) for op in (old[name], new[name])
-        )
+        before, after = (dequantize(op.codes.data, op.quantization, channel_axis=0) for op in (old[name], new[name]))
         source = producers[name].operands
         raw = floats.get(source[0].name, before) if source else before
-        clipped = count_clipped(quantization_of(new[name]), raw)
+        clipped = count_clipped(new[name].quantization, raw)
         yield name, _Counts(before.size, int(np.count_nonzero(before != after)), clipped)

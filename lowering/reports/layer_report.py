@@ -139,7 +139,7 @@ def verdict(rows: Sequence[LayerRow], bounded_passes: Sequence[str]) -> str:
         return text
     names = ", ".join(quote(name) for name in bounded_passes)
     which = f"pass {names} is" if len(bounded_passes) == 1 else f"passes {names} are"
-    return f"{text}, but {which} bounded: {'it' if len(bounded_passes) == 1 else 'they'} changed the model"
+    return f"{text}, but {which} not exact: {'it' if len(bounded_passes) == 1 else 'they'} changed the model"
 
 
 def _groups(graph: Graph, reports: Mapping[str, OpReport] | None) -> list[_Group]:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from pefslc.artifacts.sidecar import JsonObject
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
-from pefslc.evaluation.interpret import as_batches
 from pefslc.evaluation.noise import Noise, measure_noise
 from pefslc.files.arrays import Arrays
 from pefslc.geometry.shapes import element_count
 from pefslc.ir.graph import Graph
+from pefslc.ir.interpret import as_batches
 from pefslc.ir.quantized import Conv, Linear, Quantize
 from pefslc.ir.value import Op, Value
 from pefslc.numeric.format import Quantization
@@ -115,7 +115,7 @@ def post_training_report(
     inputs      arrays by input name (or `x`); integers called `labels`, or `y`, one a row, are the true classes
     asked_bits  by --fmt auto
     """
-    arrays, _ = as_batches(model, inputs)  # type: ignore[arg-type]  # it checks what they hold
+    arrays, _ = as_batches(model, inputs)
     stored = {op.input.name: op for op in quantized.of_type(Quantize) if op.channel_axis == 1}
     outputs = {a.value.name: b.value.name for a, b in zip(model.outputs, quantized.outputs, strict=True)}
     pairs = {**{name: op.result.name for name, op in stored.items()}, **outputs}

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
-from pefslc.evaluation.reference import evaluate_values
 from pefslc.ir.graph import Graph, GraphInput
 from pefslc.ir.quantized import Add, AveragePool, Constant, Conv, Linear, Quantize, QuantizedConstant, Relu
+from pefslc.ir.reference import evaluate_values
 from pefslc.ir.structural import Concat, MaxPool, Reshape, Slice, Transpose, Upsample
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import power_of_two_exponent

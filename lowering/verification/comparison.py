@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
-from pefslc.evaluation.interpret import map_codes
 from pefslc.ir.graph import GraphOutput, OutputMap
+from pefslc.ir.interpret import map_codes
 
 __all__ = ["Comparison", "compare_codes", "compare_values"]
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
-from pefslc.evaluation.interpret import as_batches, map_codes, quantize_input, run, run_codes
-from pefslc.evaluation.semantics import evaluate
 from pefslc.files.arrays import Arrays
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Requantize
+from pefslc.ir.interpret import as_batches, map_codes, quantize_input, run, run_codes
+from pefslc.ir.semantics import evaluate
 from pefslc.numeric.deviation import Deviations
 from pefslc.reports.layer_report import layer_name
 from pefslc.targets.protocol import Audit, LayerAudit, Runner
@@ -215,7 +215,7 @@ def verify(
     float_model  of artifacts in native arithmetic: how far they are off it is measured, no codes are compared
     audit        of such artifacts: runs them, and holds each layer to what it read
     """
-    inputs, rows = as_batches(reference, arrays)  # type: ignore[arg-type]  # it checks the element types
+    inputs, rows = as_batches(reference, arrays)
     expected = list(_expected(integer, arrays, rows))
     tally = _Tally()
     for start in range(0, rows, _CHUNK_ROWS):

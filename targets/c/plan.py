@@ -12,7 +12,7 @@ from typing import assert_never
 from pefslc.artifacts.costs import macs
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem
-from pefslc.ir.graph import Graph
+from pefslc.ir.graph import Graph, IntegerGraph, integer_graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Round, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
 from pefslc.ir.value import Op, Value
@@ -38,7 +38,7 @@ _FUSABLE = (Requantize, Round, Lookup, Clamp, Rescale, Sum, Product)
 
 def plan_program(graph: Graph) -> Program:
     """The steps for an integer graph. Raises CompileError with every operation that cannot be done."""
-    return _Planner(graph).program()
+    return _Planner(integer_graph(graph)).program()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class _Chain:
 class _Planner:
     """The steps so far, and the chains that wait for what joins them."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: IntegerGraph) -> None:
         self.graph = graph
         self.steps: list[Step] = []
         self.memory = Memory(graph, self.steps)
@@ -62,9 +62,7 @@ class _Planner:
         self.implementation: dict[str, str] = {}
         self.problems: list[Problem] = []
         self.failed: set[str] = set()
-        self.readers = {name: len(ops) for name, ops in graph.consumers().items()}
-        for output in graph.outputs:
-            self.readers[output.value.name] = self.readers.get(output.value.name, 0) + 1
+        self.readers = graph.reader_counts()
         self.next_reader = {name: ops[0] for name, ops in graph.consumers().items()}
 
     def program(self) -> Program:
@@ -79,13 +77,13 @@ class _Planner:
         outputs = tuple(self.memory.output(i, o.value) for i, o in enumerate(self.graph.outputs))
         return Program(tuple(self.steps), tuple(inputs), outputs, self.implementation, sum(map(macs, self.graph.ops)))
 
-    def _visit(self, op: Op) -> None:
+    def _visit(self, op: IntegerOp) -> None:
         """Plan one operation; faults are collected, and what depends on one that failed is passed over."""
         if any(v.name in self.failed for v in op.operands):
             self.failed.add(op.result.name)
             return
         try:
-            self._plan(op)  # type: ignore[arg-type]  # an integer graph holds integer operations
+            self._plan(op)
         except CompileError as e:
             self.problems.extend(e.problems)
             self.failed.add(op.result.name)

@@ -1,7 +1,7 @@
 """What happens to a number between the loop that makes it and memory: requantize, clamp, rescale, add and so on.
 
-A `Chain` is a list of such stages after one root. Each stage knows the exact range of its result, hence the type in
-which it computes, and writes one line of C that calls the functions of fixed.h.
+A step has a list of such stages, which follow one root: a convolution, a pool, a tensor. Each stage knows the exact
+range of its result, hence the type in which it computes, and writes one line of C that calls the functions of fixed.h.
 """
 
 from __future__ import annotations

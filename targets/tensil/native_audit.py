@@ -19,8 +19,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.evaluation.semantics import windows
 from pefslc.geometry.shapes import Window
+from pefslc.ir.semantics import windows
 from pefslc.numeric.format import saturate
 from pefslc.targets.protocol import LayerAudit
 from pefslc.targets.tensil.groups.group import MaxHead

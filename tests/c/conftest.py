@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from integer_graphs import GraphBuilder, random_graph, random_inputs, random_stages
-from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.graph import Graph
+from pefslc.ir.interpret import run_codes
 from pefslc.ir.value import Value
 from pefslc.targets.c.target import CTarget
 from pefslc.targets.protocol import TargetOptions

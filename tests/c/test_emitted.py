@@ -14,7 +14,7 @@ import pytest
 from builders import ModelBuilder, import_bytes, lower
 from pefslc.artifacts.sidecar import make_sidecar
 from pefslc.diagnostics.errors import CompileError
-from pefslc.evaluation.interpret import run_codes
+from pefslc.ir.interpret import run_codes
 from pefslc.ir.value import IntArray
 from pefslc.targets.c import runner as runner_module
 from pefslc.targets.c.arena import overlaps, plan_arena

@@ -10,8 +10,8 @@ import pytest
 
 from pefslc.artifacts.sidecar import make_sidecar
 from pefslc.diagnostics.errors import CompileError
-from pefslc.evaluation.interpret import apply_output_map, quantize_input, run_codes
 from pefslc.frontend import import_model
+from pefslc.ir.interpret import apply_output_map, quantize_input, run_codes
 from pefslc.numeric.scale import power_of_two_exponent
 from pefslc.passes.manager import run_passes
 from pefslc.passes.pipeline import pipeline

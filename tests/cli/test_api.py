@@ -15,7 +15,8 @@ from cli_support import FakeTarget, quantized_mlp
 import pefslc
 from pefslc.diagnostics.errors import CompileError, Origin
 from pefslc.ir.graph import GraphOutput, Level, OutputMap
-from pefslc.ir.value import Codes, TensorType, Value
+from pefslc.ir.interpret import quantize_input, run_codes
+from pefslc.ir.value import CodeRange, TensorType, Value
 from pefslc.numeric.scale import Scale
 from pefslc.passes.dead_code import RemoveDeadCode
 from pefslc.verification.comparison import compare_codes, compare_values
@@ -57,6 +58,24 @@ def test_a_program_runs_verifies_and_saves(model: Path, inputs: Path, tmp_path: 
     assert program.verify({"x": arrays["x"]}).inputs == 8
     assert [p.name for p in program.save(tmp_path / "new" / "build")] == ["mlp.fake", "mlp.fake.json"]
     assert [row.layer for row in program.layers] == ["fc"]
+
+
+@pytest.mark.parametrize("target", ["c", "tensil"])
+def test_a_program_gives_the_codes_that_its_artifacts_compute(target: str) -> None:
+    program = pefslc.compile(ROOT / "examples/cnn_bnfold_q2_3.onnx", target=target)
+    (graph_input,), (output,) = program.graph.inputs, program.graph.outputs
+    x = np.load(ROOT / "examples/cnn_bnfold_q2_3.npz")["x"][:3]
+    codes = program.run(x, codes=True)["output"]
+    assert codes.dtype == np.int64
+    expected = run_codes(program.graph, {graph_input.name: quantize_input(graph_input, x)})
+    assert np.array_equal(codes, expected[output.value.name])
+    assert output.map is not None
+    classes = codes.shape[1]
+    scale, offset = (part * classes if len(part) == 1 else part for part in (output.map.scale, output.map.offset))
+    values = [[float(s * int(c) + o) for s, c, o in zip(scale, row, offset, strict=True)] for row in codes]
+    assert values == program.run(x)["output"].tolist()
+    with pytest.raises(CompileError, match="codes is '1', not True or False"):
+        program.run(x, codes=1)  # type: ignore[call-overload]
 
 
 def test_every_expected_array_is_compared(model: Path, inputs: Path) -> None:
@@ -191,7 +210,7 @@ def test_a_wide_weight_is_the_only_contradiction(tmp_path: Path) -> None:
 
 
 def output(scale: Fraction, offset: Fraction = Fraction(0), high: int = 1000) -> GraphOutput:
-    element = Codes(low=-high, high=high, scale=Scale.power_of_two(0))
+    element = CodeRange(low=-high, high=high, scale=Scale.power_of_two(0))
     value = Value("v", TensorType((1, 2), element), Origin("", "output"))
     return GraphOutput("y", value, OutputMap((scale,), (offset,)))
 

@@ -135,7 +135,7 @@ def test_verification_catches_a_plugin_that_changes_the_network(
 def test_a_bounded_pass_that_changed_the_model_is_never_called_exact(pefslc: Cli, model: Path, tmp_path: Path) -> None:
     plugin = write(tmp_path, ("Halves", "INTEGER", HALVE))
     plugin.write_text(plugin.read_text().replace("= Exactness.EXACT", "= Exactness.BOUNDED"))
-    verdict = "every layer exact, but pass 'Halves' is bounded: it changed the model\n"
+    verdict = "every layer exact, but pass 'Halves' is not exact: it changed the model\n"
     assert pefslc("check", model, "--target", "fake", "--plugin", plugin).out == f"mlp compiles for fake: {verdict}"
     assert verdict in pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a").out
     sidecar = json.loads((tmp_path / "a" / "mlp.fake.json").read_text())

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from builders import ModelBuilder, import_bytes, lower
 from oracle import evaluate_model
-from pefslc.evaluation.interpret import run
+from pefslc.ir.interpret import run
 from pefslc.ir.quantized import Quantize, QuantizedConstant
 from pefslc.numeric.format import Quantization
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from builders import QONNX, ModelBuilder, import_bytes, lower, normal
 from oracle import FUNCTIONS, evaluate_model
-from pefslc.evaluation.interpret import run
 from pefslc.frontend import import_model
 from pefslc.ir.integer import Lookup
+from pefslc.ir.interpret import run
 from pefslc.passes import quantizer_codes
 
 SHAPE = (1, 4, 6, 5)

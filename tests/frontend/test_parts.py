@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 from builders import ModelBuilder, import_bytes, lower
 from pefslc.diagnostics.errors import CompileError
-from pefslc.evaluation.interpret import run
+from pefslc.ir.interpret import run
 from pefslc.ir.structural import Slice
 
 INT64 = {"dtype": np.int64}

@@ -14,9 +14,9 @@ import pefslc
 from builders import ModelBuilder, import_bytes, lower
 from oracle import evaluate_model
 from pefslc.diagnostics.errors import CompileError
-from pefslc.evaluation.interpret import run
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import SumPool
+from pefslc.ir.interpret import run
 
 
 def pooled(op: str, size: tuple[int, int], **attributes: object) -> ModelBuilder:

@@ -12,7 +12,7 @@ import pytest
 import pefslc
 from builders import ModelBuilder, import_bytes, lower, refusal_of
 from oracle import evaluate_model
-from pefslc.evaluation.interpret import run
+from pefslc.ir.interpret import run
 from pefslc.ir.structural import Upsample
 
 TORCH = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}

@@ -10,7 +10,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from builders import QONNX, ModelBuilder, import_bytes, lower, normal
-from pefslc.evaluation.interpret import run
+from pefslc.ir.interpret import run
 from pefslc.ir.quantized import Quantize as QuantizeOp
 from pefslc.numeric.rounding import RoundingMode
 

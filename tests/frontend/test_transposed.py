@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from builders import ModelBuilder, import_bytes, lower, refusal_of
 from oracle import evaluate_model
-from pefslc.evaluation.interpret import run
+from pefslc.ir.interpret import run
 from pefslc.ir.quantized import Conv, Quantize
 from pefslc.numeric.format import Quantization
 

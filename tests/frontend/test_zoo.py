@@ -11,9 +11,9 @@ import pytest
 
 from builders import WIDE
 from pefslc.diagnostics.errors import CompileError
-from pefslc.evaluation.interpret import run
 from pefslc.frontend import import_model
 from pefslc.ir.graph import Graph, OutputMap
+from pefslc.ir.interpret import run
 from pefslc.ir.parse import parse_graph
 from pefslc.ir.text import print_graph
 from pefslc.numeric.scale import power_of_two_exponent

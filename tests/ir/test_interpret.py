@@ -13,8 +13,8 @@ from builders import QONNX, Feature, ModelBuilder, import_bytes, lower, random_n
 from oracle import quantize_value
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, Problem, quote
-from pefslc.evaluation.interpret import map_codes, run
 from pefslc.ir.graph import Graph, OutputMap
+from pefslc.ir.interpret import map_codes, run
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.quantize import quantize_array
 from pefslc.numeric.scale import Scale

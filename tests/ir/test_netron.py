@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from builders import ModelBuilder, import_bytes, lower
 from pefslc.frontend import import_model
-from pefslc.ir.netron import to_onnx
+from pefslc.reports.netron import to_onnx
 
 
 @pytest.mark.parametrize("name", ["cnn_q2_3", "resnet8_q3_5", "concat_q3_4"])

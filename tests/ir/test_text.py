@@ -22,7 +22,7 @@ from pefslc.ir.parse import parse_graph
 from pefslc.ir.quantized import Clip, Constant, Quantize
 from pefslc.ir.structural import Transpose
 from pefslc.ir.text import print_graph
-from pefslc.ir.value import Codes, IntArray, Op, Real, RealArray, TensorType, Value
+from pefslc.ir.value import CodeRange, IntArray, Op, Real, RealArray, TensorType, Value
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.line import BentLine
 from pefslc.numeric.rounding import RoundingMode
@@ -135,7 +135,7 @@ def test_quantizers_and_stages_round_trip(
         result=value("y", q), input=x, stages=tuple(chain), rounding=mode, adds_zero_point_last=last, channel_axis=axis  # type: ignore[arg-type]
     )  # fmt: skip
     assert parse_graph(print_graph(one_op(op, x))) == one_op(op, x)
-    graph_input = GraphInput("x", value("x", Codes(low=q.low, high=q.high, scale=q.scale, zero_point=q.zero_point)))
+    graph_input = GraphInput("x", value("x", CodeRange(low=q.low, high=q.high, scale=q.scale, zero_point=q.zero_point)))
     graph = Graph("g", Level.INTEGER, (replace(graph_input, quantizer=Quantizer(q, mode, last)),), (), ())
     assert parse_graph(print_graph(graph)) == graph
 
@@ -170,7 +170,7 @@ def test_shapes_without_elements_and_without_axes_round_trip() -> None:
 def test_staircases_round_trip(directions: list[int], levels: int) -> None:
     rows = np.arange(levels)[None] * np.array(directions)[:, None]
     staircase = Staircase(-50, 50, -7, rows, np.array(directions), step=2)
-    x = value("x", Codes(low=-50, high=50, scale=Scale.power_of_two(0), zero_point=3))
+    x = value("x", CodeRange(low=-50, high=50, scale=Scale.power_of_two(0), zero_point=3))
     op = Requantize(result=value("y"), input=x, staircase=staircase)
     assert parse_graph(print_graph(one_op(op, x))) == one_op(op, x)
 

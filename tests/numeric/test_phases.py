@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pefslc.analysis.ranges import conv_bounds
-from pefslc.evaluation.semantics import conv2d
 from pefslc.geometry.dilation_phases import phases, taps_together
 from pefslc.geometry.shapes import Window
+from pefslc.ir.semantics import conv2d
 
 pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
 

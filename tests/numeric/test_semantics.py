@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from pefslc.analysis.ranges import partial_sums, result_range
 from pefslc.diagnostics.errors import CompileError, Origin
-from pefslc.evaluation.semantics import conv2d, dense, evaluate
-from pefslc.evaluation.semantics import windows as taps_of
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Requantize, Rescale, Round, Sum, SumPool
+from pefslc.ir.semantics import conv2d, dense, evaluate
+from pefslc.ir.semantics import windows as taps_of
 from pefslc.ir.structural import Concat, MaxPool, Reshape, Transpose
-from pefslc.ir.value import Codes, IntArray, TensorType, Value
+from pefslc.ir.value import CodeRange, IntArray, TensorType, Value
 from pefslc.numeric.line import BentLine
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.staircase import Staircase
@@ -123,7 +123,7 @@ def test_the_simple_operations() -> None:
 
 
 def value(name: str, low: int, high: int, shape: tuple[int, ...]) -> Value:
-    codes = Codes(low=low, high=high, scale=Scale.power_of_two(0))
+    codes = CodeRange(low=low, high=high, scale=Scale.power_of_two(0))
     return Value(name, TensorType(shape, codes), Origin("node", "Op"))
 
 

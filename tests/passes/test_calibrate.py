@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import pefslc.evaluation.reference
+import pefslc.ir.reference
 from builders import ModelBuilder, import_bytes, normal, random_network, without_quantizers
 from pefslc.analysis.limits import TargetLimits
 from pefslc.diagnostics.errors import CompileError
-from pefslc.evaluation.reference import in_chunks, stream_values
 from pefslc.ir.graph import Graph
+from pefslc.ir.reference import in_chunks, stream_values
 from pefslc.numeric.choose_format import AutoFormat, Calibration
 from pefslc.numeric.rounding import round_fraction
 from pefslc.passes.calibrate import CalibratedFormats
@@ -92,7 +92,7 @@ def test_pieces_of_the_inputs_show_what_all_of_them_show(tmp_path: Path, monkeyp
     graph = branches(tmp_path)
     whole = {v.name: a for v, a in stream_values(graph, {"x": X})}
     before = plan(graph, X)
-    monkeypatch.setattr(pefslc.evaluation.reference, "_BYTES_AT_ONCE", 1)
+    monkeypatch.setattr(pefslc.ir.reference, "_BYTES_AT_ONCE", 1)
     pieces = list(in_chunks(graph, {"x": X}))
     assert [len(p["x"]) for p in pieces] == [1] * 9
     assert plan(graph, X) == before

@@ -13,9 +13,9 @@ from pefslc.analysis.limits import TargetLimits
 from pefslc.analysis.ranges import result_range
 from pefslc.analysis.verify import verify
 from pefslc.diagnostics.errors import CompileError
-from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import SumPool
+from pefslc.ir.interpret import run_codes
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.passes.centre_sums import CentreSums
 

@@ -14,8 +14,8 @@ from ir_text import X, body
 from pefslc.analysis.limits import TargetLimits
 from pefslc.analysis.verify import verify
 from pefslc.diagnostics.errors import CompileError
-from pefslc.evaluation.interpret import run
 from pefslc.ir.integer import Requantize, Round
+from pefslc.ir.interpret import run
 from pefslc.ir.parse import parse_graph
 from pefslc.ir.quantized import Relu
 from pefslc.ir.text import print_graph

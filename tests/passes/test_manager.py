@@ -16,10 +16,13 @@ from pefslc.ir.graph import Graph, Level
 from pefslc.ir.integer import Conv2d
 from pefslc.ir.text import print_graph
 from pefslc.ir.value import IntArray
+from pefslc.numeric.format import FixedPoint
+from pefslc.passes.change_formats import ChangeFormats
 from pefslc.passes.drop_identities import DropIdentities
 from pefslc.passes.fold_constants import FoldConstants
 from pefslc.passes.manager import Exactness, Pass, run_passes
-from pefslc.passes.pipeline import pipeline
+from pefslc.passes.pipeline import pipeline, said_by_user
+from pefslc.passes.quantize_after_training import QuantizeAfterTraining
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +87,19 @@ def test_a_pass_that_lies_about_exactness_is_caught(models: Path) -> None:
         run_passes(graph, pipeline(LIMITS, plugins=(SwapChannels(),)), check=True)
 
 
-def test_a_pass_that_promises_a_bound_is_not_compared(models: Path) -> None:
+@pytest.mark.parametrize("promise", [Exactness.BOUNDED, Exactness.CHANGES])
+def test_a_pass_that_does_not_promise_exactness_is_not_compared(models: Path, promise: Exactness) -> None:
     graph = import_model(models / "cnn_q2_3.onnx")
-    run_passes(graph, pipeline(LIMITS, plugins=(SwapChannels(Exactness.BOUNDED),)), check=True)
+    run_passes(graph, pipeline(LIMITS, plugins=(SwapChannels(promise),)), check=True)
+
+
+def test_a_pass_without_a_bound_says_that_it_changes_the_model() -> None:
+    passes = [
+        *said_by_user(FixedPoint(2, 3), LIMITS, allow_overflow=False, requantize=True),
+        *pipeline(LIMITS, fmt=FixedPoint(2, 3)),
+    ]
+    unbounded = {QuantizeAfterTraining.name, ChangeFormats.name}
+    assert {p.name for p in passes if p.exactness is Exactness.CHANGES} == unbounded
 
 
 def test_a_pass_that_leaves_an_illegal_graph_is_named(models: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from builders import WIDE, Feature, import_bytes, lower, random_network
 from oracle import evaluate_model
 from pefslc.analysis.verify import verify
-from pefslc.evaluation.interpret import run, run_codes
 from pefslc.ir.graph import Graph
+from pefslc.ir.interpret import run, run_codes
 from pefslc.passes.manager import run_passes
 from pefslc.passes.pipeline import pipeline
 

@@ -9,8 +9,8 @@ import pytest
 from tensil_support import emit, random_codes, simulate
 
 from builders import ModelBuilder, import_bytes, lower
-from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.graph import Graph
+from pefslc.ir.interpret import run_codes
 from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.machine.architecture import load_architecture
 from pefslc.targets.tensil.merge.addends import FoldAddends

@@ -12,7 +12,7 @@ from tensil_support import emit, random_codes, simulate
 from builders import Feature, import_bytes, lower, random_network
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem
-from pefslc.evaluation.interpret import run_codes
+from pefslc.ir.interpret import run_codes
 from pefslc.targets.tensil.check.checker import check_program
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType
 from pefslc.targets.tensil.program.tmodel import load_tmodel

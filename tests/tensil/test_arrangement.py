@@ -11,7 +11,7 @@ from tensil_support import emit, random_codes, simulate
 
 from builders import ModelBuilder, import_bytes, lower
 from pefslc.diagnostics.errors import CompileError
-from pefslc.evaluation.interpret import run_codes
+from pefslc.ir.interpret import run_codes
 from pefslc.targets.tensil.groups.arrangement import Arrangement
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.groups.selection import select

@@ -12,8 +12,8 @@ from tensil_support import emit, random_codes, simulate
 
 import pefslc
 from builders import ModelBuilder, import_bytes, lower
-from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.integer import Requantize
+from pefslc.ir.interpret import run_codes
 from pefslc.numeric.requantize import bent_parts
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import load_architecture

@@ -13,7 +13,7 @@ from tensil_support import emit, random_codes, simulate
 
 from builders import Feature, import_bytes, lower, random_network
 from pefslc.diagnostics.errors import CompileError
-from pefslc.evaluation.interpret import run_codes
+from pefslc.ir.interpret import run_codes
 from pefslc.numeric.rounding import round_fraction
 from pefslc.targets.protocol import TargetOptions
 from pefslc.targets.tensil.check.checker import check_program

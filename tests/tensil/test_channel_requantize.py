@@ -11,9 +11,9 @@ from tensil_support import emit, random_codes, simulate
 
 from builders import ModelBuilder, import_bytes, lower
 from oracle import round_by_name
-from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Requantize
+from pefslc.ir.interpret import run_codes
 from pefslc.numeric.deviation import Deviations, deviations_of
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import DataType, load_architecture

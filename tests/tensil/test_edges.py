@@ -13,8 +13,8 @@ from builders import ModelBuilder, import_bytes, lower
 from integer_graphs import GraphBuilder
 from pefslc.analysis.limits import TargetLimits
 from pefslc.diagnostics.errors import CompileError
-from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.graph import Graph
+from pefslc.ir.interpret import run_codes
 from pefslc.passes.manager import run_passes
 from pefslc.passes.pipeline import pipeline
 from pefslc.targets.protocol import TargetOptions

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tensil_support import emit, random_codes, simulate
 
 from builders import Feature, ModelBuilder, import_bytes, lower, random_network
-from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.graph import Graph
+from pefslc.ir.interpret import run_codes
 from pefslc.targets.tensil.groups.group import LinearHead
 from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType, load_architecture

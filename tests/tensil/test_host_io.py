@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tensil_support import emit
 
 from builders import ModelBuilder, import_bytes, lower
-from pefslc.evaluation.interpret import run
+from pefslc.ir.interpret import run
 from pefslc.numeric.quantize import quantize_array
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale

@@ -10,8 +10,8 @@ import pytest
 from tensil_support import group_program
 
 from pefslc.diagnostics.errors import Origin
-from pefslc.evaluation.semantics import conv2d
 from pefslc.geometry.shapes import Window
+from pefslc.ir.semantics import conv2d
 from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Term
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Role
 from pefslc.targets.tensil.groups.layout import Layout

@@ -11,7 +11,7 @@ from tensil_support import emit, random_codes, simulate
 
 from builders import Feature, import_bytes, lower, random_network
 from pefslc.diagnostics.errors import CompileError
-from pefslc.evaluation.interpret import apply_output_map, quantize_input, run_codes
+from pefslc.ir.interpret import apply_output_map, quantize_input, run_codes
 from pefslc.targets.tensil.groups.layout import Layout, to_vectors
 from pefslc.targets.tensil.machine.architecture import DataType, load_architecture
 from pefslc.targets.tensil.machine.instructions import DataMove, MoveKind

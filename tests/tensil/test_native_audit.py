@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import pefslc
 from builders import ModelBuilder
 from pefslc.driver.program import Program
-from pefslc.evaluation.interpret import quantize_input
 from pefslc.geometry.shapes import Window
+from pefslc.ir.interpret import quantize_input
 from pefslc.targets.protocol import LayerAudit
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import DataType

@@ -10,8 +10,8 @@ import pytest
 from tensil_support import emit, random_codes, simulate
 
 from builders import ModelBuilder, import_bytes, lower
-from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.graph import Graph
+from pefslc.ir.interpret import run_codes
 from pefslc.targets.tensil.groups.group_program import Role
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.groups.selection import select

@@ -11,8 +11,8 @@ from tensil_support import emit, random_codes, simulate
 
 import pefslc
 from builders import ModelBuilder, import_bytes, lower
-from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.graph import Graph
+from pefslc.ir.interpret import run_codes
 from pefslc.targets.tensil.machine.architecture import load_architecture
 from pefslc.targets.tensil.pipeline import (
     GROUP_REWRITES,

@@ -10,8 +10,8 @@ import pytest
 from tensil_support import emit, simulate
 
 from builders import ModelBuilder, import_bytes, lower
-from pefslc.evaluation.interpret import run_codes
 from pefslc.ir.graph import Graph
+from pefslc.ir.interpret import run_codes
 from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.machine.architecture import load_architecture
 from pefslc.targets.tensil.matrix.group_steps import added_tensors

@@ -11,7 +11,7 @@ from tensil_support import emit, random_codes, simulate
 
 import pefslc
 from builders import ModelBuilder, import_bytes, lower
-from pefslc.evaluation.interpret import run_codes
+from pefslc.ir.interpret import run_codes
 from pefslc.targets.tensil.machine.architecture import load_architecture
 
 BOARD = load_architecture("pynqz1")

@@ -9,9 +9,9 @@ import pytest
 
 import pefslc
 from pefslc.artifacts.sidecar import make_sidecar
-from pefslc.evaluation.interpret import apply_output_map, quantize_input, run_codes
 from pefslc.frontend import import_model
 from pefslc.ir.integer import Requantize
+from pefslc.ir.interpret import apply_output_map, quantize_input, run_codes
 from pefslc.passes.manager import run_passes
 from pefslc.passes.pipeline import pipeline
 from pefslc.targets.protocol import TargetOptions

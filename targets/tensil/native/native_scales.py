@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from pefslc.ir.graph import Graph
-from pefslc.ir.value import Codes
+from pefslc.ir.value import CodeRange
 from pefslc.targets.tensil.groups.group import Group, LinearHead
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Role
 
@@ -43,7 +43,7 @@ class NativeScales:
         return cls(tensors, accumulators)
 
 
-def _step(codes: Codes) -> Fraction:
+def _step(codes: CodeRange) -> Fraction:
     assert not codes.scale.per_channel, "a uniform format has one scale"
     assert not codes.zero_point, "a uniform format has no zero point"
     return codes.scale.step

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.evaluation.calibration_data import calibration_batches
-from pefslc.evaluation.interpret import quantize_input, run_codes
-from pefslc.evaluation.reference import in_chunks
-from pefslc.evaluation.semantics import conv2d
 from pefslc.files.arrays import Arrays
 from pefslc.ir.graph import Graph
+from pefslc.ir.interpret import quantize_input, run_codes
+from pefslc.ir.reference import in_chunks
+from pefslc.ir.semantics import conv2d
 from pefslc.numeric.accumulate import largest_magnitude
 from pefslc.numeric.format import FixedPoint
 from pefslc.targets.tensil.groups.group import Group, LinearHead, Term

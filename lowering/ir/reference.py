@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.evaluation.semantics import convolve, repeated, windows
 from pefslc.geometry.shapes import Window, element_count
-from pefslc.ir.graph import Graph
+from pefslc.ir.interface import Level
 from pefslc.ir.quantized import (
     Add,
     Apply,
@@ -29,15 +29,18 @@ from pefslc.ir.quantized import (
     Relu,
     Scaling,
 )
+from pefslc.ir.semantics import convolve, repeated, windows
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Structural, Transpose, Upsample
 from pefslc.ir.value import Value
 from pefslc.numeric.enclosure import nearest_floats
-from pefslc.numeric.format import Quantization
-from pefslc.numeric.quantize import between_halves, broadcast_steps, quantize_array, round_floats
+from pefslc.numeric.quantize import between_halves, broadcast_steps, dequantize, quantize_array, round_floats
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
 from pefslc.numeric.staircase import Quantizer
+
+if TYPE_CHECKING:
+    from pefslc.ir.graph import Graph, QuantizedGraph
 
 __all__ = ["evaluate_quantized", "evaluate_values", "in_chunks", "stream_values"]
 
@@ -60,17 +63,19 @@ def evaluate_values(graph: Graph, inputs: Mapping[str, Floats]) -> dict[str, Flo
 
 def stream_values(graph: Graph, inputs: Mapping[str, Floats]) -> Iterator[tuple[Value, Floats]]:
     """Every input and every result with its float64 values, in order; none is kept longer than its readers need it."""
+    assert graph.level is Level.QUANTIZED
+    quantized = cast("QuantizedGraph", graph)
     last_reader = {value.name: i for i, op in enumerate(graph.ops) for value in op.operands}
     values: dict[str, Floats] = {}
     as_given = {i.value.name for i in graph.inputs}  # what no arithmetic has rounded
     for graph_input in graph.inputs:
         values[graph_input.value.name] = inputs[graph_input.name]
         yield graph_input.value, inputs[graph_input.name]
-    for i, op in enumerate(graph.ops):
+    for i, op in enumerate(quantized.ops):
         given = all(v.name in as_given for v in op.operands)
         if given and isinstance(op, Constant | Structural):
             as_given.add(op.result.name)
-        result = _evaluate(op, [values[v.name] for v in op.operands], given)  # type: ignore[arg-type]
+        result = _evaluate(op, [values[v.name] for v in op.operands], given)
         for value in op.operands:
             if last_reader[value.name] == i:
                 values.pop(value.name, None)
@@ -105,13 +110,12 @@ def _evaluate(op: QuantizedOp, operands: list[Floats], given: bool) -> Floats:
         case Constant():
             return op.data.data
         case QuantizedConstant():
-            return dequantize(op.codes.data, _quantization(op.result), channel_axis=0)
+            return dequantize(op.codes.data, op.quantization, channel_axis=0)
         case Quantize():
-            quantizer = Quantizer(_quantization(op.result), op.rounding, op.adds_zero_point_last)
             x = _apply(op.stages, operands[0], op.channel_axis)
             quantize = quantize_array if given and not op.stages else _quantize_rounded
-            codes = quantize(quantizer, x, op.channel_axis)
-            return dequantize(codes, quantizer.quantization, op.channel_axis)
+            codes = quantize(op.quantizer, x, op.channel_axis)
+            return dequantize(codes, op.quantization, op.channel_axis)
         case Conv():
             bias = operands[2] if op.bias is not None else None
             return _conv(operands[0], operands[1], bias, op.window, op.groups)
@@ -157,18 +161,6 @@ def _quantize_rounded(quantizer: Quantizer, x: Floats, channel_axis: int) -> NDA
         quotients = x / broadcast_steps(q.scale, x.ndim, channel_axis)
     units = replace(q, scale=Scale.power_of_two(0))
     return quantize_array(replace(quantizer, quantization=units), quotients, channel_axis)
-
-
-def _quantization(value: Value) -> Quantization:
-    assert isinstance(value.type.element, Quantization)
-    return value.type.element
-
-
-def dequantize(codes: NDArray[np.int64], q: Quantization, channel_axis: int) -> Floats:
-    """(code - zero_point) * scale in float64."""
-    steps = broadcast_steps(q.scale, codes.ndim, channel_axis)
-    values: Floats = (codes - q.zero_point).astype(np.float64) * steps
-    return values
 
 
 def _conv(x: Floats, weight: Floats, bias: Floats | None, window: Window, groups: int) -> Floats:

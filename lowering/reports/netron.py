@@ -20,7 +20,7 @@ from pefslc.geometry.shapes import Window
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Conv2d, Dense, Rescale, Sum, SumPool
 from pefslc.ir.text import narrowest, type_text
-from pefslc.ir.value import Codes, IntArray, Op, RealArray, Value
+from pefslc.ir.value import CodeRange, IntArray, Op, RealArray, Value
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.line import BentLine
 from pefslc.numeric.staircase import Quantizer, Staircase
@@ -146,7 +146,7 @@ def _tensor(name: str, value: Value, *, outside: bool = False) -> onnx.ValueInfo
 
     kind = TensorProto.FLOAT
     element = value.type.element
-    if isinstance(element, Codes) and not outside:
+    if isinstance(element, CodeRange) and not outside:
         bits = bits_for_range(element.low, element.high)
         kinds = ((8, TensorProto.INT8), (16, TensorProto.INT16), (32, TensorProto.INT32), (64, TensorProto.INT64))
         kind = next(k for width, k in kinds if bits <= width)

@@ -7,32 +7,35 @@ value is a dyadic rational below 2^53 steps, else correct to float64 rounding.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
-from pefslc.evaluation.semantics import evaluate
 from pefslc.files.arrays import as_array
-from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
+from pefslc.ir.interface import GraphInput, GraphOutput, Level, OutputMap
+from pefslc.ir.reference import evaluate_quantized
+from pefslc.ir.semantics import evaluate
 from pefslc.numeric.quantize import quantize_array
 
-__all__ = ["apply_output_map", "as_batches", "quantize_input", "run", "run_codes"]
+if TYPE_CHECKING:
+    from pefslc.ir.graph import Graph, IntegerGraph
+
+__all__ = ["apply_output_map", "as_batches", "map_codes", "quantize_input", "run", "run_codes"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 
-def run(graph: Graph, inputs: Mapping[str, Floats] | Floats) -> dict[str, Floats]:
+def run(graph: Graph, inputs: Mapping[str, NDArray[np.generic]] | NDArray[np.generic]) -> dict[str, Floats]:
     """Output name -> float64 values.
 
     inputs  input name -> array in the ONNX shape, or (one input) the array itself; the batch may be any multiple
     """
     arrays, _ = as_batches(graph, inputs)
     if graph.level is Level.QUANTIZED:
-        from pefslc.evaluation.reference import evaluate_quantized  # only this branch needs the float operations
-
         return evaluate_quantized(graph, arrays)
     codes = {i.name: quantize_input(i, arrays[i.name]) for i in graph.inputs}
     values = run_codes(graph, codes)
@@ -42,13 +45,16 @@ def run(graph: Graph, inputs: Mapping[str, Floats] | Floats) -> dict[str, Floats
 def run_codes(graph: Graph, inputs: Mapping[str, Codes]) -> dict[str, Codes]:
     """Every tensor of an integer graph, by value name. `inputs` are codes by input name."""
     assert graph.level is Level.INTEGER
+    integer = cast("IntegerGraph", graph)
     values = {i.value.name: inputs[i.name] for i in graph.inputs}
-    for op in graph.ops:
-        values[op.result.name] = evaluate(op, [values[v.name] for v in op.operands])  # type: ignore[arg-type]
+    for op in integer.ops:
+        values[op.result.name] = evaluate(op, [values[v.name] for v in op.operands])
     return values
 
 
-def as_batches(graph: Graph, inputs: Mapping[str, Floats] | Floats) -> tuple[dict[str, Floats], int]:
+def as_batches(
+    graph: Graph, inputs: Mapping[str, NDArray[np.generic]] | NDArray[np.generic]
+) -> tuple[dict[str, Floats], int]:
     """The inputs by name as float64, checked against the graph, and the number of rows along the batch axis."""
     if not isinstance(inputs, Mapping):
         if len(graph.inputs) != 1:
