@@ -18,7 +18,7 @@ def emit(graph: Graph, architecture: Architecture, folder: Path) -> Emission:
     """Lower and write the files; the architecture goes through a .tarch file, as a user's does."""
     tarch = folder / "a.tarch"
     tarch.write_text(json.dumps(architecture.to_json_dict()))
-    emission = TensilTarget().lower(graph, TargetOptions(arch=str(tarch)))
+    emission = TensilTarget(arch=tarch).lower(graph, TargetOptions())
     for name, content in emission.files.items():
         (folder / name).write_bytes(content)
     return emission

@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from pefslc.console.loading import LoadingCommand
+from pefslc.console.options import target_limits
+from pefslc.console.target_command import TargetCommand, chosen_target, given_options
 
 __all__ = ["list_passes", "list_targets"]
 
@@ -38,23 +40,60 @@ def list_passes() -> None:
 
 
 @click.command(
-    "targets", cls=LoadingCommand, loads="pefslc.passes.pipeline", short_help="the targets and their architectures"
+    "targets",
+    cls=TargetCommand,
+    loads="pefslc.passes.pipeline",
+    short_help="the targets; with a name, its options and limits",
 )
-def list_targets() -> None:
-    """List what --target takes, and the boards that --arch takes."""
+@click.argument("name", required=False)
+def list_targets(name: str | None) -> None:
+    """List what --target takes; with a NAME, that target's options and limits, under the options that are given."""
+    if name is not None:
+        _show_target(name)
+        return
+    for option in given_options(click.get_current_context()):
+        raise click.UsageError(f"--{option.replace('_', '-')} needs the name of a target")
     from pefslc.console.tables import wrapped_table
     from pefslc.diagnostics.errors import CompileError
     from pefslc.driver.target_registry import find_target, target_names
-    from pefslc.targets.tensil.machine.architecture import built_in_architectures
 
     rows = []
-    for name in target_names():
+    for known in target_names():
         try:
-            rows.append((name, find_target(name).summary))
+            rows.append((known, find_target(known).summary))
         except CompileError as e:
-            rows.append((name, str(e)))
+            rows.append((known, str(e)))
     print(wrapped_table(("target", "what it is"), rows))
-    print(f"\n--arch of tensil: {', '.join(built_in_architectures())}, or the path of a .tarch file")
+    print("\n`pefslc targets NAME` shows its options and limits.")
+
+
+def _show_target(name: str) -> None:
+    from pefslc.console.tables import wrapped_table
+    from pefslc.driver.user_target import inner_target
+    from pefslc.targets.options import options_of
+    from pefslc.targets.protocol import TargetOptions, stages_of
+
+    target = chosen_target(name)
+    limits = target_limits(target, TargetOptions())
+    options = options_of(inner_target(target))
+    print(f"{target.name}: {target.summary}\n")
+    print(f"sums of at most {limits.accumulator_bits} bits: {limits.accumulator_name}")
+    if limits.native_format is not None:
+        print(f"native arithmetic, for float models: {limits.native_format}")
+    if stages := stages_of(target):
+        print(f"stages, for --print-ir-after and --dump-dir: {', '.join(stages)}")
+    if not options:
+        print("no options of its own")
+        return
+    rows = [
+        (o.flag if o.is_switch else f"{o.flag} {o.metavar}", f"{o.name}={getattr(target_value, o.name)!r}", o.help)
+        for target_value in [inner_target(target)]
+        for o in options
+    ]
+    print(f"\n{wrapped_table(('option', 'in Python', 'what it does'), rows)}")
+    for o in options:
+        if o.known is not None:
+            print(f"\n{o.flag}: {', '.join(o.known())}")
 
 
 def _what_it_does(described: object) -> str:

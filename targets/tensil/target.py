@@ -33,6 +33,7 @@ from pefslc.targets.tensil.merge.sums_in_packing import requantize_while_packing
 from pefslc.targets.tensil.native.native_placement import is_native, place_natively
 from pefslc.targets.tensil.native.native_words import Magnitudes, measure_magnitudes, native_format
 from pefslc.targets.tensil.native_audit import NativeAudit
+from pefslc.targets.tensil.options import DEFAULT_ARCHITECTURE, TensilOptions
 from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram, load_tmodel, tmodel_files
 from pefslc.targets.tensil.report import bounded_operations, computed_graph, op_reports, parts_of
 from pefslc.targets.tensil.rewrite.input_packing import Offsets, pack_inputs, packed
@@ -47,23 +48,22 @@ from pefslc.targets.tensil.words.placement import place
 
 __all__ = ["DEFAULT_ARCHITECTURE", "TensilTarget"]
 
-DEFAULT_ARCHITECTURE = "pynqz1"
 _SLACK_VECTORS = 32  # other choices, such as a bias more, may take a few constants more
 
 
-class TensilTarget:
-    """Lowers to the Tensil Compute Unit. `options.arch` is a built-in board or the path of a .tarch file."""
+class TensilTarget(TensilOptions):
+    """Lowers to the Tensil Compute Unit."""
 
-    name = "tensil"
-    summary = "programs for the Tensil accelerator (.tmodel, .tprog, .tdata), run by its stock PYNQ driver"
+    __slots__ = ()
 
     def limits(self, options: TargetOptions) -> TargetLimits:
-        architecture = _architecture(options)
+        del options
+        architecture = load_architecture(self.architecture_name)
         data_type = architecture.data_type
         return TargetLimits(data_type.width_bits, f"the TCU with {data_type.value}", native_format(data_type))
 
     def lower(self, model: Graph, options: TargetOptions) -> Emission:
-        architecture = _architecture(options)
+        architecture = load_architecture(self.architecture_name)
         data_type = architecture.data_type
         bends = Bends(model) if is_native(model, data_type) else split_bends(model, data_type)
         graph = bends.graph
@@ -94,7 +94,7 @@ class TensilTarget:
             "inputs": [r.to_json() for r in records[0]],
             "outputs": [r.to_json() for r in records[1]],
         }
-        notes = _notes(program, plan, report, options)
+        notes = _notes(program, plan, report, self.architecture_name)
         if placed.native is not None:
             details["native_arithmetic"] = str(native_format(data_type))
             details["native_words"] = str(placed.native)
@@ -112,7 +112,8 @@ class TensilTarget:
                 plan.segments,
                 parts_of(bends, placed),
                 report,
-                Path(options.arch or DEFAULT_ARCHITECTURE).stem,
+                Path(self.architecture_name).stem,
+                self.clock_mhz,
             ),
             computed_graph(model, bounded),
             placed.native,
@@ -121,10 +122,6 @@ class TensilTarget:
 
     def runner(self, folder: Path, sidecar: Sidecar) -> Runner:
         return TensilRunner(load_tmodel(folder / str(sidecar.details["tmodel"])), sidecar)
-
-
-def _architecture(options: TargetOptions) -> Architecture:
-    return load_architecture(options.arch or DEFAULT_ARCHITECTURE)
 
 
 def _magnitudes(
@@ -223,10 +220,7 @@ def _records(
     return inputs, outputs
 
 
-def _notes(
-    program: TensilProgram, plan: Schedule, report: cycles.CycleReport, options: TargetOptions
-) -> tuple[str, ...]:
-    architecture = options.arch or DEFAULT_ARCHITECTURE
+def _notes(program: TensilProgram, plan: Schedule, report: cycles.CycleReport, architecture: str) -> tuple[str, ...]:
     spent = sorted(report.of(list(report.spent)).items(), key=lambda i: -i[1])
     kinds = ", ".join(f"{kind.value} {count:,}" for kind, count in spent[:4])
     return (

@@ -93,10 +93,10 @@ def test_a_target_may_be_an_object(model: Path) -> None:
     [
         ({"fmt": "2.3"}, "'2.3' is not a format"),
         ({"target": "fpga"}, "unknown target 'fpga'"),
-        ({"target": "c", "arch": "pynqz1"}, "an architecture (--arch) is for target 'tensil', not 'c'"),
+        ({"target": "c", "arch": "pynqz1"}, "arch (--arch) is an option of target 'tensil', not of 'c'"),
         (
             {"target": "tensil", "caller_arena": True},
-            "a caller's arena (--caller-arena) is for target 'c', not 'tensil'",
+            "caller_arena (--caller-arena) is an option of target 'c', not of 'tensil'",
         ),
         ({"verify": "nothing.npz"}, "no such file: 'nothing.npz'"),
         ({"verify": {"z": np.zeros((1, 4))}}, "no array for input 'x'"),
@@ -113,8 +113,8 @@ def test_a_target_may_be_an_object(model: Path) -> None:
         ({"fmt": (2, 3)}, "'(2, 3)' is not a format"),
         ({"target": None}, "'None' is not a target"),
         ({"target": FakeTarget}, "FakeTarget'>' is not a target"),
-        ({"arch": {}}, "the architecture (--arch) is '{}', not a name"),
-        ({"arch": ""}, "the architecture (--arch) is '', not a name"),
+        ({"arch": {}}, "arch (--arch) is '{}', not a name"),
+        ({"arch": ""}, "arch (--arch) is '', not a name"),
         ({"target": "tensil", "arch": Path("nothing")}, "unknown architecture 'nothing'"),
     ],
 )
