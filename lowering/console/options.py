@@ -192,4 +192,4 @@ def require_pass(name: str, passes: list[str], target: str, stages: tuple[str, .
     """Usage error for what is neither a pass that runs nor a stage that the target reports."""
     known = [*dict.fromkeys(passes), *(f"{target}-{stage}" for stage in stages)]
     if name not in ("all", *known, *stages):
-        raise click.UsageError(f"no pass {name!r}; those that run: all, {', '.join(known)}")
+        raise click.UsageError(f"no pass or stage {name!r}; those that run: all, {', '.join(known)}")

@@ -113,9 +113,13 @@ class UserTarget:
         return limits
 
     def lower(self, graph: Graph, options: TargetOptions) -> Emission:
-        observe = options.observe
-        watched = options if observe is None else replace(options, observe=lambda stage: observe(self._judged(stage)))
-        emission = self.answer("lower", lambda: self.inner.lower(graph, watched))
+        watcher = None if options.observe is None else _Watcher(self, options.observe)
+        try:
+            emission = self.answer("lower", lambda: self.inner.lower(graph, replace(options, observe=watcher)))
+        except CompileError:
+            if watcher is not None and watcher.failure is not None:
+                raise watcher.failure from None
+            raise
         self.require("lower", emission, Emission)
         self.refuse([*_emission_faults(emission, graph, sidecar_name(graph.name, self.name))])
         costs, audit = emission.costs, emission.audit
@@ -131,7 +135,7 @@ class UserTarget:
             self.refuse([f"runner returned {type(runner).__name__}, which has no `run`"])
         return _UserRunner(self, runner, sidecar)
 
-    def _judged(self, stage: Stage) -> Stage:
+    def judged(self, stage: Stage) -> Stage:
         """A stage that the target reports; CompileError where it is none, or none of its `stages`."""
         if not isinstance(stage, Stage):
             self.refuse([f"it reports {type(stage).__name__}, not a Stage"])
@@ -177,6 +181,23 @@ class UserTarget:
         if faults:
             message = f"target {quote(self.name)} is faulty: {'; '.join(faults)}"
             raise CompileError(Code.TARGET_FAILED, message, at=self.source, hint=_HINT)
+
+
+@dataclass(slots=True)
+class _Watcher:
+    """Passes on the stages that a target reports. `failure` is the watcher's own: no fault of the target's."""
+
+    target: UserTarget
+    observe: Callable[[Stage], None]
+    failure: Exception | None = None
+
+    def __call__(self, stage: Stage) -> None:
+        judged = self.target.judged(stage)
+        try:
+            self.observe(judged)
+        except Exception as e:
+            self.failure = e
+            raise
 
 
 @dataclass(frozen=True, slots=True)
