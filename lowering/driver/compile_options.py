@@ -41,8 +41,10 @@ def chosen_target(target: str | Target, values: Mapping[str, object] | None = No
     ]
     if problems:
         raise CompileError.of(problems)
-    configured = chosen.with_options(named) if isinstance(chosen, UserTarget) else with_options(chosen, named)
-    check_values(inner_target(configured))
+    if isinstance(chosen, UserTarget):
+        return chosen.with_options(named)
+    configured = with_options(chosen, named)
+    check_values(configured)
     return configured
 
 

@@ -25,7 +25,7 @@ from pefslc.diagnostics.user_code import exception_text, place_in, source_of
 from pefslc.ir.graph import Graph
 from pefslc.numeric.deviation import Deviations
 from pefslc.numeric.format import FixedPoint
-from pefslc.targets.options import Option, options_of, with_options
+from pefslc.targets.options import Option, check_values, options_of, with_options
 from pefslc.targets.protocol import Audit, Codes, Emission, LayerAudit, OpReport, Runner, Stage, Target, TargetOptions
 
 __all__ = ["MEMBERS", "RESERVED", "UserTarget", "inner_target", "missing_members", "user_target"]
@@ -103,8 +103,10 @@ class UserTarget:
         return stages  # type: ignore[return-value]  # just checked
 
     def with_options(self, values: Mapping[str, object]) -> UserTarget:
-        """The same target with these options."""
-        return replace(self, inner=self.answer("its options", lambda: with_options(self.inner, values)))
+        """The same target with these options. Raises CompileError for values that they cannot have."""
+        inner = self.answer("its options", lambda: with_options(self.inner, values))
+        self.answer("its options", lambda: check_values(inner))
+        return replace(self, inner=inner)
 
     def limits(self, options: TargetOptions) -> TargetLimits:
         limits = self.answer("limits", lambda: self.inner.limits(options))

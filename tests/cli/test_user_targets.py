@@ -108,7 +108,17 @@ class Stages(Own):
         self.stages = given  # type: ignore[misc]
 
 
+class WithoutOption(Own):
+    """Cannot tell one of its options."""
+
+    unroll = property(raises)  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        pass
+
+
 FAULTS: list[tuple[FakeTarget, str]] = [
+    (WithoutOption(), "target 'own' failed in its options: KeyError: 'lost'"),
     (Reports("select"), "it reports str, not a Stage"),
     (Reports(Stage("../tile", "")), "it reports a stage '../tile', which is not one of its `stages`"),
     (Reports(Stage(["select"], "")), "it reports a stage '['select']', which is not one of its `stages`"),  # type: ignore[arg-type]
