@@ -1,4 +1,4 @@
-"""`pefslc passes` and `pefslc targets`."""
+"""`pefslc passes`, `pefslc targets` and `pefslc targets NAME`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 
 from pefslc.console.loading import LoadingCommand
 from pefslc.console.options import target_limits
-from pefslc.console.target_command import TargetCommand, chosen_target, given_options
+from pefslc.console.target_command import TargetCommand, chosen_target, given_options, shown_option
 
 __all__ = ["list_passes", "list_targets"]
 
@@ -74,26 +74,23 @@ def _show_target(name: str) -> None:
     from pefslc.targets.protocol import TargetOptions, stages_of
 
     target = chosen_target(name)
+    inner = inner_target(target)
     limits = target_limits(target, TargetOptions())
-    options = options_of(inner_target(target))
     print(f"{target.name}: {target.summary}\n")
     print(f"sums of at most {limits.accumulator_bits} bits: {limits.accumulator_name}")
     if limits.native_format is not None:
         print(f"native arithmetic, for float models: {limits.native_format}")
     if stages := stages_of(target):
         print(f"stages, for --print-ir-after and --dump-dir: {', '.join(stages)}")
+    options = options_of(inner)
     if not options:
         print("no options of its own")
         return
-    rows = [
-        (o.flag if o.is_switch else f"{o.flag} {o.metavar}", f"{o.name}={getattr(target_value, o.name)!r}", o.help)
-        for target_value in [inner_target(target)]
-        for o in options
-    ]
+    rows = [(shown_option(o), f"{o.name}={getattr(inner, o.name)!r}", o.help) for o in options]
     print(f"\n{wrapped_table(('option', 'in Python', 'what it does'), rows)}")
-    for o in options:
-        if o.known is not None:
-            print(f"\n{o.flag}: {', '.join(o.known())}")
+    for option in options:
+        if option.known is not None:
+            print(f"\n{option.flag}: {', '.join(option.known())}")
 
 
 def _what_it_does(described: object) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pefslc.targets.options import Option
     from pefslc.targets.protocol import Target
 
-__all__ = ["TargetCommand", "chosen_target", "given_options"]
+__all__ = ["TargetCommand", "chosen_target", "given_options", "shown_option"]
 
 _GIVEN, _INSTALLED = "pefslc.given_options", "pefslc.installed_options"  # in click's Context.meta
 
@@ -52,7 +52,7 @@ class TargetCommand(LoadingCommand):
         for target, options in _declared(ctx).items():
             if options:
                 with formatter.section(f"Options of --target {target}"):
-                    formatter.write_dl([(_shown(o), o.help) for o in options])
+                    formatter.write_dl([(shown_option(o), o.help) for o in options])
 
 
 def given_options(ctx: click.Context) -> dict[str, object]:
@@ -124,5 +124,6 @@ def _converted(option: Option, value: object, ctx: click.Context) -> object:
     return click.types.convert_type(option.type)(value, parameter, ctx)
 
 
-def _shown(option: Option) -> str:
+def shown_option(option: Option) -> str:
+    """The flag, and what stands for its value."""
     return option.flag if option.is_switch else f"{option.flag} {option.metavar}"

@@ -1,6 +1,9 @@
-"""The plan of a C program in words: its steps in order, what each reads and writes, where that lies.
+"""The plan of a C program in words: its steps in order, what each reads and writes, and where that lies.
 
-0  dot products, s8 x s8, sums in 32 bits  [1,3,32,32] s8 input0 -> [1,16,32,32] u8 t0   conv0, act0
+0: t2: u8[1,8,16,16] channels last = dot products, s8 x s8, sums in 32 bits of input0: s8[1,1,16,16] ... (input)
+   then round-shift 4, clip
+   does conv2d %v15, requantize %v17
+t2: arena8[0:2048], in steps 0 to 1
 """
 
 from __future__ import annotations
