@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from pefslc.console.loading import LoadingCommand
 from pefslc.console.options import target_limits
 from pefslc.console.target_command import TargetCommand, chosen_target, given_options, shown_option
+
+if TYPE_CHECKING:
+    from pefslc.targets.options import Option
 
 __all__ = ["list_passes", "list_targets"]
 
@@ -56,15 +61,19 @@ def list_targets(name: str | None) -> None:
     from pefslc.console.tables import wrapped_table
     from pefslc.diagnostics.errors import CompileError
     from pefslc.driver.target_registry import find_target, target_names
+    from pefslc.driver.user_target import inner_target
+    from pefslc.targets.options import options_of
 
-    rows = []
+    rows, values = [], []
     for known in target_names():
         try:
-            rows.append((known, find_target(known).summary))
+            target = find_target(known)
+            rows.append((known, target.summary))
+            values += [f"{o.flag} of {known}: {_values(o)}" for o in options_of(inner_target(target)) if o.known]
         except CompileError as e:
             rows.append((known, str(e)))
     print(wrapped_table(("target", "what it is"), rows))
-    print("\n`pefslc targets NAME` shows its options and limits.")
+    print("\n" + "\n".join([*values, "`pefslc targets NAME` shows a target's options and limits."]))
 
 
 def _show_target(name: str) -> None:
@@ -89,8 +98,13 @@ def _show_target(name: str) -> None:
     rows = [(shown_option(o), f"{o.name}={getattr(inner, o.name)!r}", o.help) for o in options]
     print(f"\n{wrapped_table(('option', 'in Python', 'what it does'), rows)}")
     for option in options:
-        if option.known is not None:
-            print(f"\n{option.flag}: {', '.join(option.known())}")
+        if option.known:
+            print(f"\n{option.flag}: {_values(option)}")
+
+
+def _values(option: Option) -> str:
+    """The values of an option that have a name, and what else it takes."""
+    return f"{', '.join(option.known() if option.known else ())} ({option.help})"
 
 
 def _what_it_does(described: object) -> str:
