@@ -19,29 +19,39 @@ from pefslc.ir.graph import Graph
 from pefslc.numeric.deviation import Deviations
 from pefslc.numeric.format import FixedPoint
 
-__all__ = ["Audit", "Emission", "LayerAudit", "OpReport", "Runner", "Target", "TargetOptions"]
+__all__ = ["Audit", "Emission", "LayerAudit", "OpReport", "Runner", "Stage", "Target", "TargetOptions", "stages_of"]
 
 Codes = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class TargetOptions:
-    """What the user chose, for every target; each reads what concerns it.
+class Stage:
+    """One step of a target's lowering, shown: its middle form after this step.
 
-    arch            Tensil: a built-in board's name or the path of a .tarch file; None is the target's default
-    caller_arena    C: the caller supplies the working memory instead of a static array
-    allow_overflow  accept sums that are not proven to fit
-    clock_mhz       Tensil: the accelerator's clock, for the times in reports; without it there are none
-    calibrate       inputs (arrays by name) that are like those to come, where there are some
-    progress        called with (done, total, what) on work over a second
+    name     one of the target's `stages`
+    text     to be read by people: lines, the last one ended
+    changed  whether the step changed anything
     """
 
-    arch: str | None = None
-    caller_arena: bool = False
+    name: str
+    text: str
+    changed: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetOptions:
+    """What a compile asks of every target. What only one target can be told is a field of that target.
+
+    allow_overflow  accept sums that are not proven to fit
+    progress        called with (done, total, what) on work over a second
+    calibrate       inputs (arrays by name) that are like those to come, where there are some
+    observe         where somebody watches: a target may call it with a `Stage` after each of its steps
+    """
+
     allow_overflow: bool = False
     progress: Callable[[int, int, str], None] | None = None
-    clock_mhz: float | None = None
     calibrate: Arrays | None = field(default=None, compare=False)
+    observe: Callable[[Stage], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +142,11 @@ class Audit(Protocol):
 
 
 class Target(Protocol):
-    """A backend. `name` is what --target takes: a lower-case identifier, which is part of file names."""
+    """A backend. `name` is what --target takes: a lower-case identifier, which is part of file names.
+
+    A target may have more: options (it is a dataclass with fields made by `pefslc.targets.options.option`), and
+    `stages: tuple[str, ...]`, the names of the steps that it reports to `TargetOptions.observe`, in order.
+    """
 
     @property
     def name(self) -> str: ...
@@ -151,3 +165,9 @@ class Target(Protocol):
     def runner(self, folder: Path, sidecar: Sidecar) -> Runner:
         """A runner of the files that `sidecar` names in `folder`."""
         ...
+
+
+def stages_of(target: Target) -> tuple[str, ...]:
+    """The names of the steps that a target can report, in order; none where it says nothing about it."""
+    found: tuple[str, ...] = getattr(target, "stages", ())
+    return found

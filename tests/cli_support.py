@@ -20,7 +20,8 @@ from pefslc.ir.graph import Graph
 from pefslc.ir.interpret import run_codes
 from pefslc.ir.parse import parse_graph
 from pefslc.ir.text import print_graph
-from pefslc.targets.protocol import Emission, OpReport, TargetOptions
+from pefslc.targets.options import option
+from pefslc.targets.protocol import Emission, OpReport, Stage, TargetOptions
 
 Codes = NDArray[np.int64]
 
@@ -46,26 +47,36 @@ class FakeRunner:
         return {o.name: values[o.value.name] for o in self.graph.outputs}
 
 
+@dataclass
 class FakeTarget:
     """Writes the graph as text, and interprets what it reads back. The arch changes what it does."""
 
     name: ClassVar[str] = "fake"
     summary: ClassVar[str] = "interprets the graph's text"
+    stages: ClassVar[tuple[str, ...]] = ("select", "schedule")
 
-    def limits(self, options: TargetOptions) -> TargetLimits:
-        if options.arch not in (None, "narrow", "fails", "wrong"):
-            raise CompileError(
-                Code.UNKNOWN_ARCHITECTURE, f"unknown architecture {options.arch!r}", hint="known: narrow"
-            )
-        return TargetLimits(8 if options.arch == "narrow" else 32, "the fake accumulator")
+    arch: str | None = option(
+        None, type=str, metavar="NAME", wanted="a name", accepts=bool, help="a fake architecture: narrow"
+    )
+    unroll: int = option(1, type=int, metavar="N", accepts=lambda n: n > 0, wanted="a number of copies", help="copies")
+    checks: bool = option(True, type=bool, help="leave out the checks")
+
+    def limits(self, _: TargetOptions) -> TargetLimits:
+        if self.arch not in (None, "narrow", "fails", "wrong"):
+            raise CompileError(Code.UNKNOWN_ARCHITECTURE, f"unknown architecture {self.arch!r}", hint="known: narrow")
+        return TargetLimits(8 if self.arch == "narrow" else 32, "the fake accumulator")
 
     def lower(self, graph: Graph, options: TargetOptions) -> Emission:
-        if options.arch == "fails":
+        if options.observe is not None:
+            options.observe(Stage("select", f"{len(graph.ops)} operations\n"))
+        if self.arch == "fails":
             raise CompileError(
                 Code.TCU_UNSUPPORTED, "the fake target refuses", at=graph.ops[0].result.origin, hint="take another"
             )
         reports = {op.result.name: OpReport("interpreted", cycles=10) for op in graph.ops}
-        return Emission({f"{graph.name}.fake": print_graph(graph).encode()}, {"arch": options.arch}, reports)
+        if options.observe is not None:
+            options.observe(Stage("schedule", f"unrolled {self.unroll} times\n", changed=self.unroll > 1))
+        return Emission({f"{graph.name}.fake": print_graph(graph).encode()}, {"arch": self.arch}, reports)
 
     def runner(self, folder: Path, sidecar: Sidecar) -> FakeRunner:
         graph = parse_graph((folder / f"{sidecar.model}.fake").read_text())

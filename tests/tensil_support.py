@@ -21,11 +21,11 @@ from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.target import TensilTarget
 
 
-def emit(graph: Graph, architecture: Architecture, folder: Path) -> Emission:
+def emit(graph: Graph, architecture: Architecture, folder: Path, leave_out: str | None = None) -> Emission:
     """Lower and write the files; the architecture goes through a .tarch file, as a user's does."""
     tarch = folder / "a.tarch"
     tarch.write_text(json.dumps(architecture.to_json_dict()))
-    emission = TensilTarget().lower(graph, TargetOptions(arch=str(tarch)))
+    emission = TensilTarget(arch=tarch, leave_out=leave_out).lower(graph, TargetOptions())
     for name, content in emission.files.items():
         (folder / name).write_bytes(content)
     return emission

@@ -163,7 +163,6 @@ def test_there_is_no_circle_of_rooms() -> None:
     assert not circles((room(i.importer), room(i.imported)) for i in OURS)
 
 
-@pytest.mark.xfail(strict=True, reason="the rooms between groups and the instructions are being taken apart")
 def test_there_is_no_circle_of_rooms_in_tensil() -> None:
     assert not circles((tensil_room(i.importer), tensil_room(i.imported)) for i in OURS_OF_TENSIL)
 

@@ -76,10 +76,16 @@ class PartCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """What a target says about its program. `peak_macs` is what the array of architecture `arch` can do in a cycle."""
+    """What a target says about its program.
+
+    arch       the architecture, None where the target has none
+    peak_macs  what its array can do in a cycle
+    clock_mhz  what makes times of cycles, None where the user named none
+    """
 
     parts: tuple[PartCost, ...]
     arch: str | None = None
+    clock_mhz: float | None = None
     memories: tuple[MemorySize, ...] = ()
     peak_macs: int | None = None
 

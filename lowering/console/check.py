@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pefslc.console.loading import LoadingCommand
 from pefslc.console.options import (
-    chosen_target,
+    compile_options,
     model_argument,
     plugin_files,
     require_data_and_format,
     target_limits,
-    target_options,
 )
+from pefslc.console.target_command import TargetCommand, chosen_target
 
 if TYPE_CHECKING:
     from pefslc.diagnostics.errors import Problem
@@ -27,13 +26,13 @@ __all__ = ["check"]
 
 @click.command(
     "check",
-    cls=LoadingCommand,
+    cls=TargetCommand,
     loads="pefslc.driver.compiler",
     short_help="whether a model compiles for a target; nothing is written",
 )
 @model_argument
 @click.option("--target", required=True, metavar="NAME", help="c, tensil, or an installed one: see `pefslc targets`")
-@target_options
+@compile_options
 @click.option("--json", "as_json", is_flag=True, help="print the problems as JSON, for tools")
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
 def check(
@@ -45,8 +44,6 @@ def check(
     requantize: bool,
     batch: int | None,
     input_shapes: dict[str, tuple[int, ...]],
-    arch: str | None,
-    caller_arena: bool,
     allow_overflow: bool,
     plugins: tuple[str, ...],
     check_passes: bool,
@@ -59,7 +56,7 @@ def check(
     from pefslc.targets.protocol import TargetOptions
 
     chosen = chosen_target(target)
-    target_limits(chosen, TargetOptions(arch, caller_arena, allow_overflow))
+    target_limits(chosen, TargetOptions(allow_overflow=allow_overflow))
     plugin_files(plugins)
     require_data_and_format(fmt, calibrate, requantize)
     import pefslc
@@ -76,8 +73,6 @@ def check(
             requantize=requantize,
             batch=batch,
             input_shapes=input_shapes,
-            arch=arch,
-            caller_arena=caller_arena,
             plugins=plugins,
             allow_overflow=allow_overflow,
             check_passes=check_passes,

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pefslc.console.loading import LoadingCommand
 from pefslc.console.options import (
-    chosen_target,
+    compile_options,
     input_file,
     model_argument,
     plugin_files,
     require_data_and_format,
     require_pass,
     target_limits,
-    target_options,
 )
+from pefslc.console.target_command import TargetCommand, chosen_target
 
 if TYPE_CHECKING:
     from pefslc.artifacts.costs import CostReport
@@ -31,13 +30,13 @@ __all__ = ["compile_model"]
 
 @click.command(
     "compile",
-    cls=LoadingCommand,
+    cls=TargetCommand,
     loads="pefslc.driver.compiler",
     short_help="compile a model; the word may be left out",
 )
 @model_argument
 @click.option("--target", required=True, metavar="NAME", help="c, tensil, or an installed one: see `pefslc targets`")
-@target_options
+@compile_options
 @click.option("-o", "--output", type=click.Path(), default=".", metavar="DIR", help="where to write  [default: here]")
 @click.option(
     "--verify",
@@ -46,11 +45,17 @@ __all__ = ["compile_model"]
     metavar="INPUTS.npz",
     help="run these inputs through model and artifacts; demand equal integers",
 )
-@click.option("--clock-mhz", type=float, metavar="MHZ", help="tensil: the clock, for times in --costs and --report")
 @click.option("--costs", is_flag=True, help="print where modelled cycles, bytes and memory go, layer by layer")
 @click.option("--report", type=click.Path(), metavar="FILE.json", help="write what --costs prints as JSON")
-@click.option("--print-ir-after", metavar="PASS|all", help="print the graph after this pass")
-@click.option("--dump-dir", type=click.Path(), metavar="DIR", help="write the graph after each pass, also for Netron")
+@click.option(
+    "--print-ir-after", metavar="NAME|all", help="print the graph after this pass, or this stage of the target"
+)
+@click.option(
+    "--dump-dir",
+    type=click.Path(),
+    metavar="DIR",
+    help="write the graph after each pass, also for Netron, and stages",
+)
 @click.option("-q", "--quiet", is_flag=True, help="print errors only")
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
 def compile_model(
@@ -62,15 +67,12 @@ def compile_model(
     requantize: bool,
     batch: int | None,
     input_shapes: dict[str, tuple[int, ...]],
-    arch: str | None,
-    caller_arena: bool,
     allow_overflow: bool,
     plugins: tuple[str, ...],
     check_passes: bool,
     require_exact: bool,
     output: str,
     inputs: str | None,
-    clock_mhz: float | None,
     costs: bool,
     report: str | None,
     print_ir_after: str | None,
@@ -81,10 +83,10 @@ def compile_model(
     """Compile MODEL, an ONNX file, for one target."""
     del debug  # read by cli.run
     start = time.perf_counter()
-    from pefslc.targets.protocol import TargetOptions
+    from pefslc.targets.protocol import TargetOptions, stages_of
 
     chosen = chosen_target(target)
-    limits = target_limits(chosen, TargetOptions(arch, caller_arena, allow_overflow, clock_mhz=clock_mhz))
+    limits = target_limits(chosen, TargetOptions(allow_overflow=allow_overflow))
     plugin_files(plugins)
     if not output:
         raise click.UsageError("-o '' is no folder; -o . is this one", click.get_current_context())
@@ -100,8 +102,10 @@ def compile_model(
     loaded = load_plugins(plugins, check=check_passes)
     if print_ir_after is not None:
         asked = () if fmt is None else SAID_BY_USER
-        require_pass(print_ir_after, ["import", *asked, *(p.name for p in pipeline(limits, plugins=loaded))])
-    watcher = Watcher(print_ir_after, Path(dump_dir) if dump_dir else None)
+        passes = ["import", *asked, *(p.name for p in pipeline(limits, plugins=loaded))]
+        require_pass(print_ir_after, passes, chosen.name, stages_of(chosen))
+    watcher = Watcher(print_ir_after, Path(dump_dir) if dump_dir else None, chosen.name)
+    watches = bool(print_ir_after or dump_dir)
     with progress_bar(quiet=quiet) as progress:
         program = pefslc.compile(
             model,
@@ -112,14 +116,12 @@ def compile_model(
             calibrate=calibrate,
             calibration=calibration,
             requantize=requantize,
-            arch=arch,
-            caller_arena=caller_arena,
-            clock_mhz=clock_mhz,
             plugins=loaded,
             allow_overflow=allow_overflow,
             check_passes=check_passes,
             require_exact=require_exact,
-            observe=watcher if print_ir_after or dump_dir else None,
+            observe=watcher if watches else None,
+            observe_target=watcher.stage if watches else None,
             progress=progress,
         )
         verification = None

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pefslc.console.loading import LoadingCommand
-from pefslc.console.options import chosen_target, format_argument, model_argument, shape_options, target_limits
+from pefslc.console.options import format_argument, model_argument, shape_options, target_limits
+from pefslc.console.target_command import TargetCommand, chosen_target, given_options
 
 if TYPE_CHECKING:
     from pefslc.numeric.format import FixedPoint
@@ -17,20 +17,18 @@ __all__ = ["inspect_model"]
 
 @click.command(
     "inspect",
-    cls=LoadingCommand,
+    cls=TargetCommand,
     loads="pefslc.driver.compiler",
     short_help="layers, formats, accumulator bits needed and available",
 )
 @model_argument
 @click.option("--target", metavar="NAME", help="compare with the accumulator of this target")
-@click.option("--arch", metavar="NAME|FILE", help="tensil: a board or a .tarch file  [default: pynqz1]")
 @format_argument
 @shape_options
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
 def inspect_model(
     model: str,
     target: str | None,
-    arch: str | None,
     fmt: FixedPoint | None,
     batch: int | None,
     input_shapes: dict[str, tuple[int, ...]],
@@ -42,11 +40,11 @@ def inspect_model(
     from pefslc.targets.protocol import TargetOptions
 
     if target is None:
-        if arch is not None:
-            raise click.UsageError("--arch needs --target")
+        for name in given_options(click.get_current_context()):
+            raise click.UsageError(f"--{name.replace('_', '-')} needs --target")
         limits = TargetLimits(64, "the interpreter")
     else:
-        limits = target_limits(chosen_target(target), TargetOptions(arch))
+        limits = target_limits(chosen_target(target), TargetOptions())
     from pefslc.console.summary import print_inspection
     from pefslc.driver.compiler import lower_model
     from pefslc.frontend import GivenShapes

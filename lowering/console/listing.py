@@ -1,10 +1,17 @@
-"""`pefslc passes` and `pefslc targets`."""
+"""`pefslc passes`, `pefslc targets` and `pefslc targets NAME`."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import click
 
 from pefslc.console.loading import LoadingCommand
+from pefslc.console.options import target_limits
+from pefslc.console.target_command import TargetCommand, chosen_target, given_options, shown_option
+
+if TYPE_CHECKING:
+    from pefslc.targets.options import Option
 
 __all__ = ["list_passes", "list_targets"]
 
@@ -38,23 +45,66 @@ def list_passes() -> None:
 
 
 @click.command(
-    "targets", cls=LoadingCommand, loads="pefslc.passes.pipeline", short_help="the targets and their architectures"
+    "targets",
+    cls=TargetCommand,
+    loads="pefslc.passes.pipeline",
+    short_help="the targets; with a name, its options and limits",
 )
-def list_targets() -> None:
-    """List what --target takes, and the boards that --arch takes."""
+@click.argument("name", required=False)
+def list_targets(name: str | None) -> None:
+    """List what --target takes; with a NAME, that target's options and limits, under the options that are given."""
+    if name is not None:
+        _show_target(name)
+        return
+    for option in given_options(click.get_current_context()):
+        raise click.UsageError(f"--{option.replace('_', '-')} needs the name of a target")
     from pefslc.console.tables import wrapped_table
     from pefslc.diagnostics.errors import CompileError
     from pefslc.driver.target_registry import find_target, target_names
-    from pefslc.targets.tensil.machine.architecture import built_in_architectures
+    from pefslc.driver.user_target import inner_target
+    from pefslc.targets.options import options_of
 
-    rows = []
-    for name in target_names():
+    rows, values = [], []
+    for known in target_names():
         try:
-            rows.append((name, find_target(name).summary))
+            target = find_target(known)
+            rows.append((known, target.summary))
+            values += [f"{o.flag} of {known}: {_values(o)}" for o in options_of(inner_target(target)) if o.known]
         except CompileError as e:
-            rows.append((name, str(e)))
+            rows.append((known, str(e)))
     print(wrapped_table(("target", "what it is"), rows))
-    print(f"\n--arch of tensil: {', '.join(built_in_architectures())}, or the path of a .tarch file")
+    print("\n" + "\n".join([*values, "`pefslc targets NAME` shows a target's options and limits."]))
+
+
+def _show_target(name: str) -> None:
+    from pefslc.console.tables import wrapped_table
+    from pefslc.driver.user_target import inner_target
+    from pefslc.targets.options import options_of
+    from pefslc.targets.protocol import TargetOptions, stages_of
+
+    target = chosen_target(name)
+    inner = inner_target(target)
+    limits = target_limits(target, TargetOptions())
+    print(f"{target.name}: {target.summary}\n")
+    print(f"sums of at most {limits.accumulator_bits} bits: {limits.accumulator_name}")
+    if limits.native_format is not None:
+        print(f"native arithmetic, for float models: {limits.native_format}")
+    if stages := stages_of(target):
+        print(f"stages, for --print-ir-after and --dump-dir: {', '.join(stages)}")
+    options = options_of(inner)
+    if not options:
+        print("no options of its own")
+        return
+    rows = [(shown_option(o), f"{o.name}={getattr(inner, o.name)!r}", o.help) for o in options]
+    print(f"\n{wrapped_table(('option', 'in Python', 'what it does'), rows)}")
+    for option in options:
+        if option.known:
+            print(f"\n{option.flag}: {_values(option)}")
+
+
+def _values(option: Option) -> str:
+    """The values of an option that have a name, and what else it takes."""
+    return f"{', '.join(option.known() if option.known else ())} ({option.help})"
 
 
 def _what_it_does(described: object) -> str:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pefslc.console.usage import usage_error
+
 if TYPE_CHECKING:
     from pefslc.analysis.limits import TargetLimits
     from pefslc.numeric.choose_format import AutoFormat
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from pefslc.targets.protocol import Target, TargetOptions
 
 __all__ = [
-    "chosen_target",
+    "compile_options",
     "format_argument",
     "input_file",
     "model_argument",
@@ -25,7 +27,6 @@ __all__ = [
     "require_pass",
     "shape_options",
     "target_limits",
-    "target_options",
 ]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -119,8 +120,8 @@ def format_argument(function: _Function) -> _Function:
     return click.option("--fmt", callback=named_format_option, metavar="Qm.n", help=help_text)(function)
 
 
-def target_options(function: _Function) -> _Function:
-    """What a compile depends on: --fmt and its data, --arch, --caller-arena, --plugin and so on."""
+def compile_options(function: _Function) -> _Function:
+    """What every compile depends on: --fmt and its data, --plugin and so on."""
     decorators = [
         click.option(
             "--fmt",
@@ -143,8 +144,6 @@ def target_options(function: _Function) -> _Function:
         ),
         click.option("--requantize", is_flag=True, help="change a quantized model to --fmt, and say what that does"),
         shape_options,
-        click.option("--arch", metavar="NAME|FILE", help="tensil: a board or a .tarch file  [default: pynqz1]"),
-        click.option("--caller-arena", is_flag=True, help="c: the caller supplies the working memory"),
         click.option("--allow-overflow", is_flag=True, help="accept sums that are not proven to fit"),
         click.option("--plugin", "plugins", multiple=True, metavar="FILE.py", help="run the passes in this file, too"),
         click.option("--check-passes", is_flag=True, help="compare each pass with the interpreter"),
@@ -169,25 +168,12 @@ def require_data_and_format(fmt: FixedPoint | AutoFormat | None, calibrate: str 
         raise click.UsageError(f"--fmt {fmt} chooses formats from data: give --calibrate DATA.npz, or name a format")
 
 
-def chosen_target(name: str) -> Target:
-    """The target of that name; an unknown one is a usage error."""
-    from pefslc.diagnostics.errors import CompileError
-    from pefslc.driver.target_registry import find_target
-
-    try:
-        return find_target(name)
-    except CompileError as e:
-        raise usage_error(e) from None
-
-
 def target_limits(target: Target, options: TargetOptions) -> TargetLimits:
     """The target's limits under these options; what it finds wrong with them is a usage error."""
     from pefslc.diagnostics.error_codes import Code
     from pefslc.diagnostics.errors import CompileError
-    from pefslc.driver.compile_options import check_options
 
     try:
-        check_options(target, options)
         return target.limits(options)
     except CompileError as e:
         if any(p.code is Code.TARGET_FAILED for p in e.problems):
@@ -202,12 +188,8 @@ def plugin_files(names: tuple[str, ...]) -> None:
             raise click.UsageError(f"no such plugin file: {name!r}")
 
 
-def require_pass(name: str, known: list[str]) -> None:
-    """Usage error for a pass that does not run."""
-    if name != "all" and name not in known:
-        raise click.UsageError(f"no pass {name!r}; those that run: all, {', '.join(dict.fromkeys(known))}")
-
-
-def usage_error(error: Exception) -> click.UsageError:
-    """The same text, as the user's mistake on the command line."""
-    return click.UsageError(str(error))
+def require_pass(name: str, passes: list[str], target: str, stages: tuple[str, ...]) -> None:
+    """Usage error for what is neither a pass that runs nor a stage that the target reports."""
+    known = [*dict.fromkeys(passes), *(f"{target}-{stage}" for stage in stages)]
+    if name not in ("all", *known, *stages):
+        raise click.UsageError(f"no pass or stage {name!r}; those that run: all, {', '.join(known)}")

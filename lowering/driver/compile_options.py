@@ -2,70 +2,62 @@
 
 from __future__ import annotations
 
-import math
-from numbers import Real
+import difflib
+from collections.abc import Mapping, Sequence
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote, quote_given
-from pefslc.driver.target_registry import find_target, guarded, target_names
-from pefslc.driver.user_target import MEMBERS, missing_members
+from pefslc.driver.target_registry import find_target, guarded, option_owners, target_names
+from pefslc.driver.user_target import MEMBERS, RESERVED, UserTarget, inner_target, missing_members
 from pefslc.numeric.choose_format import AutoFormat
 from pefslc.numeric.format import FixedPoint
-from pefslc.targets.protocol import Target, TargetOptions
+from pefslc.targets.options import Option, check_values, options_of, with_options
+from pefslc.targets.protocol import Target
 
-__all__ = ["check_functions", "check_options", "check_requantize", "check_switches", "chosen_target", "parse_format"]
-
-# What only one of our targets reads, and what a user calls it; a target of someone else's is trusted to read all.
-_ONLY_FOR = {
-    "arch": ("tensil", "an architecture (--arch)"),
-    "caller_arena": ("c", "a caller's arena (--caller-arena)"),
-    "clock_mhz": ("tensil", "a clock (--clock-mhz)"),
-}
-_OWNERS = {owner for owner, _ in _ONLY_FOR.values()}
+__all__ = ["check_functions", "check_requantize", "check_switches", "chosen_target", "parse_format"]
 
 
-def chosen_target(target: str | Target) -> Target:
+def chosen_target(target: str | Target, values: Mapping[str, object] | None = None) -> Target:
+    """The target, by its name or itself, with these options. Raises CompileError.
+
+    values  by option name. None says nothing where the option is another target's: a script may pass it to every target
+    """
     if isinstance(target, str):
-        return find_target(target)
-    if isinstance(target, type) or missing_members(target):
+        chosen = find_target(target)
+    elif isinstance(target, type) or missing_members(target):
         raise CompileError(
             Code.UNKNOWN_TARGET,
             f"{quote_given(target)} is not a target",
             hint=f"a name ({', '.join(target_names())}), or an object with {', '.join(MEMBERS)}",
         )
-    return guarded(target)
-
-
-def check_options(target: Target, options: TargetOptions) -> None:
-    """Raise CompileError for options that the target would ignore, and for what its own check of them finds."""
-    given = {
-        "arch": options.arch is not None,
-        "caller_arena": options.caller_arena,
-        "clock_mhz": options.clock_mhz is not None,
-    }
+    else:
+        chosen = guarded(target)
+    own = {o.name: o for o in options_of(inner_target(chosen))}
+    named = {name: value for name, value in (values or {}).items() if name in own}
     problems = [
-        Problem(
-            Code.WRONG_OPTION, f"{what} is for target {quote(owner)}, not {quote(target.name)}", hint="leave it out"
-        )
-        for option, (owner, what) in _ONLY_FOR.items()
-        if given[option] and target.name in _OWNERS and target.name != owner
+        _foreign_option(chosen, name, own, owners)
+        for name, value in (values or {}).items()
+        if name not in own and not ((owners := option_owners(name)) and value is None)
     ]
-    if options.arch is not None and not (isinstance(options.arch, str) and options.arch):
-        problems.append(
-            Problem(
-                Code.WRONG_OPTION,
-                f"the architecture (--arch) is {quote_given(options.arch)}, not a name",
-                hint=f"leave it out; `pefslc targets` lists those of {target.name}",
-            )
-        )
-    clock = options.clock_mhz
-    is_number = isinstance(clock, Real) and not isinstance(clock, bool)
-    if clock is not None and not (is_number and 0 < clock < math.inf):
-        shown = clock if is_number else quote_given(clock)
-        text = f"the clock (--clock-mhz) is {shown}, not a frequency in MHz"
-        problems.append(Problem(Code.WRONG_OPTION, text, hint="for example 100"))
     if problems:
         raise CompileError.of(problems)
+    if isinstance(chosen, UserTarget):
+        return chosen.with_options(named)
+    configured = with_options(chosen, named)
+    check_values(configured)
+    return configured
+
+
+def _foreign_option(target: Target, name: str, own: Mapping[str, Option], owners: Sequence[str]) -> Problem:
+    """The refusal of an option that the target does not declare."""
+    text = f"target {quote(target.name)} has no option {quote(name)}"
+    if owners:
+        flag, others = f"--{name.replace('_', '-')}", " and of ".join(map(quote, owners))
+        text = f"{name} ({flag}) is an option of target {others}, not of {quote(target.name)}"
+    known = ", ".join(f"{o.name} ({o.flag})" for o in own.values())
+    close = difflib.get_close_matches(name, [*own, *sorted(RESERVED)], n=1)
+    maybe = f"did you mean {close[0]}? " if close and not owners else ""
+    return Problem(Code.WRONG_OPTION, text, hint=f"{maybe}options of {target.name}: {known or 'none'}")
 
 
 def check_switches(**given: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,6 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, Problem, quote
 from pefslc.driver.compile_options import (
     check_functions,
-    check_options,
     check_requantize,
     check_switches,
     chosen_target,
@@ -41,7 +39,7 @@ from pefslc.passes.pipeline import SAID_BY_USER, pipeline
 from pefslc.reports.format_changes import format_changes
 from pefslc.reports.layer_report import certified, layer_rows
 from pefslc.reports.post_training import PostTrainingReport, post_training_report
-from pefslc.targets.protocol import Emission, Target, TargetOptions
+from pefslc.targets.protocol import Emission, Stage, Target, TargetOptions
 from pefslc.version import __version__
 
 if TYPE_CHECKING:
@@ -52,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = ["compile", "load", "lower_model"]
 
 Observer = Callable[[PassRecord, Graph], None]
+StageObserver = Callable[[Stage], None]
 Progress = Callable[[int, int, str], None]
 
 _RANGES_LISTED = 20  # of the codes that differ, in the message of --require-exact
@@ -157,9 +156,6 @@ def compile(
     calibrate: ArraysLike | None = None,
     calibration: str | Calibration = Calibration.MSE,
     requantize: bool = False,
-    arch: ModelPath | None = None,
-    caller_arena: bool = False,
-    clock_mhz: float | None = None,
     plugins: str | Path | Pass | Sequence[str | Path | Pass] = (),
     allow_overflow: bool = False,
     check_passes: bool = False,
@@ -168,13 +164,15 @@ def compile(
     require_exact: bool = False,
     verify: ArraysLike | None = None,
     observe: Observer | None = None,
+    observe_target: StageObserver | None = None,
     progress: Progress | None = None,
+    **target_options: object,
 ) -> Program:
     """Compile an ONNX file, or a torch network, for one target; nothing is written until `Program.save`.
 
     Raises CompileError with every problem of the model, not only the first.
 
-    target          "c", "tensil", an installed one's name, or a Target
+    target          "c", "tensil", an installed one's name, or a Target: `TensilTarget(arch="custom_perf")`
     example         of a torch network, its input: rows on which it is checked, see `pefslc.train.export`
     fmt             "Q2.3": asserted of the model's quantizers, filled into unquantized inputs, given to a float model;
                     "auto:8": a float model's tensors get formats of 8 bits from `calibrate`
@@ -182,9 +180,6 @@ def compile(
                     float model; in the TCU's native arithmetic, on which its words get as fine as the values allow
     calibration     how "auto:8" chooses: "mse", "percentile" or "minmax"
     requantize      change a quantized model that contradicts `fmt`; `Program.format_changes` says what changed
-    arch            Tensil: a board's name or a .tarch file
-    caller_arena    C: the caller supplies the working memory
-    clock_mhz       Tensil: the accelerator's clock, for the times in `Program.costs`
     plugins         passes, or .py files and installed names that hold some
     allow_overflow  accept sums that are not proven to fit the accumulator
     check_passes    compare each pass with the interpreter
@@ -193,21 +188,19 @@ def compile(
     require_exact   refuse what is bounded, with the list of what differs
     verify          inputs (as for calibrate) on which model, interpreter and artifacts must agree
     observe         called with (record, graph) after the import and after each pass
+    observe_target  called with a Stage after each step of the target that it reports, all after the passes
     progress        called with (done, total, what) on work over a second
+    target_options  options of the target by name, such as arch="custom_perf": `pefslc targets NAME` lists them
     """
     check_switches(
         requantize=requantize,
-        caller_arena=caller_arena,
         allow_overflow=allow_overflow,
         check_passes=check_passes,
         require_exact=require_exact,
     )
-    check_functions(observe=observe, progress=progress)
-    chosen = chosen_target(target)
-    options = TargetOptions(
-        os.fspath(arch) if isinstance(arch, os.PathLike) else arch, caller_arena, allow_overflow, progress, clock_mhz
-    )
-    check_options(chosen, options)
+    check_functions(observe=observe, observe_target=observe_target, progress=progress)
+    chosen = chosen_target(target, target_options)
+    options = TargetOptions(allow_overflow=allow_overflow, progress=progress)
     limits = chosen.limits(options)
     parsed = parse_format(fmt)
     data = None if calibrate is None else as_arrays(calibrate, "calibrate")
@@ -226,7 +219,7 @@ def compile(
 
     with every_problem(imported, again):
         lowered = lowering.lower(imported.graph)
-        emission = chosen.lower(lowered.integer, replace(options, calibrate=data))
+        emission = chosen.lower(lowered.integer, replace(options, calibrate=data, observe=observe_target))
     changes = format_changes(imported.graph, lowered.reference, data) if requantize and not lowered.float_model else ()
     post_training = None if data is None or changes else _post_training(lowered, parsed, data, progress)
     rows = layer_rows(lowered.integer, lowered.quantized, limits, emission.ops)

@@ -105,7 +105,7 @@ class Program:
         if self.emission.costs is None:
             return None
         costs = self.emission.costs()
-        return cost_report(self.graph, self.emission.ops, costs, self.target.name, self.options.clock_mhz)
+        return cost_report(self.graph, self.emission.ops, costs, self.target.name)
 
     @property
     def file_names(self) -> tuple[str, ...]:

@@ -1,18 +1,31 @@
-"""The targets by name: ours, then those that installed packages add under the entry point `pefslc.targets`."""
+"""The targets by name: ours, then those that installed packages add under the entry point `pefslc.targets`.
+
+Loads nothing heavy before a target is asked for: `pefslc --help` shows every target's options.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.diagnostics.user_code import exception_text
-from pefslc.driver.user_target import UserTarget, missing_members, user_target
-from pefslc.targets.protocol import Target
+from pefslc.targets.options import Option, options_of
 
-__all__ = ["find_target", "guarded", "target_names"]
+if TYPE_CHECKING:
+    from pefslc.driver.user_target import UserTarget
+    from pefslc.targets.protocol import Target
 
-_OURS = ("c", "tensil")
+__all__ = ["built_in_options", "find_target", "guarded", "installed_options", "option_owners", "target_names"]
+
+# Name -> (where its options are declared, the class of them; the target), each loaded when it is needed.
+_OURS = {
+    "c": (("pefslc.targets.c.options", "COptions"), ("pefslc.targets.c.target", "CTarget")),
+    "tensil": (("pefslc.targets.tensil.options", "TensilOptions"), ("pefslc.targets.tensil.target", "TensilTarget")),
+}
 
 
 def target_names() -> tuple[str, ...]:
@@ -20,11 +33,44 @@ def target_names() -> tuple[str, ...]:
     return (*_OURS, *sorted(e.name for e in entry_points(group="pefslc.targets")))
 
 
+def built_in_options() -> dict[str, tuple[Option, ...]]:
+    """Target name -> its options, of our targets."""
+    return {name: options_of(_loaded(*declared)) for name, (declared, _) in _OURS.items()}
+
+
+def installed_options() -> dict[str, tuple[Option, ...]]:
+    """Target name -> its options, of installed targets: each is loaded. One that cannot be has none."""
+    found: dict[str, tuple[Option, ...]] = {}
+    for entry in sorted(entry_points(group="pefslc.targets"), key=lambda e: e.name):
+        try:
+            found[entry.name] = options_of(_installed(entry).inner)
+        except CompileError:  # told when it is chosen
+            found[entry.name] = ()
+    return found
+
+
+def option_owners(name: str) -> tuple[str, ...]:
+    """The targets that declare an option of this name. Installed ones are loaded only where none of ours does."""
+    ours = tuple(_owners(name, built_in_options()))
+    return ours or tuple(_owners(name, installed_options()))
+
+
+def _owners(name: str, declared: dict[str, tuple[Option, ...]]) -> Iterator[str]:
+    return (target for target, options in declared.items() if name in [o.name for o in options])
+
+
+def _loaded(module: str, name: str) -> type:
+    found: type = getattr(import_module(module), name)
+    return found
+
+
 def guarded(target: Target) -> Target:
     """A target that is given as an object: one of ours as it is, any other guarded.
 
     Raises CompileError for a name that `find_target` would take for another target: nothing could run its files.
     """
+    from pefslc.driver.user_target import user_target
+
     if type(target).__module__.startswith("pefslc."):
         return target
     made = user_target(target)
@@ -39,20 +85,16 @@ def guarded(target: Target) -> Target:
 
 
 def _inner(name: str) -> Target:
-    found = find_target(name)
-    return found.inner if isinstance(found, UserTarget) else found
+    from pefslc.driver.user_target import inner_target
+
+    return inner_target(find_target(name))
 
 
 def find_target(name: str) -> Target:
     """The target of that name; only its modules are loaded. Raises CompileError for an unknown name."""
-    if name == "c":
-        from pefslc.targets.c.target import CTarget
-
-        return CTarget()
-    if name == "tensil":
-        from pefslc.targets.tensil.target import TensilTarget
-
-        return TensilTarget()
+    if name in _OURS:
+        made: Target = _loaded(*_OURS[name][1])()
+        return made
     for entry in entry_points(group="pefslc.targets"):
         if entry.name == name:
             return _installed(entry)
@@ -61,6 +103,8 @@ def find_target(name: str) -> Target:
 
 def _installed(entry: EntryPoint) -> UserTarget:
     """The target of an installed package. Raises CompileError where it is none."""
+    from pefslc.driver.user_target import missing_members, user_target
+
     try:
         made = entry.load()()
     except (Exception, SystemExit) as e:

@@ -6,6 +6,7 @@ Everything that such a target is asked, and everything that it answers, passes t
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -25,13 +26,23 @@ from pefslc.files.file_names import is_file_name
 from pefslc.ir.graph import Graph
 from pefslc.numeric.deviation import Deviations
 from pefslc.numeric.format import FixedPoint
-from pefslc.targets.protocol import Audit, Codes, Emission, LayerAudit, OpReport, Runner, Target, TargetOptions
+from pefslc.targets.options import Option, check_values, options_of, with_options
+from pefslc.targets.protocol import Audit, Codes, Emission, LayerAudit, OpReport, Runner, Stage, Target, TargetOptions
 
-__all__ = ["MEMBERS", "UserTarget", "missing_members", "user_target"]
+__all__ = ["MEMBERS", "RESERVED", "UserTarget", "inner_target", "missing_members", "user_target"]
 
 MEMBERS = ("name", "limits", "lower", "runner")
 
+# Names that no option of a target can have: those of every compile, in Python and on the command line.
+RESERVED = frozenset({
+    "allow_overflow", "as_json", "batch", "calibrate", "calibration", "check_passes", "costs", "debug", "dump_dir",
+    "example", "fmt", "help", "input_shape", "input_shapes", "inputs", "json", "model", "name", "observe",
+    "observe_target", "output", "plugin", "plugins", "print_ir_after", "progress", "quiet", "report", "requantize",
+    "require_exact", "stages", "summary", "target", "verify", "version",
+})  # fmt: skip
+
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_STAGE = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _HINT = "the target is not part of pefslc: correct it; docs/adding-a-target.md has one to copy"
 _T = TypeVar("_T")
 
@@ -59,7 +70,14 @@ def user_target(made: Target) -> UserTarget:
             at=source,
             hint="a name is of lower-case letters, digits and _, begins with a letter, and has 40 characters at most",
         )
-    return UserTarget(made, name, source)
+    target = UserTarget(made, name, source)
+    target.refuse([f"option {quote(o.name)} has a name that every compile uses" for o in target.reserved_options])
+    return target
+
+
+def inner_target(target: Target) -> Target:
+    """The target itself, without the guard."""
+    return target.inner if isinstance(target, UserTarget) else target
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +92,23 @@ class UserTarget:
     def summary(self) -> str:
         return self.answer("summary", lambda: str(getattr(self.inner, "summary", "")))
 
+    @property
+    def reserved_options(self) -> list[Option]:
+        return [o for o in options_of(self.inner) if o.name in RESERVED]
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        stages: object = self.answer("stages", lambda: getattr(self.inner, "stages", ()))
+        if not (isinstance(stages, tuple) and all(isinstance(s, str) and _STAGE.fullmatch(s) for s in stages)):
+            self.refuse(["stages are not a tuple of names of lower-case letters, digits, - and _"])
+        return stages  # type: ignore[return-value]  # just checked
+
+    def with_options(self, values: Mapping[str, object]) -> UserTarget:
+        """The same target with these options. Raises CompileError for values that they cannot have."""
+        inner = self.answer("its options", lambda: with_options(self.inner, values))
+        self.answer("its options", lambda: check_values(inner))
+        return replace(self, inner=inner)
+
     def limits(self, options: TargetOptions) -> TargetLimits:
         limits = self.answer("limits", lambda: self.inner.limits(options))
         self.require("limits", limits, TargetLimits)
@@ -81,7 +116,13 @@ class UserTarget:
         return limits
 
     def lower(self, graph: Graph, options: TargetOptions) -> Emission:
-        emission = self.answer("lower", lambda: self.inner.lower(graph, options))
+        watcher = None if options.observe is None else _Watcher(self, options.observe)
+        try:
+            emission = self.answer("lower", lambda: self.inner.lower(graph, replace(options, observe=watcher)))
+        except CompileError:
+            if watcher is not None and watcher.failure is not None:
+                raise watcher.failure from None
+            raise
         self.require("lower", emission, Emission)
         self.refuse([*_emission_faults(emission, graph, sidecar_name(graph.name, self.name))])
         costs, audit = emission.costs, emission.audit
@@ -97,12 +138,25 @@ class UserTarget:
             self.refuse([f"runner returned {type(runner).__name__}, which has no `run`"])
         return _UserRunner(self, runner, sidecar)
 
+    def judged(self, stage: Stage) -> Stage:
+        """A stage that the target reports; CompileError where it is none, or none of its `stages`."""
+        if not isinstance(stage, Stage):
+            self.refuse([f"it reports {type(stage).__name__}, not a Stage"])
+        if stage.name not in self.stages:
+            self.refuse([f"it reports a stage {quote_given(stage.name)}, which is not one of its `stages`"])
+        if not (isinstance(stage.text, str) and isinstance(stage.changed, bool)):
+            self.refuse([f"the stage {quote(stage.name)} has fields of wrong types"])
+        return stage
+
     def _costs(self, costs: Callable[[], Costs], graph: Graph) -> Costs:
         found = self.answer("costs", costs)
         self.require("costs", found, Costs)
         known = {op.result.name for op in graph.ops}
         wrong = [name for part in self.answer("costs", lambda: list(found.parts)) for name in part.ops]
         self.refuse([f"costs name {quote_given(n)}, which is no operation" for n in wrong if n not in known])
+        clock = found.clock_mhz
+        if not (clock is None or (isinstance(clock, int | float) and 0 < clock < math.inf)):
+            self.refuse([f"costs have the clock {quote_given(clock)}, not a frequency in MHz"])
         return found
 
     def answer(self, what: str, question: Callable[[], _T]) -> _T:
@@ -130,6 +184,23 @@ class UserTarget:
         if faults:
             message = f"target {quote(self.name)} is faulty: {'; '.join(faults)}"
             raise CompileError(Code.TARGET_FAILED, message, at=self.source, hint=_HINT)
+
+
+@dataclass(slots=True)
+class _Watcher:
+    """Passes on the stages that a target reports. `failure` is the watcher's own: no fault of the target's."""
+
+    target: UserTarget
+    observe: Callable[[Stage], None]
+    failure: Exception | None = None
+
+    def __call__(self, stage: Stage) -> None:
+        judged = self.target.judged(stage)
+        try:
+            self.observe(judged)
+        except Exception as e:
+            self.failure = e
+            raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,6 @@ def cost_report(
     reports: Mapping[str, OpReport],
     costs: Costs,
     target: str,
-    clock_mhz: float | None = None,
 ) -> CostReport:
     """What the target said about the parts of its program, under the names of the layer table, in its order.
 
@@ -200,7 +199,7 @@ def cost_report(
         layers=tuple(layers),
         memories=costs.memories,
         peak_macs=costs.peak_macs,
-        clock_mhz=clock_mhz,
+        clock_mhz=costs.clock_mhz,
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 from pefslc.analysis.limits import TargetLimits
 from pefslc.artifacts.costs import Costs, MemorySize, PartCost
@@ -14,10 +14,12 @@ from pefslc.ir.graph import Graph
 from pefslc.targets.c.arena import Arena, plan_arena
 from pefslc.targets.c.emit import emit, interface
 from pefslc.targets.c.naming import model_prefix
+from pefslc.targets.c.options import COptions
 from pefslc.targets.c.plan import plan_program
+from pefslc.targets.c.plan_text import plan_text
 from pefslc.targets.c.runner import CRunner
 from pefslc.targets.c.steps import Program
-from pefslc.targets.protocol import Emission, OpReport, TargetOptions
+from pefslc.targets.protocol import Emission, OpReport, Stage, TargetOptions
 
 __all__ = ["CTarget"]
 
@@ -26,12 +28,12 @@ _LARGE_CONSTANTS = 1 << 20
 _EMITTER = "C target 1"  # named in the files; the compiler's version is in the sidecar, so that goldens survive it
 
 
-@dataclass(frozen=True, slots=True)
-class CTarget:
+class CTarget(COptions):
     """Portable C99: no floating point, no allocation, no input or output."""
 
-    name: str = "c"
-    summary: str = "portable C99: integers only, no allocation"
+    __slots__ = ()
+
+    stages: ClassVar[tuple[str, ...]] = ("plan",)
 
     def limits(self, options: TargetOptions) -> TargetLimits:
         """Sums may use int64_t; int32_t is chosen wherever it is proven to suffice."""
@@ -42,14 +44,16 @@ class CTarget:
         """Header, source, weights. Raises CompileError naming every operation that cannot be done."""
         program = plan_program(graph)
         arena = plan_arena(program)
+        if options.observe is not None:
+            options.observe(Stage("plan", plan_text(program, arena)))
         prefix = model_prefix(graph.name)
-        files, step_constants = emit(graph, program, arena, prefix, _EMITTER, options.caller_arena)
+        files, step_constants = emit(graph, program, arena, prefix, _EMITTER, self.caller_arena)
         constant_bytes = sum(step_constants)
         details: JsonObject = {
             "function": f"{prefix}_run",
             "header": f"{prefix}.h",
             "sources": [f"{prefix}.c", f"{prefix}_weights.c"],
-            "caller_arena": options.caller_arena,
+            "caller_arena": self.caller_arena,
             "arena_bytes": arena.bytes,
             "constant_bytes": constant_bytes,
             "macs": program.macs,
@@ -69,7 +73,7 @@ class CTarget:
             for op in graph.ops
             if op.result.name in program.implementation
         }
-        owner = "the caller supplies it" if options.caller_arena else "static"
+        owner = "the caller supplies it" if self.caller_arena else "static"
         notes = (
             f"{program.macs:,} MACs",
             f"{constant_bytes:,} bytes of constants{_advice(constant_bytes)}",

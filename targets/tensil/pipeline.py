@@ -40,7 +40,7 @@ from pefslc.targets.tensil.words.text import print_words
 from pefslc.targets.tensil.words.verify import faults_of_words
 from pefslc.targets.tensil.words.word_program import WordProgram
 
-__all__ = ["GROUP_REWRITES", "REWRITE_NAMES", "STAGES", "WORD_REWRITES", "Lowered", "lower_graph"]
+__all__ = ["GROUP_REWRITES", "REWRITE_NAMES", "STAGES", "WORD_REWRITES", "Lowered", "Observer", "lower_graph"]
 
 # Rewrites of groups in codes.
 GROUP_REWRITES: tuple[Rewrite[GroupProgram], ...] = (

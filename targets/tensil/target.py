@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.ir.graph import Graph
 from pefslc.numeric.format import saturate
 from pefslc.numeric.rounding import round_shift
-from pefslc.targets.protocol import Emission, LayerAudit, Runner, TargetOptions
+from pefslc.targets.protocol import Emission, LayerAudit, Runner, Stage, TargetOptions
 from pefslc.targets.tensil.check.checker import require_valid
 from pefslc.targets.tensil.cost import cycles
 from pefslc.targets.tensil.cost.program_costs import program_costs
@@ -27,7 +28,9 @@ from pefslc.targets.tensil.host_io import TensorRecord, codes_in_words, host_io_
 from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
 from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.targets.tensil.native_audit import NativeAudit
-from pefslc.targets.tensil.pipeline import Lowered, lower_graph
+from pefslc.targets.tensil.options import DEFAULT_ARCHITECTURE, TensilOptions
+from pefslc.targets.tensil.pipeline import REWRITE_NAMES, STAGES, Lowered, Observer, lower_graph
+from pefslc.targets.tensil.program.listing import disassemble
 from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram, load_tmodel, tmodel_files
 from pefslc.targets.tensil.report import bounded_operations, computed_graph, op_reports, parts_of
 from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
@@ -38,27 +41,30 @@ from pefslc.targets.tensil.words.word_program import WordProgram
 
 __all__ = ["DEFAULT_ARCHITECTURE", "TensilTarget"]
 
-DEFAULT_ARCHITECTURE = "pynqz1"
 _SLACK_VECTORS = 32  # other choices, such as a bias more, may take a few constants more
 
 
-class TensilTarget:
-    """Lowers to the Tensil Compute Unit. `options.arch` is a built-in board or the path of a .tarch file."""
+class TensilTarget(TensilOptions):
+    """Lowers to the Tensil Compute Unit."""
 
-    name = "tensil"
-    summary = "programs for the Tensil accelerator (.tmodel, .tprog, .tdata), run by its stock PYNQ driver"
+    __slots__ = ()
+
+    stages: ClassVar[tuple[str, ...]] = (*STAGES, "schedule")
 
     def limits(self, options: TargetOptions) -> TargetLimits:
-        architecture = _architecture(options)
+        del options
+        architecture = load_architecture(self.architecture_name)
         data_type = architecture.data_type
         return TargetLimits(data_type.width_bits, f"the TCU with {data_type.value}", native_format(data_type))
 
     def lower(self, model: Graph, options: TargetOptions) -> Emission:
-        architecture = _architecture(options)
-        context = Context(architecture, options.allow_overflow)
-        lowered = lower_graph(model, context, options.calibrate, options.progress)
+        architecture = load_architecture(self.architecture_name)
+        context = Context(architecture, options.allow_overflow, _left_out(self.leave_out))
+        lowered = lower_graph(model, context, options.calibrate, options.progress, _observer(options))
         words = lowered.program
         plan, program, report = _fastest(model.name, lowered, architecture)
+        if options.observe is not None:
+            options.observe(Stage("schedule", disassemble(plan.instructions)))
         records = _records(model, words, plan, architecture)
         files = tmodel_files(program)
         files[f"{host_io_module(model.name)}.py"] = host_io_source(model.name, architecture, *records).encode()
@@ -69,7 +75,7 @@ class TensilTarget:
             "inputs": [r.to_json() for r in records[0]],
             "outputs": [r.to_json() for r in records[1]],
         }
-        notes = _notes(program, plan, report, options)
+        notes = _notes(program, plan, report, self.architecture_name)
         if words.native is not None:
             details["native_arithmetic"] = str(native_format(architecture.data_type))
             details["native_words"] = str(words.native)
@@ -87,7 +93,8 @@ class TensilTarget:
                 plan.segments,
                 parts_of(lowered.bends, words),
                 report,
-                Path(options.arch or DEFAULT_ARCHITECTURE).stem,
+                Path(self.architecture_name).stem,
+                self.clock_mhz,
             ),
             computed_graph(model, bounded),
             words.native,
@@ -98,8 +105,24 @@ class TensilTarget:
         return TensilRunner(load_tmodel(folder / str(sidecar.details["tmodel"])), sidecar)
 
 
-def _architecture(options: TargetOptions) -> Architecture:
-    return load_architecture(options.arch or DEFAULT_ARCHITECTURE)
+def _left_out(names: str | None) -> frozenset[str]:
+    """The rewrites of a list "a,b". Raises CompileError for a name that is none."""
+    left_out = [name.strip() for name in (names or "").split(",") if name.strip()]
+    unknown = [name for name in left_out if name not in REWRITE_NAMES]
+    if unknown:
+        raise CompileError(
+            Code.WRONG_OPTION,
+            f"the target tensil has no rewrite {quote(unknown[0])}",
+            hint=f"--leave-out takes one or more of {', '.join(REWRITE_NAMES)}",
+        )
+    return frozenset(left_out)
+
+
+def _observer(options: TargetOptions) -> Observer | None:
+    if options.observe is None:
+        return None
+    observe = options.observe
+    return lambda name, text, changed: observe(Stage(name, text, changed))
 
 
 def _fastest(
@@ -169,10 +192,7 @@ def _records(
     return inputs, outputs
 
 
-def _notes(
-    program: TensilProgram, plan: Schedule, report: cycles.CycleReport, options: TargetOptions
-) -> tuple[str, ...]:
-    architecture = options.arch or DEFAULT_ARCHITECTURE
+def _notes(program: TensilProgram, plan: Schedule, report: cycles.CycleReport, architecture: str) -> tuple[str, ...]:
     spent = sorted(report.of(list(report.spent)).items(), key=lambda i: -i[1])
     kinds = ", ".join(f"{kind.value} {count:,}" for kind, count in spent[:4])
     return (

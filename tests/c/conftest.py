@@ -49,8 +49,8 @@ class Bench:
     cc: str
     models: list[tuple[Graph, dict[str, object]]] = field(default_factory=list)
 
-    def add(self, graph: Graph, options: TargetOptions | None = None) -> None:
-        emission = CTarget().lower(graph, options or TargetOptions())
+    def add(self, graph: Graph, target: CTarget | None = None) -> None:
+        emission = (target or CTarget()).lower(graph, TargetOptions())
         for name, content in emission.files.items():
             assert not (self.folder / name).exists(), "two models write one file"
             (self.folder / name).write_bytes(content)

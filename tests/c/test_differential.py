@@ -9,7 +9,7 @@ import pytest
 
 from pefslc.numeric.stages import Affine, LeakyReluStage
 from pefslc.numeric.staircase import Staircase
-from pefslc.targets.protocol import TargetOptions
+from pefslc.targets.c.target import CTarget
 
 F = Fraction
 _GRAPHS_PER_PROGRAM = 12
@@ -19,7 +19,7 @@ _GRAPHS_PER_PROGRAM = 12
 def test_random_graphs_equal_the_interpreter(batch, bench, random_graphs, sanitizer_flags):  # type: ignore[no-untyped-def]
     for i in range(_GRAPHS_PER_PROGRAM):
         graph = random_graphs(batch * _GRAPHS_PER_PROGRAM + i)
-        bench.add(graph, TargetOptions(caller_arena=i % 3 == 0))
+        bench.add(graph, CTarget(caller_arena=i % 3 == 0))
     bench.check(("-O1", *sanitizer_flags))
 
 

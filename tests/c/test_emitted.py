@@ -124,8 +124,8 @@ def test_the_header_is_also_cplusplus(build_graph, tmp_path):  # type: ignore[no
     if compiler is None:
         pytest.skip("no C++ compiler")
     graph = _simple(build_graph)
-    for options in (TargetOptions(), TargetOptions(caller_arena=True)):
-        header = CTarget().lower(graph, options).files["simple.h"]
+    for target in (CTarget(), CTarget(caller_arena=True)):
+        header = target.lower(graph, TargetOptions()).files["simple.h"]
         (tmp_path / "simple.h").write_bytes(header)
         (tmp_path / "user.cpp").write_text('#include "simple.h"\n#include "simple.h"\nint main() { return 0; }\n')
         subprocess.run([compiler, "-Wall", "-Wextra", "-Werror", "-c", "user.cpp"], cwd=tmp_path, check=True)
@@ -184,7 +184,7 @@ def _written(emission, graph, folder):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize("caller_arena", [False, True])
 def test_the_runner_runs_any_batch_from_the_files(build_graph, caller_arena, tmp_path):  # type: ignore[no-untyped-def]
     graph = _simple(build_graph)
-    emission = CTarget().lower(graph, TargetOptions(caller_arena=caller_arena))
+    emission = CTarget(caller_arena=caller_arena).lower(graph, TargetOptions())
     runner = CTarget().runner(tmp_path, _written(emission, graph, tmp_path))
     before = sorted(tmp_path.iterdir())
     codes = {"x": np.random.default_rng(0).integers(-16, 16, (7, 2, 4, 4))}

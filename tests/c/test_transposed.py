@@ -45,7 +45,7 @@ def test_transposed_convolutions_equal_the_interpreter(  # type: ignore[no-untyp
 ):
     for i in range(_GRAPHS_PER_PROGRAM):
         graph = random_transposed(build_graph, requantize_randomly, batch * _GRAPHS_PER_PROGRAM + i)
-        bench.add(graph, TargetOptions(caller_arena=i % 3 == 0))
+        bench.add(graph, CTarget(caller_arena=i % 3 == 0))
     bench.check(("-O1", *sanitizer_flags))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from fractions import Fraction
@@ -112,10 +113,10 @@ def test_a_target_may_be_an_object(model: Path) -> None:
     [
         ({"fmt": "2.3"}, "'2.3' is not a format"),
         ({"target": "fpga"}, "unknown target 'fpga'"),
-        ({"target": "c", "arch": "pynqz1"}, "an architecture (--arch) is for target 'tensil', not 'c'"),
+        ({"target": "c", "arch": "pynqz1"}, "arch (--arch) is an option of target 'tensil', not of 'c'"),
         (
             {"target": "tensil", "caller_arena": True},
-            "a caller's arena (--caller-arena) is for target 'c', not 'tensil'",
+            "caller_arena (--caller-arena) is an option of target 'c', not of 'tensil'",
         ),
         ({"verify": "nothing.npz"}, "no such file: 'nothing.npz'"),
         ({"verify": {"z": np.zeros((1, 4))}}, "no array for input 'x'"),
@@ -132,8 +133,8 @@ def test_a_target_may_be_an_object(model: Path) -> None:
         ({"fmt": (2, 3)}, "'(2, 3)' is not a format"),
         ({"target": None}, "'None' is not a target"),
         ({"target": FakeTarget}, "FakeTarget'>' is not a target"),
-        ({"arch": {}}, "the architecture (--arch) is '{}', not a name"),
-        ({"arch": ""}, "the architecture (--arch) is '', not a name"),
+        ({"arch": {}}, "arch (--arch) is '{}', not a name"),
+        ({"arch": ""}, "arch (--arch) is '', not a name"),
         ({"target": "tensil", "arch": Path("nothing")}, "unknown architecture 'nothing'"),
     ],
 )
@@ -252,3 +253,33 @@ def test_a_float32_reference_has_float32_noise() -> None:
 def test_the_first_difference_counts_rows_from_the_start() -> None:
     found = compare_codes("y", np.array([[1, 2], [3, 4]]), np.array([[1, 2], [3, 9]]), "a and b", first_row=16)
     assert str(found) == "output 'y': 1 of 4 differ: a and b; first at [17, 1]: code 9 instead of 4, off by 5"
+
+
+def test_the_stages_of_a_target_come_after_the_passes(model: Path) -> None:
+    seen: list[str] = []
+    pefslc.compile(
+        model,
+        target="fake",
+        observe=lambda record, _: seen.append(record.name),
+        observe_target=lambda stage: seen.append(f"{stage.name} {stage.changed}"),
+    )
+    assert seen[0] == "import"
+    assert seen[-2:] == ["select True", "schedule False"]
+
+
+@pytest.mark.parametrize("name", pefslc.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(pefslc, name) is not None
+    assert name in dir(pefslc)
+
+
+def test_every_public_name_has_a_home_and_is_declared_once() -> None:
+    homes = [name for names in pefslc._HOMES.values() for name in names]
+    assert sorted([*homes, "__version__"]) == sorted(pefslc.__all__)
+
+
+def test_each_public_name_is_told_to_type_checkers_from_its_home() -> None:
+    """`if TYPE_CHECKING` and the table say the same."""
+    (guarded,) = [n for n in ast.parse(Path(pefslc.__file__).read_text()).body if isinstance(n, ast.If)]
+    told = {n.module: tuple(a.name for a in n.names) for n in guarded.body if isinstance(n, ast.ImportFrom)}
+    assert told == pefslc._HOMES

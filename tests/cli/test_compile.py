@@ -204,7 +204,7 @@ def test_the_graph_is_printed_after_a_pass(pefslc: Cli, model: Path, tmp_path: P
     assert everything.out.startswith("// after import: changed\n")
     unknown = pefslc(model, "--target", "fake", "--print-ir-after", "nonsense")
     assert unknown.status == 2
-    assert "no pass 'nonsense'; those that run: all, import, fold-constants," in unknown.err
+    assert "no pass or stage 'nonsense'; those that run: all, import, fold-constants," in unknown.err
 
 
 def test_every_pass_can_be_checked(pefslc: Cli, model: Path, tmp_path: Path) -> None:

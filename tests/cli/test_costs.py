@@ -124,4 +124,4 @@ def test_a_target_that_does_not_say_its_costs_is_named(
 
 def test_a_clock_is_for_the_accelerator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([str(EXAMPLE), "--target", "c", "-o", str(tmp_path), "--clock-mhz", "100"]) == 2
-    assert "a clock (--clock-mhz) is for target 'tensil', not 'c'" in capsys.readouterr().err
+    assert "clock_mhz (--clock-mhz) is an option of target 'tensil', not of 'c'" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from pefslc.driver import target_registry as registry
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Requantize
 from pefslc.targets.c.target import CTarget
-from pefslc.targets.protocol import Emission, OpReport, TargetOptions
+from pefslc.targets.protocol import Emission, OpReport, Stage, TargetOptions
 
 THIS_FILE = str(Path(__file__))
 
@@ -91,7 +91,43 @@ def one_report(field: str, value: object) -> Callable[[Emission], Emission]:
     return change
 
 
+class Reports(Own):
+    """Reports this as a stage."""
+
+    def __init__(self, stage: Any) -> None:
+        self.stage = stage
+
+    def lower(self, graph: Graph, options: TargetOptions) -> Emission:
+        if options.observe is not None:
+            options.observe(self.stage)
+        return super().lower(graph, options)
+
+
+class Stages(Own):
+    def __init__(self, given: Any) -> None:
+        self.stages = given  # type: ignore[misc]
+
+
+class WithoutOption(Own):
+    """Cannot tell one of its options."""
+
+    unroll = property(raises)  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        pass
+
+
 FAULTS: list[tuple[FakeTarget, str]] = [
+    (WithoutOption(), "target 'own' failed in its options: KeyError: 'lost'"),
+    (Reports("select"), "it reports str, not a Stage"),
+    (Reports(Stage("../tile", "")), "it reports a stage '../tile', which is not one of its `stages`"),
+    (Reports(Stage(["select"], "")), "it reports a stage '['select']', which is not one of its `stages`"),  # type: ignore[arg-type]
+    (Reports(Stage("select", b"")), "the stage 'select' has fields of wrong types"),  # type: ignore[arg-type]
+    (Reports(Stage("select", "", 1)), "the stage 'select' has fields of wrong types"),  # type: ignore[arg-type]
+    (Stages(["select"]), "stages are not a tuple of names"),
+    (Stages(("../select",)), "stages are not a tuple of names"),
+    (Fails("stages"), "stages are not a tuple of names"),
+    (Emits(lambda e: replace(e, costs=lambda: Costs(parts=(), clock_mhz=0))), "costs have the clock '0', not a freq"),
     (Fails("limits"), "target 'own' failed in limits: ZeroDivisionError: "),
     (Fails("lower"), "target 'own' failed in lower: ZeroDivisionError: "),
     (Fails("runner"), "target 'own' failed in runner: ZeroDivisionError: "),
@@ -138,7 +174,7 @@ FAULTS: list[tuple[FakeTarget, str]] = [
 @pytest.mark.parametrize(("target", "message"), FAULTS, ids=[m for _, m in FAULTS])
 def test_a_fault_of_a_target_is_named_as_its_own(model: Path, inputs: Path, target: FakeTarget, message: str) -> None:
     def use() -> None:
-        program = api.compile(model, target=target)
+        program = api.compile(model, target=target, observe_target=lambda _: None)
         assert program.costs is None
         program.verify(inputs)
 
@@ -149,6 +185,11 @@ def test_a_fault_of_a_target_is_named_as_its_own(model: Path, inputs: Path, targ
     assert message in problem.message
     assert str(problem.at).partition(":")[0] == THIS_FILE
     assert str(problem.hint).startswith("the target is not part of pefslc: correct it")
+
+
+def test_a_fault_of_who_watches_is_not_the_targets(model: Path) -> None:
+    with pytest.raises(KeyError, match="lost"):
+        api.compile(model, target=Own(), observe_target=raises)
 
 
 def test_the_line_of_the_fault_is_named(model: Path) -> None:

@@ -103,7 +103,7 @@ def test_a_wrong_argument_is_named(model: Path, call: Call, code: Code, message:
     assert problem.hint
 
 
-SWITCHES = ("allow_overflow", "require_exact", "caller_arena", "check_passes", "requantize")
+SWITCHES = ("allow_overflow", "require_exact", "check_passes", "requantize")
 
 
 @pytest.mark.parametrize("value", ["no", "", 0, 1, None, [True], np.array([True])], ids=repr)

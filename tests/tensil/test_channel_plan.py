@@ -197,7 +197,7 @@ def test_networks_run_as_predicted_and_in_fewer_cycles(
     for output in graph.outputs:
         assert np.array_equal(found[output.name], expected[output.value.name])
     monkeypatch.setattr(schedule, "ChannelRows", Mock(of=Mock(return_value=None)))
-    without = TensilTarget().lower(graph, TargetOptions(arch=str(tmp_path / "a.tarch")))
+    without = TensilTarget(arch=tmp_path / "a.tarch").lower(graph, TargetOptions())
     assert emission.cycles is not None
     assert without.cycles is not None
     assert emission.cycles < without.cycles

@@ -46,7 +46,7 @@ needs_zoo = pytest.mark.skipif(not ZOO.is_dir(), reason="optional reference data
 @needs_zoo
 @pytest.mark.parametrize(("network", "board"), CASES)
 def test_the_simulated_program_equals_y_ref64(network: str, board: str, tmp_path: Path) -> None:
-    target, options = TensilTarget(), TargetOptions(arch=board)
+    target, options = TensilTarget(arch=board), TargetOptions()
     graph, _ = run_passes(import_model(ZOO / f"{network}.onnx"), pipeline(target.limits(options)))
     emission = target.lower(graph, options)
     assert all(report.exact for report in emission.ops.values())

@@ -29,6 +29,7 @@ def program_costs(
     parts: Sequence[tuple[tuple[str, ...], tuple[str, ...]]],
     cycles: CycleReport,
     arch: str,
+    clock_mhz: float | None = None,
 ) -> Costs:
     """Costs of each part, a part being (the operations, the groups of instructions that compute them), and first of
     what serves none of them.
@@ -55,6 +56,7 @@ def program_costs(
             for i, (ops, _) in enumerate([((), framing), *parts])
         ),
         arch=arch,
+        clock_mhz=clock_mhz,
         memories=tuple(MemorySize(m.value, "vectors", depth_of(architecture, m)) for m in _ON_CHIP),
         peak_macs=architecture.array_size**2,
     )

@@ -1,0 +1,25 @@
+"""What the C target can be told. Loads nothing heavy: `pefslc --help` shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pefslc.targets.options import check_values, option
+
+__all__ = ["COptions"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class COptions:
+    """The options of `CTarget`. Raises CompileError for values that they cannot have."""
+
+    name: ClassVar[str] = "c"
+    summary: ClassVar[str] = "portable C99: integers only, no allocation"
+
+    caller_arena: bool = option(
+        False, type=bool, example="True", help="the caller supplies the working memory, instead of a static array"
+    )
+
+    def __post_init__(self) -> None:
+        check_values(self)
