@@ -17,18 +17,22 @@ from pefslc.diagnostics.errors import CompileError
 from pefslc.geometry.shapes import element_count
 from pefslc.ir.integer import Clamp, Lookup, Product, Requantize, Rescale, Round, Sum
 from pefslc.numeric.accumulate import bits_for_range
-from pefslc.numeric.requantize import AffineShift, affine_shift_of, fit_affine_shift, fit_bent
+from pefslc.numeric.requantize import AffineShift, affine_shift_of, bent_parts, fit_affine_shift, fit_bent
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.staircase import MOST_STEPS, Staircase
+from pefslc.numeric.wide import LOW_BITS, WideAffine, fit_line
 from pefslc.targets.c.storage import INT32, INT64, CType, Tensor, narrowest, narrowest_signed, sum_type
 
 __all__ = [
     "AddStage", "AffineStage", "BentStage", "ClampStage", "ConstantArray", "LineWriter", "LookupStage", "MultiplyStage",
-    "Range", "ScaleStage", "Stage", "TableStage", "combining_stage", "literal", "requantize_stage",
+    "Range", "ScaleStage", "Stage", "TableStage", "WideStage", "combining_stage", "literal", "requantize_stage",
     "round_stage",
 ]  # fmt: skip
 
 _SMALL_TABLE = 1 << 12  # codes: one look instead of a bisection
+_LONG_TABLE = (
+    64  # thresholds of a channel: a bisection of more takes longer than two products, and many times the bytes
+)
 
 Range = tuple[int, int]
 Codes = NDArray[np.int64]
@@ -268,11 +272,40 @@ class AffineStage(Stage):
 
 
 @dataclass(frozen=True, slots=True)
+class WideStage(Stage):
+    """A certified multiply, add, shift, clamp whose products have two words."""
+
+    wide: WideAffine
+
+    @property
+    def report(self) -> str:
+        return f"{self.wide}, clip"
+
+    def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
+        w = self.wide
+        word = cast(name, kind, INT64)
+
+        def line(factors: Codes, addends: Codes, part: str) -> str:
+            factor = to.per_channel("multiplier", factors, f"requantization: multipliers, {part}", INT64)
+            addend = to.per_channel("offset", addends, f"requantization: offsets, {part}", INT64)
+            return f"{word} * {factor} + {addend}"
+
+        below = to.define(INT64, line(w.multiplier_low, w.offset_low, "low words"))
+        above = line(w.multiplier, w.offset, "high words")
+        whole = to.define(INT64, f"{above} + pefslc_floor_shift_64({below}, {LOW_BITS})")
+        shift = w.shift - LOW_BITS
+        low, high = (end >> shift for end in w.numerators)
+        name, kind = _clamp(to, f"pefslc_floor_shift_64({whole}, {shift})", INT64, (low, high), w.low, w.high)
+        narrow = sum_type(w.low, w.high)
+        return (name, kind) if narrow == kind else (to.define(narrow, f"({narrow}){name}"), narrow)
+
+
+@dataclass(frozen=True, slots=True)
 class BentStage(Stage):
     """The sum of two certified ones: one slope below code 0, another above."""
 
-    lower: AffineStage
-    upper: AffineStage
+    lower: AffineStage | WideStage
+    upper: AffineStage | WideStage
 
     @property
     def report(self) -> str:
@@ -293,7 +326,7 @@ class TableStage(Stage):
 
     @property
     def steps(self) -> int:
-        return int(self.staircase.thresholds.shape[1])
+        return self.staircase.steps
 
     @property
     def report(self) -> str:
@@ -353,7 +386,29 @@ def requantize_stage(op: Requantize, operand: Range) -> Stage:
     if entries <= _SMALL_TABLE:
         domain = np.tile(np.arange(operand[0], operand[1] + 1, dtype=np.int64), (staircase.channels, 1))
         return LookupStage(operand, (codes.low, codes.high), staircase(domain))
+    if staircase.steps >= _LONG_TABLE:
+        found = _line_stage(staircase, operand, (codes.low, codes.high))
+        if found is not None:
+            return found
     return TableStage(operand, (codes.low, codes.high), staircase)
+
+
+def _line_stage(staircase: Staircase, operand: Range, result: Range) -> Stage | None:
+    """The slope of the chain itself, in as many bits as it takes; or one below code 0 and one above."""
+    whole = fit_line(staircase)
+    if whole is not None:
+        return _multiplication(whole, operand, result)
+    if staircase.step != 1 or not staircase.low < 0 < staircase.high:
+        return None
+    lower, upper = (fit_line(part, below=i == 0) for i, part in enumerate(bent_parts(staircase)))
+    if lower is None or upper is None:
+        return None
+    below, above = (_multiplication(part, operand, (part.low, part.high)) for part in (lower, upper))
+    return BentStage(operand, result, below, above)
+
+
+def _multiplication(found: AffineShift | WideAffine, operand: Range, result: Range) -> AffineStage | WideStage:
+    return WideStage(operand, result, found) if isinstance(found, WideAffine) else AffineStage(operand, result, found)
 
 
 def round_stage(op: Round, operand: Range) -> Stage:
