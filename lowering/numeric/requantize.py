@@ -10,7 +10,7 @@ must move. Only integers decide.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,10 +77,10 @@ class AffineShift:
 
     def of_channels(self, first: int, last: int) -> AffineShift:
         """The same for channels first .. last - 1; all have the same where there is one."""
-        one = self.channels == 1
-        parts = [part if one else part[first:last] for part in (self.multiplier, self.offset)]
-        return AffineShift(
-            self.domain_low, self.domain_high, parts[0], parts[1], self.shift, self.rounding, self.low, self.high
+        return (
+            self
+            if self.channels == 1
+            else replace(self, multiplier=self.multiplier[first:last], offset=self.offset[first:last])
         )
 
     @property

@@ -11,8 +11,9 @@ Slope and offset are those of the chain that the staircase was made of. That is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,8 +83,15 @@ class WideAffine:
         return min(ends) + min(self.domain_low, 0), max(ends) + max(self.domain_high, 0) + 1
 
     def of_channels(self, first: int, last: int) -> WideAffine:
-        parts = (p[first:last] for p in (self.multiplier, self.multiplier_low, self.offset, self.offset_low))
-        return WideAffine(self.domain_low, self.domain_high, *parts, self.shift, self.low, self.high)
+        """The same for channels first .. last - 1."""
+        part = slice(first, last)
+        return replace(
+            self,
+            multiplier=self.multiplier[part],
+            multiplier_low=self.multiplier_low[part],
+            offset=self.offset[part],
+            offset_low=self.offset_low[part],
+        )
 
     def __call__(self, codes: Codes) -> Codes:
         """The output codes of `codes` [channels, points]."""
@@ -133,7 +141,7 @@ def _attempts(staircase: Staircase, lines: list[Line]) -> list[tuple[int, int]]:
 
 
 def _magnitude(x: Root) -> float:
-    return abs(float(x.rational)) + abs(float(x.coefficient)) * float(x.radicand) ** 0.5
+    return abs(float(x.rational)) + abs(float(x.coefficient)) * sqrt(x.radicand)
 
 
 def _bits(x: float) -> int:
