@@ -61,7 +61,7 @@ class CentreSums:
         if following is None:
             return {}
         centred = replace(pool, input=_less(pool.input, middle))
-        staircase = replace(maker.staircase, low=maker.staircase.low - middle)
+        staircase = maker.staircase.lowered(middle)
         made = replace(maker, result=centred.input, staircase=staircase)
         summed = replace(centred, result=_less(pool.result, middle * taps))
         return {op.result.name: op for op in (made, summed, *following)}

@@ -5,8 +5,6 @@ A staircase; a line where a staircase had too many steps; a table where a functi
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.quantized import Quantize
@@ -71,9 +69,9 @@ def quantizer_codes(
             hint="quantize the function's operand to a range where it is defined",
         ) from None
     if isinstance(found, Staircase):
-        return replace(found, low=found.low - zero_point)
+        return found.lowered(zero_point)
     if isinstance(found, tuple):
-        return replace(found[0], low=found[0].low - zero_point), found[1]
+        return found[0].lowered(zero_point), found[1]
     return IntArray(found.data - zero_point)
 
 

@@ -10,25 +10,34 @@ must move. Only integers decide.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.accumulate import bits_for_range
+from pefslc.numeric.chain import blocks
 from pefslc.numeric.format import saturate
 from pefslc.numeric.line import BentLine
 from pefslc.numeric.rounding import RoundingMode, lowest_numerators, round_shift
 from pefslc.numeric.staircase import Staircase, agrees_everywhere
 from pefslc.numeric.steps import Steps
 
-__all__ = ["AffineShift", "affine_shift_of", "bent_parts", "fit_affine_shift", "fit_bent", "fit_offset"]
+__all__ = [
+    "INT64_HEADROOM",
+    "AffineShift",
+    "affine_shift_of",
+    "bent_parts",
+    "fit_affine_shift",
+    "fit_bent",
+    "fit_offset",
+]
 
 Codes = NDArray[np.int64]
 
 _LARGEST_SHIFT = 40
 _CUTS = 48  # each cut is a Newton step on a concave, piecewise linear function: a handful is usual
-_INT64_HEADROOM = 62  # the rounding doubles a remainder
+INT64_HEADROOM = 62  # the rounding doubles a remainder
 _EVEN_FIRST = (RoundingMode.HALF_EVEN, RoundingMode.FLOOR)
 _FLOOR_FIRST = (RoundingMode.FLOOR, RoundingMode.HALF_EVEN)
 
@@ -53,7 +62,7 @@ class AffineShift:
     def __post_init__(self) -> None:
         assert self.rounding in (RoundingMode.HALF_EVEN, RoundingMode.FLOOR)
         assert self.multiplier.shape == self.offset.shape
-        assert bits_for_range(*self.numerators) <= _INT64_HEADROOM, "the products do not fit int64"
+        assert bits_for_range(*self.numerators) <= INT64_HEADROOM, "the products do not fit int64"
         self.multiplier.setflags(write=False)
         self.offset.setflags(write=False)
 
@@ -65,6 +74,14 @@ class AffineShift:
     @property
     def channels(self) -> int:
         return int(self.multiplier.shape[0])
+
+    def of_channels(self, first: int, last: int) -> AffineShift:
+        """The same for channels first .. last - 1; all have the same where there is one."""
+        return (
+            self
+            if self.channels == 1
+            else replace(self, multiplier=self.multiplier[first:last], offset=self.offset[first:last])
+        )
 
     @property
     def is_shift(self) -> bool:
@@ -109,7 +126,7 @@ def affine_shift_of(line: BentLine, domain_low: int, domain_high: int) -> Affine
         return None
     numerator, shift = line.above.numerator, denominator.bit_length() - 1
     largest = max(-domain_low, domain_high) * numerator + denominator
-    if bits_for_range(-largest, largest) > _INT64_HEADROOM:
+    if bits_for_range(-largest, largest) > INT64_HEADROOM:
         return None
     multiplier, offset = np.array([numerator], dtype=np.int64), np.zeros(1, dtype=np.int64)
     mode = RoundingMode.HALF_EVEN
@@ -119,7 +136,7 @@ def affine_shift_of(line: BentLine, domain_low: int, domain_high: int) -> Affine
 def fit_affine_shift(
     staircase: Staircase,
     *,
-    product_bits: int = _INT64_HEADROOM,
+    product_bits: int = INT64_HEADROOM,
     multiplier_bits: int = 32,
     largest_shift: int = _LARGEST_SHIFT,
 ) -> AffineShift | None:
@@ -133,7 +150,11 @@ def fit_affine_shift(
     """
     if staircase.step != 1:
         return None
-    search = _Search(staircase, min(product_bits, _INT64_HEADROOM), multiplier_bits)
+    if not staircase.is_listed:
+        return _fit_in_blocks(
+            staircase, product_bits=product_bits, multiplier_bits=multiplier_bits, largest_shift=largest_shift
+        )
+    search = _Search(staircase, min(product_bits, INT64_HEADROOM), multiplier_bits)
     ones = staircase.direction.copy()
     by_addition = [s for s in search.plausible_shifts() if s <= largest_shift]
     # Half to even first: without an offset the two modes never both work. With one, the floor is the cheaper.
@@ -148,6 +169,36 @@ def fit_affine_shift(
         if found is not None:
             return found
     return None
+
+
+def _fit_in_blocks(
+    staircase: Staircase, *, product_bits: int, multiplier_bits: int, largest_shift: int
+) -> AffineShift | None:
+    """For a staircase of so many thresholds that they are not listed: what fits its first channels, tried on all."""
+    some = staircase.of_channels(*next(blocks(staircase.channels, staircase.steps)))
+    first = fit_affine_shift(
+        some, product_bits=product_bits, multiplier_bits=multiplier_bits, largest_shift=largest_shift
+    )
+    if first is None:
+        return None
+    found: list[AffineShift] = []
+    for a, b in blocks(staircase.channels, staircase.steps):
+        part = staircase.of_channels(a, b)
+        search = _Search(part, min(product_bits, INT64_HEADROOM), multiplier_bits)
+        same = None
+        if (np.abs(first.multiplier) == 1).all():
+            same = search.at_multiplier(part.direction.copy(), first.shift, first.rounding)
+        fitted = same or search.certified(search.any_multiplier(first.shift, first.rounding))
+        if fitted is None:
+            return None
+        found.append(fitted)
+    sizes = [b - a for a, b in blocks(staircase.channels, staircase.steps)]
+    multiplier, offset = (
+        np.concatenate([np.broadcast_to(part, (n,)) for part, n in zip(parts_of, sizes, strict=True)])
+        for parts_of in zip(*((f.multiplier, f.offset) for f in found), strict=True)
+    )
+    s = staircase
+    return AffineShift(s.domain_low, s.domain_high, multiplier, offset, first.shift, first.rounding, s.low, s.high)
 
 
 def _smallest_shift(search: _Search, mode: RoundingMode, last: int) -> AffineShift | None:
@@ -170,7 +221,7 @@ def _smallest_shift(search: _Search, mode: RoundingMode, last: int) -> AffineShi
     return search.certified(best)
 
 
-def fit_bent(staircase: Staircase, *, product_bits: int = _INT64_HEADROOM) -> tuple[AffineShift, AffineShift] | None:
+def fit_bent(staircase: Staircase, *, product_bits: int = INT64_HEADROOM) -> tuple[AffineShift, AffineShift] | None:
     """Two certified implementations whose sum is `staircase`, or None: one for its steps up to code 0, one above.
 
     For activations that bend at 0 (LeakyRelu) and for rounding toward or away from zero.
@@ -184,17 +235,14 @@ def fit_bent(staircase: Staircase, *, product_bits: int = _INT64_HEADROOM) -> tu
 def bent_parts(staircase: Staircase) -> tuple[Staircase, Staircase]:
     """The steps up to code 0, and those above: two staircases whose sum is `staircase`, with codes on both sides."""
     s, below = staircase, -staircase.low
-    return (
-        Staircase(s.domain_low, s.domain_high, s.low, s.thresholds[:, :below].copy(), s.direction.copy()),
-        Staircase(s.domain_low, s.domain_high, 0, s.thresholds[:, below:].copy(), s.direction.copy()),
-    )
+    return s.between(0, below, s.low), s.between(below, s.steps, 0)
 
 
 def fit_offset(staircase: Staircase, multiplier: int, shift: int) -> AffineShift | None:
     """The certified implementation with this positive multiplier, this shift, half-even rounding and some offset."""
     if staircase.step != 1 or (staircase.direction < 0).any():
         return None
-    search = _Search(staircase, _INT64_HEADROOM, _INT64_HEADROOM)
+    search = _Search(staircase, INT64_HEADROOM, INT64_HEADROOM)
     multipliers = np.full(staircase.channels, multiplier, dtype=np.int64)
     return search.at_multiplier(multipliers, shift, RoundingMode.HALF_EVEN)
 
@@ -252,7 +300,7 @@ class _Search:
 
     def _offsets(self, multiplier: Codes, numerators: Codes) -> tuple[Codes, Codes, Codes, Codes]:
         """Per channel the least and the greatest offset, and the steps that demand them."""
-        limit = np.int64(1) << np.int64(_INT64_HEADROOM)
+        limit = np.int64(1) << np.int64(INT64_HEADROOM)
         if not numerators.size:
             zero = np.zeros(len(multiplier), dtype=np.int64)
             return zero - limit, zero + limit, zero, zero

@@ -1,85 +1,30 @@
 """Staircases: the exact meaning of "BatchNorm, activation, Quant" as a step function of the accumulator code.
 
 Per channel a staircase is monotone: non-decreasing, or non-increasing where BatchNorm's gamma is negative; constant is
-the case without steps. It is stored as thresholds over the proven accumulator range, so that two implementations can be
-compared integer for integer.
+the case without steps. It is thresholds over the proven accumulator range, so that two implementations can be compared
+integer for integer. Where those are millions they are not listed: `rows` computes those of some channels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
-from math import inf
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.numeric.enclosure import FunctionValue
-from pefslc.numeric.format import Quantization, saturate
-from pefslc.numeric.preimage import HalfLines, preimage
-from pefslc.numeric.rounding import LowerBound, RoundingMode, round_bounds, rounds_to_at_least
+from pefslc.numeric.chain import Chains, Quantizer, blocks, chain_value, is_uniform
+from pefslc.numeric.format import saturate
 from pefslc.numeric.scale import Scale
-from pefslc.numeric.stages import (
-    FILTER,
-    FunctionStage,
-    Root,
-    Stage,
-    apply_stages,
-    chain_expression,
-    direction,
-    invert_estimate,
-)
+from pefslc.numeric.stages import Stage
 
 __all__ = ["MOST_STEPS", "Quantizer", "Staircase", "agrees_everywhere", "chain_value", "is_uniform", "staircase_of"]
 
 Codes = NDArray[np.int64]
 
 MOST_STEPS = 1 << 20  # a staircase lists its steps; beyond this it is no longer a sensible object
-
-
-@dataclass(frozen=True, slots=True)
-class Quantizer:
-    """A Quant node: clip(round(x / scale + zero_point)).
-
-    `adds_zero_point_last` is ONNX's order, round(x / scale) + zero_point; they differ on ties with an odd zero point.
-    """
-
-    quantization: Quantization
-    rounding: RoundingMode = RoundingMode.HALF_EVEN
-    adds_zero_point_last: bool = False
-
-    def reaches(self, code: int, channel: int) -> LowerBound:
-        """The reals x whose code, before clipping, is at least `code`."""
-        q = self.quantization
-        inside = q.zero_point if self.adds_zero_point_last else 0
-        bound = rounds_to_at_least(code - inside, self.rounding)
-        before = bound.value - (0 if self.adds_zero_point_last else q.zero_point)
-        return LowerBound(before * q.scale.channel(channel), bound.inclusive)
-
-    def bounds(self, codes: Codes, channel: int) -> HalfLines:
-        """`reaches`, for many codes at once."""
-        q = self.quantization
-        inside = q.zero_point if self.adds_zero_point_last else 0
-        twice, inclusive = round_bounds(codes - inside, self.rounding)
-        before = twice - (0 if self.adds_zero_point_last else 2 * q.zero_point)
-        return HalfLines.at_least(before, 2, np.broadcast_to(inclusive, codes.shape)).scaled(q.scale.channel(channel))
-
-    def code_of(self, x: Root | FunctionValue, channel: int) -> int:
-        """The code of the exact real `x`, by bisection over the codes."""
-        low, high = self.quantization.low, self.quantization.high
-        while low < high:
-            middle = (low + high + 1) // 2
-            if _reached(x, self.reaches(middle, channel)):
-                low = middle
-            else:
-                high = middle - 1
-        return low
-
-
-def _reached(x: Root | FunctionValue, bound: LowerBound) -> bool:
-    sign = x.compare(bound.value)
-    return sign > 0 or (sign == 0 and bound.inclusive)
+_MOST_LISTED = 1 << 20  # thresholds of all channels together: 8 MB
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,6 +35,9 @@ class Staircase:
                 a >= threshold), non-increasing where it is -1 (taken at a <= threshold)
     direction   [channels or 1], 1 or -1
     step        what one step adds to the code: 1, or 2 for bipolar codes -1, 1
+    chains      what it was made of: where an implementation may be looked for, and no part of its meaning
+
+    Without a list of thresholds (`unlisted`) they are those of `chains`, and listed when they are asked for.
     """
 
     domain_low: int
@@ -98,6 +46,76 @@ class Staircase:
     thresholds: Codes
     direction: Codes
     step: int = 1
+    chains: Chains | None = None
+
+    @classmethod
+    def unlisted(cls, chains: Chains) -> Self:
+        """The staircase of the chains, its lowest code that of their first level, less 1."""
+        made = cls.__new__(cls)
+        directions = chains.directions
+        directions.setflags(write=False)
+        low = chains.levels.start - 1
+        fields = ("domain_low", chains.domain_low), ("domain_high", chains.domain_high), ("low", low)
+        for name, value in (*fields, ("direction", directions), ("step", 1), ("chains", chains)):
+            object.__setattr__(made, name, value)
+        return made
+
+    if not TYPE_CHECKING:  # it would take any name
+
+        def __getattr__(self, name):
+            """The thresholds at their first use."""
+            if name != "thresholds":
+                raise AttributeError(name)
+            object.__setattr__(self, name, self.rows(0, self.channels))
+            self.__post_init__()
+            return self.thresholds
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether all thresholds are in memory."""
+        try:
+            object.__getattribute__(self, "thresholds")
+        except AttributeError:
+            return False
+        return True
+
+    def rows(self, first: int, last: int) -> Codes:
+        """The thresholds of channels first .. last - 1; not kept where they were not listed."""
+        if self.is_listed:
+            return self.thresholds[first:last]
+        assert self.chains is not None
+        blocks_of = blocks(last - first, self.steps)
+        return np.concatenate([self.chains.thresholds(first + a, first + b) for a, b in blocks_of])
+
+    @property
+    def steps(self) -> int:
+        """How many thresholds a channel has."""
+        if self.is_listed or self.chains is None:
+            return int(self.thresholds.shape[1])
+        return len(self.chains.levels)
+
+    def of_channels(self, first: int, last: int) -> Staircase:
+        """The staircase of channels first .. last - 1, listed."""
+        rows, direction = self.rows(first, last), self.direction[first:last]
+        return Staircase(self.domain_low, self.domain_high, self.low, rows, direction, self.step)
+
+    def lowered(self, by: int) -> Staircase:
+        """The same steps to codes that are less by so much."""
+        if self.is_listed:
+            return replace(self, low=self.low - by)
+        made = Staircase.unlisted(self.chains)  # type: ignore[arg-type]  # what is not listed has them
+        object.__setattr__(made, "low", self.low - by)
+        return made
+
+    def between(self, first: int, last: int, low: int) -> Staircase:
+        """The staircase of steps first .. last - 1 alone, its lowest code `low`."""
+        chains = None if self.chains is None else replace(self.chains, levels=self.chains.levels[first:last])
+        if self.is_listed:
+            kept, direction = self.thresholds[:, first:last].copy(), self.direction.copy()
+            return Staircase(self.domain_low, self.domain_high, low, kept, direction, self.step, chains)
+        made = Staircase.unlisted(chains)  # type: ignore[arg-type]
+        object.__setattr__(made, "low", low)
+        return made
 
     def __post_init__(self) -> None:
         assert self.domain_low <= self.domain_high
@@ -120,12 +138,12 @@ class Staircase:
     @property
     def channels(self) -> int:
         """Number of channels told apart; 1 when all have the same staircase."""
-        return len(self.thresholds)
+        return len(self.direction)
 
     @property
     def high(self) -> int:
         """The highest code that any channel reaches."""
-        return self.low + self.step * int(self.thresholds.shape[1])
+        return self.low + self.step * self.steps
 
     @property
     def is_identity(self) -> bool:
@@ -133,7 +151,7 @@ class Staircase:
         if self.low != self.domain_low or self.step != 1:
             return False
         # Before any table of the domain: it may hold billions of codes where the thresholds are few.
-        if self.thresholds.shape != (1, self.domain_high - self.domain_low) or self.direction[0] != 1:
+        if (self.channels, self.steps) != (1, self.domain_high - self.domain_low) or self.direction[0] != 1:
             return False
         return bool((self.thresholds[0] == np.arange(self.domain_low + 1, self.domain_high + 1, dtype=np.int64)).all())
 
@@ -147,7 +165,7 @@ class Staircase:
         return np.moveaxis(result, 0, channel_axis)
 
     def _channel(self, c: int, codes: Codes) -> Codes:
-        thresholds = self.thresholds[c]
+        thresholds = self.rows(c, c + 1)[0]
         if self.direction[c] > 0:
             taken = np.searchsorted(thresholds, codes, side="right")
         else:
@@ -168,13 +186,30 @@ class Staircase:
     def restricted(self, low: int, high: int) -> Staircase:
         """The same function on the smaller domain [low, high]."""
         assert self.domain_low <= low <= high <= self.domain_high
+        if not self.is_listed:
+            return self._restricted_unlisted(low, high)
         ends = self(np.tile(np.array([low, high], dtype=np.int64), (self.channels, 1)))
         first = (int(ends.min()) - self.low) // self.step
         last = (int(ends.max()) - self.low) // self.step
         kept = self.thresholds[:, first:last]
         rising = self.direction[:, None] > 0
         kept = np.where(rising, np.clip(kept, low, high + 1), np.clip(kept, low - 1, high))
-        return _collapsed(Staircase(low, high, self.low + self.step * first, kept, self.direction.copy(), self.step))
+        chains = None
+        if self.chains is not None:
+            levels = self.chains.levels[first:last]
+            chains = replace(self.chains, domain_low=low, domain_high=high, levels=levels)
+        lowest = self.low + self.step * first
+        return _collapsed(Staircase(low, high, lowest, kept, self.direction.copy(), self.step, chains))
+
+    def _restricted_unlisted(self, low: int, high: int) -> Staircase:
+        if (low, high) == (self.domain_low, self.domain_high):
+            return self
+        assert self.chains is not None
+        ends = np.stack([self.chains.codes(low), self.chains.codes(high)])
+        levels = self.chains.levels
+        first, last = (int(saturate(end, levels.start - 1, levels.stop - 1)) for end in (ends.min(), ends.max()))
+        chains = replace(self.chains, domain_low=low, domain_high=high, levels=range(first + 1, last + 1))
+        return _smallest(chains).lowered(levels.start - 1 - self.low)
 
 
 def agrees_everywhere(staircase: Staircase, implementation: Callable[[Codes], Codes]) -> bool:
@@ -194,30 +229,33 @@ def staircase_of(
     channels  of the tensor; scale, stages and quantizer are per tensor or have that many entries
     Raises OverflowError beyond MOST_STEPS steps.
     """
-    told_apart = 1 if is_uniform(scale, stages, quantizer) else channels
-    chains = [_Chain(scale.channel(c), stages, quantizer, c) for c in range(told_apart)]
-    ends = [(chain.code(domain_low), chain.code(domain_high)) for chain in chains]
-    low, high = min(min(e) for e in ends), max(max(e) for e in ends)
+    chains = Chains(
+        scale=scale,
+        stages=tuple(stages),
+        quantizer=quantizer,
+        domain_low=domain_low,
+        domain_high=domain_high,
+        channels=1 if is_uniform(scale, stages, quantizer) else channels,
+        levels=range(0),
+    )
+    ends = np.stack([chains.codes(domain_low), chains.codes(domain_high)])
+    low, high = int(ends.min()), int(ends.max())
     if high - low > MOST_STEPS:
         raise OverflowError(f"a staircase of {high - low} steps")
-    levels = range(low + 1, high + 1)
-    directions = np.array([-1 if chain.falls else 1 for chain in chains], dtype=np.int64)
-    thresholds = np.empty((told_apart, len(levels)), dtype=np.int64)
-    if levels:
-        closed = [chain.closed_thresholds(levels, domain_low, domain_high) for chain in chains]
-        if any(found is None for found in closed):
-            estimate, margin = _estimate_thresholds(scale, stages, quantizer, levels, told_apart)
-        for c, (chain, found) in enumerate(zip(chains, closed, strict=True)):
-            thresholds[c] = (
-                chain.thresholds(levels, estimate[c], margin[c], domain_low, domain_high) if found is None else found
-            )
-    return _collapsed(Staircase(domain_low, domain_high, low, thresholds, directions))
+    return _smallest(replace(chains, levels=range(low + 1, high + 1)))
 
 
-def is_uniform(scale: Scale, stages: Sequence[Stage], quantizer: Quantizer) -> bool:
-    """Whether all channels have the same staircase."""
-    per_channel_stage = any(getattr(stage, "channels", 1) > 1 for stage in stages)
-    return not (scale.per_channel or per_channel_stage or quantizer.quantization.scale.per_channel)
+def _smallest(chains: Chains) -> Staircase:
+    """Listed where the thresholds are few, one channel where all are equal."""
+    found = Staircase.unlisted(chains)
+    if found.channels * found.steps > _MOST_LISTED:
+        first = found.rows(0, 1)
+        same_rows = ((found.rows(a, b) == first).all() for a, b in blocks(found.channels, found.steps))
+        if not ((found.direction == found.direction[0]).all() and all(same_rows)):
+            return found
+        found = Staircase.unlisted(replace(chains, channels=1))
+    rows, direction = found.rows(0, found.channels), found.direction.copy()
+    return _collapsed(Staircase(found.domain_low, found.domain_high, found.low, rows, direction, 1, found.chains))
 
 
 def _collapsed(staircase: Staircase) -> Staircase:
@@ -236,108 +274,5 @@ def _collapsed(staircase: Staircase) -> Staircase:
         staircase.thresholds[:1].copy(),
         staircase.direction[:1].copy(),
         staircase.step,
+        None if staircase.chains is None else replace(staircase.chains, channels=1),
     )
-
-
-def _estimate_thresholds(
-    scale: Scale, stages: Sequence[Stage], quantizer: Quantizer, levels: range, channels: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Approximate real thresholds [channels, levels] in accumulator codes, and their error bounds."""
-    q = quantizer.quantization
-    base = np.array([float(quantizer.reaches(j, 0).value / q.scale.channel(0)) for j in levels])
-    bounds = base[None, :] * np.array([float(s) for s in q.scale.channels(channels)])[:, None]
-    x, magnitude = invert_estimate(stages, bounds)
-    step = np.array([float(s) for s in scale.channels(channels)])[:, None]
-    estimate, margin = x / step, magnitude / step * FILTER + 2.0**-30
-    shape = (channels, len(levels))
-    return np.broadcast_to(estimate, shape), np.broadcast_to(margin, shape)
-
-
-def chain_value(stages: Sequence[Stage], x: Fraction, channel: int) -> Root | FunctionValue:
-    """The exact value of the chain at `x`, to be compared with rationals."""
-    if any(isinstance(stage, FunctionStage) for stage in stages):
-        return FunctionValue(chain_expression(stages, channel), x)
-    return apply_stages(stages, x, channel)
-
-
-@dataclass(frozen=True, slots=True)
-class _Chain:
-    """One channel: the exact predicate "the code of accumulator a is at least j", and the thresholds it gives."""
-
-    step: Fraction
-    stages: Sequence[Stage]
-    quantizer: Quantizer
-    channel: int
-
-    @property
-    def falls(self) -> bool:
-        rises = direction(self.stages, self.channel)
-        assert rises is not None, "a staircase of a function that neither rises nor falls"
-        return rises < 0
-
-    def value(self, a: int) -> Root | FunctionValue:
-        return chain_value(self.stages, self.step * a, self.channel)
-
-    def code(self, a: int) -> int:
-        return self.quantizer.code_of(self.value(a), self.channel)
-
-    def at_least(self, a: int, bound: LowerBound) -> bool:
-        return _reached(self.value(a), bound)
-
-    def closed_thresholds(self, levels: range, low: int, high: int) -> Codes | None:
-        """The thresholds by exact inversion of the whole chain; None where it falls or has a square root."""
-        bounds = self.quantizer.bounds(np.arange(levels.start, levels.stop, dtype=np.int64), self.channel)
-        inverse = preimage(self.stages, self.channel, bounds)
-        return None if inverse is None else inverse.scaled(1 / self.step).first_integers(low, high)
-
-    def thresholds(
-        self, levels: range, estimate: NDArray[np.float64], margin: NDArray[np.float64], low: int, high: int
-    ) -> list[int]:
-        falling = self.falls
-        result = []
-        for j, x, error in zip(levels, estimate.tolist(), margin.tolist(), strict=True):
-            guess = self._certain(x, error, falling, low, high)
-            if guess is None:
-                bound = self.quantizer.reaches(j, self.channel)
-                guess = self._search(bound, x, falling, low, high)
-            result.append(guess)
-        return result
-
-    @staticmethod
-    def _certain(x: float, error: float, falling: bool, low: int, high: int) -> int | None:
-        """The threshold where the estimate is far enough from every integer to decide; None where it is not."""
-        if x != x or not error < inf:  # a factor of 0: a constant chain
-            return None
-        if x - error > high:
-            return high if falling else high + 1
-        if x + error < low:
-            return low - 1 if falling else low
-        nearest = round(x)
-        if abs(x - nearest) <= error:
-            return None
-        above = nearest if nearest > x else nearest + 1
-        return max(above - 1, low - 1) if falling else min(above, high + 1)
-
-    def _search(self, bound: LowerBound, x: float, falling: bool, low: int, high: int) -> int:
-        """The threshold by the exact predicate: near the estimate first, else by bisection."""
-        if falling:
-            # With b = -a the chain rises: the first b that reaches the bound is minus the last a that does.
-            return -self._first(lambda b: self.at_least(-b, bound), -x, -high, -low)
-        return self._first(lambda a: self.at_least(a, bound), x, low, high)
-
-    @staticmethod
-    def _first(reaches: Callable[[int], bool], x: float, low: int, high: int) -> int:
-        """The lowest a in [low, high] with reaches(a), or high + 1."""
-        if abs(x) < 2**62:
-            near = round(x)
-            for a in (near, near + 1):
-                if low < a <= high and reaches(a) and not reaches(a - 1):
-                    return a
-        first, last = low, high + 1
-        while first < last:
-            middle = (first + last) // 2
-            if reaches(middle):
-                last = middle
-            else:
-                first = middle + 1
-        return first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from pefslc.numeric.staircase import Staircase
 
-__all__ = ["Steps"]
+__all__ = ["Steps", "takes_the_steps"]
 
 Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -52,3 +53,23 @@ class Steps:
     def is_inner(self) -> Flags:
         """The steps that are taken inside the domain."""
         return self.is_reached & self.is_before
+
+
+def takes_the_steps(staircase: Staircase, implementation: Callable[[Codes], Codes]) -> bool:
+    """The certificate: whether a *monotone* implementation equals the staircase on its whole domain.
+
+    implementation  accumulator codes [channels, points] -> codes from staircase.low to staircase.high, monotone in
+                    each channel
+
+    It does where each level is reached at the code at which the staircase reaches it, and not one code earlier: the set
+    of codes that reach a level is then the same for both. Both have the same codes at the ends of the domain too, so
+    that an implementation that falls where the staircase rises is noticed: it would have to be constant.
+    """
+    steps, sign = Steps.of(staircase), staircase.direction[:, None]
+    ends = np.sort(np.array([[staircase.domain_low, staircase.domain_high]]) * sign, axis=1)
+    reached, before = (np.clip(codes, ends[:, :1], ends[:, 1:]) * sign for codes in (steps.reached, steps.before))
+    reaches, early = (implementation(codes) >= steps.levels for codes in (reached, before))
+    if not (reaches | ~steps.is_reached).all() or (early & steps.is_before).any():
+        return False
+    taken = np.stack([(~steps.is_before).sum(axis=1), steps.is_reached.sum(axis=1)], axis=1)
+    return bool((implementation(ends * sign) == staircase.low + staircase.step * taken).all())

@@ -47,6 +47,14 @@ class Loops:
         return len(self.part.rows), len(self.part.columns)
 
     @property
+    def has_whole_windows(self) -> bool:
+        """Whether a window fits into the image, so that one may see no padding."""
+        assert self.window is not None
+        _, _, height, width = self.step.source.shape
+        rows, columns = self.window.extent
+        return rows <= height and columns <= width
+
+    @property
     def kernel(self) -> str:
         """The dot product function that a DotStep calls."""
         assert isinstance(self.step, DotStep)

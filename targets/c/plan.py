@@ -19,14 +19,13 @@ from pefslc.ir.value import Op, Value
 from pefslc.targets.c.copies import copy_step, pad_step, slice_step, upsample_step
 from pefslc.targets.c.loops import convolution_step, dense_step, pool_step
 from pefslc.targets.c.memory import Memory
+from pefslc.targets.c.requantize import requantize_stage, round_stage
 from pefslc.targets.c.stages import (
     ClampStage,
     LookupStage,
     ScaleStage,
     Stage,
     combining_stage,
-    requantize_stage,
-    round_stage,
 )
 from pefslc.targets.c.steps import DepthwiseStep, DotStep, MapStep, PoolStep, Program, Step
 from pefslc.targets.c.storage import Layout, Place, Tensor, natural_layout

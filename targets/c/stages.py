@@ -12,23 +12,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.diagnostics.error_codes import Code
-from pefslc.diagnostics.errors import CompileError
 from pefslc.geometry.shapes import element_count
-from pefslc.ir.integer import Clamp, Lookup, Product, Requantize, Rescale, Round, Sum
+from pefslc.ir.integer import Clamp, Lookup, Product, Rescale, Sum
 from pefslc.numeric.accumulate import bits_for_range
-from pefslc.numeric.requantize import AffineShift, affine_shift_of, fit_affine_shift, fit_bent
+from pefslc.numeric.requantize import AffineShift
 from pefslc.numeric.rounding import RoundingMode
-from pefslc.numeric.staircase import MOST_STEPS, Staircase
+from pefslc.numeric.staircase import Staircase
+from pefslc.numeric.wide import LOW_BITS, WideAffine
 from pefslc.targets.c.storage import INT32, INT64, CType, Tensor, narrowest, narrowest_signed, sum_type
 
 __all__ = [
     "AddStage", "AffineStage", "BentStage", "ClampStage", "ConstantArray", "LineWriter", "LookupStage", "MultiplyStage",
-    "Range", "ScaleStage", "Stage", "TableStage", "combining_stage", "literal", "requantize_stage",
-    "round_stage",
+    "Range", "ScaleStage", "Stage", "TableStage", "WideStage", "combining_stage", "literal"
 ]  # fmt: skip
-
-_SMALL_TABLE = 1 << 12  # codes: one look instead of a bisection
 
 Range = tuple[int, int]
 Codes = NDArray[np.int64]
@@ -268,11 +264,40 @@ class AffineStage(Stage):
 
 
 @dataclass(frozen=True, slots=True)
+class WideStage(Stage):
+    """A certified multiply, add, shift, clamp whose products have two words."""
+
+    wide: WideAffine
+
+    @property
+    def report(self) -> str:
+        return f"{self.wide}, clip"
+
+    def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
+        w = self.wide
+        word = cast(name, kind, INT64)
+
+        def line(factors: Codes, addends: Codes, part: str) -> str:
+            factor = to.per_channel("multiplier", factors, f"requantization: multipliers, {part}", INT64)
+            addend = to.per_channel("offset", addends, f"requantization: offsets, {part}", INT64)
+            return f"{word} * {factor} + {addend}"
+
+        below = to.define(INT64, line(w.multiplier_low, w.offset_low, "low words"))
+        above = line(w.multiplier, w.offset, "high words")
+        whole = to.define(INT64, f"{above} + pefslc_floor_shift_64({below}, {LOW_BITS})")
+        shift = w.shift - LOW_BITS
+        low, high = (end >> shift for end in w.numerators)
+        name, kind = _clamp(to, f"pefslc_floor_shift_64({whole}, {shift})", INT64, (low, high), w.low, w.high)
+        narrow = sum_type(w.low, w.high)
+        return (name, kind) if narrow == kind else (to.define(narrow, f"({narrow}){name}"), narrow)
+
+
+@dataclass(frozen=True, slots=True)
 class BentStage(Stage):
     """The sum of two certified ones: one slope below code 0, another above."""
 
-    lower: AffineStage
-    upper: AffineStage
+    lower: AffineStage | WideStage
+    upper: AffineStage | WideStage
 
     @property
     def report(self) -> str:
@@ -293,7 +318,7 @@ class TableStage(Stage):
 
     @property
     def steps(self) -> int:
-        return int(self.staircase.thresholds.shape[1])
+        return self.staircase.steps
 
     @property
     def report(self) -> str:
@@ -333,41 +358,6 @@ def combining_stage(op: Sum | Product, operand: Range, other: Tensor) -> AddStag
         return AddStage(operand, result, other)
     gate = None if other.shape == shape else (shape[0], element_count(shape[1:]), shape[1])
     return MultiplyStage(operand, result, other, gate)
-
-
-def requantize_stage(op: Requantize, operand: Range) -> Stage:
-    """The cheapest exact implementation: one or two slopes in 32-bit arithmetic, or in 64-bit, else a table."""
-    codes = op.result.type.codes
-    staircase = op.staircase
-    if (staircase.domain_low, staircase.domain_high) != operand:
-        staircase = staircase.restricted(*operand)
-    for bits in (INT32.bits, INT64.bits):
-        found = fit_affine_shift(staircase, product_bits=bits)
-        if found is not None:
-            return AffineStage(operand, (codes.low, codes.high), found)
-        bent = fit_bent(staircase, product_bits=bits)
-        if bent is not None:
-            lower, upper = (AffineStage(operand, (part.low, part.high), part) for part in bent)
-            return BentStage(operand, (codes.low, codes.high), lower, upper)
-    entries = staircase.channels * (operand[1] - operand[0] + 1)
-    if entries <= _SMALL_TABLE:
-        domain = np.tile(np.arange(operand[0], operand[1] + 1, dtype=np.int64), (staircase.channels, 1))
-        return LookupStage(operand, (codes.low, codes.high), staircase(domain))
-    return TableStage(operand, (codes.low, codes.high), staircase)
-
-
-def round_stage(op: Round, operand: Range) -> Stage:
-    """Multiply, shift, clip. Raises CompileError where the line is no such thing, or the product no 64-bit number."""
-    codes = op.result.type.codes
-    found = affine_shift_of(op.line, *operand)
-    if found is None:
-        raise CompileError(
-            Code.CODES_TOO_WIDE,
-            f"codes of {bits_for_range(codes.low, codes.high)} bits are no shift of {bits_for_range(*operand)} bits",
-            at=op.result.origin,
-            hint=f"quantize to at most {MOST_STEPS.bit_length() - 1} bits; or use ReLU and power-of-two scales",
-        )
-    return AffineStage(operand, (codes.low, codes.high), found)
 
 
 def _clamp(to: LineWriter, expression: str, kind: CType, have: Range, low: int, high: int) -> tuple[str, CType]:

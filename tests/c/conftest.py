@@ -35,6 +35,36 @@ def cc() -> str:
     return found
 
 
+@pytest.fixture(scope="session")
+def gcc() -> str:
+    """gcc's path."""
+    found = shutil.which("gcc")
+    if found is None:
+        pytest.skip("gcc is not installed: what it warns of was not looked at")
+    return found
+
+
+@pytest.fixture(scope="session")
+def clang() -> str:
+    """clang's path."""
+    found = shutil.which("clang")
+    if found is None:
+        pytest.skip("clang is not installed: what it warns of was not looked at")
+    return found
+
+
+@pytest.fixture(scope="session")
+def check_syntax() -> Callable[[str, Path, tuple[str, ...]], None]:
+    """check_syntax(compiler, folder, flags): all C files of a folder, with warnings as errors."""
+
+    def check(compiler: str, folder: Path, flags: tuple[str, ...]) -> None:
+        sources = sorted(map(str, folder.glob("*.c")))
+        assert sources
+        compiled([compiler, *WARNINGS, *flags, "-O1", "-fsyntax-only", *sources])
+
+    return check
+
+
 def compiled(command: list[str]) -> None:
     """Run a compiler; its complaints are the failure."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from oracle import quantize_value, round_by_name, square_root
+from pefslc.numeric import chain as chain_module
 from pefslc.numeric import stages as stages_module
 from pefslc.numeric import staircase as staircase_module
 from pefslc.numeric.format import Quantization
@@ -77,11 +79,48 @@ def check(
     np.testing.assert_array_equal(staircase(domain), expected)
     assert (staircase.low, staircase.high) == (expected.min(), expected.max()), "no code that never occurs"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(staircase_module._Chain, "closed_thresholds", lambda *_: None)
+        patch.setattr(chain_module, "_FEW", 0)
         assert staircase_of(scale, stages, quantizer, low, high, channels) == staircase
-        patch.setattr(staircase_module._Chain, "_certain", staticmethod(lambda *_: None))
+        patch.setattr(chain_module.Chain, "closed_thresholds", lambda *_: None)
         assert staircase_of(scale, stages, quantizer, low, high, channels) == staircase
+        patch.setattr(chain_module.Chains, "_certain", nothing_is_certain)
+        assert staircase_of(scale, stages, quantizer, low, high, channels) == staircase
+    check_unlisted(staircase, scale, stages, quantizer)
     return staircase
+
+
+def nothing_is_certain(
+    _: chain_module.Chains, x: NDArray[np.float64], error: NDArray[np.float64], falls: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    del error, falls
+    return np.zeros(x.shape, dtype=np.int64), np.ones(x.shape, dtype=np.bool_)
+
+
+def check_unlisted(listed: Staircase, scale: Scale, stages: Sequence[Stage], quantizer: Quantizer) -> None:
+    """Whatever is asked of a staircase whose thresholds are not listed is what the list says."""
+    if listed.channels == 1:
+        return
+    low, high = listed.domain_low, listed.domain_high
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(staircase_module, "_MOST_LISTED", 0)
+        unlisted = staircase_of(scale, stages, quantizer, low, high, listed.channels)
+        if not listed.steps:
+            return
+        assert not unlisted.is_listed
+        assert (unlisted.low, unlisted.high, unlisted.steps) == (listed.low, listed.high, listed.steps)
+        domain = np.tile(np.arange(low, high + 1), (listed.channels, 1))
+        np.testing.assert_array_equal(unlisted(domain), listed(domain))
+        np.testing.assert_array_equal(unlisted.rows(1, 2), listed.thresholds[1:2])
+        assert unlisted.of_channels(1, 2) == listed.of_channels(1, 2)
+        narrower = low + (high - low) // 3, high - (high - low) // 4
+        smaller = unlisted.lowered(3).restricted(*narrower)
+        assert unlisted.restricted(low, high).is_listed == unlisted.is_listed is False
+        assert unlisted.between(0, 1, 7).steps == 1
+        assert smaller == listed.lowered(3).restricted(*narrower)
+        assert unlisted.between(0, 1, 7) == listed.between(0, 1, 7)
+        assert not unlisted.is_listed
+    assert unlisted == listed
+    assert unlisted.is_listed
 
 
 def quantizer(
@@ -222,7 +261,7 @@ def test_the_filter_leaves_the_kink_of_a_leaky_relu_to_the_exact_search(
     The step to code 1/2 asks of leaky_relu for 1/8 - offset = -2^-58, which is 0 in float64.
     """
     if not closed:
-        monkeypatch.setattr(staircase_module._Chain, "closed_thresholds", lambda *_: None)
+        monkeypatch.setattr(chain_module.Chain, "closed_thresholds", lambda *_: None)
     offset = F(1, 8) + F(1, 1 << 58)
     stages = (Affine.bias((F(3, 10),)), LeakyReluStage((F(1, 10**11),)), Affine.bias((offset,)))
     step, out, last = F(11, 10**10), quantizer(step=F(1, 4)), 1 << 29
@@ -234,7 +273,7 @@ def test_the_filter_leaves_the_kink_of_a_leaky_relu_to_the_exact_search(
 
 def test_a_quantizer_of_16_bits_needs_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """65,535 steps in closed form; the exact predicate would be asked for each of them, ties as they all are."""
-    monkeypatch.setattr(staircase_module._Chain, "thresholds", None)
+    monkeypatch.setattr(chain_module.Chain, "search", None)
     out, last = quantizer(16, F(1, 256)), 1 << 38
     stages = (Affine.bias((F(1, 1 << 40),)), LeakyReluStage((F(1, 10),)), ClipStage(None, F(100)))
     found = staircase_of(Scale((F(1, 1 << 16),)), stages, out, -last, last, 1)

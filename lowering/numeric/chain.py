@@ -1,0 +1,303 @@
+"""Chains: "BatchNorm, activation, Quant" behind an accumulator, and where its code reaches each level.
+
+The thresholds of a monotone chain are computed for some channels at a time, by float64 estimates that decide wherever
+they are certain, and exactly where they are not. So nobody needs to hold those of 1,000 channels of 16-bit codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import inf, nextafter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.numeric.enclosure import FunctionValue
+from pefslc.numeric.format import Quantization
+from pefslc.numeric.preimage import HalfLines, preimage
+from pefslc.numeric.rounding import LowerBound, RoundingMode, round_bounds, rounds_to_at_least
+from pefslc.numeric.scale import Scale
+from pefslc.numeric.stages import (
+    FILTER,
+    Affine,
+    ClipStage,
+    FunctionStage,
+    LeakyReluStage,
+    Root,
+    SnapStage,
+    Stage,
+    apply_stages,
+    chain_expression,
+    direction,
+    invert_estimate,
+)
+
+__all__ = ["Chain", "Chains", "Quantizer", "blocks", "chain_value", "is_uniform"]
+
+Codes = NDArray[np.int64]
+
+_BLOCK = 1 << 17  # thresholds at a time: a megabyte, which the caches hold
+_FEW = 32  # thresholds of a channel that are decided one by one; more of them by exact inversion, where there is one
+
+
+@dataclass(frozen=True, slots=True)
+class Quantizer:
+    """A Quant node: clip(round(x / scale + zero_point)).
+
+    `adds_zero_point_last` is ONNX's order, round(x / scale) + zero_point; they differ on ties with an odd zero point.
+    """
+
+    quantization: Quantization
+    rounding: RoundingMode = RoundingMode.HALF_EVEN
+    adds_zero_point_last: bool = False
+
+    def reaches(self, code: int, channel: int) -> LowerBound:
+        """The reals x whose code, before clipping, is at least `code`."""
+        q = self.quantization
+        inside = q.zero_point if self.adds_zero_point_last else 0
+        bound = rounds_to_at_least(code - inside, self.rounding)
+        before = bound.value - (0 if self.adds_zero_point_last else q.zero_point)
+        return LowerBound(before * q.scale.channel(channel), bound.inclusive)
+
+    def bounds(self, codes: Codes, channel: int) -> HalfLines:
+        """`reaches`, for many codes at once."""
+        q = self.quantization
+        inside = q.zero_point if self.adds_zero_point_last else 0
+        twice, inclusive = round_bounds(codes - inside, self.rounding)
+        before = twice - (0 if self.adds_zero_point_last else 2 * q.zero_point)
+        return HalfLines.at_least(before, 2, np.broadcast_to(inclusive, codes.shape)).scaled(q.scale.channel(channel))
+
+    def code_of(self, x: Root | FunctionValue, channel: int) -> int:
+        """The code of the exact real `x`, by bisection over the codes."""
+        low, high = self.quantization.low, self.quantization.high
+        while low < high:
+            middle = (low + high + 1) // 2
+            if _reached(x, self.reaches(middle, channel)):
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+
+def _reached(x: Root | FunctionValue, bound: LowerBound) -> bool:
+    sign = x.compare(bound.value)
+    return sign > 0 or (sign == 0 and bound.inclusive)
+
+
+def chain_value(stages: Sequence[Stage], x: Fraction, channel: int) -> Root | FunctionValue:
+    """The exact value of the chain at `x`, to be compared with rationals."""
+    if any(isinstance(stage, FunctionStage) for stage in stages):
+        return FunctionValue(chain_expression(stages, channel), x)
+    return apply_stages(stages, x, channel)
+
+
+def is_uniform(scale: Scale, stages: Sequence[Stage], quantizer: Quantizer) -> bool:
+    """Whether all channels have the same staircase."""
+    per_channel_stage = any(getattr(stage, "channels", 1) > 1 for stage in stages)
+    return not (scale.per_channel or per_channel_stage or quantizer.quantization.scale.per_channel)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """One channel: the exact predicate "the code of accumulator a is at least j", and the thresholds it gives."""
+
+    step: Fraction
+    stages: Sequence[Stage]
+    quantizer: Quantizer
+    channel: int
+
+    @property
+    def falls(self) -> bool:
+        rises = direction(self.stages, self.channel)
+        assert rises is not None, "a staircase of a function that neither rises nor falls"
+        return rises < 0
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether a factor of 0 stands in it."""
+        return direction(self.stages, self.channel) == 0
+
+    def value(self, a: int) -> Root | FunctionValue:
+        return chain_value(self.stages, self.step * a, self.channel)
+
+    def code(self, a: int) -> int:
+        return self.quantizer.code_of(self.value(a), self.channel)
+
+    def at_least(self, a: int, bound: LowerBound) -> bool:
+        return _reached(self.value(a), bound)
+
+    def closed_thresholds(self, levels: range, low: int, high: int) -> Codes | None:
+        """The thresholds by exact inversion of the whole chain; None where it falls or has a square root."""
+        bounds = self.quantizer.bounds(np.arange(levels.start, levels.stop, dtype=np.int64), self.channel)
+        inverse = preimage(self.stages, self.channel, bounds)
+        return None if inverse is None else inverse.scaled(1 / self.step).first_integers(low, high)
+
+    def search(self, bound: LowerBound, x: float, falling: bool, low: int, high: int) -> int:
+        """The threshold by the exact predicate: near the estimate first, else by bisection."""
+        if falling:
+            # With b = -a the chain rises: the first b that reaches the bound is minus the last a that does.
+            return -self._first(lambda b: self.at_least(-b, bound), -x, -high, -low)
+        return self._first(lambda a: self.at_least(a, bound), x, low, high)
+
+    @staticmethod
+    def _first(reaches: Callable[[int], bool], x: float, low: int, high: int) -> int:
+        """The lowest a in [low, high] with reaches(a), or high + 1."""
+        if abs(x) < 2**62:
+            near = round(x)
+            for a in (near, near + 1):
+                if low < a <= high and reaches(a) and not reaches(a - 1):
+                    return a
+        first, last = low, high + 1
+        while first < last:
+            middle = (first + last) // 2
+            if reaches(middle):
+                last = middle
+            else:
+                first = middle + 1
+        return first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chains:
+    """`quantizer(stages(scale * a))` for accumulator codes a in [domain_low, domain_high], rising or falling.
+
+    channels  told apart: 1 where all have the same chain
+    levels    the codes, zero point included, whose thresholds are asked for
+    """
+
+    scale: Scale
+    stages: tuple[Stage, ...]
+    quantizer: Quantizer
+    domain_low: int
+    domain_high: int
+    channels: int
+    levels: range
+
+    def chain(self, channel: int) -> Chain:
+        return Chain(self.scale.channel(channel), self.stages, self.quantizer, channel)
+
+    def codes(self, a: int) -> Codes:
+        """[channels]: the codes of accumulator `a`."""
+        return np.array([self.chain(c).code(a) for c in range(self.channels)], dtype=np.int64)
+
+    @property
+    def directions(self) -> Codes:
+        """[channels]: 1, or -1 where the chain falls."""
+        return np.array([-1 if self.chain(c).falls else 1 for c in range(self.channels)], dtype=np.int64)
+
+    def thresholds(self, first: int, last: int) -> Codes:
+        """[last - first, levels]: where each level is reached, of channels first .. last - 1, as `Staircase` has it."""
+        falls = np.array([self.chain(c).falls for c in range(first, last)])[:, None]
+        estimate, error = self._estimate(first, last)
+        found, doubtful = self._certain(estimate, error, falls)
+        for i in np.flatnonzero(doubtful.any(axis=1)).tolist():
+            chain, at = self.chain(first + i), np.flatnonzero(doubtful[i])
+            closed = None
+            if chain.is_constant:
+                reached = np.arange(self.levels.start, self.levels.stop) <= chain.code(self.domain_low)
+                closed = np.where(reached, self.domain_low, self.domain_high + 1)
+            elif len(at) > _FEW:
+                closed = chain.closed_thresholds(self.levels, self.domain_low, self.domain_high)
+            if closed is not None:
+                found[i] = closed
+                continue
+            for j in at.tolist():
+                bound, falling = self.quantizer.reaches(self.levels[j], chain.channel), bool(falls[i, 0])
+                found[i, j] = chain.search(bound, float(estimate[i, j]), falling, self.domain_low, self.domain_high)
+        return found
+
+    def _estimate(self, first: int, last: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Approximate real thresholds in accumulator codes, and their error bounds: both [last - first, levels]."""
+        q, channels = self.quantizer.quantization, range(first, last)
+        levels = np.arange(self.levels.start, self.levels.stop, dtype=np.int64)
+        bounds = self.quantizer.bounds(levels, first)
+        base = bounds.numerators.astype(np.float64) / float(bounds.denominator)
+        ratios = [float(q.scale.channel(c) / q.scale.channel(first)) for c in channels]
+        stages = [_of_channels(stage, channels) for stage in self.stages]
+        y, magnitude = invert_estimate(stages, base[None, :] * np.array(ratios)[:, None])
+        step = np.array([float(self.scale.channel(c)) for c in channels])[:, None]
+        shape = (len(channels), len(levels))
+        return np.broadcast_to(y / step, shape), np.broadcast_to(magnitude / step * FILTER + 2.0**-30, shape)
+
+    def _certain(
+        self, x: NDArray[np.float64], error: NDArray[np.float64], falls: NDArray[np.bool_]
+    ) -> tuple[Codes, NDArray[np.bool_]]:
+        """The thresholds where the estimate is far enough from every integer to decide; and where it is not."""
+        low, high = self.domain_low, self.domain_high
+        with np.errstate(invalid="ignore"):
+            beyond, before = x - error > _at_least(high), x + error < -_at_least(-low)
+            above = np.floor(x) + 1  # of a number that is no integer; others are in doubt
+            near = np.abs(x - np.rint(x)) <= error
+        known = np.isfinite(error) & ~np.isnan(x)  # not so behind a factor of 0: a constant chain
+        inside = known & ~beyond & ~before & ~near
+        found = np.where(inside, above, 0).astype(np.int64) - falls
+        found[known & beyond] = high + 1
+        found[known & before] = low - 1
+        return np.clip(found, low - falls, high + 1 - falls), ~(inside | known & (beyond | before))
+
+    def line(self, channel: int, *, below: bool) -> tuple[Root, Root] | None:
+        """(slope, offset) with: number of levels reached at a = floor(slope * a + offset), nearly.
+
+        That is so between the clips, and but for codes that hit a bound exactly. Where the chain bends at 0, `below`
+        says which piece. None where it is no such line. A place to look for an implementation, no proof.
+        """
+        quantizer, step = self.quantizer, self.scale.channel(channel)
+        rounding = _ROUNDED_AS_FLOOR.get(quantizer.rounding)
+        linear: list[Stage] = []
+        for stage in self.stages:
+            match stage:
+                case LeakyReluStage():
+                    if below:
+                        linear.append(Affine((stage.alpha(channel),), (_ZERO,), (_ONE,), (_ZERO,)))
+                case Affine():
+                    linear.append(stage)
+                case SnapStage() | FunctionStage():
+                    return None
+                case ClipStage():
+                    pass
+        if rounding is None:
+            return None
+        at_zero, at_one = (apply_stages(linear, x, channel) for x in (_ZERO, step))
+        slope = Root(at_one.rational - at_zero.rational, at_one.coefficient - at_zero.coefficient, at_one.radicand)
+        unit = 1 / quantizer.quantization.scale.channel(channel)
+        addend = rounding[not below] + quantizer.quantization.zero_point - (self.levels.start - 1)
+        return slope.scaled(unit), at_zero.scaled(unit).plus(addend)
+
+
+_ZERO, _ONE, _HALF = Fraction(0), Fraction(1), Fraction(1, 2)
+
+# What to add to a number so that its floor is its rounding, below code 0 and above: exact hits of a bound aside.
+_ROUNDED_AS_FLOOR = {
+    RoundingMode.HALF_EVEN: (_HALF, _HALF),
+    RoundingMode.HALF_AWAY: (_HALF, _HALF),
+    RoundingMode.HALF_TO_ZERO: (_HALF, _HALF),
+    RoundingMode.FLOOR: (_ZERO, _ZERO),
+    RoundingMode.CEIL: (_ONE, _ONE),
+    RoundingMode.TO_ZERO: (_ONE, _ZERO),
+    RoundingMode.AWAY: (_ZERO, _ONE),
+}
+
+
+def blocks(channels: int, levels: int) -> Iterator[tuple[int, int]]:
+    """(first, last + 1) of the channels to look at together."""
+    together = max(_BLOCK // max(levels, 1), 1)
+    for first in range(0, channels, together):
+        yield first, min(first + together, channels)
+
+
+def _of_channels(stage: Stage, channels: range) -> Stage:
+    """The stage of those channels only; per tensor it stays as it is."""
+    match stage:
+        case Affine():
+            return stage.of_channels(channels)
+        case LeakyReluStage() if stage.channels > 1:
+            return replace(stage, alphas=tuple(stage.alpha(c) for c in channels))
+    return stage
+
+
+def _at_least(value: int) -> float:
+    """A float64 that is not below `value`."""
+    nearest = float(value)
+    return nearest if nearest >= value else nextafter(nearest, inf)

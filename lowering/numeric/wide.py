@@ -1,0 +1,177 @@
+"""Certified multiplications of two words, for slopes that a product of 64 bits is too coarse for.
+
+    code(a) = clamp(floor((a * multiplier[c] + offset[c]) / 2^shift), low, high)
+
+Where BatchNorm stands before 16-bit codes, some accumulator code comes so close to a bound that the slope must be known
+to 60 bits. Two 64-bit products hold that, since floors nest: with multiplier = high * 2^30 + low, and the offset
+alike, floor((a * m + b) / 2^shift) = floor((a * m_high + b_high + floor((a * m_low + b_low) / 2^30)) / 2^(shift - 30)).
+
+Slope and offset are those of the chain that the staircase was made of. That is a guess; the certificate decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.numeric.accumulate import bits_for_range
+from pefslc.numeric.chain import blocks
+from pefslc.numeric.format import saturate
+from pefslc.numeric.requantize import INT64_HEADROOM, AffineShift
+from pefslc.numeric.rounding import RoundingMode
+from pefslc.numeric.stages import Root
+from pefslc.numeric.staircase import Staircase
+from pefslc.numeric.steps import takes_the_steps
+
+__all__ = ["LOW_BITS", "WideAffine", "fit_line"]
+
+Codes = NDArray[np.int64]
+Line = tuple[Root, Root]
+
+LOW_BITS = 30
+_WIDEST_DOMAIN = 32  # bits: times LOW_BITS, and a sum, they stay below 64
+_MULTIPLIER_BITS = 32 + LOW_BITS  # whose high word is an int32_t: a first try, for the shorter constants
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WideAffine:
+    """clamp(floor((a * m[c] + b[c]) / 2^shift), low, high) for codes a in [domain_low, domain_high].
+
+    multiplier, offset           [channels]: the high words of m and b; a negative multiplier falls
+    multiplier_low, offset_low   [channels]: their lowest LOW_BITS bits, not negative
+    """
+
+    domain_low: int
+    domain_high: int
+    multiplier: Codes
+    multiplier_low: Codes
+    offset: Codes
+    offset_low: Codes
+    shift: int
+    low: int
+    high: int
+
+    @classmethod
+    def of(cls, staircase: Staircase, multipliers: list[int], offsets: list[int], shift: int) -> WideAffine | None:
+        """On the domain and the codes of `staircase`; None where 64 bits do not suffice."""
+        low, high = staircase.domain_low, staircase.domain_high
+        if shift < LOW_BITS or bits_for_range(low, high) > _WIDEST_DOMAIN:
+            return None
+        words = [(m >> LOW_BITS, b >> LOW_BITS) for m, b in zip(multipliers, offsets, strict=True)]
+        formed = [v for m, b in words for a in (low, high) for v in (m, b, a * m, a * m + b)]
+        carried = (1 << _WIDEST_DOMAIN) + 1
+        if bits_for_range(min(formed) - carried, max(formed) + carried) > INT64_HEADROOM:
+            return None
+        mask = (1 << LOW_BITS) - 1
+        lows = [(m & mask, b & mask) for m, b in zip(multipliers, offsets, strict=True)]
+        (m_high, b_high), (m_low, b_low) = (np.array(pairs, dtype=np.int64).T for pairs in (words, lows))
+        return cls(low, high, m_high, m_low, b_high, b_low, shift, staircase.low, staircase.high)
+
+    @property
+    def channels(self) -> int:
+        return len(self.multiplier)
+
+    @property
+    def numerators(self) -> tuple[int, int]:
+        """A range that holds a * high word + high offset + carry."""
+        words = list(zip(self.multiplier.tolist(), self.offset.tolist(), strict=True))
+        ends = [a * m + b for m, b in words for a in (self.domain_low, self.domain_high)]
+        return min(ends) + min(self.domain_low, 0), max(ends) + max(self.domain_high, 0) + 1
+
+    def of_channels(self, first: int, last: int) -> WideAffine:
+        """The same for channels first .. last - 1."""
+        part = slice(first, last)
+        return replace(
+            self,
+            multiplier=self.multiplier[part],
+            multiplier_low=self.multiplier_low[part],
+            offset=self.offset[part],
+            offset_low=self.offset_low[part],
+        )
+
+    def __call__(self, codes: Codes) -> Codes:
+        """The output codes of `codes` [channels, points]."""
+        carry = (codes * self.multiplier_low[:, None] + self.offset_low[:, None]) >> LOW_BITS
+        high = codes * self.multiplier[:, None] + self.offset[:, None] + carry
+        return saturate(high >> (self.shift - LOW_BITS), self.low, self.high)
+
+    def __str__(self) -> str:
+        each = " per channel" if self.channels > 1 else ""
+        return f"multiply-add{each} in two words, floor-shift {self.shift}"
+
+
+def fit_line(staircase: Staircase, *, below: bool = False) -> AffineShift | WideAffine | None:
+    """A certified multiplication, addition and floor, in one word or else in two; None where neither is the staircase.
+
+    below  which piece of a chain that bends at 0 the staircase is
+    """
+    chains = staircase.chains
+    if staircase.step != 1 or chains is None or not staircase.steps:
+        return None
+    found = [chains.line(c, below=below) for c in range(staircase.channels)]
+    lines = [line for line in found if line is not None]
+    if len(lines) < len(found):
+        return None
+    for shift, nudge in _attempts(staircase, lines):
+        candidate = _candidate(staircase, lines, shift, nudge)
+        if candidate is not None and _is(staircase, candidate):
+            return candidate
+    return None
+
+
+def _attempts(staircase: Staircase, lines: list[Line]) -> list[tuple[int, int]]:
+    """(shift, nudge): the largest shift of one word, of a short high word, and of two words; and to which side to move.
+
+    Where the line is rational, codes may hit a bound exactly, and all of them must fall to one side of it.
+    """
+    largest = max(abs(staircase.domain_low), abs(staircase.domain_high), 1)
+    slopes = [_magnitude(slope) for slope, _ in lines]
+    reach = max(slope * largest + _magnitude(offset) for slope, (_, offset) in zip(slopes, lines, strict=True))
+    code = max(abs(staircase.low), abs(staircase.high))
+    one_word = INT64_HEADROOM - 2 - _bits(reach + code)
+    two_words = one_word + LOW_BITS
+    short = min(_MULTIPLIER_BITS - 1 - _bits(max(slopes)), two_words)
+    irrational = any(part.coefficient for line in lines for part in line)
+    shifts = sorted({shift for shift in (one_word, short, two_words) if shift >= 0})
+    return [(shift, nudge) for shift in shifts for nudge in ((0,) if irrational else (1, -1))]
+
+
+def _magnitude(x: Root) -> float:
+    return abs(float(x.rational)) + abs(float(x.coefficient)) * sqrt(x.radicand)
+
+
+def _bits(x: float) -> int:
+    """How many bits the integer part of x needs, or one more."""
+    return int(x).bit_length() + 1
+
+
+def _candidate(staircase: Staircase, lines: list[Line], shift: int, nudge: int) -> AffineShift | WideAffine | None:
+    """The line at that precision, moved by what rounding the slope may cost."""
+    factor = Fraction(1 << shift)
+    # Half a unit for each code, and half for the offset.
+    moved = nudge * (max(abs(staircase.domain_low), abs(staircase.domain_high)) + 1)
+    lowest = staircase.low << shift
+    multipliers, offsets = [], []
+    for slope, offset in lines:
+        multipliers.append(slope.scaled(factor).nearest())
+        offsets.append(offset.scaled(factor).nearest() + moved + lowest)
+    s = staircase
+    ends = [a * m + b for m, b in zip(multipliers, offsets, strict=True) for a in (s.domain_low, s.domain_high)]
+    products = [a * m for m in multipliers for a in (s.domain_low, s.domain_high)]
+    formed = [*ends, *products, *offsets]
+    if shift < LOW_BITS * 2 and bits_for_range(min(formed), max(formed) + (1 << shift)) <= INT64_HEADROOM:
+        m, b = (np.array(values, dtype=np.int64) for values in (multipliers, offsets))
+        return AffineShift(s.domain_low, s.domain_high, m, b, shift, RoundingMode.FLOOR, s.low, s.high)
+    return WideAffine.of(staircase, multipliers, offsets, shift)
+
+
+def _is(staircase: Staircase, candidate: AffineShift | WideAffine) -> bool:
+    """The certificate, some channels at a time."""
+    return all(
+        takes_the_steps(staircase.of_channels(first, last), candidate.of_channels(first, last))
+        for first, last in blocks(staircase.channels, staircase.steps)
+    )

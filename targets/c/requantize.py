@@ -1,0 +1,79 @@
+"""Which stage does a requantization: the cheapest one that certifies, else a table of thresholds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError
+from pefslc.ir.integer import Requantize, Round
+from pefslc.numeric.accumulate import bits_for_range
+from pefslc.numeric.requantize import AffineShift, affine_shift_of, bent_parts, fit_affine_shift, fit_bent
+from pefslc.numeric.staircase import MOST_STEPS, Staircase
+from pefslc.numeric.wide import WideAffine, fit_line
+from pefslc.targets.c.stages import AffineStage, BentStage, LookupStage, Range, Stage, TableStage, WideStage
+from pefslc.targets.c.storage import INT32, INT64
+
+__all__ = ["requantize_stage", "round_stage"]
+
+_SMALL_TABLE = 1 << 12  # codes: one look instead of a bisection
+_LONG_TABLE = (
+    64  # thresholds of a channel: a bisection of more takes longer than two products, and many times the bytes
+)
+
+
+def requantize_stage(op: Requantize, operand: Range) -> Stage:
+    """The cheapest exact implementation: one or two slopes in 32-bit arithmetic, or in 64-bit, else a table."""
+    codes = op.result.type.codes
+    staircase = op.staircase
+    if (staircase.domain_low, staircase.domain_high) != operand:
+        staircase = staircase.restricted(*operand)
+    for bits in (INT32.bits, INT64.bits):
+        found = fit_affine_shift(staircase, product_bits=bits)
+        if found is not None:
+            return AffineStage(operand, (codes.low, codes.high), found)
+        bent = fit_bent(staircase, product_bits=bits)
+        if bent is not None:
+            lower, upper = (AffineStage(operand, (part.low, part.high), part) for part in bent)
+            return BentStage(operand, (codes.low, codes.high), lower, upper)
+    entries = staircase.channels * (operand[1] - operand[0] + 1)
+    if entries <= _SMALL_TABLE:
+        domain = np.tile(np.arange(operand[0], operand[1] + 1, dtype=np.int64), (staircase.channels, 1))
+        return LookupStage(operand, (codes.low, codes.high), staircase(domain))
+    if staircase.steps >= _LONG_TABLE:
+        line = _line_stage(staircase, operand, (codes.low, codes.high))
+        if line is not None:
+            return line
+    return TableStage(operand, (codes.low, codes.high), staircase)
+
+
+def _line_stage(staircase: Staircase, operand: Range, result: Range) -> Stage | None:
+    """The slope of the chain itself, in as many bits as it takes; or one below code 0 and one above."""
+    whole = fit_line(staircase)
+    if whole is not None:
+        return _multiplication(whole, operand, result)
+    if staircase.step != 1 or not staircase.low < 0 < staircase.high:
+        return None
+    lower, upper = (fit_line(part, below=i == 0) for i, part in enumerate(bent_parts(staircase)))
+    if lower is None or upper is None:
+        return None
+    below, above = (_multiplication(part, operand, (part.low, part.high)) for part in (lower, upper))
+    return BentStage(operand, result, below, above)
+
+
+def _multiplication(found: AffineShift | WideAffine, operand: Range, result: Range) -> AffineStage | WideStage:
+    return WideStage(operand, result, found) if isinstance(found, WideAffine) else AffineStage(operand, result, found)
+
+
+def round_stage(op: Round, operand: Range) -> Stage:
+    """Multiply, shift, clip. Raises CompileError where the line is no such thing, or the product no 64-bit number."""
+    codes = op.result.type.codes
+    found = affine_shift_of(op.line, *operand)
+    if found is None:
+        raise CompileError(
+            Code.CODES_TOO_WIDE,
+            f"codes of {bits_for_range(codes.low, codes.high)} bits are no shift of {bits_for_range(*operand)} bits",
+            at=op.result.origin,
+            hint=f"quantize to at most {MOST_STEPS.bit_length() - 1} bits; or use ReLU and power-of-two scales",
+        )
+    return AffineStage(operand, (codes.low, codes.high), found)

@@ -1,0 +1,72 @@
+"""Requantizations of 7 bits and more behind BatchNorm: multiplications, where there were thresholds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders import ModelBuilder
+from pefslc.numeric.stages import Affine, LeakyReluStage
+from pefslc.targets.c.target import CTarget
+from pefslc.targets.protocol import TargetOptions
+
+F = Fraction
+_MOST_KILOBYTES = 300_000
+
+_COMPILE = """
+import sys
+import pefslc
+from process_memory import peak_kilobytes
+program = pefslc.compile(sys.argv[1], target="c")
+program.save(sys.argv[2])
+print(peak_kilobytes())
+"""
+
+
+def batch_norm(rng, channels, slope):  # type: ignore[no-untyped-def]
+    """Of both signs; one gamma is 0."""
+    gamma = rng.normal(0, slope, channels)
+    gamma[channels // 2] = 0
+    mean, variance, beta = rng.normal(0, 1, channels), rng.uniform(0.5, 2, channels), rng.normal(0, 1, channels)
+    parts = (gamma, -gamma * mean, variance, beta)
+    return Affine(*(tuple(F(float(v)) for v in part.astype(np.float32)) for part in parts))
+
+
+@pytest.mark.parametrize(("bits", "slope"), [(8, 2.0**-8), (16, 2.0**-4), (16, 2.0**5)])
+def test_codes_behind_batch_norm_equal_the_interpreter(bits, slope, bench, build_graph, sanitizer_flags):  # type: ignore[no-untyped-def]
+    rng = np.random.default_rng(bits)
+    b = build_graph(f"wide{bits}")
+    x = b.input((1, 6, 5, 5), 12)
+    sums = b.conv(x, rng.integers(-(2**9), 2**9, (12, 6, 3, 3)), rng.integers(-(2**12), 2**12, 12))
+    stages = [batch_norm(rng, 12, slope)]
+    plain = b.requantize(sums, stages, bits)
+    leaky = b.requantize(sums, [*stages, LeakyReluStage((F(3, 10),))], bits)
+    graph = b.graph(plain, leaky)
+    bench.add(graph, TargetOptions())
+    reports = [str(r) for r in CTarget().lower(graph, TargetOptions()).ops.values()]
+    assert not any("threshold" in report for report in reports)
+    assert bits == 8 or any("two words" in report for report in reports)
+    bench.check(("-O1", *sanitizer_flags), runs=20)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="/proc tells how much memory a process took")
+def test_256_channels_of_16_bits_take_no_table_and_little_memory(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    m = ModelBuilder()
+    x = m.quant(m.input([1, 16, 4, 4]), float(np.float32(0.013)), 8)
+    scale = rng.uniform(0.01, 0.03, (256, 1, 1, 1)).astype(np.float32)
+    y = m.node("Conv", x, m.weight(rng.normal(0, 0.6, (256, 16, 1, 1)), scale, 8))
+    parts = rng.normal(0, 1, 256), rng.normal(0, 1, 256), rng.normal(0, 1, 256), rng.uniform(0.5, 2, 256)
+    y = m.node("BatchNormalization", y, *map(m.constant, parts), epsilon=1e-5)
+    m.output(m.quant(y, float(np.float32(0.00025)), 16))
+    path = m.save(tmp_path)
+    tests = Path(__file__).parents[1]
+    command = [sys.executable, "-c", _COMPILE, str(path), str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=tests, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < _MOST_KILOBYTES
+    assert sum(file.stat().st_size for file in (tmp_path / "out").glob("*.c")) < 100_000

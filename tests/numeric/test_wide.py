@@ -1,0 +1,143 @@
+"""Slopes of two words: what they compute, and when they are found."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pefslc.numeric.format import Quantization
+from pefslc.numeric.requantize import AffineShift, fit_affine_shift
+from pefslc.numeric.rounding import RoundingMode
+from pefslc.numeric.scale import Scale
+from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
+from pefslc.numeric.staircase import Quantizer, Staircase, staircase_of
+from pefslc.numeric.steps import takes_the_steps
+from pefslc.numeric.wide import LOW_BITS, WideAffine, fit_line
+
+F = Fraction
+
+
+def batch_norm(rng: np.random.Generator, channels: int, slope: float = 1.0) -> Affine:
+    """Of both signs; the first channel's gamma is 0."""
+
+    def numbers(values: np.ndarray) -> tuple[Fraction, ...]:
+        return tuple(F(float(v)) for v in values.astype(np.float32))
+
+    gamma = rng.normal(0, slope, channels)
+    gamma[0] = 0
+    parts = (gamma, gamma * rng.normal(0, 1, channels), rng.uniform(0.5, 2, channels), rng.normal(0, 1, channels))
+    return Affine(*map(numbers, parts))
+
+
+def staircase(stages: tuple[Stage, ...], bits: int, last: int, channels: int, mode: RoundingMode) -> Staircase:
+    quantization = Quantization(bits=bits, signed=True, narrow=False, scale=Scale((F(float(np.float32(0.00073))),)))
+    scale = Scale((F(float(np.float32(0.00091))),))
+    return staircase_of(scale, stages, Quantizer(quantization, mode), -last, last, channels)
+
+
+@given(st.data())
+def test_a_wide_product_is_the_exact_floor(data: st.DataObject) -> None:
+    last = data.draw(st.integers(1, 1 << 31)) - 1
+    shift = data.draw(st.integers(LOW_BITS, 80))
+    bound = min((1 << 90) // (last + 1), 1 << 88)
+    lines = data.draw(st.lists(st.tuples(st.integers(-bound, bound), st.integers(-(1 << 89), 1 << 89)), min_size=1))
+    domain = Staircase(-last - 1, last, -999, np.zeros((1, 1999), dtype=np.int64), np.ones(1, dtype=np.int64))
+    wide = WideAffine.of(domain, [m for m, _ in lines], [b for _, b in lines], shift)
+    if wide is None:
+        return
+    points = data.draw(st.lists(st.integers(-last - 1, last), min_size=1))
+    found = wide(np.tile(np.array(points, dtype=np.int64), (len(lines), 1)))
+    expected = [[min(max((a * m + b) >> shift, -999), 1000) for a in points] for m, b in lines]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_words_that_64_bits_do_not_hold_are_refused() -> None:
+    def wide(last: int, multiplier: int, offset: int) -> WideAffine | None:
+        domain = Staircase(-last, last, 0, np.zeros((1, 1), dtype=np.int64), np.ones(1, dtype=np.int64))
+        return WideAffine.of(domain, [multiplier], [offset], 60)
+
+    assert wide(1 << 20, 1 << 70, 1 << 89) is not None
+    assert wide(1 << 20, 1 << 72, 0) is None
+    assert wide(1 << 20, 1, 1 << 91) is None
+    assert wide(1 << 31, 1, 0) is None
+
+
+@pytest.mark.parametrize("mode", [m for m in RoundingMode if m not in (RoundingMode.SIGN,)], ids=lambda m: m.value)
+@pytest.mark.parametrize("bits", [8, 12])
+def test_batch_norm_of_both_signs_is_a_line_code_for_code(bits: int, mode: RoundingMode) -> None:
+    rng = np.random.default_rng(bits)
+    wanted = staircase((batch_norm(rng, 5), ClipStage(F(-1), F(2))), bits, 4000, 5, mode)
+    found = fit_line(wanted)
+    if found is None:
+        assert mode in (RoundingMode.TO_ZERO, RoundingMode.AWAY)  # they bend at 0
+        return
+    domain = np.tile(np.arange(-4000, 4001), (5, 1))
+    np.testing.assert_array_equal(found(domain), wanted(domain))
+
+
+def test_sixteen_bits_behind_batch_norm_take_two_words() -> None:
+    wanted = staircase((batch_norm(np.random.default_rng(0), 24, 0.05),), 16, 1 << 22, 24, RoundingMode.HALF_EVEN)
+    assert not wanted.is_listed
+    assert fit_affine_shift(wanted) is None
+    found = fit_line(wanted)
+    assert isinstance(found, WideAffine)
+    assert not wanted.is_listed, "nobody needed all thresholds at once"
+    for a in np.random.default_rng(1).integers(-(1 << 22), 1 << 22, (4, 1000)):
+        codes = np.tile(a, (24, 1))
+        np.testing.assert_array_equal(found(codes), wanted(codes))
+
+
+def test_a_shift_is_found_without_a_list_of_all_thresholds() -> None:
+    bias = Affine.bias(tuple(F(i, 8) for i in range(40)))
+    quantization = Quantization(bits=16, signed=True, narrow=False, scale=Scale((F(1, 2),)))
+    wanted = staircase_of(Scale((F(1, 8),)), (bias,), Quantizer(quantization), -(1 << 18), 1 << 18, 40)
+    found = fit_affine_shift(wanted, product_bits=32)
+    assert isinstance(found, AffineShift)
+    assert found.shift == 2
+    assert not wanted.is_listed
+    codes = np.tile(np.arange(-9000, 9000), (40, 1))
+    np.testing.assert_array_equal(found(codes), wanted(codes))
+
+
+def test_a_leaky_relu_is_a_line_on_each_side_of_0() -> None:
+    stages = (batch_norm(np.random.default_rng(3), 4), LeakyReluStage((F(3, 10),)))
+    wanted = staircase(stages, 9, 4000, 4, RoundingMode.HALF_EVEN)
+    assert fit_line(wanted) is None
+    below = -wanted.low
+    parts = wanted.between(0, below, wanted.low), wanted.between(below, wanted.steps, 0)
+    lower, upper = fit_line(parts[0], below=True), fit_line(parts[1])
+    assert lower is not None
+    assert upper is not None
+    domain = np.tile(np.arange(-4000, 4001), (4, 1))
+    np.testing.assert_array_equal(lower(domain) + upper(domain), wanted(domain))
+
+
+def test_ties_to_even_are_no_line() -> None:
+    quantization = Quantization(bits=8, signed=True, narrow=False, scale=Scale((F(3),)))
+    wanted = staircase_of(Scale((F(1, 2),)), (), Quantizer(quantization), -300, 300, 1)
+    assert fit_line(wanted) is None
+
+
+@given(st.data())
+def test_the_certificate_is_true_for_the_same_function_alone(data: st.DataObject) -> None:
+    """Rising, falling and constant implementations against staircases of either direction, code by code."""
+    low, steps = data.draw(st.integers(-3, 0)), data.draw(st.integers(0, 4))
+    last = low + data.draw(st.integers(0, 6))
+    direction = np.array(data.draw(st.lists(st.sampled_from([1, -1]), min_size=1, max_size=3)))
+    threshold = st.integers(low - 2, last + 2)
+    rows = [
+        sorted(data.draw(st.lists(threshold, min_size=steps, max_size=steps)), reverse=bool(d < 0)) for d in direction
+    ]
+    wanted = Staircase(low, last, -1, np.array(rows, dtype=np.int64).reshape(len(rows), steps), direction)
+    domain = np.tile(np.arange(low, last + 1), (len(rows), 1))
+    table = wanted(domain)
+    if data.draw(st.booleans()):
+        code = st.integers(-1, -1 + steps)
+        row = st.lists(code, min_size=len(domain[0]), max_size=len(domain[0]))
+        table[0] = sorted(data.draw(row), reverse=data.draw(st.booleans()))
+    agrees = takes_the_steps(wanted, lambda a: np.take_along_axis(table, a - low, axis=1))
+    assert agrees == bool((table == wanted(domain)).all())
