@@ -1,0 +1,94 @@
+"""The tiles that the array loads: the constants that sums carry, and taps that no border hides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import pytest
+
+from pefslc.diagnostics.errors import Origin
+from pefslc.geometry.shapes import Window, pool_shape
+from pefslc.targets.tensil.groups.group import Group, LinearHead, Term
+from pefslc.targets.tensil.groups.layout import Layout
+from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.schedule.weights import Tile, tiles_of, window_covers, with_carried
+from pefslc.targets.tensil.words.placed_group import PlacedGroup, PlacedTerm
+
+FP8 = DataType["FP8BP4"]
+POINT = Window(kernel=(1, 1))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One pixel, weights that are whole numbers, inputs in [0, 3]; an array of 2 x 2."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    tiles: list[Tile]
+    placed: PlacedGroup
+    layouts: dict[str, Layout]
+
+    @classmethod
+    def of(cls, weight: np.ndarray, bias: np.ndarray) -> Layer:
+        kernel = weight[:, :, None, None]
+        head = LinearHead((Term("x", kernel, POINT),), bias)
+        group = Group("y", Layout(len(weight), 1, 1), head, (), (), Origin("y", "Conv"))
+        lowest, highest = 3 * np.minimum(weight, 0).sum(axis=1), 3 * np.maximum(weight, 0).sum(axis=1)
+        words = int((lowest + bias).min()), int((highest + bias).max())
+        terms = (PlacedTerm("x", kernel * FP8.one, POINT),)
+        placed = PlacedGroup(group, terms, bias, (), words, (lowest, highest), None, {}, True)
+        layouts = {"x": Layout(weight.shape[1], 1, 1)}
+        (tiles,) = tiles_of(placed, layouts, 2, set(), bias_alone=False)
+        return cls(weight, bias, tiles, placed, layouts)
+
+    def sums(self, tiles: list[Tile], x: np.ndarray) -> np.ndarray:
+        """What the accumulators hold after the tiles, for inputs [inputs, points]: each MAC and addition saturates."""
+        total = np.zeros((2, x.shape[1]), dtype=np.int64)
+        for tile in tiles:
+            rows = tile.rows if tile.has_bias else np.concatenate([np.zeros_like(tile.rows[:1]), tile.rows])
+            one = np.repeat(rows[0][:, None], x.shape[1], axis=1)
+            for row, lane in zip(rows[1:], x[2 * tile.in_block :], strict=False):
+                one = np.clip(one + row[:, None] // FP8.one * lane, FP8.min_code, FP8.max_code)
+            total = one if tile.overwrites else np.clip(total + one, FP8.min_code, FP8.max_code)
+        return total
+
+
+EVERY_INPUT = np.array(list(product(range(4), repeat=4))).T
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_sums_that_carry_a_word_saturate_only_where_the_finished_sum_would(seed: int) -> None:
+    """Every input, through the array's own arithmetic; some layers have no room for the word, and are left alone."""
+    r = np.random.default_rng(seed)
+    kept = 0
+    for _ in range(60):
+        layer = Layer.of(r.integers(-9, 10, (2, 4)), r.integers(-60, 61, 2))
+        word = int(r.choice([-1, 1])) * int(r.integers(1, 128))
+        tiles = with_carried(layer.placed, layer.layouts, layer.tiles, word, FP8)
+        if tiles is None:
+            continue
+        kept += 1
+        wanted = layer.weight @ EVERY_INPUT + layer.bias[:, None] + word
+        assert np.array_equal(layer.sums(tiles, EVERY_INPUT), np.clip(wanted, FP8.min_code, FP8.max_code))
+    assert kept >= 15
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pad", "dilation"), list(product((1, 2, 3), (1, 2, 3), (0, 1, 2), (1, 2)))
+)
+def test_a_covering_tap_lies_on_a_pixel_for_every_output(kernel: int, stride: int, pad: int, dilation: int) -> None:
+    for height, width in product((1, 2, 4, 5, 6), (3, 4, 5)):
+        window = Window(
+            kernel=(kernel, 1 + kernel % 2), strides=(stride, 2), dilations=(dilation, 1), pads=(pad, 0, pad, 1)
+        )
+        if height + 2 * pad < window.extent[0]:
+            continue
+        _, _, rows, columns = pool_shape((1, 1, height, width), window)
+        for y, x in product(range(window.kernel[0]), range(window.kernel[1])):
+            inside = all(
+                0 <= row * stride + y * dilation - pad < height and 0 <= column * 2 + x < width
+                for row, column in product(range(rows), range(columns))
+            )
+            assert window_covers(window, (y, x), Layout(1, height, width), Layout(1, rows, columns)) == inside
