@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["Mutant", "mutants_of"]
+__all__ = ["Drawn", "Mutant", "all_mutants", "compiles", "equivalent", "folders", "modules", "mutants_of"]
+
+ROOT = Path(__file__).resolve().parent.parent
+EQUIVALENT = ROOT / "tests" / "mutants_equivalent.txt"
 
 # An operator's text, and what replaces it. Two for an order: its bound off by one, and its opposite.
 _OPERATORS: dict[type[ast.AST], tuple[str, tuple[str, ...]]] = {
@@ -65,6 +71,16 @@ class Mutant:
         last = text.find("\n", self.end)
         after = text[first : self.start] + self.new + text[self.end : last]
         return " ".join(text[first:last].split()) + "  =>  " + " ".join(after.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A mutant of a module; `key` names it in the results and in the list of equivalent ones, without line numbers."""
+
+    module: str
+    path: str
+    mutant: Mutant
+    key: str
 
 
 def mutants_of(text: str) -> list[Mutant]:
@@ -125,7 +141,8 @@ class _Mutation:
                     yield from self._operator(node.op, left, right, scope)
             case ast.UnaryOp(op=ast.Not() | ast.USub()) if not isinstance(node.operand, ast.Constant):
                 start, _ = self.span(node)
-                yield self.mutant(start, self.span(node.operand)[0], "", "operator left out", scope)
+                operator = "not " if self.text.startswith("not ", start) else self.text[start : start + 1]
+                yield self.mutant(start, start + len(operator), "", "operator left out", scope)
             case ast.Constant(value=bool()):
                 yield self.mutant(*self.span(node), str(not node.value), "constant", scope)
             case ast.Constant(value=int()):
@@ -172,3 +189,55 @@ class _Mutation:
 
 def _blank(comment: re.Match[str]) -> str:
     return " " * len(comment[0])
+
+
+# --- of the packages -------------------------------------------------------------------------------------------------
+
+
+def folders() -> dict[str, str]:
+    """Folders by package, as pyproject.toml maps them."""
+    mapping: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
+    return mapping
+
+
+def modules() -> dict[str, str]:
+    """Source files by module name."""
+    found = {}
+    for package, folder in sorted(folders().items()):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            name = ".".join([package, *path.relative_to(ROOT / folder).with_suffix("").parts])
+            found[name.removesuffix(".__init__")] = path.relative_to(ROOT).as_posix()
+    return dict(sorted(found.items()))
+
+
+def all_mutants(packages: Iterable[str]) -> list[Drawn]:
+    """Every mutant of the packages; several alike in one function are numbered."""
+    drawn = []
+    for module, path in modules().items():
+        if any(f"{module}.".startswith(f"pefslc.{package}.") for package in packages):
+            text, alike = (ROOT / path).read_text(), Counter[str]()
+            for mutant in mutants_of(text):
+                key = f"{module}:{mutant.scope}: {mutant.described(text)}"
+                alike[key] += 1
+                drawn.append(Drawn(module, path, mutant, key if alike[key] == 1 else f"{key}  #{alike[key]}"))
+    return drawn
+
+
+def equivalent() -> dict[str, str]:
+    """Reasons by key: two lines for each mutant, the second one indented."""
+    reasons: dict[str, str] = {}
+    for line in EQUIVALENT.read_text().splitlines():
+        if line.startswith(" "):
+            key = next(reversed(reasons))
+            reasons[key] = f"{reasons[key]} {line.strip()}".strip()
+        elif line and not line.startswith("#"):
+            reasons[line] = ""
+    return reasons
+
+
+def compiles(drawn: Drawn) -> bool:
+    try:
+        compile(drawn.mutant.applied((ROOT / drawn.path).read_text()), drawn.path, "exec", dont_inherit=True)
+    except SyntaxError:
+        return False
+    return True

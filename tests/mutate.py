@@ -24,7 +24,6 @@ import signal
 import sys
 import tempfile
 import time
-import tomllib
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -32,7 +31,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EQUIVALENT = ROOT / "tests" / "mutants_equivalent.txt"
 # Tests of the text, of the installed package, and those that need hours or another environment.
 NOT_RUN = ("tests/packaging", "tests/train", "tests/docs", "tests/test_architecture.py", "tests/test_benchmarks.py")
 NOT_COPIED = (".*", "build", "dist", "__pycache__", "*.egg-info")
@@ -43,23 +41,13 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[threads] = "1"
 sys.path.insert(0, str(ROOT / "tests"))
 
-import coverage  # noqa: E402
 import hypothesis  # noqa: E402, F401  loaded once: each run is a fork of this process
 import numpy  # noqa: E402, F401
 import onnx  # noqa: E402, F401
 import onnx_graphsurgeon  # noqa: E402, F401
 import pytest  # noqa: E402
-from mutants import Mutant, mutants_of  # noqa: E402
 
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """A mutant of a module; `key` names it in the results and in the list of equivalent ones, without line numbers."""
-
-    module: str
-    path: str
-    mutant: Mutant
-    key: str
+from mutants import Drawn, all_mutants, compiles, equivalent, folders, modules  # noqa: E402
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,53 +59,6 @@ class Reached:
     failing: list[str]
 
 
-# --- the mutants -----------------------------------------------------------------------------------------------------
-
-
-def modules() -> dict[str, str]:
-    """Source files by module name, as pyproject.toml maps the folders to packages."""
-    mapping = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
-    found = {}
-    for package, folder in sorted(mapping.items()):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            name = ".".join([package, *path.relative_to(ROOT / folder).with_suffix("").parts])
-            found[name.removesuffix(".__init__")] = path.relative_to(ROOT).as_posix()
-    return dict(sorted(found.items()))
-
-
-def all_mutants(packages: Iterable[str]) -> list[Drawn]:
-    """Every mutant of the packages; several alike in one function are numbered."""
-    drawn = []
-    for module, path in modules().items():
-        if any(f"{module}.".startswith(f"pefslc.{package}.") for package in packages):
-            text, alike = (ROOT / path).read_text(), Counter[str]()
-            for mutant in mutants_of(text):
-                key = f"{module}:{mutant.scope}: {mutant.described(text)}"
-                alike[key] += 1
-                drawn.append(Drawn(module, path, mutant, key if alike[key] == 1 else f"{key}  #{alike[key]}"))
-    return drawn
-
-
-def equivalent() -> dict[str, str]:
-    """Reasons by key: two lines for each mutant, the second one indented."""
-    reasons: dict[str, str] = {}
-    for line in EQUIVALENT.read_text().splitlines():
-        if line.startswith(" "):
-            key = next(reversed(reasons))
-            reasons[key] = f"{reasons[key]} {line.strip()}".strip()
-        elif line and not line.startswith("#"):
-            reasons[line] = ""
-    return reasons
-
-
-def compiles(drawn: Drawn) -> bool:
-    try:
-        compile(drawn.mutant.applied((ROOT / drawn.path).read_text()), drawn.path, "exec", dont_inherit=True)
-    except SyntaxError:
-        return False
-    return True
-
-
 # --- copies of the tree ----------------------------------------------------------------------------------------------
 
 
@@ -126,7 +67,7 @@ def copy_of_the_tree(place: Path) -> Path:
     tree = place / "tree"
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*NOT_COPIED))
     compileall.compile_dir(tree, quiet=2)
-    mapping = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
+    mapping = folders()
     top = min(mapping, key=len)
     package = place / "package" / top
     package.mkdir(parents=True)
@@ -227,7 +168,9 @@ def in_parallel(
 
 def record(tree: Path, file: str) -> dict[str, object]:
     """Run one test file as it is; the lines that each test reaches."""
-    measured = coverage.Coverage(data_file=None, source=[str(tree / f) for f in folders()], config_file=False)
+    import coverage
+
+    measured = coverage.Coverage(data_file=None, source=[str(tree / f) for f in folders().values()], config_file=False)
     run = Run(each=measured.switch_context)
     measured.start()
     run_tests(tree, [file], run)
@@ -240,11 +183,6 @@ def record(tree: Path, file: str) -> dict[str, object]:
                 by_test.setdefault(test, []).append(line)
         lines[Path(path).relative_to(tree.resolve()).as_posix()] = by_test
     return {"lines": lines, "seconds": run.seconds, "failing": sorted(set(run.failing))}
-
-
-def folders() -> list[str]:
-    mapping = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
-    return sorted(mapping.values())
 
 
 def reached_lines(test_folders: list[str], trees: list[Path], store: Path) -> dict[str, Reached]:

@@ -63,16 +63,19 @@ def test_sums_that_carry_a_word_saturate_only_where_the_finished_sum_would(seed:
     """Every input, through the array's own arithmetic; some layers have no room for the word, and are left alone."""
     r = np.random.default_rng(seed)
     kept = 0
-    for _ in range(60):
-        layer = Layer.of(r.integers(-9, 10, (2, 4)), r.integers(-60, 61, 2))
-        word = int(r.choice([-1, 1])) * int(r.integers(1, 128))
+    for _ in range(300):
+        # Of one sign in each half of the inputs, often: what the first tile adds, the last one takes away.
+        signs = r.choice([-1, 1], (2, 2)).repeat(2, axis=1) if r.random() < 0.7 else r.choice([-1, 1], (2, 4))
+        low, high = (0, 24) if r.random() < 0.7 else (16, 36)
+        layer = Layer.of(signs * r.integers(low, high, (2, 4)), r.integers(-120, 121, 2))
+        word = int(r.choice([-1, 1])) * int(r.integers(1, 200))
         tiles = with_carried(layer.placed, layer.layouts, layer.tiles, word, FP8)
         if tiles is None:
             continue
         kept += 1
         wanted = layer.weight @ EVERY_INPUT + layer.bias[:, None] + word
         assert np.array_equal(layer.sums(tiles, EVERY_INPUT), np.clip(wanted, FP8.min_code, FP8.max_code))
-    assert kept >= 15
+    assert kept >= 10
 
 
 @pytest.mark.parametrize(
