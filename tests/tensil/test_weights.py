@@ -66,8 +66,7 @@ def test_sums_that_carry_a_word_saturate_only_where_the_finished_sum_would(seed:
     for _ in range(300):
         # Of one sign in each half of the inputs, often: what the first tile adds, the last one takes away.
         signs = r.choice([-1, 1], (2, 2)).repeat(2, axis=1) if r.random() < 0.7 else r.choice([-1, 1], (2, 4))
-        low, high = (0, 24) if r.random() < 0.7 else (16, 36)
-        layer = Layer.of(signs * r.integers(low, high, (2, 4)), r.integers(-120, 121, 2))
+        layer = Layer.of(signs * r.integers(0, 25, (2, 4)), r.integers(-100, 101, 2))
         word = int(r.choice([-1, 1])) * int(r.integers(1, 200))
         tiles = with_carried(layer.placed, layer.layouts, layer.tiles, word, FP8)
         if tiles is None:
@@ -76,6 +75,15 @@ def test_sums_that_carry_a_word_saturate_only_where_the_finished_sum_would(seed:
         wanted = layer.weight @ EVERY_INPUT + layer.bias[:, None] + word
         assert np.array_equal(layer.sums(tiles, EVERY_INPUT), np.clip(wanted, FP8.min_code, FP8.max_code))
     assert kept >= 10
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_that_overflow_by_themselves_carry_nothing(sign: int) -> None:
+    """With --allow-overflow: 3 * 43 leaves 8 bits, 3 * 42 does not."""
+    for weight, carries in ((42, True), (43, False)):
+        layer = Layer.of(sign * np.array([[weight, 0, 0, 0], [0, 0, 1, 0]]), np.zeros(2, dtype=np.int64))
+        tiles = with_carried(layer.placed, layer.layouts, layer.tiles, -sign * 130, FP8)
+        assert (tiles is not None) == carries
 
 
 @pytest.mark.parametrize(
