@@ -107,6 +107,7 @@ def test_a_lower_clip_stays_where_the_sum_would_leave_the_words_without_it(lowes
         (HALF, Minimum(9)),  # no lower clip
         (HALF, Maximum(-4), Minimum(-6)),  # the clips cross
         (HALF, Maximum(-4), Maximum(-3)),
+        (HALF, Maximum(-4), HALF),  # what follows the clip is no clip
     ],
 )
 def test_other_addends_are_left_as_they_are(addend: tuple[RawStep, ...]) -> None:
