@@ -248,6 +248,7 @@ def test_lanes_that_a_clip_moved_off_zero_stay_so_through_a_maximum(tmp_path: Pa
     """Of 12 lanes 5 hold channels, the others the clip's lowest code; the array still holds 12 rows of weights."""
     m, r = ModelBuilder(), np.random.default_rng(0)
     x = m.quant(m.input([1, 12, 4, 4]), 0.25, 4)
+    x = m.quant(m.node("Conv", x, m.weight(r.integers(-7, 8, (12, 12, 1, 1)) / 8, 0.125, 4)), 0.25, 4)
     y = m.node("Conv", x, m.weight(r.integers(1, 8, (5, 12, 1, 1)) / 8, 0.125, 4))
     clipped = m.quant(m.node("Clip", y, m.constant(0.5), m.constant(1.5)), 0.25, 4)
     pooled = m.node("MaxPool", clipped, kernel_shape=[2, 2], strides=[2, 2])
