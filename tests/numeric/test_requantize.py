@@ -176,9 +176,8 @@ def test_where_the_widest_shift_has_no_multiplier_the_next_one_may(factor, offse
     for shift in range(9):
         for m in range(16):
             products = codes * m + np.arange(-(1 << width), 1 << width)[:, None]
-            inside = (products.min(axis=1) >= -(1 << width - 1)) & (
-                products.max(axis=1) + (1 << shift) // 2 < 1 << width - 1
-            )
+            half = 1 << (width - 1)
+            inside = (products.min(axis=1) >= -half) & (products.max(axis=1) + (1 << shift) // 2 < half)
             found = np.clip(products >> shift, staircase.low, staircase.high)
             if (inside & (found == wanted).all(axis=1)).any():
                 works.append(shift)
