@@ -1,6 +1,7 @@
 # make demo        set everything up and run the main job on the flagship network
 # make test        ruff, mypy --strict, the tests; needs no torch
 # make explore     the property tests on examples that no run has seen yet
+# make mutate      which guards no test fires; PACKAGES=numeric COUNT=40 SEED=2 for others than 300 of all
 # make test-train  the tests that train with Brevitas and compare with torch
 # make bench      measure the examples, and compare with Tensil's compiler; NETWORKS=FOLDER has more networks
 # PYTHON=python3.12 make ...   another interpreter, 3.11 or newer
@@ -10,11 +11,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PROCESSES ?= 2
 NETWORKS ?=
+PACKAGES ?= numeric,ir,passes,frontend,targets
+COUNT ?= 300
+SEED ?= 1
 OUTPUT ?= build/demo
 FLAGSHIP := pefsl_resnet9_16_strided_bnfold_q2_3
 SOURCES := lowering frontend passes targets tests benchmarks examples
 
-.PHONY: demo test lint types pytest explore test-train bench wheel clean
+.PHONY: demo test lint types pytest explore mutate test-train bench wheel clean
 
 demo: $(VENV)/.core
 	$(BIN)/pefslc examples/$(FLAGSHIP).onnx --target tensil --fmt Q2.3 --arch custom_perf -o $(OUTPUT) --verify examples/$(FLAGSHIP).npz
@@ -39,6 +43,9 @@ pytest: $(VENV)/.test
 
 explore: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(PROCESSES) -m "not train" --hypothesis-profile explore $$(grep -l "@given" -r tests)
+
+mutate: $(VENV)/.test
+	$(BIN)/python tests/mutate.py --packages $(PACKAGES) --count $(COUNT) --seed $(SEED) --jobs $(PROCESSES)
 
 # One thread of torch for each process: its threads wait for each other by turning round.
 test-train: $(VENV)/.train

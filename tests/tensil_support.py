@@ -19,6 +19,8 @@ from pefslc.targets.tensil.groups.group_program import GroupProgram, Port, Store
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.target import TensilTarget
+from pefslc.targets.tensil.words.word_group import WordGroup
+from pefslc.targets.tensil.words.word_program import WordProgram, WordTensor
 
 
 def emit(graph: Graph, architecture: Architecture, folder: Path, leave_out: str | None = None) -> Emission:
@@ -50,12 +52,27 @@ def group_program(
     """Groups of tensors named by letters, and what comes in and goes out."""
     layouts = inputs | {group.result: group.layout for group in groups}
 
-    def port(name: str) -> Port:
-        layout = layouts[name]
-        codes = CodeRange(low=ranges[name][0], high=ranges[name][1], scale=Scale((Fraction(1),)))
-        shape = (1, layout.channels, layout.height, layout.width)
-        return Port(name, Value(name, TensorType(shape=shape, element=codes), Origin(name, "Input")), name)
-
     tensors = {name: StoredTensor(name, layout, *ranges[name]) for name, layout in layouts.items()}
-    program = GroupProgram(tuple(map(port, inputs)), tuple(map(port, outputs)), (), tensors)
+    ports = (tuple(_port(tensors[name]) for name in names) for names in (inputs, outputs))
+    program = GroupProgram(*ports, (), tensors)
     return program.with_groups(groups, tensors.values())
+
+
+def word_program(
+    groups: list[WordGroup], inputs: dict[str, Layout], outputs: str, ranges: dict[str, tuple[int, int]] | None = None
+) -> WordProgram:
+    """The same of groups in words, each tensor at exponent 0."""
+    layouts = inputs | {group.result: group.layout for group in groups}
+    ranges = ranges or dict.fromkeys(layouts, (0, 0))
+
+    tensors = {name: WordTensor(StoredTensor(name, layout, *ranges[name]), 0) for name, layout in layouts.items()}
+    ports = (tuple(_port(tensors[name].stored) for name in names) for names in (inputs, outputs))
+    return WordProgram(*ports, tuple(groups), tensors, ())
+
+
+def _port(stored: StoredTensor) -> Port:
+    layout = stored.layout
+    codes = CodeRange(low=stored.low, high=stored.high, scale=Scale((Fraction(1),)))
+    shape = (1, layout.channels, layout.height, layout.width)
+    value = Value(stored.name, TensorType(shape=shape, element=codes), Origin(stored.name, "Input"))
+    return Port(stored.name, value, stored.name)

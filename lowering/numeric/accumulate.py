@@ -18,7 +18,7 @@ _INT64_LIMIT = (1 << 63) - 1
 
 def bits_for_range(low: int, high: int) -> int:
     """Width of the narrowest two's complement integer that holds every code in [low, high]."""
-    return max(high.bit_length() if high > 0 else 0, (-low - 1).bit_length() if low < 0 else 0) + 1
+    return max(high, -low - 1, 0).bit_length() + 1
 
 
 def fits_int64(magnitude: int) -> bool:
@@ -40,7 +40,7 @@ def dot_bounds(weight: NDArray[np.int64], low: int, high: int) -> tuple[NDArray[
     """
     magnitude = max(abs(low), abs(high))
     largest = largest_magnitude(weight)
-    if not fits_int64(magnitude * largest * max(weight.shape[1], 1)):
+    if not fits_int64(magnitude * largest * weight.shape[1]):
         raise OverflowError("the sum of products does not fit 64 bits")
     # A weight w >= 0 adds at least w * least and at most w * most; with w < 0 it is the other way around.
     least, most = min(low, 0), max(high, 0)

@@ -7,7 +7,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
-from pefslc.numeric.accumulate import bits_for_range, dot_bounds, fits_int64
+from pefslc.numeric.accumulate import bits_for_range, dot_bounds, fits_int64, largest_magnitude
 
 
 @pytest.mark.parametrize("weights", [(1, -1), (3, -2, 1), (0, 0), (-3, -1, 0), (2, 5, 1), (-4,)])
@@ -59,3 +59,18 @@ def test_the_lowest_int64_is_no_hole_in_the_overflow_check() -> None:
 def test_no_inputs_sum_to_zero() -> None:
     lowest, highest = dot_bounds(np.zeros((2, 0), dtype=np.int64), -4, 3)
     assert lowest.tolist() == highest.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "codes", [[], [0], [0, 0], [-1], [1], [-3, 2], [3, -2], [2**62, 1], [np.iinfo(np.int64).min, 5]]
+)
+def test_the_largest_magnitude_is_that_of_the_integers(codes: list[int]) -> None:
+    assert largest_magnitude(np.array(codes, dtype=np.int64)) == max((abs(code) for code in codes), default=0)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-(2**40), 0), (0, 2**40), (-(2**40), 3), (-3, 2**40)])
+def test_either_end_of_the_inputs_may_leave_64_bits(low: int, high: int) -> None:
+    """A product of 2^63 no longer fits, one of 2^63 - 2^40 does."""
+    assert dot_bounds(np.array([[2**23 - 1]]), low, high)
+    with pytest.raises(OverflowError):
+        dot_bounds(np.array([[2**23]]), low, high)

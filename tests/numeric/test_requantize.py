@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.format import Quantization, saturate
-from pefslc.numeric.requantize import AffineShift, fit_affine_shift, fit_bent
+from pefslc.numeric.requantize import AffineShift, _Search, fit_affine_shift, fit_bent
 from pefslc.numeric.rounding import RoundingMode, round_fraction
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, LeakyReluStage, Stage
@@ -161,3 +162,50 @@ def test_what_is_found_is_the_staircase_within_the_widths(factors, offset, low, 
             for a in (low, high)
         ]
         assert fitted.clamps == (min(unclipped) < fitted.low or max(unclipped) > fitted.high)
+
+
+@pytest.mark.parametrize(("factor", "offset", "low", "high", "width"), [
+    (F(1, 10), F(16, 7), -29, 26, 10), (F(4, 38), F(12, 7), -25, 30, 9), (F(9, 39), F(16, 7), -49, 59, 11),
+])  # fmt: skip
+def test_where_the_widest_shift_has_no_multiplier_the_next_one_may(factor, offset, low, high, width):  # type: ignore[no-untyped-def]
+    """Some multiplier and offset are the staircase at shift 5, though none is at 6 and more: tried one by one."""
+    staircase = _staircase([_affine(factor, offset=offset)], low, high, bits=2)
+    codes = np.arange(low, high + 1)
+    wanted = staircase(codes[None, :])[0]
+    works = []
+    for shift in range(9):
+        for m in range(16):
+            products = codes * m + np.arange(-(1 << width), 1 << width)[:, None]
+            half = 1 << (width - 1)
+            inside = (products.min(axis=1) >= -half) & (products.max(axis=1) + (1 << shift) // 2 < half)
+            found = np.clip(products >> shift, staircase.low, staircase.high)
+            if (inside & (found == wanted).all(axis=1)).any():
+                works.append(shift)
+    assert works
+    fitted = fit_affine_shift(staircase, product_bits=width, multiplier_bits=5)
+    assert fitted is not None
+    assert fitted.rounding is RoundingMode.FLOOR
+    assert fitted.shift == min(works)
+    assert _equal_everywhere(fitted, staircase)
+
+
+def test_only_what_is_the_staircase_is_certified() -> None:
+    """Every parameter off by one, against every code of the domain."""
+    staircase = _staircase([_affine(F(3, 17), F(-5, 29), offset=F(1, 5))], -60, 61, channels=2)
+    fitted = fit_affine_shift(staircase)
+    assert fitted is not None
+    search = _Search(staircase, 62, 32)
+    refused = 0
+    for name in ("multiplier", "offset", "shift", "low", "high"):
+        for by in (-9, -1, 0, 1, 9):
+            value = getattr(fitted, name) + by
+            if name in ("multiplier", "offset"):
+                value = np.array([value[0], value[1] - by])  # of one channel
+            elif name == "shift" and value < 0:
+                continue
+            changed = replace(fitted, **{name: value})
+            certified = search.certified(changed)
+            assert (certified is changed) == _equal_everywhere(changed, staircase)
+            refused += certified is None
+    assert refused >= 10
+    assert search.certified(None) is None

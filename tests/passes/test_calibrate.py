@@ -166,3 +166,27 @@ def test_what_cannot_fit_is_left_to_the_accumulator_check(tmp_path: Path) -> Non
     fitted = FittedFormats(CalibratedFormats(AutoFormat(4), {"x": X}), limits, to_integer()).plan(graph)
     with pytest.raises(CompileError, match="tiny has 3"):
         run_passes(quantized_by(fitted, graph), pipeline(limits))
+
+
+def test_what_was_only_seen_to_be_positive_stays_signed(tmp_path: Path) -> None:
+    """Positive weights and data: the sums are positive here, and need not be for the next input."""
+    b = ModelBuilder()
+    x = b.input([1, 2, 4, 4])
+    y = b.node("Conv", x, b.constant(np.ones((2, 2, 1, 1))))
+    b.output(b.node("Conv", y, b.constant(np.ones((1, 2, 1, 1)))))
+    graph = import_bytes(b, tmp_path)
+    formats = names(plan(graph, np.abs(X), method=Calibration.MINMAX))
+    assert formats[graph.inputs[0].value.name].startswith("UQ")
+    assert all(not q.startswith("U") for name, q in formats.items() if name != graph.inputs[0].value.name)
+    assert len(formats) == 2
+
+
+@pytest.mark.parametrize("lowest", [0.0, -0.25])
+def test_an_input_is_unsigned_where_none_of_its_values_is_negative(lowest: float, tmp_path: Path) -> None:
+    b = ModelBuilder()
+    b.output(b.node("Conv", b.input([1, 2, 4, 4]), b.constant(np.ones((2, 2, 1, 1)))))
+    graph, x = import_bytes(b, tmp_path), np.full((1, 2, 4, 4), 0.75)
+    x[0, 1, 2, 3] = lowest
+    assert names(plan(graph, x, method=Calibration.MINMAX))[graph.inputs[0].value.name].startswith("UQ") == (
+        lowest == 0
+    )

@@ -235,6 +235,17 @@ def computed_bias(m: ModelBuilder, x: str) -> str:
     return m.node("Conv", x, m.weight(np.ones((2, 2, 2, 2))), m.node("Relu", m.constant([1.0, 2.0])))
 
 
+def float_bias_then_padded_mean(m: ModelBuilder, x: str) -> str:
+    """The border is 0 and not the bias: the mean of the sums plus the bias is no longer the mean."""
+    y = m.node("Add", x, m.constant(np.full((1, 2, 1, 1), 0.3)))
+    return m.quant(m.node("AveragePool", y, kernel_shape=[2, 2], pads=[1, 1, 1, 1], count_include_pad=1))
+
+
+def batch_norm_then_padded_mean(m: ModelBuilder, x: str) -> str:
+    y = m.node("BatchNormalization", x, *(m.constant(np.full(2, v)) for v in (1.5, 0.75, 0.25, 2.0)))
+    return m.quant(m.node("AveragePool", y, kernel_shape=[2, 2], pads=[1, 1, 1, 1], count_include_pad=1))
+
+
 def far_scales(m: ModelBuilder, x: str) -> str:
     return m.node("Add", m.quant(m.node("Relu", x), 0.0007), x)
 
@@ -257,13 +268,17 @@ REFUSED: list[tuple[Build, str]] = [
     (lambda m, _: m.quant(m.node("Relu", "x")), "input 'x' is not quantized before its first layer"),
     (far_scales, "the scales of add's inputs have no common grid"),
     (scale_per_channel_then_conv, "conv reads a tensor with one scale per channel"),
+    (float_bias_then_padded_mean, "average_pool reads a tensor that is not quantized"),
+    (batch_norm_then_padded_mean, "average_pool reads a tensor that is not quantized"),
     (float_bias_then_pool, "max_pool reads a tensor that is not quantized"),
     (computed_weights, "the weights are computed at run time"),
     (computed_bias, "relu reads a constant where it needs an activation"),
 ]
 
 
-@pytest.mark.parametrize(("build", "message"), REFUSED, ids=[message for _, message in REFUSED])
+@pytest.mark.parametrize(
+    ("build", "message"), REFUSED, ids=[f"{build.__name__} {message}" for build, message in REFUSED]
+)
 def test_what_lowering_refuses(build: Build, message: str, tmp_path: Path) -> None:
     m = ModelBuilder()
     x = start(m)

@@ -189,6 +189,37 @@ def test_identities_are_dropped_and_near_identities_are_not() -> None:
     unchanged(DropIdentities(), SMALL, other_scale)
 
 
+@pytest.mark.parametrize(
+    "near",
+    [
+        "[-2..1]+1*(2^-1)[1,2,2,2] = requantize %x " + IDENTITY,  # the same codes mean other values
+        "[-2..0]*(2^-1)[1,2,2,2] = requantize %x staircase(domain=-2..1, low=-2, rising, thresholds=[1,2]{-1, 0})",
+        "[-1..1]*(2^-1)[1,2,2,2] = clamp %x low=-1 high=1",
+        "[-2..1]*(2^-2)[1,2,2,2] = rescale %x factor=1",
+        "[-4..2]*(2^-2)[1,2,2,2] = rescale %x factor=2",
+        "[-2..1]*(2^-1)[1,2,4] = reshape %x",
+        "[-2..1]*(2^-1)[1,2,2,1] = slice %x begins=(0, 0, 0, 0) steps=(1, 1, 1, 2)",
+    ],
+)
+def test_what_changes_codes_or_their_meaning_is_no_identity(near: str) -> None:
+    text = f"%a: {near}" + ("" if "//" in near else "  // (Op)")
+    unchanged(DropIdentities(), SMALL, text + '\noutput "y" = %a map(scale=2^-1, offset=0)')
+
+
+def test_an_operation_that_gives_back_other_zero_points_is_kept() -> None:
+    """What plugins may write: the same codes around another zero point are other values, in both directions."""
+    for zero_point, kept in (("", True), ("+1", False), ("+2", True)):
+        graph = parse_graph(
+            SMALL
+            + body(f"""
+            %r: [-2..1]+1*(2^-1)[1,2,2,2] = requantize %x {IDENTITY}
+            %a: [-2..1]{zero_point}*(2^-1)[1,2,2,2] = requantize %r {IDENTITY}
+            output "y" = %a map(scale=2^-1, offset=0)
+            """)
+        )
+        assert len(DropIdentities().run(graph).ops) == 1 + kept, zero_point
+
+
 def test_ranges_become_those_that_can_occur() -> None:
     check(
         TightenRanges(),

@@ -235,3 +235,26 @@ def test_where_dram1_has_no_room_for_the_rows_simd_requantizes(tmp_path: Path, m
     assert all(np.array_equal(found[o.name], expected[o.value.name]) for o in graph.outputs)
     with pytest.raises(CompileError, match=rf"DRAM1 has {least - 1} vectors, the weights and constants need {least}"):
         emit(graph, replace(architecture, dram1_depth=least - 1), tmp_path)
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_a_plan_holds_words_only(block: int) -> None:
+    """Addends and constants near the ends of a word, together in one bias, may leave it."""
+    r = np.random.default_rng(block)
+    found = 0
+    for _ in range(60):
+        top = FP8.max_code
+        steps: tuple[RawStep, ...] = (
+            ChannelMultiply(tuple(r.integers(1, 12, 3).tolist())),
+            ChannelAdd(tuple((r.choice([-1, 1]) * r.integers(top // 2, top + 1, 3)).tolist())),
+            ChannelMultiply(tuple((1 << r.integers(0, 5, 3)).tolist())),
+            Maximum(int(r.integers(-100, 20))),
+            Minimum(int(r.integers(21, 120))),
+        )
+        plan = channel_plan(steps, (-20, -9, 0), (20, 3, 60), FP8)
+        if plan is not None:
+            found += 1
+            for step in plan.steps:
+                rows = step.rows(3, FP8.one)
+                assert FP8.min_code <= rows.min() <= rows.max() <= FP8.max_code
+    assert found

@@ -1,6 +1,6 @@
 """The simulator against the states that Tensil's own emulator ends in, and against programs of Tensil's compiler.
 
-Eight cases and one program come with the checkout; all 77 and 3 run where the folder `shared` lies beside it.
+28 cases of every kind and the programs come with the checkout; all 77 run where the folder `shared` lies beside it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data" / "tcu"
 SHARED = ROOT.parent / "shared" / "tcu"
 
-CASES = sorted(path for path in DATA.glob("*_0?.npz"))
+CASES = sorted((DATA / "conformance").glob("*.npz"))
 ALL_CASES = sorted((SHARED / "conformance").glob("*.npz"))
-PROGRAMS = [(DATA / "tiny_conv_pynqz1.tmodel", DATA / "tiny_conv_pynqz1.npz")]
+PROGRAMS = [(path, path.with_suffix(".npz")) for path in sorted(DATA.glob("*.tmodel"))]
 ALL_PROGRAMS = [(path, path.parent / "io.npz") for path in sorted((SHARED / "programs").glob("*/*.tmodel"))]
 
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="optional reference data (../shared) is not there")
@@ -57,7 +57,8 @@ def check_program(model: Path, io: Path) -> None:
 
 
 def test_the_cases_of_the_checkout_are_there() -> None:
-    assert len(CASES) == 8
+    assert len(CASES) == 28
+    assert len(PROGRAMS) == 3
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,11 +17,13 @@ from pefslc.analysis.limits import TargetLimits
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.graph import Graph
 from pefslc.ir.interpret import run_codes
+from pefslc.numeric.rounding import round_fraction
 from pefslc.passes.manager import run_passes
 from pefslc.passes.pipeline import pipeline
 from pefslc.targets.protocol import TargetOptions
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType, load_architecture
 from pefslc.targets.tensil.target import TensilTarget
+from pefslc.targets.tensil.words.group_placement import GroupPlacer
 
 BOARD = load_architecture("pynqz1")
 
@@ -238,3 +242,33 @@ def test_rows_and_columns_are_not_concatenated(channels: int, axis: int, tmp_pat
     x = b.input((1, channels, 3, 4))
     with pytest.raises(CompileError, match=f"Concat along axis {axis} is not supported on the TCU"):
         check(b.graph(b.concat((x, b.clamp(x, -2, 3)), axis)), tmp_path)
+
+
+def test_lanes_that_a_clip_moved_off_zero_stay_so_through_a_maximum(tmp_path: Path) -> None:
+    """Of 12 lanes 5 hold channels, the others the clip's lowest code; the array still holds 12 rows of weights."""
+    m, r = ModelBuilder(), np.random.default_rng(0)
+    x = m.quant(m.input([1, 12, 4, 4]), 0.25, 4)
+    x = m.quant(m.node("Conv", x, m.weight(r.integers(-7, 8, (12, 12, 1, 1)) / 8, 0.125, 4)), 0.25, 4)
+    y = m.node("Conv", x, m.weight(r.integers(1, 8, (5, 12, 1, 1)) / 8, 0.125, 4))
+    clipped = m.quant(m.node("Clip", y, m.constant(0.5), m.constant(1.5)), 0.25, 4)
+    pooled = m.node("MaxPool", clipped, kernel_shape=[2, 2], strides=[2, 2])
+    m.output(m.quant(m.node("Conv", pooled, m.weight(r.integers(1, 8, (5, 5, 1, 1)) / 8, 0.125, 4)), 0.25, 6))
+    check(lower(import_bytes(m, tmp_path)), tmp_path, load_architecture("custom_perf"))
+
+
+@pytest.mark.parametrize("shift", [1, 2, 3])
+@pytest.mark.parametrize("room", [True, False])
+def test_what_the_bias_has_no_room_for_is_added_after_the_shift_and_sends_ties_where_it_did(
+    shift: int, room: bool
+) -> None:
+    """Round half to even of (a + offset) / 2^shift, in exact rationals, for every sum and every offset."""
+    placer = Mock(spec=GroupPlacer, _is_transposed=False)
+    placer._sums_fit.return_value = room
+    steps = Mock(exponent=0, bias=np.zeros(1, dtype=np.int64), by_channel=(np.array([-20]), np.array([20])))
+    for offset in range(-40, 41):
+        bias, after = GroupPlacer._split_offset(placer, steps, np.array([offset]), shift)
+        assert room <= (after[0] == 0)
+        for a in range(-20, 21):
+            wanted = round_fraction(Fraction(a + offset, 1 << shift))
+            assert round_fraction(Fraction(a + int(bias[0]), 1 << shift)) + after[0] == wanted
+        assert room or 0 <= bias[0] < 2 << shift, "codes take all they can"

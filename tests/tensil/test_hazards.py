@@ -23,7 +23,9 @@ from pefslc.targets.tensil.machine.instructions import (
 )
 from pefslc.targets.tensil.program.table import table_of
 
-EXPERIMENTS = Path(__file__).parents[2].parent / "shared" / "tcu" / "rtl_hazards.txt"
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = ROOT / "tests" / "data" / "tcu" / "rtl_hazards.txt"
+SHARED = ROOT.parent / "shared" / "tcu" / "rtl_hazards.txt"
 
 OVERWRITE, ACCUMULATE = MatMul(0, 5, 1), MatMul(0, 5, 1, accumulate=True)
 ELSEWHERE = MatMul(0, 6, 1, accumulate=True)
@@ -125,10 +127,14 @@ def test_not_tried(custom_perf: Architecture, hazard: bool, program: list[Instru
     assert bool(accumulator_hazards(custom_perf, table_of(custom_perf, program)).size) == hazard
 
 
-@pytest.mark.skipif(not EXPERIMENTS.is_file(), reason="optional reference data (../shared) is not there")
-def test_every_experiment_is_a_test() -> None:
+@pytest.mark.parametrize(
+    "path",
+    [path for path in (EXPERIMENTS, SHARED) if path == EXPERIMENTS or path.is_file()],
+    ids=["checkout", "shared"][: 1 + SHARED.is_file()],
+)
+def test_every_experiment_is_a_test(path: Path) -> None:
     verdicts = {}
-    for line in EXPERIMENTS.read_text().splitlines():
+    for line in path.read_text().splitlines():
         if matched := re.match(r"(.*?)\s+rc=0 (OK|MISMATCH)", line):
             verdicts[matched[1]] = matched[2] == "MISMATCH"
     fuzz = {name for name in verdicts if name.startswith("random without accumulate->accumulate")}

@@ -13,6 +13,7 @@ from pefslc.targets.tensil.matrix.matrix_plan import (
     LARGEST_CHECK,
     Addend,
     MatrixPlan,
+    is_certified_chain,
     matrix_plan,
     matrix_plan_with_addend,
 )
@@ -204,3 +205,82 @@ def test_rows_are_the_bias_and_the_diagonal() -> None:
     assert np.array_equal(AddTensor(7).rows(2, 256), [[7, 7], [256, 0], [0, 256]])
     assert np.array_equal(AddTensor(7, 32).rows(2, 256), [[7, 7], [32, 0], [0, 32]])
     assert np.array_equal(AddWord(-5).rows(3, 256), [[-5] * 3])
+
+
+# --- certificates -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (Multiply(8), Minimum(2), Maximum(5)),  # the clips cross: the last one wins
+        (Multiply(8), Maximum(5), Maximum(1)),  # the stronger clip comes first
+        (Multiply(8), Minimum(1), Minimum(5)),
+        (Multiply(8), Minimum(-3), Maximum(-3)),
+        (Minimum(2), Maximum(5)),
+        (Maximum(5), Minimum(2)),
+        (Multiply(4), Maximum(-30), Minimum(40)),
+    ],
+)
+def test_a_plan_that_is_not_the_steps_is_never_returned(steps: tuple[RawStep, ...]) -> None:
+    """The search takes clips to be in order, with one of each kind: only the certificate sees the others."""
+    plan = matrix_plan(steps, -120, 120, FP8)
+    if plan is not None:
+        found = [by_hand(plan.alone, word, FP8) for word in range(-120, 121)]
+        assert found == [wanted(steps, word, FP8) for word in range(-120, 121)]
+
+
+@pytest.mark.parametrize("steps", [(Multiply(8), Minimum(2), Maximum(5)), (Multiply(8), Maximum(5), Maximum(1))])
+def test_clips_out_of_order_have_no_plan(steps: tuple[RawStep, ...]) -> None:
+    assert matrix_plan(steps, -120, 120, FP8) is None
+
+
+@pytest.mark.parametrize("reach", [1, 5, 60, 120])
+def test_any_few_steps_have_an_exact_plan_or_none(reach: int) -> None:
+    r = np.random.default_rng(reach)
+    plans = 0
+    for _ in range(150):
+        clips = [kind(int(r.integers(-40, 41))) for kind in r.permutation([Maximum, Minimum])[: int(r.integers(3))]]
+        first = [Multiply(FP8.one >> int(r.integers(1, 5)))] if r.random() < 0.7 else []
+        steps: tuple[RawStep, ...] = (*first, *clips)
+        low, high = -int(r.integers(reach + 1)), int(r.integers(reach + 1))
+        plan = matrix_plan(steps, low, high, FP8)
+        if plan is not None:
+            plans += 1
+            for word in range(low, high + 1):
+                assert by_hand(plan.alone, word, FP8) == wanted(steps, word, FP8)
+    assert plans >= 50
+
+
+@pytest.mark.parametrize(
+    ("words", "exact"), [((9, -9), True), ((9, -8), False), ((100, -100), False), ((-100, 100), False)]
+)
+def test_a_chain_is_certified_where_no_word_on_the_way_saturates(words: tuple[int, ...], exact: bool) -> None:
+    """Words added one by one after the shift, whose own bias is left out."""
+    plan = MatrixPlan(0, (Diagonal(8, 7),))
+    assert is_certified_chain(plan, words, (Multiply(8),), -120, 120, FP8) == exact
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_steps_around_an_addition_have_an_exact_plan_or_none(seed: int) -> None:
+    """Every word with every addend, in 8 bits, where much saturates on the way."""
+    r = np.random.default_rng(seed)
+    plans = 0
+    for _ in range(40):
+        leading: tuple[RawStep, ...] = (Multiply(FP8.one >> int(r.integers(1, 4))),)
+        leading += () if r.random() < 0.4 else (Minimum(int(r.integers(-3, 16))),)
+        trailing = [kind(int(r.integers(-8, 30))) for kind in r.permutation([Maximum, Minimum])[: int(r.integers(3))]]
+        low, high = (int(r.choice([1, 8, 90])) for _ in range(2))
+        ceiling = None if r.random() < 0.5 else int(r.integers(-2, 12))
+        addend = Addend(-low, high, ceiling)
+        plan = matrix_plan_with_addend(leading, tuple(trailing), -100, 100, addend, FP8)
+        if plan is None:
+            continue
+        plans += 1
+        words = np.arange(-100, 101)
+        first = np.array([wanted(leading, int(word), FP8) for word in words])
+        for tensor in range(-low, high + 1):
+            added = tensor if ceiling is None else min(tensor, ceiling)
+            result = np.array([wanted(tuple(trailing), clamp(int(e) + added, FP8), FP8) for e in first])
+            assert np.array_equal(apply_matrix_steps(plan.alone, words, FP8, np.full_like(words, tensor)), result)
+    assert plans >= 8

@@ -123,13 +123,11 @@ class FoldAddends:
 
 
 def _folded(group: WordGroup, clamp: WordGroup, data_type: DataType) -> tuple[WordGroup, None] | None:
-    """The group with the clip in its addition; None where it cannot do it."""
+    """The group with the clip in its addition; None where it cannot do it: below 0, the way to the rail is no word."""
     if not _only_clips_from_above(clamp, data_type):
         return None
     (added,), (limit,) = added_tensors(group), clamp.steps
     assert isinstance(limit, Minimum)
-    if limit.word < 0:
-        return None  # lanes without a channel, which hold 0, would no longer
     low, high = clamp.words
     folded = replace(added, tensor=clamp.terms[0].tensor, low=low, high=high, ceiling=limit.word)
     candidate = replace(group, steps=tuple(folded if step is added else step for step in group.steps))

@@ -191,14 +191,13 @@ def with_carried(
     for row, words in zip((bias, lowest, highest), (group.bias, *group.partial), strict=True):
         row[:channels] = words[lanes]
     low, high = data_type.min_code, data_type.max_code
+    if lowest.min() < low or highest.max() > high:
+        return None  # sums that may overflow as they are (--allow-overflow)
+    # With it the sums on the way fill a word at most, whatever their order; and it is a word.
     start = low - lowest if word < 0 else high - highest
     rest = bias + word - start
-    for part in (start, rest):
-        on_the_way = (part + highest).max() > high if word < 0 else (part + lowest).min() < low
-        if on_the_way or part.min() < low or part.max() > high:
-            return None
     if (rest + lowest).min() < low or (rest + highest).max() > high:
-        return None
+        return None  # the last tile's own sum would saturate
     reached = _reached_pixels(group, layouts, [(t.term, t.tap) for t in tiles if t.tap is not None])
     last = max(range(1, len(tiles)), key=lambda i: (reached[i], i))
     matrix = tiles[0].rows[1:] if tiles[0].has_bias else tiles[0].rows

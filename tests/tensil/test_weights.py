@@ -1,0 +1,84 @@
+"""The tiles that the array loads: the constants that sums carry, and taps that no border hides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import pytest
+
+from pefslc.diagnostics.errors import Origin
+from pefslc.geometry.shapes import Window
+from pefslc.targets.tensil.groups.layout import Layout
+from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.schedule.weights import Tile, tiles_of, with_carried
+from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordTerm
+
+FP8 = DataType["FP8BP4"]
+POINT = Window(kernel=(1, 1))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One pixel, weights that are whole numbers, inputs in [0, 3]; an array of 2 x 2."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    tiles: list[Tile]
+    placed: WordGroup
+    layouts: dict[str, Layout]
+
+    @classmethod
+    def of(cls, weight: np.ndarray, bias: np.ndarray) -> Layer:
+        kernel = weight[:, :, None, None]
+        layout, origin = Layout(len(weight), 1, 1), Origin("y", "Conv")
+        lowest, highest = 3 * np.minimum(weight, 0).sum(axis=1), 3 * np.maximum(weight, 0).sum(axis=1)
+        words = int((lowest + bias).min()), int((highest + bias).max())
+        terms = (WordTerm("x", kernel * FP8.one, POINT),)
+        placed = WordGroup("y", layout, SumHead(), terms, bias, (), words, (lowest, highest), None, origin)
+        layouts = {"x": Layout(weight.shape[1], 1, 1)}
+        (tiles,) = tiles_of(placed, layouts, 2, set(), bias_alone=False)
+        return cls(weight, bias, tiles, placed, layouts)
+
+    def sums(self, tiles: list[Tile], x: np.ndarray) -> np.ndarray:
+        """What the accumulators hold after the tiles, for inputs [inputs, points]: each MAC and addition saturates."""
+        total = np.zeros((2, x.shape[1]), dtype=np.int64)
+        for tile in tiles:
+            rows = tile.rows if tile.has_bias else np.concatenate([np.zeros_like(tile.rows[:1]), tile.rows])
+            one = np.repeat(rows[0][:, None], x.shape[1], axis=1)
+            for row, lane in zip(rows[1:], x[2 * tile.in_block :], strict=False):
+                one = np.clip(one + row[:, None] // FP8.one * lane, FP8.min_code, FP8.max_code)
+            total = one if tile.overwrites else np.clip(total + one, FP8.min_code, FP8.max_code)
+        return total
+
+
+EVERY_INPUT = np.array(list(product(range(4), repeat=4))).T
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_sums_that_carry_a_word_saturate_only_where_the_finished_sum_would(seed: int) -> None:
+    """Every input, through the array's own arithmetic; some layers have no room for the word, and are left alone."""
+    r = np.random.default_rng(seed)
+    kept = 0
+    for _ in range(300):
+        # Of one sign in each half of the inputs, often: what the first tile adds, the last one takes away.
+        signs = r.choice([-1, 1], (2, 2)).repeat(2, axis=1) if r.random() < 0.7 else r.choice([-1, 1], (2, 4))
+        layer = Layer.of(signs * r.integers(0, 25, (2, 4)), r.integers(-100, 101, 2))
+        word = int(r.choice([-1, 1])) * int(r.integers(1, 200))
+        tiles = with_carried(layer.placed, layer.layouts, layer.tiles, word, FP8)
+        if tiles is None:
+            continue
+        kept += 1
+        wanted = layer.weight @ EVERY_INPUT + layer.bias[:, None] + word
+        assert np.array_equal(layer.sums(tiles, EVERY_INPUT), np.clip(wanted, FP8.min_code, FP8.max_code))
+    assert kept >= 10
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_that_overflow_by_themselves_carry_nothing(sign: int) -> None:
+    """With --allow-overflow: 3 * 43 leaves 8 bits, 3 * 42 does not."""
+    for weight, carries in ((42, True), (43, False)):
+        layer = Layer.of(sign * np.array([[weight, 0, 0, 0], [0, 0, 1, 0]]), np.zeros(2, dtype=np.int64))
+        tiles = with_carried(layer.placed, layer.layouts, layer.tiles, -sign * 130, FP8)
+        assert (tiles is not None) == carries
