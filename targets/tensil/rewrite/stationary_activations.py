@@ -36,7 +36,7 @@ from pefslc.targets.tensil.groups.group import (
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Role, StoredTensor
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import Architecture
-from pefslc.targets.tensil.machine.timing import clearing_rows, drain_cycles, load_cycles, tile_cycles, vector_beats
+from pefslc.targets.tensil.machine.timing import drain_cycles, tile_cycles, vector_beats
 from pefslc.targets.tensil.rewrite.convolution_cost import convolution_cycles, tile_count
 from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
 from pefslc.targets.tensil.rewrite.room import has_room
@@ -198,8 +198,7 @@ def _leaving(program: GroupProgram, chosen: dict[str, _Exchange]) -> set[str]:
 def _transposition_cycles(layout: Layout, architecture: Architecture) -> int:
     """A MatMul a lane of what is read and lane of what is made: see `schedule.stationary_emitter.transpose`."""
     a, rows, lanes = architecture.array_size, layout.pixels, layout.channels
-    loads = clearing_rows(a) + min(a, lanes) * (drain_cycles(a) + load_cycles(1))
-    return min(a, rows) * loads + lanes * rows + lanes * -(-rows // a)
+    return min(a, rows) * min(a, lanes) * (drain_cycles(a) + 1) + lanes * rows + lanes * -(-rows // a)
 
 
 # --- the rewritten groups --------------------------------------------------------------------------------------------
