@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import pefslc
@@ -52,6 +54,16 @@ def test_the_installed_wheel_runs_the_commands_of_the_readme(built: Distribution
     assert origin.startswith(str(site))
     compared = run_as_the_readme_says(Path(sys.executable), tmp_path, environment, "cnn_bnfold_q2_3")
     assert compared == [f"40 of 40 outputs equal: {target} and 'y_ref64'" for target in ("tensil", "c")]
+
+
+def test_outputs_that_are_not_the_model_s_fail_the_check(tmp_path: Path) -> None:
+    examples = tmp_path / "examples"
+    examples.mkdir()
+    shutil.copy(ROOT / "examples" / "cnn_bnfold_q2_3.onnx", examples)
+    arrays = dict(np.load(ROOT / "examples" / "cnn_bnfold_q2_3.npz"))
+    np.savez(examples / "cnn_bnfold_q2_3.npz", **{**arrays, "y_ref64": arrays["y_ref64"] + 1})
+    with pytest.raises(RuntimeError, match=r"--target tensil .* ended with 1:"):
+        run_as_the_readme_says(Path(sys.executable), tmp_path, example="cnn_bnfold_q2_3")
 
 
 def test_the_readme_shows_a_compile_for_each_target() -> None:
