@@ -1,9 +1,11 @@
 # make demo        set everything up and run the main job on the flagship network
 # make test        ruff, mypy --strict, the tests; needs no torch
+# make quick       the style of imports and a few tests, in seconds: what pre-commit runs
 # make explore     the property tests on examples that no run has seen yet
 # make mutate      which guards no test fires; PACKAGES=numeric COUNT=40 SEED=2 for others than 300 of all
 # make test-train  the tests that train with Brevitas and compare with torch
-# make bench      measure the examples, and compare with Tensil's compiler; NETWORKS=FOLDER has more networks
+# make bench       measure the examples, and compare with Tensil's compiler; NETWORKS=FOLDER has more networks
+# make release-check   wheel and sdist work elsewhere: docs/releasing.md; RELEASE=FOLDER keeps them there
 # PYTHON=python3.12 make ...   another interpreter, 3.11 or newer
 
 PYTHON ?= python3
@@ -14,11 +16,13 @@ NETWORKS ?=
 PACKAGES ?= numeric,ir,passes,frontend,targets
 COUNT ?= 300
 SEED ?= 1
+RELEASE ?=
 OUTPUT ?= build/demo
 FLAGSHIP := pefsl_resnet9_16_strided_bnfold_q2_3
-SOURCES := lowering frontend passes targets tests benchmarks examples
+SOURCES := lowering frontend passes targets tests benchmarks examples noxfile.py
+QUICK := tests/test_architecture.py tests/numeric/test_format.py tests/frontend/test_spellings.py tests/tensil/test_encoding.py
 
-.PHONY: demo test lint types pytest explore mutate test-train bench wheel clean
+.PHONY: demo test lint types pytest quick explore mutate test-train bench wheel release-check clean
 
 demo: $(VENV)/.core
 	$(BIN)/pefslc examples/$(FLAGSHIP).onnx --target tensil --fmt Q2.3 --arch custom_perf -o $(OUTPUT) --verify examples/$(FLAGSHIP).npz
@@ -41,6 +45,9 @@ types: $(VENV)/.test
 pytest: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(PROCESSES) -m "not train"
 
+quick: $(VENV)/.test
+	$(BIN)/python -m pytest -q $(QUICK)
+
 explore: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(PROCESSES) -m "not train" --hypothesis-profile explore $$(grep -l "@given" -r tests)
 
@@ -60,8 +67,11 @@ wheel: $(VENV)/.test
 	rm -rf build/lib build/bdist.*
 	$(BIN)/python -m build --wheel
 
+release-check: $(VENV)/.test
+	$(BIN)/python tests/release_check.py $(if $(RELEASE),--keep $(RELEASE)) $(QUICK)
+
 clean:
-	rm -rf build dist $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build dist $(VENV) .nox *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

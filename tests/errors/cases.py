@@ -310,7 +310,7 @@ CASES: dict[Code, Case] = {
     Code.CONSTANT_OPERAND: network(
         lambda m, x: m.node("Concat", x, m.constant(np.ones((1, 1, 4, 4))), axis=1, name="/Concat", output="y")
     ),
-    Code.UNSUPPORTED_SHAPE: network(lambda m, x: conv(m, x), shape=(1, 2, 4, 4, 4)),
+    Code.UNSUPPORTED_SHAPE: network(lambda m, x: conv(m, x, np.ones((2, 2, 1, 1, 1))), shape=(1, 2, 4, 4, 4)),
     Code.SHAPE_MISMATCH: network(lambda m, x: conv(m, x, np.ones((2, 3, 1, 1)))),
     Code.WINDOW: node("MaxPool", kernel_shape=[9, 9]),
     Code.PARAMETER_VALUE: node("BatchNormalization", *([np.array([1.0, v]) for v in (1, 0, 0, -1)])),
