@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -12,55 +12,54 @@ import jinja2
 from pefslc.artifacts.sidecar import Json, JsonObject
 from pefslc.ir.graph import GraphInput, GraphOutput
 from pefslc.numeric.rounding import RoundingMode
-from pefslc.targets.tensil.groups.layout import Layout, Offsets
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType
+from pefslc.targets.tensil.words.word_program import WordTensor
 
-__all__ = ["TensorRecord", "codes_in_words", "host_io_module", "host_io_source"]
+__all__ = ["HostTensor", "codes_in_words", "host_io_module", "host_io_source"]
 
 
-@dataclass
-class TensorRecord:
-    """An input or output as the host sees it: layout [channels, height, width], the offsets (dy, dx) of the pixels that
-    share a vector (see `packing`), and the exponent of its codes: word = code * 2^exponent / finer.
-    """
+@dataclass(frozen=True, slots=True)
+class HostTensor:
+    """An input or output as the host sees it, and how it lies in the machine's words."""
 
-    name: str
-    layout: Layout
-    offsets: Offsets
-    exponent: int
-    architecture: Architecture
-    finer: int = 1
-    fields: dict[str, Json] = field(default_factory=dict)
+    end: GraphInput | GraphOutput
+    tensor: WordTensor
+    data_type: DataType
 
     def to_json(self) -> JsonObject:
-        """For the sidecar."""
-        layout = [self.layout.channels, self.layout.height, self.layout.width]
-        flat = [step for offset in self.offsets for step in offset]
+        """For the sidecar: the layout [channels, height, width], the offsets (dy, dx) of the pixels that share a vector,
+        and the placement of codes: word = code * 2^exponent / finer.
+        """
+        layout, offsets = self.tensor.layout, self.tensor.stored.packing
         record: dict[str, Json] = {
-            "name": self.name, "layout": layout, "lane_offsets": flat, "exponent": self.exponent,
-        }  # fmt: skip
-        return {**record, "finer": self.finer} if self.finer > 1 else record
+            "name": self.end.name,
+            "layout": [layout.channels // len(offsets), layout.height, layout.width],
+            "lane_offsets": [step for offset in offsets for step in offset],
+            "exponent": self.tensor.exponent,
+        }
+        return {**record, "finer": self.tensor.finer} if self.tensor.finer > 1 else record
 
-    def complete(self, end: GraphInput | GraphOutput) -> None:
-        """Add what the emitted module needs: the quantizer of an input, the map of an output."""
-        self.fields = {**self.to_json(), "shape": list(end.value.type.shape)}
-        if isinstance(end, GraphInput):
-            assert end.quantizer is not None
-            q = end.quantizer.quantization
-            # The emitted module decides exactly by the float64 of a step: every scale of a file is one.
-            assert all(Fraction(float(s)) == s for s in q.scale.steps)
-            low, high = codes_in_words(self.exponent, self.architecture.data_type)
-            self.fields |= {
-                "scale": [_pair(s) for s in q.scale.steps],
-                "zero_point": q.zero_point,
-                "low": max(q.low, low),
-                "high": min(q.high, high),
-                "rounding": end.quantizer.rounding.value,
-                "adds_zero_point_last": end.quantizer.adds_zero_point_last,
-            }
-        else:
-            assert end.map is not None
-            self.fields |= {"scale": [_pair(s) for s in end.map.scale], "offset": [_pair(o) for o in end.map.offset]}
+    def module_fields(self) -> JsonObject:
+        """What the emitted module needs, too: the quantizer of an input, the map of an output."""
+        fields: dict[str, Json] = {**self.to_json(), "shape": list(self.end.value.type.shape)}
+        if isinstance(self.end, GraphOutput):
+            assert self.end.map is not None
+            scale, offset = self.end.map.scale, self.end.map.offset
+            return {**fields, "scale": [_pair(s) for s in scale], "offset": [_pair(o) for o in offset]}
+        assert self.end.quantizer is not None
+        q = self.end.quantizer.quantization
+        # The emitted module decides exactly by the float64 of a step: every scale of a file is one.
+        assert all(Fraction(float(s)) == s for s in q.scale.steps)
+        low, high = codes_in_words(self.tensor.exponent, self.data_type)
+        return {
+            **fields,
+            "scale": [_pair(s) for s in q.scale.steps],
+            "zero_point": q.zero_point,
+            "low": max(q.low, low),
+            "high": min(q.high, high),
+            "rounding": self.end.quantizer.rounding.value,
+            "adds_zero_point_last": self.end.quantizer.adds_zero_point_last,
+        }
 
 
 def codes_in_words(exponent: int, data_type: DataType) -> tuple[int, int]:
@@ -78,9 +77,7 @@ def host_io_module(name: str) -> str:
     return module if module.isidentifier() else f"model_{module}"
 
 
-def host_io_source(
-    name: str, architecture: Architecture, inputs: list[TensorRecord], outputs: list[TensorRecord]
-) -> str:
+def host_io_source(name: str, architecture: Architecture, inputs: list[HostTensor], outputs: list[HostTensor]) -> str:
     """The text of the module."""
     return (
         _environment()
@@ -90,8 +87,8 @@ def host_io_source(
             module=host_io_module(name),
             array_size=architecture.array_size,
             binary_point=architecture.data_type.binary_point,
-            inputs=[r.fields for r in inputs],
-            outputs=[r.fields for r in outputs],
+            inputs=[tensor.module_fields() for tensor in inputs],
+            outputs=[tensor.module_fields() for tensor in outputs],
             modes=[mode.value for mode in RoundingMode],
         )
     )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial, reduce
-from operator import add
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,19 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.analysis.limits import TargetLimits
-from pefslc.artifacts.sidecar import Json, JsonObject, Sidecar
+from pefslc.artifacts.sidecar import Json, Sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.ir.graph import Graph
-from pefslc.numeric.format import saturate
-from pefslc.numeric.rounding import round_shift
 from pefslc.targets.protocol import Emission, LayerAudit, Runner, Stage, TargetOptions
 from pefslc.targets.tensil.check.checker import require_valid
 from pefslc.targets.tensil.cost import cycles
 from pefslc.targets.tensil.cost.program_costs import program_costs
-from pefslc.targets.tensil.groups.layout import Layout, Offsets, from_vectors, packed, to_vectors
-from pefslc.targets.tensil.host_io import TensorRecord, codes_in_words, host_io_module, host_io_source
-from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
+from pefslc.targets.tensil.host_io import HostTensor, host_io_module, host_io_source
+from pefslc.targets.tensil.machine.architecture import Architecture, DataType, load_architecture
 from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.targets.tensil.native_audit import NativeAudit
 from pefslc.targets.tensil.options import DEFAULT_ARCHITECTURE, TensilOptions
@@ -34,9 +29,9 @@ from pefslc.targets.tensil.program.listing import disassemble
 from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram, load_tmodel, tmodel_files
 from pefslc.targets.tensil.report import bounded_operations, computed_graph, op_reports, parts_of
 from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
+from pefslc.targets.tensil.runner import TensilRunner
 from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
 from pefslc.targets.tensil.schedule.tensor_memory import Entry
-from pefslc.targets.tensil.simulate.simulator import Machine
 from pefslc.targets.tensil.words.word_program import WordProgram
 
 __all__ = ["DEFAULT_ARCHITECTURE", "TensilTarget"]
@@ -65,26 +60,30 @@ class TensilTarget(TensilOptions):
         plan, program, report = _fastest(model.name, lowered, architecture)
         if options.observe is not None:
             options.observe(Stage("schedule", disassemble(plan.instructions)))
-        records = _records(model, words, plan, architecture)
+        inputs, outputs = _host_tensors(model, words, architecture.data_type)
         files = tmodel_files(program)
-        files[f"{host_io_module(model.name)}.py"] = host_io_source(model.name, architecture, *records).encode()
+        files[f"{host_io_module(model.name)}.py"] = host_io_source(model.name, architecture, inputs, outputs).encode()
         model_file = next(name for name in files if name.endswith(".tmodel"))
+        bounded = bounded_operations(model, lowered.bends, words)
         details: dict[str, Json] = {
             "tmodel": model_file,
             "architecture": architecture.to_json_dict(),
-            "inputs": [r.to_json() for r in records[0]],
-            "outputs": [r.to_json() for r in records[1]],
+            "inputs": [tensor.to_json() for tensor in inputs],
+            "outputs": [tensor.to_json() for tensor in outputs],
         }
+        ops = op_reports(lowered.bends, words, report, bounded)
+        in_layers = sum(op.cycles or 0 for op in ops.values())
+        # What loads constants and moves outputs serves no layer: with it, the layers' cycles are the total.
+        details["cycles"] = {"total": report.total, "outside_layers": report.total - in_layers}
         notes = _notes(program, plan, report, self.architecture_name)
         if words.native is not None:
             details["native_arithmetic"] = str(native_format(architecture.data_type))
             details["native_words"] = str(words.native)
             notes += () if lowered.magnitudes is None else (lowered.magnitudes.text(words.native),)
-        bounded = bounded_operations(model, lowered.bends, words)
         return Emission(
             files,
             details,
-            op_reports(lowered.bends, words, report, bounded),
+            ops,
             notes,
             report.total,
             partial(
@@ -174,21 +173,15 @@ def _program(name: str, architecture: Architecture, plan: Schedule) -> TensilPro
     )
 
 
-def _records(
-    graph: Graph, words: WordProgram, plan: Schedule, architecture: Architecture
-) -> tuple[list[TensorRecord], list[TensorRecord]]:
-    def record(name: str, entry: Entry) -> TensorRecord:
-        tensor = words.tensors[entry.tensor]
-        offsets = tensor.stored.packing
-        layout = replace(tensor.layout, channels=tensor.layout.channels // len(offsets))
-        return TensorRecord(name, layout, offsets, tensor.exponent, architecture, tensor.finer)
-
-    inputs = [record(i.name, e) for i, e in zip(graph.inputs, plan.inputs, strict=True)]
-    outputs = [record(o.name, e) for o, e in zip(graph.outputs, plan.outputs, strict=True)]
-    for r, graph_input in zip(inputs, graph.inputs, strict=True):
-        r.complete(graph_input)
-    for r, output in zip(outputs, graph.outputs, strict=True):
-        r.complete(output)
+def _host_tensors(graph: Graph, words: WordProgram, data_type: DataType) -> tuple[list[HostTensor], list[HostTensor]]:
+    """The inputs and the outputs, in the order of the model's."""
+    inputs = [
+        HostTensor(i, words.tensors[port.tensor], data_type) for i, port in zip(graph.inputs, words.inputs, strict=True)
+    ]
+    outputs = [
+        HostTensor(o, words.tensors[port.tensor], data_type)
+        for o, port in zip(graph.outputs, words.outputs, strict=True)
+    ]
     return inputs, outputs
 
 
@@ -206,92 +199,3 @@ def _audited(
 ) -> tuple[dict[str, NDArray[np.int64]], tuple[LayerAudit, ...]]:
     assert isinstance(runner, TensilRunner)
     return runner.audited(inputs, audit)
-
-
-_Inference = Callable[[Machine, Mapping[str, NDArray[np.int64]]], dict[str, NDArray[np.int64]]]
-
-
-class TensilRunner:
-    """Simulates the emitted files, read back from disk, on a machine whose memories start poisoned."""
-
-    def __init__(self, program: TensilProgram, sidecar: Sidecar) -> None:
-        self.program = program
-        self.inputs = [_Placement.of(r, i.shape) for r, i in zip(_list(sidecar, "inputs"), sidecar.inputs, strict=True)]
-        self.outputs = [
-            _Placement.of(r, o.shape) for r, o in zip(_list(sidecar, "outputs"), sidecar.outputs, strict=True)
-        ]
-        self.rounds = "native_arithmetic" in sidecar.details
-
-    def run(self, inputs: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
-        return self._run(inputs, lambda machine, raw: machine.infer(self.program, raw))
-
-    def audited(
-        self, inputs: Mapping[str, NDArray[np.int64]], audit: NativeAudit
-    ) -> tuple[dict[str, NDArray[np.int64]], tuple[LayerAudit, ...]]:
-        """`run`, and what the audit finds of each group on all inputs together."""
-        found: list[tuple[LayerAudit, ...]] = []
-
-        def infer(machine: Machine, raw: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
-            outputs, layers = audit.infer(machine, self.program, raw)
-            found.append(layers)
-            return outputs
-
-        outputs = self._run(inputs, infer)
-        return outputs, tuple(reduce(add, same) for same in zip(*found, strict=True))
-
-    def _run(self, inputs: Mapping[str, NDArray[np.int64]], infer: _Inference) -> dict[str, NDArray[np.int64]]:
-        machine = Machine(self.program.architecture, poison_seed=0)
-        machine.load_constants(self.program)
-        rows = len(next(iter(inputs.values())))
-        found: dict[str, list[NDArray[np.int64]]] = {p.name: [] for p in self.outputs}
-        for row in range(rows):
-            raw = {p.name: p.to_raw(inputs[p.name][row], self.program.architecture) for p in self.inputs}
-            results = infer(machine, raw)
-            for p in self.outputs:
-                found[p.name].append(p.from_raw(np.asarray(results[p.name], dtype=np.int64), rounds=self.rounds))
-        return {name: np.stack(codes) for name, codes in found.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class _Placement:
-    """One input or output: codes in the ONNX shape <-> raw vectors."""
-
-    name: str
-    layout: Layout
-    offsets: Offsets
-    exponent: int
-    finer: int
-    shape: tuple[int, ...]
-
-    @classmethod
-    def of(cls, record: JsonObject, shape: tuple[int, ...]) -> _Placement:
-        channels, height, width = _ints(record["layout"])
-        flat = _ints(record["lane_offsets"])
-        offsets = tuple(zip(flat[::2], flat[1::2], strict=True))
-        exponent, finer = _ints([record["exponent"], record.get("finer", 1)])
-        return cls(str(record["name"]), Layout(channels, height, width), offsets, exponent, finer, shape)
-
-    def to_raw(self, codes: NDArray[np.int64], architecture: Architecture) -> NDArray[np.int64]:
-        codes = saturate(codes, *codes_in_words(self.exponent, architecture.data_type))
-        planes = codes.reshape(self.layout.channels, self.layout.height, self.layout.width)
-        return to_vectors(packed(planes, self.offsets) << self.exponent, architecture.array_size)
-
-    def from_raw(self, vectors: NDArray[np.int64], *, rounds: bool) -> NDArray[np.int64]:
-        """rounds: words may lie between codes, and are rounded half to even."""
-        words = from_vectors(vectors, self.layout) * self.finer
-        if not rounds and (words & ((1 << self.exponent) - 1)).any():
-            raise CompileError(
-                Code.TCU_PROGRAM, f"output {quote(self.name)} holds words that are no codes: the program is broken"
-            )
-        return round_shift(words, self.exponent).reshape(self.shape[1:])
-
-
-def _ints(value: Json) -> list[int]:
-    assert isinstance(value, list)
-    return [int(str(v)) for v in value]
-
-
-def _list(sidecar: Sidecar, key: str) -> list[JsonObject]:
-    found = sidecar.details[key]
-    assert isinstance(found, list)
-    return found

@@ -23,7 +23,7 @@ from pefslc.targets.tensil.machine.instructions import MatMul, NoOp
 from pefslc.targets.tensil.native_audit import rounded_sums
 from pefslc.targets.tensil.program.encoding import encode
 from pefslc.targets.tensil.program.tmodel import TensilProgram
-from pefslc.targets.tensil.target import TensilRunner
+from pefslc.targets.tensil.runner import TensilRunner
 from pefslc.targets.tensil.words.word_group import WordTerm
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "cnn_float.onnx"

@@ -1,0 +1,114 @@
+"""Emitted files, read back and run on the simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.artifacts.sidecar import Json, JsonObject, Sidecar
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, quote
+from pefslc.numeric.format import saturate
+from pefslc.numeric.rounding import round_shift
+from pefslc.targets.protocol import LayerAudit
+from pefslc.targets.tensil.groups.layout import Layout, Offsets, from_vectors, packed, to_vectors
+from pefslc.targets.tensil.host_io import codes_in_words
+from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.native_audit import NativeAudit
+from pefslc.targets.tensil.program.tmodel import TensilProgram
+from pefslc.targets.tensil.simulate.simulator import Machine
+
+__all__ = ["TensilRunner"]
+
+_Inference = Callable[[Machine, Mapping[str, NDArray[np.int64]]], dict[str, NDArray[np.int64]]]
+
+
+class TensilRunner:
+    """Simulates the emitted files, read back from disk, on a machine whose memories start poisoned."""
+
+    def __init__(self, program: TensilProgram, sidecar: Sidecar) -> None:
+        self.program = program
+        self.inputs = [_Placement.of(r, i.shape) for r, i in zip(_list(sidecar, "inputs"), sidecar.inputs, strict=True)]
+        self.outputs = [
+            _Placement.of(r, o.shape) for r, o in zip(_list(sidecar, "outputs"), sidecar.outputs, strict=True)
+        ]
+        self.rounds = "native_arithmetic" in sidecar.details
+
+    def run(self, inputs: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
+        return self._run(inputs, lambda machine, raw: machine.infer(self.program, raw))
+
+    def audited(
+        self, inputs: Mapping[str, NDArray[np.int64]], audit: NativeAudit
+    ) -> tuple[dict[str, NDArray[np.int64]], tuple[LayerAudit, ...]]:
+        """`run`, and what the audit finds of each group on all inputs together."""
+        found: list[tuple[LayerAudit, ...]] = []
+
+        def infer(machine: Machine, raw: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
+            outputs, layers = audit.infer(machine, self.program, raw)
+            found.append(layers)
+            return outputs
+
+        outputs = self._run(inputs, infer)
+        return outputs, tuple(reduce(add, same) for same in zip(*found, strict=True))
+
+    def _run(self, inputs: Mapping[str, NDArray[np.int64]], infer: _Inference) -> dict[str, NDArray[np.int64]]:
+        machine = Machine(self.program.architecture, poison_seed=0)
+        machine.load_constants(self.program)
+        rows = len(next(iter(inputs.values())))
+        found: dict[str, list[NDArray[np.int64]]] = {p.name: [] for p in self.outputs}
+        for row in range(rows):
+            raw = {p.name: p.to_raw(inputs[p.name][row], self.program.architecture) for p in self.inputs}
+            results = infer(machine, raw)
+            for p in self.outputs:
+                found[p.name].append(p.from_raw(np.asarray(results[p.name], dtype=np.int64), rounds=self.rounds))
+        return {name: np.stack(codes) for name, codes in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Placement:
+    """One input or output: codes in the ONNX shape <-> raw vectors."""
+
+    name: str
+    layout: Layout
+    offsets: Offsets
+    exponent: int
+    finer: int
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, record: JsonObject, shape: tuple[int, ...]) -> _Placement:
+        channels, height, width = _ints(record["layout"])
+        flat = _ints(record["lane_offsets"])
+        offsets = tuple(zip(flat[::2], flat[1::2], strict=True))
+        exponent, finer = _ints([record["exponent"], record.get("finer", 1)])
+        return cls(str(record["name"]), Layout(channels, height, width), offsets, exponent, finer, shape)
+
+    def to_raw(self, codes: NDArray[np.int64], architecture: Architecture) -> NDArray[np.int64]:
+        codes = saturate(codes, *codes_in_words(self.exponent, architecture.data_type))
+        planes = codes.reshape(self.layout.channels, self.layout.height, self.layout.width)
+        return to_vectors(packed(planes, self.offsets) << self.exponent, architecture.array_size)
+
+    def from_raw(self, vectors: NDArray[np.int64], *, rounds: bool) -> NDArray[np.int64]:
+        """rounds: words may lie between codes, and are rounded half to even."""
+        words = from_vectors(vectors, self.layout) * self.finer
+        if not rounds and (words & ((1 << self.exponent) - 1)).any():
+            raise CompileError(
+                Code.TCU_PROGRAM, f"output {quote(self.name)} holds words that are no codes: the program is broken"
+            )
+        return round_shift(words, self.exponent).reshape(self.shape[1:])
+
+
+def _ints(value: Json) -> list[int]:
+    assert isinstance(value, list)
+    return [int(str(v)) for v in value]
+
+
+def _list(sidecar: Sidecar, key: str) -> list[JsonObject]:
+    found = sidecar.details[key]
+    assert isinstance(found, list)
+    return found
