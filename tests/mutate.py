@@ -144,8 +144,8 @@ def memory_bytes(process: int) -> int:
 def in_parallel(
     tasks: Iterable[tuple[object, float, Callable[[Path], object]]], trees: list[Path]
 ) -> Iterator[tuple[object, object]]:
-    """(task's name, what it returned) as they end: "timeout" after its seconds or with too much memory, "crash" without
-    a result.
+    """(task's name, what it returned) as they end: "timeout" after its seconds, or with too much memory; "crash" where
+    it returned nothing.
     """
     waiting, free, running = iter(tasks), list(trees), {}
     while True:

@@ -18,7 +18,7 @@ _INT64_LIMIT = (1 << 63) - 1
 
 def bits_for_range(low: int, high: int) -> int:
     """Width of the narrowest two's complement integer that holds every code in [low, high]."""
-    return max(high, -low - 1, 0).bit_length() + 1
+    return max(high, -low - 1).bit_length() + 1
 
 
 def fits_int64(magnitude: int) -> bool:
@@ -38,7 +38,7 @@ def dot_bounds(weight: NDArray[np.int64], low: int, high: int) -> tuple[NDArray[
     result  (lowest, highest), each [outputs]; at most 0 and at least 0
     Raises OverflowError when the bound itself leaves int64.
     """
-    magnitude = max(abs(low), abs(high))
+    magnitude = max(-low, high)
     largest = largest_magnitude(weight)
     if not fits_int64(magnitude * largest * weight.shape[1]):
         raise OverflowError("the sum of products does not fit 64 bits")
@@ -55,6 +55,6 @@ def prefix_bounds(low: Sequence[int], high: Sequence[int], bias: Sequence[int]) 
     low, high  per output, bounds of the partial sums without the bias; at most 0 and at least 0
     Python integers: near the ends of int64 nothing may wrap.
     """
-    lowest = min(min(a, a + b, b, 0) for a, b in zip(low, bias, strict=True))
-    highest = max(max(a, a + b, b, 0) for a, b in zip(high, bias, strict=True))
+    lowest = min(min(a, a + b, b) for a, b in zip(low, bias, strict=True))
+    highest = max(max(a, a + b, b) for a, b in zip(high, bias, strict=True))
     return lowest, highest

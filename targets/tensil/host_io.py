@@ -27,7 +27,7 @@ class HostTensor:
     data_type: DataType
 
     def to_json(self) -> JsonObject:
-        """For the sidecar: the layout [channels, height, width], the offsets (dy, dx) of the pixels that share a vector,
+        """For the sidecar: the layout [channels, height, width], the offsets (dy, dx) of pixels that share a vector,
         and the placement of codes: word = code * 2^exponent / finer.
         """
         layout, offsets = self.tensor.layout, self.tensor.stored.packing
