@@ -25,6 +25,16 @@ Array = NDArray[np.int64]
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
 SANITIZERS = ("-fsanitize=undefined,address", "-fno-sanitize-recover=all")
 
+# All that clang has to say, but for what is no fault in emitted C99. (Version 14 says nothing of these either.)
+EVERYTHING = (
+    "-Weverything",
+    "-Wno-unknown-warning-option",  # an older clang need not know the names below
+    "-Wno-padded",  # the arena's arrays stand in the order of their element sizes; the end of a struct may be padded
+    "-Wno-unsafe-buffer-usage",  # C has no other buffers than pointers
+    "-Wno-declaration-after-statement",  # C99 allows it; the warning speaks for C90
+    "-Wno-pre-c11-compat",  # nothing older than C99 is meant to read it
+)
+
 
 @pytest.fixture(scope="session")
 def cc() -> str:
@@ -63,6 +73,12 @@ def check_syntax() -> Callable[[str, Path, tuple[str, ...]], None]:
         compiled([compiler, *WARNINGS, *flags, "-O1", "-fsyntax-only", *sources])
 
     return check
+
+
+@pytest.fixture(scope="session")
+def clang_is_silent(clang: str, check_syntax: Callable[[str, Path, tuple[str, ...]], None]) -> Callable[[Path], None]:
+    """clang_is_silent(folder): of the C files in it."""
+    return lambda folder: check_syntax(clang, folder, EVERYTHING)
 
 
 def compiled(command: list[str]) -> None:
