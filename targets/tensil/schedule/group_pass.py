@@ -35,8 +35,9 @@ from pefslc.targets.tensil.schedule.pass_plan import Needs, PassPlan, Scratch, p
 from pefslc.targets.tensil.schedule.pass_steps import PassSteps
 from pefslc.targets.tensil.schedule.simd_steps import simd_operations
 from pefslc.targets.tensil.schedule.stationary_emitter import StationaryLayer, shifted_ones, transpose
+from pefslc.targets.tensil.schedule.tile_phases import Phase, TilePhases
 from pefslc.targets.tensil.schedule.weight_stream import WeightStream
-from pefslc.targets.tensil.schedule.weights import Tile, in_order
+from pefslc.targets.tensil.schedule.weights import Tile
 from pefslc.targets.tensil.words.steps import Accumulate, RawStep, SimdStep
 from pefslc.targets.tensil.words.word_group import WordGroup
 
@@ -70,13 +71,13 @@ def emit_group(
     """
     gathers = 0 if stationary is None else min(stationary.gathers, capacity // 2)
     plan = plan_passes(group, layouts, needs, scratch, capacity - gathers, architecture)
-    passes = _Passes(group, needs, layouts, architecture.array_size, tiles, steps)
+    phases_of_set = TilePhases(group, needs, layouts, architecture.array_size, tiles, steps)
     output_blocks = list(range(group.layout.blocks(architecture.array_size)))
     if stationary is None:  # those first that hide least SIMD: the last ones' tiles hide what was left before them
         output_blocks.sort(key=steps.hides)
     sets = [output_blocks[i : i + plan.blocks] for i in range(0, len(output_blocks), plan.blocks)]
     choices = [steps.leading(chosen, plan.rows * plan.columns) for chosen in sets]
-    phases_of = [passes.phases(c, choice, plan.input_blocks) for c, choice in zip(sets, choices, strict=True)]
+    phases_of = [phases_of_set.of(c, choice, plan.input_blocks) for c, choice in zip(sets, choices, strict=True)]
     ordered = [tile for phases in phases_of for phase in phases for tile in phase.tiles]
     weights = WeightStream(ordered, plan.weight_base, plan.weight_size, emitter, constants)
     work = _GroupPass(
@@ -100,60 +101,6 @@ def emit_group(
     for rect in plan.rects(group.layout):
         for chosen, choice, phases in zip(sets, choices, phases_of, strict=True):
             work.emit(rect, chosen, choice, phases)
-
-
-@dataclass(frozen=True, slots=True)
-class _Phase:
-    """What is worked on together: tiles, and the input blocks of the term (-1: of any) that they read."""
-
-    term: int
-    blocks: range
-    tiles: list[Tile]
-
-
-@dataclass(frozen=True, slots=True)
-class _Passes:
-    """How the tiles of a group are divided into phases."""
-
-    group: WordGroup
-    needs: Needs
-    layouts: Mapping[str, Layout]
-    array_size: int
-    tiles: list[list[Tile]]
-    steps: PassSteps
-
-    def phases(self, chosen: Sequence[int], choice: Choice, whole: int) -> list[_Phase]:
-        """Without streaming, everything is one phase; with it, `whole` input blocks of one term at a time are."""
-        blocks_of = [self.tiles[block] for block in chosen]
-        late: list[Tile] = []
-        if self.group.carried:
-            blocks_of, late = self._carrying_sums(chosen)
-        if choice.plan is not None and choice.carried:
-            for i, block in enumerate(chosen[choice.first :], choice.first):
-                carrying = self.steps.carrying(block, choice.plan.carried)
-                assert carrying is not None
-                blocks_of[i] = carrying
-        tiles = in_order(blocks_of)
-        if not self.needs.streamed_terms:
-            return [_Phase(-1, range(0), tiles + late)]
-        phases = [_Phase(-1, range(0), [t for t in tiles if t.tap is None])]
-        for t, term in enumerate(self.group.terms):
-            blocks = range(self.layouts[term.tensor].blocks(self.array_size))
-            step = whole if term.tensor in self.needs.streamed_terms else len(blocks)
-            for first in range(0, len(blocks), step):
-                part = blocks[first : first + step]
-                of_part = [i for i in tiles if i.tap is not None and i.term == t and i.in_block in part]
-                phases.append(_Phase(t, part, of_part))
-        return [*phases, _Phase(-1, range(0), late)]
-
-    def _carrying_sums(self, chosen: Sequence[int]) -> tuple[list[list[Tile]], list[Tile]]:
-        """Tiles for sums that are stored with a constant: in their own biases, or by tiles of its own, after them."""
-        word = self.group.carried
-        carrying = [self.steps.carrying(block, word) for block in chosen]
-        if not self.needs.streamed_terms and None not in carrying:
-            return [tiles for tiles in carrying if tiles is not None], []
-        row = np.full((1, self.array_size), word, dtype=np.int64)
-        return [self.tiles[b] for b in chosen], [Tile(b, 0, 0, None, False, True, row) for b in chosen]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -188,7 +135,7 @@ class _GroupPass:
 
     # --- one pass ------------------------------------------------------------------------------------------------
 
-    def emit(self, rect: Rect, chosen: Sequence[int], choice: Choice, phases: list[_Phase]) -> None:
+    def emit(self, rect: Rect, chosen: Sequence[int], choice: Choice, phases: list[Phase]) -> None:
         """One pass: fill the accumulators, apply the steps, store."""
         steps = self.group.steps
         head = self.group.head
@@ -263,7 +210,7 @@ class _GroupPass:
         self,
         rect: Rect,
         chosen: Sequence[int],
-        phases: list[_Phase],
+        phases: list[Phase],
         steps: Sequence[RawStep],
         by_simd: int,
     ) -> None:
