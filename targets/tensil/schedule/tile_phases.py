@@ -1,4 +1,4 @@
-"""In which order the tiles of a pass are worked on: together, or input block by input block where those are streamed."""
+"""In which order a pass works on its tiles: together, or input block by input block where those are streamed."""
 
 from __future__ import annotations
 
