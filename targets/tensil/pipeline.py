@@ -40,7 +40,7 @@ from pefslc.targets.tensil.words.text import print_words
 from pefslc.targets.tensil.words.verify import faults_of_words
 from pefslc.targets.tensil.words.word_program import WordProgram
 
-__all__ = ["GROUP_REWRITES", "REWRITE_NAMES", "STAGES", "WORD_REWRITES", "Lowered", "Observer", "lower_graph"]
+__all__ = ["GROUP_REWRITES", "REWRITE_NAMES", "STAGES", "WORD_REWRITES", "LoweredNetwork", "Observer", "lower_graph"]
 
 # Rewrites of groups in codes.
 GROUP_REWRITES: tuple[Rewrite[GroupProgram], ...] = (
@@ -86,7 +86,7 @@ Observer = Callable[[str, str, bool], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Lowered:
+class LoweredNetwork:
     """A network on the TCU: its requantizations that were split, its last form before the schedule, the schedule.
 
     magnitudes  that native words were made for; None without calibration inputs, or where nothing is native
@@ -104,7 +104,7 @@ def lower_graph(
     calibrate: Arrays | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     observe: Observer | None = None,
-) -> Lowered:
+) -> LoweredNetwork:
     """The whole way. Raises CompileError, with every fault, for what cannot be lowered."""
     data_type = context.data_type
     if is_native(model, data_type):
@@ -113,13 +113,13 @@ def lower_graph(
     selected = _selected(bends.graph, context, observe)
     changed: set[str] = set()
 
-    def attempt(tried: Context) -> Lowered:
+    def attempt(tried: Context) -> LoweredNetwork:
         groups = rewritten(
             selected, GROUP_REWRITES, tried, _GROUPS, lambda *event: _note_change(changed, event, observe)
         )
         words = place(groups, data_type, allow_overflow=context.allow_overflow)
         words = _rewritten_words(words, WORD_REWRITES, tried, observe)
-        return Lowered(bends, words, schedule(words, context.architecture, progress), None)
+        return LoweredNetwork(bends, words, schedule(words, context.architecture, progress), None)
 
     for left_out, following in pairwise(_TRIES):
         try:
@@ -148,7 +148,7 @@ def _lower_natively(
     calibrate: Arrays | None,
     progress: Callable[[int, int, str], None] | None,
     observe: Observer | None,
-) -> Lowered:
+) -> LoweredNetwork:
     data_type = context.data_type
     context = context.without(RequantizeWhilePacking.name)  # pack-leftovers must not count on it
     groups = _selected(graph, context, observe)
@@ -161,7 +161,7 @@ def _lower_natively(
     groups = rewritten(groups, [FuseSums.of(graph, groups)], context, _GROUPS, _shown_groups(observe))
     words = place_natively(groups, scales, data_type, magnitudes)
     words = _rewritten_words(words, NATIVE_WORD_REWRITES, context, observe)
-    return Lowered(Bends(graph), words, schedule(words, context.architecture, progress), magnitudes)
+    return LoweredNetwork(Bends(graph), words, schedule(words, context.architecture, progress), magnitudes)
 
 
 def _selected(graph: Graph, context: Context, observe: Observer | None) -> GroupProgram:

@@ -24,7 +24,7 @@ from pefslc.targets.tensil.machine.architecture import Architecture, DataType, l
 from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.targets.tensil.native_audit import NativeAudit
 from pefslc.targets.tensil.options import DEFAULT_ARCHITECTURE, TensilOptions
-from pefslc.targets.tensil.pipeline import REWRITE_NAMES, STAGES, Lowered, Observer, lower_graph
+from pefslc.targets.tensil.pipeline import REWRITE_NAMES, STAGES, LoweredNetwork, Observer, lower_graph
 from pefslc.targets.tensil.program.listing import disassemble
 from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram, load_tmodel, tmodel_files
 from pefslc.targets.tensil.report import bounded_operations, computed_graph, op_reports, parts_of
@@ -125,7 +125,7 @@ def _observer(options: TargetOptions) -> Observer | None:
 
 
 def _fastest(
-    name: str, lowered: Lowered, architecture: Architecture
+    name: str, lowered: LoweredNetwork, architecture: Architecture
 ) -> tuple[Schedule, TensilProgram, cycles.CycleReport]:
     """The schedule, its program and its cycles: with the constants in local memory, where that is faster."""
     plan = lowered.schedule
@@ -142,7 +142,7 @@ def _fastest(
     return plan, program, report
 
 
-def _resident(lowered: Lowered, architecture: Architecture) -> Schedule | None:
+def _resident(lowered: LoweredNetwork, architecture: Architecture) -> Schedule | None:
     """The same with the constants in local memory from run to run, if half of it holds them; else None. Where it holds
     them only so, SIMD alone requantizes per channel.
     """

@@ -17,7 +17,7 @@ from pefslc.targets.tensil.matrix.matrix_plan import (
     matrix_plan,
     matrix_plan_with_addend,
 )
-from pefslc.targets.tensil.matrix.matrix_steps import AddTensor, AddWord, Diagonal, MatrixStep, apply_matrix_steps
+from pefslc.targets.tensil.matrix.matrix_steps import AddByMatrix, AddWord, Diagonal, MatrixStep, apply_matrix_steps
 from pefslc.targets.tensil.words.steps import Maximum, Minimum, Multiply, RawStep
 
 FP8, FP16 = DataType["FP8BP4"], DataType["FP16BP8"]
@@ -142,7 +142,7 @@ def test_the_residual_of_the_flagship_shape() -> None:
     )
     assert plan is not None
     assert plan.carried == 32768 - (31 << 4)
-    assert [type(step) for step in plan.steps] == [Diagonal, AddWord, AddTensor, AddWord, AddWord, AddWord]
+    assert [type(step) for step in plan.steps] == [Diagonal, AddWord, AddByMatrix, AddWord, AddWord, AddWord]
 
 
 @pytest.mark.parametrize("shift", [2, 3, 4])
@@ -175,7 +175,7 @@ def test_a_relu_after_the_addition_of_sums_takes_two_constants() -> None:
     )
     assert plan is not None
     assert plan.carried
-    assert [type(step) for step in plan.steps] == [Diagonal, AddTensor, AddWord, AddWord]
+    assert [type(step) for step in plan.steps] == [Diagonal, AddByMatrix, AddWord, AddWord]
 
 
 def test_an_addend_of_too_many_words_is_not_tried_word_by_word() -> None:
@@ -202,8 +202,8 @@ def test_an_odd_offset_would_send_ties_to_the_other_code() -> None:
 
 def test_rows_are_the_bias_and_the_diagonal() -> None:
     assert np.array_equal(Diagonal(32, 4096).rows(3, 256), [[4096] * 3, [32, 0, 0], [0, 32, 0], [0, 0, 32]])
-    assert np.array_equal(AddTensor(7).rows(2, 256), [[7, 7], [256, 0], [0, 256]])
-    assert np.array_equal(AddTensor(7, 32).rows(2, 256), [[7, 7], [32, 0], [0, 32]])
+    assert np.array_equal(AddByMatrix(7).rows(2, 256), [[7, 7], [256, 0], [0, 256]])
+    assert np.array_equal(AddByMatrix(7, 32).rows(2, 256), [[7, 7], [32, 0], [0, 32]])
     assert np.array_equal(AddWord(-5).rows(3, 256), [[-5] * 3])
 
 

@@ -16,7 +16,7 @@ from pefslc.targets.tensil.machine.instructions import (
 )
 from pefslc.targets.tensil.matrix.matrix_plan import MatrixPlan
 from pefslc.targets.tensil.matrix.matrix_steps import (
-    AddTensor,
+    AddByMatrix,
     AddWord,
     ChannelAddWord,
     ChannelDiagonal,
@@ -51,9 +51,9 @@ def instructions(step: MatrixStep, vectors: int, blocks: int) -> list[Instructio
             return [*store, LoadWeights(0, 13), *through]
         case ChannelDiagonal():
             return [*store, *(i for move in through for i in (LoadWeights(0, 13), move))]
-        case AddTensor(moves=True):
+        case AddByMatrix(moves=True):
             return [DataMove(MoveKind.LOCAL_TO_ACCUMULATOR_ACCUMULATE, 0, 0, every)]
-        case AddTensor():
+        case AddByMatrix():
             return [LoadWeights(0, 13), MatMul(0, 0, every, accumulate=True)]
 
 
@@ -62,7 +62,7 @@ CHANNELS = ChannelDiagonal((1, 2, 0), (3, 4, 0)), ChannelAddWord((5, 6, 0)), Add
 
 @pytest.mark.parametrize(
     "steps",
-    [PLAN.alone, PLAN.steps, CHANNELS, (AddTensor(5), AddWord(1)), (Diagonal(32, 5), AddTensor(0), AddWord(1))],
+    [PLAN.alone, PLAN.steps, CHANNELS, (AddByMatrix(5), AddWord(1)), (Diagonal(32, 5), AddByMatrix(0), AddWord(1))],
 )
 @pytest.mark.parametrize("blocks", [1, 3])
 @pytest.mark.parametrize("vectors", [30, 100])

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.machine.arithmetic import saturate
 from pefslc.targets.tensil.matrix.matrix_steps import (
-    AddTensor,
+    AddByMatrix,
     AddWord,
     ChannelAddWord,
     ChannelDiagonal,
@@ -208,7 +208,7 @@ def _plans_with_addend(
     lower = next((step.word for step in trailing if isinstance(step, Maximum)), None)
     undone = 0 if addend.word is None else addend.carried * addend.word >> data_type.binary_point
     for offset, bias in _offsets(lower, addend, data_type):
-        after = AddTensor(bias - undone, addend.word), *rails(trailing, offset + bias, data_type)
+        after = AddByMatrix(bias - undone, addend.word), *rails(trailing, offset + bias, data_type)
         if upper is None:
             yield MatrixPlan(0, (Diagonal(multiply.word, offset), *after))
             continue
@@ -253,7 +253,7 @@ def representable(step: MatrixStep, data_type: DataType) -> bool:
             values: tuple[int, ...] = (step.word,)
         case Diagonal():
             values = (step.word, step.bias)
-        case AddTensor():
+        case AddByMatrix():
             values = (step.bias, step.word or 0)
         case ChannelAddWord():
             values = step.words
@@ -274,7 +274,7 @@ def _is_certified(
     data_type: DataType,
 ) -> bool:
     """Every word with every addend: both ways give the same. Words that both ways treat alike are tried once."""
-    split = next(i for i, step in enumerate(plan.alone) if isinstance(step, AddTensor))
+    split = next(i for i, step in enumerate(plan.alone) if isinstance(step, AddByMatrix))
     before = apply_matrix_steps(plan.alone[:split], words, data_type), apply_steps(leading, words, data_type)
     pairs = np.unique(np.stack(before), axis=1)
     step = plan.alone[split]

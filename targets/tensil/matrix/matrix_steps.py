@@ -13,7 +13,7 @@ from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.machine.arithmetic import multiply_accumulate, saturate
 
 __all__ = [
-    "AddTensor",
+    "AddByMatrix",
     "AddWord",
     "ChannelAddWord",
     "ChannelDiagonal",
@@ -50,7 +50,7 @@ class Diagonal:
 
 
 @dataclass(frozen=True, slots=True)
-class AddTensor:
+class AddByMatrix:
     """accumulators = saturate(accumulators + saturate(bias + the group's added tensor)).
 
     word  what multiplies the tensor, as in Diagonal; None for 1
@@ -94,7 +94,7 @@ class ChannelDiagonal:
 
 
 ChannelStep: TypeAlias = ChannelAddWord | ChannelDiagonal
-MatrixStep: TypeAlias = AddWord | Diagonal | AddTensor | ChannelStep
+MatrixStep: TypeAlias = AddWord | Diagonal | AddByMatrix | ChannelStep
 
 
 def _by_block(words: Sequence[int], array_size: int) -> Words:
@@ -109,7 +109,7 @@ def _bias_and_diagonal(bias: int, word: int, array_size: int) -> Words:
     return np.concatenate([row, np.eye(array_size, dtype=np.int64) * word])
 
 
-def _added(step: AddTensor, addend: Words, data_type: DataType) -> Words:
+def _added(step: AddByMatrix, addend: Words, data_type: DataType) -> Words:
     factor = np.full_like(addend, data_type.one if step.word is None else step.word)
     return saturate(multiply_accumulate(addend, factor, step.bias, data_type), data_type)[0]
 
@@ -128,7 +128,7 @@ def apply_matrix_steps(
             case Diagonal():
                 factor = np.full_like(words, step.word)
                 words, _ = saturate(multiply_accumulate(words, factor, step.bias, data_type), data_type)
-            case AddTensor():
+            case AddByMatrix():
                 assert addend is not None
                 words, _ = saturate(words + _added(step, addend, data_type), data_type)
             case ChannelAddWord():

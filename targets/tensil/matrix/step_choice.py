@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pefslc.targets.tensil.machine.timing import SIMD_CYCLES, SIMD_READ_CYCLES, STORE_CYCLES, drain_cycles, load_cycles
 from pefslc.targets.tensil.matrix.matrix_plan import MatrixPlan
 from pefslc.targets.tensil.matrix.matrix_steps import (
-    AddTensor,
+    AddByMatrix,
     AddWord,
     ChannelAddWord,
     ChannelDiagonal,
@@ -107,6 +107,6 @@ def matrix_cycles(steps: Sequence[MatrixStep], vectors: int, array_size: int, bl
                 cycles += drain - 1 + vectors + STORE_CYCLES * blocks + tile
             case ChannelDiagonal():
                 cycles += drain - 1 + vectors + STORE_CYCLES * blocks + tile * blocks + drain * (blocks - 1)
-            case AddTensor():  # a move waits for the drain, too; but then the step that follows does not
+            case AddByMatrix():  # a move waits for the drain, too; but then the step that follows does not
                 cycles += 0 if step.moves else drain + tile
     return cycles

@@ -20,7 +20,7 @@ from pefslc.targets.tensil.matrix.group_steps import (
     trailing_steps,
 )
 from pefslc.targets.tensil.matrix.matrix_steps import (
-    AddTensor,
+    AddByMatrix,
     AddWord,
     ChannelAddWord,
     ChannelDiagonal,
@@ -153,7 +153,7 @@ class _GroupPass:
             if choice.plan is not None:
                 self.emitter.flush()
                 self._matrix_steps(choice.steps, rect, chosen, choice.first)
-            steps = () if any(isinstance(s, AddTensor) for s in choice.steps) else steps[len(leading) :]
+            steps = () if any(isinstance(s, AddByMatrix) for s in choice.steps) else steps[len(leading) :]
         trailing, _ = self.steps.trailing(len(chosen), rect.area)
         by_matrix = trailing if steps else None
         for step in steps[: len(steps) - len(trailing_steps(self.group))] if by_matrix else steps:
@@ -182,7 +182,7 @@ class _GroupPass:
                         self.emitter.matmul_zeroes(i * rect.area, rect.area, accumulate=True)
                 case Diagonal() | ChannelDiagonal():
                     self._diagonal(step, rect, chosen, first)
-                case AddTensor():
+                case AddByMatrix():
                     (added,) = added_tensors(self.group)
                     if not step.moves:
                         self.emitter.load_weights(self.steps.bring_rows(step), self.a + 1, has_bias=True)
