@@ -1,4 +1,8 @@
-"""The overflow proof: every partial sum fits the target's accumulator, or the compile stops."""
+"""The overflow proof: every partial sum fits the target's accumulator, or the compile stops.
+
+With --allow-overflow, and in a target's native arithmetic, it is not asked for. The TCU lowering proves it again for
+its own words (`targets/tensil/words/verify.py`).
+"""
 
 from __future__ import annotations
 

@@ -25,13 +25,13 @@ from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.targets.tensil.native_audit import NativeAudit
 from pefslc.targets.tensil.options import DEFAULT_ARCHITECTURE, TensilOptions
 from pefslc.targets.tensil.pipeline import REWRITE_NAMES, STAGES, LoweredNetwork, Observer, lower_graph
-from pefslc.targets.tensil.program.listing import disassemble
 from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram, load_tmodel, tmodel_files
 from pefslc.targets.tensil.report import bounded_operations, computed_graph, op_reports, parts_of
 from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
 from pefslc.targets.tensil.runner import TensilRunner
 from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
 from pefslc.targets.tensil.schedule.tensor_memory import Entry
+from pefslc.targets.tensil.schedule.text import print_schedule
 from pefslc.targets.tensil.words.word_program import WordProgram
 
 __all__ = ["DEFAULT_ARCHITECTURE", "TensilTarget"]
@@ -59,7 +59,7 @@ class TensilTarget(TensilOptions):
         words = lowered.program
         plan, program, report = _fastest(model.name, lowered, architecture)
         if options.observe is not None:
-            options.observe(Stage("schedule", disassemble(plan.instructions)))
+            options.observe(Stage("schedule", print_schedule(plan)))
         inputs, outputs = _host_tensors(model, words, architecture.data_type)
         files = tmodel_files(program)
         files[f"{host_io_module(model.name)}.py"] = host_io_source(model.name, architecture, inputs, outputs).encode()

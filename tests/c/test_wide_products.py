@@ -52,7 +52,7 @@ def wide_graph(build_graph, bits, slope):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(("bits", "slope"), [(8, 2.0**-8), (16, 2.0**-4), (16, 2.0**5)])
 def test_codes_behind_batch_norm_equal_the_interpreter(bits, slope, bench, build_graph, sanitizer_flags):  # type: ignore[no-untyped-def]
     graph = wide_graph(build_graph, bits, slope)
-    bench.add(graph, TargetOptions())
+    bench.add(graph)
     reports = [str(r) for r in CTarget().lower(graph, TargetOptions()).ops.values()]
     assert not any("threshold" in report for report in reports)
     assert bits == 8 or any("two words" in report for report in reports)

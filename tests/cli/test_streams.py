@@ -56,6 +56,7 @@ def test_a_terminated_compile_leaves_nothing(name: str, tmp_path: Path) -> None:
     plugin = tmp_path / "ends.py"
     plugin.write_text(
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # whoever runs the tests may ignore it
         "from pefslc.console.cli import main\n"
         "import pefslc.verification.verify as v\n"
         f"def ends(*_, **__): os.kill(os.getpid(), signal.{name})\n"
@@ -105,7 +106,8 @@ def test_a_signal_waits_until_extension_modules_are_loaded(
     script = tmp_path / "interrupts.py"
     script.write_text(
         "import os, signal, sys\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # whoever runs the tests may ignore it
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # whoever runs the tests may ignore both
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "class Hook:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         f"        if name == {module!r}:\n"

@@ -89,7 +89,7 @@ def test_any_bytes_decode_to_something_printable(data: bytes, architecture: Arch
 
 @pytest.mark.parametrize(
     ("instruction", "code"),
-    [  # pynqz1, by hand from spec 2: 13 + 3 bits, 20 + 3 bits padded to 24, 16 bits, header
+    [  # pynqz1, by hand: 13 + 3 bits, 20 + 3 bits padded to 24, 16 bits, header
         (NoOp(), "0000000000000000"),
         (MatMul(0x1234, 0x567, 0x100), "34126705 00ff0010"),
         (MatMul(1, 2, 3, 7, 5, accumulate=True, zeroes=True), "01e00200 50020013"),

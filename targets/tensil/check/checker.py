@@ -115,7 +115,7 @@ def _check_entries(program: TensilProgram) -> list[Finding]:
 
 
 def _check_reserved(program: TensilProgram) -> list[Finding]:
-    """The flush probe's vectors (spec 9): never in DRAM0; in local memory, nothing that must outlive a run."""
+    """The flush probe's vectors: never in DRAM0; in local memory, nothing that must outlive a run."""
     architecture = program.architecture
     usable = architecture.usable_dram0_vectors
     findings = [

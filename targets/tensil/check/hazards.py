@@ -1,6 +1,7 @@
 """The accumulator hazard of the RTL: an accumulating write that reads a stale sum, so that a contribution is lost.
 
-Found by experiment on the RTL (spec 5); no document and no emulator knows it. Consider the stream of accumulator
+Found by experiment on the RTL (tests/data/tcu/rtl_hazards.txt); no document and no emulator knows it. Consider the
+stream of accumulator
 accesses, one per vector. Writes to one address X that follow each other with no read and no other address in between
 form a group; the second *accumulating* write of a group is lost or reads stale data. So these are fine: overwrite X,
 accumulate X. And these are not: accumulate, accumulate; accumulate, overwrite, accumulate.

@@ -1,9 +1,11 @@
-"""The printed form of programs of groups in codes. It is for people: weights are shown as shapes and hashes."""
+"""The printed form of programs of groups in codes. It is for people: of weights it shows shape, range, and a hash (`#`)
+that is the same where the weights are.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,24 +26,21 @@ from pefslc.targets.tensil.groups.group import (
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Port, StoredTensor
 from pefslc.targets.tensil.groups.layout import ALONE, Layout
 
-__all__ = ["array_text", "layout_text", "port_lines", "print_groups", "tensor_notes", "window_text"]
+__all__ = ["array_text", "layout_text", "port_line", "print_groups", "tensor_notes", "window_text"]
 
 
 def print_groups(program: GroupProgram) -> str:
     """One line for each tensor that comes in or goes out, a paragraph for each group."""
-    lines = [*port_lines("input", program.inputs, program.tensors), ""]
+    lines = [*(port_line("input", port, program.tensors[port.tensor]) for port in program.inputs), ""]
     for group in program.groups:
         lines += [*_group_lines(program, group), ""]
-    return "\n".join([*lines, *port_lines("output", program.outputs, program.tensors)]) + "\n"
+    lines += [port_line("output", port, program.tensors[port.tensor]) for port in program.outputs]
+    return "\n".join(lines) + "\n"
 
 
-def port_lines(kind: str, ports: Iterable[Port], tensors: object) -> Iterator[str]:
-    """The inputs or outputs, by their ONNX names."""
-    assert isinstance(tensors, dict)
-    for port in ports:
-        tensor = tensors[port.tensor]
-        stored = tensor if isinstance(tensor, StoredTensor) else tensor.stored
-        yield f'{kind} "{port.name}" = %{port.tensor}: {layout_text(stored.layout)}{tensor_notes(stored)}'
+def port_line(kind: str, port: Port, stored: StoredTensor) -> str:
+    """An input or output, by its ONNX name."""
+    return f'{kind} "{port.name}" = %{port.tensor}: {layout_text(stored.layout)}{tensor_notes(stored)}'
 
 
 def layout_text(layout: Layout) -> str:
@@ -82,7 +81,7 @@ def window_text(window: Window) -> str:
 
 def _group_lines(program: GroupProgram, group: Group) -> Iterator[str]:
     stored = program.tensors[group.result]
-    computes = f"  // {', '.join(group.ops)}" if group.ops else "  // a helper"
+    computes = f"  // computes {', '.join(group.ops)}" if group.ops else "  // a helper"
     yield f"%{group.result}: {layout_text(group.layout)}{tensor_notes(stored)}{computes}"
     match group.head:
         case LinearHead() as head:

@@ -1,4 +1,7 @@
-"""What must hold of a program of groups in codes, each rule by its name."""
+"""What must hold of a program of groups in codes, each rule by its name.
+
+Asked after selection and after each rewrite that changed the program (`pipeline`).
+"""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class Architecture:
         """The eleven keys, as a .tarch file and the `arch` entry of a .tmodel hold them."""
         return {**asdict(self), "data_type": self.data_type.value}
 
-    # Field widths of an instruction (spec 2). A stride exponent lies immediately above its address.
+    # Field widths of an instruction. A stride exponent lies immediately above its address.
 
     @cached_property
     def address0_bits(self) -> int:
@@ -132,7 +132,7 @@ class Architecture:
         """Bytes of one vector in DRAM and in .tdata files."""
         return self.array_size * self.data_type.bytes_per_scalar
 
-    # What the drivers' flush probe takes (spec 9): it copies DRAM0[depth-1] -> local[depth-1] -> DRAM0[depth-2].
+    # What the drivers' flush probe takes: it copies DRAM0[depth-1] -> local[depth-1] -> DRAM0[depth-2].
 
     @property
     def usable_dram0_vectors(self) -> int:

@@ -1,7 +1,7 @@
 """What one lane of the TCU computes: multiply-accumulate, saturation and the SIMD operations, on integer codes.
 
 Codes are int64 within the data type's range. The widest product, 2^62 of FP32BP16, plus a sum shifted by the binary
-point stays below 2^63, so int64 is exact throughout. Source: spec 3 and 4, where emulator and RTL agree bit for bit.
+point stays below 2^63, so int64 is exact throughout. Source: Tensil's emulator and RTL, which agree bit for bit.
 """
 
 from __future__ import annotations

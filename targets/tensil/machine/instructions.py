@@ -2,7 +2,7 @@
 
 Building one checks nothing (a program has up to 100,000): fields are checked by the encoder, meaning by the checker.
 `vectors` counts vectors (the encoded size is one less); a stride is an exponent e: vector i is at address + i * 2^e.
-Source: spec 2; Tensil's Opcode.scala, DataMoveFlags.scala, SIMDOp.scala.
+Source: Tensil's Opcode.scala, DataMoveFlags.scala, SIMDOp.scala.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The machine's timing, in cycles: the one place for what an instruction takes, what it waits for, and what it hides.
 
-Measured on the RTL of custom_perf: A = 12, 64-bit AXI. A comment names the experiment, as the measurements do; n is the
-number of vectors. "Fitted" is what no experiment shows alone. Nothing else was measured: other array sizes are taken to
-scale as said here.
+Measured on the RTL of custom_perf: A = 12, 64-bit AXI. A comment names the experiment, as rtl_measurements.txt in
+tests/data/tcu does, or rtl_hazards.txt where it speaks of right and wrong; n is the number of vectors. "Fitted" is what
+no experiment shows alone. Nothing else was measured: other array sizes are taken to scale as said here.
 
 `cycles` models whole programs with it, `hazards` and `emitter` keep accumulations apart, and whatever chooses between
 two ways of computing the same prices them with it.

@@ -1,4 +1,4 @@
-"""Instructions to bytes and back, bit by bit as spec 2 lays them out.
+"""Instructions to bytes and back, bit by bit as Tensil's InstructionLayout.scala lays them out.
 
 [operand 0][operand 1][operand 2][header: 8 bits], least significant bit first, packed back to back; the header holds
 the flags in its low half and the opcode in its high half. A stride exponent lies immediately above its address.
@@ -109,7 +109,7 @@ def _width_limits(architecture: Architecture) -> dict[str, int]:
 
 
 def _assembler_limits(architecture: Architecture, table: InstructionTable) -> list[tuple[NDArray[np.bool_], str, int]]:
-    """(rows, column, first illegal value). Sizes are encoded as vectors - 1 (spec 2)."""
+    """(rows, column, first illegal value). Sizes are encoded as vectors - 1."""
     local, accumulators = architecture.local_depth, architecture.accumulator_depth
     opcode, flags = table.opcode, table.flags
     matmul, simd, weights = opcode == Opcode.MATMUL, opcode == Opcode.SIMD, opcode == Opcode.LOAD_WEIGHTS

@@ -43,7 +43,7 @@ __all__ = [
 Column = NDArray[np.int64]
 _Row = tuple[int, int, int, int, int, int, int]
 
-# Header flags (spec 2).
+# Header flags.
 MATMUL_ACCUMULATE, MATMUL_ZEROES = 1, 2
 LOAD_WEIGHTS_ZEROES = 1
 SIMD_READ, SIMD_WRITE, SIMD_ACCUMULATE = 1, 2, 4

@@ -1,7 +1,7 @@
 """A compiled program and its three files: `.tmodel` (JSON), `.tprog` (instructions), `.tdata` (constants).
 
 The encoded bytes are what a `TensilProgram` holds: simulator, checker and cycle model decode them, so they judge what
-a board will execute. Source: spec 7; Tensil's Model.scala and the PYNQ driver, which accepts no key beyond these.
+a board will execute. Source: Tensil's Model.scala and the PYNQ driver, which accepts no key beyond these.
 """
 
 from __future__ import annotations

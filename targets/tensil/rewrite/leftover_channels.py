@@ -36,7 +36,7 @@ from pefslc.targets.tensil.rewrite.room import has_room
 
 __all__ = ["FactorLeftovers", "PackLeftovers"]
 
-_SUMS_FOLLOW = "requantize-while-packing"
+SUMS_FOLLOW = "requantize-while-packing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,12 @@ class FactorLeftovers:
     """A group of partial sums stands before each convolution whose leftover channels gain by it."""
 
     name: ClassVar[str] = "factor-leftovers"
-    needs: ClassVar[str] = "nothing; pack-leftovers packs what stays"
-    ensures: ClassVar[str] = "a factored convolution has two terms, the second reads a tensor of role `partial`"
+    needs: ClassVar[str] = (
+        "convolutions of one term that make channels beyond whole blocks; pack-leftovers packs what stays"
+    )
+    ensures: ClassVar[str] = (
+        "a factored convolution has two terms: one without these channels, one on a tensor of role `partial`"
+    )
 
     def run(self, program: GroupProgram, context: Context) -> GroupProgram:
         for group in program.groups:
@@ -67,11 +71,17 @@ class PackLeftovers:
     """A packing group stands after each group whose leftover channels gain by it, and convolutions read from there."""
 
     name: ClassVar[str] = "pack-leftovers"
-    needs: ClassVar[str] = "factor-leftovers has run, if it is to: what is factored may be packed, too"
-    ensures: ClassVar[str] = "a tensor of role `packed` holds the leftover channels of neighbouring pixels of another"
+    needs: ClassVar[str] = (
+        "channels beyond whole blocks, which convolutions read that are no means; factor-leftovers has run, if it is "
+        "to, for what is factored may be packed, too; room is judged as if requantize-while-packing followed"
+    )
+    ensures: ClassVar[str] = (
+        "a reader that gains has two terms: one without the leftover channels, one on a tensor of role `packed`; the "
+        "tensor itself stays whole"
+    )
 
     def run(self, program: GroupProgram, context: Context) -> GroupProgram:
-        architecture, sums_follow = context.architecture, context.runs(_SUMS_FOLLOW)
+        architecture, sums_follow = context.architecture, context.runs(SUMS_FOLLOW)
         for group in program.groups:
             packing = _packing(program, group, architecture)
             if packing is None:

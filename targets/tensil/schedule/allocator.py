@@ -1,4 +1,4 @@
-"""Addresses: a first-fit allocator for one memory, counted in vectors."""
+"""Addresses: a best-fit allocator for one memory, counted in vectors."""
 
 from __future__ import annotations
 

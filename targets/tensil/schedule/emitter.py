@@ -1,9 +1,9 @@
 """The instruction stream under construction: what must hold between instructions is kept here.
 
-- The accumulator hazard (spec 5): an accumulating write must not follow one to the same address with no other
+- The accumulator hazard (`check.hazards`): an accumulating write must not follow one to the same address with no other
   accumulator access between. Where it would, a constant is read into the SIMD register first.
 - The SIMD register: which constant it holds, so that it is loaded once for many vectors.
-- SIMD operations that may wait: they run in the background of DRAM reads and of the array's drain (spec 5).
+- SIMD operations that may wait: they run in the background of DRAM reads and of the array's drain (`machine.timing`).
 - Whom each instruction serves: one that waited serves the group that it was made for.
 """
 

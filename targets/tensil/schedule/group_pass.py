@@ -41,7 +41,7 @@ from pefslc.targets.tensil.schedule.weights import Tile
 from pefslc.targets.tensil.words.steps import Accumulate, RawStep, SimdStep
 from pefslc.targets.tensil.words.word_group import WordGroup
 
-__all__ = ["emit_group"]
+__all__ = ["PassSummary", "emit_group"]
 
 Words = NDArray[np.int64]
 
@@ -62,8 +62,8 @@ def emit_group(
     constants: Constants,
     spare: range,
     stationary: StationaryLayer | None = None,
-) -> None:
-    """Append the instructions of one group.
+) -> PassSummary:
+    """Append the instructions of one group; what its passes are.
 
     capacity  accumulators that passes may use
     views     where tensors lie: in local memory those that `local` names, the others in DRAM0
@@ -101,6 +101,22 @@ def emit_group(
     for rect in plan.rects(group.layout):
         for chosen, choice, phases in zip(sets, choices, phases_of, strict=True):
             work.emit(rect, chosen, choice, phases)
+    count = len(list(plan.rects(group.layout))) * len(sets)
+    return PassSummary(count, plan.rows, plan.columns, plan.blocks, choices[0].first if leading_steps(group) else 0, choices[0].steps)
+
+
+@dataclass(frozen=True, slots=True)
+class PassSummary:
+    """The passes of one group: how many, how large the largest is, and how the leading steps of the first are done: of
+    `simd_blocks` blocks by SIMD, of the others by `steps`.
+    """
+
+    count: int
+    rows: int
+    columns: int
+    blocks: int
+    simd_blocks: int
+    steps: tuple[MatrixStep, ...]
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """How large a pass is and what it needs: scratch in local memory beside the accumulators.
 
 A pass computes a rectangle of pixels of some output blocks. It is as large as the accumulators allow; where inputs,
-addends or the result live in DRAM0, it is also limited by the scratch through which they go.
+addends or the result live in DRAM0, it is also limited by the scratch through which they go. How many
+accumulators there are (`capacity`), the schedule says: those that hold no constants.
 """
 
 from __future__ import annotations

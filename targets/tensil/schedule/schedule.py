@@ -7,7 +7,7 @@ bursts as long as the free local memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ from pefslc.targets.tensil.matrix.resident_rows import resident_rows
 from pefslc.targets.tensil.schedule.channel_rows import ChannelRows
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Constant, Emitter
-from pefslc.targets.tensil.schedule.group_pass import emit_group
+from pefslc.targets.tensil.schedule.group_pass import PassSummary, emit_group
 from pefslc.targets.tensil.schedule.pass_plan import Needs, Scratch
 from pefslc.targets.tensil.schedule.pass_steps import PassSteps
 from pefslc.targets.tensil.schedule.simd_steps import SPARE_VECTORS, needs_spare, simd_words
@@ -57,6 +57,7 @@ class Schedule:
     groups    as they were scheduled
     stored    where and when their results are complete, in the same order
     channel_rows  how many of the constants are for MatMuls that requantize per channel
+    passes    by the result of a group
     """
 
     instructions: list[Instruction]
@@ -68,6 +69,7 @@ class Schedule:
     groups: tuple[WordGroup, ...]
     stored: tuple[Stored, ...]
     channel_rows: int
+    passes: Mapping[str, PassSummary]
 
 
 def schedule(
@@ -104,6 +106,7 @@ class _Scheduler:
         self.by_matrix, self.channel_rows = by_matrix, 0
         self.constants = Constants(resident=resident > 0)
         self.stored: list[Stored] = []
+        self.passes: dict[str, PassSummary] = {}
         words = self._simd_constants()
         first = architecture.accumulator_depth - len(words)
         addresses: dict[Constant, int] = {word: first + i for i, word in enumerate(words)}
@@ -212,6 +215,7 @@ class _Scheduler:
             groups=self.program.groups,
             stored=tuple(self.stored),
             channel_rows=self.channel_rows,
+            passes=self.passes,
         )
 
     # --- one group -----------------------------------------------------------------------------------------------
@@ -239,7 +243,7 @@ class _Scheduler:
             group, self.layouts, tiles, needs, self.architecture, self.emitter, self.constants, self.matrix_rows, rows
         )
         names = *group.tensors, group.result
-        emit_group(
+        self.passes[group.result] = emit_group(
             group,
             needs,
             layouts=self.layouts,

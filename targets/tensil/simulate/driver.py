@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 
 def to_words(values: Floats, data_type: DataType) -> NDArray[np.int64]:
-    """The driver's conversion: half to even, and what is out of range *wraps* (spec 4)."""
+    """The driver's conversion: half to even, and what is out of range *wraps*."""
     words = np.rint(values * data_type.one).astype(np.int64)
     span = 1 << data_type.width_bits
     wrapped: NDArray[np.int64] = (words - data_type.min_code) % span + data_type.min_code

@@ -4,7 +4,7 @@
     machine.load_constants(program)
     outputs = machine.infer(program, {"x": codes})
 
-Architectural semantics of spec 3: strictly sequential. The accumulator hazard of spec 5 is not simulated; the checker
+Architectural semantics of Tensil's emulator: strictly sequential. The accumulator hazard is not simulated; the checker
 refuses programs that have it. Where Tensil's emulator and the RTL differ, the RTL is followed and a comment says so.
 """
 

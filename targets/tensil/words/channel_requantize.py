@@ -9,7 +9,8 @@
 Each step is monotone and so is the sequence. It is searched as in `numeric.requantize`: from the last step backwards
 the words at which the codes change are known; with M1 each demands an A at least or at most so large; what is tried is
 M1 (within the slopes that the staircase admits at all) and M2. What the sequence computes is then asked of the
-machine's own arithmetic, and is again a staircase: equal to the model's, or the exact list of the differing codes.
+machine's own arithmetic, and is again a staircase: equal to the model's, or the exact list of the differing codes; it
+is judged in `group_placement`.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pefslc.targets.tensil.groups.group import MaxHead, TransposeHead
-from pefslc.targets.tensil.groups.text import array_text, layout_text, port_lines, tensor_notes, window_text
+from pefslc.targets.tensil.groups.group_program import Port
+from pefslc.targets.tensil.groups.text import array_text, layout_text, port_line, tensor_notes, window_text
 from pefslc.targets.tensil.words.steps import (
     Accumulate,
     ChannelAdd,
@@ -25,31 +26,42 @@ __all__ = ["print_words"]
 def print_words(program: WordProgram) -> str:
     """One line for each tensor that comes in or goes out, a paragraph for each group."""
     lines = [] if program.native is None else [f"native {program.native}"]
-    lines += [*port_lines("input", program.inputs, program.tensors), ""]
+    lines += [*_port_lines("input", program.inputs, program), ""]
     for group in program.groups:
         lines += [*_group_lines(program, group), ""]
-    return "\n".join([*lines, *port_lines("output", program.outputs, program.tensors)]) + "\n"
+    return "\n".join([*lines, *_port_lines("output", program.outputs, program)]) + "\n"
+
+
+def _port_lines(kind: str, ports: Iterable[Port], program: WordProgram) -> Iterator[str]:
+    for port in ports:
+        tensor = program.tensors[port.tensor]
+        yield port_line(kind, port, tensor.stored) + _placement_text(tensor)
 
 
 def _group_lines(program: WordProgram, group: WordGroup) -> Iterator[str]:
     tensor = program.tensors[group.result]
-    yield f"%{group.result}: {layout_text(group.layout)}{tensor_notes(tensor.stored)}{_placement_text(tensor)}"
+    how = next((outcome.implementation for outcome in program.outcomes if outcome.tensor == group.result), {})
+    done = "; ".join(f"{op}: {text}" for op, text in how.items())
+    computes = f"  // {done}" if done else "  // a helper"
+    stored = f"{layout_text(group.layout)}{tensor_notes(tensor.stored)}{_placement_text(tensor)}"
+    yield f"%{group.result}: {stored}{computes}"
     match group.head:
         case SumHead():
             for term in group.terms:
                 yield f"    + conv %{term.tensor} {window_text(term.window)} words {array_text(term.weight)}"
             if group.bias.any():
-                yield f"    + bias {array_text(group.bias)}"
+                yield f"    + bias {array_text(group.bias)}, with what makes the steps certify"
             if group.stationary is not None:
                 yield "    activations stay, weights move"
         case MaxHead() as head:
             yield f"    max %{head.tensor} {window_text(head.window)}"
         case TransposeHead() as head:
             yield f"    transpose %{head.tensor}"
-    yield f"    = {group.words[0]}..{group.words[1]}"
-    yield from (f"    {_step_text(step)}" for step in group.steps)
+    yield f"    accumulators {group.words[0]}..{group.words[1]}"
+    for step in group.steps:
+        yield f"    {_step_text(step)}"
     if group.sums is not None:
-        yield f"    sums {group.sums[0]}..{group.sums[1]}"
+        yield f"    accumulators after the addition {group.sums[0]}..{group.sums[1]}"
     if group.carried:
         yield f"    stored with {group.carried} more"
 

@@ -1,4 +1,7 @@
-"""What must hold of a program of groups in raw words, each rule by its name."""
+"""What must hold of a program of groups in raw words, each rule by its name.
+
+Asked after placement and after each rewrite that changed the program (`pipeline`).
+"""
 
 from __future__ import annotations
 
