@@ -37,10 +37,11 @@ FLOORS = (
 TENSIL_FLOORS = (
     ("machine",),  # the accelerator: its size, its instructions, its arithmetic, its timing
     ("program", "groups"),  # instructions in files; the first form: groups in codes
-    ("check", "cost", "rewrite"),  # what a program may not do; what it takes; rewrites of groups in codes
-    ("simulate", "words"),  # programs run; the second form: groups in words
+    ("check", "cost", "rewriting"),  # what a program may not do; what it takes; what a rewrite is
+    ("simulate", "group_rewrites"),  # programs run; rewrites of groups in codes
+    ("words",),  # the second form: groups in words
     ("matrix", "native"),  # requantization by MatMul; float models in the machine's own arithmetic
-    ("merge",),  # rewrites of groups in words
+    ("word_rewrites",),  # rewrites of groups in words
     ("schedule",),  # groups in words to instructions
 )
 TENSIL_WITHOUT_FLOOR: set[str] = set()

@@ -16,24 +16,24 @@ from itertools import pairwise
 from pefslc.diagnostics.errors import CompileError
 from pefslc.files.arrays import Arrays
 from pefslc.ir.graph import Graph
+from pefslc.targets.tensil.group_rewrites.fusion import FuseSums
+from pefslc.targets.tensil.group_rewrites.input_packing import PackInputs
+from pefslc.targets.tensil.group_rewrites.leftover_channels import FactorLeftovers, PackLeftovers
+from pefslc.targets.tensil.group_rewrites.means import SplitMeans
+from pefslc.targets.tensil.group_rewrites.stationary_activations import KeepActivations
 from pefslc.targets.tensil.groups.group_program import GroupProgram
 from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.groups.text import print_groups
 from pefslc.targets.tensil.groups.verify import faults_of_groups
-from pefslc.targets.tensil.merge.addends import DropIdleClips, FoldAddends
-from pefslc.targets.tensil.merge.additions import MergeAdditions
-from pefslc.targets.tensil.merge.sums_in_addition import RequantizeWhileAdding
-from pefslc.targets.tensil.merge.sums_in_packing import RequantizeWhilePacking
 from pefslc.targets.tensil.native.native_placement import is_native, place_natively
 from pefslc.targets.tensil.native.native_scales import NativeScales
 from pefslc.targets.tensil.native.native_words import Magnitudes, measure_magnitudes
-from pefslc.targets.tensil.rewrite.fusion import FuseSums
-from pefslc.targets.tensil.rewrite.input_packing import PackInputs
-from pefslc.targets.tensil.rewrite.leftover_channels import FactorLeftovers, PackLeftovers
-from pefslc.targets.tensil.rewrite.means import SplitMeans
-from pefslc.targets.tensil.rewrite.rewriting import LOG, Context, Form, Rewrite, require_legal, rewritten
-from pefslc.targets.tensil.rewrite.stationary_activations import KeepActivations
+from pefslc.targets.tensil.rewriting.rewrite import LOG, Context, Form, Rewrite, require_legal, rewritten
 from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
+from pefslc.targets.tensil.word_rewrites.addends import DropIdleClips, FoldAddends
+from pefslc.targets.tensil.word_rewrites.additions import MergeAdditions
+from pefslc.targets.tensil.word_rewrites.sums_in_addition import RequantizeWhileAdding
+from pefslc.targets.tensil.word_rewrites.sums_in_packing import RequantizeWhilePacking
 from pefslc.targets.tensil.words.bent_requantize import Bends, split_bends
 from pefslc.targets.tensil.words.placement import place
 from pefslc.targets.tensil.words.text import print_words

@@ -27,7 +27,7 @@ from pefslc.targets.tensil.options import DEFAULT_ARCHITECTURE, TensilOptions
 from pefslc.targets.tensil.pipeline import REWRITE_NAMES, STAGES, LoweredNetwork, Observer, lower_graph
 from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram, load_tmodel, tmodel_files
 from pefslc.targets.tensil.report import bounded_operations, computed_graph, op_reports, parts_of
-from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
+from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
 from pefslc.targets.tensil.runner import TensilRunner
 from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
 from pefslc.targets.tensil.schedule.tensor_memory import Entry

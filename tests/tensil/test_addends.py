@@ -11,11 +11,11 @@ from tensil_support import emit, random_codes, simulate
 from builders import ModelBuilder, import_bytes, lower
 from pefslc.ir.graph import Graph
 from pefslc.ir.interpret import run_codes
+from pefslc.targets.tensil.group_rewrites.room import clamped_addends
 from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.machine.architecture import load_architecture
-from pefslc.targets.tensil.merge.addends import FoldAddends
-from pefslc.targets.tensil.rewrite.rewriting import Context
-from pefslc.targets.tensil.rewrite.room import clamped_addends
+from pefslc.targets.tensil.rewriting.rewrite import Context
+from pefslc.targets.tensil.word_rewrites.addends import FoldAddends
 from pefslc.targets.tensil.words.placement import place
 
 BOARD = load_architecture("custom_perf")

@@ -14,12 +14,12 @@ from tensil_support import emit, random_codes, simulate
 from builders import Feature, ModelBuilder, import_bytes, lower, random_network
 from pefslc.ir.graph import Graph
 from pefslc.ir.interpret import run_codes
+from pefslc.targets.tensil.group_rewrites import stationary_activations as few_pixels
+from pefslc.targets.tensil.group_rewrites.stationary_activations import KeepActivations
 from pefslc.targets.tensil.groups.group import LinearHead
 from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType, load_architecture
-from pefslc.targets.tensil.rewrite import stationary_activations as few_pixels
-from pefslc.targets.tensil.rewrite.rewriting import Context
-from pefslc.targets.tensil.rewrite.stationary_activations import KeepActivations
+from pefslc.targets.tensil.rewriting.rewrite import Context
 
 BOARD = load_architecture("pynqz1")
 

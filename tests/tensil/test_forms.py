@@ -18,7 +18,7 @@ from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.groups.text import print_groups
 from pefslc.targets.tensil.groups.verify import faults_of_groups
 from pefslc.targets.tensil.machine.architecture import load_architecture
-from pefslc.targets.tensil.rewrite.rewriting import Context, Form, rewritten
+from pefslc.targets.tensil.rewriting.rewrite import Context, Form, rewritten
 from pefslc.targets.tensil.words.placement import place
 from pefslc.targets.tensil.words.steps import Accumulate, ChannelAdd, LeakyRelu, Multiply
 from pefslc.targets.tensil.words.text import print_words

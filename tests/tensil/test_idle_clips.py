@@ -12,8 +12,8 @@ from pefslc.diagnostics.errors import Origin
 from pefslc.geometry.shapes import Window
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import DataType, load_architecture
-from pefslc.targets.tensil.merge.addends import DropIdleClips, FoldAddends
-from pefslc.targets.tensil.rewrite.rewriting import Context
+from pefslc.targets.tensil.rewriting.rewrite import Context
+from pefslc.targets.tensil.word_rewrites.addends import DropIdleClips, FoldAddends
 from pefslc.targets.tensil.words.steps import Accumulate, Maximum, Minimum, Multiply, RawStep, apply_steps
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordTerm
 from pefslc.targets.tensil.words.word_program import WordProgram

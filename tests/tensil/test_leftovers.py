@@ -12,12 +12,12 @@ from tensil_support import group_program
 from pefslc.diagnostics.errors import Origin
 from pefslc.geometry.shapes import Window
 from pefslc.ir.semantics import conv2d
+from pefslc.targets.tensil.group_rewrites.leftover_channels import FactorLeftovers, PackLeftovers
 from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Term
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Role
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
-from pefslc.targets.tensil.rewrite.leftover_channels import FactorLeftovers, PackLeftovers
-from pefslc.targets.tensil.rewrite.rewriting import Context
+from pefslc.targets.tensil.rewriting.rewrite import Context
 
 BOARD = replace(load_architecture("custom_perf"), array_size=12)
 

@@ -16,10 +16,10 @@ from pefslc.targets.tensil.groups.layout import Layout, to_vectors
 from pefslc.targets.tensil.machine.architecture import DataType, load_architecture
 from pefslc.targets.tensil.machine.instructions import DataMove, MoveKind
 from pefslc.targets.tensil.matrix import resident_rows
-from pefslc.targets.tensil.merge import addends
 from pefslc.targets.tensil.program.tmodel import load_tmodel
 from pefslc.targets.tensil.schedule import pass_steps
 from pefslc.targets.tensil.simulate.simulator import Machine
+from pefslc.targets.tensil.word_rewrites import addends
 
 FEATURE = Feature(batch_norm=False, leaky=False, most_bits=4)
 

@@ -15,14 +15,14 @@ from builders import ModelBuilder
 from native_network import UNIT, Bounded, Network, on_grid
 from pefslc.diagnostics.errors import CompileError
 from pefslc.numeric.format import FixedPoint
+from pefslc.targets.tensil.group_rewrites.fusion import FuseSums
+from pefslc.targets.tensil.group_rewrites.means import SplitMeans
 from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.machine.architecture import DataType, load_architecture
 from pefslc.targets.tensil.native.native_placement import place_natively
 from pefslc.targets.tensil.native.native_scales import NativeScales
 from pefslc.targets.tensil.native.native_words import native_format
-from pefslc.targets.tensil.rewrite.fusion import FuseSums
-from pefslc.targets.tensil.rewrite.means import SplitMeans
-from pefslc.targets.tensil.rewrite.rewriting import Context
+from pefslc.targets.tensil.rewriting.rewrite import Context
 
 Floats = NDArray[np.float64]
 FP16 = DataType["FP16BP8"]

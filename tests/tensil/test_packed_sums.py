@@ -12,13 +12,13 @@ from tensil_support import emit, random_codes, simulate
 from builders import ModelBuilder, import_bytes, lower
 from pefslc.ir.graph import Graph
 from pefslc.ir.interpret import run_codes
+from pefslc.targets.tensil.group_rewrites.leftover_channels import FactorLeftovers, PackLeftovers
 from pefslc.targets.tensil.groups.group_program import Role
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
-from pefslc.targets.tensil.merge.sums_in_packing import RequantizeWhilePacking
-from pefslc.targets.tensil.rewrite.leftover_channels import FactorLeftovers, PackLeftovers
-from pefslc.targets.tensil.rewrite.rewriting import Context
+from pefslc.targets.tensil.rewriting.rewrite import Context
+from pefslc.targets.tensil.word_rewrites.sums_in_packing import RequantizeWhilePacking
 from pefslc.targets.tensil.words.placement import place
 from pefslc.targets.tensil.words.word_program import WordProgram
 

@@ -12,12 +12,12 @@ from tensil_support import group_program
 from pefslc.diagnostics.errors import Origin
 from pefslc.geometry.shapes import Window
 from pefslc.ir.semantics import conv2d
+from pefslc.targets.tensil.group_rewrites.input_packing import PackInputs
 from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Term
 from pefslc.targets.tensil.groups.group_program import GroupProgram
 from pefslc.targets.tensil.groups.layout import Layout, packed
 from pefslc.targets.tensil.machine.architecture import load_architecture
-from pefslc.targets.tensil.rewrite.input_packing import PackInputs
-from pefslc.targets.tensil.rewrite.rewriting import Context
+from pefslc.targets.tensil.rewriting.rewrite import Context
 
 GEOMETRIES = list(itertools.product((1, 2, 3), (3, 5), (1, 2), (0, 1, 2), (1, 2), (4, 6, 8, 12, 27)))
 

@@ -13,8 +13,8 @@ import pefslc
 from builders import ModelBuilder, import_bytes, lower
 from pefslc.ir.graph import Graph
 from pefslc.ir.interpret import run_codes
+from pefslc.targets.tensil.group_rewrites import leftover_channels
 from pefslc.targets.tensil.machine.architecture import load_architecture
-from pefslc.targets.tensil.merge.sums_in_packing import RequantizeWhilePacking
 from pefslc.targets.tensil.pipeline import (
     GROUP_REWRITES,
     NATIVE_GROUP_REWRITES,
@@ -24,8 +24,8 @@ from pefslc.targets.tensil.pipeline import (
     WORD_REWRITES,
     lower_graph,
 )
-from pefslc.targets.tensil.rewrite import leftover_channels
-from pefslc.targets.tensil.rewrite.rewriting import Context
+from pefslc.targets.tensil.rewriting.rewrite import Context
+from pefslc.targets.tensil.word_rewrites.sums_in_packing import RequantizeWhilePacking
 
 BOARD = replace(load_architecture("custom_perf"), array_size=6)
 OF_GROUPS, OF_WORDS = ([r.name for r in rewrites] for rewrites in (GROUP_REWRITES, WORD_REWRITES))

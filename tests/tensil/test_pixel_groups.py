@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pefslc.geometry.shapes import Window
-from pefslc.targets.tensil.rewrite.pixel_groups import making_groups, reading_groups
+from pefslc.targets.tensil.group_rewrites.pixel_groups import making_groups, reading_groups
 
 HEIGHT, WIDTH = 12, 8
 

@@ -15,9 +15,9 @@ from pefslc.ir.interpret import run_codes
 from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.machine.architecture import load_architecture
 from pefslc.targets.tensil.matrix.group_steps import added_tensors
-from pefslc.targets.tensil.merge.addends import DropIdleClips
-from pefslc.targets.tensil.merge.sums_in_addition import RequantizeWhileAdding
-from pefslc.targets.tensil.rewrite.rewriting import Context
+from pefslc.targets.tensil.rewriting.rewrite import Context
+from pefslc.targets.tensil.word_rewrites.addends import DropIdleClips
+from pefslc.targets.tensil.word_rewrites.sums_in_addition import RequantizeWhileAdding
 from pefslc.targets.tensil.words.placement import place
 from pefslc.targets.tensil.words.steps import Maximum
 from pefslc.targets.tensil.words.word_program import WordProgram

@@ -54,7 +54,7 @@ def is_copy(weight: Weights, window: Window, factor: int = 1) -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stationary:
-    """How a layer keeps activations in the array while its weights move (`rewrite.stationary_activations`).
+    """How a layer keeps activations in the array while its weights move (`group_rewrites.stationary_activations`).
 
     taps    per block of A output pixels, the taps that lie inside of the input for one of them
     pixels  a matrix of ones that brings input pixels under these taps [A lanes for each tap, input pixel]; None where

@@ -1,6 +1,6 @@
 """The first form of a network on the TCU: groups in codes, and the tensors that they store.
 
-Selection makes it from an integer graph, `rewrite/` changes it, placement brings it into the machine's words
+Selection makes it from an integer graph, `group_rewrites/` changes it, placement brings it into the machine's words
 (`words.word_program`).
 """
 

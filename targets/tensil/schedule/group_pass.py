@@ -102,7 +102,9 @@ def emit_group(
         for chosen, choice, phases in zip(sets, choices, phases_of, strict=True):
             work.emit(rect, chosen, choice, phases)
     count = len(list(plan.rects(group.layout))) * len(sets)
-    return PassSummary(count, plan.rows, plan.columns, plan.blocks, choices[0].first if leading_steps(group) else 0, choices[0].steps)
+    return PassSummary(
+        count, plan.rows, plan.columns, plan.blocks, choices[0].first if leading_steps(group) else 0, choices[0].steps
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ class WordGroup:
 
     @property
     def stationary(self) -> Stationary | None:
-        """How activations stay in the array; None where weights do (`rewrite.stationary_activations`)."""
+        """How activations stay in the array; None where weights do (`group_rewrites.stationary_activations`)."""
         return self.head.stationary if isinstance(self.head, SumHead) else None
 
     @property

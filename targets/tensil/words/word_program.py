@@ -1,6 +1,6 @@
 """The second form of a network on the TCU: groups in raw words.
 
-Placement makes it from groups in codes, `merge/` changes it, the schedule turns it into instructions.
+Placement makes it from groups in codes, `word_rewrites/` changes it, the schedule turns it into instructions.
 """
 
 from __future__ import annotations

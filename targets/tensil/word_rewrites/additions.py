@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pefslc.targets.tensil.matrix.resident_rows import resident_rows
-from pefslc.targets.tensil.merge.addends import FoldAddends
-from pefslc.targets.tensil.merge.sums_in_addition import RequantizeWhileAdding
-from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
+from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
+from pefslc.targets.tensil.word_rewrites.addends import FoldAddends
+from pefslc.targets.tensil.word_rewrites.sums_in_addition import RequantizeWhileAdding
 from pefslc.targets.tensil.words.word_program import WordProgram
 
 __all__ = ["MergeAdditions"]

@@ -21,7 +21,7 @@ import numpy as np
 from pefslc.targets.tensil.groups.group import is_copy
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.matrix.group_steps import added_tensors, addend_plan, leading_steps, trailing_steps
-from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
+from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
 from pefslc.targets.tensil.words.steps import Accumulate, Maximum, Minimum, Multiply, RawStep, apply_steps
 from pefslc.targets.tensil.words.word_group import WordGroup
 from pefslc.targets.tensil.words.word_program import WordProgram
@@ -115,7 +115,7 @@ class FoldAddends:
     """Groups that only clip, from above, what one other group adds are left out: the addition does it."""
 
     name: ClassVar[str] = "fold-addends"
-    needs: ClassVar[str] = "room for the rows of matrix steps (`merge.additions`)"
+    needs: ClassVar[str] = "room for the rows of matrix steps (`word_rewrites.additions`)"
     ensures: ClassVar[str] = "an addition with a ceiling has a certified plan for the whole group"
 
     def run(self, program: WordProgram, context: Context) -> WordProgram:

@@ -36,8 +36,8 @@ def has_room(program: GroupProgram, helper: str, architecture: Architecture) -> 
 
 
 def clamped_addends(program: GroupProgram) -> dict[str, str]:
-    """Groups that only clamp a tensor for one addition, and which the addition may do without (`merge.addends`): their
-    results, and what they clamp.
+    """Groups that only clamp a tensor for one addition, and which the addition may do without
+    (`word_rewrites.addends`): their results, and what they clamp.
     """
     reads = Counter(tensor for group in program.groups for tensor in group.tensors)
     added = {s.tensor for group in program.groups for s in group.steps if isinstance(s, AddTensor)}

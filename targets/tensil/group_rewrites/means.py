@@ -16,7 +16,7 @@ from pefslc.geometry.shapes import Window
 from pefslc.targets.tensil.groups.group import Group, LinearHead, Term
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Role, StoredTensor
 from pefslc.targets.tensil.groups.layout import Layout
-from pefslc.targets.tensil.rewrite.rewriting import Context
+from pefslc.targets.tensil.rewriting.rewrite import Context
 
 __all__ = ["SplitMeans"]
 

@@ -1,8 +1,8 @@
 """Requantization while packing: leftover channels that only packed vectors serve are not stored by themselves.
 
-The packing group (`rewrite.leftover_channels`) sends each leftover channel through the array once per neighbour, and a
-MatMul is what requantizes, too. So the leftover channels' *sums* are stored, and the packing MatMuls shift and clip
-them: the diagonal of the matrix plan in place of ones, and its constants after the channel in the order of the array's
+The packing group (`group_rewrites.leftover_channels`) sends each leftover channel through the array once per
+neighbour, and a MatMul is what requantizes, too. So the leftover channels' *sums* are stored, and the packing MatMuls
+shift and clip them: the diagonal of the matrix plan in place of ones, and its constants after the channel in the order of the array's
 rows. A row's constant comes from a spare lane of the stored sums, which a bias put there.
 
 Where lanes are left, a vector of sums holds those of two neighbouring pixels or more (`pixel_groups`): half as many
@@ -19,15 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.geometry.shapes import Window
+from pefslc.targets.tensil.group_rewrites.convolution_cost import inside_cycles
+from pefslc.targets.tensil.group_rewrites.pixel_groups import making_groups, reading_groups
 from pefslc.targets.tensil.groups.group_program import Role, StoredTensor
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType
 from pefslc.targets.tensil.matrix.group_steps import added_tensors, leading_plan
 from pefslc.targets.tensil.matrix.matrix_plan import MatrixPlan, is_certified_chain
 from pefslc.targets.tensil.matrix.matrix_steps import AddWord, Diagonal
-from pefslc.targets.tensil.rewrite.convolution_cost import inside_cycles
-from pefslc.targets.tensil.rewrite.pixel_groups import making_groups, reading_groups
-from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
+from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordTerm
 from pefslc.targets.tensil.words.word_program import WordProgram, WordTensor
 

@@ -23,6 +23,8 @@ from typing import ClassVar
 import numpy as np
 
 from pefslc.geometry.shapes import Window
+from pefslc.targets.tensil.group_rewrites.convolution_cost import convolution_cycles, tile_count
+from pefslc.targets.tensil.group_rewrites.room import has_room
 from pefslc.targets.tensil.groups.group import (
     AddTensor,
     Group,
@@ -37,9 +39,7 @@ from pefslc.targets.tensil.groups.group_program import GroupProgram, Role, Store
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.timing import drain_cycles, tile_cycles, vector_beats
-from pefslc.targets.tensil.rewrite.convolution_cost import convolution_cycles, tile_count
-from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
-from pefslc.targets.tensil.rewrite.room import has_room
+from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
 
 __all__ = ["KeepActivations"]
 

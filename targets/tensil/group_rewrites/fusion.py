@@ -19,7 +19,7 @@ from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Rescale
 from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead
 from pefslc.targets.tensil.groups.group_program import GroupProgram
-from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
+from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
 
 __all__ = ["FuseSums"]
 

@@ -16,7 +16,7 @@ from pefslc.geometry.shapes import Window
 from pefslc.targets.tensil.groups.group import Term
 from pefslc.targets.tensil.groups.group_program import GroupProgram
 from pefslc.targets.tensil.groups.layout import ALONE, Layout, Offsets
-from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
+from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
 
 __all__ = ["PackInputs", "lane_offsets", "shrink"]
 

@@ -8,8 +8,8 @@ window over the leftover block takes 3 MatMuls instead of 9. Eight leftover chan
 Where a convolution *makes* leftover channels, they are factored: a 1 x 3 convolution computes the partial sums of
 (row of the kernel, channel) in the spare lanes, a 3 x 1 convolution by ones adds each at its own row: 3 + 3 MatMuls
 instead of 9, and the 3 only once for all input blocks. Rows, where a packed vector holds the pixels of one; where it
-holds those of a column, columns: layer by layer the one or the other, for `merge.sums_in_packing` gains where the axis
-that partial sums are summed along is the one that the sums are packed along.
+holds those of a column, columns: layer by layer the one or the other, for `word_rewrites.sums_in_packing` gains where
+the axis that partial sums are summed along is the one that the sums are packed along.
 
 Both are rewrites of convolutions into convolutions, done where the cycles saved are more than the cost, and where local
 memory holds the helper beside everything else that is live.
@@ -25,14 +25,14 @@ import numpy as np
 
 from pefslc.analysis.ranges import conv_bounds
 from pefslc.geometry.shapes import Window
+from pefslc.targets.tensil.group_rewrites.convolution_cost import convolution_cycles
+from pefslc.targets.tensil.group_rewrites.input_packing import lane_offsets, shrink
+from pefslc.targets.tensil.group_rewrites.room import has_room
 from pefslc.targets.tensil.groups.group import Group, LinearHead, Term, Weights
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Role, StoredTensor, TermKey, TermUse
 from pefslc.targets.tensil.groups.layout import Layout, Offsets
 from pefslc.targets.tensil.machine.architecture import Architecture
-from pefslc.targets.tensil.rewrite.convolution_cost import convolution_cycles
-from pefslc.targets.tensil.rewrite.input_packing import lane_offsets, shrink
-from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
-from pefslc.targets.tensil.rewrite.room import has_room
+from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
 
 __all__ = ["FactorLeftovers", "PackLeftovers"]
 
@@ -135,7 +135,7 @@ def _factored(
 def _summed_along(program: GroupProgram, tensor: str) -> int:
     """The axis along which a tensor's leftover channels are sums of most taps: of partial sums, if they are factored.
 
-    There, neighbours share taps, where a vector holds more than one (`merge.sums_in_packing`).
+    There, neighbours share taps, where a vector holds more than one (`word_rewrites.sums_in_packing`).
     """
     heads = [g.head for g in program.groups if g.result == tensor]
     windows = [t.window for head in heads if isinstance(head, LinearHead) for t in head.terms[-1:]]

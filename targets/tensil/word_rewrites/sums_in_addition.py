@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from pefslc.targets.tensil.group_rewrites.convolution_cost import tile_count
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.timing import SIMD_IN_DRAIN_CYCLES, vector_beats
 from pefslc.targets.tensil.matrix.group_steps import (
@@ -24,9 +25,8 @@ from pefslc.targets.tensil.matrix.group_steps import (
 )
 from pefslc.targets.tensil.matrix.matrix_plan import shift_of
 from pefslc.targets.tensil.matrix.step_choice import choose, matrix_cycles, simd_cycles
-from pefslc.targets.tensil.merge.addends import rewrite_addends
-from pefslc.targets.tensil.rewrite.convolution_cost import tile_count
-from pefslc.targets.tensil.rewrite.rewriting import LOG, Context
+from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
+from pefslc.targets.tensil.word_rewrites.addends import rewrite_addends
 from pefslc.targets.tensil.words.steps import Minimum, Multiply
 from pefslc.targets.tensil.words.word_group import WordGroup
 from pefslc.targets.tensil.words.word_program import WordProgram
@@ -39,7 +39,7 @@ class RequantizeWhileAdding:
     """Addends that nobody else reads are stored as sums, where that is shorter: the addition requantizes them."""
 
     name: ClassVar[str] = "requantize-while-adding"
-    needs: ClassVar[str] = "drop-idle-clips has run; room for the rows of matrix steps (`merge.additions`)"
+    needs: ClassVar[str] = "drop-idle-clips has run; room for the rows of matrix steps (`word_rewrites.additions`)"
     ensures: ClassVar[str] = "an addend that is stored as sums carries a constant, which the addition takes away"
 
     def run(self, program: WordProgram, context: Context) -> WordProgram:
