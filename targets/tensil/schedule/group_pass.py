@@ -101,10 +101,9 @@ def emit_group(
     for rect in plan.rects(group.layout):
         for chosen, choice, phases in zip(sets, choices, phases_of, strict=True):
             work.emit(rect, chosen, choice, phases)
-    count = len(list(plan.rects(group.layout))) * len(sets)
-    return PassSummary(
-        count, plan.rows, plan.columns, plan.blocks, choices[0].first if leading_steps(group) else 0, choices[0].steps
-    )
+    count, first = len(list(plan.rects(group.layout))) * len(sets), choices[0]
+    by_simd = first.first if leading_steps(group) else 0
+    return PassSummary(count, plan.rows, plan.columns, plan.blocks, by_simd, first.steps)
 
 
 @dataclass(frozen=True, slots=True)
