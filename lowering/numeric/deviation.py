@@ -35,11 +35,15 @@ class Deviation:
 
 @dataclass(frozen=True, slots=True)
 class Deviations:
-    """All of one requantization. `codes` can occur, over all channels; `channels` are told apart."""
+    """All of one requantization. `codes` can occur, over all channels; `channels` are told apart.
+
+    searched  (candidates tried, candidates) where a budget ended the search for a better one; else None
+    """
 
     found: tuple[Deviation, ...]
     codes: int
     channels: int
+    searched: tuple[int, int] | None = None
 
     @property
     def differing(self) -> int:
@@ -57,6 +61,14 @@ class Deviations:
             result.setdefault(d.channel, []).append(d)
         return {channel: tuple(found) for channel, found in result.items()}
 
+    @property
+    def search(self) -> str:
+        """What is to be added to a sentence where the search was ended; else nothing."""
+        if self.searched is None:
+            return ""
+        tried, candidates = self.searched
+        return f" (the search ended at its budget: {tried:,} of {candidates:,} candidates were tried)"
+
     def __str__(self) -> str:
         return self.text()
 
@@ -68,7 +80,7 @@ class Deviations:
         more = f"; and {len(self.found) - shown:,} more ranges" if len(self.found) > shown else ""
         return (
             f"{self.differing:,} of {self.codes:,} accumulator codes differ, by at most {self.largest}, in "
-            f"{len(self.by_channel)} of {self.channels} channels: {ranges}{more}"
+            f"{len(self.by_channel)} of {self.channels} channels: {ranges}{more}{self.search}"
         )
 
 

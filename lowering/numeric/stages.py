@@ -31,6 +31,7 @@ __all__ = [
     "direction",
     "invert_estimate",
     "may_turn",
+    "of_channel",
     "stage_expression",
 ]
 
@@ -265,6 +266,17 @@ def stage_expression(stage: Stage, channel: int) -> Expression:
             return Call(Function.MUL, (whole, number(stage.step)))
         case FunctionStage():
             return stage.expression
+
+
+def of_channel(stage: Stage, channel: int) -> Stage:
+    """The stage as one channel has it."""
+    match stage:
+        case Affine():
+            return stage.of_channels((channel,))
+        case LeakyReluStage():
+            return LeakyReluStage((stage.alpha(channel),))
+        case _:
+            return stage
 
 
 def apply_stages(stages: Sequence[Stage], x: Fraction, channel: int) -> Root:

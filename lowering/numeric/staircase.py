@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import inf
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +30,14 @@ from pefslc.numeric.stages import (
     chain_expression,
     direction,
     invert_estimate,
+    of_channel,
 )
 
 __all__ = ["MOST_STEPS", "Quantizer", "Staircase", "agrees_everywhere", "chain_value", "is_uniform", "staircase_of"]
 
 Codes = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 MOST_STEPS = 1 << 20  # a staircase lists its steps; beyond this it is no longer a sensible object
 
@@ -59,11 +63,19 @@ class Quantizer:
 
     def bounds(self, codes: Codes, channel: int) -> HalfLines:
         """`reaches`, for many codes at once."""
+        twice, inclusive = self._twice_bounds(codes)
+        scale = self.quantization.scale.channel(channel)
+        return HalfLines.at_least(twice, 2, np.broadcast_to(inclusive, codes.shape)).scaled(scale)
+
+    def bounds_in_steps(self, codes: Codes) -> Floats:
+        """`reaches`, without whether the bound itself is inside, in steps of the scale: exact."""
+        return np.asarray(self._twice_bounds(codes)[0] / 2, dtype=np.float64)
+
+    def _twice_bounds(self, codes: Codes) -> tuple[Codes, bool | Flags]:
         q = self.quantization
         inside = q.zero_point if self.adds_zero_point_last else 0
         twice, inclusive = round_bounds(codes - inside, self.rounding)
-        before = twice - (0 if self.adds_zero_point_last else 2 * q.zero_point)
-        return HalfLines.at_least(before, 2, np.broadcast_to(inclusive, codes.shape)).scaled(q.scale.channel(channel))
+        return twice - (0 if self.adds_zero_point_last else 2 * q.zero_point), inclusive
 
     def code_of(self, x: Root | FunctionValue, channel: int) -> int:
         """The code of the exact real `x`, by bisection over the codes."""
@@ -103,19 +115,27 @@ class Staircase:
         assert self.domain_low <= self.domain_high
         assert self.thresholds.ndim == 2
         assert self.direction.shape == self.thresholds.shape[:1]
-        assert (np.diff(self.thresholds * self.direction[:, None], axis=1) >= 0).all(), "thresholds out of order"
+        assert all(_in_order(row, d) for row, d in zip(self.thresholds, self.direction, strict=True)), "out of order"
         self.thresholds.setflags(write=False)
         self.direction.setflags(write=False)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Staircase) and self._key() == other._key()
+        if self is other:
+            return True
+        return (
+            isinstance(other, Staircase)
+            and self._numbers == other._numbers
+            and np.array_equal(self.direction, other.direction)
+            and np.array_equal(self.thresholds, other.thresholds)
+        )
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        # Without a copy of the thresholds: they may be millions.
+        return hash((*self._numbers, crc32(np.ascontiguousarray(self.thresholds))))
 
-    def _key(self) -> tuple[object, ...]:
-        content = (self.thresholds.shape, self.thresholds.tobytes(), self.direction.tobytes())
-        return (self.domain_low, self.domain_high, self.low, self.step, *content)
+    @property
+    def _numbers(self) -> tuple[object, ...]:
+        return self.domain_low, self.domain_high, self.low, self.step, self.thresholds.shape
 
     @property
     def channels(self) -> int:
@@ -204,13 +224,10 @@ def staircase_of(
     directions = np.array([-1 if chain.falls else 1 for chain in chains], dtype=np.int64)
     thresholds = np.empty((told_apart, len(levels)), dtype=np.int64)
     if levels:
-        closed = [chain.closed_thresholds(levels, domain_low, domain_high) for chain in chains]
-        if any(found is None for found in closed):
-            estimate, margin = _estimate_thresholds(scale, stages, quantizer, levels, told_apart)
-        for c, (chain, found) in enumerate(zip(chains, closed, strict=True)):
-            thresholds[c] = (
-                chain.thresholds(levels, estimate[c], margin[c], domain_low, domain_high) if found is None else found
-            )
+        codes = np.arange(levels.start, levels.stop, dtype=np.int64)
+        for row, chain, codes_at_ends in zip(thresholds, chains, ends, strict=True):
+            closed = chain.closed_thresholds(codes, domain_low, domain_high)
+            row[:] = chain.thresholds(codes, domain_low, domain_high, codes_at_ends) if closed is None else closed
     return _collapsed(Staircase(domain_low, domain_high, low, thresholds, directions))
 
 
@@ -224,10 +241,9 @@ def _collapsed(staircase: Staircase) -> Staircase:
     """One channel instead of many equal ones."""
     if staircase.channels == 1:
         return staircase
-    same = (staircase.thresholds == staircase.thresholds[0]).all() and (
-        staircase.direction == staircase.direction[0]
-    ).all()
-    if not same:
+    first = staircase.thresholds[0]
+    same = (staircase.direction == staircase.direction[0]).all()
+    if not same or not all(np.array_equal(row, first) for row in staircase.thresholds):
         return staircase
     return Staircase(
         staircase.domain_low,
@@ -239,18 +255,23 @@ def _collapsed(staircase: Staircase) -> Staircase:
     )
 
 
-def _estimate_thresholds(
-    scale: Scale, stages: Sequence[Stage], quantizer: Quantizer, levels: range, channels: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Approximate real thresholds [channels, levels] in accumulator codes, and their error bounds."""
-    q = quantizer.quantization
-    base = np.array([float(quantizer.reaches(j, 0).value / q.scale.channel(0)) for j in levels])
-    bounds = base[None, :] * np.array([float(s) for s in q.scale.channels(channels)])[:, None]
-    x, magnitude = invert_estimate(stages, bounds)
-    step = np.array([float(s) for s in scale.channels(channels)])[:, None]
-    estimate, margin = x / step, magnitude / step * FILTER + 2.0**-30
-    shape = (channels, len(levels))
-    return np.broadcast_to(estimate, shape), np.broadcast_to(margin, shape)
+def _in_order(thresholds: Codes, direction: int) -> bool:
+    """Whether the thresholds of a channel do not fall along its steps, or do not rise."""
+    before, after = thresholds[:-1], thresholds[1:]
+    return bool((before <= after).all() if direction > 0 else (before >= after).all())
+
+
+def _certain(x: Floats, error: Floats, low: int, high: int, *, falling: bool) -> tuple[Codes, Flags]:
+    """The thresholds of estimates x, and where they are certain: far enough from every integer to decide."""
+    decides = (x == x) & (error < inf)  # neither: a kink, or a factor of 0
+    beyond, before = decides & (x - error > high), decides & (x + error < low)
+    inside = decides & ~beyond & ~before
+    inside[inside] = np.abs(x[inside] - np.rint(x[inside])) > error[inside]
+    above = np.where(inside, np.floor(x) + 1, 0).astype(np.int64)
+    found = np.maximum(above - 1, low - 1) if falling else np.minimum(above, high + 1)
+    found[beyond] = high if falling else high + 1
+    found[before] = low - 1 if falling else low
+    return found, inside | beyond | before
 
 
 def chain_value(stages: Sequence[Stage], x: Fraction, channel: int) -> Root | FunctionValue:
@@ -284,39 +305,36 @@ class _Chain:
     def at_least(self, a: int, bound: LowerBound) -> bool:
         return _reached(self.value(a), bound)
 
-    def closed_thresholds(self, levels: range, low: int, high: int) -> Codes | None:
+    def closed_thresholds(self, levels: Codes, low: int, high: int) -> Codes | None:
         """The thresholds by exact inversion of the whole chain; None where it falls or has a square root."""
-        bounds = self.quantizer.bounds(np.arange(levels.start, levels.stop, dtype=np.int64), self.channel)
-        inverse = preimage(self.stages, self.channel, bounds)
+        inverse = preimage(self.stages, self.channel, self.quantizer.bounds(levels, self.channel))
         return None if inverse is None else inverse.scaled(1 / self.step).first_integers(low, high)
 
-    def thresholds(
-        self, levels: range, estimate: NDArray[np.float64], margin: NDArray[np.float64], low: int, high: int
-    ) -> list[int]:
-        falling = self.falls
-        result = []
-        for j, x, error in zip(levels, estimate.tolist(), margin.tolist(), strict=True):
-            guess = self._certain(x, error, falling, low, high)
-            if guess is None:
-                bound = self.quantizer.reaches(j, self.channel)
-                guess = self._search(bound, x, falling, low, high)
-            result.append(guess)
-        return result
+    def thresholds(self, levels: Codes, low: int, high: int, codes_at_ends: tuple[int, int]) -> Codes:
+        """The thresholds by estimates, and by the exact predicate where those do not decide.
 
-    @staticmethod
-    def _certain(x: float, error: float, falling: bool, low: int, high: int) -> int | None:
-        """The threshold where the estimate is far enough from every integer to decide; None where it is not."""
-        if x != x or not error < inf:  # a factor of 0: a constant chain
-            return None
-        if x - error > high:
-            return high if falling else high + 1
-        if x + error < low:
-            return low - 1 if falling else low
-        nearest = round(x)
-        if abs(x - nearest) <= error:
-            return None
-        above = nearest if nearest > x else nearest + 1
-        return max(above - 1, low - 1) if falling else min(above, high + 1)
+        codes_at_ends  of low and high: what lies outside of them is reached everywhere or nowhere
+        """
+        falling = self.falls
+        found = np.full(levels.shape, high if falling else low, dtype=np.int64)
+        found[levels > max(codes_at_ends)] = low - 1 if falling else high + 1
+        between = np.flatnonzero((levels > min(codes_at_ends)) & (levels <= max(codes_at_ends)))
+        if len(between):
+            estimate, margin = self._estimates(levels[between])
+            some, certain = _certain(estimate, margin, low, high, falling=falling)
+            found[between] = some
+            for i in np.flatnonzero(~certain).tolist():
+                bound = self.quantizer.reaches(int(levels[between[i]]), self.channel)
+                found[between[i]] = self._search(bound, float(estimate[i]), falling, low, high)
+        return found
+
+    def _estimates(self, levels: Codes) -> tuple[Floats, Floats]:
+        """Approximate real thresholds [levels] in accumulator codes, and their error bounds."""
+        q = self.quantizer.quantization
+        bounds = self.quantizer.bounds_in_steps(levels) * float(q.scale.channel(self.channel))
+        x, magnitude = invert_estimate([of_channel(s, self.channel) for s in self.stages], bounds[None, :])
+        step = float(self.step)
+        return (x / step)[0], (magnitude / step * FILTER + 2.0**-30)[0]
 
     def _search(self, bound: LowerBound, x: float, falling: bool, low: int, high: int) -> int:
         """The threshold by the exact predicate: near the estimate first, else by bisection."""

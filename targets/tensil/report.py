@@ -35,7 +35,13 @@ def bounded_operations(graph: Graph, bends: Bends, placed: Placed) -> dict[str, 
         )
         whole = merged(op.staircase, below, above)
         low, high = (np.full(whole.channels, end) for end in (whole.domain_low, whole.domain_high))
-        found[op.result.name] = Bounded(whole, deviations_of(op.staircase, whole, low, high))
+        deviations = deviations_of(op.staircase, whole, low, high)
+        searched = [
+            d for part in parts if part.result.name in found and (d := found[part.result.name].deviations.searched)
+        ]
+        if searched:
+            deviations = replace(deviations, searched=(sum(t for t, _ in searched), sum(c for _, c in searched)))
+        found[op.result.name] = Bounded(whole, deviations)
     return found
 
 

@@ -22,7 +22,7 @@ from pefslc.numeric.deviation import deviations_of
 from pefslc.numeric.requantize import bent_parts, fit_affine_shift
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.words.channel_requantize import fit_channels
+from pefslc.targets.tensil.words.channel_requantize import fit_channels, may_be_straight
 
 __all__ = ["Bends", "merged", "split_bends"]
 
@@ -60,17 +60,25 @@ def _is_bent(op: Requantize, data_type: DataType) -> bool:
         return False
     if fit_affine_shift(staircase) is not None:
         return False  # straight
-    whole = _missed(staircase, data_type)
-    return whole > 0 and sum(_missed(part, data_type) for part in bent_parts(staircase)) < whole
+    by_two = sum(_missed(part, data_type) for part in bent_parts(staircase))
+    if by_two == 0 and not may_be_straight(staircase, *_domain(staircase), data_type):
+        return True  # without a search for a line that cannot be
+    return by_two < _missed(staircase, data_type)
 
 
 def _missed(staircase: Staircase, data_type: DataType) -> int:
     """By how much all codes together are off where one line implements the staircase."""
-    low, high = (np.full(staircase.channels, end) for end in (staircase.domain_low, staircase.domain_high))
+    low, high = _domain(staircase)
     found = fit_channels(staircase, low, high, 0, data_type)
     if found is None:
         return _NO_LINE
     return sum(abs(d.by) * d.codes for d in deviations_of(staircase, found.computed, low, high).found)
+
+
+def _domain(staircase: Staircase) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """All codes, in each channel."""
+    low, high = (np.full(staircase.channels, end) for end in (staircase.domain_low, staircase.domain_high))
+    return low, high
 
 
 def _part(op: Requantize, name: str, staircase: Staircase) -> Requantize:

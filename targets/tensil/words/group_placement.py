@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from pefslc.numeric.deviation import deviations_of
 from pefslc.numeric.format import saturate
 from pefslc.numeric.requantize import fit_offset
 from pefslc.numeric.staircase import Staircase
+from pefslc.targets.tensil.channel_fits import ChannelFits
 from pefslc.targets.tensil.groups.group import (
     AddTensor,
     Group,
@@ -28,17 +29,16 @@ from pefslc.targets.tensil.groups.group import (
 )
 from pefslc.targets.tensil.groups.group import Limit as LimitStep
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.words.channel_requantize import ChannelRequantization, fit_channels
+from pefslc.targets.tensil.words.channel_requantize import LARGEST_DEVIATION
 from pefslc.targets.tensil.words.placed_group import Bounded, PlacedGroup, PlacedTerm
 from pefslc.targets.tensil.words.steps import Accumulate, Multiply, StepSequence
 
-__all__ = ["Elsewhere", "Fits", "GroupPlacer", "fits_word"]
+__all__ = ["Elsewhere", "GroupPlacer", "fits_word"]
 
 Words = NDArray[np.int64]
-Fits = dict[tuple[Staircase, bytes, bytes, int], ChannelRequantization | None]
 
 _NO_SHIFT = "its Quant is no rounding shift: BatchNorm is kept, or a scale is no power of two"
-_LARGEST_DEVIATION = 1  # what is further off is no implementation of its staircase
+_NOT_STRAIGHT = "its Quant is no straight line: multiplications per channel are off by more than 1"
 
 
 class Elsewhere(Exception):
@@ -69,7 +69,7 @@ class GroupPlacer:
     allow_overflow: bool
     movable: set[str]  # inputs that no reader has bound to an exponent yet
     needed: int  # the exponent that a reader of the result demands; 0 without one
-    fits: Fits  # what was found before, for placement may start again
+    fits: ChannelFits  # what was searched before, for placement may start again
     reasons: list[str] = field(default_factory=list)
     by_channel: bool = False  # whether requantizations may be multiplications per channel, certified or not
 
@@ -317,16 +317,16 @@ class GroupPlacer:
         """Requantize by multiplications per channel: exactly, or off by one on codes that are listed."""
         staircase = self._restricted(staircase, steps)
         low, high = steps.ranges(staircase.channels)
-        key = staircase, low.tobytes(), high.tobytes(), steps.exponent
-        if key not in self.fits:
-            self.fits[key] = fit_channels(staircase, low, high, steps.exponent, self.data_type)
-        found = self.fits[key]
+        if not self.fits.is_straight(staircase, low, high):
+            self.reasons.append(_NOT_STRAIGHT)
+            return False
+        found = self.fits.fit(staircase, low, high, steps.exponent)
         if found is None:
             self.reasons.append(f"multiplications per channel find no room in {self.data_type.width_bits} bits")
             return False
-        deviations = deviations_of(staircase, found.computed, low, high)
-        if deviations.largest > _LARGEST_DEVIATION:
-            self.reasons.append("its Quant is no straight line: multiplications per channel are off by more than 1")
+        deviations = replace(deviations_of(staircase, found.computed, low, high), searched=found.searched)
+        if deviations.largest > LARGEST_DEVIATION:
+            self.reasons.append(_NOT_STRAIGHT + deviations.search)
             return False
         steps.requantize_channels(found.steps, found.computed)
         if deviations.found:

@@ -13,10 +13,11 @@ from pefslc.diagnostics.errors import CompileError, Problem
 from pefslc.ir.graph import Graph
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.scale import power_of_two_exponent
+from pefslc.targets.tensil.channel_fits import ChannelFits
 from pefslc.targets.tensil.groups.group import Selection
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.rewrite.leftover_channels import TRANSPOSED
-from pefslc.targets.tensil.words.group_placement import Elsewhere, Fits, GroupPlacer, fits_word
+from pefslc.targets.tensil.words.group_placement import Elsewhere, GroupPlacer, fits_word
 from pefslc.targets.tensil.words.placed_group import Placed, PlacedGroup
 
 __all__ = ["place"]
@@ -28,7 +29,7 @@ def place(graph: Graph, selection: Selection, data_type: DataType, *, allow_over
     movable = {selection.storage[i.value.name] for i in graph.inputs}
     _check_inputs(graph, data_type)
     needed: dict[str, int] = {}
-    fits: Fits = {}
+    fits = ChannelFits(data_type)
     while True:
         placed: list[PlacedGroup] = []
         problems: list[Problem] = []
