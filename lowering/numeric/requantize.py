@@ -10,7 +10,7 @@ must move. Only integers decide.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,23 @@ from pefslc.numeric.format import saturate
 from pefslc.numeric.line import BentLine
 from pefslc.numeric.rounding import RoundingMode, lowest_numerators, round_shift
 from pefslc.numeric.staircase import Staircase, agrees_everywhere
-from pefslc.numeric.steps import Steps
+from pefslc.numeric.steps import Steps, corner_steps
 
-__all__ = ["AffineShift", "affine_shift_of", "bent_parts", "fit_affine_shift", "fit_bent", "fit_offset"]
+__all__ = [
+    "AffineShift",
+    "affine_shift_of",
+    "bent_parts",
+    "fit_affine_shift",
+    "fit_bent",
+    "fit_offset",
+    "has_many_steps",
+    "line_corners",
+]
 
 Codes = NDArray[np.int64]
 
+_MANY_STEPS = 1 << 20  # of a staircase, over all channels
+_AT_ONCE = 1 << 18  # steps that are held at once, for the memory that it takes
 _LARGEST_SHIFT = 40
 _CUTS = 48  # each cut is a Newton step on a concave, piecewise linear function: a handful is usual
 _INT64_HEADROOM = 62  # the rounding doubles a remainder
@@ -65,6 +76,12 @@ class AffineShift:
     @property
     def channels(self) -> int:
         return int(self.multiplier.shape[0])
+
+    def of_channels(self, some: slice) -> AffineShift:
+        """That of some channels."""
+        if self.channels == 1:
+            return self
+        return replace(self, multiplier=self.multiplier[some], offset=self.offset[some])
 
     @property
     def is_shift(self) -> bool:
@@ -122,18 +139,26 @@ def fit_affine_shift(
     product_bits: int = _INT64_HEADROOM,
     multiplier_bits: int = 32,
     largest_shift: int = _LARGEST_SHIFT,
+    corners: Steps | None = None,
 ) -> AffineShift | None:
     """The cheapest certified implementation of `staircase`, or None.
 
     Tried in this order: a rounding shift alone; an offset and a shift; multiplier, offset and the smallest shift (so
     the narrowest products).
 
+    Of many steps, only those that bound lines are looked at before the certificate. They are those of the floor: what
+    only half to even makes equal may be missed.
+
     product_bits     two's complement width that a * multiplier + offset (+ half a code) must fit, at most 62
     multiplier_bits  the same for the multiplier
+    corners          `line_corners` of the staircase, where that is known
     """
     if staircase.step != 1:
         return None
-    search = _Search(staircase, min(product_bits, _INT64_HEADROOM), multiplier_bits)
+    product_bits = min(product_bits, _INT64_HEADROOM)
+    if corners is None and has_many_steps(staircase):
+        corners = line_corners(staircase)
+    search = _Search(staircase, product_bits, multiplier_bits, corners)
     ones = staircase.direction.copy()
     by_addition = [s for s in search.plausible_shifts() if s <= largest_shift]
     # Half to even first: without an offset the two modes never both work. With one, the floor is the cheaper.
@@ -148,6 +173,18 @@ def fit_affine_shift(
         if found is not None:
             return found
     return None
+
+
+def has_many_steps(staircase: Staircase) -> bool:
+    """Whether to look at `line_corners` only."""
+    return staircase.thresholds.size > _MANY_STEPS
+
+
+def line_corners(staircase: Staircase) -> Steps | None:
+    """The steps that bound lines, which are few; None where their numbers are too large to tell."""
+    bits = bits_for_range(staircase.domain_low - 1, staircase.domain_high + 1)
+    steps = staircase.thresholds.shape[1]
+    return corner_steps(staircase) if bits + steps.bit_length() + 2 <= _INT64_HEADROOM else None
 
 
 def _smallest_shift(search: _Search, mode: RoundingMode, last: int) -> AffineShift | None:
@@ -185,8 +222,8 @@ def bent_parts(staircase: Staircase) -> tuple[Staircase, Staircase]:
     """The steps up to code 0, and those above: two staircases whose sum is `staircase`, with codes on both sides."""
     s, below = staircase, -staircase.low
     return (
-        Staircase(s.domain_low, s.domain_high, s.low, s.thresholds[:, :below].copy(), s.direction.copy()),
-        Staircase(s.domain_low, s.domain_high, 0, s.thresholds[:, below:].copy(), s.direction.copy()),
+        Staircase(s.domain_low, s.domain_high, s.low, s.thresholds[:, :below], s.direction.copy()),
+        Staircase(s.domain_low, s.domain_high, 0, s.thresholds[:, below:], s.direction.copy()),
     )
 
 
@@ -206,11 +243,13 @@ class _Search:
     the lowest numerator that rounds to the step's code; where the staircase falls, m is negated in the end.
     """
 
-    def __init__(self, staircase: Staircase, product_bits: int, multiplier_bits: int) -> None:
+    def __init__(
+        self, staircase: Staircase, product_bits: int, multiplier_bits: int, steps: Steps | None = None
+    ) -> None:
         self.staircase = staircase
         self.product_bits = product_bits
         self.multiplier_bits = multiplier_bits
-        self.steps = Steps.of(staircase)
+        self.steps = Steps.of(staircase) if steps is None else steps
         inner = self.steps.is_inner
         self.has_ends = inner.any(axis=1)
         steps = inner.shape[1]
@@ -298,7 +337,7 @@ class _Search:
                 )
             # (before_j - reached_k) m <= N_j - 1 - N_k, violated: a bound on m from one side.
             run = self.steps.before[rows, below] - self.steps.reached[rows, above]
-            rise = numerators[below] - 1 - numerators[above]
+            rise = _of_steps(numerators, below) - 1 - _of_steps(numerators, above)
             if (wrong & (run == 0)).any():
                 return None
             divisor = np.where(run == 0, 1, run)
@@ -315,12 +354,16 @@ class _Search:
             return np.zeros(len(self.steps.reached), dtype=np.int64)
         rows = np.arange(len(self.steps.reached))
         run = self.steps.reached[rows, self.end] - self.steps.reached[rows, self.start]
-        rise = numerators[self.end] - numerators[self.start]
+        rise = _of_steps(numerators, self.end) - _of_steps(numerators, self.start)
         return np.where(self.has_ends, np.maximum(rise // np.maximum(run, 1), 1), 0)
 
     def certified(self, candidate: AffineShift | None) -> AffineShift | None:
         """`candidate` if it is the staircase, by the certificate alone."""
-        return candidate if candidate is not None and agrees_everywhere(self.staircase, candidate) else None
+        if candidate is None:
+            return None
+        parts = self.staircase.parts(_AT_ONCE)
+        agree = (agrees_everywhere(self.staircase.of_channels(p), candidate.of_channels(p)) for p in parts)
+        return candidate if all(agree) else None
 
     def _candidate(self, multiplier: Codes, offset: Codes, shift: int, mode: RoundingMode) -> AffineShift | None:
         """The implementation with these parameters, where the widths allow it."""
@@ -341,6 +384,11 @@ class _Search:
             if bits_for_range(min(ends), max(ends) + (1 << shift) // 2) > self.product_bits:
                 return False
         return True
+
+
+def _of_steps(numerators: Codes, steps: Codes) -> Codes:
+    """[channels]: the numerators [steps], or [channels, steps], of one step of each channel."""
+    return numerators[steps] if numerators.ndim == 1 else numerators[np.arange(len(steps)), steps]
 
 
 def _nearest_to_zero(least: Codes, most: Codes) -> Codes:

@@ -7,7 +7,7 @@ compared integer for integer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import inf
@@ -185,16 +185,35 @@ class Staircase:
         points = np.concatenate([self.thresholds, other_side, ends], axis=1)
         return saturate(points, self.domain_low, self.domain_high)
 
-    def restricted(self, low: int, high: int) -> Staircase:
-        """The same function on the smaller domain [low, high]."""
+    def of_channels(self, some: slice) -> Staircase:
+        """The staircases of some channels, which share this one's memory."""
+        s = self
+        return Staircase(s.domain_low, s.domain_high, s.low, s.thresholds[some], s.direction[some], s.step)
+
+    def parts(self, steps: int) -> Iterator[slice]:
+        """The channels, so many at a time that they have so many steps at most: all at once may take much memory."""
+        at_once = max(steps // max(self.thresholds.shape[1], 1), 1)
+        for first in range(0, self.channels, at_once):
+            yield slice(first, min(first + at_once, self.channels))
+
+    def range_on(self, low: int, high: int) -> tuple[int, int]:
+        """The lowest and the highest code of any channel on the codes [low, high]."""
         assert self.domain_low <= low <= high <= self.domain_high
         ends = self(np.tile(np.array([low, high], dtype=np.int64), (self.channels, 1)))
-        first = (int(ends.min()) - self.low) // self.step
-        last = (int(ends.max()) - self.low) // self.step
-        kept = self.thresholds[:, first:last]
-        rising = self.direction[:, None] > 0
-        kept = np.where(rising, np.clip(kept, low, high + 1), np.clip(kept, low - 1, high))
-        return _collapsed(Staircase(low, high, self.low + self.step * first, kept, self.direction.copy(), self.step))
+        return int(ends.min()), int(ends.max())
+
+    def restricted(self, low: int, high: int) -> Staircase:
+        """The same function on the smaller domain [low, high]. Thresholds inside of it are not copied."""
+        lowest, highest = self.range_on(low, high)
+        kept = self.thresholds[:, (lowest - self.low) // self.step : (highest - self.low) // self.step]
+        beyond = (self.direction > 0).astype(np.int64)  # where a step is never taken: past the high end, or the low one
+        first, last = low - 1 + beyond, high + beyond
+        if (kept.min(axis=1, initial=high) < first).any() or (kept.max(axis=1, initial=low) > last).any():
+            clipped = np.empty_like(kept)
+            for row, of, *limits in zip(clipped, kept, first, last, strict=True):
+                np.clip(of, *limits, out=row)
+            kept = clipped
+        return _collapsed(Staircase(low, high, lowest, kept, self.direction.copy(), self.step))
 
 
 def agrees_everywhere(staircase: Staircase, implementation: Callable[[Codes], Codes]) -> bool:
@@ -202,8 +221,25 @@ def agrees_everywhere(staircase: Staircase, implementation: Callable[[Codes], Co
 
     implementation  accumulator codes [channels, points] -> output codes, monotone in each channel
     """
-    points = staircase.critical_codes()
-    return bool((implementation(points) == staircase(points)).all())
+    s = staircase
+    if s.step != 1:
+        points = s.critical_codes()
+        return bool((implementation(points) == s(points)).all())
+    ends = np.tile(np.array([[s.domain_low, s.domain_high]], dtype=np.int64), (s.channels, 1))
+    if not (implementation(ends) == s(ends)).all():
+        return False
+    # Where a step is taken the code is its level at least, on the other side less: between them that leaves one code.
+    levels = s.low + 1 + np.arange(s.thresholds.shape[1], dtype=np.int64)
+
+    def codes_at(points: Codes) -> tuple[Codes, Flags]:
+        inside = (points >= s.domain_low) & (points <= s.domain_high)
+        return implementation(saturate(points, s.domain_low, s.domain_high)), inside
+
+    codes, inside = codes_at(s.thresholds)
+    if ((codes < levels) & inside).any():
+        return False
+    codes, inside = codes_at(s.thresholds - s.direction[:, None])
+    return not ((codes >= levels) & inside).any()
 
 
 def staircase_of(

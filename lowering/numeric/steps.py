@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pefslc.numeric.staircase import Staircase
 
-__all__ = ["Steps"]
+__all__ = ["Steps", "corner_steps"]
 
 Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -21,7 +21,7 @@ class Steps:
 
     A falling channel is looked at in the mirror, a' = -a, where it rises.
 
-    levels   [steps]: the code that each step leads to
+    levels   [steps]: the code that each step leads to; [channels, steps] where some are left out
     reached  the first a' at which the step is taken, where `is_reached`: inside the domain
     before   the last a' at which it is not, where `is_before`
     """
@@ -41,14 +41,65 @@ class Steps:
         lows = np.broadcast_to(np.int64(staircase.domain_low), channels) if low is None else low
         highs = np.broadcast_to(np.int64(staircase.domain_high), channels) if high is None else high
         ends = np.stack([lows, highs], axis=1) * sign
-        first, last = ends.min(axis=1, keepdims=True), ends.max(axis=1, keepdims=True)
         levels = staircase.low + staircase.step * (1 + np.arange(thresholds.shape[1], dtype=np.int64))
+        return cls.between(levels, thresholds, ends)
+
+    @classmethod
+    def between(cls, levels: Codes, thresholds: Codes, ends: Codes, counts: Flags | bool = True) -> Steps:
+        """Of rising thresholds, on a domain [channels, 2] whose ends are in any order; `counts`: those that exist."""
+        first, last = ends.min(axis=1, keepdims=True), ends.max(axis=1, keepdims=True)
         return cls(
-            levels, np.maximum(thresholds, first), thresholds <= last, np.minimum(thresholds - 1, last),
-            thresholds > first,
+            levels, np.maximum(thresholds, first), (thresholds <= last) & counts, np.minimum(thresholds - 1, last),
+            (thresholds > first) & counts,
         )  # fmt: skip
 
     @property
     def is_inner(self) -> Flags:
         """The steps that are taken inside the domain."""
         return self.is_reached & self.is_before
+
+
+def corner_steps(staircase: Staircase) -> Steps:
+    """Of each channel the steps that bound straight lines: one that satisfies these satisfies all. `levels` and the
+    others are [channels, some of the steps]; where a channel has fewer of them, no step is reached or before.
+
+    A line at or above all points (reached, level) is one at or above the corners of their upper hull; one at or below
+    all points (before, level) is one at or below those of their lower hull. Of n steps these are few.
+    """
+    levels = np.arange(staircase.thresholds.shape[1], dtype=np.int64)
+    ends = np.array([staircase.domain_low, staircase.domain_high])
+    kept = []
+    for thresholds, direction in zip(staircase.thresholds, staircase.direction, strict=True):
+        rising, (first, last) = thresholds * direction, np.sort(ends * direction)
+        upper = _corners(np.maximum(rising, first), levels[: np.searchsorted(rising, last, "right")], turn=-1)
+        lower = _corners(rising - 1, levels[np.searchsorted(rising, first, "right") :], turn=1)
+        kept.append(np.union1d(upper, lower))
+    most = max(map(len, kept))
+    index = np.zeros((staircase.channels, most), dtype=np.int64)
+    for row, own in zip(index, kept, strict=True):
+        row[: len(own)] = own
+    is_kept = np.arange(most) < np.array([[len(own)] for own in kept])
+    if not most:
+        return Steps.of(staircase)
+    # The same as Steps.of, of the kept steps alone.
+    thresholds = np.take_along_axis(staircase.thresholds, index, axis=1)
+    sign = staircase.direction[:, None]
+    domain = np.array([staircase.domain_low, staircase.domain_high]) * sign
+    return Steps.between(staircase.low + staircase.step * (1 + index), thresholds * sign, domain, is_kept)
+
+
+def _corners(x: Codes, points: Codes, *, turn: int) -> Codes:
+    """Which of the points (x[i], i) for i in `points`, both ascending, are corners of their lower hull (turn 1) or
+    upper hull (-1).
+
+    A point on the wrong side of the line through its neighbours, or on it, is none. Such points are left out until
+    there are none; those of one round at once, for it takes only points to rule one out, no corners.
+    """
+    while len(points) > 2:
+        run, rise = np.diff(x[points]), np.diff(points)
+        turns = run[:-1] * rise[1:] - rise[:-1] * run[1:]
+        is_corner = np.concatenate([[True], turns * turn > 0, [True]])
+        if is_corner.all():
+            break
+        points = points[is_corner]
+    return points

@@ -7,6 +7,7 @@ which it computes, and writes one line of C that calls the functions of fixed.h.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +18,14 @@ from pefslc.diagnostics.errors import CompileError
 from pefslc.geometry.shapes import element_count
 from pefslc.ir.integer import Clamp, Lookup, Product, Requantize, Rescale, Round, Sum
 from pefslc.numeric.accumulate import bits_for_range
-from pefslc.numeric.requantize import AffineShift, affine_shift_of, fit_affine_shift, fit_bent
+from pefslc.numeric.requantize import (
+    AffineShift,
+    affine_shift_of,
+    fit_affine_shift,
+    fit_bent,
+    has_many_steps,
+    line_corners,
+)
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.staircase import MOST_STEPS, Staircase
 from pefslc.targets.c.storage import INT32, INT64, CType, Tensor, narrowest, narrowest_signed, sum_type
@@ -29,6 +37,7 @@ __all__ = [
 ]  # fmt: skip
 
 _SMALL_TABLE = 1 << 12  # codes: one look instead of a bisection
+_LARGE_TABLE = 1 << 16  # thresholds: rather a multiplication by 64 bits
 
 Range = tuple[int, int]
 Codes = NDArray[np.int64]
@@ -341,14 +350,32 @@ def requantize_stage(op: Requantize, operand: Range) -> Stage:
     staircase = op.staircase
     if (staircase.domain_low, staircase.domain_high) != operand:
         staircase = staircase.restricted(*operand)
-    for bits in (INT32.bits, INT64.bits):
-        found = fit_affine_shift(staircase, product_bits=bits)
-        if found is not None:
-            return AffineStage(operand, (codes.low, codes.high), found)
-        bent = fit_bent(staircase, product_bits=bits)
-        if bent is not None:
-            lower, upper = (AffineStage(operand, (part.low, part.high), part) for part in bent)
-            return BentStage(operand, (codes.low, codes.high), lower, upper)
+    corners = line_corners(staircase) if has_many_steps(staircase) else None
+
+    def straight(bits: int, multiplier_bits: int = INT32.bits) -> Stage | None:
+        found = fit_affine_shift(staircase, product_bits=bits, multiplier_bits=multiplier_bits, corners=corners)
+        return None if found is None else AffineStage(operand, (codes.low, codes.high), found)
+
+    def bent(bits: int) -> Stage | None:
+        found = fit_bent(staircase, product_bits=bits)
+        if found is None:
+            return None
+        lower, upper = (AffineStage(operand, (part.low, part.high), part) for part in found)
+        return BentStage(operand, (codes.low, codes.high), lower, upper)
+
+    def wide(bits: int) -> Stage | None:
+        return straight(bits, bits) if staircase.thresholds.size > _LARGE_TABLE else None
+
+    int32, int64 = INT32.bits, INT64.bits
+    attempts: Sequence[tuple[Callable[[int], Stage | None], int]] = (
+        ((straight, int32), (straight, int64), (wide, int64), (bent, int32), (bent, int64))  # what takes long, last
+        if has_many_steps(staircase)
+        else ((straight, int32), (bent, int32), (straight, int64), (bent, int64), (wide, int64))
+    )
+    for attempt, bits in attempts:
+        stage = attempt(bits)
+        if stage is not None:
+            return stage
     entries = staircase.channels * (operand[1] - operand[0] + 1)
     if entries <= _SMALL_TABLE:
         domain = np.tile(np.arange(operand[0], operand[1] + 1, dtype=np.int64), (staircase.channels, 1))

@@ -65,10 +65,10 @@ def fit_channels(
 
     def search(some: slice) -> ChannelSearch:
         return ChannelSearch(
-            _channels(staircase, some), low[some], high[some], exponent, data_type, effort.of_channels(some)
+            staircase.of_channels(some), low[some], high[some], exponent, data_type, effort.of_channels(some)
         )
 
-    parts = list(_parts(staircase))
+    parts = list(staircase.parts(_TOGETHER))
     found = _joined(search(some).narrow() for some in parts)
     if found is None or found.differing:
         narrow = found
@@ -82,17 +82,6 @@ def fit_channels(
     tried, left_out = (now - then for now, then in zip(effort.counts, before, strict=True))
     searched = (tried, tried + left_out) if left_out and found.differing else None
     return ChannelRequantization(steps, computed, searched)
-
-
-def _parts(staircase: Staircase) -> Iterator[slice]:
-    """The channels, so many at a time that their steps may be held at once."""
-    at_once = max(_TOGETHER // max(staircase.thresholds.shape[1], 1), 1)
-    for first in range(0, staircase.channels, at_once):
-        yield slice(first, min(first + at_once, staircase.channels))
-
-
-def _channels(s: Staircase, some: slice) -> Staircase:
-    return Staircase(s.domain_low, s.domain_high, s.low, s.thresholds[some], s.direction[some], s.step)
 
 
 def _joined(parts: Iterator[ChannelWords | None]) -> ChannelWords | None:
@@ -114,8 +103,8 @@ def may_be_straight(staircase: Staircase, low: Words, high: Words, data_type: Da
     it, but for the levels where it may be clamped. Each pair of such demands bounds the slope; some pairs are compared.
     """
     e = (max(data_type.max_code / 4.0**data_type.binary_point, 1.0) + 2) / 2 + 2.0**-10  # the last for float64
-    for some in _parts(staircase):
-        steps = Steps.of(_channels(staircase, some), low[some], high[some])
+    for some in staircase.parts(_TOGETHER):
+        steps = Steps.of(staircase.of_channels(some), low[some], high[some])
         if not _slopes_remain(steps, e):
             return False
     return True
@@ -153,8 +142,8 @@ def computed_by(
     Its thresholds are those of `staircase` where they differ only outside of low, high.
     """
     thresholds = np.empty_like(staircase.thresholds)
-    for some in _parts(staircase):
-        part = _channels(staircase, some)
+    for some in staircase.parts(_TOGETHER):
+        part = staircase.of_channels(some)
         own = [of_channels(step, np.arange(some.start, some.stop)) for step in steps]
         thresholds[some] = _thresholds(own, part, low[some], high[some], exponent, data_type)
     return Staircase(
