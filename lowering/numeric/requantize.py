@@ -36,7 +36,7 @@ __all__ = [
 Codes = NDArray[np.int64]
 
 _MANY_STEPS = 1 << 20  # of a staircase, over all channels
-_AT_ONCE = 1 << 18  # steps that are held at once, for the memory that it takes
+_AT_ONCE = 1 << 16  # steps that are held at once, for the memory that it takes
 _LARGEST_SHIFT = 40
 _CUTS = 48  # each cut is a Newton step on a concave, piecewise linear function: a handful is usual
 _INT64_HEADROOM = 62  # the rounding doubles a remainder
@@ -180,11 +180,14 @@ def has_many_steps(staircase: Staircase) -> bool:
     return staircase.thresholds.size > _MANY_STEPS
 
 
-def line_corners(staircase: Staircase) -> Steps | None:
-    """The steps that bound lines, which are few; None where their numbers are too large to tell."""
+def line_corners(staircase: Staircase, low: Codes | None = None, high: Codes | None = None) -> Steps | None:
+    """The steps that bound lines, which are few; None where their numbers are too large to tell.
+
+    low, high  [channels]: a domain per channel, narrower than the staircase's own
+    """
     bits = bits_for_range(staircase.domain_low - 1, staircase.domain_high + 1)
     steps = staircase.thresholds.shape[1]
-    return corner_steps(staircase) if bits + steps.bit_length() + 2 <= _INT64_HEADROOM else None
+    return corner_steps(staircase, low, high) if bits + steps.bit_length() + 2 <= _INT64_HEADROOM else None
 
 
 def _smallest_shift(search: _Search, mode: RoundingMode, last: int) -> AffineShift | None:
@@ -227,12 +230,16 @@ def bent_parts(staircase: Staircase) -> tuple[Staircase, Staircase]:
     )
 
 
-def fit_offset(staircase: Staircase, multiplier: int, shift: int) -> AffineShift | None:
+def fit_offset(staircase: Staircase, multiplier: int, shift: int, corners: Steps | None = None) -> AffineShift | None:
     """The certified implementation with this positive multiplier, this shift, half-even rounding and some offset."""
     if staircase.step != 1 or (staircase.direction < 0).any():
         return None
-    search = _Search(staircase, _INT64_HEADROOM, _INT64_HEADROOM)
     multipliers = np.full(staircase.channels, multiplier, dtype=np.int64)
+    if corners is not None:
+        few = _Search(staircase, _INT64_HEADROOM, _INT64_HEADROOM, corners)
+        if not few.may_have_offset(multipliers, shift):
+            return None
+    search = _Search(staircase, _INT64_HEADROOM, _INT64_HEADROOM)
     return search.at_multiplier(multipliers, shift, RoundingMode.HALF_EVEN)
 
 
@@ -316,6 +323,11 @@ class _Search:
         if (least > most).any():
             return None
         return self.certified(self._candidate(multiplier, _nearest_to_zero(least, most), shift, mode))
+
+    def may_have_offset(self, multiplier: Codes, shift: int) -> bool:
+        """Whether some offset satisfies these steps, half to even: up to a numerator that ties may demand more."""
+        least, most, _, _ = self._offsets(multiplier, lowest_numerators(self.steps.levels, shift, RoundingMode.FLOOR))
+        return not (least > most + 1).any()
 
     def any_multiplier(self, shift: int, mode: RoundingMode) -> AffineShift | None:
         """The interval of multipliers, cut by the contradictions found in it until one works in each channel.

@@ -37,10 +37,7 @@ class Steps:
         """The steps of a staircase; low, high [channels]: a domain per channel, narrower than the staircase's own."""
         sign = staircase.direction[:, None]
         thresholds = staircase.thresholds * sign
-        channels = (staircase.channels,)
-        lows = np.broadcast_to(np.int64(staircase.domain_low), channels) if low is None else low
-        highs = np.broadcast_to(np.int64(staircase.domain_high), channels) if high is None else high
-        ends = np.stack([lows, highs], axis=1) * sign
+        ends = _domain(staircase, low, high)
         levels = staircase.low + staircase.step * (1 + np.arange(thresholds.shape[1], dtype=np.int64))
         return cls.between(levels, thresholds, ends)
 
@@ -59,18 +56,28 @@ class Steps:
         return self.is_reached & self.is_before
 
 
-def corner_steps(staircase: Staircase) -> Steps:
+def _domain(staircase: Staircase, low: Codes | None, high: Codes | None) -> Codes:
+    """[channels, 2]: the ends of the domain of each channel, in the mirror where it falls."""
+    channels = (staircase.channels,)
+    lows = np.broadcast_to(np.int64(staircase.domain_low), channels) if low is None else low
+    highs = np.broadcast_to(np.int64(staircase.domain_high), channels) if high is None else high
+    return np.stack([lows, highs], axis=1) * staircase.direction[:, None]
+
+
+def corner_steps(staircase: Staircase, low: Codes | None = None, high: Codes | None = None) -> Steps:
     """Of each channel the steps that bound straight lines: one that satisfies these satisfies all. `levels` and the
     others are [channels, some of the steps]; where a channel has fewer of them, no step is reached or before.
+
+    low, high  [channels]: a domain per channel, narrower than the staircase's own
 
     A line at or above all points (reached, level) is one at or above the corners of their upper hull; one at or below
     all points (before, level) is one at or below those of their lower hull. Of n steps these are few.
     """
     levels = np.arange(staircase.thresholds.shape[1], dtype=np.int64)
-    ends = np.array([staircase.domain_low, staircase.domain_high])
+    domain = _domain(staircase, low, high)
     kept = []
-    for thresholds, direction in zip(staircase.thresholds, staircase.direction, strict=True):
-        rising, (first, last) = thresholds * direction, np.sort(ends * direction)
+    for thresholds, direction, ends in zip(staircase.thresholds, staircase.direction, domain, strict=True):
+        rising, (first, last) = thresholds * direction, np.sort(ends)
         upper = _corners(np.maximum(rising, first), levels[: np.searchsorted(rising, last, "right")], turn=-1)
         lower = _corners(rising - 1, levels[np.searchsorted(rising, first, "right") :], turn=1)
         kept.append(np.union1d(upper, lower))
@@ -84,7 +91,6 @@ def corner_steps(staircase: Staircase) -> Steps:
     # The same as Steps.of, of the kept steps alone.
     thresholds = np.take_along_axis(staircase.thresholds, index, axis=1)
     sign = staircase.direction[:, None]
-    domain = np.array([staircase.domain_low, staircase.domain_high]) * sign
     return Steps.between(staircase.low + staircase.step * (1 + index), thresholds * sign, domain, is_kept)
 
 

@@ -1,4 +1,4 @@
-"""The requantizations per channel of one placement: searched once, within one budget for each operation.
+"""The requantizations of one placement: those per channel are searched once, in one budget for each operation.
 
 Placement tries one exponent of the accumulators after the other, and starts again where a tensor must be moved. What
 was searched is kept, and what a search took is not given again to the next one of the same operation.
@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.numeric.requantize import AffineShift, fit_offset, has_many_steps, line_corners
 from pefslc.numeric.staircase import Staircase
+from pefslc.numeric.steps import Steps
 from pefslc.targets.tensil.channel_search import Effort
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words.channel_requantize import ChannelRequantization, fit_channels, may_be_straight
@@ -30,6 +32,7 @@ class ChannelFits:
 
     data_type: DataType
     efforts: dict[Staircase, Effort] = field(default_factory=dict)
+    corners: dict[tuple[Staircase, bytes, bytes], Steps | None] = field(default_factory=dict)
     straight: dict[tuple[Staircase, bytes, bytes], bool] = field(default_factory=dict)
     found: dict[tuple[Staircase, bytes, bytes, int], ChannelRequantization | None] = field(default_factory=dict)
 
@@ -37,7 +40,8 @@ class ChannelFits:
         """Whether any words might compute the staircase and be off by 1 at most: no search is needed to say no."""
         key = staircase, low.tobytes(), high.tobytes()
         if key not in self.straight:
-            self.straight[key] = may_be_straight(staircase, low, high, self.data_type)
+            corners = self._corners(staircase, low, high)
+            self.straight[key] = may_be_straight(staircase, low, high, self.data_type, corners)
         return self.straight[key]
 
     def fit(self, staircase: Staircase, low: Words, high: Words, exponent: int) -> ChannelRequantization | None:
@@ -45,5 +49,22 @@ class ChannelFits:
         key = staircase, low.tobytes(), high.tobytes(), exponent
         if key not in self.found:
             effort = self.efforts.setdefault(staircase, Effort.of(staircase.channels))
-            self.found[key] = fit_channels(staircase, low, high, exponent, self.data_type, effort)
+            corners = self._corners(staircase, low, high)
+            self.found[key] = fit_channels(staircase, low, high, exponent, self.data_type, effort, corners)
         return self.found[key]
+
+    def _corners(self, staircase: Staircase, low: Words, high: Words) -> Steps | None:
+        """The steps to look at, where all are too many."""
+        if not has_many_steps(staircase):
+            return None
+        key = staircase, low.tobytes(), high.tobytes()
+        if key not in self.corners:
+            self.corners[key] = line_corners(staircase, low, high)
+        return self.corners[key]
+
+    def offset(self, staircase: Staircase, multiplier: int, shift: int) -> AffineShift | None:
+        """`fit_offset`."""
+        if (staircase.direction < 0).any():
+            return None
+        whole = np.full(staircase.channels, staircase.domain_low), np.full(staircase.channels, staircase.domain_high)
+        return fit_offset(staircase, multiplier, shift, self._corners(staircase, *whole))

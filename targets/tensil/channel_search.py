@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.rounding import lowest_numerators
-from pefslc.numeric.staircase import Staircase
 from pefslc.numeric.steps import Steps
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words.steps import ChannelAdd, ChannelMultiply, Multiply, RawStep, apply_steps
@@ -43,7 +42,7 @@ _FEW = 8  # too few of them
 _FAR = np.int64(1) << 40  # beyond every word
 _TIGHT = 16  # steps that bound the addend from below the tightest, and as many from above
 _SORTED = 256  # intervals of a row that are sorted as they are; of more, most are left out first
-_AT_ONCE = 1 << 18  # steps compared at once, for the memory that it takes
+_AT_ONCE = 1 << 16  # steps compared at once, for the memory that it takes
 
 # The budget of an operation, in steps compared: some seconds for all its channels, or, where they are many, what all
 # rounds take of a channel of 8-bit codes. A channel's first candidate is tried in any case.
@@ -142,40 +141,37 @@ def _multiply(words: Words, data_type: DataType) -> list[RawStep]:
 
 
 class ChannelSearch:
-    """Words M1, A, M2 of one staircase, all channels at once."""
+    """Words M1, A, M2 for the steps of one staircase, all channels at once.
 
-    def __init__(
-        self, staircase: Staircase, low: Words, high: Words, exponent: int, data_type: DataType, effort: Effort
-    ) -> None:
+    targets  in what follows: the words that a step must reach, [steps] or, as the steps' levels, [channels, steps]
+    """
+
+    def __init__(self, steps: Steps, exponent: int, data_type: DataType, effort: Effort) -> None:
         self.data_type, self.point, self.exponent, self.effort = data_type, data_type.binary_point, exponent, effort
-        self.steps = Steps.of(staircase, low, high)
-        self.channels = staircase.channels
+        self.steps = steps
+        self.channels, self.count = steps.reached.shape
         # Out of the domain a step demands nothing; a word is as good as another there.
         self.reached = np.where(self.steps.is_reached, self.steps.reached, 0) << exponent
         self.before = np.where(self.steps.is_before, self.steps.before, 0) << exponent
         self.all = np.arange(self.channels, dtype=np.int64)
         self.unit = 2.0 ** (self.point - exponent)  # the multiplier that makes an accumulator code one word
         self.compared = compared_steps(self.steps.is_inner)
-        self.tight = np.zeros((self.channels, min(2 * _TIGHT, self.steps.levels.size)), dtype=np.int64)
+        self.tight = np.zeros((self.channels, min(2 * _TIGHT, self.count)), dtype=np.int64)
         self.knows_tight = np.zeros(self.channels, dtype=np.bool_)
 
     def narrow(self) -> ChannelWords | None:
         """With a power of two as the second multiplier: the finest grid first."""
         found = ChannelWords.nothing(self.channels, wide=False)
-        grids = []
+        tried = np.zeros(self.channels, dtype=np.int64)
         for shift in range(self.point, -1, -1):
             second = 1 << (self.point - shift)
+            rows = self._affordable(self.all[~found.settled & (tried < _GRIDS)], _SLOPES)
             targets = self._lowest_words(self.steps.levels, second)
-            if targets is not None:
-                low, _ = self._slopes(self.all, targets)
-                grids.append((second, targets, low <= self._widest(self.all)))
-        if not np.any([fits for _, _, fits in grids], axis=0).all():
-            return None  # a channel whose words would fit no grid: before the others are searched
-        tried = np.zeros(self.channels, dtype=np.int64)
-        for second, targets, fits in grids:
-            rows = self.all[~found.settled & fits & (tried < _GRIDS)]
-            self._try(found, rows, targets, second, _SLOPES)
-            tried[rows] += 1
+            if targets is not None and len(rows):
+                low, _ = self._slopes(rows, targets)
+                rows = rows[low <= self._widest(rows)]
+                self._try(found, rows, targets, second, _SLOPES)
+                tried[rows] += 1
         return self._completed(found)
 
     def wide(self, narrow: ChannelWords | None) -> ChannelWords | None:
@@ -193,13 +189,14 @@ class ChannelSearch:
         most = min(2 * least, self.data_type.max_code)
         for effort, hopeless in _EFFORTS:
             for second in range(least, most + 1, max((most - least) // effort, 1)):
-                rows = self.all[~found.settled]
-                targets = self._lowest_words(inner, second)
-                if targets is not None and len(rows):
+                slopes = max(effort // 4, _LEAST_SLOPES)
+                rows = self._affordable(self.all[~found.settled], slopes)
+                targets = self._lowest_words(inner, second) if len(rows) else None
+                if targets is not None:
                     low, high = self._slopes(rows, targets)
                     expected = self._expected_misses(rows, low, high)
                     rows = rows[(expected < hopeless) & (low <= self._widest(rows))]
-                    self._try(found, rows, targets, second, max(effort // 4, _LEAST_SLOPES))
+                    self._try(found, rows, targets, second, slopes)
         return self._completed(found)
 
     def _adopt(self, found: ChannelWords, narrow: ChannelWords, inner: Words) -> None:
@@ -214,6 +211,12 @@ class ChannelSearch:
 
     def _completed(self, found: ChannelWords) -> ChannelWords | None:
         return found if (found.missed < _FAR).all() else None
+
+    def _affordable(self, rows: Words, slopes: int) -> Words:
+        """Those of the channels whose budget is not spent. The others leave out the middle slope and all slopes."""
+        spent = (self.effort.left[rows] < self.tight.shape[1]) & (self.effort.tried[rows] > 0)
+        self.effort.left_out[rows[spent]] += 1 + slopes
+        return rows[~spent]
 
     def _lowest_words(self, levels: Words, multiplier: int) -> Words | None:
         """The lowest words that a Multiply by `multiplier` takes to each level; None where they are no words."""
@@ -246,7 +249,7 @@ class ChannelSearch:
         wider than a word.
         """
         widest = self._widest(rows)
-        if targets.size < 2:
+        if self.count < 2:
             return np.zeros(len(rows)), widest
         low, high = np.empty(len(rows)), np.empty(len(rows))
         at_once = max(_AT_ONCE // _COMPARED**2, 1)
@@ -259,9 +262,9 @@ class ChannelSearch:
         compared = self.compared[rows]
         i, j = (compared[:, k] for k in np.triu_indices(compared.shape[1], 1))
         at = rows[:, None]
-        run = self.steps.reached[at, j] - self.steps.reached[at, i]
-        rise = (targets[j] - targets[i]).astype(np.float64)
         both = self.steps.is_inner[at, i] & self.steps.is_inner[at, j] & (i != j)
+        run = np.where(both, self.steps.reached[at, j] - self.steps.reached[at, i], 0)
+        rise = (_at(targets, at, j) - _at(targets, at, i)).astype(np.float64)
         low = np.where(both, (rise - 1) / (run + 1), 0).max(axis=1)
         high = np.where(both & (run > 1), (rise + 1) / np.maximum(run - 1, 1), np.inf).min(axis=1)
         return low, high
@@ -286,9 +289,9 @@ class ChannelSearch:
         """Which of the first multipliers [rows, candidates] to compare with all steps: those that miss fewer than
         `missed` of the tight ones, as far as the budget goes.
         """
-        effort, count, all_steps = self.effort, first.shape[1], max(targets.size, 1)
+        effort, count, all_steps = self.effort, first.shape[1], max(self.count, 1)
         needs_one = effort.tried[rows] == 0
-        known = self.knows_tight[rows] & (missed < _FAR) & (targets.size > self.tight.shape[1])
+        known = self.knows_tight[rows] & (missed < _FAR) & (self.count > self.tight.shape[1])
         affordable = needs_one | (effort.left[rows] >= count * self.tight.shape[1])
         tried = np.broadcast_to(affordable[:, None], first.shape).copy()
         compared = np.flatnonzero(known & affordable)
@@ -311,7 +314,7 @@ class ChannelSearch:
     def _addends(self, rows: Words, first: Words, targets: Words) -> tuple[Words, Words]:
         """For each row the addend that serves the most steps, and how many it misses."""
         addend, missed = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.int64)
-        at_once = max(_AT_ONCE // max(targets.size, 1), 1)
+        at_once = max(_AT_ONCE // max(self.count, 1), 1)
         for start in range(0, len(rows), at_once):
             some = slice(start, start + at_once)
             addend[some], missed[some] = self._addends_at(rows[some], first[some], targets, None)
@@ -321,7 +324,7 @@ class ChannelSearch:
         """The same of the steps [rows, some] alone, or of all: then it is noted which of them are tight."""
         multiply = (ChannelMultiply(tuple(first.tolist())),)
         at = (rows, slice(None)) if steps is None else (rows[:, None], steps)
-        demands = targets if steps is None else targets[steps]
+        demands = targets if steps is None and targets.ndim == 1 else _at(targets, *at)
         reached = apply_steps(multiply, self.reached[at], self.data_type)
         before = apply_steps(multiply, self.before[at], self.data_type)
         least = np.where(self.steps.is_reached[at], demands - reached, -_FAR)
@@ -351,6 +354,11 @@ class ChannelSearch:
             above = np.argpartition(least[place], -_TIGHT, axis=1)[:, -_TIGHT:]
             below = np.argpartition(most[place], _TIGHT, axis=1)[:, :_TIGHT]
             self.tight[new] = np.concatenate([above, below], axis=1)
+
+
+def _at(targets: Words, rows: Words, steps: Words | slice) -> Words:
+    """The targets of these steps, in these channels."""
+    return np.asarray(targets[steps] if targets.ndim == 1 else targets[rows, steps])
 
 
 def compared_steps(is_inner: Flags) -> Words:

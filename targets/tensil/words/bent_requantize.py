@@ -19,7 +19,7 @@ from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Requantize, Sum
 from pefslc.ir.value import Op, Value
 from pefslc.numeric.deviation import deviations_of
-from pefslc.numeric.requantize import bent_parts, fit_affine_shift
+from pefslc.numeric.requantize import bent_parts, fit_affine_shift, has_many_steps, line_corners
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words.channel_requantize import fit_channels, may_be_straight
@@ -58,8 +58,10 @@ def _is_bent(op: Requantize, data_type: DataType) -> bool:
     staircase = op.staircase
     if staircase.step != 1 or not staircase.low < 0 < staircase.high or op.result.type.codes.zero_point:
         return False
-    if fit_affine_shift(staircase) is not None:
-        return False  # straight
+    # Of many steps, straight with any multiplier: then there is nothing to search.
+    corners, bits = (line_corners(staircase), 64) if has_many_steps(staircase) else (None, 32)
+    if fit_affine_shift(staircase, multiplier_bits=bits, corners=corners) is not None:
+        return False
     by_two = sum(_missed(part, data_type) for part in bent_parts(staircase))
     if by_two == 0 and not may_be_straight(staircase, *_domain(staircase), data_type):
         return True  # without a search for a line that cannot be
@@ -69,7 +71,8 @@ def _is_bent(op: Requantize, data_type: DataType) -> bool:
 def _missed(staircase: Staircase, data_type: DataType) -> int:
     """By how much all codes together are off where one line implements the staircase."""
     low, high = _domain(staircase)
-    found = fit_channels(staircase, low, high, 0, data_type)
+    corners = line_corners(staircase) if has_many_steps(staircase) else None
+    found = fit_channels(staircase, low, high, 0, data_type, corners=corners)
     if found is None:
         return _NO_LINE
     return sum(abs(d.by) * d.codes for d in deviations_of(staircase, found.computed, low, high).found)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.format import saturate
+from pefslc.numeric.requantize import has_many_steps
 from pefslc.numeric.staircase import Staircase
 from pefslc.numeric.steps import Steps
 from pefslc.targets.tensil.channel_search import ChannelSearch, ChannelWords, Effort, compared_steps
@@ -34,7 +35,7 @@ Words = NDArray[np.int64]
 
 LARGEST_DEVIATION = 1  # what is further off is no implementation of its staircase
 
-_TOGETHER = 1 << 18  # steps that are held at once, for the memory that it takes
+_TOGETHER = 1 << 16  # steps that are held at once, for the memory that it takes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,25 +51,31 @@ class ChannelRequantization:
 
 
 def fit_channels(
-    staircase: Staircase, low: Words, high: Words, exponent: int, data_type: DataType, effort: Effort | None = None
+    staircase: Staircase,
+    low: Words,
+    high: Words,
+    exponent: int,
+    data_type: DataType,
+    effort: Effort | None = None,
+    corners: Steps | None = None,
 ) -> ChannelRequantization | None:
     """Steps, the clip not among them, that compute `staircase` on accumulators placed at `exponent`, or nearly.
 
     low, high  [channels of the staircase]: the codes that can occur in each; others are not looked at
     effort     what the search may take, where others share it
+    corners    the steps to look at in the search, where all are too many: those that bound lines
     result     with the fewest codes that differ among those tried; None where the data type holds no such steps
     """
     if staircase.step != 1:
         return None
     effort = effort or Effort.of(staircase.channels)
     before = effort.counts
+    parts = [slice(0, staircase.channels)] if corners is not None else list(staircase.parts(_TOGETHER))
 
     def search(some: slice) -> ChannelSearch:
-        return ChannelSearch(
-            staircase.of_channels(some), low[some], high[some], exponent, data_type, effort.of_channels(some)
-        )
+        steps = Steps.of(staircase.of_channels(some), low[some], high[some]) if corners is None else corners
+        return ChannelSearch(steps, exponent, data_type, effort.of_channels(some))
 
-    parts = list(staircase.parts(_TOGETHER))
     found = _joined(search(some).narrow() for some in parts)
     if found is None or found.differing:
         narrow = found
@@ -94,7 +101,9 @@ def _joined(parts: Iterator[ChannelWords | None]) -> ChannelWords | None:
     return ChannelWords.joined(found)
 
 
-def may_be_straight(staircase: Staircase, low: Words, high: Words, data_type: DataType) -> bool:
+def may_be_straight(
+    staircase: Staircase, low: Words, high: Words, data_type: DataType, corners: Steps | None = None
+) -> bool:
     """Whether steps, at any exponent, might compute the staircase and be off by at most LARGEST_DEVIATION: False only
     where a proof says that they cannot.
 
@@ -103,11 +112,10 @@ def may_be_straight(staircase: Staircase, low: Words, high: Words, data_type: Da
     it, but for the levels where it may be clamped. Each pair of such demands bounds the slope; some pairs are compared.
     """
     e = (max(data_type.max_code / 4.0**data_type.binary_point, 1.0) + 2) / 2 + 2.0**-10  # the last for float64
-    for some in staircase.parts(_TOGETHER):
-        steps = Steps.of(staircase.of_channels(some), low[some], high[some])
-        if not _slopes_remain(steps, e):
-            return False
-    return True
+    if corners is not None:
+        return _slopes_remain(corners, e)
+    parts = (Steps.of(staircase.of_channels(p), low[p], high[p]) for p in staircase.parts(_TOGETHER))
+    return all(_slopes_remain(steps, e) for steps in parts)
 
 
 def _slopes_remain(steps: Steps, rounding: float) -> bool:
@@ -122,7 +130,7 @@ def _slopes_remain(steps: Steps, rounding: float) -> bool:
     for first in range(0, len(compared), at_once):
         channels = np.arange(first, min(first + at_once, len(compared)))[:, None]
         chosen = compared[channels[:, 0]]
-        demands = levels[chosen]
+        demands = levels[chosen] if levels.ndim == 1 else levels[channels, chosen]
         run = steps.before[channels, chosen][:, None, :] - steps.reached[channels, chosen][:, :, None]
         rise = demands[:, None, :] - demands[:, :, None] + 2 * (LARGEST_DEVIATION + rounding) - 1
         both = above[channels, chosen][:, :, None] & below[channels, chosen][:, None, :]
@@ -141,7 +149,10 @@ def computed_by(
 
     Its thresholds are those of `staircase` where they differ only outside of low, high.
     """
-    thresholds = np.empty_like(staircase.thresholds)
+    ends = np.iinfo(np.int32)
+    small = ends.min < staircase.domain_low and staircase.domain_high < ends.max and has_many_steps(staircase)
+    # Of millions half the memory: they are held beside the model's own.
+    thresholds = np.empty(staircase.thresholds.shape, dtype=np.int32 if small else np.int64)
     for some in staircase.parts(_TOGETHER):
         part = staircase.of_channels(some)
         own = [of_channels(step, np.arange(some.start, some.stop)) for step in steps]

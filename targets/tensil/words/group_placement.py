@@ -14,7 +14,6 @@ from pefslc.diagnostics.errors import CompileError
 from pefslc.numeric.accumulate import bits_for_range, prefix_bounds
 from pefslc.numeric.deviation import deviations_of
 from pefslc.numeric.format import saturate
-from pefslc.numeric.requantize import fit_offset
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.channel_fits import ChannelFits
 from pefslc.targets.tensil.groups.group import (
@@ -164,7 +163,7 @@ class GroupPlacer:
         bits = bits_for_range(int((low + head.bias).min()), int((high + head.bias).max())) + exponent
         steps = [s.staircase for s in self.group.steps if isinstance(s, Requantization)]
         shifts = range(self.data_type.binary_point + 1)
-        if not steps or exponent == 0 or any(fit_offset(steps[0], 1 << exponent, s) is not None for s in shifts):
+        if not steps or exponent == 0 or any(self.fits.offset(steps[0], 1 << exponent, s) is not None for s in shifts):
             self.reasons.append(f"it is exact with sums of {bits} bits, there are {self.data_type.width_bits}")
         else:
             self.reasons.append(_NO_SHIFT)
@@ -290,7 +289,7 @@ class GroupPlacer:
             return False
         point, width = self.data_type.binary_point, self.data_type.width_bits
         for shift in (*range(point + 1), *range(-1, point + 1 - width, -1)):
-            fitted = fit_offset(staircase, 1 << (steps.exponent + max(-shift, 0)), max(shift, 0))
+            fitted = self.fits.offset(staircase, 1 << (steps.exponent + max(-shift, 0)), max(shift, 0))
             if fitted is None or (fitted.offset.any() and (shift < 0 or not may_bias)):
                 continue
             offset, after = self._split_offset(steps, fitted.offset, shift)
