@@ -259,9 +259,9 @@ class _Search:
         self.steps = Steps.of(staircase) if steps is None else steps
         inner = self.steps.is_inner
         self.has_ends = inner.any(axis=1)
-        steps = inner.shape[1]
-        self.start = inner.argmax(axis=1) if steps else np.zeros(len(inner), dtype=np.int64)
-        self.end = steps - 1 - inner[:, ::-1].argmax(axis=1) if steps else self.start
+        count = inner.shape[1]
+        self.start = inner.argmax(axis=1) if count else np.zeros(len(inner), dtype=np.int64)
+        self.end = count - 1 - inner[:, ::-1].argmax(axis=1) if count else self.start
         self.domain_bits = bits_for_range(staircase.domain_low, staircase.domain_high)
         self.level_bits = bits_for_range(staircase.low, staircase.high)
 
@@ -276,8 +276,9 @@ class _Search:
         if not len(rows):
             return [s for s in range(_LARGEST_SHIFT) if self.has_room(s)]
         c = int(rows[0])
-        inside = self.steps.reached[c][inner[c]]
-        step = max((int(inside[-1]) - int(inside[0])) // (len(inside) - 1), 1)
+        run = self.steps.reached[c, self.end[c]] - self.steps.reached[c, self.start[c]]
+        rise = _of_steps(self.steps.levels, self.end)[c] - _of_steps(self.steps.levels, self.start)[c]
+        step = max(int(run) // int(rise), 1)
         near = step.bit_length() - 1
         return [s for s in (near, near + 1, near - 1) if s >= 0 and self.has_room(s)]
 

@@ -216,7 +216,8 @@ class ChannelSearch:
         """Those of the channels whose budget is not spent. The others leave out the middle slope and all slopes."""
         spent = (self.effort.left[rows] < self.tight.shape[1]) & (self.effort.tried[rows] > 0)
         self.effort.left_out[rows[spent]] += 1 + slopes
-        return rows[~spent]
+        affordable: Words = rows[~spent]
+        return affordable
 
     def _lowest_words(self, levels: Words, multiplier: int) -> Words | None:
         """The lowest words that a Multiply by `multiplier` takes to each level; None where they are no words."""
