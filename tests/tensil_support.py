@@ -8,17 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
+from oracle import round_by_name
 from pefslc.artifacts.sidecar import make_sidecar
 from pefslc.diagnostics.errors import Origin
 from pefslc.ir.graph import Graph
 from pefslc.ir.value import CodeRange, TensorType, Value
 from pefslc.numeric.scale import Scale
+from pefslc.numeric.staircase import Staircase
 from pefslc.targets.protocol import Emission, TargetOptions
 from pefslc.targets.tensil.groups.group import Group
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Port, StoredTensor
 from pefslc.targets.tensil.groups.layout import Layout
-from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.machine.architecture import Architecture, DataType
 from pefslc.targets.tensil.target import TensilTarget
+from pefslc.targets.tensil.words.steps import ChannelAdd, ChannelMultiply, Multiply, RawStep
 from pefslc.targets.tensil.words.word_group import WordGroup
 from pefslc.targets.tensil.words.word_program import WordProgram, WordTensor
 
@@ -76,3 +79,30 @@ def _port(stored: StoredTensor) -> Port:
     shape = (1, layout.channels, layout.height, layout.width)
     value = Value(stored.name, TensorType(shape=shape, element=codes), Origin(stored.name, "Input"))
     return Port(stored.name, value, stored.name)
+
+
+def by_rationals(steps: tuple[RawStep, ...], channel: int, word: int, data_type: DataType) -> int:
+    """One word through the steps: products rounded as fractions, half to even, everything saturated."""
+    for step in steps:
+        if isinstance(step, ChannelAdd):
+            word += step.words[channel]
+        else:
+            assert isinstance(step, Multiply | ChannelMultiply)
+            factor = step.word if isinstance(step, Multiply) else step.words[channel]
+            word = round_by_name(Fraction(word * factor, data_type.one), "ROUND")
+        word = max(data_type.min_code, min(word, data_type.max_code))
+    return word
+
+
+def line(low: int, high: int, codes: tuple[int, int], slopes: list[float], offsets: list[float]) -> Staircase:
+    """clip(ceil(slope * a + offset)) of each channel, by its thresholds."""
+    direction = np.array([1 if s >= 0 else -1 for s in slopes], dtype=np.int64)
+    words = np.arange(low, high + 1)
+    thresholds = np.empty((len(slopes), codes[1] - codes[0]), dtype=np.int64)
+    for c, (slope, offset) in enumerate(zip(slopes, offsets, strict=True)):
+        values = np.ceil(slope * words + offset)
+        for i, level in enumerate(range(codes[0] + 1, codes[1] + 1)):
+            taken = words[values >= level]
+            none = high + 1 if direction[c] > 0 else low - 1
+            thresholds[c, i] = none if not len(taken) else taken.min() if direction[c] > 0 else taken.max()
+    return Staircase(low, high, codes[0], thresholds, direction)

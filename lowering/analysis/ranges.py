@@ -79,8 +79,7 @@ def result_range(op: IntegerOp) -> Range:
             return _checked(min(lows), max(highs), op.result)
         case Requantize():
             inputs = op.input.type.codes
-            staircase = op.staircase.restricted(inputs.low, inputs.high)
-            return staircase.low, staircase.high
+            return op.staircase.range_on(inputs.low, inputs.high)
         case Round():
             low, high = op.line(np.array([op.input.type.codes.low, op.input.type.codes.high])).tolist()
             return low, high

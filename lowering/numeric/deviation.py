@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.numeric.chain import blocks
 from pefslc.numeric.staircase import Staircase
 
 __all__ = ["Deviation", "Deviations", "deviations_of"]
+
+Codes = NDArray[np.int64]
 
 _SHOWN = 3
 
@@ -35,11 +38,15 @@ class Deviation:
 
 @dataclass(frozen=True, slots=True)
 class Deviations:
-    """All of one requantization. `codes` can occur, over all `channels` of the tensor."""
+    """All of one requantization. `codes` can occur, over all `channels` of the tensor.
+
+    searched  (candidates tried, candidates) where a budget ended the search for a better one; else None
+    """
 
     found: tuple[Deviation, ...]
     codes: int
     channels: int
+    searched: tuple[int, int] | None = None
 
     @property
     def differing(self) -> int:
@@ -57,6 +64,14 @@ class Deviations:
             result.setdefault(d.channel, []).append(d)
         return {channel: tuple(found) for channel, found in result.items()}
 
+    @property
+    def search(self) -> str:
+        """What is to be added to a sentence where the search was ended; else nothing."""
+        if self.searched is None:
+            return ""
+        tried, candidates = self.searched
+        return f" (the search ended at its budget: {tried:,} of {candidates:,} candidates were tried)"
+
     def __str__(self) -> str:
         return self.text()
 
@@ -68,7 +83,7 @@ class Deviations:
         more = f"; and {len(listed) - shown:,} more ranges" if len(listed) > shown else ""
         return (
             f"{self.differing:,} of {self.codes:,} accumulator codes differ, by at most {self.largest}, in "
-            f"{len(self.by_channel)} of {self.channels} channels: {'; '.join(listed[:shown])}{more}"
+            f"{len(self.by_channel)} of {self.channels} channels: {'; '.join(listed[:shown])}{more}{self.search}"
         )
 
     def _listed(self) -> list[str]:
@@ -80,9 +95,7 @@ class Deviations:
         return [f"channel {d.channel} at {d}" for d in self.found]
 
 
-def deviations_of(
-    wanted: Staircase, computed: Staircase, low: NDArray[np.int64], high: NDArray[np.int64]
-) -> Deviations:
+def deviations_of(wanted: Staircase, computed: Staircase, low: Codes, high: Codes) -> Deviations:
     """Where `computed` differs from `wanted`, which has the same codes and directions.
 
     low, high  [channels of the tensor]: the codes that can occur in each. A staircase of one channel is that of all of
@@ -90,15 +103,17 @@ def deviations_of(
 
     A code that passed a threshold of one staircase and not of the other is off by one; where several do, by their sum.
     """
-    assert wanted.thresholds.shape == computed.thresholds.shape
+    assert (wanted.channels, wanted.steps) == (computed.channels, computed.steps)
     assert (wanted.direction == computed.direction).all()
     assert (wanted.low, wanted.step) == (computed.low, computed.step)
     assert low.shape == high.shape
     assert wanted.channels in (1, len(low))
-    by_row = {
-        row: _ranges(wanted, computed, row)
-        for row in np.flatnonzero((wanted.thresholds != computed.thresholds).any(axis=1)).tolist()
-    }
+    by_row: dict[int, list[tuple[int, int, int]]] = {}
+    for begin, end in blocks(wanted.channels, wanted.steps):
+        ours, theirs = computed.rows(begin, end), wanted.rows(begin, end)
+        for row in np.flatnonzero((ours != theirs).any(axis=1)).tolist():
+            gain = int(wanted.direction[begin + row]) * wanted.step
+            by_row[begin + row] = _ranges(ours[row], theirs[row], gain)
     found: list[Deviation] = []
     for c, (lowest, highest) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
         for first, last, by in by_row.get(c if wanted.channels > 1 else 0, ()):
@@ -107,13 +122,14 @@ def deviations_of(
     return Deviations(tuple(found), int((high - low + 1).sum()), len(low))
 
 
-def _ranges(wanted: Staircase, computed: Staircase, row: int) -> list[tuple[int, int, int]]:
-    """(first, last, by): the codes, whether they can occur or not, on which one row of thresholds differs."""
-    sign = int(wanted.direction[row])
-    changed = wanted.thresholds[row] != computed.thresholds[row]
+def _ranges(computed: Codes, wanted: Codes, gain: int) -> list[tuple[int, int, int]]:
+    """(first, last, by): the codes, whether they can occur or not, on which two rows of thresholds differ.
+
+    gain  what a step adds to the code, negative where the thresholds fall
+    """
+    changed = wanted != computed
     # From each threshold on (downwards to it, where the channel falls) the code is a step higher.
-    ours, theirs = (s.thresholds[row][changed] + (sign < 0) for s in (computed, wanted))
-    gain = sign * wanted.step
+    ours, theirs = (row[changed].astype(np.int64) + (gain < 0) for row in (computed, wanted))
     points = np.concatenate([ours, theirs])
     change = np.concatenate([np.full(len(ours), gain), np.full(len(theirs), -gain)])
     edges, where = np.unique(points, return_inverse=True)

@@ -20,8 +20,8 @@ from pefslc.numeric.chain import blocks
 from pefslc.numeric.format import saturate
 from pefslc.numeric.line import BentLine
 from pefslc.numeric.rounding import RoundingMode, lowest_numerators, round_shift
-from pefslc.numeric.staircase import Staircase, agrees_everywhere
-from pefslc.numeric.steps import Steps
+from pefslc.numeric.staircase import Staircase, agrees_in_blocks
+from pefslc.numeric.steps import Steps, corner_steps
 
 __all__ = [
     "INT64_HEADROOM",
@@ -31,6 +31,7 @@ __all__ = [
     "fit_affine_shift",
     "fit_bent",
     "fit_offset",
+    "line_corners",
 ]
 
 Codes = NDArray[np.int64]
@@ -139,22 +140,31 @@ def fit_affine_shift(
     product_bits: int = INT64_HEADROOM,
     multiplier_bits: int = 32,
     largest_shift: int = _LARGEST_SHIFT,
+    corners: Steps | None = None,
 ) -> AffineShift | None:
     """The cheapest certified implementation of `staircase`, or None.
 
     Tried in this order: a rounding shift alone; an offset and a shift; multiplier, offset and the smallest shift (so
     the narrowest products).
 
+    Of many steps, only those that bound lines are looked at before the certificate. They are those of the floor: what
+    only half to even makes equal may be missed.
+
     product_bits     two's complement width that a * multiplier + offset (+ half a code) must fit, at most 62
     multiplier_bits  the same for the multiplier
+    corners          `line_corners` of the staircase, where they are known
     """
     if staircase.step != 1:
         return None
-    if not staircase.is_listed:
-        return _fit_in_blocks(
-            staircase, product_bits=product_bits, multiplier_bits=multiplier_bits, largest_shift=largest_shift
-        )
-    search = _Search(staircase, min(product_bits, INT64_HEADROOM), multiplier_bits)
+    product_bits = min(product_bits, INT64_HEADROOM)
+    if corners is None and staircase.has_many_steps:
+        few = staircase.of_channels(*next(blocks(staircase.channels, staircase.steps)))
+        if few.channels < staircase.channels and not fit_affine_shift(
+            few, product_bits=product_bits, multiplier_bits=multiplier_bits, largest_shift=largest_shift
+        ):
+            return None  # before all are looked at
+        corners = line_corners(staircase)
+    search = _Search(staircase, product_bits, multiplier_bits, corners)
     ones = staircase.direction.copy()
     by_addition = [s for s in search.plausible_shifts() if s <= largest_shift]
     # Half to even first: without an offset the two modes never both work. With one, the floor is the cheaper.
@@ -171,34 +181,9 @@ def fit_affine_shift(
     return None
 
 
-def _fit_in_blocks(
-    staircase: Staircase, *, product_bits: int, multiplier_bits: int, largest_shift: int
-) -> AffineShift | None:
-    """For a staircase of so many thresholds that they are not listed: what fits its first channels, tried on all."""
-    some = staircase.of_channels(*next(blocks(staircase.channels, staircase.steps)))
-    first = fit_affine_shift(
-        some, product_bits=product_bits, multiplier_bits=multiplier_bits, largest_shift=largest_shift
-    )
-    if first is None:
-        return None
-    found: list[AffineShift] = []
-    for a, b in blocks(staircase.channels, staircase.steps):
-        part = staircase.of_channels(a, b)
-        search = _Search(part, min(product_bits, INT64_HEADROOM), multiplier_bits)
-        same = None
-        if (np.abs(first.multiplier) == 1).all():
-            same = search.at_multiplier(part.direction.copy(), first.shift, first.rounding)
-        fitted = same or search.certified(search.any_multiplier(first.shift, first.rounding))
-        if fitted is None:
-            return None
-        found.append(fitted)
-    sizes = [b - a for a, b in blocks(staircase.channels, staircase.steps)]
-    multiplier, offset = (
-        np.concatenate([np.broadcast_to(part, (n,)) for part, n in zip(parts_of, sizes, strict=True)])
-        for parts_of in zip(*((f.multiplier, f.offset) for f in found), strict=True)
-    )
-    s = staircase
-    return AffineShift(s.domain_low, s.domain_high, multiplier, offset, first.shift, first.rounding, s.low, s.high)
+def line_corners(staircase: Staircase, low: Codes | None = None, high: Codes | None = None) -> Steps | None:
+    """`corner_steps` of a staircase of many steps; None where all of them may be looked at."""
+    return corner_steps(staircase, low, high) if staircase.has_many_steps else None
 
 
 def _smallest_shift(search: _Search, mode: RoundingMode, last: int) -> AffineShift | None:
@@ -238,13 +223,33 @@ def bent_parts(staircase: Staircase) -> tuple[Staircase, Staircase]:
     return s.between(0, below, s.low), s.between(below, s.steps, 0)
 
 
-def fit_offset(staircase: Staircase, multiplier: int, shift: int) -> AffineShift | None:
-    """The certified implementation with this positive multiplier, this shift, half-even rounding and some offset."""
+def fit_offset(staircase: Staircase, multiplier: int, shift: int, corners: Steps | None = None) -> AffineShift | None:
+    """The certified implementation with this positive multiplier, this shift, half-even rounding and some offset.
+
+    corners  `line_corners` of the staircase, where they are known
+    """
     if staircase.step != 1 or (staircase.direction < 0).any():
         return None
-    search = _Search(staircase, INT64_HEADROOM, INT64_HEADROOM)
+
     multipliers = np.full(staircase.channels, multiplier, dtype=np.int64)
-    return search.at_multiplier(multipliers, shift, RoundingMode.HALF_EVEN)
+    if corners is not None:
+        few = _Search(staircase, INT64_HEADROOM, INT64_HEADROOM, corners)
+        if not few.may_have_offset(multipliers, shift):
+            return None
+    found: list[AffineShift] = []
+    for first, last in blocks(staircase.channels, staircase.steps):
+        search = _Search(staircase.of_channels(first, last), INT64_HEADROOM, INT64_HEADROOM)
+        fitted = search.at_multiplier(multipliers[first:last], shift, RoundingMode.HALF_EVEN)
+        if fitted is None:
+            return None
+        found.append(fitted)
+    if len(found) == 1:
+        return found[0]
+    sizes = [last - first for first, last in blocks(staircase.channels, staircase.steps)]
+    offset = np.concatenate([np.broadcast_to(f.offset, (n,)) for f, n in zip(found, sizes, strict=True)])
+    if (offset == offset[0]).all():
+        multipliers, offset = multipliers[:1].copy(), offset[:1].copy()
+    return replace(found[0], multiplier=multipliers, offset=offset)
 
 
 class _Search:
@@ -254,16 +259,18 @@ class _Search:
     the lowest numerator that rounds to the step's code; where the staircase falls, m is negated in the end.
     """
 
-    def __init__(self, staircase: Staircase, product_bits: int, multiplier_bits: int) -> None:
+    def __init__(
+        self, staircase: Staircase, product_bits: int, multiplier_bits: int, steps: Steps | None = None
+    ) -> None:
         self.staircase = staircase
         self.product_bits = product_bits
         self.multiplier_bits = multiplier_bits
-        self.steps = Steps.of(staircase)
+        self.steps = Steps.of(staircase) if steps is None else steps
         inner = self.steps.is_inner
         self.has_ends = inner.any(axis=1)
-        steps = inner.shape[1]
-        self.start = inner.argmax(axis=1) if steps else np.zeros(len(inner), dtype=np.int64)
-        self.end = steps - 1 - inner[:, ::-1].argmax(axis=1) if steps else self.start
+        count = inner.shape[1]
+        self.start = inner.argmax(axis=1) if count else np.zeros(len(inner), dtype=np.int64)
+        self.end = count - 1 - inner[:, ::-1].argmax(axis=1) if count else self.start
         self.domain_bits = bits_for_range(staircase.domain_low, staircase.domain_high)
         self.level_bits = bits_for_range(staircase.low, staircase.high)
 
@@ -278,8 +285,9 @@ class _Search:
         if not len(rows):
             return [s for s in range(_LARGEST_SHIFT) if self.has_room(s)]
         c = int(rows[0])
-        inside = self.steps.reached[c][inner[c]]
-        step = max((int(inside[-1]) - int(inside[0])) // (len(inside) - 1), 1)
+        run = self.steps.reached[c, self.end[c]] - self.steps.reached[c, self.start[c]]
+        rise = _of_steps(self.steps.levels, self.end)[c] - _of_steps(self.steps.levels, self.start)[c]
+        step = max(int(run) // int(rise), 1)
         near = step.bit_length() - 1
         return [s for s in (near, near + 1, near - 1) if s >= 0 and self.has_room(s)]
 
@@ -326,6 +334,11 @@ class _Search:
             return None
         return self.certified(self._candidate(multiplier, _nearest_to_zero(least, most), shift, mode))
 
+    def may_have_offset(self, multiplier: Codes, shift: int) -> bool:
+        """Whether some offset satisfies these steps, half to even: up to a numerator that ties may demand more."""
+        least, most, _, _ = self._offsets(multiplier, lowest_numerators(self.steps.levels, shift, RoundingMode.FLOOR))
+        return not (least > most + 1).any()
+
     def any_multiplier(self, shift: int, mode: RoundingMode) -> AffineShift | None:
         """The interval of multipliers, cut by the contradictions found in it until one works in each channel.
 
@@ -346,7 +359,7 @@ class _Search:
                 )
             # (before_j - reached_k) m <= N_j - 1 - N_k, violated: a bound on m from one side.
             run = self.steps.before[rows, below] - self.steps.reached[rows, above]
-            rise = numerators[below] - 1 - numerators[above]
+            rise = _of_steps(numerators, below) - 1 - _of_steps(numerators, above)
             if (wrong & (run == 0)).any():
                 return None
             divisor = np.where(run == 0, 1, run)
@@ -363,12 +376,12 @@ class _Search:
             return np.zeros(len(self.steps.reached), dtype=np.int64)
         rows = np.arange(len(self.steps.reached))
         run = self.steps.reached[rows, self.end] - self.steps.reached[rows, self.start]
-        rise = numerators[self.end] - numerators[self.start]
+        rise = _of_steps(numerators, self.end) - _of_steps(numerators, self.start)
         return np.where(self.has_ends, np.maximum(rise // np.maximum(run, 1), 1), 0)
 
     def certified(self, candidate: AffineShift | None) -> AffineShift | None:
         """`candidate` if it is the staircase, by the certificate alone."""
-        return candidate if candidate is not None and agrees_everywhere(self.staircase, candidate) else None
+        return candidate if candidate is not None and agrees_in_blocks(self.staircase, candidate) else None
 
     def _candidate(self, multiplier: Codes, offset: Codes, shift: int, mode: RoundingMode) -> AffineShift | None:
         """The implementation with these parameters, where the widths allow it."""
@@ -389,6 +402,11 @@ class _Search:
             if bits_for_range(min(ends), max(ends) + (1 << shift) // 2) > self.product_bits:
                 return False
         return True
+
+
+def _of_steps(numerators: Codes, steps: Codes) -> Codes:
+    """[channels]: the numerators [steps], or [channels, steps], of one step of each channel."""
+    return numerators[steps] if numerators.ndim == 1 else numerators[np.arange(len(steps)), steps]
 
 
 def _nearest_to_zero(least: Codes, most: Codes) -> Codes:

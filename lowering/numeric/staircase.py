@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,24 @@ from pefslc.numeric.format import saturate
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Stage
 
-__all__ = ["MOST_STEPS", "Quantizer", "Staircase", "agrees_everywhere", "chain_value", "is_uniform", "staircase_of"]
+__all__ = [
+    "MOST_STEPS",
+    "Implementation",
+    "Quantizer",
+    "Staircase",
+    "agrees_everywhere",
+    "agrees_in_blocks",
+    "chain_value",
+    "is_uniform",
+    "staircase_of",
+]
 
 Codes = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 MOST_STEPS = 1 << 20  # a staircase lists its steps; beyond this it is no longer a sensible object
 _MOST_LISTED = 1 << 20  # thresholds of all channels together: 8 MB
+_HASHED = 64  # steps of one channel
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +106,11 @@ class Staircase:
             return int(self.thresholds.shape[1])
         return len(self.chains.levels)
 
+    @property
+    def has_many_steps(self) -> bool:
+        """Whether the thresholds are too many to hold, or to look at, all at once."""
+        return self.channels * self.steps > _MOST_LISTED
+
     def of_channels(self, first: int, last: int) -> Staircase:
         """The staircase of channels first .. last - 1, listed."""
         rows, direction = self.rows(first, last), self.direction[first:last]
@@ -121,19 +138,29 @@ class Staircase:
         assert self.domain_low <= self.domain_high
         assert self.thresholds.ndim == 2
         assert self.direction.shape == self.thresholds.shape[:1]
-        assert (np.diff(self.thresholds * self.direction[:, None], axis=1) >= 0).all(), "thresholds out of order"
+        assert all(_in_order(row, d) for row, d in zip(self.thresholds, self.direction, strict=True)), "out of order"
         self.thresholds.setflags(write=False)
         self.direction.setflags(write=False)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Staircase) and self._key() == other._key()
+        if self is other:
+            return True
+        if not isinstance(other, Staircase) or self._numbers != other._numbers:
+            return False
+        if not (self.is_listed or other.is_listed) and self.chains == other.chains:
+            return True
+        return np.array_equal(self.direction, other.direction) and all(
+            np.array_equal(self.rows(first, last), other.rows(first, last))
+            for first, last in blocks(self.channels, self.steps)
+        )
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        some = self.rows(0, 1)[:, :: -(-self.steps // _HASHED) or 1]  # of millions, some are enough to tell them apart
+        return hash((*self._numbers, some.tobytes()))
 
-    def _key(self) -> tuple[object, ...]:
-        content = (self.thresholds.shape, self.thresholds.tobytes(), self.direction.tobytes())
-        return (self.domain_low, self.domain_high, self.low, self.step, *content)
+    @property
+    def _numbers(self) -> tuple[int, ...]:
+        return self.domain_low, self.domain_high, self.low, self.step, self.channels, self.steps
 
     @property
     def channels(self) -> int:
@@ -183,33 +210,36 @@ class Staircase:
         points = np.concatenate([self.thresholds, other_side, ends], axis=1)
         return saturate(points, self.domain_low, self.domain_high)
 
-    def restricted(self, low: int, high: int) -> Staircase:
-        """The same function on the smaller domain [low, high]."""
+    def range_on(self, low: int, high: int) -> tuple[int, int]:
+        """The lowest and the highest code of any channel on the codes [low, high]."""
         assert self.domain_low <= low <= high <= self.domain_high
-        if not self.is_listed:
-            return self._restricted_unlisted(low, high)
-        ends = self(np.tile(np.array([low, high], dtype=np.int64), (self.channels, 1)))
-        first = (int(ends.min()) - self.low) // self.step
-        last = (int(ends.max()) - self.low) // self.step
-        kept = self.thresholds[:, first:last]
-        rising = self.direction[:, None] > 0
-        kept = np.where(rising, np.clip(kept, low, high + 1), np.clip(kept, low - 1, high))
-        chains = None
-        if self.chains is not None:
-            levels = self.chains.levels[first:last]
-            chains = replace(self.chains, domain_low=low, domain_high=high, levels=levels)
-        lowest = self.low + self.step * first
-        return _collapsed(Staircase(low, high, lowest, kept, self.direction.copy(), self.step, chains))
-
-    def _restricted_unlisted(self, low: int, high: int) -> Staircase:
+        if self.is_listed:
+            ends = self(np.tile(np.array([low, high], dtype=np.int64), (self.channels, 1)))
+            return int(ends.min()), int(ends.max())
         if (low, high) == (self.domain_low, self.domain_high):
-            return self
+            return self.low, self.high
         assert self.chains is not None
-        ends = np.stack([self.chains.codes(low), self.chains.codes(high)])
-        levels = self.chains.levels
-        first, last = (int(saturate(end, levels.start - 1, levels.stop - 1)) for end in (ends.min(), ends.max()))
-        chains = replace(self.chains, domain_low=low, domain_high=high, levels=range(first + 1, last + 1))
-        return _smallest(chains).lowered(levels.start - 1 - self.low)
+        ends, levels = np.stack([self.chains.codes(low), self.chains.codes(high)]), self.chains.levels
+        taken = saturate(ends - levels.start + 1, 0, len(levels))
+        return self.low + int(taken.min()), self.low + int(taken.max())
+
+    def restricted(self, low: int, high: int) -> Staircase:
+        """The same function on the smaller domain [low, high]. Thresholds inside of it are not copied."""
+        if not self.is_listed and (low, high) == (self.domain_low, self.domain_high):
+            return self
+        lowest, highest = self.range_on(low, high)
+        first, last = (lowest - self.low) // self.step, (highest - self.low) // self.step
+        chains = self.chains
+        if chains is not None:
+            chains = replace(chains, domain_low=low, domain_high=high, levels=chains.levels[first:last])
+            if not self.is_listed:
+                return _smallest(chains).lowered(chains.levels.start - 1 - lowest)
+        kept = self.thresholds[:, first:last]
+        beyond = (self.direction > 0).astype(np.int64)  # where a step is never taken: past the high end, or the low one
+        least, most = low - 1 + beyond, high + beyond
+        if (kept.min(axis=1, initial=high) < least).any() or (kept.max(axis=1, initial=low) > most).any():
+            kept = np.clip(kept, least[:, None], most[:, None])
+        return _collapsed(Staircase(low, high, lowest, kept, self.direction.copy(), self.step, chains))
 
 
 def agrees_everywhere(staircase: Staircase, implementation: Callable[[Codes], Codes]) -> bool:
@@ -217,8 +247,42 @@ def agrees_everywhere(staircase: Staircase, implementation: Callable[[Codes], Co
 
     implementation  accumulator codes [channels, points] -> output codes, monotone in each channel
     """
-    points = staircase.critical_codes()
-    return bool((implementation(points) == staircase(points)).all())
+    s = staircase
+    if s.step != 1:
+        points = s.critical_codes()
+        return bool((implementation(points) == s(points)).all())
+    ends = np.tile(np.array([[s.domain_low, s.domain_high]], dtype=np.int64), (s.channels, 1))
+    if not (implementation(ends) == s(ends)).all():
+        return False
+    # Where a step is taken the code is its level at least, on the other side less: between them that leaves one code.
+    levels = s.low + 1 + np.arange(s.steps, dtype=np.int64)
+
+    def codes_at(points: Codes) -> tuple[Codes, Flags]:
+        inside = (points >= s.domain_low) & (points <= s.domain_high)
+        return implementation(saturate(points, s.domain_low, s.domain_high)), inside
+
+    codes, inside = codes_at(s.thresholds)
+    if ((codes < levels) & inside).any():
+        return False
+    codes, inside = codes_at(s.thresholds - s.direction[:, None])
+    return not ((codes >= levels) & inside).any()
+
+
+class Implementation(Protocol):
+    """What a monotone implementation of several channels offers, to be certified some channels at a time."""
+
+    def __call__(self, codes: Codes, /) -> Codes: ...
+
+    def of_channels(self, first: int, last: int) -> Callable[[Codes], Codes]:
+        """That of channels first .. last - 1."""
+
+
+def agrees_in_blocks(staircase: Staircase, implementation: Implementation) -> bool:
+    """`agrees_everywhere`, for some channels at a time: all thresholds at once may take much memory."""
+    return all(
+        agrees_everywhere(staircase.of_channels(first, last), implementation.of_channels(first, last))
+        for first, last in blocks(staircase.channels, staircase.steps)
+    )
 
 
 def staircase_of(
@@ -248,7 +312,7 @@ def staircase_of(
 def _smallest(chains: Chains) -> Staircase:
     """Listed where the thresholds are few, one channel where all are equal."""
     found = Staircase.unlisted(chains)
-    if found.channels * found.steps > _MOST_LISTED:
+    if found.has_many_steps:
         first = found.rows(0, 1)
         same_rows = ((found.rows(a, b) == first).all() for a, b in blocks(found.channels, found.steps))
         if not ((found.direction == found.direction[0]).all() and all(same_rows)):
@@ -262,10 +326,9 @@ def _collapsed(staircase: Staircase) -> Staircase:
     """One channel instead of many equal ones."""
     if staircase.channels == 1:
         return staircase
-    same = (staircase.thresholds == staircase.thresholds[0]).all() and (
-        staircase.direction == staircase.direction[0]
-    ).all()
-    if not same:
+    first = staircase.thresholds[0]
+    same = (staircase.direction == staircase.direction[0]).all()
+    if not same or not all(np.array_equal(row, first) for row in staircase.thresholds):
         return staircase
     return Staircase(
         staircase.domain_low,
@@ -276,3 +339,9 @@ def _collapsed(staircase: Staircase) -> Staircase:
         staircase.step,
         None if staircase.chains is None else replace(staircase.chains, channels=1),
     )
+
+
+def _in_order(thresholds: Codes, direction: int) -> bool:
+    """Whether the thresholds of a channel do not fall along its steps, or do not rise."""
+    before, after = thresholds[:-1], thresholds[1:]
+    return bool((before <= after).all() if direction > 0 else (before >= after).all())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +9,12 @@ from numpy.typing import NDArray
 
 from pefslc.numeric.staircase import Staircase
 
-__all__ = ["Steps", "takes_the_steps"]
+__all__ = ["Steps", "corner_steps"]
 
 Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+
+_PRODUCT_BITS = 62  # of a product whose difference to another one int64 holds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,7 +23,7 @@ class Steps:
 
     A falling channel is looked at in the mirror, a' = -a, where it rises.
 
-    levels   [steps]: the code that each step leads to
+    levels   [steps]: the code that each step leads to; [channels, steps] where some are left out
     reached  the first a' at which the step is taken, where `is_reached`: inside the domain
     before   the last a' at which it is not, where `is_before`
     """
@@ -38,15 +39,17 @@ class Steps:
         """The steps of a staircase; low, high [channels]: a domain per channel, narrower than the staircase's own."""
         sign = staircase.direction[:, None]
         thresholds = staircase.thresholds * sign
-        channels = (staircase.channels,)
-        lows = np.broadcast_to(np.int64(staircase.domain_low), channels) if low is None else low
-        highs = np.broadcast_to(np.int64(staircase.domain_high), channels) if high is None else high
-        ends = np.stack([lows, highs], axis=1) * sign
-        first, last = ends.min(axis=1, keepdims=True), ends.max(axis=1, keepdims=True)
+        ends = _domain(staircase, low, high)
         levels = staircase.low + staircase.step * (1 + np.arange(thresholds.shape[1], dtype=np.int64))
+        return cls.between(levels, thresholds, ends)
+
+    @classmethod
+    def between(cls, levels: Codes, thresholds: Codes, ends: Codes, counts: Flags | bool = True) -> Steps:
+        """Of rising thresholds, on a domain [channels, 2] whose ends are in any order; `counts`: those that exist."""
+        first, last = ends.min(axis=1, keepdims=True), ends.max(axis=1, keepdims=True)
         return cls(
-            levels, np.maximum(thresholds, first), thresholds <= last, np.minimum(thresholds - 1, last),
-            thresholds > first,
+            levels, np.maximum(thresholds, first), (thresholds <= last) & counts, np.minimum(thresholds - 1, last),
+            (thresholds > first) & counts,
         )  # fmt: skip
 
     @property
@@ -55,21 +58,58 @@ class Steps:
         return self.is_reached & self.is_before
 
 
-def takes_the_steps(staircase: Staircase, implementation: Callable[[Codes], Codes]) -> bool:
-    """The certificate: whether a *monotone* implementation equals the staircase on its whole domain.
+def _domain(staircase: Staircase, low: Codes | None, high: Codes | None) -> Codes:
+    """[channels, 2]: the ends of the domain of each channel, in the mirror where it falls."""
+    channels = (staircase.channels,)
+    lows = np.broadcast_to(np.int64(staircase.domain_low), channels) if low is None else low
+    highs = np.broadcast_to(np.int64(staircase.domain_high), channels) if high is None else high
+    return np.stack([lows, highs], axis=1) * staircase.direction[:, None]
 
-    implementation  accumulator codes [channels, points] -> codes from staircase.low to staircase.high, monotone in
-                    each channel
 
-    It does where each level is reached at the code at which the staircase reaches it, and not one code earlier: the set
-    of codes that reach a level is then the same for both. Both have the same codes at the ends of the domain too, so
-    that an implementation that falls where the staircase rises is noticed: it would have to be constant.
+def corner_steps(staircase: Staircase, low: Codes | None = None, high: Codes | None = None) -> Steps:
+    """Of each channel the steps that bound straight lines: one that satisfies these satisfies all. `levels` and the
+    others are [channels, some of the steps]; where a channel has fewer of them, no step is reached or before.
+
+    low, high  [channels]: a domain per channel, narrower than the staircase's own
+
+    A line at or above all points (reached, level) is one at or above the corners of their upper hull; one at or below
+    all points (before, level) is one at or below those of their lower hull. Of n steps these are few.
     """
-    steps, sign = Steps.of(staircase), staircase.direction[:, None]
-    ends = np.sort(np.array([[staircase.domain_low, staircase.domain_high]]) * sign, axis=1)
-    reached, before = (np.clip(codes, ends[:, :1], ends[:, 1:]) * sign for codes in (steps.reached, steps.before))
-    reaches, early = (implementation(codes) >= steps.levels for codes in (reached, before))
-    if not (reaches | ~steps.is_reached).all() or (early & steps.is_before).any():
-        return False
-    taken = np.stack([(~steps.is_before).sum(axis=1), steps.is_reached.sum(axis=1)], axis=1)
-    return bool((implementation(ends * sign) == staircase.low + staircase.step * taken).all())
+    levels = np.arange(staircase.steps, dtype=np.int64)
+    domain = _domain(staircase, low, high)
+    kept, taken = [], []  # of each channel, the steps and where they are taken
+    for c in range(staircase.channels):
+        rising, (first, last) = staircase.rows(c, c + 1)[0] * staircase.direction[c], np.sort(domain[c])
+        upper = _corners(np.maximum(rising, first), levels[: np.searchsorted(rising, last, "right")], turn=-1)
+        lower = _corners(rising - 1, levels[np.searchsorted(rising, first, "right") :], turn=1)
+        kept.append(np.union1d(upper, lower))
+        taken.append(rising[kept[-1]])
+    most = max(map(len, kept))
+    index, thresholds = np.zeros((2, staircase.channels, most), dtype=np.int64)
+    for c, (own, at) in enumerate(zip(kept, taken, strict=True)):
+        index[c, : len(own)], thresholds[c, : len(own)] = own, at
+    is_kept = np.arange(most) < np.array([[len(own)] for own in kept])
+    # The same as Steps.of, of the kept steps alone.
+    return Steps.between(staircase.low + staircase.step * (1 + index), thresholds, domain, is_kept)
+
+
+def _corners(x: Codes, points: Codes, *, turn: int) -> Codes:
+    """Which of the points (x[i], i) for i in `points`, both ascending, are corners of their lower hull (turn 1) or
+    upper hull (-1).
+
+    A point on the wrong side of the line through its neighbours, or on it, is none. Such points are left out until
+    there are none; those of one round at once, for it takes only points to rule one out, no corners. A point whose
+    products are too large for int64 is kept: more points than the corners do no harm.
+    """
+    while len(points) > 2:
+        run, rise = np.diff(x[points]), np.diff(points)
+        turns = run[:-1] * rise[1:] - rise[:-1] * run[1:]
+        is_kept = turns * turn > 0
+        if int(run.max()).bit_length() + int(rise.max()).bit_length() > _PRODUCT_BITS:
+            largest = np.maximum(run[:-1].astype(np.float64) * rise[1:], rise[:-1] * run[1:].astype(np.float64))
+            is_kept |= largest >= 2.0**_PRODUCT_BITS
+        is_corner = np.concatenate([[True], is_kept, [True]])
+        if is_corner.all():
+            break
+        points = points[is_corner]
+    return points

@@ -19,13 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.accumulate import bits_for_range
-from pefslc.numeric.chain import blocks
 from pefslc.numeric.format import saturate
 from pefslc.numeric.requantize import INT64_HEADROOM, AffineShift
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.stages import Root
-from pefslc.numeric.staircase import Staircase
-from pefslc.numeric.steps import takes_the_steps
+from pefslc.numeric.staircase import Staircase, agrees_in_blocks
 
 __all__ = ["LOW_BITS", "WideAffine", "fit_line"]
 
@@ -118,7 +116,7 @@ def fit_line(staircase: Staircase, *, below: bool = False) -> AffineShift | Wide
         return None
     for shift, nudge in _attempts(staircase, lines):
         candidate = _candidate(staircase, lines, shift, nudge)
-        if candidate is not None and _is(staircase, candidate):
+        if candidate is not None and agrees_in_blocks(staircase, candidate):
             return candidate
     return None
 
@@ -167,11 +165,3 @@ def _candidate(staircase: Staircase, lines: list[Line], shift: int, nudge: int) 
         m, b = (np.array(values, dtype=np.int64) for values in (multipliers, offsets))
         return AffineShift(s.domain_low, s.domain_high, m, b, shift, RoundingMode.FLOOR, s.low, s.high)
     return WideAffine.of(staircase, multipliers, offsets, shift)
-
-
-def _is(staircase: Staircase, candidate: AffineShift | WideAffine) -> bool:
-    """The certificate, some channels at a time."""
-    return all(
-        takes_the_steps(staircase.of_channels(first, last), candidate.of_channels(first, last))
-        for first, last in blocks(staircase.channels, staircase.steps)
-    )

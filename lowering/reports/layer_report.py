@@ -75,7 +75,8 @@ def _deviations_json(deviations: Deviations) -> JsonObject:
     """Every range that differs, by channel: "40 (+1), 97..98 (-1)"."""
     channels = {str(c): ", ".join(map(str, found)) for c, found in deviations.by_channel.items()}
     counts = {"differing": deviations.differing, "codes": deviations.codes, "largest": deviations.largest}
-    return {**counts, "channels": channels}
+    searched = {} if deviations.searched is None else {"searched": list(deviations.searched)}
+    return {**counts, **searched, "channels": channels}
 
 
 def certified(op: Op, reports: Mapping[str, OpReport]) -> bool:

@@ -37,6 +37,11 @@ def bounded_operations(graph: Graph, bends: Bends, program: WordProgram) -> dict
         deviations = deviations_of(op.staircase, whole, *_codes_of_channels(op, producers.get(op.input.name)))
         if not deviations.found:  # the parts are placed for the codes of the whole tensor, and miss some of these
             deviations = deviations_of(op.staircase, whole, *_codes_of_channels(op, None))
+        searched = [
+            d for part in parts if part.result.name in found and (d := found[part.result.name].deviations.searched)
+        ]
+        if searched:
+            deviations = replace(deviations, searched=(sum(t for t, _ in searched), sum(c for _, c in searched)))
         found[op.result.name] = Bounded(whole, deviations)
     return found
 

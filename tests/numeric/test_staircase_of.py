@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple, replace
 from fractions import Fraction
 
 import numpy as np
@@ -15,11 +16,13 @@ from oracle import quantize_value, round_by_name, square_root
 from pefslc.numeric import chain as chain_module
 from pefslc.numeric import stages as stages_module
 from pefslc.numeric import staircase as staircase_module
+from pefslc.numeric.deviation import deviations_of
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Root, SnapStage, Stage, apply_stages
-from pefslc.numeric.staircase import Quantizer, Staircase, staircase_of
+from pefslc.numeric.staircase import Quantizer, Staircase, agrees_in_blocks, staircase_of
+from pefslc.numeric.steps import corner_steps
 
 F = Fraction
 ONE = F(1)
@@ -119,8 +122,23 @@ def check_unlisted(listed: Staircase, scale: Scale, stages: Sequence[Stage], qua
         assert smaller == listed.lowered(3).restricted(*narrower)
         assert unlisted.between(0, 1, 7) == listed.between(0, 1, 7)
         assert not unlisted.is_listed
-    assert unlisted == listed
-    assert unlisted.is_listed
+        check_looked_at_in_blocks(unlisted, listed)
+        assert unlisted == listed
+        assert hash(unlisted) == hash(listed)
+        assert not unlisted.is_listed
+        assert np.array_equal(unlisted.thresholds, listed.thresholds)
+        assert unlisted.is_listed
+
+
+def check_looked_at_in_blocks(unlisted: Staircase, listed: Staircase) -> None:
+    """The steps that bound lines, the certificate and the differences: none needs the list."""
+    for ours, theirs in zip(astuple(corner_steps(unlisted)), astuple(corner_steps(listed)), strict=True):
+        assert np.array_equal(ours, theirs)
+    assert agrees_in_blocks(unlisted, listed)
+    moved = replace(listed, thresholds=np.zeros_like(listed.thresholds))
+    low, high = (np.full(listed.channels, end) for end in (listed.domain_low, listed.domain_high))
+    assert deviations_of(unlisted, moved, low, high) == deviations_of(listed, moved, low, high)
+    assert agrees_in_blocks(unlisted, moved) == agrees_in_blocks(listed, moved)
 
 
 def quantizer(

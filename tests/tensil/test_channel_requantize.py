@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tensil_support import emit, random_codes, simulate
+from tensil_support import by_rationals, emit, line, random_codes, simulate
 
 from builders import ModelBuilder, import_bytes, lower
-from oracle import round_by_name
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Requantize
 from pefslc.ir.interpret import run_codes
@@ -18,37 +16,9 @@ from pefslc.numeric.deviation import Deviations, deviations_of
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import DataType, load_architecture
 from pefslc.targets.tensil.words.channel_requantize import fit_channels
-from pefslc.targets.tensil.words.steps import ChannelAdd, ChannelMultiply, Multiply, RawStep
 
 BOARD = load_architecture("pynqz1")
 FP16, FP8 = DataType["FP16BP8"], DataType["FP8BP4"]
-
-
-def by_rationals(steps: tuple[RawStep, ...], channel: int, word: int, data_type: DataType) -> int:
-    """One word through the steps: products rounded as fractions, half to even, everything saturated."""
-    for step in steps:
-        if isinstance(step, ChannelAdd):
-            word += step.words[channel]
-        else:
-            assert isinstance(step, Multiply | ChannelMultiply)
-            factor = step.word if isinstance(step, Multiply) else step.words[channel]
-            word = round_by_name(Fraction(word * factor, data_type.one), "ROUND")
-        word = max(data_type.min_code, min(word, data_type.max_code))
-    return word
-
-
-def line(low: int, high: int, codes: tuple[int, int], slopes: list[float], offsets: list[float]) -> Staircase:
-    """clip(ceil(slope * a + offset)) of each channel, by its thresholds."""
-    direction = np.array([1 if s >= 0 else -1 for s in slopes], dtype=np.int64)
-    words = np.arange(low, high + 1)
-    thresholds = np.empty((len(slopes), codes[1] - codes[0]), dtype=np.int64)
-    for c, (slope, offset) in enumerate(zip(slopes, offsets, strict=True)):
-        values = np.ceil(slope * words + offset)
-        for i, level in enumerate(range(codes[0] + 1, codes[1] + 1)):
-            taken = words[values >= level]
-            none = high + 1 if direction[c] > 0 else low - 1
-            thresholds[c, i] = none if not len(taken) else taken.min() if direction[c] > 0 else taken.max()
-    return Staircase(low, high, codes[0], thresholds, direction)
 
 
 def check_words(staircase: Staircase, exponent: int, data_type: DataType) -> Deviations:

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,12 +40,12 @@ from pefslc.targets.tensil.words.steps import (
     Multiply,
     RawStep,
     apply_steps,
+    of_channels,
 )
 
 __all__ = ["channel_plan"]
 
 Words = NDArray[np.int64]
-Step = TypeVar("Step", RawStep, MatrixStep)
 
 _APART = 16  # words between those that are tried first
 _TOGETHER = 32  # channels that are tried together
@@ -176,7 +175,7 @@ def _is_certified(
     """
     for first in range(0, len(low), _TOGETHER):
         some = np.arange(first, min(first + _TOGETHER, len(low)))
-        by_matrix, by_simd = [_of_channels(s, some) for s in plan], [_of_channels(s, some) for s in steps]
+        by_matrix, by_simd = [_of_channels(s, some) for s in plan], [of_channels(s, some) for s in steps]
         if not _agree(by_matrix, by_simd, low[some], high[some], data_type):
             return False
     return True
@@ -193,15 +192,15 @@ def _agree(plan: Sequence[MatrixStep], steps: Sequence[RawStep], low: Words, hig
         return False
     rows, columns = np.nonzero(expected[:, 1:] != expected[:, :-1])
     inner = np.minimum(points[rows, columns][:, None] + np.arange(1, _APART), high[rows][:, None])
-    by_simd = apply_steps([_of_channels(step, rows) for step in steps], inner, data_type)
+    by_simd = apply_steps([of_channels(step, rows) for step in steps], inner, data_type)
     by_matrix = apply_matrix_steps([_of_channels(step, rows) for step in plan], inner, data_type)
     return np.array_equal(by_matrix, by_simd)
 
 
-def _of_channels(step: Step, channels: Words) -> Step:
+def _of_channels(step: MatrixStep, channels: Words) -> MatrixStep:
     """The step with the words of these channels."""
     match step:
-        case ChannelMultiply() | ChannelAdd() | ChannelAddWord():
+        case ChannelAddWord():
             return replace(step, words=_taken(step.words, channels))
         case ChannelDiagonal():
             return replace(step, words=_taken(step.words, channels), biases=_taken(step.biases, channels))

@@ -111,7 +111,7 @@ def _steps(
 
 def _slope_below_zero(staircase: Staircase, input_unit: Fraction, output_unit: Fraction) -> Fraction:
     """Between the origin and the lowest step, where a staircase through the origin has its slope; 1 without one."""
-    if staircase.low >= 0 or not staircase.thresholds.size or (first := int(staircase.thresholds[0, 0])) >= 0:
+    if staircase.low >= 0 or not staircase.steps or (first := int(staircase.rows(0, 1)[0, 0])) >= 0:
         return Fraction(1)
     slope = (staircase.low + Fraction(1, 2)) * output_unit / (first * input_unit)
     return min(slope, Fraction(1))

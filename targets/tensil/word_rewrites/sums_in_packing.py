@@ -2,8 +2,8 @@
 
 The packing group (`group_rewrites.leftover_channels`) sends each leftover channel through the array once per
 neighbour, and a MatMul is what requantizes, too. So the leftover channels' *sums* are stored, and the packing MatMuls
-shift and clip them: the diagonal of the matrix plan in place of ones, and its constants after the channel in the order of the array's
-rows. A row's constant comes from a spare lane of the stored sums, which a bias put there.
+shift and clip them: the diagonal of the matrix plan in place of ones, and its constants after the channel in the order
+of the array's rows. A row's constant comes from a spare lane of the stored sums, which a bias put there.
 
 Where lanes are left, a vector of sums holds those of two neighbouring pixels or more (`pixel_groups`): half as many
 vectors are stored, and three neighbours lie in two of them.

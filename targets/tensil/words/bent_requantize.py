@@ -19,10 +19,10 @@ from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Requantize, Sum
 from pefslc.ir.value import Op, Value
 from pefslc.numeric.deviation import deviations_of
-from pefslc.numeric.requantize import bent_parts, fit_affine_shift
+from pefslc.numeric.requantize import bent_parts, fit_affine_shift, line_corners
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.words.channel_requantize import fit_channels
+from pefslc.targets.tensil.words.channel_requantize import fit_channels, may_be_straight
 
 __all__ = ["Bends", "merged", "split_bends"]
 
@@ -58,19 +58,29 @@ def _is_bent(op: Requantize, data_type: DataType) -> bool:
     staircase = op.staircase
     if staircase.step != 1 or not staircase.low < 0 < staircase.high or op.result.type.codes.zero_point:
         return False
-    if fit_affine_shift(staircase) is not None:
-        return False  # straight
-    whole = _missed(staircase, data_type)
-    return whole > 0 and sum(_missed(part, data_type) for part in bent_parts(staircase)) < whole
+    corners = line_corners(staircase)
+    # Of many steps, straight with any multiplier: then there is nothing to search.
+    if fit_affine_shift(staircase, multiplier_bits=32 if corners is None else 64, corners=corners) is not None:
+        return False
+    by_two = sum(_missed(part, data_type) for part in bent_parts(staircase))
+    if by_two == 0 and not may_be_straight(staircase, *_domain(staircase), data_type, corners):
+        return True  # without a search for a line that cannot be
+    return by_two < _missed(staircase, data_type)
 
 
 def _missed(staircase: Staircase, data_type: DataType) -> int:
     """By how much all codes together are off where one line implements the staircase."""
-    low, high = (np.full(staircase.channels, end) for end in (staircase.domain_low, staircase.domain_high))
-    found = fit_channels(staircase, low, high, 0, data_type)
+    low, high = _domain(staircase)
+    found = fit_channels(staircase, low, high, 0, data_type, corners=line_corners(staircase))
     if found is None:
         return _NO_LINE
     return sum(abs(d.by) * d.codes for d in deviations_of(staircase, found.computed, low, high).found)
+
+
+def _domain(staircase: Staircase) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """All codes, in each channel."""
+    low, high = (np.full(staircase.channels, end) for end in (staircase.domain_low, staircase.domain_high))
+    return low, high
 
 
 def _part(op: Requantize, name: str, staircase: Staircase) -> Requantize:
@@ -96,6 +106,6 @@ def _widened(part: Staircase, whole: Staircase, low: int, high: int) -> NDArray[
     rising = whole.direction[:, None] > 0
     always = np.where(rising, whole.domain_low, whole.domain_high).astype(np.int64)
     never = np.where(rising, whole.domain_high + 1, whole.domain_low - 1).astype(np.int64)
-    thresholds = np.broadcast_to(part.thresholds, (channels, part.thresholds.shape[1]))
+    thresholds = np.broadcast_to(part.thresholds, (channels, part.steps))
     before, after = np.repeat(always, part.low - low, axis=1), np.repeat(never, high - part.high, axis=1)
     return np.concatenate([before, thresholds, after], axis=1)

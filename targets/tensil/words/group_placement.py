@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from pefslc.diagnostics.errors import CompileError
 from pefslc.numeric.accumulate import bits_for_range, prefix_bounds
 from pefslc.numeric.deviation import deviations_of
 from pefslc.numeric.format import saturate
-from pefslc.numeric.requantize import fit_offset
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.groups.group import (
     AddTensor,
@@ -28,18 +27,18 @@ from pefslc.targets.tensil.groups.group import (
 from pefslc.targets.tensil.groups.group import Limit as LimitStep
 from pefslc.targets.tensil.groups.group_program import GroupProgram
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.words.channel_requantize import ChannelRequantization, fit_channels
+from pefslc.targets.tensil.words.channel_fits import ChannelFits
+from pefslc.targets.tensil.words.channel_requantize import LARGEST_DEVIATION
 from pefslc.targets.tensil.words.steps import Accumulate, Multiply, StepSequence
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordHead, WordTerm
 from pefslc.targets.tensil.words.word_program import Bounded, Outcome
 
-__all__ = ["Elsewhere", "Fits", "GroupPlacer", "fits_word"]
+__all__ = ["Elsewhere", "GroupPlacer", "fits_word"]
 
 Words = NDArray[np.int64]
-Fits = dict[tuple[Staircase, bytes, bytes, int], ChannelRequantization | None]
 
 _NO_SHIFT = "its Quant is no rounding shift: BatchNorm is kept, or a scale is no power of two"
-_LARGEST_DEVIATION = 1  # what is further off is no implementation of its staircase
+_NOT_STRAIGHT = "its Quant is no straight line: multiplications per channel are off by more than 1"
 
 
 class Elsewhere(Exception):
@@ -70,7 +69,7 @@ class GroupPlacer:
     allow_overflow: bool
     movable: set[str]  # inputs that no reader has bound to an exponent yet
     needed: int  # the exponent that a reader of the result demands; 0 without one
-    fits: Fits  # what was found before, for placement may start again
+    fits: ChannelFits  # what was searched before, for placement may start again
     reasons: list[str] = field(default_factory=list)
     by_channel: bool = False  # whether requantizations may be multiplications per channel, certified or not
 
@@ -176,7 +175,7 @@ class GroupPlacer:
         bits = bits_for_range(int((low + head.bias).min()), int((high + head.bias).max())) + exponent
         steps = [s.staircase for s in self.group.steps if isinstance(s, Requantization)]
         shifts = range(self.data_type.binary_point + 1)
-        if not steps or exponent == 0 or any(fit_offset(steps[0], 1 << exponent, s) is not None for s in shifts):
+        if not steps or exponent == 0 or any(self.fits.offset(steps[0], 1 << exponent, s) is not None for s in shifts):
             self.reasons.append(f"it is exact with sums of {bits} bits, there are {self.data_type.width_bits}")
         else:
             self.reasons.append(_NO_SHIFT)
@@ -289,7 +288,7 @@ class GroupPlacer:
             case (Requantization(first, _), AddTensor(tensor), Requantization(second, _)):
                 highest = first.low + self.program.tensors[tensor].codes[1]
                 rising = bool((second.direction > 0).all())
-                return rising and second.thresholds.shape[1] > 0 and int(second.thresholds[:, 0].min()) > highest
+                return rising and second.steps > 0 and int(second.between(0, 1, second.low).thresholds.min()) > highest
         return False
 
     def _requantize(self, steps: StepSequence, staircase: Staircase, may_bias: bool, clipped_later: bool) -> bool:
@@ -302,7 +301,7 @@ class GroupPlacer:
             return False
         point, width = self.data_type.binary_point, self.data_type.width_bits
         for shift in (*range(point + 1), *range(-1, point + 1 - width, -1)):
-            fitted = fit_offset(staircase, 1 << (steps.exponent + max(-shift, 0)), max(shift, 0))
+            fitted = self.fits.offset(staircase, 1 << (steps.exponent + max(-shift, 0)), max(shift, 0))
             if fitted is None or (fitted.offset.any() and (shift < 0 or not may_bias)):
                 continue
             offset, after = self._split_offset(steps, fitted.offset, shift)
@@ -329,16 +328,17 @@ class GroupPlacer:
         """Requantize by multiplications per channel: exactly, or off by one on codes that are listed."""
         staircase = self._restricted(requantization.staircase, steps)
         low, high = steps.ranges(staircase.channels)
-        key = staircase, low.tobytes(), high.tobytes(), steps.exponent
-        if key not in self.fits:
-            self.fits[key] = fit_channels(staircase, low, high, steps.exponent, self.data_type)
-        found = self.fits[key]
+        if not self.fits.is_straight(staircase, low, high):
+            self.reasons.append(_NOT_STRAIGHT)
+            return False
+        found = self.fits.fit(staircase, low, high, steps.exponent)
         if found is None:
             self.reasons.append(f"multiplications per channel find no room in {self.data_type.width_bits} bits")
             return False
         deviations = deviations_of(staircase, found.computed, *steps.ranges(requantization.channels))
-        if deviations.largest > _LARGEST_DEVIATION:
-            self.reasons.append("its Quant is no straight line: multiplications per channel are off by more than 1")
+        deviations = replace(deviations, searched=found.searched)
+        if deviations.largest > LARGEST_DEVIATION:
+            self.reasons.append(_NOT_STRAIGHT + deviations.search)
             return False
         steps.requantize_channels(found.steps, found.computed)
         if deviations.found:

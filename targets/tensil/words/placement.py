@@ -16,7 +16,8 @@ from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.scale import power_of_two_exponent
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Port, Role
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.words.group_placement import Elsewhere, Fits, GroupPlacer, fits_word
+from pefslc.targets.tensil.words.channel_fits import ChannelFits
+from pefslc.targets.tensil.words.group_placement import Elsewhere, GroupPlacer, fits_word
 from pefslc.targets.tensil.words.word_group import WordGroup
 from pefslc.targets.tensil.words.word_program import Outcome, WordProgram, WordTensor
 
@@ -29,7 +30,7 @@ def place(program: GroupProgram, data_type: DataType, *, allow_overflow: bool = 
     movable = {port.tensor for port in program.inputs}
     _check_inputs(program.inputs, data_type)
     needed: dict[str, int] = {}
-    fits: Fits = {}
+    fits = ChannelFits(data_type)
     while True:
         groups: list[WordGroup] = []
         outcomes: list[Outcome] = []

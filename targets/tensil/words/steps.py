@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias, assert_never
 
 import numpy as np
@@ -30,6 +30,7 @@ __all__ = [
     "StepSequence",
     "apply_steps",
     "block_words",
+    "of_channels",
 ]
 
 Words = NDArray[np.int64]
@@ -128,6 +129,13 @@ def apply_steps(steps: Sequence[RawStep], words: Words, data_type: DataType) -> 
                 assert_never(step)
         words, _ = simd(operation, words, other, data_type)
     return words
+
+
+def of_channels(step: RawStep, channels: Words) -> RawStep:
+    """The step on these channels alone, or on some repeatedly."""
+    if isinstance(step, ChannelMultiply | ChannelAdd):
+        return replace(step, words=tuple(np.array(step.words, dtype=np.int64)[channels].tolist()))
+    return step
 
 
 @dataclass

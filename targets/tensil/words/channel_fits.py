@@ -1,0 +1,68 @@
+"""The requantizations of one placement: those per channel are searched once, in one budget for each operation.
+
+Placement tries one exponent of the accumulators after the other, and starts again where a tensor must be moved. What
+was searched is kept, and what a search took is not given again to the next one of the same operation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.numeric.requantize import AffineShift, fit_offset, line_corners
+from pefslc.numeric.staircase import Staircase
+from pefslc.numeric.steps import Steps
+from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.words.channel_requantize import ChannelRequantization, fit_channels, may_be_straight
+from pefslc.targets.tensil.words.channel_search import Effort
+
+__all__ = ["ChannelFits"]
+
+Words = NDArray[np.int64]
+
+
+@dataclass(eq=False)
+class ChannelFits:
+    """What was searched before.
+
+    efforts  by staircase: what is left of its budget
+    """
+
+    data_type: DataType
+    efforts: dict[Staircase, Effort] = field(default_factory=dict)
+    corners: dict[tuple[Staircase, bytes, bytes], Steps | None] = field(default_factory=dict)
+    straight: dict[tuple[Staircase, bytes, bytes], bool] = field(default_factory=dict)
+    found: dict[tuple[Staircase, bytes, bytes, int], ChannelRequantization | None] = field(default_factory=dict)
+
+    def is_straight(self, staircase: Staircase, low: Words, high: Words) -> bool:
+        """Whether any words might compute the staircase and be off by 1 at most: no search is needed to say no."""
+        key = staircase, low.tobytes(), high.tobytes()
+        if key not in self.straight:
+            corners = self._corners(staircase, low, high)
+            self.straight[key] = may_be_straight(staircase, low, high, self.data_type, corners)
+        return self.straight[key]
+
+    def fit(self, staircase: Staircase, low: Words, high: Words, exponent: int) -> ChannelRequantization | None:
+        """`fit_channels`, within what is left of the operation's budget."""
+        key = staircase, low.tobytes(), high.tobytes(), exponent
+        if key not in self.found:
+            effort = self.efforts.setdefault(staircase, Effort.of(staircase.channels))
+            corners = self._corners(staircase, low, high)
+            self.found[key] = fit_channels(staircase, low, high, exponent, self.data_type, effort, corners)
+        return self.found[key]
+
+    def _corners(self, staircase: Staircase, low: Words, high: Words) -> Steps | None:
+        """The steps to look at, where all are too many."""
+        key = staircase, low.tobytes(), high.tobytes()
+        if key not in self.corners:
+            self.corners[key] = line_corners(staircase, low, high)
+        return self.corners[key]
+
+    def offset(self, staircase: Staircase, multiplier: int, shift: int) -> AffineShift | None:
+        """`fit_offset`."""
+        if (staircase.direction < 0).any():
+            return None
+        whole = np.full(staircase.channels, staircase.domain_low), np.full(staircase.channels, staircase.domain_high)
+        return fit_offset(staircase, multiplier, shift, self._corners(staircase, *whole))
