@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.accumulate import bits_for_range
+from pefslc.numeric.affine_shift import INT64_HEADROOM, AffineShift
 from pefslc.numeric.format import saturate
-from pefslc.numeric.requantize import INT64_HEADROOM, AffineShift
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.stages import Root
 from pefslc.numeric.staircase import Staircase, agrees_in_blocks

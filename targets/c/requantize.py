@@ -8,7 +8,8 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.integer import Requantize, Round
 from pefslc.numeric.accumulate import bits_for_range
-from pefslc.numeric.requantize import AffineShift, affine_shift_of, bent_parts, fit_affine_shift, fit_bent
+from pefslc.numeric.affine_shift import AffineShift, affine_shift_of
+from pefslc.numeric.requantize import bent_parts, fit_affine_shift, fit_bent
 from pefslc.numeric.staircase import MOST_STEPS, Staircase
 from pefslc.numeric.wide import WideAffine, fit_line
 from pefslc.targets.c.stages import AffineStage, BentStage, LookupStage, Range, Stage, TableStage, WideStage

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pefslc.geometry.shapes import element_count
 from pefslc.ir.integer import Clamp, Lookup, Product, Rescale, Sum
 from pefslc.numeric.accumulate import bits_for_range
-from pefslc.numeric.requantize import AffineShift
+from pefslc.numeric.affine_shift import AffineShift
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.staircase import Staircase
 from pefslc.numeric.wide import LOW_BITS, WideAffine

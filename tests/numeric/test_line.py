@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pefslc.numeric.affine_shift import affine_shift_of
 from pefslc.numeric.format import FixedPoint
 from pefslc.numeric.line import BentLine, line_of
-from pefslc.numeric.requantize import affine_shift_of
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, SnapStage, Stage

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pefslc.numeric.accumulate import bits_for_range
+from pefslc.numeric.affine_shift import AffineShift
 from pefslc.numeric.format import Quantization, saturate
-from pefslc.numeric.requantize import AffineShift, _Search, fit_affine_shift, fit_bent
+from pefslc.numeric.requantize import _Search, fit_affine_shift, fit_bent
 from pefslc.numeric.rounding import RoundingMode, round_fraction
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, LeakyReluStage, Stage

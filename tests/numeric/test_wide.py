@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pefslc.numeric.affine_shift import AffineShift
 from pefslc.numeric.format import Quantization
-from pefslc.numeric.requantize import AffineShift, fit_affine_shift
+from pefslc.numeric.requantize import fit_affine_shift
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage

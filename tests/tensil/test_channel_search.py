@@ -17,7 +17,8 @@ from pefslc.numeric.steps import corner_steps
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words import channel_search
 from pefslc.targets.tensil.words.channel_requantize import computed_by, fit_channels, may_be_straight
-from pefslc.targets.tensil.words.channel_search import ChannelSearch, Effort
+from pefslc.targets.tensil.words.channel_search import ChannelSearch
+from pefslc.targets.tensil.words.search_effort import Effort
 from pefslc.targets.tensil.words.steps import ChannelAdd, ChannelMultiply, Multiply
 
 FP16, FP32 = DataType["FP16BP8"], DataType["FP32BP16"]

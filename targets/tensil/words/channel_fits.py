@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.numeric.requantize import AffineShift, fit_offset, line_corners
+from pefslc.numeric.affine_shift import AffineShift
+from pefslc.numeric.requantize import fit_offset, line_corners
 from pefslc.numeric.staircase import Staircase
 from pefslc.numeric.steps import Steps
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words.channel_requantize import ChannelRequantization, fit_channels, may_be_straight
-from pefslc.targets.tensil.words.channel_search import Effort
+from pefslc.targets.tensil.words.search_effort import Effort
 
 __all__ = ["ChannelFits"]
 

@@ -26,7 +26,8 @@ from pefslc.numeric.format import saturate
 from pefslc.numeric.staircase import Staircase
 from pefslc.numeric.steps import Steps
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.words.channel_search import ChannelSearch, ChannelWords, Effort, compared_steps
+from pefslc.targets.tensil.words.channel_search import ChannelSearch, ChannelWords, compared_steps
+from pefslc.targets.tensil.words.search_effort import Effort
 from pefslc.targets.tensil.words.steps import RawStep, apply_steps, of_channels
 
 __all__ = ["LARGEST_DEVIATION", "ChannelRequantization", "fit_channels", "may_be_straight"]

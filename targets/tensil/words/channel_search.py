@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from pefslc.numeric.rounding import lowest_numerators
 from pefslc.numeric.steps import Steps
 from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.words.search_effort import Effort
 from pefslc.targets.tensil.words.steps import ChannelAdd, ChannelMultiply, Multiply, RawStep, apply_steps
 
-__all__ = ["ChannelSearch", "ChannelWords", "Effort", "compared_steps"]
+__all__ = ["ChannelSearch", "ChannelWords", "compared_steps"]
 
 Words = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -43,40 +44,6 @@ _FAR = np.int64(1) << 40  # beyond every word
 _TIGHT = 16  # steps that bound the addend from below the tightest, and as many from above
 _SORTED = 256  # intervals of a row that are sorted as they are; of more, most are left out first
 _AT_ONCE = 1 << 16  # steps compared at once, for the memory that it takes
-
-# The budget of an operation, in steps compared: some seconds for all its channels, or, where they are many, what all
-# rounds take of a channel of 8-bit codes. A channel's first candidate is tried in any case.
-_BUDGET = 1 << 23
-_BUDGET_OF_CHANNEL = 1 << 18
-
-
-@dataclass(eq=False)
-class Effort:
-    """What the searches for one operation may take, and what they took.
-
-    left       [channels] steps that may still be compared
-    tried      [channels] candidates that were tried
-    left_out   [channels] candidates that the budget left out
-    """
-
-    left: Words
-    tried: Words
-    left_out: Words
-
-    @classmethod
-    def of(cls, channels: int) -> Effort:
-        """The budget of an operation of so many channels."""
-        none = np.zeros(channels, dtype=np.int64)
-        return cls(none + max(_BUDGET // channels, _BUDGET_OF_CHANNEL), none.copy(), none.copy())
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """Candidates tried, and left out."""
-        return int(self.tried.sum()), int(self.left_out.sum())
-
-    def of_channels(self, first: int, last: int) -> Effort:
-        """That of channels first .. last - 1: what is spent of it is spent here."""
-        return Effort(self.left[first:last], self.tried[first:last], self.left_out[first:last])
 
 
 @dataclass(eq=False)
