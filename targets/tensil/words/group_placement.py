@@ -57,6 +57,13 @@ def _saturated(words: tuple[int, int], data_type: DataType) -> tuple[int, int]:
     return low, high
 
 
+def _shifted(weight: Words, shift: int) -> Words:
+    """weight << shift; where one matrix is that of all taps, so is the result."""
+    if weight.strides[2:] == (0, 0):
+        return np.broadcast_to(weight[:, :, :1, :1] << shift, weight.shape)
+    return weight << shift
+
+
 @dataclass
 class GroupPlacer:
     """One group: finds the lowest accumulator exponent at which everything fits and every staircase certifies."""
@@ -193,7 +200,7 @@ class GroupPlacer:
                 )
             if room < shift:
                 raise Elsewhere(term.tensor, self.exponents[term.tensor] + shift - room)
-            placed.append(PlacedTerm(term.tensor, term.weight << shift, term.window))
+            placed.append(PlacedTerm(term.tensor, _shifted(term.weight, shift), term.window))
         return tuple(placed)
 
     # --- steps ---------------------------------------------------------------------------------------------------
