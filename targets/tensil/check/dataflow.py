@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pefslc.targets.tensil.check.findings import Finding, Rule, findings_of
 from pefslc.targets.tensil.machine.instructions import UNARY_OPERATIONS, Opcode, SimdOperation
-from pefslc.targets.tensil.program.accesses import Access, AccessKind, Memory, accesses_of, depth_of
+from pefslc.targets.tensil.program.accesses import Access, AccessKind, Memory, accesses_of, depth_of, parts_of
 from pefslc.targets.tensil.program.table import MATMUL_ZEROES, Column
 from pefslc.targets.tensil.program.tmodel import TensilProgram
 
@@ -41,8 +41,8 @@ def check_data_flow(program: TensilProgram) -> list[Finding]:
 def _first_writes(accesses: list[Access], depth: int) -> Column:
     """[depth] the first instruction that writes each vector, or _NEVER."""
     first = np.full(depth, _NEVER, dtype=np.int64)
-    for access in accesses:
-        if access.kind is not AccessKind.READ:
+    for part in parts_of([access for access in accesses if access.kind is not AccessKind.READ]):
+        for access in part:
             rows, addresses = access.expanded()
             # Of several values for one index NumPy keeps the last: backwards, the earliest instruction.
             latest = np.full(depth, _NEVER, dtype=np.int64)
@@ -64,11 +64,17 @@ def _check_reads(memory: Memory, accesses: list[Access], written: Column) -> lis
     findings: list[Finding] = []
     for access in accesses:
         if access.kind is not AccessKind.WRITE:
-            rows, addresses = access.expanded()
-            # >= and not >: what an instruction writes itself comes after its own reads.
-            early = np.unique(rows[written[addresses] >= rows])
-            findings += findings_of(Rule.READ_BEFORE_WRITE, early, f"{access.kind.value} {memory.value} never written")
+            early = [_early(some, written) for (some,) in parts_of([access])]
+            what = f"{access.kind.value} {memory.value} never written"
+            findings += findings_of(Rule.READ_BEFORE_WRITE, np.concatenate(early), what)
     return findings
+
+
+def _early(access: Access, written: Column) -> NDArray[np.intp]:
+    """The instructions that read what is not written before them."""
+    rows, addresses = access.expanded()
+    # >= and not >: what an instruction writes itself comes after its own reads.
+    return np.unique(rows[written[addresses] >= rows])
 
 
 def _check_constants(program: TensilProgram, memory: Memory, accesses: list[Access]) -> list[Finding]:

@@ -18,6 +18,7 @@ what was measured, and no more:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.instructions import MoveKind, Opcode
 from pefslc.targets.tensil.machine.timing import clearing_rows, drain_cycles, healing_rows
-from pefslc.targets.tensil.program.accesses import AccessKind, Memory, accesses_of
+from pefslc.targets.tensil.program.accesses import Access, AccessKind, Memory, accesses_of, parts_of
 from pefslc.targets.tensil.program.table import LOAD_WEIGHTS_ZEROES, MATMUL_ZEROES, Column, InstructionTable
 
 __all__ = ["accumulator_hazards"]
@@ -46,50 +47,73 @@ class _Stream:
 
 def accumulator_hazards(architecture: Architecture, table: InstructionTable) -> NDArray[np.intp]:
     """The instructions that accumulate to an address too soon after another accumulation. Ranges must be legal."""
-    stream = _accumulator_stream(table)
-    if len(stream.address) == 0:
-        return np.zeros(0, dtype=np.intp)
-    writes = stream.kind != _READ
-    joined = (stream.address[1:] == stream.address[:-1]) & writes[1:] & writes[:-1]
-    joined &= ~_healed(architecture, table, stream.instruction[:-1], stream.instruction[1:])
-    group_start = np.concatenate(([True], ~joined))
-    accumulates = stream.kind == _ACCUMULATE
-    counted = np.cumsum(accumulates)
-    before_group = (counted - accumulates)[group_start][np.cumsum(group_start) - 1]
-    lost = accumulates & (counted - before_group >= 2)
-    return np.unique(stream.instruction[lost])
-
-
-def _accumulator_stream(table: InstructionTable) -> _Stream:
     accesses = [access for access in accesses_of(table) if access.memory is Memory.ACCUMULATORS]
+    healing, lost = _Healing.of(architecture, table), [np.zeros(0, dtype=np.int64)]
+    group: _Stream | None = None  # the last one so far, which may go on
+    for part in parts_of(accesses):
+        stream = _accumulator_stream(part, group)
+        writes = stream.kind != _READ
+        joined = (stream.address[1:] == stream.address[:-1]) & writes[1:] & writes[:-1]
+        joined[joined] = ~healing.between(stream.instruction[:-1][joined], stream.instruction[1:][joined])
+        group_start = np.concatenate(([True], ~joined))
+        accumulates = stream.kind == _ACCUMULATE
+        counted = np.cumsum(accumulates)
+        before_group = (counted - accumulates)[group_start][np.cumsum(group_start) - 1]
+        lost.append(np.unique(stream.instruction[accumulates & (counted - before_group >= 2)]))
+        last = int(np.flatnonzero(group_start)[-1])
+        group = _Stream(stream.instruction[last:], stream.address[last:], stream.kind[last:])
+    return np.unique(np.concatenate(lost))
+
+
+def _accumulator_stream(accesses: Sequence[Access], before: _Stream | None) -> _Stream:
     expanded = [access.expanded() for access in accesses]
-    empty = np.zeros(0, dtype=np.int64)
-    instruction = np.concatenate([empty, *(rows for rows, _ in expanded)])
-    address = np.concatenate([empty, *(addresses for _, addresses in expanded)])
-    codes = [np.full(len(rows), _CODES[a.kind]) for a, (rows, _) in zip(accesses, expanded, strict=True)]
-    kind = np.concatenate([empty, *codes])
+    instruction = np.concatenate([rows for rows, _ in expanded])
+    address = np.concatenate([addresses for _, addresses in expanded])
+    kind = np.concatenate([np.full(len(rows), _CODES[a.kind]) for a, (rows, _) in zip(accesses, expanded, strict=True)])
     order = np.argsort(instruction, kind="stable")  # stable: a SIMD's read stays before its write
-    return _Stream(instruction[order], address[order], kind[order])
+    found = instruction[order], address[order], kind[order]
+    if before is None:
+        return _Stream(*found)
+    joined = zip((before.instruction, before.address, before.kind), found, strict=True)
+    return _Stream(*(np.concatenate(both) for both in joined))
 
 
-def _healed(architecture: Architecture, table: InstructionTable, first: Column, second: Column) -> NDArray[np.bool_]:
-    """Whether what lies strictly between two instructions lets the accumulator write of the first one land."""
-    size, opcode, flags = architecture.array_size, table.opcode, table.flags
-    zeroes = (opcode == Opcode.LOAD_WEIGHTS) & (flags & LOAD_WEIGHTS_ZEROES != 0)
-    drains = (opcode == Opcode.LOAD_WEIGHTS) & ~zeroes & (table.vectors >= healing_rows(size))
-    occupies = zeroes & (table.vectors >= clearing_rows(size))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Healing:
+    """What happens between instructions: [instruction] how much of it before each; `size` of the array."""
 
-    def between(amount: NDArray[np.int64] | NDArray[np.bool_]) -> Column:
-        total = np.concatenate(([0], np.cumsum(amount)))
-        return np.asarray(total[second] - total[np.minimum(first + 1, second)], dtype=np.int64)
+    table: InstructionTable
+    size: int
+    cycles: Column
+    drains: Column
+    occupies: Column
 
-    after_matmul, before_matmul = opcode[first] == Opcode.MATMUL, opcode[second] == Opcode.MATMUL
-    synchronous = after_matmul & (flags[first] & MATMUL_ZEROES == 0)
-    by_time = synchronous & (between(_decoder_cycles(table)) >= drain_cycles(size))
-    by_drain = after_matmul & (between(drains) > 0)
-    by_array = after_matmul & before_matmul & (between(occupies) > 0)
-    healed: NDArray[np.bool_] = by_time | by_drain | by_array
-    return healed
+    @classmethod
+    def of(cls, architecture: Architecture, table: InstructionTable) -> _Healing:
+        size, opcode, flags = architecture.array_size, table.opcode, table.flags
+        zeroes = (opcode == Opcode.LOAD_WEIGHTS) & (flags & LOAD_WEIGHTS_ZEROES != 0)
+        drains = (opcode == Opcode.LOAD_WEIGHTS) & ~zeroes & (table.vectors >= healing_rows(size))
+        occupies = zeroes & (table.vectors >= clearing_rows(size))
+
+        def total(amount: NDArray[np.int64] | NDArray[np.bool_]) -> Column:
+            return np.concatenate(([0], np.cumsum(amount, dtype=np.int64)))
+
+        return cls(table, size, total(_decoder_cycles(table)), total(drains), total(occupies))
+
+    def between(self, first: Column, second: Column) -> NDArray[np.bool_]:
+        """Whether what lies strictly between two instructions lets the accumulator write of the first one land."""
+        opcode, flags = self.table.opcode, self.table.flags
+
+        def amount(total: Column) -> Column:
+            return np.asarray(total[second] - total[np.minimum(first + 1, second)], dtype=np.int64)
+
+        after_matmul, before_matmul = opcode[first] == Opcode.MATMUL, opcode[second] == Opcode.MATMUL
+        synchronous = after_matmul & (flags[first] & MATMUL_ZEROES == 0)
+        by_time = synchronous & (amount(self.cycles) >= drain_cycles(self.size))
+        by_drain = after_matmul & (amount(self.drains) > 0)
+        by_array = after_matmul & before_matmul & (amount(self.occupies) > 0)
+        healed: NDArray[np.bool_] = by_time | by_drain | by_array
+        return healed
 
 
 def _decoder_cycles(table: InstructionTable) -> Column:

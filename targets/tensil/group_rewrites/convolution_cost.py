@@ -31,5 +31,6 @@ def inside_cycles(weight: Weights, window: Window, source: Layout, output: Layou
 
 def tile_count(weight: Weights, array_size: int) -> int:
     """The tiles of weights [C_out, C_in, KH, KW] that are not all zero."""
-    used = np.logical_or.reduceat(weight != 0, range(0, len(weight), array_size), axis=0)
-    return int(np.count_nonzero(np.logical_or.reduceat(used, range(0, weight.shape[1], array_size), axis=1)))
+    lanes = range(0, weight.shape[1], array_size)
+    blocks = (weight[first : first + array_size].any(axis=0) for first in range(0, len(weight), array_size))
+    return sum(int(np.count_nonzero(np.logical_or.reduceat(used, lanes, axis=0))) for used in blocks)

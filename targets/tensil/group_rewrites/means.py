@@ -45,9 +45,12 @@ def _steps(program: GroupProgram, group: Group) -> tuple[list[StoredTensor], lis
         return [], [group]
     (term,) = group.head.terms
     layout = program.layout(term.tensor)
-    ones = np.eye(layout.channels, dtype=np.int64)[:, :, None, None] * np.ones((1, 1, *term.window.kernel), np.int64)
+    identity = np.eye(layout.channels, dtype=np.int64)[:, :, None, None]
     whole = term.window.kernel == (layout.height, layout.width) and not term.window.is_padded
-    is_sum = whole and np.array_equal(term.weight, ones)
+    # One image of channels at a time: the weights of all taps may be a view of one.
+    is_sum = whole and all(
+        np.array_equal(term.weight[:, :, y : y + 1, x : x + 1], identity) for y, x in np.ndindex(term.window.kernel)
+    )
     windows = _windows(layout) if is_sum and not group.head.bias.any() else []
     if len(windows) < 2:
         return [], [group]
@@ -57,7 +60,7 @@ def _steps(program: GroupProgram, group: Group) -> tuple[list[StoredTensor], lis
     source = term.tensor
     for i, window in enumerate(windows):
         layout = Layout(layout.channels, *window.output_size(layout.height, layout.width))
-        weight = np.broadcast_to(ones[:, :, :1, :1], (*ones.shape[:2], *window.kernel)).copy()
+        weight = np.broadcast_to(identity, (*identity.shape[:2], *window.kernel))
         head = LinearHead((Term(source, weight, window),), group.head.bias)
         if i == len(windows) - 1:
             break

@@ -376,4 +376,5 @@ def _dense_weight(weight: Weights, groups: int) -> Weights:
 
 
 def _diagonal(channels: int, kernel: tuple[int, int]) -> Weights:
-    return np.eye(channels, dtype=np.int64)[:, :, None, None] * np.ones((1, 1, *kernel), dtype=np.int64)
+    """One matrix for all taps: it is stored once, for there may be as many taps as pixels."""
+    return np.broadcast_to(np.eye(channels, dtype=np.int64)[:, :, None, None], (channels, channels, *kernel))

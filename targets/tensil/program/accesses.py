@@ -5,7 +5,8 @@ The one list that range checks, the checker's data flow and the simulator's pois
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
@@ -24,7 +25,9 @@ from pefslc.targets.tensil.program.table import (
     InstructionTable,
 )
 
-__all__ = ["Access", "AccessKind", "Memory", "accesses_of", "depth_of"]
+__all__ = ["Access", "AccessKind", "Memory", "accesses_of", "depth_of", "parts_of"]
+
+_AT_ONCE = 1 << 19  # vectors
 
 
 class Memory(Enum):
@@ -55,12 +58,34 @@ class Access:
         """The first address after the last vector of each. In float64, where no stride can overflow."""
         return np.asarray(self.base + (self.vectors - 1) * np.exp2(self.stride) + 1, dtype=np.float64)
 
+    def between(self, first: int, end: int) -> Access:
+        """Those of the instructions first..end - 1."""
+        some = slice(*np.searchsorted(self.rows, (first, end)).tolist())
+        return replace(
+            self, rows=self.rows[some], base=self.base[some], stride=self.stride[some], vectors=self.vectors[some]
+        )
+
     def expanded(self) -> tuple[Column, Column]:
         """(instruction, address) of every single vector, instructions in order. Ranges must have been checked."""
         starts = np.cumsum(self.vectors) - self.vectors
         within = np.arange(int(self.vectors.sum())) - np.repeat(starts, self.vectors)
         addresses = np.repeat(self.base, self.vectors) + (within << np.repeat(self.stride, self.vectors))
         return np.repeat(self.rows, self.vectors), addresses
+
+
+def parts_of(accesses: Sequence[Access]) -> Iterator[list[Access]]:
+    """The accesses of some instructions after the others: those that may be expanded at once, for the memory of it."""
+    last = max((int(access.rows[-1]) for access in accesses), default=-1)
+    vectors = np.zeros(last + 1, dtype=np.int64)
+    for access in accesses:
+        vectors[access.rows] += access.vectors
+    before, first = np.cumsum(vectors), 0
+    while first <= last:
+        done = int(before[first - 1]) if first else 0
+        end = max(int(np.searchsorted(before, done + _AT_ONCE, "right")), first + 1)
+        part = [access.between(first, end) for access in accesses]
+        yield [access for access in part if access.rows.size]
+        first = end
 
 
 def depth_of(architecture: Architecture, memory: Memory) -> int:

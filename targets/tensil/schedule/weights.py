@@ -68,25 +68,29 @@ def tiles_of(
     bias.reshape(-1)[: len(group.bias)] = group.bias
     if isinstance(group.head, MaxHead):
         return _lowest_tiles(group.head, layouts, bias)
-    padded = [_padded(term.weight, array_size) for term in group.terms]
     all_rows = {t for t, term in enumerate(group.terms) if term.tensor in unclean}
-    for t, term in enumerate(group.terms):
-        if t not in all_rows and _is_diagonal(term.weight):
-            _extend_diagonal(padded[t])
-            all_rows.add(t)
+    diagonal = {t for t, term in enumerate(group.terms) if t not in all_rows and _is_diagonal(term.weight)}
+    all_rows |= diagonal
     return [
-        _block_tiles(group, layouts, block, bias[block], padded, all_rows, bias_alone=bias_alone)
+        _block_tiles(group, layouts, block, bias[block], diagonal, all_rows, bias_alone=bias_alone)
         for block in range(blocks)
     ]
 
 
-def _padded(weight: Words, a: int) -> Words:
-    """[C_out, C_in, KH, KW] as [out blocks, in blocks, KH, KW, in lane, out lane]."""
-    outputs, inputs, kh, kw = weight.shape
-    ob, ib = -(-outputs // a), -(-inputs // a)
-    full = np.zeros((ob * a, ib * a, kh, kw), dtype=np.int64)
-    full[:outputs, :inputs] = weight
-    return full.reshape(ob, a, ib, a, kh, kw).transpose(0, 2, 4, 5, 3, 1)
+def _block_words(weight: Words, block: int, a: int, *, diagonal: bool) -> Words:
+    """The weights [C_out, C_in, KH, KW] of one output block, as [in blocks, KH, KW, in lane, out lane].
+
+    diagonal  the same for lanes without a channel, which hold 0: then the last block's tiles are those of the others
+    """
+    own = weight[block * a : (block + 1) * a]
+    outputs, inputs, kh, kw = own.shape
+    ib = -(-inputs // a)
+    full = np.zeros((a, ib * a, kh, kw), dtype=np.int64)
+    full[:outputs, :inputs] = own
+    words = full.reshape(a, ib, a, kh, kw).transpose(1, 3, 4, 2, 0)
+    if diagonal:
+        words[block] = np.eye(a, dtype=np.int64) * weight[0, 0][:, :, None, None]
+    return words
 
 
 def _is_diagonal(weight: Words) -> bool:
@@ -94,13 +98,8 @@ def _is_diagonal(weight: Words) -> bool:
     outputs, inputs = weight.shape[:2]
     if outputs != inputs or np.count_nonzero(weight[:, :, 0, 0]) > outputs:
         return False
-    return np.array_equal(weight, np.eye(outputs, dtype=np.int64)[:, :, None, None] * weight[:1, :1])
-
-
-def _extend_diagonal(padded: Words) -> None:
-    """The same for lanes without a channel, which hold 0: then the last block's tiles are those of the others."""
-    for block in range(len(padded)):
-        padded[block, block] = np.eye(padded.shape[-1], dtype=np.int64) * padded[0, 0, :, :, :1, :1]
+    same = (weight[np.arange(outputs), np.arange(outputs)] == weight[0, 0]).all()  # [C, KH, KW]
+    return bool(same and np.count_nonzero(weight) == outputs * np.count_nonzero(weight[0, 0]))
 
 
 def _block_tiles(
@@ -108,16 +107,17 @@ def _block_tiles(
     layouts: dict[str, Layout],
     block: int,
     bias: Words,
-    padded: list[Words],
+    diagonal: Set[int],
     all_rows: Set[int],
     *,
     bias_alone: bool,
 ) -> list[Tile]:
     found: list[tuple[int, int, tuple[int, int], Words]] = []
-    for t, weight in enumerate(padded):
-        used = weight[block].any(axis=(3, 4))  # [in blocks, KH, KW]
+    for t, term in enumerate(group.terms):
+        words = _block_words(term.weight, block, len(bias), diagonal=t in diagonal)
+        used = words.any(axis=(3, 4))  # [in blocks, KH, KW]
         found += [
-            (t, ib, (kh, kw), weight[block, ib, kh, kw])
+            (t, ib, (kh, kw), words[ib, kh, kw].copy())  # not a view: of the block most tiles are zero
             for ib, kh, kw in (tuple(map(int, i)) for i in np.argwhere(used))
         ]
     reached = _reached_pixels(group, layouts, [(t, tap) for t, _, tap, _ in found])

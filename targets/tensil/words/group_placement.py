@@ -13,7 +13,6 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.numeric.accumulate import bits_for_range, prefix_bounds
 from pefslc.numeric.deviation import deviations_of
-from pefslc.numeric.format import saturate
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.groups.group import (
     AddTensor,
@@ -32,8 +31,9 @@ from pefslc.targets.tensil.words.channel_requantize import LARGEST_DEVIATION
 from pefslc.targets.tensil.words.steps import Accumulate, Multiply, StepSequence
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordHead, WordTerm
 from pefslc.targets.tensil.words.word_program import Bounded, Outcome
+from pefslc.targets.tensil.words.word_range import fits_word, saturated_bounds, shifted
 
-__all__ = ["Elsewhere", "GroupPlacer", "fits_word"]
+__all__ = ["Elsewhere", "GroupPlacer"]
 
 Words = NDArray[np.int64]
 
@@ -46,16 +46,6 @@ class Elsewhere(Exception):
 
     def __init__(self, tensor: str, exponent: int) -> None:
         self.tensor, self.exponent = tensor, exponent
-
-
-def fits_word(low: int, high: int, data_type: DataType) -> bool:
-    return data_type.min_code <= low and high <= data_type.max_code
-
-
-def _saturated(words: tuple[int, int], data_type: DataType) -> tuple[int, int]:
-    """Bounds of accumulators that saturate: the same bounds, where overflow is excluded."""
-    low, high = (saturate(word, data_type.min_code, data_type.max_code) for word in words)
-    return low, high
 
 
 @dataclass
@@ -134,7 +124,7 @@ class GroupPlacer:
                 continue
             names = self._names(f"accumulate at 2^{exponent}" if exponent else "accumulate", steps.names)
             words = int(((low << exponent) + steps.bias).min()), int(((high << exponent) + steps.bias).max())
-            words, partial = _saturated(words, self.data_type), (low << exponent, high << exponent)
+            words, partial = saturated_bounds(words, self.data_type), (low << exponent, high << exponent)
             placed = self._placed(SumHead(head.stationary), terms, steps, words, partial)
             return placed, self._outcome(names, steps, exact=steps.exact and proved)
         raise self._refusal()
@@ -205,7 +195,7 @@ class GroupPlacer:
                 )
             if room < shift:
                 raise Elsewhere(term.tensor, self.exponents[term.tensor] + shift - room)
-            placed.append(WordTerm(term.tensor, term.weight << shift, term.window))
+            placed.append(WordTerm(term.tensor, shifted(term.weight, shift), term.window))
         return tuple(placed)
 
     # --- steps ---------------------------------------------------------------------------------------------------
@@ -373,7 +363,7 @@ class GroupPlacer:
         steps.raw_steps.append(Accumulate(tensor, low << steps.exponent, high << steps.exponent))
         steps.names.append("add")
         steps.codes, steps.by_channel = codes, None
-        steps.sums = _saturated(words, self.data_type)
+        steps.sums = saturated_bounds(words, self.data_type)
         return True
 
     # --- words for people ----------------------------------------------------------------------------------------

@@ -17,9 +17,10 @@ from pefslc.numeric.scale import power_of_two_exponent
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Port, Role
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words.channel_fits import ChannelFits
-from pefslc.targets.tensil.words.group_placement import Elsewhere, GroupPlacer, fits_word
+from pefslc.targets.tensil.words.group_placement import Elsewhere, GroupPlacer
 from pefslc.targets.tensil.words.word_group import WordGroup
 from pefslc.targets.tensil.words.word_program import Outcome, WordProgram, WordTensor
+from pefslc.targets.tensil.words.word_range import fits_word
 
 __all__ = ["place"]
 
