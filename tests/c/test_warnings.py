@@ -9,7 +9,7 @@ import pytest
 
 import pefslc
 from architectures import ARCHITECTURES, architecture
-from pefslc.targets.protocol import TargetOptions
+from pefslc.targets.c.target import CTarget
 
 _EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -28,7 +28,7 @@ INTEGERS = ("-fsanitize=undefined,integer", "-fno-sanitize-recover=all")
 
 def _add_random_graphs(bench, random_graphs, seeds):  # type: ignore[no-untyped-def]
     for seed in seeds:
-        bench.add(random_graphs(seed), TargetOptions(caller_arena=seed % 3 == 0))
+        bench.add(random_graphs(seed), CTarget(caller_arena=seed % 3 == 0))
 
 
 def _window_beyond_the_image(build_graph):  # type: ignore[no-untyped-def]
@@ -46,7 +46,7 @@ def _window_beyond_the_image(build_graph):  # type: ignore[no-untyped-def]
 def test_clang_has_nothing_to_say_where_no_window_fits_into_the_image(  # type: ignore[no-untyped-def]
     bench, build_graph, check_syntax, clang, caller_arena
 ):
-    bench.add(_window_beyond_the_image(build_graph), TargetOptions(caller_arena=caller_arena))
+    bench.add(_window_beyond_the_image(build_graph), CTarget(caller_arena=caller_arena))
     check_syntax(clang, bench.folder, EVERYTHING)
 
 

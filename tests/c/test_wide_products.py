@@ -47,7 +47,7 @@ def test_codes_behind_batch_norm_equal_the_interpreter(bits, slope, bench, build
     plain = b.requantize(sums, stages, bits)
     leaky = b.requantize(sums, [*stages, LeakyReluStage((F(3, 10),))], bits)
     graph = b.graph(plain, leaky)
-    bench.add(graph, TargetOptions())
+    bench.add(graph)
     reports = [str(r) for r in CTarget().lower(graph, TargetOptions()).ops.values()]
     assert not any("threshold" in report for report in reports)
     assert bits == 8 or any("two words" in report for report in reports)
