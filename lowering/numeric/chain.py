@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from math import inf, nextafter
 
 import numpy as np
@@ -38,7 +39,7 @@ __all__ = ["Chain", "Chains", "Quantizer", "blocks", "chain_value", "is_uniform"
 
 Codes = NDArray[np.int64]
 
-_BLOCK = 1 << 17  # thresholds at a time: a megabyte, which the caches hold
+_BLOCK = 1 << 16  # thresholds at a time: half a megabyte, which the caches hold
 _FEW = 32  # thresholds of a channel that are decided one by one; more of them by exact inversion, where there is one
 
 
@@ -211,14 +212,12 @@ class Chains:
     def _estimate(self, first: int, last: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Approximate real thresholds in accumulator codes, and their error bounds: both [last - first, levels]."""
         q, channels = self.quantizer.quantization, range(first, last)
-        levels = np.arange(self.levels.start, self.levels.stop, dtype=np.int64)
-        bounds = self.quantizer.bounds(levels, first)
-        base = bounds.numerators.astype(np.float64) / float(bounds.denominator)
-        ratios = [float(q.scale.channel(c) / q.scale.channel(first)) for c in channels]
+        base = _bounds_of_first(self.quantizer, self.levels)
+        ratios = [float(q.scale.channel(c) / q.scale.channel(0)) for c in channels]
         stages = [_of_channels(stage, channels) for stage in self.stages]
         y, magnitude = invert_estimate(stages, base[None, :] * np.array(ratios)[:, None])
         step = np.array([float(self.scale.channel(c)) for c in channels])[:, None]
-        shape = (len(channels), len(levels))
+        shape = (len(channels), len(self.levels))
         return np.broadcast_to(y / step, shape), np.broadcast_to(magnitude / step * FILTER + 2.0**-30, shape)
 
     def _certain(
@@ -285,6 +284,15 @@ def blocks(channels: int, levels: int) -> Iterator[tuple[int, int]]:
     together = max(_BLOCK // max(levels, 1), 1)
     for first in range(0, channels, together):
         yield first, min(first + together, channels)
+
+
+@lru_cache(maxsize=1)
+def _bounds_of_first(quantizer: Quantizer, levels: range) -> NDArray[np.float64]:
+    """[levels]: about where channel 0 reaches each level; the others do in proportion to their scales."""
+    bounds = quantizer.bounds(np.arange(levels.start, levels.stop, dtype=np.int64), 0)
+    base = bounds.numerators.astype(np.float64) / float(bounds.denominator)
+    base.setflags(write=False)
+    return base
 
 
 def _of_channels(stage: Stage, channels: range) -> Stage:

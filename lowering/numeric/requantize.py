@@ -28,6 +28,7 @@ __all__ = [
     "fit_bent",
     "fit_offset",
     "line_corners",
+    "takes_line",
 ]
 
 Codes = NDArray[np.int64]
@@ -88,6 +89,13 @@ def fit_affine_shift(
 def line_corners(staircase: Staircase, low: Codes | None = None, high: Codes | None = None) -> Steps | None:
     """`corner_steps` of a staircase of many steps; None where all of them may be looked at."""
     return corner_steps(staircase, low, high) if staircase.has_many_steps else None
+
+
+def takes_line(staircase: Staircase, corners: Steps) -> bool:
+    """Whether a line takes all steps, by those that bound lines. No certificate: nothing is to be computed by it."""
+    search = _Search(staircase, INT64_HEADROOM, INT64_HEADROOM, corners)
+    last = search.last_shift(_LARGEST_SHIFT)
+    return any(search.any_multiplier(s, RoundingMode.FLOOR) is not None for s in (last, last - 1) if s >= 0)
 
 
 def _smallest_shift(search: _Search, mode: RoundingMode, last: int) -> AffineShift | None:

@@ -96,8 +96,8 @@ class Staircase:
         if self.is_listed:
             return self.thresholds[first:last]
         assert self.chains is not None
-        blocks_of = blocks(last - first, self.steps)
-        return np.concatenate([self.chains.thresholds(first + a, first + b) for a, b in blocks_of])
+        found = [self.chains.thresholds(first + a, first + b) for a, b in blocks(last - first, self.steps)]
+        return np.concatenate(found) if len(found) > 1 else found[0]
 
     @property
     def steps(self) -> int:

@@ -94,13 +94,16 @@ def corner_steps(staircase: Staircase, low: Codes | None = None, high: Codes | N
 
 
 def _corners(x: Codes, points: Codes, *, turn: int) -> Codes:
-    """Which of the points (x[i], i) for i in `points`, both ascending, are corners of their lower hull (turn 1) or
-    upper hull (-1).
+    """Which of the points (x[i], i) for i in `points`, a range, are corners of their lower hull (turn 1) or upper hull
+    (-1); x ascends.
 
     A point on the wrong side of the line through its neighbours, or on it, is none. Such points are left out until
     there are none; those of one round at once, for it takes only points to rule one out, no corners. A point whose
     products are too large for int64 is kept: more points than the corners do no harm.
     """
+    if len(points) > 2:  # of neighbours, whose levels are 1 apart: the round of the most points
+        turns = -np.diff(x[points[0] : points[-1] + 1], 2)
+        points = points[np.concatenate([[True], turns * turn > 0, [True]])]
     while len(points) > 2:
         run, rise = np.diff(x[points]), np.diff(points)
         turns = run[:-1] * rise[1:] - rise[:-1] * run[1:]

@@ -18,11 +18,12 @@ from pefslc.numeric import stages as stages_module
 from pefslc.numeric import staircase as staircase_module
 from pefslc.numeric.deviation import deviations_of
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.requantize import fit_affine_shift, fit_offset, takes_line
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Root, SnapStage, Stage, apply_stages
 from pefslc.numeric.staircase import Quantizer, Staircase, agrees_in_blocks, staircase_of
-from pefslc.numeric.steps import corner_steps
+from pefslc.numeric.steps import Steps, corner_steps
 
 F = Fraction
 ONE = F(1)
@@ -224,6 +225,32 @@ def test_channels_of_every_direction(mode: RoundingMode) -> None:
         for signed in (True, False):
             found = check(Scale((F(1, 8),)), (bn, *after), quantizer(signed=signed, rounding=mode), -70, 70, 7)
             assert (found.direction == [1, -1, 1, 1, -1, 1, 1]).all()
+
+
+@pytest.mark.parametrize("after", [(), (LeakyReluStage(),), (LeakyReluStage((F(1, 10),)),)])
+@pytest.mark.parametrize("factors", [(F(1), F(1), F(1)), (F(1), F(3, 8), F(2, 3)), (F(1), F(-3, 8), F(0))])
+def test_lines_are_the_same_by_corners_of_what_is_not_listed(
+    factors: tuple[Fraction, ...], after: tuple[Stage, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ones, addends = (F(1),) * 3, (F(1, 3), F(1, 7), F(5, 9))  # no ties: those of half to even are no floor
+    chain = Scale((F(1, 8),)), (Affine(factors, (F(0),) * 3, ones, addends), *after), quantizer(), -70, 70, 3
+    listed = staircase_of(*chain)
+    monkeypatch.setattr(staircase_module, "_MOST_LISTED", 0)
+    monkeypatch.setattr(chain_module, "_BLOCK", 1)  # a channel at a time
+    unlisted = staircase_of(*chain)
+    corners, all_steps = corner_steps(unlisted), Steps.of(listed)
+    fitted = fit_affine_shift(listed, corners=all_steps)
+    assert takes_line(unlisted, corners) == takes_line(listed, all_steps) == (fitted is not None)
+    by_corners = fit_affine_shift(unlisted)
+    assert (by_corners is None) == (fitted is None)
+    assert by_corners is None or agrees_in_blocks(listed, by_corners)
+    for shift in range(7):
+        offsets = fit_offset(unlisted, 8, shift, corners), fit_offset(listed, 8, shift)
+        assert (offsets[0] is None) == (offsets[1] is None)
+        assert offsets[0] is None or agrees_in_blocks(listed, offsets[0])
+    if len(set(factors)) == 1 and not after:
+        assert fit_offset(unlisted, 8, 6, corners) is not None
+    assert not unlisted.is_listed
 
 
 def test_one_scale_per_channel() -> None:

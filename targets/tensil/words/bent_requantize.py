@@ -19,7 +19,7 @@ from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Requantize, Sum
 from pefslc.ir.value import Op, Value
 from pefslc.numeric.deviation import deviations_of
-from pefslc.numeric.requantize import bent_parts, fit_affine_shift, line_corners
+from pefslc.numeric.requantize import bent_parts, fit_affine_shift, line_corners, takes_line
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words.channel_requantize import fit_channels, may_be_straight
@@ -60,7 +60,7 @@ def _is_bent(op: Requantize, data_type: DataType) -> bool:
         return False
     corners = line_corners(staircase)
     # Of many steps, straight with any multiplier: then there is nothing to search.
-    if fit_affine_shift(staircase, multiplier_bits=32 if corners is None else 64, corners=corners) is not None:
+    if fit_affine_shift(staircase) is not None if corners is None else takes_line(staircase, corners):
         return False
     by_two = sum(_missed(part, data_type) for part in bent_parts(staircase))
     if by_two == 0 and not may_be_straight(staircase, *_domain(staircase), data_type, corners):
