@@ -104,7 +104,7 @@ def _advice(constant_bytes: int) -> str:
     """What to do about constants that no microcontroller holds: they are threshold tables then, not weights."""
     large = constant_bytes > _LARGE_CONSTANTS
     return (
-        ": where a layer says 'threshold table', fewer output bits or a folded BatchNorm save most of it"
+        ": where a layer says 'table of ... thresholds', fewer output bits or a folded BatchNorm save most of it"
         if large
         else ""
     )

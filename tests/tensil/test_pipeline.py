@@ -11,9 +11,11 @@ from tensil_support import emit, random_codes, simulate
 
 import pefslc
 from builders import ModelBuilder, import_bytes, lower
+from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.graph import Graph
 from pefslc.ir.interpret import run_codes
 from pefslc.targets.tensil.group_rewrites import leftover_channels
+from pefslc.targets.tensil.groups.group_program import Role
 from pefslc.targets.tensil.machine.architecture import load_architecture
 from pefslc.targets.tensil.pipeline import (
     GROUP_REWRITES,
@@ -24,7 +26,10 @@ from pefslc.targets.tensil.pipeline import (
     WORD_REWRITES,
     lower_graph,
 )
+from pefslc.targets.tensil.program.listing import parse_listing
+from pefslc.targets.tensil.report import parts_of
 from pefslc.targets.tensil.rewriting.rewrite import Context
+from pefslc.targets.tensil.schedule.text import print_schedule
 from pefslc.targets.tensil.word_rewrites.sums_in_packing import RequantizeWhilePacking
 
 BOARD = replace(load_architecture("custom_perf"), array_size=6)
@@ -121,3 +126,40 @@ def test_what_does_not_fit_is_tried_without_the_rewrites_that_need_most_memory(n
     assert names[-1] == "merge-additions"
     for at in (i for i, name in enumerate(names) if name == "retry"):
         assert events[at][1].startswith("without keep-activations")
+
+
+def test_every_group_of_instructions_serves_the_operations_of_one_part(network: Graph) -> None:
+    """Helpers of helpers, and of packed inputs, too: what serves no layer is the loading of constants, and outputs."""
+    lowered = lower_graph(network, Context(BOARD))
+    parts = parts_of(lowered.bends, lowered.program)
+    serving = [tensor for _, tensors in parts for tensor in tensors]
+    inputs = [port.tensor for port in lowered.program.inputs]
+    assert sorted(serving) == sorted([*inputs, *(group.result for group in lowered.schedule.groups)])
+    roles = {tensor.stored.role for tensor in lowered.program.tensors.values()}
+    assert roles == {Role.VALUE, Role.PACKED, Role.PARTIAL, Role.SUMS, Role.TRANSPOSED}
+
+
+def test_the_cycles_of_layers_and_of_what_serves_none_are_the_total(network: Graph, tmp_path: Path) -> None:
+    emission = emit(network, BOARD, tmp_path)
+    cycles = emission.details["cycles"]
+    assert isinstance(cycles, dict)
+    assert cycles["total"] == emission.cycles
+    in_layers = sum(report.cycles or 0 for report in emission.ops.values())
+    assert cycles == {"total": emission.cycles, "outside_layers": emission.cycles - in_layers}  # type: ignore[operator]
+    assert emission.costs is not None
+    assert cycles["outside_layers"] == sum(emission.costs().parts[0].cycles.values())
+
+
+def test_an_unknown_rewrite_is_refused_with_those_that_there_are(network: Graph, tmp_path: Path) -> None:
+    with pytest.raises(CompileError, match=r"PEF0902.*the target tensil has no rewrite 'packing'") as refused:
+        emit(network, BOARD, tmp_path, leave_out="keep-activations, packing")
+    assert "pack-leftovers" in str(refused.value)
+
+
+def test_the_printed_schedule_says_what_its_instructions_do_and_reads_back(network: Graph) -> None:
+    plan = lower_graph(network, Context(BOARD)).schedule
+    text = print_schedule(plan)
+    assert parse_listing(text) == list(plan.instructions)
+    for group in plan.groups:
+        assert f"// %{group.result}: " in text
+        assert f"// %{group.result} is complete in " in text
