@@ -352,8 +352,19 @@ def requantize_stage(op: Requantize, operand: Range) -> Stage:
         staircase = staircase.restricted(*operand)
     corners = line_corners(staircase) if has_many_steps(staircase) else None
 
-    def straight(bits: int, multiplier_bits: int = INT32.bits) -> Stage | None:
-        found = fit_affine_shift(staircase, product_bits=bits, multiplier_bits=multiplier_bits, corners=corners)
+    def straight(bits: int) -> Stage | None:
+        return affine(fit_affine_shift(staircase, product_bits=bits, corners=corners))
+
+    def wide(bits: int) -> Stage | None:
+        if staircase.thresholds.size <= _LARGE_TABLE:
+            return None
+        return affine(
+            fit_affine_shift(
+                staircase, product_bits=bits, multiplier_bits=bits, largest_shift=bits - 2, corners=corners
+            )
+        )
+
+    def affine(found: AffineShift | None) -> Stage | None:
         return None if found is None else AffineStage(operand, (codes.low, codes.high), found)
 
     def bent(bits: int) -> Stage | None:
@@ -362,9 +373,6 @@ def requantize_stage(op: Requantize, operand: Range) -> Stage:
             return None
         lower, upper = (AffineStage(operand, (part.low, part.high), part) for part in found)
         return BentStage(operand, (codes.low, codes.high), lower, upper)
-
-    def wide(bits: int) -> Stage | None:
-        return straight(bits, bits) if staircase.thresholds.size > _LARGE_TABLE else None
 
     int32, int64 = INT32.bits, INT64.bits
     attempts: Sequence[tuple[Callable[[int], Stage | None], int]] = (

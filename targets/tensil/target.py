@@ -33,7 +33,7 @@ from pefslc.targets.tensil.merge.sums_in_packing import requantize_while_packing
 from pefslc.targets.tensil.native.native_placement import is_native, place_natively
 from pefslc.targets.tensil.native.native_words import Magnitudes, measure_magnitudes, native_format
 from pefslc.targets.tensil.native_audit import NativeAudit
-from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram, load_tmodel, tmodel_files
+from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram, constant_blocks, load_tmodel, tmodel_files
 from pefslc.targets.tensil.report import bounded_operations, computed_graph, op_reports, parts_of
 from pefslc.targets.tensil.rewrite.input_packing import Offsets, pack_inputs, packed
 from pefslc.targets.tensil.rewrite.leftover_channels import factor_leftovers, pack_leftovers
@@ -193,14 +193,14 @@ def _program(name: str, architecture: Architecture, plan: Schedule) -> TensilPro
     def entries(found: tuple[Entry, ...]) -> list[IoEntry]:
         return [IoEntry(e.name, e.base, e.size) for e in sorted(found, key=lambda e: e.base)]
 
-    return TensilProgram.assemble(
+    return TensilProgram(
         architecture,
         name,
-        plan.instructions,
-        constants=plan.constants,
-        inputs=entries(plan.inputs),
-        outputs=entries(plan.outputs),
-        load_consts_to_local=plan.resident,
+        plan.code,
+        constant_blocks(plan.constants),
+        tuple(entries(plan.inputs)),
+        tuple(entries(plan.outputs)),
+        plan.resident,
     )
 
 

@@ -59,8 +59,9 @@ def _is_bent(op: Requantize, data_type: DataType) -> bool:
     if staircase.step != 1 or not staircase.low < 0 < staircase.high or op.result.type.codes.zero_point:
         return False
     # Of many steps, straight with any multiplier: then there is nothing to search.
-    corners, bits = (line_corners(staircase), 64) if has_many_steps(staircase) else (None, 32)
-    if fit_affine_shift(staircase, multiplier_bits=bits, corners=corners) is not None:
+    corners = line_corners(staircase) if has_many_steps(staircase) else None
+    bits, shift = (32, 40) if corners is None else (64, 62)
+    if fit_affine_shift(staircase, multiplier_bits=bits, largest_shift=shift, corners=corners) is not None:
         return False
     by_two = sum(_missed(part, data_type) for part in bent_parts(staircase))
     if by_two == 0 and not may_be_straight(staircase, *_domain(staircase), data_type):
