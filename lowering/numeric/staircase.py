@@ -138,7 +138,9 @@ class Staircase:
         assert self.domain_low <= self.domain_high
         assert self.thresholds.ndim == 2
         assert self.direction.shape == self.thresholds.shape[:1]
-        assert all(_in_order(row, d) for row, d in zip(self.thresholds, self.direction, strict=True)), "thresholds out of order"
+        assert all(_in_order(row, d) for row, d in zip(self.thresholds, self.direction, strict=True)), (
+            "thresholds out of order"
+        )
         self.thresholds.setflags(write=False)
         self.direction.setflags(write=False)
 

@@ -25,7 +25,7 @@ from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.targets.tensil.native_audit import NativeAudit
 from pefslc.targets.tensil.options import DEFAULT_ARCHITECTURE, TensilOptions
 from pefslc.targets.tensil.pipeline import REWRITE_NAMES, STAGES, LoweredNetwork, Observer, lower_graph
-from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram, load_tmodel, tmodel_files
+from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram, constant_blocks, load_tmodel, tmodel_files
 from pefslc.targets.tensil.report import bounded_operations, computed_graph, op_reports, parts_of
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
 from pefslc.targets.tensil.runner import TensilRunner
@@ -59,7 +59,7 @@ class TensilTarget(TensilOptions):
         words = lowered.program
         plan, program, report = _fastest(model.name, lowered, architecture)
         if options.observe is not None:
-            options.observe(Stage("schedule", print_schedule(plan)))
+            options.observe(Stage("schedule", print_schedule(plan, architecture)))
         inputs, outputs = _host_tensors(model, words, architecture.data_type)
         files = tmodel_files(program)
         files[f"{host_io_module(model.name)}.py"] = host_io_source(model.name, architecture, inputs, outputs).encode()
@@ -162,14 +162,14 @@ def _program(name: str, architecture: Architecture, plan: Schedule) -> TensilPro
     def entries(found: tuple[Entry, ...]) -> list[IoEntry]:
         return [IoEntry(e.name, e.base, e.size) for e in sorted(found, key=lambda e: e.base)]
 
-    return TensilProgram.assemble(
+    return TensilProgram(
         architecture,
         name,
-        plan.instructions,
-        constants=plan.constants,
-        inputs=entries(plan.inputs),
-        outputs=entries(plan.outputs),
-        load_consts_to_local=plan.resident,
+        plan.code,
+        constant_blocks(plan.constants),
+        tuple(entries(plan.inputs)),
+        tuple(entries(plan.outputs)),
+        plan.resident,
     )
 
 

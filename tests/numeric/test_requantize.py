@@ -18,6 +18,7 @@ from pefslc.numeric.rounding import RoundingMode, round_fraction
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, LeakyReluStage, Stage
 from pefslc.numeric.staircase import Quantizer, Staircase, staircase_of
+from pefslc.numeric.steps import corner_steps
 
 F = Fraction
 UNIT = Scale.of([F(1)])
@@ -210,3 +211,40 @@ def test_only_what_is_the_staircase_is_certified() -> None:
             refused += certified is None
     assert refused >= 10
     assert search.certified(None) is None
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(_rationals, min_size=1, max_size=4),
+    _rationals,
+    st.integers(-3000, 0),
+    st.integers(1, 3000),
+    st.integers(2, 8),
+    st.booleans(),
+)
+def test_the_corners_of_its_hulls_decide_whether_a_staircase_is_a_line(factors, offset, low, high, bits, bent):  # type: ignore[no-untyped-def]
+    """Every step that is left out lies between corners: what serves the corners is certified at all codes."""
+    stages: list[Stage] = [_affine(*(f / 16 for f in factors), offset=offset)]
+    if bent:
+        stages.append(LeakyReluStage((F(1, 4),)))
+    staircase = _staircase(stages, low, high, bits, channels=len(factors))
+    fitted = fit_affine_shift(staircase, corners=corner_steps(staircase))
+    if fitted is None:
+        everything = fit_affine_shift(staircase)
+        assert everything is None or everything.rounding is RoundingMode.HALF_EVEN
+    else:
+        assert _equal_everywhere(fitted, staircase)
+
+
+def test_slopes_that_31_bits_miss_are_lines_with_more() -> None:
+    """What a table of thresholds is replaced by in C, where that is large."""
+    r = np.random.default_rng(1)
+    slopes = [F(int(x), 2**60) for x in r.integers(2**55, 2**56, 8)]
+    staircase = _staircase([_affine(*slopes, offset=F(1, 3))], -(1 << 20), 1 << 20, bits=16, channels=8)
+    assert fit_affine_shift(staircase) is None
+    fitted = fit_affine_shift(staircase, product_bits=64, multiplier_bits=64, largest_shift=62)
+    assert fitted is not None
+    assert bits_for_range(*fitted.numerators) <= 62
+    for c in range(8):
+        for code in r.integers(-(1 << 20), 1 << 20, 50).tolist():
+            assert _exact(fitted, code, c) == staircase(np.full((8, 1), code))[c, 0]

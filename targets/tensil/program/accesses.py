@@ -27,7 +27,7 @@ from pefslc.targets.tensil.program.table import (
 
 __all__ = ["Access", "AccessKind", "Memory", "accesses_of", "depth_of", "parts_of"]
 
-_AT_ONCE = 1 << 19  # vectors
+_AT_ONCE = 1 << 17  # vectors
 
 
 class Memory(Enum):

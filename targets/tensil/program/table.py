@@ -6,6 +6,7 @@ Everything that looks at whole programs (encoder, decoder, checker, simulator, c
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -90,14 +91,14 @@ class InstructionTable:
 
 def table_of(architecture: Architecture, instructions: Iterable[Instruction]) -> InstructionTable:
     """The columns of a list of instructions. No field is checked here but the SIMD sub-word, whose parts would mix."""
-    flat: list[int] = []
+    flat = array("q")  # 64 bits a number, where a list would hold objects
     append = flat.extend
-    for instruction in instructions:
-        append(_row(instruction, architecture))
     try:
-        rows = np.array(flat, dtype=np.int64).reshape(-1, 7)
+        for instruction in instructions:
+            append(_row(instruction, architecture))
     except OverflowError as error:
         raise InternalError("an instruction holds a number of more than 63 bits") from error
+    rows = np.frombuffer(flat, dtype=np.int64).reshape(-1, 7)
     return InstructionTable(*np.ascontiguousarray(rows.T))
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "ConstantBlock",
     "IoEntry",
     "TensilProgram",
+    "constant_blocks",
     "decode_vectors",
     "encode_vectors",
     "load_tmodel",
@@ -85,7 +86,7 @@ class TensilProgram:
         load_consts_to_local: bool = False,
     ) -> TensilProgram:
         """A program from instructions, and from constants [n, array_size] that lie from DRAM1 vector 0 on."""
-        blocks = () if constants is None or len(constants) == 0 else (ConstantBlock(0, constants),)
+        blocks = () if constants is None else constant_blocks(constants)
         code = encode(architecture, instructions)
         return cls(architecture, name, code, blocks, tuple(inputs), tuple(outputs), load_consts_to_local)
 
@@ -100,6 +101,11 @@ class TensilProgram:
 
     def __len__(self) -> int:
         return len(self.code) // self.architecture.instruction_size_bytes
+
+
+def constant_blocks(constants: Vectors) -> tuple[ConstantBlock, ...]:
+    """Constants [n, array_size] that lie from DRAM1 vector 0 on."""
+    return (ConstantBlock(0, constants),) if len(constants) else ()
 
 
 def encode_vectors(data_type: DataType, vectors: Vectors) -> bytes:

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
+from pefslc.targets.tensil.group_rewrites.convolution_cost import tile_count
 from pefslc.targets.tensil.groups.group import MaxHead
 from pefslc.targets.tensil.machine.architecture import Architecture
-from pefslc.targets.tensil.machine.instructions import Instruction, Segment
+from pefslc.targets.tensil.machine.instructions import Segment
 from pefslc.targets.tensil.matrix.matrix_steps import MatrixStep
 from pefslc.targets.tensil.matrix.resident_rows import resident_rows
+from pefslc.targets.tensil.program.encoding import encode
 from pefslc.targets.tensil.schedule.channel_rows import ChannelRows
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Constant, Emitter
@@ -29,7 +31,7 @@ from pefslc.targets.tensil.schedule.pass_steps import PassSteps
 from pefslc.targets.tensil.schedule.simd_steps import SPARE_VECTORS, needs_spare, simd_words
 from pefslc.targets.tensil.schedule.stationary_emitter import StationaryLayer
 from pefslc.targets.tensil.schedule.tensor_memory import Entry, TensorMemory, no_local_memory
-from pefslc.targets.tensil.schedule.weights import tiles_of
+from pefslc.targets.tensil.schedule.weights import least_rows, tiles_of
 from pefslc.targets.tensil.words.steps import Accumulate, ChannelAdd, ChannelMultiply, Maximum, Minimum, block_words
 from pefslc.targets.tensil.words.word_group import WordGroup
 from pefslc.targets.tensil.words.word_program import WordProgram
@@ -51,7 +53,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The program: instructions, DRAM1 contents [vectors, A], DRAM0 entries, which instructions serve which group.
+    """The program: encoded instructions, DRAM1 contents [vectors, A], DRAM0 entries, whom which instructions serve.
 
     resident  the constants lie in local memory, at the same addresses, before every run
     groups    as they were scheduled
@@ -60,7 +62,7 @@ class Schedule:
     passes    by the result of a group
     """
 
-    instructions: list[Instruction]
+    code: bytes
     constants: Words
     inputs: tuple[Entry, ...]
     outputs: tuple[Entry, ...]
@@ -86,14 +88,12 @@ def schedule(
               them, and the schedule's own `constants` say how many there are
     by_matrix whether MatMuls may requantize per channel, where DRAM1 holds their rows, which are constants, too
     """
-    scheduler = _Scheduler(program, architecture, resident, by_matrix=by_matrix)
-    for i, group in enumerate(program.groups):
-        if progress is not None:
-            progress(i, len(program.groups), "scheduling")
-        scheduler.group(group)
-    if scheduler.channel_rows and scheduler.constants.size > architecture.dram1_depth:
-        return schedule(program, architecture, progress, resident, by_matrix=False)
-    return scheduler.finish()
+    for with_rows in (True, False) if by_matrix else (False,):
+        scheduler = _Scheduler(program, architecture, resident, by_matrix=with_rows)
+        if scheduler.made(progress):
+            return scheduler.finish()
+        del scheduler  # half a million instructions, before there are as many again
+    raise AssertionError("without rows of channels, all is made")
 
 
 class _Scheduler:
@@ -192,21 +192,47 @@ class _Scheduler:
         self.emitter.use_constants({w: first + i for i, w in enumerate(words)})
         return first
 
+    def made(self, progress: Callable[[int, int, str], None] | None) -> bool:
+        """Whether all groups are scheduled: not where rows for channels are more than DRAM1 holds."""
+        groups = self.program.groups
+        self.require_dram1()
+        for i, group in enumerate(groups):
+            if progress is not None:
+                progress(i, len(groups), "scheduling")
+            self.group(group)
+            if self.channel_rows and self.constants.size > self.architecture.dram1_depth:
+                return False
+        return True
+
+    def require_dram1(self) -> None:
+        """Raise CompileError where the weights alone are more than DRAM1 holds: before the program is made."""
+        tiles = sum(tile_count(term.weight, self.a) for group in self.program.groups for term in group.terms)
+        if tiles * self.a <= self.architecture.dram1_depth:
+            return  # few; whether they fit is known in the end
+        least = sum(
+            least_rows(tiles_of(group, self.layouts, self.a, self.unclean, bias_alone=False))
+            for group in self.program.groups
+        )
+        if least > self.architecture.dram1_depth:
+            raise self._no_dram1(f"the weights alone need {least}")
+
+    def _no_dram1(self, need: str) -> CompileError:
+        return CompileError(
+            Code.TCU_DRAM1,
+            f"DRAM1 has {self.architecture.dram1_depth} vectors, {need}",
+            hint="use an architecture with a larger dram1_depth or array_size, or a smaller network",
+        )
+
     def finish(self) -> Schedule:
         if self.constants.size > self.architecture.dram1_depth:  # only now is it known how many it takes
-            raise CompileError(
-                Code.TCU_DRAM1,
-                f"DRAM1 has {self.architecture.dram1_depth} vectors, the weights and constants need "
-                f"{self.constants.size}",
-                hint="use an architecture with a larger dram1_depth or array_size, or a smaller network",
-            )
+            raise self._no_dram1(f"the weights and constants need {self.constants.size}")
         if self.resident and self.constants.size > self.resident:
             raise no_local_memory(self.architecture, "all weights and constants", self.constants.size)
         self.emitter.serve("")
         for entry in self.memory.outputs:
             self.memory.write_output(entry)
         return Schedule(
-            self.emitter.instructions,
+            encode(self.architecture, self.emitter.instructions),
             self.constants.rows(),
             self.memory.inputs,
             self.memory.outputs,

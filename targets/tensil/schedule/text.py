@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.matrix.matrix_steps import (
     AddByMatrix,
     AddWord,
@@ -15,15 +16,18 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
     Diagonal,
     MatrixStep,
 )
+from pefslc.targets.tensil.program.encoding import decode_table
 from pefslc.targets.tensil.program.listing import disassemble
+from pefslc.targets.tensil.program.table import instructions_of
 from pefslc.targets.tensil.schedule.schedule import Schedule
 
 __all__ = ["print_schedule"]
 
 
-def print_schedule(schedule: Schedule) -> str:
+def print_schedule(schedule: Schedule, architecture: Architecture) -> str:
     """The listing, with a comment where instructions begin to serve another group, and where results are complete."""
-    lines = disassemble(schedule.instructions).splitlines()
+    table = decode_table(architecture, schedule.code)
+    lines = disassemble(instructions_of(architecture, table)).splitlines()
     comments: dict[int, list[str]] = {}
     for segment in schedule.segments:
         name = f"%{segment.group}" if segment.group else "the frame: constants, outputs"

@@ -23,7 +23,7 @@ from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words.word_group import WordGroup
 
-__all__ = ["Tile", "in_order", "tiles_of", "with_carried"]
+__all__ = ["Tile", "in_order", "least_rows", "tiles_of", "with_carried"]
 
 Words = NDArray[np.int64]
 
@@ -75,6 +75,12 @@ def tiles_of(
         _block_tiles(group, layouts, block, bias[block], diagonal, all_rows, bias_alone=bias_alone)
         for block in range(blocks)
     ]
+
+
+def least_rows(tiles: Sequence[Sequence[Tile]]) -> int:
+    """The fewest rows of weights that a group stores: those of each matrix once, and without its bias."""
+    matrices = {tile.rows[1 if tile.has_bias else 0 :].tobytes() for block in tiles for tile in block}
+    return sum(len(matrix) // (tiles[0][0].rows.shape[1] * 8) for matrix in matrices) if matrices else 0
 
 
 def _block_words(weight: Words, block: int, a: int, *, diagonal: bool) -> Words:
