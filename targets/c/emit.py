@@ -255,16 +255,16 @@ def _kernels(functions: list[_Function]) -> list[_Kernel]:
 
 
 def _numbers(array: ConstantArray) -> str:
-    """The initializer's lines."""
-    flat = array.data.reshape(-1).tolist()
-    if array.type.bits == 64:
-        texts = ["INT64_MIN" if v == -(2**63) else f"INT64_C({v})" for v in flat]
-    elif array.type.bits == 32:
-        texts = ["INT32_MIN" if v == -(2**31) else str(v) for v in flat]
-    else:
-        texts = list(map(str, flat))
-    lines = [", ".join(texts[i : i + _NUMBERS_PER_LINE]) for i in range(0, len(texts), _NUMBERS_PER_LINE)]
-    return ",\n    ".join(lines)
+    """The initializer's lines. A line's numbers at a time are objects: a table may have millions."""
+    flat, bits = array.data.reshape(-1), array.type.bits
+    lines = (flat[i : i + _NUMBERS_PER_LINE].tolist() for i in range(0, len(flat), _NUMBERS_PER_LINE))
+    return ",\n    ".join([", ".join([_number(v, bits) for v in line]) for line in lines])
+
+
+def _number(value: int, bits: int) -> str:
+    if bits == 64:
+        return "INT64_MIN" if value == -(2**63) else f"INT64_C({value})"
+    return "INT32_MIN" if bits == 32 and value == -(2**31) else str(value)
 
 
 def _wrapped(text: str) -> list[str]:
