@@ -186,6 +186,16 @@ def test_functions_are_undefined_where_they_are(function: Function) -> None:
         rational(Call(Function.DIV, (number(1), X)), F(0))
 
 
+def test_roots_of_squares_are_rational_below_1_too() -> None:
+    root = Call(Function.SQRT, (X,))
+    for value in (F(0), F(1, 4), F(9, 16), F(1), F(49, 4)):
+        found = rational(root, value)
+        assert found is not None
+        assert found >= 0
+        assert found * found == value
+    assert rational(root, F(1, 2)) is None
+
+
 CHAINS: list[tuple[tuple[Stage, ...], int | None]] = [
     ((FunctionStage(SIGMOID),), 1),
     ((FunctionStage(SILU),), None),

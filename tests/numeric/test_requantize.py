@@ -248,3 +248,23 @@ def test_slopes_that_31_bits_miss_are_lines_with_more() -> None:
     for c in range(8):
         for code in r.integers(-(1 << 20), 1 << 20, 50).tolist():
             assert _exact(fitted, code, c) == staircase(np.full((8, 1), code))[c, 0]
+
+
+@pytest.mark.parametrize("product_bits", [8, 12, 16, 32])
+def test_what_is_formed_fits_the_width_asked_for(product_bits: int) -> None:
+    """At both ends of the domain, with half an output code; and with more bits there would be an implementation."""
+    r = np.random.default_rng(product_bits)
+    narrow = 0
+    for _ in range(60):
+        slope, offset = F(int(r.integers(1, 99)), int(r.integers(100, 999))), F(int(r.integers(-9, 10)), 7)
+        staircase = _staircase(
+            [_affine(slope, offset=offset)], -int(r.integers(1, 120)), int(r.integers(1, 120)), bits=4
+        )
+        fitted = fit_affine_shift(staircase, product_bits=product_bits)
+        if fitted is None:
+            narrow += fit_affine_shift(staircase) is not None
+            continue
+        ends = [a * int(fitted.multiplier[0]) + int(fitted.offset[0]) for a in (fitted.domain_low, fitted.domain_high)]
+        assert bits_for_range(min(ends), max(ends) + (1 << fitted.shift) // 2) <= product_bits
+        assert _equal_everywhere(fitted, staircase)
+    assert narrow or product_bits > 12

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builders import ModelBuilder, import_bytes
+from builders import ModelBuilder, import_bytes, lower
 from ir_text import X, body
 from pefslc.analysis.limits import TargetLimits
 from pefslc.analysis.verify import verify
@@ -250,6 +250,11 @@ def far_scales(m: ModelBuilder, x: str) -> str:
     return m.node("Add", m.quant(m.node("Relu", x), 0.0007), x)
 
 
+def scale_per_channel_then_pad(m: ModelBuilder, x: str, pads: list[int]) -> str:
+    y = m.quant(m.node("Relu", x), [[[[0.1]], [[0.3]]]])
+    return m.node("Pad", y, m.constant(pads, dtype=np.int64))
+
+
 REFUSED: list[tuple[Build, str]] = [
     (lambda m, x: m.node("Sigmoid", x), "Sigmoid is not followed by a quantizer"),
     (lambda m, x: m.quant(m.node("Log", x)), "for some code the quantizer's operand has no value: the logarithm of"),
@@ -268,12 +273,28 @@ REFUSED: list[tuple[Build, str]] = [
     (lambda m, _: m.quant(m.node("Relu", "x")), "input 'x' is not quantized before its first layer"),
     (far_scales, "the scales of add's inputs have no common grid"),
     (scale_per_channel_then_conv, "conv reads a tensor with one scale per channel"),
+    (
+        lambda m, x: scale_per_channel_then_pad(m, x, [0, 1, 0, 0, 0, 0, 0, 0]),
+        "pad reads a tensor with one scale per channel",
+    ),
     (float_bias_then_padded_mean, "average_pool reads a tensor that is not quantized"),
     (batch_norm_then_padded_mean, "average_pool reads a tensor that is not quantized"),
     (float_bias_then_pool, "max_pool reads a tensor that is not quantized"),
     (computed_weights, "the weights are computed at run time"),
     (computed_bias, "relu reads a constant where it needs an activation"),
 ]
+
+
+def test_rows_and_columns_may_be_padded_where_each_channel_has_a_scale(tmp_path: Path) -> None:
+    """The border is code 0 in every channel; a new channel would have no scale."""
+    m = ModelBuilder()
+    m.output(scale_per_channel_then_pad(m, start(m), [0, 0, 1, 2, 0, 0, 0, 1]))
+    graph = lower(import_bytes(m, tmp_path))
+    x = np.random.default_rng(0).normal(0, 1, (3, *graph.inputs[0].value.type.shape[1:]))
+    (y,) = graph.run(x).values()
+    assert not y[:, :, 0].any()
+    assert not y[:, :, :, [0, 1, -1]].any()
+    assert y[:, :, 1:, 2:-1].any()
 
 
 @pytest.mark.parametrize(
