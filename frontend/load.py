@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import onnx
@@ -89,23 +90,22 @@ def load_onnx(path: Path) -> Loaded:
 
 def _in_execution_order(nodes: Sequence[gs.Node]) -> list[gs.Node]:
     """Each node behind those whose results it reads; else by its distance from the inputs, then as in the file."""
-    import networkx as nx
-
     producers = {tensor.name: i for i, node in enumerate(nodes) for tensor in node.outputs if tensor.name}
-    flow = nx.DiGraph()
-    flow.add_nodes_from(range(len(nodes)))
-    flow.add_edges_from(
-        (producers[tensor.name], i)
-        for i, node in enumerate(nodes)
-        for tensor in node.inputs
-        if tensor.name in producers
-    )
+    sorter: TopologicalSorter[int] = TopologicalSorter()
+    for i, node in enumerate(nodes):
+        sorter.add(i, *(producers[tensor.name] for tensor in node.inputs if tensor.name in producers))
     try:
-        return [nodes[i] for generation in nx.topological_generations(flow) for i in sorted(generation)]
-    except nx.NetworkXUnfeasible:
+        sorter.prepare()
+    except CycleError:
         raise CompileError(
             Code.CYCLE, "the graph has a cycle", hint="an ONNX graph must be acyclic: export the model again"
         ) from None
+    ordered: list[gs.Node] = []
+    while sorter.is_active():
+        generation = sorted(sorter.get_ready())
+        ordered += [nodes[i] for i in generation]
+        sorter.done(*generation)
+    return ordered
 
 
 def _text_problems(model: onnx.ModelProto) -> Iterator[Problem]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from pefslc.ir.graph import Graph, Level, map_operands
@@ -14,7 +13,6 @@ from pefslc.passes.manager import Exactness
 __all__ = ["DropIdentities"]
 
 
-@dataclass(frozen=True, slots=True)
 class DropIdentities:
     """An identity requantize (on its input's range), an idle clamp, a rescale by 1, reshapes and slices to the same.
 

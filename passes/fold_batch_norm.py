@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import ClassVar
 
@@ -22,7 +22,6 @@ __all__ = ["FoldBatchNorm"]
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
 class FoldBatchNorm:
     """conv -> batch_norm  ==>  conv with scaled weights and a bias; the same for linear, and for a bias_add.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -18,7 +18,6 @@ from pefslc.passes.manager import Exactness
 __all__ = ["FoldConstants"]
 
 
-@dataclass(frozen=True, slots=True)
 class FoldConstants:
     """Quantize, Transpose and Reshape of constants become constants; transposing twice becomes transposing once."""
 

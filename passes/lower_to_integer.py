@@ -7,7 +7,7 @@ where neither follows, the network computes with real numbers and is refused. Op
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from math import lcm
 from typing import ClassVar
@@ -49,7 +49,6 @@ from pefslc.passes.quantizer_codes import quantizer_codes
 __all__ = ["LowerToInteger"]
 
 
-@dataclass(frozen=True, slots=True)
 class LowerToInteger:
     """Values become codes, Quantize becomes Requantize with its staircase, Add and Concat get aligned scales."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from pefslc.ir.graph import Graph, Level
@@ -15,7 +14,6 @@ from pefslc.passes.manager import Exactness
 __all__ = ["MergeElementwise"]
 
 
-@dataclass(frozen=True, slots=True)
 class MergeElementwise:
     """multiply(x, apply(x, sigmoid))  ==>  apply(x, mul(x, sigmoid(x))): SiLU, HardSwish, GELU as exporters spell them.
 

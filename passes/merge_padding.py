@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from pefslc.geometry.shapes import Window
@@ -15,7 +15,6 @@ from pefslc.passes.manager import Exactness
 __all__ = ["MergePadding"]
 
 
-@dataclass(frozen=True, slots=True)
 class MergePadding:
     """conv(pad(x)) or average_pool(pad(x))  ==>  the same window with larger pads.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from pefslc.diagnostics.error_codes import Code
@@ -17,7 +17,6 @@ from pefslc.passes.manager import Exactness
 __all__ = ["MergeActivations", "MergeBatchNorm", "check_single_root"]
 
 
-@dataclass(frozen=True, slots=True)
 class MergeBatchNorm:
     """batch_norm -> [activation] -> quantize  ==>  quantize with the batch_norm as a stage, exactly.
 
@@ -33,7 +32,6 @@ class MergeBatchNorm:
         return _merge(graph, (BatchNorm, BiasAdd, Scaling))
 
 
-@dataclass(frozen=True, slots=True)
 class MergeActivations:
     """relu, leaky_relu, clip or apply -> quantize  ==>  quantize with the activation as a stage, exactly."""
 

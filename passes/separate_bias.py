@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import ClassVar
 
@@ -16,7 +16,6 @@ from pefslc.passes.manager import Exactness
 __all__ = ["SeparateBias", "constant_values"]
 
 
-@dataclass(frozen=True, slots=True)
 class SeparateBias:
     """conv(x, w, b)  ==>  bias_add(conv(x, w), b) where b is not a multiple of scale(x) * scale(w).
 

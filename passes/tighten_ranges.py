@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from pefslc.analysis.ranges import result_range
@@ -14,7 +14,6 @@ from pefslc.passes.manager import Exactness
 __all__ = ["TightenRanges"]
 
 
-@dataclass(frozen=True, slots=True)
 class TightenRanges:
     """Recompute every result's range from its operands; cut each staircase to the codes that can occur."""
 

@@ -1,7 +1,4 @@
-"""How values flow through a graph, as a graph of networkx: whose algorithms know paths, ancestors and orders.
-
-networkx is imported where it is used: its import takes a tenth of a second.
-"""
+"""How values flow through a graph. networkx is imported where it is used: that takes a tenth of a second."""
 
 from __future__ import annotations
 
@@ -51,10 +48,8 @@ def to_networkx(graph: Graph) -> nx.DiGraph:
 
 def needed_for(graph: Graph, names: Iterable[str]) -> frozenset[str]:
     """The names of the values that must be computed so that the values `names` are: these, and what they depend on."""
-    import networkx as nx
-
-    flow = to_networkx(graph)
     needed = set(names)
-    for name in needed.intersection(flow):
-        needed.update(node for node in nx.ancestors(flow, name) if isinstance(node, str))
+    for op in reversed(graph.ops):  # in execution order: who reads a value stands behind it
+        if op.result.name in needed:
+            needed.update(v.name for v in op.operands)
     return frozenset(needed)

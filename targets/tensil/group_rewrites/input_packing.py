@@ -7,7 +7,7 @@ channels. The host lays the input out anyway; the program does not know the diff
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -21,7 +21,6 @@ from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
 __all__ = ["PackInputs", "lane_offsets", "shrink"]
 
 
-@dataclass(frozen=True, slots=True)
 class PackInputs:
     """Every input whose readers are convolutions that gain by it has the pixels of several taps in a vector."""
 

@@ -18,7 +18,7 @@ memory holds the helper beside everything else that is live.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -39,7 +39,6 @@ __all__ = ["FactorLeftovers", "PackLeftovers"]
 SUMS_FOLLOW = "requantize-while-packing"
 
 
-@dataclass(frozen=True, slots=True)
 class FactorLeftovers:
     """A group of partial sums stands before each convolution whose leftover channels gain by it."""
 
@@ -66,7 +65,6 @@ class FactorLeftovers:
         return program
 
 
-@dataclass(frozen=True, slots=True)
 class PackLeftovers:
     """A packing group stands after each group whose leftover channels gain by it, and convolutions read from there."""
 

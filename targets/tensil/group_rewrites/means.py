@@ -7,7 +7,7 @@ adds the quarters of what it reads, so that a row of pixels stays a run of conse
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -21,7 +21,6 @@ from pefslc.targets.tensil.rewriting.rewrite import Context
 __all__ = ["SplitMeans"]
 
 
-@dataclass(frozen=True, slots=True)
 class SplitMeans:
     """Every sum over a whole image is made in steps."""
 

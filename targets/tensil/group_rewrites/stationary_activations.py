@@ -65,7 +65,6 @@ class _Exchange:
         return [step.tensor for step in self.group.steps if isinstance(step, AddTensor)]
 
 
-@dataclass(frozen=True, slots=True)
 class KeepActivations:
     """Layers of few pixels are exchanged, where that saves cycles: weights move, activations stay in the array."""
 

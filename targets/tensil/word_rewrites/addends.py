@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -58,7 +58,6 @@ def rewrite_addends(program: WordProgram, rewrite: RewritePair) -> WordProgram:
     return program.with_groups(groups.values()) if rewrites else program
 
 
-@dataclass(frozen=True, slots=True)
 class DropIdleClips:
     """Lower clips of what is only added, once, go where the sum's own lower clip does their work."""
 
@@ -110,7 +109,6 @@ def _ends(steps: tuple[RawStep, ...], words: tuple[int, int], data_type: DataTyp
     return low, high
 
 
-@dataclass(frozen=True, slots=True)
 class FoldAddends:
     """Groups that only clip, from above, what one other group adds are left out: the addition does it."""
 

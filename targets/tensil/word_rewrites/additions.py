@@ -4,7 +4,6 @@ has to be done there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from pefslc.targets.tensil.matrix.resident_rows import resident_rows
@@ -18,7 +17,6 @@ __all__ = ["MergeAdditions"]
 _PARTS = FoldAddends(), RequantizeWhileAdding()
 
 
-@dataclass(frozen=True, slots=True)
 class MergeAdditions:
     """`fold-addends`, then `requantize-while-adding`, where local memory holds the rows of all matrix steps."""
 

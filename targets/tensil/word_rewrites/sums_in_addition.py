@@ -10,7 +10,7 @@ where a certified plan exists for the group that adds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from pefslc.targets.tensil.group_rewrites.convolution_cost import tile_count
@@ -34,7 +34,6 @@ from pefslc.targets.tensil.words.word_program import WordProgram
 __all__ = ["RequantizeWhileAdding"]
 
 
-@dataclass(frozen=True, slots=True)
 class RequantizeWhileAdding:
     """Addends that nobody else reads are stored as sums, where that is shorter: the addition requantizes them."""
 

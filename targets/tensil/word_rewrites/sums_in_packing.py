@@ -37,7 +37,6 @@ Words = NDArray[np.int64]
 _LEAST_PIXELS = 100  # below, another group costs more than the four cycles a vector that are saved
 
 
-@dataclass(frozen=True, slots=True)
 class RequantizeWhilePacking:
     """Leftover channels that only packed vectors serve are stored as sums, and requantized while they are packed."""
 
