@@ -215,7 +215,7 @@ class GroupPlacer:
             match step:
                 case Requantization():
                     # A bounded step may come earlier than the model's: what lies below must be clipped before it.
-                    clipped_later = not self.by_channel and self._is_clipped_later(i)
+                    clipped_later = not self.by_channel and self._is_clipped_later(i, steps)
                     done = self._requantize(steps, step.staircase, may_bias, clipped_later)
                     done = done or (self.by_channel and self._requantize_channels(steps, step))
                 case Rounding():
@@ -268,15 +268,16 @@ class GroupPlacer:
         steps.exponent = wanted
         return True
 
-    def _is_clipped_later(self, index: int) -> bool:
+    def _is_clipped_later(self, index: int, steps: StepSequence) -> bool:
         """Whether the lower clip of a requantization may be left out: a tensor is added next, and the requantization
         after that maps every sum with a code at or below this one's lowest to its own lowest code.
 
-        The ReLU after a residual Add does that to both branches. Interval ranges cannot see it.
+        The ReLU after a residual Add does that to both branches. Interval ranges cannot see it. The lowest code is
+        that of the codes that can occur: shifts are found for those, and count on the clip to it.
         """
         match self.group.steps[index : index + 3]:
             case (Requantization(first, _), AddTensor(tensor), Requantization(second, _)):
-                highest = first.low + self.program.tensors[tensor].codes[1]
+                highest = self._restricted(first, steps).low + self.program.tensors[tensor].codes[1]
                 rising = bool((second.direction > 0).all())
                 return rising and second.steps > 0 and int(second.between(0, 1, second.low).thresholds.min()) > highest
         return False
