@@ -20,9 +20,9 @@ from os import PathLike
 from typing import Any, TypeVar
 
 from pefslc.diagnostics.error_codes import Code
-from pefslc.diagnostics.errors import CompileError, Problem, quote_given
+from pefslc.diagnostics.errors import CompileError, Problem, quote, quote_given
 
-__all__ = ["Option", "check_values", "option", "options_of", "with_options"]
+__all__ = ["Option", "check_values", "faults_of_names", "option", "options_of", "with_options"]
 
 _KEY = "pefslc.option"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -79,7 +79,12 @@ class Option:
             return self.type is bool and isinstance(value, bool)
         if self.type is str:
             return isinstance(value, str | PathLike)
-        return isinstance(value, Integral) if self.type is int else isinstance(value, Real) and math.isfinite(value)
+        if self.type is int:
+            return isinstance(value, Integral)
+        try:
+            return isinstance(value, Real) and math.isfinite(value)
+        except OverflowError:  # a whole number beyond every float
+            return False
 
 
 def option(
@@ -119,6 +124,17 @@ def options_of(target: object) -> tuple[Option, ...]:
 def _named(declared: Field[Any]) -> Option:
     made: Option = declared.metadata[_KEY]
     return replace(made, name=declared.name)
+
+
+def faults_of_names(target: object) -> list[str]:
+    """Options whose names no command line could bear."""
+    declared = options_of(target)
+    flags = [o.flag for o in declared]
+    wrong = [o.name for o in declared if not _NAME.fullmatch(o.name)]
+    return [
+        *(f"option {quote(n)} is not named with lower-case letters, digits and _, 40 at most" for n in wrong),
+        *(f"two options have the flag {flag}" for flag in sorted({f for f in flags if flags.count(f) > 1})),
+    ]
 
 
 def check_values(target: object) -> None:

@@ -26,7 +26,7 @@ from pefslc.files.file_names import is_file_name
 from pefslc.ir.graph import Graph
 from pefslc.numeric.deviation import Deviations
 from pefslc.numeric.format import FixedPoint
-from pefslc.targets.options import Option, check_values, options_of, with_options
+from pefslc.targets.options import Option, check_values, faults_of_names, options_of, with_options
 from pefslc.targets.protocol import Audit, Codes, Emission, LayerAudit, OpReport, Runner, Stage, Target, TargetOptions
 
 __all__ = ["MEMBERS", "RESERVED", "UserTarget", "inner_target", "missing_members", "user_target"]
@@ -71,7 +71,8 @@ def user_target(made: Target) -> UserTarget:
             hint="a name is of lower-case letters, digits and _, begins with a letter, and has 40 characters at most",
         )
     target = UserTarget(made, name, source)
-    target.refuse([f"option {quote(o.name)} has a name that every compile uses" for o in target.reserved_options])
+    reserved = [f"option {quote(o.name)} has a name that every compile uses" for o in target.reserved_options]
+    target.refuse([*reserved, *faults_of_names(made)])
     return target
 
 

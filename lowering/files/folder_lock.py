@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import socket
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ LOCK_NAME = ".pefslc.lock"
 _PATIENCE_S = 10.0  # writing takes a second at most, but on a slow disk
 _POLL_S = 0.02
 _LONGEST = 4096  # bytes of a holder's record
+_OPENING = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # a link and a pipe are not ours
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 if sys.platform == "win32":
@@ -124,7 +126,7 @@ def locked(folder: Path) -> Iterator[None]:
 def _try_to_lock(folder: Path) -> int | None:
     path = folder / LOCK_NAME
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | _OPENING, 0o666)
     except FileNotFoundError:  # who made the folder before removed it: its compile failed
         folder.mkdir(parents=True, exist_ok=True)
         return None
@@ -132,13 +134,21 @@ def _try_to_lock(folder: Path) -> int | None:
         if sys.platform == "win32" and path.exists():
             return None  # it is being removed
         raise
+    except OSError as e:
+        raise (_no_file() if e.errno in (errno.EISDIR, errno.ELOOP, errno.ENXIO) else e) from None
     taken = False
     try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise _no_file()
         taken = _take(path, handle)
     finally:
         if not taken:
             os.close(handle)
     return handle if taken else None
+
+
+def _no_file() -> OSError:
+    return OSError(errno.EINVAL, f"{LOCK_NAME} in it is no file: remove it")
 
 
 def _take(path: Path, handle: int) -> bool:

@@ -6,12 +6,28 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import ClassVar
 
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.targets.options import check_values, option
 from pefslc.targets.tensil.machine.architecture import built_in_architectures
 
-__all__ = ["DEFAULT_ARCHITECTURE", "TensilOptions"]
+__all__ = ["DEFAULT_ARCHITECTURE", "REWRITE_NAMES", "TensilOptions"]
 
 DEFAULT_ARCHITECTURE = "pynqz1"
+# The rewrites of `pipeline`, whose import takes too long for --help; a test holds the two equal.
+REWRITE_NAMES: tuple[str, ...] = (
+    "pack-inputs",
+    "keep-activations",
+    "factor-leftovers",
+    "pack-leftovers",
+    "split-means",
+    "fuse-sums",
+    "drop-idle-clips",
+    "requantize-while-packing",
+    "merge-additions",
+    "fold-addends",
+    "requantize-while-adding",
+)
 
 
 def _boards() -> tuple[str, ...]:
@@ -42,7 +58,7 @@ class TensilOptions:
         metavar="MHZ",
         wanted="a frequency in MHz",
         example="100",
-        accepts=lambda clock: clock > 0,
+        accepts=lambda clock: clock >= 1e-6,  # times stay finite
         help="the accelerator's clock, for times in --costs and --report",
     )
 
@@ -52,11 +68,25 @@ class TensilOptions:
         metavar="NAME,...",
         wanted="names of rewrites",
         example="keep-activations",
-        help="rewrites that do not run: the same codes, more cycles (docs/tcu-lowering.md)",
+        accepts=lambda names: isinstance(names, str),
+        known=lambda: REWRITE_NAMES,
+        help="rewrites that do not run: the same codes but in native arithmetic, more cycles (docs/tcu-lowering.md)",
     )
 
     def __post_init__(self) -> None:
         check_values(self)
+        unknown = sorted(self.left_out - {*REWRITE_NAMES})
+        if unknown:
+            raise CompileError(
+                Code.WRONG_OPTION,
+                f"the target tensil has no rewrite {quote(unknown[0])}",
+                hint=f"--leave-out takes one or more of {', '.join(REWRITE_NAMES)}",
+            )
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The rewrites that do not run."""
+        return frozenset(name.strip() for name in (self.leave_out or "").split(",") if name.strip())
 
     @property
     def architecture_name(self) -> str:

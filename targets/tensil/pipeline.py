@@ -4,7 +4,7 @@
     --WORD_REWRITES--> --schedule--> instructions
 
 Each rewrite computes the same codes in fewer cycles; each can be left out (`--leave-out NAME`), and each says at debug
-level where it does not apply, and why.
+level where it does not apply, and why. In native arithmetic another order of sums may round to another word.
 """
 
 from __future__ import annotations

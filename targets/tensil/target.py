@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from pefslc.analysis.limits import TargetLimits
 from pefslc.artifacts.sidecar import Json, Sidecar
-from pefslc.diagnostics.error_codes import Code
-from pefslc.diagnostics.errors import CompileError, quote
+from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.graph import Graph
 from pefslc.targets.protocol import Emission, LayerAudit, Runner, Stage, TargetOptions
 from pefslc.targets.tensil.check.checker import require_valid
@@ -24,7 +23,7 @@ from pefslc.targets.tensil.machine.architecture import Architecture, DataType, l
 from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.targets.tensil.native_audit import NativeAudit
 from pefslc.targets.tensil.options import DEFAULT_ARCHITECTURE, TensilOptions
-from pefslc.targets.tensil.pipeline import REWRITE_NAMES, STAGES, LoweredNetwork, Observer, lower_graph
+from pefslc.targets.tensil.pipeline import STAGES, LoweredNetwork, Observer, lower_graph
 from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram, constant_blocks, load_tmodel, tmodel_files
 from pefslc.targets.tensil.report import bounded_operations, computed_graph, op_reports, parts_of
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
@@ -54,7 +53,7 @@ class TensilTarget(TensilOptions):
 
     def lower(self, model: Graph, options: TargetOptions) -> Emission:
         architecture = load_architecture(self.architecture_name)
-        context = Context(architecture, options.allow_overflow, _left_out(self.leave_out))
+        context = Context(architecture, options.allow_overflow, self.left_out)
         lowered = lower_graph(model, context, options.calibrate, options.progress, _observer(options))
         words = lowered.program
         plan, program, report = _fastest(model.name, lowered, architecture)
@@ -102,19 +101,6 @@ class TensilTarget(TensilOptions):
 
     def runner(self, folder: Path, sidecar: Sidecar) -> Runner:
         return TensilRunner(load_tmodel(folder / str(sidecar.details["tmodel"])), sidecar)
-
-
-def _left_out(names: str | None) -> frozenset[str]:
-    """The rewrites of a list "a,b". Raises CompileError for a name that is none."""
-    left_out = [name.strip() for name in (names or "").split(",") if name.strip()]
-    unknown = [name for name in left_out if name not in REWRITE_NAMES]
-    if unknown:
-        raise CompileError(
-            Code.WRONG_OPTION,
-            f"the target tensil has no rewrite {quote(unknown[0])}",
-            hint=f"--leave-out takes one or more of {', '.join(REWRITE_NAMES)}",
-        )
-    return frozenset(left_out)
 
 
 def _observer(options: TargetOptions) -> Observer | None:

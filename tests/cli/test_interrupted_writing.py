@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,16 @@ def test_a_writer_waits_a_short_time_and_then_says_who_writes(tmp_path: Path, mo
     assert f"is being written by process {os.getpid()} on '{socket.gethostname()}' since '" in problem.message
     assert not list(tmp_path.iterdir())
     publish(tmp_path, *artifacts("net", "new"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("elsewhere", path)])
+def test_what_is_no_file_in_the_place_of_the_lock_is_named(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / LOCK_NAME)
+    with pytest.raises(CompileError, match=rf"cannot write into .*{LOCK_NAME} in it is no file: remove it") as raised:
+        publish(tmp_path, *artifacts("net", "new"))
+    assert raised.value.problems[0].code is Code.CANNOT_WRITE
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK_NAME]
 
 
 def test_the_lock_of_another_computer_is_reported_with_its_path(

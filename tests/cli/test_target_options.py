@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,15 @@ def test_a_target_is_a_value_that_carries_its_options() -> None:
     assert repr(api.CTarget(caller_arena=True)) == "CTarget(caller_arena=True)"
     with pytest.raises(AttributeError):
         api.CTarget().caller_arena = True  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("clock", [10**400, -(10**400), 0, 5e-324, float("inf"), float("nan")])
+def test_a_clock_that_gives_no_times_is_refused(clock: float) -> None:
+    assert "clock_mhz (--clock-mhz) is " in refusal(lambda: api.TensilTarget(clock_mhz=clock))
+
+
+def test_names_of_rewrites_are_a_text() -> None:
+    assert "not names of rewrites" in refusal(lambda: api.TensilTarget(leave_out=Path("pack-inputs")))  # type: ignore[arg-type]
 
 
 def test_keywords_and_a_configured_target_compile_to_the_same_bytes() -> None:
@@ -122,6 +131,23 @@ def test_an_option_must_not_have_a_name_that_every_compile_uses(model: Path) -> 
     with pytest.raises(api.CompileError, match="option 'fmt' has a name that every compile uses") as caught:
         api.compile(model, target=Own())
     assert caught.value.problems[0].code is api.Code.TARGET_FAILED
+
+
+@pytest.mark.parametrize("name", ["DSP", "_x", "\u00fcn\u00ef", "a" * 41])
+def test_the_name_of_an_option_is_one_that_a_command_line_can_bear(model: Path, name: str) -> None:
+    own = make_dataclass("Own", [(name, int, option(1, type=int, help="a number"))], bases=(FakeTarget,))
+    with pytest.raises(api.CompileError, match=f"option '{name}' is not named with lower-case letters"):
+        api.compile(model, target=own())  # type: ignore[call-overload]
+
+
+def test_two_options_have_two_flags(model: Path) -> None:
+    @dataclass
+    class Own(FakeTarget):
+        x: bool = option(True, type=bool, help="x")
+        no_x: bool = option(False, type=bool, help="not x")
+
+    with pytest.raises(api.CompileError, match="two options have the flag --no-x"):
+        api.compile(model, target=Own())
 
 
 def test_every_name_of_a_compile_is_reserved() -> None:

@@ -17,6 +17,8 @@ from pefslc.ir.interpret import run_codes
 from pefslc.targets.tensil.group_rewrites import leftover_channels
 from pefslc.targets.tensil.groups.group_program import Role
 from pefslc.targets.tensil.machine.architecture import load_architecture
+from pefslc.targets.tensil.options import REWRITE_NAMES as NAMED_REWRITES
+from pefslc.targets.tensil.options import TensilOptions
 from pefslc.targets.tensil.pipeline import (
     GROUP_REWRITES,
     NATIVE_GROUP_REWRITES,
@@ -151,10 +153,14 @@ def test_the_cycles_of_layers_and_of_what_serves_none_are_the_total(network: Gra
     assert cycles["outside_layers"] == sum(emission.costs().parts[0].cycles.values())
 
 
-def test_an_unknown_rewrite_is_refused_with_those_that_there_are(network: Graph, tmp_path: Path) -> None:
+def test_an_unknown_rewrite_is_refused_with_those_that_there_are_before_anything_runs() -> None:
     with pytest.raises(CompileError, match=r"PEF0902.*the target tensil has no rewrite 'packing'") as refused:
-        emit(network, BOARD, tmp_path, leave_out="keep-activations, packing")
+        TensilOptions(leave_out="keep-activations, packing")
     assert "pack-leftovers" in str(refused.value)
+
+
+def test_the_options_know_the_rewrites() -> None:
+    assert NAMED_REWRITES == REWRITE_NAMES
 
 
 def test_the_printed_schedule_says_what_its_instructions_do_and_reads_back(network: Graph) -> None:

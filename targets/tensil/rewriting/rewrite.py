@@ -1,8 +1,8 @@
 """What a rewrite of a program on the TCU is, and the loop that runs, verifies and shows rewrites.
 
 A rewrite takes a program in one form (`groups.group_program`, `words.word_program`) to another that computes the same
-codes in fewer cycles. It states what it needs and what it ensures; where it does not apply to something, it says why to
-the logger `pefslc.tensil`, at debug level.
+codes in fewer cycles; in native arithmetic, where sums round, the same but for that rounding. It states what it needs
+and what it ensures; where it does not apply to something, it says why to the logger `pefslc.tensil`, at debug level.
 """
 
 from __future__ import annotations
