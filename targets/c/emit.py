@@ -256,15 +256,17 @@ def _kernels(functions: list[_Function]) -> list[_Kernel]:
 
 def _numbers(array: ConstantArray) -> str:
     """The initializer's lines. A line's numbers at a time are objects: a table may have millions."""
-    flat, bits = array.data.reshape(-1), array.type.bits
+    flat, text = array.data.reshape(-1), {64: _int64, 32: _int32}.get(array.type.bits, str)
     lines = (flat[i : i + _NUMBERS_PER_LINE].tolist() for i in range(0, len(flat), _NUMBERS_PER_LINE))
-    return ",\n    ".join([", ".join([_number(v, bits) for v in line]) for line in lines])
+    return ",\n    ".join([", ".join(map(text, line)) for line in lines])
 
 
-def _number(value: int, bits: int) -> str:
-    if bits == 64:
-        return "INT64_MIN" if value == -(2**63) else f"INT64_C({value})"
-    return "INT32_MIN" if bits == 32 and value == -(2**31) else str(value)
+def _int64(value: int) -> str:
+    return "INT64_MIN" if value == -(2**63) else f"INT64_C({value})"
+
+
+def _int32(value: int) -> str:
+    return "INT32_MIN" if value == -(2**31) else str(value)
 
 
 def _wrapped(text: str) -> list[str]:
