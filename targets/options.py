@@ -111,6 +111,8 @@ def option(
         raise TypeError(f"the default of a switch is {default!r}, not True or False")
     if made.fault(default) is not None:
         raise TypeError(f"the default of an option is {default!r}, not {made.wanted}")
+    if accepts is not None and not wanted:
+        raise TypeError("an option that accepts some values only says which: wanted='2 or more'")
     return field(default=default, kw_only=True, metadata={_KEY: made})
 
 

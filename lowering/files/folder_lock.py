@@ -3,7 +3,7 @@
 The operating system holds the lock, on a file in the folder, and drops it when its process dies: a lock of a dead
 process needs no one who notices. The file says who holds it. It is removed with the lock; what a killed process left
 is taken over. On a network file system the lock may hold on one computer only: there a file that another computer wrote
-counts as held.
+counts as held. Where the system has no locks, the record alone is asked: two that begin at one moment may both take it.
 """
 
 from __future__ import annotations

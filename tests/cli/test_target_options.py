@@ -112,6 +112,7 @@ DECLARED: list[tuple[Callable[[], object], str]] = [
     (lambda: option(None, type=bool, help="x"), "the default of a switch is None"),
     (lambda: option("a", type=int, help="x"), "the default of an option is 'a', not a whole number"),
     (lambda: option(0, type=int, help="x", accepts=bool), "the default of an option is 0"),
+    (lambda: option(1, type=int, help="x", accepts=bool), "accepts some values only says which"),
     (lambda: option(0, type=int, help=""), "help is not empty"),
 ]
 

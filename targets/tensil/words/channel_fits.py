@@ -1,4 +1,4 @@
-"""The requantizations of one placement: those per channel are searched once, in one budget for each operation.
+"""The requantizations of one placement: those per channel are searched once, in one budget for each staircase.
 
 Placement tries one exponent of the accumulators after the other, and starts again where a tensor must be moved. What
 was searched is kept, and what a search took is not given again to the next one of the same operation.
@@ -46,7 +46,7 @@ class ChannelFits:
         return self.straight[key]
 
     def fit(self, staircase: Staircase, low: Words, high: Words, exponent: int) -> ChannelRequantization | None:
-        """`fit_channels`, within what is left of the operation's budget."""
+        """`fit_channels`, within what is left of the staircase's budget."""
         key = staircase, low.tobytes(), high.tobytes(), exponent
         if key not in self.found:
             effort = self.efforts.setdefault(staircase, Effort.of(staircase.channels))
