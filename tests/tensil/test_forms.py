@@ -155,6 +155,11 @@ def wide(program: WordProgram, last: int) -> WordProgram:
     return with_word(program, bias=np.full_like(first.bias, FP16.max_code - int(first.partial[1].max()) + last))
 
 
+def adding(program: WordProgram, **fields: int) -> WordProgram:
+    """The input is added, with these fields of the step."""
+    return with_word(program, steps=(Accumulate(program.inputs[0].tensor, 0, 1, **fields),), sums=(0, 1))
+
+
 WRONG_WORDS: list[tuple[Callable[[WordProgram], WordProgram], str]] = [
     (lambda p: replace(p, groups=p.groups[::-1]), "which is not there yet"),
     (lambda p: with_word(p, layout=Layout(4, 6, 7)), "its layout is"),
@@ -173,6 +178,11 @@ WRONG_WORDS: list[tuple[Callable[[WordProgram], WordProgram], str]] = [
     (lambda p: with_word(p, sums=(0, 1)), "belong to groups that add"),
     (lambda p: with_word(p, steps=(Accumulate(p.inputs[0].tensor, 1, 0),), sums=(0, 1)), "adds words from 1 to 0"),
     (lambda p: with_word(p, steps=(Accumulate(p.inputs[0].tensor, 0, 1),), sums=(0, 1)), ""),
+    (lambda p: adding(p, carried=5), "as if it carried 5, not 0"),
+    (lambda p: adding(p, word=FP16.max_code + 1), "is none of"),
+    (lambda p: adding(p, word=FP16.max_code), ""),
+    (lambda p: with_word(p, carried=FP16.min_code - 1), "no word of"),
+    (lambda p: with_word(p, carried=FP16.min_code), "as if it carried 0, not -32768"),
 ]
 
 

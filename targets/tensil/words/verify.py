@@ -79,6 +79,7 @@ def _faults_of_terms(program: WordProgram, group: WordGroup) -> Iterator[str]:
 
 
 def _faults_of_steps(program: WordProgram, group: WordGroup, data_type: DataType) -> Iterator[str]:
+    carried = {maker.result: maker.carried for maker in program.groups}
     for step in group.steps:
         match step:
             case Accumulate():
@@ -86,6 +87,10 @@ def _faults_of_steps(program: WordProgram, group: WordGroup, data_type: DataType
                     yield f"adds {step.tensor} of another layout"
                 if step.low > step.high:
                     yield f"adds words from {step.low} to {step.high}"
+                if step.carried != carried.get(step.tensor, 0):
+                    yield f"adds {step.tensor} as if it carried {step.carried}, not {carried.get(step.tensor, 0)}"
+                if step.word is not None and not data_type.min_code <= step.word <= data_type.max_code:
+                    yield f"a step's word {step.word} is none of {data_type.value}"
             case ChannelMultiply(words) | ChannelAdd(words):
                 if len(words) != group.layout.channels:
                     yield f"a step has {len(words)} words for {group.layout.channels} channels"
@@ -101,3 +106,5 @@ def _faults_of_steps(program: WordProgram, group: WordGroup, data_type: DataType
         yield "bounds after an addition belong to groups that add"
     if np.size(group.words) != 2 or group.words[0] > group.words[1]:
         yield f"accumulators from {group.words[0]} to {group.words[1]}"
+    if not data_type.min_code <= group.carried <= data_type.max_code:
+        yield f"carries {group.carried}, no word of {data_type.value}"
