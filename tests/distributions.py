@@ -55,7 +55,8 @@ def build(folder: Path, *, isolated: bool) -> Distributions:
     (sdist,) = built.glob("pefslc-*.tar.gz")
     (wheel,) = built.glob("pefslc-*.whl")
     with tarfile.open(sdist) as archive:
-        archive.extractall(folder / "unpacked", filter="data")
+        safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.4; we made the archive
+        archive.extractall(folder / "unpacked", **safe)
     (unpacked,) = (folder / "unpacked").iterdir()
     return Distributions(wheel, sdist, unpacked, log)
 
