@@ -35,13 +35,14 @@ class Option:
     """One option of a target, as its target declares it.
 
     name     of the field and of the keyword in Python; the command line writes --my-name for my_name
-    type     bool, int, float or str; a path is a str
+    type     bool, int, float or str
     default  what the option is where the user does not name it
     help     what it does, in half a line
     metavar  what the command line shows for its value; a switch has none
     wanted   what a value must be, for the message that refuses another one: "a frequency in MHz"
     example  a value that is right
     accepts  whether a value of the right type is one of those wanted
+    is_path  whether a str may be a path: a path object is a value, too
     known    the values that have a name, for `pefslc targets NAME`: called when they are shown
     """
 
@@ -54,6 +55,7 @@ class Option:
     example: str
     accepts: Callable[[Any], bool] | None = None
     known: Callable[[], tuple[str, ...]] | None = None
+    is_path: bool = False
 
     @property
     def flag(self) -> str:
@@ -78,7 +80,7 @@ class Option:
         if self.type is bool or isinstance(value, bool):
             return self.type is bool and isinstance(value, bool)
         if self.type is str:
-            return isinstance(value, str | PathLike)
+            return isinstance(value, str) or (self.is_path and isinstance(value, PathLike))
         if self.type is int:
             return isinstance(value, Integral)
         try:
@@ -97,6 +99,7 @@ def option(
     example: str = "",
     accepts: Callable[[Any], bool] | None = None,
     known: Callable[[], tuple[str, ...]] | None = None,
+    is_path: bool = False,
 ) -> _T:
     """A field of a target's dataclass that a user may set. See `Option` for what the arguments mean.
 
@@ -106,7 +109,7 @@ def option(
         raise TypeError(f"the type of an option is {type!r}, not one of bool, int, float, str")
     if not (isinstance(help, str) and help and isinstance(metavar, str) and isinstance(wanted, str)):
         raise TypeError("help, metavar and wanted of an option are texts, and help is not empty")
-    made = Option("", type, default, help, metavar, wanted or _TYPES[type], example, accepts, known)
+    made = Option("", type, default, help, metavar, wanted or _TYPES[type], example, accepts, known, is_path)
     if made.is_switch and not isinstance(default, bool):
         raise TypeError(f"the default of a switch is {default!r}, not True or False")
     if made.fault(default) is not None:

@@ -49,6 +49,7 @@ class TensilOptions:
         metavar="NAME|FILE",
         wanted="the name of an architecture",
         accepts=lambda arch: bool(str(arch)),
+        is_path=True,
         known=_boards,
         help=f"a board or a .tarch file  [default: {DEFAULT_ARCHITECTURE}]",
     )
@@ -68,7 +69,6 @@ class TensilOptions:
         metavar="NAME,...",
         wanted="names of rewrites",
         example="keep-activations",
-        accepts=lambda names: isinstance(names, str),
         known=lambda: REWRITE_NAMES,
         help="rewrites that do not run: the same codes but in native arithmetic, more cycles (docs/tcu-lowering.md)",
     )

@@ -48,18 +48,19 @@ def cc() -> str:
 @pytest.fixture(scope="session")
 def gcc() -> str:
     """gcc's path."""
-    found = shutil.which("gcc")
-    if found is None:
-        pytest.skip("gcc is not installed: what it warns of was not looked at")
-    return found
+    return _whose_warnings("gcc")
 
 
 @pytest.fixture(scope="session")
 def clang() -> str:
     """clang's path."""
-    found = shutil.which("clang")
+    return _whose_warnings("clang")
+
+
+def _whose_warnings(compiler: str) -> str:
+    found = shutil.which(compiler)
     if found is None:
-        pytest.skip("clang is not installed: what it warns of was not looked at")
+        pytest.skip(f"{compiler} is not installed: what it warns of was not looked at")
     return found
 
 

@@ -185,8 +185,12 @@ def test_a_writer_waits_a_short_time_and_then_says_who_writes(tmp_path: Path, mo
     publish(tmp_path, *artifacts("net", "new"))
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("elsewhere", path)])
+@pytest.mark.skipif(os.name != "posix", reason="named pipes are of POSIX, and links need rights elsewhere")
+@pytest.mark.parametrize(
+    "make",
+    [lambda path: os.mkfifo(path), os.mkdir, lambda path: os.symlink("elsewhere", path)],
+    ids=["pipe", "dir", "link"],
+)
 def test_what_is_no_file_in_the_place_of_the_lock_is_named(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / LOCK_NAME)
     with pytest.raises(CompileError, match=rf"cannot write into .*{LOCK_NAME} in it is no file: remove it") as raised:
