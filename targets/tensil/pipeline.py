@@ -125,8 +125,8 @@ def lower_graph(
         try:
             return attempt(context.without(*left_out))
         except CompileError as error:
-            if not changed.intersection(following):
-                raise
+            if not changed.intersection(following).difference(left_out):
+                raise  # the next try would be this one
             reason = f"without {', '.join(following)}: with them, {error}"
             LOG.debug(reason)
             if observe is not None:

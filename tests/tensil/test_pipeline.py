@@ -11,9 +11,11 @@ from tensil_support import emit, random_codes, simulate
 
 import pefslc
 from builders import ModelBuilder, import_bytes, lower
+from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.graph import Graph
 from pefslc.ir.interpret import run_codes
+from pefslc.targets.tensil import pipeline
 from pefslc.targets.tensil.group_rewrites import leftover_channels
 from pefslc.targets.tensil.groups.group_program import Role
 from pefslc.targets.tensil.machine.architecture import load_architecture
@@ -129,6 +131,20 @@ def test_what_does_not_fit_is_tried_without_the_rewrites_that_need_most_memory(n
     assert names[-1] == "merge-additions"
     for at in (i for i, name in enumerate(names) if name == "retry"):
         assert events[at][1].startswith("without keep-activations")
+
+
+def test_no_try_is_made_twice(network: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the rewrites of leftovers, the third try would be the second one."""
+
+    def refuse(*_: object) -> None:
+        raise CompileError(Code.TCU_LOCAL_MEMORY, "too small")
+
+    monkeypatch.setattr(pipeline, "schedule", refuse)
+    events: list[str] = []
+    context = Context(BOARD, left_out=frozenset(("factor-leftovers", "pack-leftovers")))
+    with pytest.raises(CompileError, match="too small"):
+        lower_graph(network, context, observe=lambda name, *_: events.append(name))
+    assert events.count("retry") == 1
 
 
 def test_every_group_of_instructions_serves_the_operations_of_one_part(network: Graph) -> None:
