@@ -40,7 +40,9 @@ __all__ = ["Chain", "Chains", "Quantizer", "blocks", "chain_value", "is_uniform"
 Codes = NDArray[np.int64]
 
 _BLOCK = 1 << 16  # thresholds at a time: half a megabyte, which the caches hold
-_FEW = 32  # thresholds of a channel that are decided one by one; more of them by exact inversion, where there is one
+# Thresholds of a channel in doubt that are decided one by one: a search costs as much as the exact inversion of some
+# 1,000 levels, and that about three searches before the first level.
+_FEW, _LEVELS_FOR_A_SEARCH = 3, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,7 @@ class Chains:
             if chain.is_constant:
                 reached = np.arange(self.levels.start, self.levels.stop) <= chain.code(self.domain_low)
                 closed = np.where(reached, self.domain_low, self.domain_high + 1)
-            elif len(at) > _FEW:
+            elif len(at) > _FEW + len(self.levels) // _LEVELS_FOR_A_SEARCH:
                 closed = chain.closed_thresholds(self.levels, self.domain_low, self.domain_high)
             if closed is not None:
                 found[i] = closed

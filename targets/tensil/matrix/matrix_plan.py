@@ -52,6 +52,7 @@ __all__ = [
 ]
 
 Words = NDArray[np.int64]
+Indices = NDArray[np.intp]
 
 LARGEST_CHECK = 1 << 17  # words that are tried one by one; wider data types keep their SIMD steps
 _LARGEST_GRID = 1 << 23  # pairs of a word and an addend
@@ -276,15 +277,20 @@ def _is_certified(
     """Every word with every addend: both ways give the same. Words that both ways treat alike are tried once."""
     split = next(i for i, step in enumerate(plan.alone) if isinstance(step, AddByMatrix))
     before = apply_matrix_steps(plan.alone[:split], words, data_type), apply_steps(leading, words, data_type)
-    pairs = np.unique(np.stack(before), axis=1)
+    told_apart = _first_of_each_pair(*before)
+    of_matrix, of_simd = before[0][told_apart], before[1][told_apart]
     step = plan.alone[split]
     stored, added = addend.stored(data_type), addend.added(data_type)
-    ways = np.stack([added, apply_matrix_steps([step], np.zeros_like(stored), data_type, stored)])
-    _, first = np.unique(ways, axis=1, return_index=True)
-    stored, added = stored[first], added[first]
-    if pairs.shape[1] * len(added) > _LARGEST_GRID:
+    told_apart = _first_of_each_pair(added, apply_matrix_steps([step], np.zeros_like(stored), data_type, stored))
+    stored, added = stored[told_apart], added[told_apart]
+    if len(of_simd) * len(added) > _LARGEST_GRID:
         return False
-    sums, _ = saturate(pairs[1][:, None] + added, data_type)
+    sums, _ = saturate(of_simd[:, None] + added, data_type)
     expected = apply_steps(trailing, sums, data_type)
-    found = apply_matrix_steps(plan.alone[split:], np.broadcast_to(pairs[0][:, None], sums.shape), data_type, stored)
+    found = apply_matrix_steps(plan.alone[split:], np.broadcast_to(of_matrix[:, None], sums.shape), data_type, stored)
     return np.array_equal(found, expected)
+
+
+def _first_of_each_pair(a: Words, b: Words) -> Indices:
+    """Where each pair (a[i], b[i]) occurs first. Words have 32 bits at most, so that a pair is one integer."""
+    return np.unique((a << 32) + b, return_index=True)[1]
