@@ -225,18 +225,23 @@ class Chains:
     def _certain(
         self, x: NDArray[np.float64], error: NDArray[np.float64], falls: NDArray[np.bool_]
     ) -> tuple[Codes, NDArray[np.bool_]]:
-        """The thresholds where the estimate is far enough from every integer to decide; and where it is not."""
+        """The thresholds where no integer lies within the error of the estimate; and where one does, or there is none.
+
+        Where all that lies within the error is outside of the domain the integer does not matter.
+        """
         low, high = self.domain_low, self.domain_high
         with np.errstate(invalid="ignore"):
-            beyond, before = x - error > _at_least(high), x + error < -_at_least(-low)
-            above = np.floor(x) + 1  # of a number that is no integer; others are in doubt
-            near = np.abs(x - np.rint(x)) <= error
-        known = np.isfinite(error) & ~np.isnan(x)  # not so behind a factor of 0: a constant chain
-        inside = known & ~beyond & ~before & ~near
-        found = np.where(inside, above, 0).astype(np.int64) - falls
-        found[known & beyond] = high + 1
-        found[known & before] = low - 1
-        return np.clip(found, low - falls, high + 1 - falls), ~(inside | known & (beyond | before))
+            doubtful = ~(np.abs(x - np.rint(x)) > error)  # so is NaN: behind a factor of 0, of a constant chain
+            if doubtful.any():
+                doubtful &= ~((x - error > _at_least(high)) | (x + error < -_at_least(-low)))
+            above = np.floor(np.clip(x, -_BEYOND, _BEYOND)).astype(np.int64) + 1
+        return np.clip(above - falls, low - falls, high + 1 - falls), doubtful
+
+    @property
+    def may_bend(self) -> bool:
+        """False where each channel is a line between two limits, rounded alike below code 0 and above."""
+        below, above = _ROUNDED_AS_FLOOR.get(self.quantizer.rounding, (None, _ZERO))
+        return below != above or not all(isinstance(stage, Affine | ClipStage) for stage in self.stages)
 
     def line(self, channel: int, *, below: bool) -> tuple[Root, Root] | None:
         """(slope, offset) with: number of levels reached at a = floor(slope * a + offset), nearly.
@@ -267,6 +272,7 @@ class Chains:
         return slope.scaled(unit), at_zero.scaled(unit).plus(addend)
 
 
+_BEYOND = 2.0**62  # every accumulator
 _ZERO, _ONE, _HALF = Fraction(0), Fraction(1), Fraction(1, 2)
 
 # What to add to a number so that its floor is its rounding, below code 0 and above: exact hits of a bound aside.

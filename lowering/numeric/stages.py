@@ -299,13 +299,13 @@ def may_turn(stage: Stage) -> bool:
 def invert_estimate(stages: Sequence[Stage], y: Floats) -> tuple[Floats, Floats]:
     """Approximate x with chain(x) = y (NaN: no estimate), and a magnitude that bounds its error as 2^-40 of it.
 
-    y [channels, levels]. Each stage costs a handful of float64 operations of relative error 2^-53 on terms no larger
-    than the magnitude, and passes the error it was given on by the factor by which it passes on the magnitude; so for
-    chains of a few stages 2^-40 leaves a factor of hundreds. The second half holds within one piece of a piecewise
-    linear stage only: where the error may reach over its kink or limit the estimate is NaN. Only a *filter* in front
-    of the exact decision.
+    y [channels, levels]; the magnitude has that shape, or [channels, 1]: the largest of a channel. Each stage costs a
+    handful of float64 operations of relative error 2^-53 on terms no larger than the magnitude, and passes the error
+    it was given on by the factor by which it passes on the magnitude; so for chains of a few stages 2^-40 leaves a
+    factor of hundreds. The second half holds within one piece of a piecewise linear stage only: where the error may
+    reach over its kink or limit the estimate is NaN. Only a *filter* in front of the exact decision.
     """
-    magnitude = np.abs(y)
+    magnitude = np.abs(y).max(axis=1, keepdims=True, initial=0)
     for stage in reversed(stages):
         y, magnitude = stage.invert_estimate(y, magnitude)
     return y, magnitude

@@ -16,13 +16,14 @@ from pefslc.numeric.format import Quantization, saturate
 from pefslc.numeric.requantize import _Search, fit_affine_shift, fit_bent
 from pefslc.numeric.rounding import RoundingMode, round_fraction
 from pefslc.numeric.scale import Scale
-from pefslc.numeric.stages import Affine, LeakyReluStage, Stage
+from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
 from pefslc.numeric.staircase import Quantizer, Staircase, staircase_of
 from pefslc.numeric.steps import corner_steps
 
 F = Fraction
 UNIT = Scale.of([F(1)])
 ZERO = F(0)
+_rationals = st.fractions(min_value=-4, max_value=4, max_denominator=97)
 
 
 # Round toward or away from zero: two lines that meet at 0.
@@ -113,6 +114,35 @@ def test_a_bend_at_zero_is_the_sum_of_two(mode: RoundingMode) -> None:
     assert (parts[0](codes) + parts[1](codes) == staircase(codes)).all()
 
 
+def _may_bend(staircase: Staircase) -> bool:
+    assert staircase.chains is not None
+    return staircase.chains.may_bend
+
+
+@given(
+    _rationals,
+    _rationals,
+    st.none() | st.integers(-4, 4),
+    st.sampled_from(sorted(RoundingMode, key=str)),
+    st.booleans(),
+)
+def test_what_cannot_bend_is_a_line(factor, offset, limit, mode, leaky):  # type: ignore[no-untyped-def]
+    """But for ties that half to even breaks: 1/7919 more, and the accumulators here meet none."""
+    stages: list[Stage] = [_affine(factor / 16, offset=offset + F(1, 7919))]
+    stages += [] if limit is None else [ClipStage(F(limit), None)]
+    stages += [LeakyReluStage((F(1, 4),))] if leaky else []
+    staircase = _staircase(stages, -300, 300, bits=2 if mode is RoundingMode.SIGN else 6, mode=mode)
+    if _may_bend(staircase):
+        assert leaky or mode in (*_BENT_AT_ZERO, RoundingMode.SIGN)
+    else:
+        assert fit_affine_shift(staircase, product_bits=62, multiplier_bits=62, largest_shift=61) is not None
+
+
+def test_what_bends_may_bend() -> None:
+    for stages, mode in (([LeakyReluStage((F(1, 4),))], RoundingMode.FLOOR), *(([], mode) for mode in _BENT_AT_ZERO)):
+        assert _may_bend(_staircase([_affine(F(1, 4)), *stages], -300, 300, bits=6, mode=mode))
+
+
 def test_ties_of_a_ratio_that_is_no_shift_are_not_affine() -> None:
     # -a/6 ties at a = -3, 3 and 9, and half to even takes them down, up, down: no slope but 1/6 itself does that.
     assert fit_affine_shift(_staircase([_affine(F(-1, 6))], -4, 9, bits=2)) is None
@@ -134,9 +164,6 @@ def test_ties_to_even_and_the_floor_are_told_apart() -> None:
     floor = fit_affine_shift(_staircase([_affine(F(1, 8))], -100, 100, mode=RoundingMode.FLOOR))
     assert floor is not None
     assert (floor.rounding, floor.shift, floor.is_shift) == (RoundingMode.FLOOR, 3, True)
-
-
-_rationals = st.fractions(min_value=-4, max_value=4, max_denominator=97)
 
 
 @settings(max_examples=150)

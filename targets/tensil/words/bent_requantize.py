@@ -58,6 +58,8 @@ def _is_bent(op: Requantize, data_type: DataType) -> bool:
     staircase = op.staircase
     if staircase.step != 1 or not staircase.low < 0 < staircase.high or op.result.type.codes.zero_point:
         return False
+    if staircase.has_many_steps and staircase.chains is not None and not staircase.chains.may_bend:
+        return False  # few steps with ties, half to even, may still be two lines and not one
     corners = line_corners(staircase)
     # Of many steps, straight with any multiplier: then there is nothing to search.
     if fit_affine_shift(staircase) is not None if corners is None else takes_line(staircase, corners):
