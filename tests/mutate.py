@@ -318,6 +318,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--tests", default="tests", help="folders and files of tests, by commas")
     parser.add_argument("--limit", type=float, default=120, help="seconds of tests that one mutant may take")
+    parser.add_argument("--again", type=Path, help="try those once more whose lines, as printed, are in this file")
     parser.add_argument("--results", type=Path, default=ROOT / "build" / "mutants")
     args = parser.parse_args()
 
@@ -325,8 +326,14 @@ def main() -> None:
     drawn = (
         everything if not args.count else random.Random(args.seed).sample(everything, min(args.count, len(everything)))
     )
-    drawn = [d for d in drawn if compiles(d)]
     log = args.results / f"{args.packages.replace(',', '+')}-{args.count}-{args.seed}.jsonl"
+    if args.again:
+        wanted = {line.partition(": ")[2] for line in args.again.read_text().splitlines()}
+        drawn, log = [d for d in everything if d.key in wanted], args.results / f"{args.again.stem}.jsonl"
+        log.unlink(missing_ok=True)
+        for key in sorted(wanted - {d.key for d in drawn}):
+            print(f"no such mutant: {key}")
+    drawn = [d for d in drawn if compiles(d)]
     reasons = equivalent()
     done = {}
     if log.is_file():
