@@ -83,10 +83,7 @@ def _following(value: Value, by: int, readers: _Readers) -> list[Op] | None:
     for op in readers.get(value.name, []):
         match op:
             case Requantize(staircase=s):
-                staircase = replace(
-                    s, domain_low=s.domain_low - by, domain_high=s.domain_high - by, thresholds=s.thresholds - by
-                )
-                found.append(replace(op, input=moved, staircase=staircase))
+                found.append(replace(op, input=moved, staircase=s.moved(by)))
             case Reshape() | Transpose():
                 behind = _following(op.result, by, readers)
                 if behind is None:

@@ -115,6 +115,7 @@ def check_unlisted(listed: Staircase, scale: Scale, stages: Sequence[Stage], qua
         assert unlisted.between(0, 1, 7).steps == 1
         assert smaller == listed.lowered(3).restricted(*narrower)
         assert unlisted.between(0, 1, 7) == listed.between(0, 1, 7)
+        check_moved(unlisted, listed)
         assert not unlisted.is_listed
         check_looked_at_in_blocks(unlisted, listed)
         assert unlisted == listed
@@ -122,6 +123,18 @@ def check_unlisted(listed: Staircase, scale: Scale, stages: Sequence[Stage], qua
         assert not unlisted.is_listed
         assert np.array_equal(unlisted.thresholds, listed.thresholds)
         assert unlisted.is_listed
+
+
+def check_moved(unlisted: Staircase, listed: Staircase) -> None:
+    """Accumulators that are less by 5 have the codes of those that they were."""
+    domain = np.tile(np.arange(listed.domain_low, listed.domain_high + 1), (listed.channels, 1))
+    for staircase in (listed, unlisted):
+        moved = staircase.moved(5)
+        assert moved.is_listed == staircase.is_listed
+        assert (moved.domain_low, moved.domain_high) == (listed.domain_low - 5, listed.domain_high - 5)
+        np.testing.assert_array_equal(moved(domain - 5), listed(domain))
+        assert moved.chains is not None
+        np.testing.assert_array_equal(moved.chains.thresholds(0, moved.channels), moved.rows(0, moved.channels))
 
 
 def check_looked_at_in_blocks(unlisted: Staircase, listed: Staircase) -> None:

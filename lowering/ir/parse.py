@@ -23,11 +23,12 @@ from pefslc.ir.integer import IntegerOp
 from pefslc.ir.quantized import QuantizedOp
 from pefslc.ir.text import NO_DATA
 from pefslc.ir.value import IntArray, Op, RealArray, Value
+from pefslc.numeric.chain import Chains
 from pefslc.numeric.expression import Call, Expression, Function, Number, X
 from pefslc.numeric.line import BentLine
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
-from pefslc.numeric.staircase import Quantizer, Staircase
+from pefslc.numeric.staircase import MOST_STEPS, Quantizer, Staircase
 
 __all__ = ["parse_graph"]
 
@@ -187,6 +188,8 @@ def _staircase(line: Cursor) -> Staircase:
     low, high = line.range()
     line.literal(", low=")
     first = line.integer()
+    if line.accept(", channels="):
+        return _unlisted(line, low, high, first)
     step = line.integer() if line.accept(", step=") else 1
     line.literal(",")
     directions = {"rising": 1, "falling": -1, "direction": 0}
@@ -201,6 +204,34 @@ def _staircase(line: Cursor) -> Staircase:
     if direction is None:
         direction = np.full(thresholds.shape[:1], same, dtype=np.int64)
     return Staircase(low, high, first, thresholds, direction, step)
+
+
+def _unlisted(line: Cursor, low: int, high: int, first: int) -> Staircase:
+    """A staircase of what its thresholds are computed from."""
+    channels = line.integer()
+    line.literal(", levels=")
+    lowest, highest = line.range()
+    line.literal(", scale(")
+    scale = line.scale()
+    line.literal(", stages=")
+    stages = line.sequence(lambda: _stage(line))
+    line.literal(", quantizer(")
+    quantizer = _quantizer(line)
+    line.literal(")")
+    per_channel = [len(scale.steps), len(quantizer.quantization.scale.steps)]
+    per_channel += [getattr(stage, "channels", 1) for stage in stages]
+    if channels < 1 or not set(per_channel) <= {1, channels} or not 0 <= highest - lowest < MOST_STEPS:
+        raise line.fault("levels that fall or are too many, or a list that is not of one entry or one for each channel")
+    chains = Chains(
+        scale=scale,
+        stages=stages,
+        quantizer=quantizer,
+        domain_low=low,
+        domain_high=high,
+        channels=channels,
+        levels=range(lowest, highest + 1),
+    )
+    return Staircase.unlisted(chains).lowered(lowest - 1 - first)
 
 
 def _bent_line(line: Cursor) -> BentLine:

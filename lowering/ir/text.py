@@ -32,6 +32,7 @@ from pefslc.diagnostics.errors import Origin
 from pefslc.geometry.shapes import Window
 from pefslc.ir.interface import GraphInput, GraphOutput, OutputMap
 from pefslc.ir.value import CodeRange, IntArray, Op, RealArray, TensorType, Value
+from pefslc.numeric.chain import Chains
 from pefslc.numeric.expression import Call, Number, Variable
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.line import BentLine
@@ -156,8 +157,7 @@ class _Printer:
             case Window():
                 return f"{name}({_window(content)})"
             case Quantizer():
-                last = ", zero_point_last" if content.adds_zero_point_last else ""
-                return f"{name}({self.element(content.quantization)}, {content.rounding.value}{last})"
+                return f"{name}({self.quantizer(content)})"
             case OutputMap():
                 return f"{name}(scale={self.rationals(content.scale)}, offset={self.rationals(content.offset)})"
             case Staircase():
@@ -200,13 +200,25 @@ class _Printer:
             case _:
                 raise TypeError(f"the IR has no notation for {type(content).__name__}")
 
+    def quantizer(self, quantizer: Quantizer) -> str:
+        last = ", zero_point_last" if quantizer.adds_zero_point_last else ""
+        return f"{self.element(quantizer.quantization)}, {quantizer.rounding.value}{last}"
+
     def staircase(self, staircase: Staircase) -> str:
+        """By its thresholds; where they are too many, by what they are computed from."""
+        start = f"domain={staircase.domain_low}..{staircase.domain_high}, low={staircase.low}"
+        if staircase.has_many_steps and staircase.chains is not None:
+            return f"{start}, {self.chains(staircase.chains)}"
         direction = staircase.direction.tolist()
         words = {1: "rising", -1: "falling"}
         same = words[direction[0]] if len(set(direction)) == 1 else f"direction={self.array(staircase.direction)}"
-        step = "" if staircase.step == 1 else f"step={staircase.step}, "
-        domain = f"{staircase.domain_low}..{staircase.domain_high}"
-        return f"domain={domain}, low={staircase.low}, {step}{same}, thresholds={self.array(staircase.thresholds)}"
+        step = "" if staircase.step == 1 else f", step={staircase.step}"
+        return f"{start}{step}, {same}, thresholds={self.array(staircase.thresholds)}"
+
+    def chains(self, chains: Chains) -> str:
+        levels = f"{chains.levels.start}..{chains.levels.stop - 1}"
+        made_of = f"scale({self.scale(chains.scale)}), stages={self.plain(chains.stages)}"
+        return f"channels={chains.channels}, levels={levels}, {made_of}, quantizer({self.quantizer(chains.quantizer)})"
 
     # --- constants -----------------------------------------------------------------------------------------------
 

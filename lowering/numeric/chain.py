@@ -181,6 +181,12 @@ class Chains:
     def chain(self, channel: int) -> Chain:
         return Chain(self.scale.channel(channel), self.stages, self.quantizer, channel)
 
+    def moved(self, by: int) -> Chains:
+        """The same codes for accumulators that are less by so much: what is missing is added first."""
+        back = Affine.bias(tuple(step * by for step in self.scale.steps))
+        low, high = self.domain_low - by, self.domain_high - by
+        return replace(self, stages=(back, *self.stages), domain_low=low, domain_high=high)
+
     def codes(self, a: int) -> Codes:
         """[channels]: the codes of accumulator `a`."""
         return np.array([self.chain(c).code(a) for c in range(self.channels)], dtype=np.int64)

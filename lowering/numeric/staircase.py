@@ -39,7 +39,7 @@ _MOST_LISTED = 1 << 20  # thresholds of all channels together: 8 MB
 _HASHED = 64  # steps of one channel
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Staircase:
     """code(a) = low + number of steps taken at accumulator code a, for a in [domain_low, domain_high].
 
@@ -47,7 +47,7 @@ class Staircase:
                 a >= threshold), non-increasing where it is -1 (taken at a <= threshold)
     direction   [channels or 1], 1 or -1
     step        what one step adds to the code: 1, or 2 for bipolar codes -1, 1
-    chains      what it was made of: where an implementation may be looked for, and no part of its meaning
+    chains      what its thresholds were computed from, where that is known: where an implementation may be looked for
 
     Without a list of thresholds (`unlisted`) they are those of `chains`, and listed when they are asked for.
     """
@@ -124,6 +124,17 @@ class Staircase:
         object.__setattr__(made, "low", self.low - by)
         return made
 
+    def moved(self, by: int) -> Staircase:
+        """The same codes for accumulators that are less by so much."""
+        chains = None if self.chains is None else self.chains.moved(by)
+        low, high = self.domain_low - by, self.domain_high - by
+        if self.is_listed:
+            thresholds, direction = self.thresholds - by, self.direction.copy()
+            return Staircase(low, high, self.low, thresholds, direction, self.step, chains)
+        made = Staircase.unlisted(chains)  # type: ignore[arg-type]
+        object.__setattr__(made, "low", self.low)
+        return made
+
     def between(self, first: int, last: int, low: int) -> Staircase:
         """The staircase of steps first .. last - 1 alone, its lowest code `low`."""
         chains = None if self.chains is None else replace(self.chains, levels=self.chains.levels[first:last])
@@ -154,6 +165,13 @@ class Staircase:
         return np.array_equal(self.direction, other.direction) and all(
             np.array_equal(self.rows(first, last), other.rows(first, last))
             for first, last in blocks(self.channels, self.steps)
+        )
+
+    def __repr__(self) -> str:
+        """In short: there may be millions of thresholds."""
+        return (
+            f"Staircase({self.domain_low}..{self.domain_high} -> {self.low}..{self.high}, channels={self.channels}, "
+            f"steps={self.steps})"
         )
 
     def __hash__(self) -> int:

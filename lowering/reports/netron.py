@@ -158,7 +158,8 @@ def _arrays(name: str, content: object) -> Iterator[tuple[str, Array]]:
     if isinstance(content, IntArray | RealArray):
         yield name, content.data
     elif isinstance(content, Staircase):
-        yield "thresholds", content.thresholds
+        if not content.has_many_steps:  # nobody looks at a million
+            yield "thresholds", content.thresholds
         yield "direction", content.direction
 
 
@@ -178,6 +179,7 @@ def _attributes(name: str, content: object) -> dict[str, Attribute]:
                 "domain": f"{content.domain_low}..{content.domain_high}",
                 "codes": f"{content.low}..{content.high}",
                 "step": content.step,
+                **({} if content.chains is None else _attributes("stages", content.chains.stages)),
             }
         case BentLine():
             slopes = {"above": str(content.above), "below": str(content.below)}

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+import pefslc.numeric.staircase as staircase_module
 from builders import ModelBuilder, import_bytes, lower
 from pefslc.frontend import import_model
 from pefslc.reports.netron import to_onnx
@@ -47,6 +48,17 @@ def test_nodes_say_what_the_operation_does(models: Path) -> None:
     first = graph.ops[0]
     assert weights[f"%{first.result.name}.weight"].dtype == np.int8
     assert (weights[f"%{first.result.name}.weight"] == first.weight.data).all()  # type: ignore[attr-defined]
+
+
+def test_a_million_thresholds_are_not_drawn(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, some = models / "cnn_q2_3.onnx", b".thresholds"
+    assert some in to_onnx(lower(import_model(path)))
+    monkeypatch.setattr(staircase_module, "_MOST_LISTED", 0)
+    content = to_onnx(lower(import_model(path)))
+    assert some not in content
+    nodes = {n.op_type: n for n in reversed(onnx.load_from_string(content).graph.node)}
+    requantize = {a.name: onnx.helper.get_attribute_value(a) for a in nodes["Requantize"].attribute}
+    assert requantize["stages"] == [b"Affine", b"LeakyReluStage"]
 
 
 def test_names_that_look_like_ours_and_names_with_anything_in_them_are_kept_apart(tmp_path: Path) -> None:

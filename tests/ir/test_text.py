@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import pefslc.numeric.staircase as staircase_module
 from builders import Feature, import_bytes, lower, random_network
 from pefslc.diagnostics.errors import CompileError, Origin
 from pefslc.frontend import import_model
@@ -28,7 +29,7 @@ from pefslc.numeric.line import BentLine
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage
-from pefslc.numeric.staircase import Quantizer, Staircase
+from pefslc.numeric.staircase import Quantizer, Staircase, staircase_of
 
 TINY = """\
 graph "tiny" integer
@@ -173,6 +174,36 @@ def test_staircases_round_trip(directions: list[int], levels: int) -> None:
     x = value("x", CodeRange(low=-50, high=50, scale=Scale.power_of_two(0), zero_point=3))
     op = Requantize(result=value("y"), input=x, staircase=staircase)
     assert parse_graph(print_graph(one_op(op, x))) == one_op(op, x)
+
+
+def _staircase_of_many_steps() -> Staircase:
+    """BatchNorm and LeakyRelu on three channels, a channel falls; the quantizer has an odd zero point."""
+    batch_norm = Affine((F(1), F(-3), F(2)), (F(0), F(1, 2), F(1)), (F(2), F(3), F(5)), (F(1), F(0), F(1, 3)))
+    quantization = Quantization(bits=6, signed=True, scale=Scale((F(1, 4), F(1, 3), F(1, 5))), zero_point=1)
+    quantizer = Quantizer(quantization, RoundingMode.HALF_EVEN, adds_zero_point_last=True)
+    stages = (batch_norm, LeakyReluStage((F(1, 8),)), ClipStage(F(-9), None))
+    return staircase_of(Scale((F(1, 7),)), stages, quantizer, -60, 60, 3)
+
+
+def test_a_staircase_of_too_many_steps_to_list_is_printed_as_what_it_is_computed_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x = value("x", CodeRange(low=-60, high=60, scale=Scale.power_of_two(0)))
+    listed = one_op(Requantize(result=value("y"), input=x, staircase=_staircase_of_many_steps().lowered(2)), x)
+    monkeypatch.setattr(staircase_module, "_MOST_LISTED", 0)
+    graph = one_op(Requantize(result=value("y"), input=x, staircase=_staircase_of_many_steps().lowered(2)), x)
+    text = print_graph(graph)
+    assert "thresholds" not in text
+    assert text == print_graph(listed)
+    (read,) = parse_graph(text).ops
+    assert isinstance(read, Requantize)
+    assert not read.staircase.is_listed
+    assert parse_graph(text) == graph == listed
+    assert print_graph(parse_graph(text)) == text
+    for change in (("channels=3", "channels=2"), ("channels=3", "channels=0"), ("levels=-3", "levels=99")):
+        assert change[0] in text
+        with pytest.raises(CompileError, match="line 3: levels that fall or are too many, or a list that is not of"):
+            parse_graph(text.replace(*change, 1))
 
 
 @given(slopes, slopes | st.just(F(0)), st.integers(-(2**40), 0), st.integers(0, 2**40))

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
+import pefslc.numeric.staircase as staircase_module
 from builders import ModelBuilder, import_bytes, lower
 from pefslc.diagnostics.errors import InternalError
+from pefslc.numeric.format import Quantization
+from pefslc.numeric.scale import Scale
+from pefslc.numeric.staircase import Quantizer, staircase_of
 from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, MaxHead, TransposeHead
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Role, root_of
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.groups.selection import select
-from pefslc.targets.tensil.groups.text import print_groups
+from pefslc.targets.tensil.groups.text import print_groups, staircase_text
 from pefslc.targets.tensil.groups.verify import faults_of_groups
 from pefslc.targets.tensil.machine.architecture import load_architecture
 from pefslc.targets.tensil.rewriting.rewrite import Context, Form, rewritten
@@ -235,3 +240,13 @@ def test_both_forms_print_every_group_and_port(groups: GroupProgram, words: Word
         assert f'input "{groups.inputs[0].name}" = %{groups.inputs[0].tensor}: [4, 6, 6] codes -8..7' in text
         assert text.endswith("\n")
     assert print_groups(groups) == print_groups(groups)
+
+
+def test_thresholds_that_are_too_many_to_hold_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    quantizer = Quantizer(Quantization(bits=4, signed=True, scale=Scale((Fraction(1), Fraction(1, 3)))))
+    listed = staircase_of(Scale((Fraction(1, 4),)), (), quantizer, -40, 40, 2)
+    assert staircase_text(listed).startswith("2 channels -40..40 -> -8..7 thresholds [2,15] -29..27 #")
+    monkeypatch.setattr(staircase_module, "_MOST_LISTED", 0)
+    unlisted = staircase_of(Scale((Fraction(1, 4),)), (), quantizer, -40, 40, 2)
+    assert staircase_text(unlisted) == "2 channels -40..40 -> -8..7 thresholds [2,15]"
+    assert not unlisted.is_listed

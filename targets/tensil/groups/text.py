@@ -115,9 +115,8 @@ def _step_text(step: Step) -> str:
 
 
 def staircase_text(staircase: Staircase) -> str:
-    """Channels, the codes before and after."""
+    """Channels, the codes before and after, and the thresholds unless they are too many to hold."""
     channels = f"{staircase.channels} channels " if staircase.channels > 1 else ""
-    return (
-        f"{channels}{staircase.domain_low}..{staircase.domain_high} -> {staircase.low}..{staircase.high}"
-        f" thresholds {array_text(staircase.thresholds)}"
-    )
+    codes = f"{channels}{staircase.domain_low}..{staircase.domain_high} -> {staircase.low}..{staircase.high}"
+    thresholds = f"[{staircase.channels},{staircase.steps}]"
+    return f"{codes} thresholds {thresholds if staircase.has_many_steps else array_text(staircase.thresholds)}"

@@ -99,7 +99,7 @@ def merged(whole: Staircase, below: Staircase, above: Staircase) -> Staircase:
     parts = [_widened(below, whole, whole.low, 0), _widened(above, whole, 0, whole.high)]
     sign = whole.direction[:, None]
     thresholds = np.sort(np.concatenate(parts, axis=1) * sign, axis=1) * sign
-    return replace(whole, thresholds=thresholds)
+    return replace(whole, thresholds=thresholds, chains=None)
 
 
 def _widened(part: Staircase, whole: Staircase, low: int, high: int) -> NDArray[np.int64]:
