@@ -53,7 +53,7 @@ GROUP_REWRITES: tuple[Rewrite[GroupProgram], ...] = (
 WORD_REWRITES: tuple[Rewrite[WordProgram], ...] = (
     DropIdleClips(),  # clips of addends that the sum's own clip repeats
     RequantizeWhilePacking(),  # the MatMul that packs leftover channels also shifts and clips them
-    MergeAdditions(),  # fold-addends, requantize-while-adding: an addition clips, or shifts, what it adds
+    MergeAdditions(),  # fold-addends, requantize-while-adding: an addition clips, or shifts, what it adds. Stays last
 )
 # The same for float models in the machine's own arithmetic, which rounds and saturates, and requantizes nothing.
 # `FuseSums`, of the graph at hand, is the last one before placement.

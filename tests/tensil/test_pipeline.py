@@ -35,6 +35,7 @@ from pefslc.targets.tensil.program.listing import parse_listing
 from pefslc.targets.tensil.report import parts_of
 from pefslc.targets.tensil.rewriting.rewrite import Context
 from pefslc.targets.tensil.schedule.text import print_schedule
+from pefslc.targets.tensil.word_rewrites.additions import MergeAdditions
 from pefslc.targets.tensil.word_rewrites.sums_in_packing import RequantizeWhilePacking
 
 BOARD = replace(load_architecture("custom_perf"), array_size=6)
@@ -177,6 +178,11 @@ def test_an_unknown_rewrite_is_refused_with_those_that_there_are_before_anything
 
 def test_the_options_know_the_rewrites() -> None:
     assert NAMED_REWRITES == REWRITE_NAMES
+
+
+def test_additions_are_merged_last() -> None:
+    """They count the rows of all groups: a later rewrite would change those."""
+    assert all(rewrites[-1].name == MergeAdditions.name for rewrites in (WORD_REWRITES, NATIVE_WORD_REWRITES))
 
 
 def test_the_printed_schedule_says_what_its_instructions_do_and_reads_back(network: Graph) -> None:
