@@ -18,6 +18,7 @@ from pefslc.numeric.choose_format import AutoFormat, Calibration, Candidate, can
 from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.quantize import dequantize, quantize_array, round_floats
 from pefslc.numeric.staircase import Quantizer
+from pefslc.passes.integer_builder import constant_operand
 from pefslc.passes.quantization_sites import quantization_sites, stored_sources
 from pefslc.passes.quantize_after_training import FormatPlan, computed_parameter
 
@@ -64,6 +65,7 @@ class Calibrator:
 
     def __init__(self, formats: CalibratedFormats, graph: Graph) -> None:
         self.formats, self.graph = formats, graph
+        _refuse_constants(graph)
         self.arrays, _ = calibration_batches(graph, formats.inputs)
         sites = quantization_sites(graph)
         self.groups = _groups(graph, sites)
@@ -177,6 +179,20 @@ def _weights(graph: Graph) -> Iterator[tuple[str, Floats]]:
             if raw is None:
                 raise computed_parameter("weights", op)
             yield op.result.name, raw.data.data
+
+
+def _refuse_constants(graph: Graph) -> None:
+    """Raise CompileError where an operation joins an activation with a constant, which has no rows to go with the data's.
+
+    Lowering refuses that, too, but only what could be calibrated gets there.
+    """
+    constant: set[str] = set()
+    for op in graph.ops:
+        read = op.operands[:1] if isinstance(op, Conv | Linear) else op.operands  # without weights and bias
+        if all(v.name in constant for v in op.operands):
+            constant.add(op.result.name)
+        elif any(v.name in constant for v in read):
+            raise constant_operand(op)
 
 
 def count_clipped(q: Quantization, x: Floats) -> int:

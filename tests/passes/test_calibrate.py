@@ -62,6 +62,42 @@ def test_what_is_never_negative_is_unsigned_and_what_is_joined_shares_a_format(t
     assert one.signed
 
 
+def test_a_concat_of_one_tensor_needs_no_other_to_share_a_format_with(tmp_path: Path) -> None:
+    b = ModelBuilder()
+    joined = b.node("Concat", b.input([1, 2, 4, 4]), axis=1)
+    b.output(b.node("Conv", joined, b.constant(np.ones((1, 2, 1, 1)))))
+    graph = import_bytes(b, tmp_path)
+    assert plan(graph, X).activations.keys() == {graph.inputs[0].value.name}
+
+
+@pytest.mark.parametrize("between", [None, "Relu"])
+def test_a_constant_among_activations_is_refused_before_data_meets_it(between: str | None, tmp_path: Path) -> None:
+    """Nine rows of data and one row of the constant cannot be joined."""
+    b = ModelBuilder()
+    x, constant = b.input([1, 2, 4, 4]), b.constant(np.ones((1, 1, 4, 4)))
+    joined = b.node("Concat", x, b.node(between, constant) if between else constant, axis=1)
+    b.output(b.node("Conv", joined, b.constant(np.ones((1, 3, 1, 1)))))
+    with pytest.raises(CompileError, match=r"PEF0406\]: concat reads a constant where it needs an activation"):
+        plan(import_bytes(b, tmp_path), X)
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+def test_progress_counts_the_rows_of_the_input_that_has_most(
+    batches: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b = ModelBuilder()
+    for name, rows in (("x", 1), ("y", 2)):
+        b.output(b.node("Relu", b.input([rows, 2], name)))
+    graph = import_bytes(b, tmp_path)
+    monkeypatch.setattr(pefslc.ir.reference, "_BYTES_AT_ONCE", 1)
+    data = {i.name: normal((batches * i.value.type.shape[0], 2)) for i in graph.inputs}
+    seen: list[tuple[int, int]] = []
+    CalibratedFormats(
+        AutoFormat(8), data, Calibration.MINMAX, lambda done, total, _: seen.append((done, total))
+    ).plan(graph)
+    assert seen == [(2 * done, 2 * batches) for done in range(1, batches + 1)]
+
+
 @pytest.mark.parametrize("method", list(Calibration))
 def test_formats_are_what_a_search_over_exact_rationals_finds(method: Calibration, tmp_path: Path) -> None:
     graph = branches(tmp_path)
@@ -133,13 +169,27 @@ def test_the_formats_with_the_least_noise_at_the_outputs_win(tmp_path: Path) -> 
     assert noise(8) <= min(noise(bits) for bits in (7, 6, 5, 4))
 
 
-@pytest.mark.parametrize(("low", "high", "unsigned"), [(0.0, 2.0, True), (-1.0, 2.0, True), (-1.0, -0.5, False)])
-def test_a_clip_of_what_is_never_negative_may_be_negative(
-    low: float, high: float, unsigned: bool, tmp_path: Path
+@pytest.mark.parametrize(
+    ("before", "low", "high", "unsigned"),
+    [
+        ("Relu", 0.0, 2.0, True),
+        ("Relu", -1.0, 2.0, True),
+        ("Relu", -1.0, -0.5, False),
+        ("Relu", None, 2.0, True),
+        ("Identity", 0.0, 2.0, True),
+        ("Identity", 0.5, 2.0, True),
+        ("Identity", -1.0, 2.0, False),
+        ("Identity", None, 2.0, False),
+        ("Identity", 0.0, None, True),
+    ],
+)
+def test_a_clip_is_unsigned_where_it_lets_no_negative_value_through(
+    before: str, low: float | None, high: float | None, unsigned: bool, tmp_path: Path
 ) -> None:
     b = ModelBuilder()
     x = b.node("Conv", b.input([1, 2, 4, 4]), b.constant(np.ones((1, 2, 1, 1))))
-    clipped = b.node("Clip", b.node("Relu", x), b.constant(low), b.constant(high))
+    limits = ["" if limit is None else b.constant(limit) for limit in (low, high)]
+    clipped = b.node("Clip", b.node(before, x), *limits)
     b.output(b.node("Conv", clipped, b.constant(np.ones((1, 1, 1, 1)))))
     graph = import_bytes(b, tmp_path)
     (name,) = (name for name in plan(graph, X).activations if name != graph.inputs[0].value.name)
