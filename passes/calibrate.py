@@ -182,7 +182,7 @@ def _weights(graph: Graph) -> Iterator[tuple[str, Floats]]:
 
 
 def _refuse_constants(graph: Graph) -> None:
-    """Raise CompileError where an operation joins an activation with a constant, which has no rows to go with the data's.
+    """Raise CompileError where an operation reads a constant beside an activation: it has too few rows for the data.
 
     Lowering refuses that, too, but only what could be calibrated gets there.
     """

@@ -65,9 +65,7 @@ class FittedFormats:
         graph = calibrator.graph
         quantized = quantized_by(plan, graph)
         pairs = {a.value.name: b.value.name for a, b in zip(graph.outputs, quantized.outputs, strict=True)}
-        few = {
-            i.name: calibrator.arrays[i.name][: _COMPARED_BATCHES * i.value.type.shape[0]] for i in graph.inputs
-        }
+        few = {i.name: calibrator.arrays[i.name][: _COMPARED_BATCHES * i.value.type.shape[0]] for i in graph.inputs}
         noise = measure_noise(graph, quantized, few, pairs, progress=self.formats.progress)
         return sum(n.ratio for n in noise.values())
 

@@ -85,7 +85,7 @@ def stream_values(graph: Graph, inputs: Mapping[str, Floats]) -> Iterator[tuple[
 
 
 def in_chunks(graph: Graph, inputs: Mapping[str, Floats]) -> Iterator[dict[str, Floats]]:
-    """The inputs in pieces of a few batches: on one piece, all values of the graph together take about 128 MB at most."""
+    """The inputs in pieces of whole batches: on one piece, all values of the graph together take about 128 MB."""
     at_once = max(1, _BYTES_AT_ONCE // _bytes_per_batch(graph))
     rows = {i.name: i.value.type.shape[0] for i in graph.inputs}  # of one batch: inputs may differ
     batches = max(len(inputs[name]) // rows[name] for name in rows)

@@ -43,6 +43,29 @@ def test_fold_constants_quantizes_and_transposes_what_is_constant() -> None:
     )
 
 
+def test_fold_constants_reshapes_what_is_constant() -> None:
+    check(
+        FoldConstants(),
+        X,
+        """
+        %w: real[2,3] = constant data=[2,3]{0.3, 0.25, -0.75, 9.0, -9.0, 0.0}  // (Quant) w
+        %wr: real[2,3,1] = reshape %w  // (Reshape)
+        %wf: real[6] = reshape %wr  // (Reshape)
+        %c: Q2.1[2,3] = quantized_constant codes=[2,3]{1, 0, -2, 3, -4, 0}  // (Quant) c
+        %cr: real[2,1,3] = reshape %c  // (Reshape)
+        output "y" = %q
+        """,
+        """
+        %w: real[2,3] = constant data=[2,3]{0.3, 0.25, -0.75, 9.0, -9.0, 0.0}  // (Quant) w
+        %wr: real[2,3,1] = constant data=[2,3,1]{0.3, 0.25, -0.75, 9.0, -9.0, 0.0}  // (Reshape)
+        %wf: real[6] = constant data=[6]{0.3, 0.25, -0.75, 9.0, -9.0, 0.0}  // (Reshape)
+        %c: Q2.1[2,3] = quantized_constant codes=[2,3]{1, 0, -2, 3, -4, 0}  // (Quant) c
+        %cr: Q2.1[2,1,3] = quantized_constant codes=[2,1,3]{1, 0, -2, 3, -4, 0}  // (Reshape)
+        output "y" = %q
+        """,
+    )
+
+
 def test_fold_constants_decides_ties_of_float_scales_exactly() -> None:
     """0.15 is 1.5 steps of 0.1 in float64, but neither number is what it prints as: the file's float32 decide."""
     step, value = np.float32(0.1), np.float32(0.25)
