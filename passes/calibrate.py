@@ -66,6 +66,7 @@ class Calibrator:
     def __init__(self, formats: CalibratedFormats, graph: Graph) -> None:
         self.formats, self.graph = formats, graph
         _refuse_constants(graph)
+        self.weights = {name: _Tensor.of(data) for name, data in _weights(graph)}
         self.arrays, _ = calibration_batches(graph, formats.inputs)
         sites = quantization_sites(graph)
         self.groups = _groups(graph, sites)
@@ -75,7 +76,6 @@ class Calibrator:
         for leader, tensor in self.tensors.items():
             members = {name for name in self.groups if self.groups[name] == leader}
             tensor.signed = not (members <= unsigned or (members <= inputs and tensor.low >= 0))
-        self.weights = {name: _Tensor.of(data) for name, data in _weights(graph)}
 
     def plan(self, bits: int, widths: Widths = _AS_ASKED) -> FormatPlan:
         """The best formats of `bits` bits; where `widths` names fewer, of those.
@@ -188,10 +188,9 @@ def _refuse_constants(graph: Graph) -> None:
     """
     constant: set[str] = set()
     for op in graph.ops:
-        read = op.operands[:1] if isinstance(op, Conv | Linear) else op.operands  # without weights and bias
         if all(v.name in constant for v in op.operands):
             constant.add(op.result.name)
-        elif any(v.name in constant for v in read):
+        elif not isinstance(op, Conv | Linear) and any(v.name in constant for v in op.operands):
             raise constant_operand(op)
 
 

@@ -20,10 +20,10 @@ Floats = NDArray[np.float64]
 
 
 def round_weights(weights: Floats, steps: Floats, low: int, high: int) -> Floats:
-    """Values on the grid for weights [C_out, C_in, ...], each one of its two neighbours, or the nearest in range.
+    """Values on the grid for weights [C_out, C_in, ...], each one of its two neighbours.
 
     steps      of the grid, of a shape that broadcasts against the weights
-    low, high  the codes of the grid's ends; a weight beyond them stays at the end
+    low, high  the codes of the grid's ends; at them and beyond it is the nearest, which the quantizer saturates
     """
     outputs, inputs = weights.shape[:2]
     scaled = weights / steps
@@ -32,9 +32,8 @@ def round_weights(weights: Floats, steps: Floats, low: int, high: int) -> Floats
     # At the ends there is no other neighbour, and what saturates is off by more than rounding can mend.
     fixed = (codes <= low) | (codes >= high)
     errors[fixed] = 0
-    if codes.shape[2] > 1:
-        moved = _excess(errors.sum(axis=2), errors)
-        codes, errors = codes - moved, errors - moved
+    moved = _excess(errors.sum(axis=2), errors)
+    codes, errors = codes - moved, errors - moved
     _move_channels(codes, errors)
     return np.asarray(codes.reshape(weights.shape) * steps, dtype=np.float64)
 
@@ -60,4 +59,3 @@ def _move_channels(codes: Floats, errors: Floats) -> None:
     furthest = np.take_along_axis(errors, candidates, axis=2)
     moved = _excess(sums, kernels + furthest[..., 0])[..., None]
     np.put_along_axis(codes, candidates, np.take_along_axis(codes, candidates, axis=2) - moved, axis=2)
-    np.put_along_axis(errors, candidates, furthest - moved, axis=2)
