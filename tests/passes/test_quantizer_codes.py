@@ -106,5 +106,14 @@ def test_a_snap_of_channels_with_different_steps(step: Fraction) -> None:
         assert found[channel] == [nearest(v, Fraction(1, 4)) for v in snapped]
 
 
+def test_a_snap_that_moves_nothing_leaves_a_line_a_line() -> None:
+    """30 bits are too many steps for a staircase; a line takes no snap."""
+    graph = lowered("snap(2^-1, 0)", fmt="Q4.26")
+    assert [op.mnemonic for op in graph.ops] == ["round"]
+    assert values(graph) == [[k / 2 for k in CODES]] * 2
+    with pytest.raises(CompileError, match="a quantizer of 30 bits on an activation is not supported"):
+        lowered("snap(1, 0)", fmt="Q4.26")
+
+
 def snap(step: Fraction) -> str:
     return f"snap({step.numerator}*2^{1 - step.denominator.bit_length()}, 0)"
