@@ -18,6 +18,7 @@ from pefslc.numeric.choose_format import AutoFormat, Calibration, Candidate, can
 from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.quantize import dequantize, quantize_array, round_floats
 from pefslc.numeric.staircase import Quantizer
+from pefslc.passes.integer_builder import constant_operand
 from pefslc.passes.quantization_sites import quantization_sites, stored_sources
 from pefslc.passes.quantize_after_training import FormatPlan, computed_parameter
 
@@ -64,6 +65,8 @@ class Calibrator:
 
     def __init__(self, formats: CalibratedFormats, graph: Graph) -> None:
         self.formats, self.graph = formats, graph
+        _refuse_constants(graph)
+        self.weights = {name: _Tensor.of(data) for name, data in _weights(graph)}
         self.arrays, _ = calibration_batches(graph, formats.inputs)
         sites = quantization_sites(graph)
         self.groups = _groups(graph, sites)
@@ -73,7 +76,6 @@ class Calibrator:
         for leader, tensor in self.tensors.items():
             members = {name for name in self.groups if self.groups[name] == leader}
             tensor.signed = not (members <= unsigned or (members <= inputs and tensor.low >= 0))
-        self.weights = {name: _Tensor.of(data) for name, data in _weights(graph)}
 
     def plan(self, bits: int, widths: Widths = _AS_ASKED) -> FormatPlan:
         """The best formats of `bits` bits; where `widths` names fewer, of those.
@@ -177,6 +179,19 @@ def _weights(graph: Graph) -> Iterator[tuple[str, Floats]]:
             if raw is None:
                 raise computed_parameter("weights", op)
             yield op.result.name, raw.data.data
+
+
+def _refuse_constants(graph: Graph) -> None:
+    """Raise CompileError where an operation reads a constant beside an activation: it has too few rows for the data.
+
+    Lowering refuses that, too, but only what could be calibrated gets there.
+    """
+    constant: set[str] = set()
+    for op in graph.ops:
+        if all(v.name in constant for v in op.operands):
+            constant.add(op.result.name)
+        elif not isinstance(op, Conv | Linear) and any(v.name in constant for v in op.operands):
+            raise constant_operand(op)
 
 
 def count_clipped(q: Quantization, x: Floats) -> int:

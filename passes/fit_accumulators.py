@@ -19,7 +19,7 @@ from pefslc.passes.quantize_after_training import FormatPlan, quantized_by
 
 __all__ = ["FittedFormats"]
 
-_COMPARED_ROWS = 64  # inputs on which plans are compared
+_COMPARED_BATCHES = 64  # of the inputs: on them plans are compared
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +65,7 @@ class FittedFormats:
         graph = calibrator.graph
         quantized = quantized_by(plan, graph)
         pairs = {a.value.name: b.value.name for a, b in zip(graph.outputs, quantized.outputs, strict=True)}
-        few = {name: array[:_COMPARED_ROWS] for name, array in calibrator.arrays.items()}
+        few = {i.name: calibrator.arrays[i.name][: _COMPARED_BATCHES * i.value.type.shape[0]] for i in graph.inputs}
         noise = measure_noise(graph, quantized, few, pairs, progress=self.formats.progress)
         return sum(n.ratio for n in noise.values())
 

@@ -14,7 +14,6 @@ from typing import ClassVar
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
-from pefslc.geometry.shapes import element_count
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, quantized_graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Lookup, Product, Requantize, Round, Sum, SumPool
 from pefslc.ir.quantized import (
@@ -301,7 +300,7 @@ def _clamp(builder: IntegerBuilder, op: Relu | LeakyRelu | Clip) -> Lowered:
 def _reshape(builder: IntegerBuilder, op: Reshape) -> Lowered:
     x = builder.operand(op.input, op)
     before, after = x.value.type, op.result.type.shape
-    repeat = element_count(after[1:2]) // before.channels if len(after) == 2 else 1
+    repeat = after[1] // before.channels if len(after) == 2 else 1
     if len(after) > 1 and (len(after) == 2 or after[1] == before.channels):
         channels = [c for c in range(before.channels) for _ in range(repeat)]
         scale = before.codes.scale.of_channels(channels)

@@ -172,7 +172,7 @@ class _Rewrite:
 
     def rounded_weight(self, op: Conv | Linear, raw: Constant, quantization: Quantization) -> Value:
         """The weights on the grid. Formats from data were chosen with each weight at its nearest code."""
-        steps = broadcast_steps(quantization.scale, raw.data.data.ndim, 0)
+        steps = np.array(float(quantization.scale.step))
         data = np.empty_like(raw.data.data)
         for part in _summed_together(op):
             data[part] = round_weights(raw.data.data[part], steps, quantization.low, quantization.high)

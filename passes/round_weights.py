@@ -20,10 +20,10 @@ Floats = NDArray[np.float64]
 
 
 def round_weights(weights: Floats, steps: Floats, low: int, high: int) -> Floats:
-    """Values on the grid for weights [C_out, C_in, ...], each one of its two neighbours, or the nearest in range.
+    """Values on the grid for weights [C_out, C_in, ...], each one of its two neighbours.
 
     steps      of the grid, of a shape that broadcasts against the weights
-    low, high  the codes of the grid's ends; a weight beyond them stays at the end
+    low, high  the codes of the grid's ends; at them and beyond it is the nearest, which the quantizer saturates
     """
     outputs, inputs = weights.shape[:2]
     scaled = weights / steps
@@ -32,20 +32,21 @@ def round_weights(weights: Floats, steps: Floats, low: int, high: int) -> Floats
     # At the ends there is no other neighbour, and what saturates is off by more than rounding can mend.
     fixed = (codes <= low) | (codes >= high)
     errors[fixed] = 0
-    if codes.shape[2] > 1:
-        moved = _excess(errors, errors.sum(axis=2), errors)
-        codes, errors = codes - moved, errors - moved
+    moved = _excess(errors.sum(axis=2), errors)
+    codes, errors = codes - moved, errors - moved
     _move_channels(codes, errors)
     return np.asarray(codes.reshape(weights.shape) * steps, dtype=np.float64)
 
 
-def _excess(errors: Floats, sums: Floats, order: Floats) -> Floats:
+def _excess(sums: Floats, order: Floats) -> Floats:
     """1 or -1 for the elements of the last axis that change sides, so that `sums` of the errors come to rest at 0:
-    as many as there are whole steps in each sum, those that rounding moved furthest in its direction first.
+    as many as there are whole steps in each sum, first of all those that are highest in `order`, in its direction.
+
+    Each of them is off in that direction: a sum that rounds to k steps has k terms or more, of half a step at most.
     """
     direction = np.sign(sums)[..., None]
     ranks = np.argsort(np.argsort(-direction * order, axis=-1, kind="stable"), axis=-1, kind="stable")
-    moves = (ranks < np.rint(np.abs(sums))[..., None]) & (direction * errors > 0)
+    moves = ranks < np.rint(np.abs(sums))[..., None]
     return np.asarray(moves * direction, dtype=np.float64)
 
 
@@ -56,6 +57,5 @@ def _move_channels(codes: Floats, errors: Floats) -> None:
     direction = np.sign(sums)[:, None, None]
     candidates = np.argmax(direction * errors, axis=2)[..., None]
     furthest = np.take_along_axis(errors, candidates, axis=2)
-    moved = _excess(furthest[..., 0], sums, kernels + furthest[..., 0])[..., None]
+    moved = _excess(sums, kernels + furthest[..., 0])[..., None]
     np.put_along_axis(codes, candidates, np.take_along_axis(codes, candidates, axis=2) - moved, axis=2)
-    np.put_along_axis(errors, candidates, furthest - moved, axis=2)

@@ -10,6 +10,7 @@ from pefslc.ir.graph import Graph, Level
 from pefslc.ir.quantized import BiasAdd, Constant, Conv, Linear, QuantizedConstant
 from pefslc.ir.value import Op, Value
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine
 from pefslc.passes.manager import Exactness
 
@@ -56,14 +57,14 @@ def constant_values(op: Op) -> tuple[Fraction, ...] | None:
 def _on_grid(op: Conv | Linear, producers: dict[str, Op]) -> bool:
     assert op.bias is not None
     values = constant_values(producers[op.bias.name])
-    steps = _accumulator_steps(op.input, op.weight)
-    if values is None or steps is None:
+    scale = _accumulator_scale(op.input, op.weight)
+    if values is None or scale is None:
         return False
-    return all((v / steps[c if len(steps) > 1 else 0]).denominator == 1 for c, v in enumerate(values))
+    return all((v / scale.channel(c)).denominator == 1 for c, v in enumerate(values))
 
 
-def _accumulator_steps(x: Value, weight: Value) -> tuple[Fraction, ...] | None:
+def _accumulator_scale(x: Value, weight: Value) -> Scale | None:
     x_type, w_type = x.type.element, weight.type.element
     if not isinstance(x_type, Quantization) or not isinstance(w_type, Quantization) or x_type.scale.per_channel:
         return None
-    return (x_type.scale * w_type.scale).steps
+    return x_type.scale * w_type.scale

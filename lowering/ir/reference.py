@@ -85,12 +85,13 @@ def stream_values(graph: Graph, inputs: Mapping[str, Floats]) -> Iterator[tuple[
 
 
 def in_chunks(graph: Graph, inputs: Mapping[str, Floats]) -> Iterator[dict[str, Floats]]:
-    """The inputs in pieces of a few rows: on one piece, all values of the graph together take about 128 MB at most."""
-    batch = max(i.value.type.shape[0] for i in graph.inputs)
-    rows = batch * max(1, _BYTES_AT_ONCE // _bytes_per_batch(graph))
-    total = max(len(array) for array in inputs.values())
-    for start in range(0, total, rows):
-        yield {name: array[start : start + rows] for name, array in inputs.items()}
+    """The inputs in pieces of whole batches: on one piece, all values of the graph together take about 128 MB."""
+    at_once = max(1, _BYTES_AT_ONCE // _bytes_per_batch(graph))
+    rows = {i.name: i.value.type.shape[0] for i in graph.inputs}  # of one batch: inputs may differ
+    first = graph.inputs[0].name
+    batches = len(inputs[first]) // rows[first]  # of every input
+    for start in range(0, batches, at_once):
+        yield {name: inputs[name][start * n : (start + at_once) * n] for name, n in rows.items()}
 
 
 def _bytes_per_batch(graph: Graph) -> int:

@@ -62,6 +62,51 @@ def test_what_is_never_negative_is_unsigned_and_what_is_joined_shares_a_format(t
     assert one.signed
 
 
+def test_a_concat_of_one_tensor_needs_no_other_to_share_a_format_with(tmp_path: Path) -> None:
+    b = ModelBuilder()
+    joined = b.node("Concat", b.input([1, 2, 4, 4]), axis=1)
+    b.output(b.node("Conv", joined, b.constant(np.ones((1, 2, 1, 1)))))
+    graph = import_bytes(b, tmp_path)
+    assert plan(graph, X).activations.keys() == {graph.inputs[0].value.name}
+
+
+@pytest.mark.parametrize("between", [None, "Relu"])
+def test_a_constant_among_activations_is_refused_before_data_meets_it(between: str | None, tmp_path: Path) -> None:
+    """Nine rows of data and one row of the constant cannot be joined."""
+    b = ModelBuilder()
+    x, constant = b.input([1, 2, 4, 4]), b.constant(np.ones((1, 1, 4, 4)))
+    joined = b.node("Concat", x, b.node(between, constant) if between else constant, axis=1)
+    b.output(b.node("Conv", joined, b.constant(np.ones((1, 3, 1, 1)))))
+    with pytest.raises(CompileError, match=r"PEF0406\]: concat reads a constant where it needs an activation"):
+        plan(import_bytes(b, tmp_path), X)
+
+
+@pytest.mark.parametrize("batches", [1, 3, 70])
+def test_inputs_of_different_batch_sizes_go_in_step(
+    batches: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Progress counts the rows of the input that has most, to the last one; plans are compared on 64 batches."""
+    b = ModelBuilder()
+    for name, rows in (("x", 1), ("y", 2)):
+        b.output(b.node("Gemm", b.input([rows, 2], name), b.constant(normal((2, 2))), transB=1))
+    graph = import_bytes(b, tmp_path)
+    monkeypatch.setattr(pefslc.ir.reference, "_BYTES_AT_ONCE", 1)
+    data = {i.name: normal((batches * i.value.type.shape[0], 2)) for i in graph.inputs}
+    seen: dict[str, list[tuple[int, int]]] = {}
+
+    def note(done: int, total: int, what: str) -> None:
+        seen.setdefault(what, []).append((done, total))
+
+    formats = CalibratedFormats(AutoFormat(6), data, Calibration.MINMAX, note)
+    FittedFormats(formats, TargetLimits(10, "narrow"), to_integer()).plan(graph)
+    assert seen["calibrating ranges"] == [(2 * done, 2 * batches) for done in range(1, batches + 1)]
+    compared = min(batches, 64)
+    plans, rest = divmod(len(seen["comparing with the float model"]), compared)
+    assert (plans > 1, rest) == (True, 0)
+    each = [(2 * done, 2 * compared) for done in range(1, compared + 1)]
+    assert seen["comparing with the float model"] == plans * each
+
+
 @pytest.mark.parametrize("method", list(Calibration))
 def test_formats_are_what_a_search_over_exact_rationals_finds(method: Calibration, tmp_path: Path) -> None:
     graph = branches(tmp_path)
@@ -102,6 +147,45 @@ def test_pieces_of_the_inputs_show_what_all_of_them_show(tmp_path: Path, monkeyp
             np.testing.assert_allclose(np.concatenate(parts), array, rtol=1e-14)
 
 
+@pytest.mark.parametrize("bits", [2, 3])
+def test_formats_of_the_fewest_bits_that_fit_stay_as_they_are(bits: int, tmp_path: Path) -> None:
+    graph = branches(tmp_path)
+    formats = CalibratedFormats(AutoFormat(bits), {"x": X})
+    assert FittedFormats(formats, TargetLimits(64, "wide"), to_integer()).plan(graph) == formats.plan(graph)
+
+
+def test_a_mean_gives_up_bits_of_what_it_reads(tmp_path: Path) -> None:
+    """16 signed codes of 8 bits need 12: one bit goes, of the input, because a mean has no weights."""
+    b = ModelBuilder()
+    b.output(b.node("AveragePool", b.input([1, 2, 4, 4]), kernel_shape=[4, 4]))
+    graph = import_bytes(b, tmp_path)
+    for room, bits in ((12, 8), (11, 7), (10, 6)):
+        formats = CalibratedFormats(AutoFormat(8), {"x": X})
+        fitted = FittedFormats(formats, TargetLimits(room, "narrow"), to_integer()).plan(graph)
+        assert [q.bits for q in fitted.activations.values()] == [bits]
+
+
+def test_of_two_addends_the_one_with_more_bits_gives_up_more(tmp_path: Path) -> None:
+    """x gives up two bits for its mean. y then gives up two more for the sum, and x, which has no more than y, none.
+
+    One of y's does not help: the format with 7 bits has half the range, and the same step.
+    """
+    b = ModelBuilder()
+    x, y, z = (b.input([1, 1, 32, 32], name) for name in "xyz")
+    b.output(b.node("AveragePool", x, kernel_shape=[32, 32]))
+    b.output(b.node("Add", x, y))
+    b.output(b.node("Conv", z, b.constant([[[[0.7]]]])))  # it fits: fewer bits to begin with are no better
+    graph = import_bytes(b, tmp_path)
+    rng = np.random.default_rng(0)
+    data = {name: rng.uniform(-end, end, (4, 1, 32, 32)) for name, end in (("x", 127), ("y", 0.25), ("z", 1))}
+    data["y"][0, 0, 0, 0] = 0.34
+    formats = CalibratedFormats(AutoFormat(8), data)
+    first = [str(formats.plan(graph).activations[i.value.name]) for i in graph.inputs]
+    fitted = FittedFormats(formats, TargetLimits(16, "narrow"), to_integer()).plan(graph)
+    assert first == ["Q8.0", "Q0.8", "Q1.7"]
+    assert [str(fitted.activations[i.value.name]) for i in graph.inputs] == ["Q8.-2", "Q-1.7", "Q1.7"]
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_fitted_formats_fit_and_change_nothing_where_all_fits_already(seed: int, tmp_path: Path) -> None:
     graph = FoldBatchNorm().run(import_bytes(without_quantizers(random_network(seed)), tmp_path))
@@ -133,13 +217,27 @@ def test_the_formats_with_the_least_noise_at_the_outputs_win(tmp_path: Path) -> 
     assert noise(8) <= min(noise(bits) for bits in (7, 6, 5, 4))
 
 
-@pytest.mark.parametrize(("low", "high", "unsigned"), [(0.0, 2.0, True), (-1.0, 2.0, True), (-1.0, -0.5, False)])
-def test_a_clip_of_what_is_never_negative_may_be_negative(
-    low: float, high: float, unsigned: bool, tmp_path: Path
+@pytest.mark.parametrize(
+    ("before", "low", "high", "unsigned"),
+    [
+        ("Relu", 0.0, 2.0, True),
+        ("Relu", -1.0, 2.0, True),
+        ("Relu", -1.0, -0.5, False),
+        ("Relu", None, 2.0, True),
+        ("Identity", 0.0, 2.0, True),
+        ("Identity", 0.5, 2.0, True),
+        ("Identity", -1.0, 2.0, False),
+        ("Identity", None, 2.0, False),
+        ("Identity", 0.0, None, True),
+    ],
+)
+def test_a_clip_is_unsigned_where_it_lets_no_negative_value_through(
+    before: str, low: float | None, high: float | None, unsigned: bool, tmp_path: Path
 ) -> None:
     b = ModelBuilder()
     x = b.node("Conv", b.input([1, 2, 4, 4]), b.constant(np.ones((1, 2, 1, 1))))
-    clipped = b.node("Clip", b.node("Relu", x), b.constant(low), b.constant(high))
+    limits = ["" if limit is None else b.constant(limit) for limit in (low, high)]
+    clipped = b.node("Clip", b.node(before, x), *limits)
     b.output(b.node("Conv", clipped, b.constant(np.ones((1, 1, 1, 1)))))
     graph = import_bytes(b, tmp_path)
     (name,) = (name for name in plan(graph, X).activations if name != graph.inputs[0].value.name)

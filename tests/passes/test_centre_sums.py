@@ -14,7 +14,7 @@ from pefslc.analysis.ranges import result_range
 from pefslc.analysis.verify import verify
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.graph import Graph
-from pefslc.ir.integer import SumPool
+from pefslc.ir.integer import Requantize, SumPool
 from pefslc.ir.interpret import run_codes
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.passes.centre_sums import CentreSums
@@ -55,6 +55,9 @@ def test_the_outputs_stay_and_the_sum_takes_a_bit_less(size: int, bits: int, tmp
     centred = CentreSums(TargetLimits(wanted, "a narrow accumulator")).run(graph)
     assert sum_bits(centred) <= wanted
     assert not verify(centred)
+    for op in centred.of_type(Requantize):
+        codes = op.input.type.codes
+        assert (op.staircase.domain_low, op.staircase.domain_high) == (codes.low, codes.high)
     low, high = graph.inputs[0].value.type.codes.low, graph.inputs[0].value.type.codes.high
     shape = (200, *graph.inputs[0].value.type.shape[1:])
     x = np.random.default_rng(0).integers(low, high + 1, shape)

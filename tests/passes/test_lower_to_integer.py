@@ -307,6 +307,22 @@ def test_what_lowering_refuses(build: Build, message: str, tmp_path: Path) -> No
     assert message in refusal(m, tmp_path)
 
 
+@pytest.mark.parametrize("values", ["2.5, 1e+30", "1e+30, 2.5", "-2.305843009213694e+18, 0.0"])
+def test_a_bias_of_which_one_channel_needs_more_than_64_bits(values: str) -> None:
+    """In steps of 2^-2: the last one is -2^63, whose magnitude int64 does not hold."""
+    graph = parse_graph(
+        X
+        + body(f"""
+        %w: Q1.1[2,2,1,1] = quantized_constant codes=[2,2,1,1]{{1, -2, 1, 1}}  // (Quant)
+        %b: real[2] = constant data=[2]{{{values}}}  // (Conv) b
+        %y: real[1,2,2,2] = conv %q %w bias=%b window(1x1) groups=1  // conv (Conv)
+        output "y" = %y
+        """)
+    )
+    with pytest.raises(CompileError, match="the bias needs more than 64 bits"):
+        LowerToInteger().run(graph)
+
+
 def test_an_input_that_nothing_reads(tmp_path: Path) -> None:
     m = ModelBuilder()
     x = start(m)

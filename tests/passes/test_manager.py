@@ -14,13 +14,14 @@ from pefslc.diagnostics.errors import CompileError, InternalError
 from pefslc.frontend import import_model
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.integer import Conv2d
+from pefslc.ir.parse import parse_graph
 from pefslc.ir.text import print_graph
 from pefslc.ir.value import IntArray
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.change_formats import ChangeFormats
 from pefslc.passes.drop_identities import DropIdentities
 from pefslc.passes.fold_constants import FoldConstants
-from pefslc.passes.manager import Exactness, Pass, run_passes
+from pefslc.passes.manager import Exactness, Pass, check_pass, run_passes
 from pefslc.passes.pipeline import pipeline, said_by_user
 from pefslc.passes.quantize_after_training import QuantizeAfterTraining
 
@@ -85,6 +86,45 @@ def test_a_pass_that_lies_about_exactness_is_caught(models: Path) -> None:
     graph = import_model(models / "cnn_q2_3.onnx")
     with pytest.raises(InternalError, match="pass 'swap-channels' says it is exact but changed output 'output' by"):
         run_passes(graph, pipeline(LIMITS, plugins=(SwapChannels(),)), check=True)
+
+
+def scaled(level: Level, factor: str, batch: int = 1) -> Graph:
+    """A graph that multiplies its input, codes or values, by `factor`."""
+    if level is Level.INTEGER:
+        return parse_graph(f"""graph "g" integer
+            input "x" as %x: [1..3]*(1)[{batch},2] quantizer(UQ2.0, half_even)  // (input) x
+            %y: [{factor}..{3 * int(factor)}]*(1)[{batch},2] = rescale %x factor={factor}  // (Mul)
+            output "y" = %y map(scale=1, offset=0)
+        """)
+    return parse_graph(f"""graph "g" quantized
+        input "x" as %x: real[{batch},2]  // (input) x
+        %y: real[{batch},2] = scaling %x stage=affine({factor}, 0, 1, 0)  // (Mul)
+        output "y" = %y
+    """)
+
+
+@pytest.mark.parametrize(
+    ("level", "before", "after", "worst"),
+    [
+        (Level.INTEGER, f"{2**40}", f"{2**40 + 1}", "3"),  # the highest code is 3
+        (Level.QUANTIZED, f"{10**6}*2^0", f"{10**6 + 1}*2^0", "[0-9.]+"),
+    ],
+)
+def test_any_difference_of_codes_counts_and_of_values_more_than_rounding(
+    level: Level, before: str, after: str, worst: str
+) -> None:
+    with pytest.raises(InternalError, match=f"'count' says it is exact but changed output 'y' by {worst}$"):
+        check_pass(Count([]), scaled(level, before), scaled(level, after))
+
+
+def test_values_may_differ_by_the_rounding_of_float64() -> None:
+    one, almost = (scaled(Level.QUANTIZED, factor) for factor in ("1", f"{2**50 + 1}*2^-50"))
+    check_pass(Count([]), one, almost)
+
+
+@pytest.mark.parametrize("level", list(Level))
+def test_a_pass_is_checked_on_whole_batches(level: Level) -> None:
+    check_pass(Count([]), scaled(level, "3", batch=3), scaled(level, "3", batch=3))
 
 
 @pytest.mark.parametrize("promise", [Exactness.BOUNDED, Exactness.CHANGES])

@@ -13,12 +13,14 @@ from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.graph import Level
 from pefslc.ir.integer import Conv2d
 from pefslc.ir.parse import parse_graph
+from pefslc.ir.quantized import BiasAdd, Conv
 from pefslc.ir.text import print_graph
 from pefslc.ir.value import IntArray
 from pefslc.passes.check_accumulators import CheckAccumulators, accumulator_bits
 from pefslc.passes.dead_code import RemoveDeadCode
 from pefslc.passes.drop_identities import DropIdentities
 from pefslc.passes.fold_constants import FoldConstants
+from pefslc.passes.manager import check_pass
 from pefslc.passes.merge_stages import MergeActivations, MergeBatchNorm
 from pefslc.passes.separate_bias import SeparateBias
 from pefslc.passes.tighten_ranges import TightenRanges
@@ -38,6 +40,29 @@ def test_fold_constants_quantizes_and_transposes_what_is_constant() -> None:
         %w: real[2,3] = constant data=[2,3]{0.3, 0.25, -0.75, 9.0, -9.0, 0.0}  // (Quant) w
         %wq: Q2.1[2,3] = quantized_constant codes=[2,3]{1, 0, -2, 3, -4, 0}  // (Quant)
         %wt: Q2.1[3,2] = quantized_constant codes=[3,2]{1, 3, 0, -4, -2, 0}  // (Transpose)
+        output "y" = %q
+        """,
+    )
+
+
+def test_fold_constants_reshapes_what_is_constant() -> None:
+    check(
+        FoldConstants(),
+        X,
+        """
+        %w: real[2,3] = constant data=[2,3]{0.3, 0.25, -0.75, 9.0, -9.0, 0.0}  // (Quant) w
+        %wr: real[2,3,1] = reshape %w  // (Reshape)
+        %wf: real[6] = reshape %wr  // (Reshape)
+        %c: Q2.1[2,3] = quantized_constant codes=[2,3]{1, 0, -2, 3, -4, 0}  // (Quant) c
+        %cr: real[2,1,3] = reshape %c  // (Reshape)
+        output "y" = %q
+        """,
+        """
+        %w: real[2,3] = constant data=[2,3]{0.3, 0.25, -0.75, 9.0, -9.0, 0.0}  // (Quant) w
+        %wr: real[2,3,1] = constant data=[2,3,1]{0.3, 0.25, -0.75, 9.0, -9.0, 0.0}  // (Reshape)
+        %wf: real[6] = constant data=[6]{0.3, 0.25, -0.75, 9.0, -9.0, 0.0}  // (Reshape)
+        %c: Q2.1[2,3] = quantized_constant codes=[2,3]{1, 0, -2, 3, -4, 0}  // (Quant) c
+        %cr: Q2.1[2,1,3] = quantized_constant codes=[2,1,3]{1, 0, -2, 3, -4, 0}  // (Reshape)
         output "y" = %q
         """,
     )
@@ -89,6 +114,41 @@ def test_separate_bias_leaves_a_bias_on_the_grid() -> None:
         output "y" = %y
         """,
     )
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "bias", "separated"),
+    [
+        ("Q3.1", "Q2.1", "0.75, -0.25", False),
+        ("Q3.1", "Q2.1", "0.75, 0.3", True),
+        ("Q3.1", "i4*({2^-1, 2^-2})", "0.75, 0.125", False),
+        ("Q3.1", "i4*({2^-1, 2^-2})", "0.125, 0.75", True),
+        ("i4*({2^-1, 2^-1})", "Q2.1", "0.75, -0.25", True),
+        ("real", "Q2.1", "0.75, -0.25", True),
+        ("Q3.1", "real", "0.75, -0.25", True),
+    ],
+)
+def test_a_bias_stays_where_each_channel_of_the_accumulator_has_a_grid_that_it_lies_on(
+    x: str, w: str, bias: str, separated: bool
+) -> None:
+    source = "relu %q" if x == "real" else "quantize %q"
+    weight = "constant data=[2,2,1,1]{1.0, -1.0, 0.5, 0.0}"
+    if w != "real":
+        weight = "quantized_constant codes=[2,2,1,1]{1, -2, 3, 0}"
+    graph = parse_graph(
+        X
+        + body(f"""
+        %x2: {x}[1,2,2,2] = {source}  // (Quant) x
+        %w: {w}[2,2,1,1] = {weight}  // (Quant) w
+        %b: real[2] = constant data=[2]{{{bias}}}  // (Conv) b
+        %y: real[1,2,2,2] = conv %x2 %w bias=%b window(1x1) groups=1  // conv (Conv) y
+        output "y" = %y
+        """)
+    )
+    changed = SeparateBias().run(graph)
+    check_pass(SeparateBias(), graph, changed)
+    assert len(list(changed.of_type(BiasAdd))) == separated
+    assert all((conv.bias is None) == separated for conv in changed.of_type(Conv))
 
 
 CHAIN = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -20,7 +21,7 @@ from pefslc.numeric.rounding import round_fraction
 from pefslc.passes.fold_batch_norm import FoldBatchNorm
 from pefslc.passes.fold_constants import FoldConstants
 from pefslc.passes.quantization_sites import quantization_sites
-from pefslc.passes.quantize_after_training import QuantizeAfterTraining, UniformFormat
+from pefslc.passes.quantize_after_training import QuantizeAfterTraining, UniformFormat, holding_codes
 
 FLOAT = 'graph "g" quantized\ninput "x" as %x: real[1,2,2,2]  // (input) x\n'
 CONV = """
@@ -190,6 +191,29 @@ def test_weights_and_biases_are_what_exact_rationals_say(data: list[float], inte
     assert [Fraction(v) for v in bias.data.data.tolist()] == [
         round_fraction(Fraction(v) / step**2) * step**2 for v in data[4:]
     ]
+
+
+def test_what_moves_codes_of_one_format_holds_that_format() -> None:
+    """Joined formats that differ are no format, and real numbers stay real."""
+    graph = float_graph("""
+        %a: Q3.1[1,2,2,2] = quantize %x  // (Quant) a
+        %b: Q2.3[1,2,2,2] = quantize %x  // (Quant) b
+        %same: real[1,4,2,2] = concat inputs=(%b, %b) axis=1  // (Concat) same
+        %pool: real[1,2,1,1] = max_pool %b window(2x2)  // (MaxPool) pool
+        %mixed: real[1,4,2,2] = concat inputs=(%a, %b) axis=1  // (Concat) mixed
+        %open: real[1,4,2,2] = concat inputs=(%a, %x) axis=1  // (Concat) open
+        %real: real[1,8] = reshape %x  // (Reshape) real
+        %known: Q3.1[1,8] = reshape %a  // (Reshape) known
+        %sum: real[1,2,2,2] = add %b %b  // (Add) sum
+        output "y" = %sum
+    """)
+    ops = {op.result.name: op for op in graph.ops}
+    for name in ("same", "pool"):
+        held = holding_codes(ops[name])
+        assert held.result.type.element == FixedPoint(2, 3).quantization
+        assert held == replace(ops[name], result=held.result)
+    for name in ("mixed", "open", "real", "known", "sum"):
+        assert holding_codes(ops[name]) is ops[name]
 
 
 NORM = "stage=affine({2, -1*2^-1}, {1, 2^-2}, {4, 2^-2}, {3, 0})  // (BatchNormalization) n"

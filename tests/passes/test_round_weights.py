@@ -25,6 +25,16 @@ def test_no_kernel_and_no_channel_is_off_by_more_than_its_share(shape: tuple[int
     assert (nearest.reshape(len(weights), -1).sum(1) + 1e-9 < np.abs(errors).reshape(len(weights), -1).sum(1)).any()
 
 
+@pytest.mark.parametrize("shape", [(8, 5, 3, 3), (6, 7, 1, 1), (9, 40)])
+def test_no_weight_at_an_end_of_the_range_or_beyond_moves_for_the_sake_of_a_sum(shape: tuple[int, ...]) -> None:
+    weights = np.random.default_rng(0).normal(0, STEP, shape)
+    codes, nearest = round_weights(weights, np.array(STEP), -2, 1) / STEP, np.rint(weights / STEP)
+    inside = (nearest > -2) & (nearest < 1)
+    assert np.array_equal(codes[~inside], nearest[~inside])
+    assert (codes[inside] != nearest[inside]).any()
+    assert ((codes[inside] >= -2) & (codes[inside] <= 1)).all()
+
+
 def test_weights_on_the_grid_and_beyond_it_stay() -> None:
     weights = np.array([[[0.0, 0.25, -0.5, 100.0, -100.0]]])
     assert np.array_equal(round_weights(weights, np.array(STEP), -16, 15), weights)
