@@ -293,4 +293,5 @@ def _is_certified(
 
 def _first_of_each_pair(a: Words, b: Words) -> Indices:
     """Where each pair (a[i], b[i]) occurs first. Words have 32 bits at most, so that a pair is one integer."""
-    return np.unique((a << 32) + b, return_index=True)[1]
+    first: Indices = np.unique((a << 32) + b, return_index=True)[1]
+    return first
