@@ -148,4 +148,4 @@ class Code(Enum):
     FEATURES = ("PEF1142", "features do not suit the episodes or the head")
     DEAD_NETWORK = ("PEF1143", "the features tell no classes apart")
     NOT_PAIRED = ("PEF1144", "results of different episodes are compared")
-    PICTURE = ("PEF1145", "a picture does not suit the model")
+    INPUT_PICTURE = ("PEF1145", "a picture does not suit the model")

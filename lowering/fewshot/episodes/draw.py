@@ -141,11 +141,11 @@ class Episodes:
         needed = self.shots + self.queries
         if counts[fewest] < needed:
             more = int((counts < needed).sum()) - 1
-            others = f", and {more} other classes have too few, too" if more else ""
+            others = f"; other classes with too few: {more}" if more else ""
             raise CompileError(
                 Code.EPISODES,
                 f"class {quote(class_name(int(classes[fewest]), names))} has {counts[fewest]} images; "
-                f"{self.shots} shots and {self.queries} queries need {needed}{others}",
+                f"an episode needs {needed} (shots {self.shots}, queries {self.queries}){others}",
                 hint="fewer shots or queries, or leave the class out",
             )
 

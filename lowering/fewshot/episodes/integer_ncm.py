@@ -82,9 +82,11 @@ class IntegerNcm:
                 hint="a centre of features of the same network",
             )
         largest = (largest_magnitude(codes) << shift) + max(abs(m) for m in subtracted)
-        if not fits_int64(dimension * largest * largest):
+        if not fits_int64(largest):
             raise _beyond_64_bits(shots)
         centred = (codes << shift) - np.array(subtracted, dtype=np.int64)
+        if not fits_int64(dimension * largest_magnitude(centred) ** 2):
+            raise _beyond_64_bits(shots)
         # By Cauchy and Schwarz no partial sum of <P, Q> exceeds |P| |Q| <= n bound, none of <P, P> n^2 bound.
         bound = int(np.einsum("nd,nd->n", centred, centred).max())
         needed = shots * shots * bound * (3 if self.kind is NcmKind.EUCLID else 1)

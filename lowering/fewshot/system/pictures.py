@@ -23,7 +23,7 @@ from pefslc.numeric.stages import Root
 __all__ = ["PictureTable", "box_resize", "centre_crop", "fit_picture"]
 
 Frames = NDArray[np.uint8]
-Number = Fraction | int | float | str
+Number = Fraction | int | float | np.number | str
 
 CROP = "crop"  # the one way to another shape
 _BYTES = 256
@@ -48,11 +48,11 @@ class PictureTable:
         """
         means, stds = _by_colour(mean, "mean"), _by_colour(std, "std")
         if min(stds) <= 0:
-            raise CompileError(Code.PICTURE, f"std is {quote_given(std)}", hint="positive, in units of img / 255")
+            raise CompileError(Code.INPUT_PICTURE, f"std is {quote_given(std)}", hint="positive, in units of img / 255")
         steps = len(quantizer.quantization.scale.steps)
         if steps not in (1, _COLOURS):
             raise CompileError(
-                Code.PICTURE,
+                Code.INPUT_PICTURE,
                 f"the input has {steps} channels, a picture 3",
                 hint="a network with an input [1, 3, H, W]",
             )
@@ -78,7 +78,7 @@ def fit_picture(frame: Frames, height: int, width: int, mode: str = CROP) -> Fra
     """
     if mode != CROP:
         raise CompileError(
-            Code.PICTURE,
+            Code.INPUT_PICTURE,
             f"there is no mode {quote_given(mode)} to fit pictures",
             hint=f"'{CROP}': centre crop and box filter; resize the pictures yourself for another",
         )
@@ -124,13 +124,13 @@ def _cover(values: NDArray[np.int64], axis: int, parts: int) -> NDArray[np.int64
 
 def _check_size(height: int, width: int) -> None:
     if min(height, width) < 1:
-        raise CompileError(Code.PICTURE, f"a size of {height} x {width} pixels", hint="at least 1 x 1")
+        raise CompileError(Code.INPUT_PICTURE, f"a size of {height} x {width} pixels", hint="at least 1 x 1")
 
 
 def _check_frames(frames: Frames) -> Frames:
     shape, problem = list(frames.shape), None
     if frames.dtype != np.uint8:
-        problem = f"{frames.dtype}", "bytes 0 to 255; scale 16 bits or floats to them"
+        problem = "no bytes", "values 0 to 255; scale 16 bits or floats to them"
     elif len(shape) == 2 or (shape and shape[-1] == 1):
         problem = "grey", "numpy.repeat(frame.reshape(H, W, 1), 3, axis=2)"
     elif len(shape) >= 3 and shape[-1] == 4:
@@ -143,20 +143,22 @@ def _check_frames(frames: Frames) -> Frames:
     if problem is not None:
         what, hint = problem
         raise CompileError(
-            Code.PICTURE, f"a frame is {frames.dtype} of shape {shape}: {what}, not uint8 RGB", hint=hint
+            Code.INPUT_PICTURE, f"a frame is {frames.dtype} of shape {shape}: {what}, not uint8 RGB", hint=hint
         )
     return frames
 
 
 def _by_colour(given: Sequence[Number] | Number, what: str) -> tuple[Fraction, ...]:
     """Three exact numbers."""
-    numbers = [given] if isinstance(given, Fraction | int | float | str) else list(given)
     try:
-        exact = tuple(Fraction(str(n)) if isinstance(n, float) else Fraction(n) for n in numbers)
+        numbers = [given] if isinstance(given, Number) else list(given)
+        exact = tuple(n if isinstance(n, Fraction) else Fraction(str(n)) for n in numbers)
     except (ValueError, TypeError, ZeroDivisionError):
         exact = ()
     if len(exact) not in (1, _COLOURS):
         raise CompileError(
-            Code.PICTURE, f"{what} is {quote_given(given)}", hint='one number, or three: ("0.485", "0.456", "0.406")'
+            Code.INPUT_PICTURE,
+            f"{what} is {quote_given(given)}",
+            hint='one number, or three: ("0.485", "0.456", "0.406")',
         )
     return exact * (_COLOURS // len(exact))
