@@ -25,7 +25,7 @@ def accuracy_table(results: Mapping[str, EpisodeAccuracies], reference: str) -> 
             (
                 name,
                 str(mean_accuracy(result)),
-                "-" if name == reference else str(paired_difference(result, results[reference])),
+                "-" if name == reference else paired_difference(result, results[reference]).as_difference(),
                 f"{100 * worst.accuracy:.1f} % {worst.name}",
                 f"{100 * result.ties / result.decisions:.2f} %",
                 result.head,

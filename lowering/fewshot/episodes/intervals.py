@@ -41,6 +41,10 @@ class Estimate:
     def __str__(self) -> str:
         return f"{100 * self.mean:.2f} +- {100 * self.half_width:.2f} %"
 
+    def as_difference(self) -> str:
+        """A difference of accuracies in words: in points, with its sign."""
+        return f"{100 * self.mean:+.2f} +- {100 * self.half_width:.2f} points"
+
 
 def mean_accuracy(result: EpisodeAccuracies) -> Estimate:
     """The mean of the accuracies of the episodes."""

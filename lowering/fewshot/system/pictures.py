@@ -18,7 +18,6 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote_given
 from pefslc.numeric.chain import Quantizer
 from pefslc.numeric.rounding import round_ratio
-from pefslc.numeric.stages import Root
 
 __all__ = ["PictureTable", "box_resize", "centre_crop", "fit_picture"]
 
@@ -57,7 +56,7 @@ class PictureTable:
                 hint="a network with an input [1, 3, H, W]",
             )
         rows = [
-            [quantizer.code_of(Root((Fraction(byte, _RANGE) - m) / s), colour) for byte in range(_BYTES)]
+            [quantizer.code_of_rational((Fraction(byte, _RANGE) - m) / s, colour) for byte in range(_BYTES)]
             for colour, (m, s) in enumerate(zip(means, stds, strict=True))
         ]
         table = np.array(rows, dtype=np.int64)
