@@ -68,7 +68,7 @@ def test_a_paired_difference_is_taken_episode_by_episode() -> None:
 
 
 def test_results_of_other_episodes_are_not_paired() -> None:
-    with pytest.raises(CompileError, match="other episodes: 2-way 1-shot") as caught:
+    with pytest.raises(CompileError, match="no pairs: 3 episodes") as caught:
         paired_difference(ONE, result_of([[0, 2]], [[4, 2]], drawn="b"))
     assert caught.value.problems[0].code is Code.NOT_PAIRED
 
@@ -120,5 +120,5 @@ def test_the_table_tells_what_each_figure_is() -> None:
 
 
 def test_a_table_of_results_that_do_not_belong_together_is_refused() -> None:
-    with pytest.raises(CompileError, match="other episodes"):
+    with pytest.raises(CompileError, match="no pairs: 1 episodes"):
         accuracy_table({"float": ONE, "5 bits": result_of([[0, 2]], [[4, 2]], drawn="b")}, "float")

@@ -59,8 +59,8 @@ def paired_difference(result: EpisodeAccuracies, reference: EpisodeAccuracies) -
     if result.drawn != reference.drawn:
         raise CompileError(
             Code.NOT_PAIRED,
-            f"other episodes: {result.settings} of {len(result.classes)} for {result.head}, "
-            f"{reference.settings} of {len(reference.classes)} for {reference.head}",
+            f"no pairs: {len(result.classes)} episodes ({result.settings}) are not the {len(reference.classes)} of the "
+            f"reference ({reference.settings}), or are of other labels",
             hint="evaluate both on what one Episodes(...).draw of the same labels gave",
         )
     return Estimate.of(result.accuracies - reference.accuracies)
