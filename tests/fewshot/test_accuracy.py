@@ -89,13 +89,13 @@ def test_a_dead_network_has_no_accuracy(head: NearestClassMean) -> None:
 
 
 def test_a_network_with_few_ties_is_alive() -> None:
-    """Of 9 images a class, one feature tells five classes from two: no majority of ties."""
+    """The one feature that changes tells four classes from the other three: 9 of 21 pairs of classes are alike."""
     codes = np.zeros((63, 2), dtype=np.int64)
-    codes[:, 0] = LABELS % 5
+    codes[:, 0] = LABELS % 2
     result = evaluate_episodes(
-        codes, Episodes(ways=2, shots=3, queries=5).draw(LABELS, 0, 50), IntegerNcm(NcmKind.EUCLID)
+        codes, Episodes(ways=2, shots=3, queries=5).draw(LABELS, 0, 300), IntegerNcm(NcmKind.EUCLID)
     )
-    assert 0 < 2 * result.ties <= result.decisions
+    assert result.decisions / 4 < result.ties <= result.decisions / 2
     assert result.constant_features == 1
 
 

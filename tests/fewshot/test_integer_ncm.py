@@ -97,7 +97,7 @@ def neighbours(size: int, count: int) -> list[tuple[tuple[int, int], tuple[int, 
 
 @pytest.mark.parametrize("size", [2**26, 2**30], ids=["products in float64", "products in int64"])
 def test_scores_that_float64_cannot_tell_apart(size: int) -> None:
-    """Two prototypes whose cosines to a query differ by 2^-50 and less, and one that equals the first."""
+    """Prototypes whose cosines to a query differ by 2^-50 and less; two are equal, around or before the other."""
     wrong = 0
     for first, second in neighbours(size, 60):
         for a, b in ((first, second), (second, first)):
@@ -109,6 +109,7 @@ def test_scores_that_float64_cannot_tell_apart(size: int) -> None:
             naive = products * np.abs(products) / np.square(features[:3].astype(np.float64)).sum(axis=1)
             wrong += int((naive.argmax(axis=1) != found.positions[0]).sum())
             agrees("euclid", features, supports, queries, centre)
+            agrees("cosine", features, np.array([[[0], [2], [1]]]), queries, centre)
     assert wrong > 0  # else these are no hard cases
 
 
@@ -173,3 +174,12 @@ def test_the_largest_codes_are_decided_and_larger_ones_refused(kind: str) -> Non
     assert "more than 64 bits" in refused(kind, features + np.sign(features), IntegerCentre.none(1), shots)
     assert "more than 64 bits" in refused(kind, np.full((1, 2), 2**40), IntegerCentre.none(2))
     assert "more than 64 bits" in refused("cosine", features, IntegerCentre("given", (2**70,), 0))
+    assert "more than 64 bits" in refused("cosine", np.full((1, 1), 2**60), IntegerCentre("given", (0,), 4))
+
+
+@pytest.mark.parametrize("bits", range(20, 31))
+def test_distances_that_differ_by_little_of_large_codes(bits: int) -> None:
+    """From where all is exact in float64 to where nothing is."""
+    features = (1 << bits) + np.array([[0], [1], [-1], [2], [-2], [3], [5]])
+    supports = np.array([[[i], [j], [k]] for i in range(5) for j in range(5) for k in range(5)])
+    agrees("euclid", features, supports, np.tile(np.arange(7), (125, 1)), IntegerCentre.none(1))

@@ -59,6 +59,7 @@ def test_an_interval_is_that_of_the_normal_distribution() -> None:
 
 def test_one_episode_says_nothing_of_others() -> None:
     assert Estimate.of(np.array([0.5])) == Estimate(0.5, inf, 1)
+    assert Estimate.of(np.array([0.5, 0.75])).half_width == pytest.approx(1.959963984540054 / 8, rel=1e-14)
 
 
 def test_a_paired_difference_is_taken_episode_by_episode() -> None:
