@@ -23,12 +23,15 @@ FLOORS = (
     ("version", "diagnostics", "geometry", "numeric"),  # know nothing of networks
     ("files",),  # arrays and folders of the user, and what is wrong with them
     ("ir",),  # the graph: its operations, what they mean, how they are written
-    ("analysis", "evaluation", "artifacts"),  # what follows from a graph; what is written about it
+    # what follows from a graph; what is written about it; how well features tell classes apart
+    ("analysis", "evaluation", "artifacts", "fewshot.episodes"),
     ("frontend", "passes", "targets"),  # a file to a graph; graph to graph; the contract of targets
     ("targets.c", "targets.tensil", "train"),  # graph to files; network to file
     ("reports",),  # what became of a model
     ("verification",),  # whether the files compute what the model does
     ("driver",),  # from a file to a Program
+    ("fewshot.system",),  # a Program and a head: pictures in, names out
+    ("fewshot",),  # few-shot learning: its public names
     ("",),  # `import pefslc`: the public names
     ("console",),  # the command
     ("__main__",),

@@ -1,4 +1,4 @@
-"""Tables aligned with spaces: the same in a pipe and in a golden text; a terminal may have the last column wrapped."""
+"""Plain tables whose last column is wrapped on a terminal."""
 
 from __future__ import annotations
 
@@ -7,19 +7,11 @@ import sys
 from collections.abc import Sequence
 from textwrap import wrap
 
-__all__ = ["plain_table", "wrapped_table"]
+from pefslc.diagnostics.text_table import plain_table
+
+__all__ = ["wrapped_table"]
 
 _NARROWEST = 20
-
-
-def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> str:
-    """Columns as wide as their widest cell; those whose index is in `right` are aligned to the right."""
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    lines = []
-    for row in (header, tuple("-" * w for w in widths), *rows):
-        cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
 
 
 def wrapped_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

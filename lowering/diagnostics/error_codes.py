@@ -142,3 +142,10 @@ class Code(Enum):
     EXPORT_DIFFERS = ("PEF1008", "the exported file is another network")
     BATCHNORM_STAYS = ("PEF1009", "a BatchNorm cannot be folded")
     FORWARD = ("PEF1010", "a forward cannot be followed")
+
+    # 11: few-shot learning (pefslc.fewshot); 1101 to 1120 data, 1121 to 1140 head, 1141 to 1160 episodes and pictures
+    EPISODES = ("PEF1141", "episodes cannot be drawn")
+    FEATURES = ("PEF1142", "features do not suit the episodes or the head")
+    DEAD_NETWORK = ("PEF1143", "the features tell no classes apart")
+    NOT_PAIRED = ("PEF1144", "results of different episodes are compared")
+    INPUT_PICTURE = ("PEF1145", "a picture does not suit the model")

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.enclosure import FunctionValue
-from pefslc.numeric.format import Quantization
+from pefslc.numeric.format import Quantization, saturate
 from pefslc.numeric.preimage import HalfLines, preimage
-from pefslc.numeric.rounding import LowerBound, RoundingMode, round_bounds, rounds_to_at_least
+from pefslc.numeric.rounding import LowerBound, RoundingMode, round_bounds, round_fraction, rounds_to_at_least
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import (
     FILTER,
@@ -71,6 +71,13 @@ class Quantizer:
         twice, inclusive = round_bounds(codes - inside, self.rounding)
         before = twice - (0 if self.adds_zero_point_last else 2 * q.zero_point)
         return HalfLines.at_least(before, 2, np.broadcast_to(inclusive, codes.shape)).scaled(q.scale.channel(channel))
+
+    def code_of_rational(self, x: Fraction, channel: int) -> int:
+        """The code of `x`, as the definition says."""
+        q = self.quantization
+        before, after = (0, q.zero_point) if self.adds_zero_point_last else (q.zero_point, 0)
+        rounded = round_fraction(x / q.scale.channel(channel) + before, self.rounding)
+        return saturate(rounded + after, q.low, q.high)
 
     def code_of(self, x: Root | FunctionValue, channel: int) -> int:
         """The code of the exact real `x`, by bisection over the codes."""

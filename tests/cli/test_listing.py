@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from cli_support import Cli
 
-from pefslc.console.tables import plain_table, wrapped_table
+from pefslc.console.tables import wrapped_table
+from pefslc.diagnostics.text_table import plain_table
 
 INSPECTION = """\
 input  x [1,4]: Q2.3: 5 bits, step 0.125, range [-2, 1.875]

@@ -21,6 +21,11 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.driver.compiled_artifact import open_artifact
 from pefslc.driver.compiler import lower_model
 from pefslc.driver.target_registry import find_target
+from pefslc.fewshot.episodes.accuracy import EpisodeAccuracies, evaluate_episodes
+from pefslc.fewshot.episodes.draw import Episodes
+from pefslc.fewshot.episodes.integer_ncm import IntegerNcm, NcmKind
+from pefslc.fewshot.episodes.intervals import paired_difference
+from pefslc.fewshot.system.pictures import fit_picture
 from pefslc.files.arrays import read_arrays
 from pefslc.files.staging import write_file
 from pefslc.ir.graph import Graph, Level
@@ -66,6 +71,16 @@ def changed(change: Callable[[onnx.ModelProto], object]) -> Case:
         return compiled(proto)
 
     return run
+
+
+def evaluated(features: np.ndarray, seed: int = 0) -> EpisodeAccuracies:
+    """Of five classes of 20 images, each image with features of its own class."""
+    drawn = Episodes(seed=seed).draw(np.repeat(np.arange(5), 20), 0, 10)
+    return evaluate_episodes(features, drawn, IntegerNcm(NcmKind.EUCLID))
+
+
+def distinct() -> np.ndarray:
+    return np.repeat(np.eye(5, dtype=np.int64), 20, axis=0)
 
 
 def conv(m: ModelBuilder, x: str, weight: object = ONES, **attributes: object) -> str:
@@ -361,6 +376,11 @@ CASES: dict[Code, Case] = {
     Code.TARGET_FAILED: network(target=ForgetsTheFiles()),
     Code.NOT_A_MODEL: lambda: pefslc.compile(42, target="c"),  # type: ignore[arg-type]
     Code.EXAMPLE: lambda: pefslc.compile("model.onnx", target="c", example=np.ones(SHAPE)),  # type: ignore[arg-type]
+    Code.EPISODES: lambda: Episodes(shots=5).draw(np.repeat(np.arange(5), 12), 0, 10_000, ("cup", "mug", "pen")),
+    Code.FEATURES: lambda: evaluated(np.ones((100, 80))),
+    Code.DEAD_NETWORK: lambda: evaluated(np.ones((100, 80), dtype=np.int64)),
+    Code.NOT_PAIRED: lambda: paired_difference(evaluated(distinct(), seed=0), evaluated(distinct(), seed=1)),
+    Code.INPUT_PICTURE: lambda: fit_picture(np.zeros((480, 640, 4), dtype=np.uint8), 32, 32),
 }
 
 # Codes without an example here, each with the reason.

@@ -1,0 +1,163 @@
+"""Camera frames to the codes of a network's input, exactly: a table of 256 entries a channel, and a resize in integers.
+
+A network is trained on (img / 255 - mean) / std and quantizes that. A byte has 256 values, so the whole of it is a
+table, computed once in rationals. Frames are RGB, as Pillow gives them; OpenCV's are BGR, to be turned by
+frame[:, :, ::-1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, quote_given
+from pefslc.numeric.chain import Quantizer
+from pefslc.numeric.rounding import round_ratio
+
+__all__ = ["PictureTable", "box_resize", "centre_crop", "fit_picture"]
+
+Frames = NDArray[np.uint8]
+Number = Fraction | int | float | np.number | str
+
+CROP = "crop"  # the one way to another shape
+_BYTES = 256
+_RANGE = 255
+_COLOURS = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PictureTable:
+    """codes [3, 256] int64: the input code of each byte of red, green and blue."""
+
+    codes: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, quantizer: Quantizer, mean: Sequence[Number] | Number, std: Sequence[Number] | Number) -> PictureTable:
+        """quantizer((byte / 255 - mean) / std), computed without rounding before the quantizer's own.
+
+        quantizer  of the network's input; its scale may be one for each colour
+        mean, std  one number, or one for each colour, in units of img / 255. Texts and floats are the decimals that
+                   they show: "0.485" and 0.485 are 485/1000. A quantizer that takes bytes as they are: 0 and "1/255"
+        Raises CompileError for numbers that are none, and for a std that is not positive.
+        """
+        means, stds = _by_colour(mean, "mean"), _by_colour(std, "std")
+        if min(stds) <= 0:
+            raise CompileError(Code.INPUT_PICTURE, f"std is {quote_given(std)}", hint="positive, in units of img / 255")
+        steps = len(quantizer.quantization.scale.steps)
+        if steps not in (1, _COLOURS):
+            raise CompileError(
+                Code.INPUT_PICTURE,
+                f"the input has {steps} channels, a picture 3",
+                hint="a network with an input [1, 3, H, W]",
+            )
+        rows = [
+            [quantizer.code_of_rational((Fraction(byte, _RANGE) - m) / s, colour) for byte in range(_BYTES)]
+            for colour, (m, s) in enumerate(zip(means, stds, strict=True))
+        ]
+        table = np.array(rows, dtype=np.int64)
+        table.setflags(write=False)
+        return cls(table)
+
+    def __call__(self, frames: Frames) -> NDArray[np.int64]:
+        """Codes [..., 3, H, W] of frames uint8 [..., H, W, 3]. Raises CompileError for pictures of other modes."""
+        checked = _check_frames(frames)
+        planes = [self.codes[colour][checked[..., colour]] for colour in range(_COLOURS)]
+        return np.stack(planes, axis=-3)
+
+
+def fit_picture(frame: Frames, height: int, width: int, mode: str = CROP) -> Frames:
+    """A frame uint8 [H, W, 3] as uint8 [height, width, 3]: the largest part of that shape in its centre, resized.
+
+    The same bytes on every machine. Raises CompileError for pictures and modes of other kinds.
+    """
+    if mode != CROP:
+        raise CompileError(
+            Code.INPUT_PICTURE,
+            f"there is no mode {quote_given(mode)} to fit pictures",
+            hint=f"'{CROP}': centre crop and box filter; resize the pictures yourself for another",
+        )
+    return box_resize(centre_crop(frame, height, width), height, width)
+
+
+def centre_crop(frame: Frames, height: int, width: int) -> Frames:
+    """The largest part of a frame [..., H, W, 3] as wide to its height as height : width, rounded down to pixels.
+
+    Where it cannot lie in the middle it lies half a pixel above or to the left of it.
+    """
+    _check_size(height, width)
+    rows, columns = _check_frames(frame).shape[-3:-1]
+    kept_rows = max(1, min(rows, columns * height // width))
+    kept_columns = max(1, min(columns, rows * width // height))
+    top, left = (rows - kept_rows) // 2, (columns - kept_columns) // 2
+    return frame[..., top : top + kept_rows, left : left + kept_columns, :]
+
+
+def box_resize(frame: Frames, height: int, width: int) -> Frames:
+    """A frame [..., H, W, 3] resized by areas: a pixel becomes the mean over the rectangle of the frame that it covers.
+
+    The mean is exact, with parts of pixels where the rectangle cuts them, and rounded once, halves to even. Enlarged
+    pixels are repeated, and mixed where two meet in one.
+    """
+    _check_size(height, width)
+    rows, columns = _check_frames(frame).shape[-3:-1]
+    sums = _cover(_cover(frame.astype(np.int64), -3, height), -2, width)
+    return round_ratio(sums, rows * columns).astype(np.uint8)
+
+
+def _cover(values: NDArray[np.int64], axis: int, parts: int) -> NDArray[np.int64]:
+    """The sums over `parts` equal pieces of an axis of length L, times `parts`: the weights of a piece sum up to L."""
+    moved = np.moveaxis(values, axis, 0)
+    length = len(moved)
+    before = np.zeros((length + 1, *moved.shape[1:]), dtype=np.int64)
+    np.cumsum(moved, axis=0, out=before[1:])
+    whole, part = np.divmod(np.arange(parts + 1) * length, parts)  # piece i begins at whole + part / parts
+    cut = moved[np.minimum(whole, length - 1)]  # the last piece ends at the end: part 0 of a pixel that is none
+    ends = before[whole] * parts + cut * part.reshape(-1, *[1] * (moved.ndim - 1))
+    return np.moveaxis(np.diff(ends, axis=0), 0, axis)
+
+
+def _check_size(height: int, width: int) -> None:
+    if min(height, width) < 1:
+        raise CompileError(Code.INPUT_PICTURE, f"a size of {height} x {width} pixels", hint="at least 1 x 1")
+
+
+def _check_frames(frames: Frames) -> Frames:
+    shape, problem = list(frames.shape), None
+    if frames.dtype != np.uint8:
+        problem = "no bytes", "values 0 to 255; scale 16 bits or floats to them"
+    elif len(shape) == 2 or (shape and shape[-1] == 1):
+        problem = "grey", "numpy.repeat(frame.reshape(H, W, 1), 3, axis=2)"
+    elif len(shape) >= 3 and shape[-1] == 4:
+        problem = (
+            "with a fourth channel",
+            "put what is transparent on a ground: Image.convert('RGB'), or frame[:, :, :3]",
+        )
+    elif len(shape) < 3 or shape[-1] != _COLOURS or 0 in shape:
+        problem = "no picture", "rows, columns, and red, green, blue last: frame.transpose(1, 2, 0) if they are first"
+    if problem is not None:
+        what, hint = problem
+        raise CompileError(
+            Code.INPUT_PICTURE, f"a frame is {frames.dtype} of shape {shape}: {what}, not uint8 RGB", hint=hint
+        )
+    return frames
+
+
+def _by_colour(given: Sequence[Number] | Number, what: str) -> tuple[Fraction, ...]:
+    """Three exact numbers."""
+    try:
+        numbers = [given] if isinstance(given, Number) else list(given)
+        exact = tuple(n if isinstance(n, Fraction) else Fraction(str(n)) for n in numbers)
+    except (ValueError, TypeError, ZeroDivisionError):
+        exact = ()
+    if len(exact) not in (1, _COLOURS):
+        raise CompileError(
+            Code.INPUT_PICTURE,
+            f"{what} is {quote_given(given)}",
+            hint='one number, or three: ("0.485", "0.456", "0.406")',
+        )
+    return exact * (_COLOURS // len(exact))
