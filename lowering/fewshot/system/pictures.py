@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote_given
 from pefslc.numeric.chain import Quantizer
-from pefslc.numeric.rounding import round_ratio
+from pefslc.numeric.rounding import RoundingMode, round_ratio
 
 __all__ = ["PictureTable", "box_resize", "centre_crop", "fit_picture"]
 
@@ -100,13 +100,13 @@ def centre_crop(frame: Frames, height: int, width: int) -> Frames:
 def box_resize(frame: Frames, height: int, width: int) -> Frames:
     """A frame [..., H, W, 3] resized by areas: a pixel becomes the mean over the rectangle of the frame that it covers.
 
-    The mean is exact, with parts of pixels where the rectangle cuts them, and rounded once, halves to even. Enlarged
-    pixels are repeated, and mixed where two meet in one.
+    The mean is exact, with parts of pixels where the rectangle cuts them, and rounded once, halves up. Enlarged pixels
+    are repeated, and mixed where two meet in one.
     """
     _check_size(height, width)
     rows, columns = _check_frames(frame).shape[-3:-1]
     sums = _cover(_cover(frame.astype(np.int64), -3, height), -2, width)
-    return round_ratio(sums, rows * columns).astype(np.uint8)
+    return round_ratio(sums, rows * columns, RoundingMode.HALF_AWAY).astype(np.uint8)
 
 
 def _cover(values: NDArray[np.int64], axis: int, parts: int) -> NDArray[np.int64]:
