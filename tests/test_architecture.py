@@ -26,9 +26,10 @@ FLOORS = (
     ("analysis", "evaluation", "artifacts"),  # what follows from a graph; what is written about it
     ("frontend", "passes", "targets"),  # a file to a graph; graph to graph; the contract of targets
     ("targets.c", "targets.tensil", "train"),  # graph to files; network to file
-    ("reports",),  # what became of a model
+    ("reports", "fewshot.head"),  # what became of a model; the classifier that learns on the device
     ("verification",),  # whether the files compute what the model does
     ("driver",),  # from a file to a Program
+    ("fewshot",),  # few-shot learning: its public names
     ("",),  # `import pefslc`: the public names
     ("console",),  # the command
     ("__main__",),
