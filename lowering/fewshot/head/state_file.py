@@ -47,7 +47,10 @@ from pefslc.fewshot.head.state import NAME_BYTES, HeadState, check_name, require
 from pefslc.files.folder_lock import locked
 from pefslc.files.staging import require_replaceable, write_file
 
-__all__ = ["MAGIC", "VERSION", "editing", "from_bytes", "load_state", "save_state", "to_bytes"]
+__all__ = [
+    "MAGIC", "RECORD_HEAD_BYTES", "VERSION",
+    "editing", "from_bytes", "header_bytes", "load_state", "save_state", "to_bytes",
+]  # fmt: skip
 
 MAGIC = b"PEFSHEAD"
 VERSION = 1
@@ -55,6 +58,7 @@ VERSION = 1
 _HEADER = struct.Struct("<8sII32sIIiiIIIIII")
 _CLASS = struct.Struct(f"<II{NAME_BYTES}s")
 _KINDS = (HeadKind.COSINE, HeadKind.EUCLID)
+RECORD_HEAD_BYTES = _CLASS.size  # of a class, before its sums
 _LEAST_BYTES = _HEADER.size + 4
 _LARGEST_FILE = 1 << 31
 
@@ -67,13 +71,19 @@ def to_bytes(state: HeadState) -> bytes:
         name = state.names.get(class_id, "").encode()
         body.append(_CLASS.pack(class_id, classifier.shots(class_id), name))
         body.append(classifier.sums(class_id).astype("<i4").tobytes())
-    content = b"".join(body)
-    header = _HEADER.pack(
-        MAGIC, VERSION, _HEADER.size + len(content) + 4, bytes.fromhex(state.backbone),
+    size = _LEAST_BYTES + sum(map(len, body))
+    content = header_bytes(state, size, len(state.devices), len(classifier.classes)) + b"".join(body)
+    return content + struct.pack("<I", zlib.crc32(content))
+
+
+def header_bytes(state: HeadState, size: int, devices: int, classes: int) -> bytes:
+    """What stands before the centre, with these numbers for the size of the file and the counts."""
+    spec = state.spec
+    return _HEADER.pack(
+        MAGIC, VERSION, size, bytes.fromhex(state.backbone),
         _KINDS.index(spec.kind), spec.dimension, spec.low, spec.high, spec.fraction_bits,
-        spec.max_shots, spec.max_classes, spec.max_devices, len(state.devices), len(classifier.classes),
+        spec.max_shots, spec.max_classes, spec.max_devices, devices, classes,
     )  # fmt: skip
-    return header + content + struct.pack("<I", zlib.crc32(header + content))
 
 
 def from_bytes(content: bytes, what: str = "the state") -> HeadState:
