@@ -56,7 +56,7 @@ class HeadSpec:
     fraction_bits  of the centre beyond those of a code; Euclid: 0
     max_shots      the most shots that a class may count
     max_classes    the most classes of a state
-    max_devices    the most devices whose states are merged into one
+    max_devices    the most devices whose states are merged into one; at least 2
 
     Raises CompileError where a number is out of range, where sums leave int32, and where `a` or `A` leave int64.
     """
@@ -118,7 +118,7 @@ class HeadSpec:
             ("fraction_bits", 0, _MOST_FRACTION_BITS),
             ("max_shots", 1, _MOST_COUNT),
             ("max_classes", 1, MOST_ID),
-            ("max_devices", 1, MOST_ID),
+            ("max_devices", 2, MOST_ID),  # with one, nothing could be merged
         ):
             if not low <= getattr(self, name) <= high:
                 return f"{name} = {getattr(self, name)} is not in {low} to {high}"

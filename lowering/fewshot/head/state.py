@@ -33,7 +33,7 @@ class HeadState:
     backbone    SHA-256 of the backbone, 64 hexadecimal digits: codes of another one mean something else
     classifier  what was learned
     devices     ids in 0 to 2^32 - 1 of the devices whose shots it holds, ascending
-    names       of classes; a class needs none
+    names       of classes that have one, never ""
     """
 
     backbone: str
@@ -76,7 +76,9 @@ class HeadState:
         """Name a class that is there; "" takes its name away. Raises CompileError for a name that no file holds."""
         self.classifier.shots(class_id)
         check_name(name)
-        self.names[class_id] = name
+        self.names.pop(class_id, None)
+        if name:
+            self.names[class_id] = name
 
     def forget_class(self, class_id: int) -> None:
         """Take a class out, with its shots and its name. Raises CompileError where it is not there."""
@@ -104,20 +106,16 @@ class HeadState:
                 hint="compile the classifier with a larger max_devices",
             )
         for class_id in other.classifier.classes:
-            ours, theirs = self._name(class_id), other._name(class_id)
-            if ours and theirs and ours != theirs:
+            ours, theirs = self.names.get(class_id), other.names.get(class_id)
+            if ours is not None and theirs is not None and ours != theirs:
                 raise CompileError(
                     Code.HEAD_NAME,
                     f"class {class_id} is {quote(ours)} here and {quote(theirs)} there",
                     hint="give one of them another id, or rename it",
                 )
-        names = {c: self._name(c) or other._name(c) for c in (*self.classifier.classes, *other.classifier.classes)}
         self.classifier.merge(other.classifier)
-        self.names = names
+        self.names = {**other.names, **self.names}
         self.devices = tuple(sorted((*self.devices, *other.devices)))
-
-    def _name(self, class_id: int) -> str:
-        return self.names.get(class_id, "")
 
 
 def check_name(name: str) -> None:
