@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from fewshot.head_actors import InC, write_program
+from fewshot.head_actors import InC, InPython, write_program
 from fewshot.head_specs import SPECS
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
@@ -37,3 +37,10 @@ def c_heads(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         assert process.stdin is not None
         process.stdin.close()
     assert process.returncode == 0
+
+
+@pytest.fixture(scope="session")
+def heads(c_heads: dict[str, InC], tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[InPython, InC]]:
+    """What is emitted of SPECS."""
+    folder = tmp_path_factory.mktemp("modules")
+    return {name: (InPython(SPECS[name], folder), in_c) for name, in_c in c_heads.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 from fewshot.head_actors import Actor, InC, InPython, Ours, Result, Vector
@@ -15,15 +14,16 @@ from hypothesis import strategies as st
 
 from pefslc.fewshot.head.spec import HeadKind, HeadSpec
 
+Heads = dict[str, tuple[InPython, InC]]
 IDS = (0, 1, 7, 2**31, 2**32 - 1)
 
 
 class Trial:
     """All actors and the oracle, which do the same."""
 
-    def __init__(self, name: str, c_heads: dict[str, InC], folder: Path) -> None:
+    def __init__(self, name: str, heads: Heads) -> None:
         self.spec = SPECS[name]
-        self.actors: list[Actor] = [Ours(self.spec), InPython(self.spec, folder), c_heads[name]]
+        self.actors: list[Actor] = [Ours(self.spec), *heads[name]]
         self.oracles: dict[int, Oracle] = {}
         self.outcomes: list[Result] = []
 
@@ -140,10 +140,8 @@ def play(trial: Trial, draw: random.Random, steps: int) -> None:
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_every_decision_of_a_long_life_is_that_of_the_definition(
-    name: str, c_heads: dict[str, InC], tmp_path: Path
-) -> None:
-    trial = Trial(name, c_heads, tmp_path)
+def test_every_decision_of_a_long_life_is_that_of_the_definition(name: str, heads: Heads) -> None:
+    trial = Trial(name, heads)
     for seed in range(3):
         play(trial, random.Random(seed), 40 if trial.spec.dimension > 20 else 120)  # fractions take their time
     assert trial.outcomes.count("ok") > 30
@@ -154,16 +152,14 @@ def test_every_decision_of_a_long_life_is_that_of_the_definition(
 
 @given(seed=st.integers(0, 2**32), name=st.sampled_from(["small", "whole_type", "brim", "euclid_brim"]))
 @settings(max_examples=25)
-def test_short_lives_agree(
-    seed: int, name: str, c_heads: dict[str, InC], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    play(Trial(name, c_heads, tmp_path_factory.mktemp("life")), random.Random(seed), 25)
+def test_short_lives_agree(seed: int, name: str, heads: Heads) -> None:
+    play(Trial(name, heads), random.Random(seed), 25)
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_numbers_at_their_largest_agree(name: str, c_heads: dict[str, InC], tmp_path: Path) -> None:
+def test_numbers_at_their_largest_agree(name: str, heads: Heads) -> None:
     """As many shots as are counted, all at one end; queries at the ends: the widest sums, squares and products."""
-    trial = Trial(name, c_heads, tmp_path)
+    trial = Trial(name, heads)
     spec = trial.spec
     trial.init(0, 1)
     ends = [(end,) * spec.dimension for end in (spec.low, spec.high)]
@@ -183,8 +179,8 @@ def test_numbers_at_their_largest_agree(name: str, c_heads: dict[str, InC], tmp_
     trial.same_files(0)
 
 
-def test_ties_go_to_the_lowest_id_whatever_the_order_of_enrolling(c_heads: dict[str, InC], tmp_path: Path) -> None:
-    trial = Trial("cosine80", c_heads, tmp_path)
+def test_ties_go_to_the_lowest_id_whatever_the_order_of_enrolling(heads: Heads) -> None:
+    trial = Trial("cosine80", heads)
     draw = random.Random(3)
     one, two = (codes(draw, trial.spec, []) for _ in range(2))
     trial.init(0, 1)
@@ -195,8 +191,8 @@ def test_ties_go_to_the_lowest_id_whatever_the_order_of_enrolling(c_heads: dict[
     assert trial.outcomes[-2:] == [7, 0]
 
 
-def test_a_prototype_or_a_query_at_the_centre_scores_nothing(c_heads: dict[str, InC], tmp_path: Path) -> None:
-    trial = Trial("one", c_heads, tmp_path)
+def test_a_prototype_or_a_query_at_the_centre_scores_nothing(heads: Heads) -> None:
+    trial = Trial("one", heads)
     trial.init(0, 1)
     trial.enrol(0, 5, [(0,)])
     for query in ((0,), (1,)):
@@ -206,8 +202,8 @@ def test_a_prototype_or_a_query_at_the_centre_scores_nothing(c_heads: dict[str, 
     assert trial.outcomes[-6:] == [5, 5, None, 5, 5, None]
 
 
-def test_codes_out_of_range_are_refused_wherever_they_stand(c_heads: dict[str, InC], tmp_path: Path) -> None:
-    trial = Trial("euclid", c_heads, tmp_path)
+def test_codes_out_of_range_are_refused_wherever_they_stand(heads: Heads) -> None:
+    trial = Trial("euclid", heads)
     trial.init(0, 1)
     for at in range(16):
         for code in (-17, 16):
@@ -215,8 +211,8 @@ def test_codes_out_of_range_are_refused_wherever_they_stand(c_heads: dict[str, I
     assert trial.outcomes == ["ok", *["bad-codes"] * 32]
 
 
-def test_merging_in_any_order_gives_the_same_file(c_heads: dict[str, InC], tmp_path: Path) -> None:
-    trial = Trial("whole_type", c_heads, tmp_path)
+def test_merging_in_any_order_gives_the_same_file(heads: Heads) -> None:
+    trial = Trial("whole_type", heads)
     draw = random.Random(5)
     shots = {slot: [(draw.choice(IDS), codes(draw, trial.spec, [])) for _ in range(6)] for slot in range(3)}
     files = set()
@@ -235,8 +231,8 @@ def test_merging_in_any_order_gives_the_same_file(c_heads: dict[str, InC], tmp_p
     assert len({file for file, _ in files}) == 1
 
 
-def test_what_does_not_belong_together_is_not_merged(c_heads: dict[str, InC], tmp_path: Path) -> None:
-    trial = Trial("small", c_heads, tmp_path)
+def test_what_does_not_belong_together_is_not_merged(heads: Heads) -> None:
+    trial = Trial("small", heads)
     for slot, device in enumerate((4, 4, 5, 6)):
         trial.init(slot, device)
         trial.enrol(slot, 1, [(0, 1)])
@@ -264,8 +260,8 @@ def test_what_does_not_belong_together_is_not_merged(c_heads: dict[str, InC], tm
 
 
 @pytest.mark.parametrize("name", ["small", "euclid_unsigned"])
-def test_every_byte_of_a_file_counts(name: str, c_heads: dict[str, InC], tmp_path: Path) -> None:
-    trial = Trial(name, c_heads, tmp_path)
+def test_every_byte_of_a_file_counts(name: str, heads: Heads) -> None:
+    trial = Trial(name, heads)
     spec = trial.spec
     trial.init(0, 9)
     for class_id in (3, 1):
@@ -288,13 +284,11 @@ votes = st.lists(st.one_of(st.none(), st.integers(0, 4), st.sampled_from([2**31,
 
 
 @given(decisions=votes)
-def test_a_vote_is_counted(
-    decisions: list[int | None], c_heads: dict[str, InC], tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_vote_is_counted(decisions: list[int | None], heads: Heads) -> None:
     candidates = sorted({d for d in decisions if d is not None})
     most = max((decisions.count(c) for c in candidates), default=0)
     expected = (
         None if decisions.count(None) > most else next((c for c in candidates if decisions.count(c) == most), None)
     )
-    trial = Trial("one", c_heads, tmp_path_factory.mktemp("vote"))
+    trial = Trial("one", heads)
     assert trial.do("vote", decisions) == expected
