@@ -19,6 +19,7 @@ from pefslc.fewshot.head.classifier import NO_CLASS, Classifier, vote
 from pefslc.fewshot.head.spec import HeadSpec
 
 COSINE = HeadSpec.cosine(-4, 3, [5, -7, 0], fraction_bits=2, max_shots=6, max_classes=3)
+CENTRED = HeadSpec.cosine(-4, 3, [4, -8, 0], fraction_bits=2, max_shots=6, max_classes=3)  # codes lie at its centre
 EUCLID = HeadSpec.euclid(3, -4, 3, max_shots=6, max_classes=3)
 WIDE = HeadSpec.cosine(-30000, 30000, [0, 480000, -7], max_shots=2000, max_classes=6)  # products beyond 2^53
 WIDE_EUCLID = HeadSpec.euclid(3, -300000, 300000, max_shots=2000)
@@ -31,7 +32,7 @@ def pair(spec: HeadSpec) -> tuple[Classifier, Oracle]:
 
 
 @given(
-    spec=st.sampled_from([COSINE, EUCLID]),
+    spec=st.sampled_from([COSINE, CENTRED, EUCLID]),
     shots=st.dictionaries(st.integers(0, 2**32 - 1), st.lists(vectors, min_size=1, max_size=6), max_size=3),
     queries=st.lists(vectors, min_size=1, max_size=4),
 )
@@ -49,7 +50,7 @@ def test_scores_ranking_and_decisions_are_those_of_the_definition(
         assert classifier.ranking(query) == tuple(sorted(found, key=lambda c: (-found[c], c)))
         assert decision.class_id == decision.nearest == oracle.classify(query, None)
         for score in {abs(s) for s in found.values()} | {Fraction(0), Fraction(1, 2), Fraction(1)}:
-            for threshold in (score, min(score + Fraction(1, 1000), Fraction(1)) if spec is COSINE else score / 2):
+            for threshold in (score, min(score + Fraction(1, 1000), Fraction(1)) if spec is not EUCLID else score / 2):
                 expected = oracle.classify(query, threshold)
                 assert classifier.classify(query, threshold=threshold).class_id == expected
                 assert classifier.classify_all([query], threshold=threshold).tolist() == [
@@ -119,6 +120,17 @@ def test_what_is_forgotten_was_never_there_and_order_does_not_matter(
         again.merge(part)
     assert once == again
     assert once.classes == again.classes == tuple(sorted({c for c, _ in kept}))
+
+
+def test_scores_at_the_centre_are_nothing() -> None:
+    classifier = Classifier(CENTRED)
+    classifier.enrol(2, [1, -2, 0])
+    classifier.enrol(1, [0, 0, 0])
+    assert classifier.classify([1, -2, 0], with_scores=True).scores == {1: 0, 2: 0}
+    assert classifier.classify([0, 0, 0], with_scores=True).scores == {1: 1, 2: 0}
+    assert classifier.classify([2, -4, 0], with_scores=True).scores == {1: -1, 2: 0}
+    assert classifier.ranking([2, -4, 0]) == (2, 1)
+    assert classifier.classify([1, -2, 0], threshold=Fraction(1, 2**32 - 1)).class_id is None
 
 
 def test_a_class_whose_shots_are_all_forgotten_is_passed_over() -> None:
