@@ -106,7 +106,8 @@ def threshold(draw: random.Random, trial: Trial, slot: int, query: Vector) -> Fr
     if kind == 2 and max(chosen.numerator, chosen.denominator) < 2**32 and chosen <= most:
         return chosen
     beside = (chosen + Fraction(draw.choice((-1, 1)), 2**30)).limit_denominator(2**20)
-    return min(max(beside, Fraction(0)), Fraction(most))
+    beside = min(max(beside, Fraction(0)), Fraction(most))
+    return beside if beside.numerator < 2**32 else Fraction(int(beside))
 
 
 def play(trial: Trial, draw: random.Random, steps: int) -> None:

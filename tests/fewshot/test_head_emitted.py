@@ -66,7 +66,7 @@ def test_compilers_have_nothing_to_say(compiler_name: str, flags: tuple[str, ...
 
 
 def test_the_c_code_is_small(compiler: str, tmp_path: Path) -> None:
-    """Code and constants, on the machine that runs the test. Of a Cortex-M4 the figure is smaller (docs)."""
+    """Code and constants, on the machine that runs the test: Thumb code is smaller."""
     if shutil.which("size") is None:
         pytest.skip("no binutils")
     (source,) = [p for p in written(tmp_path) if p.name == "cosine80_head.c"]

@@ -166,3 +166,14 @@ def test_a_centre_is_the_rounded_mean(rows: list[tuple[int, int]], f: int) -> No
 def test_a_centre_needs_codes(codes: np.ndarray) -> None:  # type: ignore[type-arg]
     with pytest.raises(CompileError, match="PEF1122"):
         centre_of(codes)
+
+
+def test_integers_of_numpy_are_those_of_python() -> None:
+    """int8 would wrap in the proof."""
+    given_as = [
+        HeadSpec.cosine(kind(-100), kind(100), np.array([7, -7], dtype=kind), max_shots=kind(90))
+        for kind in (int, np.int8)
+    ]
+    assert given_as[0] == given_as[1]
+    assert bounds_of(given_as[1]).sums == Interval(-9000, 9000)
+    assert type(given_as[1].low) is int

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from operator import index
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +85,7 @@ class HeadSpec:
         max_devices: int = 16,
     ) -> HeadSpec:
         """Centred cosine. The centre has as many numbers as a vector has features."""
-        numbers = tuple(int(c) for c in centre)
+        numbers = tuple(map(index, centre))
         return cls(
             kind=HeadKind.COSINE, dimension=len(numbers), low=low, high=high, centre=numbers,
             fraction_bits=fraction_bits, max_shots=max_shots, max_classes=max_classes, max_devices=max_devices,
@@ -101,6 +102,10 @@ class HeadSpec:
         )  # fmt: skip
 
     def __post_init__(self) -> None:
+        # The proof needs integers without an end: those of NumPy would wrap.
+        for name in ("dimension", "low", "high", "fraction_bits", "max_shots", "max_classes", "max_devices"):
+            object.__setattr__(self, name, index(getattr(self, name)))
+        object.__setattr__(self, "centre", tuple(map(index, self.centre)))
         wrong = self._wrong_numbers()
         if wrong:
             raise CompileError(Code.HEAD_SPEC, wrong)
