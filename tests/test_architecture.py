@@ -27,7 +27,7 @@ FLOORS = (
     ("analysis", "evaluation", "artifacts", "fewshot.episodes"),
     ("frontend", "passes", "targets"),  # a file to a graph; graph to graph; the contract of targets
     ("targets.c", "targets.tensil", "train"),  # graph to files; network to file
-    ("reports",),  # what became of a model
+    ("reports", "fewshot.head"),  # what became of a model; the classifier that learns on the device
     ("verification",),  # whether the files compute what the model does
     ("driver",),  # from a file to a Program
     ("fewshot.system",),  # a Program and a head: pictures in, names out

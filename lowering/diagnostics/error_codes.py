@@ -144,6 +144,15 @@ class Code(Enum):
     FORWARD = ("PEF1010", "a forward cannot be followed")
 
     # 11: few-shot learning (pefslc.fewshot); 1101 to 1120 data, 1121 to 1140 head, 1141 to 1160 episodes and pictures
+    HEAD_SPEC = ("PEF1121", "a classifier cannot be built of these numbers")
+    HEAD_CODES = ("PEF1122", "feature codes do not suit the classifier")
+    HEAD_CLASS = ("PEF1123", "the classifier has no such class or shot")
+    HEAD_FULL = ("PEF1124", "the classifier counts no more shots, classes or devices")
+    HEAD_THRESHOLD = ("PEF1125", "that is no threshold of the classifier")
+    HEAD_NAME = ("PEF1126", "a class cannot have that name")
+    STATE_DAMAGED = ("PEF1127", "a state file is damaged, or is none")
+    STATE_FOREIGN = ("PEF1128", "a state belongs to another backbone or classifier")
+    MERGED_TWICE = ("PEF1129", "the shots of one device would be counted twice")
     EPISODES = ("PEF1141", "episodes cannot be drawn")
     FEATURES = ("PEF1142", "features do not suit the episodes or the head")
     DEAD_NETWORK = ("PEF1143", "the features tell no classes apart")

@@ -53,14 +53,20 @@ def publish(folder: Path, files: Mapping[str, bytes], sidecar: tuple[str, bytes]
     return tuple(folder / name for name in everything)
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write one file, whole or not at all. Raises CompileError, also where something is that is no plain file."""
+def write_file(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Write one file, whole or not at all. Raises CompileError, also where something is that is no plain file.
+
+    durable  after a loss of power, too: one of the two contents is there, not an empty file under the new name
+    """
     require_replaceable(path)
     try:
         handle, staged = tempfile.mkstemp(prefix=".pefslc-", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             os.chmod(staged, 0o666 & ~_umask())
             os.replace(staged, path)
         except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar
 from unittest.mock import patch
@@ -25,6 +26,10 @@ from pefslc.fewshot.episodes.accuracy import EpisodeAccuracies, evaluate_episode
 from pefslc.fewshot.episodes.draw import Episodes
 from pefslc.fewshot.episodes.integer_ncm import IntegerNcm, NcmKind
 from pefslc.fewshot.episodes.intervals import paired_difference
+from pefslc.fewshot.head.classifier import Classifier
+from pefslc.fewshot.head.spec import HeadSpec
+from pefslc.fewshot.head.state import HeadState
+from pefslc.fewshot.head.state_file import load_state, to_bytes
 from pefslc.fewshot.system.pictures import fit_picture
 from pefslc.files.arrays import read_arrays
 from pefslc.files.staging import write_file
@@ -383,6 +388,18 @@ CASES: dict[Code, Case] = {
     Code.INPUT_PICTURE: lambda: fit_picture(np.zeros((480, 640, 4), dtype=np.uint8), 32, 32),
 }
 
+CASES |= {
+    Code.HEAD_SPEC: lambda: HeadSpec.cosine(-4096, 4095, [0] * 80, max_shots=2**20),
+    Code.HEAD_CODES: lambda: head().enrol(0, [0, 900]),
+    Code.HEAD_CLASS: lambda: head().forget_class(4),
+    Code.HEAD_FULL: lambda: head().enrol(0, [[0, 0]] * 9),
+    Code.HEAD_THRESHOLD: lambda: head().classify([0, 0], threshold=Fraction(3, 2)),
+    Code.HEAD_NAME: lambda: state(1).rename(0, "the mug that stands on the table at home"),
+    Code.STATE_DAMAGED: lambda: load_state(Path(written("desk.state", to_bytes(state(1))[:90]))),
+    Code.STATE_FOREIGN: lambda: load_state(Path(written("desk.state", to_bytes(state(1)))), backbone="cd" * 32),
+    Code.MERGED_TWICE: lambda: state(1).merge(state(1)),
+}
+
 # Codes without an example here, each with the reason.
 WITHOUT = {
     Code.BIAS_OFF_GRID: "a pass that separates such biases runs before the check",
@@ -392,8 +409,20 @@ WITHOUT = {
     Code.C_TENSOR_TOO_LARGE: "would take the memory that it is about",
     Code.C_UNSUPPORTED: "the importer refuses such additions first",
     Code.ARRAYS_TOO_LARGE: "tests/cli/test_arrays.py has the file",
-    **{code: "needs torch: tests/train" for code in Code if code.number >= "PEF1000" and code not in CASES},
+    **{code: "needs torch: tests/train" for code in Code if "PEF1000" <= code.number < "PEF1100" and code not in CASES},
 }
+
+
+def head() -> Classifier:
+    """Two features, at most 8 shots; classes 0 and 7."""
+    return state(1).classifier
+
+
+def state(device: int) -> HeadState:
+    made = HeadState.new(HeadSpec.cosine(0, 496, [320, 640], max_shots=8), "ab" * 32, device)
+    for class_id in (0, 7):
+        made.classifier.enrol(class_id, [20, 40])
+    return made
 
 
 def _two_input_quantizers() -> ModelBuilder:

@@ -1,0 +1,159 @@
+"""The arithmetic of spec.py on arrays, and the comparisons that decide: exact, without division and without roots.
+
+int64 holds every number of `Similarities` (`bounds_of` proved it). Products of a comparison are wider: Python integers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, quote_given
+from pefslc.fewshot.head.spec import MOST_RATIO, HeadKind, HeadSpec
+
+__all__ = ["Score", "Similarities", "accepts", "check_threshold", "nearest_of_each", "similarities"]
+
+Codes = NDArray[np.int64]
+
+_EXACT_FLOAT = 1 << 53  # float64 holds every integer below, so sums below are exact in any order
+# sign(a) a^2 / A in float64: a, a, the product, A and the quotient are each rounded once, by at most 2^-53 of their
+# size (nothing underflows: the least is 2^-63). Five roundings are below 2^-50, of the exact value; so below 2^-49 of
+# the computed one. Two scores whose difference exceeds 2^-48 of the sum of their sizes are in the right order, though
+# that difference, that sum and the product are rounded, too. a / A has fewer roundings.
+_MARGIN = 2.0**-48
+
+
+class Score(NamedTuple):
+    """value / weight, weight >= 1: how near a class is, larger is nearer."""
+
+    value: int
+    weight: int
+
+    def exceeds(self, other: Score) -> bool:
+        """Whether this is the nearer class. The products are at most `Bounds.comparison`."""
+        return self.value * other.weight > other.value * self.weight
+
+
+@dataclass(frozen=True, slots=True)
+class Similarities:
+    """Queries against classes.
+
+    a           [queries, classes]
+    weights     [classes]: A, where A = 0 counts as 1: the score of a prototype at the centre is then 0 / 1
+    query_norm  [queries]: <Q, Q>
+    """
+
+    kind: HeadKind
+    a: Codes
+    weights: Codes
+    query_norm: Codes
+
+    def score(self, query: int, column: int) -> Score:
+        a = int(self.a[query, column])
+        return Score(a * abs(a) if self.kind is HeadKind.COSINE else a, int(self.weights[column]))
+
+    def as_fraction(self, query: int, column: int) -> Fraction:
+        """What a threshold is compared with.
+
+        cosine  the squared cosine with the sign of the cosine, in [-1, 1]; 0 for a prototype or a query at the centre
+        Euclid  minus the squared distance in steps of the code
+        """
+        value, weight = self.score(query, column)
+        norm = int(self.query_norm[query])
+        if self.kind is HeadKind.COSINE:
+            return Fraction(value, weight * max(norm, 1))
+        return Fraction(value, weight) - norm
+
+
+def similarities(spec: HeadSpec, counts: Codes, sums: Codes, codes: Codes) -> Similarities:
+    """Compare queries with classes.
+
+    counts  [classes] shots, at least 1
+    sums    [classes, dimension] of their codes
+    codes   [queries, dimension]
+    """
+    centre = spec.centre_codes
+    prototypes = (sums << spec.fraction_bits) - counts[:, None] * centre
+    queries = (codes << spec.fraction_bits) - centre
+    products = _products(queries, prototypes)
+    prototype_norm = (prototypes * prototypes).sum(axis=1)
+    query_norm = (queries * queries).sum(axis=1)
+    if spec.kind is HeadKind.COSINE:
+        return Similarities(spec.kind, products, np.maximum(prototype_norm, 1), query_norm)
+    return Similarities(spec.kind, 2 * counts * products - prototype_norm, counts * counts, query_norm)
+
+
+def _products(queries: Codes, prototypes: Codes) -> Codes:
+    """<Q, P> [queries, classes]. Integers have no fast product of matrices; floats have, and may be exact."""
+    if not len(queries) or not len(prototypes):
+        return np.zeros((len(queries), len(prototypes)), dtype=np.int64)
+    largest = np.abs(queries).max(axis=0) * np.abs(prototypes).max(axis=0)
+    if sum(largest.tolist()) < _EXACT_FLOAT:
+        return (queries.astype(np.float64) @ prototypes.T.astype(np.float64)).astype(np.int64)
+    return queries @ prototypes.T
+
+
+def nearest_of_each(found: Similarities) -> Codes:
+    """The column of the nearest class for each query, the lowest where several are equally near; there is a class."""
+    a = found.a.astype(np.float64)
+    weights = found.weights.astype(np.float64)
+    scores = a * np.abs(a) / weights if found.kind is HeadKind.COSINE else a / weights
+    nearest: Codes = scores.argmax(axis=1).astype(np.int64)
+    best = scores[np.arange(len(scores)), nearest][:, None]
+    in_doubt = best - scores <= _MARGIN * (np.abs(best) + np.abs(scores))
+    for query in np.nonzero(in_doubt.sum(axis=1) > 1)[0]:
+        columns = np.nonzero(in_doubt[query])[0]
+        nearest[query] = _nearest(found, int(query), columns.tolist())
+    return nearest
+
+
+def _nearest(found: Similarities, query: int, columns: list[int]) -> int:
+    """The nearest of some columns, in exact integers."""
+    best, best_score = columns[0], found.score(query, columns[0])
+    for column in columns[1:]:
+        score = found.score(query, column)
+        if score.exceeds(best_score):
+            best, best_score = column, score
+    return best
+
+
+def accepts(found: Similarities, query: int, column: int, threshold: Fraction | None) -> bool:
+    """Whether a class is near enough to a query.
+
+    cosine  a >= 0 and a^2 d >= t A <Q, Q> for a threshold t / d on the squared cosine
+    Euclid  (A <q, q> - a) d <= t A for a threshold t / d on the squared distance, in squared steps of the code
+
+    A = 0 and <Q, Q> = 0 count as 1: the cosine of nothing is 0, which no positive threshold accepts.
+    """
+    if threshold is None:
+        return True
+    t, d = threshold.numerator, threshold.denominator
+    a, weight, norm = int(found.a[query, column]), int(found.weights[column]), int(found.query_norm[query])
+    if found.kind is HeadKind.COSINE:
+        return a >= 0 and a * a * d >= t * weight * max(norm, 1)
+    return (weight * norm - a) * d <= t * weight
+
+
+def check_threshold(spec: HeadSpec, threshold: Fraction | None) -> None:
+    """Demand that the emitted code, too, can compare with `threshold`. Raises CompileError."""
+    if threshold is None:
+        return
+    hint = "a squared cosine is in 0 to 1, as Fraction(81, 100)" if spec.kind is HeadKind.COSINE else (
+        "a squared distance, in squared steps of the feature codes, as Fraction(1200)"
+    )  # fmt: skip
+    if not isinstance(threshold, Fraction | int) or isinstance(threshold, bool):
+        raise CompileError(Code.HEAD_THRESHOLD, f"{quote_given(threshold)} is no fraction", hint=hint)
+    most = 1 if spec.kind is HeadKind.COSINE else MOST_RATIO
+    if not 0 <= threshold <= most:
+        raise CompileError(Code.HEAD_THRESHOLD, f"the threshold {threshold} is not in 0 to {most}", hint=hint)
+    if threshold.denominator > MOST_RATIO or threshold.numerator > MOST_RATIO:
+        raise CompileError(
+            Code.HEAD_THRESHOLD,
+            f"numerator or denominator of the threshold {threshold} exceed 32 bits",
+            hint=f"round it: Fraction(x).limit_denominator(10000); {hint}",
+        )
