@@ -23,11 +23,12 @@ FLOORS = (
     ("version", "diagnostics", "geometry", "numeric"),  # know nothing of networks
     ("files",),  # arrays and folders of the user, and what is wrong with them
     ("ir",),  # the graph: its operations, what they mean, how they are written
-    # what follows from a graph; what is written about it; how well features tell classes apart
-    ("analysis", "evaluation", "artifacts", "fewshot.episodes"),
-    ("frontend", "passes", "targets"),  # a file to a graph; graph to graph; the contract of targets
+    # what follows from a graph; what is written about it; the classifier that learns
+    ("analysis", "evaluation", "artifacts", "fewshot.head"),
+    # a file to a graph; graph to graph; the contract of targets; how well features tell classes apart
+    ("frontend", "passes", "targets", "fewshot.episodes"),
     ("targets.c", "targets.tensil", "train"),  # graph to files; network to file
-    ("reports", "fewshot.head"),  # what became of a model; the classifier that learns on the device
+    ("reports", "fewshot.device"),  # what became of a model; the classifier as files for a device
     ("verification",),  # whether the files compute what the model does
     ("driver",),  # from a file to a Program
     ("fewshot.system",),  # a Program and a head: pictures in, names out

@@ -24,10 +24,10 @@ from pefslc.driver.compiler import lower_model
 from pefslc.driver.target_registry import find_target
 from pefslc.fewshot.episodes.accuracy import EpisodeAccuracies, evaluate_episodes
 from pefslc.fewshot.episodes.draw import Episodes
-from pefslc.fewshot.episodes.integer_ncm import IntegerNcm, NcmKind
+from pefslc.fewshot.episodes.integer_ncm import IntegerNcm
 from pefslc.fewshot.episodes.intervals import paired_difference
 from pefslc.fewshot.head.classifier import Classifier
-from pefslc.fewshot.head.spec import HeadSpec
+from pefslc.fewshot.head.spec import HeadKind, HeadSpec
 from pefslc.fewshot.head.state import HeadState
 from pefslc.fewshot.head.state_file import load_state, to_bytes
 from pefslc.fewshot.system.pictures import fit_picture
@@ -81,7 +81,7 @@ def changed(change: Callable[[onnx.ModelProto], object]) -> Case:
 def evaluated(features: np.ndarray, seed: int = 0) -> EpisodeAccuracies:
     """Of five classes of 20 images, each image with features of its own class."""
     drawn = Episodes(seed=seed).draw(np.repeat(np.arange(5), 20), 0, 10)
-    return evaluate_episodes(features, drawn, IntegerNcm(NcmKind.EUCLID))
+    return evaluate_episodes(features, drawn, IntegerNcm(HeadKind.EUCLID))
 
 
 def distinct() -> np.ndarray:

@@ -15,9 +15,9 @@ import numpy as np
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
+from pefslc.fewshot.device.head_c import emit_head_c
+from pefslc.fewshot.device.head_python import emit_head_python, head_module
 from pefslc.fewshot.head.classifier import vote
-from pefslc.fewshot.head.emit_c import emit_head_c
-from pefslc.fewshot.head.emit_python import emit_head_python, head_module
 from pefslc.fewshot.head.spec import HeadSpec
 from pefslc.fewshot.head.state import HeadState
 from pefslc.fewshot.head.state_file import from_bytes, to_bytes

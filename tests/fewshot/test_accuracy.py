@@ -15,7 +15,8 @@ from pefslc.fewshot.episodes.centre import FloatCentre, IntegerCentre
 from pefslc.fewshot.episodes.decisions import NearestClassMean
 from pefslc.fewshot.episodes.draw import Episodes
 from pefslc.fewshot.episodes.float_ncm import FloatNcm, NcmOrder
-from pefslc.fewshot.episodes.integer_ncm import IntegerNcm, NcmKind
+from pefslc.fewshot.episodes.integer_ncm import IntegerNcm
+from pefslc.fewshot.head.spec import HeadKind
 
 LABELS = np.repeat(np.arange(7), 9) + 20
 
@@ -29,12 +30,12 @@ def codes_of(seed: int, highest: int = 3, dimension: int = 6) -> NDArray[np.int6
     return codes
 
 
-@pytest.mark.parametrize("kind", NcmKind)
-def test_right_answers_and_ties_are_those_of_rationals(kind: NcmKind) -> None:
+@pytest.mark.parametrize("kind", HeadKind)
+def test_right_answers_and_ties_are_those_of_rationals(kind: HeadKind) -> None:
     codes, settings = codes_of(1, highest=2, dimension=4), Episodes(ways=4, shots=2, queries=5)
     centre = IntegerCentre.none(4)
     drawn = settings.draw(LABELS, 10, 30)
-    head = IntegerNcm(kind, centre if kind is NcmKind.COSINE else None)
+    head = IntegerNcm(kind, centre if kind is HeadKind.COSINE else None)
     result = evaluate_episodes(codes, drawn, head, ["cup"])
     rows, ties, right = codes.tolist(), 0, np.zeros((20, 4), dtype=int)
     for e in range(20):
@@ -54,7 +55,7 @@ def test_right_answers_and_ties_are_those_of_rationals(kind: NcmKind) -> None:
 
 def test_the_answers_do_not_depend_on_how_many_episodes_are_decided_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     codes, drawn = codes_of(2), Episodes(ways=4, shots=3, queries=5).draw(LABELS, 0, 20)
-    head = IntegerNcm(NcmKind.EUCLID)
+    head = IntegerNcm(HeadKind.EUCLID)
     whole = evaluate_episodes(codes, drawn, head)
     monkeypatch.setattr(accuracy, "_VALUES_AT_ONCE", 3 * 20 * 6)
     parts = evaluate_episodes(codes, drawn, head)
@@ -63,8 +64,8 @@ def test_the_answers_do_not_depend_on_how_many_episodes_are_decided_at_once(monk
 
 
 HEADS = (
-    IntegerNcm(NcmKind.COSINE, IntegerCentre.none(6)),
-    IntegerNcm(NcmKind.EUCLID),
+    IntegerNcm(HeadKind.COSINE, IntegerCentre.none(6)),
+    IntegerNcm(HeadKind.EUCLID),
     FloatNcm(NcmOrder.PEFSL, FloatCentre("given", (0.1, 0.2, 0.3, 0.0, 0.0, 0.1))),
     FloatNcm(NcmOrder.EASY, FloatCentre("given", (0.1, 0.2, 0.3, 0.0, 0.0, 0.1))),
     FloatNcm(NcmOrder.EUCLID),
@@ -93,7 +94,7 @@ def test_a_network_with_few_ties_is_alive() -> None:
     codes = np.zeros((63, 2), dtype=np.int64)
     codes[:, 0] = LABELS % 2
     result = evaluate_episodes(
-        codes, Episodes(ways=2, shots=3, queries=5).draw(LABELS, 0, 300), IntegerNcm(NcmKind.EUCLID)
+        codes, Episodes(ways=2, shots=3, queries=5).draw(LABELS, 0, 300), IntegerNcm(HeadKind.EUCLID)
     )
     assert result.decisions / 4 < result.ties <= result.decisions / 2
     assert result.constant_features == 1
@@ -102,6 +103,6 @@ def test_a_network_with_few_ties_is_alive() -> None:
 def test_features_of_other_images_are_refused() -> None:
     drawn = Episodes(shots=1, queries=3).draw(LABELS, 0, 200)
     with pytest.raises(CompileError, match=r"there are 62 rows of features, and the episodes .* more than 62 labels"):
-        evaluate_episodes(codes_of(1)[:62], drawn, IntegerNcm(NcmKind.EUCLID))
+        evaluate_episodes(codes_of(1)[:62], drawn, IntegerNcm(HeadKind.EUCLID))
     with pytest.raises(CompileError, match=r"int64 of shape \[\]"):
-        evaluate_episodes(np.array(3), drawn, IntegerNcm(NcmKind.EUCLID))
+        evaluate_episodes(np.array(3), drawn, IntegerNcm(HeadKind.EUCLID))

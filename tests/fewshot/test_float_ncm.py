@@ -11,7 +11,8 @@ from pefslc.diagnostics.errors import CompileError
 from pefslc.fewshot.episodes.centre import FloatCentre, IntegerCentre
 from pefslc.fewshot.episodes.draw import EpisodeIndices, Episodes
 from pefslc.fewshot.episodes.float_ncm import FloatNcm, NcmOrder
-from pefslc.fewshot.episodes.integer_ncm import IntegerNcm, NcmKind
+from pefslc.fewshot.episodes.integer_ncm import IntegerNcm
+from pefslc.fewshot.head.spec import HeadKind
 
 Floats = NDArray[np.float64]
 LABELS = np.repeat(np.arange(8), 12)
@@ -79,8 +80,8 @@ def test_float32_features_and_integer_codes_decide_alike() -> None:
     codes = np.rint(features_of(3) * 20).astype(np.int64)
     drawn = Episodes(shots=5, queries=4).draw(LABELS, 0, 100)
     for order, integer in (
-        (NcmOrder.PEFSL, IntegerNcm(NcmKind.COSINE, IntegerCentre.mean(codes, fraction_bits=20))),
-        (NcmOrder.EUCLID, IntegerNcm(NcmKind.EUCLID)),
+        (NcmOrder.PEFSL, IntegerNcm(HeadKind.COSINE, IntegerCentre.mean(codes, fraction_bits=20))),
+        (NcmOrder.EUCLID, IntegerNcm(HeadKind.EUCLID)),
     ):
         values = codes.astype(np.float32) * np.float32(0.125)
         queries = drawn.queries.reshape(len(drawn), -1)

@@ -16,9 +16,9 @@ from fewshot.head_actors import BACKBONE, emitted_module
 from fewshot.head_specs import SPECS
 
 from pefslc.diagnostics.errors import CompileError
+from pefslc.fewshot.device.head_c import emit_head_c
+from pefslc.fewshot.device.head_python import emit_head_python, head_module
 from pefslc.fewshot.head.classifier import Classifier
-from pefslc.fewshot.head.emit_c import emit_head_c
-from pefslc.fewshot.head.emit_python import emit_head_python, head_module
 from pefslc.fewshot.head.spec import HeadSpec, bounds_of
 from pefslc.fewshot.head.state import HeadState
 from pefslc.fewshot.head.state_file import editing, load_state

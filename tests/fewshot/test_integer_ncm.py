@@ -15,14 +15,15 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.fewshot.episodes.centre import IntegerCentre
 from pefslc.fewshot.episodes.decisions import Decisions
-from pefslc.fewshot.episodes.integer_ncm import IntegerNcm, NcmKind
+from pefslc.fewshot.episodes.integer_ncm import IntegerNcm
+from pefslc.fewshot.head.spec import HeadKind
 
 Integers = NDArray[np.int64]
 HEADS = ("cosine", "euclid")
 
 
 def head_of(kind: str, centre: IntegerCentre | None) -> IntegerNcm:
-    return IntegerNcm(NcmKind.COSINE, centre) if kind == "cosine" else IntegerNcm(NcmKind.EUCLID)
+    return IntegerNcm(HeadKind.COSINE, centre) if kind == "cosine" else IntegerNcm(HeadKind.EUCLID)
 
 
 def decided(kind: str, features: Integers, supports: Integers, queries: Integers, centre: IntegerCentre) -> Decisions:
@@ -134,13 +135,13 @@ def test_the_centre_is_the_rounded_mean() -> None:
 
 def test_the_name_tells_arithmetic_order_and_centre() -> None:
     centre = IntegerCentre.mean(np.ones((1, 2), dtype=np.int64), "6 frames of the background")
-    assert IntegerNcm(NcmKind.COSINE, centre).name == (
+    assert IntegerNcm(HeadKind.COSINE, centre).name == (
         "integer NCM, cosine in PEFSL's order, centre: 6 frames of the background (4 fraction bits)"
     )
     assert (
-        IntegerNcm(NcmKind.COSINE, IntegerCentre.none(2)).name == "integer NCM, cosine in PEFSL's order, centre: none"
+        IntegerNcm(HeadKind.COSINE, IntegerCentre.none(2)).name == "integer NCM, cosine in PEFSL's order, centre: none"
     )
-    assert IntegerNcm(NcmKind.EUCLID).name == "integer NCM, Euclidean, centre: none"
+    assert IntegerNcm(HeadKind.EUCLID).name == "integer NCM, Euclidean, centre: none"
 
 
 def refused(kind: str, features: NDArray[np.generic], centre: IntegerCentre | None, shots: int = 1) -> str:
@@ -160,7 +161,7 @@ def test_what_is_no_features_is_refused() -> None:
     assert "needs a centre" in refused("cosine", np.ones((3, 2), dtype=np.int64), None)
     assert "exceed 63 bits" in refused("cosine", np.full((3, 2), 2**63, dtype=np.uint64), centre)
     with pytest.raises(CompileError, match="a centre changes no Euclidean distance"):
-        IntegerNcm(NcmKind.EUCLID, centre)
+        IntegerNcm(HeadKind.EUCLID, centre)
 
 
 @pytest.mark.parametrize("kind", HEADS)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.errors import quote
 from pefslc.fewshot.episodes.features import float_features, integer_features
-from pefslc.numeric.rounding import round_ratio
+from pefslc.fewshot.head.spec import centre_of
 
 __all__ = ["BASE_MEAN", "FRACTION_BITS", "NO_CENTRE", "FloatCentre", "IntegerCentre"]
 
@@ -41,8 +41,7 @@ class IntegerCentre:
     ) -> IntegerCentre:
         """round(2^fraction_bits * mean of the rows), halves to even, of codes [N, D]. Raises CompileError."""
         checked = integer_features(codes, f"features of the centre {quote(name)}")
-        sums = checked.astype(object).sum(axis=0) << fraction_bits
-        return cls(name, tuple(int(m) for m in round_ratio(sums, len(codes))), fraction_bits)
+        return cls(name, centre_of(checked, fraction_bits), fraction_bits)
 
     def __str__(self) -> str:
         return self.name if self.name == NO_CENTRE else f"{self.name} ({self.fraction_bits} fraction bits)"

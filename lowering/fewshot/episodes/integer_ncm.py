@@ -15,7 +15,6 @@ Among equal scores the first class wins; episodes list classes by id.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +24,10 @@ from pefslc.diagnostics.errors import CompileError
 from pefslc.fewshot.episodes.centre import IntegerCentre
 from pefslc.fewshot.episodes.decisions import Decide, Decisions
 from pefslc.fewshot.episodes.features import integer_features
+from pefslc.fewshot.head.spec import HeadKind
 from pefslc.numeric.accumulate import fits_int64, largest_magnitude
 
-__all__ = ["IntegerNcm", "NcmKind"]
+__all__ = ["IntegerNcm"]
 
 Integers = NDArray[np.int64]
 Exact = NDArray[np.float64] | NDArray[np.int64]  # integers, in the type that holds every partial sum exactly
@@ -40,31 +40,24 @@ _FLOAT64_INTEGERS = 1 << 53
 _DOUBT = 2.0**-48
 
 
-class NcmKind(Enum):
-    """How a query is compared with a class."""
-
-    COSINE = "cosine"
-    EUCLID = "euclid"
-
-
 @dataclass(frozen=True, slots=True)
 class IntegerNcm:
     """The head that is compiled. `centre` is for the cosine, and needed there."""
 
-    kind: NcmKind
+    kind: HeadKind
     centre: IntegerCentre | None = None
 
     def __post_init__(self) -> None:
-        if self.kind is NcmKind.COSINE and self.centre is None:
+        if self.kind is HeadKind.COSINE and self.centre is None:
             raise CompileError(
                 Code.FEATURES, "the centred cosine needs a centre", hint="IntegerCentre.mean(base codes), or .none(D)"
             )
-        if self.kind is NcmKind.EUCLID and self.centre is not None:
+        if self.kind is HeadKind.EUCLID and self.centre is not None:
             raise CompileError(Code.FEATURES, "a centre changes no Euclidean distance", hint="leave it out")
 
     @property
     def name(self) -> str:
-        if self.kind is NcmKind.EUCLID:
+        if self.kind is HeadKind.EUCLID:
             return "integer NCM, Euclidean, centre: none"
         return f"integer NCM, cosine in PEFSL's order, centre: {self.centre}"
 
@@ -89,11 +82,11 @@ class IntegerNcm:
             raise _beyond_64_bits(shots)
         # By Cauchy and Schwarz no partial sum of <P, Q> exceeds |P| |Q| <= n bound, none of <P, P> n^2 bound.
         bound = int(np.einsum("nd,nd->n", centred, centred).max())
-        needed = shots * shots * bound * (3 if self.kind is NcmKind.EUCLID else 1)
+        needed = shots * shots * bound * (3 if self.kind is HeadKind.EUCLID else 1)
         if not fits_int64(needed):
             raise _beyond_64_bits(shots)
         vectors: Exact = centred.astype(np.float64) if needed <= _FLOAT64_INTEGERS else centred
-        euclid = self.kind is NcmKind.EUCLID
+        euclid = self.kind is HeadKind.EUCLID
 
         def decide(supports: Integers, queries: Integers) -> Decisions:
             sums = vectors[supports].sum(axis=2)

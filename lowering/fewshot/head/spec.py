@@ -27,6 +27,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.fewshot.head.interval import Interval
 from pefslc.numeric.accumulate import fits_int64
+from pefslc.numeric.rounding import round_ratio
 
 __all__ = ["LIMB_BITS", "MOST_ID", "Bounds", "HeadKind", "HeadSpec", "bounds_of", "centre_of"]
 
@@ -274,10 +275,5 @@ def centre_of(codes: Codes, fraction_bits: int = 4) -> tuple[int, ...]:
             f"a centre is the mean of integer codes [vectors, features], not of {codes.dtype} {list(codes.shape)}",
             hint="give the feature codes of the base set, or of background frames",
         )
-    count = len(codes)
-    centre = []
-    for total in codes.astype(np.int64).sum(axis=0).tolist():
-        whole, rest = divmod(int(total) << fraction_bits, count)
-        up = 2 * rest > count or (2 * rest == count and whole % 2 == 1)
-        centre.append(whole + up)
-    return tuple(centre)
+    sums = codes.astype(np.int64).sum(axis=0).tolist()
+    return tuple(round_ratio(total << fraction_bits, len(codes)) for total in sums)
