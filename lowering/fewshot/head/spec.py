@@ -275,5 +275,5 @@ def centre_of(codes: Codes, fraction_bits: int = 4) -> tuple[int, ...]:
             f"a centre is the mean of integer codes [vectors, features], not of {codes.dtype} {list(codes.shape)}",
             hint="give the feature codes of the base set, or of background frames",
         )
-    sums = codes.astype(np.int64).sum(axis=0).tolist()
+    sums = codes.astype(object).sum(axis=0).tolist()  # of any size
     return tuple(round_ratio(total << fraction_bits, len(codes)) for total in sums)
