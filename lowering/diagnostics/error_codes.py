@@ -142,3 +142,12 @@ class Code(Enum):
     EXPORT_DIFFERS = ("PEF1008", "the exported file is another network")
     BATCHNORM_STAYS = ("PEF1009", "a BatchNorm cannot be folded")
     FORWARD = ("PEF1010", "a forward cannot be followed")
+    TENSOR_FORMATS = ("PEF1011", "formats do not fit the network that is to be quantized")
+
+    # 10: few-shot networks
+    BACKBONE = ("PEF1012", "there is no such backbone")
+    TRAINING = ("PEF1013", "a training cannot be as asked")
+    OTHER_TRAINING = ("PEF1014", "a checkpoint is not one of this training")
+    WEIGHTS_FILE = ("PEF1015", "a file of weights does not fit the backbone")
+    DEAD_NETWORK = ("PEF1016", "the network computes the same for every picture")
+    PRUNING = ("PEF1017", "channels cannot be pruned as asked")
