@@ -1,8 +1,8 @@
 """PEFSL's backbones, ResNet-9 and ResNet-12, from a description: images in, one vector of features each out.
 
-A block is three 3x3 convolutions beside a 1x1 shortcut. It halves the picture: by the stride of its last convolution and
-of the shortcut, or by max pooling behind it. Three blocks of f, 2.5 f and 5 f maps are a ResNet-9, a fourth of 10 f makes
-it a ResNet-12. The features are the means of the last maps over the picture.
+A block is three 3x3 convolutions beside a 1x1 shortcut. It halves the picture: by the stride of its last convolution
+and of the shortcut, or by max pooling behind it. Three blocks of f, 2.5 f and 5 f maps are a ResNet-9, a fourth of 10 f
+makes it a ResNet-12. The features are the means of the last maps over the picture.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ LEAKY_SLOPE = 0.1  # EASY's and PEFSL's
 
 
 class Activation(Enum):
-    """RELU is the default. What follows it is never negative: its codes need no sign and have a bit more, and zero costs
-    nothing. The slope of LEAKY_RELU (0.1) is no power of two, so that each negative code is one more rounding.
+    """RELU is the default. What follows it is never negative, so that its codes need no sign: one bit more of fraction.
+    The slope of LEAKY_RELU, 0.1, is no power of two: the staircase of its quantizer has steps of two lengths.
     """
 
     RELU = "relu"

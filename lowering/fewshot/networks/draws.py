@@ -11,9 +11,9 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Draws", "Stream"]
+__all__ = ["LARGEST_SEED", "Draws", "Stream"]
 
-_LARGEST_SEED = 2**63 - 1
+LARGEST_SEED = 2**63 - 1
 
 
 class Stream(IntEnum):
@@ -34,7 +34,8 @@ class Draws:
     """
 
     def __init__(self, seed: int, stream: Stream, index: int = 0) -> None:
-        assert 0 <= seed <= _LARGEST_SEED and index >= 0
+        assert 0 <= seed <= LARGEST_SEED
+        assert index >= 0
         self._bits = np.random.Philox(key=[seed, int(stream)], counter=[0, 0, 0, index])
 
     def words(self, count: int) -> NDArray[np.uint64]:
