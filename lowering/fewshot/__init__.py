@@ -1,1 +1,1 @@
-"""Few-shot learning on a small device: a network trained and quantized once, and classes that the device learns."""
+"""Few-shot learning: from pictures to a classifier on a device that learns new classes, all in integers."""
