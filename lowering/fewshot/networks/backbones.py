@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote_given
-from pefslc.fewshot.networks.draws import Draws, Stream
+from pefslc.fewshot.networks.draws import uniform
 
 __all__ = ["Activation", "Backbone", "Block", "Description"]
 
@@ -179,7 +179,7 @@ def _initialize(network: nn.Module, seed: int) -> None:
     for index, conv in enumerate(convolutions):
         fan_out = conv.out_channels * conv.kernel_size[0] * conv.kernel_size[1]
         bound = (6 / fan_out) ** 0.5
-        drawn = Draws(seed, Stream.WEIGHTS, index).uniform(conv.weight.numel()) * 2 - 1
+        drawn = uniform(conv.weight.numel(), seed, "convolution", index) * 2 - 1
         with torch.no_grad():
             conv.weight.copy_(torch.from_numpy(drawn * bound).float().view_as(conv.weight))
 

@@ -1,55 +1,34 @@
-"""Random numbers that are a function of their place: (seed, stream, index) and nothing else.
+"""What training draws: numbers that are a function of the seed and their names, such as ("order", epoch).
 
-Philox counts: its raw words are the same on every machine and in every release of NumPy, and an epoch's draws need no
-state of the epochs before. That is what makes a training that was stopped go on to the same bits.
+So an epoch's draws need no state of the epochs before, and equal seeds give equal bits on every machine.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LARGEST_SEED", "Draws", "Stream"]
+from pefslc.fewshot.data.random_words import between, random_words
+
+__all__ = ["LARGEST_SEED", "integers", "permutation", "uniform"]
 
 LARGEST_SEED = 2**63 - 1
 
 
-class Stream(IntEnum):
-    """What is drawn. Two purposes never share numbers, and a new purpose changes none of the others."""
-
-    WEIGHTS = 0
-    HEAD = 1
-    ORDER = 2
-    SHIFTS = 3
-    MIXUP = 4
+def uniform(count: int, seed: int, what: str, *indices: int) -> NDArray[np.float64]:
+    """`count` numbers in [0, 1), multiples of 2^-53."""
+    return (_words(count, seed, what, indices) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-class Draws:
-    """The numbers of one stream, one after the other.
+def permutation(count: int, seed: int, what: str, *indices: int) -> NDArray[np.int64]:
+    """The integers 0 to count - 1 in any order. Equal words, one in 2^64 pairs, keep theirs."""
+    return np.argsort(_words(count, seed, what, indices), kind="stable")
 
-    seed   0 to 2^63 - 1
-    index  of the epoch, the layer, or whatever the stream counts
-    """
 
-    def __init__(self, seed: int, stream: Stream, index: int = 0) -> None:
-        assert 0 <= seed <= LARGEST_SEED
-        assert index >= 0
-        self._bits = np.random.Philox(key=[seed, int(stream)], counter=[0, 0, 0, index])
+def integers(low: int, high: int, count: int, seed: int, what: str, *indices: int) -> NDArray[np.int64]:
+    """`count` integers low ... high, both included."""
+    return between(_words(count, seed, what, indices), low, high)
 
-    def words(self, count: int) -> NDArray[np.uint64]:
-        """`count` raw words of 64 bits."""
-        return np.asarray(self._bits.random_raw(count), dtype=np.uint64)
 
-    def uniform(self, count: int) -> NDArray[np.float64]:
-        """`count` numbers in [0, 1), multiples of 2^-53."""
-        return (self.words(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-    def order(self, count: int) -> NDArray[np.int64]:
-        """A permutation of `count`. Equal words, one in 2^64 pairs, keep their order."""
-        return np.argsort(self.words(count), kind="stable")
-
-    def below(self, bound: int, count: int) -> NDArray[np.int64]:
-        """`count` integers in [0, bound). Uneven by less than bound / 2^64."""
-        return (self.words(count) % np.uint64(bound)).astype(np.int64)
+def _words(count: int, seed: int, what: str, indices: tuple[int, ...]) -> NDArray[np.uint64]:
+    return random_words(count, seed, "training", what, *map(str, indices))

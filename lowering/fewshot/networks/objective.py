@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pefslc.fewshot.networks.draws import Draws, Stream
+from pefslc.fewshot.networks.draws import uniform
 from pefslc.fewshot.networks.recipe import Recipe
 
 __all__ = ["Classifier", "Mix", "Teacher", "loss_of"]
@@ -28,7 +28,7 @@ class Classifier(nn.Module):  # type: ignore[misc]  # mypy sees torch as Any
     def __init__(self, features: int, classes: int, temperature: float, seed: int = 0) -> None:
         super().__init__()
         self.temperature = temperature
-        drawn = Draws(seed, Stream.HEAD).uniform((classes + _ANGLES) * features) * 2 - 1
+        drawn = uniform((classes + _ANGLES) * features, seed, "classifier") * 2 - 1
         vectors = torch.from_numpy(drawn).float().view(classes + _ANGLES, features)
         self.classes, self.angles = nn.Parameter(vectors[:classes].clone()), nn.Parameter(vectors[classes:].clone())
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.fewshot.networks.backbones import Backbone, Description
-from pefslc.fewshot.networks.draws import Draws, Stream
+from pefslc.fewshot.networks.draws import integers, permutation, uniform
 from pefslc.fewshot.networks.features import features_of
 from pefslc.fewshot.networks.images import LabelledImages, require_images, require_labels, shifted
 from pefslc.fewshot.networks.objective import Classifier, Mix, Teacher, loss_of
@@ -163,17 +163,15 @@ class _Run:
         """One pass over the pictures. Returns the mean loss."""
         self.network.train()
         recipe, count = self.recipe, len(self.data.images)
-        order = Draws(recipe.seed, Stream.ORDER, index).order(count)
-        drawn = Draws(recipe.seed, Stream.SHIFTS, index).below(2 * recipe.shift + 1, 2 * count)
-        offsets = drawn.reshape(count, 2) - recipe.shift
-        mixes = Draws(recipe.seed, Stream.MIXUP, index)
+        order = permutation(count, recipe.seed, "order", index)
+        offsets = integers(-recipe.shift, recipe.shift, 2 * count, recipe.seed, "shift", index).reshape(count, 2)
         total = 0.0
         for step in range(self.steps):
             rows = order[step * self.batch : (step + 1) * self.batch]
             images = shifted(self.data.images[rows], offsets[rows])
             x = self.start.description.normalized(images).to(self.device, memory_format=torch.channels_last)
             labels = torch.from_numpy(self.data.labels[rows].astype(np.int64)).to(self.device)
-            mix = self.mix(mixes) if recipe.mixup else None
+            mix = self.mix(index, step) if recipe.mixup else None
             self.optimizer.zero_grad()
             loss = loss_of(self.network, self.classifier, x, labels, recipe, self.teacher, mix)
             loss.backward()
@@ -183,11 +181,12 @@ class _Run:
             self.tell(index, step, total / (step + 1))
         return total / self.steps
 
-    def mix(self, draws: Draws) -> Mix:
-        """The median of three uniform numbers has the distribution Beta(2, 2)."""
-        depth = int(draws.below(len(self.start.description.maps) + 1, 1)[0])
-        share = float(np.sort(draws.uniform(3))[1])
-        return Mix(depth, share, torch.from_numpy(draws.order(self.batch)).to(self.device))
+    def mix(self, index: int, step: int) -> Mix:
+        seed, blocks = self.recipe.seed, len(self.start.description.maps)
+        depth = int(integers(0, blocks, 1, seed, "depth", index, step)[0])
+        share = float(np.median(uniform(3, seed, "share", index, step)))  # of three: Beta(2, 2)
+        partners = permutation(self.batch, seed, "partner", index, step)
+        return Mix(depth, share, torch.from_numpy(partners).to(self.device))
 
     def number(self, loss: Tensor, index: int) -> float:
         value = float(loss.detach())
