@@ -12,7 +12,7 @@ require_extra()
 from pefslc.train.export import export  # noqa: E402
 from pefslc.train.folding import fold_batchnorm  # noqa: E402
 from pefslc.train.quantizers import Quantizers, fixed_point  # noqa: E402
-from pefslc.train.tensor_formats import TensorFormats, formats_of  # noqa: E402
+from pefslc.train.tensor_formats import TensorFormats, formats_of, uniform_formats  # noqa: E402
 from pefslc.train.with_quantizers import with_quantizers  # noqa: E402
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "fixed_point",
     "fold_batchnorm",
     "formats_of",
+    "uniform_formats",
     "with_quantizers",
 ]

@@ -21,10 +21,12 @@ from pefslc.ir.graph import Graph
 from pefslc.ir.quantized import Constant, Conv, Linear, Quantize
 from pefslc.ir.value import TensorType, Value
 from pefslc.numeric.format import FixedPoint, Quantization
+from pefslc.train.quantizers import fixed_point
 
-__all__ = ["TensorFormats", "formats_of"]
+__all__ = ["TensorFormats", "formats_of", "uniform_formats"]
 
 _PARTS = ("weights", "biases", "results")
+_NEVER_NEGATIVE = (nn.ReLU, nn.ReLU6)
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 _MOST_BIAS_BITS = 24  # what float32 holds
 _HINT = "formats_of takes the network that was compiled, and program.lowered.reference of a float network"
@@ -87,6 +89,27 @@ def formats_of(network: nn.Module, quantized: Graph) -> TensorFormats:
         elif isinstance(op, Quantize) and op.channel_axis == 1:
             search.stored(op)
     return search.result()
+
+
+def uniform_formats(network: nn.Module, fmt: str | FixedPoint) -> TensorFormats:
+    """Qm.n for the input and all weights, and for what activations hand on; UQm.n, the same bits, after a ReLU.
+
+    These are the formats of `fixed_point`. Raises CompileError for what is not a signed format of 2 to 24 bits.
+    """
+    q = fixed_point(fmt)
+    unsigned = FixedPoint(q.format.integer_bits, q.format.fraction_bits, signed=False)
+    modules = dict(network.named_modules())
+    layers = {name: m for name, m in modules.items() if isinstance(m, _LAYERS)}
+    return TensorFormats(
+        q.format,
+        dict.fromkeys(layers, q.format),
+        {name: q.bias_format for name, m in layers.items() if m.bias is not None},
+        {
+            name: unsigned if isinstance(m, _NEVER_NEGATIVE) else q.format
+            for name, m in modules.items()
+            if isinstance(m, (*_NEVER_NEGATIVE, nn.LeakyReLU, nn.Hardtanh))
+        },
+    )
 
 
 class _Search:
