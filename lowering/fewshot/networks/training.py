@@ -40,6 +40,8 @@ __all__ = ["Epoch", "Trained", "Validation", "fit", "train"]
 Floats = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]
 
+_SECONDS_BETWEEN = 0.5  # calls of progress
+
 
 @dataclass(frozen=True, slots=True)
 class Validation:
@@ -239,7 +241,7 @@ class _Clock:
         now = time.monotonic()
         if self.first is None:
             self.first = (done, now)
-        if now - self.spoke < 0.5 and done < self.total:
+        if now - self.spoke < _SECONDS_BETWEEN and done < self.total:
             return False
         self.spoke = now
         return True
