@@ -22,12 +22,14 @@ __all__ = ["prune", "pruned_widths"]
 def pruned_widths(inner: Sequence[int], share: float, array: int) -> tuple[int, ...]:
     """Channels to keep in each block: the nearest multiple of `array` to `share` of them, at most as many as there are.
 
-    share  above 0, at most 1: 0.6 makes 12, 24, 48 of 16, 40, 80 for an array of 12
+    share  above 0, at most 1: 0.6 makes 12, 24, 48 of 16, 40, 80 for an array of 12; with 1 all stay
     """
     if not 0 < share <= 1 or array < 1:
         raise CompileError(
             Code.PRUNING, f"share {share:g} of channels in multiples of {array}", hint="a share above 0, at most 1"
         )
+    if share == 1:
+        return tuple(inner)
     return tuple(min(n, max(round(n * share / array), 1) * array) for n in inner)
 
 
