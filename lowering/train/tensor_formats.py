@@ -194,7 +194,7 @@ def _module_of(origin: Origin | None, modules: Mapping[str, nn.Module], kinds: t
         return None
     for name in _paths([part for part in origin.node.split("/")[:-1] if part]):
         module = modules.get(name)
-        if isinstance(module, kinds) and not list(module.children()):
+        if module is not None and isinstance(module, kinds) and not list(module.children()):
             return name
     return None
 

@@ -52,7 +52,9 @@ def with_quantizers(network: nn.Module, formats: TensorFormats) -> QuantizedInpu
         if name not in formats.weights:
             _replace(made, name, nn.Sequential(modules[name], qnn.QuantIdentity(act_quant=activation_quantizer(fmt))))
     first = qnn.QuantIdentity(act_quant=activation_quantizer(formats.input))
-    return QuantizedInput(first, made).train(network.training)
+    quantized = QuantizedInput(first, made)
+    quantized.train(network.training)
+    return quantized
 
 
 def _problems(modules: Mapping[str, nn.Module], formats: TensorFormats) -> Iterator[Problem]:

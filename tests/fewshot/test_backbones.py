@@ -93,7 +93,7 @@ def test_what_is_no_backbone_is_refused(changes: dict[str, Any], message: str) -
 
 @pytest.mark.parametrize(("depth", "width"), [(18, 16), (9, 0), (9, 2.5)])
 def test_other_depths_and_widths_are_refused(depth: int, width: Any) -> None:
-    with pytest.raises(CompileError, match="depth is|width is"):
+    with pytest.raises(CompileError, match=r"depth is|width is"):
         Description.of_depth(depth, width)
 
 

@@ -128,7 +128,7 @@ def test_each_layer_that_does_not_fit_is_named(tmp_path: Path) -> None:
 
 def test_a_resnet12_is_no_resnet9(tmp_path: Path) -> None:
     torch.save(written("EASY", 12), tmp_path / "x.pt")
-    with pytest.raises(CompileError, match="the backbone has no 'blocks.3.conv1.weight'") as refused:
+    with pytest.raises(CompileError, match=r"the backbone has no 'blocks.3.conv1.weight'") as refused:
         load_weights(tmp_path / "x.pt", tiny(maps=MAPS[9]))
     assert len(refused.value.problems) == 13, "twelve, and how many others"
 
@@ -157,7 +157,7 @@ def test_other_files_are_refused_and_nothing_is_executed(
 
 def test_weights_of_other_networks_are_refused(tmp_path: Path) -> None:
     torch.save({"features.0.weight": torch.zeros(3)}, tmp_path / "x.pt")
-    with pytest.raises(CompileError, match="holds no weights of a ResNet-9 or ResNet-12: .*'features.0.weight'"):
+    with pytest.raises(CompileError, match=r"holds no weights of a ResNet-9 or ResNet-12: .*'features.0.weight'"):
         load_weights(tmp_path / "x.pt")
 
 

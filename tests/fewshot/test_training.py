@@ -71,8 +71,8 @@ def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path: Path, changes: di
     class Stop(Exception):
         pass
 
-    def stop(done: int, total: int, text: str) -> None:
-        if text.startswith("epoch 3"):
+    def stop(*told: Any) -> None:
+        if told[2].startswith("epoch 3"):
             raise Stop
 
     path = tmp_path / "checkpoint.pt"
@@ -129,7 +129,7 @@ def test_a_checkpoint_that_was_cut_short_is_refused(tmp_path: Path) -> None:
         train(tiny(), drawn(), replace(FEW, epochs=1), checkpoint=path)
 
 
-def test_the_seed_decides(tmp_path: Path) -> None:
+def test_the_seed_decides() -> None:
     torch.manual_seed(1)
     first = train(tiny(), drawn(), FEW)
     torch.manual_seed(2)

@@ -1,11 +1,11 @@
-"""--fmt Qm.n of a float model: no sign after a ReLU, unless the accumulator, or a word, has no room for the bit more."""
+"""--fmt Qm.n of a float model: no sign after a ReLU, unless an accumulator or a word has no room for it."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from ir_text import body
 
+from ir_text import body
 from pefslc.analysis.limits import TargetLimits
 from pefslc.ir.graph import Graph
 from pefslc.ir.parse import parse_graph

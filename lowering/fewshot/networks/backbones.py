@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,8 +110,9 @@ class Description:
             known = {f.name for f in fields(cls)}
             if not isinstance(given, Mapping) or given.keys() != known:
                 raise ValueError("other fields")
-            tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-            return cls(**{**tuples, "activation": Activation(given["activation"])})
+            arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+            arguments["activation"] = Activation(arguments["activation"])
+            return cls(**arguments)
         except (ValueError, TypeError):
             raise CompileError(
                 Code.BACKBONE, "the description of a backbone cannot be read", hint="write it with to_json()"

@@ -62,7 +62,8 @@ def load_weights(path: Path, description: Description | None = None) -> Backbone
         hint = f"the file was written by {title}; the backbone is a {what}: give the one that was trained"
         raise CompileError.of([*problems[:-1], replace(problems[-1], hint=hint)])
     backbone.load_state_dict({name: weights.get(name, tensor) for name, tensor in wanted.items()})
-    return backbone.eval()
+    backbone.eval()
+    return backbone
 
 
 def _state_dict(path: Path) -> Mapping[str, Tensor]:
@@ -140,7 +141,8 @@ def _of_easy(name: str) -> str:
 
 def _described(default: Description, weights: Mapping[str, Tensor]) -> Description:
     """The default with the maps of the file, as far as they make a backbone."""
-    maps, inner = [], []
+    maps: list[int] = []
+    inner: list[int] = []
     while f"blocks.{len(maps)}.conv3.weight" in weights and len(maps) < 4:
         convolution = weights[f"blocks.{len(maps)}.conv3.weight"]
         if convolution.ndim != 4:

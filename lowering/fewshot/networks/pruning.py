@@ -56,7 +56,8 @@ def prune(backbone: Backbone, inner: Sequence[int]) -> Backbone:
             _copy_norm(getattr(old, f"norm{name}"), getattr(new, f"norm{name}"), outputs)
         new.shortcut.load_state_dict(old.shortcut.state_dict())
         new.shortcut_norm.load_state_dict(old.shortcut_norm.state_dict())
-    return pruned.train(backbone.training)
+    pruned.train(backbone.training)
+    return pruned
 
 
 def _made(conv: nn.Module, norm: nn.Module) -> Tensor:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
-from pefslc.driver.compile_options import parse_format
+from pefslc.driver.compile_options import chosen_target, parse_format
 from pefslc.driver.compiler import compile
 from pefslc.driver.program import Program
 from pefslc.fewshot.networks.features import features_of, require_alive
@@ -53,9 +53,10 @@ def after_training(
     """
     _require_float(trained)
     require_images(images, trained.description)
+    chosen = chosen_target(target, target_options)
     x = trained.description.normalized(_calibration(images))
     network = folded(trained).network
-    return compile(network, target=target, example=x[:_EXAMPLES], fmt=fmt, calibrate=x.numpy(), **target_options)
+    return compile(network, target=chosen, example=x[:_EXAMPLES], fmt=fmt, calibrate=x.numpy())
 
 
 def data_formats(
@@ -101,10 +102,11 @@ def compiled(
             hint="after_training(...) compiles it, quantized(...) trains on",
         )
     require_images(images, trained.description)
+    chosen = chosen_target(target, target_options)
     some = _calibration(images)
     require_alive(features_of(trained.network, trained.description, some), "the quantized network")
     x = trained.description.normalized(some[:_EXAMPLES])
-    return compile(trained.network, target=target, example=x, **target_options)
+    return compile(trained.network, target=chosen, example=x)
 
 
 def _calibration(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
