@@ -12,7 +12,7 @@ pytest.importorskip("brevitas")
 from fewshot.network_support import drawn, tiny  # noqa: E402
 
 from pefslc.diagnostics.errors import CompileError  # noqa: E402
-from pefslc.fewshot.networks import Backbone  # noqa: E402
+from pefslc.fewshot.networks import Backbone, Recipe, fit, pruned, quantized, with_classifier  # noqa: E402
 from pefslc.fewshot.networks.pruning import prune, pruned_widths  # noqa: E402
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore")]
@@ -41,12 +41,12 @@ def test_channels_that_do_nothing_go_first_and_nothing_changes() -> None:
         for b, channels in dead.items():
             for conv in (net.blocks[b].conv2, net.blocks[b].conv3):
                 conv.weight[:, list(channels)] = 0  # nobody reads them
-    pruned = prune(net, (4, 6, 8))
-    assert pruned.description.inner == (4, 6, 8)
-    assert pruned.description.maps == (6, 8, 10)
+    smaller = prune(net, (4, 6, 8))
+    assert smaller.description.inner == (4, 6, 8)
+    assert smaller.description.maps == (6, 8, 10)
     with torch.no_grad():
-        assert torch.allclose(pruned(images()), net(images()), rtol=1e-5, atol=1e-5)
-    assert not pruned.training
+        assert torch.allclose(smaller(images()), net(images()), rtol=1e-5, atol=1e-5)
+    assert not smaller.training
 
 
 def test_a_channel_counts_by_what_makes_it_and_by_what_reads_it() -> None:
@@ -64,15 +64,15 @@ def test_a_channel_counts_by_what_makes_it_and_by_what_reads_it() -> None:
         block.conv3.weight[:, 0] = 0.1
         block.norm1.bias.copy_(torch.arange(6.0))
         block.norm2.bias.copy_(torch.arange(6.0))
-    pruned = prune(net, (4, 8, 10)).blocks[0]
-    assert pruned.norm1.bias.tolist() == [0, 1, 3, 4]
-    assert pruned.norm2.bias.tolist() == [1, 2, 4, 5]
+    smaller = prune(net, (4, 8, 10)).blocks[0]
+    assert smaller.norm1.bias.tolist() == [0, 1, 3, 4]
+    assert smaller.norm2.bias.tolist() == [1, 2, 4, 5]
 
 
 def test_keeping_all_keeps_all() -> None:
     net = trained()
-    pruned = prune(net, net.description.inner)
-    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), pruned.state_dict().values(), strict=True))
+    smaller = prune(net, net.description.inner)
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), smaller.state_dict().values(), strict=True))
 
 
 @pytest.mark.parametrize("inner", [(4, 6), (0, 6, 8), (7, 6, 8), (4, 6, 8, 10)])
@@ -101,3 +101,14 @@ def test_widths_are_multiples_of_the_array(share: float, array: int, widths: tup
 def test_impossible_shares_are_refused(share: float, array: int) -> None:
     with pytest.raises(CompileError, match="share"):
         pruned_widths((16, 40, 80), share, array)
+
+
+def test_a_pruned_network_is_trained_on_and_quantized() -> None:
+    data = drawn(count=4)
+    start = with_classifier(trained(), data, Recipe())
+    smaller = pruned(start, 0.5, 4)
+    assert smaller.description.inner == (4, 4, 4)
+    ends = fit(smaller, data, Recipe(epochs=1, batch=8), teacher=start.teacher)
+    assert ends.network.description.inner == (4, 4, 4)
+    with pytest.raises(CompileError, match="the network is quantized already"):
+        pruned(quantized(ends, "Q2.3", data.images), 0.5, 4)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.fewshot.networks.backbones import Backbone
+from pefslc.fewshot.networks.training import Trained
 
-__all__ = ["prune", "pruned_widths"]
+__all__ = ["prune", "pruned", "pruned_widths"]
 
 
 def pruned_widths(inner: Sequence[int], share: float, array: int) -> tuple[int, ...]:
@@ -33,6 +34,17 @@ def pruned_widths(inner: Sequence[int], share: float, array: int) -> tuple[int, 
     return tuple(min(n, max(round(n * share / array), 1) * array) for n in inner)
 
 
+def pruned(trained: Trained, share: float, array: int) -> Trained:
+    """A float backbone, pruned to `pruned_widths`, with the classifier that it had: for `fit`. Its history begins anew.
+
+    array  rows of the systolic array: 12 on custom_perf
+    """
+    if not isinstance(trained.network, Backbone):
+        raise CompileError(Code.PRUNING, "the network is quantized already", hint="prune the float network")
+    network = prune(trained.network, pruned_widths(trained.description.inner, share, array))
+    return replace(trained, network=network, description=network.description, history=())
+
+
 def prune(backbone: Backbone, inner: Sequence[int]) -> Backbone:
     """A copy of a float backbone with `inner[b]` channels between the convolutions of block b. Fine-tune it afterwards.
 
@@ -46,8 +58,8 @@ def prune(backbone: Backbone, inner: Sequence[int]) -> Backbone:
             f"{list(inner)} channels cannot be kept of {list(before.inner)}",
             hint="one number a block, 1 to what it has",
         )
-    pruned = Backbone(replace(before, inner=tuple(inner)))
-    for old, new, kept in zip(backbone.blocks, pruned.blocks, inner, strict=True):
+    smaller = Backbone(replace(before, inner=tuple(inner)))
+    for old, new, kept in zip(backbone.blocks, smaller.blocks, inner, strict=True):
         first = _best(_made(old.conv1, old.norm1) * _read(old.conv2), kept)
         second = _best(_made(old.conv2, old.norm2) * _read(old.conv3), kept)
         everything = slice(None)
@@ -56,8 +68,8 @@ def prune(backbone: Backbone, inner: Sequence[int]) -> Backbone:
             _copy_norm(getattr(old, f"norm{name}"), getattr(new, f"norm{name}"), outputs)
         new.shortcut.load_state_dict(old.shortcut.state_dict())
         new.shortcut_norm.load_state_dict(old.shortcut_norm.state_dict())
-    pruned.train(backbone.training)
-    return pruned
+    smaller.train(backbone.training)
+    return smaller
 
 
 def _made(conv: nn.Module, norm: nn.Module) -> Tensor:

@@ -35,7 +35,7 @@ from pefslc.fewshot.networks.saved_training import (
     write_training,
 )
 
-__all__ = ["Epoch", "Trained", "Validation", "fit", "train"]
+__all__ = ["Epoch", "Trained", "Validation", "fit", "train", "with_classifier"]
 
 Floats = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]
@@ -84,15 +84,21 @@ def train(
     progress: Progress | None = None,
 ) -> Trained:
     """A backbone from nothing; `fit` says what the arguments are."""
-    classifier = Classifier(description.features, len(data.names), recipe.temperature, recipe.seed)
-    network = Backbone(description, recipe.seed)
     return fit(
-        Trained(network, classifier, description, ()),
+        with_classifier(Backbone(description, recipe.seed), data, recipe),
         data,
         recipe,
         checkpoint=checkpoint,
         validation=validation,
         progress=progress,
+    )
+
+
+def with_classifier(backbone: Backbone, data: LabelledImages, recipe: Recipe) -> Trained:
+    """A backbone, new or with weights from elsewhere, and a new classifier of the classes in `data`."""
+    description = backbone.description
+    return Trained(
+        backbone, Classifier(description.features, len(data.names), recipe.temperature, recipe.seed), description, ()
     )
 
 
