@@ -156,6 +156,7 @@ FOLDER_LAYOUTS = (
         ("data/apple/*.png ...", "splits/bertinetto/{train,val,test}.txt"),
         lambda folder: _cifar_fs(folder) is not None,
         _read_cifar_fs,
+        takes_splits=True,
     ),
     Layout(
         "miniImageNet with CSV lists",
@@ -180,5 +181,6 @@ FOLDER_LAYOUTS = (
         ("mug/*.jpg ...", "split.json  or  {base,val,novel}.txt"),
         _has_classes,
         lambda folder, request: _read_listed(folder, request, folder.name),
+        takes_splits=True,
     ),
 )

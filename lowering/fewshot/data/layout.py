@@ -30,11 +30,13 @@ class Request:
 class Layout:
     """One way in which few-shot data are published.
 
-    tree   how the folder looks, in a few short lines
-    known  whether a folder is one of these, by the names in it alone
+    tree          how the folder looks, in a few short lines
+    known         whether a folder is one of these, by the names in it alone
+    takes_splits  whether other split lists may be given; the rest says itself which picture is in which split
     """
 
     name: str
     tree: tuple[str, ...]
     known: Callable[[Path], bool]
     read: Callable[[Path, Request], FewShotData]
+    takes_splits: bool = False

@@ -20,6 +20,7 @@ __all__ = ["GLYPHS", "LAYOUTS", "find_layout", "load_data"]
 GLYPHS = "glyphs"
 # The first that knows a folder reads it: those of exact names before ImageFolder, which any folders of pictures are.
 LAYOUTS: tuple[Layout, ...] = (*PICKLE_LAYOUTS, *FOLDER_LAYOUTS)
+_MOST_SHOWN = 6  # names of a folder that is none of them
 
 
 def load_data(
@@ -45,6 +46,8 @@ def load_data(
     """
     require_size(size)
     if source == GLYPHS:
+        if splits is not None:
+            raise _own_split("the set of glyphs")
         if cache is None:
             return make_glyphs(size, images_per_class, seed, progress)
         folder = as_path(cache, Code.DATA_OPTION, "a folder for drawn glyphs", "the path of a folder")
@@ -52,7 +55,14 @@ def load_data(
     folder = as_path(source, Code.DATA_LAYOUT, "a source of pictures", f'"{GLYPHS}", or the path of a folder')
     given = None if splits is None else as_path(splits, Code.SPLIT_LIST, "a split", 'a folder of lists, or "fc100"')
     chosen: Path | str | None = "fc100" if given == Path("fc100") and not Path("fc100").is_dir() else given
-    return find_layout(folder).read(folder, Request(size, chosen, seed, progress))
+    layout = find_layout(folder)
+    if chosen is not None and not layout.takes_splits:
+        raise _own_split(f"{quote(folder)} ({layout.name})")
+    return layout.read(folder, Request(size, chosen, seed, progress))
+
+
+def _own_split(what: str) -> CompileError:
+    return CompileError(Code.DATA_OPTION, f"{what} has a split of its own", hint="leave out the split lists")
 
 
 def find_layout(folder: Path) -> Layout:
@@ -68,9 +78,10 @@ def find_layout(folder: Path) -> Layout:
     except OSError as e:
         raise CompileError(Code.UNREADABLE_FILE, f"cannot read {quote(folder)}: {e.strerror or e}") from None
     if found is None:
-        inside = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())[:6]
-        holds = f"holds {', '.join(map(quote, inside))}, ..." if inside else "is empty"
-        raise CompileError(Code.DATA_LAYOUT, f"{quote(folder)} {holds}: no layout that is known", hint=_known())
+        inside = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+        more = ", ..." if len(inside) > _MOST_SHOWN else ""
+        holds = f"holds {', '.join(map(quote, inside[:_MOST_SHOWN]))}{more}" if inside else "is empty"
+        raise CompileError(Code.DATA_LAYOUT, f"{quote(folder)} {holds}: it has no layout that is known", hint=_known())
     return found
 
 

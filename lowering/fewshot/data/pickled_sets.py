@@ -220,6 +220,7 @@ PICKLE_LAYOUTS = (
         ("cifar-100-python/{train,test,meta}", 'with splits="fc100", or a folder of lists'),
         lambda folder: _cifar(folder) is not None,
         _read_cifar,
+        takes_splits=True,
     ),
     Layout(
         "miniImageNet cache pickles",

@@ -142,6 +142,13 @@ class _Encoded(_Record):
         return text.encode("latin-1")
 
 
+class _Bytes(_Record):
+    """bytes and bytearray, of bytes alone: of a number they would be as many zeros."""
+
+    def __new__(cls, data: object = b"", encoding: object = "latin1") -> Any:
+        return data if isinstance(data, bytes) else _Encoded(data, encoding)
+
+
 _NUMPY = ("numpy.core", "numpy._core")  # its name before 2.0, and since
 _CALLABLE: dict[tuple[str, str], Callable[..., object]] = {
     ("numpy", "ndarray"): _Array,
@@ -151,8 +158,7 @@ _CALLABLE: dict[tuple[str, str], Callable[..., object]] = {
     **{(f"{core}.numeric", "_frombuffer"): _Buffer for core in _NUMPY},
     ("_codecs", "encode"): _Encoded,
     ("collections", "OrderedDict"): OrderedDict,
-    ("builtins", "bytearray"): bytearray,
-    ("__builtin__", "bytearray"): bytearray,
+    **{(module, name): _Bytes for module in ("builtins", "__builtin__") for name in ("bytes", "bytearray")},
 }
 
 
