@@ -58,8 +58,8 @@ def make_glyphs(
             Code.DATA_OPTION, f"{images_per_class} images a class", hint=f"1 to {_MOST_IMAGES}; 40 is the default"
         )
     every = drawings()
-    images = {split: [] for split in SPLITS}  # type: dict[str, list[NDArray[np.uint8]]]
-    names = {split: [] for split in SPLITS}  # type: dict[str, list[str]]
+    images: dict[str, list[NDArray[np.uint8]]] = {split: [] for split in SPLITS}
+    names: dict[str, list[str]] = {split: [] for split in SPLITS}
     for done, drawing in enumerate(every):
         images[drawing.split].append(glyph_images(drawing, size, images_per_class, seed))
         names[drawing.split].append(drawing.name)

@@ -60,7 +60,9 @@ def read_pictures(
             for split, name in empty[:_MOST_PROBLEMS]
         )
     total = sum(len(found) for classes in splits.values() for found in classes.values())
-    done, sets, problems = 0, {}, []  # type: int, dict[str, ImageSet], list[Problem]
+    done = 0
+    sets: dict[str, ImageSet] = {}
+    problems: list[Problem] = []
     for split, classes in splits.items():
         images = np.zeros((sum(map(len, classes.values())), size, size, 3), np.uint8)
         labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(found) for found in classes.values()])
