@@ -1,1 +1,1 @@
-"""Pictures in classes, split into base, val and novel: the default set of glyphs, and readers of what others publish."""
+"""Pictures in classes, split into base, val and novel: glyphs by default, and readers of what others publish."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,8 @@ _SOURCES: tuple[tuple[str, str, str, tuple[int, ...]], ...] = (
     ("val", "symbols", "mathupp", _MATHEMATICS),
     ("novel", "japanese", "japanese", tuple(range(33, 225))),
 )
-_STROKES_SHA256 = "8bcdf445c703a122868441f0822025a1857caf7e7007ce06cd64d52bc465659f"  # of all strokes above: another version of the font's package would be another data set
+# Of all strokes above: another version of their package would be another data set.
+_STROKES_SHA256 = "8bcdf445c703a122868441f0822025a1857caf7e7007ce06cd64d52bc465659f"
 
 _GRID, _MARGIN, _ALIKE = 32, 3, 2  # pixels: of the drawing, around it, and how far from each other those alike are
 _STEPS = 64  # points on a segment, when it is drawn for comparison
@@ -114,7 +116,7 @@ def _drawing(split: str, name: str, strokes: Strokes) -> Drawing | None:
     """None for nothing, and for what lies on one straight line: turned, a dash is a bar."""
     points = sorted({point for stroke in strokes for point in stroke})
     index = {point: i for i, point in enumerate(points)}
-    pairs = {(index[a], index[b]) for stroke in strokes for a, b in zip(stroke, stroke[1:], strict=False) if a != b}
+    pairs = {(index[a], index[b]) for stroke in strokes for a, b in pairwise(stroke) if a != b}
     segments = sorted({(min(pair), max(pair)) for pair in pairs})
     if not segments:
         return None

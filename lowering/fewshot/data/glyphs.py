@@ -58,8 +58,8 @@ def make_glyphs(
             Code.DATA_OPTION, f"{images_per_class} images a class", hint=f"1 to {_MOST_IMAGES}; 40 is the default"
         )
     every = drawings()
-    images = {split: [] for split in SPLITS}  # type: dict[str, list[NDArray[np.uint8]]]
-    names = {split: [] for split in SPLITS}  # type: dict[str, list[str]]
+    images: dict[str, list[NDArray[np.uint8]]] = {split: [] for split in SPLITS}
+    names: dict[str, list[str]] = {split: [] for split in SPLITS}
     for done, drawing in enumerate(every):
         images[drawing.split].append(glyph_images(drawing, size, images_per_class, seed))
         names[drawing.split].append(drawing.name)
@@ -73,7 +73,7 @@ def make_glyphs(
         )
         for split in SPLITS
     ]
-    return FewShotData(*sets, name="glyphs")
+    return FewShotData(sets[0], sets[1], sets[2], "glyphs")
 
 
 def glyph_images(drawing: Drawing, size: int, count: int, seed: int) -> NDArray[np.uint8]:
@@ -124,9 +124,7 @@ def _node_weights(points: Integers) -> Integers:
     return weights.reshape(len(points), -1)
 
 
-def _photograph(
-    ink: NDArray[np.uint8], words: NDArray[np.uint64], noise: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
+def _photograph(ink: NDArray[np.uint8], words: NDArray[np.uint64], noise: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """uint8 [n, H, W, 3]: coloured ink on coloured paper, light from one side, and noise."""
     n, size, _ = ink.shape
     paper = between(words[:, 7:10], *_PAPER).astype(np.int32)[:, None, None, :]

@@ -67,8 +67,8 @@ def _coverage(points: Integers, segments: Integers, radius: Integers, size: int)
         np.minimum(nearest, across, out=nearest)
     inner = np.maximum(radius - SUBPIXELS // 2, 0) ** 2
     outer = (radius + SUBPIXELS // 2) ** 2
-    scaled = (outer[:, None, None] - nearest) * 255 // (outer - inner)[:, None, None]
-    return np.clip(scaled, 0, 255).astype(np.uint8)
+    scaled: Integers = (outer[:, None, None] - nearest) * 255 // (outer - inner)[:, None, None]
+    return scaled.clip(0, 255).astype(np.uint8)
 
 
 def _shifted(products: Integers) -> NDArray[np.int32]:
