@@ -22,7 +22,15 @@ from pefslc.passes.integer_builder import constant_operand
 from pefslc.passes.quantization_sites import quantization_sites, stored_sources
 from pefslc.passes.quantize_after_training import FormatPlan, computed_parameter
 
-__all__ = ["FEWEST_BITS", "CalibratedFormats", "Calibrator", "Widths", "count_clipped"]
+__all__ = [
+    "FEWEST_BITS",
+    "CalibratedFormats",
+    "Calibrator",
+    "Widths",
+    "count_clipped",
+    "format_groups",
+    "never_negative",
+]
 
 Floats = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]
@@ -69,8 +77,8 @@ class Calibrator:
         self.weights = {name: _Tensor.of(data) for name, data in _weights(graph)}
         self.arrays, _ = calibration_batches(graph, formats.inputs)
         sites = quantization_sites(graph)
-        self.groups = _groups(graph, sites)
-        unsigned, inputs = _never_negative(graph), {i.value.name for i in graph.inputs}
+        self.groups = format_groups(graph, sites)
+        unsigned, inputs = never_negative(graph), {i.value.name for i in graph.inputs}
         self.tensors = {leader: _Tensor() for leader in self.groups.values()}
         self._sweep("ranges", lambda tensor, x: tensor.widen(x))
         for leader, tensor in self.tensors.items():
@@ -200,7 +208,7 @@ def count_clipped(q: Quantization, x: Floats) -> int:
     return int(np.count_nonzero((codes < q.low) | (codes > q.high)))
 
 
-def _never_negative(graph: Graph) -> frozenset[str]:
+def never_negative(graph: Graph) -> frozenset[str]:
     """The tensors whose values are proven to be 0 or more, for every input."""
     proven: set[str] = set()
     for op in graph.ops:
@@ -219,7 +227,7 @@ def _never_negative(graph: Graph) -> frozenset[str]:
     return frozenset(proven)
 
 
-def _groups(graph: Graph, sites: Sequence[Value]) -> dict[str, str]:
+def format_groups(graph: Graph, sites: Sequence[Value]) -> dict[str, str]:
     """Site -> the first of the sites with which it must share a format."""
     group = {site.name: site.name for site in sites}
     producers = graph.producers()

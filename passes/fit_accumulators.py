@@ -1,8 +1,8 @@
-"""Fewer bits where the target's accumulator cannot hold the sums of the formats that calibration chose."""
+"""Formats with room in the target's accumulator: fewer bits than calibration chose, or a sign that says nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from pefslc.analysis.limits import TargetLimits
@@ -11,13 +11,21 @@ from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Conv2d, Dense, Rescale, Sum, SumPool
 from pefslc.ir.quantized import Add, AveragePool, Conv, Linear
 from pefslc.ir.value import Op
-from pefslc.passes.calibrate import FEWEST_BITS, CalibratedFormats, Calibrator, Widths
+from pefslc.numeric.format import FixedPoint
+from pefslc.passes.calibrate import (
+    FEWEST_BITS,
+    CalibratedFormats,
+    Calibrator,
+    Widths,
+    format_groups,
+    never_negative,
+)
 from pefslc.passes.check_accumulators import accumulator_bits
 from pefslc.passes.manager import Pass, run_passes
-from pefslc.passes.quantization_sites import stored_sources
-from pefslc.passes.quantize_after_training import FormatPlan, quantized_by
+from pefslc.passes.quantization_sites import quantization_sites, stored_sources
+from pefslc.passes.quantize_after_training import FormatPlan, UniformFormat, quantized_by
 
-__all__ = ["FittedFormats"]
+__all__ = ["FittedFormats", "FittedUniformFormat"]
 
 _COMPARED_BATCHES = 64  # of the inputs: on them plans are compared
 
@@ -54,8 +62,7 @@ class FittedFormats:
         widths = Widths()
         while True:
             plan = calibrator.plan(bits, widths)
-            integer, _ = run_passes(quantized_by(plan, calibrator.graph), self.to_integer)
-            excess = {name: bits for name, bits in self._excess(integer) if bits > 0}
+            excess = _excess(plan, calibrator.graph, self.limits, self.to_integer)
             fewer = _Layers(calibrator.graph, plan).narrowed(widths, excess)
             if fewer == widths:
                 return _Fitted(plan, widths == Widths(), bool(excess))
@@ -69,11 +76,64 @@ class FittedFormats:
         noise = measure_noise(graph, quantized, few, pairs, progress=self.formats.progress)
         return sum(n.ratio for n in noise.values())
 
-    def _excess(self, integer: Graph) -> Iterator[tuple[str, int]]:
-        """Result name of each sum -> by how many bits it exceeds the accumulator."""
-        for op in integer.ops:
-            if isinstance(op, Conv2d | Dense | Sum | SumPool | Rescale):
-                yield op.result.name, accumulator_bits(op) - self.limits.accumulator_bits
+
+@dataclass(frozen=True, slots=True)
+class FittedUniformFormat:
+    """Qm.n everywhere, and UQm.n, the same bits without a sign, for what is proven not to be negative.
+
+    After a ReLU the sign would be a bit that says nothing, and the range half of what it can be. Where the sum of a
+    layer that reads such codes does not fit the target's accumulator, or the codes no word of it, they keep the sign.
+
+    to_integer  the passes that lower a quantized graph
+    """
+
+    fmt: FixedPoint
+    limits: TargetLimits
+    to_integer: Sequence[Pass]
+
+    def plan(self, graph: Graph) -> FormatPlan:
+        unsigned = self._never_negative(graph)
+        producers = graph.producers()
+        while True:
+            plan = UniformFormat(self.fmt, unsigned).plan(graph)
+            if not unsigned:
+                return plan
+            excess = _excess(plan, graph, self.limits, self.to_integer)
+            layers = _Layers(graph, plan)
+            read = {
+                name
+                for result in excess
+                for op in layers.terms_of(result)
+                for value in op.operands
+                for name in stored_sources(value, plan.activations, producers)
+            }
+            signed = _with_their_groups(read & unsigned, format_groups(graph, quantization_sites(graph)))
+            if not signed:
+                return plan
+            unsigned -= signed
+
+    def _never_negative(self, graph: Graph) -> frozenset[str]:
+        if self.fmt.bits >= self.limits.accumulator_bits:  # words are signed
+            return frozenset()
+        groups = format_groups(graph, quantization_sites(graph))
+        return frozenset(groups) - _with_their_groups(groups.keys() - never_negative(graph), groups)
+
+
+def _with_their_groups(names: Set[str], groups: Mapping[str, str]) -> frozenset[str]:
+    """`names` and all that must share a format with one of them."""
+    leaders = {groups[name] for name in names}
+    return frozenset(name for name, leader in groups.items() if leader in leaders)
+
+
+def _excess(plan: FormatPlan, graph: Graph, limits: TargetLimits, to_integer: Sequence[Pass]) -> dict[str, int]:
+    """Result name of each sum that exceeds the accumulator -> by how many bits."""
+    integer, _ = run_passes(quantized_by(plan, graph), to_integer)
+    over = (
+        (op.result.name, accumulator_bits(op) - limits.accumulator_bits)
+        for op in integer.ops
+        if isinstance(op, Conv2d | Dense | Sum | SumPool | Rescale)
+    )
+    return {name: bits for name, bits in over if bits > 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +155,7 @@ class _Layers:
         """`widths` with fewer bits for what takes part in each sum; equal to `widths` where no bit can go."""
         weights, activations = dict(widths.weights), dict(widths.activations)
         for name, bits in excess.items():
-            for op in self._terms(self.producers.get(_before_lowering(name))):
+            for op in self.terms_of(name):
                 layer = self.plan.weights.get(op.result.name)
                 summed = op.operands if isinstance(op, Add) else op.operands[:1]
                 inputs = [i for v in summed for i in stored_sources(v, self.plan.activations, self.producers)]
@@ -107,6 +167,10 @@ class _Layers:
                 if fewer[1] < input_bits:
                     activations.update({i: min(fewer[1], activations.get(i, input_bits)) for i in inputs})
         return Widths(activations, weights)
+
+    def terms_of(self, name: str) -> Iterator[Op]:
+        """The layers of a sum, by its name on the integer level."""
+        return self._terms(self.producers.get(_before_lowering(name)))
 
     def _terms(self, op: Op | None) -> Iterator[Op]:
         """The layers whose sums `op` adds up: itself, or those behind an addition; an addition of codes alone."""

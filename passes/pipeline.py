@@ -15,7 +15,7 @@ from pefslc.passes.check_format import CheckFormat
 from pefslc.passes.dead_code import RemoveDeadCode
 from pefslc.passes.drop_identities import DropIdentities
 from pefslc.passes.fill_input import FillInput
-from pefslc.passes.fit_accumulators import FittedFormats
+from pefslc.passes.fit_accumulators import FittedFormats, FittedUniformFormat
 from pefslc.passes.fold_batch_norm import FoldBatchNorm
 from pefslc.passes.fold_constants import FoldConstants
 from pefslc.passes.lower_to_integer import LowerToInteger
@@ -23,7 +23,7 @@ from pefslc.passes.manager import Pass
 from pefslc.passes.merge_elementwise import MergeElementwise
 from pefslc.passes.merge_padding import MergePadding
 from pefslc.passes.merge_stages import MergeActivations, MergeBatchNorm
-from pefslc.passes.quantize_after_training import QuantizeAfterTraining, UniformFormat
+from pefslc.passes.quantize_after_training import QuantizeAfterTraining
 from pefslc.passes.separate_bias import SeparateBias
 from pefslc.passes.tighten_ranges import TightenRanges
 
@@ -39,7 +39,8 @@ def said_by_user(
     """The passes by which --fmt fills what a model leaves open, or asserts: those that SAID_BY_USER names."""
     if isinstance(fmt, FixedPoint):
         agree = ChangeFormats(fmt) if requantize else CheckFormat(fmt)
-        return FoldBatchNorm(), QuantizeAfterTraining(UniformFormat(fmt)), agree, FillInput(fmt)
+        uniform = FittedUniformFormat(fmt, limits, to_integer(limits))
+        return FoldBatchNorm(), QuantizeAfterTraining(uniform), agree, FillInput(fmt)
     return FoldBatchNorm(), QuantizeAfterTraining(
         fmt if allow_overflow else FittedFormats(fmt, limits, to_integer(limits))
     )

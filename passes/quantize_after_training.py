@@ -61,9 +61,13 @@ class Formats(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UniformFormat:
-    """One format for the input, the weights and the activations."""
+    """One format for the input, the weights and the activations.
+
+    unsigned  the tensors that get the same bits without a sign: UQm.n
+    """
 
     fmt: FixedPoint
+    unsigned: frozenset[str] = frozenset()
 
     def plan(self, graph: Graph) -> FormatPlan:
         if not self.fmt.signed or self.fmt.bits < 2:
@@ -74,8 +78,9 @@ class UniformFormat:
                 hint="name a signed format of at least 2 bits, for example Q3.4",
             )
         quantization = self.fmt.quantization
+        positive = replace(self.fmt, signed=False).quantization
         return FormatPlan(
-            {value.name: quantization for value in quantization_sites(graph)},
+            {v.name: positive if v.name in self.unsigned else quantization for v in quantization_sites(graph)},
             {op.result.name: quantization for op in graph.ops if isinstance(op, Conv | Linear)},
             self.fmt,
         )

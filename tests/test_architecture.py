@@ -29,9 +29,13 @@ FLOORS = (
     ("frontend", "passes", "targets", "fewshot.episodes"),
     ("targets.c", "targets.tensil", "train"),  # graph to files; network to file
     ("reports", "fewshot.device"),  # what became of a model; the classifier as files for a device
+    ("fewshot.data",),  # pictures in classes
     ("verification",),  # whether the files compute what the model does
     ("driver",),  # from a file to a Program
-    ("fewshot.system",),  # a Program and a head: pictures in, names out
+    (
+        "fewshot.networks",
+        "fewshot.system",
+    ),  # backbones: trained, quantized; a Program and a head: pictures in, names out
     ("fewshot",),  # few-shot learning: its public names
     ("",),  # `import pefslc`: the public names
     ("console",),  # the command
@@ -101,6 +105,7 @@ def imports(module: str, path: Path) -> Iterator[Import]:
 ALL = [i for module, path in MODULES.items() for i in imports(module, path)]
 TENSIL = "targets.tensil"
 STARTS = {"__main__", "console", "driver"}  # rooms that load on demand
+TRAINING = {"train", "fewshot.networks"}  # rooms that need the extra `train`
 NUMPY_ALONE = {name for names in FLOORS[:4] for name in names} | {"passes"}
 PACKAGES = {module for module, path in MODULES.items() if path.name == "__init__.py"}
 OURS = [i for i in ALL if i.imported.split(".")[0] == "pefslc"]
@@ -202,8 +207,8 @@ def test_onnx_does_not_leak_out_of_the_frontend() -> None:
 def test_torch_is_needed_for_training_only() -> None:
     users = {i.importer for i in ALL if i.imported.split(".")[0] in ("torch", "brevitas", "onnxoptimizer")}
     assert users
-    assert {room(u) for u in users} == {"train"}
-    late = [i for i in OURS if room(i.imported) == "train" != room(i.importer)]
+    assert {room(u) for u in users} == {*TRAINING, "fewshot.data"}
+    late = [i for i in OURS if room(i.imported) in TRAINING and room(i.importer) not in TRAINING]
     assert late
     assert all(i.late for i in late), "importing pefslc imports torch"
 

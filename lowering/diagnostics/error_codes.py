@@ -142,8 +142,19 @@ class Code(Enum):
     EXPORT_DIFFERS = ("PEF1008", "the exported file is another network")
     BATCHNORM_STAYS = ("PEF1009", "a BatchNorm cannot be folded")
     FORWARD = ("PEF1010", "a forward cannot be followed")
+    TENSOR_FORMATS = ("PEF1011", "formats do not fit the network that is to be quantized")
 
-    # 11: few-shot learning (pefslc.fewshot); 1101 to 1120 data, 1121 to 1140 head, 1141 to 1160 episodes and pictures
+    # 11: few-shot learning (pefslc.fewshot); 1101 to 1120 data, 1121 to 1140 head, 1141 to 1160 episodes and pictures,
+    # 1161 to 1180 networks
+    NO_FEWSHOT_EXTRA = ("PEF1101", "a package of the extra fewshot is not installed")
+    DATA_OPTION = ("PEF1102", "an option of the data is out of range")
+    DATA_LAYOUT = ("PEF1103", "the data has none of the known layouts")
+    DATA_FILE = ("PEF1104", "a file of the data is damaged, or contradicts itself")
+    UNSAFE_FILE = ("PEF1105", "a file holds more than plain data")
+    PICTURE = ("PEF1106", "a picture cannot be read")
+    SPLIT_LIST = ("PEF1107", "a split list does not suit the data")
+    CLASSES_OVERLAP = ("PEF1108", "a class is in two splits")
+    CLASS_TOO_SMALL = ("PEF1109", "a class has too few pictures")
     HEAD_SPEC = ("PEF1121", "a classifier cannot be built of these numbers")
     HEAD_CODES = ("PEF1122", "feature codes do not suit the classifier")
     HEAD_CLASS = ("PEF1123", "the classifier has no such class or shot")
@@ -158,3 +169,8 @@ class Code(Enum):
     DEAD_NETWORK = ("PEF1143", "the features tell no classes apart")
     NOT_PAIRED = ("PEF1144", "results of different episodes are compared")
     INPUT_PICTURE = ("PEF1145", "a picture does not suit the model")
+    BACKBONE = ("PEF1161", "there is no such backbone")
+    TRAINING = ("PEF1162", "a training cannot be as asked")
+    OTHER_TRAINING = ("PEF1163", "a checkpoint is not one of this training")
+    WEIGHTS_FILE = ("PEF1164", "a file of weights does not fit the backbone")
+    PRUNING = ("PEF1165", "channels cannot be pruned as asked")

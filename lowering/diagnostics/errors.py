@@ -72,7 +72,7 @@ class Problem:
         if self.at is not None:
             lines.append(f"  at:   {self.place}")
         if self.hint is not None:
-            lines.append(f"  help: {_one_line(self.hint)}")
+            lines.append(_help(self.hint))
         return "\n".join(lines)
 
     @property
@@ -138,7 +138,13 @@ def _told_once(problems: list[Problem]) -> str:
     hints = dict.fromkeys(p.hint for p in problems if p.hint is not None)
     lines = [f"error[{problems[0].code}]: {_one_line(problems[0].message)}"]
     lines += [f"{'        ' if i else '  at:   '}{_one_line(place)}" for i, place in enumerate(places)]
-    return "\n".join([*lines, *(f"  help: {_one_line(hint)}" for hint in hints)])
+    return "\n".join([*lines, *map(_help, hints)])
+
+
+def _help(hint: str) -> str:
+    """A hint may have several lines; each is indented, so that none looks like a message."""
+    first, *others = map(_one_line, hint.split("\n"))
+    return "\n".join([f"  help: {first}", *(f"        {line}" for line in others)])
 
 
 class InternalError(Exception):

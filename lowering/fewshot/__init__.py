@@ -1,1 +1,1 @@
-"""Few-shot learning: pictures to feature codes, and a classifier in integers that learns on the device."""
+"""Few-shot learning: from pictures to a classifier on a device that learns new classes, all in integers."""

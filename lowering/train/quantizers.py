@@ -12,7 +12,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote_given
 from pefslc.numeric.format import FixedPoint
 
-__all__ = ["Quantizers", "fixed_point"]
+__all__ = ["Quantizers", "activation_quantizer", "bias_quantizer", "fixed_point", "weight_quantizer"]
 
 _MOST_BITS = 24  # Brevitas trains in float32: codes of more bits are no longer its integers
 
@@ -49,17 +49,34 @@ def fixed_point(fmt: str | FixedPoint, *, bias: str | FixedPoint | None = None) 
     parsed = _signed_format(fmt)
     m, n = parsed.integer_bits, parsed.fraction_bits
     wanted = FixedPoint(m + 2, min(2 * n, _MOST_BITS - (m + 2))) if bias is None else _signed_format(bias)
-    unsigned = FixedPoint(m, n, signed=False)
-    activation = _in_format(Int8ActPerTensorFixedPoint, parsed)
+    activation = activation_quantizer(parsed)
     return Quantizers(
         format=parsed,
         bias_format=wanted,
-        weight=_in_format(Int8WeightPerTensorFixedPoint, parsed),
-        bias=_in_format(Int8BiasPerTensorFixedPointInternalScaling, wanted),
+        weight=weight_quantizer(parsed),
+        bias=bias_quantizer(wanted),
         input=activation,
         activation=activation,
-        relu=_in_format(Uint8ActPerTensorFixedPoint, unsigned),
+        relu=activation_quantizer(FixedPoint(m, n, signed=False)),
     )
+
+
+def weight_quantizer(fmt: FixedPoint) -> type[ExtendedInjector]:
+    """The quantizer of weights in `fmt`, for weight_quant. Raises CompileError for what `fixed_point` refuses."""
+    return _in_format(Int8WeightPerTensorFixedPoint, _signed_format(fmt))
+
+
+def bias_quantizer(fmt: FixedPoint) -> type[ExtendedInjector]:
+    """The quantizer of biases in `fmt`, for bias_quant. Raises CompileError for what `fixed_point` refuses."""
+    return _in_format(Int8BiasPerTensorFixedPointInternalScaling, _signed_format(fmt))
+
+
+def activation_quantizer(fmt: FixedPoint) -> type[ExtendedInjector]:
+    """The quantizer of activations in `fmt`, signed or not, for act_quant and output_quant. Raises CompileError."""
+    if fmt.signed:
+        return _in_format(Int8ActPerTensorFixedPoint, _signed_format(fmt))
+    _check_width(fmt)
+    return _in_format(Uint8ActPerTensorFixedPoint, fmt)
 
 
 def _signed_format(fmt: str | FixedPoint) -> FixedPoint:
@@ -73,11 +90,13 @@ def _signed_format(fmt: str | FixedPoint) -> FixedPoint:
             f"{parsed} is unsigned, and weights are not",
             hint=f"fixed_point('Q{parsed.integer_bits}.{parsed.fraction_bits}').relu is {parsed}",
         )
-    if not 2 <= parsed.bits <= _MOST_BITS:
-        raise CompileError(
-            Code.BAD_FORMAT, f"{parsed} has {parsed.bits} bits: training in float32 takes 2 to {_MOST_BITS}"
-        )
+    _check_width(parsed)
     return parsed
+
+
+def _check_width(fmt: FixedPoint) -> None:
+    if not 2 <= fmt.bits <= _MOST_BITS:
+        raise CompileError(Code.BAD_FORMAT, f"{fmt} has {fmt.bits} bits: training in float32 takes 2 to {_MOST_BITS}")
 
 
 def _in_format(preset: type[ExtendedInjector], fmt: FixedPoint) -> type[ExtendedInjector]:

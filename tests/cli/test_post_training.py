@@ -60,7 +60,7 @@ def test_the_table_the_sidecar_and_the_accumulator_that_forces_fewer_bits(pefslc
 def test_a_named_format_is_reported_too_when_there_is_data(pefslc: Cli, tmp_path: Path) -> None:
     result = pefslc(MODEL, "--target", "c", "--fmt", "Q3.4", "--calibrate", DATA, "-o", tmp_path)
     assert result.status == 0, result.err
-    assert "b2/act  Q3.4" in result.out
+    assert "b2/act  UQ3.4" in result.out
     assert "%" in next(line for line in result.out.splitlines() if line.startswith("b2/act"))
 
 

@@ -410,6 +410,8 @@ WITHOUT = {
     Code.C_UNSUPPORTED: "the importer refuses such additions first",
     Code.ARRAYS_TOO_LARGE: "tests/cli/test_arrays.py has the file",
     **{code: "needs torch: tests/train" for code in Code if "PEF1000" <= code.number < "PEF1100" and code not in CASES},
+    **{code: "needs files of a data set: tests/fewshot" for code in Code if "PEF1101" <= code.number <= "PEF1120"},
+    **{code: "needs torch: tests/fewshot" for code in Code if code.number >= "PEF1161"},
 }
 
 

@@ -1,257 +1,191 @@
-"""Pictures to codes: each entry of the table from its definition in rationals, areas of pixels by counting."""
+"""Picture files in every mode, broken ones, and the resizing against exact fractions."""
 
 from __future__ import annotations
 
+import struct
+import zlib
 from fractions import Fraction
-from math import ceil, floor
+from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
-from pefslc.fewshot.system.pictures import PictureTable, box_resize, centre_crop, fit_picture
-from pefslc.numeric.chain import Quantizer
-from pefslc.numeric.format import FixedPoint, Quantization
-from pefslc.numeric.quantize import quantize_array
-from pefslc.numeric.rounding import RoundingMode
-from pefslc.numeric.scale import Scale
-from pefslc.numeric.stages import Root
+from pefslc.fewshot.data.pictures import decode_picture, pictures_in, read_pictures
+from pefslc.fewshot.data.resize import centre_crop, resize
 
-# The usual ones of ImageNet, and ties: with std 1/255 a byte less its mean is an integer.
-MEAN, STD = ("0.485", "0.456", "0.406"), ("0.229", "0.224", "0.225")
-Q2_5 = FixedPoint.parse("Q2.5").quantization
-BIPOLAR = Quantization(bits=2, signed=True, narrow=True, scale=Scale.of([Fraction(1)]))
-PER_COLOUR = Quantization(
-    bits=8, signed=True, scale=Scale.of([Fraction(1, 60), Fraction(1, 50), Fraction(3, 128)]), zero_point=3
-)
+RGB = np.random.default_rng(0).integers(0, 256, (6, 5, 3)).astype(np.uint8)
 
 
-def rounded(y: Fraction, mode: RoundingMode) -> int:
-    down, up = floor(y), ceil(y)
-    toward, away = (down, up) if y >= 0 else (up, down)
-    nearest = toward if abs(y - toward) < abs(away - y) else away
-    is_tie = y - down == Fraction(1, 2)
-    match mode:
-        case RoundingMode.HALF_EVEN:
-            return (down if down % 2 == 0 else up) if is_tie else nearest
-        case RoundingMode.HALF_AWAY:
-            return away if is_tie else nearest
-        case RoundingMode.HALF_TO_ZERO:
-            return toward if is_tie else nearest
-        case RoundingMode.FLOOR:
-            return down
-        case RoundingMode.CEIL:
-            return up
-        case RoundingMode.TO_ZERO:
-            return toward
-        case RoundingMode.AWAY:
-            return away
-        case RoundingMode.SIGN:
-            return 1 if y >= 0 else -1
+def saved(image: Image.Image, kind: str = "PNG", **options: object) -> tuple[str, bytes]:
+    file = BytesIO()
+    image.save(file, kind, **options)
+    return f"picture.{kind}", file.getvalue()
 
 
-@pytest.mark.parametrize("mode", RoundingMode)
-@pytest.mark.parametrize("last", [False, True], ids=["zero point inside", "zero point last"])
-def test_each_entry_is_the_quantizer_of_the_normalized_byte(mode: RoundingMode, last: bool) -> None:
-    one = (Fraction(255, 512),) * 3, (Fraction(255, 256),) * 3  # (2 byte - 255) / 510: a tie for each odd multiple
-    ties = ("1/510",), ("1/255",)  # byte - 1/2: only ties
-    for quantization in (BIPOLAR,) if mode is RoundingMode.SIGN else (Q2_5, PER_COLOUR):
-        if mode is RoundingMode.SIGN and last:
-            continue  # bipolar codes have no zero point: both orders are one
-        for mean, std in ((MEAN, STD), one, ties):
-            table = PictureTable.of(Quantizer(quantization, mode, last), mean, std)
-            low, high, zero = quantization.low, quantization.high, quantization.zero_point
-            for colour in range(3):
-                m, s = Fraction(mean[colour % len(mean)]), Fraction(std[colour % len(std)])
-                for byte in range(256):
-                    y = (Fraction(byte, 255) - m) / s / quantization.scale.channel(colour)
-                    code = rounded(y, mode) + zero if last else rounded(y + zero, mode)
-                    assert table.codes[colour, byte] == min(max(code, low), high)
+def area_mean(image: NDArray[np.uint8], size: int) -> list[list[int]]:
+    """Of one channel [s, s], by fractions: the mean over each new pixel, half rounded up."""
+    side = len(image)
+
+    def share(new: int, old: int) -> Fraction:
+        start, end = Fraction(new * side, size), Fraction((new + 1) * side, size)
+        return max(min(end, Fraction(old + 1)) - max(start, Fraction(old)), Fraction(0))
+
+    def value(row: int, column: int) -> int:
+        total = sum(share(row, y) * share(column, x) * int(image[y, x]) for y in range(side) for x in range(side))
+        return int(total / Fraction(side, size) ** 2 + Fraction(1, 2))
+
+    return [[value(row, column) for column in range(size)] for row in range(size)]
 
 
-def test_a_table_is_what_the_model_computes_from_exact_values() -> None:
-    """Where img / 255 is a float64 without rounding, the compiler's own quantizer of arrays says the same."""
-    quantizer = Quantizer(PER_COLOUR)
-    table = PictureTable.of(quantizer, 0, Fraction(1, 255))  # bytes as they are
-    x = np.arange(256, dtype=np.float64) * np.ones((3, 1))
-    assert np.array_equal(table.codes, quantize_array(quantizer, x[None], 1)[0])
+@given(st.integers(1, 7), st.integers(1, 6), st.integers(0, 10**6))
+def test_resizing_is_the_mean_over_the_area(side: int, size: int, seed: int) -> None:
+    images = np.random.default_rng(seed).integers(0, 256, (2, side, side, 3)).astype(np.uint8)
+    found = resize(images, size, size)
+    for i in range(2):
+        for channel in range(3):
+            assert found[i, :, :, channel].tolist() == area_mean(images[i, :, :, channel], size)
 
 
-def test_the_mean_in_other_units_gives_other_codes() -> None:
-    """img / 255 - mean / std, as it is found in use, is another picture."""
-    right = PictureTable.of(Quantizer(Q2_5), MEAN, STD).codes
-    wrong = np.array(
-        [
-            [
-                min(max(rounded((Fraction(b, 255) - Fraction(m) / Fraction(s)) * 32, RoundingMode.HALF_EVEN), -64), 63)
-                for b in range(256)
-            ]
-            for m, s in zip(MEAN, STD, strict=True)
-        ]
+def test_a_half_is_rounded_up() -> None:
+    image = np.array([[[0], [1]], [[1], [0]]], np.uint8).repeat(3, 2)[None]
+    assert resize(image, 1, 1).tolist() == [[[[1, 1, 1]]]]
+
+
+def test_large_pictures_are_exact() -> None:
+    image = np.full((1, 2003, 2003, 3), 255, np.uint8)
+    assert (resize(image, 84, 84) == 255).all()
+
+
+def test_the_middle_is_kept() -> None:
+    image = np.arange(5 * 8 * 3, dtype=np.uint8).reshape(5, 8, 3)
+    assert np.array_equal(centre_crop(image), image[:, 1:6])
+    assert np.array_equal(centre_crop(image.transpose(1, 0, 2)), image.transpose(1, 0, 2)[1:6])
+
+
+def test_colours_are_kept() -> None:
+    assert np.array_equal(decode_picture(saved(Image.fromarray(RGB))), RGB)
+
+
+def test_grey_and_bits_are_the_same_in_each_channel() -> None:
+    grey = RGB[:, :, 0]
+    assert np.array_equal(decode_picture(saved(Image.fromarray(grey))), grey[:, :, None].repeat(3, 2))
+    bits = decode_picture(saved(Image.fromarray(grey).convert("1", dither=Image.Dither.NONE)))
+    assert np.array_equal(bits, np.where(grey >= 128, 255, 0)[:, :, None].repeat(3, 2))
+
+
+def test_a_palette_is_looked_up() -> None:
+    image = Image.fromarray((np.arange(30) % 3).astype(np.uint8).reshape(6, 5), "L").convert("P")
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    expected = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90]])[(np.arange(30) % 3).reshape(6, 5)]
+    assert np.array_equal(decode_picture(saved(image)), expected)
+
+
+def test_transparent_is_white() -> None:
+    alpha = np.array([0, 255, 128, 0, 255], np.uint8)[None].repeat(6, 0)
+    found = decode_picture(saved(Image.fromarray(np.dstack([RGB, alpha]))))
+    assert (found[:, [0, 3]] == 255).all()
+    assert np.array_equal(found[:, [1, 4]], RGB[:, [1, 4]])
+    blended = (RGB[:, 2].astype(int) * 128 + 255 * 127) / 255
+    assert np.abs(found[:, 2] - blended).max() <= 1  # Pillow's own rounding
+    grey = decode_picture(saved(Image.fromarray(np.dstack([RGB[:, :, 0], alpha]), "LA")))
+    assert (grey[:, 0] == 255).all()
+    assert (grey[:, 1, 0] == RGB[:, 1, 0]).all()
+
+
+def test_a_palette_with_a_transparent_colour_is_white_there() -> None:
+    image = Image.fromarray((np.arange(30) % 2).astype(np.uint8).reshape(6, 5), "L").convert("P")
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    found = decode_picture(saved(image, transparency=0)).reshape(-1, 3)
+    assert (found[::2] == 255).all()
+    assert (found[1::2] == [40, 50, 60]).all()
+
+
+def test_of_16_bits_the_upper_8_are_kept() -> None:
+    wide = np.arange(30, dtype=np.uint16).reshape(6, 5) * 2184
+    assert np.array_equal(decode_picture(saved(Image.fromarray(wide))), (wide >> 8)[:, :, None].repeat(3, 2))
+
+
+def test_a_photograph_that_was_turned_is_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn it by 90 degrees, clockwise
+    assert np.array_equal(decode_picture(saved(Image.fromarray(RGB), exif=exif)), np.rot90(RGB, -1))
+
+
+def test_of_several_frames_the_first_is_read() -> None:
+    frames = [Image.new("L", (4, 4), value) for value in (10, 200)]
+    found = decode_picture(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert (found == 10).all()
+
+
+def refused(picture: tuple[str, bytes] | Path) -> str:
+    with pytest.raises(CompileError) as e:
+        decode_picture(picture)
+    assert e.value.problems[0].code is Code.PICTURE
+    return str(e.value)
+
+
+def test_floats_and_32_bits_are_refused() -> None:
+    assert "mode F is not read" in refused(saved(Image.fromarray(np.ones((3, 3), np.float32)), "TIFF"))
+    assert "not of 16 bits" in refused(saved(Image.fromarray(np.full((3, 3), 70000, np.int32)), "TIFF"))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP"])
+def test_a_picture_cut_anywhere_is_refused_or_read(kind: str) -> None:
+    name, whole = saved(Image.fromarray(RGB.repeat(4, 0).repeat(4, 1)), kind)
+    refusals = 0
+    for length in range(0, len(whole) - 1, max(1, len(whole) // 60)):
+        try:
+            decode_picture((name, whole[:length]))
+        except CompileError as e:
+            refusals += [problem.code for problem in e.problems] == [Code.PICTURE]
+    assert refusals > 30
+    assert "picture.P" not in refused(("mug/1.png", whole[: len(whole) // 2]))
+
+
+def test_a_picture_that_declares_more_pixels_than_anyone_has_is_refused() -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 12000, 12000, 8, 2, 0, 0, 0))
+    message = refused(
+        ("bomb.png", b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
     )
-    assert (right != wrong).mean() > 0.7
+    assert "12000 x 12000 pixels" in message
 
 
-def test_floats_and_texts_are_the_decimals_that_they_show() -> None:
-    quantizer = Quantizer(Quantization(bits=24, signed=True, scale=Scale.power_of_two(-20)))
-    texts = PictureTable.of(quantizer, MEAN, STD).codes
-    for convert in (float, np.float64, np.float32, Fraction):
-        given = [[convert(n) for n in numbers] for numbers in (MEAN, STD)]
-        assert np.array_equal(PictureTable.of(quantizer, *given).codes, texts)
-    assert np.array_equal(
-        PictureTable.of(quantizer, 0.5, 0.25).codes[1], PictureTable.of(quantizer, ["1/2"], [Fraction(1, 4)]).codes[2]
-    )
+def test_every_broken_picture_is_told_at_once(tmp_path: Path) -> None:
+    for name in ("a.png", "b.jpg"):
+        (tmp_path / name).write_bytes(b"no picture")
+    Image.fromarray(RGB).save(tmp_path / "c.png")
+    splits = {split: {split: pictures_in(tmp_path)} for split in ("base", "val", "novel")}
+    with pytest.raises(CompileError) as e:
+        read_pictures(splits, 16, "mine")
+    assert len(e.value.problems) == 6
+    assert "a.png" in str(e.value)
+    assert "b.jpg" in str(e.value)
 
 
-def test_frames_become_codes_with_channels_first() -> None:
-    table = PictureTable.of(Quantizer(Q2_5), MEAN, STD)
-    frames = (np.arange(2 * 3 * 4 * 3) * 3 % 256).astype(np.uint8).reshape(2, 3, 4, 3)
-    codes = table(frames)
-    assert (codes.shape, codes.dtype) == ((2, 3, 3, 4), np.int64)
-    for n, c, y, x in np.ndindex(codes.shape):
-        assert codes[n, c, y, x] == table.codes[c, frames[n, y, x, c]]
-    assert np.array_equal(table(frames[1]), codes[1])
-    assert not table.codes.flags.writeable
+def test_what_is_no_picture_by_its_name_is_passed_over(tmp_path: Path) -> None:
+    for name in ("Thumbs.db", ".hidden.png", "notes.txt", "b.PNG", "a.jpeg"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in pictures_in(tmp_path)] == ["a.jpeg", "b.PNG"]
 
 
-def area_mean(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """The mean of each piece in rationals, from the overlap of each pixel with it."""
-
-    def overlap(pixel: int, piece: int, length: int, parts: int) -> Fraction:
-        first, last = Fraction(piece * length, parts), Fraction((piece + 1) * length, parts)
-        return max(Fraction(0), min(last, Fraction(pixel + 1)) - max(first, Fraction(pixel))) / (last - first)
-
-    rows, columns = frame.shape[:2]
-    out = np.zeros((height, width, 3), dtype=np.uint8)
-    for y, x, c in np.ndindex(out.shape):
-        weights = (
-            (overlap(j, y, rows, height) * overlap(i, x, columns, width), int(frame[j, i, c]))
-            for j in range(rows)
-            for i in range(columns)
-        )
-        out[y, x, c] = rounded(sum((w * v for w, v in weights), Fraction(0)), RoundingMode.HALF_AWAY)
-    return out
+def test_a_missing_picture_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CompileError, match="no such file") as e:
+        decode_picture(tmp_path / "not there.png")
+    assert e.value.problems[0].code is Code.NO_SUCH_FILE
 
 
-def frame_of(seed: int, rows: int, columns: int) -> NDArray[np.uint8]:
-    words = np.random.Philox(key=seed).random_raw(rows * columns * 3)
-    return (words >> np.uint64(56)).astype(np.uint8).reshape(rows, columns, 3)
-
-
-@settings(max_examples=50)
-@given(st.integers(0, 99), *[st.integers(1, 5)] * 4)
-def test_a_resized_pixel_is_the_mean_of_its_area(seed: int, rows: int, columns: int, height: int, width: int) -> None:
-    frame = frame_of(seed, rows, columns)
-    assert np.array_equal(box_resize(frame, height, width), area_mean(frame, height, width))
-
-
-def test_resizing_by_whole_factors_averages_and_repeats() -> None:
-    frame = frame_of(1, 12, 20)
-    means = frame.reshape(6, 2, 5, 4, 3).astype(np.int64).sum(axis=(1, 3))
-    assert np.array_equal(box_resize(frame, 6, 5), (means + 4) // 8)
-    assert np.array_equal(box_resize(frame, 24, 60), frame.repeat(2, axis=0).repeat(3, axis=1))
-    assert np.array_equal(box_resize(frame, 12, 20), frame)
-    assert np.array_equal(box_resize(np.stack([frame, frame[::-1]]), 6, 5)[0], box_resize(frame, 6, 5))
-    assert (box_resize(np.full((480, 640, 3), 255, dtype=np.uint8), 84, 84) == 255).all()
-
-
-@given(*[st.integers(1, 40)] * 4)
-def test_the_crop_is_the_largest_in_the_middle(rows: int, columns: int, height: int, width: int) -> None:
-    """Pixels that hold their own place tell which part is left."""
-    frame = np.stack([*np.indices((rows, columns)), np.zeros((rows, columns))], axis=-1).astype(np.uint8)
-    kept = centre_crop(frame, height, width)
-    size, start = kept.shape[:2], kept[0, 0, :2].tolist()
-    assert size[0] == rows or size[1] == columns
-    wanted = (
-        (rows, Fraction(rows * width, height))
-        if rows * width <= columns * height
-        else (Fraction(columns * height, width), columns)
-    )
-    assert size == tuple(max(1, floor(w)) for w in wanted)
-    assert start == [(rows - size[0]) // 2, (columns - size[1]) // 2]
-    assert kept[-1, -1, :2].tolist() == [start[0] + size[0] - 1, start[1] + size[1] - 1]
-
-
-def test_fitting_is_the_crop_and_the_resize() -> None:
-    frame = frame_of(2, 30, 53)
-    assert np.array_equal(fit_picture(frame, 8, 8), box_resize(frame[:, 11:41], 8, 8))
-    for mode in ("bilinear", "stretch", None):
-        with pytest.raises(CompileError, match="there is no mode") as caught:
-            fit_picture(frame, 8, 8, mode)  # type: ignore[arg-type]
-        assert "'crop'" in str(caught.value)
-    with pytest.raises(CompileError, match="a size of 0 x 8 pixels"):
-        fit_picture(frame, 0, 8)
-
-
-@pytest.mark.parametrize(
-    ("frame", "said"),
-    [
-        (np.zeros((4, 4, 3)), "no bytes"),
-        (np.zeros((4, 4, 3), dtype=np.uint16), "no bytes"),
-        (np.zeros((4, 4), dtype=np.uint8), "grey"),
-        (np.zeros((4, 4, 1), dtype=np.uint8), "grey"),
-        (np.zeros((4, 4, 4), dtype=np.uint8), "with a fourth channel"),
-        (np.zeros((3, 4, 5), dtype=np.uint8), "frame.transpose(1, 2, 0)"),
-        (np.zeros((0, 4, 3), dtype=np.uint8), "no picture"),
-        (np.zeros(3, dtype=np.uint8), "no picture"),
-        (np.zeros((), dtype=np.uint8), "no picture"),
-    ],
-)
-def test_pictures_of_other_modes_are_refused(frame: NDArray[np.uint8], said: str) -> None:
-    table = PictureTable.of(Quantizer(Q2_5), 0, 1)
-    for refuse in (
-        table,
-        lambda f: box_resize(f, 2, 2),
-        lambda f: centre_crop(f, 2, 2),
-        lambda f: fit_picture(f, 2, 2),
-    ):
-        with pytest.raises(CompileError) as caught:
-            refuse(frame)
-        assert caught.value.problems[0].code is Code.INPUT_PICTURE
-        assert said in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("mean", "std", "said"),
-    [
-        (0, 0, "std is '0'"),
-        (0, ("0.2", "-0.2", "0.2"), "std is"),
-        ((0, 0), 1, "mean is '(0, 0)'"),
-        ((), 1, "mean is"),
-        (None, 1, "mean is 'None'"),
-        ("half", 1, "mean is 'half'"),
-        (float("nan"), 1, "mean is 'nan'"),
-        (0, float("inf"), "std is 'inf'"),
-        (0, "1/0", "std is '1/0'"),
-    ],
-)
-def test_numbers_that_normalize_nothing_are_refused(mean: object, std: object, said: str) -> None:
-    with pytest.raises(CompileError) as caught:
-        PictureTable.of(Quantizer(Q2_5), mean, std)  # type: ignore[arg-type]
-    assert caught.value.problems[0].code is Code.INPUT_PICTURE
-    assert said in str(caught.value)
-
-
-def test_a_network_of_other_channels_is_refused() -> None:
-    two = Quantization(bits=8, signed=True, scale=Scale.of([Fraction(1, 60), Fraction(1, 50)]))
-    with pytest.raises(CompileError, match="the input has 2 channels, a picture 3"):
-        PictureTable.of(Quantizer(two), 0, 1)
-
-
-@pytest.mark.parametrize("mode", RoundingMode)
-@pytest.mark.parametrize("last", [False, True], ids=["zero point inside", "zero point last"])
-def test_the_code_of_a_rational_is_found_by_its_bounds_too(mode: RoundingMode, last: bool) -> None:
-    """Codes from the definition, and by bisection over the bounds that thresholds are made from."""
-    if mode is RoundingMode.SIGN:
-        quantizer = Quantizer(BIPOLAR, mode, last)
-    else:
-        quantizer = Quantizer(
-            Quantization(bits=3, signed=True, scale=Scale.of([Fraction(2, 7)]), zero_point=1), mode, last
-        )
-    for n in range(-40, 41):  # eighths of a step: integers, ties, and what lies between, and what saturates
-        x = Fraction(n, 8) * Fraction(2, 7)
-        assert quantizer.code_of_rational(x, 0) == quantizer.code_of(Root(x), 0)
+def test_without_pillow_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "PIL.Image", None)
+    with pytest.raises(CompileError, match="reading picture files needs pillow"):
+        decode_picture(("x.png", b""))

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote_given
+from pefslc.fewshot.data.resize import centre_crop, resize
 from pefslc.numeric.chain import Quantizer
-from pefslc.numeric.rounding import RoundingMode, round_ratio
 
-__all__ = ["PictureTable", "box_resize", "centre_crop", "fit_picture"]
+__all__ = ["PictureTable", "fit_picture"]
 
 Frames = NDArray[np.uint8]
 Number = Fraction | int | float | np.number | str
@@ -81,49 +81,10 @@ def fit_picture(frame: Frames, height: int, width: int, mode: str = CROP) -> Fra
             f"there is no mode {quote_given(mode)} to fit pictures",
             hint=f"'{CROP}': centre crop and box filter; resize the pictures yourself for another",
         )
-    return box_resize(centre_crop(frame, height, width), height, width)
-
-
-def centre_crop(frame: Frames, height: int, width: int) -> Frames:
-    """The largest part of a frame [..., H, W, 3] as wide to its height as height : width, rounded down to pixels.
-
-    Where it cannot lie in the middle it lies half a pixel above or to the left of it.
-    """
-    _check_size(height, width)
-    rows, columns = _check_frames(frame).shape[-3:-1]
-    kept_rows = max(1, min(rows, columns * height // width))
-    kept_columns = max(1, min(columns, rows * width // height))
-    top, left = (rows - kept_rows) // 2, (columns - kept_columns) // 2
-    return frame[..., top : top + kept_rows, left : left + kept_columns, :]
-
-
-def box_resize(frame: Frames, height: int, width: int) -> Frames:
-    """A frame [..., H, W, 3] resized by areas: a pixel becomes the mean over the rectangle of the frame that it covers.
-
-    The mean is exact, with parts of pixels where the rectangle cuts them, and rounded once, halves up. Enlarged pixels
-    are repeated, and mixed where two meet in one.
-    """
-    _check_size(height, width)
-    rows, columns = _check_frames(frame).shape[-3:-1]
-    sums = _cover(_cover(frame.astype(np.int64), -3, height), -2, width)
-    return round_ratio(sums, rows * columns, RoundingMode.HALF_AWAY).astype(np.uint8)
-
-
-def _cover(values: NDArray[np.int64], axis: int, parts: int) -> NDArray[np.int64]:
-    """The sums over `parts` equal pieces of an axis of length L, times `parts`: the weights of a piece sum up to L."""
-    moved = np.moveaxis(values, axis, 0)
-    length = len(moved)
-    before = np.zeros((length + 1, *moved.shape[1:]), dtype=np.int64)
-    np.cumsum(moved, axis=0, out=before[1:])
-    whole, part = np.divmod(np.arange(parts + 1) * length, parts)  # piece i begins at whole + part / parts
-    cut = moved[np.minimum(whole, length - 1)]  # the last piece ends at the end: part 0 of a pixel that is none
-    ends = before[whole] * parts + cut * part.reshape(-1, *[1] * (moved.ndim - 1))
-    return np.moveaxis(np.diff(ends, axis=0), 0, axis)
-
-
-def _check_size(height: int, width: int) -> None:
     if min(height, width) < 1:
         raise CompileError(Code.INPUT_PICTURE, f"a size of {height} x {width} pixels", hint="at least 1 x 1")
+    checked = _check_frames(frame)
+    return resize(centre_crop(checked, height, width)[None], height, width)[0]
 
 
 def _check_frames(frames: Frames) -> Frames:

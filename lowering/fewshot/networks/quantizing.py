@@ -1,0 +1,122 @@
+"""A trained backbone in integers: after training, or trained on in formats that were given or chosen from data.
+
+float = train(description, base, Recipe())
+after_training(float, "Q2.4", base.images)                     # a Program: PTQ in one format
+after_training(float, "auto:4", base.images)                   # PTQ, a format a tensor
+quantized(float, "Q2.3", base.images)                          # what QAT in one format begins with
+best = fit(quantized(float, "auto:4", base.images), base, Recipe.fine_tuning(), teacher=float.teacher)
+compiled(best, base.images)                                    # a Program with the integers that were trained
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError
+from pefslc.driver.compile_options import chosen_target, parse_format
+from pefslc.driver.compiler import compile
+from pefslc.driver.program import Program
+from pefslc.fewshot.networks.features import features_of, require_alive
+from pefslc.fewshot.networks.images import require_images
+from pefslc.fewshot.networks.training import Trained
+from pefslc.numeric.choose_format import AutoFormat
+from pefslc.targets.protocol import Target
+from pefslc.train.folding import fold_batchnorm
+from pefslc.train.tensor_formats import TensorFormats, formats_of, uniform_formats
+from pefslc.train.with_quantizers import QuantizedInput, with_quantizers
+
+__all__ = ["after_training", "compiled", "data_formats", "folded", "in_formats", "quantized"]
+
+CALIBRATION_IMAGES = 512  # of the pictures that are given, evenly spread over them
+_EXAMPLES = 8  # on which an exported file is compared with its network
+
+
+def folded(trained: Trained) -> Trained:
+    """`trained` with its BatchNorms in the convolutions before them."""
+    return replace(trained, network=fold_batchnorm(trained.network).eval())
+
+
+def after_training(
+    trained: Trained, fmt: str, images: NDArray[np.uint8], target: str | Target = "c", **target_options: object
+) -> Program:
+    """A float backbone, quantized and compiled: PTQ.
+
+    fmt     "Q2.4": one format for all; "auto:4": one a tensor, from the values on `images`, as the target's accumulator
+            allows
+    images  uint8 [N, size, size, 3] of the base classes
+
+    Raises CompileError.
+    """
+    _require_float(trained)
+    require_images(images, trained.description)
+    chosen = chosen_target(target, target_options)
+    x = trained.description.normalized(_calibration(images))
+    network = folded(trained).network
+    return compile(network, target=chosen, example=x[:_EXAMPLES], fmt=fmt, calibrate=x.numpy())
+
+
+def data_formats(
+    trained: Trained, fmt: str, images: NDArray[np.uint8], target: str | Target = "c", **target_options: object
+) -> TensorFormats:
+    """The formats that `after_training` gives to each tensor, by the names of the network's modules."""
+    program = after_training(trained, fmt, images, target, **target_options)
+    return formats_of(folded(trained).network, program.lowered.reference)
+
+
+def quantized(
+    trained: Trained, fmt: str, images: NDArray[np.uint8], target: str | Target = "c", **target_options: object
+) -> Trained:
+    """A float backbone with quantizers, for `fit`: QAT.
+
+    fmt     "Q2.3": Qm.n everywhere, UQm.n after a ReLU; "auto:4": the formats of `data_formats`
+    """
+    _require_float(trained)
+    if isinstance(parse_format(fmt), AutoFormat):
+        return in_formats(trained, data_formats(trained, fmt, images, target, **target_options))
+    return in_formats(trained, uniform_formats(folded(trained).network, fmt))
+
+
+def in_formats(trained: Trained, formats: TensorFormats) -> Trained:
+    """A float backbone with quantizers of these formats. Its history begins anew."""
+    _require_float(trained)
+    return replace(trained, network=with_quantizers(folded(trained).network, formats).eval(), history=())
+
+
+def compiled(
+    trained: Trained, images: NDArray[np.uint8], target: str | Target = "c", **target_options: object
+) -> Program:
+    """The program of a quantized backbone: the integers that were trained.
+
+    images  on some of which the exported file is compared with the network
+
+    Raises CompileError, also for a network whose features are the same for all of `images`.
+    """
+    if not isinstance(trained.network, QuantizedInput):
+        raise CompileError(
+            Code.TRAINING,
+            "the network is a float one",
+            hint="after_training(...) compiles it, quantized(...) trains on",
+        )
+    require_images(images, trained.description)
+    chosen = chosen_target(target, target_options)
+    some = _calibration(images)
+    require_alive(features_of(trained.network, trained.description, some), "the quantized network")
+    x = trained.description.normalized(some[:_EXAMPLES])
+    return compile(trained.network, target=chosen, example=x)
+
+
+def _calibration(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Some of the pictures, evenly spread: sets are sorted by class."""
+    count = min(len(images), CALIBRATION_IMAGES)
+    return images[np.arange(count) * len(images) // count]
+
+
+def _require_float(trained: Trained) -> None:
+    if isinstance(trained.network, QuantizedInput):
+        raise CompileError(
+            Code.TRAINING, "the network is quantized already", hint="begin with the float network that it was made from"
+        )

@@ -1,0 +1,76 @@
+"""How a network is trained: numbers, and nothing that knows a network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, quote_given
+from pefslc.fewshot.networks.draws import LARGEST_SEED
+
+__all__ = ["Recipe"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """AdamW with one cycle of the rate, a cosine classifier with smoothed labels, shifted pictures.
+
+    epochs       passes over the pictures
+    batch        pictures a step; what is left of an epoch waits for another one
+    rate         the largest learning rate of the cycle
+    decay        AdamW's decay of weights
+    smoothing    share of a label that is spread over all classes, 0 to 1
+    shift        pictures move by up to so many pixels, both ways
+    temperature  logits are cosines times this
+    rotations    EASY's self-supervision: quarters of the batch are turned by 0, 90, 180 and 270 degrees, and a second
+                 classifier tells by how much; its loss has the weight of the first
+    mixup        EASY's manifold mixup, a second forward of each batch: the input of a block, or the features, are mixed
+                 with those of other pictures by a share of Beta(2, 2)
+    seed         of everything that is drawn
+
+    Raises CompileError for numbers out of range.
+    """
+
+    epochs: int = 14
+    batch: int = 64
+    rate: float = 3e-3
+    decay: float = 1e-3
+    smoothing: float = 0.05
+    shift: int = 2
+    temperature: float = 10.0
+    rotations: bool = False
+    mixup: bool = False
+    seed: int = 0
+
+    @classmethod
+    def fine_tuning(cls, *, epochs: int = 4, rate: float = 1e-3, seed: int = 0) -> Recipe:
+        """For a trained network whose formats or channels have changed."""
+        return cls(epochs=epochs, rate=rate, seed=seed)
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("epochs", 0, 100_000),
+            ("batch", 2, 65_536),
+            ("shift", 0, 64),
+            ("seed", 0, LARGEST_SEED),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+                raise _wrong(name, value, f"a whole number of {low} to {high}")
+        for name, above, high in (("rate", 0.0, 10.0), ("temperature", 0.0, 1000.0)):
+            if not above < _number(name, getattr(self, name)) <= high:
+                raise _wrong(name, getattr(self, name), f"a number above {above:g}, at most {high:g}")
+        for name, low, below in (("decay", 0.0, 10.0), ("smoothing", 0.0, 1.0)):
+            if not low <= _number(name, getattr(self, name)) < below:
+                raise _wrong(name, getattr(self, name), f"a number from {low:g} to below {below:g}")
+
+
+def _number(name: str, value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise _wrong(name, value, "a number")
+    return value
+
+
+def _wrong(name: str, given: object, wanted: str) -> CompileError:
+    return CompileError(Code.TRAINING, f"{name} is {quote_given(given)}, not {wanted}", hint="docs/few-shot.md")
