@@ -6,12 +6,14 @@ depends on its version, its tables and its SIMD code.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["centre_crop", "resize"]
 
-_VALUES_AT_ONCE = 1 << 24
+_VALUES_AT_ONCE = 1 << 22
 
 
 def centre_crop(images: NDArray[np.uint8], height: int = 1, width: int = 1) -> NDArray[np.uint8]:
@@ -34,23 +36,30 @@ def resize(images: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
     rows, columns = images.shape[1:3]
     if (rows, columns) == (height, width):
         return np.ascontiguousarray(images)
-    of_rows, of_columns, area = _shares(rows, height), _shares(columns, width), rows * columns
+    assert 255 * rows * height < 1 << 31, "int32 holds the sums of a column"
+    area = rows * columns
     result = np.empty((len(images), height, width, 3), np.uint8)
     step = max(1, _VALUES_AT_ONCE // (area * 3))
     for i in range(0, len(images), step):
         part = images[i : i + step]
-        # float64 for its fast product: every sum is an integer below 255 * area < 2**53, so in any order exact.
-        means = of_rows @ part.reshape(len(part), rows, columns * 3).astype(np.float64)
-        sums = (
-            means.reshape(len(part), height, columns, 3).transpose(0, 1, 3, 2) @ of_columns.T
-        )  # [n, height, 3, width]
-        result[i : i + step] = ((2 * sums.astype(np.int64) + area) // (2 * area)).transpose(0, 1, 3, 2)
+        n = len(part)
+        down = _area_sums(part.reshape(n, rows, columns * 3), height, np.int32).reshape(n, height, columns, 3)
+        turned = np.ascontiguousarray(down.transpose(0, 2, 1, 3)).reshape(n, columns, height * 3)
+        sums = _area_sums(turned, width, np.int64).reshape(n, width, height, 3).transpose(0, 2, 1, 3)
+        result[i : i + step] = (2 * sums + area) // (2 * area)
     return result
 
 
-def _shares(side: int, size: int) -> NDArray[np.float64]:
-    """[size, side]: the length that each new pixel has of each old one, in 1/size of an old pixel. Rows sum to side."""
-    new, old = np.arange(size)[:, None], np.arange(side)[None, :]
-    overlap = np.minimum((new + 1) * side, (old + 1) * size) - np.maximum(new * side, old * size)
-    shares: NDArray[np.float64] = np.maximum(overlap, 0).astype(np.float64)
-    return shares
+def _area_sums(values: NDArray[Any], size: int, dtype: type[np.signedinteger[Any]]) -> NDArray[Any]:
+    """[n, side, k] to [n, size, k]: over each new pixel, the sum of values times lengths in 1/size of an old pixel.
+
+    By differences of the running sum, which between two borders of old pixels is linear: each value is read once.
+    """
+    side = values.shape[1]
+    running = np.zeros((len(values), side + 1, values.shape[2]), dtype)
+    np.cumsum(values, axis=1, dtype=dtype, out=running[:, 1:])
+    borders = np.arange(size + 1) * side  # of new pixels, in 1/size of an old one
+    whole, rest = borders // size, (borders % size).astype(dtype)
+    cut = values[:, np.minimum(whole, side - 1)].astype(dtype)  # the old pixel that a border cuts; at the end none
+    at_border: NDArray[Any] = running[:, whole] * dtype(size) + cut * rest[:, None]
+    return np.diff(at_border, axis=1)
