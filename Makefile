@@ -56,7 +56,7 @@ mutate: $(VENV)/.test
 
 # One thread of torch for each process: its threads wait for each other by turning round.
 test-train: $(VENV)/.train
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) -m train tests/train tests/docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) -m train tests/train tests/docs tests/fewshot
 
 bench: $(VENV)/.core
 	$(BIN)/python benchmarks/measure.py

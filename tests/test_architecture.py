@@ -207,7 +207,7 @@ def test_onnx_does_not_leak_out_of_the_frontend() -> None:
 def test_torch_is_needed_for_training_only() -> None:
     users = {i.importer for i in ALL if i.imported.split(".")[0] in ("torch", "brevitas", "onnxoptimizer")}
     assert users
-    assert {room(u) for u in users} == {*TRAINING, "fewshot.data"}
+    assert {room(u) for u in users} == TRAINING
     late = [i for i in OURS if room(i.imported) in TRAINING and room(i.importer) not in TRAINING]
     assert late
     assert all(i.late for i in late), "importing pefslc imports torch"

@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import Sequence
 from copy import deepcopy
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeAlias
@@ -201,17 +202,24 @@ def _export(
     model: nn.Module, inputs: Sequence[Tensor], input_names: list[str], output_names: list[str]
 ) -> onnx.ModelProto:
     torch._C._jit_set_onnx_log_enabled(False)  # of an export that fails it would print the whole graph
+    given = tuple(t[:1] for t in inputs)
+    options = {
+        "dynamo": False,  # the other exporter writes source paths into the file, and names of no meaning
+        "opset_version": _OPSET,
+        "keep_initializers_as_inputs": False,  # weights are no inputs
+        "training": torch.onnx.TrainingMode.PRESERVE,  # eval mode, but no float32 folding of BatchNorm
+        "input_names": input_names,
+        "output_names": output_names,
+    }
+    model = deepcopy(model)  # an export that fails leaves its network in export mode
+    proto: onnx.ModelProto
     try:
-        proto: onnx.ModelProto = export_qonnx(
-            deepcopy(model),  # an export that fails leaves its network in export mode
-            args=tuple(t[:1] for t in inputs),
-            dynamo=False,  # the other exporter writes source paths into the file, and names of no meaning
-            opset_version=_OPSET,
-            keep_initializers_as_inputs=False,  # weights are no inputs
-            training=torch.onnx.TrainingMode.PRESERVE,  # eval mode, but no float32 folding of BatchNorm
-            input_names=input_names,
-            output_names=output_names,
-        )
+        if any(type(m).__module__.startswith("brevitas.") for m in model.modules()):
+            proto = export_qonnx(model, args=given, **options)
+        else:  # Brevitas would name its domain, and torch print that nothing in the file is of it
+            file = BytesIO()
+            torch.onnx.export(model, given, file, **options)
+            proto = onnx.load_model_from_string(file.getvalue())
     except Exception as e:  # torch and Brevitas name no exceptions of their own
         raise CompileError(
             Code.NOT_EXPORTABLE,

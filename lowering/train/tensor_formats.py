@@ -193,8 +193,8 @@ def _module_of(origin: Origin | None, modules: Mapping[str, nn.Module], kinds: t
     if origin is None:
         return None
     for name in _paths([part for part in origin.node.split("/")[:-1] if part]):
-        module = modules.get(name)
-        if module is not None and isinstance(module, kinds) and not list(module.children()):
+        module: nn.Module = modules.get(name)
+        if isinstance(module, kinds) and not list(nn.Module.children(module)):
             return name
     return None
 

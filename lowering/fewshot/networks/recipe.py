@@ -58,12 +58,12 @@ class Recipe:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
                 raise _wrong(name, value, f"a whole number of {low} to {high}")
-        for name, above, high in (("rate", 0.0, 10.0), ("temperature", 0.0, 1000.0)):
-            if not above < _number(name, getattr(self, name)) <= high:
-                raise _wrong(name, getattr(self, name), f"a number above {above:g}, at most {high:g}")
-        for name, low, below in (("decay", 0.0, 10.0), ("smoothing", 0.0, 1.0)):
-            if not low <= _number(name, getattr(self, name)) < below:
-                raise _wrong(name, getattr(self, name), f"a number from {low:g} to below {below:g}")
+        for name, largest in (("rate", 10), ("temperature", 1000)):
+            if not 0 < _number(name, getattr(self, name)) <= largest:
+                raise _wrong(name, getattr(self, name), f"a number above 0, at most {largest}")
+        for name, below in (("decay", 10), ("smoothing", 1)):
+            if not 0 <= _number(name, getattr(self, name)) < below:
+                raise _wrong(name, getattr(self, name), f"a number from 0 to below {below}")
 
 
 def _number(name: str, value: object) -> float:
