@@ -269,11 +269,10 @@ class _Search:
                 return self._candidate(
                     multiplier * self.staircase.direction, _nearest_to_zero(least, most), shift, mode
                 )
-            # (before_j - reached_k) m <= N_j - 1 - N_k, violated: a bound on m from one side.
+            # (before_j - reached_k) m <= N_j - 1 - N_k, violated: a bound on m from one side. The run is not 0: of two
+            # steps at one code, the one that is not taken there leads to the higher level.
             run = np.where(wrong, self.steps.before[rows, below] - self.steps.reached[rows, above], 1)
             rise = _of_steps(numerators, below) - 1 - _of_steps(numerators, above)
-            if (run == 0).any():
-                return None
             highest = np.where(wrong & (run > 0), np.minimum(highest, rise // run), highest)
             lowest = np.where(run < 0, np.maximum(lowest, -(-rise // run)), lowest)
             if (lowest > highest).any():

@@ -15,7 +15,7 @@ from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.affine_shift import AffineShift
 from pefslc.numeric.format import Quantization, saturate
 from pefslc.numeric.requantize import _Search, fit_affine_shift, fit_bent, takes_line
-from pefslc.numeric.rounding import RoundingMode, round_fraction
+from pefslc.numeric.rounding import RoundingMode, round_fraction, round_shift
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
 from pefslc.numeric.staircase import Quantizer, Staircase, staircase_of
@@ -247,6 +247,33 @@ def test_the_smallest_shift_that_works_is_found_up_to_the_widest(factor, offset,
     assert fitted.rounding is RoundingMode.FLOOR
     assert fitted.shift == min(works)
     assert _equal_everywhere(fitted, staircase)
+
+
+@pytest.mark.parametrize("mode", [RoundingMode.FLOOR, RoundingMode.HALF_EVEN])
+@pytest.mark.parametrize("factors", [(F(5, 7),), (F(5, 7), F(-4, 9)), (F(1, 3), F(0))])
+def test_a_multiplier_is_found_exactly_where_one_works(factors: tuple[Fraction, ...], mode: RoundingMode) -> None:
+    """At each shift: all multipliers of 5 bits with all offsets that keep a code within reach are tried."""
+    low, high, bits = -11, 9, 3
+    multipliers, offsets = np.arange(16)[:, None, None], np.arange(-220, 220)[None, :, None]
+    outcomes = set()
+    for alpha, offset, shift in product((F(1), F(2, 3)), (F(0), F(1, 5), F(-7, 4)), range(5)):
+        stages: list[Stage] = [_affine(*factors, offset=offset), LeakyReluStage((alpha,))]
+        staircase = _staircase(stages, low, high, bits, channels=len(factors))
+        codes, works = np.arange(low, high + 1), True
+        for wanted, direction in zip(staircase(_every_code(staircase)), staircase.direction, strict=True):
+            rounded = round_shift(codes * direction * multipliers + offsets, shift, mode)
+            works &= bool((saturate(rounded, staircase.low, staircase.high) == wanted).all(axis=2).any())
+        candidate = _Search(staircase, 62, 5).any_multiplier(shift, mode)
+        assert (candidate is not None) == works
+        assert candidate is None or _equal_everywhere(candidate, staircase)
+        outcomes.add(works)
+    assert outcomes == {True, False}
+
+
+def test_a_whole_multiple_needs_no_shift_and_no_wider_multiplier() -> None:
+    fitted = fit_affine_shift(_staircase([_affine(F(3))], -20, 20), multiplier_bits=3)
+    assert fitted is not None
+    assert (fitted.multiplier.tolist(), fitted.offset.tolist(), fitted.shift) == ([3], [0], 0)
 
 
 def test_only_what_is_the_staircase_is_certified() -> None:
