@@ -17,6 +17,7 @@ from pefslc.diagnostics.errors import CompileError
 from pefslc.numeric.format import FixedPoint
 from pefslc.targets.tensil.group_rewrites.fusion import FuseSums
 from pefslc.targets.tensil.group_rewrites.means import SplitMeans
+from pefslc.targets.tensil.groups.group import LinearHead
 from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.machine.architecture import DataType, load_architecture
 from pefslc.targets.tensil.native.native_placement import place_natively
@@ -117,6 +118,17 @@ def test_a_shortcut_is_added_where_it_lies(tmp_path: Path) -> None:
     words = place_natively(fused, NativeScales.of(program.graph, groups), FP16)
     assert len(words.groups) == len(fused.groups) == 5
     assert len(words.groups[-1].terms) == 2
+
+
+def test_a_sum_of_three_convolutions_is_one_group(tmp_path: Path) -> None:
+    """Whose sum of two makes no copy of anything, and so is merged again."""
+    n = Network(3, 4, 8)
+    total = n.add(n.add(n.conv("x", 6, 3), n.conv("x", 6, 1)), n.conv("x", 6, 3))
+    program = n.check(total, tmp_path, "custom_perf")
+    groups = select(program.graph)
+    (fused,) = FuseSums.of(program.graph, groups).run(groups, CONTEXT).groups
+    assert isinstance(fused.head, LinearHead)
+    assert len(fused.head.terms) == 3
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (16, 16), (7, 7), (6, 5), (1, 12), (13, 1)])
