@@ -112,9 +112,8 @@ def test_a_part_of_the_output_sees_the_pixels_between_its_first_and_its_last_tap
     )  # fmt: skip
     layout = Layout(1, 6, 5)
     rows, columns = window.output_size(layout.height, layout.width)
-    for (top, bottom), (left, right) in itertools.product(
-        *(itertools.combinations(range(n + 1), 2) for n in (rows, columns))
-    ):
+    down, across = (list(itertools.combinations(range(n + 1), 2)) for n in (rows, columns))
+    for (top, bottom), (left, right) in zip(down, itertools.cycle(across)):  # of columns there are fewer
         seen = Rect(top, bottom, left, right).under(window, layout)
         ends = ((top, bottom, 6, (seen.top, seen.bottom)), (left, right, 5, (seen.left, seen.right)))
         for first, last, size, found in ends:
