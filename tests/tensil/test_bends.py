@@ -75,6 +75,12 @@ def test_where_both_parts_are_bounded_the_whole_is_reported(tmp_path: Path) -> N
     assert bounded
 
 
+def test_where_one_part_is_bounded_the_whole_is_not_exact(tmp_path: Path) -> None:
+    ops = pefslc.compile(leaky(0.1, 4, normalized=True).save(tmp_path), target="tensil").emission.ops.values()
+    assert any(report.deviations for report in ops)
+    assert all(report.exact == (report.deviations is None) for report in ops)
+
+
 def test_a_straight_quantizer_is_not_split(tmp_path: Path) -> None:
     m = ModelBuilder()
     y = m.node("Conv", m.quant(m.input([1, 3, 6, 6], "input"), 0.125, 4), m.weight(np.ones((2, 3, 1, 1)), 0.125, 4))
