@@ -250,3 +250,19 @@ def test_thresholds_that_are_too_many_to_hold_are_not_printed(monkeypatch: pytes
     unlisted = staircase_of(Scale((Fraction(1, 4),)), (), quantizer, -40, 40, 2)
     assert staircase_text(unlisted) == "2 channels -40..40 -> -8..7 thresholds [2,15]"
     assert not unlisted.is_listed
+
+
+@pytest.mark.parametrize(
+    ("step", "text"),
+    [
+        (Accumulate("t", -8, 7), "add %t -8..7"),
+        (Accumulate("t", -8, 7, word=512), "add %t times 512 -8..7"),
+        (Accumulate("t", -8, 7, ceiling=5), "add %t -8..7, at most 5"),
+        (Accumulate("t", -8, 7, carried=3), "add %t -8..7, which carries 3"),
+        (ChannelAdd((4, -2)), "add per channel -2..4"),
+        (Multiply(3), "multiply 3"),
+    ],
+)
+def test_steps_read_like_this(words: WordProgram, step: Accumulate | ChannelAdd | Multiply, text: str) -> None:
+    only = replace(words.groups[0], steps=(step,))
+    assert f"    {text}\n" in print_words(replace(words, groups=(only,)))
