@@ -163,11 +163,12 @@ def test_a_bend_is_refused_without_a_search() -> None:
     assert not may_be_straight(staircase, *domain(staircase), FP16)
 
 
-def test_a_jump_before_a_slow_rise_is_refused_without_a_search() -> None:
-    """Fifty codes at one accumulator; no lower clip hides them, for there is a lower code before."""
-    rising = np.array([[0] * 50 + [20 * i for i in range(1, 11)]])
-    assert not may_be_straight(Staircase(-400, 400, -30, rising, np.array([1])), *domain_of(-400, 400), FP16)
-    assert may_be_straight(Staircase(-400, 400, -30, rising[:, 48:], np.array([1])), *domain_of(-400, 400), FP16)
+@pytest.mark.parametrize("jump", [6, 7, 50])
+def test_a_jump_before_a_slow_rise_is_refused_without_a_search(jump: int) -> None:
+    """So many codes at one accumulator; a line that is so steep there leaves the steps behind it."""
+    rising = np.array([[0] * jump + [5 * i for i in range(1, 6)]])
+    assert not may_be_straight(Staircase(-400, 400, 0, rising, np.array([1])), *domain_of(-400, 400), FP16)
+    assert may_be_straight(Staircase(-400, 400, 0, rising[:, jump - 1 :], np.array([1])), *domain_of(-400, 400), FP16)
 
 
 def test_one_step_is_found() -> None:
