@@ -267,3 +267,19 @@ def test_thresholds_that_are_too_many_to_hold_are_not_printed(monkeypatch: pytes
 )
 def test_the_text_of_a_window_names_what_is_not_usual(fields: dict[str, tuple[int, ...]], text: str) -> None:
     assert window_text(Window(kernel=(3, 2), **fields)) == f"3x2{text}"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("step", "text"),
+    [
+        (Accumulate("t", -8, 7), "add %t -8..7"),
+        (Accumulate("t", -8, 7, word=512), "add %t times 512 -8..7"),
+        (Accumulate("t", -8, 7, ceiling=5), "add %t -8..7, at most 5"),
+        (Accumulate("t", -8, 7, carried=3), "add %t -8..7, which carries 3"),
+        (ChannelAdd((4, -2)), "add per channel -2..4"),
+        (Multiply(3), "multiply 3"),
+    ],
+)
+def test_steps_read_like_this(words: WordProgram, step: Accumulate | ChannelAdd | Multiply, text: str) -> None:
+    only = replace(words.groups[0], steps=(step,))
+    assert f"    {text}\n" in print_words(replace(words, groups=(only,)))
