@@ -287,7 +287,7 @@ def within(order: list[tuple[str, dict[str, int]]], seconds: dict[str, float], l
     for file, tests in order:
         chosen = {}
         for test, position in tests.items():
-            if total + seconds[test] <= limit or not kept and not chosen:
+            if total + seconds[test] <= limit or (not kept and not chosen):
                 chosen[test] = position
                 total += seconds[test]
         if chosen:
