@@ -14,7 +14,6 @@ from oracle import quantize_value, round_by_name, square_root
 from pefslc.numeric import chain as chain_module
 from pefslc.numeric import stages as stages_module
 from pefslc.numeric import staircase as staircase_module
-from pefslc.numeric.chain import Chain
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.requantize import fit_affine_shift, fit_offset, takes_line
 from pefslc.numeric.rounding import RoundingMode
@@ -252,20 +251,6 @@ def test_a_quantizer_of_16_bits_needs_no_search(monkeypatch: pytest.MonkeyPatch)
     for threshold in found.thresholds[0][::997].tolist():
         for a in (threshold - 1, threshold):
             assert found(np.array([a]))[0] == out.code_of(apply_stages(stages, F(a, 1 << 16), 0), 0)
-
-
-@pytest.mark.parametrize("falls", [False, True])
-def test_the_search_finds_the_threshold_from_any_estimate(falls: bool) -> None:
-    """Right, off by some codes, outside of the domain, or none at all."""
-    factor = F(-3, 7) if falls else F(3, 7)
-    chain = Chain(F(1, 2), (Affine((factor,), (F(0),), (F(1),), (F(1, 3),)),), quantizer(), 0)
-    low, high = -20, 25
-    for code in range(-8, 9):
-        bound = chain.quantizer.reaches(code, 0)
-        reached = [a for a in range(low, high + 1) if bound.contains(F(a, 2) * factor + F(1, 3))]
-        wanted = max(reached, default=low - 1) if falls else min(reached, default=high + 1)
-        for estimate in (*np.arange(low - 3, high + 4, 0.75).tolist(), np.nan, np.inf, -np.inf):
-            assert chain.search(bound, estimate, falls, low, high) == wanted
 
 
 def dyadic(low: int, high: int, most_bits: int = 6) -> st.SearchStrategy[Fraction]:
