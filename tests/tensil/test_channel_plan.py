@@ -153,6 +153,13 @@ def test_an_odd_bias_would_send_ties_to_the_other_code() -> None:
     assert plan == MatrixPlan(0, (ChannelDiagonal((384, 0), (0, -1)), AddWord(1)))
 
 
+def test_an_even_addend_stays_in_its_bias_where_another_is_odd() -> None:
+    """After the second product 1.5 * 3 = 4.5 an odd bias would send the tie to the other code."""
+    steps = ChannelMultiply((384,)), ChannelAdd((2,)), ChannelMultiply((384,)), ChannelAdd((1,))
+    plan = channel_plan(steps, (-9,), (9,), FP16)
+    assert plan == MatrixPlan(0, (ChannelDiagonal((384, 0), (2, 0)), ChannelDiagonal((384, 0), (0, -1)), AddWord(1)))
+
+
 @pytest.mark.parametrize("before", range(33))
 def test_one_word_that_differs_is_found(before: int) -> None:
     """A half is the only tie, and lies anywhere between the words that are tried first."""

@@ -41,6 +41,12 @@ def by_hand(steps: tuple[MatrixStep, ...], word: int, data_type: DataType, adden
     return word
 
 
+def holds_words_only(plan: MatrixPlan, data_type: DataType) -> bool:
+    """Whether the rows of all steps can be stored."""
+    rows = [step.rows(3, data_type.one) for step in plan.alone]
+    return all(data_type.min_code <= row.min() <= row.max() <= data_type.max_code for row in rows)
+
+
 def wanted(steps: tuple[RawStep, ...], word: int, data_type: DataType) -> int:
     """Shift and clips, in exact rationals."""
     for step in steps:
@@ -107,6 +113,16 @@ def test_an_upper_clip_alone_needs_no_step_up_to_the_rail() -> None:
 )
 def test_what_is_not_a_shift_then_clips_keeps_its_simd_steps(steps: tuple[Multiply | Maximum, ...]) -> None:
     assert matrix_plan(steps, -4000, 4000, FP16) is None
+
+
+def test_sums_of_too_many_words_are_not_tried_word_by_word() -> None:
+    """Sums of 32 bits: their words alone would fill the memory."""
+    data_type, half = DataType["FP32BP16"], LARGEST_CHECK // 2
+    steps = Multiply(4096), Maximum(0), Minimum(127)
+    assert matrix_plan(steps, -half, half - 1, data_type) is not None
+    assert matrix_plan(steps, -half, half, data_type) is None
+    assert matrix_plan(steps, 0, LARGEST_CHECK - 1, data_type) is not None
+    assert matrix_plan(steps, -(1 << 40), 1 << 40, data_type) is None
 
 
 # --- with a tensor added ----------------------------------------------------------------------------------------------
@@ -247,6 +263,7 @@ def test_any_few_steps_have_an_exact_plan_or_none(reach: int) -> None:
         plan = matrix_plan(steps, low, high, FP8)
         if plan is not None:
             plans += 1
+            assert holds_words_only(plan, FP8)
             for word in range(low, high + 1):
                 assert by_hand(plan.alone, word, FP8) == wanted(steps, word, FP8)
     assert plans >= 50
@@ -277,6 +294,7 @@ def test_any_steps_around_an_addition_have_an_exact_plan_or_none(seed: int) -> N
         if plan is None:
             continue
         plans += 1
+        assert holds_words_only(plan, FP8)
         words = np.arange(-100, 101)
         first = np.array([wanted(leading, int(word), FP8) for word in words])
         for tensor in range(-low, high + 1):
