@@ -109,6 +109,8 @@ def test_an_upper_clip_alone_needs_no_step_up_to_the_rail() -> None:
         (Maximum(0), Multiply(32)),
         (Multiply(33), Maximum(0)),
         (Multiply(256), Maximum(0)),
+        (Multiply(32), Multiply(256)),
+        (Multiply(32), Maximum(0), Multiply(256)),
     ],
 )
 def test_what_is_not_a_shift_then_clips_keeps_its_simd_steps(steps: tuple[Multiply | Maximum, ...]) -> None:
@@ -276,6 +278,15 @@ def test_a_chain_is_certified_where_no_word_on_the_way_saturates(words: tuple[in
     """Words added one by one after the shift, whose own bias is left out."""
     plan = MatrixPlan(0, (Diagonal(8, 7),))
     assert is_certified_chain(plan, words, (Multiply(8),), -120, 120, FP8) == exact
+
+
+def test_a_chain_may_clip_as_its_plan_does() -> None:
+    steps = Multiply(4), Maximum(0), Minimum(7)
+    plan = matrix_plan(steps, -100, 100, FP8)
+    assert plan == MatrixPlan(-128, (Diagonal(4, 32), AddWord(120), AddWord(-120)))
+    assert is_certified_chain(plan, (32, 120, -120), steps, -100, 100, FP8)
+    assert not is_certified_chain(plan, (33, 120, -120), steps, -100, 100, FP8)
+    assert not is_certified_chain(plan, (32, 120), steps, -100, 100, FP8)
 
 
 @pytest.mark.parametrize("seed", range(4))
