@@ -175,7 +175,24 @@ def test_one_word_that_differs_is_found(before: int) -> None:
     steps = ChannelMultiply((1,)), ChannelAdd((1,))
     split = MatrixPlan(0, (ChannelDiagonal((1, 0), (0, -1)), AddWord(1)))
     assert channel_plan(steps, (128 - before,), (170,), FP16) == split
+    assert channel_plan(steps, (128 - before,), (128,), FP16) == split
+    assert channel_plan(steps, (-100 + before,), (128,), FP16) == split
     assert channel_plan(steps, (129,), (170 + before,), FP16) == MatrixPlan(0, (ChannelDiagonal((1, 0), (1, 0)),))
+
+
+@pytest.mark.parametrize("channels", [1, 31, 32, 33, 70])
+def test_one_channel_that_differs_is_found(channels: int) -> None:
+    """Only its words reach the tie."""
+    steps = ChannelMultiply((1,) * channels), ChannelAdd((1,) * channels)
+    low, high = [-9] * channels, [9] * channels
+    plan = channel_plan(steps, tuple(low), tuple(high), FP16)
+    assert plan is not None
+    assert len(plan.steps) == 1
+    for channel in {0, 1, channels // 2, channels - 1} & set(range(channels)):
+        reaching = [128 if c == channel else 9 for c in range(channels)]
+        plan = channel_plan(steps, tuple(low), tuple(reaching), FP16)
+        assert plan is not None
+        assert len(plan.steps) == 2
 
 
 def test_steps_of_another_kind_have_no_plan() -> None:
