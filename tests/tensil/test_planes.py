@@ -152,6 +152,28 @@ def test_the_allocator_reuses_and_merges() -> None:
     assert memory.largest_gap() == (10, 100)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_allocator_gives_the_smallest_gap_that_fits_and_loses_none(seed: int) -> None:
+    """Against a memory of single vectors, each free or not."""
+    r = np.random.default_rng(seed)
+    memory, free, given = Allocator(3, 63), np.ones(60, dtype=bool), []
+    for _ in range(300):
+        if given and r.random() < 0.45:
+            base, vectors = given.pop(int(r.integers(len(given))))
+            memory.release(base, vectors)
+            free[base - 3 : base - 3 + vectors] = True
+        else:
+            vectors, at_end = int(r.integers(1, 9)), bool(r.integers(2))
+            ends = np.flatnonzero(np.diff(np.concatenate([[False], free, [False]])))
+            gaps = [(high - low, low, high) for low, high in zip(ends[::2], ends[1::2], strict=True)]
+            gap = min((gap for gap in gaps if gap[0] >= vectors), default=None)
+            base = memory.allocate(vectors, at_end=at_end)
+            assert base == (None if gap is None else 3 + (gap[2] - vectors if at_end else gap[1]))
+            if base is not None:
+                given.append((base, vectors))
+                free[base - 3 : base - 3 + vectors] = False
+
+
 @pytest.mark.parametrize("strides", [(1, 1), (3, 3), (8, 8)])
 @pytest.mark.parametrize("tap", [(0, 0), (0, 1), (1, 1), (2, 0), (2, 2)])
 @pytest.mark.parametrize(("height", "width"), [(4, 4), (5, 3), (1, 8)])
