@@ -197,7 +197,9 @@ def reached_lines(test_folders: list[str], trees: list[Path], store: Path) -> di
     """By test file; recorded again where the sources, the file, or what all tests share changed."""
     files = sorted(path.relative_to(ROOT).as_posix() for folder in test_folders for path in _test_files(ROOT / folder))
     files = [file for file in files if not file.startswith(NOT_RUN)]
-    support = [p for p in sorted((ROOT / "tests").rglob("*.py")) if not p.name.startswith("test_")]
+    support = [
+        p for p in sorted((ROOT / "tests").rglob("*.py")) if not p.name.startswith(("test_", "mutate", "mutants"))
+    ]
     shared = _hash([*(ROOT / path for path in modules().values()), *support])
     store.mkdir(parents=True, exist_ok=True)
     stored = {file: store / f"{_hash([ROOT / file])}{shared}.json" for file in files}
@@ -280,14 +282,17 @@ def in_order(drawn: Drawn, near: dict[str, int], seconds: dict[str, float]) -> l
 
 
 def within(order: list[tuple[str, dict[str, int]]], seconds: dict[str, float], limit: float) -> float:
-    """Leave out the last files beyond the limit; the seconds of the others."""
-    total = 0.0
-    for index, (_, tests) in enumerate(order):
-        own = sum(seconds[test] for test in tests)
-        if index and total + own > limit:
-            del order[index:]
-            break
-        total += own
+    """Leave out the tests beyond the limit, slow ones and then the last; the seconds of the others."""
+    total, kept = 0.0, []
+    for file, tests in order:
+        chosen = {}
+        for test, position in tests.items():
+            if total + seconds[test] <= limit or (not kept and not chosen):
+                chosen[test] = position
+                total += seconds[test]
+        if chosen:
+            kept.append((file, chosen))
+    order[:] = kept
     return total
 
 

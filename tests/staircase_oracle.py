@@ -71,6 +71,7 @@ def check(
 ) -> Staircase:
     """The staircase, after comparing every code of its domain, the closed form, the filter and the exact search."""
     staircase = staircase_of(scale, stages, quantizer, low, high, channels)
+    assert staircase.is_listed
     domain = np.tile(np.arange(low, high + 1), (channels, 1))
     expected = expected_codes(scale, stages, quantizer, low, high, channels)
     np.testing.assert_array_equal(staircase(domain), expected)

@@ -50,7 +50,7 @@ class AffineShift:
 
     @property
     def channels(self) -> int:
-        return int(self.multiplier.shape[0])
+        return len(self.multiplier)
 
     def of_channels(self, first: int, last: int) -> AffineShift:
         """The same for channels first .. last - 1; all have the same where there is one."""
@@ -68,22 +68,24 @@ class AffineShift:
     @property
     def numerators(self) -> tuple[int, int]:
         """The exact range of a * m + b over the domain, half an output code included: what rounding may form."""
+        low, high = self._sums
+        return low, high + (1 << self.shift) // 2
+
+    @property
+    def clamps(self) -> bool:
+        """Whether the clamp ever acts on the domain."""
+        low, high = (round_shift(end, self.shift, self.rounding) for end in self._sums)
+        return low < self.low or high > self.high
+
+    @property
+    def _sums(self) -> tuple[int, int]:
+        """The exact range of a * m + b over the domain."""
         ends = [
             a * m + b
             for m, b in zip(self.multiplier.tolist(), self.offset.tolist(), strict=True)
             for a in (self.domain_low, self.domain_high)
         ]
-        return min(ends), max(ends) + (1 << self.shift) // 2
-
-    @property
-    def clamps(self) -> bool:
-        """Whether the clamp ever acts on the domain."""
-        low, high = self.numerators
-        high -= (1 << self.shift) // 2
-        return (
-            round_shift(low, self.shift, self.rounding) < self.low
-            or round_shift(high, self.shift, self.rounding) > self.high
-        )
+        return min(ends), max(ends)
 
     def __str__(self) -> str:
         shift = f"{'round' if self.rounding is RoundingMode.HALF_EVEN else 'floor'}-shift {self.shift}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
+from math import frexp
 
 from pefslc.numeric.format import MAX_FORMAT_BITS, FixedPoint
 from pefslc.numeric.rounding import round_fraction
@@ -65,11 +66,11 @@ def covering_format(low: float, high: float, bits: int, *, signed: bool) -> Fixe
     Unsigned formats take low >= 0. Where every value is zero, the range is [-1, 1).
     """
     assert signed or low >= 0
-    largest = max(abs(low), abs(high))
+    largest = max(-low, high)
     if not largest:
         return FixedPoint(int(signed), bits - int(signed), signed)
-    # The step of a range that is surely too small; each next is twice as coarse.
-    exponent = Fraction(largest).numerator.bit_length() - Fraction(largest).denominator.bit_length() - bits - 1
+    # The finest step at which `largest`, or minus it, has a code of so many bits; each next is twice as coarse.
+    exponent = frexp(largest)[1] - bits
     while True:
         fmt = FixedPoint(bits + exponent, -exponent, signed)
         q = fmt.quantization

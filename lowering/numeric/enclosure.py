@@ -214,8 +214,9 @@ class DecimalArithmetic:
             square = context.multiply(Decimal(2), context.multiply(x, x))
             term = total = x
             n = 0
-            # Past n = 2 x^2 each term is at most half the one before: the rest is below the last term.
-            while n < square or term > total * Decimal(10) ** -(self.digits + 2):
+            # Past n = 2 x^2 each term is at most half the one before: the rest is below the last term. Where terms
+            # round up to the least positive number, and become no less, the bound for them is rounded up alike.
+            while n < square or term > context.scaleb(total, -self.digits):
                 n += 1
                 term = context.divide(context.multiply(term, square), Decimal(2 * n + 1))
                 total = context.add(total, term)

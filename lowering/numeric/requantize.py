@@ -10,6 +10,7 @@ must move. Only integers decide.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import replace
 
 import numpy as np
@@ -80,7 +81,7 @@ def fit_affine_shift(
                 if found is not None:
                     return found
     for mode in _FLOOR_FIRST:
-        found = _smallest_shift(search, mode, search.last_shift(largest_shift))
+        found = _smallest_shift(search, mode, largest_shift)
         if found is not None:
             return found
     return None
@@ -94,28 +95,28 @@ def line_corners(staircase: Staircase, low: Codes | None = None, high: Codes | N
 def takes_line(staircase: Staircase, corners: Steps) -> bool:
     """Whether a line takes all steps, by those that bound lines. No certificate: nothing is to be computed by it."""
     search = _Search(staircase, INT64_HEADROOM, INT64_HEADROOM, corners)
-    last = search.last_shift(_LARGEST_SHIFT)
-    return any(search.any_multiplier(s, RoundingMode.FLOOR) is not None for s in (last, last - 1) if s >= 0)
+    return _working_shift(search, RoundingMode.FLOOR, _LARGEST_SHIFT) is not None
 
 
-def _smallest_shift(search: _Search, mode: RoundingMode, last: int) -> AffineShift | None:
-    """The implementation with the smallest shift up to `last`, by bisection.
+def _smallest_shift(search: _Search, mode: RoundingMode, largest: int) -> AffineShift | None:
+    """The implementation with the smallest shift up to `largest`, by bisection.
 
     What works at a shift works at the next one, with twice the multiplier and twice the offset, while the widths last.
     """
-    best = search.any_multiplier(last, mode)
-    if best is None and last > 0:  # the average slope fitted the widths there, the right one may not
-        last -= 1
-        best = search.any_multiplier(last, mode)
-    first = 0
-    while best is not None and first < last:
-        middle = (first + last) // 2
-        found = search.any_multiplier(middle, mode)
-        if found is None:
-            first = middle + 1
-        else:
-            best, last = found, middle
-    return search.certified(best)
+    last = _working_shift(search, mode, largest)
+    if last is None:
+        return None
+    shift = bisect_left(range(last), True, key=lambda shift: search.any_multiplier(shift, mode) is not None)
+    return search.certified(search.any_multiplier(shift, mode))
+
+
+def _working_shift(search: _Search, mode: RoundingMode, largest: int) -> int | None:
+    """The last shift at which a multiplier works, or the one before it: the average slope fits the widths at the last
+    one, the right slope may not.
+    """
+    last = search.last_shift(largest)
+    tried = range(last, max(last - 2, -1), -1)
+    return next((shift for shift in tried if search.any_multiplier(shift, mode) is not None), None)
 
 
 def fit_bent(staircase: Staircase, *, product_bits: int = INT64_HEADROOM) -> tuple[AffineShift, AffineShift] | None:
@@ -186,28 +187,27 @@ class _Search:
         self.domain_bits = bits_for_range(staircase.domain_low, staircase.domain_high)
         self.level_bits = bits_for_range(staircase.low, staircase.high)
 
-    def has_room(self, shift: int) -> bool:
-        """Whether the numerators of the staircase's own codes fit at all."""
-        return self.level_bits + shift + 1 <= self.product_bits
+    @property
+    def room(self) -> int:
+        """The largest shift at which the numerators of the staircase's own codes fit; negative where they never do."""
+        return self.product_bits - self.level_bits - 1
 
     def plausible_shifts(self) -> list[int]:
         """The shifts at which a multiplier of 1 gives the average step; all when there are no two steps."""
         inner = self.steps.is_inner
         rows = np.flatnonzero(inner.sum(axis=1) > 1)
         if not len(rows):
-            return [s for s in range(_LARGEST_SHIFT) if self.has_room(s)]
+            return list(range(min(_LARGEST_SHIFT, self.room + 1)))
         c = int(rows[0])
         run = self.steps.reached[c, self.end[c]] - self.steps.reached[c, self.start[c]]
         rise = _of_steps(self.steps.levels, self.end)[c] - _of_steps(self.steps.levels, self.start)[c]
         step = max(int(run) // int(rise), 1)
         near = step.bit_length() - 1
-        return [s for s in (near, near + 1, near - 1) if s >= 0 and self.has_room(s)]
+        return [s for s in (near, near + 1, near - 1) if 0 <= s <= self.room]
 
     def last_shift(self, largest: int) -> int:
         """The largest shift at which numerators fit and the steepest channel's multiplier does too."""
-        while largest > 0 and not self.has_room(largest):
-            largest -= 1
-        for shift in range(largest, 0, -1):
+        for shift in range(min(largest, self.room), 0, -1):
             slopes = self._average_slope(lowest_numerators(self.steps.levels, shift, RoundingMode.FLOOR))
             if int(slopes.max()) <= self.largest_multiplier:
                 return shift
@@ -269,14 +269,12 @@ class _Search:
                 return self._candidate(
                     multiplier * self.staircase.direction, _nearest_to_zero(least, most), shift, mode
                 )
-            # (before_j - reached_k) m <= N_j - 1 - N_k, violated: a bound on m from one side.
-            run = self.steps.before[rows, below] - self.steps.reached[rows, above]
+            # (before_j - reached_k) m <= N_j - 1 - N_k, violated: a bound on m from one side. The run is not 0: of two
+            # steps at one code, the one that is not taken there leads to the higher level.
+            run = np.where(wrong, self.steps.before[rows, below] - self.steps.reached[rows, above], 1)
             rise = _of_steps(numerators, below) - 1 - _of_steps(numerators, above)
-            if (wrong & (run == 0)).any():
-                return None
-            divisor = np.where(run == 0, 1, run)
-            highest = np.where(wrong & (run > 0), np.minimum(highest, rise // divisor), highest)
-            lowest = np.where(wrong & (run < 0), np.maximum(lowest, -(-rise // divisor)), lowest)
+            highest = np.where(wrong & (run > 0), np.minimum(highest, rise // run), highest)
+            lowest = np.where(run < 0, np.maximum(lowest, -(-rise // run)), lowest)
             if (lowest > highest).any():
                 return None
             multiplier = np.where(wrong, np.clip(multiplier, lowest, highest), multiplier)
@@ -297,23 +295,22 @@ class _Search:
 
     def _candidate(self, multiplier: Codes, offset: Codes, shift: int, mode: RoundingMode) -> AffineShift | None:
         """The implementation with these parameters, where the widths allow it."""
-        if len(multiplier) > 1 and (multiplier == multiplier[0]).all() and (offset == offset[0]).all():
+        if multiplier.min() == multiplier.max() and offset.min() == offset.max():
             multiplier, offset = multiplier[:1].copy(), offset[:1].copy()
-        s = self.staircase
-        largest = max(abs(s.domain_low), abs(s.domain_high), 1)
-        worst = max(map(abs, multiplier.tolist())) * largest + max(map(abs, offset.tolist())) + (1 << shift)
-        if worst.bit_length() + 1 > self.product_bits and not self._fits(multiplier, offset, shift):
+        if not self._fits(multiplier, offset, shift):
             return None
+        s = self.staircase
         return AffineShift(s.domain_low, s.domain_high, multiplier, offset, shift, mode, s.low, s.high)
 
     def _fits(self, multiplier: Codes, offset: Codes, shift: int) -> bool:
-        """Whether a * m + b (+ half a code) fits the allowed width at both ends of the domain."""
-        s = self.staircase
-        for m, b in zip(multiplier.tolist(), offset.tolist(), strict=True):
-            ends = (s.domain_low * m, s.domain_high * m, s.domain_low * m + b, s.domain_high * m + b)
-            if bits_for_range(min(ends), max(ends) + (1 << shift) // 2) > self.product_bits:
-                return False
-        return True
+        """Whether a * m and a * m + b (+ half a code) fit the allowed width at both ends of the domain."""
+        ends = [
+            a * m + addend
+            for m, b in zip(multiplier.tolist(), offset.tolist(), strict=True)
+            for a in (self.staircase.domain_low, self.staircase.domain_high)
+            for addend in (0, b)
+        ]
+        return bits_for_range(min(ends), max(ends) + (1 << shift) // 2) <= self.product_bits
 
 
 def _of_steps(numerators: Codes, steps: Codes) -> Codes:

@@ -96,8 +96,8 @@ class Staircase:
         if self.is_listed:
             return self.thresholds[first:last]
         assert self.chains is not None
-        found = [self.chains.thresholds(first + a, first + b) for a, b in blocks(last - first, self.steps)]
-        return np.concatenate(found) if len(found) > 1 else found[0]
+        parts = [self.chains.thresholds(first + a, first + b) for a, b in blocks(last - first, self.steps)]
+        return np.concatenate(parts)
 
     @property
     def steps(self) -> int:
@@ -226,15 +226,18 @@ class Staircase:
         staircase is flat, and the function has the same value at both ends of the flat.
         """
         other_side = self.thresholds - self.direction[:, None]
-        ends = np.tile(np.array([[self.domain_low, self.domain_high]], dtype=np.int64), (self.channels, 1))
-        points = np.concatenate([self.thresholds, other_side, ends], axis=1)
+        points = np.concatenate([self.thresholds, other_side, self._ends(self.domain_low, self.domain_high)], axis=1)
         return saturate(points, self.domain_low, self.domain_high)
+
+    def _ends(self, low: int, high: int) -> Codes:
+        """[channels, 2]: the codes `low` and `high` in each channel."""
+        return np.array([[low, high]] * self.channels, dtype=np.int64)
 
     def range_on(self, low: int, high: int) -> tuple[int, int]:
         """The lowest and the highest code of any channel on the codes [low, high]."""
         assert self.domain_low <= low <= high <= self.domain_high
         if self.is_listed:
-            ends = self(np.tile(np.array([low, high], dtype=np.int64), (self.channels, 1)))
+            ends = self(self._ends(low, high))
             return int(ends.min()), int(ends.max())
         if (low, high) == (self.domain_low, self.domain_high):
             return self.low, self.high
@@ -268,24 +271,22 @@ def agrees_everywhere(staircase: Staircase, implementation: Callable[[Codes], Co
     implementation  accumulator codes [channels, points] -> output codes, monotone in each channel
     """
     s = staircase
-    if s.step != 1:
-        points = s.critical_codes()
-        return bool((implementation(points) == s(points)).all())
-    ends = np.tile(np.array([[s.domain_low, s.domain_high]], dtype=np.int64), (s.channels, 1))
+    ends = s._ends(s.domain_low, s.domain_high)
     if not (implementation(ends) == s(ends)).all():
         return False
-    # Where a step is taken the code is its level at least, on the other side less: between them that leaves one code.
-    levels = s.low + 1 + np.arange(s.steps, dtype=np.int64)
+    # Where a step is taken the code is its level at least, on the other side that of the step before at most: between
+    # two steps that leaves one code.
+    before = s.low + s.step * np.arange(s.steps, dtype=np.int64)
 
     def codes_at(points: Codes) -> tuple[Codes, Flags]:
         inside = (points >= s.domain_low) & (points <= s.domain_high)
         return implementation(saturate(points, s.domain_low, s.domain_high)), inside
 
     codes, inside = codes_at(s.thresholds)
-    if ((codes < levels) & inside).any():
+    if ((codes < before + s.step) & inside).any():
         return False
     codes, inside = codes_at(s.thresholds - s.direction[:, None])
-    return not ((codes >= levels) & inside).any()
+    return not ((codes > before) & inside).any()
 
 
 class Implementation(Protocol):

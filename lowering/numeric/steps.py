@@ -81,7 +81,7 @@ def corner_steps(staircase: Staircase, low: Codes | None = None, high: Codes | N
     for c in range(staircase.channels):
         rising, (first, last) = staircase.rows(c, c + 1)[0] * staircase.direction[c], np.sort(domain[c])
         upper = _corners(np.maximum(rising, first), levels[: np.searchsorted(rising, last, "right")], turn=-1)
-        lower = _corners(rising - 1, levels[np.searchsorted(rising, first, "right") :], turn=1)
+        lower = _corners(np.minimum(rising - 1, last), levels[np.searchsorted(rising, first, "right") :], turn=1)
         kept.append(np.union1d(upper, lower))
         taken.append(rising[kept[-1]])
     most = max(map(len, kept))

@@ -121,7 +121,9 @@ def turning_staircases(
             return None
         parts.append(found)
     before, after = (_staircase_of(list(side)) for side in zip(*parts, strict=True))
-    return None if before is None or after is None else (before, after)
+    assert before is not None, "what comes before the turn is monotone"
+    assert after is not None, "what comes after the turn is monotone"
+    return before, after
 
 
 @dataclass(frozen=True, slots=True, eq=False)

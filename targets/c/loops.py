@@ -25,7 +25,7 @@ def convolution_step(op: Conv2d, source: Tensor, result: Tensor, index: int) -> 
     """The convolution of channels-last tensors; `index` is the step's in the program. Raises CompileError."""
     n, outputs = op.result.type.shape[:2]
     found = [(phase, _phase_weight(op, phase)) for phase in phases(op.window, *op.input.type.shape[2:])]
-    if op.weight.shape[1] == 1 and op.groups == outputs and op.groups > 1:
+    if op.weight.shape[1] == 1 and op.groups == outputs:
         sums = accumulator_type(op)
         return DepthwiseStep(
             source=source,

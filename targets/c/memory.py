@@ -121,6 +121,6 @@ def _output_homes(graph: Graph) -> dict[str, int]:
         while isinstance(op, Reshape) and same_order(value.type.shape):
             value = op.input
             op = producers.get(value.name)
-        if op is not None and same_order(value.type.shape):
+        if same_order(value.type.shape):
             homes.setdefault(value.name, i)
     return homes

@@ -53,7 +53,7 @@ def _line_stage(staircase: Staircase, operand: Range, result: Range) -> Stage | 
     whole = fit_line(staircase)
     if whole is not None:
         return _multiplication(whole, operand, result)
-    if staircase.step != 1 or not staircase.low < 0 < staircase.high:
+    if not staircase.low < 0 < staircase.high:
         return None
     lower, upper = (fit_line(part, below=i == 0) for i, part in enumerate(bent_parts(staircase)))
     if lower is None or upper is None:

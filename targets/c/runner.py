@@ -27,7 +27,7 @@ Codes = NDArray[np.int64]
 
 COMPILER_FLAGS = ("-std=c99", "-O2", "-fPIC", "-shared")
 _COMPILERS = ("cc", "gcc", "clang")
-_ALIGNMENT = 64
+_INT64_BYTES = 8
 _TYPES = {f"{sign}int{bits}_t": np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
@@ -89,10 +89,10 @@ class CRunner:
             self._library = ctypes.CDLL(str(library))
         self._function = self._library[function]
         self._function.restype = None
-        self._arena: NDArray[np.uint8] | None = None
+        self._arena: NDArray[np.int64] | None = None
         if arena_bytes is not None:
-            # The struct's members may be padded; _ALIGNMENT covers that and the alignment of its start.
-            self._arena = np.zeros(arena_bytes + 4 * _ALIGNMENT, dtype=np.uint8)
+            # Aligned as its widest member may be. The struct is padded by less than that behind each of at most four.
+            self._arena = np.zeros(-(-arena_bytes // _INT64_BYTES) + 4, dtype=np.int64)
 
     def run(self, inputs: Mapping[str, Codes]) -> dict[str, Codes]:
         """Output codes by ONNX name, in the ONNX shape with the batch of the inputs."""
@@ -108,10 +108,7 @@ class CRunner:
                 arrays.append(narrow)
             else:
                 arrays.append(np.empty(shape, dtype=a.type))
-        arena = []
-        if self._arena is not None:
-            start = self._arena.ctypes.data
-            arena.append(ctypes.c_void_p(start + -start % _ALIGNMENT))
+        arena = [] if self._arena is None else [ctypes.c_void_p(self._arena.ctypes.data)]
         for i in range(runs):
             self._function(*arena, *(ctypes.c_void_p(array[i].ctypes.data) for array in arrays))
         outputs = {}

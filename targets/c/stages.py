@@ -125,9 +125,7 @@ class ClampStage(Stage):
         return "clamp"
 
     def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
-        low, high = max(self.low, min(self.operand)), min(self.high, max(self.operand))
-        if self.low > self.operand[1] or self.high < self.operand[0]:  # a constant
-            low = high = self.result[0]
+        low, high = (min(max(end, self.low), self.high) for end in self.operand)
         wide = sum_type(min(self.operand[0], low), max(self.operand[1], high))
         return _clamp(to, cast(name, kind, wide), wide, self.operand, low, high)
 

@@ -153,10 +153,12 @@ def rounded_sums(x: Words, term: WordTerm, layout: Layout, data_type: DataType) 
 
 
 def _taps(x: Words, window: Window, layout: Layout, fill: int = 0) -> Words:
-    """[C, H', W', KH, KW]. A window that packs pixels hangs over the last ones, without a word of padding."""
-    (sh, sw), (eh, ew), (top, left, bottom, right) = window.strides, window.extent, window.pads
+    """[C, H', W', KH, KW], with as much padding behind the image as the last windows hang over, whatever `window` says:
+    one that packs pixels says nothing of it.
+    """
+    (sh, sw), (eh, ew), (top, left, _, _) = window.strides, window.extent, window.pads
     rows, columns = window.dilated(*x.shape[1:])
-    below = max((layout.height - 1) * sh + eh - top - rows, bottom)
-    behind = max((layout.width - 1) * sw + ew - left - columns, right)
+    below = (layout.height - 1) * sh + eh - top - rows
+    behind = (layout.width - 1) * sw + ew - left - columns
     found: Words = windows(x[None], replace(window, pads=(top, left, below, behind)), fill)[0]
-    return found[:, : layout.height, : layout.width]
+    return found

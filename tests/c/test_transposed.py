@@ -60,3 +60,11 @@ def test_phases_of_one_form_are_one_function_and_no_weight_is_stored_twice(build
     assert len(re.findall(r"^    step\d+_part0\(", text, re.MULTILINE)) == 4
     assert emission.details["constant_bytes"] == weight.size
     assert emission.details["macs"] == 12 * 12 * 4 * 8 * 4  # four taps of 16 see pixels
+
+
+def test_phases_of_one_tap_and_of_more_share_a_step(bench, build_graph):  # type: ignore[no-untyped-def]
+    """Of 3 x 3 taps over pixels two apart, one phase has one tap, without padding: it gathers no windows."""
+    b = build_graph("mixed")
+    weight = np.random.default_rng(2).integers(-7, 8, (3, 2, 3, 3))
+    bench.add(b.graph(b.conv(b.input((1, 2, 3, 3), 4), weight, pads=(1, 1, 1, 1), input_dilations=(2, 2))))
+    bench.check(("-O1",))

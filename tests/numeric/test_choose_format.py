@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pefslc.numeric.choose_format import AutoFormat, Calibration, Candidate, candidates, choose, covering_format
@@ -22,6 +22,9 @@ def covers(fmt: FixedPoint, *values: float) -> bool:
 
 
 @given(st.tuples(reals, reals).map(sorted), st.integers(2, 16), st.booleans())
+@example([-5.0, 0.0], 8, True)
+@example([-4.0, 3.0], 8, True)
+@example([2.0**-1074, 2.0**1023], 8, False)
 def test_the_covering_format_is_the_finest_that_clips_nothing(ends: list[float], bits: int, signed: bool) -> None:
     low, high = ends if signed else sorted(abs(v) for v in ends)
     fmt = covering_format(low, high, bits, signed=signed)

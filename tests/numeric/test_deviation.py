@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pefslc.numeric.deviation import Deviations, deviations_of
+from pefslc.numeric.deviation import Deviation, Deviations, deviations_of
 from pefslc.numeric.staircase import Staircase
 
 LOW, HIGH = -20, 20
@@ -64,6 +64,10 @@ def test_a_difference_reads_as_a_sentence() -> None:
         "channel 0 at 6..7 (-1); channel 1 at 1 (+1)"
     )
     assert found.text(1).endswith("channel 0 at 6..7 (-1); and 1 more ranges")
+    assert str(Deviations((*found.found, Deviation(1, 7, 7, 2)), 20, 2)).endswith("channel 1 at 7 (+2)")
+    assert str(Deviations(found.found * 2, 20, 2)).endswith(
+        "channel 0 at 6..7 (-1); channel 1 at 1 (+1); channel 0 at 6..7 (-1); and 1 more ranges"
+    )
     assert str(Deviations((), 20, 2)) == "none of 20 accumulator codes differs"
 
 

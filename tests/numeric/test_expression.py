@@ -75,8 +75,8 @@ def test_bounds_of_the_error_function_far_out_hold_what_its_series_says(x: Fract
     erf = Call(Function.ERF, (X,))
     bounds, series = (enclose(erf, a.number(x), a) for a in (DecimalArithmetic(digits), DecimalArithmetic(768)))
     assert bounds.low <= series.low < series.high <= bounds.high
-    if digits > float(x * x):  # 1 - erf is not only bounded by 0, but known to one part in a hundred
-        assert F(bounds.high) - F(bounds.low) <= (1 - abs(F(series.low))) * F(1, 100)
+    # 1 - erf is not only bounded by 0, but known to one part in a hundred, or to the last digit.
+    assert F(bounds.high) - F(bounds.low) <= (1 - abs(F(series.low))) * F(1, 100) + F(2, 10**digits)
 
 
 def test_far_out_a_value_is_told_from_its_limit() -> None:
@@ -184,6 +184,17 @@ def test_functions_are_undefined_where_they_are(function: Function) -> None:
         rational(Call(function, (X,)), F(-1))
     with pytest.raises(NotANumberError):
         rational(Call(Function.DIV, (number(1), X)), F(0))
+
+
+@pytest.mark.parametrize(
+    ("function", "at", "value"), [(Function.EXP, 0, 1), (Function.ERF, 0, 0), (Function.LOG, 1, 0)]
+)
+def test_each_transcendental_function_is_rational_at_one_rational(function: Function, at: int, value: int) -> None:
+    for x in (F(n, 2) for n in range(-4, 5)):
+        if x > 0 or function is not Function.LOG:
+            exact = rational(Call(function, (X,)), x)
+            assert exact == (value if x == at else None)
+            assert exact is None or abs(exact - PRIMITIVES[function](x)) < F(1, 10**80)
 
 
 def test_roots_of_squares_are_rational_below_1_too() -> None:
@@ -310,6 +321,35 @@ def test_what_turns_twice_or_takes_too_many_evaluations_is_no_sum(monkeypatch: p
         assert turning_staircases(*silu) is not None
         monkeypatch.setattr(table_module, limit, -1)
         assert turning_staircases(*silu) is None
+
+
+@pytest.mark.parametrize("x", [X, Call(Function.SUB, (number(1), X)), number(-2), number(F(1, 3))], ids=str)
+def test_directions_are_those_of_the_values(x: Expression) -> None:
+    """Known of what is linear, and of activations whose parameters are not negative."""
+    numbers = [number(n) for n in (F(-2), F(0), F(1, 3), F(2))]
+    for a in numbers:
+        linear = [Call(f, pair) for f in (Function.ADD, Function.SUB, Function.MUL) for pair in ((x, a), (a, x))]
+        linear += [Call(Function.DIV, (x, a))] if a.value else []
+        for expression in linear:
+            assert direction_of(expression) == np.sign(_values(expression, 0, 1)[1] - _values(expression, 0, 1)[0])
+        for b in numbers:
+            for expression, least in (
+                (Call(Function.RELU, (x, a)), a.value),
+                (Call(Function.HARD_SIGMOID, (x, a, b)), min(a.value, b.value)),
+            ):
+                direction, values = direction_of(expression), _values(expression, -4, 4)
+                assert (direction is None) == (least < 0)
+                if direction == 0:
+                    assert len(set(values)) == 1
+                elif direction is not None:
+                    assert values == sorted(values, reverse=direction < 0)
+    assert direction_of(Call(Function.DIV, (x, number(0)))) is None
+    assert direction_of(Call(Function.DIV, (number(1), X))) is None
+
+
+def _values(expression: Expression, first: int, last: int) -> list[Fraction]:
+    values = [rational(expression, F(x)) for x in range(first, last + 1)]
+    return [value for value in values if value is not None]
 
 
 def test_directions() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import product
 
 import numpy as np
 import pytest
@@ -33,6 +34,13 @@ def test_a_line_rounds_the_exact_product(above: Fraction, below: Fraction, codes
     # Python's own round is half to even.
     wanted = [min(max(round(a * (above if a >= 0 else below)), line.low), line.high) for a in codes]
     assert line(np.array(codes)).tolist() == wanted
+
+
+def test_a_line_is_idle_where_it_returns_every_code_within_its_limits() -> None:
+    codes = np.arange(-5, 6)
+    for above, below in product((F(1, 2), F(1), F(2)), repeat=2):
+        line = BentLine(above, below, -5, 5)
+        assert line.is_idle == (line(codes).tolist() == codes.tolist())
 
 
 @given(chains, st.sampled_from([F(1, 16), F(1, 3), F(2)]), st.booleans())

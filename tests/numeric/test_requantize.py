@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from itertools import product
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.affine_shift import AffineShift
 from pefslc.numeric.format import Quantization, saturate
-from pefslc.numeric.requantize import _Search, fit_affine_shift, fit_bent
-from pefslc.numeric.rounding import RoundingMode, round_fraction
+from pefslc.numeric.requantize import _Search, fit_affine_shift, fit_bent, takes_line
+from pefslc.numeric.rounding import RoundingMode, round_fraction, round_shift
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
 from pefslc.numeric.staircase import Quantizer, Staircase, staircase_of
@@ -114,6 +115,33 @@ def test_a_bend_at_zero_is_the_sum_of_two(mode: RoundingMode) -> None:
     assert (parts[0](codes) + parts[1](codes) == staircase(codes)).all()
 
 
+@pytest.mark.parametrize("channels", [2, 3])
+def test_what_is_the_same_in_all_channels_is_one_channel(channels: int) -> None:
+    """Above 0 the channels are alike, below each has its slope; and equal offsets alone are no reason."""
+    slopes = LeakyReluStage((F(1, 10), F(1, 7), F(1, 5))[:channels])
+    staircase = _staircase([_affine(F(3, 14), offset=F(1, 70)), slopes], -500, 400, bits=6, channels=channels)
+    parts = fit_bent(staircase)
+    assert parts is not None
+    below, above = parts
+    codes = _every_code(staircase)
+    assert (below(codes) + above(codes) == staircase(codes)).all()
+    assert (below.channels, above.channels) == (channels, 1)
+    factors = (F(2), F(3), F(5))[:channels]
+    of_each = fit_affine_shift(_staircase([_affine(*factors)], -9, 9, bits=8, channels=channels))
+    assert of_each is not None
+    assert (of_each.multiplier.tolist(), of_each.offset.tolist()) == ([2, 3, 5][:channels], [0] * channels)
+
+
+def test_a_jump_that_no_multiplier_takes_is_no_line() -> None:
+    """Three steps at once take a slope of 3, and with it the domain's products leave 62 bits: at no shift at all."""
+    last = 1 << 60
+    jump = Staircase(-last, last - 1, 0, np.zeros((1, 3), dtype=np.int64), np.ones(1, dtype=np.int64))
+    assert not takes_line(jump, corner_steps(jump))
+    assert fit_affine_shift(jump) is None
+    single = Staircase(-last, last - 1, 0, np.zeros((1, 1), dtype=np.int64), np.ones(1, dtype=np.int64))
+    assert takes_line(single, corner_steps(single))
+
+
 def _may_bend(staircase: Staircase) -> bool:
     assert staircase.chains is not None
     return staircase.chains.may_bend
@@ -195,9 +223,12 @@ def test_what_is_found_is_the_staircase_within_the_widths(factors, offset, low, 
 
 @pytest.mark.parametrize(("factor", "offset", "low", "high", "width"), [
     (F(1, 10), F(16, 7), -29, 26, 10), (F(4, 38), F(12, 7), -25, 30, 9), (F(9, 39), F(16, 7), -49, 59, 11),
+    (F(2, 11), F(-13, 7), -4, 10, 7), (F(1, 12), F(-13, 7), -26, 17, 9), (F(1, 15), F(4, 7), -19, 16, 10),
 ])  # fmt: skip
-def test_where_the_widest_shift_has_no_multiplier_the_next_one_may(factor, offset, low, high, width):  # type: ignore[no-untyped-def]
-    """Some multiplier and offset are the staircase at shift 5, though none is at 6 and more: tried one by one."""
+def test_the_smallest_shift_that_works_is_found_up_to_the_widest(factor, offset, low, high, width):  # type: ignore[no-untyped-def]
+    """All shifts, multipliers and offsets are tried one by one. In the first cases none works at the widest shift of
+    all, but at the next one; in the others none but at the widest.
+    """
     staircase = _staircase([_affine(factor, offset=offset)], low, high, bits=2)
     codes = np.arange(low, high + 1)
     wanted = staircase(codes[None, :])[0]
@@ -216,6 +247,33 @@ def test_where_the_widest_shift_has_no_multiplier_the_next_one_may(factor, offse
     assert fitted.rounding is RoundingMode.FLOOR
     assert fitted.shift == min(works)
     assert _equal_everywhere(fitted, staircase)
+
+
+@pytest.mark.parametrize("mode", [RoundingMode.FLOOR, RoundingMode.HALF_EVEN])
+@pytest.mark.parametrize("factors", [(F(5, 7),), (F(5, 7), F(-4, 9)), (F(1, 3), F(0))])
+def test_a_multiplier_is_found_exactly_where_one_works(factors: tuple[Fraction, ...], mode: RoundingMode) -> None:
+    """At each shift: all multipliers of 5 bits with all offsets that keep a code within reach are tried."""
+    low, high, bits = -11, 9, 3
+    multipliers, offsets = np.arange(16)[:, None, None], np.arange(-220, 220)[None, :, None]
+    outcomes = set()
+    for alpha, offset, shift in product((F(1), F(2, 3)), (F(0), F(1, 5), F(-7, 4)), range(5)):
+        stages: list[Stage] = [_affine(*factors, offset=offset), LeakyReluStage((alpha,))]
+        staircase = _staircase(stages, low, high, bits, channels=len(factors))
+        codes, works = np.arange(low, high + 1), True
+        for wanted, direction in zip(staircase(_every_code(staircase)), staircase.direction, strict=True):
+            rounded = round_shift(codes * direction * multipliers + offsets, shift, mode)
+            works &= bool((saturate(rounded, staircase.low, staircase.high) == wanted).all(axis=2).any())
+        candidate = _Search(staircase, 62, 5).any_multiplier(shift, mode)
+        assert (candidate is not None) == works
+        assert candidate is None or _equal_everywhere(candidate, staircase)
+        outcomes.add(works)
+    assert outcomes == {True, False}
+
+
+def test_a_whole_multiple_needs_no_shift_and_no_wider_multiplier() -> None:
+    fitted = fit_affine_shift(_staircase([_affine(F(3))], -20, 20), multiplier_bits=3)
+    assert fitted is not None
+    assert (fitted.multiplier.tolist(), fitted.offset.tolist(), fitted.shift) == ([3], [0], 0)
 
 
 def test_only_what_is_the_staircase_is_certified() -> None:
@@ -238,6 +296,24 @@ def test_only_what_is_the_staircase_is_certified() -> None:
             refused += certified is None
     assert refused >= 10
     assert search.certified(None) is None
+
+
+@pytest.mark.parametrize(("low", "high"), [(-9, 7), (-8, 4), (3, 8)])
+def test_a_candidate_is_refused_where_a_number_that_it_forms_does_not_fit(low: int, high: int) -> None:
+    """The product, and the product and the offset, both with half an output code: at every code of the domain."""
+    ones, no_steps = np.ones(1, dtype=np.int64), np.empty((1, 0), dtype=np.int64)
+    searches = {bits: _Search(Staircase(low, high, 0, no_steps, ones), bits, 62) for bits in range(3, 9)}
+    for m, b, shift in product(range(-3, 4), range(-9, 10), range(4)):
+        half = 2**shift // 2
+        formed = [a * m + addend for a in range(low, high + 1) for addend in (0, half, b, b + half)]
+        for bits, search in searches.items():
+            fits = -(2 ** (bits - 1)) <= min(formed) <= max(formed) < 2 ** (bits - 1)
+            assert (search._candidate(m * ones, b * ones, shift, RoundingMode.FLOOR) is not None) == fits
+            # The widest channel decides, wherever it stands.
+            for multiplier in ([m, 0], [0, m]):
+                offset = [b if x else 0 for x in multiplier]
+                both = search._candidate(np.array(multiplier), np.array(offset), shift, RoundingMode.FLOOR)
+                assert m == 0 or (both is not None) == (fits and half < 2 ** (bits - 1))
 
 
 @settings(max_examples=100)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pefslc.numeric.staircase import Staircase, agrees_everywhere
+from pefslc.numeric import chain as chain_module
+from pefslc.numeric.staircase import Staircase, agrees_everywhere, agrees_in_blocks
 
 
 @st.composite
@@ -54,10 +56,22 @@ def test_restricting_changes_no_code_and_leaves_no_step_outside(s: Staircase, da
     assert small.restricted(low, high) == small
 
 
+@pytest.mark.parametrize(("thresholds", "direction"), [
+    ([[-1, 2]], [1]), ([[1, -2]], [-1]), ([[-2, 3], [0, 2]], [1, 1]), ([[2, -3], [0, -2]], [-1, -1]),
+])  # fmt: skip
+def test_restricting_copies_no_threshold_of_the_domain(thresholds: list[list[int]], direction: list[int]) -> None:
+    """Up to one code beyond its end, where a step is never taken."""
+    s = Staircase(-5, 5, 0, np.array(thresholds), np.array(direction))
+    small = s.restricted(-2, 2)
+    assert np.shares_memory(small.thresholds, s.thresholds)
+    assert small.thresholds.tolist() == thresholds
+
+
 @given(staircases())
 def test_every_wrong_threshold_is_caught(s: Staircase) -> None:
-    """A threshold moved by one that changes any code of the domain changes a critical code."""
+    """A threshold moved by one that changes any code of the domain changes a critical code, in any of the blocks."""
     assert agrees_everywhere(s, s)
+    assert agrees_in_blocks(s, s)
     domain = np.tile(np.arange(s.domain_low, s.domain_high + 1), (s.channels, 1))
     for index in np.ndindex(s.thresholds.shape):
         for by in (-1, 1):
@@ -66,7 +80,11 @@ def test_every_wrong_threshold_is_caught(s: Staircase) -> None:
             if (np.diff(thresholds * s.direction[:, None], axis=1) < 0).any():
                 continue
             wrong = Staircase(s.domain_low, s.domain_high, s.low, thresholds, s.direction.copy(), s.step)
-            assert agrees_everywhere(s, wrong) == bool((wrong(domain) == s(domain)).all())
+            equal = bool((wrong(domain) == s(domain)).all())
+            assert agrees_everywhere(s, wrong) == equal
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(chain_module, "_BLOCK", 1)  # a channel at a time
+                assert agrees_in_blocks(s, wrong) == equal
 
 
 @given(staircases(), st.data())
@@ -115,3 +133,10 @@ def test_staircases_compare_by_content() -> None:
     assert a != Staircase(-2, 2, 0, np.array([[0, 2]]), np.array([1]))
     assert a != Staircase(-2, 3, 0, np.array([[0, 1]]), np.array([1]))
     assert a != "a"
+
+
+def test_hashes_tell_thresholds_apart() -> None:
+    """And there is one where there are no thresholds."""
+    none = Staircase(-2, 2, 0, np.empty((1, 0), dtype=np.int64), np.array([1]))
+    moved = [Staircase(-2, 2, 0, np.array([[t]]), np.array([1])) for t in range(-2, 3)]
+    assert len({hash(s) for s in (none, *moved)}) == 6

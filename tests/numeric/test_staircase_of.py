@@ -19,7 +19,7 @@ from pefslc.numeric.requantize import fit_affine_shift, fit_offset, takes_line
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Root, SnapStage, Stage, apply_stages
-from pefslc.numeric.staircase import Quantizer, agrees_in_blocks, staircase_of
+from pefslc.numeric.staircase import Quantizer, Staircase, agrees_in_blocks, staircase_of
 from pefslc.numeric.steps import Steps, corner_steps
 
 F = Fraction
@@ -94,6 +94,7 @@ def test_relu_reaches_zero_only_from_above_where_the_mode_rounds_up() -> None:
     for mode in (RoundingMode.CEIL, RoundingMode.AWAY):
         found = check(Scale((F(1, 8),)), (LeakyReluStage(),), quantizer(4, signed=False, rounding=mode), -40, 40)
         assert found.thresholds[0, 0] == 1
+        assert check(Scale((F(1, 8),)), (LeakyReluStage(),), quantizer(rounding=mode), -8, 8).thresholds == 1
 
 
 @all_modes
@@ -134,7 +135,39 @@ def test_lines_are_the_same_by_corners_of_what_is_not_listed(
         assert offsets[0] is None or agrees_in_blocks(listed, offsets[0])
     if len(set(factors)) == 1 and not after:
         assert fit_offset(unlisted, 8, 6, corners) is not None
+    np.testing.assert_array_equal(unlisted.rows(0, 3), listed.thresholds)
     assert not unlisted.is_listed
+
+
+def _unlisted(bias: Affine, *after: Stage) -> Staircase:
+    """Of a / 8, a channel at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(staircase_module, "_MOST_LISTED", 0)
+        return staircase_of(Scale((F(1, 8),)), (bias, *after), quantizer(), -70, 70, bias.channels)
+
+
+def test_ties_are_no_reason_to_rule_out_an_offset() -> None:
+    """The corners are those of the floor: where half to even ties, it may demand one numerator more."""
+    ties = _unlisted(Affine.bias((F(0), F(1), F(-2))))
+    fitted = fit_offset(ties, 1, 3, corner_steps(ties))
+    assert fitted is not None
+    assert fitted.offset.tolist() == [0, 8, -16]
+
+
+def test_a_channel_that_is_no_line_is_refused_before_others_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    bent = _unlisted(Affine.bias((F(1, 3), F(1, 7), F(5, 9))), LeakyReluStage((F(1, 10),)))
+    looked_at: list[tuple[int, int]] = []
+
+    def thresholds(chains: chain_module.Chains, first: int, last: int) -> np.ndarray:
+        looked_at.append((first, last))
+        return of_channels(chains, first, last)
+
+    of_channels = chain_module.Chains.thresholds
+    monkeypatch.setattr(chain_module.Chains, "thresholds", thresholds)
+    monkeypatch.setattr(staircase_module, "_MOST_LISTED", 0)
+    monkeypatch.setattr(chain_module, "_BLOCK", 1)
+    assert fit_affine_shift(bent) is None
+    assert set(looked_at) == {(0, 1)}
 
 
 def test_one_scale_per_channel() -> None:
@@ -198,6 +231,14 @@ def test_the_filter_leaves_the_kink_of_a_leaky_relu_to_the_exact_search(
     for threshold in found.thresholds[0].tolist():
         for a in range(max(threshold - 2, -last), min(threshold + 2, last) + 1):
             assert found(np.array([a]))[0] == out.code_of(apply_stages(stages, step * a, 0), 0)
+
+
+@pytest.mark.parametrize("alpha", [F(1, 3 * 10**9), F(1, 7 * 10**9)])
+def test_the_filter_knows_that_a_small_slope_magnifies_its_error(alpha: Fraction) -> None:
+    """The step to code 1/2 is at a whole accumulator code: float64 is off by 2^-54, which is 2^-23 codes and more."""
+    for code in range(-40, 0):
+        stages = (LeakyReluStage((alpha,)), Affine.bias((F(1, 2) - code * alpha,)))
+        check(Scale((ONE,)), stages, quantizer(rounding=RoundingMode.HALF_AWAY), -50, -1)
 
 
 def test_a_quantizer_of_16_bits_needs_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,6 +314,13 @@ def test_roots_compare_exactly(rational: Fraction, coefficient: Fraction, radica
     exact = rational + coefficient * square_root(radicand)
     sign = Root(rational, coefficient, radicand).compare(other)
     assert sign == (exact > other) - (exact < other)
+
+
+@pytest.mark.parametrize("coefficient", [F(1, 4), F(-1, 4)])
+def test_the_nearest_integer_of_a_root_ties_to_even(coefficient: Fraction) -> None:
+    for twice in range(-9, 10):
+        expected = round(F(twice, 2))  # Python's round, half to even
+        assert Root(F(twice, 2) - coefficient * 2, coefficient, F(4)).nearest() == expected
 
 
 def test_a_root_that_is_rational_ties() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import isqrt
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from pefslc.numeric.format import Quantization
 from pefslc.numeric.requantize import fit_affine_shift
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
-from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
+from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, SnapStage, Stage
 from pefslc.numeric.staircase import Quantizer, Staircase, agrees_everywhere, staircase_of
 from pefslc.numeric.wide import LOW_BITS, WideAffine, fit_line
 
@@ -114,6 +115,65 @@ def test_a_leaky_relu_is_a_line_on_each_side_of_0() -> None:
     assert upper is not None
     domain = np.tile(np.arange(-4000, 4001), (4, 1))
     np.testing.assert_array_equal(lower(domain) + upper(domain), wanted(domain))
+
+
+def of_unit_steps(stages: tuple[Stage, ...], low: int, high: int, mode: RoundingMode, channels: int = 1) -> Staircase:
+    quantization = Quantization(bits=8, signed=True, scale=Scale((F(1),)))
+    return staircase_of(Scale((F(1),)), stages, Quantizer(quantization, mode), low, high, channels)
+
+
+def line(*lines: tuple[Fraction, Fraction], radicand: int = 1) -> Affine:
+    """slope * a / sqrt(radicand) + offset, per channel."""
+    n = len(lines)
+    slopes, offsets = zip(*lines, strict=True)
+    return Affine(slopes, (F(0),) * n, (F(radicand),) * n, offsets)
+
+
+@pytest.mark.parametrize(
+    ("slope", "offset", "low", "high", "mode"),
+    [
+        (F(1), F(3, 2), 1, 2, RoundingMode.HALF_EVEN),
+        (F(13, 10), F(11, 10), -2, 2, RoundingMode.TO_ZERO),
+        (F(1 << 62), F(0), 0, 1, RoundingMode.FLOOR),
+        (F(1 << 99), F(0), 0, 1, RoundingMode.FLOOR),
+    ],
+)
+def test_what_no_words_hold_is_no_line(
+    slope: Fraction, offset: Fraction, low: int, high: int, mode: RoundingMode
+) -> None:
+    """Two that are no floors, at a precision where a product fits 62 bits and a sum, or its half code, does not; and
+    slopes beyond all words.
+    """
+    assert fit_line(of_unit_steps((line((slope, offset)),), low, high, mode)) is None
+
+
+def test_a_line_with_a_root_is_not_moved() -> None:
+    """Next to code 1 one channel is just below a bound, the other just above: moved to either side, one of them fails.
+
+    So it is where all offsets are rational.
+    """
+    digits = 10**40
+    root = F(isqrt(2 * digits**2), digits)  # of 2, nearly
+    near = F(1, 1 << 79)  # two words tell that, one does not
+    wanted = of_unit_steps(
+        (line((F(1), 3 - root / 2 - near), (F(1), 3 - root / 2 + near), radicand=2),), -60, 60, RoundingMode.FLOOR, 2
+    )
+    assert wanted(np.array([[1], [1]])).tolist() == [[2], [3]]
+    found = fit_line(wanted)
+    assert found is not None
+    domain = np.tile(np.arange(-60, 61), (2, 1))
+    np.testing.assert_array_equal(found(domain), wanted(domain))
+
+
+def test_steps_of_no_chain_and_chains_of_no_line_are_no_line() -> None:
+    steps = np.array([[0, 1]]), np.array([1])
+    assert fit_line(Staircase(-3, 3, 0, *steps)) is None
+    assert fit_line(Staircase(-3, 3, 0, *steps, step=2)) is None
+    stages = (SnapStage(F(2)), Affine.bias((F(1, 3),)))
+    for mode in (RoundingMode.FLOOR, RoundingMode.HALF_EVEN):
+        assert fit_line(of_unit_steps(stages, -9, 9, mode)) is None
+    constant = of_unit_steps((ClipStage(F(1), F(1)),), -9, 9, RoundingMode.FLOOR)
+    assert fit_line(constant) is None
 
 
 def test_ties_to_even_are_no_line() -> None:

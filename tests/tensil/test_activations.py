@@ -79,12 +79,30 @@ def test_a_line_gives_the_steps_of_its_staircase(
     [
         ((Affine.bias((F(1),)),), RoundingMode.HALF_EVEN),
         ((LeakyReluStage((F(1, 10),)), Affine.bias((F(3),))), RoundingMode.HALF_EVEN),
+        ((LeakyReluStage((F(3, 2),)),), RoundingMode.HALF_EVEN),  # steeper than SIMD steps can be
     ],
 )
 def test_what_is_no_activation_is_not_taken_for_one(stages: tuple[Stage, ...], rounding: RoundingMode) -> None:
     quantizer = Quantizer(FixedPoint(8, 8).quantization, rounding)
     staircase = staircase_of(Scale.power_of_two(-16), stages, quantizer, -(1 << 30), 1 << 30, 1)
     assert fit_activation(staircase, F(1, 256), F(1), FP16) is None
+
+
+@pytest.mark.parametrize("unit", range(1, 9))
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_a_clip_is_left_out_only_where_it_moves_no_word_further_than_rounding_does(bits: int, unit: int) -> None:
+    """Codes of `unit` words, and sums in words that reach beyond them, by more and more."""
+    quantizer, highest = Quantizer(FixedPoint(bits, 0).quantization), (1 << bits - 1) - 1
+    for beyond in range(2 * unit):
+        low, high = -(highest + 1) * unit - beyond, highest * unit + beyond
+        staircase = staircase_of(Scale((F(1, unit),)), (), quantizer, low, high, 1)
+        found = fit_activation(staircase, F(1), F(unit), FP16)
+        assert found is not None
+        words = np.arange(low, high + 1)
+        missed = np.abs(apply_steps(found.steps, words, FP16) - staircase(words[None])[0] * unit).max()
+        assert missed == found.deviation <= F(1 + unit, 2)
+        assert not any(isinstance(step, LeakyRelu) for step in found.steps), "few codes make no slope"
+        assert len(found.steps) == (2 if beyond > F(1 + unit, 2) else 0)
 
 
 @pytest.mark.parametrize("word", [1, 26, 128, 255])

@@ -54,6 +54,7 @@ def test_only_a_clamp_of_the_tensor_as_it_lies_is_left_to_the_addition(shortcut:
     folded = FoldAddends().run(placed, Context(BOARD))
     assert len(placed.groups) - len(folded.groups) == (shortcut == "identity")
     assert bool(clamped_addends(selected)) == (shortcut == "identity")
+    assert (folded is placed) == (shortcut != "identity"), "a rewrite that has nothing to do returns the same program"
 
 
 @pytest.mark.parametrize("shortcut", ["identity", "average", "convolution", "padding"])

@@ -103,3 +103,13 @@ def test_a_key_that_stands_there_twice_is_refused(tmp_path: Path) -> None:
     path.write_text('{"array_size": 8, "array_size": 12}')
     with pytest.raises(CompileError, match=r"board\.tarch' is not JSON: key 'array_size' stands there twice"):
         load_architecture(path)
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Architecture) if f.name != "data_type"])
+def test_every_number_may_be_its_least_and_no_less(custom_perf: Architecture, field: str) -> None:
+    """A matrix of one lane is none, and two vectors of DRAM0 belong to the flush probe."""
+    least = {"array_size": 2, "dram0_depth": 3}.get(field, 1)
+    value = custom_perf.to_json_dict()
+    assert getattr(architecture_from_json({**value, field: least}, at="x"), field) == least
+    with pytest.raises(CompileError, match=f"{field} is {least - 1}, must be in {least}\\.\\."):
+        architecture_from_json({**value, field: least - 1}, at="x")

@@ -14,7 +14,7 @@ import pefslc
 from builders import ModelBuilder, import_bytes, lower
 from pefslc.ir.integer import Requantize
 from pefslc.ir.interpret import run_codes
-from pefslc.numeric.requantize import bent_parts
+from pefslc.numeric.requantize import bent_parts, fit_affine_shift
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import load_architecture
 from pefslc.targets.tensil.words.bent_requantize import merged, split_bends
@@ -75,11 +75,28 @@ def test_where_both_parts_are_bounded_the_whole_is_reported(tmp_path: Path) -> N
     assert bounded
 
 
+def test_where_one_part_is_bounded_the_whole_is_not_exact(tmp_path: Path) -> None:
+    ops = pefslc.compile(leaky(0.1, 4, normalized=True).save(tmp_path), target="tensil").emission.ops.values()
+    assert any(report.deviations for report in ops)
+    assert all(report.exact == (report.deviations is None) for report in ops)
+
+
 def test_a_straight_quantizer_is_not_split(tmp_path: Path) -> None:
     m = ModelBuilder()
     y = m.node("Conv", m.quant(m.input([1, 3, 6, 6], "input"), 0.125, 4), m.weight(np.ones((2, 3, 1, 1)), 0.125, 4))
     m.output(m.quant(y, 0.25, 5), [1, 2, 6, 6])
     graph = lower(import_bytes(m, tmp_path))
+    assert split_bends(graph, BOARD.data_type).graph is graph
+
+
+def test_a_line_that_no_shift_takes_is_not_split_where_two_are_no_better(tmp_path: Path) -> None:
+    """A sixth, half to even: ties go up and down in turn, on both sides of 0."""
+    m = ModelBuilder()
+    y = m.node("Conv", m.quant(m.input([1, 2, 3, 3], "input"), 0.125, 6), m.weight(np.full((1, 2, 1, 1), 0.5), 0.5, 4))
+    m.output(m.quant(y, 0.375, 5), [1, 1, 3, 3])
+    graph = lower(import_bytes(m, tmp_path))
+    (requantize,) = graph.of_type(Requantize)
+    assert fit_affine_shift(requantize.staircase) is None
     assert split_bends(graph, BOARD.data_type).graph is graph
 
 

@@ -29,6 +29,10 @@ def domain(staircase: Staircase) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
+def domain_of(low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([low]), np.array([high])
+
+
 def many_codes(channels: int = 3) -> Staircase:
     r = np.random.default_rng(5)
     slopes = (r.uniform(0.1, 0.3, channels) * r.choice([1, -1], channels)).tolist()
@@ -157,6 +161,22 @@ def test_a_bend_is_refused_without_a_search() -> None:
     rising = np.concatenate([np.arange(-300, 0, 10), np.arange(1, 31)])[None, :]
     staircase = Staircase(-400, 400, -30, rising, np.array([1]))
     assert not may_be_straight(staircase, *domain(staircase), FP16)
+
+
+@pytest.mark.parametrize("jump", [6, 7, 50])
+def test_a_jump_before_a_slow_rise_is_refused_without_a_search(jump: int) -> None:
+    """So many codes at one accumulator; a line that is so steep there leaves the steps behind it."""
+    rising = np.array([[0] * jump + [5 * i for i in range(1, 6)]])
+    assert not may_be_straight(Staircase(-400, 400, 0, rising, np.array([1])), *domain_of(-400, 400), FP16)
+    assert may_be_straight(Staircase(-400, 400, 0, rising[:, jump - 1 :], np.array([1])), *domain_of(-400, 400), FP16)
+
+
+def test_one_step_is_found() -> None:
+    """Two codes: there are no two steps that a slope could be taken from."""
+    staircase = Staircase(-90, 90, 0, np.array([[-7], [33]]), np.array([1, -1]))
+    found = fit_channels(staircase, *domain(staircase), 0, FP16)
+    assert found is not None
+    assert found.computed == staircase
 
 
 @pytest.mark.parametrize("target", ["c", "tensil"])

@@ -25,7 +25,7 @@ from pefslc.targets.tensil.machine.instructions import (
     SimdOperation,
 )
 from pefslc.targets.tensil.program.table import table_of
-from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram, load_tmodel
+from pefslc.targets.tensil.program.tmodel import ConstantBlock, IoEntry, TensilProgram, load_tmodel
 
 TINY = Path(__file__).parents[1] / "data" / "tcu" / "tiny_conv_pynqz1.tmodel"
 Op = SimdOperation
@@ -186,11 +186,24 @@ def test_the_c_drivers_probe_address_holds_no_constant(small: Architecture) -> N
     assert rules(odd, use, to_local=True, constants=8) == {Rule.RESERVED}
 
 
+@pytest.mark.parametrize(("base", "reserved"), [(6, True), (7, True), (8, False), (38, True), (39, True)])
+def test_a_block_of_constants_is_looked_at_where_it_lies(small: Architecture, base: int, reserved: bool) -> None:
+    """Of 40 local vectors the probes overwrite the last one and, where the C driver masks the address, 7."""
+    odd = dataclasses.replace(small, local_depth=40)
+    size = min(2, 40 - base)
+    block = ConstantBlock(base, np.ones((size, odd.array_size), dtype=np.int64))
+    program = TensilProgram.assemble(odd, "p", [NoOp()], load_consts_to_local=True)
+    program = dataclasses.replace(program, constants=(block,))
+    assert {finding.rule for finding in check_program(program)} == ({Rule.RESERVED} if reserved else set())
+
+
 def test_the_message_names_instruction_and_rule(small: Architecture) -> None:
     program = TensilProgram.assemble(small, "net", [NoOp(), *[MatMul(0, 0, 1)] * 30], outputs=[IoEntry("y", 0, 1)])
     with pytest.raises(InternalError) as caught:
         require_valid(program)
     assert "'net' is not legal" in str(caught.value)
     assert "instruction 1: reads local never written [READ_BEFORE_WRITE]" in str(caught.value)
-    assert "more" in str(caught.value)
-    assert len(check_program(program)) == 43  # 20 and a summary, for local and for weights; the output
+    findings = check_program(program)
+    assert [f"  {finding}" for finding in findings[:5]] == str(caught.value).splitlines()[1:6]
+    assert str(caught.value).splitlines()[6].strip() == f"and {len(findings) - 5} more"
+    assert len(findings) == 43  # 20 and a summary, for local and for weights; the output

@@ -11,8 +11,11 @@ import pytest
 
 import pefslc
 from builders import Feature, random_network
+from pefslc.geometry.shapes import Window
 from pefslc.targets.tensil.cost.cycles import model_cycles
 from pefslc.targets.tensil.cost.program_costs import live_vectors, program_costs
+from pefslc.targets.tensil.group_rewrites.convolution_cost import convolution_cycles, inside_cycles
+from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
 from pefslc.targets.tensil.machine.instructions import DataMove, MatMul, MoveKind, Segment
 from pefslc.targets.tensil.program.accesses import AccessKind, Memory, accesses_of
@@ -110,3 +113,20 @@ def test_a_programs_layers_add_up_to_its_cycles_exactly(seed: int, tmp_path: Pat
     # What the layer table says about a row is what the report says about the part that holds it.
     assert {row.cycles for row in program.layers if row.cycles} <= {c.total_cycles for c in report.layers}
     assert all(np.isfinite(report.peak_share(c) or 0) and (report.peak_share(c) or 0) <= 1 for c in report.layers)
+
+
+@pytest.mark.parametrize("kernel", [(1, 3), (3, 2), (2, 1)])
+def test_matmuls_on_padding_are_what_convolutions_cost_less_inside(
+    kernel: tuple[int, int], custom_perf: Architecture
+) -> None:
+    """A MatMul for each tile of a tap and each pixel under which that tap sees padding; without any, nothing."""
+    a = custom_perf.array_size
+    weight = np.ones((2 * a, a + 1, *kernel), dtype=np.int64)  # two blocks of two: four tiles a tap
+    source = Layout(a + 1, 6, 5)
+    for pads in ((0, 0, 0, 0), (1, 0, 2, 1)):
+        window = Window(kernel=kernel, pads=pads)
+        output = Layout(2 * a, *window.output_size(source.height, source.width))
+        on_padding = window.taps * output.pixels - window.inside(source.height, source.width)
+        whole = convolution_cycles(weight, output.pixels, custom_perf)
+        assert whole - inside_cycles(weight, window, source, output, custom_perf) == 4 * on_padding
+        assert (on_padding > 0) == any(pads)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from pefslc.targets.tensil.groups.group import LinearHead
 from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType, load_architecture
 from pefslc.targets.tensil.rewriting.rewrite import Context
+from pefslc.targets.tensil.schedule.stationary_emitter import StationaryLayer
 
 BOARD = load_architecture("pynqz1")
 
@@ -82,6 +85,49 @@ def test_exchanged_layers_are_exact_and_faster(
     assert faster is not None
     assert plain is not None
     assert faster < plain
+
+
+def points(folder: Path, channels: tuple[int, ...], size: int) -> Graph:
+    """A chain of convolutions of one tap on size x size pixels."""
+    r = np.random.default_rng(4)
+    m = ModelBuilder()
+    y = m.quant(m.input([1, channels[0], size, size]), 0.25, 3)
+    for inputs, outputs in pairwise(channels):
+        weight = m.weight(r.integers(-1, 2, (outputs, inputs, 1, 1)) * 0.25, 0.25, 3)
+        y = m.quant(m.node("Relu", m.node("Conv", y, weight)), 0.5, 4, signed=0)
+    m.output(y)
+    return lower(import_bytes(m.build(), folder))
+
+
+def test_layers_that_would_take_longer_exchanged_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few of their weights' tiles, many outputs: more vectors move, and each has its own step."""
+    graph = points(tmp_path, (20, 128, 20, 128), 2)
+    board = replace(BOARD, array_size=8)
+    chosen = emit(graph, board, tmp_path).cycles
+    monkeypatch.setattr(few_pixels, "_saved_cycles", lambda *_: 0)
+    plain = emit(graph, board, tmp_path).cycles
+    assert chosen is not None
+    assert plain is not None
+    assert chosen <= plain
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("depth", [60, 200])
+def test_as_many_passes_are_counted_as_are_emitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, depth: int) -> None:
+    """Pixels on their way under taps take at most half of the accumulators from the sums."""
+    board, graph = replace(BOARD, array_size=8, accumulator_depth=depth), small_images(tmp_path)
+    layers = [(group.head, group.layout) for group in select(graph).groups]
+    counted = [few_pixels._passes(h.terms[0], layout, board) for h, layout in layers if isinstance(h, LinearHead)]
+    emitted = []
+    emit_one = StationaryLayer.emit
+
+    def noted(layer: StationaryLayer, *args: Any) -> None:
+        emitted.append(layer)
+        emit_one(layer, *args)
+
+    monkeypatch.setattr(StationaryLayer, "emit", noted)
+    emit(graph, board, tmp_path)
+    assert len(emitted) == sum(counted)
 
 
 @pytest.mark.usefixtures("always")

@@ -13,6 +13,7 @@ import pytest
 import pefslc.numeric.staircase as staircase_module
 from builders import ModelBuilder, import_bytes, lower
 from pefslc.diagnostics.errors import InternalError
+from pefslc.geometry.shapes import Window
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.staircase import Quantizer, staircase_of
@@ -20,7 +21,7 @@ from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Max
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Role, root_of
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.groups.selection import select
-from pefslc.targets.tensil.groups.text import print_groups, staircase_text
+from pefslc.targets.tensil.groups.text import print_groups, staircase_text, window_text
 from pefslc.targets.tensil.groups.verify import faults_of_groups
 from pefslc.targets.tensil.machine.architecture import load_architecture
 from pefslc.targets.tensil.rewriting.rewrite import Context, Form, rewritten
@@ -250,3 +251,35 @@ def test_thresholds_that_are_too_many_to_hold_are_not_printed(monkeypatch: pytes
     unlisted = staircase_of(Scale((Fraction(1, 4),)), (), quantizer, -40, 40, 2)
     assert staircase_text(unlisted) == "2 channels -40..40 -> -8..7 thresholds [2,15]"
     assert not unlisted.is_listed
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({}, ""),
+        ({"strides": (2, 1)}, " strides=2,1"),
+        ({"strides": (1, 2)}, " strides=1,2"),
+        ({"pads": (0, 0, 0, 3)}, " pads=0,0,0,3"),
+        ({"dilations": (1, 2)}, " dilations=1,2"),
+        ({"input_dilations": (2, 1)}, " input_dilations=2,1"),
+        ({"strides": (2, 2), "pads": (1, 0, 1, 0)}, " strides=2,2 pads=1,0,1,0"),
+    ],
+)
+def test_the_text_of_a_window_names_what_is_not_usual(fields: dict[str, tuple[int, ...]], text: str) -> None:
+    assert window_text(Window(kernel=(3, 2), **fields)) == f"3x2{text}"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("step", "text"),
+    [
+        (Accumulate("t", -8, 7), "add %t -8..7"),
+        (Accumulate("t", -8, 7, word=512), "add %t times 512 -8..7"),
+        (Accumulate("t", -8, 7, ceiling=5), "add %t -8..7, at most 5"),
+        (Accumulate("t", -8, 7, carried=3), "add %t -8..7, which carries 3"),
+        (ChannelAdd((4, -2)), "add per channel -2..4"),
+        (Multiply(3), "multiply 3"),
+    ],
+)
+def test_steps_read_like_this(words: WordProgram, step: Accumulate | ChannelAdd | Multiply, text: str) -> None:
+    only = replace(words.groups[0], steps=(step,))
+    assert f"    {text}\n" in print_words(replace(words, groups=(only,)))

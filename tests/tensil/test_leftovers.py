@@ -137,6 +137,9 @@ def test_partial_sums_change_their_axis_from_layer_to_layer() -> None:
     assert kernels["a.partial"] == [(1, 3)]
     assert kernels["a"] == [(3, 3), (3, 1)]
     assert kernels["a.packed"] == [(3, 1)]
+    packer = heads["a.packed"]
+    assert isinstance(packer, LinearHead)
+    assert packer.terms[0].window == Window(kernel=(3, 1), pads=(1, 0, 0, 0)), "no padding that nothing looks at"
     assert kernels["b.partial"] == [(3, 1), (1, 1)]
     assert kernels["b"] == [(3, 3), (1, 3), (1, 3)]
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from tensil_support import emit, random_codes, simulate
 
-from builders import Feature, import_bytes, lower, random_network
+from builders import Feature, ModelBuilder, import_bytes, lower, random_network
 from pefslc.diagnostics.errors import CompileError
+from pefslc.ir.graph import Graph
 from pefslc.ir.interpret import apply_output_map, quantize_input, run_codes
 from pefslc.targets.tensil.groups.layout import Layout, to_vectors
 from pefslc.targets.tensil.machine.architecture import DataType, load_architecture
@@ -53,6 +54,39 @@ def test_spilling_to_dram_does_not_change_a_code(tmp_path: Path) -> None:
         assert all(np.array_equal(found[o.name], expected[o.value.name]) for o in graph.outputs)
         spilled += local_depth <= 100
     assert spilled
+
+
+def six_blocks(folder: Path) -> Graph:
+    """A convolution to six blocks of four channels."""
+    r, m = np.random.default_rng(0), ModelBuilder()
+    x = m.quant(m.input([1, 4, 2, 2]), 0.25, 4)
+    m.output(m.node("Conv", x, m.weight(r.integers(-7, 8, (24, 4, 1, 1)) / 8, 0.125, 4)))
+    return lower(import_bytes(m, folder))
+
+
+@pytest.mark.parametrize(("local_depth", "together"), [(15, 1), (21, 3)])
+def test_blocks_of_a_result_pass_through_local_memory_together(local_depth: int, together: int, tmp_path: Path) -> None:
+    """Of six blocks of four pixels the accumulators hold three: so many go to DRAM0 at once, if they find room."""
+    graph = six_blocks(tmp_path)
+    board = replace(load_architecture("pynqz1"), array_size=4, accumulator_depth=13, local_depth=local_depth)
+    emission = emit(graph, board, tmp_path)
+    moves = [i for i in load_tmodel(next(tmp_path.glob("*.tmodel"))).instructions if isinstance(i, DataMove)]
+    staged = [move.vectors for move in moves if move.kind is MoveKind.ACCUMULATOR_TO_LOCAL]
+    assert staged == [4 * together] * (6 // together)
+    assert sum(move.vectors for move in moves if move.kind is MoveKind.LOCAL_TO_DRAM0) == 24
+    inputs = random_codes(graph, 0)
+    found, expected = simulate(graph, emission, tmp_path, inputs), run_codes(graph, inputs)
+    assert all(np.array_equal(found[o.name], expected[o.value.name]) for o in graph.outputs)
+
+
+def test_a_layer_needs_a_pixel_on_each_side_and_a_tile_of_weights(tmp_path: Path) -> None:
+    """Which is four rows and the bias's: with one vector less, the refusal says so."""
+    graph, board = six_blocks(tmp_path), replace(load_architecture("pynqz1"), array_size=4, local_depth=7)
+    inputs = random_codes(graph, 0)
+    found, expected = simulate(graph, emit(graph, board, tmp_path), tmp_path, inputs), run_codes(graph, inputs)
+    assert all(np.array_equal(found[o.name], expected[o.value.name]) for o in graph.outputs)
+    with pytest.raises(CompileError, match="local memory has 6 vectors, this layer needs 7 free and finds 6"):
+        emit(graph, replace(board, local_depth=6), tmp_path)
 
 
 def test_no_sum_saturates_and_two_runs_in_a_row_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,8 +166,6 @@ def test_emitted_bytes_are_the_same_every_time(tmp_path: Path) -> None:
 
 
 def test_batch_above_one_is_refused(tmp_path: Path) -> None:
-    from builders import ModelBuilder
-
     m = ModelBuilder()
     x = m.quant(m.input([2, 4], "input"), 0.125, 5)
     m.output(m.node("Gemm", x, m.weight(np.eye(4), 0.25, 4), transB=1), [2, 4])

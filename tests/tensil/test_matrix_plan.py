@@ -9,6 +9,7 @@ import pytest
 
 from pefslc.numeric.rounding import round_fraction
 from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.matrix import matrix_plan as matrix_plan_module
 from pefslc.targets.tensil.matrix.matrix_plan import (
     LARGEST_CHECK,
     Addend,
@@ -39,6 +40,12 @@ def by_hand(steps: tuple[MatrixStep, ...], word: int, data_type: DataType, adden
             word += clamp(round_fraction(Fraction(addend * factor, data_type.one) + step.bias), data_type)
         word = clamp(word, data_type)
     return word
+
+
+def holds_words_only(plan: MatrixPlan, data_type: DataType) -> bool:
+    """Whether the rows of all steps can be stored."""
+    rows = [step.rows(3, data_type.one) for step in plan.alone]
+    return all(data_type.min_code <= row.min() <= row.max() <= data_type.max_code for row in rows)
 
 
 def wanted(steps: tuple[RawStep, ...], word: int, data_type: DataType) -> int:
@@ -103,10 +110,22 @@ def test_an_upper_clip_alone_needs_no_step_up_to_the_rail() -> None:
         (Maximum(0), Multiply(32)),
         (Multiply(33), Maximum(0)),
         (Multiply(256), Maximum(0)),
+        (Multiply(32), Multiply(256)),
+        (Multiply(32), Maximum(0), Multiply(256)),
     ],
 )
 def test_what_is_not_a_shift_then_clips_keeps_its_simd_steps(steps: tuple[Multiply | Maximum, ...]) -> None:
     assert matrix_plan(steps, -4000, 4000, FP16) is None
+
+
+def test_sums_of_too_many_words_are_not_tried_word_by_word() -> None:
+    """Sums of 32 bits: their words alone would fill the memory."""
+    data_type, half = DataType["FP32BP16"], LARGEST_CHECK // 2
+    steps = Multiply(4096), Maximum(0), Minimum(127)
+    assert matrix_plan(steps, -half, half - 1, data_type) is not None
+    assert matrix_plan(steps, -half, half, data_type) is None
+    assert matrix_plan(steps, 0, LARGEST_CHECK - 1, data_type) is not None
+    assert matrix_plan(steps, -(1 << 40), 1 << 40, data_type) is None
 
 
 # --- with a tensor added ----------------------------------------------------------------------------------------------
@@ -235,6 +254,25 @@ def test_clips_out_of_order_have_no_plan(steps: tuple[RawStep, ...]) -> None:
     assert matrix_plan(steps, -120, 120, FP8) is None
 
 
+TO_AN_ODD_RAIL = Multiply(8), Minimum(30)  # 127 - 30 is odd: the tie at 1 goes to the other code
+
+
+@pytest.mark.parametrize(
+    ("steps", "low", "high", "exact"),
+    [
+        (TO_AN_ODD_RAIL, 0, 0, True),
+        (TO_AN_ODD_RAIL, 0, 1, False),
+        (TO_AN_ODD_RAIL, -1, 0, False),
+        ((Multiply(8), Maximum(1), Maximum(0), Minimum(66)), 1, 2, False),  # only 0 differs
+        ((Multiply(8), Minimum(-1), Minimum(30)), -2, -1, False),  # only 0 differs
+    ],
+)
+def test_a_plan_is_exact_on_the_words_that_occur_and_on_0_which_lanes_without_a_channel_hold(
+    steps: tuple[RawStep, ...], low: int, high: int, exact: bool
+) -> None:
+    assert (matrix_plan(steps, low, high, FP8) is not None) == exact
+
+
 @pytest.mark.parametrize("reach", [1, 5, 60, 120])
 def test_any_few_steps_have_an_exact_plan_or_none(reach: int) -> None:
     r = np.random.default_rng(reach)
@@ -247,6 +285,7 @@ def test_any_few_steps_have_an_exact_plan_or_none(reach: int) -> None:
         plan = matrix_plan(steps, low, high, FP8)
         if plan is not None:
             plans += 1
+            assert holds_words_only(plan, FP8)
             for word in range(low, high + 1):
                 assert by_hand(plan.alone, word, FP8) == wanted(steps, word, FP8)
     assert plans >= 50
@@ -259,6 +298,15 @@ def test_a_chain_is_certified_where_no_word_on_the_way_saturates(words: tuple[in
     """Words added one by one after the shift, whose own bias is left out."""
     plan = MatrixPlan(0, (Diagonal(8, 7),))
     assert is_certified_chain(plan, words, (Multiply(8),), -120, 120, FP8) == exact
+
+
+def test_a_chain_may_clip_as_its_plan_does() -> None:
+    steps = Multiply(4), Maximum(0), Minimum(7)
+    plan = matrix_plan(steps, -100, 100, FP8)
+    assert plan == MatrixPlan(-128, (Diagonal(4, 32), AddWord(120), AddWord(-120)))
+    assert is_certified_chain(plan, (32, 120, -120), steps, -100, 100, FP8)
+    assert not is_certified_chain(plan, (33, 120, -120), steps, -100, 100, FP8)
+    assert not is_certified_chain(plan, (32, 120), steps, -100, 100, FP8)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -277,6 +325,7 @@ def test_any_steps_around_an_addition_have_an_exact_plan_or_none(seed: int) -> N
         if plan is None:
             continue
         plans += 1
+        assert holds_words_only(plan, FP8)
         words = np.arange(-100, 101)
         first = np.array([wanted(leading, int(word), FP8) for word in words])
         for tensor in range(-low, high + 1):
@@ -284,3 +333,27 @@ def test_any_steps_around_an_addition_have_an_exact_plan_or_none(seed: int) -> N
             result = np.array([wanted(tuple(trailing), clamp(int(e) + added, FP8), FP8) for e in first])
             assert np.array_equal(apply_matrix_steps(plan.alone, words, FP8, np.full_like(words, tensor)), result)
     assert plans >= 8
+
+
+def test_pairs_of_words_and_addends_are_not_tried_beyond_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words that both ways treat alike are one: the 21 in [-10, 10] make 11 codes, the addends are 8."""
+    for limit, exists in ((88, True), (87, False)):
+        monkeypatch.setattr(matrix_plan_module, "_LARGEST_GRID", limit)
+        matrix_plan_with_addend.cache_clear()
+        plan = matrix_plan_with_addend((Multiply(8),), (), -10, 10, Addend(-4, 3), FP8)
+        assert (plan is not None) == exists
+    matrix_plan_with_addend.cache_clear()
+
+
+def test_many_words_with_many_addends_that_make_few_codes_are_tried() -> None:
+    leading = Multiply(16), Minimum(31)
+    assert matrix_plan_with_addend(leading, (), -9000, 9000, Addend(-300, 300), FP16) is not None
+
+
+def test_pairs_of_words_of_32_bits_are_told_apart() -> None:
+    r = np.random.default_rng(0)
+    ends = np.array([-(1 << 31), -(1 << 30), -1, 0, 1, 1 << 30, (1 << 31) - 1])
+    a, b = (r.choice(ends, 400) for _ in range(2))
+    pairs = np.stack([a, b])
+    first = matrix_plan_module._first_of_each_pair(a, b)
+    assert sorted(first) == sorted(np.unique(pairs, axis=1, return_index=True)[1])

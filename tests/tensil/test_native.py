@@ -9,14 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tensil_support import group_program
 
 import pefslc
 from builders import ModelBuilder
 from native_network import UNIT, Bounded, Network, on_grid
-from pefslc.diagnostics.errors import CompileError
+from pefslc.diagnostics.errors import CompileError, Origin
+from pefslc.geometry.shapes import Window
 from pefslc.numeric.format import FixedPoint
 from pefslc.targets.tensil.group_rewrites.fusion import FuseSums
 from pefslc.targets.tensil.group_rewrites.means import SplitMeans
+from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Term
+from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.machine.architecture import DataType, load_architecture
 from pefslc.targets.tensil.native.native_placement import place_natively
@@ -117,6 +121,22 @@ def test_a_shortcut_is_added_where_it_lies(tmp_path: Path) -> None:
     words = place_natively(fused, NativeScales.of(program.graph, groups), FP16)
     assert len(words.groups) == len(fused.groups) == 5
     assert len(words.groups[-1].terms) == 2
+
+
+@pytest.mark.parametrize("ops", [("double",), ()])
+def test_a_convolution_that_happens_to_scale_is_no_rescale(ops: tuple[str, ...]) -> None:
+    """Whether it computes an operation of the network or helps with one: its products are summed with the others."""
+    image, point = Layout(4, 3, 3), Window(kernel=(1, 1))
+    none = np.zeros(4, dtype=np.int64)
+    weights = np.eye(4, dtype=np.int64)[:, :, None, None] * 2, np.ones((4, 4, 1, 1), dtype=np.int64)
+    doubled, summed = (LinearHead((Term("x", weight, point),), none) for weight in weights)
+    first = Group("a", image, doubled, (), ops, Origin("a", "Conv"))
+    second = Group("b", image, summed, (AddTensor("a"),), ("conv", "add"), Origin("b", "Conv"))
+    program = group_program([first, second], {"x": image}, "b", dict.fromkeys("xab", (-8, 7)))
+    (fused,) = FuseSums({"other": "x"}).run(program, CONTEXT).groups
+    assert isinstance(fused.head, LinearHead)
+    assert [term.weight.tolist() for term in fused.head.terms] == [weight.tolist() for weight in weights]
+    assert fused.ops == (*ops, "conv", "add")
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (16, 16), (7, 7), (6, 5), (1, 12), (13, 1)])

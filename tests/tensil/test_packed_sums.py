@@ -96,6 +96,24 @@ def test_the_codes_are_the_same_however_many_pixels_a_vector_of_sums_holds(
     assert all(np.array_equal(found[o.name], expected[o.value.name]) for o in graph.outputs)
 
 
+def test_sums_do_not_read_what_gives_them_nothing(tmp_path: Path) -> None:
+    """The leftover channels of the second of three layers, which take nothing from those of the first."""
+    r, m = np.random.default_rng(3), ModelBuilder()
+    y = m.quant(m.input([1, 8, 12, 12]), 0.25, 4)
+    for _ in range(3):
+        weight = r.integers(-4, 5, (8, 8, 3, 3))
+        weight[A:, A:] = 0
+        y = m.node("Conv", y, m.weight(weight / 8), pads=[1, 1, 1, 1])
+        y = m.quant(m.node("Relu", y), 0.25, 4, signed=0)
+    m.output(y)
+    program = words(lower(import_bytes(m.build(), tmp_path)), small())
+    roles = {name: tensor.stored.role for name, tensor in program.tensors.items()}
+    read = [[roles[name] for name in group.tensors] for group in program.groups if roles[group.result] is Role.SUMS]
+    assert len(read) == 2
+    assert all(Role.PACKED not in of_sums for of_sums in read)
+    assert any(Role.PACKED in [roles[name] for name in group.tensors] for group in program.groups)
+
+
 def test_leftover_channels_that_are_added_stay(tmp_path: Path) -> None:
     graph = two_convolutions(tmp_path, residual=True)
     assert Role.PACKED in rewritten(graph, small())

@@ -99,3 +99,35 @@ def test_padding_is_zero_in_every_lane() -> None:
         [[0, 0, 0], [0, 0, 0]],
         [[0, 0, 0], [0, 0, 0]],
     ]
+
+
+@pytest.mark.parametrize("kernels", [(1, 3), (3, 1)])
+def test_the_widest_window_chooses_the_pixels(kernels: tuple[int, int]) -> None:
+    """The other convolution finds its one tap among them."""
+    image = Layout(3, 8, 8)
+    windows = [Window(kernel=(k, k), pads=(k // 2,) * 4) for k in kernels]
+    groups = [
+        program_of(np.ones((4, 3, *window.kernel), dtype=np.int64), window, image).groups[0] for window in windows
+    ]
+    groups = [replace(group, result=name, ops=(name,)) for group, name in zip(groups, "yz", strict=True)]
+    both = group_program(groups, {"x": image}, "yz", dict.fromkeys("xyz", (-8, 7)))
+    after = pack_inputs(both, 12)
+    assert after.tensors["x"].packing == ((0, -1), (0, 0), (0, 1))
+    heads = [group.head for group in after.groups]
+    taps = [term.window.taps for head in heads if isinstance(head, LinearHead) for term in head.terms]
+    assert taps == list(kernels), "a column of the window of nine"
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel", "why"),
+    [(6, 3, None), (7, 3, "its 7 channels leave no room for another pixel"), (6, 1, "have one tap")],
+)
+def test_why_an_input_is_not_packed_is_said(
+    channels: int, kernel: int, why: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    window = Window(kernel=(kernel, kernel), pads=(kernel // 2,) * 4)
+    with caplog.at_level("DEBUG", logger="pefslc.tensil"):
+        pack_inputs(
+            program_of(np.ones((4, channels, kernel, kernel), dtype=np.int64), window, Layout(channels, 8, 8)), 12
+        )
+    assert (why in caplog.text) if why else not caplog.text

@@ -14,6 +14,7 @@ from pefslc.targets.tensil.groups.layout import (
     Run,
     View,
     from_vectors,
+    merged,
     missed_runs,
     rect_runs,
     tap_runs,
@@ -96,6 +97,42 @@ def test_taps_over_a_dilated_input_reach_its_pixels_alone(
             assert all(max(run.first_stride, run.second_stride) < strides for run in runs)
 
 
+UNDER = list(itertools.product((2, 3), (1, 2), (-1, 0, 2, 6), (1, 2), (1, 3)))
+
+
+@pytest.mark.parametrize(("kernel", "stride", "pad", "dilation", "apart"), UNDER)
+def test_a_part_of_the_output_sees_the_pixels_between_its_first_and_its_last_tap(
+    kernel: int, stride: int, pad: int, dilation: int, apart: int
+) -> None:
+    """And no more, rows and columns alike; where they are all padding, none."""
+    stride = 1 if apart > 1 else stride
+    window = Window(
+        kernel=(kernel,) * 2, strides=(stride,) * 2, dilations=(dilation,) * 2, pads=(pad,) * 4,
+        input_dilations=(apart,) * 2,
+    )  # fmt: skip
+    layout = Layout(1, 6, 5)
+    rows, columns = window.output_size(layout.height, layout.width)
+    down, across = (list(itertools.combinations(range(n + 1), 2)) for n in (rows, columns))
+    for (top, bottom), (left, right) in zip(down, itertools.cycle(across)):  # of columns there are fewer
+        seen = Rect(top, bottom, left, right).under(window, layout)
+        ends = ((top, bottom, 6, (seen.top, seen.bottom)), (left, right, 5, (seen.left, seen.right)))
+        for first, last, size, found in ends:
+            positions = range(first * stride - pad, (last - 1) * stride - pad + window.extent[0])
+            assert list(range(*found)) == [pixel for pixel in range(size) if pixel * apart in positions]
+
+
+@pytest.mark.parametrize("strides", [(1, 1), (1, 3), (3, 1), (3, 3), (2, 2)])
+@pytest.mark.parametrize(("reads", "writes"), [(1, 4), (4, 1), (4, 4), (2, 1), (3, 1), (1, 1)])
+def test_single_vectors_at_even_distances_are_one_run_where_both_sides_may_have_that_stride(
+    reads: int, writes: int, strides: tuple[int, int]
+) -> None:
+    apart = [Run(7 + i * reads, 90 + i * writes, 1) for i in range(5)]
+    found = merged(apart, strides)
+    assert pairs(found) == pairs(apart)
+    allowed = [{1 << exponent for exponent in range(limit)} for limit in strides]
+    assert len(found) == (1 if reads in allowed[0] and writes in allowed[1] else 5)
+
+
 def test_full_rows_become_one_run() -> None:
     layout = Layout(1, 8, 8)
     rect = Rect(0, 8, 0, 8)
@@ -115,6 +152,28 @@ def test_the_allocator_reuses_and_merges() -> None:
     assert memory.largest_gap() == (10, 100)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_allocator_gives_the_smallest_gap_that_fits_and_loses_none(seed: int) -> None:
+    """Against a memory of single vectors, each free or not."""
+    r = np.random.default_rng(seed)
+    memory, free, given = Allocator(3, 63), np.ones(60, dtype=bool), []
+    for _ in range(300):
+        if given and r.random() < 0.45:
+            base, vectors = given.pop(int(r.integers(len(given))))
+            memory.release(base, vectors)
+            free[base - 3 : base - 3 + vectors] = True
+        else:
+            vectors, at_end = int(r.integers(1, 9)), bool(r.integers(2))
+            ends = np.flatnonzero(np.diff(np.concatenate([[False], free, [False]])))
+            gaps = [(high - low, low, high) for low, high in zip(ends[::2], ends[1::2], strict=True)]
+            gap = min((gap for gap in gaps if gap[0] >= vectors), default=None)
+            base = memory.allocate(vectors, at_end=at_end)
+            assert base == (None if gap is None else 3 + (gap[2] - vectors if at_end else gap[1]))
+            if base is not None:
+                given.append((base, vectors))
+                free[base - 3 : base - 3 + vectors] = False
+
+
 @pytest.mark.parametrize("strides", [(1, 1), (3, 3), (8, 8)])
 @pytest.mark.parametrize("tap", [(0, 0), (0, 1), (1, 1), (2, 0), (2, 2)])
 @pytest.mark.parametrize(("height", "width"), [(4, 4), (5, 3), (1, 8)])
@@ -128,3 +187,12 @@ def test_missed_runs_are_the_rest_of_the_rectangle(
     assert all(run.second_stride < strides[1] for run in missed)
     found = sorted(r.second + (i << r.second_stride) for r in (*runs, *missed) for i in range(r.vectors))
     assert found == list(range(rect.area))
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 8), (2, 4), (4, 2)])
+def test_whatever_vectors_runs_write_missed_runs_are_the_others_once(height: int, width: int) -> None:
+    rect = Rect(0, height, 0, width)
+    for written in itertools.product((False, True), repeat=rect.area):
+        runs = [Run(0, address, 1) for address, yes in enumerate(written) if yes]
+        found = sorted(second for _, second in pairs(missed_runs(runs, rect, (2, 2))))
+        assert found == [address for address, yes in enumerate(written) if not yes]

@@ -71,6 +71,17 @@ def test_flush_probe_overwrites_its_vectors(small: Architecture, driver: Driver,
     assert machine.dram0[-2].tolist() == machine.dram0[-1].tolist() == [fill] * 4
 
 
+@pytest.mark.parametrize(("driver", "fills"), [(Driver.PYNQ, [0, -1]), (Driver.C, [-1, 0])])
+def test_a_program_finds_the_flush_probes_fills_and_poison_before_them(
+    small: Architecture, driver: Driver, fills: list[int]
+) -> None:
+    copy = [DataMove(MoveKind.DRAM0_TO_LOCAL, 0, 61, 3), DataMove(MoveKind.LOCAL_TO_DRAM0, 0, 8, 3)]
+    program = TensilProgram.assemble(small, "p", copy, outputs=[IoEntry("y", 8, 3)])
+    found = [Machine(small, seed).infer(program, {}, driver)["y"].tolist() for seed in (1, 2)]
+    assert [rows[1:] for rows in found] == [[[fill] * 4 for fill in fills]] * 2
+    assert found[0][0] != found[1][0]
+
+
 def test_the_c_drivers_probe_lands_lower_where_the_depth_is_no_power_of_two() -> None:
     architecture = load_architecture("ultra96v2")
     program = TensilProgram.assemble(architecture, "p", [NoOp()])

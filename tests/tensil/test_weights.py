@@ -75,6 +75,33 @@ def test_sums_that_carry_a_word_saturate_only_where_the_finished_sum_would(seed:
     assert kept >= 10
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_tiles_hold_the_weights_of_every_channel_and_nothing_in_lanes_without_one(seed: int) -> None:
+    """Square weights with one number on the diagonal of each tap, whose first tap is thin: not all are a mean."""
+    r = np.random.default_rng(seed)
+    for _ in range(40):
+        channels, a, kernel = int(r.integers(1, 8)), int(r.integers(1, 4)), (2, 2)
+        weight = np.eye(channels, dtype=np.int64)[:, :, None, None] * r.integers(-2, 3, (1, 1, *kernel))
+        if r.random() < 0.7:  # off the diagonal, in a tap after the first
+            weight[int(r.integers(channels)), int(r.integers(channels)), 1, int(r.integers(2))] += int(r.integers(3))
+        layout, none = Layout(channels, 2, 2), np.zeros(channels, dtype=np.int64)
+        window = Window(kernel=kernel, pads=(0, 0, 1, 1))
+        term = WordTerm("x", weight * FP8.one, window)
+        group = WordGroup("y", layout, SumHead(), (term,), none, (), (0, 0), (none, none), None, Origin("y", "Conv"))
+        blocks = tiles_of(group, {"x": layout}, a, set(), bias_alone=True)
+        held = np.zeros((len(blocks) * a, len(blocks) * a, *kernel), dtype=np.int64)
+        for tile in (tile for tiles in blocks for tile in tiles if tile.tap is not None):
+            out, into = tile.out_block * a, tile.in_block * a
+            held[out : out + a, into : into + len(tile.rows), *tile.tap] += tile.rows.T
+        assert np.array_equal(held[:channels, :channels], weight * FP8.one)
+        # A mean is one matrix for each tap, in the last block, too: so it is loaded once.
+        if np.array_equal(weight, np.eye(channels, dtype=np.int64)[:, :, None, None] * weight[0, 0]):
+            for tap in np.argwhere(weight[0, 0]):
+                same = [tile for tiles in blocks for tile in tiles if tile.tap == tuple(tap)]
+                assert len(same) == len(blocks)
+                assert all(tile.loads_the_same_as(same[0]) for tile in same)
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_sums_that_overflow_by_themselves_carry_nothing(sign: int) -> None:
     """With --allow-overflow: 3 * 43 leaves 8 bits, 3 * 42 does not."""

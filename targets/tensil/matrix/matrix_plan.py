@@ -102,7 +102,7 @@ def matrix_plan(steps: tuple[RawStep, ...], low: int, high: int, data_type: Data
     if not all(isinstance(step, Maximum | Minimum) for step in clips):
         return None
     plan = _shift_and_clips(first, clips, data_type) if isinstance(first, Multiply) else _clips(clips, data_type)
-    if plan is None or not plan.alone or not all(representable(s, data_type) for s in plan.alone):
+    if plan is None or not all(representable(step, data_type) for step in plan.alone):
         return None
     words = _words(low, high)
     by_matrix = apply_matrix_steps(plan.alone, words, data_type)

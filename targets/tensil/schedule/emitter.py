@@ -205,9 +205,7 @@ class Emitter:
                 append(Simd(operation, left=0, right=1, destination=1, read=source))
             append(Simd(operation, left=0, right=1, destination=0, read=rest[-1], write=target))
             self._register = None
-        self._read(sources[-1])
-        if target != sources[-1]:
-            self._after_write(target, 1, 0, accumulate=False)
+        self._read(sources[-1])  # the write to the target adds to nothing: it needs no guard
 
     # --- what holds between instructions -------------------------------------------------------------------------
 

@@ -254,9 +254,9 @@ class _Scheduler:
         tiles = tiles_of(group, self.layouts, self.a, self.unclean, bias_alone=False)
         for tensor in reads:
             memory.fetch(tensor)
-        stationary = self._stationary(group)
-        weight_rows = sum(len(t.rows) for block in tiles for t in block) or self.a + 1
-        least = min(weight_rows, self.a + 1)
+        stationary, tile = self._stationary(group), self.a + 1
+        weight_rows = sum(len(t.rows) for block in tiles for t in block) or tile
+        least = min(weight_rows, tile)
         if stationary is not None:
             weight_rows, least = stationary.rows, stationary.least
         needs = memory.settle(group, result, reads, weight_rows, least)

@@ -97,7 +97,7 @@ def _constants(made: WordGroup, first: int, architecture: Architecture) -> tuple
     if plan is None or added_tensors(made) or plan.carried > 0 or layout.pixels < _LEAST_PIXELS:
         return None
     shift, *rest = plan.steps
-    if not isinstance(shift, Diagonal) or not all(isinstance(step, AddWord) for step in rest):
+    if not isinstance(shift, Diagonal):
         return None
     added = (shift.bias, *(step.word for step in rest if isinstance(step, AddWord)))
     words = tuple(word for word in added if word)
