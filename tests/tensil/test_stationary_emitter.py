@@ -1,0 +1,66 @@
+"""Weights that move while activations stay in the array: the sums of one layer, by themselves, in the simulator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pefslc.diagnostics.errors import Origin
+from pefslc.geometry.shapes import Window
+from pefslc.targets.tensil.check.hazards import accumulator_hazards
+from pefslc.targets.tensil.groups.group import Stationary
+from pefslc.targets.tensil.groups.layout import Layout
+from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.program.tmodel import TensilProgram
+from pefslc.targets.tensil.schedule.constants import Constants
+from pefslc.targets.tensil.schedule.emitter import Emitter
+from pefslc.targets.tensil.schedule.stationary_emitter import StationaryLayer
+from pefslc.targets.tensil.simulate.simulator import Machine
+from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordTerm
+
+A, CHANNELS, OUTPUTS = 4, 3, 5
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_each_pixel_sums_what_lies_under_its_taps_wherever_it_comes_from(custom_perf: Architecture, seed: int) -> None:
+    """Nine input pixels in three blocks: a block of the output finds its pixels under a tap in one of them or more."""
+    r = np.random.default_rng(seed)
+    machine = replace(custom_perf, array_size=A)
+    one = machine.data_type.one
+    taps = tuple(tuple(sorted(r.choice(6, int(r.integers(1, 6)), replace=False).tolist())) for _ in range(2))
+    # Of each lane under each tap, the input pixel that it sees; -1 for none.
+    seen = r.integers(-1, 9, (sum(map(len, taps)), A))
+    seen[:, 0] = r.integers(9, size=len(seen))
+    pixels = (seen[:, :, None] == np.arange(9)).astype(np.int64)
+    weight, bias = r.integers(-4, 5, (OUTPUTS, 6, CHANNELS)), r.integers(-2, 3, OUTPUTS) * int(r.integers(2))
+    image = r.integers(-20, 21, (CHANNELS, 9))
+
+    how = Stationary(taps, pixels.reshape(-1, 9))
+    term = WordTerm("x", weight.reshape(OUTPUTS, -1, 1, 1) * one, Window(kernel=(1, 1)))
+    ends = np.zeros(OUTPUTS, dtype=np.int64)
+    layout = Layout(2 * A, OUTPUTS, 1)
+    group = WordGroup("y", layout, SumHead(how), (term,), bias, (), (0, 0), (ends, ends), None, Origin("y", "Conv"))
+    layer = StationaryLayer(group, how, Layout(9, CHANNELS, 1), A, one)
+    emitter, constants = Emitter(machine, {0: 2047}), Constants(resident=False)
+    room, spare = int(r.integers(layer.least, layer.rows + 1)), int(r.integers(1, CHANNELS + 1))
+    layer.emit(10, range(OUTPUTS), [0, 1], range(100, 100 + room), range(50, 50 + spare), emitter, constants)
+    program = TensilProgram.assemble(
+        machine, "sums", emitter.instructions, constants=constants.rows(), inputs=[], outputs=[]
+    )
+    assert accumulator_hazards(machine, program.table).size == 0
+
+    simulated = Machine(machine, poison_seed=seed)
+    simulated.load_constants(program)
+    blocks = np.pad(image, ((0, 0), (0, 3))).reshape(CHANNELS, 3, A)
+    simulated.local[10 : 10 + 3 * CHANNELS] = blocks.transpose(1, 0, 2).reshape(-1, A)
+    simulated.run(program)
+
+    under = np.concatenate([image, np.zeros((CHANNELS, 1), dtype=np.int64)], axis=1)[:, seen]  # [channel, tap, lane]
+    rows = iter(range(len(seen)))
+    for block, own in enumerate(taps):
+        expected = np.repeat(bias[:, None], A, axis=1)
+        for tap in own:
+            expected = expected + weight[:, tap] @ under[:, next(rows)]
+        assert np.array_equal(simulated.acc[block * OUTPUTS : (block + 1) * OUTPUTS], expected)
