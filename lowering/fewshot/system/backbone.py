@@ -82,7 +82,7 @@ class Backbone:
             raise _refusal(
                 sidecar,
                 "a feature is scale * code + offset: its zero point is not 0",
-                "quantize the features symmetrically (zero point 0), and end the network before a bias that is left over",
+                "quantize the features symmetrically (zero point 0), and end the network with a quantizer",
             )
         (scale,) = scales
         if scale <= 0:

@@ -35,6 +35,7 @@ from pefslc.version import __version__
 __all__ = ["build_system"]
 
 Codes = NDArray[np.int64]
+Pictures = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
 Progress = Callable[[int, int, str], None]
 
 _ROWS = 64  # pictures at once: bounds the memory
@@ -47,7 +48,7 @@ def build_system(
     mean: Sequence[Number] | Number,
     std: Sequence[Number] | Number,
     centre: IntegerCentre | Codes | None = None,
-    centre_pictures: NDArray[np.uint8] | None = None,
+    centre_pictures: Pictures | None = None,
     centre_name: str = BASE_MEAN,
     kind: str | HeadKind = HeadKind.COSINE,
     fraction_bits: int = FRACTION_BITS,
@@ -68,7 +69,8 @@ def build_system(
                      floats are the decimals that they show
     centre           cosine: what is subtracted from features: an `IntegerCentre`, or feature codes [N, dimension] whose
                      mean it is
-    centre_pictures  uint8 [N, h, w, 3] instead: the mean of their feature codes. With neither, nothing is subtracted
+    centre_pictures  uint8 [N, h, w, 3] instead, or a list of [h, w, 3]: the mean of their feature codes. With neither,
+                     nothing is subtracted
     centre_name      of what the centre is the mean of
     kind             "cosine" (PEFSL's order) or "euclid", which needs no centre
     fraction_bits    of the centre
@@ -152,7 +154,7 @@ class _Centre:
 
     kind: HeadKind
     given: IntegerCentre | Codes | None
-    pictures: NDArray[np.uint8] | None
+    pictures: Pictures | None
     name: str
     fraction_bits: int
 
@@ -181,7 +183,7 @@ class _Centre:
 
 
 def _codes_of(
-    pictures: NDArray[np.uint8], ends: Backbone, table: PictureTable, program: Program, progress: Progress | None
+    pictures: Pictures, ends: Backbone, table: PictureTable, program: Program, progress: Progress | None
 ) -> Codes:
     """Feature codes [N, dimension], by the compiled C."""
     parts = []

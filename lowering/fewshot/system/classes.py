@@ -45,9 +45,7 @@ def class_called(state: HeadState, name: str) -> int:
     names = [label(state, c) for c in state.classifier.classes]
     more = f", and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
     known = ", ".join(map(quote, names[:_MOST_LISTED])) + more
-    raise CompileError(
-        Code.HEAD_CLASS, f"there is no class {quote(name)}", hint=f"the classes are: {known or 'none'}"
-    )
+    raise CompileError(Code.HEAD_CLASS, f"there is no class {quote(name)}", hint=f"the classes are: {known or 'none'}")
 
 
 def label(state: HeadState, class_id: int) -> str:

@@ -32,8 +32,8 @@ class SystemDescription:
     name           of the backbone: what its files are named after
     version        of pefslc
     backbone       the file name of the ONNX, and `backbone_sha256` of its content
-    codes_sha256   of all that feature codes follow from: the ONNX, the format given to it, and the picture table. States
-                   name it: two systems with the same one and the same head learn for each other
+    codes_sha256   of all that feature codes follow from: the ONNX, the format given to it, and the picture table.
+                   States name it: two systems with the same one and the same head learn for each other
     fmt            the format given to the network at its compile, "" for none
     height, width  of a picture, in pixels
     mean, std      of red, green and blue, in units of img / 255
@@ -139,7 +139,7 @@ def load_description(folder: Path) -> SystemDescription:
         if unfinished:
             raise CompileError(
                 Code.ARTIFACT_CHANGED,
-                f"the files in {quote(folder)} are half replaced: they are being written, or it was ended in the middle",
+                f"the files in {quote(folder)} are half replaced: a build writes them, or was ended while it did",
                 hint=f"wait until it has ended, or {_AGAIN}",
             ) from None
         raise

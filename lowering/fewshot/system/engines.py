@@ -24,12 +24,12 @@ from pefslc.targets.c.runner import CRunner
 if TYPE_CHECKING:
     from pefslc.ir.graph import Graph
 
-__all__ = ["C", "ENGINES", "FLOAT", "LIBRARIES", "TENSIL", "open_engine"]
+__all__ = ["COMPILED", "ENGINES", "LIBRARIES", "open_engine"]
 
 Codes = NDArray[np.int64]
 
-C, TENSIL, FLOAT = "c", "tensil", "float"
-ENGINES = (C, TENSIL, FLOAT)
+COMPILED, SIMULATED = "c", "tensil"
+ENGINES = (COMPILED, SIMULATED, "float")
 LIBRARIES = ".pefslc-libraries"  # in the system's folder: the compiled C
 
 
@@ -68,11 +68,11 @@ def open_engine(folder: Path, description: SystemDescription, engine: str) -> tu
             "the system was not built for a Tensil board: there is nothing to simulate",
             hint="build it with arch, for example arch='pynqz1'; or use the engine c",
         )
-    sidecar = load_sidecar(folder / sidecar_name(description.name, TENSIL if engine == TENSIL else C))
+    sidecar = load_sidecar(folder / sidecar_name(description.name, SIMULATED if engine == SIMULATED else COMPILED))
     backbone = Backbone.of(sidecar)
-    if engine == C:
+    if engine == COMPILED:
         return backbone, CRunner(folder, sidecar, LibraryCache(folder / LIBRARIES))
-    if engine == TENSIL:
+    if engine == SIMULATED:
         return backbone, _simulated(folder, sidecar)
     from pefslc.driver.compiler import load
 
@@ -82,4 +82,4 @@ def open_engine(folder: Path, description: SystemDescription, engine: str) -> tu
 def _simulated(folder: Path, sidecar: Sidecar) -> Runs:
     from pefslc.driver.target_registry import find_target
 
-    return find_target(TENSIL).runner(folder, sidecar)
+    return find_target(SIMULATED).runner(folder, sidecar)

@@ -18,7 +18,7 @@ from pefslc.fewshot.head.state import HeadState
 from pefslc.fewshot.head.state_file import editing, load_state
 from pefslc.fewshot.system.backbone import Backbone, Runs
 from pefslc.fewshot.system.description import SystemDescription, load_description
-from pefslc.fewshot.system.engines import C, open_engine
+from pefslc.fewshot.system.engines import COMPILED, open_engine
 from pefslc.fewshot.system.pictures import PictureTable, fit_picture
 from pefslc.files.paths import ModelPath, as_path
 
@@ -45,7 +45,7 @@ class FewShotSystem:
     runner: Runs
 
     @classmethod
-    def open(cls, folder: ModelPath, engine: str = C) -> FewShotSystem:
+    def open(cls, folder: ModelPath, engine: str = COMPILED) -> FewShotSystem:
         """The system in a folder. Raises CompileError, also where a file is not as it was built.
 
         engine  "c" compiles the C, once for a folder; "tensil" simulates the TCU, code for code the same; "float" is
