@@ -54,6 +54,6 @@ def _write_new(output: Path, state: str, merged: object) -> None:
     assert isinstance(merged, HeadState)
     if output.exists():
         raise in_the_way(output, "is in the way", f"remove it, or merge into {state} without -o")
-    with editing(output, new=merged) as state:
-        if state is not merged:  # another process was faster
+    with editing(output, new=merged) as written:
+        if written is not merged:  # another process was faster
             raise in_the_way(output, "is in the way", "give another path with -o")

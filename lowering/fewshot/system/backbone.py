@@ -37,7 +37,7 @@ class Backbone:
     height, width  of a picture, in pixels
     quantizer      of the input
     dimension      features of a picture: the output in the order of its ONNX shape, channels, rows, columns
-    low, high      the proven range of a feature's code
+    low, high      the proven range of a feature's code; code 0 is the value 0, whatever zero point the file has
     scale          value = scale * code, the same for all features: distances of codes are those of values then
     """
 
@@ -81,8 +81,8 @@ class Backbone:
         if any(features.map.offset):
             raise _refusal(
                 sidecar,
-                "a feature is scale * code + offset: its zero point is not 0",
-                "quantize the features symmetrically (zero point 0), and end the network with a quantizer",
+                "code 0 of a feature is not the value 0: a bias is left over behind its codes",
+                "end the network with a quantizer, or with a mean over quantized values",
             )
         (scale,) = scales
         if scale <= 0:

@@ -62,7 +62,7 @@ def build_system(
 ) -> SystemDescription:
     """Compile a backbone and a head into a folder, all of it or nothing. `FewShotSystem.open` opens it.
 
-    backbone         an ONNX file: input [1, 3, H, W], one output, the features, in one format with zero point 0. They
+    backbone         an ONNX file: input [1, 3, H, W], one output, the features, with one scale for all of them. They
                      are taken in the order of their ONNX shape
     folder           made when it is not there; an earlier system of the same network is replaced
     mean, std        what the network was trained with, in units of img / 255: one number, or one a colour; texts and
@@ -173,13 +173,21 @@ class _Centre:
                 Code.WRONG_OPTION, "a centre for squared distances, which do not have one", hint='or kind="cosine"'
             )
         if isinstance(self.given, IntegerCentre):
-            return self.given
-        if self.given is not None:
-            return IntegerCentre.mean(self.given, self.name, self.fraction_bits)
-        if self.pictures is None:
-            return IntegerCentre.none(ends.dimension)
-        codes = _codes_of(self.pictures, ends, table, program, progress)
-        return IntegerCentre.mean(codes, self.name, self.fraction_bits)
+            found = self.given
+        elif self.given is not None:
+            found = IntegerCentre.mean(self.given, self.name, self.fraction_bits)
+        elif self.pictures is not None:
+            codes = _codes_of(self.pictures, ends, table, program, progress)
+            found = IntegerCentre.mean(codes, self.name, self.fraction_bits)
+        else:
+            found = IntegerCentre.none(ends.dimension)
+        if len(found.codes) != ends.dimension:
+            raise CompileError(
+                Code.FEATURES,
+                f"the centre has {len(found.codes)} numbers, the backbone {ends.dimension} features",
+                hint="give feature codes of this backbone, or pictures: centre_pictures",
+            )
+        return found
 
 
 def _codes_of(

@@ -90,7 +90,8 @@ def fit_picture(frame: Frames, height: int, width: int, mode: str = CROP) -> Fra
     if min(height, width) < 1:
         raise CompileError(Code.INPUT_PICTURE, f"a size of {height} x {width} pixels", hint="at least 1 x 1")
     checked = _check_frames(frame)
-    return resize(centre_crop(checked, height, width)[None], height, width)[0]
+    fitted: Frames = resize(centre_crop(checked, height, width)[None], height, width)[0]
+    return fitted
 
 
 def _check_frames(frames: Frames) -> Frames:
