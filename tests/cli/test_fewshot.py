@@ -80,7 +80,8 @@ def test_every_command_has_help(pefslc: Cli, command: str) -> None:
     assert result.out.startswith(f"Usage: pefslc fewshot {command}")
 
 
-def test_commands_load_no_compiler(here: Path) -> None:
+@pytest.mark.usefixtures("here")
+def test_commands_load_no_compiler() -> None:
     """Half a second is not much: onnx alone takes a third of it."""
     program = (
         "import sys\nfrom pefslc.console import cli\n"
@@ -150,7 +151,8 @@ def test_what_is_not_near_enough_is_rejected_and_votes_for_none(pefslc: Cli, lea
     assert (found["threshold"], found["vote"]) == ("81/100", {"class": "pot", "frames": 4})
 
 
-def test_a_single_class_is_remarked_upon(pefslc: Cli, here: Path) -> None:
+@pytest.mark.usefixtures("here")
+def test_a_single_class_is_remarked_upon(pefslc: Cli) -> None:
     pefslc("fewshot", "enrol", "build", "x.state", "--class", "mug", "pictures/mug")
     result = pefslc("fewshot", "classify", "build", "x.state", "pictures/cup/0.png")
     assert result.status == 0
@@ -178,7 +180,8 @@ def test_states_of_two_devices_are_merged(pefslc: Cli, learned: Path, here: Path
     assert (here / "other.state").read_bytes() == (here / "both.state").read_bytes()
     twice = pefslc("fewshot", "merge", "both.state", learned)
     assert (twice.status, twice.err.split(":")[0]) == (1, f"error[{Code.MERGED_TWICE}]")
-    kept = pefslc("fewshot", "merge", learned, "other.state", "-o", "both.state")
+    pefslc("fewshot", "enrol", "build", "third.state", "--class", "cup", "pictures/cup", "--device", 7)
+    kept = pefslc("fewshot", "merge", learned, "third.state", "-o", "both.state")
     assert "'both.state' is in the way" in kept.err
 
 
@@ -315,9 +318,8 @@ def test_without_a_c_compiler_the_tcu_is_simulated(
     assert result.err.startswith(f"error[{Code.NO_C_COMPILER}]: no C compiler found")
 
 
-def test_without_pillow_the_message_says_how_to_get_it(
-    pefslc: Cli, learned: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("learned")
+def test_without_pillow_the_message_says_how_to_get_it(pefslc: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     result = pefslc(*CLASSIFY, "pictures/mug")
     assert result.status == 1
