@@ -28,6 +28,9 @@ __all__ = ["build"]
 @click.option("--max-classes", type=int, default=64, metavar="N", help="classes, at most  [default: 64]")
 @click.option("--arch", metavar="NAME", help="a Tensil board: its program, too")
 @click.option("--fmt", metavar="Qm.n", help="the format of an input that is not quantized")
+@click.option(
+    "--input-fmt", metavar="Qm.n", help="the host hands over numbers in it: Q8.8 for hosts that know of no quantizer"
+)
 @quiet_option
 @debug_option
 def build(
@@ -42,6 +45,7 @@ def build(
     max_classes: int,
     arch: str | None,
     fmt: str | None,
+    input_fmt: str | None,
     quiet: bool,
     debug: bool,
 ) -> None:
@@ -63,6 +67,7 @@ def build(
             max_classes=max_classes,
             arch=arch,
             fmt=fmt,
+            input_fmt=input_fmt,
             progress=progress,
         )
     if not quiet:

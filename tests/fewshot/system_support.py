@@ -37,14 +37,19 @@ def half_even(x: Fraction) -> int:
     return down + (rest > Fraction(1, 2) or (rest == Fraction(1, 2) and down % 2 == 1))
 
 
-def codes_by_definition(frame: NDArray[np.uint8]) -> tuple[int, ...]:
-    """The feature codes of a frame [8, 8, 3] by tiny_backbone's definition, in fractions. A mean's scale is 1/128."""
+def codes_by_definition(frame: NDArray[np.uint8], *, words: bool = False) -> tuple[int, ...]:
+    """The feature codes of a frame [8, 8, 3] by tiny_backbone's definition, in fractions. A mean's scale is 1/128.
+
+    words  a host rounds the network's input to multiples of 1/256 first
+    """
     means = [Fraction(m) for m in MEAN]
 
     def pixel(colour: int, y: int, x: int) -> Fraction:
         if not (0 <= y < SIZE and 0 <= x < SIZE):
             return Fraction(0)
         real = (Fraction(int(frame[y, x, colour]), 255) - means[colour]) / Fraction(STD)
+        if words:
+            real = Fraction(half_even(real * 256), 256)
         return _INPUT * min(max(half_even(real / _INPUT), -32), 31)
 
     image = [[[pixel(c, y, x) for x in range(-1, SIZE + 1)] for y in range(-1, SIZE + 1)] for c in range(3)]

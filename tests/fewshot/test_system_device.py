@@ -16,11 +16,23 @@ import numpy as np
 import pytest
 from fewshot.conftest import SANITIZERS, WARNINGS
 from fewshot.head_oracle import Oracle
-from fewshot.system_support import FEATURES, SimulatedDriver, codes_by_definition, frames
+from fewshot.system_support import (
+    ARCH,
+    FEATURES,
+    MEAN,
+    STD,
+    SimulatedDriver,
+    codes_by_definition,
+    frames,
+    tiny_backbone,
+)
 
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError
 from pefslc.fewshot.device.board_python import board_module
 from pefslc.fewshot.device.pictures_c import emit_pictures_c
 from pefslc.fewshot.head.state_file import load_state, to_bytes
+from pefslc.fewshot.system.build import build_system
 from pefslc.fewshot.system.classes import enrol_class
 from pefslc.fewshot.system.system import FewShotSystem
 from pefslc.targets.c.naming import model_prefix
@@ -220,3 +232,45 @@ def test_a_session_learns_while_a_button_is_down_and_then_votes(
     assert [session.step(cup[0], "cup"), session.step(cup[1])] == ["learning cup: 1 of 2", "learned cup"]
     assert [session.step(frame) for frame in mug[3:6]] == ["mug"] * 3
     assert [session.step(frame) for frame in cup[2:5]] == ["mug", "cup", "cup"]
+
+
+# --- a host that knows nothing of the quantizer ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A system whose input are numbers in Q8.8."""
+    folder = tmp_path_factory.mktemp("plain")
+    build_system(tiny_backbone(folder), folder / "build", mean=MEAN, std=STD, arch=ARCH, input_fmt="Q8.8")
+    return folder / "build"
+
+
+def test_a_host_that_only_normalizes_gets_the_codes_of_the_system(plain: Path) -> None:
+    """float32 pixels, padded to the array, one a vector; the driver rounds. Engines and fractions agree with it."""
+    driver = SimulatedDriver()
+    driver.load_model(plain / "tiny.tmodel")
+    shown = frames(6, 12)
+    expected = [codes_by_definition(frame, words=True) for frame in shown]
+    for engine in ("c", "tensil", "float"):
+        assert FewShotSystem.open(plain, engine).codes(shown).tolist() == list(map(list, expected))
+    for frame, codes in zip(shown, expected, strict=True):
+        pixels = (frame / np.float32(255) - np.array(MEAN, np.float32)) / np.float32(STD)
+        vectors = np.pad(pixels, [(0, 0), (0, 0), (0, 8 - 3)]).reshape(-1, 8)
+        (flat,) = driver.run({"input": vectors}).values()
+        # The words of the mean: the features in Q8.8, padded to the array.
+        assert tuple(flat[:FEATURES] * 128) == codes
+
+
+def test_the_grid_of_the_words_is_not_that_of_the_table(plain: Path, build: Path) -> None:
+    plain_system, system = FewShotSystem.open(plain), FewShotSystem.open(build)
+    assert plain_system.description.codes_sha256 != system.description.codes_sha256
+    assert plain_system.description.input_fmt == "Q8.8"
+    assert plain_system.table.codes[0, 255] == 512  # (1 - 0.5) / 0.25 in Q8.8
+
+
+@pytest.mark.parametrize("input_fmt", ["Q6.8", "Q8.4", "auto:8", "8.8"])
+def test_words_that_a_board_does_not_have(tmp_path: Path, input_fmt: str) -> None:
+    with pytest.raises(CompileError) as caught:
+        build_system(tiny_backbone(tmp_path), tmp_path / "build", mean=0, std=1, arch=ARCH, input_fmt=input_fmt)
+    assert caught.value.problems[0].code in (Code.WRONG_OPTION, Code.BAD_FORMAT)
+    assert not (tmp_path / "build").exists()

@@ -30,6 +30,8 @@ from pefslc.files.staging import publish
 from pefslc.targets.c.runner import CRunner
 from pefslc.targets.c.storage import narrowest
 from pefslc.targets.c.target import CTarget
+from pefslc.targets.tensil.machine.architecture import load_architecture
+from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.version import __version__
 
 __all__ = ["build_system"]
@@ -56,6 +58,7 @@ def build_system(
     max_classes: int = 64,
     max_devices: int = 16,
     fmt: str | None = None,
+    input_fmt: str | None = None,
     arch: str | None = None,
     require_exact: bool = True,
     progress: Progress | None = None,
@@ -76,6 +79,9 @@ def build_system(
     fraction_bits    of the centre
     max_shots, max_classes, max_devices  what a state may hold: they bound the widths of the head's numbers
     fmt              given to the network's compile, for one whose input is not quantized
+    input_fmt        "Q8.8": the input is (img / 255 - mean) / std rounded to that, and the network's input quantizer
+                     runs on the device: a host that knows nothing of the quantizer can run the program, one pixel a
+                     vector. It is another system: where that rounding crosses a step, codes are others
     arch             a Tensil board, such as "pynqz1": its program and the Python modules for the board, too
     require_exact    refuse a network whose feature codes would be within a bound only
     progress         called with (done, total, what)
@@ -85,7 +91,7 @@ def build_system(
     source = as_path(backbone, Code.NOT_A_MODEL, "the path of a backbone", "the path of an ONNX file")
     target_folder = as_path(folder, Code.CANNOT_WRITE, "the path of a folder", 'for example "build/"')
     head_kind = _kind(kind)
-    shared = {"fmt": fmt, "batch": 1, "require_exact": require_exact, "progress": progress}
+    shared = {"fmt": fmt, "input_fmt": input_fmt, "batch": 1, "require_exact": require_exact, "progress": progress}
     # The caller's arena: two systems may use one compiled library in two threads.
     in_c = compile_network(source, target=CTarget(caller_arena=True), **shared)  # type: ignore[arg-type]
     ends = Backbone.of(in_c.sidecar)
@@ -95,6 +101,8 @@ def build_system(
         on_board = compile_network(source, target="tensil", arch=arch, **shared)  # type: ignore[arg-type]
         if Backbone.of(on_board.sidecar) != ends:
             raise InternalError("the Tensil program has other ends than the C program")
+        if input_fmt is not None:
+            _require_plain_words(on_board, arch, input_fmt)
     wanted = _Centre(head_kind, centre, centre_pictures, centre_name, fraction_bits)
     found = wanted.of(ends, table, in_c, progress)
     limits = {"max_shots": max_shots, "max_classes": max_classes, "max_devices": max_devices}
@@ -106,7 +114,7 @@ def build_system(
     network = source.read_bytes()
     if sha256(network).hexdigest() != in_c.sidecar.source_sha256:
         raise CompileError(Code.UNREADABLE_FILE, "the backbone's file changed while it was compiled", hint="try again")
-    identity = _identity(in_c.sidecar.source_sha256, fmt or "", table, ends)
+    identity = _identity(in_c.sidecar.source_sha256, (fmt or "", input_fmt or ""), table, ends)
     exact = in_c.exact and (on_board is None or on_board.exact)
     means, stds = by_colour(mean, "mean"), by_colour(std, "std")
     files = {
@@ -132,6 +140,7 @@ def build_system(
         backbone_sha256=in_c.sidecar.source_sha256,
         codes_sha256=identity,
         fmt=fmt or "",
+        input_fmt=input_fmt or "",
         height=ends.height,
         width=ends.width,
         mean=means,
@@ -206,6 +215,22 @@ def _codes_of(
     return np.concatenate(parts or [np.zeros((0, ends.dimension), dtype=np.int64)])
 
 
+def _require_plain_words(program: Program, arch: str, input_fmt: str) -> None:
+    """Demand that the host may write one pixel a vector, its words the numbers themselves. Raises CompileError."""
+    records = program.emission.details["inputs"]
+    assert isinstance(records, Sequence)
+    (record,) = records
+    assert isinstance(record, Mapping)
+    native = str(native_format(load_architecture(arch).data_type))
+    placed = (record["lane_offsets"], record["exponent"], record.get("finer", 1))
+    if input_fmt != native or placed != ([0, 0], 0, 1):
+        raise CompileError(
+            Code.WRONG_OPTION,
+            f"the program would not read its input as plain numbers in {input_fmt}",
+            hint=f"input_fmt={native!r} is the format of the board's words",
+        )
+
+
 def _program_files(program: Program) -> Mapping[str, bytes]:
     return {**program.emission.files, program.sidecar.file_name: program.sidecar.to_bytes()}
 
@@ -220,11 +245,11 @@ def _c_types(program: Program, ends: Backbone) -> tuple[str, str]:
     return types["input"], types["output"]
 
 
-def _identity(network: str, fmt: str, table: PictureTable, ends: Backbone) -> str:
+def _identity(network: str, formats: tuple[str, str], table: PictureTable, ends: Backbone) -> str:
     """SHA-256 of everything that feature codes follow from."""
     parts = {
         "onnx": network,
-        "fmt": fmt,
+        "formats": formats,
         "table": table.digest,
         "size": [ends.height, ends.width],
         "scale": str(ends.scale),

@@ -35,6 +35,7 @@ class SystemDescription:
     codes_sha256   of all that feature codes follow from: the ONNX, the format given to it, and the picture table.
                    States name it: two systems with the same one and the same head learn for each other
     fmt            the format given to the network at its compile, "" for none
+    input_fmt      the format in which the host hands over inputs, "" where it applies the network's quantizer
     height, width  of a picture, in pixels
     mean, std      of red, green and blue, in units of img / 255
     table_sha256   of the picture table (`PictureTable.digest`)
@@ -53,6 +54,7 @@ class SystemDescription:
     backbone_sha256: str
     codes_sha256: str
     fmt: str
+    input_fmt: str
     height: int
     width: int
     mean: tuple[Fraction, ...]
@@ -94,6 +96,7 @@ class SystemDescription:
             "backbone_sha256": self.backbone_sha256,
             "codes_sha256": self.codes_sha256,
             "fmt": self.fmt,
+            "input_fmt": self.input_fmt,
             "exact": self.exact,
             "architecture": self.architecture,
             "pictures": {
@@ -220,6 +223,7 @@ def _from_json(content: JsonObject) -> SystemDescription:
         backbone_sha256=str(content["backbone_sha256"]),
         codes_sha256=str(content["codes_sha256"]),
         fmt=str(content["fmt"]),
+        input_fmt=str(content["input_fmt"]),
         height=_int(pictures["height"]),
         width=_int(pictures["width"]),
         mean=tuple(Fraction(str(m)) for m in cast("list[object]", pictures["mean"])),
