@@ -18,6 +18,7 @@ from pefslc.passes.fill_input import FillInput
 from pefslc.passes.fit_accumulators import FittedFormats, FittedUniformFormat
 from pefslc.passes.fold_batch_norm import FoldBatchNorm
 from pefslc.passes.fold_constants import FoldConstants
+from pefslc.passes.input_grid import InputGrid
 from pefslc.passes.lower_to_integer import LowerToInteger
 from pefslc.passes.manager import Pass
 from pefslc.passes.merge_elementwise import MergeElementwise
@@ -30,7 +31,10 @@ from pefslc.passes.tighten_ranges import TightenRanges
 __all__ = ["SAID_BY_USER", "pipeline", "said_by_user", "to_integer"]
 
 # What these leave is what the model means: all later passes are held to it.
-SAID_BY_USER = (FoldBatchNorm.name, QuantizeAfterTraining.name, CheckFormat.name, ChangeFormats.name, FillInput.name)
+SAID_BY_USER = (
+    FoldBatchNorm.name, QuantizeAfterTraining.name, CheckFormat.name, ChangeFormats.name, FillInput.name,
+    InputGrid.name,
+)  # fmt: skip
 
 
 def said_by_user(
@@ -79,14 +83,17 @@ def pipeline(
     allow_overflow: bool = False,
     requantize: bool = False,
     plugins: Sequence[Pass] = (),
+    input_fmt: FixedPoint | None = None,
 ) -> tuple[Pass, ...]:
     """All passes from the imported graph to what the target lowers. A user's passes run last on their level.
 
     fmt         one format, asserted or filled in; or a way to choose the formats of a float model
     requantize  a quantized model that contradicts it is changed, not refused
+    input_fmt   the grid on which the host hands over inputs, where it does not apply the model's input quantizer
     """
     return (
         *(() if fmt is None else said_by_user(fmt, limits, allow_overflow=allow_overflow, requantize=requantize)),
+        *(() if input_fmt is None else [InputGrid(input_fmt)]),
         *to_integer(limits, plugins),
         # The proof.
         CheckAccumulators(limits, allow_overflow),

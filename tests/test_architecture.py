@@ -104,7 +104,7 @@ def imports(module: str, path: Path) -> Iterator[Import]:
 
 ALL = [i for module, path in MODULES.items() for i in imports(module, path)]
 TENSIL = "targets.tensil"
-STARTS = {"__main__", "console", "driver"}  # rooms that load on demand
+STARTS = {"__main__", "console", "driver", "fewshot.system"}  # rooms that load on demand
 TRAINING = {"train", "fewshot.networks"}  # rooms that need the extra `train`
 NUMPY_ALONE = {name for names in FLOORS[:4] for name in names} | {"passes"}
 PACKAGES = {module for module, path in MODULES.items() if path.name == "__init__.py"}

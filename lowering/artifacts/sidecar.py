@@ -12,16 +12,19 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.geometry.shapes import Shape
-from pefslc.ir.graph import Graph, OutputMap
+from pefslc.ir.interface import OutputMap
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.staircase import Quantizer
+
+if TYPE_CHECKING:  # with its operations it takes as long to load as numpy, and a sidecar is read without it
+    from pefslc.ir.graph import Graph
 
 __all__ = [
     "InputRecord",

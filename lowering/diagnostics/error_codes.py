@@ -145,7 +145,7 @@ class Code(Enum):
     TENSOR_FORMATS = ("PEF1011", "formats do not fit the network that is to be quantized")
 
     # 11: few-shot learning (pefslc.fewshot); 1101 to 1120 data, 1121 to 1140 head, 1141 to 1160 episodes and pictures,
-    # 1161 to 1180 networks
+    # 1161 to 1180 networks, 1181 to 1200 compiled systems
     NO_FEWSHOT_EXTRA = ("PEF1101", "a package of the extra fewshot is not installed")
     DATA_OPTION = ("PEF1102", "an option of the data is out of range")
     DATA_LAYOUT = ("PEF1103", "the data has none of the known layouts")
@@ -174,3 +174,7 @@ class Code(Enum):
     OTHER_TRAINING = ("PEF1163", "a checkpoint is not one of this training")
     WEIGHTS_FILE = ("PEF1164", "a file of weights does not fit the backbone")
     PRUNING = ("PEF1165", "channels cannot be pruned as asked")
+    SYSTEM_BACKBONE = ("PEF1181", "a network cannot be the backbone of a few-shot system")
+    NOT_A_SYSTEM = ("PEF1182", "the folder holds no few-shot system")
+    NO_ENGINE = ("PEF1183", "a few-shot system cannot be run that way")
+    NO_SHOTS = ("PEF1184", "there are no pictures to learn or to recognise")

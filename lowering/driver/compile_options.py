@@ -14,7 +14,14 @@ from pefslc.numeric.format import FixedPoint
 from pefslc.targets.options import Option, check_values, options_of, with_options
 from pefslc.targets.protocol import Target
 
-__all__ = ["check_functions", "check_requantize", "check_switches", "chosen_target", "parse_format"]
+__all__ = [
+    "check_functions",
+    "check_requantize",
+    "check_switches",
+    "chosen_target",
+    "parse_format",
+    "parse_input_format",
+]
 
 
 def chosen_target(target: str | Target, values: Mapping[str, object] | None = None) -> Target:
@@ -106,4 +113,12 @@ def parse_format(fmt: str | FixedPoint | AutoFormat | None) -> FixedPoint | Auto
         raise CompileError(Code.BAD_FORMAT, str(e), hint='for example "Q2.3" or "auto:8"') from None
     if not isinstance(fmt, str) and parsed != fmt:  # made of fields of other types
         raise CompileError(Code.BAD_FORMAT, f"{fmt!r} is not a format", hint=f"for example {parsed!r}")
+    return parsed
+
+
+def parse_input_format(fmt: str | FixedPoint | None) -> FixedPoint | None:
+    """The format in which the host hands over inputs. Raises CompileError."""
+    parsed = parse_format(fmt)
+    if isinstance(parsed, AutoFormat):
+        raise CompileError(Code.BAD_FORMAT, f"{parsed} names no format of inputs", hint='for example "Q8.8"')
     return parsed

@@ -19,6 +19,7 @@ from pefslc.driver.compile_options import (
     check_switches,
     chosen_target,
     parse_format,
+    parse_input_format,
 )
 from pefslc.driver.every_problem import every_problem
 from pefslc.driver.model_source import as_file
@@ -93,6 +94,7 @@ class _Lowering:
     observe: Observer | None = None
     check_passes: bool = False
     requantize: bool = False
+    input_fmt: FixedPoint | None = None
 
     def survey(self, model: ModelPath, given: GivenShapes) -> Imported:
         """The model, as far as it can be imported."""
@@ -144,6 +146,7 @@ class _Lowering:
             allow_overflow=self.allow_overflow,
             requantize=self.requantize,
             plugins=plugins,
+            input_fmt=self.input_fmt,
         )
 
 
@@ -161,6 +164,7 @@ def compile(
     check_passes: bool = False,
     batch: int | None = None,
     input_shapes: Mapping[str, Shape] | None = None,
+    input_fmt: str | FixedPoint | None = None,
     require_exact: bool = False,
     verify: ArraysLike | None = None,
     observe: Observer | None = None,
@@ -185,6 +189,7 @@ def compile(
     check_passes    compare each pass with the interpreter
     batch           the size of axis 0 of every input, where the file leaves it open
     input_shapes    input name -> shape, where the file leaves axes open
+    input_fmt       "Q8.8": the host hands over numbers in that format; the model's input quantizer runs on the target
     require_exact   refuse what is bounded, with the list of what differs
     verify          inputs (as for calibrate) on which model, interpreter and artifacts must agree
     observe         called with (record, graph) after the import and after each pass
@@ -206,8 +211,9 @@ def compile(
     data = None if calibrate is None else as_arrays(calibrate, "calibrate")
     formats = _formats(parsed, data, calibration, progress, requantize)
     lowering = _Lowering(
-        limits, formats, allow_overflow, load_plugins(plugins, check=check_passes), observe, check_passes, requantize
-    )
+        limits, formats, allow_overflow, load_plugins(plugins, check=check_passes), observe, check_passes, requantize,
+        parse_input_format(input_fmt),
+    )  # fmt: skip
     quiet = replace(options, progress=None)
     with as_file(model, example) as file:
         imported = lowering.survey(file, GivenShapes(batch, input_shapes or {}))

@@ -149,11 +149,11 @@ def _refuse_foreign_files(folder: Path, files: Mapping[str, bytes], sidecar: tup
                 )
             )
         for owner in owners:
-            if owner.sidecar != sidecar[0]:
+            if owner.sidecar not in files:  # a sidecar may list others: they are replaced with it
                 problems.append(
                     Problem(Code.IN_THE_WAY, f"{quote(path)} belongs to {quote(owner.sidecar)}", hint=_ANOTHER_MODEL)
                 )
-            elif name == sidecar[0] and new is not None and owner.source and new.source != owner.source:
+            elif name == owner.sidecar and new is not None and owner.source and new.source != owner.source:
                 found = f"was compiled from {quote(owner.source)}, not from {quote(new.source)}"
                 problems.append(Problem(Code.IN_THE_WAY, f"{quote(path)} {found}", hint=_ANOTHER_MODEL))
     if problems:

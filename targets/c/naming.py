@@ -53,8 +53,8 @@ def identifier(name: str, fallback: str) -> str:
 def model_prefix(name: str) -> str:
     """The prefix of everything that a model's C files define, and the stem of their names."""
     prefix = not_a_device(identifier(name, "model"))
-    # A model named x_weights would write a file of model x; x_head.c is the few-shot classifier of model x.
-    reserved = prefix.lower() in _SYSTEM_HEADERS or prefix.endswith(("_", "_weights", "_fixed", "_head"))
+    # A model named x_weights would write a file of model x; x_head.c and x_pictures.c are of its few-shot system.
+    reserved = prefix.lower() in _SYSTEM_HEADERS or prefix.endswith(("_", "_weights", "_fixed", "_head", "_pictures"))
     return f"{prefix.rstrip('_')}_model" if reserved else prefix
 
 

@@ -1,4 +1,4 @@
-"""Running the emitted C: compiled to a shared library in a temporary folder, called through ctypes."""
+"""Running the emitted C: compiled to a shared library, in a temporary folder or a cache, called through ctypes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from pefslc.artifacts.sidecar import Json, JsonObject, Sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, InternalError, quote
+from pefslc.targets.c.library_cache import LibraryCache
 
 __all__ = ["COMPILER_FLAGS", "CRunner", "find_compiler"]
 
@@ -61,9 +63,12 @@ class _Argument:
 
 
 class CRunner:
-    """Runs the C files that a sidecar names. The library is deleted once it is loaded: nothing stays on disk."""
+    """Runs the C files that a sidecar names.
 
-    def __init__(self, folder: Path, sidecar: Sidecar) -> None:
+    cache  where the library is kept for the next run; without one it is deleted once it is loaded
+    """
+
+    def __init__(self, folder: Path, sidecar: Sidecar, cache: LibraryCache | None = None) -> None:
         try:
             function, sources, arena_bytes, self._arguments = _read_details(sidecar.details)
         except (KeyError, TypeError, ValueError):
@@ -79,14 +84,15 @@ class CRunner:
                 f"{quote(sidecar.file_name)} does not describe a C program",
                 hint="compile the model again",
             )
-        compiler = find_compiler()
+        command = (*find_compiler(), *COMPILER_FLAGS)
+        paths = [(folder / s).resolve() for s in sources]
         with TemporaryDirectory(prefix="pefslc-") as temporary:
-            library = Path(temporary) / "model.so"
-            command = [*compiler, *COMPILER_FLAGS, *(str((folder / s).resolve()) for s in sources), "-o", str(library)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise InternalError(f"the C compiler refused our code:\n{done.stderr[:2000]}")
-            self._library = ctypes.CDLL(str(library))
+            build = partial(_compile, command, paths, Path(temporary) / "model.so")
+            if cache is None:
+                self._library = ctypes.CDLL(str(build()))
+            else:  # headers are files of the sidecar, too
+                contents = ((folder / name).read_bytes() for name in sorted(sidecar.files))
+                self._library = _load(cache.library(command, contents, build), build)
         self._function = self._library[function]
         self._function.restype = None
         self._arena: NDArray[np.int64] | None = None
@@ -116,6 +122,21 @@ class CRunner:
             if not a.is_input:
                 outputs[a.onnx_name] = array.astype(np.int64).reshape(runs * a.shape[0], *a.shape[1:])
         return outputs
+
+
+def _load(library: Path, build: Callable[[], Path]) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(library.resolve()))
+    except OSError:  # kept where nothing may be executed, or by a machine that only looks like this one
+        return ctypes.CDLL(str(build()))
+
+
+def _compile(command: tuple[str, ...], sources: list[Path], library: Path) -> Path:
+    arguments = [*command, *map(str, sources), "-o", str(library)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InternalError(f"the C compiler refused our code:\n{done.stderr[:2000]}")
+    return library
 
 
 def _read_details(details: JsonObject) -> tuple[str, list[str], int | None, list[_Argument]]:

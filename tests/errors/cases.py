@@ -30,6 +30,8 @@ from pefslc.fewshot.head.classifier import Classifier
 from pefslc.fewshot.head.spec import HeadKind, HeadSpec
 from pefslc.fewshot.head.state import HeadState
 from pefslc.fewshot.head.state_file import load_state, to_bytes
+from pefslc.fewshot.system.build import build_system
+from pefslc.fewshot.system.description import load_description
 from pefslc.fewshot.system.pictures import fit_picture
 from pefslc.files.arrays import read_arrays
 from pefslc.files.staging import write_file
@@ -398,6 +400,8 @@ CASES |= {
     Code.STATE_DAMAGED: lambda: load_state(Path(written("desk.state", to_bytes(state(1))[:90]))),
     Code.STATE_FOREIGN: lambda: load_state(Path(written("desk.state", to_bytes(state(1)))), backbone="cd" * 32),
     Code.MERGED_TWICE: lambda: state(1).merge(state(1)),
+    Code.SYSTEM_BACKBONE: lambda: as_backbone(model(lambda m, x: m.node("Relu", x))),
+    Code.NOT_A_SYSTEM: lambda: load_description(Path()),
 }
 
 # Codes without an example here, each with the reason.
@@ -411,8 +415,15 @@ WITHOUT = {
     Code.ARRAYS_TOO_LARGE: "tests/cli/test_arrays.py has the file",
     **{code: "needs torch: tests/train" for code in Code if "PEF1000" <= code.number < "PEF1100" and code not in CASES},
     **{code: "needs files of a data set: tests/fewshot" for code in Code if "PEF1101" <= code.number <= "PEF1120"},
-    **{code: "needs torch: tests/fewshot" for code in Code if code.number >= "PEF1161"},
+    **{code: "needs torch: tests/fewshot" for code in Code if "PEF1161" <= code.number <= "PEF1180"},
+    Code.NO_ENGINE: "needs a system that was built: tests/fewshot/test_system.py",
+    Code.NO_SHOTS: "the commands raise it: tests/cli/test_fewshot.py",
 }
+
+
+def as_backbone(m: ModelBuilder) -> object:
+    Path("model.onnx").write_bytes(m.build().SerializeToString())
+    return build_system("model.onnx", "build", mean=0.5, std=0.25)
 
 
 def head() -> Classifier:

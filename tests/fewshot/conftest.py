@@ -1,14 +1,18 @@
-"""Fixtures of the head's tests: the emitted C as a running program with sanitizers."""
+"""Fixtures: the head's emitted C as a running program with sanitizers; a system that was built."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fewshot.head_actors import InC, InPython, write_program
 from fewshot.head_specs import SPECS
+from fewshot.system_support import ARCH, MEAN, STD, frames, tiny_backbone
+
+from pefslc.fewshot.system.build import build_system
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
 SANITIZERS = ("-fsanitize=undefined,address", "-fno-sanitize-recover=all")
@@ -44,3 +48,12 @@ def heads(c_heads: dict[str, InC], tmp_path_factory: pytest.TempPathFactory) -> 
     """What is emitted of SPECS."""
     folder = tmp_path_factory.mktemp("modules")
     return {name: (InPython(SPECS[name], folder), in_c) for name, in_c in c_heads.items()}
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A system of tiny_backbone for C and for a board. Who changes it copies it."""
+    folder = tmp_path_factory.mktemp("system")
+    source = tiny_backbone(folder)
+    build_system(source, folder / "build", mean=MEAN, std=STD, centre_pictures=frames(9, 0), arch=ARCH)
+    return folder / "build"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from pefslc.diagnostics.errors import CompileError, quote_given
 from pefslc.fewshot.data.resize import centre_crop, resize
 from pefslc.numeric.chain import Quantizer
 
-__all__ = ["PictureTable", "fit_picture"]
+__all__ = ["Number", "PictureTable", "by_colour", "fit_picture"]
 
 Frames = NDArray[np.uint8]
 Number = Fraction | int | float | np.number | str
@@ -45,7 +46,7 @@ class PictureTable:
                    they show: "0.485" and 0.485 are 485/1000. A quantizer that takes bytes as they are: 0 and "1/255"
         Raises CompileError for numbers that are none, and for a std that is not positive.
         """
-        means, stds = _by_colour(mean, "mean"), _by_colour(std, "std")
+        means, stds = by_colour(mean, "mean"), by_colour(std, "std")
         if min(stds) <= 0:
             raise CompileError(Code.INPUT_PICTURE, f"std is {quote_given(std)}", hint="positive, in units of img / 255")
         steps = len(quantizer.quantization.scale.steps)
@@ -62,6 +63,11 @@ class PictureTable:
         table = np.array(rows, dtype=np.int64)
         table.setflags(write=False)
         return cls(table)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the codes as int32, little-endian, in 64 hexadecimal digits."""
+        return sha256(self.codes.astype("<i4").tobytes()).hexdigest()
 
     def __call__(self, frames: Frames) -> NDArray[np.int64]:
         """Codes [..., 3, H, W] of frames uint8 [..., H, W, 3]. Raises CompileError for pictures of other modes."""
@@ -84,7 +90,8 @@ def fit_picture(frame: Frames, height: int, width: int, mode: str = CROP) -> Fra
     if min(height, width) < 1:
         raise CompileError(Code.INPUT_PICTURE, f"a size of {height} x {width} pixels", hint="at least 1 x 1")
     checked = _check_frames(frame)
-    return resize(centre_crop(checked, height, width)[None], height, width)[0]
+    fitted: Frames = resize(centre_crop(checked, height, width)[None], height, width)[0]
+    return fitted
 
 
 def _check_frames(frames: Frames) -> Frames:
@@ -108,8 +115,11 @@ def _check_frames(frames: Frames) -> Frames:
     return frames
 
 
-def _by_colour(given: Sequence[Number] | Number, what: str) -> tuple[Fraction, ...]:
-    """Three exact numbers."""
+def by_colour(given: Sequence[Number] | Number, what: str) -> tuple[Fraction, ...]:
+    """Three exact numbers, of red, green and blue, from one or three. Raises CompileError.
+
+    what  "mean", for the message
+    """
     try:
         numbers = [given] if isinstance(given, Number) else list(given)
         exact = tuple(n if isinstance(n, Fraction) else Fraction(str(n)) for n in numbers)

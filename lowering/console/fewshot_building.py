@@ -1,0 +1,80 @@
+"""`pefslc fewshot build`: a quantized backbone becomes a system in a folder."""
+
+from __future__ import annotations
+
+import click
+
+from pefslc.console.fewshot_options import debug_option, picture_files, quiet_option, read_all
+from pefslc.console.loading import LoadingCommand
+from pefslc.console.options import input_file
+
+__all__ = ["build"]
+
+
+@click.command(
+    "build",
+    cls=LoadingCommand,
+    loads="pefslc.fewshot.system.build",
+    short_help="compile a backbone and a classifier into a folder",
+)
+@click.argument("backbone", callback=input_file("a backbone"))
+@click.option("-o", "--output", type=click.Path(), required=True, metavar="DIR", help="the folder to write into")
+@click.option("--mean", required=True, metavar="M[,M,M]", help="as trained, in units of img / 255: 0.485,0.456,0.406")
+@click.option("--std", required=True, metavar="S[,S,S]", help="as trained, in units of img / 255: 0.229,0.224,0.225")
+@click.option("--centre", metavar="DIR", help="pictures whose mean feature is subtracted: of the base classes, say")
+@click.option("--centre-name", default="base mean", metavar="TEXT", help="what they are  [default: base mean]")
+@click.option("--kind", type=click.Choice(("cosine", "euclid")), default="cosine", help="how near  [default: cosine]")
+@click.option("--max-shots", type=int, default=4095, metavar="N", help="shots of a class, at most  [default: 4095]")
+@click.option("--max-classes", type=int, default=64, metavar="N", help="classes, at most  [default: 64]")
+@click.option("--arch", metavar="NAME", help="a Tensil board: its program, too")
+@click.option("--fmt", metavar="Qm.n", help="the format of an input that is not quantized")
+@click.option(
+    "--input-fmt", metavar="Qm.n", help="the host hands over numbers in it: Q8.8 for hosts that know of no quantizer"
+)
+@quiet_option
+@debug_option
+def build(
+    backbone: str,
+    output: str,
+    mean: str,
+    std: str,
+    centre: str | None,
+    centre_name: str,
+    kind: str,
+    max_shots: int,
+    max_classes: int,
+    arch: str | None,
+    fmt: str | None,
+    input_fmt: str | None,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """Compile BACKBONE, a quantized ONNX network whose output are features, with a classifier that learns."""
+    del debug  # read by cli.run
+    from pefslc.console.progress import progress_bar
+    from pefslc.fewshot.system.build import build_system
+
+    with progress_bar(quiet=quiet) as progress:
+        description = build_system(
+            backbone,
+            output,
+            mean=_numbers(mean),
+            std=_numbers(std),
+            centre_pictures=None if centre is None else read_all(picture_files([centre])),
+            centre_name=centre_name,
+            kind=kind,
+            max_shots=max_shots,
+            max_classes=max_classes,
+            arch=arch,
+            fmt=fmt,
+            input_fmt=input_fmt,
+            progress=progress,
+        )
+    if not quiet:
+        print(f"{description.name}: {description.spec.dimension} features, {description.ncm}")
+        print(f"wrote {len(description.files) + 1} files into {output}")
+
+
+def _numbers(text: str) -> list[str] | str:
+    parts = [part.strip() for part in text.split(",")]
+    return parts if len(parts) > 1 else text

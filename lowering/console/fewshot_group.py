@@ -1,0 +1,57 @@
+"""`pefslc fewshot`: the commands of few-shot systems, each loaded when it is asked for or listed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+__all__ = ["fewshot"]
+
+# Name -> (module, the command in it).
+_COMMANDS = {
+    "build": ("pefslc.console.fewshot_building", "build"),
+    "enrol": ("pefslc.console.fewshot_learning", "enrol"),
+    "classify": ("pefslc.console.fewshot_recognising", "classify"),
+    "forget": ("pefslc.console.fewshot_learning", "forget"),
+    "merge": ("pefslc.console.fewshot_merging", "merge"),
+    "inspect": ("pefslc.console.fewshot_inspecting", "inspect"),
+    "split": ("pefslc.console.fewshot_splitting", "split"),
+}
+
+_SESSION = (
+    "pefslc fewshot build backbone.onnx -o build/ --mean 0.5 --std 0.25 --centre base_pictures/",
+    "pefslc fewshot enrol build/ desk.state --class mug mug1.png mug2.png mug3.png",
+    "pefslc fewshot enrol build/ desk.state --folder supports/        (a folder in it for each class)",
+    "pefslc fewshot classify build/ desk.state photo.png",
+    "pefslc fewshot merge desk.state kitchen.state -o both.state",
+    "pefslc fewshot inspect both.state",
+)
+
+
+class _LazyGroup(click.Group):
+    """Its commands are imported when one of them is needed: the help of `pefslc` needs none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _COMMANDS[cmd_name]
+        command = getattr(import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("A session"):
+            for line in _SESSION:
+                formatter.write(f"  {line}\n")
+
+
+@click.group("fewshot", cls=_LazyGroup, short_help="few-shot learning: enrol classes from pictures, recognise them")
+def fewshot() -> None:
+    """Few-shot learning with a compiled backbone: every decision is exact, and the one that the device takes."""

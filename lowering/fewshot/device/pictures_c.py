@@ -1,0 +1,70 @@
+"""Camera frames to the codes of the network's input as C99: a table of 256 entries a colour, and a loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from textwrap import wrap
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.targets.c.naming import comment_text, model_prefix
+from pefslc.version import __version__
+
+__all__ = ["emit_pictures_c"]
+
+_WIDTH = 110
+
+
+def emit_pictures_c(
+    name: str,
+    codes: NDArray[np.int64],
+    size: tuple[int, int],
+    types: tuple[str, str],
+    normalization: tuple[Sequence[str], Sequence[str]],
+) -> dict[str, bytes]:
+    """`<prefix>_pictures.h` and `<prefix>_pictures.c`, file name -> content.
+
+    name           of the network, any text
+    codes          [3, 256], of each byte of red, green and blue
+    size           (height, width) of the network's input in pixels
+    types          C types of the network's input and of its features, as "int8_t"; the first holds every code
+    normalization  mean and std as texts, of each colour, for the comment
+    """
+    prefix = model_prefix(name)
+    mean, std = normalization
+    context = {
+        "name": comment_text(name),
+        "version": __version__,
+        "prefix": prefix,
+        "height": size[0],
+        "width": size[1],
+        "input_type": types[0],
+        "feature_type": types[1],
+        "mean": comment_text(", ".join(mean)),
+        "std": comment_text(", ".join(std)),
+        "rows": ["\n        ".join(wrap(", ".join(map(_literal, row)), _WIDTH)) for row in codes.tolist()],
+    }
+    environment = _environment()
+    return {
+        f"{prefix}_pictures.{suffix}": environment.get_template(f"pictures.{suffix}.j2").render(context).encode()
+        for suffix in ("h", "c")
+    }
+
+
+def _literal(value: int) -> str:
+    return "INT32_MIN" if value == -(2**31) else str(value)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )

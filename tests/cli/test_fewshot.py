@@ -1,0 +1,381 @@
+"""`pefslc fewshot`: what the commands say and write, and what they answer to mistakes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_support import Cli
+from fewshot.head_oracle import Oracle
+from fewshot.system_support import ARCH, MEAN, STD, codes_by_definition, frames, tiny_backbone
+
+from pefslc.diagnostics.error_codes import Code
+from pefslc.fewshot.head.state import id_of_name
+from pefslc.fewshot.head.state_file import load_state
+from pefslc.fewshot.system.build import build_system
+from pefslc.fewshot.system.system import FewShotSystem
+from pefslc.files.folder_lock import locked
+
+Image = pytest.importorskip("PIL.Image")
+NAMES = ("mug", "cup", "pot")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """build/ of tiny_backbone for C and a board, pictures/NAME/0.png to 3.png."""
+    folder = tmp_path_factory.mktemp("fewshot")
+    build_system(
+        tiny_backbone(folder), folder / "build", mean=MEAN, std=STD, centre_pictures=frames(9, 0), arch=ARCH,
+        max_shots=9, max_classes=4,
+    )  # fmt: skip
+    for i, picture in enumerate(frames(12, 20, 12, 16)):
+        path = folder / "pictures" / NAMES[i % 3] / f"{i // 3}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+    return folder
+
+
+@pytest.fixture
+def here(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: links to build/ and pictures/, and nothing else."""
+    for name in ("build", "pictures"):
+        (tmp_path / name).symlink_to(built / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def learned(pefslc: Cli, here: Path) -> Path:
+    """desk.state: two shots of each class."""
+    for name in NAMES:
+        pictures = [f"pictures/{name}/{i}.png" for i in (0, 1)]
+        assert pefslc("fewshot", "enrol", "build", "desk.state", "--class", name, *pictures, "--device", 5).status == 0
+    return here / "desk.state"
+
+
+def test_the_help_shows_a_session(pefslc: Cli) -> None:
+    result = pefslc("fewshot", "--help")
+    assert result.status == 0
+    assert "  enrol     learn pictures of a class, or a folder of classes\n" in result.out
+    assert "pefslc fewshot classify build/ desk.state photo.png" in result.out
+    assert pefslc("fewshot").status == 2
+    assert "No such command 'enroll'" in pefslc("fewshot", "enroll").err
+
+
+@pytest.mark.parametrize("command", ["build", "enrol", "classify", "forget", "merge", "inspect", "split"])
+def test_every_command_has_help(pefslc: Cli, command: str) -> None:
+    result = pefslc("fewshot", command, "--help")
+    assert result.status == 0
+    assert result.out.startswith(f"Usage: pefslc fewshot {command}")
+
+
+@pytest.mark.usefixtures("here")
+def test_commands_load_no_compiler() -> None:
+    """Half a second is not much: onnx alone takes a third of it."""
+    program = (
+        "import sys\nfrom pefslc.console import cli\n"
+        "c = ['pictures/cup/0.png']\n"
+        "assert cli.run(['fewshot', 'enrol', 'build', 'x.state', '--class', 'cup', *c]) == 0\n"
+        "assert cli.run(['fewshot', 'classify', 'build', 'x.state', *c]) == 0\n"
+        "heavy = {'onnx', 'onnx_graphsurgeon', 'rich', 'jinja2', 'networkx', 'pefslc.driver.compiler', 'torch',\n"
+        "    'pefslc.targets.tensil', 'pefslc.passes'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_enrolled_pictures_are_recognised(pefslc: Cli, here: Path) -> None:
+    result = pefslc("fewshot", "enrol", "build", "x.state", "--class", "mug", "pictures/mug/0.png")
+    assert (result.status, result.out) == (0, "mug: 1 shot learned, 1 in all\nwrote x.state: 1 class\n")
+    result = pefslc("fewshot", "enrol", "build", "x.state", "--folder", "pictures")
+    assert result.out == (
+        "cup: 4 shots learned, 4 in all\nmug: 4 shots learned, 5 in all\npot: 4 shots learned, 4 in all\n"
+        "wrote x.state: 3 classes\n"
+    )
+    state = load_state(here / "x.state")
+    assert {state.name(c): state.classifier.shots(c) for c in state.classifier.classes} == {
+        "cup": 4,
+        "mug": 5,
+        "pot": 4,
+    }
+    assert id_of_name("mug") in state.classifier.classes
+    result = pefslc("fewshot", "classify", "build", "x.state", "pictures/cup", "pictures/mug/2.png")
+    assert result.status == 0
+    assert [line.split()[:2] for line in result.out.splitlines()[2:]] == [
+        *([f"pictures/cup/{i}.png", "cup"] for i in range(4)), ["pictures/mug/2.png", "mug"],
+    ]  # fmt: skip
+    assert result.err == ""
+
+
+@pytest.mark.parametrize("engine", ["auto", "c", "tensil", "float"])
+def test_scores_are_those_of_fractions(pefslc: Cli, learned: Path, engine: str) -> None:
+    system = FewShotSystem.open("build")
+    oracle = Oracle(system.spec)
+
+    def exact(path: str) -> tuple[int, ...]:
+        return codes_by_definition(system.fit(np.array(Image.open(path))))
+
+    for name in NAMES:
+        oracle.shots[id_of_name(name)] = [exact(f"pictures/{name}/{i}.png") for i in (0, 1)]
+    result = pefslc("fewshot", "classify", "build", learned, "pictures/pot", "--json", "--engine", engine)
+    found = json.loads(result.out)
+    assert found["engine"] == ("c" if engine == "auto" else engine)
+    assert len(found["pictures"]) == 4
+    for record in found["pictures"]:
+        scores = oracle.scores(exact(record["picture"]))
+        first, second, _ = sorted(scores.values(), reverse=True)
+        assert (Fraction(record["score"]), Fraction(record["runner_up_score"])) == (first, second)
+        assert record["class_id"] == id_of_name(record["class"])
+        assert scores[record["class_id"]] == first
+
+
+def test_what_is_not_near_enough_is_rejected_and_votes_for_none(pefslc: Cli, learned: Path) -> None:
+    every = ("fewshot", "classify", "build", learned, "pictures/pot", "--vote")
+    assert pefslc(*every).out.endswith("\n\nvote: pot, 4 of 4 frames\n")
+    result = pefslc(*every, "--threshold", "1")
+    assert result.out.endswith("\n\nvote: none of them, 4 of 4 frames\n")
+    assert "none (nearest: pot)" in result.out
+    found = json.loads(pefslc(*every, "--threshold", "81/100", "--json").out)
+    assert (found["threshold"], found["vote"]) == ("81/100", {"class": "pot", "frames": 4})
+
+
+@pytest.mark.usefixtures("here")
+def test_a_single_class_is_remarked_upon(pefslc: Cli) -> None:
+    pefslc("fewshot", "enrol", "build", "x.state", "--class", "mug", "pictures/mug")
+    result = pefslc("fewshot", "classify", "build", "x.state", "pictures/cup/0.png")
+    assert result.status == 0
+    assert result.err == (
+        "note: 'mug' is the only class: every picture is one; enrol another class, or give --threshold\n"
+    )
+    assert pefslc("fewshot", "classify", "build", "x.state", "pictures/cup/0.png", "--threshold", "0.5").err == ""
+
+
+def test_shots_and_classes_are_forgotten(pefslc: Cli, learned: Path) -> None:
+    before = learned.read_bytes()
+    pefslc("fewshot", "enrol", "build", learned, "--class", "cup", "pictures/cup/3.png")
+    result = pefslc("fewshot", "forget", "build", learned, "--class", "cup", "pictures/cup/3.png")
+    assert result.out == f"cup: 1 shot forgotten, 2 left\nwrote {learned}\n"
+    assert learned.read_bytes() == before
+    assert pefslc("fewshot", "forget", "build", learned, "--class", "cup").out.startswith("cup: forgotten\n")
+    assert load_state(learned).find("cup") is None
+
+
+def test_states_of_two_devices_are_merged(pefslc: Cli, learned: Path, here: Path) -> None:
+    pefslc("fewshot", "enrol", "build", "other.state", "--class", "cup", "pictures/cup", "--device", 6)
+    result = pefslc("fewshot", "merge", learned, "other.state", "-o", "both.state")
+    assert result.out == "wrote both.state: 3 classes of 2 devices\n"
+    pefslc("fewshot", "merge", "other.state", learned)
+    assert (here / "other.state").read_bytes() == (here / "both.state").read_bytes()
+    twice = pefslc("fewshot", "merge", "both.state", learned)
+    assert (twice.status, twice.err.split(":")[0]) == (1, f"error[{Code.MERGED_TWICE}]")
+    pefslc("fewshot", "enrol", "build", "third.state", "--class", "cup", "pictures/cup", "--device", 7)
+    kept = pefslc("fewshot", "merge", learned, "third.state", "-o", "both.state")
+    assert "'both.state' is in the way" in kept.err
+
+
+def test_what_there_is_can_be_seen(pefslc: Cli, learned: Path) -> None:
+    result = pefslc("fewshot", "inspect", "build", learned)
+    assert result.status == 0
+    assert "features    6 codes in 0 to 496, scale 1/128\n" in result.out
+    assert "head        integer NCM, cosine in PEFSL's order, centre: base mean (4 fraction bits)\n" in result.out
+    assert "engines     c, tensil, float (tensil: pynqz1)\n" in result.out
+    assert "device 5; at most 9 shots a class, 4 classes, 16 devices" in result.out
+    assert f"cup    {id_of_name('cup')}      2\n" in result.out
+    assert result.out.endswith(pefslc("fewshot", "inspect", learned).out)
+    assert pefslc("fewshot", "inspect", learned, "desk.state").status == 2
+    assert "no classes" not in result.out
+
+
+def test_a_system_is_built_from_the_command_line(pefslc: Cli, here: Path) -> None:
+    """The same as from Python, with the pictures of a folder for the centre."""
+    tiny_backbone(here)
+    result = pefslc(
+        "fewshot", "build", "tiny.onnx", "-o", "mine", "--mean", ", ".join(MEAN), "--std", STD,
+        "--centre", "pictures/mug", "--max-shots", 9, "--max-classes", 4, "--centre-name", "mugs",
+    )  # fmt: skip
+    assert result.err == ""
+    assert result.out == (
+        "tiny: 6 features, integer NCM, cosine in PEFSL's order, centre: mugs (4 fraction bits)\n"
+        "wrote 13 files into mine\n"
+    )
+    ours, theirs = FewShotSystem.open("mine"), FewShotSystem.open("build")
+    assert ours.description.codes_sha256 == theirs.description.codes_sha256
+    assert ours.spec != theirs.spec
+    assert pefslc("fewshot", "build", "nothing.onnx", "-o", "x", "--mean", "0", "--std", "1").status == 2
+
+
+def test_the_classes_of_a_folder_are_split(pefslc: Cli, here: Path) -> None:
+    for i in range(8):
+        shutil.copytree(here / "pictures" / NAMES[i % 3], here / "mine" / f"class{i}")
+    ask = ("fewshot", "split", "mine", "--val", 2, "--novel", 3, "--least", 4)
+    result = pefslc(*ask)
+    assert result.out == "base: 3 classes\nval: 2 classes\nnovel: 3 classes\nwrote mine/split.json\n"
+    lists = json.loads((here / "mine/split.json").read_text())
+    assert sorted(name for names in lists.values() for name in names) == [f"class{i}" for i in range(8)]
+    assert pefslc(*ask, "--seed", 1).status == 1
+    assert pefslc(*ask, "--seed", 1, "--replace", "-q").out == ""
+    assert "8 classes, 0 of them with 5 pictures" in pefslc("fewshot", "split", "mine", "--least", 5).err
+
+
+# --- mistakes -----------------------------------------------------------------------------------------------------
+
+ENROL = ("fewshot", "enrol", "build", "desk.state")
+CLASSIFY = ("fewshot", "classify", "build", "desk.state")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        ((*ENROL, "--class", "mug"), 1, f"error[{Code.NO_SHOTS}]: there are no pictures to learn"),
+        ((*ENROL, "--class", "mug", "pictures"), 1, "there are no pictures in 'pictures'"),
+        ((*ENROL, "pictures/mug"), 2, "give --class NAME and its pictures, or --folder DIR"),
+        ((*ENROL, "--class", "mug", "--folder", "pictures"), 2, "give --class NAME and its pictures"),
+        ((*ENROL, "--folder", "pictures", "more.png"), 2, "'more.png' is one more"),
+        ((*ENROL, "--folder", "pictures/mug"), 1, "'pictures/mug' holds no folders"),
+        ((*ENROL, "--folder", "nowhere"), 1, "'nowhere'"),
+        ((*ENROL, "--class", "mug", "nowhere.png"), 1, f"error[{Code.NO_SUCH_FILE}]: no such file: 'nowhere.png'"),
+        ((*ENROL, "--class", "mug", "broken.png"), 1, "picture 'broken.png' cannot be read: "),
+        ((*ENROL, "--class", "mug", "float.tif"), 1, "picture 'float.tif' cannot be read: mode F is not read"),
+        ((*ENROL, "--class", "mug", *["pictures/mug"] * 2), 1, "10 shots of class"),
+        ((*ENROL, "--class", "", "pictures/mug"), 1, f"error[{Code.HEAD_NAME}]: a class has no name"),
+        ((*ENROL, "--class", "m" * 33, "pictures/mug"), 1, "has 33 bytes"),
+        ((*ENROL, "--class", "mug", "pictures/mug/2.png", "--device", "6"), 2, "is the state of another device"),
+        ((*ENROL, "--class", "mug", "pictures/mug/2.png", "--device", "-1"), 2, "--device"),
+        ((*ENROL, "--class", "mug", "pictures/mug/2.png", "--engine", "gpu"), 2, "--engine"),
+        (("fewshot", "enrol", "build", "no/x.state", "--class", "mug", "pictures/mug"), 0, ""),
+        (("fewshot", "enrol", "build", "notes.txt", "--class", "mug", "pictures/mug"), 1, "the state in 'notes.txt'"),
+        (("fewshot", "enrol", "build", "cut.state", "--class", "mug", "pictures/mug"), 1, "is cut short"),
+        (("fewshot", "enrol", "pictures", "x.state", "--class", "a", "pictures/mug"), 1, f"error[{Code.NOT_A_SYSTEM}]"),
+        (("fewshot", "enrol", "nowhere", "x.state", "--class", "a", "pictures/mug"), 1, "there is no folder 'nowhere'"),
+        ((*CLASSIFY,), 1, "there are no pictures to recognise"),
+        ((*CLASSIFY, "pictures/mug", "--threshold", "near"), 2, "--threshold: 'near' is no number"),
+        ((*CLASSIFY, "pictures/mug", "--threshold", "1.5"), 1, "the threshold 3/2 is not in 0 to 1"),
+        (("fewshot", "classify", "build", "x.state", "pictures/mug"), 1, "no such file: 'x.state'"),
+        (("fewshot", "classify", "build", "foreign.state", "pictures/mug"), 1, "belongs to another backbone"),
+        (("fewshot", "forget", "build", "desk.state", "--class", "jar"), 1, "there is no class 'jar'"),
+        (("fewshot", "forget", "build", "x.state", "--class", "jar"), 1, "no such file: 'x.state'"),
+        (("fewshot", "merge", "desk.state", "foreign.state"), 1, "belongs to another backbone"),
+        (("fewshot", "merge", "desk.state", "desk.state"), 1, "the shots of device 5 are in both states"),
+        (("fewshot", "merge", "desk.state"), 2, "Missing argument"),
+        (("fewshot", "inspect", "notes.txt"), 1, "the state in 'notes.txt' is none"),
+    ],
+)
+def test_mistakes_are_answered(
+    pefslc: Cli, learned: Path, here: Path, arguments: tuple[str, ...], status: int, said: str
+) -> None:
+    content = learned.read_bytes()
+    (here / "notes.txt").write_text("not a state")
+    (here / "cut.state").write_bytes(content[:-9])
+    (here / "foreign.state").write_bytes(foreign(content))
+    (here / "broken.png").write_bytes((here / "pictures/mug/0.png").read_bytes()[:60])
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(here / "float.tif")
+    result = pefslc(*arguments)
+    assert (result.status, said in result.err) == (status, True), result.err
+    assert "Traceback" not in result.err
+    assert learned.read_bytes() == content
+
+
+def foreign(content: bytes) -> bytes:
+    """The same state of another backbone and another device."""
+    import zlib
+
+    changed = content[:16] + bytes(32) + content[48:-4]
+    return changed + zlib.crc32(changed).to_bytes(4, "little")
+
+
+def test_all_broken_pictures_are_told_and_nothing_is_learned(pefslc: Cli, here: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (here / name).write_bytes(b"no picture")
+    result = pefslc("fewshot", "enrol", "build", "x.state", "--class", "a", "a.png", "pictures/mug/0.png", "b.png")
+    assert result.err.count("error[") == 2
+    assert not (here / "x.state").exists()
+
+
+def test_without_a_c_compiler_the_tcu_is_simulated(
+    pefslc: Cli, learned: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = pefslc(*CLASSIFY, "pictures/mug").out
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
+    result = pefslc(*CLASSIFY, "pictures/mug")
+    assert (result.status, result.out) == (0, expected)
+    assert result.err == "note: no C compiler: the TCU is simulated, slower and with the same codes\n"
+    assert pefslc(*CLASSIFY, "pictures/mug", "--engine", "c").err.startswith(f"error[{Code.NO_C_COMPILER}]")
+    build_system(tiny_backbone(here), here / "c_only", mean=MEAN, std=STD)
+    result = pefslc("fewshot", "classify", "c_only", learned, "pictures/mug")
+    assert result.err.startswith(f"error[{Code.NO_C_COMPILER}]: no C compiler found")
+
+
+@pytest.mark.usefixtures("learned")
+def test_without_pillow_the_message_says_how_to_get_it(pefslc: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    result = pefslc(*CLASSIFY, "pictures/mug")
+    assert result.status == 1
+    assert result.err.count(f"error[{Code.NO_FEWSHOT_EXTRA}]: reading picture files needs pillow") == 1
+
+
+def test_a_full_disk_loses_nothing(pefslc: Cli, learned: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = learned.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = pefslc(*ENROL, "--class", "mug", "pictures/mug/2.png")
+    assert result.status == 1
+    assert result.err.startswith(f"error[{Code.CANNOT_WRITE}]: cannot write 'desk.state': No space left on device")
+    assert learned.read_bytes() == content
+    assert sorted(p.name for p in here.iterdir()) == ["build", "desk.state", "pictures"]
+
+
+def test_a_second_process_waits_or_is_refused(pefslc: Cli, learned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pefslc.files.folder_lock._PATIENCE_S", 0.0)
+    content = learned.read_bytes()
+    with locked(learned.parent):
+        result = pefslc(*ENROL, "--class", "mug", "pictures/mug/2.png")
+        assert result.err.startswith(f"error[{Code.FOLDER_IN_USE}]")
+        assert pefslc(*CLASSIFY, "pictures/mug").status == 0  # who only reads does not wait
+    assert learned.read_bytes() == content
+
+
+_ENROLLING = """
+import sys
+from pefslc.console import cli
+while True:
+    assert cli.run(["fewshot", "enrol", "build", "x.state", "--class", "mug", "pictures/mug/0.png", "-q"]) == 0
+    assert cli.run(["fewshot", "forget", "build", "x.state", "--class", "mug", "pictures/mug/0.png", "-q"]) == 0
+    print("saved", flush=True)
+"""
+
+
+def test_killed_while_it_enrols_the_state_is_one_that_was_saved(pefslc: Cli, here: Path) -> None:
+    pefslc("fewshot", "enrol", "build", "x.state", "--class", "mug", "pictures/mug/1.png", "--device", 1)
+    without = (here / "x.state").read_bytes()
+    pefslc("fewshot", "enrol", "build", "x.state", "--class", "mug", "pictures/mug/0.png")
+    with_it = (here / "x.state").read_bytes()
+    (here / "x.state").write_bytes(without)
+    draw = random.Random(3)
+    for _ in range(3):
+        process = subprocess.Popen([sys.executable, "-c", _ENROLLING], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        for _ in range(draw.randint(1, 4)):
+            assert process.stdout.readline() == "saved\n"
+        time.sleep(draw.random() / 20)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert (here / "x.state").read_bytes() in (without, with_it)
+        (here / "x.state").write_bytes(without)
+    assert pefslc("fewshot", "enrol", "build", "x.state", "--class", "mug", "pictures/mug/0.png").status == 0
+    assert (here / "x.state").read_bytes() == with_it
