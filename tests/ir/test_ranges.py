@@ -9,7 +9,7 @@ from pefslc.analysis import ranges
 from pefslc.analysis.ranges import conv_bounds, result_range
 from pefslc.diagnostics.errors import Origin
 from pefslc.geometry.shapes import Window
-from pefslc.ir.integer import Lookup
+from pefslc.ir.integer import Clamp, Lookup, Product, Rescale, Sum, SumPool
 from pefslc.ir.value import CodeRange, IntArray, TensorType, Value
 from pefslc.numeric.scale import Scale
 
@@ -44,6 +44,48 @@ def test_a_table_makes_the_codes_of_its_entries_that_can_be_read() -> None:
             read = [int(table[c, code + 2]) for c in range(2) for code in range(low, high + 1)]
             op = Lookup(result=value("y"), input=value("x", low, high), low=-2, table=IntArray(table))
             assert result_range(op) == (min(read), max(read))
+
+
+RANGES = [(low, high) for low in range(-3, 4) for high in range(low, 4)]
+
+
+@pytest.mark.parametrize(("low", "high"), RANGES)
+def test_codes_of_two_operands_lie_between_the_least_and_the_most_of_all_pairs(low: int, high: int) -> None:
+    for other in RANGES:
+        pairs = [(a, b) for a in range(low, high + 1) for b in range(other[0], other[1] + 1)]
+        operands = {"lhs": value("x", low, high), "rhs": value("z", *other)}
+        sums, products = [a + b for a, b in pairs], [a * b for a, b in pairs]
+        assert result_range(Sum(result=value("y"), **operands)) == (min(sums), max(sums))
+        assert result_range(Product(result=value("y"), **operands)) == (min(products), max(products))
+        clamped = [min(max(a, other[0]), other[1]) for a, _ in pairs]
+        clamp = Clamp(result=value("y"), input=value("x", low, high), low=other[0], high=other[1])
+        assert result_range(clamp) == (min(clamped), max(clamped))
+
+
+@pytest.mark.parametrize("factor", [-3, -1, 1, 2])
+def test_rescaled_codes_lie_between_both_ends(factor: int) -> None:
+    for low, high in RANGES:
+        scaled = [code * factor for code in (low, high)]
+        assert result_range(Rescale(result=value("y"), input=value("x", low, high), factor=factor)) == (
+            min(scaled),
+            max(scaled),
+        )
+
+
+@pytest.mark.parametrize("factors", [None, [[6, 3], [2, 1]], [[1, 1], [1, 5]]])
+def test_sums_of_windows_lie_between_those_of_the_least_and_the_most_taps(factors: list[list[int]] | None) -> None:
+    """Windows of 2 x 2 over 3 x 3 pixels and a row and a column of padding: 1, 2, 2 and 4 taps inside."""
+    window = Window(kernel=(2, 2), strides=(2, 2), pads=(1, 1, 0, 0))
+    inside = np.array([[1, 2], [2, 4]])
+    given = None if factors is None else IntArray(np.array(factors))
+    for low, high in RANGES:
+        x = Value("x", TensorType((1, 1, 3, 3), CodeRange(low=low, high=high, scale=Scale.power_of_two(0))), ORIGIN)
+        found = result_range(SumPool(result=value("y"), input=x, window=window, factors=given))
+        if given is None:  # whatever the padding covers
+            assert found == (4 * min(low, 0), 4 * max(high, 0))
+        else:
+            ends = [int(n) * code for n in (inside * given.data).reshape(-1) for code in (low, high)]
+            assert found == (min(ends), max(ends))
 
 
 def value(name: str, low: int = 0, high: int = 0) -> Value:
