@@ -7,9 +7,11 @@ import pytest
 
 from pefslc.analysis import ranges
 from pefslc.analysis.ranges import conv_bounds, result_range
-from pefslc.diagnostics.errors import Origin
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Origin
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Clamp, Lookup, Product, Rescale, Sum, SumPool
+from pefslc.ir.structural import Pad
 from pefslc.ir.value import CodeRange, IntArray, TensorType, Value
 from pefslc.numeric.scale import Scale
 
@@ -86,6 +88,27 @@ def test_sums_of_windows_lie_between_those_of_the_least_and_the_most_taps(factor
         else:
             ends = [int(n) * code for n in (inside * given.data).reshape(-1) for code in (low, high)]
             assert found == (min(ends), max(ends))
+
+
+@pytest.mark.parametrize(("low", "high"), RANGES)
+def test_padding_is_one_more_code(low: int, high: int) -> None:
+    for zero in range(-2, 3):
+        element = CodeRange(low=-9, high=9, scale=Scale.power_of_two(0), zero_point=zero)
+        padded = Value("y", TensorType((1, 2, 3, 3), element), ORIGIN)
+        assert result_range(
+            Pad(result=padded, input=value("x", low, high), before=(0, 0, 1, 1), after=(0, 0, 1, 1))
+        ) == (
+            min(low, zero),
+            max(high, zero),
+        )
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_codes_beyond_64_bits_are_refused_on_both_sides(sign: int) -> None:
+    lhs, rhs = value("x", *sorted((0, sign << 40))), value("z", 0, 1 << 40)
+    with pytest.raises(CompileError) as caught:
+        result_range(Product(result=value("y"), lhs=lhs, rhs=rhs))
+    assert caught.value.problems[0].code is Code.BEYOND_64_BITS
 
 
 def value(name: str, low: int = 0, high: int = 0) -> Value:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tensil_support import by_rationals, line
 
+import pefslc.numeric.staircase as staircase_module
 from builders import ModelBuilder
 from pefslc import compile as compile_model
 from pefslc.numeric.chain import Chain
@@ -169,6 +170,22 @@ def test_a_jump_before_a_slow_rise_is_refused_without_a_search(jump: int) -> Non
     rising = np.array([[0] * jump + [5 * i for i in range(1, 6)]])
     assert not may_be_straight(Staircase(-400, 400, 0, rising, np.array([1])), *domain_of(-400, 400), FP16)
     assert may_be_straight(Staircase(-400, 400, 0, rising[:, jump - 1 :], np.array([1])), *domain_of(-400, 400), FP16)
+
+
+@pytest.mark.parametrize("low", [-(2**31) - 7, -(2**31), -(2**31) + 1])
+@pytest.mark.parametrize("high", [2**31 - 2, 2**31 - 1, 2**31 + 7])
+@pytest.mark.parametrize("many", [True, False])
+def test_what_never_happens_stays_outside_of_any_domain(
+    low: int, high: int, many: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step beyond the last code, and one before the first: 32 bits hold those of some domains."""
+    if many:
+        monkeypatch.setattr(staircase_module, "_MOST_LISTED", 0)
+    never = Staircase(low, high, 0, np.array([[high + 1], [low - 1]]), np.array([1, -1]))
+    zero = np.zeros(2, dtype=np.int64)
+    found = computed_by((ChannelMultiply((0, 0)),), never, zero, zero, 0, FP32)
+    assert found.thresholds.tolist() == [[high + 1], [low - 1]]
+    assert (found.thresholds.dtype == np.int32) == (many and low > -(2**31) and high < 2**31 - 1)
 
 
 def test_one_step_is_found() -> None:
