@@ -70,9 +70,23 @@ def build(
             input_fmt=input_fmt,
             progress=progress,
         )
+    _compile_once(output)
     if not quiet:
         print(f"{description.name}: {description.spec.dimension} features, {description.ncm}")
         print(f"wrote {len(description.files) + 1} files into {output}")
+
+
+def _compile_once(folder: str) -> None:
+    """Open the system: what was written is read back, and the first command on it finds its C compiled."""
+    from pefslc.diagnostics.error_codes import Code
+    from pefslc.diagnostics.errors import CompileError
+    from pefslc.fewshot.system.system import FewShotSystem
+
+    try:
+        FewShotSystem.open(folder)
+    except CompileError as e:
+        if e.problems[0].code is not Code.NO_C_COMPILER:  # it may be for a board only
+            raise
 
 
 def _numbers(text: str) -> list[str] | str:

@@ -24,6 +24,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.fewshot.head.state import id_of_name
 from pefslc.fewshot.head.state_file import load_state
 from pefslc.fewshot.system.build import build_system
+from pefslc.fewshot.system.engines import LIBRARIES
 from pefslc.fewshot.system.system import FewShotSystem
 from pefslc.files.folder_lock import locked
 
@@ -210,6 +211,7 @@ def test_a_system_is_built_from_the_command_line(pefslc: Cli, here: Path) -> Non
         "tiny: 6 features, integer NCM, cosine in PEFSL's order, centre: mugs (4 fraction bits)\n"
         "wrote 13 files into mine\n"
     )
+    assert (here / "mine" / LIBRARIES).is_dir()  # compiled once, for the first command
     ours, theirs = FewShotSystem.open("mine"), FewShotSystem.open("build")
     assert ours.description.codes_sha256 == theirs.description.codes_sha256
     assert ours.spec != theirs.spec

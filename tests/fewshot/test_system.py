@@ -152,6 +152,19 @@ def test_a_changed_description_is_not_read(build: Path, tmp_path: Path) -> None:
         FewShotSystem.open(folder)
 
 
+def test_a_build_that_was_ended_in_the_middle_is_told_from_a_changed_file(build: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "build"
+    shutil.copytree(build, folder)
+    staged = folder / ".pefslc-staged-x"
+    (staged / "new").mkdir(parents=True)
+    (staged / "new" / "tiny.fewshot.json").write_text("to come")
+    (staged / "journal.json").write_text(json.dumps({"files": {"tiny.c": "", "tiny.fewshot.json": ""}, "replaced": []}))
+    FewShotSystem.open(folder)  # nothing was moved yet
+    (folder / "tiny.c").write_text("new")
+    with pytest.raises(CompileError, match="are half replaced: a build writes them, or was ended while it did"):
+        FewShotSystem.open(folder)
+
+
 def test_a_description_survives_its_file(build: Path) -> None:
     description = load_description(build)
     assert (build / description.file_name).read_bytes() == description.to_bytes()
