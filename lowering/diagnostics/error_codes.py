@@ -174,3 +174,9 @@ class Code(Enum):
     OTHER_TRAINING = ("PEF1163", "a checkpoint is not one of this training")
     WEIGHTS_FILE = ("PEF1164", "a file of weights does not fit the backbone")
     PRUNING = ("PEF1165", "channels cannot be pruned as asked")
+    TRAINED_FILE = ("PEF1166", "a file is no trained backbone")
+
+    # 12: sweeps over few-shot networks
+    SWEEP = ("PEF1201", "a sweep or a measurement cannot be as asked")
+    SWEEP_WORKER = ("PEF1202", "a worker of a sweep is lost, or not as the others")
+    SWEEP_CELL = ("PEF1203", "networks of a sweep could not be measured")
