@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.artifacts.sidecar import JsonObject, load_sidecar
+from pefslc.artifacts.sidecar import Json, JsonObject, load_sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.driver.compiler import compile
@@ -31,7 +31,9 @@ class FeatureCodes:
 
     @property
     def values(self) -> NDArray[np.float64]:
-        return self.codes * self.scale
+        values: NDArray[np.float64] = self.codes.astype(np.float64)
+        values *= self.scale
+        return values
 
 
 def feature_codes(
@@ -93,7 +95,7 @@ def c_costs(program: Program) -> JsonObject:
 
 def board_costs(network: Path, boards: Sequence[str]) -> JsonObject:
     """Of each Tensil architecture: modelled cycles of one picture, or why the network cannot run there."""
-    found: JsonObject = {}
+    found: dict[str, Json] = {}
     for board in boards:
         try:
             program = compile(network, target="tensil", arch=board, batch=1)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from pefslc.artifacts.sidecar import JsonObject
+from pefslc.artifacts.sidecar import Json, JsonObject
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.driver.compiler import compile
@@ -87,7 +87,7 @@ def _cell(content: dict[str, Any], data: FewShotData, item: Item) -> bytes:
     given = setting["measurement"]
     measurement = Measurement(**{**given, "shots": tuple(given["shots"])})
     trained = [trained_from_bytes(part).trained for part in item.inputs]
-    result: JsonObject = {"cell": cell.to_json(), "data_sha256": data.digest()}
+    result: dict[str, Json] = {"cell": content["cell"], "data_sha256": data.digest()}
     try:
         if cell.method is Method.FLOAT:
             result.update(_measured_float(trained[0], data, measurement))
@@ -126,7 +126,7 @@ def _measured_artifact(trained: Trained, data: FewShotData, measurement: Measure
         path = Path(folder) / "backbone.onnx"
         export_onnx(trained, data.base.images, path)
         program = compile(path, target="c", batch=1)
-        result: JsonObject = {"network_sha256": sha256(path.read_bytes()).hexdigest(), "c": c_costs(program)}
+        result: dict[str, Json] = {"network_sha256": sha256(path.read_bytes()).hexdigest(), "c": c_costs(program)}
         features, of_base = feature_codes(program, description.mean, description.std, (images.images, base))
         result["features_sha256"] = sha256(features.codes.astype("<i8").tobytes()).hexdigest()
         result["shots"] = measured_json(measure(features, of_base, centre, images, measurement))

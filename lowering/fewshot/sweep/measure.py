@@ -1,4 +1,4 @@
-"""Accuracy of a network's features on the episodes of a measurement: by the integer head, and the float one beside it."""
+"""Accuracy of a network's features on the episodes of a measurement, by the integer head and by the float one."""
 
 from __future__ import annotations
 
@@ -86,13 +86,8 @@ def measure(
 
 def measured_json(measured: Measured) -> JsonObject:
     """By shots and head. `right` holds the right answers of each episode, for paired differences."""
-    content: JsonObject = {}
-    for head, by_shots in measured.by_head.items():
-        for shots, result in by_shots.items():
-            of_shots = content.setdefault(str(shots), {})
-            assert isinstance(of_shots, dict)
-            of_shots[str(head)] = _result_json(result)
-    return content
+    shots = next(iter(measured.by_head.values()))
+    return {str(n): {str(head): _result_json(found[n]) for head, found in measured.by_head.items()} for n in shots}
 
 
 def _result_json(result: EpisodeAccuracies) -> JsonObject:

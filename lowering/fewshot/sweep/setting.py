@@ -94,7 +94,7 @@ class Setting:
     description: str
     recipe: str
     tuning: str
-    measurement: Measurement = Measurement()  # noqa: RUF009  # frozen
+    measurement: Measurement = Measurement()
     boards: tuple[str, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
 
