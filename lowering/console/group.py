@@ -7,6 +7,7 @@ import click
 from pefslc.console.check import check
 from pefslc.console.compiling import compile_model
 from pefslc.console.disassembling import disassemble_program
+from pefslc.console.fewshot_group import fewshot
 from pefslc.console.inspecting import inspect_model
 from pefslc.console.listing import list_passes, list_targets
 from pefslc.console.running import run_artifact
@@ -66,6 +67,7 @@ commands = _Commands(
         check,
         run_artifact,
         disassemble_program,
+        fewshot,
         list_passes,
         list_targets,
     ],

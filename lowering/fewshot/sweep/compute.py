@@ -20,16 +20,17 @@ from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.driver.compiler import compile
 from pefslc.fewshot.data.image_set import FewShotData
 from pefslc.fewshot.networks.backbones import Description
-from pefslc.fewshot.networks.features import features_of
-from pefslc.fewshot.networks.pruning import pruned
-from pefslc.fewshot.networks.quantizing import export_onnx, quantized
+from pefslc.fewshot.networks.quantizing import export_onnx
 from pefslc.fewshot.networks.recipe import Recipe
 from pefslc.fewshot.networks.saved_training import network_digest
 from pefslc.fewshot.networks.trained_file import TrainedFile, trained_from_bytes, trained_to_bytes
-from pefslc.fewshot.networks.training import Trained, fit, train
-from pefslc.fewshot.sweep.artifact import board_costs, c_costs, feature_codes
-from pefslc.fewshot.sweep.cells import Cell, Kind, Method
-from pefslc.fewshot.sweep.measure import centre_images, measure, measured_json
+from pefslc.fewshot.networks.training import Trained, train
+from pefslc.fewshot.sweep.artifact import board_costs, c_costs
+from pefslc.fewshot.sweep.cells import Cell, Kind, Method, Prune
+from pefslc.fewshot.sweep.evaluation import measure_program
+from pefslc.fewshot.sweep.float_network import measure_float
+from pefslc.fewshot.sweep.measure import measured_json
+from pefslc.fewshot.sweep.methods import pruned_network, quantized_network
 from pefslc.fewshot.sweep.setting import DataSource, Measurement
 from pefslc.fewshot.sweep.tasks import Item
 
@@ -61,18 +62,22 @@ class Worker:
 
 def _training(content: dict[str, Any], data: FewShotData, item: Item) -> bytes:
     description = Description.from_json(json.dumps(content["description"]))
-    recipe = replace(Recipe(**content["recipe"]), seed=content["seed"])
+    recipe = _recipe(content["recipe"], content["seed"])
     trained = train(description, data.base, recipe, checkpoint=_checkpoint(item))
     return _kept(trained, item)
 
 
 def _pruning(content: dict[str, Any], data: FewShotData, item: Item) -> bytes:
     floating = trained_from_bytes(item.inputs[0]).trained
-    share, array = content["prune"]
-    recipe = replace(Recipe(**content["tuning"]), seed=content["seed"])
-    teacher = floating.teacher if content["distill"] else None
-    start = pruned(floating, share, array)
-    return _kept(fit(start, data.base, recipe, teacher=teacher, checkpoint=_checkpoint(item)), item)
+    recipe = _recipe(content["tuning"], content["seed"])
+    prune, distill = Prune(*content["prune"]), bool(content["distill"])
+    return _kept(
+        pruned_network(floating, prune, data.base, recipe, distill=distill, checkpoint=_checkpoint(item)), item
+    )
+
+
+def _recipe(content: dict[str, Any], seed: int) -> Recipe:
+    return replace(Recipe(**content), seed=seed)
 
 
 def _kept(trained: Trained, item: Item) -> bytes:
@@ -92,11 +97,8 @@ def _cell(content: dict[str, Any], data: FewShotData, item: Item) -> bytes:
         if cell.method is Method.FLOAT:
             result.update(_measured_float(trained[0], data, measurement))
         else:
-            network = quantized(trained[0], cell.fmt, data.base.images)
-            if cell.method is Method.QAT:
-                recipe = replace(Recipe(**setting["tuning"]), seed=cell.seed)
-                teacher = trained[-1].teacher if cell.distill else None
-                network = fit(network, data.base, recipe, teacher=teacher, checkpoint=_checkpoint(item))
+            recipe = _recipe(setting.get("tuning", {}), cell.seed)
+            network = quantized_network(trained[0], trained[-1], cell, data.base, recipe, checkpoint=_checkpoint(item))
             result.update(_measured_artifact(network, data, measurement, setting["boards"]))
         result.update(status="measured", reason="")
     except CompileError as e:
@@ -112,26 +114,24 @@ def _cell(content: dict[str, Any], data: FewShotData, item: Item) -> bytes:
 
 
 def _measured_float(trained: Trained, data: FewShotData, measurement: Measurement) -> JsonObject:
-    images, (base, centre) = data.split(measurement.split), centre_images(data.base, measurement.centre_pictures)
-    network, description = trained.network, trained.description
-    features, of_base = (features_of(network, description, part) for part in (images.images, base))
-    shots = measured_json(measure(features, of_base, centre, images, measurement))
-    return {"network_sha256": network_digest(network), "shots": shots}
+    shots = measured_json(measure_float(trained, data, measurement))
+    return {"network_sha256": network_digest(trained.network), "shots": shots}
 
 
 def _measured_artifact(trained: Trained, data: FewShotData, measurement: Measurement, boards: list[str]) -> JsonObject:
-    images, (base, centre) = data.split(measurement.split), centre_images(data.base, measurement.centre_pictures)
     description = trained.description
     with TemporaryDirectory(prefix="pefslc-") as folder:
         path = Path(folder) / "backbone.onnx"
         export_onnx(trained, data.base.images, path)
         program = compile(path, target="c", batch=1)
-        result: dict[str, Json] = {"network_sha256": sha256(path.read_bytes()).hexdigest(), "c": c_costs(program)}
-        features, of_base = feature_codes(program, description.mean, description.std, (images.images, base))
-        result["features_sha256"] = sha256(features.codes.astype("<i8").tobytes()).hexdigest()
-        result["shots"] = measured_json(measure(features, of_base, centre, images, measurement))
-        result["boards"] = board_costs(path, boards)
-    return result
+        measured, features = measure_program(program, description.mean, description.std, data, measurement)
+        return {
+            "network_sha256": sha256(path.read_bytes()).hexdigest(),
+            "features_sha256": sha256(features.codes.astype("<i8").tobytes()).hexdigest(),
+            "shots": measured_json(measured),
+            "c": c_costs(program),
+            "boards": board_costs(path, boards),
+        }
 
 
 def _checkpoint(item: Item) -> Path | None:

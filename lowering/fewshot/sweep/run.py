@@ -47,7 +47,7 @@ class Swept:
         return to_text(self.rows, self.setting)
 
     def write(self, folder: Path, *, plot: bool = True) -> tuple[Path, ...]:
-        """sweep.txt, .md, .csv, .json and, with `plot`, .png and .svg, each whole or not at all. Raises CompileError."""
+        """sweep.txt, .md, .csv, .json, with `plot` .png and .svg, each whole or not at all. Raises CompileError."""
         contents = {
             "txt": self.text().encode(),
             "md": to_markdown(self.rows, self.setting).encode(),

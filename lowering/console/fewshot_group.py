@@ -1,0 +1,52 @@
+"""`pefslc fewshot`: the commands of few-shot systems, each loaded when it is asked for or listed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+__all__ = ["fewshot"]
+
+# Name -> (module, the command in it).
+_COMMANDS = {
+    "train": ("pefslc.console.fewshot_training", "train"),
+    "quantize": ("pefslc.console.fewshot_quantizing", "quantize"),
+    "evaluate": ("pefslc.console.fewshot_evaluating", "evaluate"),
+    "sweep": ("pefslc.console.fewshot_sweeping", "sweep"),
+}
+
+_SESSION = (
+    "pefslc fewshot train -o float.pt",
+    "pefslc fewshot quantize float.pt -o backbone.onnx --fmt auto:4 --distill",
+    "pefslc fewshot evaluate backbone.onnx --float float.pt",
+    "pefslc fewshot sweep -o sweep/ --fmt auto:2,auto:3,Q2.3 --seeds 0,1,2 --arch custom_perf",
+)
+
+
+class _LazyGroup(click.Group):
+    """Its commands are imported when one of them is needed: the help of `pefslc` needs none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _COMMANDS[cmd_name]
+        command = getattr(import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("A session"):
+            for line in _SESSION:
+                formatter.write(f"  {line}\n")
+
+
+@click.group("fewshot", cls=_LazyGroup, short_help="few-shot learning: enrol classes from pictures, recognise them")
+def fewshot() -> None:
+    """Few-shot learning with a compiled backbone: every decision is exact, and the one that the device takes."""
