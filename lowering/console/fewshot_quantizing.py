@@ -116,7 +116,7 @@ def quantize(
 def pictures_of(
     content: TrainedFile, given: dict[str, Any], cache: str | None, progress: Any
 ) -> tuple[DataSource, FewShotData]:
-    """The pictures of a training, from where it had them or from where the user says. Raises CompileError for others."""
+    """The pictures of a training, from where it had them or the user says. Raises CompileError for others."""
     import json
 
     from pefslc.diagnostics.error_codes import Code

@@ -26,10 +26,13 @@ class Method(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a task computes. TRAINING and PRUNING: a float backbone as `trained_to_bytes`; CELL: a result as JSON."""
+    """What a task computes: a float backbone as `trained_to_bytes` (TRAINING, PRUNING), a quantized one as `Quantized`
+    (QUANTIZING), a result as JSON (CELL).
+    """
 
     TRAINING = "training"
     PRUNING = "pruning"
+    QUANTIZING = "quantizing"
     CELL = "cell"
 
 
@@ -145,43 +148,49 @@ def cells_of(
 
 
 def cell_task(setting: Setting, cell: Cell) -> Task:
-    """The task of a cell, on top of those that it needs: its float network and, if it follows one, the teacher."""
-    epochs, tuned = (float(_field(text, "epochs")) for text in (setting.recipe, setting.tuning))
+    """The task of a cell: to measure a network, on top of the tasks that make it. Other episodes or boards measure the
+    same networks again.
+    """
     whole = setting.to_json()
-    shared = {name: whole[name] for name in ("data", "data_digest", "description", "recipe", "versions", "form")}
+    shared = {name: whole[name] for name in ("data", "data_digest", "description", "versions", "form")}
+    network = _network_task(setting, cell, shared)
+    text = _text({**shared, **{name: whole[name] for name in ("measurement", "boards")}, "cell": cell.to_json()})
+    return Task(Kind.CELL, text, (network,), 1, f"{cell.label}, seed {cell.seed}: measured")
+
+
+def _network_task(setting: Setting, cell: Cell, shared: dict[str, object]) -> Task:
+    """What makes the network of a cell, with the float networks that it needs: its start, and whom it follows."""
+    recipe, tuning = json.loads(setting.recipe), json.loads(setting.tuning)
+    named = f"seed {cell.seed}: trained"
     training = Task(
-        Kind.TRAINING, _text({**shared, "seed": cell.seed}), (), epochs + 0.5, f"float training, seed {cell.seed}"
+        Kind.TRAINING,
+        _text({**shared, "recipe": recipe, "seed": cell.seed}),
+        (),
+        float(recipe["epochs"]) + 0.5,
+        f"{Method.FLOAT}, {named}",
     )
-    network = training
+    floating = training
     if cell.prune is not None:
         how = {"prune": [cell.prune.share, cell.prune.array], "distill": cell.distill, "seed": cell.seed}
-        network = Task(
+        floating = Task(
             Kind.PRUNING,
-            _text({**shared, "tuning": whole["tuning"], **how}),
+            _text({**shared, "tuning": tuning, **how}),
             (training,),
-            tuned + 0.5,
-            f"pruning {cell.prune}{', distilled' * cell.distill}, seed {cell.seed}",
+            float(tuning["epochs"]) + 0.5,
+            f"{Method.FLOAT} pruned {cell.prune}{' distilled' * cell.distill}, {named}",
         )
-    teacher = (training,) if cell.distill and cell.method is Method.QAT and network is not training else ()
-    weight = 1 + tuned * (cell.method is Method.QAT)
-    # What is not trained on does not depend on how that would be done.
-    content = whole if cell.method is Method.QAT else {n: v for n, v in whole.items() if n != "tuning"}
-    return Task(
-        Kind.CELL,
-        _text({"setting": content, "cell": cell.to_json()}),
-        (network, *teacher),
-        weight,
-        f"{cell.label}, seed {cell.seed}",
-    )
+    if cell.method is Method.FLOAT:
+        return floating
+    trains = cell.method is Method.QAT
+    text = _text({**shared, "cell": cell.to_json(), **({"tuning": tuning} if trains else {})})
+    teacher = (training,) if trains and cell.distill and floating is not training else ()
+    weight = 0.5 + float(tuning["epochs"]) * trains
+    return Task(Kind.QUANTIZING, text, (floating, *teacher), weight, f"{cell.label}, seed {cell.seed}: quantized")
 
 
 def tasks_of(setting: Setting, cells: Sequence[Cell]) -> tuple[Task, ...]:
     """The tasks of all cells, in their order, each with those that it needs."""
     return tuple(cell_task(setting, cell) for cell in cells)
-
-
-def _field(text: str, name: str) -> float:
-    return float(json.loads(text)[name])
 
 
 def _text(content: object) -> str:

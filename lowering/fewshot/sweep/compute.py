@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -34,10 +34,28 @@ from pefslc.fewshot.sweep.methods import pruned_network, quantized_network
 from pefslc.fewshot.sweep.setting import DataSource, Measurement
 from pefslc.fewshot.sweep.tasks import Item
 
-__all__ = ["Worker"]
+__all__ = ["Quantized", "Worker"]
 
 # What the machine lacks says nothing of the network: the sweep stops, and nothing is kept.
 _OF_THE_MACHINE = frozenset({Code.NO_C_COMPILER, Code.NO_EXTRA, Code.CANNOT_WRITE, Code.UNREADABLE_FILE})
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """The result of QUANTIZING: the .onnx of a backbone, or a status "dead" or "refused" with its reason."""
+
+    onnx: bytes
+    status: str = ""
+    reason: str = ""
+
+    def to_bytes(self) -> bytes:
+        return json.dumps([self.status, self.reason]).encode() + b"\n" + self.onnx
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Quantized:
+        head, _, onnx = content.partition(b"\n")
+        status, reason = json.loads(head)
+        return cls(onnx, status, reason)
 
 
 class Worker:
@@ -56,6 +74,8 @@ class Worker:
                     return _training(content, data, item)
                 case Kind.PRUNING:
                     return _pruning(content, data, item)
+                case Kind.QUANTIZING:
+                    return _quantizing(content, data, item)
                 case Kind.CELL:
                     return _cell(content, data, item)
 
@@ -81,36 +101,57 @@ def _recipe(content: dict[str, Any], seed: int) -> Recipe:
 
 
 def _kept(trained: Trained, item: Item) -> bytes:
-    checkpoint = _checkpoint(item)
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)  # the result is stored in its place
+    _drop_checkpoint(item)
     return trained_to_bytes(TrainedFile(trained))
 
 
-def _cell(content: dict[str, Any], data: FewShotData, item: Item) -> bytes:
-    cell, setting = Cell.from_json(content["cell"]), content["setting"]
-    given = setting["measurement"]
-    measurement = Measurement(**{**given, "shots": tuple(given["shots"])})
+def _quantizing(content: dict[str, Any], data: FewShotData, item: Item) -> bytes:
+    cell = Cell.from_json(content["cell"])
     trained = [trained_from_bytes(part).trained for part in item.inputs]
-    result: dict[str, Json] = {"cell": content["cell"], "data_sha256": data.digest()}
+    try:
+        recipe = _recipe(content.get("tuning", {}), cell.seed)
+        network = quantized_network(trained[0], trained[-1], cell, data.base, recipe, checkpoint=_checkpoint(item))
+        with TemporaryDirectory(prefix="pefslc-") as folder:
+            path = Path(folder) / "backbone.onnx"
+            export_onnx(network, data.base.images, path)
+            result = Quantized(path.read_bytes())
+    except CompileError as e:
+        result = Quantized(b"", *_verdict(e))
+    _drop_checkpoint(item)
+    return result.to_bytes()
+
+
+def _cell(content: dict[str, Any], data: FewShotData, item: Item) -> bytes:
+    given = content["measurement"]
+    measurement = Measurement(**{**given, "shots": tuple(given["shots"])})
+    cell, description = Cell.from_json(content["cell"]), Description.from_json(json.dumps(content["description"]))
+    result: dict[str, Json] = {
+        "cell": content["cell"],
+        "data_sha256": data.digest(),
+        "status": "measured",
+        "reason": "",
+    }
     try:
         if cell.method is Method.FLOAT:
-            result.update(_measured_float(trained[0], data, measurement))
+            result.update(_measured_float(trained_from_bytes(item.inputs[0]).trained, data, measurement))
         else:
-            recipe = _recipe(setting.get("tuning", {}), cell.seed)
-            network = quantized_network(trained[0], trained[-1], cell, data.base, recipe, checkpoint=_checkpoint(item))
-            result.update(_measured_artifact(network, data, measurement, setting["boards"]))
-        result.update(status="measured", reason="")
+            network = Quantized.from_bytes(item.inputs[0])
+            if network.status:
+                result.update(status=network.status, reason=network.reason)
+            else:
+                result.update(_measured_artifact(network.onnx, description, data, measurement, content["boards"]))
     except CompileError as e:
-        problem = e.problems[0]
-        if problem.code in _OF_THE_MACHINE:
-            raise
-        status = "dead" if problem.code is Code.DEAD_NETWORK else "refused"
-        result.update(status=status, reason=problem.message)
-    checkpoint = _checkpoint(item)
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
+        status, reason = _verdict(e)
+        result.update(status=status, reason=reason)
     return json.dumps(result, sort_keys=True).encode()
+
+
+def _verdict(error: CompileError) -> tuple[str, str]:
+    """(status, reason) of a network; raises the error again where it says nothing of the network."""
+    problem = error.problems[0]
+    if problem.code in _OF_THE_MACHINE:
+        raise error
+    return "dead" if problem.code is Code.DEAD_NETWORK else "refused", problem.message
 
 
 def _measured_float(trained: Trained, data: FewShotData, measurement: Measurement) -> JsonObject:
@@ -118,15 +159,16 @@ def _measured_float(trained: Trained, data: FewShotData, measurement: Measuremen
     return {"network_sha256": network_digest(trained.network), "shots": shots}
 
 
-def _measured_artifact(trained: Trained, data: FewShotData, measurement: Measurement, boards: list[str]) -> JsonObject:
-    description = trained.description
+def _measured_artifact(
+    onnx: bytes, description: Description, data: FewShotData, measurement: Measurement, boards: list[str]
+) -> JsonObject:
     with TemporaryDirectory(prefix="pefslc-") as folder:
         path = Path(folder) / "backbone.onnx"
-        export_onnx(trained, data.base.images, path)
+        path.write_bytes(onnx)
         program = compile(path, target="c", batch=1)
         measured, features = measure_program(program, description.mean, description.std, data, measurement)
         return {
-            "network_sha256": sha256(path.read_bytes()).hexdigest(),
+            "network_sha256": sha256(onnx).hexdigest(),
             "features_sha256": sha256(features.codes.astype("<i8").tobytes()).hexdigest(),
             "shots": measured_json(measured),
             "c": c_costs(program),
@@ -136,6 +178,13 @@ def _measured_artifact(trained: Trained, data: FewShotData, measurement: Measure
 
 def _checkpoint(item: Item) -> Path | None:
     return Path(item.checkpoints) / f"{item.task.key}.pt" if item.checkpoints else None
+
+
+def _drop_checkpoint(item: Item) -> None:
+    """The result is stored in its place."""
+    checkpoint = _checkpoint(item)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
 
 
 @lru_cache(maxsize=1)
