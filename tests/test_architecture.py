@@ -36,6 +36,7 @@ FLOORS = (
         "fewshot.networks",
         "fewshot.system",
     ),  # backbones: trained, quantized; a Program and a head: pictures in, names out
+    ("fewshot.sweep",),  # what a bit costs: networks of many formats, measured
     ("fewshot",),  # few-shot learning: its public names
     ("",),  # `import pefslc`: the public names
     ("console",),  # the command
@@ -105,7 +106,7 @@ def imports(module: str, path: Path) -> Iterator[Import]:
 ALL = [i for module, path in MODULES.items() for i in imports(module, path)]
 TENSIL = "targets.tensil"
 STARTS = {"__main__", "console", "driver", "fewshot.system"}  # rooms that load on demand
-TRAINING = {"train", "fewshot.networks"}  # rooms that need the extra `train`
+TRAINING = {"train", "fewshot.networks", "fewshot.sweep"}  # rooms that need the extra `train`
 NUMPY_ALONE = {name for names in FLOORS[:4] for name in names} | {"passes"}
 PACKAGES = {module for module, path in MODULES.items() if path.name == "__init__.py"}
 OURS = [i for i in ALL if i.imported.split(".")[0] == "pefslc"]

@@ -10,6 +10,9 @@ __all__ = ["fewshot"]
 
 # Name -> (module, the command in it).
 _COMMANDS = {
+    "train": ("pefslc.console.fewshot_training", "train"),
+    "quantize": ("pefslc.console.fewshot_quantizing", "quantize"),
+    "evaluate": ("pefslc.console.fewshot_evaluating", "evaluate"),
     "build": ("pefslc.console.fewshot_building", "build"),
     "enrol": ("pefslc.console.fewshot_learning", "enrol"),
     "classify": ("pefslc.console.fewshot_recognising", "classify"),
@@ -17,15 +20,20 @@ _COMMANDS = {
     "merge": ("pefslc.console.fewshot_merging", "merge"),
     "inspect": ("pefslc.console.fewshot_inspecting", "inspect"),
     "split": ("pefslc.console.fewshot_splitting", "split"),
+    "sweep": ("pefslc.console.fewshot_sweeping", "sweep"),
 }
 
 _SESSION = (
+    "pefslc fewshot train -o float.pt",
+    "pefslc fewshot quantize float.pt -o backbone.onnx --fmt auto:4 --distill",
+    "pefslc fewshot evaluate backbone.onnx --float float.pt",
     "pefslc fewshot build backbone.onnx -o build/ --mean 0.5 --std 0.25 --centre base_pictures/",
     "pefslc fewshot enrol build/ desk.state --class mug mug1.png mug2.png mug3.png",
     "pefslc fewshot enrol build/ desk.state --folder supports/        (a folder in it for each class)",
     "pefslc fewshot classify build/ desk.state photo.png",
     "pefslc fewshot merge desk.state kitchen.state -o both.state",
     "pefslc fewshot inspect both.state",
+    "pefslc fewshot sweep -o sweep/ --fmt auto:2,auto:3,Q2.3 --seeds 0,1,2 --arch custom_perf",
 )
 
 

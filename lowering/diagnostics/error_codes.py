@@ -174,7 +174,13 @@ class Code(Enum):
     OTHER_TRAINING = ("PEF1163", "a checkpoint is not one of this training")
     WEIGHTS_FILE = ("PEF1164", "a file of weights does not fit the backbone")
     PRUNING = ("PEF1165", "channels cannot be pruned as asked")
+    TRAINED_FILE = ("PEF1166", "a file is no trained backbone")
     SYSTEM_BACKBONE = ("PEF1181", "a network cannot be the backbone of a few-shot system")
     NOT_A_SYSTEM = ("PEF1182", "the folder holds no few-shot system")
     NO_ENGINE = ("PEF1183", "a few-shot system cannot be run that way")
     NO_SHOTS = ("PEF1184", "there are no pictures to learn or to recognise")
+
+    # 12: sweeps over few-shot networks
+    SWEEP = ("PEF1201", "a sweep or a measurement cannot be as asked")
+    SWEEP_WORKER = ("PEF1202", "a worker of a sweep is lost, or not as the others")
+    SWEEP_CELL = ("PEF1203", "networks of a sweep could not be measured")

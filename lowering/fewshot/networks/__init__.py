@@ -19,11 +19,13 @@ from pefslc.fewshot.networks.quantizing import (  # noqa: E402
     after_training,
     compiled,
     data_formats,
+    export_onnx,
     folded,
     in_formats,
     quantized,
 )
 from pefslc.fewshot.networks.recipe import Recipe  # noqa: E402
+from pefslc.fewshot.networks.trained_file import TrainedFile, read_trained, write_trained  # noqa: E402
 from pefslc.fewshot.networks.training import Trained, Validation, fit, train, with_classifier  # noqa: E402
 
 __all__ = [
@@ -32,10 +34,12 @@ __all__ = [
     "Description",
     "Recipe",
     "Trained",
+    "TrainedFile",
     "Validation",
     "after_training",
     "compiled",
     "data_formats",
+    "export_onnx",
     "features_of",
     "fit",
     "folded",
@@ -45,7 +49,9 @@ __all__ = [
     "pruned",
     "pruned_widths",
     "quantized",
+    "read_trained",
     "require_alive",
     "train",
     "with_classifier",
+    "write_trained",
 ]

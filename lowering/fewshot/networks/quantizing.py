@@ -11,9 +11,11 @@ compiled(best, base.images)                                    # a Program with 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
@@ -25,11 +27,12 @@ from pefslc.fewshot.networks.images import require_images
 from pefslc.fewshot.networks.training import Trained
 from pefslc.numeric.choose_format import AutoFormat
 from pefslc.targets.protocol import Target
+from pefslc.train.export import export
 from pefslc.train.folding import fold_batchnorm
 from pefslc.train.tensor_formats import TensorFormats, formats_of, uniform_formats
 from pefslc.train.with_quantizers import QuantizedInput, with_quantizers
 
-__all__ = ["after_training", "compiled", "data_formats", "folded", "in_formats", "quantized"]
+__all__ = ["after_training", "compiled", "data_formats", "export_onnx", "folded", "in_formats", "quantized"]
 
 CALIBRATION_IMAGES = 512  # of the pictures that are given, evenly spread over them
 _EXAMPLES = 8  # on which an exported file is compared with its network
@@ -95,6 +98,20 @@ def compiled(
 
     Raises CompileError, also for a network whose features are the same for all of `images`.
     """
+    x = _examples(trained, images)
+    return compile(trained.network, target=chosen_target(target, target_options), example=x)
+
+
+def export_onnx(trained: Trained, images: NDArray[np.uint8], path: Path) -> None:
+    """The file of a quantized backbone, which any command compiles. Equal networks give equal bytes.
+
+    images  as for `compiled`; raises what that does
+    """
+    export(trained.network, _examples(trained, images), path)
+
+
+def _examples(trained: Trained, images: NDArray[np.uint8]) -> Tensor:
+    """Inputs on which a file is compared with its network, which must be quantized and alive."""
     if not isinstance(trained.network, QuantizedInput):
         raise CompileError(
             Code.TRAINING,
@@ -102,11 +119,9 @@ def compiled(
             hint="after_training(...) compiles it, quantized(...) trains on",
         )
     require_images(images, trained.description)
-    chosen = chosen_target(target, target_options)
     some = _calibration(images)
     require_alive(features_of(trained.network, trained.description, some), "the quantized network")
-    x = trained.description.normalized(some[:_EXAMPLES])
-    return compile(trained.network, target=chosen, example=x)
+    return trained.description.normalized(some[:_EXAMPLES])
 
 
 def _calibration(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

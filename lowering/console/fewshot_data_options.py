@@ -1,0 +1,138 @@
+"""Options of the commands that train and measure few-shot networks: data, network, recipe, episodes.
+
+Each group of options reaches its command as one value, in which only what the user gave stands.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from pefslc.fewshot.sweep.setting import DataSource, Measurement
+
+__all__ = [
+    "data_options",
+    "measurement_of",
+    "measurement_options",
+    "network_options",
+    "numbers",
+    "recipe_options",
+    "source_of",
+    "tuning_options",
+]  # fmt: skip
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _packed(parameter: str, *options: _Decorator) -> _Decorator:
+    """The options as one dict of what the user gave."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        names: list[str] = []
+
+        @functools.wraps(function)
+        def wrapped(**given: Any) -> Any:
+            taken = {name: given.pop(name) for name in names}
+            given[parameter] = {name: value for name, value in taken.items() if value is not None}
+            return function(**given)
+
+        before = len(getattr(function, "__click_params__", ()))
+        for option in reversed(options):
+            option(wrapped)
+        added = wrapped.__click_params__[before:]  # type: ignore[attr-defined]  # click keeps them there
+        names += [parameter.name for parameter in added]
+        return wrapped
+
+    return decorate
+
+
+def numbers(kind: type[int] | type[float], what: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A callback: numbers with commas between them, as a tuple."""
+
+    def callback(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int | float, ...] | None:
+        if value is None:
+            return None
+        try:
+            return tuple(kind(part) for part in value.split(","))
+        except ValueError:
+            raise click.UsageError(f"{parameter.opts[0]}: {value!r} is not {what}", ctx) from None
+
+    return callback
+
+
+def colours(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """A callback: one number, or one for red, green and blue."""
+    given = numbers(float, "one number, or three: 0.485,0.456,0.406")(ctx, parameter, value)
+    if given is None:
+        return None
+    if len(given) not in (1, 3):
+        raise click.UsageError(f"{parameter.opts[0]}: {value!r} is neither one number nor three", ctx)
+    return tuple(given * (3 // len(given)))
+
+
+data_options = _packed(
+    "data",
+    click.option("--data", "source", metavar="SOURCE", help='"glyphs", or a folder of pictures  [default: glyphs]'),
+    click.option("--size", type=int, metavar="PIXELS", help="of the pictures, both ways  [default: 16]"),
+    click.option("--splits", metavar="DIR", help='split lists, or "fc100", where the data have no split'),
+    click.option("--images-per-class", type=click.IntRange(1), metavar="N", help="of the glyphs  [default: 40]"),
+    click.option("--data-seed", "seed", type=int, metavar="N", help="of the glyphs  [default: 0]"),
+)
+
+network_options = _packed(
+    "network",
+    click.option("--depth", type=click.Choice(("9", "12")), help="ResNet-9 or ResNet-12  [default: 9]"),
+    click.option("--width", type=int, metavar="MAPS", help="of the first block  [default: 16]"),
+    click.option("--pooled", is_flag=True, default=None, help="halve by max pooling, not by strides"),
+    click.option("--activation", type=click.Choice(("relu", "leaky_relu")), help="[default: relu]"),
+    click.option("--mean", callback=colours, metavar="M[,M,M]", help="of img / 255  [default: 0.5]"),
+    click.option("--std", callback=colours, metavar="S[,S,S]", help="of img / 255  [default: 0.25]"),
+)
+
+recipe_options = _packed(
+    "recipe",
+    click.option("--epochs", type=int, metavar="N", help="of the float training  [default: 14]"),
+    click.option("--batch", type=int, metavar="N", help="[default: 64]"),
+    click.option("--rate", type=float, metavar="R", help="the largest learning rate  [default: 0.003]"),
+    click.option("--decay", type=float, metavar="D", help="[default: 0.001]"),
+    click.option("--smoothing", type=float, metavar="S", help="of labels  [default: 0.05]"),
+    click.option("--shift", type=int, metavar="PIXELS", help="pictures are moved by at most  [default: 2]"),
+    click.option("--rotations", is_flag=True, default=None, help="EASY's second task: by how much a picture is turned"),
+    click.option("--mixup", is_flag=True, default=None, help="EASY's manifold mixup"),
+)
+
+tuning_options = _packed(
+    "tuning",
+    click.option("--tuning-epochs", "epochs", type=int, metavar="N", help="of QAT and after pruning  [default: 4]"),
+    click.option("--tuning-rate", "rate", type=float, metavar="R", help="[default: 0.001]"),
+)
+
+measurement_options = _packed(
+    "measurement",
+    click.option("--split", type=click.Choice(("val", "novel")), help="val: to choose; novel: to report"),
+    click.option("--ways", type=int, metavar="N", help="classes of an episode  [default: 5]"),
+    click.option("--shots", callback=numbers(int, "numbers of shots: 1,5"), metavar="N,N", help="[default: 1,5]"),
+    click.option("--queries", type=int, metavar="N", help="of each class  [default: 15]"),
+    click.option("--episodes", type=int, metavar="N", help="[default: 10000]"),
+    click.option("--episode-seed", "seed", type=int, metavar="N", help="[default: 0]"),
+    click.option("--centre-pictures", type=int, metavar="N", help="of base; 0: all  [default: 4096]"),
+)
+
+
+def source_of(given: dict[str, Any], before: dict[str, Any] | None = None) -> DataSource:
+    """The data that the options name; what they leave open is as in `before`, the data of a training."""
+    from pefslc.fewshot.sweep.setting import DataSource
+
+    return DataSource(**{**(before or {}), **given})
+
+
+def measurement_of(given: dict[str, Any], split: str) -> Measurement:
+    """split  where the user named none"""
+    from pefslc.fewshot.sweep.setting import Measurement
+
+    return Measurement(**{"split": split, **given})

@@ -1,0 +1,130 @@
+"""`pefslc fewshot train`: a float backbone from pictures, and its accuracy on val."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pefslc.console.fewshot_data_options import (
+    data_options,
+    measurement_of,
+    measurement_options,
+    network_options,
+    recipe_options,
+    source_of,
+)
+from pefslc.console.loading import LoadingCommand
+from pefslc.console.options import input_file
+
+if TYPE_CHECKING:
+    from pefslc.fewshot.networks import Description, Recipe
+
+__all__ = ["describe", "recipe_of", "train"]
+
+
+@click.command(
+    "train",
+    cls=LoadingCommand,
+    loads="pefslc.fewshot.networks",
+    short_help="train a float backbone, in minutes on two cores",
+)
+@click.option("-o", "--output", type=click.Path(), required=True, metavar="FILE.pt", help="the backbone's file")
+@click.option("--resume", is_flag=True, help="go on with a training that was stopped")
+@click.option("--weights", callback=input_file("a file of weights"), metavar="X.pt", help="of EASY, brain-train, PEFSL")
+@click.option("--seed", type=int, default=0, metavar="N", help="of the training  [default: 0]")
+@click.option("--cache", type=click.Path(), metavar="DIR", help="keep drawn glyphs there")
+@data_options
+@network_options
+@recipe_options
+@measurement_options
+@click.option("-q", "--quiet", is_flag=True, help="print errors only")
+@click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
+def train(
+    output: str,
+    resume: bool,
+    weights: str | None,
+    seed: int,
+    cache: str | None,
+    data: dict[str, Any],
+    network: dict[str, Any],
+    recipe: dict[str, Any],
+    measurement: dict[str, Any],
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """Train a backbone on the base classes; the table is of the val classes, the float head on float features."""
+    del debug  # read by cli.run
+    import json
+    from dataclasses import asdict
+
+    from pefslc.console.progress import progress_bar
+    from pefslc.fewshot.networks import Backbone, TrainedFile, fit, load_weights, with_classifier, write_trained
+    from pefslc.fewshot.networks.trained_file import require_trained_path
+    from pefslc.fewshot.sweep.evaluation import evaluation_text
+    from pefslc.fewshot.sweep.float_network import measure_float
+
+    path = Path(output)
+    checkpoint = path.with_name(path.name + ".checkpoint")
+    require_trained_path(path)
+    _check_resume(checkpoint, resume)
+    measured, source = measurement_of(measurement, "val"), source_of(data)
+    chosen, description = recipe_of(recipe, seed), describe(network, source.size)
+    with progress_bar(quiet=quiet) as progress:
+        pictures = source.load(cache, progress)
+        backbone = load_weights(Path(weights), description) if weights else Backbone(description, chosen.seed)
+        start = with_classifier(backbone, pictures.base, chosen)
+        try:
+            trained = fit(start, pictures.base, chosen, checkpoint=checkpoint, progress=progress)
+        except KeyboardInterrupt:
+            if checkpoint.exists():
+                click.echo(f"kept: {checkpoint}; the same command with --resume goes on", err=True)
+            raise
+        origin = {
+            "data": json.dumps(asdict(source), sort_keys=True),
+            "data_sha256": pictures.digest(),
+            "recipe": json.dumps(asdict(chosen), sort_keys=True),
+        }
+        write_trained(path, TrainedFile(trained, origin))
+        checkpoint.unlink(missing_ok=True)
+        if quiet:
+            return
+        result = measure_float(trained, pictures, measured)
+    print(f"{description.name}, {', '.join(map(str, description.maps))} maps, {description.size} pixels: wrote {path}")
+    print(f"{pictures.name}, {measured.split} classes")
+    print(evaluation_text({path.stem: result}, path.stem))
+
+
+def describe(network: dict[str, Any], size: int) -> Description:
+    """The backbone that the options name. Raises CompileError."""
+    from dataclasses import replace
+
+    from pefslc.fewshot.networks import Activation, Description
+
+    given = dict(network)
+    depth, width = int(given.pop("depth", 9)), given.pop("width", 16)
+    description = Description.of_depth(depth, width, size=size, strided=not given.pop("pooled", False))
+    if "activation" in given:
+        given["activation"] = Activation(given["activation"])
+    return replace(description, **given)
+
+
+def recipe_of(recipe: dict[str, Any], seed: int) -> Recipe:
+    """The recipe that the options name. Raises CompileError."""
+    from pefslc.fewshot.networks import Recipe
+
+    return Recipe(**recipe, seed=seed)
+
+
+def _check_resume(checkpoint: Path, resume: bool) -> None:
+    """A training of hours is neither thrown away nor gone on with unasked."""
+    from pefslc.diagnostics.error_codes import Code
+    from pefslc.diagnostics.errors import CompileError, quote
+
+    if checkpoint.exists() and not resume:
+        raise CompileError(
+            Code.OTHER_TRAINING,
+            f"{quote(str(checkpoint))} is of a training that was stopped",
+            hint="go on with it: --resume; or remove it",
+        )

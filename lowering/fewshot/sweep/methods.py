@@ -1,0 +1,55 @@
+"""The steps from a float network to a small one, as sweeps and `pefslc fewshot quantize` both take them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pefslc.fewshot.networks.images import LabelledImages
+from pefslc.fewshot.networks.pruning import pruned
+from pefslc.fewshot.networks.quantizing import quantized
+from pefslc.fewshot.networks.recipe import Recipe
+from pefslc.fewshot.networks.training import Trained, fit
+from pefslc.fewshot.sweep.cells import Cell, Method, Prune
+
+__all__ = ["pruned_network", "quantized_network"]
+
+Progress = Callable[[int, int, str], None]
+
+
+def pruned_network(
+    floating: Trained,
+    prune: Prune,
+    base: LabelledImages,
+    recipe: Recipe,
+    *,
+    distill: bool = False,
+    checkpoint: Path | None = None,
+    progress: Progress | None = None,
+) -> Trained:
+    """The float network without some channels, tuned by `recipe`. Raises CompileError."""
+    start = pruned(floating, prune.share, prune.array)
+    teacher = floating.teacher if distill else None
+    return fit(start, base, recipe, teacher=teacher, checkpoint=checkpoint, progress=progress)
+
+
+def quantized_network(
+    network: Trained,
+    floating: Trained,
+    cell: Cell,
+    base: LabelledImages,
+    recipe: Recipe,
+    *,
+    checkpoint: Path | None = None,
+    progress: Progress | None = None,
+) -> Trained:
+    """A float network with the quantizers of `cell`; QAT: tuned with them by `recipe`. Raises CompileError.
+
+    network   pruned already, where the cell asks for it
+    floating  whom it follows where the cell asks for it
+    """
+    start = quantized(network, cell.fmt, base.images)
+    if cell.method is not Method.QAT:
+        return start
+    teacher = floating.teacher if cell.distill else None
+    return fit(start, base, recipe, teacher=teacher, checkpoint=checkpoint, progress=progress)

@@ -1,0 +1,95 @@
+"""A sweep from its cells to rows: `run_sweep(setting, cells, folder)`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Problem
+from pefslc.fewshot.sweep.cells import Cell, tasks_of
+from pefslc.fewshot.sweep.compute import Worker
+from pefslc.fewshot.sweep.engines import Engine, LocalProcesses
+from pefslc.fewshot.sweep.plot import figure_files
+from pefslc.fewshot.sweep.rows import Row, rows_of
+from pefslc.fewshot.sweep.setting import Setting
+from pefslc.fewshot.sweep.store import Store
+from pefslc.fewshot.sweep.table import to_csv, to_json, to_markdown, to_text
+from pefslc.fewshot.sweep.tasks import run_tasks
+from pefslc.files.staging import write_file
+
+__all__ = ["Swept", "run_sweep"]
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep found: (cell, key of its task, result) in the order of the cells, and the rows of them."""
+
+    setting: Setting
+    results: tuple[tuple[Cell, str, Mapping[str, Any]], ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def refused(self) -> tuple[Problem, ...]:
+        """Of the rows that could not be measured for another reason than a dead network."""
+        return tuple(
+            Problem(Code.SWEEP_CELL, f"{row.label}: {row.reason}", hint="leave it out, or change what it says")
+            for row in self.rows
+            if row.status == "refused"
+        )
+
+    def text(self) -> str:
+        return to_text(self.rows, self.setting)
+
+    def write(self, folder: Path, *, plot: bool = True) -> tuple[Path, ...]:
+        """sweep.txt, .md, .csv, .json, with `plot` .png and .svg, each whole or not at all. Raises CompileError."""
+        contents = {
+            "txt": self.text().encode(),
+            "md": to_markdown(self.rows, self.setting).encode(),
+            "csv": to_csv(self.rows).encode(),
+            "json": to_json(self.rows, self.setting, self.results).encode(),
+        }
+        if plot:
+            contents.update(figure_files(self.rows, self.setting))
+        Store.make(folder)
+        for suffix, content in contents.items():
+            write_file(folder / f"sweep.{suffix}", content)
+        return tuple(folder / f"sweep.{suffix}" for suffix in contents)
+
+
+def run_sweep(
+    setting: Setting,
+    cells: Sequence[Cell],
+    folder: Path,
+    engine: Engine | None = None,
+    *,
+    shares_disk: bool = True,
+    progress: Progress | None = None,
+) -> Swept:
+    """The results of all cells; those that `folder` has are not computed again.
+
+    engine       where they run; by default in this process
+    shares_disk  whether the workers see `folder`: they keep checkpoints and drawn glyphs there
+    progress     called after each task: (per mille, 1000, text with the time left)
+
+    Raises CompileError. Interrupted, it leaves what was finished, and the next call goes on.
+    """
+    if not cells:
+        raise CompileError(Code.SWEEP, "a sweep of no cells", hint="at least one method, with a format if it needs one")
+    store, tasks = Store(folder), tasks_of(setting, cells)
+    found = run_tasks(
+        tasks,
+        Worker(setting.data, setting.data_digest),
+        store,
+        engine or LocalProcesses(),
+        cache=str(store.place("data").resolve()) if shares_disk else "",
+        checkpoints=str(store.place("checkpoints").resolve()) if shares_disk else "",
+        progress=progress,
+    )
+    results = tuple((cell, t.key, json.loads(found[t.key])) for cell, t in zip(cells, tasks, strict=True))
+    return Swept(setting, results, rows_of([(cell, result) for cell, _, result in results]))
