@@ -188,6 +188,26 @@ def test_what_never_happens_stays_outside_of_any_domain(
     assert (found.thresholds.dtype == np.int32) == (many and low > -(2**31) and high < 2**31 - 1)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_what_steps_compute_is_known_at_every_code(seed: int) -> None:
+    """Steps that have little to do with what was wanted: some levels come late, early, at the last code, or never."""
+    r = np.random.default_rng(seed)
+    sign = np.array([1, -1])
+    steps = (
+        ChannelMultiply(tuple((r.integers(1, 60, 2) * sign).tolist())),
+        ChannelAdd(tuple(r.integers(-9, 10, 2).tolist())),
+        Multiply(int(r.integers(100, 400))),
+    )
+    wanted = np.sort(r.integers(-39, 40, (2, 16)), axis=1) * sign[:, None]
+    found = computed_by(steps, Staircase(-40, 40, -8, wanted, sign), np.array([-40] * 2), np.array([40] * 2), 0, FP16)
+    codes = np.arange(-40, 41)
+    for c in range(2):
+        words = [by_rationals(steps, c, int(a), FP16) for a in codes]
+        assert found(np.tile(codes, (2, 1)))[c].tolist() == np.clip(words, -8, 8).tolist()
+    assert (found.thresholds * sign[:, None]).min() >= -40
+    assert (found.thresholds * sign[:, None]).max() <= 41
+
+
 def test_one_step_is_found() -> None:
     """Two codes: there are no two steps that a slope could be taken from."""
     staircase = Staircase(-90, 90, 0, np.array([[-7], [33]]), np.array([1, -1]))
