@@ -6,7 +6,6 @@ All three are one function: (function, items) to (position, result) pairs as the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -59,6 +58,9 @@ class LocalProcesses:
                 yield position, function(item)
             return
         joblib = require_package("joblib", "joblib", f"a sweep of {self.jobs} processes", _EXTRA)
+        ended = require_package(
+            "joblib.externals.loky.process_executor", "joblib", "a sweep", _EXTRA
+        ).TerminatedWorkerError
         call = joblib.delayed(_Numbered(function))
         pool = joblib.Parallel(n_jobs=min(self.jobs, len(items)), return_as="generator_unordered", batch_size=1)
         running = pool(call(position, item) for position, item in enumerate(items))
@@ -67,7 +69,7 @@ class LocalProcesses:
             for outcome in running:
                 yield _result(outcome)
             finished = True
-        except BrokenProcessPool:
+        except ended:
             raise CompileError(
                 Code.SWEEP_WORKER,
                 "a process of the sweep was ended by the system, perhaps for want of memory",
@@ -92,14 +94,14 @@ class DaskScheduler:
             raise CompileError(
                 Code.SWEEP_WORKER,
                 f"cannot reach a scheduler at {quote(self.address)}: {type(e).__name__}",
-                hint="start one: `dask scheduler`, and on each machine `dask worker tcp://...`",
+                hint="start one: `dask scheduler`, and on each machine `dask worker --nthreads 1 tcp://...`",
             ) from None
         futures: list[Any] = []
         try:
             call = _Numbered(function)
             # pure=False: the results are ours to keep, by our own key.
             futures = [client.submit(call, position, item, pure=False) for position, item in enumerate(items)]
-            for _, outcome in distributed.as_completed(futures, with_results=True):
+            for _, outcome in distributed.as_completed(futures, loop=client.loop, with_results=True):
                 yield _result(outcome)
         except distributed.KilledWorker as e:
             raise CompileError(
