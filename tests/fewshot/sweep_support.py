@@ -6,7 +6,12 @@ import base64
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,6 +83,58 @@ class KillsOnce(Joined):
 class Refuses:
     def __call__(self, item: Item) -> bytes:
         raise CompileError(Code.SWEEP, f"no {item.task.text}", hint="another")
+
+
+@dataclass(frozen=True)
+class KilledWorker:
+    """The first process that is to quantize is killed in the middle of it."""
+
+    worker: Callable[[Item], bytes]
+    mark: str
+
+    def __call__(self, item: Item) -> bytes:
+        if item.task.kind is Kind.QUANTIZING:
+            try:
+                os.close(os.open(self.mark, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                pass
+            else:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return self.worker(item)
+
+
+def environment() -> dict[str, str]:
+    """In which processes find the tests' modules."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+
+
+@contextmanager
+def dask_scheduler(folder: Path) -> Iterator[str]:
+    """The address of a Dask scheduler with two workers, each a process that nobody starts again."""
+    file = folder / "scheduler.json"
+    quiet = {**environment(), "DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "False"}
+    worker = ["distributed.cli.dask_worker", "--no-nanny", "--nthreads", "1", "--no-dashboard"]
+    scheduler = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    processes = []
+    try:
+        for command in (scheduler, worker, worker):
+            whole = [sys.executable, "-m", *command, "--scheduler-file", str(file)]
+            nowhere = subprocess.DEVNULL
+            processes.append(subprocess.Popen(whole, cwd=folder, env=quiet, stdout=nowhere, stderr=nowhere))
+        from distributed import Client
+
+        end = time.monotonic() + 60
+        while not file.exists():
+            assert time.monotonic() < end, "the scheduler does not start"
+            time.sleep(0.05)
+        with Client(scheduler_file=str(file), set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+            address = str(client.scheduler.address)
+        yield address
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def result(cell: Cell, right: dict[int, list[int]], **changes: Any) -> dict[str, Any]:

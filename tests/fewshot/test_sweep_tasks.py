@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fewshot.sweep_support import Joined, KillsOnce, Refuses, expected, toy
+from fewshot.sweep_support import Joined, KillsOnce, Refuses, dask_scheduler, environment, expected, toy
 
 from pefslc.diagnostics.errors import CompileError
 from pefslc.fewshot.sweep.engines import DaskScheduler, LocalProcesses
 from pefslc.fewshot.sweep.store import Store
 from pefslc.fewshot.sweep.tasks import Item, run_tasks
 
-TESTS = Path(__file__).resolve().parent.parent
 ROOTS = [toy("a"), toy("b")]
 TASKS = [toy(f"cell{i}", ROOTS[i % 2]) for i in range(6)]
 RESULTS = {task.key: expected(task) for task in TASKS}
@@ -90,11 +87,6 @@ run_tasks(TASKS, KillsOnce(Path("log"), "cell3", Path("mark")), Store(Path("."))
 """
 
 
-def environment() -> dict[str, str]:
-    """In which processes find the tests' modules."""
-    return {**os.environ, "PYTHONPATH": str(TESTS)}
-
-
 def test_a_killed_sweep_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _KILLED]
     first = subprocess.run(command, cwd=tmp_path, env=environment(), check=False)
@@ -135,33 +127,8 @@ def test_a_killed_process_is_said_and_the_next_run_goes_on(tmp_path: Path) -> No
 def scheduler(tmp_path: Path) -> Iterator[str]:
     """The address of a Dask scheduler with two workers, each a process that nobody starts again."""
     pytest.importorskip("distributed", reason="distributed, of the extra sweep, is not installed")
-    file = tmp_path / "scheduler.json"
-    quiet = {**environment(), "DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "False"}
-    base = [sys.executable, "-m"]
-    commands = [
-        ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"],
-        *[["distributed.cli.dask_worker", "--no-nanny", "--nthreads", "1", "--no-dashboard"]] * 2,
-    ]
-    processes = []
-    try:
-        for command in commands:
-            with_file = [*base, *command, "--scheduler-file", str(file)]
-            output = subprocess.DEVNULL
-            processes.append(subprocess.Popen(with_file, cwd=tmp_path, env=quiet, stdout=output, stderr=output))
-        from distributed import Client
-
-        end = time.monotonic() + 60
-        while not file.exists():
-            assert time.monotonic() < end, "the scheduler does not start"
-            time.sleep(0.05)
-        with Client(scheduler_file=str(file), set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=60)
-            address = client.scheduler.address
+    with dask_scheduler(tmp_path) as address:
         yield address
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
 
 
 @pytest.mark.filterwarnings("ignore")  # of distributed
