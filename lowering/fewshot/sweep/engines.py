@@ -5,9 +5,11 @@ All three are one function: (function, items) to (position, result) pairs as the
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
@@ -89,11 +91,12 @@ class DaskScheduler:
     def results(self, function: Callable[[A], R], items: Sequence[A]) -> Iterator[tuple[int, R]]:
         distributed = require_package("distributed", "distributed", "a sweep on many machines", _EXTRA)
         try:
+            _reach(self.address)
             client = distributed.Client(self.address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
         except (OSError, ValueError, TypeError) as e:
             raise CompileError(
                 Code.SWEEP_WORKER,
-                f"cannot reach a scheduler at {quote(self.address)}: {type(e).__name__}",
+                f"cannot reach a scheduler at {quote(self.address)}: {getattr(e, 'strerror', None) or e}",
                 hint="start one: `dask scheduler`, and on each machine `dask worker --nthreads 1 tcp://...`",
             ) from None
         futures: list[Any] = []
@@ -112,6 +115,16 @@ class DaskScheduler:
         finally:
             client.cancel(futures)
             client.close()
+
+
+def _reach(address: str) -> None:
+    """Open a connection and close it. Raises OSError and ValueError: where nobody answers, Dask's client would print a
+    traceback of its own when it is collected.
+    """
+    parts = urlsplit(address)
+    if parts.scheme not in ("tcp", "tls") or not parts.hostname or not parts.port:
+        raise ValueError("that is not tcp://HOST:PORT")
+    socket.create_connection((parts.hostname, parts.port), timeout=_SECONDS_TO_CONNECT).close()
 
 
 def _result(outcome: tuple[int, Any, tuple[Problem, ...]]) -> tuple[int, Any]:
