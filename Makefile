@@ -87,5 +87,5 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 	touch $@ $(VENV)/.core
 
 $(VENV)/.train: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,train]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,sweep]"
 	touch $@ $(VENV)/.test $(VENV)/.core

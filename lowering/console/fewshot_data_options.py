@@ -29,23 +29,25 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def _packed(parameter: str, *options: _Decorator) -> _Decorator:
-    """The options as one dict of what the user gave."""
+def _packed(group: str, *options: _Decorator) -> _Decorator:
+    """The options as one argument of the command, a dict of what the user gave."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        names: list[str] = []
+        fields: dict[str, str] = {}
 
         @functools.wraps(function)
         def wrapped(**given: Any) -> Any:
-            taken = {name: given.pop(name) for name in names}
-            given[parameter] = {name: value for name, value in taken.items() if value is not None}
+            taken = {field: given.pop(name) for name, field in fields.items()}
+            given[group] = {field: value for field, value in taken.items() if value is not None}
             return function(**given)
 
         before = len(getattr(function, "__click_params__", ()))
         for option in reversed(options):
             option(wrapped)
-        added = wrapped.__click_params__[before:]  # type: ignore[attr-defined]  # click keeps them there
-        names += [parameter.name for parameter in added]
+        for parameter in wrapped.__click_params__[before:]:  # type: ignore[attr-defined]  # where click keeps them
+            field = parameter.name
+            parameter.name = f"{group}_{field}"  # two groups may have a seed
+            fields[parameter.name] = field
         return wrapped
 
     return decorate

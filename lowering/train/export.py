@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from io import BytesIO
@@ -214,12 +215,15 @@ def _export(
     model = deepcopy(model)  # an export that fails leaves its network in export mode
     proto: onnx.ModelProto
     try:
-        if any(type(m).__module__.startswith("brevitas.") for m in model.modules()):
-            proto = export_qonnx(model, args=given, **options)
-        else:  # Brevitas would name its domain, and torch print that nothing in the file is of it
-            file = BytesIO()
-            torch.onnx.export(model, given, file, **options)
-            proto = onnx.load_model_from_string(file.getvalue())
+        with warnings.catch_warnings():
+            # Its advice is for networks in training mode; PRESERVE leaves ours in eval mode.
+            warnings.filterwarnings("ignore", "It is recommended that constant folding be turned off")
+            if any(type(m).__module__.startswith("brevitas.") for m in model.modules()):
+                proto = export_qonnx(model, args=given, **options)
+            else:  # Brevitas would name its domain, and torch print that nothing in the file is of it
+                file = BytesIO()
+                torch.onnx.export(model, given, file, **options)
+                proto = onnx.load_model_from_string(file.getvalue())
     except Exception as e:  # torch and Brevitas name no exceptions of their own
         raise CompileError(
             Code.NOT_EXPORTABLE,

@@ -5,10 +5,11 @@ All three are one function: (function, items) to (position, result) pairs as the
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
@@ -59,6 +60,9 @@ class LocalProcesses:
                 yield position, function(item)
             return
         joblib = require_package("joblib", "joblib", f"a sweep of {self.jobs} processes", _EXTRA)
+        ended = require_package(
+            "joblib.externals.loky.process_executor", "joblib", "a sweep", _EXTRA
+        ).TerminatedWorkerError
         call = joblib.delayed(_Numbered(function))
         pool = joblib.Parallel(n_jobs=min(self.jobs, len(items)), return_as="generator_unordered", batch_size=1)
         running = pool(call(position, item) for position, item in enumerate(items))
@@ -67,7 +71,7 @@ class LocalProcesses:
             for outcome in running:
                 yield _result(outcome)
             finished = True
-        except BrokenProcessPool:
+        except ended:
             raise CompileError(
                 Code.SWEEP_WORKER,
                 "a process of the sweep was ended by the system, perhaps for want of memory",
@@ -87,19 +91,20 @@ class DaskScheduler:
     def results(self, function: Callable[[A], R], items: Sequence[A]) -> Iterator[tuple[int, R]]:
         distributed = require_package("distributed", "distributed", "a sweep on many machines", _EXTRA)
         try:
+            _reach(self.address)
             client = distributed.Client(self.address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
         except (OSError, ValueError, TypeError) as e:
             raise CompileError(
                 Code.SWEEP_WORKER,
-                f"cannot reach a scheduler at {quote(self.address)}: {type(e).__name__}",
-                hint="start one: `dask scheduler`, and on each machine `dask worker tcp://...`",
+                f"cannot reach a scheduler at {quote(self.address)}: {getattr(e, 'strerror', None) or e}",
+                hint="start one: `dask scheduler`, and on each machine `dask worker --nthreads 1 tcp://...`",
             ) from None
         futures: list[Any] = []
         try:
             call = _Numbered(function)
             # pure=False: the results are ours to keep, by our own key.
             futures = [client.submit(call, position, item, pure=False) for position, item in enumerate(items)]
-            for _, outcome in distributed.as_completed(futures, with_results=True):
+            for _, outcome in distributed.as_completed(futures, loop=client.loop, with_results=True):
                 yield _result(outcome)
         except distributed.KilledWorker as e:
             raise CompileError(
@@ -110,6 +115,16 @@ class DaskScheduler:
         finally:
             client.cancel(futures)
             client.close()
+
+
+def _reach(address: str) -> None:
+    """Open a connection and close it. Raises OSError and ValueError: where nobody answers, Dask's client would print a
+    traceback of its own when it is collected.
+    """
+    parts = urlsplit(address)
+    if parts.scheme not in ("tcp", "tls") or not parts.hostname or not parts.port:
+        raise ValueError("that is not tcp://HOST:PORT")
+    socket.create_connection((parts.hostname, parts.port), timeout=_SECONDS_TO_CONNECT).close()
 
 
 def _result(outcome: tuple[int, Any, tuple[Problem, ...]]) -> tuple[int, Any]:

@@ -1,0 +1,188 @@
+"""`pefslc fewshot train`, `quantize`, `evaluate`, `sweep`: from pictures to tables, and what goes wrong on the way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="torch, of the extra train, is not installed")
+pytest.importorskip("brevitas", reason="brevitas, of the extra train, is not installed")
+pytest.importorskip("PIL", reason="pillow, of the extra fewshot, is not installed")
+
+from fewshot.picture_folder import write_pictures
+
+import pefslc
+from pefslc.console.cli import run
+from pefslc.fewshot.data.load import load_data
+from pefslc.fewshot.episodes.accuracy import evaluate_episodes
+from pefslc.fewshot.episodes.centre import IntegerCentre
+from pefslc.fewshot.episodes.draw import Episodes
+from pefslc.fewshot.episodes.integer_ncm import IntegerNcm
+from pefslc.fewshot.episodes.intervals import mean_accuracy
+from pefslc.fewshot.head.spec import HeadKind
+from pefslc.fewshot.networks import Recipe, read_trained
+from pefslc.fewshot.networks.saved_training import network_digest
+
+pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore")]
+
+FEW = ("--ways", "3", "--shots", "2", "--queries", "3", "--episodes", "40", "--centre-pictures", "0")
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pictures, a trained and a quantized backbone."""
+    folder = tmp_path_factory.mktemp("commands")
+    write_pictures(folder / "pictures")
+    small = ("--data", folder / "pictures", "--width", 4, "--epochs", 1, "--batch", 8, *FEW)
+    assert call("train", "-o", folder / "net.pt", *small) == 0
+    how = ("--fmt", "auto:4", "--distill", "--prune", "0.5:2", "--tuning-epochs", 1)
+    assert call("quantize", folder / "net.pt", "-o", folder / "net.onnx", *how) == 0
+    return folder
+
+
+def call(*arguments: object) -> int:
+    return run(["fewshot", *map(str, arguments)])
+
+
+def test_a_training_can_be_told_from_its_file(work: Path) -> None:
+    content = read_trained(work / "net.pt")
+    assert content.trained.description.maps == (4, 10, 20)
+    assert json.loads(content.origin["data"])["source"] == str(work / "pictures")
+    assert json.loads(content.origin["recipe"])["batch"] == 8
+    assert not (work / "net.pt.checkpoint").exists()
+
+
+def test_the_card_says_what_the_network_is(work: Path) -> None:
+    card = json.loads((work / "net.json").read_bytes())
+    assert card["cell"] == {"method": "qat", "fmt": "auto:4", "distill": True, "prune": [0.5, 2], "seed": 0}
+    assert card["description"]["inner"] == [2, 4, 10]
+    assert card["data_sha256"] == load_data(work / "pictures", 16).digest()
+
+
+def test_what_is_evaluated_are_the_integers_of_the_file(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("evaluate", work / "net.onnx", "--float", work / "net.pt", *FEW) == 0
+    out = capsys.readouterr().out
+    data, program = load_data(work / "pictures", 16), pefslc.compile(work / "net.onnx", target="c")
+    description = read_trained(work / "net.pt").trained.description
+    novel, base = (
+        program.run(description.normalized(part.images).numpy(), codes=True)["output"]
+        for part in (data.novel, data.base)
+    )
+    head = IntegerNcm(HeadKind.COSINE, IntegerCentre.mean(base))
+    wanted = evaluate_episodes(novel, Episodes(3, 2, 3, 0).draw(data.novel.labels, 0, 40), head)
+    (line,) = (line for line in out.splitlines() if line.startswith("net.onnx  "))
+    assert str(mean_accuracy(wanted)) in line
+    assert head.name in line
+    assert "points" in line
+    assert "paired with net.pt" in out
+    assert "novel classes" in out
+
+
+def test_a_network_without_a_card_needs_its_normalization(work: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.onnx"
+    alone.write_bytes((work / "net.onnx").read_bytes())
+    assert call("evaluate", alone, *FEW) == 2
+    data = ("--data", work / "pictures")
+    assert call("evaluate", alone, "--mean", "0.5", "--std", "0.25", *data, *FEW) == 0
+    (tmp_path / "alone.json").write_bytes((work / "net.json").read_bytes())
+    assert call("evaluate", alone, *FEW) == 0
+    alone.write_bytes(alone.read_bytes() + b"\0")
+    assert call("evaluate", alone, *FEW) == 1
+
+
+def test_a_stopped_training_is_gone_on_with_only_when_asked(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pefslc.fewshot.networks import training
+
+    options = ("--data", work / "pictures", "--width", 4, "--epochs", 2, "--batch", 8, *FEW)
+    whole = tmp_path / "whole.pt"
+    assert call("train", "-o", whole, *options) == 0
+    write = training.write_training
+
+    def stop(path: Path, saved: training.SavedTraining) -> None:
+        write(path, saved)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "write_training", stop)
+    path = tmp_path / "stopped.pt"
+    assert call("train", "-o", path, *options) == 130
+    assert "--resume goes on" in capsys.readouterr().err
+    assert not path.exists()
+    monkeypatch.undo()
+    assert call("train", "-o", path, *options) == 1
+    assert "is of a training that was stopped" in capsys.readouterr().err
+    assert call("train", "-o", path, "--resume", *options, "--rate", "0.5") == 1
+    assert "the checkpoint of another training" in capsys.readouterr().err
+    assert call("train", "-o", path, "--resume", *options) == 0
+    first, second = read_trained(whole).trained, read_trained(path).trained
+    assert [epoch.loss for epoch in first.history] == [epoch.loss for epoch in second.history]
+    assert network_digest(first.network, first.classifier) == network_digest(second.network, second.classifier)
+
+
+def test_a_sweep_of_the_command_is_complete(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["txt", "md", "csv", "json"]
+    plot: tuple[str, ...] = ("--no-plot",)
+    try:
+        import matplotlib  # noqa: F401
+
+        names, plot = [*names, "png", "svg"], ()
+    except ImportError:
+        pass
+    options = ("--data", work / "pictures", "--width", 4, "--epochs", 1, "--tuning-epochs", 1, "--batch", 8, *FEW)
+    command = ("sweep", "-o", tmp_path / "s", "--fmt", "auto:3,Q12.-4", "--methods", "float,ptq", "--jobs", 1)
+    assert call(*command, *plot, *options) == 0
+    first = capsys.readouterr()
+    assert "PTQ Q12.-4: dead" in first.out
+    assert "6 of 6" in first.err
+    assert all((tmp_path / "s" / f"sweep.{name}").stat().st_size for name in names)
+    assert call(*command, *plot, *options) == 0
+    second = capsys.readouterr()
+    assert (second.out, second.err) == (first.out, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("train", "-o", "net.onnx"), 1, "exists and is no trained backbone"),
+        (("train", "-o", "x.pt", "--data", "nowhere"), 1, "no such folder"),
+        (("train", "-o", "x.pt", "--mean", "1,2"), 2, "neither one number nor three"),
+        (("train", "-o", "x.pt", "--width", "0"), 1, "width"),
+        (("train", "-o", "x.pt", "--epochs", "-1"), 1, "epochs is '-1'"),
+        (("train", "-o", "x.pt", "--shots", "a"), 2, "'a' is not numbers of shots"),
+        (("quantize", "net.onnx", "-o", "x.onnx", "--fmt", "Q2.3"), 1, "no trained backbone"),
+        (("quantize", "net.pt", "-o", "x.bin", "--fmt", "Q2.3"), 2, "does not end in .onnx"),
+        (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2"), 1, "not a format"),
+        (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--prune", "a"), 2, "is not SHARE:ARRAY"),
+        (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--prune", "2:2"), 1, "share 2"),
+        (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--method", "ptq", "--distill"), 1, "distilled"),
+        (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--size", "17"), 1, "other pictures"),
+        (("evaluate", "nowhere.onnx"), 2, "no such file"),
+        (("evaluate", "net.pt", "--ways", "9"), 1, "9"),
+        (("evaluate", "net.pt", "--shots", "5,1"), 1, "the shots are"),
+        (("sweep", "-o", "s", "--methods", "a"), 2, "'a' is not of float, ptq, qat"),
+        (("sweep", "-o", "s", "--arch", "nix"), 1, "unknown architecture 'nix'"),
+        (("sweep", "-o", "s", "--jobs", "2", "--scheduler", "tcp://x"), 2, "give one"),
+    ],
+)
+def test_mistakes_are_said(
+    arguments: tuple[str, ...], status: int, message: str, work: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(work)
+    before = sorted(work.rglob("*"))
+    assert call(*arguments) == status
+    error = capsys.readouterr().err
+    assert message in error
+    assert "help: " in error
+    assert sorted(work.rglob("*")) == before
+
+
+def test_the_default_recipe_is_that_of_the_library() -> None:
+    from pefslc.console.fewshot_training import describe, recipe_of
+    from pefslc.fewshot.networks import Description
+
+    assert recipe_of({}, 0) == Recipe()
+    assert describe({}, 32) == Description()
