@@ -416,6 +416,7 @@ WITHOUT = {
     **{code: "needs torch: tests/train" for code in Code if "PEF1000" <= code.number < "PEF1100" and code not in CASES},
     **{code: "needs files of a data set: tests/fewshot" for code in Code if "PEF1101" <= code.number <= "PEF1120"},
     **{code: "needs torch: tests/fewshot" for code in Code if "PEF1161" <= code.number <= "PEF1180"},
+    **{code: "needs torch, or Dask: tests/fewshot" for code in Code if code.number >= "PEF1201"},
     Code.NO_ENGINE: "needs a system that was built: tests/fewshot/test_system.py",
     Code.NO_SHOTS: "the commands raise it: tests/cli/test_fewshot.py",
 }
