@@ -258,3 +258,9 @@ def test_the_code_of_a_rational_is_found_by_its_bounds_too(mode: RoundingMode, l
     for n in range(-40, 41):  # eighths of a step: integers, ties, and what lies between, and what saturates
         x = Fraction(n, 8) * Fraction(2, 7)
         assert quantizer.code_of_rational(x, 0) == quantizer.code_of(Root(x), 0)
+
+
+def test_a_mean_in_units_of_bytes_is_refused() -> None:
+    with pytest.raises(CompileError, match="img / 255, 0 to 1") as caught:
+        PictureTable.of(Quantizer(Q2_5), (123, 116, 103), (58, 57, 57))
+    assert "divide mean and std by 255" in str(caught.value)

@@ -172,7 +172,11 @@ def _merged(classifier: Classifier, spec: HeadSpec, class_id: int, shots: int) -
         (lambda c: c.enrol(4, [0, 1, 2]), Code.HEAD_FULL, "4 classes are too many"),
         (lambda c: c.forget_shot(4, [0, 1, 2]), Code.HEAD_CLASS, "there is no class 4"),
         (lambda c: c.forget_shot(1, [[0, 1, 2]] * 2), Code.HEAD_CODES, "2 vectors where one shot is to be forgotten"),
-        (lambda c: c.forget_shot(1, [0, 1, -4]), Code.HEAD_CLASS, "class 1 has 5 shots, and this is none of them"),
+        (
+            lambda c: c.forget_shot(1, [0, 1, -4]),
+            Code.HEAD_CLASS,
+            "class 1 counts 5 shots, and this cannot be one of them",
+        ),
         (lambda c: c.forget_class(4), Code.HEAD_CLASS, "there is no class 4"),
         (lambda c: c.shots(4), Code.HEAD_CLASS, "there is no class 4"),
         (lambda c: c.classify([[0, 1, 2]] * 2), Code.HEAD_CODES, "2 vectors where one is classified"),

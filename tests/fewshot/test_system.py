@@ -93,7 +93,12 @@ def test_a_second_build_replaces_the_first(build: Path, tmp_path: Path) -> None:
     assert description.ncm == "integer NCM, Euclidean, centre: none"
     assert FewShotSystem.open(folder).spec.max_shots == 9
     other = tiny_backbone(tmp_path, "other.onnx", seed=1)
-    build_system(other, folder, mean=0, std=1)  # beside it
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    with pytest.raises(CompileError, match=r"holds another few-shot system: 'tiny.fewshot.json'"):
+        build_system(other, folder, mean=0, std=1)
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert FewShotSystem.open(folder).spec.max_shots == 9
+    shutil.copy(folder / "tiny.fewshot.json", folder / "other.fewshot.json")
     with pytest.raises(CompileError, match=r"holds several systems: 'other.fewshot.json', 'tiny.fewshot.json'"):
         FewShotSystem.open(folder)
 

@@ -123,7 +123,7 @@ class Classifier:
         if shots < 0 or (rest < shots * self.spec.low).any() or (rest > shots * self.spec.high).any():
             raise CompileError(
                 Code.HEAD_CLASS,
-                f"class {class_id} has {shots + 1} shots, and this is none of them",
+                f"class {class_id} counts {shots + 1} shot{'' if shots == 0 else 's'}, and this cannot be one of them",
                 hint="give the very codes that were enrolled; forget the class if they are lost",
             )
         self._counts[class_id], self._sums[class_id] = shots, rest

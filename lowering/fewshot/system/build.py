@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
-from pefslc.diagnostics.errors import CompileError, InternalError, quote_given
+from pefslc.diagnostics.errors import CompileError, InternalError, quote, quote_given
 from pefslc.driver.compiler import compile as compile_network
 from pefslc.driver.program import Program
 from pefslc.fewshot.device.board_python import emit_board_python
@@ -23,7 +23,7 @@ from pefslc.fewshot.device.pictures_c import emit_pictures_c
 from pefslc.fewshot.episodes.centre import BASE_MEAN, FRACTION_BITS, IntegerCentre
 from pefslc.fewshot.head.spec import HeadKind, HeadSpec
 from pefslc.fewshot.system.backbone import Backbone
-from pefslc.fewshot.system.description import SystemDescription
+from pefslc.fewshot.system.description import KIND, SystemDescription
 from pefslc.fewshot.system.pictures import Number, PictureTable, by_colour, fit_picture
 from pefslc.files.paths import ModelPath, as_path
 from pefslc.files.staging import publish
@@ -94,6 +94,7 @@ def build_system(
     shared = {"fmt": fmt, "input_fmt": input_fmt, "batch": 1, "require_exact": require_exact, "progress": progress}
     # The caller's arena: two systems may use one compiled library in two threads.
     in_c = compile_network(source, target=CTarget(caller_arena=True), **shared)  # type: ignore[arg-type]
+    _refuse_another_system(target_folder, f"{in_c.name}.{KIND}.json")  # before minutes of work
     ends = Backbone.of(in_c.sidecar)
     table = PictureTable.of(ends.quantizer, mean, std)
     on_board = None
@@ -153,6 +154,7 @@ def build_system(
         architecture=arch or "",
         files={name: sha256(content).hexdigest() for name, content in files.items()},
     )
+    _refuse_another_system(target_folder, description.file_name)
     publish(target_folder, files, (description.file_name, description.to_bytes()))
     return description
 
@@ -255,6 +257,17 @@ def _identity(network: str, formats: tuple[str, str], table: PictureTable, ends:
         "scale": str(ends.scale),
     }
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _refuse_another_system(folder: Path, file_name: str) -> None:
+    """A folder is one system's: with two of them it would be none."""
+    others = [path.name for path in sorted(folder.glob(f"*.{KIND}.json")) if path.name != file_name]
+    if others:
+        raise CompileError(
+            Code.IN_THE_WAY,
+            f"{quote(folder)} holds another few-shot system: {quote(others[0])}",
+            hint="choose another folder (-o)",
+        )
 
 
 def _kind(kind: str | HeadKind) -> HeadKind:

@@ -49,6 +49,12 @@ class PictureTable:
         means, stds = by_colour(mean, "mean"), by_colour(std, "std")
         if min(stds) <= 0:
             raise CompileError(Code.INPUT_PICTURE, f"std is {quote_given(std)}", hint="positive, in units of img / 255")
+        if max(means) > 1:  # of numbers in 0 to 1; in units of bytes nearly all codes would be the lowest one
+            raise CompileError(
+                Code.INPUT_PICTURE,
+                f"mean is {quote_given(mean)}, and the values of pictures are img / 255, 0 to 1",
+                hint="divide mean and std by 255",
+            )
         steps = len(quantizer.quantization.scale.steps)
         if steps not in (1, _COLOURS):
             raise CompileError(
