@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from textwrap import wrap
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +19,7 @@ from pefslc.targets.c.part_loops import SCRATCH, Loops, convolution_loops, dot_k
 from pefslc.targets.c.stages import ConstantArray, LineWriter, literal
 from pefslc.targets.c.steps import CopyStep, DepthwiseStep, DotPart, DotStep, MapStep, PoolStep, Program, Step
 from pefslc.targets.c.storage import Buffer, CType, Place, Tensor, narrowest_signed, sum_type
+from pefslc.targets.templates import templates_in
 
 __all__ = ["Argument", "emit", "interface"]
 
@@ -68,7 +68,7 @@ def emit(
     graph: Graph, program: Program, arena: Arena, prefix: str, version_text: str, caller_arena: bool
 ) -> tuple[dict[str, bytes], tuple[int, ...]]:
     """File name -> content, and the bytes of each step's constants."""
-    environment = _environment()
+    environment = templates_in(_HERE, of_blocks=True)
     arguments = interface(graph, program)
     functions = [_Function(prefix, i, step) for i, step in enumerate(program.steps)]
     constants = [c for f in functions for c in f.constants]
@@ -300,15 +300,3 @@ def _rationals(values: tuple[Fraction, ...]) -> str:
     if len(text) > _LONGEST_RATIONALS:
         text = f"{', '.join(repr(float(v)) for v in values[:_SHOWN])}... (all, exact, in the sidecar file)"
     return text if len(values) == 1 else f"per channel [{text}]"
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    """Kept, with the templates that it compiled: they take longer than a small network."""
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )

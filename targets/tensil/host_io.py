@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
-
-import jinja2
 
 from pefslc.artifacts.sidecar import Json, JsonObject
 from pefslc.ir.graph import GraphInput, GraphOutput
 from pefslc.numeric.rounding import RoundingMode
+from pefslc.targets.templates import templates_in
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType
 from pefslc.targets.tensil.words.word_program import WordTensor
 
@@ -80,7 +78,7 @@ def host_io_module(name: str) -> str:
 def host_io_source(name: str, architecture: Architecture, inputs: list[HostTensor], outputs: list[HostTensor]) -> str:
     """The text of the module."""
     return (
-        _environment()
+        templates_in(Path(__file__).parent)
         .get_template("host_io.py.j2")
         .render(
             name=name,
@@ -91,14 +89,4 @@ def host_io_source(name: str, architecture: Architecture, inputs: list[HostTenso
             outputs=[tensor.module_fields() for tensor in outputs],
             modes=[mode.value for mode in RoundingMode],
         )
-    )
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    """Kept, with the templates that it compiled: they take longer than a small network."""
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
     )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from textwrap import wrap
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.fewshot.device.head_python import head_module
+from pefslc.targets.templates import templates_in
 from pefslc.targets.tensil.host_io import host_io_module
 from pefslc.version import __version__
 
@@ -36,7 +35,7 @@ def emit_board_python(
     tmodel  the name of the .tmodel file
     """
     text = (
-        _environment()
+        templates_in(Path(__file__).parent)
         .get_template("board.py.j2")
         .render(
             name=name,
@@ -53,12 +52,3 @@ def emit_board_python(
         )
     )
     return {f"{board_module(name)}.py": text.encode()}
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-    )

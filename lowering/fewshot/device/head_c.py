@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
-import jinja2
 import numpy as np
 
 from pefslc.fewshot.head.spec import HeadKind, HeadSpec, bounds_of
@@ -14,6 +12,7 @@ from pefslc.fewshot.head.state import NAME_BYTES, HeadState
 from pefslc.fewshot.head.state_file import RECORD_HEAD_BYTES, header_bytes
 from pefslc.targets.c.naming import comment_text, model_prefix
 from pefslc.targets.c.storage import INT32, narrowest, narrowest_signed, sum_type
+from pefslc.targets.templates import templates_in
 from pefslc.version import __version__
 
 __all__ = ["emit_head_c"]
@@ -72,7 +71,7 @@ def emit_head_c(name: str, spec: HeadSpec, backbone: str) -> dict[str, bytes]:
         "state_bytes": 8 + 4 * spec.max_devices + spec.max_classes * (RECORD_HEAD_BYTES + 4 * spec.dimension),
         "numbers": _numbers,
     }
-    environment = _environment()
+    environment = templates_in(Path(__file__).parent, of_blocks=True)
     return {
         f"{prefix}_head.{suffix}": environment.get_template(f"head.{suffix}.j2").render(context).encode()
         for suffix in ("h", "c")
@@ -94,14 +93,3 @@ def _numbers(values: Sequence[int]) -> str:
 
 def _bare(value: int) -> str:
     return "INT32_MIN" if value == -(2**31) else str(value)
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )

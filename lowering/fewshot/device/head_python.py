@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 from pathlib import Path
 from textwrap import wrap
-
-import jinja2
 
 from pefslc.fewshot.head.spec import HeadKind, HeadSpec
 from pefslc.fewshot.head.state import NAME_BYTES, HeadState
 from pefslc.fewshot.head.state_file import header_bytes
+from pefslc.targets.templates import templates_in
 from pefslc.targets.tensil.host_io import host_io_module
 from pefslc.version import __version__
 
@@ -35,7 +33,7 @@ def emit_head_python(name: str, spec: HeadSpec, backbone: str) -> dict[str, byte
     """
     header = header_bytes(HeadState.new(spec, backbone, 0), 0, 0, 0)
     text = (
-        _environment()
+        templates_in(Path(__file__).parent)
         .get_template("head.py.j2")
         .render(
             name=name,
@@ -55,12 +53,3 @@ def emit_head_python(name: str, spec: HeadSpec, backbone: str) -> dict[str, byte
 def _numbers(values: list[int]) -> str:
     """The lines of a list."""
     return "\n    ".join(wrap(f"{json.dumps(values)[1:-1]},", _WIDTH))
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-    )

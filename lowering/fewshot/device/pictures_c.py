@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from textwrap import wrap
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.targets.c.naming import comment_text, model_prefix
+from pefslc.targets.templates import templates_in
 from pefslc.version import __version__
 
 __all__ = ["emit_pictures_c"]
@@ -48,7 +47,7 @@ def emit_pictures_c(
         "std": comment_text(", ".join(std)),
         "rows": ["\n        ".join(wrap(", ".join(map(_literal, row)), _WIDTH)) for row in codes.tolist()],
     }
-    environment = _environment()
+    environment = templates_in(Path(__file__).parent, of_blocks=True)
     return {
         f"{prefix}_pictures.{suffix}": environment.get_template(f"pictures.{suffix}.j2").render(context).encode()
         for suffix in ("h", "c")
@@ -57,14 +56,3 @@ def emit_pictures_c(
 
 def _literal(value: int) -> str:
     return "INT32_MIN" if value == -(2**31) else str(value)
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
