@@ -11,6 +11,7 @@ from pefslc.fewshot.head.spec import HeadKind, HeadSpec, bounds_of
 from pefslc.fewshot.head.state import NAME_BYTES, HeadState
 from pefslc.fewshot.head.state_file import RECORD_HEAD_BYTES, header_bytes
 from pefslc.targets.c.naming import comment_text, model_prefix
+from pefslc.targets.c.stages import literal
 from pefslc.targets.c.storage import INT32, narrowest, narrowest_signed, sum_type
 from pefslc.targets.templates import templates_in
 from pefslc.version import __version__
@@ -80,16 +81,10 @@ def emit_head_c(name: str, spec: HeadSpec, backbone: str) -> dict[str, bytes]:
 
 def _literal(value: int) -> str:
     """Of an int32_t; in parentheses where it is negative."""
-    if value == -(2**31):
-        return "INT32_MIN"
-    return f"({value})" if value < 0 else str(value)
+    return f"({literal(value, INT32)})" if value < 0 else literal(value, INT32)
 
 
 def _numbers(values: Sequence[int]) -> str:
     """The lines of an initializer."""
     lines = (values[i : i + _NUMBERS_PER_LINE] for i in range(0, len(values), _NUMBERS_PER_LINE))
-    return ",\n    ".join(", ".join(map(_bare, line)) for line in lines)
-
-
-def _bare(value: int) -> str:
-    return "INT32_MIN" if value == -(2**31) else str(value)
+    return ",\n    ".join(", ".join(literal(value, INT32) for value in line) for line in lines)

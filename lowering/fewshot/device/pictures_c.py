@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.targets.c.naming import comment_text, model_prefix
+from pefslc.targets.c.stages import literal
+from pefslc.targets.c.storage import INT32
 from pefslc.targets.templates import templates_in
 from pefslc.version import __version__
 
@@ -45,7 +47,9 @@ def emit_pictures_c(
         "feature_type": types[1],
         "mean": comment_text(", ".join(mean)),
         "std": comment_text(", ".join(std)),
-        "rows": ["\n        ".join(wrap(", ".join(map(_literal, row)), _WIDTH)) for row in codes.tolist()],
+        "rows": [
+            "\n        ".join(wrap(", ".join(literal(code, INT32) for code in row), _WIDTH)) for row in codes.tolist()
+        ],
     }
     environment = templates_in(Path(__file__).parent, of_blocks=True)
     return {
@@ -54,5 +58,6 @@ def emit_pictures_c(
     }
 
 
-def _literal(value: int) -> str:
-    return "INT32_MIN" if value == -(2**31) else str(value)
+def _lines(literals: Sequence[str]) -> str:
+    """The lines of an initializer."""
+    return "\n        ".join(wrap(", ".join(literals), _WIDTH))

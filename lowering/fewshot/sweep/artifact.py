@@ -15,6 +15,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.driver.compiler import compile
 from pefslc.driver.program import Program
+from pefslc.fewshot.system.backbone import Backbone
 from pefslc.fewshot.system.pictures import Number, PictureTable
 
 __all__ = ["FeatureCodes", "board_costs", "c_costs", "feature_codes"]
@@ -48,32 +49,23 @@ def feature_codes(
 
     Raises CompileError for a network that is no backbone.
     """
-    if len(program.sidecar.inputs) != 1 or len(program.sidecar.outputs) != 1:
-        raise _no_backbone(program, "it has not one input and one output", "export it with its features alone")
-    (source,), (output,) = program.sidecar.inputs, program.sidecar.outputs
+    ends = Backbone.of(program.sidecar)
     size = sets[0].shape[1:3]
-    if tuple(source.shape) != (1, 3, *size):
-        raise _no_backbone(
-            program,
-            f"its input is {list(source.shape)}, and the pictures have {size[0]} x {size[1]} pixels",
-            "one picture in colour, of the size of the data (--size)",
+    if (ends.height, ends.width) != size:
+        raise CompileError(
+            Code.SYSTEM_BACKBONE,
+            f"{quote(program.name)} takes pictures of {ends.height} x {ends.width} pixels, the data have "
+            f"{size[0]} x {size[1]}",
+            hint="read the data in its size (--size)",
         )
-    scales = set(output.map.scale)
-    if len(scales) != 1 or any(output.map.offset):
-        raise _no_backbone(
-            program, "its features have different scales, or an offset", "end it with a quantizer, or a mean"
-        )
-    table, scale = PictureTable.of(source.quantizer, mean, std), float(scales.pop())
+    table, scale = PictureTable.of(ends.quantizer, mean, std), float(ends.scale)
     with TemporaryDirectory(prefix="pefslc-") as folder:
         *_, sidecar = program.save(folder)
         runner = program.target.runner(Path(folder), load_sidecar(sidecar))
         found = []
         for images in sets:
             parts = [
-                runner.run({source.name: table(images[first : first + _ROWS])})[output.name].reshape(
-                    len(images[first : first + _ROWS]), -1
-                )
-                for first in range(0, len(images), _ROWS)
+                ends.features(runner, table(images[first : first + _ROWS])) for first in range(0, len(images), _ROWS)
             ]
             found.append(FeatureCodes(np.concatenate(parts), scale))
     return tuple(found)
@@ -106,7 +98,3 @@ def board_costs(network: Path, boards: Sequence[str]) -> JsonObject:
         cycles = None if costs is None else costs.total.total_cycles
         found[board] = {"modelled_cycles": cycles, "exact": program.exact, "reason": ""}
     return found
-
-
-def _no_backbone(program: Program, why: str, hint: str) -> CompileError:
-    return CompileError(Code.FEATURES, f"{quote(program.name)} is no backbone: {why}", hint=hint)
