@@ -16,7 +16,8 @@ from pefslc.diagnostics.errors import CompileError
 from pefslc.fewshot.episodes.centre import IntegerCentre
 from pefslc.fewshot.episodes.decisions import Decisions
 from pefslc.fewshot.episodes.integer_ncm import IntegerNcm
-from pefslc.fewshot.head.spec import HeadKind
+from pefslc.fewshot.head.classifier import Classifier
+from pefslc.fewshot.head.spec import HeadKind, HeadSpec
 
 Integers = NDArray[np.int64]
 HEADS = ("cosine", "euclid")
@@ -184,3 +185,24 @@ def test_distances_that_differ_by_little_of_large_codes(bits: int) -> None:
     features = (1 << bits) + np.array([[0], [1], [-1], [2], [-2], [3], [5]])
     supports = np.array([[[i], [j], [k]] for i in range(5) for j in range(5) for k in range(5)])
     agrees("euclid", features, supports, np.tile(np.arange(7), (125, 1)), IntegerCentre.none(1))
+
+
+@pytest.mark.parametrize("kind", HeadKind)
+@pytest.mark.parametrize("most", [1, 3, 200])
+def test_episodes_are_decided_as_the_classifier_decides_them(kind: HeadKind, most: int) -> None:
+    """Enrolled shot by shot, from few codes, so that many decisions are ties."""
+    r = np.random.default_rng(most)
+    features = r.integers(0, most + 1, (60, 7))
+    ways, shots, queries = 4, 3, 5
+    indices = np.stack([r.permutation(60)[: ways * shots + queries] for _ in range(40)])
+    supports = indices[:, : ways * shots].reshape(40, ways, shots)
+    asked = indices[:, ways * shots :]
+    centre = IntegerCentre.mean(features) if kind is HeadKind.COSINE else None
+    found = IntegerNcm(kind, centre).prepare(features, shots)(supports, asked)
+    spec = HeadSpec.euclid(7, 0, most) if centre is None else HeadSpec.cosine(0, most, centre.codes)
+    for episode in range(40):
+        classifier = Classifier(spec)
+        for way in range(ways):
+            classifier.enrol(way, features[supports[episode, way]])
+        assert classifier.classify_all(features[asked[episode]]).tolist() == found.positions[episode].tolist()
+    assert most > 1 or found.tied.any()

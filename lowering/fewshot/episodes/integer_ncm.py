@@ -24,20 +24,15 @@ from pefslc.diagnostics.errors import CompileError
 from pefslc.fewshot.episodes.centre import IntegerCentre
 from pefslc.fewshot.episodes.decisions import Decide, Decisions
 from pefslc.fewshot.episodes.features import integer_features
+from pefslc.fewshot.head.scores import Exact, nearest
 from pefslc.fewshot.head.spec import HeadKind
 from pefslc.numeric.accumulate import fits_int64, largest_magnitude
 
 __all__ = ["IntegerNcm"]
 
 Integers = NDArray[np.int64]
-Exact = NDArray[np.float64] | NDArray[np.int64]  # integers, in the type that holds every partial sum exactly
-Floats = NDArray[np.float64]
 
 _FLOAT64_INTEGERS = 1 << 53
-# With u = 2^-53 a score in float64 is off by the factor (1 + u)^6 at most: three roundings of a, a and A to float64
-# (where they are int64), one of the product, one of the quotient, one to spare: less than 2^-50. Scores that are
-# farther apart than twice that, relative to the best, are in the right order.
-_DOUBT = 2.0**-48
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +81,16 @@ class IntegerNcm:
         if not fits_int64(needed):
             raise _beyond_64_bits(shots)
         vectors: Exact = centred.astype(np.float64) if needed <= _FLOAT64_INTEGERS else centred
-        euclid = self.kind is HeadKind.EUCLID
 
         def decide(supports: Integers, queries: Integers) -> Decisions:
             sums = vectors[supports].sum(axis=2)
             products = vectors[queries] @ sums.transpose(0, 2, 1)
             norms = np.einsum("ewd,ewd->ew", sums, sums)[:, None, :]
-            if not euclid:
-                return _nearest_by_cosine(products, np.broadcast_to(norms, products.shape))
+            if self.kind is HeadKind.COSINE:  # where A is 0 so is a
+                return Decisions(*nearest(self.kind, products, np.broadcast_to(np.maximum(norms, 1), products.shape)))
             scores = products * (2 * shots)
             scores -= norms
-            return Decisions(*_first_best(scores))
+            return Decisions(*nearest(self.kind, scores, np.ones_like(scores)))  # all classes have as many shots
 
         return decide
 
@@ -107,42 +101,3 @@ def _beyond_64_bits(shots: int) -> CompileError:
         f"sums of {shots} shots of these codes and their products need more than 64 bits",
         hint="features of fewer bits, fewer fraction bits of the centre, or fewer shots",
     )
-
-
-def _first_best(scores: Exact) -> tuple[Integers, NDArray[np.bool_]]:
-    """(the first position of the best, whether there are others) along the last axis."""
-    best = scores.argmax(axis=-1)
-    equal = scores == np.take_along_axis(scores, best[..., None], axis=-1)
-    return best, np.count_nonzero(equal, axis=-1) > 1
-
-
-def _nearest_by_cosine(a: Exact, norms: Exact) -> Decisions:
-    """The decisions by sign(a) a^2 / A, from a and A [E, queries, ways]."""
-    scores = a.astype(np.float64)
-    scores *= np.abs(scores)
-    scores /= np.maximum(norms, 1)  # where A is 0 so is a
-    best = scores.argmax(axis=-1)
-    top = np.take_along_axis(scores, best[..., None], axis=-1)
-    near = scores >= top - _DOUBT * np.abs(top)
-    tied = np.zeros(best.shape, dtype=np.bool_)
-    at = np.nonzero(np.count_nonzero(near, axis=-1) > 1)
-    if at[0].size:
-        best[at], tied[at] = _exactly_best(a[at].astype(np.int64), norms[at].astype(np.int64))
-    return Decisions(best, tied)
-
-
-def _exactly_best(a: Integers, norms: Integers) -> tuple[Integers, NDArray[np.bool_]]:
-    """(the first position of the highest sign(a) a^2 / A, whether others equal it), of rows [R, ways]."""
-    wide = a.astype(object)
-    numerators, denominators = wide * np.abs(wide), np.maximum(norms, 1).astype(object)
-    best = np.zeros(len(a), dtype=np.int64)
-    numerator, denominator = numerators[:, 0], denominators[:, 0]
-    tied = np.zeros(len(a), dtype=np.bool_)
-    for position in range(1, a.shape[1]):
-        left, right = numerators[:, position] * denominator, numerator * denominators[:, position]
-        greater = np.asarray(left > right, dtype=np.bool_)
-        tied = (tied | np.asarray(left == right, dtype=np.bool_)) & ~greater
-        best = np.where(greater, position, best)
-        numerator = np.where(greater, numerators[:, position], numerator)
-        denominator = np.where(greater, denominators[:, position], denominator)
-    return best, tied

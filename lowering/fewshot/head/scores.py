@@ -16,9 +16,11 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote_given
 from pefslc.fewshot.head.spec import MOST_RATIO, HeadKind, HeadSpec
 
-__all__ = ["Score", "Similarities", "accepts", "check_threshold", "nearest_of_each", "similarities"]
+__all__ = ["Score", "Similarities", "accepts", "check_threshold", "nearest", "nearest_of_each", "similarities"]
 
 Codes = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+Exact = NDArray[np.float64] | NDArray[np.int64]  # integers, in a type that holds them exactly
 
 _EXACT_FLOAT = 1 << 53  # float64 holds every integer below, so sums below are exact in any order
 # sign(a) a^2 / A in float64: a, a, the product, A and the quotient are each rounded once, by at most 2^-53 of their
@@ -33,10 +35,6 @@ class Score(NamedTuple):
 
     value: int
     weight: int
-
-    def exceeds(self, other: Score) -> bool:
-        """Whether this is the nearer class. The products are at most `Bounds.comparison`."""
-        return self.value * other.weight > other.value * self.weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,26 +98,42 @@ def _products(queries: Codes, prototypes: Codes) -> Codes:
 
 def nearest_of_each(found: Similarities) -> Codes:
     """The column of the nearest class for each query, the lowest where several are equally near; there is a class."""
-    a = found.a.astype(np.float64)
-    weights = found.weights.astype(np.float64)
-    scores = a * np.abs(a) / weights if found.kind is HeadKind.COSINE else a / weights
-    nearest: Codes = scores.argmax(axis=1).astype(np.int64)
-    best = scores[np.arange(len(scores)), nearest][:, None]
+    return nearest(found.kind, found.a, np.broadcast_to(found.weights, found.a.shape))[0]
+
+
+def nearest(kind: HeadKind, a: Exact, weights: Exact) -> tuple[Codes, Flags]:
+    """(the first position of the nearest class, whether others are as near) along the last axis.
+
+    a, weights  [..., classes] integers, weights at least 1: by sign(a) a^2 / A for the cosine, a / A for Euclid
+    """
+    scores = a.astype(np.float64)
+    if kind is HeadKind.COSINE:
+        scores *= np.abs(scores)
+    scores /= weights
+    positions = scores.argmax(axis=-1).astype(np.int64)
+    best = np.take_along_axis(scores, positions[..., None], axis=-1)
     in_doubt = best - scores <= _MARGIN * (np.abs(best) + np.abs(scores))
-    for query in np.nonzero(in_doubt.sum(axis=1) > 1)[0]:
-        columns = np.nonzero(in_doubt[query])[0]
-        nearest[query] = _nearest(found, int(query), columns.tolist())
-    return nearest
+    tied = np.zeros(positions.shape, dtype=np.bool_)
+    at = np.nonzero(np.count_nonzero(in_doubt, axis=-1) > 1)
+    if at[0].size:
+        positions[at], tied[at] = _exactly_nearest(kind, a[at].astype(np.int64), weights[at].astype(np.int64))
+    return positions, tied
 
 
-def _nearest(found: Similarities, query: int, columns: list[int]) -> int:
-    """The nearest of some columns, in exact integers."""
-    best, best_score = columns[0], found.score(query, columns[0])
-    for column in columns[1:]:
-        score = found.score(query, column)
-        if score.exceeds(best_score):
-            best, best_score = column, score
-    return best
+def _exactly_nearest(kind: HeadKind, a: Codes, weights: Codes) -> tuple[Codes, Flags]:
+    """`nearest` of rows [R, classes], in integers of any size."""
+    values, wide = a.astype(object), weights.astype(object)
+    if kind is HeadKind.COSINE:
+        values = values * np.abs(values)
+    best, tied = np.zeros(len(a), dtype=np.int64), np.zeros(len(a), dtype=np.bool_)
+    value, weight = values[:, 0], wide[:, 0]
+    for position in range(1, a.shape[1]):
+        ours, theirs = values[:, position] * weight, value * wide[:, position]
+        nearer = np.asarray(ours > theirs, dtype=np.bool_)
+        tied = (tied | np.asarray(ours == theirs, dtype=np.bool_)) & ~nearer
+        best = np.where(nearer, position, best)
+        value, weight = np.where(nearer, values[:, position], value), np.where(nearer, wide[:, position], weight)
+    return best, tied
 
 
 def accepts(found: Similarities, query: int, column: int, threshold: Fraction | None) -> bool:
