@@ -8,8 +8,6 @@ brain-train  a list of {"name_class": name, "features": tensor [images, D]}, one
 from __future__ import annotations
 
 import os
-import pickle
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
-from pefslc.fewshot.data.extra import require_package
+from pefslc.fewshot.data.torch_files import read_torch
 from pefslc.files.arrays import read_arrays
 from pefslc.files.paths import as_path
 
@@ -73,35 +71,10 @@ def load_features(path: str | os.PathLike[str]) -> FeatureSet:
         raise CompileError(Code.NO_SUCH_FILE, f"no such file: {quote(file)}")
     if file.suffix in _NUMPY_SUFFIXES:
         return _of_block(next(iter(read_arrays(file).values())), file)
-    content = _torch_content(file)
+    content = read_torch(file)
     if isinstance(content, list):
         return _of_classes(content, file)
     return _of_block(_as_array(content, file), file)
-
-
-def _torch_content(path: Path) -> Any:
-    torch = require_package("torch", "torch", f"reading {quote(path)}", extra="train")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of old formats, of devices that are not there
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as e:
-        if "unsupported operand" not in str(e).lower():  # what is no pickle at all; the rest is a name that it refuses
-            raise CompileError(
-                Code.UNSAFE_FILE,
-                f"{quote(path)} holds more than tensors, lists and dicts",
-                hint="nothing of it was executed; save the tensors alone: torch.save(features, path)",
-            ) from None
-        raise _damaged(path) from None
-    except OSError as e:
-        raise CompileError(Code.UNREADABLE_FILE, f"cannot read {quote(path)}: {e.strerror or e}") from None
-    except Exception:
-        # A damaged file makes torch's reader raise nearly anything.
-        raise _damaged(path) from None
-
-
-def _damaged(path: Path) -> CompileError:
-    return CompileError(Code.DATA_FILE, f"{quote(path)} is no whole file of torch", hint="copy or download it again")
 
 
 def _as_array(value: Any, path: Path) -> NDArray[Any]:

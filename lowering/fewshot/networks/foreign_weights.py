@@ -11,7 +11,6 @@ The files hold parameters alone. Strides, activation and normalization are not i
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
+from pefslc.fewshot.data.torch_files import plain_torch
 from pefslc.fewshot.networks.backbones import Activation, Backbone, Description
 
 __all__ = ["load_weights"]
@@ -69,12 +69,10 @@ def load_weights(path: Path, description: Description | None = None) -> Backbone
 def _state_dict(path: Path) -> Mapping[str, Tensor]:
     hint = "give a file that torch.save(model.state_dict(), path) wrote"
     try:
-        content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+        content = plain_torch(path.read_bytes())
     except OSError as e:
         code = Code.NO_SUCH_FILE if isinstance(e, FileNotFoundError) else Code.UNREADABLE_FILE
         raise CompileError(code, f"cannot read {quote(path)}: {e.strerror or e}", hint="look at the path") from None
-    except Exception:  # whatever torch's unpickler meets in a file that holds something else
-        content = None
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     named = isinstance(content, Mapping) and all(

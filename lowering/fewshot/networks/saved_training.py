@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
+from pefslc.fewshot.data.torch_files import plain_torch
 from pefslc.fewshot.networks.images import LabelledImages
 from pefslc.files.staging import write_file
 
@@ -56,13 +57,11 @@ def read_training(path: Path, key: str) -> SavedTraining | None:
         return None
     hint = "give another file for the checkpoint, or remove this one to begin anew"
     try:
-        content = torch.load(io.BytesIO(path.read_bytes()), weights_only=True, map_location="cpu")
+        content = plain_torch(path.read_bytes())
     except OSError as e:
         raise CompileError(
             Code.UNREADABLE_FILE, f"cannot read {quote(path)}: {e.strerror or e}", hint="look at its permissions"
         ) from None
-    except Exception:  # whatever torch's unpickler meets in a file that is none of ours
-        content = None
     if not isinstance(content, dict) or content.get("kind") != _KIND:
         raise CompileError(Code.OTHER_TRAINING, f"{quote(path)} is no checkpoint of a training", hint=hint)
     if content["key"] != key:

@@ -11,6 +11,7 @@ import torch
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
+from pefslc.fewshot.data.torch_files import plain_torch
 from pefslc.fewshot.networks.backbones import Backbone, Description
 from pefslc.fewshot.networks.objective import Classifier
 from pefslc.fewshot.networks.training import Epoch, Trained
@@ -67,10 +68,7 @@ def trained_from_bytes(content: bytes, name: str = "the content") -> TrainedFile
 
     name  of the file, for messages
     """
-    try:
-        found = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-    except Exception:  # whatever torch's unpickler meets in a file that is none of ours
-        found = None
+    found = plain_torch(content)
     if not isinstance(found, dict) or found.get("kind") != _KIND:
         raise CompileError(Code.TRAINED_FILE, f"{quote(name)} is no trained backbone", hint=_HINT)
     try:
