@@ -26,7 +26,7 @@ __all__ = ["end_interrupted", "main", "run"]
 
 DONE, REFUSED, USAGE, OUR_FAULT, INTERRUPTED, TERMINATED = 0, 1, 2, 70, 130, 143
 
-_INTERRUPTED_TEXT = "interrupted: no artifact was written"
+_INTERRUPTED_TEXT = "interrupted: no artifact was written, or all of them"
 
 # What a write to stdout ends with; files that cannot be written are a CompileError where they are written.
 _OUTPUT_ERRORS = frozenset({errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG})
@@ -86,7 +86,7 @@ def _run(arguments: Sequence[str]) -> int:
         _complain(str(e))
         return REFUSED
     except _TerminatedError:
-        _complain("terminated: no artifact was written")
+        _complain("terminated: no artifact was written, or all of them")
         return TERMINATED
     except (click.Abort, KeyboardInterrupt):
         _complain(_INTERRUPTED_TEXT)
