@@ -28,6 +28,9 @@ DONE, REFUSED, USAGE, OUR_FAULT, INTERRUPTED, TERMINATED = 0, 1, 2, 70, 130, 143
 
 _INTERRUPTED_TEXT = "interrupted: no artifact was written, or all of them"
 
+# What the arguments name and is not there.
+_OF_USAGE = frozenset({Code.NO_SUCH_FILE, Code.UNKNOWN_ARCHITECTURE})
+
 # What a write to stdout ends with; files that cannot be written are a CompileError where they are written.
 _OUTPUT_ERRORS = frozenset({errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG})
 
@@ -84,7 +87,7 @@ def _run(arguments: Sequence[str]) -> int:
         return USAGE
     except CompileError as e:
         _complain(str(e))
-        return REFUSED
+        return USAGE if all(problem.code in _OF_USAGE for problem in e.problems) else REFUSED
     except _TerminatedError:
         _complain("terminated: no artifact was written, or all of them")
         return TERMINATED

@@ -147,7 +147,7 @@ def test_a_sweep_of_the_command_is_complete(work: Path, tmp_path: Path, capsys: 
     ("arguments", "status", "message"),
     [
         (("train", "-o", "net.onnx"), 1, "exists and is no trained backbone"),
-        (("train", "-o", "x.pt", "--data", "nowhere"), 1, "no such folder"),
+        (("train", "-o", "x.pt", "--data", "nowhere"), 2, "no such folder"),
         (("train", "-o", "x.pt", "--mean", "1,2"), 2, "neither one number nor three"),
         (("train", "-o", "x.pt", "--width", "0"), 1, "width"),
         (("train", "-o", "x.pt", "--epochs", "-1"), 1, "epochs is '-1'"),
@@ -163,7 +163,7 @@ def test_a_sweep_of_the_command_is_complete(work: Path, tmp_path: Path, capsys: 
         (("evaluate", "net.pt", "--ways", "9"), 1, "9"),
         (("evaluate", "net.pt", "--shots", "5,1"), 1, "the shots are"),
         (("sweep", "-o", "s", "--methods", "a"), 2, "'a' is not of float, ptq, qat"),
-        (("sweep", "-o", "s", "--arch", "nix"), 1, "unknown architecture 'nix'"),
+        (("sweep", "-o", "s", "--arch", "nix"), 2, "unknown architecture 'nix'"),
         (("sweep", "-o", "s", "--jobs", "2", "--scheduler", "tcp://x"), 2, "give one"),
     ],
 )
