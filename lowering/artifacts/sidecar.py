@@ -6,14 +6,14 @@ a changed sidecar is never read.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
+from pefslc.artifacts.signed_json import Json, JsonObject, SignedJson
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.geometry.shapes import Shape
@@ -37,13 +37,10 @@ __all__ = [
     "sidecar_name",
 ]
 
-Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
-JsonObject: TypeAlias = Mapping[str, Json]
-
 FORMAT_VERSION = 2
 
-_DIGEST = "sidecar_sha256"
 _AGAIN = "compile the model again"
+_FILE = SignedJson("sidecar_sha256", FORMAT_VERSION, "compile", _AGAIN)
 
 
 def sidecar_name(model: str, target: str) -> str:
@@ -105,8 +102,7 @@ class Sidecar:
             "details": self.details,
             "layers": list(self.layers),
         }
-        content = {**content, _DIGEST: _digest(content)}
-        return (json.dumps(content, indent=1, ensure_ascii=True) + "\n").encode()
+        return _FILE.to_bytes(content)
 
 
 def make_sidecar(
@@ -152,18 +148,7 @@ def load_sidecar(path: Path) -> Sidecar:
     """Read a sidecar and check that it and its files, beside it, are as written. Raises CompileError."""
     try:
         sidecar = _parse(path)
-        for name, digest in sidecar.files.items():
-            file = path.parent / name
-            if Path(name).name != name or not file.is_file():
-                raise CompileError(
-                    Code.ARTIFACT_CHANGED, f"{quote(name)} is missing beside {quote(path.name)}", hint=_AGAIN
-                )
-            if sha256(file.read_bytes()).hexdigest() != digest:
-                raise CompileError(
-                    Code.ARTIFACT_CHANGED,
-                    f"{quote(name)} is not the file that {quote(path.name)} describes",
-                    hint=_AGAIN,
-                )
+        _FILE.require_files(path, sidecar.files)
     except OSError as e:
         raise CompileError(
             Code.UNREADABLE_FILE, f"cannot read {quote(Path(e.filename or path))}: {e.strerror or e}"
@@ -173,16 +158,7 @@ def load_sidecar(path: Path) -> Sidecar:
 
 def _parse(path: Path) -> Sidecar:
     try:
-        content = json.loads(path.read_bytes())
-        if content["format"] != FORMAT_VERSION:
-            found = quote(str(content["format"]))
-            raise CompileError(
-                Code.ARTIFACT_VERSION,
-                f"{quote(path.name)} has format {found}, this pefslc reads {FORMAT_VERSION}",
-                hint=_AGAIN,
-            )
-        if content.pop(_DIGEST, None) != _digest(content):
-            raise CompileError(Code.ARTIFACT_CHANGED, f"{quote(path.name)} was changed after the compile", hint=_AGAIN)
+        content = _FILE.read(path)
         return Sidecar(
             content["model"],
             content["target"],
@@ -199,11 +175,6 @@ def _parse(path: Path) -> Sidecar:
         raise CompileError(
             Code.NOT_AN_ARTIFACT, f"{quote(path.name)} is not a sidecar of pefslc", hint=_AGAIN
         ) from None
-
-
-def _digest(content: JsonObject) -> str:
-    """The SHA-256 of the content in its order, however the JSON is laid out."""
-    return sha256(json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _input_json(record: InputRecord) -> JsonObject:

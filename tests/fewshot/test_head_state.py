@@ -97,7 +97,7 @@ def test_a_later_layout_is_refused() -> None:
 @pytest.mark.parametrize(
     ("spec", "backbone", "message"),
     [
-        (SPEC, OTHER, "belongs to another backbone: abababababab..., not cdcdcdcdcdcd..."),
+        (SPEC, OTHER, "belongs to another backbone or normalization: abababababab..., not cdcdcdcdcdcd..."),
         (HeadSpec.euclid(2, -2, 3), BACKBONE, "belongs to another classifier: kind = cosine, not euclid"),
         (HeadSpec.cosine(-2, 2, [-3, 5]), BACKBONE, "high = 3, not 2"),
         (HeadSpec.cosine(-2, 3, [-3, 4], fraction_bits=2, max_shots=1000, max_classes=4, max_devices=3), BACKBONE,

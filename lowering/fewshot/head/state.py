@@ -136,7 +136,7 @@ def require_same(state: HeadState, spec: HeadSpec | None, backbone: str | None, 
     if backbone is not None and state.backbone != backbone:
         raise CompileError(
             Code.STATE_FOREIGN,
-            f"{what} belongs to another backbone: {state.backbone[:12]}..., not {backbone[:12]}...",
+            f"{what} belongs to another backbone or normalization: {state.backbone[:12]}..., not {backbone[:12]}...",
             hint="codes of two backbones cannot be compared: enrol the shots again",
         )
     if spec is None or state.spec == spec:

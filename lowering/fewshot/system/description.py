@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from hashlib import sha256
 from pathlib import Path
 from typing import cast
 
 from pefslc.artifacts.sidecar import Json, JsonObject, sidecar_name
+from pefslc.artifacts.signed_json import SignedJson
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.fewshot.head.spec import HeadKind, HeadSpec
@@ -21,8 +20,8 @@ __all__ = ["KIND", "SystemDescription", "load_description"]
 KIND = "fewshot"  # <name>.fewshot.json
 FORMAT_VERSION = 1
 
-_DIGEST = "description_sha256"
 _AGAIN = "build the system again"
+_FILE = SignedJson("description_sha256", FORMAT_VERSION, "build", _AGAIN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,16 +124,16 @@ class SystemDescription:
             },
             "files": dict(sorted(self.files.items())),
         }
-        content[_DIGEST] = _digest(content)
-        return (json.dumps(content, indent=1, ensure_ascii=True) + "\n").encode()
+        return _FILE.to_bytes(content)
 
 
 def load_description(folder: Path) -> SystemDescription:
     """The system in a folder, every file of which is as it was built. Raises CompileError."""
     unfinished = half_replaced(folder) if folder.is_dir() else frozenset()
     try:
-        description = _parse(_path(folder))
-        _check_files(folder, description)
+        path = _path(folder)
+        description = _parse(path)
+        _FILE.require_files(path, description.files)
     except OSError as e:
         path = Path(e.filename or folder)
         raise CompileError(Code.UNREADABLE_FILE, f"cannot read {quote(path)}: {e.strerror or e}") from None
@@ -167,32 +166,9 @@ def _path(folder: Path) -> Path:
     )
 
 
-def _check_files(folder: Path, description: SystemDescription) -> None:
-    for name, digest in description.files.items():
-        path = folder / name
-        if Path(name).name != name or not path.is_file():
-            raise CompileError(
-                Code.ARTIFACT_CHANGED, f"{quote(name)} is missing beside {quote(description.file_name)}", hint=_AGAIN
-            )
-        if sha256(path.read_bytes()).hexdigest() != digest:
-            raise CompileError(
-                Code.ARTIFACT_CHANGED,
-                f"{quote(name)} is not the file that {quote(description.file_name)} describes",
-                hint=_AGAIN,
-            )
-
-
 def _parse(path: Path) -> SystemDescription:
     try:
-        content = json.loads(path.read_bytes())
-        if content["format"] != FORMAT_VERSION:
-            raise CompileError(
-                Code.ARTIFACT_VERSION,
-                f"{quote(path.name)} has format {quote(str(content['format']))}, this pefslc reads {FORMAT_VERSION}",
-                hint=_AGAIN,
-            )
-        if content.pop(_DIGEST, None) != _digest(content):
-            raise CompileError(Code.ARTIFACT_CHANGED, f"{quote(path.name)} was changed after the build", hint=_AGAIN)
+        content = _FILE.read(path)
         return _from_json(content)
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError, RecursionError):
         raise CompileError(
@@ -236,11 +212,6 @@ def _from_json(content: JsonObject) -> SystemDescription:
         architecture=str(content["architecture"]),
         files={str(name): str(digest) for name, digest in cast("Mapping[str, object]", content["files"]).items()},
     )
-
-
-def _digest(content: JsonObject) -> str:
-    """The SHA-256 of the content in its order, however the JSON is laid out."""
-    return sha256(json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _int(value: object) -> int:
