@@ -20,6 +20,18 @@ Kind = type[np.float32] | type[np.float64]
 _POWERS = st.integers(-100, 100).map(lambda e: Fraction(2) ** e)
 _SINGLES = st.floats(2.0**-126, 2.0**120, width=32).map(Fraction)
 _DOUBLES = st.floats(2.0**-126, 1e300).map(Fraction)
+# What QONNX calls the modes; bipolar quantizers are nodes of their own.
+QONNX_NAME = {
+    RoundingMode.HALF_EVEN: "ROUND",
+    RoundingMode.HALF_AWAY: "HALF_UP",
+    RoundingMode.HALF_TO_ZERO: "HALF_DOWN",
+    RoundingMode.FLOOR: "FLOOR",
+    RoundingMode.CEIL: "CEIL",
+    RoundingMode.TO_ZERO: "DOWN",
+    RoundingMode.AWAY: "UP",
+    RoundingMode.SIGN: "SIGN",
+}
+
 _PLAIN = st.sampled_from([0.1, 0.3, 1 / 255, 7.3]).map(Fraction)
 _RATIOS = st.fractions(Fraction(1, 1000), 1000, max_denominator=1000).filter(lambda s: s > 0)
 

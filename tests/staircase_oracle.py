@@ -19,16 +19,9 @@ from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
 from pefslc.numeric.staircase import Quantizer, Staircase, agrees_in_blocks, staircase_of
 from pefslc.numeric.steps import corner_steps
+from quantizers import QONNX_NAME
 
-QONNX_NAME = {
-    RoundingMode.HALF_EVEN: "ROUND",
-    RoundingMode.HALF_AWAY: "HALF_UP",
-    RoundingMode.HALF_TO_ZERO: "HALF_DOWN",
-    RoundingMode.FLOOR: "FLOOR",
-    RoundingMode.CEIL: "CEIL",
-    RoundingMode.TO_ZERO: "DOWN",
-    RoundingMode.AWAY: "UP",
-}
+MODES = [mode for mode in RoundingMode if mode is not RoundingMode.SIGN]  # SIGN reaches two integers only
 
 
 def chain_value(stages: Sequence[Stage], x: Fraction, channel: int) -> Fraction:

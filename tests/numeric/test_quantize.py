@@ -17,20 +17,10 @@ from pefslc.numeric.quantize import between_halves, quantize_array, round_floats
 from pefslc.numeric.rounding import RoundingMode, round_fraction
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.staircase import Quantizer
-from quantizers import floats, quantizers
+from quantizers import QONNX_NAME, floats, quantizers
 
 Floats = NDArray[np.floating]
 
-QONNX_NAME = {
-    RoundingMode.HALF_EVEN: "ROUND",
-    RoundingMode.HALF_AWAY: "HALF_UP",
-    RoundingMode.HALF_TO_ZERO: "HALF_DOWN",
-    RoundingMode.FLOOR: "FLOOR",
-    RoundingMode.CEIL: "CEIL",
-    RoundingMode.TO_ZERO: "DOWN",
-    RoundingMode.AWAY: "UP",
-    RoundingMode.SIGN: "SIGN",
-}
 all_modes = pytest.mark.parametrize("mode", list(RoundingMode), ids=lambda m: m.value)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from staircase_oracle import QONNX_NAME, chain_value, check
+from staircase_oracle import MODES, chain_value, check
 
 from oracle import quantize_value, round_by_name, square_root
 from pefslc.numeric import chain as chain_module
@@ -21,6 +21,7 @@ from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Root, SnapStage, Stage, apply_stages
 from pefslc.numeric.staircase import Quantizer, Staircase, agrees_in_blocks, staircase_of
 from pefslc.numeric.steps import Steps, corner_steps
+from quantizers import QONNX_NAME
 
 F = Fraction
 ONE = F(1)
@@ -34,7 +35,7 @@ def quantizer(
     return Quantizer(Quantization(bits=bits, signed=signed, narrow=narrow, scale=scale), rounding)
 
 
-all_modes = pytest.mark.parametrize("mode", list(QONNX_NAME), ids=lambda m: m.value)
+all_modes = pytest.mark.parametrize("mode", MODES, ids=lambda m: m.value)
 
 
 @all_modes
@@ -79,7 +80,7 @@ def test_activations(mode: RoundingMode, stages: tuple[Stage, ...]) -> None:
 
 def test_a_limit_of_clip_that_float64_misses_is_still_a_tie() -> None:
     """0.3 is on the grid of scale 0.1 exactly as a rational, and an ulp beside it in float64."""
-    for mode in QONNX_NAME:
+    for mode in MODES:
         for step in (F(1, 10), F(3, 10), F(1, 7)):
             for k in range(1, 8):
                 limit = k * step
@@ -172,7 +173,7 @@ def test_a_channel_that_is_no_line_is_refused_before_others_are_looked_at(monkey
 
 def test_one_scale_per_channel() -> None:
     steps = tuple(F(float(np.float32(s))) for s in (0.011, 0.1, 0.25, 0.3))
-    for mode in QONNX_NAME:
+    for mode in MODES:
         check(Scale(steps), (LeakyReluStage(),), quantizer(step=F(1, 4), rounding=mode), -50, 50, 4)
         check(Scale((F(1, 8),)), (), quantizer(step=Scale(steps), rounding=mode), -50, 50, 4)
 
@@ -180,7 +181,7 @@ def test_one_scale_per_channel() -> None:
 def test_a_slope_below_zero_per_channel() -> None:
     bn = Affine((F(-1), F(0), F(1, 3)), (F(0), F(1), F(-2)), (F(2), F(2), F(1)), (F(1), F(0), F(1)))
     prelu = LeakyReluStage((F(1, 10), F(0), F(5, 2)))
-    for mode in QONNX_NAME:
+    for mode in MODES:
         check(Scale((F(1, 8),)), (prelu,), quantizer(rounding=mode), -70, 70, 3)
         check(Scale((F(1, 8),)), (bn, prelu), quantizer(rounding=mode), -70, 70, 3)
         check(Scale((F(1, 8),)), (prelu, bn), quantizer(rounding=mode), -70, 70, 3)
@@ -188,7 +189,7 @@ def test_a_slope_below_zero_per_channel() -> None:
 
 def test_an_activation_before_the_batch_norm() -> None:
     bn = Affine((F(-1), F(0)), (F(0), F(1)), (F(2), F(2)), (F(1), F(0)))
-    for mode in QONNX_NAME:
+    for mode in MODES:
         check(Scale((F(1, 8),)), (LeakyReluStage(), bn), quantizer(rounding=mode), -70, 70, 2)
         check(Scale((F(1, 8),)), (ClipStage(F(-1), F(1)), bn, LeakyReluStage()), quantizer(rounding=mode), -70, 70, 2)
 
@@ -207,7 +208,7 @@ def test_a_domain_of_one_code() -> None:
 def test_the_filter_survives_extreme_parameters() -> None:
     """Scales of the size of the smallest float32, and factors that overflow a float64 when inverted."""
     tiny = F(2) ** -126
-    for mode in QONNX_NAME:
+    for mode in MODES:
         check(Scale((F(1, 8),)), (Affine((tiny,), (F(0),), (F(1),), (F(1, 2),)),), quantizer(rounding=mode), -9, 9)
         check(Scale((tiny,)), (), quantizer(step=F(2) ** 100, rounding=mode), -9, 9)
         check(Scale((F(2) ** 100,)), (), quantizer(step=tiny, rounding=mode), -9, 9)
@@ -282,9 +283,7 @@ chains = st.tuples(
 
 
 @settings(max_examples=400)
-@given(
-    step=steps, stages=chains, out=steps, mode=st.sampled_from(list(QONNX_NAME)), signed=st.booleans(), data=st.data()
-)
+@given(step=steps, stages=chains, out=steps, mode=st.sampled_from(MODES), signed=st.booleans(), data=st.data())
 def test_any_chain(
     step: Fraction, stages: tuple[Stage, ...], out: Fraction, mode: RoundingMode, signed: bool, data: st.DataObject
 ) -> None:
@@ -303,7 +302,7 @@ def test_ties_placed_on_purpose(stages: tuple[Stage, ...], data: st.DataObject) 
     a = data.draw(st.integers(-20, 20))
     y = chain_value(stages, F(a, 8), 0)
     nudge = data.draw(st.sampled_from([F(0), F(1, 10**30), F(-1, 10**30)]))
-    mode = data.draw(st.sampled_from(list(QONNX_NAME)))
+    mode = data.draw(st.sampled_from(MODES))
     bias = Affine.bias((F(1, 2) + data.draw(st.integers(-3, 3)) - y + nudge,))
     check(Scale((F(1, 8),)), (*stages, bias), quantizer(rounding=mode), -25, 25, channels)
 
@@ -335,7 +334,7 @@ def test_the_zero_point_is_added_before_or_after_rounding() -> None:
     for zero_point in (-3, 1, 2):
         for signed in (True, False):
             q = Quantization(bits=4, signed=signed, scale=Scale((F(1, 4),)), zero_point=zero_point)
-            for mode in QONNX_NAME:
+            for mode in MODES:
                 for last in (False, True):
                     found = staircase_of(Scale((F(1, 16),)), (), Quantizer(q, mode, last), -60, 60, 1)
                     for a in range(-60, 61):

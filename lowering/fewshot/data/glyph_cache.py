@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pefslc.diagnostics.error_codes import Code
-from pefslc.diagnostics.errors import CompileError, quote
+from pefslc.diagnostics.errors import CompileError
 from pefslc.fewshot.data.drawings import drawings
 from pefslc.fewshot.data.glyphs import glyph_images, make_glyphs
 from pefslc.fewshot.data.image_set import SPLITS, FewShotData, ImageSet, Progress, require_size
 from pefslc.files.arrays import read_arrays, write_arrays
+from pefslc.files.reading import make_folder
 
 __all__ = ["cache_path", "cached_glyphs"]
 
@@ -34,12 +34,7 @@ def cached_glyphs(
             return _read(path)
     data = make_glyphs(size, images_per_class, seed, progress)
     arrays = {f"{split}_images": data.split(split).images for split in SPLITS}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise CompileError(
-            Code.CANNOT_WRITE, f"cannot make {quote(folder)}: {e.strerror or e}", hint="choose another folder"
-        ) from None
+    make_folder(folder)
     write_arrays(path, {**arrays, "digest": np.frombuffer(bytes.fromhex(data.digest()), np.uint8)})
     return data
 

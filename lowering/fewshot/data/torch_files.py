@@ -11,18 +11,14 @@ from typing import Any
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.fewshot.data.extra import require_package
+from pefslc.files.reading import read_file
 
 __all__ = ["plain_torch", "read_torch"]
 
 
 def read_torch(path: Path) -> Any:
     """What is in a file that `torch.save` wrote. Raises CompileError."""
-    try:
-        content = path.read_bytes()
-    except OSError as e:
-        code = Code.NO_SUCH_FILE if isinstance(e, FileNotFoundError) else Code.UNREADABLE_FILE
-        raise CompileError(code, f"cannot read {quote(path)}: {e.strerror or e}", hint="look at the path") from None
-    return _content(content, quote(path))
+    return _content(read_file(path), quote(path))
 
 
 def plain_torch(content: bytes) -> Any:

@@ -23,6 +23,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
 from pefslc.fewshot.data.torch_files import plain_torch
 from pefslc.fewshot.networks.backbones import Activation, Backbone, Description
+from pefslc.files.reading import read_file
 
 __all__ = ["load_weights"]
 
@@ -68,11 +69,7 @@ def load_weights(path: Path, description: Description | None = None) -> Backbone
 
 def _state_dict(path: Path) -> Mapping[str, Tensor]:
     hint = "give a file that torch.save(model.state_dict(), path) wrote"
-    try:
-        content = plain_torch(path.read_bytes())
-    except OSError as e:
-        code = Code.NO_SUCH_FILE if isinstance(e, FileNotFoundError) else Code.UNREADABLE_FILE
-        raise CompileError(code, f"cannot read {quote(path)}: {e.strerror or e}", hint="look at the path") from None
+    content = plain_torch(read_file(path))
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     named = isinstance(content, Mapping) and all(

@@ -16,6 +16,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.fewshot.data.torch_files import plain_torch
 from pefslc.fewshot.networks.images import LabelledImages
+from pefslc.files.reading import read_file
 from pefslc.files.staging import write_file
 
 __all__ = ["SavedTraining", "data_digest", "network_digest", "read_training", "write_training"]
@@ -56,12 +57,7 @@ def read_training(path: Path, key: str) -> SavedTraining | None:
     if not path.exists():
         return None
     hint = "give another file for the checkpoint, or remove this one to begin anew"
-    try:
-        content = plain_torch(path.read_bytes())
-    except OSError as e:
-        raise CompileError(
-            Code.UNREADABLE_FILE, f"cannot read {quote(path)}: {e.strerror or e}", hint="look at its permissions"
-        ) from None
+    content = plain_torch(read_file(path))
     if not isinstance(content, dict) or content.get("kind") != _KIND:
         raise CompileError(Code.OTHER_TRAINING, f"{quote(path)} is no checkpoint of a training", hint=hint)
     if content["key"] != key:

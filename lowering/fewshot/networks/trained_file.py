@@ -15,6 +15,7 @@ from pefslc.fewshot.data.torch_files import plain_torch
 from pefslc.fewshot.networks.backbones import Backbone, Description
 from pefslc.fewshot.networks.objective import Classifier
 from pefslc.fewshot.networks.training import Epoch, Trained
+from pefslc.files.reading import read_file
 from pefslc.files.staging import require_replaceable, write_file
 
 __all__ = [
@@ -98,12 +99,7 @@ def write_trained(path: Path, content: TrainedFile) -> None:
 
 def read_trained(path: Path) -> TrainedFile:
     """What `write_trained` wrote. Raises CompileError."""
-    try:
-        content = path.read_bytes()
-    except OSError as e:
-        code = Code.NO_SUCH_FILE if isinstance(e, FileNotFoundError) else Code.UNREADABLE_FILE
-        raise CompileError(code, f"cannot read {quote(path)}: {e.strerror or e}", hint="look at the path") from None
-    return trained_from_bytes(content, str(path))
+    return trained_from_bytes(read_file(path), str(path))
 
 
 def _is_trained(path: Path) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -138,7 +139,5 @@ def _stop(running: Any) -> None:
     """End the processes now: a training may have minutes to go."""
     loky = require_package("joblib.externals.loky", "joblib", "a sweep", _EXTRA)
     loky.get_reusable_executor().shutdown(wait=False, kill_workers=True)
-    try:
+    with suppress(RuntimeError):  # the pool says that its workers are gone
         running.close()
-    except Exception:  # the pool says that its workers are gone
-        return

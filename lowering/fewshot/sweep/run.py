@@ -19,6 +19,7 @@ from pefslc.fewshot.sweep.setting import Setting
 from pefslc.fewshot.sweep.store import Store
 from pefslc.fewshot.sweep.table import to_csv, to_json, to_markdown, to_text
 from pefslc.fewshot.sweep.tasks import run_tasks
+from pefslc.files.reading import make_folder
 from pefslc.files.staging import write_file
 
 __all__ = ["Swept", "run_sweep"]
@@ -56,7 +57,7 @@ class Swept:
         }
         if plot:
             contents.update(figure_files(self.rows, self.setting))
-        Store.make(folder)
+        make_folder(folder)
         for suffix, content in contents.items():
             write_file(folder / f"sweep.{suffix}", content)
         return tuple(folder / f"sweep.{suffix}" for suffix in contents)

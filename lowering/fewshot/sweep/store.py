@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
+from pefslc.files.reading import make_folder
 from pefslc.files.staging import write_file
 
 __all__ = ["Store"]
@@ -40,23 +41,13 @@ class Store:
     def put(self, key: str, content: bytes) -> None:
         """Raises CompileError where it cannot be written."""
         path = self._path(key)
-        self.make(path.parent)
+        make_folder(path.parent)
         write_file(path, sha256(content).hexdigest().encode() + b"\n" + content)
 
     def place(self, name: str) -> Path:
         """A folder beside the results, made where it is not there."""
-        self.make(self.folder / name)
+        make_folder(self.folder / name)
         return self.folder / name
-
-    @staticmethod
-    def make(folder: Path) -> None:
-        """The folder, with those above it. Raises CompileError."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as e:
-            raise CompileError(
-                Code.CANNOT_WRITE, f"cannot make {quote(folder)}: {e.strerror or e}", hint="choose another folder"
-            ) from None
 
     def _path(self, key: str) -> Path:
         return self.folder / "results" / key[:2] / key
