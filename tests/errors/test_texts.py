@@ -6,11 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
-from errors.cases import CASES, WITHOUT
+from errors import cases
+from errors.fewshot_cases import FEWSHOT_CASES, FEWSHOT_WITHOUT
 
 import pefslc
 from pefslc.diagnostics.error_codes import Code
 
+CASES = cases.CASES | FEWSHOT_CASES
+WITHOUT = cases.WITHOUT | FEWSHOT_WITHOUT
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "errors.md"
 SECTION = re.compile(r"^### (PEF\d{4}): (.*)\n((?:(?!^#).*\n?)*)", re.MULTILINE)
 EXAMPLE = re.compile(r"\n```text\n(.*?)```\n", re.DOTALL)
