@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.numeric.rounding import RoundingMode, round_ratio
+
 __all__ = ["centre_crop", "resize"]
 
 _VALUES_AT_ONCE = 1 << 22
@@ -46,7 +48,7 @@ def resize(images: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
         down = _area_sums(part.reshape(n, rows, columns * 3), height, np.int32).reshape(n, height, columns, 3)
         turned = np.ascontiguousarray(down.transpose(0, 2, 1, 3)).reshape(n, columns, height * 3)
         sums = _area_sums(turned, width, np.int64).reshape(n, width, height, 3).transpose(0, 2, 1, 3)
-        result[i : i + step] = (2 * sums + area) // (2 * area)
+        result[i : i + step] = round_ratio(sums, area, RoundingMode.HALF_AWAY)
     return result
 
 

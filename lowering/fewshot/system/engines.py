@@ -18,6 +18,11 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote_given
 from pefslc.fewshot.system.backbone import Backbone, Runs
 from pefslc.fewshot.system.description import SystemDescription
+from pefslc.numeric.accumulate import bits_for_range
+from pefslc.numeric.chain import Quantizer
+from pefslc.numeric.format import Quantization, saturate
+from pefslc.numeric.quantize import quantize_array
+from pefslc.numeric.scale import Scale
 from pefslc.targets.c.library_cache import LibraryCache
 from pefslc.targets.c.runner import CRunner
 
@@ -49,8 +54,9 @@ class _FloatRunner:
         steps = np.array([float(s) for s in q.scale.steps]).reshape(1, -1, 1, 1)
         values = (inputs[ends.input] - q.zero_point) * steps
         (features,) = self.graph.run({ends.input: values}).values()
-        codes = np.rint(features / float(ends.scale))
-        return {ends.output: np.clip(codes, ends.low, ends.high).astype(np.int64)}
+        bits = bits_for_range(ends.low, ends.high)
+        grid = Quantizer(Quantization(bits=bits, signed=ends.low < 0, scale=Scale((ends.scale,))))
+        return {ends.output: saturate(quantize_array(grid, features, 1), ends.low, ends.high)}
 
 
 def open_engine(folder: Path, description: SystemDescription, engine: str) -> tuple[Backbone, Runs]:
