@@ -112,6 +112,17 @@ def test_the_host_module_wants_arrays_of_several_outputs_by_name(tmp_path: Path)
         host_module(tmp_path, outputs=2)["from_driver"](np.zeros(32))
 
 
+def test_codes_are_the_drivers_words_as_their_values_are(tmp_path: Path) -> None:
+    io = host_module(tmp_path)
+    codes = np.arange(48).reshape(1, 3, 4, 4) % 16 - 8
+    assert np.array_equal(io["codes_to_driver"]({"input": codes})["input"], io["to_driver"](codes * 0.125)["input"])
+    for wrong in (codes + 1, codes - 1, codes + 0.5, codes * np.nan):
+        with pytest.raises(ValueError, match="input 'input' holds what are no codes, integers in -8 to 7"):
+            io["codes_to_driver"]({"input": wrong})
+    with pytest.raises(ValueError, match=r"the model wants \(1, 3, 4, 4\)"):
+        io["codes_to_driver"]({"input": codes.reshape(-1)})
+
+
 def test_inputs_beyond_the_format_saturate_without_a_warning(tmp_path: Path) -> None:
     io = host_module(tmp_path)
     assert set(io["to_driver"](np.full((3, 4, 4), 1e308))["input"]) == {0.0, 0.875}  # 0 in the lane without a channel
