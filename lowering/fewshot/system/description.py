@@ -162,7 +162,7 @@ def _path(folder: Path) -> Path:
     raise CompileError(
         Code.NOT_A_SYSTEM,
         f"{quote(folder)} {what}",
-        hint="give the folder that pefslc.fewshot.system.build.build_system wrote, one for each system",
+        hint="give the folder that `pefslc fewshot build` wrote, one for each system",
     )
 
 

@@ -72,7 +72,7 @@ def open_engine(folder: Path, description: SystemDescription, engine: str) -> tu
         raise CompileError(
             Code.NO_ENGINE,
             "the system was not built for a Tensil board: there is nothing to simulate",
-            hint="build it with arch, for example arch='pynqz1'; or use the engine c",
+            hint="build it for a board, --arch pynqz1 or arch='pynqz1'; or use the engine c",
         )
     sidecar = load_sidecar(folder / sidecar_name(description.name, SIMULATED if engine == SIMULATED else COMPILED))
     backbone = Backbone.of(sidecar)
