@@ -100,10 +100,11 @@ recipe_options = _packed(
     "recipe",
     click.option("--epochs", type=int, metavar="N", help="of the float training  [default: 14]"),
     click.option("--batch", type=int, metavar="N", help="[default: 64]"),
-    click.option("--rate", type=float, metavar="R", help="the largest learning rate  [default: 0.003]"),
+    click.option("--rate", type=float, metavar="R", help="the largest learning rate  [default: 0.005]"),
     click.option("--decay", type=float, metavar="D", help="[default: 0.001]"),
     click.option("--smoothing", type=float, metavar="S", help="of labels  [default: 0.05]"),
     click.option("--shift", type=int, metavar="PIXELS", help="pictures are moved by at most  [default: 2]"),
+    click.option("--contrast", type=float, metavar="W", help="weight of the loss of pairs  [default: 1]"),
     click.option("--rotations", is_flag=True, default=None, help="EASY's second task: by how much a picture is turned"),
     click.option("--mixup", is_flag=True, default=None, help="EASY's manifold mixup"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +15,15 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("brevitas")
 
 from fewshot.network_support import Drawn, drawn, tiny  # noqa: E402
+from hypothesis import given  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
 
 from pefslc.diagnostics.errors import CompileError  # noqa: E402
 from pefslc.fewshot.networks import training  # noqa: E402
+from pefslc.fewshot.networks.draws import in_twos  # noqa: E402
 from pefslc.fewshot.networks.features import features_of, require_alive  # noqa: E402
 from pefslc.fewshot.networks.images import shifted  # noqa: E402
-from pefslc.fewshot.networks.objective import Classifier, Mix, loss_of  # noqa: E402
+from pefslc.fewshot.networks.objective import Classifier, Mix, contrastive, loss_of  # noqa: E402
 from pefslc.fewshot.networks.recipe import Recipe  # noqa: E402
 from pefslc.fewshot.networks.training import Trained, Validation, fit, train  # noqa: E402
 
@@ -137,6 +141,12 @@ def test_the_seed_decides() -> None:
     assert not same(first, train(tiny(), drawn(), replace(FEW, seed=1)))
 
 
+@pytest.mark.parametrize("epochs", range(1, 14))
+def test_any_number_of_steps_has_a_schedule(epochs: int) -> None:
+    data = drawn(count=1)
+    assert len(train(tiny(), data, Recipe(epochs=epochs, batch=4)).history) == epochs
+
+
 def test_validation_sees_the_features_after_each_epoch() -> None:
     val, seen = drawn(seed=3), []
 
@@ -152,7 +162,7 @@ def test_validation_sees_the_features_after_each_epoch() -> None:
 
 def test_a_teacher_adds_what_its_definition_says() -> None:
     """0.5 times the divergence of the softened logits, by 2^2 (Hinton et al. 2015), and 2 (1 - cos) of the features."""
-    data, plain = drawn(count=2), Recipe(epochs=0, smoothing=0.0)
+    data, plain = drawn(count=2), Recipe(epochs=0, smoothing=0.0, temperature=10, contrast=0)
     student, other = (train(tiny(), data, replace(plain, seed=seed)) for seed in (0, 9))
     x, labels = tiny().normalized(data.images), torch.from_numpy(data.labels)
 
@@ -176,6 +186,68 @@ def test_a_teacher_adds_what_its_definition_says() -> None:
     assert loss(student) == pytest.approx(loss(None), abs=1e-5)
 
 
+def test_the_contrastive_loss_is_that_of_its_definition() -> None:
+    """-1/|P(i)| sum over p in P(i) of log exp(z_i z_p / t) / sum over a != i of exp(z_i z_a / t): Khosla et al. 2020."""
+    draw = np.random.default_rng(4)
+    features, labels = draw.normal(1, 1, (9, 5)), [0, 1, 0, 2, 0, 3, 1, 4, 2]
+    centred = features - features.mean(0)
+    z = centred / np.linalg.norm(centred, axis=1)[:, None]
+    terms = []
+    for i, mine in enumerate(labels):
+        partners = [p for p, other in enumerate(labels) if other == mine and p != i]
+        below = sum(math.exp(z[i] @ z[a] / 0.1) for a in range(9) if a != i)
+        if partners:
+            terms.append(-sum(math.log(math.exp(z[i] @ z[p] / 0.1) / below) for p in partners) / len(partners))
+    assert len(terms) == 7
+    got = contrastive(torch.from_numpy(features), torch.tensor(labels))
+    assert float(got) == pytest.approx(sum(terms) / len(terms), rel=1e-12)
+
+
+def test_a_batch_without_pairs_has_no_contrastive_loss() -> None:
+    features = torch.randn(4, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss = contrastive(features, torch.arange(4))
+    loss.backward()
+    assert float(loss) == 0
+    assert features.grad is not None
+    assert torch.equal(features.grad, torch.zeros(4, 5))
+
+
+def test_the_contrastive_loss_is_added_by_its_weight() -> None:
+    data = drawn(count=3)
+    start = train(tiny(), data, Recipe(epochs=0))
+    x, labels = tiny().normalized(data.images), torch.from_numpy(data.labels)
+    with torch.no_grad():
+        without, once, twice = (
+            float(loss_of(start.network, start.classifier, x, labels, Recipe(contrast=weight))) for weight in (0, 1, 2)
+        )
+        alone = float(contrastive(start.network(x), labels))
+    assert once - without == pytest.approx(alone, rel=1e-4)
+    assert twice - without == pytest.approx(2 * alone, rel=1e-4)
+
+
+@given(counts=st.lists(st.integers(0, 5), min_size=1, max_size=6), seed=st.integers(0, 100), epoch=st.integers(0, 3))
+def test_pictures_come_in_twos_of_a_class(counts: list[int], seed: int, epoch: int) -> None:
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    order = in_twos(labels, seed, epoch)
+    assert sorted(order) == list(range(len(labels)))
+    # A class of n pictures has n // 2 pairs of neighbours that are taken together from the left; runs of one class that
+    # met by chance are cut the same way.
+    pairs = dict.fromkeys(range(len(counts)), 0)
+    i, found = 0, labels[order]
+    while i < len(found):
+        together = i + 1 < len(found) and found[i] == found[i + 1]
+        pairs[int(found[i])] += together
+        i += 1 + together
+    assert all(pairs[c] == n // 2 for c, n in enumerate(counts))
+
+
+def test_the_twos_of_another_epoch_are_others() -> None:
+    labels = np.repeat(np.arange(5), 8)
+    first, second = in_twos(labels, 0, 0), in_twos(labels, 0, 1)
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, in_twos(labels, 0, 0))
+
+
 def test_the_teacher_is_not_trained() -> None:
     data = drawn()
     teacher = train(tiny(), data, FEW)
@@ -187,13 +259,14 @@ def test_the_teacher_is_not_trained() -> None:
 def test_mixing_the_features_is_linear() -> None:
     """The loss of a mix in the features, from the definition."""
     data = drawn()
-    start = train(tiny(), data, Recipe(epochs=0, smoothing=0.0))
+    plainly = Recipe(epochs=0, smoothing=0.0, contrast=0)
+    start = train(tiny(), data, plainly)
     network, classifier = start.network.eval(), start.classifier
     x, labels = tiny().normalized(data.images[:6]), torch.tensor([0, 1, 2, 3, 0, 1])
     partners = torch.tensor([5, 4, 3, 2, 1, 0])
     with torch.no_grad():
         for depth in range(4):
-            got = loss_of(network, classifier, x, labels, Recipe(smoothing=0.0), mix=Mix(depth, 0.75, partners))
+            got = loss_of(network, classifier, x, labels, plainly, mix=Mix(depth, 0.75, partners))
             y = x
             for i, block in enumerate(network.blocks):
                 y = block(0.75 * y + 0.25 * y[partners] if i == depth else y)
@@ -265,6 +338,7 @@ def test_a_loss_that_is_no_number_is_said() -> None:
         ({"rate": "fast"}, "rate is 'fast'"),
         ({"smoothing": 1.0}, "smoothing is '1.0', not a number from 0 to below 1"),
         ({"decay": -0.1}, "decay is"),
+        ({"contrast": -1}, "contrast is '-1', not a number from 0 to below 1000"),
     ],
 )
 def test_a_recipe_out_of_range_is_refused(change: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""What training minimizes: the loss of the classes, and what EASY and distillation add to it."""
+"""What training minimizes: the loss of the classes and of pairs, and what EASY and distillation add to it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from torch.nn import functional
 from pefslc.fewshot.networks.draws import uniform
 from pefslc.fewshot.networks.recipe import Recipe
 
-__all__ = ["Classifier", "Mix", "Teacher", "loss_of"]
+__all__ = ["Classifier", "Mix", "Teacher", "contrastive", "loss_of"]
 
 _ANGLES = 4
+_CONTRAST_TEMPERATURE = 0.1  # as in the paper
 _DISTILLED_LOGITS, _SOFTNESS, _DISTILLED_FEATURES = 0.5, 2.0, 2.0
 
 
@@ -85,7 +86,24 @@ def loss_of(
         turned = functional.cross_entropy(classifier(features, classifier.angles), angles, label_smoothing=smoothing)
         loss = 0.5 * loss + 0.5 * turned
     total = total + loss
+    if recipe.contrast:
+        total = total + recipe.contrast * contrastive(features, labels)
     return total if teacher is None else total + _distillation(features, logits, images, teacher)
+
+
+def contrastive(features: Tensor, labels: Tensor) -> Tensor:
+    """The supervised contrastive loss (Khosla et al. 2020, L_out) of a batch: features [N, D], labels [N].
+
+    Features are centred first, by their mean, as the head does it. Pictures that are alone of their class count as
+    others only; a batch of such pictures has loss 0.
+    """
+    directions = functional.normalize(features - features.mean(0), dim=1)
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    similar = (directions @ directions.T / _CONTRAST_TEMPERATURE).masked_fill(itself, -torch.inf)
+    partners = (labels[:, None] == labels) & ~itself
+    logs = functional.log_softmax(similar, dim=1).masked_fill(~partners, 0.0).sum(1)
+    counts = partners.sum(1)
+    return -(logs / counts.clamp(min=1)).sum() / (counts > 0).sum().clamp(min=1)
 
 
 def _distillation(features: Tensor, logits: Tensor, images: Tensor, teacher: Teacher) -> Tensor:

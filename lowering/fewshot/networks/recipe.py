@@ -14,7 +14,7 @@ __all__ = ["Recipe"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """AdamW with one cycle of the rate, a cosine classifier with smoothed labels, shifted pictures.
+    """AdamW with one cycle of the rate, a cosine classifier with smoothed labels, a contrastive loss, shifted pictures.
 
     epochs       passes over the pictures
     batch        pictures a step; what is left of an epoch waits for another one
@@ -23,6 +23,8 @@ class Recipe:
     smoothing    share of a label that is spread over all classes, 0 to 1
     shift        pictures move by up to so many pixels, both ways
     temperature  logits are cosines times this
+    contrast     weight of the contrastive loss: pictures come in twos of a class, and each is to be nearer to the
+                 other one than to all other pictures of the batch, which is what the head asks of one shot
     rotations    EASY's self-supervision: quarters of the batch are turned by 0, 90, 180 and 270 degrees, and a second
                  classifier tells by how much; its loss has the weight of the first
     mixup        EASY's manifold mixup, a second forward of each batch: the input of a block, or the features, are mixed
@@ -34,11 +36,12 @@ class Recipe:
 
     epochs: int = 14
     batch: int = 64
-    rate: float = 3e-3
+    rate: float = 5e-3
     decay: float = 1e-3
     smoothing: float = 0.05
     shift: int = 2
-    temperature: float = 10.0
+    temperature: float = 20.0
+    contrast: float = 1.0
     rotations: bool = False
     mixup: bool = False
     seed: int = 0
@@ -61,7 +64,7 @@ class Recipe:
         for name, largest in (("rate", 10), ("temperature", 1000)):
             if not 0 < _number(name, getattr(self, name)) <= largest:
                 raise _wrong(name, getattr(self, name), f"a number above 0, at most {largest}")
-        for name, below in (("decay", 10), ("smoothing", 1)):
+        for name, below in (("decay", 10), ("smoothing", 1), ("contrast", 1000)):
             if not 0 <= _number(name, getattr(self, name)) < below:
                 raise _wrong(name, getattr(self, name), f"a number from 0 to below {below}")
 
