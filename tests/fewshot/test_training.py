@@ -187,7 +187,7 @@ def test_a_teacher_adds_what_its_definition_says() -> None:
 
 
 def test_the_contrastive_loss_is_that_of_its_definition() -> None:
-    """-1/|P(i)| sum over p in P(i) of log exp(z_i z_p / t) / sum over a != i of exp(z_i z_a / t): Khosla et al. 2020."""
+    """-1/|P(i)| sum of log exp(z_i z_p / t) / sum of exp(z_i z_a / t), p in P(i), a not i: Khosla et al. 2020."""
     draw = np.random.default_rng(4)
     features, labels = draw.normal(1, 1, (9, 5)), [0, 1, 0, 2, 0, 3, 1, 4, 2]
     centred = features - features.mean(0)
