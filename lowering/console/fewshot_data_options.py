@@ -98,7 +98,7 @@ network_options = _packed(
 
 recipe_options = _packed(
     "recipe",
-    click.option("--epochs", type=int, metavar="N", help="of the float training  [default: 14]"),
+    click.option("--epochs", type=int, metavar="N", help="of the float training  [default: 20]"),
     click.option("--batch", type=int, metavar="N", help="[default: 64]"),
     click.option("--rate", type=float, metavar="R", help="the largest learning rate  [default: 0.005]"),
     click.option("--decay", type=float, metavar="D", help="[default: 0.001]"),

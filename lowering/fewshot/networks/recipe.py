@@ -34,7 +34,7 @@ class Recipe:
     Raises CompileError for numbers out of range.
     """
 
-    epochs: int = 14
+    epochs: int = 20
     batch: int = 64
     rate: float = 5e-3
     decay: float = 1e-3
