@@ -25,6 +25,8 @@ MOST_RECENT = 200  # frames in a vote
 _LOOPBACK = ("127.0.0.1", "localhost")
 _COLOURS = 3
 _LONGEST_SIDE = 1 << 14
+_MOST_KEYS = 20
+_LONGEST_NUMBER = 40  # digits of a threshold
 
 
 class Refusal(Exception):
@@ -53,7 +55,9 @@ class Query:
 
     def __init__(self, text: str) -> None:
         try:
-            pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), errors="strict", max_num_fields=20)
+            pairs = parse_qsl(
+                text, keep_blank_values=True, strict_parsing=bool(text), errors="strict", max_num_fields=20
+            )
         except ValueError:
             raise _wrong("the query of a request cannot be read") from None
         self._values = dict(pairs)
@@ -71,7 +75,7 @@ class Query:
         if text is None:
             return None
         try:
-            if len(text) > 40 or "e" in text.lower():  # 1e999999999 is a number that fills the memory
+            if len(text) > _LONGEST_NUMBER or "e" in text.lower():  # 1e999999999 is a number that fills the memory
                 raise ValueError
             return Fraction(text)
         except (ValueError, ZeroDivisionError):
@@ -91,9 +95,7 @@ class Query:
         """uint8 [height, width, 3]: the body, RGB, row by row."""
         height, width = (self._number(side, self.text(side), 1, _LONGEST_SIDE) for side in ("height", "width"))
         if len(body) != height * width * _COLOURS:
-            raise _wrong(
-                f"a frame of {height} x {width} pixels in {len(body)} bytes, not {height * width * _COLOURS}"
-            )
+            raise _wrong(f"a frame of {height} x {width} pixels in {len(body)} bytes, not {height * width * _COLOURS}")
         return np.frombuffer(body, dtype=np.uint8).reshape(height, width, _COLOURS)
 
     @staticmethod

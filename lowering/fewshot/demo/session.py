@@ -1,4 +1,4 @@
-"""What the demo page asks for, without HTTP: learn frames, recognise one, forget. For any thread, one call at a time."""
+"""What the demo page asks for, without HTTP: learn a frame, recognise one, forget. For any thread."""
 
 from __future__ import annotations
 

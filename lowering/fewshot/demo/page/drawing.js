@@ -9,8 +9,8 @@ const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowD
 
 export class Drawing {
   // changed() is called when there is something else to see.
-  constructor({ canvas, pen, brush, ratio, changed }) {
-    Object.assign(this, { canvas, pen, brush, changed });
+  constructor({ canvas, invitation, pen, brush, ratio, changed }) {
+    Object.assign(this, { canvas, invitation, pen, brush, changed });
     canvas.height = HEIGHT;
     canvas.width = Math.round(HEIGHT * ratio);
     this.context = canvas.getContext("2d", { willReadFrequently: true });
@@ -28,6 +28,7 @@ export class Drawing {
     this.context.fillStyle = PAPER;
     this.context.fillRect(0, 0, this.canvas.width, this.canvas.height);
     this.empty = true;
+    this.invitation.hidden = false;
     this.enrolled = false;
     this.last = null; // of the stroke that is being drawn
     this.isDown = false; // the keys' pen
@@ -57,6 +58,7 @@ export class Drawing {
     context.lineTo(...to);
     context.stroke();
     this.empty = false;
+    this.invitation.hidden = true;
   }
 
   #place(event) {

@@ -18,6 +18,7 @@ const page = {
   source: "draw",
   busy: false, // a frame is on its way
   again: false, // and there is a newer one
+  failed: false, // the last one was not answered
   recent: [], // class ids, for the vote
   times: [], // of answers
   lastEnrolled: null,
@@ -48,8 +49,9 @@ async function recogniseAll() {
       const voting = source === "camera" && $("vote").checked;
       const start = performance.now();
       const found = await api.recognise(seen, threshold()?.query ?? null, voting ? page.recent : []);
-      if (source === page.source && frame() !== null) show(found, performance.now() - start, voting);
+      if (source === page.source) show(found, performance.now() - start, voting);
       if (page.failed) complain(null);
+      page.failed = false;
     } catch (problem) {
       complain(problem);
       page.failed = true;
@@ -84,6 +86,7 @@ function show(found, milliseconds, voting) {
   $("verdict").textContent = name ?? (found.classes.length ? "none of them" : "nothing learned yet");
   $("verdict").classList.toggle("no", name === null);
   $("reason").textContent = reason(found, scores, decided, voting);
+  $("threshold-text").textContent = threshold()?.text ?? "nothing";
   $("here").textContent = `${found.milliseconds.toFixed(1)} ms`;
   count(milliseconds);
   tellNext();
@@ -206,7 +209,6 @@ function tellNext() {
 }
 
 function complain(problem) {
-  page.failed = problem !== null;
   $("problem").hidden = problem === null;
   $("problem").textContent = problem?.message ?? "";
   if (problem?.hint) {
@@ -252,6 +254,7 @@ async function add(files) {
 async function startCamera() {
   try {
     await camera.start();
+    if (page.source !== "camera") return camera.stop(); // left while the browser asked
     complain(null);
     $("start").textContent = "Stop the camera";
     film();
@@ -347,11 +350,17 @@ async function begin() {
   measure = measureOf(system.kind);
   const ratio = system.width / system.height;
   classes = new ClassList($("classes"), { enrol, forgetShot, forgetClass });
-  const changed = () => drawing && look();
+  const changed = () => {
+    if (!drawing) return;
+    complain(null);
+    look();
+  };
   pictures = new Pictures({ list: $("thumbs"), changed });
   camera = new Camera({ video: $("film") });
   $("film").style.aspectRatio = ratio;
-  drawing = new Drawing({ canvas: $("paper"), pen: $("pen"), brush: $("brush"), ratio, changed });
+  drawing = new Drawing({
+    canvas: $("paper"), invitation: $("here-draw"), pen: $("pen"), brush: $("brush"), ratio, changed,
+  });
   classes.update(opened.classes);
   introduce(system);
   listen();

@@ -6,7 +6,7 @@ class Cosine {
 
   // { share, text } of each score; shares are lengths of bars, 0 to 1
   shown(scores) {
-    return scores.map((s) => ({ share: Math.max(0, s.score), text: s.score.toFixed(3) }));
+    return scores.map((s) => ({ share: Math.max(0, s.score), text: s.score.toFixed(3).replace("-0.000", "0.000") }));
   }
 
   // The slider's value, 0 to 100, 0 rejecting nothing: { query, share, text }
