@@ -82,12 +82,18 @@ class DemoSession:
         """Raises CompileError where there is a file at `path` that is no state of this system."""
         new = path is None or not path.exists()
         state = system.new_state() if path is None or new else system.load_state(path)
-        return cls(system, path, board, state)
+        session = cls(system, path, board, state)
+        session._take_over(state)
+        return session
 
     def classes(self) -> tuple[LearnedClass, ...]:
         """In the order in which they were met, those of the file by their names."""
         with self._lock:
-            return self._classes()
+            state, shots = self._state, self._state.classifier.shots
+            return tuple(
+                LearnedClass(c, label(state, c), shots(c), min(shots(c), len(self._shots.get(c, []))))
+                for c in self._order
+            )
 
     def recognise(
         self, frame: Frame, *, threshold: Fraction | None = None, recent: Sequence[int | None] = ()
@@ -165,19 +171,15 @@ class DemoSession:
         ours = copy.deepcopy(self._state)
         if self.path is None:
             yield ours
-            self._state = ours
+            self._take_over(ours)
             return
         # The file is read again: another process may have learned meanwhile. One that is gone is written again.
         with self.system.editing(self.path, new=ours) as state:
             yield state
-        self._state = state
+        self._take_over(state)
 
-    def _classes(self) -> tuple[LearnedClass, ...]:
-        state = self._state
+    def _take_over(self, state: HeadState) -> None:
         there = state.classifier.classes
         known = [c for c in self._order if c in there]
         self._order = known + sorted(set(there) - set(known), key=lambda c: label(state, c))
-        shots = state.classifier.shots
-        return tuple(
-            LearnedClass(c, label(state, c), shots(c), min(shots(c), len(self._shots.get(c, [])))) for c in self._order
-        )
+        self._state = state
