@@ -21,7 +21,6 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
-from urllib.parse import urlsplit
 
 from pefslc.artifacts.sidecar import JsonObject
 from pefslc.diagnostics.error_codes import Code
@@ -132,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _get(self) -> tuple[str, bytes]:
-        path = urlsplit(self.path).path
+        path = self.path.partition("?")[0]
         if path == "/api/system":
             session = self.server.session
             return _json({"system": system_json(session), "classes": classes_json(session.classes())})
@@ -142,13 +141,13 @@ class _Handler(BaseHTTPRequestHandler):
         return file.type, file.content
 
     def _post(self) -> tuple[str, bytes]:
-        address = urlsplit(self.path)
-        act = _ACTS.get(address.path)
+        path, _, query = self.path.partition("?")
+        act = _ACTS.get(path)
         if act is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "there is no such request")
         body = self._body()
         session = self.server.session
-        return _json({**act(session, Query(address.query), body), "classes": classes_json(session.classes())})
+        return _json({**act(session, Query(query), body), "classes": classes_json(session.classes())})
 
     def _body(self) -> bytes:
         if self.headers.get("Content-Type") != FRAME_TYPE:

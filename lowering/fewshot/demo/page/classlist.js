@@ -95,6 +95,10 @@ export class ClassList {
     }
   }
 
+  buttonOf(name) {
+    return this.rows.get(this.classes.find((c) => c.name === name)?.id)?.button;
+  }
+
   nameOf(id) {
     return this.classes.find((c) => c.id === id)?.name ?? null;
   }

@@ -308,7 +308,11 @@ function listen() {
     event.preventDefault();
     const name = $("name").value.trim();
     if (!name) complain(new api.Problem("the class has no name", "type one beside the button"));
-    else if (await enrol(name)) $("name").value = "";
+    else if (await enrol(name)) {
+      $("name").value = "";
+      // Away from the field, where the keys of the classes would be letters.
+      (page.source === "draw" ? $("paper") : classes.buttonOf(name))?.focus({ preventScroll: true });
+    }
   });
   document.addEventListener("keydown", onKey);
   for (const kind of ["dragover", "dragleave", "drop"]) {
