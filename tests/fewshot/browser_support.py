@@ -57,7 +57,8 @@ while (walker.nextNode()) {
   found.push([text, ratio(parse(getComputedStyle(element).color).slice(0, 3), behind(element))]);
 }
 for (const field of document.querySelectorAll("input[placeholder]")) {
-  found.push([field.placeholder, ratio(parse(getComputedStyle(field, "::placeholder").color).slice(0, 3), behind(field))]);
+  const colour = parse(getComputedStyle(field, "::placeholder").color);
+  found.push([field.placeholder, ratio(colour.slice(0, 3), behind(field))]);
 }
 return found;
 """
