@@ -140,26 +140,27 @@ def test_shots_and_classes_are_forgotten_and_doubt_is_rejected(page: Page, sessi
 
 
 def test_the_keyboard_is_enough(page: Page) -> None:
-    def pen(*moves: tuple[str, int]) -> None:
-        """Draw from the middle of a paper that is empty, and put the pen back there, up."""
-        back = {Keys.UP: Keys.DOWN, Keys.DOWN: Keys.UP, Keys.LEFT: Keys.RIGHT, Keys.RIGHT: Keys.LEFT}
-        page.type("c", " ", *(key for key, count in moves for _ in range(count)), " ")
-        page.type(*(back[key] for key, count in moves for _ in range(count)))
+    back = {Keys.UP: Keys.DOWN, Keys.DOWN: Keys.UP, Keys.LEFT: Keys.RIGHT, Keys.RIGHT: Keys.LEFT}
 
-    up, down, left, right = (Keys.UP, 10), (Keys.DOWN, 10), (Keys.LEFT, 10), (Keys.RIGHT, 10)
-    things = {"rise": (up,), "hook": (right, down, left, left), "wave": (left, up, right, right, down, down)}
+    def pen(moves: str, steps: int) -> None:
+        """Draw from the middle of a paper that is empty, and put the pen back there, up."""
+        keys = [{"u": Keys.UP, "d": Keys.DOWN, "l": Keys.LEFT, "r": Keys.RIGHT}[m] for m in moves for _ in range(steps)]
+        page.type("c", " ", *keys, " ")
+        page.type(*(back[key] for key in reversed(keys)))
+
+    things = {"rise": "u", "hook": "rdll", "wave": "lurrdd"}
     focused = "return document.activeElement.id || document.activeElement.value"
     while page.driver.execute_script(focused) != "paper":
         page.type(Keys.TAB)
     for name, moves in things.items():
-        pen(*moves)
+        pen(moves, 10)
         page.settled()
         page.type("n")
         page.type(name, Keys.ENTER)
         page.until(lambda said=name: f"{said} 1 shot" in page.classes())
         page.until(lambda: page.driver.execute_script(focused) == "paper")
     for i, (name, moves) in enumerate(things.items()):
-        pen(*moves)
+        pen(moves, 9)
         assert page.settled() == name
         page.type(str(i + 1))
         page.until(lambda said=name: f"{said} 2 shots" in page.classes())
@@ -313,7 +314,7 @@ def test_nothing_is_wider_than_a_small_phone(page: Page) -> None:
     page.enrol("i")
     for source in (1, 2, 3):
         page.click(f".sources label:nth-of-type({source})")
-        assert page.width() == 360, source
+        assert 300 < page.width() <= 360, source
     for button in page.driver.find_elements(By.CSS_SELECTOR, "button"):
         if button.is_displayed():
             assert button.size["height"] >= 24, button.text  # WCAG 2.2, 2.5.8: for fingers

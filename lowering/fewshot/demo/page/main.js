@@ -37,6 +37,7 @@ function look() {
 
 async function recogniseAll() {
   page.busy = true;
+  document.body.dataset.busy = "yes"; // for tests
   while (page.again) {
     page.again = false;
     const seen = frame();
@@ -59,6 +60,7 @@ async function recogniseAll() {
     }
   }
   page.busy = false;
+  delete document.body.dataset.busy;
 }
 
 function film() {
