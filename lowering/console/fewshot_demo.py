@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import webbrowser
 from pathlib import Path
 from threading import Thread
 
@@ -49,7 +48,10 @@ def demo(build: str, state: str | None, port: int, no_open: bool, clock_mhz: flo
     session = DemoSession.open(system, path, board_of(system, clock_mhz))
     with DemoServer(session, port, debug=debug) as server:
         print(f"{system.description.name} at {server.address}  (Ctrl-C ends it)", flush=True)
-        if not no_open:  # a browser of the terminal would not come back before it is closed
+        if not no_open:
+            import webbrowser  # not for the list of commands
+
+            # A browser of the terminal would not come back before it is closed.
             Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
         try:
             server.serve_forever()
