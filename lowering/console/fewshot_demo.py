@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING
 
 import click
 
 from pefslc.console.fewshot_options import debug_option
 from pefslc.console.loading import LoadingCommand
+
+if TYPE_CHECKING:
+    from pefslc.fewshot.demo.session import DemoSession
 
 __all__ = ["demo"]
 
@@ -47,13 +51,13 @@ def demo(build: str, state: str | None, port: int, no_open: bool, clock_mhz: flo
     path = None if state is None else Path(state)
     session = DemoSession.open(system, path, board_of(system, clock_mhz))
     with DemoServer(session, port, debug=debug) as server:
-        print(f"{system.description.name} at {server.address}  (Ctrl-C ends it)", flush=True)
-        if not no_open:
-            import webbrowser  # not for the list of commands
-
-            # A browser of the terminal would not come back before it is closed.
-            Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
         try:
+            print(f"{system.description.name} at {server.address}  (Ctrl-C ends it)", flush=True)
+            if not no_open:
+                import webbrowser  # not for the list of commands
+
+                # A browser of the terminal would not come back before it is closed.
+                Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
             server.serve_forever()
         except KeyboardInterrupt as e:
             session.close()
@@ -62,10 +66,7 @@ def demo(build: str, state: str | None, port: int, no_open: bool, clock_mhz: flo
                 raise  # terminated: another status
 
 
-def _end(session: object, path: Path | None) -> str:
-    from pefslc.fewshot.demo.session import DemoSession
-
-    assert isinstance(session, DemoSession)
+def _end(session: DemoSession, path: Path | None) -> str:
     count = len(session.classes())
     classes = f"{count} class{'' if count == 1 else 'es'}"
     if path is None:
