@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
 import numpy as np
 import pytest
 from fewshot.browser_support import Page, Stroke, browser
+from fewshot.system_support import tiny_backbone
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -66,23 +68,29 @@ def session(system: FewShotSystem) -> DemoSession:
     return DemoSession.open(system, None, board_of(system))
 
 
-@pytest.fixture
-def page(driver: Chrome, session: DemoSession) -> Iterator[Page]:
+@contextmanager
+def opened(driver: Chrome, session: DemoSession) -> Iterator[Page]:
     """The page, opened for the first time. At its end: no complaint of the browser, no request to elsewhere."""
     with DemoServer(session) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            opened = Page(driver, server.address)
-            yield opened
-            assert opened.complaints() == []
-            requested = opened.requested()
+            page = Page(driver, server.address)
+            yield page
+            assert page.complaints() == []
+            requested = page.requested()
             assert len(requested) > 5
             assert [url for url in requested if not url.startswith(server.address)] == []
         finally:
             driver.get("about:blank")
             server.shutdown()
             thread.join()
+
+
+@pytest.fixture
+def page(driver: Chrome, session: DemoSession) -> Iterator[Page]:
+    with opened(driver, session) as page:
+        yield page
 
 
 def test_three_drawings_are_enrolled_and_three_others_recognised(page: Page, session: DemoSession) -> None:
@@ -263,6 +271,29 @@ def test_the_camera_is_recognised_frame_by_frame(page: Page) -> None:
     page.until(lambda: page.text("verdict") == "–")
     page.click(".sources label:nth-of-type(1)")
     assert page.text("hint").startswith("Now draw something else")
+
+
+def test_distances_are_shown_where_the_head_has_distances(driver: Chrome, tmp_path: Path) -> None:
+    build_system(tiny_backbone(tmp_path), tmp_path / "build", mean="0.5", std="0.25", kind="euclid")
+    session = DemoSession.open(FewShotSystem.open(tmp_path / "build"), tmp_path / "desk.state")
+    with opened(driver, session) as page:
+        page.click("summary")
+        assert page.text("keeping") == f"Every change is saved in {tmp_path / 'desk.state'}."
+        assert not page.driver.find_element(By.ID, "board").is_displayed()  # it was built for none
+        for name in ("post", "zigzag"):
+            page.draw(*DRAWINGS[name])
+            page.enrol(name)
+        page.draw(*moved(DRAWINGS["post"]))
+        assert page.settled() == "post"
+        assert page.text("reason").startswith("squared distance ")
+        near, far = (float(e.text) for e in page.driver.find_elements(By.CSS_SELECTOR, ".score"))
+        assert 0 < near < far
+        page.driver.execute_script(
+            "const slider = document.getElementById('threshold');"
+            "slider.value = 100; slider.dispatchEvent(new Event('input'))"
+        )
+        page.until(lambda: page.text("verdict") == "none of them")
+        assert page.text("threshold-text") == "beyond a squared distance of 0"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
