@@ -236,6 +236,18 @@ def test_pictures_are_chosen_recognised_and_enrolled_together(page: Page, tmp_pa
     page.until(lambda: page.classes() == ["red 4 shots", "blue 1 shot"])
     page.click("#remove")
     page.until(lambda: page.text("verdict") == "–")
+    # One that is dropped is shown, wherever the page was.
+    page.click(".sources label:nth-of-type(1)")
+    page.driver.execute_async_script(
+        "const done = arguments[0], canvas = new OffscreenCanvas(80, 60), context = canvas.getContext('2d');"
+        "context.fillStyle = 'rgb(30, 90, 220)'; context.fillRect(0, 0, 80, 60);"
+        "canvas.convertToBlob().then((blob) => {"
+        " const dataTransfer = new DataTransfer(); dataTransfer.items.add(new File([blob], 'sea.png'));"
+        " document.body.dispatchEvent(new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true }));"
+        " done(); });"
+    )
+    page.until(lambda: page.text("verdict") == "blue")
+    page.until(lambda: captions() == ["blue"])
 
 
 def test_a_picture_has_the_codes_that_the_command_gives_it(page: Page, session: DemoSession, tmp_path: Path) -> None:
