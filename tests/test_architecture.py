@@ -36,7 +36,8 @@ FLOORS = (
         "fewshot.networks",
         "fewshot.system",
     ),  # backbones: trained, quantized; a Program and a head: pictures in, names out
-    ("fewshot.sweep",),  # what a bit costs: networks of many formats, measured
+    # what a bit costs: networks of many formats, measured; a page to play with a system
+    ("fewshot.sweep", "fewshot.demo"),
     ("fewshot",),  # few-shot learning: its public names
     ("",),  # `import pefslc`: the public names
     ("console",),  # the command

@@ -19,6 +19,7 @@ _COMMANDS = {
     "forget": ("pefslc.console.fewshot_learning", "forget"),
     "merge": ("pefslc.console.fewshot_merging", "merge"),
     "inspect": ("pefslc.console.fewshot_inspecting", "inspect"),
+    "demo": ("pefslc.console.fewshot_demo", "demo"),
     "split": ("pefslc.console.fewshot_splitting", "split"),
     "sweep": ("pefslc.console.fewshot_sweeping", "sweep"),
 }
@@ -31,6 +32,7 @@ _SESSION = (
     "pefslc fewshot enrol build/ desk.state --class mug mug1.png mug2.png mug3.png",
     "pefslc fewshot enrol build/ desk.state --folder supports/        (a folder in it for each class)",
     "pefslc fewshot classify build/ desk.state photo.png",
+    "pefslc fewshot demo build/ --state desk.state                    (a page to draw and film for)",
     "pefslc fewshot merge desk.state kitchen.state -o both.state",
     "pefslc fewshot inspect both.state",
     "pefslc fewshot sweep -o sweep/ --fmt auto:2,auto:3,Q2.3 --seeds 0,1,2 --arch custom_perf",

@@ -179,6 +179,8 @@ class Code(Enum):
     NOT_A_SYSTEM = ("PEF1182", "the folder holds no few-shot system")
     NO_ENGINE = ("PEF1183", "a few-shot system cannot be run that way")
     NO_SHOTS = ("PEF1184", "there are no pictures to learn or to recognise")
+    DEMO_PORT = ("PEF1185", "the demo page cannot be served at that port")
+    DEMO_REQUEST = ("PEF1186", "a request is none of the demo page")
 
     # 12: sweeps over few-shot networks
     SWEEP = ("PEF1201", "a sweep or a measurement cannot be as asked")

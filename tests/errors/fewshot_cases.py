@@ -10,6 +10,7 @@ from errors.cases import Case, model, written
 
 from builders import ModelBuilder
 from pefslc.diagnostics.error_codes import Code
+from pefslc.fewshot.demo.requests import Query
 from pefslc.fewshot.episodes.accuracy import EpisodeAccuracies, evaluate_episodes
 from pefslc.fewshot.episodes.draw import Episodes
 from pefslc.fewshot.episodes.integer_ncm import IntegerNcm
@@ -67,6 +68,7 @@ FEWSHOT_CASES: dict[Code, Case] = {
     Code.MERGED_TWICE: lambda: state(1).merge(state(1)),
     Code.SYSTEM_BACKBONE: lambda: as_backbone(model(lambda m, x: m.node("Relu", x))),
     Code.NOT_A_SYSTEM: lambda: load_description(Path()),
+    Code.DEMO_REQUEST: lambda: Query("height=8&width=8").frame(bytes(191)),
 }
 
 # Codes without an example here, each with the reason.
@@ -75,5 +77,6 @@ FEWSHOT_WITHOUT = {
     **{code: "needs torch: tests/fewshot" for code in Code if "PEF1161" <= code.number <= "PEF1180"},
     **{code: "needs torch, or Dask: tests/fewshot" for code in Code if code.number >= "PEF1201"},
     Code.NO_ENGINE: "needs a system that was built: tests/fewshot/test_system.py",
+    Code.DEMO_PORT: "needs a port that another has: tests/fewshot/test_demo_server.py",
     Code.NO_SHOTS: "the commands raise it: tests/cli/test_fewshot.py",
 }

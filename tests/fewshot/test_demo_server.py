@@ -1,0 +1,353 @@
+"""The demo over HTTP, without a browser: what it answers to its page, what it refuses to others, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from base64 import b64decode
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+import pytest
+from fewshot.system_support import ARCH, MEAN, STD, frames, tiny_backbone
+
+from pefslc.console.cli import run
+from pefslc.diagnostics.errors import CompileError
+from pefslc.fewshot.demo.board import board_of
+from pefslc.fewshot.demo.requests import MOST_BYTES
+from pefslc.fewshot.demo.server import DemoServer
+from pefslc.fewshot.demo.session import DemoSession
+from pefslc.fewshot.system.build import build_system
+from pefslc.fewshot.system.system import FewShotSystem
+
+Frame = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+class Client:
+    """One connection."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.connection = HTTPConnection("127.0.0.1", port, timeout=20)
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Any]:
+        self.connection.request(method, path, body, dict(headers or {}))
+        response = self.connection.getresponse()
+        content = response.read()
+        return response.status, json.loads(content) if response.getheader(
+            "Content-Type"
+        ) == "application/json" else content
+
+    def post(
+        self, what: str, frame: Frame | None = None, body: bytes | None = None, **query: object
+    ) -> tuple[int, Any]:
+        """With the size and the bytes of a frame, where they are not given otherwise."""
+        if frame is not None:
+            query = {"height": frame.shape[0], "width": frame.shape[1], **query}
+            body = frame.tobytes() if body is None else body
+        headers = {"Content-Type": "application/octet-stream"}
+        return self.ask("POST", f"/api/{what}?{urlencode(query)}", body or b"", headers)
+
+    def error(self, what: str, frame: Frame | None = None, body: bytes | None = None, **query: object) -> str:
+        """The code of a request that is refused for what it says, and its message."""
+        status, content = self.post(what, frame, body, **query)
+        assert status == 400
+        assert set(content["error"]) == {"code", "message", "hint"}
+        return f"{content['error']['code']}: {content['error']['message']}"
+
+
+@pytest.fixture
+def server(build: Path) -> Iterator[DemoServer]:
+    system = FewShotSystem.open(build)
+    with DemoServer(DemoSession.open(system, None, board_of(system))) as serving:
+        thread = Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield serving
+        serving.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def client(server: DemoServer) -> Iterator[Client]:
+    made = Client(server.server_address[1])
+    yield made
+    made.connection.close()
+
+
+def test_frames_are_learned_recognised_and_forgotten(client: Client, server: DemoServer) -> None:
+    shown = frames(3, 50, 12, 16)
+    ids = {}
+    for name, frame in zip(("mug", "cup & saucer", "Töpfe"), shown, strict=True):
+        status, content = client.post("enrol", frame, name=name)
+        assert status == 200
+        ids[name] = content["class"]
+    assert content["classes"] == [{"id": i, "name": name, "shots": 1, "undoable": 1} for name, i in ids.items()]
+    system = server.session.system
+    query = frames(4, 51, 9, 9)[1]
+    status, content = client.post("recognise", query, recent=f"{ids['mug']},-,{ids['mug']}")
+    expected = server.session.recognise(query)
+    assert (status, content["class"], content["nearest"]) == (200, ids["cup & saucer"], ids["cup & saucer"])
+    assert content["voted"] == ids["mug"]
+    assert {s["class"]: s["exact"] for s in content["scores"]} == {c: str(s) for c, s in expected.scores.items()}
+    assert [s["score"] for s in content["scores"]] == [float(s) for s in expected.scores.values()]
+    seen = content["seen"]
+    fitted = np.frombuffer(b64decode(seen["rgb"]), dtype=np.uint8).reshape(seen["height"], seen["width"], 3)
+    assert (fitted == system.fit(query)).all()
+    assert client.post("recognise", query, threshold="1")[1]["class"] is None
+    assert client.post("forget-shot", name="Töpfe")[1]["left"] == 0
+    assert [c["name"] for c in client.post("forget-class", name="mug")[1]["classes"]] == ["cup & saucer"]
+
+
+def test_the_system_is_described(client: Client, server: DemoServer) -> None:
+    status, content = client.ask("GET", "/api/system")
+    found = content["system"]
+    board = server.session.board
+    assert (status, content["classes"]) == (200, [])
+    assert board is not None
+    assert (found["engine"], found["height"], found["width"], found["kind"], found["state"]) == (
+        "c",
+        8,
+        8,
+        "cosine",
+        None,
+    )
+    assert found["board"]["modelled_cycles"] == board.cycles
+    assert found["board"]["name"] == ARCH
+
+
+def test_the_page_and_its_files_are_served_and_nothing_else(client: Client) -> None:
+    status, content = client.ask("GET", "/")
+    assert status == 200
+    assert b"<title>pefslc few-shot demo</title>" in content
+    for path, kind in (("/main.js", "text/javascript"), ("/page.css", "text/css"), ("/icon.svg", "image/svg+xml")):
+        client.connection.request("GET", path)
+        response = client.connection.getresponse()
+        assert response.read()
+        assert response.getheader("Content-Type", "").startswith(kind)
+        assert response.getheader("Content-Security-Policy", "").startswith("default-src 'self'")
+        assert response.getheader("Cache-Control") == "no-store"
+    for path in ("/server.py", "/../server.py", "/page/main.js", "/%2e%2e/server.py", "/api/enrol"):
+        assert client.ask("GET", path)[0] == 404
+    assert client.ask("POST", "/main.js")[0] == 404
+    assert client.ask("PUT", "/api/enrol")[0] == 501
+
+
+def test_the_page_names_no_address_of_elsewhere(server: DemoServer) -> None:
+    for path, file in server.files.items():
+        text = file.content.decode().replace("http://www.w3.org/2000/svg", "")  # a name, which nobody fetches
+        assert "http:" not in text, path
+        assert "https:" not in text, path
+        assert "url(" not in text, path
+
+
+@pytest.mark.parametrize(
+    ("headers", "allowed"),
+    [
+        ({"Host": "127.0.0.1:9"}, True),  # a port that ssh forwards
+        ({"Host": "localhost"}, True),
+        ({"Host": "localhost:80", "Origin": "http://localhost:80"}, True),
+        ({"Host": "evil.example"}, False),
+        ({"Host": "127.0.0.1.evil.example:80"}, False),
+        ({"Host": "localhost.evil.example"}, False),
+        ({"Host": ""}, False),
+        ({"Origin": "http://evil.example"}, False),
+        ({"Origin": "null"}, False),
+        ({"Origin": "http://127.0.0.1:1"}, False),  # another server of this computer
+        ({"Host": "localhost:80", "Origin": "https://localhost:80"}, False),
+    ],
+)
+def test_pages_of_others_are_refused(client: Client, headers: dict[str, str], allowed: bool) -> None:
+    """A name that leads to 127.0.0.1 makes another's page one of the same origin: DNS rebinding."""
+    for method, path in (("GET", "/"), ("GET", "/api/system"), ("POST", "/api/forget-class?name=mug")):
+        status, _ = client.ask(method, path, b"", {"Content-Type": "application/octet-stream", **headers})
+        assert (status != 403) is allowed
+
+
+def test_forms_of_others_are_refused_for_their_type(client: Client, server: DemoServer) -> None:
+    frame = frames(1, 52)[0]
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        path = "/api/enrol?name=mug&height=8&width=8"
+        assert client.ask("POST", path, frame.tobytes(), {"Content-Type": kind})[0] == 415
+    assert server.session.classes() == ()
+
+
+def test_broken_frames_are_refused_with_a_message(client: Client) -> None:
+    frame = frames(1, 53)[0]
+    short = frame.tobytes()[:-1]
+    assert client.error("recognise", frame, short) == "PEF1186: a frame of 8 x 8 pixels in 191 bytes, not 192"
+    assert client.error("recognise", frame, b"").startswith("PEF1186: a frame of 8 x 8 pixels in 0 bytes")
+    for side in ("0", "-8", "8.0", "1e1", "٨", "99999999999", ""):
+        assert client.error("recognise", frame, height=side).startswith("PEF1186: height is ")
+    assert client.error("recognise", body=frame.tobytes(), height=8) == "PEF1186: a request has no width"
+    assert client.error("recognise", frame, threshold="2").startswith("PEF1125: the threshold 2 is not in 0 to 1")
+    for text in ("x", "1/0", "nan", "1e99999999", "1" * 50):
+        assert client.error("recognise", frame, threshold=text).endswith("is no number")
+    for text in ("x", "1,", "-1", str(2**32)):
+        assert client.error("recognise", frame, recent=text).startswith("PEF1186: recent is ")
+    assert "more than 200" in client.error("recognise", frame, recent=",".join(["-"] * 201))
+    assert client.error("enrol", frame) == "PEF1186: a request has no name"
+    assert client.error("enrol", frame, name="") == "PEF1126: a class has no name"
+    assert client.error("enrol", frame, name="a\nb").startswith("PEF1126: ")
+    assert client.error("forget-class", name="mug") == "PEF1123: there is no class 'mug'"
+    headers = {"Content-Type": "application/octet-stream"}
+    for query in ("name=%ff", "name=a&name=b", "name", "&".join(f"k{i}=1" for i in range(30))):
+        status, content = client.ask("POST", f"/api/forget-class?{query}", b"", headers)
+        assert (status, content["error"]["code"]) == (400, "PEF1186")
+    assert client.post("recognise", frame)[0] == 200  # on the same connection
+
+
+def raw(port: int, head: str, body: bytes = b"") -> bytes:
+    """The first line of the answer to what is sent as it stands."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(head.replace("\n", "\r\n").encode() + body)
+        return connection.makefile("rb").readline()
+
+
+def test_bodies_are_limited(server: DemoServer, client: Client) -> None:
+    port = server.server_address[1]
+    start = "POST /api/recognise?height=8&width=8 HTTP/1.1\nHost: localhost\nContent-Type: application/octet-stream\n"
+    assert b" 413 " in raw(port, f"{start}Content-Length: {MOST_BYTES + 1}\n\n")
+    assert b" 413 " in raw(port, f"{start}Content-Length: {'9' * 5000}\n\n")
+    for length in ("", "Content-Length: -1\n", "Content-Length: x\n", "Transfer-Encoding: chunked\n"):
+        assert b" 411 " in raw(port, f"{start}{length}\n", b"0\r\n\r\n")
+    assert b" 200 " in raw(port, f"{start}Content-Length: 192\n\n", bytes(192))
+    assert b" 404 " in raw(port, "GET http://[ HTTP/1.1\nHost: localhost\n\n")
+    most = int((MOST_BYTES / 3) ** 0.5)
+    assert client.post("recognise", np.zeros((most, most, 3), dtype=np.uint8))[0] == 200
+
+
+def test_a_page_that_is_closed_in_the_middle_harms_nobody(
+    server: DemoServer, client: Client, capfd: pytest.CaptureFixture[str]
+) -> None:
+    port = server.server_address[1]
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"POST /api/recognise?height=8&width=8 HTTP/1.1\r\nHost: localhost\r\n")
+        connection.sendall(b"Content-Type: application/octet-stream\r\nContent-Length: 192\r\n\r\n123")
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"\x16\x03\x01\x00 no HTTP \r\n\r\n")
+    assert client.ask("GET", "/api/system")[0] == 200
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_fault_of_ours_is_told_and_the_next_request_answered(
+    server: DemoServer, client: Client, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(DemoSession, "forget_class", lambda *_: {}[0])
+        status, content = client.post("forget-class", name="mug")
+        assert (status, content["error"]["message"]) == (500, "fault in pefslc: KeyError: 0")
+        assert capfd.readouterr().err == ""
+        server.debug = True
+        assert client.post("forget-class", name="mug")[0] == 500
+        assert "Traceback" in capfd.readouterr().err
+    assert client.post("forget-class", name="mug")[0] == 400
+
+
+def test_requests_at_one_time_are_all_answered_right(server: DemoServer) -> None:
+    port = server.server_address[1]
+    shown = frames(12, 54)
+    for name, frame in zip(("mug", "cup", "pot"), shown, strict=False):
+        server.session.enrol(name, frame)
+    expected = [server.session.recognise(frame).scores for frame in shown]
+
+    def ask(worker: int) -> bool:
+        mine = Client(port)
+        for i in range(worker, worker + 12):
+            _, content = mine.post("recognise", shown[i % 12])
+            if {s["class"]: s["exact"] for s in content["scores"]} != {c: str(s) for c, s in expected[i % 12].items()}:
+                return False
+        mine.connection.close()
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(8)))
+
+
+def test_a_port_that_another_has_is_refused(server: DemoServer) -> None:
+    port = server.server_address[1]
+    with pytest.raises(CompileError, match=f"cannot serve at port {port} of 127.0.0.1: ") as caught:
+        DemoServer(server.session, port)
+    assert caught.value.problems[0].hint == "--port 0 takes any that is free"
+
+
+# --- the command ---------------------------------------------------------------------------------------------------
+
+
+def started(*arguments: object) -> tuple[subprocess.Popen[str], int]:
+    """`pefslc fewshot demo ...` in a process of its own, and its port."""
+    command = [sys.executable, "-m", "pefslc", "fewshot", "demo", *map(str, arguments), "--port", "0", "--no-open"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert select.select([process.stdout], [], [], 30)[0], "it said nothing"
+    line = process.stdout.readline()
+    assert line.startswith("tiny at http://127.0.0.1:"), line
+    return process, int(line.split(":")[2].split("/")[0])
+
+
+def ended(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str, str]:
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    return process.returncode, out, err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no signals for processes there")
+def test_ctrl_c_ends_it_and_says_what_is_kept(build: Path, tmp_path: Path) -> None:
+    path = tmp_path / "desk.state"
+    process, port = started(build, "--state", path)
+    client = Client(port)
+    assert client.post("enrol", frames(1, 55)[0], name="mug")[0] == 200
+    assert ended(process, signal.SIGINT) == (0, f"\nended; {path} has 1 class\n", "")
+    client.connection.close()
+    system = FewShotSystem.open(build)
+    state = system.load_state(path)
+    assert list(state.names.values()) == ["mug"]
+    process, port = started(build)
+    client = Client(port)
+    client.post("enrol", frames(1, 55)[0], name="mug")
+    status, out, err = ended(process, signal.SIGTERM)
+    client.connection.close()
+    assert (status, out) == (143, "\nended; 1 class forgotten: --state FILE would have kept them\n")
+    assert err.startswith("terminated")
+
+
+def test_mistakes_are_answered_before_anything_is_served(
+    build: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    server: DemoServer,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def error(*arguments: object, status: int = 1) -> str:
+        assert run(["fewshot", "demo", *map(str, arguments), "--no-open"]) == status
+        out, err = capsys.readouterr()
+        assert out == ""
+        return err
+
+    build_system(tiny_backbone(tmp_path, seed=1), tmp_path / "other", mean=MEAN, std=STD)
+    other = FewShotSystem.open(tmp_path / "other")
+    with other.editing(tmp_path / "other.state", new=other.new_state()):
+        pass
+    assert "belongs to another backbone" in error(build, "--state", tmp_path / "other.state")
+    (tmp_path / "text").write_text("no state")
+    assert "PEF1127" in error(build, "--state", tmp_path / "text")
+    assert "is no few-shot system" in error(tmp_path)
+    assert "--port 0 takes any" in error(build, "--port", server.server_address[1])
+    assert "leave out --clock-mhz" in error(tmp_path / "other", "--clock-mhz", 100)
+    assert "--port" in error(build, "--port", 65536, status=2)
+    assert "--host" in error(build, "--host", "0.0.0.0", status=2)
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert "PEF0701" in error(build)
+    assert run(["fewshot", "demo", "--help"]) == 0
