@@ -1,4 +1,5 @@
 # make demo        set everything up and run the main job on the flagship network
+# make demo-fewshot   train a few-shot backbone, quantize it, measure it, build it: in ten minutes, then a page to play with
 # make test        ruff, mypy --strict, the tests; needs no torch
 # make quick       the style of imports and a few tests, in seconds: what pre-commit runs
 # make explore     the property tests on examples that no run has seen yet
@@ -18,15 +19,29 @@ COUNT ?= 300
 SEED ?= 1
 RELEASE ?=
 OUTPUT ?= build/demo
+FEWSHOT ?= build/fewshot
 FLAGSHIP := pefsl_resnet9_16_strided_bnfold_q2_3
 SOURCES := lowering frontend passes targets tests benchmarks examples noxfile.py
 QUICK := tests/test_architecture.py tests/numeric/test_format.py tests/frontend/test_spellings.py tests/tensil/test_encoding.py
 
-.PHONY: demo test lint types pytest quick explore mutate test-train bench wheel release-check clean
+.PHONY: demo demo-fewshot test lint types pytest quick explore mutate test-train bench wheel release-check clean
 
 demo: $(VENV)/.core
 	$(BIN)/pefslc examples/$(FLAGSHIP).onnx --target tensil --fmt Q2.3 --arch custom_perf -o $(OUTPUT) --verify examples/$(FLAGSHIP).npz
 	$(BIN)/pefslc examples/$(FLAGSHIP).onnx --target c --fmt Q2.3 -o $(OUTPUT) --verify examples/$(FLAGSHIP).npz
+
+# Stopped, it goes on: files that are there are not made again, a training continues from its last epoch.
+demo-fewshot: $(FEWSHOT)/glyphs_5_bits.onnx $(FEWSHOT)/glyphs_3_bits.onnx
+	$(BIN)/pefslc fewshot evaluate $^ --float $(FEWSHOT)/float.pt
+	$(BIN)/pefslc fewshot build $(FEWSHOT)/glyphs_5_bits.onnx -o $(FEWSHOT)/system --arch custom_perf
+	@echo "now draw something: $(BIN)/pefslc fewshot demo $(FEWSHOT)/system"
+
+$(FEWSHOT)/float.pt: | $(VENV)/.sweep
+	mkdir -p $(FEWSHOT)
+	$(BIN)/pefslc fewshot train -o $@ --resume
+
+$(FEWSHOT)/glyphs_%_bits.onnx: $(FEWSHOT)/float.pt
+	$(BIN)/pefslc fewshot quantize $< -o $@ --fmt auto:$* --distill --resume
 
 test: lint types pytest
 
@@ -86,6 +101,10 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
 	touch $@ $(VENV)/.core
 
+$(VENV)/.sweep: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[sweep]"
+	touch $@ $(VENV)/.core
+
 $(VENV)/.train: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,sweep]"
-	touch $@ $(VENV)/.test $(VENV)/.core
+	touch $@ $(VENV)/.sweep $(VENV)/.test $(VENV)/.core
