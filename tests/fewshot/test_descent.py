@@ -162,7 +162,7 @@ def test_the_table_and_the_json_hold_every_step() -> None:
     [
         ("bits=3.5", BudgetRequest(BudgetKind.BITS, 3.5)),
         ("activations=4", BudgetRequest(BudgetKind.ACTIVATIONS, 4)),
-        ("bytes=60000", BudgetRequest(BudgetKind.BYTES, 60000)),
+        ("bytes=1234567", BudgetRequest(BudgetKind.BYTES, 1234567)),
         ("accumulator=14", BudgetRequest(BudgetKind.ACCUMULATOR, 14)),
         ("accumulator=custom_perf", BudgetRequest(BudgetKind.ACCUMULATOR, None, "custom_perf")),
     ],
@@ -170,6 +170,7 @@ def test_the_table_and_the_json_hold_every_step() -> None:
 def test_budgets_are_read(text: str, expected: BudgetRequest) -> None:
     assert parse_budget(text) == expected
     assert parse_budget(str(expected)) == expected
+    assert str(parse_budget(text)) == text
 
 
 @pytest.mark.parametrize(

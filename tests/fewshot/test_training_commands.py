@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,85 @@ def test_a_stopped_training_is_gone_on_with_only_when_asked(
     assert network_digest(first.network, first.classifier) == network_digest(second.network, second.classifier)
 
 
+def test_a_stopped_quantization_is_gone_on_with_to_the_same_file(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stopped in its second training, the first, of what was pruned, is not done again."""
+    from pefslc.fewshot.networks import training
+
+    options = ("--fmt", "auto:4", "--prune", "0.5:2", "--tuning-epochs", 2, "--distill", "-q")
+    assert call("quantize", work / "net.pt", "-o", tmp_path / "whole.onnx", *options) == 0
+    write, epochs = training.write_training, list[str]()
+
+    def stop(path: Path, saved: training.SavedTraining) -> None:
+        write(path, saved)
+        epochs.append(path.name)
+        if len(epochs) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "write_training", stop)
+    path = tmp_path / "x.onnx"
+    assert call("quantize", work / "net.pt", "-o", path, *options) == 130
+    assert epochs == ["x.onnx.pruning.checkpoint", "x.onnx.pruning.checkpoint", "x.onnx.checkpoint"]
+    assert "--resume goes on" in capsys.readouterr().err
+    assert not path.exists()
+    assert call("quantize", work / "net.pt", "-o", path, *options) == 1
+    assert "is of a training that was stopped" in capsys.readouterr().err
+    assert call("quantize", work / "net.pt", "-o", path, "--resume", *options) == 0
+    assert epochs[3:] == ["x.onnx.checkpoint"]
+    assert path.read_bytes() == (tmp_path / "whole.onnx").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["whole.json", "whole.onnx", "x.json", "x.onnx"]
+
+
+def test_budgets_are_searched_and_the_card_tells_how(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mixed.onnx"
+    how = ("--fmt", "auto:5", "--budget", "bits=3.5", "--budget", "activations=4", "--tuning-epochs", 1)
+    assert call("quantize", work / "net.pt", "-o", path, *how) == 0
+    out = capsys.readouterr().out
+    card = json.loads(path.with_suffix(".json").read_bytes())
+    found = card["search"]["found"]
+    assert found["costs"][0] <= 3.5
+    assert found["costs"][1] <= 4
+    assert f"{len(card['search']['trials'])} measurements" in out
+    lines = [line.split() for line in out.splitlines()]
+    for number, step in enumerate(card["search"]["steps"], 1):
+        assert any(line[:1] == [str(number)] and step["tensor"].split() == line[1:-5] for line in lines)
+    assert "QAT auto:5 within bits=3.5, activations=4: wrote" in out
+    program = pefslc.compile(path, target="c")
+    widths = {op.weight.name: op.weight for op in program.lowered.reference.ops if hasattr(op, "weight")}
+    bits = [value.type.element.fixed_point.bits for value in widths.values()]
+    weights = {name: n for name, n in found["bits"].items() if name.endswith(" weights")}
+    assert sorted(bits) == sorted(weights.values())
+
+
+def test_a_budget_of_sums_that_tuning_breaks_is_said(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mixed.onnx"
+    how = ("--fmt", "auto:3", "--budget", "accumulator=12", "-q")
+    tuned = ("--tuning-epochs", 2, "--tuning-rate", "0.3")
+    assert call("quantize", work / "net.pt", "-o", path, *tuned, *how) == 0
+    assert "misses accumulator=12: a sum takes" in capsys.readouterr().err
+
+
+def test_the_accuracy_on_val_is_told_by_epochs(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--data", work / "pictures", "--width", 4, "--epochs", 3, "--batch", 8, *FEW)
+    assert call("train", "-o", tmp_path / "a.pt", *options, "--validate-every", 2) == 0
+    out = capsys.readouterr().out
+    first = read_trained(tmp_path / "a.pt").trained
+    assert [math.isnan(epoch.figure) for epoch in first.history] == [True, False, False]
+    assert f"{100 * first.history[-1].figure:.2f} %" in out
+    assert "3-way 2-shot, 40 episodes of seed 0, float NCM, PEFSL's order, centre: mean of the val pictures" in out
+    assert call("train", "-o", tmp_path / "b.pt", *options) == 0
+    second = read_trained(tmp_path / "b.pt").trained
+    assert network_digest(first.network) == network_digest(second.network)
+    assert all(math.isnan(epoch.figure) for epoch in second.history)
+
+
 def test_a_sweep_of_the_command_is_complete(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["txt", "md", "csv", "json"]
     plot: tuple[str, ...] = ("--no-plot",)
@@ -159,6 +239,10 @@ def test_a_sweep_of_the_command_is_complete(work: Path, tmp_path: Path, capsys: 
         (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--prune", "2:2"), 1, "share 2"),
         (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--method", "ptq", "--distill"), 1, "distilled"),
         (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--size", "17"), 1, "other pictures"),
+        (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--budget", "bits=3"), 1, "names one format"),
+        (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "auto:4", "--budget", "bits=1"), 1, "at least 2 bits"),
+        (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "auto:4", "--budget", "bytes=9"), 1, "misses bytes=9"),
+        (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "auto:4", "--budget", "cycles=9"), 1, "save no cycles"),
         (("evaluate", "nowhere.onnx"), 2, "no such file"),
         (("evaluate", "net.pt", "--ways", "9"), 1, "9"),
         (("evaluate", "net.pt", "--shots", "5,1"), 1, "the shots are"),

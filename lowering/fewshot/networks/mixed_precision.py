@@ -12,6 +12,7 @@ that the network was not trained on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from pefslc.analysis.limits import TargetLimits
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.driver.compile_options import chosen_target, parse_format
+from pefslc.fewshot.networks.fake_quantization import FakeQuantized
 from pefslc.fewshot.networks.features import features_of
 from pefslc.fewshot.networks.images import require_images
 from pefslc.fewshot.networks.quantizing import after_training, calibration_images, folded
@@ -46,7 +48,6 @@ from pefslc.passes.pipeline import to_integer
 from pefslc.passes.quantize_after_training import FormatPlan, quantized_by
 from pefslc.targets.protocol import TargetOptions
 from pefslc.train.tensor_formats import TensorFormats, formats_of, module_of
-from pefslc.train.with_quantizers import with_quantizers
 
 __all__ = ["MixedFormats", "missed_budgets", "mixed_formats"]
 
@@ -94,7 +95,9 @@ def mixed_formats(
     made = [space.budget(request) for request in asked]
     descent = descend(dict.fromkeys(space.tensors, most_bits), made, angle, progress=progress)
     if not descent.holds:
-        raise CompileError(Code.BUDGET, _unmet(made, descent), hint="a larger budget; or fewer channels: --width, --prune")
+        raise CompileError(
+            Code.BUDGET, _unmet(made, descent), hint="a larger budget; or fewer channels: --width, --prune"
+        )
     return MixedFormats(space.formats(descent.bits), descent, asked)
 
 
@@ -177,11 +180,13 @@ class _Angle:
 
     def __init__(self, space: _Space, images: NDArray[np.uint8]) -> None:
         self.space, self.images = space, images
+        network = deepcopy(space.network)  # it gets hooks
+        self.network = FakeQuantized(network, space.formats(dict.fromkeys(space.tensors, FEWEST_BITS))).eval()
         self.wanted = _directions(features_of(space.network, space.trained.description, images))
 
     def __call__(self, bits: Bits) -> float:
-        network = with_quantizers(self.space.network, self.space.formats(bits)).eval()
-        found = _directions(features_of(network, self.space.trained.description, self.images))
+        self.network.formats = self.space.formats(bits)
+        found = _directions(features_of(self.network, self.space.trained.description, self.images))
         return float(1 - (found * self.wanted).sum(axis=1).mean())
 
 

@@ -32,7 +32,16 @@ from pefslc.train.folding import fold_batchnorm
 from pefslc.train.tensor_formats import TensorFormats, formats_of, uniform_formats
 from pefslc.train.with_quantizers import QuantizedInput, with_quantizers
 
-__all__ = ["after_training", "calibration_images", "compiled", "data_formats", "export_onnx", "folded", "in_formats", "quantized"]
+__all__ = [
+    "after_training",
+    "calibration_images",
+    "compiled",
+    "data_formats",
+    "export_onnx",
+    "folded",
+    "in_formats",
+    "quantized",
+]
 
 CALIBRATION_IMAGES = 512  # of the pictures that are given, evenly spread over them
 _EXAMPLES = 8  # on which an exported file is compared with its network

@@ -14,7 +14,9 @@ from pefslc.fewshot.precision.descent import FEWEST_BITS, Bits, Budget
 
 __all__ = ["BudgetKind", "BudgetRequest", "accumulator_budget", "mean_budget", "parse_budget", "storage_budget"]
 
-_HINT = "bits=3.5 (of a weight), activations=4, bytes=60000 (of packed weights), accumulator=14, accumulator=custom_perf"
+_HINT = (
+    "bits=3.5 (of a weight), activations=4, bytes=60000 (of packed weights), accumulator=14, accumulator=custom_perf"
+)
 _NUMBER = re.compile(r"\d+(\.\d*)?", re.ASCII)
 _LARGEST = 1e12
 
@@ -35,7 +37,7 @@ class BudgetRequest:
     board: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind}={self.board or format(self.limit, 'g')}"
+        return f"{self.kind}={self.board or repr(self.limit).removesuffix('.0')}"
 
 
 def parse_budget(text: str) -> BudgetRequest:

@@ -91,10 +91,10 @@ def descend(
 ) -> Descent:
     """Fewer bits than `start`, within the budgets.
 
-    Down: the tensor gives up bits whose gain (of excess) for the loss taken is best, one bit at a time, or more
-    where no single bit helps. A move is measured before it is taken; of the others the last measurement stands (Minoux' lazy greedy).
-    Where losses of tensors add up, are convex in the bits, and a bit of each tensor gains the same, what it finds is
-    the best there is. Then up: a bit goes back, while the budgets hold, to where the loss falls most.
+    Down: the tensor gives up bits whose gain (of excess) for the loss taken is best, one bit at a time, or more where
+    no single bit helps. A move is measured before it is taken; of the others the last measurement stands (lazy greedy,
+    Minoux 1978). Where losses of tensors add up, are convex in the bits, and a bit of each tensor gains the same, what
+    it finds is the best there is. Then up: a bit goes back, while the budgets hold, to where the loss falls most.
 
     fewest    bits of a tensor
     loss      of bits; finite, 0 or more
