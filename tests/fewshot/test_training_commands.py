@@ -25,6 +25,8 @@ from pefslc.fewshot.episodes.intervals import mean_accuracy
 from pefslc.fewshot.head.spec import HeadKind
 from pefslc.fewshot.networks import Recipe, read_trained
 from pefslc.fewshot.networks.saved_training import network_digest
+from pefslc.fewshot.system.build import build_system
+from pefslc.fewshot.system.description import load_description
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore")]
 
@@ -186,9 +188,7 @@ def test_a_budget_of_sums_that_tuning_breaks_is_said(
     assert "misses accumulator=12: a sum takes" in capsys.readouterr().err
 
 
-def test_the_accuracy_on_val_is_told_by_epochs(
-    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_accuracy_on_val_is_told_by_epochs(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--data", work / "pictures", "--width", 4, "--epochs", 3, "--batch", 8, *FEW)
     assert call("train", "-o", tmp_path / "a.pt", *options, "--validate-every", 2) == 0
     out = capsys.readouterr().out
@@ -270,3 +270,44 @@ def test_the_default_recipe_is_that_of_the_library() -> None:
 
     assert recipe_of({}, 0) == Recipe()
     assert describe({}, 32) == Description()
+
+
+def test_a_backbone_with_a_card_is_built_without_a_word_more(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Normalization and centre are those of the training: the same system as from Python."""
+    assert call("build", work / "net.onnx", "-o", tmp_path / "a") == 0
+    assert "centre: base mean (4 fraction bits)" in capsys.readouterr().out
+    data, description = load_data(work / "pictures", 16), read_trained(work / "net.pt").trained.description
+    build_system(
+        work / "net.onnx", tmp_path / "b", mean=description.mean, std=description.std, centre_pictures=data.base.images
+    )
+    one, other = (load_description(tmp_path / name) for name in "ab")
+    assert one.to_bytes() == other.to_bytes()
+    assert any(one.spec.centre)
+    assert call("build", work / "net.onnx", "-o", tmp_path / "a", "--mean", "0.50", "--std", "0.25,0.25,0.25") == 0
+    assert load_description(tmp_path / "a").to_bytes() == other.to_bytes()
+    assert call("build", work / "net.onnx", "-o", tmp_path / "a", "--centre", "none") == 0
+    assert not any(load_description(tmp_path / "a").spec.centre)
+    assert call("build", work / "net.onnx", "-o", tmp_path / "a", "--kind", "euclid") == 0
+
+
+def test_a_card_that_contradicts_is_said(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, card = tmp_path / "net.onnx", json.loads((work / "net.json").read_bytes())
+    path.write_bytes((work / "net.onnx").read_bytes())
+
+    def refused(*options: object, status: int = 1, **changes: object) -> str:
+        path.with_suffix(".json").write_text(json.dumps({**card, **changes}))
+        assert call("build", path, "-o", tmp_path / "x", *options) == status
+        assert not (tmp_path / "x").exists()
+        return capsys.readouterr().err
+
+    error = refused("--mean", "0.4")
+    assert "--mean 0.4, and the card of" in error
+    assert "says 0.5,0.5,0.5\n  help: leave out --mean" in error
+    error = refused(data_sha256="0" * 64)
+    assert "holds other pictures than" in error
+    assert "help: --centre with a folder of pictures of the base classes, or --centre none" in error
+    error = refused(status=2, data={**card["data"], "source": str(tmp_path / "moved")})
+    assert "was trained on cannot be had: " in error
+    assert "is the card of another network" in refused(network_sha256="0" * 64)
