@@ -75,10 +75,10 @@ def base_pictures(
     try:
         data = source.load(cache, progress)
     except CompileError as e:
-        problem = e.problems[0]
+        code, reason = e.problems[0].code, e.problems[0].message
         raise CompileError(
-            problem.code,
-            f"the data that {quote(Path(backbone))} was trained on cannot be had: {problem.message}",
+            code,
+            f"the data that {quote(Path(backbone))} was trained on cannot be had: {reason}",
             hint=hint,
         ) from None
     if data.digest() != card["data_sha256"]:

@@ -119,7 +119,7 @@ def quantize(
     from pefslc.console.progress import progress_bar
     from pefslc.fewshot.networks import Recipe, export_onnx, read_trained
     from pefslc.fewshot.networks.mixed_precision import mixed_formats
-    from pefslc.fewshot.precision.trace import trace_text
+    from pefslc.fewshot.precision.search_log import search_text
     from pefslc.fewshot.sweep.card import require_card_path, write_card
     from pefslc.fewshot.sweep.cells import Cell, Method
     from pefslc.fewshot.sweep.methods import pruned_network, quantized_network
@@ -163,7 +163,7 @@ def quantize(
     if quiet:
         return
     if found is not None:
-        print(f"{trace_text(found.descent, [str(b) for b in found.budgets])}\n")
+        print(f"{search_text(found.descent, [str(b) for b in found.budgets])}\n")
     within = f" within {', '.join(map(str, budgets))}" if budgets else ""
     print(f"{cell.label}{within}: wrote {path} and {card}")
     print(f"  pefslc fewshot evaluate {path} --float {trained}")
@@ -172,10 +172,10 @@ def quantize(
 
 def _search_json(found: MixedFormats) -> JsonObject:
     """For the card: the formats, and everything that the search tried."""
-    from pefslc.fewshot.precision.trace import trace_json
+    from pefslc.fewshot.precision.search_log import search_json
 
-    formats: JsonObject = found.formats.to_json()  # type: ignore[assignment]  # a narrower JSON
-    return {"formats": formats, "search": trace_json(found.descent, [str(b) for b in found.budgets])}
+    formats: JsonObject = found.formats.to_json()
+    return {"formats": formats, "search": search_json(found.descent, [str(b) for b in found.budgets])}
 
 
 def _warn_of_missed(path: Path, found: MixedFormats) -> None:

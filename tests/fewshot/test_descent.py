@@ -20,7 +20,7 @@ from pefslc.fewshot.precision.budgets import (
     storage_budget,
 )
 from pefslc.fewshot.precision.descent import Bits, Budget, Descent, descend
-from pefslc.fewshot.precision.trace import trace_json, trace_text
+from pefslc.fewshot.precision.search_log import search_json, search_text
 from pefslc.numeric.accumulate import bits_for_range
 
 NAMES = ("a", "b", "c")
@@ -145,7 +145,7 @@ def test_progress_ends_at_the_budget() -> None:
 def test_the_table_and_the_json_hold_every_step() -> None:
     budgets = [mean_budget("bits=3", 3, {"a": 1, "b": 1})]
     found = descend({"a": 4, "b": 4}, budgets, quantization_noise({"a": 1, "b": 256}))
-    text, content = trace_text(found, ["bits=3"]), trace_json(found, ["bits=3"])
+    text, content = search_text(found, ["bits=3"]), search_json(found, ["bits=3"])
     assert [line.split() for line in text.splitlines()[2:5]] == [
         ["0", "4", "1.00391"],
         ["1", "a", "4", "3", "3.5", "1.01562"],

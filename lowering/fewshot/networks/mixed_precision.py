@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,10 +108,15 @@ def missed_budgets(graph: Graph, budgets: Sequence[BudgetRequest]) -> tuple[str,
     for request in budgets:
         if request.kind is BudgetKind.ACCUMULATOR:
             limits = _limits(request)
-            budget = accumulator_budget(str(request), limits.accumulator_bits, lambda _, at=limits: _sums(graph, at))
+            sums = _sums(graph, limits)
+            budget = accumulator_budget(str(request), limits.accumulator_bits, partial(_always, sums))
             if budget.excess({}) > 0:
                 found.append(f"{request}: a sum takes {budget.cost({}):.0f} bits, {limits.accumulator_bits} are there")
     return tuple(found)
+
+
+def _always(sums: Mapping[str, tuple[int, int]], _: Bits) -> Mapping[str, tuple[int, int]]:
+    return sums
 
 
 class _Space:
@@ -193,7 +199,8 @@ class _Angle:
 def _directions(features: Floats) -> Floats:
     centred = features - features.mean(axis=0)
     lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-    return centred / np.where(lengths > 0, lengths, 1)
+    directions: Floats = centred / np.where(lengths > 0, lengths, 1)
+    return directions
 
 
 def _limits(request: BudgetRequest) -> TargetLimits:

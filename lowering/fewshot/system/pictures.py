@@ -142,5 +142,6 @@ def by_colour(given: Sequence[Number] | Number, what: str) -> tuple[Fraction, ..
 
 def _shown(given: Sequence[Number] | Number) -> str:
     """As a command line writes it, too: '0.485, x, 0.406'."""
-    several = isinstance(given, list | tuple)
-    return quote_given(", ".join(map(str, given)) if several else str(given) if isinstance(given, Number) else given)
+    if isinstance(given, list | tuple):
+        return quote_given(", ".join(map(str, given)))
+    return quote_given(str(given) if isinstance(given, Number) else given)

@@ -9,10 +9,10 @@ from pefslc.artifacts.sidecar import Json, JsonObject
 from pefslc.diagnostics.text_table import plain_table
 from pefslc.fewshot.precision.descent import Descent
 
-__all__ = ["trace_json", "trace_text"]
+__all__ = ["search_json", "search_text"]
 
 
-def trace_text(descent: Descent, budgets: Sequence[str]) -> str:
+def search_text(descent: Descent, budgets: Sequence[str]) -> str:
     """A line for each step, then what was found. budgets: their names, in the order of the costs."""
     header = ["step", "tensor", "bits", "to", *budgets, "1 - cos"]
     rows = [["0", "", "", "", *map(_cost, descent.start_costs), _loss(descent.start_loss)]]
@@ -29,7 +29,7 @@ def trace_text(descent: Descent, budgets: Sequence[str]) -> str:
     )
 
 
-def trace_json(descent: Descent, budgets: Sequence[str]) -> JsonObject:
+def search_json(descent: Descent, budgets: Sequence[str]) -> JsonObject:
     """Steps and measurements in their order. A trial is [steps before it, tensor, its bits, loss]."""
     steps: list[Json] = [asdict(step) for step in descent.steps]
     trials: list[Json] = [[trial.step, trial.tensor, trial.bits, trial.loss] for trial in descent.trials]
