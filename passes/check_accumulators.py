@@ -19,7 +19,7 @@ from pefslc.ir.integer import Conv2d, Dense, Rescale, Sum, SumPool
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.passes.manager import Exactness
 
-__all__ = ["CheckAccumulators", "accumulator_bits"]
+__all__ = ["CheckAccumulators", "accumulator_bits", "sum_ranges"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,18 @@ class CheckAccumulators:
 
 def accumulator_bits(op: Conv2d | Dense | Sum | SumPool | Rescale) -> int:
     """Two's complement width that holds every partial sum of `op`."""
-    return bits_for_range(*(partial_sums(op) if isinstance(op, Conv2d | Dense) else result_range(op)))
+    return bits_for_range(*_sum_range(op))
+
+
+def sum_ranges(graph: Graph) -> dict[str, tuple[int, int]]:
+    """Result name of each operation that sums -> the (lowest, highest) that its partial sums can be."""
+    return {
+        op.result.name: _sum_range(op) for op in graph.ops if isinstance(op, Conv2d | Dense | Sum | SumPool | Rescale)
+    }
+
+
+def _sum_range(op: Conv2d | Dense | Sum | SumPool | Rescale) -> tuple[int, int]:
+    return partial_sums(op) if isinstance(op, Conv2d | Dense) else result_range(op)
 
 
 def overflows(graph: Graph, limits: TargetLimits) -> Iterator[Problem]:

@@ -25,8 +25,9 @@ FLOORS = (
     ("ir",),  # the graph: its operations, what they mean, how they are written
     # what follows from a graph; what is written about it; the classifier that learns
     ("analysis", "evaluation", "artifacts", "fewshot.head"),
-    # a file to a graph; graph to graph; the contract of targets; how well features tell classes apart
-    ("frontend", "passes", "targets", "fewshot.episodes"),
+    # a file to a graph; graph to graph; the contract of targets; how well features tell classes apart; bits within a
+    # budget
+    ("frontend", "passes", "targets", "fewshot.episodes", "fewshot.precision"),
     ("targets.c", "targets.tensil", "train"),  # graph to files; network to file
     ("reports", "fewshot.device"),  # what became of a model; the classifier as files for a device
     ("fewshot.data",),  # pictures in classes

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
+from pefslc.console.fewshot_card import NO_CENTRE, base_pictures, normalization, read_build_card
 from pefslc.console.fewshot_options import debug_option, picture_files, quiet_option, read_all
 from pefslc.console.loading import LoadingCommand
 from pefslc.console.options import input_file
@@ -19,10 +22,16 @@ __all__ = ["build"]
 )
 @click.argument("backbone", callback=input_file("a backbone"))
 @click.option("-o", "--output", type=click.Path(), required=True, metavar="DIR", help="the folder to write into")
-@click.option("--mean", required=True, metavar="M[,M,M]", help="as trained, in units of img / 255: 0.485,0.456,0.406")
-@click.option("--std", required=True, metavar="S[,S,S]", help="as trained, in units of img / 255: 0.229,0.224,0.225")
-@click.option("--centre", metavar="DIR", help="pictures whose mean feature is subtracted: of the base classes, say")
-@click.option("--centre-name", default="base mean", metavar="TEXT", help="what they are  [default: base mean]")
+@click.option("--mean", metavar="M[,M,M]", help="as trained, of img / 255: 0.485,0.456,0.406  [default: the card's]")
+@click.option("--std", metavar="S[,S,S]", help="as trained, of img / 255: 0.229,0.224,0.225  [default: the card's]")
+@click.option(
+    "--centre",
+    metavar="DIR|none",
+    help="pictures whose mean feature is subtracted: of the base classes, say  [default: those of the training, by the "
+    "card; without a card none]",
+)
+@click.option("--centre-name", metavar="TEXT", help="what they are  [default: base mean]")
+@click.option("--cache", type=click.Path(), metavar="DIR", help="keep drawn glyphs there")
 @click.option("--kind", type=click.Choice(("cosine", "euclid")), default="cosine", help="how near  [default: cosine]")
 @click.option("--max-shots", type=int, default=4095, metavar="N", help="shots of a class, at most  [default: 4095]")
 @click.option("--max-classes", type=int, default=64, metavar="N", help="classes, at most  [default: 64]")
@@ -36,10 +45,11 @@ __all__ = ["build"]
 def build(
     backbone: str,
     output: str,
-    mean: str,
-    std: str,
+    mean: str | None,
+    std: str | None,
     centre: str | None,
-    centre_name: str,
+    centre_name: str | None,
+    cache: str | None,
     kind: str,
     max_shots: int,
     max_classes: int,
@@ -49,19 +59,29 @@ def build(
     quiet: bool,
     debug: bool,
 ) -> None:
-    """Compile BACKBONE, a quantized ONNX network whose output are features, with a classifier that learns."""
+    """Compile BACKBONE, a quantized ONNX network whose output are features, with a classifier that learns. What it was
+    trained with, and on, is in the card that `pefslc fewshot quantize` writes beside it.
+    """
     del debug  # read by cli.run
     from pefslc.console.progress import progress_bar
     from pefslc.fewshot.system.build import build_system
 
+    card = read_build_card(backbone)
+    numbers = normalization(backbone, card, mean, std)
+    pictures: Any = None
     with progress_bar(quiet=quiet) as progress:
+        name = "base mean"
+        if centre is None and card is not None and kind == "cosine":
+            pictures, name = base_pictures(backbone, card, cache, progress)
+        elif centre is not None and centre != NO_CENTRE:
+            pictures = read_all(picture_files([centre]))
         description = build_system(
             backbone,
             output,
-            mean=_numbers(mean),
-            std=_numbers(std),
-            centre_pictures=None if centre is None else read_all(picture_files([centre])),
-            centre_name=centre_name,
+            mean=numbers.mean,
+            std=numbers.std,
+            centre_pictures=pictures,
+            centre_name=centre_name or name,
             kind=kind,
             max_shots=max_shots,
             max_classes=max_classes,
@@ -87,8 +107,3 @@ def _compile_once(folder: str) -> None:
     except CompileError as e:
         if e.problems[0].code is not Code.NO_C_COMPILER:  # it may be for a board only
             raise
-
-
-def _numbers(text: str) -> list[str] | str:
-    parts = [part.strip() for part in text.split(",")]
-    return parts if len(parts) > 1 else text

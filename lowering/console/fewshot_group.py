@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from importlib import import_module
 
 import click
@@ -28,7 +29,7 @@ _SESSION = (
     "pefslc fewshot train -o float.pt",
     "pefslc fewshot quantize float.pt -o backbone.onnx --fmt auto:4 --distill",
     "pefslc fewshot evaluate backbone.onnx --float float.pt",
-    "pefslc fewshot build backbone.onnx -o build/ --mean 0.5 --std 0.25 --centre base_pictures/",
+    "pefslc fewshot build backbone.onnx -o build/",
     "pefslc fewshot enrol build/ desk.state --class mug mug1.png mug2.png mug3.png",
     "pefslc fewshot enrol build/ desk.state --folder supports/        (a folder in it for each class)",
     "pefslc fewshot classify build/ desk.state photo.png",
@@ -54,6 +55,14 @@ class _LazyGroup(click.Group):
         command = getattr(import_module(module), name)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        close = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+        if args[0] not in _COMMANDS and close:
+            raise click.UsageError(f"No such command '{args[0]}'.\n  help: did you mean {close[0]!r}?", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx

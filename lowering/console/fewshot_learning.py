@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,7 @@ def enrol(
     by_class = _classes_in(Path(folder)) if folder is not None else {str(name): _some(picture_files(pictures))}
     system = open_system(build, engine, quiet=quiet)
     _require_device(path, device)
-    codes = _codes(system, by_class)
+    codes = _codes(system, by_class, quiet)
     from pefslc.fewshot.system.classes import enrol_class
 
     lines = []
@@ -122,15 +123,34 @@ def _require_device(path: Path, device: int | None) -> None:
         raise click.UsageError(f"--device {device}: {quote(path)} is the state of another device; leave it out")
 
 
-def _codes(system: FewShotSystem, by_class: dict[str, list[Path]]) -> dict[str, NDArray[np.int64]]:
+def _codes(system: FewShotSystem, by_class: dict[str, list[Path]], quiet: bool) -> dict[str, NDArray[np.int64]]:
     """The feature codes of each class. Every picture is read before the first is computed."""
-    pictures = read_all([path for paths in by_class.values() for path in paths])
+    files = [(name, path) for name, paths in by_class.items() for path in paths]
+    pictures = read_all([path for _, path in files])
+    if not quiet:
+        _tell_of_repeated(files, pictures)
     codes = system.codes(pictures)
     found, at = {}, 0
     for class_name, paths in by_class.items():
         found[class_name] = codes[at : at + len(paths)]
         at += len(paths)
     return found
+
+
+def _tell_of_repeated(files: Sequence[tuple[str, Path]], pictures: Sequence[NDArray[np.uint8]]) -> None:
+    """A note on pictures that are equal, pixel by pixel: each is a shot. Earlier calls left sums, no pictures."""
+    from pefslc.diagnostics.errors import quote
+
+    seen: dict[tuple[tuple[int, ...], bytes], tuple[str, Path]] = {}
+    for file, picture in zip(files, pictures, strict=True):
+        name, path = file
+        first = seen.setdefault((picture.shape, picture.tobytes()), file)
+        if first is file:
+            continue
+        what = f"counts as two shots of {quote(name)}" if first[0] == name else (
+            f"is a shot of {quote(first[0])} and of {quote(name)}"
+        )  # fmt: skip
+        click.echo(f"note: {quote(path)} is the same picture as {quote(first[1])}: it {what}", err=True)
 
 
 @click.command(
@@ -161,7 +181,7 @@ def forget(build: str, state: str, pictures: tuple[str, ...], name: str, engine:
         if not files:
             learned.forget_class(class_id)
         for shot in codes:
-            learned.classifier.forget_shot(class_id, shot)
+            learned.classifier.forget_shot(class_id, shot, names={class_id: name})
         rest = 0 if not files else learned.classifier.shots(class_id)
     if not quiet:
         print(f"{name}: forgotten" if not files else f"{name}: {_counted(len(files))} forgotten, {rest} left")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pefslc.console.fewshot_options import debug_option, quiet_option
 from pefslc.console.loading import LoadingCommand
+
+if TYPE_CHECKING:
+    from pefslc.fewshot.head.state import HeadState
 
 __all__ = ["merge"]
 
@@ -30,19 +35,29 @@ def merge(state: str, others: tuple[str, ...], output: str | None, quiet: bool, 
     del debug  # read by cli.run
     from pefslc.fewshot.head.state_file import editing, load_state
 
-    more = [load_state(Path(other)) for other in others]
+    more = [(other, load_state(Path(other))) for other in others]
     if output is None:
         with editing(Path(state)) as merged:
-            for other in more:
-                merged.merge(other)
+            _merge_all(merged, state, more)
     else:
         merged = load_state(Path(state))
-        for other in more:
-            merged.merge(other)
+        _merge_all(merged, state, more)
         _write_new(Path(output), state, merged)
     if not quiet:
         devices, classes = len(merged.devices), len(merged.classifier.classes)
         print(f"wrote {output or state}: {classes} classes of {devices} devices")
+
+
+def _merge_all(merged: HeadState, state: str, more: Sequence[tuple[str, HeadState]]) -> None:
+    """Messages name the file that a device's shots came from, which may be one that was merged before."""
+    from pefslc.diagnostics.errors import quote
+
+    origin = dict.fromkeys(merged.devices, state)
+    for name, other in more:
+        twice = next((device for device in other.devices if device in origin), None)
+        ours = state if twice is None else origin[twice]
+        merged.merge(other, ours=quote(Path(ours)), theirs=quote(Path(name)))
+        origin.update(dict.fromkeys(other.devices, name))
 
 
 def _write_new(output: Path, state: str, merged: object) -> None:

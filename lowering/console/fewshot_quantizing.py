@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pefslc.console.fewshot_checkpoints import checkpoints, resume_option
 from pefslc.console.fewshot_data_options import data_options, source_of, tuning_options
 from pefslc.console.loading import LoadingCommand
 from pefslc.console.options import input_file
 
 if TYPE_CHECKING:
+    from pefslc.artifacts.sidecar import JsonObject
     from pefslc.fewshot.data.image_set import FewShotData
     from pefslc.fewshot.networks import TrainedFile
+    from pefslc.fewshot.networks.mixed_precision import MixedFormats
+    from pefslc.fewshot.precision.budgets import BudgetRequest
     from pefslc.fewshot.sweep.cells import Prune
     from pefslc.fewshot.sweep.setting import DataSource
 
@@ -40,6 +44,22 @@ def prune_option(ctx: click.Context, parameter: click.Parameter, value: str | No
     return None if value is None else parse_prune(ctx, parameter, value)
 
 
+def budgets_option(ctx: click.Context, _: click.Parameter, values: tuple[str, ...]) -> tuple[BudgetRequest, ...]:
+    """A callback: KIND=LIMIT, any number of times."""
+    from pefslc.diagnostics.error_codes import Code
+    from pefslc.diagnostics.errors import CompileError
+    from pefslc.fewshot.precision.budgets import parse_budget
+
+    requests = tuple(map(parse_budget, values))
+    if requests and not str(ctx.params.get("fmt")).startswith("auto:"):
+        raise CompileError(
+            Code.BUDGET,
+            "--budget shares out bits, and --fmt names one format for all tensors",
+            hint="--fmt auto:8 --budget ...: at most 8 bits a tensor, fewer where that costs least",
+        )
+    return requests
+
+
 @click.command(
     "quantize",
     cls=LoadingCommand,
@@ -49,9 +69,26 @@ def prune_option(ctx: click.Context, parameter: click.Parameter, value: str | No
 @click.argument("trained", callback=input_file("a trained backbone"))
 @click.option("-o", "--output", type=click.Path(), required=True, metavar="FILE.onnx", help="the quantized network")
 @click.option("--method", type=click.Choice(("ptq", "qat")), default="qat", help="[default: qat]")
-@click.option("--fmt", required=True, metavar="Qm.n|auto:B", help="one format, or one a tensor of B bits, from data")
+@click.option(
+    "--fmt",
+    required=True,
+    is_eager=True,  # --budget asks for it
+    metavar="Qm.n|auto:B",
+    help="one format, or one a tensor of B bits, from data",
+)
+@click.option(
+    "--budget",
+    "budgets",
+    multiple=True,
+    callback=budgets_option,
+    metavar="KIND=LIMIT",
+    help="with auto:B, fewer than B bits where it costs least, searched: bits=3.5 of a weight, in the mean; "
+    "activations=4 of a value between layers; bytes=60000 of packed weights; accumulator=16, or that of a board, "
+    "accumulator=custom_perf. Several must all hold",
+)
 @click.option("--distill", is_flag=True, help="follow the float network while tuning")
 @click.option("--prune", callback=prune_option, metavar="SHARE:ARRAY", help="keep that share of the inner channels")
+@resume_option
 @click.option("--seed", type=int, default=0, metavar="N", help="of the tuning  [default: 0]")
 @click.option("--cache", type=click.Path(), metavar="DIR", help="keep drawn glyphs there")
 @tuning_options
@@ -63,8 +100,10 @@ def quantize(
     output: str,
     method: str,
     fmt: str,
+    budgets: tuple[BudgetRequest, ...],
     distill: bool,
     prune: Prune | None,
+    resume: bool,
     seed: int,
     cache: str | None,
     tuning: dict[str, Any],
@@ -79,6 +118,8 @@ def quantize(
 
     from pefslc.console.progress import progress_bar
     from pefslc.fewshot.networks import Recipe, export_onnx, read_trained
+    from pefslc.fewshot.networks.mixed_precision import mixed_formats
+    from pefslc.fewshot.precision.search_log import search_text
     from pefslc.fewshot.sweep.card import require_card_path, write_card
     from pefslc.fewshot.sweep.cells import Cell, Method
     from pefslc.fewshot.sweep.methods import pruned_network, quantized_network
@@ -89,28 +130,63 @@ def quantize(
     require_card_path(path)
     content = read_trained(Path(trained))
     floating = content.trained
-    with progress_bar(quiet=quiet) as progress:
+    with (
+        checkpoints(path, "pruning.checkpoint", "checkpoint", resume=resume) as (pruning, tuning_file),
+        progress_bar(quiet=quiet) as progress,
+    ):
         source, pictures = pictures_of(content, data, cache, progress)
-        network = floating
+        base, network, found = pictures.base, floating, None
         if prune is not None:
-            network = pruned_network(floating, prune, pictures.base, recipe, distill=distill, progress=progress)
-        small = quantized_network(network, floating, cell, pictures.base, recipe, progress=progress)
-        export_onnx(small, pictures.base.images, path)
-    card = write_card(
-        path,
-        {
-            "cell": cell.to_json(),  # type: ignore[dict-item]
-            "description": json.loads(small.description.to_json()),
-            "data": asdict(source),
-            "data_sha256": pictures.digest(),
-            "tuning": asdict(recipe),
-        },
-    )
-    if not quiet:
-        mean, std = (",".join(f"{v:g}" for v in part) for part in (small.description.mean, small.description.std))
-        print(f"{cell.label}: wrote {path} and {card}")
-        print(f"  pefslc fewshot evaluate {path} --float {trained}")
-        print(f"  pefslc fewshot build {path} -o build/ --mean {mean} --std {std}")
+            network = pruned_network(
+                floating, prune, base, recipe, distill=distill, checkpoint=pruning, progress=progress
+            )
+        if budgets:
+            found = mixed_formats(network, cell.bits or 0, budgets, base.images, pictures.val.images, progress=progress)
+        formats = None if found is None else found.formats
+        small = quantized_network(
+            network, floating, cell, base, recipe, formats=formats, checkpoint=tuning_file, progress=progress
+        )
+        export_onnx(small, base.images, path)
+        card = write_card(
+            path,
+            {
+                "cell": cell.to_json(),  # type: ignore[dict-item]
+                "description": json.loads(small.description.to_json()),
+                "data": asdict(source),
+                "data_sha256": pictures.digest(),
+                "tuning": asdict(recipe),
+                **({} if found is None else _search_json(found)),
+            },
+        )
+    if found is not None:
+        _warn_of_missed(path, found)
+    if quiet:
+        return
+    if found is not None:
+        print(f"{search_text(found.descent, [str(b) for b in found.budgets])}\n")
+    within = f" within {', '.join(map(str, budgets))}" if budgets else ""
+    print(f"{cell.label}{within}: wrote {path} and {card}")
+    print(f"  pefslc fewshot evaluate {path} --float {trained}")
+    print(f"  pefslc fewshot build {path} -o build/")
+
+
+def _search_json(found: MixedFormats) -> JsonObject:
+    """For the card: the formats, and everything that the search tried."""
+    from pefslc.fewshot.precision.search_log import search_json
+
+    formats: JsonObject = found.formats.to_json()
+    return {"formats": formats, "search": search_json(found.descent, [str(b) for b in found.budgets])}
+
+
+def _warn_of_missed(path: Path, found: MixedFormats) -> None:
+    """Weights that were trained on make other sums than those that the search saw."""
+    from pefslc.fewshot.networks.mixed_precision import missed_budgets
+    from pefslc.frontend import import_model
+
+    for missed in missed_budgets(import_model(path), found.budgets):
+        click.echo(
+            f"warning: tuned, {path} misses {missed}; --method ptq keeps it, or a budget of a bit less", err=True
+        )
 
 
 def pictures_of(

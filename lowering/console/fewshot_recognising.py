@@ -46,6 +46,7 @@ __all__ = ["classify"]
 @click.option("--vote", is_flag=True, help="PICTURES are frames of one thing: the class that most of them are given to")
 @click.option("--json", "as_json", is_flag=True, help="print JSON, for tools; scores are exact")
 @engine_option
+@click.option("-q", "--quiet", is_flag=True, help="no notes beside the result")
 @debug_option
 def classify(
     build: str,
@@ -55,6 +56,7 @@ def classify(
     vote: bool,
     as_json: bool,
     engine: str,
+    quiet: bool,
     debug: bool,
 ) -> None:
     """Say what PICTURES, files or folders of them, show: of the classes in the file STATE, the nearest one. BUILD is
@@ -68,10 +70,10 @@ def classify(
     files = picture_files(pictures)
     if not files:
         raise CompileError(Code.NO_SHOTS, "there are no pictures to recognise", hint="name their files, or a folder")
-    system = open_system(build, engine)
+    system = open_system(build, engine, quiet=quiet)
     check_threshold(system.spec, threshold)
     learned = system.load_state(Path(state))
-    _require_classes(learned, state, threshold)
+    _require_classes(learned, state, quiet=quiet or threshold is not None)
     codes = system.codes(read_all(files))
     decisions = [learned.classifier.classify(q, threshold=threshold, with_scores=True) for q in codes]
     found = [_Recognised(learned, path, decision) for path, decision in zip(files, decisions, strict=True)]
@@ -85,7 +87,7 @@ def classify(
         print(f"\nvote: {said}, {votes} of {len(found)} frames")
 
 
-def _require_classes(learned: HeadState, state: str, threshold: Fraction | None) -> None:
+def _require_classes(learned: HeadState, state: str, *, quiet: bool) -> None:
     """A class that has shots; a word about one that has nothing to be told from."""
     from pefslc.diagnostics.error_codes import Code
     from pefslc.diagnostics.errors import CompileError, quote
@@ -96,7 +98,7 @@ def _require_classes(learned: HeadState, state: str, threshold: Fraction | None)
         raise CompileError(
             Code.HEAD_CLASS, f"{quote(Path(state))} has no class with shots", hint="pefslc fewshot enrol learns some"
         )
-    if len(with_shots) == 1 and threshold is None:
+    if len(with_shots) == 1 and not quiet:
         name = quote(label(learned, with_shots[0]))
         click.echo(
             f"note: {name} is the only class: every picture is one; enrol another class, or give --threshold", err=True

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from pefslc.console.fewshot_checkpoints import checkpoints, resume_option
 from pefslc.console.fewshot_data_options import (
     data_options,
     measurement_of,
@@ -20,6 +23,8 @@ from pefslc.console.options import input_file
 
 if TYPE_CHECKING:
     from pefslc.fewshot.networks import Description, Recipe
+    from pefslc.fewshot.networks.training import Epoch
+    from pefslc.fewshot.sweep.setting import Measurement
 
 __all__ = ["describe", "recipe_of", "train"]
 
@@ -31,7 +36,14 @@ __all__ = ["describe", "recipe_of", "train"]
     short_help="train a float backbone, in minutes on two cores",
 )
 @click.option("-o", "--output", type=click.Path(), required=True, metavar="FILE.pt", help="the backbone's file")
-@click.option("--resume", is_flag=True, help="go on with a training that was stopped")
+@resume_option
+@click.option(
+    "--validate-every",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="accuracy on val after every N epochs, for a look at the training; 0: at its end only  [default: 0]",
+)
 @click.option("--weights", callback=input_file("a file of weights"), metavar="X.pt", help="of EASY, brain-train, PEFSL")
 @click.option("--seed", type=int, default=0, metavar="N", help="of the training  [default: 0]")
 @click.option("--cache", type=click.Path(), metavar="DIR", help="keep drawn glyphs there")
@@ -44,6 +56,7 @@ __all__ = ["describe", "recipe_of", "train"]
 def train(
     output: str,
     resume: bool,
+    validate_every: int,
     weights: str | None,
     seed: int,
     cache: str | None,
@@ -63,37 +76,45 @@ def train(
     from pefslc.fewshot.networks import Backbone, TrainedFile, fit, load_weights, with_classifier, write_trained
     from pefslc.fewshot.networks.trained_file import require_trained_path
     from pefslc.fewshot.sweep.evaluation import evaluation_text
-    from pefslc.fewshot.sweep.float_network import measure_float
+    from pefslc.fewshot.sweep.float_network import measure_float, validation_on_val
 
     path = Path(output)
-    checkpoint = path.with_name(path.name + ".checkpoint")
     require_trained_path(path)
-    _check_resume(checkpoint, resume)
     measured, source = measurement_of(measurement, "val"), source_of(data)
     chosen, description = recipe_of(recipe, seed), describe(network, source.size)
-    with progress_bar(quiet=quiet) as progress:
+    with checkpoints(path, "checkpoint", resume=resume) as (checkpoint,), progress_bar(quiet=quiet) as progress:
         pictures = source.load(cache, progress)
         backbone = load_weights(Path(weights), description) if weights else Backbone(description, chosen.seed)
         start = with_classifier(backbone, pictures.base, chosen)
-        try:
-            trained = fit(start, pictures.base, chosen, checkpoint=checkpoint, progress=progress)
-        except KeyboardInterrupt:
-            if checkpoint.exists():
-                click.echo(f"kept: {checkpoint}; the same command with --resume goes on", err=True)
-            raise
+        validation = validation_on_val(pictures.val, measured, validate_every) if validate_every else None
+        trained = fit(start, pictures.base, chosen, checkpoint=checkpoint, validation=validation, progress=progress)
         origin = {
             "data": json.dumps(asdict(source), sort_keys=True),
             "data_sha256": pictures.digest(),
             "recipe": json.dumps(asdict(chosen), sort_keys=True),
         }
         write_trained(path, TrainedFile(trained, origin))
-        checkpoint.unlink(missing_ok=True)
-        if quiet:
-            return
-        result = measure_float(trained, pictures, measured)
+    if quiet:
+        return
+    result = measure_float(trained, pictures, measured)
     print(f"{description.name}, {', '.join(map(str, description.maps))} maps, {description.size} pixels: wrote {path}")
     print(f"{pictures.name}, {measured.split} classes")
     print(evaluation_text({path.stem: result}, path.stem))
+    if validate_every:
+        print(f"\n{_history_text(trained.history, measured)}")
+
+
+def _history_text(history: Sequence[Epoch], measurement: Measurement) -> str:
+    """A line for each epoch. The figure is that of fewer episodes, around another centre: it tells epochs apart."""
+    from pefslc.diagnostics.text_table import plain_table
+    from pefslc.fewshot.sweep.float_network import validation_name
+
+    rows = [
+        (str(number), f"{epoch.loss:.4f}", "-" if math.isnan(epoch.figure) else f"{100 * epoch.figure:.2f} %")
+        for number, epoch in enumerate(history, 1)
+    ]
+    table = plain_table(("epoch", "loss", "val"), rows, frozenset((0, 1, 2)))
+    return f"{table}\nval: {validation_name(measurement)}"
 
 
 def describe(network: dict[str, Any], size: int) -> Description:
@@ -115,16 +136,3 @@ def recipe_of(recipe: dict[str, Any], seed: int) -> Recipe:
     from pefslc.fewshot.networks import Recipe
 
     return Recipe(**recipe, seed=seed)
-
-
-def _check_resume(checkpoint: Path, resume: bool) -> None:
-    """A training of hours is neither thrown away nor gone on with unasked."""
-    from pefslc.diagnostics.error_codes import Code
-    from pefslc.diagnostics.errors import CompileError, quote
-
-    if checkpoint.exists() and not resume:
-        raise CompileError(
-            Code.OTHER_TRAINING,
-            f"{quote(str(checkpoint))} is of a training that was stopped",
-            hint="go on with it: --resume; or remove it",
-        )

@@ -175,6 +175,7 @@ class Code(Enum):
     WEIGHTS_FILE = ("PEF1164", "a file of weights does not fit the backbone")
     PRUNING = ("PEF1165", "channels cannot be pruned as asked")
     TRAINED_FILE = ("PEF1166", "a file is no trained backbone")
+    BUDGET = ("PEF1167", "a budget of bits cannot be met, or is none")
     SYSTEM_BACKBONE = ("PEF1181", "a network cannot be the backbone of a few-shot system")
     NOT_A_SYSTEM = ("PEF1182", "the folder holds no few-shot system")
     NO_ENGINE = ("PEF1183", "a few-shot system cannot be run that way")

@@ -23,7 +23,7 @@ from pefslc.ir.value import TensorType, Value
 from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.train.quantizers import fixed_point
 
-__all__ = ["TensorFormats", "formats_of", "uniform_formats"]
+__all__ = ["TensorFormats", "formats_of", "module_of", "uniform_formats"]
 
 _PARTS = ("weights", "biases", "results")
 _NEVER_NEGATIVE = (nn.ReLU, nn.ReLU6)
@@ -150,7 +150,7 @@ class _Search:
         kinds: tuple[type, ...],
     ) -> str | None:
         """Note the format under the name of the module that made the value, and return the name."""
-        name = _module_of(origin, self.modules, kinds)
+        name = module_of(origin, self.modules, kinds)
         if fmt is None or name is None or where.setdefault(name, fmt) != fmt:
             self.problems.append(_unplaced(value, origin, fmt))
             return None
@@ -188,7 +188,7 @@ def _unplaced(value: Value, origin: Origin | None, fmt: FixedPoint | None) -> Pr
     return Problem(Code.TENSOR_FORMATS, f"{what} belongs to no module of the network", at=origin, hint=_HINT)
 
 
-def _module_of(origin: Origin | None, modules: Mapping[str, nn.Module], kinds: tuple[type, ...]) -> str | None:
+def module_of(origin: Origin | None, modules: Mapping[str, nn.Module], kinds: tuple[type, ...]) -> str | None:
     """The module without children that made a node of the exported file."""
     if origin is None:
         return None

@@ -71,7 +71,9 @@ def test_the_help_shows_a_session(pefslc: Cli) -> None:
     assert "  enrol     learn pictures of a class, or a folder of classes\n" in result.out
     assert "pefslc fewshot classify build/ desk.state photo.png" in result.out
     assert pefslc("fewshot").status == 2
-    assert "No such command 'enroll'" in pefslc("fewshot", "enroll").err
+    assert pefslc("fewshot", "enroll").err == "error: No such command 'enroll'.\n  help: did you mean 'enrol'?\n"
+    assert pefslc("fewshot", "xyz").err == "error: No such command 'xyz'.\n  help: pefslc fewshot --help\n"
+    assert "did you mean the command 'disassemble'?" in pefslc("disasemble", "x.tmodel").err
 
 
 @pytest.mark.parametrize("command", ["build", "enrol", "classify", "forget", "merge", "inspect", "split"])
@@ -231,10 +233,50 @@ def test_the_classes_of_a_folder_are_split(pefslc: Cli, here: Path) -> None:
     assert "8 classes, 0 of them with 5 pictures" in pefslc("fewshot", "split", "mine", "--least", 5).err
 
 
+def test_a_picture_that_counts_twice_is_noted(pefslc: Cli, here: Path) -> None:
+    shutil.copy(here / "pictures/mug/0.png", here / "again.png")
+    enrol = ("fewshot", "enrol", "build", "x.state")
+    result = pefslc(*enrol, "--class", "mug", "pictures/mug", "again.png")
+    assert (result.status, result.err) == (
+        0, "note: 'again.png' is the same picture as 'pictures/mug/0.png': it counts as two shots of 'mug'\n",
+    )  # fmt: skip
+    assert "5 shots learned" in result.out
+    for name in ("cup", "mug"):
+        (here / "supports" / name).mkdir(parents=True)
+        shutil.copy(here / "again.png", here / "supports" / name / "0.png")
+    result = pefslc(*enrol, "--folder", "supports")
+    assert result.err == (
+        "note: 'supports/mug/0.png' is the same picture as 'supports/cup/0.png': it is a shot of 'cup' and of 'mug'\n"
+    )
+    assert pefslc(*enrol, "--folder", "supports", "-q").err == ""
+    assert pefslc(*enrol, "--class", "pot", "pictures/pot").err == ""
+
+
+def test_notes_beside_a_result_can_be_left_out(pefslc: Cli, here: Path) -> None:
+    assert pefslc("fewshot", "enrol", "build", "x.state", "--class", "mug", "pictures/mug/0.png", "-q").status == 0
+    classify = ("fewshot", "classify", "build", "x.state", "pictures/mug")
+    loud, quiet = pefslc(*classify), pefslc(*classify, "-q")
+    assert loud.err.startswith("note: 'mug' is the only class")
+    assert (quiet.out, quiet.err) == (loud.out, "")
+    assert (here / "x.state").exists()
+
+
+def test_merging_names_the_file_that_has_the_shots(pefslc: Cli, learned: Path, here: Path) -> None:
+    for name, device in (("a.state", 7), ("b.state", 8)):
+        pefslc("fewshot", "enrol", "build", name, "--class", "mug", "pictures/mug/0.png", "--device", device)
+    shutil.copy(here / "b.state", here / "c.state")
+    content = learned.read_bytes()
+    result = pefslc("fewshot", "merge", learned.name, "a.state", "b.state", "c.state")
+    assert "the shots of device 8 are in 'b.state' and in 'c.state'" in result.err
+    assert learned.read_bytes() == content
+
+
 # --- mistakes -----------------------------------------------------------------------------------------------------
 
 ENROL = ("fewshot", "enrol", "build", "desk.state")
 CLASSIFY = ("fewshot", "classify", "build", "desk.state")
+FORGET = ("fewshot", "forget", "build", "desk.state", "--class", "mug")
+BUILD = ("fewshot", "build", "tiny.onnx", "-o", "x", "--std", "1")
 
 
 @pytest.mark.parametrize(
@@ -250,7 +292,7 @@ CLASSIFY = ("fewshot", "classify", "build", "desk.state")
         ((*ENROL, "--class", "mug", "nowhere.png"), 2, f"error[{Code.NO_SUCH_FILE}]: no such file: 'nowhere.png'"),
         ((*ENROL, "--class", "mug", "broken.png"), 1, "picture 'broken.png' cannot be read: "),
         ((*ENROL, "--class", "mug", "float.tif"), 1, "picture 'float.tif' cannot be read: mode F is not read"),
-        ((*ENROL, "--class", "mug", *["pictures/mug"] * 2), 1, "10 shots of class"),
+        ((*ENROL, "--class", "mug", *["pictures/mug"] * 2), 1, "10 shots of class 'mug' are too many"),
         ((*ENROL, "--class", "", "pictures/mug"), 1, f"error[{Code.HEAD_NAME}]: a class has no name"),
         ((*ENROL, "--class", "m" * 33, "pictures/mug"), 1, "has 33 bytes"),
         ((*ENROL, "--class", "mug", "pictures/mug/2.png", "--device", "6"), 2, "is the state of another device"),
@@ -264,12 +306,33 @@ CLASSIFY = ("fewshot", "classify", "build", "desk.state")
         ((*CLASSIFY,), 1, "there are no pictures to recognise"),
         ((*CLASSIFY, "pictures/mug", "--threshold", "near"), 2, "--threshold: 'near' is no number"),
         ((*CLASSIFY, "pictures/mug", "--threshold", "1.5"), 1, "the threshold 3/2 is not in 0 to 1"),
+        ((*CLASSIFY, "pictures/mug", "--threshold", "1.5"), 1, "  help: a squared cosine is in 0 to 1, such as 81/100"),
+        ((*BUILD, "--mean", "0.5,x,0.5"), 1, "mean is '0.5, x, 0.5'\n  help: one number, or three, of red, green and "),
+        ((*BUILD, "--mean", "0.5", "--std", "0"), 1, "std is '0'"),
+        ((*BUILD, "--mean", "128"), 1, "mean is '128', and the values of pictures are img / 255"),
+        ((*BUILD, "--mean", "0", "--max-shots", "0"), 1, "  help: the shots of a class, at most: --max-shots 4095"),
+        (
+            ("fewshot", "build", "tiny.onnx", "-o", "x", "--std", "1"),
+            2,
+            "'tiny.onnx' has no card beside it: give --mean",
+        ),
+        (
+            ("fewshot", "build", "tiny.onnx", "-o", "x"),
+            2,
+            "give --mean and --std, as it was trained\n  help: for example ",
+        ),
+        ((*FORGET, "pictures/cup/0.png"), 1, "class 'mug' counts 2 shots, and this cannot be one of them"),
         (("fewshot", "classify", "build", "x.state", "pictures/mug"), 2, "no such file: 'x.state'"),
         (("fewshot", "classify", "build", "foreign.state", "pictures/mug"), 1, "belongs to another backbone"),
         (("fewshot", "forget", "build", "desk.state", "--class", "jar"), 1, "there is no class 'jar'"),
         (("fewshot", "forget", "build", "x.state", "--class", "jar"), 2, "no such file: 'x.state'"),
         (("fewshot", "merge", "desk.state", "foreign.state"), 1, "belongs to another backbone"),
-        (("fewshot", "merge", "desk.state", "desk.state"), 1, "the shots of device 5 are in both states"),
+        (("fewshot", "merge", "desk.state", "desk.state"), 1, "of device 5 are in 'desk.state' and in 'desk.state'"),
+        (
+            ("fewshot", "merge", "desk.state", "foreign.state"),
+            1,
+            "the state in 'foreign.state' belongs to another",
+        ),
         (("fewshot", "merge", "desk.state"), 2, "Missing argument"),
         (("fewshot", "inspect", "notes.txt"), 1, "the state in 'notes.txt' is none"),
     ],
@@ -278,6 +341,7 @@ def test_mistakes_are_answered(
     pefslc: Cli, learned: Path, here: Path, arguments: tuple[str, ...], status: int, said: str
 ) -> None:
     content = learned.read_bytes()
+    tiny_backbone(here)
     (here / "notes.txt").write_text("not a state")
     (here / "cut.state").write_bytes(content[:-9])
     (here / "foreign.state").write_bytes(foreign(content))

@@ -223,7 +223,7 @@ def test_pictures_of_other_modes_are_refused(frame: NDArray[np.uint8], said: str
     [
         (0, 0, "std is '0'"),
         (0, ("0.2", "-0.2", "0.2"), "std is"),
-        ((0, 0), 1, "mean is '(0, 0)'"),
+        ((0, 0), 1, "mean is '0, 0'"),
         ((), 1, "mean is"),
         (None, 1, "mean is 'None'"),
         ("half", 1, "mean is 'half'"),

@@ -262,3 +262,16 @@ def test_killed_at_any_moment_everything_that_was_saved_is_there(tmp_path: Path)
         with editing(path) as state:  # the lock of the dead holds nobody
             state.classifier.enrol(1, [0, 0])
         saved += 1
+
+
+def test_a_name_belongs_to_one_class() -> None:
+    state = HeadState.new(SPEC, BACKBONE, 1)
+    for class_id in (5, 7):
+        state.classifier.enrol(class_id, [0] * SPEC.dimension)
+    state.rename(5, "mug")
+    state.rename(5, "mug")
+    with pytest.raises(CompileError, match="'mug' is the name of class 5 already"):
+        state.rename(7, "mug")
+    state.rename(5, "")
+    state.rename(7, "mug")
+    assert state.names == {7: "mug"}

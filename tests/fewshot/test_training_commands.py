@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ from pefslc.fewshot.episodes.intervals import mean_accuracy
 from pefslc.fewshot.head.spec import HeadKind
 from pefslc.fewshot.networks import Recipe, read_trained
 from pefslc.fewshot.networks.saved_training import network_digest
+from pefslc.fewshot.system.build import build_system
+from pefslc.fewshot.system.description import load_description
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore")]
 
@@ -122,6 +125,83 @@ def test_a_stopped_training_is_gone_on_with_only_when_asked(
     assert network_digest(first.network, first.classifier) == network_digest(second.network, second.classifier)
 
 
+def test_a_stopped_quantization_is_gone_on_with_to_the_same_file(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stopped in its second training, the first, of what was pruned, is not done again."""
+    from pefslc.fewshot.networks import training
+
+    options = ("--fmt", "auto:4", "--prune", "0.5:2", "--tuning-epochs", 2, "--distill", "-q")
+    assert call("quantize", work / "net.pt", "-o", tmp_path / "whole.onnx", *options) == 0
+    write, epochs = training.write_training, list[str]()
+
+    def stop(path: Path, saved: training.SavedTraining) -> None:
+        write(path, saved)
+        epochs.append(path.name)
+        if len(epochs) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "write_training", stop)
+    path = tmp_path / "x.onnx"
+    assert call("quantize", work / "net.pt", "-o", path, *options) == 130
+    assert epochs == ["x.onnx.pruning.checkpoint", "x.onnx.pruning.checkpoint", "x.onnx.checkpoint"]
+    assert "--resume goes on" in capsys.readouterr().err
+    assert not path.exists()
+    assert call("quantize", work / "net.pt", "-o", path, *options) == 1
+    assert "is of a training that was stopped" in capsys.readouterr().err
+    assert call("quantize", work / "net.pt", "-o", path, "--resume", *options) == 0
+    assert epochs[3:] == ["x.onnx.checkpoint"]
+    assert path.read_bytes() == (tmp_path / "whole.onnx").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["whole.json", "whole.onnx", "x.json", "x.onnx"]
+
+
+def test_budgets_are_searched_and_the_card_tells_how(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mixed.onnx"
+    how = ("--fmt", "auto:5", "--budget", "bits=3.5", "--budget", "activations=4", "--tuning-epochs", 1)
+    assert call("quantize", work / "net.pt", "-o", path, *how) == 0
+    out = capsys.readouterr().out
+    card = json.loads(path.with_suffix(".json").read_bytes())
+    found = card["search"]["found"]
+    assert found["costs"][0] <= 3.5
+    assert found["costs"][1] <= 4
+    assert f"{len(card['search']['trials'])} measurements" in out
+    lines = [line.split() for line in out.splitlines()]
+    for number, step in enumerate(card["search"]["steps"], 1):
+        assert any(line[:1] == [str(number)] and step["tensor"].split() == line[1:-5] for line in lines)
+    assert "QAT auto:5 within bits=3.5, activations=4: wrote" in out
+    program = pefslc.compile(path, target="c")
+    widths = {op.weight.name: op.weight for op in program.lowered.reference.ops if hasattr(op, "weight")}
+    bits = [value.type.element.fixed_point.bits for value in widths.values()]
+    weights = {name: n for name, n in found["bits"].items() if name.endswith(" weights")}
+    assert sorted(bits) == sorted(weights.values())
+
+
+def test_a_budget_of_sums_that_tuning_breaks_is_said(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mixed.onnx"
+    how = ("--fmt", "auto:3", "--budget", "accumulator=12", "-q")
+    tuned = ("--tuning-epochs", 2, "--tuning-rate", "0.3")
+    assert call("quantize", work / "net.pt", "-o", path, *tuned, *how) == 0
+    assert "misses accumulator=12: a sum takes" in capsys.readouterr().err
+
+
+def test_the_accuracy_on_val_is_told_by_epochs(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--data", work / "pictures", "--width", 4, "--epochs", 3, "--batch", 8, *FEW)
+    assert call("train", "-o", tmp_path / "a.pt", *options, "--validate-every", 2) == 0
+    out = capsys.readouterr().out
+    first = read_trained(tmp_path / "a.pt").trained
+    assert [math.isnan(epoch.figure) for epoch in first.history] == [True, False, False]
+    assert f"{100 * first.history[-1].figure:.2f} %" in out
+    assert "3-way 2-shot, 40 episodes of seed 0, float NCM, PEFSL's order, centre: mean of the val pictures" in out
+    assert call("train", "-o", tmp_path / "b.pt", *options) == 0
+    second = read_trained(tmp_path / "b.pt").trained
+    assert network_digest(first.network) == network_digest(second.network)
+    assert all(math.isnan(epoch.figure) for epoch in second.history)
+
+
 def test_a_sweep_of_the_command_is_complete(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["txt", "md", "csv", "json"]
     plot: tuple[str, ...] = ("--no-plot",)
@@ -159,6 +239,10 @@ def test_a_sweep_of_the_command_is_complete(work: Path, tmp_path: Path, capsys: 
         (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--prune", "2:2"), 1, "share 2"),
         (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--method", "ptq", "--distill"), 1, "distilled"),
         (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--size", "17"), 1, "other pictures"),
+        (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--budget", "bits=3"), 1, "names one format"),
+        (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "auto:4", "--budget", "bits=1"), 1, "at least 2 bits"),
+        (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "auto:4", "--budget", "bytes=9"), 1, "misses bytes=9"),
+        (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "auto:4", "--budget", "cycles=9"), 1, "save no cycles"),
         (("evaluate", "nowhere.onnx"), 2, "no such file"),
         (("evaluate", "net.pt", "--ways", "9"), 1, "9"),
         (("evaluate", "net.pt", "--shots", "5,1"), 1, "the shots are"),
@@ -186,3 +270,44 @@ def test_the_default_recipe_is_that_of_the_library() -> None:
 
     assert recipe_of({}, 0) == Recipe()
     assert describe({}, 32) == Description()
+
+
+def test_a_backbone_with_a_card_is_built_without_a_word_more(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Normalization and centre are those of the training: the same system as from Python."""
+    assert call("build", work / "net.onnx", "-o", tmp_path / "a") == 0
+    assert "centre: base mean (4 fraction bits)" in capsys.readouterr().out
+    data, description = load_data(work / "pictures", 16), read_trained(work / "net.pt").trained.description
+    build_system(
+        work / "net.onnx", tmp_path / "b", mean=description.mean, std=description.std, centre_pictures=data.base.images
+    )
+    one, other = (load_description(tmp_path / name) for name in "ab")
+    assert one.to_bytes() == other.to_bytes()
+    assert any(one.spec.centre)
+    assert call("build", work / "net.onnx", "-o", tmp_path / "a", "--mean", "0.50", "--std", "0.25,0.25,0.25") == 0
+    assert load_description(tmp_path / "a").to_bytes() == other.to_bytes()
+    assert call("build", work / "net.onnx", "-o", tmp_path / "a", "--centre", "none") == 0
+    assert not any(load_description(tmp_path / "a").spec.centre)
+    assert call("build", work / "net.onnx", "-o", tmp_path / "a", "--kind", "euclid") == 0
+
+
+def test_a_card_that_contradicts_is_said(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, card = tmp_path / "net.onnx", json.loads((work / "net.json").read_bytes())
+    path.write_bytes((work / "net.onnx").read_bytes())
+
+    def refused(*options: object, status: int = 1, **changes: object) -> str:
+        path.with_suffix(".json").write_text(json.dumps({**card, **changes}))
+        assert call("build", path, "-o", tmp_path / "x", *options) == status
+        assert not (tmp_path / "x").exists()
+        return capsys.readouterr().err
+
+    error = refused("--mean", "0.4")
+    assert "--mean 0.4, and the card of" in error
+    assert "says 0.5,0.5,0.5\n  help: leave out --mean" in error
+    error = refused(data_sha256="0" * 64)
+    assert "holds other pictures than" in error
+    assert "help: --centre with a folder of pictures of the base classes, or --centre none" in error
+    error = refused(status=2, data={**card["data"], "source": str(tmp_path / "moved")})
+    assert "was trained on cannot be had: " in error
+    assert "is the card of another network" in refused(network_sha256="0" * 64)

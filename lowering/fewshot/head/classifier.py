@@ -6,20 +6,23 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
 from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pefslc.diagnostics.error_codes import Code
-from pefslc.diagnostics.errors import CompileError, quote_given
+from pefslc.diagnostics.errors import CompileError, quote, quote_given
 from pefslc.fewshot.head.scores import Similarities, accepts, check_threshold, nearest_of_each, similarities
 from pefslc.fewshot.head.spec import MOST_ID, HeadSpec
 
 __all__ = ["NO_CLASS", "Classifier", "Decision", "vote"]
 
 Codes = NDArray[np.int64]
+Names = Mapping[int, str]  # of classes, by id: the arithmetic knows none
 
+_NO_NAMES: Names = MappingProxyType({})
 NO_CLASS = -1  # of `classify_all`: rejected, or there is no class
 
 
@@ -87,10 +90,11 @@ class Classifier:
         assert len(vector) == 1, "sums of several classes"
         self._counts[class_id], self._sums[class_id] = shots, vector[0]
 
-    def enrol(self, class_id: int, codes: ArrayLike) -> None:
+    def enrol(self, class_id: int, codes: ArrayLike, *, names: Names = _NO_NAMES) -> None:
         """Learn shots of a class, which is made where it is not there.
 
         codes  integers [shots, dimension], or [dimension] for one shot; in spec.low to spec.high
+        names  of classes, for messages
 
         Raises CompileError for other codes, for none, and where shots or classes would be too many.
         """
@@ -98,16 +102,20 @@ class Classifier:
         vectors = self._codes(codes)
         if not len(vectors):
             raise CompileError(
-                Code.HEAD_CODES, f"there are no shots to enrol for class {class_id}", hint="give at least one vector"
+                Code.HEAD_CODES,
+                f"there are no shots to enrol for class {_called(class_id, names)}",
+                hint="give at least one vector",
             )
         self._require_room({class_id})
         shots = self._counts.get(class_id, 0) + len(vectors)
-        self._require_countable(class_id, shots)
+        self._require_countable(class_id, shots, names)
         self._sums[class_id] = self._sums.get(class_id, 0) + vectors.sum(axis=0)
         self._counts[class_id] = shots
 
-    def forget_shot(self, class_id: int, codes: ArrayLike) -> None:
+    def forget_shot(self, class_id: int, codes: ArrayLike, *, names: Names = _NO_NAMES) -> None:
         """Take the code vector [dimension] of one shot out of its class, as if it had never been enrolled.
+
+        names  of classes, for messages
 
         Raises CompileError where the class is not there, has no shot, or cannot have had this one: what stays would
         not be a sum of codes in range.
@@ -123,7 +131,8 @@ class Classifier:
         if shots < 0 or (rest < shots * self.spec.low).any() or (rest > shots * self.spec.high).any():
             raise CompileError(
                 Code.HEAD_CLASS,
-                f"class {class_id} counts {shots + 1} shot{'' if shots == 0 else 's'}, and this cannot be one of them",
+                f"class {_called(class_id, names)} counts {shots + 1} shot{'' if shots == 0 else 's'}, "
+                "and this cannot be one of them",
                 hint="give the very codes that were enrolled; forget the class if they are lost",
             )
         self._counts[class_id], self._sums[class_id] = shots, rest
@@ -133,8 +142,10 @@ class Classifier:
         self._existing(class_id)
         del self._counts[class_id], self._sums[class_id]
 
-    def merge(self, other: Classifier) -> None:
+    def merge(self, other: Classifier, *, names: Names = _NO_NAMES) -> None:
         """Add the shots of another classifier: the same as if all had been enrolled here, whatever the order.
+
+        names  of classes, for messages
 
         Raises CompileError where the specs differ, and where shots or classes would be too many.
         """
@@ -146,7 +157,7 @@ class Classifier:
             )
         self._require_room(set(other._counts))
         for class_id, shots in other._counts.items():
-            self._require_countable(class_id, shots + self._counts.get(class_id, 0))
+            self._require_countable(class_id, shots + self._counts.get(class_id, 0), names)
         for class_id, shots in list(other._counts.items()):
             self._counts[class_id] = shots + self._counts.get(class_id, 0)
             self._sums[class_id] = other._sums[class_id] + self._sums.get(class_id, 0)
@@ -250,13 +261,18 @@ class Classifier:
                 hint="forget a class, or compile it with a larger max_classes",
             )
 
-    def _require_countable(self, class_id: int, shots: int) -> None:
+    def _require_countable(self, class_id: int, shots: int, names: Names = _NO_NAMES) -> None:
         if shots > self.spec.max_shots:
             raise CompileError(
                 Code.HEAD_FULL,
-                f"{shots} shots of class {class_id} are too many: the classifier counts to {self.spec.max_shots}",
+                f"{shots} shots of class {_called(class_id, names)} are too many: "
+                f"the classifier counts to {self.spec.max_shots}",
                 hint="forget the class and enrol fewer shots, or compile it with a larger max_shots",
             )
+
+
+def _called(class_id: int, names: Names) -> str:
+    return quote(names[class_id]) if class_id in names else str(class_id)
 
 
 def _is_integer(value: object) -> TypeGuard[int]:

@@ -157,8 +157,8 @@ def check_threshold(spec: HeadSpec, threshold: Fraction | None) -> None:
     """Demand that the emitted code, too, can compare with `threshold`. Raises CompileError."""
     if threshold is None:
         return
-    hint = "a squared cosine is in 0 to 1, as Fraction(81, 100)" if spec.kind is HeadKind.COSINE else (
-        "a squared distance, in squared steps of the feature codes, as Fraction(1200)"
+    hint = "a squared cosine is in 0 to 1, such as 81/100" if spec.kind is HeadKind.COSINE else (
+        "a squared distance, in squared steps of the feature codes, such as 1200"
     )  # fmt: skip
     if not isinstance(threshold, Fraction | int) or isinstance(threshold, bool):
         raise CompileError(Code.HEAD_THRESHOLD, f"{quote_given(threshold)} is no fraction", hint=hint)
@@ -169,5 +169,5 @@ def check_threshold(spec: HeadSpec, threshold: Fraction | None) -> None:
         raise CompileError(
             Code.HEAD_THRESHOLD,
             f"numerator or denominator of the threshold {threshold} exceed 32 bits",
-            hint=f"round it: Fraction(x).limit_denominator(10000); {hint}",
+            hint=f"round it to a few decimals; {hint}",
         )

@@ -109,7 +109,7 @@ class HeadSpec:
         object.__setattr__(self, "centre", tuple(map(index, self.centre)))
         wrong = self._wrong_numbers()
         if wrong:
-            raise CompileError(Code.HEAD_SPEC, wrong)
+            raise CompileError(Code.HEAD_SPEC, wrong, hint=_USUAL.get(wrong.partition(" ")[0]))
         wide = bounds_of(self).too_wide()
         if not wide:
             return
@@ -159,6 +159,13 @@ class HeadSpec:
             middle = (fits + too_many) // 2
             fits, too_many = (fits, middle) if _derive(self, middle).too_wide() else (middle, too_many)
         return fits
+
+
+_USUAL = {
+    "max_shots": "the shots of a class, at most: --max-shots 4095",
+    "max_classes": "the classes, at most: --max-classes 64",
+    "max_devices": "the devices whose states are merged, at most: 16",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,9 +73,16 @@ class HeadState:
         return min((c for c in self.classifier.classes if self.names.get(c) == name), default=None)
 
     def rename(self, class_id: int, name: str) -> None:
-        """Name a class that is there; "" takes its name away. Raises CompileError for a name that no file holds."""
+        """Name a class that is there; "" takes its name away. Raises CompileError for a name that no file holds, and
+        for that of another class.
+        """
         self.classifier.shots(class_id)
         check_name(name)
+        taken = self.find(name) if name else None
+        if taken not in (None, class_id):
+            raise CompileError(
+                Code.HEAD_NAME, f"{quote(name)} is the name of class {taken} already", hint="take another name"
+            )
         self.names.pop(class_id, None)
         if name:
             self.names[class_id] = name
@@ -85,18 +92,21 @@ class HeadState:
         self.classifier.forget_class(class_id)
         self.names.pop(class_id, None)
 
-    def merge(self, other: HeadState) -> None:
+    def merge(self, other: HeadState, *, ours: str = "", theirs: str = "") -> None:
         """Add what other devices learned. In whatever order states are merged, the result is the same, byte for byte.
+
+        ours, theirs  where the two states are from, for messages: "'desk.state'"
 
         Raises CompileError, and changes nothing, where backbone or spec differ, a device's shots are in both, a class
         has two names, or there would be too many devices, classes or shots.
         """
-        require_same(other, self.spec, self.backbone, "the state to be merged")
+        require_same(other, self.spec, self.backbone, f"the state in {theirs}" if theirs else "the state to be merged")
         twice = sorted(set(self.devices) & set(other.devices))
         if twice:
             raise CompileError(
                 Code.MERGED_TWICE,
-                f"the shots of device {', '.join(map(str, twice))} are in both states",
+                f"the shots of device {', '.join(map(str, twice))} are in "
+                f"{f'{ours} and in {theirs}' if ours and theirs else 'both states'}",
                 hint="merge each device once, into a state that never saw it; devices need ids of their own",
             )
         if len(self.devices) + len(other.devices) > self.spec.max_devices:
@@ -106,14 +116,15 @@ class HeadState:
                 hint="compile the classifier with a larger max_devices",
             )
         for class_id in other.classifier.classes:
-            ours, theirs = self.names.get(class_id), other.names.get(class_id)
-            if ours is not None and theirs is not None and ours != theirs:
+            name, other_name = self.names.get(class_id), other.names.get(class_id)
+            if name is not None and other_name is not None and name != other_name:
                 raise CompileError(
                     Code.HEAD_NAME,
-                    f"class {class_id} is {quote(ours)} here and {quote(theirs)} there",
+                    f"class {class_id} is {quote(name)} {f'in {ours}' if ours else 'here'} and {quote(other_name)} "
+                    f"{f'in {theirs}' if theirs else 'there'}",
                     hint="give one of them another id, or rename it",
                 )
-        self.classifier.merge(other.classifier)
+        self.classifier.merge(other.classifier, names={**other.names, **self.names})
         self.names = {**other.names, **self.names}
         self.devices = tuple(sorted((*self.devices, *other.devices)))
 

@@ -14,6 +14,7 @@ require_extra()
 from pefslc.fewshot.networks.backbones import Activation, Backbone, Description  # noqa: E402
 from pefslc.fewshot.networks.features import features_of, require_alive  # noqa: E402
 from pefslc.fewshot.networks.foreign_weights import load_weights  # noqa: E402
+from pefslc.fewshot.networks.mixed_precision import MixedFormats, mixed_formats  # noqa: E402
 from pefslc.fewshot.networks.pruning import prune, pruned, pruned_widths  # noqa: E402
 from pefslc.fewshot.networks.quantizing import (  # noqa: E402
     after_training,
@@ -32,6 +33,7 @@ __all__ = [
     "Activation",
     "Backbone",
     "Description",
+    "MixedFormats",
     "Recipe",
     "Trained",
     "TrainedFile",
@@ -45,6 +47,7 @@ __all__ = [
     "folded",
     "in_formats",
     "load_weights",
+    "mixed_formats",
     "prune",
     "pruned",
     "pruned_widths",

@@ -32,7 +32,16 @@ from pefslc.train.folding import fold_batchnorm
 from pefslc.train.tensor_formats import TensorFormats, formats_of, uniform_formats
 from pefslc.train.with_quantizers import QuantizedInput, with_quantizers
 
-__all__ = ["after_training", "compiled", "data_formats", "export_onnx", "folded", "in_formats", "quantized"]
+__all__ = [
+    "after_training",
+    "calibration_images",
+    "compiled",
+    "data_formats",
+    "export_onnx",
+    "folded",
+    "in_formats",
+    "quantized",
+]
 
 CALIBRATION_IMAGES = 512  # of the pictures that are given, evenly spread over them
 _EXAMPLES = 8  # on which an exported file is compared with its network
@@ -57,7 +66,7 @@ def after_training(
     _require_float(trained)
     require_images(images, trained.description)
     chosen = chosen_target(target, target_options)
-    x = trained.description.normalized(_calibration(images))
+    x = trained.description.normalized(calibration_images(images))
     network = folded(trained).network
     return compile(network, target=chosen, example=x[:_EXAMPLES], fmt=fmt, calibrate=x.numpy())
 
@@ -119,12 +128,12 @@ def _examples(trained: Trained, images: NDArray[np.uint8]) -> Tensor:
             hint="after_training(...) compiles it, quantized(...) trains on",
         )
     require_images(images, trained.description)
-    some = _calibration(images)
+    some = calibration_images(images)
     require_alive(features_of(trained.network, trained.description, some), "the quantized network")
     return trained.description.normalized(some[:_EXAMPLES])
 
 
-def _calibration(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def calibration_images(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Some of the pictures, evenly spread: sets are sorted by class."""
     count = min(len(images), CALIBRATION_IMAGES)
     return images[np.arange(count) * len(images) // count]

@@ -48,10 +48,18 @@ _WARM_UP = 0.12
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Pictures of the val split, and a figure of their features [N, D] that is to be large: accuracy in episodes."""
+    """Pictures of the val split, and a figure of their features [N, D] that is to be large: accuracy in episodes.
+
+    every  epochs from one look to the next; the last epoch is looked at, too
+    """
 
     images: NDArray[np.uint8]
     figure: Callable[[Floats], float]
+    every: int = 1
+
+    def after(self, epochs: int, total: int) -> bool:
+        """Whether to look after so many epochs."""
+        return epochs % self.every == 0 or epochs == total
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +128,8 @@ def fit(
     data        the base classes
     teacher     a network to follow, beside the labels
     checkpoint  a file that is written after each epoch, and from which a training that was stopped goes on
-    validation  looked at after each epoch; the network of the last epoch is returned whatever it says
+    validation  looked at after epochs, and told with the progress; the network of the last epoch is returned whatever
+                it says
     progress    called with (steps done, steps in all, text with the time left), about twice a second
 
     CUDA is used where torch finds it. Raises CompileError for pictures that do not suit, a checkpoint of another
@@ -138,7 +147,7 @@ def fit(
     while len(run.history) < recipe.epochs:
         loss = run.epoch(len(run.history))
         figure = math.nan
-        if validation is not None:
+        if validation is not None and validation.after(len(run.history) + 1, recipe.epochs):
             figure = validation.figure(features_of(run.network, start.description, validation.images))
         run.history.append(Epoch(loss, figure))
         if checkpoint is not None:
@@ -218,7 +227,9 @@ class _Run:
     def tell(self, index: int, step: int, loss: float) -> None:
         done = index * self.steps + step + 1
         if self.progress is not None and self.clock.is_time(done):
-            text = f"epoch {index + 1} of {self.recipe.epochs}, loss {loss:.3f}, {self.clock.left(done)} left"
+            figures = [e.figure for e in self.history if not math.isnan(e.figure)]
+            seen = f", val {figures[-1]:.4g}" if figures else ""
+            text = f"epoch {index + 1} of {self.recipe.epochs}, loss {loss:.3f}{seen}, {self.clock.left(done)} left"
             self.progress(done, self.clock.total, text)
 
     def saved(self, key: str) -> SavedTraining:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from pefslc.fewshot.networks.images import LabelledImages
 from pefslc.fewshot.networks.pruning import pruned
-from pefslc.fewshot.networks.quantizing import quantized
+from pefslc.fewshot.networks.quantizing import in_formats, quantized
 from pefslc.fewshot.networks.recipe import Recipe
 from pefslc.fewshot.networks.training import Trained, fit
 from pefslc.fewshot.sweep.cells import Cell, Method, Prune
+from pefslc.train.tensor_formats import TensorFormats
 
 __all__ = ["pruned_network", "quantized_network"]
 
@@ -40,6 +41,7 @@ def quantized_network(
     base: LabelledImages,
     recipe: Recipe,
     *,
+    formats: TensorFormats | None = None,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
 ) -> Trained:
@@ -47,8 +49,9 @@ def quantized_network(
 
     network   pruned already, where the cell asks for it
     floating  whom it follows where the cell asks for it
+    formats   of its tensors, where they are known: instead of those that `cell.fmt` gives
     """
-    start = quantized(network, cell.fmt, base.images)
+    start = quantized(network, cell.fmt, base.images) if formats is None else in_formats(network, formats)
     if cell.method is not Method.QAT:
         return start
     teacher = floating.teacher if cell.distill else None

@@ -30,7 +30,7 @@ def enrol_class(state: HeadState, name: str, codes: NDArray[np.int64]) -> int:
             f"{quote(name)} and {quote(state.name(class_id))} stand for one class id, {class_id}",
             hint="take another name",
         )
-    state.classifier.enrol(class_id, codes)
+    state.classifier.enrol(class_id, codes, names={class_id: name})
     state.rename(class_id, name)
     return class_id
 

@@ -48,11 +48,11 @@ class PictureTable:
         """
         means, stds = by_colour(mean, "mean"), by_colour(std, "std")
         if min(stds) <= 0:
-            raise CompileError(Code.INPUT_PICTURE, f"std is {quote_given(std)}", hint="positive, in units of img / 255")
+            raise CompileError(Code.INPUT_PICTURE, f"std is {_shown(std)}", hint="positive, in units of img / 255")
         if max(means) > 1:  # of numbers in 0 to 1; in units of bytes nearly all codes would be the lowest one
             raise CompileError(
                 Code.INPUT_PICTURE,
-                f"mean is {quote_given(mean)}, and the values of pictures are img / 255, 0 to 1",
+                f"mean is {_shown(mean)}, and the values of pictures are img / 255, 0 to 1",
                 hint="divide mean and std by 255",
             )
         steps = len(quantizer.quantization.scale.steps)
@@ -134,7 +134,14 @@ def by_colour(given: Sequence[Number] | Number, what: str) -> tuple[Fraction, ..
     if len(exact) not in (1, _COLOURS):
         raise CompileError(
             Code.INPUT_PICTURE,
-            f"{what} is {quote_given(given)}",
-            hint='one number, or three: ("0.485", "0.456", "0.406")',
+            f"{what} is {_shown(given)}",
+            hint="one number, or three, of red, green and blue: 0.485, 0.456, 0.406",
         )
     return exact * (_COLOURS // len(exact))
+
+
+def _shown(given: Sequence[Number] | Number) -> str:
+    """As a command line writes it, too: '0.485, x, 0.406'."""
+    if isinstance(given, list | tuple):
+        return quote_given(", ".join(map(str, given)))
+    return quote_given(str(given) if isinstance(given, Number) else given)

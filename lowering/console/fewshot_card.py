@@ -1,0 +1,109 @@
+"""What the card of a backbone says where options of `pefslc fewshot build` are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["NO_CENTRE", "Normalization", "base_pictures", "normalization", "read_build_card"]
+
+NO_CENTRE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Normalization:
+    """As `build_system` takes them: texts of the user, or the numbers of a card."""
+
+    mean: Sequence[str | float] | str
+    std: Sequence[str | float] | str
+
+
+def read_build_card(backbone: str) -> dict[str, Any] | None:
+    """The card beside the .onnx; None where there is none. Raises CompileError for that of another file."""
+    from pefslc.fewshot.sweep.card import read_card
+
+    card: dict[str, Any] | None = read_card(Path(backbone))  # type: ignore[assignment]  # JSON
+    return card
+
+
+def normalization(backbone: str, card: dict[str, Any] | None, mean: str | None, std: str | None) -> Normalization:
+    """What the user gave, else what the card says. Raises CompileError where the two contradict each other."""
+    if card is None:
+        missing = [flag for flag, value in (("--mean", mean), ("--std", std)) if value is None]
+        if missing:
+            raise click.UsageError(
+                f"{backbone!r} has no card beside it: give {' and '.join(missing)}, as it was trained\n  help: for "
+                "example --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225, and --centre with pictures of the base "
+                "classes",
+                click.get_current_context(),
+            )
+        assert mean is not None
+        assert std is not None
+        return Normalization(_numbers(mean), _numbers(std))
+    found = {}
+    for name, given in (("mean", mean), ("std", std)):
+        of_card = card["description"][name]
+        if given is not None:
+            _require_agreement(backbone, name, given, of_card)
+        found[name] = of_card
+    return Normalization(found["mean"], found["std"])
+
+
+def base_pictures(
+    backbone: str, card: dict[str, Any], cache: str | None, progress: Callable[[int, int, str], None] | None
+) -> tuple[NDArray[np.uint8], str]:
+    """Pictures uint8 [N, H, W, 3] of the classes that the backbone was trained on, and what their mean is called: those
+    that `evaluate` takes. Drawn or read again; raises CompileError where they are others now.
+    """
+    from pefslc.diagnostics.error_codes import Code
+    from pefslc.diagnostics.errors import CompileError, quote
+    from pefslc.fewshot.sweep.measure import centre_images
+    from pefslc.fewshot.sweep.setting import DataSource, Measurement
+
+    source = DataSource(**card["data"])
+    hint = f"--centre with a folder of pictures of the base classes, or --centre {NO_CENTRE}"
+    try:
+        data = source.load(cache, progress)
+    except CompileError as e:
+        code, reason = e.problems[0].code, e.problems[0].message
+        raise CompileError(
+            code,
+            f"the data that {quote(Path(backbone))} was trained on cannot be had: {reason}",
+            hint=hint,
+        ) from None
+    if data.digest() != card["data_sha256"]:
+        raise CompileError(
+            Code.DATA_FILE,
+            f"{quote(source.source)} holds other pictures than {quote(Path(backbone))} was trained on",
+            hint=hint,
+        )
+    return centre_images(data.base, Measurement().centre_pictures)
+
+
+def _require_agreement(backbone: str, name: str, given: str, of_card: Sequence[float]) -> None:
+    from pefslc.diagnostics.error_codes import Code
+    from pefslc.diagnostics.errors import CompileError, quote
+    from pefslc.fewshot.system.pictures import by_colour
+
+    if by_colour(_numbers(given), name) != by_colour(of_card, name):
+        shown = ",".join(map(str, of_card))
+        raise CompileError(
+            Code.WRONG_OPTION,
+            f"--{name} {given}, and the card of {quote(Path(backbone))} says {shown}",
+            hint=f"leave out --{name}; or remove the card, if it is wrong",
+        )
+
+
+def _numbers(text: str) -> list[str] | str:
+    parts = [part.strip() for part in text.split(",")]
+    return parts if len(parts) > 1 else text

@@ -1,0 +1,223 @@
+"""Mixed precision: a number of bits for each tensor of a float backbone, searched within budgets.
+
+found = mixed_formats(trained, 8, ["bits=3", "activations=4"], base.images, val.images)
+tuned = fit(in_formats(trained, found.formats), base, Recipe.fine_tuning(), teacher=trained.teacher)
+
+What a bit is worth is measured: on some pictures, the angle between the features of the quantized network and those of
+the float one, both centred as the head centres them. Accuracy would not do: one bit of one of eight changes it by less
+than its noise on as many pictures. The angle needs no labels, and pictures of val show what the head will see: classes
+that the network was not trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from pefslc.analysis.limits import TargetLimits
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError
+from pefslc.driver.compile_options import chosen_target, parse_format
+from pefslc.fewshot.networks.fake_quantization import FakeQuantized
+from pefslc.fewshot.networks.features import features_of
+from pefslc.fewshot.networks.images import require_images
+from pefslc.fewshot.networks.quantizing import after_training, calibration_images, folded
+from pefslc.fewshot.networks.training import Trained
+from pefslc.fewshot.precision.budgets import (
+    BudgetKind,
+    BudgetRequest,
+    accumulator_budget,
+    mean_budget,
+    parse_budget,
+    storage_budget,
+)
+from pefslc.fewshot.precision.descent import FEWEST_BITS, Bits, Budget, Descent, descend
+from pefslc.geometry.shapes import element_count
+from pefslc.ir.graph import Graph
+from pefslc.ir.quantized import Constant
+from pefslc.numeric.choose_format import AutoFormat
+from pefslc.passes.calibrate import CalibratedFormats, Calibrator
+from pefslc.passes.check_accumulators import sum_ranges
+from pefslc.passes.manager import run_passes
+from pefslc.passes.pipeline import to_integer
+from pefslc.passes.quantize_after_training import FormatPlan, quantized_by
+from pefslc.targets.protocol import TargetOptions
+from pefslc.train.tensor_formats import TensorFormats, formats_of, module_of
+
+__all__ = ["MixedFormats", "missed_budgets", "mixed_formats"]
+
+Floats = NDArray[np.float64]
+Progress = Callable[[int, int, str], None]
+
+_INPUT = "input"
+_WATCHED = 256  # pictures on which features are compared
+
+
+@dataclass(frozen=True, slots=True)
+class MixedFormats:
+    """The formats that were found, and how. Tensors are "input", "blocks.0.act1", "blocks.0.conv1 weights"."""
+
+    formats: TensorFormats
+    descent: Descent
+    budgets: tuple[BudgetRequest, ...]
+
+
+def mixed_formats(
+    trained: Trained,
+    most_bits: int,
+    budgets: Sequence[str | BudgetRequest],
+    images: NDArray[np.uint8],
+    watched: NDArray[np.uint8],
+    *,
+    progress: Progress | None = None,
+) -> MixedFormats:
+    """Formats of a float backbone's tensors, of 2 to `most_bits` bits, within the budgets.
+
+    budgets  "bits=3.5", "activations=4", "bytes=60000", "accumulator=14", "accumulator=custom_perf"; all must hold
+    images   uint8 [N, size, size, 3] of the base classes, on which the formats of each number of bits are chosen
+    watched  pictures of the val classes, on some of which features are compared
+
+    Weights that are trained on in these formats become others, and with them the sums: `missed_budgets` looks again.
+    Equal arguments give equal formats on one machine with one number of threads. Raises CompileError, for budgets that
+    do not hold with 2 bits everywhere, too.
+    """
+    asked = tuple(parse_budget(b) if isinstance(b, str) else b for b in budgets)
+    parse_format(f"auto:{most_bits}")
+    require_images(watched, trained.description)
+    space = _Space(trained, most_bits, images, progress)
+    some = watched[np.arange(min(len(watched), _WATCHED)) * len(watched) // min(len(watched), _WATCHED)]
+    angle = _Angle(space, some)
+    made = [space.budget(request) for request in asked]
+    descent = descend(dict.fromkeys(space.tensors, most_bits), made, angle, progress=progress)
+    if not descent.holds:
+        raise CompileError(
+            Code.BUDGET, _unmet(made, descent), hint="a larger budget; or fewer channels: --width, --prune"
+        )
+    return MixedFormats(space.formats(descent.bits), descent, asked)
+
+
+def missed_budgets(graph: Graph, budgets: Sequence[BudgetRequest]) -> tuple[str, ...]:
+    """What a quantized backbone misses of the budgets of accumulators; the others count bits of formats, which stay."""
+    found = []
+    for request in budgets:
+        if request.kind is BudgetKind.ACCUMULATOR:
+            limits = _limits(request)
+            sums = _sums(graph, limits)
+            budget = accumulator_budget(str(request), limits.accumulator_bits, partial(_always, sums))
+            if budget.excess({}) > 0:
+                found.append(f"{request}: a sum takes {budget.cost({}):.0f} bits, {limits.accumulator_bits} are there")
+    return tuple(found)
+
+
+def _always(sums: Mapping[str, tuple[int, int]], _: Bits) -> Mapping[str, tuple[int, int]]:
+    return sums
+
+
+class _Space:
+    """The formats of each tensor by its number of bits."""
+
+    def __init__(self, trained: Trained, most_bits: int, images: NDArray[np.uint8], progress: Progress | None) -> None:
+        # On the C target nothing is narrowed: its accumulators hold everything.
+        float_model = after_training(trained, f"auto:{most_bits}", images).lowered.float_model
+        assert float_model is not None
+        self.trained, self.graph = folded(trained), float_model
+        self.network = self.trained.network
+        x = trained.description.normalized(calibration_images(images)).numpy()
+        (first,) = self.graph.inputs
+        formats = CalibratedFormats(AutoFormat(most_bits), {first.name: x}, progress=progress)
+        calibrator = Calibrator(formats, self.graph)
+        self.plans = {bits: calibrator.plan(bits) for bits in range(most_bits, FEWEST_BITS - 1, -1)}
+        plan = self.plans[most_bits]
+        # Tensors in the order of the network: names of values and of layers of the graph.
+        self.sites, self.layers = dict[str, str](), dict[str, str]()
+        self.counts_of_values, self.counts_of_weights = dict[str, int](), dict[str, int]()
+        modules = dict(self.network.named_modules())
+        sizes = {op.result.name: element_count(op.result.type.shape) for op in self.graph.of_type(Constant)}
+        self.tensors: list[str] = []
+        for value in [first.value, *(op.result for op in self.graph.ops)]:
+            operation = self.graph.producers().get(value.name)
+            module = _INPUT if operation is None else module_of(value.origin, modules, (nn.Module,)) or value.name
+            if value.name in plan.weights and operation is not None:
+                name = f"{module} weights"
+                self.layers[name], self.counts_of_weights[name] = value.name, sizes[operation.operands[1].name]
+                self.tensors.append(name)
+            if value.name in plan.activations:
+                self.sites[module], self.counts_of_values[module] = value.name, element_count(value.type.shape[1:])
+                self.tensors.append(module)
+
+    def plan(self, bits: Bits) -> FormatPlan:
+        return FormatPlan(
+            {site: self.plans[bits[name]].activations[site] for name, site in self.sites.items()},
+            {layer: self.plans[bits[name]].weights[layer] for name, layer in self.layers.items()},
+        )
+
+    def formats(self, bits: Bits) -> TensorFormats:
+        return formats_of(self.network, quantized_by(self.plan(bits), self.graph))
+
+    def budget(self, request: BudgetRequest) -> Budget:
+        """Raises CompileError for a board that there is not."""
+        name = str(request)
+        if request.kind is BudgetKind.ACCUMULATOR:
+            limits = _limits(request)
+            known: dict[tuple[int, ...], Mapping[str, tuple[int, int]]] = {}
+
+            def ranges(bits: Bits) -> Mapping[str, tuple[int, int]]:
+                key = tuple(bits[tensor] for tensor in self.tensors)
+                if key not in known:
+                    known[key] = _sums(quantized_by(self.plan(bits), self.graph), limits)
+                return known[key]
+
+            return accumulator_budget(name, limits.accumulator_bits, ranges)
+        assert request.limit is not None
+        if request.kind is BudgetKind.BYTES:
+            return storage_budget(name, request.limit, self.counts_of_weights)
+        counts = self.counts_of_weights if request.kind is BudgetKind.BITS else self.counts_of_values
+        return mean_budget(name, request.limit, counts)
+
+
+class _Angle:
+    """Of bits: the mean of 1 - cos between centred features, quantized and float; 0 to 2, and 1 for a dead network."""
+
+    def __init__(self, space: _Space, images: NDArray[np.uint8]) -> None:
+        self.space, self.images = space, images
+        network = deepcopy(space.network)  # it gets hooks
+        self.network = FakeQuantized(network, space.formats(dict.fromkeys(space.tensors, FEWEST_BITS))).eval()
+        self.wanted = _directions(features_of(space.network, space.trained.description, images))
+
+    def __call__(self, bits: Bits) -> float:
+        self.network.formats = self.space.formats(bits)
+        found = _directions(features_of(self.network, self.space.trained.description, self.images))
+        return float(1 - (found * self.wanted).sum(axis=1).mean())
+
+
+def _directions(features: Floats) -> Floats:
+    centred = features - features.mean(axis=0)
+    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+    directions: Floats = centred / np.where(lengths > 0, lengths, 1)
+    return directions
+
+
+def _limits(request: BudgetRequest) -> TargetLimits:
+    if request.limit is not None:
+        return TargetLimits(int(request.limit), "the budget")
+    return chosen_target("tensil", {"arch": request.board}).limits(TargetOptions())
+
+
+def _sums(quantized: Graph, limits: TargetLimits) -> dict[str, tuple[int, int]]:
+    return sum_ranges(run_passes(quantized, to_integer(limits))[0])
+
+
+def _unmet(budgets: Sequence[Budget], descent: Descent) -> str:
+    least = dict.fromkeys(descent.start, FEWEST_BITS)
+    missed = [b for b in budgets if b.excess(least) > 0]
+    if missed:
+        told = ", ".join(f"{b.name} ({b.cost(least):.4g})" for b in missed)
+        return f"with {FEWEST_BITS} bits everywhere the network misses {told}"
+    told = ", ".join(f"{b.name} ({b.cost(descent.bits):.4g})" for b in budgets if b.excess(descent.bits) > 0)
+    return f"no tensor has a bit left that would help with {told}"

@@ -1,0 +1,108 @@
+"""What a budget counts: `bits=3.5`, `activations=4`, `bytes=60000`, `accumulator=14` or `accumulator=custom_perf`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, quote_given
+from pefslc.fewshot.precision.descent import FEWEST_BITS, Bits, Budget
+
+__all__ = ["BudgetKind", "BudgetRequest", "accumulator_budget", "mean_budget", "parse_budget", "storage_budget"]
+
+_HINT = (
+    "bits=3.5 (of a weight), activations=4, bytes=60000 (of packed weights), accumulator=14, accumulator=custom_perf"
+)
+_NUMBER = re.compile(r"\d+(\.\d*)?", re.ASCII)
+_LARGEST = 1e12
+
+
+class BudgetKind(StrEnum):
+    BITS = "bits"  # of a weight, in the mean
+    ACTIVATIONS = "activations"  # of a value that is stored while a picture is computed, in the mean
+    BYTES = "bytes"  # of all weights, each layer packed without gaps
+    ACCUMULATOR = "accumulator"  # of the widest sum
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRequest:
+    """A budget as the user named it. `limit` is None where it is what the accumulators of the board `board` hold."""
+
+    kind: BudgetKind
+    limit: float | None
+    board: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}={self.board or repr(self.limit).removesuffix('.0')}"
+
+
+def parse_budget(text: str) -> BudgetRequest:
+    """KIND=LIMIT. Raises CompileError."""
+    name, equals, value = text.strip().partition("=")
+    if name == "cycles":
+        raise CompileError(
+            Code.BUDGET,
+            "fewer bits save no cycles: the TCU multiplies words of one width",
+            hint="pruned channels do: --prune 0.6:12, in multiples of the array's rows",
+        )
+    known = {str(kind): kind for kind in BudgetKind}
+    if name not in known or not equals or not value:
+        raise CompileError(Code.BUDGET, f"{quote_given(text)} is no budget", hint=_HINT)
+    kind = known[name]
+    if kind is BudgetKind.ACCUMULATOR and not _NUMBER.fullmatch(value):
+        return BudgetRequest(kind, None, value)
+    limit = float(value) if _NUMBER.fullmatch(value) else math.nan
+    if not 1 <= limit <= _LARGEST or (kind in (BudgetKind.ACCUMULATOR, BudgetKind.BYTES) and limit != int(limit)):
+        raise CompileError(Code.BUDGET, f"{quote_given(text)}: {value} is no limit", hint=_HINT)
+    if kind in (BudgetKind.BITS, BudgetKind.ACTIVATIONS) and limit < FEWEST_BITS:
+        raise CompileError(
+            Code.BUDGET, f"{quote_given(text)}: a tensor has at least {FEWEST_BITS} bits", hint=f"{kind}={FEWEST_BITS}"
+        )
+    return BudgetRequest(kind, limit)
+
+
+def mean_budget(name: str, limit: float, counts: Mapping[str, int]) -> Budget:
+    """At most `limit` bits a value, in the mean. counts: the values of each tensor that counts."""
+    total = sum(counts.values())
+
+    def cost(bits: Bits) -> float:
+        return sum(bits[tensor] * count for tensor, count in counts.items()) / total
+
+    return Budget(name, limit, cost, _over(cost, limit))
+
+
+def storage_budget(name: str, limit: float, counts: Mapping[str, int]) -> Budget:
+    """At most `limit` bytes, where each tensor in `counts` is packed without gaps, and begins on a byte."""
+
+    def cost(bits: Bits) -> float:
+        return sum((bits[tensor] * count + 7) // 8 for tensor, count in counts.items())
+
+    return Budget(name, limit, cost, _over(cost, limit))
+
+
+def accumulator_budget(name: str, limit: int, ranges: Callable[[Bits], Mapping[str, tuple[int, int]]]) -> Budget:
+    """Every sum in two's complement of `limit` bits. ranges: the proven (lowest, highest) of each sum."""
+
+    def widths(bits: Bits) -> list[float]:
+        return [_width(low, high) for low, high in ranges(bits).values()]
+
+    def cost(bits: Bits) -> float:
+        return math.ceil(max(widths(bits), default=1))
+
+    def excess(bits: Bits) -> float:
+        return math.fsum(max(width - limit, 0.0) for width in widths(bits)) / limit
+
+    return Budget(name, limit, cost, excess)
+
+
+def _over(cost: Callable[[Bits], float], limit: float) -> Callable[[Bits], float]:
+    return lambda bits: max(cost(bits) - limit, 0.0) / limit
+
+
+def _width(low: int, high: int) -> float:
+    """Bits of two's complement for low ... high, and the fraction of the next one: at most B where B bits suffice."""
+    return 1 + math.log2(max(-low, high + 1, 1))
