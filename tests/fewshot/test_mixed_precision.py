@@ -15,6 +15,7 @@ from fewshot.network_support import drawn, tiny  # noqa: E402
 from pefslc.diagnostics.errors import CompileError  # noqa: E402
 from pefslc.fewshot.networks.fake_quantization import FakeQuantized  # noqa: E402
 from pefslc.fewshot.networks.features import features_of  # noqa: E402
+from pefslc.fewshot.networks.format_space import FeatureAngle, FormatSpace  # noqa: E402
 from pefslc.fewshot.networks.mixed_precision import MixedFormats, missed_budgets, mixed_formats  # noqa: E402
 from pefslc.fewshot.networks.quantizing import compiled, data_formats, folded, in_formats  # noqa: E402
 from pefslc.fewshot.networks.recipe import Recipe  # noqa: E402
@@ -72,9 +73,10 @@ def test_weights_and_activations_keep_their_budgets(trained: Trained) -> None:
 
 def test_the_log_is_what_the_networks_measure(trained: Trained) -> None:
     found = search(trained, "bits=4", "activations=4")
-    start = data_formats(trained, f"auto:{MOST}", drawn().images)
-    assert found.descent.start_loss == pytest.approx(angle(trained, start), abs=1e-6)
-    assert found.descent.loss == pytest.approx(angle(trained, found.formats), abs=1e-6)
+    space = FormatSpace(trained, MOST, drawn().images)
+    assert found.descent.start_loss == pytest.approx(angle(trained, space.formats(space.plan(MOST))), abs=1e-6)
+    assert found.loss == pytest.approx(angle(trained, found.formats), abs=1e-6)
+    assert found.loss <= found.descent.loss
     assert set(found.descent.start.values()) == {MOST}
 
 
@@ -115,4 +117,16 @@ def test_a_budget_out_of_reach_is_refused(trained: Trained) -> None:
 def test_a_budget_that_holds_already_changes_nothing(trained: Trained) -> None:
     found = search(trained, "bits=5", "accumulator=32")
     assert found.descent.steps == ()
-    assert found.formats == data_formats(trained, f"auto:{MOST}", drawn().images)
+    space = FormatSpace(trained, MOST, drawn().images)
+    assert found.formats == space.formats(space.plan(MOST))
+
+
+def test_points_are_settled_by_the_features(trained: Trained) -> None:
+    images = drawn().images
+    space = FormatSpace(trained, 2, images)
+    plan = space.plan(2)
+    settled = space.settled(plan, images)
+    before, after = (FeatureAngle(space, plan, images)(p) for p in (plan, settled))
+    assert after < before, "at two bits, some point is not where features want it"
+    assert bits_of(space.formats(settled)) == bits_of(space.formats(plan))
+    assert data_formats(trained, "auto:2", images) == space.formats(settled)

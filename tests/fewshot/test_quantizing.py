@@ -16,6 +16,7 @@ from fewshot.network_support import drawn, tiny  # noqa: E402
 from pefslc.diagnostics.errors import CompileError  # noqa: E402
 from pefslc.fewshot.networks import Activation  # noqa: E402
 from pefslc.fewshot.networks.features import features_of  # noqa: E402
+from pefslc.fewshot.networks.format_space import FormatSpace  # noqa: E402
 from pefslc.fewshot.networks.quantizing import (  # noqa: E402
     after_training,
     compiled,
@@ -52,9 +53,10 @@ def test_folding_keeps_the_features(trained: Trained) -> None:
 
 
 def test_a_format_a_tensor_gives_the_program_that_is_trained_on(trained: Trained) -> None:
-    """QAT begins where PTQ ends: before the first step, the integers are those of `--fmt auto`."""
+    """Before the first step, the integers in the formats of `--fmt auto` are those of its program."""
     images = drawn().images
-    begins = quantized(trained, "auto:4", images)
+    space = FormatSpace(trained, 4, images)
+    begins = in_formats(trained, space.formats(space.plan(4)))
     expected = codes(after_training(trained, "auto:4", images), trained, images)
     assert np.array_equal(features_of(begins.network, begins.description, images), expected)
     assert np.array_equal(codes(compiled(begins, images), trained, images), expected)

@@ -3,16 +3,13 @@
 found = mixed_formats(trained, 8, ["bits=3", "activations=4"], base.images, val.images)
 tuned = fit(in_formats(trained, found.formats), base, Recipe.fine_tuning(), teacher=trained.teacher)
 
-What a bit is worth is measured: on some pictures, the angle between the features of the quantized network and those of
-the float one, both centred as the head centres them. Accuracy would not do: one bit of one of eight changes it by less
-than its noise on as many pictures. The angle needs no labels, and pictures of val show what the head will see: classes
-that the network was not trained on.
+What a bit is worth is measured, by `FeatureAngle`, on pictures of val: they show what the head will see, classes that
+the network was not trained on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,10 +21,8 @@ from pefslc.analysis.limits import TargetLimits
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.driver.compile_options import chosen_target, parse_format
-from pefslc.fewshot.networks.fake_quantization import FakeQuantized
-from pefslc.fewshot.networks.features import features_of
+from pefslc.fewshot.networks.format_space import FeatureAngle, FormatSpace
 from pefslc.fewshot.networks.images import require_images
-from pefslc.fewshot.networks.quantizing import after_training, calibration_images, folded
 from pefslc.fewshot.networks.training import Trained
 from pefslc.fewshot.precision.budgets import (
     BudgetKind,
@@ -41,30 +36,30 @@ from pefslc.fewshot.precision.descent import FEWEST_BITS, Bits, Budget, Descent,
 from pefslc.geometry.shapes import element_count
 from pefslc.ir.graph import Graph
 from pefslc.ir.quantized import Constant
-from pefslc.numeric.choose_format import AutoFormat
-from pefslc.passes.calibrate import CalibratedFormats, Calibrator
 from pefslc.passes.check_accumulators import sum_ranges
 from pefslc.passes.manager import run_passes
 from pefslc.passes.pipeline import to_integer
 from pefslc.passes.quantize_after_training import FormatPlan, quantized_by
 from pefslc.targets.protocol import TargetOptions
-from pefslc.train.tensor_formats import TensorFormats, formats_of, module_of
+from pefslc.train.tensor_formats import TensorFormats, module_of
 
 __all__ = ["MixedFormats", "missed_budgets", "mixed_formats"]
 
-Floats = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]
 
 _INPUT = "input"
-_WATCHED = 256  # pictures on which features are compared
 
 
 @dataclass(frozen=True, slots=True)
 class MixedFormats:
-    """The formats that were found, and how. Tensors are "input", "blocks.0.act1", "blocks.0.conv1 weights"."""
+    """The formats that were found, and how. Tensors are "input", "blocks.0.act1", "blocks.0.conv1 weights".
+
+    loss  of `formats`; where points were settled after the descent, less than the descent's
+    """
 
     formats: TensorFormats
     descent: Descent
+    loss: float
     budgets: tuple[BudgetRequest, ...]
 
 
@@ -83,6 +78,7 @@ def mixed_formats(
     images   uint8 [N, size, size, 3] of the base classes, on which the formats of each number of bits are chosen
     watched  pictures of the val classes, on some of which features are compared
 
+    Without a budget of accumulators, points are settled at the end: `FormatSpace.settled`.
     Weights that are trained on in these formats become others, and with them the sums: `missed_budgets` looks again.
     Equal arguments give equal formats on one machine with one number of threads. Raises CompileError, for budgets that
     do not hold with 2 bits everywhere, too.
@@ -91,15 +87,21 @@ def mixed_formats(
     parse_format(f"auto:{most_bits}")
     require_images(watched, trained.description)
     space = _Space(trained, most_bits, images, progress)
-    some = watched[np.arange(min(len(watched), _WATCHED)) * len(watched) // min(len(watched), _WATCHED)]
-    angle = _Angle(space, some)
+    angle = FeatureAngle(space.space, space.plans[most_bits], watched)
     made = [space.budget(request) for request in asked]
-    descent = descend(dict.fromkeys(space.tensors, most_bits), made, angle, progress=progress)
+
+    def loss(bits: Bits) -> float:
+        return angle(space.plan(bits))
+
+    descent = descend(dict.fromkeys(space.tensors, most_bits), made, loss, progress=progress)
     if not descent.holds:
         raise CompileError(
             Code.BUDGET, _unmet(made, descent), hint="a larger budget; or fewer channels: --width, --prune"
         )
-    return MixedFormats(space.formats(descent.bits), descent, asked)
+    plan = space.plan(descent.bits)
+    if all(request.kind is not BudgetKind.ACCUMULATOR for request in asked):  # another point makes other sums
+        plan = space.space.settled(plan, watched)
+    return MixedFormats(space.space.formats(plan), descent, angle(plan), asked)
 
 
 def missed_budgets(graph: Graph, budgets: Sequence[BudgetRequest]) -> tuple[str, ...]:
@@ -123,25 +125,19 @@ class _Space:
     """The formats of each tensor by its number of bits."""
 
     def __init__(self, trained: Trained, most_bits: int, images: NDArray[np.uint8], progress: Progress | None) -> None:
-        # On the C target nothing is narrowed: its accumulators hold everything.
-        float_model = after_training(trained, f"auto:{most_bits}", images).lowered.float_model
-        assert float_model is not None
-        self.trained, self.graph = folded(trained), float_model
-        self.network = self.trained.network
-        x = trained.description.normalized(calibration_images(images)).numpy()
-        (first,) = self.graph.inputs
-        formats = CalibratedFormats(AutoFormat(most_bits), {first.name: x}, progress=progress)
-        calibrator = Calibrator(formats, self.graph)
-        self.plans = {bits: calibrator.plan(bits) for bits in range(most_bits, FEWEST_BITS - 1, -1)}
+        self.space = FormatSpace(trained, most_bits, images, progress)
+        graph = self.space.graph
+        (first,) = graph.inputs
+        self.plans = {bits: self.space.plan(bits) for bits in range(most_bits, FEWEST_BITS - 1, -1)}
         plan = self.plans[most_bits]
         # Tensors in the order of the network: names of values and of layers of the graph.
         self.sites, self.layers = dict[str, str](), dict[str, str]()
         self.counts_of_values, self.counts_of_weights = dict[str, int](), dict[str, int]()
-        modules = dict(self.network.named_modules())
-        sizes = {op.result.name: element_count(op.result.type.shape) for op in self.graph.of_type(Constant)}
+        modules = dict(self.space.network.named_modules())
+        sizes = {op.result.name: element_count(op.result.type.shape) for op in graph.of_type(Constant)}
         self.tensors: list[str] = []
-        for value in [first.value, *(op.result for op in self.graph.ops)]:
-            operation = self.graph.producers().get(value.name)
+        for value in [first.value, *(op.result for op in graph.ops)]:
+            operation = graph.producers().get(value.name)
             module = _INPUT if operation is None else module_of(value.origin, modules, (nn.Module,)) or value.name
             if value.name in plan.weights and operation is not None:
                 name = f"{module} weights"
@@ -157,9 +153,6 @@ class _Space:
             {layer: self.plans[bits[name]].weights[layer] for name, layer in self.layers.items()},
         )
 
-    def formats(self, bits: Bits) -> TensorFormats:
-        return formats_of(self.network, quantized_by(self.plan(bits), self.graph))
-
     def budget(self, request: BudgetRequest) -> Budget:
         """Raises CompileError for a board that there is not."""
         name = str(request)
@@ -170,7 +163,7 @@ class _Space:
             def ranges(bits: Bits) -> Mapping[str, tuple[int, int]]:
                 key = tuple(bits[tensor] for tensor in self.tensors)
                 if key not in known:
-                    known[key] = _sums(quantized_by(self.plan(bits), self.graph), limits)
+                    known[key] = _sums(quantized_by(self.plan(bits), self.space.graph), limits)
                 return known[key]
 
             return accumulator_budget(name, limits.accumulator_bits, ranges)
@@ -179,28 +172,6 @@ class _Space:
             return storage_budget(name, request.limit, self.counts_of_weights)
         counts = self.counts_of_weights if request.kind is BudgetKind.BITS else self.counts_of_values
         return mean_budget(name, request.limit, counts)
-
-
-class _Angle:
-    """Of bits: the mean of 1 - cos between centred features, quantized and float; 0 to 2, and 1 for a dead network."""
-
-    def __init__(self, space: _Space, images: NDArray[np.uint8]) -> None:
-        self.space, self.images = space, images
-        network = deepcopy(space.network)  # it gets hooks
-        self.network = FakeQuantized(network, space.formats(dict.fromkeys(space.tensors, FEWEST_BITS))).eval()
-        self.wanted = _directions(features_of(space.network, space.trained.description, images))
-
-    def __call__(self, bits: Bits) -> float:
-        self.network.formats = self.space.formats(bits)
-        found = _directions(features_of(self.network, self.space.trained.description, self.images))
-        return float(1 - (found * self.wanted).sum(axis=1).mean())
-
-
-def _directions(features: Floats) -> Floats:
-    centred = features - features.mean(axis=0)
-    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-    directions: Floats = centred / np.where(lengths > 0, lengths, 1)
-    return directions
 
 
 def _limits(request: BudgetRequest) -> TargetLimits:

@@ -23,18 +23,18 @@ from pefslc.driver.compile_options import chosen_target, parse_format
 from pefslc.driver.compiler import compile
 from pefslc.driver.program import Program
 from pefslc.fewshot.networks.features import features_of, require_alive
-from pefslc.fewshot.networks.images import require_images
+from pefslc.fewshot.networks.format_space import CALIBRATION_IMAGES, FormatSpace, folded
+from pefslc.fewshot.networks.images import evenly, require_images
 from pefslc.fewshot.networks.training import Trained
 from pefslc.numeric.choose_format import AutoFormat
+from pefslc.targets.c.target import CTarget
 from pefslc.targets.protocol import Target
 from pefslc.train.export import export
-from pefslc.train.folding import fold_batchnorm
 from pefslc.train.tensor_formats import TensorFormats, formats_of, uniform_formats
 from pefslc.train.with_quantizers import QuantizedInput, with_quantizers
 
 __all__ = [
     "after_training",
-    "calibration_images",
     "compiled",
     "data_formats",
     "export_onnx",
@@ -43,13 +43,7 @@ __all__ = [
     "quantized",
 ]
 
-CALIBRATION_IMAGES = 512  # of the pictures that are given, evenly spread over them
 _EXAMPLES = 8  # on which an exported file is compared with its network
-
-
-def folded(trained: Trained) -> Trained:
-    """`trained` with its BatchNorms in the convolutions before them."""
-    return replace(trained, network=fold_batchnorm(trained.network).eval())
 
 
 def after_training(
@@ -66,7 +60,7 @@ def after_training(
     _require_float(trained)
     require_images(images, trained.description)
     chosen = chosen_target(target, target_options)
-    x = trained.description.normalized(calibration_images(images))
+    x = trained.description.normalized(evenly(images, CALIBRATION_IMAGES))
     network = folded(trained).network
     return compile(network, target=chosen, example=x[:_EXAMPLES], fmt=fmt, calibrate=x.numpy())
 
@@ -74,8 +68,15 @@ def after_training(
 def data_formats(
     trained: Trained, fmt: str, images: NDArray[np.uint8], target: str | Target = "c", **target_options: object
 ) -> TensorFormats:
-    """The formats that `after_training` gives to each tensor, by the names of the network's modules."""
-    program = after_training(trained, fmt, images, target, **target_options)
+    """The formats of "auto:4", by the names of the network's modules: those that `after_training` gives to each tensor,
+    and for C, whose accumulators hold everything, with points settled by the features.
+    """
+    _require_float(trained)
+    auto, chosen = parse_format(fmt), chosen_target(target, target_options)
+    if isinstance(auto, AutoFormat) and isinstance(chosen, CTarget):
+        space = FormatSpace(trained, auto.bits, images)
+        return space.formats(space.settled(space.plan(auto.bits), images))
+    program = after_training(trained, fmt, images, chosen)
     return formats_of(folded(trained).network, program.lowered.reference)
 
 
@@ -128,15 +129,9 @@ def _examples(trained: Trained, images: NDArray[np.uint8]) -> Tensor:
             hint="after_training(...) compiles it, quantized(...) trains on",
         )
     require_images(images, trained.description)
-    some = calibration_images(images)
+    some = evenly(images, CALIBRATION_IMAGES)
     require_alive(features_of(trained.network, trained.description, some), "the quantized network")
     return trained.description.normalized(some[:_EXAMPLES])
-
-
-def calibration_images(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Some of the pictures, evenly spread: sets are sorted by class."""
-    count = min(len(images), CALIBRATION_IMAGES)
-    return images[np.arange(count) * len(images) // count]
 
 
 def _require_float(trained: Trained) -> None:
