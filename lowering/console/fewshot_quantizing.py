@@ -163,7 +163,7 @@ def quantize(
     if quiet:
         return
     if found is not None:
-        print(f"{search_text(found.descent, [str(b) for b in found.budgets])}\n")
+        print(f"{search_text(found.descent, [str(b) for b in found.budgets], found.tried)}\n")
     within = f" within {', '.join(map(str, budgets))}" if budgets else ""
     print(f"{cell.label}{within}: wrote {path} and {card}")
     print(f"  pefslc fewshot evaluate {path} --float {trained}")
@@ -175,7 +175,7 @@ def _search_json(found: MixedFormats) -> JsonObject:
     from pefslc.fewshot.precision.search_log import search_json
 
     formats: JsonObject = found.formats.to_json()
-    return {"formats": formats, "search": search_json(found.descent, [str(b) for b in found.budgets])}
+    return {"formats": formats, "search": search_json(found.descent, [str(b) for b in found.budgets], found.tried)}
 
 
 def _warn_of_missed(path: Path, found: MixedFormats) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -42,7 +42,7 @@ from pefslc.geometry.shapes import element_count
 from pefslc.ir.graph import Graph
 from pefslc.ir.quantized import Constant
 from pefslc.numeric.choose_format import AutoFormat
-from pefslc.passes.calibrate import CalibratedFormats, Calibrator
+from pefslc.passes.calibrate import CalibratedFormats, Calibrator, Widths
 from pefslc.passes.check_accumulators import sum_ranges
 from pefslc.passes.manager import run_passes
 from pefslc.passes.pipeline import to_integer
@@ -61,11 +61,15 @@ _WATCHED = 256  # pictures on which features are compared
 
 @dataclass(frozen=True, slots=True)
 class MixedFormats:
-    """The formats that were found, and how. Tensors are "input", "blocks.0.act1", "blocks.0.conv1 weights"."""
+    """The formats that were found, and how. Tensors are "input", "blocks.0.act1", "blocks.0.conv1 weights".
+
+    descent  the one that was taken of those that were `tried`
+    """
 
     formats: TensorFormats
     descent: Descent
     budgets: tuple[BudgetRequest, ...]
+    tried: tuple[Descent, ...]
 
 
 def mixed_formats(
@@ -83,6 +87,10 @@ def mixed_formats(
     images   uint8 [N, size, size, 3] of the base classes, on which the formats of each number of bits are chosen
     watched  pictures of the val classes, on some of which features are compared
 
+    A sum is as wide as its codes, whatever their formats allow. So with a budget of accumulators weights that give up
+    bits keep their range: then a bit less is a bit less of the sum. Ranges are chosen for a number of bits, and so the
+    search begins anew with 2, 3 ... bits everywhere, until more of them to begin with end worse.
+
     Weights that are trained on in these formats become others, and with them the sums: `missed_budgets` looks again.
     Equal arguments give equal formats on one machine with one number of threads. Raises CompileError, for budgets that
     do not hold with 2 bits everywhere, too.
@@ -90,16 +98,25 @@ def mixed_formats(
     asked = tuple(parse_budget(b) if isinstance(b, str) else b for b in budgets)
     parse_format(f"auto:{most_bits}")
     require_images(watched, trained.description)
+    sums = any(request.kind is BudgetKind.ACCUMULATOR for request in asked)
     space = _Space(trained, most_bits, images, progress)
     some = watched[np.arange(min(len(watched), _WATCHED)) * len(watched) // min(len(watched), _WATCHED)]
     angle = _Angle(space, some)
-    made = [space.budget(request) for request in asked]
-    descent = descend(dict.fromkeys(space.tensors, most_bits), made, angle, progress=progress)
-    if not descent.holds:
-        raise CompileError(
-            Code.BUDGET, _unmet(made, descent), hint="a larger budget; or fewer channels: --width, --prune"
-        )
-    return MixedFormats(space.formats(descent.bits), descent, asked)
+    best, tried = None, list[Descent]()
+    for bits in range(FEWEST_BITS, most_bits + 1) if sums else (most_bits,):
+        space.begin(bits, keep_ranges=sums)
+        made = [space.budget(request) for request in asked]
+        descent = descend(dict.fromkeys(space.tensors, bits), made, angle, progress=progress)
+        if not descent.holds:
+            hint = "a larger budget; or fewer channels: --width, --prune"
+            raise CompileError(Code.BUDGET, _unmet(made, descent), hint=hint)
+        tried.append(descent)
+        if best is None or descent.loss < best.descent.loss:
+            best = MixedFormats(space.formats(descent.bits), descent, asked, ())
+        elif descent.steps:
+            break
+    assert best is not None
+    return replace(best, tried=tuple(tried))
 
 
 def missed_budgets(graph: Graph, budgets: Sequence[BudgetRequest]) -> tuple[str, ...]:
@@ -131,9 +148,8 @@ class _Space:
         x = trained.description.normalized(calibration_images(images)).numpy()
         (first,) = self.graph.inputs
         formats = CalibratedFormats(AutoFormat(most_bits), {first.name: x}, progress=progress)
-        calibrator = Calibrator(formats, self.graph)
-        self.plans = {bits: calibrator.plan(bits) for bits in range(most_bits, FEWEST_BITS - 1, -1)}
-        plan = self.plans[most_bits]
+        self.calibrator = Calibrator(formats, self.graph)
+        plan = self.calibrator.plan(most_bits)
         # Tensors in the order of the network: names of values and of layers of the graph.
         self.sites, self.layers = dict[str, str](), dict[str, str]()
         self.counts_of_values, self.counts_of_weights = dict[str, int](), dict[str, int]()
@@ -150,6 +166,18 @@ class _Space:
             if value.name in plan.activations:
                 self.sites[module], self.counts_of_values[module] = value.name, element_count(value.type.shape[1:])
                 self.tensors.append(module)
+
+        self.begin(most_bits, keep_ranges=False)
+
+    def begin(self, most_bits: int, *, keep_ranges: bool) -> None:
+        """The formats of a search from `most_bits` bits: each the best of its bits, or of its first range."""
+        self.plans: dict[int, FormatPlan] = {}
+        for bits in range(most_bits, FEWEST_BITS - 1, -1):
+            plan = self.calibrator.plan(bits)
+            if keep_ranges:
+                weights = Widths(weights=dict.fromkeys(plan.weights, bits))
+                plan = FormatPlan(plan.activations, self.calibrator.plan(most_bits, weights).weights)
+            self.plans[bits] = plan
 
     def plan(self, bits: Bits) -> FormatPlan:
         return FormatPlan(
