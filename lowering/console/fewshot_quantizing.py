@@ -163,7 +163,7 @@ def quantize(
     if quiet:
         return
     if found is not None:
-        print(f"{search_text(found.descent, [str(b) for b in found.budgets])}")
+        print(search_text(found.descent, [str(b) for b in found.budgets], found.tried))
         if found.loss < found.descent.loss:
             print(f"points settled: 1 - cos {found.descent.loss:.5f} -> {found.loss:.5f}")
         print()
@@ -178,11 +178,8 @@ def _search_json(found: MixedFormats) -> JsonObject:
     from pefslc.fewshot.precision.search_log import search_json
 
     formats: JsonObject = found.formats.to_json()
-    return {
-        "formats": formats,
-        "loss": found.loss,
-        "search": search_json(found.descent, [str(b) for b in found.budgets]),
-    }
+    search = search_json(found.descent, [str(b) for b in found.budgets], found.tried)
+    return {"formats": formats, "loss": found.loss, "search": search}
 
 
 def _warn_of_missed(path: Path, found: MixedFormats) -> None:

@@ -36,6 +36,7 @@ from pefslc.fewshot.precision.descent import FEWEST_BITS, Bits, Budget, Descent,
 from pefslc.geometry.shapes import element_count
 from pefslc.ir.graph import Graph
 from pefslc.ir.quantized import Constant
+from pefslc.passes.calibrate import Widths
 from pefslc.passes.check_accumulators import sum_ranges
 from pefslc.passes.manager import run_passes
 from pefslc.passes.pipeline import to_integer
@@ -54,13 +55,15 @@ _INPUT = "input"
 class MixedFormats:
     """The formats that were found, and how. Tensors are "input", "blocks.0.act1", "blocks.0.conv1 weights".
 
-    loss  of `formats`; where points were settled after the descent, less than the descent's
+    descent  the one that was taken of those that were `tried`
+    loss     of `formats`; where points were settled after the descent, less than the descent's
     """
 
     formats: TensorFormats
     descent: Descent
     loss: float
     budgets: tuple[BudgetRequest, ...]
+    tried: tuple[Descent, ...]
 
 
 def mixed_formats(
@@ -78,7 +81,11 @@ def mixed_formats(
     images   uint8 [N, size, size, 3] of the base classes, on which the formats of each number of bits are chosen
     watched  pictures of the val classes, on some of which features are compared
 
-    Without a budget of accumulators, points are settled at the end: `FormatSpace.settled`.
+    A sum is as wide as its codes, whatever their formats allow. So with a budget of accumulators weights that give up
+    bits keep their range: then a bit less is a bit less of the sum. Ranges are chosen for a number of bits, and so the
+    search begins anew with 2, 3 ... bits everywhere, until more of them to begin with end worse. With other budgets the
+    points of formats are settled at the end: `FormatSpace.settled`.
+
     Weights that are trained on in these formats become others, and with them the sums: `missed_budgets` looks again.
     Equal arguments give equal formats on one machine with one number of threads. Raises CompileError, for budgets that
     do not hold with 2 bits everywhere, too.
@@ -86,22 +93,30 @@ def mixed_formats(
     asked = tuple(parse_budget(b) if isinstance(b, str) else b for b in budgets)
     parse_format(f"auto:{most_bits}")
     require_images(watched, trained.description)
+    sums = any(request.kind is BudgetKind.ACCUMULATOR for request in asked)
     space = _Space(trained, most_bits, images, progress)
     angle = FeatureAngle(space.space, space.plans[most_bits], watched)
-    made = [space.budget(request) for request in asked]
 
     def loss(bits: Bits) -> float:
         return angle(space.plan(bits))
 
-    descent = descend(dict.fromkeys(space.tensors, most_bits), made, loss, progress=progress)
-    if not descent.holds:
-        raise CompileError(
-            Code.BUDGET, _unmet(made, descent), hint="a larger budget; or fewer channels: --width, --prune"
-        )
-    plan = space.plan(descent.bits)
-    if all(request.kind is not BudgetKind.ACCUMULATOR for request in asked):  # another point makes other sums
+    best, plan, tried = None, space.plans[most_bits], list[Descent]()
+    for bits in range(FEWEST_BITS, most_bits + 1) if sums else (most_bits,):
+        space.begin(bits, keep_ranges=sums)
+        made = [space.budget(request) for request in asked]
+        descent = descend(dict.fromkeys(space.tensors, bits), made, loss, progress=progress)
+        if not descent.holds:
+            hint = "a larger budget; or fewer channels: --width, --prune"
+            raise CompileError(Code.BUDGET, _unmet(made, descent), hint=hint)
+        tried.append(descent)
+        if best is None or descent.loss < best.loss:
+            best, plan = descent, space.plan(descent.bits)
+        elif descent.steps:
+            break
+    assert best is not None
+    if not sums:  # another point makes other sums
         plan = space.space.settled(plan, watched)
-    return MixedFormats(space.space.formats(plan), descent, angle(plan), asked)
+    return MixedFormats(space.space.formats(plan), best, angle(plan), asked, tuple(tried))
 
 
 def missed_budgets(graph: Graph, budgets: Sequence[BudgetRequest]) -> tuple[str, ...]:
@@ -128,8 +143,7 @@ class _Space:
         self.space = FormatSpace(trained, most_bits, images, progress)
         graph = self.space.graph
         (first,) = graph.inputs
-        self.plans = {bits: self.space.plan(bits) for bits in range(most_bits, FEWEST_BITS - 1, -1)}
-        plan = self.plans[most_bits]
+        plan = self.space.plan(most_bits)
         # Tensors in the order of the network: names of values and of layers of the graph.
         self.sites, self.layers = dict[str, str](), dict[str, str]()
         self.counts_of_values, self.counts_of_weights = dict[str, int](), dict[str, int]()
@@ -146,6 +160,18 @@ class _Space:
             if value.name in plan.activations:
                 self.sites[module], self.counts_of_values[module] = value.name, element_count(value.type.shape[1:])
                 self.tensors.append(module)
+
+        self.begin(most_bits, keep_ranges=False)
+
+    def begin(self, most_bits: int, *, keep_ranges: bool) -> None:
+        """The formats of a search from `most_bits` bits: each the best of its bits, or of its first range."""
+        self.plans: dict[int, FormatPlan] = {}
+        for bits in range(most_bits, FEWEST_BITS - 1, -1):
+            plan = self.space.plan(bits)
+            if keep_ranges:
+                weights = Widths(weights=dict.fromkeys(plan.weights, bits))
+                plan = FormatPlan(plan.activations, self.space.plan(most_bits, weights).weights)
+            self.plans[bits] = plan
 
     def plan(self, bits: Bits) -> FormatPlan:
         return FormatPlan(
