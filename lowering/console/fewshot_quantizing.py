@@ -54,7 +54,7 @@ def budgets_option(ctx: click.Context, _: click.Parameter, values: tuple[str, ..
     if requests and not str(ctx.params.get("fmt")).startswith("auto:"):
         raise CompileError(
             Code.BUDGET,
-            "--budget shares out bits, and --fmt names one format for all tensors",
+            f"--budget shares out the bits of auto:, and --fmt is {ctx.params.get('fmt')}",
             hint="--fmt auto:8 --budget ...: at most 8 bits a tensor, fewer where that costs least",
         )
     return requests
@@ -73,8 +73,8 @@ def budgets_option(ctx: click.Context, _: click.Parameter, values: tuple[str, ..
     "--fmt",
     required=True,
     is_eager=True,  # --budget asks for it
-    metavar="Qm.n|auto:B",
-    help="one format, or one a tensor of B bits, from data",
+    metavar="Qm.n|auto:B|mixed:B",
+    help="one format; one a tensor of B bits, from data; or one a tensor of B bits in the mean, searched",
 )
 @click.option(
     "--budget",
@@ -119,13 +119,19 @@ def quantize(
     from pefslc.console.progress import progress_bar
     from pefslc.fewshot.networks import Recipe, export_onnx, read_trained
     from pefslc.fewshot.networks.mixed_precision import mixed_formats
+    from pefslc.fewshot.precision.budgets import parse_budget
     from pefslc.fewshot.precision.search_log import search_text
     from pefslc.fewshot.sweep.card import require_card_path, write_card
     from pefslc.fewshot.sweep.cells import Cell, Method
     from pefslc.fewshot.sweep.methods import pruned_network, quantized_network
+    from pefslc.fewshot.sweep.mixed_format import MixedFormat, backbone_format
 
     path = _onnx_path(output)
     cell = Cell(method=Method(method), fmt=fmt, distill=distill, prune=prune, seed=seed)
+    parsed = backbone_format(fmt)
+    most_bits = parsed.bits
+    if isinstance(parsed, MixedFormat):
+        most_bits, budgets = parsed.MOST_BITS, tuple(map(parse_budget, parsed.budgets))
     recipe = Recipe.fine_tuning(**tuning, seed=seed)
     require_card_path(path)
     content = read_trained(Path(trained))
@@ -135,16 +141,24 @@ def quantize(
         progress_bar(quiet=quiet) as progress,
     ):
         source, pictures = pictures_of(content, data, cache, progress)
-        base, network, found = pictures.base, floating, None
+        base, watched, network, found = pictures.base, pictures.val.images, floating, None
         if prune is not None:
             network = pruned_network(
                 floating, prune, base, recipe, distill=distill, checkpoint=pruning, progress=progress
             )
         if budgets:
-            found = mixed_formats(network, cell.bits or 0, budgets, base.images, pictures.val.images, progress=progress)
+            found = mixed_formats(network, most_bits, budgets, base.images, watched, progress=progress)
         formats = None if found is None else found.formats
         small = quantized_network(
-            network, floating, cell, base, recipe, formats=formats, checkpoint=tuning_file, progress=progress
+            network,
+            floating,
+            cell,
+            base,
+            pictures.val.images,
+            recipe,
+            formats=formats,
+            checkpoint=tuning_file,
+            progress=progress,
         )
         export_onnx(small, base.images, path)
         card = write_card(
@@ -167,7 +181,7 @@ def quantize(
         if found.loss < found.descent.loss:
             print(f"points settled: 1 - cos {found.descent.loss:.5f} -> {found.loss:.5f}")
         print()
-    within = f" within {', '.join(map(str, budgets))}" if budgets else ""
+    within = f" within {', '.join(map(str, budgets))}" if budgets and not isinstance(parsed, MixedFormat) else ""
     print(f"{cell.label}{within}: wrote {path} and {card}")
     print(f"  pefslc fewshot evaluate {path} --float {trained}")
     print(f"  pefslc fewshot build {path} -o build/")

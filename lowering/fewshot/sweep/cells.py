@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
-from pefslc.driver.compile_options import parse_format
+from pefslc.fewshot.sweep.mixed_format import backbone_format
 from pefslc.fewshot.sweep.setting import Setting
 
 __all__ = ["Cell", "Kind", "Method", "Prune", "Task", "cell_task", "cells_of", "tasks_of"]
@@ -51,7 +51,8 @@ class Prune:
 class Cell:
     """One network to be measured.
 
-    fmt      "Q2.3": Qm.n everywhere, UQm.n after a ReLU; "auto:3": a format a tensor, from data; "" for FLOAT
+    fmt      "Q2.3": Qm.n everywhere, UQm.n after a ReLU; "auto:3": a format a tensor, from data; "mixed:3": of 3 bits
+             in the mean; "" for FLOAT
     distill  what follows the float training (pruning, QAT) follows the float network, too
     seed     of all trainings
 
@@ -69,21 +70,19 @@ class Cell:
             raise CompileError(
                 Code.SWEEP,
                 f"{self.method} {'with the format ' + self.fmt if self.fmt else 'without a format'}",
-                hint="Q2.3 or auto:3 for ptq and qat, none for float",
+                hint="Q2.3, auto:3 or mixed:3 for ptq and qat, none for float",
             )
         if self.distill and self.method is not Method.QAT and self.prune is None:
             raise CompileError(
                 Code.SWEEP, f"{self.method} is distilled without a training", hint="distil qat, or what is pruned"
             )
-        parsed = parse_format(self.fmt or None)
-        if parsed is not None:
-            object.__setattr__(self, "fmt", str(parsed))  # one spelling, one cell
+        if self.fmt:
+            object.__setattr__(self, "fmt", str(backbone_format(self.fmt)))  # one spelling, one cell
 
     @property
     def bits(self) -> int | None:
-        """Of a tensor; None in float."""
-        parsed = parse_format(self.fmt or None)
-        return None if parsed is None else parsed.bits
+        """Of a tensor, with "mixed:" in the mean; None in float."""
+        return backbone_format(self.fmt).bits if self.fmt else None
 
     @property
     def label(self) -> str:

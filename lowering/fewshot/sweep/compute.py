@@ -110,7 +110,9 @@ def _quantizing(content: dict[str, Any], data: FewShotData, item: Item) -> bytes
     trained = [trained_from_bytes(part).trained for part in item.inputs]
     try:
         recipe = _recipe(content.get("tuning", {}), cell.seed)
-        network = quantized_network(trained[0], trained[-1], cell, data.base, recipe, checkpoint=_checkpoint(item))
+        network = quantized_network(
+            trained[0], trained[-1], cell, data.base, data.val.images, recipe, checkpoint=_checkpoint(item)
+        )
         with TemporaryDirectory(prefix="pefslc-") as folder:
             path = Path(folder) / "backbone.onnx"
             export_onnx(network, data.base.images, path)

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pefslc.fewshot.networks.images import LabelledImages
+from pefslc.fewshot.networks.mixed_precision import mixed_formats
 from pefslc.fewshot.networks.pruning import pruned
 from pefslc.fewshot.networks.quantizing import in_formats, quantized
 from pefslc.fewshot.networks.recipe import Recipe
 from pefslc.fewshot.networks.training import Trained, fit
 from pefslc.fewshot.sweep.cells import Cell, Method, Prune
+from pefslc.fewshot.sweep.mixed_format import MixedFormat, backbone_format
 from pefslc.train.tensor_formats import TensorFormats
 
 __all__ = ["pruned_network", "quantized_network"]
@@ -39,6 +44,7 @@ def quantized_network(
     floating: Trained,
     cell: Cell,
     base: LabelledImages,
+    watched: NDArray[np.uint8],
     recipe: Recipe,
     *,
     formats: TensorFormats | None = None,
@@ -49,8 +55,12 @@ def quantized_network(
 
     network   pruned already, where the cell asks for it
     floating  whom it follows where the cell asks for it
+    watched   pictures of val, by which bits are shared out
     formats   of its tensors, where they are known: instead of those that `cell.fmt` gives
     """
+    mixed = backbone_format(cell.fmt)
+    if formats is None and isinstance(mixed, MixedFormat):
+        formats = mixed_formats(network, mixed.MOST_BITS, mixed.budgets, base.images, watched).formats
     start = quantized(network, cell.fmt, base.images) if formats is None else in_formats(network, formats)
     if cell.method is not Method.QAT:
         return start

@@ -61,7 +61,8 @@ def _name(row: Row) -> str:
     cell = row.cell
     if cell.method is Method.FLOAT:
         return row.label
-    how = "a format a tensor" if cell.fmt.startswith("auto") else f"one format, {cell.fmt.split('.')[0]}.n"
+    kinds = {"auto": "a format a tensor", "mixed": "bits shared out"}
+    how = kinds.get(cell.fmt.split(":")[0]) or f"one format, {cell.fmt.split('.')[0]}.n"
     options = [f"pruned {cell.prune}"] * (cell.prune is not None) + ["distilled"] * cell.distill
     return ", ".join([f"{cell.method.upper()}, {how}", *options])
 
