@@ -67,6 +67,7 @@ def _prunes(ctx: click.Context, parameter: click.Parameter, values: tuple[str, .
 @click.option("--arch", "boards", multiple=True, metavar="NAME", help="a Tensil board whose cycles are wanted")
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="processes of this machine  [default: its cores]")
 @click.option("--scheduler", metavar="tcp://HOST:PORT", help="of Dask: run on its workers")
+@click.option("--no-times", is_flag=True, help="leave out the time of the C on this machine")
 @click.option("--no-plot", is_flag=True, help="leave the figure out, which needs matplotlib")
 @data_options
 @network_options
@@ -85,6 +86,7 @@ def sweep(
     boards: tuple[str, ...],
     jobs: int | None,
     scheduler: str | None,
+    no_times: bool,
     no_plot: bool,
     quiet: bool,
     debug: bool,
@@ -116,9 +118,18 @@ def sweep(
         del done, total
         click.echo(what, err=True)
 
+    if not quiet:
+        trainings = f"{len(seeds)} training{'s' * (len(seeds) > 1)}"
+        click.echo(f"{len(cells)} networks of {trainings}; the first news comes when one has ended", err=True)
     try:
         swept = run_sweep(
-            setting, cells, folder, engine, shares_disk=scheduler is None, progress=None if quiet else tell
+            setting,
+            cells,
+            folder,
+            engine,
+            shares_disk=scheduler is None,
+            times=not no_times,
+            progress=None if quiet else tell,
         )
     except KeyboardInterrupt:
         click.echo(f"kept in {folder}: what was finished; the same command goes on", err=True)

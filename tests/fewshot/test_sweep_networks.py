@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ from pefslc.fewshot.episodes.draw import Episodes
 from pefslc.fewshot.episodes.integer_ncm import IntegerNcm
 from pefslc.fewshot.head.spec import HeadKind
 from pefslc.fewshot.networks import Recipe, compiled, features_of, fit, pruned, quantized, train
+from pefslc.fewshot.sweep import run
 from pefslc.fewshot.sweep.artifact import feature_codes
+from pefslc.fewshot.sweep.c_time import c_milliseconds
 from pefslc.fewshot.sweep.cells import Cell, Method, Prune, cell_task, cells_of
 from pefslc.fewshot.sweep.compute import Quantized, Worker
 from pefslc.fewshot.sweep.engines import DaskScheduler, LocalProcesses
@@ -137,6 +140,23 @@ def test_a_sweep_writes_its_table(setting: Setting, results: dict[Cell, Any], fo
     first = [path.read_bytes() for path in written]
     assert [path.read_bytes() for path in swept.write(folder, plot=False)] == first
     assert swept.refused == ()
+    assert swept.milliseconds == {}
+
+
+def test_times_are_those_of_rows_with_a_c_program(
+    setting: Setting, results: dict[Cell, Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed = list[bytes]()
+
+    def clocked(onnx: bytes) -> float:
+        timed.append(onnx)
+        return c_milliseconds(onnx)
+
+    monkeypatch.setattr(run, "c_milliseconds", clocked)
+    swept = run_sweep(setting, CELLS, folder, times=True)
+    assert swept.milliseconds.keys() == {row.label for row in swept.rows if row.c is not None}
+    assert {sha256(onnx).hexdigest() for onnx in timed} <= {r.get("network_sha256") for r in results.values()}
+    assert all(0 < found < 1000 for found in swept.milliseconds.values())
 
 
 def test_other_episodes_train_nothing_again(setting: Setting, results: dict[Cell, Any], folder: Path) -> None:

@@ -139,6 +139,20 @@ def test_markdown_rows_have_the_cells_of_their_header() -> None:
     assert len(lines) == 1 + len(rows_of(everything()))
 
 
+def test_times_stand_in_every_form_where_they_were_measured() -> None:
+    rows = rows_of(everything())
+    times = {rows[1].label: 0.25}
+    header, *lines = to_text(rows, SETTING, times).splitlines()
+    assert "C ms" in header
+    assert "0.250" in next(line for line in lines if line.startswith(rows[1].label))
+    assert "C ms" not in to_text(rows, SETTING)
+    read = list(csv.DictReader(io.StringIO(to_csv(rows, times))))
+    assert {line["c_milliseconds"] for line in read if line["label"] == rows[1].label} == {"0.25"}
+    assert {line["c_milliseconds"] for line in read if line["label"] == rows[0].label} == {""}
+    content = json.loads(to_json(rows, SETTING, [], times))
+    assert [row["c_milliseconds"] for row in content["rows"]][:2] == [None, 0.25]
+
+
 def test_the_json_has_every_result_with_its_key() -> None:
     results = [(cell, f"key {i}", found) for i, (cell, found) in enumerate(everything())]
     content = json.loads(to_json(rows_of(everything()), SETTING, results))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem
-from pefslc.fewshot.sweep.cells import Cell, tasks_of
-from pefslc.fewshot.sweep.compute import Worker
+from pefslc.fewshot.sweep.c_time import c_milliseconds
+from pefslc.fewshot.sweep.cells import Cell, Task, tasks_of
+from pefslc.fewshot.sweep.compute import Quantized, Worker
 from pefslc.fewshot.sweep.engines import Engine, LocalProcesses
 from pefslc.fewshot.sweep.plot import figure_files
 from pefslc.fewshot.sweep.rows import Row, rows_of
@@ -29,11 +30,15 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep found: (cell, key of its task, result) in the order of the cells, and the rows of them."""
+    """What a sweep found: (cell, key of its task, result) in the order of the cells, and the rows of them.
+
+    milliseconds  of the C on this machine, one picture, by the label of a row, where they were measured
+    """
 
     setting: Setting
     results: tuple[tuple[Cell, str, Mapping[str, Any]], ...]
     rows: tuple[Row, ...]
+    milliseconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def refused(self) -> tuple[Problem, ...]:
@@ -45,15 +50,15 @@ class Swept:
         )
 
     def text(self) -> str:
-        return to_text(self.rows, self.setting)
+        return to_text(self.rows, self.setting, self.milliseconds)
 
     def write(self, folder: Path, *, plot: bool = True) -> tuple[Path, ...]:
         """sweep.txt, .md, .csv, .json, with `plot` .png and .svg, each whole or not at all. Raises CompileError."""
         contents = {
             "txt": self.text().encode(),
-            "md": to_markdown(self.rows, self.setting).encode(),
-            "csv": to_csv(self.rows).encode(),
-            "json": to_json(self.rows, self.setting, self.results).encode(),
+            "md": to_markdown(self.rows, self.setting, self.milliseconds).encode(),
+            "csv": to_csv(self.rows, self.milliseconds).encode(),
+            "json": to_json(self.rows, self.setting, self.results, self.milliseconds).encode(),
         }
         if plot:
             contents.update(figure_files(self.rows, self.setting))
@@ -70,12 +75,14 @@ def run_sweep(
     engine: Engine | None = None,
     *,
     shares_disk: bool = True,
+    times: bool = False,
     progress: Progress | None = None,
 ) -> Swept:
     """The results of all cells; those that `folder` has are not computed again.
 
     engine       where they run; by default in this process
     shares_disk  whether the workers see `folder`: they keep checkpoints and drawn glyphs there
+    times        measure the time of the C of each row, in this process, when all else is done
     progress     called after each task: (per mille, 1000, text with the time left)
 
     Raises CompileError. Interrupted, it leaves what was finished, and the next call goes on.
@@ -93,4 +100,18 @@ def run_sweep(
         progress=progress,
     )
     results = tuple((cell, t.key, json.loads(found[t.key])) for cell, t in zip(cells, tasks, strict=True))
-    return Swept(setting, results, rows_of([(cell, result) for cell, _, result in results]))
+    rows = rows_of([(cell, result) for cell, _, result in results])
+    return Swept(setting, results, rows, _milliseconds(rows, cells, tasks, store) if times else {})
+
+
+def _milliseconds(rows: Sequence[Row], cells: Sequence[Cell], tasks: Sequence[Task], store: Store) -> dict[str, float]:
+    """Of the network of the first seed of each row that has a C program."""
+    of_cell = dict(zip(cells, tasks, strict=True))
+    found = {}
+    for row in rows:
+        if row.c is not None:
+            (network,) = of_cell[row.cell].needs
+            content = store.get(network.key)
+            if content is not None:
+                found[row.label] = c_milliseconds(Quantized.from_bytes(content).onnx)
+    return found

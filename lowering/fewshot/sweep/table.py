@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from pefslc.artifacts.sidecar import JsonObject
@@ -17,28 +17,34 @@ from pefslc.fewshot.sweep.setting import Setting
 
 __all__ = ["to_csv", "to_json", "to_markdown", "to_text"]
 
+Milliseconds = Mapping[str, float]
+
 _NONE = "-"
+_NOT_MEASURED: Milliseconds = {}
 _EQUAL_CYCLES = (
     "Fewer bits do not save cycles on the TCU, whose array multiplies words of one width: they save bits of the "
     "accumulator and bytes of the C. Pruned channels save cycles."
 )
 
 
-def to_text(rows: Sequence[Row], setting: Setting) -> str:
-    """Aligned with spaces, with what it was measured on below, and the Pareto fronts."""
-    header, cells = _table(rows)
+def to_text(rows: Sequence[Row], setting: Setting, milliseconds: Milliseconds = _NOT_MEASURED) -> str:
+    """Aligned with spaces, with what it was measured on below, and the Pareto fronts.
+
+    milliseconds  of the C, by the labels of rows
+    """
+    header, cells = _table(rows, milliseconds)
     right = frozenset(range(1, len(header) - 1))
-    return "\n".join([plain_table(header, cells, right), "", *_notes(rows, setting), ""])
+    return "\n".join([plain_table(header, cells, right), "", *_notes(rows, setting, milliseconds), ""])
 
 
-def to_markdown(rows: Sequence[Row], setting: Setting) -> str:
+def to_markdown(rows: Sequence[Row], setting: Setting, milliseconds: Milliseconds = _NOT_MEASURED) -> str:
     """The same for a page."""
-    header, cells = _table(rows)
+    header, cells = _table(rows, milliseconds)
     lines = ["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *map(_escaped, cells))]
-    return "\n".join([*lines, "", *(f"{note}  " for note in _notes(rows, setting)), ""])
+    return "\n".join([*lines, "", *(f"{note}  " for note in _notes(rows, setting, milliseconds)), ""])
 
 
-def to_csv(rows: Sequence[Row]) -> str:
+def to_csv(rows: Sequence[Row], milliseconds: Milliseconds = _NOT_MEASURED) -> str:
     """A line for each row and number of shots, numbers as they are: accuracies 0 to 1, half widths of 95 %."""
     boards = _boards(rows)
     out = io.StringIO()
@@ -47,8 +53,8 @@ def to_csv(rows: Sequence[Row]) -> str:
         (
             "label", "method", "format", "bits", "distill", "prune", "seeds", "status", "shots", "accuracy",
             "half_width", "seed_sd", "difference", "difference_half_width", "float_ncm", "ties", "constant_bytes",
-            "arena_bytes", "macs", "accumulator_bits", "exact", *(f"modelled_cycles_{board}" for board in boards),
-            "head", "reason",
+            "arena_bytes", "macs", "accumulator_bits", "exact", "c_milliseconds",
+            *(f"modelled_cycles_{board}" for board in boards), "head", "reason",
         )
     )  # fmt: skip
     for row in rows:
@@ -56,7 +62,7 @@ def to_csv(rows: Sequence[Row]) -> str:
         costs: list[object] = [
             c.get(n, "") for n in ("constant_bytes", "arena_bytes", "macs", "accumulator_bits", "exact")
         ]
-        costs += [_or_empty(row.cycles.get(board)) for board in boards]
+        costs += [_or_empty(milliseconds.get(row.label)), *(_or_empty(row.cycles.get(board)) for board in boards)]
         cell = row.cell
         before = [
             row.label, cell.method, cell.fmt, _or_empty(cell.bits), cell.distill, _or_empty(cell.prune),
@@ -74,7 +80,12 @@ def to_csv(rows: Sequence[Row]) -> str:
     return out.getvalue()
 
 
-def to_json(rows: Sequence[Row], setting: Setting, results: Sequence[tuple[Cell, str, Result]]) -> str:
+def to_json(
+    rows: Sequence[Row],
+    setting: Setting,
+    results: Sequence[tuple[Cell, str, Result]],
+    milliseconds: Milliseconds = _NOT_MEASURED,
+) -> str:
     """Everything: the setting, each cell's result with its key and hashes, the rows, the fronts.
 
     results  (cell, key of its task, result)
@@ -82,7 +93,7 @@ def to_json(rows: Sequence[Row], setting: Setting, results: Sequence[tuple[Cell,
     content: JsonObject = {
         "setting": {**setting.to_json(), "data": asdict(setting.data)},  # type: ignore[dict-item]
         "cells": [{"key": key, **result} for _, key, result in results],
-        "rows": [_row_json(row) for row in rows],
+        "rows": [{**_row_json(row), "c_milliseconds": milliseconds.get(row.label)} for row in rows],
         "pareto": {
             str(shots): {name: list(labels) for name, labels in fronts(rows, shots).items()}
             for shots in setting.measurement.shots
@@ -103,17 +114,26 @@ def _row_json(row: Row) -> JsonObject:
     }
 
 
-def _table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def _table(rows: Sequence[Row], milliseconds: Milliseconds) -> tuple[list[str], list[list[str]]]:
     shots = list(dict.fromkeys(n for row in rows for n in row.shots))
     boards = _boards(rows)
     header = ["network"]
     for n in shots:
         header += [f"{n}-shot", f"{n}-shot - float", f"{n}-shot, float NCM"]
-    header += ["ties", "C constants", "C memory", "sum bits", *(f"{board} cycles" for board in boards), "integers"]
-    return header, [_cells(row, shots, boards) for row in rows]
+    timed = ["C ms"] * bool(milliseconds)
+    header += [
+        "ties",
+        "C constants",
+        "C memory",
+        *timed,
+        "sum bits",
+        *(f"{board} cycles" for board in boards),
+        "integers",
+    ]
+    return header, [_cells(row, shots, boards, milliseconds) for row in rows]
 
 
-def _cells(row: Row, shots: Sequence[int], boards: Sequence[str]) -> list[str]:
+def _cells(row: Row, shots: Sequence[int], boards: Sequence[str], milliseconds: Milliseconds) -> list[str]:
     line = [row.label]
     for n in shots:
         found = row.shots.get(n)
@@ -125,15 +145,15 @@ def _cells(row: Row, shots: Sequence[int], boards: Sequence[str]) -> list[str]:
         line += [f"{_percent(found.accuracy)}{sd}", _difference(found.difference), beside]
     c = row.c
     line.append(f"{100 * max(f.ties for f in row.shots.values()):.2f} %" if row.shots else _NONE)
-    if c is None:
-        line += [_NONE] * 3
-    else:
-        line += [f"{c['constant_bytes']} B", f"{c['arena_bytes']} B", str(c["accumulator_bits"])]
+    line += [_NONE] * 2 if c is None else [f"{c['constant_bytes']} B", f"{c['arena_bytes']} B"]
+    if milliseconds:
+        line.append(f"{milliseconds[row.label]:.3f}" if row.label in milliseconds else _NONE)
+    line.append(_NONE if c is None else str(c["accumulator_bits"]))
     line += [_NONE if row.cycles.get(board) is None else str(row.cycles[board]) for board in boards]
     return [*line, _NONE if c is None else "exact" if c["exact"] else "bounded"]
 
 
-def _notes(rows: Sequence[Row], setting: Setting) -> list[str]:
+def _notes(rows: Sequence[Row], setting: Setting, milliseconds: Milliseconds) -> list[str]:
     m, data = setting.measurement, setting.data
     seeds = sorted({seed for row in rows for seed in row.seeds})
     heads = dict.fromkeys(found.head for row in rows for found in row.shots.values())
@@ -147,6 +167,8 @@ def _notes(rows: Sequence[Row], setting: Setting) -> list[str]:
     notes += [f"{row.label}: {row.status}: {row.reason}" for row in rows if row.reason]
     if _boards(rows):
         notes.append(f"Cycles are modelled. {_EQUAL_CYCLES}")
+    if milliseconds:
+        notes.append("C ms: of one picture on this machine, one thread; another run measures another time")
     measured = [n for row in rows for n in row.shots]
     if measured:
         n = max(measured)
