@@ -31,16 +31,16 @@ demo: $(VENV)/.core
 	$(BIN)/pefslc examples/$(FLAGSHIP).onnx --target c --fmt Q2.3 -o $(OUTPUT) --verify examples/$(FLAGSHIP).npz
 
 # Stopped, it goes on: files that are there are not made again, a training continues from its last epoch.
-demo-fewshot: $(FEWSHOT)/glyphs_auto_5.onnx $(FEWSHOT)/glyphs_mixed_3.onnx
+demo-fewshot: $(FEWSHOT)/glyphs_auto_4.onnx $(FEWSHOT)/glyphs_Q2.3.onnx
 	$(BIN)/pefslc fewshot evaluate $^ --float $(FEWSHOT)/float.pt
-	$(BIN)/pefslc fewshot build $< -o $(FEWSHOT)/system --arch custom_perf
+	$(BIN)/pefslc fewshot build $(FEWSHOT)/glyphs_Q2.3.onnx -o $(FEWSHOT)/system --arch custom_perf
 	@echo "now draw something: $(BIN)/pefslc fewshot demo $(FEWSHOT)/system"
 
 $(FEWSHOT)/float.pt: | $(VENV)/.sweep
 	mkdir -p $(FEWSHOT)
 	$(BIN)/pefslc fewshot train -o $@ --resume
 
-# glyphs_auto_5.onnx has --fmt auto:5
+# glyphs_auto_4.onnx has --fmt auto:4
 $(FEWSHOT)/glyphs_%.onnx: $(FEWSHOT)/float.pt
 	$(BIN)/pefslc fewshot quantize $< -o $@ --fmt $(subst _,:,$*) --distill --resume
 
