@@ -67,7 +67,7 @@ def _prunes(ctx: click.Context, parameter: click.Parameter, values: tuple[str, .
 @click.option("--arch", "boards", multiple=True, metavar="NAME", help="a Tensil board whose cycles are wanted")
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="processes of this machine  [default: its cores]")
 @click.option("--scheduler", metavar="tcp://HOST:PORT", help="of Dask: run on its workers")
-@click.option("--no-times", is_flag=True, help="leave out the time of the C on this machine")
+@click.option("--times", is_flag=True, help="measure how long the C takes here, too: this differs from run to run")
 @click.option("--no-plot", is_flag=True, help="leave the figure out, which needs matplotlib")
 @data_options
 @network_options
@@ -86,7 +86,7 @@ def sweep(
     boards: tuple[str, ...],
     jobs: int | None,
     scheduler: str | None,
-    no_times: bool,
+    times: bool,
     no_plot: bool,
     quiet: bool,
     debug: bool,
@@ -101,6 +101,7 @@ def sweep(
     from pefslc.fewshot.sweep.engines import DaskScheduler, LocalProcesses
     from pefslc.fewshot.sweep.plot import require_plot
     from pefslc.fewshot.sweep.run import run_sweep
+    from pefslc.targets.c.runner import find_compiler
 
     if scheduler is not None and jobs is not None:
         raise click.UsageError(
@@ -110,6 +111,8 @@ def sweep(
     folder = Path(output)
     if not no_plot:
         require_plot()  # before the hours, not after them
+    if times:
+        find_compiler()
     _check_boards(boards)
     setting = _setting(folder, boards, groups)
     engine = LocalProcesses(jobs or os.cpu_count() or 1) if scheduler is None else DaskScheduler(scheduler)
@@ -128,7 +131,7 @@ def sweep(
             folder,
             engine,
             shares_disk=scheduler is None,
-            times=not no_times,
+            times=times,
             progress=None if quiet else tell,
         )
     except KeyboardInterrupt:

@@ -44,6 +44,11 @@ def test_the_code_blocks_that_train_run(page: Path, folder: Path) -> None:
     run_blocks(page, folder, with_extra=True)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_no_page_has_a_placeholder(page: Path) -> None:
+    assert "@@" not in page.read_text()
+
+
 def test_the_recipe_is_short() -> None:
     recipe = next(text for _, info, text in BLOCK.findall((ROOT / "docs/training.md").read_text()) if "train" in info)
     assert sum(bool(line.strip()) for line in recipe.splitlines()) < 40
