@@ -47,7 +47,7 @@ class Recipe:
     seed: int = 0
 
     @classmethod
-    def fine_tuning(cls, *, epochs: int = 4, rate: float = 2e-3, seed: int = 0) -> Recipe:
+    def fine_tuning(cls, *, epochs: int = 4, rate: float = 5e-4, seed: int = 0) -> Recipe:
         """For a trained network whose formats or channels have changed."""
         return cls(epochs=epochs, rate=rate, seed=seed)
 
