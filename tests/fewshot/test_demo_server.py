@@ -196,6 +196,7 @@ def test_every_answer_has_the_headers(server: DemoServer) -> None:
     for head, status in (
         ("PUT /api/enrol HTTP/1.1\nHost: localhost\nContent-Length: 3\n\nabc", 501),
         ("GET /a <script> HTTP/1.1\n\n", 400),
+        ("<script> HTTP/1.1\n\n", 400),
         ("GET / HTTP/9.9\n\n", 505),
         (f"GET /{'x' * 70000} HTTP/1.1\n\n", 414),
         ("GET / HTTP/1.1\n" + "A: b\n" * 200 + "\n", 431),

@@ -132,6 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
         """The library's own errors, of what is no request that it knows: answered as ours are."""
         del explain
         self.close_connection = True  # what follows was not read
+        self.request_version = self.protocol_version  # else one that it cannot read gets an answer without headers
         status = HTTPStatus(code)
         self._send(status, *_refused(message or status.phrase))
 
