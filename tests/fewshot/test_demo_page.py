@@ -285,6 +285,90 @@ def test_the_camera_is_recognised_frame_by_frame(page: Page) -> None:
     assert page.text("hint").startswith("Now draw something else")
 
 
+def test_a_camera_that_is_started_twice_is_one_camera(page: Page) -> None:
+    """Pressed again while the browser asks whether it may: nothing films on when it is stopped."""
+    page.driver.execute_script(
+        "const devices = navigator.mediaDevices, ask = devices.getUserMedia.bind(devices);"
+        "window.streams = []; window.answers = [];"
+        "devices.getUserMedia = async (wanted) => {"
+        " await new Promise((go) => answers.push(go));"
+        " streams.push(await ask(wanted)); return streams.at(-1); };"
+    )
+    page.click(".sources label:nth-of-type(3)")
+    page.click("#start")
+    page.click("#start")
+    page.driver.execute_script("for (const go of answers) go()")
+    page.until(lambda: page.text("verdict") == "nothing learned yet")
+    assert page.text("start") == "Stop the camera"
+    page.click("#start")
+    states = "return streams.flatMap((s) => s.getTracks()).map((t) => t.readyState)"
+    assert page.driver.execute_script(states) == ["ended"]
+    # Left while the browser asks, and back: it is not asked twice.
+    page.click("#start")
+    page.click(".sources label:nth-of-type(1)")
+    page.click(".sources label:nth-of-type(3)")
+    page.click("#start")
+    page.driver.execute_script("for (const go of answers) go()")
+    page.until(lambda: page.text("verdict") == "nothing learned yet")
+    page.click(".sources label:nth-of-type(1)")
+    assert page.driver.execute_script(states) == ["ended", "ended"]
+    assert not page.driver.find_element(By.ID, "problem").is_displayed()
+
+
+def test_what_was_enrolled_before_a_problem_is_shown(driver: Chrome, tmp_path: Path) -> None:
+    build_system(tiny_backbone(tmp_path), tmp_path / "build", mean="0.5", std="0.25", max_shots=3)
+    paths = []
+    for i in range(5):
+        Image.fromarray(np.full((20, 20, 3), 40 * i, dtype=np.uint8)).save(tmp_path / f"{i}.png")
+        paths.append(str(tmp_path / f"{i}.png"))
+    with opened(driver, DemoSession.open(FewShotSystem.open(tmp_path / "build"))) as page:
+        page.click(".sources label:nth-of-type(2)")
+        page.driver.find_element(By.ID, "chosen").send_keys("\n".join(paths))
+        page.until(lambda: page.driver.find_elements(By.CSS_SELECTOR, "#thumbs button")[4:])
+        page.click("#all")
+        page.driver.find_element(By.ID, "name").send_keys("mug", Keys.ENTER)
+        page.until(lambda: page.text("problem").startswith("3 of 5 enrolled: 4 shots of class 'mug' are too many"))
+        assert page.classes() == ["mug 3 shots"]
+        page.until(lambda: page.text("verdict") == "mug")
+        page.until(lambda: [e.text for e in page.driver.find_elements(By.CSS_SELECTOR, "#thumbs span")] == ["mug"] * 5)
+        assert page.text("problem").startswith("3 of 5 enrolled")
+        page.click("#thumbs button")
+        page.type("u")
+        page.until(lambda: page.classes() == ["mug 2 shots"])
+        assert not page.driver.find_element(By.ID, "problem").is_displayed()
+        assert [c for c in page.complaints() if " 400 " not in c] == []
+
+
+def test_key_u_goes_back_shot_by_shot(page: Page, session: DemoSession) -> None:
+    for name in ("zigzag", "post", "stairs"):
+        page.draw(*DRAWINGS[name])
+        page.enrol(name)
+    page.draw(*DRAWINGS["zigzag"])
+    page.settled()
+    page.type("1")
+    page.until(lambda: page.classes()[0] == "zigzag 2 shots")
+    page.type("u")
+    page.until(lambda: page.classes()[0] == "zigzag 1 shot")
+    page.click("#classes li:nth-child(2) .act:nth-of-type(2)")  # of post, which the key then passes over
+    page.until(lambda: page.classes() == ["zigzag 1 shot", "stairs 1 shot"])
+    page.type("u")
+    page.until(lambda: page.classes() == ["zigzag 1 shot"])
+    page.type("u")
+    page.until(lambda: page.classes() == [])
+    page.type("u")  # there is nothing more
+    page.draw(*DRAWINGS["post"])
+    for name in ("post", "pile"):
+        page.enrol(name)
+        page.draw(*DRAWINGS["stairs"])
+    # Refused, as another window took the shot back: the next press is for the one before.
+    session.forget_last_shot("pile")
+    page.type("u")
+    page.until(lambda: page.text("problem").startswith("there is no class 'pile'"))
+    page.type("u")
+    page.until(lambda: page.classes() == [])
+    assert [c for c in page.complaints() if " 400 " not in c] == []
+
+
 def test_distances_are_shown_where_the_head_has_distances(driver: Chrome, tmp_path: Path) -> None:
     build_system(tiny_backbone(tmp_path), tmp_path / "build", mean="0.5", std="0.25", kind="euclid")
     session = DemoSession.open(FewShotSystem.open(tmp_path / "build"), tmp_path / "desk.state")

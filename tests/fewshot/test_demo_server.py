@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from threading import Thread
+from time import monotonic, sleep
 from typing import Any
 from urllib.parse import urlencode
 
@@ -117,13 +122,10 @@ def test_the_system_is_described(client: Client, server: DemoServer) -> None:
     board = server.session.board
     assert (status, content["classes"]) == (200, [])
     assert board is not None
-    assert (found["engine"], found["height"], found["width"], found["kind"], found["state"]) == (
-        "c",
-        8,
-        8,
-        "cosine",
-        None,
-    )
+    assert (found["height"], found["width"], found["kind"], found["state"]) == (8, 8, "cosine", None)
+    page = server.files["/main.js"].content.decode()
+    assert [key for key in found if not re.search(rf"\bsystem\.{key}\b|{{ {key} }} = system\b", page)] == []
+    assert [key for key in found["board"] if f"board.{key}" not in page] == []
     assert found["board"]["modelled_cycles"] == board.cycles
     assert found["board"]["name"] == ARCH
 
@@ -176,6 +178,55 @@ def test_pages_of_others_are_refused(client: Client, headers: dict[str, str], al
         assert (status != 403) is allowed
 
 
+@pytest.mark.parametrize(
+    ("site", "allowed"),
+    [("same-origin", True), ("none", True), ("cross-site", False), ("same-site", False), ("", False), ("new", False)],
+)
+def test_what_the_browser_says_is_asked_by_another_site_is_refused(client: Client, site: str, allowed: bool) -> None:
+    """Pictures and scripts of another page are asked for without an Origin; same-site is another port's."""
+    headers = {"Content-Type": "application/octet-stream", "Sec-Fetch-Site": site}
+    for method, path in (("GET", "/api/system"), ("GET", "/api/"), ("POST", "/api/forget-class?name=mug")):
+        assert (client.ask(method, path, b"", headers)[0] != 403) is allowed
+    assert client.ask("GET", "/", headers=headers)[0] == 200  # a link to the page
+
+
+def test_every_answer_has_the_headers(server: DemoServer) -> None:
+    """Those of the library to what is no request of HTTP, too."""
+    port = server.server_address[1]
+    for head, status in (
+        ("PUT /api/enrol HTTP/1.1\nHost: localhost\nContent-Length: 3\n\nabc", 501),
+        ("GET /a <script> HTTP/1.1\n\n", 400),
+        ("<script> HTTP/1.1\n\n", 400),
+        ("GET / HTTP/9.9\n\n", 505),
+        (f"GET /{'x' * 70000} HTTP/1.1\n\n", 414),
+        ("GET / HTTP/1.1\n" + "A: b\n" * 200 + "\n", 431),
+        ("GET /none HTTP/1.1\nHost: localhost\n\n", 404),
+        ("GET / HTTP/1.1\nHost: evil.example\n\n", 403),
+    ):
+        answer = whole(port, head)
+        start, _, content = answer.partition(b"\r\n\r\n")
+        first, *lines = start.decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines)
+        assert f" {status} " in first
+        assert headers["Content-Security-Policy"].startswith("default-src 'self'")
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert (headers["Content-Type"], headers["Connection"]) == ("application/json", "close")
+        assert set(json.loads(content)) == {"error"}
+        assert len(content) == int(headers["Content-Length"])
+    assert whole(port, "HEAD / HTTP/1.1\nHost: localhost\n\n").endswith(b"\r\n\r\n")
+
+
+def test_the_body_of_a_get_is_no_request(server: DemoServer) -> None:
+    port = server.server_address[1]
+    hidden = "GET /main.js HTTP/1.1\nHost: localhost\n\n"
+    start = "GET /icon.svg HTTP/1.1\nHost: localhost\n"
+    icon = server.files["/icon.svg"].content
+    for length in (f"Content-Length: {len(hidden) + 3}\n", "Transfer-Encoding: chunked\n", "Content-Length: x\n"):
+        assert whole(port, f"{start}{length}\n{hidden}").endswith(icon)
+    kept = whole(port, f"{start}Content-Length: 0\n\n{start}Connection: close\n\n")
+    assert kept.count(icon) == 2
+
+
 def test_forms_of_others_are_refused_for_their_type(client: Client, server: DemoServer) -> None:
     frame = frames(1, 52)[0]
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
@@ -216,6 +267,17 @@ def raw(port: int, head: str, body: bytes = b"") -> bytes:
         return connection.makefile("rb").readline()
 
 
+def whole(port: int, head: str) -> bytes:
+    """All that is answered until the server closes the connection."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(head.replace("\n", "\r\n").encode())
+        answer = b""
+        with suppress(ConnectionResetError):  # what it did not read
+            while more := connection.recv(1 << 16):
+                answer += more
+        return answer
+
+
 def test_bodies_are_limited(server: DemoServer, client: Client) -> None:
     port = server.server_address[1]
     start = "POST /api/recognise?height=8&width=8 HTTP/1.1\nHost: localhost\nContent-Type: application/octet-stream\n"
@@ -233,12 +295,18 @@ def test_a_page_that_is_closed_in_the_middle_harms_nobody(
     server: DemoServer, client: Client, capfd: pytest.CaptureFixture[str]
 ) -> None:
     port = server.server_address[1]
+    before = set(threading.enumerate())
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(b"POST /api/recognise?height=8&width=8 HTTP/1.1\r\nHost: localhost\r\n")
         connection.sendall(b"Content-Type: application/octet-stream\r\nContent-Length: 192\r\n\r\n123")
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(b"\x16\x03\x01\x00 no HTTP \r\n\r\n")
-    assert client.ask("GET", "/api/system")[0] == 200
+    assert client.ask("GET", "/api/system")[0] == 200  # connections are taken in turn: both threads have begun
+    client.connection.close()
+    end = monotonic() + 20
+    while set(threading.enumerate()) - before and monotonic() < end:
+        sleep(0.005)
+    assert set(threading.enumerate()) - before == set()
     assert capfd.readouterr() == ("", "")
 
 
@@ -253,6 +321,20 @@ def test_a_fault_of_ours_is_told_and_the_next_request_answered(
         server.debug = True
         assert client.post("forget-class", name="mug")[0] == 500
         assert "Traceback" in capfd.readouterr().err
+    assert client.post("forget-class", name="mug")[0] == 400
+
+
+def test_an_error_of_the_disk_is_told(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/desk.state")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DemoSession, "forget_class", full)
+        status, content = client.post("forget-class", name="mug")
+        assert (status, content["error"]["code"]) == (500, None)
+        assert content["error"]["message"] == "'/desk.state': No space left on device"
+        patch.setattr(DemoSession, "forget_class", lambda *_: os.close(-1))
+        assert client.post("forget-class", name="mug")[1]["error"]["message"] == "Bad file descriptor"
     assert client.post("forget-class", name="mug")[0] == 400
 
 

@@ -135,6 +135,35 @@ def test_what_another_process_learned_is_kept(system: FewShotSystem, tmp_path: P
     assert sorted(system.load_state(path).names.values()) == ["axe", "cup", "mug"]
 
 
+def test_a_shot_that_another_process_may_have_forgotten_is_not_taken_out(system: FewShotSystem, tmp_path: Path) -> None:
+    path = tmp_path / "desk.state"
+    first, second = DemoSession.open(system, path), DemoSession.open(system, path)
+    for frame in frames(2, 47):
+        first.enrol("mug", frame)
+    first.enrol("cup", frames(1, 48)[0])
+    second.forget_class("mug")
+    others = frames(3, 49)
+    for frame in others:
+        second.enrol("mug", frame)
+    content = path.read_bytes()
+    with pytest.raises(CompileError, match="or since another program changed the class") as caught:
+        first.forget_last_shot("mug")
+    assert code_of(caught) is Code.HEAD_CLASS
+    assert path.read_bytes() == content
+    own = frames(1, 43)[0]
+    class_id = first.enrol("mug", own)  # of this one it is known that it is there
+    assert sorted(learned(first)) == [("cup", 1, 1), ("mug", 4, 1)]
+    assert first.forget_last_shot("mug") == 3
+    state = system.load_state(path).classifier
+    assert (state.sums(class_id) == system.codes(others).sum(axis=0)).all()
+    with pytest.raises(CompileError, match="or since another program changed the class"):
+        first.forget_last_shot("mug")
+    assert first.forget_last_shot("cup") == 0  # nobody touched it
+    second.forget_class("mug")
+    with pytest.raises(CompileError, match="there is no class 'mug'"):
+        first.forget_last_shot("mug")
+
+
 def test_what_cannot_be_saved_is_not_learned(system: FewShotSystem, tmp_path: Path) -> None:
     path = tmp_path / "desk.state"
     session = DemoSession.open(system, path)

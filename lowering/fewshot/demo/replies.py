@@ -20,13 +20,9 @@ def system_json(session: DemoSession) -> JsonObject:
         "name": description.name,
         "ncm": description.ncm,
         "kind": spec.kind.value,
-        "engine": session.system.engine,
-        "exact": description.exact,
         "height": description.height,
         "width": description.width,
         "features": spec.dimension,
-        "max_shots": spec.max_shots,
-        "max_classes": spec.max_classes,
         "state": None if session.path is None else str(session.path),
         "board": None if session.board is None else session.board.to_json(),
     }

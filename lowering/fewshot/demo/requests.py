@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote, quote_given
 
-__all__ = ["FRAME_TYPE", "MOST_BYTES", "MOST_RECENT", "Query", "Refusal", "require_own_page"]
+__all__ = ["FRAME_TYPE", "MOST_BYTES", "MOST_RECENT", "Query", "Refusal", "require_own_page", "require_own_site"]
 
 FRAME_TYPE = "application/octet-stream"  # no form of another site can send it unasked
 MOST_BYTES = 1 << 22  # of a frame: 1182 x 1182 pixels
@@ -50,13 +50,23 @@ def require_own_page(host: str | None, origin: str | None) -> None:
         raise Refusal(HTTPStatus.FORBIDDEN, "requests of other pages are refused")
 
 
+def require_own_site(fetch_site: str | None) -> None:
+    """Raises Refusal. The header tells of pictures and scripts, too, that another page asks for without an Origin.
+
+    fetch_site  the header Sec-Fetch-Site: same-origin for our page, none for an address that was typed; None where
+                there is none: older browsers, and programs, send none
+    """
+    if fetch_site not in (None, "same-origin", "none"):
+        raise Refusal(HTTPStatus.FORBIDDEN, "requests of other pages are refused")
+
+
 class Query:
     """The query of an address, each key once at most. What is wrong with it is a CompileError."""
 
     def __init__(self, text: str) -> None:
         try:
             pairs = parse_qsl(
-                text, keep_blank_values=True, strict_parsing=bool(text), errors="strict", max_num_fields=20
+                text, keep_blank_values=True, strict_parsing=bool(text), errors="strict", max_num_fields=_MOST_KEYS
             )
         except ValueError:
             raise _wrong("the query of a request cannot be read") from None

@@ -7,7 +7,7 @@
     POST /api/forget-shot?name=N, /api/forget-class?name=N                   with an empty body
 
 A frame is uint8 [H, W, 3], RGB, row by row, as application/octet-stream. Answers are JSON. A mistake is answered with
-{"error": {"code", "message", "hint"}} and a status of 4xx.
+{"error": {"code", "message", "hint"}} and a status of 4xx; what the computer refuses, and a fault of ours, with 500.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from typing import Any
 
 from pefslc.artifacts.sidecar import JsonObject
 from pefslc.diagnostics.error_codes import Code
-from pefslc.diagnostics.errors import CompileError
+from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.fewshot.demo.page_files import PageFile, page_files
 from pefslc.fewshot.demo.replies import classes_json, problem_json, recognition_json, system_json
-from pefslc.fewshot.demo.requests import FRAME_TYPE, MOST_BYTES, Query, Refusal, require_own_page
+from pefslc.fewshot.demo.requests import FRAME_TYPE, MOST_BYTES, Query, Refusal, require_own_page, require_own_site
 from pefslc.fewshot.demo.session import DemoSession
 
 __all__ = ["HOST", "DemoServer"]
@@ -84,6 +84,10 @@ class DemoServer(ThreadingHTTPServer):
             traceback.print_exc()
 
 
+class _BrokenError(Exception):
+    """The connection ended in the middle of a request: nobody is there to be answered."""
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: DemoServer
     protocol_version = "HTTP/1.1"  # a connection for all frames
@@ -92,6 +96,9 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True  # an answer is two writes; the second would wait for the browser
 
     def do_GET(self) -> None:
+        lengths = self.headers.get_all("Content-Length", [])
+        if "Transfer-Encoding" in self.headers or any(length != "0" for length in lengths):
+            self.close_connection = True  # its body is not read: it would be taken for the next request
         self._answer(self._get)
 
     def do_POST(self) -> None:
@@ -100,25 +107,34 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, respond: Callable[[], tuple[str, bytes]]) -> None:
         try:
             require_own_page(self.headers.get("Host"), self.headers.get("Origin"))
+            if self.path.startswith("/api/"):
+                require_own_site(self.headers.get("Sec-Fetch-Site"))
             kind, content = respond()
             status = HTTPStatus.OK
         except Refusal as e:
-            kind, content = _json({"error": {"code": None, "message": str(e), "hint": None}})
+            kind, content = _refused(str(e))
             status = e.status
             self.close_connection = True  # its body was not read
         except CompileError as e:
             kind, content = _json(problem_json(e))
             status = HTTPStatus.BAD_REQUEST
-        except (OSError, EOFError):
+        except _BrokenError:
             self.close_connection = True
             return
         except Exception as e:
             if self.server.debug:
                 traceback.print_exc()
-            fault = f"fault in pefslc: {type(e).__name__}: {e}"
-            kind, content = _json({"error": {"code": None, "message": fault, "hint": "--debug shows where"}})
+            kind, content = _refused(_fault_text(e), "--debug shows where")
             status = HTTPStatus.INTERNAL_SERVER_ERROR
         self._send(status, kind, content)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """The library's own errors, of what is no request that it knows: answered as ours are."""
+        del explain
+        self.close_connection = True  # what follows was not read
+        self.request_version = self.protocol_version  # else one that it cannot read gets an answer without headers
+        status = HTTPStatus(code)
+        self._send(status, *_refused(message or status.phrase))
 
     def _send(self, status: HTTPStatus, kind: str, content: bytes) -> None:
         self.send_response(status)
@@ -128,7 +144,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
     def _get(self) -> tuple[str, bytes]:
         path = self.path.partition("?")[0]
@@ -157,9 +174,12 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal(HTTPStatus.LENGTH_REQUIRED, "a request says how long it is")
         if len(length) > 10 or int(length) > MOST_BYTES:
             raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a frame has more than {MOST_BYTES} bytes")
-        body = self.rfile.read(int(length))
+        try:
+            body = self.rfile.read(int(length))
+        except OSError:
+            raise _BrokenError from None
         if len(body) != int(length):
-            raise EOFError
+            raise _BrokenError
         return body
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -168,6 +188,17 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _json(content: JsonObject) -> tuple[str, bytes]:
     return "application/json", json.dumps(content).encode()
+
+
+def _refused(message: str, hint: str | None = None) -> tuple[str, bytes]:
+    return _json({"error": {"code": None, "message": message, "hint": hint}})
+
+
+def _fault_text(error: Exception) -> str:
+    if isinstance(error, OSError):  # the disk's, or whatever the computer refuses
+        where = "" if error.filename is None else f"{quote(str(error.filename))}: "
+        return f"{where}{error.strerror or error}"
+    return f"fault in pefslc: {type(error).__name__}: {error}"
 
 
 def _recognise(session: DemoSession, query: Query, body: bytes) -> JsonObject:

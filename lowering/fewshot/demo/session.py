@@ -75,7 +75,7 @@ class DemoSession:
     _state: HeadState
     _lock: Lock = field(default_factory=Lock)
     _order: list[int] = field(default_factory=list)  # of class ids: as they were met, for keys that stay
-    _shots: dict[int, list[Codes]] = field(default_factory=dict)  # enrolled here and not forgotten yet
+    _shots: dict[int, list[Codes]] = field(default_factory=dict)  # enrolled here, and surely in the sums still
 
     @classmethod
     def open(cls, system: FewShotSystem, path: Path | None = None, board: Board | None = None) -> DemoSession:
@@ -125,18 +125,19 @@ class DemoSession:
         """Forget the shot of a class that was enrolled last; returns how many shots are left.
 
         With its last shot a class goes. Raises CompileError, and nothing changes then: this session must have enrolled
-        the shot, for a state keeps sums only.
+        the shot, and no other process changed the class since, for a state keeps sums only.
         """
         with self._lock:
-            class_id = class_called(self._state, name)
-            shots = self._shots.get(class_id, [])
-            if not shots:
-                raise CompileError(
-                    Code.HEAD_CLASS,
-                    f"no shot of {quote(name)} was enrolled since the demo began",
-                    hint="forget the class, or one shot by its picture: pefslc fewshot forget",
-                )
             with self._editing() as state:
+                class_id = class_called(state, name)
+                shots = self._shots.get(class_id)
+                if not shots:
+                    raise CompileError(
+                        Code.HEAD_CLASS,
+                        f"no shot of {quote(name)} was enrolled since the demo began, "
+                        "or since another program changed the class",
+                        hint="forget the class, or one shot by its picture: pefslc fewshot forget",
+                    )
                 state.classifier.forget_shot(class_id, shots[-1])
                 left = state.classifier.shots(class_id)
                 if not left:
@@ -175,8 +176,17 @@ class DemoSession:
             return
         # The file is read again: another process may have learned meanwhile. One that is gone is written again.
         with self.system.editing(self.path, new=ours) as state:
+            self._drop_changed(state)
             yield state
         self._take_over(state)
+
+    def _drop_changed(self, state: HeadState) -> None:
+        """Drop the shots of each class that is not as this session left it: they may no longer be in its sums."""
+        left, found = self._state.classifier, state.classifier
+        for c in list(self._shots):
+            same = c in left.classes and c in found.classes and left.shots(c) == found.shots(c)
+            if not (same and np.array_equal(left.sums(c), found.sums(c))):
+                del self._shots[c]
 
     def _take_over(self, state: HeadState) -> None:
         there = state.classifier.classes

@@ -1,9 +1,10 @@
 // The server's requests: lowering/fewshot/demo/server.py lists them.
 
 export class Problem extends Error {
-  constructor(message, hint = null) {
+  constructor(message, hint = null, code = null) {
     super(message);
     this.hint = hint;
+    this.code = code; // the server's, such as PEF1123
   }
 }
 
@@ -17,7 +18,7 @@ async function answer(request) {
   } catch {
     throw GONE;
   }
-  if (!response.ok) throw new Problem(content.error.message, content.error.hint);
+  if (!response.ok) throw new Problem(content.error.message, content.error.hint, content.error.code);
   return content;
 }
 

@@ -15,6 +15,7 @@ export class Camera {
     this.video = video;
     this.context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
     this.stream = null;
+    this.starting = false; // the browser asks whether it may film
   }
 
   get running() {
@@ -24,14 +25,18 @@ export class Camera {
   // Raises a Problem.
   async start() {
     if (!navigator.mediaDevices) throw new Problem("this browser gives no camera to this page");
+    this.starting = true;
     try {
-      this.stream = await navigator.mediaDevices.getUserMedia({ video: { height: { ideal: 480 } } });
-      this.video.srcObject = this.stream;
+      const stream = await navigator.mediaDevices.getUserMedia({ video: { height: { ideal: 480 } } });
+      this.stop(); // an earlier one
+      this.stream = this.video.srcObject = stream;
       await this.video.play();
     } catch (error) {
       this.stop();
       const [message, hint] = REASONS[error.name] ?? [`the camera cannot be used: ${error.message}`, null];
       throw new Problem(message, hint);
+    } finally {
+      this.starting = false;
     }
   }
 

@@ -11,8 +11,8 @@ function element(tag, className, text = "") {
 
 export class ClassList {
   // act: { enrol(name), forgetShot(name), forgetClass(name) }
-  constructor(list, act, maxShots) {
-    Object.assign(this, { list, act, maxShots });
+  constructor(list, act) {
+    Object.assign(this, { list, act });
     this.rows = new Map(); // by class id; elements stay, and with them the focus
     this.classes = [];
   }

@@ -21,7 +21,7 @@ const page = {
   failed: false, // the last one was not answered
   recent: [], // class ids, for the vote
   times: [], // of answers
-  lastEnrolled: null,
+  enrolled: [], // names, shot by shot: for key U
 };
 let drawing, pictures, camera, classes, measure;
 
@@ -126,20 +126,28 @@ function count(milliseconds) {
 
 // --- what is learned ---------------------------------------------------------------------------------------------
 
-async function act(work) {
+// Does one request after another, and shows what each has changed, whatever becomes of the next. Returns null, or the
+// problem of the one that failed.
+async function act(requests, done) {
+  let count = 0;
+  let failed = null;
   try {
-    const answer = await work();
-    complain(null);
-    classes.update(answer.classes);
-    $("none").hidden = answer.classes.length > 0;
-    page.recent = [];
-    look();
-    caption();
-    return true;
+    for (const request of requests) {
+      classes.update((await request()).classes);
+      count += 1;
+      done?.();
+    }
   } catch (problem) {
-    complain(problem);
-    return false;
+    failed = problem;
   }
+  page.failed = false; // what is said from here on is no frame's: the next one that is answered does not take it away
+  const some = requests.length > 1 ? `${count} of ${requests.length} enrolled: ` : "";
+  complain(failed && new api.Problem(some + failed.message, failed.hint));
+  page.recent = [];
+  tellNext();
+  look();
+  caption();
+  return failed;
 }
 
 async function enrol(name) {
@@ -149,13 +157,9 @@ async function enrol(name) {
     complain(new api.Problem("there is nothing to enrol", HINTS[page.source]));
     return false;
   }
-  const learned = await act(async () => {
-    let answer;
-    for (const seen of frames) answer = await api.enrol(name, seen);
-    return answer;
-  });
+  const requests = frames.map((seen) => () => api.enrol(name, seen));
+  const learned = (await act(requests, () => page.enrolled.push(name))) === null;
   if (learned) {
-    page.lastEnrolled = name;
     if (page.source === "draw") drawing.finish();
     const shots = classes.classes.find((c) => c.name === name)?.shots;
     announce(`${name} enrolled, ${shots} ${shots === 1 ? "shot" : "shots"}`, 0);
@@ -163,11 +167,19 @@ async function enrol(name) {
   return learned;
 }
 
+const NOT_THERE = "PEF1123"; // what was to be forgotten
+
 const forgetShot = async (name) => {
-  if (await act(() => api.forgetShot(name))) announce(`last shot of ${name} forgotten`, 0);
+  const at = page.enrolled.lastIndexOf(name);
+  if (at >= 0) page.enrolled.splice(at, 1); // at once: key U may be pressed again before the answer
+  const problem = await act([() => api.forgetShot(name)]);
+  if (problem === null) announce(`last shot of ${name} forgotten`, 0);
+  else if (at >= 0 && problem.code !== NOT_THERE) page.enrolled.splice(at, 0, name); // to be tried again
 };
 const forgetClass = async (name) => {
-  if (await act(() => api.forgetClass(name))) announce(`${name} forgotten`, 0);
+  if ((await act([() => api.forgetClass(name)])) !== null) return;
+  page.enrolled = page.enrolled.filter((other) => other !== name);
+  announce(`${name} forgotten`, 0);
 };
 
 // What each picture is taken for, below it; a later call takes over.
@@ -254,6 +266,7 @@ async function add(files) {
 }
 
 async function startCamera() {
+  if (camera.starting) return;
   try {
     await camera.start();
     if (page.source !== "camera") return camera.stop(); // left while the browser asked
@@ -261,7 +274,7 @@ async function startCamera() {
     $("start").textContent = "Stop the camera";
     film();
   } catch (problem) {
-    complain(problem);
+    if (page.source === "camera") complain(problem);
   }
 }
 
@@ -279,7 +292,7 @@ function onKey(event) {
   if (digit) enrol(digit.name);
   else if (key === "n") $("name").focus();
   else if (key === "c" && page.source === "draw") drawing.clear();
-  else if (key === "u" && page.lastEnrolled !== null) forgetShot(page.lastEnrolled);
+  else if (key === "u" && page.enrolled.length) forgetShot(page.enrolled.at(-1));
   else return;
   event.preventDefault();
 }
@@ -298,7 +311,7 @@ function listen() {
     $("many").hidden = true;
     $("chosen").focus();
   });
-  $("start").addEventListener("click", () => (camera.running ? stopCamera() : startCamera()));
+  $("start").addEventListener("click", () => (camera.running && !camera.starting ? stopCamera() : startCamera()));
   $("vote").addEventListener("change", () => (page.recent = []));
   $("threshold").addEventListener("input", () => {
     page.recent = [];
