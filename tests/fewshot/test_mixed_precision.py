@@ -20,6 +20,7 @@ from pefslc.fewshot.networks.mixed_precision import MixedFormats, missed_budgets
 from pefslc.fewshot.networks.quantizing import compiled, data_formats, folded, in_formats  # noqa: E402
 from pefslc.fewshot.networks.recipe import Recipe  # noqa: E402
 from pefslc.fewshot.networks.training import Trained, train  # noqa: E402
+from pefslc.numeric.accumulate import bits_for_range  # noqa: E402
 from pefslc.passes.check_accumulators import sum_ranges  # noqa: E402
 from pefslc.train.tensor_formats import TensorFormats  # noqa: E402
 
@@ -99,15 +100,32 @@ def test_equal_arguments_find_equal_formats(trained: Trained) -> None:
 def test_sums_keep_the_budget_in_what_is_compiled(trained: Trained) -> None:
     found = mixed_formats(trained, 6, ["accumulator=custom_perf"], drawn().images, WATCHED)
     assert found.descent.costs[0] <= 16
-    assert found.descent.loss == min(d.loss for d in found.tried)
+    assert found.descent.loss == min(d.loss for d in found.tried if d.holds)
     assert [set(d.start.values()) for d in found.tried] == [{2 + i} for i in range(len(found.tried))]
     assert found.descent.loss == pytest.approx(angle(trained, found.formats), abs=1e-6)
     program = compiled(in_formats(trained, found.formats), drawn().images, "tensil", arch="custom_perf")
-    assert max(high.bit_length() for _, high in sum_ranges(program.graph).values()) < 16
+    sums = sum_ranges(program.graph)
+    assert sums
+    assert all(bits_for_range(low, high) <= 16 for low, high in sums.values())
     assert missed_budgets(program.lowered.reference, found.budgets) == ()
     wide = compiled(in_formats(trained, data_formats(trained, "auto:6", drawn().images)), drawn().images)
     (missed,) = missed_budgets(wide.lowered.reference, found.budgets)
     assert missed.startswith("accumulator=custom_perf: a sum takes ")
+
+
+def test_sums_that_few_bits_miss_are_met_from_more_bits() -> None:
+    """With few bits to begin with, weights keep narrow ranges: their codes are large, and so are the sums."""
+    images = drawn(seed=0).images
+    untrained = train(tiny(), drawn(), Recipe(epochs=0, seed=0))
+    found = mixed_formats(untrained, 6, ["accumulator=9"], images, WATCHED)
+    assert not found.tried[0].holds, "else this test says nothing"
+    assert found.descent.holds
+    assert found.descent.loss == min(d.loss for d in found.tried if d.holds)
+    program = compiled(in_formats(untrained, found.formats), images, "tensil", arch="custom_perf")
+    assert all(bits_for_range(low, high) <= 9 for low, high in sum_ranges(program.graph).values())
+    with pytest.raises(CompileError, match=r"the network misses accumulator=7 \(8\)") as nearest:
+        mixed_formats(untrained, 6, ["accumulator=7"], images, WATCHED)
+    assert "larger budget" in str(nearest.value)
 
 
 def test_a_budget_out_of_reach_is_refused(trained: Trained) -> None:
