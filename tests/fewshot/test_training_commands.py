@@ -239,7 +239,21 @@ def test_a_sweep_of_the_command_is_complete(work: Path, tmp_path: Path, capsys: 
         (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--prune", "2:2"), 1, "share 2"),
         (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--method", "ptq", "--distill"), 1, "distilled"),
         (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--size", "17"), 1, "other pictures"),
-        (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--budget", "bits=3"), 1, "names one format"),
+        (
+            ("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--budget", "bits=3"),
+            1,
+            "--budget shares out the bits of auto:, and --fmt is Q2.3",
+        ),
+        (
+            ("quantize", "net.pt", "-o", "x.onnx", "--fmt", "mixed:3", "--budget", "bits=3"),
+            1,
+            "--budget shares out the bits of auto:, and --fmt is mixed:3",
+        ),
+        (
+            ("quantize", "net.pt", "-o", "x.onnx", "--fmt", "auto:3", "--budget", "accumulator=nix"),
+            1,
+            "unknown architecture 'nix'",
+        ),
         (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "auto:4", "--budget", "bits=1"), 1, "at least 2 bits"),
         (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "auto:4", "--budget", "bytes=9"), 1, "misses bytes=9"),
         (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "auto:4", "--budget", "cycles=9"), 1, "save no cycles"),

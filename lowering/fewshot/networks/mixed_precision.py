@@ -33,10 +33,11 @@ from pefslc.fewshot.precision.budgets import (
     parse_budget,
     storage_budget,
 )
-from pefslc.fewshot.precision.descent import FEWEST_BITS, Bits, Budget, Descent, descend
+from pefslc.fewshot.precision.descent import Bits, Budget, Descent, descend
 from pefslc.geometry.shapes import element_count
 from pefslc.ir.graph import Graph
 from pefslc.ir.quantized import Constant
+from pefslc.numeric.choose_format import FEWEST_BITS
 from pefslc.passes.calibrate import Widths
 from pefslc.passes.check_accumulators import sum_ranges
 from pefslc.passes.manager import run_passes
@@ -95,7 +96,8 @@ def mixed_formats(
     asked = tuple(parse_budget(b) if isinstance(b, str) else b for b in budgets)
     parse_format(f"auto:{most_bits}")
     require_images(watched, trained.description)
-    sums = any(request.kind is BudgetKind.ACCUMULATOR for request in asked)
+    boards = [_limits(request) for request in asked if request.kind is BudgetKind.ACCUMULATOR]
+    sums = bool(boards)
     space = _Space(trained, most_bits, images, progress)
     angle = FeatureAngle(space.space, space.plans[most_bits], watched)
 
