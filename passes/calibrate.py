@@ -14,7 +14,7 @@ from pefslc.ir.quantized import Add, AveragePool, Clip, Constant, Conv, LeakyRel
 from pefslc.ir.reference import in_chunks, stream_values
 from pefslc.ir.structural import Concat, Structural
 from pefslc.ir.value import Value
-from pefslc.numeric.choose_format import AutoFormat, Calibration, Candidate, candidates, choose
+from pefslc.numeric.choose_format import FEWEST_BITS, AutoFormat, Calibration, Candidate, candidates, choose
 from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.quantize import dequantize, quantize_array, round_floats
 from pefslc.numeric.staircase import Quantizer
@@ -23,7 +23,6 @@ from pefslc.passes.quantization_sites import quantization_sites, stored_sources
 from pefslc.passes.quantize_after_training import FormatPlan, computed_parameter
 
 __all__ = [
-    "FEWEST_BITS",
     "CalibratedFormats",
     "Calibrator",
     "Widths",
@@ -45,7 +44,6 @@ class Widths:
 
 
 _AS_ASKED = Widths()
-FEWEST_BITS = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)

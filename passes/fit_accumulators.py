@@ -11,9 +11,9 @@ from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Conv2d, Dense, Rescale, Sum, SumPool
 from pefslc.ir.quantized import Add, AveragePool, Conv, Linear
 from pefslc.ir.value import Op
+from pefslc.numeric.choose_format import FEWEST_BITS
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.calibrate import (
-    FEWEST_BITS,
     CalibratedFormats,
     Calibrator,
     Widths,

@@ -68,10 +68,14 @@ def build(
 
     card = read_build_card(backbone)
     numbers = normalization(backbone, card, mean, std)
+    of_card = centre is None and card is not None and kind == "cosine"
+    if centre_name is not None and not of_card and centre in (None, NO_CENTRE):
+        raise click.UsageError("--centre-name names a centre, and there is none", click.get_current_context())
     pictures: Any = None
     with progress_bar(quiet=quiet) as progress:
         name = "base mean"
-        if centre is None and card is not None and kind == "cosine":
+        if of_card:
+            assert card is not None
             pictures, name = base_pictures(backbone, card, cache, progress)
         elif centre is not None and centre != NO_CENTRE:
             pictures = read_all(picture_files([centre]))

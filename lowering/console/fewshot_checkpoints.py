@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,16 +14,18 @@ resume_option = click.option("--resume", is_flag=True, help="go on with a traini
 
 
 @contextmanager
-def checkpoints(output: Path, *stages: str, resume: bool) -> Iterator[tuple[Path, ...]]:
-    """The files for the checkpoints of the stages of a command that writes `output`; removed when all is done.
+def checkpoints(output: Path, *stages: str, resume: bool) -> Iterator[Mapping[str, Path]]:
+    """The files, by stage, for the checkpoints of a command that writes `output`; removed when all is done.
+
+    stages  those that will run: what others left is not theirs to remove
 
     Raises CompileError where one is there and `resume` is not given.
     """
     from pefslc.diagnostics.error_codes import Code
     from pefslc.diagnostics.errors import CompileError, quote
 
-    files = tuple(output.with_name(f"{output.name}.{stage}") for stage in stages)
-    for file in files:
+    files = {stage: output.with_name(f"{output.name}.{stage}") for stage in stages}
+    for file in files.values():
         if file.exists() and not resume:
             raise CompileError(
                 Code.OTHER_TRAINING,
@@ -33,9 +35,9 @@ def checkpoints(output: Path, *stages: str, resume: bool) -> Iterator[tuple[Path
     try:
         yield files
     except KeyboardInterrupt:
-        kept = [str(file) for file in files if file.exists()]
+        kept = [str(file) for file in files.values() if file.exists()]
         if kept:
             click.echo(f"kept: {', '.join(kept)}; the same command with --resume goes on", err=True)
         raise
-    for file in files:
+    for file in files.values():
         file.unlink(missing_ok=True)

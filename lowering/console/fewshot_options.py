@@ -44,12 +44,15 @@ def build_and_state(function: _Function) -> _Function:
 
 def threshold_option(ctx: click.Context, _: click.Parameter, value: str | None) -> Fraction | None:
     """A callback: a decimal or a fraction, exactly."""
+    from pefslc.diagnostics.errors import CompileError
+    from pefslc.fewshot.head.scores import parse_threshold
+
     if value is None:
         return None
     try:
-        return Fraction(value)
-    except (ValueError, ZeroDivisionError):
-        raise click.UsageError(f"--threshold: {value!r} is no number; for example 0.81, or 81/100", ctx) from None
+        return parse_threshold(value)
+    except CompileError as e:
+        raise click.UsageError(f"--threshold: {value!r} is no number; {e.problems[0].hint}", ctx) from None
 
 
 def open_system(build: str, engine: str, *, quiet: bool = False) -> FewShotSystem:

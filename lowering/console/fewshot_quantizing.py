@@ -48,9 +48,13 @@ def budgets_option(ctx: click.Context, _: click.Parameter, values: tuple[str, ..
     """A callback: KIND=LIMIT, any number of times."""
     from pefslc.diagnostics.error_codes import Code
     from pefslc.diagnostics.errors import CompileError
+    from pefslc.driver.compile_options import chosen_target
     from pefslc.fewshot.precision.budgets import parse_budget
 
     requests = tuple(map(parse_budget, values))
+    for request in requests:
+        if request.board:
+            chosen_target("tensil", {"arch": request.board})  # a board that there is not is said before the search
     if requests and not str(ctx.params.get("fmt")).startswith("auto:"):
         raise CompileError(
             Code.BUDGET,
@@ -117,11 +121,12 @@ def quantize(
     from dataclasses import asdict
 
     from pefslc.console.progress import progress_bar
-    from pefslc.fewshot.networks import Recipe, export_onnx, read_trained
+    from pefslc.fewshot.networks import Recipe, read_trained
     from pefslc.fewshot.networks.mixed_precision import mixed_formats
+    from pefslc.fewshot.networks.quantizing import onnx_content
     from pefslc.fewshot.precision.budgets import parse_budget
     from pefslc.fewshot.precision.search_log import search_text
-    from pefslc.fewshot.sweep.card import require_card_path, write_card
+    from pefslc.fewshot.sweep.card import require_network_path, write_network
     from pefslc.fewshot.sweep.cells import Cell, Method
     from pefslc.fewshot.sweep.methods import pruned_network, quantized_network
     from pefslc.fewshot.sweep.mixed_format import MixedFormat, backbone_format
@@ -133,16 +138,18 @@ def quantize(
     if isinstance(parsed, MixedFormat):
         most_bits, budgets = parsed.MOST_BITS, tuple(map(parse_budget, parsed.budgets))
     recipe = Recipe.fine_tuning(**tuning, seed=seed)
-    require_card_path(path)
+    require_network_path(path)
+    stages = ["pruning.checkpoint"] * (prune is not None) + ["checkpoint"] * (cell.method is Method.QAT)
     content = read_trained(Path(trained))
     floating = content.trained
     with (
-        checkpoints(path, "pruning.checkpoint", "checkpoint", resume=resume) as (pruning, tuning_file),
+        checkpoints(path, *stages, resume=resume) as files,
         progress_bar(quiet=quiet) as progress,
     ):
         source, pictures = pictures_of(content, data, cache, progress)
         base, watched, network, found = pictures.base, pictures.val.images, floating, None
         if prune is not None:
+            pruning = files["pruning.checkpoint"]
             network = pruned_network(
                 floating, prune, base, recipe, distill=distill, checkpoint=pruning, progress=progress
             )
@@ -157,12 +164,12 @@ def quantize(
             pictures.val.images,
             recipe,
             formats=formats,
-            checkpoint=tuning_file,
+            checkpoint=files.get("checkpoint"),
             progress=progress,
         )
-        export_onnx(small, base.images, path)
-        card = write_card(
+        card = write_network(
             path,
+            onnx_content(small, base.images),
             {
                 "cell": cell.to_json(),  # type: ignore[dict-item]
                 "description": json.loads(small.description.to_json()),

@@ -82,12 +82,14 @@ def train(
     require_trained_path(path)
     measured, source = measurement_of(measurement, "val"), source_of(data)
     chosen, description = recipe_of(recipe, seed), describe(network, source.size)
-    with checkpoints(path, "checkpoint", resume=resume) as (checkpoint,), progress_bar(quiet=quiet) as progress:
+    with checkpoints(path, "checkpoint", resume=resume) as files, progress_bar(quiet=quiet) as progress:
         pictures = source.load(cache, progress)
         backbone = load_weights(Path(weights), description) if weights else Backbone(description, chosen.seed)
         start = with_classifier(backbone, pictures.base, chosen)
         validation = validation_on_val(pictures.val, measured, validate_every) if validate_every else None
-        trained = fit(start, pictures.base, chosen, checkpoint=checkpoint, validation=validation, progress=progress)
+        trained = fit(
+            start, pictures.base, chosen, checkpoint=files["checkpoint"], validation=validation, progress=progress
+        )
         origin = {
             "data": json.dumps(asdict(source), sort_keys=True),
             "data_sha256": pictures.digest(),

@@ -20,7 +20,7 @@ from pefslc.diagnostics.errors import CompileError, Problem, quote
 from pefslc.files.folder_lock import locked
 from pefslc.files.replacement import replace_files, undo_unfinished
 
-__all__ = ["in_the_way", "publish", "require_replaceable", "write_file"]
+__all__ = ["in_the_way", "publish", "require_replaceable", "write_file", "write_files"]
 
 _ANOTHER_MODEL = "choose another folder (-o), or another name for the model's file"
 
@@ -75,6 +75,20 @@ def write_file(path: Path, content: bytes, *, durable: bool = False) -> None:
     except OSError as e:
         raise CompileError(
             Code.CANNOT_WRITE, f"cannot write {quote(path)}: {e.strerror or e}", hint="give another path"
+        ) from None
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files of a folder that is there, in their order: all of them or none, as `publish` does. Who calls it has
+    asked whether what lies there may be replaced. Raises CompileError.
+    """
+    try:
+        with locked(folder):
+            undo_unfinished(folder)
+            replace_files(folder, files)
+    except OSError as e:
+        raise CompileError(
+            Code.CANNOT_WRITE, f"cannot write into {quote(folder)}: {e.strerror or e}", hint="give another path"
         ) from None
 
 

@@ -12,8 +12,9 @@ from math import frexp
 from pefslc.numeric.format import MAX_FORMAT_BITS, FixedPoint
 from pefslc.numeric.rounding import round_fraction
 
-__all__ = ["AutoFormat", "Calibration", "Candidate", "candidates", "choose", "covering_format"]
+__all__ = ["FEWEST_BITS", "AutoFormat", "Calibration", "Candidate", "candidates", "choose", "covering_format"]
 
+FEWEST_BITS = 2  # of a tensor whose format is chosen
 LARGEST_CLIPPED_SHARE = Fraction(1, 1000)
 _FINER_STEPS = 5  # each halves the range
 _AUTO = re.compile(r"auto:(\d{1,3})", re.ASCII)
@@ -43,8 +44,8 @@ class AutoFormat:
         if match is None:
             raise ValueError(f"{text!r} names no width: write auto:8 for 8 bits")
         bits = int(match[1])
-        if not 2 <= bits <= MAX_FORMAT_BITS:
-            raise ValueError(f"{text!r}: between 2 and {MAX_FORMAT_BITS} bits are possible")
+        if not FEWEST_BITS <= bits <= MAX_FORMAT_BITS:
+            raise ValueError(f"{text!r}: between {FEWEST_BITS} and {MAX_FORMAT_BITS} bits are possible")
         return cls(bits)
 
     def __str__(self) -> str:

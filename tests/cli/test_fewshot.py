@@ -305,6 +305,7 @@ BUILD = ("fewshot", "build", "tiny.onnx", "-o", "x", "--std", "1")
         (("fewshot", "enrol", "nowhere", "x.state", "--class", "a", "pictures/mug"), 1, "there is no folder 'nowhere'"),
         ((*CLASSIFY,), 1, "there are no pictures to recognise"),
         ((*CLASSIFY, "pictures/mug", "--threshold", "near"), 2, "--threshold: 'near' is no number"),
+        ((*CLASSIFY, "pictures/mug", "--threshold", "1e999999999"), 2, "--threshold: '1e999999999' is no number"),
         ((*CLASSIFY, "pictures/mug", "--threshold", "1.5"), 1, "the threshold 3/2 is not in 0 to 1"),
         ((*CLASSIFY, "pictures/mug", "--threshold", "1.5"), 1, "  help: a squared cosine is in 0 to 1, such as 81/100"),
         ((*BUILD, "--mean", "0.5,x,0.5"), 1, "mean is '0.5, x, 0.5'\n  help: one number, or three, of red, green and "),

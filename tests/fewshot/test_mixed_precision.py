@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ pytest.importorskip("brevitas")
 from fewshot.network_support import drawn, tiny  # noqa: E402
 
 from pefslc.diagnostics.errors import CompileError  # noqa: E402
+from pefslc.fewshot.networks import mixed_precision  # noqa: E402
 from pefslc.fewshot.networks.fake_quantization import FakeQuantized  # noqa: E402
 from pefslc.fewshot.networks.features import features_of  # noqa: E402
 from pefslc.fewshot.networks.format_space import FeatureAngle, FormatSpace  # noqa: E402
@@ -20,6 +22,8 @@ from pefslc.fewshot.networks.mixed_precision import MixedFormats, missed_budgets
 from pefslc.fewshot.networks.quantizing import compiled, data_formats, folded, in_formats  # noqa: E402
 from pefslc.fewshot.networks.recipe import Recipe  # noqa: E402
 from pefslc.fewshot.networks.training import Trained, train  # noqa: E402
+from pefslc.fewshot.precision.descent import Bits, Budget, Descent, descend  # noqa: E402
+from pefslc.numeric.accumulate import bits_for_range  # noqa: E402
 from pefslc.passes.check_accumulators import sum_ranges  # noqa: E402
 from pefslc.train.tensor_formats import TensorFormats  # noqa: E402
 
@@ -99,15 +103,41 @@ def test_equal_arguments_find_equal_formats(trained: Trained) -> None:
 def test_sums_keep_the_budget_in_what_is_compiled(trained: Trained) -> None:
     found = mixed_formats(trained, 6, ["accumulator=custom_perf"], drawn().images, WATCHED)
     assert found.descent.costs[0] <= 16
-    assert found.descent.loss == min(d.loss for d in found.tried)
+    assert found.descent.loss == min(d.loss for d in found.tried if d.holds)
     assert [set(d.start.values()) for d in found.tried] == [{2 + i} for i in range(len(found.tried))]
     assert found.descent.loss == pytest.approx(angle(trained, found.formats), abs=1e-6)
     program = compiled(in_formats(trained, found.formats), drawn().images, "tensil", arch="custom_perf")
-    assert max(high.bit_length() for _, high in sum_ranges(program.graph).values()) < 16
+    sums = sum_ranges(program.graph)
+    assert sums
+    assert all(bits_for_range(low, high) <= 16 for low, high in sums.values())
     assert missed_budgets(program.lowered.reference, found.budgets) == ()
     wide = compiled(in_formats(trained, data_formats(trained, "auto:6", drawn().images)), drawn().images)
     (missed,) = missed_budgets(wide.lowered.reference, found.budgets)
     assert missed.startswith("accumulator=custom_perf: a sum takes ")
+
+
+def test_sums_that_few_bits_miss_are_met_from_more_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With few bits to begin with, weights keep narrow ranges: their codes are large, and so are the sums.
+
+    Real descents take minutes here, one evaluation of all sums for each move that they look at. These go straight down.
+    """
+
+    def straight(start: Bits, budgets: Sequence[Budget], loss: Callable[[Bits], float], **_: object) -> Descent:
+        return replace(descend(dict.fromkeys(start, 2), budgets, loss), start=dict(start))
+
+    images = drawn(seed=0).images
+    untrained = train(tiny(), drawn(), Recipe(epochs=0, seed=0))
+    monkeypatch.setattr(mixed_precision, "descend", straight)
+    found = mixed_formats(untrained, 6, ["accumulator=9"], images, WATCHED)
+    holds = [d.holds for d in found.tried]
+    assert holds[0] is False, "else this test says nothing"
+    assert found.descent in [d for d in found.tried if d.holds]
+    assert found.descent.loss == min(d.loss for d in found.tried if d.holds)
+    program = compiled(in_formats(untrained, found.formats), images, "tensil", arch="custom_perf")
+    assert all(bits_for_range(low, high) <= 9 for low, high in sum_ranges(program.graph).values())
+    least = min(d.costs[0] for d in found.tried)
+    with pytest.raises(CompileError, match=rf"the network misses accumulator=4 \({least:.0f}\)"):
+        mixed_formats(untrained, 6, ["accumulator=4"], images, WATCHED)
 
 
 def test_a_budget_out_of_reach_is_refused(trained: Trained) -> None:

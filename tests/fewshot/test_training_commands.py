@@ -155,6 +155,30 @@ def test_a_stopped_quantization_is_gone_on_with_to_the_same_file(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["whole.json", "whole.onnx", "x.json", "x.onnx"]
 
 
+def test_a_checkpoint_that_a_command_does_not_read_stays(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pefslc.fewshot.networks import training
+
+    write = training.write_training
+
+    def stop(path: Path, saved: training.SavedTraining) -> None:
+        write(path, saved)
+        raise KeyboardInterrupt
+
+    path, kept = tmp_path / "x.onnx", tmp_path / "x.onnx.checkpoint"
+    options = ("--fmt", "auto:4", "--tuning-epochs", 2, "-q")
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "write_training", stop)
+        assert call("quantize", work / "net.pt", "-o", path, *options) == 130
+    content = kept.read_bytes()
+    for resume in ((), ("--resume",)):
+        assert call("quantize", work / "net.pt", "-o", path, "--method", "ptq", "--fmt", "auto:4", "-q", *resume) == 0
+        assert kept.read_bytes() == content
+    assert call("quantize", work / "net.pt", "-o", path, *options, "--resume") == 0
+    assert not kept.exists()
+
+
 def test_budgets_are_searched_and_the_card_tells_how(
     work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -239,7 +263,21 @@ def test_a_sweep_of_the_command_is_complete(work: Path, tmp_path: Path, capsys: 
         (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--prune", "2:2"), 1, "share 2"),
         (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--method", "ptq", "--distill"), 1, "distilled"),
         (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--size", "17"), 1, "other pictures"),
-        (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--budget", "bits=3"), 1, "names one format"),
+        (
+            ("quantize", "net.pt", "-o", "x.onnx", "--fmt", "Q2.3", "--budget", "bits=3"),
+            1,
+            "--budget shares out the bits of auto:, and --fmt is Q2.3",
+        ),
+        (
+            ("quantize", "net.pt", "-o", "x.onnx", "--fmt", "mixed:3", "--budget", "bits=3"),
+            1,
+            "--budget shares out the bits of auto:, and --fmt is mixed:3",
+        ),
+        (
+            ("quantize", "net.pt", "-o", "x.onnx", "--fmt", "auto:3", "--budget", "accumulator=nix"),
+            1,
+            "unknown architecture 'nix'",
+        ),
         (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "auto:4", "--budget", "bits=1"), 1, "at least 2 bits"),
         (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "auto:4", "--budget", "bytes=9"), 1, "misses bytes=9"),
         (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "auto:4", "--budget", "cycles=9"), 1, "save no cycles"),
@@ -311,3 +349,10 @@ def test_a_card_that_contradicts_is_said(work: Path, tmp_path: Path, capsys: pyt
     error = refused(status=2, data={**card["data"], "source": str(tmp_path / "moved")})
     assert "was trained on cannot be had: " in error
     assert "is the card of another network" in refused(network_sha256="0" * 64)
+    wrong: tuple[dict[str, object], ...] = ({"description": None}, {"data": {**card["data"], "colours": 3}})
+    for changes in wrong:
+        assert "PEF1166" in refused(**changes)
+        assert call("evaluate", path, *FEW) == 1
+        assert "is a damaged card, or one of a newer pefslc: " in capsys.readouterr().err
+    for options in (("--centre", "none"), ("--kind", "euclid")):
+        assert "there is none" in refused("--centre-name", "mugs", *options, status=2)

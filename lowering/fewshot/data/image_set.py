@@ -12,12 +12,18 @@ from numpy.typing import NDArray
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 
-__all__ = ["LARGEST_SIZE", "SMALLEST_SIZE", "SPLITS", "FewShotData", "ImageSet", "Progress", "require_size"]
+__all__ = ["LARGEST_SIZE", "SMALLEST_SIZE", "SPLITS", "FewShotData", "ImageSet", "Progress", "evenly", "require_size"]
 
 SPLITS = ("base", "val", "novel")
 SMALLEST_SIZE, LARGEST_SIZE = 16, 84  # pixels a side: what the backbones take
 
 Progress = Callable[[int, int, str], None]  # (done, total, what)
+
+
+def evenly(images: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    """At most `count` of the pictures, evenly spread: sets are sorted by class."""
+    fewer = min(len(images), count)
+    return images[np.arange(fewer) * len(images) // fewer]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

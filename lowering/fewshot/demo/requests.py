@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
-from pefslc.diagnostics.errors import CompileError, quote, quote_given
+from pefslc.diagnostics.errors import CompileError, quote_given
+from pefslc.fewshot.head.scores import parse_threshold
 
 __all__ = ["FRAME_TYPE", "MOST_BYTES", "MOST_RECENT", "Query", "Refusal", "require_own_page", "require_own_site"]
 
@@ -26,7 +27,6 @@ _LOOPBACK = ("127.0.0.1", "localhost")
 _COLOURS = 3
 _LONGEST_SIDE = 1 << 14
 _MOST_KEYS = 20
-_LONGEST_NUMBER = 40  # digits of a threshold
 
 
 class Refusal(Exception):
@@ -82,16 +82,7 @@ class Query:
     def threshold(self) -> Fraction | None:
         """Exactly the decimal, or the fraction, that the request has."""
         text = self._values.get("threshold")
-        if text is None:
-            return None
-        try:
-            if len(text) > _LONGEST_NUMBER or "e" in text.lower():  # 1e999999999 is a number that fills the memory
-                raise ValueError
-            return Fraction(text)
-        except (ValueError, ZeroDivisionError):
-            raise CompileError(
-                Code.HEAD_THRESHOLD, f"the threshold {quote(text)} is no number", hint="for example 0.81, or 81/100"
-            ) from None
+        return None if text is None else parse_threshold(text)
 
     def recent(self) -> list[int | None]:
         """Class ids, or - for none, with commas between them: the earlier frames of a vote."""

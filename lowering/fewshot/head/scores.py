@@ -5,6 +5,7 @@ int64 holds every number of `Similarities` (`bounds_of` proved it). Products of 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
@@ -16,7 +17,10 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote_given
 from pefslc.fewshot.head.spec import MOST_RATIO, HeadKind, HeadSpec
 
-__all__ = ["Score", "Similarities", "accepts", "check_threshold", "nearest", "nearest_of_each", "similarities"]
+__all__ = [
+    "Score", "Similarities", "accepts", "check_threshold", "nearest", "nearest_of_each",
+    "parse_threshold", "similarities",
+]  # fmt: skip
 
 Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -28,6 +32,8 @@ _EXACT_FLOAT = 1 << 53  # float64 holds every integer below, so sums below are e
 # the computed one. Two scores whose difference exceeds 2^-48 of the sum of their sizes are in the right order, though
 # that difference, that sum and the product are rounded, too. a / A has fewer roundings.
 _MARGIN = 2.0**-48
+_LONGEST_NUMBER = 40  # characters of a threshold
+_LARGE_EXPONENT = re.compile(r"[eE][+-]?[\d_]{3}")  # 1e999999999 is a number that fills the memory
 
 
 class Score(NamedTuple):
@@ -151,6 +157,18 @@ def accepts(found: Similarities, query: int, column: int, threshold: Fraction | 
     if found.kind is HeadKind.COSINE:
         return a >= 0 and a * a * d >= t * weight * max(norm, 1)
     return (weight * norm - a) * d <= t * weight
+
+
+def parse_threshold(text: str) -> Fraction:
+    """The decimal or the fraction that a user wrote, exactly. Raises CompileError."""
+    try:
+        if len(text) > _LONGEST_NUMBER or _LARGE_EXPONENT.search(text):
+            raise ValueError
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise CompileError(
+            Code.HEAD_THRESHOLD, f"the threshold {quote_given(text)} is no number", hint="for example 0.81, or 81/100"
+        ) from None
 
 
 def check_threshold(spec: HeadSpec, threshold: Fraction | None) -> None:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from pefslc.driver.compiler import load
 from pefslc.driver.model_source import as_file
+from pefslc.fewshot.data.image_set import evenly
 from pefslc.fewshot.networks.fake_quantization import FakeQuantized
 from pefslc.fewshot.networks.features import features_of
-from pefslc.fewshot.networks.images import evenly, require_images
+from pefslc.fewshot.networks.images import require_images
 from pefslc.fewshot.networks.training import Trained
 from pefslc.fewshot.precision.points import settle
 from pefslc.numeric.choose_format import AutoFormat

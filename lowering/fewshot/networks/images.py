@@ -11,7 +11,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.fewshot.networks.backbones import Description
 
-__all__ = ["LabelledImages", "evenly", "require_images", "require_labels", "shifted"]
+__all__ = ["LabelledImages", "require_images", "require_labels", "shifted"]
 
 
 class LabelledImages(Protocol):
@@ -30,12 +30,6 @@ class LabelledImages(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]: ...
-
-
-def evenly(images: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
-    """At most `count` of the pictures, evenly spread: sets are sorted by class."""
-    fewer = min(len(images), count)
-    return images[np.arange(fewer) * len(images) // fewer]
 
 
 def require_images(images: NDArray[np.uint8], description: Description) -> None:

@@ -9,6 +9,7 @@ the network was not trained on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,10 +33,11 @@ from pefslc.fewshot.precision.budgets import (
     parse_budget,
     storage_budget,
 )
-from pefslc.fewshot.precision.descent import FEWEST_BITS, Bits, Budget, Descent, descend
+from pefslc.fewshot.precision.descent import Bits, Budget, Descent, descend
 from pefslc.geometry.shapes import element_count
 from pefslc.ir.graph import Graph
 from pefslc.ir.quantized import Constant
+from pefslc.numeric.choose_format import FEWEST_BITS
 from pefslc.passes.calibrate import Widths
 from pefslc.passes.check_accumulators import sum_ranges
 from pefslc.passes.manager import run_passes
@@ -56,7 +58,8 @@ class MixedFormats:
     """The formats that were found, and how. Tensors are "input", "blocks.0.act1", "blocks.0.conv1 weights".
 
     descent  the one that was taken of those that were `tried`
-    loss     of `formats`; where points were settled after the descent, less than the descent's
+    loss     of `formats`; where points were settled after the descent, at most the descent's
+    tried    in the order of the bits that they began with; some may not meet the budgets
     """
 
     formats: TensorFormats
@@ -83,17 +86,18 @@ def mixed_formats(
 
     A sum is as wide as its codes, whatever their formats allow. So with a budget of accumulators weights that give up
     bits keep their range: then a bit less is a bit less of the sum. Ranges are chosen for a number of bits, and so the
-    search begins anew with 2, 3 ... bits everywhere, until more of them to begin with end worse. With other budgets the
-    points of formats are settled at the end: `FormatSpace.settled`.
+    search begins anew with 2, 3 ... bits everywhere, until one that meets the budgets ends worse than an earlier one.
+    With other budgets the points of formats are settled at the end: `FormatSpace.settled`.
 
     Weights that are trained on in these formats become others, and with them the sums: `missed_budgets` looks again.
-    Equal arguments give equal formats on one machine with one number of threads. Raises CompileError, for budgets that
-    do not hold with 2 bits everywhere, too.
+    Equal arguments give equal formats on one machine with one number of threads. Raises CompileError, also where no
+    search meets the budgets; the message is of the one that came nearest.
     """
     asked = tuple(parse_budget(b) if isinstance(b, str) else b for b in budgets)
     parse_format(f"auto:{most_bits}")
     require_images(watched, trained.description)
-    sums = any(request.kind is BudgetKind.ACCUMULATOR for request in asked)
+    boards = [_limits(request) for request in asked if request.kind is BudgetKind.ACCUMULATOR]
+    sums = bool(boards)
     space = _Space(trained, most_bits, images, progress)
     angle = FeatureAngle(space.space, space.plans[most_bits], watched)
 
@@ -101,19 +105,21 @@ def mixed_formats(
         return angle(space.plan(bits))
 
     best, plan, tried = None, space.plans[most_bits], list[Descent]()
+    nearest = (math.inf, "")  # what is missed by where no budget is met, and the words for it
     for bits in range(FEWEST_BITS, most_bits + 1) if sums else (most_bits,):
         space.begin(bits, keep_ranges=sums)
         made = [space.budget(request) for request in asked]
         descent = descend(dict.fromkeys(space.tensors, bits), made, loss, progress=progress)
-        if not descent.holds:
-            hint = "a larger budget; or fewer channels: --width, --prune"
-            raise CompileError(Code.BUDGET, _unmet(made, descent), hint=hint)
         tried.append(descent)
-        if best is None or descent.loss < best.loss:
+        if not descent.holds:  # with more bits ranges are wider, and sums of few bits of them may be narrower
+            nearest = min(nearest, _unmet(made, descent), key=lambda miss: miss[0])
+        elif best is None or descent.loss < best.loss:
             best, plan = descent, space.plan(descent.bits)
         elif descent.steps:
             break
-    assert best is not None
+    if best is None:
+        hint = "a larger budget; or fewer channels: --width, --prune"
+        raise CompileError(Code.BUDGET, nearest[1], hint=hint)
     if not sums:  # another point makes other sums
         plan = space.space.settled(plan, watched)
     return MixedFormats(space.space.formats(plan), best, angle(plan), asked, tuple(tried))
@@ -210,11 +216,13 @@ def _sums(quantized: Graph, limits: TargetLimits) -> dict[str, tuple[int, int]]:
     return sum_ranges(run_passes(quantized, to_integer(limits))[0])
 
 
-def _unmet(budgets: Sequence[Budget], descent: Descent) -> str:
+def _unmet(budgets: Sequence[Budget], descent: Descent) -> tuple[float, str]:
+    """By how much a descent that does not hold misses the budgets, and what to say of it."""
     least = dict.fromkeys(descent.start, FEWEST_BITS)
-    missed = [b for b in budgets if b.excess(least) > 0]
-    if missed:
-        told = ", ".join(f"{b.name} ({b.cost(least):.4g})" for b in missed)
-        return f"with {FEWEST_BITS} bits everywhere the network misses {told}"
-    told = ", ".join(f"{b.name} ({b.cost(descent.bits):.4g})" for b in budgets if b.excess(descent.bits) > 0)
-    return f"no tensor has a bit left that would help with {told}"
+    least_misses = any(budget.excess(least) > 0 for budget in budgets)
+    end = least if least_misses else descent.bits
+    told = ", ".join(f"{b.name} ({b.cost(end):.4g})" for b in budgets if b.excess(end) > 0)
+    excess = math.fsum(budget.excess(end) for budget in budgets)
+    if least_misses:
+        return excess, f"with {FEWEST_BITS} bits everywhere the network misses {told}"
+    return excess, f"no tensor has a bit left that would help with {told}"

@@ -22,9 +22,10 @@ from pefslc.diagnostics.errors import CompileError
 from pefslc.driver.compile_options import chosen_target, parse_format
 from pefslc.driver.compiler import compile
 from pefslc.driver.program import Program
+from pefslc.fewshot.data.image_set import evenly
 from pefslc.fewshot.networks.features import features_of, require_alive
 from pefslc.fewshot.networks.format_space import CALIBRATION_IMAGES, FormatSpace, folded
-from pefslc.fewshot.networks.images import evenly, require_images
+from pefslc.fewshot.networks.images import require_images
 from pefslc.fewshot.networks.training import Trained
 from pefslc.numeric.choose_format import AutoFormat
 from pefslc.targets.c.target import CTarget
@@ -118,6 +119,11 @@ def export_onnx(trained: Trained, images: NDArray[np.uint8], path: Path) -> None
     images  as for `compiled`; raises what that does
     """
     export(trained.network, _examples(trained, images), path)
+
+
+def onnx_content(trained: Trained, images: NDArray[np.uint8]) -> bytes:
+    """What `export_onnx` writes, for those who write more than this one file."""
+    return export(trained.network, _examples(trained, images)).SerializeToString(deterministic=True)
 
 
 def _examples(trained: Trained, images: NDArray[np.uint8]) -> Tensor:

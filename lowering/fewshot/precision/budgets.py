@@ -10,7 +10,8 @@ from enum import StrEnum
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote_given
-from pefslc.fewshot.precision.descent import FEWEST_BITS, Bits, Budget
+from pefslc.fewshot.precision.descent import Bits, Budget
+from pefslc.numeric.choose_format import FEWEST_BITS
 
 __all__ = ["BudgetKind", "BudgetRequest", "accumulator_budget", "mean_budget", "parse_budget", "storage_budget"]
 
@@ -53,7 +54,7 @@ def parse_budget(text: str) -> BudgetRequest:
     if name not in known or not equals or not value:
         raise CompileError(Code.BUDGET, f"{quote_given(text)} is no budget", hint=_HINT)
     kind = known[name]
-    if kind is BudgetKind.ACCUMULATOR and not _NUMBER.fullmatch(value):
+    if kind is BudgetKind.ACCUMULATOR and not _is_number(value):
         return BudgetRequest(kind, None, value)
     limit = float(value) if _NUMBER.fullmatch(value) else math.nan
     if not 1 <= limit <= _LARGEST or (kind in (BudgetKind.ACCUMULATOR, BudgetKind.BYTES) and limit != int(limit)):
@@ -65,6 +66,15 @@ def parse_budget(text: str) -> BudgetRequest:
     return BudgetRequest(kind, limit)
 
 
+def _is_number(text: str) -> bool:
+    """Also one that is no limit, such as -3: it is no name of a board."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def mean_budget(name: str, limit: float, counts: Mapping[str, int]) -> Budget:
     """At most `limit` bits a value, in the mean. counts: the values of each tensor that counts."""
     total = sum(counts.values())
@@ -72,7 +82,7 @@ def mean_budget(name: str, limit: float, counts: Mapping[str, int]) -> Budget:
     def cost(bits: Bits) -> float:
         return sum(bits[tensor] * count for tensor, count in counts.items()) / total
 
-    return Budget(name, limit, cost, _over(cost, limit))
+    return Budget(name, cost, _over(cost, limit))
 
 
 def storage_budget(name: str, limit: float, counts: Mapping[str, int]) -> Budget:
@@ -81,7 +91,7 @@ def storage_budget(name: str, limit: float, counts: Mapping[str, int]) -> Budget
     def cost(bits: Bits) -> float:
         return sum((bits[tensor] * count + 7) // 8 for tensor, count in counts.items())
 
-    return Budget(name, limit, cost, _over(cost, limit))
+    return Budget(name, cost, _over(cost, limit))
 
 
 def accumulator_budget(name: str, limit: int, ranges: Callable[[Bits], Mapping[str, tuple[int, int]]]) -> Budget:
@@ -96,7 +106,7 @@ def accumulator_budget(name: str, limit: int, ranges: Callable[[Bits], Mapping[s
     def excess(bits: Bits) -> float:
         return math.fsum(max(width - limit, 0.0) for width in widths(bits)) / limit
 
-    return Budget(name, limit, cost, excess)
+    return Budget(name, cost, excess)
 
 
 def _over(cost: Callable[[Bits], float], limit: float) -> Callable[[Bits], float]:

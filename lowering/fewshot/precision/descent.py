@@ -10,17 +10,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["FEWEST_BITS", "Bits", "Budget", "Descent", "Step", "Trial", "descend"]
+from pefslc.numeric.choose_format import FEWEST_BITS
+
+__all__ = ["Bits", "Budget", "Descent", "Step", "Trial", "descend"]
 
 Bits = Mapping[str, int]
 Progress = Callable[[int, int, str], None]
 
-FEWEST_BITS = 2
-
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A cost that must not exceed `limit`.
+    """A cost that must not exceed a limit.
 
     name    as the user wrote it
     cost    of bits: what tables show
@@ -29,7 +29,6 @@ class Budget:
     """
 
     name: str
-    limit: float
     cost: Callable[[Bits], float]
     excess: Callable[[Bits], float]
 
@@ -188,8 +187,8 @@ class _Run:
         return found
 
     def left(self, way: float) -> str:
-        """The time to the budgets, from the way that was made."""
-        if way == 0:
+        """The time to the budgets, from the way that was made; what comes after them has no measure."""
+        if not 0 < way < 1:
             return ""
         seconds = round((time.monotonic() - self.started) * (1 / way - 1))
         return f", {seconds // 60}:{seconds % 60:02} left"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.artifacts.sidecar import JsonObject
-from pefslc.fewshot.data.image_set import ImageSet
+from pefslc.fewshot.data.image_set import ImageSet, evenly
 from pefslc.fewshot.episodes.accuracy import EpisodeAccuracies, evaluate_episodes
 from pefslc.fewshot.episodes.centre import BASE_MEAN, FloatCentre, IntegerCentre
 from pefslc.fewshot.episodes.decisions import NearestClassMean
@@ -47,10 +47,9 @@ class Measured:
 
 def centre_images(base: ImageSet, count: int) -> tuple[NDArray[np.uint8], str]:
     """(the pictures whose mean feature is the centre, its name): `count` of the base classes, evenly spread, or all."""
-    total = len(base.images)
-    if count == 0 or count >= total:
+    if count == 0 or count >= len(base.images):
         return base.images, BASE_MEAN
-    return base.images[np.arange(count) * total // count], f"{BASE_MEAN} of {count} pictures"
+    return evenly(base.images, count), f"{BASE_MEAN} of {count} pictures"
 
 
 def measure(

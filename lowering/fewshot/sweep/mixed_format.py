@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote_given
 from pefslc.driver.compile_options import parse_format
-from pefslc.fewshot.precision.descent import FEWEST_BITS
-from pefslc.numeric.choose_format import AutoFormat
+from pefslc.numeric.choose_format import FEWEST_BITS, AutoFormat
 from pefslc.numeric.format import FixedPoint
 
 __all__ = ["MixedFormat", "backbone_format"]
