@@ -58,7 +58,8 @@ def _prunes(ctx: click.Context, parameter: click.Parameter, values: tuple[str, .
 @click.option("-o", "--output", type=click.Path(), required=True, metavar="DIR", help="table, figure, all results")
 @click.option("--methods", default="float,ptq,qat", callback=_words(_METHODS), metavar="M,M", help="[default: all]")
 @click.option(
-    "--fmt", "formats", default="Q2.2,Q2.3,Q2.4,auto:2,auto:3,auto:4,auto:5,mixed:3,mixed:5", callback=_words(), metavar="F,F",
+    "--fmt", "formats", callback=_words(), metavar="F,F",
+    default="Q2.2,Q2.3,Q2.4,auto:2,auto:3,auto:4,auto:5,mixed:3,mixed:5",
     help="[default: Q2.2 to Q2.4, auto:2 to auto:5, mixed:3, mixed:5]",
 )  # fmt: skip
 @click.option("--seeds", default="0", callback=numbers(int, "seeds: 0,1,2"), metavar="N,N", help="[default: 0]")
