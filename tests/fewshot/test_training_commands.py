@@ -275,7 +275,7 @@ def test_a_sweep_of_the_command_is_complete(work: Path, tmp_path: Path, capsys: 
         ),
         (
             ("quantize", "net.pt", "-o", "x.onnx", "--fmt", "auto:3", "--budget", "accumulator=nix"),
-            1,
+            2,
             "unknown architecture 'nix'",
         ),
         (("quantize", "net.pt", "-o", "x.onnx", "--fmt", "auto:4", "--budget", "bits=1"), 1, "at least 2 bits"),
