@@ -4,8 +4,9 @@
                                      old/    those that they replace, moved there one by one
                                      journal.json    names and hashes; from here on files move
 
-Files move into place in order. While the last of `new` is there, the replacement is not done: `undo_unfinished`, which
-the next compile into the folder calls, moves the old ones back. Until then whoever reads must ask `half_replaced`.
+The old files move away, the last one first, then the new ones into place, in order: where the last one is, all that it
+speaks of is there. While the last of `new` is there, the replacement is not done: `undo_unfinished`, which the next
+compile into the folder calls, moves the old ones back. Until then whoever reads must ask `half_replaced`.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ def replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
         _remove(staged)
         raise
     try:
+        for name in reversed(journal.replaced):
+            os.replace(folder / name, staged / _OLD / name)
         for name in files:
-            if name in journal.replaced:
-                os.replace(folder / name, staged / _OLD / name)
             os.replace(staged / _NEW / name, folder / name)
     except BaseException:
         with deferring_interrupts():

@@ -123,7 +123,8 @@ def export_onnx(trained: Trained, images: NDArray[np.uint8], path: Path) -> None
 
 def onnx_content(trained: Trained, images: NDArray[np.uint8]) -> bytes:
     """What `export_onnx` writes, for those who write more than this one file."""
-    return export(trained.network, _examples(trained, images)).SerializeToString(deterministic=True)
+    content: bytes = export(trained.network, _examples(trained, images)).SerializeToString(deterministic=True)
+    return content
 
 
 def _examples(trained: Trained, images: NDArray[np.uint8]) -> Tensor:

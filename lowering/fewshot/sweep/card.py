@@ -87,7 +87,7 @@ def _wrong_field(content: JsonObject) -> str:
 def _is_by_colour(value: Json, *, positive: bool) -> bool:
     if not isinstance(value, list) or len(value) != 3:
         return False
-    return all(type(v) in (int, float) and math.isfinite(v) and (v > 0 or not positive) for v in value)  # type: ignore[arg-type, operator]
+    return all(type(v) in (int, float) and math.isfinite(v) and (v > 0 or not positive) for v in value)
 
 
 def _is_card(path: Path) -> bool:
