@@ -38,11 +38,19 @@ def read_build_card(backbone: str) -> dict[str, Any] | None:
 
 def normalization(backbone: str, card: dict[str, Any] | None, mean: str | None, std: str | None) -> Normalization:
     """What the user gave, else what the card says. Raises CompileError where the two contradict each other."""
+    from pefslc.fewshot.sweep.card import card_path
+
     if card is None:
         missing = [flag for flag, value in (("--mean", mean), ("--std", std)) if value is None]
         if missing:
+            beside = card_path(Path(backbone))
+            what = (
+                f"{str(beside)!r} is no card of {backbone!r}"
+                if beside.exists()
+                else f"{backbone!r} has no card beside it"
+            )
             raise click.UsageError(
-                f"{backbone!r} has no card beside it: give {' and '.join(missing)}, as it was trained\n  help: for "
+                f"{what}: give {' and '.join(missing)}, as it was trained\n  help: for "
                 "example --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225, and --centre with pictures of the base "
                 "classes",
                 click.get_current_context(),
@@ -75,11 +83,11 @@ def base_pictures(
     try:
         data = source.load(cache, progress)
     except CompileError as e:
-        code, reason = e.problems[0].code, e.problems[0].message
+        problem = e.problems[0]
         raise CompileError(
-            code,
-            f"the data that {quote(Path(backbone))} was trained on cannot be had: {reason}",
-            hint=hint,
+            problem.code,
+            f"the data that {quote(Path(backbone))} was trained on cannot be had: {problem.message}",
+            hint=f"{problem.hint}; or {hint}" if problem.hint else hint,
         ) from None
     if data.digest() != card["data_sha256"]:
         raise CompileError(

@@ -322,6 +322,11 @@ BUILD = ("fewshot", "build", "tiny.onnx", "-o", "x", "--std", "1")
             2,
             "give --mean and --std, as it was trained\n  help: for example ",
         ),
+        (
+            ("fewshot", "build", "spoilt.onnx", "-o", "x"),
+            2,
+            "'spoilt.json' is no card of 'spoilt.onnx': give --mean and --std",
+        ),
         ((*FORGET, "pictures/cup/0.png"), 1, "class 'mug' counts 2 shots, and this cannot be one of them"),
         (("fewshot", "classify", "build", "x.state", "pictures/mug"), 2, "no such file: 'x.state'"),
         (("fewshot", "classify", "build", "foreign.state", "pictures/mug"), 1, "belongs to another backbone"),
@@ -342,7 +347,8 @@ def test_mistakes_are_answered(
     pefslc: Cli, learned: Path, here: Path, arguments: tuple[str, ...], status: int, said: str
 ) -> None:
     content = learned.read_bytes()
-    tiny_backbone(here)
+    (here / "spoilt.onnx").write_bytes(tiny_backbone(here).read_bytes())
+    (here / "spoilt.json").write_text("{")
     (here / "notes.txt").write_text("not a state")
     (here / "cut.state").write_bytes(content[:-9])
     (here / "foreign.state").write_bytes(foreign(content))
