@@ -226,6 +226,16 @@ def test_the_accuracy_on_val_is_told_by_epochs(work: Path, tmp_path: Path, capsy
     assert all(math.isnan(epoch.figure) for epoch in second.history)
 
 
+def test_times_need_a_compiler_before_anything_is_trained(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    command = ("sweep", "-o", tmp_path / "s", "--fmt", "auto:3", "--no-plot", "--data", work / "pictures")
+    assert call(*command, "--times") == 1
+    assert "there is no C compiler" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
+
+
 def test_a_sweep_of_the_command_is_complete(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["txt", "md", "csv", "json"]
     plot: tuple[str, ...] = ("--no-plot",)
@@ -237,7 +247,7 @@ def test_a_sweep_of_the_command_is_complete(work: Path, tmp_path: Path, capsys: 
         pass
     options = ("--data", work / "pictures", "--width", 4, "--epochs", 1, "--tuning-epochs", 1, "--batch", 8, *FEW)
     formats = ("--fmt", "auto:3,Q12.-4", "--methods", "float,ptq")
-    command = ("sweep", "-o", tmp_path / "s", *formats, "--jobs", 1, "--no-times")
+    command = ("sweep", "-o", tmp_path / "s", *formats, "--jobs", 1)
     assert call(*command, *plot, *options) == 0
     first = capsys.readouterr()
     assert "PTQ Q12.-4: dead" in first.out
