@@ -84,8 +84,9 @@ def base_pictures(
         data = source.load(cache, progress)
     except CompileError as e:
         problem = e.problems[0]
+        code = problem.code
         raise CompileError(
-            problem.code,
+            code,
             f"the data that {quote(Path(backbone))} was trained on cannot be had: {problem.message}",
             hint=f"{problem.hint}; or {hint}" if problem.hint else hint,
         ) from None

@@ -370,7 +370,14 @@ def test_a_port_that_another_has_is_refused(server: DemoServer) -> None:
 
 def started(*arguments: object) -> tuple[subprocess.Popen[str], int]:
     """`pefslc fewshot demo ...` in a process of its own, and its port."""
-    command = [sys.executable, "-m", "pefslc", "fewshot", "demo", *map(str, arguments), "--port", "0", "--no-open"]
+    script = (
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # whoever runs the tests may ignore it
+        "from pefslc.__main__ import main\n"
+        "main()\n"
+    )
+    options = ("fewshot", "demo", *map(str, arguments), "--port", "0", "--no-open")
+    command = [sys.executable, "-c", script, *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert select.select([process.stdout], [], [], 30)[0], "it said nothing"
@@ -381,7 +388,10 @@ def started(*arguments: object) -> tuple[subprocess.Popen[str], int]:
 
 def ended(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str, str]:
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    try:
+        out, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
     return process.returncode, out, err
 
 
