@@ -161,7 +161,7 @@ def quantize(
             floating,
             cell,
             base,
-            pictures.val.images,
+            watched,
             recipe,
             formats=formats,
             checkpoint=files.get("checkpoint"),

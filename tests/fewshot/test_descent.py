@@ -131,6 +131,16 @@ def test_an_accumulator_holds_where_twos_complement_does(ranges: list[tuple[int,
     assert (budget.excess({}) == 0) is (widest <= limit)
 
 
+@pytest.mark.parametrize("bits", [2, 16, 32, 53, 54, 61, 64, 200])
+def test_a_sum_of_one_too_many_misses_its_accumulator(bits: int) -> None:
+    """Also where a float does not tell 2^60 from 2^60 + 1."""
+    most, least = 2 ** (bits - 1) - 1, -(2 ** (bits - 1))
+    for low, high, holds in ((least, most, True), (0, most + 1, False), (least - 1, 0, False)):
+        budget = accumulator_budget("sums", bits, lambda _, ends=(low, high): {"sum": ends})
+        assert (budget.excess({}) == 0) is holds
+        assert budget.cost({}) == bits + (not holds)
+
+
 def test_progress_ends_at_the_budget() -> None:
     told: list[tuple[int, int, str]] = []
     budgets = [mean_budget("bits=3", 3, {"a": 4, "b": 1, "c": 1})]

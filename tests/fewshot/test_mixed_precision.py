@@ -24,6 +24,9 @@ from pefslc.fewshot.networks.recipe import Recipe  # noqa: E402
 from pefslc.fewshot.networks.training import Trained, train  # noqa: E402
 from pefslc.fewshot.precision.descent import Bits, Budget, Descent, descend  # noqa: E402
 from pefslc.numeric.accumulate import bits_for_range  # noqa: E402
+from pefslc.numeric.chain import Quantizer  # noqa: E402
+from pefslc.numeric.format import FixedPoint  # noqa: E402
+from pefslc.numeric.quantize import dequantize, quantize_array  # noqa: E402
 from pefslc.passes.check_accumulators import sum_ranges  # noqa: E402
 from pefslc.train.tensor_formats import TensorFormats  # noqa: E402
 
@@ -94,6 +97,17 @@ def test_fake_quantization_is_that_of_the_quantizers(trained: Trained) -> None:
         made.formats = formats
         got, wanted = (features_of(n, trained.description, WATCHED) for n in (made, network.network))
         assert np.array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("fmt", ["Q1.1", "UQ0.2", "Q2.1", "Q-1.4", "UQ3.-1", "Q4.-2", "UQ1.3", "Q2.3"])
+def test_fake_quantization_rounds_as_the_numeric_core_does(fmt: str) -> None:
+    """On every eighth of a step from far below the format to far above it: all ties, and both ends."""
+    format = FixedPoint.parse(fmt)
+    q = format.quantization
+    x = np.arange(8 * (q.low - 20), 8 * (q.high + 20) + 1) * float(q.scale.step) / 8
+    wanted = dequantize(quantize_array(Quantizer(q), x, 0), q, 0)
+    made = FakeQuantized(torch.nn.Identity(), TensorFormats(format))
+    assert np.array_equal(made(torch.from_numpy(x).float()).double().numpy(), wanted)
 
 
 def test_equal_arguments_find_equal_formats(trained: Trained) -> None:

@@ -42,7 +42,10 @@ class FakeQuantized(nn.Module):  # type: ignore[misc]  # mypy sees torch as Any
 
 
 def _rounded(x: Tensor, fmt: FixedPoint) -> Tensor:
-    """The nearest value of the format, half to even, saturating. Scales are powers of two: only rounding rounds."""
+    """`numeric.quantize` and back, on torch's tensors, where they are: a test holds the two equal on small formats.
+
+    Scales are powers of two: of the operations only the rounding, half to even, rounds.
+    """
     q = fmt.quantization
     step = float(q.scale.step)
     return torch.clamp(torch.round(x / step), q.low, q.high) * step

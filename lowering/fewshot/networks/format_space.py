@@ -23,7 +23,7 @@ from pefslc.fewshot.networks.training import Trained
 from pefslc.fewshot.precision.points import settle
 from pefslc.numeric.choose_format import AutoFormat
 from pefslc.numeric.format import FixedPoint, Quantization
-from pefslc.passes.calibrate import CalibratedFormats, Calibrator, Widths
+from pefslc.passes.calibrate import CalibratedFormats, Calibrator
 from pefslc.passes.quantize_after_training import FormatPlan, quantized_by
 from pefslc.train.folding import fold_batchnorm
 from pefslc.train.tensor_formats import TensorFormats, formats_of
@@ -63,9 +63,8 @@ class FormatSpace:
         formats = CalibratedFormats(AutoFormat(most_bits), {first.name: x.numpy()}, progress=progress)
         self.calibrator = Calibrator(formats, self.graph)
 
-    def plan(self, bits: int, widths: Widths | None = None) -> FormatPlan:
-        """`Calibrator.plan`."""
-        return self.calibrator.plan(bits) if widths is None else self.calibrator.plan(bits, widths)
+    def plan(self, bits: int) -> FormatPlan:
+        return self.calibrator.plan(bits)
 
     def formats(self, plan: FormatPlan) -> TensorFormats:
         return formats_of(self.network, quantized_by(plan, self.graph))

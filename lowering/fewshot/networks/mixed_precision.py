@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +31,7 @@ from pefslc.fewshot.precision.budgets import (
     mean_budget,
     parse_budget,
     storage_budget,
+    widest_sum,
 )
 from pefslc.fewshot.precision.descent import Bits, Budget, Descent, descend
 from pefslc.geometry.shapes import element_count
@@ -96,8 +96,8 @@ def mixed_formats(
     asked = tuple(parse_budget(b) if isinstance(b, str) else b for b in budgets)
     parse_format(f"auto:{most_bits}")
     require_images(watched, trained.description)
-    boards = [_limits(request) for request in asked if request.kind is BudgetKind.ACCUMULATOR]
-    sums = bool(boards)
+    # Their widths, before any work: a board that there is not is said at once.
+    sums = bool([_limits(request) for request in asked if request.kind is BudgetKind.ACCUMULATOR])
     space = _Space(trained, most_bits, images, progress)
     angle = FeatureAngle(space.space, space.plans[most_bits], watched)
 
@@ -131,15 +131,10 @@ def missed_budgets(graph: Graph, budgets: Sequence[BudgetRequest]) -> tuple[str,
     for request in budgets:
         if request.kind is BudgetKind.ACCUMULATOR:
             limits = _limits(request)
-            sums = _sums(graph, limits)
-            budget = accumulator_budget(str(request), limits.accumulator_bits, partial(_always, sums))
-            if budget.excess({}) > 0:
-                found.append(f"{request}: a sum takes {budget.cost({}):.0f} bits, {limits.accumulator_bits} are there")
+            needed = widest_sum(_sums(graph, limits))
+            if needed > limits.accumulator_bits:
+                found.append(f"{request}: a sum takes {needed} bits, {limits.accumulator_bits} are there")
     return tuple(found)
-
-
-def _always(sums: Mapping[str, tuple[int, int]], _: Bits) -> Mapping[str, tuple[int, int]]:
-    return sums
 
 
 class _Space:
@@ -176,7 +171,7 @@ class _Space:
             plan = self.space.plan(bits)
             if keep_ranges:
                 weights = Widths(weights=dict.fromkeys(plan.weights, bits))
-                plan = FormatPlan(plan.activations, self.space.plan(most_bits, weights).weights)
+                plan = FormatPlan(plan.activations, self.space.calibrator.plan(most_bits, weights).weights)
             self.plans[bits] = plan
 
     def plan(self, bits: Bits) -> FormatPlan:

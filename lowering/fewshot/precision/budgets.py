@@ -11,15 +11,25 @@ from enum import StrEnum
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote_given
 from pefslc.fewshot.precision.descent import Bits, Budget
+from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.choose_format import FEWEST_BITS
 
-__all__ = ["BudgetKind", "BudgetRequest", "accumulator_budget", "mean_budget", "parse_budget", "storage_budget"]
+__all__ = [
+    "BudgetKind",
+    "BudgetRequest",
+    "accumulator_budget",
+    "mean_budget",
+    "parse_budget",
+    "storage_budget",
+    "widest_sum",
+]
 
 _HINT = (
     "bits=3.5 (of a weight), activations=4, bytes=60000 (of packed weights), accumulator=14, accumulator=custom_perf"
 )
 _NUMBER = re.compile(r"\d+(\.\d*)?", re.ASCII)
 _LARGEST = 1e12
+_LEAST = 2.0**-40  # bits: more than nothing
 
 
 class BudgetKind(StrEnum):
@@ -97,22 +107,28 @@ def storage_budget(name: str, limit: float, counts: Mapping[str, int]) -> Budget
 def accumulator_budget(name: str, limit: int, ranges: Callable[[Bits], Mapping[str, tuple[int, int]]]) -> Budget:
     """Every sum in two's complement of `limit` bits. ranges: the proven (lowest, highest) of each sum."""
 
-    def widths(bits: Bits) -> list[float]:
-        return [_width(low, high) for low, high in ranges(bits).values()]
-
     def cost(bits: Bits) -> float:
-        return math.ceil(max(widths(bits), default=1))
+        return widest_sum(ranges(bits))
 
     def excess(bits: Bits) -> float:
-        return math.fsum(max(width - limit, 0.0) for width in widths(bits)) / limit
+        return math.fsum(_bits_beyond(low, high, limit) for low, high in ranges(bits).values()) / limit
 
     return Budget(name, cost, excess)
+
+
+def widest_sum(ranges: Mapping[str, tuple[int, int]]) -> int:
+    """Bits of two's complement that hold every sum."""
+    return max((bits_for_range(low, high) for low, high in ranges.values()), default=1)
 
 
 def _over(cost: Callable[[Bits], float], limit: float) -> Callable[[Bits], float]:
     return lambda bits: max(cost(bits) - limit, 0.0) / limit
 
 
-def _width(low: int, high: int) -> float:
-    """Bits of two's complement for low ... high, and the fraction of the next one: at most B where B bits suffice."""
-    return 1 + math.log2(max(-low, high + 1, 1))
+def _bits_beyond(low: int, high: int, limit: int) -> float:
+    """By how many bits low ... high misses `limit`, with fractions, which show a search where it gets less; 0 where it
+    fits.
+    """
+    if bits_for_range(low, high) <= limit:
+        return 0.0
+    return max(1 + math.log2(max(-low, high + 1)) - limit, _LEAST)  # a float does not tell 2^60 from 2^60 + 1
