@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from pefslc.console.fewshot_card import NO_CENTRE, base_pictures, normalization, read_build_card
+from pefslc.console.fewshot_card import NO_CENTRE, base_pictures, normalization
 from pefslc.console.fewshot_options import debug_option, picture_files, quiet_option, read_all
 from pefslc.console.loading import LoadingCommand
 from pefslc.console.options import input_file
@@ -64,9 +65,10 @@ def build(
     """
     del debug  # read by cli.run
     from pefslc.console.progress import progress_bar
+    from pefslc.fewshot.sweep.card import read_card
     from pefslc.fewshot.system.build import build_system
 
-    card = read_build_card(backbone)
+    card: Any = read_card(Path(backbone))
     numbers = normalization(backbone, card, mean, std)
     of_card = centre is None and card is not None and kind == "cosine"
     if centre_name is not None and not of_card and centre in (None, NO_CENTRE):
@@ -75,7 +77,6 @@ def build(
     with progress_bar(quiet=quiet) as progress:
         name = "base mean"
         if of_card:
-            assert card is not None
             pictures, name = base_pictures(backbone, card, cache, progress)
         elif centre is not None and centre != NO_CENTRE:
             pictures = read_all(picture_files([centre]))

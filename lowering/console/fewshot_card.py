@@ -1,4 +1,4 @@
-"""What the card of a backbone says where options of `pefslc fewshot build` are left out."""
+"""What the card of a backbone says where options of `build` and `evaluate` are left out."""
 
 from __future__ import annotations
 
@@ -15,30 +15,25 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["NO_CENTRE", "Normalization", "base_pictures", "normalization", "read_build_card"]
+__all__ = ["NO_CENTRE", "Normalization", "base_pictures", "normalization"]
 
 NO_CENTRE = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Normalization:
-    """As `build_system` takes them: texts of the user, or the numbers of a card."""
+    """Texts of the user, or the numbers of a card, one or three: `PictureTable.of` takes both."""
 
     mean: Sequence[str | float] | str
     std: Sequence[str | float] | str
 
 
-def read_build_card(backbone: str) -> dict[str, Any] | None:
-    """The card beside the .onnx; None where there is none. Raises CompileError for that of another file."""
-    from pefslc.fewshot.sweep.card import read_card
-
-    card: dict[str, Any] | None = read_card(Path(backbone))  # type: ignore[assignment]  # JSON
-    return card
-
-
 def normalization(backbone: str, card: dict[str, Any] | None, mean: str | None, std: str | None) -> Normalization:
-    """What the user gave, else what the card says. Raises CompileError where the two contradict each other."""
+    """What the user gave, else what the card says. Raises CompileError where the two contradict each other, and for
+    what is no number.
+    """
     from pefslc.fewshot.sweep.card import card_path
+    from pefslc.fewshot.system.pictures import by_colour
 
     if card is None:
         missing = [flag for flag, value in (("--mean", mean), ("--std", std)) if value is None]
@@ -57,6 +52,8 @@ def normalization(backbone: str, card: dict[str, Any] | None, mean: str | None, 
             )
         assert mean is not None
         assert std is not None
+        for name, text in (("mean", mean), ("std", std)):
+            by_colour(_numbers(text), name)
         return Normalization(_numbers(mean), _numbers(std))
     found = {}
     for name, given in (("mean", mean), ("std", std)):

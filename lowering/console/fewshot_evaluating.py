@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pefslc.console.fewshot_data_options import colours, data_options, measurement_of, measurement_options, source_of
+from pefslc.console.fewshot_card import normalization
+from pefslc.console.fewshot_data_options import data_options, measurement_of, measurement_options, source_of
 from pefslc.console.loading import LoadingCommand
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ __all__ = ["evaluate"]
 )
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
 @click.option("--float", "floating", metavar="FILE.pt", help="the float network that differences are to")
-@click.option("--mean", callback=colours, metavar="M[,M,M]", help="of img / 255, for an .onnx without a card")
-@click.option("--std", callback=colours, metavar="S[,S,S]", help="of img / 255, for an .onnx without a card")
+@click.option("--mean", metavar="M[,M,M]", help="of img / 255, for an .onnx without a card")
+@click.option("--std", metavar="S[,S,S]", help="of img / 255, for an .onnx without a card")
 @click.option("--cache", type=click.Path(), metavar="DIR", help="keep drawn glyphs there")
 @data_options
 @measurement_options
@@ -38,8 +39,8 @@ __all__ = ["evaluate"]
 def evaluate(
     networks: tuple[str, ...],
     floating: str | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
+    mean: str | None,
+    std: str | None,
     cache: str | None,
     data: dict[str, Any],
     measurement: dict[str, Any],
@@ -73,25 +74,20 @@ def evaluate(
 
 
 class _Quantized:
-    def __init__(self, path: Path, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> None:
+    def __init__(self, path: Path, mean: str | None, std: str | None) -> None:
         from pefslc.fewshot.sweep.card import read_card
 
         card: Any = read_card(path)
         self.path = path
         self.data: dict[str, Any] = {} if card is None else dict(card["data"])
-        if card is None and (mean is None or std is None):
-            raise click.UsageError(
-                f"{str(path)!r} has no card: say what it was trained with, --mean and --std",
-                click.get_current_context(),
-            )
-        self.mean = mean or tuple(card["description"]["mean"])
-        self.std = std or tuple(card["description"]["std"])
+        self.normalization = normalization(str(path), card, mean, std)
 
     def measure(self, data: FewShotData, measurement: Measurement) -> Measured:
         from pefslc.driver.compiler import compile
         from pefslc.fewshot.sweep.evaluation import measure_program
 
-        return measure_program(compile(self.path, target="c", batch=1), self.mean, self.std, data, measurement)[0]
+        program, numbers = compile(self.path, target="c", batch=1), self.normalization
+        return measure_program(program, numbers.mean, numbers.std, data, measurement)[0]
 
 
 class _Float:
@@ -105,7 +101,7 @@ class _Float:
         return measure_float(self.trained, data, measurement)
 
 
-def _open(path: Path, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> _Quantized | _Float:
+def _open(path: Path, mean: str | None, std: str | None) -> _Quantized | _Float:
     """torch is loaded for a trained file only."""
     if path.suffix == ".onnx":
         return _Quantized(path, mean, std)

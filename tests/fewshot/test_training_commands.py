@@ -83,14 +83,21 @@ def test_what_is_evaluated_are_the_integers_of_the_file(work: Path, capsys: pyte
     assert "novel classes" in out
 
 
-def test_a_network_without_a_card_needs_its_normalization(work: Path, tmp_path: Path) -> None:
+def test_a_network_without_a_card_needs_its_normalization(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     alone = tmp_path / "alone.onnx"
     alone.write_bytes((work / "net.onnx").read_bytes())
     assert call("evaluate", alone, *FEW) == 2
+    assert "has no card beside it: give --mean and --std" in capsys.readouterr().err
+    assert call("evaluate", alone, "--mean", "x", "--std", "0.25", *FEW) == 1
+    assert "mean is 'x'" in capsys.readouterr().err
     data = ("--data", work / "pictures")
     assert call("evaluate", alone, "--mean", "0.5", "--std", "0.25", *data, *FEW) == 0
     (tmp_path / "alone.json").write_bytes((work / "net.json").read_bytes())
     assert call("evaluate", alone, *FEW) == 0
+    assert call("evaluate", alone, "--mean", "0.4", *FEW) == 1
+    assert "--mean 0.4, and the card of" in capsys.readouterr().err
     alone.write_bytes(alone.read_bytes() + b"\0")
     assert call("evaluate", alone, *FEW) == 1
 
