@@ -128,7 +128,7 @@ def quantize(
     from pefslc.fewshot.precision.search_log import search_text
     from pefslc.fewshot.sweep.card import require_network_path, write_network
     from pefslc.fewshot.sweep.cells import Cell, Method
-    from pefslc.fewshot.sweep.methods import pruned_network, quantized_network
+    from pefslc.fewshot.sweep.methods import cell_formats, pruned_network, quantized_network
     from pefslc.fewshot.sweep.mixed_format import MixedFormat, backbone_format
 
     path = _onnx_path(output)
@@ -155,17 +155,9 @@ def quantize(
             )
         if budgets:
             found = mixed_formats(network, most_bits, budgets, base.images, watched, progress=progress)
-        formats = None if found is None else found.formats
+        formats = cell_formats(network, fmt, base, watched) if found is None else found.formats
         small = quantized_network(
-            network,
-            floating,
-            cell,
-            base,
-            watched,
-            recipe,
-            formats=formats,
-            checkpoint=files.get("checkpoint"),
-            progress=progress,
+            network, floating, cell, formats, base, recipe, checkpoint=files.get("checkpoint"), progress=progress
         )
         card = write_network(
             path,

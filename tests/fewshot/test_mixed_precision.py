@@ -19,7 +19,7 @@ from pefslc.fewshot.networks.fake_quantization import FakeQuantized  # noqa: E40
 from pefslc.fewshot.networks.features import features_of  # noqa: E402
 from pefslc.fewshot.networks.format_space import FeatureAngle, FormatSpace  # noqa: E402
 from pefslc.fewshot.networks.mixed_precision import MixedFormats, missed_budgets, mixed_formats  # noqa: E402
-from pefslc.fewshot.networks.quantizing import compiled, data_formats, folded, in_formats  # noqa: E402
+from pefslc.fewshot.networks.quantizing import chosen_formats, compiled, folded, in_formats  # noqa: E402
 from pefslc.fewshot.networks.recipe import Recipe  # noqa: E402
 from pefslc.fewshot.networks.training import Trained, train  # noqa: E402
 from pefslc.fewshot.precision.descent import Bits, Budget, Descent, descend  # noqa: E402
@@ -91,7 +91,7 @@ def test_fake_quantization_is_that_of_the_quantizers(trained: Trained) -> None:
     """To the bit, also where formats saturate, and when formats change."""
     made = None
     for fmt in ("auto:5", "auto:2"):
-        formats = data_formats(trained, fmt, drawn().images)
+        formats = chosen_formats(trained, fmt, drawn().images)
         network = in_formats(trained, formats)
         made = made or FakeQuantized(folded(trained).network, formats).eval()
         made.formats = formats
@@ -125,7 +125,7 @@ def test_sums_keep_the_budget_in_what_is_compiled(trained: Trained) -> None:
     assert sums
     assert all(bits_for_range(low, high) <= 16 for low, high in sums.values())
     assert missed_budgets(program.lowered.reference, found.budgets) == ()
-    wide = compiled(in_formats(trained, data_formats(trained, "auto:6", drawn().images)), drawn().images)
+    wide = compiled(in_formats(trained, chosen_formats(trained, "auto:6", drawn().images)), drawn().images)
     (missed,) = missed_budgets(wide.lowered.reference, found.budgets)
     assert missed.startswith("accumulator=custom_perf: a sum takes ")
 
@@ -177,4 +177,4 @@ def test_points_are_settled_by_the_features(trained: Trained) -> None:
     before, after = (FeatureAngle(space, plan, images)(p) for p in (plan, settled))
     assert after < before, "at two bits, some point is not where features want it"
     assert bits_of(space.formats(settled)) == bits_of(space.formats(plan))
-    assert data_formats(trained, "auto:2", images) == space.formats(settled)
+    assert chosen_formats(trained, "auto:2", images) == space.formats(settled)

@@ -19,8 +19,8 @@ from pefslc.fewshot.networks.features import features_of  # noqa: E402
 from pefslc.fewshot.networks.format_space import FormatSpace  # noqa: E402
 from pefslc.fewshot.networks.quantizing import (  # noqa: E402
     after_training,
+    chosen_formats,
     compiled,
-    data_formats,
     folded,
     in_formats,
     quantized,
@@ -84,9 +84,9 @@ def test_pooled_and_leaky_networks_compile_too() -> None:
 
 def test_formats_fit_the_accumulator_of_the_target(trained: Trained) -> None:
     images = drawn().images
-    wide = data_formats(trained, "auto:8", images)
+    wide = chosen_formats(trained, "auto:8", images)
     assert {f.bits for f in (*wide.weights.values(), *wide.results.values())} == {8}
-    narrow = data_formats(trained, "auto:8", images, "tensil", arch="custom_perf")
+    narrow = chosen_formats(trained, "auto:8", images, "tensil", arch="custom_perf")
     assert min(f.bits for f in (*narrow.weights.values(), *narrow.results.values())) < 8
     assert compiled(in_formats(trained, narrow), images, "tensil", arch="custom_perf").exact
 
@@ -100,7 +100,7 @@ def test_a_network_that_a_format_kills_is_said(trained: Trained) -> None:
 def test_a_network_is_quantized_once(trained: Trained) -> None:
     images = drawn().images
     once = quantized(trained, "Q2.3", images)
-    for again in (quantized, after_training, data_formats):
+    for again in (quantized, after_training, chosen_formats):
         with pytest.raises(CompileError, match="the network is quantized already"):
             again(once, "auto:4", images)
     with pytest.raises(CompileError, match="the network is a float one"):

@@ -31,7 +31,7 @@ def changed(setting: Setting, cell: Cell) -> set[Kind]:
     return {kind for kind, key in keys(setting, cell).items() if key != before[kind]}
 
 
-EVERYTHING = {Kind.TRAINING, Kind.PRUNING, Kind.QUANTIZING, Kind.CELL}
+EVERYTHING = {Kind.TRAINING, Kind.PRUNING, Kind.FORMATS, Kind.QUANTIZING, Kind.CELL}
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ EVERYTHING = {Kind.TRAINING, Kind.PRUNING, Kind.QUANTIZING, Kind.CELL}
         ("description", '{"maps": [4, 6, 9]}', EVERYTHING),
         ("recipe", '{"epochs": 15, "seed": 0}', EVERYTHING),
         ("versions", (("pefslc", "1"),), EVERYTHING),
-        ("tuning", '{"epochs": 5, "seed": 0}', {Kind.PRUNING, Kind.QUANTIZING, Kind.CELL}),
+        ("tuning", '{"epochs": 5, "seed": 0}', {Kind.PRUNING, Kind.FORMATS, Kind.QUANTIZING, Kind.CELL}),
         ("measurement", Measurement(episodes=9), {Kind.CELL}),
         ("measurement", replace(SETTING.measurement, seed=1), {Kind.CELL}),
         ("boards", (), {Kind.CELL}),
@@ -56,14 +56,19 @@ def test_a_setting_changes_the_keys_of_what_depends_on_it(field: str, value: obj
     ("field", "value", "kinds"),
     [
         ("seed", 2, EVERYTHING),
-        ("prune", Prune(0.5, 12), {Kind.PRUNING, Kind.QUANTIZING, Kind.CELL}),
-        ("distill", False, {Kind.PRUNING, Kind.QUANTIZING, Kind.CELL}),
-        ("fmt", "auto:4", {Kind.QUANTIZING, Kind.CELL}),
+        ("prune", Prune(0.5, 12), {Kind.PRUNING, Kind.FORMATS, Kind.QUANTIZING, Kind.CELL}),
+        ("distill", False, {Kind.PRUNING, Kind.FORMATS, Kind.QUANTIZING, Kind.CELL}),
+        ("fmt", "auto:4", {Kind.FORMATS, Kind.QUANTIZING, Kind.CELL}),
         ("method", Method.PTQ, {Kind.QUANTIZING, Kind.CELL}),
     ],
 )
 def test_a_cell_changes_the_keys_of_what_depends_on_it(field: str, value: object, kinds: set[Kind]) -> None:
     assert changed(SETTING, replace(QAT, **{field: value})) == kinds  # type: ignore[arg-type]
+
+
+def test_ptq_and_qat_share_their_formats() -> None:
+    ptq, qat = (keys(SETTING, replace(QAT, method=method)) for method in (Method.PTQ, Method.QAT))
+    assert ptq[Kind.FORMATS] == qat[Kind.FORMATS]
 
 
 def test_what_is_not_trained_on_does_not_depend_on_how_it_would_be() -> None:
@@ -80,10 +85,10 @@ def test_needs_are_the_start_and_the_teacher() -> None:
     pruned = Prune(0.6, 12)
     assert kinds(Cell(method=Method.FLOAT)) == [Kind.TRAINING]
     assert kinds(Cell(method=Method.FLOAT, prune=pruned)) == [Kind.PRUNING, Kind.TRAINING]
-    assert kinds(Cell(method=Method.PTQ, fmt="Q2.3")) == [Kind.QUANTIZING, Kind.TRAINING]
-    assert kinds(Cell(method=Method.QAT, fmt="Q2.3", distill=True)) == [Kind.QUANTIZING, Kind.TRAINING]
-    assert kinds(Cell(method=Method.QAT, fmt="Q2.3", prune=pruned)) == [Kind.QUANTIZING, Kind.PRUNING]
-    assert kinds(QAT) == [Kind.QUANTIZING, Kind.PRUNING, Kind.TRAINING]
+    assert kinds(Cell(method=Method.PTQ, fmt="Q2.3")) == [Kind.QUANTIZING, Kind.TRAINING, Kind.FORMATS]
+    assert kinds(Cell(method=Method.QAT, fmt="Q2.3", distill=True)) == [Kind.QUANTIZING, Kind.TRAINING, Kind.FORMATS]
+    assert kinds(Cell(method=Method.QAT, fmt="Q2.3", prune=pruned)) == [Kind.QUANTIZING, Kind.PRUNING, Kind.FORMATS]
+    assert kinds(QAT) == [Kind.QUANTIZING, Kind.PRUNING, Kind.FORMATS, Kind.TRAINING]
 
 
 def test_all_combinations_that_make_sense_come_once() -> None:

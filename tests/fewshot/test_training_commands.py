@@ -258,7 +258,7 @@ def test_a_sweep_of_the_command_is_complete(work: Path, tmp_path: Path, capsys: 
     assert call(*command, *plot, *options) == 0
     first = capsys.readouterr()
     assert "PTQ Q12.-4: dead" in first.out
-    assert "6 of 6" in first.err
+    assert "8 of 8" in first.err
     assert all((tmp_path / "s" / f"sweep.{name}").stat().st_size for name in names)
     assert call(*command, *plot, *options) == 0
     second = capsys.readouterr()

@@ -18,8 +18,8 @@ from pefslc.fewshot.networks.mixed_precision import MixedFormats, mixed_formats 
 from pefslc.fewshot.networks.pruning import prune, pruned, pruned_widths  # noqa: E402
 from pefslc.fewshot.networks.quantizing import (  # noqa: E402
     after_training,
+    chosen_formats,
     compiled,
-    data_formats,
     export_onnx,
     folded,
     in_formats,
@@ -39,8 +39,8 @@ __all__ = [
     "TrainedFile",
     "Validation",
     "after_training",
+    "chosen_formats",
     "compiled",
-    "data_formats",
     "export_onnx",
     "features_of",
     "fit",

@@ -36,8 +36,8 @@ from pefslc.train.with_quantizers import QuantizedInput, with_quantizers
 
 __all__ = [
     "after_training",
+    "chosen_formats",
     "compiled",
-    "data_formats",
     "export_onnx",
     "folded",
     "in_formats",
@@ -66,15 +66,19 @@ def after_training(
     return compile(network, target=chosen, example=x[:_EXAMPLES], fmt=fmt, calibrate=x.numpy())
 
 
-def data_formats(
+def chosen_formats(
     trained: Trained, fmt: str, images: NDArray[np.uint8], target: str | Target = "c", **target_options: object
 ) -> TensorFormats:
-    """The formats of "auto:4", by the names of the network's modules: those that `after_training` gives to each tensor,
-    and for C, whose accumulators hold everything, with points settled by the features.
+    """The formats of each tensor, by the names of the network's modules.
+
+    fmt  "Q2.3": Qm.n everywhere, UQm.n after a ReLU; "auto:4": those that `after_training` gives, and for C, whose
+         accumulators hold everything, with points settled by the features
     """
     _require_float(trained)
     auto, chosen = parse_format(fmt), chosen_target(target, target_options)
-    if isinstance(auto, AutoFormat) and isinstance(chosen, CTarget):
+    if not isinstance(auto, AutoFormat):
+        return uniform_formats(folded(trained).network, fmt)
+    if isinstance(chosen, CTarget):
         space = FormatSpace(trained, auto.bits, images)
         return space.formats(space.settled(space.plan(auto.bits), images))
     program = after_training(trained, fmt, images, chosen)
@@ -84,14 +88,8 @@ def data_formats(
 def quantized(
     trained: Trained, fmt: str, images: NDArray[np.uint8], target: str | Target = "c", **target_options: object
 ) -> Trained:
-    """A float backbone with quantizers, for `fit`: QAT.
-
-    fmt     "Q2.3": Qm.n everywhere, UQm.n after a ReLU; "auto:4": the formats of `data_formats`
-    """
-    _require_float(trained)
-    if isinstance(parse_format(fmt), AutoFormat):
-        return in_formats(trained, data_formats(trained, fmt, images, target, **target_options))
-    return in_formats(trained, uniform_formats(folded(trained).network, fmt))
+    """A float backbone with quantizers in its `chosen_formats`, for `fit`: QAT."""
+    return in_formats(trained, chosen_formats(trained, fmt, images, target, **target_options))
 
 
 def in_formats(trained: Trained, formats: TensorFormats) -> Trained:

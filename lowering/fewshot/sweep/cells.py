@@ -1,6 +1,7 @@
 """The cells of a sweep, and the tasks that compute them: each a pure function of its text and of earlier results.
 
-A float network is trained once for each seed, pruned and tuned once for each way of pruning; its cells share it.
+A float network is trained once for each seed, pruned and tuned once for each way of pruning; its cells share it, and
+PTQ and QAT share the formats that were chosen for it.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ class Method(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a task computes: a float backbone as `trained_to_bytes` (TRAINING, PRUNING), a quantized one as `Quantized`
-    (QUANTIZING), a result as JSON (CELL).
+    """What a task computes: a float backbone as `trained_to_bytes` (TRAINING, PRUNING), formats of its tensors as JSON
+    (FORMATS), a quantized one as `Quantized` (QUANTIZING), a result as JSON (CELL).
     """
 
     TRAINING = "training"
     PRUNING = "pruning"
+    FORMATS = "formats"
     QUANTIZING = "quantizing"
     CELL = "cell"
 
@@ -180,11 +182,20 @@ def _network_task(setting: Setting, cell: Cell, shared: dict[str, object]) -> Ta
         )
     if cell.method is Method.FLOAT:
         return floating
+    formats = Task(
+        Kind.FORMATS,
+        _text({**shared, "fmt": cell.fmt}),
+        (floating,),
+        0.5,
+        f"{cell.fmt}, seed {cell.seed}: formats chosen",
+    )
     trains = cell.method is Method.QAT
     text = _text({**shared, "cell": cell.to_json(), **({"tuning": tuning} if trains else {})})
     teacher = (training,) if trains and cell.distill and floating is not training else ()
-    weight = 0.5 + float(tuning["epochs"]) * trains
-    return Task(Kind.QUANTIZING, text, (floating, *teacher), weight, f"{cell.label}, seed {cell.seed}: quantized")
+    weight = 0.1 + float(tuning["epochs"]) * trains
+    return Task(
+        Kind.QUANTIZING, text, (floating, formats, *teacher), weight, f"{cell.label}, seed {cell.seed}: quantized"
+    )
 
 
 def tasks_of(setting: Setting, cells: Sequence[Cell]) -> tuple[Task, ...]:

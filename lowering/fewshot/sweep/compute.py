@@ -20,7 +20,7 @@ from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.driver.compiler import compile
 from pefslc.fewshot.data.image_set import FewShotData
 from pefslc.fewshot.networks.backbones import Description
-from pefslc.fewshot.networks.quantizing import export_onnx
+from pefslc.fewshot.networks.quantizing import onnx_content
 from pefslc.fewshot.networks.recipe import Recipe
 from pefslc.fewshot.networks.saved_training import network_digest
 from pefslc.fewshot.networks.trained_file import TrainedFile, trained_from_bytes, trained_to_bytes
@@ -30,9 +30,10 @@ from pefslc.fewshot.sweep.cells import Cell, Kind, Method, Prune
 from pefslc.fewshot.sweep.evaluation import measure_program
 from pefslc.fewshot.sweep.float_network import measure_float
 from pefslc.fewshot.sweep.measure import measured_json
-from pefslc.fewshot.sweep.methods import pruned_network, quantized_network
+from pefslc.fewshot.sweep.methods import cell_formats, pruned_network, quantized_network
 from pefslc.fewshot.sweep.setting import DataSource, Measurement
 from pefslc.fewshot.sweep.tasks import Item
+from pefslc.train.tensor_formats import TensorFormats
 
 __all__ = ["Quantized", "Worker"]
 
@@ -74,6 +75,8 @@ class Worker:
                     return _training(content, data, item)
                 case Kind.PRUNING:
                     return _pruning(content, data, item)
+                case Kind.FORMATS:
+                    return _formats(content, data, item)
                 case Kind.QUANTIZING:
                     return _quantizing(content, data, item)
                 case Kind.CELL:
@@ -105,18 +108,31 @@ def _kept(trained: Trained, item: Item) -> bytes:
     return trained_to_bytes(TrainedFile(trained))
 
 
+def _formats(content: dict[str, Any], data: FewShotData, item: Item) -> bytes:
+    """{"formats": ...}, or {"status", "reason"} of a network that has none."""
+    network = trained_from_bytes(item.inputs[0]).trained
+    found: dict[str, Any]
+    try:
+        found = {"formats": cell_formats(network, content["fmt"], data.base, data.val.images).to_json()}
+    except CompileError as e:
+        status, reason = _verdict(e)
+        found = {"status": status, "reason": reason}
+    return json.dumps(found, sort_keys=True).encode()
+
+
 def _quantizing(content: dict[str, Any], data: FewShotData, item: Item) -> bytes:
     cell = Cell.from_json(content["cell"])
-    trained = [trained_from_bytes(part).trained for part in item.inputs]
+    floating, found, *teachers = item.inputs
+    chosen = json.loads(found)
+    if "formats" not in chosen:
+        return Quantized(b"", chosen["status"], chosen["reason"]).to_bytes()
+    network, *followed = (trained_from_bytes(part).trained for part in (floating, *teachers))
     try:
-        recipe = _recipe(content.get("tuning", {}), cell.seed)
-        network = quantized_network(
-            trained[0], trained[-1], cell, data.base, data.val.images, recipe, checkpoint=_checkpoint(item)
+        recipe, formats = _recipe(content.get("tuning", {}), cell.seed), TensorFormats.from_json(chosen["formats"])
+        small = quantized_network(
+            network, (followed or [network])[0], cell, formats, data.base, recipe, checkpoint=_checkpoint(item)
         )
-        with TemporaryDirectory(prefix="pefslc-") as folder:
-            path = Path(folder) / "backbone.onnx"
-            export_onnx(network, data.base.images, path)
-            result = Quantized(path.read_bytes())
+        result = Quantized(onnx_content(small, data.base.images))
     except CompileError as e:
         result = Quantized(b"", *_verdict(e))
     _drop_checkpoint(item)

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from pefslc.fewshot.networks.images import LabelledImages
 from pefslc.fewshot.networks.mixed_precision import mixed_formats
 from pefslc.fewshot.networks.pruning import pruned
-from pefslc.fewshot.networks.quantizing import in_formats, quantized
+from pefslc.fewshot.networks.quantizing import chosen_formats, in_formats
 from pefslc.fewshot.networks.recipe import Recipe
 from pefslc.fewshot.networks.training import Trained, fit
 from pefslc.fewshot.sweep.cells import Cell, Method, Prune
 from pefslc.fewshot.sweep.mixed_format import MixedFormat, backbone_format
 from pefslc.train.tensor_formats import TensorFormats
 
-__all__ = ["pruned_network", "quantized_network"]
+__all__ = ["cell_formats", "pruned_network", "quantized_network"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -39,29 +39,35 @@ def pruned_network(
     return fit(start, base, recipe, teacher=teacher, checkpoint=checkpoint, progress=progress)
 
 
+def cell_formats(network: Trained, fmt: str, base: LabelledImages, watched: NDArray[np.uint8]) -> TensorFormats:
+    """The formats of each tensor of a float network: "Q2.3", "auto:3" or "mixed:3". Raises CompileError.
+
+    watched  pictures of val, by which the bits of "mixed:" are shared out
+    """
+    mixed = backbone_format(fmt)
+    if isinstance(mixed, MixedFormat):
+        return mixed_formats(network, mixed.MOST_BITS, mixed.budgets, base.images, watched).formats
+    return chosen_formats(network, fmt, base.images)
+
+
 def quantized_network(
     network: Trained,
     floating: Trained,
     cell: Cell,
+    formats: TensorFormats,
     base: LabelledImages,
-    watched: NDArray[np.uint8],
     recipe: Recipe,
     *,
-    formats: TensorFormats | None = None,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
 ) -> Trained:
-    """A float network with the quantizers of `cell`; QAT: tuned with them by `recipe`. Raises CompileError.
+    """A float network with quantizers; QAT: tuned with them by `recipe`. Raises CompileError.
 
     network   pruned already, where the cell asks for it
     floating  whom it follows where the cell asks for it
-    watched   pictures of val, by which bits are shared out
-    formats   of its tensors, where they are known: instead of those that `cell.fmt` gives
+    formats   of its tensors: `cell_formats`, or others
     """
-    mixed = backbone_format(cell.fmt)
-    if formats is None and isinstance(mixed, MixedFormat):
-        formats = mixed_formats(network, mixed.MOST_BITS, mixed.budgets, base.images, watched).formats
-    start = quantized(network, cell.fmt, base.images) if formats is None else in_formats(network, formats)
+    start = in_formats(network, formats)
     if cell.method is not Method.QAT:
         return start
     teacher = floating.teacher if cell.distill else None
