@@ -77,6 +77,6 @@ FEWSHOT_WITHOUT = {
     **{code: "needs torch: tests/fewshot" for code in Code if "PEF1161" <= code.number <= "PEF1180"},
     **{code: "needs torch, or Dask: tests/fewshot" for code in Code if code.number >= "PEF1201"},
     Code.NO_ENGINE: "needs a system that was built: tests/fewshot/test_system.py",
-    Code.DEMO_PORT: "needs a port that another has: tests/fewshot/test_demo_server.py",
-    Code.NO_SHOTS: "the commands raise it: tests/cli/test_fewshot.py",
+    Code.DEMO_PORT: "needs a port that another has: tests/fewshot/demo/test_server.py",
+    Code.NO_SHOTS: "the commands raise it: tests/cli/fewshot/test_mistakes.py",
 }

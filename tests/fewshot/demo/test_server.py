@@ -1,4 +1,4 @@
-"""The demo over HTTP, without a browser: what it answers to its page, what it refuses to others, how it ends."""
+"""The demo over HTTP, without a browser: what it answers to its page, and what it refuses to others."""
 
 from __future__ import annotations
 
@@ -6,83 +6,23 @@ import errno
 import json
 import os
 import re
-import select
-import signal
 import socket
-import subprocess
-import sys
 import threading
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from http.client import HTTPConnection
-from pathlib import Path
-from threading import Thread
 from time import monotonic, sleep
-from typing import Any
-from urllib.parse import urlencode
 
 import numpy as np
 import pytest
-from fewshot.system_support import ARCH, MEAN, STD, frames, tiny_backbone
+from fewshot.demo.client import Client
+from fewshot.system_support import ARCH, frames
 
-from pefslc.console.cli import run
 from pefslc.diagnostics.errors import CompileError
-from pefslc.fewshot.demo.board import board_of
 from pefslc.fewshot.demo.requests import MOST_BYTES
 from pefslc.fewshot.demo.server import DemoServer
 from pefslc.fewshot.demo.session import DemoSession
-from pefslc.fewshot.system.build import build_system
-from pefslc.fewshot.system.system import FewShotSystem
-
-Frame = np.ndarray[Any, np.dtype[np.uint8]]
-
-
-class Client:
-    """One connection."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.connection = HTTPConnection("127.0.0.1", port, timeout=20)
-
-    def ask(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> tuple[int, Any]:
-        self.connection.request(method, path, body, dict(headers or {}))
-        response = self.connection.getresponse()
-        content = response.read()
-        return response.status, json.loads(content) if response.getheader(
-            "Content-Type"
-        ) == "application/json" else content
-
-    def post(
-        self, what: str, frame: Frame | None = None, body: bytes | None = None, **query: object
-    ) -> tuple[int, Any]:
-        """With the size and the bytes of a frame, where they are not given otherwise."""
-        if frame is not None:
-            query = {"height": frame.shape[0], "width": frame.shape[1], **query}
-            body = frame.tobytes() if body is None else body
-        headers = {"Content-Type": "application/octet-stream"}
-        return self.ask("POST", f"/api/{what}?{urlencode(query)}", body or b"", headers)
-
-    def error(self, what: str, frame: Frame | None = None, body: bytes | None = None, **query: object) -> str:
-        """The code of a request that is refused for what it says, and its message."""
-        status, content = self.post(what, frame, body, **query)
-        assert status == 400
-        assert set(content["error"]) == {"code", "message", "hint"}
-        return f"{content['error']['code']}: {content['error']['message']}"
-
-
-@pytest.fixture
-def server(build: Path) -> Iterator[DemoServer]:
-    system = FewShotSystem.open(build)
-    with DemoServer(DemoSession.open(system, None, board_of(system))) as serving:
-        thread = Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield serving
-        serving.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -363,83 +303,3 @@ def test_a_port_that_another_has_is_refused(server: DemoServer) -> None:
     with pytest.raises(CompileError, match=f"cannot serve at port {port} of 127.0.0.1: ") as caught:
         DemoServer(server.session, port)
     assert caught.value.problems[0].hint == "--port 0 takes any that is free"
-
-
-# --- the command ---------------------------------------------------------------------------------------------------
-
-
-def started(*arguments: object) -> tuple[subprocess.Popen[str], int]:
-    """`pefslc fewshot demo ...` in a process of its own, and its port."""
-    script = (
-        "import signal\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # whoever runs the tests may ignore it
-        "from pefslc.__main__ import main\n"
-        "main()\n"
-    )
-    options = ("fewshot", "demo", *map(str, arguments), "--port", "0", "--no-open")
-    command = [sys.executable, "-c", script, *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert select.select([process.stdout], [], [], 30)[0], "it said nothing"
-    line = process.stdout.readline()
-    assert line.startswith("tiny at http://127.0.0.1:"), line
-    return process, int(line.split(":")[2].split("/")[0])
-
-
-def ended(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str, str]:
-    process.send_signal(number)
-    try:
-        out, err = process.communicate(timeout=20)
-    finally:
-        process.kill()
-    return process.returncode, out, err
-
-
-@pytest.mark.skipif(os.name == "nt", reason="no signals for processes there")
-def test_ctrl_c_ends_it_and_says_what_is_kept(build: Path, tmp_path: Path) -> None:
-    path = tmp_path / "desk.state"
-    process, port = started(build, "--state", path)
-    client = Client(port)
-    assert client.post("enrol", frames(1, 55)[0], name="mug")[0] == 200
-    assert ended(process, signal.SIGINT) == (0, f"\nended; {path} has 1 class\n", "")
-    client.connection.close()
-    system = FewShotSystem.open(build)
-    state = system.load_state(path)
-    assert list(state.names.values()) == ["mug"]
-    process, port = started(build)
-    client = Client(port)
-    client.post("enrol", frames(1, 55)[0], name="mug")
-    status, out, err = ended(process, signal.SIGTERM)
-    client.connection.close()
-    assert (status, out) == (143, "\nended; 1 class forgotten: --state FILE would have kept them\n")
-    assert err.startswith("terminated")
-
-
-def test_mistakes_are_answered_before_anything_is_served(
-    build: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    server: DemoServer,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def error(*arguments: object, status: int = 1) -> str:
-        assert run(["fewshot", "demo", *map(str, arguments), "--no-open"]) == status
-        out, err = capsys.readouterr()
-        assert out == ""
-        return err
-
-    build_system(tiny_backbone(tmp_path, seed=1), tmp_path / "other", mean=MEAN, std=STD)
-    other = FewShotSystem.open(tmp_path / "other")
-    with other.editing(tmp_path / "other.state", new=other.new_state()):
-        pass
-    assert "belongs to another backbone" in error(build, "--state", tmp_path / "other.state")
-    (tmp_path / "text").write_text("no state")
-    assert "PEF1127" in error(build, "--state", tmp_path / "text")
-    assert "is no few-shot system" in error(tmp_path)
-    assert "--port 0 takes any" in error(build, "--port", server.server_address[1])
-    assert "leave out --clock-mhz" in error(tmp_path / "other", "--clock-mhz", 100)
-    assert "--port" in error(build, "--port", 65536, status=2)
-    assert "--host" in error(build, "--host", "0.0.0.0", status=2)
-    monkeypatch.setenv("CC", "no-such-compiler")
-    assert "PEF0701" in error(build)
-    assert run(["fewshot", "demo", "--help"]) == 0

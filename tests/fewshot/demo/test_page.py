@@ -2,98 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pytest
-from fewshot.browser_support import Page, Stroke, browser
+from fewshot.demo.browser_support import Page
+from fewshot.demo.page_support import DRAWINGS, SIZE, moved, opened
 from fewshot.system_support import tiny_backbone
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from pefslc.fewshot.data.rasterise import SUBPIXELS, coverage
-from pefslc.fewshot.demo.board import board_of
-from pefslc.fewshot.demo.server import DemoServer
 from pefslc.fewshot.demo.session import DemoSession
 from pefslc.fewshot.system.build import build_system
 from pefslc.fewshot.system.system import FewShotSystem
 
 Image = pytest.importorskip("PIL.Image", reason="pillow, of the extra fewshot, is not installed")
 
-BACKBONE = Path(__file__).parents[2] / "examples" / "pefsl_resnet9_16_strided_bnfold_q2_3.onnx"
-MEAN, STD = ("0.485", "0.456", "0.406"), ("0.229", "0.224", "0.225")
-SIZE = 32
 
-# Drawings that this backbone, which was trained on none, tells apart.
-DRAWINGS: dict[str, list[Stroke]] = {
-    "zigzag": [[(0.2, 0.2), (0.8, 0.35), (0.2, 0.5), (0.8, 0.65), (0.2, 0.8)]],
-    "post": [[(0.5, 0.2), (0.5, 0.8)]],
-    "stairs": [[(0.2, 0.2), (0.4, 0.2), (0.4, 0.4), (0.6, 0.4), (0.6, 0.6), (0.8, 0.6), (0.8, 0.8)]],
-}
-
-
-def moved(strokes: list[Stroke]) -> list[Stroke]:
-    """Another drawing of the same thing."""
-    return [[(x + 0.03, y + 0.02) for x, y in stroke] for stroke in strokes]
-
-
-def scribbles(count: int) -> np.ndarray:
-    """Dark lines on light paper, [count, 32, 32, 3]: what the centre is the mean of."""
-    points = np.random.default_rng(7).integers(0, SIZE * SUBPIXELS, (count, 4, 2))
-    ink = coverage(points, np.array([(0, 1), (1, 2), (2, 3)]), np.full(count, SUBPIXELS * SIZE // 40), SIZE)
-    grey = 240 - ink.astype(np.int64) * 210 // 255
-    return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=3)
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    with browser(tmp_path_factory.mktemp("profile")) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def system(driver: Chrome, tmp_path_factory: pytest.TempPathFactory) -> FewShotSystem:
-    del driver  # first: without it nothing need be built
-    folder = tmp_path_factory.mktemp("system") / "build"
-    build_system(BACKBONE, folder, mean=MEAN, std=STD, centre_pictures=scribbles(24), arch="custom_perf")
-    return FewShotSystem.open(folder)
-
-
-@pytest.fixture
-def session(system: FewShotSystem) -> DemoSession:
-    return DemoSession.open(system, None, board_of(system))
-
-
-@contextmanager
-def opened(driver: Chrome, session: DemoSession) -> Iterator[Page]:
-    """The page, opened for the first time. At its end: no complaint of the browser, no request to elsewhere."""
-    with DemoServer(session) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            page = Page(driver, server.address)
-            yield page
-            assert page.complaints() == []
-            requested = page.requested()
-            assert len(requested) > 5
-            assert [url for url in requested if not url.startswith(server.address)] == []
-        finally:
-            driver.get("about:blank")
-            server.shutdown()
-            thread.join()
-
-
-@pytest.fixture
-def page(driver: Chrome, session: DemoSession) -> Iterator[Page]:
-    with opened(driver, session) as page:
-        yield page
-
-
-def test_three_drawings_are_enrolled_and_three_others_recognised(page: Page, session: DemoSession) -> None:
+def test_three_drawings_are_enrolled_and_three_others_recognised(page: Page, drawn_session: DemoSession) -> None:
     assert page.text("hint") == "Draw something on the paper, give it a name, and press Enrol."
     for name, strokes in DRAWINGS.items():
         page.draw(*strokes)
@@ -109,7 +36,7 @@ def test_three_drawings_are_enrolled_and_three_others_recognised(page: Page, ses
         page.until(lambda said=name: page.text("announce") == said)
     scores = [float(e.text) for e in page.driver.find_elements(By.CSS_SELECTOR, ".score")]
     assert max(scores) == scores[2] < 1
-    board = session.board
+    board = drawn_session.board
     assert board is not None
     assert board.milliseconds is not None
     assert page.text("board-time") == f"{board.milliseconds:.2f} ms"
@@ -120,7 +47,7 @@ def test_three_drawings_are_enrolled_and_three_others_recognised(page: Page, ses
     assert size == [SIZE, SIZE]
 
 
-def test_shots_and_classes_are_forgotten_and_doubt_is_rejected(page: Page, session: DemoSession) -> None:
+def test_shots_and_classes_are_forgotten_and_doubt_is_rejected(page: Page, drawn_session: DemoSession) -> None:
     for name, strokes in DRAWINGS.items():
         page.draw(*strokes)
         page.enrol(name)
@@ -141,10 +68,10 @@ def test_shots_and_classes_are_forgotten_and_doubt_is_rejected(page: Page, sessi
     page.until(lambda: page.classes()[1] == "post 1 shot")
     page.click("#classes li:nth-child(1) .act:nth-of-type(3)")
     assert page.driver.find_element(By.CSS_SELECTOR, ".sure").text == "Sure?"
-    assert len(session.classes()) == 3
+    assert len(drawn_session.classes()) == 3
     page.click(".sure")
     page.until(lambda: page.classes() == ["post 1 shot", "stairs 1 shot"])
-    assert [c.name for c in session.classes()] == ["post", "stairs"]
+    assert [c.name for c in drawn_session.classes()] == ["post", "stairs"]
 
 
 def test_the_keyboard_is_enough(page: Page) -> None:
@@ -250,22 +177,24 @@ def test_pictures_are_chosen_recognised_and_enrolled_together(page: Page, tmp_pa
     page.until(lambda: captions() == ["blue"])
 
 
-def test_a_picture_has_the_codes_that_the_command_gives_it(page: Page, session: DemoSession, tmp_path: Path) -> None:
+def test_a_picture_has_the_codes_that_the_command_gives_it(
+    page: Page, drawn_session: DemoSession, tmp_path: Path
+) -> None:
     """A PNG goes through the browser byte for byte, in its own size, and what is transparent lies on white."""
     from pefslc.fewshot.data.pictures import decode_picture
 
     rgba = np.random.default_rng(4).integers(0, 256, (45, 70, 4), dtype=np.uint8)
     rgba[..., 3] = np.where(rgba[..., 3] < 128, 0, 255)
     Image.fromarray(rgba, "RGBA").save(tmp_path / "x.png")
-    expected = session.system.codes(decode_picture(tmp_path / "x.png")[None])[0]
+    expected = drawn_session.system.codes(decode_picture(tmp_path / "x.png")[None])[0]
     page.click(".sources label:nth-of-type(2)")
     page.driver.find_element(By.ID, "chosen").send_keys(str(tmp_path / "x.png"))
     page.until(lambda: page.driver.find_elements(By.CSS_SELECTOR, "#thumbs button"))
     page.enrol("x")
     page.until(lambda: page.text("reason") == "squared cosine 1.000")
-    session.enrol("y", decode_picture(tmp_path / "x.png"))
-    (x, y) = session.classes()
-    state = session._state.classifier
+    drawn_session.enrol("y", decode_picture(tmp_path / "x.png"))
+    (x, y) = drawn_session.classes()
+    state = drawn_session._state.classifier
     assert (state.sums(x.class_id) == state.sums(y.class_id)).all()
     assert (state.sums(x.class_id) == expected).all()
 
@@ -339,7 +268,7 @@ def test_what_was_enrolled_before_a_problem_is_shown(driver: Chrome, tmp_path: P
         assert [c for c in page.complaints() if " 400 " not in c] == []
 
 
-def test_key_u_goes_back_shot_by_shot(page: Page, session: DemoSession) -> None:
+def test_key_u_goes_back_shot_by_shot(page: Page, drawn_session: DemoSession) -> None:
     for name in ("zigzag", "post", "stairs"):
         page.draw(*DRAWINGS[name])
         page.enrol(name)
@@ -361,7 +290,7 @@ def test_key_u_goes_back_shot_by_shot(page: Page, session: DemoSession) -> None:
         page.enrol(name)
         page.draw(*DRAWINGS["stairs"])
     # Refused, as another window took the shot back: the next press is for the one before.
-    session.forget_last_shot("pile")
+    drawn_session.forget_last_shot("pile")
     page.type("u")
     page.until(lambda: page.text("problem").startswith("there is no class 'pile'"))
     page.type("u")
@@ -390,58 +319,3 @@ def test_distances_are_shown_where_the_head_has_distances(driver: Chrome, tmp_pa
         )
         page.until(lambda: page.text("verdict") == "none of them")
         assert page.text("threshold-text") == "beyond a squared distance of 0"
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_stands_out_from_its_ground(page: Page, scheme: str) -> None:
-    """WCAG 2.2, 1.4.3: 4.5 to 1."""
-    page.appear(1280, 900, scheme)
-    page.click("summary")
-    page.driver.execute_script("document.getElementById('problem').hidden = false")
-    page.driver.execute_script("document.getElementById('problem').textContent = 'a problem'")
-
-    def weak() -> list[tuple[str, float]]:
-        found = page.contrasts()
-        assert len(found) > 25
-        return [(text, ratio) for text, ratio in found if ratio < 4.5]
-
-    assert weak() == []
-    page.draw(*DRAWINGS["post"])
-    page.enrol("post")
-    page.until(lambda: page.text("verdict") == "post")
-    page.click("#classes .act:last-child")  # "Sure?"
-    assert weak() == []
-    ground = page.driver.execute_script("return getComputedStyle(document.body).backgroundColor")
-    assert (ground == "rgb(16, 21, 28)") is (scheme == "dark")
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_drawings_are_ink_on_paper_in_both_schemes(page: Page, scheme: str) -> None:
-    page.appear(1280, 900, scheme)
-    page.draw(*DRAWINGS["post"])
-    page.settled()
-    pixels = np.array(
-        page.driver.execute_script(
-            "const c = document.getElementById('paper').getContext('2d');"
-            "return [...c.getImageData(0, 0, 256, 256).data]"
-        )
-    ).reshape(256, 256, 4)[..., :3]
-    assert (pixels[:, :16] >= 150).all()
-    assert (pixels[128, 126:130] <= 110).all()
-    dark = int((pixels[128, :, 0] <= 110).sum())
-    assert 2 * 0.016 <= dark / 256 <= 2 * 0.036  # the strokes of the glyphs that backbones are trained on
-
-
-def test_nothing_is_wider_than_a_small_phone(page: Page) -> None:
-    page.appear(360, 740)
-    page.click("summary")
-    page.draw(*DRAWINGS["post"])
-    page.enrol("W" * 32)
-    page.draw(*DRAWINGS["zigzag"])
-    page.enrol("i")
-    for source in (1, 2, 3):
-        page.click(f".sources label:nth-of-type({source})")
-        assert 300 < page.width() <= 360, source
-    for button in page.driver.find_elements(By.CSS_SELECTOR, "button"):
-        if button.is_displayed():
-            assert button.size["height"] >= 24, button.text  # WCAG 2.2, 2.5.8: for fingers
