@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, Problem, quote
+from pefslc.files.reading import unreadable
 from pefslc.geometry.shapes import element_count
 
 __all__ = ["QONNX_DOMAINS", "Loaded", "load_onnx"]
@@ -56,10 +57,8 @@ def load_onnx(path: Path) -> Loaded:
                 Code.UNREADABLE_FILE, f"{quote(str(path))} is a folder, not a model", hint="give the .onnx file"
             )
         model = onnx.load(str(path), load_external_data=False)
-    except FileNotFoundError:
-        raise CompileError(Code.NO_SUCH_FILE, f"no such file: {quote(str(path))}") from None
     except OSError as e:
-        raise CompileError(Code.UNREADABLE_FILE, f"cannot read {quote(str(path))}: {e.strerror}") from None
+        raise unreadable(path, e) from None
     except DecodeError:
         raise CompileError(
             Code.NOT_ONNX,
@@ -71,7 +70,7 @@ def load_onnx(path: Path) -> Loaded:
     if problems:
         raise CompileError.of(problems)
     problems = [*_opset_problems(model), *_function_problems(model)]
-    unreadable = _take_out_unreadable(model.graph, problems)
+    missing = _take_out_unreadable(model.graph, problems)
     versions = [o.version for o in model.opset_import if o.domain in _STANDARD_DOMAINS]
     opset = versions[0] if versions and _OLDEST_OPSET <= versions[0] <= _NEWEST_OPSET else _NEWEST_OPSET
     gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.CRITICAL + 1  # what it raises is said by us, once
@@ -85,7 +84,7 @@ def load_onnx(path: Path) -> Loaded:
             hint="export the model again",
         ) from None
     graph.nodes = _in_execution_order(graph.nodes)
-    return Loaded(graph, opset, unreadable, tuple(problems))
+    return Loaded(graph, opset, missing, tuple(problems))
 
 
 def _in_execution_order(nodes: Sequence[gs.Node]) -> list[gs.Node]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from pefslc.artifacts.signed_json import Json, JsonObject, SignedJson
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
+from pefslc.files.reading import unreadable
 from pefslc.geometry.shapes import Shape
 from pefslc.ir.interface import OutputMap
 from pefslc.numeric.format import Quantization
@@ -150,9 +151,7 @@ def load_sidecar(path: Path) -> Sidecar:
         sidecar = _parse(path)
         _FILE.require_files(path, sidecar.files)
     except OSError as e:
-        raise CompileError(
-            Code.UNREADABLE_FILE, f"cannot read {quote(Path(e.filename or path))}: {e.strerror or e}"
-        ) from None
+        raise unreadable(path, e) from None
     return sidecar
 
 

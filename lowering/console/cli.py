@@ -26,7 +26,7 @@ __all__ = ["end_interrupted", "main", "run"]
 
 DONE, REFUSED, USAGE, OUR_FAULT, INTERRUPTED, TERMINATED = 0, 1, 2, 70, 130, 143
 
-_INTERRUPTED_TEXT = "interrupted: no artifact was written, or all of them"
+_NOTHING_HALF = "what was being written is there whole, or not at all"
 
 # What the arguments name and is not there.
 _OF_USAGE = frozenset({Code.NO_SUCH_FILE, Code.UNKNOWN_ARCHITECTURE})
@@ -46,7 +46,7 @@ def main() -> None:
 
 def end_interrupted() -> NoReturn:
     """The end of a command that was interrupted before it began."""
-    _complain(_INTERRUPTED_TEXT)
+    _complain(f"interrupted: {_NOTHING_HALF}")
     sys.exit(INTERRUPTED)
 
 
@@ -89,10 +89,10 @@ def _run(arguments: Sequence[str]) -> int:
         _complain(str(e))
         return USAGE if all(problem.code in _OF_USAGE for problem in e.problems) else REFUSED
     except _TerminatedError:
-        _complain("terminated: no artifact was written, or all of them")
+        _complain(f"terminated: {_NOTHING_HALF}")
         return TERMINATED
     except (click.Abort, KeyboardInterrupt):
-        _complain(_INTERRUPTED_TEXT)
+        _complain(f"interrupted: {_NOTHING_HALF}")
         return INTERRUPTED
     except BrokenPipeError:
         discard_output()  # its reader has what it wanted

@@ -14,16 +14,17 @@ from pefslc.diagnostics.error_codes import Code
 __all__ = ["CompileError", "InternalError", "Origin", "Problem", "quote"]
 
 _LONGEST_QUOTE = 80
+_LONGEST_PATH = 1000
 _LONGEST_LINE = 2000
 
 
 def quote(name: str | Path) -> str:
     """A name from a file, safe to print: one line, no control characters, at most 80 characters.
 
-    A Path is shown whole: its end is what tells files apart.
+    A Path is shown whole, where systems could have it: its end is what tells files apart.
     """
     printable = "".join(c if c.isprintable() else "?" for c in str(name))
-    if len(printable) > _LONGEST_QUOTE and not isinstance(name, Path):
+    if len(printable) > (_LONGEST_PATH if isinstance(name, Path) else _LONGEST_QUOTE):
         printable = printable[: _LONGEST_QUOTE - 3] + "..."
     return f"'{printable}'"
 

@@ -13,6 +13,7 @@ from pefslc.artifacts.sidecar import Sidecar, load_sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, quote
 from pefslc.driver.target_registry import find_target
+from pefslc.files.reading import unreadable
 from pefslc.files.replacement import half_replaced
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
 from pefslc.ir.interpret import apply_output_map, as_batches, quantize_input
@@ -137,6 +138,4 @@ def _sidecars(folder: Path) -> list[Path]:
         files = [p for p in sorted(folder.glob("*.*.json")) if p.is_file()]
         return [p for p in files if b'"source_sha256"' in p.read_bytes()]
     except OSError as e:
-        raise CompileError(
-            Code.UNREADABLE_FILE, f"cannot read {quote(Path(e.filename or folder))}: {e.strerror or e}"
-        ) from None
+        raise unreadable(folder, e, "folder") from None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote, quote_given
+from pefslc.files.reading import unreadable
 from pefslc.files.staging import write_file
 
 __all__ = ["Arrays", "ArraysLike", "as_array", "as_arrays", "read_arrays", "write_arrays"]
@@ -75,12 +76,10 @@ def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
                     with archive.open(entry) as member:
                         arrays[entry.filename.removesuffix(".npy")] = _read_array(member)
             return arrays
-    except FileNotFoundError:
-        raise CompileError(Code.NO_SUCH_FILE, f"no such file: {quote(path)}") from None
     except IsADirectoryError:
         raise CompileError(Code.UNREADABLE_FILE, f"{quote(path)} is a folder, not an .npz file", hint=_HINT) from None
     except OSError as e:
-        raise CompileError(Code.UNREADABLE_FILE, f"cannot read {quote(path)}: {e.strerror or e}") from None
+        raise unreadable(path, e) from None
     except _TooLargeError as e:
         raise CompileError(
             Code.ARRAYS_TOO_LARGE,

@@ -1,13 +1,14 @@
-"""Files and folders that the user names: their content, or what is wrong with them."""
+"""Files and folders of the user, and what to do when they cannot be read or made."""
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 
-__all__ = ["make_folder", "read_file"]
+__all__ = ["make_folder", "read_file", "unreadable"]
 
 
 def read_file(path: Path) -> bytes:
@@ -15,8 +16,32 @@ def read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as e:
-        code = Code.NO_SUCH_FILE if isinstance(e, FileNotFoundError) else Code.UNREADABLE_FILE
-        raise CompileError(code, f"cannot read {quote(path)}: {e.strerror or e}", hint="look at the path") from None
+        raise unreadable(path, e) from None
+
+
+def unreadable(path: Path, error: OSError, what: str = "file", *, hint: str | None = None) -> CompileError:
+    """What is to be raised where the system answered with `error`.
+
+    path  what was read, or a folder of what was read: the name that the error has is the one told
+    what  "file" or "folder", which was expected at `path`
+    hint  instead of the usual one: a name like it in the same folder, or where to look
+    """
+    named = Path(error.filename) if isinstance(error.filename, str) else path
+    path, what = named, what if named == path else "file"
+    if isinstance(error, FileNotFoundError):
+        return CompileError(Code.NO_SUCH_FILE, f"no such {what}: {quote(path)}", hint=hint or _nearby(path))
+    message = f"cannot read {quote(path)}: {error.strerror or error}"
+    return CompileError(Code.UNREADABLE_FILE, message, hint=hint or "look at the path and its permissions")
+
+
+def _nearby(path: Path) -> str:
+    """What may have been meant by a path that leads nowhere."""
+    try:
+        names = sorted(p.name for p in path.parent.iterdir())
+    except OSError:
+        return f"there is no folder {quote(path.parent)}"
+    close = get_close_matches(path.name, names, n=1)
+    return f"did you mean {quote(path.with_name(close[0]))}?" if close else "look at the path"
 
 
 def make_folder(folder: Path) -> None:

@@ -111,4 +111,7 @@ def test_what_cannot_be_read_is_an_error(
     for given in (sidecar, sidecar.parent):
         result = pefslc("run", given, "--inputs", inputs)
         assert result.status == 1
-        assert result.err == f"error[PEF0102]: cannot read '{sidecar.parent / name}': Permission denied\n"
+        assert result.err == (
+            f"error[PEF0102]: cannot read '{sidecar.parent / name}': Permission denied\n"
+            "  help: look at the path and its permissions\n"
+        )

@@ -145,7 +145,7 @@ def test_an_interrupt_is_not_a_crash(pefslc: Cli, model: Path, monkeypatch: pyte
 
     monkeypatch.setattr("pefslc.driver.compiler.survey_model", interrupted)
     result = pefslc(model, "--target", "fake")
-    assert (result.status, result.err) == (130, "interrupted: no artifact was written, or all of them\n")
+    assert (result.status, result.err) == (130, "interrupted: what was being written is there whole, or not at all\n")
 
 
 def test_a_reader_that_has_enough_is_no_error() -> None:

@@ -154,7 +154,7 @@ def test_files_that_are_no_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     Path("garbage.onnx").write_bytes(bytes(range(255, 0, -1)))
     expected = {
         ".": "error[PEF0102]: '.' is a folder, not a model\n  help: give the .onnx file",
-        "missing.onnx": "error[PEF0101]: no such file: 'missing.onnx'",
+        "missing.onnx": "error[PEF0101]: no such file: 'missing.onnx'\n  help: look at the path",
         "empty.onnx": "error[PEF0103]: the file holds no model\n"
         "  help: it is empty or not ONNX: export the model again",
         "garbage.onnx": "error[PEF0103]: 'garbage.onnx' is not an ONNX file\n"

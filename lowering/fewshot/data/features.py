@@ -67,8 +67,6 @@ def load_features(path: str | os.PathLike[str]) -> FeatureSet:
     A file of torch needs torch. It is read with `weights_only`: nothing that it says is executed.
     """
     file = as_path(path, Code.DATA_FILE, "a file of features", "the path of a .pt11, .pt or .npy file")
-    if not file.exists():
-        raise CompileError(Code.NO_SUCH_FILE, f"no such file: {quote(file)}")
     if file.suffix in _NUMPY_SUFFIXES:
         return _of_block(next(iter(read_arrays(file).values())), file)
     content = read_torch(file)

@@ -14,6 +14,7 @@ from pefslc.fewshot.data.image_set import FewShotData, Progress, require_size
 from pefslc.fewshot.data.layout import Layout, Request
 from pefslc.fewshot.data.pickled_sets import PICKLE_LAYOUTS
 from pefslc.files.paths import as_path
+from pefslc.files.reading import unreadable
 
 __all__ = ["GLYPHS", "LAYOUTS", "find_layout", "load_data"]
 
@@ -76,7 +77,7 @@ def find_layout(folder: Path) -> Layout:
     try:
         found = next((layout for layout in LAYOUTS if layout.known(folder)), None)
     except OSError as e:
-        raise CompileError(Code.UNREADABLE_FILE, f"cannot read {quote(folder)}: {e.strerror or e}") from None
+        raise unreadable(folder, e, "folder") from None
     if found is None:
         inside = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
         more = ", ..." if len(inside) > _MOST_SHOWN else ""

@@ -26,6 +26,7 @@ from pefslc.diagnostics.errors import CompileError, Problem, quote
 from pefslc.fewshot.data.extra import require_package
 from pefslc.fewshot.data.image_set import FewShotData, ImageSet, Progress
 from pefslc.fewshot.data.resize import centre_crop, resize
+from pefslc.files.reading import unreadable
 
 __all__ = ["PICTURE_SUFFIXES", "Classes", "Picture", "decode_picture", "pictures_in", "read_pictures"]
 
@@ -103,8 +104,8 @@ def decode_picture(picture: Picture) -> NDArray[np.uint8]:
                 return _as_rgb(turning.exif_transpose(image), image_module, name)
     except CompileError:
         raise
-    except FileNotFoundError:
-        raise CompileError(Code.NO_SUCH_FILE, f"no such file: {quote(Path(name))}") from None
+    except FileNotFoundError as e:
+        raise unreadable(Path(name), e) from None
     except MemoryError:
         raise _problem(name, "it is larger than the memory") from None
     except Exception as e:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
+from pefslc.files.reading import unreadable
 
 __all__ = ["array_of", "field", "load_plain", "texts_of"]
 
@@ -38,10 +39,8 @@ def load_plain(path: Path) -> object:
             f"{quote(path)} holds more than plain data: it calls {quote(str(e))}",
             hint="nothing of it was executed; get the file from a source that you trust, or convert it to arrays",
         ) from None
-    except FileNotFoundError:
-        raise CompileError(Code.NO_SUCH_FILE, f"no such file: {quote(path)}") from None
     except OSError as e:
-        raise CompileError(Code.UNREADABLE_FILE, f"cannot read {quote(path)}: {e.strerror or e}") from None
+        raise unreadable(path, e) from None
     except Exception:
         # A damaged pickle is a wrong program: it can raise nearly anything, MemoryError and RecursionError included.
         raise CompileError(

@@ -20,6 +20,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.fewshot.data.image_set import SPLITS, require_disjoint
 from pefslc.fewshot.data.pictures import pictures_in
+from pefslc.files.reading import unreadable
 from pefslc.files.staging import write_file
 
 __all__ = ["SPLIT_FILE", "SPLIT_NAMES", "ClassSplit", "read_split", "split_classes", "split_path"]
@@ -102,10 +103,8 @@ def class_folders(folder: Path) -> list[Path]:
     """The folders in a folder by their names, hidden ones left out. Raises CompileError where it is none."""
     try:
         return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    except FileNotFoundError:
-        raise CompileError(Code.NO_SUCH_FILE, f"no such folder: {quote(folder)}") from None
     except OSError as e:
-        raise CompileError(Code.UNREADABLE_FILE, f"cannot read {quote(folder)}: {e.strerror or e}") from None
+        raise unreadable(folder, e, "folder") from None
 
 
 def split_path(folder: Path) -> Path | None:
@@ -223,7 +222,7 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError:
         raise _not_a_list(path, "it is not UTF-8") from None
     except OSError as e:
-        raise CompileError(Code.UNREADABLE_FILE, f"cannot read {quote(path)}: {e.strerror or e}") from None
+        raise unreadable(path, e) from None
 
 
 def _not_a_list(path: Path, why: str) -> CompileError:

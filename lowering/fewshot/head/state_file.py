@@ -45,6 +45,7 @@ from pefslc.fewshot.head.classifier import Classifier
 from pefslc.fewshot.head.spec import HeadKind, HeadSpec
 from pefslc.fewshot.head.state import NAME_BYTES, HeadState, check_name, require_same
 from pefslc.files.folder_lock import locked
+from pefslc.files.reading import unreadable
 from pefslc.files.staging import require_replaceable, write_file
 
 __all__ = [
@@ -152,10 +153,8 @@ def load_state(path: Path, *, spec: HeadSpec | None = None, backbone: str | None
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST_FILE)
-    except FileNotFoundError:
-        raise CompileError(Code.NO_SUCH_FILE, f"no such file: {quote(path)}") from None
     except OSError as e:
-        raise CompileError(Code.UNREADABLE_FILE, f"cannot read {quote(path)}: {e.strerror or e}") from None
+        raise unreadable(path, e) from None
     state = from_bytes(content, what)
     require_same(state, spec, backbone, what)
     return state

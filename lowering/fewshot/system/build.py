@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
-from pefslc.diagnostics.errors import CompileError, InternalError, quote, quote_given
+from pefslc.diagnostics.errors import CompileError, InternalError, Problem, quote, quote_given
 from pefslc.driver.compiler import compile as compile_network
 from pefslc.driver.program import Program
 from pefslc.fewshot.device.board_python import emit_board_python
@@ -93,7 +93,10 @@ def build_system(
     head_kind = _kind(kind)
     shared = {"fmt": fmt, "input_fmt": input_fmt, "batch": 1, "require_exact": require_exact, "progress": progress}
     # The caller's arena: two systems may use one compiled library in two threads.
-    in_c = compile_network(source, target=CTarget(caller_arena=True), **shared)  # type: ignore[arg-type]
+    try:
+        in_c = compile_network(source, target=CTarget(caller_arena=True), **shared)  # type: ignore[arg-type]
+    except CompileError as e:
+        raise CompileError.of(_for_a_system(problem) for problem in e.problems) from None
     _refuse_another_system(target_folder, f"{in_c.name}.{KIND}.json")  # before minutes of work
     ends = Backbone.of(in_c.sidecar)
     table = PictureTable.of(ends.quantizer, mean, std)
@@ -157,6 +160,13 @@ def build_system(
     _refuse_another_system(target_folder, description.file_name)
     publish(target_folder, files, (description.file_name, description.to_bytes()))
     return description
+
+
+def _for_a_system(problem: Problem) -> Problem:
+    """The compiler offers to change formats; a system has those that its centre and accuracy were measured in."""
+    if problem.code is not Code.FORMAT_CONTRADICTED or problem.hint is None:
+        return problem
+    return replace(problem, hint="leave out --fmt: the formats that the backbone was trained in are then taken")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ def enrol_class(state: HeadState, name: str, codes: NDArray[np.int64]) -> int:
     Raises CompileError, and changes nothing, for a name that no class can have, and as `Classifier.enrol` does.
     """
     check_name(name)
-    if not name:
+    if not name.strip():
         raise CompileError(Code.HEAD_NAME, "a class has no name", hint="name it: --class mug")
     known = state.find(name)
     class_id = id_of_name(name) if known is None else known

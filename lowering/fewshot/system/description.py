@@ -13,6 +13,7 @@ from pefslc.artifacts.signed_json import SignedJson
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.fewshot.head.spec import HeadKind, HeadSpec
+from pefslc.files.reading import unreadable
 from pefslc.files.replacement import half_replaced
 
 __all__ = ["KIND", "SystemDescription", "load_description"]
@@ -135,8 +136,7 @@ def load_description(folder: Path) -> SystemDescription:
         description = _parse(path)
         _FILE.require_files(path, description.files)
     except OSError as e:
-        path = Path(e.filename or folder)
-        raise CompileError(Code.UNREADABLE_FILE, f"cannot read {quote(path)}: {e.strerror or e}") from None
+        raise unreadable(folder, e) from None
     except CompileError:
         if unfinished:
             raise CompileError(

@@ -44,6 +44,7 @@ BUILD = ("fewshot", "build", "tiny.onnx", "-o", "x", "--std", "1")
         ((*ENROL, "--class", "mug", "float.tif"), 1, "picture 'float.tif' cannot be read: mode F is not read"),
         ((*ENROL, "--class", "mug", *["pictures/mug"] * 2), 1, "10 shots of class 'mug' are too many"),
         ((*ENROL, "--class", "", "pictures/mug"), 1, f"error[{Code.HEAD_NAME}]: a class has no name"),
+        ((*ENROL, "--class", "  ", "pictures/mug"), 1, f"error[{Code.HEAD_NAME}]: a class has no name"),
         ((*ENROL, "--class", "m" * 33, "pictures/mug"), 1, "has 33 bytes"),
         ((*ENROL, "--class", "mug", "pictures/mug/2.png", "--device", "6"), 2, "is the state of another device"),
         ((*ENROL, "--class", "mug", "pictures/mug/2.png", "--device", "-1"), 2, "--device"),
@@ -60,6 +61,11 @@ BUILD = ("fewshot", "build", "tiny.onnx", "-o", "x", "--std", "1")
         ((*CLASSIFY, "pictures/mug", "--threshold", "1.5"), 1, "  help: a squared cosine is in 0 to 1, such as 81/100"),
         ((*BUILD, "--mean", "0.5,x,0.5"), 1, "mean is '0.5, x, 0.5'\n  help: one number, or three, of red, green and "),
         ((*BUILD, "--mean", "0.5", "--std", "0"), 1, "std is '0'"),
+        (
+            (*BUILD, "--mean", "0", "--fmt", "Q7.8"),
+            1,
+            "\n  help: leave out --fmt: the formats that the backbone was trained in are then taken",
+        ),
         ((*BUILD, "--mean", "128"), 1, "mean is '128', and the values of pictures are img / 255"),
         ((*BUILD, "--mean", "0", "--max-shots", "0"), 1, "  help: the shots of a class, at most: --max-shots 4095"),
         (
