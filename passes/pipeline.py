@@ -25,6 +25,7 @@ from pefslc.passes.merge_elementwise import MergeElementwise
 from pefslc.passes.merge_padding import MergePadding
 from pefslc.passes.merge_stages import MergeActivations, MergeBatchNorm
 from pefslc.passes.quantize_after_training import QuantizeAfterTraining
+from pefslc.passes.quantize_inputs import QuantizeInputs
 from pefslc.passes.separate_bias import SeparateBias
 from pefslc.passes.tighten_ranges import TightenRanges
 
@@ -55,6 +56,8 @@ def to_integer(limits: TargetLimits | None = None, plugins: Sequence[Pass] = ())
     return (
         # What the file says, with its constants evaluated.
         FoldConstants(),
+        # What the host does: the quantizers of inputs, and what stands before them.
+        QuantizeInputs(),
         MergePadding(),
         # Everything between an accumulator and its quantizer moves into the quantizer.
         SeparateBias(),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pefslc.artifacts.signed_json import Json, JsonObject, SignedJson
+from pefslc.artifacts.stage_json import stages_from, stages_json
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.files.reading import unreadable
@@ -22,6 +23,7 @@ from pefslc.ir.interface import OutputMap
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
+from pefslc.numeric.stages import Stage
 from pefslc.numeric.staircase import Quantizer
 
 if TYPE_CHECKING:  # with its operations it takes as long to load as numpy, and a sidecar is read without it
@@ -51,11 +53,14 @@ def sidecar_name(model: str, target: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class InputRecord:
-    """An input: its ONNX name and shape, and the quantizer that the host applies."""
+    """An input: its ONNX name and shape, and what the host applies; see `ir.interface.GraphInput`."""
 
     name: str
     shape: Shape
     quantizer: Quantizer
+    stages: tuple[Stage, ...] = ()
+    channel_axis: int = 1
+    integers: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,7 @@ def make_sidecar(
     inputs = []
     for i in graph.inputs:
         assert i.quantizer is not None
-        inputs.append(InputRecord(i.name, i.value.type.shape, i.quantizer))
+        inputs.append(InputRecord(i.name, i.value.type.shape, i.quantizer, i.stages, i.channel_axis, i.integers))
     outputs = []
     for o in graph.outputs:
         assert o.map is not None
@@ -178,7 +183,7 @@ def _parse(path: Path) -> Sidecar:
 
 def _input_json(record: InputRecord) -> JsonObject:
     q = record.quantizer.quantization
-    return {
+    content: JsonObject = {
         "name": record.name,
         "shape": list(record.shape),
         "bits": q.bits,
@@ -189,6 +194,11 @@ def _input_json(record: InputRecord) -> JsonObject:
         "rounding": record.quantizer.rounding.value,
         "adds_zero_point_last": record.quantizer.adds_zero_point_last,
     }
+    if record.stages:
+        content = {**content, "stages": stages_json(record.stages)}
+    if record.channel_axis != 1:
+        content = {**content, "channel_axis": record.channel_axis}
+    return {**content, "integers": record.integers} if record.integers else content
 
 
 def _input_from(content: Mapping[str, object]) -> InputRecord:
@@ -201,7 +211,14 @@ def _input_from(content: Mapping[str, object]) -> InputRecord:
         zero_point=_int(content["zero_point"]),
     )
     quantizer = Quantizer(quantization, RoundingMode(content["rounding"]), bool(content["adds_zero_point_last"]))
-    return InputRecord(str(content["name"]), tuple(_int(s) for s in _list(content["shape"])), quantizer)
+    return InputRecord(
+        str(content["name"]),
+        tuple(_int(s) for s in _list(content["shape"])),
+        quantizer,
+        stages_from(content.get("stages", [])),
+        _int(content.get("channel_axis", 1)),
+        str(content.get("integers", "")),
+    )
 
 
 def _output_json(record: OutputRecord) -> JsonObject:

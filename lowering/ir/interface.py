@@ -7,6 +7,7 @@ from enum import Enum
 from fractions import Fraction
 
 from pefslc.ir.value import Value
+from pefslc.numeric.stages import Stage
 from pefslc.numeric.staircase import Quantizer
 
 __all__ = ["GraphInput", "GraphOutput", "Level", "OutputMap"]
@@ -32,11 +33,21 @@ class OutputMap:
 
 @dataclass(frozen=True, slots=True)
 class GraphInput:
-    """An input: the ONNX name, the value, and (integer level) the quantizer that the host applies."""
+    """An input: the ONNX name, the value, and (integer level) what the host does: quantizer(stages(x)), exactly.
+
+    quantizer     makes the codes; their meaning for the network is the value's element, which may have another scale:
+                  what the model computes before its first quantizer may be a part of either
+    stages        Affine, ClipStage and LeakyReluStage only: an affine map or an activation before the first quantizer
+    channel_axis  where the channels of a stage or a scale lie
+    integers      the type of a file's input of integers ("uint8"), "" for real numbers
+    """
 
     name: str
     value: Value
     quantizer: Quantizer | None = None
+    stages: tuple[Stage, ...] = ()
+    channel_axis: int = 1
+    integers: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from pefslc.files.arrays import as_array
 from pefslc.ir.interface import GraphInput, GraphOutput, Level, OutputMap
 from pefslc.ir.reference import evaluate_quantized
 from pefslc.ir.semantics import evaluate
-from pefslc.numeric.quantize import quantize_array
+from pefslc.numeric.stage_values import quantize_behind
 
 if TYPE_CHECKING:
     from pefslc.ir.graph import Graph, IntegerGraph
@@ -115,9 +115,9 @@ def _shape_hint(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
 
 
 def quantize_input(graph_input: GraphInput, x: Floats) -> Codes:
-    """The codes of a float input: the model's own input quantizer, as the host applies it."""
+    """The codes of an input: what the model does up to its input's quantizer, as the host applies it."""
     assert graph_input.quantizer is not None
-    return quantize_array(graph_input.quantizer, x, channel_axis=1)
+    return quantize_behind(graph_input.stages, graph_input.quantizer, x, graph_input.channel_axis)
 
 
 def apply_output_map(output: GraphOutput, codes: Codes) -> Floats:

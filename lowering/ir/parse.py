@@ -88,7 +88,10 @@ def _input(line: Cursor) -> GraphInput:
     line.literal("as")
     value_name, tensor = line.definition()
     quantizer = _quantizer(line) if line.accept("quantizer(") else None
-    return GraphInput(name, Value(value_name, tensor, line.origin()), quantizer)
+    stages = line.sequence(lambda: _stage(line)) if line.accept("stages=") else ()
+    channel_axis = line.integer() if line.accept("channel_axis=") else 1
+    integers = line.word() if line.accept("integers=") else ""
+    return GraphInput(name, Value(value_name, tensor, line.origin()), quantizer, stages, channel_axis, integers)
 
 
 def _output(line: Cursor) -> GraphOutput:

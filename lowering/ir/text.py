@@ -84,6 +84,12 @@ class _Printer:
 
     def input(self, graph_input: GraphInput) -> str:
         quantizer = "" if graph_input.quantizer is None else f" {self.field('quantizer', graph_input.quantizer)}"
+        if graph_input.stages:
+            quantizer += f" {self.field('stages', graph_input.stages)}"
+        if graph_input.channel_axis != 1:
+            quantizer += f" {self.field('channel_axis', graph_input.channel_axis)}"
+        if graph_input.integers:
+            quantizer += f" integers={graph_input.integers}"
         return f"input {self.quoted(graph_input.name)} as {self.definition(graph_input.value)}{quantizer}" + (
             self.origin(graph_input.value.origin)
         )
