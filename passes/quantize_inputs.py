@@ -55,6 +55,7 @@ class _Moved:
         self.producers = producers
         self.inputs = inputs
         self.ops: list[Op] = []
+        self.count = 0
 
     @classmethod
     def towards_inputs(cls, quantize: Quantize, producers: dict[str, Op], inputs: set[str]) -> list[Op] | None:
@@ -70,7 +71,8 @@ class _Moved:
         """`quantizer(stages(value))`, the channels along `axis`: appends what makes it. Raises _UnmovedError."""
         if result is None:
             kind = TensorType(value.type.shape, self.quantize.quantization)
-            name = f"{self.quantize.result.name}.before{len(self.ops)}"
+            self.count += 1
+            name = f"{self.quantize.result.name}.before{self.count}"
             result = Value(name, kind, value.origin if value.origin.node else self.quantize.result.origin)
         if value.name in self.inputs:
             self.ops.append(replace(self.quantize, result=result, input=value, stages=stages, channel_axis=axis))
