@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 
-from pefslc.diagnostics.error_codes import Code
-from pefslc.diagnostics.errors import CompileError, quote
+from pefslc.diagnostics.errors import quote
 from pefslc.ir.graph import GraphInput
 from pefslc.ir.quantized import Quantize
 from pefslc.ir.value import CodeRange
@@ -14,6 +13,7 @@ from pefslc.numeric.chain import Quantizer
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
+from pefslc.passes.integer_builder import open_input
 
 __all__ = ["host_input", "in_short"]
 
@@ -24,13 +24,7 @@ def host_input(graph_input: GraphInput, op: Quantize) -> GraphInput:
     """The integer-level input, made as `op` says. Raises CompileError for a stage that no host applies."""
     for stage in op.stages:
         if not isinstance(stage, Affine | ClipStage | LeakyReluStage):
-            raise CompileError(
-                Code.INPUT_NOT_QUANTIZED,
-                f"input {quote(graph_input.name)} is not quantized before its first function",
-                at=op.result.origin,
-                hint="quantize the input itself (QuantIdentity), or take the function off the model and apply it to "
-                "the input",
-            )
+            raise open_input(graph_input, f"input {quote(graph_input.name)} has a function before its quantizer", op)
     q = op.quantization
     element = CodeRange(low=q.low, high=q.high, scale=q.scale, zero_point=q.zero_point)
     value = replace(graph_input.value, type=replace(graph_input.value.type, element=element))

@@ -114,7 +114,7 @@ class _Lowering:
                 Code.CONSTANT_OUTPUT,
                 f"output {quote(output.name)} depends on no quantized input",
                 at=output.value.origin,
-                hint="the network must start with a quantizer: QuantIdentity, or --fmt",
+                hint="the network must start with a quantizer: QuantIdentity, or --input-fmt",
             )
         return GraphOutput(output.name, lowered.value, output_map(lowered.value, lowered.tail))
 
