@@ -23,6 +23,8 @@ from pefslc.numeric.scale import Scale
 
 __all__ = ["Builder", "IntegerTensor"]
 
+_INTEGER_INPUTS = ("int8", "uint8", "int16", "uint16", "int32", "uint32")
+
 
 def _is_no_float(tensor: gs.Tensor) -> bool:
     """Whether the tensor is declared of another type; of those that NumPy lacks, it is no NumPy type."""
@@ -71,6 +73,7 @@ class Builder:
     unknown   names of the values that stand in for what a faulty node would compute
     assumed   inputs whose open axes were taken as 1, only to go on
     superseded  names of constants that were made anew in another order
+    integer_tensors  ONNX tensors that are an input of integers, or parts of one: their type
     """
 
     given: GivenShapes = NOTHING_GIVEN
@@ -82,6 +85,7 @@ class Builder:
     ops: list[Op] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
     integers: dict[str, IntegerTensor] = field(default_factory=dict)
+    integer_tensors: dict[str, str] = field(default_factory=dict)
     _count: int = 0
 
     def new_value(self, shape: Shape, element: Element, origin: Origin) -> Value:
@@ -180,7 +184,7 @@ class Builder:
         return self.append(Constant(result=self.new_value(tuple(array.shape), Real(), origin), data=data))
 
     def add_input(self, tensor: gs.Tensor) -> GraphInput | None:
-        """A graph input with a static float shape; a fault otherwise."""
+        """A graph input of a static shape, floats or integers that a format holds; a fault otherwise."""
         origin = Origin("", "input", tensor.name)
         shape: Sequence[int | str | None] | None = tensor.shape
         try:
@@ -201,8 +205,15 @@ class Builder:
                     hint="export without dynamic_axes, or give the open sizes: --batch 1 or "
                     f"--input-shape {_option_name(tensor.name)}={_example(shape)}",
                 )
-            if tensor.dtype is not None and np.dtype(tensor.dtype).kind != "f":
-                raise CompileError(Code.INPUT_TYPE, f"the input holds {_element(tensor.dtype)}, not floats", at=origin)
+            kind = "" if tensor.dtype is None else _element(tensor.dtype)
+            if tensor.dtype is not None and np.dtype(tensor.dtype).kind != "f" and kind not in _INTEGER_INPUTS:
+                raise CompileError(
+                    Code.INPUT_TYPE,
+                    f"the input holds {kind}, not floats",
+                    at=origin,
+                    hint=f"make it floats, or one of {', '.join(_INTEGER_INPUTS)} that a DequantizeLinear or a Cast "
+                    "reads",
+                )
             if not shape:
                 raise CompileError(
                     Code.UNSUPPORTED_SHAPE,
@@ -221,7 +232,10 @@ class Builder:
             self._stand_in_for_input(tensor, shape, origin)
             return None
         self.values[tensor.name] = value
-        return GraphInput(tensor.name, value)
+        if kind not in _INTEGER_INPUTS:
+            return GraphInput(tensor.name, value)
+        self.integer_tensors[tensor.name] = kind
+        return GraphInput(tensor.name, value, integers=kind)
 
     def _stand_in_for_input(
         self, tensor: gs.Tensor, declared: Sequence[int | str | None] | None, origin: Origin

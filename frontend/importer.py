@@ -17,6 +17,8 @@ from pefslc.diagnostics.errors import CompileError, Problem, quote
 from pefslc.frontend.builder import Builder, IntegerTensor
 from pefslc.frontend.constants import fold_constant_node
 from pefslc.frontend.given_shapes import NOTHING_GIVEN, GivenShapes
+from pefslc.frontend.integer_inputs import check_reads_integers
+from pefslc.frontend.linear_quantizers import integer_output
 from pefslc.frontend.load import QONNX_DOMAINS, load_onnx
 from pefslc.frontend.node import Node
 from pefslc.frontend.operators import OPERATORS
@@ -64,6 +66,9 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Imported:
         except CompileError as e:
             builder.problems.extend(e.problems)
             builder.stand_in(node)
+    for tensor in loaded.graph.outputs:
+        if tensor.name in builder.integers and tensor.name not in builder.values:
+            _integer_output(builder, tensor, loaded.opset)
     outputs = builder.outputs(loaded.graph)
     builder.drop_superseded(outputs)
     shapes = builder.shapes()
@@ -72,6 +77,18 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Imported:
         frozenset(builder.unknown),
         tuple(problem.with_shape(shapes) for problem in builder.problems),
     )
+
+
+def _integer_output(builder: Builder, tensor: gs.Tensor, opset: int) -> None:
+    """An output of a quantizer's codes becomes a value; a constant stays what it is."""
+    try:
+        value = integer_output(builder, Node(tensor.inputs[0], opset), builder.integers[tensor.name])
+    except CompileError as e:
+        builder.problems.extend(e.problems)
+        builder.poisoned.add(tensor.name)
+    else:
+        if value is not None:
+            builder.define(tensor, value)
 
 
 def _import_node(builder: Builder, node: Node, outputs: Sequence[gs.Tensor]) -> None:
@@ -89,6 +106,7 @@ def _import_node(builder: Builder, node: Node, outputs: Sequence[gs.Tensor]) -> 
             _check_parameters(builder, node)
         builder.stand_in(node)
         return
+    check_reads_integers(builder, node)
     result = operator(builder, node)
     node.finish()
     results = result if isinstance(result, tuple) else (result,)

@@ -19,6 +19,7 @@ from pefslc.frontend.elementwise import (
     import_relu,
     import_sub,
 )
+from pefslc.frontend.integer_inputs import import_cast
 from pefslc.frontend.linear_quantizers import import_dequantize_linear, import_quantize_linear
 from pefslc.frontend.movement import (
     import_concat,
@@ -60,6 +61,7 @@ OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Value | tuple[Value, 
     ("", "Gemm"): import_gemm,
     ("", "MatMul"): import_matmul,
     ("", "BatchNormalization"): import_batch_norm,
+    ("", "Cast"): import_cast,
     ("", "Relu"): import_relu,
     ("", "LeakyRelu"): import_leaky_relu,
     ("", "PRelu"): import_prelu,

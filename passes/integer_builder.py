@@ -193,12 +193,15 @@ class IntegerBuilder:
 
 def open_input(graph_input: GraphInput, what: str, reader: Op) -> CompileError:
     """The refusal of an input whose codes nothing says."""
-    name = quote(graph_input.name)[1:-1]
+    name, grid = quote(graph_input.name)[1:-1], _GRID
+    if graph_input.integers:  # the numbers that it holds
+        kind = np.dtype(graph_input.integers)
+        grid = f"{'U' if kind.kind == 'u' else ''}Q{8 * kind.itemsize}.0"
     return CompileError(
         Code.INPUT_NOT_QUANTIZED,
         what,
         at=reader.result.origin,
-        hint=f"start the network with QuantIdentity, or give the input's format: --input-fmt {name}={_GRID}",
+        hint=f"start the network with QuantIdentity, or give the input's format: --input-fmt {name}={grid}",
     )
 
 

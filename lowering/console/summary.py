@@ -11,7 +11,7 @@ from rich.text import Text
 from pefslc.analysis.limits import TargetLimits
 from pefslc.console.columns import Column, print_columns
 from pefslc.driver.program import Program
-from pefslc.ir.graph import Graph, OutputMap
+from pefslc.ir.graph import Graph, GraphInput, OutputMap
 from pefslc.numeric.choose_format import AutoFormat
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.check_format import describe
@@ -59,12 +59,22 @@ def print_summary(
         print(f"  {path.name}")
 
 
+def _host_text(graph_input: GraphInput) -> str:
+    """What the host makes of an input."""
+    assert graph_input.quantizer is not None
+    if graph_input.is_codes:
+        return f"the {graph_input.integers} of the file"
+    steps = len(graph_input.stages)
+    before = f" behind {_count(steps, 'step')} of the host's" if steps else ""
+    return f"{describe(graph_input.quantizer.quantization)}{before}"
+
+
 def print_inspection(graph: Graph, rows: Sequence[LayerRow], limits: TargetLimits | None) -> None:
     """The inputs, layers and outputs of a model."""
     for i in graph.inputs:
         assert i.quantizer is not None
         shape = ",".join(map(str, i.value.type.shape))
-        print(f"input  {i.name} [{shape}]: {describe(i.quantizer.quantization)}")
+        print(f"input  {i.name} [{shape}]: {_host_text(i)}")
     for o in graph.outputs:
         assert o.map is not None
         shape, codes = ",".join(map(str, o.value.type.shape)), o.value.type.codes

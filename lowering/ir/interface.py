@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
 
+import numpy as np
+
 from pefslc.ir.value import Value
 from pefslc.numeric.stages import Stage
 from pefslc.numeric.staircase import Quantizer
@@ -48,6 +50,14 @@ class GraphInput:
     stages: tuple[Stage, ...] = ()
     channel_axis: int = 1
     integers: str = ""
+
+    @property
+    def is_codes(self) -> bool:
+        """Whether the integers of the file are the codes."""
+        if not self.integers or self.quantizer is None or self.stages:
+            return False
+        limits, q = np.iinfo(self.integers), self.quantizer.quantization
+        return (q.low, q.high, q.zero_point, q.scale.steps) == (int(limits.min), int(limits.max), 0, (1,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,11 +93,25 @@ def as_batches(
             )
         if not np.isfinite(array).all():
             raise CompileError(Code.INPUT_ARRAY, f"input {quote(name)} holds NaN or infinity")
+        if graph_input.integers:
+            _require_integers(name, array, graph_input.integers)
         arrays[name] = array.astype(np.float64)
     rows = {a.shape[0] // i.value.type.shape[0] for i, a in zip(graph.inputs, arrays.values(), strict=True)}
     if len(rows) != 1:
         raise CompileError(Code.INPUT_ARRAY, "the inputs have different batch sizes")
     return arrays, rows.pop()
+
+
+def _require_integers(name: str, array: NDArray[np.generic], kind: str) -> None:
+    """Raise CompileError for numbers that an input of that type does not hold: they would be rounded in silence."""
+    numbers, limits = array.astype(np.float64), np.iinfo(kind)
+    wrong = numbers[(numbers != np.rint(numbers)) | (numbers < limits.min) | (numbers > limits.max)]
+    if wrong.size:
+        raise CompileError(
+            Code.INPUT_ARRAY,
+            f"input {quote(name)} is {kind} in the model, and the array holds {wrong[0]:g}",
+            hint=f"give integers from {limits.min} to {limits.max}: the model itself scales them",
+        )
 
 
 def _suits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:

@@ -19,6 +19,8 @@ def input_text(graph_input: GraphInput) -> str:
     assert graph_input.quantizer is not None
     integers = f"x is the {graph_input.integers} of the model's file; " if graph_input.integers else ""
     axis = "" if graph_input.channel_axis == 1 else f"; the channels lie along axis {graph_input.channel_axis}"
+    if graph_input.is_codes:
+        return f"code = x, the {graph_input.integers} of the model's file"
     if not graph_input.stages:
         return integers + _quantizer_text(graph_input.quantizer, "x") + axis
     steps = ", then ".join(_stage_text(stage) for stage in graph_input.stages)

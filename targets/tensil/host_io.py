@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
+
 from pefslc.artifacts.sidecar import Json, JsonObject
 from pefslc.ir.graph import GraphInput, GraphOutput
 from pefslc.numeric.rounding import RoundingMode
@@ -52,6 +54,9 @@ class HostTensor:
             # The emitted module decides exactly by the float64 of a step: what is none is a stage, before a step of 1.
             stages, scale = (*stages, Affine.product(tuple(1 / s for s in scale.steps))), Scale.power_of_two(0)
             fields |= {"stages": [_stage(s) for s in stages], "channel_axis": self.end.channel_axis}
+        if self.end.integers:
+            limits = np.iinfo(self.end.integers)
+            fields |= {"integers": [int(limits.min), int(limits.max)]}
         low, high = codes_in_words(self.tensor.exponent, self.data_type)
         return {
             **fields,
@@ -106,6 +111,7 @@ def host_io_source(name: str, architecture: Architecture, inputs: list[HostTenso
             inputs=fields,
             staged=any("stages" in record for record in fields),
             outputs=[tensor.module_fields() for tensor in outputs],
+            integers=any("integers" in record for record in fields),
             modes=[mode.value for mode in RoundingMode],
         )
     )
