@@ -17,11 +17,12 @@ from pefslc.frontend.node import Node, constant_array
 from pefslc.frontend.sizes import check_size, is_possible
 from pefslc.geometry.shapes import Shape
 from pefslc.ir.graph import GraphInput, GraphOutput
+from pefslc.ir.output_function import OutputFunction
 from pefslc.ir.quantized import Constant
 from pefslc.ir.value import Element, Op, Real, RealArray, TensorType, Value
 from pefslc.numeric.scale import Scale
 
-__all__ = ["Builder", "IntegerTensor"]
+__all__ = ["Builder", "HostTail", "IntegerTensor"]
 
 _INTEGER_INPUTS = ("int8", "uint8", "int16", "uint16", "int32", "uint32")
 
@@ -65,6 +66,14 @@ class IntegerTensor:
     channel_axis: int
 
 
+@dataclass(frozen=True, slots=True)
+class HostTail:
+    """What the host computes of a tensor at the end of the network."""
+
+    value: Value
+    function: OutputFunction
+
+
 @dataclass
 class Builder:
     """The graph under construction: values by ONNX tensor name, operations in order, faults so far.
@@ -86,6 +95,7 @@ class Builder:
     values: dict[str, Value] = field(default_factory=dict)
     integers: dict[str, IntegerTensor] = field(default_factory=dict)
     integer_tensors: dict[str, str] = field(default_factory=dict)
+    tails: dict[str, HostTail] = field(default_factory=dict)
     _count: int = 0
 
     def new_value(self, shape: Shape, element: Element, origin: Origin) -> Value:
@@ -161,6 +171,13 @@ class Builder:
                 Code.UNSUPPORTED_OPERATOR,
                 f"{node.op_type} of integers is not supported",
                 hint="put a DequantizeLinear right behind the quantizer",
+            )
+        if tensor.name in self.tails:
+            name = tensor.inputs[0].op if tensor.inputs else "a tensor"
+            raise node.fault(
+                Code.NOT_QUANTIZED,
+                f"{node.op_type} reads what {name} makes, which the host computes: it may only end the network",
+                hint=f"end the network before {name}, or quantize its operand and take {name} off",
             )
         array = constant_array(tensor)
         if array is None:
@@ -257,7 +274,8 @@ class Builder:
         for tensor in onnx_graph.outputs:
             if tensor.name in self.poisoned:
                 continue
-            if tensor.name not in self.values:
+            tail = self.tails.get(tensor.name)
+            if tensor.name not in self.values and tail is None:
                 integers = tensor.name in self.integers
                 self.problems.append(
                     Problem(
@@ -268,22 +286,19 @@ class Builder:
                     )
                 )
                 continue
-            value = self.values[tensor.name]
+            value = self.values[tensor.name] if tail is None else tail.value
+            output = GraphOutput(tensor.name, value, function=None if tail is None else tail.function)
             declared = tensor.shape
-            if (
-                declared is not None
-                and all(isinstance(s, int) for s in declared)
-                and tuple(declared) != value.type.shape
-            ):
+            if declared is not None and all(isinstance(s, int) for s in declared) and tuple(declared) != output.shape:
                 self.problems.append(
                     Problem(
                         Code.OUTPUT_SHAPE,
-                        f"the output is declared {list(declared)} but computed {list(value.type.shape)}",
+                        f"the output is declared {list(declared)} but computed {list(output.shape)}",
                         at=value.origin,
                         hint="export the model again"
                         if self.given == NOTHING_GIVEN
                         else "the file fixes this shape: give --batch and --input-shape that agree with it",
                     )
                 )
-            found.append(GraphOutput(tensor.name, value))
+            found.append(output)
         return tuple(found)

@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
-from pefslc.frontend.builder import Builder, IntegerTensor
+from pefslc.frontend.builder import Builder, HostTail, IntegerTensor
 from pefslc.frontend.constants import fold_constant_node
 from pefslc.frontend.given_shapes import NOTHING_GIVEN, GivenShapes
 from pefslc.frontend.integer_inputs import check_reads_integers
@@ -22,6 +22,7 @@ from pefslc.frontend.linear_quantizers import integer_output
 from pefslc.frontend.load import QONNX_DOMAINS, load_onnx
 from pefslc.frontend.node import Node
 from pefslc.frontend.operators import OPERATORS
+from pefslc.frontend.tails import passed_on, with_functions
 from pefslc.ir.graph import Graph, Level
 
 __all__ = ["Imported", "import_model", "survey_model"]
@@ -69,7 +70,7 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Imported:
     for tensor in loaded.graph.outputs:
         if tensor.name in builder.integers and tensor.name not in builder.values:
             _integer_output(builder, tensor, loaded.opset)
-    outputs = builder.outputs(loaded.graph)
+    outputs = with_functions(builder.outputs(loaded.graph), builder.ops)
     builder.drop_superseded(outputs)
     shapes = builder.shapes()
     return Imported(
@@ -97,6 +98,9 @@ def _import_node(builder: Builder, node: Node, outputs: Sequence[gs.Tensor]) -> 
     if array is not None:
         node.raw.outputs[0].to_constant(array)
         return
+    if (tail := passed_on(builder, node)) is not None:
+        builder.tails[node.raw.outputs[0].name] = tail
+        return
     domain = "qonnx" if node.domain in QONNX_DOMAINS else node.domain
     operator = OPERATORS.get((domain.removeprefix("ai.onnx"), node.op_type))
     if operator is None:
@@ -111,7 +115,9 @@ def _import_node(builder: Builder, node: Node, outputs: Sequence[gs.Tensor]) -> 
     node.finish()
     results = result if isinstance(result, tuple) else (result,)
     for tensor, made in zip(node.raw.outputs, results, strict=False):
-        if isinstance(made, IntegerTensor):
+        if isinstance(made, HostTail):
+            builder.tails[tensor.name] = made
+        elif isinstance(made, IntegerTensor):
             builder.integers[tensor.name] = made
         else:
             builder.define(tensor, made)

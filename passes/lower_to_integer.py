@@ -116,7 +116,7 @@ class _Lowering:
                 at=output.value.origin,
                 hint="the network must start with a quantizer: QuantIdentity, or --input-fmt",
             )
-        return GraphOutput(output.name, lowered.value, output_map(lowered.value, lowered.tail))
+        return replace(output, value=lowered.value, map=output_map(lowered.value, lowered.tail))
 
 
 def _lower(builder: IntegerBuilder, op: QuantizedOp) -> Lowered:

@@ -20,6 +20,7 @@ from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.files.reading import unreadable
 from pefslc.geometry.shapes import Shape
 from pefslc.ir.interface import OutputMap
+from pefslc.ir.output_function import OutputFunction, OutputFunctionKind
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
@@ -65,13 +66,17 @@ class InputRecord:
 
 @dataclass(frozen=True, slots=True)
 class OutputRecord:
-    """An output: its ONNX name and shape, the range of its codes, and the map from codes to values."""
+    """An output: its ONNX name, the shape and the range of its codes, the map from codes to values, and what follows.
+
+    function  that the host applies to the values, where the model ends with one
+    """
 
     name: str
     shape: Shape
     low: int
     high: int
     map: OutputMap
+    function: OutputFunction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +139,7 @@ def make_sidecar(
     for o in graph.outputs:
         assert o.map is not None
         codes = o.value.type.codes
-        outputs.append(OutputRecord(o.name, o.value.type.shape, codes.low, codes.high, o.map))
+        outputs.append(OutputRecord(o.name, o.value.type.shape, codes.low, codes.high, o.map, o.function))
     hashes = {name: sha256(content).hexdigest() for name, content in files.items()}
     return Sidecar(
         graph.name,
@@ -222,6 +227,7 @@ def _input_from(content: Mapping[str, object]) -> InputRecord:
 
 
 def _output_json(record: OutputRecord) -> JsonObject:
+    function = {} if record.function is None else {"function": _function_json(record.function)}
     return {
         "name": record.name,
         "shape": list(record.shape),
@@ -229,7 +235,26 @@ def _output_json(record: OutputRecord) -> JsonObject:
         "high": record.high,
         "scale": [str(s) for s in record.map.scale],
         "offset": [str(s) for s in record.map.offset],
+        **function,
     }
+
+
+def _function_json(function: OutputFunction) -> JsonObject:
+    return {
+        "kind": function.kind.value,
+        "axis": function.axis,
+        "keepdims": function.keepdims,
+        "last": function.last,
+    }
+
+
+def _function_from(content: object) -> OutputFunction | None:
+    if content is None:
+        return None
+    if not isinstance(content, dict):
+        raise TypeError("not a function")
+    kind = OutputFunctionKind(content["kind"])
+    return OutputFunction(kind, _int(content["axis"]), bool(content["keepdims"]), bool(content["last"]))
 
 
 def _output_from(content: Mapping[str, object]) -> OutputRecord:
@@ -242,6 +267,7 @@ def _output_from(content: Mapping[str, object]) -> OutputRecord:
             tuple(Fraction(str(s)) for s in _list(content["scale"])),
             tuple(Fraction(str(s)) for s in _list(content["offset"])),
         ),
+        _function_from(content.get("function")),
     )
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from pefslc.analysis.limits import TargetLimits
 from pefslc.console.columns import Column, print_columns
 from pefslc.driver.program import Program
-from pefslc.ir.graph import Graph, GraphInput, OutputMap
+from pefslc.ir.graph import Graph, GraphInput, GraphOutput, OutputMap
 from pefslc.numeric.choose_format import AutoFormat
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.check_format import describe
@@ -46,6 +46,9 @@ def print_summary(
             f"native {native} arithmetic: each product rounds to 2^-{native.fraction_bits}, each sum saturates; "
             "bounded, not exact: --verify measures the error"
         )
+    for output in program.graph.outputs:
+        if output.function is not None:
+            print(f"output {output.name}: the codes are those before the end; the host computes {output.function}")
     for row in program.layers:
         if row.may_overflow and native is None:
             print(f"warning: {row.layer} may overflow: {row.accumulator_bits} bits, {row.available_bits} there")
@@ -57,6 +60,10 @@ def print_summary(
     print(f"wrote {_count(len(written), 'file')} into {written[-1].parent} in {seconds:.1f} s")
     for path in written:
         print(f"  {path.name}")
+
+
+def _function_text(output: GraphOutput) -> str:
+    return "" if output.function is None else f"; the host computes {output.function}"
 
 
 def _host_text(graph_input: GraphInput) -> str:
@@ -78,7 +85,10 @@ def print_inspection(graph: Graph, rows: Sequence[LayerRow], limits: TargetLimit
     for o in graph.outputs:
         assert o.map is not None
         shape, codes = ",".join(map(str, o.value.type.shape)), o.value.type.codes
-        print(f"output {o.name} [{shape}]: codes {codes.low} to {codes.high}, value = {_map_text(o.map)}")
+        print(
+            f"output {o.name} [{shape}]: codes {codes.low} to {codes.high}, value = {_map_text(o.map)}"
+            + _function_text(o)
+        )
     print()
     print_layers(rows)
     print(_totals(rows))

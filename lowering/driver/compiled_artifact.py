@@ -109,7 +109,8 @@ def interface_of(sidecar: Sidecar) -> Graph:
     outputs = []
     for o in sidecar.outputs:
         element = CodeRange(low=o.low, high=o.high, scale=Scale.power_of_two(0))
-        outputs.append(GraphOutput(o.name, Value(o.name, TensorType(o.shape, element), Origin("", "output")), o.map))
+        value = Value(o.name, TensorType(o.shape, element), Origin("", "output"))
+        outputs.append(GraphOutput(o.name, value, o.map, o.function))
     return Graph(sidecar.model, Level.INTEGER, tuple(inputs), (), tuple(outputs))
 
 

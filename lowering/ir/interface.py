@@ -8,6 +8,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from pefslc.geometry.shapes import Shape
+from pefslc.ir.output_function import OutputFunction
 from pefslc.ir.value import Value
 from pefslc.numeric.stages import Stage
 from pefslc.numeric.staircase import Quantizer
@@ -62,8 +64,18 @@ class GraphInput:
 
 @dataclass(frozen=True, slots=True)
 class GraphOutput:
-    """An output: the ONNX name, the value, and (integer level) the map from codes to values."""
+    """An output: the ONNX name, the value, and (integer level) the map from codes to values.
+
+    function  what the host computes of the values, where the model ends with it: the output itself is its result
+    """
 
     name: str
     value: Value
     map: OutputMap | None = None
+    function: OutputFunction | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """What the host returns: that of the value, but behind an ArgMax."""
+        shape = self.value.type.shape
+        return shape if self.function is None else self.function.shape(shape)

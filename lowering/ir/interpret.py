@@ -36,7 +36,8 @@ def run(graph: Graph, inputs: Mapping[str, NDArray[np.generic]] | NDArray[np.gen
     """
     arrays, _ = as_batches(graph, inputs)
     if graph.level is Level.QUANTIZED:
-        return evaluate_quantized(graph, arrays)
+        found = evaluate_quantized(graph, arrays)
+        return {o.name: found[o.name] if o.function is None else o.function(found[o.name]) for o in graph.outputs}
     codes = {i.name: quantize_input(i, arrays[i.name]) for i in graph.inputs}
     values = run_codes(graph, codes)
     return {o.name: apply_output_map(o, values[o.value.name]) for o in graph.outputs}
@@ -135,9 +136,15 @@ def quantize_input(graph_input: GraphInput, x: Floats) -> Codes:
 
 
 def apply_output_map(output: GraphOutput, codes: Codes) -> Floats:
-    """The values of output codes: the map is evaluated once, in float64, from its exact rationals."""
+    """What the host makes of output codes: values, and of them what the model ends with.
+
+    The map is evaluated once, in float64, from its exact rationals.
+    """
     assert output.map is not None
-    return map_codes(output.map, codes)
+    if output.function is None:
+        return map_codes(output.map, codes)
+    exact = output.function.of_codes(codes, output.map.scale, output.map.offset)
+    return output.function(map_codes(output.map, codes)) if exact is None else exact
 
 
 def map_codes(output_map: OutputMap, codes: Codes) -> Floats:

@@ -20,6 +20,7 @@ from pefslc.geometry.shapes import Window
 from pefslc.ir.cursor import Constant, Cursor
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
 from pefslc.ir.integer import IntegerOp
+from pefslc.ir.output_function import OutputFunction, OutputFunctionKind
 from pefslc.ir.quantized import QuantizedOp
 from pefslc.ir.text import NO_DATA
 from pefslc.ir.value import IntArray, Op, RealArray, Value
@@ -106,8 +107,18 @@ def _output(line: Cursor) -> GraphOutput:
         line.literal("offset=")
         output_map = OutputMap(scale, line.rationals())
         line.literal(")")
+    function = _output_function(line) if line.accept("function(") else None
     line.end()
-    return GraphOutput(name, value, output_map)
+    return GraphOutput(name, value, output_map, function)
+
+
+def _output_function(line: Cursor) -> OutputFunction:
+    kind = line.choice({k.value: k for k in OutputFunctionKind}, "a function of the host's")
+    line.literal(", axis=")
+    axis = line.integer()
+    keepdims, last = not line.accept(", without_axis"), line.accept(", last")
+    line.literal(")")
+    return OutputFunction(kind, axis, keepdims, last)
 
 
 def _op(line: Cursor) -> Op:

@@ -30,7 +30,7 @@ def input_text(graph_input: GraphInput) -> str:
 def output_text(output: GraphOutput) -> str:
     """The function from codes to values."""
     assert output.map is not None
-    return _map_text(output.map)
+    return _map_text(output.map) + ("" if output.function is None else f"; then {output.function}")
 
 
 def _stage_text(stage: Stage) -> str:

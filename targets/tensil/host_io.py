@@ -47,6 +47,8 @@ class HostTensor:
         if isinstance(self.end, GraphOutput):
             assert self.end.map is not None
             scale, offset = self.end.map.scale, self.end.map.offset
+            if (function := self.end.function) is not None:
+                fields["function"] = [function.kind.value, function.axis, function.keepdims, function.last]
             return {**fields, "scale": [_pair(s) for s in scale], "offset": [_pair(o) for o in offset]}
         assert self.end.quantizer is not None
         q, stages, scale = self.end.quantizer.quantization, self.end.stages, self.end.quantizer.quantization.scale
@@ -111,6 +113,7 @@ def host_io_source(name: str, architecture: Architecture, inputs: list[HostTenso
             inputs=fields,
             staged=any("stages" in record for record in fields),
             outputs=[tensor.module_fields() for tensor in outputs],
+            functions=any(tensor.end.function is not None for tensor in outputs if isinstance(tensor.end, GraphOutput)),
             integers=any("integers" in record for record in fields),
             modes=[mode.value for mode in RoundingMode],
         )

@@ -77,6 +77,10 @@ class Backbone:
             )
         if features.shape[:1] != (1,):
             raise _refusal(sidecar, f"its output is {list(features.shape)}, not [1, ...]", "keep the axis of the batch")
+        if features.function is not None:
+            raise _refusal(
+                sidecar, f"it ends with {features.function}", "export the network with its features as the output"
+            )
         scales = set(features.map.scale)
         if len(scales) != 1:
             raise _refusal(
