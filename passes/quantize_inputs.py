@@ -13,9 +13,8 @@ from pefslc.ir.quantized import BatchNorm, BiasAdd, Clip, LeakyRelu, Quantize, R
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Structural, Transpose, Upsample
 from pefslc.ir.value import Op, TensorType, Value
 from pefslc.numeric.chain import chain_value
-from pefslc.numeric.stages import Stage, direction
+from pefslc.numeric.stages import Affine, Stage, direction
 from pefslc.passes.manager import Exactness
-from pefslc.passes.merge_stages import check_single_root
 
 __all__ = ["QuantizeInputs"]
 
@@ -83,8 +82,10 @@ class _Moved:
                 if axis != 1 and self._channels(stages) > 1:
                     raise _UnmovedError
                 axis = 1
-            check_single_root((op.stage, *stages), self.quantize)
-            return self.quantized(op.input, (op.stage, *stages), axis, result)
+            stages = (op.stage, *stages)
+            if sum(isinstance(s, Affine) and s.has_root for s in stages) > 1:
+                raise _UnmovedError  # merge-batch-norm refuses it, where it stands
+            return self.quantized(op.input, stages, axis, result)
         if not isinstance(op, Structural):
             raise _UnmovedError
         before = self._axis_before(op, stages, axis)

@@ -59,7 +59,8 @@ class GraphInput:
         if not self.integers or self.quantizer is None or self.stages:
             return False
         limits, q = np.iinfo(self.integers), self.quantizer.quantization
-        return (q.low, q.high, q.zero_point, q.scale.steps) == (int(limits.min), int(limits.max), 0, (1,))
+        one = q.zero_point == 0 and all(step == 1 for step in q.scale.steps)
+        return one and (q.low, q.high) == (int(limits.min), int(limits.max))
 
 
 @dataclass(frozen=True, slots=True)

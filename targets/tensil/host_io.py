@@ -51,10 +51,11 @@ class HostTensor:
                 fields["function"] = [function.kind.value, function.axis, function.keepdims, function.last]
             return {**fields, "scale": [_pair(s) for s in scale], "offset": [_pair(o) for o in offset]}
         assert self.end.quantizer is not None
-        q, stages, scale = self.end.quantizer.quantization, self.end.stages, self.end.quantizer.quantization.scale
-        if stages or not all(Fraction(float(s)) == s for s in scale.steps):
+        q, stages = self.end.quantizer.quantization, self.end.stages
+        steps = q.scale
+        if stages or not all(Fraction(float(s)) == s for s in steps.steps):
             # The emitted module decides exactly by the float64 of a step: what is none is a stage, before a step of 1.
-            stages, scale = (*stages, Affine.product(tuple(1 / s for s in scale.steps))), Scale.power_of_two(0)
+            stages, steps = (*stages, Affine.product(tuple(1 / s for s in steps.steps))), Scale.power_of_two(0)
             fields |= {"stages": [_stage(s) for s in stages], "channel_axis": self.end.channel_axis}
         if self.end.integers:
             limits = np.iinfo(self.end.integers)
@@ -62,7 +63,7 @@ class HostTensor:
         low, high = codes_in_words(self.tensor.exponent, self.data_type)
         return {
             **fields,
-            "scale": [_pair(s) for s in scale.steps],
+            "scale": [_pair(s) for s in steps.steps],
             "zero_point": q.zero_point,
             "low": max(q.low, low),
             "high": min(q.high, high),
