@@ -24,7 +24,9 @@ from pefslc.numeric.stages import Affine
 from pefslc.numeric.staircase import MOST_STEPS, Staircase
 from pefslc.passes.separate_bias import constant_values
 
-__all__ = ["IntegerBuilder", "Lowered", "constant_operand", "with_codes", "with_codes_of"]
+__all__ = ["IntegerBuilder", "Lowered", "constant_operand", "open_input", "with_codes", "with_codes_of"]
+
+_GRID = "UQ0.8"  # pictures as ToTensor makes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +68,9 @@ class IntegerBuilder:
         if value.name in self.lowered:
             return self.lowered[value.name]
         if value.name in self.inputs:
-            raise CompileError(
-                Code.INPUT_NOT_QUANTIZED,
-                f"input {quote(self.inputs[value.name].name)} has no quantizer: {reader.mnemonic} reads real numbers",
-                at=reader.result.origin,
-                hint="start the network with QuantIdentity, or give the input's format with --fmt Q2.3",
-            )
+            found = self.inputs[value.name]
+            what = f"input {quote(found.name)} has no quantizer: {reader.mnemonic} reads real numbers"
+            raise open_input(found, what, reader)
         raise constant_operand(reader)
 
     def exact(self, value: Value, reader: Op) -> Value:
@@ -190,6 +189,20 @@ class IntegerBuilder:
                 hint="use coarser scales",
             )
         return IntArray(np.array([int(c) for c in codes], dtype=np.int64))
+
+
+def open_input(graph_input: GraphInput, what: str, reader: Op) -> CompileError:
+    """The refusal of an input whose codes nothing says."""
+    name, grid = quote(graph_input.name)[1:-1], _GRID
+    if graph_input.integers:  # the numbers that it holds
+        kind = np.dtype(graph_input.integers)
+        grid = f"{'U' if kind.kind == 'u' else ''}Q{8 * kind.itemsize}.0"
+    return CompileError(
+        Code.INPUT_NOT_QUANTIZED,
+        what,
+        at=reader.result.origin,
+        hint=f"start the network with QuantIdentity, or give the input's format: --input-fmt {name}={grid}",
+    )
 
 
 def constant_operand(reader: Op) -> CompileError:

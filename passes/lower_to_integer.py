@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
-from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, quantized_graph
+from pefslc.ir.graph import Graph, GraphOutput, Level, quantized_graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Lookup, Product, Requantize, Round, Sum, SumPool
 from pefslc.ir.quantized import (
     Add,
@@ -35,11 +35,12 @@ from pefslc.ir.quantized import (
     Scaling,
 )
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
-from pefslc.ir.value import CodeRange, IntArray, Value
+from pefslc.ir.value import IntArray, Value
 from pefslc.numeric.accumulate import fits_int64
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.line import BentLine
-from pefslc.numeric.staircase import Quantizer, Staircase
+from pefslc.numeric.staircase import Staircase
+from pefslc.passes.host_input import host_input
 from pefslc.passes.integer_builder import IntegerBuilder, Lowered, with_codes, with_codes_of
 from pefslc.passes.manager import Exactness
 from pefslc.passes.output_map import output_map
@@ -113,9 +114,9 @@ class _Lowering:
                 Code.CONSTANT_OUTPUT,
                 f"output {quote(output.name)} depends on no quantized input",
                 at=output.value.origin,
-                hint="the network must start with a quantizer: QuantIdentity, or --fmt",
+                hint="the network must start with a quantizer: QuantIdentity, or --input-fmt",
             )
-        return GraphOutput(output.name, lowered.value, output_map(lowered.value, lowered.tail))
+        return replace(output, value=lowered.value, map=output_map(lowered.value, lowered.tail))
 
 
 def _lower(builder: IntegerBuilder, op: QuantizedOp) -> Lowered:
@@ -184,7 +185,7 @@ def _lower(builder: IntegerBuilder, op: QuantizedOp) -> Lowered:
 def _quantize(builder: IntegerBuilder, op: Quantize) -> Lowered:
     quantization, quantizer = op.quantization, op.quantizer
     if op.input.name in builder.inputs:
-        return _quantize_input(builder, op, quantizer)
+        return _quantize_input(builder, op)
     x = builder.operand(op.input, op)
     result = with_codes(op.result, quantization.scale)
     found = quantizer_codes(op, quantizer, x.value, x.tail)
@@ -212,29 +213,17 @@ def _turning(
     return builder.append(Clamp(result=result, input=total, low=low, high=high))
 
 
-def _quantize_input(builder: IntegerBuilder, op: Quantize, quantizer: Quantizer) -> Lowered:
+def _quantize_input(builder: IntegerBuilder, op: Quantize) -> Lowered:
     graph_input = builder.inputs[op.input.name]
-    if op.stages:
-        raise CompileError(
-            Code.INPUT_NOT_QUANTIZED,
-            f"input {quote(graph_input.name)} is not quantized before its first layer",
-            at=op.result.origin,
-            hint="start the network with QuantIdentity",
-        )
-    known = builder.quantized_inputs.get(graph_input.name)
-    if known is not None and known.quantizer != quantizer:
+    found = host_input(graph_input, op)
+    known = builder.quantized_inputs.setdefault(graph_input.name, found)
+    if known != found:
         raise CompileError(
             Code.INPUT_QUANTIZED_TWICE,
             f"input {quote(graph_input.name)} has two different quantizers",
             at=op.result.origin,
             hint="start the network with one QuantIdentity that all branches read",
         )
-    if known is None:
-        q = quantizer.quantization
-        element = CodeRange(low=q.low, high=q.high, scale=q.scale, zero_point=q.zero_point)
-        value = replace(graph_input.value, type=replace(graph_input.value.type, element=element))
-        known = GraphInput(graph_input.name, value, quantizer)
-        builder.quantized_inputs[graph_input.name] = known
     return Lowered(known.value)
 
 

@@ -100,6 +100,12 @@ class Affine:
         n = len(offset)
         return cls((Fraction(1),) * n, (Fraction(0),) * n, (Fraction(1),) * n, offset)
 
+    @classmethod
+    def product(cls, factor: tuple[Fraction, ...]) -> Affine:
+        """x * factor."""
+        n = len(factor)
+        return cls(factor, (Fraction(0),) * n, (Fraction(1),) * n, (Fraction(0),) * n)
+
     @property
     def channels(self) -> int:
         return len(self.factor)

@@ -20,12 +20,12 @@ from pefslc.diagnostics.errors import CompileError, Problem, quote
 from pefslc.files.arrays import Arrays
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Requantize
-from pefslc.ir.interpret import as_batches, map_codes, quantize_input, run, run_codes
+from pefslc.ir.interpret import apply_output_map, as_batches, map_codes, quantize_input, run, run_codes
 from pefslc.ir.semantics import evaluate
 from pefslc.numeric.deviation import Deviations
 from pefslc.reports.layer_report import layer_name
 from pefslc.targets.protocol import Audit, LayerAudit, Runner
-from pefslc.verification.comparison import Comparison, compare_codes, compare_values
+from pefslc.verification.comparison import Comparison, compare_codes, compare_results, compare_values
 
 __all__ = ["REFERENCE", "FloatError", "Measured", "Prediction", "Verification", "verify"]
 
@@ -215,6 +215,9 @@ def verify(
     float_model  of artifacts in native arithmetic: how far they are off it is measured, no codes are compared
     audit        of such artifacts: runs them, and holds each layer to what it read
     """
+    # Codes are compared with the values that they stand for: what the host makes of those at the end comes after.
+    reference = before_functions(reference)
+    float_model = None if float_model is None else before_functions(float_model)
     inputs, rows = as_batches(reference, arrays)
     expected = list(_expected(integer, arrays, rows))
     tally = _Tally()
@@ -241,28 +244,33 @@ def verify(
         for output in integer.outputs:
             got, first = interpreted[output.value.name], start * output.value.type.shape[0]
             tally.add(compare_values(output, values[output.name], got, "interpreter and float64 evaluation", first))
-            arrays_of = [
-                (n, _rows(a, output.value.type.shape, start, stop)) for o, n, a in expected if o == output.name
-            ]
+            arrays_of = [(n, _rows(a, output.shape, start, stop)) for o, n, a in expected if o == output.name]
             if wished is not None:
                 assert output.map is not None
                 ours, exact = (map_codes(output.map, codes) for codes in (emitted[output.name], got))
                 tally.add_error(output.name, wished[output.name], ours, f"{runner_name} and the float model")
                 tally.add_error(output.name, wished[output.name], exact, "interpreter and the float model")
+                final = apply_output_map(output, emitted[output.name])
                 for name, wanted in arrays_of:
-                    tally.add_error(output.name, wanted, ours, f"{runner_name} and {name}")
+                    tally.add_error(output.name, wanted, final, f"{runner_name} and {name}")
                 continue
             if prediction is not None:
                 predicted, what = computed[output.value.name], f"{runner_name} and its prediction"
                 tally.add(compare_codes(output.name, predicted, emitted[output.name], what, first))
             add(compare_codes(output.name, got, emitted[output.name], f"{runner_name} and interpreter", first))
             for name, wanted in arrays_of:
-                found = compare_values(output, wanted, emitted[output.name], f"{runner_name} and {name}", first)
+                compare = compare_values if output.function is None else compare_results
+                found = compare(output, wanted, emitted[output.name], f"{runner_name} and {name}", first)
                 add(replace(found, given=True))
     rows = next(iter(inputs.values())).shape[0]
     compared, measured = tuple(tally.found.values()), tuple(tally.measured.values())
     ignored = () if expected else tuple(name for name in arrays if name not in (*inputs, "x"))
     return Verification(rows, compared, measured, tuple(tally.errors.values()), layers=tally.layers, ignored=ignored)
+
+
+def before_functions(graph: Graph) -> Graph:
+    """The graph whose outputs are the values that the host's last step reads."""
+    return replace(graph, outputs=tuple(replace(output, function=None) for output in graph.outputs))
 
 
 def _rows(array: NDArray[np.generic], shape: tuple[int, ...], start: int, stop: int) -> NDArray[np.float64]:
@@ -277,7 +285,7 @@ def _expected(graph: Graph, arrays: Arrays, rows: int) -> Iterator[tuple[str, st
         for name in dict.fromkeys((*candidates, output.name)):
             if name not in arrays or name in names:
                 continue
-            array, shape = arrays[name], output.value.type.shape
+            array, shape = arrays[name], output.shape
             wanted = (rows * shape[0], *shape[1:])
             if array.shape != wanted or array.dtype.kind not in "fiu":
                 raise CompileError(

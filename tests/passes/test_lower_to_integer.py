@@ -182,7 +182,7 @@ def test_an_input_without_a_quantizer(tmp_path: Path) -> None:
     assert refusal(m, tmp_path) == (
         "error[PEF0308]: input 'x' has no quantizer: conv reads real numbers\n"
         "  at:   conv1 (Conv), tensor 't1'\n"
-        "  help: start the network with QuantIdentity, or give the input's format with --fmt Q2.3"
+        "  help: start the network with QuantIdentity, or give the input's format: --input-fmt x=UQ0.8"
     )
 
 
@@ -255,7 +255,7 @@ def scale_per_channel_then_pad(m: ModelBuilder, x: str, pads: list[int]) -> str:
 
 
 REFUSED: list[tuple[Build, str]] = [
-    (lambda m, x: m.node("Sigmoid", x), "Sigmoid is not followed by a quantizer"),
+    (lambda m, x: m.node("Elu", x), "Elu is not followed by a quantizer"),
     (lambda m, x: m.quant(m.node("Log", x)), "for some code the quantizer's operand has no value: the logarithm of"),
     (
         lambda m, x: m.quant(m.node("Reciprocal", x)),
@@ -269,7 +269,7 @@ REFUSED: list[tuple[Build, str]] = [
     ),
     (lambda m, x: m.node("Transpose", x, perm=[1, 0, 2, 3]), "Transpose with perm=[1, 0, 2, 3] moves the batch axis"),
     (lambda m, x: m.node("Add", x, m.quant("x", 0.25)), "input 'x' has two different quantizers"),
-    (lambda m, _: m.quant(m.node("Relu", "x")), "input 'x' is not quantized before its first layer"),
+    (lambda m, _: m.quant(m.node("Sigmoid", "x")), "input 'x' has a function before its quantizer"),
     (far_scales, "the scales of add's inputs have no common grid"),
     (scale_per_channel_then_conv, "conv reads a tensor with one scale per channel"),
     (
