@@ -25,6 +25,7 @@ from pefslc.passes.merge_elementwise import MergeElementwise
 from pefslc.passes.merge_padding import MergePadding
 from pefslc.passes.merge_stages import MergeActivations, MergeBatchNorm
 from pefslc.passes.quantize_after_training import QuantizeAfterTraining
+from pefslc.passes.quantize_before_movement import QuantizeBeforeMovement
 from pefslc.passes.separate_bias import SeparateBias
 from pefslc.passes.tighten_ranges import TightenRanges
 
@@ -62,6 +63,10 @@ def to_integer(limits: TargetLimits | None = None, plugins: Sequence[Pass] = ())
         MergeActivations(),
         MergeBatchNorm(),
         MergeActivations(),  # an activation before a BatchNorm
+        QuantizeBeforeMovement(),  # then what stood before a pool moves in, too
+        MergeActivations(),
+        MergeBatchNorm(),
+        MergeActivations(),
         RemoveDeadCode(Level.QUANTIZED),
         *(p for p in plugins if p.level is Level.QUANTIZED),
         # Values become codes; Add and Concat get one scale; quantizers become staircases.
