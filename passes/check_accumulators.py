@@ -6,7 +6,7 @@ its own words (`targets/tensil/words/verify.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -67,6 +67,18 @@ def overflows(graph: Graph, limits: TargetLimits) -> Iterator[Problem]:
                     Code.ACCUMULATOR_OVERFLOW,
                     f"the accumulator needs {needed} bits, {limits.accumulator_name} has {limits.accumulator_bits}",
                     at=op.result.origin,
-                    hint="use fewer bits for weights or activations, fewer input channels, or accumulator-aware "
-                    "training; a wider data type of the target; or --allow-overflow, where the target can saturate",
+                    hint=_remedy(op, {r.result.name for r in graph.of_type(Rescale)}),
                 )
+
+
+def _remedy(op: Conv2d | Dense | Sum | SumPool | Rescale, rescaled: Container[str]) -> str:
+    """What makes the sum narrower: most of the bits may come from scales that were brought to one grid."""
+    wider = "a wider data type of the target"
+    if isinstance(op, Rescale) or (isinstance(op, Sum) and any(v.name in rescaled for v in op.operands)):
+        return f"share one quantizer between the branches, or use power-of-two scales; or {wider}"
+    if isinstance(op, Conv2d | Dense) and op.input.type.codes.scale.per_channel and op.weight.shape[1] > 1:
+        return f"quantize its input per tensor, or with power-of-two scales, for the weights take these in; or {wider}"
+    return (
+        "use fewer bits for weights or activations, fewer input channels, or accumulator-aware training; "
+        f"{wider}; or --allow-overflow, where the target can saturate"
+    )

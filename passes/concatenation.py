@@ -7,7 +7,7 @@ from fractions import Fraction
 from pefslc.ir.structural import Concat
 from pefslc.ir.value import Op, Value
 from pefslc.numeric.scale import Scale, common_grid
-from pefslc.passes.affine_operand import joined_tails, offset_tail
+from pefslc.passes.affine_operand import joined_tails
 from pefslc.passes.integer_builder import IntegerBuilder, Lowered, with_codes
 
 __all__ = ["concatenated"]
@@ -18,18 +18,15 @@ _NEAR = 1 << 24  # a factor by which 8-bit codes stay within 32 bits
 def concatenated(builder: IntegerBuilder, op: Concat) -> Lowered:
     """The codes side by side.
 
-    Along the channels, codes whose grids lie far apart stay as they are: what reads them takes a scale per channel
-    into its weights or its staircase, and they are stored in the bits that they have.
+    Codes whose grids lie far apart, or behind which more than a factor stands, stay as they are: what reads them takes
+    a scale per channel into its weights or its staircase, and they are stored in the bits that they have.
     """
-    if op.axis == 1 and not _on_near_grids(builder, op.inputs, op):
+    assert op.axis == 1, "the frontend reads no other"
+    if not _on_near_grids(builder, op.inputs, op):
         return _side_by_side(builder, op)
-    parts = builder.aligned(op.inputs, op)
-    if any(p.has_offset for p in parts) and len({p.offsets for p in parts}) > 1:
-        for value in op.inputs:
-            builder.exact(value, op)  # raises
-    values = tuple(p.codes for p in parts)
+    values = tuple(p.codes for p in builder.aligned(op.inputs, op))
     result = with_codes(op.result, values[0].type.codes.scale)
-    return Lowered(builder.append(Concat(result=result, inputs=values, axis=op.axis)), offset_tail(parts[0].offsets))
+    return Lowered(builder.append(Concat(result=result, inputs=values, axis=op.axis)))
 
 
 def _on_near_grids(builder: IntegerBuilder, values: tuple[Value, ...], reader: Op) -> bool:

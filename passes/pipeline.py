@@ -27,6 +27,7 @@ from pefslc.passes.merge_stages import MergeActivations, MergeBatchNorm
 from pefslc.passes.quantize_after_training import QuantizeAfterTraining
 from pefslc.passes.quantize_before_movement import QuantizeBeforeMovement
 from pefslc.passes.separate_bias import SeparateBias
+from pefslc.passes.shorten_sums import ShortenSums
 from pefslc.passes.tighten_ranges import TightenRanges
 
 __all__ = ["SAID_BY_USER", "pipeline", "said_by_user", "to_integer"]
@@ -76,7 +77,7 @@ def to_integer(limits: TargetLimits | None = None, plugins: Sequence[Pass] = ())
         TightenRanges(),
         RemoveDeadCode(Level.INTEGER),
         # What makes room in the target's accumulator.
-        *(() if limits is None else [CentreSums(limits)]),
+        *(() if limits is None else [ShortenSums(limits), RemoveDeadCode(Level.INTEGER), CentreSums(limits)]),
         *(p for p in plugins if p.level is Level.INTEGER),
     )
 

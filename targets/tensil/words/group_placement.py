@@ -381,10 +381,12 @@ class GroupPlacer:
 
     def _refusal(self) -> CompileError:
         reasons = list(dict.fromkeys(self.reasons))
+        adds = not self._requantizes() or any(isinstance(s, AddTensor) for s in self.group.steps)
+        shared = "share one quantizer between the branches of an addition, " if adds else ""
         return CompileError(
             Code.TCU_NOT_EXACT,
             f"no exact sequence was found on {self.data_type.value}: {'; '.join(reasons)}",
             at=self.group.origin,
-            hint="fold BatchNorm before training, use power-of-two scales, fewer bits, or an architecture with a wider "
-            "data type",
+            hint=f"{shared}fold BatchNorm before training, use power-of-two scales, fewer bits, or an architecture "
+            "with a wider data type",
         )
