@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
@@ -22,7 +23,7 @@ from pefslc.ir.graph import Graph, Level
 from pefslc.ir.integer import Requantize, Rescale, Sum
 from pefslc.ir.value import Op, Value
 from pefslc.numeric.accumulate import bits_for_range
-from pefslc.numeric.requantize import fit_affine_shift
+from pefslc.numeric.requantize import fit_affine_shift, fit_offset
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.staircase import Staircase
 from pefslc.passes.manager import Exactness
@@ -30,6 +31,7 @@ from pefslc.passes.manager import Exactness
 __all__ = ["Pairs", "ShortenSums"]
 
 Codes = NDArray[np.int64]
+_Found = tuple[tuple[int, int], list[Staircase]]  # the factors, and what stands behind the sum then
 
 _MOST_PAIRS = 1 << 18  # of codes: two times 9 bits
 _MOST_CASES = 1 << 22  # pairs times channels
@@ -39,7 +41,7 @@ _WORD = 32  # bits: what any target adds fastest
 
 @dataclass(frozen=True, slots=True)
 class ShortenSums:
-    """Where a sum leaves no room in `limits`, or has a factor of more than 24 bits, shorter factors.
+    """Where a sum does not fit `limits.accumulator_bits`, or has a factor of more than 24 bits, shorter factors.
 
     Needs: a sum of two tensors whose pairs of codes can all be tried, and only requantizes that rise behind it.
     """
@@ -60,37 +62,56 @@ class ShortenSums:
                 changed |= self._shortened(op, staircases, producers)
         return graph.with_ops(new for op in graph.ops for new in changed.get(op.result.name, (op,)))
 
-    @property
-    def _room(self) -> int:
-        """The bits of a sum that can be requantized: a target of fixed-point words needs their fraction bits for it."""
-        native = self.limits.native_format
-        return self.limits.accumulator_bits - (0 if native is None else native.fraction_bits)
-
     def _shortened(self, op: Sum, behind: list[Requantize], producers: dict[str, Op]) -> dict[str, tuple[Op, ...]]:
         """The operations that take the place of some: none where the sum stays as it is."""
-        room = self._room
+        room = self.limits.accumulator_bits
         (a, f), (b, g) = (_factored(v, producers) for v in (op.lhs, op.rhs))
-        if bits_for_range(*result_range(op)) <= room and max(abs(f), abs(g)) <= _LONG_FACTOR:
+        native = self.limits.native_format
+        spare = 0 if native is None else native.fraction_bits  # requantization in words needs them
+        if bits_for_range(*result_range(op)) <= room - spare and max(abs(f), abs(g)) <= _LONG_FACTOR:
             return {}
-        pairs = _range_of(a).size * _range_of(b).size
+        if a.type.codes.scale.per_channel or b.type.codes.scale.per_channel:
+            return {}
+        pairs = _count(a) * _count(b)
         channels = sum(r.staircase.channels for r in behind)
         if pairs > _MOST_PAIRS or pairs * channels > _MOST_CASES:
             return {}
-        every = Pairs(a, b, (f, g))
-        exact: tuple[tuple[int, int], list[Staircase]] | None = None
-        for short in _shorter(f, g, a, b, min(self.limits.accumulator_bits, _WORD)):
-            found = [every.staircase_on(r.staircase, short) for r in behind]
-            staircases = [s for s in found if s is not None]
-            if len(staircases) < len(behind):
-                continue
-            exact = exact or (short, staircases)
-            if all(fit_affine_shift(s) is not None for s in staircases):
-                exact = short, staircases
+        every, bits = Pairs(a, b, (f, g)), min(room, _WORD)
+        found = self._for_a_shift(op, behind, every, bits) or _shortest(behind, every, bits)
+        return {} if found is None else _replaced(op, (a, b), found[0], behind, found[1])
+
+    def _for_a_shift(self, op: Sum, behind: list[Requantize], every: Pairs, bits: int) -> _Found | None:
+        """Factors with which a code behind the sum is 2^shift codes of it, so that the shift alone requantizes."""
+        step = _step_of(op, behind)
+        if step is None:
+            return None
+        native = self.limits.native_format
+        for shift in range(1, bits if native is None else native.fraction_bits + 1):  # those that the target has
+            proportion = (1 << shift) / step
+            short = round(every.factors[0] * proportion), round(every.factors[1] * proportion)
+            if not every.fit(short, bits):
                 break
-        if exact is None:
-            return {}
-        (short_f, short_g), staircases = exact
-        return _replaced(op, (a, short_f), (b, short_g), behind, staircases)
+            found = every.staircases_on(behind, short, proportion)
+            if found is not None and all(fit_offset(s, 1, shift) is not None for s in found):
+                return short, found
+        return None
+
+
+def _shortest(behind: list[Requantize], every: Pairs, bits: int) -> _Found | None:
+    """The shortest factors with which a multiplication requantizes; if there are none, those that a table needs."""
+    f, g = every.factors
+    table: _Found | None = None
+    for p, q in _fractions_near(abs(f), abs(g)):
+        short = p if f > 0 else -p, q if g > 0 else -q
+        if not every.fit(short, bits):
+            break
+        found = every.staircases_on(behind, short, Fraction(max(p, q), max(abs(f), abs(g))))
+        if found is None or short == (f, g):
+            continue
+        if all(fit_affine_shift(s) is not None for s in found):
+            return short, found
+        table = table or (short, found)
+    return table
 
 
 class Pairs:
@@ -103,16 +124,33 @@ class Pairs:
         self._order = np.argsort(sums, kind="stable")
         self._sorted = sums[self._order]
 
+    def fit(self, short: tuple[int, int], bits: int) -> bool:
+        """Whether products with these factors, and their sums, fit so many bits."""
+        ends = [
+            short[0] * x + short[1] * y
+            for x in (*self._a[[0, -1]].tolist(), 0)
+            for y in (*self._b[[0, -1]].tolist(), 0)
+        ]
+        return bits_for_range(min(ends), max(ends)) <= bits
+
     def _sums(self, factors: tuple[int, int]) -> Codes:
         f, g = factors
         return (f * self._a[:, None] + g * self._b[None, :]).reshape(-1)
 
-    def staircase_on(self, staircase: Staircase, short: tuple[int, int]) -> Staircase | None:
+    def staircases_on(
+        self, behind: list[Requantize], short: tuple[int, int], proportion: Fraction
+    ) -> list[Staircase] | None:
+        """`staircase_on` of every requantize; None where one has none."""
+        found = [self.staircase_on(r.staircase, short, proportion) for r in behind]
+        staircases = [s for s in found if s is not None]
+        return staircases if len(staircases) == len(found) else None
+
+    def staircase_on(self, staircase: Staircase, short: tuple[int, int], proportion: Fraction) -> Staircase | None:
         """What gives on short[0] * a + short[1] * b the codes that `staircase` gives on f * a + g * b.
 
-        None where no staircase that rises does so for all pairs.
+        None where no staircase that rises does so for all pairs. Its steps lie near `proportion` times the old ones.
         """
-        if (staircase.direction < 0).any() or not staircase.steps:
+        if (staircase.direction < 0).any() or not staircase.steps or not all(short):
             return None
         sums = self._sums(short)[self._order]
         largest_so_far = np.maximum.accumulate(sums)
@@ -125,19 +163,25 @@ class Pairs:
         most = np.where(first < len(sums), least_from_here[np.minimum(first, len(sums) - 1)], high + 1)
         if (least > most).any():
             return None
-        side = int(abs(self.factors[1]) > abs(self.factors[0]))
-        placed = np.clip(_in_proportion(thresholds, self.factors[side], short[side]), least, most)
+        placed = np.clip(_in_proportion(thresholds, proportion), least, most)
         return Staircase(low, high, staircase.low, placed, staircase.direction.copy(), staircase.step)
 
 
-def _in_proportion(thresholds: Codes, factor: int, short: int) -> Codes:
-    """About thresholds * short / factor: a line that a multiplication finds again."""
-    return np.round(thresholds.astype(np.float64) * (short / factor)).astype(np.int64)
+def _in_proportion(thresholds: Codes, proportion: Fraction) -> Codes:
+    """The first integers that are not below `thresholds` times the proportion: where the line itself steps."""
+    n, d = proportion.numerator, proportion.denominator
+    placed = [[-(-t * n // d) for t in row] for row in thresholds.tolist()]
+    return np.array(placed, dtype=np.int64).reshape(thresholds.shape)
 
 
 def _range_of(value: Value) -> Codes:
     codes = value.type.codes
     return np.arange(codes.low, codes.high + 1, dtype=np.int64)
+
+
+def _count(value: Value) -> int:
+    """How many codes there are."""
+    return value.type.codes.high - value.type.codes.low + 1
 
 
 def _factored(value: Value, producers: dict[str, Op]) -> tuple[Value, int]:
@@ -146,15 +190,13 @@ def _factored(value: Value, producers: dict[str, Op]) -> tuple[Value, int]:
     return (op.input, op.factor) if isinstance(op, Rescale) else (value, 1)
 
 
-def _shorter(f: int, g: int, a: Value, b: Value, bits: int) -> Iterator[tuple[int, int]]:
-    """Shorter factors whose sums fit so many bits, the shortest first."""
-    for short_f, short_g in _fractions_near(abs(f), abs(g)):
-        pair = (short_f if f > 0 else -short_f, short_g if g > 0 else -short_g)
-        ends = [pair[0] * x + pair[1] * y for x in _ends(a) for y in _ends(b)]
-        if bits_for_range(min(ends), max(ends)) > bits:
-            break
-        if pair != (f, g):
-            yield pair
+def _step_of(op: Sum, behind: list[Requantize]) -> Fraction | None:
+    """How many codes of the sum one code behind it is worth; None where that differs."""
+    scales = {r.result.type.codes.scale for r in behind}
+    scale = op.result.type.codes.scale
+    if len(scales) > 1 or scale.per_channel or any(s.per_channel for s in scales):
+        return None
+    return scales.pop().step / scale.step
 
 
 def _ends(value: Value) -> tuple[int, int]:
@@ -174,9 +216,10 @@ def _fractions_near(f: int, g: int) -> Iterator[tuple[int, int]]:
 
 
 def _replaced(
-    op: Sum, lhs: tuple[Value, int], rhs: tuple[Value, int], behind: list[Requantize], staircases: list[Staircase]
+    op: Sum, terms: tuple[Value, Value], factors: tuple[int, int], behind: list[Requantize], staircases: list[Staircase]
 ) -> dict[str, tuple[Op, ...]]:
-    (a, f), (b, g) = lhs, rhs
+    """The operations that take the place of the sum and of what stands behind it, by name."""
+    (a, b), (f, g) = terms, factors
     scale = Scale((a.type.codes.scale.step / abs(f),))
     parts = [_rescaled(op, side, value, factor, scale) for side, value, factor in (("lhs", a, f), ("rhs", b, g))]
     rescaled = [part.result if isinstance(part, Rescale) else part for part in parts]

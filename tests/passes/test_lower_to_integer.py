@@ -189,7 +189,7 @@ def test_an_input_without_a_quantizer(tmp_path: Path) -> None:
 def test_a_multiple_on_no_grid_of_the_others(tmp_path: Path) -> None:
     m = ModelBuilder()
     x = start(m)
-    m.output(m.node("Add", m.quant(x), m.node("Mul", x, m.constant(1e-5), name="small"), name="a"))
+    m.output(m.node("Add", m.quant(x), m.node("Mul", x, m.constant(1e-16), name="small"), name="a"))
     assert refusal(m, tmp_path) == (
         "error[PEF0310]: add reads a tensor that is not quantized\n"
         "  at:   a (Add), tensor 't3'\n"
@@ -246,7 +246,7 @@ def batch_norm_then_padded_mean(m: ModelBuilder, x: str) -> str:
 
 
 def far_scales(m: ModelBuilder, x: str) -> str:
-    return m.node("Add", m.quant(m.node("Relu", x), 0.0007), x)
+    return m.node("Add", m.quant(m.node("Relu", x), 1e-15), x)
 
 
 def scale_per_channel_then_pad(m: ModelBuilder, x: str, pads: list[int]) -> str:
