@@ -23,8 +23,19 @@ def scale_of(rng: np.random.Generator, shape: tuple[int, ...] = ()) -> NDArray[n
     return np.float32(np.exp2(rng.uniform(-7, -2, shape)))
 
 
-def conv(m: ModelBuilder, x: str, rng: np.random.Generator, *, kernel: int = 3, groups: int = 1, bias: bool = True,
-         per_channel: bool = True, outputs: int = CHANNELS, inputs: int = CHANNELS, pad: int | None = None) -> str:  # fmt: skip
+def conv(
+    m: ModelBuilder,
+    x: str,
+    rng: np.random.Generator,
+    *,
+    kernel: int = 3,
+    groups: int = 1,
+    bias: bool = True,
+    per_channel: bool = True,
+    inputs: int = CHANNELS,
+    pad: int | None = None,
+) -> str:
+    outputs = CHANNELS
     scale = scale_of(rng, (outputs, 1, 1, 1) if per_channel else ())
     codes = rng.integers(-128, 128, (outputs, inputs // groups, kernel, kernel))
     weight = m.weight(codes * scale, scale, 8)
