@@ -25,8 +25,10 @@ from pefslc.passes.merge_elementwise import MergeElementwise
 from pefslc.passes.merge_padding import MergePadding
 from pefslc.passes.merge_stages import MergeActivations, MergeBatchNorm
 from pefslc.passes.quantize_after_training import QuantizeAfterTraining
+from pefslc.passes.quantize_before_movement import QuantizeBeforeMovement
 from pefslc.passes.quantize_inputs import QuantizeInputs
 from pefslc.passes.separate_bias import SeparateBias
+from pefslc.passes.shorten_sums import ShortenSums
 from pefslc.passes.tighten_ranges import TightenRanges
 
 __all__ = ["SAID_BY_USER", "pipeline", "said_by_user", "to_integer"]
@@ -71,6 +73,10 @@ def to_integer(limits: TargetLimits | None = None, plugins: Sequence[Pass] = ())
         MergeActivations(),
         MergeBatchNorm(),
         MergeActivations(),  # an activation before a BatchNorm
+        QuantizeBeforeMovement(),  # then what stood before a pool moves in, too
+        MergeActivations(),
+        MergeBatchNorm(),
+        MergeActivations(),
         RemoveDeadCode(Level.QUANTIZED),
         *(p for p in plugins if p.level is Level.QUANTIZED),
         # Values become codes; Add and Concat get one scale; quantizers become staircases.
@@ -80,7 +86,7 @@ def to_integer(limits: TargetLimits | None = None, plugins: Sequence[Pass] = ())
         TightenRanges(),
         RemoveDeadCode(Level.INTEGER),
         # What makes room in the target's accumulator.
-        *(() if limits is None else [CentreSums(limits)]),
+        *(() if limits is None else [ShortenSums(limits), RemoveDeadCode(Level.INTEGER), CentreSums(limits)]),
         *(p for p in plugins if p.level is Level.INTEGER),
     )
 
