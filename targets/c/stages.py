@@ -18,7 +18,7 @@ from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.affine_shift import AffineShift
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.staircase import Staircase
-from pefslc.numeric.wide import LOW_BITS, WideAffine
+from pefslc.numeric.wide import WideAffine
 from pefslc.targets.c.storage import INT32, INT64, CType, Tensor, narrowest, narrowest_signed, sum_type
 
 __all__ = [
@@ -263,7 +263,7 @@ class AffineStage(Stage):
 
 @dataclass(frozen=True, slots=True)
 class WideStage(Stage):
-    """A certified multiply, add, shift, clamp whose products have two words."""
+    """A certified multiply, add, shift, clamp whose products have several words."""
 
     wide: WideAffine
 
@@ -273,19 +273,15 @@ class WideStage(Stage):
 
     def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
         w = self.wide
-        word = cast(name, kind, INT64)
-
-        def line(factors: Codes, addends: Codes, part: str) -> str:
+        word, total = cast(name, kind, INT64), ""
+        for i, (factors, addends) in enumerate(zip(w.multipliers, w.offsets, strict=True)):
+            part = "high words" if i == w.words - 1 else "low words" if i == 0 else f"words {i}"
             factor = to.per_channel("multiplier", factors, f"requantization: multipliers, {part}", INT64)
             addend = to.per_channel("offset", addends, f"requantization: offsets, {part}", INT64)
-            return f"{word} * {factor} + {addend}"
-
-        below = to.define(INT64, line(w.multiplier_low, w.offset_low, "low words"))
-        above = line(w.multiplier, w.offset, "high words")
-        whole = to.define(INT64, f"{above} + pefslc_floor_shift_64({below}, {LOW_BITS})")
-        shift = w.shift - LOW_BITS
-        low, high = (end >> shift for end in w.numerators)
-        name, kind = _clamp(to, f"pefslc_floor_shift_64({whole}, {shift})", INT64, (low, high), w.low, w.high)
+            carry = f" + pefslc_floor_shift_64({total}, {w.word_bits})" if total else ""
+            total = to.define(INT64, f"{word} * {factor} + {addend}{carry}")
+        low, high = (end >> w.last_shift for end in w.numerators)
+        name, kind = _clamp(to, f"pefslc_floor_shift_64({total}, {w.last_shift})", INT64, (low, high), w.low, w.high)
         narrow = sum_type(w.low, w.high)
         return (name, kind) if narrow == kind else (to.define(narrow, f"({narrow}){name}"), narrow)
 

@@ -17,7 +17,7 @@ from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, SnapStage, Stage
 from pefslc.numeric.staircase import Quantizer, Staircase, agrees_everywhere, staircase_of
-from pefslc.numeric.wide import LOW_BITS, WideAffine, fit_line
+from pefslc.numeric.wide import _LONGEST_WORD, WideAffine, fit_line
 
 F = Fraction
 
@@ -43,7 +43,7 @@ def staircase(stages: tuple[Stage, ...], bits: int, last: int, channels: int, mo
 @given(st.data())
 def test_a_wide_product_is_the_exact_floor(data: st.DataObject) -> None:
     last = data.draw(st.integers(1, 1 << 31)) - 1
-    shift = data.draw(st.integers(LOW_BITS, 80))
+    shift = data.draw(st.integers(_LONGEST_WORD, 80))
     bound = min((1 << 90) // (last + 1), 1 << 88)
     lines = data.draw(st.lists(st.tuples(st.integers(-bound, bound), st.integers(-(1 << 89), 1 << 89)), min_size=1))
     domain = Staircase(-last - 1, last, -999, np.zeros((1, 1999), dtype=np.int64), np.ones(1, dtype=np.int64))
