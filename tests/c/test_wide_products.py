@@ -62,6 +62,22 @@ def test_codes_behind_batch_norm_equal_the_interpreter(bits, slope, bench, build
     bench.check(("-O1", *sanitizer_flags), runs=20)
 
 
+def test_sixteen_bits_times_sixteen_bits_are_multiplications(bench, build_graph, sanitizer_flags):  # type: ignore[no-untyped-def]
+    """Sums of more than 32 bits; a bias per channel, with a ReLU and without."""
+    rng = np.random.default_rng(5)
+    b = build_graph("sixteen")
+    sums = b.conv(
+        b.input((1, 6, 3, 3), 16), rng.integers(-(2**15), 2**15, (5, 6, 3, 3)), rng.integers(-(2**30), 2**30, 5)
+    )
+    stages = [batch_norm(rng, 5, 2.0**-12)]
+    graph = b.graph(b.requantize(sums, stages, 16), b.requantize(sums, [*stages, LeakyReluStage()], 16))
+    bench.add(graph)
+    assert sums.type.codes.high > 1 << 34
+    reports = [str(r) for r in CTarget().lower(graph, TargetOptions()).ops.values()]
+    assert sum("words" in report for report in reports) == 2, reports
+    bench.check(("-O1", *sanitizer_flags), runs=20)
+
+
 def test_clang_has_nothing_to_say_about_wide_products(bench, build_graph, clang_is_silent):  # type: ignore[no-untyped-def]
     bench.add(wide_graph(build_graph, 16, 2.0**5))
     clang_is_silent(bench.folder)
