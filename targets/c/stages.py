@@ -17,13 +17,14 @@ from pefslc.ir.integer import Clamp, Lookup, Product, Rescale, Sum
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.affine_shift import AffineShift
 from pefslc.numeric.rounding import RoundingMode
+from pefslc.numeric.shared import SharedTable
 from pefslc.numeric.staircase import Staircase
 from pefslc.numeric.wide import WideAffine
 from pefslc.targets.c.storage import INT32, INT64, CType, Tensor, narrowest, narrowest_signed, sum_type
 
 __all__ = [
     "AddStage", "AffineStage", "BentStage", "ClampStage", "ConstantArray", "LineWriter", "LookupStage", "MultiplyStage",
-    "Range", "ScaleStage", "Stage", "TableStage", "WideStage", "combining_stage", "literal"
+    "Range", "ScaleStage", "SharedTableStage", "Stage", "TableStage", "WideStage", "combining_stage", "literal"
 ]  # fmt: skip
 
 Range = tuple[int, int]
@@ -342,6 +343,26 @@ class TableStage(Stage):
         taken = to.define(INT32, f"pefslc_steps_{wide.bits}({expression}, {row}, {self.steps})")
         factor = "" if s.step == 1 else f" * {s.step}"
         return to.define(out, f"{literal(s.low, out)} + {cast(taken, INT32, out)}{factor}"), out
+
+
+@dataclass(frozen=True, slots=True)
+class SharedTableStage(Stage):
+    """Counts the thresholds that a certified line per channel reaches: one table for all channels."""
+
+    table: SharedTable
+
+    @property
+    def report(self) -> str:
+        return f"multiply-add per channel, table of {len(self.table.thresholds)} thresholds for all channels"
+
+    def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
+        t, out = self.table, sum_type(self.table.low, self.table.high)
+        factor = to.per_channel("multiplier", t.multiplier, "requantization: multipliers", INT64)
+        addend = to.per_channel("offset", t.offset, "requantization: offsets", INT64)
+        table = to.array("threshold", INT64, t.thresholds, "requantization: thresholds, ascending")
+        argument = f"{cast(name, kind, INT64)} * {factor} + {addend}"
+        taken = to.define(INT32, f"pefslc_steps_64({argument}, {table}, {len(t.thresholds)})")
+        return to.define(out, f"{literal(t.low, out)} + {cast(taken, INT32, out)}"), out
 
 
 def combining_stage(op: Sum | Product, operand: Range, other: Tensor) -> AddStage | MultiplyStage:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from builders import ModelBuilder
-from pefslc.numeric.stages import Affine, LeakyReluStage
+from pefslc.numeric.expression import Call, Function, X
+from pefslc.numeric.stages import Affine, FunctionStage, LeakyReluStage
 from pefslc.targets.c.target import CTarget
 from pefslc.targets.protocol import TargetOptions
 
@@ -75,6 +76,22 @@ def test_sixteen_bits_times_sixteen_bits_are_multiplications(bench, build_graph,
     assert sums.type.codes.high > 1 << 34
     reports = [str(r) for r in CTarget().lower(graph, TargetOptions()).ops.values()]
     assert sum("words" in report for report in reports) == 2, reports
+    bench.check(("-O1", *sanitizer_flags), runs=20)
+
+
+def test_a_tanh_of_sixteen_bits_is_one_table_for_all_channels(bench, build_graph, sanitizer_flags):  # type: ignore[no-untyped-def]
+    """Behind slopes of both signs."""
+    rng = np.random.default_rng(6)
+    b = build_graph("tanh")
+    values = b.input((1, 6, 2, 2), 16)
+    times_2000 = Affine((F(2000),), (F(0),), (F(1),), (F(0),))
+    sums = b.conv(values, rng.integers(-(2**8), 2**8, (3, 6, 2, 2)), None)
+    gamma = tuple(F(3 * sign, sums.type.codes.high) for sign in (1, -1, 2))
+    line = Affine(gamma, (F(0),) * 3, (F(1),) * 3, (F(1, 7), F(-1, 3), F(0)))
+    graph = b.graph(b.requantize(sums, [line, FunctionStage(Call(Function.TANH, (X,))), times_2000], 12))
+    bench.add(graph)
+    reports = [str(r) for r in CTarget().lower(graph, TargetOptions()).ops.values()]
+    assert any("for all channels" in report for report in reports), reports
     bench.check(("-O1", *sanitizer_flags), runs=20)
 
 
