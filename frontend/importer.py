@@ -20,6 +20,7 @@ from pefslc.frontend.given_shapes import NOTHING_GIVEN, GivenShapes
 from pefslc.frontend.load import QONNX_DOMAINS, load_onnx
 from pefslc.frontend.node import Node
 from pefslc.frontend.operators import OPERATORS
+from pefslc.frontend.spellings.integer_operators import spell_integer_operators
 from pefslc.ir.graph import Graph, Level
 
 __all__ = ["Imported", "import_model", "survey_model"]
@@ -52,6 +53,7 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Imported:
     given  what the user says about the shapes of inputs
     """
     loaded = load_onnx(path)
+    spell_integer_operators(loaded.graph, loaded.opset)
     builder = Builder(given, set(loaded.unreadable), list(loaded.problems))
     builder.problems += given.problems([t.name for t in loaded.graph.inputs])
     inputs = [builder.add_input(tensor) for tensor in loaded.graph.inputs]

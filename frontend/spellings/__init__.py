@@ -1,0 +1,1 @@
+"""Operators that are another operator's spelling become that one, before the graph is imported."""
