@@ -42,7 +42,7 @@ from pefslc.frontend.pools import (
 from pefslc.frontend.products import import_conv, import_conv_transpose, import_gemm, import_matmul
 from pefslc.frontend.quantizers import import_bipolar_quant, import_quant, import_trunc
 from pefslc.frontend.resizing import import_resize
-from pefslc.frontend.spellings.integer_operators import INTEGER_OPERATORS, import_integer_operator
+from pefslc.frontend.spellings.integer_checks import INTEGER_OPERATORS, import_integer_operator
 from pefslc.ir.value import Value
 
 __all__ = ["OPERATORS"]
