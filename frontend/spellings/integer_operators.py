@@ -20,7 +20,7 @@ from pefslc.frontend.constants import fold_constant_node
 from pefslc.frontend.node import Node, constant_array
 from pefslc.frontend.spellings.integer_checks import check_integer_operator, integer_type
 from pefslc.frontend.spellings.integer_forms import FORMS, Form, channel_axis, form_of, name_of
-from pefslc.frontend.spellings.integer_sums import becomes, factor_of_sums, scale_behind
+from pefslc.frontend.spellings.integer_sums import ARITHMETIC, becomes, factor_of_sums, scale_behind
 
 __all__ = ["spell_integer_operators"]
 
@@ -163,8 +163,17 @@ class _Rewriter:
             factor = gs.Constant(self._fresh(f"{raw.outputs[0].name}/factor"), factor_of_sums(raw))
             raw.op, raw.inputs = "Mul", [raw.inputs[0], factor]
             raw.attrs.clear()
+        elif raw.op in ARITHMETIC:
+            raw.inputs = [self._as_float(tensor) for tensor in raw.inputs]
         for tensor in raw.outputs:
             tensor.dtype = np.dtype(np.float32)
+
+    def _as_float(self, tensor: gs.Tensor) -> gs.Tensor:
+        """A constant of int32 as the same numbers in float64."""
+        array = constant_array(tensor)
+        if array is None or array.dtype.kind not in "iu" or array.dtype.itemsize > 4:
+            return tensor
+        return gs.Constant(self._fresh(f"{tensor.name}/float"), array.astype(np.float64))
 
     def _dequantized(
         self, raw: gs.Node, codes: gs.Tensor, scale: gs.Tensor, zero_point: gs.Tensor | None, axis: int

@@ -13,9 +13,10 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.node import Node, constant_array
 from pefslc.frontend.spellings.integer_forms import MOVEMENT, before_movement
 
-__all__ = ["becomes", "check_sums", "factor_of_sums", "scale_behind"]
+__all__ = ["ARITHMETIC", "becomes", "check_sums", "factor_of_sums", "scale_behind"]
 
-_SAME_ON_SUMS = frozenset((*MOVEMENT, "Add", "Mul", "Neg", "Relu", "Sub"))  # integers stay integers; Div would round
+ARITHMETIC = ("Add", "Mul", "Sub")  # on integers, too, what it is on values; Div would round
+_SAME_ON_SUMS = frozenset((*MOVEMENT, *ARITHMETIC, "Neg", "Relu"))
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
 _WIDE_INTEGERS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
 
