@@ -17,10 +17,10 @@ from pefslc.diagnostics.errors import CompileError, Problem, quote
 from pefslc.frontend.builder import Builder, IntegerTensor
 from pefslc.frontend.constants import fold_constant_node
 from pefslc.frontend.given_shapes import NOTHING_GIVEN, GivenShapes
+from pefslc.frontend.integer_operators import spell_integer_operators
 from pefslc.frontend.load import QONNX_DOMAINS, load_onnx
 from pefslc.frontend.node import Node
 from pefslc.frontend.operators import OPERATORS
-from pefslc.frontend.spellings.integer_operators import spell_integer_operators
 from pefslc.ir.graph import Graph, Level
 
 __all__ = ["Imported", "import_model", "survey_model"]

@@ -19,6 +19,7 @@ from pefslc.frontend.elementwise import (
     import_relu,
     import_sub,
 )
+from pefslc.frontend.integer_checks import INTEGER_OPERATORS, import_integer_operator
 from pefslc.frontend.linear_quantizers import import_dequantize_linear, import_quantize_linear
 from pefslc.frontend.movement import (
     import_concat,
@@ -42,7 +43,6 @@ from pefslc.frontend.pools import (
 from pefslc.frontend.products import import_conv, import_conv_transpose, import_gemm, import_matmul
 from pefslc.frontend.quantizers import import_bipolar_quant, import_quant, import_trunc
 from pefslc.frontend.resizing import import_resize
-from pefslc.frontend.spellings.integer_checks import INTEGER_OPERATORS, import_integer_operator
 from pefslc.ir.value import Value
 
 __all__ = ["OPERATORS"]

@@ -9,10 +9,10 @@ import onnx_graphsurgeon as gs
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.builder import Builder
+from pefslc.frontend.integer_forms import FORMS, Form, Operand, before_movement, form_of
+from pefslc.frontend.integer_sums import check_sums
 from pefslc.frontend.node import Node, constant_array
 from pefslc.frontend.quantizers import positive_steps
-from pefslc.frontend.spellings.integer_forms import FORMS, Form, Operand, before_movement, form_of
-from pefslc.frontend.spellings.integer_sums import check_sums
 
 __all__ = ["INTEGER_OPERATORS", "check_integer_operator", "import_integer_operator", "integer_type"]
 
@@ -22,6 +22,8 @@ INTEGER_OPERATORS = tuple(FORMS)
 def check_integer_operator(node: Node) -> None:
     """Raise what keeps the operator from being read, for the user."""
     form = form_of(node.raw)
+    if not form.operands:
+        raise node.fault(Code.MISSING_OPERAND, f"{node.op_type} has no operands", hint="export the model again")
     for operand in form.operands:
         _check_operand(node, operand)
     if form.bias is not None and node.has_input(form.bias) and positive_steps(node, 1).size > 1:
@@ -56,7 +58,7 @@ def _check_result(node: Node, form: Form, scale: int) -> None:
     assert form.zero_point is not None
     if node.has_input(form.zero_point):
         node.constant(form.zero_point, "zero point")
-    elif not form.operands or integer_type(node.inputs[form.operands[0].codes]) is None:
+    elif integer_type(node.inputs[form.operands[0].codes]) is None:
         raise node.fault(
             Code.MISSING_OPERAND,
             f"{node.op_type} has no zero point of its result (input {form.zero_point}), which says the integers' type",

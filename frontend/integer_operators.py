@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.errors import CompileError
 from pefslc.frontend.constants import fold_constant_node
+from pefslc.frontend.integer_checks import check_integer_operator, integer_type
+from pefslc.frontend.integer_forms import FORMS, Form, channel_axis, form_of, name_of
+from pefslc.frontend.integer_sums import ARITHMETIC, becomes, factor_of_sums, scale_behind
 from pefslc.frontend.node import Node, constant_array
-from pefslc.frontend.spellings.integer_checks import check_integer_operator, integer_type
-from pefslc.frontend.spellings.integer_forms import FORMS, Form, channel_axis, form_of, name_of
-from pefslc.frontend.spellings.integer_sums import ARITHMETIC, becomes, factor_of_sums, scale_behind
 
 __all__ = ["spell_integer_operators"]
 
@@ -207,6 +207,8 @@ class _Rewriter:
 
 def _identity_of(dequantize: gs.Node) -> tuple[object, ...]:
     """Equal for two DequantizeLinear that make the same."""
+    if not dequantize.inputs:
+        return (id(dequantize),)
     codes, *parameters = dequantize.inputs
     arrays = [constant_array(tensor) for tensor in parameters if not tensor.is_empty()]
     known = [array for array in arrays if array is not None]

@@ -10,8 +10,8 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
+from pefslc.frontend.integer_forms import MOVEMENT, before_movement
 from pefslc.frontend.node import Node, constant_array
-from pefslc.frontend.spellings.integer_forms import MOVEMENT, before_movement
 
 __all__ = ["ARITHMETIC", "becomes", "check_sums", "factor_of_sums", "scale_behind"]
 
