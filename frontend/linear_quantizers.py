@@ -144,10 +144,10 @@ def _constant(
 
 def _zero_points(node: Node, array: NDArray[np.generic], shape: tuple[int, ...], axis: int) -> NDArray[np.int64]:
     """One, or one for each index along `axis` of a tensor."""
-    if array.dtype.kind == "f" or not (array.size == 1 or (0 <= axis < len(shape) and array.shape == (shape[axis],))):
+    if array.dtype.kind == "f" or not (array.size == 1 or (0 <= axis < len(shape) and array.size == shape[axis])):
         raise node.fault(
             Code.ZERO_POINT,
-            f"a zero point of shape {list(array.shape)} and type {array.dtype} of a tensor {list(shape)} is not supported",
+            f"a zero point of shape {list(array.shape)}, {array.dtype}, of a tensor {list(shape)} is not supported",
             hint="one integer, or one for each channel",
         )
     return array.astype(np.int64).reshape(-1)
