@@ -35,7 +35,7 @@ def import_quantize_linear(builder: Builder, node: Node) -> IntegerTensor:
     node.ignore("saturate")  # of float8 only
     zero_points = node.constant(2, "zero point") if node.has_input(2) else np.zeros(1, dtype=_output_type(node))
     low, high = _type_range(node, zero_points)
-    codes = zero_points.astype(np.int64).reshape(-1)
+    codes = _zero_points(node, zero_points, x.type.shape, axis)
     if (codes != codes[0]).any():
         raise node.fault(
             Code.ZERO_POINT, "zero points that differ between channels are not supported", hint="quantize symmetrically"
@@ -79,7 +79,7 @@ def import_dequantize_linear(builder: Builder, node: Node) -> Value:
     scale = _scale(node, shape, axis)
     zero_points = np.zeros(1, dtype=np.int64)
     if node.has_input(2):
-        zero_points = node.constant(2, "zero point").astype(np.int64).reshape(-1)
+        zero_points = _zero_points(node, node.constant(2, "zero point"), shape, axis)
     if not isinstance(tensor.source, Value):
         return _constant(builder, node, tensor, scale, zero_points, axis)
     if (scale, zero_points.tolist()) != (tensor.scale, [tensor.zero_point] * zero_points.size):
@@ -166,6 +166,17 @@ def _constant(
     result = builder.new_value(data.shape, quantization, node.origin)
     constant = builder.append(QuantizedConstant(result=result, codes=data))
     return back_from_first(builder, constant, axis)
+
+
+def _zero_points(node: Node, array: NDArray[np.generic], shape: tuple[int, ...], axis: int) -> NDArray[np.int64]:
+    """One, or one for each index along `axis` of a tensor."""
+    if array.dtype.kind == "f" or not (array.size == 1 or (0 <= axis < len(shape) and array.size == shape[axis])):
+        raise node.fault(
+            Code.ZERO_POINT,
+            f"a zero point of shape {list(array.shape)}, {array.dtype}, of a tensor {list(shape)} is not supported",
+            hint="one integer, or one for each channel",
+        )
+    return array.astype(np.int64).reshape(-1)
 
 
 def _format(low: int, high: int, scale: Scale, zero_point: int) -> Quantization | None:

@@ -19,6 +19,7 @@ from pefslc.frontend.elementwise import (
     import_relu,
     import_sub,
 )
+from pefslc.frontend.integer_checks import INTEGER_OPERATORS, import_integer_operator
 from pefslc.frontend.integer_inputs import import_cast
 from pefslc.frontend.linear_quantizers import import_dequantize_linear, import_quantize_linear
 from pefslc.frontend.movement import (
@@ -94,4 +95,5 @@ OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Value | tuple[Value, 
     ("", "Upsample"): import_resize,
     ("", "Identity"): import_identity,
     ("", "Dropout"): import_identity,
+    **dict.fromkeys(INTEGER_OPERATORS, import_integer_operator),
 }
