@@ -52,6 +52,7 @@ class IntegerTensor:
     source     the real tensor that was quantized, or the integers themselves
     scale, zero_point  of the QuantizeLinear; None and 0 for constants
     is_constant  whether the source is one; then `channel_axis` is that of the QuantizeLinear's scales
+    is_quantized  whether the source is what a DequantizeLinear of that scale and zero point makes of the integers
     """
 
     low: int
@@ -61,6 +62,7 @@ class IntegerTensor:
     zero_point: int
     is_constant: bool
     channel_axis: int
+    is_quantized: bool = False
 
 
 @dataclass
@@ -140,6 +142,13 @@ class Builder:
         if not is_possible(shape) and tensor is node.raw.outputs[0]:
             shape = foreign_shape(node.raw, {n: v.type.shape for n, v in self.values.items()}, node.opset)
         return tuple(shape) if is_possible(shape) else None
+
+    def shape_of(self, name: str) -> Shape | None:
+        """The shape of an ONNX tensor that is computed, where it is known: of values, or of integers."""
+        if name in self.values:
+            return self.values[name].type.shape
+        source = self.integers[name].source if name in self.integers else None
+        return source.type.shape if isinstance(source, Value) else None
 
     def shapes(self) -> dict[str, Shape]:
         """The shape of each ONNX tensor of which it is known."""

@@ -13,7 +13,7 @@ depend on the processor. Those are computed in float64 and then rounded to the t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -23,7 +23,6 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.node import Node, constant_array
 from pefslc.frontend.sizes import LARGEST_TENSOR
 from pefslc.geometry.shapes import Shape, element_count
-from pefslc.ir.value import Value
 
 __all__ = ["fold_constant_node"]
 
@@ -49,16 +48,16 @@ _IN_FLOAT64 = {
 _MOST_MADE = 1 << 18  # elements of a result that is larger than its operands: shapes and parameters are smaller
 
 
-def fold_constant_node(node: Node, values: Mapping[str, Value]) -> Array | None:
+def fold_constant_node(node: Node, shape_of: Callable[[str], Shape | None]) -> Array | None:
     """The constant that `node` computes; None where it computes none (Identity: from anything, of any type).
 
-    values  what the tensors before the node are: their shapes are known, so Shape of any of them is a constant
+    shape_of  the shape of a tensor that no constant holds, by its name, so that Shape of it is a constant
     """
     if node.domain.removeprefix("ai.onnx") or len(node.raw.outputs) != 1:
         return None
-    if node.op_type in ("Shape", "Size") and node.inputs and node.inputs[0].name in values:
-        shape = values[node.inputs[0].name].type.shape
-        return _shape(node, shape) if node.op_type == "Shape" else np.array(element_count(shape), dtype=np.int64)
+    computed = shape_of(node.inputs[0].name) if node.op_type in ("Shape", "Size") and node.inputs else None
+    if computed is not None:
+        return _shape(node, computed) if node.op_type == "Shape" else np.array(element_count(computed))
     arrays = [constant_array(t) for t in node.inputs if not t.is_empty()]
     if node.op_type == "Identity" and len(arrays) == 1:
         return arrays[0]  # of any type: exporters write it where several parameters have the same values

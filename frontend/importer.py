@@ -17,9 +17,10 @@ from pefslc.diagnostics.errors import CompileError, Problem, quote
 from pefslc.frontend.builder import Builder, IntegerTensor
 from pefslc.frontend.constants import fold_constant_node
 from pefslc.frontend.given_shapes import NOTHING_GIVEN, GivenShapes
-from pefslc.frontend.load import QONNX_DOMAINS, load_onnx
+from pefslc.frontend.load import load_onnx
 from pefslc.frontend.node import Node
 from pefslc.frontend.operators import OPERATORS
+from pefslc.frontend.opsets import QONNX_DOMAINS
 from pefslc.ir.graph import Graph, Level
 
 __all__ = ["Imported", "import_model", "survey_model"]
@@ -31,11 +32,13 @@ class Imported:
 
     graph     whole where there are no problems; else with the values `unknown` in it that nothing computes
     problems  every fault of the import
+    notes     what the file leaves unsaid and how it is taken: for the user
     """
 
     graph: Graph
     unknown: frozenset[str]
     problems: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
 
 
 def import_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Graph:
@@ -71,12 +74,13 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Imported:
         Graph(_graph_name(path), Level.QUANTIZED, tuple(i for i in inputs if i), tuple(builder.ops), outputs),
         frozenset(builder.unknown),
         tuple(problem.with_shape(shapes) for problem in builder.problems),
+        loaded.notes,
     )
 
 
 def _import_node(builder: Builder, node: Node, outputs: Sequence[gs.Tensor]) -> None:
     """Fold the node, or hand it to its operator. Raises CompileError."""
-    array = fold_constant_node(node, builder.values)
+    array = fold_constant_node(node, builder.shape_of)
     if array is not None:
         node.raw.outputs[0].to_constant(array)
         return

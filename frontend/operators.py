@@ -19,6 +19,7 @@ from pefslc.frontend.elementwise import (
     import_relu,
     import_sub,
 )
+from pefslc.frontend.integers import also_for_integers, import_cast
 from pefslc.frontend.linear_quantizers import import_dequantize_linear, import_quantize_linear
 from pefslc.frontend.movement import (
     import_concat,
@@ -36,17 +37,22 @@ from pefslc.frontend.parts import import_gather, import_slice, import_split
 from pefslc.frontend.pools import (
     import_average_pool,
     import_global_average_pool,
+    import_global_max_pool,
     import_max_pool,
+    import_reduce_max,
     import_reduce_mean,
 )
 from pefslc.frontend.products import import_conv, import_conv_transpose, import_gemm, import_matmul
 from pefslc.frontend.quantizers import import_bipolar_quant, import_quant, import_trunc
 from pefslc.frontend.resizing import import_resize
+from pefslc.frontend.shuffles import import_depth_to_space, import_space_to_depth
 from pefslc.ir.value import Value
 
 __all__ = ["OPERATORS"]
 
-OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Value | tuple[Value, ...] | IntegerTensor]] = {
+Imported = Value | tuple[Value, ...] | IntegerTensor | tuple[IntegerTensor, ...]
+
+OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Imported]] = {
     ("qonnx", "Quant"): import_quant,
     ("qonnx", "IntQuant"): import_quant,
     ("qonnx", "BipolarQuant"): import_bipolar_quant,
@@ -64,28 +70,33 @@ OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Value | tuple[Value, 
     ("", "LeakyRelu"): import_leaky_relu,
     ("", "PRelu"): import_prelu,
     ("", "Clip"): import_clip,
-    ("", "MaxPool"): also_for_sequences(import_max_pool),
+    ("", "MaxPool"): also_for_integers(also_for_sequences(import_max_pool)),
     ("", "AveragePool"): also_for_sequences(import_average_pool),
     ("", "GlobalAveragePool"): also_for_sequences(import_global_average_pool),
+    ("", "GlobalMaxPool"): also_for_integers(also_for_sequences(import_global_max_pool)),
     ("", "ReduceMean"): also_for_sequences(import_reduce_mean),
+    ("", "ReduceMax"): also_for_integers(also_for_sequences(import_reduce_max)),
+    ("", "DepthToSpace"): also_for_integers(import_depth_to_space),
+    ("", "SpaceToDepth"): also_for_integers(import_space_to_depth),
     ("", "Add"): import_add,
     ("", "Mul"): import_mul,
     ("", "Div"): import_div,
     ("", "Sub"): import_sub,
     ("", "Neg"): import_neg,
     **{("", name): import_function for name in FUNCTIONS},
-    ("", "Concat"): import_concat,
-    ("", "Flatten"): import_flatten,
-    ("", "Reshape"): import_reshape,
-    ("", "Squeeze"): import_squeeze,
-    ("", "Unsqueeze"): import_unsqueeze,
-    ("", "Transpose"): import_transpose,
-    ("", "Pad"): import_pad,
-    ("", "Slice"): import_slice,
-    ("", "Split"): import_split,
-    ("", "Gather"): import_gather,
-    ("", "Resize"): import_resize,
-    ("", "Upsample"): import_resize,
-    ("", "Identity"): import_identity,
-    ("", "Dropout"): import_identity,
+    ("", "Concat"): also_for_integers(import_concat),
+    ("", "Flatten"): also_for_integers(import_flatten),
+    ("", "Reshape"): also_for_integers(import_reshape),
+    ("", "Squeeze"): also_for_integers(import_squeeze),
+    ("", "Unsqueeze"): also_for_integers(import_unsqueeze),
+    ("", "Transpose"): also_for_integers(import_transpose),
+    ("", "Pad"): also_for_integers(import_pad),
+    ("", "Slice"): also_for_integers(import_slice),
+    ("", "Split"): also_for_integers(import_split),
+    ("", "Gather"): also_for_integers(import_gather),
+    ("", "Resize"): also_for_integers(import_resize),
+    ("", "Upsample"): also_for_integers(import_resize),
+    ("", "Cast"): import_cast,
+    ("", "Identity"): also_for_integers(import_identity),
+    ("", "Dropout"): also_for_integers(import_identity),
 }
