@@ -24,7 +24,7 @@ __all__ = ["ExternalData"]
 _MOST_BYTES = 1 << 30  # of all tensors of a model together: what one process holds without harm
 _SELF_CONTAINED = "save it self-contained: onnx.save(onnx.load(path), new_path)"
 _BESIDE = "the model and its data belong together: copy both into one folder, under the names that the export gave them"
-_BITS = {
+_BITS: dict[int, int] = {
     onnx.TensorProto.FLOAT: 32, onnx.TensorProto.DOUBLE: 64, onnx.TensorProto.FLOAT16: 16,
     onnx.TensorProto.BFLOAT16: 16, onnx.TensorProto.INT64: 64, onnx.TensorProto.UINT64: 64, onnx.TensorProto.INT32: 32,
     onnx.TensorProto.UINT32: 32, onnx.TensorProto.INT16: 16, onnx.TensorProto.UINT16: 16, onnx.TensorProto.INT8: 8,
@@ -61,7 +61,7 @@ class ExternalData:
                 Code.EXTERNAL_DATA, f"the data file of tensor {quote(tensor.name)} cannot be read ({why})", hint=_BESIDE
             )
         for name in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data"):
-            tensor.ClearField(name)  # type: ignore[arg-type]  # the names are those of the message
+            tensor.ClearField(name)
         tensor.ClearField("external_data")
         tensor.data_location = onnx.TensorProto.DEFAULT
         tensor.raw_data = data
@@ -130,7 +130,7 @@ def _size_bytes(tensor: onnx.TensorProto) -> int:
             f"declares shape {list(tensor.dims)[:8]}",
             f"at most 2^{LARGEST_TENSOR.bit_length() - 1} elements are supported, and no negative sizes",
         )
-    return (count * int(bits) + 7) // 8
+    return (count * bits + 7) // 8
 
 
 def _number(entries: dict[str, str], key: str, default: int) -> int:

@@ -26,6 +26,10 @@ from pefslc.ir.graph import Graph, Level
 __all__ = ["Imported", "import_model", "survey_model"]
 
 
+# They take the integers of a dynamic quantizer back to values: what is told of it is told of them.
+_OF_DYNAMIC = ("Cast", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat")
+
+
 @dataclass(frozen=True, slots=True)
 class Imported:
     """What became of a file: its graph, and what is wrong with it.
@@ -87,6 +91,12 @@ def _import_node(builder: Builder, node: Node, outputs: Sequence[gs.Tensor]) -> 
     domain = "qonnx" if node.domain in QONNX_DOMAINS else node.domain
     operator = OPERATORS.get((domain.removeprefix("ai.onnx"), node.op_type))
     if operator is None:
+        if node.op_type.startswith("DynamicQuantize"):
+            builder.dynamic.update(t.name for t in node.raw.outputs)
+        elif any(t.name in builder.dynamic for t in node.inputs) and node.op_type in _OF_DYNAMIC:
+            builder.dynamic.update(t.name for t in node.raw.outputs)
+            builder.stand_in(node)
+            return
         raise _unsupported(node)
     if any(t.name in builder.poisoned for t in node.inputs):
         if domain == "qonnx":
@@ -112,14 +122,23 @@ def _graph_name(path: Path) -> str:
 
 def _unsupported(node: Node) -> CompileError:
     domain = f" of domain {quote(node.domain)}" if node.domain else ""
-    hints = {
-        "FloatQuant": "use integer quantizers: minifloat formats have no fixed-point twin",
-    }
-    return node.fault(
-        Code.UNSUPPORTED_OPERATOR,
-        f"operator {node.op_type}{domain} is not supported",
-        hint=hints.get(node.op_type, "docs/operators.md lists what is; replace it in the model"),
-    )
+    hint = "docs/operators.md lists what is; replace it in the model"
+    if node.op_type == "FloatQuant":
+        hint = "use integer quantizers: minifloat formats have no fixed-point twin"
+    elif not domain and ("qonnx", node.op_type) in OPERATORS:
+        domain = " of ONNX's own domain"
+        hint = (
+            f"{node.op_type} is QONNX's: the file lacks its domain; give these nodes domain='qonnx.custom_op.general' "
+            "with the onnx package, and save the file"
+        )
+    elif node.op_type.startswith("DynamicQuantize"):
+        return node.fault(
+            Code.UNSUPPORTED_OPERATOR,
+            f"dynamic quantization ({node.op_type}{domain}) has no fixed formats: its scales depend on the data",
+            hint="use quantize_static with QuantFormat.QDQ; or give the float model, and let pefslc choose formats: "
+            "--fmt auto:8 --calibrate data.npz",
+        )
+    return node.fault(Code.UNSUPPORTED_OPERATOR, f"operator {node.op_type}{domain} is not supported", hint=hint)
 
 
 def _check_parameters(builder: Builder, node: Node) -> None:

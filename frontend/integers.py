@@ -41,13 +41,13 @@ def also_for_integers(operator: Moves) -> Either:
             _pad_with_zero(node, tensors[0])
         for i, tensor in enumerate(tensors):
             value = dequantized(builder, node, tensor)
-            builder.integers[node.inputs[i].name] = replace(tensor, source=value, is_quantized=True)
+            builder.integers[node.inputs[i].name] = tensor.quantized_as(value)
             node.inputs[i] = gs.Variable(f"{node.inputs[i].name} dequantized")
             builder.values[node.inputs[i].name] = value
         made = operator(builder, node)
         low, high = min(t.low for t in tensors), max(t.high for t in tensors)
         results = tuple(
-            replace(tensors[0], low=low, high=high, source=value, is_quantized=True)
+            replace(tensors[0], low=low, high=high).quantized_as(value)
             for value in (made if isinstance(made, tuple) else (made,))
         )
         return results if isinstance(made, tuple) else results[0]

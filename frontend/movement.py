@@ -95,6 +95,9 @@ def import_transpose(builder: Builder, node: Node) -> Value:
     permutation = node.take_ints("perm", tuple(reversed(range(rank)))) or ()
     if sorted(permutation) != list(range(rank)):
         raise node.fault(Code.UNSUPPORTED_ATTRIBUTE, f"perm={list(permutation)} is no permutation of {rank} axes")
+    if x.name in builder.channels_first and permutation == (0, rank - 1, *range(1, rank - 1)):
+        builder.superseded.add(x.name)
+        return builder.channels_first[x.name]
     shape = tuple(x.type.shape[i] for i in permutation)
     result = builder.new_value(shape, x.type.element, node.origin)
     return builder.append(Transpose(result=result, input=x, permutation=permutation))

@@ -45,6 +45,7 @@ from pefslc.frontend.pools import (
 from pefslc.frontend.products import import_conv, import_conv_transpose, import_gemm, import_matmul
 from pefslc.frontend.quantizers import import_bipolar_quant, import_quant, import_trunc
 from pefslc.frontend.resizing import import_resize
+from pefslc.frontend.rows import also_for_rows
 from pefslc.frontend.shuffles import import_depth_to_space, import_space_to_depth
 from pefslc.ir.value import Value
 
@@ -53,23 +54,23 @@ __all__ = ["OPERATORS"]
 Imported = Value | tuple[Value, ...] | IntegerTensor | tuple[IntegerTensor, ...]
 
 OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Imported]] = {
-    ("qonnx", "Quant"): import_quant,
-    ("qonnx", "IntQuant"): import_quant,
-    ("qonnx", "BipolarQuant"): import_bipolar_quant,
-    ("qonnx", "Trunc"): import_trunc,
-    ("", "QuantizeLinear"): import_quantize_linear,
+    ("qonnx", "Quant"): also_for_rows(import_quant),
+    ("qonnx", "IntQuant"): also_for_rows(import_quant),
+    ("qonnx", "BipolarQuant"): also_for_rows(import_bipolar_quant),
+    ("qonnx", "Trunc"): also_for_rows(import_trunc),
+    ("", "QuantizeLinear"): also_for_rows(import_quantize_linear),
     ("", "DequantizeLinear"): import_dequantize_linear,
-    ("com.microsoft", "QuantizeLinear"): import_quantize_linear,
+    ("com.microsoft", "QuantizeLinear"): also_for_rows(import_quantize_linear),
     ("com.microsoft", "DequantizeLinear"): import_dequantize_linear,
     ("", "Conv"): also_for_sequences(import_conv),
     ("", "ConvTranspose"): also_for_sequences(import_conv_transpose),
     ("", "Gemm"): import_gemm,
     ("", "MatMul"): import_matmul,
     ("", "BatchNormalization"): import_batch_norm,
-    ("", "Relu"): import_relu,
-    ("", "LeakyRelu"): import_leaky_relu,
-    ("", "PRelu"): import_prelu,
-    ("", "Clip"): import_clip,
+    ("", "Relu"): also_for_rows(import_relu),
+    ("", "LeakyRelu"): also_for_rows(import_leaky_relu),
+    ("", "PRelu"): also_for_rows(import_prelu),
+    ("", "Clip"): also_for_rows(import_clip),
     ("", "MaxPool"): also_for_integers(also_for_sequences(import_max_pool)),
     ("", "AveragePool"): also_for_sequences(import_average_pool),
     ("", "GlobalAveragePool"): also_for_sequences(import_global_average_pool),
@@ -78,12 +79,12 @@ OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Imported]] = {
     ("", "ReduceMax"): also_for_integers(also_for_sequences(import_reduce_max)),
     ("", "DepthToSpace"): also_for_integers(import_depth_to_space),
     ("", "SpaceToDepth"): also_for_integers(import_space_to_depth),
-    ("", "Add"): import_add,
-    ("", "Mul"): import_mul,
-    ("", "Div"): import_div,
-    ("", "Sub"): import_sub,
-    ("", "Neg"): import_neg,
-    **{("", name): import_function for name in FUNCTIONS},
+    ("", "Add"): also_for_rows(import_add),
+    ("", "Mul"): also_for_rows(import_mul),
+    ("", "Div"): also_for_rows(import_div),
+    ("", "Sub"): also_for_rows(import_sub),
+    ("", "Neg"): also_for_rows(import_neg),
+    **{("", name): also_for_rows(import_function) for name in FUNCTIONS},
     ("", "Concat"): also_for_integers(import_concat),
     ("", "Flatten"): also_for_integers(import_flatten),
     ("", "Reshape"): also_for_integers(import_reshape),

@@ -11,6 +11,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.builder import Builder
 from pefslc.frontend.movement import transposed
 from pefslc.frontend.node import Node
+from pefslc.frontend.rows import import_matmul_of_rows
 from pefslc.frontend.sizes import check_size
 from pefslc.frontend.weights import moved
 from pefslc.frontend.windows import checked_output, image_operand, transposed_window, window_of
@@ -122,7 +123,9 @@ def import_gemm(builder: Builder, node: Node) -> Value:
 
 
 def import_matmul(builder: Builder, node: Node) -> Value:
-    """MatMul(x [N, K], weight [K, M])."""
+    """MatMul(x [N, K], weight [K, M]); of more axes, over the last one (`rows`)."""
+    if len(builder.operand(node, 0).type.shape) in (3, 4) and len(builder.operand(node, 1).type.shape) == 2:
+        return import_matmul_of_rows(builder, node)
     return _linear(builder, node, is_transposed=False)
 
 
