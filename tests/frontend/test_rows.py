@@ -123,7 +123,7 @@ def test_a_transposition_of_the_file_undoes_ours(tmp_path: Path) -> None:
     m = ModelBuilder()
     m.output(network(m, m.quant(m.input((1, 5, 8)), STEP, 6)))
     graph = lower(import_bytes(m, tmp_path))
-    assert len(graph.of_type(Transpose)) == 1
+    assert len(list(graph.of_type(Transpose))) == 1
     data = rounded(normal((1, 5, 8), 2), bits=6)
     inner = rounded(relu(data @ FIRST + BIAS), signed=False).transpose(0, 2, 1)
     windows = np.lib.stride_tricks.sliding_window_view(inner, 3, axis=2)

@@ -1,4 +1,4 @@
-"""Operators that are another one's spelling, against NumPy: shuffles of channels, maxima, flattenings, Gemm's bias."""
+"""Operators that are another one's spelling, against NumPy: shuffles, maxima, flattenings, the bias of Gemm."""
 
 from __future__ import annotations
 
