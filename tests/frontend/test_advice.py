@@ -29,7 +29,8 @@ def test_dynamic_quantization_is_told_once(tmp_path: Path) -> None:
     with pytest.raises(pefslc.CompileError) as caught:
         pefslc.compile(path, target="c")
     assert str(caught.value).split("\n") == [
-        "error[PEF0401]: dynamic quantization (DynamicQuantizeLinear) has no fixed formats: its scales depend on the data",
+        "error[PEF0401]: dynamic quantization (DynamicQuantizeLinear) has no fixed formats: "
+        "its scales depend on the data",
         "  at:   quantize0 (DynamicQuantizeLinear)",
         "        quantize1 (DynamicQuantizeLinear)",
         "  help: use quantize_static with QuantFormat.QDQ; or give the float model, and let pefslc choose formats: "
