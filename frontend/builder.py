@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -25,6 +25,9 @@ from pefslc.numeric.scale import Scale
 __all__ = ["Builder", "HostTail", "IntegerTensor"]
 
 _INTEGER_INPUTS = ("int8", "uint8", "int16", "uint16", "int32", "uint32")
+
+
+_KEEP_SHAPE = ("BipolarQuant", "DequantizeLinear", "FloatQuant", "IntQuant", "Quant", "QuantizeLinear", "Trunc")
 
 
 def _is_no_float(tensor: gs.Tensor) -> bool:
@@ -55,6 +58,7 @@ class IntegerTensor:
     source     the real tensor that was quantized, or the integers themselves
     scale, zero_point  of the QuantizeLinear; None and 0 for constants
     is_constant  whether the source is one; then `channel_axis` is that of the QuantizeLinear's scales
+    is_quantized  whether the source is what a DequantizeLinear of that scale and zero point makes of the integers
     """
 
     low: int
@@ -64,6 +68,11 @@ class IntegerTensor:
     zero_point: int
     is_constant: bool
     channel_axis: int
+    is_quantized: bool = False
+
+    def quantized_as(self, value: Value) -> IntegerTensor:
+        """These integers, where `value` is what their DequantizeLinear makes of them."""
+        return replace(self, source=value, is_quantized=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +90,9 @@ class Builder:
     poisoned  ONNX tensors of which not even the shape is known, because of a fault already reported
     unknown   names of the values that stand in for what a faulty node would compute
     assumed   inputs whose open axes were taken as 1, only to go on
-    superseded  names of constants that were made anew in another order
+    superseded  names of values that were made anew, in another order or with a bias: dropped where nothing reads them
+    dynamic   ONNX tensors of integers that a dynamic quantizer made, or that were computed of those
+    channels_first  of a value [N, ..., C], by its name: the value [N, C, ...] of which it is a transposition (`rows`)
     integer_tensors  ONNX tensors that are an input of integers, or parts of one: their type
     """
 
@@ -91,6 +102,8 @@ class Builder:
     unknown: set[str] = field(default_factory=set)
     assumed: set[str] = field(default_factory=set)
     superseded: set[str] = field(default_factory=set)
+    dynamic: set[str] = field(default_factory=set)
+    channels_first: dict[str, Value] = field(default_factory=dict)
     ops: list[Op] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
     integers: dict[str, IntegerTensor] = field(default_factory=dict)
@@ -120,7 +133,7 @@ class Builder:
         return next((op for op in reversed(self.ops) if op.result is value), None)
 
     def drop_superseded(self, outputs: Sequence[GraphOutput]) -> None:
-        """Remove the constants made anew, where nothing reads them."""
+        """Remove what was made anew, where nothing reads them."""
         read = {output.value.name for output in outputs}
         kept: list[Op] = []
         for op in reversed(self.ops):
@@ -149,11 +162,23 @@ class Builder:
         if node.op_type == "QuantizeLinear" or _is_no_float(tensor):
             return None  # integers, which no value holds
         shape: Sequence[int | str | None] | None = tensor.shape
-        if not is_possible(shape) and "Quant" in node.op_type and node.inputs and node.inputs[0].name in self.values:
+        if (
+            not is_possible(shape)
+            and node.op_type in _KEEP_SHAPE
+            and node.inputs
+            and node.inputs[0].name in self.values
+        ):
             shape = self.values[node.inputs[0].name].type.shape
         if not is_possible(shape) and tensor is node.raw.outputs[0]:
             shape = foreign_shape(node.raw, {n: v.type.shape for n, v in self.values.items()}, node.opset)
         return tuple(shape) if is_possible(shape) else None
+
+    def shape_of(self, name: str) -> Shape | None:
+        """The shape of an ONNX tensor that is computed, where it is known: of values, or of integers."""
+        if name in self.values:
+            return self.values[name].type.shape
+        source = self.integers[name].source if name in self.integers else None
+        return source.type.shape if isinstance(source, Value) else None
 
     def shapes(self) -> dict[str, Shape]:
         """The shape of each ONNX tensor of which it is known."""

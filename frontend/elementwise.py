@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -10,10 +11,12 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.builder import Builder, IntegerTensor
+from pefslc.frontend.constant_operands import is_constant, is_quantized_constant, per_channel
 from pefslc.frontend.linear_quantizers import clip_integers
-from pefslc.frontend.node import Node, constant_array
+from pefslc.frontend.node import Node
+from pefslc.frontend.weights import moved
 from pefslc.geometry.shapes import gate_shape
-from pefslc.ir.quantized import Add, Apply, BatchNorm, BiasAdd, Clip, LeakyRelu, Multiply, Relu, Scaling
+from pefslc.ir.quantized import Add, Apply, BatchNorm, BiasAdd, Clip, Conv, LeakyRelu, Linear, Multiply, Relu, Scaling
 from pefslc.ir.value import Value
 from pefslc.numeric.expression import Call, Expression, Function, X, number
 from pefslc.numeric.stages import Affine, LeakyReluStage
@@ -125,7 +128,7 @@ def import_leaky_relu(builder: Builder, node: Node) -> Value:
 
 def import_prelu(builder: Builder, node: Node) -> Value:
     """PRelu(x, slope) = x where x >= 0, else slope * x: one slope, or one per channel."""
-    stage = LeakyReluStage(_constant_per_channel(builder, node, 1))
+    stage = LeakyReluStage(per_channel(builder, node, 1))
     x = builder.operand(node, 0)
     return builder.append(LeakyRelu(result=builder.real(x.type.shape, node), input=x, stage=stage))
 
@@ -182,7 +185,7 @@ def _finite(node: Node, index: int, what: str) -> NDArray[np.float64]:
 
 def import_add(builder: Builder, node: Node) -> Value:
     """Add(x, y) of one shape, or Add(x, constant): one number, or one per channel."""
-    constants = [constant_array(t) is not None for t in node.inputs]
+    constants = [is_constant(builder, t) for t in node.inputs]
     if any(constants):
         return _add_constant(builder, node, constants.index(True))
     return _sum(builder, node, builder.operand(node, 0), builder.operand(node, 1))
@@ -199,18 +202,27 @@ def _sum(builder: Builder, node: Node, lhs: Value, rhs: Value) -> Value:
 
 
 def _add_constant(builder: Builder, node: Node, index: int) -> Value:
-    offsets = _constant_per_channel(builder, node, index)
+    offsets = per_channel(builder, node, index)
     x = builder.operand(node, 1 - index)
+    if is_quantized_constant(builder, node.inputs[index]) and len(node.inputs[1 - index].outputs) == 1:
+        product = builder.producer(x)
+        if isinstance(product, Conv | Linear) and product.bias is None and len(offsets) == x.type.channels:
+            return _with_bias(builder, node, product, builder.operand(node, index))
     return builder.append(BiasAdd(result=builder.real(x.type.shape, node), input=x, stage=Affine.bias(offsets)))
+
+
+def _with_bias(builder: Builder, node: Node, product: Conv | Linear, bias: Value) -> Value:
+    """The product, which nothing else reads, with a quantized bias that the file adds in a node of its own."""
+    builder.superseded.add(product.result.name)
+    vector = moved(builder, node, bias, lambda array: array.reshape(-1))
+    return builder.append(replace(product, result=builder.real(product.result.type.shape, node), bias=vector))
 
 
 def import_mul(builder: Builder, node: Node) -> Value:
     """Mul(x, y) of one shape, or by a gate [N, C, 1, 1], or by a constant as in Add."""
-    constants = [constant_array(t) is not None for t in node.inputs]
+    constants = [is_constant(builder, t) for t in node.inputs]
     if any(constants):
-        return _scaled(
-            builder, node, 1 - constants.index(True), _constant_per_channel(builder, node, constants.index(True))
-        )
+        return _scaled(builder, node, 1 - constants.index(True), per_channel(builder, node, constants.index(True)))
     lhs, rhs = builder.operand(node, 0), builder.operand(node, 1)
     if lhs.type.shape == gate_shape(rhs.type.shape):
         lhs, rhs = rhs, lhs
@@ -225,11 +237,11 @@ def import_mul(builder: Builder, node: Node) -> Value:
 
 def import_div(builder: Builder, node: Node) -> Value:
     """Div(x, constant): one number, or one per channel."""
-    if len(node.inputs) == 2 and constant_array(node.inputs[1]) is None:
+    if len(node.inputs) == 2 and not is_constant(builder, node.inputs[1]):
         raise node.fault(
             Code.COMPUTED_OPERAND, "Div by a tensor is not supported", hint="divide by a constant, or multiply"
         )
-    divisors = _constant_per_channel(builder, node, 1)
+    divisors = per_channel(builder, node, 1)
     if 0 in divisors:
         raise node.fault(Code.PARAMETER_VALUE, "Div by 0")
     return _scaled(builder, node, 0, tuple(1 / d for d in divisors))
@@ -242,33 +254,16 @@ def import_neg(builder: Builder, node: Node) -> Value:
 
 def import_sub(builder: Builder, node: Node) -> Value:
     """Sub(x, y) of one shape, as x + -1 * y; or Sub(x, constant) or Sub(constant, x), as in Add."""
-    constants = [constant_array(t) is not None for t in node.inputs]
+    constants = [is_constant(builder, t) for t in node.inputs]
     if not any(constants):
         return _sum(builder, node, builder.operand(node, 0), _scaled(builder, node, 1, (Fraction(-1),)))
     index = constants.index(True)
     sign = 1 if index == 0 else -1  # c - x or x - c
-    offsets = tuple(sign * v for v in _constant_per_channel(builder, node, index))
+    offsets = tuple(sign * v for v in per_channel(builder, node, index))
     x = builder.operand(node, 1 - index)
     if index == 0:
         x = _scaled(builder, node, 1, (Fraction(-1),))
     return builder.append(BiasAdd(result=builder.real(x.type.shape, node), input=x, stage=Affine.bias(offsets)))
-
-
-def _constant_per_channel(builder: Builder, node: Node, index: int) -> tuple[Fraction, ...]:
-    """The constant operand `index`, exactly: one number, or one for each channel (axis 1) of the other operand."""
-    x = builder.operand(node, 1 - index)
-    array = node.constant(index, "constant operand")
-    if array.dtype.kind != "f" or not np.isfinite(array).all():
-        raise node.fault(Code.CONSTANT_VALUE, "the constant operand holds NaN, infinity, or no floats")
-    rank = len(x.type.shape)
-    aligned = array.reshape((1,) * (rank - array.ndim) + array.shape) if array.ndim <= rank else array
-    if aligned.size not in (1, x.type.channels) or (aligned.size > 1 and aligned.shape[1:2] != (x.type.channels,)):
-        raise node.fault(
-            Code.UNSUPPORTED_SHAPE,
-            f"{node.op_type} of a constant of shape {list(array.shape)} is not supported",
-            hint="one number per channel",
-        )
-    return tuple(Fraction(float(v)) for v in aligned.reshape(-1))
 
 
 def _scaled(builder: Builder, node: Node, index: int, factors: tuple[Fraction, ...]) -> Value:

@@ -20,13 +20,18 @@ from pefslc.frontend.given_shapes import NOTHING_GIVEN, GivenShapes
 from pefslc.frontend.integer_inputs import check_reads_integers
 from pefslc.frontend.integer_operators import spell_integer_operators
 from pefslc.frontend.linear_quantizers import integer_output
-from pefslc.frontend.load import QONNX_DOMAINS, load_onnx
+from pefslc.frontend.load import load_onnx
 from pefslc.frontend.node import Node
 from pefslc.frontend.operators import OPERATORS
+from pefslc.frontend.opsets import QONNX_DOMAINS
 from pefslc.frontend.tails import passed_on, with_functions
 from pefslc.ir.graph import Graph, Level
 
 __all__ = ["Imported", "import_model", "survey_model"]
+
+
+# They take the integers of a dynamic quantizer back to values: what is told of it is told of them.
+_OF_DYNAMIC = ("Cast", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +40,13 @@ class Imported:
 
     graph     whole where there are no problems; else with the values `unknown` in it that nothing computes
     problems  every fault of the import
+    notes     what the file leaves unsaid and how it is taken: for the user
     """
 
     graph: Graph
     unknown: frozenset[str]
     problems: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
 
 
 def import_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Graph:
@@ -79,6 +86,7 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Imported:
         Graph(_graph_name(path), Level.QUANTIZED, tuple(i for i in inputs if i), tuple(builder.ops), outputs),
         frozenset(builder.unknown),
         tuple(problem.with_shape(shapes) for problem in builder.problems),
+        loaded.notes,
     )
 
 
@@ -96,7 +104,7 @@ def _integer_output(builder: Builder, tensor: gs.Tensor, opset: int) -> None:
 
 def _import_node(builder: Builder, node: Node, outputs: Sequence[gs.Tensor]) -> None:
     """Fold the node, or hand it to its operator. Raises CompileError."""
-    array = fold_constant_node(node, builder.values)
+    array = fold_constant_node(node, builder.shape_of)
     if array is not None:
         node.raw.outputs[0].to_constant(array)
         return
@@ -106,6 +114,12 @@ def _import_node(builder: Builder, node: Node, outputs: Sequence[gs.Tensor]) -> 
     domain = "qonnx" if node.domain in QONNX_DOMAINS else node.domain
     operator = OPERATORS.get((domain.removeprefix("ai.onnx"), node.op_type))
     if operator is None:
+        if node.op_type.startswith("DynamicQuantize"):
+            builder.dynamic.update(t.name for t in node.raw.outputs)
+        elif any(t.name in builder.dynamic for t in node.inputs) and node.op_type in _OF_DYNAMIC:
+            builder.dynamic.update(t.name for t in node.raw.outputs)
+            builder.stand_in(node)
+            return
         raise _unsupported(node)
     if any(t.name in builder.poisoned for t in node.inputs):
         if domain == "qonnx":
@@ -134,14 +148,23 @@ def _graph_name(path: Path) -> str:
 
 def _unsupported(node: Node) -> CompileError:
     domain = f" of domain {quote(node.domain)}" if node.domain else ""
-    hints = {
-        "FloatQuant": "use integer quantizers: minifloat formats have no fixed-point twin",
-    }
-    return node.fault(
-        Code.UNSUPPORTED_OPERATOR,
-        f"operator {node.op_type}{domain} is not supported",
-        hint=hints.get(node.op_type, "docs/operators.md lists what is; replace it in the model"),
-    )
+    hint = "docs/operators.md lists what is; replace it in the model"
+    if node.op_type == "FloatQuant":
+        hint = "use integer quantizers: minifloat formats have no fixed-point twin"
+    elif not domain and ("qonnx", node.op_type) in OPERATORS:
+        domain = " of ONNX's own domain"
+        hint = (
+            f"{node.op_type} is QONNX's: the file lacks its domain; give these nodes domain='qonnx.custom_op.general' "
+            "with the onnx package, and save the file"
+        )
+    elif node.op_type.startswith("DynamicQuantize"):
+        return node.fault(
+            Code.UNSUPPORTED_OPERATOR,
+            f"dynamic quantization ({node.op_type}{domain}) has no fixed formats: its scales depend on the data",
+            hint="use quantize_static with QuantFormat.QDQ; or give the float model, and let pefslc choose formats: "
+            "--fmt auto:8 --calibrate data.npz",
+        )
+    return node.fault(Code.UNSUPPORTED_OPERATOR, f"operator {node.op_type}{domain} is not supported", hint=hint)
 
 
 def _check_parameters(builder: Builder, node: Node) -> None:

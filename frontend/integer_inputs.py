@@ -9,7 +9,6 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
-import onnx
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.builder import Builder
@@ -20,14 +19,13 @@ from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine
 
-__all__ = ["check_reads_integers", "dequantized_input", "import_cast", "values_as_integers"]
+__all__ = ["check_reads_integers", "dequantized_input", "values_as_integers"]
 
 _MOVEMENT = {
-    "Concat", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose",
-    "Unsqueeze",
+    "Concat", "DepthToSpace", "Flatten", "Gather", "GlobalMaxPool", "Identity", "MaxPool", "Pad", "ReduceMax",
+    "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze",
 }  # fmt: skip
 _READERS = {"Cast", "DequantizeLinear"}
-_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
 
 
 def check_reads_integers(builder: Builder, node: Node) -> None:
@@ -43,19 +41,6 @@ def check_reads_integers(builder: Builder, node: Node) -> None:
         )
     for tensor in node.raw.outputs:
         builder.integer_tensors[tensor.name] = kinds.copy().pop()
-
-
-def import_cast(builder: Builder, node: Node) -> Value:
-    """Cast(x) of an input's integers to floats: the same numbers."""
-    to = node.take_int("to", 0)
-    node.ignore("saturate")
-    if node.inputs and node.inputs[0].name in builder.integer_tensors and to in _FLOATS:
-        return builder.operand(node, 0)
-    raise node.fault(
-        Code.UNSUPPORTED_OPERATOR,
-        "Cast is supported of an input of integers, to float, alone",
-        hint="take it off the model",
-    )
 
 
 def dequantized_input(builder: Builder, node: Node, scale: Scale, zero_point: int) -> Value:

@@ -39,7 +39,7 @@ def _without_constant_nodes(graph: gs.Graph, opset: int) -> list[gs.Node]:
     kept = []
     for raw in graph.nodes:
         try:
-            array = fold_constant_node(Node(raw, opset), {})
+            array = fold_constant_node(Node(raw, opset), lambda _: None)
         except CompileError:  # the importer says it
             array = None
         if array is None or any(tensor is raw.outputs[0] for tensor in graph.outputs):

@@ -23,7 +23,14 @@ from pefslc.ir.value import IntArray, Value
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale
 
-__all__ = ["clip_integers", "import_dequantize_linear", "import_quantize_linear", "integer_output"]
+__all__ = [
+    "clip_integers",
+    "dequantized",
+    "import_dequantize_linear",
+    "import_quantize_linear",
+    "integer_output",
+    "type_range",
+]
 
 _INTEGER = re.compile(r"(u?)int(\d+)")
 
@@ -34,7 +41,7 @@ def import_quantize_linear(builder: Builder, node: Node) -> IntegerTensor:
     axis = _axis(node, len(x.type.shape))
     node.ignore("saturate")  # of float8 only
     zero_points = node.constant(2, "zero point") if node.has_input(2) else np.zeros(1, dtype=_output_type(node))
-    low, high = _type_range(node, zero_points)
+    low, high = type_range(node, zero_points.dtype)
     codes = _zero_points(node, zero_points, x.type.shape, axis)
     if (codes != codes[0]).any():
         raise node.fault(
@@ -62,6 +69,8 @@ def clip_integers(builder: Builder, node: Node) -> IntegerTensor | None:
     if low > high:
         raise node.fault(Code.PARAMETER_VALUE, f"Clip to [{low}, {high}] is empty")
     source = tensor.source if isinstance(tensor.source, Value) else np.clip(tensor.source, low, high)
+    if tensor.is_quantized and isinstance(source, Value):
+        source = _clipped(builder, node, source, low, high, tensor)
     return replace(tensor, low=low, high=high, source=source)
 
 
@@ -88,7 +97,7 @@ def import_dequantize_linear(builder: Builder, node: Node) -> Value:
             "DequantizeLinear has another scale or zero point than its QuantizeLinear",
             hint="integers that are read with another meaning are not supported",
         )
-    return _quantize(builder, node, tensor, scale)
+    return dequantized(builder, node, tensor)
 
 
 def _dequantized_input(builder: Builder, node: Node) -> Value:
@@ -110,14 +119,20 @@ def integer_output(builder: Builder, node: Node, tensor: IntegerTensor) -> Value
     """The codes of the QuantizeLinear `node` as the network's result: numbers that are integers. None of a constant."""
     if tensor.is_constant or tensor.scale is None:
         return None
-    values = _quantize(builder, node, tensor, tensor.scale)
+    values = dequantized(builder, node, tensor)
     return values_as_integers(builder, node, values, tensor.scale, tensor.zero_point)
 
 
-def _quantize(builder: Builder, node: Node, tensor: IntegerTensor, scale: Scale) -> Value:
-    """The quantizer that the pair is, and a Clip of values where the codes' range is no format's."""
-    x, zero_point = tensor.source, tensor.zero_point
+def dequantized(builder: Builder, node: Node, tensor: IntegerTensor) -> Value:
+    """What a DequantizeLinear makes of the integers of a QuantizeLinear, by the scale and zero point of that.
+
+    The quantizer that the pair is, and a Clip of values where the codes' range is no format's.
+    """
+    x, zero_point, scale = tensor.source, tensor.zero_point, tensor.scale
     assert isinstance(x, Value)
+    assert scale is not None
+    if tensor.is_quantized:
+        return x
     found = _format(tensor.low, tensor.high, scale, zero_point)
     bits = max(tensor.high.bit_length(), (-tensor.low - 1).bit_length() if tensor.low < 0 else 0)
     signed = tensor.low < 0
@@ -136,8 +151,14 @@ def _quantize(builder: Builder, node: Node, tensor: IntegerTensor, scale: Scale)
             Code.SCALE_PER_CHANNEL,
             f"codes in [{tensor.low}, {tensor.high}] with one scale per channel are not supported",
         )
-    low, high = ((code - zero_point) * scale.step for code in (tensor.low, tensor.high))
-    return builder.append(Clip(result=builder.real(x.type.shape, node), input=value, low=low, high=high))
+    return _clipped(builder, node, value, tensor.low, tensor.high, tensor)
+
+
+def _clipped(builder: Builder, node: Node, x: Value, low: int, high: int, tensor: IntegerTensor) -> Value:
+    """The values x of the integers `tensor`, which are clipped to [low, high]."""
+    assert tensor.scale is not None
+    limits = [(code - tensor.zero_point) * tensor.scale.step for code in (low, high)]
+    return builder.append(Clip(result=builder.real(x.type.shape, node), input=x, low=limits[0], high=limits[1]))
 
 
 def _constant(
@@ -200,7 +221,7 @@ def _integers(builder: Builder, node: Node) -> IntegerTensor | None:
     array = constant_array(node.inputs[0])
     if array is None or array.dtype.kind == "f":
         return None
-    low, high = _type_range(node, array)
+    low, high = type_range(node, array.dtype)
     return IntegerTensor(low, high, array.astype(np.int64), None, 0, is_constant=True, channel_axis=0)
 
 
@@ -213,9 +234,9 @@ def _integer(node: Node, index: int, what: str) -> int:
     return int(array.astype(np.int64).reshape(-1)[0])
 
 
-def _type_range(node: Node, array: NDArray[np.generic]) -> tuple[int, int]:
-    """The lowest and the highest integer of the array's type."""
-    name = array.dtype.names[0] if array.dtype.names else array.dtype.name  # onnx 1.17 makes a record of int4
+def type_range(node: Node, dtype: np.dtype[np.generic]) -> tuple[int, int]:
+    """The lowest and the highest integer of a type."""
+    name = dtype.names[0] if dtype.names else dtype.name  # onnx 1.17 makes a record of int4
     match = _INTEGER.fullmatch(name)
     if match is None or int(match[2]) > 32:
         raise node.fault(Code.BIT_WIDTH, f"quantization to {name} is not supported", hint="integers of at most 32 bits")

@@ -16,13 +16,12 @@ from google.protobuf.message import DecodeError
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, Problem, quote
 from pefslc.files.reading import unreadable
+from pefslc.frontend.external_data import ExternalData
+from pefslc.frontend.opsets import opset_notes, opset_of, opset_problems
 from pefslc.geometry.shapes import element_count
 
-__all__ = ["QONNX_DOMAINS", "Loaded", "load_onnx"]
+__all__ = ["Loaded", "load_onnx"]
 
-QONNX_DOMAINS = {"onnx.brevitas": (1,), "finn.custom_op.general": (1,), "qonnx.custom_op.general": (1, 2)}
-_STANDARD_DOMAINS = ("", "ai.onnx")
-_OLDEST_OPSET, _NEWEST_OPSET = 9, 22
 _REFUSED_ATTRIBUTES = {
     onnx.AttributeProto.TENSORS: "tensors",
     onnx.AttributeProto.SPARSE_TENSOR: "a sparse tensor",
@@ -38,15 +37,17 @@ class Loaded:
     """What is in a file.
 
     graph       in execution order
-    opset       of ONNX; the newest we know where the file's is not supported
+    opset       of ONNX, by which the operators are read
     unreadable  names of the constants that the file does not hold; nothing in `graph` refers to their data
     problems    faults that leave a graph to look at
+    notes       what the file leaves unsaid and how it is taken
     """
 
     graph: gs.Graph
     opset: int
     unreadable: frozenset[str]
     problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
 
 
 def load_onnx(path: Path) -> Loaded:
@@ -69,10 +70,8 @@ def load_onnx(path: Path) -> Loaded:
     problems = list(_text_problems(model)) or list(_graph_problems(model))
     if problems:
         raise CompileError.of(problems)
-    problems = [*_opset_problems(model), *_function_problems(model)]
-    missing = _take_out_unreadable(model.graph, problems)
-    versions = [o.version for o in model.opset_import if o.domain in _STANDARD_DOMAINS]
-    opset = versions[0] if versions and _OLDEST_OPSET <= versions[0] <= _NEWEST_OPSET else _NEWEST_OPSET
+    problems = [*opset_problems(model), *_function_problems(model)]
+    missing = _take_out_unreadable(model.graph, ExternalData(path), problems)
     gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.CRITICAL + 1  # what it raises is said by us, once
     logging.getLogger("onnx").setLevel(logging.CRITICAL)
     try:
@@ -84,7 +83,7 @@ def load_onnx(path: Path) -> Loaded:
             hint="export the model again",
         ) from None
     graph.nodes = _in_execution_order(graph.nodes)
-    return Loaded(graph, opset, missing, tuple(problems))
+    return Loaded(graph, opset_of(model), missing, tuple(problems), tuple(opset_notes(model)))
 
 
 def _in_execution_order(nodes: Sequence[gs.Node]) -> list[gs.Node]:
@@ -146,15 +145,15 @@ def _function_problems(model: onnx.ModelProto) -> Iterator[Problem]:
         )
 
 
-def _take_out_unreadable(graph: onnx.GraphProto, problems: list[Problem]) -> frozenset[str]:
-    """Remove from `graph` the constants whose data the file does not hold, so that nobody goes looking for it.
+def _take_out_unreadable(graph: onnx.GraphProto, external: ExternalData, problems: list[Problem]) -> frozenset[str]:
+    """Take in what lies beside the file; remove from `graph` the constants whose data is not to be had.
 
     Adds to `problems`. Returns the names of the tensors that lost their value.
     """
     lost: list[str] = []
     kept_tensors = []
     for tensor in graph.initializer:
-        found = list(_tensor_problems(tensor))
+        found = list(_tensor_problems(tensor, external))
         problems += found
         if found:
             lost.append(tensor.name)
@@ -162,7 +161,7 @@ def _take_out_unreadable(graph: onnx.GraphProto, problems: list[Problem]) -> fro
             kept_tensors.append(tensor)
     kept_nodes = []
     for node in graph.node:
-        found = [problem for attribute in node.attribute for problem in _attribute_problems(node, attribute)]
+        found = [problem for attribute in node.attribute for problem in _attribute_problems(node, attribute, external)]
         problems += found
         if found:
             lost += node.output
@@ -175,7 +174,9 @@ def _take_out_unreadable(graph: onnx.GraphProto, problems: list[Problem]) -> fro
     return frozenset(lost)
 
 
-def _attribute_problems(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> Iterator[Problem]:
+def _attribute_problems(
+    node: onnx.NodeProto, attribute: onnx.AttributeProto, external: ExternalData
+) -> Iterator[Problem]:
     if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
         yield Problem(
             Code.CONTROL_FLOW,
@@ -184,7 +185,7 @@ def _attribute_problems(node: onnx.NodeProto, attribute: onnx.AttributeProto) ->
             hint="export without data-dependent branches",
         )
     elif attribute.type == onnx.AttributeProto.TENSOR:
-        yield from _tensor_problems(attribute.t)
+        yield from _tensor_problems(attribute.t, external)
     elif attribute.type in _REFUSED_ATTRIBUTES:
         yield Problem(
             Code.ATTRIBUTE_TYPE,
@@ -192,30 +193,6 @@ def _attribute_problems(node: onnx.NodeProto, attribute: onnx.AttributeProto) ->
             at=Origin(node.name, node.op_type, node.output[0] if node.output else ""),
             hint="export the model again",
         )
-
-
-def _opset_problems(model: onnx.ModelProto) -> Iterator[Problem]:
-    versions = {o.domain: o.version for o in model.opset_import}
-    standard = next((versions[d] for d in _STANDARD_DOMAINS if d in versions), None)
-    if standard is None:
-        yield Problem(Code.OPSET, "the file imports no ONNX opset", hint="export the model again")
-    elif not _OLDEST_OPSET <= standard <= _NEWEST_OPSET:
-        yield Problem(
-            Code.OPSET,
-            f"ONNX opset {standard} is not supported",
-            hint=f"export with opset_version between {_OLDEST_OPSET} and {_NEWEST_OPSET}, for example 13",
-        )
-    for domain in sorted({n.domain for n in model.graph.node} - set(_STANDARD_DOMAINS)):
-        if domain not in QONNX_DOMAINS:
-            continue  # named with its operator by the importer
-        if domain not in versions:
-            yield Problem(Code.OPSET, f"domain {quote(domain)} is used but not imported", hint="export the model again")
-        elif versions[domain] not in QONNX_DOMAINS[domain]:
-            yield Problem(
-                Code.OPSET,
-                f"version {versions[domain]} of domain {quote(domain)} is unknown",
-                hint=f"known: {', '.join(map(str, QONNX_DOMAINS[domain]))}",
-            )
 
 
 def _name_problems(graph: onnx.GraphProto) -> Iterator[Problem]:
@@ -277,14 +254,12 @@ def _name_problems(graph: onnx.GraphProto) -> Iterator[Problem]:
                 )
 
 
-def _tensor_problems(tensor: onnx.TensorProto) -> Iterator[Problem]:
+def _tensor_problems(tensor: onnx.TensorProto, external: ExternalData) -> Iterator[Problem]:
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        yield Problem(
-            Code.EXTERNAL_DATA,
-            f"tensor {quote(tensor.name)} is stored outside the model file",
-            hint="save it self-contained: onnx.save(onnx.load(path), new_path)",
-        )
-        return
+        found = external.take_in(tensor)
+        if found is not None:
+            yield found
+            return
     count = element_count(tuple(tensor.dims))
     declared = f"tensor {quote(tensor.name)} declares shape {list(tensor.dims)[:8]}"
     if min(tensor.dims, default=0) < 0:

@@ -17,6 +17,7 @@ __all__ = [
     "import_squeeze",
     "import_transpose",
     "import_unsqueeze",
+    "reshaped",
     "transposed",
 ]
 
@@ -40,11 +41,13 @@ def import_concat(builder: Builder, node: Node) -> Value:
 
 
 def import_flatten(builder: Builder, node: Node) -> Value:
-    """Flatten(x): [N, the rest]."""
+    """Flatten(x, axis): two axes, of all sizes before `axis` and of the others."""
     x = builder.operand(node, 0)
-    if (axis := node.take_int("axis", 1)) != 1:
-        raise node.fault(Code.UNSUPPORTED_ATTRIBUTE, f"Flatten with axis={axis} is not supported", hint="only axis=1")
-    return _reshape(builder, node, x, (*x.type.shape[:1], element_count(x.type.shape[1:])))
+    rank, axis = len(x.type.shape), node.take_int("axis", 1)
+    if not -rank <= axis <= rank:
+        raise node.fault(Code.SHAPE_MISMATCH, f"Flatten of {list(x.type.shape)} with axis={axis}")
+    split = axis + rank if axis < 0 else axis
+    return reshaped(builder, node, x, (element_count(x.type.shape[:split]), element_count(x.type.shape[split:])))
 
 
 def import_reshape(builder: Builder, node: Node) -> Value:
@@ -61,7 +64,7 @@ def import_reshape(builder: Builder, node: Node) -> Value:
         shape[shape.index(-1)] = total // known if known > 0 else 0
     if element_count(tuple(shape)) != total or min(shape, default=1) < 1:
         raise node.fault(Code.SHAPE_MISMATCH, f"Reshape of {list(x.type.shape)} to {wanted} does not fit")
-    return _reshape(builder, node, x, tuple(shape))
+    return reshaped(builder, node, x, tuple(shape))
 
 
 def import_squeeze(builder: Builder, node: Node) -> Value:
@@ -72,7 +75,7 @@ def import_squeeze(builder: Builder, node: Node) -> Value:
     dropped = {a % rank for a in axes} if axes is not None else {i for i, s in enumerate(x.type.shape) if s == 1 and i}
     if any(x.type.shape[a] != 1 for a in dropped):
         raise node.fault(Code.SHAPE_MISMATCH, f"Squeeze of axes {sorted(dropped)} of {list(x.type.shape)}")
-    return _reshape(builder, node, x, tuple(s for i, s in enumerate(x.type.shape) if i not in dropped))
+    return reshaped(builder, node, x, tuple(s for i, s in enumerate(x.type.shape) if i not in dropped))
 
 
 def import_unsqueeze(builder: Builder, node: Node) -> Value:
@@ -82,7 +85,7 @@ def import_unsqueeze(builder: Builder, node: Node) -> Value:
     rank = len(x.type.shape) + len(axes)
     added = {a % rank for a in axes}
     sizes = iter(x.type.shape)
-    return _reshape(builder, node, x, tuple(1 if i in added else next(sizes, 1) for i in range(rank)))
+    return reshaped(builder, node, x, tuple(1 if i in added else next(sizes, 1) for i in range(rank)))
 
 
 def import_transpose(builder: Builder, node: Node) -> Value:
@@ -92,6 +95,9 @@ def import_transpose(builder: Builder, node: Node) -> Value:
     permutation = node.take_ints("perm", tuple(reversed(range(rank)))) or ()
     if sorted(permutation) != list(range(rank)):
         raise node.fault(Code.UNSUPPORTED_ATTRIBUTE, f"perm={list(permutation)} is no permutation of {rank} axes")
+    if x.name in builder.channels_first and permutation == (0, rank - 1, *range(1, rank - 1)):
+        builder.superseded.add(x.name)
+        return builder.channels_first[x.name]
     shape = tuple(x.type.shape[i] for i in permutation)
     result = builder.new_value(shape, x.type.element, node.origin)
     return builder.append(Transpose(result=result, input=x, permutation=permutation))
@@ -114,7 +120,8 @@ def import_identity(builder: Builder, node: Node) -> Value:
     return builder.operand(node, 0)
 
 
-def _reshape(builder: Builder, node: Node, x: Value, shape: tuple[int, ...]) -> Value:
+def reshaped(builder: Builder, node: Node, x: Value, shape: tuple[int, ...]) -> Value:
+    """x under another shape. Raises CompileError where the batch does not stay."""
     if not shape or shape[:1] != x.type.shape[:1]:
         raise node.fault(
             Code.UNSUPPORTED_SHAPE,

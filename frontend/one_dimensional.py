@@ -38,8 +38,8 @@ def also_for_sequences(operator: Operator) -> Operator:
         pads = _numbers(node, "pads", 2)
         if pads is not None:
             node.give_ints("pads", (0, pads[0], 0, pads[1]))
-        if node.op_type == "ReduceMean":
-            _mean_of_the_row(node)
+        if node.op_type in ("ReduceMax", "ReduceMean"):
+            _reduction_of_the_row(node)
         result = operator(builder, node)
         shape = result.type.shape
         return result if len(shape) != 4 else _reshaped(builder, node, result, (*shape[:2], shape[3]))
@@ -72,8 +72,8 @@ def _reshaped(builder: Builder, node: Node, x: Value, shape: tuple[int, ...]) ->
     return builder.append(Reshape(result=builder.new_value(shape, x.type.element, node.origin), input=x))
 
 
-def _mean_of_the_row(node: Node) -> None:
-    """The mean over the length is that over the row and the length."""
+def _reduction_of_the_row(node: Node) -> None:
+    """The mean, or maximum, over the length is that over the row and the length."""
     axes = node.take_axes()
     if axes is None:
         return

@@ -11,6 +11,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.builder import Builder
 from pefslc.frontend.movement import transposed
 from pefslc.frontend.node import Node
+from pefslc.frontend.rows import import_matmul_of_rows
 from pefslc.frontend.sizes import check_size
 from pefslc.frontend.weights import moved
 from pefslc.frontend.windows import checked_output, image_operand, transposed_window, window_of
@@ -122,7 +123,9 @@ def import_gemm(builder: Builder, node: Node) -> Value:
 
 
 def import_matmul(builder: Builder, node: Node) -> Value:
-    """MatMul(x [N, K], weight [K, M])."""
+    """MatMul(x [N, K], weight [K, M]); of more axes, over the last one (`rows`)."""
+    if len(builder.operand(node, 0).type.shape) in (3, 4) and len(builder.operand(node, 1).type.shape) == 2:
+        return import_matmul_of_rows(builder, node)
     return _linear(builder, node, is_transposed=False)
 
 
@@ -146,13 +149,24 @@ def _linear(builder: Builder, node: Node, *, is_transposed: bool) -> Value:
         raise node.fault(
             Code.SHAPE_MISMATCH, f"the weight wants {weight.type.shape[1]} features, the input has {x.type.shape[1]}"
         )
-    bias = builder.operand(node, 2) if node.has_input(2) else None
-    if bias is not None and bias.type.shape != (weight.type.shape[0],):
-        raise node.fault(
-            Code.SHAPE_MISMATCH, f"the bias has shape {list(bias.type.shape)}, the layer {weight.type.shape[0]} outputs"
-        )
+    bias = _bias_of_rows(builder, node, weight.type.shape[0]) if node.has_input(2) else None
     result = builder.real((x.type.shape[0], weight.type.shape[0]), node)
     return builder.append(Linear(result=result, input=x, weight=weight, bias=bias))
+
+
+def _bias_of_rows(builder: Builder, node: Node, outputs: int) -> Value:
+    """Gemm's C [M], which the file may write as what broadcasts to it: [1, M], [1, 1], [1], []."""
+    bias = builder.operand(node, 2)
+    shape = bias.type.shape
+    if shape == (outputs,):
+        return bias
+    if len(shape) > 2 or shape[-1:] not in ((), (1,), (outputs,)) or shape[:-1] not in ((), (1,)):
+        raise node.fault(
+            Code.SHAPE_MISMATCH,
+            f"the bias has shape {list(shape)}, the layer {outputs} outputs",
+            hint=f"one number, or one per output: [{outputs}] or [1, {outputs}]",
+        )
+    return moved(builder, node, bias, lambda array: np.broadcast_to(array, (1, outputs)).reshape(outputs))
 
 
 def _has_scales_of_rows(builder: Builder, weight: Value) -> bool:

@@ -35,7 +35,7 @@ def print_summary(
     """The end of a compile."""
     print_layers(program.layers)
     print(_totals(program.layers, program.emission.cycles, program.lowered.bounded_passes))
-    for note in program.emission.notes:
+    for note in (*(f"note: {note}" for note in program.notes), *program.emission.notes):
         print(note)
     if isinstance(fmt, FixedPoint):
         also = "" if fmt.quantization.signed else ", or signed with the same width and step"

@@ -252,7 +252,7 @@ def compile(
         tuple(row.to_json() for row in rows),
         file.name,
     )
-    program = Program(lowered, chosen, options, emission, sidecar, rows, post_training, changes)
+    program = Program(lowered, chosen, options, emission, sidecar, rows, post_training, changes, imported.notes)
     if verify is not None:
         program.verify(verify).require()
     return program

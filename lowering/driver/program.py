@@ -66,6 +66,7 @@ class Program:
 
     post_training   a float model's comparison with what it was quantized to, where there was data for it
     format_changes  what --requantize changed of a quantized model
+    notes           what the model's file leaves unsaid and how it was taken
     """
 
     lowered: Lowered
@@ -76,6 +77,7 @@ class Program:
     layers: tuple[LayerRow, ...]
     post_training: PostTrainingReport | None = None
     format_changes: tuple[FormatChange, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         count = len(self.layers)

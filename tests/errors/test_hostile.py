@@ -63,12 +63,14 @@ def test_evil_names_reach_neither_files_nor_code(first: int, target: str, tmp_pa
     assert program.verify({graph_input.name: np.random.default_rng(first).normal(0, 2, (2, *SHAPE[1:]))}).equal
 
 
-@pytest.mark.parametrize("location", ["/etc/hostname", "../outside.bin", "inside.bin", "missing.bin"])
-def test_no_file_beside_the_model_is_read(location: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("location", ["/etc/hostname", "../outside.bin", "link.bin", "sub/inside.bin"])
+def test_no_file_of_another_folder_is_read(location: str, tmp_path: Path) -> None:
     (tmp_path / "outside.bin").write_bytes(bytes(1000))
     own = tmp_path / "own"
     own.mkdir()
-    (own / "inside.bin").write_bytes(bytes(1000))
+    (own / "sub").mkdir()
+    (own / "sub" / "inside.bin").write_bytes(bytes(1000))
+    (own / "link.bin").symlink_to("../outside.bin")
     model = network().build()
     tensor = model.graph.initializer[0]
     tensor.ClearField("raw_data")

@@ -55,27 +55,22 @@ def test_an_input_of_integers(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("opset", [8, 23])
+@pytest.mark.parametrize("opset", [8, 26])
 def test_opsets_outside_the_supported_ones(opset: int, tmp_path: Path) -> None:
     m = ModelBuilder(opset=opset)
     m.output(m.node("Relu", m.input(SHAPE)))
     assert refusal_of(m, tmp_path) == (
         f"error[PEF0105]: ONNX opset {opset} is not supported\n"
-        "  help: export with opset_version between 9 and 22, for example 13"
+        "  help: export with opset_version between 9 and 25, for example 13"
     )
 
 
-def test_an_unknown_version_of_a_domain_and_a_domain_that_is_not_imported(tmp_path: Path) -> None:
+def test_an_unknown_version_of_a_domain(tmp_path: Path) -> None:
     m = ModelBuilder(quant_version=57)
     m.output(m.quant(m.input(SHAPE)))
     assert (
         refusal_of(m, tmp_path)
         == "error[PEF0105]: version 57 of domain 'qonnx.custom_op.general' is unknown\n  help: known: 1, 2"
-    )
-    model = m.build()
-    del model.opset_import[1]
-    assert refusal_of(model, tmp_path).startswith(
-        "error[PEF0105]: domain 'qonnx.custom_op.general' is used but not imported"
     )
 
 
@@ -109,17 +104,6 @@ def test_names_that_are_not_unique_or_not_there(tmp_path: Path) -> None:
         "  at:   n (Relu)",
         "  help: export the model again",
     ]
-
-
-def test_data_outside_the_file(tmp_path: Path) -> None:
-    m = ModelBuilder()
-    m.output(m.node("Conv", m.input(SHAPE), m.weight(ONES)))
-    model = m.build()
-    model.graph.initializer[0].data_location = TensorProto.EXTERNAL
-    assert refusal_of(model, tmp_path) == (
-        "error[PEF0106]: tensor 'c0' is stored outside the model file\n"
-        "  help: save it self-contained: onnx.save(onnx.load(path), new_path)"
-    )
 
 
 def test_a_tensor_that_lies_about_its_size(tmp_path: Path) -> None:

@@ -1,0 +1,123 @@
+"""Integers between QuantizeLinear and DequantizeLinear that move, or get another type, before they are read.
+
+Optimizers and TFLite converters leave Reshape, Transpose, MaxPool, Concat and their like there, torch's eager and FX
+quantization a Cast to the type that the integers have. With one scale, the DequantizeLinear rises with the integers
+and treats each alike: what moves or compares them may as well do so behind it, with the same result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from onnx import TensorProto, helper
+
+from pefslc.diagnostics.error_codes import Code
+from pefslc.frontend.builder import Builder, IntegerTensor
+from pefslc.frontend.linear_quantizers import dequantized, type_range
+from pefslc.frontend.node import Node
+from pefslc.ir.value import Value
+
+__all__ = ["also_for_integers", "import_cast"]
+
+Moves = Callable[[Builder, Node], Value | tuple[Value, ...]]
+Either = Callable[[Builder, Node], Value | tuple[Value, ...] | IntegerTensor | tuple[IntegerTensor, ...]]
+
+_WIDTHS = (TensorProto.FLOAT, TensorProto.DOUBLE)
+
+
+def also_for_integers(operator: Moves) -> Either:
+    """The operator, which moves or compares values, for integers of a QuantizeLinear, too."""
+
+    def import_either(
+        builder: Builder, node: Node
+    ) -> Value | tuple[Value, ...] | IntegerTensor | tuple[IntegerTensor, ...]:
+        if not any(t.name in builder.integers for t in node.inputs):
+            return operator(builder, node)
+        tensors = _operands(builder, node)
+        if node.op_type == "Pad":
+            _pad_with_zero(node, tensors[0])
+        for i, tensor in enumerate(tensors):
+            value = dequantized(builder, node, tensor)
+            builder.integers[node.inputs[i].name] = tensor.quantized_as(value)
+            node.inputs[i] = gs.Variable(f"{node.inputs[i].name} dequantized")
+            builder.values[node.inputs[i].name] = value
+        made = operator(builder, node)
+        low, high = min(t.low for t in tensors), max(t.high for t in tensors)
+        results = tuple(
+            replace(tensors[0], low=low, high=high).quantized_as(value)
+            for value in (made if isinstance(made, tuple) else (made,))
+        )
+        return results if isinstance(made, tuple) else results[0]
+
+    return import_either
+
+
+def _operands(builder: Builder, node: Node) -> Sequence[IntegerTensor]:
+    """The integers that are moved: of all operands of a Concat, of the first one of all others; of one scale."""
+    count = len(node.inputs) if node.op_type == "Concat" else 1
+    tensors = [builder.integers.get(t.name) for t in node.inputs[:count]]
+    found = [t for t in tensors if t is not None and isinstance(t.source, Value) and t.scale is not None]
+    scales = {(t.scale, t.zero_point) for t in found}
+    if len(found) == count and len(scales) == 1 and not any(s is None or s.per_channel for s, _ in scales):
+        return found
+    raise node.fault(
+        Code.UNSUPPORTED_OPERATOR,
+        f"{node.op_type} of integers is not supported unless all have one scale and zero point",
+        hint="put a DequantizeLinear right behind each quantizer",
+    )
+
+
+def _pad_with_zero(node: Node, tensor: IntegerTensor) -> None:
+    """The padding among integers, which must be the one that means 0, becomes 0."""
+    given = node.constant(2, "padding value") if node.has_input(2) else np.zeros(1, dtype=np.int64)
+    if given.size != 1 or given.dtype.kind not in "iu" or int(given.reshape(-1)[0]) != tensor.zero_point:
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE,
+            "Pad of integers with another value than the zero point is not supported",
+            hint=f"only zero padding, by {tensor.zero_point} here",
+        )
+    if node.has_input(2):
+        node.inputs[2] = gs.Constant("a padding of 0", np.zeros((), dtype=np.float32))
+
+
+def import_cast(builder: Builder, node: Node) -> Value | IntegerTensor:
+    """Cast(x, to) that changes nothing: of integers to a type that holds them all, of values to float32 or float64.
+
+    Real values have no type here: they are exact.
+    """
+    target = node.take_int("to", 0)
+    node.ignore("saturate", "round_mode")  # of float8 only
+    name = TensorProto.DataType.Name(target) if target in TensorProto.DataType.values() else f"type {target}"
+    tensor = builder.integers.get(node.inputs[0].name) if node.has_input(0) else None
+    if tensor is None:
+        x = builder.operand(node, 0)
+        if target not in _WIDTHS:
+            raise node.fault(
+                Code.UNSUPPORTED_OPERATOR,
+                f"Cast to {name} is not supported",
+                hint="quantize by QuantizeLinear or Quant",
+            )
+        return x
+    if target in _WIDTHS or not _holds(node, target, tensor):
+        raise node.fault(
+            Code.UNSUPPORTED_OPERATOR,
+            f"Cast of integers in [{tensor.low}, {tensor.high}] to {name} is not supported",
+            hint="only to an integer type that holds them all, before their DequantizeLinear",
+        )
+    return tensor
+
+
+def _holds(node: Node, target: int, tensor: IntegerTensor) -> bool:
+    if target == TensorProto.INT64:
+        return True
+    try:
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(target))
+    except (KeyError, ValueError, TypeError):
+        return False
+    if target == TensorProto.UINT64:
+        return tensor.low >= 0
+    low, high = type_range(node, dtype)
+    return low <= tensor.low and tensor.high <= high
