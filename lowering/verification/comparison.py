@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
+from pefslc.evaluation.float_error import index_text
 from pefslc.ir.graph import GraphOutput, OutputMap
 from pefslc.ir.interpret import map_codes
 
@@ -62,7 +63,7 @@ def compare_codes(output: str, expected: Codes, got: Codes, compared: str, first
     if len(wrong):
         index = tuple(int(i) for i in wrong[0])
         want, have = int(expected[index]), int(got[index])
-        first = f"{_index(index, first_row)}: code {have} instead of {want}, off by {abs(have - want)}"
+        first = f"{index_text(index, first_row)}: code {have} instead of {want}, off by {abs(have - want)}"
     return Comparison(output, compared, expected.size, len(wrong), first)
 
 
@@ -87,7 +88,7 @@ def compare_values(
     if len(wrong):
         index = tuple(int(i) for i in wrong[0])
         want, have = float(values[index]), float(mapped[index])
-        first = f"{_index(index, first_row)}: {have:.9g} instead of {want:.9g}, off by {abs(have - want):.3g}"
+        first = f"{index_text(index, first_row)}: {have:.9g} instead of {want:.9g}, off by {abs(have - want):.3g}"
     return Comparison(output.name, compared, got.size, len(wrong), first)
 
 
@@ -102,10 +103,6 @@ def _noise(output: GraphOutput, values: Floats, *, single: bool) -> Floats:
     unit = _UNITS * float(np.finfo(np.float32 if single else np.float64).eps)
     noise = unit * (np.abs(values) + offset)
     return noise if exact else np.maximum(noise, _VALUE_NOISE * np.maximum(np.abs(values), 1))
-
-
-def _index(index: tuple[int, ...], first_row: int) -> str:
-    return str([index[0] + first_row, *index[1:]]) if index else "[]"
 
 
 def _is_exact_in_float64(output_map: OutputMap, low: int, high: int) -> bool:
