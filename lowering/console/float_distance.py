@@ -1,4 +1,4 @@
-"""How far what was compiled is from the model before --fmt: in the summary's line, and as warnings where that is far."""
+"""How far what was compiled is from the model before --fmt: in the summary's line; a warning where that is far."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LISTED = 5
 
 
 def measured_distance(program: Program, verification: Verification | None = None) -> FloatDistance | None:
-    """Of the emitted files where they ran; else of the quantized model on calibration data, if the files are its own."""
+    """Of the emitted files where they ran; else of the quantized model on calibration data, if they are the same."""
     if verification is not None:
         return verification.distance
     if program.post_training is None or program.emission.native is not None:
