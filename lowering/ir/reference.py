@@ -42,7 +42,7 @@ from pefslc.numeric.staircase import Quantizer
 if TYPE_CHECKING:
     from pefslc.ir.graph import Graph, QuantizedGraph
 
-__all__ = ["evaluate_quantized", "evaluate_values", "in_chunks", "stream_values"]
+__all__ = ["evaluate_op", "evaluate_quantized", "evaluate_values", "in_chunks", "stream_values"]
 
 Floats = NDArray[np.float64]
 
@@ -75,7 +75,7 @@ def stream_values(graph: Graph, inputs: Mapping[str, Floats]) -> Iterator[tuple[
         given = all(v.name in as_given for v in op.operands)
         if given and isinstance(op, Constant | Structural):
             as_given.add(op.result.name)
-        result = _evaluate(op, [values[v.name] for v in op.operands], given)
+        result = evaluate_op(op, [values[v.name] for v in op.operands], given)
         for value in op.operands:
             if last_reader[value.name] == i:
                 values.pop(value.name, None)
@@ -106,7 +106,8 @@ def _bytes_per_batch(graph: Graph) -> int:
     return 8 * (values + max(taps, default=0))
 
 
-def _evaluate(op: QuantizedOp, operands: list[Floats], given: bool) -> Floats:
+def evaluate_op(op: QuantizedOp, operands: list[Floats], given: bool = False) -> Floats:
+    """One operation on the values of its operands. `given`: no arithmetic has rounded them."""
     match op:
         case Constant():
             return op.data.data

@@ -18,6 +18,7 @@ __all__ = ["REFERENCE", "Measured", "Verification", "nothing_to_measure"]
 
 REFERENCE = "y_ref64"
 _SATURATED_LISTED = 5
+_BELONGS = "does the array belong to these inputs and to this model?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Verification:
     strangers expected arrays that neither that model makes of the inputs, nor what it was quantized to
     layers    of such artifacts: each layer held to what it read
     overflows whether sums may overflow, which the user accepted
+    advice    where an array of the user's differs: what may be behind it
     ignored   arrays that are no inputs, where none held expected outputs: perhaps one was meant to
     """
 
@@ -59,6 +61,7 @@ class Verification:
     ignored: tuple[str, ...] = ()
     distance: FloatDistance | None = None
     strangers: tuple[str, ...] = ()
+    advice: str = ""
 
     @property
     def equal(self) -> bool:
@@ -100,7 +103,7 @@ class Verification:
         if self.overflows:
             return "sums saturate on these inputs: compile without --allow-overflow"
         if all(c.given for c in wrong):
-            return "model, interpreter and artifacts agree: does the array belong to these inputs and to this model?"
+            return f"model, interpreter and artifacts agree: {self.advice or _BELONGS}"
         return None
 
     def __str__(self) -> str:

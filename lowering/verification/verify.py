@@ -12,7 +12,7 @@ Where a target's requantizations are bounded it says which staircases it compute
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -28,8 +28,10 @@ from pefslc.ir.semantics import evaluate
 from pefslc.numeric.deviation import Deviations
 from pefslc.targets.protocol import Audit, LayerAudit, Runner
 from pefslc.verification.before_format import BeforeFormat
-from pefslc.verification.comparison import Comparison, compare_codes, compare_values
+from pefslc.verification.comparison import Comparison, compare_codes, compare_values, differing_values
 from pefslc.verification.outcome import REFERENCE, Measured, Verification
+from pefslc.verification.raw_weights import raw_weights_hint
+from pefslc.verification.rounding_of_reference import RoundingOfReference
 
 __all__ = ["Prediction", "verify"]
 
@@ -103,6 +105,8 @@ def verify(
     inputs, rows = as_batches(reference, arrays)
     expected = list(_expected(integer, arrays, rows))
     tally = _Tally()
+    roundings: dict[tuple[str, str], RoundingOfReference] = {}
+    output_names = {o.name: o.value.name for o in reference.outputs}
     for start in range(0, rows, _CHUNK_ROWS):
         stop = min(start + _CHUNK_ROWS, rows)
         if progress is not None:
@@ -143,7 +147,16 @@ def verify(
             for name, wanted in arrays_of:
                 found = compare_values(output, wanted, emitted[output.name], f"{runner_name} and {name}", first)
                 add(replace(found, given=True))
+                if found.differing and wanted.dtype.kind == "f" and wanted.dtype.itemsize < 8:
+                    wrong = differing_values(output, wanted, emitted[output.name])
+                    rounding = roundings.setdefault((output.name, found.compared), RoundingOfReference())
+                    rounding.add(reference, chunk, output_names[output.name], wanted, wrong, first)
     rows = next(iter(inputs.values())).shape[0]
+    advice = ""
+    if any(c.given and c.differing for c in tally.found.values()):
+        advice = _advice(reference, inputs, expected, roundings.values())
+    for key, rounding in roundings.items():
+        tally.found[key] = replace(tally.found[key], reason=str(rounding))
     compared, measured = tuple(tally.found.values()), tuple(tally.measured.values())
     if before is not None:
         compared += before.equal
@@ -157,7 +170,23 @@ def verify(
         ignored=ignored,
         distance=None if before is None else before.distance(rows),
         strangers=() if before is None else before.strangers,
+        advice=advice,
     )
+
+
+def _advice(
+    reference: Graph,
+    inputs: Mapping[str, Floats],
+    expected: Sequence[tuple[str, str, NDArray[np.generic]]],
+    roundings: Collection[RoundingOfReference],
+) -> str:
+    """What may be behind expected arrays that differ; "" where nothing is known."""
+    if roundings and all(r.explained == r.differing for r in roundings):
+        return "the model means exact arithmetic; compare with outputs computed in float64, or leave the array out"
+    first = {i.name: _rows(inputs[i.name], i.value.type.shape, 0, _CHUNK_ROWS) for i in reference.inputs}
+    shapes = {o.name: o.value.type.shape for o in reference.outputs}
+    wanted = {o: _rows(a, shapes[o], 0, _CHUNK_ROWS).astype(np.float64) for o, _, a in expected}
+    return raw_weights_hint(reference, first, wanted)
 
 
 def _rows(array: NDArray[np.generic], shape: tuple[int, ...], start: int, stop: int) -> NDArray[np.float64]:
