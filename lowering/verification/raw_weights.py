@@ -19,6 +19,7 @@ from pefslc.ir.quantized import Constant, Quantize
 from pefslc.ir.reference import evaluate_op
 from pefslc.ir.value import Op
 from pefslc.numeric.rounding import RoundingMode
+from pefslc.passes.check_format import quantizer_roles
 from pefslc.reports.layer_report import layer_name
 
 __all__ = ["raw_weights_hint"]
@@ -52,12 +53,12 @@ def raw_weights_hint(graph: Graph, inputs: Mapping[str, Floats], expected: Mappi
 
 
 def _raw_quantizers(graph: Graph) -> list[Quantize]:
-    """The quantizers of constants that change them by more than the noise of float32."""
+    """The weight quantizers of constants that change them by more than the noise of float32."""
     constants = {op.result.name: op.data.data for op in graph.of_type(Constant)}
     found = []
-    for op in graph.of_type(Quantize):
-        data = constants.get(op.input.name)
-        if data is not None and data.size:
+    for op, role in quantizer_roles(graph):
+        data = constants.get(op.input.name) if isinstance(op, Quantize) and role == "weight" else None
+        if isinstance(op, Quantize) and data is not None and data.size:
             change = np.abs(evaluate_op(op, [data]) - data)
             if change.max() > 1e-6 * np.abs(data).max():
                 found.append(op)
