@@ -17,11 +17,14 @@ from pefslc.frontend.node import Node, constant_array
 from pefslc.frontend.sizes import check_size, is_possible
 from pefslc.geometry.shapes import Shape
 from pefslc.ir.graph import GraphInput, GraphOutput
+from pefslc.ir.output_function import OutputFunction
 from pefslc.ir.quantized import Constant
 from pefslc.ir.value import Element, Op, Real, RealArray, TensorType, Value
 from pefslc.numeric.scale import Scale
 
-__all__ = ["Builder", "IntegerTensor"]
+__all__ = ["Builder", "HostTail", "IntegerTensor"]
+
+_INTEGER_INPUTS = ("int8", "uint8", "int16", "uint16", "int32", "uint32")
 
 
 def _is_no_float(tensor: gs.Tensor) -> bool:
@@ -63,6 +66,14 @@ class IntegerTensor:
     channel_axis: int
 
 
+@dataclass(frozen=True, slots=True)
+class HostTail:
+    """What the host computes of a tensor at the end of the network."""
+
+    value: Value
+    function: OutputFunction
+
+
 @dataclass
 class Builder:
     """The graph under construction: values by ONNX tensor name, operations in order, faults so far.
@@ -71,6 +82,7 @@ class Builder:
     unknown   names of the values that stand in for what a faulty node would compute
     assumed   inputs whose open axes were taken as 1, only to go on
     superseded  names of constants that were made anew in another order
+    integer_tensors  ONNX tensors that are an input of integers, or parts of one: their type
     """
 
     given: GivenShapes = NOTHING_GIVEN
@@ -82,6 +94,8 @@ class Builder:
     ops: list[Op] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
     integers: dict[str, IntegerTensor] = field(default_factory=dict)
+    integer_tensors: dict[str, str] = field(default_factory=dict)
+    tails: dict[str, HostTail] = field(default_factory=dict)
     _count: int = 0
 
     def new_value(self, shape: Shape, element: Element, origin: Origin) -> Value:
@@ -158,6 +172,13 @@ class Builder:
                 f"{node.op_type} of integers is not supported",
                 hint="put a DequantizeLinear right behind the quantizer",
             )
+        if tensor.name in self.tails:
+            name = tensor.inputs[0].op if tensor.inputs else "a tensor"
+            raise node.fault(
+                Code.NOT_QUANTIZED,
+                f"{node.op_type} reads what {name} makes, which the host computes: it may only end the network",
+                hint=f"end the network before {name}, or quantize its operand and take {name} off",
+            )
         array = constant_array(tensor)
         if array is None:
             raise node.fault(Code.UNDEFINED_TENSOR, f"tensor {quote(tensor.name)} is produced by no node")
@@ -180,7 +201,7 @@ class Builder:
         return self.append(Constant(result=self.new_value(tuple(array.shape), Real(), origin), data=data))
 
     def add_input(self, tensor: gs.Tensor) -> GraphInput | None:
-        """A graph input with a static float shape; a fault otherwise."""
+        """A graph input of a static shape, floats or integers that a format holds; a fault otherwise."""
         origin = Origin("", "input", tensor.name)
         shape: Sequence[int | str | None] | None = tensor.shape
         try:
@@ -201,8 +222,15 @@ class Builder:
                     hint="export without dynamic_axes, or give the open sizes: --batch 1 or "
                     f"--input-shape {_option_name(tensor.name)}={_example(shape)}",
                 )
-            if tensor.dtype is not None and np.dtype(tensor.dtype).kind != "f":
-                raise CompileError(Code.INPUT_TYPE, f"the input holds {_element(tensor.dtype)}, not floats", at=origin)
+            kind = "" if tensor.dtype is None else _element(tensor.dtype)
+            if tensor.dtype is not None and np.dtype(tensor.dtype).kind != "f" and kind not in _INTEGER_INPUTS:
+                raise CompileError(
+                    Code.INPUT_TYPE,
+                    f"the input holds {kind}, not floats",
+                    at=origin,
+                    hint=f"make it floats, or one of {', '.join(_INTEGER_INPUTS)} that a DequantizeLinear or a Cast "
+                    "reads",
+                )
             if not shape:
                 raise CompileError(
                     Code.UNSUPPORTED_SHAPE,
@@ -221,7 +249,10 @@ class Builder:
             self._stand_in_for_input(tensor, shape, origin)
             return None
         self.values[tensor.name] = value
-        return GraphInput(tensor.name, value)
+        if kind not in _INTEGER_INPUTS:
+            return GraphInput(tensor.name, value)
+        self.integer_tensors[tensor.name] = kind
+        return GraphInput(tensor.name, value, integers=kind)
 
     def _stand_in_for_input(
         self, tensor: gs.Tensor, declared: Sequence[int | str | None] | None, origin: Origin
@@ -243,7 +274,8 @@ class Builder:
         for tensor in onnx_graph.outputs:
             if tensor.name in self.poisoned:
                 continue
-            if tensor.name not in self.values:
+            tail = self.tails.get(tensor.name)
+            if tensor.name not in self.values and tail is None:
                 integers = tensor.name in self.integers
                 self.problems.append(
                     Problem(
@@ -254,22 +286,19 @@ class Builder:
                     )
                 )
                 continue
-            value = self.values[tensor.name]
+            value = self.values[tensor.name] if tail is None else tail.value
+            output = GraphOutput(tensor.name, value, function=None if tail is None else tail.function)
             declared = tensor.shape
-            if (
-                declared is not None
-                and all(isinstance(s, int) for s in declared)
-                and tuple(declared) != value.type.shape
-            ):
+            if declared is not None and all(isinstance(s, int) for s in declared) and tuple(declared) != output.shape:
                 self.problems.append(
                     Problem(
                         Code.OUTPUT_SHAPE,
-                        f"the output is declared {list(declared)} but computed {list(value.type.shape)}",
+                        f"the output is declared {list(declared)} but computed {list(output.shape)}",
                         at=value.origin,
                         hint="export the model again"
                         if self.given == NOTHING_GIVEN
                         else "the file fixes this shape: give --batch and --input-shape that agree with it",
                     )
                 )
-            found.append(GraphOutput(tensor.name, value))
+            found.append(output)
         return tuple(found)

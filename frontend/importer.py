@@ -14,12 +14,16 @@ import onnx_graphsurgeon as gs
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
-from pefslc.frontend.builder import Builder, IntegerTensor
+from pefslc.frontend.builder import Builder, HostTail, IntegerTensor
 from pefslc.frontend.constants import fold_constant_node
 from pefslc.frontend.given_shapes import NOTHING_GIVEN, GivenShapes
+from pefslc.frontend.integer_inputs import check_reads_integers
+from pefslc.frontend.integer_operators import spell_integer_operators
+from pefslc.frontend.linear_quantizers import integer_output
 from pefslc.frontend.load import QONNX_DOMAINS, load_onnx
 from pefslc.frontend.node import Node
 from pefslc.frontend.operators import OPERATORS
+from pefslc.frontend.tails import passed_on, with_functions
 from pefslc.ir.graph import Graph, Level
 
 __all__ = ["Imported", "import_model", "survey_model"]
@@ -52,6 +56,7 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Imported:
     given  what the user says about the shapes of inputs
     """
     loaded = load_onnx(path)
+    spell_integer_operators(loaded.graph, loaded.opset)
     builder = Builder(given, set(loaded.unreadable), list(loaded.problems))
     builder.problems += given.problems([t.name for t in loaded.graph.inputs])
     inputs = [builder.add_input(tensor) for tensor in loaded.graph.inputs]
@@ -64,7 +69,10 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Imported:
         except CompileError as e:
             builder.problems.extend(e.problems)
             builder.stand_in(node)
-    outputs = builder.outputs(loaded.graph)
+    for tensor in loaded.graph.outputs:
+        if tensor.name in builder.integers and tensor.name not in builder.values:
+            _integer_output(builder, tensor, loaded.opset)
+    outputs = with_functions(builder.outputs(loaded.graph), builder.ops)
     builder.drop_superseded(outputs)
     shapes = builder.shapes()
     return Imported(
@@ -74,11 +82,26 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Imported:
     )
 
 
+def _integer_output(builder: Builder, tensor: gs.Tensor, opset: int) -> None:
+    """An output of a quantizer's codes becomes a value; a constant stays what it is."""
+    try:
+        value = integer_output(builder, Node(tensor.inputs[0], opset), builder.integers[tensor.name])
+    except CompileError as e:
+        builder.problems.extend(e.problems)
+        builder.poisoned.add(tensor.name)
+    else:
+        if value is not None:
+            builder.define(tensor, value)
+
+
 def _import_node(builder: Builder, node: Node, outputs: Sequence[gs.Tensor]) -> None:
     """Fold the node, or hand it to its operator. Raises CompileError."""
     array = fold_constant_node(node, builder.values)
     if array is not None:
         node.raw.outputs[0].to_constant(array)
+        return
+    if (tail := passed_on(builder, node)) is not None:
+        builder.tails[node.raw.outputs[0].name] = tail
         return
     domain = "qonnx" if node.domain in QONNX_DOMAINS else node.domain
     operator = OPERATORS.get((domain.removeprefix("ai.onnx"), node.op_type))
@@ -89,11 +112,14 @@ def _import_node(builder: Builder, node: Node, outputs: Sequence[gs.Tensor]) -> 
             _check_parameters(builder, node)
         builder.stand_in(node)
         return
+    check_reads_integers(builder, node)
     result = operator(builder, node)
     node.finish()
     results = result if isinstance(result, tuple) else (result,)
     for tensor, made in zip(node.raw.outputs, results, strict=False):
-        if isinstance(made, IntegerTensor):
+        if isinstance(made, HostTail):
+            builder.tails[tensor.name] = made
+        elif isinstance(made, IntegerTensor):
             builder.integers[tensor.name] = made
         else:
             builder.define(tensor, made)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.builder import Builder, IntegerTensor
+from pefslc.frontend.integer_inputs import dequantized_input, values_as_integers
 from pefslc.frontend.node import Node, constant_array
 from pefslc.frontend.quantizers import exact_scale, positive_steps
 from pefslc.frontend.weights import back_from_first, channel_axes, with_axis_first
@@ -22,7 +23,7 @@ from pefslc.ir.value import IntArray, Value
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale
 
-__all__ = ["clip_integers", "import_dequantize_linear", "import_quantize_linear"]
+__all__ = ["clip_integers", "import_dequantize_linear", "import_quantize_linear", "integer_output"]
 
 _INTEGER = re.compile(r"(u?)int(\d+)")
 
@@ -34,7 +35,7 @@ def import_quantize_linear(builder: Builder, node: Node) -> IntegerTensor:
     node.ignore("saturate")  # of float8 only
     zero_points = node.constant(2, "zero point") if node.has_input(2) else np.zeros(1, dtype=_output_type(node))
     low, high = _type_range(node, zero_points)
-    codes = zero_points.astype(np.int64).reshape(-1)
+    codes = _zero_points(node, zero_points, x.type.shape, axis)
     if (codes != codes[0]).any():
         raise node.fault(
             Code.ZERO_POINT, "zero points that differ between channels are not supported", hint="quantize symmetrically"
@@ -66,6 +67,8 @@ def clip_integers(builder: Builder, node: Node) -> IntegerTensor | None:
 
 def import_dequantize_linear(builder: Builder, node: Node) -> Value:
     """DequantizeLinear(codes, scale, zero point): (codes - zero point) * scale."""
+    if node.has_input(0) and node.inputs[0].name in builder.integer_tensors:
+        return _dequantized_input(builder, node)
     tensor = _integers(builder, node)
     if tensor is None:
         raise node.fault(
@@ -76,7 +79,7 @@ def import_dequantize_linear(builder: Builder, node: Node) -> Value:
     scale = _scale(node, shape, axis)
     zero_points = np.zeros(1, dtype=np.int64)
     if node.has_input(2):
-        zero_points = node.constant(2, "zero point").astype(np.int64).reshape(-1)
+        zero_points = _zero_points(node, node.constant(2, "zero point"), shape, axis)
     if not isinstance(tensor.source, Value):
         return _constant(builder, node, tensor, scale, zero_points, axis)
     if (scale, zero_points.tolist()) != (tensor.scale, [tensor.zero_point] * zero_points.size):
@@ -86,6 +89,29 @@ def import_dequantize_linear(builder: Builder, node: Node) -> Value:
             hint="integers that are read with another meaning are not supported",
         )
     return _quantize(builder, node, tensor, scale)
+
+
+def _dequantized_input(builder: Builder, node: Node) -> Value:
+    """Of an input that holds integers."""
+    shape = builder.values[node.inputs[0].name].type.shape
+    axis = _axis(node, len(shape))
+    scale = _scale(node, shape, axis)
+    zero_points = node.constant(2, "zero point").astype(np.int64).reshape(-1) if node.has_input(2) else np.zeros(1, int)
+    if (zero_points != zero_points[0]).any() or (scale.per_channel and axis != 1):
+        raise node.fault(
+            Code.ZERO_POINT if not scale.per_channel or axis == 1 else Code.SCALE_SHAPE,
+            "an input's integers have one zero point, and scales along axis 1",
+            hint="give the input one scale and one zero point",
+        )
+    return dequantized_input(builder, node, scale, int(zero_points[0]))
+
+
+def integer_output(builder: Builder, node: Node, tensor: IntegerTensor) -> Value | None:
+    """The codes of the QuantizeLinear `node` as the network's result: numbers that are integers. None of a constant."""
+    if tensor.is_constant or tensor.scale is None:
+        return None
+    values = _quantize(builder, node, tensor, tensor.scale)
+    return values_as_integers(builder, node, values, tensor.scale, tensor.zero_point)
 
 
 def _quantize(builder: Builder, node: Node, tensor: IntegerTensor, scale: Scale) -> Value:
@@ -140,6 +166,17 @@ def _constant(
     result = builder.new_value(data.shape, quantization, node.origin)
     constant = builder.append(QuantizedConstant(result=result, codes=data))
     return back_from_first(builder, constant, axis)
+
+
+def _zero_points(node: Node, array: NDArray[np.generic], shape: tuple[int, ...], axis: int) -> NDArray[np.int64]:
+    """One, or one for each index along `axis` of a tensor."""
+    if array.dtype.kind == "f" or not (array.size == 1 or (0 <= axis < len(shape) and array.size == shape[axis])):
+        raise node.fault(
+            Code.ZERO_POINT,
+            f"a zero point of shape {list(array.shape)}, {array.dtype}, of a tensor {list(shape)} is not supported",
+            hint="one integer, or one for each channel",
+        )
+    return array.astype(np.int64).reshape(-1)
 
 
 def _format(low: int, high: int, scale: Scale, zero_point: int) -> Quantization | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pefslc.frontend.builder import Builder, IntegerTensor
+from pefslc.frontend.builder import Builder, HostTail, IntegerTensor
 from pefslc.frontend.elementwise import (
     FUNCTIONS,
     import_add,
@@ -19,6 +19,8 @@ from pefslc.frontend.elementwise import (
     import_relu,
     import_sub,
 )
+from pefslc.frontend.integer_checks import INTEGER_OPERATORS, import_integer_operator
+from pefslc.frontend.integer_inputs import import_cast
 from pefslc.frontend.linear_quantizers import import_dequantize_linear, import_quantize_linear
 from pefslc.frontend.movement import (
     import_concat,
@@ -42,11 +44,12 @@ from pefslc.frontend.pools import (
 from pefslc.frontend.products import import_conv, import_conv_transpose, import_gemm, import_matmul
 from pefslc.frontend.quantizers import import_bipolar_quant, import_quant, import_trunc
 from pefslc.frontend.resizing import import_resize
+from pefslc.frontend.tails import import_arg_max, import_log_softmax, import_softmax
 from pefslc.ir.value import Value
 
 __all__ = ["OPERATORS"]
 
-OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Value | tuple[Value, ...] | IntegerTensor]] = {
+OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Value | tuple[Value, ...] | IntegerTensor | HostTail]] = {
     ("qonnx", "Quant"): import_quant,
     ("qonnx", "IntQuant"): import_quant,
     ("qonnx", "BipolarQuant"): import_bipolar_quant,
@@ -60,6 +63,10 @@ OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Value | tuple[Value, 
     ("", "Gemm"): import_gemm,
     ("", "MatMul"): import_matmul,
     ("", "BatchNormalization"): import_batch_norm,
+    ("", "Cast"): import_cast,
+    ("", "Softmax"): import_softmax,
+    ("", "LogSoftmax"): import_log_softmax,
+    ("", "ArgMax"): import_arg_max,
     ("", "Relu"): import_relu,
     ("", "LeakyRelu"): import_leaky_relu,
     ("", "PRelu"): import_prelu,
@@ -88,4 +95,5 @@ OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Value | tuple[Value, 
     ("", "Upsample"): import_resize,
     ("", "Identity"): import_identity,
     ("", "Dropout"): import_identity,
+    **dict.fromkeys(INTEGER_OPERATORS, import_integer_operator),
 }

@@ -6,7 +6,7 @@ its own words (`targets/tensil/words/verify.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,7 +16,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.integer import Conv2d, Dense, Rescale, Sum, SumPool
-from pefslc.numeric.accumulate import bits_for_range
+from pefslc.numeric.accumulate import bits_for_range, largest_magnitude
 from pefslc.passes.manager import Exactness
 
 __all__ = ["CheckAccumulators", "accumulator_bits", "sum_ranges"]
@@ -67,6 +67,24 @@ def overflows(graph: Graph, limits: TargetLimits) -> Iterator[Problem]:
                     Code.ACCUMULATOR_OVERFLOW,
                     f"the accumulator needs {needed} bits, {limits.accumulator_name} has {limits.accumulator_bits}",
                     at=op.result.origin,
-                    hint="use fewer bits for weights or activations, fewer input channels, or accumulator-aware "
-                    "training; a wider data type of the target; or --allow-overflow, where the target can saturate",
+                    hint=_remedy(op, {r.result.name for r in graph.of_type(Rescale)}),
                 )
+
+
+def _remedy(op: Conv2d | Dense | Sum | SumPool | Rescale, rescaled: Container[str]) -> str:
+    """What makes the sum narrower: most of the bits may come from scales that were brought to one grid."""
+    wider = "a wider data type of the target"
+    if isinstance(op, Rescale) or (isinstance(op, Sum) and any(v.name in rescaled for v in op.operands)):
+        return f"share one quantizer between the branches, or use power-of-two scales; or {wider}"
+    if isinstance(op, Conv2d | Dense) and _takes_scales_in(op):
+        return f"quantize its input per tensor, or with power-of-two scales, for the weights take these in; or {wider}"
+    return (
+        "use fewer bits for weights or activations, fewer input channels, or accumulator-aware training; "
+        f"{wider}; or --allow-overflow, where the target can saturate"
+    )
+
+
+def _takes_scales_in(op: Conv2d | Dense) -> bool:
+    """Whether the weights hold scales of the input's channels, too: those of a quantizer alone have fewer bits."""
+    several = op.input.type.codes.scale.per_channel and op.weight.shape[1] > 1
+    return several or largest_magnitude(op.weight.data) >= 1 << 24

@@ -18,13 +18,25 @@ from pefslc.ir.graph import Graph, GraphInput
 from pefslc.ir.integer import IntegerOp, Requantize, Rescale
 from pefslc.ir.quantized import Constant, QuantizedConstant
 from pefslc.ir.value import CodeRange, IntArray, Op, TensorType, Value
-from pefslc.numeric.accumulate import fits_int64
+from pefslc.numeric.accumulate import bits_for_range, fits_int64
+from pefslc.numeric.affine_shift import INT64_HEADROOM
 from pefslc.numeric.scale import Scale, common_grid
 from pefslc.numeric.stages import Affine
 from pefslc.numeric.staircase import MOST_STEPS, Staircase
+from pefslc.passes.affine_operand import AffineOperand, affine_operand
 from pefslc.passes.separate_bias import constant_values
 
-__all__ = ["IntegerBuilder", "Lowered", "constant_operand", "with_codes", "with_codes_of"]
+__all__ = [
+    "IntegerBuilder",
+    "Lowered",
+    "constant_operand",
+    "open_input",
+    "several_scales",
+    "with_codes",
+    "with_codes_of",
+]
+
+_GRID = "UQ0.8"  # pictures as ToTensor makes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,43 +78,24 @@ class IntegerBuilder:
         if value.name in self.lowered:
             return self.lowered[value.name]
         if value.name in self.inputs:
-            raise CompileError(
-                Code.INPUT_NOT_QUANTIZED,
-                f"input {quote(self.inputs[value.name].name)} has no quantizer: {reader.mnemonic} reads real numbers",
-                at=reader.result.origin,
-                hint="start the network with QuantIdentity, or give the input's format with --fmt Q2.3",
-            )
+            found = self.inputs[value.name]
+            what = f"input {quote(found.name)} has no quantizer: {reader.mnemonic} reads real numbers"
+            raise open_input(found, what, reader)
         raise constant_operand(reader)
 
     def exact(self, value: Value, reader: Op) -> Value:
         """The operand as codes alone, value = (code - zero point) * scale."""
         lowered = self.operand(value, reader)
         if lowered.tail:
-            raise CompileError(
-                Code.NOT_QUANTIZED,
-                f"{reader.mnemonic} reads a tensor that is not quantized",
-                at=reader.result.origin,
-                hint=f"quantize the result of {value.origin} (QuantIdentity or QuantReLU)",
-            )
+            raise _not_quantized(value, reader)
         return lowered.value
 
     def per_tensor(self, value: Value, reader: Op) -> Value:
         """The operand as codes alone, with one scale."""
-        return self._with_one_scale(self.exact(value, reader), value, reader)
-
-    def _with_one_scale(self, exact: Value, value: Value, reader: Op) -> Value:
+        exact = self.exact(value, reader)
         if exact.type.codes.scale.per_channel:
-            raise CompileError(
-                Code.SCALE_PER_CHANNEL,
-                f"{reader.mnemonic} reads a tensor with one scale per channel",
-                at=reader.result.origin,
-                hint=f"quantize the result of {value.origin} per tensor",
-            )
+            raise several_scales(value, reader)
         return exact
-
-    def summand(self, value: Value, reader: Op) -> Value:
-        """The operand as codes that sums are made of: value = code * scale, one scale."""
-        return self.centred(self.per_tensor(value, reader))
 
     def centred(self, value: Value) -> Value:
         """The same values as codes with zero point 0. Only an input's codes have another: quantizers centre theirs."""
@@ -124,38 +117,68 @@ class IntegerBuilder:
             self._centred[value.name] = self.append(Requantize(result=result, input=value, staircase=staircase))
         return self._centred[value.name]
 
-    def aligned(self, values: tuple[Value, ...], reader: Op) -> tuple[Value, ...]:
-        """The operands on their common grid: each multiplied by an integer, which takes in constant factors."""
-        multiples = [self._multiple(v, reader) for v in values]
-        grid = common_grid(step for _, step in multiples)
+    def affine(self, value: Value, reader: Op) -> AffineOperand:
+        """The operand as an affine function of codes, per channel (see `passes.affine_operand`)."""
+        lowered = self.operand(value, reader)
+        if affine_operand(lowered.value, lowered.tail) is None:
+            self.exact(value, reader)  # raises
+        found = affine_operand(self.centred(lowered.value), lowered.tail)
+        assert found is not None, "a scale is not 0"
+        return found
+
+    def aligned(self, values: tuple[Value, ...], reader: Op) -> tuple[AffineOperand, ...]:
+        """The operands with their codes on one grid, which is the step of each; the offsets are as they were.
+
+        The codes are multiplied by integers, which take in constant factors. Sums of them fit 62 bits.
+        """
+        operands = [self.affine(v, reader) for v in values]
+        for value, operand in zip(values, operands, strict=True):
+            if len(operand.steps) > 1:
+                raise several_scales(value, reader)
+        grid = common_grid(abs(operand.steps[0]) for operand in operands)
+        factors = [int(operand.steps[0] / grid) for operand in operands]
+        reach = sum(abs(f) * _largest(o.codes) for f, o in zip(factors, operands, strict=True))
+        if bits_for_range(-reach, reach) > INT64_HEADROOM:
+            raise self._no_common_grid(values, reader)
         aligned = []
-        for i, (value, step) in enumerate(multiples):
-            factor = int(step / grid)
-            if abs(factor) > 1 << 24:
-                for v in values:
-                    self.exact(v, reader)  # raises where a constant factor is to blame
-                raise CompileError(
-                    Code.NO_COMMON_GRID,
-                    f"the scales of {reader.mnemonic}'s inputs have no common grid",
-                    at=reader.result.origin,
-                    hint="share one quantizer between the branches, or use power-of-two scales",
-                )
-            if factor != 1 or value.type.codes.scale.step != grid:
-                result = replace(with_codes(value, Scale((grid,))), name=f"{reader.result.name}.aligned{i}")
-                value = self.append(Rescale(result=result, input=value, factor=factor))
-            aligned.append(value)
+        for i, (operand, factor) in enumerate(zip(operands, factors, strict=True)):
+            codes = operand.codes
+            if factor != 1 or codes.type.codes.scale.step != grid:
+                result = replace(with_codes(codes, Scale((grid,))), name=f"{reader.result.name}.aligned{i}")
+                codes = self.append(Rescale(result=result, input=codes, factor=factor))
+            aligned.append(AffineOperand(codes, (grid,), operand.offsets))
         return tuple(aligned)
 
-    def _multiple(self, value: Value, reader: Op) -> tuple[Value, Fraction]:
-        """The operand as codes that sums are made of, and what one code is worth: negative after a factor of -1."""
-        lowered, worth = self.operand(value, reader), Fraction(1)
-        for stage in lowered.tail:
-            if stage.multiple is None:
-                self.exact(value, reader)  # raises
-            else:
-                worth *= stage.multiple
-        codes = self.centred(self._with_one_scale(lowered.value, value, reader))
-        return codes, codes.type.codes.scale.step * worth
+    def _no_common_grid(self, values: tuple[Value, ...], reader: Op) -> CompileError:
+        """The refusal of a sum of more than 62 bits: sums without a quantizer have the longest scales."""
+        sums = [v for v in values if self.lowered[v.name].tail or _largest(self.lowered[v.name].value) >= 1 << 16]
+        names = " and of ".join(str(v.origin) for v in sums)
+        quantizers = f"quantize the result of {names}, too (QuantIdentity); or " if sums else ""
+        return CompileError(
+            Code.NO_COMMON_GRID,
+            f"the scales of {reader.mnemonic}'s inputs have no common grid within 62 bits",
+            at=reader.result.origin,
+            hint=quantizers + "share one quantizer between the branches, or use power-of-two scales",
+        )
+
+    def with_offset_in_codes(self, operand: AffineOperand, value: Value, reader: Op) -> AffineOperand:
+        """The operand without offset, for a layer that pads with 0: 0 has to be a code then."""
+        shifts = operand.shifts
+        codes = operand.codes.type.codes
+        if shifts is None or codes.high - codes.low > MOST_STEPS:
+            raise CompileError(
+                Code.NOT_QUANTIZED,
+                f"{reader.mnemonic} pads with 0, and no code of its input is worth 0",
+                at=reader.result.origin,
+                hint=f"quantize the result of {value.origin} (QuantIdentity), or pad nothing",
+            )
+        result = replace(with_codes(operand.codes, codes.scale), name=f"{value.name}.shifted")
+        steps = np.arange(codes.low + 1, codes.high + 1, dtype=np.int64)[None, :]
+        if len(set(shifts)) > 1:
+            raise _not_quantized(value, reader)
+        staircase = Staircase(codes.low, codes.high, codes.low + shifts[0], steps, np.ones(1, dtype=np.int64))
+        shifted = self.append(Requantize(result=result, input=operand.codes, staircase=staircase))
+        return AffineOperand(shifted, operand.steps, (Fraction(0),))
 
     def weight(self, value: Value, reader: Op) -> tuple[IntArray, Scale]:
         """The weights' codes, with zero point 0, and their scale."""
@@ -190,6 +213,44 @@ class IntegerBuilder:
                 hint="use coarser scales",
             )
         return IntArray(np.array([int(c) for c in codes], dtype=np.int64))
+
+
+def open_input(graph_input: GraphInput, what: str, reader: Op) -> CompileError:
+    """The refusal of an input whose codes nothing says."""
+    name, grid = quote(graph_input.name)[1:-1], _GRID
+    if graph_input.integers:  # the numbers that it holds
+        kind = np.dtype(graph_input.integers)
+        grid = f"{'U' if kind.kind == 'u' else ''}Q{8 * kind.itemsize}.0"
+    return CompileError(
+        Code.INPUT_NOT_QUANTIZED,
+        what,
+        at=reader.result.origin,
+        hint=f"start the network with QuantIdentity, or give the input's format: --input-fmt {name}={grid}",
+    )
+
+
+def _largest(value: Value) -> int:
+    """The largest magnitude of its codes."""
+    return max(-value.type.codes.low, value.type.codes.high)
+
+
+def _not_quantized(value: Value, reader: Op) -> CompileError:
+    return CompileError(
+        Code.NOT_QUANTIZED,
+        f"{reader.mnemonic} reads a tensor that is not quantized",
+        at=reader.result.origin,
+        hint=f"quantize the result of {value.origin} (QuantIdentity or QuantReLU)",
+    )
+
+
+def several_scales(value: Value, reader: Op) -> CompileError:
+    """The refusal of a layer that needs one scale of all channels."""
+    return CompileError(
+        Code.SCALE_PER_CHANNEL,
+        f"{reader.mnemonic} reads a tensor with one scale per channel",
+        at=reader.result.origin,
+        hint=f"quantize the result of {value.origin} per tensor",
+    )
 
 
 def constant_operand(reader: Op) -> CompileError:

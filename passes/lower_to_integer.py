@@ -12,9 +12,12 @@ from fractions import Fraction
 from math import lcm
 from typing import ClassVar
 
+import numpy as np
+
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
-from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, quantized_graph
+from pefslc.geometry.shapes import Window
+from pefslc.ir.graph import Graph, GraphOutput, Level, quantized_graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Lookup, Product, Requantize, Round, Sum, SumPool
 from pefslc.ir.quantized import (
     Add,
@@ -35,12 +38,17 @@ from pefslc.ir.quantized import (
     Scaling,
 )
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
-from pefslc.ir.value import CodeRange, IntArray, Value
+from pefslc.ir.value import IntArray, Value
 from pefslc.numeric.accumulate import fits_int64
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.line import BentLine
-from pefslc.numeric.staircase import Quantizer, Staircase
-from pefslc.passes.integer_builder import IntegerBuilder, Lowered, with_codes, with_codes_of
+from pefslc.numeric.scale import Scale
+from pefslc.numeric.stages import Affine, direction
+from pefslc.numeric.staircase import Staircase
+from pefslc.passes.affine_operand import added, offset_tail, products_offset, weights_on_one_grid
+from pefslc.passes.concatenation import concatenated
+from pefslc.passes.host_input import host_input
+from pefslc.passes.integer_builder import IntegerBuilder, Lowered, several_scales, with_codes, with_codes_of
 from pefslc.passes.manager import Exactness
 from pefslc.passes.output_map import output_map
 from pefslc.passes.quantizer_codes import quantizer_codes
@@ -113,9 +121,9 @@ class _Lowering:
                 Code.CONSTANT_OUTPUT,
                 f"output {quote(output.name)} depends on no quantized input",
                 at=output.value.origin,
-                hint="the network must start with a quantizer: QuantIdentity, or --fmt",
+                hint="the network must start with a quantizer: QuantIdentity, or --input-fmt",
             )
-        return GraphOutput(output.name, lowered.value, output_map(lowered.value, lowered.tail))
+        return replace(output, value=lowered.value, map=output_map(lowered.value, lowered.tail))
 
 
 def _lower(builder: IntegerBuilder, op: QuantizedOp) -> Lowered:
@@ -150,17 +158,11 @@ def _lower(builder: IntegerBuilder, op: QuantizedOp) -> Lowered:
             pool = SumPool(result=result, input=source, window=op.window, factors=factors)
             return Lowered(builder.append(pool), x.tail)
         case MaxPool():
-            exact = builder.exact(op.input, op)
-            result = with_codes_of(op.result, exact)
-            return Lowered(builder.append(MaxPool(result=result, input=exact, window=op.window)))
+            return _max_pool(builder, op)
         case Add():
-            lhs, rhs = builder.aligned((op.lhs, op.rhs), op)
-            result = with_codes(op.result, lhs.type.codes.scale)
-            return Lowered(builder.append(Sum(result=result, lhs=lhs, rhs=rhs)))
+            return _add(builder, op)
         case Concat():
-            parts = builder.aligned(op.inputs, op)
-            result = with_codes(op.result, parts[0].type.codes.scale)
-            return Lowered(builder.append(Concat(result=result, inputs=parts, axis=op.axis)))
+            return concatenated(builder, op)
         case Reshape():
             return _reshape(builder, op)
         case Transpose():
@@ -184,7 +186,7 @@ def _lower(builder: IntegerBuilder, op: QuantizedOp) -> Lowered:
 def _quantize(builder: IntegerBuilder, op: Quantize) -> Lowered:
     quantization, quantizer = op.quantization, op.quantizer
     if op.input.name in builder.inputs:
-        return _quantize_input(builder, op, quantizer)
+        return _quantize_input(builder, op)
     x = builder.operand(op.input, op)
     result = with_codes(op.result, quantization.scale)
     found = quantizer_codes(op, quantizer, x.value, x.tail)
@@ -212,42 +214,69 @@ def _turning(
     return builder.append(Clamp(result=result, input=total, low=low, high=high))
 
 
-def _quantize_input(builder: IntegerBuilder, op: Quantize, quantizer: Quantizer) -> Lowered:
+def _quantize_input(builder: IntegerBuilder, op: Quantize) -> Lowered:
     graph_input = builder.inputs[op.input.name]
-    if op.stages:
-        raise CompileError(
-            Code.INPUT_NOT_QUANTIZED,
-            f"input {quote(graph_input.name)} is not quantized before its first layer",
-            at=op.result.origin,
-            hint="start the network with QuantIdentity",
-        )
-    known = builder.quantized_inputs.get(graph_input.name)
-    if known is not None and known.quantizer != quantizer:
+    found = host_input(graph_input, op)
+    known = builder.quantized_inputs.setdefault(graph_input.name, found)
+    if known != found:
         raise CompileError(
             Code.INPUT_QUANTIZED_TWICE,
             f"input {quote(graph_input.name)} has two different quantizers",
             at=op.result.origin,
             hint="start the network with one QuantIdentity that all branches read",
         )
-    if known is None:
-        q = quantizer.quantization
-        element = CodeRange(low=q.low, high=q.high, scale=q.scale, zero_point=q.zero_point)
-        value = replace(graph_input.value, type=replace(graph_input.value.type, element=element))
-        known = GraphInput(graph_input.name, value, quantizer)
-        builder.quantized_inputs[graph_input.name] = known
     return Lowered(known.value)
 
 
+def _max_pool(builder: IntegerBuilder, op: MaxPool) -> Lowered:
+    """The largest code is the largest value where the value rises with the code; else codes change their sign first."""
+    x = builder.operand(op.input, op)
+    falls = [direction(x.tail, c) == -1 for c in range(op.input.type.channels)]
+    if any(falls):
+        x = _negated(builder, op, x, falls)
+    result = with_codes_of(op.result, x.value)
+    return Lowered(builder.append(MaxPool(result=result, input=x.value, window=op.window)), x.tail)
+
+
+def _negated(builder: IntegerBuilder, op: MaxPool, x: Lowered, channels: list[bool]) -> Lowered:
+    """The same tensor with the codes of some channels negated: a depthwise convolution by 1 and -1."""
+    codes = builder.centred(x.value)
+    signs = [-1 if negated else 1 for negated in channels]
+    weight = IntArray(np.array(signs, dtype=np.int64)[:, None, None, None])
+    result = replace(with_codes_of(op.input, codes), name=f"{op.result.name}.rising")
+    window, groups = Window(kernel=(1, 1)), len(signs)
+    value = builder.append(Conv2d(result=result, input=codes, weight=weight, bias=None, window=window, groups=groups))
+    zeros, ones = (Fraction(0),) * groups, (Fraction(1),) * groups
+    return Lowered(value, (Affine(tuple(map(Fraction, signs)), zeros, ones, zeros), *x.tail))
+
+
+def _add(builder: IntegerBuilder, op: Add) -> Lowered:
+    """A sum of codes; the offsets that the operands have besides are added, too, behind it."""
+    lhs, rhs = builder.aligned((op.lhs, op.rhs), op)
+    result = with_codes(op.result, lhs.codes.type.codes.scale)
+    value = builder.append(Sum(result=result, lhs=lhs.codes, rhs=rhs.codes))
+    return Lowered(value, offset_tail(added(lhs.offsets, rhs.offsets)))
+
+
 def _product(builder: IntegerBuilder, op: Conv | Linear) -> Lowered:
-    x = builder.summand(op.input, op)
+    """Sums of products of codes. Steps per channel are in the weights, offsets behind the sums."""
+    x = builder.affine(op.input, op)
+    groups, pads = (op.groups, op.window.is_padded or op.window.dilates_input) if isinstance(op, Conv) else (1, False)
     weight, weight_scale = builder.weight(op.weight, op)
-    scale = x.type.codes.scale * weight_scale
+    if x.has_offset and pads:
+        x = builder.with_offset_in_codes(x, op.input, op)
+    offset = products_offset(weight, weight_scale, x.offsets, groups) if x.has_offset else ()
+    found = weights_on_one_grid(weight, x.steps, groups)
+    if found is None:
+        raise several_scales(op.input, op)
+    weight, steps = found
+    scale = Scale.of(steps) * weight_scale
     bias = builder.bias(op.bias, scale, op)
-    result = with_codes(op.result, scale)
+    result, tail = with_codes(op.result, scale), offset_tail(offset)
     if isinstance(op, Linear):
-        return Lowered(builder.append(Dense(result=result, input=x, weight=weight, bias=bias)))
-    conv = Conv2d(result=result, input=x, weight=weight, bias=bias, window=op.window, groups=op.groups)
-    return Lowered(builder.append(conv))
+        return Lowered(builder.append(Dense(result=result, input=x.codes, weight=weight, bias=bias)), tail)
+    conv = Conv2d(result=result, input=x.codes, weight=weight, bias=bias, window=op.window, groups=op.groups)
+    return Lowered(builder.append(conv), tail)
 
 
 def _common_divisor(op: AveragePool) -> tuple[int, IntArray | None]:
@@ -268,8 +297,10 @@ def _common_divisor(op: AveragePool) -> tuple[int, IntArray | None]:
 
 def _clamp(builder: IntegerBuilder, op: Relu | LeakyRelu | Clip) -> Lowered:
     """An activation that no quantizer follows directly: a clamp of the codes, where its limits are codes."""
-    x = builder.per_tensor(op.input, op)
-    step = x.type.codes.scale.step
+    x = builder.exact(op.input, op)
+    if not isinstance(op, Relu):
+        x = builder.per_tensor(op.input, op)
+    step = x.type.codes.scale.channel(0)  # 0, Relu's limit, is code 0 in every channel
     low: Fraction | None
     high: Fraction | None
     match op:

@@ -9,11 +9,12 @@ from enum import Enum
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pefslc.analysis.verify import verify
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, InternalError
-from pefslc.ir.graph import Graph, Level
+from pefslc.ir.graph import Graph, GraphInput, Level
 from pefslc.ir.interpret import run
 
 __all__ = ["Exactness", "Pass", "PassRecord", "check_pass", "run_passes"]
@@ -95,9 +96,7 @@ def check_pass(p: Pass, before: Graph, after: Graph, batches: int = 4, seed: int
     if p.exactness is not Exactness.EXACT:
         return
     random = np.random.default_rng(seed)
-    inputs = {
-        i.name: random.normal(0, 2, (batches * i.value.type.shape[0], *i.value.type.shape[1:])) for i in before.inputs
-    }
+    inputs = {i.name: _random_rows(i, batches, random) for i in before.inputs}
     expected, got = run(before, inputs), run(after, inputs)
     for name, want in expected.items():
         # The quantized level is evaluated in float64: where scales are not dyadic it may be off by its own rounding.
@@ -106,3 +105,12 @@ def check_pass(p: Pass, before: Graph, after: Graph, batches: int = 4, seed: int
         if not np.allclose(want, got[name], rtol=noise, atol=noise):
             worst = float(np.abs(want - got[name]).max())
             raise InternalError(f"pass {p.name!r} says it is exact but changed output {name!r} by {worst:g}")
+
+
+def _random_rows(graph_input: GraphInput, batches: int, random: np.random.Generator) -> NDArray[np.float64]:
+    """Numbers around 0, or integers of the input's type."""
+    shape = (batches * graph_input.value.type.shape[0], *graph_input.value.type.shape[1:])
+    if graph_input.integers:
+        limits = np.iinfo(graph_input.integers)
+        return random.integers(limits.min, limits.max + 1, shape).astype(np.float64)
+    return random.normal(0, 2, shape)

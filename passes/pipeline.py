@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pefslc.analysis.limits import TargetLimits
 from pefslc.ir.graph import Level
@@ -25,7 +25,10 @@ from pefslc.passes.merge_elementwise import MergeElementwise
 from pefslc.passes.merge_padding import MergePadding
 from pefslc.passes.merge_stages import MergeActivations, MergeBatchNorm
 from pefslc.passes.quantize_after_training import QuantizeAfterTraining
+from pefslc.passes.quantize_before_movement import QuantizeBeforeMovement
+from pefslc.passes.quantize_inputs import QuantizeInputs
 from pefslc.passes.separate_bias import SeparateBias
+from pefslc.passes.shorten_sums import ShortenSums
 from pefslc.passes.tighten_ranges import TightenRanges
 
 __all__ = ["SAID_BY_USER", "pipeline", "said_by_user", "to_integer"]
@@ -38,13 +41,19 @@ SAID_BY_USER = (
 
 
 def said_by_user(
-    fmt: FixedPoint | CalibratedFormats, limits: TargetLimits, *, allow_overflow: bool, requantize: bool
+    fmt: FixedPoint | CalibratedFormats,
+    limits: TargetLimits,
+    *,
+    allow_overflow: bool,
+    requantize: bool,
+    input_fmt: FixedPoint | Mapping[str, FixedPoint] | None = None,
 ) -> tuple[Pass, ...]:
     """The passes by which --fmt fills what a model leaves open, or asserts: those that SAID_BY_USER names."""
     if isinstance(fmt, FixedPoint):
         agree = ChangeFormats(fmt) if requantize else CheckFormat(fmt)
+        named = frozenset(input_fmt) if isinstance(input_fmt, Mapping) else frozenset()
         uniform = FittedUniformFormat(fmt, limits, to_integer(limits))
-        return FoldBatchNorm(), QuantizeAfterTraining(uniform), agree, FillInput(fmt)
+        return FoldBatchNorm(), QuantizeAfterTraining(uniform), agree, FillInput(fmt, named)
     return FoldBatchNorm(), QuantizeAfterTraining(
         fmt if allow_overflow else FittedFormats(fmt, limits, to_integer(limits))
     )
@@ -55,6 +64,8 @@ def to_integer(limits: TargetLimits | None = None, plugins: Sequence[Pass] = ())
     return (
         # What the file says, with its constants evaluated.
         FoldConstants(),
+        # What the host does: the quantizers of inputs, and what stands before them.
+        QuantizeInputs(),
         MergePadding(),
         # Everything between an accumulator and its quantizer moves into the quantizer.
         SeparateBias(),
@@ -62,6 +73,10 @@ def to_integer(limits: TargetLimits | None = None, plugins: Sequence[Pass] = ())
         MergeActivations(),
         MergeBatchNorm(),
         MergeActivations(),  # an activation before a BatchNorm
+        QuantizeBeforeMovement(),  # then what stood before a pool moves in, too
+        MergeActivations(),
+        MergeBatchNorm(),
+        MergeActivations(),
         RemoveDeadCode(Level.QUANTIZED),
         *(p for p in plugins if p.level is Level.QUANTIZED),
         # Values become codes; Add and Concat get one scale; quantizers become staircases.
@@ -71,7 +86,7 @@ def to_integer(limits: TargetLimits | None = None, plugins: Sequence[Pass] = ())
         TightenRanges(),
         RemoveDeadCode(Level.INTEGER),
         # What makes room in the target's accumulator.
-        *(() if limits is None else [CentreSums(limits)]),
+        *(() if limits is None else [ShortenSums(limits), RemoveDeadCode(Level.INTEGER), CentreSums(limits)]),
         *(p for p in plugins if p.level is Level.INTEGER),
     )
 
@@ -83,16 +98,20 @@ def pipeline(
     allow_overflow: bool = False,
     requantize: bool = False,
     plugins: Sequence[Pass] = (),
-    input_fmt: FixedPoint | None = None,
+    input_fmt: FixedPoint | Mapping[str, FixedPoint] | None = None,
 ) -> tuple[Pass, ...]:
     """All passes from the imported graph to what the target lowers. A user's passes run last on their level.
 
     fmt         one format, asserted or filled in; or a way to choose the formats of a float model
     requantize  a quantized model that contradicts it is changed, not refused
-    input_fmt   the grid on which the host hands over inputs, where it does not apply the model's input quantizer
+    input_fmt   the grid on which the host hands over inputs, or by name some of them
     """
     return (
-        *(() if fmt is None else said_by_user(fmt, limits, allow_overflow=allow_overflow, requantize=requantize)),
+        *(
+            ()
+            if fmt is None
+            else said_by_user(fmt, limits, allow_overflow=allow_overflow, requantize=requantize, input_fmt=input_fmt)
+        ),
         *(() if input_fmt is None else [InputGrid(input_fmt)]),
         *to_integer(limits, plugins),
         # The proof.

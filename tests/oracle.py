@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-__all__ = ["evaluate_model", "quantize_value", "round_by_name", "square_root"]
+__all__ = ["evaluate_model", "evaluate_node", "exact", "quantize_value", "round_by_name", "square_root"]
 
 HALF = Fraction(1, 2)
 
@@ -173,20 +173,21 @@ def evaluate_model(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
             ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
             tensors |= zip(node.output, np.split(operands[0], ends, axis=attributes["axis"]), strict=True)
         else:
-            tensors[node.output[0]] = _node(node.op_type, operands, attributes)
+            tensors[node.output[0]] = evaluate_node(node.op_type, operands, attributes)
     return tensors[model.graph.output[0].name]
 
 
-def _node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type: ignore[type-arg]
+def evaluate_node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type: ignore[type-arg]
+    """The first result of one operator."""
     x = v[0]
     if op == "ConvTranspose":
         return _conv_transpose(x, v[1], v[2] if len(v) > 2 else None, a)
     if x.ndim == 3 and op in ("Conv", "MaxPool", "AveragePool"):  # a sequence is an image of one row
         wide = {k: [k != "pads", *s] if len(s) == 1 else [0, s[0], 0, s[1]] for k, s in a.items() if k != "group"}
         operands = [x[:, :, None], *(w[:, :, None] if w.ndim == 3 else w for w in v[1:])]
-        return _node(op, operands, {k: [int(n) for n in s] for k, s in wide.items()} | {"group": a.get("group", 1)})[
-            :, :, 0
-        ]
+        return evaluate_node(
+            op, operands, {k: [int(n) for n in s] for k, s in wide.items()} | {"group": a.get("group", 1)}
+        )[:, :, 0]
     match op:
         case "Quant":
             return _quant(*v, **a)

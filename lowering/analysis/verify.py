@@ -23,6 +23,7 @@ from pefslc.ir.quantized import (
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Structural, Transpose, Upsample
 from pefslc.ir.value import CodeRange, Op, Value
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.scale import Scale
 
 __all__ = ["verify"]
 
@@ -203,6 +204,15 @@ def _parameter_faults(op: AnyOp) -> list[str]:
     return faults
 
 
+def _scale_side_by_side(op: Concat) -> Scale | None:
+    """The scale of a concatenation: along the channels that of each, else the one that all operands have."""
+    scales = [v.type.codes.scale for v in op.inputs]
+    if op.axis != 1:
+        return scales[0] if len(set(scales)) == 1 else None
+    counts = [v.type.shape[1] for v in op.inputs]
+    return Scale.of(step for scale, n in zip(scales, counts, strict=True) for step in scale.channels(n))
+
+
 def _range_faults(op: IntegerOp) -> list[str]:
     if not all(isinstance(v.type.element, CodeRange) for v in (*op.operands, op.result)):
         return ["a tensor without codes"]
@@ -219,9 +229,10 @@ def _range_faults(op: IntegerOp) -> list[str]:
     codes = op.result.type.codes
     if not codes.low <= low <= high <= codes.high:
         faults.append(f"the codes reach [{low}, {high}], the type says [{codes.low}, {codes.high}]")
-    operands = (op.lhs, op.rhs) if isinstance(op, Sum) else op.inputs if isinstance(op, Concat) else ()
-    if len({v.type.codes.scale for v in operands}) > 1:
+    if isinstance(op, Sum) and op.lhs.type.codes.scale != op.rhs.type.codes.scale:
         faults.append("the operands have different scales")
+    if isinstance(op, Concat) and codes.scale != _scale_side_by_side(op):
+        faults.append("the scales are not those of the operands")
     if isinstance(op, Conv2d | Dense | SumPool | Sum | Product | Rescale) and any(
         v.type.codes.zero_point for v in op.operands
     ):

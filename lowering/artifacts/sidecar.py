@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pefslc.artifacts.signed_json import Json, JsonObject, SignedJson
+from pefslc.artifacts.stage_json import stages_from, stages_json
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.files.reading import unreadable
 from pefslc.geometry.shapes import Shape
 from pefslc.ir.interface import OutputMap
+from pefslc.ir.output_function import OutputFunction, OutputFunctionKind
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
+from pefslc.numeric.stages import Stage
 from pefslc.numeric.staircase import Quantizer
 
 if TYPE_CHECKING:  # with its operations it takes as long to load as numpy, and a sidecar is read without it
@@ -51,22 +54,29 @@ def sidecar_name(model: str, target: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class InputRecord:
-    """An input: its ONNX name and shape, and the quantizer that the host applies."""
+    """An input: its ONNX name and shape, and what the host applies; see `ir.interface.GraphInput`."""
 
     name: str
     shape: Shape
     quantizer: Quantizer
+    stages: tuple[Stage, ...] = ()
+    channel_axis: int = 1
+    integers: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputRecord:
-    """An output: its ONNX name and shape, the range of its codes, and the map from codes to values."""
+    """An output: its ONNX name, the shape and the range of its codes, the map from codes to values, and what follows.
+
+    function  that the host applies to the values, where the model ends with one
+    """
 
     name: str
     shape: Shape
     low: int
     high: int
     map: OutputMap
+    function: OutputFunction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +134,12 @@ def make_sidecar(
     inputs = []
     for i in graph.inputs:
         assert i.quantizer is not None
-        inputs.append(InputRecord(i.name, i.value.type.shape, i.quantizer))
+        inputs.append(InputRecord(i.name, i.value.type.shape, i.quantizer, i.stages, i.channel_axis, i.integers))
     outputs = []
     for o in graph.outputs:
         assert o.map is not None
         codes = o.value.type.codes
-        outputs.append(OutputRecord(o.name, o.value.type.shape, codes.low, codes.high, o.map))
+        outputs.append(OutputRecord(o.name, o.value.type.shape, codes.low, codes.high, o.map, o.function))
     hashes = {name: sha256(content).hexdigest() for name, content in files.items()}
     return Sidecar(
         graph.name,
@@ -178,7 +188,7 @@ def _parse(path: Path) -> Sidecar:
 
 def _input_json(record: InputRecord) -> JsonObject:
     q = record.quantizer.quantization
-    return {
+    content: JsonObject = {
         "name": record.name,
         "shape": list(record.shape),
         "bits": q.bits,
@@ -189,6 +199,11 @@ def _input_json(record: InputRecord) -> JsonObject:
         "rounding": record.quantizer.rounding.value,
         "adds_zero_point_last": record.quantizer.adds_zero_point_last,
     }
+    if record.stages:
+        content = {**content, "stages": stages_json(record.stages)}
+    if record.channel_axis != 1:
+        content = {**content, "channel_axis": record.channel_axis}
+    return {**content, "integers": record.integers} if record.integers else content
 
 
 def _input_from(content: Mapping[str, object]) -> InputRecord:
@@ -201,10 +216,18 @@ def _input_from(content: Mapping[str, object]) -> InputRecord:
         zero_point=_int(content["zero_point"]),
     )
     quantizer = Quantizer(quantization, RoundingMode(content["rounding"]), bool(content["adds_zero_point_last"]))
-    return InputRecord(str(content["name"]), tuple(_int(s) for s in _list(content["shape"])), quantizer)
+    return InputRecord(
+        str(content["name"]),
+        tuple(_int(s) for s in _list(content["shape"])),
+        quantizer,
+        stages_from(content.get("stages", [])),
+        _int(content.get("channel_axis", 1)),
+        str(content.get("integers", "")),
+    )
 
 
 def _output_json(record: OutputRecord) -> JsonObject:
+    function = {} if record.function is None else {"function": _function_json(record.function)}
     return {
         "name": record.name,
         "shape": list(record.shape),
@@ -212,7 +235,26 @@ def _output_json(record: OutputRecord) -> JsonObject:
         "high": record.high,
         "scale": [str(s) for s in record.map.scale],
         "offset": [str(s) for s in record.map.offset],
+        **function,
     }
+
+
+def _function_json(function: OutputFunction) -> JsonObject:
+    return {
+        "kind": function.kind.value,
+        "axis": function.axis,
+        "keepdims": function.keepdims,
+        "last": function.last,
+    }
+
+
+def _function_from(content: object) -> OutputFunction | None:
+    if content is None:
+        return None
+    if not isinstance(content, dict):
+        raise TypeError("not a function")
+    kind = OutputFunctionKind(content["kind"])
+    return OutputFunction(kind, _int(content["axis"]), bool(content["keepdims"]), bool(content["last"]))
 
 
 def _output_from(content: Mapping[str, object]) -> OutputRecord:
@@ -225,6 +267,7 @@ def _output_from(content: Mapping[str, object]) -> OutputRecord:
             tuple(Fraction(str(s)) for s in _list(content["scale"])),
             tuple(Fraction(str(s)) for s in _list(content["offset"])),
         ),
+        _function_from(content.get("function")),
     )
 
 

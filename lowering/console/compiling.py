@@ -72,6 +72,7 @@ def compile_model(
     calibrate: str | None,
     calibration: str,
     requantize: bool,
+    input_fmt: FixedPoint | dict[str, FixedPoint] | None,
     batch: int | None,
     input_shapes: dict[str, tuple[int, ...]],
     allow_overflow: bool,
@@ -111,7 +112,7 @@ def compile_model(
         _check_report(Path(report), Path(output))
     loaded = load_plugins(plugins, check=check_passes)
     if print_ir_after is not None:
-        asked = () if fmt is None else SAID_BY_USER
+        asked = () if fmt is None and input_fmt is None else SAID_BY_USER
         passes = ["import", *asked, *(p.name for p in pipeline(limits, plugins=loaded))]
         require_pass(print_ir_after, passes, chosen.name, stages_of(chosen))
     watcher = Watcher(print_ir_after, Path(dump_dir) if dump_dir else None, chosen.name)
@@ -126,6 +127,7 @@ def compile_model(
             calibrate=calibrate,
             calibration=calibration,
             requantize=requantize,
+            input_fmt=input_fmt,
             plugins=loaded,
             allow_overflow=allow_overflow,
             check_passes=check_passes,

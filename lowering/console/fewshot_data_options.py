@@ -112,7 +112,9 @@ recipe_options = _packed(
 tuning_options = _packed(
     "tuning",
     click.option("--tuning-epochs", "epochs", type=int, metavar="N", help="of QAT and after pruning  [default: 4]"),
-    click.option("--tuning-rate", "rate", type=float, metavar="R", help="[default: 0.0005]"),
+    click.option(
+        "--tuning-rate", "rate", type=float, metavar="R", help="of QAT; after pruning six times that  [default: 0.0005]"
+    ),
 )
 
 measurement_options = _packed(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pefslc.console.options import format_argument, model_argument, shape_options, target_limits
+from pefslc.console.options import format_argument, input_format_option, model_argument, shape_options, target_limits
 from pefslc.console.target_command import TargetCommand, chosen_target, given_options
 
 if TYPE_CHECKING:
@@ -24,12 +24,14 @@ __all__ = ["inspect_model"]
 @model_argument
 @click.option("--target", metavar="NAME", help="compare with the accumulator of this target")
 @format_argument
+@input_format_option
 @shape_options
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
 def inspect_model(
     model: str,
     target: str | None,
     fmt: FixedPoint | None,
+    input_fmt: FixedPoint | dict[str, FixedPoint] | None,
     batch: int | None,
     input_shapes: dict[str, tuple[int, ...]],
     debug: bool,
@@ -50,6 +52,13 @@ def inspect_model(
     from pefslc.frontend import GivenShapes
     from pefslc.reports.layer_report import layer_rows
 
-    lowered = lower_model(model, limits, fmt=fmt, allow_overflow=True, given=GivenShapes(batch, input_shapes))
+    lowered = lower_model(
+        model,
+        limits,
+        fmt=fmt,
+        allow_overflow=True,
+        given=GivenShapes(batch, input_shapes),
+        input_fmt=input_fmt,
+    )
     rows = layer_rows(lowered.integer, lowered.quantized, None if target is None else limits, None)
     print_inspection(lowered.integer, rows, None if target is None else limits)

@@ -21,6 +21,7 @@ __all__ = [
     "compile_options",
     "format_argument",
     "input_file",
+    "input_format_option",
     "model_argument",
     "plugin_files",
     "require_data_and_format",
@@ -79,6 +80,44 @@ def input_shapes(ctx: click.Context, _: click.Parameter, values: tuple[str, ...]
         if not equals:
             raise click.UsageError(f"--input-shape: {value!r} is not NAME=SIZES; for example x=1,3,32,32", ctx)
     return shapes
+
+
+def input_formats(
+    ctx: click.Context, _: click.Parameter, values: tuple[str, ...]
+) -> FixedPoint | dict[str, FixedPoint] | None:
+    """A callback: Qm.n for every input, or NAME=Qm.n, any number of times or with commas between."""
+    if not values:
+        return None
+    from pefslc.numeric.format import FixedPoint
+
+    formats: dict[str, FixedPoint] = {}
+    plain: list[FixedPoint] = []
+    for text in (part for value in values for part in value.split(",")):
+        name, equals, fmt = text.rpartition("=")  # a tensor's name may hold anything but a comma
+        try:
+            parsed = FixedPoint.parse(fmt)
+        except ValueError as e:
+            raise click.UsageError(f"--input-fmt: {e}; for example UQ0.8, or x=UQ0.8", ctx) from None
+        if equals and name in formats:
+            raise click.UsageError(f"--input-fmt: a second format for {name!r}: {text!r}; give one", ctx)
+        if equals:
+            formats[name] = parsed
+        else:
+            plain.append(parsed)
+    if len(plain) + bool(formats) > 1:
+        raise click.UsageError("--input-fmt: one format for every input, or NAME=Qm.n for each", ctx)
+    return formats or plain[0]
+
+
+def input_format_option(function: _Function) -> _Function:
+    """--input-fmt."""
+    return click.option(
+        "--input-fmt",
+        multiple=True,
+        callback=input_formats,
+        metavar="[NAME=]Qm.n",
+        help="the grid on which the host hands over inputs, UQ0.8 or x=UQ0.8: the format of one that is not quantized",
+    )(function)
 
 
 def shape_options(function: _Function) -> _Function:
@@ -143,6 +182,7 @@ def compile_options(function: _Function) -> _Function:
             help="how --fmt auto chooses  [default: mse]",
         ),
         click.option("--requantize", is_flag=True, help="change a quantized model to --fmt, and say what that does"),
+        input_format_option,
         shape_options,
         click.option("--allow-overflow", is_flag=True, help="accept sums that are not proven to fit"),
         click.option("--plugin", "plugins", multiple=True, metavar="FILE.py", help="run the passes in this file, too"),

@@ -12,7 +12,7 @@ from pefslc.analysis.limits import TargetLimits
 from pefslc.console.columns import Column, print_columns
 from pefslc.console.float_distance import against_model
 from pefslc.driver.program import Program
-from pefslc.ir.graph import Graph, OutputMap
+from pefslc.ir.graph import Graph, GraphInput, GraphOutput, OutputMap
 from pefslc.numeric.choose_format import AutoFormat
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.check_format import describe
@@ -48,6 +48,9 @@ def print_summary(
             f"native {native} arithmetic: each product rounds to 2^-{native.fraction_bits}, each sum saturates; "
             "bounded, not exact: --verify measures the error"
         )
+    for output in program.graph.outputs:
+        if output.function is not None:
+            print(f"output {output.name}: the codes are those before the end; the host computes {output.function}")
     for row in program.layers:
         if row.may_overflow and native is None:
             print(f"warning: {row.layer} may overflow: {row.accumulator_bits} bits, {row.available_bits} there")
@@ -61,16 +64,33 @@ def print_summary(
         print(f"  {path.name}")
 
 
+def _function_text(output: GraphOutput) -> str:
+    return "" if output.function is None else f"; the host computes {output.function}"
+
+
+def _host_text(graph_input: GraphInput) -> str:
+    """What the host makes of an input."""
+    assert graph_input.quantizer is not None
+    if graph_input.is_codes:
+        return f"the {graph_input.integers} of the file"
+    steps = len(graph_input.stages)
+    before = f" behind {_count(steps, 'step')} of the host's" if steps else ""
+    return f"{describe(graph_input.quantizer.quantization)}{before}"
+
+
 def print_inspection(graph: Graph, rows: Sequence[LayerRow], limits: TargetLimits | None) -> None:
     """The inputs, layers and outputs of a model."""
     for i in graph.inputs:
         assert i.quantizer is not None
         shape = ",".join(map(str, i.value.type.shape))
-        print(f"input  {i.name} [{shape}]: {describe(i.quantizer.quantization)}")
+        print(f"input  {i.name} [{shape}]: {_host_text(i)}")
     for o in graph.outputs:
         assert o.map is not None
         shape, codes = ",".join(map(str, o.value.type.shape)), o.value.type.codes
-        print(f"output {o.name} [{shape}]: codes {codes.low} to {codes.high}, value = {_map_text(o.map)}")
+        print(
+            f"output {o.name} [{shape}]: codes {codes.low} to {codes.high}, value = {_map_text(o.map)}"
+            + _function_text(o)
+        )
     print()
     print_layers(rows)
     print(_totals(rows))

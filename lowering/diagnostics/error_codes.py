@@ -38,7 +38,7 @@ class Code(Enum):
     UNDEFINED_TENSOR = ("PEF0204", "a tensor is produced by no node")
     CONTROL_FLOW = ("PEF0205", "control flow")
     DYNAMIC_SHAPE = ("PEF0206", "the shape of an input is not fixed")
-    INPUT_TYPE = ("PEF0207", "an input holds no floats")
+    INPUT_TYPE = ("PEF0207", "an input holds no numbers that are read")
     EMPTY_AXIS = ("PEF0208", "a tensor has an empty axis")
     TENSOR_TOO_LARGE = ("PEF0209", "a tensor is too large")
     OUTPUT_SHAPE = ("PEF0210", "an output's declared shape is not the computed one")

@@ -17,6 +17,7 @@ from pefslc.targets.protocol import Target
 
 __all__ = [
     "check_functions",
+    "check_input_names",
     "check_max_error",
     "check_requantize",
     "check_switches",
@@ -136,9 +137,31 @@ def parse_format(fmt: str | FixedPoint | AutoFormat | None) -> FixedPoint | Auto
     return parsed
 
 
-def parse_input_format(fmt: str | FixedPoint | None) -> FixedPoint | None:
-    """The format in which the host hands over inputs. Raises CompileError."""
+def parse_input_format(
+    fmt: str | FixedPoint | Mapping[str, str | FixedPoint] | None,
+) -> FixedPoint | dict[str, FixedPoint] | None:
+    """The format in which the host hands over inputs, of all or by name. Raises CompileError."""
+    if isinstance(fmt, Mapping):
+        return {name: _named_format(one) for name, one in fmt.items()}
+    return None if fmt is None else _named_format(fmt)
+
+
+def _named_format(fmt: str | FixedPoint) -> FixedPoint:
     parsed = parse_format(fmt)
-    if isinstance(parsed, AutoFormat):
-        raise CompileError(Code.BAD_FORMAT, f"{parsed} names no format of inputs", hint='for example "Q8.8"')
+    if not isinstance(parsed, FixedPoint):
+        raise CompileError(Code.BAD_FORMAT, f"{fmt} names no format of inputs", hint='for example "Q8.8"')
     return parsed
+
+
+def check_input_names(fmt: FixedPoint | Mapping[str, FixedPoint] | None, names: Sequence[str]) -> None:
+    """Raise CompileError for a format of an input that the model does not have."""
+    unknown = [] if fmt is None or isinstance(fmt, FixedPoint) else [name for name in fmt if name not in names]
+    if unknown:
+        raise CompileError.of(
+            Problem(
+                Code.WRONG_OPTION,
+                f"a format (--input-fmt) is given for {quote(name)}, and the model has no such input",
+                hint=f"its inputs: {', '.join(map(quote, names))}",
+            )
+            for name in unknown
+        )

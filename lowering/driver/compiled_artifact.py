@@ -104,11 +104,13 @@ def interface_of(sidecar: Sidecar) -> Graph:
     for i in sidecar.inputs:
         q = i.quantizer.quantization
         element = CodeRange(low=q.low, high=q.high, scale=q.scale, zero_point=q.zero_point)
-        inputs.append(GraphInput(i.name, Value(i.name, TensorType(i.shape, element), Origin("", "input")), i.quantizer))
+        value = Value(i.name, TensorType(i.shape, element), Origin("", "input"))
+        inputs.append(GraphInput(i.name, value, i.quantizer, i.stages, i.channel_axis, i.integers))
     outputs = []
     for o in sidecar.outputs:
         element = CodeRange(low=o.low, high=o.high, scale=Scale.power_of_two(0))
-        outputs.append(GraphOutput(o.name, Value(o.name, TensorType(o.shape, element), Origin("", "output")), o.map))
+        value = Value(o.name, TensorType(o.shape, element), Origin("", "output"))
+        outputs.append(GraphOutput(o.name, value, o.map, o.function))
     return Graph(sidecar.model, Level.INTEGER, tuple(inputs), (), tuple(outputs))
 
 

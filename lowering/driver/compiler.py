@@ -15,6 +15,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, Problem, quote
 from pefslc.driver.compile_options import (
     check_functions,
+    check_input_names,
     check_max_error,
     check_requantize,
     check_switches,
@@ -77,10 +78,11 @@ def lower_model(
     fmt: FixedPoint | None = None,
     allow_overflow: bool = False,
     given: GivenShapes = NOTHING_GIVEN,
+    input_fmt: str | FixedPoint | Mapping[str, str | FixedPoint] | None = None,
 ) -> Lowered:
     """Import a model and run every pass. Raises CompileError with every problem of both."""
     check_switches(allow_overflow=allow_overflow)
-    lowering = _Lowering(limits, fmt, allow_overflow)
+    lowering = _Lowering(limits, fmt, allow_overflow, input_fmt=parse_input_format(input_fmt))
     imported = lowering.survey(model, given)
     with every_problem(imported, partial(lowering.attempt, imported)):
         return lowering.lower(imported.graph)
@@ -97,7 +99,7 @@ class _Lowering:
     observe: Observer | None = None
     check_passes: bool = False
     requantize: bool = False
-    input_fmt: FixedPoint | None = None
+    input_fmt: FixedPoint | Mapping[str, FixedPoint] | None = None
 
     def survey(self, model: ModelPath, given: GivenShapes) -> Imported:
         """The model, as far as it can be imported."""
@@ -128,6 +130,7 @@ class _Lowering:
             if self.observe is not None:
                 self.observe(record, after)
 
+        check_input_names(self.input_fmt, [i.name for i in graph.inputs])
         if self.fmt is None:
             require_formats(graph)
         elif isinstance(self.fmt, CalibratedFormats):
@@ -169,7 +172,7 @@ def compile(
     check_passes: bool = False,
     batch: int | None = None,
     input_shapes: Mapping[str, Shape] | None = None,
-    input_fmt: str | FixedPoint | None = None,
+    input_fmt: str | FixedPoint | Mapping[str, str | FixedPoint] | None = None,
     require_exact: bool = False,
     verify: ArraysLike | None = None,
     max_error: float | None = None,
@@ -195,7 +198,8 @@ def compile(
     check_passes    compare each pass with the interpreter
     batch           the size of axis 0 of every input, where the file leaves it open
     input_shapes    input name -> shape, where the file leaves axes open
-    input_fmt       "Q8.8": the host hands over numbers in that format; the model's input quantizer runs on the target
+    input_fmt       "UQ0.8", or by name {"x": "UQ0.8"}: the host hands over numbers on that grid. An input that the
+                    model does not quantize has that format; its own input quantizer runs on the target then
     require_exact   refuse what is bounded, with the list of what differs
     verify          inputs (as for calibrate) on which model, interpreter and artifacts must agree
     max_error       by how much outputs may be off a float model's on these inputs; None: it is measured

@@ -18,7 +18,7 @@ from pefslc.files.arrays import as_array
 from pefslc.ir.interface import GraphInput, GraphOutput, Level, OutputMap
 from pefslc.ir.reference import evaluate_quantized
 from pefslc.ir.semantics import evaluate
-from pefslc.numeric.quantize import quantize_array
+from pefslc.numeric.stage_values import quantize_behind
 
 if TYPE_CHECKING:
     from pefslc.ir.graph import Graph, IntegerGraph
@@ -36,7 +36,8 @@ def run(graph: Graph, inputs: Mapping[str, NDArray[np.generic]] | NDArray[np.gen
     """
     arrays, _ = as_batches(graph, inputs)
     if graph.level is Level.QUANTIZED:
-        return evaluate_quantized(graph, arrays)
+        found = evaluate_quantized(graph, arrays)
+        return {o.name: found[o.name] if o.function is None else o.function(found[o.name]) for o in graph.outputs}
     codes = {i.name: quantize_input(i, arrays[i.name]) for i in graph.inputs}
     values = run_codes(graph, codes)
     return {o.name: apply_output_map(o, values[o.value.name]) for o in graph.outputs}
@@ -93,11 +94,25 @@ def as_batches(
             )
         if not np.isfinite(array).all():
             raise CompileError(Code.INPUT_ARRAY, f"input {quote(name)} holds NaN or infinity")
+        if graph_input.integers:
+            _require_integers(name, array, graph_input.integers)
         arrays[name] = array.astype(np.float64)
     rows = {a.shape[0] // i.value.type.shape[0] for i, a in zip(graph.inputs, arrays.values(), strict=True)}
     if len(rows) != 1:
         raise CompileError(Code.INPUT_ARRAY, "the inputs have different batch sizes")
     return arrays, rows.pop()
+
+
+def _require_integers(name: str, array: NDArray[np.generic], kind: str) -> None:
+    """Raise CompileError for numbers that an input of that type does not hold: they would be rounded in silence."""
+    numbers, limits = array.astype(np.float64), np.iinfo(kind)
+    wrong = numbers[(numbers != np.rint(numbers)) | (numbers < limits.min) | (numbers > limits.max)]
+    if wrong.size:
+        raise CompileError(
+            Code.INPUT_ARRAY,
+            f"input {quote(name)} is {kind} in the model, and the array holds {wrong[0]:g}",
+            hint=f"give integers from {limits.min} to {limits.max}: the model itself scales them",
+        )
 
 
 def _suits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
@@ -115,15 +130,21 @@ def _shape_hint(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
 
 
 def quantize_input(graph_input: GraphInput, x: Floats) -> Codes:
-    """The codes of a float input: the model's own input quantizer, as the host applies it."""
+    """The codes of an input: what the model does up to its input's quantizer, as the host applies it."""
     assert graph_input.quantizer is not None
-    return quantize_array(graph_input.quantizer, x, channel_axis=1)
+    return quantize_behind(graph_input.stages, graph_input.quantizer, x, graph_input.channel_axis)
 
 
 def apply_output_map(output: GraphOutput, codes: Codes) -> Floats:
-    """The values of output codes: the map is evaluated once, in float64, from its exact rationals."""
+    """What the host makes of output codes: values, and of them what the model ends with.
+
+    The map is evaluated once, in float64, from its exact rationals.
+    """
     assert output.map is not None
-    return map_codes(output.map, codes)
+    if output.function is None:
+        return map_codes(output.map, codes)
+    exact = output.function.of_codes(codes, output.map.scale, output.map.offset)
+    return output.function(map_codes(output.map, codes)) if exact is None else exact
 
 
 def map_codes(output_map: OutputMap, codes: Codes) -> Floats:

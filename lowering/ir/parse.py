@@ -20,6 +20,7 @@ from pefslc.geometry.shapes import Window
 from pefslc.ir.cursor import Constant, Cursor
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level, OutputMap
 from pefslc.ir.integer import IntegerOp
+from pefslc.ir.output_function import OutputFunction, OutputFunctionKind
 from pefslc.ir.quantized import QuantizedOp
 from pefslc.ir.text import NO_DATA
 from pefslc.ir.value import IntArray, Op, RealArray, Value
@@ -88,7 +89,10 @@ def _input(line: Cursor) -> GraphInput:
     line.literal("as")
     value_name, tensor = line.definition()
     quantizer = _quantizer(line) if line.accept("quantizer(") else None
-    return GraphInput(name, Value(value_name, tensor, line.origin()), quantizer)
+    stages = line.sequence(lambda: _stage(line)) if line.accept("stages=") else ()
+    channel_axis = line.integer() if line.accept("channel_axis=") else 1
+    integers = line.word() if line.accept("integers=") else ""
+    return GraphInput(name, Value(value_name, tensor, line.origin()), quantizer, stages, channel_axis, integers)
 
 
 def _output(line: Cursor) -> GraphOutput:
@@ -103,8 +107,18 @@ def _output(line: Cursor) -> GraphOutput:
         line.literal("offset=")
         output_map = OutputMap(scale, line.rationals())
         line.literal(")")
+    function = _output_function(line) if line.accept("function(") else None
     line.end()
-    return GraphOutput(name, value, output_map)
+    return GraphOutput(name, value, output_map, function)
+
+
+def _output_function(line: Cursor) -> OutputFunction:
+    kind = line.choice({k.value: k for k in OutputFunctionKind}, "a function of the host's")
+    line.literal(", axis=")
+    axis = line.integer()
+    keepdims, last = not line.accept(", without_axis"), line.accept(", last")
+    line.literal(")")
+    return OutputFunction(kind, axis, keepdims, last)
 
 
 def _op(line: Cursor) -> Op:

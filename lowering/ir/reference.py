@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -32,11 +32,10 @@ from pefslc.ir.quantized import (
 from pefslc.ir.semantics import convolve, repeated, windows
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Structural, Transpose, Upsample
 from pefslc.ir.value import Value
-from pefslc.numeric.enclosure import nearest_floats
-from pefslc.numeric.quantize import between_halves, broadcast_steps, dequantize, quantize_array, round_floats
-from pefslc.numeric.rounding import RoundingMode
+from pefslc.numeric.quantize import broadcast_steps, dequantize, quantize_array
 from pefslc.numeric.scale import Scale
-from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
+from pefslc.numeric.stage_values import quantize_behind, stage_values
+from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
 from pefslc.numeric.staircase import Quantizer
 
 if TYPE_CHECKING:
@@ -67,21 +66,62 @@ def stream_values(graph: Graph, inputs: Mapping[str, Floats]) -> Iterator[tuple[
     quantized = cast("QuantizedGraph", graph)
     last_reader = {value.name: i for i, op in enumerate(graph.ops) for value in op.operands}
     values: dict[str, Floats] = {}
-    as_given = {i.value.name for i in graph.inputs}  # what no arithmetic has rounded
+    given: dict[str, _Given] = {}
     for graph_input in graph.inputs:
         values[graph_input.value.name] = inputs[graph_input.name]
+        given[graph_input.value.name] = _Given(inputs[graph_input.name])
         yield graph_input.value, inputs[graph_input.name]
     for i, op in enumerate(quantized.ops):
-        given = all(v.name in as_given for v in op.operands)
-        if given and isinstance(op, Constant | Structural):
-            as_given.add(op.result.name)
-        result = evaluate_op(op, [values[v.name] for v in op.operands], given)
+        operands = [values[v.name] for v in op.operands]
+        source = _given(op, [given.get(v.name) for v in op.operands])
+        if isinstance(op, Quantize):
+            result = _quantized(op, operands[0], source)
+        else:
+            result = evaluate_op(op, operands)
+            if isinstance(op, Constant | Structural) and source is not None and not source.stages:
+                source = _Given(result)
         for value in op.operands:
             if last_reader[value.name] == i:
                 values.pop(value.name, None)
+                given.pop(value.name, None)
         if op.result.name in last_reader:
             values[op.result.name] = result
+            if source is not None and not isinstance(op, Quantize):
+                given[op.result.name] = source
         yield op.result, result
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A tensor as stages behind numbers that no arithmetic has rounded: what a quantizer decides exactly."""
+
+    source: Floats
+    stages: tuple[Stage, ...] = ()
+
+
+def _given(op: QuantizedOp, operands: Sequence[_Given | None]) -> _Given | None:
+    """What `op` reads (Quantize) or makes, as stages behind given numbers; None where arithmetic may round it."""
+    match op, operands:
+        case Constant(), _:
+            return _Given(op.data.data)
+        case Quantize(), [_Given() as x]:
+            stages = (*x.stages, *op.stages)
+        case ((BatchNorm() | BiasAdd() | Scaling() | Relu() | LeakyRelu() | Clip()), [_Given() as x]):
+            stages = (*x.stages, op.stage)
+        case _:
+            found = [x for x in operands if x is not None and not x.stages]
+            return found[0] if isinstance(op, Structural) and len(found) == len(operands) else None
+    decidable = all(isinstance(s, Affine | LeakyReluStage | ClipStage) for s in stages)
+    roots = sum(isinstance(s, Affine) and s.has_root for s in stages)
+    return _Given(x.source, stages) if decidable and roots <= 1 else None
+
+
+def _quantized(op: Quantize, x: Floats, given: _Given | None) -> Floats:
+    if given is not None:
+        codes = quantize_behind(given.stages, op.quantizer, given.source, op.channel_axis)
+    else:
+        codes = _quantize_rounded(op.quantizer, _apply(op.stages, x, op.channel_axis), op.channel_axis)
+    return dequantize(codes, op.quantization, op.channel_axis)
 
 
 def in_chunks(graph: Graph, inputs: Mapping[str, Floats]) -> Iterator[dict[str, Floats]]:
@@ -106,18 +146,15 @@ def _bytes_per_batch(graph: Graph) -> int:
     return 8 * (values + max(taps, default=0))
 
 
-def evaluate_op(op: QuantizedOp, operands: list[Floats], given: bool = False) -> Floats:
-    """One operation on the values of its operands. `given`: no arithmetic has rounded them."""
+def evaluate_op(op: QuantizedOp, operands: list[Floats]) -> Floats:
+    """One operation on the values of its operands, which float64 arithmetic may have rounded."""
     match op:
         case Constant():
             return op.data.data
         case QuantizedConstant():
             return dequantize(op.codes.data, op.quantization, channel_axis=0)
         case Quantize():
-            x = _apply(op.stages, operands[0], op.channel_axis)
-            quantize = quantize_array if given and not op.stages else _quantize_rounded
-            codes = quantize(op.quantizer, x, op.channel_axis)
-            return dequantize(codes, op.quantization, op.channel_axis)
+            return _quantized(op, operands[0], None)
         case Conv():
             bias = operands[2] if op.bias is not None else None
             return _conv(operands[0], operands[1], bias, op.window, op.groups)
@@ -170,32 +207,7 @@ def _conv(x: Floats, weight: Floats, bias: Floats | None, window: Window, groups
     return result if bias is None else result + bias[:, None, None]
 
 
-def _along(values: Sequence[float], rank: int, channel_axis: int) -> Floats:
-    """One value, or one per channel, to go along `channel_axis` of an array of that rank."""
-    shape = [1] * rank
-    if len(values) > 1:
-        shape[channel_axis] = -1
-    return np.array(values).reshape(shape)
-
-
 def _apply(stages: Sequence[Stage], x: Floats, channel_axis: int) -> Floats:
     for stage in stages:
-        match stage:
-            case Affine():
-                factor, addend, radicand, offset = (
-                    _along([float(v) for v in part], x.ndim, channel_axis)
-                    for part in (stage.factor, stage.addend, stage.radicand, stage.offset)
-                )
-                x = (x * factor + addend) / np.sqrt(radicand) + offset
-            case LeakyReluStage():
-                x = np.where(x >= 0, x, x * _along([float(a) for a in stage.alphas], x.ndim, channel_axis))
-            case ClipStage():
-                low = -np.inf if stage.low is None else float(stage.low)
-                high = np.inf if stage.high is None else float(stage.high)
-                x = np.clip(x, low, high)
-            case FunctionStage():
-                x = nearest_floats(stage.expression, x)
-            case SnapStage():
-                step, zero_point = float(stage.step), stage.zero_point
-                x = (round_floats(between_halves(x / step) + zero_point, RoundingMode.HALF_EVEN) - zero_point) * step
+        x = stage_values(stage, x, channel_axis)
     return x

@@ -104,7 +104,10 @@ class Upsample(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Concat(Op):
-    """The inputs side by side along `axis`. On codes, all inputs have the same scale."""
+    """The inputs side by side along `axis`.
+
+    On codes, all inputs have one scale; along the channels, axis 1, each may have its own, and each channel keeps it.
+    """
 
     mnemonic: ClassVar[str] = "concat"
     inputs: tuple[Value, ...]

@@ -31,19 +31,20 @@ from numpy.typing import NDArray
 from pefslc.diagnostics.errors import Origin
 from pefslc.geometry.shapes import Window
 from pefslc.ir.interface import GraphInput, GraphOutput, OutputMap
+from pefslc.ir.output_function import OutputFunction
 from pefslc.ir.value import CodeRange, IntArray, Op, RealArray, TensorType, Value
 from pefslc.numeric.chain import Chains
 from pefslc.numeric.expression import Call, Number, Variable
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.line import BentLine
 from pefslc.numeric.scale import Scale
-from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage
+from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
 from pefslc.numeric.staircase import Quantizer, Staircase
 
 if TYPE_CHECKING:
     from pefslc.ir.graph import Graph
 
-__all__ = ["BARE_NAME", "NO_DATA", "narrowest", "print_graph", "type_text"]
+__all__ = ["BARE_NAME", "NO_DATA", "narrowest", "print_graph", "stages_text", "type_text"]
 
 BARE_NAME = re.compile(r"[A-Za-z0-9_./-]+", re.ASCII)
 NO_DATA = "// data left out"
@@ -62,6 +63,11 @@ def print_graph(graph: Graph, *, data: bool = True) -> str:
 def type_text(tensor: TensorType) -> str:
     """The text of a type alone, constants that it names left out."""
     return _Printer(with_data=False).type(tensor)
+
+
+def stages_text(stages: tuple[Stage, ...]) -> str:
+    """The text of stages alone, long lists of constants by their names."""
+    return _Printer(with_data=False).plain(stages)
 
 
 class _Printer:
@@ -84,13 +90,20 @@ class _Printer:
 
     def input(self, graph_input: GraphInput) -> str:
         quantizer = "" if graph_input.quantizer is None else f" {self.field('quantizer', graph_input.quantizer)}"
+        if graph_input.stages:
+            quantizer += f" {self.field('stages', graph_input.stages)}"
+        if graph_input.channel_axis != 1:
+            quantizer += f" {self.field('channel_axis', graph_input.channel_axis)}"
+        if graph_input.integers:
+            quantizer += f" integers={graph_input.integers}"
         return f"input {self.quoted(graph_input.name)} as {self.definition(graph_input.value)}{quantizer}" + (
             self.origin(graph_input.value.origin)
         )
 
     def output(self, output: GraphOutput) -> str:
         output_map = "" if output.map is None else f" {self.field('map', output.map)}"
-        return f"output {self.quoted(output.name)} = {self.reference(output.value)}{output_map}"
+        function = "" if output.function is None else f" {_function(output.function)}"
+        return f"output {self.quoted(output.name)} = {self.reference(output.value)}{output_map}{function}"
 
     def op(self, op: Op) -> str:
         operands, attributes = [], []
@@ -263,6 +276,13 @@ def _window(window: Window) -> str:
     if window.dilates_input:
         words.append(f"input_dilations={'x'.join(map(str, window.input_dilations))}")
     return ", ".join(words)
+
+
+def _function(function: OutputFunction) -> str:
+    words = [function.kind.value, f"axis={function.axis}"]
+    words += [] if function.keepdims else ["without_axis"]
+    words += ["last"] if function.last else []
+    return f"function({', '.join(words)})"
 
 
 def _limit(value: Fraction | None) -> str:

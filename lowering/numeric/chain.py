@@ -40,9 +40,9 @@ __all__ = ["Chain", "Chains", "Quantizer", "blocks", "chain_value", "is_uniform"
 Codes = NDArray[np.int64]
 
 _BLOCK = 1 << 16  # thresholds at a time: half a megabyte, which the caches hold
-# Thresholds of a channel in doubt that are decided one by one: a search costs as much as the exact inversion of some
-# 1,000 levels, and that about three searches before the first level.
-_FEW, _LEVELS_FOR_A_SEARCH = 3, 1000
+# Thresholds of a channel in doubt that are decided one by one: the exact inversion costs about three searches before
+# the first level, and next to nothing for each.
+_FEW = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +138,9 @@ class Chain:
     def at_least(self, a: int, bound: LowerBound) -> bool:
         return _reached(self.value(a), bound)
 
-    def closed_thresholds(self, levels: range, low: int, high: int) -> Codes | None:
+    def closed_thresholds(self, levels: Codes, low: int, high: int) -> Codes | None:
         """The thresholds by exact inversion of the whole chain; None where it falls or has a square root."""
-        bounds = self.quantizer.bounds(np.arange(levels.start, levels.stop, dtype=np.int64), self.channel)
+        bounds = self.quantizer.bounds(levels, self.channel)
         inverse = preimage(self.stages, self.channel, bounds)
         return None if inverse is None else inverse.scaled(1 / self.step).first_integers(low, high)
 
@@ -210,14 +210,13 @@ class Chains:
         found, doubtful = self._certain(estimate, error, falls)
         for i in np.flatnonzero(doubtful.any(axis=1)).tolist():
             chain, at = self.chain(first + i), np.flatnonzero(doubtful[i])
-            closed = None
+            closed, levels = None, self.levels.start + at
             if chain.is_constant:
-                reached = np.arange(self.levels.start, self.levels.stop) <= chain.code(self.domain_low)
-                closed = np.where(reached, self.domain_low, self.domain_high + 1)
-            elif len(at) > _FEW + len(self.levels) // _LEVELS_FOR_A_SEARCH:
-                closed = chain.closed_thresholds(self.levels, self.domain_low, self.domain_high)
+                closed = np.where(levels <= chain.code(self.domain_low), self.domain_low, self.domain_high + 1)
+            elif len(at) > _FEW:
+                closed = chain.closed_thresholds(levels, self.domain_low, self.domain_high)
             if closed is not None:
-                found[i] = closed
+                found[i, at] = closed
                 continue
             for j in at.tolist():
                 bound, falling = self.quantizer.reaches(self.levels[j], chain.channel), bool(falls[i, 0])

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.expression import Call, Expression, Function, X, direction_of, number, substitute
+from pefslc.numeric.inverse import inverse_bracket
 from pefslc.numeric.rounding import round_fraction
 
 __all__ = [
@@ -99,6 +100,12 @@ class Affine:
         """x + offset."""
         n = len(offset)
         return cls((Fraction(1),) * n, (Fraction(0),) * n, (Fraction(1),) * n, offset)
+
+    @classmethod
+    def product(cls, factor: tuple[Fraction, ...]) -> Affine:
+        """x * factor."""
+        n = len(factor)
+        return cls(factor, (Fraction(0),) * n, (Fraction(1),) * n, (Fraction(0),) * n)
 
     @property
     def channels(self) -> int:
@@ -231,7 +238,14 @@ class FunctionStage:
         raise AssertionError("a function's value is no square root")
 
     def invert_estimate(self, y: Floats, magnitude: Floats) -> tuple[Floats, Floats]:
-        return np.full_like(y, np.nan), magnitude
+        error = np.broadcast_to(magnitude * FILTER, y.shape)
+        shared = bool((y == y[0]).all() and (error == error[0]).all())  # one inversion for all channels
+        brackets = [inverse_bracket(self.expression, y[c], error[c]) for c in range(1 if shared else len(y))]
+        low, high = (np.stack(ends) for ends in zip(*brackets, strict=True))
+        with np.errstate(invalid="ignore"):
+            x, half = low / 2 + high / 2, np.where(np.isinf(low), 0, high / 2 - low / 2)
+            found = half / FILTER + np.where(np.isinf(low), 1, np.abs(x))
+        return np.broadcast_to(x, y.shape), np.broadcast_to(found, y.shape)
 
 
 Stage = Affine | LeakyReluStage | ClipStage | SnapStage | FunctionStage

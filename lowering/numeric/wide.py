@@ -1,10 +1,11 @@
-"""Certified multiplications of two words, for slopes that a product of 64 bits is too coarse for.
+"""Certified multiplications of several words, for slopes that a product of 64 bits is too coarse for.
 
     code(a) = clamp(floor((a * multiplier[c] + offset[c]) / 2^shift), low, high)
 
 Where BatchNorm stands before 16-bit codes, some accumulator code comes so close to a bound that the slope must be known
-to 60 bits. Two 64-bit products hold that, since floors nest: with multiplier = high * 2^30 + low, and the offset
+to 60 bits. Several 64-bit products hold that, since floors nest: with multiplier = high * 2^30 + low, and the offset
 alike, floor((a * m + b) / 2^shift) = floor((a * m_high + b_high + floor((a * m_low + b_low) / 2^30)) / 2^(shift - 30)).
+Accumulators of more than 32 bits (16-bit weights and activations) leave words of fewer bits, and more of them.
 
 Slope and offset are those of the chain that the staircase was made of. That is a guess; the certificate decides.
 """
@@ -25,85 +26,106 @@ from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.stages import Root
 from pefslc.numeric.staircase import Staircase, agrees_in_blocks
 
-__all__ = ["LOW_BITS", "WideAffine", "fit_line"]
+__all__ = ["WideAffine", "fit_line"]
 
 Codes = NDArray[np.int64]
 Line = tuple[Root, Root]
 
-LOW_BITS = 30
-_WIDEST_DOMAIN = 32  # bits: times LOW_BITS, and a sum, they stay below 64
-_MULTIPLIER_BITS = 32 + LOW_BITS  # whose high word is an int32_t: a first try, for the shorter constants
+_LONGEST_WORD, _SHORTEST_WORD, _MOST_WORDS = 30, 12, 6
+_MULTIPLIER_BITS = 32 + _LONGEST_WORD  # whose high word is an int32_t: a first try, for the shorter constants
+
+
+def _word_bits(domain_low: int, domain_high: int) -> int:
+    """Of all words but the highest: times a code of the domain, and a sum, they stay below 64 bits."""
+    return min(INT64_HEADROOM - bits_for_range(domain_low, domain_high), _LONGEST_WORD)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WideAffine:
     """clamp(floor((a * m[c] + b[c]) / 2^shift), low, high) for codes a in [domain_low, domain_high].
 
-    multiplier, offset           [channels]: the high words of m and b; a negative multiplier falls
-    multiplier_low, offset_low   [channels]: their lowest LOW_BITS bits, not negative
+    multipliers, offsets  [words, channels]: m and b, the lowest word first; a negative multiplier falls. All words but
+                          the highest have `word_bits` bits and are not negative
     """
 
     domain_low: int
     domain_high: int
-    multiplier: Codes
-    multiplier_low: Codes
-    offset: Codes
-    offset_low: Codes
+    multipliers: Codes
+    offsets: Codes
+    word_bits: int
     shift: int
     low: int
     high: int
 
     @classmethod
     def of(cls, staircase: Staircase, multipliers: list[int], offsets: list[int], shift: int) -> WideAffine | None:
-        """On the domain and the codes of `staircase`; None where 64 bits do not suffice."""
+        """In as few words as do, two at least, on the domain and the codes of `staircase`; None where none do."""
         low, high = staircase.domain_low, staircase.domain_high
-        if shift < LOW_BITS or bits_for_range(low, high) > _WIDEST_DOMAIN:
+        bits = _word_bits(low, high)
+        if bits < _SHORTEST_WORD:
             return None
-        words = [(m >> LOW_BITS, b >> LOW_BITS) for m, b in zip(multipliers, offsets, strict=True)]
-        formed = [v for m, b in words for a in (low, high) for v in (m, b, a * m, a * m + b)]
-        carried = (1 << _WIDEST_DOMAIN) + 1
-        if bits_for_range(min(formed) - carried, max(formed) + carried) > INT64_HEADROOM:
-            return None
-        mask = (1 << LOW_BITS) - 1
-        lows = [(m & mask, b & mask) for m, b in zip(multipliers, offsets, strict=True)]
-        (m_high, b_high), (m_low, b_low) = (np.array(pairs, dtype=np.int64).T for pairs in (words, lows))
-        return cls(low, high, m_high, m_low, b_high, b_low, shift, staircase.low, staircase.high)
+        for words in range(2, _MOST_WORDS + 1):
+            above = bits * (words - 1)
+            if above > shift:
+                return None
+            highest = [(m >> above, b >> above) for m, b in zip(multipliers, offsets, strict=True)]
+            formed = [v for m, b in highest for a in (low, high) for v in (m, b, a * m, a * m + b)]
+            carried = (1 << (INT64_HEADROOM - bits)) + 1
+            if bits_for_range(min(formed) - carried, max(formed) + carried) > INT64_HEADROOM:
+                continue
+            mask = (1 << bits) - 1
+            parts = [
+                [[v >> bits * i & mask for v in values] for i in range(words - 1)] for values in (multipliers, offsets)
+            ]
+            m, b = (
+                np.array([*part, top], dtype=np.int64)
+                for part, top in zip(parts, zip(*highest, strict=True), strict=True)
+            )
+            return cls(low, high, m, b, bits, shift, staircase.low, staircase.high)
+        return None
 
     @property
     def channels(self) -> int:
-        return len(self.multiplier)
+        return int(self.multipliers.shape[1])
+
+    @property
+    def words(self) -> int:
+        return len(self.multipliers)
+
+    @property
+    def last_shift(self) -> int:
+        """What the sum of the highest words is shifted by."""
+        return self.shift - self.word_bits * (self.words - 1)
 
     @property
     def numerators(self) -> tuple[int, int]:
-        """A range that holds a * high word + high offset + carry."""
-        words = list(zip(self.multiplier.tolist(), self.offset.tolist(), strict=True))
-        ends = [a * m + b for m, b in words for a in (self.domain_low, self.domain_high)]
+        """A range that holds a * highest word + highest offset + carry."""
+        lines = list(zip(self.multipliers[-1].tolist(), self.offsets[-1].tolist(), strict=True))
+        ends = [a * m + b for m, b in lines for a in (self.domain_low, self.domain_high)]
         return min(ends) + min(self.domain_low, 0), max(ends) + max(self.domain_high, 0) + 1
 
     def of_channels(self, first: int, last: int) -> WideAffine:
         """The same for channels first .. last - 1."""
         part = slice(first, last)
-        return replace(
-            self,
-            multiplier=self.multiplier[part],
-            multiplier_low=self.multiplier_low[part],
-            offset=self.offset[part],
-            offset_low=self.offset_low[part],
-        )
+        return replace(self, multipliers=self.multipliers[:, part], offsets=self.offsets[:, part])
 
     def __call__(self, codes: Codes) -> Codes:
         """The output codes of `codes` [channels, points]."""
-        carry = (codes * self.multiplier_low[:, None] + self.offset_low[:, None]) >> LOW_BITS
-        high = codes * self.multiplier[:, None] + self.offset[:, None] + carry
-        return saturate(high >> (self.shift - LOW_BITS), self.low, self.high)
+        total = np.zeros_like(codes)
+        for m, b in zip(self.multipliers, self.offsets, strict=True):
+            total = codes * m[:, None] + b[:, None] + (total >> self.word_bits)
+        return saturate(total >> self.last_shift, self.low, self.high)
 
     def __str__(self) -> str:
         each = " per channel" if self.channels > 1 else ""
-        return f"multiply-add{each} in two words, floor-shift {self.shift}"
+        return f"multiply-add{each} in {_NUMERALS[self.words]} words, floor-shift {self.shift}"
+
+
+_NUMERALS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 
 
 def fit_line(staircase: Staircase, *, below: bool = False) -> AffineShift | WideAffine | None:
-    """A certified multiplication, addition and floor, in one word or else in two; None where neither is the staircase.
+    """A certified multiplication, addition and floor, in one word or else in several; None where none is the staircase.
 
     below  which piece of a chain that bends at 0 the staircase is
     """
@@ -122,7 +144,8 @@ def fit_line(staircase: Staircase, *, below: bool = False) -> AffineShift | Wide
 
 
 def _attempts(staircase: Staircase, lines: list[Line]) -> list[tuple[int, int]]:
-    """(shift, nudge): the largest shift of one word, of a short high word, and of two words; and to which side to move.
+    """(shift, nudge): the largest shift of one word, of a short high word, of two words and, where words are short, of
+    more; and to which side to move.
 
     Where the line is rational, codes may hit a bound exactly, and all of them must fall to one side of it.
     """
@@ -131,10 +154,11 @@ def _attempts(staircase: Staircase, lines: list[Line]) -> list[tuple[int, int]]:
     reach = max(slope * largest + _magnitude(offset) for slope, (_, offset) in zip(slopes, lines, strict=True))
     code = max(abs(staircase.low), abs(staircase.high))
     one_word = INT64_HEADROOM - 2 - _bits(reach + code)
-    two_words = one_word + LOW_BITS
-    short = min(_MULTIPLIER_BITS - 1 - _bits(max(slopes)), two_words)
+    bits = _word_bits(staircase.domain_low, staircase.domain_high)
+    several = [one_word + bits * more for more in range(1, 2 if bits == _LONGEST_WORD else _MOST_WORDS)]
+    short = min(_MULTIPLIER_BITS - 1 - _bits(max(slopes)), several[0])
     irrational = any(part.coefficient for line in lines for part in line)
-    shifts = sorted({shift for shift in (one_word, short, two_words) if shift >= 0})
+    shifts = sorted({shift for shift in (one_word, short, *several) if shift >= 0})
     return [(shift, nudge) for shift in shifts for nudge in ((0,) if irrational else (1, -1))]
 
 
@@ -161,7 +185,7 @@ def _candidate(staircase: Staircase, lines: list[Line], shift: int, nudge: int) 
     ends = [a * m + b for m, b in zip(multipliers, offsets, strict=True) for a in (s.domain_low, s.domain_high)]
     products = [a * m for m in multipliers for a in (s.domain_low, s.domain_high)]
     formed = [*ends, *products, *offsets]
-    if shift < LOW_BITS * 2 and bits_for_range(min(formed), max(formed) + (1 << shift)) <= INT64_HEADROOM:
+    if shift < 2 * _LONGEST_WORD and bits_for_range(min(formed), max(formed) + (1 << shift)) <= INT64_HEADROOM:
         m, b = (np.array(values, dtype=np.int64) for values in (multipliers, offsets))
         return AffineShift(s.domain_low, s.domain_high, m, b, shift, RoundingMode.FLOOR, s.low, s.high)
     return WideAffine.of(staircase, multipliers, offsets, shift)

@@ -7,7 +7,7 @@ what only moves data has a row where the target counts cycles for it, everything
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from pefslc.analysis.limits import TargetLimits
 from pefslc.artifacts.costs import CostReport, Costs, LayerCost, macs, useful_macs
@@ -104,7 +104,8 @@ def layer_rows(
     weights = {op.result.name: formats.get(op.operands[1].name) for op in quantized.ops if len(op.operands) > 1}
     for i in integer.inputs:
         if i.quantizer is not None:
-            formats[i.value.name] = _with_element(i.value, i.quantizer.quantization)
+            codes, own = i.value.type.codes, i.quantizer.quantization  # the host's may be of what stands before
+            formats[i.value.name] = _with_element(i.value, replace(own, scale=codes.scale, zero_point=codes.zero_point))
     rows = []
     for group in _groups(integer, reports):
         first, last = group.ops[0], group.ops[-1]

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from pefslc.analysis.ranges import partial_sums, result_range
 from pefslc.geometry.shapes import Window
-from pefslc.ir.graph import Graph
+from pefslc.ir.graph import Graph, GraphInput
 from pefslc.ir.integer import Conv2d, Dense, Rescale, Sum, SumPool
-from pefslc.ir.text import narrowest, type_text
+from pefslc.ir.text import narrowest, stages_text, type_text
 from pefslc.ir.value import CodeRange, IntArray, Op, RealArray, Value
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.line import BentLine
-from pefslc.numeric.staircase import Quantizer, Staircase
+from pefslc.numeric.staircase import Staircase
 
 if TYPE_CHECKING:
     import onnx
@@ -42,11 +42,16 @@ def to_onnx(graph: Graph) -> bytes:
     from onnx import helper  # heavy, and needed by nobody else below the frontend
 
     drawing = _Drawing()
-    inputs = [drawing.input(i.name, i.value, i.quantizer) for i in graph.inputs]
+    inputs = [drawing.input(i) for i in graph.inputs]
     for op in graph.ops:
         drawing.op(op)
     outputs = [
-        drawing.output(o.name, o.value, {} if o.map is None else _pair(o.map.scale, o.map.offset))
+        drawing.output(
+            o.name,
+            o.value,
+            ({} if o.map is None else _pair(o.map.scale, o.map.offset))
+            | ({} if o.function is None else {"function": str(o.function)}),
+        )
         for o in graph.outputs
     ]
     proto = helper.make_graph(
@@ -76,11 +81,14 @@ class _Drawing:
     taken: set[str] = field(default_factory=set)
     names: dict[str, str] = field(default_factory=dict)  # value name -> tensor name
 
-    def input(self, name: str, value: Value, quantizer: Quantizer | None) -> onnx.ValueInfoProto:
-        outside = self.unique(name)
+    def input(self, graph_input: GraphInput) -> onnx.ValueInfoProto:
+        value, quantizer = graph_input.value, graph_input.quantizer
+        outside = self.unique(graph_input.name)
         attributes: dict[str, Attribute] = {}
         if quantizer is not None:
             attributes = {"quantizer": str(quantizer.quantization), "rounding": quantizer.rounding.value}
+        if graph_input.stages:
+            attributes["stages"] = stages_text(graph_input.stages)
         self.node("Input", [outside], value, attributes)
         return _tensor(outside, value, outside=True)
 

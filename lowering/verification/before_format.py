@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from pefslc.evaluation.float_error import FloatError
 from pefslc.ir.graph import Graph, GraphOutput
-from pefslc.ir.interpret import map_codes
+from pefslc.ir.interpret import apply_output_map, map_codes
 from pefslc.reports.float_distance import FloatDistance
 from pefslc.reports.saturation import SeenTensors
-from pefslc.verification.comparison import Comparison, compare_values
+from pefslc.verification.comparison import Comparison, compare_results, compare_values
 
 __all__ = ["BeforeFormat"]
 
@@ -62,10 +62,14 @@ class BeforeFormat:
         if interpreted is not None:
             exact = map_codes(output.map, interpreted)
             self._add(output.name, f"interpreter and {self._called}", wanted, exact, first_row)
+        # The user's arrays are what the host makes of the values at the end.
+        compare = compare_values
+        if output.function is not None:
+            compare, wanted, ours = compare_results, output.function(wanted), apply_output_map(output, emitted)
         for name, values in expected:
             key = self._add(output.name, f"{self._runner} and {name}", values, ours, first_row)
             self._add(output.name, f"{name} and {self._called}", wanted, values.astype(np.float64), first_row)
-            new = compare_values(output, values, emitted, key[1], first_row)
+            new = compare(output, values, emitted, key[1], first_row)
             old = self._given.get(key, Comparison(output.name, key[1], 0, 0))
             count, differing = old.count + new.count, old.differing + new.differing
             self._given[key] = replace(new, count=count, differing=differing, first=old.first or new.first)
@@ -85,7 +89,7 @@ class BeforeFormat:
     @property
     def errors(self) -> tuple[FloatError, ...]:
         """Of everything else, in the order in which it was compared."""
-        equal = {(c.output, c.compared) for c in self.equal}
+        equal = {key for key, c in self._given.items() if not c.differing}
         return tuple(error for key, error in self._found.items() if key not in equal)
 
     @property

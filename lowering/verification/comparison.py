@@ -15,14 +15,16 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.evaluation.float_error import index_text
 from pefslc.ir.graph import GraphOutput, OutputMap
-from pefslc.ir.interpret import map_codes
+from pefslc.ir.interpret import apply_output_map, map_codes
+from pefslc.ir.output_function import OutputFunctionKind
 
-__all__ = ["Comparison", "compare_codes", "compare_values", "differing_values"]
+__all__ = ["Comparison", "compare_codes", "compare_results", "compare_values", "differing_values"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 _VALUE_NOISE = 1e-9  # of outputs that float64 cannot hold exactly, relative to the output where it is larger than 1
+_FUNCTION_NOISE = {False: 1e-12, True: 1e-5}  # of a softmax in float64, and in float32
 _EXACT_STEPS = 2**53
 _UNITS = 8
 
@@ -99,6 +101,32 @@ def differing_values(output: GraphOutput, expected: NDArray[np.generic], got: Co
     values = expected.astype(np.float64)
     noise = _noise(output, values, single=expected.dtype.itemsize < 8)
     return ~(np.abs(values - map_codes(output.map, got)) <= noise)  # NaN is wrong, too
+
+
+def compare_results(
+    output: GraphOutput, expected: NDArray[np.generic], got: Codes, compared: str, first_row: int = 0
+) -> Comparison:
+    """What the host makes of integers, with an array of the same: indices exactly, the values of a function within the
+    rounding of the array's own type, which is said.
+    """
+    assert output.function is not None
+    found = apply_output_map(output, got)
+    if expected.shape != found.shape:
+        raise CompileError(
+            Code.EXPECTED_ARRAY,
+            f"output {quote(output.name)}: {compared} have shapes {list(found.shape)} and {list(expected.shape)}",
+        )
+    wanted, noise = expected.astype(np.float64), 0.0
+    if output.function.kind is not OutputFunctionKind.ARG_MAX:
+        noise = _FUNCTION_NOISE[expected.dtype.itemsize < 8]
+        compared += f", {output.function.kind.value} within {noise:g}"
+    wrong = np.argwhere(~(np.abs(wanted - found) <= noise * np.maximum(np.abs(wanted), 1)))
+    first = ""
+    if len(wrong):
+        index = tuple(int(i) for i in wrong[0])
+        want, have = float(wanted[index]), float(found[index])
+        first = f"{index_text(index, first_row)}: {have:.9g} instead of {want:.9g}, off by {abs(have - want):.3g}"
+    return Comparison(output.name, compared, found.size, len(wrong), first)
 
 
 def _noise(output: GraphOutput, values: Floats, *, single: bool) -> Floats:

@@ -28,7 +28,13 @@ from pefslc.ir.semantics import evaluate
 from pefslc.numeric.deviation import Deviations
 from pefslc.targets.protocol import Audit, LayerAudit, Runner
 from pefslc.verification.before_format import BeforeFormat
-from pefslc.verification.comparison import Comparison, compare_codes, compare_values, differing_values
+from pefslc.verification.comparison import (
+    Comparison,
+    compare_codes,
+    compare_results,
+    compare_values,
+    differing_values,
+)
 from pefslc.verification.outcome import REFERENCE, Measured, Verification
 from pefslc.verification.raw_weights import raw_weights_hint
 from pefslc.verification.rounding_of_reference import RoundingOfReference
@@ -102,6 +108,8 @@ def verify(
     audit        of such artifacts: runs them, and holds each layer to what it read
     """
     evaluated = f"interpreter and float64 evaluation{'' if before is None else ' of the quantized model'}"
+    # Codes are compared with the values that they stand for: what the host makes of those at the end comes after.
+    whole, reference = reference, before_functions(reference)
     inputs, rows = as_batches(reference, arrays)
     expected = list(_expected(integer, arrays, rows))
     tally = _Tally()
@@ -131,9 +139,7 @@ def verify(
         for output in integer.outputs:
             got, first = interpreted[output.value.name], start * output.value.type.shape[0]
             tally.add(compare_values(output, values[output.name], got, evaluated, first))
-            arrays_of = [
-                (n, _rows(a, output.value.type.shape, start, stop)) for o, n, a in expected if o == output.name
-            ]
+            arrays_of = [(n, _rows(a, output.shape, start, stop)) for o, n, a in expected if o == output.name]
             if before is not None:
                 before.compare(output, emitted[output.name], got if native else None, arrays_of, first)
             if native:
@@ -145,16 +151,18 @@ def verify(
             if before is not None:
                 continue
             for name, wanted in arrays_of:
-                found = compare_values(output, wanted, emitted[output.name], f"{runner_name} and {name}", first)
+                compare = compare_values if output.function is None else compare_results
+                found = compare(output, wanted, emitted[output.name], f"{runner_name} and {name}", first)
                 add(replace(found, given=True))
-                if found.differing and wanted.dtype.kind == "f" and wanted.dtype.itemsize < 8:
+                single = wanted.dtype.kind == "f" and wanted.dtype.itemsize < 8
+                if found.differing and single and output.function is None:
                     wrong = differing_values(output, wanted, emitted[output.name])
                     rounding = roundings.setdefault((output.name, found.compared), RoundingOfReference())
                     rounding.add(reference, chunk, output_names[output.name], wanted, wrong, first)
     rows = next(iter(inputs.values())).shape[0]
     advice = ""
-    if any(c.given and c.differing for c in tally.found.values()):
-        advice = _advice(reference, inputs, expected, roundings.values())
+    if differing := [key for key, c in tally.found.items() if c.given and c.differing]:
+        advice = _advice(whole, inputs, expected, [roundings.get(key) for key in differing])
     for key, rounding in roundings.items():
         tally.found[key] = replace(tally.found[key], reason=str(rounding))
     compared, measured = tuple(tally.found.values()), tuple(tally.measured.values())
@@ -178,15 +186,20 @@ def _advice(
     reference: Graph,
     inputs: Mapping[str, Floats],
     expected: Sequence[tuple[str, str, NDArray[np.generic]]],
-    roundings: Collection[RoundingOfReference],
+    roundings: Collection[RoundingOfReference | None],
 ) -> str:
-    """What may be behind expected arrays that differ; "" where nothing is known."""
-    if roundings and all(r.explained == r.differing for r in roundings):
+    """What may be behind expected arrays that differ; "" where nothing is known. `roundings`: theirs, or None."""
+    if all(r is not None and r.explained == r.differing for r in roundings):
         return "the model means exact arithmetic; compare with outputs computed in float64, or leave the array out"
     first = {i.name: _rows(inputs[i.name], i.value.type.shape, 0, _CHUNK_ROWS) for i in reference.inputs}
-    shapes = {o.name: o.value.type.shape for o in reference.outputs}
+    shapes = {o.name: o.shape for o in reference.outputs}
     wanted = {o: _rows(a, shapes[o], 0, _CHUNK_ROWS).astype(np.float64) for o, _, a in expected}
     return raw_weights_hint(reference, first, wanted)
+
+
+def before_functions(graph: Graph) -> Graph:
+    """The graph whose outputs are the values that the host's last step reads."""
+    return replace(graph, outputs=tuple(replace(output, function=None) for output in graph.outputs))
 
 
 def _rows(array: NDArray[np.generic], shape: tuple[int, ...], start: int, stop: int) -> NDArray[np.float64]:
@@ -201,7 +214,7 @@ def _expected(graph: Graph, arrays: Arrays, rows: int) -> Iterator[tuple[str, st
         for name in dict.fromkeys((*candidates, output.name)):
             if name not in arrays or name in names:
                 continue
-            array, shape = arrays[name], output.value.type.shape
+            array, shape = arrays[name], output.shape
             wanted = (rows * shape[0], *shape[1:])
             if array.shape != wanted or array.dtype.kind not in "fiu":
                 raise CompileError(

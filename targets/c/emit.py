@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from textwrap import wrap
@@ -11,9 +10,9 @@ from textwrap import wrap
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.ir.graph import Graph, OutputMap
-from pefslc.numeric.staircase import Quantizer
+from pefslc.ir.graph import Graph
 from pefslc.targets.c.arena import Arena
+from pefslc.targets.c.host_text import input_text, output_text
 from pefslc.targets.c.naming import Names, comment_text
 from pefslc.targets.c.part_loops import SCRATCH, Loops, convolution_loops, dot_kernel, part_calls
 from pefslc.targets.c.stages import ConstantArray, LineWriter, literal
@@ -27,8 +26,6 @@ Codes = NDArray[np.int64]
 
 _HERE = Path(__file__).parent
 _NUMBERS_PER_LINE = 24
-_LONGEST_RATIONALS = 2000
-_SHOWN = 4
 _COMMENT_WIDTH = 110
 
 
@@ -56,11 +53,9 @@ def interface(graph: Graph, program: Program) -> tuple[Argument, ...]:
     names = Names()
     found = []
     for i, tensor in zip(graph.inputs, program.inputs, strict=True):
-        assert i.quantizer is not None
-        found.append(Argument(names.unique(i.name, "input"), i.name, tensor, True, _quantizer_text(i.quantizer)))
+        found.append(Argument(names.unique(i.name, "input"), i.name, tensor, True, input_text(i)))
     for o, tensor in zip(graph.outputs, program.outputs, strict=True):
-        assert o.map is not None
-        found.append(Argument(names.unique(o.name, "output"), o.name, tensor, False, _map_text(o.map)))
+        found.append(Argument(names.unique(o.name, "output"), o.name, tensor, False, output_text(o)))
     return tuple(found)
 
 
@@ -272,31 +267,3 @@ def _int32(value: int) -> str:
 def _wrapped(text: str) -> list[str]:
     """Lines of a comment."""
     return wrap(text, _COMMENT_WIDTH, break_on_hyphens=False)
-
-
-def _quantizer_text(quantizer: Quantizer) -> str:
-    q = quantizer.quantization
-    steps = _rationals(q.scale.steps)
-    rounding = quantizer.rounding.value.replace("_", " ")
-    shifted = "x / scale" if not q.zero_point else f"x / scale + {q.zero_point}"
-    if quantizer.adds_zero_point_last and q.zero_point:
-        shifted, code = "x / scale", f"round(x / scale) + {q.zero_point}"
-    else:
-        code = f"round({shifted})"
-    exact = f"{shifted} is exact, not rounded to a float before"
-    return f"code = clip({code}, {q.low}, {q.high}), round {rounding}, scale = {steps}; {exact}"
-
-
-def _map_text(output_map: OutputMap) -> str:
-    if not any(output_map.offset):
-        return f"value = code * scale, scale = {_rationals(output_map.scale)}"
-    scale, offset = _rationals(output_map.scale), _rationals(output_map.offset)
-    return f"value = code * scale + offset, scale = {scale}, offset = {offset}"
-
-
-def _rationals(values: tuple[Fraction, ...]) -> str:
-    """Exact, unless that would fill a page."""
-    text = ", ".join(map(str, values))
-    if len(text) > _LONGEST_RATIONALS:
-        text = f"{', '.join(repr(float(v)) for v in values[:_SHOWN])}... (all, exact, in the sidecar file)"
-    return text if len(values) == 1 else f"per channel [{text}]"

@@ -10,9 +10,19 @@ from pefslc.ir.integer import Requantize, Round
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.affine_shift import AffineShift, affine_shift_of
 from pefslc.numeric.requantize import bent_parts, fit_affine_shift, fit_bent
+from pefslc.numeric.shared import fit_shared
 from pefslc.numeric.staircase import MOST_STEPS, Staircase
 from pefslc.numeric.wide import WideAffine, fit_line
-from pefslc.targets.c.stages import AffineStage, BentStage, LookupStage, Range, Stage, TableStage, WideStage
+from pefslc.targets.c.stages import (
+    AffineStage,
+    BentStage,
+    LookupStage,
+    Range,
+    SharedTableStage,
+    Stage,
+    TableStage,
+    WideStage,
+)
 from pefslc.targets.c.storage import INT32, INT64
 
 __all__ = ["requantize_stage", "round_stage"]
@@ -21,6 +31,7 @@ _SMALL_TABLE = 1 << 12  # codes: one look instead of a bisection
 _LONG_TABLE = (
     64  # thresholds of a channel: a bisection of more takes longer than two products, and many times the bytes
 )
+_SHARED_TABLE = 256  # thresholds: a table for each channel is small up to 8 bits, and takes no product
 
 
 def requantize_stage(op: Requantize, operand: Range) -> Stage:
@@ -45,6 +56,10 @@ def requantize_stage(op: Requantize, operand: Range) -> Stage:
         line = _line_stage(staircase, operand, (codes.low, codes.high))
         if line is not None:
             return line
+    if staircase.steps >= _SHARED_TABLE:
+        shared = fit_shared(staircase)
+        if shared is not None:
+            return SharedTableStage(operand, (codes.low, codes.high), shared)
     return TableStage(operand, (codes.low, codes.high), staircase)
 
 

@@ -17,13 +17,14 @@ from pefslc.ir.integer import Clamp, Lookup, Product, Rescale, Sum
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.affine_shift import AffineShift
 from pefslc.numeric.rounding import RoundingMode
+from pefslc.numeric.shared import SharedTable
 from pefslc.numeric.staircase import Staircase
-from pefslc.numeric.wide import LOW_BITS, WideAffine
+from pefslc.numeric.wide import WideAffine
 from pefslc.targets.c.storage import INT32, INT64, CType, Tensor, narrowest, narrowest_signed, sum_type
 
 __all__ = [
     "AddStage", "AffineStage", "BentStage", "ClampStage", "ConstantArray", "LineWriter", "LookupStage", "MultiplyStage",
-    "Range", "ScaleStage", "Stage", "TableStage", "WideStage", "combining_stage", "literal"
+    "Range", "ScaleStage", "SharedTableStage", "Stage", "TableStage", "WideStage", "combining_stage", "literal"
 ]  # fmt: skip
 
 Range = tuple[int, int]
@@ -263,7 +264,7 @@ class AffineStage(Stage):
 
 @dataclass(frozen=True, slots=True)
 class WideStage(Stage):
-    """A certified multiply, add, shift, clamp whose products have two words."""
+    """A certified multiply, add, shift, clamp whose products have several words."""
 
     wide: WideAffine
 
@@ -273,19 +274,15 @@ class WideStage(Stage):
 
     def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
         w = self.wide
-        word = cast(name, kind, INT64)
-
-        def line(factors: Codes, addends: Codes, part: str) -> str:
+        word, total = cast(name, kind, INT64), ""
+        for i, (factors, addends) in enumerate(zip(w.multipliers, w.offsets, strict=True)):
+            part = "high words" if i == w.words - 1 else "low words" if i == 0 else f"words {i}"
             factor = to.per_channel("multiplier", factors, f"requantization: multipliers, {part}", INT64)
             addend = to.per_channel("offset", addends, f"requantization: offsets, {part}", INT64)
-            return f"{word} * {factor} + {addend}"
-
-        below = to.define(INT64, line(w.multiplier_low, w.offset_low, "low words"))
-        above = line(w.multiplier, w.offset, "high words")
-        whole = to.define(INT64, f"{above} + pefslc_floor_shift_64({below}, {LOW_BITS})")
-        shift = w.shift - LOW_BITS
-        low, high = (end >> shift for end in w.numerators)
-        name, kind = _clamp(to, f"pefslc_floor_shift_64({whole}, {shift})", INT64, (low, high), w.low, w.high)
+            carry = f" + pefslc_floor_shift_64({total}, {w.word_bits})" if total else ""
+            total = to.define(INT64, f"{word} * {factor} + {addend}{carry}")
+        low, high = (end >> w.last_shift for end in w.numerators)
+        name, kind = _clamp(to, f"pefslc_floor_shift_64({total}, {w.last_shift})", INT64, (low, high), w.low, w.high)
         narrow = sum_type(w.low, w.high)
         return (name, kind) if narrow == kind else (to.define(narrow, f"({narrow}){name}"), narrow)
 
@@ -346,6 +343,26 @@ class TableStage(Stage):
         taken = to.define(INT32, f"pefslc_steps_{wide.bits}({expression}, {row}, {self.steps})")
         factor = "" if s.step == 1 else f" * {s.step}"
         return to.define(out, f"{literal(s.low, out)} + {cast(taken, INT32, out)}{factor}"), out
+
+
+@dataclass(frozen=True, slots=True)
+class SharedTableStage(Stage):
+    """Counts the thresholds that a certified line per channel reaches: one table for all channels."""
+
+    table: SharedTable
+
+    @property
+    def report(self) -> str:
+        return f"multiply-add per channel, table of {len(self.table.thresholds)} thresholds for all channels"
+
+    def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
+        t, out = self.table, sum_type(self.table.low, self.table.high)
+        factor = to.per_channel("multiplier", t.multiplier, "requantization: multipliers", INT64)
+        addend = to.per_channel("offset", t.offset, "requantization: offsets", INT64)
+        table = to.array("threshold", INT64, t.thresholds, "requantization: thresholds, ascending")
+        argument = f"{cast(name, kind, INT64)} * {factor} + {addend}"
+        taken = to.define(INT32, f"pefslc_steps_64({argument}, {table}, {len(t.thresholds)})")
+        return to.define(out, f"{literal(t.low, out)} + {cast(taken, INT32, out)}"), out
 
 
 def combining_stage(op: Sum | Product, operand: Range, other: Tensor) -> AddStage | MultiplyStage:

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
+
 from pefslc.artifacts.sidecar import Json, JsonObject
 from pefslc.ir.graph import GraphInput, GraphOutput
 from pefslc.numeric.rounding import RoundingMode
+from pefslc.numeric.scale import Scale
+from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
 from pefslc.targets.templates import templates_in
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType
 from pefslc.targets.tensil.words.word_program import WordTensor
@@ -43,15 +47,23 @@ class HostTensor:
         if isinstance(self.end, GraphOutput):
             assert self.end.map is not None
             scale, offset = self.end.map.scale, self.end.map.offset
+            if (function := self.end.function) is not None:
+                fields["function"] = [function.kind.value, function.axis, function.keepdims, function.last]
             return {**fields, "scale": [_pair(s) for s in scale], "offset": [_pair(o) for o in offset]}
         assert self.end.quantizer is not None
-        q = self.end.quantizer.quantization
-        # The emitted module decides exactly by the float64 of a step: every scale of a file is one.
-        assert all(Fraction(float(s)) == s for s in q.scale.steps)
+        q, stages = self.end.quantizer.quantization, self.end.stages
+        steps = q.scale
+        if stages or not all(Fraction(float(s)) == s for s in steps.steps):
+            # The emitted module decides exactly by the float64 of a step: what is none is a stage, before a step of 1.
+            stages, steps = (*stages, Affine.product(tuple(1 / s for s in steps.steps))), Scale.power_of_two(0)
+            fields |= {"stages": [_stage(s) for s in stages], "channel_axis": self.end.channel_axis}
+        if self.end.integers:
+            limits = np.iinfo(self.end.integers)
+            fields |= {"integers": [int(limits.min), int(limits.max)]}
         low, high = codes_in_words(self.tensor.exponent, self.data_type)
         return {
             **fields,
-            "scale": [_pair(s) for s in q.scale.steps],
+            "scale": [_pair(s) for s in steps.steps],
             "zero_point": q.zero_point,
             "low": max(q.low, low),
             "high": min(q.high, high),
@@ -65,7 +77,20 @@ def codes_in_words(exponent: int, data_type: DataType) -> tuple[int, int]:
     return data_type.min_code >> exponent, data_type.max_code >> exponent
 
 
-def _pair(value: Fraction) -> list[int]:
+def _stage(stage: Stage) -> Json:
+    """[what it is, its parameters: each a list of pairs, or None for no limit]."""
+    match stage:
+        case Affine():
+            parts = (stage.factor, stage.addend, stage.radicand, stage.offset)
+            return ["affine", [[_pair(v) for v in part] for part in parts]]
+        case ClipStage():
+            return ["clip", [None if limit is None else [_pair(limit)] for limit in (stage.low, stage.high)]]
+        case LeakyReluStage():
+            return ["leaky_relu", [[_pair(alpha) for alpha in stage.alphas]]]
+    raise AssertionError("no host applies it")
+
+
+def _pair(value: Fraction) -> Json:
     return [value.numerator, value.denominator]
 
 
@@ -77,6 +102,7 @@ def host_io_module(name: str) -> str:
 
 def host_io_source(name: str, architecture: Architecture, inputs: list[HostTensor], outputs: list[HostTensor]) -> str:
     """The text of the module."""
+    fields = [tensor.module_fields() for tensor in inputs]
     return (
         templates_in(Path(__file__).parent)
         .get_template("host_io.py.j2")
@@ -85,8 +111,11 @@ def host_io_source(name: str, architecture: Architecture, inputs: list[HostTenso
             module=host_io_module(name),
             array_size=architecture.array_size,
             binary_point=architecture.data_type.binary_point,
-            inputs=[tensor.module_fields() for tensor in inputs],
+            inputs=fields,
+            staged=any("stages" in record for record in fields),
             outputs=[tensor.module_fields() for tensor in outputs],
+            functions=any(tensor.end.function is not None for tensor in outputs if isinstance(tensor.end, GraphOutput)),
+            integers=any("integers" in record for record in fields),
             modes=[mode.value for mode in RoundingMode],
         )
     )

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from builders import ModelBuilder
-from pefslc.numeric.stages import Affine, LeakyReluStage
+from pefslc.numeric.expression import Call, Function, X
+from pefslc.numeric.stages import Affine, FunctionStage, LeakyReluStage
 from pefslc.targets.c.target import CTarget
 from pefslc.targets.protocol import TargetOptions
 
@@ -59,6 +60,38 @@ def test_codes_behind_batch_norm_equal_the_interpreter(bits, slope, bench, build
     assert bent == {"y1"}, "one line is one multiplication"
     assert not any("threshold" in report for report in reports)
     assert bits == 8 or any("two words" in report for report in reports)
+    bench.check(("-O1", *sanitizer_flags), runs=20)
+
+
+def test_sixteen_bits_times_sixteen_bits_are_multiplications(bench, build_graph, sanitizer_flags):  # type: ignore[no-untyped-def]
+    """Sums of more than 32 bits; a bias per channel, with a ReLU and without."""
+    rng = np.random.default_rng(5)
+    b = build_graph("sixteen")
+    sums = b.conv(
+        b.input((1, 6, 3, 3), 16), rng.integers(-(2**15), 2**15, (5, 6, 3, 3)), rng.integers(-(2**30), 2**30, 5)
+    )
+    stages = [batch_norm(rng, 5, 2.0**-12)]
+    graph = b.graph(b.requantize(sums, stages, 16), b.requantize(sums, [*stages, LeakyReluStage()], 16))
+    bench.add(graph)
+    assert sums.type.codes.high > 1 << 34
+    reports = [str(r) for r in CTarget().lower(graph, TargetOptions()).ops.values()]
+    assert sum("words" in report for report in reports) == 2, reports
+    bench.check(("-O1", *sanitizer_flags), runs=20)
+
+
+def test_a_tanh_of_sixteen_bits_is_one_table_for_all_channels(bench, build_graph, sanitizer_flags):  # type: ignore[no-untyped-def]
+    """Behind slopes of both signs."""
+    rng = np.random.default_rng(6)
+    b = build_graph("tanh")
+    values = b.input((1, 6, 2, 2), 16)
+    times_2000 = Affine((F(2000),), (F(0),), (F(1),), (F(0),))
+    sums = b.conv(values, rng.integers(-(2**8), 2**8, (3, 6, 2, 2)), None)
+    gamma = tuple(F(3 * sign, sums.type.codes.high) for sign in (1, -1, 2))
+    line = Affine(gamma, (F(0),) * 3, (F(1),) * 3, (F(1, 7), F(-1, 3), F(0)))
+    graph = b.graph(b.requantize(sums, [line, FunctionStage(Call(Function.TANH, (X,))), times_2000], 12))
+    bench.add(graph)
+    reports = [str(r) for r in CTarget().lower(graph, TargetOptions()).ops.values()]
+    assert any("for all channels" in report for report in reports), reports
     bench.check(("-O1", *sanitizer_flags), runs=20)
 
 

@@ -239,12 +239,13 @@ def raw_weight(m: ModelBuilder, x: str) -> str:
 
 
 def two_grids(m: ModelBuilder, x: str) -> str:
-    lhs, rhs = m.quant(x, 0.1), m.quant(x, 1 / 3)
+    lhs, rhs = m.quant(x, 0.1), m.quant(x, 1e-20)
     return m.quant(m.node("Add", lhs, rhs, name="/Add", output="sum"), output="y")
 
 
 def per_channel(m: ModelBuilder, x: str) -> str:
-    return conv(m, m.quant(x, [[[[0.5]], [[0.25]]]]))
+    lhs, rhs = m.quant(x, [[[[0.5]], [[0.25]]]]), m.quant(x, 0.5)
+    return m.quant(m.node("Add", lhs, rhs, name="/Add", output="sum"), output="y")
 
 
 def odd_scale(m: ModelBuilder, x: str) -> str:

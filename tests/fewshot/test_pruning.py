@@ -14,6 +14,8 @@ from fewshot.network_support import drawn, tiny  # noqa: E402
 from pefslc.diagnostics.errors import CompileError  # noqa: E402
 from pefslc.fewshot.networks import Backbone, Recipe, fit, pruned, quantized, with_classifier  # noqa: E402
 from pefslc.fewshot.networks.pruning import prune, pruned_widths  # noqa: E402
+from pefslc.fewshot.sweep.cells import Prune  # noqa: E402
+from pefslc.fewshot.sweep.methods import pruned_network  # noqa: E402
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore")]
 
@@ -112,3 +114,19 @@ def test_a_pruned_network_is_trained_on_and_quantized() -> None:
     assert ends.network.description.inner == (4, 4, 4)
     with pytest.raises(CompileError, match="the network is quantized already"):
         pruned(quantized(ends, "Q2.3", data.images), 0.5, 4)
+
+
+def test_what_was_pruned_is_tuned_at_a_higher_rate_than_new_formats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the rate that is best for formats a pruned ResNet-9 stayed three points below its float network."""
+    data = drawn(count=4)
+    start = with_classifier(trained(), data, Recipe())
+    rates: list[float] = []
+
+    def watched(network: Any, _: Any, recipe: Recipe, **__: object) -> Any:
+        rates.append(recipe.rate)
+        return network
+
+    monkeypatch.setattr("pefslc.fewshot.sweep.methods.fit", watched)
+    pruned_network(start, Prune(0.5, 4), data, Recipe.fine_tuning(rate=0.001))
+    assert rates == [0.006]
+    assert Recipe(rate=5.0).after_pruning().rate == 10

@@ -89,7 +89,7 @@ def test_a_cell_is_what_its_steps_make_by_hand(results: dict[Cell, Any], data: F
 
     torch.set_num_threads(1)
     floating = train(tiny(), data.base, RECIPE)
-    small = fit(pruned(floating, PRUNE.share, PRUNE.array), data.base, TUNING, teacher=floating.teacher)
+    small = fit(pruned(floating, PRUNE.share, PRUNE.array), data.base, TUNING.after_pruning(), teacher=floating.teacher)
     start = quantized(small, "auto:4", data.base.images)
     network = fit(start, data.base, TUNING, teacher=floating.teacher)
     program = compiled(network, data.base.images)

@@ -107,5 +107,5 @@ def test_a_quantized_network_is_not_written(trained: Trained, tmp_path: Path) ->
     small = quantized(trained, "Q2.3", drawn().images)
     with pytest.raises(CompileError, match="no float backbone"):
         write_trained(tmp_path / "net.pt", TrainedFile(small))
-    with pytest.raises(CompileError, match="cannot read"):
+    with pytest.raises(CompileError, match="no such file"):
         read_trained(tmp_path / "net.pt")

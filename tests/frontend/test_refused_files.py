@@ -49,7 +49,10 @@ def test_inputs_without_a_fixed_shape(shape: list[int | str] | None, code: str, 
 def test_an_input_of_integers(tmp_path: Path) -> None:
     m = ModelBuilder()
     m.output(m.node("Relu", m.input(SHAPE, dtype=TensorProto.INT64)))
-    assert refusal_of(m, tmp_path) == "error[PEF0207]: the input holds int64, not floats\n  at:   (input), tensor 'x'"
+    assert refusal_of(m, tmp_path) == (
+        "error[PEF0207]: the input holds int64, not floats\n  at:   (input), tensor 'x'\n  help: make it floats, or "
+        "one of int8, uint8, int16, uint16, int32, uint32 that a DequantizeLinear or a Cast reads"
+    )
 
 
 @pytest.mark.parametrize("opset", [8, 23])

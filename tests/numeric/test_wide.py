@@ -17,7 +17,7 @@ from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, SnapStage, Stage
 from pefslc.numeric.staircase import Quantizer, Staircase, agrees_everywhere, staircase_of
-from pefslc.numeric.wide import LOW_BITS, WideAffine, fit_line
+from pefslc.numeric.wide import WideAffine, fit_line
 
 F = Fraction
 
@@ -42,8 +42,8 @@ def staircase(stages: tuple[Stage, ...], bits: int, last: int, channels: int, mo
 
 @given(st.data())
 def test_a_wide_product_is_the_exact_floor(data: st.DataObject) -> None:
-    last = data.draw(st.integers(1, 1 << 31)) - 1
-    shift = data.draw(st.integers(LOW_BITS, 80))
+    last = data.draw(st.one_of(st.integers(1, 1 << 31), st.integers(1 << 31, 1 << 50))) - 1
+    shift = data.draw(st.integers(20, 100))
     bound = min((1 << 90) // (last + 1), 1 << 88)
     lines = data.draw(st.lists(st.tuples(st.integers(-bound, bound), st.integers(-(1 << 89), 1 << 89)), min_size=1))
     domain = Staircase(-last - 1, last, -999, np.zeros((1, 1999), dtype=np.int64), np.ones(1, dtype=np.int64))
@@ -59,12 +59,32 @@ def test_a_wide_product_is_the_exact_floor(data: st.DataObject) -> None:
 def test_words_that_64_bits_do_not_hold_are_refused() -> None:
     def wide(last: int, multiplier: int, offset: int) -> WideAffine | None:
         domain = Staircase(-last, last, 0, np.zeros((1, 1), dtype=np.int64), np.ones(1, dtype=np.int64))
-        return WideAffine.of(domain, [multiplier], [offset], 60)
+        return WideAffine.of(domain, [multiplier], [offset], 59)
 
     assert wide(1 << 20, 1 << 70, 1 << 89) is not None
     assert wide(1 << 20, 1 << 72, 0) is None
     assert wide(1 << 20, 1, 1 << 91) is None
-    assert wide(1 << 31, 1, 0) is None
+    assert wide(1 << 48, 1, 0) is not None
+    assert wide(1 << 49, 1, 0) is None, "its words are too short"
+
+
+@pytest.mark.parametrize(("last_bits", "word_bits"), [(32, 29), (34, 27), (40, 21), (44, 17)])
+def test_longer_accumulators_take_shorter_words(last_bits: int, word_bits: int) -> None:
+    """16-bit codes times 16-bit weights, per channel another slope and another bias; some codes are saturated."""
+    rng = np.random.default_rng(last_bits)
+    last, channels = (1 << last_bits) - 1, 4
+    biases = Affine.bias(tuple(F(float(v)) for v in rng.normal(0, 1, channels).astype(np.float32)))
+    steps = [F(float(v)) / (1 << last_bits) for v in rng.uniform(16, 40, channels).astype(np.float32)]
+    quantization = Quantization(bits=16, signed=True, narrow=False, scale=Scale((F(float(np.float32(0.00073))),)))
+    wanted = staircase_of(Scale(tuple(steps)), (biases,), Quantizer(quantization), -last, last, channels)
+    found = fit_line(wanted)
+    assert isinstance(found, WideAffine)
+    assert found.word_bits == word_bits
+    assert found.words > 2 or word_bits > 26
+    codes = rng.integers(-last, last, (channels, 3000))
+    codes[:, :2000] = wanted.thresholds[:, ::32][:, :1000].repeat(2, axis=1) - np.tile([0, 1], 1000)
+    codes = codes.clip(-last, last)  # some steps are taken nowhere
+    np.testing.assert_array_equal(found(codes), wanted(codes))
 
 
 @pytest.mark.parametrize("mode", [m for m in RoundingMode if m not in (RoundingMode.SIGN,)], ids=lambda m: m.value)

@@ -182,18 +182,19 @@ def test_an_input_without_a_quantizer(tmp_path: Path) -> None:
     assert refusal(m, tmp_path) == (
         "error[PEF0308]: input 'x' has no quantizer: conv reads real numbers\n"
         "  at:   conv1 (Conv), tensor 't1'\n"
-        "  help: start the network with QuantIdentity, or give the input's format with --fmt Q2.3"
+        "  help: start the network with QuantIdentity, or give the input's format: --input-fmt x=UQ0.8"
     )
 
 
 def test_a_multiple_on_no_grid_of_the_others(tmp_path: Path) -> None:
     m = ModelBuilder()
     x = start(m)
-    m.output(m.node("Add", m.quant(x), m.node("Mul", x, m.constant(1e-5), name="small"), name="a"))
+    m.output(m.node("Add", m.quant(x), m.node("Mul", x, m.constant(1e-16), name="small"), name="a"))
     assert refusal(m, tmp_path) == (
-        "error[PEF0310]: add reads a tensor that is not quantized\n"
+        "error[PEF0313]: the scales of add's inputs have no common grid within 62 bits\n"
         "  at:   a (Add), tensor 't3'\n"
-        "  help: quantize the result of small (Mul), tensor 't2' (QuantIdentity or QuantReLU)"
+        "  help: quantize the result of small (Mul), tensor 't2', too (QuantIdentity); or share one quantizer between "
+        "the branches, or use power-of-two scales"
     )
 
 
@@ -218,12 +219,23 @@ Build = Callable[[ModelBuilder, str], str]
 ONES = np.ones((1, 2, 1, 1))
 
 
-def float_bias_then_pool(m: ModelBuilder, x: str) -> str:
-    return m.node("MaxPool", m.node("Conv", x, m.weight(ONES), m.constant([0.3])), kernel_shape=[2, 2])
-
-
 def scale_per_channel_then_conv(m: ModelBuilder, x: str) -> str:
     return m.node("Conv", m.quant(m.node("Relu", x), [[[[0.1]], [[0.3]]]]), m.weight(ONES))
+
+
+def scales_per_channel_far_apart(m: ModelBuilder, x: str) -> str:
+    return m.node("Conv", m.node("Mul", x, m.constant([[[[1.0]], [[1e-20]]]])), m.weight(ONES))
+
+
+def offset_before_padding(m: ModelBuilder, x: str) -> str:
+    return m.node("Conv", m.node("Add", x, m.constant(0.3)), m.weight(np.ones((1, 2, 3, 3))), pads=[1, 1, 1, 1])
+
+
+def sums_of_long_scales(m: ModelBuilder, x: str) -> str:
+    """Scales of 24 bits each, multiplied, and the sums of many products."""
+    codes = np.full((2, 2, 4, 4), 127)
+    y = m.node("Conv", m.quant(x, 0.1, 16), m.weight(codes * 0.3, 0.3, 8), name="c1", pads=[2, 2, 1, 1])
+    return m.node("Add", y, m.quant(x, 0.7, 16))
 
 
 def computed_weights(m: ModelBuilder, x: str) -> str:
@@ -246,7 +258,7 @@ def batch_norm_then_padded_mean(m: ModelBuilder, x: str) -> str:
 
 
 def far_scales(m: ModelBuilder, x: str) -> str:
-    return m.node("Add", m.quant(m.node("Relu", x), 0.0007), x)
+    return m.node("Add", m.quant(m.node("Relu", x), 1e-15), x)
 
 
 def scale_per_channel_then_pad(m: ModelBuilder, x: str, pads: list[int]) -> str:
@@ -255,7 +267,7 @@ def scale_per_channel_then_pad(m: ModelBuilder, x: str, pads: list[int]) -> str:
 
 
 REFUSED: list[tuple[Build, str]] = [
-    (lambda m, x: m.node("Sigmoid", x), "Sigmoid is not followed by a quantizer"),
+    (lambda m, x: m.node("Elu", x), "Elu is not followed by a quantizer"),
     (lambda m, x: m.quant(m.node("Log", x)), "for some code the quantizer's operand has no value: the logarithm of"),
     (
         lambda m, x: m.quant(m.node("Reciprocal", x)),
@@ -269,16 +281,18 @@ REFUSED: list[tuple[Build, str]] = [
     ),
     (lambda m, x: m.node("Transpose", x, perm=[1, 0, 2, 3]), "Transpose with perm=[1, 0, 2, 3] moves the batch axis"),
     (lambda m, x: m.node("Add", x, m.quant("x", 0.25)), "input 'x' has two different quantizers"),
-    (lambda m, _: m.quant(m.node("Relu", "x")), "input 'x' is not quantized before its first layer"),
+    (lambda m, _: m.quant(m.node("Sigmoid", "x")), "input 'x' has a function before its quantizer"),
     (far_scales, "the scales of add's inputs have no common grid"),
-    (scale_per_channel_then_conv, "conv reads a tensor with one scale per channel"),
+    (scale_per_channel_then_conv, "quantize its input per tensor, or with power-of-two scales, for the weights take"),
+    (scales_per_channel_far_apart, "conv reads a tensor with one scale per channel"),
+    (offset_before_padding, "conv pads with 0, and no code of its input is worth 0"),
+    (sums_of_long_scales, "quantize the result of c1 (Conv), tensor 't3', too (QuantIdentity); or share one quantizer"),
     (
         lambda m, x: scale_per_channel_then_pad(m, x, [0, 1, 0, 0, 0, 0, 0, 0]),
         "pad reads a tensor with one scale per channel",
     ),
     (float_bias_then_padded_mean, "average_pool reads a tensor that is not quantized"),
     (batch_norm_then_padded_mean, "average_pool reads a tensor that is not quantized"),
-    (float_bias_then_pool, "max_pool reads a tensor that is not quantized"),
     (computed_weights, "the weights are computed at run time"),
     (computed_bias, "relu reads a constant where it needs an activation"),
 ]

@@ -33,10 +33,10 @@ def pruned_network(
     checkpoint: Path | None = None,
     progress: Progress | None = None,
 ) -> Trained:
-    """The float network without some channels, tuned by `recipe`. Raises CompileError."""
+    """The float network without some channels, tuned by `recipe.after_pruning()`. Raises CompileError."""
     start = pruned(floating, prune.share, prune.array)
     teacher = floating.teacher if distill else None
-    return fit(start, base, recipe, teacher=teacher, checkpoint=checkpoint, progress=progress)
+    return fit(start, base, recipe.after_pruning(), teacher=teacher, checkpoint=checkpoint, progress=progress)
 
 
 def cell_formats(network: Trained, fmt: str, base: LabelledImages, watched: NDArray[np.uint8]) -> TensorFormats:

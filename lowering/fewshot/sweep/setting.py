@@ -19,7 +19,7 @@ __all__ = ["DataSource", "Measurement", "Setting", "versions"]
 Progress = Callable[[int, int, str], None]
 
 _PACKAGES = ("numpy", "torch", "brevitas", "onnxoptimizer")  # a result may be another with others of them
-_FORM = 2  # of the results; raised when one and the same cell gives another
+_FORM = 3  # of the results; raised when one and the same cell gives another
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,8 +69,18 @@ class Backbone:
             raise _refusal(
                 sidecar, f"its input is {list(source.shape)}, not [1, 3, H, W]", "export it for one picture in colour"
             )
+        if source.stages or source.channel_axis != 1:
+            raise _refusal(
+                sidecar,
+                "a normalization or an activation stands before its input's quantizer",
+                "export it without, and give the normalization as mean and std",
+            )
         if features.shape[:1] != (1,):
             raise _refusal(sidecar, f"its output is {list(features.shape)}, not [1, ...]", "keep the axis of the batch")
+        if features.function is not None:
+            raise _refusal(
+                sidecar, f"it ends with {features.function}", "export the network with its features as the output"
+            )
         scales = set(features.map.scale)
         if len(scales) != 1:
             raise _refusal(

@@ -67,3 +67,10 @@ class ChannelFits:
             return None
         whole = np.full(staircase.channels, staircase.domain_low), np.full(staircase.channels, staircase.domain_high)
         return fit_offset(staircase, multiplier, shift, self._corners(staircase, *whole))
+
+    def has_shift(self, staircase: Staircase, exponent: int, low: int, high: int) -> bool:
+        """Whether, for sums at `exponent` in [low, high], an addition and a shift to either side are the staircase."""
+        staircase = staircase.restricted(max(staircase.domain_low, low), min(staircase.domain_high, high))
+        point, width = self.data_type.binary_point, self.data_type.width_bits
+        shifts = range(point + 2 - width, point + 1)
+        return any(self.offset(staircase, 1 << (exponent + max(-s, 0)), max(s, 0)) is not None for s in shifts)

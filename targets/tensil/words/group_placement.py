@@ -21,6 +21,7 @@ from pefslc.targets.tensil.groups.group import (
     MaxHead,
     Requantization,
     Rounding,
+    Step,
     TransposeHead,
 )
 from pefslc.targets.tensil.groups.group import Limit as LimitStep
@@ -229,7 +230,7 @@ class GroupPlacer:
                     steps.limit(step.low, step.high)
                     done = True
                 case AddTensor():
-                    done = self._add(steps, step.tensor)
+                    done = self._add(steps, step.tensor, self.group.steps[i + 1 :])
             if not done:
                 return None
             may_bias = False
@@ -345,12 +346,13 @@ class GroupPlacer:
             max(staircase.domain_low, steps.codes[0]), min(staircase.domain_high, steps.codes[1])
         )
 
-    def _add(self, steps: StepSequence, tensor: str) -> bool:
+    def _add(self, steps: StepSequence, tensor: str, following: Sequence[Step]) -> bool:
         if self.exponents[tensor] != steps.exponent:
             self.reasons.append("the addends find no common exponent")
             # Without a requantization the sum stays where it is: nothing is gained by any exponent but the result's.
             useful = self._requantizes() or steps.exponent == self.exponents[self.group.result]
-            if useful and (tensor in self.movable or self.exponents[tensor] < steps.exponent):
+            moves = useful and (tensor in self.movable or self.exponents[tensor] < steps.exponent)
+            if moves and self._may_shift(steps, tensor, following):
                 raise Elsewhere(tensor, steps.exponent)
             return False
         low, high = self.program.tensors[tensor].codes
@@ -367,6 +369,13 @@ class GroupPlacer:
         steps.sums = saturated_bounds(words, self.data_type)
         return True
 
+    def _may_shift(self, steps: StepSequence, tensor: str, following: Sequence[Step]) -> bool:
+        """Whether a shift requantizes the sum at this exponent: else the addend is not moved there for nothing."""
+        if not following or not isinstance(following[0], Requantization) or self.allow_overflow:
+            return True
+        ends = zip(steps.codes, self.program.tensors[tensor].codes, strict=True)
+        return self.fits.has_shift(following[0].staircase, steps.exponent, *(a + b for a, b in ends))
+
     # --- words for people ----------------------------------------------------------------------------------------
 
     def _names(self, head: str, names: Sequence[str]) -> dict[str, str]:
@@ -381,10 +390,12 @@ class GroupPlacer:
 
     def _refusal(self) -> CompileError:
         reasons = list(dict.fromkeys(self.reasons))
+        adds = not self._requantizes() or any(isinstance(s, AddTensor) for s in self.group.steps)
+        shared = "share one quantizer between the branches of an addition, " if adds else ""
         return CompileError(
             Code.TCU_NOT_EXACT,
             f"no exact sequence was found on {self.data_type.value}: {'; '.join(reasons)}",
             at=self.group.origin,
-            hint="fold BatchNorm before training, use power-of-two scales, fewer bits, or an architecture with a wider "
-            "data type",
+            hint=f"{shared}fold BatchNorm before training, use power-of-two scales, fewer bits, or an architecture "
+            "with a wider data type",
         )

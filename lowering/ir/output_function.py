@@ -1,0 +1,94 @@
+"""The last step of a classifier, which the host takes: a function of an output's values that no codes hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from fractions import Fraction
+from math import lcm
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.geometry.shapes import Shape
+
+__all__ = ["OutputFunction", "OutputFunctionKind"]
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+
+class OutputFunctionKind(Enum):
+    """What the host computes."""
+
+    SOFTMAX = "softmax"
+    LOG_SOFTMAX = "log_softmax"
+    SIGMOID = "sigmoid"
+    TANH = "tanh"
+    ARG_MAX = "arg_max"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFunction:
+    """function(values), in float64; ArgMax in integers (ONNX Softmax-13, LogSoftmax-13, ArgMax-13).
+
+    axis       that it goes along, not the batch's; of no meaning for sigmoid and tanh
+    keepdims   ArgMax: whether the axis stays, of size 1
+    last       ArgMax: whether the last of equal maxima is taken, not the first
+    """
+
+    kind: OutputFunctionKind
+    axis: int = 1
+    keepdims: bool = True
+    last: bool = False
+
+    def __str__(self) -> str:
+        """In words, for people."""
+        match self.kind:
+            case OutputFunctionKind.SIGMOID | OutputFunctionKind.TANH:
+                return f"{self.kind.value} of the values"
+            case OutputFunctionKind.ARG_MAX:
+                which = "last" if self.last else "first"
+                return f"the index of the largest value along axis {self.axis}, the {which} of equals"
+            case OutputFunctionKind.SOFTMAX | OutputFunctionKind.LOG_SOFTMAX:
+                return f"{self.kind.value} of the values along axis {self.axis}"
+
+    def shape(self, shape: Shape) -> Shape:
+        """The result's, for values of `shape`."""
+        if self.kind is not OutputFunctionKind.ARG_MAX:
+            return shape
+        return (*shape[: self.axis], *((1,) if self.keepdims else ()), *shape[self.axis + 1 :])
+
+    def __call__(self, x: Floats) -> Floats:
+        """Of values. An index is a float64, too, as all results are."""
+        match self.kind:
+            case OutputFunctionKind.SOFTMAX:
+                powers = np.exp(x - x.max(axis=self.axis, keepdims=True))
+                return np.asarray(powers / powers.sum(axis=self.axis, keepdims=True), dtype=np.float64)
+            case OutputFunctionKind.LOG_SOFTMAX:
+                below = x - x.max(axis=self.axis, keepdims=True)
+                return np.asarray(below - np.log(np.exp(below).sum(axis=self.axis, keepdims=True)), dtype=np.float64)
+            case OutputFunctionKind.SIGMOID:
+                small = np.exp(-np.abs(x))
+                return np.where(x >= 0, 1 / (1 + small), small / (1 + small))
+            case OutputFunctionKind.TANH:
+                return np.tanh(x)
+            case OutputFunctionKind.ARG_MAX:
+                return self._index(x)
+
+    def of_codes(self, codes: Codes, scale: Sequence[Fraction], offset: Sequence[Fraction]) -> Floats | None:
+        """ArgMax of scale * code + offset (channels on axis 1) without rounding; None for the functions of values."""
+        if self.kind is not OutputFunctionKind.ARG_MAX:
+            return None
+        unit = lcm(*(v.denominator for v in (*scale, *offset)))
+        shape = (1, -1) + (1,) * (codes.ndim - 2)
+        factors, addends = (np.array([int(v * unit) for v in part], dtype=object) for part in (scale, offset))
+        return self._index(codes.astype(object) * factors.reshape(shape) + addends.reshape(shape))
+
+    def _index(self, x: NDArray[np.float64] | NDArray[np.object_]) -> Floats:
+        turned = np.flip(x, axis=self.axis) if self.last else x
+        found = np.argmax(turned, axis=self.axis)
+        if self.last:
+            found = x.shape[self.axis] - 1 - found
+        return (np.expand_dims(found, self.axis) if self.keepdims else found).astype(np.float64)

@@ -1,0 +1,153 @@
+"""Tensors that are an affine function of their codes, per channel: what sums of products can read beside plain codes.
+
+    value[c] = step[c] * code[c] + offset[c],  exact rationals
+
+A constant factor is another scale, a scale per channel goes into the weights, and an offset adds a constant to each
+output of a layer that pads nothing. Only a square root (a BatchNorm that is kept) is no such function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from pefslc.ir.value import IntArray, Value
+from pefslc.numeric.accumulate import fits_int64, largest_magnitude
+from pefslc.numeric.scale import Scale, common_grid
+from pefslc.numeric.stages import Affine
+
+__all__ = [
+    "AffineOperand", "added", "affine_operand", "joined_tails", "offset_tail", "products_offset", "weights_on_one_grid",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class AffineOperand:
+    """value = step * code + offset.
+
+    codes    with zero point 0
+    steps    [channels or 1], none of them 0; a negative one falls
+    offsets  [channels or 1]
+    """
+
+    codes: Value
+    steps: tuple[Fraction, ...]
+    offsets: tuple[Fraction, ...]
+
+    @property
+    def has_offset(self) -> bool:
+        return any(self.offsets)
+
+    @property
+    def shifts(self) -> tuple[int, ...] | None:
+        """[channels or 1]: what to add to the codes so that no offset is left; None where that is no integer."""
+        count = max(len(self.steps), len(self.offsets))
+        found = [_at(self.offsets, c) / _at(self.steps, c) for c in range(count)]
+        return tuple(int(f) for f in found) if all(f.denominator == 1 for f in found) else None
+
+
+def affine_operand(codes: Value, tail: Sequence[Affine]) -> AffineOperand | None:
+    """What stands behind `codes`, of zero point 0, as one affine function; None where it has a root or is constant."""
+    steps, offsets = list(codes.type.codes.scale.steps), [Fraction(0)]
+    for stage in tail:
+        if stage.has_root:
+            return None
+        count = max(len(steps), len(offsets), stage.channels)
+        constant = added(stage.addend, stage.offset)
+        offsets = [_at(offsets, c) * _at(stage.factor, c) + _at(constant, c) for c in range(count)]
+        steps = [_at(steps, c) * _at(stage.factor, c) for c in range(count)]
+    if not all(steps):
+        return None
+    return AffineOperand(codes, _collapsed(tuple(steps)), _collapsed(tuple(offsets)))
+
+
+def weights_on_one_grid(
+    weight: IntArray, steps: tuple[Fraction, ...], groups: int
+) -> tuple[IntArray, tuple[Fraction, ...]] | None:
+    """The weights with each input channel's step taken in, as far as the channels of a group do not share it.
+
+    weight  [C_out, C_in/groups, ...] codes
+    steps   [C_in], or one for all
+    result  the weights, and [C_out or 1] what one code of a product is worth, less the weights' own scale. None where
+            the weights would need more than 64 bits.
+    In a depthwise convolution a group is one channel: its step is the products' own, and no weight changes.
+    """
+    outputs, fan_in = weight.data.shape[:2]
+    grids, factors = list[Fraction](), list[list[int]]()
+    for group in range(groups if len(steps) > 1 else 1):
+        own = steps[group * fan_in : (group + 1) * fan_in] if len(steps) > 1 else steps
+        grid = common_grid([abs(s) for s in own])
+        grids.append(grid)
+        factors.append([int(s / grid) for s in own])
+    largest = max(abs(f) for row in factors for f in row)
+    if not fits_int64(largest * largest_magnitude(weight.data)):
+        return None
+    per_output = outputs // len(grids)
+    table = np.repeat(np.array(factors, dtype=np.int64), per_output, axis=0)  # [C_out, C_in/groups or 1]
+    made = weight.data * table.reshape(*table.shape, *[1] * (weight.data.ndim - 2))
+    worth = tuple(grid for grid in grids for _ in range(per_output)) if len(grids) > 1 else tuple(grids)
+    return IntArray(made), worth
+
+
+def products_offset(weight: IntArray, scale: Scale, offsets: tuple[Fraction, ...], groups: int) -> tuple[Fraction, ...]:
+    """[C_out]: what offsets of the input channels add to each output, where every tap lies inside of the input.
+
+    weight   [C_out, C_in/groups, ...] codes, `scale` theirs
+    offsets  [C_in], or one for all
+    """
+    outputs, fan_in = weight.data.shape[:2]
+    taps = weight.data.reshape(outputs, fan_in, -1).sum(axis=2).tolist()
+    found = []
+    for o, row in enumerate(taps):
+        first = o // (outputs // groups) * fan_in
+        total = sum((t * _at(offsets, first + i) for i, t in enumerate(row)), Fraction(0))
+        found.append(total * scale.channel(o))
+    return tuple(found)
+
+
+def added(lhs: tuple[Fraction, ...], rhs: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
+    """The sums of two offsets, each per channel or (length 1) per tensor."""
+    return tuple(_at(lhs, c) + _at(rhs, c) for c in range(max(len(lhs), len(rhs))))
+
+
+def offset_tail(offsets: tuple[Fraction, ...]) -> tuple[Affine, ...]:
+    """The tail of a tensor to which these are added; none where all are 0."""
+    return (Affine.bias(_collapsed(offsets)),) if any(offsets) else ()
+
+
+def joined_tails(tails: Sequence[tuple[Affine, ...]], channels: Sequence[int]) -> tuple[Affine, ...]:
+    """The tail of tensors that stand side by side along the channels, of which each has `channels`."""
+    idle = Affine.bias((Fraction(0),))
+    padded = [(*tail, *[idle] * (max(map(len, tails)) - len(tail))) for tail in tails]
+    return tuple(
+        _side_by_side([_spread(s, n) for s, n in zip(stages, channels, strict=True)])
+        for stages in zip(*padded, strict=True)
+    )
+
+
+def _side_by_side(stages: Sequence[Affine]) -> Affine:
+    """Stages of one channel each or more, for the channels of all of them."""
+    fields = zip(*((s.factor, s.addend, s.radicand, s.offset) for s in stages), strict=True)
+    factor, addend, radicand, offset = (tuple(v for part in field for v in part) for field in fields)
+    return Affine(factor, addend, radicand, offset)
+
+
+def _spread(stage: Affine, channels: int) -> Affine:
+    """The stage of so many channels, where it was one for all."""
+    if stage.channels == channels:
+        return stage
+    factor, addend, radicand, offset = (
+        v * channels for v in (stage.factor, stage.addend, stage.radicand, stage.offset)
+    )
+    return Affine(factor, addend, radicand, offset)
+
+
+def _at(values: Sequence[Fraction], channel: int) -> Fraction:
+    return values[channel] if len(values) > 1 else values[0]
+
+
+def _collapsed(values: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
+    return values[:1] if len(set(values)) == 1 else values

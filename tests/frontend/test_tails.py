@@ -1,0 +1,156 @@
+"""A classifier's last step is the host's: codes of the logits from the device, the function of them in float64."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from ends import host_module_of
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
+
+import pefslc
+from builders import QONNX, ModelBuilder, normal
+from pefslc.driver.compiled_artifact import open_artifact
+from pefslc.ir.interpret import map_codes
+from pefslc.ir.parse import parse_graph
+
+TAILS: dict[str, tuple[str, dict[str, object]]] = {
+    "softmax": ("Softmax", {"axis": -1}),
+    "log_softmax": ("LogSoftmax", {"axis": 1}),
+    "sigmoid": ("Sigmoid", {}),
+    "tanh": ("Tanh", {}),
+    "arg_max": ("ArgMax", {"axis": 1, "keepdims": 0}),
+    "arg_max_last": ("ArgMax", {"axis": -1, "select_last_index": 1}),
+}
+
+
+def classifier(folder: Path, op: str, attrs: dict[str, object], *, opset: int = 13, after: str = "") -> Path:
+    """x [1, 6] -> Quant -> MatMul -> + bias -> op: 5 logits, of which the last two are always equal."""
+    m = ModelBuilder(opset=opset)
+    kernel = normal((6, 5), 0.5)
+    kernel[:, 4] = kernel[:, 3]
+    y = m.node("MatMul", m.quant(m.input([1, 6], "x"), 0.125, 5), m.weight(kernel, 0.25, 4))
+    y = m.node(op, m.node("Add", y, m.constant([0.5, 0.25, -0.125, 1.0, 1.0])), **attrs)
+    if after:
+        y = m.node(after, y, **({"to": TensorProto.INT32} if after == "Cast" else {}))
+    m.output(y)
+    return m.save(folder)
+
+
+def reference(path: Path, x: np.ndarray) -> np.ndarray:
+    """ONNX's own reference: the quantizers taken out, their values put in; float32 holds all before the end."""
+    model = onnx.load(path)
+    floats = ModelBuilder()
+    quant = {n.output[0]: n for n in model.graph.node if n.domain == QONNX}
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    (weight,) = (n for n in quant.values() if n.input[0] in constants)
+    (entry,) = (n for n in quant.values() if n.input[0] == "x")
+    values = np.clip(np.rint(constants[weight.input[0]] / 0.25), -8, 7) * 0.25
+    nodes = [n for n in model.graph.node if n.domain != QONNX]
+    initializers = [*model.graph.initializer, onnx.numpy_helper.from_array(values.astype(np.float32), weight.output[0])]
+    inputs = [helper.make_tensor_value_info(entry.output[0], TensorProto.FLOAT, [1, 6])]
+    proto = helper.make_graph(nodes, "g", inputs, model.graph.output, initializers)
+    evaluator = ReferenceEvaluator(helper.make_model(proto, opset_imports=[helper.make_opsetid("", floats.opset)]))
+    codes = (np.clip(np.rint(x / 0.125), -16, 15) * 0.125).astype(np.float32)
+    return np.concatenate([evaluator.run(None, {entry.output[0]: row[None]})[0] for row in codes])
+
+
+X = np.random.default_rng(2).integers(-32, 32, (40, 6)) / 16
+
+
+@pytest.mark.parametrize("target", ["c", "tensil"])
+@pytest.mark.parametrize("name", TAILS)
+def test_the_host_computes_what_the_model_ends_with(tmp_path: Path, name: str, target: str) -> None:
+    path = classifier(tmp_path, *TAILS[name])
+    wanted = reference(path, X)
+    program = pefslc.compile(path, target=target, check_passes=True)
+    (found,) = program.run(X).values()
+    (evaluated,) = pefslc.load(path).run(X).values()
+    # The reference computes the last function in float32. An index is exact.
+    allowed = 0 if name.startswith("arg_max") else 4e-7
+    for result in (found, evaluated):
+        assert result.shape == wanted.shape
+        assert np.abs(result - wanted).max() <= allowed * max(1.0, np.abs(wanted).max())
+    assert len(np.unique(found)) > 2
+    # Nothing else is computed where artifacts are run, by the sidecar or by the board's module.
+    program.save(tmp_path / "build")
+    (again,) = open_artifact(tmp_path / "build").run({"x": X}).values()
+    assert (again == found).all()
+    assert parse_graph(str(program.graph)) == program.graph
+    if target == "tensil":
+        io = host_module_of(program)
+        (output,) = program.graph.outputs
+        io["codes_from_driver"] = lambda codes: {output.name: codes}
+        for codes, result in zip(program.run(X, codes=True)[output.name], found, strict=True):
+            assert (io["from_driver"](codes[None])[output.name] == result[None]).all()
+
+
+def test_equal_logits_have_the_first_or_the_last_index(tmp_path: Path) -> None:
+    first, last = (
+        pefslc.compile(classifier(tmp_path, *TAILS[name]), target="c") for name in ("arg_max", "arg_max_last")
+    )
+    (output,) = first.graph.outputs
+    logits = map_codes(output.map, first.run(X, codes=True)[output.name])  # dyadic: exact
+    assert ((logits == logits.max(axis=1, keepdims=True)).sum(axis=1) > 1).any()
+    assert (first.run(X)[output.name] == logits.argmax(axis=1)).all()
+    assert (last.run(X)[output.name] == 4 - logits[:, ::-1].argmax(axis=1)[:, None]).all()
+
+
+@pytest.mark.parametrize("after", ["Identity", "Cast"])
+def test_what_passes_indices_on_ends_the_network_too(tmp_path: Path, after: str) -> None:
+    (plain,) = pefslc.compile(classifier(tmp_path, *TAILS["arg_max"]), target="c").run(X).values()
+    (found,) = pefslc.compile(classifier(tmp_path, *TAILS["arg_max"], after=after), target="c").run(X).values()
+    assert (found == plain).all()
+
+
+def test_verification_compares_the_codes_and_the_result(tmp_path: Path) -> None:
+    path = classifier(tmp_path, *TAILS["softmax"])
+    program, wanted = pefslc.compile(path, target="c"), reference(path, X)
+    found = program.verify({"x": X, "y_ref64": wanted})
+    found.require()
+    assert "softmax within 1e-05" in str(found)
+    assert "c and interpreter" in str(found)
+    wanted = wanted.copy()
+    wanted[3, 1] += 1e-4
+    with pytest.raises(pefslc.CompileError, match="1 of 200 differ"):
+        program.verify({"x": X, "y_ref64": wanted}).require()
+
+
+def test_the_header_says_what_the_host_computes(tmp_path: Path) -> None:
+    program = pefslc.compile(classifier(tmp_path, *TAILS["softmax"]), target="c")
+    header = next(text for name, text in program.emission.files.items() if name == "model.h").decode()
+    assert "then softmax of the values along axis 1" in " ".join(header.replace(" *", " ").split())
+
+
+@pytest.mark.parametrize("op", ["Softmax", "ArgMax"])
+def test_a_layer_behind_it_is_refused(tmp_path: Path, op: str) -> None:
+    with pytest.raises(pefslc.CompileError, match="may only end the network") as caught:
+        pefslc.load(classifier(tmp_path, op, {"axis": 1}, after="Relu"))
+    assert caught.value.problems[0].code is pefslc.Code.NOT_QUANTIZED
+
+
+def test_the_batch_is_no_axis_of_it(tmp_path: Path) -> None:
+    with pytest.raises(pefslc.CompileError, match="along axis 0"):
+        pefslc.load(classifier(tmp_path, "ArgMax", {}))
+
+
+def test_a_softmax_over_several_axes_is_refused(tmp_path: Path) -> None:
+    m = ModelBuilder(opset=11)
+    m.output(m.node("Softmax", m.quant(m.input([1, 2, 3, 3], "x"), 0.125, 5)))
+    with pytest.raises(pefslc.CompileError, match="over several axes"):
+        pefslc.load(m.save(tmp_path))
+
+
+@pytest.mark.parametrize("op", ["Softmax", "Sigmoid", "ArgMax"])
+def test_a_float_model_may_end_with_one(tmp_path: Path, op: str) -> None:
+    m = ModelBuilder()
+    y = m.node("MatMul", m.input([1, 6], "x"), m.constant(normal((6, 5), 0.5)))
+    m.output(m.node(op, y, **({} if op == "Sigmoid" else {"axis": 1})))
+    path = m.save(tmp_path)
+    program = pefslc.compile(path, target="c", fmt="Q4.12", verify=X)
+    (found,) = program.run(X).values()
+    (wanted,) = pefslc.load(path).run(X).values()
+    assert np.abs(found - wanted).max() < (0.5 if op == "ArgMax" else 1e-3)
