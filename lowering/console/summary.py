@@ -13,10 +13,12 @@ from pefslc.console.columns import Column, print_columns
 from pefslc.console.float_distance import against_model
 from pefslc.driver.program import Program
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, OutputMap
+from pefslc.ir.integer import Requantize
 from pefslc.numeric.choose_format import AutoFormat
+from pefslc.numeric.float32_ties import float32_ties
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.check_format import describe
-from pefslc.reports.layer_report import LayerRow, verdict
+from pefslc.reports.layer_report import LayerRow, layer_name, verdict
 from pefslc.verification.outcome import Verification
 
 __all__ = ["print_inspection", "print_layers", "print_summary"]
@@ -39,6 +41,12 @@ def print_summary(
     print(_totals(program.layers, program.emission.cycles, f"{proved}{against_model(program, verification)}"))
     for note in program.emission.notes:
         print(note)
+    for op in program.graph.of_type(Requantize):
+        if ties := float32_ties(op.staircase):
+            print(
+                f"note: {ties} of {op.staircase.steps} thresholds of {layer_name(op.result.origin)} are next to sums "
+                "that occur: there torch and ONNX Runtime, in float32, may give the next code (docs/exactness.md)"
+            )
     if isinstance(fmt, FixedPoint):
         also = "" if fmt.quantization.signed else ", or signed with the same width and step"
         print(f"format {fmt.describe()}{also}")

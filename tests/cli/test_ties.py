@@ -66,7 +66,12 @@ def test_ties_of_a_float32_reference_are_said_to_be_ties(pefslc: Cli, tmp_path: 
     assert "; all within what rounding in float32 explains; on a threshold, or too near for float32: " in result.err
     assert "exact arithmetic; compare with outputs computed in float64, or leave the array out" in result.err
     np.savez(tmp_path / "d.npz", x=x)
-    assert pefslc(path, "--target", "fake", "-o", tmp_path / "a", "--verify", tmp_path / "d.npz").status == 0
+    alone = pefslc(path, "--target", "fake", "-o", tmp_path / "a", "--verify", tmp_path / "d.npz")
+    assert alone.status == 0
+    assert alone.out.count("thresholds of ") == 1
+    assert "are next to sums that occur: there torch and ONNX Runtime, in float32, may give the next code" in alone.out
+    dyadic = pefslc(averaging(power_of_two=True).save(tmp_path), "--target", "fake", "-o", tmp_path / "a")
+    assert "thresholds of " not in dyadic.out
 
 
 def test_what_rounding_does_not_explain_is_found_among_the_ties(pefslc: Cli, tmp_path: Path) -> None:
