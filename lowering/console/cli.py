@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -20,6 +21,7 @@ from pefslc.console.group import commands
 from pefslc.console.streams import discard_output
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, InternalError
+from pefslc.files.reading import unreadable
 from pefslc.version import __version__
 
 __all__ = ["end_interrupted", "main", "run"]
@@ -100,6 +102,9 @@ def _run(arguments: Sequence[str]) -> int:
     except Exception as e:
         if isinstance(e, OSError) and e.filename is None and e.errno in _OUTPUT_ERRORS:
             return _output_failed(e)
+        if isinstance(e, OSError) and e.filename is not None and e.errno == errno.ENAMETOOLONG:
+            _complain(str(unreadable(Path(str(e.filename)), e)))  # whoever looked first whether it is a folder
+            return REFUSED
         if "--debug" in arguments:
             raise
         _complain(_fault_text(e, arguments))

@@ -46,8 +46,7 @@ def normalization(backbone: str, card: dict[str, Any] | None, mean: str | None, 
             )
             raise click.UsageError(
                 f"{what}: give {' and '.join(missing)}, as it was trained\n  help: for "
-                "example --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225, and --centre with pictures of the base "
-                "classes",
+                "example --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
                 click.get_current_context(),
             )
         assert mean is not None

@@ -194,8 +194,10 @@ def _release(folder: Path, handle: int) -> None:
     os.close(handle)
 
 
-def _refusal(folder: Path) -> CompileError:
+def _refusal(folder: Path) -> CompileError | OSError:
     path = folder / LOCK_NAME
+    if not path.exists():
+        return OSError(errno.ENOENT, "no file can be made in it")  # /proc, say
     holder = _Holder.read(path)
     who = "another process" if holder is None else str(holder)
     hint = "wait until it has ended, or choose another folder (-o)"

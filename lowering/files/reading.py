@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 
 __all__ = ["make_folder", "read_file", "unreadable"]
+
+_MOST_NAMES = 2000  # of a folder are compared with the one that is not there
+_ALIKE = 0.75  # difflib's ratio
 
 
 def read_file(path: Path) -> bytes:
@@ -29,19 +34,25 @@ def unreadable(path: Path, error: OSError, what: str = "file", *, hint: str | No
     named = Path(error.filename) if isinstance(error.filename, str) else path
     path, what = named, what if named == path else "file"
     if isinstance(error, FileNotFoundError):
-        return CompileError(Code.NO_SUCH_FILE, f"no such {what}: {quote(path)}", hint=hint or _nearby(path))
+        return CompileError(
+            Code.NO_SUCH_FILE, f"no such {what}: {quote(path)}", hint=hint or _nearby(path, folder=what == "folder")
+        )
     message = f"cannot read {quote(path)}: {error.strerror or error}"
     return CompileError(Code.UNREADABLE_FILE, message, hint=hint or "look at the path and its permissions")
 
 
-def _nearby(path: Path) -> str:
-    """What may have been meant by a path that leads nowhere."""
+def _nearby(path: Path, *, folder: bool) -> str:
+    """What may have been meant by a path that leads nowhere: an entry of the same kind, whose name is alike."""
+    if path.is_symlink():
+        return f"it is a link to {quote(os.readlink(path))}, which is not there"
     try:
-        names = sorted(p.name for p in path.parent.iterdir())
+        with os.scandir(path.parent) as entries:
+            kind = [Path(entry.name) for entry in islice(entries, _MOST_NAMES) if entry.is_dir() == folder]
     except OSError:
         return f"there is no folder {quote(path.parent)}"
-    close = get_close_matches(path.name, names, n=1)
-    return f"did you mean {quote(path.with_name(close[0]))}?" if close else "look at the path"
+    alike = {p.stem: p for p in sorted(kind, reverse=True) if p.suffix == path.suffix}
+    close = get_close_matches(path.stem, alike, n=1, cutoff=_ALIKE)
+    return f"did you mean {quote(path.with_name(alike[close[0]].name))}?" if close else "look at the path"
 
 
 def make_folder(folder: Path) -> None:

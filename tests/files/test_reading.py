@@ -26,6 +26,23 @@ def test_a_name_like_it_is_offered(tmp_path: Path) -> None:
     assert said(tmp_path / "unlike")[2] == "look at the path"
 
 
+def test_what_is_offered_is_of_the_same_kind_and_really_alike(tmp_path: Path) -> None:
+    """One letter of three, a common suffix, and a folder where a file is wanted are no likeness."""
+    for name in ("ka4.png", "both.state"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "desks").mkdir()
+    for name in ("ka9.png", "nosuch.state", "desk"):
+        assert said(tmp_path / name)[2] == "look at the path", name
+    missing = FileNotFoundError(2, "No such file or directory", str(tmp_path / "desk"))
+    (problem,) = unreadable(tmp_path / "desk", missing, "folder").problems
+    assert problem.hint == f"did you mean '{tmp_path / 'desks'}'?"
+
+
+def test_a_link_that_leads_nowhere_is_said_to_do_so(tmp_path: Path) -> None:
+    (tmp_path / "link.png").symlink_to("nowhere.png")
+    assert said(tmp_path / "link.png")[2] == "it is a link to 'nowhere.png', which is not there"
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "none"
     assert said(folder / "x")[2] == f"there is no folder '{folder}'"

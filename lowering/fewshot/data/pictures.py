@@ -115,6 +115,8 @@ def decode_picture(picture: Picture) -> NDArray[np.uint8]:
 
 def _as_rgb(image: Any, image_module: Any, name: str) -> NDArray[np.uint8]:
     if image.mode.startswith("I"):  # I;16 and its byte orders, or I where a file has 16 bits
+        if image.mode == "I" and image.format != "PNG":
+            raise _problem(name, "mode I, of 32 bits, is not read")
         wide = np.asarray(image).astype(np.int64)
         if wide.min(initial=0) < 0 or wide.max(initial=0) > 0xFFFF:
             raise _problem(name, f"its values {wide.min()} to {wide.max()} are not of 16 bits")

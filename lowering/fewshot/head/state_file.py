@@ -151,6 +151,8 @@ def load_state(path: Path, *, spec: HeadSpec | None = None, backbone: str | None
     """The state in a file. Raises CompileError where there is none, it is damaged, or of another spec or backbone."""
     what = f"the state in {quote(path)}"
     try:
+        if path.exists() and not path.is_file():
+            raise CompileError(Code.UNREADABLE_FILE, f"{quote(path)} is no file", hint="give the path of a state")
         with path.open("rb") as file:
             content = file.read(_LARGEST_FILE)
     except OSError as e:

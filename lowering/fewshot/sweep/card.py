@@ -49,7 +49,7 @@ def read_card(network: Path) -> JsonObject | None:
     and for one that lacks what its readers need, or names what they do not know.
     """
     path = card_path(network)
-    if not path.is_file() or not _is_card(path):
+    if network == path or not path.is_file() or not _is_card(path):
         return None
     content: JsonObject = json.loads(path.read_bytes())
     if content.get("network_sha256") != sha256(network.read_bytes()).hexdigest():

@@ -22,6 +22,12 @@ def enrol_class(state: HeadState, name: str, codes: NDArray[np.int64]) -> int:
     check_name(name)
     if not name.strip():
         raise CompileError(Code.HEAD_NAME, "a class has no name", hint="name it: --class mug")
+    if name != name.strip():
+        raise CompileError(
+            Code.HEAD_NAME,
+            f"the name {quote(name)} begins or ends with a blank",
+            hint=f"leave the blank out: {quote(name.strip())}",
+        )
     known = state.find(name)
     class_id = id_of_name(name) if known is None else known
     if known is None and class_id in state.classifier.classes and state.name(class_id):

@@ -45,6 +45,19 @@ BUILD = ("fewshot", "build", "tiny.onnx", "-o", "x", "--std", "1")
         ((*ENROL, "--class", "mug", *["pictures/mug"] * 2), 1, "10 shots of class 'mug' are too many"),
         ((*ENROL, "--class", "", "pictures/mug"), 1, f"error[{Code.HEAD_NAME}]: a class has no name"),
         ((*ENROL, "--class", "  ", "pictures/mug"), 1, f"error[{Code.HEAD_NAME}]: a class has no name"),
+        (
+            (*ENROL, "--class", " ka ", "pictures/mug"),
+            1,
+            "begins or ends with a blank\n  help: leave the blank out: 'ka'",
+        ),
+        (
+            (*ENROL, "--class", "mug", "wide.tif"),
+            1,
+            "picture 'wide.tif' cannot be read: mode I, of 32 bits, is not read",
+        ),
+        ((*CLASSIFY, "k" * 300 + ".png"), 1, "File name too long"),
+        (("fewshot", "inspect", "/dev/full"), 1, "'/dev/full' is no file"),
+        (("fewshot", "enrol", "build", "/dev/full", "--class", "mug", "pictures/mug"), 1, "'/dev/full' is no file"),
         ((*ENROL, "--class", "m" * 33, "pictures/mug"), 1, "has 33 bytes"),
         ((*ENROL, "--class", "mug", "pictures/mug/2.png", "--device", "6"), 2, "is the state of another device"),
         ((*ENROL, "--class", "mug", "pictures/mug/2.png", "--device", "-1"), 2, "--device"),
@@ -110,6 +123,7 @@ def test_mistakes_are_answered(
     (here / "foreign.state").write_bytes(foreign(content))
     (here / "broken.png").write_bytes((here / "pictures/mug/0.png").read_bytes()[:60])
     Image.fromarray(np.zeros((4, 4), np.float32)).save(here / "float.tif")
+    Image.fromarray(np.zeros((4, 4), np.int32)).save(here / "wide.tif")
     result = pefslc(*arguments)
     assert (result.status, said in result.err) == (status, True), result.err
     assert "Traceback" not in result.err
