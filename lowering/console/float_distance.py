@@ -10,12 +10,14 @@ from pefslc.driver.program import Program
 from pefslc.numeric.choose_format import AutoFormat
 from pefslc.numeric.format import FixedPoint
 from pefslc.reports.float_distance import FloatDistance, format_that_holds
+from pefslc.reports.layer_report import layer_name
 from pefslc.reports.saturation import Saturation
 from pefslc.verification.outcome import Verification
 
 __all__ = ["against_model", "measured_distance", "print_warnings"]
 
 _LISTED = 5
+_FAR = 0.05  # of the largest output
 
 
 def measured_distance(program: Program, verification: Verification | None = None) -> FloatDistance | None:
@@ -56,6 +58,12 @@ def _saturating(
             yield f"warning: {program.given_format} does not suit this model: {distance}"
             yield from _listed(distance.saturated)
             yield f"  help: {_other_formats(program, fmt, distance.saturated)}"
+    if verification is not None and verification.distance is not None:
+        sums = dict.fromkeys(layer_name(layer.origin) for layer in verification.layers if layer.saturated)
+        if sums and verification.distance.worst.relative >= _FAR:
+            yield f"warning: native arithmetic does not suit this model: {verification.distance}"
+            yield f"  sums of {', '.join(sums)} saturate"
+            yield "  help: --target c computes with the same format, and its sums do not saturate"
     if not measured and (found := program.likely_saturation()):
         yield f"warning: {program.given_format} may not suit this model: on random inputs, for want of others,"
         yield from _listed(found)

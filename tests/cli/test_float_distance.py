@@ -160,6 +160,8 @@ def test_native_arithmetic_names_what_saturates(pefslc: Cli, network: Path, tmp_
     share = (hidden > 128 - 2.0**-8).mean()
     assert f"act: {100 * share:.2g} % of its values saturate: they reach 0 to {hidden.max():.4g}, Q8.8" in result.err
     assert "--fmt Q10.6" not in result.err  # its sums would not fit 16 bits
+    assert "warning: native arithmetic does not suit this model: outputs off by at most " in result.err
+    assert "  sums of one, two saturate\n" in result.err
 
 
 def test_weights_that_the_format_does_not_hold_are_told_without_data(pefslc: Cli, tmp_path: Path) -> None:
