@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pefslc.targets.options import option
     from pefslc.targets.protocol import Emission, OpReport, Runner, Stage, Target, TargetOptions
     from pefslc.targets.tensil.target import TensilTarget
-    from pefslc.verification.verify import Verification
+    from pefslc.verification.outcome import Verification
 
 __all__ = [
     "AutoFormat", "CTarget", "Calibration", "Code", "CompileError", "Emission", "Exactness", "FixedPoint", "Graph",
@@ -50,7 +50,7 @@ _HOMES = {
     "pefslc.targets.options": ("option",),
     "pefslc.targets.protocol": ("Emission", "OpReport", "Runner", "Stage", "Target", "TargetOptions"),
     "pefslc.targets.tensil.target": ("TensilTarget",),
-    "pefslc.verification.verify": ("Verification",),
+    "pefslc.verification.outcome": ("Verification",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

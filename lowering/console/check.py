@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pefslc.diagnostics.errors import Problem
     from pefslc.numeric.choose_format import AutoFormat
     from pefslc.numeric.format import FixedPoint
+    from pefslc.reports.float_distance import FloatDistance
 
 __all__ = ["check"]
 
@@ -61,6 +62,7 @@ def check(
     plugin_files(plugins)
     require_data_and_format(fmt, calibrate, requantize)
     import pefslc
+    from pefslc.console.float_distance import against_model, measured_distance, print_warnings
     from pefslc.diagnostics.errors import CompileError
     from pefslc.reports.layer_report import verdict
 
@@ -83,17 +85,32 @@ def check(
     except CompileError as e:
         if not as_json:
             raise
-        _print_json(model, chosen.name, None, e.problems)
+        _print_json(model, chosen.name, None, problems=e.problems)
         raise click.exceptions.Exit(1) from None
     if as_json:
-        _print_json(model, chosen.name, program.exact, ())
+        _print_json(model, chosen.name, program.exact, program.given_format, measured_distance(program))
         return
-    print(f"{program.name} compiles for {chosen.name}: {verdict(program.layers, program.lowered.bounded_passes)}")
+    proved = verdict(program.layers, program.lowered.bounded_passes, program.given_format)
+    print(f"{program.name} compiles for {chosen.name}: {proved}{against_model(program)}")
+    print_warnings(program, fmt)
 
 
-def _print_json(model: str, target: str, exact: bool | None, problems: tuple[Problem, ...]) -> None:
-    """One object on stdout: what was checked, and every problem; "ok" says whether there are none, "exact" whether the
-    artifacts would be exact, or bounded; null where there would be none.
+def _print_json(
+    model: str,
+    target: str,
+    exact: bool | None,
+    quantized_to: str = "",
+    distance: FloatDistance | None = None,
+    problems: tuple[Problem, ...] = (),
+) -> None:
+    """One object on stdout: what was checked, and every problem.
+
+    ok            whether there are no problems
+    exact         whether the artifacts would be exact, or bounded; null where there would be none
+    quantized_to  what --fmt made of a float model: "exact" is exact to that; null for any other model
+    float_model   how far that is from the float model, where calibration data tell; else null
     """
     found = [problem.to_json() for problem in problems]
-    print(json.dumps({"model": model, "target": target, "ok": not found, "exact": exact, "problems": found}, indent=2))
+    measured = None if distance is None else distance.to_json()
+    meant = {"exact": exact, "quantized_to": quantized_to or None, "float_model": measured}
+    print(json.dumps({"model": model, "target": target, "ok": not found, **meant, "problems": found}, indent=2))

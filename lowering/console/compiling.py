@@ -14,6 +14,7 @@ from pefslc.console.options import (
     model_argument,
     plugin_files,
     require_data_and_format,
+    require_max_error,
     require_pass,
     target_limits,
 )
@@ -43,7 +44,13 @@ __all__ = ["compile_model"]
     "inputs",
     callback=input_file("an .npz file"),
     metavar="INPUTS.npz",
-    help="run these inputs through model and artifacts; demand equal integers",
+    help="run these inputs through model and artifacts; demand equal integers; of a float model, measure the distance",
+)
+@click.option(
+    "--max-error",
+    type=float,
+    metavar="E",
+    help="with --verify, of a float model: fail where an output is off by more than E",
 )
 @click.option("--costs", is_flag=True, help="print where modelled cycles, bytes and memory go, layer by layer")
 @click.option("--report", type=click.Path(), metavar="FILE.json", help="write what --costs prints as JSON")
@@ -74,6 +81,7 @@ def compile_model(
     require_exact: bool,
     output: str,
     inputs: str | None,
+    max_error: float | None,
     costs: bool,
     report: str | None,
     print_ir_after: str | None,
@@ -92,11 +100,13 @@ def compile_model(
     if not output:
         raise click.UsageError("-o '' is no folder; -o . is this one", click.get_current_context())
     require_data_and_format(fmt, calibrate, requantize)
+    require_max_error(max_error, inputs is not None)
     import pefslc
     from pefslc.console.dump import Watcher
     from pefslc.console.progress import progress_bar
     from pefslc.driver.plugins import load_plugins
     from pefslc.passes.pipeline import SAID_BY_USER, pipeline
+    from pefslc.verification.outcome import nothing_to_measure
 
     if report is not None:
         _check_report(Path(report), Path(output))
@@ -128,8 +138,10 @@ def compile_model(
         )
         verification = None
         if inputs is not None:
+            if max_error is not None and program.lowered.before_format is None:
+                raise nothing_to_measure()
             verification = program.verify(inputs)
-            verification.require()
+            verification.require(max_error)
     found = _costs(program) if costs or report is not None else None
     if report is not None:
         _check_report(Path(report), Path(output), program)
@@ -140,6 +152,7 @@ def compile_model(
         write_costs(found, Path(report))
     if not quiet:
         from pefslc.console.costs import print_costs
+        from pefslc.console.float_distance import print_warnings
         from pefslc.console.format_changes import print_format_changes
         from pefslc.console.post_training import print_post_training
         from pefslc.console.summary import print_summary
@@ -151,6 +164,7 @@ def compile_model(
         if program.post_training is not None:
             print_post_training(program.post_training, native=program.emission.native is not None)
         print_summary(program, verification, written, fmt, time.perf_counter() - start)
+        print_warnings(program, fmt, verification)
 
 
 def _check_report(report: Path, output: Path, program: Program | None = None) -> None:

@@ -208,6 +208,17 @@ def require_data_and_format(fmt: FixedPoint | AutoFormat | None, calibrate: str 
         raise click.UsageError(f"--fmt {fmt} chooses formats from data: give --calibrate DATA.npz, or name a format")
 
 
+def require_max_error(max_error: float | None, verifies: bool) -> None:
+    """Usage error for a largest error that is none, or without inputs on which it is measured."""
+    from pefslc.diagnostics.errors import CompileError
+    from pefslc.driver.compile_options import check_max_error
+
+    try:
+        check_max_error(max_error, verifies)
+    except CompileError as e:
+        raise usage_error(e) from None
+
+
 def target_limits(target: Target, options: TargetOptions) -> TargetLimits:
     """The target's limits under these options; what it finds wrong with them is a usage error."""
     from pefslc.diagnostics.error_codes import Code

@@ -36,6 +36,8 @@ def print_post_training(report: PostTrainingReport, console: Console | None = No
         print(f"fewer bits than asked, so that every sum fits the target's accumulator: {len(report.narrowed)} formats")
     if report.accuracy is not None:
         print(_accuracy(report.accuracy))
+    for error in report.distance.errors:
+        print(error)
     if report.unread:
         print(f"no accuracy: array {quote(report.unread)} is not read; true classes are called 'labels', or 'y'")
     if native:

@@ -10,13 +10,16 @@ from rich.text import Text
 
 from pefslc.analysis.limits import TargetLimits
 from pefslc.console.columns import Column, print_columns
+from pefslc.console.float_distance import against_model
 from pefslc.driver.program import Program
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, OutputMap
+from pefslc.ir.integer import Requantize
 from pefslc.numeric.choose_format import AutoFormat
+from pefslc.numeric.float32_ties import float32_ties
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.check_format import describe
-from pefslc.reports.layer_report import LayerRow, verdict
-from pefslc.verification.verify import Verification
+from pefslc.reports.layer_report import LayerRow, layer_name, verdict
+from pefslc.verification.outcome import Verification
 
 __all__ = ["print_inspection", "print_layers", "print_summary"]
 
@@ -33,10 +36,17 @@ def print_summary(
     seconds: float,
 ) -> None:
     """The end of a compile."""
-    print_layers(program.layers)
-    print(_totals(program.layers, program.emission.cycles, program.lowered.bounded_passes))
+    print_layers(program.layers, exact_to=program.given_format)
+    proved = verdict(program.layers, program.lowered.bounded_passes, program.given_format)
+    print(_totals(program.layers, program.emission.cycles, f"{proved}{against_model(program, verification)}"))
     for note in (*(f"note: {note}" for note in program.notes), *program.emission.notes):
         print(note)
+    for op in program.graph.of_type(Requantize):
+        if ties := float32_ties(op.staircase):
+            print(
+                f"note: {ties} of {op.staircase.steps} thresholds of {layer_name(op.result.origin)} are next to sums "
+                "that occur: there torch and ONNX Runtime, in float32, may give the next code (docs/exactness.md)"
+            )
     if isinstance(fmt, FixedPoint):
         also = "" if fmt.quantization.signed else ", or signed with the same width and step"
         print(f"format {fmt.describe()}{also}")
@@ -108,13 +118,13 @@ def _map_text(output_map: OutputMap) -> str:
     return f"code * {scale} + {one('offset', output_map.offset, [float(o) for o in output_map.offset])}"
 
 
-def print_layers(rows: Sequence[LayerRow], console: Console | None = None) -> None:
-    """The layer table."""
-    print_columns(_columns(rows), _DROPPED_FIRST, console)
+def print_layers(rows: Sequence[LayerRow], console: Console | None = None, exact_to: str = "") -> None:
+    """The layer table. `exact_to`: the format of --fmt, where "exact" means what that says, not the file."""
+    print_columns(_columns(rows, exact_to), _DROPPED_FIRST, console)
     print()
 
 
-def _columns(rows: Sequence[LayerRow]) -> list[Column]:
+def _columns(rows: Sequence[LayerRow], exact_to: str = "") -> list[Column]:
     columns = [
         Column("layer", [Text(r.layer) for r in rows]),
         Column("op", [Text(r.op) for r in rows]),
@@ -125,7 +135,8 @@ def _columns(rows: Sequence[LayerRow]) -> list[Column]:
         Column("acc bits", [_bits(r) for r in rows], right=True),
     ]
     if any(r.implementation for r in rows):
-        columns.append(Column("", [Text("exact") if r.exact else Text("bounded", "yellow") for r in rows]))
+        cells = [Text("exact") if r.exact else Text("bounded", "yellow") for r in rows]
+        columns.append(Column(exact_to and f"to {exact_to}", cells))
     columns.append(Column("MACs", [Text(f"{r.macs:,}" if r.macs else "") for r in rows], right=True))
     if any(r.cycles is not None for r in rows):
         cells = [Text("" if r.cycles is None else f"{r.cycles:,}") for r in rows]
@@ -140,7 +151,7 @@ def _bits(row: LayerRow) -> Text:
     return Text(f"{row.accumulator_bits}{there}", "bold red" if row.may_overflow else "")
 
 
-def _totals(rows: Sequence[LayerRow], cycles: int | None = None, bounded_passes: Sequence[str] = ()) -> str:
+def _totals(rows: Sequence[LayerRow], cycles: int | None = None, proved: str = "") -> str:
     macs = sum(r.macs for r in rows)
     parts = [_count(len(rows), "layer"), f"{macs / 1e6:,.2f} MMAC" if macs >= 10_000 else _count(macs, "MAC")]
     if cycles is not None:
@@ -148,7 +159,7 @@ def _totals(rows: Sequence[LayerRow], cycles: int | None = None, bounded_passes:
     widest = max((r.accumulator_bits or 0 for r in rows), default=0)
     parts.append(f"widest accumulator {widest} bits")
     if any(r.implementation for r in rows):
-        parts.append(verdict(rows, bounded_passes))
+        parts.append(proved)
     return ", ".join(parts)
 
 

@@ -119,6 +119,7 @@ class Code(Enum):
     EXPECTED_ARRAY = ("PEF0810", "an expected output does not suit the model")
     DIFFERS = ("PEF0811", "verification found a difference")
     FOLDER_IN_USE = ("PEF0812", "another process writes into the folder")
+    TOO_FAR = ("PEF0813", "outputs are further from the float model than --max-error allows")
 
     # 09: targets, options, passes and plugins
     UNKNOWN_TARGET = ("PEF0901", "there is no such target")

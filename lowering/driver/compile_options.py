@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from math import inf
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote, quote_given
@@ -17,6 +18,7 @@ from pefslc.targets.protocol import Target
 __all__ = [
     "check_functions",
     "check_input_names",
+    "check_max_error",
     "check_requantize",
     "check_switches",
     "chosen_target",
@@ -97,6 +99,24 @@ def check_requantize(requantize: bool, fmt: FixedPoint | AutoFormat | None) -> N
             Code.WRONG_OPTION,
             "--requantize changes a quantized model to a format, and none is named",
             hint="for example --fmt Q2.3 --requantize",
+        )
+
+
+def check_max_error(max_error: float | None, measured: bool) -> None:
+    """Raise CompileError for a largest error that is none, or that nothing is held to."""
+    if max_error is None:
+        return
+    if isinstance(max_error, bool) or not isinstance(max_error, int | float) or not 0 <= max_error < inf:
+        raise CompileError(
+            Code.WRONG_OPTION,
+            f"max_error (--max-error) is {quote_given(max_error)}, not a number of 0 or more",
+            hint="in the units of the outputs, for example 0.1",
+        )
+    if not measured:
+        raise CompileError(
+            Code.WRONG_OPTION,
+            "a largest error is given (--max-error), and no inputs on which it is measured",
+            hint="give inputs, too: --verify INPUTS.npz",
         )
 
 

@@ -16,6 +16,7 @@ from pefslc.diagnostics.errors import CompileError, Origin, Problem, quote
 from pefslc.driver.compile_options import (
     check_functions,
     check_input_names,
+    check_max_error,
     check_requantize,
     check_switches,
     chosen_target,
@@ -35,6 +36,7 @@ from pefslc.ir.graph import Graph, Level
 from pefslc.numeric.choose_format import AutoFormat, Calibration
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.calibrate import CalibratedFormats
+from pefslc.passes.change_formats import ChangeFormats
 from pefslc.passes.check_format import CheckFormat, is_float, require_float, require_formats
 from pefslc.passes.manager import Exactness, Pass, PassRecord, run_passes
 from pefslc.passes.pipeline import SAID_BY_USER, pipeline
@@ -42,6 +44,7 @@ from pefslc.reports.format_changes import format_changes
 from pefslc.reports.layer_report import certified, layer_rows
 from pefslc.reports.post_training import PostTrainingReport, post_training_report
 from pefslc.targets.protocol import Emission, Stage, Target, TargetOptions
+from pefslc.verification.outcome import nothing_to_measure
 from pefslc.version import __version__
 
 if TYPE_CHECKING:
@@ -133,7 +136,9 @@ class _Lowering:
         elif isinstance(self.fmt, CalibratedFormats):
             require_float(graph)
         integer, records = run_passes(graph, self._passes(self.plugins), watch, check=self.check_passes)
-        return Lowered(reference, quantized, integer, records, graph if is_float(graph) else None)
+        float_model = graph if is_float(graph) else None
+        changed = float_model is None and any(r.name == ChangeFormats.name and r.changed for r in records)
+        return Lowered(reference, quantized, integer, records, float_model, graph if changed else None)
 
     def attempt(self, imported: Imported, part: Graph, check_format: bool) -> Graph:
         """Part of a model with problems on the integer level. Plugins expect whole models: they are left out."""
@@ -170,6 +175,7 @@ def compile(
     input_fmt: str | FixedPoint | Mapping[str, str | FixedPoint] | None = None,
     require_exact: bool = False,
     verify: ArraysLike | None = None,
+    max_error: float | None = None,
     observe: Observer | None = None,
     observe_target: StageObserver | None = None,
     progress: Progress | None = None,
@@ -196,6 +202,7 @@ def compile(
                     model does not quantize has that format; its own input quantizer runs on the target then
     require_exact   refuse what is bounded, with the list of what differs
     verify          inputs (as for calibrate) on which model, interpreter and artifacts must agree
+    max_error       by how much outputs may be off a float model's on these inputs; None: it is measured
     observe         called with (record, graph) after the import and after each pass
     observe_target  called with a Stage after each step of the target that it reports, all after the passes
     progress        called with (done, total, what) on work over a second
@@ -207,6 +214,7 @@ def compile(
         check_passes=check_passes,
         require_exact=require_exact,
     )
+    check_max_error(max_error, verify is not None)
     check_functions(observe=observe, observe_target=observe_target, progress=progress)
     chosen = chosen_target(target, target_options)
     options = TargetOptions(allow_overflow=allow_overflow, progress=progress)
@@ -240,6 +248,9 @@ def compile(
         details["bounded_passes"] = lowered.bounded_passes
     if post_training is not None:
         details["post_training"] = post_training.to_json()
+    given_format = "" if lowered.before_format is None else str(parsed)
+    if given_format:
+        details["quantized_to"] = given_format
     if changes:
         details["format_changes"] = [change.to_json() for change in changes]
     sidecar = make_sidecar(
@@ -252,9 +263,13 @@ def compile(
         tuple(row.to_json() for row in rows),
         file.name,
     )
-    program = Program(lowered, chosen, options, emission, sidecar, rows, post_training, changes, imported.notes)
+    program = Program(
+        lowered, chosen, options, emission, sidecar, rows, post_training, changes, given_format, imported.notes
+    )
+    if max_error is not None and lowered.before_format is None:
+        raise nothing_to_measure()
     if verify is not None:
-        program.verify(verify).require()
+        program.verify(verify).require(max_error)
     return program
 
 

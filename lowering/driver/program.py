@@ -24,11 +24,16 @@ from pefslc.ir.integer import Requantize
 from pefslc.ir.interpret import apply_output_map, as_batches, quantize_input
 from pefslc.passes.manager import Exactness, PassRecord
 from pefslc.passes.pipeline import SAID_BY_USER
+from pefslc.reports.float_distance import FLOAT_MODEL
 from pefslc.reports.format_changes import FormatChange
 from pefslc.reports.layer_report import LayerRow, cost_report
+from pefslc.reports.likely_saturation import likely_saturation
 from pefslc.reports.post_training import PostTrainingReport
+from pefslc.reports.saturation import Saturation
 from pefslc.targets.protocol import Emission, Runner, Target, TargetOptions
-from pefslc.verification.verify import REFERENCE, Prediction, Verification, verify
+from pefslc.verification.before_format import BeforeFormat
+from pefslc.verification.outcome import Verification
+from pefslc.verification.verify import Prediction, verify
 
 __all__ = ["Lowered", "Program"]
 
@@ -42,6 +47,7 @@ class Lowered:
     reference  the quantized level as imported, with what --fmt filled or quantized: what the model means
     quantized  the quantized level as it was lowered
     float_model  the model as imported, where it was quantized after training
+    requantized  the model as imported, where --requantize gave other formats to it
     """
 
     reference: Graph
@@ -49,6 +55,14 @@ class Lowered:
     integer: Graph
     passes: tuple[PassRecord, ...]
     float_model: Graph | None = None
+    requantized: Graph | None = None
+
+    @property
+    def before_format(self) -> tuple[Graph, str] | None:
+        """The model that --fmt made another one of, and what it is called; None where it is compiled as it is."""
+        if self.float_model is not None:
+            return self.float_model, FLOAT_MODEL
+        return None if self.requantized is None else (self.requantized, "the model before --requantize")
 
     @property
     def bounded_passes(self) -> tuple[str, ...]:
@@ -66,6 +80,8 @@ class Program:
 
     post_training   a float model's comparison with what it was quantized to, where there was data for it
     format_changes  what --requantize changed of a quantized model
+    given_format    what --fmt made of the model where that is another one: "Q4.12", "auto:8"; "" where the model's own
+                    formats hold
     notes           what the model's file leaves unsaid and how it was taken
     """
 
@@ -77,12 +93,14 @@ class Program:
     layers: tuple[LayerRow, ...]
     post_training: PostTrainingReport | None = None
     format_changes: tuple[FormatChange, ...] = ()
+    given_format: str = ""
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         count = len(self.layers)
         layers = f"{count} layer{'' if count == 1 else 's'}"
-        return f"<Program {self.name!r} for {self.target.name}: {layers}, {'exact' if self.exact else 'bounded'}>"
+        of = f" to {self.given_format}" if self.exact and self.given_format else ""
+        return f"<Program {self.name!r} for {self.target.name}: {layers}, {'exact' if self.exact else 'bounded'}{of}>"
 
     @property
     def name(self) -> str:
@@ -90,7 +108,11 @@ class Program:
 
     @property
     def exact(self) -> bool:
-        """Whether every output code is the model's own for every input: proved, not measured."""
+        """Whether every output code is the model's own for every input: proved, not measured.
+
+        Where `given_format` names one, of the model that was quantized to it. How far that is from the float model is
+        measured by `verify`, and on calibration data by `post_training`.
+        """
         return all(row.exact for row in self.layers) and not self.lowered.bounded_passes
 
     @property
@@ -151,20 +173,24 @@ class Program:
 
         inputs  arrays by name, (one input) the array itself, or the path of an .npz
 
-        Of artifacts in native arithmetic it is measured how far they are off the float model, and each layer is held to
-        the words that it read.
+        How far the artifacts are off a float model is measured; and in native arithmetic, each layer is held to the
+        words that it read.
         """
         arrays = as_arrays(inputs, "verify")
-        float_model = None if self.emission.native is None else self.lowered.float_model
-        if float_model is None and (self.lowered.float_model is not None or self.format_changes):
-            # The evaluation of the file; this program is of the network that --fmt made of it.
-            arrays = {name: array for name, array in arrays.items() if name != REFERENCE}
+        changed = self.lowered.before_format
+        before = None if changed is None else BeforeFormat(*changed, self.lowered.reference, self.target.name)
         with self._runner() as runner:
             found = verify(
                 self.lowered.reference, self.graph, runner, self.target.name, arrays, self.options.progress,
-                self._prediction(), float_model, self.emission.audit,
+                self._prediction(), before, self.emission.audit, native=self.emission.native is not None,
             )  # fmt: skip
         return replace(found, overflows=any(row.may_overflow for row in self.layers))
+
+    def likely_saturation(self) -> tuple[Saturation, ...]:
+        """What a float model's formats will hardly hold, without data: on random inputs; and weights; worst first."""
+        if self.lowered.float_model is None:
+            return ()
+        return likely_saturation(self.lowered.float_model, self.lowered.reference, sum(r.macs for r in self.layers))
 
     def _prediction(self) -> Prediction | None:
         if self.emission.computed is None:

@@ -41,7 +41,7 @@ from pefslc.numeric.staircase import Quantizer
 if TYPE_CHECKING:
     from pefslc.ir.graph import Graph, QuantizedGraph
 
-__all__ = ["evaluate_quantized", "evaluate_values", "in_chunks", "stream_values"]
+__all__ = ["evaluate_op", "evaluate_quantized", "evaluate_values", "in_chunks", "stream_values"]
 
 Floats = NDArray[np.float64]
 
@@ -77,7 +77,7 @@ def stream_values(graph: Graph, inputs: Mapping[str, Floats]) -> Iterator[tuple[
         if isinstance(op, Quantize):
             result = _quantized(op, operands[0], source)
         else:
-            result = _evaluate(op, operands)
+            result = evaluate_op(op, operands)
             if isinstance(op, Constant | Structural) and source is not None and not source.stages:
                 source = _Given(result)
         for value in op.operands:
@@ -146,7 +146,8 @@ def _bytes_per_batch(graph: Graph) -> int:
     return 8 * (values + max(taps, default=0))
 
 
-def _evaluate(op: QuantizedOp, operands: list[Floats]) -> Floats:
+def evaluate_op(op: QuantizedOp, operands: list[Floats]) -> Floats:
+    """One operation on the values of its operands, which float64 arithmetic may have rounded."""
     match op:
         case Constant():
             return op.data.data

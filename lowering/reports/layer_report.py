@@ -131,10 +131,16 @@ def layer_rows(
     return tuple(rows)
 
 
-def verdict(rows: Sequence[LayerRow], bounded_passes: Sequence[str]) -> str:
-    """What a compile proved: "every layer exact", or what is bounded."""
+def verdict(rows: Sequence[LayerRow], bounded_passes: Sequence[str], given_format: str = "") -> str:
+    """What a compile proved: "every layer exact", or what is bounded.
+
+    given_format  by which --fmt made another model of the file's: exact is what that model says, not what the file does
+    """
     bounded = sum(not row.exact for row in rows)
-    text = f"{bounded} of {len(rows)} layers bounded, the others exact" if bounded else "every layer exact"
+    exact = f"exactly what {given_format} says" if given_format else "exact"
+    text = f"every layer {'computes ' if given_format else ''}{exact}"
+    if bounded:
+        text = f"{bounded} of {len(rows)} layers bounded, the others {'compute ' if given_format else ''}{exact}"
     if bounded and bounded == len(rows):
         text = "every layer bounded"
     if not bounded_passes:

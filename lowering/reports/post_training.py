@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from pefslc.artifacts.sidecar import JsonObject
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
+from pefslc.evaluation.float_error import FloatError
 from pefslc.evaluation.noise import Noise, measure_noise
 from pefslc.files.arrays import Arrays
 from pefslc.geometry.shapes import element_count
@@ -20,15 +20,17 @@ from pefslc.ir.interpret import as_batches
 from pefslc.ir.quantized import Conv, Linear, Quantize
 from pefslc.ir.value import Op, Value
 from pefslc.numeric.format import Quantization
-from pefslc.passes.calibrate import count_clipped
 from pefslc.passes.check_format import quantizer_roles
+from pefslc.reports.float_distance import FLOAT_MODEL, FloatDistance
 from pefslc.reports.layer_report import layer_name, short_format
+from pefslc.reports.saturation import SeenTensor, SeenTensors, rounded
 
 __all__ = ["Accuracy", "PostTrainingReport", "TensorNoise", "post_training_report"]
 
 Floats = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]
 LABELS = ("labels", "y")
+_COMPARED = f"quantized model and {FLOAT_MODEL}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,9 @@ class TensorNoise:
             "tensor": self.name,
             "format": self.format,
             "weight": self.weight,
-            "range": [_rounded(self.low), _rounded(self.high)],
-            "clipped": _rounded(self.clipped),
-            "snr_db": _rounded(self.noise.snr_db),
+            "range": [rounded(self.low), rounded(self.high)],
+            "clipped": rounded(self.clipped),
+            "snr_db": rounded(self.noise.snr_db),
         }
 
 
@@ -84,6 +86,7 @@ class Accuracy:
 class PostTrainingReport:
     """The quantized model against the float model on `rows` inputs. `accuracy` is there when labels were.
 
+    distance  the errors of the outputs, and what saturates
     narrowed  the tensors and weights with fewer bits than were asked for: the target's accumulator forced them
     unread    an array with an integer for each row that is not called as labels are; "" without one
     """
@@ -93,6 +96,7 @@ class PostTrainingReport:
     narrowed: tuple[str, ...]
     outputs: Mapping[str, Noise]
     accuracy: Accuracy | None
+    distance: FloatDistance
     unread: str = ""
 
     def to_json(self) -> JsonObject:
@@ -100,7 +104,8 @@ class PostTrainingReport:
             "rows": self.rows,
             "tensors": [t.to_json() for t in self.tensors],
             "narrowed": list(self.narrowed),
-            "outputs": {name: {"snr_db": _rounded(noise.snr_db)} for name, noise in self.outputs.items()},
+            "outputs": {name: {"snr_db": rounded(noise.snr_db)} for name, noise in self.outputs.items()},
+            "distance": self.distance.to_json(),
         }
         return content if self.accuracy is None else {**content, "accuracy": self.accuracy.to_json()}
 
@@ -116,54 +121,37 @@ def post_training_report(
     asked_bits  by --fmt auto
     """
     arrays, _ = as_batches(model, inputs)
-    stored = {op.input.name: op for op in quantized.of_type(Quantize) if op.channel_axis == 1}
+    rows = max(len(a) for a in arrays.values())
     outputs = {a.value.name: b.value.name for a, b in zip(model.outputs, quantized.outputs, strict=True)}
-    pairs = {**{name: op.result.name for name, op in stored.items()}, **outputs}
-    seen = {name: _Seen(_quantization(stored.get(name))) for name in (*stored, *outputs)}
-    top = _Top(model.outputs[0].value.name, _labels(model, inputs, max(len(a) for a in arrays.values())))
+    tensors = SeenTensors(model, quantized)
+    pairs = {**{name: op.result.name for name, op in tensors.stored.items()}, **outputs}
+    errors = {o.value.name: FloatError(o.name, _COMPARED) for o in model.outputs}
+    top = _Top(model.outputs[0].value.name, _labels(model, inputs, rows))
+    done = dict.fromkeys(errors, 0)
 
     def see(name: str, values: Floats, others: Floats) -> None:
-        seen[name].add(values)
+        tensors.see(name, values)
         top.add(name, values, others)
+        if name in errors:
+            errors[name] = errors[name].plus(values, others, done[name])
+            done[name] += len(values)
 
     noise = measure_noise(model, quantized, arrays, pairs, see, progress)
     weights = dict(_weight_formats(quantized))
-    in_order = (*(i.value for i in model.inputs), *(op.result for op in model.ops))
-    rows = [seen[v.name].row(v, weights.get(v.name, ""), noise[v.name]) for v in in_order if v.name in seen]
     return PostTrainingReport(
-        max(len(a) for a in arrays.values()),
-        tuple(rows),
+        rows,
+        tuple(_row(v, seen, weights.get(v.name, ""), noise[v.name]) for v, seen in tensors.in_order),
         () if asked_bits is None else tuple(_narrower(quantized, asked_bits)),
         {o.name: noise[o.value.name] for o in model.outputs},
         top.accuracy(),
+        FloatDistance(rows, tuple(errors.values()), tensors.saturated()),
         "" if top.labels is not None else _like_labels(inputs, [*arrays, "x"], len(next(iter(arrays.values())))),
     )
 
 
-def _quantization(op: Quantize | None) -> Quantization | None:
-    element = None if op is None else op.result.type.element
-    return element if isinstance(element, Quantization) else None
-
-
-@dataclass(slots=True)
-class _Seen:
-    quantization: Quantization | None
-    low: float = np.inf
-    high: float = -np.inf
-    count: int = 0
-    clipped: int = 0
-
-    def add(self, values: Floats) -> None:
-        # Adding 0 makes a negative zero positive.
-        self.low, self.high = min(self.low, float(values.min()) + 0.0), max(self.high, float(values.max()) + 0.0)
-        self.count += values.size
-        if self.quantization is not None:
-            self.clipped += count_clipped(self.quantization, values)
-
-    def row(self, value: Value, weight: str, noise: Noise) -> TensorNoise:
-        fmt = "" if self.quantization is None else short_format(self.quantization)
-        share = self.clipped / max(self.count, 1)
-        return TensorNoise(layer_name(value.origin), fmt, weight, self.low, self.high, share, noise)
+def _row(value: Value, seen: SeenTensor, weight: str, noise: Noise) -> TensorNoise:
+    fmt = "" if seen.quantization is None else short_format(seen.quantization)
+    return TensorNoise(layer_name(value.origin), fmt, weight, seen.low, seen.high, seen.share, noise)
 
 
 @dataclass(slots=True)
@@ -248,8 +236,3 @@ def _weight_formats(quantized: Graph) -> Iterator[tuple[str, str]]:
     ends = [op.input for op in quantized.of_type(Quantize) if op.channel_axis == 1]
     for value in (*ends, *(o.value for o in quantized.outputs)):
         yield value.name, ", ".join(dict.fromkeys(behind(value)))
-
-
-def _rounded(number: float) -> float | None:
-    """Six significant digits, the same wherever sums of floats are ordered differently; JSON has no infinity."""
-    return float(f"{number:.6g}") if isfinite(number) else None

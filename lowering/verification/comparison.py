@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
+from pefslc.evaluation.float_error import index_text
 from pefslc.ir.graph import GraphOutput, OutputMap
 from pefslc.ir.interpret import apply_output_map, map_codes
 from pefslc.ir.output_function import OutputFunctionKind
 
-__all__ = ["Comparison", "compare_codes", "compare_results", "compare_values"]
+__all__ = ["Comparison", "compare_codes", "compare_results", "compare_values", "differing_values"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -34,6 +35,7 @@ class Comparison:
 
     bounded  the artifacts are not exact, and another comparison shows that they differ as predicted
     given    one source is an array of the user's
+    reason   of what differs from such an array: what its rounding to float32 explains
     """
 
     output: str
@@ -43,13 +45,14 @@ class Comparison:
     first: str = ""
     bounded: bool = False
     given: bool = False
+    reason: str = ""
 
     def __str__(self) -> str:
         if not self.differing:
             return f"{self.count} of {self.count} outputs equal: {self.compared} ({quote(self.output)})"
         return (
             f"output {quote(self.output)}: {self.differing} of {self.count} differ: {self.compared}; "
-            f"first at {self.first}{' (bounded)' if self.bounded else ''}"
+            f"first at {self.first}{' (bounded)' if self.bounded else ''}{self.reason and f'; {self.reason}'}"
         )
 
 
@@ -64,7 +67,7 @@ def compare_codes(output: str, expected: Codes, got: Codes, compared: str, first
     if len(wrong):
         index = tuple(int(i) for i in wrong[0])
         want, have = int(expected[index]), int(got[index])
-        first = f"{_index(index, first_row)}: code {have} instead of {want}, off by {abs(have - want)}"
+        first = f"{index_text(index, first_row)}: code {have} instead of {want}, off by {abs(have - want)}"
     return Comparison(output, compared, expected.size, len(wrong), first)
 
 
@@ -83,14 +86,21 @@ def compare_values(
             f"output {quote(output.name)}: {compared} have shapes {list(got.shape)} and {list(expected.shape)}",
         )
     values, mapped = expected.astype(np.float64), map_codes(output.map, got)
-    noise = _noise(output, values, single=expected.dtype.itemsize < 8)
-    wrong = np.argwhere(~(np.abs(values - mapped) <= noise))  # NaN is wrong, too
+    wrong = np.argwhere(differing_values(output, expected, got))
     first = ""
     if len(wrong):
         index = tuple(int(i) for i in wrong[0])
         want, have = float(values[index]), float(mapped[index])
-        first = f"{_index(index, first_row)}: {have:.9g} instead of {want:.9g}, off by {abs(have - want):.3g}"
+        first = f"{index_text(index, first_row)}: {have:.9g} instead of {want:.9g}, off by {abs(have - want):.3g}"
     return Comparison(output.name, compared, got.size, len(wrong), first)
+
+
+def differing_values(output: GraphOutput, expected: NDArray[np.generic], got: Codes) -> NDArray[np.bool_]:
+    """Where `compare_values` finds a difference."""
+    assert output.map is not None
+    values = expected.astype(np.float64)
+    noise = _noise(output, values, single=expected.dtype.itemsize < 8)
+    return ~(np.abs(values - map_codes(output.map, got)) <= noise)  # NaN is wrong, too
 
 
 def compare_results(
@@ -115,7 +125,7 @@ def compare_results(
     if len(wrong):
         index = tuple(int(i) for i in wrong[0])
         want, have = float(wanted[index]), float(found[index])
-        first = f"{_index(index, first_row)}: {have:.9g} instead of {want:.9g}, off by {abs(have - want):.3g}"
+        first = f"{index_text(index, first_row)}: {have:.9g} instead of {want:.9g}, off by {abs(have - want):.3g}"
     return Comparison(output.name, compared, found.size, len(wrong), first)
 
 
@@ -130,10 +140,6 @@ def _noise(output: GraphOutput, values: Floats, *, single: bool) -> Floats:
     unit = _UNITS * float(np.finfo(np.float32 if single else np.float64).eps)
     noise = unit * (np.abs(values) + offset)
     return noise if exact else np.maximum(noise, _VALUE_NOISE * np.maximum(np.abs(values), 1))
-
-
-def _index(index: tuple[int, ...], first_row: int) -> str:
-    return str([index[0] + first_row, *index[1:]]) if index else "[]"
 
 
 def _is_exact_in_float64(output_map: OutputMap, low: int, high: int) -> bool:

@@ -40,8 +40,8 @@ def test_dynamic_quantization_is_told_once(tmp_path: Path) -> None:
 
 def test_an_operator_of_integers_that_nothing_dynamic_made_is_told(tmp_path: Path) -> None:
     m = ModelBuilder()
-    m.output(m.node("MatMulInteger", m.input((1, 4)), m.constant(np.ones((4, 4)), dtype=np.int8)))
-    assert "operator MatMulInteger is not supported" in refusal_of(m, tmp_path)
+    m.output(m.node("MatMulIntegerToFloat", m.input((1, 4)), m.constant(np.ones((4, 4)), dtype=np.int8)))
+    assert "operator MatMulIntegerToFloat is not supported" in refusal_of(m, tmp_path)
 
 
 @pytest.mark.parametrize("op", ["Quant", "BipolarQuant", "Trunc"])

@@ -1,0 +1,54 @@
+"""Thresholds so near to an accumulator code that occurs that an executor in float32 may take the other side of them.
+
+A mean whose quantizer has 4/36 of the scale of its input, rounded to float32, is such a case: every other sum lies on a
+tie in float32, and just beside it in exact arithmetic.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from pefslc.numeric.chain import Chain
+from pefslc.numeric.stages import FunctionStage
+from pefslc.numeric.staircase import Staircase
+
+__all__ = ["float32_ties"]
+
+_UNITS = 4 * Fraction(1, 2**24)  # of the value: the sum, its scale, the quotient, the zero point
+_MOST_STEPS = 1024
+_SAMPLE = 64
+_MANY = 8  # one in so many is no accident
+
+
+def float32_ties(staircase: Staircase) -> int:
+    """How many thresholds lie within four roundings to float32 of a code in the domain, but not on it; 0 if few do.
+
+    What lies on a threshold is a tie for float32 as well, and is rounded as the model says. Only staircases that all
+    channels share are looked at, of at most 1024 steps, without functions; of the others
+    only few thresholds can be such neighbours, by accident.
+    """
+    chains = staircase.chains
+    if chains is None or staircase.channels > 1 or len(chains.levels) > _MOST_STEPS:
+        return 0
+    if any(isinstance(stage, FunctionStage) for stage in chains.stages):
+        return 0
+    chain = chains.chain(0)
+    if chain.is_constant:
+        return 0
+    levels = list(zip(chains.levels, chains.thresholds(0, 1)[0].tolist(), strict=True))
+    sample = levels[:: -(-len(levels) // _SAMPLE)]
+    if _MANY * sum(_is_near(staircase, chain, *level) for level in sample) < len(sample):
+        return 0
+    return sum(_is_near(staircase, chain, *level) for level in levels)
+
+
+def _is_near(staircase: Staircase, chain: Chain, level: int, at: int) -> bool:
+    """Whether a code beside the threshold, which is reached at `at`, has a value next to that of the threshold."""
+    bound = chain.quantizer.reaches(level, 0).value
+    reach = abs(bound) * _UNITS
+    for a in (at, at + (1 if chain.falls else -1)):
+        if staircase.domain_low <= a <= staircase.domain_high:
+            value = chain.value(a)
+            if value.compare(bound) and value.compare(bound - reach) >= 0 >= value.compare(bound + reach):
+                return True
+    return False

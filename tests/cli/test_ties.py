@@ -1,0 +1,124 @@
+"""Verification against outputs in float32: what their rounding explains, what it does not, and raw weights.
+
+The reference is ONNX' own evaluation, in float32.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from cli_support import Cli
+from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
+
+from builders import ModelBuilder, normal
+from pefslc import load
+from pefslc.evaluation.float32_radius import float32_radii
+
+Floats = NDArray[np.float32]
+
+
+def averaging(*, power_of_two: bool = False, seed: int = 0) -> ModelBuilder:
+    """Codes of 4 bits, their mean over 6 x 6 pixels quantized to 4/36 of their scale, and a dense layer."""
+    m, random = ModelBuilder(opset=19), np.random.default_rng(seed)
+    scale = 0.25 if power_of_two else np.float32(random.uniform(0.1, 0.3))
+    mean_scale = 0.125 if power_of_two else np.float32(scale * np.float32(4 / 36))
+    weight_scale = 0.125 if power_of_two else np.float32(random.uniform(0.01, 0.1))
+
+    def quantized(x: str, step: object, signed: bool) -> str:
+        zero = m.constant(0, dtype=np.int8 if signed else np.uint8)
+        step_name = m.constant(step)
+        codes = m.node("QuantizeLinear", x, step_name, zero)
+        return m.node("DequantizeLinear", codes, step_name, zero)
+
+    x = quantized(m.input([1, 3, 6, 6]), scale, signed=True)
+    mean = quantized(m.node("GlobalAveragePool", m.node("Relu", x)), mean_scale, signed=False)
+    codes = m.constant(random.integers(-7, 8, (4, 3)), dtype=np.int8)
+    step, zero = m.constant(weight_scale), m.constant(0, dtype=np.int8)
+    weight = m.node("DequantizeLinear", codes, step, zero)
+    flat = m.node("Flatten", mean)
+    m.node("Gemm", flat, weight, transB=1, name="fc", output=m.output("y", [1, 4]))
+    return m
+
+
+def in_float32(model: onnx.ModelProto, x: Floats) -> Floats:
+    evaluator = ReferenceEvaluator(model)
+    return np.concatenate([evaluator.run(None, {"x": row[None]})[0] for row in x])
+
+
+def pictures(rows: int = 16) -> Floats:
+    return normal((rows, 3, 6, 6)).astype(np.float32)
+
+
+def test_ties_of_a_float32_reference_are_said_to_be_ties(pefslc: Cli, tmp_path: Path) -> None:
+    m, x = averaging(), pictures()
+    path, y = m.save(tmp_path), in_float32(m.build(), x)
+    ours = load(path).run(x)["y"]
+    differing = int((np.abs(ours - y) > 1e-5).sum())
+    assert differing > 0  # else this shows nothing
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    result = pefslc(path, "--target", "fake", "-o", tmp_path / "a", "--verify", tmp_path / "d.npz")
+    assert result.status == 1
+    assert f"{differing} of 64 differ: fake and 'y'; first at [" in result.err
+    assert "; all within what rounding in float32 explains; on a threshold, or too near for float32: " in result.err
+    assert "exact arithmetic; compare with outputs computed in float64, or leave the array out" in result.err
+    np.savez(tmp_path / "d.npz", x=x)
+    alone = pefslc(path, "--target", "fake", "-o", tmp_path / "a", "--verify", tmp_path / "d.npz")
+    assert alone.status == 0
+    assert alone.out.count("thresholds of ") == 1
+    assert "are next to sums that occur: there torch and ONNX Runtime, in float32, may give the next code" in alone.out
+    dyadic = pefslc(averaging(power_of_two=True).save(tmp_path), "--target", "fake", "-o", tmp_path / "a")
+    assert "thresholds of " not in dyadic.out
+
+
+def test_what_rounding_does_not_explain_is_found_among_the_ties(pefslc: Cli, tmp_path: Path) -> None:
+    m, x = averaging(), pictures()
+    y = in_float32(m.build(), x)
+    y[9, 2] += 0.5
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    result = pefslc(m.save(tmp_path), "--target", "fake", "-o", tmp_path / "a", "--verify", tmp_path / "d.npz")
+    assert result.status == 1
+    assert "; the first that is not: [9, 2], off by " in result.err
+    assert "does the array belong to these inputs and to this model?" in result.err
+
+
+def test_where_float32_rounds_nothing_no_difference_is_a_tie(pefslc: Cli, tmp_path: Path) -> None:
+    m = averaging(power_of_two=True)
+    x = (np.random.default_rng(1).integers(0, 3, (4, 3, 6, 6)) * 36 / 4).astype(np.float32)  # means on the grid
+    y = in_float32(m.build(), x)
+    y[2, 1] += 2.0**-6  # one code
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    result = pefslc(m.save(tmp_path), "--target", "fake", "-o", tmp_path / "a", "--verify", tmp_path / "d.npz")
+    assert "1 of 16 differ: fake and 'y'; first at [2, 1]: " in result.err
+    assert "0 of the 1 within what rounding in float32 explains" in result.err
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_evaluation_in_float32_is_outside_of_the_bound(seed: int, tmp_path: Path) -> None:
+    m, x = averaging(seed=seed), pictures(40)
+    graph, y = load(m.save(tmp_path)), in_float32(m.build(), x)
+    *_, last = float32_radii(graph, {"x": x.astype(np.float64)})
+    off = np.abs(y - last.exact)
+    assert (off <= last.radius).all()
+    assert last.radius.max() < np.abs(last.exact).max()  # it says something
+
+
+@pytest.mark.parametrize(("mode", "said"), [("FLOOR", "weights rounded by FLOOR"), ("CEIL", "weights rounded by CEIL")])
+def test_raw_weights_of_a_network_that_rounds_otherwise_are_named(
+    pefslc: Cli, tmp_path: Path, mode: str, said: str
+) -> None:
+    raw = normal((3, 4), 0.5).astype(np.float32)
+    m = ModelBuilder()
+    x = m.quant(m.input([1, 4]))
+    weight = m.weight(raw)
+    m.node("Gemm", x, weight, transB=1, name="fc", output=m.output("y", [1, 3]))
+    codes = np.random.default_rng(2).integers(-16, 16, (5, 4)) / 8
+    rounded = {"FLOOR": np.floor, "CEIL": np.ceil}[mode](raw * 8.0).clip(-16, 15) / 8
+    np.savez(tmp_path / "d.npz", x=codes, y=(codes @ rounded.T).astype(np.float32))
+    result = pefslc(m.save(tmp_path), "--target", "fake", "-o", tmp_path / "a", "--verify", tmp_path / "d.npz")
+    assert result.status == 1
+    assert said in result.err
+    assert "as Brevitas' export always does" in result.err
