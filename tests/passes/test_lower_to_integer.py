@@ -243,7 +243,7 @@ def computed_weights(m: ModelBuilder, x: str) -> str:
 
 
 def computed_bias(m: ModelBuilder, x: str) -> str:
-    return m.node("Conv", x, m.weight(np.ones((2, 2, 2, 2))), m.node("Relu", m.constant([1.0, 2.0])))
+    return m.node("Conv", x, m.weight(np.ones((2, 2, 2, 2))), m.node("LeakyRelu", m.constant([1.0, 2.0])))
 
 
 def float_bias_then_padded_mean(m: ModelBuilder, x: str) -> str:
@@ -294,7 +294,7 @@ REFUSED: list[tuple[Build, str]] = [
     (float_bias_then_padded_mean, "average_pool reads a tensor that is not quantized"),
     (batch_norm_then_padded_mean, "average_pool reads a tensor that is not quantized"),
     (computed_weights, "the weights are computed at run time"),
-    (computed_bias, "relu reads a constant where it needs an activation"),
+    (computed_bias, "leaky_relu reads a constant where it needs an activation"),
 ]
 
 
