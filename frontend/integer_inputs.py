@@ -22,8 +22,8 @@ from pefslc.numeric.stages import Affine
 __all__ = ["check_reads_integers", "dequantized_input", "values_as_integers"]
 
 _MOVEMENT = {
-    "Concat", "DepthToSpace", "Flatten", "Gather", "GlobalMaxPool", "Identity", "MaxPool", "Pad", "ReduceMax",
-    "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze",
+    "Concat", "DepthToSpace", "Dropout", "Flatten", "Gather", "GlobalMaxPool", "Identity", "MaxPool", "Pad",
+    "ReduceMax", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze",
 }  # fmt: skip
 _READERS = {"Cast", "DequantizeLinear"}
 

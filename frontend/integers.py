@@ -25,7 +25,7 @@ __all__ = ["also_for_integers", "import_cast"]
 Moves = Callable[[Builder, Node], Value | tuple[Value, ...]]
 Either = Callable[[Builder, Node], Value | tuple[Value, ...] | IntegerTensor | tuple[IntegerTensor, ...]]
 
-_WIDTHS = (TensorProto.FLOAT, TensorProto.DOUBLE)
+_WIDE_FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
 
 
 def also_for_integers(operator: Moves) -> Either:
@@ -86,38 +86,44 @@ def _pad_with_zero(node: Node, tensor: IntegerTensor) -> None:
 def import_cast(builder: Builder, node: Node) -> Value | IntegerTensor:
     """Cast(x, to) that changes nothing: of integers to a type that holds them all, of values to float32 or float64.
 
-    Real values have no type here: they are exact.
+    Real values have no type here: they are exact. An input's integers are values, and may become floats.
     """
     target = node.take_int("to", 0)
     node.ignore("saturate", "round_mode")  # of float8 only
     name = TensorProto.DataType.Name(target) if target in TensorProto.DataType.values() else f"type {target}"
-    tensor = builder.integers.get(node.inputs[0].name) if node.has_input(0) else None
-    if tensor is None:
-        x = builder.operand(node, 0)
-        if target not in _WIDTHS:
+    source, result = node.inputs[0].name if node.has_input(0) else "", node.raw.outputs[0].name
+    tensor, kind = builder.integers.get(source), builder.integer_tensors.get(source)
+    if tensor is not None or kind is not None:
+        limits = np.iinfo(kind or "int8")
+        low, high = (limits.min, limits.max) if tensor is None else (tensor.low, tensor.high)
+        if _holds(node, target, low, high):
+            if kind is not None:
+                builder.integer_tensors[result] = kind
+            return tensor or builder.operand(node, 0)
+        if tensor is not None or target not in _WIDE_FLOATS:
             raise node.fault(
                 Code.UNSUPPORTED_OPERATOR,
-                f"Cast to {name} is not supported",
-                hint="quantize by QuantizeLinear or Quant",
+                f"Cast of integers in [{low}, {high}] to {name} is not supported",
+                hint="only to an integer type that holds them all, before their DequantizeLinear",
             )
-        return x
-    if target in _WIDTHS or not _holds(node, target, tensor):
+    elif target not in _WIDE_FLOATS:
         raise node.fault(
             Code.UNSUPPORTED_OPERATOR,
-            f"Cast of integers in [{tensor.low}, {tensor.high}] to {name} is not supported",
-            hint="only to an integer type that holds them all, before their DequantizeLinear",
+            f"Cast to {name} is not supported",
+            hint="quantize by QuantizeLinear or Quant",
         )
-    return tensor
+    return builder.operand(node, 0)
 
 
-def _holds(node: Node, target: int, tensor: IntegerTensor) -> bool:
-    if target == TensorProto.INT64:
-        return True
+def _holds(node: Node, target: int, low: int, high: int) -> bool:
+    """Whether the type is one of integers that holds all of [low, high]."""
+    if target in (TensorProto.INT64, TensorProto.UINT64):
+        return target == TensorProto.INT64 or low >= 0
     try:
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(target))
     except (KeyError, ValueError, TypeError):
         return False
-    if target == TensorProto.UINT64:
-        return tensor.low >= 0
-    low, high = type_range(node, dtype)
-    return low <= tensor.low and tensor.high <= high
+    if dtype.kind not in "iu" and target not in (TensorProto.INT4, TensorProto.UINT4):
+        return False
+    lowest, highest = type_range(node, dtype)
+    return lowest <= low and high <= highest

@@ -164,7 +164,8 @@ def positive_steps(node: Node, index: int) -> NDArray[np.float64]:
         raise node.fault(Code.SCALE_VALUE, f"the scale holds {raw.dtype}, not floats")
     if not raw.size:
         raise node.fault(Code.SCALE_VALUE, "the scale is empty", hint="export the model again")
-    array = raw.astype(np.float64)  # every float of a file is exact in it
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        array = raw.astype(np.float64)  # every float of a file is exact in it
     if not np.isfinite(array).all() or not (array > 0).all():
         raise node.fault(
             Code.SCALE_VALUE, "the scale is not a positive finite number", hint="the quantizer was not calibrated?"

@@ -194,3 +194,20 @@ def test_a_cast_of_integers_is_an_identity_where_the_type_holds_them(
         assert [op.mnemonic for op in import_bytes(m, tmp_path).ops] == ["quantize"]
     else:
         assert "Cast of integers in" in refusal_of(m, tmp_path)
+
+
+@pytest.mark.parametrize("to", [TensorProto.INT16, TensorProto.UINT8, TensorProto.INT64])
+def test_an_input_of_integers_may_get_a_type_that_holds_them(to: int, tmp_path: Path) -> None:
+    m = ModelBuilder()
+    codes = m.node("Dropout", m.node("Cast", m.input(SHAPE, dtype=TensorProto.UINT8), to=to))
+    m.output(m.node("DequantizeLinear", codes, m.constant(0.125)))
+    graph = lower(import_bytes(m, tmp_path))
+    data = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 256
+    np.testing.assert_array_equal(next(iter(run(graph, data).values())), data * 0.125)
+
+
+def test_an_input_of_integers_may_not_wrap_around(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    codes = m.node("Cast", m.input(SHAPE, dtype=TensorProto.UINT8), to=TensorProto.INT8)
+    m.output(m.node("DequantizeLinear", codes, m.constant(0.125)))
+    assert "Cast of integers in [0, 255] to INT8 is not supported" in refusal_of(m, tmp_path)
