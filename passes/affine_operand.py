@@ -8,9 +8,11 @@ output of a layer that pads nothing. Only a square root (a BatchNorm that is kep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import reduce
+from itertools import chain
 
 import numpy as np
 
@@ -51,17 +53,12 @@ class AffineOperand:
 
 def affine_operand(codes: Value, tail: Sequence[Affine]) -> AffineOperand | None:
     """What stands behind `codes`, of zero point 0, as one affine function; None where it has a root or is constant."""
-    steps, offsets = list(codes.type.codes.scale.steps), [Fraction(0)]
-    for stage in tail:
-        if stage.has_root:
-            return None
-        count = max(len(steps), len(offsets), stage.channels)
-        constant = added(stage.addend, stage.offset)
-        offsets = [_at(offsets, c) * _at(stage.factor, c) + _at(constant, c) for c in range(count)]
-        steps = [_at(steps, c) * _at(stage.factor, c) for c in range(count)]
-    if not all(steps):
+    if any(stage.has_root for stage in tail):
         return None
-    return AffineOperand(codes, _collapsed(tuple(steps)), _collapsed(tuple(offsets)))
+    whole = reduce(Affine.then, tail, Affine.product(codes.type.codes.scale.steps))
+    if not all(whole.factor):
+        return None
+    return AffineOperand(codes, _collapsed(whole.factor), _collapsed(whole.offset))
 
 
 def weights_on_one_grid(
@@ -122,27 +119,12 @@ def joined_tails(tails: Sequence[tuple[Affine, ...]], channels: Sequence[int]) -
     """The tail of tensors that stand side by side along the channels, of which each has `channels`."""
     idle = Affine.bias((Fraction(0),))
     padded = [(*tail, *[idle] * (max(map(len, tails)) - len(tail))) for tail in tails]
-    return tuple(
-        _side_by_side([_spread(s, n) for s, n in zip(stages, channels, strict=True)])
-        for stages in zip(*padded, strict=True)
-    )
+    return tuple(_side_by_side(stages, channels) for stages in zip(*padded, strict=True))
 
 
-def _side_by_side(stages: Sequence[Affine]) -> Affine:
-    """Stages of one channel each or more, for the channels of all of them."""
-    fields = zip(*((s.factor, s.addend, s.radicand, s.offset) for s in stages), strict=True)
-    factor, addend, radicand, offset = (tuple(v for part in field for v in part) for field in fields)
-    return Affine(factor, addend, radicand, offset)
-
-
-def _spread(stage: Affine, channels: int) -> Affine:
-    """The stage of so many channels, where it was one for all."""
-    if stage.channels == channels:
-        return stage
-    factor, addend, radicand, offset = (
-        v * channels for v in (stage.factor, stage.addend, stage.radicand, stage.offset)
-    )
-    return Affine(factor, addend, radicand, offset)
+def _side_by_side(stages: Iterable[Affine], channels: Sequence[int]) -> Affine:
+    parts = (stage.for_channels(count) for stage, count in zip(stages, channels, strict=True))
+    return Affine(*(tuple(chain.from_iterable(part)) for part in zip(*parts, strict=True)))
 
 
 def _at(values: Sequence[Fraction], channel: int) -> Fraction:

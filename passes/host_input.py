@@ -60,29 +60,20 @@ def _joined(stages: tuple[Stage, ...]) -> list[Stage]:
     for stage in stages:
         before = found[-1] if found else None
         if isinstance(stage, Affine) and isinstance(before, Affine) and not (stage.has_root or before.has_root):
-            count = max(stage.channels, before.channels)
-            (f, a), (g, b) = _line(before, count), _line(stage, count)
-            factor = tuple(x * y for x, y in zip(f, g, strict=True))
-            offset = tuple(x * y + z for x, y, z in zip(a, g, b, strict=True))
-            found[-1] = Affine(factor, (Fraction(0),) * count, (Fraction(1),) * count, offset)
+            found[-1] = before.then(stage)
         else:
             found.append(stage)
     return found
 
 
-def _line(stage: Affine, count: int) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]]:
-    """(factor, offset) of a stage without square root, for so many channels."""
-    times = count if stage.channels == 1 else 1
-    return stage.factor * times, tuple(a + o for a, o in zip(stage.addend, stage.offset, strict=True)) * times
-
-
 def _taken_in(stage: Affine, quantizer: Quantizer) -> Quantizer | None:
     """The quantizer that does both; None where no scale and zero point say it."""
     q = quantizer.quantization
-    count = max(stage.channels, len(q.scale.steps))
-    factors, offsets = _line(stage, count)
-    moved = {offset / q.scale.channel(c) for c, offset in enumerate(offsets)}
-    if stage.has_root or min(factors) <= 0 or len(moved) > 1 or (by := moved.pop()).denominator != 1:
+    if stage.has_root:
+        return None
+    codes = stage.then(Affine.product(tuple(1 / step for step in q.scale.steps)))  # not rounded, without zero point
+    moved = set(codes.offset)
+    if min(codes.factor) <= 0 or len(moved) > 1 or (by := moved.pop()).denominator != 1:
         return None
     last = quantizer.adds_zero_point_last
     if last and by:
@@ -93,7 +84,7 @@ def _taken_in(stage: Affine, quantizer: Quantizer) -> Quantizer | None:
     zero_point = q.zero_point + int(by)
     if abs(zero_point) > _LARGEST_ZERO_POINT:
         return None
-    scale = Scale.of(q.scale.channel(c) / factor for c, factor in enumerate(factors))
+    scale = Scale.of(1 / factor for factor in codes.factor)
     return replace(quantizer, quantization=replace(q, scale=scale, zero_point=zero_point), adds_zero_point_last=last)
 
 

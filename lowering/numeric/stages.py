@@ -121,6 +121,21 @@ class Affine:
         only = self.channels == 1 and not self.has_root and self.addend[0] == self.offset[0] == 0
         return self.factor[0] if only and self.factor[0] else None
 
+    def then(self, after: Affine) -> Affine:
+        """after(self(x)) as one stage x * factor + offset, for as many channels as either has; neither has a root."""
+        assert not self.has_root
+        assert not after.has_root
+        count = max(self.channels, after.channels)
+        (f, a, _, o), (g, b, _, p) = (stage.for_channels(count) for stage in (self, after))
+        factor = tuple(f[c] * g[c] for c in range(count))
+        offset = tuple((a[c] + o[c]) * g[c] + b[c] + p[c] for c in range(count))
+        return Affine(factor, (Fraction(0),) * count, (Fraction(1),) * count, offset)
+
+    def for_channels(self, count: int) -> tuple[tuple[Fraction, ...], ...]:
+        """(factor, addend, radicand, offset), each [count]: one number per tensor is repeated."""
+        times = count if self.channels == 1 else 1
+        return self.factor * times, self.addend * times, self.radicand * times, self.offset * times
+
     def of_channels(self, channels: Sequence[int]) -> Affine:
         """The stage of a tensor whose channel i was channel `channels[i]`; per tensor it stays as it is."""
         if self.channels == 1:

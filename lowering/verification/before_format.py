@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,9 +69,7 @@ class BeforeFormat:
             key = self._add(output.name, f"{self._runner} and {name}", values, ours, first_row)
             self._add(output.name, f"{name} and {self._called}", wanted, values.astype(np.float64), first_row)
             new = compare(output, values, emitted, key[1], first_row)
-            old = self._given.get(key, Comparison(output.name, key[1], 0, 0))
-            count, differing = old.count + new.count, old.differing + new.differing
-            self._given[key] = replace(new, count=count, differing=differing, first=old.first or new.first)
+            self._given[key] = self._given[key].plus(new) if key in self._given else new
 
     def _add(
         self, output: str, compared: str, wanted: NDArray[np.generic], got: Floats, first_row: int

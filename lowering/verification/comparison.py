@@ -5,7 +5,7 @@ Exactly, wherever float64 holds the values exactly.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -47,6 +47,11 @@ class Comparison:
     given: bool = False
     reason: str = ""
 
+    def plus(self, more: Comparison) -> Comparison:
+        """With another piece of the same two sources."""
+        count, differing = self.count + more.count, self.differing + more.differing
+        return replace(more, count=count, differing=differing, first=self.first or more.first)
+
     def __str__(self) -> str:
         if not self.differing:
             return f"{self.count} of {self.count} outputs equal: {self.compared} ({quote(self.output)})"
@@ -86,13 +91,7 @@ def compare_values(
             f"output {quote(output.name)}: {compared} have shapes {list(got.shape)} and {list(expected.shape)}",
         )
     values, mapped = expected.astype(np.float64), map_codes(output.map, got)
-    wrong = np.argwhere(differing_values(output, expected, got))
-    first = ""
-    if len(wrong):
-        index = tuple(int(i) for i in wrong[0])
-        want, have = float(values[index]), float(mapped[index])
-        first = f"{index_text(index, first_row)}: {have:.9g} instead of {want:.9g}, off by {abs(have - want):.3g}"
-    return Comparison(output.name, compared, got.size, len(wrong), first)
+    return _of_values(output.name, values, mapped, differing_values(output, expected, got), compared, first_row)
 
 
 def differing_values(output: GraphOutput, expected: NDArray[np.generic], got: Codes) -> NDArray[np.bool_]:
@@ -120,13 +119,21 @@ def compare_results(
     if output.function.kind is not OutputFunctionKind.ARG_MAX:
         noise = _FUNCTION_NOISE[expected.dtype.itemsize < 8]
         compared += f", {output.function.kind.value} within {noise:g}"
-    wrong = np.argwhere(~(np.abs(wanted - found) <= noise * np.maximum(np.abs(wanted), 1)))
+    wrong = ~(np.abs(wanted - found) <= noise * np.maximum(np.abs(wanted), 1))
+    return _of_values(output.name, wanted, found, wrong, compared, first_row)
+
+
+def _of_values(
+    output: str, wanted: Floats, found: Floats, wrong: NDArray[np.bool_], compared: str, first_row: int
+) -> Comparison:
+    """Of values of which some are wrong."""
+    places = np.argwhere(wrong)
     first = ""
-    if len(wrong):
-        index = tuple(int(i) for i in wrong[0])
+    if len(places):
+        index = tuple(int(i) for i in places[0])
         want, have = float(wanted[index]), float(found[index])
         first = f"{index_text(index, first_row)}: {have:.9g} instead of {want:.9g}, off by {abs(have - want):.3g}"
-    return Comparison(output.name, compared, found.size, len(wrong), first)
+    return Comparison(output, compared, found.size, len(places), first)
 
 
 def _noise(output: GraphOutput, values: Floats, *, single: bool) -> Floats:

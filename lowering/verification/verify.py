@@ -60,9 +60,7 @@ class _Tally:
 
     def add(self, new: Comparison) -> None:
         key = (new.output, new.compared)
-        old = self.found.get(key, Comparison(new.output, new.compared, 0, 0))
-        count, differing = old.count + new.count, old.differing + new.differing
-        self.found[key] = replace(new, count=count, differing=differing, first=old.first or new.first)
+        self.found[key] = self.found[key].plus(new) if key in self.found else new
 
     def measure(self, prediction: Prediction, values: Mapping[str, Codes]) -> None:
         """Count, at each bounded requantization, the codes that are not the model's for the accumulators at hand."""

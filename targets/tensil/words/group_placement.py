@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.analysis.ranges import conv_bounds
-from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.numeric.accumulate import bits_for_range, prefix_bounds
 from pefslc.numeric.deviation import deviations_of
@@ -29,6 +28,7 @@ from pefslc.targets.tensil.groups.group_program import GroupProgram
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words.channel_fits import ChannelFits
 from pefslc.targets.tensil.words.channel_requantize import LARGEST_DEVIATION
+from pefslc.targets.tensil.words.refusals import codes_too_wide, no_exact_sequence, weights_too_wide
 from pefslc.targets.tensil.words.steps import Accumulate, Multiply, StepSequence
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordHead, WordTerm
 from pefslc.targets.tensil.words.word_program import Bounded, Outcome
@@ -97,7 +97,7 @@ class GroupPlacer:
         bias = np.full(self.group.layout.channels, self.data_type.min_code, dtype=np.int64)  # what no maximum is below
         steps = self._steps(exponent, self.program.tensors[head.tensor].codes, bias, may_bias=False)
         if steps is None:
-            raise self._refusal()
+            raise no_exact_sequence(self.group, self.data_type, self.reasons)
         low, high = (code << exponent for code in self.program.tensors[head.tensor].codes)
         names = self._names("maximum", steps.names)
         partial = np.zeros_like(bias), np.zeros_like(bias)
@@ -128,7 +128,7 @@ class GroupPlacer:
             words, partial = saturated_bounds(words, self.data_type), (low << exponent, high << exponent)
             placed = self._placed(SumHead(head.stationary), terms, steps, words, partial)
             return placed, self._outcome(names, steps, exact=steps.exact and proved)
-        raise self._refusal()
+        raise no_exact_sequence(self.group, self.data_type, self.reasons)
 
     def _placed(
         self,
@@ -188,12 +188,7 @@ class GroupPlacer:
             while room > 0 and not fits_word(smallest << room, largest << room, self.data_type):
                 room -= 1
             if not fits_word(smallest << room, largest << room, self.data_type):
-                raise CompileError(
-                    Code.TCU_WORD,
-                    f"weights of {bits_for_range(smallest, largest)} bits do not fit {self.data_type.value}",
-                    at=self.group.origin,
-                    hint="use a wider data type or fewer weight bits",
-                )
+                raise weights_too_wide(self.group, smallest, largest, self.data_type)
             if room < shift:
                 raise Elsewhere(term.tensor, self.exponents[term.tensor] + shift - room)
             placed.append(WordTerm(term.tensor, shifted(term.weight, shift), term.window))
@@ -220,12 +215,7 @@ class GroupPlacer:
                     done = self._requantize(steps, step.staircase, may_bias, clipped_later)
                     done = done or (self.by_channel and self._requantize_channels(steps, step))
                 case Rounding():
-                    raise CompileError(
-                        Code.TCU_WORD,
-                        f"codes of {bits_for_range(step.line.low, step.line.high)} bits are not supported on the TCU",
-                        at=self.group.origin,
-                        hint="quantize to at most 20 bits; a float model may have the data type's own format",
-                    )
+                    raise codes_too_wide(self.group, step)
                 case LimitStep():
                     steps.limit(step.low, step.high)
                     done = True
@@ -376,7 +366,7 @@ class GroupPlacer:
         ends = zip(steps.codes, self.program.tensors[tensor].codes, strict=True)
         return self.fits.has_shift(following[0].staircase, steps.exponent, *(a + b for a, b in ends))
 
-    # --- words for people ----------------------------------------------------------------------------------------
+    # --- the group's operations -----------------------------------------------------------------------------------
 
     def _names(self, head: str, names: Sequence[str]) -> dict[str, str]:
         ops = self.group.ops
@@ -387,15 +377,3 @@ class GroupPlacer:
         """By operation: the steps stand for the last ones of the group."""
         ops = self.group.ops[len(self.group.ops) - len(steps.names) :]
         return {ops[i]: Bounded(*found) for i, found in steps.bounded.items()}
-
-    def _refusal(self) -> CompileError:
-        reasons = list(dict.fromkeys(self.reasons))
-        adds = not self._requantizes() or any(isinstance(s, AddTensor) for s in self.group.steps)
-        shared = "share one quantizer between the branches of an addition, " if adds else ""
-        return CompileError(
-            Code.TCU_NOT_EXACT,
-            f"no exact sequence was found on {self.data_type.value}: {'; '.join(reasons)}",
-            at=self.group.origin,
-            hint=f"{shared}fold BatchNorm before training, use power-of-two scales, fewer bits, or an architecture "
-            "with a wider data type",
-        )
