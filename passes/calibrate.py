@@ -18,6 +18,7 @@ from pefslc.numeric.choose_format import FEWEST_BITS, AutoFormat, Calibration, C
 from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.quantize import dequantize, quantize_array, round_floats
 from pefslc.numeric.staircase import Quantizer
+from pefslc.passes.input_formats import InputFormats
 from pefslc.passes.integer_builder import constant_operand
 from pefslc.passes.quantization_sites import quantization_sites, stored_sources
 from pefslc.passes.quantize_after_training import FormatPlan, computed_parameter
@@ -58,6 +59,7 @@ class CalibratedFormats:
     inputs: Mapping[str, NDArray[np.generic]]
     method: Calibration = Calibration.MSE
     progress: Progress | None = None
+    input_fmt: InputFormats = None  # of inputs that have formats of their own
 
     def plan(self, graph: Graph) -> FormatPlan:
         return Calibrator(self, graph).plan(self.auto.bits)
@@ -102,7 +104,7 @@ class Calibrator:
                 name: _coarser(tensor.best(bits, method), widths.weights.get(name, bits))
                 for name, tensor in self.weights.items()
             },
-        )
+        ).with_inputs(self.graph, self.formats.input_fmt)
 
     def _measure(self, wanted: set[int]) -> None:
         """Measure formats of these widths. As soon as one is narrower than asked for, others will follow."""

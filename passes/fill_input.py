@@ -22,7 +22,6 @@ class FillInput:
     """
 
     fmt: FixedPoint
-    except_for: frozenset[str] = frozenset()  # names of inputs whose format was said by itself
     name: ClassVar[str] = "fill-input"
     exactness: ClassVar[Exactness] = Exactness.BOUNDED
     level: ClassVar[Level] = Level.QUANTIZED
@@ -33,9 +32,7 @@ class FillInput:
         quantizers: list[Op] = []
         for graph_input in graph.inputs:
             value = graph_input.value
-            if graph_input.name in self.except_for or all(
-                isinstance(op, Quantize) for op in consumers.get(value.name, [])
-            ):
+            if all(isinstance(op, Quantize) for op in consumers.get(value.name, [])):
                 continue
             result = replace(
                 value, name=f"{value.name}.filled", type=TensorType(value.type.shape, self.fmt.quantization)

@@ -21,6 +21,7 @@ from pefslc.passes.calibrate import (
     never_negative,
 )
 from pefslc.passes.check_accumulators import accumulator_bits
+from pefslc.passes.input_formats import InputFormats
 from pefslc.passes.manager import Pass, run_passes
 from pefslc.passes.quantization_sites import quantization_sites, stored_sources
 from pefslc.passes.quantize_after_training import FormatPlan, UniformFormat, quantized_by
@@ -90,12 +91,13 @@ class FittedUniformFormat:
     fmt: FixedPoint
     limits: TargetLimits
     to_integer: Sequence[Pass]
+    input_fmt: InputFormats = None
 
     def plan(self, graph: Graph) -> FormatPlan:
         unsigned = self._never_negative(graph)
         producers = graph.producers()
         while True:
-            plan = UniformFormat(self.fmt, unsigned).plan(graph)
+            plan = UniformFormat(self.fmt, unsigned, self.input_fmt).plan(graph)
             if not unsigned:
                 return plan
             excess = _excess(plan, graph, self.limits, self.to_integer)
@@ -158,7 +160,8 @@ class _Layers:
             for op in self.terms_of(name):
                 layer = self.plan.weights.get(op.result.name)
                 summed = op.operands if isinstance(op, Add) else op.operands[:1]
-                inputs = [i for v in summed for i in stored_sources(v, self.plan.activations, self.producers)]
+                stored = (i for v in summed for i in stored_sources(v, self.plan.activations, self.producers))
+                inputs = [i for i in stored if i not in self.plan.pinned]
                 weight_bits = FEWEST_BITS if layer is None else layer.bits
                 input_bits = max((self.plan.activations[i].bits for i in inputs), default=FEWEST_BITS)
                 fewer = _give_up(weight_bits, input_bits, bits)

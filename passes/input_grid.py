@@ -6,14 +6,13 @@ open has that format and no other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from pefslc.ir.graph import Graph, Level, map_operands
 from pefslc.ir.quantized import Quantize
 from pefslc.ir.value import Op, TensorType, Value
-from pefslc.numeric.format import FixedPoint
+from pefslc.passes.input_formats import InputFormats, format_of_input
 from pefslc.passes.manager import Exactness
 
 __all__ = ["InputGrid"]
@@ -23,13 +22,15 @@ __all__ = ["InputGrid"]
 class InputGrid:
     """input -> op  ==>  input -> quantize(fmt) -> op, for every op, the model's own input quantizer among them.
 
+    Where that is the same quantizer, nothing.
+
     fmt  of every input, or by the name of an input, of some
 
     Bounded: exact for inputs on the grid of the format and in its range, else within half a step of it in the input.
     The user asked for it; all that follows is exact.
     """
 
-    fmt: FixedPoint | Mapping[str, FixedPoint]
+    fmt: InputFormats
     name: ClassVar[str] = "input-grid"
     exactness: ClassVar[Exactness] = Exactness.BOUNDED
     level: ClassVar[Level] = Level.QUANTIZED
@@ -37,18 +38,23 @@ class InputGrid:
     def run(self, graph: Graph) -> Graph:
         on_grid: dict[str, Value] = {}
         quantizers: list[Op] = []
+        readers = graph.consumers()
         for graph_input in graph.inputs:
-            value, fmt = graph_input.value, self.format_of(graph_input.name)
+            value, fmt = graph_input.value, format_of_input(self.fmt, graph_input.name)
             if fmt is None:
                 continue
             result = replace(value, name=f"{value.name}.grid", type=TensorType(value.type.shape, fmt.quantization))
-            quantizers.append(Quantize(result=result, input=value))
+            grid = Quantize(result=result, input=value)
+            if all(_is_the_same(grid, op) for op in readers.get(value.name, [])):
+                continue
+            quantizers.append(grid)
             on_grid[value.name] = result
         if not on_grid:
             return graph
         ops = [map_operands(op, lambda v: on_grid.get(v.name, v)) for op in graph.ops]
         return replace(graph, ops=(*quantizers, *ops))
 
-    def format_of(self, name: str) -> FixedPoint | None:
-        """The format of an input; None where nothing was said about it."""
-        return self.fmt if isinstance(self.fmt, FixedPoint) else self.fmt.get(name)
+
+def _is_the_same(grid: Quantize, op: Op) -> bool:
+    """Whether the operation makes the same codes of the input itself: the grid is there already."""
+    return isinstance(op, Quantize) and not op.stages and op.quantizer == grid.quantizer

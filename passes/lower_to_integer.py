@@ -315,12 +315,19 @@ def _clamp(builder: IntegerBuilder, op: Relu | LeakyRelu | Clip) -> Lowered:
                 at=op.result.origin,
                 hint="quantize its result",
             )
+    codes = x.type.codes
     limits = [None if v is None else v / step for v in (low, high)]
+    if limits[0] is not None and limits[0].denominator != 1 and limits[0] < codes.low - codes.zero_point:
+        limits[0] = None  # no code is as low
+    if limits[1] is not None and limits[1].denominator != 1 and limits[1] > codes.high - codes.zero_point:
+        limits[1] = None
     if any(v is not None and v.denominator != 1 for v in limits):
         raise CompileError(
-            Code.BIAS_OFF_GRID, "Clip's limits are no multiples of the input's scale", at=op.result.origin
+            Code.BIAS_OFF_GRID,
+            "Clip's limits are no multiples of the input's scale",
+            at=op.result.origin,
+            hint="put a quantizer behind the Clip, which takes any limit exactly",
         )
-    codes = x.type.codes
     lowest = codes.low if limits[0] is None else int(limits[0]) + codes.zero_point
     highest = max(codes.high, lowest) if limits[1] is None else int(limits[1]) + codes.zero_point
     lowest = min(lowest, highest)  # the upper limit wins, as in min(max(code, low), high)

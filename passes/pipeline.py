@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 from pefslc.analysis.limits import TargetLimits
 from pefslc.ir.graph import Level
@@ -18,6 +19,7 @@ from pefslc.passes.fill_input import FillInput
 from pefslc.passes.fit_accumulators import FittedFormats, FittedUniformFormat
 from pefslc.passes.fold_batch_norm import FoldBatchNorm
 from pefslc.passes.fold_constants import FoldConstants
+from pefslc.passes.input_formats import InputFormats
 from pefslc.passes.input_grid import InputGrid
 from pefslc.passes.lower_to_integer import LowerToInteger
 from pefslc.passes.manager import Pass
@@ -41,22 +43,24 @@ SAID_BY_USER = (
 
 
 def said_by_user(
-    fmt: FixedPoint | CalibratedFormats,
+    fmt: FixedPoint | CalibratedFormats | None,
     limits: TargetLimits,
     *,
     allow_overflow: bool,
     requantize: bool,
-    input_fmt: FixedPoint | Mapping[str, FixedPoint] | None = None,
+    input_fmt: InputFormats = None,
 ) -> tuple[Pass, ...]:
-    """The passes by which --fmt fills what a model leaves open, or asserts: those that SAID_BY_USER names."""
+    """The passes by which --fmt and --input-fmt fill what a model leaves open, or assert: those of SAID_BY_USER."""
+    grid = () if input_fmt is None else (InputGrid(input_fmt),)
+    if fmt is None:
+        return grid
     if isinstance(fmt, FixedPoint):
-        agree = ChangeFormats(fmt) if requantize else CheckFormat(fmt)
-        named = frozenset(input_fmt) if isinstance(input_fmt, Mapping) else frozenset()
-        uniform = FittedUniformFormat(fmt, limits, to_integer(limits))
-        return FoldBatchNorm(), QuantizeAfterTraining(uniform), agree, FillInput(fmt, named)
-    return FoldBatchNorm(), QuantizeAfterTraining(
-        fmt if allow_overflow else FittedFormats(fmt, limits, to_integer(limits))
-    )
+        agree = ChangeFormats(fmt) if requantize else CheckFormat(fmt)  # of what the file has, not of what we make
+        uniform = FittedUniformFormat(fmt, limits, to_integer(limits), input_fmt)
+        return FoldBatchNorm(), agree, QuantizeAfterTraining(uniform), *grid, FillInput(fmt)
+    fmt = replace(fmt, input_fmt=input_fmt)
+    formats = fmt if allow_overflow else FittedFormats(fmt, limits, to_integer(limits))
+    return FoldBatchNorm(), QuantizeAfterTraining(formats), *grid
 
 
 def to_integer(limits: TargetLimits | None = None, plugins: Sequence[Pass] = ()) -> tuple[Pass, ...]:
@@ -98,7 +102,7 @@ def pipeline(
     allow_overflow: bool = False,
     requantize: bool = False,
     plugins: Sequence[Pass] = (),
-    input_fmt: FixedPoint | Mapping[str, FixedPoint] | None = None,
+    input_fmt: InputFormats = None,
 ) -> tuple[Pass, ...]:
     """All passes from the imported graph to what the target lowers. A user's passes run last on their level.
 
@@ -107,12 +111,7 @@ def pipeline(
     input_fmt   the grid on which the host hands over inputs, or by name some of them
     """
     return (
-        *(
-            ()
-            if fmt is None
-            else said_by_user(fmt, limits, allow_overflow=allow_overflow, requantize=requantize, input_fmt=input_fmt)
-        ),
-        *(() if input_fmt is None else [InputGrid(input_fmt)]),
+        *said_by_user(fmt, limits, allow_overflow=allow_overflow, requantize=requantize, input_fmt=input_fmt),
         *to_integer(limits, plugins),
         # The proof.
         CheckAccumulators(limits, allow_overflow),

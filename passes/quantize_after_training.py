@@ -21,6 +21,7 @@ from pefslc.numeric.quantize import broadcast_steps, round_floats
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale, common_grid
 from pefslc.passes.check_format import is_float
+from pefslc.passes.input_formats import InputFormats, format_of_input
 from pefslc.passes.integer_builder import constant_operand
 from pefslc.passes.manager import Exactness
 from pefslc.passes.quantization_sites import quantization_sites
@@ -44,11 +45,19 @@ class FormatPlan:
     activations  by the name of the tensor (`quantization_sites`)
     weights      by the name of the result of the Conv or Linear that reads them
     uniform      the one format of all of them, where the user named one
+    pinned       names of the inputs whose formats the user named by themselves
     """
 
     activations: Mapping[str, Quantization]
     weights: Mapping[str, Quantization]
     uniform: FixedPoint | None = None
+    pinned: frozenset[str] = frozenset()
+
+    def with_inputs(self, graph: Graph, formats: InputFormats) -> FormatPlan:
+        """This plan with the formats that --input-fmt gave to inputs."""
+        found = {i.value.name: format_of_input(formats, i.name) for i in graph.inputs}
+        given = {name: fmt.quantization for name, fmt in found.items() if fmt is not None}
+        return replace(self, activations={**self.activations, **given}, pinned=frozenset(given))
 
 
 class Formats(Protocol):
@@ -63,11 +72,13 @@ class Formats(Protocol):
 class UniformFormat:
     """One format for the input, the weights and the activations.
 
-    unsigned  the tensors that get the same bits without a sign: UQm.n
+    unsigned   the tensors that get the same bits without a sign: UQm.n
+    input_fmt  of inputs that have formats of their own
     """
 
     fmt: FixedPoint
     unsigned: frozenset[str] = frozenset()
+    input_fmt: InputFormats = None
 
     def plan(self, graph: Graph) -> FormatPlan:
         if not self.fmt.signed or self.fmt.bits < 2:
@@ -83,7 +94,7 @@ class UniformFormat:
             {v.name: positive if v.name in self.unsigned else quantization for v in quantization_sites(graph)},
             {op.result.name: quantization for op in graph.ops if isinstance(op, Conv | Linear)},
             self.fmt,
-        )
+        ).with_inputs(graph, self.input_fmt)
 
 
 @dataclass(frozen=True, slots=True)

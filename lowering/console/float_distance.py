@@ -83,7 +83,7 @@ def _other_formats(program: Program, fmt: FixedPoint | AutoFormat | None, found:
     limits = program.target.limits(program.options)
     wider = format_that_holds(fmt, found)
     if wider is not None and 2 * wider.bits <= limits.accumulator_bits:
-        advice.append(f"--fmt {wider} holds all of that")
+        advice.append(f"--fmt {wider} holds all of that, in steps of {2.0**-wider.fraction_bits:g}")
     if program.lowered.float_model is not None and isinstance(fmt, FixedPoint):
         advice.append(f"--fmt auto:{fmt.bits} --calibrate INPUTS.npz gives each tensor a format of its own")
     elif isinstance(fmt, AutoFormat):

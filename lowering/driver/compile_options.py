@@ -6,18 +6,22 @@ import difflib
 from collections.abc import Mapping, Sequence
 from math import inf
 
+import numpy as np
+
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote, quote_given
 from pefslc.driver.target_registry import find_target, guarded, option_owners, target_names
 from pefslc.driver.user_target import MEMBERS, RESERVED, UserTarget, inner_target, missing_members
+from pefslc.ir.graph import GraphInput
 from pefslc.numeric.choose_format import AutoFormat
 from pefslc.numeric.format import FixedPoint
+from pefslc.passes.input_formats import InputFormats, format_of_input
 from pefslc.targets.options import Option, check_values, options_of, with_options
 from pefslc.targets.protocol import Target
 
 __all__ = [
     "check_functions",
-    "check_input_names",
+    "check_input_formats",
     "check_max_error",
     "check_requantize",
     "check_switches",
@@ -153,15 +157,32 @@ def _named_format(fmt: str | FixedPoint) -> FixedPoint:
     return parsed
 
 
-def check_input_names(fmt: FixedPoint | Mapping[str, FixedPoint] | None, names: Sequence[str]) -> None:
-    """Raise CompileError for a format of an input that the model does not have."""
-    unknown = [] if fmt is None or isinstance(fmt, FixedPoint) else [name for name in fmt if name not in names]
-    if unknown:
-        raise CompileError.of(
-            Problem(
-                Code.WRONG_OPTION,
-                f"a format (--input-fmt) is given for {quote(name)}, and the model has no such input",
-                hint=f"its inputs: {', '.join(map(quote, names))}",
-            )
-            for name in unknown
+def check_input_formats(fmt: InputFormats, inputs: Sequence[GraphInput]) -> None:
+    """Raise CompileError for a format of an input that the model does not have, and for one of an input of integers
+    that holds no positive one of them.
+    """
+    names = [i.name for i in inputs]
+    problems = [
+        Problem(
+            Code.WRONG_OPTION,
+            f"a format (--input-fmt) is given for {quote(name)}, and the model has no such input",
+            hint=f"its inputs: {', '.join(map(quote, names))}",
         )
+        for name in (fmt if isinstance(fmt, Mapping) else ())
+        if name not in names
+    ]
+    for i in inputs:
+        given = format_of_input(fmt, i.name)
+        if given is not None and i.integers and given.quantization.value(given.quantization.high) < 1:
+            limits = np.iinfo(i.integers)
+            whole = f"{'U' if limits.min == 0 else ''}Q{limits.bits}.0"
+            problems.append(
+                Problem(
+                    Code.WRONG_OPTION,
+                    f"input {quote(i.name)} holds {i.integers}, and {given.describe()} (--input-fmt) holds no positive "
+                    "integer",
+                    hint=f"its numbers are those of the file, not scaled yet: --input-fmt {i.name}={whole}",
+                )
+            )
+    if problems:
+        raise CompileError.of(problems)

@@ -15,7 +15,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, Problem, quote
 from pefslc.driver.compile_options import (
     check_functions,
-    check_input_names,
+    check_input_formats,
     check_max_error,
     check_requantize,
     check_switches,
@@ -38,6 +38,7 @@ from pefslc.numeric.format import FixedPoint
 from pefslc.passes.calibrate import CalibratedFormats
 from pefslc.passes.change_formats import ChangeFormats
 from pefslc.passes.check_format import CheckFormat, is_float, require_float, require_formats
+from pefslc.passes.input_formats import InputFormats
 from pefslc.passes.manager import Exactness, Pass, PassRecord, run_passes
 from pefslc.passes.pipeline import SAID_BY_USER, pipeline
 from pefslc.reports.format_changes import format_changes
@@ -99,7 +100,7 @@ class _Lowering:
     observe: Observer | None = None
     check_passes: bool = False
     requantize: bool = False
-    input_fmt: FixedPoint | Mapping[str, FixedPoint] | None = None
+    input_fmt: InputFormats = None
 
     def survey(self, model: ModelPath, given: GivenShapes) -> Imported:
         """The model, as far as it can be imported."""
@@ -130,7 +131,7 @@ class _Lowering:
             if self.observe is not None:
                 self.observe(record, after)
 
-        check_input_names(self.input_fmt, [i.name for i in graph.inputs])
+        check_input_formats(self.input_fmt, graph.inputs)
         if self.fmt is None:
             require_formats(graph)
         elif isinstance(self.fmt, CalibratedFormats):

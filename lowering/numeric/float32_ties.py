@@ -33,7 +33,7 @@ def float32_ties(staircase: Staircase) -> int:
     if any(isinstance(stage, FunctionStage) for stage in chains.stages):
         return 0
     chain = chains.chain(0)
-    if chain.is_constant:
+    if chain.is_constant or not chains.levels:
         return 0
     levels = list(zip(chains.levels, chains.thresholds(0, 1)[0].tolist(), strict=True))
     sample = levels[:: -(-len(levels) // _SAMPLE)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.ir.graph import Graph
+from pefslc.ir.graph import Graph, GraphInput
 from pefslc.reports.saturation import Saturation, SeenTensors
 
 __all__ = ["likely_saturation"]
@@ -24,7 +24,8 @@ _DEVIATIONS_HELD = 3.0
 
 
 def likely_saturation(model: Graph, quantized: Graph, macs: int) -> tuple[Saturation, ...]:
-    """What saturates heavily on normal inputs of mean 0; first what loses most.
+    """What saturates heavily on normal inputs of mean 0, and on all integers alike of an input that holds those; first
+    what loses most.
 
     The standard deviation is 1, as of normalised pictures, and less where the input's format would not hold three of
     them: who names a format knows the inputs, if nothing else.
@@ -36,10 +37,17 @@ def likely_saturation(model: Graph, quantized: Graph, macs: int) -> tuple[Satura
     tensors = SeenTensors(model, quantized)
     draw = np.random.default_rng(_SEED)
     for _ in range(min(_MOST_BATCHES, _MOST_MACS // max(macs, 1))):
-        inputs = {i.name: draw.standard_normal(i.value.type.shape) for i in model.inputs}
-        for i in model.inputs:
-            held = tensors.seen[i.value.name].held[1] if i.value.name in tensors.seen else np.inf
-            inputs[i.name] = np.clip(inputs[i.name] * min(1.0, held / _DEVIATIONS_HELD), -held, held)
-        tensors.run(inputs)
+        tensors.run({i.name: _drawn(i, tensors, draw) for i in model.inputs})
     weights = {s.name for s in tensors.weights if s.heavy}  # certain
     return tuple(s for s in tensors.saturated() if s.lost >= _MUCH_LOST or s.name in weights)
+
+
+def _drawn(graph_input: GraphInput, tensors: SeenTensors, draw: np.random.Generator) -> Floats:
+    """One batch of an input."""
+    shape = graph_input.value.type.shape
+    if graph_input.integers:
+        limits = np.iinfo(graph_input.integers)
+        return draw.integers(limits.min, limits.max, shape, endpoint=True).astype(np.float64)
+    seen = tensors.seen.get(graph_input.value.name)
+    held = np.inf if seen is None else seen.held[1]
+    return np.clip(draw.standard_normal(shape) * min(1.0, held / _DEVIATIONS_HELD), -held, held)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_support import Cli
+from onnx import TensorProto
 
 import pefslc
 from builders import ModelBuilder, normal
@@ -70,6 +71,66 @@ def test_formats_of_several_inputs_on_the_command_line(pefslc: Cli, tmp_path: Pa
     assert result.status == 0
     assert "input  a [1,2,4,4]: Q4.4" in result.out
     assert "input  b [1,2,4,4]: UQ0.8" in result.out
+
+
+def float_picture_network(folder: Path) -> Path:
+    """uint8 [1, 2, 4, 4], Cast, / 255, a convolution and a Relu, all in floats."""
+    m = ModelBuilder()
+    x = m.input([1, 2, 4, 4], "image", dtype=TensorProto.UINT8)
+    scaled = m.node("Div", m.node("Cast", x, to=TensorProto.FLOAT), m.constant(255.0))
+    hidden = m.node("Relu", m.node("Conv", scaled, m.constant(normal((3, 2, 3, 3), 0.5))))
+    m.output(hidden, [1, 3, 2, 2])
+    return m.save(folder)
+
+
+PICTURES = np.random.default_rng(2).integers(0, 256, (16, 2, 4, 4)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("fmt", ["Q4.8", "auto:12"])
+def test_an_input_of_a_float_model_has_its_format_and_no_other(tmp_path: Path, fmt: str) -> None:
+    """Beside --fmt, whose range no byte fits: behind / 255 the values are those of the picture again."""
+    path = float_picture_network(tmp_path)
+    data = PICTURES if fmt.startswith("auto") else None
+    program = pefslc.compile(path, target="c", fmt=fmt, calibrate=data, input_fmt={"image": "UQ8.0"})
+    (record,) = program.sidecar.inputs
+    assert record.quantizer.quantization == FixedPoint.parse("UQ8.0").quantization
+    distance = program.verify(PICTURES).distance
+    assert distance is not None
+    assert "image" not in {s.name for s in distance.saturated}
+    assert 0 < distance.worst.relative < 0.05
+
+
+def test_a_calibrated_model_with_a_format_of_its_input_is_reported(pefslc: Cli, tmp_path: Path) -> None:
+    path, data = float_picture_network(tmp_path), tmp_path / "data.npz"
+    np.savez(data, image=PICTURES)
+    options = ["--calibrate", str(data), "--input-fmt", "image=UQ8.0"]
+    for fmt in ("auto:8", "Q4.8"):
+        result = pefslc(str(path), "--target", "c", "-o", str(tmp_path / "b"), "--fmt", fmt, *options)
+        assert result.status == 0, result.err
+        assert "UQ8.0" in result.out
+
+
+def test_saturation_behind_a_format_of_an_input_is_said(tmp_path: Path) -> None:
+    path = float_picture_network(tmp_path)
+    program = pefslc.compile(path, target="c", fmt="Q4.8", input_fmt={"image": "UQ4.0"})
+    distance = program.verify(PICTURES).distance
+    assert distance is not None
+    assert [s.name for s in distance.saturated] == ["image"]
+    assert distance.saturated[0].share == (PICTURES > 15).mean()
+
+
+def test_a_format_that_holds_no_integer_of_an_input_of_integers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(pefslc.CompileError, match="holds no positive integer") as caught:
+        pefslc.compile(float_picture_network(tmp_path), target="c", fmt="Q4.8", input_fmt="UQ0.8")
+    assert (caught.value.problems[0].hint or "").endswith("--input-fmt image=UQ8.0")
+
+
+def test_bytes_that_a_format_does_not_hold_are_warned_of_without_data(pefslc: Cli, tmp_path: Path) -> None:
+    """The file says what its input holds: no guess at normalised pictures is needed."""
+    path = float_picture_network(tmp_path)
+    result = pefslc(str(path), "--target", "c", "-o", str(tmp_path / "b"), "--fmt", "Q2.6")
+    assert result.status == 0
+    assert "image: 99 % of its values saturate" in result.err
 
 
 @pytest.mark.parametrize("given", ["4.4", "a=", "a=Q4.4,a=Q4.3", "a=Q4.4,Q4.4", "Q4.4,Q4.3", "auto:8"])

@@ -53,6 +53,16 @@ def pictures(rows: int = 16) -> Floats:
     return normal((rows, 3, 6, 6)).astype(np.float32)
 
 
+@pytest.mark.parametrize("target", ["c", "tensil"])
+def test_a_quantizer_no_step_of_which_is_reached_has_no_ties(pefslc: Cli, tmp_path: Path, target: str) -> None:
+    """Its step is larger than any mean of the codes: one code is left."""
+    m = ModelBuilder(opset=19)
+    m.output(m.quant(m.node("GlobalAveragePool", m.quant(m.input([1, 3, 6, 6]), 2.0**-7, 8)), 10.0, 8))
+    result = pefslc(m.save(tmp_path), "--target", target, "-o", tmp_path / "build")
+    assert (result.status, result.err) == (0, "")
+    assert "wrote" in result.out
+
+
 def test_ties_of_a_float32_reference_are_said_to_be_ties(pefslc: Cli, tmp_path: Path) -> None:
     m, x = averaging(), pictures()
     path, y = m.save(tmp_path), in_float32(m.build(), x)

@@ -366,3 +366,16 @@ def test_a_clip_beside_the_range_is_its_limit(limits: str, value: float) -> None
     x = np.linspace(-1, 5, 8).reshape(1, 2, 2, 2)
     assert run(graph, x)["y"].tolist() == np.full((1, 2, 2, 2), value).tolist()
     assert run(lowered, x)["y"].tolist() == np.full((1, 2, 2, 2), value).tolist()
+
+
+@pytest.mark.parametrize(("low", "high"), [(-9.1, 4.6), (-0.6, 6.0), (-2.41, 2.11), (0.0, 100.0)])
+def test_limits_between_codes_that_no_code_reaches_do_nothing(tmp_path: Path, low: float, high: float) -> None:
+    """ReLU6 of codes that end at 2.1: all 16 codes of 4 bits, scale 0.3."""
+    m = ModelBuilder()
+    clipped = m.node("Clip", m.quant(m.input([16, 1], "x"), 0.3, 4), m.constant(low), m.constant(high))
+    m.output(clipped, [16, 1])
+    graph = import_bytes(m, tmp_path)
+    x = 0.3 * np.arange(-8, 8)[:, None]
+    (found,), (wanted,) = (run(g, {"x": x}).values() for g in (lower(graph), graph))
+    np.testing.assert_array_equal(found, wanted)
+    assert len(np.unique(found)) > 7
