@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -14,53 +14,30 @@ from pefslc.ir.value import Op
 from pefslc.numeric.stages import Affine, Stage
 from pefslc.passes.manager import Exactness
 
-__all__ = ["MergeActivations", "MergeBatchNorm", "check_single_root"]
+__all__ = ["Absorbed", "MergeStages", "check_single_root"]
+
+Absorbed = BatchNorm | BiasAdd | Scaling | Relu | LeakyRelu | Clip | Apply  # each has a `stage`
 
 
-class MergeBatchNorm:
-    """batch_norm -> [activation] -> quantize  ==>  quantize with the batch_norm as a stage, exactly.
+class MergeStages:
+    """batch_norm, bias_add, scaling, activations -> quantize  ==>  quantize with them as stages, exactly.
 
-    Also moves a separated bias and a constant factor. Runs after `merge-activations`, so that the quantizer is next to
-    it. The rewrite copies where the BatchNorm has other readers; dead code removes what nobody reads.
+    The rewrite copies where one of them has other readers; dead code removes what nobody reads.
     """
 
-    name: ClassVar[str] = "merge-batch-norm"
+    name: ClassVar[str] = "merge-stages"
     exactness: ClassVar[Exactness] = Exactness.EXACT
     level: ClassVar[Level] = Level.QUANTIZED
 
     def run(self, graph: Graph) -> Graph:
-        return _merge(graph, (BatchNorm, BiasAdd, Scaling))
+        producers = graph.producers()
+        return graph.with_ops(
+            _absorb(op, producers) if isinstance(op, Quantize) and op.channel_axis == 1 else op for op in graph.ops
+        )
 
 
-class MergeActivations:
-    """relu, leaky_relu, clip or apply -> quantize  ==>  quantize with the activation as a stage, exactly."""
-
-    name: ClassVar[str] = "merge-activations"
-    exactness: ClassVar[Exactness] = Exactness.EXACT
-    level: ClassVar[Level] = Level.QUANTIZED
-
-    def run(self, graph: Graph) -> Graph:
-        return _merge(graph, (Relu, LeakyRelu, Clip, Apply))
-
-
-def _merge(
-    graph: Graph, kinds: tuple[type[BatchNorm | BiasAdd | Scaling | Relu | LeakyRelu | Clip | Apply], ...]
-) -> Graph:
-    producers = graph.producers()
-    ops: list[Op] = []
-    for op in graph.ops:
-        if isinstance(op, Quantize) and op.channel_axis == 1:
-            op = _absorb(op, kinds, producers)
-        ops.append(op)
-    return graph.with_ops(ops)
-
-
-def _absorb(
-    op: Quantize,
-    kinds: tuple[type[BatchNorm | BiasAdd | Scaling | Relu | LeakyRelu | Clip | Apply], ...],
-    producers: dict[str, Op],
-) -> Quantize:
-    while isinstance(source := producers.get(op.input.name), kinds):
+def _absorb(op: Quantize, producers: Mapping[str, Op]) -> Quantize:
+    while isinstance(source := producers.get(op.input.name), Absorbed):
         stages = (source.stage, *op.stages)
         check_single_root(stages, source)
         op = replace(op, input=source.input, stages=stages)

@@ -25,7 +25,7 @@ from pefslc.passes.lower_to_integer import LowerToInteger
 from pefslc.passes.manager import Pass
 from pefslc.passes.merge_elementwise import MergeElementwise
 from pefslc.passes.merge_padding import MergePadding
-from pefslc.passes.merge_stages import MergeActivations, MergeBatchNorm
+from pefslc.passes.merge_stages import MergeStages
 from pefslc.passes.quantize_after_training import QuantizeAfterTraining
 from pefslc.passes.quantize_before_movement import QuantizeBeforeMovement
 from pefslc.passes.quantize_inputs import QuantizeInputs
@@ -74,13 +74,9 @@ def to_integer(limits: TargetLimits | None = None, plugins: Sequence[Pass] = ())
         # Everything between an accumulator and its quantizer moves into the quantizer.
         SeparateBias(),
         MergeElementwise(),
-        MergeActivations(),
-        MergeBatchNorm(),
-        MergeActivations(),  # an activation before a BatchNorm
-        QuantizeBeforeMovement(),  # then what stood before a pool moves in, too
-        MergeActivations(),
-        MergeBatchNorm(),
-        MergeActivations(),
+        MergeStages(),
+        QuantizeBeforeMovement(),
+        MergeStages(),  # what stood before a pool, too
         RemoveDeadCode(Level.QUANTIZED),
         *(p for p in plugins if p.level is Level.QUANTIZED),
         # Values become codes; Add and Concat get one scale; quantizers become staircases.

@@ -14,11 +14,12 @@ from dataclasses import replace
 from typing import ClassVar
 
 from pefslc.ir.graph import Graph, Level
-from pefslc.ir.quantized import Apply, BatchNorm, BiasAdd, Clip, LeakyRelu, Quantize, Relu, Scaling
+from pefslc.ir.quantized import Quantize, Relu
 from pefslc.ir.structural import MaxPool, Slice, Transpose, Upsample
 from pefslc.ir.value import Op
 from pefslc.numeric.stages import direction
 from pefslc.passes.manager import Exactness
+from pefslc.passes.merge_stages import Absorbed
 
 __all__ = ["QuantizeBeforeMovement"]
 
@@ -78,7 +79,7 @@ def _is_function(op: Op | None, producers: Mapping[str, Op]) -> bool:
     """Whether `op` is what only a quantizer turns into codes."""
     while isinstance(op, Relu):
         op = producers.get(op.input.name)
-    return isinstance(op, BatchNorm | BiasAdd | Scaling | LeakyRelu | Clip | Apply)
+    return isinstance(op, Absorbed)
 
 
 def _swapped(op: Quantize, movements: tuple[_Movement, ...]) -> list[Op]:

@@ -84,7 +84,7 @@ class _Moved:
                 axis = 1
             stages = (op.stage, *stages)
             if sum(isinstance(s, Affine) and s.has_root for s in stages) > 1:
-                raise _UnmovedError  # merge-batch-norm refuses it, where it stands
+                raise _UnmovedError  # merge-stages refuses it, where it stands
             return self.quantized(op.input, stages, axis, result)
         if not isinstance(op, Structural):
             raise _UnmovedError

@@ -35,7 +35,7 @@ def list_passes() -> None:
         for order, p in enumerate(pipeline(TargetLimits(32, "the accumulator"), fmt=FixedPoint(2, 3)), 1)
     ]
     print(wrapped_table(("", "pass", "level", "promise", "what it does"), rows))
-    print("\nOnly with --fmt:")
+    print("\nOnly with --fmt or --input-fmt:")
     for name in SAID_BY_USER:
         print(f"  {name}")
     print("With --requantize, change-formats runs in place of check-format.")

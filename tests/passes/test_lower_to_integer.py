@@ -22,7 +22,7 @@ from pefslc.numeric.line import BentLine
 from pefslc.passes.drop_identities import DropIdentities
 from pefslc.passes.lower_to_integer import LowerToInteger
 from pefslc.passes.manager import check_pass, run_passes
-from pefslc.passes.merge_stages import MergeBatchNorm
+from pefslc.passes.merge_stages import MergeStages
 from pefslc.passes.pipeline import pipeline
 
 LIMITS = TargetLimits(32, "int32")
@@ -143,7 +143,7 @@ def test_a_turning_function_before_a_wide_quantizer_is_refused(bits: int, messag
 def test_two_batch_norms_with_a_pool_between_them_are_refused() -> None:
     text = X + body(TWO_ROOTS + '%y: Q2.2[1,2] = quantize %b  // act (Quant)\noutput "y" = %y')
     with pytest.raises(CompileError) as caught:
-        LowerToInteger().run(MergeBatchNorm().run(parse_graph(text)))
+        LowerToInteger().run(MergeStages().run(parse_graph(text)))
     assert str(caught.value) == (
         "error[PEF0314]: two BatchNormalizations stand before one quantizer\n"
         "  at:   act (Quant)\n"

@@ -21,7 +21,7 @@ from pefslc.passes.dead_code import RemoveDeadCode
 from pefslc.passes.drop_identities import DropIdentities
 from pefslc.passes.fold_constants import FoldConstants
 from pefslc.passes.manager import check_pass
-from pefslc.passes.merge_stages import MergeActivations, MergeBatchNorm
+from pefslc.passes.merge_stages import MergeStages
 from pefslc.passes.separate_bias import SeparateBias
 from pefslc.passes.tighten_ranges import TightenRanges
 
@@ -159,21 +159,20 @@ CHAIN = """
 """
 
 
-def test_activations_then_batch_norms_merge_into_the_quantizer() -> None:
+def test_activations_and_batch_norms_merge_into_the_quantizer() -> None:
     chain = CHAIN.replace(", 0)  // bn", ", {0, 1})  // bn")
     check(
-        MergeActivations(),
+        MergeStages(),
         X,
         chain,
         """
         %bn: real[1,2,2,2] = batch_norm %q stage=affine({1, -1}, {0, 2^-1}, {4, 3}, {0, 1})  // bn (BatchNormalization)
         %r: real[1,2,2,2] = relu %bn  // act (Relu)
-        %y: UQ2.2[1,2,2,2] = quantize %bn stages=(relu)  // (Quant)
+        %y: UQ2.2[1,2,2,2] = quantize %q stages=(affine({1, -1}, {0, 2^-1}, {4, 3}, {0, 1}), relu)  // (Quant)
         output "y" = %y
         """,
     )
-    merged = MergeActivations().run(parse_graph(X + body(chain)))
-    merged = RemoveDeadCode(Level.QUANTIZED).run(MergeBatchNorm().run(merged))
+    merged = RemoveDeadCode(Level.QUANTIZED).run(MergeStages().run(parse_graph(X + body(chain))))
     assert print_graph(merged) == X + body(
         """
         %y: UQ2.2[1,2,2,2] = quantize %q stages=(affine({1, -1}, {0, 2^-1}, {4, 3}, {0, 1}), relu)  // (Quant)
@@ -194,7 +193,7 @@ def test_two_batch_norms_before_one_quantizer_are_refused() -> None:
         """)
     )
     with pytest.raises(CompileError) as caught:
-        MergeBatchNorm().run(graph)
+        MergeStages().run(graph)
     assert str(caught.value) == (
         "error[PEF0314]: two BatchNormalizations stand before one quantizer\n"
         "  at:   bn (BatchNormalization)\n"
