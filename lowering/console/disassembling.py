@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pefslc.console.loading import LoadingCommand
+from pefslc.console.options import no_such_file
 
 __all__ = ["disassemble_program"]
 
@@ -26,7 +27,7 @@ def disassemble_program(program: str, debug: bool) -> None:
     """
     del debug  # read by cli.run
     if not Path(program).exists():
-        raise click.UsageError(f"no such file: {program!r}")
+        raise no_such_file(program, click.get_current_context())
     from pefslc.targets.tensil.program.listing import disassemble
     from pefslc.targets.tensil.program.tmodel import load_tmodel
 

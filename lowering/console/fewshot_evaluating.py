@@ -11,6 +11,7 @@ import click
 from pefslc.console.fewshot_card import normalization
 from pefslc.console.fewshot_data_options import data_options, measurement_of, measurement_options, source_of
 from pefslc.console.loading import LoadingCommand
+from pefslc.console.options import no_such_file
 
 if TYPE_CHECKING:
     from pefslc.fewshot.data.image_set import FewShotData
@@ -57,7 +58,7 @@ def evaluate(
     given = [*([floating] if floating else []), *networks]
     for name in given:
         if not Path(name).is_file():
-            raise click.UsageError(f"no such file: {name!r}", click.get_current_context())
+            raise no_such_file(name, click.get_current_context())
     paths = list(dict.fromkeys(map(Path, given)))
     measured = measurement_of(measurement, "novel")
     opened = {_label(path, paths): _open(path, mean, std) for path in paths}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from pefslc.console.usage import usage_error
+from pefslc.files.reading import alike_name
 
 if TYPE_CHECKING:
     from pefslc.analysis.limits import TargetLimits
@@ -23,6 +25,7 @@ __all__ = [
     "input_file",
     "input_format_option",
     "model_argument",
+    "no_such_file",
     "plugin_files",
     "require_data_and_format",
     "require_pass",
@@ -45,11 +48,24 @@ def input_file(what: str, commands: tuple[str, ...] = ()) -> Callable[[click.Con
             return value
         if os.path.isdir(value):
             raise click.UsageError(f"{value!r} is a folder, not {what}", ctx)
-        close = difflib.get_close_matches(value, commands, n=1)
-        maybe = f" (did you mean the command {close[0]!r}?)" if close else ""
-        raise click.UsageError(f"no such file: {value!r}{maybe}", ctx)
+        raise no_such_file(value, ctx, commands)
 
     return callback
+
+
+def no_such_file(value: str, ctx: click.Context, commands: tuple[str, ...] = ()) -> click.UsageError:
+    """The usage error for a file that is not there, with what may have been meant by its name.
+
+    commands  names that the user may have misspelt in its place
+    """
+    message = f"no such file: {value!r}"
+    if close := difflib.get_close_matches(value, commands, n=1):
+        return click.UsageError(f"{message} (did you mean the command {close[0]!r}?)", ctx)
+    try:
+        meant = alike_name(Path(value))
+    except OSError:
+        meant = None
+    return click.UsageError(f"{message}\n  help: did you mean {str(meant)!r}?" if meant else message, ctx)
 
 
 def format_option(ctx: click.Context, _: click.Parameter, value: str | None) -> FixedPoint | AutoFormat | None:

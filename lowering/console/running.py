@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pefslc.console.loading import LoadingCommand
-from pefslc.console.options import input_file
+from pefslc.console.options import input_file, no_such_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +34,7 @@ def run_artifact(artifact: str, inputs: str, output: str | None, quiet: bool, de
     """Run ARTIFACT: a folder that a compile wrote, its sidecar, or one of its files."""
     del debug  # read by cli.run
     if not Path(artifact).exists():
-        raise click.UsageError(f"no such file: {artifact!r}")
+        raise no_such_file(artifact, click.get_current_context())
     from pefslc.console.progress import progress_bar
     from pefslc.driver.compiled_artifact import open_artifact
     from pefslc.files.arrays import read_arrays, write_arrays

@@ -10,7 +10,7 @@ from pathlib import Path
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 
-__all__ = ["make_folder", "read_file", "unreadable"]
+__all__ = ["alike_name", "make_folder", "read_file", "unreadable"]
 
 _MOST_NAMES = 2000  # of a folder are compared with the one that is not there
 _ALIKE = 0.75  # difflib's ratio
@@ -42,17 +42,23 @@ def unreadable(path: Path, error: OSError, what: str = "file", *, hint: str | No
 
 
 def _nearby(path: Path, *, folder: bool) -> str:
-    """What may have been meant by a path that leads nowhere: an entry of the same kind, whose name is alike."""
+    """Where to look for what is not at a path, or what may have been meant by it."""
     if path.is_symlink():
         return f"it is a link to {quote(os.readlink(path))}, which is not there"
     try:
-        with os.scandir(path.parent) as entries:
-            kind = [Path(entry.name) for entry in islice(entries, _MOST_NAMES) if entry.is_dir() == folder]
+        meant = alike_name(path, folder=folder)
     except OSError:
         return f"there is no folder {quote(path.parent)}"
+    return f"did you mean {quote(meant)}?" if meant else "look at the path"
+
+
+def alike_name(path: Path, *, folder: bool = False) -> Path | None:
+    """The entry of the same folder, kind and suffix whose name is most like that of a path. Raises OSError."""
+    with os.scandir(path.parent) as entries:
+        kind = [Path(entry.name) for entry in islice(entries, _MOST_NAMES) if entry.is_dir() == folder]
     alike = {p.stem: p for p in sorted(kind, reverse=True) if p.suffix == path.suffix}
     close = get_close_matches(path.stem, alike, n=1, cutoff=_ALIKE)
-    return f"did you mean {quote(path.with_name(alike[close[0]].name))}?" if close else "look at the path"
+    return path.with_name(alike[close[0]].name) if close else None
 
 
 def make_folder(folder: Path) -> None:

@@ -65,6 +65,21 @@ def test_a_model_that_is_not_there(pefslc: Cli) -> None:
     assert result.err == "error: no such file: 'missing.onnx'\n  help: pefslc compile --help\n"
 
 
+def test_a_misspelt_model_is_recognized(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    wrong = model.with_name(f"{model.stem[:-1]}.onnx")
+    for command in (
+        (wrong, "--target", "fake"),
+        ("inspect", wrong),
+        ("disassemble", wrong),
+        ("run", wrong, "--inputs", model),
+    ):
+        result = pefslc(*command)
+        assert result.status == 2
+        assert result.err == f"error: no such file: '{wrong}'\n  help: did you mean '{model}'?\n"
+    nowhere = pefslc("inspect", tmp_path / "no" / "model.onnx")
+    assert nowhere.err.endswith("model.onnx'\n  help: pefslc inspect --help\n")
+
+
 def test_a_misspelt_command_is_recognized(pefslc: Cli, model: Path) -> None:
     result = pefslc("inspct", "--target", "fake")
     assert result.status == 2
