@@ -161,13 +161,10 @@ def _program(name: str, architecture: Architecture, plan: Schedule) -> TensilPro
 
 def _host_tensors(graph: Graph, words: WordProgram, data_type: DataType) -> tuple[list[HostTensor], list[HostTensor]]:
     """The inputs and the outputs, in the order of the model's."""
-    inputs = [
-        HostTensor(i, words.tensors[port.tensor], data_type) for i, port in zip(graph.inputs, words.inputs, strict=True)
-    ]
-    outputs = [
-        HostTensor(o, words.tensors[port.tensor], data_type)
-        for o, port in zip(graph.outputs, words.outputs, strict=True)
-    ]
+    inputs, outputs = (
+        [HostTensor(e, words.tensors[p.tensor], data_type, p.moves) for e, p in zip(ends, ports, strict=True)]
+        for ends, ports in ((graph.inputs, words.inputs), (graph.outputs, words.outputs))
+    )
     return inputs, outputs
 
 
