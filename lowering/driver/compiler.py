@@ -42,7 +42,8 @@ from pefslc.passes.input_formats import InputFormats
 from pefslc.passes.manager import Exactness, Pass, PassRecord, run_passes
 from pefslc.passes.pipeline import SAID_BY_USER, pipeline
 from pefslc.reports.format_changes import format_changes
-from pefslc.reports.layer_report import certified, layer_rows
+from pefslc.reports.given_inputs import given_inputs
+from pefslc.reports.layer_report import certified, exact_to, layer_rows
 from pefslc.reports.post_training import PostTrainingReport, post_training_report
 from pefslc.targets.protocol import Emission, Stage, Target, TargetOptions
 from pefslc.verification.outcome import nothing_to_measure
@@ -139,7 +140,8 @@ class _Lowering:
         integer, records = run_passes(graph, self._passes(self.plugins), watch, check=self.check_passes)
         float_model = graph if is_float(graph) else None
         changed = float_model is None and any(r.name == ChangeFormats.name and r.changed for r in records)
-        return Lowered(reference, quantized, integer, records, float_model, graph if changed else None)
+        formats = {} if float_model is not None else given_inputs(graph, reference)
+        return Lowered(reference, quantized, integer, records, float_model, graph if changed else None, formats)
 
     def attempt(self, imported: Imported, part: Graph, check_format: bool) -> Graph:
         """Part of a model with problems on the integer level. Plugins expect whole models: they are left out."""
@@ -244,12 +246,13 @@ def compile(
     rows = layer_rows(lowered.integer, lowered.quantized, limits, emission.ops)
     if require_exact:
         _require_exact(lowered, emission, chosen.name, allow_overflow)
-    details = {**emission.details, "exact": all(row.exact for row in rows) and not lowered.bounded_passes}
+    given_format = "" if lowered.before_format is None else str(parsed)
+    is_exact = all(row.exact for row in rows) and not lowered.bounded_passes
+    details = {**emission.details, "exact": is_exact, "exact_to": exact_to(given_format)}
     if lowered.bounded_passes:
         details["bounded_passes"] = lowered.bounded_passes
     if post_training is not None:
         details["post_training"] = post_training.to_json()
-    given_format = "" if lowered.before_format is None else str(parsed)
     if given_format:
         details["quantized_to"] = given_format
     if changes:

@@ -138,3 +138,44 @@ def test_what_names_no_format_is_a_usage_error(pefslc: Cli, tmp_path: Path, give
     result = pefslc("check", str(open_network(tmp_path, "a", "b")), "--target", "c", "--input-fmt", given)
     assert result.status == 2
     assert "--input-fmt: " in result.err
+
+
+def two_inputs_one_open(folder: Path) -> Path:
+    """image has a quantizer of its own, gain has none."""
+    m = ModelBuilder()
+    image = m.quant(m.input([1, 2, 4, 4], "image"), 0.125, 6)
+    gain = m.node("Conv", m.input([1, 2, 4, 4], "gain"), m.weight(normal((2, 2, 1, 1), 0.5), 0.125, 6))
+    m.output(m.quant(m.node("Add", m.node("Relu", image), m.quant(gain, 0.125, 6)), 0.125, 6, output="y"))
+    return m.save(folder)
+
+
+GAIN = np.random.default_rng(4).normal(0, 4, (20, 2, 4, 4))
+
+
+@pytest.mark.parametrize("options", [["--fmt", "Q3.3"], ["--input-fmt", "gain=Q3.3"]])
+def test_what_saturates_in_an_open_input_of_a_quantized_model_is_said(
+    pefslc: Cli, tmp_path: Path, options: list[str]
+) -> None:
+    """A quantizer of the model's own saturates, too: as the model says, and nobody is told."""
+    path, data = two_inputs_one_open(tmp_path), tmp_path / "data.npz"
+    np.savez(data, gain=GAIN, image=GAIN)
+    result = pefslc(path, "--target", "c", "-o", tmp_path / "b", *options, "--verify", data)
+    assert result.status == 0, result.err
+    share = ((GAIN < -4 - 0.0625) | (GAIN > 4 - 0.125 + 0.0625)).mean()
+    line = f"gain: {100 * share:.2g} % of its values saturate: they reach {GAIN.min():.4g} to {GAIN.max():.4g}, "
+    line += "Q3.3 holds -4 to 3.875"
+    assert f"20 inputs: {line}\n" in result.out
+    assert "image: " not in result.out
+    warning = f"warning: the format given to an input does not suit these inputs: {line}\n  help: --input-fmt gain=Q5.1 "
+    assert result.err.startswith(warning)
+    again = pefslc(path, "--target", "c", "-o", tmp_path / "b", "--input-fmt", "gain=Q5.1", "--verify", data)
+    assert (again.status, again.err) == (0, "")
+    assert "of its values saturate" not in again.out
+
+
+def test_an_open_input_that_fits_its_format_is_not_mentioned(pefslc: Cli, tmp_path: Path) -> None:
+    path, data = two_inputs_one_open(tmp_path), tmp_path / "data.npz"
+    np.savez(data, gain=np.clip(GAIN, -1, 1), image=GAIN)
+    result = pefslc(path, "--target", "c", "-o", tmp_path / "b", "--fmt", "Q3.3", "--verify", data)
+    assert (result.status, result.err) == (0, "")
+    assert "of its values saturate" not in result.out
