@@ -20,6 +20,7 @@ from pefslc.driver.compile_options import (
     check_requantize,
     check_switches,
     chosen_target,
+    data_limit_bytes,
     parse_format,
     parse_input_format,
 )
@@ -63,13 +64,19 @@ Progress = Callable[[int, int, str], None]
 _RANGES_LISTED = 20  # of the codes that differ, in the message of --require-exact
 
 
-def load(model: ModelPath, *, batch: int | None = None, input_shapes: Mapping[str, Shape] | None = None) -> Graph:
+def load(
+    model: ModelPath,
+    *,
+    batch: int | None = None,
+    input_shapes: Mapping[str, Shape] | None = None,
+    data_limit: float = 1,
+) -> Graph:
     """The quantized-level graph of an ONNX file: `print(graph)`, `graph.run(x)`. Raises CompileError.
 
-    batch, input_shapes  sizes of axes that the file leaves open; see `compile`
+    batch, input_shapes, data_limit  as for `compile`
     """
     path = as_path(model, Code.NOT_A_MODEL, "the path of a model", "the path of an ONNX file")
-    graph = import_model(path, GivenShapes(batch, input_shapes or {}))
+    graph = import_model(path, GivenShapes(batch, input_shapes or {}), data_limit_bytes(data_limit))
     return replace(graph, name=safe_file_name(path.stem))
 
 
@@ -81,11 +88,12 @@ def lower_model(
     allow_overflow: bool = False,
     given: GivenShapes = NOTHING_GIVEN,
     input_fmt: str | FixedPoint | Mapping[str, str | FixedPoint] | None = None,
+    data_limit: float = 1,
 ) -> Lowered:
     """Import a model and run every pass. Raises CompileError with every problem of both."""
     check_switches(allow_overflow=allow_overflow)
     lowering = _Lowering(limits, fmt, allow_overflow, input_fmt=parse_input_format(input_fmt))
-    imported = lowering.survey(model, given)
+    imported = lowering.survey(model, given, data_limit_bytes(data_limit))
     with every_problem(imported, partial(lowering.attempt, imported)):
         return lowering.lower(imported.graph)
 
@@ -103,7 +111,7 @@ class _Lowering:
     requantize: bool = False
     input_fmt: InputFormats = None
 
-    def survey(self, model: ModelPath, given: GivenShapes) -> Imported:
+    def survey(self, model: ModelPath, given: GivenShapes, most_data_bytes: int) -> Imported:
         """The model, as far as it can be imported."""
         start = time.perf_counter()
         ours = {*SAID_BY_USER, *(p.name for p in pipeline(self.limits))}
@@ -113,7 +121,7 @@ class _Lowering:
                 Code.WRONG_OPTION, f"plugin pass {quote(taken[0])} has the name of a pass of pefslc", hint="rename it"
             )
         path = Path(model)
-        imported = survey_model(path, given)
+        imported = survey_model(path, given, most_data_bytes)
         imported = replace(imported, graph=replace(imported.graph, name=safe_file_name(path.stem)))
         if self.observe is not None and not imported.problems:
             self.observe(PassRecord("import", Exactness.EXACT, True, time.perf_counter() - start), imported.graph)
@@ -176,6 +184,7 @@ def compile(
     batch: int | None = None,
     input_shapes: Mapping[str, Shape] | None = None,
     input_fmt: str | FixedPoint | Mapping[str, str | FixedPoint] | None = None,
+    data_limit: float = 1,
     require_exact: bool = False,
     verify: ArraysLike | None = None,
     max_error: float | None = None,
@@ -203,6 +212,7 @@ def compile(
     input_shapes    input name -> shape, where the file leaves axes open
     input_fmt       "UQ0.8", or by name {"x": "UQ0.8"}: the host hands over numbers on that grid. An input that the
                     model does not quantize has that format; its own input quantizer runs on the target then
+    data_limit      how many GiB of weights are read from files beside the model
     require_exact   refuse what is bounded, with the list of what differs
     verify          inputs (as for calibrate) on which model, interpreter and artifacts must agree
     max_error       by how much outputs may be off a float model's on these inputs; None: it is measured
@@ -231,7 +241,7 @@ def compile(
     )  # fmt: skip
     quiet = replace(options, progress=None)
     with as_file(model, example) as file:
-        imported = lowering.survey(file, GivenShapes(batch, input_shapes or {}))
+        imported = lowering.survey(file, GivenShapes(batch, input_shapes or {}), data_limit_bytes(data_limit))
         source = file.read_bytes()
 
     def again(part: Graph, check_format: bool) -> None:
@@ -266,6 +276,7 @@ def compile(
         details,
         tuple(row.to_json() for row in rows),
         file.name,
+        imported.data_sha256,
     )
     program = Program(
         lowered, chosen, options, emission, sidecar, rows, post_training, changes, given_format, imported.notes

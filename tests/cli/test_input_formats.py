@@ -166,7 +166,9 @@ def test_what_saturates_in_an_open_input_of_a_quantized_model_is_said(
     line += "Q3.3 holds -4 to 3.875"
     assert f"20 inputs: {line}\n" in result.out
     assert "image: " not in result.out
-    warning = f"warning: the format given to an input does not suit these inputs: {line}\n  help: --input-fmt gain=Q5.1 "
+    warning = (
+        f"warning: the format given to an input does not suit these inputs: {line}\n  help: --input-fmt gain=Q5.1 "
+    )
     assert result.err.startswith(warning)
     again = pefslc(path, "--target", "c", "-o", tmp_path / "b", "--input-fmt", "gain=Q5.1", "--verify", data)
     assert (again.status, again.err) == (0, "")
@@ -179,3 +181,23 @@ def test_an_open_input_that_fits_its_format_is_not_mentioned(pefslc: Cli, tmp_pa
     result = pefslc(path, "--target", "c", "-o", tmp_path / "b", "--fmt", "Q3.3", "--verify", data)
     assert (result.status, result.err) == (0, "")
     assert "of its values saturate" not in result.out
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.INT8])
+def test_the_advice_on_two_quantizers_of_one_input_works(tmp_path: Path, kind: int) -> None:
+    m = ModelBuilder()
+    x = m.input([1, 2, 4, 4], "x", dtype=kind)
+    x = m.node("Cast", x, to=TensorProto.FLOAT) if kind == TensorProto.INT8 else x
+    m.output(m.quant(m.node("Add", m.quant(x, 0.125, 4), m.quant(x, 0.5, 5)), 0.25, 6, output="y"))
+    path = m.save(tmp_path)
+    with pytest.raises(pefslc.CompileError) as caught:
+        pefslc.compile(path, target="c")
+    (problem,) = caught.value.problems
+    assert problem.code is pefslc.Code.INPUT_QUANTIZED_TWICE
+    name, _, fmt = (problem.hint or "").rpartition("--input-fmt ")[2].partition("=")
+    program = pefslc.compile(path, target="c", input_fmt={name: fmt})
+    held = FixedPoint.parse(fmt).quantization
+    x = np.random.default_rng(1).integers(held.low, held.high + 1, (8, 2, 4, 4)) * float(held.scale.step)
+    program.verify(x).require()
+    (found,), (wanted,) = program.run(x).values(), pefslc.load(path).run(x).values()
+    assert (found == wanted).all()
