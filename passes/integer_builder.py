@@ -222,17 +222,24 @@ def open_input(graph_input: GraphInput, what: str, reader: Op) -> CompileError:
         Code.INPUT_NOT_QUANTIZED,
         what,
         at=reader.result.origin,
-        hint=f"start the network with QuantIdentity, or give the input's format: {grid_option(graph_input)}",
+        hint="start the network with QuantIdentity, or give the input's format: for numbers of "
+        f"{_range_text(graph_input)}, {grid_option(graph_input)}",
     )
 
 
 def grid_option(graph_input: GraphInput) -> str:
     """An example of the option that gives a format to the input: where it holds integers, the one of all of them."""
-    name, grid = quote(graph_input.name)[1:-1], _GRID
+    grid = _GRID
     if graph_input.integers:
         kind = np.dtype(graph_input.integers)
         grid = f"{'U' if kind.kind == 'u' else ''}Q{8 * kind.itemsize}.0"
-    return f"--input-fmt {name}={grid}"
+    return f"--input-fmt {quote(graph_input.name)[1:-1]}={grid}"
+
+
+def _range_text(graph_input: GraphInput) -> str:
+    """What `grid_option` holds."""
+    limits = np.iinfo(graph_input.integers) if graph_input.integers else None
+    return "0 to 1" if limits is None else f"{limits.min} to {limits.max}"
 
 
 def _largest(value: Value) -> int:

@@ -27,7 +27,7 @@ from pefslc.passes.manager import Exactness, PassRecord
 from pefslc.passes.pipeline import SAID_BY_USER
 from pefslc.reports.float_distance import FLOAT_MODEL
 from pefslc.reports.format_changes import FormatChange
-from pefslc.reports.given_inputs import saturated_inputs
+from pefslc.reports.given_inputs import advice_on_outputs, saturated_inputs
 from pefslc.reports.layer_report import LayerRow, cost_report, exact_to
 from pefslc.reports.likely_saturation import likely_saturation
 from pefslc.reports.post_training import PostTrainingReport
@@ -189,10 +189,12 @@ class Program:
                 self._prediction(), before, self.emission.audit, native=self.emission.native is not None,
             )  # fmt: skip
         by_name, _ = as_batches(self.graph, arrays)
+        saturated = saturated_inputs(self.lowered.given_inputs, by_name)
         return replace(
             found,
             overflows=any(row.may_overflow for row in self.layers),
-            saturated_inputs=saturated_inputs(self.lowered.given_inputs, by_name),
+            saturated_inputs=saturated,
+            advice=advice_on_outputs(self.lowered.given_inputs, saturated) or found.advice,
         )
 
     @property

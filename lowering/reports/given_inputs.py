@@ -6,17 +6,19 @@ of the model: numbers that it does not hold change what the network sees. Of a f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.diagnostics.errors import quote
 from pefslc.ir.graph import Graph
 from pefslc.ir.quantized import Quantize
 from pefslc.numeric.format import FixedPoint, Quantization
+from pefslc.reports.layer_report import short_format
 from pefslc.reports.saturation import Saturation, SeenTensor
 
-__all__ = ["format_for", "given_inputs", "saturated_inputs"]
+__all__ = ["advice_on_outputs", "format_for", "given_inputs", "saturated_inputs"]
 
 
 def given_inputs(model: Graph, reference: Graph) -> dict[str, Quantization]:
@@ -41,6 +43,18 @@ def saturated_inputs(
         seen.add(arrays[name])
         found.append(seen.saturation(name))
     return tuple(s for s in found if s is not None)
+
+
+def advice_on_outputs(formats: Mapping[str, Quantization], saturated: Sequence[Saturation]) -> str:
+    """What may be behind expected outputs that differ; "" where the user gave a format to no input."""
+    if not formats:
+        return ""
+    if saturated:
+        wider = format_for(saturated[0], formats[saturated[0].name])
+        better = "" if wider is None else f"; --input-fmt {saturated[0].name}={wider} holds them in as many bits"
+        return f"{saturated[0]}{better}"
+    named = ", ".join(f"{quote(name)} to {short_format(quantization)}" for name, quantization in formats.items())
+    return f"input {named} is rounded as --fmt or --input-fmt says, where the model says nothing: give a finer format"
 
 
 def format_for(saturation: Saturation, quantization: Quantization) -> FixedPoint | None:

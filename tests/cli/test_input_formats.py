@@ -52,7 +52,7 @@ def test_the_advice_on_an_open_input_works(pefslc: Cli, tmp_path: Path) -> None:
     refused = pefslc(str(path), "--target", "c", "-o", str(tmp_path / "build"))
     assert refused.status == 1
     assert "PEF0308" in refused.err
-    advice = refused.err.split("give the input's format: ")[1].split()
+    advice = refused.err.split("for numbers of 0 to 1, ")[1].split()
     assert advice == ["--input-fmt", "image=UQ0.8"]
     assert pefslc(str(path), "--target", "c", "-o", str(tmp_path / "build"), *advice).status == 0
 
