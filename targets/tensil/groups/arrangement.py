@@ -69,7 +69,7 @@ class Arrangement:
     @property
     def channels(self) -> Positions | None:
         """Where whole channels were chosen and changed places: the stored channel of each channel; else None."""
-        count = len(self.positions)
+        count = len(self.positions) if self.positions.ndim else 0
         if not self._is_image and not (self.positions.ndim == 1 and self.stored.pixels == 1):
             return None
         own = np.arange(self.stored.pixels, dtype=np.int64)

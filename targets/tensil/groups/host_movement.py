@@ -57,6 +57,8 @@ def host_view(graph: Graph, value: Value) -> HostView | None:
     for op in graph.ops:
         for operand in op.operands:
             readers.setdefault(operand.name, []).append(op)
+    if not any(is_arrangement(op) for op in readers.get(value.name, ())):
+        return None
     count = prod(value.type.shape)
     own = Arrangement.of(Layout(count, 1, 1), value.type.shape)
     paths: dict[str, tuple[Reshape | Transpose, ...]] = {value.name: ()}  # by which each value is made of the input
@@ -129,4 +131,4 @@ def moved(array: NDArray[np.int64], moves: Iterable[HostMove]) -> NDArray[np.int
 def moves_from(content: Json) -> tuple[HostMove, ...]:
     """The moves of a sidecar: [[kind, axes], ...]."""
     assert isinstance(content, list)
-    return tuple(HostMove(str(kind), tuple(int(axis) for axis in axes)) for kind, axes in content)  # type: ignore[misc]
+    return tuple(HostMove(str(kind), tuple(int(axis) for axis in axes)) for kind, axes in content)
