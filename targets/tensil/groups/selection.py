@@ -324,7 +324,8 @@ class _Selector:
                     "leave out rows and columns, or turn blocks of pixels into channels or back, are not supported on "
                     "the TCU",
                     at=value.origin,
-                    hint="next to an input or an output, and before a dense layer, any Reshape and Transpose is; or --target c",
+                    hint="next to an input or an output, and before a dense layer, any Reshape and Transpose is; or "
+                    "--target c",
                 )
             stored = self.layouts[self.storage[value.name]]
             columns = np.zeros((len(weight), stored.channels, *weight.shape[2:]), dtype=np.int64)
