@@ -85,6 +85,12 @@ ENDS: dict[str, Build] = {
     "an output of some channels": lambda m: [
         m.node("Transpose", m.split(conv(m, start(m, 2, 4, 5), 4, 2), [1, 3], 2)[1], perm=[0, 2, 3, 1])
     ],
+    "an output of an input that another reads moved": lambda m: (
+        lambda x: [m.node("Identity", x), conv(m, shape(m, x, 1, 3, 3), 2, 1)]
+    )(start(m, 9)),
+    "two outputs of the input, moved": lambda m: (
+        lambda x: [m.node("Transpose", x, perm=[0, 2, 3, 1]), m.node("Transpose", x, perm=[0, 1, 3, 2])]
+    )(start(m, 3, 4, 5)),
     "one number of one axis": lambda m: [
         m.node("Reshape", m.node("MaxPool", start(m, 1, 2, 2), kernel_shape=[2, 2]), m.constant([1], dtype=np.int64))
     ],
@@ -202,9 +208,19 @@ def test_movement_inside_is_refused_with_advice_that_works(tmp_path: Path) -> No
     with pytest.raises(pefslc.CompileError, match="inside of a network that do more than") as caught:
         pefslc.compile(network(inside=True), target="tensil")
     assert caught.value.problems[0].hint is not None
-    assert "next to an input or an output" in caught.value.problems[0].hint
+    assert "at an output and before a dense layer any Reshape and Transpose is" in caught.value.problems[0].hint
     assert pefslc.compile(network(inside=False), target="tensil").exact
     assert pefslc.compile(network(inside=True), target="c").exact
+
+
+def test_an_input_that_is_read_in_two_orders_is_refused(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    x = start(m, 4, 6, 4)
+    m.output(m.node("MaxPool", x, kernel_shape=[2, 2]))
+    m.output(conv(m, m.node("Transpose", x, perm=[0, 3, 1, 2]), 2, 4))
+    with pytest.raises(pefslc.CompileError, match="inside of a network that do more than") as caught:
+        pefslc.compile(m.save(tmp_path), target="tensil")
+    assert "the same for all that read it" in (caught.value.problems[0].hint or "")
 
 
 def test_an_input_that_everybody_can_read_stays_as_it_is(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pefslc.artifacts.sidecar import Json
 from pefslc.geometry.shapes import Shape
 from pefslc.ir.graph import Graph
-from pefslc.ir.integer import Dense
-from pefslc.ir.structural import Reshape, Slice, Transpose
+from pefslc.ir.integer import Dense, Sum
+from pefslc.ir.structural import MaxPool, Reshape, Slice, Transpose
 from pefslc.ir.value import Op, Value
 from pefslc.targets.tensil.groups.arrangement import Arrangement, is_arrangement
 from pefslc.targets.tensil.groups.layout import Layout
@@ -47,6 +47,23 @@ class HostView:
     as_read: Arrangement
 
 
+@dataclass(frozen=True, slots=True)
+class _Demand:
+    """What somebody, an operation or an output, reads of an input.
+
+    elements        which of its elements, in which order
+    in_order        whether even whole channels may not have changed places: nobody makes a copy of an input
+    suits_as_it_is  whether it suits where the host stores the input in its own order, however it is moved then
+    """
+
+    elements: Arrangement
+    in_order: bool = False
+    suits_as_it_is: bool = False
+
+    def met_by(self, arrangement: Arrangement) -> bool:
+        return arrangement.is_natural or (not self.in_order and arrangement.channels is not None)
+
+
 def host_view(graph: Graph, value: Value) -> HostView | None:
     """How the host stores the input `value` so that everyone can read it; None for as it is.
 
@@ -60,18 +77,19 @@ def host_view(graph: Graph, value: Value) -> HostView | None:
     if not any(is_arrangement(op) for op in readers.get(value.name, ())):
         return None
     count = prod(value.type.shape)
+    outputs = {o.value.name for o in graph.outputs}
     own = Arrangement.of(Layout(count, 1, 1), value.type.shape)
     paths: dict[str, tuple[Reshape | Transpose, ...]] = {value.name: ()}  # by which each value is made of the input
-    demands: list[tuple[Op | None, Arrangement]] = []  # who reads which elements of the input, in which order
-    outputs = {o.value.name for o in graph.outputs}
+    demands = [_Demand(own, in_order=True)] if value.name in outputs else []
     pending = [(value, own)]
     while pending:
         current, elements = pending.pop()
-        if current.name in outputs and current.name not in paths:  # of what was only moved the host makes the output
-            demands.append((None, elements))
+        if current.name in outputs and current is not value:  # what was only moved the host moves back
+            demands.append(_Demand(elements, suits_as_it_is=current.name in paths))
         for op in readers.get(current.name, ()):
             if not is_arrangement(op):
-                demands.append((op, elements))
+                if not isinstance(op, Dense):  # whose weights take any order
+                    demands.append(_Demand(elements, in_order=current is value and isinstance(op, MaxPool | Sum)))
                 continue
             if current.name in paths and not isinstance(op, Slice):
                 paths[op.result.name] = (*paths[current.name], op)
@@ -83,15 +101,11 @@ def host_view(graph: Graph, value: Value) -> HostView | None:
         stored, order = Layout.of(shape), reduce(Arrangement.after, path, own).positions.reshape(-1)
         place = np.empty(count, dtype=np.int64)
         place[order] = np.arange(count)  # where the stored tensor holds each element of the input
-        if all(_can_read(op, Arrangement(place[elements.positions], stored)) for op, elements in demands):
+        wanted = [d for d in demands if path or not d.suits_as_it_is]
+        if all(demand.met_by(Arrangement(place[demand.elements.positions], stored)) for demand in wanted):
             as_read = Arrangement(place[own.positions], stored)
             return HostView(moves_of(path), shape, as_read) if path else None
     return None
-
-
-def _can_read(op: Op | None, arrangement: Arrangement) -> bool:
-    """Whether `op`, or an output, takes elements that lie so: a dense layer takes any, others whole channels."""
-    return isinstance(op, Dense) or arrangement.is_natural or arrangement.channels is not None
 
 
 def path_to(value: Value, producers: Mapping[str, Op]) -> tuple[Value, tuple[Reshape | Transpose, ...]]:

@@ -84,7 +84,8 @@ class _Selector:
                 self._collect(graph_input.value, lambda value: self._store(value, Layout.of(value.type.shape)))
             else:
                 self._store(graph_input.value, view.as_read.stored)
-                self.arranged[graph_input.value.name] = view.as_read
+                if not view.as_read.is_natural:
+                    self.arranged[graph_input.value.name] = view.as_read
                 self.host_moves[graph_input.value.name] = view.moves
 
     def finish(self) -> GroupProgram:
@@ -324,8 +325,8 @@ class _Selector:
                     "leave out rows and columns, or turn blocks of pixels into channels or back, are not supported on "
                     "the TCU",
                     at=value.origin,
-                    hint="next to an input or an output, and before a dense layer, any Reshape and Transpose is; or "
-                    "--target c",
+                    hint="at an input (the same for all that read it), at an output and before a dense layer any "
+                    "Reshape and Transpose is; or --target c",
                 )
             stored = self.layouts[self.storage[value.name]]
             columns = np.zeros((len(weight), stored.channels, *weight.shape[2:]), dtype=np.int64)
