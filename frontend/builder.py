@@ -59,6 +59,7 @@ class IntegerTensor:
     scale, zero_point  of the QuantizeLinear; None and 0 for constants
     is_constant  whether the source is one; then `channel_axis` is that of the QuantizeLinear's scales
     is_quantized  whether the source is what a DequantizeLinear of that scale and zero point makes of the integers
+    channels  of moved integers with several scales: which of them each element has, counted from 1; 0: any
     """
 
     low: int
@@ -69,10 +70,23 @@ class IntegerTensor:
     is_constant: bool
     channel_axis: int
     is_quantized: bool = False
+    channels: NDArray[np.int64] | None = None
 
-    def quantized_as(self, value: Value) -> IntegerTensor:
+    def quantized_as(self, value: Value, channels: NDArray[np.int64] | None = None) -> IntegerTensor:
         """These integers, where `value` is what their DequantizeLinear makes of them."""
-        return replace(self, source=value, is_quantized=True)
+        return replace(self, source=value, is_quantized=True, channels=channels)
+
+    @property
+    def scale_of_each(self) -> NDArray[np.int64]:
+        """`channels` of any integers of a QuantizeLinear."""
+        assert isinstance(self.source, Value)
+        assert self.scale is not None
+        if self.channels is not None:
+            return self.channels
+        shape = self.source.type.shape
+        along = [-1 if axis == self.channel_axis else 1 for axis in range(len(shape))]
+        count = len(self.scale.steps)
+        return np.broadcast_to(np.arange(1, count + 1).reshape(along if count > 1 else [1] * len(shape)), shape)
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,8 +113,11 @@ def import_function(builder: Builder, node: Node) -> Value:
     return builder.append(Apply(result=builder.real(x.type.shape, node), input=x, function=function))
 
 
-def import_relu(builder: Builder, node: Node) -> Value:
-    """Relu(x) = max(x, 0)."""
+def import_relu(builder: Builder, node: Node) -> Value | IntegerTensor:
+    """Relu(x) = max(x, 0), of values or of integers."""
+    integers = clip_integers(builder, node)
+    if integers is not None:
+        return integers
     x = builder.operand(node, 0)
     return builder.append(Relu(result=builder.real(x.type.shape, node), input=x))
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import onnx
 
@@ -19,11 +22,15 @@ from pefslc.diagnostics.errors import Problem, quote
 from pefslc.frontend.sizes import LARGEST_TENSOR
 from pefslc.geometry.shapes import element_count
 
-__all__ = ["ExternalData"]
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
 
-_MOST_BYTES = 1 << 30  # of all tensors of a model together: what one process holds without harm
+__all__ = ["MOST_DATA_BYTES", "ExternalData"]
+
+MOST_DATA_BYTES = 1 << 30  # of all tensors of a model together, unless the user says otherwise
 _SELF_CONTAINED = "save it self-contained: onnx.save(onnx.load(path), new_path)"
 _BESIDE = "the model and its data belong together: copy both into one folder, under the names that the export gave them"
+_MORE = "--data-limit reads more"  # how much is known at the end
 _BITS: dict[int, int] = {
     onnx.TensorProto.FLOAT: 32, onnx.TensorProto.DOUBLE: 64, onnx.TensorProto.FLOAT16: 16,
     onnx.TensorProto.BFLOAT16: 16, onnx.TensorProto.INT64: 64, onnx.TensorProto.UINT64: 64, onnx.TensorProto.INT32: 32,
@@ -43,29 +50,56 @@ class _Refused(Exception):
 class ExternalData:
     """What lies beside the model at `model`.
 
+    most_bytes  that are read of data files
     read_bytes  how much has been read so far: many tensors may name the same bytes of one file
     """
 
     model: Path
+    most_bytes: int = MOST_DATA_BYTES
     read_bytes: int = field(default=0, init=False)
+    _digest: Hash = field(default_factory=sha256, init=False)
+    _refused: dict[str, tuple[str, str | None]] = field(default_factory=dict, init=False)
+
+    @property
+    def sha256(self) -> str:
+        """Of all that was read, in the order of the model's tensors; "" where nothing was."""
+        return self._digest.hexdigest() if self.read_bytes else ""
+
+    def told_once(self, problems: Iterable[Problem]) -> Iterator[Problem]:
+        """The problems, those of tensors that are refused for the same reason as one: a file that is missing, say."""
+        given = list(problems)
+        counts = Counter(self._refused[p.message] for p in given if p.message in self._refused)
+        for problem in given:
+            count = counts.pop(self._refused[problem.message], 0) if problem.message in self._refused else 1
+            if count > 1:
+                others = f"{count - 1} more tensor{'' if count == 2 else 's'}"
+                problem = replace(problem, message=f"{problem.message}; so with {others}")
+            if problem.hint == _MORE:  # read_bytes has grown by what was refused, too
+                hint = f"--data-limit {-(-self.read_bytes // (1 << 30))} reads them all, {self.read_bytes:,} bytes"
+                problem = replace(problem, hint=hint)
+            if count:
+                yield problem
 
     def take_in(self, tensor: onnx.TensorProto) -> Problem | None:
         """Let `tensor` hold its data itself; the problem where that cannot be."""
         try:
             data = self._data(tensor)
         except _Refused as e:
-            return Problem(Code.EXTERNAL_DATA, f"tensor {quote(tensor.name)} {e.why}", hint=e.hint)
+            return self._problem(tensor, e.why, e.hint)
         except (OSError, ValueError) as e:  # a ValueError for a name that no file can have
             why = getattr(e, "strerror", None) or type(e).__name__
-            return Problem(
-                Code.EXTERNAL_DATA, f"the data file of tensor {quote(tensor.name)} cannot be read ({why})", hint=_BESIDE
-            )
+            return self._problem(tensor, f"has a data file that cannot be read ({why})", _BESIDE)
         for name in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data"):
             tensor.ClearField(name)
         tensor.ClearField("external_data")
         tensor.data_location = onnx.TensorProto.DEFAULT
         tensor.raw_data = data
         return None
+
+    def _problem(self, tensor: onnx.TensorProto, why: str, hint: str) -> Problem:
+        problem = Problem(Code.EXTERNAL_DATA, f"tensor {quote(tensor.name)} {why}", hint=hint)
+        self._refused[problem.message] = why, hint
+        return problem
 
     def _data(self, tensor: onnx.TensorProto) -> bytes:
         entries = {entry.key: entry.value for entry in tensor.external_data}
@@ -76,10 +110,10 @@ class ExternalData:
         if length != wanted:
             raise _Refused(f"has {wanted} bytes by its shape, {length} in its data file", "export the model again")
         self.read_bytes += length
-        if self.read_bytes > _MOST_BYTES:
+        if self.read_bytes > self.most_bytes:
             raise _Refused(
-                f"and those before it have more than {_MOST_BYTES:,} bytes in data files",
-                f"{_SELF_CONTAINED}, without what the network does not need",
+                f"and those before it have more than {self.most_bytes:,} bytes in data files",
+                _MORE,
             )
         with self._opened(entries.get("location", "")) as file:
             size = os.fstat(file.fileno()).st_size
@@ -92,6 +126,7 @@ class ExternalData:
             data = file.read(length)
         if len(data) != length:
             raise _Refused(f"could not be read whole from {quote(entries['location'])}", _BESIDE)
+        self._digest.update(data)
         return data
 
     def _opened(self, location: str) -> BinaryIO:

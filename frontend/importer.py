@@ -16,6 +16,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
 from pefslc.frontend.builder import Builder, HostTail, IntegerTensor
 from pefslc.frontend.constants import fold_constant_node
+from pefslc.frontend.external_data import MOST_DATA_BYTES
 from pefslc.frontend.given_shapes import NOTHING_GIVEN, GivenShapes
 from pefslc.frontend.integer_inputs import check_reads_integers
 from pefslc.frontend.integer_operators import spell_integer_operators
@@ -41,28 +42,31 @@ class Imported:
     graph     whole where there are no problems; else with the values `unknown` in it that nothing computes
     problems  every fault of the import
     notes     what the file leaves unsaid and how it is taken: for the user
+    data_sha256  of what was read from files beside it; "" for nothing
     """
 
     graph: Graph
     unknown: frozenset[str]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...] = ()
+    data_sha256: str = ""
 
 
-def import_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Graph:
+def import_model(path: Path, given: GivenShapes = NOTHING_GIVEN, most_data_bytes: int = MOST_DATA_BYTES) -> Graph:
     """The quantized-level graph of the ONNX file at `path`. Raises one CompileError that holds every fault."""
-    imported = survey_model(path, given)
+    imported = survey_model(path, given, most_data_bytes)
     if imported.problems:
         raise CompileError.of(imported.problems)
     return imported.graph
 
 
-def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Imported:
+def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN, most_data_bytes: int = MOST_DATA_BYTES) -> Imported:
     """The graph of the ONNX file at `path` as far as it can be imported. Raises CompileError where nothing can.
 
-    given  what the user says about the shapes of inputs
+    given            what the user says about the shapes of inputs
+    most_data_bytes  that are read from files beside it
     """
-    loaded = load_onnx(path)
+    loaded = load_onnx(path, most_data_bytes)
     spell_integer_operators(loaded.graph, loaded.opset)
     builder = Builder(given, set(loaded.unreadable), list(loaded.problems))
     builder.problems += given.problems([t.name for t in loaded.graph.inputs])
@@ -87,6 +91,7 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Imported:
         frozenset(builder.unknown),
         tuple(problem.with_shape(shapes) for problem in builder.problems),
         loaded.notes,
+        loaded.data_sha256,
     )
 
 

@@ -21,9 +21,9 @@ from pefslc.numeric.stages import Affine
 
 __all__ = ["check_reads_integers", "dequantized_input", "values_as_integers"]
 
-_MOVEMENT = {
-    "Concat", "DepthToSpace", "Dropout", "Flatten", "Gather", "GlobalMaxPool", "Identity", "MaxPool", "Pad",
-    "ReduceMax", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze",
+_INTEGERS_FROM_INTEGERS = {
+    "Clip", "Concat", "DepthToSpace", "Dropout", "Flatten", "Gather", "GlobalMaxPool", "Identity", "MaxPool", "Pad",
+    "ReduceMax", "Relu", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze",
 }  # fmt: skip
 _READERS = {"Cast", "DequantizeLinear"}
 
@@ -33,7 +33,7 @@ def check_reads_integers(builder: Builder, node: Node) -> None:
     kinds = {builder.integer_tensors[t.name] for t in node.inputs if t.name in builder.integer_tensors}
     if not kinds or node.op_type in _READERS:
         return
-    if node.op_type not in _MOVEMENT:
+    if node.op_type not in _INTEGERS_FROM_INTEGERS:
         raise node.fault(
             Code.UNSUPPORTED_OPERATOR,
             f"{node.op_type} of an input of integers is not supported",

@@ -1,8 +1,9 @@
 """Integers between QuantizeLinear and DequantizeLinear that move, or get another type, before they are read.
 
 Optimizers and TFLite converters leave Reshape, Transpose, MaxPool, Concat and their like there, torch's eager and FX
-quantization a Cast to the type that the integers have. With one scale, the DequantizeLinear rises with the integers
-and treats each alike: what moves or compares them may as well do so behind it, with the same result.
+quantization a Cast to the type that the integers have. The DequantizeLinear rises with the integers of one scale and
+treats them alike: what moves or compares them may as well do so behind it, with the same result. Where each channel has
+its scale, the DequantizeLinear must find it where the movement put it.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from dataclasses import replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.builder import Builder, IntegerTensor
 from pefslc.frontend.linear_quantizers import dequantized, type_range
 from pefslc.frontend.node import Node
-from pefslc.ir.value import Value
+from pefslc.ir.reference import evaluate_op
+from pefslc.ir.structural import MaxPool, Structural
+from pefslc.ir.value import Op, Value
 
 __all__ = ["also_for_integers", "import_cast"]
 
@@ -44,11 +48,14 @@ def also_for_integers(operator: Moves) -> Either:
             builder.integers[node.inputs[i].name] = tensor.quantized_as(value)
             node.inputs[i] = gs.Variable(f"{node.inputs[i].name} dequantized")
             builder.values[node.inputs[i].name] = value
+        first = len(builder.ops)
         made = operator(builder, node)
+        values = made if isinstance(made, tuple) else (made,)
+        channels = _moved_channels(builder, node, tensors, builder.ops[first:], values)
         low, high = min(t.low for t in tensors), max(t.high for t in tensors)
         results = tuple(
-            replace(tensors[0], low=low, high=high).quantized_as(value)
-            for value in (made if isinstance(made, tuple) else (made,))
+            replace(tensors[0], low=low, high=high).quantized_as(value, scales)
+            for value, scales in zip(values, channels, strict=True)
         )
         return results if isinstance(made, tuple) else results[0]
 
@@ -61,13 +68,38 @@ def _operands(builder: Builder, node: Node) -> Sequence[IntegerTensor]:
     tensors = [builder.integers.get(t.name) for t in node.inputs[:count]]
     found = [t for t in tensors if t is not None and isinstance(t.source, Value) and t.scale is not None]
     scales = {(t.scale, t.zero_point) for t in found}
-    if len(found) == count and len(scales) == 1 and not any(s is None or s.per_channel for s, _ in scales):
+    if len(found) == count and len(scales) == 1:
         return found
     raise node.fault(
         Code.UNSUPPORTED_OPERATOR,
         f"{node.op_type} of integers is not supported unless all have one scale and zero point",
         hint="put a DequantizeLinear right behind each quantizer",
     )
+
+
+def _moved_channels(
+    builder: Builder, node: Node, tensors: Sequence[IntegerTensor], ops: Sequence[Op], results: Sequence[Value]
+) -> list[NDArray[np.int64] | None]:
+    """`IntegerTensor.channels` of the results; None where one scale holds for all.
+
+    The numbers of the channels go the way of the values: a 0 that pads belongs to every channel, and a maximum compares
+    elements of one channel, whose number it returns.
+    """
+    if not any(t.scale is not None and t.scale.per_channel for t in tensors):
+        return [None] * len(results)
+    names = [builder.values[t.name].name for t in node.inputs[: len(tensors)]]
+    numbers = {name: t.scale_of_each.astype(np.float64) for name, t in zip(names, tensors, strict=True)}
+    for op in ops:
+        assert isinstance(op, Structural)
+        operands = [numbers[value.name] for value in op.operands]
+        if isinstance(op, MaxPool) and not np.array_equal(operands[0].max((2, 3)), operands[0].min((2, 3))):
+            raise node.fault(
+                Code.SCALE_PER_CHANNEL,
+                f"{node.op_type} of integers of different scales is not supported",
+                hint="put a DequantizeLinear in front of it, or quantize with one scale",
+            )
+        numbers[op.result.name] = evaluate_op(op, operands)
+    return [numbers[value.name].astype(np.int64) for value in results]
 
 
 def _pad_with_zero(node: Node, tensor: IntegerTensor) -> None:

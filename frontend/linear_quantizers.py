@@ -60,16 +60,26 @@ def import_quantize_linear(builder: Builder, node: Node) -> IntegerTensor:
 
 
 def clip_integers(builder: Builder, node: Node) -> IntegerTensor | None:
-    """Clip between the two: the codes' range. None where the input holds no integers."""
+    """Clip, or Relu, between the two: the codes' range. None where the input holds no integers."""
     tensor = _integers(builder, node)
     if tensor is None:
         return None
-    low = max(_integer(node, 1, "min"), tensor.low) if node.has_input(1) else tensor.low
-    high = min(_integer(node, 2, "max"), tensor.high) if node.has_input(2) else tensor.high
+    low, high = tensor.low, tensor.high
+    if node.op_type == "Relu":
+        low, high = max(low, 0), max(high, 0)
+    else:
+        low = max(_integer(node, 1, "min"), low) if node.has_input(1) else low
+        high = min(_integer(node, 2, "max"), high) if node.has_input(2) else high
     if low > high:
         raise node.fault(Code.PARAMETER_VALUE, f"Clip to [{low}, {high}] is empty")
     source = tensor.source if isinstance(tensor.source, Value) else np.clip(tensor.source, low, high)
     if tensor.is_quantized and isinstance(source, Value):
+        if tensor.scale is not None and tensor.scale.per_channel:
+            raise node.fault(
+                Code.SCALE_PER_CHANNEL,
+                f"{node.op_type} of moved integers with one scale per channel is not supported",
+                hint="put it right behind the QuantizeLinear",
+            )
         source = _clipped(builder, node, source, low, high, tensor)
     return replace(tensor, low=low, high=high, source=source)
 
@@ -91,13 +101,25 @@ def import_dequantize_linear(builder: Builder, node: Node) -> Value:
         zero_points = _zero_points(node, node.constant(2, "zero point"), shape, axis)
     if not isinstance(tensor.source, Value):
         return _constant(builder, node, tensor, scale, zero_points, axis)
-    if (scale, zero_points.tolist()) != (tensor.scale, [tensor.zero_point] * zero_points.size):
+    if set(zero_points.tolist()) != {tensor.zero_point} or not _has_scales(tensor, scale, axis):
         raise node.fault(
             Code.QUANTIZER_INPUTS,
             "DequantizeLinear has another scale or zero point than its QuantizeLinear",
             hint="integers that are read with another meaning are not supported",
         )
     return dequantized(builder, node, tensor)
+
+
+def _has_scales(tensor: IntegerTensor, scale: Scale, axis: int) -> bool:
+    """Whether each integer of a QuantizeLinear has the step there that it has with `scale` along `axis`."""
+    assert isinstance(tensor.source, Value)
+    assert tensor.scale is not None
+    if tensor.channels is None:
+        return scale == tensor.scale and (axis == tensor.channel_axis or not scale.per_channel)
+    shape, count = tensor.source.type.shape, len(scale.steps)
+    along = np.arange(count).reshape([-1 if i == axis and count > 1 else 1 for i in range(len(shape))])
+    pairs = np.unique(tensor.channels * count + along)
+    return all(i < count or tensor.scale.channel(i // count - 1) == scale.channel(i % count) for i in pairs.tolist())
 
 
 def _dequantized_input(builder: Builder, node: Node) -> Value:
@@ -119,6 +141,12 @@ def integer_output(builder: Builder, node: Node, tensor: IntegerTensor) -> Value
     """The codes of the QuantizeLinear `node` as the network's result: numbers that are integers. None of a constant."""
     if tensor.is_constant or tensor.scale is None:
         return None
+    if tensor.channels is not None:
+        raise node.fault(
+            Code.SCALE_PER_CHANNEL,
+            "an output of moved integers with one scale per channel is not supported",
+            hint="end with their DequantizeLinear",
+        )
     values = dequantized(builder, node, tensor)
     return values_as_integers(builder, node, values, tensor.scale, tensor.zero_point)
 

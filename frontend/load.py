@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, Problem, quote
 from pefslc.files.reading import unreadable
-from pefslc.frontend.external_data import ExternalData
+from pefslc.frontend.external_data import MOST_DATA_BYTES, ExternalData
 from pefslc.frontend.opsets import opset_notes, opset_of, opset_problems
 from pefslc.geometry.shapes import element_count
 
@@ -41,6 +41,7 @@ class Loaded:
     unreadable  names of the constants that the file does not hold; nothing in `graph` refers to their data
     problems    faults that leave a graph to look at
     notes       what the file leaves unsaid and how it is taken
+    data_sha256  of what was read from files beside it; "" for nothing
     """
 
     graph: gs.Graph
@@ -48,10 +49,14 @@ class Loaded:
     unreadable: frozenset[str]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
+    data_sha256: str = ""
 
 
-def load_onnx(path: Path) -> Loaded:
-    """The file at `path`. Raises CompileError, with every fault, where its graph cannot be followed."""
+def load_onnx(path: Path, most_data_bytes: int = MOST_DATA_BYTES) -> Loaded:
+    """The file at `path`. Raises CompileError, with every fault, where its graph cannot be followed.
+
+    most_data_bytes  that are read from files beside it
+    """
     try:
         if path.is_dir():
             raise CompileError(
@@ -71,7 +76,9 @@ def load_onnx(path: Path) -> Loaded:
     if problems:
         raise CompileError.of(problems)
     problems = [*opset_problems(model), *_function_problems(model)]
-    missing = _take_out_unreadable(model.graph, ExternalData(path), problems)
+    external = ExternalData(path, most_data_bytes)
+    missing = _take_out_unreadable(model.graph, external, problems)
+    problems = list(external.told_once(problems))
     gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.CRITICAL + 1  # what it raises is said by us, once
     logging.getLogger("onnx").setLevel(logging.CRITICAL)
     try:
@@ -83,7 +90,8 @@ def load_onnx(path: Path) -> Loaded:
             hint="export the model again",
         ) from None
     graph.nodes = _in_execution_order(graph.nodes)
-    return Loaded(graph, opset_of(model), missing, tuple(problems), tuple(opset_notes(model)))
+    notes = tuple(opset_notes(model))
+    return Loaded(graph, opset_of(model), missing, tuple(problems), notes, external.sha256)
 
 
 def _in_execution_order(nodes: Sequence[gs.Node]) -> list[gs.Node]:

@@ -75,7 +75,7 @@ def moved(builder: Builder, node: Node, x: Value, move: Move) -> Value:
     move  of an array of x's shape; it neither changes elements nor makes any
     """
     if x.name in builder.unknown:
-        value = builder.real(move(np.broadcast_to(np.zeros(1), x.type.shape)).shape, node)
+        value = builder.real(move(np.broadcast_to(np.zeros(()), x.type.shape)).shape, node)
         builder.unknown.add(value.name)
         return value
     moves, quantize, to_quantize = [move], None, 0

@@ -21,6 +21,8 @@ from pefslc.passes.manager import Exactness
 
 __all__ = ["CheckAccumulators", "accumulator_bits", "sum_ranges"]
 
+_FEWEST_BITS = 2  # that networks are trained with as others are
+
 
 @dataclass(frozen=True, slots=True)
 class CheckAccumulators:
@@ -67,21 +69,35 @@ def overflows(graph: Graph, limits: TargetLimits) -> Iterator[Problem]:
                     Code.ACCUMULATOR_OVERFLOW,
                     f"the accumulator needs {needed} bits, {limits.accumulator_name} has {limits.accumulator_bits}",
                     at=op.result.origin,
-                    hint=_remedy(op, {r.result.name for r in graph.of_type(Rescale)}),
+                    hint=_remedy(op, needed - limits.accumulator_bits, {r.result.name for r in graph.of_type(Rescale)}),
                 )
 
 
-def _remedy(op: Conv2d | Dense | Sum | SumPool | Rescale, rescaled: Container[str]) -> str:
+def _remedy(op: Conv2d | Dense | Sum | SumPool | Rescale, excess_bits: int, rescaled: Container[str]) -> str:
     """What makes the sum narrower: most of the bits may come from scales that were brought to one grid."""
-    wider = "a wider data type of the target"
+    wider = "a wider data type of the target; or --target c, whose sums have 64 bits"
     if isinstance(op, Rescale) or (isinstance(op, Sum) and any(v.name in rescaled for v in op.operands)):
-        return f"share one quantizer between the branches, or use power-of-two scales; or {wider}"
+        return f"share one quantizer between the branches, or use power-of-two scales; {wider}"
     if isinstance(op, Conv2d | Dense) and _takes_scales_in(op):
-        return f"quantize its input per tensor, or with power-of-two scales, for the weights take these in; or {wider}"
+        return f"quantize its input per tensor, or with power-of-two scales, for the weights take these in; {wider}"
+    fewer = "use fewer bits for weights or activations"
+    if isinstance(op, Conv2d | Dense):
+        fewer = _fewer_bits(op, excess_bits) or fewer
     return (
-        "use fewer bits for weights or activations, fewer input channels, or accumulator-aware training; "
-        f"{wider}; or --allow-overflow, where the target can saturate"
+        f"{fewer}, fewer input channels, or accumulator-aware training; {wider}; or --allow-overflow, where the target "
+        "can saturate"
     )
+
+
+def _fewer_bits(op: Conv2d | Dense, excess_bits: int) -> str | None:
+    """Widths that would fit, both about as much narrower: a bit less halves the products. None where none are left."""
+    codes = op.input.type.codes
+    inputs = bits_for_range(codes.low, codes.high) - (codes.low >= 0)
+    weights = bits_for_range(min(int(op.weight.data.min()), -1), int(op.weight.data.max()))
+    fewer = weights - (excess_bits + 1) // 2, inputs - excess_bits // 2
+    if min(fewer) < _FEWEST_BITS:
+        return None
+    return f"use {fewer[0]}-bit weights and {fewer[1]}-bit inputs instead of {weights} and {inputs}"
 
 
 def _takes_scales_in(op: Conv2d | Dense) -> bool:

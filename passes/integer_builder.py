@@ -30,6 +30,7 @@ __all__ = [
     "IntegerBuilder",
     "Lowered",
     "constant_operand",
+    "grid_option",
     "open_input",
     "several_scales",
     "with_codes",
@@ -217,16 +218,28 @@ class IntegerBuilder:
 
 def open_input(graph_input: GraphInput, what: str, reader: Op) -> CompileError:
     """The refusal of an input whose codes nothing says."""
-    name, grid = quote(graph_input.name)[1:-1], _GRID
-    if graph_input.integers:  # the numbers that it holds
-        kind = np.dtype(graph_input.integers)
-        grid = f"{'U' if kind.kind == 'u' else ''}Q{8 * kind.itemsize}.0"
     return CompileError(
         Code.INPUT_NOT_QUANTIZED,
         what,
         at=reader.result.origin,
-        hint=f"start the network with QuantIdentity, or give the input's format: --input-fmt {name}={grid}",
+        hint="start the network with QuantIdentity, or give the input's format: for numbers of "
+        f"{_range_text(graph_input)}, {grid_option(graph_input)}",
     )
+
+
+def grid_option(graph_input: GraphInput) -> str:
+    """An example of the option that gives a format to the input: where it holds integers, the one of all of them."""
+    grid = _GRID
+    if graph_input.integers:
+        kind = np.dtype(graph_input.integers)
+        grid = f"{'U' if kind.kind == 'u' else ''}Q{8 * kind.itemsize}.0"
+    return f"--input-fmt {quote(graph_input.name)[1:-1]}={grid}"
+
+
+def _range_text(graph_input: GraphInput) -> str:
+    """What `grid_option` holds."""
+    limits = np.iinfo(graph_input.integers) if graph_input.integers else None
+    return "0 to 1" if limits is None else f"{limits.min} to {limits.max}"
 
 
 def _largest(value: Value) -> int:

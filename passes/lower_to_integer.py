@@ -48,7 +48,14 @@ from pefslc.numeric.staircase import Staircase
 from pefslc.passes.affine_operand import added, offset_tail, products_offset, weights_on_one_grid
 from pefslc.passes.concatenation import concatenated
 from pefslc.passes.host_input import host_input
-from pefslc.passes.integer_builder import IntegerBuilder, Lowered, several_scales, with_codes, with_codes_of
+from pefslc.passes.integer_builder import (
+    IntegerBuilder,
+    Lowered,
+    grid_option,
+    several_scales,
+    with_codes,
+    with_codes_of,
+)
 from pefslc.passes.manager import Exactness
 from pefslc.passes.output_map import output_map
 from pefslc.passes.quantizer_codes import quantizer_codes
@@ -223,7 +230,8 @@ def _quantize_input(builder: IntegerBuilder, op: Quantize) -> Lowered:
             Code.INPUT_QUANTIZED_TWICE,
             f"input {quote(graph_input.name)} has two different quantizers",
             at=op.result.origin,
-            hint="start the network with one QuantIdentity that all branches read",
+            hint="start the network with one QuantIdentity that all branches read, or give the input a grid, behind "
+            f"which both run on the target: {grid_option(graph_input)}",
         )
     return Lowered(known.value)
 

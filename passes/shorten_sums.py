@@ -22,7 +22,7 @@ from pefslc.analysis.ranges import result_range
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.integer import Requantize, Rescale, Sum
 from pefslc.ir.value import Op, Value
-from pefslc.numeric.accumulate import bits_for_range
+from pefslc.numeric.accumulate import bits_for_range, fits_int64, largest_magnitude
 from pefslc.numeric.requantize import fit_affine_shift, fit_offset
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.staircase import Staircase
@@ -75,6 +75,9 @@ class ShortenSums:
         pairs = _count(a) * _count(b)
         channels = sum(r.staircase.channels for r in behind)
         if pairs > _MOST_PAIRS or pairs * channels > _MOST_CASES:
+            return {}
+        largest = abs(f) * largest_magnitude(_range_of(a)) + abs(g) * largest_magnitude(_range_of(b))
+        if not fits_int64(max(largest, abs(f), abs(g))):
             return {}
         every, bits = Pairs(a, b, (f, g)), min(room, _WORD)
         found = self._for_a_shift(op, behind, every, bits) or _shortest(behind, every, bits)

@@ -1,7 +1,8 @@
 """Mutated models: what a damaged, hostile or merely unlucky file may look like. A seed and a number give the same case.
 
-Bytes are flipped, cut and repeated; and, since most of such files die in the parser, fields of the message itself are
-changed: numbers to their extremes, names to other names, nodes and tensors dropped, doubled, swapped.
+The models are those of fuzz_corpus.py. Bytes are flipped, cut and repeated; and, since most of such files die in the
+parser, fields of the message itself are changed: numbers to their extremes, names to other names, nodes and tensors
+dropped, doubled, swapped.
 """
 
 from __future__ import annotations
@@ -13,16 +14,14 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
-import numpy as np
 import onnx
+from fuzz_corpus import DATA_FILE, corpus
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 import pefslc
-from builders import Feature, ModelBuilder, random_network
 
 __all__ = ["Case", "Hang", "make_case", "outcome"]
 
@@ -71,32 +70,42 @@ _OPERATORS = (
     "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "Relu", "LeakyRelu", "PRelu", "Clip", "MaxPool",
     "AveragePool", "GlobalAveragePool", "ReduceMean", "Add", "Mul", "Sub", "Concat", "Flatten", "Reshape", "Transpose",
     "Pad", "Identity", "Dropout", "Constant", "Shape", "Gather", "Slice", "Cast", "ConstantOfShape", "Sigmoid",
-    "Softmax", "Resize", "If", "Split", "Squeeze", "Unsqueeze", "Expand", "Where",
+    "Softmax", "Resize", "If", "Split", "Squeeze", "Unsqueeze", "Expand", "Where", "QLinearConv", "QLinearMatMul",
+    "QGemm", "QLinearAdd", "QLinearMul", "QLinearConcat", "QLinearAveragePool", "QLinearGlobalAveragePool",
+    "QLinearReduceMean", "QLinearLeakyRelu", "QLinearSigmoid", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear",
+    "LogSoftmax", "ArgMax", "Tanh", "Div", "Neg", "Pow", "Ceil", "Log", "DepthToSpace", "SpaceToDepth",
+    "GlobalMaxPool", "ReduceMax", "ReduceSum",
 )  # fmt: skip
 _ATTRIBUTES = (
     "signed", "narrow", "rounding_mode", "axis", "axes", "keepdims", "kernel_shape", "pads", "strides", "dilations",
     "group", "auto_pad", "ceil_mode", "count_include_pad", "alpha", "beta", "transA", "transB", "epsilon", "perm",
     "allowzero", "value", "min", "max", "mode", "block_size", "to", "output_padding", "output_shape", "scales",
-    "coordinate_transformation_mode", "nearest_mode",
+    "coordinate_transformation_mode", "nearest_mode", "blocksize", "select_last_index", "channels_last",
 )  # fmt: skip
 _DOMAINS = ("", "ai.onnx", "qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "com.microsoft", "x.y")
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One mutated model and how it is compiled."""
+    """One mutated model and how it is compiled.
+
+    beside  the content of the file that its external data names
+    """
 
     data: bytes
+    beside: bytes
     target: str
     arch: str | None
     fmt: str | None
+    input_fmt: str | dict[str, str] | None
     check_passes: bool
 
 
 def make_case(seed: int, number: int) -> Case:
     """Case `number` of the campaign `seed`."""
     rng = random.Random(f"{seed}/{number}")
-    data = rng.choice(corpus())
+    entry = rng.choice(corpus())
+    data, beside = entry.model, entry.beside
     kind = rng.random()
     if kind < 0.85:
         model = onnx.ModelProto.FromString(data)
@@ -105,9 +114,12 @@ def make_case(seed: int, number: int) -> Case:
         data = model.SerializeToString()
     if kind > 0.8:
         data = _mutate_bytes(rng, data)
+    if beside and rng.random() < 0.5:
+        beside = _mutate_bytes(rng, beside)
     target, arch = rng.choice((("c", None), ("c", None), ("c", None), ("tensil", "pynqz1"), ("tensil", "cmoda7")))
     fmt = rng.choice((None, None, None, None, None, None, "Q2.3", "Q8.8"))
-    return Case(data, target, arch, fmt, rng.random() < 0.05)
+    input_fmt = rng.choice((None, None, None, None, "UQ0.8", "Q2.3", {"x": "Q3.0"}))
+    return Case(data, beside, target, arch, fmt, input_fmt, rng.random() < 0.05)
 
 
 class Hang(BaseException):
@@ -117,10 +129,14 @@ class Hang(BaseException):
 def outcome(case: Case, path: Path, cpu_seconds: float = 5.0) -> str:
     """Compile the case from the file `path`: "compiled", or the codes of the refusal. Raises whatever else happens."""
     path.write_bytes(case.data)
+    data_file = path.parent / DATA_FILE
+    if case.beside:
+        data_file.write_bytes(case.beside)
     try:
         with _limited(cpu_seconds):
             pefslc.compile(
-                path, target=case.target, arch=case.arch, fmt=case.fmt, check_passes=case.check_passes
+                path, target=case.target, arch=case.arch, fmt=case.fmt, input_fmt=case.input_fmt,
+                check_passes=case.check_passes,
             )  # fmt: skip
     except pefslc.CompileError as e:
         # A refusal can be printed whatever the file holds.
@@ -128,6 +144,8 @@ def outcome(case: Case, path: Path, cpu_seconds: float = 5.0) -> str:
         assert all(line.isprintable() for line in lines), lines
         json.dumps([p.to_json() for p in e.problems])
         return " ".join(sorted({str(p.code) for p in e.problems}))
+    finally:
+        data_file.unlink(missing_ok=True)
     return "compiled"
 
 
@@ -143,65 +161,6 @@ def _limited(cpu_seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
-
-
-@cache
-def corpus() -> tuple[bytes, ...]:
-    """Small valid models that use everything the importer knows."""
-    small = Feature(float_scales=False, most_pixels=5, most_channels=2)
-    wild = Feature(float_scales=True, most_pixels=5, most_channels=2, rounding=("ROUND", "FLOOR", "HALF_UP"))
-    networks = [random_network(seed, small if seed % 2 else wild, blocks=1 + (seed == 1)) for seed in range(8)]
-    return tuple(model.SerializeToString() for model in [*networks, _float_network(), _linear_quantizers(), _shapes()])
-
-
-def _float_network() -> onnx.ModelProto:
-    m = ModelBuilder()
-    x = m.node(
-        "Conv", m.input((1, 2, 4, 4)), m.constant(np.ones((2, 2, 3, 3)) / 8), m.constant([0.5, -1.0]), pads=[1] * 4
-    )
-    x = m.node("BatchNormalization", x, *(m.constant([v, v]) for v in (1.0, 0.25, 0.5, 2.0)))
-    x = m.node("Relu", x)
-    x = m.node("GlobalAveragePool", x)
-    m.output(m.node("Gemm", m.node("Flatten", x), m.constant(np.ones((3, 2)) / 4), transB=1), [1, 3])
-    return m.build()
-
-
-def _linear_quantizers() -> onnx.ModelProto:
-    m = ModelBuilder()
-    scale, zero = m.constant(0.125), m.constant(0, dtype=np.int8)
-    x = m.node("QuantizeLinear", m.input((1, 2, 4, 4)), scale, zero)
-    x = m.node("Clip", x, m.constant(-16, dtype=np.int8), m.constant(15, dtype=np.int8))
-    x = m.node("DequantizeLinear", x, scale, zero)
-    weight = m.node("DequantizeLinear", m.constant(np.ones((2, 2, 1, 1)), dtype=np.int8), scale, zero)
-    x = m.node("Conv", x, weight)
-    x = m.node("DequantizeLinear", m.node("QuantizeLinear", x, scale, zero), scale, zero)
-    x = m.node(
-        "Trunc",
-        x,
-        scale,
-        m.constant(0),
-        m.constant(8),
-        scale,
-        m.constant(5),
-        domain=m.quant_domain,
-        rounding_mode="FLOOR",
-    )
-    m.output(m.node("BipolarQuant", x, m.constant(1.0), domain=m.quant_domain))
-    return m.build()
-
-
-def _shapes() -> onnx.ModelProto:
-    m = ModelBuilder(opset=18)
-    x = m.quant(m.input((1, 2, 4, 4)))
-    size = m.node("Gather", m.node("Shape", x), m.constant(0, dtype=np.int64), axis=0)
-    size = m.node("Unsqueeze", size, m.constant([0], dtype=np.int64))
-    x = m.node("Pad", x, m.constant([0, 0, 1, 0, 0, 0, 0, 1], dtype=np.int64))
-    x = m.node("MaxPool", x, kernel_shape=[2, 2])
-    x = m.node("Slice", m.split(x, [1, 1], 2)[1], *(m.constant([v], dtype=np.int64) for v in (1, 9, 3, 2)))
-    shape = m.node("Concat", size, m.constant([-1], dtype=np.int64), axis=0)
-    m.output(m.node("Reshape", x, shape))
-    m.output(m.node("ReduceMean", x, m.constant([2, 3], dtype=np.int64), keepdims=0))
-    return m.build()
 
 
 # --- bytes -----------------------------------------------------------------------------------------------------------

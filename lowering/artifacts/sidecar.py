@@ -81,7 +81,10 @@ class OutputRecord:
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """One compiled model for one target. `files` holds the SHA-256 of each artifact, `source` the model file's name."""
+    """One compiled model for one target. `files` holds the SHA-256 of each artifact, `source` the model file's name.
+
+    source_data_sha256  of what the model has in files beside it, in the order of its tensors; "" for nothing
+    """
 
     model: str
     target: str
@@ -93,6 +96,7 @@ class Sidecar:
     details: JsonObject = field(default_factory=dict)
     layers: tuple[JsonObject, ...] = ()
     source: str = ""
+    source_data_sha256: str = ""
 
     @property
     def file_name(self) -> str:
@@ -107,6 +111,7 @@ class Sidecar:
             "target": self.target,
             "source": self.source,
             "source_sha256": self.source_sha256,
+            **({"source_data_sha256": self.source_data_sha256} if self.source_data_sha256 else {}),
             "files": dict(sorted(self.files.items())),
             "inputs": [_input_json(i) for i in self.inputs],
             "outputs": [_output_json(o) for o in self.outputs],
@@ -125,11 +130,13 @@ def make_sidecar(
     details: JsonObject,
     layers: tuple[JsonObject, ...] = (),
     source_name: str = "",
+    source_data_sha256: str = "",
 ) -> Sidecar:
     """The sidecar of an integer graph and the files that a target made of it.
 
     source       the model file's content
     source_name  its name, without the folder
+    source_data_sha256  of what it has in files beside it; "" for nothing
     """
     inputs = []
     for i in graph.inputs:
@@ -152,6 +159,7 @@ def make_sidecar(
         details,
         layers,
         source_name,
+        source_data_sha256,
     )
 
 
@@ -179,6 +187,7 @@ def _parse(path: Path) -> Sidecar:
             content["details"],
             tuple(content["layers"]),
             content["source"],
+            str(content.get("source_data_sha256", "")),
         )
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError, RecursionError):
         raise CompileError(

@@ -46,6 +46,7 @@ def check(
     input_fmt: FixedPoint | dict[str, FixedPoint] | None,
     batch: int | None,
     input_shapes: dict[str, tuple[int, ...]],
+    data_limit: float,
     allow_overflow: bool,
     plugins: tuple[str, ...],
     check_passes: bool,
@@ -77,6 +78,7 @@ def check(
             input_fmt=input_fmt,
             batch=batch,
             input_shapes=input_shapes,
+            data_limit=data_limit,
             plugins=plugins,
             allow_overflow=allow_overflow,
             check_passes=check_passes,
@@ -107,10 +109,18 @@ def _print_json(
 
     ok            whether there are no problems
     exact         whether the artifacts would be exact, or bounded; null where there would be none
-    quantized_to  what --fmt made of a float model: "exact" is exact to that; null for any other model
+    exact_to      what "exact" means: "the file", or the format by which --fmt made another model of it
+    quantized_to  that format; null for a model that is compiled as it is
     float_model   how far that is from the float model, where calibration data tell; else null
     """
+    from pefslc.reports.layer_report import exact_to
+
     found = [problem.to_json() for problem in problems]
     measured = None if distance is None else distance.to_json()
-    meant = {"exact": exact, "quantized_to": quantized_to or None, "float_model": measured}
+    meant = {
+        "exact": exact,
+        "exact_to": None if exact is None else exact_to(quantized_to),
+        "quantized_to": quantized_to or None,
+        "float_model": measured,
+    }
     print(json.dumps({"model": model, "target": target, "ok": not found, **meant, "problems": found}, indent=2))

@@ -10,7 +10,9 @@ from pefslc.driver.program import Program
 from pefslc.numeric.choose_format import AutoFormat
 from pefslc.numeric.format import FixedPoint
 from pefslc.reports.float_distance import FloatDistance, format_that_holds
+from pefslc.reports.given_inputs import format_for
 from pefslc.reports.layer_report import layer_name
+from pefslc.reports.likely_saturation import is_run_on_random_inputs
 from pefslc.reports.saturation import Saturation
 from pefslc.verification.outcome import Verification
 
@@ -64,6 +66,15 @@ def _saturating(
             yield f"warning: native arithmetic does not suit this model: {verification.distance}"
             yield f"  sums of {', '.join(sums)} saturate"
             yield "  help: --target c computes with the same format, and its sums do not saturate"
+    for saturation in () if verification is None else verification.saturated_inputs:
+        if saturation.heavy:
+            quantization = program.lowered.given_inputs[saturation.name]
+            yield f"warning: the format given to an input does not suit these inputs: {saturation}"
+            if (holds := format_for(saturation, quantization)) is not None:
+                yield f"  help: --input-fmt {saturation.name}={holds} holds them in as many bits"
+    if not measured and program.lowered.float_model is not None and not is_run_on_random_inputs(program.macs):
+        yield "note: the network is too large to be run on random inputs: only its weights were looked at"
+        yield "  help: measure it: --verify or --calibrate INPUTS.npz, with inputs as the model will see them"
     if not measured and (found := program.likely_saturation()):
         yield f"warning: {program.given_format} may not suit this model: on random inputs, for want of others,"
         yield from _listed(found)

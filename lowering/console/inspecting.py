@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pefslc.console.options import format_argument, input_format_option, model_argument, shape_options, target_limits
+from pefslc.console.options import (
+    data_limit_option,
+    format_argument,
+    input_format_option,
+    model_argument,
+    shape_options,
+    target_limits,
+)
 from pefslc.console.target_command import TargetCommand, chosen_target, given_options
 
 if TYPE_CHECKING:
@@ -26,6 +33,7 @@ __all__ = ["inspect_model"]
 @format_argument
 @input_format_option
 @shape_options
+@data_limit_option
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
 def inspect_model(
     model: str,
@@ -34,6 +42,7 @@ def inspect_model(
     input_fmt: FixedPoint | dict[str, FixedPoint] | None,
     batch: int | None,
     input_shapes: dict[str, tuple[int, ...]],
+    data_limit: float,
     debug: bool,
 ) -> None:
     """Show what MODEL computes with: per layer the formats and the accumulator bits that every input needs."""
@@ -59,6 +68,7 @@ def inspect_model(
         allow_overflow=True,
         given=GivenShapes(batch, input_shapes),
         input_fmt=input_fmt,
+        data_limit=data_limit,
     )
     rows = layer_rows(lowered.integer, lowered.quantized, None if target is None else limits, None)
     print_inspection(lowered.integer, rows, None if target is None else limits)

@@ -151,6 +151,17 @@ def shape_options(function: _Function) -> _Function:
     return batch(shape(function))
 
 
+def data_limit_option(function: _Function) -> _Function:
+    """--data-limit."""
+    return click.option(
+        "--data-limit",
+        type=click.FloatRange(0, min_open=True),
+        default=1.0,
+        metavar="GIB",
+        help="how much is read of files beside the model  [default: 1]",
+    )(function)
+
+
 def named_format_option(ctx: click.Context, parameter: click.Parameter, value: str | None) -> FixedPoint | None:
     """A callback: Qm.n or UQm.n."""
     from pefslc.numeric.choose_format import AutoFormat
@@ -200,6 +211,7 @@ def compile_options(function: _Function) -> _Function:
         click.option("--requantize", is_flag=True, help="change a quantized model to --fmt, and say what that does"),
         input_format_option,
         shape_options,
+        data_limit_option,
         click.option("--allow-overflow", is_flag=True, help="accept sums that are not proven to fit"),
         click.option("--plugin", "plugins", multiple=True, metavar="FILE.py", help="run the passes in this file, too"),
         click.option("--check-passes", is_flag=True, help="compare each pass with the interpreter"),

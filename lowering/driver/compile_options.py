@@ -26,6 +26,7 @@ __all__ = [
     "check_requantize",
     "check_switches",
     "chosen_target",
+    "data_limit_bytes",
     "parse_format",
     "parse_input_format",
 ]
@@ -122,6 +123,17 @@ def check_max_error(max_error: float | None, measured: bool) -> None:
             "a largest error is given (--max-error), and no inputs on which it is measured",
             hint="give inputs, too: --verify INPUTS.npz",
         )
+
+
+def data_limit_bytes(data_limit: float) -> int:
+    """The bytes that are read of files beside the model, for a limit in GiB. Raises CompileError."""
+    if isinstance(data_limit, bool) or not isinstance(data_limit, int | float) or not 0 < data_limit < inf:
+        raise CompileError(
+            Code.WRONG_OPTION,
+            f"data_limit (--data-limit) is {quote_given(data_limit)}, not a number above 0",
+            hint="in GiB, for example 4",
+        )
+    return int(data_limit * (1 << 30))
 
 
 def parse_format(fmt: str | FixedPoint | AutoFormat | None) -> FixedPoint | AutoFormat | None:

@@ -20,6 +20,7 @@ from pefslc.driver.compile_options import (
     check_requantize,
     check_switches,
     chosen_target,
+    data_limit_bytes,
     parse_format,
     parse_input_format,
 )
@@ -42,7 +43,8 @@ from pefslc.passes.input_formats import InputFormats
 from pefslc.passes.manager import Exactness, Pass, PassRecord, run_passes
 from pefslc.passes.pipeline import SAID_BY_USER, pipeline
 from pefslc.reports.format_changes import format_changes
-from pefslc.reports.layer_report import certified, layer_rows
+from pefslc.reports.given_inputs import given_inputs
+from pefslc.reports.layer_report import certified, exact_to, layer_rows
 from pefslc.reports.post_training import PostTrainingReport, post_training_report
 from pefslc.targets.protocol import Emission, Stage, Target, TargetOptions
 from pefslc.verification.outcome import nothing_to_measure
@@ -62,13 +64,19 @@ Progress = Callable[[int, int, str], None]
 _RANGES_LISTED = 20  # of the codes that differ, in the message of --require-exact
 
 
-def load(model: ModelPath, *, batch: int | None = None, input_shapes: Mapping[str, Shape] | None = None) -> Graph:
+def load(
+    model: ModelPath,
+    *,
+    batch: int | None = None,
+    input_shapes: Mapping[str, Shape] | None = None,
+    data_limit: float = 1,
+) -> Graph:
     """The quantized-level graph of an ONNX file: `print(graph)`, `graph.run(x)`. Raises CompileError.
 
-    batch, input_shapes  sizes of axes that the file leaves open; see `compile`
+    batch, input_shapes, data_limit  as for `compile`
     """
     path = as_path(model, Code.NOT_A_MODEL, "the path of a model", "the path of an ONNX file")
-    graph = import_model(path, GivenShapes(batch, input_shapes or {}))
+    graph = import_model(path, GivenShapes(batch, input_shapes or {}), data_limit_bytes(data_limit))
     return replace(graph, name=safe_file_name(path.stem))
 
 
@@ -80,11 +88,12 @@ def lower_model(
     allow_overflow: bool = False,
     given: GivenShapes = NOTHING_GIVEN,
     input_fmt: str | FixedPoint | Mapping[str, str | FixedPoint] | None = None,
+    data_limit: float = 1,
 ) -> Lowered:
     """Import a model and run every pass. Raises CompileError with every problem of both."""
     check_switches(allow_overflow=allow_overflow)
     lowering = _Lowering(limits, fmt, allow_overflow, input_fmt=parse_input_format(input_fmt))
-    imported = lowering.survey(model, given)
+    imported = lowering.survey(model, given, data_limit_bytes(data_limit))
     with every_problem(imported, partial(lowering.attempt, imported)):
         return lowering.lower(imported.graph)
 
@@ -102,7 +111,7 @@ class _Lowering:
     requantize: bool = False
     input_fmt: InputFormats = None
 
-    def survey(self, model: ModelPath, given: GivenShapes) -> Imported:
+    def survey(self, model: ModelPath, given: GivenShapes, most_data_bytes: int) -> Imported:
         """The model, as far as it can be imported."""
         start = time.perf_counter()
         ours = {*SAID_BY_USER, *(p.name for p in pipeline(self.limits))}
@@ -112,7 +121,7 @@ class _Lowering:
                 Code.WRONG_OPTION, f"plugin pass {quote(taken[0])} has the name of a pass of pefslc", hint="rename it"
             )
         path = Path(model)
-        imported = survey_model(path, given)
+        imported = survey_model(path, given, most_data_bytes)
         imported = replace(imported, graph=replace(imported.graph, name=safe_file_name(path.stem)))
         if self.observe is not None and not imported.problems:
             self.observe(PassRecord("import", Exactness.EXACT, True, time.perf_counter() - start), imported.graph)
@@ -139,7 +148,8 @@ class _Lowering:
         integer, records = run_passes(graph, self._passes(self.plugins), watch, check=self.check_passes)
         float_model = graph if is_float(graph) else None
         changed = float_model is None and any(r.name == ChangeFormats.name and r.changed for r in records)
-        return Lowered(reference, quantized, integer, records, float_model, graph if changed else None)
+        formats = {} if float_model is not None else given_inputs(graph, reference)
+        return Lowered(reference, quantized, integer, records, float_model, graph if changed else None, formats)
 
     def attempt(self, imported: Imported, part: Graph, check_format: bool) -> Graph:
         """Part of a model with problems on the integer level. Plugins expect whole models: they are left out."""
@@ -174,6 +184,7 @@ def compile(
     batch: int | None = None,
     input_shapes: Mapping[str, Shape] | None = None,
     input_fmt: str | FixedPoint | Mapping[str, str | FixedPoint] | None = None,
+    data_limit: float = 1,
     require_exact: bool = False,
     verify: ArraysLike | None = None,
     max_error: float | None = None,
@@ -201,6 +212,7 @@ def compile(
     input_shapes    input name -> shape, where the file leaves axes open
     input_fmt       "UQ0.8", or by name {"x": "UQ0.8"}: the host hands over numbers on that grid. An input that the
                     model does not quantize has that format; its own input quantizer runs on the target then
+    data_limit      how many GiB of weights are read from files beside the model
     require_exact   refuse what is bounded, with the list of what differs
     verify          inputs (as for calibrate) on which model, interpreter and artifacts must agree
     max_error       by how much outputs may be off a float model's on these inputs; None: it is measured
@@ -229,7 +241,7 @@ def compile(
     )  # fmt: skip
     quiet = replace(options, progress=None)
     with as_file(model, example) as file:
-        imported = lowering.survey(file, GivenShapes(batch, input_shapes or {}))
+        imported = lowering.survey(file, GivenShapes(batch, input_shapes or {}), data_limit_bytes(data_limit))
         source = file.read_bytes()
 
     def again(part: Graph, check_format: bool) -> None:
@@ -244,12 +256,13 @@ def compile(
     rows = layer_rows(lowered.integer, lowered.quantized, limits, emission.ops)
     if require_exact:
         _require_exact(lowered, emission, chosen.name, allow_overflow)
-    details = {**emission.details, "exact": all(row.exact for row in rows) and not lowered.bounded_passes}
+    given_format = "" if lowered.before_format is None else str(parsed)
+    is_exact = all(row.exact for row in rows) and not lowered.bounded_passes
+    details = {**emission.details, "exact": is_exact, "exact_to": exact_to(given_format)}
     if lowered.bounded_passes:
         details["bounded_passes"] = lowered.bounded_passes
     if post_training is not None:
         details["post_training"] = post_training.to_json()
-    given_format = "" if lowered.before_format is None else str(parsed)
     if given_format:
         details["quantized_to"] = given_format
     if changes:
@@ -263,6 +276,7 @@ def compile(
         details,
         tuple(row.to_json() for row in rows),
         file.name,
+        imported.data_sha256,
     )
     program = Program(
         lowered, chosen, options, emission, sidecar, rows, post_training, changes, given_format, imported.notes

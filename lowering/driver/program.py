@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, TypeAlias, overload
@@ -22,11 +22,13 @@ from pefslc.files.staging import publish
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Requantize
 from pefslc.ir.interpret import apply_output_map, as_batches, quantize_input
+from pefslc.numeric.format import Quantization
 from pefslc.passes.manager import Exactness, PassRecord
 from pefslc.passes.pipeline import SAID_BY_USER
 from pefslc.reports.float_distance import FLOAT_MODEL
 from pefslc.reports.format_changes import FormatChange
-from pefslc.reports.layer_report import LayerRow, cost_report
+from pefslc.reports.given_inputs import advice_on_outputs, saturated_inputs
+from pefslc.reports.layer_report import LayerRow, cost_report, exact_to
 from pefslc.reports.likely_saturation import likely_saturation
 from pefslc.reports.post_training import PostTrainingReport
 from pefslc.reports.saturation import Saturation
@@ -48,6 +50,7 @@ class Lowered:
     quantized  the quantized level as it was lowered
     float_model  the model as imported, where it was quantized after training
     requantized  the model as imported, where --requantize gave other formats to it
+    given_inputs  the formats that --fmt and --input-fmt gave to inputs of a quantized model
     """
 
     reference: Graph
@@ -56,6 +59,7 @@ class Lowered:
     passes: tuple[PassRecord, ...]
     float_model: Graph | None = None
     requantized: Graph | None = None
+    given_inputs: Mapping[str, Quantization] = field(default_factory=dict)
 
     @property
     def before_format(self) -> tuple[Graph, str] | None:
@@ -99,7 +103,7 @@ class Program:
     def __repr__(self) -> str:
         count = len(self.layers)
         layers = f"{count} layer{'' if count == 1 else 's'}"
-        of = f" to {self.given_format}" if self.exact and self.given_format else ""
+        of = f" to {exact_to(self.given_format)}" if self.exact else ""
         return f"<Program {self.name!r} for {self.target.name}: {layers}, {'exact' if self.exact else 'bounded'}{of}>"
 
     @property
@@ -108,7 +112,7 @@ class Program:
 
     @property
     def exact(self) -> bool:
-        """Whether every output code is the model's own for every input: proved, not measured.
+        """Whether every output code is what the file says, for every input: proved, not measured.
 
         Where `given_format` names one, of the model that was quantized to it. How far that is from the float model is
         measured by `verify`, and on calibration data by `post_training`.
@@ -184,13 +188,25 @@ class Program:
                 self.lowered.reference, self.graph, runner, self.target.name, arrays, self.options.progress,
                 self._prediction(), before, self.emission.audit, native=self.emission.native is not None,
             )  # fmt: skip
-        return replace(found, overflows=any(row.may_overflow for row in self.layers))
+        by_name, _ = as_batches(self.graph, arrays)
+        saturated = saturated_inputs(self.lowered.given_inputs, by_name)
+        return replace(
+            found,
+            overflows=any(row.may_overflow for row in self.layers),
+            saturated_inputs=saturated,
+            advice=advice_on_outputs(self.lowered.given_inputs, saturated) or found.advice,
+        )
+
+    @property
+    def macs(self) -> int:
+        """Multiplications of one batch."""
+        return sum(row.macs for row in self.layers)
 
     def likely_saturation(self) -> tuple[Saturation, ...]:
         """What a float model's formats will hardly hold, without data: on random inputs; and weights; worst first."""
         if self.lowered.float_model is None:
             return ()
-        return likely_saturation(self.lowered.float_model, self.lowered.reference, sum(r.macs for r in self.layers))
+        return likely_saturation(self.lowered.float_model, self.lowered.reference, self.macs)
 
     def _prediction(self) -> Prediction | None:
         if self.emission.computed is None:

@@ -24,7 +24,7 @@ from pefslc.numeric.scale import power_of_two_exponent
 from pefslc.passes.check_accumulators import accumulator_bits
 from pefslc.targets.protocol import OpReport
 
-__all__ = ["LayerRow", "certified", "cost_report", "layer_rows", "verdict"]
+__all__ = ["LayerRow", "certified", "cost_report", "exact_to", "layer_rows", "verdict"]
 
 _MOVES = Reshape | Transpose | Pad | Slice | Upsample | Concat
 
@@ -131,16 +131,21 @@ def layer_rows(
     return tuple(rows)
 
 
+def exact_to(given_format: str) -> str:
+    """What "exact" means of a program: the file, or the format by which --fmt made another model of it."""
+    return given_format or "the file"
+
+
 def verdict(rows: Sequence[LayerRow], bounded_passes: Sequence[str], given_format: str = "") -> str:
-    """What a compile proved: "every layer exact", or what is bounded.
+    """What a compile proved: "every layer computes exactly what the file says", or what is bounded.
 
     given_format  by which --fmt made another model of the file's: exact is what that model says, not what the file does
     """
     bounded = sum(not row.exact for row in rows)
-    exact = f"exactly what {given_format} says" if given_format else "exact"
-    text = f"every layer {'computes ' if given_format else ''}{exact}"
+    exactly = f"exactly what {exact_to(given_format)} says"
+    text = f"every layer computes {exactly}"
     if bounded:
-        text = f"{bounded} of {len(rows)} layers bounded, the others {'compute ' if given_format else ''}{exact}"
+        text = f"{bounded} of {len(rows)} layers bounded, the others compute {exactly}"
     if bounded and bounded == len(rows):
         text = "every layer bounded"
     if not bounded_passes:

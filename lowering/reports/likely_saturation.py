@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pefslc.ir.graph import Graph, GraphInput
 from pefslc.reports.saturation import Saturation, SeenTensors
 
-__all__ = ["likely_saturation"]
+__all__ = ["is_run_on_random_inputs", "likely_saturation"]
 
 Floats = NDArray[np.float64]
 
@@ -21,6 +21,11 @@ _MOST_MACS = 2_000_000_000  # a second or two; of what is larger only the weight
 _SEED = 0
 _MUCH_LOST = 0.1  # of a tensor's power, on inputs that may be louder than the user's
 _DEVIATIONS_HELD = 3.0
+
+
+def is_run_on_random_inputs(macs: int) -> bool:
+    """Whether a network of that many MACs is run; else only its weights are looked at."""
+    return macs <= _MOST_MACS
 
 
 def likely_saturation(model: Graph, quantized: Graph, macs: int) -> tuple[Saturation, ...]:

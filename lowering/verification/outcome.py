@@ -11,6 +11,7 @@ from pefslc.evaluation.float_error import FloatError
 from pefslc.numeric.deviation import Deviations
 from pefslc.reports.float_distance import FloatDistance
 from pefslc.reports.layer_report import layer_name
+from pefslc.reports.saturation import Saturation
 from pefslc.targets.protocol import LayerAudit
 from pefslc.verification.comparison import Comparison
 
@@ -50,6 +51,7 @@ class Verification:
     overflows whether sums may overflow, which the user accepted
     advice    where an array of the user's differs: what may be behind it
     ignored   arrays that are no inputs, where none held expected outputs: perhaps one was meant to
+    saturated_inputs  inputs of a quantized model that do not fit the format that the user gave to them
     """
 
     inputs: int
@@ -62,6 +64,7 @@ class Verification:
     distance: FloatDistance | None = None
     strangers: tuple[str, ...] = ()
     advice: str = ""
+    saturated_inputs: tuple[Saturation, ...] = ()
 
     @property
     def equal(self) -> bool:
@@ -108,7 +111,7 @@ class Verification:
 
     def __str__(self) -> str:
         saturated = () if self.distance is None else self.distance.saturated[:_SATURATED_LISTED]
-        lines = [*self.comparisons, *self.measured, *self.errors, *self._audited(), *saturated]
+        lines = [*self.comparisons, *self.measured, *self.errors, *self._audited(), *saturated, *self.saturated_inputs]
         text = "\n".join(f"{self.inputs} inputs: {line}" for line in lines)
         if self.ignored:
             names = ", ".join(map(quote, self.ignored))

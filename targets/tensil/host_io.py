@@ -14,6 +14,7 @@ from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
 from pefslc.targets.templates import templates_in
+from pefslc.targets.tensil.groups.host_movement import HostMove
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType
 from pefslc.targets.tensil.words.word_program import WordTensor
 
@@ -22,15 +23,17 @@ __all__ = ["HostTensor", "codes_in_words", "host_io_module", "host_io_source"]
 
 @dataclass(frozen=True, slots=True)
 class HostTensor:
-    """An input or output as the host sees it, and how it lies in the machine's words."""
+    """An input or output as the host sees it, how it lies in the machine's words, and what the host moves between."""
 
     end: GraphInput | GraphOutput
     tensor: WordTensor
     data_type: DataType
+    moves: tuple[HostMove, ...] = ()
 
     def to_json(self) -> JsonObject:
         """For the sidecar: the layout [channels, height, width], the offsets (dy, dx) of pixels that share a vector,
-        and the placement of codes: word = code * 2^exponent / finer.
+        the placement of codes: word = code * 2^exponent / finer; and the reshapes and transposes, with the batch, by
+        which an input gets the layout, or the layout becomes an output.
         """
         layout, offsets = self.tensor.layout, self.tensor.stored.packing
         record: dict[str, Json] = {
@@ -39,7 +42,11 @@ class HostTensor:
             "lane_offsets": [step for offset in offsets for step in offset],
             "exponent": self.tensor.exponent,
         }
-        return {**record, "finer": self.tensor.finer} if self.tensor.finer > 1 else record
+        if self.tensor.finer > 1:
+            record["finer"] = self.tensor.finer
+        if self.moves:
+            record["moves"] = [[move.kind, list(move.axes)] for move in self.moves]
+        return record
 
     def module_fields(self) -> JsonObject:
         """What the emitted module needs, too: the quantizer of an input, the map of an output."""
@@ -116,6 +123,7 @@ def host_io_source(name: str, architecture: Architecture, inputs: list[HostTenso
             outputs=[tensor.module_fields() for tensor in outputs],
             functions=any(tensor.end.function is not None for tensor in outputs if isinstance(tensor.end, GraphOutput)),
             integers=any("integers" in record for record in fields),
+            moved=any(tensor.moves for tensor in (*inputs, *outputs)),
             modes=[mode.value for mode in RoundingMode],
         )
     )

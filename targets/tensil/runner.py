@@ -16,6 +16,7 @@ from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.numeric.format import saturate
 from pefslc.numeric.rounding import round_shift
 from pefslc.targets.protocol import LayerAudit
+from pefslc.targets.tensil.groups.host_movement import HostMove, moved, moves_from
 from pefslc.targets.tensil.groups.layout import Layout, Offsets, from_vectors, packed, to_vectors
 from pefslc.targets.tensil.host_io import codes_in_words
 from pefslc.targets.tensil.machine.architecture import Architecture
@@ -78,6 +79,7 @@ class _Placement:
     offsets: Offsets
     exponent: int
     finer: int
+    moves: tuple[HostMove, ...]
     shape: tuple[int, ...]
 
     @classmethod
@@ -86,11 +88,12 @@ class _Placement:
         flat = _ints(record["lane_offsets"])
         offsets = tuple(zip(flat[::2], flat[1::2], strict=True))
         exponent, finer = _ints([record["exponent"], record.get("finer", 1)])
-        return cls(str(record["name"]), Layout(channels, height, width), offsets, exponent, finer, shape)
+        layout, moves = Layout(channels, height, width), moves_from(record.get("moves", []))
+        return cls(str(record["name"]), layout, offsets, exponent, finer, moves, shape)
 
     def to_raw(self, codes: NDArray[np.int64], architecture: Architecture) -> NDArray[np.int64]:
         codes = saturate(codes, *codes_in_words(self.exponent, architecture.data_type))
-        planes = codes.reshape(self.layout.channels, self.layout.height, self.layout.width)
+        planes = moved(codes[None], self.moves).reshape(self.layout.channels, self.layout.height, self.layout.width)
         return to_vectors(packed(planes, self.offsets) << self.exponent, architecture.array_size)
 
     def from_raw(self, vectors: NDArray[np.int64], *, rounds: bool) -> NDArray[np.int64]:
@@ -100,7 +103,7 @@ class _Placement:
             raise CompileError(
                 Code.TCU_PROGRAM, f"output {quote(self.name)} holds words that are no codes: the program is broken"
             )
-        return round_shift(words, self.exponent).reshape(self.shape[1:])
+        return moved(round_shift(words, self.exponent), self.moves).reshape(self.shape[1:])
 
 
 def _ints(value: Json) -> list[int]:

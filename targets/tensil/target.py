@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from pefslc.analysis.limits import TargetLimits
 from pefslc.artifacts.sidecar import Json, Sidecar
 from pefslc.diagnostics.errors import CompileError
-from pefslc.ir.graph import Graph
+from pefslc.ir.graph import Graph, GraphInput, GraphOutput
 from pefslc.targets.protocol import Emission, LayerAudit, Runner, Stage, TargetOptions
 from pefslc.targets.tensil.check.checker import require_valid
 from pefslc.targets.tensil.cost import cycles
 from pefslc.targets.tensil.cost.program_costs import program_costs
+from pefslc.targets.tensil.groups.group_program import Port
 from pefslc.targets.tensil.host_io import HostTensor, host_io_module, host_io_source
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType, load_architecture
 from pefslc.targets.tensil.native.native_words import native_format
@@ -161,13 +162,12 @@ def _program(name: str, architecture: Architecture, plan: Schedule) -> TensilPro
 
 def _host_tensors(graph: Graph, words: WordProgram, data_type: DataType) -> tuple[list[HostTensor], list[HostTensor]]:
     """The inputs and the outputs, in the order of the model's."""
-    inputs = [
-        HostTensor(i, words.tensors[port.tensor], data_type) for i, port in zip(graph.inputs, words.inputs, strict=True)
-    ]
-    outputs = [
-        HostTensor(o, words.tensors[port.tensor], data_type)
-        for o, port in zip(graph.outputs, words.outputs, strict=True)
-    ]
+
+    def placed(end: GraphInput | GraphOutput, port: Port) -> HostTensor:
+        return HostTensor(end, words.tensors[port.tensor], data_type, port.moves)
+
+    inputs = [placed(i, port) for i, port in zip(graph.inputs, words.inputs, strict=True)]
+    outputs = [placed(o, port) for o, port in zip(graph.outputs, words.outputs, strict=True)]
     return inputs, outputs
 
 

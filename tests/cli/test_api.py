@@ -101,7 +101,7 @@ def test_arrays_of_nothing_in_particular_are_passed_over(model: Path, inputs: Pa
 
 
 def test_a_program_is_shown_in_one_line(model: Path) -> None:
-    assert repr(pefslc.compile(model, target="fake")) == "<Program 'mlp' for fake: 1 layer, exact>"
+    assert repr(pefslc.compile(model, target="fake")) == "<Program 'mlp' for fake: 1 layer, exact to the file>"
 
 
 def test_a_target_may_be_an_object(model: Path) -> None:

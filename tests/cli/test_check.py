@@ -24,7 +24,7 @@ def test_a_model_that_compiles(pefslc: Cli, model: Path) -> None:
     result = pefslc("check", model, "--target", "fake", "--json")
     assert result.status == 0
     found = json.loads(result.out)
-    own = {"exact": True, "quantized_to": None, "float_model": None}
+    own = {"exact": True, "exact_to": "the file", "quantized_to": None, "float_model": None}
     assert found == {"model": str(model), "target": "fake", "ok": True, **own, "problems": []}
     assert sorted(model.parent.iterdir()) == before
 

@@ -21,9 +21,9 @@ def test_a_bare_model_path_compiles(pefslc: Cli, model: Path, tmp_path: Path) ->
     result = pefslc(model, "--target", "fake", "--fmt", "Q2.3", "-o", tmp_path / "build")
     assert result.status == 0, result.err
     assert set(contents(tmp_path / "build")) == {"mlp.fake", "mlp.fake.json"}
-    assert "fc     Dense  3      Q2.3  Q2.3    UQ2.3     10/32  exact    12        20" in result.out
+    assert "fc     Dense  3      Q2.3  Q2.3    UQ2.3     10/32  exact     12        20" in result.out
     assert "format Q2.3: 5 bits, step 0.125, range [-2, 1.875]" in result.out
-    assert result.out.split()[:2] == ["modelled", "layer"]
+    assert result.out.split()[:4] == ["to", "the", "modelled", "layer"]
     assert f"wrote 2 files into {tmp_path / 'build'} in " in result.out
     assert result.out.endswith(" s\n  mlp.fake\n  mlp.fake.json\n")
     assert not result.err
@@ -215,6 +215,9 @@ def test_every_pass_can_be_checked(pefslc: Cli, model: Path, tmp_path: Path) -> 
 def test_check_writes_nothing(pefslc: Cli, model: Path, tmp_path: Path) -> None:
     before = set(tmp_path.iterdir())
     result = pefslc("check", model, "--target", "fake")
-    assert (result.status, result.out) == (0, "mlp compiles for fake: every layer exact\n")
+    assert (result.status, result.out) == (
+        0,
+        "mlp compiles for fake: every layer computes exactly what the file says\n",
+    )
     assert set(tmp_path.iterdir()) == before
     assert pefslc("check", model, "--target", "fake", "--arch", "fails").status == 1

@@ -17,6 +17,7 @@ import pefslc
 from builders import ModelBuilder
 from pefslc.diagnostics.errors import CompileError
 from pefslc.numeric.format import FixedPoint
+from pefslc.reports import likely_saturation
 from pefslc.reports.float_distance import format_that_holds
 from pefslc.reports.saturation import Saturation
 
@@ -224,3 +225,18 @@ def test_the_sidecar_and_check_say_to_what_the_artifacts_are_exact(pefslc: Cli, 
 def test_the_format_that_holds_what_saturates_has_no_sign_where_there_was_none(largest: float, fmt: str | None) -> None:
     found = format_that_holds(FixedPoint(3, 5), [Saturation("t", "UQ3.5", 0.5, 0.5, 0, largest, (0, 7.96875))])
     assert (None if found is None else str(found)) == fmt
+
+
+def test_a_network_too_large_for_random_inputs_says_that_only_weights_were_looked_at(
+    pefslc: Cli, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silence about its tensors would read as if they had been looked at."""
+    arguments = (network, "--target", "c", "--fmt", "Q2.6", "-o", tmp_path / "a")
+    assert "only its weights" not in pefslc(*arguments).err
+    monkeypatch.setattr(likely_saturation, "_MOST_MACS", 10)
+    result = pefslc(*arguments)
+    assert result.status == 0
+    assert result.err.startswith("note: the network is too large to be run on random inputs: only its weights were lo")
+    assert "act: " not in result.err
+    measured = pefslc(*arguments, "--verify", saved(tmp_path, x=inputs(1)))
+    assert "only its weights" not in measured.err

@@ -52,7 +52,7 @@ def test_the_advice_on_an_open_input_works(pefslc: Cli, tmp_path: Path) -> None:
     refused = pefslc(str(path), "--target", "c", "-o", str(tmp_path / "build"))
     assert refused.status == 1
     assert "PEF0308" in refused.err
-    advice = refused.err.split("give the input's format: ")[1].split()
+    advice = refused.err.split("for numbers of 0 to 1, ")[1].split()
     assert advice == ["--input-fmt", "image=UQ0.8"]
     assert pefslc(str(path), "--target", "c", "-o", str(tmp_path / "build"), *advice).status == 0
 
@@ -138,3 +138,66 @@ def test_what_names_no_format_is_a_usage_error(pefslc: Cli, tmp_path: Path, give
     result = pefslc("check", str(open_network(tmp_path, "a", "b")), "--target", "c", "--input-fmt", given)
     assert result.status == 2
     assert "--input-fmt: " in result.err
+
+
+def two_inputs_one_open(folder: Path) -> Path:
+    """image has a quantizer of its own, gain has none."""
+    m = ModelBuilder()
+    image = m.quant(m.input([1, 2, 4, 4], "image"), 0.125, 6)
+    gain = m.node("Conv", m.input([1, 2, 4, 4], "gain"), m.weight(normal((2, 2, 1, 1), 0.5), 0.125, 6))
+    m.output(m.quant(m.node("Add", m.node("Relu", image), m.quant(gain, 0.125, 6)), 0.125, 6, output="y"))
+    return m.save(folder)
+
+
+GAIN = np.random.default_rng(4).normal(0, 4, (20, 2, 4, 4))
+
+
+@pytest.mark.parametrize("options", [["--fmt", "Q3.3"], ["--input-fmt", "gain=Q3.3"]])
+def test_what_saturates_in_an_open_input_of_a_quantized_model_is_said(
+    pefslc: Cli, tmp_path: Path, options: list[str]
+) -> None:
+    """A quantizer of the model's own saturates, too: as the model says, and nobody is told."""
+    path, data = two_inputs_one_open(tmp_path), tmp_path / "data.npz"
+    np.savez(data, gain=GAIN, image=GAIN)
+    result = pefslc(path, "--target", "c", "-o", tmp_path / "b", *options, "--verify", data)
+    assert result.status == 0, result.err
+    share = ((GAIN < -4 - 0.0625) | (GAIN > 4 - 0.125 + 0.0625)).mean()
+    line = f"gain: {100 * share:.2g} % of its values saturate: they reach {GAIN.min():.4g} to {GAIN.max():.4g}, "
+    line += "Q3.3 holds -4 to 3.875"
+    assert f"20 inputs: {line}\n" in result.out
+    assert "image: " not in result.out
+    warning = (
+        f"warning: the format given to an input does not suit these inputs: {line}\n  help: --input-fmt gain=Q5.1 "
+    )
+    assert result.err.startswith(warning)
+    again = pefslc(path, "--target", "c", "-o", tmp_path / "b", "--input-fmt", "gain=Q5.1", "--verify", data)
+    assert (again.status, again.err) == (0, "")
+    assert "of its values saturate" not in again.out
+
+
+def test_an_open_input_that_fits_its_format_is_not_mentioned(pefslc: Cli, tmp_path: Path) -> None:
+    path, data = two_inputs_one_open(tmp_path), tmp_path / "data.npz"
+    np.savez(data, gain=np.clip(GAIN, -1, 1), image=GAIN)
+    result = pefslc(path, "--target", "c", "-o", tmp_path / "b", "--fmt", "Q3.3", "--verify", data)
+    assert (result.status, result.err) == (0, "")
+    assert "of its values saturate" not in result.out
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.INT8])
+def test_the_advice_on_two_quantizers_of_one_input_works(tmp_path: Path, kind: int) -> None:
+    m = ModelBuilder()
+    x = m.input([1, 2, 4, 4], "x", dtype=kind)
+    x = m.node("Cast", x, to=TensorProto.FLOAT) if kind == TensorProto.INT8 else x
+    m.output(m.quant(m.node("Add", m.quant(x, 0.125, 4), m.quant(x, 0.5, 5)), 0.25, 6, output="y"))
+    path = m.save(tmp_path)
+    with pytest.raises(pefslc.CompileError) as caught:
+        pefslc.compile(path, target="c")
+    (problem,) = caught.value.problems
+    assert problem.code is pefslc.Code.INPUT_QUANTIZED_TWICE
+    name, _, fmt = (problem.hint or "").rpartition("--input-fmt ")[2].partition("=")
+    program = pefslc.compile(path, target="c", input_fmt={name: fmt})
+    held = FixedPoint.parse(fmt).quantization
+    x = np.random.default_rng(1).integers(held.low, held.high + 1, (8, 2, 4, 4)) * float(held.scale.step)
+    program.verify(x).require()
+    (found,), (wanted,) = program.run(x).values(), pefslc.load(path).run(x).values()
+    assert (found == wanted).all()

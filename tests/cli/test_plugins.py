@@ -135,7 +135,7 @@ def test_verification_catches_a_plugin_that_changes_the_network(
 def test_a_bounded_pass_that_changed_the_model_is_never_called_exact(pefslc: Cli, model: Path, tmp_path: Path) -> None:
     plugin = write(tmp_path, ("Halves", "INTEGER", HALVE))
     plugin.write_text(plugin.read_text().replace("= Exactness.EXACT", "= Exactness.BOUNDED"))
-    verdict = "every layer exact, but pass 'Halves' is not exact: it changed the model\n"
+    verdict = "every layer computes exactly what the file says, but pass 'Halves' is not exact: it changed the model\n"
     assert pefslc("check", model, "--target", "fake", "--plugin", plugin).out == f"mlp compiles for fake: {verdict}"
     assert verdict in pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a").out
     sidecar = json.loads((tmp_path / "a" / "mlp.fake.json").read_text())
@@ -146,7 +146,7 @@ def test_a_bounded_pass_that_changed_nothing_is_not_mentioned(pefslc: Cli, model
     plugin = write(tmp_path, ("Looks", "INTEGER", "return graph"))
     plugin.write_text(plugin.read_text().replace("= Exactness.EXACT", "= Exactness.BOUNDED"))
     result = pefslc("check", model, "--target", "fake", "--plugin", plugin)
-    assert result.out == "mlp compiles for fake: every layer exact\n"
+    assert result.out == "mlp compiles for fake: every layer computes exactly what the file says\n"
 
 
 def test_a_pass_that_exits_is_named(pefslc: Cli, model: Path, tmp_path: Path) -> None:

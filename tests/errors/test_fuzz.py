@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fuzzing import corpus, make_case, outcome
+from fuzz_corpus import Entry, corpus
+from fuzzing import Case, make_case, outcome
 
 _CASES, _CHUNK = 400, 50
 
@@ -29,7 +30,6 @@ def test_the_models_that_are_mutated_compile(tmp_path: Path) -> None:
     assert found.count("PEF0503") == 1
 
 
-def outcome_of(model: bytes, folder: Path) -> str:
-    from dataclasses import replace
-
-    return outcome(replace(make_case(0, 0), data=model, target="c", arch=None, fmt=None), folder / "model.onnx")
+def outcome_of(entry: Entry, folder: Path) -> str:
+    case = Case(entry.model, entry.beside, "c", arch=None, fmt=None, input_fmt=None, check_passes=True)
+    return outcome(case, folder / "model.onnx")

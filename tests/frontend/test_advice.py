@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import onnx
 import pytest
 
 import pefslc
-from builders import QONNX, ModelBuilder, import_bytes, refusal_of
+from builders import QONNX, ModelBuilder, import_bytes, normal, refusal_of
 
 
 def dynamic_layer(m: ModelBuilder, x: str, n: int) -> str:
@@ -68,3 +69,26 @@ def test_nothing_is_told_of_what_follows_from_an_operator_of_unknown_shape(tmp_p
     m.output(m.node("Gemm", m.node("Flatten", cell), m.weight(np.ones((6, 3)))))
     assert refusal_of(m, tmp_path).startswith("error[PEF0401]: operator QuantLSTMCell of domain")
     assert refusal_of(m, tmp_path).count("error[") == 1
+
+
+@pytest.mark.parametrize("features", [16, 100])
+@pytest.mark.parametrize("signed", [0, 1])
+def test_the_widths_that_a_refused_sum_is_told_fit(features: int, signed: int, tmp_path: Path) -> None:
+    """8-bit networks on 16-bit words; the weights on finer grids of the same range."""
+
+    def network(weight_bits: int, input_bits: int) -> Path:
+        m = ModelBuilder()
+        x = m.quant(m.input([1, features]), 2.0 ** (8 - input_bits - 5), input_bits, signed=signed)
+        weight = m.weight(normal((features, 4), 0.25), 2.0 ** (1 - weight_bits), weight_bits)
+        m.output(m.quant(m.node("MatMul", x, weight), 0.25, 4))
+        return m.save(tmp_path)
+
+    with pytest.raises(pefslc.CompileError) as caught:
+        pefslc.compile(network(8, 8), target="tensil")
+    (problem,) = caught.value.problems
+    assert problem.code is pefslc.Code.ACCUMULATOR_OVERFLOW
+    found = re.search(r"use (\d+)-bit weights and (\d+)-bit inputs instead of 8 and 8", problem.hint or "")
+    assert found, problem.hint
+    assert pefslc.compile(network(*map(int, found.groups())), target="tensil").layers
+    assert "or --target c, whose sums have 64 bits" in (problem.hint or "")
+    assert pefslc.compile(network(8, 8), target="c").exact

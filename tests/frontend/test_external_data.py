@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +13,12 @@ import onnx
 import pytest
 from onnx import TensorProto
 
+import pefslc as package
 from builders import ModelBuilder, normal
+from pefslc.artifacts.sidecar import load_sidecar
+from pefslc.console import cli
 from pefslc.diagnostics.errors import CompileError
-from pefslc.frontend import external_data, import_model
+from pefslc.frontend import import_model
 
 WEIGHT = normal((4, 2, 3, 3), 0.5).astype(np.float32)
 
@@ -161,8 +166,70 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     assert "bytes that are not UTF-8" in refusal(path)
 
 
-def test_all_data_together_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def limited(path: Path, count: int) -> int:
+    """The total of what the tensors have in files, by the advice of a refusal, which works; the limit is `count`."""
+    with pytest.raises(CompileError) as caught:
+        import_model(path, most_data_bytes=count)
+    (problem,) = [p for p in caught.value.problems if p.code.number == "PEF0106"]
+    assert f"and those before it have more than {count} bytes in data files" in problem.message
+    found = re.fullmatch(r"--data-limit 1 reads them all, ([\d,]+) bytes", problem.hint or "")
+    assert found
+    return int(found[1].replace(",", ""))
+
+
+def test_all_data_together_is_limited(tmp_path: Path) -> None:
     """Many tensors may name the same bytes: a small file would fill the memory."""
     path = moved_out(tmp_path / "own")
-    monkeypatch.setattr(external_data, "_MOST_BYTES", WEIGHT.nbytes - 1)
-    assert refusal(path).endswith("and those before it have more than 287 bytes in data files")
+    total = limited(path, WEIGHT.nbytes - 1)
+    assert total > WEIGHT.nbytes
+    assert limited(path, total - 1) == total
+    assert import_model(path, most_data_bytes=total).ops
+
+
+@pytest.mark.parametrize("command", ["check", "inspect"])
+def test_the_limit_is_an_option(command: str, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arguments = [command, str(moved_out(tmp_path / "own")), "--target", "c", "--data-limit"]
+    assert cli.run([*arguments, "0.0000001"]) == 1
+    assert "have more than 107 bytes in data files" in capfd.readouterr().err
+    assert cli.run([*arguments, "1"]) == 0
+    assert cli.run([*arguments, "0"]) == 2
+
+
+@pytest.mark.parametrize("limit", [0, -1, float("nan"), "1", True])
+def test_what_is_no_limit_is_refused(limit: object, tmp_path: Path) -> None:
+    with pytest.raises(CompileError, match="not a number above 0"):
+        package.compile(moved_out(tmp_path / "own"), target="c", data_limit=limit)  # type: ignore[arg-type]
+
+
+def test_a_missing_file_is_told_once(tmp_path: Path) -> None:
+    path = moved_out(tmp_path / "own")
+    (tmp_path / "own" / "weights.bin").unlink()
+    text = refusal(path)
+    assert re.fullmatch(
+        r"tensor '.*' is stored in 'weights.bin', which is not beside the model; so with \d more tensors?", text
+    )
+    with pytest.raises(CompileError) as caught:
+        import_model(path)
+    assert len([p for p in caught.value.problems if p.code.number == "PEF0106"]) == 1
+
+
+def test_the_sidecar_tells_models_apart_that_differ_in_their_data_file_alone(tmp_path: Path) -> None:
+    path = moved_out(tmp_path / "own")
+    data = tmp_path / "own" / "weights.bin"
+
+    def sidecar() -> dict[str, str]:
+        program = package.compile(path, target="c")
+        assert program.sidecar.to_bytes() == package.compile(path, target="c").sidecar.to_bytes()
+        program.save(tmp_path / "build")
+        assert load_sidecar(tmp_path / "build" / program.sidecar.file_name) == program.sidecar
+        return json.loads(program.sidecar.to_bytes())
+
+    before = sidecar()
+    data.write_bytes(b"SOME" + data.read_bytes()[4:])  # what no tensor reads
+    assert sidecar() == before
+    data.write_bytes(data.read_bytes()[:-4] + np.float32(0.25).tobytes())
+    after = sidecar()
+    assert after["source_sha256"] == before["source_sha256"]
+    assert after["source_data_sha256"] != before["source_data_sha256"]
+    whole = package.compile(network().save(tmp_path), target="c")
+    assert "source_data_sha256" not in json.loads(whole.sidecar.to_bytes())

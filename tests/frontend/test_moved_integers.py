@@ -76,6 +76,88 @@ def test_movement_between_the_two_is_movement_behind_both(name: str, tmp_path: P
         assert len(np.unique(got)) > 3
 
 
+STEPS = (0.125, 0.5, 0.25, 1.0)  # of the four channels
+PER_CHANNEL: dict[str, tuple[int, tuple[float, ...]]] = {  # where the DequantizeLinear finds them
+    "Identity": (1, STEPS),
+    "Cast to a wider type": (1, STEPS),
+    "Reshape": (1, tuple(np.repeat(STEPS, 36))),
+    "Flatten": (1, tuple(np.repeat(STEPS, 36))),
+    "Squeeze": (1, STEPS),
+    "Transpose": (3, STEPS),
+    "MaxPool": (1, STEPS),
+    "GlobalMaxPool": (1, STEPS),
+    "Slice": (1, STEPS[1:3]),
+    "Split": (1, (*STEPS[1:], STEPS[0])),
+    "Gather": (1, STEPS[::2]),
+    "Concat": (1, STEPS * 2),
+}
+
+
+def of_channels(m: ModelBuilder, steps: Sequence[float]) -> tuple[str, str]:
+    return m.constant(steps), m.constant([0] * len(steps), dtype=np.int8)
+
+
+@pytest.mark.parametrize("name", PER_CHANNEL)
+def test_scales_of_channels_move_with_them(name: str, tmp_path: Path) -> None:
+    axis, steps = PER_CHANNEL[name]
+
+    def network(m: ModelBuilder, x: str) -> str:
+        codes = MOVES[name](m, m.node("QuantizeLinear", x, *of_channels(m, STEPS), axis=1))
+        return m.node("DequantizeLinear", codes, *of_channels(m, steps), axis=axis)
+
+    def plain(m: ModelBuilder, x: str) -> str:
+        values = m.node("QuantizeLinear", x, *of_channels(m, STEPS), axis=1)
+        values = m.node("DequantizeLinear", values, *of_channels(m, STEPS), axis=1)
+        return (MOVES["Identity"] if "Cast" in name else MOVES[name])(m, values)
+
+    m = ModelBuilder()
+    m.output(network(m, m.input(SHAPE)))
+    found = next(iter(run(import_bytes(m, tmp_path), normal(SHAPE, 4)).values()))
+    m = ModelBuilder()
+    m.output(plain(m, m.input(SHAPE)))
+    np.testing.assert_array_equal(found, next(iter(run(import_bytes(m, tmp_path), normal(SHAPE, 4)).values())))
+
+
+@pytest.mark.parametrize("op", ["nothing", "Transpose", "Pad"])
+def test_scales_along_another_axis_are_another_meaning(op: str, tmp_path: Path) -> None:
+    """The image has as many rows as channels: the shapes alone do not tell."""
+    m = ModelBuilder()
+    codes = m.node("QuantizeLinear", m.input((1, 4, 4, 4)), *of_channels(m, STEPS), axis=1)
+    if op == "Transpose":
+        codes = m.node("Transpose", codes, perm=[0, 2, 1, 3])
+    elif op == "Pad":
+        codes = m.node("Pad", codes, ints(m, 0, 0, 0, 0, 0, 0, 0, 1), m.constant(0, dtype=np.int8))
+    m.output(m.node("DequantizeLinear", codes, *of_channels(m, STEPS), axis=1 if op == "Transpose" else 2))
+    assert "DequantizeLinear has another scale or zero point" in refusal_of(m, tmp_path)
+
+
+def test_zeros_around_channels_of_several_scales(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    codes = m.node("QuantizeLinear", m.input(SHAPE), *of_channels(m, STEPS), axis=1)
+    codes = m.node("Pad", codes, ints(m, 0, 0, 1, 0, 0, 0, 0, 2), m.constant(0, dtype=np.int8))
+    m.output(m.node("DequantizeLinear", m.node("Transpose", codes, perm=[0, 2, 3, 1]), *of_channels(m, STEPS), axis=3))
+    x, steps = normal(SHAPE, 4), np.reshape(STEPS, (4, 1, 1))
+    values = np.clip(np.round(x / steps), -128, 127) * steps
+    expected = np.pad(values, ((0, 0), (0, 0), (1, 0), (0, 2))).transpose(0, 2, 3, 1)
+    np.testing.assert_array_equal(next(iter(run(import_bytes(m, tmp_path), x).values())), expected)
+
+
+@pytest.mark.parametrize("zero_point", [-5, 0, 3])
+@pytest.mark.parametrize("moved_first", [False, True])
+def test_a_relu_of_integers_is_one_of_codes(moved_first: bool, zero_point: int, tmp_path: Path) -> None:
+    """Of integers, not of the values that they stand for: with a zero point, the two differ."""
+
+    def network(m: ModelBuilder, x: str) -> str:
+        codes = m.node("QuantizeLinear", x, *parameters(m, zero_point))
+        codes = m.node("Transpose", codes, perm=[0, 3, 1, 2]) if moved_first else codes
+        return m.node("DequantizeLinear", m.node("Relu", codes), *parameters(m, zero_point))
+
+    x = normal(SHAPE, 4)
+    expected = (np.maximum(np.clip(np.round(x / 0.125) + zero_point, -128, 127), 0) - zero_point) * 0.125
+    for got in outputs(tmp_path, network):
+        np.testing.assert_array_equal(got, expected.transpose(0, 3, 1, 2) if moved_first else expected)
+
+
 def test_padding_by_the_zero_point_is_padding_by_0(tmp_path: Path) -> None:
     def padded(m: ModelBuilder, x: str, value: str) -> str:
         return m.node("Pad", x, ints(m, 0, 0, 1, 1, 0, 0, 1, 1), value)
@@ -143,6 +225,18 @@ REFUSED: dict[str, tuple[Move, str]] = {
         "Concat of integers is not supported unless all have one scale and zero point",
     ),
     "a sum": (lambda m, x: m.node("Add", codes_of(m, x), codes_of(m, x)), "Add of integers is not supported"),
+    "a maximum of several scales": (
+        lambda m, x: m.node(
+            "MaxPool",
+            m.node("Transpose", m.node("QuantizeLinear", x, *of_channels(m, STEPS), axis=1), perm=[0, 2, 3, 1]),
+            kernel_shape=[2, 2],
+        ),
+        "MaxPool of integers of different scales is not supported",
+    ),
+    "a clip of moved integers of several scales": (
+        lambda m, x: m.node("Relu", m.node("Flatten", m.node("QuantizeLinear", x, *of_channels(m, STEPS), axis=1))),
+        "Relu of moved integers with one scale per channel is not supported",
+    ),
     "a cast that wraps": (
         lambda m, x: m.node("Cast", codes_of(m, x), to=TensorProto.UINT8),
         "Cast of integers in [-128, 127] to UINT8 is not supported",

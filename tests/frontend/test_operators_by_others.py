@@ -127,3 +127,11 @@ def test_what_does_not_fit_is_refused(build: Build, message: str, tmp_path: Path
     m = ModelBuilder()
     m.output(build(m, m.quant(m.input((1, 6, 3, 4)))))
     assert message in refusal_of(m, tmp_path)
+
+
+def test_a_bias_of_gemm_that_is_refused_itself_is_told_alone(tmp_path: Path) -> None:
+    """A scalar whose quantizer is refused has no value, but its shape is known."""
+    m = ModelBuilder()
+    bias = m.quant(m.constant(0.5), 0.125, 99)
+    m.output(m.node("Gemm", m.quant(m.input((1, 3))), m.weight(np.ones((3, 5))), bias))
+    assert refusal_of(m, tmp_path).count("error[") == 1

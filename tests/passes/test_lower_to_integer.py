@@ -182,7 +182,8 @@ def test_an_input_without_a_quantizer(tmp_path: Path) -> None:
     assert refusal(m, tmp_path) == (
         "error[PEF0308]: input 'x' has no quantizer: conv reads real numbers\n"
         "  at:   conv1 (Conv), tensor 't1'\n"
-        "  help: start the network with QuantIdentity, or give the input's format: --input-fmt x=UQ0.8"
+        "  help: start the network with QuantIdentity, or give the input's format: for numbers of 0 to 1, "
+        "--input-fmt x=UQ0.8"
     )
 
 

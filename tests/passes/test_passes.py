@@ -311,14 +311,14 @@ def test_accumulators_that_may_overflow_are_refused_all_at_once() -> None:
     with pytest.raises(CompileError) as caught:
         CheckAccumulators(TargetLimits(7, "a 7-bit accumulator")).run(graph)
     hint = (
-        "  help: use fewer bits for weights or activations, fewer input channels, or accumulator-aware training; "
-        "a wider data type of the target; or --allow-overflow, where the target can saturate"
+        ", fewer input channels, or accumulator-aware training; a wider data type of the target; or --target c, whose "
+        "sums have 64 bits; or --allow-overflow, where the target can saturate"
     )
     assert str(caught.value) == (
         "error[PEF0504]: the accumulator needs 8 bits, a 7-bit accumulator has 7\n"
-        f"  at:   conv1 (Conv), tensor 'c'\n{hint}\n"
+        f"  at:   conv1 (Conv), tensor 'c'\n  help: use 2-bit weights and 5-bit inputs instead of 3 and 5{hint}\n"
         "error[PEF0504]: the accumulator needs 10 bits, a 7-bit accumulator has 7\n"
-        f"  at:   pool (AveragePool)\n{hint}"
+        f"  at:   pool (AveragePool)\n  help: use fewer bits for weights or activations{hint}"
     )
     with pytest.raises(CompileError) as caught:
         CheckAccumulators(TargetLimits(8, "it")).run(graph)

@@ -129,3 +129,15 @@ def test_an_output_and_wide_codes_keep_their_exact_sums(tmp_path: Path) -> None:
         step = op.result.type.codes.scale.step
         assert (Fraction(float(np.float32(0.0123))) / step).denominator == 1
         assert (Fraction(float(np.float32(0.711))) / step).denominator == 1
+
+
+def test_a_branch_that_is_0_all_over_may_have_any_scale(tmp_path: Path) -> None:
+    """Its factor fits no 64 bits, and its sum does."""
+    m = ModelBuilder()
+    x = m.quant(m.input([1, 2, 2, 2]), 0.125, 8)
+    zero = m.quant(m.node("Conv", x, m.weight(np.ones((2, 2, 1, 1)), 0.0371, 4)), 1e30, 8)
+    m.output(m.quant(m.node("Add", x, zero), 0.25, 8))
+    program = pefslc.compile(m.save(tmp_path), target="c")
+    data = np.arange(-128, 128).reshape(-1, 2, 2, 2) / 8
+    (found,) = program.run(data).values()
+    np.testing.assert_array_equal(found, np.rint(data * 4) / 4)

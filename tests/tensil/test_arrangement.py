@@ -10,7 +10,6 @@ import pytest
 from tensil_support import emit, random_codes, simulate
 
 from builders import ModelBuilder, import_bytes, lower
-from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.interpret import run_codes
 from pefslc.targets.tensil.groups.arrangement import Arrangement
 from pefslc.targets.tensil.groups.layout import Layout
@@ -159,14 +158,6 @@ def test_a_shuffle_before_a_convolution_costs_nothing(tmp_path: Path) -> None:
     y = conv(m, m.quant(m.input([1, 3, 6, 5], "input"), 0.25, 4), 12, 3, pads=[1, 1, 1, 1])
     m.output(READERS["grouped convolution"](m, shuffled(m, y, 12, 4)))
     assert len(select(lower(import_bytes(m, tmp_path))).groups) == 2  # the two convolutions
-
-
-def test_an_image_turned_over_is_refused(tmp_path: Path) -> None:
-    m = ModelBuilder()
-    x = m.quant(m.input([1, 3, 4, 4], "input"), 0.25, 4)
-    m.output(conv(m, m.node("Transpose", x, perm=[0, 1, 3, 2]), 2, 3))
-    with pytest.raises(CompileError, match="do more than choose and shuffle channels"):
-        select(lower(import_bytes(m, tmp_path)))
 
 
 def test_an_arrangement_knows_channels_from_pixels() -> None:

@@ -235,6 +235,12 @@ def _require_plain_words(program: Program, arch: str, input_fmt: str) -> None:
     assert isinstance(record, Mapping)
     native = str(native_format(load_architecture(arch).data_type))
     placed = (record["lane_offsets"], record["exponent"], record.get("finer", 1))
+    if "moves" in record:
+        raise CompileError(
+            Code.WRONG_OPTION,
+            "the backbone moves its input before its first layer",
+            hint="export it with the input [1, channels, rows, columns] that the first layer reads",
+        )
     if input_fmt != native or placed != ([0, 0], 0, 1):
         raise CompileError(
             Code.WRONG_OPTION,

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from pefslc.ir.value import Value
 from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Term
+from pefslc.targets.tensil.groups.host_movement import HostMove
 from pefslc.targets.tensil.groups.layout import ALONE, Layout, Offsets
 
 __all__ = ["GroupProgram", "Port", "Role", "StoredTensor", "TermKey", "TermUse", "root_of"]
@@ -58,11 +59,15 @@ class StoredTensor:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An input or output: its ONNX name, its value in the graph, and the stored tensor that holds it."""
+    """An input or output: its ONNX name, its value in the graph, and the stored tensor that holds it.
+
+    moves  how the host moves elements: of an input before it stores them, of an output when it has read them
+    """
 
     name: str
     value: Value
     tensor: str
+    moves: tuple[HostMove, ...] = ()
 
 
 TermKey: TypeAlias = tuple[str, int]  # the result of a group, and the place of a term among its terms

@@ -12,18 +12,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TypeGuard
 
 import numpy as np
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem
 from pefslc.geometry.shapes import Window
-from pefslc.ir.graph import Graph
+from pefslc.ir.graph import Graph, GraphOutput
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Lookup, Product, Requantize, Rescale, Round, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
 from pefslc.ir.value import IntArray, Op, Value
-from pefslc.targets.tensil.groups.arrangement import Arrangement
+from pefslc.targets.tensil.groups.arrangement import Arrangement, is_arrangement, is_crop
 from pefslc.targets.tensil.groups.group import (
     AddTensor,
     Group,
@@ -37,6 +36,7 @@ from pefslc.targets.tensil.groups.group import (
     Weights,
 )
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Port, StoredTensor
+from pefslc.targets.tensil.groups.host_movement import HostMove, host_view, moves_of, path_to
 from pefslc.targets.tensil.groups.layout import Layout
 
 __all__ = ["select"]
@@ -58,7 +58,8 @@ def select(graph: Graph) -> GroupProgram:
 class _Selector:
     """`groups` by the name of the tensor that they store. A reshape stores nothing: its result is another name.
 
-    arranged  values whose elements lie in the tensor that `storage` names in another order
+    arranged    values whose elements lie in the tensor that `storage` names in another order
+    host_moves  how the host moves elements of an input before it stores them, of an output when it has read them
     """
 
     graph: Graph
@@ -67,26 +68,49 @@ class _Selector:
     ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
     storage: dict[str, str] = field(default_factory=dict)
     arranged: dict[str, Arrangement] = field(default_factory=dict)
+    host_moves: dict[str, tuple[HostMove, ...]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.shared = _shared_tensors(self.graph)
-        self.moved = {op.result.name for op in self.graph.ops if _is_arrangement(op)}
+        self.producers = self.graph.producers()
+        self.readers = Counter(v.name for op in self.graph.ops for v in op.operands)
+        self.readers.update(o.value.name for o in self.graph.outputs)
+        self.moved = {op.result.name for op in self.graph.ops if is_arrangement(op)}
         for graph_input in self.graph.inputs:
-            self._collect(graph_input.value, lambda value: self._store(value, Layout.of(value.type.shape)))
+            view = host_view(self.graph, graph_input.value) if graph_input.value.type.shape[0] == 1 else None
+            if view is None:
+                self._collect(graph_input.value, lambda value: self._store(value, Layout.of(value.type.shape)))
+            else:
+                self._store(graph_input.value, view.as_read.stored)
+                if not view.as_read.is_natural:
+                    self.arranged[graph_input.value.name] = view.as_read
+                self.host_moves[graph_input.value.name] = view.moves
 
     def finish(self) -> GroupProgram:
-        for output in self.graph.outputs:
-            if output.value.name in self.arranged:
-                self._collect(output.value, self._settle)
+        inputs = tuple(
+            Port(i.name, i.value, self.storage[i.value.name], self.host_moves.get(i.value.name, ()))
+            for i in self.graph.inputs
+        )
+        outputs = [port for o in self.graph.outputs if (port := self._output(o)) is not None]
         if self.problems:
             raise CompileError.of(self.problems)
-        inputs = tuple(Port(i.name, i.value, self.storage[i.value.name]) for i in self.graph.inputs)
-        outputs = tuple(Port(o.name, o.value, self.storage[o.value.name]) for o in self.graph.outputs)
         tensors = {name: StoredTensor(name, layout, *self.ranges[name]) for name, layout in self.layouts.items()}
-        program = GroupProgram(inputs, outputs, (), tensors, self.storage)
+        program = GroupProgram(inputs, tuple(outputs), (), tensors, self.storage)
         return program.with_groups(self.groups.values())
+
+    def _output(self, output: GraphOutput) -> Port | None:
+        """Where an output lies: as it is; or as the value that a movement makes it of, which the host does."""
+        value, moves = output.value, tuple[HostMove, ...]()
+        if value.name in self.arranged and self.arranged[value.name].channels is None:
+            source, path = path_to(value, self.producers)
+            if path and source.name not in self.host_moves:
+                value, moves = source, moves_of(path, source.type.shape)
+        self._collect(value, self._settle)
+        if value.name in self.failed:
+            return None
+        return Port(output.name, output.value, self.storage[value.name], moves)
 
     def visit(self, op: Op) -> None:
         """Select one operation; faults are collected, and what depends on a failed tensor is passed over."""
@@ -118,6 +142,10 @@ class _Selector:
             )
 
     def _visit(self, op: Op) -> None:
+        if not (is_arrangement(op) or isinstance(op, Dense)):
+            for value in op.operands:
+                if value.name in self.arranged and self.arranged[value.name].channels is None:
+                    self._settle(value)
         match op:
             case Conv2d():
                 weight = _dense_weight(op.weight.data, op.groups)
@@ -164,7 +192,7 @@ class _Selector:
                 self._join(op, op.input, Limit(op.low, op.high))
             case Sum():
                 self._add(op)
-            case Slice() if _is_crop(op):
+            case Slice() if is_crop(op):
                 self._crop(op)
             case Reshape() | Transpose() | Slice():
                 self._rearrange(op)
@@ -232,24 +260,22 @@ class _Selector:
     def _rearrange(self, op: Reshape | Transpose | Slice) -> None:
         source, stored = op.input.name, self.layouts[self.storage[op.input.name]]
         before = self.arranged.get(source) or Arrangement.of(stored, op.input.type.shape)
-        match op:
-            case Reshape():
-                after = before.reshaped(op.result.type.shape)
-            case Transpose():
-                after = before.transposed(op.permutation)
-            case Slice():
-                after = before.sliced(op.index)
+        after = before.after(op)
         self.storage[op.result.name] = self.storage[source]
         if not after.is_natural:
             self.arranged[op.result.name] = after
 
     def _settle(self, value: Value) -> None:
-        """See to it that the value is stored as it is, by a copy where its channels lie in another order."""
+        """See to it that the value is stored as it is, by a copy where its elements lie in another order."""
         if value.name not in self.arranged:
             return
-        head = self._copy(value)
+        arrangement = self.arranged[value.name]
+        found = arrangement.as_convolution if arrangement.channels is None else None
+        head = self._copy(value) if found is None else _unbiased(Term(self.storage[value.name], *found))
         group = Group(value.name, Layout.of(value.type.shape), head, (), (value.name,), value.origin)
         del self.arranged[value.name]
+        if self.readers[value.name] > 1:
+            self.shared.add(value.name)
         self._put(group, value)
 
     def _crop(self, op: Slice) -> None:
@@ -295,10 +321,12 @@ class _Selector:
             if order is None:
                 raise CompileError(
                     Code.TCU_UNSUPPORTED,
-                    "Reshape, Transpose and Slice that do more than choose and shuffle channels, or leave out rows and "
-                    "columns, are not supported on the TCU",
+                    "Reshape, Transpose and Slice inside of a network that do more than choose and shuffle channels, "
+                    "leave out rows and columns, or turn blocks of pixels into channels or back, are not supported on "
+                    "the TCU",
                     at=value.origin,
-                    hint="move whole channels only, or flatten to [N, features] before a dense layer",
+                    hint="at an input (the same for all that read it), at an output and before a dense layer any "
+                    "Reshape and Transpose is; or --target c",
                 )
             stored = self.layouts[self.storage[value.name]]
             columns = np.zeros((len(weight), stored.channels, *weight.shape[2:]), dtype=np.int64)
@@ -332,25 +360,13 @@ class _Selector:
         return terms
 
 
-def _is_arrangement(op: Op) -> TypeGuard[Reshape | Transpose | Slice]:
-    """Whether the result is no tensor of its own. A part of an image is one."""
-    return isinstance(op, Reshape | Transpose) or (isinstance(op, Slice) and not _is_crop(op))
-
-
-def _is_crop(op: Slice) -> bool:
-    """Whether it leaves out rows or columns of an image, in order."""
-    shape = op.input.type.shape
-    kept = all(r == range(size) for r, size in zip(op.ranges[2:], shape[2:], strict=True))
-    return len(shape) == 4 and not kept and min(op.steps) > 0
-
-
 def _shared_tensors(graph: Graph) -> set[str]:
     """The tensors that more than one operation reads, or an output: no step may change them in place."""
     made_from: dict[str, str] = {}
-    moves = [op for op in graph.ops if _is_arrangement(op)]
+    moves = [op for op in graph.ops if is_arrangement(op)]
     for op in moves:
         made_from[op.result.name] = made_from.get(op.input.name, op.input.name)
-    readers = Counter(made_from.get(v.name, v.name) for op in graph.ops if not _is_arrangement(op) for v in op.operands)
+    readers = Counter(made_from.get(v.name, v.name) for op in graph.ops if not is_arrangement(op) for v in op.operands)
     outputs = {made_from.get(o.value.name, o.value.name) for o in graph.outputs}
     return outputs | {name for name, count in readers.items() if count > 1}
 

@@ -40,7 +40,8 @@ def print_groups(program: GroupProgram) -> str:
 
 def port_line(kind: str, port: Port, stored: StoredTensor) -> str:
     """An input or output, by its ONNX name."""
-    return f'{kind} "{port.name}" = %{port.tensor}: {layout_text(stored.layout)}{tensor_notes(stored)}'
+    moves = "".join(f", {move.kind}d by the host {list(move.axes)}" for move in port.moves)
+    return f'{kind} "{port.name}" = %{port.tensor}: {layout_text(stored.layout)}{tensor_notes(stored)}{moves}'
 
 
 def layout_text(layout: Layout) -> str:

@@ -24,6 +24,7 @@ from pefslc.numeric.accumulate import largest_magnitude
 from pefslc.numeric.format import FixedPoint
 from pefslc.targets.tensil.groups.group import Group, LinearHead, Term
 from pefslc.targets.tensil.groups.group_program import GroupProgram
+from pefslc.targets.tensil.groups.host_movement import moved
 from pefslc.targets.tensil.groups.layout import packed
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.native.native_scales import NativeScales
@@ -80,6 +81,8 @@ def measure_magnitudes(graph: Graph, program: GroupProgram, inputs: Arrays) -> M
     found = {name: 0 for name in scales.tensors}
     for chunk in in_chunks(graph, arrays):
         values = run_codes(graph, {i.name: quantize_input(i, chunk[i.name]) for i in graph.inputs})
+        for port in program.inputs:
+            values[port.tensor] = np.concatenate([moved(row[None], port.moves) for row in values[port.tensor]])
         for group in helpers:
             values[group.result] = _helper(group, program, values)
         for name, codes in values.items():

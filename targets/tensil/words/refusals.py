@@ -42,6 +42,6 @@ def no_exact_sequence(group: Group, data_type: DataType, reasons: Iterable[str])
         Code.TCU_NOT_EXACT,
         f"no exact sequence was found on {data_type.value}: {'; '.join(dict.fromkeys(reasons))}",
         at=group.origin,
-        hint=f"{shared}fold BatchNorm before training, use power-of-two scales, fewer bits, or an architecture "
-        "with a wider data type",
+        hint=f"{shared}fold BatchNorm before training, use power-of-two scales, fewer bits, an architecture with a "
+        "wider data type, or --target c",
     )

@@ -1,0 +1,68 @@
+"""Inputs of a quantized model whose format the user gave, by --fmt or --input-fmt: what saturates in them.
+
+A model's own input quantizer saturates where the model says so. A format that somebody named in front of it is no part
+of the model: numbers that it does not hold change what the network sees. Of a float model `saturation` tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.diagnostics.errors import quote
+from pefslc.ir.graph import Graph
+from pefslc.ir.quantized import Quantize
+from pefslc.numeric.format import FixedPoint, Quantization
+from pefslc.reports.layer_report import short_format
+from pefslc.reports.saturation import Saturation, SeenTensor
+
+__all__ = ["advice_on_outputs", "format_for", "given_inputs", "saturated_inputs"]
+
+
+def given_inputs(model: Graph, reference: Graph) -> dict[str, Quantization]:
+    """By input: the format that the user gave to it.
+
+    model      as imported
+    reference  with what --fmt and --input-fmt filled in
+    """
+    own = {op.result.name for op in model.ops}
+    names = {i.value.name: i.name for i in model.inputs}
+    added = [op for op in reference.of_type(Quantize) if op.input.name in names and op.result.name not in own]
+    return {names[op.input.name]: op.quantization for op in added}
+
+
+def saturated_inputs(
+    formats: Mapping[str, Quantization], arrays: Mapping[str, NDArray[np.float64]]
+) -> tuple[Saturation, ...]:
+    """What of the arrays, by input, the formats do not hold, in the order of the inputs."""
+    found = []
+    for name, quantization in formats.items():
+        seen = SeenTensor(quantization)
+        seen.add(arrays[name])
+        found.append(seen.saturation(name))
+    return tuple(s for s in found if s is not None)
+
+
+def advice_on_outputs(formats: Mapping[str, Quantization], saturated: Sequence[Saturation]) -> str:
+    """What may be behind expected outputs that differ; "" where the user gave a format to no input."""
+    if not formats:
+        return ""
+    if saturated:
+        wider = format_for(saturated[0], formats[saturated[0].name])
+        better = "" if wider is None else f"; --input-fmt {saturated[0].name}={wider} holds them in as many bits"
+        return f"{saturated[0]}{better}"
+    named = ", ".join(f"{quote(name)} to {short_format(quantization)}" for name, quantization in formats.items())
+    return f"input {named} is rounded as --fmt or --input-fmt says, where the model says nothing: give a finer format"
+
+
+def format_for(saturation: Saturation, quantization: Quantization) -> FixedPoint | None:
+    """The format of as many bits that holds the input; None where that leaves no bit of fraction."""
+    signed = saturation.low < 0
+    for integer_bits in range(1, quantization.bits):
+        found = FixedPoint(integer_bits, quantization.bits - integer_bits, signed)
+        q = found.quantization
+        if float(q.value(q.low)) <= saturation.low and saturation.high <= float(q.value(q.high)):
+            return found
+    return None
