@@ -17,6 +17,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, Problem, quote
 from pefslc.files.reading import unreadable
 from pefslc.frontend.external_data import ExternalData
+from pefslc.frontend.local_functions import inlined
 from pefslc.frontend.opsets import opset_notes, opset_of, opset_problems
 from pefslc.geometry.shapes import element_count
 
@@ -67,10 +68,13 @@ def load_onnx(path: Path) -> Loaded:
             hint="it may be cut short: export or copy it again",
         ) from None
     # Names first: every other check prints or compares them.
-    problems = list(_text_problems(model)) or list(_graph_problems(model))
+    problems = list(_text_problems(model))
+    if not problems:
+        model = inlined(model)
+        problems = list(_graph_problems(model))
     if problems:
         raise CompileError.of(problems)
-    problems = [*opset_problems(model), *_function_problems(model)]
+    problems = list(opset_problems(model))
     missing = _take_out_unreadable(model.graph, ExternalData(path), problems)
     gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.CRITICAL + 1  # what it raises is said by us, once
     logging.getLogger("onnx").setLevel(logging.CRITICAL)
@@ -82,7 +86,7 @@ def load_onnx(path: Path) -> Loaded:
             f"the graph cannot be read ({type(e).__name__}: {quote(str(e))[1:-1]})",
             hint="export the model again",
         ) from None
-    graph.nodes = _in_execution_order(graph.nodes)
+    graph.nodes = _that_outputs_need(graph, _in_execution_order(graph.nodes))
     return Loaded(graph, opset_of(model), missing, tuple(problems), tuple(opset_notes(model)))
 
 
@@ -106,13 +110,28 @@ def _in_execution_order(nodes: Sequence[gs.Node]) -> list[gs.Node]:
     return ordered
 
 
+def _that_outputs_need(graph: gs.Graph, ordered: Sequence[gs.Node]) -> list[gs.Node]:
+    """The nodes without those whose results no output depends on: what an exporter or a cut through a model left."""
+    needed = {tensor.name for tensor in graph.outputs}
+    kept: list[gs.Node] = []
+    for node in reversed(ordered):
+        if any(tensor.name in needed for tensor in node.outputs):
+            kept.append(node)
+            needed.update(tensor.name for tensor in node.inputs)
+        else:
+            node.inputs.clear()  # so that nobody is taken for a reader of them
+    return kept[::-1]
+
+
 def _text_problems(model: onnx.ModelProto) -> Iterator[Problem]:
     """Texts that are not UTF-8; protobuf hands those out as bytes."""
     graph = model.graph
     texts: list[object] = [o.domain for o in model.opset_import]
     texts += [named.name for group in (graph.input, graph.output, graph.initializer) for named in group]
-    for node in graph.node:
+    for node in (*graph.node, *(n for function in model.functions for n in function.node)):
         texts += [node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
+    for function in model.functions:
+        texts += [function.name, function.domain, *function.input, *function.output, *function.attribute]
     for text in texts:
         if not isinstance(text, str):
             yield Problem(
@@ -134,15 +153,6 @@ def _graph_problems(model: onnx.ModelProto) -> Iterator[Problem]:
     if not graph.output:
         yield Problem(Code.EMPTY_GRAPH, "the graph has no outputs", hint="export the model again, with output_names")
     yield from _name_problems(graph)
-
-
-def _function_problems(model: onnx.ModelProto) -> Iterator[Problem]:
-    for function in model.functions:
-        yield Problem(
-            Code.MODEL_FUNCTION,
-            f"model-local function {quote(function.name)}",
-            hint="inline functions before exporting",
-        )
 
 
 def _take_out_unreadable(graph: onnx.GraphProto, external: ExternalData, problems: list[Problem]) -> frozenset[str]:
