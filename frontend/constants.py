@@ -20,11 +20,12 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError
 from pefslc.frontend.node import Node, constant_array
 from pefslc.frontend.sizes import LARGEST_TENSOR
 from pefslc.geometry.shapes import Shape, element_count
 
-__all__ = ["fold_constant_node"]
+__all__ = ["fold_constant_node", "fold_constants"]
 
 Array = NDArray[np.generic]
 
@@ -67,6 +68,24 @@ def fold_constant_node(node: Node, shape_of: Callable[[str], Shape | None]) -> A
     if node.op_type == "Clip" and known[0].dtype.kind in "iu":
         return None  # between quantizer and dequantizer: it says how wide the integers are
     return _evaluated(node, known)
+
+
+def fold_constants(graph: gs.Graph, opset: int, but: tuple[str, ...] = ()) -> None:
+    """Evaluate what is computed from constants alone before anything is imported, but the operators `but`.
+
+    Exporters write scales as Identity of each other, or as products.
+    """
+    kept = []
+    for raw in graph.nodes:
+        try:
+            array = None if raw.op in but else fold_constant_node(Node(raw, opset), lambda _: None)
+        except CompileError:  # the importer says it
+            array = None
+        if array is None or any(tensor is raw.outputs[0] for tensor in graph.outputs):
+            kept.append(raw)
+        else:
+            raw.outputs[0].to_constant(array)
+    graph.nodes = kept
 
 
 def _is_small(node: Node, arrays: Sequence[Array]) -> bool:

@@ -24,6 +24,7 @@ from pefslc.frontend.load import load_onnx
 from pefslc.frontend.node import Node
 from pefslc.frontend.operators import OPERATORS
 from pefslc.frontend.opsets import QONNX_DOMAINS
+from pefslc.frontend.rounding_chains import spell_rounding_chains
 from pefslc.frontend.tails import passed_on, with_functions
 from pefslc.frontend.variadic import spell_variadic_operators
 from pefslc.ir.graph import Graph, Level
@@ -65,6 +66,7 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Imported:
     """
     loaded = load_onnx(path)
     spell_variadic_operators(loaded.graph, loaded.opset)
+    spell_rounding_chains(loaded.graph, loaded.opset)
     spell_integer_operators(loaded.graph, loaded.opset)
     builder = Builder(given, set(loaded.unreadable), list(loaded.problems))
     builder.problems += given.problems([t.name for t in loaded.graph.inputs])

@@ -26,9 +26,11 @@ from pefslc.numeric.scale import Scale
 __all__ = [
     "clip_integers",
     "dequantized",
+    "format_of",
     "import_dequantize_linear",
     "import_quantize_linear",
     "integer_output",
+    "quantized_constant",
     "type_range",
 ]
 
@@ -90,7 +92,8 @@ def import_dequantize_linear(builder: Builder, node: Node) -> Value:
     if node.has_input(2):
         zero_points = _zero_points(node, node.constant(2, "zero point"), shape, axis)
     if not isinstance(tensor.source, Value):
-        return _constant(builder, node, tensor, scale, zero_points, axis)
+        limits = tensor.low, tensor.high
+        return quantized_constant(builder, node, tensor.source, limits, scale, zero_points, axis)
     if (scale, zero_points.tolist()) != (tensor.scale, [tensor.zero_point] * zero_points.size):
         raise node.fault(
             Code.QUANTIZER_INPUTS,
@@ -133,7 +136,7 @@ def dequantized(builder: Builder, node: Node, tensor: IntegerTensor) -> Value:
     assert scale is not None
     if tensor.is_quantized:
         return x
-    found = _format(tensor.low, tensor.high, scale, zero_point)
+    found = format_of(tensor.low, tensor.high, scale, zero_point)
     bits = max(tensor.high.bit_length(), (-tensor.low - 1).bit_length() if tensor.low < 0 else 0)
     signed = tensor.low < 0
     quantization = found or Quantization(bits=bits + signed, signed=signed, scale=scale, zero_point=zero_point)
@@ -161,18 +164,27 @@ def _clipped(builder: Builder, node: Node, x: Value, low: int, high: int, tensor
     return builder.append(Clip(result=builder.real(x.type.shape, node), input=x, low=limits[0], high=limits[1]))
 
 
-def _constant(
-    builder: Builder, node: Node, tensor: IntegerTensor, scale: Scale, zero_points: NDArray[np.int64], axis: int
+def quantized_constant(
+    builder: Builder,
+    node: Node,
+    codes: NDArray[np.int64],
+    limits: tuple[int, int],
+    scale: Scale,
+    zero_points: NDArray[np.int64],
+    axis: int,
 ) -> Value:
-    codes = tensor.source
-    assert not isinstance(codes, Value)
-    low, high, zero_point = tensor.low, tensor.high, int(zero_points[0])
+    """A constant of the file as (codes - zero point) * scale.
+
+    limits       of the codes' type
+    zero_points  one, or one for each index along `axis`, as the scales
+    """
+    (low, high), zero_point = limits, int(zero_points[0])
     if (zero_points != zero_point).any():  # one per channel: the codes become those of a symmetric quantizer
         aligned = zero_points.reshape([-1 if i == axis else 1 for i in range(codes.ndim)])
         codes, low, high = codes - aligned, low - int(zero_points.max()), high - int(zero_points.min())
         zero_point = 0
     bits = max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + (low < 0)
-    quantization = _format(low, high, scale, zero_point) or Quantization(
+    quantization = format_of(low, high, scale, zero_point) or Quantization(
         bits=max(bits, 1), signed=low < 0, scale=scale, zero_point=zero_point
     )
     if not scale.per_channel:
@@ -200,7 +212,7 @@ def _zero_points(node: Node, array: NDArray[np.generic], shape: tuple[int, ...],
     return array.astype(np.int64).reshape(-1)
 
 
-def _format(low: int, high: int, scale: Scale, zero_point: int) -> Quantization | None:
+def format_of(low: int, high: int, scale: Scale, zero_point: int) -> Quantization | None:
     """The format whose codes are [low, high]."""
     widest = (high + 1).bit_length() + (low < 0)  # that of a narrow unsigned format, one code below a power of two
     for bits in range(max(widest - 1, 1), widest + 1):

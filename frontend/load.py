@@ -18,6 +18,7 @@ from pefslc.diagnostics.errors import CompileError, Origin, Problem, quote
 from pefslc.files.reading import unreadable
 from pefslc.frontend.external_data import ExternalData
 from pefslc.frontend.local_functions import inlined
+from pefslc.frontend.needed import nodes_that_outputs_need
 from pefslc.frontend.opsets import opset_notes, opset_of, opset_problems
 from pefslc.geometry.shapes import element_count
 
@@ -86,7 +87,7 @@ def load_onnx(path: Path) -> Loaded:
             f"the graph cannot be read ({type(e).__name__}: {quote(str(e))[1:-1]})",
             hint="export the model again",
         ) from None
-    graph.nodes = _that_outputs_need(graph, _in_execution_order(graph.nodes))
+    graph.nodes = nodes_that_outputs_need(graph, _in_execution_order(graph.nodes))
     return Loaded(graph, opset_of(model), missing, tuple(problems), tuple(opset_notes(model)))
 
 
@@ -108,19 +109,6 @@ def _in_execution_order(nodes: Sequence[gs.Node]) -> list[gs.Node]:
         ordered += [nodes[i] for i in generation]
         sorter.done(*generation)
     return ordered
-
-
-def _that_outputs_need(graph: gs.Graph, ordered: Sequence[gs.Node]) -> list[gs.Node]:
-    """The nodes without those whose results no output depends on: what an exporter or a cut through a model left."""
-    needed = {tensor.name for tensor in graph.outputs}
-    kept: list[gs.Node] = []
-    for node in reversed(ordered):
-        if any(tensor.name in needed for tensor in node.outputs):
-            kept.append(node)
-            needed.update(tensor.name for tensor in node.inputs)
-        else:
-            node.inputs.clear()  # so that nobody is taken for a reader of them
-    return kept[::-1]
 
 
 def _text_problems(model: onnx.ModelProto) -> Iterator[Problem]:

@@ -46,6 +46,8 @@ from pefslc.frontend.pools import (
 from pefslc.frontend.products import import_conv, import_conv_transpose, import_gemm, import_matmul
 from pefslc.frontend.quantizers import import_bipolar_quant, import_quant, import_trunc
 from pefslc.frontend.resizing import import_resize
+from pefslc.frontend.rounded import import_rounded
+from pefslc.frontend.rounding_chains import DOMAIN, ROUNDINGS
 from pefslc.frontend.rows import also_for_rows
 from pefslc.frontend.shuffles import import_depth_to_space, import_space_to_depth
 from pefslc.frontend.tails import import_arg_max, import_log_softmax, import_softmax
@@ -105,5 +107,6 @@ OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Imported]] = {
     ("", "Cast"): import_cast,
     ("", "Identity"): also_for_integers(import_identity),
     ("", "Dropout"): also_for_integers(import_identity),
+    **{(DOMAIN, name): also_for_rows(import_rounded) for name in ROUNDINGS},
     **dict.fromkeys(INTEGER_OPERATORS, import_integer_operator),
 }
