@@ -87,4 +87,3 @@ def _of_weight(builder: Builder, node: Node, rounding: Rounding, weights: NDArra
     return quantized_constant(
         builder, node, integers, (low, high), Scale.of(rounding.steps), np.array([rounding.zero_point]), rounding.axis
     )
-

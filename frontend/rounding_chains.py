@@ -4,14 +4,12 @@
     x + (rounded(x) - x)                           ==>  rounded(x): the straight-through estimator, as it is traced
     Floor(Clip(x, 0, 1) * 15 + 1/2) / 15           ==>  rounded(x), always down
 
-Found before constants are folded: of a weight, the codes would be lost in its values. It becomes a node of a domain of our
-own, whose attribute is a `Rounding`; a file cannot hold one. What is not recognised stays as it is.
+Found before constants are folded: of a weight, the codes would be lost in its values. It becomes a node of a domain of
+our own, whose attribute is a `Rounding`; a file cannot hold one. What is not recognised stays as it is.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -22,6 +20,8 @@ import onnx_graphsurgeon as gs
 from pefslc.frontend.constants import fold_constants
 from pefslc.frontend.needed import nodes_that_outputs_need
 from pefslc.frontend.node import constant_array
+from pefslc.frontend.scalar_steps import limits, line, steps_along_an_axis
+from pefslc.frontend.straight_through import without_estimators
 from pefslc.numeric.rounding import RoundingMode, round_fraction
 
 __all__ = ["DOMAIN", "ROUNDINGS", "Rounding", "spell_rounding_chains"]
@@ -33,7 +33,9 @@ ROUNDINGS = {
 }  # fmt: skip
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _MOVES = ("Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
-_RANGES = {"HardSigmoid": (0, 1), "Sigmoid": (0, 1), "Tanh": (-1, 1)}
+_ONE = Fraction(1)
+_RANGES = {"HardSigmoid": (0 * _ONE, _ONE), "Sigmoid": (0 * _ONE, _ONE), "Tanh": (-_ONE, _ONE)}
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, np.float32, np.float64)
 _LONGEST_CHAIN = 32
 _MOST_MULTIPLE = 256
 
@@ -65,7 +67,7 @@ def spell_rounding_chains(graph: gs.Graph, opset: int) -> None:
         return
     fold_constants(graph, opset, but=tuple(ROUNDINGS))
     outputs = {id(tensor) for tensor in graph.outputs}
-    nodes = nodes_that_outputs_need(graph, list(_without_estimators(graph.nodes, outputs)))
+    nodes = nodes_that_outputs_need(graph, list(without_estimators(graph.nodes, outputs, tuple(ROUNDINGS))))
     made: dict[int, gs.Node] = {}
     for node in nodes:
         if node.op in ROUNDINGS and not node.domain and len(node.inputs) == len(node.outputs) == 1:
@@ -73,9 +75,6 @@ def spell_rounding_chains(graph: gs.Graph, opset: int) -> None:
             if found is not None:
                 made[id(found[0])] = found[1]
     graph.nodes = nodes_that_outputs_need(graph, [made.get(id(node), node) for node in nodes])
-
-
-# --- one chain ---------------------------------------------------------------------------------------------------------
 
 
 def _rounded(node: gs.Node, outputs: set[int]) -> tuple[gs.Node, gs.Node] | None:
@@ -116,14 +115,18 @@ class _Code:
     def behind(self, node: gs.Node, x: gs.Tensor, shape: tuple[int, ...] | None) -> _Code | None:
         """What the node makes of it; None where that is no such code. `shape` is a weight's."""
         if node.op == "Cast":
-            return self if node.attrs.get("to") in (np.float32, np.float64, onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE) else None
-        if (limits := _limits(node)) is not None:
-            return self._limited(*limits)
-        if (line := _line(node, x)) is not None and line[0] > 0:
-            steps = tuple(step * line[0] for step in self.steps)
-            offset = self.offset * line[0] + line[1]
+            return (
+                self
+                if node.attrs.get("to") in (np.float32, np.float64, onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
+                else None
+            )
+        if (ends := limits(node)) is not None:
+            return self._limited(*ends)
+        if (affine := line(node, x)) is not None and affine[0] > 0:
+            steps = tuple(step * affine[0] for step in self.steps)
+            offset = self.offset * affine[0] + affine[1]
             return None if offset and len(steps) > 1 else replace(self, steps=steps, offset=offset)
-        found = None if shape is None else _steps_along_an_axis(node, x, shape)
+        found = None if shape is None else steps_along_an_axis(node, x, shape)
         if found is None or self.offset or len(self.steps) > 1:
             return None
         return replace(self, steps=tuple(step * self.steps[0] for step in found[0]), axis=found[1])
@@ -202,20 +205,19 @@ def _range(tensor: gs.Tensor, depth: int) -> tuple[Fraction | None, Fraction | N
     if node is None or node.domain or depth == 0:
         return None, None
     if node.op in _RANGES:
-        low, high = _RANGES[node.op]
-        return Fraction(low), Fraction(high)
+        return _RANGES[node.op]
     if not node.inputs:
         return None, None
-    if (limits := _limits(node)) is not None:
+    if (ends := limits(node)) is not None:
         low, high = _range(node.inputs[0], depth - 1)
-        found = [None if v is None else _between(v, *limits) for v in (low, high)]
-        return (limits[0] if found[0] is None else found[0]), (limits[1] if found[1] is None else found[1])
+        found = [None if v is None else _between(v, *ends) for v in (low, high)]
+        return (ends[0] if found[0] is None else found[0]), (ends[1] if found[1] is None else found[1])
     operand = next((t for t in node.inputs if constant_array(t) is None), None)
-    line = None if operand is None else _line(node, operand)
-    if operand is None or line is None:
+    affine = None if operand is None else line(node, operand)
+    if operand is None or affine is None:
         return None, None
-    ends = [None if v is None else v * line[0] + line[1] for v in _range(operand, depth - 1)]
-    return (ends[0], ends[1]) if line[0] > 0 else (ends[1], ends[0])
+    low, high = (None if v is None else v * affine[0] + affine[1] for v in _range(operand, depth - 1))
+    return (low, high) if affine[0] > 0 else (high, low)
 
 
 def _between(value: Fraction, low: Fraction | None, high: Fraction | None) -> Fraction:
@@ -231,86 +233,11 @@ def _line_before(tensor: gs.Tensor) -> tuple[gs.Tensor, Fraction, Fraction]:
         if node is None or node.domain or node.op not in ("Add", "Div", "Mul", "Sub"):
             break
         operand = next((t for t in node.inputs if constant_array(t) is None), None)
-        line = None if operand is None else _line(node, operand)
-        if operand is None or line is None:
+        affine = None if operand is None else line(node, operand)
+        if operand is None or affine is None:
             break
-        tensor, factor, addend = operand, factor * line[0], factor * line[1] + addend
+        tensor, factor, addend = operand, factor * affine[0], factor * affine[1] + addend
     return tensor, factor, addend
-
-
-def _line(node: gs.Node, x: gs.Tensor) -> tuple[Fraction, Fraction] | None:
-    """(a, b) with a != 0 where the node computes a * x + b for two numbers; None for others."""
-    if node.domain or node.op not in ("Add", "Div", "Mul", "Neg", "Sub"):
-        return None
-    if node.op == "Neg":
-        return Fraction(-1), Fraction(0)
-    if len(node.inputs) != 2:
-        return None
-    is_first = node.inputs[0] is x
-    value = _number(node.inputs[1 if is_first else 0])
-    if value is None or node.inputs[0] is node.inputs[1]:
-        return None
-    match node.op:
-        case "Add":
-            return Fraction(1), value
-        case "Sub":
-            return (Fraction(1), -value) if is_first else (Fraction(-1), value)
-        case "Mul":
-            return (value, Fraction(0)) if value else None
-        case _:
-            return (1 / value, Fraction(0)) if value and is_first else None
-
-
-def _limits(node: gs.Node) -> tuple[Fraction | None, Fraction | None] | None:
-    """(low, high) of a Clip or Relu; None for other nodes, and for limits that are no finite numbers."""
-    if node.domain or node.op not in ("Clip", "Relu"):
-        return None
-    if node.op == "Relu":
-        return Fraction(0), None
-    found: list[Fraction | None] = []
-    for index, name in ((1, "min"), (2, "max")):
-        if index < len(node.inputs) and not node.inputs[index].is_empty():
-            value = _number(node.inputs[index])
-            if value is None:
-                return None
-            found.append(value)
-        elif name in node.attrs:
-            value = node.attrs[name]
-            if not isinstance(value, float) or not math.isfinite(value):
-                return None
-            found.append(Fraction(value))
-        else:
-            found.append(None)
-    low, high = found
-    return None if low is not None and high is not None and low > high else (low, high)
-
-
-def _number(tensor: gs.Tensor) -> Fraction | None:
-    """The number that a constant is, exactly; None for all else, and where none would stay near a code."""
-    array = constant_array(tensor)
-    if array is None or array.size != 1 or array.dtype.kind not in "fiu":
-        return None
-    value = float(array.reshape(-1)[0])
-    usual = math.isfinite(value) and (value == 0 or 2.0**-126 <= abs(value) <= 2.0**126)
-    return Fraction(value) if usual else None
-
-
-def _steps_along_an_axis(
-    node: gs.Node, x: gs.Tensor, shape: tuple[int, ...]
-) -> tuple[tuple[Fraction, ...], int] | None:
-    """The positive factors by which the node scales x, one for each index along an axis of its shape."""
-    is_first = node.inputs[0] is x
-    array = constant_array(node.inputs[1 if is_first else 0])
-    if array is None or array.dtype.kind != "f" or array.ndim > len(shape) or not np.isfinite(array).all():
-        return None
-    aligned = (1,) * (len(shape) - array.ndim) + array.shape
-    wide = [axis for axis, size in enumerate(aligned) if size > 1]
-    if len(wide) != 1 or aligned[wide[0]] != shape[wide[0]] or not (array > 0).all():
-        return None
-    numbers = tuple(Fraction(float(v)) for v in array.reshape(-1))
-    if node.op == "Div":
-        return (tuple(1 / v for v in numbers), wide[0]) if is_first else None
-    return numbers, wide[0]
 
 
 def _is_weight(tensor: gs.Tensor) -> bool:
@@ -327,53 +254,4 @@ def _is_weight(tensor: gs.Tensor) -> bool:
                     if id(result) not in seen:
                         seen.add(id(result))
                         waiting.append(result)
-    return False
-
-
-# --- the straight-through estimator ------------------------------------------------------------------------------------
-
-
-def _without_estimators(nodes: list[gs.Node], outputs: set[int]) -> Iterator[gs.Node]:
-    """The nodes without each x + (y - x): who reads it reads y, where y is rounded."""
-    for node in nodes:
-        source = _estimated(node) if node.op == "Add" and not node.domain else None
-        if source is None:
-            yield node
-            continue
-        (result,) = node.outputs
-        node.inputs.clear()
-        if id(result) in outputs:
-            node.outputs.clear()
-            yield gs.Node("Identity", node.name, {}, [source], [result])
-            continue
-        for reader in list(result.outputs):
-            reader.inputs = [source if tensor is result else tensor for tensor in reader.inputs]
-
-
-def _estimated(node: gs.Node) -> gs.Tensor | None:
-    """y of x + (y - x)."""
-    if len(node.inputs) != 2 or len(node.outputs) != 1:
-        return None
-    for x, difference in (node.inputs, node.inputs[::-1]):
-        maker = difference.inputs[0] if difference.inputs else None
-        if maker is None or maker.op != "Sub" or maker.domain or len(maker.inputs) != 2:
-            continue
-        y, subtracted = maker.inputs
-        if subtracted is x and _is_rounded(y):
-            return y
-    return None
-
-
-def _is_rounded(tensor: gs.Tensor) -> bool:
-    """Whether the tensor comes of a rounding, behind what computes element by element."""
-    for _ in range(_LONGEST_CHAIN):
-        node = tensor.inputs[0] if tensor.inputs else None
-        if node is None:
-            return False
-        if node.op in ROUNDINGS:
-            return True
-        operand = next((t for t in node.inputs if constant_array(t) is None), None)
-        if operand is None or node.op not in ("Add", "Clip", "Div", "Mul", "Relu", "Sub"):
-            return False
-        tensor = operand
     return False

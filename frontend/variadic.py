@@ -1,10 +1,10 @@
 """Sum, Mean, Max, Min of any number of tensors, as the operators of one or two tensors that mean the same.
 
-    Sum(a, b, c)   ==>  Add(Add(a, b), c)
-    Mean(a, b, c)  ==>  Div(Sum(a, b, c), 3)
-    Max(a, 0)      ==>  Relu(a);  Max(a, c), one number  ==>  Clip(a, min=c);  Min likewise, with max
-    Max(a, b)      ==>  Add(Relu(Sub(a, b)), b), which is exact: these are sums of reals, not of floats
-    Min(a, b)      ==>  Sub(a, Relu(Sub(a, b)))
+Sum(a, b, c)   ==>  Add(Add(a, b), c)
+Mean(a, b, c)  ==>  Div(Sum(a, b, c), 3)
+Max(a, 0)      ==>  Relu(a);  Max(a, c), one number  ==>  Clip(a, min=c);  Min likewise, with max
+Max(a, b)      ==>  Add(Relu(Sub(a, b)), b), which is exact: these are sums of reals, not of floats
+Min(a, b)      ==>  Sub(a, Relu(Sub(a, b)))
 """
 
 from __future__ import annotations
@@ -43,7 +43,11 @@ class _Rewriter:
             yield raw
             return
         known = [array for array in map(constant_array, operands) if array is not None]
-        if any(t.is_empty() for t in operands) or len(known) == len(operands) or any(a.dtype.kind != "f" for a in known):
+        if (
+            any(t.is_empty() for t in operands)
+            or len(known) == len(operands)
+            or any(a.dtype.kind != "f" for a in known)
+        ):
             yield raw
             return
         (result,) = raw.outputs

@@ -6,6 +6,7 @@ a tie with an irrational root is impossible unless its factor is 0, which is exa
 
 from __future__ import annotations
 
+import functools
 from fractions import Fraction
 from math import ceil, floor, isqrt
 
@@ -211,7 +212,8 @@ def evaluate_node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type:
         case "PRelu":
             return np.where(x > 0, x, x * v[1])
         case "Clip":
-            return np.minimum(np.maximum(x, v[1]), v[2])
+            limits = (v[1], v[2]) if len(v) > 1 else (written(a["min"]), written(a["max"]))
+            return np.minimum(np.maximum(x, limits[0]), limits[1])
         case "Add":
             return x + v[1]
         case "Mul":
@@ -220,6 +222,14 @@ def evaluate_node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type:
             return x / v[1]
         case "Sub":
             return x - v[1]
+        case "Round" | "Floor" | "Ceil" | "Sign":
+            rounded = {"Sign": lambda t: (t > 0) - (t < 0)}.get(op, lambda t: round_by_name(t, op))
+            return np.vectorize(lambda t: Fraction(rounded(t)), "O")(x)
+        case "Max" | "Min":
+            choose = np.maximum if op == "Max" else np.minimum
+            return functools.reduce(choose, v)
+        case "Sum" | "Mean":
+            return sum(v) / (len(v) if op == "Mean" else 1)
         case "Pow":
             return x ** int(v[1])
         case _ if op in FUNCTIONS:
