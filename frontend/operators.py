@@ -40,11 +40,10 @@ from pefslc.frontend.pools import (
     import_global_average_pool,
     import_global_max_pool,
     import_max_pool,
-    import_reduce_max,
-    import_reduce_mean,
 )
 from pefslc.frontend.products import import_conv, import_conv_transpose, import_gemm, import_matmul
 from pefslc.frontend.quantizers import import_bipolar_quant, import_quant, import_trunc
+from pefslc.frontend.reductions import import_reduction
 from pefslc.frontend.resizing import import_resize
 from pefslc.frontend.rounded import import_rounded
 from pefslc.frontend.rounding_chains import DOMAIN, ROUNDINGS
@@ -82,8 +81,10 @@ OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Imported]] = {
     ("", "AveragePool"): also_for_sequences(import_average_pool),
     ("", "GlobalAveragePool"): also_for_sequences(import_global_average_pool),
     ("", "GlobalMaxPool"): also_for_integers(also_for_sequences(import_global_max_pool)),
-    ("", "ReduceMean"): also_for_sequences(import_reduce_mean),
-    ("", "ReduceMax"): also_for_integers(also_for_sequences(import_reduce_max)),
+    ("", "ReduceMean"): import_reduction,
+    ("", "ReduceSum"): import_reduction,
+    ("", "ReduceMax"): also_for_integers(import_reduction),
+    ("", "ReduceMin"): import_reduction,
     ("", "DepthToSpace"): also_for_integers(import_depth_to_space),
     ("", "SpaceToDepth"): also_for_integers(import_space_to_depth),
     ("", "Add"): also_for_rows(import_add),

@@ -101,6 +101,22 @@ MODELS: dict[str, tuple[Build, tuple[int, ...]]] = {
         lambda m, x: m.node("Gemm", flat(m, x), m.weight(weight(3, 120)), m.constant([1, 2, 3]), transB=1),
         (1, 3),
     ),
+    "gemm with alpha and beta": (
+        lambda m, x: m.node(
+            "Gemm", flat(m, x), m.weight(weight(3, 120)), m.constant([1, 2, 3]), transB=1, alpha=0.1, beta=-2.5
+        ),
+        (1, 3),
+    ),
+    "gemm with a quantized bias times beta": (
+        lambda m, x: m.node(
+            "Gemm", flat(m, x), m.weight(weight(3, 120)), m.weight([1, -2, 3], 2**-6, 12), transB=1, beta=0.3
+        ),
+        (1, 3),
+    ),
+    "gemm with a bias that beta takes off": (
+        lambda m, x: m.node("Gemm", flat(m, x), m.weight(weight(3, 120)), m.constant([1, 2, 3]), transB=1, beta=0.0),
+        (1, 3),
+    ),
     "gemm without transB": (
         lambda m, x: m.node("Gemm", flat(m, x), m.node("Transpose", m.weight(weight(3, 120)), perm=[1, 0]), transB=0),
         (1, 3),

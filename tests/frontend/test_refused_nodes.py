@@ -201,10 +201,10 @@ CASES: dict[str, tuple[Build, str]] = {
         "error[PEF0409]: some windows see no input: kernel [2, 2] with dilations [3, 3] and pads [3, 3, 3, 3] on "
         "[1, 2, 1, 1]\n  at:   n (MaxPool), tensor 'y'\n  help: reduce the padding or the dilation",
     ),
-    "mean over channels": (
-        node("ReduceMean", axes=[1]),
-        "error[PEF0402]: ReduceMean over axes [1] is not supported\n  at:   n (ReduceMean), tensor 'y'\n"
-        "  help: only the mean over H and W",
+    "mean over the batch": (
+        node("ReduceMean", axes=[0, 2, 3]),
+        "error[PEF0402]: ReduceMean over axes [0, 2, 3] of 4 is not supported\n  at:   n (ReduceMean), tensor 'y'\n"
+        "  help: over any axes but the batch's",
     ),
     "shape of floats": (
         lambda m, x: m.node("Reshape", x, m.constant([np.inf, 1]), name="n", output="y"),
