@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pefslc.frontend.broadcasting import import_expand
 from pefslc.frontend.builder import Builder, HostTail, IntegerTensor
 from pefslc.frontend.elementwise import (
     FUNCTIONS,
@@ -19,11 +20,11 @@ from pefslc.frontend.elementwise import (
     import_relu,
     import_sub,
 )
+from pefslc.frontend.gathering import import_concat
 from pefslc.frontend.integer_checks import INTEGER_OPERATORS, import_integer_operator
 from pefslc.frontend.integers import also_for_integers, import_cast
 from pefslc.frontend.linear_quantizers import import_dequantize_linear, import_quantize_linear
 from pefslc.frontend.movement import (
-    import_concat,
     import_flatten,
     import_identity,
     import_reshape,
@@ -93,6 +94,7 @@ OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Imported]] = {
     ("", "Sub"): also_for_rows(import_sub),
     ("", "Neg"): also_for_rows(import_neg),
     **{("", name): also_for_rows(import_function) for name in FUNCTIONS},
+    ("", "Expand"): import_expand,
     ("", "Concat"): also_for_integers(import_concat),
     ("", "Flatten"): also_for_integers(import_flatten),
     ("", "Reshape"): also_for_integers(import_reshape),
