@@ -16,21 +16,20 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.builder import Builder, IntegerTensor
 from pefslc.frontend.integer_inputs import dequantized_input, values_as_integers
 from pefslc.frontend.node import Node, constant_array
+from pefslc.frontend.quantized_constants import format_of, quantized_constant
 from pefslc.frontend.quantizers import exact_scale, positive_steps
-from pefslc.frontend.weights import back_from_first, channel_axes, with_axis_first
-from pefslc.ir.quantized import Clip, Constant, Quantize, QuantizedConstant
-from pefslc.ir.value import IntArray, Value
+from pefslc.frontend.weights import channel_axes, with_axis_first
+from pefslc.ir.quantized import Clip, Constant, Quantize
+from pefslc.ir.value import Value
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale
 
 __all__ = [
     "clip_integers",
     "dequantized",
-    "format_of",
     "import_dequantize_linear",
     "import_quantize_linear",
     "integer_output",
-    "quantized_constant",
     "type_range",
 ]
 
@@ -164,43 +163,6 @@ def _clipped(builder: Builder, node: Node, x: Value, low: int, high: int, tensor
     return builder.append(Clip(result=builder.real(x.type.shape, node), input=x, low=limits[0], high=limits[1]))
 
 
-def quantized_constant(
-    builder: Builder,
-    node: Node,
-    codes: NDArray[np.int64],
-    limits: tuple[int, int],
-    scale: Scale,
-    zero_points: NDArray[np.int64],
-    axis: int,
-) -> Value:
-    """A constant of the file as (codes - zero point) * scale.
-
-    limits       of the codes' type
-    zero_points  one, or one for each index along `axis`, as the scales
-    """
-    (low, high), zero_point = limits, int(zero_points[0])
-    if (zero_points != zero_point).any():  # one per channel: the codes become those of a symmetric quantizer
-        aligned = zero_points.reshape([-1 if i == axis else 1 for i in range(codes.ndim)])
-        codes, low, high = codes - aligned, low - int(zero_points.max()), high - int(zero_points.min())
-        zero_point = 0
-    bits = max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + (low < 0)
-    quantization = format_of(low, high, scale, zero_point) or Quantization(
-        bits=max(bits, 1), signed=low < 0, scale=scale, zero_point=zero_point
-    )
-    if not scale.per_channel:
-        axis = 0
-    elif axis not in channel_axes(node, tuple(codes.shape)):
-        raise node.fault(
-            Code.SCALE_SHAPE,
-            f"a scale along axis {axis} of a constant is not supported",
-            hint="along the output channels",
-        )
-    data = IntArray((np.moveaxis(codes, axis, 0) if axis else codes).copy())
-    result = builder.new_value(data.shape, quantization, node.origin)
-    constant = builder.append(QuantizedConstant(result=result, codes=data))
-    return back_from_first(builder, constant, axis)
-
-
 def _zero_points(node: Node, array: NDArray[np.generic], shape: tuple[int, ...], axis: int) -> NDArray[np.int64]:
     """One, or one for each index along `axis` of a tensor."""
     if array.dtype.kind == "f" or not (array.size == 1 or (0 <= axis < len(shape) and array.size == shape[axis])):
@@ -210,17 +172,6 @@ def _zero_points(node: Node, array: NDArray[np.generic], shape: tuple[int, ...],
             hint="one integer, or one for each channel",
         )
     return array.astype(np.int64).reshape(-1)
-
-
-def format_of(low: int, high: int, scale: Scale, zero_point: int) -> Quantization | None:
-    """The format whose codes are [low, high]."""
-    widest = (high + 1).bit_length() + (low < 0)  # that of a narrow unsigned format, one code below a power of two
-    for bits in range(max(widest - 1, 1), widest + 1):
-        for narrow in (False, True):
-            q = Quantization(bits=bits, signed=low < 0, narrow=narrow, scale=scale, zero_point=zero_point)
-            if (q.low, q.high) == (low, high):
-                return q
-    return None
 
 
 def _integers(builder: Builder, node: Node) -> IntegerTensor | None:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.builder import Builder
-from pefslc.frontend.linear_quantizers import format_of, quantized_constant
 from pefslc.frontend.node import Node, constant_array
+from pefslc.frontend.quantized_constants import format_of, quantized_constant
 from pefslc.frontend.rounding_chains import Rounding
 from pefslc.ir.quantized import BiasAdd, Clip, Quantize, Scaling
 from pefslc.ir.value import Value
