@@ -14,6 +14,7 @@ import onnx_graphsurgeon as gs
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
+from pefslc.frontend.branches import hand_out, taken_branch
 from pefslc.frontend.builder import Builder, HostTail, IntegerTensor
 from pefslc.frontend.constants import fold_constant_node
 from pefslc.frontend.given_shapes import NOTHING_GIVEN, GivenShapes
@@ -71,15 +72,7 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Imported:
     builder = Builder(given, set(loaded.unreadable), list(loaded.problems))
     builder.problems += given.problems([t.name for t in loaded.graph.inputs])
     inputs = [builder.add_input(tensor) for tensor in loaded.graph.inputs]
-    for raw in loaded.graph.nodes:
-        node = Node(raw, loaded.opset)
-        if node.op_type == "Constant" and not node.domain:
-            continue  # read where it is used
-        try:
-            _import_node(builder, node, loaded.graph.outputs)
-        except CompileError as e:
-            builder.problems.extend(e.problems)
-            builder.stand_in(node)
+    _import_nodes(builder, loaded.graph.nodes, loaded.graph.outputs, loaded.opset)
     for tensor in loaded.graph.outputs:
         if tensor.name in builder.integers and tensor.name not in builder.values:
             _integer_output(builder, tensor, loaded.opset)
@@ -92,6 +85,24 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Imported:
         tuple(problem.with_shape(shapes) for problem in builder.problems),
         loaded.notes,
     )
+
+
+def _import_nodes(builder: Builder, nodes: Sequence[gs.Node], outputs: Sequence[gs.Tensor], opset: int) -> None:
+    """Import them one by one, and note what is wrong with each."""
+    for raw in nodes:
+        node = Node(raw, opset)
+        if node.op_type == "Constant" and not node.domain:
+            continue  # read where it is used
+        try:
+            if node.op_type == "If" and not node.domain:
+                branch = taken_branch(node)
+                _import_nodes(builder, branch.nodes, [*outputs, *branch.outputs], opset)
+                hand_out(builder, node, branch)
+            else:
+                _import_node(builder, node, outputs)
+        except CompileError as e:
+            builder.problems.extend(e.problems)
+            builder.stand_in(node)
 
 
 def _integer_output(builder: Builder, tensor: gs.Tensor, opset: int) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import onnx_graphsurgeon as gs
 
+from pefslc.frontend.branches import names_read
+
 __all__ = ["nodes_that_outputs_need"]
 
 
@@ -19,7 +21,7 @@ def nodes_that_outputs_need(graph: gs.Graph, ordered: Sequence[gs.Node]) -> list
     for node in reversed(ordered):
         if any(tensor.name in needed for tensor in node.outputs):
             kept.append(node)
-            needed.update(tensor.name for tensor in node.inputs)
+            needed.update(names_read(node))
         else:
             node.inputs.clear()  # so that nobody is taken for a reader of them
     return kept[::-1]
