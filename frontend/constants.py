@@ -62,6 +62,8 @@ def fold_constant_node(node: Node, shape_of: Callable[[str], Shape | None]) -> A
     arrays = [constant_array(t) for t in node.inputs if not t.is_empty()]
     if node.op_type == "Identity" and len(arrays) == 1:
         return arrays[0]  # of any type: exporters write it where several parameters have the same values
+    if node.op_type == "Cast" and arrays and arrays[0] is not None and arrays[0].dtype.name == "bfloat16":
+        arrays = [arrays[0].astype(np.float32)]  # which holds each of them
     known = [a for a in arrays if a is not None and a.dtype.kind in "iubf"]
     if not arrays or len(known) != len(arrays) or not _is_small(node, known):
         return None

@@ -23,6 +23,7 @@ from pefslc.numeric.expression import Call, Expression, Function, X, number
 from pefslc.numeric.stages import Affine, LeakyReluStage
 
 __all__ = [
+    "FOREIGN_FUNCTIONS",
     "FUNCTIONS",
     "import_add",
     "import_batch_norm",
@@ -103,14 +104,20 @@ FUNCTIONS: dict[str, Callable[[Node], Expression]] = {
     "Softplus": _plain(Function.SOFTPLUS),
     "Softsign": _plain(Function.SOFTSIGN),
     "Sqrt": _plain(Function.SQRT),
+    "Swish": lambda n: _product(X, Call(Function.SIGMOID, (_product(_attribute(n, "alpha", 1.0), X),))),
     "Tanh": _plain(Function.TANH),
+}
+# ONNX Runtime's own names of them: QuickGelu is x * sigmoid(1.702 * x) of an alpha that the file has.
+FOREIGN_FUNCTIONS: dict[str, Callable[[Node], Expression]] = {
+    "Gelu": _gelu,
+    "QuickGelu": lambda n: _product(X, Call(Function.SIGMOID, (_product(_attribute(n, "alpha", 1.702), X),))),
 }
 
 
 def import_function(builder: Builder, node: Node) -> Value:
-    """A function of one tensor: one of FUNCTIONS."""
+    """A function of one tensor: one of FUNCTIONS, or of FOREIGN_FUNCTIONS."""
     x = builder.operand(node, 0)
-    function = FUNCTIONS[node.op_type](node)
+    function = (FOREIGN_FUNCTIONS if node.domain == "com.microsoft" else FUNCTIONS)[node.op_type](node)
     return builder.append(Apply(result=builder.real(x.type.shape, node), input=x, function=function))
 
 

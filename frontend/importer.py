@@ -17,6 +17,7 @@ from pefslc.diagnostics.errors import CompileError, Problem, quote
 from pefslc.frontend.branches import hand_out, taken_branch
 from pefslc.frontend.builder import Builder, HostTail, IntegerTensor
 from pefslc.frontend.constants import fold_constant_node
+from pefslc.frontend.foreign_operators import hint_for
 from pefslc.frontend.given_shapes import NOTHING_GIVEN, GivenShapes
 from pefslc.frontend.integer_inputs import check_reads_integers
 from pefslc.frontend.integer_operators import spell_integer_operators
@@ -163,10 +164,8 @@ def _graph_name(path: Path) -> str:
 
 def _unsupported(node: Node) -> CompileError:
     domain = f" of domain {quote(node.domain)}" if node.domain else ""
-    hint = "docs/operators.md lists what is; replace it in the model"
-    if node.op_type == "FloatQuant":
-        hint = "use integer quantizers: minifloat formats have no fixed-point twin"
-    elif not domain and ("qonnx", node.op_type) in OPERATORS:
+    hint = hint_for(node.domain, node.op_type)
+    if not domain and ("qonnx", node.op_type) in OPERATORS:
         domain = " of ONNX's own domain"
         hint = (
             f"{node.op_type} is QONNX's: the file lacks its domain; give these nodes domain='qonnx.custom_op.general' "

@@ -33,6 +33,7 @@ __all__ = [
     "type_range",
 ]
 
+_EXACT_PRECISIONS = (0, 1, 11)  # the scale's, FLOAT, DOUBLE
 _INTEGER = re.compile(r"(u?)int(\d+)")
 
 
@@ -41,6 +42,12 @@ def import_quantize_linear(builder: Builder, node: Node) -> IntegerTensor:
     x = builder.operand(node, 0)
     axis = _axis(node, len(x.type.shape))
     node.ignore("saturate")  # of float8 only
+    if (precision := node.take_int("precision", 0)) not in _EXACT_PRECISIONS:  # of the division, since opset 23
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE,
+            f"QuantizeLinear with precision={precision} is not supported",
+            hint="leave it out, or take float32",
+        )
     zero_points = node.constant(2, "zero point") if node.has_input(2) else np.zeros(1, dtype=_output_type(node))
     low, high = type_range(node, zero_points.dtype)
     codes = _zero_points(node, zero_points, x.type.shape, axis)

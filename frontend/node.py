@@ -157,5 +157,8 @@ def constant_array(tensor: gs.Tensor) -> NDArray[np.generic] | None:
     for name, dtype in _CONSTANT_ATTRIBUTES.items():
         if name in producer.attrs:
             value = producer.attrs[name]
-            return np.asarray(value.values if isinstance(value, gs.Constant) else value, dtype)
+            try:
+                return np.asarray(value.values if isinstance(value, gs.Constant) else value, dtype)
+            except (OverflowError, TypeError, ValueError):
+                return None  # a damaged file: an attribute of another type than its name says
     return None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pefslc.frontend.broadcasting import import_expand
 from pefslc.frontend.builder import Builder, HostTail, IntegerTensor
 from pefslc.frontend.elementwise import (
+    FOREIGN_FUNCTIONS,
     FUNCTIONS,
     import_add,
     import_batch_norm,
@@ -94,6 +95,7 @@ OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Imported]] = {
     ("", "Sub"): also_for_rows(import_sub),
     ("", "Neg"): also_for_rows(import_neg),
     **{("", name): also_for_rows(import_function) for name in FUNCTIONS},
+    **{("com.microsoft", name): also_for_rows(import_function) for name in FOREIGN_FUNCTIONS},
     ("", "Expand"): import_expand,
     ("", "Concat"): also_for_integers(import_concat),
     ("", "Flatten"): also_for_integers(import_flatten),

@@ -46,19 +46,21 @@ def import_pad(builder: Builder, node: Node) -> Value:
     axes = list(range(rank))
     if node.has_input(3):
         axes = [a % rank for a in node.integers(3, "axes")]
-    if len(counts) != 2 * len(axes) or min(counts, default=0) < 0:
+    if len(counts) != 2 * len(axes):
         raise node.fault(
-            Code.UNSUPPORTED_ATTRIBUTE,
-            f"pads={list(counts)} is not supported",
-            hint=f"{2 * len(axes)} numbers, none negative",
+            Code.UNSUPPORTED_ATTRIBUTE, f"pads={list(counts)} is not supported", hint=f"{2 * len(axes)} numbers"
         )
     before, after = [0] * rank, [0] * rank
     for i, axis in enumerate(axes):
         before[axis], after[axis] = counts[i], counts[len(axes) + i]
     if before[0] or after[0]:
         raise node.fault(Code.UNSUPPORTED_SHAPE, "Pad of the batch axis is not supported")
+    x = _cropped(builder, node, x, before, after)
+    before, after = [max(n, 0) for n in before], [max(n, 0) for n in after]
     if mode != "constant":
         return _with_edges(builder, node, x, mode, before, after)
+    if not any((*before, *after)):
+        return x
     shape = tuple(b + size + a for b, size, a in zip(before, x.type.shape, after, strict=True))
     result = builder.new_value(shape, x.type.element, node.origin)
     return builder.append(Pad(result=result, input=x, before=tuple(before), after=tuple(after)))
@@ -73,4 +75,15 @@ def _with_edges(
             check_size((*x.type.shape[:axis], low + size + high, *x.type.shape[axis + 1 :]), node.origin)
             indices = [_INDICES[mode](i, size) for i in range(-low, size + high)]
             x = taken_along(builder, node, x, axis, indices)
+    return x
+
+
+def _cropped(builder: Builder, node: Node, x: Value, before: Sequence[int], after: Sequence[int]) -> Value:
+    """x without what negative pads take off."""
+    for axis, (low, high) in enumerate(zip(before, after, strict=True)):
+        if min(low, high) < 0:
+            left = range(x.type.shape[axis])[max(-low, 0) : x.type.shape[axis] - max(-high, 0)]
+            if not left:
+                raise node.fault(Code.EMPTY_AXIS, f"Pad of {list(x.type.shape)} leaves nothing of axis {axis}")
+            x = taken_along(builder, node, x, axis, left)
     return x

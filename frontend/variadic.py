@@ -17,14 +17,14 @@ import onnx_graphsurgeon as gs
 
 from pefslc.frontend.node import constant_array
 
-__all__ = ["spell_variadic_operators"]
+__all__ = ["VARIADIC", "spell_variadic_operators"]
 
-_OPERATORS = ("Max", "Mean", "Min", "Sum")
+VARIADIC = ("Max", "Mean", "Min", "Sum")
 
 
 def spell_variadic_operators(graph: gs.Graph, opset: int) -> None:
     """Rewrite these operators, but those of constants alone; the nodes stay in execution order."""
-    if any(node.op in _OPERATORS for node in graph.nodes):
+    if any(node.op in VARIADIC for node in graph.nodes):
         rewriter = _Rewriter({*graph.tensors()}, opset)
         graph.nodes = [made for node in list(graph.nodes) for made in rewriter.rewritten(node)]
 
@@ -39,7 +39,7 @@ class _Rewriter:
     def rewritten(self, raw: gs.Node) -> Iterator[gs.Node]:
         """What stands in the place of the node."""
         operands = list(raw.inputs)
-        if raw.op not in _OPERATORS or raw.domain or raw.attrs or not operands or len(raw.outputs) != 1:
+        if raw.op not in VARIADIC or raw.domain or raw.attrs or not operands or len(raw.outputs) != 1:
             yield raw
             return
         known = [array for array in map(constant_array, operands) if array is not None]

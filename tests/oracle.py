@@ -144,12 +144,14 @@ FUNCTIONS = {
     "Log": logarithm,
     "Mish": lambda x: x * _tanh(_softplus(x)),
     "Neg": lambda x: -x,
+    "QuickGelu": lambda x, alpha=Fraction("1.702"): x * _sigmoid(alpha * x),
     "Reciprocal": lambda x: 1 / x,
     "Selu": lambda x, alpha=_SELU[0], gamma=_SELU[1]: gamma * (x if x > 0 else alpha * (exponential(x) - 1)),
     "Sigmoid": _sigmoid,
     "Softplus": _softplus,
     "Softsign": lambda x: x / (1 + abs(x)),
     "Sqrt": square_root,
+    "Swish": lambda x, alpha=1: x * _sigmoid(alpha * x),
     "Tanh": _tanh,
 }
 

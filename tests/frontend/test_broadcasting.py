@@ -106,6 +106,17 @@ def test_padding_by_what_lies_at_the_edges(mode: str, pads: tuple[int, int, int,
     check(tmp_path, build, lambda x: np.pad(x, widths, mode=mode), SHAPE, opset=19)
 
 
+@pytest.mark.parametrize("mode", ["constant", "edge"])
+def test_negative_pads_crop(mode: str, tmp_path: Path) -> None:
+    """What is cropped is gone before the other side is padded."""
+
+    def build(m: ModelBuilder, inputs: list[str]) -> str:
+        return m.node("Pad", inputs[0], m.constant([0, 0, -1, 2, 0, 0, -1, -2], dtype=np.int64), mode=mode)
+
+    widths = ((0, 0), (0, 0), (0, 0), (2, 0))
+    check(tmp_path, build, lambda x: np.pad(x[:, :, 1:-1, :-2], widths, mode=mode), SHAPE)
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
