@@ -20,11 +20,12 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError
 from pefslc.frontend.node import Node, constant_array
 from pefslc.frontend.sizes import LARGEST_TENSOR
 from pefslc.geometry.shapes import Shape, element_count
 
-__all__ = ["fold_constant_node"]
+__all__ = ["fold_constant_node", "fold_constants"]
 
 Array = NDArray[np.generic]
 
@@ -61,12 +62,32 @@ def fold_constant_node(node: Node, shape_of: Callable[[str], Shape | None]) -> A
     arrays = [constant_array(t) for t in node.inputs if not t.is_empty()]
     if node.op_type == "Identity" and len(arrays) == 1:
         return arrays[0]  # of any type: exporters write it where several parameters have the same values
+    if node.op_type == "Cast" and arrays and arrays[0] is not None and arrays[0].dtype.name == "bfloat16":
+        arrays = [arrays[0].astype(np.float32)]  # which holds each of them
     known = [a for a in arrays if a is not None and a.dtype.kind in "iubf"]
     if not arrays or len(known) != len(arrays) or not _is_small(node, known):
         return None
     if node.op_type == "Clip" and known[0].dtype.kind in "iu":
         return None  # between quantizer and dequantizer: it says how wide the integers are
     return _evaluated(node, known)
+
+
+def fold_constants(graph: gs.Graph, opset: int, but: tuple[str, ...] = ()) -> None:
+    """Evaluate what is computed from constants alone before anything is imported, but the operators `but`.
+
+    Exporters write scales as Identity of each other, or as products.
+    """
+    kept = []
+    for raw in graph.nodes:
+        try:
+            array = None if raw.op in but else fold_constant_node(Node(raw, opset), lambda _: None)
+        except CompileError:  # the importer says it
+            array = None
+        if array is None or any(tensor is raw.outputs[0] for tensor in graph.outputs):
+            kept.append(raw)
+        else:
+            raw.outputs[0].to_constant(array)
+    graph.nodes = kept
 
 
 def _is_small(node: Node, arrays: Sequence[Array]) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
+from pefslc.frontend.broadcasting import broadcast_shape, expanded
 from pefslc.frontend.builder import Builder, IntegerTensor
 from pefslc.frontend.constant_operands import is_constant, is_quantized_constant, per_channel
 from pefslc.frontend.linear_quantizers import clip_integers
@@ -22,6 +23,7 @@ from pefslc.numeric.expression import Call, Expression, Function, X, number
 from pefslc.numeric.stages import Affine, LeakyReluStage
 
 __all__ = [
+    "FOREIGN_FUNCTIONS",
     "FUNCTIONS",
     "import_add",
     "import_batch_norm",
@@ -102,14 +104,20 @@ FUNCTIONS: dict[str, Callable[[Node], Expression]] = {
     "Softplus": _plain(Function.SOFTPLUS),
     "Softsign": _plain(Function.SOFTSIGN),
     "Sqrt": _plain(Function.SQRT),
+    "Swish": lambda n: _product(X, Call(Function.SIGMOID, (_product(_attribute(n, "alpha", 1.0), X),))),
     "Tanh": _plain(Function.TANH),
+}
+# ONNX Runtime's own names of them: QuickGelu is x * sigmoid(1.702 * x) of an alpha that the file has.
+FOREIGN_FUNCTIONS: dict[str, Callable[[Node], Expression]] = {
+    "Gelu": _gelu,
+    "QuickGelu": lambda n: _product(X, Call(Function.SIGMOID, (_product(_attribute(n, "alpha", 1.702), X),))),
 }
 
 
 def import_function(builder: Builder, node: Node) -> Value:
-    """A function of one tensor: one of FUNCTIONS."""
+    """A function of one tensor: one of FUNCTIONS, or of FOREIGN_FUNCTIONS."""
     x = builder.operand(node, 0)
-    function = FUNCTIONS[node.op_type](node)
+    function = (FOREIGN_FUNCTIONS if node.domain == "com.microsoft" else FUNCTIONS)[node.op_type](node)
     return builder.append(Apply(result=builder.real(x.type.shape, node), input=x, function=function))
 
 
@@ -187,7 +195,7 @@ def _finite(node: Node, index: int, what: str) -> NDArray[np.float64]:
 
 
 def import_add(builder: Builder, node: Node) -> Value:
-    """Add(x, y) of one shape, or Add(x, constant): one number, or one per channel."""
+    """Add(x, y), broadcast, or Add(x, constant): one number, or one per channel."""
     constants = [is_constant(builder, t) for t in node.inputs]
     if any(constants):
         return _add_constant(builder, node, constants.index(True))
@@ -195,13 +203,20 @@ def import_add(builder: Builder, node: Node) -> Value:
 
 
 def _sum(builder: Builder, node: Node, lhs: Value, rhs: Value) -> Value:
-    if lhs.type.shape != rhs.type.shape:
+    lhs, rhs = _of_one_shape(builder, node, lhs, rhs)
+    return builder.append(Add(result=builder.real(lhs.type.shape, node), lhs=lhs, rhs=rhs))
+
+
+def _of_one_shape(builder: Builder, node: Node, lhs: Value, rhs: Value) -> tuple[Value, Value]:
+    """Both, with what the other has more of repeated."""
+    shape = broadcast_shape(lhs.type.shape, rhs.type.shape)
+    if shape is None or len(lhs.type.shape) != len(rhs.type.shape):
         raise node.fault(
             Code.UNSUPPORTED_SHAPE,
             f"{node.op_type} of {list(lhs.type.shape)} and {list(rhs.type.shape)} is not supported",
-            hint="shapes must be equal",
+            hint="equal shapes, but for axes of size 1",
         )
-    return builder.append(Add(result=builder.real(lhs.type.shape, node), lhs=lhs, rhs=rhs))
+    return expanded(builder, node, lhs, shape), expanded(builder, node, rhs, shape)
 
 
 def _add_constant(builder: Builder, node: Node, index: int) -> Value:
@@ -222,19 +237,15 @@ def _with_bias(builder: Builder, node: Node, product: Conv | Linear, bias: Value
 
 
 def import_mul(builder: Builder, node: Node) -> Value:
-    """Mul(x, y) of one shape, or by a gate [N, C, 1, 1], or by a constant as in Add."""
+    """Mul(x, y), broadcast, or by a gate [N, C, 1, 1], or by a constant as in Add."""
     constants = [is_constant(builder, t) for t in node.inputs]
     if any(constants):
         return _scaled(builder, node, 1 - constants.index(True), per_channel(builder, node, constants.index(True)))
     lhs, rhs = builder.operand(node, 0), builder.operand(node, 1)
     if lhs.type.shape == gate_shape(rhs.type.shape):
         lhs, rhs = rhs, lhs
-    if rhs.type.shape not in (lhs.type.shape, gate_shape(lhs.type.shape)):
-        raise node.fault(
-            Code.SHAPE_MISMATCH,
-            f"Mul of {list(lhs.type.shape)} and {list(rhs.type.shape)} is not supported",
-            hint="equal shapes, or one number for each channel: [N, C, 1, 1]",
-        )
+    if rhs.type.shape != gate_shape(lhs.type.shape):
+        lhs, rhs = _of_one_shape(builder, node, lhs, rhs)
     return builder.append(Multiply(result=builder.real(lhs.type.shape, node), lhs=lhs, rhs=rhs))
 
 
@@ -256,7 +267,7 @@ def import_neg(builder: Builder, node: Node) -> Value:
 
 
 def import_sub(builder: Builder, node: Node) -> Value:
-    """Sub(x, y) of one shape, as x + -1 * y; or Sub(x, constant) or Sub(constant, x), as in Add."""
+    """Sub(x, y), broadcast, as x + -1 * y; or Sub(x, constant) or Sub(constant, x), as in Add."""
     constants = [is_constant(builder, t) for t in node.inputs]
     if not any(constants):
         return _sum(builder, node, builder.operand(node, 0), _scaled(builder, node, 1, (Fraction(-1),)))

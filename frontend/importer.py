@@ -14,9 +14,11 @@ import onnx_graphsurgeon as gs
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
+from pefslc.frontend.branches import hand_out, taken_branch
 from pefslc.frontend.builder import Builder, HostTail, IntegerTensor
 from pefslc.frontend.constants import fold_constant_node
 from pefslc.frontend.external_data import MOST_DATA_BYTES
+from pefslc.frontend.foreign_operators import hint_for
 from pefslc.frontend.given_shapes import NOTHING_GIVEN, GivenShapes
 from pefslc.frontend.integer_inputs import check_reads_integers
 from pefslc.frontend.integer_operators import spell_integer_operators
@@ -25,7 +27,9 @@ from pefslc.frontend.load import load_onnx
 from pefslc.frontend.node import Node
 from pefslc.frontend.operators import OPERATORS
 from pefslc.frontend.opsets import QONNX_DOMAINS
+from pefslc.frontend.rounding_chains import spell_rounding_chains
 from pefslc.frontend.tails import passed_on, with_functions
+from pefslc.frontend.variadic import spell_variadic_operators
 from pefslc.ir.graph import Graph, Level
 
 __all__ = ["Imported", "import_model", "survey_model"]
@@ -67,19 +71,13 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN, most_data_bytes
     most_data_bytes  that are read from files beside it
     """
     loaded = load_onnx(path, most_data_bytes)
+    spell_variadic_operators(loaded.graph, loaded.opset)
+    spell_rounding_chains(loaded.graph, loaded.opset)
     spell_integer_operators(loaded.graph, loaded.opset)
     builder = Builder(given, set(loaded.unreadable), list(loaded.problems))
     builder.problems += given.problems([t.name for t in loaded.graph.inputs])
     inputs = [builder.add_input(tensor) for tensor in loaded.graph.inputs]
-    for raw in loaded.graph.nodes:
-        node = Node(raw, loaded.opset)
-        if node.op_type == "Constant" and not node.domain:
-            continue  # read where it is used
-        try:
-            _import_node(builder, node, loaded.graph.outputs)
-        except CompileError as e:
-            builder.problems.extend(e.problems)
-            builder.stand_in(node)
+    _import_nodes(builder, loaded.graph.nodes, loaded.graph.outputs, loaded.opset)
     for tensor in loaded.graph.outputs:
         if tensor.name in builder.integers and tensor.name not in builder.values:
             _integer_output(builder, tensor, loaded.opset)
@@ -93,6 +91,24 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN, most_data_bytes
         loaded.notes,
         loaded.data_sha256,
     )
+
+
+def _import_nodes(builder: Builder, nodes: Sequence[gs.Node], outputs: Sequence[gs.Tensor], opset: int) -> None:
+    """Import them one by one, and note what is wrong with each."""
+    for raw in nodes:
+        node = Node(raw, opset)
+        if node.op_type == "Constant" and not node.domain:
+            continue  # read where it is used
+        try:
+            if node.op_type == "If" and not node.domain:
+                branch = taken_branch(node)
+                _import_nodes(builder, branch.nodes, [*outputs, *branch.outputs], opset)
+                hand_out(builder, node, branch)
+            else:
+                _import_node(builder, node, outputs)
+        except CompileError as e:
+            builder.problems.extend(e.problems)
+            builder.stand_in(node)
 
 
 def _integer_output(builder: Builder, tensor: gs.Tensor, opset: int) -> None:
@@ -153,10 +169,8 @@ def _graph_name(path: Path) -> str:
 
 def _unsupported(node: Node) -> CompileError:
     domain = f" of domain {quote(node.domain)}" if node.domain else ""
-    hint = "docs/operators.md lists what is; replace it in the model"
-    if node.op_type == "FloatQuant":
-        hint = "use integer quantizers: minifloat formats have no fixed-point twin"
-    elif not domain and ("qonnx", node.op_type) in OPERATORS:
+    hint = hint_for(node.domain, node.op_type)
+    if not domain and ("qonnx", node.op_type) in OPERATORS:
         domain = " of ONNX's own domain"
         hint = (
             f"{node.op_type} is QONNX's: the file lacks its domain; give these nodes domain='qonnx.custom_op.general' "

@@ -28,6 +28,13 @@ def check_integer_operator(node: Node) -> None:
         _check_operand(node, operand)
     if form.bias is not None and node.has_input(form.bias) and positive_steps(node, 1).size > 1:
         raise node.fault(Code.SCALE_PER_CHANNEL, "several scales of the input are not supported")
+    if form.op == "Gemm" and node.raw.attrs.get("alpha", 1.0) != 1:  # the scale of the bias has it as a factor, too
+        alpha = node.raw.attrs["alpha"]
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE,
+            f"{node.op_type} with alpha={alpha} is not supported",
+            hint="fold it into the scale of the weight, and of the bias",
+        )
     if form.scale is None:
         check_sums(node)
     elif form.op != "Gemm" or node.has_input(form.scale):

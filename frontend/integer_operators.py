@@ -16,7 +16,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from pefslc.diagnostics.errors import CompileError
-from pefslc.frontend.constants import fold_constant_node
+from pefslc.frontend.constants import fold_constants
 from pefslc.frontend.integer_checks import check_integer_operator, integer_type
 from pefslc.frontend.integer_forms import FORMS, Form, channel_axis, form_of, name_of
 from pefslc.frontend.integer_sums import ARITHMETIC, becomes, factor_of_sums, scale_behind
@@ -29,24 +29,9 @@ def spell_integer_operators(graph: gs.Graph, opset: int) -> None:
     """Rewrite the operators on integers that are whole; the nodes stay in execution order."""
     if not any(name_of(node) in FORMS for node in graph.nodes):
         return
-    graph.nodes = _without_constant_nodes(graph, opset)
+    fold_constants(graph, opset)
     rewriter = _Rewriter(graph, opset)
     graph.nodes = [made for node in list(graph.nodes) for made in rewriter.rewritten(node)]
-
-
-def _without_constant_nodes(graph: gs.Graph, opset: int) -> list[gs.Node]:
-    """The other nodes: exporters write scales as Identity of each other, or as products."""
-    kept = []
-    for raw in graph.nodes:
-        try:
-            array = fold_constant_node(Node(raw, opset), lambda _: None)
-        except CompileError:  # the importer says it
-            array = None
-        if array is None or any(tensor is raw.outputs[0] for tensor in graph.outputs):
-            kept.append(raw)
-        else:
-            raw.outputs[0].to_constant(array)
-    return kept
 
 
 @dataclass

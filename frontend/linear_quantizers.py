@@ -16,10 +16,11 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.builder import Builder, IntegerTensor
 from pefslc.frontend.integer_inputs import dequantized_input, values_as_integers
 from pefslc.frontend.node import Node, constant_array
+from pefslc.frontend.quantized_constants import format_of, quantized_constant
 from pefslc.frontend.quantizers import exact_scale, positive_steps
-from pefslc.frontend.weights import back_from_first, channel_axes, with_axis_first
-from pefslc.ir.quantized import Clip, Constant, Quantize, QuantizedConstant
-from pefslc.ir.value import IntArray, Value
+from pefslc.frontend.weights import channel_axes, with_axis_first
+from pefslc.ir.quantized import Clip, Constant, Quantize
+from pefslc.ir.value import Value
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale
 
@@ -32,6 +33,7 @@ __all__ = [
     "type_range",
 ]
 
+_EXACT_PRECISIONS = (0, 1, 11)  # the scale's, FLOAT, DOUBLE
 _INTEGER = re.compile(r"(u?)int(\d+)")
 
 
@@ -40,6 +42,12 @@ def import_quantize_linear(builder: Builder, node: Node) -> IntegerTensor:
     x = builder.operand(node, 0)
     axis = _axis(node, len(x.type.shape))
     node.ignore("saturate")  # of float8 only
+    if (precision := node.take_int("precision", 0)) not in _EXACT_PRECISIONS:  # of the division, since opset 23
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE,
+            f"QuantizeLinear with precision={precision} is not supported",
+            hint="leave it out, or take float32",
+        )
     zero_points = node.constant(2, "zero point") if node.has_input(2) else np.zeros(1, dtype=_output_type(node))
     low, high = type_range(node, zero_points.dtype)
     codes = _zero_points(node, zero_points, x.type.shape, axis)
@@ -100,7 +108,8 @@ def import_dequantize_linear(builder: Builder, node: Node) -> Value:
     if node.has_input(2):
         zero_points = _zero_points(node, node.constant(2, "zero point"), shape, axis)
     if not isinstance(tensor.source, Value):
-        return _constant(builder, node, tensor, scale, zero_points, axis)
+        limits = tensor.low, tensor.high
+        return quantized_constant(builder, node, tensor.source, limits, scale, zero_points, axis)
     if set(zero_points.tolist()) != {tensor.zero_point} or not _has_scales(tensor, scale, axis):
         raise node.fault(
             Code.QUANTIZER_INPUTS,
@@ -161,7 +170,7 @@ def dequantized(builder: Builder, node: Node, tensor: IntegerTensor) -> Value:
     assert scale is not None
     if tensor.is_quantized:
         return x
-    found = _format(tensor.low, tensor.high, scale, zero_point)
+    found = format_of(tensor.low, tensor.high, scale, zero_point)
     bits = max(tensor.high.bit_length(), (-tensor.low - 1).bit_length() if tensor.low < 0 else 0)
     signed = tensor.low < 0
     quantization = found or Quantization(bits=bits + signed, signed=signed, scale=scale, zero_point=zero_point)
@@ -189,34 +198,6 @@ def _clipped(builder: Builder, node: Node, x: Value, low: int, high: int, tensor
     return builder.append(Clip(result=builder.real(x.type.shape, node), input=x, low=limits[0], high=limits[1]))
 
 
-def _constant(
-    builder: Builder, node: Node, tensor: IntegerTensor, scale: Scale, zero_points: NDArray[np.int64], axis: int
-) -> Value:
-    codes = tensor.source
-    assert not isinstance(codes, Value)
-    low, high, zero_point = tensor.low, tensor.high, int(zero_points[0])
-    if (zero_points != zero_point).any():  # one per channel: the codes become those of a symmetric quantizer
-        aligned = zero_points.reshape([-1 if i == axis else 1 for i in range(codes.ndim)])
-        codes, low, high = codes - aligned, low - int(zero_points.max()), high - int(zero_points.min())
-        zero_point = 0
-    bits = max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + (low < 0)
-    quantization = _format(low, high, scale, zero_point) or Quantization(
-        bits=max(bits, 1), signed=low < 0, scale=scale, zero_point=zero_point
-    )
-    if not scale.per_channel:
-        axis = 0
-    elif axis not in channel_axes(node, tuple(codes.shape)):
-        raise node.fault(
-            Code.SCALE_SHAPE,
-            f"a scale along axis {axis} of a constant is not supported",
-            hint="along the output channels",
-        )
-    data = IntArray((np.moveaxis(codes, axis, 0) if axis else codes).copy())
-    result = builder.new_value(data.shape, quantization, node.origin)
-    constant = builder.append(QuantizedConstant(result=result, codes=data))
-    return back_from_first(builder, constant, axis)
-
-
 def _zero_points(node: Node, array: NDArray[np.generic], shape: tuple[int, ...], axis: int) -> NDArray[np.int64]:
     """One, or one for each index along `axis` of a tensor."""
     if array.dtype.kind == "f" or not (array.size == 1 or (0 <= axis < len(shape) and array.size == shape[axis])):
@@ -226,17 +207,6 @@ def _zero_points(node: Node, array: NDArray[np.generic], shape: tuple[int, ...],
             hint="one integer, or one for each channel",
         )
     return array.astype(np.int64).reshape(-1)
-
-
-def _format(low: int, high: int, scale: Scale, zero_point: int) -> Quantization | None:
-    """The format whose codes are [low, high]."""
-    widest = (high + 1).bit_length() + (low < 0)  # that of a narrow unsigned format, one code below a power of two
-    for bits in range(max(widest - 1, 1), widest + 1):
-        for narrow in (False, True):
-            q = Quantization(bits=bits, signed=low < 0, narrow=narrow, scale=scale, zero_point=zero_point)
-            if (q.low, q.high) == (low, high):
-                return q
-    return None
 
 
 def _integers(builder: Builder, node: Node) -> IntegerTensor | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -16,7 +16,10 @@ from google.protobuf.message import DecodeError
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, Problem, quote
 from pefslc.files.reading import unreadable
+from pefslc.frontend.branches import names_read
 from pefslc.frontend.external_data import MOST_DATA_BYTES, ExternalData
+from pefslc.frontend.local_functions import inlined
+from pefslc.frontend.needed import nodes_that_outputs_need
 from pefslc.frontend.opsets import opset_notes, opset_of, opset_problems
 from pefslc.geometry.shapes import element_count
 
@@ -72,10 +75,13 @@ def load_onnx(path: Path, most_data_bytes: int = MOST_DATA_BYTES) -> Loaded:
             hint="it may be cut short: export or copy it again",
         ) from None
     # Names first: every other check prints or compares them.
-    problems = list(_text_problems(model)) or list(_graph_problems(model))
+    problems = list(_text_problems(model))
+    if not problems:
+        model = inlined(model)
+        problems = list(_graph_problems(model))
     if problems:
         raise CompileError.of(problems)
-    problems = [*opset_problems(model), *_function_problems(model)]
+    problems = list(opset_problems(model))
     external = ExternalData(path, most_data_bytes)
     missing = _take_out_unreadable(model.graph, external, problems)
     problems = list(external.told_once(problems))
@@ -89,7 +95,7 @@ def load_onnx(path: Path, most_data_bytes: int = MOST_DATA_BYTES) -> Loaded:
             f"the graph cannot be read ({type(e).__name__}: {quote(str(e))[1:-1]})",
             hint="export the model again",
         ) from None
-    graph.nodes = _in_execution_order(graph.nodes)
+    graph.nodes = nodes_that_outputs_need(graph, _in_execution_order(graph.nodes))
     notes = tuple(opset_notes(model))
     return Loaded(graph, opset_of(model), missing, tuple(problems), notes, external.sha256)
 
@@ -99,7 +105,7 @@ def _in_execution_order(nodes: Sequence[gs.Node]) -> list[gs.Node]:
     producers = {tensor.name: i for i, node in enumerate(nodes) for tensor in node.outputs if tensor.name}
     sorter: TopologicalSorter[int] = TopologicalSorter()
     for i, node in enumerate(nodes):
-        sorter.add(i, *(producers[tensor.name] for tensor in node.inputs if tensor.name in producers))
+        sorter.add(i, *(producers[name] for name in names_read(node) if name in producers))
     try:
         sorter.prepare()
     except CycleError:
@@ -119,8 +125,10 @@ def _text_problems(model: onnx.ModelProto) -> Iterator[Problem]:
     graph = model.graph
     texts: list[object] = [o.domain for o in model.opset_import]
     texts += [named.name for group in (graph.input, graph.output, graph.initializer) for named in group]
-    for node in graph.node:
+    for node in (*_every_node(graph.node), *(n for f in model.functions for n in _every_node(f.node))):
         texts += [node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
+    for function in model.functions:
+        texts += [function.name, function.domain, *function.input, *function.output, *function.attribute]
     for text in texts:
         if not isinstance(text, str):
             yield Problem(
@@ -129,6 +137,15 @@ def _text_problems(model: onnx.ModelProto) -> Iterator[Problem]:
                 hint="the file is damaged: export or copy it again",
             )
             return
+
+
+def _every_node(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes, and those of their subgraphs."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _every_node(graph.node)
 
 
 def _graph_problems(model: onnx.ModelProto) -> Iterator[Problem]:
@@ -142,15 +159,6 @@ def _graph_problems(model: onnx.ModelProto) -> Iterator[Problem]:
     if not graph.output:
         yield Problem(Code.EMPTY_GRAPH, "the graph has no outputs", hint="export the model again, with output_names")
     yield from _name_problems(graph)
-
-
-def _function_problems(model: onnx.ModelProto) -> Iterator[Problem]:
-    for function in model.functions:
-        yield Problem(
-            Code.MODEL_FUNCTION,
-            f"model-local function {quote(function.name)}",
-            hint="inline functions before exporting",
-        )
 
 
 def _take_out_unreadable(graph: onnx.GraphProto, external: ExternalData, problems: list[Problem]) -> frozenset[str]:
@@ -185,7 +193,13 @@ def _take_out_unreadable(graph: onnx.GraphProto, external: ExternalData, problem
 def _attribute_problems(
     node: onnx.NodeProto, attribute: onnx.AttributeProto, external: ExternalData
 ) -> Iterator[Problem]:
-    if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+    if attribute.type == onnx.AttributeProto.GRAPH and node.op_type == "If" and not node.domain:
+        for tensor in attribute.g.initializer:  # which branch is taken, the importer finds out
+            yield from _tensor_problems(tensor, external)
+        for inner in attribute.g.node:
+            for each in inner.attribute:
+                yield from _attribute_problems(inner, each, external)
+    elif attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
         yield Problem(
             Code.CONTROL_FLOW,
             f"control flow ({node.op_type} with a subgraph)",
@@ -260,6 +274,32 @@ def _name_problems(graph: onnx.GraphProto) -> Iterator[Problem]:
                     at=Origin(node.name, node.op_type),
                     hint="export the model again",
                 )
+        yield from _branch_problems(node, known)
+
+
+def _branch_problems(node: onnx.NodeProto, known: set[str]) -> Iterator[Problem]:
+    """Names of an If's branches that the graph around has, or that nothing makes."""
+    for attribute in node.attribute if node.op_type == "If" and not node.domain else ():
+        graph = attribute.g
+        own = [t.name for t in graph.initializer] + [o for n in graph.node for o in n.output if o]
+        at = Origin(node.name, node.op_type, node.output[0] if node.output else "")
+        for name, count in Counter(own).items():
+            if count > 1 or name in known:
+                yield Problem(
+                    Code.DUPLICATE_NAME, f"a branch writes tensor {quote(name)}, which is there already", at=at,
+                    hint="tensor names must be unique",
+                )  # fmt: skip
+        inside = known | set(own)
+        for name in [*(o.name for o in graph.output), *(i for n in graph.node for i in n.input)]:
+            if name and name not in inside:
+                yield Problem(
+                    Code.UNDEFINED_TENSOR,
+                    f"input {quote(name)} of a branch is produced by no node",
+                    at=at,
+                    hint="export the model again",
+                )
+        for inner in graph.node:
+            yield from _branch_problems(inner, inside)
 
 
 def _tensor_problems(tensor: onnx.TensorProto, external: ExternalData) -> Iterator[Problem]:

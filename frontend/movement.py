@@ -1,4 +1,4 @@
-"""Operators that move elements and compute none: Concat, Transpose, the reshapes, Identity. Pad is in `padding`."""
+"""Operators that move elements and compute none: Transpose, the reshapes, Identity. Concat is in `gathering`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.builder import Builder
 from pefslc.frontend.node import Node
 from pefslc.geometry.shapes import element_count
-from pefslc.ir.structural import Concat, Reshape, Transpose
+from pefslc.ir.structural import Reshape, Transpose
 from pefslc.ir.value import Value
 
 __all__ = [
-    "import_concat",
     "import_flatten",
     "import_identity",
     "import_reshape",
@@ -20,24 +19,6 @@ __all__ = [
     "reshaped",
     "transposed",
 ]
-
-
-def import_concat(builder: Builder, node: Node) -> Value:
-    """Concat(x...) along the channels."""
-    parts = tuple(builder.operand(node, i) for i in range(len(node.inputs)))
-    rank = len(parts[0].type.shape)
-    axis = node.take_int("axis", 1)
-    axis += rank if axis < 0 else 0
-    others = {(*p.type.shape[:axis], *p.type.shape[axis + 1 :]) for p in parts}
-    if rank < 2 or axis != 1 or len(others) != 1 or any(len(p.type.shape) != rank for p in parts):
-        raise node.fault(
-            Code.UNSUPPORTED_SHAPE,
-            f"Concat of {', '.join(str(list(p.type.shape)) for p in parts)} along axis {axis} is not supported",
-            hint="only along the channels (axis 1), all other sizes equal",
-        )
-    channels = sum(p.type.shape[1] for p in parts)
-    shape = (parts[0].type.shape[0], channels, *parts[0].type.shape[2:])
-    return builder.append(Concat(result=builder.real(shape, node), inputs=parts, axis=1))
 
 
 def import_flatten(builder: Builder, node: Node) -> Value:

@@ -16,6 +16,12 @@ from pefslc.diagnostics.errors import CompileError, Origin, quote
 __all__ = ["Node"]
 
 
+# What a Constant holds, by the name of its attribute; of `value` in any type (ONNX Constant-12).
+_CONSTANT_ATTRIBUTES = {
+    "value": None, "value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64,
+}  # fmt: skip
+
+
 class Node:
     """Attributes are *taken*; `finish` refuses what nobody took, so that no attribute is ignored."""
 
@@ -146,7 +152,13 @@ def constant_array(tensor: gs.Tensor) -> NDArray[np.generic] | None:
     if isinstance(tensor, gs.Constant):
         return np.asarray(tensor.values)
     producer = tensor.inputs[0] if tensor.inputs else None
-    if producer is not None and producer.op == "Constant" and "value" in producer.attrs:
-        value = producer.attrs["value"]
-        return np.asarray(value.values if isinstance(value, gs.Constant) else value)
+    if producer is None or producer.op != "Constant" or producer.domain:
+        return None
+    for name, dtype in _CONSTANT_ATTRIBUTES.items():
+        if name in producer.attrs:
+            value = producer.attrs[name]
+            try:
+                return np.asarray(value.values if isinstance(value, gs.Constant) else value, dtype)
+            except (OverflowError, TypeError, ValueError):
+                return None  # a damaged file: an attribute of another type than its name says
     return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import onnx_graphsurgeon as gs
 
 from pefslc.diagnostics.error_codes import Code
@@ -38,8 +37,6 @@ def also_for_sequences(operator: Operator) -> Operator:
         pads = _numbers(node, "pads", 2)
         if pads is not None:
             node.give_ints("pads", (0, pads[0], 0, pads[1]))
-        if node.op_type in ("ReduceMax", "ReduceMean"):
-            _reduction_of_the_row(node)
         result = operator(builder, node)
         shape = result.type.shape
         return result if len(shape) != 4 else _reshaped(builder, node, result, (*shape[:2], shape[3]))
@@ -70,18 +67,3 @@ def _with_one_row(builder: Builder, node: Node, index: int) -> None:
 
 def _reshaped(builder: Builder, node: Node, x: Value, shape: tuple[int, ...]) -> Value:
     return builder.append(Reshape(result=builder.new_value(shape, x.type.element, node.origin), input=x))
-
-
-def _reduction_of_the_row(node: Node) -> None:
-    """The mean, or maximum, over the length is that over the row and the length."""
-    axes = node.take_axes()
-    if axes is None:
-        return
-    if node.has_input(1):
-        node.inputs[1] = gs.Constant("axes of the row", np.array(_with_row(axes), dtype=np.int64))
-    else:
-        node.give_ints("axes", _with_row(axes))
-
-
-def _with_row(axes: tuple[int, ...]) -> tuple[int, ...]:
-    return (2, 3) if [a % 3 for a in axes] == [2] else axes

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pefslc.frontend.broadcasting import import_expand
 from pefslc.frontend.builder import Builder, HostTail, IntegerTensor
 from pefslc.frontend.elementwise import (
+    FOREIGN_FUNCTIONS,
     FUNCTIONS,
     import_add,
     import_batch_norm,
@@ -19,11 +21,11 @@ from pefslc.frontend.elementwise import (
     import_relu,
     import_sub,
 )
+from pefslc.frontend.gathering import import_concat
 from pefslc.frontend.integer_checks import INTEGER_OPERATORS, import_integer_operator
 from pefslc.frontend.integers import also_for_integers, import_cast
 from pefslc.frontend.linear_quantizers import import_dequantize_linear, import_quantize_linear
 from pefslc.frontend.movement import (
-    import_concat,
     import_flatten,
     import_identity,
     import_reshape,
@@ -40,12 +42,13 @@ from pefslc.frontend.pools import (
     import_global_average_pool,
     import_global_max_pool,
     import_max_pool,
-    import_reduce_max,
-    import_reduce_mean,
 )
 from pefslc.frontend.products import import_conv, import_conv_transpose, import_gemm, import_matmul
 from pefslc.frontend.quantizers import import_bipolar_quant, import_quant, import_trunc
+from pefslc.frontend.reductions import import_reduction
 from pefslc.frontend.resizing import import_resize
+from pefslc.frontend.rounded import import_rounded
+from pefslc.frontend.rounding_chains import DOMAIN, ROUNDINGS
 from pefslc.frontend.rows import also_for_rows
 from pefslc.frontend.shuffles import import_depth_to_space, import_space_to_depth
 from pefslc.frontend.tails import import_arg_max, import_log_softmax, import_softmax
@@ -80,8 +83,10 @@ OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Imported]] = {
     ("", "AveragePool"): also_for_sequences(import_average_pool),
     ("", "GlobalAveragePool"): also_for_sequences(import_global_average_pool),
     ("", "GlobalMaxPool"): also_for_integers(also_for_sequences(import_global_max_pool)),
-    ("", "ReduceMean"): also_for_sequences(import_reduce_mean),
-    ("", "ReduceMax"): also_for_integers(also_for_sequences(import_reduce_max)),
+    ("", "ReduceMean"): import_reduction,
+    ("", "ReduceSum"): import_reduction,
+    ("", "ReduceMax"): also_for_integers(import_reduction),
+    ("", "ReduceMin"): import_reduction,
     ("", "DepthToSpace"): also_for_integers(import_depth_to_space),
     ("", "SpaceToDepth"): also_for_integers(import_space_to_depth),
     ("", "Add"): also_for_rows(import_add),
@@ -90,6 +95,8 @@ OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Imported]] = {
     ("", "Sub"): also_for_rows(import_sub),
     ("", "Neg"): also_for_rows(import_neg),
     **{("", name): also_for_rows(import_function) for name in FUNCTIONS},
+    **{("com.microsoft", name): also_for_rows(import_function) for name in FOREIGN_FUNCTIONS},
+    ("", "Expand"): import_expand,
     ("", "Concat"): also_for_integers(import_concat),
     ("", "Flatten"): also_for_integers(import_flatten),
     ("", "Reshape"): also_for_integers(import_reshape),
@@ -105,5 +112,6 @@ OPERATORS: dict[tuple[str, str], Callable[[Builder, Node], Imported]] = {
     ("", "Cast"): import_cast,
     ("", "Identity"): also_for_integers(import_identity),
     ("", "Dropout"): also_for_integers(import_identity),
+    **{(DOMAIN, name): also_for_rows(import_rounded) for name in ROUNDINGS},
     **dict.fromkeys(INTEGER_OPERATORS, import_integer_operator),
 }

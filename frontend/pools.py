@@ -6,12 +6,11 @@ import numpy as np
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.builder import Builder
-from pefslc.frontend.movement import reshaped
 from pefslc.frontend.node import Node
 from pefslc.frontend.windows import checked_output, image_operand, take_pair, window_of
 from pefslc.geometry.shapes import Window, pool_shape
 from pefslc.ir.quantized import AveragePool
-from pefslc.ir.structural import MaxPool, Reshape
+from pefslc.ir.structural import MaxPool
 from pefslc.ir.value import IntArray, Value
 
 __all__ = [
@@ -19,8 +18,6 @@ __all__ = [
     "import_global_average_pool",
     "import_global_max_pool",
     "import_max_pool",
-    "import_reduce_max",
-    "import_reduce_mean",
 ]
 
 _MOST_TAPS = 1 << 31
@@ -56,40 +53,9 @@ def import_global_average_pool(builder: Builder, node: Node) -> Value:
     return _spatial_mean(builder, node, image_operand(builder, node))
 
 
-def import_reduce_mean(builder: Builder, node: Node) -> Value:
-    """ReduceMean(x, axes) over H and W: [N, C, 1, 1], or [N, C] without keepdims."""
-    x, keepdims = _reduced_operand(builder, node)
-    mean = _spatial_mean(builder, node, x)
-    if keepdims:
-        return mean
-    return builder.append(Reshape(result=builder.real(mean.type.shape[:2], node), input=mean))
-
-
 def import_global_max_pool(builder: Builder, node: Node) -> Value:
     """GlobalMaxPool(x): [N, C, 1, 1]."""
     return _spatial_maximum(builder, node, image_operand(builder, node))
-
-
-def import_reduce_max(builder: Builder, node: Node) -> Value:
-    """ReduceMax(x, axes) over H and W, as ReduceMean."""
-    x, keepdims = _reduced_operand(builder, node)
-    maximum = _spatial_maximum(builder, node, x)
-    return maximum if keepdims else reshaped(builder, node, maximum, maximum.type.shape[:2])
-
-
-def _reduced_operand(builder: Builder, node: Node) -> tuple[Value, bool]:
-    """An image that is reduced over H and W, and whether the result keeps them as axes of size 1."""
-    x = image_operand(builder, node)
-    axes = node.take_axes()
-    node.ignore("noop_with_empty_axes")
-    if axes is None or sorted(a % 4 for a in axes) != [2, 3]:
-        what = "mean" if node.op_type == "ReduceMean" else "maximum"
-        raise node.fault(
-            Code.UNSUPPORTED_ATTRIBUTE,
-            f"{node.op_type} over axes {list(axes or ())} is not supported",
-            hint=f"only the {what} over H and W",
-        )
-    return x, bool(node.take_int("keepdims", 1))
 
 
 def _declared_window(node: Node, x: Value) -> Window:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.builder import Builder
+from pefslc.frontend.constant_operands import constant_operand
 from pefslc.frontend.movement import transposed
 from pefslc.frontend.node import Node
 from pefslc.frontend.rows import import_matmul_of_rows
@@ -16,10 +18,11 @@ from pefslc.frontend.sizes import check_size
 from pefslc.frontend.weights import moved
 from pefslc.frontend.windows import checked_output, image_operand, transposed_window, window_of
 from pefslc.geometry.shapes import Window, conv_shape
-from pefslc.ir.quantized import Conv, Linear
+from pefslc.ir.quantized import BiasAdd, Conv, Linear, Scaling
 from pefslc.ir.structural import Transpose
 from pefslc.ir.value import Value
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.stages import Affine
 
 __all__ = ["import_conv", "import_conv_transpose", "import_gemm", "import_matmul"]
 
@@ -109,27 +112,38 @@ def _convolution(
 
 
 def import_gemm(builder: Builder, node: Node) -> Value:
-    """Gemm(x [N, K], weight [K, M], or [M, K] with transB, bias [M])."""
-    for name in ("alpha", "beta"):
-        if (value := node.take_float(name, 1.0)) != 1.0:
-            raise node.fault(
-                Code.UNSUPPORTED_ATTRIBUTE,
-                f"Gemm with {name}={value} is not supported",
-                hint="fold it into the weights",
-            )
+    """alpha * Gemm(x [N, K], weight [K, M], or [M, K] with transB) + beta * bias [M]."""
+    alpha, beta = (Fraction(node.take_float(name, 1.0)) for name in ("alpha", "beta"))
     if node.take_int("transA", 0):
-        raise node.fault(Code.UNSUPPORTED_ATTRIBUTE, "Gemm with transA=1 is not supported")
-    return _linear(builder, node, is_transposed=bool(node.take_int("transB", 0)))
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE,
+            "Gemm with transA=1 is not supported",
+            hint="keep the batch axis first: transpose the input before the network",
+        )
+    is_transposed = bool(node.take_int("transB", 0))
+    if alpha == 1 and (beta == 1 or not node.has_input(2)):
+        return _linear(builder, node, is_transposed=is_transposed, has_bias=True)
+    product = _linear(builder, node, is_transposed=is_transposed, has_bias=False)
+    if alpha != 1:
+        stage = Affine.product((alpha,))
+        product = builder.append(Scaling(result=builder.real(product.type.shape, node), input=product, stage=stage))
+    if beta == 0 or not node.has_input(2):
+        return product
+    offsets = tuple(beta * v for v in constant_operand(builder, node, 2).reshape(-1))
+    if len(offsets) not in (1, product.type.channels):
+        raise node.fault(Code.SHAPE_MISMATCH, f"the bias has {len(offsets)} numbers, the layer {product.type.channels}")
+    result = builder.real(product.type.shape, node)
+    return builder.append(BiasAdd(result=result, input=product, stage=Affine.bias(offsets)))
 
 
 def import_matmul(builder: Builder, node: Node) -> Value:
     """MatMul(x [N, K], weight [K, M]); of more axes, over the last one (`rows`)."""
     if len(builder.operand(node, 0).type.shape) in (3, 4) and len(builder.operand(node, 1).type.shape) == 2:
         return import_matmul_of_rows(builder, node)
-    return _linear(builder, node, is_transposed=False)
+    return _linear(builder, node, is_transposed=False, has_bias=False)
 
 
-def _linear(builder: Builder, node: Node, *, is_transposed: bool) -> Value:
+def _linear(builder: Builder, node: Node, *, is_transposed: bool, has_bias: bool) -> Value:
     x, weight = builder.operand(node, 0), builder.operand(node, 1)
     if len(x.type.shape) != 2 or len(weight.type.shape) != 2:
         raise node.fault(
@@ -149,7 +163,7 @@ def _linear(builder: Builder, node: Node, *, is_transposed: bool) -> Value:
         raise node.fault(
             Code.SHAPE_MISMATCH, f"the weight wants {weight.type.shape[1]} features, the input has {x.type.shape[1]}"
         )
-    bias = _bias_of_rows(builder, node, weight.type.shape[0]) if node.has_input(2) else None
+    bias = _bias_of_rows(builder, node, weight.type.shape[0]) if has_bias and node.has_input(2) else None
     result = builder.real((x.type.shape[0], weight.type.shape[0]), node)
     return builder.append(Linear(result=result, input=x, weight=weight, bias=bias))
 

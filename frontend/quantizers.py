@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.builder import Builder
+from pefslc.frontend.channel_quantizers import differs_between_channels, quantized_by_channel
 from pefslc.frontend.node import Node, constant_array
 from pefslc.frontend.weights import channel_axes, with_axis_first
 from pefslc.geometry.shapes import Shape
@@ -32,9 +33,15 @@ def import_quant(builder: Builder, node: Node) -> Value:
         )
     x = builder.operand(node, 0)
     scale, axis = _operand_scale(builder, node, x)
+    signed, narrow = _flag(node, "signed", 1), _flag(node, "narrow", 0)
+    weights = builder.producer(x)
+    if isinstance(weights, Constant) and (differs_between_channels(node, 2) or differs_between_channels(node, 3)):
+        return quantized_by_channel(
+            builder, node, weights.data.data, (scale, axis or 0), signed=signed, narrow=narrow,
+            rounding=_rounding(node, "ROUND"),
+        )  # fmt: skip
     bits = _bits(node, 3)
     zero_point = _zero_point(node, _integer(node, 2, "zero point", Code.ZERO_POINT))
-    signed, narrow = _flag(node, "signed", 1), _flag(node, "narrow", 0)
     if bits == 1 and (signed or narrow):
         raise node.fault(Code.BIT_WIDTH, "a signed or narrow format of 1 bit is not supported", hint="use 2 bits")
     rounding = _rounding(node, "ROUND")

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 from builders import Feature, ModelBuilder, random_network
 
@@ -40,7 +40,7 @@ def corpus() -> tuple[Entry, ...]:
         _sums_of_integers(),
     ]
     others += [_tail("Softmax"), _tail("ArgMax"), _tail("Sigmoid"), _picture(), _codes_in_and_out(), _moved_integers()]
-    others += [_computed_constants(), _other_spellings()]
+    others += [_computed_constants(), _other_spellings(), _in_pieces(), _with_functions_and_branches()]
     return (*(Entry(model.SerializeToString()) for model in [*networks, *others]), _data_beside())
 
 
@@ -237,3 +237,55 @@ def _data_beside() -> Entry:
         tensor.ClearField("raw_data")
         tensor.data_location = TensorProto.EXTERNAL
     return Entry(model.SerializeToString(), beside)
+
+
+def _in_pieces() -> onnx.ModelProto:
+    """Quantizers in pieces, sums and maxima of many, reductions, what is broadcast, padded, interpolated."""
+    m = ModelBuilder(opset=18)
+
+    def rounded(x: str, step: object) -> str:
+        codes = m.node("Round", m.node("Div", x, m.constant(step)))
+        return m.node("Mul", m.node("Clip", codes, m.constant(-8.0), m.constant(7.0)), m.constant(step))
+
+    x = rounded(m.input((1, 2, 3, 4)), 0.25)
+    weight = m.constant(np.arange(8).reshape(2, 2, 2, 1) / 8 - 0.5)
+    scales = np.reshape([0.25, 0.5], (2, 1, 1, 1))
+    weight = m.node("Add", weight, m.node("Sub", rounded(weight, scales), weight))
+    x = m.quant(m.node("Max", m.node("Conv", x, weight), m.constant(0.0)))
+    mean = m.node("ReduceSum", x, m.constant([1], dtype=np.int64))
+    x = m.quant(m.node("Sum", x, mean, m.node("Expand", mean, m.constant([1, 2, 2, 4], dtype=np.int64))))
+    x = m.quant(m.node("Resize", x, "", m.constant([1.0, 1, 2, 3]), mode="linear"))
+    x = m.node("Pad", x, m.constant([0, 0, 1, -1, 0, 0, 0, 2], dtype=np.int64), mode="reflect")
+    x = m.node("Resize", x, "", "", m.constant([1, 2, 3, 5], dtype=np.int64), mode="nearest")
+    x = m.node("Concat", x, x, axis=2)
+    flat = m.quant(
+        m.node("Min", m.node("ReduceMax", x, m.constant([1, 3], dtype=np.int64), keepdims=0), m.constant(1.0))
+    )
+    m.output(m.node("Gemm", flat, m.weight(np.ones((6, 2)) / 4), m.constant([1.0, 2.0]), alpha=0.5, beta=2.0))
+    return m.build()
+
+
+def _with_functions_and_branches() -> onnx.ModelProto:
+    m = ModelBuilder()
+    x = m.quant(m.input((1, 2, 3, 4)))
+    x = m.quant(m.node("Block", x, m.weight(np.ones((2, 2, 1, 1)) / 2), domain="local", slope=0.25))
+    results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("then", "else")]
+    then = helper.make_graph([helper.make_node("Add", [x, "half"], ["then"])], "then", [], results[:1])
+    then.initializer.append(numpy_helper.from_array(np.float32(0.5), "half"))
+    other = helper.make_graph([helper.make_node("Identity", [x], ["else"])], "else", [], results[1:])
+    size = m.node("Gather", m.node("Shape", x), m.node("Constant", value_int=3), axis=0)
+    x = m.node("If", m.node("Equal", size, m.constant(4, dtype=np.int64)), then_branch=then, else_branch=other)
+    m.output(m.quant(x))
+    model = m.build()
+    leaky = helper.make_node("LeakyRelu", ["c"], ["b"])
+    leaky.attribute.append(onnx.AttributeProto(name="alpha", ref_attr_name="slope", type=onnx.AttributeProto.FLOAT))
+    inner = helper.make_node("Inner", ["a", "w"], ["c"], domain="local")
+    opsets = [helper.make_opsetid("", 13), helper.make_opsetid("local", 1)]
+    model.functions.append(helper.make_function("local", "Block", ["a", "w"], ["b"], [inner, leaky], opsets, ["slope"]))
+    conv = helper.make_node("Conv", ["a", "w"], ["b"])
+    model.functions.append(helper.make_function("local", "Inner", ["a", "w"], ["b"], [conv], opsets))
+    model.opset_import.append(helper.make_opsetid("local", 1))
+    return model
+
+
+# --- bytes -----------------------------------------------------------------------------------------------------------

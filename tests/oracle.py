@@ -6,6 +6,7 @@ a tie with an irrational root is impossible unless its factor is 0, which is exa
 
 from __future__ import annotations
 
+import functools
 from fractions import Fraction
 from math import ceil, floor, isqrt
 
@@ -143,12 +144,14 @@ FUNCTIONS = {
     "Log": logarithm,
     "Mish": lambda x: x * _tanh(_softplus(x)),
     "Neg": lambda x: -x,
+    "QuickGelu": lambda x, alpha=Fraction("1.702"): x * _sigmoid(alpha * x),
     "Reciprocal": lambda x: 1 / x,
     "Selu": lambda x, alpha=_SELU[0], gamma=_SELU[1]: gamma * (x if x > 0 else alpha * (exponential(x) - 1)),
     "Sigmoid": _sigmoid,
     "Softplus": _softplus,
     "Softsign": lambda x: x / (1 + abs(x)),
     "Sqrt": square_root,
+    "Swish": lambda x, alpha=1: x * _sigmoid(alpha * x),
     "Tanh": _tanh,
 }
 
@@ -194,7 +197,8 @@ def evaluate_node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type:
         case "Conv":
             return _conv(x, v[1], v[2] if len(v) > 2 else None, a)
         case "Gemm":
-            return x.dot(v[1].T if a.get("transB") else v[1]) + (v[2] if len(v) > 2 else 0)
+            alpha, beta = (Fraction(float(np.float32(a.get(name, 1)))) for name in ("alpha", "beta"))
+            return alpha * x.dot(v[1].T if a.get("transB") else v[1]) + (beta * v[2] if len(v) > 2 else 0)
         case "MatMul":
             return x.dot(v[1])
         case "Transpose":
@@ -211,7 +215,8 @@ def evaluate_node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type:
         case "PRelu":
             return np.where(x > 0, x, x * v[1])
         case "Clip":
-            return np.minimum(np.maximum(x, v[1]), v[2])
+            limits = (v[1], v[2]) if len(v) > 1 else (written(a["min"]), written(a["max"]))
+            return np.minimum(np.maximum(x, limits[0]), limits[1])
         case "Add":
             return x + v[1]
         case "Mul":
@@ -220,6 +225,14 @@ def evaluate_node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type:
             return x / v[1]
         case "Sub":
             return x - v[1]
+        case "Round" | "Floor" | "Ceil" | "Sign":
+            rounded = {"Sign": lambda t: (t > 0) - (t < 0)}.get(op, lambda t: round_by_name(t, op))
+            return np.vectorize(lambda t: Fraction(rounded(t)), "O")(x)
+        case "Max" | "Min":
+            choose = np.maximum if op == "Max" else np.minimum
+            return functools.reduce(choose, v)
+        case "Sum" | "Mean":
+            return sum(v) / (len(v) if op == "Mean" else 1)
         case "Pow":
             return x ** int(v[1])
         case _ if op in FUNCTIONS:

@@ -180,8 +180,11 @@ def branching(proto: onnx.ModelProto) -> None:
 
 
 def functional(proto: onnx.ModelProto) -> None:
-    node = helper.make_node("Relu", ["a"], ["b"])
+    """A function that calls itself."""
+    node = helper.make_node("Block", ["a"], ["b"], domain="local")
     proto.functions.append(helper.make_function("local", "Block", ["a"], ["b"], [node], proto.opset_import))
+    proto.graph.node.append(helper.make_node("Block", ["y"], ["z"], name="/Block", domain="local"))
+    proto.graph.output[0].name = "z"
 
 
 class Refuses:

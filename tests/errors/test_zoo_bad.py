@@ -37,7 +37,7 @@ EXPECTED = {
     "external_data_absolute": ["PEF0106"],
     "external_data_missing": ["PEF0106"],
     "float_quant": ["PEF0401"],
-    "function_proto": ["PEF0108", "PEF0401"],
+    "function_proto": ["compiled"],
     "group_not_dividing": ["PEF0408"],
     "huge_dims_tiny_data": ["PEF0107"],
     "huge_input": ["PEF0209"],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from builders import QONNX, ModelBuilder, import_bytes, normal, refusal_of
 from pefslc.frontend import constants
@@ -26,6 +27,11 @@ def quantized_by(folder: Path, scale: Build, bits: Build) -> Graph:
     return import_bytes(m, folder)
 
 
+def bfloat16(m: ModelBuilder, value: float) -> str:
+    m.initializers.append(helper.make_tensor("narrow", TensorProto.BFLOAT16, [], [value]))
+    return "narrow"
+
+
 COMPUTED: dict[str, tuple[Build, float]] = {
     "a quotient": (lambda m: m.node("Div", m.constant(0.75), m.constant(3.0)), 0.25),
     "a root": (lambda m: m.node("Sqrt", m.constant(0.0625)), 0.25),
@@ -38,6 +44,7 @@ COMPUTED: dict[str, tuple[Build, float]] = {
     "a mean": (lambda m: m.node("ReduceMean", m.constant([0.375, 0.125]), keepdims=0), 0.25),
     "a lower limit": (lambda m: m.node("Clip", m.constant(1e-9), m.constant(0.25)), 0.25),
     "a cast": (lambda m: m.node("Cast", m.constant(0.25, dtype=np.float64), to=1), 0.25),
+    "a cast from bfloat16": (lambda m: m.node("Cast", bfloat16(m, 0.25), to=1), 0.25),
     "a choice": (
         lambda m: m.node(
             "Where", m.node("Greater", m.constant(1.0), m.constant(0.0)), m.constant(0.25), m.constant(7.0)

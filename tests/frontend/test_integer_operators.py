@@ -262,7 +262,7 @@ REFUSED: dict[Callable[[IntegerBuilder], None], tuple[str, ...]] = {
     divided_sums: ("Div of the integers that MatMulInteger makes is not supported", "dense (MatMulInteger)"),
     constant_codes: ("come from no QuantizeLinear with one constant scale", "dense (MatMulInteger)"),
     channels_last: ("GlobalAveragePool with channels_last=1 is not supported", "mean (GlobalAveragePool)"),
-    scaled_gemm: ("Gemm with alpha=0.5 is not supported", "dense (Gemm)"),
+    scaled_gemm: ("QGemm with alpha=0.5 is not supported", "dense (QGemm)"),
     scales_of_rows: ("several scales of the input are not supported", "dense (QGemm)"),
 }
 

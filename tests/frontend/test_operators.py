@@ -101,6 +101,22 @@ MODELS: dict[str, tuple[Build, tuple[int, ...]]] = {
         lambda m, x: m.node("Gemm", flat(m, x), m.weight(weight(3, 120)), m.constant([1, 2, 3]), transB=1),
         (1, 3),
     ),
+    "gemm with alpha and beta": (
+        lambda m, x: m.node(
+            "Gemm", flat(m, x), m.weight(weight(3, 120)), m.constant([1, 2, 3]), transB=1, alpha=0.1, beta=-2.5
+        ),
+        (1, 3),
+    ),
+    "gemm with a quantized bias times beta": (
+        lambda m, x: m.node(
+            "Gemm", flat(m, x), m.weight(weight(3, 120)), m.weight([1, -2, 3], 2**-6, 12), transB=1, beta=0.3
+        ),
+        (1, 3),
+    ),
+    "gemm with a bias that beta takes off": (
+        lambda m, x: m.node("Gemm", flat(m, x), m.weight(weight(3, 120)), m.constant([1, 2, 3]), transB=1, beta=0.0),
+        (1, 3),
+    ),
     "gemm without transB": (
         lambda m, x: m.node("Gemm", flat(m, x), m.node("Transpose", m.weight(weight(3, 120)), perm=[1, 0]), transB=0),
         (1, 3),
@@ -222,7 +238,15 @@ MODELS: dict[str, tuple[Build, tuple[int, ...]]] = {
     **{
         name: (lambda m, x, name=name: m.quant(m.node(name, x), 0.0625, 8), SHAPE)
         for name in FUNCTIONS
-        if name not in ("Log", "Reciprocal", "Sqrt")
+        if name not in ("Log", "QuickGelu", "Reciprocal", "Sqrt")
+    },
+    "swish with alpha": (lambda m, x: m.quant(m.node("Swish", x, alpha=1.5), 0.0625, 8), SHAPE),
+    **{
+        f"ONNX Runtime's {name}": (
+            lambda m, x, name=name: m.quant(m.node(name, x, domain="com.microsoft"), 0.0625, 8),
+            SHAPE,
+        )
+        for name in ("Gelu", "QuickGelu")
     },
     "elu with alpha": (lambda m, x: m.quant(m.node("Elu", x, alpha=0.3), 0.0625, 8), SHAPE),
     "functions of what is positive": (
@@ -358,7 +382,8 @@ def test_operator(name: str, tmp_path: Path) -> None:
 
 
 TURNING = [
-    "Gelu", "HardSwish", "Mish", "Abs", "Sigmoid", "leaky relu that falls", "gelu by tanh in pieces", "gelu in pieces",
+    "Gelu", "ONNX Runtime's QuickGelu", "Swish", "swish with alpha", "HardSwish", "Mish", "Abs", "Sigmoid",
+    "leaky relu that falls", "gelu by tanh in pieces", "gelu in pieces",
     "prelu after batch normalization, falling in one channel", "silu after batch normalization",
     "a function to a zero point", "hard swish in pieces", "square as a product",
 ]  # fmt: skip

@@ -120,7 +120,6 @@ def test_a_bias_of_gemm_that_is_not_one_for_each_output_is_refused(shape: tuple[
         (lambda m, x: m.node("DepthToSpace", x, blocksize=0), "blocksize is 0"),
         (lambda m, x: m.node("DepthToSpace", x, blocksize=1, mode="RCD"), "DepthToSpace with mode='RCD'"),
         (lambda m, x: m.node("SpaceToDepth", x, blocksize=2), "2 does not divide 3 rows and 4 columns"),
-        (lambda m, x: m.node("ReduceMax", x, axes=[1]), "ReduceMax over axes [1] is not supported"),
     ],
 )
 def test_what_does_not_fit_is_refused(build: Build, message: str, tmp_path: Path) -> None:

@@ -127,17 +127,28 @@ CASES: dict[str, tuple[Build, str]] = {
         ),
         "error[PEF0402]: Pad with value 1 is not supported\n  at:   n (Pad), tensor 'y'\n  help: only zero padding",
     ),
-    "reflected padding": (
+    "padding of an unknown mode": (
         lambda m, x: m.node(
-            "Pad", x, m.constant([0, 0, 1, 1, 0, 0, 1, 1], dtype=np.int64), mode="reflect", name="n", output="y"
+            "Pad", x, m.constant([0, 0, 1, 1, 0, 0, 1, 1], dtype=np.int64), mode="mirror", name="n", output="y"
         ),
-        "error[PEF0402]: Pad with mode='reflect' is not supported\n  at:   n (Pad), tensor 'y'\n"
-        "  help: only zero padding",
+        "error[PEF0402]: Pad with mode='mirror' is not supported\n  at:   n (Pad), tensor 'y'\n"
+        "  help: 'constant' with zeros, 'edge', 'reflect', 'wrap'",
+    ),
+    "cropping of everything": (
+        lambda m, x: m.node("Pad", x, m.constant([0, 0, -2, 0, 0, 0, -2, 0], dtype=np.int64), name="n", output="y"),
+        "error[PEF0208]: Pad of [1, 2, 4, 4] leaves nothing of axis 2\n  at:   n (Pad), tensor 'y'",
+    ),
+    "division in less than float32": (
+        lambda m, x: m.node(
+            "QuantizeLinear", x, m.constant(0.5), m.constant(0, dtype=np.int8), precision=16, name="n", output="y"
+        ),
+        "error[PEF0402]: QuantizeLinear with precision=16 is not supported\n  at:   n (QuantizeLinear), tensor 'y'\n"
+        "  help: leave it out, or take float32",
     ),
     "product of other shapes": (
-        lambda m, x: m.node("Mul", x, m.node("MaxPool", x, kernel_shape=[4, 1]), name="n", output="y"),
-        "error[PEF0408]: Mul of [1, 2, 4, 4] and [1, 2, 1, 4] is not supported\n  at:   n (Mul), tensor 'y'\n"
-        "  help: equal shapes, or one number for each channel: [N, C, 1, 1]",
+        lambda m, x: m.node("Mul", x, m.node("MaxPool", x, kernel_shape=[3, 1]), name="n", output="y"),
+        "error[PEF0407]: Mul of [1, 2, 4, 4] and [1, 2, 2, 4] is not supported\n  at:   n (Mul), tensor 'y'\n"
+        "  help: equal shapes, but for axes of size 1",
     ),
     "division by a tensor": (
         lambda m, x: m.node("Div", x, x, name="n", output="y"),
@@ -145,10 +156,10 @@ CASES: dict[str, tuple[Build, str]] = {
         "  help: divide by a constant, or multiply",
     ),
     "division by 0": (node("Div", 0.0), "error[PEF0410]: Div by 0\n  at:   n (Div), tensor 'y'"),
-    "broadcast difference": (
-        lambda m, x: m.node("Sub", x, m.node("GlobalAveragePool", x), name="n", output="y"),
-        "error[PEF0407]: Sub of [1, 2, 4, 4] and [1, 2, 1, 1] is not supported\n  at:   n (Sub), tensor 'y'\n"
-        "  help: shapes must be equal",
+    "difference of other ranks": (
+        lambda m, x: m.node("Sub", x, m.node("Flatten", x), name="n", output="y"),
+        "error[PEF0407]: Sub of [1, 2, 4, 4] and [1, 32] is not supported\n  at:   n (Sub), tensor 'y'\n"
+        "  help: equal shapes, but for axes of size 1",
     ),
     "approximate gelu": (
         node("Gelu", approximate="fast"),
@@ -201,10 +212,10 @@ CASES: dict[str, tuple[Build, str]] = {
         "error[PEF0409]: some windows see no input: kernel [2, 2] with dilations [3, 3] and pads [3, 3, 3, 3] on "
         "[1, 2, 1, 1]\n  at:   n (MaxPool), tensor 'y'\n  help: reduce the padding or the dilation",
     ),
-    "mean over channels": (
-        node("ReduceMean", axes=[1]),
-        "error[PEF0402]: ReduceMean over axes [1] is not supported\n  at:   n (ReduceMean), tensor 'y'\n"
-        "  help: only the mean over H and W",
+    "mean over the batch": (
+        node("ReduceMean", axes=[0, 2, 3]),
+        "error[PEF0402]: ReduceMean over axes [0, 2, 3] of 4 is not supported\n  at:   n (ReduceMean), tensor 'y'\n"
+        "  help: over any axes but the batch's",
     ),
     "shape of floats": (
         lambda m, x: m.node("Reshape", x, m.constant([np.inf, 1]), name="n", output="y"),
@@ -302,10 +313,10 @@ CASES: dict[str, tuple[Build, str]] = {
         ),
         "error[PEF0410]: variance + epsilon is not positive\n  at:   n (BatchNormalization), tensor 'y'",
     ),
-    "broadcast add": (
-        lambda m, x: m.node("Add", x, m.node("GlobalAveragePool", x), name="n", output="y"),
-        "error[PEF0407]: Add of [1, 2, 4, 4] and [1, 2, 1, 1] is not supported\n  at:   n (Add), tensor 'y'\n"
-        "  help: shapes must be equal",
+    "sum of other sizes": (
+        lambda m, x: m.node("Add", x, m.node("MaxPool", x, kernel_shape=[2, 2]), name="n", output="y"),
+        "error[PEF0407]: Add of [1, 2, 4, 4] and [1, 2, 3, 3] is not supported\n  at:   n (Add), tensor 'y'\n"
+        "  help: equal shapes, but for axes of size 1",
     ),
 }
 

@@ -180,3 +180,36 @@ def test_the_order_of_nodes_in_the_file_does_not_matter(tmp_path: Path) -> None:
     model.graph.node.extend(nodes)
     got = run(lower(import_bytes(model, tmp_path)), data)
     np.testing.assert_array_equal(got["t2"], expected["t2"])
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_constants_in_each_form_that_onnx_has(many: bool, tmp_path: Path) -> None:
+    """onnxscript writes value_float and value_ints, not a tensor."""
+
+    def quantized(m: ModelBuilder, x: str) -> str:
+        forms = [{"value_floats": [value]} if many else {"value_float": value} for value in (0.25, 0.0, 6.0)]
+        parameters = [m.node("Constant", **form) for form in forms]
+        return m.node("Quant", x, *parameters, domain=QONNX, signed=1, narrow=0, rounding_mode="ROUND")
+
+    alike(tmp_path, 13, quantized, lambda m, x: m.quant(x, 0.25, 6))
+
+
+def test_a_shape_as_a_constant_of_integers(tmp_path: Path) -> None:
+    flat = lambda m, x: m.node("Reshape", x, m.node("Constant", value_ints=[1, -1]))  # noqa: E731
+    alike(tmp_path, 13, flat, lambda m, x: m.node("Flatten", x))
+
+    def first(m: ModelBuilder, x: str) -> str:
+        return m.node("Gather", x, m.node("Constant", value_int=2), axis=1)
+
+    alike(tmp_path, 13, first, lambda m, x: m.node("Gather", x, m.constant(2, dtype=np.int64), axis=1))
+
+
+def test_nodes_that_no_output_needs_are_left_out(tmp_path: Path) -> None:
+    """A cut through a model leaves branches behind, of operators that nothing reads."""
+
+    def with_a_dead_branch(m: ModelBuilder, x: str) -> str:
+        y = m.node("Relu", x)
+        m.node("Softplus", m.node("Sin", m.node("Conv", y, "x")))
+        return y
+
+    alike(tmp_path, 13, with_a_dead_branch, lambda m, x: m.node("Relu", x))

@@ -350,7 +350,10 @@ class _Selector:
         for value in op.inputs:
             if self._layout(value) != Layout.of(value.type.shape):
                 raise CompileError(
-                    Code.TCU_UNSUPPORTED, "Concat of flattened tensors is not supported on the TCU", at=op.result.origin
+                    Code.TCU_UNSUPPORTED,
+                    "Concat of flattened or transposed tensors is not supported on the TCU",
+                    at=op.result.origin,
+                    hint="concatenate channels, and pad with zeros; or --target c",
                 )
             channels = value.type.channels
             weight = np.zeros((op.result.type.channels, channels, 1, 1), dtype=np.int64)
