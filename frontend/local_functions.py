@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 
 import onnx
+from onnx.inliner import inline_local_functions
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, quote
@@ -35,8 +36,6 @@ def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     for body in (model.graph.node, *(f.node for f in model.functions)):
         _check_calls(body, functions)
     _check_size(model, functions)
-    from onnx.inliner import inline_local_functions
-
     try:
         result = inline_local_functions(model)
     except Exception as e:  # it names no exceptions of its own

@@ -26,6 +26,12 @@ def import_reduction(builder: Builder, node: Node) -> Value:
     """The mean, sum, maximum or minimum over the axes: they stay with size 1, or go where keepdims is 0."""
     x = builder.operand(node, 0)
     shape = x.type.shape
+    if len(shape) < 2:
+        raise node.fault(
+            Code.UNSUPPORTED_SHAPE,
+            f"{node.op_type} of a tensor of shape {list(shape)} is not supported",
+            hint="a batch axis, and others",
+        )
     axes = _axes(node, len(shape))
     kept = [a for a in range(1, len(shape)) if a not in axes]
     count = element_count(tuple(shape[a] for a in axes))

@@ -174,7 +174,8 @@ def cyclic(proto: onnx.ModelProto) -> None:
 
 
 def branching(proto: onnx.ModelProto) -> None:
-    branch = helper.make_graph([helper.make_node("Identity", ["y"], ["z"])], "branch", [], [proto.graph.output[0]])
+    result = helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)
+    branch = helper.make_graph([helper.make_node("Identity", ["y"], ["inner"])], "branch", [], [result])
     proto.graph.node.append(helper.make_node("If", ["y"], ["z"], name="/If", then_branch=branch, else_branch=branch))
     proto.graph.output[0].name = "z"
 

@@ -41,7 +41,7 @@ EXPECTED = {
     "group_not_dividing": ["PEF0408"],
     "huge_dims_tiny_data": ["PEF0107"],
     "huge_input": ["PEF0209"],
-    "if_subgraph": ["PEF0205"],
+    "if_subgraph": ["compiled"],
     "inf_scale": CALIBRATION,
     "inf_weights": ["PEF0211"],
     "input_dtype_string": ["PEF0207"],

@@ -81,3 +81,11 @@ def test_the_mean_over_the_rows_of_a_sequence_behind_a_dense_layer(tmp_path: Pat
     data = np.round(normal((1, 4, 2), 2) * 4) / 4
     got = next(iter(run(lower(import_bytes(m, tmp_path)), data).values()))
     np.testing.assert_array_equal(got, (data @ weight).mean(axis=1))
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_a_tensor_without_axes_behind_its_batch_is_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    m = ModelBuilder(opset=11)
+    m.input((1, 2))
+    m.output(m.node("ReduceMean", m.quant(m.constant(np.ones(shape))), name="n"))
+    assert f"ReduceMean of a tensor of shape {list(shape)} is not supported" in refusal_of(m, tmp_path)
