@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 __all__ = ["FieldModel"]
@@ -21,8 +21,10 @@ class FieldModel:
               differs, the table says how often, and whether rounding to float32 explains it;
               `y_ref64` (of a network with one output) holds the file's exact definition, evaluated in float64: every
               element must be equal
+    arguments what `pefslc.compile` gets beside the file: {"fmt": "Q3.4"} for a float network; strings and numbers
     """
 
     exporter: str
     name: str
     write: Callable[[Path], None]
+    arguments: Mapping[str, str | int] = field(default_factory=dict)

@@ -24,7 +24,7 @@ from pefslc.frontend.load import load_onnx
 from pefslc.frontend.node import Node
 from pefslc.frontend.operators import OPERATORS
 from pefslc.frontend.opsets import QONNX_DOMAINS
-from pefslc.frontend.tails import passed_on, with_functions
+from pefslc.frontend.tails import check_ends, integer_tail, passed_on, quantized, with_functions
 from pefslc.ir.graph import Graph, Level
 
 __all__ = ["Imported", "import_model", "survey_model"]
@@ -80,6 +80,7 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Imported:
         if tensor.name in builder.integers and tensor.name not in builder.values:
             _integer_output(builder, tensor, loaded.opset)
     outputs = with_functions(builder.outputs(loaded.graph), builder.ops)
+    check_ends(builder)
     builder.drop_superseded(outputs)
     shapes = builder.shapes()
     return Imported(
@@ -93,7 +94,11 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Imported:
 def _integer_output(builder: Builder, tensor: gs.Tensor, opset: int) -> None:
     """An output of a quantizer's codes becomes a value; a constant stays what it is."""
     try:
-        value = integer_output(builder, Node(tensor.inputs[0], opset), builder.integers[tensor.name])
+        node, integers = Node(tensor.inputs[0], opset), builder.integers[tensor.name]
+        if (tail := integer_tail(builder, node, integers)) is not None:
+            builder.tails[tensor.name] = tail
+            return
+        value = integer_output(builder, node, integers)
     except CompileError as e:
         builder.problems.extend(e.problems)
         builder.poisoned.add(tensor.name)
@@ -135,6 +140,8 @@ def _import_node(builder: Builder, node: Node, outputs: Sequence[gs.Tensor]) -> 
             builder.tails[tensor.name] = made
         elif isinstance(made, IntegerTensor):
             builder.integers[tensor.name] = made
+        elif (tail := quantized(builder, made)) is not None:
+            builder.tails[tensor.name] = tail
         else:
             builder.define(tensor, made)
     for extra in node.raw.outputs[len(results) :]:
