@@ -21,10 +21,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [] if str(HERE) in sys.path else [str(HERE)]
+from field_model import FieldModel
 
-from field_model import FieldModel  # noqa: E402  it stands beside this file
+HERE = Path(__file__).resolve().parent
 
 TARGETS = (("c", None), ("tensil", "pynqz1"))
 HEADER = ("exporter", "model", *(arch or target for target, arch in TARGETS), "exporter's runtime", "refused because")

@@ -97,7 +97,7 @@ def channel_axis(raw: gs.Node, form: Form, index: int) -> int:
 
 
 def attributes_on_values(raw: gs.Node) -> dict[str, object]:
-    """The attributes of the operator on values. What only the one on integers has is dropped where it changes nothing."""
+    """The attributes of the operator on values, without those of the one on integers that say nothing new."""
     attributes = dict(raw.attrs)
     if not attributes.get("channels_last", 0):
         attributes.pop("channels_last", None)

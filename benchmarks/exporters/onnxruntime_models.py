@@ -50,12 +50,12 @@ QDQ, QOPERATOR, DYNAMIC = (
     "onnxruntime quantize_static, QDQ", "onnxruntime quantize_static, QOperator", "onnxruntime quantize_dynamic",
 )  # fmt: skip
 CHANNELS = Setting(per_channel=True)
-SYMMETRIC = Setting(
-    activation="QInt8", per_channel=True, options={"ActivationSymmetric": True, "WeightSymmetric": True}
-)
+_SYMMETRIC = {"ActivationSymmetric": True, "WeightSymmetric": True}
+SYMMETRIC = Setting(activation="QInt8", per_channel=True, options=_SYMMETRIC)
 UNSIGNED = Setting(weight="QUInt8")
 OPERATORS = Setting("QOperator", weight="QUInt8")  # as the int8 files of ONNX' model zoo have it
 OPERATORS_INT8 = Setting("QOperator", activation="QInt8", per_channel=True)
+NORM_KEPT = Setting(prepares=False, per_channel=True)
 SIXTEEN = Setting(activation="QUInt16", weight="QInt8", per_channel=True)
 
 _EVERYWHERE = ("resnet18", "mobilenet_v2", "unet", "unet_resize", "yolo", "yolo_leaky", "ds_cnn", "mlp")
@@ -66,7 +66,7 @@ MODELS: tuple[tuple[str, str, Setting], ...] = (
     *((name, "qdq_unsigned", UNSIGNED) for name in ("resnet18", "mobilenet_v2", "unet", "ds_cnn")),
     *((name, "qoperator", OPERATORS) for name in (*_EVERYWHERE, "mobilenet_v3", "autoencoder")),
     *((name, "qoperator_int8", OPERATORS_INT8) for name in _EVERYWHERE),
-    *((name, "qdq_norm_kept", Setting(prepares=False, per_channel=True)) for name in ("resnet18", "autoencoder", "unet")),
+    *((name, "qdq_norm_kept", NORM_KEPT) for name in ("resnet18", "autoencoder", "unet")),
     *((name, "qdq_16", SIXTEEN) for name in ("mobilenet_v2", "ds_cnn", "yolo")),
     ("resnet18", "qdq_16_signed", Setting(activation="QInt16", weight="QInt16", options={"ActivationSymmetric": True})),
     ("ds_cnn", "qdq_16_opset21", Setting(activation="QUInt16", per_channel=True, opset=21)),
@@ -79,7 +79,7 @@ MODELS: tuple[tuple[str, str, Setting], ...] = (
     ("unet", "qdq_dedicated_pairs", Setting(per_channel=True, options={"DedicatedQDQPair": True})),
     ("yolo", "qdq_forced", Setting(options={"ForceQuantizeNoInputCheck": True})),
     ("resnet18", "qdq_tensorrt", Setting(activation="QInt8", per_channel=True, options={
-        "ActivationSymmetric": True, "WeightSymmetric": True, "AddQDQPairToWeight": True, "QuantizeBias": False,
+        **_SYMMETRIC, "AddQDQPairToWeight": True, "QuantizeBias": False,
         "OpTypesToExcludeOutputQuantization": ["Conv", "Gemm", "Add"]})),
     ("unet", "qdq_int4_weights", Setting(weight="QInt4", opset=21)),
     ("ds_cnn", "dynamic", Setting("dynamic")),
