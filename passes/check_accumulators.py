@@ -67,19 +67,19 @@ def overflows(graph: Graph, limits: TargetLimits) -> Iterator[Problem]:
                     Code.ACCUMULATOR_OVERFLOW,
                     f"the accumulator needs {needed} bits, {limits.accumulator_name} has {limits.accumulator_bits}",
                     at=op.result.origin,
-                    hint=_remedy(op, {r.result.name for r in graph.of_type(Rescale)}),
+                    hint=_remedy(op, {r.result.name for r in graph.of_type(Rescale)}, limits.wider),
                 )
 
 
-def _remedy(op: Conv2d | Dense | Sum | SumPool | Rescale, rescaled: Container[str]) -> str:
+def _remedy(op: Conv2d | Dense | Sum | SumPool | Rescale, rescaled: Container[str], wider: str) -> str:
     """What makes the sum narrower: most of the bits may come from scales that were brought to one grid."""
-    wider = "a wider data type of the target"
+    wider = wider and f"; or {wider}"
     if isinstance(op, Rescale) or (isinstance(op, Sum) and any(v.name in rescaled for v in op.operands)):
-        return f"share one quantizer between the branches, or use power-of-two scales; or {wider}"
+        return f"share one quantizer between the branches, or use power-of-two scales{wider}"
     if isinstance(op, Conv2d | Dense) and _takes_scales_in(op):
-        return f"quantize its input per tensor, or with power-of-two scales, for the weights take these in; or {wider}"
+        return f"quantize its input per tensor, or with power-of-two scales, for the weights take these in{wider}"
     return (
-        "use fewer bits for weights or activations, fewer input channels, or accumulator-aware training; "
+        "use fewer bits for weights or activations, fewer input channels, or accumulator-aware training"
         f"{wider}; or --allow-overflow, where the target can saturate"
     )
 

@@ -191,7 +191,8 @@ class IntegerBuilder:
             Code.WEIGHT_NOT_QUANTIZED,
             message,
             at=reader.result.origin,
-            hint="train with brevitas.nn.QuantConv2d / QuantLinear and export with export_qonnx",
+            hint="train with brevitas.nn.QuantConv2d / QuantLinear and export with export_qonnx; ONNX Runtime's "
+            "quantize_static leaves only nodes_to_exclude unquantized, and types that are not in op_types_to_quantize",
         )
 
     def bias(self, value: Value | None, scale: Scale, reader: Op) -> IntArray | None:
@@ -239,7 +240,8 @@ def _not_quantized(value: Value, reader: Op) -> CompileError:
         Code.NOT_QUANTIZED,
         f"{reader.mnemonic} reads a tensor that is not quantized",
         at=reader.result.origin,
-        hint=f"quantize the result of {value.origin} (QuantIdentity or QuantReLU)",
+        hint=f"quantize the result of {value.origin} (QuantIdentity or QuantReLU; ONNX Runtime's quantize_static: "
+        "QuantFormat.QDQ)",
     )
 
 

@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 
 __all__ = ["evaluate"]
 
+_OPSET = 17  # that of the networks
 Array = NDArray[np.generic]
 _CONTRIB = "com.microsoft"
 # operator on codes: its operands (codes, scale, zero point), the scale of the result, its zero point, the bias
@@ -56,7 +57,7 @@ def _results(node: onnx.NodeProto, operands: list[Array]) -> list[Array]:
             return [_quantized(np.concatenate(parts, axis=attributes["axis"]), *operands[:2])]
         case op if op.startswith("QLinear") or op == "QGemm":
             return [_on_codes(op, operands, attributes)]
-    return [_wide(y) for y in _reference(node.op_type, operands, attributes)]
+    return [_wide(y) for y in _reference(node.op_type, operands, attributes, len(node.output))]
 
 
 def _on_codes(op: str, operands: list[Array], attributes: dict[str, object]) -> Array:
@@ -71,12 +72,13 @@ def _on_codes(op: str, operands: list[Array], attributes: dict[str, object]) -> 
     return _quantized(result, *operands[scale:][:2]) if scale < len(operands) else result
 
 
-def _reference(op: str, operands: list[Array], attributes: dict[str, object]) -> tuple[Array, ...]:
-    node = helper.make_node(op, [f"x{i}" if x is not None else "" for i, x in enumerate(operands)], ["y"], **attributes)
-    inputs = {f"x{i}": x for i, x in enumerate(operands) if x is not None}
-    graph = helper.make_graph([node], "node", [helper.make_empty_tensor_value_info(n) for n in inputs],
-                              [helper.make_empty_tensor_value_info("y")])  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+def _reference(op: str, operands: list[Array], attributes: dict[str, object], outputs: int = 1) -> tuple[Array, ...]:
+    names = [f"x{i}" if x is not None else "" for i, x in enumerate(operands)]
+    node = helper.make_node(op, names, [f"y{i}" for i in range(outputs)], **attributes)
+    ends = ([helper.make_empty_tensor_value_info(n) for n in part if n] for part in (names, node.output))
+    graph = helper.make_graph([node], "node", *ends)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)])
+    inputs = {name: x for name, x in zip(names, operands, strict=True) if x is not None}
     return tuple(onnx.reference.ReferenceEvaluator(model).run(None, inputs))
 
 

@@ -227,6 +227,80 @@ def mlp(net: Net, x: str) -> list[str]:
     return [x]
 
 
+def mnist(net: Net, x: str) -> list[str]:
+    """As CNTK writes it, in ONNX' model zoo: SAME padding, biases in Adds of their own, a MatMul behind Reshapes."""
+    for inputs, outputs, size, stride in ((1, 8, 2, 2), (8, 16, 3, 3)):
+        weight = net._normal((outputs, inputs, 5, 5), (2 / inputs / 25) ** 0.5)
+        x = net.node("Conv", x, weight, kernel_shape=[5, 5], auto_pad="SAME_UPPER", strides=[1, 1])
+        x = net.node("Relu", net.node("Add", x, net._normal((outputs, 1, 1), 0.1)))
+        x = net.node("MaxPool", x, kernel_shape=[size] * 2, strides=[stride] * 2, auto_pad="NOTSET")
+    x = net.node("Reshape", x, net.constant(np.array([1, 256], np.int64)))
+    weight = net.node("Reshape", net._normal((16, 4, 4, 10), 1 / 16), net.constant(np.array([256, 10], np.int64)))
+    return [net.node("Add", net.node("MatMul", x, weight), net._normal((1, 10), 0.1))]
+
+
+def squeezenet(net: Net, x: str) -> list[str]:
+    """Iandola et al., the first fire modules: Concat of expansions, a convolution and a mean at the end, Softmax."""
+    x = net.pool(net.conv(x, 3, 16, stride=2, norm=False), 3, 2)
+    channels = 16
+    for squeezed, expanded in ((8, 16), (8, 16), (16, 32)):
+        y = net.conv(x, channels, squeezed, 1, norm=False)
+        x = net.node("Concat", *(net.conv(y, squeezed, expanded, k, norm=False) for k in (1, 3)), axis=1)
+        channels = 2 * expanded
+    x = net.node("GlobalAveragePool", net.conv(x, channels, 10, 1, norm=False))
+    return [net.node("Softmax", net.node("Flatten", x, axis=1), axis=1)]
+
+
+def shufflenet(net: Net, x: str) -> list[str]:
+    """Ma et al., one unit with stride 2 and two without: Split, Concat, channel shuffles as Reshape and Transpose."""
+
+    def shuffled(x: str, channels: int, size: int) -> str:
+        shapes = [[1, 2, channels // 2, size, size], [1, channels, size, size]]
+        split, joined = (net.constant(np.array(shape, np.int64)) for shape in shapes)
+        return net.node("Reshape", net.node("Transpose", net.node("Reshape", x, split), perm=[0, 2, 1, 3, 4]), joined)
+
+    def unit(x: str, inputs: int, outputs: int, stride: int) -> str:
+        x = net.conv(net.conv(x, inputs, outputs, 1), outputs, outputs, 3, stride, outputs, act=None)
+        return net.conv(x, outputs, outputs, 1)
+
+    x = net.conv(x, 3, 24, stride=2)
+    left = net.conv(net.conv(x, 24, 24, 3, 2, 24, act=None), 24, 24, 1)
+    x = shuffled(net.node("Concat", left, unit(x, 24, 24, 2), axis=1), 48, 8)
+    for _ in range(2):
+        parts = [f"/Split_{len(net.nodes)}_output_{i}" for i in range(2)]
+        sizes = net.constant(np.array([24, 24], np.int64))
+        name = f"/Split_{len(net.nodes)}"
+        net.nodes.append(helper.make_node("Split", [x, sizes], parts, name=name, axis=1))
+        x = shuffled(net.node("Concat", parts[0], unit(parts[1], 24, 24, 1), axis=1), 48, 8)
+    return [net.dense(net.node("ReduceMean", x, axes=[2, 3], keepdims=0), 48, 10)]
+
+
+def densenet(net: Net, x: str) -> list[str]:
+    """Huang et al., one block and its transition: norms before convolutions, of which none folds."""
+    x, channels = net.conv(x, 3, 16, stride=2), 16
+    for _ in range(3):
+        y = net.act(net.batch_norm(x, channels), "Relu")
+        y = net.conv(net.conv(y, channels, 32, 1), 32, 8, act=None, norm=False)
+        x, channels = net.node("Concat", x, y, axis=1), channels + 8
+    y = net.conv(net.act(net.batch_norm(x, channels), "Relu"), channels, 20, 1, act=None, norm=False)
+    y = net.node("AveragePool", y, kernel_shape=[2, 2], strides=[2, 2])
+    return [net.classifier(net.act(net.batch_norm(y, 20), "Relu"), 20)]
+
+
+def efficientnet_lite(net: Net, x: str) -> list[str]:
+    """Of pictures [N, H, W, C], as TensorFlow has them: a Transpose first, Squeeze and MatMul last."""
+    x = net.conv(net.node("Transpose", x, perm=[0, 3, 1, 2]), 3, 16, stride=2, act="Relu6")
+    for inputs, outputs, kernel, stride in ((16, 16, 3, 1), (16, 24, 5, 2), (24, 24, 3, 1)):
+        y = net.conv(net.conv(x, inputs, 4 * inputs, 1, act="Relu6"), 4 * inputs, 4 * inputs, kernel, stride,
+                     4 * inputs, act="Relu6")  # fmt: skip
+        y = net.conv(y, 4 * inputs, outputs, 1, act=None)
+        x = net.node("Add", x, y) if stride == 1 and inputs == outputs else y
+    x = net.node("AveragePool", x, kernel_shape=[8, 8])
+    x = net.node("Squeeze", x, net.constant(np.array([2, 3], np.int64)))
+    x = net.node("Add", net.node("MatMul", x, net._normal((24, 10), 24**-0.5)), net._normal((10,), 0.1))
+    return [net.node("Softmax", x, axis=1)]
+
+
 PICTURE = (1, 3, 32, 32)
 NETWORKS: dict[str, tuple[Callable[[Net, str], list[str]], tuple[int, ...]]] = {
     "resnet18": (resnet18, PICTURE),
@@ -240,6 +314,11 @@ NETWORKS: dict[str, tuple[Callable[[Net, str], list[str]], tuple[int, ...]]] = {
     "ds_cnn": (ds_cnn, (1, 1, 49, 10)),
     "autoencoder": (autoencoder, (1, 160)),
     "mlp": (mlp, (1, 196)),
+    "mnist": (mnist, (1, 1, 28, 28)),
+    "squeezenet": (squeezenet, PICTURE),
+    "shufflenet": (shufflenet, PICTURE),
+    "densenet": (densenet, PICTURE),
+    "efficientnet_lite": (efficientnet_lite, (1, 32, 32, 3)),
 }
 
 

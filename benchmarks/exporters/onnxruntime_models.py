@@ -32,6 +32,8 @@ class Setting:
     prepares    quant_pre_process first, which folds BatchNormalization
     keeps_norm  whether the float network has BatchNormalization
     options     `extra_options` of quantize_static
+    only        the types of nodes that are quantized; empty: all that can be
+    without     types of nodes that stay floats
     """
 
     fmt: str = "QDQ"
@@ -44,6 +46,8 @@ class Setting:
     reduce_range: bool = False
     opset: int = 17
     options: Mapping[str, Any] = field(default_factory=dict)
+    only: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
 
 QDQ, QOPERATOR, DYNAMIC = (
@@ -81,6 +85,11 @@ MODELS: tuple[tuple[str, str, Setting], ...] = (
     ("resnet18", "qdq_tensorrt", Setting(activation="QInt8", per_channel=True, options={
         **_SYMMETRIC, "AddQDQPairToWeight": True, "QuantizeBias": False,
         "OpTypesToExcludeOutputQuantization": ["Conv", "Gemm", "Add"]})),
+    *((name, fmt, setting) for name in ("squeezenet", "shufflenet", "densenet", "efficientnet_lite")
+      for fmt, setting in (("qdq_channels", CHANNELS), ("qoperator", OPERATORS))),
+    ("resnet18", "qdq_convolutions_only", Setting(only=("Conv", "Gemm"), per_channel=True)),
+    ("resnet18", "qdq_dense_layer_float", Setting(without=("Gemm",), per_channel=True)),
+    ("resnet18", "qoperator_convolutions_only", Setting("QOperator", only=("Conv", "Gemm"))),
     ("unet", "qdq_int4_weights", Setting(weight="QInt4", opset=21)),
     ("ds_cnn", "dynamic", Setting("dynamic")),
     ("mlp", "dynamic", Setting("dynamic", per_channel=True)),
@@ -145,6 +154,8 @@ def _quantize(network: str, setting: Setting, source: Path, target: Path) -> Non
         activation_type=QuantType[setting.activation],
         weight_type=weight,
         calibrate_method=CalibrationMethod[setting.method],
+        op_types_to_quantize=list(setting.only) or None,
+        nodes_to_exclude=[n.name for n in onnx.load(source).graph.node if n.op_type in setting.without],
         extra_options=dict(setting.options),
     )
 
