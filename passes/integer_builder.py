@@ -192,7 +192,7 @@ class IntegerBuilder:
             message,
             at=reader.result.origin,
             hint="train with brevitas.nn.QuantConv2d / QuantLinear and export with export_qonnx; ONNX Runtime's "
-            "quantize_static leaves only nodes_to_exclude unquantized, and types that are not in op_types_to_quantize",
+            "quantize_static with QuantFormat.QDQ does all but nodes_to_exclude and types not in op_types_to_quantize",
         )
 
     def bias(self, value: Value | None, scale: Scale, reader: Op) -> IntArray | None:
