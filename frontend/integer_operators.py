@@ -111,6 +111,8 @@ class _Rewriter:
             scale = gs.Constant(self._fresh(f"{inputs[form.bias].name}/scale"), _bias_scale(inputs[1], inputs[4]))
             values.append((yield from self._dequantized(raw, inputs[form.bias], scale, None, 0)))
         attributes = attributes_on_values(raw)
+        if form.op == "Gemm":
+            attributes["beta"] = attributes.get("alpha", 1.0)  # its bias is part of the sums that alpha scales
         assert form.scale is not None
         assert form.zero_point is not None
         is_quantized = node.has_input(form.scale)

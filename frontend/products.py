@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.builder import Builder
+from pefslc.frontend.constant_operands import constant_values
 from pefslc.frontend.movement import transposed
 from pefslc.frontend.node import Node
 from pefslc.frontend.rows import import_matmul_of_rows
@@ -16,13 +18,15 @@ from pefslc.frontend.sizes import check_size
 from pefslc.frontend.weights import moved
 from pefslc.frontend.windows import checked_output, image_operand, transposed_window, window_of
 from pefslc.geometry.shapes import Window, conv_shape
-from pefslc.ir.quantized import Conv, Linear
+from pefslc.ir.quantized import BiasAdd, Conv, Linear, Scaling
 from pefslc.ir.structural import Transpose
 from pefslc.ir.value import Value
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.stages import Affine
 
 __all__ = ["import_conv", "import_conv_transpose", "import_gemm", "import_matmul"]
 
+_ONE = Fraction(1)
 _MOST_PHASES = 1 << 12  # each is a convolution of its own (`phases`)
 
 
@@ -109,17 +113,15 @@ def _convolution(
 
 
 def import_gemm(builder: Builder, node: Node) -> Value:
-    """Gemm(x [N, K], weight [K, M], or [M, K] with transB, bias [M])."""
-    for name in ("alpha", "beta"):
-        if (value := node.take_float(name, 1.0)) != 1.0:
-            raise node.fault(
-                Code.UNSUPPORTED_ATTRIBUTE,
-                f"Gemm with {name}={value} is not supported",
-                hint="fold it into the weights",
-            )
+    """Gemm(x [N, K], weight [K, M], or [M, K] with transB, bias [M]): alpha * x weight + beta * bias."""
+    alpha, beta = node.take_fraction("alpha", 1.0), node.take_fraction("beta", 1.0)
+    if not alpha:
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE, "Gemm with alpha=0 is not supported", hint="take the layer out of the model"
+        )
     if node.take_int("transA", 0):
         raise node.fault(Code.UNSUPPORTED_ATTRIBUTE, "Gemm with transA=1 is not supported")
-    return _linear(builder, node, is_transposed=bool(node.take_int("transB", 0)))
+    return _linear(builder, node, is_transposed=bool(node.take_int("transB", 0)), alpha=alpha, beta=beta)
 
 
 def import_matmul(builder: Builder, node: Node) -> Value:
@@ -129,7 +131,9 @@ def import_matmul(builder: Builder, node: Node) -> Value:
     return _linear(builder, node, is_transposed=False)
 
 
-def _linear(builder: Builder, node: Node, *, is_transposed: bool) -> Value:
+def _linear(
+    builder: Builder, node: Node, *, is_transposed: bool, alpha: Fraction = _ONE, beta: Fraction = _ONE
+) -> Value:
     x, weight = builder.operand(node, 0), builder.operand(node, 1)
     if len(x.type.shape) != 2 or len(weight.type.shape) != 2:
         raise node.fault(
@@ -150,8 +154,19 @@ def _linear(builder: Builder, node: Node, *, is_transposed: bool) -> Value:
             Code.SHAPE_MISMATCH, f"the weight wants {weight.type.shape[1]} features, the input has {x.type.shape[1]}"
         )
     bias = _bias_of_rows(builder, node, weight.type.shape[0]) if node.has_input(2) else None
-    result = builder.real((x.type.shape[0], weight.type.shape[0]), node)
-    return builder.append(Linear(result=result, input=x, weight=weight, bias=bias))
+    shape = (x.type.shape[0], weight.type.shape[0])
+    is_plain = alpha == beta == 1 or (alpha == 1 and bias is None)
+    result = builder.append(
+        Linear(result=builder.real(shape, node), input=x, weight=weight, bias=bias if is_plain else None)
+    )
+    if is_plain:
+        return result
+    if alpha != 1:
+        result = builder.append(Scaling(result=builder.real(shape, node), input=result, stage=Affine.product((alpha,))))
+    if bias is None or not beta:
+        return result
+    stage = Affine.bias(tuple(beta * v for v in constant_values(builder, node, bias).reshape(-1)))
+    return builder.append(BiasAdd(result=builder.real(shape, node), input=result, stage=stage))
 
 
 def _bias_of_rows(builder: Builder, node: Node, outputs: int) -> Value:

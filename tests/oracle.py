@@ -194,7 +194,8 @@ def evaluate_node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type:
         case "Conv":
             return _conv(x, v[1], v[2] if len(v) > 2 else None, a)
         case "Gemm":
-            return x.dot(v[1].T if a.get("transB") else v[1]) + (v[2] if len(v) > 2 else 0)
+            alpha, beta = (written(a.get(name, 1.0)) for name in ("alpha", "beta"))
+            return alpha * x.dot(v[1].T if a.get("transB") else v[1]) + (beta * v[2] if len(v) > 2 else 0)
         case "MatMul":
             return x.dot(v[1])
         case "Transpose":
