@@ -127,8 +127,14 @@ def write(network: str, name: str, setting: Setting, folder: Path) -> None:
     names = [output.name for output in session.get_outputs()]
     rows = [session.run(names, {"input": row[None]}) for row in x]
     arrays = {name: np.concatenate(parts) for name, parts in zip(names, zip(*rows, strict=True), strict=True)}
-    if len(names) == 1 and setting.fmt != "dynamic":
-        arrays["y_ref64"] = np.concatenate([evaluate(onnx.load(path), {"input": row[None]})[names[0]] for row in x])
+    if setting.fmt != "dynamic":
+        model = onnx.load(path)
+        exact = [evaluate(model, {"input": row[None]}) for row in x]
+        found = {name: np.concatenate([values[name] for values in exact]) for name in names}
+        if len(names) == 1:
+            arrays["y_ref64"] = found[names[0]]
+        else:
+            np.savez(folder / f"{name}.exact.npz", input=x, **found)
     np.savez(folder / f"{name}.npz", input=x, **arrays)
 
 
