@@ -122,14 +122,14 @@ def judge(file: Path, target: str, arguments: dict[str, str | int]) -> tuple[str
         more = f" (and {len(e.problems) - 1} more)" if len(e.problems) > 1 else ""
         return "-", "", e.problems[0].message + more
     runtime = [c for c in found.comparisons if c.given and "y_ref64" not in c.compared]
-    ours = [*(c for c in found.comparisons if c not in runtime), *definition]
+    ours = [*(c for c in found.comparisons if c not in runtime), *(c for c in definition if c.given)]
     wrong, count = sum(c.differing for c in runtime), sum(c.count for c in runtime)
     reasons = "; ".join(dict.fromkeys(c.reason.split(";")[0] for c in runtime if c.reason))
     text = f"{wrong} of {count} differ{reasons and f', {reasons}'}" if wrong else f"{count} equal" if count else ""
-    unexpected = sum(c.differing for c in ours if not c.bounded)
+    unexpected = [c for c in ours if c.differing and not c.bounded]
     bounded = [c for c in ours if c.bounded]
     if unexpected:
-        return f"{unexpected} of {sum(c.count for c in ours)} differ", text, ""
+        return f"{sum(c.differing for c in unexpected)} of {sum(c.count for c in unexpected)} differ", text, ""
     if program.exact:
         return "exact", text, ""
     return f"bounded: {sum(c.differing for c in bounded)} of {sum(c.count for c in bounded)}", "", ""
