@@ -61,11 +61,19 @@ def _softmax(builder: Builder, node: Node, kind: OutputFunctionKind) -> HostTail
 
 
 def import_arg_max(builder: Builder, node: Node) -> HostTail:
-    """ArgMax(x) along an axis."""
-    x = builder.operand(node, 0)
+    """ArgMax(x) along an axis; of a quantizer's codes, which have the order of their values."""
+    x = _values_of_codes(builder, node) or builder.operand(node, 0)
     axis = _axis(node, x, node.take_int("axis", 0))
     keepdims, last = bool(node.take_int("keepdims", 1)), bool(node.take_int("select_last_index", 0))
     return HostTail(x, OutputFunction(OutputFunctionKind.ARG_MAX, axis, keepdims, last))
+
+
+def _values_of_codes(builder: Builder, node: Node) -> Value | None:
+    """What the integers of one scale that the node reads stand for; None where it reads no such integers."""
+    tensor = builder.integers.get(node.inputs[0].name) if node.has_input(0) else None
+    if tensor is None or tensor.is_constant or tensor.scale is None or tensor.scale.per_channel:
+        return None
+    return dequantized(builder, node, tensor)
 
 
 def _axis(node: Node, x: Value, axis: int) -> int:

@@ -27,6 +27,7 @@ from pefslc.passes.affine_operand import AffineOperand, affine_operand
 from pefslc.passes.separate_bias import constant_values
 
 __all__ = [
+    "HOW_TO_QUANTIZE",
     "IntegerBuilder",
     "Lowered",
     "constant_operand",
@@ -35,6 +36,8 @@ __all__ = [
     "with_codes",
     "with_codes_of",
 ]
+
+HOW_TO_QUANTIZE = "QuantIdentity or QuantReLU; ONNX Runtime's quantize_static: QuantFormat.QDQ"
 
 _GRID = "UQ0.8"  # pictures as ToTensor makes them
 
@@ -240,8 +243,7 @@ def _not_quantized(value: Value, reader: Op) -> CompileError:
         Code.NOT_QUANTIZED,
         f"{reader.mnemonic} reads a tensor that is not quantized",
         at=reader.result.origin,
-        hint=f"quantize the result of {value.origin} (QuantIdentity or QuantReLU; ONNX Runtime's quantize_static: "
-        "QuantFormat.QDQ)",
+        hint=f"quantize the result of {value.origin} ({HOW_TO_QUANTIZE})",
     )
 
 

@@ -331,7 +331,7 @@ def float_network(name: str, keeps_batch_norm: bool = True, opset: int = OPSET) 
         net.nodes,
         "main_graph",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [helper.make_empty_tensor_value_info(name) for name in outputs],
         net.initializers,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)

@@ -99,6 +99,23 @@ def test_equal_logits_have_the_first_or_the_last_index(tmp_path: Path) -> None:
     assert (last.run(X)[output.name] == 4 - logits[:, ::-1].argmax(axis=1)[:, None]).all()
 
 
+@pytest.mark.parametrize("zero_point", [0, 5])
+def test_an_index_of_integers_is_that_of_their_values(tmp_path: Path, zero_point: int) -> None:
+    """QOperator files end so. Many logits saturate: the first of equal codes is the index."""
+    m = ModelBuilder()
+    y = m.node("MatMul", m.quant(m.input([1, 6], "x"), 0.125, 5), m.weight(normal((6, 5), 0.5), 0.25, 4))
+    codes = m.node("QuantizeLinear", y, m.constant(2**-7), m.constant(zero_point, dtype=np.int8))
+    m.outputs.append(helper.make_tensor_value_info("index", TensorProto.INT64, [1]))
+    m.node("ArgMax", codes, axis=1, keepdims=0, output="index")
+    program = pefslc.compile(m.save(tmp_path), target="c")
+    x = np.clip(np.rint(X / 0.125), -16, 15) * 0.125
+    logits = x @ (np.clip(np.rint(normal((6, 5), 0.5) / 0.25), -8, 7) * 0.25)
+    codes_of = np.clip(np.rint(logits * 2**7) + zero_point, -128, 127)
+    (found,) = program.run(X).values()
+    np.testing.assert_array_equal(found, codes_of.argmax(axis=1))
+    assert (codes_of.argmax(axis=1) != logits.argmax(axis=1)).any()
+
+
 @pytest.mark.parametrize("after", ["Identity", "Cast"])
 def test_what_passes_indices_on_ends_the_network_too(tmp_path: Path, after: str) -> None:
     (plain,) = pefslc.compile(classifier(tmp_path, *TAILS["arg_max"]), target="c").run(X).values()
