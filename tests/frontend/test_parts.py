@@ -134,7 +134,7 @@ def test_rows_in_any_order_are_refused(tmp_path: Path) -> None:
 
 def test_channels_in_too_many_pieces_are_refused(tmp_path: Path) -> None:
     m, x = quantized_input(13, (1, 6, 3, 4))
-    m.output(m.node("Gather", x, m.constant([0, 2, 1] * 60, **INT64), axis=1))
+    m.output(m.node("Gather", x, m.constant([0, 2, 1] * 70, **INT64), axis=1))
     assert "64 such runs" in refusal_of(m, tmp_path)
 
 
