@@ -24,6 +24,7 @@ from pefslc.frontend.load import load_onnx
 from pefslc.frontend.node import Node
 from pefslc.frontend.operators import OPERATORS
 from pefslc.frontend.opsets import QONNX_DOMAINS
+from pefslc.frontend.row_reshapes import keep_rows
 from pefslc.frontend.tails import check_ends, integer_tail, passed_on, quantized, with_functions
 from pefslc.ir.graph import Graph, Level
 
@@ -68,6 +69,8 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN) -> Imported:
     builder.problems += given.problems([t.name for t in loaded.graph.inputs])
     inputs = [builder.add_input(tensor) for tensor in loaded.graph.inputs]
     for raw in loaded.graph.nodes:
+        if raw.op == "Reshape" and raw.inputs:
+            keep_rows(loaded.graph, raw, builder.shape_of(raw.inputs[0].name))
         node = Node(raw, loaded.opset)
         if node.op_type == "Constant" and not node.domain:
             continue  # read where it is used
