@@ -80,7 +80,7 @@ def _remedy(op: Conv2d | Dense | Sum | SumPool | Rescale, rescaled: Container[st
         return f"quantize its input per tensor, or with power-of-two scales, for the weights take these in{wider}"
     return (
         "use fewer bits for weights or activations, fewer input channels, or accumulator-aware training"
-        f"{wider}; or --allow-overflow, where the target can saturate"
+        f"{wider}; or --allow-overflow, where the target can saturate and scales are powers of two"
     )
 
 

@@ -312,7 +312,7 @@ def test_accumulators_that_may_overflow_are_refused_all_at_once() -> None:
         CheckAccumulators(TargetLimits(7, "a 7-bit accumulator", wider="a longer one")).run(graph)
     hint = (
         "  help: use fewer bits for weights or activations, fewer input channels, or accumulator-aware training; "
-        "or a longer one; or --allow-overflow, where the target can saturate"
+        "or a longer one; or --allow-overflow, where the target can saturate and scales are powers of two"
     )
     assert str(caught.value) == (
         "error[PEF0504]: the accumulator needs 8 bits, a 7-bit accumulator has 7\n"
