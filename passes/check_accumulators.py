@@ -69,23 +69,24 @@ def overflows(graph: Graph, limits: TargetLimits) -> Iterator[Problem]:
                     Code.ACCUMULATOR_OVERFLOW,
                     f"the accumulator needs {needed} bits, {limits.accumulator_name} has {limits.accumulator_bits}",
                     at=op.result.origin,
-                    hint=_remedy(op, needed - limits.accumulator_bits, {r.result.name for r in graph.of_type(Rescale)}),
+                    hint=_remedy(op, limits, {r.result.name for r in graph.of_type(Rescale)}),
                 )
 
 
-def _remedy(op: Conv2d | Dense | Sum | SumPool | Rescale, excess_bits: int, rescaled: Container[str]) -> str:
+def _remedy(op: Conv2d | Dense | Sum | SumPool | Rescale, limits: TargetLimits, rescaled: Container[str]) -> str:
     """What makes the sum narrower: most of the bits may come from scales that were brought to one grid."""
-    wider = "a wider data type of the target; or --target c, whose sums have 64 bits"
+    wider = f"; or {limits.wider}" if limits.wider else ""
+    wider += "; or --target c, whose sums have 64 bits"
     if isinstance(op, Rescale) or (isinstance(op, Sum) and any(v.name in rescaled for v in op.operands)):
-        return f"share one quantizer between the branches, or use power-of-two scales; {wider}"
+        return f"share one quantizer between the branches, or use power-of-two scales{wider}"
     if isinstance(op, Conv2d | Dense) and _takes_scales_in(op):
-        return f"quantize its input per tensor, or with power-of-two scales, for the weights take these in; {wider}"
+        return f"quantize its input per tensor, or with power-of-two scales, for the weights take these in{wider}"
     fewer = "use fewer bits for weights or activations"
     if isinstance(op, Conv2d | Dense):
-        fewer = _fewer_bits(op, excess_bits) or fewer
+        fewer = _fewer_bits(op, accumulator_bits(op) - limits.accumulator_bits) or fewer
     return (
-        f"{fewer}, fewer input channels, or accumulator-aware training; {wider}; or --allow-overflow, where the target "
-        "can saturate"
+        f"{fewer}, fewer input channels, or accumulator-aware training{wider}; or --allow-overflow, where the target "
+        "can saturate and scales are powers of two"
     )
 
 

@@ -27,6 +27,7 @@ from pefslc.passes.affine_operand import AffineOperand, affine_operand
 from pefslc.passes.separate_bias import constant_values
 
 __all__ = [
+    "HOW_TO_QUANTIZE",
     "IntegerBuilder",
     "Lowered",
     "constant_operand",
@@ -36,6 +37,8 @@ __all__ = [
     "with_codes",
     "with_codes_of",
 ]
+
+HOW_TO_QUANTIZE = "QuantIdentity or QuantReLU; ONNX Runtime's quantize_static: QuantFormat.QDQ"
 
 _GRID = "UQ0.8"  # pictures as ToTensor makes them
 
@@ -192,7 +195,8 @@ class IntegerBuilder:
             Code.WEIGHT_NOT_QUANTIZED,
             message,
             at=reader.result.origin,
-            hint="train with brevitas.nn.QuantConv2d / QuantLinear and export with export_qonnx",
+            hint="train with brevitas.nn.QuantConv2d / QuantLinear and export with export_qonnx; ONNX Runtime's "
+            "quantize_static with QuantFormat.QDQ does all but nodes_to_exclude and types not in op_types_to_quantize",
         )
 
     def bias(self, value: Value | None, scale: Scale, reader: Op) -> IntArray | None:
@@ -252,7 +256,7 @@ def _not_quantized(value: Value, reader: Op) -> CompileError:
         Code.NOT_QUANTIZED,
         f"{reader.mnemonic} reads a tensor that is not quantized",
         at=reader.result.origin,
-        hint=f"quantize the result of {value.origin} (QuantIdentity or QuantReLU)",
+        hint=f"quantize the result of {value.origin} ({HOW_TO_QUANTIZE})",
     )
 
 

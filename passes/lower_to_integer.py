@@ -49,6 +49,7 @@ from pefslc.passes.affine_operand import added, offset_tail, products_offset, we
 from pefslc.passes.concatenation import concatenated
 from pefslc.passes.host_input import host_input
 from pefslc.passes.integer_builder import (
+    HOW_TO_QUANTIZE,
     IntegerBuilder,
     Lowered,
     grid_option,
@@ -149,7 +150,7 @@ def _lower(builder: IntegerBuilder, op: QuantizedOp) -> Lowered:
                 Code.NOT_QUANTIZED,
                 f"{op.result.origin.op_type} is not followed by a quantizer",
                 at=op.result.origin,
-                hint="quantize its result (QuantIdentity), or leave it to the host",
+                hint=f"quantize its result ({HOW_TO_QUANTIZE}), or leave it to the host",
             )
         case Multiply():
             lhs, rhs = (builder.centred(builder.exact(v, op)) for v in (op.lhs, op.rhs))
@@ -321,7 +322,7 @@ def _clamp(builder: IntegerBuilder, op: Relu | LeakyRelu | Clip) -> Lowered:
                 Code.NOT_QUANTIZED,
                 f"{op.result.origin.op_type} is not followed by a quantizer",
                 at=op.result.origin,
-                hint="quantize its result",
+                hint=f"quantize its result ({HOW_TO_QUANTIZE})",
             )
     codes = x.type.codes
     limits = [None if v is None else v / step for v in (low, high)]

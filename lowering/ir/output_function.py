@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.geometry.shapes import Shape
+from pefslc.numeric.chain import Quantizer
+from pefslc.numeric.quantize import dequantize, quantize_array
 
 __all__ = ["OutputFunction", "OutputFunctionKind"]
 
@@ -36,15 +38,25 @@ class OutputFunction:
     axis       that it goes along, not the batch's; of no meaning for sigmoid and tanh
     keepdims   ArgMax: whether the axis stays, of size 1
     last       ArgMax: whether the last of equal maxima is taken, not the first
+    quantizer  that the results go through, of one step: the output is the values of its codes; None: of none
+    as_codes   whether it is the codes themselves
     """
 
     kind: OutputFunctionKind
     axis: int = 1
     keepdims: bool = True
     last: bool = False
+    quantizer: Quantizer | None = None
+    as_codes: bool = False
 
     def __str__(self) -> str:
         """In words, for people."""
+        if self.quantizer is None:
+            return self._name()
+        q, what = self.quantizer.quantization, "the codes" if self.as_codes else "the values of the codes"
+        return f"{self._name()}, of it {what} of {q}"
+
+    def _name(self) -> str:
         match self.kind:
             case OutputFunctionKind.SIGMOID | OutputFunctionKind.TANH:
                 return f"{self.kind.value} of the values"
@@ -54,14 +66,26 @@ class OutputFunction:
             case OutputFunctionKind.SOFTMAX | OutputFunctionKind.LOG_SOFTMAX:
                 return f"{self.kind.value} of the values along axis {self.axis}"
 
+    @property
+    def makes_values(self) -> bool:
+        """Whether its results are real numbers, no indices."""
+        return self.kind is not OutputFunctionKind.ARG_MAX
+
     def shape(self, shape: Shape) -> Shape:
         """The result's, for values of `shape`."""
-        if self.kind is not OutputFunctionKind.ARG_MAX:
+        if self.makes_values:
             return shape
         return (*shape[: self.axis], *((1,) if self.keepdims else ()), *shape[self.axis + 1 :])
 
     def __call__(self, x: Floats) -> Floats:
         """Of values. An index is a float64, too, as all results are."""
+        results = self._of_values(x)
+        if self.quantizer is None:
+            return results
+        codes = quantize_array(self.quantizer, results, 1)
+        return codes.astype(np.float64) if self.as_codes else dequantize(codes, self.quantizer.quantization, 1)
+
+    def _of_values(self, x: Floats) -> Floats:
         match self.kind:
             case OutputFunctionKind.SOFTMAX:
                 powers = np.exp(x - x.max(axis=self.axis, keepdims=True))
@@ -79,7 +103,7 @@ class OutputFunction:
 
     def of_codes(self, codes: Codes, scale: Sequence[Fraction], offset: Sequence[Fraction]) -> Floats | None:
         """ArgMax of scale * code + offset (channels on axis 1) without rounding; None for the functions of values."""
-        if self.kind is not OutputFunctionKind.ARG_MAX:
+        if self.makes_values:
             return None
         unit = lcm(*(v.denominator for v in (*scale, *offset)))
         shape = (1, -1) + (1,) * (codes.ndim - 2)
