@@ -34,14 +34,20 @@ def keep_rows(graph: gs.Graph, node: gs.Node, shape: Shape | None) -> None:
 
 def _merges_rows(node: gs.Node, shape: Shape) -> bool:
     """Whether the node is a Reshape that makes a matrix [N ..., K] of [N, ..., K]."""
-    if node.op != "Reshape" or node.domain or len(node.inputs) != 2 or len(shape) not in (3, 4):
+    sizes = _target(node)
+    if sizes is None or len(sizes) != 2 or len(shape) not in (3, 4):
         return False
-    wanted = constant_array(node.inputs[1])
-    if wanted is None or wanted.size != 2:
-        return False
-    rows, features = (int(v) for v in wanted.reshape(-1))
+    rows, features = sizes
     count = element_count(shape[:-1])
     return rows in (count, -1) and features in (shape[-1], -1) and count != shape[0]
+
+
+def _target(node: gs.Node) -> list[int] | None:
+    """The sizes that a Reshape gives by a constant; None of other nodes."""
+    if node.op != "Reshape" or node.domain or len(node.inputs) != 2:
+        return None
+    array = constant_array(node.inputs[1])
+    return None if array is None or array.dtype.kind not in "iu" else [int(v) for v in array.reshape(-1)]
 
 
 def _chain(graph: gs.Graph, first: gs.Node, shape: Shape) -> list[gs.Node] | None:
@@ -53,9 +59,7 @@ def _chain(graph: gs.Graph, first: gs.Node, shape: Shape) -> list[gs.Node] | Non
         if node.inputs[0] is not tensor or len(node.outputs) != 1:
             return None
         chain.append(node)
-        if node.op == "Reshape" and not node.domain:
-            wanted = constant_array(node.inputs[1])
-            sizes = [] if wanted is None else [int(v) for v in wanted.reshape(-1)]
+        if (sizes := _target(node)) is not None:
             return chain if has_layer and len(sizes) == len(shape) and sizes[:-1] == list(shape[:-1]) else None
         is_layer = _is_layer(node)
         if not is_layer and not _treats_elements_alike(node):
@@ -67,7 +71,8 @@ def _chain(graph: gs.Graph, first: gs.Node, shape: Shape) -> list[gs.Node] | Non
 
 def _is_layer(node: gs.Node) -> bool:
     is_plain = all(node.attrs.get(name, 1.0) == 1.0 for name in ("alpha", "beta")) and not node.attrs.get("transA", 0)
-    return node.op in ("Gemm", "MatMul") and not node.domain and is_plain
+    counts = {"Gemm": (2, 3), "MatMul": (2,)}.get(node.op, ())
+    return len(node.inputs) in counts and not node.domain and is_plain
 
 
 def _treats_elements_alike(node: gs.Node) -> bool:

@@ -20,6 +20,7 @@ from pefslc.ir.quantized import Relu
 from pefslc.ir.text import print_graph
 from pefslc.numeric.line import BentLine
 from pefslc.passes.drop_identities import DropIdentities
+from pefslc.passes.integer_builder import HOW_TO_QUANTIZE
 from pefslc.passes.lower_to_integer import LowerToInteger
 from pefslc.passes.manager import check_pass, run_passes
 from pefslc.passes.merge_stages import MergeStages
@@ -209,10 +210,11 @@ def test_float_weights_and_a_tensor_that_is_not_quantized_together(tmp_path: Pat
     assert refusal(m, tmp_path) == (
         "error[PEF0311]: the weights are not quantized\n"
         "  at:   c1 (Conv), tensor 't1'\n"
-        "  help: train with brevitas.nn.QuantConv2d / QuantLinear and export with export_qonnx\n"
+        "  help: train with brevitas.nn.QuantConv2d / QuantLinear and export with export_qonnx; ONNX Runtime's "
+        "quantize_static with QuantFormat.QDQ does all but nodes_to_exclude and types not in op_types_to_quantize\n"
         "error[PEF0310]: relu reads a tensor that is not quantized\n"
         "  at:   r2 (Relu), tensor 't4'\n"
-        "  help: quantize the result of c2 (Conv), tensor 't3' (QuantIdentity or QuantReLU)"
+        f"  help: quantize the result of c2 (Conv), tensor 't3' ({HOW_TO_QUANTIZE})"
     )
 
 
