@@ -21,7 +21,6 @@ from pefslc.numeric.preimage import HalfLines, preimage
 from pefslc.numeric.rounding import LowerBound, RoundingMode, round_bounds, round_fraction, rounds_to_at_least
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import (
-    FILTER,
     Affine,
     ClipStage,
     FunctionStage,
@@ -229,10 +228,10 @@ class Chains:
         base = _bounds_of_first(self.quantizer, self.levels)
         ratios = [float(q.scale.channel(c) / q.scale.channel(0)) for c in channels]
         stages = [_of_channels(stage, channels) for stage in self.stages]
-        y, magnitude = invert_estimate(stages, base[None, :] * np.array(ratios)[:, None])
+        y, error = invert_estimate(stages, base[None, :] * np.array(ratios)[:, None])
         step = np.array([float(self.scale.channel(c)) for c in channels])[:, None]
         shape = (len(channels), len(self.levels))
-        return np.broadcast_to(y / step, shape), np.broadcast_to(magnitude / step * FILTER + 2.0**-30, shape)
+        return np.broadcast_to(y / step, shape), np.broadcast_to(error / step + 2.0**-30, shape)
 
     def _certain(
         self, x: NDArray[np.float64], error: NDArray[np.float64], falls: NDArray[np.bool_]
