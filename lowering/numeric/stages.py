@@ -40,8 +40,8 @@ Floats = NDArray[np.float64]
 _HALF = Fraction(1, 2)
 
 FILTER = 2.0**-40  # the relative error granted to `invert_estimate`
-# The same for each stage of a chain with a function: a handful of operations of 2^-53 each, which 2^-49 covers. Behind a
-# Tanh of 16 bits 2^-40 would leave thousands of steps in doubt.
+# The same for each stage of a chain with a function: a handful of operations of 2^-53 each, which 2^-49 covers.
+# Behind a Tanh of 16 bits 2^-40 would leave thousands of steps in doubt.
 _FILTER_OF_STAGE = 2.0**-49
 
 
@@ -334,11 +334,11 @@ def invert_estimate(stages: Sequence[Stage], y: Floats) -> tuple[Floats, Floats]
     """Approximate x with chain(x) = y (NaN: no estimate), and a bound of its error.
 
     y [channels, levels]; the bound has that shape, or [channels, 1]: the largest of a channel. It is a magnitude times
-    the relative error that is granted. Each stage costs a handful of float64 operations of relative error 2^-53 on terms
-    no larger than the magnitude, and passes the error it was given on by the factor by which it passes on the
-    magnitude; so for chains of a few stages 2^-40 leaves a factor of hundreds. The second half holds within one piece of
-    a piecewise linear stage only: where the error may reach over its kink or limit the estimate is NaN. Only a *filter*
-    in front of the exact decision.
+    the relative error that is granted. Each stage costs a handful of float64 operations of relative error 2^-53 on
+    terms no larger than the magnitude, and passes the error it was given on by the factor by which it passes on the
+    magnitude; so for chains of a few stages 2^-40 leaves a factor of hundreds. The second half holds within one piece
+    of a piecewise linear stage only: where the error may reach over its kink or limit the estimate is NaN. Only a
+    *filter* in front of the exact decision.
     """
     magnitude, granted = np.abs(y).max(axis=1, keepdims=True, initial=0), FILTER
     if any(isinstance(stage, FunctionStage) for stage in stages):

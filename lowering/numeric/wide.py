@@ -26,7 +26,7 @@ from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.stages import Root
 from pefslc.numeric.staircase import Staircase, agrees_in_blocks
 
-__all__ = ["WideAffine", "fit_line"]
+__all__ = ["WideAffine", "fit_line", "word_bits_of"]
 
 Codes = NDArray[np.int64]
 Line = tuple[Root, Root]
@@ -35,7 +35,7 @@ _LONGEST_WORD, _SHORTEST_WORD, _MOST_WORDS = 30, 12, 6
 _MULTIPLIER_BITS = 32 + _LONGEST_WORD  # whose high word is an int32_t: a first try, for the shorter constants
 
 
-def _word_bits(domain_low: int, domain_high: int) -> int:
+def word_bits_of(domain_low: int, domain_high: int) -> int:
     """Of all words but the highest: times a code of the domain, and a sum, they stay below 64 bits."""
     return min(INT64_HEADROOM - bits_for_range(domain_low, domain_high), _LONGEST_WORD)
 
@@ -58,10 +58,12 @@ class WideAffine:
     high: int
 
     @classmethod
-    def of(cls, staircase: Staircase, multipliers: list[int], offsets: list[int], shift: int) -> WideAffine | None:
-        """In as few words as do, two at least, on the domain and the codes of `staircase`; None where none do."""
-        low, high = staircase.domain_low, staircase.domain_high
-        bits = _word_bits(low, high)
+    def of(
+        cls, domain: tuple[int, int], codes: tuple[int, int], multipliers: list[int], offsets: list[int], shift: int
+    ) -> WideAffine | None:
+        """In as few words as do, two at least, from `domain` to `codes`; None where none do."""
+        low, high = domain
+        bits = word_bits_of(low, high)
         if bits < _SHORTEST_WORD:
             return None
         for words in range(2, _MOST_WORDS + 1):
@@ -81,7 +83,7 @@ class WideAffine:
                 np.array([*part, top], dtype=np.int64)
                 for part, top in zip(parts, zip(*highest, strict=True), strict=True)
             )
-            return cls(low, high, m, b, bits, shift, staircase.low, staircase.high)
+            return cls(low, high, m, b, bits, shift, *codes)
         return None
 
     @property
@@ -154,7 +156,7 @@ def _attempts(staircase: Staircase, lines: list[Line]) -> list[tuple[int, int]]:
     reach = max(slope * largest + _magnitude(offset) for slope, (_, offset) in zip(slopes, lines, strict=True))
     code = max(abs(staircase.low), abs(staircase.high))
     one_word = INT64_HEADROOM - 2 - _bits(reach + code)
-    bits = _word_bits(staircase.domain_low, staircase.domain_high)
+    bits = word_bits_of(staircase.domain_low, staircase.domain_high)
     several = [one_word + bits * more for more in range(1, 2 if bits == _LONGEST_WORD else _MOST_WORDS)]
     short = min(_MULTIPLIER_BITS - 1 - _bits(max(slopes)), several[0])
     irrational = any(part.coefficient for line in lines for part in line)
@@ -188,4 +190,4 @@ def _candidate(staircase: Staircase, lines: list[Line], shift: int, nudge: int) 
     if shift < 2 * _LONGEST_WORD and bits_for_range(min(formed), max(formed) + (1 << shift)) <= INT64_HEADROOM:
         m, b = (np.array(values, dtype=np.int64) for values in (multipliers, offsets))
         return AffineShift(s.domain_low, s.domain_high, m, b, shift, RoundingMode.FLOOR, s.low, s.high)
-    return WideAffine.of(staircase, multipliers, offsets, shift)
+    return WideAffine.of((s.domain_low, s.domain_high), (s.low, s.high), multipliers, offsets, shift)

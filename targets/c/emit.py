@@ -81,6 +81,7 @@ def emit(
         "constant_bytes": sum(constant_bytes),
         "functions": functions,
         "kernels": _kernels(functions),
+        "helpers": sorted(set().union(*(f.helpers for f in functions))),
         "calls": [f.call(arena, places) for f in functions],
         "numbers": _numbers,
         "text": comment_text,
@@ -121,6 +122,7 @@ class _Function:
             self.constants.append(ConstantArray(self.weight, narrowest_signed(step.factors), step.factors, "factors"))
         self._base = base
         self.lines: list[str] = []
+        self.helpers: set[str] = set()
         self.stored = ""
         if self.kind != "copy":
             self._write_stages()
@@ -134,7 +136,7 @@ class _Function:
         name = writer.define(kind, self._loaded(kind))
         for stage in step.stages:
             name, kind = stage.write(writer, name, kind)
-        self.lines = writer.lines
+        self.lines, self.helpers = writer.lines, writer.helpers
         self.constants += writer.constants
         self.stored = name if kind == step.result.type else f"({step.result.type}){name}"
         self.needs_channel = writer.uses_channel
