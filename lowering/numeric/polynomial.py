@@ -65,7 +65,7 @@ class PiecewisePolynomial:
 
     @property
     def degree(self) -> int:
-        return self.coefficients.shape[1] - 1
+        return int(self.coefficients.shape[1]) - 1
 
     @property
     def segments(self) -> int:
@@ -75,7 +75,7 @@ class PiecewisePolynomial:
         """As C computes it: acc = c[j] + acc * t / 2^48, each product rounded down, and its lowest quarter left out."""
         segment = u >> SEGMENT_BITS
         high, low = (u >> _HALF_BITS) & _HALF_MASK, u & _HALF_MASK
-        total = self.coefficients[segment, self.degree]
+        total: Codes = self.coefficients[segment, self.degree]
         for power in reversed(range(self.degree)):
             top, rest = total >> _HALF_BITS, total & _HALF_MASK
             product = top * high + ((top * low + rest * high) >> _HALF_BITS)

@@ -12,6 +12,7 @@ Slope and offset are those of the chain that the staircase was made of. That is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import sqrt
@@ -26,7 +27,7 @@ from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.stages import Root
 from pefslc.numeric.staircase import Staircase, agrees_in_blocks
 
-__all__ = ["WideAffine", "fit_line", "word_bits_of"]
+__all__ = ["WideAffine", "fit_line", "lines_of", "ties_taken_up", "word_bits_of"]
 
 Codes = NDArray[np.int64]
 Line = tuple[Root, Root]
@@ -131,18 +132,35 @@ def fit_line(staircase: Staircase, *, below: bool = False) -> AffineShift | Wide
 
     below  which piece of a chain that bends at 0 the staircase is
     """
+    lines = lines_of(staircase, below=below)
+    for shift, nudge in _attempts(staircase, lines) if lines is not None else ():
+        candidate = _candidate(staircase, lines, shift, nudge)
+        if candidate is not None and agrees_in_blocks(staircase, candidate):
+            return candidate
+    return None
+
+
+def lines_of(staircase: Staircase, *, below: bool = False) -> list[Line] | None:
+    """(slope, offset) of each channel's chain; None where it is not known, or no line."""
     chains = staircase.chains
     if staircase.step != 1 or chains is None or not staircase.steps:
         return None
     found = [chains.line(c, below=below) for c in range(staircase.channels)]
     lines = [line for line in found if line is not None]
-    if len(lines) < len(found):
-        return None
+    return None if len(lines) < len(found) else lines
+
+
+def ties_taken_up(staircase: Staircase, lines: list[Line]) -> Iterator[AffineShift | WideAffine]:
+    """Rational lines that are moved up a little, so that what hits a bound exactly reaches it, and no code before it.
+
+    They are moved by less than the way from one code to the next.
+    """
+    steepness = min(abs(slope.rational) for slope, _ in lines)
     for shift, nudge in _attempts(staircase, lines):
-        candidate = _candidate(staircase, lines, shift, nudge)
-        if candidate is not None and agrees_in_blocks(staircase, candidate):
-            return candidate
-    return None
+        if nudge > 0 and steepness * (1 << shift) > 2 * (_moved(staircase) + 1):
+            candidate = _candidate(staircase, lines, shift, nudge)
+            if candidate is not None:
+                yield candidate
 
 
 def _attempts(staircase: Staircase, lines: list[Line]) -> list[tuple[int, int]]:
@@ -176,8 +194,7 @@ def _bits(x: float) -> int:
 def _candidate(staircase: Staircase, lines: list[Line], shift: int, nudge: int) -> AffineShift | WideAffine | None:
     """The line at that precision, moved by what rounding the slope may cost."""
     factor = Fraction(1 << shift)
-    # Half a unit for each code, and half for the offset.
-    moved = nudge * (max(abs(staircase.domain_low), abs(staircase.domain_high)) + 1)
+    moved = nudge * _moved(staircase)
     lowest = staircase.low << shift
     multipliers, offsets = [], []
     for slope, offset in lines:
@@ -191,3 +208,8 @@ def _candidate(staircase: Staircase, lines: list[Line], shift: int, nudge: int) 
         m, b = (np.array(values, dtype=np.int64) for values in (multipliers, offsets))
         return AffineShift(s.domain_low, s.domain_high, m, b, shift, RoundingMode.FLOOR, s.low, s.high)
     return WideAffine.of((s.domain_low, s.domain_high), (s.low, s.high), multipliers, offsets, shift)
+
+
+def _moved(staircase: Staircase) -> int:
+    """What rounding costs twice: half a unit of the slope for each code, and half a unit of the offset."""
+    return max(abs(staircase.domain_low), abs(staircase.domain_high)) + 1

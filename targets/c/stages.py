@@ -16,13 +16,15 @@ from pefslc.geometry.shapes import element_count
 from pefslc.ir.integer import Clamp, Product, Rescale, Sum
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.affine_shift import AffineShift
+from pefslc.numeric.half_even import HalfEvenLine
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.wide import WideAffine
 from pefslc.targets.c.storage import INT64, CType, Tensor, narrowest_signed, sum_type
 
 __all__ = [
-    "AddStage", "AffineStage", "BentStage", "ClampStage", "ConstantArray", "LineWriter", "MultiplyStage", "Range",
-    "ScaleStage", "Stage", "WideStage", "cast", "combining_stage", "literal",
+    "AddStage", "AffineStage", "BentStage", "ClampStage", "ConstantArray", "HalfEvenStage", "LineWriter",
+    "MultiplyStage", "Range", "ScaleStage", "Stage", "WideStage", "cast", "combining_stage", "literal",
+    "multiplication_stage",
 ]  # fmt: skip
 
 Range = tuple[int, int]
@@ -258,11 +260,37 @@ class WideStage(Stage):
 
 
 @dataclass(frozen=True, slots=True)
+class HalfEvenStage(Stage):
+    """A certified multiplication, and 1 less where the operand is on a tie and the result odd."""
+
+    half_even: HalfEvenLine
+
+    @property
+    def report(self) -> str:
+        return str(self.half_even)
+
+    def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
+        h = self.half_even
+        found, found_kind = multiplication_stage(h.line, self.operand, self.result).write(to, name, kind)
+        ends = [a * n + b for n, b in zip(h.numerator.tolist(), h.addend.tolist(), strict=True) for a in self.operand]
+        products = [a * n for n in h.numerator.tolist() for a in self.operand]
+        bounds = [code * d for d in h.denominator.tolist() for code in (h.line.low, h.line.high)]
+        wide = sum_type(*_hull(*((v, v) for v in (*ends, *products, *bounds, *h.addend.tolist()))))
+        factor = to.per_channel("numerator", h.numerator, "requantization: the exact slope's numerators", wide)
+        addend = to.per_channel("addend", h.addend, "requantization: the exact offset's numerators", wide)
+        unit = to.per_channel("denominator", h.denominator, "requantization: the exact line's denominators", wide)
+        at = f"{cast(name, kind, wide)} * {factor} + {addend} == {cast(found, found_kind, wide)} * {unit}"
+        odd = f"({found} & 1) {'==' if h.odd else '!='} 0"
+        above = f"{found} > {literal(h.line.low, found_kind)}"
+        return to.define(found_kind, f"{found} - ({at} && {odd} && {above} ? 1 : 0)"), found_kind
+
+
+@dataclass(frozen=True, slots=True)
 class BentStage(Stage):
     """The sum of two certified ones: one slope below code 0, another above."""
 
-    lower: AffineStage | WideStage
-    upper: AffineStage | WideStage
+    lower: AffineStage | WideStage | HalfEvenStage
+    upper: AffineStage | WideStage | HalfEvenStage
 
     @property
     def report(self) -> str:
@@ -273,6 +301,19 @@ class BentStage(Stage):
         above, above_kind = self.upper.write(to, name, kind)
         wide = max(below_kind, above_kind)
         return to.define(wide, f"{cast(below, below_kind, wide)} + {cast(above, above_kind, wide)}"), wide
+
+
+def multiplication_stage(
+    found: AffineShift | WideAffine | HalfEvenLine, operand: Range, result: Range
+) -> AffineStage | WideStage | HalfEvenStage:
+    """The stage of a certified line."""
+    match found:
+        case HalfEvenLine():
+            return HalfEvenStage(operand, result, found)
+        case WideAffine():
+            return WideStage(operand, result, found)
+        case AffineShift():
+            return AffineStage(operand, result, found)
 
 
 def combining_stage(op: Sum | Product, operand: Range, other: Tensor) -> AddStage | MultiplyStage:

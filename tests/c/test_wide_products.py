@@ -116,6 +116,32 @@ def test_a_function_of_pieces_is_one_table_for_all_channels(bench, build_graph, 
     bench.check(("-O1", *sanitizer_flags), runs=20)
 
 
+def graph_of_ties(build_graph):  # type: ignore[no-untyped-def]
+    """Ratios of small numbers: each channel has its offset, one output bends at 0, and one falls."""
+    rng = np.random.default_rng(8)
+    b = build_graph("ties")
+    sums = b.conv(b.input((1, 4, 4, 4), 12), rng.integers(-99, 99, (3, 4, 3, 3)), rng.integers(-999, 999, 3))
+    ratios = [Affine.product((ratio,)) for ratio in (F(1, 6), F(-5, 36), F(7, 10))]
+    outputs = [b.requantize(sums, [ratio], 10) for ratio in ratios]
+    leaky = b.requantize(sums, [ratios[0], LeakyReluStage((F(1, 10),))], 12)
+    shifted = b.requantize(sums, [ratios[0], Affine.bias((F(1, 3), F(1, 2), F(0)))], 12)
+    return b.graph(*outputs, leaky, shifted)
+
+
+def test_ties_to_even_are_compared_where_a_floor_takes_them_all_up(bench, build_graph, sanitizer_flags):  # type: ignore[no-untyped-def]
+    graph = graph_of_ties(build_graph)
+    bench.add(graph)
+    reports = [str(r) for r in CTarget().lower(graph, TargetOptions()).ops.values()]
+    assert sum("ties to even" in report for report in reports) == 5, reports
+    assert not any("threshold" in report for report in reports)
+    bench.check(("-O1", *sanitizer_flags), runs=40)
+
+
+def test_clang_has_nothing_to_say_about_ties(bench, build_graph, clang_is_silent):  # type: ignore[no-untyped-def]
+    bench.add(graph_of_ties(build_graph))
+    clang_is_silent(bench.folder)
+
+
 def test_clang_has_nothing_to_say_about_polynomials(bench, build_graph, clang_is_silent):  # type: ignore[no-untyped-def]
     bench.add(graph_of_function(build_graph, TANH, "tanh"))
     clang_is_silent(bench.folder)
