@@ -78,7 +78,7 @@ def fit_half_even(staircase: Staircase, *, below: bool = False) -> HalfEvenLine 
     formed += [code * d for _, _, d in rows for code in (staircase.low, staircase.high)]
     if bits_for_range(min(formed), max(formed)) > INT64_HEADROOM:
         return None
-    numerator, addend, denominator = (np.array(column, dtype=np.int64) for column in zip(*rows, strict=True))
+    numerator, addend, denominator = np.array(rows, dtype=np.int64).T
     q = chains.quantizer
     rounded = chains.levels.start - 1 - (q.quantization.zero_point if q.adds_zero_point_last else 0)
     odd = (staircase.low - rounded) & 1

@@ -40,6 +40,10 @@ class ConstantArray:
     data: Codes
     what: str
 
+    @property
+    def bytes(self) -> int:
+        return int(self.data.size) * self.type.bytes
+
 
 @dataclass
 class LineWriter:

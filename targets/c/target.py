@@ -47,8 +47,8 @@ class CTarget(COptions):
         if options.observe is not None:
             options.observe(Stage("plan", plan_text(program, arena)))
         prefix = model_prefix(graph.name)
-        files, step_constants = emit(graph, program, arena, prefix, _EMITTER, self.caller_arena)
-        constant_bytes = sum(step_constants)
+        emitted = emit(graph, program, arena, prefix, _EMITTER, self.caller_arena)
+        constant_bytes = emitted.constant_bytes
         details: JsonObject = {
             "function": f"{prefix}_run",
             "header": f"{prefix}.h",
@@ -68,6 +68,11 @@ class CTarget(COptions):
                 for a in interface(graph, program)
             ],
         }
+        if emitted.arg_maxes:
+            details["arg_max"] = [
+                {"output": f.onnx_name, "function": f.name, "indices": f.results} for f in emitted.arg_maxes
+            ]
+        functions = {f.onnx_name: f"{f.name} computes of them {f.text}, exactly" for f in emitted.arg_maxes}
         ops: Mapping[str, OpReport] = {
             op.result.name: OpReport(program.implementation[op.result.name])
             for op in graph.ops
@@ -79,7 +84,8 @@ class CTarget(COptions):
             f"{constant_bytes:,} bytes of constants{_advice(constant_bytes)}",
             f"{arena.bytes:,} bytes of working memory ({owner})",
         )
-        return Emission(files, details, ops, notes, costs=partial(_costs, program, arena, step_constants))
+        costs = partial(_costs, program, arena, emitted.step_bytes)
+        return Emission(emitted.files, details, ops, notes, costs=costs, functions=functions)
 
     def runner(self, folder: Path, sidecar: Sidecar) -> CRunner:
         """The emitted C, compiled with the system's compiler. Raises CompileError when there is none."""
