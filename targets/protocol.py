@@ -109,11 +109,11 @@ class Emission:
     costs     finds out what each part of the program costs, in up to a second; None where the target cannot
     computed  the graph that the files compute, integer for integer, where that is not the lowered one: its bounded
               requantizations are what the target makes of them. Verification holds the files to it
-    functions by the name of an output behind which the model ends with a function: what the files compute of it, too, in
-              words that follow "the codes are those before the end; ". Of others the host computes it
     native    the format of sums and tensors, where the program of a float model computes in the target's own rounding
               and saturating arithmetic. Verification measures how far it is off the float model
     audit     of such a program: runs it on input codes, and holds each layer to what it read
+    functions by the name of an output behind which the model ends with a function: what the files compute of it, too,
+              in words that follow "the codes are those before the end; ". Of others the host computes it
     """
 
     files: Mapping[str, bytes]
@@ -123,9 +123,9 @@ class Emission:
     cycles: int | None = None
     costs: Callable[[], Costs] | None = None
     computed: Graph | None = None
-    functions: Mapping[str, str] = field(default_factory=dict)
     native: FixedPoint | None = None
     audit: Audit | None = None
+    functions: Mapping[str, str] = field(default_factory=dict)
 
 
 class Runner(Protocol):

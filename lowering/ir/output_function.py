@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
-from math import lcm
+from math import gcd, lcm
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +97,8 @@ class OutputFunction:
         factors, addends = ([int(v * unit) for v in part] for part in (scale, offset))
         step = abs(factors[0])
         if not step or len(set(factors)) > 1:
-            return factors, addends
+            common = gcd(*factors, *addends) or 1
+            return [f // common for f in factors], [a // common for a in addends]
         rests = sorted({a % step for a in addends})
         sign = 1 if factors[0] > 0 else -1
         return [sign * len(rests)], [a // step * len(rests) + rests.index(a % step) for a in addends]

@@ -42,7 +42,8 @@ class HalfEvenLine:
         """The output codes of `codes` [channels, points]."""
         found = self.line(codes)
         ties = codes * self.numerator[:, None] + self.addend[:, None] == found * self.denominator[:, None]
-        return found - (ties & ((found & 1) != self.odd) & (found > self.line.low))
+        made: Codes = found - (ties & ((found & 1) != self.odd) & (found > self.line.low))
+        return made
 
     def of_channels(self, first: int, last: int) -> HalfEvenLine:
         """The same for channels first .. last - 1."""
@@ -78,12 +79,12 @@ def fit_half_even(staircase: Staircase, *, below: bool = False) -> HalfEvenLine 
     formed += [code * d for _, _, d in rows for code in (staircase.low, staircase.high)]
     if bits_for_range(min(formed), max(formed)) > INT64_HEADROOM:
         return None
-    numerator, addend, denominator = np.array(rows, dtype=np.int64).T
+    arrays = np.array(rows, dtype=np.int64).T
     q = chains.quantizer
     rounded = chains.levels.start - 1 - (q.quantization.zero_point if q.adds_zero_point_last else 0)
     odd = (staircase.low - rounded) & 1
     for candidate in ties_taken_up(staircase, lines):
-        found = HalfEvenLine(candidate, numerator, addend, denominator, odd)
+        found = HalfEvenLine(candidate, arrays[0], arrays[1], arrays[2], odd)
         if agrees_in_blocks(staircase, found):
             return found
     return None

@@ -133,7 +133,9 @@ def fit_line(staircase: Staircase, *, below: bool = False) -> AffineShift | Wide
     below  which piece of a chain that bends at 0 the staircase is
     """
     lines = lines_of(staircase, below=below)
-    for shift, nudge in _attempts(staircase, lines) if lines is not None else ():
+    if lines is None:
+        return None
+    for shift, nudge in _attempts(staircase, lines):
         candidate = _candidate(staircase, lines, shift, nudge)
         if candidate is not None and agrees_in_blocks(staircase, candidate):
             return candidate

@@ -80,24 +80,22 @@ def arg_max_of(output: GraphOutput, tensor: Tensor, argument: str, prefix: str) 
     factors, addends = function.keys(output.map.scale, output.map.offset)
     if axis != 1 and len(set(factors)) > 1:
         return None
-    size = shape[axis]
-    factors, addends = (
-        [*part] * (size if len(set(part)) == 1 else 1) for part in (factors[:1] if axis != 1 else factors, addends)
-    )
+    size, factors = shape[axis], factors if axis == 1 else factors[:1]
+    factors, addends = (part * size if len(part) == 1 else part for part in (factors, addends))
     name, words, bits = f"{prefix}_{argument}_arg_max", 1, word_bits_of(tensor.low, tensor.high)
-    arrays: list[ConstantArray | None] = [None, None]
+    factor_array = addend_array = None
     if any(f != 1 for f in factors) or len(set(addends)) > 1:
         found = _words_of(factors, addends, tensor, bits)
         if found is None:
             return None
         words = len(found[0])
-        arrays = [
+        factor_array, addend_array = (
             ConstantArray(f"{name}_{what}", INT64, part.reshape(-1), f"ArgMax: {what}s by word and channel")
             for what, part in zip(("factor", "addend"), found, strict=True)
-        ]
+        )
     return ArgMax(
         name, output.name, argument, tensor.type, element_count(shape[:axis]), size, element_count(shape[axis + 1 :]),
-        *arrays, words, bits, function.last, str(function),
+        factor_array, addend_array, words, bits, function.last, str(function),
     )  # fmt: skip
 
 

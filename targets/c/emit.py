@@ -77,7 +77,7 @@ def emit(graph: Graph, program: Program, arena: Arena, prefix: str, version_text
     arguments = interface(graph, program)
     functions = [_Function(prefix, i, step) for i, step in enumerate(program.steps)]
     arg_maxes = arg_max_functions(graph, arguments, prefix)
-    constants = [c for f in (*functions, *arg_maxes) for c in f.constants]
+    constants = [c for f in functions for c in f.constants] + [c for f in arg_maxes for c in f.constants]
     step_bytes = tuple(sum(c.bytes for c in f.constants) for f in functions)
     constant_bytes = sum(c.bytes for c in constants)
     places = {a.tensor.buffer.name: a.name for a in arguments}

@@ -69,9 +69,10 @@ class CTarget(COptions):
             ],
         }
         if emitted.arg_maxes:
-            details["arg_max"] = [
+            records: list[JsonObject] = [
                 {"output": f.onnx_name, "function": f.name, "indices": f.results} for f in emitted.arg_maxes
             ]
+            details = {**details, "arg_max": records}
         functions = {f.onnx_name: f"{f.name} computes of them {f.text}, exactly" for f in emitted.arg_maxes}
         ops: Mapping[str, OpReport] = {
             op.result.name: OpReport(program.implementation[op.result.name])
