@@ -17,13 +17,12 @@ from pefslc.targets.c.naming import model_prefix
 from pefslc.targets.c.options import COptions
 from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.plan_text import plan_text
+from pefslc.targets.c.proportion import out_of_proportion
 from pefslc.targets.c.runner import CRunner
 from pefslc.targets.c.steps import Program
 from pefslc.targets.protocol import Emission, OpReport, Stage, TargetOptions
 
 __all__ = ["CTarget"]
-
-_LARGE_CONSTANTS = 1 << 20
 
 _EMITTER = "C target 1"  # named in the files; the compiler's version is in the sidecar, so that goldens survive it
 
@@ -82,7 +81,7 @@ class CTarget(COptions):
         owner = "the caller supplies it" if self.caller_arena else "static"
         notes = (
             f"{program.macs:,} MACs",
-            f"{constant_bytes:,} bytes of constants{_advice(constant_bytes)}",
+            f"{constant_bytes:,} bytes of constants{out_of_proportion(program, emitted.step_bytes)}",
             f"{arena.bytes:,} bytes of working memory ({owner})",
         )
         costs = partial(_costs, program, arena, emitted.step_bytes)
@@ -105,13 +104,3 @@ def _costs(program: Program, arena: Arena, constant_bytes: tuple[int, ...]) -> C
         for i, step in enumerate(program.steps)
     ]
     return Costs(parts=tuple(parts), memories=(MemorySize("arena", "bytes", arena.bytes),))
-
-
-def _advice(constant_bytes: int) -> str:
-    """What to do about constants that no microcontroller holds: they are threshold tables then, not weights."""
-    large = constant_bytes > _LARGE_CONSTANTS
-    return (
-        ": where a layer says 'table of ... thresholds', fewer output bits or a folded BatchNorm save most of it"
-        if large
-        else ""
-    )
