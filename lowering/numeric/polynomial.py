@@ -1,11 +1,11 @@
 """A function's staircase by polynomials: 16 kB where a table of its 65,536 steps takes half a megabyte.
 
     u = clamp(floor((a * multiplier[c] + offset[c]) / 2^shift), first, last)
-    code = low + floor(polynomial[u / 2^48](u mod 2^48) / 2^fraction_bits)
+    code = low + floor(polynomial[u / 2^segment_bits](u mod 2^segment_bits) / 2^fraction_bits)
 
 The argument's range between its first step and its last is cut into equal segments. In each a polynomial interpolates
 the number of steps that are taken, before its floor. Its coefficients are 64-bit integers, products are of 48 bits and
-of 38, in two halves of 24. That is a guess at the staircase. It is proved in two parts: what is computed never falls
+of 62, in two halves of 24. That is a guess at the staircase. It is proved in two parts: what is computed never falls
 (`_never_falls`), and it is the staircase at both sides of each step (`agrees_in_blocks`).
 """
 
@@ -27,14 +27,15 @@ from pefslc.numeric.inverse import inverse_bracket
 from pefslc.numeric.staircase import Staircase, agrees_everywhere, agrees_in_blocks
 from pefslc.numeric.wide import WideAffine, word_bits_of
 
-__all__ = ["SEGMENT_BITS", "PiecewisePolynomial", "fit_polynomial"]
+__all__ = ["PiecewisePolynomial", "fit_polynomial"]
 
 Codes = NDArray[np.int64]
 
-SEGMENT_BITS = 48  # of the argument within a segment
-_HALF_BITS = SEGMENT_BITS // 2
+_FACTOR_BITS = 48  # of the argument within a segment, in products
+_HALF_BITS = _FACTOR_BITS // 2
 _HALF_MASK = (1 << _HALF_BITS) - 1
 _VALUE_BITS = 61  # of every number on the way to the value
+_SEGMENT_BITS = (48, 44, 40, 36)  # as many as leave room for accumulators far beyond the last step
 _ATTEMPTS = ((4, 32), (5, 64), (6, 256), (7, 512))  # degree, segments: 1 to 32 kB
 _MARGIN = Fraction(1, 1 << 20)  # of the argument's range, before the first step and behind the last
 _DIGITS = 36
@@ -47,11 +48,13 @@ class PiecewisePolynomial:
 
     line           to the argument u
     coefficients   [segments, degree + 1], those of the lowest power first
+    segment_bits   of the argument within a segment
     fraction_bits  of the value
     """
 
     line: WideAffine
     coefficients: Codes
+    segment_bits: int
     fraction_bits: int
     low: int
 
@@ -73,8 +76,9 @@ class PiecewisePolynomial:
 
     def _value(self, u: Codes) -> Codes:
         """As C computes it: acc = c[j] + acc * t / 2^48, each product rounded down, and its lowest quarter left out."""
-        segment = u >> SEGMENT_BITS
-        high, low = (u >> _HALF_BITS) & _HALF_MASK, u & _HALF_MASK
+        segment = u >> self.segment_bits
+        t = (u - (segment << self.segment_bits)) << (_FACTOR_BITS - self.segment_bits)
+        high, low = t >> _HALF_BITS, t & _HALF_MASK
         total: Codes = self.coefficients[segment, self.degree]
         for power in reversed(range(self.degree)):
             top, rest = total >> _HALF_BITS, total & _HALF_MASK
@@ -97,18 +101,18 @@ def fit_polynomial(staircase: Staircase) -> PiecewisePolynomial | None:
     if function is None or not direction_of(function.function) or function.count is None:
         return None
     for degree, segments in _ATTEMPTS:
-        grid = _Grid.of(function, segments)
-        if grid is None:
+        found = _grid_and_line(staircase, function, segments)
+        if found is None:
             return None
-        line = _line(staircase, function, grid)
-        pieces = None if line is None else _pieces(function.count, grid, degree, staircase.steps)
-        if line is None or pieces is None:
+        grid, line = found
+        pieces = _pieces(function.count, grid, degree, staircase.steps)
+        if pieces is None:
             return None
         coefficients, fraction_bits = pieces
         for nudge in (_NUDGE, -_NUDGE):  # a value that hits a bound exactly must fall to its side of it
             moved = coefficients.copy()
             moved[:, 0] += nudge
-            candidate = PiecewisePolynomial(line, moved, fraction_bits, staircase.low)
+            candidate = PiecewisePolynomial(line, moved, grid.bits, fraction_bits, staircase.low)
             if _is_staircase(staircase, candidate):
                 return candidate
     return None
@@ -123,7 +127,7 @@ def _is_staircase(staircase: Staircase, candidate: PiecewisePolynomial) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """The argument x of the function: u = (x - start) / width * 2^48, or (start - x) where it falls with u.
+    """The argument x of the function: u = (sign * x - start) / width * 2^bits, in which it rises.
 
     first, last  u of the first step and of the last, with a margin
     """
@@ -132,15 +136,13 @@ class _Grid:
     width: Fraction
     sign: int
     segments: int
+    bits: int
     first: int
     last: int
 
     @classmethod
-    def of(cls, function: FunctionOfLine, segments: int) -> _Grid | None:
+    def of(cls, function: FunctionOfLine, reached: tuple[Fraction, Fraction], segments: int, bits: int) -> _Grid:
         """From the first step to the last, 0 at the end of a segment: functions of two pieces change there."""
-        reached = _reach(function)
-        if reached is None:
-            return None
         sign = direction_of(function.function)
         assert sign, "it rises or falls"
         first, last = (sign * x for x in reached)  # of a falling function: the mirrored argument, in which it rises
@@ -148,11 +150,22 @@ class _Grid:
         first, last = first - margin, last + margin
         width = Fraction(float((last - first) / (segments - 1) * (1 + Fraction(1, 1 << 40))))
         start = floor(first / width) * width if first < 0 < last else first
-        ends = (floor((x - start) / width * (1 << SEGMENT_BITS)) for x in (first, last))
-        return cls(start, width, sign, segments, *ends)
+        ends = (floor((x - start) / width * (1 << bits)) for x in (first, last))
+        return cls(start, width, sign, segments, bits, *ends)
 
     def argument(self, segment: int, t: Fraction) -> Fraction:
         return self.sign * (self.start + (segment + t) * self.width)
+
+
+def _grid_and_line(staircase: Staircase, function: FunctionOfLine, segments: int) -> tuple[_Grid, WideAffine] | None:
+    """The finest grid to which codes come in words of 64 bits; None where none is."""
+    reached = _reach(function)
+    for bits in () if reached is None else _SEGMENT_BITS:
+        grid = _Grid.of(function, reached, segments, bits)
+        line = _line(staircase, function, grid)
+        if line is not None:
+            return grid, line
+    return None
 
 
 def _reach(function: FunctionOfLine) -> tuple[Fraction, Fraction] | None:
@@ -169,7 +182,7 @@ def _reach(function: FunctionOfLine) -> tuple[Fraction, Fraction] | None:
 def _line(staircase: Staircase, function: FunctionOfLine, grid: _Grid) -> WideAffine | None:
     """From codes to u, within a unit or two."""
     domain = staircase.domain_low, staircase.domain_high
-    per_unit = Fraction(1 << SEGMENT_BITS) / grid.width
+    per_unit = Fraction(1 << grid.bits) / grid.width
     word = word_bits_of(*domain)
     if word <= 0:
         return None
@@ -237,9 +250,9 @@ def _never_falls(p: PiecewisePolynomial) -> bool:
     word_sum = [
         abs(sum(w << p.line.word_bits * i for i, w in enumerate(words))) for words in p.line.multipliers.T.tolist()
     ]
-    least = min(min(word_sum) >> p.line.shift, 1 << SEGMENT_BITS)
+    least = min(min(word_sum) >> p.line.shift, 1 << p.segment_bits)
     rises = all(
-        slope * least >> SEGMENT_BITS >= rounding + before + after
+        slope * least >> p.segment_bits >= rounding + before + after
         for slope, before, after in zip(slopes, falls[:-1], falls[1:], strict=True)
     )
     first, last = p.ends()

@@ -126,6 +126,8 @@ class PolynomialStage(Stage):
         what = f"requantization: {p.segments} polynomials of degree {p.degree}"
         table = to.array("polynomial", INT64, p.coefficients.reshape(-1), what)
         to.helpers.add("polynomial")
-        value = to.define(INT64, f"pefslc_polynomial({cast(argument, wide, INT64)}, {table}, {p.degree})")
+        value = to.define(
+            INT64, f"pefslc_polynomial({cast(argument, wide, INT64)}, {table}, {p.degree}, {p.segment_bits})"
+        )
         taken = to.define(out, f"({out})pefslc_floor_shift_64({value}, {p.fraction_bits})")
         return to.define(out, f"{literal(p.low, out)} + {taken}"), out

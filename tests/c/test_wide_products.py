@@ -79,14 +79,14 @@ def test_sixteen_bits_times_sixteen_bits_are_multiplications(bench, build_graph,
     bench.check(("-O1", *sanitizer_flags), runs=20)
 
 
-def graph_of_function(build_graph, function, name, weight_bits=8, out_bits=12):  # type: ignore[no-untyped-def]
+def graph_of_function(build_graph, function, name, weight_bits=8, out_bits=12, reach=3):  # type: ignore[no-untyped-def]
     """A function behind three slopes of both signs."""
     rng = np.random.default_rng(6)
     b = build_graph(name)
     values = b.input((1, 6, 2, 2), 16)
     factor = Affine.product((F(3 << (out_bits - 3)),))
     sums = b.conv(values, rng.integers(-(2**weight_bits), 2**weight_bits, (3, 6, 2, 2)), None)
-    gamma = tuple(F(3 * sign, sums.type.codes.high) for sign in (1, -1, 2))
+    gamma = tuple(F(reach * sign, sums.type.codes.high) for sign in (1, -1, 2))
     line = Affine(gamma, (F(0),) * 3, (F(1),) * 3, (F(1, 7), F(-1, 3), F(0)))
     return b.graph(b.requantize(sums, [line, FunctionStage(function), factor], out_bits))
 
@@ -95,10 +95,10 @@ TANH = Call(Function.TANH, (X,))
 SLOWER = Call(Function.ADD, (number(F(1, 5)), Call(Function.MUL, (number(F(1, 9)), X))))
 
 
-@pytest.mark.parametrize(("weight_bits", "out_bits"), [(8, 12), (15, 16)])
-def test_a_tanh_of_many_steps_is_polynomials(weight_bits, out_bits, bench, build_graph, sanitizer_flags):  # type: ignore[no-untyped-def]
-    """Sums of 28 bits, and of 35: few kB for up to 65,536 steps in 3 channels."""
-    graph = graph_of_function(build_graph, TANH, "tanh", weight_bits, out_bits)
+@pytest.mark.parametrize(("weight_bits", "out_bits", "reach"), [(8, 12, 3), (15, 16, 3), (8, 12, 3000)])
+def test_a_tanh_of_many_steps_is_polynomials(weight_bits, out_bits, reach, bench, build_graph, sanitizer_flags):  # type: ignore[no-untyped-def]
+    """Sums of 28 bits, of 35, and far beyond the last step: few kB for up to 65,536 steps in 3 channels."""
+    graph = graph_of_function(build_graph, TANH, "tanh", weight_bits, out_bits, reach)
     bench.add(graph)
     emission = CTarget().lower(graph, TargetOptions())
     assert any("polynomials of degree" in str(report) for report in emission.ops.values())

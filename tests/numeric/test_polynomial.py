@@ -64,6 +64,17 @@ def test_polynomials_are_the_staircase_at_both_sides_of_each_of_thousands_of_ste
     np.testing.assert_array_equal(found(codes), wanted(codes))
 
 
+def test_sums_far_beyond_the_last_step_leave_fewer_bits_to_a_segment() -> None:
+    """Where a Tanh saturates at a thousandth of the sums."""
+    scale, stages, quantizer = chain_of(TANH, 1 << 30, 0.0007)
+    wanted = staircase_of(Scale((scale.step * 1000,)), stages, quantizer, -(1 << 30), 1 << 30, 4)
+    found = fit_polynomial(wanted)
+    assert found is not None
+    assert found.segment_bits < 48
+    codes = wanted.critical_codes()
+    np.testing.assert_array_equal(found(codes), wanted(codes))
+
+
 @pytest.mark.parametrize("bits", [12, 13])
 def test_a_value_that_hits_a_bound_exactly_falls_to_its_side(bits: int) -> None:
     """sigmoid(0) * (2^bits - 1) ends in one half: 2047.5 rounds up to even; thrice as coarse, 682.5 goes down."""
