@@ -160,7 +160,9 @@ class _Grid:
 def _grid_and_line(staircase: Staircase, function: FunctionOfLine, segments: int) -> tuple[_Grid, WideAffine] | None:
     """The finest grid to which codes come in words of 64 bits; None where none is."""
     reached = _reach(function)
-    for bits in () if reached is None else _SEGMENT_BITS:
+    if reached is None:
+        return None
+    for bits in _SEGMENT_BITS:
         grid = _Grid.of(function, reached, segments, bits)
         line = _line(staircase, function, grid)
         if line is not None:

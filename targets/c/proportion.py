@@ -24,9 +24,10 @@ def out_of_proportion(program: Program, step_bytes: Sequence[int]) -> str:
         weights += own
         others.append((count - own, step))
     functions = sum(_has_function(op) for step in program.steps for op in step.ops)
-    total, (largest, step) = sum(step_bytes), max(others, key=lambda other: other[0], default=(0, None))
-    if step is None or total <= 2 * weights + _FOR_A_FUNCTION * max(functions, 1):
+    total = sum(step_bytes)
+    if total <= 2 * weights + _FOR_A_FUNCTION * max(functions, 1):
         return ""
+    largest, step = max(others, key=lambda other: other[0])
     tables = [op for op in step.ops if "table" in program.implementation.get(op.result.name, "")]
     if not tables:
         return ""
