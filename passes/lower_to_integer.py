@@ -12,11 +12,8 @@ from fractions import Fraction
 from math import lcm
 from typing import ClassVar
 
-import numpy as np
-
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
-from pefslc.geometry.shapes import Window
 from pefslc.ir.graph import Graph, GraphOutput, Level, quantized_graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Lookup, Product, Requantize, Round, Sum, SumPool
 from pefslc.ir.quantized import (
@@ -249,12 +246,10 @@ def _max_pool(builder: IntegerBuilder, op: MaxPool) -> Lowered:
 
 def _negated(builder: IntegerBuilder, op: MaxPool, x: Lowered, channels: list[bool]) -> Lowered:
     """The same tensor with the codes of some channels negated: a depthwise convolution by 1 and -1."""
-    codes = builder.centred(x.value)
+    codes, groups = builder.centred(x.value), len(channels)
     signs = [-1 if negated else 1 for negated in channels]
-    weight = IntArray(np.array(signs, dtype=np.int64)[:, None, None, None])
     result = replace(with_codes_of(op.input, codes), name=f"{op.result.name}.rising")
-    window, groups = Window(kernel=(1, 1)), len(signs)
-    value = builder.append(Conv2d(result=result, input=codes, weight=weight, bias=None, window=window, groups=groups))
+    value = builder.products(codes, signs, result)
     zeros, ones = (Fraction(0),) * groups, (Fraction(1),) * groups
     return Lowered(value, (Affine(tuple(map(Fraction, signs)), zeros, ones, zeros), *x.tail))
 

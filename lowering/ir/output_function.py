@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
-from math import lcm
+from math import gcd, lcm
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,10 +105,27 @@ class OutputFunction:
         """ArgMax of scale * code + offset (channels on axis 1) without rounding; None for the functions of values."""
         if self.makes_values:
             return None
-        unit = lcm(*(v.denominator for v in (*scale, *offset)))
         shape = (1, -1) + (1,) * (codes.ndim - 2)
-        factors, addends = (np.array([int(v * unit) for v in part], dtype=object) for part in (scale, offset))
+        factors, addends = (np.array(part, dtype=object) for part in self.keys(scale, offset))
         return self._index(codes.astype(object) * factors.reshape(shape) + addends.reshape(shape))
+
+    def keys(self, scale: Sequence[Fraction], offset: Sequence[Fraction]) -> tuple[list[int], list[int]]:
+        """(factors, addends), per channel or one for all: along the axis code * factor + addend is in the order of the
+        values scale * code + offset, and equal where they are.
+
+        Small numbers where the channels share a scale: whole codes, then the rank of what is left of an offset.
+        """
+        if self.axis != 1:  # one channel is compared with itself
+            return [(s > 0) - (s < 0) for s in scale], [0]
+        unit = lcm(*(v.denominator for v in (*scale, *offset)))
+        factors, addends = ([int(v * unit) for v in part] for part in (scale, offset))
+        step = abs(factors[0])
+        if not step or len(set(factors)) > 1:
+            common = gcd(*factors, *addends) or 1
+            return [f // common for f in factors], [a // common for a in addends]
+        rests = sorted({a % step for a in addends})
+        sign = 1 if factors[0] > 0 else -1
+        return [sign * len(rests)], [a // step * len(rests) + rests.index(a % step) for a in addends]
 
     def _index(self, x: NDArray[np.float64] | NDArray[np.object_]) -> Floats:
         turned = np.flip(x, axis=self.axis) if self.last else x

@@ -17,13 +17,12 @@ from pefslc.targets.c.naming import model_prefix
 from pefslc.targets.c.options import COptions
 from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.plan_text import plan_text
+from pefslc.targets.c.proportion import out_of_proportion
 from pefslc.targets.c.runner import CRunner
 from pefslc.targets.c.steps import Program
 from pefslc.targets.protocol import Emission, OpReport, Stage, TargetOptions
 
 __all__ = ["CTarget"]
-
-_LARGE_CONSTANTS = 1 << 20
 
 _EMITTER = "C target 1"  # named in the files; the compiler's version is in the sidecar, so that goldens survive it
 
@@ -47,8 +46,8 @@ class CTarget(COptions):
         if options.observe is not None:
             options.observe(Stage("plan", plan_text(program, arena)))
         prefix = model_prefix(graph.name)
-        files, step_constants = emit(graph, program, arena, prefix, _EMITTER, self.caller_arena)
-        constant_bytes = sum(step_constants)
+        emitted = emit(graph, program, arena, prefix, _EMITTER, self.caller_arena)
+        constant_bytes = emitted.constant_bytes
         details: JsonObject = {
             "function": f"{prefix}_run",
             "header": f"{prefix}.h",
@@ -68,6 +67,12 @@ class CTarget(COptions):
                 for a in interface(graph, program)
             ],
         }
+        if emitted.arg_maxes:
+            records: list[JsonObject] = [
+                {"output": f.onnx_name, "function": f.name, "indices": f.results} for f in emitted.arg_maxes
+            ]
+            details = {**details, "arg_max": records}
+        functions = {f.onnx_name: f"{f.name} computes of them {f.text}, exactly" for f in emitted.arg_maxes}
         ops: Mapping[str, OpReport] = {
             op.result.name: OpReport(program.implementation[op.result.name])
             for op in graph.ops
@@ -76,10 +81,11 @@ class CTarget(COptions):
         owner = "the caller supplies it" if self.caller_arena else "static"
         notes = (
             f"{program.macs:,} MACs",
-            f"{constant_bytes:,} bytes of constants{_advice(constant_bytes)}",
+            f"{constant_bytes:,} bytes of constants{out_of_proportion(program, emitted.step_bytes)}",
             f"{arena.bytes:,} bytes of working memory ({owner})",
         )
-        return Emission(files, details, ops, notes, costs=partial(_costs, program, arena, step_constants))
+        costs = partial(_costs, program, arena, emitted.step_bytes)
+        return Emission(emitted.files, details, ops, notes, costs=costs, functions=functions)
 
     def runner(self, folder: Path, sidecar: Sidecar) -> CRunner:
         """The emitted C, compiled with the system's compiler. Raises CompileError when there is none."""
@@ -98,13 +104,3 @@ def _costs(program: Program, arena: Arena, constant_bytes: tuple[int, ...]) -> C
         for i, step in enumerate(program.steps)
     ]
     return Costs(parts=tuple(parts), memories=(MemorySize("arena", "bytes", arena.bytes),))
-
-
-def _advice(constant_bytes: int) -> str:
-    """What to do about constants that no microcontroller holds: they are threshold tables then, not weights."""
-    large = constant_bytes > _LARGE_CONSTANTS
-    return (
-        ": where a layer says 'table of ... thresholds', fewer output bits or a folded BatchNorm save most of it"
-        if large
-        else ""
-    )

@@ -287,3 +287,22 @@ def test_qlinear_softmax_of_an_older_opset_than_the_file_is_refused(tmp_path: Pa
     onnx.save(model, path)
     with pytest.raises(pefslc.CompileError, match="of opset 11 in a model of opset 13"):
         pefslc.load(path)
+
+
+def test_of_a_float_model_with_classes_the_same_ones_are_counted_and_the_logits_measured(tmp_path: Path) -> None:
+    """Class 4 is not nearer to class 3 than class 0 is."""
+    m = ModelBuilder()
+    y = m.node("MatMul", m.input([1, 6], "x"), m.constant(normal((6, 5), 0.5)))
+    m.output(m.node("ArgMax", y, axis=1))
+    path = m.save(tmp_path)
+    (classes,) = pefslc.load(path).run(X).values()
+    program = pefslc.compile(path, target="c", fmt="Q3.1")
+    (ours,) = program.run(X).values()
+    same = int((ours == classes).sum())
+    assert 10 < same < 40, "of use only where some differ"
+    text = str(program.verify({"x": X, "y_ref64": classes}))
+    assert f"c and the float model: the same class on {same} of 40, {same / 40:.1%}" in text
+    assert f"c and 'y_ref64': the same class on {same} of 40" in text
+    assert "'y_ref64' and the float model: the same class on 40 of 40" in text
+    assert "c and the float model: off by at most" in text
+    assert "c and 'y_ref64': off" not in text

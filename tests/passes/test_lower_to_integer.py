@@ -193,7 +193,7 @@ def test_a_multiple_on_no_grid_of_the_others(tmp_path: Path) -> None:
     x = start(m)
     m.output(m.node("Add", m.quant(x), m.node("Mul", x, m.constant(1e-16), name="small"), name="a"))
     assert refusal(m, tmp_path) == (
-        "error[PEF0313]: the scales of add's inputs have no common grid within 62 bits\n"
+        "error[PEF0313]: on the common grid of the scales of add's inputs sums take 83 bits, and 62 are there\n"
         "  at:   a (Add), tensor 't3'\n"
         "  help: quantize the result of small (Mul), tensor 't2', too (QuantIdentity); or share one quantizer between "
         "the branches, or use power-of-two scales"
@@ -285,7 +285,7 @@ REFUSED: list[tuple[Build, str]] = [
     (lambda m, x: m.node("Transpose", x, perm=[1, 0, 2, 3]), "Transpose with perm=[1, 0, 2, 3] moves the batch axis"),
     (lambda m, x: m.node("Add", x, m.quant("x", 0.25)), "input 'x' has two different quantizers"),
     (lambda m, _: m.quant(m.node("Sigmoid", "x")), "input 'x' has a function before its quantizer"),
-    (far_scales, "the scales of add's inputs have no common grid"),
+    (far_scales, "on the common grid of the scales of add's inputs sums take"),
     (scale_per_channel_then_conv, "quantize its input per tensor, or with power-of-two scales, for the weights take"),
     (scales_per_channel_far_apart, "conv reads a tensor with one scale per channel"),
     (offset_before_padding, "conv pads with 0, and no code of its input is worth 0"),
