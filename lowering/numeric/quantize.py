@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode, round_bounds
 from pefslc.numeric.scale import Scale
-from pefslc.numeric.staircase import Quantizer
 
 __all__ = ["between_halves", "broadcast_steps", "dequantize", "quantize_array", "round_floats"]
 

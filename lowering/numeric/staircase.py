@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.numeric.chain import Chains, Quantizer, blocks, chain_value, is_uniform
+from pefslc.numeric.chain import Chains, blocks, is_uniform
 from pefslc.numeric.format import saturate
+from pefslc.numeric.quantizer import Quantizer, chain_value
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Stage
 
