@@ -91,7 +91,7 @@ def windows(x: Floats, kernel: int, stride: int, pad: int, fill: float = 0.0) ->
 
 
 def convolution(x: Floats, weight: Floats, stride: int, pad: int) -> Floats:
-    """[N, C, H, W] by [C_out, C, K, K]; one channel by each kernel where the weight is [C, 1, K, K] of more than one."""
+    """[N, C, H, W] by [C_out, C, K, K]; each channel by its own kernel for a weight [C, 1, K, K]."""
     seen = windows(x, weight.shape[-1], stride, pad)
     if weight.shape[1] == 1 and x.shape[1] > 1:
         depthwise: Floats = np.einsum("nchwij,cij->nchw", seen, weight[:, 0])

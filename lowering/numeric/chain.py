@@ -138,12 +138,13 @@ class Chains:
         low, high = self.domain_low - by, self.domain_high - by
         return replace(self, stages=(back, *self.stages), domain_low=low, domain_high=high)
 
-    def codes(self, a: int) -> Codes:
-        """[channels]: the codes of accumulator `a`."""
-        if self._has_float_estimates(a):
-            steps = Affine.product(self.scale.steps)
-            return quantize_behind((steps, *self.stages), self.quantizer, np.full(self.channels, float(a)), 0)
-        return np.array([self.chain(c).code(a) for c in range(self.channels)], dtype=np.int64)
+    def codes(self, *accumulators: int) -> Codes:
+        """[accumulators, channels]: their codes."""
+        if self._has_float_estimates(max(map(abs, accumulators))):
+            x = np.repeat(np.array([accumulators], dtype=np.float64).T, self.channels, axis=1)
+            return quantize_behind((Affine.product(self.scale.steps), *self.stages), self.quantizer, x, 1)
+        chains = [self.chain(c) for c in range(self.channels)]
+        return np.array([[chain.code(a) for chain in chains] for a in accumulators], dtype=np.int64)
 
     def _has_float_estimates(self, a: int) -> bool:
         """Whether float64 holds `a` and is near to the value of each stage: no scale is about to leave its range."""

@@ -18,6 +18,7 @@ from pefslc.targets.c.part_loops import SCRATCH, Loops, convolution_loops, dot_k
 from pefslc.targets.c.stages import ConstantArray, LineWriter, literal
 from pefslc.targets.c.steps import CopyStep, DepthwiseStep, DotPart, DotStep, MapStep, PoolStep, Program, Step
 from pefslc.targets.c.storage import Buffer, CType, Place, Tensor, narrowest_signed, sum_type
+from pefslc.targets.c.weights_text import weights_text
 from pefslc.targets.templates import templates_in
 
 __all__ = ["Argument", "emit", "interface"]
@@ -25,7 +26,6 @@ __all__ = ["Argument", "emit", "interface"]
 Codes = NDArray[np.int64]
 
 _HERE = Path(__file__).parent
-_NUMBERS_PER_LINE = 24
 _COMMENT_WIDTH = 110
 
 
@@ -82,7 +82,6 @@ def emit(
         "functions": functions,
         "kernels": _kernels(functions),
         "calls": [f.call(arena, places) for f in functions],
-        "numbers": _numbers,
         "text": comment_text,
         "wrap": _wrapped,
     }
@@ -90,9 +89,10 @@ def emit(
         f"{prefix}.h": "model.h.j2",
         f"{prefix}.c": "model.c.j2",
         f"{prefix}_weights.h": "weights.h.j2",
-        f"{prefix}_weights.c": "weights.c.j2",
     }
     emitted = {name: environment.get_template(template).render(context).encode() for name, template in files.items()}
+    heading = environment.get_template("weights.c.j2").render(context)
+    emitted[f"{prefix}_weights.c"] = weights_text(heading, constants, f"typedef int {prefix}_has_no_constants;\n")
     emitted[f"{prefix}_fixed.h"] = (_HERE / "fixed.h").read_bytes()
     return emitted, constant_bytes
 
@@ -110,7 +110,8 @@ class _Function:
         self.weight = self.bias = ""
         if isinstance(step, DotStep | DepthwiseStep):
             self.weight = f"{base}_weight"
-            weights = np.concatenate([part.weight.reshape(-1) for part in step.parts])
+            parts = [part.weight.reshape(-1) for part in step.parts]
+            weights = np.concatenate(parts) if len(parts) > 1 else parts[0]
             self.constants.append(ConstantArray(self.weight, step.weight_type, weights, "weights"))
             if step.bias is not None and step.bias.any():
                 self.bias = f"{base}_bias"
@@ -247,21 +248,6 @@ def _kernels(functions: list[_Function]) -> list[_Kernel]:
                 name = dot_kernel(function.step, part)
                 found.setdefault(name, _Kernel(name, function.step, part))
     return list(found.values())
-
-
-def _numbers(array: ConstantArray) -> str:
-    """The initializer's lines. A line's numbers at a time are objects: a table may have millions."""
-    flat, text = array.data.reshape(-1), {64: _int64, 32: _int32}.get(array.type.bits, str)
-    lines = (flat[i : i + _NUMBERS_PER_LINE].tolist() for i in range(0, len(flat), _NUMBERS_PER_LINE))
-    return ",\n    ".join([", ".join(map(text, line)) for line in lines])
-
-
-def _int64(value: int) -> str:
-    return "INT64_MIN" if value == -(2**63) else f"INT64_C({value})"
-
-
-def _int32(value: int) -> str:
-    return "INT32_MIN" if value == -(2**31) else str(value)
 
 
 def _wrapped(text: str) -> list[str]:
