@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from pefslc.ir.graph import Graph
 from pefslc.targets.c.arena import Arena
 from pefslc.targets.c.host_text import input_text, output_text
-from pefslc.targets.c.naming import Names, comment_text
+from pefslc.targets.c.naming import Names, comment_text, weights_file
+from pefslc.targets.c.options import BINARY, COptions
 from pefslc.targets.c.part_loops import SCRATCH, Loops, convolution_loops, dot_kernel, part_calls
 from pefslc.targets.c.stages import ConstantArray, LineWriter, literal
 from pefslc.targets.c.steps import CopyStep, DepthwiseStep, DotPart, DotStep, MapStep, PoolStep, Program, Step
 from pefslc.targets.c.storage import Buffer, CType, Place, Tensor, narrowest_signed, sum_type
+from pefslc.targets.c.weights_binary import ALIGNMENT, binary_weights
 from pefslc.targets.c.weights_text import weights_text
 from pefslc.targets.templates import templates_in
 
@@ -60,7 +62,7 @@ def interface(graph: Graph, program: Program) -> tuple[Argument, ...]:
 
 
 def emit(
-    graph: Graph, program: Program, arena: Arena, prefix: str, version_text: str, caller_arena: bool
+    graph: Graph, program: Program, arena: Arena, prefix: str, version_text: str, options: COptions
 ) -> tuple[dict[str, bytes], tuple[int, ...]]:
     """File name -> content, and the bytes of each step's constants."""
     environment = templates_in(_HERE, of_blocks=True)
@@ -69,13 +71,16 @@ def emit(
     constants = [c for f in functions for c in f.constants]
     constant_bytes = tuple(sum(c.data.size * c.type.bytes for c in f.constants) for f in functions)
     places = {a.tensor.buffer.name: a.name for a in arguments}
+    binary = binary_weights(constants) if options.weights == BINARY else None
     context = {
         "prefix": prefix,
         "model": comment_text(graph.name),
         "version": version_text,
         "arguments": arguments,
         "arena": arena,
-        "caller_arena": caller_arena,
+        "caller_arena": options.caller_arena,
+        "binary": binary,
+        "alignment": ALIGNMENT,
         "macs": program.macs,
         "constants": constants,
         "constant_bytes": sum(constant_bytes),
@@ -91,8 +96,12 @@ def emit(
         f"{prefix}_weights.h": "weights.h.j2",
     }
     emitted = {name: environment.get_template(template).render(context).encode() for name, template in files.items()}
-    heading = environment.get_template("weights.c.j2").render(context)
-    emitted[f"{prefix}_weights.c"] = weights_text(heading, constants, f"typedef int {prefix}_has_no_constants;\n")
+    heading = environment.get_template("weights.c.j2" if binary is None else "weights_binary.c.j2").render(context)
+    if binary is None:
+        emitted[f"{prefix}_weights.c"] = weights_text(heading, constants, f"typedef int {prefix}_has_no_constants;\n")
+    else:
+        emitted[f"{prefix}_weights.c"] = heading.encode()
+        emitted[weights_file(prefix)] = binary.content
     emitted[f"{prefix}_fixed.h"] = (_HERE / "fixed.h").read_bytes()
     return emitted, constant_bytes
 

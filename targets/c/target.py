@@ -13,8 +13,8 @@ from pefslc.artifacts.sidecar import JsonObject, Sidecar
 from pefslc.ir.graph import Graph
 from pefslc.targets.c.arena import Arena, plan_arena
 from pefslc.targets.c.emit import emit, interface
-from pefslc.targets.c.naming import model_prefix
-from pefslc.targets.c.options import COptions
+from pefslc.targets.c.naming import model_prefix, weights_file
+from pefslc.targets.c.options import BINARY, COptions
 from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.plan_text import plan_text
 from pefslc.targets.c.runner import CRunner
@@ -47,7 +47,7 @@ class CTarget(COptions):
         if options.observe is not None:
             options.observe(Stage("plan", plan_text(program, arena)))
         prefix = model_prefix(graph.name)
-        files, step_constants = emit(graph, program, arena, prefix, _EMITTER, self.caller_arena)
+        files, step_constants = emit(graph, program, arena, prefix, _EMITTER, self)
         constant_bytes = sum(step_constants)
         details: JsonObject = {
             "function": f"{prefix}_run",
@@ -68,6 +68,8 @@ class CTarget(COptions):
                 for a in interface(graph, program)
             ],
         }
+        if self.weights == BINARY:
+            details["weights_file"], details["set_weights"] = weights_file(prefix), f"{prefix}_set_weights"
         ops: Mapping[str, OpReport] = {
             op.result.name: OpReport(program.implementation[op.result.name])
             for op in graph.ops
