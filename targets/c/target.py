@@ -24,6 +24,7 @@ from pefslc.targets.protocol import Emission, OpReport, Stage, TargetOptions
 __all__ = ["CTarget"]
 
 _LARGE_CONSTANTS = 1 << 20
+_LARGE_TEXT = 1 << 24  # some seconds of gcc, and 200 MB of its memory
 
 _EMITTER = "C target 1"  # named in the files; the compiler's version is in the sidecar, so that goldens survive it
 
@@ -78,7 +79,7 @@ class CTarget(COptions):
         owner = "the caller supplies it" if self.caller_arena else "static"
         notes = (
             f"{program.macs:,} MACs",
-            f"{constant_bytes:,} bytes of constants{_advice(constant_bytes)}",
+            f"{constant_bytes:,} bytes of constants{_advice(constant_bytes, files, prefix)}",
             f"{arena.bytes:,} bytes of working memory ({owner})",
         )
         return Emission(files, details, ops, notes, costs=partial(_costs, program, arena, step_constants))
@@ -102,11 +103,13 @@ def _costs(program: Program, arena: Arena, constant_bytes: tuple[int, ...]) -> C
     return Costs(parts=tuple(parts), memories=(MemorySize("arena", "bytes", arena.bytes),))
 
 
-def _advice(constant_bytes: int) -> str:
-    """What to do about constants that no microcontroller holds: they are threshold tables then, not weights."""
-    large = constant_bytes > _LARGE_CONSTANTS
-    return (
-        ": where a layer says 'table of ... thresholds', fewer output bits or a folded BatchNorm save most of it"
-        if large
-        else ""
-    )
+def _advice(constant_bytes: int, files: Mapping[str, bytes], prefix: str) -> str:
+    """What to do about constants that no microcontroller holds, and about text that takes compilers minutes."""
+    text_bytes = len(files[f"{prefix}_weights.c"])
+    if text_bytes > _LARGE_TEXT:
+        return f", as {text_bytes // 10**6} MB of C, which compilers read slowly: --weights binary makes a file of bytes"
+    if weights_file(prefix) in files:
+        return f" in {weights_file(prefix)}: hand them to {prefix}_set_weights"
+    if constant_bytes > _LARGE_CONSTANTS:
+        return ": where a layer says 'table of ... thresholds', fewer output bits or a folded BatchNorm save most of it"
+    return ""
