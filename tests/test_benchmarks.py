@@ -80,3 +80,18 @@ def test_a_refused_row_says_why() -> None:
 def test_every_goal_has_tensils_figures() -> None:
     rows = json.loads((BENCHMARKS / "data" / "tensil.json").read_text())["rows"]
     assert all(f"{goal.tensil}/{goal.arch}" in rows for goal in script("goals").GOALS)
+
+
+@pytest.mark.parametrize("name", ["resnet18_w8a8", "resnet50_w4a4", "mobilenetv2_w4a4"])
+def test_a_small_one_of_the_large_networks_equals_its_own_evaluation_in_c(name: str, tmp_path: Path) -> None:
+    large = script("large")
+    size = large.Size(picture=32, channels=4, classes=10)
+    model = large.write_network(tmp_path, name, size)
+    program = pefslc.compile(model, target="c", weights="binary")
+    verification = program.verify(model.with_suffix(".npz"))
+    assert verification.equal
+    assert "y_ref64" in str(verification)
+    assert program.exact
+    again = large.write_network(tmp_path / "again", name, size)
+    assert again.read_bytes() == model.read_bytes()
+    assert again.with_suffix(".npz").read_bytes() == model.with_suffix(".npz").read_bytes()

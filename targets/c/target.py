@@ -107,7 +107,9 @@ def _advice(constant_bytes: int, files: Mapping[str, bytes], prefix: str) -> str
     """What to do about constants that no microcontroller holds, and about text that takes compilers minutes."""
     text_bytes = len(files[f"{prefix}_weights.c"])
     if text_bytes > _LARGE_TEXT:
-        return f", as {text_bytes // 10**6} MB of C, which compilers read slowly: --weights binary makes a file of bytes"
+        return (
+            f", as {text_bytes // 10**6} MB of C, which compilers read slowly: --weights binary makes a file of bytes"
+        )
     if weights_file(prefix) in files:
         return f" in {weights_file(prefix)}: hand them to {prefix}_set_weights"
     if constant_bytes > _LARGE_CONSTANTS:
