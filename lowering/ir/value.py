@@ -128,22 +128,24 @@ class RealArray(_Array):
     Large arrays that float32 holds are kept as float32, in half the memory: `data` makes float64 of them each time.
     """
 
-    __slots__ = ("_is_narrow", "_kept")
+    __slots__ = ("_data", "_narrow")
 
     def __init__(self, data: NDArray[np.float64]) -> None:
-        self._is_narrow, self._kept = False, data
+        data.setflags(write=False)
+        self._data: NDArray[np.float64] | None = data
+        self._narrow: NDArray[np.float32] | None = None
         if data.size > _LARGE and data.dtype == np.float64:
             with np.errstate(over="ignore"):
                 narrow = data.astype(np.float32)
             if (narrow == data).all():
-                self._is_narrow, self._kept = True, narrow
-        self._kept.setflags(write=False)
+                self._data, self._narrow = None, narrow
 
     @property
     def data(self) -> NDArray[np.float64]:
-        if not self._is_narrow:
-            return self._kept
-        wide = self._kept.astype(np.float64)
+        if self._data is not None:
+            return self._data
+        assert self._narrow is not None
+        wide = self._narrow.astype(np.float64)
         wide.setflags(write=False)
         return wide
 

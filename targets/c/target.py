@@ -50,6 +50,8 @@ class CTarget(COptions):
         prefix = model_prefix(graph.name)
         files, step_constants = emit(graph, program, arena, prefix, _EMITTER, self)
         constant_bytes = sum(step_constants)
+        binary = self.weights == BINARY
+        handed = {"weights_file": weights_file(prefix), "set_weights": f"{prefix}_set_weights"} if binary else {}
         details: JsonObject = {
             "function": f"{prefix}_run",
             "header": f"{prefix}.h",
@@ -68,9 +70,8 @@ class CTarget(COptions):
                 }
                 for a in interface(graph, program)
             ],
+            **handed,
         }
-        if self.weights == BINARY:
-            details["weights_file"], details["set_weights"] = weights_file(prefix), f"{prefix}_set_weights"
         ops: Mapping[str, OpReport] = {
             op.result.name: OpReport(program.implementation[op.result.name])
             for op in graph.ops
@@ -107,9 +108,7 @@ def _advice(constant_bytes: int, files: Mapping[str, bytes], prefix: str) -> str
     """What to do about constants that no microcontroller holds, and about text that takes compilers minutes."""
     text_bytes = len(files[f"{prefix}_weights.c"])
     if text_bytes > _LARGE_TEXT:
-        return (
-            f", as {text_bytes // 10**6} MB of C, which compilers read slowly: --weights binary makes a file of bytes"
-        )
+        return f", {text_bytes // 10**6} MB of C, which compilers read slowly: --weights binary makes a file of bytes"
     if weights_file(prefix) in files:
         return f" in {weights_file(prefix)}: hand them to {prefix}_set_weights"
     if constant_bytes > _LARGE_CONSTANTS:
