@@ -151,9 +151,7 @@ class Staircase:
         assert self.domain_low <= self.domain_high
         assert self.thresholds.ndim == 2
         assert self.direction.shape == self.thresholds.shape[:1]
-        assert all(_in_order(row, d) for row, d in zip(self.thresholds, self.direction, strict=True)), (
-            "thresholds out of order"
-        )
+        assert _in_order(self.thresholds, self.direction), "thresholds out of order"
         self.thresholds.setflags(write=False)
         self.direction.setflags(write=False)
 
@@ -372,7 +370,7 @@ def _collapsed(staircase: Staircase) -> Staircase:
     )
 
 
-def _in_order(thresholds: Codes, direction: int) -> bool:
-    """Whether the thresholds of a channel do not fall along its steps, or do not rise."""
-    before, after = thresholds[:-1], thresholds[1:]
-    return bool((before <= after).all() if direction > 0 else (before >= after).all())
+def _in_order(thresholds: Codes, direction: Codes) -> bool:
+    """Whether the thresholds of each channel do not fall along its steps, or do not rise where it falls."""
+    before, after = thresholds[:, :-1], thresholds[:, 1:]
+    return bool(np.where(direction[:, None] > 0, before <= after, before >= after).all())

@@ -25,6 +25,7 @@ def convolution_step(op: Conv2d, source: Tensor, result: Tensor, index: int) -> 
     """The convolution of channels-last tensors; `index` is the step's in the program. Raises CompileError."""
     n, outputs = op.result.type.shape[:2]
     found = [(phase, _phase_weight(op, phase)) for phase in phases(op.window, *op.input.type.shape[2:])]
+    kind = narrowest_signed(op.weight.data)
     if op.weight.shape[1] == 1 and op.groups == outputs:
         sums = accumulator_type(op)
         return DepthwiseStep(
@@ -32,15 +33,14 @@ def convolution_step(op: Conv2d, source: Tensor, result: Tensor, index: int) -> 
             result=result,
             scratch=(_scratch(f"s{index}", sums, outputs),),
             parts=tuple(
-                Part(rows=p.rows, columns=p.columns, window=p.window, weight=np.ascontiguousarray(weight.T))
+                Part(rows=p.rows, columns=p.columns, window=p.window, weight=weight.T.astype(kind.dtype, order="C"))
                 for p, weight in found
             ),
-            weight_type=narrowest_signed(op.weight.data),
+            weight_type=kind,
             bias=None if op.bias is None else op.bias.data,
             sums=sums,
             products=product_type(source, op.weight.data, sums),
         )
-    kind = narrowest_signed(op.weight.data)
     parts = [_dot_part(source, weight, kind, phase, op.groups, n) for phase, weight in found]
     return _dot_step(op, source, result, index, parts, op.groups)
 

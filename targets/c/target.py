@@ -18,7 +18,7 @@ from pefslc.targets.c.options import BINARY, COptions
 from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.plan_text import plan_text
 from pefslc.targets.c.runner import CRunner
-from pefslc.targets.c.steps import Program
+from pefslc.targets.c.steps import DepthwiseStep, DotStep, Program
 from pefslc.targets.protocol import Emission, OpReport, Stage, TargetOptions
 
 __all__ = ["CTarget"]
@@ -80,7 +80,7 @@ class CTarget(COptions):
         owner = "the caller supplies it" if self.caller_arena else "static"
         notes = (
             f"{program.macs:,} MACs",
-            f"{constant_bytes:,} bytes of constants{_advice(constant_bytes, files, prefix)}",
+            f"{constant_bytes:,} bytes of constants{_advice(program, constant_bytes, files, prefix)}",
             f"{arena.bytes:,} bytes of working memory ({owner})",
         )
         return Emission(files, details, ops, notes, costs=partial(_costs, program, arena, step_constants))
@@ -104,13 +104,15 @@ def _costs(program: Program, arena: Arena, constant_bytes: tuple[int, ...]) -> C
     return Costs(parts=tuple(parts), memories=(MemorySize("arena", "bytes", arena.bytes),))
 
 
-def _advice(constant_bytes: int, files: Mapping[str, bytes], prefix: str) -> str:
+def _advice(program: Program, constant_bytes: int, files: Mapping[str, bytes], prefix: str) -> str:
     """What to do about constants that no microcontroller holds, and about text that takes compilers minutes."""
     text_bytes = len(files[f"{prefix}_weights.c"])
     if text_bytes > _LARGE_TEXT:
         return f", {text_bytes // 10**6} MB of C, which compilers read slowly: --weights binary makes a file of bytes"
     if weights_file(prefix) in files:
         return f" in {weights_file(prefix)}: hand them to {prefix}_set_weights"
-    if constant_bytes > _LARGE_CONSTANTS:
+    layers = (step for step in program.steps if isinstance(step, DotStep | DepthwiseStep))
+    weight_bytes = sum(part.weight.nbytes for step in layers for part in step.parts)
+    if constant_bytes - weight_bytes > _LARGE_CONSTANTS:
         return ": where a layer says 'table of ... thresholds', fewer output bits or a folded BatchNorm save most of it"
     return ""
