@@ -91,13 +91,15 @@ def weights_on_one_grid(
         grid = common_grid([abs(s) for s in own])
         grids.append(grid)
         factors.append([int(s / grid) for s in own])
+    worth = tuple(grid for grid in grids for _ in range(outputs // len(grids))) if len(grids) > 1 else tuple(grids)
+    if all(f == 1 for row in factors for f in row):
+        return weight, worth  # as they are: those of a large network take hundreds of megabytes
     largest = max(abs(f) for row in factors for f in row)
     if not fits_int64(largest * largest_magnitude(weight.data)):
         return None
     per_output = outputs // len(grids)
     table = np.repeat(np.array(factors, dtype=np.int64), per_output, axis=0)  # [C_out, C_in/groups or 1]
     made = weight.data * table.reshape(*table.shape, *[1] * (weight.data.ndim - 2))
-    worth = tuple(grid for grid in grids for _ in range(per_output)) if len(grids) > 1 else tuple(grids)
     return IntArray(made), worth
 
 

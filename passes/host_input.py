@@ -9,7 +9,7 @@ from pefslc.diagnostics.errors import quote
 from pefslc.ir.graph import GraphInput
 from pefslc.ir.quantized import Quantize
 from pefslc.ir.value import CodeRange
-from pefslc.numeric.chain import Quantizer
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage

@@ -64,6 +64,7 @@ def run_passes(
 ) -> tuple[Graph, tuple[PassRecord, ...]]:
     """The graph after all passes, verified after each. `check` also compares each pass with the interpreter."""
     records: list[PassRecord] = []
+    legal: Graph | None = None
     for p in passes:
         if p.level is not graph.level:
             raise CompileError(
@@ -73,7 +74,8 @@ def run_passes(
         start = time.perf_counter()
         after = p.run(graph)
         if after is not graph:
-            _verify(after, p, records)
+            _verify(after, legal, p, records)
+            legal = after
             if check:
                 check_pass(p, graph, after)
         record = PassRecord(p.name, p.exactness, after is not graph, time.perf_counter() - start)
@@ -84,8 +86,8 @@ def run_passes(
     return graph, tuple(records)
 
 
-def _verify(graph: Graph, p: Pass, before: Sequence[PassRecord]) -> None:
-    faults = verify(graph)
+def _verify(graph: Graph, legal: Graph | None, p: Pass, before: Sequence[PassRecord]) -> None:
+    faults = verify(graph, legal)
     if faults:
         ran = ", ".join(r.name for r in before) or "none"
         raise InternalError(f"pass {p.name!r} left an illegal graph: {'; '.join(faults)} (passes before it: {ran})")

@@ -12,7 +12,7 @@ from pefslc.ir.graph import Graph, Level
 from pefslc.ir.quantized import BatchNorm, BiasAdd, Clip, LeakyRelu, Quantize, Relu, Scaling
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Structural, Transpose, Upsample
 from pefslc.ir.value import Op, TensorType, Value
-from pefslc.numeric.chain import chain_value
+from pefslc.numeric.quantizer import chain_value
 from pefslc.numeric.stages import Affine, Stage, direction
 from pefslc.passes.manager import Exactness
 

@@ -37,7 +37,7 @@ def emit(graph: Graph, architecture: Architecture, folder: Path, leave_out: str 
 
 
 def simulate(graph: Graph, emission: Emission, folder: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    sidecar = make_sidecar(graph, "tensil", "0", b"", emission.files, emission.details)
+    sidecar = make_sidecar(graph, "tensil", "0", "", emission.files, emission.details)
     return TensilTarget().runner(folder, sidecar).run(inputs)
 
 

@@ -164,3 +164,18 @@ def test_the_exact_evaluation_of_a_quantized_file_is_the_networks_own() -> None:
         m.end(y)
         (found,) = evaluate(m.build(), {"x": x}).values()
         np.testing.assert_array_equal(found, y.values.astype(float))
+
+
+@pytest.mark.parametrize("name", ["resnet18_w8a8", "resnet50_w4a4", "mobilenetv2_w4a4"])
+def test_a_small_one_of_the_large_networks_equals_its_own_evaluation_in_c(name: str, tmp_path: Path) -> None:
+    large = script("large")
+    size = large.Size(picture=32, channels=4, classes=10)
+    model = large.write_network(tmp_path, name, size)
+    program = pefslc.compile(model, target="c", weights="binary")
+    verification = program.verify(model.with_suffix(".npz"))
+    assert verification.equal
+    assert "y_ref64" in str(verification)
+    assert program.exact
+    again = large.write_network(tmp_path / "again", name, size)
+    assert again.read_bytes() == model.read_bytes()
+    assert again.with_suffix(".npz").read_bytes() == model.with_suffix(".npz").read_bytes()

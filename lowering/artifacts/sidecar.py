@@ -125,7 +125,7 @@ def make_sidecar(
     graph: Graph,
     target: str,
     version: str,
-    source: bytes,
+    source_sha256: str,
     files: Mapping[str, bytes],
     details: JsonObject,
     layers: tuple[JsonObject, ...] = (),
@@ -134,7 +134,7 @@ def make_sidecar(
 ) -> Sidecar:
     """The sidecar of an integer graph and the files that a target made of it.
 
-    source       the model file's content
+    source_sha256  of the model file's content
     source_name  its name, without the folder
     source_data_sha256  of what it has in files beside it; "" for nothing
     """
@@ -152,7 +152,7 @@ def make_sidecar(
         graph.name,
         target,
         version,
-        sha256(source).hexdigest(),
+        source_sha256,
         hashes,
         tuple(inputs),
         tuple(outputs),

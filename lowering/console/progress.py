@@ -40,7 +40,7 @@ class _Bar:
             columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
             self.display = Progress(*columns, console=Console(stderr=True), transient=True)
             self.display.start()
-            self.display.add_task(what)
+            self.display.add_task(what, total=None)
         self.display.update(self.display.task_ids[0], description=what, completed=done, total=total or None)
 
     def close(self) -> None:

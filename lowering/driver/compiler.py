@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -242,7 +243,7 @@ def compile(
     quiet = replace(options, progress=None)
     with as_file(model, example) as file:
         imported = lowering.survey(file, GivenShapes(batch, input_shapes or {}), data_limit_bytes(data_limit))
-        source = file.read_bytes()
+        source = sha256(file.read_bytes()).hexdigest()
 
     def again(part: Graph, check_format: bool) -> None:
         if not isinstance(formats, CalibratedFormats):  # formats from data belong to the whole model

@@ -183,6 +183,8 @@ class Program:
         arrays = as_arrays(inputs, "verify")
         changed = self.lowered.before_format
         before = None if changed is None else BeforeFormat(*changed, self.lowered.reference, self.target.name)
+        if self.options.progress is not None:
+            self.options.progress(0, 0, "verify: make the files ready")
         with self._runner() as runner:
             found = verify(
                 self.lowered.reference, self.graph, runner, self.target.name, arrays, self.options.progress,

@@ -6,7 +6,7 @@ value is a dyadic rational below 2^53 steps, else correct to float64 rounding.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -29,27 +29,34 @@ Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 
-def run(graph: Graph, inputs: Mapping[str, NDArray[np.generic]] | NDArray[np.generic]) -> dict[str, Floats]:
+def run(
+    graph: Graph,
+    inputs: Mapping[str, NDArray[np.generic]] | NDArray[np.generic],
+    done: Callable[[], None] | None = None,
+) -> dict[str, Floats]:
     """Output name -> float64 values.
 
     inputs  input name -> array in the ONNX shape, or (one input) the array itself; the batch may be any multiple
+    done    called after each operation
     """
     arrays, _ = as_batches(graph, inputs)
     if graph.level is Level.QUANTIZED:
-        found = evaluate_quantized(graph, arrays)
+        found = evaluate_quantized(graph, arrays, done)
         return {o.name: found[o.name] if o.function is None else o.function(found[o.name]) for o in graph.outputs}
     codes = {i.name: quantize_input(i, arrays[i.name]) for i in graph.inputs}
-    values = run_codes(graph, codes)
+    values = run_codes(graph, codes, done)
     return {o.name: apply_output_map(o, values[o.value.name]) for o in graph.outputs}
 
 
-def run_codes(graph: Graph, inputs: Mapping[str, Codes]) -> dict[str, Codes]:
-    """Every tensor of an integer graph, by value name. `inputs` are codes by input name."""
+def run_codes(graph: Graph, inputs: Mapping[str, Codes], done: Callable[[], None] | None = None) -> dict[str, Codes]:
+    """Every tensor of an integer graph, by value name. `inputs` are codes by input name; `done` as for `run`."""
     assert graph.level is Level.INTEGER
     integer = cast("IntegerGraph", graph)
     values = {i.value.name: inputs[i.name] for i in graph.inputs}
     for op in integer.ops:
         values[op.result.name] = evaluate(op, [values[v.name] for v in op.operands])
+        if done is not None:
+            done()
     return values
 
 

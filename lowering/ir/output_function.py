@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.geometry.shapes import Shape
-from pefslc.numeric.chain import Quantizer
 from pefslc.numeric.quantize import dequantize, quantize_array
+from pefslc.numeric.quantizer import Quantizer
 
 __all__ = ["OutputFunction", "OutputFunctionKind"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
@@ -48,10 +48,18 @@ Floats = NDArray[np.float64]
 _BYTES_AT_ONCE = 1 << 27
 
 
-def evaluate_quantized(graph: Graph, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
-    """Output name -> float64 values, for inputs [batch, ...] by name."""
+def evaluate_quantized(
+    graph: Graph, inputs: Mapping[str, Floats], done: Callable[[], None] | None = None
+) -> dict[str, Floats]:
+    """Output name -> float64 values, for inputs [batch, ...] by name; `done` is called after each operation."""
     wanted = {o.value.name for o in graph.outputs}
-    values = {value.name: array for value, array in stream_values(graph, inputs) if value.name in wanted}
+    given = {i.value.name for i in graph.inputs}
+    values = dict[str, Floats]()
+    for value, array in stream_values(graph, inputs):
+        if value.name in wanted:
+            values[value.name] = array
+        if done is not None and value.name not in given:
+            done()
     return {o.name: values[o.value.name] for o in graph.outputs}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
@@ -14,6 +15,8 @@ from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale
 
 __all__ = ["CodeRange", "Element", "IntArray", "Op", "Real", "RealArray", "TensorType", "Value"]
+
+_LARGE = 1 << 14  # numbers: what is smaller takes no memory to speak of
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +84,15 @@ class Value:
     origin: Origin
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Array:
+class _Array(ABC):
     """A constant array that compares by content."""
 
-    data: NDArray[np.int64] | NDArray[np.float64]
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        self.data.setflags(write=False)
+    @property
+    @abstractmethod
+    def data(self) -> NDArray[np.int64] | NDArray[np.float64]:
+        """The numbers; nobody may write them."""
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and isinstance(other, _Array) and self._key() == other._key()
@@ -104,18 +108,46 @@ class _Array:
         return tuple(self.data.shape)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class IntArray(_Array):
     """int64 codes."""
 
-    data: NDArray[np.int64]
+    __slots__ = ("_data",)
+
+    def __init__(self, data: NDArray[np.int64]) -> None:
+        data.setflags(write=False)
+        self._data = data
+
+    @property
+    def data(self) -> NDArray[np.int64]:
+        return self._data
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class RealArray(_Array):
-    """float64 values, each exactly the file's float32 or float64."""
+    """float64 values, each exactly the file's float32 or float64.
 
-    data: NDArray[np.float64]
+    Large arrays that float32 holds are kept as float32, in half the memory: `data` makes float64 of them each time.
+    """
+
+    __slots__ = ("_data", "_narrow")
+
+    def __init__(self, data: NDArray[np.float64]) -> None:
+        data.setflags(write=False)
+        self._data: NDArray[np.float64] | None = data
+        self._narrow: NDArray[np.float32] | None = None
+        if data.size > _LARGE and data.dtype == np.float64:
+            with np.errstate(over="ignore"):
+                narrow = data.astype(np.float32)
+            if (narrow == data).all():
+                self._data, self._narrow = None, narrow
+
+    @property
+    def data(self) -> NDArray[np.float64]:
+        if self._data is not None:
+            return self._data
+        assert self._narrow is not None
+        wide = self._narrow.astype(np.float64)
+        wide.setflags(write=False)
+        return wide
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

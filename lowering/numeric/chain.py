@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.enclosure import FunctionValue
-from pefslc.numeric.format import Quantization, saturate
-from pefslc.numeric.preimage import HalfLines, preimage
-from pefslc.numeric.rounding import LowerBound, RoundingMode, round_bounds, round_fraction, rounds_to_at_least
+from pefslc.numeric.preimage import preimage
+from pefslc.numeric.quantizer import Quantizer, chain_value, reached
+from pefslc.numeric.rounding import LowerBound, RoundingMode
 from pefslc.numeric.scale import Scale
+from pefslc.numeric.stage_values import quantize_behind
 from pefslc.numeric.stages import (
     Affine,
     ClipStage,
@@ -29,77 +30,20 @@ from pefslc.numeric.stages import (
     SnapStage,
     Stage,
     apply_stages,
-    chain_expression,
     direction,
     invert_estimate,
 )
 
-__all__ = ["ROUNDED_AS_FLOOR", "Chain", "Chains", "Quantizer", "blocks", "chain_value", "is_uniform"]
+__all__ = ["ROUNDED_AS_FLOOR", "Chain", "Chains", "blocks", "is_uniform"]
 
 Codes = NDArray[np.int64]
 
+_LARGEST_INTEGER = 1 << 53  # up to which float64 has all integers
+_SMALLEST_STEP = Fraction(1, 1 << 400)
 _BLOCK = 1 << 16  # thresholds at a time: half a megabyte, which the caches hold
 # Thresholds of a channel in doubt that are decided one by one: the exact inversion costs about three searches before
 # the first level, and next to nothing for each.
 _FEW = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Quantizer:
-    """A Quant node: clip(round(x / scale + zero_point)).
-
-    `adds_zero_point_last` is ONNX's order, round(x / scale) + zero_point; they differ on ties with an odd zero point.
-    """
-
-    quantization: Quantization
-    rounding: RoundingMode = RoundingMode.HALF_EVEN
-    adds_zero_point_last: bool = False
-
-    def reaches(self, code: int, channel: int) -> LowerBound:
-        """The reals x whose code, before clipping, is at least `code`."""
-        q = self.quantization
-        inside = q.zero_point if self.adds_zero_point_last else 0
-        bound = rounds_to_at_least(code - inside, self.rounding)
-        before = bound.value - (0 if self.adds_zero_point_last else q.zero_point)
-        return LowerBound(before * q.scale.channel(channel), bound.inclusive)
-
-    def bounds(self, codes: Codes, channel: int) -> HalfLines:
-        """`reaches`, for many codes at once."""
-        q = self.quantization
-        inside = q.zero_point if self.adds_zero_point_last else 0
-        twice, inclusive = round_bounds(codes - inside, self.rounding)
-        before = twice - (0 if self.adds_zero_point_last else 2 * q.zero_point)
-        return HalfLines.at_least(before, 2, np.broadcast_to(inclusive, codes.shape)).scaled(q.scale.channel(channel))
-
-    def code_of_rational(self, x: Fraction, channel: int) -> int:
-        """The code of `x`, as the definition says."""
-        q = self.quantization
-        before, after = (0, q.zero_point) if self.adds_zero_point_last else (q.zero_point, 0)
-        rounded = round_fraction(x / q.scale.channel(channel) + before, self.rounding)
-        return saturate(rounded + after, q.low, q.high)
-
-    def code_of(self, x: Root | FunctionValue, channel: int) -> int:
-        """The code of the exact real `x`, by bisection over the codes."""
-        low, high = self.quantization.low, self.quantization.high
-        while low < high:
-            middle = (low + high + 1) // 2
-            if _reached(x, self.reaches(middle, channel)):
-                low = middle
-            else:
-                high = middle - 1
-        return low
-
-
-def _reached(x: Root | FunctionValue, bound: LowerBound) -> bool:
-    sign = x.compare(bound.value)
-    return sign > 0 or (sign == 0 and bound.inclusive)
-
-
-def chain_value(stages: Sequence[Stage], x: Fraction, channel: int) -> Root | FunctionValue:
-    """The exact value of the chain at `x`, to be compared with rationals."""
-    if any(isinstance(stage, FunctionStage) for stage in stages):
-        return FunctionValue(chain_expression(stages, channel), x)
-    return apply_stages(stages, x, channel)
 
 
 def is_uniform(scale: Scale, stages: Sequence[Stage], quantizer: Quantizer) -> bool:
@@ -135,7 +79,7 @@ class Chain:
         return self.quantizer.code_of(self.value(a), self.channel)
 
     def at_least(self, a: int, bound: LowerBound) -> bool:
-        return _reached(self.value(a), bound)
+        return reached(self.value(a), bound)
 
     def closed_thresholds(self, levels: Codes, low: int, high: int) -> Codes | None:
         """The thresholds by exact inversion of the whole chain; None where it falls or has a square root."""
@@ -193,9 +137,19 @@ class Chains:
         low, high = self.domain_low - by, self.domain_high - by
         return replace(self, stages=(back, *self.stages), domain_low=low, domain_high=high)
 
-    def codes(self, a: int) -> Codes:
-        """[channels]: the codes of accumulator `a`."""
-        return np.array([self.chain(c).code(a) for c in range(self.channels)], dtype=np.int64)
+    def codes(self, *accumulators: int) -> Codes:
+        """[accumulators, channels]: their codes."""
+        if self._has_float_estimates(max(map(abs, accumulators))):
+            x = np.repeat(np.array([accumulators], dtype=np.float64).T, self.channels, axis=1)
+            return quantize_behind((Affine.product(self.scale.steps), *self.stages), self.quantizer, x, 1)
+        chains = [self.chain(c) for c in range(self.channels)]
+        return np.array([[chain.code(a) for chain in chains] for a in accumulators], dtype=np.int64)
+
+    def _has_float_estimates(self, a: int) -> bool:
+        """Whether float64 holds `a` and is near to the value of each stage: no scale is about to leave its range."""
+        plain = all(isinstance(stage, Affine | LeakyReluStage | ClipStage) for stage in self.stages)
+        steps = (*self.scale.steps, *self.quantizer.quantization.scale.steps)
+        return plain and abs(a) <= _LARGEST_INTEGER and _SMALLEST_STEP <= min(steps) <= max(steps) <= 1 / _SMALLEST_STEP
 
     @property
     def directions(self) -> Codes:

@@ -8,15 +8,16 @@ two. That is decided exactly.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode, round_bounds
 from pefslc.numeric.scale import Scale
-from pefslc.numeric.staircase import Quantizer
 
 __all__ = ["between_halves", "broadcast_steps", "dequantize", "quantize_array", "round_floats"]
 
@@ -26,6 +27,7 @@ Codes = NDArray[np.int64]
 # The float64 next to a step and the division by it are each off by 2^-53 of the quotient at most. What is farther than
 # this from a multiple of 1/2, relative to that, is on the right side of it.
 _DOUBT = 2.0**-50
+_BLOCK = 1 << 16  # numbers: some arrays of half a megabyte
 
 
 def quantize_array(quantizer: Quantizer, x: NDArray[np.floating], channel_axis: int) -> Codes:
@@ -35,6 +37,8 @@ def quantize_array(quantizer: Quantizer, x: NDArray[np.floating], channel_axis: 
     """
     if not x.ndim:
         return quantize_array(quantizer, x.reshape(1), 0).reshape(())
+    if x.size > _BLOCK and len(x) > 1:
+        return _in_blocks(quantizer, x, channel_axis)
     q = quantizer.quantization
     # Farther out than 3/4 every mode saturates, and no multiple of 1/2 is near to 3/4.
     low, high = q.low - q.zero_point - 0.75, q.high - q.zero_point + 0.75
@@ -48,6 +52,21 @@ def quantize_array(quantizer: Quantizer, x: NDArray[np.floating], channel_axis: 
     rounded = round_floats(_between(halves, side) + inside, quantizer.rounding)
     rounded += q.zero_point - inside
     return np.clip(rounded, q.low, q.high, out=rounded).astype(np.int64)
+
+
+def _in_blocks(quantizer: Quantizer, x: NDArray[np.floating], channel_axis: int) -> Codes:
+    """`quantize_array` of some rows at a time, so that what it makes on its way stays in the caches."""
+    codes = np.empty(x.shape, dtype=np.int64)
+    rows = max(_BLOCK * len(x) // x.size, 1)
+    q = quantizer.quantization
+    for first in range(0, len(x), rows):
+        part = slice(first, first + rows)
+        if channel_axis == 0 and q.scale.per_channel:
+            own = replace(q, scale=Scale(q.scale.steps[part]))
+            codes[part] = quantize_array(replace(quantizer, quantization=own), x[part], 0)
+        else:
+            codes[part] = quantize_array(quantizer, x[part], channel_axis)
+    return codes
 
 
 def between_halves(y: Floats) -> Floats:

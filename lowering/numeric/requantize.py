@@ -11,6 +11,7 @@ must move. Only integers decide.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -36,6 +37,8 @@ Codes = NDArray[np.int64]
 
 _LARGEST_SHIFT = 40
 _CUTS = 48  # each cut is a Newton step on a concave, piecewise linear function: a handful is usual
+_BLOCKS = 4  # a search's arrays, of the size of a block of thresholds together
+_ALL = slice(None)
 _EVEN_FIRST = (RoundingMode.HALF_EVEN, RoundingMode.FLOOR)
 _FLOOR_FIRST = (RoundingMode.FLOOR, RoundingMode.HALF_EVEN)
 
@@ -218,14 +221,26 @@ class _Search:
         """With it, products with the domain still fit."""
         return (1 << max(min(self.product_bits - self.domain_bits, self.multiplier_bits - 1), 0)) - 1
 
-    def _offsets(self, multiplier: Codes, numerators: Codes) -> tuple[Codes, Codes, Codes, Codes]:
-        """Per channel the least and the greatest offset, and the steps that demand them."""
+    def _parts(self) -> Iterator[slice]:
+        """The channels, some at a time: where one of the first has no solution, the others are not looked at."""
+        channels, steps = self.steps.reached.shape
+        for first, last in blocks(channels, _BLOCKS * steps):
+            yield slice(first, last)
+
+    def _offsets(
+        self, multiplier: Codes, numerators: Codes, channels: slice | Codes = _ALL
+    ) -> tuple[Codes, Codes, Codes, Codes]:
+        """Per channel the least and the greatest offset, and the steps that demand them.
+
+        multiplier, result  [channels]: of those channels; numerators of all
+        """
         limit = np.int64(1) << np.int64(INT64_HEADROOM)
         if not numerators.size:
             zero = np.zeros(len(multiplier), dtype=np.int64)
             return zero - limit, zero + limit, zero, zero
-        least = np.where(self.steps.is_reached, numerators - self.steps.reached * multiplier[:, None], -limit)
-        most = np.where(self.steps.is_before, numerators - 1 - self.steps.before * multiplier[:, None], limit)
+        s, own = self.steps, numerators if numerators.ndim == 1 else numerators[channels]
+        least = np.where(s.is_reached[channels], own - s.reached[channels] * multiplier[:, None], -limit)
+        most = np.where(s.is_before[channels], own - 1 - s.before[channels] * multiplier[:, None], limit)
         at_least, at_most = least.argmax(axis=1), most.argmin(axis=1)
         rows = np.arange(len(multiplier))
         return least[rows, at_least], most[rows, at_most], at_least, at_most
@@ -234,17 +249,23 @@ class _Search:
         """The implementation without offset (and, rising, without multiplier)."""
         if (multiplier != 1).any():
             return None
-        least, most, _, _ = self._offsets(multiplier, lowest_numerators(self.steps.levels, shift, mode))
-        if (least > 0).any() or (most < 0).any():
-            return None
+        numerators = lowest_numerators(self.steps.levels, shift, mode)
+        for some in self._parts():
+            least, most, _, _ = self._offsets(multiplier[some], numerators, some)
+            if (least > 0).any() or (most < 0).any():
+                return None
         return self.certified(self._candidate(np.ones(1, dtype=np.int64), np.zeros(1, dtype=np.int64), shift, mode))
 
     def at_multiplier(self, multiplier: Codes, shift: int, mode: RoundingMode) -> AffineShift | None:
         """The implementation with the given multiplier (negative where the staircase falls) and some offset."""
-        least, most, _, _ = self._offsets(np.abs(multiplier), lowest_numerators(self.steps.levels, shift, mode))
-        if (least > most).any():
-            return None
-        return self.certified(self._candidate(multiplier, _nearest_to_zero(least, most), shift, mode))
+        numerators = lowest_numerators(self.steps.levels, shift, mode)
+        offset = np.empty_like(multiplier)
+        for some in self._parts():
+            least, most, _, _ = self._offsets(np.abs(multiplier[some]), numerators, some)
+            if (least > most).any():
+                return None
+            offset[some] = _nearest_to_zero(least, most)
+        return self.certified(self._candidate(multiplier, offset, shift, mode))
 
     def may_have_offset(self, multiplier: Codes, shift: int) -> bool:
         """Whether some offset satisfies these steps, half to even: up to a numerator that ties may demand more."""
@@ -257,28 +278,35 @@ class _Search:
         Not certified yet: bisection asks often.
         """
         numerators = lowest_numerators(self.steps.levels, shift, mode)
-        channels = len(self.steps.reached)
-        lowest = np.zeros(channels, dtype=np.int64)
-        highest = np.full(channels, self.largest_multiplier, dtype=np.int64)
-        multiplier = np.clip(self._average_slope(numerators), lowest, highest)
-        rows = np.arange(channels)
+        multiplier = np.clip(self._average_slope(numerators), 0, self.largest_multiplier)
+        offset = np.empty_like(multiplier)
+        for some in self._parts():
+            if not self._cut(np.arange(some.start, some.stop), multiplier, offset, numerators):
+                return None
+        return self._candidate(multiplier * self.staircase.direction, offset, shift, mode)
+
+    def _cut(self, left: Codes, multiplier: Codes, offset: Codes, numerators: Codes) -> bool:
+        """Find multiplier and offset of the channels `left`, from the multipliers there; False where one has none."""
+        lowest = np.zeros(len(left), dtype=np.int64)
+        highest = np.full(len(left), self.largest_multiplier, dtype=np.int64)
         for _ in range(_CUTS):
-            least, most, above, below = self._offsets(multiplier, numerators)
+            least, most, above, below = self._offsets(multiplier[left], numerators, left)
             wrong = least > most
+            right = left[~wrong]
+            offset[right] = _nearest_to_zero(least[~wrong], most[~wrong])
             if not wrong.any():
-                return self._candidate(
-                    multiplier * self.staircase.direction, _nearest_to_zero(least, most), shift, mode
-                )
+                return True
+            left, above, below = left[wrong], above[wrong], below[wrong]
             # (before_j - reached_k) m <= N_j - 1 - N_k, violated: a bound on m from one side. The run is not 0: of two
             # steps at one code, the one that is not taken there leads to the higher level.
-            run = np.where(wrong, self.steps.before[rows, below] - self.steps.reached[rows, above], 1)
-            rise = _of_steps(numerators, below) - 1 - _of_steps(numerators, above)
-            highest = np.where(wrong & (run > 0), np.minimum(highest, rise // run), highest)
-            lowest = np.where(run < 0, np.maximum(lowest, -(-rise // run)), lowest)
+            run = self.steps.before[left, below] - self.steps.reached[left, above]
+            rise = _of_steps(numerators, below, left) - 1 - _of_steps(numerators, above, left)
+            highest = np.where(run > 0, np.minimum(highest[wrong], rise // run), highest[wrong])
+            lowest = np.where(run < 0, np.maximum(lowest[wrong], -(-rise // run)), lowest[wrong])
             if (lowest > highest).any():
-                return None
-            multiplier = np.where(wrong, np.clip(multiplier, lowest, highest), multiplier)
-        return None
+                return False
+            multiplier[left] = np.clip(multiplier[left], lowest, highest)
+        return False
 
     def _average_slope(self, numerators: Codes) -> Codes:
         """[channels]: rise over run between the first and the last step that lie inside the domain; 0 without."""
@@ -313,9 +341,11 @@ class _Search:
         return bits_for_range(min(ends), max(ends) + (1 << shift) // 2) <= self.product_bits
 
 
-def _of_steps(numerators: Codes, steps: Codes) -> Codes:
-    """[channels]: the numerators [steps], or [channels, steps], of one step of each channel."""
-    return numerators[steps] if numerators.ndim == 1 else numerators[np.arange(len(steps)), steps]
+def _of_steps(numerators: Codes, steps: Codes, channels: Codes | None = None) -> Codes:
+    """[channels]: the numerators [steps], or [channels, steps], of one step of each channel, or of those channels."""
+    if numerators.ndim == 1:
+        return numerators[steps]
+    return numerators[np.arange(len(steps)) if channels is None else channels, steps]
 
 
 def _nearest_to_zero(least: Codes, most: Codes) -> Codes:

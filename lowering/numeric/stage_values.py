@@ -8,9 +8,9 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.numeric.chain import Quantizer, chain_value
 from pefslc.numeric.enclosure import nearest_floats
 from pefslc.numeric.quantize import between_halves, quantize_array, round_floats
+from pefslc.numeric.quantizer import Quantizer, chain_value
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
 

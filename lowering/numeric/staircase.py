@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.numeric.chain import Chains, Quantizer, blocks, chain_value, is_uniform
+from pefslc.numeric.chain import Chains, blocks, is_uniform
 from pefslc.numeric.format import saturate
+from pefslc.numeric.quantizer import Quantizer, chain_value
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Stage
 
@@ -36,6 +37,7 @@ Flags = NDArray[np.bool_]
 
 MOST_STEPS = 1 << 20  # a staircase lists its steps; beyond this it is no longer a sensible object
 _MOST_LISTED = 1 << 20  # thresholds of all channels together: 8 MB
+_SEARCHED = 1 << 10  # of a channel: fewer thresholds are compared, of all channels together
 _HASHED = 64  # steps of one channel
 
 
@@ -149,9 +151,7 @@ class Staircase:
         assert self.domain_low <= self.domain_high
         assert self.thresholds.ndim == 2
         assert self.direction.shape == self.thresholds.shape[:1]
-        assert all(_in_order(row, d) for row, d in zip(self.thresholds, self.direction, strict=True)), (
-            "thresholds out of order"
-        )
+        assert _in_order(self.thresholds, self.direction), "thresholds out of order"
         self.thresholds.setflags(write=False)
         self.direction.setflags(write=False)
 
@@ -233,16 +233,24 @@ class Staircase:
         """[channels, 2]: the codes `low` and `high` in each channel."""
         return np.array([[low, high]] * self.channels, dtype=np.int64)
 
+    def _codes_at(self, low: int, high: int) -> Codes:
+        """[channels, 2]: the output codes of `low` and `high`."""
+        if self.steps > _SEARCHED:
+            return self(self._ends(low, high))
+        rises = self.direction[:, None] > 0
+        taken = [np.where(rises, self.thresholds <= a, self.thresholds >= a).sum(axis=1) for a in (low, high)]
+        return self.low + self.step * np.stack(taken, axis=1)
+
     def range_on(self, low: int, high: int) -> tuple[int, int]:
         """The lowest and the highest code of any channel on the codes [low, high]."""
         assert self.domain_low <= low <= high <= self.domain_high
         if self.is_listed:
-            ends = self(self._ends(low, high))
+            ends = self._codes_at(low, high)
             return int(ends.min()), int(ends.max())
         if (low, high) == (self.domain_low, self.domain_high):
             return self.low, self.high
         assert self.chains is not None
-        ends, levels = np.stack([self.chains.codes(low), self.chains.codes(high)]), self.chains.levels
+        ends, levels = self.chains.codes(low, high), self.chains.levels
         taken = saturate(ends - levels.start + 1, 0, len(levels))
         return self.low + int(taken.min()), self.low + int(taken.max())
 
@@ -272,7 +280,7 @@ def agrees_everywhere(staircase: Staircase, implementation: Callable[[Codes], Co
     """
     s = staircase
     ends = s._ends(s.domain_low, s.domain_high)
-    if not (implementation(ends) == s(ends)).all():
+    if not (implementation(ends) == s._codes_at(s.domain_low, s.domain_high)).all():
         return False
     # Where a step is taken the code is its level at least, on the other side that of the step before at most: between
     # two steps that leaves one code.
@@ -323,7 +331,7 @@ def staircase_of(
         channels=1 if is_uniform(scale, stages, quantizer) else channels,
         levels=range(0),
     )
-    ends = np.stack([chains.codes(domain_low), chains.codes(domain_high)])
+    ends = chains.codes(domain_low, domain_high)
     low, high = int(ends.min()), int(ends.max())
     if high - low > MOST_STEPS:
         raise OverflowError(f"a staircase of {high - low} steps")
@@ -362,7 +370,7 @@ def _collapsed(staircase: Staircase) -> Staircase:
     )
 
 
-def _in_order(thresholds: Codes, direction: int) -> bool:
-    """Whether the thresholds of a channel do not fall along its steps, or do not rise."""
-    before, after = thresholds[:-1], thresholds[1:]
-    return bool((before <= after).all() if direction > 0 else (before >= after).all())
+def _in_order(thresholds: Codes, direction: Codes) -> bool:
+    """Whether the thresholds of each channel do not fall along its steps, or do not rise where it falls."""
+    before, after = thresholds[:, :-1], thresholds[:, 1:]
+    return bool(np.where(direction[:, None] > 0, before <= after, before >= after).all())

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.files.arrays import Arrays
+from pefslc.geometry.shapes import element_count
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Requantize
 from pefslc.ir.interpret import as_batches, quantize_input, run, run_codes
@@ -44,7 +45,8 @@ __all__ = ["Prediction", "verify"]
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
-_CHUNK_ROWS = 8  # batches evaluated at once: bounds the memory of intermediate tensors
+_CHUNK_ROWS = 8  # batches evaluated at once, at most
+_VALUES_AT_ONCE = 1 << 24  # of all tensors of a graph: large pictures go one by one
 
 
 @dataclass(slots=True)
@@ -69,6 +71,21 @@ class _Tally:
             differing = int((evaluate(op, [values[op.input.name]]) != values[name]).sum())
             old = self.measured.get(name, Measured(layer, 0, 0, predicted))
             self.measured[name] = Measured(layer, old.count + count, old.differing + differing, predicted)
+
+
+@dataclass(slots=True)
+class _Watch:
+    """Tells how far the verification is, in operations done."""
+
+    progress: Callable[[int, int, str], None] | None
+    total: int
+    done: int = 0
+    now: str = ""
+
+    def step(self) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total, self.now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +130,18 @@ def verify(
     tally = _Tally()
     roundings: dict[tuple[str, str], RoundingOfReference] = {}
     output_names = {o.name: o.value.name for o in reference.outputs}
-    for start in range(0, rows, _CHUNK_ROWS):
-        stop = min(start + _CHUNK_ROWS, rows)
-        if progress is not None:
-            progress(start, rows, "verify")
+    at_once = _rows_at_once(integer)
+    watch = _Watch(progress, -(-rows // at_once) * (len(reference.ops) + len(integer.ops) + 1))
+    for start in range(0, rows, at_once):
+        stop = min(start + at_once, rows)
+        watch.now = "verify: float64"
         chunk = {i.name: _rows(inputs[i.name], i.value.type.shape, start, stop) for i in reference.inputs}
         codes = {i.name: quantize_input(i, chunk[i.name]) for i in integer.inputs}
-        values, interpreted = run(reference, chunk), run_codes(integer, codes)
+        values = run(reference, chunk, watch.step)
+        watch.now = "verify: integers"
+        interpreted = run_codes(integer, codes, watch.step)
+        watch.now = f"verify: {runner_name}"
+        watch.step()
         if audit is None:
             emitted = runner.run(codes)
         else:
@@ -193,6 +215,12 @@ def _advice(
     shapes = {o.name: o.shape for o in reference.outputs}
     wanted = {o: _rows(a, shapes[o], 0, _CHUNK_ROWS).astype(np.float64) for o, _, a in expected}
     return raw_weights_hint(reference, first, wanted)
+
+
+def _rows_at_once(graph: Graph) -> int:
+    """How many batches to evaluate at once: their intermediate tensors are all in memory."""
+    count = sum(element_count(v.type.shape) for v in (*(i.value for i in graph.inputs), *(o.result for o in graph.ops)))
+    return min(max(_VALUES_AT_ONCE // max(count, 1), 1), _CHUNK_ROWS)
 
 
 def before_functions(graph: Graph) -> Graph:

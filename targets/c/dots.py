@@ -39,11 +39,14 @@ def product_type(source: Tensor, weight: Codes, sums: CType) -> CType:
     return min(sums, sum_type(-largest, largest))
 
 
-def packed_rows(weight: Codes, groups: int, padded: int) -> Codes:
-    """[groups * rows, padded]: each group's outputs filled up to whole tiles, each row to `padded`, with zeros."""
+def packed_rows(weight: Codes, groups: int, padded: int, kind: CType) -> NDArray[np.integer]:
+    """[groups * rows, padded]: each group's outputs filled up to whole tiles, each row to `padded`, with zeros.
+
+    kind  of the result's elements: a network has many
+    """
     outputs, taps = weight.shape
     per_group = outputs // groups
     rows = -(-per_group // OUTPUT_TILE) * OUTPUT_TILE
-    packed = np.zeros((groups, rows, padded), dtype=np.int64)
+    packed = np.zeros((groups, rows, padded), dtype=kind.dtype)
     packed[:, :per_group, :taps] = weight.reshape(groups, per_group, taps)
     return packed.reshape(groups * rows, padded)

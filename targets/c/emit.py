@@ -15,11 +15,14 @@ from pefslc.ir.graph import Graph
 from pefslc.targets.c.arena import Arena
 from pefslc.targets.c.arg_max import ArgMax, arg_max_of
 from pefslc.targets.c.host_text import input_text, output_text
-from pefslc.targets.c.naming import Names, comment_text
+from pefslc.targets.c.naming import Names, comment_text, weights_file
+from pefslc.targets.c.options import BINARY, COptions
 from pefslc.targets.c.part_loops import SCRATCH, Loops, convolution_loops, dot_kernel, part_calls
 from pefslc.targets.c.stages import ConstantArray, LineWriter, literal
 from pefslc.targets.c.steps import CopyStep, DepthwiseStep, DotPart, DotStep, MapStep, PoolStep, Program, Step
 from pefslc.targets.c.storage import Buffer, CType, Place, Tensor, narrowest_signed, sum_type
+from pefslc.targets.c.weights_binary import ALIGNMENT, binary_weights
+from pefslc.targets.c.weights_text import weights_text
 from pefslc.targets.templates import templates_in
 
 __all__ = ["Argument", "Emitted", "emit", "interface"]
@@ -27,7 +30,6 @@ __all__ = ["Argument", "Emitted", "emit", "interface"]
 Codes = NDArray[np.int64]
 
 _HERE = Path(__file__).parent
-_NUMBERS_PER_LINE = 24
 _COMMENT_WIDTH = 110
 
 
@@ -71,8 +73,8 @@ def interface(graph: Graph, program: Program) -> tuple[Argument, ...]:
     return tuple(found)
 
 
-def emit(graph: Graph, program: Program, arena: Arena, prefix: str, version_text: str, caller_arena: bool) -> Emitted:
-    """The program's text."""
+def emit(graph: Graph, program: Program, arena: Arena, prefix: str, version_text: str, options: COptions) -> Emitted:
+    """The program's text, and its weights as bytes where `options` say so."""
     environment = templates_in(_HERE, of_blocks=True)
     arguments = interface(graph, program)
     functions = [_Function(prefix, i, step) for i, step in enumerate(program.steps)]
@@ -81,13 +83,16 @@ def emit(graph: Graph, program: Program, arena: Arena, prefix: str, version_text
     step_bytes = tuple(sum(c.bytes for c in f.constants) for f in functions)
     constant_bytes = sum(c.bytes for c in constants)
     places = {a.tensor.buffer.name: a.name for a in arguments}
+    binary = binary_weights(constants) if options.weights == BINARY else None
     context = {
         "prefix": prefix,
         "model": comment_text(graph.name),
         "version": version_text,
         "arguments": arguments,
         "arena": arena,
-        "caller_arena": caller_arena,
+        "caller_arena": options.caller_arena,
+        "binary": binary,
+        "alignment": ALIGNMENT,
         "macs": program.macs,
         "constants": constants,
         "constant_bytes": constant_bytes,
@@ -96,7 +101,6 @@ def emit(graph: Graph, program: Program, arena: Arena, prefix: str, version_text
         "kernels": _kernels(functions),
         "helpers": sorted(set().union(*(f.helpers for f in functions))),
         "calls": [f.call(arena, places) for f in functions],
-        "numbers": _numbers,
         "text": comment_text,
         "wrap": _wrapped,
     }
@@ -104,9 +108,14 @@ def emit(graph: Graph, program: Program, arena: Arena, prefix: str, version_text
         f"{prefix}.h": "model.h.j2",
         f"{prefix}.c": "model.c.j2",
         f"{prefix}_weights.h": "weights.h.j2",
-        f"{prefix}_weights.c": "weights.c.j2",
     }
     emitted = {name: environment.get_template(template).render(context).encode() for name, template in files.items()}
+    heading = environment.get_template("weights.c.j2" if binary is None else "weights_binary.c.j2").render(context)
+    if binary is None:
+        emitted[f"{prefix}_weights.c"] = weights_text(heading, constants, f"typedef int {prefix}_has_no_constants;\n")
+    else:
+        emitted[f"{prefix}_weights.c"] = heading.encode()
+        emitted[weights_file(prefix)] = binary.content
     emitted[f"{prefix}_fixed.h"] = (_HERE / "fixed.h").read_bytes()
     return Emitted(emitted, step_bytes, constant_bytes, arg_maxes)
 
@@ -131,7 +140,8 @@ class _Function:
         self.weight = self.bias = ""
         if isinstance(step, DotStep | DepthwiseStep):
             self.weight = f"{base}_weight"
-            weights = np.concatenate([part.weight.reshape(-1) for part in step.parts])
+            parts = [part.weight.reshape(-1) for part in step.parts]
+            weights = np.concatenate(parts) if len(parts) > 1 else parts[0]
             self.constants.append(ConstantArray(self.weight, step.weight_type, weights, "weights"))
             if step.bias is not None and step.bias.any():
                 self.bias = f"{base}_bias"
@@ -269,21 +279,6 @@ def _kernels(functions: list[_Function]) -> list[_Kernel]:
                 name = dot_kernel(function.step, part)
                 found.setdefault(name, _Kernel(name, function.step, part))
     return list(found.values())
-
-
-def _numbers(array: ConstantArray) -> str:
-    """The initializer's lines. A line's numbers at a time are objects: a table may have millions."""
-    flat, text = array.data.reshape(-1), {64: _int64, 32: _int32}.get(array.type.bits, str)
-    lines = (flat[i : i + _NUMBERS_PER_LINE].tolist() for i in range(0, len(flat), _NUMBERS_PER_LINE))
-    return ",\n    ".join([", ".join(map(text, line)) for line in lines])
-
-
-def _int64(value: int) -> str:
-    return "INT64_MIN" if value == -(2**63) else f"INT64_C({value})"
-
-
-def _int32(value: int) -> str:
-    return "INT32_MIN" if value == -(2**31) else str(value)
 
 
 def _wrapped(text: str) -> list[str]:

@@ -25,6 +25,7 @@ def convolution_step(op: Conv2d, source: Tensor, result: Tensor, index: int) -> 
     """The convolution of channels-last tensors; `index` is the step's in the program. Raises CompileError."""
     n, outputs = op.result.type.shape[:2]
     found = [(phase, _phase_weight(op, phase)) for phase in phases(op.window, *op.input.type.shape[2:])]
+    kind = narrowest_signed(op.weight.data)
     if op.weight.shape[1] == 1 and op.groups == outputs:
         sums = accumulator_type(op)
         return DepthwiseStep(
@@ -32,15 +33,15 @@ def convolution_step(op: Conv2d, source: Tensor, result: Tensor, index: int) -> 
             result=result,
             scratch=(_scratch(f"s{index}", sums, outputs),),
             parts=tuple(
-                Part(rows=p.rows, columns=p.columns, window=p.window, weight=np.ascontiguousarray(weight.T))
+                Part(rows=p.rows, columns=p.columns, window=p.window, weight=weight.T.astype(kind.dtype, order="C"))
                 for p, weight in found
             ),
-            weight_type=narrowest_signed(op.weight.data),
+            weight_type=kind,
             bias=None if op.bias is None else op.bias.data,
             sums=sums,
             products=product_type(source, op.weight.data, sums),
         )
-    parts = [_dot_part(source, weight, phase, op.groups, n) for phase, weight in found]
+    parts = [_dot_part(source, weight, kind, phase, op.groups, n) for phase, weight in found]
     return _dot_step(op, source, result, index, parts, op.groups)
 
 
@@ -56,10 +57,11 @@ def dense_step(op: Dense, source: Tensor, order: Codes | None, result: Tensor, i
     """The dense layer on rows of `source`; `order` says which weight belongs to each element, if not the next one."""
     weight = op.weight.data if order is None else op.weight.data[:, order]
     (point,) = phases(Window(kernel=(1, 1)), 1, 1)
-    return _dot_step(op, source, result, index, [_dot_part(source, weight, point, 1, op.result.type.shape[0])], 1)
+    part = _dot_part(source, weight, narrowest_signed(weight), point, 1, op.result.type.shape[0])
+    return _dot_step(op, source, result, index, [part], 1)
 
 
-def _dot_part(source: Tensor, weight: Codes, phase: Phase, groups: int, images: int) -> DotPart:
+def _dot_part(source: Tensor, weight: Codes, kind: CType, phase: Phase, groups: int, images: int) -> DotPart:
     window = phase.window
     in_place = groups == 1 and window.kernel == window.strides == (1, 1) and not window.is_padded
     taps = padded = weight.shape[1]
@@ -71,7 +73,7 @@ def _dot_part(source: Tensor, weight: Codes, phase: Phase, groups: int, images: 
         rows=phase.rows,
         columns=phase.columns,
         window=None if in_place else window,
-        weight=packed_rows(weight, groups, padded),
+        weight=packed_rows(weight, groups, padded, kind),
         pixels=pixels,
         tile=PIXEL_TILE if pixels >= PIXEL_TILE else 1,
         taps=taps,

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 from pefslc.files.file_names import not_a_device
 
-__all__ = ["Names", "comment_text", "identifier", "model_prefix"]
+__all__ = ["Names", "comment_text", "identifier", "model_prefix", "weights_file"]
 
 _LONGEST = 40
 _LONGEST_COMMENT = 100
@@ -56,6 +56,11 @@ def model_prefix(name: str) -> str:
     # A model named x_weights would write a file of model x; x_head.c and x_pictures.c are of its few-shot system.
     reserved = prefix.lower() in _SYSTEM_HEADERS or prefix.endswith(("_", "_weights", "_fixed", "_head", "_pictures"))
     return f"{prefix.rstrip('_')}_model" if reserved else prefix
+
+
+def weights_file(prefix: str) -> str:
+    """The file of the constants, where they are no C text."""
+    return f"{prefix}_weights.bin"
 
 
 def comment_text(text: str) -> str:

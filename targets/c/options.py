@@ -7,7 +7,9 @@ from typing import ClassVar
 
 from pefslc.targets.options import check_values, option
 
-__all__ = ["COptions"]
+__all__ = ["BINARY", "TEXT", "COptions"]
+
+TEXT, BINARY = "text", "binary"  # forms of the constants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +21,16 @@ class COptions:
 
     caller_arena: bool = option(
         False, type=bool, example="True", help="the caller supplies the working memory, instead of a static array"
+    )
+
+    weights: str = option(
+        TEXT,
+        type=str,
+        metavar=f"{TEXT}|{BINARY}",
+        wanted=f"{TEXT!r} or {BINARY!r}",
+        example=f"{BINARY!r}",
+        accepts=lambda form: form in (TEXT, BINARY),
+        help="how the constants are written: as C, or as a file that the program is handed  [default: text]",
     )
 
     def __post_init__(self) -> None:

@@ -77,8 +77,10 @@ class CRunner:
                 f"{quote(sidecar.file_name)} does not describe a C program",
                 hint="compile the model again",
             ) from None
-        foreign = [name for name in sources if name not in sidecar.files]
-        if foreign or not _IDENTIFIER.fullmatch(function):
+        weights = sidecar.details.get("weights_file")
+        foreign = [name for name in (*sources, *([] if weights is None else [weights])) if name not in sidecar.files]
+        functions = [function] if weights is None else [function, str(sidecar.details.get("set_weights"))]
+        if foreign or not all(map(_IDENTIFIER.fullmatch, functions)):
             raise CompileError(
                 Code.NOT_AN_ARTIFACT,
                 f"{quote(sidecar.file_name)} does not describe a C program",
@@ -93,6 +95,7 @@ class CRunner:
             else:  # headers are files of the sidecar, too
                 contents = ((folder / name).read_bytes() for name in sorted(sidecar.files))
                 self._library = _load(cache.library(command, contents, build), build)
+        self._weights = None if weights is None else self._set_weights(folder / str(weights), sidecar)
         self._function = self._library[function]
         self._function.restype = None
         self._arg_maxes = _arg_maxes(sidecar, self._library)
@@ -100,6 +103,17 @@ class CRunner:
         if arena_bytes is not None:
             # Aligned as its widest member may be. The struct is padded by less than that behind each of at most four.
             self._arena = np.zeros(-(-arena_bytes // _INT64_BYTES) + 4, dtype=np.int64)
+
+    def _set_weights(self, path: Path, sidecar: Sidecar) -> NDArray[np.int64]:
+        """Hand the constants to the library. Returns the memory that holds them, which must live as long."""
+        content = path.read_bytes()
+        memory = np.zeros(-(-len(content) // _INT64_BYTES), dtype=np.int64)  # aligned as their widest
+        memory.view(np.uint8)[: len(content)] = np.frombuffer(content, dtype=np.uint8)
+        name = str(sidecar.details["set_weights"])
+        status = self._library[name](ctypes.c_void_p(memory.ctypes.data), ctypes.c_size_t(len(content)))
+        if status:
+            raise InternalError(f"our C code refused its own weights: {name} returned {status}")
+        return memory
 
     def run(self, inputs: Mapping[str, Codes]) -> dict[str, Codes]:
         """Output codes by ONNX name, in the ONNX shape with the batch of the inputs."""

@@ -33,11 +33,11 @@ Codes = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConstantArray:
-    """A constant of the weights file. `rows` splits the text into lines."""
+    """A constant of the weights file, in any integer type that holds its numbers."""
 
     name: str
     type: CType
-    data: Codes
+    data: NDArray[np.integer]
     what: str
 
     @property

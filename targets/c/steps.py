@@ -52,13 +52,13 @@ class Part:
 
     rows, columns  of the result; none for rows that already lie in memory
     window         for these positions; None for rows that already lie in memory (dense, 1x1)
-    weight         as the loops read it
+    weight         as the loops read it, in the type that they read
     """
 
     rows: range
     columns: range
     window: Window | None
-    weight: Codes
+    weight: NDArray[np.integer]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

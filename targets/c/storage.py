@@ -39,6 +39,11 @@ class CType:
     def bytes(self) -> int:
         return self.bits // 8
 
+    @property
+    def dtype(self) -> np.dtype[np.integer]:
+        """NumPy's name of it."""
+        return np.dtype(f"{'' if self.signed else 'u'}int{self.bits}")
+
     def holds(self, low: int, high: int) -> bool:
         """Whether every code in [low, high] is of this type."""
         least = -(1 << (self.bits - 1)) if self.signed else 0

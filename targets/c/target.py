@@ -13,8 +13,8 @@ from pefslc.artifacts.sidecar import JsonObject, Sidecar
 from pefslc.ir.graph import Graph
 from pefslc.targets.c.arena import Arena, plan_arena
 from pefslc.targets.c.emit import emit, interface
-from pefslc.targets.c.naming import model_prefix
-from pefslc.targets.c.options import COptions
+from pefslc.targets.c.naming import model_prefix, weights_file
+from pefslc.targets.c.options import BINARY, COptions
 from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.plan_text import plan_text
 from pefslc.targets.c.proportion import out_of_proportion
@@ -23,6 +23,8 @@ from pefslc.targets.c.steps import Program
 from pefslc.targets.protocol import Emission, OpReport, Stage, TargetOptions
 
 __all__ = ["CTarget"]
+
+_LARGE_TEXT = 1 << 24  # some seconds of gcc, and 200 MB of its memory
 
 _EMITTER = "C target 1"  # named in the files; the compiler's version is in the sidecar, so that goldens survive it
 
@@ -46,8 +48,10 @@ class CTarget(COptions):
         if options.observe is not None:
             options.observe(Stage("plan", plan_text(program, arena)))
         prefix = model_prefix(graph.name)
-        emitted = emit(graph, program, arena, prefix, _EMITTER, self.caller_arena)
+        emitted = emit(graph, program, arena, prefix, _EMITTER, self)
         constant_bytes = emitted.constant_bytes
+        binary = self.weights == BINARY
+        handed = {"weights_file": weights_file(prefix), "set_weights": f"{prefix}_set_weights"} if binary else {}
         details: JsonObject = {
             "function": f"{prefix}_run",
             "header": f"{prefix}.h",
@@ -66,6 +70,7 @@ class CTarget(COptions):
                 }
                 for a in interface(graph, program)
             ],
+            **handed,
         }
         if emitted.arg_maxes:
             records: list[JsonObject] = [
@@ -81,7 +86,8 @@ class CTarget(COptions):
         owner = "the caller supplies it" if self.caller_arena else "static"
         notes = (
             f"{program.macs:,} MACs",
-            f"{constant_bytes:,} bytes of constants{out_of_proportion(program, emitted.step_bytes)}",
+            f"{constant_bytes:,} bytes of constants{_handed_over(emitted.files, prefix)}"
+            f"{out_of_proportion(program, emitted.step_bytes)}",
             f"{arena.bytes:,} bytes of working memory ({owner})",
         )
         costs = partial(_costs, program, arena, emitted.step_bytes)
@@ -104,3 +110,13 @@ def _costs(program: Program, arena: Arena, constant_bytes: tuple[int, ...]) -> C
         for i, step in enumerate(program.steps)
     ]
     return Costs(parts=tuple(parts), memories=(MemorySize("arena", "bytes", arena.bytes),))
+
+
+def _handed_over(files: Mapping[str, bytes], prefix: str) -> str:
+    """How the program gets its constants where that is no matter of course."""
+    text_bytes = len(files[f"{prefix}_weights.c"])
+    if text_bytes > _LARGE_TEXT:
+        return f", {text_bytes // 10**6} MB of C, which compilers read slowly: --weights binary makes a file of bytes"
+    if weights_file(prefix) in files:
+        return f" in {weights_file(prefix)}: hand them to {prefix}_set_weights"
+    return ""

@@ -82,6 +82,15 @@ def clang_is_silent(clang: str, check_syntax: Callable[[str, Path, tuple[str, ..
     return lambda folder: check_syntax(clang, folder, EVERYTHING)
 
 
+_READ_WEIGHTS = """
+static int has_read(const char *path, void *to, size_t size)
+{
+    FILE *file = fopen(path, "rb");
+    return file != NULL && fread(to, 1, size, file) == size && fclose(file) == 0;
+}
+"""
+
+
 def compiled(command: list[str]) -> None:
     """Run a compiler; its complaints are the failure."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -154,6 +163,7 @@ class Bench:
 
     def _harness(self) -> str:
         lines = ["#include <stdint.h>", "#include <stdio.h>"]
+        lines += [_READ_WEIGHTS] if any("weights_file" in d for _, d in self.models) else []
         lines += [f'#include "{d["header"]}"' for _, d in self.models]
         lines += ["int main(void)", "{", "    int64_t runs;"]
         for i, (_, details) in enumerate(self.models):
@@ -164,6 +174,12 @@ class Bench:
                 lines.append(f"        static {prefix}_arena arena;")
             for k, a in enumerate(arguments):
                 lines.append(f"        static {a['type']} m{i}a{k}[{prefix}_{str(a['name']).upper()}_SIZE];")
+            if "weights_file" in details:
+                path = (self.folder / str(details["weights_file"])).as_posix()
+                size = f"{prefix}_WEIGHTS_BYTES"
+                lines.append(f"        static int64_t weights[{size} / 8 + 1];")
+                lines.append(f'        if (!has_read("{path}", weights, {size})) {{ return 1; }}')
+                lines.append(f"        if ({details['set_weights']}(weights, {size}) != {prefix}_OK) {{ return 1; }}")
             lines.append("        if (fread(&runs, sizeof(runs), 1, stdin) != 1) { return 1; }")
             lines.append("        for (; runs > 0; runs--) {")
             for k, a in enumerate(arguments):

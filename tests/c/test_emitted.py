@@ -177,7 +177,7 @@ def test_the_overlap_check_sees_an_overlap(random_graphs):  # type: ignore[no-un
 def _written(emission, graph, folder):  # type: ignore[no-untyped-def]
     for name, content in emission.files.items():
         (folder / name).write_bytes(content)
-    return make_sidecar(graph, "c", "0", b"", emission.files, emission.details)
+    return make_sidecar(graph, "c", "0", "", emission.files, emission.details)
 
 
 @pytest.mark.usefixtures("cc")

@@ -46,7 +46,7 @@ def test_compiled_c_gives_the_reference(name, tmp_path):  # type: ignore[no-unty
     emission = target.lower(graph, TargetOptions())
     for file, content in emission.files.items():
         (tmp_path / file).write_bytes(content)
-    runner = target.runner(tmp_path, make_sidecar(graph, "c", "0", b"", emission.files, emission.details))
+    runner = target.runner(tmp_path, make_sidecar(graph, "c", "0", "", emission.files, emission.details))
     with np.load(_ZOO / f"{name}.npz") as data:
         x, expected = data["x"].astype(np.float64), data["y_ref64"]
     (graph_input,), (output,) = graph.inputs, graph.outputs

@@ -15,9 +15,9 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.fewshot.data.resize import centre_crop, resize
 from pefslc.fewshot.system.pictures import PictureTable, fit_picture
-from pefslc.numeric.chain import Quantizer
 from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.quantize import quantize_array
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Root

@@ -24,9 +24,9 @@ from pefslc.fewshot.networks.recipe import Recipe  # noqa: E402
 from pefslc.fewshot.networks.training import Trained, train  # noqa: E402
 from pefslc.fewshot.precision.descent import Bits, Budget, Descent, descend  # noqa: E402
 from pefslc.numeric.accumulate import bits_for_range  # noqa: E402
-from pefslc.numeric.chain import Quantizer  # noqa: E402
 from pefslc.numeric.format import FixedPoint  # noqa: E402
 from pefslc.numeric.quantize import dequantize, quantize_array  # noqa: E402
+from pefslc.numeric.quantizer import Quantizer  # noqa: E402
 from pefslc.passes.check_accumulators import sum_ranges  # noqa: E402
 from pefslc.train.tensor_formats import TensorFormats  # noqa: E402
 

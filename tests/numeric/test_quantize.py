@@ -178,3 +178,16 @@ def test_the_oracle_here_is_the_staircase_of_one_code() -> None:
                 reached = [c for c in range(q.low + 1, q.high + 1) if quantizer.reaches(c, 0).contains(Fraction(x))]
                 if mode is not RoundingMode.SIGN:
                     assert exact_code(quantizer, x) == q.low + len(reached)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_more_numbers_than_one_block_are_each_quantized_as_in_a_small_array(axis: int) -> None:
+    rng = np.random.default_rng(0)
+    scale = Scale.of(Fraction(float(np.float32(s))) for s in rng.uniform(0.01, 0.2, 300))
+    quantizer = Quantizer(Quantization(bits=8, signed=True, scale=scale))
+    x = rng.normal(size=(300, 300, 2))
+    whole = quantize_array(quantizer, x, axis)
+    for row in (0, 1, 149, 298, 299):
+        own = scale if axis == 1 else Scale.of([scale.channel(row)])
+        part = Quantizer(Quantization(bits=8, signed=True, scale=own))
+        assert (whole[row : row + 1] == quantize_array(part, x[row : row + 1], axis)).all()

@@ -38,6 +38,14 @@ def test_calling_is_counting_steps(s: Staircase) -> None:
     assert got.tolist() == [[by_definition(s, c, int(a)) for a in domain] for c in range(s.channels)]
 
 
+@given(staircases(), st.data())
+def test_the_range_of_an_interval_is_that_of_its_codes(s: Staircase, data: st.DataObject) -> None:
+    low = data.draw(st.integers(s.domain_low, s.domain_high))
+    high = data.draw(st.integers(low, s.domain_high))
+    codes = [by_definition(s, c, code) for c in range(s.channels) for code in (low, high)]
+    assert s.range_on(low, high) == (min(codes), max(codes))
+
+
 def test_the_channel_axis_is_where_it_is_said_to_be() -> None:
     s = Staircase(-4, 4, 0, np.array([[0], [2]]), np.array([1, -1]))
     x = np.arange(-4, 4).reshape(1, 2, 2, 2)

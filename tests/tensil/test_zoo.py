@@ -53,7 +53,7 @@ def test_the_simulated_program_equals_y_ref64(network: str, board: str, tmp_path
     for name, content in emission.files.items():
         (tmp_path / name).write_bytes(content)
     data = np.load(ZOO / f"{network}.npz")
-    sidecar = make_sidecar(graph, "tensil", "0", b"", emission.files, emission.details)
+    sidecar = make_sidecar(graph, "tensil", "0", "", emission.files, emission.details)
     codes = {i.name: quantize_input(i, data["x"].astype(np.float64)) for i in graph.inputs}
     (output,) = graph.outputs
     values = apply_output_map(output, target.runner(tmp_path, sidecar).run(codes)[output.name])

@@ -19,9 +19,9 @@ from pefslc.diagnostics.errors import CompileError, quote_given
 from pefslc.fewshot.system.backbone import Backbone, Runs
 from pefslc.fewshot.system.description import SystemDescription
 from pefslc.numeric.accumulate import bits_for_range
-from pefslc.numeric.chain import Quantizer
 from pefslc.numeric.format import Quantization, saturate
 from pefslc.numeric.quantize import quantize_array
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.scale import Scale
 from pefslc.targets.c.library_cache import LibraryCache
 from pefslc.targets.c.runner import CRunner

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote_given
 from pefslc.fewshot.data.resize import centre_crop, resize
-from pefslc.numeric.chain import Quantizer
+from pefslc.numeric.quantizer import Quantizer
 
 __all__ = ["Number", "PictureTable", "by_colour", "fit_picture"]
 
