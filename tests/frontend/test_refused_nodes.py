@@ -104,8 +104,8 @@ CASES: dict[str, tuple[Build, str]] = {
         "  help: docs/operators.md lists what is; replace it in the model",
     ),
     "operation on integers": (
-        lambda m, x: m.node("Relu", m.node("QuantizeLinear", x, m.constant(0.1)), name="n", output="y"),
-        "error[PEF0401]: Relu of integers is not supported\n  at:   n (Relu), tensor 'y'\n"
+        lambda m, x: m.node("Neg", m.node("QuantizeLinear", x, m.constant(0.1)), name="n", output="y"),
+        "error[PEF0401]: Neg of integers is not supported\n  at:   n (Neg), tensor 'y'\n"
         "  help: put a DequantizeLinear right behind the quantizer",
     ),
     "integers with another meaning": (
