@@ -14,8 +14,9 @@ import numpy as np
 from pefslc.analysis.ranges import result_range
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
+from pefslc.geometry.shapes import Window
 from pefslc.ir.graph import Graph, GraphInput
-from pefslc.ir.integer import IntegerOp, Requantize, Rescale
+from pefslc.ir.integer import Conv2d, IntegerOp, Requantize, Rescale
 from pefslc.ir.quantized import Constant, QuantizedConstant
 from pefslc.ir.value import CodeRange, IntArray, Op, TensorType, Value
 from pefslc.numeric.accumulate import bits_for_range, fits_int64
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 _GRID = "UQ0.8"  # pictures as ToTensor makes them
+_IMAGE_RANK = 4  # [N, C, H, W]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,25 +132,36 @@ class IntegerBuilder:
     def aligned(self, values: tuple[Value, ...], reader: Op) -> tuple[AffineOperand, ...]:
         """The operands with their codes on one grid, which is the step of each; the offsets are as they were.
 
-        The codes are multiplied by integers, which take in constant factors. Sums of them fit 62 bits.
+        The codes are multiplied by integers, which take in constant factors. Sums of them fit 62 bits. Of images, each
+        channel may have a grid of its own.
         """
         operands = [self.affine(v, reader) for v in values]
+        channels = max(len(operand.steps) for operand in operands)
         for value, operand in zip(values, operands, strict=True):
-            if len(operand.steps) > 1:
+            if len(operand.steps) > 1 and len(value.type.shape) != _IMAGE_RANK:
                 raise several_scales(value, reader)
-        grid = common_grid(abs(operand.steps[0]) for operand in operands)
-        factors = [int(operand.steps[0] / grid) for operand in operands]
-        reach = sum(abs(f) * _largest(o.codes) for f, o in zip(factors, operands, strict=True))
+        steps = [o.steps if len(o.steps) == channels else o.steps * channels for o in operands]
+        grids = [common_grid(map(abs, of_channel)) for of_channel in zip(*steps, strict=True)]
+        factors = [[int(s / grid) for s, grid in zip(own, grids, strict=True)] for own in steps]
+        reach = sum(max(map(abs, f)) * _largest(o.codes) for f, o in zip(factors, operands, strict=True))
         if bits_for_range(-reach, reach) > INT64_HEADROOM:
             raise self._no_common_grid(values, reader)
-        aligned = []
-        for i, (operand, factor) in enumerate(zip(operands, factors, strict=True)):
+        scale, aligned = Scale.of(grids), []
+        for i, (operand, own) in enumerate(zip(operands, factors, strict=True)):
             codes = operand.codes
-            if factor != 1 or codes.type.codes.scale.step != grid:
-                result = replace(with_codes(codes, Scale((grid,))), name=f"{reader.result.name}.aligned{i}")
-                codes = self.append(Rescale(result=result, input=codes, factor=factor))
-            aligned.append(AffineOperand(codes, (grid,), operand.offsets))
+            if set(own) != {1} or codes.type.codes.scale != scale:
+                codes = self._multiple(codes, own, scale, f"{reader.result.name}.aligned{i}")
+            aligned.append(AffineOperand(codes, scale.steps, operand.offsets))
         return tuple(aligned)
+
+    def _multiple(self, codes: Value, factors: list[int], scale: Scale, name: str) -> Value:
+        """The codes times a factor for each channel: where they differ, a depthwise convolution by them."""
+        result = replace(with_codes(codes, scale), name=name)
+        if not codes.type.codes.scale.per_channel and not scale.per_channel:
+            return self.append(Rescale(result=result, input=codes, factor=factors[0]))
+        weight, count = IntArray(np.array(factors, dtype=np.int64)[:, None, None, None]), len(factors)
+        window = Window(kernel=(1, 1))
+        return self.append(Conv2d(result=result, input=codes, weight=weight, bias=None, window=window, groups=count))
 
     def _no_common_grid(self, values: tuple[Value, ...], reader: Op) -> CompileError:
         """The refusal of a sum of more than 62 bits: sums without a quantizer have the longest scales."""

@@ -85,6 +85,24 @@ def unquantized_branch(m: ModelBuilder, x: str, rng: np.random.Generator) -> str
     return quant(m, m.node("Relu", m.node("Add", y, quant(m, x, rng, signed=1))), rng)
 
 
+def unquantized_branch_of_scales_per_channel(m: ModelBuilder, x: str, rng: np.random.Generator) -> str:
+    """The same with a short scale for each output channel, and a factor of either sign behind the convolution."""
+    codes = rng.integers(-128, 128, (CHANNELS, CHANNELS, 3, 3))
+    scale = np.float32(2.0 ** rng.integers(-12, -6, (CHANNELS, 1, 1, 1)))
+    y = m.node("Conv", x, m.weight(codes * scale, scale, 8), kernel_shape=[3, 3], pads=[1] * 4)
+    y = m.node("Mul", y, m.constant([[[[1]], [[-1]], [[0.5]], [[-2]]]]))
+    return quant(m, m.node("Relu", m.node("Add", y, quant(m, x, rng, signed=1))), rng)
+
+
+def sum_of_scales_per_channel(m: ModelBuilder, x: str, rng: np.random.Generator) -> str:
+    return quant(m, m.node("Add", scales_per_channel(m, x, rng), scales_per_channel(m, x, rng)), rng, signed=0)
+
+
+def sum_of_one_scale_and_several(m: ModelBuilder, x: str, rng: np.random.Generator) -> str:
+    y = m.node("Sub", quant(m, conv(m, x, rng), rng), scales_per_channel(m, x, rng))
+    return quant(m, m.node("Relu", m.node("Add", y, x)), rng, signed=0)
+
+
 def concat(m: ModelBuilder, x: str, rng: np.random.Generator) -> str:
     return m.node("Concat", quant(m, conv(m, x, rng), rng), x, quant(m, conv(m, x, rng, kernel=1), rng), axis=1)
 
@@ -177,7 +195,8 @@ def movement_before_quantizer(m: ModelBuilder, x: str, rng: np.random.Generator)
 
 
 NETWORKS: list[Build] = [
-    residual, chain_of_additions, residual_blocks, unquantized_branch, concat_then_quantizer, concat_then_convolution,
+    residual, chain_of_additions, residual_blocks, unquantized_branch, unquantized_branch_of_scales_per_channel,
+    sum_of_scales_per_channel, sum_of_one_scale_and_several, concat_then_quantizer, concat_then_convolution,
     concat_of_sums, depthwise, grouped, pointwise, dense_after_flatten, factor_before_convolution,
     picture_in_minus_one_to_one, offset_of_whole_codes_before_padding, offsets_per_channel, pool_before_activation,
     pool_after_activation, pool_between_bias_and_norm, pool_between_two_norms, relu_of_two_scales,

@@ -247,7 +247,8 @@ def two_grids(m: ModelBuilder, x: str) -> str:
 
 
 def per_channel(m: ModelBuilder, x: str) -> str:
-    lhs, rhs = m.quant(x, [[[[0.5]], [[0.25]]]]), m.quant(x, 0.5)
+    x = m.node("Flatten", x, name="/Flatten", output="flat")
+    lhs, rhs = m.quant(x, [[0.5, 0.25] * 16], output="first"), m.quant(x, 0.5)
     return m.quant(m.node("Add", lhs, rhs, name="/Add", output="sum"), output="y")
 
 
