@@ -58,6 +58,7 @@ class IntegerBuilder:
     constants  quantized-level value name -> the constant
     inputs     quantized-level value name -> the graph input
     quantized_inputs  name of a graph input -> the input on the integer level, once a Quantize was seen to read it
+    refusals   quantized-level value name -> why only a quantizer can read it
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -66,6 +67,7 @@ class IntegerBuilder:
         self.constants: dict[str, Constant | QuantizedConstant] = {}
         self.inputs = {i.value.name: i for i in graph.inputs}
         self.quantized_inputs: dict[str, GraphInput] = {}
+        self.refusals: dict[str, CompileError] = {}
         self._centred: dict[str, Value] = {}
 
     def append(self, op: IntegerOp) -> Value:
@@ -80,6 +82,8 @@ class IntegerBuilder:
         """The operand as it is. Raises CompileError, as all below do, where `reader` cannot have it in that form."""
         if value.name in self.lowered:
             return self.lowered[value.name]
+        if value.name in self.refusals:
+            raise self.refusals[value.name]
         if value.name in self.inputs:
             found = self.inputs[value.name]
             what = f"input {quote(found.name)} has no quantizer: {reader.mnemonic} reads real numbers"
@@ -150,14 +154,14 @@ class IntegerBuilder:
         for i, (operand, own) in enumerate(zip(operands, factors, strict=True)):
             codes = operand.codes
             if set(own) != {1} or codes.type.codes.scale != scale:
-                codes = self._multiple(codes, own, scale, f"{reader.result.name}.aligned{i}")
+                codes = self.multiple(codes, own, scale, f"{reader.result.name}.aligned{i}")
             aligned.append(AffineOperand(codes, scale.steps, operand.offsets))
         return tuple(aligned)
 
-    def _multiple(self, codes: Value, factors: list[int], scale: Scale, name: str) -> Value:
+    def multiple(self, codes: Value, factors: list[int], scale: Scale, name: str) -> Value:
         """The codes times a factor for each channel: where they differ, a depthwise convolution by them."""
         result = replace(with_codes(codes, scale), name=name)
-        if not codes.type.codes.scale.per_channel and not scale.per_channel:
+        if len(set(factors)) == 1 and not codes.type.codes.scale.per_channel and not scale.per_channel:
             return self.append(Rescale(result=result, input=codes, factor=factors[0]))
         weight, count = IntArray(np.array(factors, dtype=np.int64)[:, None, None, None]), len(factors)
         window = Window(kernel=(1, 1))
@@ -205,7 +209,7 @@ class IntegerBuilder:
             Code.WEIGHT_NOT_QUANTIZED,
             message,
             at=reader.result.origin,
-            hint="train with brevitas.nn.QuantConv2d / QuantLinear and export with export_qonnx",
+            hint="quantize them: by brevitas.nn.QuantConv2d or QuantLinear, or by QuantizeLinear and DequantizeLinear",
         )
 
     def bias(self, value: Value | None, scale: Scale, reader: Op) -> IntArray | None:

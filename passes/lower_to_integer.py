@@ -46,6 +46,7 @@ from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, direction
 from pefslc.numeric.staircase import Staircase
 from pefslc.passes.affine_operand import added, offset_tail, products_offset, weights_on_one_grid
+from pefslc.passes.certified_sum import certified_sum
 from pefslc.passes.concatenation import concatenated
 from pefslc.passes.host_input import host_input
 from pefslc.passes.integer_builder import (
@@ -82,6 +83,7 @@ class _Lowering:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self.producers = graph.producers()
         self.builder = IntegerBuilder(graph)
         self.failed: set[str] = set()
         self.problems: list[Problem] = []
@@ -94,11 +96,25 @@ class _Lowering:
         try:
             if isinstance(op, Constant | QuantizedConstant):
                 self.builder.constants[op.result.name] = op
+            elif isinstance(op, Quantize) and op.input.name in self.builder.refusals:
+                self.builder.lowered[op.result.name] = self._quantized_sum(op)
             else:
                 self.builder.lowered[op.result.name] = _lower(self.builder, op)
         except CompileError as e:
+            if isinstance(op, Add) and [p.code for p in e.problems] == [Code.NO_COMMON_GRID]:
+                self.builder.refusals[op.result.name] = e  # a quantizer may read it
+                return
             self.problems.extend(e.problems)
             self.failed.add(op.result.name)
+
+    def _quantized_sum(self, op: Quantize) -> Lowered:
+        """A quantizer of a sum that has no grid within 62 bits."""
+        add = self.producers[op.input.name]
+        assert isinstance(add, Add)
+        found = certified_sum(self.builder, op, add)
+        if found is None:
+            raise self.builder.refusals[op.input.name]
+        return found
 
     def finish(self) -> Graph:
         outputs = []
@@ -122,6 +138,8 @@ class _Lowering:
         return replace(self.graph, level=Level.INTEGER, inputs=inputs, ops=ops, outputs=tuple(outputs))
 
     def _output(self, output: GraphOutput) -> GraphOutput:
+        if output.value.name in self.builder.refusals:
+            raise self.builder.refusals[output.value.name]
         lowered = self.builder.lowered.get(output.value.name)
         if lowered is None:
             raise CompileError(

@@ -94,6 +94,19 @@ def unquantized_branch_of_scales_per_channel(m: ModelBuilder, x: str, rng: np.ra
     return quant(m, m.node("Relu", m.node("Add", y, quant(m, x, rng, signed=1))), rng)
 
 
+def unquantized_branch_of_float_scales(m: ModelBuilder, x: str, rng: np.random.Generator) -> str:
+    """The same with a float scale for each channel, a bias and a factor of either sign: 72 bits on one grid."""
+    y = m.node("Mul", conv(m, x, rng), m.constant([[[[1]], [[-1]], [[0.3]], [[-2]]]]))
+    return quant(m, m.node("Relu", m.node("Add", y, m.quant(x, 0.0371, 8, zero_point=2))), rng, signed=0)
+
+
+def unquantized_branch_read_twice(m: ModelBuilder, x: str, rng: np.random.Generator) -> str:
+    """By two quantizers, one of them behind an activation, and no bias."""
+    y = m.node("Add", quant(m, x, rng), conv(m, x, rng, bias=False, per_channel=False))
+    first, second = quant(m, m.node("LeakyRelu", y, alpha=0.125), rng, signed=1), quant(m, y, rng, signed=1)
+    return quant(m, m.node("Add", first, second), rng, signed=1)
+
+
 def sum_of_scales_per_channel(m: ModelBuilder, x: str, rng: np.random.Generator) -> str:
     return quant(m, m.node("Add", scales_per_channel(m, x, rng), scales_per_channel(m, x, rng)), rng, signed=0)
 
@@ -196,6 +209,7 @@ def movement_before_quantizer(m: ModelBuilder, x: str, rng: np.random.Generator)
 
 NETWORKS: list[Build] = [
     residual, chain_of_additions, residual_blocks, unquantized_branch, unquantized_branch_of_scales_per_channel,
+    unquantized_branch_of_float_scales, unquantized_branch_read_twice,
     sum_of_scales_per_channel, sum_of_one_scale_and_several, concat_then_quantizer, concat_then_convolution,
     concat_of_sums, depthwise, grouped, pointwise, dense_after_flatten, factor_before_convolution,
     picture_in_minus_one_to_one, offset_of_whole_codes_before_padding, offsets_per_channel, pool_before_activation,
