@@ -101,7 +101,7 @@ class _Lowering:
             else:
                 self.builder.lowered[op.result.name] = _lower(self.builder, op)
         except CompileError as e:
-            if isinstance(op, Add) and [p.code for p in e.problems] == [Code.NO_COMMON_GRID]:
+            if isinstance(op, Add) and {p.code for p in e.problems} <= {Code.NO_COMMON_GRID, Code.NOT_QUANTIZED}:
                 self.builder.refusals[op.result.name] = e  # a quantizer may read it
                 return
             self.problems.extend(e.problems)

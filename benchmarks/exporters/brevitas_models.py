@@ -29,6 +29,8 @@ _ALL = (_QONNX, _QONNX_SCRIPT, _QCDQ, _QCDQ_SCRIPT)
 # Brevitas' dynamo exporters add no quantized tensors, and its QCDQ has no quantized biases there.
 _SCRIPT = (_QONNX_SCRIPT, _QCDQ_SCRIPT)
 _Export = tuple[str, str, dict[str, object]]
+# Without a quantizer of the input, which gets the format of bytes / 256.
+_OPEN = ("resnet18", "mobilenet_v1", "proxylessnas", "vgg")
 _Network = Callable[[], tuple["nn.Module", "Tensor"]]  # in eval mode, and pictures
 
 
@@ -60,7 +62,12 @@ def models() -> list[FieldModel]:
         *((f"ptq_{name}", partial(_post_training, name), _SCRIPT) for name in _FLOWS),
     ]
     return [
-        FieldModel(f"brevitas {label}", name + suffix, partial(_write, name + suffix, network, function, arguments))
+        FieldModel(
+            f"brevitas {label}",
+            name + suffix,
+            partial(_write, name + suffix, network, function, arguments),
+            {"input_fmt": "UQ0.8"} if name.startswith(_OPEN) else {},
+        )
         for name, network, exports in listed
         for label, function, arguments in exports
         for suffix in [f"_{function.rpartition('_')[2]}{'' if arguments['dynamo'] else '_script'}"]

@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NEEDS", "models"]
 
-NEEDS: tuple[str, ...] = ("tensorflow", "tf2onnx", "tf_keras", "qkeras", "qonnx.converters")
-
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # QKeras knows no other
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+NEEDS: tuple[str, ...] = ("tensorflow", "tf2onnx", "tf_keras", "qkeras", "qonnx")
 
 
 def models() -> list[FieldModel]:
@@ -40,8 +36,17 @@ def models() -> list[FieldModel]:
         found.append(FieldModel("tf2onnx of a TFLite model", title, write))
     for name in ("mlp", "cnn", "binary", "ternary"):
         title = f"qkeras_{name}"
-        found.append(FieldModel("qonnx of QKeras", title, partial(_write_qkeras, title, name)))
+        # The converter leaves out the quantizer of the input.
+        found.append(FieldModel("qonnx of QKeras", title, partial(_write_qkeras, title, name), {"input_fmt": "Q0.7"}))
     return found
+
+
+def _tensorflow() -> Any:
+    """The package, quiet, without GPU, and with the Keras that QKeras knows: it reads these when it is imported."""
+    os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    import tensorflow
+
+    return tensorflow
 
 
 def _pictures(shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -50,8 +55,7 @@ def _pictures(shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 def _network(name: str) -> Any:
     """A Keras model of one picture."""
-    import tensorflow as tf
-
+    tf = _tensorflow()
     tf.keras.utils.set_random_seed(0)
     layers = tf.keras.layers
     inputs = layers.Input((49, 10, 1) if name == "kws" else (16, 16, 3), batch_size=1)
@@ -89,8 +93,8 @@ def _network(name: str) -> Any:
 
 
 def _write_lite(title: str, name: str, ends: str, wide: bool, folder: Path) -> None:
-    """The file; and what TFLite's interpreter gives, which rounds otherwise than ONNX says."""
-    import tensorflow as tf
+    """The file, and inputs: what TFLite's interpreter gives for them is rounded otherwise than ONNX says."""
+    tf = _tensorflow()
     import tf2onnx
 
     net = _network(name)
@@ -116,8 +120,8 @@ def _write_lite(title: str, name: str, ends: str, wide: bool, folder: Path) -> N
 
 def _write_qkeras(title: str, name: str, folder: Path) -> None:
     """The file, and what QKeras computes in float32."""
+    tf = _tensorflow()
     import qkeras as q
-    import tensorflow as tf
     import tf2onnx.optimizer  # noqa: F401  qonnx reads it, and does not import it
     from qonnx.converters import keras as converters
 

@@ -48,7 +48,7 @@ def models() -> list[FieldModel]:
     found = [FieldModel(e, n, partial(_write, n, network, dynamo)) for e, n, network, dynamo in listed]
     for name in _SHAPES:
         write = partial(_write, f"float_{name}", partial(_network, name), True)
-        found.append(FieldModel("torch, float, its default", f"float_{name}", write, {"fmt": "Q4.6"}))
+        found.append(FieldModel("torch, float, its default", f"float_{name}", write, {"fmt": "Q8.8"}))
     return found
 
 

@@ -100,6 +100,15 @@ def unquantized_branch_of_float_scales(m: ModelBuilder, x: str, rng: np.random.G
     return quant(m, m.node("Relu", m.node("Add", y, m.quant(x, 0.0371, 8, zero_point=2))), rng, signed=0)
 
 
+def unquantized_branch_with_norm(m: ModelBuilder, x: str, rng: np.random.Generator) -> str:
+    """A BatchNorm that is kept, gamma of either sign: the recipe of TensorRT as it is exported from training."""
+    y = norm(m, conv(m, x, rng), rng)
+    y = quant(m, m.node("Relu", m.node("Add", quant(m, x, rng, signed=1), y)), rng, signed=0)
+    z = norm(m, conv(m, y, rng, per_channel=False, bias=False), rng)
+    z = m.node("Clip", m.node("Add", z, quant(m, y, rng)), m.constant(-200.0), m.constant(900.0))
+    return m.quant(z, 7.3, 8)
+
+
 def unquantized_branch_read_twice(m: ModelBuilder, x: str, rng: np.random.Generator) -> str:
     """By two quantizers, one of them behind an activation, and no bias."""
     y = m.node("Add", quant(m, x, rng), conv(m, x, rng, bias=False, per_channel=False))
@@ -209,7 +218,7 @@ def movement_before_quantizer(m: ModelBuilder, x: str, rng: np.random.Generator)
 
 NETWORKS: list[Build] = [
     residual, chain_of_additions, residual_blocks, unquantized_branch, unquantized_branch_of_scales_per_channel,
-    unquantized_branch_of_float_scales, unquantized_branch_read_twice,
+    unquantized_branch_of_float_scales, unquantized_branch_with_norm, unquantized_branch_read_twice,
     sum_of_scales_per_channel, sum_of_one_scale_and_several, concat_then_quantizer, concat_then_convolution,
     concat_of_sums, depthwise, grouped, pointwise, dense_after_flatten, factor_before_convolution,
     picture_in_minus_one_to_one, offset_of_whole_codes_before_padding, offsets_per_channel, pool_before_activation,
