@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pefslc.ir.integer import Requantize, Sum
 from pefslc.ir.quantized import Add, Quantize
-from pefslc.ir.value import Value
+from pefslc.ir.value import Op, Value
 from pefslc.numeric.preimage import HalfLines, preimage
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, Root
@@ -124,8 +124,19 @@ class _Channel:
 _NEVER_LESS, _NEVER_MORE = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 
-def certified_sum(builder: IntegerBuilder, op: Quantize, add: Add) -> Lowered | None:
-    """The sum in short factors, and what requantizes it to the model's codes; None where no factors are found."""
+def certified_sum(builder: IntegerBuilder, op: Quantize, add: Op) -> Lowered:
+    """The sum in short factors, and what requantizes it to the model's codes.
+
+    Raises CompileError, the refusal of the sum itself, where no factors are found.
+    """
+    assert isinstance(add, Add)
+    found = _certified(builder, op, add)
+    if found is None:
+        raise builder.refusals[add.result.name]
+    return found
+
+
+def _certified(builder: IntegerBuilder, op: Quantize, add: Add) -> Lowered | None:
     sides, q = _sides(builder, add), op.quantization
     channels = op.input.type.channels
     if sides is None or channels * (q.high - q.low) * sides[1].count > _MOST_CASES:

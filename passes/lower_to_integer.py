@@ -97,24 +97,16 @@ class _Lowering:
             if isinstance(op, Constant | QuantizedConstant):
                 self.builder.constants[op.result.name] = op
             elif isinstance(op, Quantize) and op.input.name in self.builder.refusals:
-                self.builder.lowered[op.result.name] = self._quantized_sum(op)
+                add = self.producers[op.input.name]
+                self.builder.lowered[op.result.name] = certified_sum(self.builder, op, add)
             else:
                 self.builder.lowered[op.result.name] = _lower(self.builder, op)
         except CompileError as e:
             if isinstance(op, Add) and {p.code for p in e.problems} <= {Code.NO_COMMON_GRID, Code.NOT_QUANTIZED}:
                 self.builder.refusals[op.result.name] = e  # a quantizer may read it
                 return
-            self.problems.extend(e.problems)
+            self.problems.extend(p for p in e.problems if p not in self.problems)  # a sum may have several readers
             self.failed.add(op.result.name)
-
-    def _quantized_sum(self, op: Quantize) -> Lowered:
-        """A quantizer of a sum that has no grid within 62 bits."""
-        add = self.producers[op.input.name]
-        assert isinstance(add, Add)
-        found = certified_sum(self.builder, op, add)
-        if found is None:
-            raise self.builder.refusals[op.input.name]
-        return found
 
     def finish(self) -> Graph:
         outputs = []

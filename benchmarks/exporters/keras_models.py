@@ -37,7 +37,7 @@ def models() -> list[FieldModel]:
     for name in ("mlp", "cnn", "binary", "ternary"):
         title = f"qkeras_{name}"
         # The converter leaves out the quantizer of the input.
-        found.append(FieldModel("qonnx of QKeras", title, partial(_write_qkeras, title, name), {"input_fmt": "Q0.7"}))
+        found.append(FieldModel("qonnx of QKeras", title, partial(_write_qkeras, title, name), {"input_fmt": "Q1.7"}))
     return found
 
 
