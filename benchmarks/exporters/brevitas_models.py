@@ -58,6 +58,7 @@ def models() -> list[FieldModel]:
         ("espcn_x2_w8a8", partial(_espcn, "quant_espcn_x2_w8a8_base"), (_QONNX, _QCDQ)),
         ("espcn_x2_w4a4_a2q_13", partial(_espcn, "quant_espcn_x2_w4a4_a2q_13b"), (_QONNX,)),
         *((f"defaults_{name}", partial(_defaults, name), (_QONNX, _QCDQ)) for name in _DEFAULTS),
+        *((f"defaults_{name}", partial(_defaults, name), (_QONNX,)) for name in _DEFAULTS_OF_QONNX),
         *((f"defaults_{name}", partial(_defaults, name), (_QONNX, _QCDQ_SCRIPT)) for name in _DEFAULTS_WITH_BIAS),
         *((f"ptq_{name}", partial(_post_training, name), _SCRIPT) for name in _FLOWS),
     ]
@@ -151,10 +152,9 @@ def _espcn(name: str) -> tuple[nn.Module, Tensor]:
     return settle(net, x), x
 
 
-_DEFAULTS = (
-    "tensor", "channel", "shifted_weights", "fixed_point", "decoupled", "accumulator_aware", "accumulator_aware_plus",
-    "ternary", "leaky", "upsample", "transposed",
-)  # fmt: skip
+_DEFAULTS = ("tensor", "channel", "shifted_weights", "fixed_point", "ternary", "leaky", "transposed")
+# Brevitas' QCDQ does not write weights that depend on the accumulator's bits, or are decoupled from their norms.
+_DEFAULTS_OF_QONNX = ("decoupled", "accumulator_aware", "accumulator_aware_plus")
 _DEFAULTS_WITH_BIAS = ("int32_bias", "int8_bias", "shifted")
 
 
@@ -204,11 +204,9 @@ def _defaults(name: str) -> tuple[nn.Module, Tensor]:
         return qnn.QuantReLU(**relu)
 
     middle = [qnn.QuantConv2d(16, 16, 3, padding=1, groups=16, **layer), activation()]
-    if name == "upsample":
-        middle = [qnn.QuantUpsample(scale_factor=2, mode="nearest", return_quant_tensor=True), *middle]
     if name == "transposed":
         middle = [qnn.QuantConvTranspose2d(16, 16, 2, stride=2, **layer), activation()]
-    size = 4 if name in ("upsample", "transposed") else 2
+    size = 4 if name == "transposed" else 2
     net = nn.Sequential(
         qnn.QuantIdentity(**inputs),
         qnn.QuantConv2d(3, 16, 3, padding=1, **layer),
