@@ -5,6 +5,8 @@ Our formats have one of each. The codes without their zero points are those of a
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +23,7 @@ from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.staircase import Quantizer
 
-__all__ = ["differs_between_channels", "quantized_by_channel"]
+__all__ = ["codes_by_channel", "differs_between_channels", "quantized_by_channel"]
 
 _LARGEST_ZERO_POINT = 1 << 30
 
@@ -74,6 +76,21 @@ def quantized_by_channel(
         lows.append(q.low - zero_point)
         highs.append(q.high - zero_point)
     return quantized_constant(builder, node, codes, (min(lows), max(highs)), steps, np.zeros(1, np.int64), axis)
+
+
+def codes_by_channel(
+    values: NDArray[np.floating], quantizer: Quantizer, zero_points: NDArray[np.int64], axis: int
+) -> NDArray[np.int64]:
+    """The codes of a constant by a quantizer with a zero point for each index along `axis`.
+
+    quantizer  but for its zero point; its scale is one, or one for each index along `axis`, too
+    """
+    codes, formats = np.empty(values.shape, dtype=np.int64), quantizer.quantization
+    for channel, zero_point in enumerate(zero_points.tolist()):
+        own = replace(formats, scale=Scale((formats.scale.channel(channel),)), zero_point=zero_point)
+        part = (slice(None),) * axis + (channel,)
+        codes[part] = quantize_array(replace(quantizer, quantization=own), values[part], 0)
+    return codes
 
 
 def _along(node: Node, index: int, what: str, code: Code, shape: Shape) -> tuple[NDArray[np.int64], int]:

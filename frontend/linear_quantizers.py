@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.builder import Builder, IntegerTensor
+from pefslc.frontend.channel_quantizers import codes_by_channel
 from pefslc.frontend.integer_inputs import dequantized_input, values_as_integers
 from pefslc.frontend.node import Node, constant_array
 from pefslc.frontend.quantized_constants import format_of, quantized_constant
@@ -23,6 +24,7 @@ from pefslc.ir.quantized import Clip, Constant, Quantize
 from pefslc.ir.value import Value
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale
+from pefslc.numeric.staircase import Quantizer
 
 __all__ = [
     "clip_integers",
@@ -51,13 +53,18 @@ def import_quantize_linear(builder: Builder, node: Node) -> IntegerTensor:
     zero_points = node.constant(2, "zero point") if node.has_input(2) else np.zeros(1, dtype=_output_type(node))
     low, high = type_range(node, zero_points.dtype)
     codes = _zero_points(node, zero_points, x.type.shape, axis)
+    scale, source = _scale(node, x.type.shape, axis), builder.producer(x)
     if (codes != codes[0]).any():
-        raise node.fault(
-            Code.ZERO_POINT, "zero points that differ between channels are not supported", hint="quantize symmetrically"
-        )
-    zero_point = int(codes[0])
-    scale = _scale(node, x.type.shape, axis)
-    constant = any(isinstance(op, Constant) and op.result is x for op in builder.ops)
+        if not isinstance(source, Constant):
+            raise node.fault(
+                Code.ZERO_POINT,
+                "zero points that differ between channels are not supported, but of constants",
+                hint="quantize activations with one zero point, or symmetrically",
+            )
+        whole = Quantization(bits=high.bit_length() + (low < 0), signed=low < 0, scale=scale)
+        integers = codes_by_channel(source.data.data, Quantizer(whole, adds_zero_point_last=True), codes, axis)
+        return IntegerTensor(low, high, integers, None, 0, is_constant=True, channel_axis=0)
+    zero_point, constant = int(codes[0]), isinstance(source, Constant)
     if scale.per_channel and axis not in (channel_axes(node, x.type.shape) if constant else (1,)):
         raise node.fault(
             Code.SCALE_SHAPE,
@@ -219,7 +226,9 @@ def _integers(builder: Builder, node: Node) -> IntegerTensor | None:
     array = constant_array(node.inputs[0])
     if array is None or array.dtype.kind == "f":
         return None
-    low, high = type_range(node, array.dtype)
+    small = np.iinfo(np.int32)  # no DequantizeLinear has 64 bits, and files do, of numbers that need them not
+    fits = array.dtype.itemsize == 8 and array.size and small.min <= array.min() and array.max() <= small.max
+    low, high = type_range(node, np.dtype(np.int32) if fits else array.dtype)
     return IntegerTensor(low, high, array.astype(np.int64), None, 0, is_constant=True, channel_axis=0)
 
 

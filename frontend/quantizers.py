@@ -43,7 +43,11 @@ def import_quant(builder: Builder, node: Node) -> Value:
     bits = _bits(node, 3)
     zero_point = _zero_point(node, _integer(node, 2, "zero point", Code.ZERO_POINT))
     if bits == 1 and (signed or narrow):
-        raise node.fault(Code.BIT_WIDTH, "a signed or narrow format of 1 bit is not supported", hint="use 2 bits")
+        raise node.fault(
+            Code.BIT_WIDTH,
+            "a signed or narrow format of 1 bit is not supported",
+            hint="for -1 and 1, BipolarQuant; else 2 bits",
+        )
     rounding = _rounding(node, "ROUND")
     quantization = Quantization(bits=bits, signed=signed, narrow=narrow, scale=scale, zero_point=zero_point)
     return _quantized(builder, node, x, quantization, rounding, axis)

@@ -22,6 +22,7 @@ __all__ = ["import_resize"]
 _HALF = Fraction(1, 2)
 _LONGEST_AXIS = 1 << 14  # for which each pixel's neighbour is looked for
 _WAYS = ("align_corners", "asymmetric", "half_pixel", "pytorch_half_pixel")
+_WAYS_OF_NEAREST = (*_WAYS, "half_pixel_symmetric", "tf_half_pixel_for_nn")
 _NEAREST: dict[str, Callable[[Fraction], int]] = {
     "round_prefer_floor": lambda x: math.ceil(x - _HALF),
     "round_prefer_ceil": lambda x: math.floor(x + _HALF),
@@ -50,7 +51,7 @@ def import_resize(builder: Builder, node: Node) -> Value:
     # Of cubic modes, of what lies outside, and of sizes that keep an aspect ratio, which integers do.
     node.ignore("cubic_coeff_a", "exclude_outside", "extrapolation_value", "keep_aspect_ratio_policy")
     check_size(sizes, node.origin)
-    if way not in _WAYS or nearest not in _NEAREST:
+    if way not in (_WAYS_OF_NEAREST if mode == "nearest" else _WAYS) or nearest not in _NEAREST:
         raise node.fault(
             Code.UNSUPPORTED_ATTRIBUTE,
             f"{node.op_type} with coordinate_transformation_mode={way!r} and nearest_mode={nearest!r} is not supported",
@@ -112,6 +113,10 @@ def _position(way: str, i: int, before: int, after: int, scale: Fraction) -> Fra
         return i / scale
     if way == "align_corners":
         return Fraction(i * (before - 1), max(after - 1, 1))
+    if way == "tf_half_pixel_for_nn":
+        return (i + _HALF) / scale
+    if way == "half_pixel_symmetric":
+        return (i + _HALF) / scale - _HALF + Fraction(before, 2) * (1 - after / (scale * before))
     return (i + _HALF) / scale - _HALF if way == "half_pixel" or after > 1 else Fraction(0)
 
 
@@ -122,6 +127,11 @@ def _in_float32(way: str, i: int, before: int, after: int, scale: Fraction) -> f
         return float(at / by)
     if way == "align_corners":
         return float(at * np.float32(before - 1) / np.float32(max(after - 1, 1)))
+    if way == "tf_half_pixel_for_nn":
+        return float((at + half) / by)
+    if way == "half_pixel_symmetric":
+        centre, adjustment = np.float32(before / 2), np.float32(after) / (by * np.float32(before))
+        return float(centre * (np.float32(1) - adjustment) + (at + half) / by - half)
     return float((at + half) / by - half) if way == "half_pixel" or after > 1 else 0.0
 
 

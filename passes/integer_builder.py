@@ -62,6 +62,7 @@ class IntegerBuilder:
     constants  quantized-level value name -> the constant
     inputs     quantized-level value name -> the graph input
     quantized_inputs  name of a graph input -> the input on the integer level, once a Quantize was seen to read it
+    refusals   quantized-level value name -> why only a quantizer can read it
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -70,6 +71,7 @@ class IntegerBuilder:
         self.constants: dict[str, Constant | QuantizedConstant] = {}
         self.inputs = {i.value.name: i for i in graph.inputs}
         self.quantized_inputs: dict[str, GraphInput] = {}
+        self.refusals: dict[str, CompileError] = {}
         self._centred: dict[str, Value] = {}
 
     def append(self, op: IntegerOp) -> Value:
@@ -84,6 +86,8 @@ class IntegerBuilder:
         """The operand as it is. Raises CompileError, as all below do, where `reader` cannot have it in that form."""
         if value.name in self.lowered:
             return self.lowered[value.name]
+        if value.name in self.refusals:
+            raise self.refusals[value.name]
         if value.name in self.inputs:
             found = self.inputs[value.name]
             what = f"input {quote(found.name)} has no quantizer: {reader.mnemonic} reads real numbers"
@@ -223,8 +227,9 @@ class IntegerBuilder:
             Code.WEIGHT_NOT_QUANTIZED,
             message,
             at=reader.result.origin,
-            hint="train with brevitas.nn.QuantConv2d / QuantLinear and export with export_qonnx; ONNX Runtime's "
-            "quantize_static with QuantFormat.QDQ does all but nodes_to_exclude and types not in op_types_to_quantize",
+            hint="quantize them: by brevitas.nn.QuantConv2d or QuantLinear, or by QuantizeLinear and DequantizeLinear; "
+            "ONNX Runtime's quantize_static with QuantFormat.QDQ does that but for nodes_to_exclude and types not in "
+            "op_types_to_quantize",
         )
 
     def bias(self, value: Value | None, scale: Scale, reader: Op) -> IntArray | None:

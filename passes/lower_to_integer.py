@@ -43,6 +43,7 @@ from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, direction
 from pefslc.numeric.staircase import Staircase
 from pefslc.passes.affine_operand import added, offset_tail, products_offset, weights_on_one_grid
+from pefslc.passes.certified_sum import certified_sum
 from pefslc.passes.concatenation import concatenated
 from pefslc.passes.host_input import host_input
 from pefslc.passes.integer_builder import (
@@ -80,6 +81,7 @@ class _Lowering:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self.producers = graph.producers()
         self.builder = IntegerBuilder(graph)
         self.failed: set[str] = set()
         self.problems: list[Problem] = []
@@ -92,10 +94,16 @@ class _Lowering:
         try:
             if isinstance(op, Constant | QuantizedConstant):
                 self.builder.constants[op.result.name] = op
+            elif isinstance(op, Quantize) and op.input.name in self.builder.refusals:
+                add = self.producers[op.input.name]
+                self.builder.lowered[op.result.name] = certified_sum(self.builder, op, add)
             else:
                 self.builder.lowered[op.result.name] = _lower(self.builder, op)
         except CompileError as e:
-            self.problems.extend(e.problems)
+            if isinstance(op, Add) and {p.code for p in e.problems} <= {Code.NO_COMMON_GRID, Code.NOT_QUANTIZED}:
+                self.builder.refusals[op.result.name] = e  # a quantizer may read it
+                return
+            self.problems.extend(p for p in e.problems if p not in self.problems)  # a sum may have several readers
             self.failed.add(op.result.name)
 
     def finish(self) -> Graph:
@@ -120,6 +128,8 @@ class _Lowering:
         return replace(self.graph, level=Level.INTEGER, inputs=inputs, ops=ops, outputs=tuple(outputs))
 
     def _output(self, output: GraphOutput) -> GraphOutput:
+        if output.value.name in self.builder.refusals:
+            raise self.builder.refusals[output.value.name]
         lowered = self.builder.lowered.get(output.value.name)
         if lowered is None:
             raise CompileError(

@@ -377,8 +377,10 @@ def _resize(x, v, a):  # type: ignore[no-untyped-def]
                 at = i / ratio
             elif way == b"align_corners":
                 at = Fraction(i * (before - 1), after - 1) if after > 1 else Fraction(0)
-            else:
-                at = (i + HALF) / ratio - HALF if way == b"half_pixel" or after > 1 else Fraction(0)
+            elif way == b"tf_half_pixel_for_nn":  # an axis that keeps its size is copied, by whatever mode
+                at = (i + HALF) / ratio if ratio != 1 else Fraction(i)
+            else:  # of whole sizes, half_pixel_symmetric is half_pixel
+                at = Fraction(0) if way == b"pytorch_half_pixel" and after == 1 else (i + HALF) / ratio - HALF
             down, up = floor(at), ceil(at)
             ties = {b"round_prefer_floor": down, b"round_prefer_ceil": up}
             nearest = down if at - down < HALF else up if at - down > HALF else ties.get(mode)

@@ -85,6 +85,46 @@ def unquantized_branch(m: ModelBuilder, x: str, rng: np.random.Generator) -> str
     return quant(m, m.node("Relu", m.node("Add", y, quant(m, x, rng, signed=1))), rng)
 
 
+def unquantized_branch_of_scales_per_channel(m: ModelBuilder, x: str, rng: np.random.Generator) -> str:
+    """The same with a short scale for each output channel, and a factor of either sign behind the convolution."""
+    codes = rng.integers(-128, 128, (CHANNELS, CHANNELS, 3, 3))
+    scale = np.float32(2.0 ** rng.integers(-12, -6, (CHANNELS, 1, 1, 1)))
+    y = m.node("Conv", x, m.weight(codes * scale, scale, 8), kernel_shape=[3, 3], pads=[1] * 4)
+    y = m.node("Mul", y, m.constant([[[[1]], [[-1]], [[0.5]], [[-2]]]]))
+    return quant(m, m.node("Relu", m.node("Add", y, quant(m, x, rng, signed=1))), rng)
+
+
+def unquantized_branch_of_float_scales(m: ModelBuilder, x: str, rng: np.random.Generator) -> str:
+    """The same with a float scale for each channel, a bias and a factor of either sign: 72 bits on one grid."""
+    y = m.node("Mul", conv(m, x, rng), m.constant([[[[1]], [[-1]], [[0.3]], [[-2]]]]))
+    return quant(m, m.node("Relu", m.node("Add", y, m.quant(x, 0.0371, 8, zero_point=2))), rng, signed=0)
+
+
+def unquantized_branch_with_norm(m: ModelBuilder, x: str, rng: np.random.Generator) -> str:
+    """A BatchNorm that is kept, gamma of either sign: the recipe of TensorRT as it is exported from training."""
+    y = norm(m, conv(m, x, rng), rng)
+    y = quant(m, m.node("Relu", m.node("Add", quant(m, x, rng, signed=1), y)), rng, signed=0)
+    z = norm(m, conv(m, y, rng, per_channel=False, bias=False), rng)
+    z = m.node("Clip", m.node("Add", z, quant(m, y, rng)), m.constant(-200.0), m.constant(900.0))
+    return m.quant(z, 7.3, 8)
+
+
+def unquantized_branch_read_twice(m: ModelBuilder, x: str, rng: np.random.Generator) -> str:
+    """By two quantizers, one of them behind an activation, and no bias."""
+    y = m.node("Add", quant(m, x, rng), conv(m, x, rng, bias=False, per_channel=False))
+    first, second = quant(m, m.node("LeakyRelu", y, alpha=0.125), rng, signed=1), quant(m, y, rng, signed=1)
+    return quant(m, m.node("Add", first, second), rng, signed=1)
+
+
+def sum_of_scales_per_channel(m: ModelBuilder, x: str, rng: np.random.Generator) -> str:
+    return quant(m, m.node("Add", scales_per_channel(m, x, rng), scales_per_channel(m, x, rng)), rng, signed=0)
+
+
+def sum_of_one_scale_and_several(m: ModelBuilder, x: str, rng: np.random.Generator) -> str:
+    y = m.node("Sub", quant(m, conv(m, x, rng), rng), scales_per_channel(m, x, rng))
+    return quant(m, m.node("Relu", m.node("Add", y, x)), rng, signed=0)
+
+
 def concat(m: ModelBuilder, x: str, rng: np.random.Generator) -> str:
     return m.node("Concat", quant(m, conv(m, x, rng), rng), x, quant(m, conv(m, x, rng, kernel=1), rng), axis=1)
 
@@ -177,7 +217,9 @@ def movement_before_quantizer(m: ModelBuilder, x: str, rng: np.random.Generator)
 
 
 NETWORKS: list[Build] = [
-    residual, chain_of_additions, residual_blocks, unquantized_branch, concat_then_quantizer, concat_then_convolution,
+    residual, chain_of_additions, residual_blocks, unquantized_branch, unquantized_branch_of_scales_per_channel,
+    unquantized_branch_of_float_scales, unquantized_branch_with_norm, unquantized_branch_read_twice,
+    sum_of_scales_per_channel, sum_of_one_scale_and_several, concat_then_quantizer, concat_then_convolution,
     concat_of_sums, depthwise, grouped, pointwise, dense_after_flatten, factor_before_convolution,
     picture_in_minus_one_to_one, offset_of_whole_codes_before_padding, offsets_per_channel, pool_before_activation,
     pool_after_activation, pool_between_bias_and_norm, pool_between_two_norms, relu_of_two_scales,

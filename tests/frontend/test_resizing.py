@@ -74,7 +74,9 @@ def test_values_are_those_of_the_definition(name: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(values, expected)
 
 
-WAYS = ("asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners")
+WAYS = (
+    "asymmetric", "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "tf_half_pixel_for_nn", "align_corners",
+)  # fmt: skip
 MODES = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 
 

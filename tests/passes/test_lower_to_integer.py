@@ -210,8 +210,9 @@ def test_float_weights_and_a_tensor_that_is_not_quantized_together(tmp_path: Pat
     assert refusal(m, tmp_path) == (
         "error[PEF0311]: the weights are not quantized\n"
         "  at:   c1 (Conv), tensor 't1'\n"
-        "  help: train with brevitas.nn.QuantConv2d / QuantLinear and export with export_qonnx; ONNX Runtime's "
-        "quantize_static with QuantFormat.QDQ does all but nodes_to_exclude and types not in op_types_to_quantize\n"
+        "  help: quantize them: by brevitas.nn.QuantConv2d or QuantLinear, or by QuantizeLinear and DequantizeLinear; "
+        "ONNX Runtime's quantize_static with QuantFormat.QDQ does that but for nodes_to_exclude and types not in "
+        "op_types_to_quantize\n"
         "error[PEF0310]: relu reads a tensor that is not quantized\n"
         "  at:   r2 (Relu), tensor 't4'\n"
         f"  help: quantize the result of c2 (Conv), tensor 't3' ({HOW_TO_QUANTIZE})"
