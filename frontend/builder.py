@@ -97,6 +97,15 @@ class HostTail:
     function: OutputFunction
 
 
+def behind_the_end(node: Node, last: str) -> CompileError:
+    """The fault of a node that reads what `last` makes, on the host."""
+    return node.fault(
+        Code.NOT_QUANTIZED,
+        f"{node.op_type} reads what {last} makes, which the host computes: it may only end the network",
+        hint=f"end the network before {last}, or quantize its operand and take {last} off",
+    )
+
+
 @dataclass
 class Builder:
     """The graph under construction: values by ONNX tensor name, operations in order, faults so far.
@@ -106,6 +115,7 @@ class Builder:
     assumed   inputs whose open axes were taken as 1, only to go on
     superseded  names of values that were made anew, in another order or with a bias: dropped where nothing reads them
     dynamic   ONNX tensors of integers that a dynamic quantizer made, or that were computed of those
+    host_results  names of the values that stand for what the host computes: only a quantizer reads them, `tails`
     channels_first  of a value [N, ..., C], by its name: the value [N, C, ...] of which it is a transposition (`rows`)
     integer_tensors  ONNX tensors that are an input of integers, or parts of one: their type
     """
@@ -117,6 +127,7 @@ class Builder:
     assumed: set[str] = field(default_factory=set)
     superseded: set[str] = field(default_factory=set)
     dynamic: set[str] = field(default_factory=set)
+    host_results: dict[str, HostTail] = field(default_factory=dict)
     channels_first: dict[str, Value] = field(default_factory=dict)
     ops: list[Op] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
@@ -212,17 +223,25 @@ class Builder:
                 hint="put a DequantizeLinear right behind the quantizer",
             )
         if tensor.name in self.tails:
-            name = tensor.inputs[0].op if tensor.inputs else "a tensor"
-            raise node.fault(
-                Code.NOT_QUANTIZED,
-                f"{node.op_type} reads what {name} makes, which the host computes: it may only end the network",
-                hint=f"end the network before {name}, or quantize its operand and take {name} off",
-            )
+            return self._host_result(node, tensor)
         array = constant_array(tensor)
         if array is None:
             raise node.fault(Code.UNDEFINED_TENSOR, f"tensor {quote(tensor.name)} is produced by no node")
         value = self.constant(array, Origin(node.origin.node, node.op_type, tensor.name))
         self.values[tensor.name] = value
+        return value
+
+    def _host_result(self, node: Node, tensor: gs.Tensor) -> Value:
+        """What stands for a result of the host's, for a quantizer."""
+        tail = self.tails[tensor.name]
+        if (
+            node.op_type not in ("IntQuant", "Quant", "QuantizeLinear")
+            or tail.function.quantizer is not None
+            or not tail.function.makes_values
+        ):
+            raise behind_the_end(node, tensor.inputs[0].op if tensor.inputs else "a tensor")
+        value = self.new_value(tail.function.shape(tail.value.type.shape), Real(), tail.value.origin)
+        self.host_results[value.name] = tail
         return value
 
     def constant(self, array: NDArray[np.generic], origin: Origin) -> Value:

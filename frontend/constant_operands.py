@@ -18,7 +18,7 @@ from pefslc.ir.value import Value
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.quantize import quantize_array
 
-__all__ = ["constant_operand", "is_constant", "is_quantized_constant", "per_channel"]
+__all__ = ["constant_operand", "constant_values", "is_constant", "is_quantized_constant", "per_channel"]
 
 
 def is_constant(builder: Builder, tensor: gs.Tensor) -> bool:
@@ -31,10 +31,15 @@ def is_quantized_constant(builder: Builder, tensor: gs.Tensor) -> bool:
     value = builder.values.get(tensor.name)
     if value is None or not isinstance(value.type.element, Quantization):
         return False
+    return _quantizers_of(builder, value) == 1
+
+
+def _quantizers_of(builder: Builder, value: Value) -> int | None:
+    """How many quantizers a constant went through; None for what is computed."""
     quantizers = 0
     while isinstance(op := builder.producer(value), Reshape | Transpose | Quantize):
         value, quantizers = op.input, quantizers + isinstance(op, Quantize)
-    return quantizers + isinstance(op, QuantizedConstant) == 1 and isinstance(op, Constant | QuantizedConstant)
+    return quantizers + isinstance(op, QuantizedConstant) if isinstance(op, Constant | QuantizedConstant) else None
 
 
 def constant_operand(builder: Builder, node: Node, index: int) -> NDArray[np.object_]:
@@ -45,6 +50,17 @@ def constant_operand(builder: Builder, node: Node, index: int) -> NDArray[np.obj
     if array.dtype.kind != "f" or not np.isfinite(array).all():
         raise node.fault(Code.CONSTANT_VALUE, "the constant operand holds NaN, infinity, or no floats")
     return _exact(array)
+
+
+def constant_values(builder: Builder, node: Node, value: Value) -> NDArray[np.object_]:
+    """The numbers of a constant, raw or quantized, exactly. Raises CompileError for what is computed."""
+    if _quantizers_of(builder, value) not in (0, 1):
+        raise node.fault(
+            Code.COMPUTED_OPERAND,
+            f"an operand of {node.op_type} is computed at run time",
+            hint="only constants are supported here: freeze the model before exporting it",
+        )
+    return _values(builder, value)
 
 
 def per_channel(builder: Builder, node: Node, index: int) -> tuple[Fraction, ...]:

@@ -7,12 +7,11 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.broadcasting import broadcast_shape, expanded
 from pefslc.frontend.builder import Builder, IntegerTensor
-from pefslc.frontend.constant_operands import is_constant, is_quantized_constant, per_channel
+from pefslc.frontend.constant_operands import constant_operand, is_constant, is_quantized_constant, per_channel
 from pefslc.frontend.linear_quantizers import clip_integers
 from pefslc.frontend.node import Node
 from pefslc.frontend.weights import moved
@@ -163,12 +162,10 @@ def import_clip(builder: Builder, node: Node) -> Value | IntegerTensor:
 
 
 def import_batch_norm(builder: Builder, node: Node) -> Value:
-    """BatchNormalization(x, scale, bias, mean, variance), its float32 parameters taken as exact."""
+    """BatchNormalization(x, scale, bias, mean, variance), its parameters taken as exact, raw or quantized."""
     x = builder.operand(node, 0)
     names = ("scale", "bias", "mean", "variance")
-    gamma, beta, mean, variance = (
-        [Fraction(float(v)) for v in _finite(node, i, name).reshape(-1)] for i, name in enumerate(names, 1)
-    )
+    gamma, beta, mean, variance = (_parameter(builder, node, i, name) for i, name in enumerate(names, 1))
     if {len(gamma), len(beta), len(mean), len(variance)} != {x.type.channels}:
         raise node.fault(
             Code.SHAPE_MISMATCH, f"BatchNormalization of {len(gamma)} channels on a tensor of {x.type.channels}"
@@ -187,11 +184,13 @@ def import_batch_norm(builder: Builder, node: Node) -> Value:
     return builder.append(BatchNorm(result=builder.real(x.type.shape, node), input=x, stage=stage))
 
 
-def _finite(node: Node, index: int, what: str) -> NDArray[np.float64]:
+def _parameter(builder: Builder, node: Node, index: int, what: str) -> list[Fraction]:
+    if node.has_input(index) and is_quantized_constant(builder, node.inputs[index]):
+        return list(constant_operand(builder, node, index).reshape(-1))
     array = node.constant(index, what)
     if array.dtype.kind != "f" or not np.isfinite(array).all():
         raise node.fault(Code.PARAMETER_VALUE, f"the {what} holds NaN, infinity, or no floats")
-    return array.astype(np.float64)  # every float of a file is exact in it
+    return [Fraction(float(v)) for v in array.reshape(-1)]  # every float of a file is exact in float64
 
 
 def import_add(builder: Builder, node: Node) -> Value:

@@ -28,7 +28,8 @@ from pefslc.frontend.node import Node
 from pefslc.frontend.operators import OPERATORS
 from pefslc.frontend.opsets import QONNX_DOMAINS
 from pefslc.frontend.rounding_chains import spell_rounding_chains
-from pefslc.frontend.tails import passed_on, with_functions
+from pefslc.frontend.row_reshapes import keep_rows
+from pefslc.frontend.tails import check_ends, integer_tail, passed_on, quantized, with_functions
 from pefslc.frontend.variadic import spell_variadic_operators
 from pefslc.ir.graph import Graph, Level
 
@@ -77,11 +78,12 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN, most_data_bytes
     builder = Builder(given, set(loaded.unreadable), list(loaded.problems))
     builder.problems += given.problems([t.name for t in loaded.graph.inputs])
     inputs = [builder.add_input(tensor) for tensor in loaded.graph.inputs]
-    _import_nodes(builder, loaded.graph.nodes, loaded.graph.outputs, loaded.opset)
+    _import_nodes(builder, loaded.graph, loaded.graph.outputs, loaded.opset)
     for tensor in loaded.graph.outputs:
         if tensor.name in builder.integers and tensor.name not in builder.values:
             _integer_output(builder, tensor, loaded.opset)
     outputs = with_functions(builder.outputs(loaded.graph), builder.ops)
+    check_ends(builder)
     builder.drop_superseded(outputs)
     shapes = builder.shapes()
     return Imported(
@@ -93,16 +95,21 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN, most_data_bytes
     )
 
 
-def _import_nodes(builder: Builder, nodes: Sequence[gs.Node], outputs: Sequence[gs.Tensor], opset: int) -> None:
-    """Import them one by one, and note what is wrong with each."""
-    for raw in nodes:
+def _import_nodes(builder: Builder, graph: gs.Graph, outputs: Sequence[gs.Tensor], opset: int) -> None:
+    """Import the nodes of a graph one by one, and note what is wrong with each.
+
+    outputs  of the whole model, and of the branches around these nodes
+    """
+    for raw in graph.nodes:
+        if raw.op == "Reshape" and raw.inputs:
+            keep_rows(graph, raw, builder.shape_of(raw.inputs[0].name))
         node = Node(raw, opset)
         if node.op_type == "Constant" and not node.domain:
             continue  # read where it is used
         try:
             if node.op_type == "If" and not node.domain:
                 branch = taken_branch(node)
-                _import_nodes(builder, branch.nodes, [*outputs, *branch.outputs], opset)
+                _import_nodes(builder, branch, [*outputs, *branch.outputs], opset)
                 hand_out(builder, node, branch)
             else:
                 _import_node(builder, node, outputs)
@@ -114,7 +121,11 @@ def _import_nodes(builder: Builder, nodes: Sequence[gs.Node], outputs: Sequence[
 def _integer_output(builder: Builder, tensor: gs.Tensor, opset: int) -> None:
     """An output of a quantizer's codes becomes a value; a constant stays what it is."""
     try:
-        value = integer_output(builder, Node(tensor.inputs[0], opset), builder.integers[tensor.name])
+        node, integers = Node(tensor.inputs[0], opset), builder.integers[tensor.name]
+        if (tail := integer_tail(builder, node, integers)) is not None:
+            builder.tails[tensor.name] = tail
+            return
+        value = integer_output(builder, node, integers)
     except CompileError as e:
         builder.problems.extend(e.problems)
         builder.poisoned.add(tensor.name)
@@ -156,6 +167,8 @@ def _import_node(builder: Builder, node: Node, outputs: Sequence[gs.Tensor]) -> 
             builder.tails[tensor.name] = made
         elif isinstance(made, IntegerTensor):
             builder.integers[tensor.name] = made
+        elif (tail := quantized(builder, made)) is not None:
+            builder.tails[tensor.name] = tail
         else:
             builder.define(tensor, made)
     for extra in node.raw.outputs[len(results) :]:

@@ -17,6 +17,7 @@ from pefslc.frontend.quantizers import positive_steps
 __all__ = ["INTEGER_OPERATORS", "check_integer_operator", "import_integer_operator", "integer_type"]
 
 INTEGER_OPERATORS = tuple(FORMS)
+_SOFTMAX_CHANGED = 13  # the opset since which it goes along one axis only
 
 
 def check_integer_operator(node: Node) -> None:
@@ -28,12 +29,11 @@ def check_integer_operator(node: Node) -> None:
         _check_operand(node, operand)
     if form.bias is not None and node.has_input(form.bias) and positive_steps(node, 1).size > 1:
         raise node.fault(Code.SCALE_PER_CHANNEL, "several scales of the input are not supported")
-    if form.op == "Gemm" and node.raw.attrs.get("alpha", 1.0) != 1:  # the scale of the bias has it as a factor, too
-        alpha = node.raw.attrs["alpha"]
+    if (node.opset < _SOFTMAX_CHANGED) != (node.raw.attrs.get("opset", node.opset) < _SOFTMAX_CHANGED):
         raise node.fault(
             Code.UNSUPPORTED_ATTRIBUTE,
-            f"{node.op_type} with alpha={alpha} is not supported",
-            hint="fold it into the scale of the weight, and of the bias",
+            f"{node.op_type} of opset {node.raw.attrs['opset']} in a model of opset {node.opset} is not supported",
+            hint="export the model again with opset 13 or newer",
         )
     if form.scale is None:
         check_sums(node)

@@ -10,7 +10,17 @@ from dataclasses import dataclass, replace
 
 import onnx_graphsurgeon as gs
 
-__all__ = ["FORMS", "MOVEMENT", "Form", "Operand", "before_movement", "channel_axis", "form_of", "name_of"]
+__all__ = [
+    "FORMS",
+    "MOVEMENT",
+    "Form",
+    "Operand",
+    "attributes_on_values",
+    "before_movement",
+    "channel_axis",
+    "form_of",
+    "name_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,7 @@ class Form:
 _ONE = (Operand(0, 1, 2),)
 _TWO = (Operand(0, 1, 2), Operand(3, 4, 5))
 _PRODUCT_OF_INTEGERS = (Operand(0, None, 2), Operand(1, None, 3))
+_SOFTMAX = "QLinearSoftmax"
 _CONCAT = "QLinearConcat"  # of any number of operands, behind the result's scale and zero point
 
 FORMS = {
@@ -56,6 +67,7 @@ FORMS = {
     ("com.microsoft", "QLinearReduceMean"): Form("ReduceMean", _ONE, 3, 4),
     ("com.microsoft", "QLinearLeakyRelu"): Form("LeakyRelu", _ONE, 3, 4),
     ("com.microsoft", "QLinearSigmoid"): Form("Sigmoid", _ONE, 3, 4),
+    ("com.microsoft", _SOFTMAX): Form("Softmax", _ONE, 3, 4),
     ("com.microsoft", _CONCAT): Form("Concat", (), 0, 1),
     ("", "ConvInteger"): Form("Conv", _PRODUCT_OF_INTEGERS, None, None),
     ("", "MatMulInteger"): Form("MatMul", _PRODUCT_OF_INTEGERS, None, None),
@@ -82,6 +94,17 @@ def channel_axis(raw: gs.Node, form: Form, index: int) -> int:
     if form.op == "MatMul" or (form.op == "Gemm" and not raw.attrs.get("transB", 0)):
         return index
     return 1 - index
+
+
+def attributes_on_values(raw: gs.Node) -> dict[str, object]:
+    """The attributes of the operator on values, without those of the one on integers that say nothing new."""
+    attributes = dict(raw.attrs)
+    if not attributes.get("channels_last", 0):
+        attributes.pop("channels_last", None)
+    if raw.op == _SOFTMAX:
+        attributes.pop("opset", None)  # checked
+        attributes.setdefault("axis", -1)
+    return attributes
 
 
 def before_movement(codes: gs.Tensor) -> gs.Tensor:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pefslc.diagnostics.errors import CompileError
 from pefslc.frontend.constants import fold_constants
 from pefslc.frontend.integer_checks import check_integer_operator, integer_type
-from pefslc.frontend.integer_forms import FORMS, Form, channel_axis, form_of, name_of
+from pefslc.frontend.integer_forms import FORMS, Form, attributes_on_values, channel_axis, form_of, name_of
 from pefslc.frontend.integer_sums import ARITHMETIC, becomes, factor_of_sums, scale_behind
 from pefslc.frontend.node import Node, constant_array
 
@@ -95,9 +95,9 @@ class _Rewriter:
         if form.bias is not None and node.has_input(form.bias):
             scale = gs.Constant(self._fresh(f"{inputs[form.bias].name}/scale"), _bias_scale(inputs[1], inputs[4]))
             values.append((yield from self._dequantized(raw, inputs[form.bias], scale, None, 0)))
-        attributes = dict(raw.attrs)
-        if not attributes.get("channels_last", 0):
-            attributes.pop("channels_last", None)
+        attributes = attributes_on_values(raw)
+        if form.op == "Gemm":
+            attributes["beta"] = attributes.get("alpha", 1.0)  # its bias is part of the sums that alpha scales
         assert form.scale is not None
         assert form.zero_point is not None
         is_quantized = node.has_input(form.scale)

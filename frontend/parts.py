@@ -1,19 +1,20 @@
-"""Operators that take a part of a tensor: Slice, Split, Gather of a range. The batch stays whole."""
+"""Operators that take a part of a tensor: Slice, Split, Gather. The batch stays whole."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.builder import Builder
 from pefslc.frontend.node import Node
-from pefslc.ir.structural import Reshape, Slice
+from pefslc.ir.structural import Concat, Reshape, Slice
 from pefslc.ir.value import Real, Value
 from pefslc.numeric.format import Quantization
 
 __all__ = ["import_gather", "import_slice", "import_split"]
+
+_MOST_RUNS = 64  # each is an operation
 
 
 def import_slice(builder: Builder, node: Node) -> Value:
@@ -78,28 +79,47 @@ def _split_sizes(node: Node, total: int) -> tuple[int, ...]:
 
 
 def import_gather(builder: Builder, node: Node) -> Value:
-    """Gather(x, indices) of one index, which drops the axis, or of indices in equal steps."""
+    """Gather(x, indices) of one index, which drops the axis; of indices in equal steps; of any channels."""
     x = builder.operand(node, 0)
     axis = _axis(node, x, node.take_int("axis", 0))
     size, rank = x.type.shape[axis], node.constant(1, "list of indices").ndim
     indices = node.integers(1, "list of indices")
     if any(not -size <= i < size for i in indices):
         raise node.fault(Code.SHAPE_MISMATCH, f"Gather of {_shown(indices)} from {size}", hint="export the model again")
-    wanted = [i % size for i in indices]
-    step = wanted[1] - wanted[0] if len(wanted) > 1 else 1
-    if rank > 1 or not wanted or not step or any(b - a != step for a, b in pairwise(wanted)):
+    runs = _runs([i % size for i in indices])
+    if rank > 1 or not runs or (len(runs) > 1 and axis != 1) or len(runs) > _MOST_RUNS:
         raise node.fault(
             Code.UNSUPPORTED_ATTRIBUTE,
             f"Gather of {_shown(indices)} is not supported",
-            hint="one index, or indices in equal steps: x[:, 3], x[:, 0::2]",
+            hint="one index, or indices in equal steps: x[:, 3], x[:, 0::2]; of channels (axis 1), "
+            f"{_MOST_RUNS} such runs",
         )
-    taken = _everything(x)
-    taken[axis] = range(wanted[0], wanted[0] + step * len(wanted), step)
-    part = _part(builder, node, x, taken)
+    parts = []
+    for run in runs:
+        taken = _everything(x)
+        taken[axis] = run
+        parts.append(_part(builder, node, x, taken))
+    if len(parts) > 1:
+        shape = (x.type.shape[0], len(indices), *x.type.shape[2:])
+        return builder.append(Concat(result=builder.real(shape, node), inputs=tuple(parts), axis=1))
+    (part,) = parts
     if rank == 1:
         return part
     shape = (*part.type.shape[:axis], *part.type.shape[axis + 1 :])
     return builder.append(Reshape(result=builder.new_value(shape, part.type.element, node.origin), input=part))
+
+
+def _runs(indices: Sequence[int]) -> list[range]:
+    """The indices in order, cut where the step changes: each run as long as it can be."""
+    runs: list[range] = []
+    for i in indices:
+        last = runs[-1] if runs else None
+        step = i - last[-1] if last is not None else 0
+        if last is not None and step and (len(last) == 1 or step == last.step):
+            runs[-1] = range(last.start, i + (1 if step > 0 else -1), step)
+        else:
+            runs.append(range(i, i + 1))
+    return runs
 
 
 def _shown(indices: Sequence[int]) -> str:

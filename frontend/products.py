@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.frontend.builder import Builder
-from pefslc.frontend.constant_operands import constant_operand
+from pefslc.frontend.constant_operands import constant_values
 from pefslc.frontend.movement import transposed
 from pefslc.frontend.node import Node
 from pefslc.frontend.rows import import_matmul_of_rows
@@ -26,6 +26,7 @@ from pefslc.numeric.stages import Affine
 
 __all__ = ["import_conv", "import_conv_transpose", "import_gemm", "import_matmul"]
 
+_ONE = Fraction(1)
 _MOST_PHASES = 1 << 12  # each is a convolution of its own (`phases`)
 
 
@@ -112,38 +113,31 @@ def _convolution(
 
 
 def import_gemm(builder: Builder, node: Node) -> Value:
-    """alpha * Gemm(x [N, K], weight [K, M], or [M, K] with transB) + beta * bias [M]."""
-    alpha, beta = (Fraction(node.take_float(name, 1.0)) for name in ("alpha", "beta"))
+    """Gemm(x [N, K], weight [K, M], or [M, K] with transB, bias [M]): alpha * x weight + beta * bias."""
+    alpha, beta = node.take_fraction("alpha", 1.0), node.take_fraction("beta", 1.0)
+    if not alpha:
+        raise node.fault(
+            Code.UNSUPPORTED_ATTRIBUTE, "Gemm with alpha=0 is not supported", hint="take the layer out of the model"
+        )
     if node.take_int("transA", 0):
         raise node.fault(
             Code.UNSUPPORTED_ATTRIBUTE,
             "Gemm with transA=1 is not supported",
             hint="keep the batch axis first: transpose the input before the network",
         )
-    is_transposed = bool(node.take_int("transB", 0))
-    if alpha == 1 and (beta == 1 or not node.has_input(2)):
-        return _linear(builder, node, is_transposed=is_transposed, has_bias=True)
-    product = _linear(builder, node, is_transposed=is_transposed, has_bias=False)
-    if alpha != 1:
-        stage = Affine.product((alpha,))
-        product = builder.append(Scaling(result=builder.real(product.type.shape, node), input=product, stage=stage))
-    if beta == 0 or not node.has_input(2):
-        return product
-    offsets = tuple(beta * v for v in constant_operand(builder, node, 2).reshape(-1))
-    if len(offsets) not in (1, product.type.channels):
-        raise node.fault(Code.SHAPE_MISMATCH, f"the bias has {len(offsets)} numbers, the layer {product.type.channels}")
-    result = builder.real(product.type.shape, node)
-    return builder.append(BiasAdd(result=result, input=product, stage=Affine.bias(offsets)))
+    return _linear(builder, node, is_transposed=bool(node.take_int("transB", 0)), alpha=alpha, beta=beta)
 
 
 def import_matmul(builder: Builder, node: Node) -> Value:
     """MatMul(x [N, K], weight [K, M]); of more axes, over the last one (`rows`)."""
     if len(builder.operand(node, 0).type.shape) in (3, 4) and len(builder.operand(node, 1).type.shape) == 2:
         return import_matmul_of_rows(builder, node)
-    return _linear(builder, node, is_transposed=False, has_bias=False)
+    return _linear(builder, node, is_transposed=False)
 
 
-def _linear(builder: Builder, node: Node, *, is_transposed: bool, has_bias: bool) -> Value:
+def _linear(
+    builder: Builder, node: Node, *, is_transposed: bool, alpha: Fraction = _ONE, beta: Fraction = _ONE
+) -> Value:
     x, weight = builder.operand(node, 0), builder.operand(node, 1)
     if len(x.type.shape) != 2 or len(weight.type.shape) != 2:
         raise node.fault(
@@ -163,9 +157,20 @@ def _linear(builder: Builder, node: Node, *, is_transposed: bool, has_bias: bool
         raise node.fault(
             Code.SHAPE_MISMATCH, f"the weight wants {weight.type.shape[1]} features, the input has {x.type.shape[1]}"
         )
-    bias = _bias_of_rows(builder, node, weight.type.shape[0]) if has_bias and node.has_input(2) else None
-    result = builder.real((x.type.shape[0], weight.type.shape[0]), node)
-    return builder.append(Linear(result=result, input=x, weight=weight, bias=bias))
+    bias = _bias_of_rows(builder, node, weight.type.shape[0]) if node.has_input(2) else None
+    shape = (x.type.shape[0], weight.type.shape[0])
+    is_plain = alpha == beta == 1 or (alpha == 1 and bias is None)
+    result = builder.append(
+        Linear(result=builder.real(shape, node), input=x, weight=weight, bias=bias if is_plain else None)
+    )
+    if is_plain:
+        return result
+    if alpha != 1:
+        result = builder.append(Scaling(result=builder.real(shape, node), input=result, stage=Affine.product((alpha,))))
+    if bias is None or not beta:
+        return result
+    stage = Affine.bias(tuple(beta * v for v in constant_values(builder, node, bias).reshape(-1)))
+    return builder.append(BiasAdd(result=builder.real(shape, node), input=result, stage=stage))
 
 
 def _bias_of_rows(builder: Builder, node: Node, outputs: int) -> Value:

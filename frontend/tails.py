@@ -1,4 +1,7 @@
-"""The last step of a classifier: Softmax, LogSoftmax, ArgMax, and a Sigmoid or Tanh that no quantizer follows."""
+"""The last step of a classifier: Softmax, LogSoftmax, ArgMax, and a Sigmoid or Tanh that no quantizer follows.
+
+A quantizer of a Softmax's or LogSoftmax's result, as ONNX Runtime puts it there, is the host's, too.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pefslc.diagnostics.error_codes import Code
-from pefslc.frontend.builder import Builder, HostTail
+from pefslc.diagnostics.errors import Problem
+from pefslc.frontend.builder import Builder, HostTail, IntegerTensor
+from pefslc.frontend.linear_quantizers import dequantized
 from pefslc.frontend.node import Node
 from pefslc.ir.interface import GraphOutput
 from pefslc.ir.output_function import OutputFunction, OutputFunctionKind
-from pefslc.ir.quantized import Apply
+from pefslc.ir.quantized import Apply, Quantize
 from pefslc.ir.value import Op, Value
 from pefslc.numeric.expression import Call, Expression, Function, X
 from pefslc.numeric.format import Quantization
 
-__all__ = ["import_arg_max", "import_log_softmax", "import_softmax", "passed_on", "with_functions"]
+__all__ = [
+    "check_ends",
+    "import_arg_max",
+    "import_log_softmax",
+    "import_softmax",
+    "integer_tail",
+    "passed_on",
+    "quantized",
+    "with_functions",
+]
 
 _FUNCTIONS: dict[Expression, OutputFunctionKind] = {
     Call(Function.SIGMOID, (X,)): OutputFunctionKind.SIGMOID,
@@ -47,11 +61,19 @@ def _softmax(builder: Builder, node: Node, kind: OutputFunctionKind) -> HostTail
 
 
 def import_arg_max(builder: Builder, node: Node) -> HostTail:
-    """ArgMax(x) along an axis."""
-    x = builder.operand(node, 0)
+    """ArgMax(x) along an axis; of a quantizer's codes, which have the order of their values."""
+    x = _values_of_codes(builder, node) or builder.operand(node, 0)
     axis = _axis(node, x, node.take_int("axis", 0))
     keepdims, last = bool(node.take_int("keepdims", 1)), bool(node.take_int("select_last_index", 0))
     return HostTail(x, OutputFunction(OutputFunctionKind.ARG_MAX, axis, keepdims, last))
+
+
+def _values_of_codes(builder: Builder, node: Node) -> Value | None:
+    """What the integers of one scale that the node reads stand for; None where it reads no such integers."""
+    tensor = builder.integers.get(node.inputs[0].name) if node.has_input(0) else None
+    if tensor is None or tensor.is_constant or tensor.scale is None or tensor.scale.per_channel:
+        return None
+    return dequantized(builder, node, tensor)
 
 
 def _axis(node: Node, x: Value, axis: int) -> int:
@@ -71,6 +93,42 @@ def passed_on(builder: Builder, node: Node) -> HostTail | None:
     if tail is None or node.domain or node.op_type not in ("Identity", "Dropout", "Cast"):
         return None
     return tail if node.op_type != "Cast" or tail.function.kind is OutputFunctionKind.ARG_MAX else None
+
+
+def quantized(builder: Builder, made: Value) -> HostTail | None:
+    """The tail that the quantizer of a result of the host's is, whose value is `made`; None where that is a value.
+
+    The quantizer is no operation then.
+    """
+    op = builder.producer(made) if builder.host_results else None
+    if not isinstance(op, Quantize) or op.input.name not in builder.host_results or op.quantization.scale.per_channel:
+        return None
+    builder.ops.remove(op)
+    tail = builder.host_results[op.input.name]
+    return replace(tail, function=replace(tail.function, quantizer=op.quantizer))
+
+
+def integer_tail(builder: Builder, node: Node, tensor: IntegerTensor) -> HostTail | None:
+    """The tail whose quantizer, the QuantizeLinear `node`, ends the network with its codes; None for others."""
+    if not isinstance(tensor.source, Value) or tensor.source.name not in builder.host_results:
+        return None
+    tail = quantized(builder, dequantized(builder, node, tensor))
+    return tail and replace(tail, function=replace(tail.function, as_codes=True))
+
+
+def check_ends(builder: Builder) -> None:
+    """Add a problem for what else reads a result of the host's: a Reshape of its codes, scales per channel."""
+    for op in builder.ops:
+        if any(v.name in builder.host_results for v in op.operands):
+            builder.problems.append(
+                Problem(
+                    Code.NOT_QUANTIZED,
+                    "what the host computes at the end of the network is read behind a quantizer",
+                    at=op.result.origin,
+                    hint="only a quantizer with one scale may follow it: end the network before it",
+                )
+            )
+            return
 
 
 def with_functions(outputs: Sequence[GraphOutput], ops: Sequence[Op]) -> tuple[GraphOutput, ...]:

@@ -22,7 +22,8 @@ from pefslc.numeric.scale import Scale, common_grid
 from pefslc.numeric.stages import Affine
 
 __all__ = [
-    "AffineOperand", "added", "affine_operand", "joined_tails", "offset_tail", "products_offset", "weights_on_one_grid",
+    "AffineOperand", "added", "affine_operand", "factors_on_grids", "joined_tails", "offset_tail", "products_offset",
+    "weights_on_one_grid",
 ]  # fmt: skip
 
 
@@ -59,6 +60,17 @@ def affine_operand(codes: Value, tail: Sequence[Affine]) -> AffineOperand | None
     if not all(whole.factor):
         return None
     return AffineOperand(codes, _collapsed(whole.factor), _collapsed(whole.offset))
+
+
+def factors_on_grids(steps: Sequence[Sequence[Fraction]]) -> tuple[list[list[int]], list[Fraction]]:
+    """Steps of several tensors as integer multiples of one grid, or of one for each channel where a tensor has several.
+
+    steps   of each tensor [channels or 1]
+    result  (the factors of each tensor, the grids), each [channels] or, where all tensors have one step, [1]
+    """
+    count = max(map(len, steps))
+    grids = [common_grid([abs(_at(own, c)) for own in steps]) for c in range(count)]
+    return [[int(_at(own, c) / grid) for c, grid in enumerate(grids)] for own in steps], grids
 
 
 def weights_on_one_grid(

@@ -16,6 +16,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.integer import Conv2d, Dense, Rescale, Sum, SumPool
+from pefslc.ir.structural import Reshape
 from pefslc.numeric.accumulate import bits_for_range, largest_magnitude
 from pefslc.passes.manager import Exactness
 
@@ -61,6 +62,7 @@ def _sum_range(op: Conv2d | Dense | Sum | SumPool | Rescale) -> tuple[int, int]:
 
 def overflows(graph: Graph, limits: TargetLimits) -> Iterator[Problem]:
     """One problem for each operation whose sums may overflow."""
+    rescaled = _rescaled(graph)
     for op in graph.ops:
         if isinstance(op, Conv2d | Dense | Sum | SumPool | Rescale):
             needed = accumulator_bits(op)
@@ -69,23 +71,37 @@ def overflows(graph: Graph, limits: TargetLimits) -> Iterator[Problem]:
                     Code.ACCUMULATOR_OVERFLOW,
                     f"the accumulator needs {needed} bits, {limits.accumulator_name} has {limits.accumulator_bits}",
                     at=op.result.origin,
-                    hint=_remedy(op, needed - limits.accumulator_bits, {r.result.name for r in graph.of_type(Rescale)}),
+                    hint=_remedy(op, limits, rescaled),
                 )
 
 
-def _remedy(op: Conv2d | Dense | Sum | SumPool | Rescale, excess_bits: int, rescaled: Container[str]) -> str:
+def _rescaled(graph: Graph) -> set[str]:
+    """The tensors that are others on a finer grid: times one number, or before a sum times one for each channel."""
+    found = {r.result.name for r in graph.of_type(Rescale)}
+    producers = graph.producers()
+    for operand in (v for op in graph.of_type(Sum) for v in op.operands):
+        made = producers.get(operand.name)
+        source = producers.get(made.input.name) if isinstance(made, Reshape) else made
+        if isinstance(source, Conv2d) and source.weight.data[0].size == 1 and source.groups == len(source.weight.data):
+            found |= {operand.name, source.result.name}
+    return found
+
+
+def _remedy(op: Conv2d | Dense | Sum | SumPool | Rescale, limits: TargetLimits, rescaled: Container[str]) -> str:
     """What makes the sum narrower: most of the bits may come from scales that were brought to one grid."""
-    wider = "a wider data type of the target; or --target c, whose sums have 64 bits"
-    if isinstance(op, Rescale) or (isinstance(op, Sum) and any(v.name in rescaled for v in op.operands)):
-        return f"share one quantizer between the branches, or use power-of-two scales; {wider}"
+    wider = f"; or {limits.wider}" if limits.wider else ""
+    wider += "; or --target c, whose sums have 64 bits"
+    if op.result.name in rescaled or (isinstance(op, Sum) and any(v.name in rescaled for v in op.operands)):
+        each = " of one scale" if op.result.type.codes.scale.per_channel else ""
+        return f"share one quantizer{each} between the branches, or use power-of-two scales{wider}"
     if isinstance(op, Conv2d | Dense) and _takes_scales_in(op):
-        return f"quantize its input per tensor, or with power-of-two scales, for the weights take these in; {wider}"
+        return f"quantize its input per tensor, or with power-of-two scales, for the weights take these in{wider}"
     fewer = "use fewer bits for weights or activations"
     if isinstance(op, Conv2d | Dense):
-        fewer = _fewer_bits(op, excess_bits) or fewer
+        fewer = _fewer_bits(op, accumulator_bits(op) - limits.accumulator_bits) or fewer
     return (
-        f"{fewer}, fewer input channels, or accumulator-aware training; {wider}; or --allow-overflow, where the target "
-        "can saturate"
+        f"{fewer}, fewer input channels, or accumulator-aware training{wider}; or --allow-overflow, where the target "
+        "can saturate and scales are powers of two"
     )
 
 

@@ -6,6 +6,7 @@ operation can read is less: codes alone, or with one scale, or with zero point 0
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -14,19 +15,22 @@ import numpy as np
 from pefslc.analysis.ranges import result_range
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
+from pefslc.geometry.shapes import Shape, Window, element_count
 from pefslc.ir.graph import Graph, GraphInput
-from pefslc.ir.integer import IntegerOp, Requantize, Rescale
+from pefslc.ir.integer import Conv2d, IntegerOp, Requantize, Rescale
 from pefslc.ir.quantized import Constant, QuantizedConstant
+from pefslc.ir.structural import Reshape
 from pefslc.ir.value import CodeRange, IntArray, Op, TensorType, Value
 from pefslc.numeric.accumulate import bits_for_range, fits_int64
 from pefslc.numeric.affine_shift import INT64_HEADROOM
-from pefslc.numeric.scale import Scale, common_grid
+from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine
 from pefslc.numeric.staircase import MOST_STEPS, Staircase
-from pefslc.passes.affine_operand import AffineOperand, affine_operand
+from pefslc.passes.affine_operand import AffineOperand, affine_operand, factors_on_grids
 from pefslc.passes.separate_bias import constant_values
 
 __all__ = [
+    "HOW_TO_QUANTIZE",
     "IntegerBuilder",
     "Lowered",
     "constant_operand",
@@ -36,6 +40,8 @@ __all__ = [
     "with_codes",
     "with_codes_of",
 ]
+
+HOW_TO_QUANTIZE = "QuantIdentity or QuantReLU; ONNX Runtime's quantize_static: QuantFormat.QDQ"
 
 _GRID = "UQ0.8"  # pictures as ToTensor makes them
 
@@ -130,34 +136,59 @@ class IntegerBuilder:
     def aligned(self, values: tuple[Value, ...], reader: Op) -> tuple[AffineOperand, ...]:
         """The operands with their codes on one grid, which is the step of each; the offsets are as they were.
 
-        The codes are multiplied by integers, which take in constant factors. Sums of them fit 62 bits.
+        The codes are multiplied by integers, which take in constant factors: of each channel, where a scale is. Sums of
+        them fit 62 bits.
         """
         operands = [self.affine(v, reader) for v in values]
-        for value, operand in zip(values, operands, strict=True):
-            if len(operand.steps) > 1:
-                raise several_scales(value, reader)
-        grid = common_grid(abs(operand.steps[0]) for operand in operands)
-        factors = [int(operand.steps[0] / grid) for operand in operands]
-        reach = sum(abs(f) * _largest(o.codes) for f, o in zip(factors, operands, strict=True))
-        if bits_for_range(-reach, reach) > INT64_HEADROOM:
-            raise self._no_common_grid(values, reader)
+        rows, grids = factors_on_grids([operand.steps for operand in operands])
+        reaches = (
+            sum(abs(f) * _largest(o.codes) for f, o in zip(of_channel, operands, strict=True))
+            for of_channel in zip(*rows, strict=True)
+        )
+        bits = max(bits_for_range(-reach, reach) for reach in reaches)
+        if bits > INT64_HEADROOM:
+            raise self._no_common_grid(values, reader, bits)
         aligned = []
-        for i, (operand, factor) in enumerate(zip(operands, factors, strict=True)):
-            codes = operand.codes
-            if factor != 1 or codes.type.codes.scale.step != grid:
-                result = replace(with_codes(codes, Scale((grid,))), name=f"{reader.result.name}.aligned{i}")
-                codes = self.append(Rescale(result=result, input=codes, factor=factor))
-            aligned.append(AffineOperand(codes, (grid,), operand.offsets))
+        for i, (operand, factors) in enumerate(zip(operands, rows, strict=True)):
+            codes, scale = operand.codes, Scale.of(grids)
+            if any(f != 1 for f in factors) or codes.type.codes.scale != scale:
+                codes = self.rescaled(codes, factors, scale, f"{reader.result.name}.aligned{i}")
+            aligned.append(AffineOperand(codes, scale.steps, operand.offsets))
         return tuple(aligned)
 
-    def _no_common_grid(self, values: tuple[Value, ...], reader: Op) -> CompileError:
+    def rescaled(self, value: Value, factors: Sequence[int], scale: Scale, name: str) -> Value:
+        """The codes times a factor, or times that of their channel: then by a depthwise convolution of one tap."""
+        if len(set(factors)) == 1 and not scale.per_channel:
+            result = replace(with_codes(value, scale), name=name)
+            return self.append(Rescale(result=result, input=value, factor=factors[0]))
+        shape, groups = value.type.shape, value.type.channels
+        pixels = (*shape[:2], element_count(shape[2:]), 1)
+        if len(shape) != 4:
+            value = self._viewed(value, value.type.codes.scale, pixels, f"{name}.pixels")
+        result = replace(with_codes(value, scale), name=name if len(shape) == 4 else f"{name}.products")
+        made = self.products(value, [*factors] * (groups // len(factors)), result)
+        return made if len(shape) == 4 else self._viewed(made, scale, shape, name)
+
+    def products(self, value: Value, factors: Sequence[int], result: Value) -> Value:
+        """Pictures times a factor for each channel: a depthwise convolution of one tap."""
+        weight = IntArray(np.array(factors, dtype=np.int64)[:, None, None, None])
+        window, groups = Window(kernel=(1, 1)), len(factors)
+        return self.append(Conv2d(result=result, input=value, weight=weight, bias=None, window=window, groups=groups))
+
+    def _viewed(self, value: Value, scale: Scale, shape: Shape, name: str) -> Value:
+        """The same elements in another shape with the same channels."""
+        element = replace(value.type.codes, scale=scale)
+        result = replace(value, name=name, type=TensorType(shape, element))
+        return self.append(Reshape(result=result, input=value))
+
+    def _no_common_grid(self, values: tuple[Value, ...], reader: Op, bits: int) -> CompileError:
         """The refusal of a sum of more than 62 bits: sums without a quantizer have the longest scales."""
         sums = [v for v in values if self.lowered[v.name].tail or _largest(self.lowered[v.name].value) >= 1 << 16]
         names = " and of ".join(str(v.origin) for v in sums)
         quantizers = f"quantize the result of {names}, too (QuantIdentity); or " if sums else ""
         return CompileError(
             Code.NO_COMMON_GRID,
-            f"the scales of {reader.mnemonic}'s inputs have no common grid within 62 bits",
+            f"on the common grid of the scales of {reader.mnemonic}'s inputs sums take {bits} bits, and 62 are there",
             at=reader.result.origin,
             hint=quantizers + "share one quantizer between the branches, or use power-of-two scales",
         )
@@ -192,7 +223,8 @@ class IntegerBuilder:
             Code.WEIGHT_NOT_QUANTIZED,
             message,
             at=reader.result.origin,
-            hint="train with brevitas.nn.QuantConv2d / QuantLinear and export with export_qonnx",
+            hint="train with brevitas.nn.QuantConv2d / QuantLinear and export with export_qonnx; ONNX Runtime's "
+            "quantize_static with QuantFormat.QDQ does all but nodes_to_exclude and types not in op_types_to_quantize",
         )
 
     def bias(self, value: Value | None, scale: Scale, reader: Op) -> IntArray | None:
@@ -252,7 +284,7 @@ def _not_quantized(value: Value, reader: Op) -> CompileError:
         Code.NOT_QUANTIZED,
         f"{reader.mnemonic} reads a tensor that is not quantized",
         at=reader.result.origin,
-        hint=f"quantize the result of {value.origin} (QuantIdentity or QuantReLU)",
+        hint=f"quantize the result of {value.origin} ({HOW_TO_QUANTIZE})",
     )
 
 

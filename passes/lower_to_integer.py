@@ -12,11 +12,8 @@ from fractions import Fraction
 from math import lcm
 from typing import ClassVar
 
-import numpy as np
-
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
-from pefslc.geometry.shapes import Window
 from pefslc.ir.graph import Graph, GraphOutput, Level, quantized_graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Lookup, Product, Requantize, Round, Sum, SumPool
 from pefslc.ir.quantized import (
@@ -49,6 +46,7 @@ from pefslc.passes.affine_operand import added, offset_tail, products_offset, we
 from pefslc.passes.concatenation import concatenated
 from pefslc.passes.host_input import host_input
 from pefslc.passes.integer_builder import (
+    HOW_TO_QUANTIZE,
     IntegerBuilder,
     Lowered,
     grid_option,
@@ -149,7 +147,7 @@ def _lower(builder: IntegerBuilder, op: QuantizedOp) -> Lowered:
                 Code.NOT_QUANTIZED,
                 f"{op.result.origin.op_type} is not followed by a quantizer",
                 at=op.result.origin,
-                hint="quantize its result (QuantIdentity), or leave it to the host",
+                hint=f"quantize its result ({HOW_TO_QUANTIZE}), or leave it to the host",
             )
         case Multiply():
             lhs, rhs = (builder.centred(builder.exact(v, op)) for v in (op.lhs, op.rhs))
@@ -248,12 +246,10 @@ def _max_pool(builder: IntegerBuilder, op: MaxPool) -> Lowered:
 
 def _negated(builder: IntegerBuilder, op: MaxPool, x: Lowered, channels: list[bool]) -> Lowered:
     """The same tensor with the codes of some channels negated: a depthwise convolution by 1 and -1."""
-    codes = builder.centred(x.value)
+    codes, groups = builder.centred(x.value), len(channels)
     signs = [-1 if negated else 1 for negated in channels]
-    weight = IntArray(np.array(signs, dtype=np.int64)[:, None, None, None])
     result = replace(with_codes_of(op.input, codes), name=f"{op.result.name}.rising")
-    window, groups = Window(kernel=(1, 1)), len(signs)
-    value = builder.append(Conv2d(result=result, input=codes, weight=weight, bias=None, window=window, groups=groups))
+    value = builder.products(codes, signs, result)
     zeros, ones = (Fraction(0),) * groups, (Fraction(1),) * groups
     return Lowered(value, (Affine(tuple(map(Fraction, signs)), zeros, ones, zeros), *x.tail))
 
@@ -321,7 +317,7 @@ def _clamp(builder: IntegerBuilder, op: Relu | LeakyRelu | Clip) -> Lowered:
                 Code.NOT_QUANTIZED,
                 f"{op.result.origin.op_type} is not followed by a quantizer",
                 at=op.result.origin,
-                hint="quantize its result",
+                hint=f"quantize its result ({HOW_TO_QUANTIZE})",
             )
     codes = x.type.codes
     limits = [None if v is None else v / step for v in (low, high)]

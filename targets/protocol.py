@@ -112,6 +112,8 @@ class Emission:
     native    the format of sums and tensors, where the program of a float model computes in the target's own rounding
               and saturating arithmetic. Verification measures how far it is off the float model
     audit     of such a program: runs it on input codes, and holds each layer to what it read
+    functions by the name of an output behind which the model ends with a function: what the files compute of it, too,
+              in words that follow "the codes are those before the end; ". Of others the host computes it
     """
 
     files: Mapping[str, bytes]
@@ -123,6 +125,7 @@ class Emission:
     computed: Graph | None = None
     native: FixedPoint | None = None
     audit: Audit | None = None
+    functions: Mapping[str, str] = field(default_factory=dict)
 
 
 class Runner(Protocol):

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from oracle import evaluate_node, exact, round_by_name
+from oracle import evaluate_node, exact, round_by_name, written
 
 __all__ = ["evaluate_integer_model"]
 
@@ -52,7 +52,7 @@ def _evaluate(op: str, v: list, a: dict, quantized) -> Array:  # type: ignore[no
         case "QGemm":
             weight = v[3].T if a.get("transB") else v[3]
             sums = (v[0] - one(v[2])).dot(weight - v[5]) + (0 if v[6] is None else v[6])
-            values = sums * one(v[1]) * v[4]
+            values = sums * one(v[1]) * v[4] * written(a.get("alpha", 1.0))
             return quantized(values, 7, 8) if len(v) > 7 else values
         case "QLinearAdd" | "QLinearMul":
             operands = [_value(*v[:3]), _value(*v[3:6])]

@@ -197,7 +197,7 @@ def evaluate_node(op: str, v: list[np.ndarray], a: dict) -> np.ndarray:  # type:
         case "Conv":
             return _conv(x, v[1], v[2] if len(v) > 2 else None, a)
         case "Gemm":
-            alpha, beta = (Fraction(float(np.float32(a.get(name, 1)))) for name in ("alpha", "beta"))
+            alpha, beta = (written(a.get(name, 1.0)) for name in ("alpha", "beta"))
             return alpha * x.dot(v[1].T if a.get("transB") else v[1]) + (beta * v[2] if len(v) > 2 else 0)
         case "MatMul":
             return x.dot(v[1])

@@ -9,9 +9,11 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import onnx
 import pytest
 
 import pefslc
+from builders import ModelBuilder, normal
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
@@ -95,3 +97,85 @@ def test_a_small_one_of_the_large_networks_equals_its_own_evaluation_in_c(name: 
     again = large.write_network(tmp_path / "again", name, size)
     assert again.read_bytes() == model.read_bytes()
     assert again.with_suffix(".npz").read_bytes() == model.with_suffix(".npz").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def field() -> ModuleType:
+    return script("field")
+
+
+def field_model(field: ModuleType, quantizes: bool) -> object:
+    """One whose file is made here: a dense layer, quantized or not, and two wrong outputs of a runtime."""
+
+    def write(folder: Path) -> None:
+        m = ModelBuilder()
+        x = m.quant(m.input([1, 6], "x"), 0.125, 5)
+        kernel = normal((6, 5), 0.5)
+        m.output(m.node("MatMul", x, m.weight(kernel, 0.25, 4) if quantizes else m.constant(kernel), output="y"))
+        m.save(folder, "dense.onnx")
+        data = np.zeros((3, 6), np.float32)
+        wrong = np.zeros((3, 5), np.float32)
+        wrong[1, :2] = 0.5
+        np.savez(folder / "dense.npz", x=data, y=wrong, y_ref64=np.zeros((3, 5)))
+
+    return field.FieldModel("an exporter", "dense", write)
+
+
+def test_a_row_of_the_field_table_says_what_differs_from_the_runtime_alone(field: ModuleType, tmp_path: Path) -> None:
+    cells = field.row(field_model(field, True), tmp_path, 100).split(" | ")
+    assert cells[:4] == ["| an exporter", "dense", "exact", "exact"]
+    assert cells[4] == "2 of 15 differ, 0 of the 2 within what rounding in float32 explains"
+
+
+def test_a_row_of_the_field_table_has_the_reason_of_a_refusal_once(field: ModuleType, tmp_path: Path) -> None:
+    cells = field.row(field_model(field, False), tmp_path, 100).split(" | ")
+    assert cells[2:] == ["-", "-", "", "the weights are not quantized |"]
+
+
+def test_a_model_that_takes_too_long_is_stopped(field: ModuleType, tmp_path: Path) -> None:
+    assert field.row(field_model(field, True), tmp_path, 0).split(" | ")[2:4] == ["not in 0 s"] * 2
+
+
+def test_an_exact_value_that_differs_is_told(field: ModuleType, tmp_path: Path) -> None:
+    field_model(field, True).write(tmp_path)  # type: ignore[attr-defined]
+    np.savez(tmp_path / "dense.exact.npz", x=np.zeros((3, 6)), y=np.eye(3, 5))
+    assert field.judge(tmp_path / "dense.onnx", "c", {})[0] == "3 of 15 differ"
+
+
+def test_exporters_that_are_not_installed_are_named(
+    field: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    family = ModuleType("nobody_models")
+    family.NEEDS = ("numpy", "a_package_of_nobody")  # type: ignore[attr-defined]
+    monkeypatch.setattr(field, "families", lambda: [("nobody_models", family)])
+    field.table(tmp_path, "", 1)
+    assert "nobody_models: not installed: a_package_of_nobody; pip install '.[field]'" in capsys.readouterr().out
+
+
+def test_every_exporter_says_what_it_needs_without_having_it(field: ModuleType) -> None:
+    assert "onnxruntime_models" in [name for name, family in field.families() if family.NEEDS]
+
+
+def test_float_networks_are_valid_and_the_same_each_time() -> None:
+    script("field")
+    from exporters.float_networks import NETWORKS, float_network
+
+    for name in NETWORKS:
+        if name != "resnet18_full":
+            model = float_network(name)
+            onnx.checker.check_model(model)
+            assert model.SerializeToString() == float_network(name).SerializeToString()
+
+
+def test_the_exact_evaluation_of_a_quantized_file_is_the_networks_own() -> None:
+    script("field")
+    from exporters.exact_evaluation import evaluate
+    from static_quantization import NETWORKS, StaticNetwork
+
+    for is_qdq in (True, False):
+        m = StaticNetwork(qdq=is_qdq)
+        x = np.random.default_rng(4).normal(0, 1, (1, 3, 8, 8)).astype(np.float32)
+        y = NETWORKS["mobilenet_v2"](m, m.start(x))
+        m.end(y)
+        (found,) = evaluate(m.build(), {"x": x}).values()
+        np.testing.assert_array_equal(found, y.values.astype(float))

@@ -17,8 +17,10 @@ class TargetLimits:
     accumulator_name  what the target calls it, for messages
     native_format     of the target's own rounding and saturating arithmetic, which float models may run in; None
                       without one
+    wider             what of the user's has wider accumulators, for advice; "" where nothing does
     """
 
     accumulator_bits: int
     accumulator_name: str
     native_format: FixedPoint | None = None
+    wider: str = ""

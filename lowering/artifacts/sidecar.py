@@ -195,18 +195,24 @@ def _parse(path: Path) -> Sidecar:
         ) from None
 
 
-def _input_json(record: InputRecord) -> JsonObject:
-    q = record.quantizer.quantization
-    content: JsonObject = {
-        "name": record.name,
-        "shape": list(record.shape),
+def _quantizer_json(quantizer: Quantizer) -> JsonObject:
+    q = quantizer.quantization
+    return {
         "bits": q.bits,
         "signed": q.signed,
         "narrow": q.narrow,
         "scale": [str(s) for s in q.scale.steps],
         "zero_point": q.zero_point,
-        "rounding": record.quantizer.rounding.value,
-        "adds_zero_point_last": record.quantizer.adds_zero_point_last,
+        "rounding": quantizer.rounding.value,
+        "adds_zero_point_last": quantizer.adds_zero_point_last,
+    }
+
+
+def _input_json(record: InputRecord) -> JsonObject:
+    content: JsonObject = {
+        "name": record.name,
+        "shape": list(record.shape),
+        **_quantizer_json(record.quantizer),
     }
     if record.stages:
         content = {**content, "stages": stages_json(record.stages)}
@@ -215,7 +221,7 @@ def _input_json(record: InputRecord) -> JsonObject:
     return {**content, "integers": record.integers} if record.integers else content
 
 
-def _input_from(content: Mapping[str, object]) -> InputRecord:
+def _quantizer_from(content: Mapping[str, object]) -> Quantizer:
     scale = Scale.of(Fraction(str(s)) for s in _list(content["scale"]))
     quantization = Quantization(
         bits=_int(content["bits"]),
@@ -224,11 +230,14 @@ def _input_from(content: Mapping[str, object]) -> InputRecord:
         scale=scale,
         zero_point=_int(content["zero_point"]),
     )
-    quantizer = Quantizer(quantization, RoundingMode(content["rounding"]), bool(content["adds_zero_point_last"]))
+    return Quantizer(quantization, RoundingMode(content["rounding"]), bool(content["adds_zero_point_last"]))
+
+
+def _input_from(content: Mapping[str, object]) -> InputRecord:
     return InputRecord(
         str(content["name"]),
         tuple(_int(s) for s in _list(content["shape"])),
-        quantizer,
+        _quantizer_from(content),
         stages_from(content.get("stages", [])),
         _int(content.get("channel_axis", 1)),
         str(content.get("integers", "")),
@@ -254,6 +263,8 @@ def _function_json(function: OutputFunction) -> JsonObject:
         "axis": function.axis,
         "keepdims": function.keepdims,
         "last": function.last,
+        **({} if function.quantizer is None else {"quantizer": _quantizer_json(function.quantizer)}),
+        **({"as_codes": True} if function.as_codes else {}),
     }
 
 
@@ -263,7 +274,11 @@ def _function_from(content: object) -> OutputFunction | None:
     if not isinstance(content, dict):
         raise TypeError("not a function")
     kind = OutputFunctionKind(content["kind"])
-    return OutputFunction(kind, _int(content["axis"]), bool(content["keepdims"]), bool(content["last"]))
+    quantizer = _quantizer_from(content["quantizer"]) if "quantizer" in content else None
+    as_codes = bool(content.get("as_codes", False))
+    return OutputFunction(
+        kind, _int(content["axis"]), bool(content["keepdims"]), bool(content["last"]), quantizer, as_codes
+    )
 
 
 def _output_from(content: Mapping[str, object]) -> OutputRecord:

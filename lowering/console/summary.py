@@ -58,7 +58,8 @@ def print_summary(
         )
     for output in program.graph.outputs:
         if output.function is not None:
-            print(f"output {output.name}: the codes are those before the end; the host computes {output.function}")
+            by = program.emission.functions.get(output.name, f"the host computes {output.function}")
+            print(f"output {output.name}: the codes are those before the end; {by}")
     for row in program.layers:
         if row.may_overflow and native is None:
             print(f"warning: {row.layer} may overflow: {row.accumulator_bits} bits, {row.available_bits} there")

@@ -274,6 +274,9 @@ def _emission_faults(emission: Emission, graph: Graph, sidecar: str) -> Iterator
         yield "notes are not a tuple of strings"
     if not (emission.cycles is None or _is_count(emission.cycles)):
         yield f"cycles are {quote_given(emission.cycles)}, not a number"
+    functions = emission.functions
+    if not isinstance(functions, Mapping) or not all(isinstance(v, str) for item in functions.items() for v in item):
+        yield "functions are not texts by the names of outputs"
     for what in ("costs", "audit"):
         if not (getattr(emission, what) is None or callable(getattr(emission, what))):
             yield f"{what} is {quote_given(getattr(emission, what))}, not a function"

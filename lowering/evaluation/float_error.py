@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.errors import quote
 
-__all__ = ["FloatError", "index_text"]
+__all__ = ["FloatError", "SameIndices", "index_text"]
 
 Floats = NDArray[np.float64]
 
@@ -67,6 +67,32 @@ class FloatError:
             f"{self.compared}: off by at most {self.largest:.4g} of {self.reach:.4g}, rms {self.rms:.4g} "
             f"({quote(self.output)}){where}"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SameIndices:
+    """One output of indices (ArgMax) from two sources, over all inputs: how many are the same. 4 is not near to 3."""
+
+    output: str
+    compared: str
+    count: int = 0
+    differing: int = 0
+
+    def plus(self, expected: NDArray[np.generic], got: Floats, first_row: int = 0) -> SameIndices:
+        """With more indices."""
+        del first_row
+        differing = int((expected.astype(np.float64) != got).sum())
+        return replace(self, count=self.count + got.size, differing=self.differing + differing)
+
+    @property
+    def relative(self) -> float:
+        """The share of those that differ."""
+        return self.differing / max(self.count, 1)
+
+    def __str__(self) -> str:
+        same = self.count - self.differing
+        share = f"{same:,} of {self.count:,}, {1 - self.relative:.1%}"
+        return f"{self.compared}: the same class on {share} ({quote(self.output)})"
 
 
 def index_text(index: Sequence[int], first_row: int = 0) -> str:

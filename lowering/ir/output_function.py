@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
-from math import lcm
+from math import gcd, lcm
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.geometry.shapes import Shape
+from pefslc.numeric.quantize import dequantize, quantize_array
+from pefslc.numeric.quantizer import Quantizer
 
 __all__ = ["OutputFunction", "OutputFunctionKind"]
 
@@ -36,15 +38,25 @@ class OutputFunction:
     axis       that it goes along, not the batch's; of no meaning for sigmoid and tanh
     keepdims   ArgMax: whether the axis stays, of size 1
     last       ArgMax: whether the last of equal maxima is taken, not the first
+    quantizer  that the results go through, of one step: the output is the values of its codes; None: of none
+    as_codes   whether it is the codes themselves
     """
 
     kind: OutputFunctionKind
     axis: int = 1
     keepdims: bool = True
     last: bool = False
+    quantizer: Quantizer | None = None
+    as_codes: bool = False
 
     def __str__(self) -> str:
         """In words, for people."""
+        if self.quantizer is None:
+            return self._name()
+        q, what = self.quantizer.quantization, "the codes" if self.as_codes else "the values of the codes"
+        return f"{self._name()}, of it {what} of {q}"
+
+    def _name(self) -> str:
         match self.kind:
             case OutputFunctionKind.SIGMOID | OutputFunctionKind.TANH:
                 return f"{self.kind.value} of the values"
@@ -54,14 +66,26 @@ class OutputFunction:
             case OutputFunctionKind.SOFTMAX | OutputFunctionKind.LOG_SOFTMAX:
                 return f"{self.kind.value} of the values along axis {self.axis}"
 
+    @property
+    def makes_values(self) -> bool:
+        """Whether its results are real numbers, no indices."""
+        return self.kind is not OutputFunctionKind.ARG_MAX
+
     def shape(self, shape: Shape) -> Shape:
         """The result's, for values of `shape`."""
-        if self.kind is not OutputFunctionKind.ARG_MAX:
+        if self.makes_values:
             return shape
         return (*shape[: self.axis], *((1,) if self.keepdims else ()), *shape[self.axis + 1 :])
 
     def __call__(self, x: Floats) -> Floats:
         """Of values. An index is a float64, too, as all results are."""
+        results = self._of_values(x)
+        if self.quantizer is None:
+            return results
+        codes = quantize_array(self.quantizer, results, 1)
+        return codes.astype(np.float64) if self.as_codes else dequantize(codes, self.quantizer.quantization, 1)
+
+    def _of_values(self, x: Floats) -> Floats:
         match self.kind:
             case OutputFunctionKind.SOFTMAX:
                 powers = np.exp(x - x.max(axis=self.axis, keepdims=True))
@@ -79,12 +103,29 @@ class OutputFunction:
 
     def of_codes(self, codes: Codes, scale: Sequence[Fraction], offset: Sequence[Fraction]) -> Floats | None:
         """ArgMax of scale * code + offset (channels on axis 1) without rounding; None for the functions of values."""
-        if self.kind is not OutputFunctionKind.ARG_MAX:
+        if self.makes_values:
             return None
-        unit = lcm(*(v.denominator for v in (*scale, *offset)))
         shape = (1, -1) + (1,) * (codes.ndim - 2)
-        factors, addends = (np.array([int(v * unit) for v in part], dtype=object) for part in (scale, offset))
+        factors, addends = (np.array(part, dtype=object) for part in self.keys(scale, offset))
         return self._index(codes.astype(object) * factors.reshape(shape) + addends.reshape(shape))
+
+    def keys(self, scale: Sequence[Fraction], offset: Sequence[Fraction]) -> tuple[list[int], list[int]]:
+        """(factors, addends), per channel or one for all: along the axis code * factor + addend is in the order of the
+        values scale * code + offset, and equal where they are.
+
+        Small numbers where the channels share a scale: whole codes, then the rank of what is left of an offset.
+        """
+        if self.axis != 1:  # one channel is compared with itself
+            return [(s > 0) - (s < 0) for s in scale], [0]
+        unit = lcm(*(v.denominator for v in (*scale, *offset)))
+        factors, addends = ([int(v * unit) for v in part] for part in (scale, offset))
+        step = abs(factors[0])
+        if not step or len(set(factors)) > 1:
+            common = gcd(*factors, *addends) or 1
+            return [f // common for f in factors], [a // common for a in addends]
+        rests = sorted({a % step for a in addends})
+        sign = 1 if factors[0] > 0 else -1
+        return [sign * len(rests)], [a // step * len(rests) + rests.index(a % step) for a in addends]
 
     def _index(self, x: NDArray[np.float64] | NDArray[np.object_]) -> Floats:
         turned = np.flip(x, axis=self.axis) if self.last else x

@@ -117,8 +117,10 @@ def _output_function(line: Cursor) -> OutputFunction:
     line.literal(", axis=")
     axis = line.integer()
     keepdims, last = not line.accept(", without_axis"), line.accept(", last")
+    as_codes = line.accept(", as_codes")
+    quantizer = _quantizer(line) if line.accept(", quantizer(") else None
     line.literal(")")
-    return OutputFunction(kind, axis, keepdims, last)
+    return OutputFunction(kind, axis, keepdims, last, quantizer, as_codes)
 
 
 def _op(line: Cursor) -> Op:

@@ -102,7 +102,7 @@ class _Printer:
 
     def output(self, output: GraphOutput) -> str:
         output_map = "" if output.map is None else f" {self.field('map', output.map)}"
-        function = "" if output.function is None else f" {_function(output.function)}"
+        function = "" if output.function is None else f" {self.function(output.function)}"
         return f"output {self.quoted(output.name)} = {self.reference(output.value)}{output_map}{function}"
 
     def op(self, op: Op) -> str:
@@ -213,6 +213,15 @@ class _Printer:
             case _:
                 raise TypeError(f"the IR has no notation for {type(content).__name__}")
 
+    def function(self, function: OutputFunction) -> str:
+        words = [function.kind.value, f"axis={function.axis}"]
+        words += [] if function.keepdims else ["without_axis"]
+        words += ["last"] if function.last else []
+        if function.quantizer is not None:
+            words += ["as_codes"] if function.as_codes else []
+            words.append(f"quantizer({self.quantizer(function.quantizer)})")
+        return f"function({', '.join(words)})"
+
     def quantizer(self, quantizer: Quantizer) -> str:
         last = ", zero_point_last" if quantizer.adds_zero_point_last else ""
         return f"{self.element(quantizer.quantization)}, {quantizer.rounding.value}{last}"
@@ -276,13 +285,6 @@ def _window(window: Window) -> str:
     if window.dilates_input:
         words.append(f"input_dilations={'x'.join(map(str, window.input_dilations))}")
     return ", ".join(words)
-
-
-def _function(function: OutputFunction) -> str:
-    words = [function.kind.value, f"axis={function.axis}"]
-    words += [] if function.keepdims else ["without_axis"]
-    words += ["last"] if function.last else []
-    return f"function({', '.join(words)})"
 
 
 def _limit(value: Fraction | None) -> str:

@@ -22,7 +22,6 @@ from pefslc.numeric.rounding import LowerBound, RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stage_values import quantize_behind
 from pefslc.numeric.stages import (
-    FILTER,
     Affine,
     ClipStage,
     FunctionStage,
@@ -35,7 +34,7 @@ from pefslc.numeric.stages import (
     invert_estimate,
 )
 
-__all__ = ["Chain", "Chains", "blocks", "is_uniform"]
+__all__ = ["ROUNDED_AS_FLOOR", "Chain", "Chains", "blocks", "is_uniform"]
 
 Codes = NDArray[np.int64]
 
@@ -183,10 +182,10 @@ class Chains:
         base = _bounds_of_first(self.quantizer, self.levels)
         ratios = [float(q.scale.channel(c) / q.scale.channel(0)) for c in channels]
         stages = [_of_channels(stage, channels) for stage in self.stages]
-        y, magnitude = invert_estimate(stages, base[None, :] * np.array(ratios)[:, None])
+        y, error = invert_estimate(stages, base[None, :] * np.array(ratios)[:, None])
         step = np.array([float(self.scale.channel(c)) for c in channels])[:, None]
         shape = (len(channels), len(self.levels))
-        return np.broadcast_to(y / step, shape), np.broadcast_to(magnitude / step * FILTER + 2.0**-30, shape)
+        return np.broadcast_to(y / step, shape), np.broadcast_to(error / step + 2.0**-30, shape)
 
     def _certain(
         self, x: NDArray[np.float64], error: NDArray[np.float64], falls: NDArray[np.bool_]
@@ -206,7 +205,7 @@ class Chains:
     @property
     def may_bend(self) -> bool:
         """False where each channel is a line between two limits, rounded alike below code 0 and above."""
-        below, above = _ROUNDED_AS_FLOOR.get(self.quantizer.rounding, (None, _ZERO))
+        below, above = ROUNDED_AS_FLOOR.get(self.quantizer.rounding, (None, _ZERO))
         return below != above or not all(isinstance(stage, Affine | ClipStage) for stage in self.stages)
 
     def line(self, channel: int, *, below: bool) -> tuple[Root, Root] | None:
@@ -216,7 +215,7 @@ class Chains:
         says which piece. None where it is no such line. A place to look for an implementation, no proof.
         """
         quantizer, step = self.quantizer, self.scale.channel(channel)
-        rounding = _ROUNDED_AS_FLOOR.get(quantizer.rounding)
+        rounding = ROUNDED_AS_FLOOR.get(quantizer.rounding)
         linear: list[Stage] = []
         for stage in self.stages:
             match stage:
@@ -242,7 +241,7 @@ _BEYOND = 2.0**62  # every accumulator
 _ZERO, _ONE, _HALF = Fraction(0), Fraction(1), Fraction(1, 2)
 
 # What to add to a number so that its floor is its rounding, below code 0 and above: exact hits of a bound aside.
-_ROUNDED_AS_FLOOR = {
+ROUNDED_AS_FLOOR = {
     RoundingMode.HALF_EVEN: (_HALF, _HALF),
     RoundingMode.HALF_AWAY: (_HALF, _HALF),
     RoundingMode.HALF_TO_ZERO: (_HALF, _HALF),

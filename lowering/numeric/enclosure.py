@@ -2,8 +2,8 @@
 
 A decision (which code is it?) never rests on a rounded number. Decimals: `decimal` rounds every operation, exp and ln
 included, correctly; bounds are rounded outward, and the precision grows until the question is decided. Arrays: each
-operation is widened by 2^-45 of its size, which is beyond what IEEE and any math library leave open; what that does not
-decide goes to the decimals.
+operation is widened by what IEEE leaves open, 2^-51 of its size, and functions by 2^-45, which is beyond what any math
+library does; what that does not decide goes to the decimals.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ Floats = NDArray[np.float64]
 
 _PRECISIONS = (24, 48, 96, 192, 384, 768, 1536)  # decimal digits; twice as many take six times as long
 WIDENING = 2.0**-45
+_ROUNDING = 2.0**-51  # of sums, products, quotients, roots: half a unit of the last place, and that of the widening
 _TINY = 1e-300
 _LARGEST = float(np.finfo(np.float64).max) * (1 - WIDENING)
 _LARGEST_EXPONENT = 100_000  # what is larger is infinite, which bounds it as well
@@ -278,10 +279,10 @@ class FloatArithmetic:
     """Arrays of float64, every result widened. NaN: no bound at all."""
 
     def number(self, value: Fraction) -> Interval[Floats]:
-        return _widened(np.asarray(float(value)), np.asarray(float(value)))
+        return _widened(np.asarray(float(value)), np.asarray(float(value)), _ROUNDING)
 
     def pi(self) -> Interval[Floats]:
-        return _widened(np.asarray(np.pi), np.asarray(np.pi))
+        return _widened(np.asarray(np.pi), np.asarray(np.pi), _ROUNDING)
 
     def apply(self, function: Function, arguments: list[Interval[Floats]]) -> Interval[Floats]:
         with np.errstate(all="ignore"):
@@ -290,9 +291,9 @@ class FloatArithmetic:
     def _apply(self, function: Function, a: Interval[Floats], b: Interval[Floats]) -> Interval[Floats]:
         match function:
             case Function.ADD:
-                return _widened(a.low + b.low, a.high + b.high)
+                return _widened(a.low + b.low, a.high + b.high, _ROUNDING)
             case Function.SUB:
-                return _widened(a.low - b.high, a.high - b.low)
+                return _widened(a.low - b.high, a.high - b.low, _ROUNDING)
             case Function.MUL:
                 return _hull(a.low * b.low, a.low * b.high, a.high * b.low, a.high * b.high)
             case Function.DIV:
@@ -308,7 +309,7 @@ class FloatArithmetic:
             case Function.LOG:
                 return _widened(np.log(a.low), np.log(a.high))
             case Function.SQRT:
-                return _widened(np.sqrt(a.low), np.sqrt(a.high))
+                return _widened(np.sqrt(a.low), np.sqrt(a.high), _ROUNDING)
             case Function.ERF:
                 return _widened(_float_erf(a.low), _float_erf(a.high))
             case Function.ROUND:
@@ -359,13 +360,13 @@ def _float_erf(x: Floats) -> Floats:
     return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), dtype=np.float64)
 
 
-def _widened(low: Floats, high: Floats) -> Interval[Floats]:
+def _widened(low: Floats, high: Floats, by: float = WIDENING) -> Interval[Floats]:
     """What overflowed lies beyond the last finite number."""
     with np.errstate(invalid="ignore"):
-        least = np.where(low == np.inf, _LARGEST, low - (np.abs(low) * WIDENING + _TINY))
-        most = np.where(high == -np.inf, -_LARGEST, high + (np.abs(high) * WIDENING + _TINY))
+        least = np.where(low == np.inf, _LARGEST, low - (np.abs(low) * by + _TINY))
+        most = np.where(high == -np.inf, -_LARGEST, high + (np.abs(high) * by + _TINY))
     return Interval(least, most)
 
 
 def _hull(*candidates: Floats) -> Interval[Floats]:
-    return _widened(np.minimum.reduce(candidates), np.maximum.reduce(candidates))
+    return _widened(np.minimum.reduce(candidates), np.maximum.reduce(candidates), _ROUNDING)

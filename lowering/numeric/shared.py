@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.affine_shift import INT64_HEADROOM
-from pefslc.numeric.chain import Chains
-from pefslc.numeric.stages import Affine, FunctionStage, Root, Stage, apply_stages
+from pefslc.numeric.function_of_line import function_of_line
 from pefslc.numeric.staircase import Staircase
 from pefslc.numeric.steps import Steps
 
@@ -61,10 +60,10 @@ def fit_shared(staircase: Staircase) -> SharedTable | None:
     chains = staircase.chains
     if chains is None or staircase.step != 1 or staircase.channels == 1 or not staircase.steps:
         return None
-    before = _before_function(chains)
-    if before is None:
+    function = function_of_line(chains)
+    if function is None:
         return None
-    lines = [_line(before, chains.scale.channel(c), c) for c in range(staircase.channels)]
+    lines = function.lines
     last = max(abs(staircase.domain_low), abs(staircase.domain_high), 1)
     reach = max(abs(slope.scaled(Fraction(last)).nearest()) + abs(offset.nearest()) + 2 for slope, offset in lines)
     factor = Fraction(2) ** (_BITS - reach.bit_length())
@@ -90,21 +89,3 @@ def fit_shared(staircase: Staircase) -> SharedTable | None:
     if (least >= most).any():
         return None
     return SharedTable(multiplier, offset, most, staircase.low)
-
-
-def _before_function(chains: Chains) -> tuple[Stage, ...] | None:
-    """The affine stages before the first function, where what follows is the same for each channel."""
-    stages = chains.stages
-    at = next((i for i, stage in enumerate(stages) if isinstance(stage, FunctionStage)), None)
-    if at is None or not all(isinstance(stage, Affine) for stage in stages[:at]):
-        return None
-    if chains.quantizer.quantization.scale.per_channel:
-        return None
-    return None if any(getattr(stage, "channels", 1) > 1 for stage in stages[at:]) else stages[:at]
-
-
-def _line(stages: tuple[Stage, ...], step: Fraction, channel: int) -> tuple[Root, Root]:
-    """(slope, offset) of the function's argument, over the accumulator's codes."""
-    at_zero, at_one = (apply_stages(stages, x, channel) for x in (Fraction(0), step))
-    slope = Root(at_one.rational - at_zero.rational, at_one.coefficient - at_zero.coefficient, at_one.radicand)
-    return slope, at_zero

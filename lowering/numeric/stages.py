@@ -40,6 +40,9 @@ Floats = NDArray[np.float64]
 _HALF = Fraction(1, 2)
 
 FILTER = 2.0**-40  # the relative error granted to `invert_estimate`
+# The same for each stage of a chain with a function: a handful of operations of 2^-53 each, which 2^-49 covers.
+# Behind a Tanh of 16 bits 2^-40 would leave thousands of steps in doubt.
+_FILTER_OF_STAGE = 2.0**-49
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +156,14 @@ class Affine:
             x = Root(Fraction(0), x.rational / self.radicand[c], self.radicand[c])
         return Root(x.rational + self.offset[c], x.coefficient, x.radicand)
 
-    def invert_estimate(self, y: Floats, magnitude: Floats) -> tuple[Floats, Floats]:
+    def invert_estimate(self, y: Floats, magnitude: Floats, granted: float) -> tuple[Floats, Floats]:
         root, offset, addend, factor = (
             _column([np.sqrt(float(r)) for r in self.radicand]),
             _column([float(o) for o in self.offset]),
             _column([float(a) for a in self.addend]),
             _column([float(f) for f in self.factor]),
         )
+        del granted
         with np.errstate(divide="ignore", invalid="ignore"):
             x = ((y - offset) * root - addend) / factor
             return x, ((magnitude + np.abs(offset)) * root + np.abs(addend)) / np.abs(factor)
@@ -190,14 +194,14 @@ class LeakyReluStage:
     def apply(self, x: Root, channel: int) -> Root:
         return x if x.sign() >= 0 else x.scaled(self.alpha(channel))
 
-    def invert_estimate(self, y: Floats, magnitude: Floats) -> tuple[Floats, Floats]:
+    def invert_estimate(self, y: Floats, magnitude: Floats, granted: float) -> tuple[Floats, Floats]:
         alpha = _column([float(a) for a in self.alphas])
         if (alpha == 1).all():
             return y, magnitude
         with np.errstate(divide="ignore", invalid="ignore"):
             x = np.where(y <= 0, np.where(alpha > 0, y / alpha, -np.inf), y)  # NaN stays NaN
             found = np.where(y <= 0, magnitude / np.where(alpha > 0, alpha, 1.0), magnitude)
-        return _undecided_at(0.0, y, magnitude, x), found
+        return _undecided_at(0.0, y, magnitude * granted, x), found
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,12 +219,12 @@ class ClipStage:
             x = Root(self.high)
         return x
 
-    def invert_estimate(self, y: Floats, magnitude: Floats) -> tuple[Floats, Floats]:
+    def invert_estimate(self, y: Floats, magnitude: Floats, granted: float) -> tuple[Floats, Floats]:
         x = y
         if self.low is not None:
-            x = _undecided_at(float(self.low), y, magnitude, np.where(y <= float(self.low), -np.inf, x))
+            x = _undecided_at(float(self.low), y, magnitude * granted, np.where(y <= float(self.low), -np.inf, x))
         if self.high is not None:
-            x = _undecided_at(float(self.high), y, magnitude, np.where(y > float(self.high), np.inf, x))
+            x = _undecided_at(float(self.high), y, magnitude * granted, np.where(y > float(self.high), np.inf, x))
         return x, magnitude
 
 
@@ -235,7 +239,8 @@ class SnapStage:
         del channel
         return Root((x.scaled(1 / self.step).plus(Fraction(self.zero_point)).nearest() - self.zero_point) * self.step)
 
-    def invert_estimate(self, y: Floats, magnitude: Floats) -> tuple[Floats, Floats]:
+    def invert_estimate(self, y: Floats, magnitude: Floats, granted: float) -> tuple[Floats, Floats]:
+        del granted
         return np.full_like(y, np.nan), magnitude  # no estimate: a step function has no inverse
 
 
@@ -252,14 +257,14 @@ class FunctionStage:
         del x, channel
         raise AssertionError("a function's value is no square root")
 
-    def invert_estimate(self, y: Floats, magnitude: Floats) -> tuple[Floats, Floats]:
-        error = np.broadcast_to(magnitude * FILTER, y.shape)
+    def invert_estimate(self, y: Floats, magnitude: Floats, granted: float) -> tuple[Floats, Floats]:
+        error = np.broadcast_to(magnitude * granted, y.shape)
         shared = bool((y == y[0]).all() and (error == error[0]).all())  # one inversion for all channels
         brackets = [inverse_bracket(self.expression, y[c], error[c]) for c in range(1 if shared else len(y))]
         low, high = (np.stack(ends) for ends in zip(*brackets, strict=True))
         with np.errstate(invalid="ignore"):
             x, half = low / 2 + high / 2, np.where(np.isinf(low), 0, high / 2 - low / 2)
-            found = half / FILTER + np.where(np.isinf(low), 1, np.abs(x))
+            found = half / granted + np.where(np.isinf(low), 1, np.abs(x))
         return np.broadcast_to(x, y.shape), np.broadcast_to(found, y.shape)
 
 
@@ -326,27 +331,30 @@ def may_turn(stage: Stage) -> bool:
 
 
 def invert_estimate(stages: Sequence[Stage], y: Floats) -> tuple[Floats, Floats]:
-    """Approximate x with chain(x) = y (NaN: no estimate), and a magnitude that bounds its error as 2^-40 of it.
+    """Approximate x with chain(x) = y (NaN: no estimate), and a bound of its error.
 
-    y [channels, levels]; the magnitude has that shape, or [channels, 1]: the largest of a channel. Each stage costs a
-    handful of float64 operations of relative error 2^-53 on terms no larger than the magnitude, and passes the error
-    it was given on by the factor by which it passes on the magnitude; so for chains of a few stages 2^-40 leaves a
-    factor of hundreds. The second half holds within one piece of a piecewise linear stage only: where the error may
-    reach over its kink or limit the estimate is NaN. Only a *filter* in front of the exact decision.
+    y [channels, levels]; the bound has that shape, or [channels, 1]: the largest of a channel. It is a magnitude times
+    the relative error that is granted. Each stage costs a handful of float64 operations of relative error 2^-53 on
+    terms no larger than the magnitude, and passes the error it was given on by the factor by which it passes on the
+    magnitude; so for chains of a few stages 2^-40 leaves a factor of hundreds. The second half holds within one piece
+    of a piecewise linear stage only: where the error may reach over its kink or limit the estimate is NaN. Only a
+    *filter* in front of the exact decision.
     """
-    magnitude = np.abs(y).max(axis=1, keepdims=True, initial=0)
+    magnitude, granted = np.abs(y).max(axis=1, keepdims=True, initial=0), FILTER
+    if any(isinstance(stage, FunctionStage) for stage in stages):
+        magnitude, granted = np.abs(y), min(_FILTER_OF_STAGE * (len(stages) + 2), FILTER)
     for stage in reversed(stages):
-        y, magnitude = stage.invert_estimate(y, magnitude)
-    return y, magnitude
+        y, magnitude = stage.invert_estimate(y, magnitude, granted)
+    return y, magnitude * granted
 
 
-def _undecided_at(limit: float, y: Floats, magnitude: Floats, x: Floats) -> Floats:
-    """`x`, but NaN where y is not certainly on one side of `limit`.
+def _undecided_at(limit: float, y: Floats, error: Floats, x: Floats) -> Floats:
+    """`x`, but NaN where y, which is off by `error` at most, is not certainly on one side of `limit`.
 
     There the preimage jumps (max(x, 0) >= 0 holds for every x, max(x, 0) > 0 only above 0), or its slope does: a
     leaky_relu amplifies the error by 1 / alpha on one side only.
     """
-    return np.where(np.abs(y - limit) <= magnitude * FILTER, np.nan, x)
+    return np.where(np.abs(y - limit) <= error, np.nan, x)
 
 
 def _column(values: Sequence[float]) -> Floats:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.staircase import Staircase
 
-__all__ = ["Steps", "corner_steps"]
+__all__ = ["Steps", "corner_steps", "may_be_line"]
 
 Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
+_SAMPLES = 16  # steps at which a channel is looked at to tell a curve from a line
 _PRODUCT_BITS = 62  # of a product whose difference to another one int64 holds
 
 
@@ -91,6 +93,22 @@ def corner_steps(staircase: Staircase, low: Codes | None = None, high: Codes | N
     is_kept = np.arange(most) < np.array([[len(own)] for own in kept])
     # The same as Steps.of, of the kept steps alone.
     return Steps.between(staircase.low + staircase.step * (1 + index), thresholds, domain, is_kept)
+
+
+def may_be_line(staircase: Staircase) -> bool:
+    """Whether no two of some steps of the first channel contradict a line whose floor the codes are.
+
+    With m its slope, the line is less than m above a level at the code that takes the step. So from step i to step j,
+    which are `run` codes apart, m * (run - 1) < j - i < m * (run + 1).
+    """
+    rising = np.sort(staircase.rows(0, 1)[0] * staircase.direction[0])
+    ends = sorted(int(end * staircase.direction[0]) for end in (staircase.domain_low, staircase.domain_high))
+    inner = np.flatnonzero((rising > ends[0]) & (rising <= ends[1]))
+    some = inner[np.linspace(0, len(inner) - 1, min(_SAMPLES, len(inner))).astype(np.int64)] if len(inner) else inner
+    rise, run = np.diff(some).tolist(), np.diff(rising[some]).tolist()
+    least = [Fraction(j, r + 1) for j, r in zip(rise, run, strict=True)]
+    most = [Fraction(j, r - 1) for j, r in zip(rise, run, strict=True) if r > 1]
+    return not least or not most or max(least) < min(most)
 
 
 def _corners(x: Codes, points: Codes, *, turn: int) -> Codes:

@@ -12,6 +12,7 @@ Slope and offset are those of the chain that the staircase was made of. That is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import sqrt
@@ -26,7 +27,7 @@ from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.stages import Root
 from pefslc.numeric.staircase import Staircase, agrees_in_blocks
 
-__all__ = ["WideAffine", "fit_line"]
+__all__ = ["WideAffine", "fit_line", "lines_of", "ties_taken_up", "word_bits_of"]
 
 Codes = NDArray[np.int64]
 Line = tuple[Root, Root]
@@ -35,7 +36,7 @@ _LONGEST_WORD, _SHORTEST_WORD, _MOST_WORDS = 30, 12, 6
 _MULTIPLIER_BITS = 32 + _LONGEST_WORD  # whose high word is an int32_t: a first try, for the shorter constants
 
 
-def _word_bits(domain_low: int, domain_high: int) -> int:
+def word_bits_of(domain_low: int, domain_high: int) -> int:
     """Of all words but the highest: times a code of the domain, and a sum, they stay below 64 bits."""
     return min(INT64_HEADROOM - bits_for_range(domain_low, domain_high), _LONGEST_WORD)
 
@@ -58,10 +59,12 @@ class WideAffine:
     high: int
 
     @classmethod
-    def of(cls, staircase: Staircase, multipliers: list[int], offsets: list[int], shift: int) -> WideAffine | None:
-        """In as few words as do, two at least, on the domain and the codes of `staircase`; None where none do."""
-        low, high = staircase.domain_low, staircase.domain_high
-        bits = _word_bits(low, high)
+    def of(
+        cls, domain: tuple[int, int], codes: tuple[int, int], multipliers: list[int], offsets: list[int], shift: int
+    ) -> WideAffine | None:
+        """In as few words as do, two at least, from `domain` to `codes`; None where none do."""
+        low, high = domain
+        bits = word_bits_of(low, high)
         if bits < _SHORTEST_WORD:
             return None
         for words in range(2, _MOST_WORDS + 1):
@@ -81,7 +84,7 @@ class WideAffine:
                 np.array([*part, top], dtype=np.int64)
                 for part, top in zip(parts, zip(*highest, strict=True), strict=True)
             )
-            return cls(low, high, m, b, bits, shift, staircase.low, staircase.high)
+            return cls(low, high, m, b, bits, shift, *codes)
         return None
 
     @property
@@ -129,18 +132,37 @@ def fit_line(staircase: Staircase, *, below: bool = False) -> AffineShift | Wide
 
     below  which piece of a chain that bends at 0 the staircase is
     """
-    chains = staircase.chains
-    if staircase.step != 1 or chains is None or not staircase.steps:
-        return None
-    found = [chains.line(c, below=below) for c in range(staircase.channels)]
-    lines = [line for line in found if line is not None]
-    if len(lines) < len(found):
+    lines = lines_of(staircase, below=below)
+    if lines is None:
         return None
     for shift, nudge in _attempts(staircase, lines):
         candidate = _candidate(staircase, lines, shift, nudge)
         if candidate is not None and agrees_in_blocks(staircase, candidate):
             return candidate
     return None
+
+
+def lines_of(staircase: Staircase, *, below: bool = False) -> list[Line] | None:
+    """(slope, offset) of each channel's chain; None where it is not known, or no line."""
+    chains = staircase.chains
+    if staircase.step != 1 or chains is None or not staircase.steps:
+        return None
+    found = [chains.line(c, below=below) for c in range(staircase.channels)]
+    lines = [line for line in found if line is not None]
+    return None if len(lines) < len(found) else lines
+
+
+def ties_taken_up(staircase: Staircase, lines: list[Line]) -> Iterator[AffineShift | WideAffine]:
+    """Rational lines that are moved up a little, so that what hits a bound exactly reaches it, and no code before it.
+
+    They are moved by less than the way from one code to the next.
+    """
+    steepness = min(abs(slope.rational) for slope, _ in lines)
+    for shift, nudge in _attempts(staircase, lines):
+        if nudge > 0 and steepness * (1 << shift) > 2 * (_moved(staircase) + 1):
+            candidate = _candidate(staircase, lines, shift, nudge)
+            if candidate is not None:
+                yield candidate
 
 
 def _attempts(staircase: Staircase, lines: list[Line]) -> list[tuple[int, int]]:
@@ -154,7 +176,7 @@ def _attempts(staircase: Staircase, lines: list[Line]) -> list[tuple[int, int]]:
     reach = max(slope * largest + _magnitude(offset) for slope, (_, offset) in zip(slopes, lines, strict=True))
     code = max(abs(staircase.low), abs(staircase.high))
     one_word = INT64_HEADROOM - 2 - _bits(reach + code)
-    bits = _word_bits(staircase.domain_low, staircase.domain_high)
+    bits = word_bits_of(staircase.domain_low, staircase.domain_high)
     several = [one_word + bits * more for more in range(1, 2 if bits == _LONGEST_WORD else _MOST_WORDS)]
     short = min(_MULTIPLIER_BITS - 1 - _bits(max(slopes)), several[0])
     irrational = any(part.coefficient for line in lines for part in line)
@@ -174,8 +196,7 @@ def _bits(x: float) -> int:
 def _candidate(staircase: Staircase, lines: list[Line], shift: int, nudge: int) -> AffineShift | WideAffine | None:
     """The line at that precision, moved by what rounding the slope may cost."""
     factor = Fraction(1 << shift)
-    # Half a unit for each code, and half for the offset.
-    moved = nudge * (max(abs(staircase.domain_low), abs(staircase.domain_high)) + 1)
+    moved = nudge * _moved(staircase)
     lowest = staircase.low << shift
     multipliers, offsets = [], []
     for slope, offset in lines:
@@ -188,4 +209,9 @@ def _candidate(staircase: Staircase, lines: list[Line], shift: int, nudge: int) 
     if shift < 2 * _LONGEST_WORD and bits_for_range(min(formed), max(formed) + (1 << shift)) <= INT64_HEADROOM:
         m, b = (np.array(values, dtype=np.int64) for values in (multipliers, offsets))
         return AffineShift(s.domain_low, s.domain_high, m, b, shift, RoundingMode.FLOOR, s.low, s.high)
-    return WideAffine.of(staircase, multipliers, offsets, shift)
+    return WideAffine.of((s.domain_low, s.domain_high), (s.low, s.high), multipliers, offsets, shift)
+
+
+def _moved(staircase: Staircase) -> int:
+    """What rounding costs twice: half a unit of the slope for each code, and half a unit of the offset."""
+    return max(abs(staircase.domain_low), abs(staircase.domain_high)) + 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
-from pefslc.evaluation.float_error import FloatError
+from pefslc.evaluation.float_error import FloatError, SameIndices
 from pefslc.numeric.deviation import Deviations
 from pefslc.reports.float_distance import FloatDistance
 from pefslc.reports.layer_report import layer_name
@@ -57,7 +57,7 @@ class Verification:
     inputs: int
     comparisons: tuple[Comparison, ...]
     measured: tuple[Measured, ...] = ()
-    errors: tuple[FloatError, ...] = ()
+    errors: tuple[FloatError | SameIndices, ...] = ()
     overflows: bool = False
     layers: tuple[LayerAudit, ...] = ()
     ignored: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from pefslc.ir.graph import Graph
 from pefslc.targets.c.arena import Arena
+from pefslc.targets.c.arg_max import ArgMax, arg_max_of
 from pefslc.targets.c.host_text import input_text, output_text
 from pefslc.targets.c.naming import Names, comment_text, weights_file
 from pefslc.targets.c.options import BINARY, COptions
@@ -23,7 +25,7 @@ from pefslc.targets.c.weights_binary import ALIGNMENT, binary_weights
 from pefslc.targets.c.weights_text import weights_text
 from pefslc.targets.templates import templates_in
 
-__all__ = ["Argument", "emit", "interface"]
+__all__ = ["Argument", "Emitted", "emit", "interface"]
 
 Codes = NDArray[np.int64]
 
@@ -50,6 +52,16 @@ class Argument:
         return f"{'const ' if self.is_input else ''}{self.tensor.type} *{self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """files: by name; step_bytes: of each step's constants, `constant_bytes` of all; arg_maxes: of the outputs."""
+
+    files: dict[str, bytes]
+    step_bytes: tuple[int, ...]
+    constant_bytes: int
+    arg_maxes: tuple[ArgMax, ...]
+
+
 def interface(graph: Graph, program: Program) -> tuple[Argument, ...]:
     """The function's parameters: inputs, then outputs, in the graph's order."""
     names = Names()
@@ -61,15 +73,15 @@ def interface(graph: Graph, program: Program) -> tuple[Argument, ...]:
     return tuple(found)
 
 
-def emit(
-    graph: Graph, program: Program, arena: Arena, prefix: str, version_text: str, options: COptions
-) -> tuple[dict[str, bytes], tuple[int, ...]]:
-    """File name -> content, and the bytes of each step's constants."""
+def emit(graph: Graph, program: Program, arena: Arena, prefix: str, version_text: str, options: COptions) -> Emitted:
+    """The program's text."""
     environment = templates_in(_HERE, of_blocks=True)
     arguments = interface(graph, program)
     functions = [_Function(prefix, i, step) for i, step in enumerate(program.steps)]
-    constants = [c for f in functions for c in f.constants]
-    constant_bytes = tuple(sum(c.data.size * c.type.bytes for c in f.constants) for f in functions)
+    arg_maxes = arg_max_functions(graph, arguments, prefix)
+    constants = [c for f in functions for c in f.constants] + [c for f in arg_maxes for c in f.constants]
+    step_bytes = tuple(sum(c.bytes for c in f.constants) for f in functions)
+    constant_bytes = sum(c.bytes for c in constants)
     places = {a.tensor.buffer.name: a.name for a in arguments}
     binary = binary_weights(constants) if options.weights == BINARY else None
     context = {
@@ -83,9 +95,11 @@ def emit(
         "alignment": ALIGNMENT,
         "macs": program.macs,
         "constants": constants,
-        "constant_bytes": sum(constant_bytes),
+        "constant_bytes": constant_bytes,
         "functions": functions,
+        "arg_maxes": arg_maxes,
         "kernels": _kernels(functions),
+        "helpers": sorted(set().union(*(f.helpers for f in functions))),
         "calls": [f.call(arena, places) for f in functions],
         "text": comment_text,
         "wrap": _wrapped,
@@ -103,7 +117,14 @@ def emit(
         emitted[f"{prefix}_weights.c"] = heading.encode()
         emitted[weights_file(prefix)] = binary.content
     emitted[f"{prefix}_fixed.h"] = (_HERE / "fixed.h").read_bytes()
-    return emitted, constant_bytes
+    return Emitted(emitted, step_bytes, constant_bytes, arg_maxes)
+
+
+def arg_max_functions(graph: Graph, arguments: Sequence[Argument], prefix: str) -> tuple[ArgMax, ...]:
+    """Those of the outputs that end with one, in their order."""
+    outputs = (a for a in arguments if not a.is_input)
+    found = (arg_max_of(o, a.tensor, a.name, prefix) for o, a in zip(graph.outputs, outputs, strict=True))
+    return tuple(f for f in found if f is not None)
 
 
 class _Function:
@@ -131,6 +152,7 @@ class _Function:
             self.constants.append(ConstantArray(self.weight, narrowest_signed(step.factors), step.factors, "factors"))
         self._base = base
         self.lines: list[str] = []
+        self.helpers: set[str] = set()
         self.stored = ""
         if self.kind != "copy":
             self._write_stages()
@@ -144,7 +166,7 @@ class _Function:
         name = writer.define(kind, self._loaded(kind))
         for stage in step.stages:
             name, kind = stage.write(writer, name, kind)
-        self.lines = writer.lines
+        self.lines, self.helpers = writer.lines, writer.helpers
         self.constants += writer.constants
         self.stored = name if kind == step.result.type else f"({step.result.type}){name}"
         self.needs_channel = writer.uses_channel

@@ -22,13 +22,13 @@ from pefslc.targets.c.memory import Memory
 from pefslc.targets.c.requantize import requantize_stage, round_stage
 from pefslc.targets.c.stages import (
     ClampStage,
-    LookupStage,
     ScaleStage,
     Stage,
     combining_stage,
 )
 from pefslc.targets.c.steps import DepthwiseStep, DotStep, MapStep, PoolStep, Program, Step
 from pefslc.targets.c.storage import Layout, Place, Tensor, natural_layout
+from pefslc.targets.c.table_stages import LookupStage
 
 __all__ = ["plan_program"]
 

@@ -9,21 +9,17 @@ from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.integer import Requantize, Round
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.affine_shift import AffineShift, affine_shift_of
+from pefslc.numeric.half_even import HalfEvenLine, fit_half_even
+from pefslc.numeric.polynomial import fit_polynomial
 from pefslc.numeric.requantize import bent_parts, fit_affine_shift, fit_bent
 from pefslc.numeric.shared import fit_shared
+from pefslc.numeric.stages import FunctionStage
 from pefslc.numeric.staircase import MOST_STEPS, Staircase
+from pefslc.numeric.steps import may_be_line
 from pefslc.numeric.wide import WideAffine, fit_line
-from pefslc.targets.c.stages import (
-    AffineStage,
-    BentStage,
-    LookupStage,
-    Range,
-    SharedTableStage,
-    Stage,
-    TableStage,
-    WideStage,
-)
+from pefslc.targets.c.stages import AffineStage, BentStage, Range, Stage, multiplication_stage
 from pefslc.targets.c.storage import INT32, INT64
+from pefslc.targets.c.table_stages import LookupStage, PolynomialStage, SharedTableStage, TableStage
 
 __all__ = ["requantize_stage", "round_stage"]
 
@@ -31,7 +27,7 @@ _SMALL_TABLE = 1 << 12  # codes: one look instead of a bisection
 _LONG_TABLE = (
     64  # thresholds of a channel: a bisection of more takes longer than two products, and many times the bytes
 )
-_SHARED_TABLE = 256  # thresholds: a table for each channel is small up to 8 bits, and takes no product
+_MANY_STEPS = 256  # up to 8 bits a table for each channel is small, and takes no product
 
 
 def requantize_stage(op: Requantize, operand: Range) -> Stage:
@@ -40,7 +36,8 @@ def requantize_stage(op: Requantize, operand: Range) -> Stage:
     staircase = op.staircase
     if (staircase.domain_low, staircase.domain_high) != operand:
         staircase = staircase.restricted(*operand)
-    for bits in (INT32.bits, INT64.bits):
+    is_curved = _is_curved(staircase)
+    for bits in () if is_curved else (INT32.bits, INT64.bits):
         found = fit_affine_shift(staircase, product_bits=bits)
         if found is not None:
             return AffineStage(operand, (codes.low, codes.high), found)
@@ -52,33 +49,55 @@ def requantize_stage(op: Requantize, operand: Range) -> Stage:
     if entries <= _SMALL_TABLE:
         domain = np.tile(np.arange(operand[0], operand[1] + 1, dtype=np.int64), (staircase.channels, 1))
         return LookupStage(operand, (codes.low, codes.high), staircase(domain))
-    if staircase.steps >= _LONG_TABLE:
+    if staircase.steps >= _LONG_TABLE and not is_curved:
         line = _line_stage(staircase, operand, (codes.low, codes.high))
         if line is not None:
             return line
-    if staircase.steps >= _SHARED_TABLE:
+    if staircase.steps >= _MANY_STEPS:
+        polynomial = fit_polynomial(staircase)
+        if polynomial is not None:
+            return PolynomialStage(operand, (codes.low, codes.high), polynomial)
         shared = fit_shared(staircase)
         if shared is not None:
             return SharedTableStage(operand, (codes.low, codes.high), shared)
     return TableStage(operand, (codes.low, codes.high), staircase)
 
 
+def _is_curved(staircase: Staircase) -> bool:
+    """Whether a function of many steps is no line, nor two that meet at code 0: none is looked for in all channels."""
+    chains = staircase.chains
+    if staircase.steps < _MANY_STEPS or chains is None:
+        return False
+    if not any(isinstance(stage, FunctionStage) for stage in chains.stages):
+        return False
+    one = staircase.of_channels(0, 1)
+    if may_be_line(one):
+        return False
+    return not one.low < 0 < one.high or not all(may_be_line(part) for part in bent_parts(one))
+
+
 def _line_stage(staircase: Staircase, operand: Range, result: Range) -> Stage | None:
     """The slope of the chain itself, in as many bits as it takes; or one below code 0 and one above."""
-    whole = fit_line(staircase)
+    whole = _line(staircase, staircase.steps)
     if whole is not None:
-        return _multiplication(whole, operand, result)
+        return multiplication_stage(whole, operand, result)
     if not staircase.low < 0 < staircase.high:
         return None
-    lower, upper = (fit_line(part, below=i == 0) for i, part in enumerate(bent_parts(staircase)))
+    lower, upper = (_line(part, staircase.steps, below=i == 0) for i, part in enumerate(bent_parts(staircase)))
     if lower is None or upper is None:
         return None
-    below, above = (_multiplication(part, operand, (part.low, part.high)) for part in (lower, upper))
+    below, above = (multiplication_stage(part, operand, ends) for part, ends in (
+        (lower, (staircase.low, 0)), (upper, (0, staircase.high)),
+    ))  # fmt: skip
     return BentStage(operand, result, below, above)
 
 
-def _multiplication(found: AffineShift | WideAffine, operand: Range, result: Range) -> AffineStage | WideStage:
-    return WideStage(operand, result, found) if isinstance(found, WideAffine) else AffineStage(operand, result, found)
+def _line(staircase: Staircase, steps: int, *, below: bool = False) -> AffineShift | WideAffine | HalfEvenLine | None:
+    """The floor of a line; where there are many steps, ties to even may cost a comparison besides."""
+    found = fit_line(staircase, below=below)
+    if found is None and steps >= _MANY_STEPS:
+        return fit_half_even(staircase, below=below)
+    return found
 
 
 def round_stage(op: Round, operand: Range) -> Stage:

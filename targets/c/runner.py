@@ -18,7 +18,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.artifacts.sidecar import Json, JsonObject, Sidecar
+from pefslc.artifacts.sidecar import Json, JsonObject, OutputRecord, Sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, InternalError, quote
 from pefslc.targets.c.library_cache import LibraryCache
@@ -98,6 +98,7 @@ class CRunner:
         self._weights = None if weights is None else self._set_weights(folder / str(weights), sidecar)
         self._function = self._library[function]
         self._function.restype = None
+        self._arg_maxes = _arg_maxes(sidecar, self._library)
         self._arena: NDArray[np.int64] | None = None
         if arena_bytes is not None:
             # Aligned as its widest member may be. The struct is padded by less than that behind each of at most four.
@@ -135,7 +136,52 @@ class CRunner:
         for a, array in zip(self._arguments, arrays, strict=True):
             if not a.is_input:
                 outputs[a.onnx_name] = array.astype(np.int64).reshape(runs * a.shape[0], *a.shape[1:])
+                if a.onnx_name in self._arg_maxes:
+                    self._arg_maxes[a.onnx_name].check(array)
         return outputs
+
+
+@dataclass(frozen=True, slots=True)
+class _ArgMax:
+    """The emitted function of an output, which is held to what the host computes."""
+
+    function: Callable[..., None]
+    indices: int
+    output: OutputRecord
+
+    def check(self, codes: NDArray[np.signedinteger] | NDArray[np.unsignedinteger]) -> None:
+        """Raises InternalError where they differ. codes [runs, *shape of the output]"""
+        found = np.empty((len(codes), self.indices), dtype=np.int32)
+        for i in range(len(codes)):
+            self.function(ctypes.c_void_p(codes[i].ctypes.data), ctypes.c_void_p(found[i].ctypes.data))
+        whole = codes.astype(np.int64).reshape(-1, *codes.shape[2:])
+        assert self.output.function is not None
+        wanted = self.output.function.of_codes(whole, self.output.map.scale, self.output.map.offset)
+        if wanted is None or not (found.reshape(-1) == wanted.reshape(-1)).all():
+            raise InternalError(f"the emitted ArgMax of output {quote(self.output.name)} is not the model's")
+
+
+def _arg_maxes(sidecar: Sidecar, library: ctypes.CDLL) -> dict[str, _ArgMax]:
+    """Output name -> its emitted ArgMax. Raises CompileError."""
+    outputs = {record.name: record for record in sidecar.outputs if record.function is not None}
+    found = {}
+    try:
+        for record in cast("list[Mapping[str, Json]]", sidecar.details.get("arg_max", [])):
+            name = str(record["function"])
+            if not _IDENTIFIER.fullmatch(name):
+                raise ValueError(name)
+            function = library[name]
+            function.restype = None
+            found[str(record["output"])] = _ArgMax(
+                function, int(cast("int", record["indices"])), outputs[str(record["output"])]
+            )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise CompileError(
+            Code.NOT_AN_ARTIFACT,
+            f"{quote(sidecar.file_name)} does not describe a C program",
+            hint="compile the model again",
+        ) from None
+    return found
 
 
 def _load(library: Path, build: Callable[[], Path]) -> ctypes.CDLL:

@@ -13,18 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.geometry.shapes import element_count
-from pefslc.ir.integer import Clamp, Lookup, Product, Rescale, Sum
+from pefslc.ir.integer import Clamp, Product, Rescale, Sum
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.affine_shift import AffineShift
+from pefslc.numeric.half_even import HalfEvenLine
 from pefslc.numeric.rounding import RoundingMode
-from pefslc.numeric.shared import SharedTable
-from pefslc.numeric.staircase import Staircase
 from pefslc.numeric.wide import WideAffine
-from pefslc.targets.c.storage import INT32, INT64, CType, Tensor, narrowest, narrowest_signed, sum_type
+from pefslc.targets.c.storage import INT64, CType, Tensor, narrowest_signed, sum_type
 
 __all__ = [
-    "AddStage", "AffineStage", "BentStage", "ClampStage", "ConstantArray", "LineWriter", "LookupStage", "MultiplyStage",
-    "Range", "ScaleStage", "SharedTableStage", "Stage", "TableStage", "WideStage", "combining_stage", "literal"
+    "AddStage", "AffineStage", "BentStage", "ClampStage", "ConstantArray", "HalfEvenStage", "LineWriter",
+    "MultiplyStage", "Range", "ScaleStage", "Stage", "WideStage", "cast", "combining_stage", "literal",
+    "multiplication_stage",
 ]  # fmt: skip
 
 Range = tuple[int, int]
@@ -40,6 +40,10 @@ class ConstantArray:
     data: NDArray[np.integer]
     what: str
 
+    @property
+    def bytes(self) -> int:
+        return int(self.data.size) * self.type.bytes
+
 
 @dataclass
 class LineWriter:
@@ -48,6 +52,7 @@ class LineWriter:
     prefix    of the arrays' names
     element   the C expression of the element's index in the result
     added     the C pointers of the tensors that AddStages read, in order
+    helpers   templates of the C functions that the lines call, beside those of fixed.h
     """
 
     prefix: str
@@ -57,6 +62,7 @@ class LineWriter:
     constants: list[ConstantArray] = field(default_factory=list)
     count: int = 0
     uses_channel: bool = False
+    helpers: set[str] = field(default_factory=set)
 
     def define(self, kind: CType, expression: str) -> str:
         """Append `const kind vN = expression;` and return vN."""
@@ -189,36 +195,6 @@ class MultiplyStage(Stage):
         return to.define(wide, f"{cast(name, kind, wide)} * ({wide}){to.added.pop(0)}[{element}]"), wide
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LookupStage(Stage):
-    """Reads the result from a table [channels or 1, codes of the operand]."""
-
-    table: Codes
-
-    @classmethod
-    def of(cls, op: Lookup, operand: Range) -> LookupStage:
-        codes = op.result.type.codes
-        return cls(operand, (codes.low, codes.high), op.table.data[:, operand[0] - op.low : operand[1] - op.low + 1])
-
-    @property
-    def report(self) -> str:
-        each = f" for each of {len(self.table)} channels" if len(self.table) > 1 else ""
-        return f"table of {self.table.shape[1]} codes{each}"
-
-    def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
-        low, high = int(self.table.min()), int(self.table.max())
-        out = sum_type(low, high)
-        table = to.array("table", narrowest(low, high), self.table.reshape(-1), "result codes by operand code")
-        index = cast(name, kind, INT32) if INT32.holds(*self.operand) else name
-        if self.operand[0]:
-            wide = INT32 if INT32.holds(*self.operand) and INT32.holds(-self.operand[0], 0) else INT64
-            index = f"{cast(name, kind, wide)} - {literal(self.operand[0], wide)}"
-        if len(self.table) > 1:
-            to.uses_channel = True
-            index = f"c * {self.table.shape[1]} + ({index})"
-        return to.define(out, f"{table}[{index}]"), out
-
-
 @dataclass(frozen=True, slots=True)
 class AffineStage(Stage):
     """A certified multiply, add, shift, clamp."""
@@ -288,11 +264,37 @@ class WideStage(Stage):
 
 
 @dataclass(frozen=True, slots=True)
+class HalfEvenStage(Stage):
+    """A certified multiplication, and 1 less where the operand is on a tie and the result odd."""
+
+    half_even: HalfEvenLine
+
+    @property
+    def report(self) -> str:
+        return str(self.half_even)
+
+    def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
+        h = self.half_even
+        found, found_kind = multiplication_stage(h.line, self.operand, self.result).write(to, name, kind)
+        ends = [a * n + b for n, b in zip(h.numerator.tolist(), h.addend.tolist(), strict=True) for a in self.operand]
+        products = [a * n for n in h.numerator.tolist() for a in self.operand]
+        bounds = [code * d for d in h.denominator.tolist() for code in (h.line.low, h.line.high)]
+        wide = sum_type(*_hull(*((v, v) for v in (*ends, *products, *bounds, *h.addend.tolist()))))
+        factor = to.per_channel("numerator", h.numerator, "requantization: the exact slope's numerators", wide)
+        addend = to.per_channel("addend", h.addend, "requantization: the exact offset's numerators", wide)
+        unit = to.per_channel("denominator", h.denominator, "requantization: the exact line's denominators", wide)
+        at = f"{cast(name, kind, wide)} * {factor} + {addend} == {cast(found, found_kind, wide)} * {unit}"
+        odd = f"({found} & 1) {'==' if h.odd else '!='} 0"
+        above = f"{found} > {literal(h.line.low, found_kind)}"
+        return to.define(found_kind, f"{found} - ({at} && {odd} && {above} ? 1 : 0)"), found_kind
+
+
+@dataclass(frozen=True, slots=True)
 class BentStage(Stage):
     """The sum of two certified ones: one slope below code 0, another above."""
 
-    lower: AffineStage | WideStage
-    upper: AffineStage | WideStage
+    lower: AffineStage | WideStage | HalfEvenStage
+    upper: AffineStage | WideStage | HalfEvenStage
 
     @property
     def report(self) -> str:
@@ -305,64 +307,17 @@ class BentStage(Stage):
         return to.define(wide, f"{cast(below, below_kind, wide)} + {cast(above, above_kind, wide)}"), wide
 
 
-@dataclass(frozen=True, slots=True)
-class TableStage(Stage):
-    """Counts the thresholds that are reached, by bisection: any staircase."""
-
-    staircase: Staircase
-
-    @property
-    def steps(self) -> int:
-        return self.staircase.steps
-
-    @property
-    def report(self) -> str:
-        each = f" for each of {self.staircase.channels} channels" if self.staircase.channels > 1 else ""
-        return f"table of {self.steps} thresholds{each}"
-
-    @property
-    def kind(self) -> CType:
-        # A falling channel is searched in the mirror: the negated numbers must fit too, thresholds one code beyond.
-        low, high = self.staircase.domain_low - 1, self.staircase.domain_high + 1
-        return sum_type(min(low, -high), max(high, -low))
-
-    def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
-        s, wide = self.staircase, self.kind
-        out = sum_type(s.low, s.high)
-        if not self.steps:
-            to.lines.append(f"(void){name};")
-            return to.define(out, literal(s.low, out)), out
-        mirrored = s.thresholds * s.direction[:, None]
-        table = to.array("threshold", wide, mirrored.reshape(-1), "requantization: thresholds, ascending per channel")
-        expression = cast(name, kind, wide)
-        if (s.direction != 1).any():
-            signs = to.per_channel("direction", s.direction, "requantization: 1 rises, -1 falls", wide)
-            expression = f"{expression} * {signs}"
-        row = f"{table} + c * {self.steps}" if s.channels > 1 else table
-        to.uses_channel |= s.channels > 1
-        taken = to.define(INT32, f"pefslc_steps_{wide.bits}({expression}, {row}, {self.steps})")
-        factor = "" if s.step == 1 else f" * {s.step}"
-        return to.define(out, f"{literal(s.low, out)} + {cast(taken, INT32, out)}{factor}"), out
-
-
-@dataclass(frozen=True, slots=True)
-class SharedTableStage(Stage):
-    """Counts the thresholds that a certified line per channel reaches: one table for all channels."""
-
-    table: SharedTable
-
-    @property
-    def report(self) -> str:
-        return f"multiply-add per channel, table of {len(self.table.thresholds)} thresholds for all channels"
-
-    def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
-        t, out = self.table, sum_type(self.table.low, self.table.high)
-        factor = to.per_channel("multiplier", t.multiplier, "requantization: multipliers", INT64)
-        addend = to.per_channel("offset", t.offset, "requantization: offsets", INT64)
-        table = to.array("threshold", INT64, t.thresholds, "requantization: thresholds, ascending")
-        argument = f"{cast(name, kind, INT64)} * {factor} + {addend}"
-        taken = to.define(INT32, f"pefslc_steps_64({argument}, {table}, {len(t.thresholds)})")
-        return to.define(out, f"{literal(t.low, out)} + {cast(taken, INT32, out)}"), out
+def multiplication_stage(
+    found: AffineShift | WideAffine | HalfEvenLine, operand: Range, result: Range
+) -> AffineStage | WideStage | HalfEvenStage:
+    """The stage of a certified line."""
+    match found:
+        case HalfEvenLine():
+            return HalfEvenStage(operand, result, found)
+        case WideAffine():
+            return WideStage(operand, result, found)
+        case AffineShift():
+            return AffineStage(operand, result, found)
 
 
 def combining_stage(op: Sum | Product, operand: Range, other: Tensor) -> AddStage | MultiplyStage:

@@ -17,13 +17,13 @@ from pefslc.targets.c.naming import model_prefix, weights_file
 from pefslc.targets.c.options import BINARY, COptions
 from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.plan_text import plan_text
+from pefslc.targets.c.proportion import out_of_proportion
 from pefslc.targets.c.runner import CRunner
-from pefslc.targets.c.steps import DepthwiseStep, DotStep, Program
+from pefslc.targets.c.steps import Program
 from pefslc.targets.protocol import Emission, OpReport, Stage, TargetOptions
 
 __all__ = ["CTarget"]
 
-_LARGE_CONSTANTS = 1 << 20
 _LARGE_TEXT = 1 << 24  # some seconds of gcc, and 200 MB of its memory
 
 _EMITTER = "C target 1"  # named in the files; the compiler's version is in the sidecar, so that goldens survive it
@@ -48,8 +48,8 @@ class CTarget(COptions):
         if options.observe is not None:
             options.observe(Stage("plan", plan_text(program, arena)))
         prefix = model_prefix(graph.name)
-        files, step_constants = emit(graph, program, arena, prefix, _EMITTER, self)
-        constant_bytes = sum(step_constants)
+        emitted = emit(graph, program, arena, prefix, _EMITTER, self)
+        constant_bytes = emitted.constant_bytes
         binary = self.weights == BINARY
         handed = {"weights_file": weights_file(prefix), "set_weights": f"{prefix}_set_weights"} if binary else {}
         details: JsonObject = {
@@ -72,6 +72,12 @@ class CTarget(COptions):
             ],
             **handed,
         }
+        if emitted.arg_maxes:
+            records: list[JsonObject] = [
+                {"output": f.onnx_name, "function": f.name, "indices": f.results} for f in emitted.arg_maxes
+            ]
+            details = {**details, "arg_max": records}
+        functions = {f.onnx_name: f"{f.name} computes of them {f.text}, exactly" for f in emitted.arg_maxes}
         ops: Mapping[str, OpReport] = {
             op.result.name: OpReport(program.implementation[op.result.name])
             for op in graph.ops
@@ -80,10 +86,12 @@ class CTarget(COptions):
         owner = "the caller supplies it" if self.caller_arena else "static"
         notes = (
             f"{program.macs:,} MACs",
-            f"{constant_bytes:,} bytes of constants{_advice(program, constant_bytes, files, prefix)}",
+            f"{constant_bytes:,} bytes of constants{_where(emitted.files, prefix)}"
+            f"{out_of_proportion(program, emitted.step_bytes)}",
             f"{arena.bytes:,} bytes of working memory ({owner})",
         )
-        return Emission(files, details, ops, notes, costs=partial(_costs, program, arena, step_constants))
+        costs = partial(_costs, program, arena, emitted.step_bytes)
+        return Emission(emitted.files, details, ops, notes, costs=costs, functions=functions)
 
     def runner(self, folder: Path, sidecar: Sidecar) -> CRunner:
         """The emitted C, compiled with the system's compiler. Raises CompileError when there is none."""
@@ -104,15 +112,11 @@ def _costs(program: Program, arena: Arena, constant_bytes: tuple[int, ...]) -> C
     return Costs(parts=tuple(parts), memories=(MemorySize("arena", "bytes", arena.bytes),))
 
 
-def _advice(program: Program, constant_bytes: int, files: Mapping[str, bytes], prefix: str) -> str:
-    """What to do about constants that no microcontroller holds, and about text that takes compilers minutes."""
+def _where(files: Mapping[str, bytes], prefix: str) -> str:
+    """Where the constants are, if they are no C text; or what to do about text that takes compilers minutes."""
+    if weights_file(prefix) in files:
+        return f" in {weights_file(prefix)}: hand them to {prefix}_set_weights"
     text_bytes = len(files[f"{prefix}_weights.c"])
     if text_bytes > _LARGE_TEXT:
         return f", {text_bytes // 10**6} MB of C, which compilers read slowly: --weights binary makes a file of bytes"
-    if weights_file(prefix) in files:
-        return f" in {weights_file(prefix)}: hand them to {prefix}_set_weights"
-    layers = (step for step in program.steps if isinstance(step, DotStep | DepthwiseStep))
-    weight_bytes = sum(part.weight.nbytes for step in layers for part in step.parts)
-    if constant_bytes - weight_bytes > _LARGE_CONSTANTS:
-        return ": where a layer says 'table of ... thresholds', fewer output bits or a folded BatchNorm save most of it"
     return ""

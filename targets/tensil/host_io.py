@@ -13,6 +13,7 @@ from pefslc.ir.graph import GraphInput, GraphOutput
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
+from pefslc.numeric.staircase import Quantizer
 from pefslc.targets.templates import templates_in
 from pefslc.targets.tensil.groups.host_movement import HostMove
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType
@@ -56,6 +57,8 @@ class HostTensor:
             scale, offset = self.end.map.scale, self.end.map.offset
             if (function := self.end.function) is not None:
                 fields["function"] = [function.kind.value, function.axis, function.keepdims, function.last]
+                if function.quantizer is not None:
+                    fields["result"] = {**_quantizer(function.quantizer), "as_codes": function.as_codes}
             return {**fields, "scale": [_pair(s) for s in scale], "offset": [_pair(o) for o in offset]}
         assert self.end.quantizer is not None
         q, stages = self.end.quantizer.quantization, self.end.stages
@@ -70,18 +73,29 @@ class HostTensor:
         low, high = codes_in_words(self.tensor.exponent, self.data_type)
         return {
             **fields,
+            **_quantizer(self.end.quantizer),
             "scale": [_pair(s) for s in steps.steps],
-            "zero_point": q.zero_point,
             "low": max(q.low, low),
             "high": min(q.high, high),
-            "rounding": self.end.quantizer.rounding.value,
-            "adds_zero_point_last": self.end.quantizer.adds_zero_point_last,
         }
 
 
 def codes_in_words(exponent: int, data_type: DataType) -> tuple[int, int]:
     """The lowest and the highest code whose words, code * 2^exponent, the data type holds: inputs saturate there."""
     return data_type.min_code >> exponent, data_type.max_code >> exponent
+
+
+def _quantizer(quantizer: Quantizer) -> JsonObject:
+    """As `quantize` of the emitted module reads it."""
+    q = quantizer.quantization
+    return {
+        "scale": [_pair(s) for s in q.scale.steps],
+        "zero_point": q.zero_point,
+        "low": q.low,
+        "high": q.high,
+        "rounding": quantizer.rounding.value,
+        "adds_zero_point_last": quantizer.adds_zero_point_last,
+    }
 
 
 def _stage(stage: Stage) -> Json:
@@ -121,6 +135,7 @@ def host_io_source(name: str, architecture: Architecture, inputs: list[HostTenso
             inputs=fields,
             staged=any("stages" in record for record in fields),
             outputs=[tensor.module_fields() for tensor in outputs],
+            quantized=any("result" in tensor.module_fields() for tensor in outputs),
             functions=any(tensor.end.function is not None for tensor in outputs if isinstance(tensor.end, GraphOutput)),
             integers=any("integers" in record for record in fields),
             moved=any(tensor.moves for tensor in (*inputs, *outputs)),

@@ -50,7 +50,9 @@ class TensilTarget(TensilOptions):
         del options
         architecture = load_architecture(self.architecture_name)
         data_type = architecture.data_type
-        return TargetLimits(data_type.width_bits, f"the TCU with {data_type.value}", native_format(data_type))
+        widest = max(DataType, key=lambda d: d.width_bits)
+        wider = f"an architecture with {widest.value}, --arch FILE.tarch" if data_type is not widest else ""
+        return TargetLimits(data_type.width_bits, f"the TCU with {data_type.value}", native_format(data_type), wider)
 
     def lower(self, model: Graph, options: TargetOptions) -> Emission:
         architecture = load_architecture(self.architecture_name)

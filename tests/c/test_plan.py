@@ -12,7 +12,7 @@ from integer_graphs import GraphBuilder
 from pefslc.ir.graph import Graph, OutputMap
 from pefslc.ir.value import Value
 from pefslc.numeric.staircase import Staircase
-from pefslc.targets.c import target as target_module
+from pefslc.targets.c import proportion
 from pefslc.targets.c.arena import Arena, plan_arena
 from pefslc.targets.c.naming import Names
 from pefslc.targets.c.plan import plan_program
@@ -126,15 +126,31 @@ def test_a_staircase_is_judged_on_the_codes_that_reach_it() -> None:
     assert "table" not in report
 
 
-def test_advice_is_given_for_more_constants_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_constants_out_of_proportion_are_told_with_the_layer_and_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """32 bytes of weights, and a table of 4 channels that no line takes."""
     b = GraphBuilder("large")
-    graph = b.graph(b.dense(b.input((1, 8)), np.ones((4, 8), dtype=np.int64)))
+    sums = b.dense(b.input((1, 8)), np.full((4, 8), 100))
+    low, high = sums.type.codes.low, sums.type.codes.high
+    steps = np.sort(np.random.default_rng(0).integers(low, high, (4, 300)), axis=1)
+    graph = b.graph(b.steps(sums, Staircase(low, high, 0, steps, np.ones(4, dtype=np.int64))))
+    constants = lowered(graph).details["constant_bytes"]
+    assert constants == 32 + 4 * 300 * 4
 
-    def advised(limit: int) -> bool:
-        monkeypatch.setattr(target_module, "_LARGE_CONSTANTS", limit)
-        return any("folded BatchNorm" in note for note in lowered(graph).notes)
+    def told(allowance: int) -> str:
+        monkeypatch.setattr(proportion, "_FOR_A_FUNCTION", allowance)
+        return next(note for note in lowered(graph).notes if "constants" in note)
 
-    assert (advised(31), advised(32)) == (True, False)
+    assert told(constants - 64) == "4,832 bytes of constants"
+    text = told(constants - 65)
+    assert text.startswith("4,832 bytes of constants, 151 times the weights: 4,800 of them in ")
+    assert "table of 300 thresholds for each of 4 channels; fewer output bits, a folded BatchNorm" in text
+
+
+def test_many_weights_are_no_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proportion, "_FOR_A_FUNCTION", 0)
+    b = GraphBuilder("weights")
+    notes = lowered(b.graph(b.dense(b.input((1, 8)), np.ones((4, 8), dtype=np.int64)))).notes
+    assert "32 bytes of constants" in notes
 
 
 def test_parameters_keep_their_names_unless_c_or_the_source_has_them() -> None:

@@ -12,8 +12,9 @@ import pytest
 from pefslc.analysis.verify import verify
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.c.dots import product_type
-from pefslc.targets.c.stages import TableStage, literal
+from pefslc.targets.c.stages import literal
 from pefslc.targets.c.storage import INT32, INT64, Buffer, CType, Layout, Place, Tensor, narrowest
+from pefslc.targets.c.table_stages import TableStage
 
 TOP = 2**31
 

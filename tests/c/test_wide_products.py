@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from builders import ModelBuilder
-from pefslc.numeric.expression import Call, Function, X
+from pefslc.numeric.expression import Call, Function, X, number
 from pefslc.numeric.stages import Affine, FunctionStage, LeakyReluStage
 from pefslc.targets.c.target import CTarget
 from pefslc.targets.protocol import TargetOptions
@@ -79,20 +79,72 @@ def test_sixteen_bits_times_sixteen_bits_are_multiplications(bench, build_graph,
     bench.check(("-O1", *sanitizer_flags), runs=20)
 
 
-def test_a_tanh_of_sixteen_bits_is_one_table_for_all_channels(bench, build_graph, sanitizer_flags):  # type: ignore[no-untyped-def]
-    """Behind slopes of both signs."""
+def graph_of_function(build_graph, function, name, weight_bits=8, out_bits=12, reach=3):  # type: ignore[no-untyped-def]
+    """A function behind three slopes of both signs."""
     rng = np.random.default_rng(6)
-    b = build_graph("tanh")
+    b = build_graph(name)
     values = b.input((1, 6, 2, 2), 16)
-    times_2000 = Affine((F(2000),), (F(0),), (F(1),), (F(0),))
-    sums = b.conv(values, rng.integers(-(2**8), 2**8, (3, 6, 2, 2)), None)
-    gamma = tuple(F(3 * sign, sums.type.codes.high) for sign in (1, -1, 2))
+    factor = Affine.product((F(3 << (out_bits - 3)),))
+    sums = b.conv(values, rng.integers(-(2**weight_bits), 2**weight_bits, (3, 6, 2, 2)), None)
+    gamma = tuple(F(reach * sign, sums.type.codes.high) for sign in (1, -1, 2))
     line = Affine(gamma, (F(0),) * 3, (F(1),) * 3, (F(1, 7), F(-1, 3), F(0)))
-    graph = b.graph(b.requantize(sums, [line, FunctionStage(Call(Function.TANH, (X,))), times_2000], 12))
+    return b.graph(b.requantize(sums, [line, FunctionStage(function), factor], out_bits))
+
+
+TANH = Call(Function.TANH, (X,))
+SLOWER = Call(Function.ADD, (number(F(1, 5)), Call(Function.MUL, (number(F(1, 9)), X))))
+
+
+@pytest.mark.parametrize(("weight_bits", "out_bits", "reach"), [(8, 12, 3), (15, 16, 3), (8, 12, 3000)])
+def test_a_tanh_of_many_steps_is_polynomials(weight_bits, out_bits, reach, bench, build_graph, sanitizer_flags):  # type: ignore[no-untyped-def]
+    """Sums of 28 bits, of 35, and far beyond the last step: few kB for up to 65,536 steps in 3 channels."""
+    graph = graph_of_function(build_graph, TANH, "tanh", weight_bits, out_bits, reach)
+    bench.add(graph)
+    emission = CTarget().lower(graph, TargetOptions())
+    assert any("polynomials of degree" in str(report) for report in emission.ops.values())
+    constants = emission.details["constant_bytes"]
+    assert isinstance(constants, int)
+    assert constants < 2 * 72 + (1 << 15)
+    bench.check(("-O1", *sanitizer_flags), runs=40)
+
+
+def test_a_function_of_pieces_is_one_table_for_all_channels(bench, build_graph, sanitizer_flags):  # type: ignore[no-untyped-def]
+    graph = graph_of_function(build_graph, Call(Function.MIN, (TANH, SLOWER)), "pieces")
     bench.add(graph)
     reports = [str(r) for r in CTarget().lower(graph, TargetOptions()).ops.values()]
     assert any("for all channels" in report for report in reports), reports
     bench.check(("-O1", *sanitizer_flags), runs=20)
+
+
+def graph_of_ties(build_graph):  # type: ignore[no-untyped-def]
+    """Ratios of small numbers: each channel has its offset, one output bends at 0, and one falls."""
+    rng = np.random.default_rng(8)
+    b = build_graph("ties")
+    sums = b.conv(b.input((1, 4, 4, 4), 12), rng.integers(-99, 99, (3, 4, 3, 3)), rng.integers(-999, 999, 3))
+    ratios = [Affine.product((ratio,)) for ratio in (F(1, 6), F(-5, 36), F(7, 10))]
+    outputs = [b.requantize(sums, [ratio], 10) for ratio in ratios]
+    leaky = b.requantize(sums, [ratios[0], LeakyReluStage((F(1, 10),))], 12)
+    shifted = b.requantize(sums, [ratios[0], Affine.bias((F(1, 3), F(1, 2), F(0)))], 12)
+    return b.graph(*outputs, leaky, shifted)
+
+
+def test_ties_to_even_are_compared_where_a_floor_takes_them_all_up(bench, build_graph, sanitizer_flags):  # type: ignore[no-untyped-def]
+    graph = graph_of_ties(build_graph)
+    bench.add(graph)
+    reports = [str(r) for r in CTarget().lower(graph, TargetOptions()).ops.values()]
+    assert sum("ties to even" in report for report in reports) == 5, reports
+    assert not any("threshold" in report for report in reports)
+    bench.check(("-O1", *sanitizer_flags), runs=40)
+
+
+def test_clang_has_nothing_to_say_about_ties(bench, build_graph, clang_is_silent):  # type: ignore[no-untyped-def]
+    bench.add(graph_of_ties(build_graph))
+    clang_is_silent(bench.folder)
+
+
+def test_clang_has_nothing_to_say_about_polynomials(bench, build_graph, clang_is_silent):  # type: ignore[no-untyped-def]
+    bench.add(graph_of_function(build_graph, TANH, "tanh"))
+    clang_is_silent(bench.folder)
 
 
 def test_clang_has_nothing_to_say_about_wide_products(bench, build_graph, clang_is_silent):  # type: ignore[no-untyped-def]

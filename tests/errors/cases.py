@@ -248,8 +248,9 @@ def two_grids(m: ModelBuilder, x: str) -> str:
 
 
 def per_channel(m: ModelBuilder, x: str) -> str:
-    lhs, rhs = m.quant(x, [[[[0.5]], [[0.25]]]]), m.quant(x, 0.5)
-    return m.quant(m.node("Add", lhs, rhs, name="/Add", output="sum"), output="y")
+    pads = m.constant([0, 1, 0, 0, 0, 0, 0, 0], dtype=np.int64)
+    padded = m.node("Pad", m.quant(x, [[[[0.5]], [[0.25]]]]), pads, name="/Pad", output="padded")
+    return m.quant(padded, output="y")
 
 
 def odd_scale(m: ModelBuilder, x: str) -> str:

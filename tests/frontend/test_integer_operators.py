@@ -125,6 +125,13 @@ def test_qgemm(m: IntegerBuilder, scale: object, is_transposed: int, has_bias: b
     equal_to_the_definition(m, tmp_path, (1, 6))
 
 
+@pytest.mark.parametrize("alpha", [0.5, 0.1, -1.3])
+def test_qgemm_with_alpha_scales_its_bias_too(m: IntegerBuilder, alpha: float, tmp_path: Path) -> None:
+    x, weight = m.start((1, 6)), m.weights((6, 4), 0.011)
+    m.end(m.apply("QGemm", *x, *weight, scale=0.31 * abs(alpha), bias=m.bias(4), alpha=alpha))
+    equal_to_the_definition(m, tmp_path, (1, 6))
+
+
 def test_qgemm_without_a_scale_of_its_result_is_not_quantized(m: IntegerBuilder, tmp_path: Path) -> None:
     x, weight = m.start((1, 6), 0.03125), m.weights((4, 6), 0.0078125, 3)
     m.output(m.node("QGemm", *x, *weight, m.bias(4), domain=MICROSOFT, transB=1))
@@ -247,10 +254,6 @@ def channels_last(m: IntegerBuilder) -> None:
     m.end(m.apply("QLinearGlobalAveragePool", *m.start((1, 2, 3, 3)), scale=1.0, channels_last=1, name="mean"))
 
 
-def scaled_gemm(m: IntegerBuilder) -> None:
-    m.end(m.apply("QGemm", *m.start((1, 6)), *m.weights((6, 4), 1), scale=1.0, alpha=0.5, name="dense"))
-
-
 def scales_of_rows(m: IntegerBuilder) -> None:
     (x, _, zero), weight = m.start((4, 6)), m.weights((6, 4), 1)
     rows = m.constant([1, 2, 3, 4])
@@ -262,7 +265,6 @@ REFUSED: dict[Callable[[IntegerBuilder], None], tuple[str, ...]] = {
     divided_sums: ("Div of the integers that MatMulInteger makes is not supported", "dense (MatMulInteger)"),
     constant_codes: ("come from no QuantizeLinear with one constant scale", "dense (MatMulInteger)"),
     channels_last: ("GlobalAveragePool with channels_last=1 is not supported", "mean (GlobalAveragePool)"),
-    scaled_gemm: ("QGemm with alpha=0.5 is not supported", "dense (QGemm)"),
     scales_of_rows: ("several scales of the input are not supported", "dense (QGemm)"),
 }
 

@@ -156,3 +156,24 @@ def test_numpy_helper_reads_four_bits() -> None:
     """What the importer rests on."""
     tensor = helper.make_tensor("w", TensorProto.INT4, [3], [1, -8, 7])
     assert numpy_helper.to_array(tensor).astype(np.int64).tolist() == [1, -8, 7]
+
+
+@pytest.mark.parametrize("quantized", [("scale",), ("scale", "bias"), ("scale", "bias", "mean", "variance")])
+def test_batch_norms_with_quantized_parameters(quantized: tuple[str, ...], tmp_path: Path) -> None:
+    """ONNX Runtime quantizes the scale of one that it does not fold: behind a dense layer, say."""
+    m = QdqBuilder()
+    parameters = []
+    for name, values in (
+        ("scale", [70, -30, 12]),
+        ("bias", [-9, 30, 4]),
+        ("mean", [2, 8, -5]),
+        ("variance", [3, 9, 99]),
+    ):
+        step = np.float32(0.0173)
+        if name in quantized:
+            parameters.append(m.stored("int8", values, step))
+        else:
+            parameters.append(m.constant(np.array(values) * 0.0173))
+    x = m.node("BatchNormalization", m.pair(m.input(SHAPE), "int8", 0.0371), *parameters, epsilon=1e-5)
+    m.output(m.pair(x, "uint8", 0.0113, 112))
+    equal_to_the_definition(m, tmp_path)

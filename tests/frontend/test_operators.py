@@ -117,6 +117,22 @@ MODELS: dict[str, tuple[Build, tuple[int, ...]]] = {
         lambda m, x: m.node("Gemm", flat(m, x), m.weight(weight(3, 120)), m.constant([1, 2, 3]), transB=1, beta=0.0),
         (1, 3),
     ),
+    "gemm with alpha": (
+        lambda m, x: m.node("Gemm", flat(m, x), m.weight(weight(3, 120)), m.constant([1, 2, 3]), transB=1, alpha=0.3),
+        (1, 3),
+    ),
+    "gemm with a falling alpha and beta, before a quantizer": (
+        lambda m, x: m.quant(
+            m.node("Gemm", flat(m, x), m.weight(weight(3, 120)), m.weight([[1, 2, 3]]), transB=1, alpha=-0.1, beta=1.7),
+            0.0371,
+            7,
+        ),
+        (1, 3),
+    ),
+    "gemm with beta and one bias": (
+        lambda m, x: m.node("Gemm", flat(m, x), m.weight(weight(3, 120)), m.constant([0.7]), transB=1, beta=0.5),
+        (1, 3),
+    ),
     "gemm without transB": (
         lambda m, x: m.node("Gemm", flat(m, x), m.node("Transpose", m.weight(weight(3, 120)), perm=[1, 0]), transB=0),
         (1, 3),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from builders import ModelBuilder, import_bytes, lower
+from builders import ModelBuilder, import_bytes, lower, refusal_of
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.interpret import run
 from pefslc.ir.structural import Slice
@@ -115,6 +115,27 @@ def test_gather(indices: int | list[int], axis: int, tmp_path: Path) -> None:
     m, x = quantized_input(13, shape)
     m.output(m.node("Gather", x, m.constant(indices, **INT64), axis=axis))
     check(m, shape, tmp_path)
+
+
+@pytest.mark.parametrize("indices", [[0, 2, 1], [3, 4, 5, 0, 1, 2], [5, 5, 0], [0, 1, 4, 3, 2, 2]])
+def test_channels_in_any_order_are_gathered(indices: list[int], tmp_path: Path) -> None:
+    """ONNX Runtime makes SpaceToDepth and such a Gather of YOLOv5's Focus."""
+    shape = (1, 6, 3, 4)
+    m, x = quantized_input(13, shape)
+    m.output(m.node("Gather", x, m.constant(indices, **INT64), axis=1))
+    check(m, shape, tmp_path)
+
+
+def test_rows_in_any_order_are_refused(tmp_path: Path) -> None:
+    m, x = quantized_input(13, (1, 6, 3, 4))
+    m.output(m.node("Gather", x, m.constant([0, 2, 1], **INT64), axis=2))
+    assert "indices [0, 2, 1] is not supported" in refusal_of(m, tmp_path)
+
+
+def test_channels_in_too_many_pieces_are_refused(tmp_path: Path) -> None:
+    m, x = quantized_input(13, (1, 6, 3, 4))
+    m.output(m.node("Gather", x, m.constant([0, 2, 1] * 70, **INT64), axis=1))
+    assert "64 such runs" in refusal_of(m, tmp_path)
 
 
 def test_parts_that_nobody_reads_are_not_computed(tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ CASES: dict[str, tuple[Build, str]] = {
     "gather of irregular indices": (
         lambda m, x: m.node("Gather", x, m.constant([0, 1, 3], dtype=np.int64), axis=2, name="n", output="y"),
         "error[PEF0402]: Gather of indices [0, 1, 3] is not supported\n  at:   n (Gather), tensor 'y'\n"
-        "  help: one index, or indices in equal steps: x[:, 3], x[:, 0::2]",
+        "  help: one index, or indices in equal steps: x[:, 3], x[:, 0::2]; of channels (axis 1), 64 such runs",
     ),
     "gather from outside": (
         lambda m, x: m.node("Gather", x, m.constant(4, dtype=np.int64), axis=2, name="n", output="y"),

@@ -147,3 +147,51 @@ def test_features_that_do_not_fit_are_refused_once(tmp_path: Path) -> None:
     assert refusal_of(m, tmp_path) == (
         "error[PEF0408]: the weight wants 8 features, the input has 7\n  at:   n (MatMul), tensor 'y'"
     )
+
+
+def merged(m: ModelBuilder, x: str, shape: tuple[int, ...], *, transposes: bool, quantizes: bool, bias: bool) -> str:
+    """As ONNX Runtime fuses MatMul and Add: Reshape, Gemm, ReLU, Reshape, with quantizers between them or not."""
+    rows = int(np.prod(shape[:-1]))
+    x = m.node("Reshape", x, m.constant([rows, shape[-1]], dtype=np.int64))
+    x = m.quant(x, STEP, 6) if quantizes else x
+    kernel = m.weight(FIRST.T if transposes else FIRST)
+    y = m.node("Gemm", x, kernel, *([m.constant(BIAS)] if bias else []), transB=int(transposes))
+    y = m.node("Relu", y)
+    y = m.quant(y, STEP, 8, signed=0) if quantizes else y
+    y = m.node("Reshape", y, m.constant([*shape[:-1], 6], dtype=np.int64))
+    return m.quant(y, STEP, 8, signed=0)
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 8), (2, 3, 8), (1, 8, 8), (1, 2, 3, 8)])
+@pytest.mark.parametrize("transposes", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("quantizes", [False, True])
+def test_rows_that_a_reshape_merges_with_the_batch_stay_rows(
+    shape: tuple[int, ...], transposes: bool, bias: bool, quantizes: bool, tmp_path: Path
+) -> None:
+    m = ModelBuilder()
+    x = m.quant(m.input(shape), STEP, 6)
+    m.output(merged(m, x, shape, transposes=transposes, quantizes=quantizes, bias=bias))
+    data = rounded(normal(shape, 2), bits=6)
+    expected = rounded(relu(data @ FIRST + (BIAS if bias else 0)), signed=False)
+    quantized = import_bytes(m, tmp_path)
+    for graph in (quantized, lower(quantized)):
+        (got,) = run(graph, data).values()
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_rows_that_something_else_reads_are_refused_as_before(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    x = m.quant(m.input((1, 5, 8)), STEP, 6)
+    rows = m.node("Reshape", x, m.constant([5, 8], dtype=np.int64))
+    m.output(m.node("MatMul", rows, m.weight(FIRST)))
+    m.output(m.node("Relu", rows))
+    assert "Reshape of [1, 5, 8] to [5, 8] is not supported" in refusal_of(m, tmp_path)
+
+
+def test_rows_that_become_other_rows_are_refused_as_before(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    x = m.quant(m.input((1, 6, 8)), STEP, 6)
+    y = m.node("MatMul", m.node("Reshape", x, m.constant([6, 8], dtype=np.int64)), m.weight(FIRST))
+    m.output(m.node("Reshape", y, m.constant([1, 4, 9], dtype=np.int64)))
+    assert "Reshape of [1, 6, 8] to [6, 8] is not supported" in refusal_of(m, tmp_path)

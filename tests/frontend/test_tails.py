@@ -99,6 +99,23 @@ def test_equal_logits_have_the_first_or_the_last_index(tmp_path: Path) -> None:
     assert (last.run(X)[output.name] == 4 - logits[:, ::-1].argmax(axis=1)[:, None]).all()
 
 
+@pytest.mark.parametrize("zero_point", [0, 5])
+def test_an_index_of_integers_is_that_of_their_values(tmp_path: Path, zero_point: int) -> None:
+    """QOperator files end so. Many logits saturate: the first of equal codes is the index."""
+    m = ModelBuilder()
+    y = m.node("MatMul", m.quant(m.input([1, 6], "x"), 0.125, 5), m.weight(normal((6, 5), 0.5), 0.25, 4))
+    codes = m.node("QuantizeLinear", y, m.constant(2**-7), m.constant(zero_point, dtype=np.int8))
+    m.outputs.append(helper.make_tensor_value_info("index", TensorProto.INT64, [1]))
+    m.node("ArgMax", codes, axis=1, keepdims=0, output="index")
+    program = pefslc.compile(m.save(tmp_path), target="c")
+    x = np.clip(np.rint(X / 0.125), -16, 15) * 0.125
+    logits = x @ (np.clip(np.rint(normal((6, 5), 0.5) / 0.25), -8, 7) * 0.25)
+    codes_of = np.clip(np.rint(logits * 2**7) + zero_point, -128, 127)
+    (found,) = program.run(X).values()
+    np.testing.assert_array_equal(found, codes_of.argmax(axis=1))
+    assert (codes_of.argmax(axis=1) != logits.argmax(axis=1)).any()
+
+
 @pytest.mark.parametrize("after", ["Identity", "Cast"])
 def test_what_passes_indices_on_ends_the_network_too(tmp_path: Path, after: str) -> None:
     (plain,) = pefslc.compile(classifier(tmp_path, *TAILS["arg_max"]), target="c").run(X).values()
@@ -168,3 +185,124 @@ def test_arrays_beside_a_float_model_are_results(tmp_path: Path, op: str) -> Non
     found = program.verify({"x": X, "y_ref64": ours})
     assert any("y_ref64" in c.compared and not c.differing for c in found.comparisons)
     assert not any(e.compared.startswith("c and 'y_ref64'") for e in found.errors)
+
+
+QUANTIZED = {
+    "quantize_dequantize": np.uint8,
+    "codes": np.int8,
+    "qonnx": np.int8,
+    "qlinear": np.uint8,
+}
+
+
+def quantized_classifier(folder: Path, ending: str, step: float, zero_point: int, reader: str = "") -> Path:
+    """As `classifier`, a Softmax at the end, and the quantizer that ONNX Runtime or Brevitas puts behind that."""
+    m = ModelBuilder()
+    x = m.node("MatMul", m.quant(m.input([1, 6], "x"), 0.125, 5), m.weight(normal((6, 5), 0.5), 0.25, 4))
+    zero = m.constant(zero_point, dtype=QUANTIZED[ending])
+    parameters = (m.constant(step), zero)
+    if ending == "qlinear":
+        logits = (m.constant(0.0625), m.constant(3, dtype=np.int8))
+        codes = m.node("QuantizeLinear", x, *logits)
+        y = m.node("QLinearSoftmax", codes, *logits, *parameters, domain="com.microsoft", axis=-1, opset=13)
+    elif ending == "qonnx":
+        y = m.quant(m.node("Softmax", x, axis=-1), step, 8, zero_point=zero_point)
+    else:
+        y = m.node("QuantizeLinear", m.node("Softmax", x, axis=-1), *parameters)
+    if ending in ("qlinear", "quantize_dequantize"):
+        y = m.node("DequantizeLinear", y, *parameters)
+    if reader:
+        y = m.node(reader, y)
+    m.outputs.append(
+        helper.make_tensor_value_info(y, TensorProto.INT8 if ending == "codes" else TensorProto.FLOAT, None)
+    )
+    model = m.build()
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    return folder / "model.onnx"
+
+
+@pytest.mark.parametrize("target", ["c", "tensil"])
+@pytest.mark.parametrize("ending", QUANTIZED)
+def test_a_quantizer_behind_a_softmax_is_the_hosts(tmp_path: Path, ending: str, target: str) -> None:
+    step, zero_point = 0.0043, 7 if QUANTIZED[ending] is np.uint8 else -20
+    path = quantized_classifier(tmp_path, ending, step, zero_point)
+    program = pefslc.compile(path, target=target, check_passes=True)
+    (output,) = program.graph.outputs
+    logits = program.run(X, codes=True)[output.name] * np.array([float(s) for s in output.map.scale])
+    logits = logits + np.array([float(s) for s in output.map.offset])
+    powers = np.exp(logits)
+    place = powers / powers.sum(axis=1, keepdims=True) / float(np.float32(step))
+    assert np.abs(place % 1 - 0.5).min() > 1e-9, "a tie, which float64 does not decide"
+    limits = np.iinfo(QUANTIZED[ending])
+    codes = np.clip(np.rint(place) + zero_point, limits.min, limits.max)
+    wanted = codes if ending == "codes" else (codes - zero_point) * float(np.float32(step))
+    assert len(np.unique(wanted)) > 20
+    (evaluated,) = pefslc.load(path).run(X).values()
+    np.testing.assert_array_equal(evaluated, wanted)
+    np.testing.assert_array_equal(program.run(X)[output.name], wanted)
+    program.save(tmp_path / "build")
+    (again,) = open_artifact(tmp_path / "build").run({"x": X}).values()
+    np.testing.assert_array_equal(again, wanted)
+    assert parse_graph(str(program.graph)) == program.graph
+    program.verify({"x": X, "y_ref64": wanted}).require()
+    if target == "tensil":
+        io = host_module_of(program)
+        io["codes_from_driver"] = lambda codes: {output.name: codes}
+        for found, row in zip(program.run(X, codes=True)[output.name], wanted, strict=True):
+            np.testing.assert_array_equal(io["from_driver"](found[None])[output.name], row[None])
+
+
+@pytest.mark.parametrize("ending", ["quantize_dequantize", "qonnx", "qlinear"])
+@pytest.mark.parametrize("reader", ["Relu", "Flatten", "Softmax"])
+def test_a_layer_behind_that_quantizer_is_refused(tmp_path: Path, ending: str, reader: str) -> None:
+    with pytest.raises(pefslc.CompileError, match="may only end the network"):
+        pefslc.load(quantized_classifier(tmp_path, ending, 0.0043, 0, reader))
+
+
+def test_a_reshape_between_that_quantizer_and_its_dequantizer_is_refused(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    y = m.node("Softmax", m.quant(m.input([1, 6], "x"), 0.125, 5), axis=-1)
+    parameters = (m.constant(0.0043), m.constant(0, dtype=np.uint8))
+    codes = m.node("Reshape", m.node("QuantizeLinear", y, *parameters), m.constant([1, 2, 3], dtype=np.int64))
+    m.output(m.node("DequantizeLinear", codes, *parameters))
+    with pytest.raises(pefslc.CompileError, match="read behind a quantizer"):
+        pefslc.load(m.save(tmp_path))
+
+
+def test_scales_per_channel_behind_a_softmax_are_refused(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    y = m.node("Softmax", m.quant(m.input([1, 2], "x"), 0.125, 5), axis=-1)
+    parameters = (m.constant([0.0043, 0.01]), m.constant([0, 0], dtype=np.uint8))
+    m.output(m.node("DequantizeLinear", m.node("QuantizeLinear", y, *parameters), *parameters))
+    with pytest.raises(pefslc.CompileError, match="only a quantizer with one scale"):
+        pefslc.load(m.save(tmp_path))
+
+
+def test_qlinear_softmax_of_an_older_opset_than_the_file_is_refused(tmp_path: Path) -> None:
+    path = quantized_classifier(tmp_path, "qlinear", 0.0043, 0)
+    model = onnx.load(path)
+    (node,) = (n for n in model.graph.node if n.op_type == "QLinearSoftmax")
+    next(a for a in node.attribute if a.name == "opset").i = 11
+    onnx.save(model, path)
+    with pytest.raises(pefslc.CompileError, match="of opset 11 in a model of opset 13"):
+        pefslc.load(path)
+
+
+def test_of_a_float_model_with_classes_the_same_ones_are_counted_and_the_logits_measured(tmp_path: Path) -> None:
+    """Class 4 is not nearer to class 3 than class 0 is."""
+    m = ModelBuilder()
+    y = m.node("MatMul", m.input([1, 6], "x"), m.constant(normal((6, 5), 0.5)))
+    m.output(m.node("ArgMax", y, axis=1))
+    path = m.save(tmp_path)
+    (classes,) = pefslc.load(path).run(X).values()
+    program = pefslc.compile(path, target="c", fmt="Q3.1")
+    (ours,) = program.run(X).values()
+    same = int((ours == classes).sum())
+    assert 10 < same < 40, "of use only where some differ"
+    text = str(program.verify({"x": X, "y_ref64": classes}))
+    assert f"c and the float model: the same class on {same} of 40, {same / 40:.1%}" in text
+    assert f"c and 'y_ref64': the same class on {same} of 40" in text
+    assert "'y_ref64' and the float model: the same class on 40 of 40" in text
+    assert "c and the float model: off by at most" in text
+    assert "c and 'y_ref64': off" not in text

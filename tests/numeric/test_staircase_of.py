@@ -347,6 +347,7 @@ def test_the_zero_point_is_added_before_or_after_rounding() -> None:
 def test_the_filter_is_generous() -> None:
     """The margin stays thousands of times above float64's rounding: a change here needs a new argument."""
     assert stages_module.FILTER == 2.0**-40
+    assert stages_module._FILTER_OF_STAGE == 2.0**-49, "of a stage in a chain with a function: 16 roundings"
 
 
 @pytest.mark.parametrize("factor", [F(1), F(-3, 7), F(0)])

@@ -47,7 +47,13 @@ def test_a_wide_product_is_the_exact_floor(data: st.DataObject) -> None:
     bound = min((1 << 90) // (last + 1), 1 << 88)
     lines = data.draw(st.lists(st.tuples(st.integers(-bound, bound), st.integers(-(1 << 89), 1 << 89)), min_size=1))
     domain = Staircase(-last - 1, last, -999, np.zeros((1, 1999), dtype=np.int64), np.ones(1, dtype=np.int64))
-    wide = WideAffine.of(domain, [m for m, _ in lines], [b for _, b in lines], shift)
+    wide = WideAffine.of(
+        (domain.domain_low, domain.domain_high),
+        (domain.low, domain.high),
+        [m for m, _ in lines],
+        [b for _, b in lines],
+        shift,
+    )
     if wide is None:
         return
     points = data.draw(st.lists(st.integers(-last - 1, last), min_size=1))
@@ -58,8 +64,7 @@ def test_a_wide_product_is_the_exact_floor(data: st.DataObject) -> None:
 
 def test_words_that_64_bits_do_not_hold_are_refused() -> None:
     def wide(last: int, multiplier: int, offset: int) -> WideAffine | None:
-        domain = Staircase(-last, last, 0, np.zeros((1, 1), dtype=np.int64), np.ones(1, dtype=np.int64))
-        return WideAffine.of(domain, [multiplier], [offset], 59)
+        return WideAffine.of((-last, last), (0, 1), [multiplier], [offset], 59)
 
     assert wide(1 << 20, 1 << 70, 1 << 89) is not None
     assert wide(1 << 20, 1 << 72, 0) is None

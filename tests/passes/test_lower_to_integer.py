@@ -20,6 +20,7 @@ from pefslc.ir.quantized import Relu
 from pefslc.ir.text import print_graph
 from pefslc.numeric.line import BentLine
 from pefslc.passes.drop_identities import DropIdentities
+from pefslc.passes.integer_builder import HOW_TO_QUANTIZE
 from pefslc.passes.lower_to_integer import LowerToInteger
 from pefslc.passes.manager import check_pass, run_passes
 from pefslc.passes.merge_stages import MergeStages
@@ -192,7 +193,7 @@ def test_a_multiple_on_no_grid_of_the_others(tmp_path: Path) -> None:
     x = start(m)
     m.output(m.node("Add", m.quant(x), m.node("Mul", x, m.constant(1e-16), name="small"), name="a"))
     assert refusal(m, tmp_path) == (
-        "error[PEF0313]: the scales of add's inputs have no common grid within 62 bits\n"
+        "error[PEF0313]: on the common grid of the scales of add's inputs sums take 83 bits, and 62 are there\n"
         "  at:   a (Add), tensor 't3'\n"
         "  help: quantize the result of small (Mul), tensor 't2', too (QuantIdentity); or share one quantizer between "
         "the branches, or use power-of-two scales"
@@ -209,10 +210,11 @@ def test_float_weights_and_a_tensor_that_is_not_quantized_together(tmp_path: Pat
     assert refusal(m, tmp_path) == (
         "error[PEF0311]: the weights are not quantized\n"
         "  at:   c1 (Conv), tensor 't1'\n"
-        "  help: train with brevitas.nn.QuantConv2d / QuantLinear and export with export_qonnx\n"
+        "  help: train with brevitas.nn.QuantConv2d / QuantLinear and export with export_qonnx; ONNX Runtime's "
+        "quantize_static with QuantFormat.QDQ does all but nodes_to_exclude and types not in op_types_to_quantize\n"
         "error[PEF0310]: relu reads a tensor that is not quantized\n"
         "  at:   r2 (Relu), tensor 't4'\n"
-        "  help: quantize the result of c2 (Conv), tensor 't3' (QuantIdentity or QuantReLU)"
+        f"  help: quantize the result of c2 (Conv), tensor 't3' ({HOW_TO_QUANTIZE})"
     )
 
 
@@ -283,7 +285,7 @@ REFUSED: list[tuple[Build, str]] = [
     (lambda m, x: m.node("Transpose", x, perm=[1, 0, 2, 3]), "Transpose with perm=[1, 0, 2, 3] moves the batch axis"),
     (lambda m, x: m.node("Add", x, m.quant("x", 0.25)), "input 'x' has two different quantizers"),
     (lambda m, _: m.quant(m.node("Sigmoid", "x")), "input 'x' has a function before its quantizer"),
-    (far_scales, "the scales of add's inputs have no common grid"),
+    (far_scales, "on the common grid of the scales of add's inputs sums take"),
     (scale_per_channel_then_conv, "quantize its input per tensor, or with power-of-two scales, for the weights take"),
     (scales_per_channel_far_apart, "conv reads a tensor with one scale per channel"),
     (offset_before_padding, "conv pads with 0, and no code of its input is worth 0"),

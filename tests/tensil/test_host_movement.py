@@ -258,3 +258,10 @@ def test_native_arithmetic_reads_channels_that_come_last(tmp_path: Path) -> None
         assert verification.distance is not None
         assert verification.distance.worst.relative < 0.05
         assert program.run(data)[program.graph.outputs[0].name].shape == (8, 4, 6, 2)
+
+
+def test_a_number_without_axes_is_refused_and_nothing_else_is_tried_of_it(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    m.output(m.quant(m.input([], "x"), 0.25, 4))
+    with pytest.raises(pefslc.CompileError, match="is a single number, without a batch axis"):
+        pefslc.compile(m.save(tmp_path), target="tensil")

@@ -79,7 +79,7 @@ class _Selector:
         self.readers.update(o.value.name for o in self.graph.outputs)
         self.moved = {op.result.name for op in self.graph.ops if is_arrangement(op)}
         for graph_input in self.graph.inputs:
-            view = host_view(self.graph, graph_input.value) if graph_input.value.type.shape[0] == 1 else None
+            view = host_view(self.graph, graph_input.value) if graph_input.value.type.shape[:1] == (1,) else None
             if view is None:
                 self._collect(graph_input.value, lambda value: self._store(value, Layout.of(value.type.shape)))
             else:

@@ -1,0 +1,51 @@
+"""Constants that are out of proportion to the weights: which layer's table takes them, and what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pefslc.ir.integer import Requantize
+from pefslc.numeric.stages import FunctionStage
+from pefslc.targets.c.steps import DepthwiseStep, DotStep, Program, Step
+
+__all__ = ["out_of_proportion"]
+
+_FOR_A_FUNCTION = 1 << 16  # bytes; and for a network without one
+
+
+def out_of_proportion(program: Program, step_bytes: Sequence[int]) -> str:
+    """What to say behind the bytes of constants: "" where they are at most twice the weights and 64 kB a function.
+
+    step_bytes  of each step's constants
+    """
+    weights, others = 0, list[tuple[int, Step]]()
+    for step, count in zip(program.steps, step_bytes, strict=True):
+        own = _weight_bytes(step)
+        weights += own
+        others.append((count - own, step))
+    functions = sum(_has_function(op) for step in program.steps for op in step.ops)
+    total = sum(step_bytes)
+    if total <= 2 * weights + _FOR_A_FUNCTION * max(functions, 1):
+        return ""
+    largest, step = max(others, key=lambda other: other[0])
+    tables = [op for op in step.ops if "table" in program.implementation.get(op.result.name, "")]
+    if not tables:
+        return ""
+    each = f", {total / weights:.0f} times the weights" if weights else ""
+    table = tables[-1].result
+    return (
+        f"{each}: {largest:,} of them in {table.origin.short}: {program.implementation[table.name]}; "
+        "fewer output bits, a folded BatchNorm or power-of-two scales save most of them"
+    )
+
+
+def _weight_bytes(step: Step) -> int:
+    if not isinstance(step, DotStep | DepthwiseStep):
+        return 0
+    return sum(int(part.weight.size) for part in step.parts) * step.weight_type.bytes
+
+
+def _has_function(op: object) -> bool:
+    if not isinstance(op, Requantize) or op.staircase.chains is None:
+        return False
+    return any(isinstance(stage, FunctionStage) for stage in op.staircase.chains.stages)
