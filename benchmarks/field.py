@@ -92,7 +92,8 @@ def row(model: FieldModel, folder: Path, seconds: int) -> str:
             model.write(folder)
     found = [_judged(file, target, arch, model.arguments, seconds) for target, arch in TARGETS]
     runtime = next((verdict.runtime for verdict in found if verdict.runtime), "")
-    reasons = "; ".join(dict.fromkeys(verdict.reason for verdict in found if verdict.reason))
+    messages = {verdict.reason.split(" (and ")[0]: verdict.reason for verdict in found if verdict.reason}
+    reasons = "; ".join(messages.values())
     return f"| {' | '.join((model.exporter, model.name, *(verdict.cell for verdict in found), runtime, reasons))} |"
 
 
