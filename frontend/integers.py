@@ -41,6 +41,7 @@ def also_for_integers(operator: Moves) -> Either:
         if not any(t.name in builder.integers for t in node.inputs):
             return operator(builder, node)
         tensors = _operands(builder, node)
+        _check_chooses(node)
         if node.op_type == "Pad":
             _pad_with_zero(node, tensors[0])
         for i, tensor in enumerate(tensors):
@@ -100,6 +101,18 @@ def _moved_channels(
             )
         numbers[op.result.name] = evaluate_op(op, operands)
     return [numbers[value.name].astype(np.int64) for value in results]
+
+
+def _check_chooses(node: Node) -> None:
+    """Raise where the node computes new numbers of integers: between neighbours, which are integers again."""
+    mode = node.raw.attrs.get("mode", "nearest")
+    if node.op_type in ("Resize", "Upsample") and mode not in ("nearest", b"nearest"):
+        raise node.fault(
+            Code.UNSUPPORTED_OPERATOR,
+            f"{node.op_type} of integers between {mode} neighbours is not supported: it would round, and ONNX does not "
+            "say how",
+            hint="quantize_static with QuantFormat.QDQ resizes values and quantizes the result",
+        )
 
 
 def _pad_with_zero(node: Node, tensor: IntegerTensor) -> None:

@@ -217,3 +217,17 @@ def test_both_targets(target: str, shape: tuple[int, ...], factors: tuple[int, .
     (values,) = program.run(x).values()
     expected = [evaluate_model(m.build(), row[None])[0].astype(float) for row in x]
     np.testing.assert_array_equal(values, np.array(expected))
+
+
+@pytest.mark.parametrize("op", ["Resize", "Upsample"])
+def test_integers_between_linear_neighbours_are_refused(op: str, tmp_path: Path) -> None:
+    """QOperator files have it: the result is an integer again, and ONNX does not say how it is rounded."""
+    m = ModelBuilder(opset=13 if op == "Resize" else 9)
+    parameters = m.constant(0.125), m.constant(3, dtype=np.uint8)
+    codes = m.node("QuantizeLinear", m.input([1, 2, 3, 3]), *parameters)
+    scales = m.constant([1, 1, 2, 2])
+    codes = m.node(op, codes, *([""] if op == "Resize" else []), scales, mode="linear")
+    m.output(m.node("DequantizeLinear", codes, *parameters))
+    text = refusal_of(m, tmp_path)
+    assert f"{op} of integers between linear neighbours is not supported: it would round" in text
+    assert "QuantFormat.QDQ" in text
