@@ -91,7 +91,11 @@ def test_on_the_tcu_the_advice_helps(tmp_path: Path) -> None:
         program.verify({"x": inputs(4)}).require()
 
 
-def test_sums_of_more_than_62_bits_are_refused_with_their_width(tmp_path: Path) -> None:
-    path = network(tmp_path, "Add", 4, scales(1, 4) * np.float32(2.0**-60), float(np.float32(0.3)), bits=16)
+def test_sums_of_more_than_62_bits_are_refused_with_their_width_where_no_quantizer_follows(tmp_path: Path) -> None:
+    lhs, rhs = scales(1, 4) * np.float32(2.0**-60), float(np.float32(0.3))
     with pytest.raises(pefslc.CompileError, match=r"sums take (6[3-9]|[7-9]\d|1\d\d) bits, and 62 are there"):
-        pefslc.compile(path, target="c")
+        pefslc.compile(network(tmp_path, "Add", 4, lhs, rhs, bits=16, quantized=False), target="c")
+    path = network(tmp_path, "Add", 4, lhs, rhs, bits=16)
+    program = pefslc.compile(path, target="c", require_exact=True, check_passes=True)
+    (found,) = program.run(inputs(4)).values()
+    np.testing.assert_array_equal(found, exact(path, inputs(4)))
