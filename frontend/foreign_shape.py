@@ -13,13 +13,16 @@ from pefslc.geometry.shapes import Shape
 
 __all__ = ["foreign_shape"]
 
+_DIVISORS = ("blocksize", "dilations", "group", "kernel_shape", "num_outputs", "strides")
+_LARGEST = 1 << 24  # of an attribute; its square is no multiple of 2^64
+
 
 def foreign_shape(node: gs.Node, shapes: Mapping[str, Shape], opset: int) -> Shape | None:
     """The shape of the node's first output given those of its inputs (by ONNX name); None where it is not known.
 
     Only standard operators are known; inference from the *values* of inputs (Resize, Slice) is not tried.
     """
-    if node.domain not in (None, "", "ai.onnx") or not node.outputs:
+    if node.domain not in (None, "", "ai.onnx") or not node.outputs or not _divides_safely(node):
         return None
     try:
         proto = OnnxExporter.export_node(node)
@@ -41,3 +44,12 @@ def foreign_shape(node: gs.Node, shapes: Mapping[str, Shape], opset: int) -> Sha
     if tensor.elem_type != onnx.TensorProto.FLOAT:
         return None  # integers, which no value holds
     return shape if shape and all(d.HasField("dim_value") for d in dims) else None
+
+
+def _divides_safely(node: gs.Node) -> bool:
+    """Whether the inference divides by nothing that is 0 or wraps around to it: in C++ that ends the process."""
+    for name, value in node.attrs.items():
+        numbers = [n for n in (value if isinstance(value, list | tuple) else [value]) if isinstance(n, int)]
+        if any(abs(n) > _LARGEST or (name in _DIVISORS and n < 1) for n in numbers):
+            return False
+    return True
