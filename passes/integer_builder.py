@@ -144,7 +144,9 @@ class IntegerBuilder:
         them fit 62 bits.
         """
         operands = [self.affine(v, reader) for v in values]
-        rows, grids = factors_on_grids([operand.steps for operand in operands])
+        # A code that is always 0 is worth 0 whatever its step: it demands no grid.
+        leading = next((o for o in operands if _largest(o.codes)), operands[0])
+        rows, grids = factors_on_grids([(o if _largest(o.codes) else leading).steps for o in operands])
         reaches = (
             sum(abs(f) * _largest(o.codes) for f, o in zip(of_channel, operands, strict=True))
             for of_channel in zip(*rows, strict=True)

@@ -99,3 +99,21 @@ def test_sums_of_more_than_62_bits_are_refused_with_their_width_where_no_quantiz
     program = pefslc.compile(path, target="c", require_exact=True, check_passes=True)
     (found,) = program.run(inputs(4)).values()
     np.testing.assert_array_equal(found, exact(path, inputs(4)))
+
+
+@pytest.mark.parametrize("op", ["Add", "Sub"])
+@pytest.mark.parametrize("quantized", [True, False])
+def test_a_branch_that_is_always_0_demands_no_grid(tmp_path: Path, op: str, quantized: bool) -> None:
+    for name, lhs, rhs in (("large", 1e30, 0.25), ("small", scales(1, 4), 1e-30), ("both", 1e30, 2e30)):
+        folder = tmp_path / name
+        folder.mkdir()
+        m = ModelBuilder()
+        x = m.quant(m.input(list(SHAPES[4]), "x"), 0.125, 5)
+        y, zero = m.node("Conv", x, m.weight(normal((4, 3, 1, 1), 0.5), 0.25, 4)), m.node("Sub", x, x)
+        zero = m.node("Conv", m.quant(zero, 0.125, 5), m.weight(np.zeros((4, 3, 1, 1)), 0.25, 4))
+        total = m.node(op, m.quant(y, lhs, 5), m.quant(zero, rhs, 5))
+        m.output(m.quant(total, 0.25, 6) if quantized else total)
+        path = m.save(folder)
+        program = pefslc.compile(path, target="c", check_passes=True)
+        (found,) = program.run(inputs(4)).values()
+        np.testing.assert_array_equal(found, exact(path, inputs(4)))
