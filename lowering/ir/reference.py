@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["evaluate_op", "evaluate_quantized", "evaluate_values", "in_chunks", "stream_values"]
 
 Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
 
 _BYTES_AT_ONCE = 1 << 27
 
@@ -73,6 +74,7 @@ def stream_values(graph: Graph, inputs: Mapping[str, Floats]) -> Iterator[tuple[
     assert graph.level is Level.QUANTIZED
     quantized = cast("QuantizedGraph", graph)
     last_reader = {value.name: i for i, op in enumerate(graph.ops) for value in op.operands}
+    rescaled = _read_by_affine(quantized)
     values: dict[str, Floats] = {}
     given: dict[str, _Given] = {}
     for graph_input in graph.inputs:
@@ -83,18 +85,22 @@ def stream_values(graph: Graph, inputs: Mapping[str, Floats]) -> Iterator[tuple[
         operands = [values[v.name] for v in op.operands]
         source = _given(op, [given.get(v.name) for v in op.operands])
         if isinstance(op, Quantize):
-            result = _quantized(op, operands[0], source)
+            codes = _quantized(op, operands[0], source)
+            result = dequantize(codes, op.quantization, op.channel_axis)
+            source = _of_codes(codes, op) if op.result.name in rescaled else None
+        elif isinstance(op, BiasAdd | Scaling) and source is not None and source.is_line:
+            result = source.on_line()
         else:
             result = evaluate_op(op, operands)
-            if isinstance(op, Constant | Structural) and source is not None and not source.stages:
-                source = _Given(result)
+            if isinstance(op, Constant | Structural) and source is not None:
+                source = _Given(evaluate_op(op, [source.source]), source.stages) if source.stages else _Given(result)
         for value in op.operands:
             if last_reader[value.name] == i:
                 values.pop(value.name, None)
                 given.pop(value.name, None)
         if op.result.name in last_reader:
             values[op.result.name] = result
-            if source is not None and not isinstance(op, Quantize):
+            if source is not None:
                 given[op.result.name] = source
         yield op.result, result
 
@@ -105,6 +111,18 @@ class _Given:
 
     source: Floats
     stages: tuple[Stage, ...] = ()
+
+    @property
+    def is_line(self) -> bool:
+        """Whether all stages together are one multiplication and one addition."""
+        return bool(self.stages) and all(isinstance(s, Affine) and not s.has_root for s in self.stages)
+
+    def on_line(self) -> Floats:
+        """The values of a line: float64 rounds its two numbers, not what each stage makes on the way."""
+        whole, *others = cast("Sequence[Affine]", self.stages)
+        for stage in others:
+            whole = whole.then(stage)
+        return stage_values(whole, self.source, channel_axis=1)
 
 
 def _given(op: QuantizedOp, operands: Sequence[_Given | None]) -> _Given | None:
@@ -117,6 +135,10 @@ def _given(op: QuantizedOp, operands: Sequence[_Given | None]) -> _Given | None:
         case ((BatchNorm() | BiasAdd() | Scaling() | Relu() | LeakyRelu() | Clip()), [_Given() as x]):
             stages = (*x.stages, op.stage)
         case _:
+            if isinstance(op, Transpose | Reshape) and operands[0] is not None:  # stages of one channel move along
+                return (
+                    operands[0] if all(isinstance(s, Affine) and s.channels == 1 for s in operands[0].stages) else None
+                )
             found = [x for x in operands if x is not None and not x.stages]
             return found[0] if isinstance(op, Structural) and len(found) == len(operands) else None
     decidable = all(isinstance(s, Affine | LeakyReluStage | ClipStage) for s in stages)
@@ -124,12 +146,27 @@ def _given(op: QuantizedOp, operands: Sequence[_Given | None]) -> _Given | None:
     return _Given(x.source, stages) if decidable and roots <= 1 else None
 
 
-def _quantized(op: Quantize, x: Floats, given: _Given | None) -> Floats:
+def _quantized(op: Quantize, x: Floats, given: _Given | None) -> Codes:
     if given is not None:
-        codes = quantize_behind(given.stages, op.quantizer, given.source, op.channel_axis)
-    else:
-        codes = _quantize_rounded(op.quantizer, _apply(op.stages, x, op.channel_axis), op.channel_axis)
-    return dequantize(codes, op.quantization, op.channel_axis)
+        return quantize_behind(given.stages, op.quantizer, given.source, op.channel_axis)
+    return _quantize_rounded(op.quantizer, _apply(op.stages, x, op.channel_axis), op.channel_axis)
+
+
+def _read_by_affine(graph: QuantizedGraph) -> set[str]:
+    """The names of what an affine operation reads, perhaps moved: codes times a step, divided by it, are codes."""
+    found = set[str]()
+    for op in reversed(graph.ops):
+        if isinstance(op, BiasAdd | Scaling) or (isinstance(op, Transpose | Reshape) and op.result.name in found):
+            found.add(op.input.name)
+    return found
+
+
+def _of_codes(codes: Codes, op: Quantize) -> _Given | None:
+    """What a quantizer made, as its codes and their scale; None where the scale goes along another axis."""
+    q = op.quantization
+    if q.scale.per_channel and op.channel_axis != 1:
+        return None
+    return _Given((codes - q.zero_point).astype(np.float64), (Affine.product(q.scale.steps),))
 
 
 def in_chunks(graph: Graph, inputs: Mapping[str, Floats]) -> Iterator[dict[str, Floats]]:
@@ -162,7 +199,7 @@ def evaluate_op(op: QuantizedOp, operands: list[Floats]) -> Floats:
         case QuantizedConstant():
             return dequantize(op.codes.data, op.quantization, channel_axis=0)
         case Quantize():
-            return _quantized(op, operands[0], None)
+            return dequantize(_quantized(op, operands[0], None), op.quantization, op.channel_axis)
         case Conv():
             bias = operands[2] if op.bias is not None else None
             return _conv(operands[0], operands[1], bias, op.window, op.groups)
@@ -197,7 +234,7 @@ def evaluate_op(op: QuantizedOp, operands: list[Floats]) -> Floats:
             return np.concatenate(operands, axis=op.axis)
 
 
-def _quantize_rounded(quantizer: Quantizer, x: Floats, channel_axis: int) -> NDArray[np.int64]:
+def _quantize_rounded(quantizer: Quantizer, x: Floats, channel_axis: int) -> Codes:
     """The codes of values that float64 arithmetic may have rounded: the quotient by the scale is one more such value.
 
     It heals what it can: where code * scale is no float64, the number next to it may lie below, and its floor, which

@@ -96,6 +96,26 @@ def picture(folder: Path, *, kind: str = "uint8", weights: float = 0.25) -> Path
     return m.save(folder)
 
 
+@pytest.mark.parametrize("op", ["", "Relu", "HardSwish"])
+@pytest.mark.parametrize("moved", [False, True])
+def test_codes_that_come_out_are_integers_in_the_evaluation_too(tmp_path: Path, op: str, moved: bool) -> None:
+    """Codes times 0.02, divided by 0.02, are no integers in float64."""
+    m = ModelBuilder(opset=21)
+    first, last = parameters(m, 0.0131, 3, "int8"), parameters(m, 0.02, -100, "int8")
+    x = m.node("DequantizeLinear", m.node("QuantizeLinear", m.input([1, 2, 4, 4], "x"), *first), *first)
+    y = m.node("QuantizeLinear", m.node(op, x) if op else x, *last)
+    m.output(m.node("Transpose", y, perm=[0, 2, 3, 1]) if moved else y)
+    m.outputs[0].type.tensor_type.elem_type = TensorProto.INT8
+    path = m.save(tmp_path)
+    x = np.random.default_rng(2).normal(0, 0.6, (20, 2, 4, 4))
+    (evaluated,) = pefslc.load(path).run(x).values()
+    assert np.array_equal(evaluated, np.rint(evaluated))
+    program = pefslc.compile(path, target="c")
+    program.verify({"x": x}).require()
+    (found,) = program.run(x).values()
+    np.testing.assert_array_equal(found, evaluated)
+
+
 @pytest.mark.parametrize("target", ["c", "tensil"])
 def test_a_picture_of_bytes_that_the_model_normalizes(tmp_path: Path, target: str) -> None:
     """No number lies near a tie of the quantizer: float64 decides, too."""
