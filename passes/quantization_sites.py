@@ -47,7 +47,7 @@ def quantization_sites(graph: Graph) -> tuple[Value, ...]:
         if not isinstance(op, Constant | QuantizedConstant):
             search.visit(op)
     for output in graph.outputs:
-        if search.states[output.value.name] is _State.OPEN:
+        if search.states.get(output.value.name) is _State.OPEN:  # a constant has no state
             search.demand(output.value)
     order = {v.name: i for i, v in enumerate([*(i.value for i in graph.inputs), *(op.result for op in graph.ops)])}
     return tuple(sorted(search.sites.values(), key=lambda value: order[value.name]))

@@ -87,7 +87,8 @@ def _stage_preimage(stage: Stage, channel: int, of: HalfLines) -> HalfLines | No
                 return None
             return of.moved(-stage.addend[c] - stage.offset[c]).scaled(1 / stage.factor[c])
         case LeakyReluStage():
-            return _leaky_preimage(stage.alpha(channel), of)
+            alpha = stage.alpha(channel)
+            return _leaky_preimage(alpha, of) if alpha >= 0 else None
         case ClipStage():
             if stage.high is not None:
                 of = replace(of, nowhere=of.nowhere | (~of.everywhere & ~of.hold(stage.high)))

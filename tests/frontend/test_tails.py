@@ -306,3 +306,12 @@ def test_of_a_float_model_with_classes_the_same_ones_are_counted_and_the_logits_
     assert "'y_ref64' and the float model: the same class on 40 of 40" in text
     assert "c and the float model: off by at most" in text
     assert "c and 'y_ref64': off" not in text
+
+
+@pytest.mark.parametrize("fmt", [None, "Q3.4"])
+def test_a_softmax_of_a_constant_is_refused(tmp_path: Path, fmt: str | None) -> None:
+    m = ModelBuilder()
+    m.node("Relu", m.input([1, 6], "x"))
+    m.output(m.node("Softmax", m.constant(normal((1, 6), 0.5))))
+    with pytest.raises(pefslc.CompileError):
+        pefslc.compile(m.save(tmp_path), target="c", fmt=fmt)

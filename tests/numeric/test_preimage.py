@@ -85,6 +85,7 @@ def test_each_channel_has_its_own_preimage() -> None:
         Affine((F(1),), (F(0),), (F(2),), (F(0),)),
         Affine((F(-1),), (F(0),), (F(1),), (F(0),)),
         Affine((F(0),), (F(0),), (F(1),), (F(0),)),
+        bent(F(-1, 2)),
         SnapStage(F(1, 2)),
         FunctionStage(Call(Function.EXP, (X,))),
     ],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from builders import ModelBuilder, import_bytes, lower
 from oracle import quantize_value
@@ -87,3 +88,14 @@ def test_sums_that_fit_stay_exact(tmp_path: Path) -> None:
     graph = lower(import_bytes(m, tmp_path))
     assert not sums_of(graph)
     assert len(list(graph.of_type(Requantize))) >= 1
+
+
+@pytest.mark.parametrize("alpha", [-0.5, -0.1])
+def test_an_activation_that_falls_is_refused(alpha: float, tmp_path: Path) -> None:
+    m = network((0.123, 0.157, 2.3e-6, 0.3), [500000, -400001], [0.0, 0.0], relu=True)
+    relu = next(n for n in m.nodes if n.op_type == "Relu")
+    relu.op_type = "LeakyRelu"
+    relu.attribute.append(helper.make_attribute("alpha", alpha))
+    with pytest.raises(CompileError) as caught:
+        lower(import_bytes(m, tmp_path))
+    assert [p.code for p in caught.value.problems] == [Code.NO_COMMON_GRID]
