@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_DATA_BYTES", "ExternalData"]
 
 MOST_DATA_BYTES = 1 << 30  # of all tensors of a model together, unless the user says otherwise
-_SELF_CONTAINED = "save it self-contained: onnx.save(onnx.load(path), new_path)"
+_SELF_CONTAINED = "export the model again, with the data in it (torch: external_data=False) or in a file beside it"
 _BESIDE = "the model and its data belong together: copy both into one folder, under the names that the export gave them"
 _MORE = "--data-limit reads more"  # how much is known at the end
 _BITS: dict[int, int] = {
@@ -140,7 +140,7 @@ class ExternalData:
         file = os.path.realpath(os.path.join(folder, location))
         if os.path.dirname(file) != folder:
             raise _Refused(
-                f"is stored in {quote(location)}, a link that leads out of the model's folder", _SELF_CONTAINED
+                f"is stored in {quote(location)}, a link to another folder than the model's", _SELF_CONTAINED
             )
         # The end is no link any more, unless somebody changes it just now; no pipe may make us wait.
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)

@@ -108,7 +108,7 @@ def _remedy(op: Conv2d | Dense | Sum | SumPool | Rescale, limits: TargetLimits, 
 def _fewer_bits(op: Conv2d | Dense, excess_bits: int) -> str | None:
     """Widths that would fit, both about as much narrower: a bit less halves the products. None where none are left."""
     codes = op.input.type.codes
-    inputs = bits_for_range(codes.low, codes.high) - (codes.low >= 0)
+    inputs = (codes.high - codes.low).bit_length()  # as the quantizer has them, whatever its zero point
     weights = bits_for_range(min(int(op.weight.data.min()), -1), int(op.weight.data.max()))
     fewer = weights - (excess_bits + 1) // 2, inputs - excess_bits // 2
     if min(fewer) < _FEWEST_BITS:

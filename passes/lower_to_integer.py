@@ -377,9 +377,9 @@ def _transpose(builder: IntegerBuilder, op: Transpose) -> Lowered:
     if op.permutation[1] != 1 and (x.tail or x.value.type.codes.scale.per_channel):
         raise CompileError(
             Code.SCALE_PER_CHANNEL,
-            "Transpose moves channels of different scales",
+            f"channels of different {'biases' if x.tail else 'scales'} cannot become rows or columns",
             at=op.result.origin,
-            hint=f"quantize the result of {op.input.origin} per tensor",
+            hint=f"quantize the result of {op.input.origin} with one scale",
         )
     result = with_codes_of(op.result, x.value)
     return Lowered(builder.append(Transpose(result=result, input=x.value, permutation=op.permutation)), x.tail)

@@ -159,7 +159,7 @@ def _totals(rows: Sequence[LayerRow], cycles: int | None = None, proved: str = "
         parts.append(f"{cycles:,} modelled cycles")
     widest = max((r.accumulator_bits or 0 for r in rows), default=0)
     parts.append(f"widest accumulator {widest} bits")
-    if any(r.implementation for r in rows):
+    if proved and (not rows or any(r.implementation for r in rows)):
         parts.append(proved)
     return ", ".join(parts)
 

@@ -14,7 +14,7 @@ from pefslc.artifacts.costs import CostReport, Costs, LayerCost, macs, useful_ma
 from pefslc.artifacts.sidecar import JsonObject
 from pefslc.diagnostics.errors import Origin, quote
 from pefslc.ir.graph import Graph
-from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Round, Sum, SumPool
+from pefslc.ir.integer import Clamp, Conv2d, Dense, Lookup, Product, Requantize, Rescale, Round, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
 from pefslc.ir.value import Op, Value
 from pefslc.numeric.accumulate import bits_for_range
@@ -26,6 +26,7 @@ from pefslc.targets.protocol import OpReport
 
 __all__ = ["LayerRow", "certified", "cost_report", "exact_to", "layer_rows", "verdict"]
 
+_STARTS = Conv2d | Dense | Sum | SumPool | MaxPool | Requantize | Round | Clamp | Lookup | Product
 _MOVES = Reshape | Transpose | Pad | Slice | Upsample | Concat
 
 
@@ -161,9 +162,9 @@ def _groups(graph: Graph, reports: Mapping[str, OpReport] | None) -> list[_Group
     groups: list[_Group] = []
     for op in graph.ops:
         source = op.operands[0].name if op.operands else ""
-        if isinstance(op, Requantize | Round | Clamp) and source in group_of and len(consumers[source]) == 1:
+        if isinstance(op, Requantize | Round | Clamp | Lookup) and source in group_of and len(consumers[source]) == 1:
             group = group_of[source]
-        elif isinstance(op, Conv2d | Dense | Sum | SumPool | MaxPool | Requantize | Round | Clamp) or (
+        elif isinstance(op, _STARTS) or (
             reports is not None
             and (not certified(op, reports) or (op.result.name in reports and reports[op.result.name].cycles))
         ):

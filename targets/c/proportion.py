@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pefslc.ir.integer import Requantize
-from pefslc.numeric.stages import FunctionStage
+from pefslc.numeric.stages import Affine, FunctionStage, LeakyReluStage
 from pefslc.targets.c.steps import DepthwiseStep, DotStep, Program, Step
 
 __all__ = ["out_of_proportion"]
@@ -35,8 +35,17 @@ def out_of_proportion(program: Program, step_bytes: Sequence[int]) -> str:
     table = tables[-1].result
     return (
         f"{each}: {largest:,} of them in {table.origin.short}: {program.implementation[table.name]}; "
-        "fewer output bits, a folded BatchNorm or power-of-two scales save most of them"
+        f"{_remedy(tables[-1])}"
     )
+
+
+def _remedy(op: object) -> str:
+    """A table has the size of the output; what is a line and a rounding needs none, but for a root or long scales."""
+    chains = op.staircase.chains if isinstance(op, Requantize) else None
+    if chains is None or any(isinstance(stage, FunctionStage | LeakyReluStage) for stage in chains.stages):
+        return "each output bit less halves them"
+    folded = any(isinstance(stage, Affine) and stage.has_root for stage in chains.stages)
+    return f"{'a folded BatchNorm' if folded else 'power-of-two scales'} or fewer output bits save most of them"
 
 
 def _weight_bytes(step: Step) -> int:

@@ -145,7 +145,7 @@ def test_a_link_is_followed_only_within_the_folder(tmp_path: Path) -> None:
     link.unlink()
     (tmp_path / "outside.bin").write_bytes(bytes(10_000))
     link.symlink_to("../outside.bin")
-    assert refusal(path).endswith("is stored in 'link.bin', a link that leads out of the model's folder")
+    assert refusal(path).endswith("is stored in 'link.bin', a link to another folder than the model's")
     link.unlink()
     link.symlink_to("link.bin")
     assert "'link.bin'" in refusal(path) or "cannot be read" in refusal(path)
