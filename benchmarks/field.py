@@ -38,8 +38,8 @@ _SECONDS = 120
 class Verdict:
     """What became of a model on a target.
 
-    cell     "exact", "bounded: so many outputs", "-" where it was refused, or what is wrong
-    runtime  how many outputs of the exporter's own runtime, in float32, are others
+    cell     "exact", "bounded", with how many outputs where that is counted, "-" where it was refused, or what is wrong
+    runtime  how many outputs of the exporter's own runtime, in float32, are others; of a float network, how far it is
     reason   of a refusal: its first problem, and how many more there are
     """
 
@@ -139,9 +139,13 @@ def judge(file: Path, target: str, arguments: dict[str, str | int]) -> tuple[str
     bounded = [c for c in ours if c.bounded]
     if unexpected:
         return f"{sum(c.differing for c in unexpected)} of {sum(c.count for c in unexpected)} differ", text, ""
+    if found.distance is not None:  # of a float network
+        worst = found.distance.worst
+        text = f"off the float network by at most {worst.largest:.3g} of {worst.reach:.3g}"
     if program.exact:
         return "exact", text, ""
-    return f"bounded: {sum(c.differing for c in bounded)} of {sum(c.count for c in bounded)}", "", ""
+    count = f": {sum(c.differing for c in bounded)} of {sum(c.count for c in bounded)}" if bounded else ""
+    return f"bounded{count}", text, ""
 
 
 if __name__ == "__main__":
