@@ -1,8 +1,9 @@
 """A quantized file by the definition of its operators, in float64: what its outputs are.
 
 ONNX' reference implementation evaluates each node with its real numbers in float64. What lies within 2^-40 of a tie
-there is taken as one: 1/10 of 5 codes is 1/2. ONNX Runtime's operators on codes are, by their definition,
-DequantizeLinear of the operands, the operator, QuantizeLinear of the result.
+there is taken as one: 1/10 of 5 codes is 1/2. Where a file computes constants, as the scale of weights from their largest,
+they are what its own type makes of them. ONNX Runtime's operators on codes are, by their definition, DequantizeLinear of
+the operands, the operator, QuantizeLinear of the result.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = ["evaluate", "write_definition"]
 _TIE = 2.0**-40
 Array = NDArray[np.generic]
 _CONTRIB = "com.microsoft"
+_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "Quant", "IntQuant", "BipolarQuant", "Trunc")
 _REAL = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
 # operator on codes: its operands (codes, scale, zero point), the scale of the result, its zero point, the bias
 _ON_CODES = {
@@ -50,11 +52,18 @@ def write_definition(path: Path) -> None:
 def evaluate(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """The outputs by name."""
     values: dict[str, Array] = {"": None}  # type: ignore[dict-item]
-    values |= {t.name: _wide(numpy_helper.to_array(t)) for t in model.graph.initializer}
+    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    values |= {name: _wide(array) for name, array in constants.items()}
     values |= {name: _wide(array) for name, array in inputs.items()}
     (opset,) = (entry.version for entry in model.opset_import if not entry.domain)
     for node in model.graph.node:
-        results = _results(node, [values[name] for name in node.input], opset)
+        if node.op_type not in _QUANTIZERS and all(name in constants for name in node.input):
+            attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+            operands = [constants[name] for name in node.input]
+            constants |= zip(node.output, _reference(node.op_type, operands, attributes, opset), strict=True)
+            results = [_wide(constants[name]) for name in node.output]
+        else:
+            results = _results(node, [values[name] for name in node.input], opset)
         values |= zip(node.output, results, strict=True)
     return {output.name: values[output.name] for output in model.graph.output}
 
