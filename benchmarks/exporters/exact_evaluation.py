@@ -1,9 +1,9 @@
 """A quantized file by the definition of its operators, in float64: what its outputs are.
 
 ONNX' reference implementation evaluates each node with its real numbers in float64. What lies within 2^-40 of a tie
-there is taken as one: 1/10 of 5 codes is 1/2. Where a file computes constants, as the scale of weights from their largest,
-they are what its own type makes of them. ONNX Runtime's operators on codes are, by their definition, DequantizeLinear of
-the operands, the operator, QuantizeLinear of the result.
+there is taken as one: 1/10 of 5 codes is 1/2. Where a file computes constants, as the scale of weights from their
+largest, they are what its own type makes of them. ONNX Runtime's operators on codes are, by their definition,
+DequantizeLinear of the operands, the operator, QuantizeLinear of the result.
 """
 
 from __future__ import annotations
