@@ -2,7 +2,7 @@
 
 usage: python benchmarks/field.py [FOLDER] [--only TEXT] [--seconds N]
 
-Nothing is fetched: each file is made here, by the exporter itself, where that is installed (`pip install ".[field]"`).
+Nothing is fetched: each file is made here, by the exporter itself, where that is installed (docs/field.md says how).
 With FOLDER, files are kept there, and used when they are there already. --only takes models with TEXT in their name or
 their exporter's. A model gets N seconds for each target.
 
@@ -73,7 +73,7 @@ def table(folder: Path, only: str, seconds: int) -> None:
     for name, family in families():
         lacking = [need for need in family.NEEDS if find_spec(need) is None]
         if lacking:
-            missing.append(f"{name}: not installed: {', '.join(lacking)}; pip install '.[field]'")
+            missing.append(f"{name}: not installed: {', '.join(lacking)}; docs/field.md says how")
             continue
         models = [model for model in family.models() if only in model.name or only in model.exporter]
         for exporter in dict.fromkeys(model.exporter for model in models):

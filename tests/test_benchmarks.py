@@ -170,7 +170,7 @@ def test_exporters_that_are_not_installed_are_named(
     family.NEEDS = ("numpy", "a_package_of_nobody")  # type: ignore[attr-defined]
     monkeypatch.setattr(field, "families", lambda: [("nobody_models", family)])
     field.table(tmp_path, "", 1)
-    assert "nobody_models: not installed: a_package_of_nobody; pip install '.[field]'" in capsys.readouterr().out
+    assert "nobody_models: not installed: a_package_of_nobody; docs/field.md says how" in capsys.readouterr().out
 
 
 def test_every_exporter_says_what_it_needs_without_having_it(field: ModuleType) -> None:
