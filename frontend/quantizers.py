@@ -23,7 +23,7 @@ from pefslc.numeric.stages import Affine, SnapStage
 __all__ = ["exact_scale", "import_bipolar_quant", "import_quant", "import_trunc", "positive_steps"]
 
 _LARGEST_ZERO_POINT = 1 << 31
-_LARGEST_INTEGER_SCALE = 1 << 53
+_INTEGER_SCALES = 1 << 53  # exclusive: below it, float64 has all
 
 
 def import_quant(builder: Builder, node: Node) -> Value:
@@ -175,7 +175,7 @@ def positive_steps(node: Node, index: int, *, integers: bool = False) -> NDArray
     integers  may be scales, too, where float64 has them
     """
     raw = node.constant(index, "scale")
-    if raw.dtype.kind != "f" and not (integers and raw.dtype.kind in "iu" and (raw <= _LARGEST_INTEGER_SCALE).all()):
+    if raw.dtype.kind != "f" and not (integers and raw.dtype.kind in "iu" and (raw.astype(np.float64) < _INTEGER_SCALES).all()):
         raise node.fault(Code.SCALE_VALUE, f"the scale holds {raw.dtype}, not floats")
     if not raw.size:
         raise node.fault(Code.SCALE_VALUE, "the scale is empty", hint="export the model again")
