@@ -175,7 +175,8 @@ def positive_steps(node: Node, index: int, *, integers: bool = False) -> NDArray
     integers  may be scales, too, where float64 has them
     """
     raw = node.constant(index, "scale")
-    if raw.dtype.kind != "f" and not (integers and raw.dtype.kind in "iu" and (raw.astype(np.float64) < _INTEGER_SCALES).all()):
+    exact = integers and raw.dtype.kind in "iu" and bool((raw.astype(np.float64) < _INTEGER_SCALES).all())
+    if raw.dtype.kind != "f" and not exact:
         raise node.fault(Code.SCALE_VALUE, f"the scale holds {raw.dtype}, not floats")
     if not raw.size:
         raise node.fault(Code.SCALE_VALUE, "the scale is empty", hint="export the model again")
