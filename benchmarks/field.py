@@ -2,9 +2,11 @@
 
 usage: python benchmarks/field.py [FOLDER] [--only TEXT] [--seconds N]
 
-Nothing is fetched: each file is made here, by the exporter itself, where that is installed (`pip install ".[field]"`).
+Nothing is fetched: each file is made here, by the exporter itself, where that is installed (docs/field.md says how).
 With FOLDER, files are kept there, and used when they are there already. --only takes models with TEXT in their name or
 their exporter's. A model gets N seconds for each target.
+
+A model's own row goes to stderr as soon as it is known. The table joins models of an exporter that are alike.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 
 from field_model import FieldModel
+from field_table import Row, joined, line
 
 HERE = Path(__file__).resolve().parent
 
@@ -35,8 +38,8 @@ _SECONDS = 120
 class Verdict:
     """What became of a model on a target.
 
-    cell     "exact", "bounded: so many outputs", "-" where it was refused, or what is wrong
-    runtime  how many outputs of the exporter's own runtime, in float32, are others
+    cell     "exact", "bounded", with how many outputs where that is counted, "-" where it was refused, or what is wrong
+    runtime  how many outputs of the exporter's own runtime, in float32, are others; of a float network, how far it is
     reason   of a refusal: its first problem, and how many more there are
     """
 
@@ -46,7 +49,7 @@ class Verdict:
 
 
 def main() -> None:
-    """Print the table, a row as soon as it is known; then the exporters that are not installed."""
+    """Print the table, an exporter as soon as all its models are known; then the exporters that are not installed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER")
     parser.add_argument("--only", default="", metavar="TEXT")
@@ -65,16 +68,21 @@ def main() -> None:
 
 def table(folder: Path, only: str, seconds: int) -> None:
     """The rows of every exporter that is installed."""
-    print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}", flush=True)
+    print(f"{line(HEADER)}\n|{'---|' * len(HEADER)}", flush=True)
     missing = []
     for name, family in families():
         lacking = [need for need in family.NEEDS if find_spec(need) is None]
         if lacking:
-            missing.append(f"{name}: not installed: {', '.join(lacking)}; pip install '.[field]'")
+            missing.append(f"{name}: not installed: {', '.join(lacking)}; docs/field.md says how")
             continue
-        for model in family.models():
-            if only in model.name or only in model.exporter:
-                print(row(model, folder, seconds), flush=True)
+        models = [model for model in family.models() if only in model.name or only in model.exporter]
+        for exporter in dict.fromkeys(model.exporter for model in models):
+            rows = []
+            for model in models:
+                if model.exporter == exporter:
+                    rows.append(row(model, folder, seconds))
+                    print(rows[-1], file=sys.stderr, flush=True)
+            print(*joined(rows), sep="\n", flush=True)
     print("".join(f"\n{line}" for line in missing), end="\n" if missing else "")
 
 
@@ -84,7 +92,7 @@ def families() -> Iterator[tuple[str, ModuleType]]:
         yield path.stem, importlib.import_module(f"exporters.{path.stem}")
 
 
-def row(model: FieldModel, folder: Path, seconds: int) -> str:
+def row(model: FieldModel, folder: Path, seconds: int) -> Row:
     """The model's row; its files are made where they are not in the folder."""
     file = folder / f"{model.name}.onnx"
     if not file.with_suffix(".npz").is_file():
@@ -94,7 +102,7 @@ def row(model: FieldModel, folder: Path, seconds: int) -> str:
     runtime = next((verdict.runtime for verdict in found if verdict.runtime), "")
     messages = {verdict.reason.split(" (and ")[0]: verdict.reason for verdict in found if verdict.reason}
     reasons = "; ".join(messages.values())
-    return f"| {' | '.join((model.exporter, model.name, *(verdict.cell for verdict in found), runtime, reasons))} |"
+    return Row(model.exporter, (model.name,), (*(verdict.cell for verdict in found), runtime, reasons))
 
 
 def _judged(file: Path, target: str, arch: str | None, arguments: Mapping[str, str | int], seconds: int) -> Verdict:
@@ -131,9 +139,13 @@ def judge(file: Path, target: str, arguments: dict[str, str | int]) -> tuple[str
     bounded = [c for c in ours if c.bounded]
     if unexpected:
         return f"{sum(c.differing for c in unexpected)} of {sum(c.count for c in unexpected)} differ", text, ""
+    if found.distance is not None:  # of a float network
+        worst = found.distance.worst
+        text = f"off the float network by at most {worst.largest:.3g} of {worst.reach:.3g}"
     if program.exact:
         return "exact", text, ""
-    return f"bounded: {sum(c.differing for c in bounded)} of {sum(c.count for c in bounded)}", "", ""
+    count = f": {sum(c.differing for c in bounded)} of {sum(c.count for c in bounded)}" if bounded else ""
+    return f"bounded{count}", text, ""
 
 
 if __name__ == "__main__":

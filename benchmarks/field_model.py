@@ -20,8 +20,7 @@ class FieldModel:
               an array named like the output holds what the exporter's own runtime computes, in float32: where it
               differs, the table says how often, and whether rounding to float32 explains it;
               `y_ref64` (of a network with one output) holds the file's exact definition, evaluated in float64: every
-              element must be equal. Of more outputs, folder/NAME.exact.npz holds inputs, and the exact values under the
-              outputs' names
+              element must be equal. Or folder/NAME.exact.npz holds inputs, and the exact values by the outputs' names
     arguments what `pefslc.compile` gets beside the file: {"fmt": "Q3.4"} for a float network; strings and numbers
     """
 

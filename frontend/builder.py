@@ -234,11 +234,8 @@ class Builder:
     def _host_result(self, node: Node, tensor: gs.Tensor) -> Value:
         """What stands for a result of the host's, for a quantizer."""
         tail = self.tails[tensor.name]
-        if (
-            node.op_type not in ("IntQuant", "Quant", "QuantizeLinear")
-            or tail.function.quantizer is not None
-            or not tail.function.makes_values
-        ):
+        readers = ("IntQuant", "Quant", "QuantizeLinear") if tail.function.quantizer is None else ("QuantizeLinear",)
+        if node.op_type not in readers or not tail.function.makes_values:
             raise behind_the_end(node, tensor.inputs[0].op if tensor.inputs else "a tensor")
         value = self.new_value(tail.function.shape(tail.value.type.shape), Real(), tail.value.origin)
         self.host_results[value.name] = tail

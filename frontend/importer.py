@@ -167,7 +167,7 @@ def _import_node(builder: Builder, node: Node, outputs: Sequence[gs.Tensor]) -> 
             builder.tails[tensor.name] = made
         elif isinstance(made, IntegerTensor):
             builder.integers[tensor.name] = made
-        elif (tail := quantized(builder, made)) is not None:
+        elif (tail := quantized(builder, node, made)) is not None:
             builder.tails[tensor.name] = tail
         else:
             builder.define(tensor, made)

@@ -1,6 +1,7 @@
 """The last step of a classifier: Softmax, LogSoftmax, ArgMax, and a Sigmoid or Tanh that no quantizer follows.
 
-A quantizer of a Softmax's or LogSoftmax's result, as ONNX Runtime puts it there, is the host's, too.
+A quantizer of a Softmax's or LogSoftmax's result, as ONNX Runtime puts it there, is the host's, too; so is a second one
+that has the same values by other codes, as TFLite has it behind a network of int8 with an output of uint8.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pefslc.ir.quantized import Apply, Quantize
 from pefslc.ir.value import Op, Value
 from pefslc.numeric.expression import Call, Expression, Function, X
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.scale import Scale
 
 __all__ = [
     "check_ends",
@@ -95,24 +97,39 @@ def passed_on(builder: Builder, node: Node) -> HostTail | None:
     return tail if node.op_type != "Cast" or tail.function.kind is OutputFunctionKind.ARG_MAX else None
 
 
-def quantized(builder: Builder, made: Value) -> HostTail | None:
+def quantized(builder: Builder, node: Node, made: Value) -> HostTail | None:
     """The tail that the quantizer of a result of the host's is, whose value is `made`; None where that is a value.
 
-    The quantizer is no operation then.
+    The quantizer is no operation then. `node` makes the value.
     """
     op = builder.producer(made) if builder.host_results else None
     if not isinstance(op, Quantize) or op.input.name not in builder.host_results or op.quantization.scale.per_channel:
         return None
     builder.ops.remove(op)
     tail = builder.host_results[op.input.name]
-    return replace(tail, function=replace(tail.function, quantizer=op.quantizer))
+    quantizer, first = op.quantizer, tail.function.quantizer
+    if first is not None:
+        quantizer = replace(first, quantization=op.quantization)
+        if not first.adds_zero_point_last or _values(first.quantization) != _values(op.quantization):
+            raise node.fault(
+                Code.NOT_QUANTIZED,
+                "a second quantizer of what the host computes has other values than the first",
+                hint="end the network before it, or give it the scale, and the range of values, of the first",
+            )
+    return replace(tail, function=replace(tail.function, quantizer=quantizer))
+
+
+def _values(quantization: Quantization) -> tuple[Scale, int, int]:
+    """The step, and the least and the largest value in steps: as TFLite goes from int8 to uint8, all stay the same."""
+    zero_point = quantization.zero_point
+    return quantization.scale, quantization.low - zero_point, quantization.high - zero_point
 
 
 def integer_tail(builder: Builder, node: Node, tensor: IntegerTensor) -> HostTail | None:
     """The tail whose quantizer, the QuantizeLinear `node`, ends the network with its codes; None for others."""
     if not isinstance(tensor.source, Value) or tensor.source.name not in builder.host_results:
         return None
-    tail = quantized(builder, dequantized(builder, node, tensor))
+    tail = quantized(builder, node, dequantized(builder, node, tensor))
     return tail and replace(tail, function=replace(tail.function, as_codes=True))
 
 

@@ -107,18 +107,54 @@ def field_model(field: ModuleType, quantizes: bool) -> object:
 
 
 def test_a_row_of_the_field_table_says_what_differs_from_the_runtime_alone(field: ModuleType, tmp_path: Path) -> None:
-    cells = field.row(field_model(field, True), tmp_path, 100).split(" | ")
-    assert cells[:4] == ["| an exporter", "dense", "exact", "exact"]
-    assert cells[4] == "2 of 15 differ, 0 of the 2 within what rounding in float32 explains"
+    row = field.row(field_model(field, True), tmp_path, 100)
+    wrong = "2 of 15 differ, 0 of the 2 within what rounding in float32 explains"
+    assert (row.exporter, row.models, row.cells) == ("an exporter", ("dense",), ("exact", "exact", wrong, ""))
 
 
 def test_a_row_of_the_field_table_has_the_reason_of_a_refusal_once(field: ModuleType, tmp_path: Path) -> None:
-    cells = field.row(field_model(field, False), tmp_path, 100).split(" | ")
-    assert cells[2:] == ["-", "-", "", "the weights are not quantized |"]
+    assert field.row(field_model(field, False), tmp_path, 100).cells == ("-", "-", "", "the weights are not quantized")
 
 
 def test_a_model_that_takes_too_long_is_stopped(field: ModuleType, tmp_path: Path) -> None:
-    assert field.row(field_model(field, True), tmp_path, 0).split(" | ")[2:4] == ["not in 0 s"] * 2
+    assert field.row(field_model(field, True), tmp_path, 0).cells[:2] == ("not in 0 s",) * 2
+
+
+def test_models_of_an_exporter_that_are_alike_share_a_row(field: ModuleType) -> None:
+    def row(exporter: str, model: str, *cells: str) -> object:
+        return field.Row(exporter, (model,), cells)
+
+    rows = [
+        row("a", "m1", "exact", "2 of 40 differ", "needs 19 bits, FP16BP8 has 16 (and 2 more)"),
+        row("b", "m2", "exact", "2 of 40 differ", "needs 19 bits, FP16BP8 has 16 (and 2 more)"),
+        row("a", "m3", "-", "2 of 40 differ", "needs 19 bits, FP16BP8 has 16 (and 2 more)"),
+        row("a", "m4", "exact", "16 of 40 differ", "needs 8 bits, FP16BP8 has 16 (and 2 more)"),
+    ]
+    assert [str(row) for row in field.joined(rows)] == [
+        "| a | m1, m4 | exact | 2 to 16 of 40 differ | needs 8 to 19 bits, FP16BP8 has 16 (and 2 more) |",
+        "| b | m2 | exact | 2 of 40 differ | needs 19 bits, FP16BP8 has 16 (and 2 more) |",
+        "| a | m3 | - | 2 of 40 differ | needs 19 bits, FP16BP8 has 16 (and 2 more) |",
+    ]
+
+
+def test_numbers_in_names_keep_rows_apart(field: ModuleType) -> None:
+    rows = [field.Row("a", (f"m{i}",), (f"'{i}' and 'conv{i}' and /{i}/conv/{i}.0 have no quantizer",)) for i in (1, 2)]
+    assert field.joined(rows) == rows
+
+
+def test_the_table_has_an_exporters_models_together(
+    field: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    family = ModuleType("models")
+    family.NEEDS = ()  # type: ignore[attr-defined]
+    listed = [field.FieldModel(exporter, name, print) for name, exporter in ("xb", "yc", "zb")]
+    family.models = lambda: listed  # type: ignore[attr-defined]
+    monkeypatch.setattr(field, "families", lambda: [("models", family)])
+    monkeypatch.setattr(field, "row", lambda model, *_: field.Row(model.exporter, (model.name,), ("exact", "-")))
+    field.table(tmp_path, "", 1)
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[2:] == ["| b | x, z | exact | - |", "| c | y | exact | - |"]
+    assert [row[:9] for row in printed.err.splitlines()] == ["| b | x |", "| b | z |", "| c | y |"]
 
 
 def test_an_exact_value_that_differs_is_told(field: ModuleType, tmp_path: Path) -> None:
@@ -134,7 +170,7 @@ def test_exporters_that_are_not_installed_are_named(
     family.NEEDS = ("numpy", "a_package_of_nobody")  # type: ignore[attr-defined]
     monkeypatch.setattr(field, "families", lambda: [("nobody_models", family)])
     field.table(tmp_path, "", 1)
-    assert "nobody_models: not installed: a_package_of_nobody; pip install '.[field]'" in capsys.readouterr().out
+    assert "nobody_models: not installed: a_package_of_nobody; docs/field.md says how" in capsys.readouterr().out
 
 
 def test_every_exporter_says_what_it_needs_without_having_it(field: ModuleType) -> None:

@@ -81,6 +81,8 @@ def _write(name: str, network: _Network, function: str, arguments: dict[str, obj
     import numpy as np
     import torch
 
+    from exporters.exact_evaluation import write_definition
+
     torch.manual_seed(0)
     net, x = network()
     with torch.no_grad():
@@ -91,6 +93,7 @@ def _write(name: str, network: _Network, function: str, arguments: dict[str, obj
         net, args=x[:1], export_path=str(path), input_names=["x"], output_names=["y"], **arguments
     )
     np.savez(path.with_suffix(".npz"), x=x.numpy(), y=expected.detach().numpy())
+    write_definition(path)
 
 
 def _bnn_pynq(name: str) -> tuple[nn.Module, Tensor]:

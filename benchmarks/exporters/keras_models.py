@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from field_model import FieldModel
 
+from exporters.exact_evaluation import write_definition
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -34,7 +36,7 @@ def models() -> list[FieldModel]:
         title = f"tflite_{name}_{'16x8' if wide else ends}"
         write = partial(_write_lite, title, name, ends, wide)
         found.append(FieldModel("tf2onnx of a TFLite model", title, write))
-    for name in ("mlp", "cnn", "binary", "ternary"):
+    for name in ("mlp", "cnn", "binary", "ternary", "ternary_of_another_threshold"):
         title = f"qkeras_{name}"
         # The converter leaves out the quantizer of the input.
         found.append(FieldModel("qonnx of QKeras", title, partial(_write_qkeras, title, name), {"input_fmt": "Q1.7"}))
@@ -116,6 +118,7 @@ def _write_lite(title: str, name: str, ends: str, wide: bool, folder: Path) -> N
     if ends != "float32":
         x = np.random.default_rng(1).integers(-128 if ends == "int8" else 0, 128, x.shape).astype(ends)
     np.savez(path.with_suffix(".npz"), **{proto.graph.input[0].name: x})
+    write_definition(path)
 
 
 def _write_qkeras(title: str, name: str, folder: Path) -> None:
@@ -129,7 +132,8 @@ def _write_qkeras(title: str, name: str, folder: Path) -> None:
     layers = tf.keras.layers
     weights: Callable[[], Any] = {
         "binary": lambda: q.binary(alpha=1),
-        "ternary": lambda: q.ternary(alpha=1, threshold=0.1),
+        "ternary": lambda: q.ternary(alpha=1, threshold=0.5),
+        "ternary_of_another_threshold": lambda: q.ternary(alpha=1, threshold=0.1),
     }.get(name, lambda: q.quantized_bits(6, 0, alpha=1))
     flat = name != "cnn"
     inputs = layers.Input((16,) if flat else (8, 8, 3), name="x")
@@ -140,7 +144,7 @@ def _write_qkeras(title: str, name: str, folder: Path) -> None:
         x = layers.MaxPooling2D(name="pool")(x)
         x = layers.Flatten(name="flat")(x)
     for i in (2, 3):
-        bias = {"use_bias": False} if name in ("binary", "ternary") else {"bias_quantizer": weights()}
+        bias = {"use_bias": False} if name.startswith(("binary", "ternary")) else {"bias_quantizer": weights()}
         x = q.QDense(16, kernel_quantizer=weights(), name=f"d{i}", **bias)(x)
         x = q.QActivation(q.quantized_relu(6, 2), name=f"q{i}")(x)
     x = q.QDense(5, kernel_quantizer=weights(), bias_quantizer=q.quantized_bits(8, 2, alpha=1), name="d4")(x)

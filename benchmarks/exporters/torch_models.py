@@ -45,11 +45,18 @@ def models() -> list[FieldModel]:
             for n, branch in (("resnet", False), ("resnet_both_branches", True), ("kws", False))
         ),
     ]
-    found = [FieldModel(e, n, partial(_write, n, network, dynamo)) for e, n, network, dynamo in listed]
+    found = [FieldModel(e, n, partial(_write_quantized, n, network, dynamo)) for e, n, network, dynamo in listed]
     for name in _SHAPES:
         write = partial(_write, f"float_{name}", partial(_network, name), True)
         found.append(FieldModel("torch, float, its default", f"float_{name}", write, {"fmt": "Q8.8"}))
     return found
+
+
+def _write_quantized(name: str, network: _Network, dynamo: bool, folder: Path) -> None:
+    from exporters.exact_evaluation import write_definition
+
+    _write(name, network, dynamo, folder)
+    write_definition(folder / f"{name}.onnx")
 
 
 def _write(name: str, network: _Network, dynamo: bool, folder: Path) -> None:

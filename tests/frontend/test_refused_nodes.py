@@ -50,7 +50,10 @@ CASES: dict[str, tuple[Build, str]] = {
         f"error[PEF0304]: the scale is not a positive finite number{QUANT}{CALIBRATED}",
     ),
     "subnormal scale": (quant_with(1, 1e-40), f"error[PEF0304]: the scale is subnormal{QUANT}{CALIBRATED}"),
-    "integer scale": (quant_with(1, 1, np.int64), f"error[PEF0304]: the scale holds int64, not floats{QUANT}"),
+    "integer scale that float64 has not": (
+        quant_with(1, 2**53 + 1, np.int64),
+        f"error[PEF0304]: the scale holds int64, not floats{QUANT}",
+    ),
     "scale per column": (
         quant_with(1, np.ones((1, 1, 1, 4)) * [1, 2, 3, 4]),
         f"error[PEF0305]: a scale of shape [1, 1, 1, 4] on a tensor [1, 2, 4, 4] is not supported{QUANT}\n"

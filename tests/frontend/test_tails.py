@@ -260,6 +260,47 @@ def test_a_layer_behind_that_quantizer_is_refused(tmp_path: Path, ending: str, r
         pefslc.load(quantized_classifier(tmp_path, ending, 0.0043, 0, reader))
 
 
+def requantized_classifier(folder: Path, first: tuple[float, np.integer], second: tuple[float, np.integer]) -> Path:
+    """A Softmax, a QuantizeLinear and DequantizeLinear, and a QuantizeLinear; of each the step and the zero point."""
+    m = ModelBuilder()
+    x = m.node("MatMul", m.quant(m.input([1, 6], "x"), 0.125, 5), m.weight(normal((6, 5), 0.5), 0.25, 4))
+    own, other = ((m.constant(step), m.constant(zero, dtype=type(zero))) for step, zero in (first, second))
+    y = m.node("DequantizeLinear", m.node("QuantizeLinear", m.node("Softmax", x, axis=-1), *own), *own)
+    y = m.node("QuantizeLinear", y, *other)
+    m.outputs.append(helper.make_tensor_value_info(y, helper.np_dtype_to_tensor_dtype(second[1].dtype), None))
+    return m.save(folder)
+
+
+@pytest.mark.parametrize("target", ["c", "tensil"])
+@pytest.mark.parametrize(
+    ("first", "second"), [(np.int8(-128), np.uint8(0)), (np.uint8(7), np.int8(-121)), (np.int8(-20), np.int8(-20))]
+)
+def test_a_softmaxs_codes_in_another_type_are_the_hosts(
+    tmp_path: Path, first: np.integer, second: np.integer, target: str
+) -> None:
+    """TFLite's networks are of int8, whatever their ends are. The steps saturate, too."""
+    step = 0.0033
+    program = pefslc.compile(requantized_classifier(tmp_path, (step, first), (step, second)), target=target)
+    (output,) = program.graph.outputs
+    logits = program.run(X, codes=True)[output.name] * np.array([float(s) for s in output.map.scale])
+    powers = np.exp(logits + np.array([float(s) for s in output.map.offset]))
+    place = powers / powers.sum(axis=1, keepdims=True) / float(np.float32(step))
+    assert np.abs(place % 1 - 0.5).min() > 1e-9, "a tie, which float64 does not decide"
+    between = np.clip(np.rint(place) + int(first), np.iinfo(first.dtype).min, np.iinfo(first.dtype).max)
+    wanted = np.clip(between - int(first) + int(second), np.iinfo(second.dtype).min, np.iinfo(second.dtype).max)
+    assert (between == np.iinfo(first.dtype).max).any()
+    np.testing.assert_array_equal(program.run(X)[output.name], wanted)
+    program.verify({"x": X, "y_ref64": wanted}).require()
+
+
+@pytest.mark.parametrize("second", [(0.0044, np.int8(-20)), (0.0043, np.int8(-21)), (0.0043, np.uint8(0))])
+def test_a_second_quantizer_of_other_values_behind_a_softmax_is_refused(
+    tmp_path: Path, second: tuple[float, np.integer]
+) -> None:
+    with pytest.raises(pefslc.CompileError, match="second quantizer of what the host computes has other values"):
+        pefslc.load(requantized_classifier(tmp_path, (0.0043, np.int8(-20)), second))
+
+
 def test_a_reshape_between_that_quantizer_and_its_dequantizer_is_refused(tmp_path: Path) -> None:
     m = ModelBuilder()
     y = m.node("Softmax", m.quant(m.input([1, 6], "x"), 0.125, 5), axis=-1)
