@@ -20,7 +20,7 @@ _MOST_PARTS = 1 << 10
 
 def import_concat(builder: Builder, node: Node) -> Value:
     """Concat(x...) along any axis but the batch's."""
-    parts = [builder.operand(node, i) for i in range(len(node.inputs))]
+    parts = [builder.operand(node, i) for i in range(max(len(node.inputs), 1))]  # without any: the refusal
     rank = len(parts[0].type.shape)
     axis = node.take_int("axis", 1)
     axis += rank if axis < 0 else 0

@@ -36,6 +36,10 @@ def node(op: str, *constants: object, domain: str = "", **attributes: object) ->
 CALIBRATED = "\n  help: the quantizer was not calibrated?"
 QUANT = "\n  at:   q (Quant), tensor 'y'"
 CASES: dict[str, tuple[Build, str]] = {
+    "concat of nothing": (
+        lambda m, x: m.node("Concat", axis=1, name="n", output="y"),  # noqa: ARG005
+        "error[PEF0404]: Concat has no input 0\n  at:   n (Concat), tensor 'y'",
+    ),
     "zero scale": (quant_with(1, 0.0), f"error[PEF0304]: the scale is not a positive finite number{QUANT}{CALIBRATED}"),
     "negative scale": (
         quant_with(1, -1.0),
