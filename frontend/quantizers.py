@@ -177,7 +177,8 @@ def positive_steps(node: Node, index: int, *, integers: bool = False) -> NDArray
     raw = node.constant(index, "scale")
     exact = integers and raw.dtype.kind in "iu" and bool((raw.astype(np.float64) < _INTEGER_SCALES).all())
     if raw.dtype.kind != "f" and not exact:
-        raise node.fault(Code.SCALE_VALUE, f"the scale holds {raw.dtype}, not floats")
+        hint = "make it float32; qonnx' converter of Keras writes an integer for binary(): BipolarQuant of x and that scale"
+        raise node.fault(Code.SCALE_VALUE, f"the scale holds {raw.dtype}, not floats", hint=hint)
     if not raw.size:
         raise node.fault(Code.SCALE_VALUE, "the scale is empty", hint="export the model again")
     with np.errstate(invalid="ignore"):  # a signalling NaN
