@@ -56,8 +56,8 @@ CASES: dict[str, tuple[Build, str]] = {
     "subnormal scale": (quant_with(1, 1e-40), f"error[PEF0304]: the scale is subnormal{QUANT}{CALIBRATED}"),
     "integer scale": (
         quant_with(1, 1, np.int64),
-        f"error[PEF0304]: the scale holds int64, not floats{QUANT}\n  help: make it float32; where qonnx' converter of Keras "
-        "wrote it for binary(): BipolarQuant of x and that scale",
+        f"error[PEF0304]: the scale holds int64, not floats{QUANT}\n  help: make it float32; where qonnx' "
+        "converter of Keras wrote it for binary(): BipolarQuant of x and that scale",
     ),
     "scale per column": (
         quant_with(1, np.ones((1, 1, 1, 4)) * [1, 2, 3, 4]),
