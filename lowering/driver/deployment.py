@@ -18,7 +18,7 @@ __all__ = ["Deployment", "is_host", "is_remote_folder", "plan_deployment", "run_
 Command = tuple[str, ...]
 
 # No name that begins with "-": ssh and scp would read it as an option.
-_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
 _HOST = re.compile(rf"({_NAME}@)?{_NAME}")
 # scp hands the folder to a shell of the board in old versions, and does not in new ones: nothing that needs quotes.
 _FOLDER = re.compile(rf"/?{_NAME}(/{_NAME})*")
@@ -90,7 +90,8 @@ def plan_deployment(
         files += _with_handoff(bitstream)
         arguments += ["--bitstream", f"./{bitstream.name}"]
     paths = tuple(path.absolute() for path in files)
-    return Deployment(host, folder or sidecar.model, paths, script, tuple(arguments))
+    home = sidecar.model if is_remote_folder(sidecar.model) else "model"  # a sidecar may be anybody's
+    return Deployment(host, folder or home, paths, script, tuple(arguments))
 
 
 def _script_of(sidecar: Sidecar) -> str:

@@ -59,5 +59,5 @@ def make_self_test(inputs: list[HostTensor], compute: Callable[[Mapping[str, Cod
 
 def _codes_of(tensor: HostTensor, seed: int) -> Codes:
     fields, shape = tensor.module_fields(), tensor.end.value.type.shape
-    codes = input_codes(int(np.prod(shape)), *(int(str(fields[end])) for end in ("low", "high")), seed)
+    codes = input_codes(int(np.prod(shape)), int(str(fields["low"])), int(str(fields["high"])), seed)
     return codes.reshape(shape)

@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+from tensil_support import emit
 
 import pefslc
 from builders import ModelBuilder, import_bytes, lower
@@ -26,7 +27,6 @@ from pefslc.targets.tensil.machine.architecture import built_in_architectures, l
 from pefslc.targets.tensil.self_test import input_codes, source_of_input_codes
 from pefslc.targets.tensil.simulate.driver import run_tmodel
 from pefslc.targets.tensil.target import TensilTarget
-from tensil_support import emit
 
 assert run_tmodel is not None  # imported before a script does, whose imports are forgotten
 
@@ -139,9 +139,9 @@ def run_script(folder: Path, *arguments: str, fault: str = "") -> tuple[int, str
     """Its status, and what it prints. What it imports is forgotten."""
     script = next(folder.glob("*_run.py"))
     printed = StringIO()
-    with patch.dict(sys.modules), patch.object(sys, "path", [*sys.path]), patch.dict(os.environ, FAULT=fault):
-        with redirect_stdout(printed):
-            status: int = run_path(str(script))["main"](list(arguments))
+    here = patch.dict(sys.modules), patch.object(sys, "path", [*sys.path]), patch.dict(os.environ, FAULT=fault)
+    with here[0], here[1], here[2], redirect_stdout(printed):
+        status: int = run_path(str(script))["main"](list(arguments))
     return status, printed.getvalue()
 
 
