@@ -294,3 +294,18 @@ def test_the_inputs_of_the_test_fill_their_range_and_are_the_same_on_the_board()
         assert low <= codes.min() <= codes.max() <= high
         if high - low < 256:
             assert set(codes.tolist()) == set(range(low, high + 1))
+
+
+def test_the_script_passes_for_two_inputs_and_two_outputs(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    first, second = (m.quant(m.input([1, 3, 6, 6], name), 0.125, 5) for name in ("left eye", "right eye"))
+    both = m.quant(m.node("Concat", first, second, axis=1), 0.125, 5)
+    for seed in (0, 1):
+        weight = np.random.default_rng(seed).integers(-4, 4, (2, 6, 3, 3)) * 0.25
+        m.output(m.node("Conv", both, m.weight(weight, 0.25, 4)), [1, 2, 4, 4])
+    emission = emit(lower(import_bytes(m, tmp_path)), load_architecture("pynqz1"), tmp_path)
+    status, text = run_script(tmp_path, "--dry-run")
+    assert (status, text.splitlines()[0]) == (0, "PASS: 64 of 64 output codes of the simulator are those of the model")
+    io = next(content.decode() for name, content in emission.files.items() if name.endswith("_io.py"))
+    assert 'driver.run(io.to_driver({"left eye": x0, "right eye": x1}))' in io
+    assert 'A run takes "left eye" [1, 3, 6, 6] and "right eye" [1, 3, 6, 6], and gives ' in io
