@@ -6,6 +6,7 @@ import click
 
 from pefslc.console.check import check
 from pefslc.console.compiling import compile_model
+from pefslc.console.deploying import deploy
 from pefslc.console.disassembling import disassemble_program
 from pefslc.console.fewshot_group import fewshot
 from pefslc.console.inspecting import inspect_model
@@ -66,6 +67,7 @@ commands = _Commands(
         inspect_model,
         check,
         run_artifact,
+        deploy,
         disassemble_program,
         fewshot,
         list_passes,
