@@ -43,7 +43,8 @@ def chosen_target(target: str | Target, values: Mapping[str, object] | None = No
         raise CompileError(
             Code.UNKNOWN_TARGET,
             f"{quote_given(target)} is not a target",
-            hint=f"a name ({', '.join(target_names())}), or an object with {', '.join(MEMBERS)}",
+            hint=_meant_target(target)
+            or f"a name ({', '.join(target_names())}), or an object with {', '.join(MEMBERS)}",
         )
     else:
         chosen = guarded(target)
@@ -61,6 +62,13 @@ def chosen_target(target: str | Target, values: Mapping[str, object] | None = No
     configured = with_options(chosen, named)
     check_values(configured)
     return configured
+
+
+def _meant_target(given: object) -> str:
+    """For the class of a target: the object that was meant."""
+    if not isinstance(given, type) or any(not hasattr(given, member) for member in MEMBERS):
+        return ""
+    return f"it is a class: did you mean an object of it, {given.__name__}()?"
 
 
 def _foreign_option(target: Target, name: str, own: Mapping[str, Option], owners: Sequence[str]) -> Problem:

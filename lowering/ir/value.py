@@ -100,6 +100,9 @@ class _Array(ABC):
     def __hash__(self) -> int:
         return hash(self._key())
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {list(self.shape)}>"
+
     def _key(self) -> tuple[object, ...]:
         return self.data.shape, self.data.tobytes()
 
