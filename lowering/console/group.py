@@ -10,6 +10,7 @@ from pefslc.console.disassembling import disassemble_program
 from pefslc.console.fewshot_group import fewshot
 from pefslc.console.inspecting import inspect_model
 from pefslc.console.listing import list_passes, list_targets
+from pefslc.console.rewriting import rewrite_graph
 from pefslc.console.running import run_artifact
 from pefslc.version import __version__
 
@@ -68,6 +69,7 @@ commands = _Commands(
         run_artifact,
         disassemble_program,
         fewshot,
+        rewrite_graph,
         list_passes,
         list_targets,
     ],

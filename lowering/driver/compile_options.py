@@ -10,6 +10,7 @@ import numpy as np
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote, quote_given
+from pefslc.driver.target_file import is_target_file, target_of_file
 from pefslc.driver.target_registry import find_target, guarded, option_owners, target_names
 from pefslc.driver.user_target import MEMBERS, RESERVED, UserTarget, inner_target, missing_members
 from pefslc.ir.graph import GraphInput
@@ -37,6 +38,8 @@ def chosen_target(target: str | Target, values: Mapping[str, object] | None = No
 
     values  by option name. None says nothing where the option is another target's: a script may pass it to every target
     """
+    if isinstance(target, str) and is_target_file(target):
+        target = target_of_file(target)
     if isinstance(target, str):
         chosen = find_target(target)
     elif isinstance(target, type) or missing_members(target):

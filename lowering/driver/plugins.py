@@ -6,13 +6,10 @@ A file's passes are the classes defined in it that satisfy `passes.manager.Pass`
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
@@ -20,6 +17,7 @@ from pefslc.analysis.verify import verify
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, InternalError, quote, quote_given
 from pefslc.diagnostics.user_code import exception_text, place_in
+from pefslc.driver.python_file import classes_of, import_file
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
 from pefslc.ir.value import IntArray, Op, RealArray
 from pefslc.passes.manager import Exactness, Pass, check_pass
@@ -149,10 +147,8 @@ def _installed(entry: EntryPoint) -> Pass:
 
 
 def _passes_in_file(path: Path) -> list[Pass]:
-    module = _import_file(path)
-    classes = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
     passes: list[Pass] = []
-    for made_by in classes:
+    for made_by in classes_of(import_file(path, "plugin", _HINT)):
         if not all(hasattr(made_by, member) for member in _MEMBERS):
             continue
         try:
@@ -191,31 +187,6 @@ def _is_pass(made: object) -> bool:
         and isinstance(made.exactness, Exactness)
         and isinstance(made.level, Level)
     )
-
-
-def _import_file(path: Path) -> ModuleType:
-    if not os.path.isfile(path):  # not the method: it raises for a name that is too long
-        raise CompileError(Code.NO_SUCH_PLUGIN, f"no such plugin file: {quote(path)}")
-    name = f"_pefslc_plugin_{len([m for m in sys.modules if m.startswith('_pefslc_plugin_')])}"
-    spec = spec_from_file_location(name, path)
-    if spec is None:
-        raise CompileError(
-            Code.PLUGIN_UNUSABLE, f"plugin {quote(path)} is not a Python file", hint="its name ends in .py"
-        )
-    module = module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up there
-    try:
-        # Not the loader: it may take an earlier version from its cache, and leaves one beside the user's file.
-        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
-    except (Exception, SystemExit) as e:
-        del sys.modules[name]
-        raise CompileError(
-            Code.PLUGIN_UNUSABLE,
-            f"plugin {quote(path)} cannot be imported: {exception_text(e)}",
-            at=place_in(str(path), e),
-            hint=_HINT,
-        ) from e
-    return module
 
 
 def _type_faults(before: Graph, after: Graph) -> list[str]:

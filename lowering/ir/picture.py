@@ -87,7 +87,8 @@ def picture(graph: Graph) -> str:
 
 
 def _texts(row: _Row, left: float, y: int) -> str:
-    spans, x = [], left
+    spans: list[str] = []
+    x = left
     for text, width in zip(row.texts, _COLUMNS, strict=True):
         if text:
             bold = ' font-weight="bold"' if not spans else ""

@@ -8,39 +8,7 @@ from pathlib import Path
 
 import pytest
 from cli_support import Cli
-
-HEADER = """\
-from dataclasses import dataclass, replace
-from typing import ClassVar
-
-from pefslc.ir.graph import Graph, Level
-from pefslc.passes.manager import Exactness
-"""
-
-PASS = '''
-
-@dataclass(frozen=True, slots=True)
-class {name}:
-    """{name}."""
-
-    name: ClassVar[str] = "{name}"
-    exactness: ClassVar[Exactness] = Exactness.EXACT
-    level: ClassVar[Level] = Level.{level}
-
-    def run(self, graph: Graph) -> Graph:
-        {body}
-'''
-
-HALVE = """from pefslc.ir.value import IntArray
-        return graph.with_ops(
-            replace(op, weight=IntArray(op.weight.data // 2)) if hasattr(op, "weight") else op for op in graph.ops
-        )"""
-
-
-def write(folder: Path, *passes: tuple[str, str, str]) -> Path:
-    path = folder / "mine.py"
-    path.write_text(HEADER + "".join(PASS.format(name=n, level=v, body=b) for n, v, b in passes))
-    return path
+from plugin_files import HALVE, HEADER, write
 
 
 def test_the_passes_of_a_file_run_on_their_levels(pefslc: Cli, model: Path, tmp_path: Path) -> None:
