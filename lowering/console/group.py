@@ -12,6 +12,7 @@ from pefslc.console.inspecting import inspect_model
 from pefslc.console.listing import list_passes, list_targets
 from pefslc.console.rewriting import rewrite_graph
 from pefslc.console.running import run_artifact
+from pefslc.console.viewing import view_graph
 from pefslc.version import __version__
 
 __all__ = ["commands"]
@@ -70,6 +71,7 @@ commands = _Commands(
         disassemble_program,
         fewshot,
         rewrite_graph,
+        view_graph,
         list_passes,
         list_targets,
     ],

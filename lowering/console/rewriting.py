@@ -25,10 +25,10 @@ __all__ = ["rewrite_graph"]
     loads="pefslc.driver.named_passes",
     short_help="run single passes on a graph's text (.ir) or on a model",
 )
-@click.argument("graph", type=click.Path(allow_dash=True))
+@click.argument("model", metavar="GRAPH", type=click.Path(allow_dash=True))
 @click.option("--pass", "passes", multiple=True, metavar="NAME|FILE.py", help="run it; several run in their order")
 @click.option("-o", "--output", type=click.Path(), metavar="FILE.ir", help="write the text here  [default: stdout]")
-@click.option("--verify", "compare", is_flag=True, help="run the graph before and after each pass on random inputs")
+@click.option("--verify", is_flag=True, help="run the graph before and after each pass on random inputs")
 @click.option("--short", is_flag=True, help="leave large constants out: for reading only")
 @click.option("--target", metavar="NAME", help="the target whose limits the passes see  [default: sums of 64 bits]")
 @format_argument
@@ -36,10 +36,10 @@ __all__ = ["rewrite_graph"]
 @click.option("-q", "--quiet", is_flag=True, help="print the graph and errors only")
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
 def rewrite_graph(
-    graph: str,
+    model: str,
     passes: tuple[str, ...],
     output: str | None,
-    compare: bool,
+    verify: bool,
     short: bool,
     target: str | None,
     fmt: FixedPoint | None,
@@ -61,8 +61,8 @@ def rewrite_graph(
     from pefslc.targets.protocol import TargetOptions
 
     context = click.get_current_context()
-    if graph != "-" and not Path(graph).is_file():
-        raise no_such_file(graph, context)
+    if model != "-" and not Path(model).is_file():
+        raise no_such_file(model, context)
     if target is None:
         for name in given_options(context):
             raise click.UsageError(f"--{name.replace('_', '-')} needs --target")
@@ -75,8 +75,8 @@ def rewrite_graph(
         if e.problems[0].code is Code.NO_SUCH_PLUGIN:
             raise usage_error(e) from None
         raise
-    before = legal_graph(sys.stdin.read()) if graph == "-" else read_graph(Path(graph))
-    after, runs = run_one_by_one(before, found, compare=compare)
+    before = legal_graph(sys.stdin.read()) if model == "-" else read_graph(Path(model))
+    after, runs = run_one_by_one(before, found, compare=verify)
     if not quiet:
         for run in runs:
             print(_line(run), file=sys.stderr)

@@ -21,7 +21,7 @@ from pefslc.passes.input_formats import InputFormats
 from pefslc.passes.manager import Difference, Exactness, Pass, PassRecord, differences, run_passes
 from pefslc.passes.pipeline import SAID_BY_USER, pipeline
 
-__all__ = ["PassRun", "find_passes", "read_graph", "run_one_by_one"]
+__all__ = ["PassRun", "find_passes", "legal_graph", "read_graph", "run_one_by_one"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-
-import numpy as np
 
 from pefslc.analysis.verify import verify
 from pefslc.diagnostics.error_codes import Code
@@ -19,7 +17,7 @@ from pefslc.diagnostics.errors import CompileError, InternalError, quote, quote_
 from pefslc.diagnostics.user_code import exception_text, place_in
 from pefslc.driver.python_file import classes_of, import_file
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
-from pefslc.ir.value import IntArray, Op, RealArray
+from pefslc.ir.value import Op
 from pefslc.passes.manager import Exactness, Pass, check_pass
 
 __all__ = ["UserPass", "installed_passes", "load_plugins"]
@@ -205,16 +203,4 @@ def _type_faults(before: Graph, after: Graph) -> list[str]:
             continue
         wrong = [type(p).__name__ for p in part if not isinstance(p, kind)]
         faults += [f"{what} hold {name} where {kind.__name__} is needed" for name in dict.fromkeys(wrong)]
-    return faults or [fault for op in after.ops for fault in _array_faults(op)]
-
-
-def _array_faults(op: Op) -> list[str]:
-    faults = []
-    for field in fields(op):
-        content = getattr(op, field.name)
-        if isinstance(content, IntArray | RealArray):
-            needed = np.dtype(np.int64 if isinstance(content, IntArray) else np.float64)
-            found = content.data.dtype if isinstance(content.data, np.ndarray) else type(content.data).__name__
-            if found != needed:
-                faults.append(f"{op.mnemonic} %{op.result.name}: {field.name} holds {found}, not {needed}")
     return faults

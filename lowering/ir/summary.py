@@ -25,7 +25,17 @@ from pefslc.numeric.staircase import Staircase
 if TYPE_CHECKING:
     from pefslc.ir.graph import Graph
 
-__all__ = ["cut", "details_of", "elided", "end_of", "one_line", "origin_text", "quantizer_text", "summary_text"]
+__all__ = [
+    "cut",
+    "details_of",
+    "elided",
+    "end_of",
+    "one_line",
+    "origin_text",
+    "quantizer_text",
+    "stage_text",
+    "summary_text",
+]
 
 _HEADER = ("operation", "result", "type", "reads", "what it does", "from")
 _WIDEST = {"type": 48, "reads": 24, "what it does": 48, "from": 40}
@@ -78,7 +88,7 @@ def details_of(op: Op) -> str:
 
 def quantizer_text(graph_input: GraphInput) -> str:
     """What the host does with an input, where the graph says it."""
-    words = [_stage(stage) for stage in graph_input.stages]
+    words = [stage_text(stage) for stage in graph_input.stages]
     if graph_input.quantizer is not None:
         words.append(f"{graph_input.quantizer.quantization}, {graph_input.quantizer.rounding.value}")
     return ", ".join(words)
@@ -124,7 +134,7 @@ def _details(name: str, content: object) -> Iterator[str]:
         case Staircase():
             yield f"codes {content.low}..{content.high}"
             if content.chains is not None:
-                yield from map(_stage, content.chains.stages)
+                yield from map(stage_text, content.chains.stages)
         case BentLine():
             yield f"slopes {content.above} and {content.below}, codes {content.low}..{content.high}"
         case Variable() | Number() | Call():
@@ -137,12 +147,12 @@ def _details(name: str, content: object) -> Iterator[str]:
         case tuple() if all(isinstance(part, int) for part in content):
             yield f"{name}={list(content)}"
         case tuple() if all(isinstance(part, Stage) for part in content):
-            yield from map(_stage, content)
+            yield from map(stage_text, content)
         case _ if isinstance(content, Stage):
-            yield _stage(content)
+            yield stage_text(content)
 
 
-def _stage(stage: Stage) -> str:
+def stage_text(stage: Stage) -> str:
     """Its notation; where that lists constants, its name alone."""
     text = stages_text((stage,))[1:-1]
     return text.split("(", 1)[0] if "@" in text or "{" in text else text

@@ -150,7 +150,6 @@ FLOATS = """from pefslc.ir.value import IntArray
         ("return replace(graph, name='../../evil')", "its name and level stay 'mlp' and integer"),
         ("return replace(graph, name='')", "its name and level stay 'mlp' and integer"),
         ("return replace(graph, level=Level.QUANTIZED)", "its name and level stay 'mlp' and integer"),
-        (FLOATS, "weight holds float64, not int64"),
     ],
 )
 def test_a_graph_of_wrong_types_is_the_users_fault(
@@ -161,6 +160,25 @@ def test_a_graph_of_wrong_types_is_the_users_fault(
     assert result.status == 1, result.err
     assert "error[PEF0905]: plugin pass 'Breaks' left an illegal graph: " in result.err
     assert fault in result.err
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        (FLOATS, "IntArray holds int64, not float64: IntArray(array.astype(np.int64))"),
+        (FLOATS.replace("IntArray(", "(", 1), ".weight is a numpy array of float64, not IntArray: IntArray(array)"),
+    ],
+)
+def test_a_field_of_a_wrong_type_is_named_where_the_operation_is_built(
+    pefslc: Cli, model: Path, tmp_path: Path, body: str, fault: str
+) -> None:
+    plugin = write(tmp_path, ("Breaks", "INTEGER", body))
+    result = pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a")
+    assert result.status == 1, result.err
+    assert "error[PEF0905]: plugin pass 'Breaks' failed: TypeError: " in result.err
+    assert fault in result.err
+    line = 1 + next(n for n, text in enumerate(plugin.read_text().splitlines()) if "replace(op" in text)
+    assert f"  at:   {plugin}:{line}" in result.err
 
 
 def test_the_file_runs_as_it_is_now(pefslc: Cli, model: Path, tmp_path: Path) -> None:
