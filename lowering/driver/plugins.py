@@ -24,6 +24,10 @@ __all__ = ["UserPass", "installed_passes", "load_plugins"]
 
 _GROUP = "pefslc.passes"
 _MEMBERS = ("name", "exactness", "level", "run")
+_RANGES = (
+    "give the result the range of pefslc.analysis.ranges.result_range(op); or change the model on the quantized level, "
+    "whose ranges are computed afterwards: docs/writing-a-pass.md, Ranges"
+)
 _HINT = "docs/writing-a-pass.md has one to copy"
 
 
@@ -79,6 +83,7 @@ class UserPass:
                 Code.PLUGIN_FAILED,
                 f"plugin pass {quote(self.name)} left an illegal graph: {'; '.join(faults)}",
                 at=self.source,
+                hint=_RANGES if any("the codes reach" in fault for fault in faults) else None,
             )
         if self.check:
             try:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from functools import cache
 from types import NoneType, UnionType
 from typing import Union, get_args, get_origin, get_type_hints
 
@@ -22,16 +21,20 @@ _ADVICE = {
     "tuple": "tuple(list)",
 }
 _Check = Callable[[object], bool]
+_Checks = tuple[tuple[str, object, _Check], ...]  # of each field: its name, what it declares, whether a content is that
+_KNOWN: dict[type, _Checks] = {}
 
 
 def check_fields(made: object) -> None:
     """Raise TypeError for the first field of a dataclass whose content has another type than it declares."""
-    for name, hint, is_sound in _checks(type(made)):
+    kind = type(made)
+    checks = _KNOWN.get(kind)
+    if checks is None:
+        checks = _KNOWN[kind] = _checks(kind)
+    for name, hint, is_sound in checks:
         content = getattr(made, name)
         if not is_sound(content):
-            raise TypeError(
-                f"{type(made).__name__}.{name} is {_given(content)}, not {_wanted(hint)}{_advice(hint, content)}"
-            )
+            raise TypeError(f"{kind.__name__}.{name} is {_given(content)}, not {_wanted(hint)}{_advice(hint, content)}")
 
 
 def check_array(holder: str, data: object, dtype: type[np.generic]) -> None:
@@ -46,8 +49,7 @@ def check_array(holder: str, data: object, dtype: type[np.generic]) -> None:
         )
 
 
-@cache
-def _checks(kind: type) -> tuple[tuple[str, object, _Check], ...]:
+def _checks(kind: type) -> _Checks:
     try:
         hints = get_type_hints(kind)
     except NameError:  # a class of the user's whose annotations name what its module does not have

@@ -199,3 +199,28 @@ def test_a_plugin_does_not_pose_as_a_pass_of_ours(pefslc: Cli, model: Path, tmp_
     result = pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a")
     assert result.status == 1
     assert result.err == f"error[PEF0902]: plugin pass '{name}' has the name of a pass of pefslc\n  help: rename it\n"
+
+
+DOUBLES = """from pefslc.ir.value import IntArray
+        from pefslc.analysis.ranges import result_range
+        *others, last = graph.ops
+        last = replace(last, weight=IntArray(last.weight.data * 2))
+        changed = {}
+        # RANGE
+        return graph.with_ops([*others, last]).with_outputs(changed)"""
+WITH_RANGE = """low, high = result_range(last)
+        codes = replace(last.result.type.codes, low=low, high=high)
+        result = replace(last.result, type=replace(last.result.type, element=codes))
+        last, changed = replace(last, result=result), {result.name: result}"""
+
+
+def test_a_range_that_was_forgotten_comes_with_a_way_out_that_works(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    plugin = write(tmp_path, ("Doubles", "INTEGER", DOUBLES))
+    plugin.write_text(plugin.read_text().replace("= Exactness.EXACT", "= Exactness.CHANGES"))
+    result = pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a")
+    assert result.status == 1
+    assert "the codes reach" in result.err
+    assert "help: give the result the range of pefslc.analysis.ranges.result_range(op); " in result.err
+    plugin.write_text(plugin.read_text().replace("# RANGE", WITH_RANGE))
+    result = pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a")
+    assert result.status == 0, result.err
