@@ -201,17 +201,15 @@ def test_a_plugin_does_not_pose_as_a_pass_of_ours(pefslc: Cli, model: Path, tmp_
     assert result.err == f"error[PEF0902]: plugin pass '{name}' has the name of a pass of pefslc\n  help: rename it\n"
 
 
-DOUBLES = """from pefslc.ir.value import IntArray
+DOUBLES = """from pefslc.ir.integer import Rescale
         from pefslc.analysis.ranges import result_range
-        *others, last = graph.ops
-        last = replace(last, weight=IntArray(last.weight.data * 2))
-        changed = {}
+        end = graph.ops[-1].result
+        last = Rescale(result=replace(end, name="doubled"), input=end, factor=2)
         # RANGE
-        return graph.with_ops([*others, last]).with_outputs(changed)"""
+        return graph.with_ops([*graph.ops, last]).with_outputs({end.name: last.result})"""
 WITH_RANGE = """low, high = result_range(last)
         codes = replace(last.result.type.codes, low=low, high=high)
-        result = replace(last.result, type=replace(last.result.type, element=codes))
-        last, changed = replace(last, result=result), {result.name: result}"""
+        last = replace(last, result=replace(last.result, type=replace(last.result.type, element=codes)))"""
 
 
 def test_a_range_that_was_forgotten_comes_with_a_way_out_that_works(pefslc: Cli, model: Path, tmp_path: Path) -> None:
