@@ -36,7 +36,12 @@ __all__ = ["compile_model"]
     short_help="compile a model; the word may be left out",
 )
 @model_argument
-@click.option("--target", required=True, metavar="NAME", help="c, tensil, or an installed one: see `pefslc targets`")
+@click.option(
+    "--target",
+    required=True,
+    metavar="NAME",
+    help="c, tensil, an installed one (see `pefslc targets`), or FILE.py:Class",
+)
 @compile_options
 @click.option("-o", "--output", type=click.Path(), default=".", metavar="DIR", help="where to write  [default: here]")
 @click.option(

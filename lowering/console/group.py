@@ -11,7 +11,9 @@ from pefslc.console.disassembling import disassemble_program
 from pefslc.console.fewshot_group import fewshot
 from pefslc.console.inspecting import inspect_model
 from pefslc.console.listing import list_passes, list_targets
+from pefslc.console.rewriting import rewrite_graph
 from pefslc.console.running import run_artifact
+from pefslc.console.viewing import view_graph
 from pefslc.version import __version__
 
 __all__ = ["commands"]
@@ -70,6 +72,8 @@ commands = _Commands(
         deploy,
         disassemble_program,
         fewshot,
+        rewrite_graph,
+        view_graph,
         list_passes,
         list_targets,
     ],

@@ -172,7 +172,7 @@ def named_format_option(ctx: click.Context, parameter: click.Parameter, value: s
     return fmt
 
 
-COMMAND_NAMES = ("compile", "inspect", "check", "run", "disassemble", "fewshot", "passes", "targets")
+COMMAND_NAMES = ("compile", "inspect", "check", "run", "disassemble", "fewshot", "opt", "view", "passes", "targets")
 
 
 def model_argument(function: _Function) -> _Function:

@@ -9,6 +9,7 @@ import click
 
 from pefslc.console.loading import LoadingCommand
 from pefslc.console.options import input_file, no_such_file
+from pefslc.console.target_command import chosen_target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,9 +29,10 @@ __all__ = ["run_artifact"]
     "--inputs", callback=input_file("an .npz file"), required=True, metavar="X.npz", help="arrays by name, or x"
 )
 @click.option("-o", "--output", type=click.Path(), metavar="Y.npz", help="float64 values by output name")
+@click.option("--target", metavar="FILE.py:Class", help="the target that it was compiled for, where that is a file's")
 @click.option("-q", "--quiet", is_flag=True, help="print errors only")
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
-def run_artifact(artifact: str, inputs: str, output: str | None, quiet: bool, debug: bool) -> None:
+def run_artifact(artifact: str, inputs: str, output: str | None, target: str | None, quiet: bool, debug: bool) -> None:
     """Run ARTIFACT: a folder that a compile wrote, its sidecar, or one of its files."""
     del debug  # read by cli.run
     if not Path(artifact).exists():
@@ -41,7 +43,7 @@ def run_artifact(artifact: str, inputs: str, output: str | None, quiet: bool, de
 
     if output is not None:
         _refuse_to_replace(Path(output), Path(inputs))
-    opened = open_artifact(Path(artifact))
+    opened = open_artifact(Path(artifact), None if target is None else chosen_target(target))
     with progress_bar(quiet=quiet) as progress:
         results = opened.run(read_arrays(Path(inputs)), progress)
     if output is not None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pefslc.artifacts.costs import CostReport
 from pefslc.artifacts.sidecar import Sidecar, load_sidecar
 from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.html_table import html_details, html_heading, html_table, html_text
 from pefslc.driver.compile_options import check_switches
 from pefslc.files.arrays import ArraysLike, as_arrays
 from pefslc.files.paths import ModelPath, as_path
@@ -105,6 +106,22 @@ class Program:
         layers = f"{count} layer{'' if count == 1 else 's'}"
         of = f" to {exact_to(self.given_format)}" if self.exact else ""
         return f"<Program {self.name!r} for {self.target.name}: {layers}, {'exact' if self.exact else 'bounded'}{of}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the layers, the files that `save` writes, and at a click the integer graph."""
+        header = ("layer", "op", "shape", "in", "weight", "out", "sums, bits", "exact", "MACs", "modelled cycles")
+        rows = [
+            (
+                *(r.layer, r.op, "x".join(map(str, r.shape)), r.input, r.weight, r.output),
+                *(str(r.accumulator_bits or ""), "exact" if r.exact else "bounded", f"{r.macs:,}"),
+                "" if r.cycles is None else f"{r.cycles:,}",
+            )
+            for r in self.layers
+        ]
+        table = html_table(header, rows, right=frozenset({6, 8, 9}))
+        files = html_details("files", html_text("\n".join(self.file_names)))
+        graph = html_details("the integer graph", self.graph._repr_html_())
+        return f"{html_heading(repr(self)[1:-1])}{table}{files}{graph}"
 
     @property
     def name(self) -> str:

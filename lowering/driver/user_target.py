@@ -37,8 +37,9 @@ MEMBERS = ("name", "limits", "lower", "runner")
 RESERVED = frozenset({
     "allow_overflow", "as_json", "batch", "calibrate", "calibration", "check_passes", "costs", "data_limit",
     "debug", "dump_dir", "example", "fmt", "help", "input_fmt", "input_shape", "input_shapes", "inputs", "json",
-    "max_error", "model", "name", "observe", "observe_target", "output", "plugin", "plugins", "print_ir_after",
-    "progress", "quiet", "report", "requantize", "require_exact", "stages", "summary", "target", "verify",
+    "max_error", "model", "name", "observe", "observe_target", "output", "pass", "passes", "plugin", "plugins",
+    "print_ir_after",
+    "progress", "quiet", "report", "requantize", "require_exact", "short", "stages", "summary", "target", "verify",
     "version",
 })  # fmt: skip
 

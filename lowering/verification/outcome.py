@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
+from pefslc.diagnostics.html_table import html_details, html_heading, html_table, html_text
 from pefslc.evaluation.float_error import FloatError, SameIndices
 from pefslc.numeric.deviation import Deviations
 from pefslc.reports.float_distance import FloatDistance
@@ -108,6 +109,22 @@ class Verification:
         if all(c.given for c in wrong):
             return f"model, interpreter and artifacts agree: {self.advice or _BELONGS}"
         return None
+
+    def __repr__(self) -> str:
+        return f"<Verification on {self.inputs:,} inputs: {self._verdict()}>"
+
+    def _verdict(self) -> str:
+        if self.equal:
+            return "every compared integer is equal"
+        differing = sum(c.differing for c in self.comparisons)
+        how = "differ as predicted" if self.as_predicted else "differ"
+        return f"{differing:,} of {sum(c.count for c in self.comparisons):,} compared integers {how}"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what was compared with what, and below it what `str` says."""
+        rows = [(c.output, c.compared, f"{c.count - c.differing:,} of {c.count:,}", c.first) for c in self.comparisons]
+        table = html_table(("output", "compared", "equal", "first difference"), rows, right=frozenset({2}))
+        return f"{html_heading(repr(self)[1:-1])}{table}{html_details('all lines', html_text(str(self)))}"
 
     def __str__(self) -> str:
         saturated = () if self.distance is None else self.distance.saturated[:_SATURATED_LISTED]
