@@ -99,7 +99,7 @@ def _other_formats(program: Program, fmt: FixedPoint | AutoFormat | None, found:
         advice.append(f"--fmt auto:{fmt.bits} --calibrate INPUTS.npz gives each tensor a format of its own")
     elif isinstance(fmt, AutoFormat):
         advice.append("--calibrate inputs as the model will see them, or ask for more bits")
-    return "; ".join(advice) or "train the model in the format (docs/training.md)"
+    return "; ".join(advice) or "train the model in the format (`pefslc explain training`)"
 
 
 def _strangers(program: Program, verification: Verification | None) -> Iterator[str]:

@@ -7,6 +7,7 @@ import click
 from pefslc.console.check import check
 from pefslc.console.compiling import compile_model
 from pefslc.console.disassembling import disassemble_program
+from pefslc.console.explaining import explain
 from pefslc.console.fewshot_group import fewshot
 from pefslc.console.inspecting import inspect_model
 from pefslc.console.listing import list_passes, list_targets
@@ -70,6 +71,7 @@ commands = _Commands(
         fewshot,
         list_passes,
         list_targets,
+        explain,
     ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "terminal_width": 100},
     no_args_is_help=True,

@@ -172,7 +172,9 @@ def named_format_option(ctx: click.Context, parameter: click.Parameter, value: s
     return fmt
 
 
-COMMAND_NAMES = ("compile", "inspect", "check", "run", "disassemble", "fewshot", "passes", "targets")
+COMMAND_NAMES = (
+    "compile", "inspect", "check", "run", "disassemble", "fewshot", "passes", "targets", "explain",
+)  # fmt: skip
 
 
 def model_argument(function: _Function) -> _Function:

@@ -28,7 +28,7 @@ __all__ = ["UserPass", "installed_passes", "load_plugins"]
 
 _GROUP = "pefslc.passes"
 _MEMBERS = ("name", "exactness", "level", "run")
-_HINT = "docs/writing-a-pass.md has one to copy"
+_HINT = "`pefslc explain writing-a-pass` has one to copy"
 
 
 @dataclass(frozen=True, slots=True)
