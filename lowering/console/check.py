@@ -13,6 +13,7 @@ from pefslc.console.options import (
     plugin_files,
     require_data_and_format,
     target_limits,
+    target_option,
 )
 from pefslc.console.target_command import TargetCommand, chosen_target
 
@@ -32,7 +33,7 @@ __all__ = ["check"]
     short_help="whether a model compiles for a target; nothing is written",
 )
 @model_argument
-@click.option("--target", required=True, metavar="NAME", help="c, tensil, or an installed one: see `pefslc targets`")
+@target_option
 @compile_options
 @click.option("--json", "as_json", is_flag=True, help="print the problems as JSON, for tools")
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")

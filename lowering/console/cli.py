@@ -17,6 +17,7 @@ from typing import NoReturn
 
 import click
 
+from pefslc.console.completion import answer_shell
 from pefslc.console.group import commands
 from pefslc.console.streams import discard_output
 from pefslc.diagnostics.error_codes import Code
@@ -43,7 +44,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
         signal.signal(signal.SIGHUP, _terminate)
-    sys.exit(run(sys.argv[1:]))
+    answered = answer_shell(commands)
+    sys.exit(run(sys.argv[1:]) if answered is None else answered)
 
 
 def end_interrupted() -> NoReturn:

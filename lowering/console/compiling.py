@@ -17,6 +17,7 @@ from pefslc.console.options import (
     require_max_error,
     require_pass,
     target_limits,
+    target_option,
 )
 from pefslc.console.target_command import TargetCommand, chosen_target
 
@@ -36,12 +37,13 @@ __all__ = ["compile_model"]
     short_help="compile a model; the word may be left out",
 )
 @model_argument
-@click.option("--target", required=True, metavar="NAME", help="c, tensil, or an installed one: see `pefslc targets`")
+@target_option
 @compile_options
 @click.option("-o", "--output", type=click.Path(), default=".", metavar="DIR", help="where to write  [default: here]")
 @click.option(
     "--verify",
     "inputs",
+    type=click.Path(),
     callback=input_file("an .npz file"),
     metavar="INPUTS.npz",
     help="run these inputs through model and artifacts; demand equal integers; of a float model, measure the distance",

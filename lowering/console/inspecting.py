@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pefslc.console.completion import complete_target
 from pefslc.console.options import (
     data_limit_option,
     format_argument,
@@ -29,7 +30,9 @@ __all__ = ["inspect_model"]
     short_help="layers, formats, accumulator bits needed and available",
 )
 @model_argument
-@click.option("--target", metavar="NAME", help="compare with the accumulator of this target")
+@click.option(
+    "--target", metavar="NAME", shell_complete=complete_target, help="compare with the accumulator of this target"
+)
 @format_argument
 @input_format_option
 @shape_options

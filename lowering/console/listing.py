@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pefslc.console.completion import complete_target
 from pefslc.console.loading import LoadingCommand
 from pefslc.console.options import target_limits
 from pefslc.console.target_command import TargetCommand, chosen_target, given_options, shown_option
@@ -50,7 +51,7 @@ def list_passes() -> None:
     loads="pefslc.passes.pipeline",
     short_help="the targets; with a name, its options and limits",
 )
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_target)
 def list_targets(name: str | None) -> None:
     """List what --target takes; with a NAME, that target's options and limits, under the options that are given."""
     if name is not None:

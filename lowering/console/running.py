@@ -25,7 +25,12 @@ __all__ = ["run_artifact"]
 )
 @click.argument("artifact", type=click.Path())
 @click.option(
-    "--inputs", callback=input_file("an .npz file"), required=True, metavar="X.npz", help="arrays by name, or x"
+    "--inputs",
+    type=click.Path(),
+    callback=input_file("an .npz file"),
+    required=True,
+    metavar="X.npz",
+    help="arrays by name, or x",
 )
 @click.option("-o", "--output", type=click.Path(), metavar="Y.npz", help="float64 values by output name")
 @click.option("-q", "--quiet", is_flag=True, help="print errors only")

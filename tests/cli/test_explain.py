@@ -1,4 +1,4 @@
-"""`pefslc explain`: each code and each page, with nothing but what a wheel has; every reference to it leads somewhere."""
+"""`pefslc explain`: each code and each page, out of what a wheel has; what messages cite is there."""
 
 from __future__ import annotations
 
