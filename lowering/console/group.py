@@ -18,6 +18,7 @@ from pefslc.console.helping import show_help
 from pefslc.console.inspecting import inspect_model
 from pefslc.console.listing import list_passes, list_targets
 from pefslc.console.running import run_artifact
+from pefslc.console.schema import show_schema
 from pefslc.version import __version__
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ commands = _Commands(
         fewshot,
         list_passes,
         list_targets,
+        show_schema,
         explain,
         show_help,
         completion,

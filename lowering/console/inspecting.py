@@ -11,6 +11,7 @@ from pefslc.console.options import (
     data_limit_option,
     format_argument,
     input_format_option,
+    json_option,
     model_argument,
     shape_options,
     target_limits,
@@ -37,6 +38,7 @@ __all__ = ["inspect_model"]
 @input_format_option
 @shape_options
 @data_limit_option
+@json_option
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
 def inspect_model(
     model: str,
@@ -46,6 +48,7 @@ def inspect_model(
     batch: int | None,
     input_shapes: dict[str, tuple[int, ...]],
     data_limit: float,
+    as_json: bool,
     debug: bool,
 ) -> None:
     """Show what MODEL computes with: per layer the formats and the accumulator bits that every input needs."""
@@ -59,6 +62,7 @@ def inspect_model(
         limits = TargetLimits(64, "the interpreter")
     else:
         limits = target_limits(chosen_target(target), TargetOptions())
+    from pefslc.console.json_output import inspected_json, print_json
     from pefslc.console.summary import print_inspection
     from pefslc.driver.compiler import lower_model
     from pefslc.frontend import GivenShapes
@@ -73,5 +77,9 @@ def inspect_model(
         input_fmt=input_fmt,
         data_limit=data_limit,
     )
-    rows = layer_rows(lowered.integer, lowered.quantized, None if target is None else limits, None)
-    print_inspection(lowered.integer, rows, None if target is None else limits)
+    compared = None if target is None else limits
+    rows = layer_rows(lowered.integer, lowered.quantized, compared, None)
+    if as_json:
+        print_json(inspected_json(model, lowered.integer, rows, target, compared))
+    else:
+        print_inspection(lowered.integer, rows, compared)

@@ -25,6 +25,7 @@ __all__ = [
     "format_argument",
     "input_file",
     "input_format_option",
+    "json_option",
     "model_argument",
     "no_such_file",
     "plugin_files",
@@ -176,7 +177,7 @@ def named_format_option(ctx: click.Context, parameter: click.Parameter, value: s
 
 COMMAND_NAMES = (
     "compile", "inspect", "check", "run", "disassemble", "fewshot", "passes", "targets", "explain", "help",
-    "completion",
+    "completion", "schema",
 )  # fmt: skip
 
 
@@ -282,6 +283,12 @@ def target_option(function: _Function) -> _Function:
         shell_complete=complete_target,
         help="c, tensil, or an installed one: see `pefslc targets`",
     )(function)
+
+
+def json_option(function: _Function) -> _Function:
+    """--json."""
+    help_text = "print one JSON object instead, for tools; `pefslc schema` describes it"
+    return click.option("--json", "as_json", is_flag=True, help=help_text)(function)
 
 
 def plugin_files(names: tuple[str, ...]) -> None:

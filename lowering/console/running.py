@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pefslc.console.loading import LoadingCommand
-from pefslc.console.options import input_file, no_such_file
+from pefslc.console.options import input_file, json_option, no_such_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,13 +33,15 @@ __all__ = ["run_artifact"]
     help="arrays by name, or x",
 )
 @click.option("-o", "--output", type=click.Path(), metavar="Y.npz", help="float64 values by output name")
+@json_option
 @click.option("-q", "--quiet", is_flag=True, help="print errors only")
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
-def run_artifact(artifact: str, inputs: str, output: str | None, quiet: bool, debug: bool) -> None:
+def run_artifact(artifact: str, inputs: str, output: str | None, as_json: bool, quiet: bool, debug: bool) -> None:
     """Run ARTIFACT: a folder that a compile wrote, its sidecar, or one of its files."""
     del debug  # read by cli.run
     if not Path(artifact).exists():
         raise no_such_file(artifact, click.get_current_context())
+    from pefslc.console.json_output import print_json, run_json
     from pefslc.console.progress import progress_bar
     from pefslc.driver.compiled_artifact import open_artifact
     from pefslc.files.arrays import read_arrays, write_arrays
@@ -51,7 +53,9 @@ def run_artifact(artifact: str, inputs: str, output: str | None, quiet: bool, de
         results = opened.run(read_arrays(Path(inputs)), progress)
     if output is not None:
         write_arrays(Path(output), results)
-    if not quiet:
+    if as_json:
+        print_json(run_json(artifact, opened.target, results, output))
+    elif not quiet:
         for name, values in results.items():
             print(f"{name} {list(values.shape)}: {_digest(values)}")
         if output is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,11 @@ class Artifact:
     sidecar: Sidecar
     runner: Runner
 
+    @property
+    def target(self) -> str:
+        """The target that it was compiled for."""
+        return self.sidecar.target
+
     def run(
         self, inputs: Mapping[str, NDArray[np.generic]], progress: Callable[[int, int, str], None] | None = None
     ) -> dict[str, Floats]:
@@ -62,6 +68,7 @@ class BareProgram:
     """A .tmodel that no sidecar describes: Tensil's own, say. Runs as the driver runs it, on flat arrays."""
 
     path: Path
+    target: ClassVar[str] = "tensil"
 
     def run(
         self, inputs: Mapping[str, NDArray[np.generic]], progress: Callable[[int, int, str], None] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
@@ -30,6 +30,10 @@ class Measured:
     count: int
     differing: int
     predicted: Deviations
+
+    def to_json(self) -> dict[str, object]:
+        largest = self.predicted.largest
+        return {"layer": self.layer, "codes": self.count, "differing": self.differing, "largest": largest}
 
     def __str__(self) -> str:
         rate = self.predicted.differing / self.predicted.codes
@@ -108,6 +112,22 @@ class Verification:
         if all(c.given for c in wrong):
             return f"model, interpreter and artifacts agree: {self.advice or _BELONGS}"
         return None
+
+    def to_json(self) -> dict[str, object]:
+        """What `pefslc MODEL --verify INPUTS.npz --json` prints under "verification"."""
+        words = {name: sum(getattr(layer, name) for layer in self.layers) for name in ("words", "outside")}
+        return {
+            "inputs": self.inputs,
+            "equal": self.equal,
+            "as_predicted": self.as_predicted,
+            "comparisons": [asdict(c) for c in self.comparisons],
+            "bounded_layers": [m.to_json() for m in self.measured],
+            "errors": [e.to_json() for e in self.errors],
+            "native_words": words if self.layers else None,
+            "saturated_inputs": [s.to_json() for s in self.saturated_inputs],
+            "not_compared": list(self.ignored),
+            "strangers": list(self.strangers),
+        }
 
     def __str__(self) -> str:
         saturated = () if self.distance is None else self.distance.saturated[:_SATURATED_LISTED]
