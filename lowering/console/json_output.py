@@ -123,7 +123,9 @@ def run_json(
     return {"artifact": artifact, "target": target, "outputs": outputs, "written": written}
 
 
-def target_json(target: Target, limits: TargetLimits, stages: Sequence[str], options: Sequence[Option]) -> object:
+def target_json(
+    target: Target, limits: TargetLimits, stages: Sequence[str], options: Sequence[Option]
+) -> dict[str, object]:
     """A target under the options that were given."""
     from pefslc.driver.user_target import inner_target
 

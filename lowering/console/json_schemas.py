@@ -18,17 +18,16 @@ def _described(schema: _Schema, text: str) -> _Schema:
     return {**schema, "description": text}
 
 
-def _object(text: str = "", *, optional: Mapping[str, _Schema] | None = None, **keys: _Schema) -> _Schema:
-    """An object that has `keys`, may have `optional`, and nothing else."""
-    described = {"description": text} if text else {}
-    properties = {**keys, **(optional or {})}
-    return {
-        **described,
-        "type": "object",
-        "properties": properties,
-        "required": list(keys),
-        "additionalProperties": False,
-    }
+def _object(**keys: _Schema) -> _Schema:
+    """An object that has these keys and no others."""
+    return {"type": "object", "properties": keys, "required": list(keys), "additionalProperties": False}
+
+
+def _with_optional(schema: _Schema, **keys: _Schema) -> _Schema:
+    """An object that may have these keys, too."""
+    properties = schema["properties"]
+    assert isinstance(properties, Mapping)
+    return {**schema, "properties": {**properties, **keys}}
 
 
 def _list(items: _Schema, text: str = "") -> _Schema:
@@ -64,7 +63,7 @@ _PROBLEM_KEYS: Mapping[str, _Schema] = {
     "place": _or_null(_TEXT),
     "help": _or_null(_TEXT),
 }
-_PROBLEM = _object("one fault, and what helps", **_PROBLEM_KEYS)
+_PROBLEM = _described(_object(**_PROBLEM_KEYS), "one fault, and what helps")
 
 _QUANTIZER: Mapping[str, _Schema] = {
     "bits": _COUNT,
@@ -75,34 +74,42 @@ _QUANTIZER: Mapping[str, _Schema] = {
     "rounding": _TEXT,
     "adds_zero_point_last": _SWITCH,
 }
-_INPUT = _object(
+_INPUT = _described(
+    _with_optional(
+        _object(
+            name=_TEXT,
+            shape=_SHAPE,
+            **_QUANTIZER,
+        ),
+        stages=_list({"type": "object"}, "what the host computes before it quantizes"),
+        channel_axis=_WHOLE,
+        integers=_described(_TEXT, "the type of an input that holds codes already"),
+    ),
     "an input by its ONNX name: what the host hands over are codes of this quantizer",
-    name=_TEXT,
-    shape=_SHAPE,
-    optional={
-        "stages": _list({"type": "object"}, "what the host computes before it quantizes"),
-        "channel_axis": _WHOLE,
-        "integers": _described(_TEXT, "the type of an input that holds codes already"),
-    },
-    **_QUANTIZER,
 )
-_OUTPUT = _object(
+_OUTPUT = _described(
+    _with_optional(
+        _object(
+            name=_TEXT,
+            shape=_SHAPE,
+            low=_described(_WHOLE, "the least code that can occur"),
+            high=_WHOLE,
+            scale=_list(_RATIONAL, "one, or one for each channel; exact"),
+            offset=_list(_RATIONAL),
+        ),
+        function=_described({"type": "object"}, "what the host computes of the values, such as an arg max"),
+    ),
     "an output by its ONNX name: value = scale * code + offset",
-    name=_TEXT,
-    shape=_SHAPE,
-    low=_described(_WHOLE, "the least code that can occur"),
-    high=_WHOLE,
-    scale=_list(_RATIONAL, "one, or one for each channel; exact"),
-    offset=_list(_RATIONAL),
-    optional={"function": _described({"type": "object"}, "what the host computes of the values, such as an arg max")},
 )
 
-_DEVIATIONS = _object(
-    differing=_COUNT,
-    codes=_COUNT,
-    largest=_COUNT,
-    channels=_map(_TEXT),
-    optional={"searched": _list(_COUNT)},
+_DEVIATIONS = _with_optional(
+    _object(
+        differing=_COUNT,
+        codes=_COUNT,
+        largest=_COUNT,
+        channels=_map(_TEXT),
+    ),
+    searched=_list(_COUNT),
 )
 _LAYER_KEYS: Mapping[str, _Schema] = {
     "layer": _TEXT,
@@ -116,12 +123,14 @@ _LAYER_KEYS: Mapping[str, _Schema] = {
     "macs": _COUNT,
 }
 _INSPECTED_LAYER = _object(**_LAYER_KEYS)
-_LAYER = _object(
-    **_LAYER_KEYS,
-    exact=_SWITCH,
-    cycles=_described(_or_null(_COUNT), "modelled"),
-    implementation=_TEXT,
-    optional={"deviations": _list(_DEVIATIONS)},
+_LAYER = _with_optional(
+    _object(
+        **_LAYER_KEYS,
+        exact=_SWITCH,
+        cycles=_described(_or_null(_COUNT), "modelled"),
+        implementation=_TEXT,
+    ),
+    deviations=_list(_DEVIATIONS),
 )
 
 _SATURATION = _object(
@@ -138,11 +147,13 @@ _FLOAT_ERROR_KEYS: Mapping[str, _Schema] = {
     "largest_value": _or_null(_NUMBER),
     "worst": _described(_TEXT, "where the largest error is"),
 }
-_DISTANCE = _object(
+_DISTANCE = _described(
+    _object(
+        rows=_COUNT,
+        outputs=_map(_object(**_FLOAT_ERROR_KEYS)),
+        saturated=_list(_SATURATION),
+    ),
     "how far the integers are off the float model, measured",
-    rows=_COUNT,
-    outputs=_map(_object(**_FLOAT_ERROR_KEYS)),
-    saturated=_list(_SATURATION),
 )
 
 _OUTCOME: Mapping[str, _Schema] = {
@@ -170,20 +181,25 @@ _COMPARISON = _object(
 )
 _COMPARED: Mapping[str, _Schema] = {"output": _TEXT, "compared": _TEXT, "count": _COUNT}
 _ERROR: _Schema = {
-    "anyOf": [_object(**_COMPARED, **_FLOAT_ERROR_KEYS), _object("of indices", **_COMPARED, differing=_COUNT)]
+    "anyOf": [
+        _object(**_COMPARED, **_FLOAT_ERROR_KEYS),
+        _described(_object(**_COMPARED, differing=_COUNT), "of indices"),
+    ]
 }
-_VERIFICATION = _object(
+_VERIFICATION = _described(
+    _object(
+        inputs=_COUNT,
+        equal=_described(_SWITCH, "no integer differs"),
+        as_predicted=_described(_SWITCH, "every difference was predicted by the compile"),
+        comparisons=_list(_COMPARISON),
+        bounded_layers=_list(_object(layer=_TEXT, codes=_COUNT, differing=_COUNT, largest=_COUNT)),
+        errors=_list(_ERROR, "of what need not be equal"),
+        native_words=_or_null(_described(_object(words=_COUNT, outside=_COUNT), "of native arithmetic")),
+        saturated_inputs=_list(_SATURATION),
+        not_compared=_list(_TEXT, "arrays that are no inputs and no outputs"),
+        strangers=_list(_TEXT, "expected arrays that belong to neither model"),
+    ),
     "what --verify measured",
-    inputs=_COUNT,
-    equal=_described(_SWITCH, "no integer differs"),
-    as_predicted=_described(_SWITCH, "every difference was predicted by the compile"),
-    comparisons=_list(_COMPARISON),
-    bounded_layers=_list(_object(layer=_TEXT, codes=_COUNT, differing=_COUNT, largest=_COUNT)),
-    errors=_list(_ERROR, "of what need not be equal"),
-    native_words=_or_null(_object("of native arithmetic", words=_COUNT, outside=_COUNT)),
-    saturated_inputs=_list(_SATURATION),
-    not_compared=_list(_TEXT, "arrays that are no inputs and no outputs"),
-    strangers=_list(_TEXT, "expected arrays that belong to neither model"),
 )
 
 _COST_ROW = _object(
@@ -199,16 +215,18 @@ _COST_ROW = _object(
     peaks=_map(_COUNT),
     instructions=_or_null(_COUNT),
 )
-_COSTS = _object(
+_COSTS = _described(
+    _object(
+        model=_TEXT,
+        target=_TEXT,
+        arch=_or_null(_TEXT),
+        clock_mhz=_or_null(_NUMBER),
+        peak_macs_per_cycle=_or_null(_NUMBER),
+        memories=_list(_object(name=_TEXT, unit=_TEXT, available=_COUNT)),
+        layers=_list(_COST_ROW),
+        total=_COST_ROW,
+    ),
     "what --costs prints, and --report writes",
-    model=_TEXT,
-    target=_TEXT,
-    arch=_or_null(_TEXT),
-    clock_mhz=_or_null(_NUMBER),
-    peak_macs_per_cycle=_or_null(_NUMBER),
-    memories=_list(_object(name=_TEXT, unit=_TEXT, available=_COUNT)),
-    layers=_list(_COST_ROW),
-    total=_COST_ROW,
 )
 
 _VALUE: _Schema = {"type": ["boolean", "number", "string", "null"]}
@@ -280,7 +298,7 @@ SCHEMAS: Mapping[str, _Schema] = {
                     "in the order in which they run",
                 ),
                 only_with_formats=_list(_TEXT, "those that run with --fmt or --input-fmt only"),
-                installed=_list(_object("a plugin", name=_TEXT, value=_TEXT)),
+                installed=_list(_described(_object(name=_TEXT, value=_TEXT), "a plugin")),
             ),
         ),
         (
@@ -288,7 +306,7 @@ SCHEMAS: Mapping[str, _Schema] = {
             "pefslc targets --json",
             _object(
                 targets=_list(_object(name=_TEXT, summary=_or_null(_TEXT))),
-                problems=_list(_object("of an installed target", target=_TEXT, **_PROBLEM_KEYS)),
+                problems=_list(_described(_object(target=_TEXT, **_PROBLEM_KEYS), "of an installed target")),
             ),
         ),
         (
