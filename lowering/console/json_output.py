@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pefslc.diagnostics.errors import Problem
     from pefslc.driver.program import Program
     from pefslc.ir.graph import Graph
+    from pefslc.reports.clipped_inputs import ClippedInput
     from pefslc.reports.layer_report import LayerRow
     from pefslc.targets.options import Option
     from pefslc.targets.protocol import Target
@@ -114,13 +115,23 @@ def inspected_json(
 
 
 def run_json(
-    artifact: str, target: str, results: Mapping[str, NDArray[np.float64]], written: str | None
+    artifact: str,
+    target: str,
+    results: Mapping[str, NDArray[np.float64]],
+    clipped: Sequence[ClippedInput],
+    written: str | None,
 ) -> dict[str, object]:
     """The values of a run: all of them, nested as NumPy nests them."""
     outputs = [
         {"name": name, "shape": list(values.shape), "values": values.tolist()} for name, values in results.items()
     ]
-    return {"artifact": artifact, "target": target, "outputs": outputs, "written": written}
+    return {
+        "artifact": artifact,
+        "target": target,
+        "outputs": outputs,
+        "clipped_inputs": [c.to_json() for c in clipped],
+        "written": written,
+    }
 
 
 def target_json(

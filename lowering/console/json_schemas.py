@@ -141,6 +141,14 @@ _SATURATION = _object(
     range=_list(_or_null(_NUMBER)),
     held=_list(_or_null(_NUMBER)),
 )
+_RANGE = {**_list(_or_null(_NUMBER)), "minItems": 2, "maxItems": 2}
+_CLIPPED = _object(
+    input=_TEXT,
+    clipped=_described(_SHARE, "share of the values"),
+    range=_RANGE,
+    format=_TEXT,
+    held=_described(_or_null(_RANGE), "null where the host computes before it quantizes, or scales per channel"),
+)
 _FLOAT_ERROR_KEYS: Mapping[str, _Schema] = {
     "largest_error": _or_null(_NUMBER),
     "rms_error": _or_null(_NUMBER),
@@ -195,7 +203,8 @@ _VERIFICATION = _described(
         bounded_layers=_list(_object(layer=_TEXT, codes=_COUNT, differing=_COUNT, largest=_COUNT)),
         errors=_list(_ERROR, "of what need not be equal"),
         native_words=_or_null(_described(_object(words=_COUNT, outside=_COUNT), "of native arithmetic")),
-        saturated_inputs=_list(_SATURATION),
+        saturated_inputs=_list(_SATURATION, "beyond the format that the user gave to them"),
+        clipped_inputs=_list(_CLIPPED, "beyond the model's own"),
         not_compared=_list(_TEXT, "arrays that are no inputs and no outputs"),
         strangers=_list(_TEXT, "expected arrays that belong to neither model"),
     ),
@@ -281,6 +290,7 @@ SCHEMAS: Mapping[str, _Schema] = {
                 artifact=_TEXT,
                 target=_TEXT,
                 outputs=_list(_object(name=_TEXT, shape=_SHAPE, values={})),
+                clipped_inputs=_list(_CLIPPED),
                 written=_described(_or_null(_TEXT), "the file of -o"),
             ),
         ),

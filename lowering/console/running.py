@@ -41,6 +41,7 @@ def run_artifact(artifact: str, inputs: str, output: str | None, as_json: bool, 
     del debug  # read by cli.run
     if not Path(artifact).exists():
         raise no_such_file(artifact, click.get_current_context())
+    from pefslc.console.clipping import print_clipped
     from pefslc.console.json_output import print_json, run_json
     from pefslc.console.progress import progress_bar
     from pefslc.driver.compiled_artifact import open_artifact
@@ -50,12 +51,15 @@ def run_artifact(artifact: str, inputs: str, output: str | None, as_json: bool, 
         _refuse_to_replace(Path(output), Path(inputs))
     opened = open_artifact(Path(artifact))
     with progress_bar(quiet=quiet) as progress:
-        results = opened.run(read_arrays(Path(inputs)), progress)
+        arrays = read_arrays(Path(inputs))
+        results = opened.run(arrays, progress)
+    clipped = opened.clipped(arrays)
     if output is not None:
         write_arrays(Path(output), results)
     if as_json:
-        print_json(run_json(artifact, opened.target, results, output))
+        print_json(run_json(artifact, opened.target, results, clipped, output))
     elif not quiet:
+        print_clipped(clipped)
         for name, values in results.items():
             print(f"{name} {list(values.shape)}: {_digest(values)}")
         if output is not None:

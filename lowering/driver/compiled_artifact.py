@@ -20,6 +20,7 @@ from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
 from pefslc.ir.interpret import apply_output_map, as_batches, quantize_input
 from pefslc.ir.value import CodeRange, TensorType, Value
 from pefslc.numeric.scale import Scale
+from pefslc.reports.clipped_inputs import ClippedInput, clipped_inputs
 from pefslc.targets.protocol import Runner
 from pefslc.targets.tensil.simulate.driver import run_tmodel
 
@@ -41,6 +42,11 @@ class Artifact:
     def target(self) -> str:
         """The target that it was compiled for."""
         return self.sidecar.target
+
+    def clipped(self, inputs: Mapping[str, NDArray[np.generic]]) -> tuple[ClippedInput, ...]:
+        """What of the inputs of `run` is clipped."""
+        interface = interface_of(self.sidecar)
+        return clipped_inputs(interface.inputs, as_batches(interface, inputs)[0])
 
     def run(
         self, inputs: Mapping[str, NDArray[np.generic]], progress: Callable[[int, int, str], None] | None = None
@@ -69,6 +75,10 @@ class BareProgram:
 
     path: Path
     target: ClassVar[str] = "tensil"
+
+    def clipped(self, _: Mapping[str, NDArray[np.generic]]) -> tuple[ClippedInput, ...]:
+        """Nothing: it takes words as they are, and refuses what none holds."""
+        return ()
 
     def run(
         self, inputs: Mapping[str, NDArray[np.generic]], progress: Callable[[int, int, str], None] | None = None

@@ -9,6 +9,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
 from pefslc.evaluation.float_error import FloatError, SameIndices
 from pefslc.numeric.deviation import Deviations
+from pefslc.reports.clipped_inputs import ClippedInput
 from pefslc.reports.float_distance import FloatDistance
 from pefslc.reports.layer_report import layer_name
 from pefslc.reports.saturation import Saturation
@@ -56,6 +57,7 @@ class Verification:
     advice    where an array of the user's differs: what may be behind it
     ignored   arrays that are no inputs, where none held expected outputs: perhaps one was meant to
     saturated_inputs  inputs of a quantized model that do not fit the format that the user gave to them
+    clipped_inputs    the other inputs that do not fit: the model itself clips them
     """
 
     inputs: int
@@ -69,6 +71,7 @@ class Verification:
     strangers: tuple[str, ...] = ()
     advice: str = ""
     saturated_inputs: tuple[Saturation, ...] = ()
+    clipped_inputs: tuple[ClippedInput, ...] = ()
 
     @property
     def equal(self) -> bool:
@@ -125,6 +128,7 @@ class Verification:
             "errors": [e.to_json() for e in self.errors],
             "native_words": words if self.layers else None,
             "saturated_inputs": [s.to_json() for s in self.saturated_inputs],
+            "clipped_inputs": [c.to_json() for c in self.clipped_inputs],
             "not_compared": list(self.ignored),
             "strangers": list(self.strangers),
         }
@@ -132,6 +136,7 @@ class Verification:
     def __str__(self) -> str:
         saturated = () if self.distance is None else self.distance.saturated[:_SATURATED_LISTED]
         lines = [*self.comparisons, *self.measured, *self.errors, *self._audited(), *saturated, *self.saturated_inputs]
+        lines += self.clipped_inputs
         text = "\n".join(f"{self.inputs} inputs: {line}" for line in lines)
         if self.ignored:
             names = ", ".join(map(quote, self.ignored))
