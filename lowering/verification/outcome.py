@@ -135,8 +135,8 @@ class Verification:
 
     def __str__(self) -> str:
         saturated = () if self.distance is None else self.distance.saturated[:_SATURATED_LISTED]
-        lines = [*self.comparisons, *self.measured, *self.errors, *self._audited(), *saturated, *self.saturated_inputs]
-        lines += self.clipped_inputs
+        lines: list[object] = [*self.comparisons, *self.measured, *self.errors, *self._audited(), *saturated]
+        lines += [*self.saturated_inputs, *self.clipped_inputs]
         text = "\n".join(f"{self.inputs} inputs: {line}" for line in lines)
         if self.ignored:
             names = ", ".join(map(quote, self.ignored))
