@@ -284,6 +284,24 @@ SCHEMAS: Mapping[str, _Schema] = {
             ),
         ),
         (
+            "inspect-float",
+            "pefslc inspect MODEL --json, of a float model",
+            _object(
+                model=_TEXT,
+                float={"const": True},
+                layers=_list(
+                    _object(
+                        layer=_TEXT,
+                        op=_TEXT,
+                        shape=_SHAPE,
+                        weight_range=_described(_or_null(_RANGE), "null where there are no weights"),
+                        value_range=_described(_or_null(_RANGE), "null without --calibrate"),
+                    )
+                ),
+                formats_that_hold=_list(_TEXT, "of 8 and of 16 bits, every range"),
+            ),
+        ),
+        (
             "run",
             "pefslc run ARTIFACT --inputs X.npz --json",
             _object(

@@ -18,7 +18,7 @@ from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.reports.layer_report import short_format
 from pefslc.reports.saturation import Saturation, SeenTensor
 
-__all__ = ["advice_on_outputs", "format_for", "given_inputs", "saturated_inputs"]
+__all__ = ["advice_on_outputs", "format_for", "format_holding", "given_inputs", "saturated_inputs"]
 
 
 def given_inputs(model: Graph, reference: Graph) -> dict[str, Quantization]:
@@ -59,10 +59,14 @@ def advice_on_outputs(formats: Mapping[str, Quantization], saturated: Sequence[S
 
 def format_for(saturation: Saturation, quantization: Quantization) -> FixedPoint | None:
     """The format of as many bits that holds the input; None where that leaves no bit of fraction."""
-    signed = saturation.low < 0
-    for integer_bits in range(1, quantization.bits):
-        found = FixedPoint(integer_bits, quantization.bits - integer_bits, signed)
+    return format_holding(saturation.low, saturation.high, quantization.bits, signed=saturation.low < 0)
+
+
+def format_holding(low: float, high: float, bits: int, *, signed: bool) -> FixedPoint | None:
+    """The format of so many bits and of the finest step that holds the range; None where none has a bit of fraction."""
+    for integer_bits in range(1, bits):
+        found = FixedPoint(integer_bits, bits - integer_bits, signed)
         q = found.quantization
-        if float(q.value(q.low)) <= saturation.low and saturation.high <= float(q.value(q.high)):
+        if float(q.value(q.low)) <= low and high <= float(q.value(q.high)):
             return found
     return None
