@@ -31,7 +31,8 @@ class FloatLayer:
     """An input, or an operation that has weights or whose result --fmt rounds.
 
     weight  least and greatest weight, BatchNormalization folded in; None where there are none
-    values  least and greatest value on the inputs, of a result that is rounded; None without inputs
+    values  least and greatest value on the inputs, of a result that is rounded or an output; None without inputs
+    signed  of a result that is rounded: whether with a sign; None where it is not, for outputs may stay sums
     """
 
     layer: str
@@ -39,6 +40,7 @@ class FloatLayer:
     shape: Shape
     weight: tuple[float, float] | None = None
     values: tuple[float, float] | None = None
+    signed: bool | None = None
 
     def to_json(self) -> JsonObject:
         ranges = {"weight_range": self.weight, "value_range": self.values}
@@ -56,29 +58,33 @@ def float_layers(model: Graph, inputs: Mapping[str, NDArray[np.float64]] | None 
     quantized = model
     for each in said_by_user(_ANY, TargetLimits(64, "the interpreter"), allow_overflow=True, requantize=False):
         quantized = each.run(quantized)
-    stored = {op.input.name for op in quantized.of_type(Quantize)} | {o.value.name for o in folded.outputs}
+    signed = {op.input.name: op.quantization.signed for op in quantized.of_type(Quantize)}
+    stored = signed.keys() | {o.value.name for o in folded.outputs}
     constants = {op.result.name: op.data.data for op in folded.of_type(Constant)}
     seen: dict[str, tuple[float, float]] = {}
     for value, x in () if inputs is None else stream_values(folded, inputs):
         if value.name in stored and value.name not in constants and x.size:
             seen[value.name] = _range(x)
-    rows = [FloatLayer(i.name, "input", i.value.type.shape, values=seen.get(i.value.name)) for i in folded.inputs]
+    rows = [
+        FloatLayer(i.name, "input", i.value.type.shape, None, seen.get(i.value.name), signed.get(i.value.name))
+        for i in folded.inputs
+    ]
     for op in folded.ops:
         weight = constants.get(op.weight.name) if isinstance(op, Conv | Linear) else None
         if weight is None and (op.result.name not in stored or isinstance(op, Constant)):
             continue
         row = FloatLayer(layer_name(op.result.origin), type(op).__name__, op.result.type.shape)
         held = None if weight is None else _range(weight)
-        rows.append(replace(row, weight=held, values=seen.get(op.result.name)))
+        name = op.result.name
+        rows.append(replace(row, weight=held, values=seen.get(name), signed=signed.get(name)))
     return tuple(rows)
 
 
 def format_that_holds_all(layers: Sequence[FloatLayer], bits: int) -> FixedPoint | None:
     """The Qm.n of so many bits and of the finest step that holds every range; None where there is none."""
-    ranges = [found for row in layers for found in (row.weight, row.values) if found is not None]
-    if not ranges:
-        return None
-    return format_holding(min(low for low, _ in ranges), max(high for _, high in ranges), bits, signed=True)
+    weights = [(*row.weight, True) for row in layers if row.weight is not None]
+    values = [(*row.values, row.signed) for row in layers if row.values is not None and row.signed is not None]
+    return format_holding([*weights, *values], bits) if weights or values else None
 
 
 def _range(x: NDArray[np.float64]) -> tuple[float, float]:

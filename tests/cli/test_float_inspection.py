@@ -55,8 +55,8 @@ def test_ranges_are_those_of_a_plain_evaluation(pefslc: Cli, network: Path, tmp_
 
 def test_the_format_that_is_named_saturates_nowhere_and_one_bit_less_does(pefslc: Cli, tmp_path: Path) -> None:
     narrow, wide = asked(pefslc, FLOAT, "--calibrate", DATA)["formats_that_hold"]
-    assert (narrow, wide) == ("Q5.3", "Q5.11")
-    for fmt, saturates in ((narrow, False), ("Q4.4", True)):
+    assert (narrow, wide) == ("Q3.5", "Q3.13")
+    for fmt, saturates in ((narrow, False), ("Q2.6", True)):
         arguments = (FLOAT, "--target", "c", "--fmt", fmt, "-o", tmp_path, "--verify", DATA, "--json")
         assert bool(json.loads(pefslc(*arguments).out)["float_model"]["saturated"]) == saturates
 
@@ -67,7 +67,7 @@ def test_the_table_names_them(pefslc: Cli) -> None:
     assert "Q2.6: 8 bits, step 0.015625, range [-2, 1.98438] holds all weights\n" in plain.out
     assert plain.out.endswith("--calibrate DATA.npz shows the ranges of the values, too\n")
     measured = pefslc("inspect", FLOAT, "--calibrate", DATA).out
-    assert "Q5.3: 8 bits, step 0.125, range [-16, 15.875] holds all weights and values\n" in measured
+    assert "Q3.5: 8 bits, step 0.03125, range [-4, 3.96875] holds all weights and values\n" in measured
 
 
 def test_a_format_makes_it_a_quantized_model(pefslc: Cli) -> None:
