@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.text import Text
 
@@ -28,8 +29,11 @@ def print_float_inspection(layers: Sequence[FloatLayer], *, measured: bool) -> N
     print()
     print("a float model: --fmt Qm.n, or --fmt auto:B with --calibrate, quantizes it (`pefslc explain float-models`)")
     what = "weights and values" if measured else "weights"
+    unsigned = any(row.values is not None and row.signed is False for row in layers)
     for fmt in _formats(layers):
-        print(f"{fmt.describe()} holds all {what}")
+        plain = replace(fmt, signed=False).quantization
+        also = f" ({plain.fixed_point} to {float(plain.value(plain.high)):g} behind a ReLU)" if unsigned else ""
+        print(f"{fmt.describe()}{also} holds all {what}")
     if not measured:
         print("--calibrate DATA.npz shows the ranges of the values, too")
 
