@@ -44,7 +44,7 @@ def deploy(
 ) -> None:
     """Copy BUILD, which a compile for the target tensil wrote, to a board that runs PYNQ, and run its self-test there.
 
-    Without USER@HOST the commands are printed. The board needs Tensil's driver: docs/boards.md.
+    Without USER@HOST the commands are printed. The board needs Tensil's driver: `pefslc explain boards`.
     """
     del debug  # read by cli.run
     ctx = click.get_current_context()

@@ -51,7 +51,7 @@ class TargetCommand(LoadingCommand):
         _look_at_installed(ctx)
         records = [p.get_help_record(ctx) for p in super().get_params(ctx)]
         with formatter.section("Options"):
-            formatter.write_dl([record for record in records if record is not None])
+            formatter.write_dl([record for record in records if record is not None and record[1]])
         for target, options in _declared(ctx).items():
             if options:
                 with formatter.section(f"Options of --target {target}"):

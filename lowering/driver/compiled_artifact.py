@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
 from pefslc.ir.interpret import apply_output_map, as_batches, quantize_input
 from pefslc.ir.value import CodeRange, TensorType, Value
 from pefslc.numeric.scale import Scale
+from pefslc.reports.clipped_inputs import ClippedInput, clipped_inputs
 from pefslc.targets.protocol import Runner, Target
 from pefslc.targets.tensil.simulate.driver import run_tmodel
 
@@ -35,6 +37,16 @@ class Artifact:
 
     sidecar: Sidecar
     runner: Runner
+
+    @property
+    def target(self) -> str:
+        """The target that it was compiled for."""
+        return self.sidecar.target
+
+    def clipped(self, inputs: Mapping[str, NDArray[np.generic]]) -> tuple[ClippedInput, ...]:
+        """What of the inputs of `run` is clipped."""
+        interface = interface_of(self.sidecar)
+        return clipped_inputs(interface.inputs, as_batches(interface, inputs)[0])
 
     def run(
         self, inputs: Mapping[str, NDArray[np.generic]], progress: Callable[[int, int, str], None] | None = None
@@ -62,6 +74,11 @@ class BareProgram:
     """A .tmodel that no sidecar describes: Tensil's own, say. Runs as the driver runs it, on flat arrays."""
 
     path: Path
+    target: ClassVar[str] = "tensil"
+
+    def clipped(self, _: Mapping[str, NDArray[np.generic]]) -> tuple[ClippedInput, ...]:
+        """Nothing: it takes words as they are, and refuses what none holds."""
+        return ()
 
     def run(
         self, inputs: Mapping[str, NDArray[np.generic]], progress: Callable[[int, int, str], None] | None = None

@@ -26,9 +26,9 @@ _GROUP = "pefslc.passes"
 _MEMBERS = ("name", "exactness", "level", "run")
 _RANGES = (
     "give the result the range of pefslc.analysis.ranges.result_range(op); or change the model on the quantized level, "
-    "whose ranges are computed afterwards: docs/writing-a-pass.md, Ranges"
+    "whose ranges are computed afterwards: `pefslc explain writing-a-pass`, Ranges"
 )
-_HINT = "docs/writing-a-pass.md has one to copy"
+_HINT = "`pefslc explain writing-a-pass` has one to copy"
 
 
 @dataclass(frozen=True, slots=True)

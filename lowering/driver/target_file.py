@@ -17,7 +17,7 @@ from pefslc.targets.protocol import Target
 
 __all__ = ["is_target_file", "target_of_file"]
 
-_HINT = "docs/adding-a-target.md has one to copy"
+_HINT = "`pefslc explain adding-a-target` has one to copy"
 
 
 def is_target_file(name: str) -> bool:

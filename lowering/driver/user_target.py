@@ -45,7 +45,7 @@ RESERVED = frozenset({
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _STAGE = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
-_HINT = "the target is not part of pefslc: correct it; docs/adding-a-target.md has one to copy"
+_HINT = "the target is not part of pefslc: correct it; `pefslc explain adding-a-target` has one to copy"
 _T = TypeVar("_T")
 
 
