@@ -23,7 +23,6 @@ from pefslc.numeric.stages import Affine, SnapStage
 __all__ = ["exact_scale", "import_bipolar_quant", "import_quant", "import_trunc", "positive_steps"]
 
 _LARGEST_ZERO_POINT = 1 << 31
-_INTEGER_SCALES = 1 << 53  # exclusive: below it, float64 has all
 
 
 def import_quant(builder: Builder, node: Node) -> Value:
@@ -169,15 +168,14 @@ def _rounding(node: Node, default: str) -> RoundingMode:
     return rounding
 
 
-def positive_steps(node: Node, index: int, *, integers: bool = False) -> NDArray[np.float64]:
-    """The constant scale of a quantizer: floats, positive, finite, normal. Raises CompileError for any other.
-
-    integers  may be scales, too, where float64 has them
-    """
+def positive_steps(node: Node, index: int) -> NDArray[np.float64]:
+    """The constant scale of a quantizer: floats, positive, finite, normal. Raises CompileError for any other."""
     raw = node.constant(index, "scale")
-    exact = integers and raw.dtype.kind in "iu" and bool((raw.astype(np.float64) < _INTEGER_SCALES).all())
-    if raw.dtype.kind != "f" and not exact:
-        raise node.fault(Code.SCALE_VALUE, f"the scale holds {raw.dtype}, not floats")
+    if raw.dtype.kind != "f":
+        hint = (
+            "make it float32; where qonnx' converter of Keras wrote it for binary(): BipolarQuant of x and that scale"
+        )
+        raise node.fault(Code.SCALE_VALUE, f"the scale holds {raw.dtype}, not floats", hint=hint)
     if not raw.size:
         raise node.fault(Code.SCALE_VALUE, "the scale is empty", hint="export the model again")
     with np.errstate(invalid="ignore"):  # a signalling NaN
@@ -198,7 +196,7 @@ def exact_scale(steps: NDArray[np.float64]) -> Scale:
 
 def _scale(node: Node, index: int, shape: Shape, axes: tuple[int, ...]) -> tuple[Scale, int]:
     """The constant scale, and the one of `axes` that it goes along: 0 where it is one for all."""
-    array = positive_steps(node, index, integers=True)  # qonnx' converter of Keras writes an int64 of 1
+    array = positive_steps(node, index)
     scale = exact_scale(array)
     if not scale.per_channel:
         return scale, 0

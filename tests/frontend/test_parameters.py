@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builders import QONNX, ModelBuilder, import_bytes
+from builders import ModelBuilder, import_bytes
 from pefslc.ir.quantized import LeakyRelu
 
 SHAPE = (1, 2, 4, 4)
@@ -32,14 +32,3 @@ def test_the_slope_of_a_hard_sigmoid_is_a_sixth(tmp_path: Path) -> None:
     values = np.array([[[[0.75, -0.75, 2.25, 1.5]]]])
     (codes,) = import_bytes(m, tmp_path).run(values).values()
     assert codes.ravel().tolist() == [0.5, 0.5, 1.0, 0.75]  # 0.625, 0.375 and 0.875 are ties
-
-
-@pytest.mark.parametrize("scale", [1, 3])
-def test_a_scale_of_qonnx_may_be_an_integer(scale: int, tmp_path: Path) -> None:
-    """qonnx' converter of Keras writes an int64 of 1."""
-    m = ModelBuilder()
-    numbers = (m.constant(scale, dtype=np.int64), m.constant(0.0), m.constant(4.0))
-    m.output(m.node("Quant", m.input((1, 1, 1, 4)), *numbers, domain=QONNX, signed=1, narrow=0))
-    values = np.array([[[[0.5, 1.5, -4.6, 400.0]]]])
-    (codes,) = import_bytes(m, tmp_path).run(values * scale).values()
-    assert codes.ravel().tolist() == [0 * scale, 2 * scale, -5 * scale, 7 * scale]
