@@ -53,7 +53,7 @@ _RATIONAL: _Schema = {"type": "string", "pattern": "^-?[0-9]+(/[0-9]+)?$"}
 _CODE: _Schema = {"type": "string", "pattern": "^PEF[0-9]{4}$"}
 
 _PROBLEM_KEYS: Mapping[str, _Schema] = {
-    "code": _described(_CODE, "`pefslc explain CODE` explains it"),
+    "code": _described(_CODE, "`pefslc explain` with it says more"),
     "title": _TEXT,
     "reason": _TEXT,
     "node": _or_null(_TEXT),
