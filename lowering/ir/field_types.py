@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 from types import NoneType, UnionType
-from typing import Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-__all__ = ["check_array", "check_fields"]
+__all__ = ["check_fields", "checked_array"]
 
 _ADVICE = {
     "IntArray": "IntArray(array)",
@@ -37,8 +37,10 @@ def check_fields(made: object) -> None:
             raise TypeError(f"{kind.__name__}.{name} is {_given(content)}, not {_wanted(hint)}{_advice(hint, content)}")
 
 
-def check_array(holder: str, data: object, dtype: type[np.generic]) -> None:
-    """Raise TypeError for anything but an array of this type."""
+def checked_array(holder: str, data: object, dtype: type[np.generic]) -> np.ndarray[Any, Any]:
+    """The array; of a numpy scalar, which arithmetic on an array without axes gives, too. Raises TypeError."""
+    if isinstance(data, np.generic):
+        data = np.asarray(data)
     if not isinstance(data, np.ndarray):
         raise TypeError(
             f"{holder} holds an array, not {_given(data)}: {holder}(np.array(..., dtype=np.{dtype.__name__}))"
@@ -47,6 +49,7 @@ def check_array(holder: str, data: object, dtype: type[np.generic]) -> None:
         raise TypeError(
             f"{holder} holds {dtype.__name__}, not {data.dtype}: {holder}(array.astype(np.{dtype.__name__}))"
         )
+    return data
 
 
 def _checks(kind: type) -> _Checks:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.errors import Origin
 from pefslc.geometry.shapes import Shape
-from pefslc.ir.field_types import check_array, check_fields
+from pefslc.ir.field_types import check_fields, checked_array
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale
 
@@ -118,7 +118,7 @@ class IntArray(_Array):
     __slots__ = ("_data",)
 
     def __init__(self, data: NDArray[np.int64]) -> None:
-        check_array("IntArray", data, np.int64)
+        data = checked_array("IntArray", data, np.int64)
         data.setflags(write=False)
         self._data = data
 
@@ -136,7 +136,7 @@ class RealArray(_Array):
     __slots__ = ("_data", "_narrow")
 
     def __init__(self, data: NDArray[np.float64]) -> None:
-        check_array("RealArray", data, np.float64)
+        data = checked_array("RealArray", data, np.float64)
         data.setflags(write=False)
         self._data: NDArray[np.float64] | None = data
         self._narrow: NDArray[np.float32] | None = None

@@ -152,7 +152,7 @@ def on_board(build: Path, fault: str = "") -> tuple[int, str]:
 @pytest.fixture
 def copied(build: Path, tmp_path: Path) -> Path:
     """The files, to be damaged."""
-    for path in build.iterdir():
+    for path in filter(Path.is_file, build.iterdir()):  # a run leaves __pycache__
         (tmp_path / path.name).write_bytes(path.read_bytes())
     return tmp_path
 
