@@ -45,4 +45,4 @@ _DOMAINS = {
 def hint_for(domain: str, operator: str) -> str:
     """What to do about an operator that is not read."""
     known = _OPERATORS.get(operator) or _DOMAINS.get(domain)
-    return known or "docs/operators.md lists what is; replace it in the model"
+    return known or "`pefslc explain operators` lists what is; replace it in the model"

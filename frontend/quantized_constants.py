@@ -48,7 +48,7 @@ def quantized_constant(
             f"a scale along axis {axis} of a constant is not supported",
             hint="along the output channels",
         )
-    data = IntArray((np.moveaxis(codes, axis, 0) if axis else codes).copy())
+    data = IntArray(np.array(np.moveaxis(codes, axis, 0) if axis else codes, dtype=np.int64))
     result = builder.new_value(data.shape, quantization, node.origin)
     constant = builder.append(QuantizedConstant(result=result, codes=data))
     return back_from_first(builder, constant, axis)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pefslc.diagnostics.error_codes import Code
-from pefslc.diagnostics.errors import Problem
+from pefslc.diagnostics.errors import CompileError, Problem
 from pefslc.frontend.builder import Builder, HostTail, IntegerTensor
 from pefslc.frontend.linear_quantizers import dequantized
 from pefslc.frontend.node import Node
@@ -134,18 +134,20 @@ def integer_tail(builder: Builder, node: Node, tensor: IntegerTensor) -> HostTai
 
 
 def check_ends(builder: Builder) -> None:
-    """Add a problem for what else reads a result of the host's: a Reshape of its codes, scales per channel."""
+    """Raise CompileError, with all problems so far, where anything else reads a result of the host's.
+
+    A Reshape of its codes does, and scales per channel. Nothing makes that result, so no pass can look for more faults.
+    """
     for op in builder.ops:
         if any(v.name in builder.host_results for v in op.operands):
-            builder.problems.append(
-                Problem(
-                    Code.NOT_QUANTIZED,
-                    "what the host computes at the end of the network is read behind a quantizer",
-                    at=op.result.origin,
-                    hint="only a quantizer with one scale may follow it: end the network before it",
-                )
+            found = Problem(
+                Code.NOT_QUANTIZED,
+                "what the host computes at the end of the network is read behind a quantizer",
+                at=op.result.origin,
+                hint="only a quantizer with one scale may follow it: end the network before it",
             )
-            return
+            shapes = builder.shapes()
+            raise CompileError.of([problem.with_shape(shapes) for problem in (*builder.problems, found)])
 
 
 def with_functions(outputs: Sequence[GraphOutput], ops: Sequence[Op]) -> tuple[GraphOutput, ...]:

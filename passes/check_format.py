@@ -76,7 +76,7 @@ def require_formats(graph: Graph) -> None:
             "the model is not quantized: its weights and activations are floats",
             at=graph.name,
             hint="--fmt Q3.4 quantizes it after training, in that format, --fmt auto:8 --calibrate data.npz in formats "
-            "chosen from data (docs/float-models.md); or train in a format (docs/training.md)",
+            "chosen from data (`pefslc explain float-models`); or train in a format (`pefslc explain training`)",
         )
 
 

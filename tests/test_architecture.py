@@ -15,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = {"frontend": "pefslc.frontend", "lowering": "pefslc", "passes": "pefslc.passes", "targets": "pefslc.targets"}
+PAGES = ("docs", "pefslc.docs")  # a folder of data, no modules
 
 # A room is a package, or a module that lies directly in `pefslc`. From bottom to top; a room may import rooms of lower
 # floors, and rooms of one floor do not know each other. All imports count, those inside of functions, too. Here a new
@@ -237,8 +238,8 @@ def test_no_module_is_named_like_one_of_the_standard_library() -> None:
 def test_the_packages_of_pyproject_are_those_of_the_tree() -> None:
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     packages = sorted(module for module, path in MODULES.items() if path.name == "__init__.py")
-    assert sorted(config["packages"]) == packages
-    assert {folder: package for package, folder in config["package-dir"].items()} == FOLDERS
+    assert sorted(config["packages"]) == sorted([*packages, PAGES[1]])
+    assert {folder: package for package, folder in config["package-dir"].items()} == {**FOLDERS, PAGES[0]: PAGES[1]}
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

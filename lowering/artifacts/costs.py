@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pefslc.artifacts.sidecar import JsonObject
+from pefslc.diagnostics.html_table import html_heading, html_table
 from pefslc.geometry.dilation_phases import phases
 from pefslc.geometry.shapes import element_count
 from pefslc.ir.integer import Conv2d, Dense
@@ -162,6 +163,33 @@ class CostReport:
         if self.clock_mhz is None or cost.total_cycles is None:
             return None
         return cost.total_cycles / (self.clock_mhz * 1e3)
+
+    def __repr__(self) -> str:
+        where = self.target if self.arch is None else f"{self.target} ({self.arch})"
+        total = self.total
+        cycles = "" if total.total_cycles is None else f", {total.total_cycles:,} modelled cycles"
+        return f"<CostReport {self.model!r} on {where}: {len(self.layers)} rows, {total.macs:,} MACs{cycles}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a row for each layer and the total, a column for whatever the target models."""
+        total, rows = self.total, [*self.layers, self.total]
+        columns: list[tuple[str, list[str]]] = [("layer", [row.layer for row in rows])]
+        columns.append(("MACs", [f"{row.macs:,}" for row in rows]))
+        if total.total_cycles is not None:
+            columns.append(("modelled cycles", [f"{row.total_cycles or 0:,}" for row in rows]))
+            columns += [(kind, [f"{row.cycles.get(kind, 0):,}" for row in rows]) for kind in total.cycles]
+            shares = [self.peak_share(row) for row in rows]
+            columns.append(("of the array's peak", ["" if share is None else f"{share:.0%}" for share in shares]))
+        if self.clock_mhz is not None:
+            columns.append((f"ms at {self.clock_mhz:g} MHz", [f"{self.milliseconds(row) or 0:.3f}" for row in rows]))
+        columns += [(f"{key}, bytes", [f"{row.bytes.get(key, 0):,}" for row in rows]) for key in total.bytes]
+        for m in self.memories:
+            columns.append((f"{m.name}, {m.unit} of {m.available:,}", [f"{r.peaks.get(m.name, 0):,}" for r in rows]))
+        if total.instructions is not None:
+            columns.append(("instructions", [f"{row.instructions or 0:,}" for row in rows]))
+        header, cells = [name for name, _ in columns], list(zip(*(found for _, found in columns), strict=True))
+        table = html_table(header, cells, right=frozenset(range(1, len(header))))
+        return f"{html_heading(repr(self)[1:-1])}{table}"
 
     def to_json(self) -> JsonObject:
         """The report as JSON. Keys of cycles say that they are modelled; of times, too."""

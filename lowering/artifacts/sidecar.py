@@ -36,6 +36,7 @@ __all__ = [
     "JsonObject",
     "OutputRecord",
     "Sidecar",
+    "interface_json",
     "load_sidecar",
     "make_sidecar",
     "sidecar_name",
@@ -138,15 +139,6 @@ def make_sidecar(
     source_name  its name, without the folder
     source_data_sha256  of what it has in files beside it; "" for nothing
     """
-    inputs = []
-    for i in graph.inputs:
-        assert i.quantizer is not None
-        inputs.append(InputRecord(i.name, i.value.type.shape, i.quantizer, i.stages, i.channel_axis, i.integers))
-    outputs = []
-    for o in graph.outputs:
-        assert o.map is not None
-        codes = o.value.type.codes
-        outputs.append(OutputRecord(o.name, o.value.type.shape, codes.low, codes.high, o.map, o.function))
     hashes = {name: sha256(content).hexdigest() for name, content in files.items()}
     return Sidecar(
         graph.name,
@@ -154,13 +146,35 @@ def make_sidecar(
         version,
         source_sha256,
         hashes,
-        tuple(inputs),
-        tuple(outputs),
+        _input_records(graph),
+        _output_records(graph),
         details,
         layers,
         source_name,
         source_data_sha256,
     )
+
+
+def interface_json(graph: Graph) -> tuple[list[Json], list[Json]]:
+    """The inputs and the outputs of an integer graph, as a sidecar describes them."""
+    return [_input_json(i) for i in _input_records(graph)], [_output_json(o) for o in _output_records(graph)]
+
+
+def _input_records(graph: Graph) -> tuple[InputRecord, ...]:
+    inputs = []
+    for i in graph.inputs:
+        assert i.quantizer is not None
+        inputs.append(InputRecord(i.name, i.value.type.shape, i.quantizer, i.stages, i.channel_axis, i.integers))
+    return tuple(inputs)
+
+
+def _output_records(graph: Graph) -> tuple[OutputRecord, ...]:
+    outputs = []
+    for o in graph.outputs:
+        assert o.map is not None
+        codes = o.value.type.codes
+        outputs.append(OutputRecord(o.name, o.value.type.shape, codes.low, codes.high, o.map, o.function))
+    return tuple(outputs)
 
 
 def load_sidecar(path: Path) -> Sidecar:

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 import click
 
+from pefslc.console.completion import answer_shell
 from pefslc.console.group import commands
 from pefslc.console.streams import discard_output
 from pefslc.diagnostics.error_codes import Code
@@ -43,7 +44,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
         signal.signal(signal.SIGHUP, _terminate)
-    sys.exit(run(sys.argv[1:]))
+    answered = answer_shell(commands)
+    sys.exit(run(sys.argv[1:]) if answered is None else answered)
 
 
 def end_interrupted() -> NoReturn:
@@ -88,7 +90,7 @@ def _run(arguments: Sequence[str]) -> int:
         _complain(_usage_text(e))
         return USAGE
     except CompileError as e:
-        _complain(str(e))
+        _complain(f"{e}{_where_more_is_told(e)}")
         return USAGE if all(problem.code in _OF_USAGE for problem in e.problems) else REFUSED
     except _TerminatedError:
         _complain(f"terminated: {_NOTHING_HALF}")
@@ -116,6 +118,14 @@ def _complain(text: str) -> None:
     with suppress(OSError):
         if sys.stderr is not None:
             print(text, file=sys.stderr, flush=True)
+
+
+def _where_more_is_told(error: CompileError) -> str:
+    """For people, not for logs and tools: a line with the command that explains the codes."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return ""
+    codes = dict.fromkeys(problem.code.number for problem in error.problems)
+    return f"\n  more: pefslc explain {' '.join(codes)}"
 
 
 def _output_failed(error: OSError) -> int:

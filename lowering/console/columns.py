@@ -1,4 +1,4 @@
-"""Tables in a terminal: nothing in them is cut; a narrow one folds long names and does without some columns."""
+"""Tables in a terminal: nothing in them is cut; a narrow one folds long names and says which columns it leaves out."""
 
 from __future__ import annotations
 
@@ -34,19 +34,28 @@ class _Console(Console):
 def print_columns(
     columns: Sequence[Column], dropped_first: Sequence[str], console: Console | None = None, *, total: bool = False
 ) -> None:
-    """Print the table. In a terminal too narrow for it the first column is folded, then columns go.
+    """Print the table. In a terminal too narrow for it the first column is folded, then columns go; a line says which.
+
+    Without colour (NO_COLOR) nothing is bold, either: whoever sets it mostly wants no escapes at all.
 
     dropped_first  headers, in the order in which they go
     total          whether the last row is set off from the others
     """
     console = console or _Console(highlight=False)
+    left_out: list[str] = []
+    if console.no_color:
+        columns = [replace(c, cells=[Text(cell.plain) for cell in c.cells]) for c in columns]
     if console.is_terminal and _width(columns) > console.width:
         columns = _folded(columns, max(_SHORTEST_FOLD, console.width // 3))
         for header in dropped_first:
             if _width(columns) <= console.width:
                 break
+            left_out += [c.header.replace("\n", " ") or "bar" for c in columns if c.header == header]
             columns = [c for c in columns if c.header != header]
+    needed = _width(columns)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    if console.no_color:
+        table.header_style = ""
     lines = max(c.header.count("\n") for c in columns)
     for column in columns:
         header = "\n" * (lines - column.header.count("\n")) + column.header
@@ -54,8 +63,11 @@ def print_columns(
     rows = list(zip(*(c.cells for c in columns), strict=True))
     for i, cells in enumerate(rows):
         table.add_row(*cells, end_section=total and i == len(rows) - 2)
-    console.width = max(console.width, _width(columns))
+    width, console.width = console.width, max(console.width, needed)
     console.print(table)
+    console.width = width
+    if left_out:
+        console.print(Text(f"left out for want of width: {', '.join(left_out)}; `| less -S` shows all"))
 
 
 def _width(columns: Sequence[Column]) -> int:

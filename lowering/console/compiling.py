@@ -11,12 +11,14 @@ import click
 from pefslc.console.options import (
     compile_options,
     input_file,
+    json_option,
     model_argument,
     plugin_files,
     require_data_and_format,
     require_max_error,
     require_pass,
     target_limits,
+    target_option,
 )
 from pefslc.console.target_command import TargetCommand, chosen_target
 
@@ -36,12 +38,13 @@ __all__ = ["compile_model"]
     short_help="compile a model; the word may be left out",
 )
 @model_argument
-@click.option("--target", required=True, metavar="NAME", help="c, tensil, or an installed one: see `pefslc targets`")
+@target_option
 @compile_options
 @click.option("-o", "--output", type=click.Path(), default=".", metavar="DIR", help="where to write  [default: here]")
 @click.option(
     "--verify",
     "inputs",
+    type=click.Path(),
     callback=input_file("an .npz file"),
     metavar="INPUTS.npz",
     help="run these inputs through model and artifacts; demand equal integers; of a float model, measure the distance",
@@ -63,6 +66,7 @@ __all__ = ["compile_model"]
     metavar="DIR",
     help="write the graph after each pass, also for Netron, and stages",
 )
+@json_option
 @click.option("-q", "--quiet", is_flag=True, help="print errors only")
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
 def compile_model(
@@ -87,6 +91,7 @@ def compile_model(
     report: str | None,
     print_ir_after: str | None,
     dump_dir: str | None,
+    as_json: bool,
     quiet: bool,
     debug: bool,
 ) -> None:
@@ -98,13 +103,17 @@ def compile_model(
     chosen = chosen_target(target)
     limits = target_limits(chosen, TargetOptions(allow_overflow=allow_overflow))
     plugin_files(plugins)
+    if as_json and print_ir_after is not None:
+        raise click.UsageError("--json prints one object, and --print-ir-after text: --dump-dir DIR writes files")
     if not output:
         raise click.UsageError("-o '' is no folder; -o . is this one", click.get_current_context())
     require_data_and_format(fmt, calibrate, requantize)
     require_max_error(max_error, inputs is not None)
     import pefslc
     from pefslc.console.dump import Watcher
+    from pefslc.console.json_output import compiled_json, print_json, uncompiled_json
     from pefslc.console.progress import progress_bar
+    from pefslc.diagnostics.errors import CompileError
     from pefslc.driver.plugins import load_plugins
     from pefslc.passes.pipeline import SAID_BY_USER, pipeline
     from pefslc.verification.outcome import nothing_to_measure
@@ -118,40 +127,53 @@ def compile_model(
         require_pass(print_ir_after, passes, chosen.name, stages_of(chosen))
     watcher = Watcher(print_ir_after, Path(dump_dir) if dump_dir else None, chosen.name)
     watches = bool(print_ir_after or dump_dir)
-    with progress_bar(quiet=quiet) as progress:
-        program = pefslc.compile(
-            model,
-            target=chosen,
-            fmt=fmt,
-            batch=batch,
-            input_shapes=input_shapes,
-            data_limit=data_limit,
-            calibrate=calibrate,
-            calibration=calibration,
-            requantize=requantize,
-            input_fmt=input_fmt,
-            plugins=loaded,
-            allow_overflow=allow_overflow,
-            check_passes=check_passes,
-            require_exact=require_exact,
-            observe=watcher if watches else None,
-            observe_target=watcher.stage if watches else None,
-            progress=progress,
-        )
-        verification = None
-        if inputs is not None:
-            if max_error is not None and program.lowered.before_format is None:
-                raise nothing_to_measure()
-            verification = program.verify(inputs)
-            verification.require(max_error)
-    found = _costs(program) if costs or report is not None else None
-    if report is not None:
-        _check_report(Path(report), Path(output), program)
-    written = program.save(output)
-    if found is not None and report is not None:
-        from pefslc.console.costs import write_costs
+    program = verification = None
+    written: tuple[Path, ...] = ()
+    try:
+        with progress_bar(quiet=quiet) as progress:
+            program = pefslc.compile(
+                model,
+                target=chosen,
+                fmt=fmt,
+                batch=batch,
+                input_shapes=input_shapes,
+                data_limit=data_limit,
+                calibrate=calibrate,
+                calibration=calibration,
+                requantize=requantize,
+                input_fmt=input_fmt,
+                plugins=loaded,
+                allow_overflow=allow_overflow,
+                check_passes=check_passes,
+                require_exact=require_exact,
+                observe=watcher if watches else None,
+                observe_target=watcher.stage if watches else None,
+                progress=progress,
+            )
+            if inputs is not None:
+                if max_error is not None and program.lowered.before_format is None:
+                    raise nothing_to_measure()
+                verification = program.verify(inputs)
+                verification.require(max_error)
+        found = _costs(program) if costs or report is not None else None
+        if report is not None:
+            _check_report(Path(report), Path(output), program)
+        written = program.save(output)
+        if found is not None and report is not None:
+            from pefslc.console.costs import write_costs
 
-        write_costs(found, Path(report))
+            write_costs(found, Path(report))
+    except CompileError as e:
+        if not as_json:
+            raise
+        if program is None:
+            print_json(uncompiled_json(model, chosen.name, e.problems))
+        else:
+            print_json(compiled_json(model, program, verification, None, written, e.problems))
+        raise click.exceptions.Exit(1) from None
+    if as_json:
+        print_json(compiled_json(model, program, verification, found if costs else None, written))
+        return
     if not quiet:
         from pefslc.console.costs import print_costs
         from pefslc.console.float_distance import print_warnings

@@ -72,6 +72,10 @@ def _saturating(
             yield f"warning: the format given to an input does not suit these inputs: {saturation}"
             if (holds := format_for(saturation, quantization)) is not None:
                 yield f"  help: --input-fmt {saturation.name}={holds} holds them in as many bits"
+    for clipped in () if verification is None else verification.clipped_inputs:
+        if clipped.heavy:
+            yield f"warning: {clipped}"
+            yield "  help: integers agree on any inputs; but are these as the model was trained on, normalized?"
     if not measured and program.lowered.float_model is not None and not is_run_on_random_inputs(program.macs):
         yield "note: the network is too large to be run on random inputs: only its weights were looked at"
         yield "  help: measure it: --verify or --calibrate INPUTS.npz, with inputs as the model will see them"
@@ -99,7 +103,7 @@ def _other_formats(program: Program, fmt: FixedPoint | AutoFormat | None, found:
         advice.append(f"--fmt auto:{fmt.bits} --calibrate INPUTS.npz gives each tensor a format of its own")
     elif isinstance(fmt, AutoFormat):
         advice.append("--calibrate inputs as the model will see them, or ask for more bits")
-    return "; ".join(advice) or "train the model in the format (docs/training.md)"
+    return "; ".join(advice) or "train the model in the format (`pefslc explain training`)"
 
 
 def _strangers(program: Program, verification: Verification | None) -> Iterator[str]:

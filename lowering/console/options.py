@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pefslc.console.completion import complete_target
 from pefslc.console.usage import usage_error
 from pefslc.files.reading import alike_name
 
@@ -24,6 +25,7 @@ __all__ = [
     "format_argument",
     "input_file",
     "input_format_option",
+    "json_option",
     "model_argument",
     "no_such_file",
     "plugin_files",
@@ -31,6 +33,7 @@ __all__ = [
     "require_pass",
     "shape_options",
     "target_limits",
+    "target_option",
 ]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -172,12 +175,15 @@ def named_format_option(ctx: click.Context, parameter: click.Parameter, value: s
     return fmt
 
 
-COMMAND_NAMES = ("compile", "inspect", "check", "run", "disassemble", "fewshot", "passes", "targets")
+COMMAND_NAMES = (
+    "compile", "inspect", "check", "run", "deploy", "disassemble", "fewshot", "opt", "view", "passes", "targets",
+    "schema", "explain", "help", "completion",
+)  # fmt: skip
 
 
 def model_argument(function: _Function) -> _Function:
     """The model file."""
-    return click.argument("model", callback=input_file("a model", COMMAND_NAMES))(function)
+    return click.argument("model", type=click.Path(), callback=input_file("a model", COMMAND_NAMES))(function)
 
 
 def format_argument(function: _Function) -> _Function:
@@ -197,6 +203,7 @@ def compile_options(function: _Function) -> _Function:
         ),
         click.option(
             "--calibrate",
+            type=click.Path(),
             callback=input_file("an .npz file"),
             metavar="DATA.npz",
             help="inputs of a float model: for --fmt auto, for finer words in the TCU's native arithmetic, and for a "
@@ -213,7 +220,14 @@ def compile_options(function: _Function) -> _Function:
         shape_options,
         data_limit_option,
         click.option("--allow-overflow", is_flag=True, help="accept sums that are not proven to fit"),
-        click.option("--plugin", "plugins", multiple=True, metavar="FILE.py", help="run the passes in this file, too"),
+        click.option(
+            "--plugin",
+            "plugins",
+            type=click.Path(),
+            multiple=True,
+            metavar="FILE.py",
+            help="run the passes in this file, too",
+        ),
         click.option("--check-passes", is_flag=True, help="compare each pass with the interpreter"),
         click.option("--require-exact", is_flag=True, help="refuse what is bounded, with the list of what differs"),
     ]
@@ -258,6 +272,23 @@ def target_limits(target: Target, options: TargetOptions) -> TargetLimits:
         if any(p.code is Code.TARGET_FAILED for p in e.problems):
             raise  # a fault of the target's
         raise usage_error(e) from None
+
+
+def target_option(function: _Function) -> _Function:
+    """--target, which a compile must have."""
+    return click.option(
+        "--target",
+        required=True,
+        metavar="NAME",
+        shell_complete=complete_target,
+        help="c, tensil, an installed one (see `pefslc targets`), or FILE.py:Class",
+    )(function)
+
+
+def json_option(function: _Function) -> _Function:
+    """--json."""
+    help_text = "print one JSON object instead, for tools; `pefslc schema` describes it"
+    return click.option("--json", "as_json", is_flag=True, help=help_text)(function)
 
 
 def plugin_files(names: tuple[str, ...]) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from pefslc.console.loading import LoadingCommand
-from pefslc.console.options import input_file, no_such_file
+from pefslc.console.options import input_file, json_option, no_such_file
+from pefslc.console.target_command import chosen_target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,28 +26,44 @@ __all__ = ["run_artifact"]
 )
 @click.argument("artifact", type=click.Path())
 @click.option(
-    "--inputs", callback=input_file("an .npz file"), required=True, metavar="X.npz", help="arrays by name, or x"
+    "--inputs",
+    type=click.Path(),
+    callback=input_file("an .npz file"),
+    required=True,
+    metavar="X.npz",
+    help="arrays by name, or x",
 )
 @click.option("-o", "--output", type=click.Path(), metavar="Y.npz", help="float64 values by output name")
+@click.option("--target", metavar="FILE.py:Class", help="the target that it was compiled for, where that is a file's")
+@json_option
 @click.option("-q", "--quiet", is_flag=True, help="print errors only")
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
-def run_artifact(artifact: str, inputs: str, output: str | None, quiet: bool, debug: bool) -> None:
+def run_artifact(
+    artifact: str, inputs: str, output: str | None, target: str | None, as_json: bool, quiet: bool, debug: bool
+) -> None:
     """Run ARTIFACT: a folder that a compile wrote, its sidecar, or one of its files."""
     del debug  # read by cli.run
     if not Path(artifact).exists():
         raise no_such_file(artifact, click.get_current_context())
+    from pefslc.console.clipping import print_clipped
+    from pefslc.console.json_output import print_json, run_json
     from pefslc.console.progress import progress_bar
     from pefslc.driver.compiled_artifact import open_artifact
     from pefslc.files.arrays import read_arrays, write_arrays
 
     if output is not None:
         _refuse_to_replace(Path(output), Path(inputs))
-    opened = open_artifact(Path(artifact))
+    opened = open_artifact(Path(artifact), None if target is None else chosen_target(target))
     with progress_bar(quiet=quiet) as progress:
-        results = opened.run(read_arrays(Path(inputs)), progress)
+        arrays = read_arrays(Path(inputs))
+        results = opened.run(arrays, progress)
+    clipped = opened.clipped(arrays)
     if output is not None:
         write_arrays(Path(output), results)
-    if not quiet:
+    if as_json:
+        print_json(run_json(artifact, opened.target, results, clipped, output))
+    elif not quiet:
+        print_clipped(clipped)
         for name, values in results.items():
             print(f"{name} {list(values.shape)}: {_digest(values)}")
         if output is not None:

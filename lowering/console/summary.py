@@ -45,7 +45,8 @@ def print_summary(
         if ties := float32_ties(op.staircase):
             print(
                 f"note: {ties} of {op.staircase.steps} thresholds of {layer_name(op.result.origin)} are next to sums "
-                "that occur: there torch and ONNX Runtime, in float32, may give the next code (docs/exactness.md)"
+                "that occur: there torch and ONNX Runtime, in float32, may give the next code "
+                "(`pefslc explain exactness`)"
             )
     if isinstance(fmt, FixedPoint):
         also = "" if fmt.quantization.signed else ", or signed with the same width and step"

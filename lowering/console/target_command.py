@@ -6,7 +6,8 @@ the help, and where the command line holds an option that nobody knows so far.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TargetCommand", "chosen_target", "given_options", "shown_option"]
 
-_GIVEN, _INSTALLED = "pefslc.given_options", "pefslc.installed_options"  # in click's Context.meta
+# In click's Context.meta.
+_GIVEN, _INSTALLED, _FROM_FILE = "pefslc.given_options", "pefslc.installed_options", "pefslc.target_from_file"
 
 
 class TargetCommand(LoadingCommand):
@@ -36,6 +38,7 @@ class TargetCommand(LoadingCommand):
         return [*own, *found.values()]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        _look_at_file(ctx, args)
         try:
             return super().parse_args(ctx, list(args))
         except click.NoSuchOption:
@@ -48,7 +51,7 @@ class TargetCommand(LoadingCommand):
         _look_at_installed(ctx)
         records = [p.get_help_record(ctx) for p in super().get_params(ctx)]
         with formatter.section("Options"):
-            formatter.write_dl([record for record in records if record is not None])
+            formatter.write_dl([record for record in records if record is not None and record[1]])
         for target, options in _declared(ctx).items():
             if options:
                 with formatter.section(f"Options of --target {target}"):
@@ -72,11 +75,14 @@ def chosen_target(name: str) -> Target:
 
     ctx = click.get_current_context()
     given = given_options(ctx)
+    from_file: dict[str, Target] = ctx.meta.get(_FROM_FILE, {})
     try:
+        target = from_file.get(name, name)
         if given:
-            own = {o.name: o for o in options_of(inner_target(find_target(name)))}
+            found = find_target(target) if isinstance(target, str) else target
+            own = {o.name: o for o in options_of(inner_target(found))}
             given = {key: _converted(own[key], text, ctx) if key in own else text for key, text in given.items()}
-        return compile_options.chosen_target(name, given)
+        return compile_options.chosen_target(target, given)
     except CompileError as e:
         if any(p.code is Code.TARGET_FAILED for p in e.problems):
             raise  # a fault of the target's
@@ -87,7 +93,30 @@ def _declared(ctx: click.Context) -> Mapping[str, tuple[Option, ...]]:
     """Target name -> options, as far as they are known."""
     from pefslc.driver.target_registry import built_in_options
 
-    return {**built_in_options(), **ctx.meta.get(_INSTALLED, {})}
+    from_file = ctx.meta.get(_FROM_FILE, {})
+    options = {}
+    if from_file:
+        from pefslc.targets.options import options_of
+
+        options = {name: options_of(target) for name, target in from_file.items()}
+    return {**built_in_options(), **ctx.meta.get(_INSTALLED, {}), **options}
+
+
+def _look_at_file(ctx: click.Context, args: Sequence[str]) -> None:
+    """Load the target of --target FILE.py:Class, once: its options are needed to read the command line."""
+    named = [b for a, b in pairwise(args) if a == "--target"]
+    named += [a.removeprefix("--target=") for a in args if a.startswith("--target=")]
+    for name in named:
+        if ".py" not in name:  # nothing heavy is loaded for another
+            continue
+        from pefslc.diagnostics.errors import CompileError
+        from pefslc.driver.target_file import is_target_file, target_of_file
+
+        if is_target_file(name):
+            try:
+                ctx.meta.setdefault(_FROM_FILE, {})[name] = target_of_file(name)
+            except CompileError as e:
+                raise usage_error(e) from None
 
 
 def _look_at_installed(ctx: click.Context) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote, quote_given
+from pefslc.driver.target_file import is_target_file, target_of_file
 from pefslc.driver.target_registry import find_target, guarded, option_owners, target_names
 from pefslc.driver.user_target import MEMBERS, RESERVED, UserTarget, inner_target, missing_members
 from pefslc.ir.graph import GraphInput
@@ -37,13 +38,16 @@ def chosen_target(target: str | Target, values: Mapping[str, object] | None = No
 
     values  by option name. None says nothing where the option is another target's: a script may pass it to every target
     """
+    if isinstance(target, str) and is_target_file(target):
+        target = target_of_file(target)
     if isinstance(target, str):
         chosen = find_target(target)
     elif isinstance(target, type) or missing_members(target):
         raise CompileError(
             Code.UNKNOWN_TARGET,
             f"{quote_given(target)} is not a target",
-            hint=f"a name ({', '.join(target_names())}), or an object with {', '.join(MEMBERS)}",
+            hint=_meant_target(target)
+            or f"a name ({', '.join(target_names())}), or an object with {', '.join(MEMBERS)}",
         )
     else:
         chosen = guarded(target)
@@ -61,6 +65,13 @@ def chosen_target(target: str | Target, values: Mapping[str, object] | None = No
     configured = with_options(chosen, named)
     check_values(configured)
     return configured
+
+
+def _meant_target(given: object) -> str:
+    """For the class of a target: the object that was meant."""
+    if not isinstance(given, type) or any(not hasattr(given, member) for member in MEMBERS):
+        return ""
+    return f"it is a class: did you mean an object of it, {given.__name__}()?"
 
 
 def _foreign_option(target: Target, name: str, own: Mapping[str, Option], owners: Sequence[str]) -> Problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,8 @@ from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
 from pefslc.ir.interpret import apply_output_map, as_batches, quantize_input
 from pefslc.ir.value import CodeRange, TensorType, Value
 from pefslc.numeric.scale import Scale
-from pefslc.targets.protocol import Runner
+from pefslc.reports.clipped_inputs import ClippedInput, clipped_inputs
+from pefslc.targets.protocol import Runner, Target
 from pefslc.targets.tensil.simulate.driver import run_tmodel
 
 __all__ = ["Artifact", "BareProgram", "open_artifact"]
@@ -35,6 +37,16 @@ class Artifact:
 
     sidecar: Sidecar
     runner: Runner
+
+    @property
+    def target(self) -> str:
+        """The target that it was compiled for."""
+        return self.sidecar.target
+
+    def clipped(self, inputs: Mapping[str, NDArray[np.generic]]) -> tuple[ClippedInput, ...]:
+        """What of the inputs of `run` is clipped."""
+        interface = interface_of(self.sidecar)
+        return clipped_inputs(interface.inputs, as_batches(interface, inputs)[0])
 
     def run(
         self, inputs: Mapping[str, NDArray[np.generic]], progress: Callable[[int, int, str], None] | None = None
@@ -62,6 +74,11 @@ class BareProgram:
     """A .tmodel that no sidecar describes: Tensil's own, say. Runs as the driver runs it, on flat arrays."""
 
     path: Path
+    target: ClassVar[str] = "tensil"
+
+    def clipped(self, _: Mapping[str, NDArray[np.generic]]) -> tuple[ClippedInput, ...]:
+        """Nothing: it takes words as they are, and refuses what none holds."""
+        return ()
 
     def run(
         self, inputs: Mapping[str, NDArray[np.generic]], progress: Callable[[int, int, str], None] | None = None
@@ -71,8 +88,11 @@ class BareProgram:
         return run_tmodel(self.path, inputs)
 
 
-def open_artifact(path: Path) -> Artifact | BareProgram:
-    """The artifact in a folder, of a sidecar, or that a file belongs to. Raises CompileError."""
+def open_artifact(path: Path, target: Target | None = None) -> Artifact | BareProgram:
+    """The artifact in a folder, of a sidecar, or that a file belongs to. Raises CompileError.
+
+    target  what runs it, where that is neither ours nor installed
+    """
     folder = path if path.is_dir() else path.parent
     unfinished = half_replaced(folder)  # before the files are read: what is done in the meantime is done
     try:
@@ -85,7 +105,13 @@ def open_artifact(path: Path) -> Artifact | BareProgram:
         if unfinished and e.problems[0].code in (Code.ARTIFACT_CHANGED, Code.NOT_AN_ARTIFACT):
             raise _half_replaced(folder, unfinished) from None
         raise
-    return Artifact(sidecar, find_target(sidecar.target).runner(folder, sidecar))
+    if target is not None and target.name != sidecar.target:
+        raise CompileError(
+            Code.UNKNOWN_TARGET,
+            f"{quote(path)} was compiled for target {quote(sidecar.target)}, not for {quote(target.name)}",
+            hint="leave --target out, or give that target",
+        )
+    return Artifact(sidecar, (target or find_target(sidecar.target)).runner(folder, sidecar))
 
 
 def _half_replaced(folder: Path, names: frozenset[str]) -> CompileError:

@@ -90,10 +90,11 @@ def lower_model(
     given: GivenShapes = NOTHING_GIVEN,
     input_fmt: str | FixedPoint | Mapping[str, str | FixedPoint] | None = None,
     data_limit: float = 1,
+    observe: Observer | None = None,
 ) -> Lowered:
     """Import a model and run every pass. Raises CompileError with every problem of both."""
     check_switches(allow_overflow=allow_overflow)
-    lowering = _Lowering(limits, fmt, allow_overflow, input_fmt=parse_input_format(input_fmt))
+    lowering = _Lowering(limits, fmt, allow_overflow, observe=observe, input_fmt=parse_input_format(input_fmt))
     imported = lowering.survey(model, given, data_limit_bytes(data_limit))
     with every_problem(imported, partial(lowering.attempt, imported)):
         return lowering.lower(imported.graph)

@@ -31,7 +31,8 @@ def every_problem(imported: Imported, attempt: Attempt) -> Iterator[None]:
     try:
         yield
     except CompileError as e:
-        raise CompileError.of(all_problems(imported, attempt, e)) from e
+        # It holds e's problems: to chain e would show them twice. What made e, a user's own exception, stays.
+        raise CompileError.of(all_problems(imported, attempt, e)) from e.__cause__
 
 
 def all_problems(imported: Imported, attempt: Attempt, first: CompileError | None = None) -> tuple[Problem, ...]:

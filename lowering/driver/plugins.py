@@ -6,29 +6,29 @@ A file's passes are the classes defined in it that satisfy `passes.manager.Pass`
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
-
-import numpy as np
 
 from pefslc.analysis.verify import verify
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, InternalError, quote, quote_given
 from pefslc.diagnostics.user_code import exception_text, place_in
+from pefslc.driver.python_file import classes_of, import_file
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
-from pefslc.ir.value import IntArray, Op, RealArray
+from pefslc.ir.value import Op
 from pefslc.passes.manager import Exactness, Pass, check_pass
 
 __all__ = ["UserPass", "installed_passes", "load_plugins"]
 
 _GROUP = "pefslc.passes"
 _MEMBERS = ("name", "exactness", "level", "run")
-_HINT = "docs/writing-a-pass.md has one to copy"
+_RANGES = (
+    "give the result the range of pefslc.analysis.ranges.result_range(op); or change the model on the quantized level, "
+    "whose ranges are computed afterwards: `pefslc explain writing-a-pass`, Ranges"
+)
+_HINT = "`pefslc explain writing-a-pass` has one to copy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ class UserPass:
                 Code.PLUGIN_FAILED,
                 f"plugin pass {quote(self.name)} left an illegal graph: {'; '.join(faults)}",
                 at=self.source,
+                hint=_RANGES if any("the codes reach" in fault for fault in faults) else None,
             )
         if self.check:
             try:
@@ -149,10 +150,8 @@ def _installed(entry: EntryPoint) -> Pass:
 
 
 def _passes_in_file(path: Path) -> list[Pass]:
-    module = _import_file(path)
-    classes = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
     passes: list[Pass] = []
-    for made_by in classes:
+    for made_by in classes_of(import_file(path, "plugin", _HINT)):
         if not all(hasattr(made_by, member) for member in _MEMBERS):
             continue
         try:
@@ -193,31 +192,6 @@ def _is_pass(made: object) -> bool:
     )
 
 
-def _import_file(path: Path) -> ModuleType:
-    if not os.path.isfile(path):  # not the method: it raises for a name that is too long
-        raise CompileError(Code.NO_SUCH_PLUGIN, f"no such plugin file: {quote(path)}")
-    name = f"_pefslc_plugin_{len([m for m in sys.modules if m.startswith('_pefslc_plugin_')])}"
-    spec = spec_from_file_location(name, path)
-    if spec is None:
-        raise CompileError(
-            Code.PLUGIN_UNUSABLE, f"plugin {quote(path)} is not a Python file", hint="its name ends in .py"
-        )
-    module = module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up there
-    try:
-        # Not the loader: it may take an earlier version from its cache, and leaves one beside the user's file.
-        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
-    except (Exception, SystemExit) as e:
-        del sys.modules[name]
-        raise CompileError(
-            Code.PLUGIN_UNUSABLE,
-            f"plugin {quote(path)} cannot be imported: {exception_text(e)}",
-            at=place_in(str(path), e),
-            hint=_HINT,
-        ) from e
-    return module
-
-
 def _type_faults(before: Graph, after: Graph) -> list[str]:
     """What a type checker would have told the pass's author, and `verify` takes for granted."""
     faults = []
@@ -234,16 +208,4 @@ def _type_faults(before: Graph, after: Graph) -> list[str]:
             continue
         wrong = [type(p).__name__ for p in part if not isinstance(p, kind)]
         faults += [f"{what} hold {name} where {kind.__name__} is needed" for name in dict.fromkeys(wrong)]
-    return faults or [fault for op in after.ops for fault in _array_faults(op)]
-
-
-def _array_faults(op: Op) -> list[str]:
-    faults = []
-    for field in fields(op):
-        content = getattr(op, field.name)
-        if isinstance(content, IntArray | RealArray):
-            needed = np.dtype(np.int64 if isinstance(content, IntArray) else np.float64)
-            found = content.data.dtype if isinstance(content.data, np.ndarray) else type(content.data).__name__
-            if found != needed:
-                faults.append(f"{op.mnemonic} %{op.result.name}: {field.name} holds {found}, not {needed}")
     return faults

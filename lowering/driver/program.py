@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from pefslc.artifacts.costs import CostReport
 from pefslc.artifacts.sidecar import Sidecar, load_sidecar
 from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.html_table import html_details, html_heading, html_table, html_text
 from pefslc.driver.compile_options import check_switches
 from pefslc.files.arrays import ArraysLike, as_arrays
 from pefslc.files.paths import ModelPath, as_path
@@ -25,6 +27,7 @@ from pefslc.ir.interpret import apply_output_map, as_batches, quantize_input
 from pefslc.numeric.format import Quantization
 from pefslc.passes.manager import Exactness, PassRecord
 from pefslc.passes.pipeline import SAID_BY_USER
+from pefslc.reports.clipped_inputs import InputsClipWarning, clipped_inputs
 from pefslc.reports.float_distance import FLOAT_MODEL
 from pefslc.reports.format_changes import FormatChange
 from pefslc.reports.given_inputs import advice_on_outputs, saturated_inputs
@@ -106,6 +109,22 @@ class Program:
         of = f" to {exact_to(self.given_format)}" if self.exact else ""
         return f"<Program {self.name!r} for {self.target.name}: {layers}, {'exact' if self.exact else 'bounded'}{of}>"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the layers, the files that `save` writes, and at a click the integer graph."""
+        header = ("layer", "op", "shape", "in", "weight", "out", "sums, bits", "exact", "MACs", "modelled cycles")
+        rows = [
+            (
+                *(r.layer, r.op, "x".join(map(str, r.shape)), r.input, r.weight, r.output),
+                *(str(r.accumulator_bits or ""), "exact" if r.exact else "bounded", f"{r.macs:,}"),
+                "" if r.cycles is None else f"{r.cycles:,}",
+            )
+            for r in self.layers
+        ]
+        table = html_table(header, rows, right=frozenset({6, 8, 9}))
+        files = html_details("files", html_text("\n".join(self.file_names)))
+        graph = html_details("the integer graph", self.graph._repr_html_())
+        return f"{html_heading(repr(self)[1:-1])}{table}{files}{graph}"
+
     @property
     def name(self) -> str:
         return self.sidecar.model
@@ -162,9 +181,14 @@ class Program:
         inputs  input name -> array in the ONNX shape, or (one input) the array itself; any multiple of the batch
         codes   return what the artifacts compute, int64 integers, instead of the values that the host makes of them:
                 value = scale * code + offset, by the output's map in `graph.outputs` and in the sidecar
+
+        Warns (InputsClipWarning) of inputs of which a tenth or more is beyond the range of their quantizer.
         """
         check_switches(codes=codes)
         arrays, _ = as_batches(self.graph, inputs)
+        for clipped in clipped_inputs(self.graph.inputs, arrays):
+            if clipped.heavy:
+                warnings.warn(str(clipped), InputsClipWarning, stacklevel=2)
         quantized = {i.name: quantize_input(i, arrays[i.name]) for i in self.graph.inputs}
         with self._runner() as runner:
             results = runner.run(quantized)
@@ -192,10 +216,12 @@ class Program:
             )  # fmt: skip
         by_name, _ = as_batches(self.graph, arrays)
         saturated = saturated_inputs(self.lowered.given_inputs, by_name)
+        clipped = () if before is not None else clipped_inputs(self.graph.inputs, by_name)
         return replace(
             found,
             overflows=any(row.may_overflow for row in self.layers),
             saturated_inputs=saturated,
+            clipped_inputs=tuple(c for c in clipped if c.name not in {s.name for s in saturated}),
             advice=advice_on_outputs(self.lowered.given_inputs, saturated) or found.advice,
         )
 

@@ -98,7 +98,11 @@ def find_target(name: str) -> Target:
     for entry in entry_points(group="pefslc.targets"):
         if entry.name == name:
             return _installed(entry)
-    raise CompileError(Code.UNKNOWN_TARGET, f"unknown target {quote(name)}", hint=f"known: {', '.join(target_names())}")
+    raise CompileError(
+        Code.UNKNOWN_TARGET,
+        f"unknown target {quote(name)}",
+        hint=f"known: {', '.join(target_names())}; or FILE.py:Class",
+    )
 
 
 def _installed(entry: EntryPoint) -> UserTarget:

@@ -37,14 +37,15 @@ MEMBERS = ("name", "limits", "lower", "runner")
 RESERVED = frozenset({
     "allow_overflow", "as_json", "batch", "calibrate", "calibration", "check_passes", "costs", "data_limit",
     "debug", "dump_dir", "example", "fmt", "help", "input_fmt", "input_shape", "input_shapes", "inputs", "json",
-    "max_error", "model", "name", "observe", "observe_target", "output", "plugin", "plugins", "print_ir_after",
-    "progress", "quiet", "report", "requantize", "require_exact", "stages", "summary", "target", "verify",
+    "max_error", "model", "name", "observe", "observe_target", "output", "pass", "passes", "plugin", "plugins",
+    "print_ir_after",
+    "progress", "quiet", "report", "requantize", "require_exact", "short", "stages", "summary", "target", "verify",
     "version",
 })  # fmt: skip
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _STAGE = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
-_HINT = "the target is not part of pefslc: correct it; docs/adding-a-target.md has one to copy"
+_HINT = "the target is not part of pefslc: correct it; `pefslc explain adding-a-target` has one to copy"
 _T = TypeVar("_T")
 
 

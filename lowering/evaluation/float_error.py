@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +62,17 @@ class FloatError:
         """The largest error as a share of the largest value."""
         return self.largest / self.reach if self.reach else float("inf") if self.largest else 0.0
 
+    def to_json(self) -> dict[str, str | int | float | None]:
+        """Of infinite errors, which JSON has not, None."""
+        errors = {"largest_error": self.largest, "rms_error": self.rms, "largest_value": self.reach}
+        return {
+            "output": self.output,
+            "compared": self.compared,
+            "count": self.count,
+            **{key: number if isfinite(number) else None for key, number in errors.items()},
+            "worst": self.worst,
+        }
+
     def __str__(self) -> str:
         where = f"; most at {self.worst}" if self.worst else ""
         return (
@@ -88,6 +100,9 @@ class SameIndices:
     def relative(self) -> float:
         """The share of those that differ."""
         return self.differing / max(self.count, 1)
+
+    def to_json(self) -> dict[str, str | int]:
+        return {"output": self.output, "compared": self.compared, "count": self.count, "differing": self.differing}
 
     def __str__(self) -> str:
         same = self.count - self.differing

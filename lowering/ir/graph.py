@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.diagnostics.html_table import html_heading
 from pefslc.ir.flow import to_networkx
 from pefslc.ir.integer import IntegerOp
 from pefslc.ir.interface import GraphInput, GraphOutput, Level, OutputMap
 from pefslc.ir.interpret import run
+from pefslc.ir.picture import picture
 from pefslc.ir.quantized import QuantizedOp
+from pefslc.ir.summary import one_line, summary_text
 from pefslc.ir.text import print_graph
 from pefslc.ir.value import Op, Value
 from pefslc.numeric.format import FixedPoint
@@ -63,8 +66,20 @@ class Graph(Generic[AnyOp]):
     outputs: tuple[GraphOutput, ...]
     uniform_format: FixedPoint | None = None
 
+    def __repr__(self) -> str:
+        return f"<{one_line(self)}>"
+
     def __str__(self) -> str:
+        """The whole graph as text, constants and all: `parse_graph` reads it back. `summary` is short."""
         return print_graph(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: `picture.picture`."""
+        return f"{html_heading(one_line(self))}{picture(self)}"
+
+    def summary(self, most: int = 100) -> str:
+        """A table of the operations; of more than `most`, of the first and the last."""
+        return summary_text(self, most)
 
     def run(self, inputs: Mapping[str, NDArray[np.float64]] | NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         """Output name -> float64 values, by the interpreter of this level; see `interpret.run`."""

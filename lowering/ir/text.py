@@ -44,7 +44,7 @@ from pefslc.numeric.staircase import Quantizer, Staircase
 if TYPE_CHECKING:
     from pefslc.ir.graph import Graph
 
-__all__ = ["BARE_NAME", "NO_DATA", "narrowest", "print_graph", "stages_text", "type_text"]
+__all__ = ["BARE_NAME", "NO_DATA", "narrowest", "print_graph", "stages_text", "type_text", "window_text"]
 
 BARE_NAME = re.compile(r"[A-Za-z0-9_./-]+", re.ASCII)
 NO_DATA = "// data left out"
@@ -168,7 +168,7 @@ class _Printer:
             case None:
                 return f"{name}=none"
             case Window():
-                return f"{name}({_window(content)})"
+                return f"{name}({window_text(content)})"
             case Quantizer():
                 return f"{name}({self.quantizer(content)})"
             case OutputMap():
@@ -274,7 +274,8 @@ def _shape(shape: Sequence[int]) -> str:
     return f"[{','.join(map(str, shape))}]"
 
 
-def _window(window: Window) -> str:
+def window_text(window: Window) -> str:
+    """A window: its kernel, then what differs from the defaults."""
     words = ["x".join(map(str, window.kernel))]
     if window.strides != (1, 1):
         words.append(f"strides={'x'.join(map(str, window.strides))}")

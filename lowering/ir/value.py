@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.errors import Origin
 from pefslc.geometry.shapes import Shape
+from pefslc.ir.field_types import check_fields, checked_array
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale
 
@@ -100,6 +101,9 @@ class _Array(ABC):
     def __hash__(self) -> int:
         return hash(self._key())
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {list(self.shape)}>"
+
     def _key(self) -> tuple[object, ...]:
         return self.data.shape, self.data.tobytes()
 
@@ -114,6 +118,7 @@ class IntArray(_Array):
     __slots__ = ("_data",)
 
     def __init__(self, data: NDArray[np.int64]) -> None:
+        data = checked_array("IntArray", data, np.int64)
         data.setflags(write=False)
         self._data = data
 
@@ -131,6 +136,7 @@ class RealArray(_Array):
     __slots__ = ("_data", "_narrow")
 
     def __init__(self, data: NDArray[np.float64]) -> None:
+        data = checked_array("RealArray", data, np.float64)
         data.setflags(write=False)
         self._data: NDArray[np.float64] | None = data
         self._narrow: NDArray[np.float32] | None = None
@@ -156,6 +162,10 @@ class Op:
 
     mnemonic: ClassVar[str]
     result: Value
+
+    def __post_init__(self) -> None:
+        """Raises TypeError for a field of another type than it declares."""
+        check_fields(self)
 
     @property
     def operands(self) -> tuple[Value, ...]:

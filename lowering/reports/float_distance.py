@@ -7,13 +7,14 @@ model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pefslc.artifacts.sidecar import JsonObject
 from pefslc.diagnostics.errors import quote
 from pefslc.evaluation.float_error import FloatError
 from pefslc.numeric.choose_format import AutoFormat
 from pefslc.numeric.format import FixedPoint
+from pefslc.reports.given_inputs import format_holding
 from pefslc.reports.saturation import Saturation, rounded
 
 __all__ = ["FLOAT_MODEL", "FloatDistance", "format_that_holds"]
@@ -68,15 +69,9 @@ class FloatDistance:
 def format_that_holds(fmt: FixedPoint | AutoFormat | None, saturated: Sequence[Saturation]) -> FixedPoint | None:
     """The format of as many bits as `fmt` that holds what saturates; None where that leaves no bit of fraction.
 
-    What has no sign now has none in the other format: UQm.n holds 0 to 2^m - 2^-n, Qm.n -2^(m-1) to 2^(m-1) - 2^-n.
+    What has no sign now has none in the other format.
     """
     if not isinstance(fmt, FixedPoint) or not saturated:
         return None
-    for integer_bits in range(fmt.integer_bits + 1, fmt.bits):
-        wider = FixedPoint(integer_bits, fmt.bits - integer_bits)
-        held = {False: replace(wider, signed=False).quantization, True: wider.quantization}
-        formats = [held[s.held[0] < 0] for s in saturated]
-        pairs = zip(saturated, formats, strict=True)
-        if all(float(q.value(q.low)) <= s.low and s.high <= float(q.value(q.high)) for s, q in pairs):
-            return wider
-    return None
+    ranges = [(s.low, s.high, s.held[0] < 0) for s in saturated]
+    return format_holding(ranges, fmt.bits, fmt.integer_bits + 1)

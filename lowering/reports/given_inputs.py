@@ -6,7 +6,8 @@ of the model: numbers that it does not hold change what the network sees. Of a f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.reports.layer_report import short_format
 from pefslc.reports.saturation import Saturation, SeenTensor
 
-__all__ = ["advice_on_outputs", "format_for", "given_inputs", "saturated_inputs"]
+__all__ = ["advice_on_outputs", "format_for", "format_holding", "given_inputs", "saturated_inputs"]
 
 
 def given_inputs(model: Graph, reference: Graph) -> dict[str, Quantization]:
@@ -60,9 +61,23 @@ def advice_on_outputs(formats: Mapping[str, Quantization], saturated: Sequence[S
 def format_for(saturation: Saturation, quantization: Quantization) -> FixedPoint | None:
     """The format of as many bits that holds the input; None where that leaves no bit of fraction."""
     signed = saturation.low < 0
-    for integer_bits in range(1, quantization.bits):
-        found = FixedPoint(integer_bits, quantization.bits - integer_bits, signed)
-        q = found.quantization
-        if float(q.value(q.low)) <= saturation.low and saturation.high <= float(q.value(q.high)):
+    found = format_holding([(saturation.low, saturation.high, signed)], quantization.bits)
+    return None if found is None else replace(found, signed=signed)
+
+
+def format_holding(
+    ranges: Iterable[tuple[float, float, bool]], bits: int, least_integer_bits: int = 1
+) -> FixedPoint | None:
+    """The Qm.n of so many bits and of the finest step that holds the ranges; None where none has a bit of fraction.
+
+    ranges  least value, greatest, and whether it is held with a sign: UQm.n holds 0 to 2^m - 2^-n, Qm.n -2^(m-1) to
+            2^(m-1) - 2^-n
+    """
+    demanded = tuple(ranges)
+    for integer_bits in range(least_integer_bits, bits):
+        found = FixedPoint(integer_bits, bits - integer_bits)
+        formats = [replace(found, signed=signed).quantization for *_, signed in demanded]
+        pairs = zip(demanded, formats, strict=True)
+        if all(float(q.value(q.low)) <= low and high <= float(q.value(q.high)) for (low, high, _), q in pairs):
             return found
     return None

@@ -1,11 +1,14 @@
 """A graph as an ONNX file for Netron: one node per operation, in the domain `pefslc`. For looking at, not for running.
 
 Inputs and outputs keep their ONNX names; the nodes `Input` and `Output` beside them show what the host computes.
-Tensors inside are named as in the IR's text (%v3); codes are declared in the narrowest integer type that holds them.
+Tensors inside are named as in the IR's text, with their format ("%v3: Q2.3", which Netron shows at the edges with Show
+Names); codes are declared in the narrowest integer type that holds them. A function without a body stands for each kind
+of node: of it Netron takes the names of the inputs.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -19,10 +22,13 @@ from pefslc.analysis.ranges import partial_sums, result_range
 from pefslc.geometry.shapes import Window
 from pefslc.ir.graph import Graph, GraphInput
 from pefslc.ir.integer import Conv2d, Dense, Rescale, Sum, SumPool
-from pefslc.ir.text import narrowest, stages_text, type_text
+from pefslc.ir.summary import cut, stage_text
+from pefslc.ir.text import narrowest, type_text
 from pefslc.ir.value import CodeRange, IntArray, Op, RealArray, Value
 from pefslc.numeric.accumulate import bits_for_range
+from pefslc.numeric.expression import Call, Number, Variable
 from pefslc.numeric.line import BentLine
+from pefslc.numeric.stages import Stage
 from pefslc.numeric.staircase import Staircase
 
 if TYPE_CHECKING:
@@ -35,6 +41,7 @@ Array: TypeAlias = "NDArray[np.int64] | NDArray[np.float64]"
 
 _DOMAIN = _PRODUCER = "pefslc"
 _OPSET, _IR_VERSION = 13, 8
+_LONGEST_FORMAT = 40  # characters at an edge
 
 
 def to_onnx(graph: Graph) -> bytes:
@@ -54,12 +61,17 @@ def to_onnx(graph: Graph) -> bytes:
         )
         for o in graph.outputs
     ]
+    functions = drawing.functions()
     proto = helper.make_graph(
         drawing.nodes, _utf8(graph.name), inputs, outputs, drawing.initializers, value_info=drawing.tensors
     )
     opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_DOMAIN, 1)]
     model = helper.make_model(
-        proto, producer_name=_PRODUCER, doc_string=f"{graph.level.value} level", opset_imports=opsets
+        proto,
+        producer_name=_PRODUCER,
+        doc_string=f"{graph.level.value} level",
+        opset_imports=opsets,
+        functions=functions,
     )
     model.ir_version = _IR_VERSION
     content: bytes = model.SerializeToString(deterministic=True)
@@ -80,6 +92,7 @@ class _Drawing:
     tensors: list[onnx.ValueInfoProto] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     names: dict[str, str] = field(default_factory=dict)  # value name -> tensor name
+    sources: list[tuple[onnx.NodeProto, dict[str, str]]] = field(default_factory=list)  # input name -> tensor name
 
     def input(self, graph_input: GraphInput) -> onnx.ValueInfoProto:
         value, quantizer = graph_input.value, graph_input.quantizer
@@ -88,38 +101,61 @@ class _Drawing:
         if quantizer is not None:
             attributes = {"quantizer": str(quantizer.quantization), "rounding": quantizer.rounding.value}
         if graph_input.stages:
-            attributes["stages"] = stages_text(graph_input.stages)
-        self.node("Input", [outside], value, attributes)
+            attributes["stages"] = [stage_text(stage) for stage in graph_input.stages]
+        self.node("Input", {"x": outside}, value, attributes)
         return _tensor(outside, value, outside=True)
 
     def output(self, name: str, value: Value, attributes: dict[str, Attribute]) -> onnx.ValueInfoProto:
         outside = self.unique(name)
-        self.nodes.append(_node("Output", [self.tensor(value)], outside, attributes))
+        self.add("Output", {"codes": self.tensor(value)}, outside, outside, attributes)
         return _tensor(outside, value, outside=True)
 
     def tensor(self, value: Value) -> str:
         return self.names.get(value.name, f"%{value.name}")
 
     def op(self, op: Op) -> None:
-        sources = [self.tensor(v) for v in op.operands]
+        named = op.named_operands
+        alike = {name for name, count in Counter(name for name, _ in named).items() if count > 1}  # of a Concat
+        sources = {f"{name}{i}" if name in alike else name: self.tensor(v) for i, (name, v) in enumerate(named)}
         attributes: dict[str, Attribute] = {}
         for f in fields(op):
             content: object = getattr(op, f.name)
             if f.name == "result" or isinstance(content, Value):
                 continue
             for name, array in _arrays(f.name, content):
-                sources.append(self.constant(f"%{op.result.name}.{name}", array))
+                sources[name] = self.constant(f"%{op.result.name}.{name}", array)
             attributes |= _attributes(f.name, content)
         if isinstance(op, Conv2d | Dense | Rescale | Sum | SumPool):
             sums = partial_sums(op) if isinstance(op, Conv2d | Dense) else result_range(op)
             attributes["accumulator_bits"] = bits_for_range(*sums)
         self.node(type(op).__name__, sources, op.result, attributes)
 
-    def node(self, kind: str, sources: list[str], result: Value, attributes: dict[str, Attribute]) -> None:
-        name = self.names[result.name] = self.unique(f"%{result.name}")
+    def node(self, kind: str, sources: dict[str, str], result: Value, attributes: dict[str, Attribute]) -> None:
+        tensor = self.names[result.name] = self.unique(f"%{result.name}: {_format(result)}")
         shown = {**attributes, "type": type_text(result.type), "origin": _utf8(str(result.origin))}
-        self.nodes.append(_node(kind, sources, name, shown))
-        self.tensors.append(_tensor(name, result))
+        self.add(kind, sources, f"%{result.name}", tensor, shown)
+        self.tensors.append(_tensor(tensor, result))
+
+    def add(self, kind: str, sources: dict[str, str], name: str, result: str, attributes: dict[str, Attribute]) -> None:
+        """A node; `functions` gives it its inputs."""
+        node = _node(kind, _utf8(name), result, attributes)
+        self.nodes.append(node)
+        self.sources.append((node, sources))
+
+    def functions(self) -> list[onnx.FunctionProto]:
+        """One for each kind of node, with the names of its inputs; each node gets its own at the same places."""
+        from onnx import helper
+
+        inputs: dict[str, dict[str, None]] = {}
+        for node, sources in self.sources:
+            inputs.setdefault(node.op_type, {}).update(dict.fromkeys(sources))
+        for node, sources in self.sources:
+            places = [sources.get(name, "") for name in inputs[node.op_type]]
+            node.input.extend(places[: max((i + 1 for i, place in enumerate(places) if place), default=0)])
+        opsets = [helper.make_opsetid("", _OPSET)]
+        return [
+            helper.make_function(_DOMAIN, kind, list(names), ["result"], [], opsets) for kind, names in inputs.items()
+        ]
 
     def constant(self, name: str, array: Array) -> str:
         from onnx import numpy_helper
@@ -141,10 +177,16 @@ def _utf8(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _node(kind: str, sources: list[str], result: str, attributes: dict[str, Attribute]) -> onnx.NodeProto:
+def _format(value: Value) -> str:
+    """The element of a tensor, without its shape."""
+    shape = f"[{','.join(map(str, value.type.shape))}]"
+    return cut(type_text(value.type).removesuffix(shape), _LONGEST_FORMAT)
+
+
+def _node(kind: str, name: str, result: str, attributes: dict[str, Attribute]) -> onnx.NodeProto:
     from onnx import helper
 
-    node = helper.make_node(kind, sources, [result], name=result, domain=_DOMAIN)
+    node = helper.make_node(kind, [], [result], name=name, domain=_DOMAIN)
     node.attribute.extend(helper.make_attribute(name, content) for name, content in sorted(attributes.items()))
     return node
 
@@ -158,7 +200,9 @@ def _tensor(name: str, value: Value, *, outside: bool = False) -> onnx.ValueInfo
         bits = bits_for_range(element.low, element.high)
         kinds = ((8, TensorProto.INT8), (16, TensorProto.INT16), (32, TensorProto.INT32), (64, TensorProto.INT64))
         kind = next(k for width, k in kinds if bits <= width)
-    return helper.make_tensor_value_info(name, kind, value.type.shape, doc_string=type_text(value.type))
+    info = helper.make_tensor_value_info(name, kind, value.type.shape, doc_string=type_text(value.type))
+    info.type.denotation = _format(value)
+    return info
 
 
 def _arrays(name: str, content: object) -> Iterator[tuple[str, Array]]:
@@ -200,8 +244,12 @@ def _attributes(name: str, content: object) -> dict[str, Attribute]:
             return {name: str(content.value)}
         case tuple() if content and all(isinstance(v, int) for v in content):
             return {name: list(content)}
-        case tuple() if content and not isinstance(content[0], Value):
-            return {name: [type(v).__name__ for v in content]}
+        case tuple() if content and isinstance(content[0], Stage):
+            return {name: [stage_text(v) for v in content]}
+        case _ if isinstance(content, Stage):
+            return {name: stage_text(content)}
+        case Variable() | Number() | Call():
+            return {name: str(content)}
         case _:
             return {}
 

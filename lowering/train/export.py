@@ -228,7 +228,7 @@ def _export(
         raise CompileError(
             Code.NOT_EXPORTABLE,
             f"Brevitas cannot export the network: {one_line(e)}",
-            hint="docs/operators.md lists what compiles",
+            hint="`pefslc explain operators` lists what compiles",
         ) from e
     _strip(proto)
     return proto

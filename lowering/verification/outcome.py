@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
+from pefslc.diagnostics.html_table import html_details, html_heading, html_table, html_text
 from pefslc.evaluation.float_error import FloatError, SameIndices
 from pefslc.numeric.deviation import Deviations
+from pefslc.reports.clipped_inputs import ClippedInput
 from pefslc.reports.float_distance import FloatDistance
 from pefslc.reports.layer_report import layer_name
 from pefslc.reports.saturation import Saturation
@@ -31,6 +33,10 @@ class Measured:
     differing: int
     predicted: Deviations
 
+    def to_json(self) -> dict[str, object]:
+        largest = self.predicted.largest
+        return {"layer": self.layer, "codes": self.count, "differing": self.differing, "largest": largest}
+
     def __str__(self) -> str:
         rate = self.predicted.differing / self.predicted.codes
         return (
@@ -52,6 +58,7 @@ class Verification:
     advice    where an array of the user's differs: what may be behind it
     ignored   arrays that are no inputs, where none held expected outputs: perhaps one was meant to
     saturated_inputs  inputs of a quantized model that do not fit the format that the user gave to them
+    clipped_inputs    the other inputs that do not fit: the model itself clips them
     """
 
     inputs: int
@@ -65,6 +72,7 @@ class Verification:
     strangers: tuple[str, ...] = ()
     advice: str = ""
     saturated_inputs: tuple[Saturation, ...] = ()
+    clipped_inputs: tuple[ClippedInput, ...] = ()
 
     @property
     def equal(self) -> bool:
@@ -109,9 +117,43 @@ class Verification:
             return f"model, interpreter and artifacts agree: {self.advice or _BELONGS}"
         return None
 
+    def __repr__(self) -> str:
+        return f"<Verification on {self.inputs:,} inputs: {self._verdict()}>"
+
+    def _verdict(self) -> str:
+        if self.equal:
+            return "every compared integer is equal"
+        differing = sum(c.differing for c in self.comparisons)
+        how = "differ as predicted" if self.as_predicted else "differ"
+        return f"{differing:,} of {sum(c.count for c in self.comparisons):,} compared integers {how}"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what was compared with what, and below it what `str` says."""
+        rows = [(c.output, c.compared, f"{c.count - c.differing:,} of {c.count:,}", c.first) for c in self.comparisons]
+        table = html_table(("output", "compared", "equal", "first difference"), rows, right=frozenset({2}))
+        return f"{html_heading(repr(self)[1:-1])}{table}{html_details('all lines', html_text(str(self)))}"
+
+    def to_json(self) -> dict[str, object]:
+        """What `pefslc MODEL --verify INPUTS.npz --json` prints under "verification"."""
+        words = {name: sum(getattr(layer, name) for layer in self.layers) for name in ("words", "outside")}
+        return {
+            "inputs": self.inputs,
+            "equal": self.equal,
+            "as_predicted": self.as_predicted,
+            "comparisons": [asdict(c) for c in self.comparisons],
+            "bounded_layers": [m.to_json() for m in self.measured],
+            "errors": [e.to_json() for e in self.errors],
+            "native_words": words if self.layers else None,
+            "saturated_inputs": [s.to_json() for s in self.saturated_inputs],
+            "clipped_inputs": [c.to_json() for c in self.clipped_inputs],
+            "not_compared": list(self.ignored),
+            "strangers": list(self.strangers),
+        }
+
     def __str__(self) -> str:
         saturated = () if self.distance is None else self.distance.saturated[:_SATURATED_LISTED]
-        lines = [*self.comparisons, *self.measured, *self.errors, *self._audited(), *saturated, *self.saturated_inputs]
+        lines: list[object] = [*self.comparisons, *self.measured, *self.errors, *self._audited(), *saturated]
+        lines += [*self.saturated_inputs, *self.clipped_inputs]
         text = "\n".join(f"{self.inputs} inputs: {line}" for line in lines)
         if self.ignored:
             names = ", ".join(map(quote, self.ignored))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +20,7 @@ from pefslc.targets.tensil.groups.host_movement import HostMove
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType
 from pefslc.targets.tensil.words.word_program import WordTensor
 
-__all__ = ["HostTensor", "codes_in_words", "host_io_module", "host_io_source"]
+__all__ = ["HostTensor", "board_script_name", "codes_in_words", "host_io_module", "host_io_source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,26 @@ def host_io_module(name: str) -> str:
     return module if module.isidentifier() else f"model_{module}"
 
 
+def board_script_name(name: str) -> str:
+    """The script for the board that lies beside the module: the same name, but for the end."""
+    return f"{host_io_module(name).removesuffix('_io')}_run.py"
+
+
+def _example(names: list[str]) -> str:
+    """Arrays by the names of the inputs, as Python."""
+    arrays = ["x"] if len(names) == 1 else [f"x{i}" for i, _ in enumerate(names)]
+    return "{" + ", ".join(f"{_in_docstring(n)}: {a}" for n, a in zip(names, arrays, strict=True)) + "}"
+
+
+def _shapes(tensors: list[HostTensor]) -> str:
+    return " and ".join(f"{_in_docstring(t.end.name)} {list(t.end.value.type.shape)}" for t in tensors)
+
+
+def _in_docstring(name: str) -> str:
+    """A name in quotes: what a docstring could not hold, or would read as something else, is escaped."""
+    return json.dumps(name)
+
+
 def host_io_source(name: str, architecture: Architecture, inputs: list[HostTensor], outputs: list[HostTensor]) -> str:
     """The text of the module."""
     fields = [tensor.module_fields() for tensor in inputs]
@@ -130,6 +151,10 @@ def host_io_source(name: str, architecture: Architecture, inputs: list[HostTenso
         .render(
             name=name,
             module=host_io_module(name),
+            run=board_script_name(name),
+            example=_example([tensor.end.name for tensor in inputs]),
+            taken=_shapes(inputs),
+            given=_shapes(outputs),
             array_size=architecture.array_size,
             binary_point=architecture.data_type.binary_point,
             inputs=fields,

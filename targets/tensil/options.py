@@ -70,7 +70,8 @@ class TensilOptions:
         wanted="names of rewrites",
         example="keep-activations",
         known=lambda: REWRITE_NAMES,
-        help="rewrites that do not run: the same codes but in native arithmetic, more cycles (docs/tcu-lowering.md)",
+        help="rewrites that do not run: the same codes but in native arithmetic, more cycles "
+        "(`pefslc explain tcu-lowering`)",
     )
 
     def __post_init__(self) -> None:

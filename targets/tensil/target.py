@@ -1,4 +1,4 @@
-"""The target `tensil`: .tmodel, .tprog and .tdata for any .tarch, and a host-side `<name>_io.py`."""
+"""The target `tensil`: .tmodel, .tprog and .tdata for any .tarch; `<name>_io.py` and `<name>_run.py` for the board."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.analysis.limits import TargetLimits
-from pefslc.artifacts.sidecar import Json, Sidecar
+from pefslc.artifacts.sidecar import Json, Sidecar, make_sidecar
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput
+from pefslc.ir.interpret import run_codes
 from pefslc.targets.protocol import Emission, LayerAudit, Runner, Stage, TargetOptions
+from pefslc.targets.tensil.board_script import board_script_source
 from pefslc.targets.tensil.check.checker import require_valid
 from pefslc.targets.tensil.cost import cycles
 from pefslc.targets.tensil.cost.program_costs import program_costs
 from pefslc.targets.tensil.groups.group_program import Port
-from pefslc.targets.tensil.host_io import HostTensor, host_io_module, host_io_source
+from pefslc.targets.tensil.host_io import HostTensor, board_script_name, host_io_module, host_io_source
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType, load_architecture
+from pefslc.targets.tensil.machine.boards import clock_of
 from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.targets.tensil.native_audit import NativeAudit
 from pefslc.targets.tensil.options import DEFAULT_ARCHITECTURE, TensilOptions
@@ -32,6 +35,7 @@ from pefslc.targets.tensil.runner import TensilRunner
 from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
 from pefslc.targets.tensil.schedule.tensor_memory import Entry
 from pefslc.targets.tensil.schedule.text import print_schedule
+from pefslc.targets.tensil.self_test import make_self_test
 from pefslc.targets.tensil.words.word_program import WordProgram
 
 __all__ = ["DEFAULT_ARCHITECTURE", "TensilTarget"]
@@ -67,8 +71,10 @@ class TensilTarget(TensilOptions):
         files[f"{host_io_module(model.name)}.py"] = host_io_source(model.name, architecture, inputs, outputs).encode()
         model_file = next(name for name in files if name.endswith(".tmodel"))
         bounded = bounded_operations(model, lowered.bends, words)
+        computed = computed_graph(model, bounded)
         details: dict[str, Json] = {
             "tmodel": model_file,
+            "run": board_script_name(model.name),
             "architecture": architecture.to_json_dict(),
             "inputs": [tensor.to_json() for tensor in inputs],
             "outputs": [tensor.to_json() for tensor in outputs],
@@ -77,11 +83,18 @@ class TensilTarget(TensilOptions):
         in_layers = sum(op.cycles or 0 for op in ops.values())
         # What loads constants and moves outputs serves no layer: with it, the layers' cycles are the total.
         details["cycles"] = {"total": report.total, "outside_layers": report.total - in_layers}
-        notes = _notes(program, plan, report, self.architecture_name)
+        notes = (*_notes(program, plan, report, self.architecture_name), *self._time(report.total))
         if words.native is not None:
             details["native_arithmetic"] = str(native_format(architecture.data_type))
             details["native_words"] = str(words.native)
             notes += () if lowered.magnitudes is None else (lowered.magnitudes.text(words.native),)
+        # What saturates or rounds on its way is the program's own: the simulator says it, elsewhere the integers do.
+        simulated = words.native is not None or options.allow_overflow
+        runner = TensilRunner(program, make_sidecar(model, self.name, "", "", {}, details)) if simulated else None
+        test = make_self_test(inputs, partial(_outputs, computed or model, runner))
+        files[board_script_name(model.name)] = board_script_source(
+            model.name, files, test, self.architecture_name, report.total, self.clock_mhz
+        ).encode()
         return Emission(
             files,
             details,
@@ -97,10 +110,18 @@ class TensilTarget(TensilOptions):
                 Path(self.architecture_name).stem,
                 self.clock_mhz,
             ),
-            computed_graph(model, bounded),
+            computed,
             words.native,
             None if words.native is None else partial(_audited, NativeAudit.of(plan, words.layouts)),
         )
+
+    def _time(self, cycles: int) -> tuple[str, ...]:
+        """A line for the summary, where the clock is known."""
+        clock = clock_of(self.architecture_name, self.clock_mhz)
+        if clock is None:
+            return ("no clock is known for this architecture: --clock-mhz makes milliseconds of modelled cycles",)
+        ms = clock.milliseconds(cycles)
+        return (f"modelled: {ms:,.3f} ms, {1e3 / ms:,.1f} frames a second, at {clock.mhz:g} MHz ({clock.source})",)
 
     def runner(self, folder: Path, sidecar: Sidecar) -> Runner:
         return TensilRunner(load_tmodel(folder / str(sidecar.details["tmodel"])), sidecar)
@@ -171,6 +192,16 @@ def _host_tensors(graph: Graph, words: WordProgram, data_type: DataType) -> tupl
     inputs = [placed(i, port) for i, port in zip(graph.inputs, words.inputs, strict=True)]
     outputs = [placed(o, port) for o, port in zip(graph.outputs, words.outputs, strict=True)]
     return inputs, outputs
+
+
+def _outputs(
+    graph: Graph, runner: TensilRunner | None, inputs: Mapping[str, NDArray[np.int64]]
+) -> Mapping[str, NDArray[np.int64]]:
+    """Output codes by name: of the runner, where there is one, else of the graph."""
+    if runner is not None:
+        return runner.run(inputs)
+    values = run_codes(graph, inputs)
+    return {o.name: values[o.value.name] for o in graph.outputs}
 
 
 def _notes(program: TensilProgram, plan: Schedule, report: cycles.CycleReport, architecture: str) -> tuple[str, ...]:

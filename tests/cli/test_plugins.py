@@ -8,39 +8,7 @@ from pathlib import Path
 
 import pytest
 from cli_support import Cli
-
-HEADER = """\
-from dataclasses import dataclass, replace
-from typing import ClassVar
-
-from pefslc.ir.graph import Graph, Level
-from pefslc.passes.manager import Exactness
-"""
-
-PASS = '''
-
-@dataclass(frozen=True, slots=True)
-class {name}:
-    """{name}."""
-
-    name: ClassVar[str] = "{name}"
-    exactness: ClassVar[Exactness] = Exactness.EXACT
-    level: ClassVar[Level] = Level.{level}
-
-    def run(self, graph: Graph) -> Graph:
-        {body}
-'''
-
-HALVE = """from pefslc.ir.value import IntArray
-        return graph.with_ops(
-            replace(op, weight=IntArray(op.weight.data // 2)) if hasattr(op, "weight") else op for op in graph.ops
-        )"""
-
-
-def write(folder: Path, *passes: tuple[str, str, str]) -> Path:
-    path = folder / "mine.py"
-    path.write_text(HEADER + "".join(PASS.format(name=n, level=v, body=b) for n, v, b in passes))
-    return path
+from plugin_files import HALVE, HEADER, write
 
 
 def test_the_passes_of_a_file_run_on_their_levels(pefslc: Cli, model: Path, tmp_path: Path) -> None:
@@ -182,7 +150,6 @@ FLOATS = """from pefslc.ir.value import IntArray
         ("return replace(graph, name='../../evil')", "its name and level stay 'mlp' and integer"),
         ("return replace(graph, name='')", "its name and level stay 'mlp' and integer"),
         ("return replace(graph, level=Level.QUANTIZED)", "its name and level stay 'mlp' and integer"),
-        (FLOATS, "weight holds float64, not int64"),
     ],
 )
 def test_a_graph_of_wrong_types_is_the_users_fault(
@@ -193,6 +160,25 @@ def test_a_graph_of_wrong_types_is_the_users_fault(
     assert result.status == 1, result.err
     assert "error[PEF0905]: plugin pass 'Breaks' left an illegal graph: " in result.err
     assert fault in result.err
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        (FLOATS, "IntArray holds int64, not float64: IntArray(array.astype(np.int64))"),
+        (FLOATS.replace("IntArray(", "(", 1), ".weight is a numpy array of float64, not IntArray: IntArray(array)"),
+    ],
+)
+def test_a_field_of_a_wrong_type_is_named_where_the_operation_is_built(
+    pefslc: Cli, model: Path, tmp_path: Path, body: str, fault: str
+) -> None:
+    plugin = write(tmp_path, ("Breaks", "INTEGER", body))
+    result = pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a")
+    assert result.status == 1, result.err
+    assert "error[PEF0905]: plugin pass 'Breaks' failed: TypeError: " in result.err
+    assert fault in result.err
+    line = 1 + next(n for n, text in enumerate(plugin.read_text().splitlines()) if "replace(op" in text)
+    assert f"  at:   {plugin}:{line}" in result.err
 
 
 def test_the_file_runs_as_it_is_now(pefslc: Cli, model: Path, tmp_path: Path) -> None:
@@ -213,3 +199,26 @@ def test_a_plugin_does_not_pose_as_a_pass_of_ours(pefslc: Cli, model: Path, tmp_
     result = pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a")
     assert result.status == 1
     assert result.err == f"error[PEF0902]: plugin pass '{name}' has the name of a pass of pefslc\n  help: rename it\n"
+
+
+DOUBLES = """from pefslc.ir.integer import Rescale
+        from pefslc.analysis.ranges import result_range
+        end = graph.ops[-1].result
+        last = Rescale(result=replace(end, name="doubled"), input=end, factor=2)
+        # RANGE
+        return graph.with_ops([*graph.ops, last]).with_outputs({end.name: last.result})"""
+WITH_RANGE = """low, high = result_range(last)
+        codes = replace(last.result.type.codes, low=low, high=high)
+        last = replace(last, result=replace(last.result, type=replace(last.result.type, element=codes)))"""
+
+
+def test_a_range_that_was_forgotten_comes_with_a_way_out_that_works(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    plugin = write(tmp_path, ("Doubles", "INTEGER", DOUBLES))
+    plugin.write_text(plugin.read_text().replace("= Exactness.EXACT", "= Exactness.CHANGES"))
+    result = pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a")
+    assert result.status == 1
+    assert "the codes reach" in result.err
+    assert "help: give the result the range of pefslc.analysis.ranges.result_range(op); " in result.err
+    plugin.write_text(plugin.read_text().replace("# RANGE", WITH_RANGE))
+    result = pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a")
+    assert result.status == 0, result.err

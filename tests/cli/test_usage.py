@@ -119,7 +119,7 @@ def test_a_wrong_format_says_what_one_looks_like(pefslc: Cli, model: Path, text:
 def test_an_unknown_target(pefslc: Cli, model: Path) -> None:
     result = pefslc(model, "--target", "fpga")
     assert result.status == 2
-    assert result.err == "error[PEF0901]: unknown target 'fpga'\n  help: known: c, tensil, fake\n"
+    assert result.err == "error[PEF0901]: unknown target 'fpga'\n  help: known: c, tensil, fake; or FILE.py:Class\n"
 
 
 def test_no_target(pefslc: Cli, model: Path) -> None:

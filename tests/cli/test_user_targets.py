@@ -197,8 +197,7 @@ def test_the_line_of_the_fault_is_named(model: Path) -> None:
         api.compile(model, target=Fails("lower"))
     line = next(n for n, text in enumerate(Path(__file__).read_text().splitlines(), 1) if "lambda *_: 1 // 0" in text)
     assert caught.value.problems[0].at == f"{THIS_FILE}:{line}"
-    assert isinstance(caught.value.__cause__, api.CompileError)
-    assert isinstance(caught.value.__cause__.__cause__, ZeroDivisionError)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
 def test_integers_of_any_width_are_output_codes(model: Path, inputs: Path) -> None:

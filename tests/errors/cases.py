@@ -20,6 +20,7 @@ from pefslc.artifacts.sidecar import Sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.driver.compiled_artifact import open_artifact
 from pefslc.driver.compiler import lower_model
+from pefslc.driver.deployment import run_command
 from pefslc.driver.target_registry import find_target
 from pefslc.files.arrays import read_arrays
 from pefslc.files.staging import write_file
@@ -364,6 +365,7 @@ CASES: dict[Code, Case] = {
         verify=np.full(SHAPE, 9.0),
         max_error=0.5,
     ),
+    Code.BOARD: lambda: run_command(("no-such-ssh", "--", "xilinx@pynq", "true")),
     Code.UNKNOWN_TARGET: lambda: find_target("fpga"),
     Code.WRONG_OPTION: network(target="c", arch="pynqz1"),
     Code.NO_SUCH_PLUGIN: network(plugins="prune.py"),

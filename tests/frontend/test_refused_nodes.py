@@ -109,7 +109,7 @@ CASES: dict[str, tuple[Build, str]] = {
     "unknown operator": (
         node("Hardmax"),
         "error[PEF0401]: operator Hardmax is not supported\n  at:   n (Hardmax), tensor 'y'\n"
-        "  help: docs/operators.md lists what is; replace it in the model",
+        "  help: `pefslc explain operators` lists what is; replace it in the model",
     ),
     "operation on integers": (
         lambda m, x: m.node("Neg", m.node("QuantizeLinear", x, m.constant(0.1)), name="n", output="y"),

@@ -52,6 +52,10 @@ def test_the_installed_wheel_runs_the_commands_of_the_readme(built: Distribution
     where = [sys.executable, "-c", "import pefslc; print(pefslc.__file__)"]
     origin = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
     assert origin.startswith(str(site))
+    explained = [sys.executable, "-m", "pefslc", "explain", "PEF0504"]
+    page = subprocess.run(explained, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    assert page.startswith("### PEF0504: ")
+    assert {p.name for p in (site / "pefslc" / "docs").iterdir()} == {p.name for p in (ROOT / "docs").glob("*.md")}
     compared = run_as_the_readme_says(Path(sys.executable), tmp_path, environment, "cnn_bnfold_q2_3")
     assert compared == [f"40 of 40 outputs equal: {target} and 'y_ref64'" for target in ("tensil", "c")]
 

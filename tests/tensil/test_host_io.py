@@ -123,9 +123,12 @@ def test_codes_are_the_drivers_words_as_their_values_are(tmp_path: Path) -> None
         io["codes_to_driver"]({"input": codes.reshape(-1)})
 
 
-def test_inputs_beyond_the_format_saturate_without_a_warning(tmp_path: Path) -> None:
+def test_inputs_beyond_the_format_saturate_and_that_is_said(tmp_path: Path) -> None:
     io = host_module(tmp_path)
-    assert set(io["to_driver"](np.full((3, 4, 4), 1e308))["input"]) == {0.0, 0.875}  # 0 in the lane without a channel
+    with pytest.warns(UserWarning, match="input 'input': 100 % of its values clip") as caught:
+        words = io["to_driver"](np.full((3, 4, 4), 1e308))
+    assert len(caught) == 1  # and none of NumPy's
+    assert set(words["input"]) == {0.0, 0.875}  # 0 in the lane without a channel
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.fewshot.system.engines import SIMULATED
 from pefslc.fewshot.system.system import FewShotSystem
-from pefslc.targets.tensil.machine.clocks import usual_clock
+from pefslc.targets.tensil.machine.boards import clock_of
 
 __all__ = ["Board", "board_of"]
 
@@ -63,7 +63,5 @@ def board_of(system: FewShotSystem, clock_mhz: float | None = None) -> Board | N
     assert isinstance(cycles, Mapping)  # the sidecar vouches for itself
     total = cycles["total"]
     assert isinstance(total, int)
-    if clock_mhz is not None:
-        return Board(name, total, clock_mhz, "--clock-mhz")
-    known = usual_clock(name)
-    return Board(name, total, None, "") if known is None else Board(name, total, known.mhz, known.design)
+    clock = clock_of(name, clock_mhz)
+    return Board(name, total, None, "") if clock is None else Board(name, total, clock.mhz, clock.source)

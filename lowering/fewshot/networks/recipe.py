@@ -87,4 +87,6 @@ def _number(name: str, value: object) -> float:
 
 
 def _wrong(name: str, given: object, wanted: str) -> CompileError:
-    return CompileError(Code.TRAINING, f"{name} is {quote_given(given)}, not {wanted}", hint="docs/few-shot.md")
+    return CompileError(
+        Code.TRAINING, f"{name} is {quote_given(given)}, not {wanted}", hint="see `pefslc explain few-shot`"
+    )

@@ -20,7 +20,7 @@ from pefslc.fewshot.head.state_file import to_bytes
 from pefslc.fewshot.system.build import build_system
 from pefslc.fewshot.system.system import FewShotSystem
 from pefslc.targets.tensil.machine.architecture import built_in_architectures
-from pefslc.targets.tensil.machine.clocks import usual_clock
+from pefslc.targets.tensil.machine.boards import published_design
 
 NAMES = ("mug", "cup", "pot")
 
@@ -240,7 +240,7 @@ def test_the_board_s_time_is_its_cycles_by_its_clock(system: FewShotSystem, tmp_
         board_of(without, 100.0)
 
 
-def test_the_clocks_are_of_boards_that_there_are() -> None:
-    clocked = {name for name in built_in_architectures() if usual_clock(name) is not None}
-    assert clocked == set(built_in_architectures()) - {"cmoda7"}  # no published design was found
-    assert usual_clock("own.tarch") is None
+def test_the_designs_are_of_boards_that_there_are() -> None:
+    designed = {name for name in built_in_architectures() if published_design(name) is not None}
+    assert designed == set(built_in_architectures()) - {"cmoda7"}  # no published design was found
+    assert published_design("own.tarch") is None

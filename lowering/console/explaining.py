@@ -1,0 +1,60 @@
+"""`pefslc explain PEF0504`: what an error code means; `pefslc explain exactness`: a page of the documentation."""
+
+from __future__ import annotations
+
+import difflib
+
+import click
+
+__all__ = ["explain"]
+
+
+def _names(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    from pefslc.diagnostics.error_codes import Code
+    from pefslc.files.pages import page_names
+
+    known = [*(code.number for code in Code), *page_names()]
+    return [name for name in known if name.casefold().startswith(incomplete.casefold())]
+
+
+@click.command("explain", short_help="what an error code means: PEF0504; or a page: exactness")
+@click.argument("names", nargs=-1, metavar="[CODE|PAGE]...", shell_complete=_names)
+@click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
+def explain(names: tuple[str, ...], debug: bool) -> None:
+    """Print what an error CODE means and what helps, or a PAGE of the documentation; without a name, list both."""
+    del debug  # read by cli.run
+    if not names:
+        print(_list())
+        return
+    texts = [_text(name) for name in names]
+    print("\n".join(texts), end="")
+
+
+def _text(name: str) -> str:
+    from pefslc.diagnostics.error_codes import Code
+    from pefslc.files.pages import error_sections, page, page_names
+
+    wanted = _plain(name)
+    sections, pages = error_sections(), {known.casefold(): known for known in page_names()}
+    if wanted in (code.number.casefold() for code in Code):
+        return sections[wanted.upper()]
+    if wanted in pages:
+        return page(pages[wanted])
+    known = [*map(str.casefold, sections), *pages]
+    close = [pages.get(found, found.upper()) for found in difflib.get_close_matches(wanted, known, n=3)]
+    meant = f"did you mean {' or '.join(close)}?" if close else "`pefslc explain` lists the codes and the pages"
+    raise click.UsageError(f"no code or page {name!r}\n  help: {meant}", click.get_current_context())
+
+
+def _plain(name: str) -> str:
+    """As a message or a link has it: error[PEF0504]:, docs/exactness.md."""
+    code = name.strip().rstrip(":").removeprefix("error[").strip("[]")
+    return code.rpartition("/")[2].removesuffix(".md").casefold()
+
+
+def _list() -> str:
+    from pefslc.diagnostics.error_codes import Code
+    from pefslc.files.pages import page_names
+
+    codes = "\n".join(f"  {code.number}  {code.title}" for code in Code)
+    return f"Codes:\n{codes}\n\nPages:\n" + "\n".join(f"  {name}" for name in page_names())

@@ -1,0 +1,56 @@
+"""`<name>_run.py`: what is typed on a board. Overlay, driver, load_model, the self-test, the time of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+
+from pefslc.targets.templates import templates_in
+from pefslc.targets.tensil.host_io import board_script_name, host_io_module
+from pefslc.targets.tensil.machine.boards import clock_of, published_design
+from pefslc.targets.tensil.self_test import SelfTest, source_of_input_codes
+
+__all__ = ["board_script_source"]
+
+_CODES_IN_LINE = 16
+
+
+def board_script_source(
+    name: str,
+    files: Mapping[str, bytes],
+    test: SelfTest,
+    architecture_name: str,
+    cycles: int,
+    clock_mhz: float | None = None,
+) -> str:
+    """The text of the script.
+
+    files   what it needs beside it: the .tmodel, what that names, and the host module
+    cycles  modelled, of one run
+    """
+    arch = Path(architecture_name).stem
+    design, clock = published_design(architecture_name), clock_of(architecture_name, clock_mhz)
+    return (
+        templates_in(Path(__file__).parent)
+        .get_template("board_script.py.j2")
+        .render(
+            name=name,
+            script=board_script_name(name),
+            io=host_io_module(name),
+            model=next(file for file in files if file.endswith(".tmodel")),
+            hashes={file: sha256(content).hexdigest() for file, content in sorted(files.items())},
+            arch=arch,
+            bitstream=None if design is None else design.bitstream,
+            source="" if design is None else design.source,
+            cycles=cycles,
+            mhz=None if clock is None else clock.mhz,
+            seed=test.seed,
+            input_codes=source_of_input_codes(),
+            expected={output: _lines(codes.reshape(-1).tolist()) for output, codes in test.outputs.items()},
+        )
+    )
+
+
+def _lines(codes: list[int]) -> list[str]:
+    return [", ".join(map(str, codes[i : i + _CODES_IN_LINE])) for i in range(0, len(codes), _CODES_IN_LINE)]
