@@ -19,9 +19,9 @@ from pefslc.geometry.shapes import Shape
 from pefslc.ir.value import Value
 from pefslc.numeric.format import MAX_FORMAT_BITS, Quantization
 from pefslc.numeric.quantize import quantize_array
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
-from pefslc.numeric.staircase import Quantizer
 
 __all__ = ["codes_by_channel", "differs_between_channels", "quantized_by_channel"]
 

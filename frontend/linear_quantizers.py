@@ -23,8 +23,8 @@ from pefslc.frontend.weights import channel_axes, with_axis_first
 from pefslc.ir.quantized import Clip, Constant, Quantize
 from pefslc.ir.value import Value
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.scale import Scale
-from pefslc.numeric.staircase import Quantizer
 
 __all__ = [
     "clip_integers",

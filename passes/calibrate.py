@@ -17,7 +17,7 @@ from pefslc.ir.value import Value
 from pefslc.numeric.choose_format import FEWEST_BITS, AutoFormat, Calibration, Candidate, candidates, choose
 from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.quantize import dequantize, quantize_array, round_floats
-from pefslc.numeric.staircase import Quantizer
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.passes.input_formats import InputFormats
 from pefslc.passes.integer_builder import constant_operand
 from pefslc.passes.quantization_sites import quantization_sites, stored_sources

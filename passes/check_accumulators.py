@@ -90,7 +90,6 @@ def _rescaled(graph: Graph) -> set[str]:
 def _remedy(op: Conv2d | Dense | Sum | SumPool | Rescale, limits: TargetLimits, rescaled: Container[str]) -> str:
     """What makes the sum narrower: most of the bits may come from scales that were brought to one grid."""
     wider = f"; or {limits.wider}" if limits.wider else ""
-    wider += "; or --target c, whose sums have 64 bits"
     if op.result.name in rescaled or (isinstance(op, Sum) and any(v.name in rescaled for v in op.operands)):
         each = " of one scale" if op.result.type.codes.scale.per_channel else ""
         return f"share one quantizer{each} between the branches, or use power-of-two scales{wider}"

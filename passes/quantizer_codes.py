@@ -12,9 +12,10 @@ from pefslc.ir.value import CodeRange, IntArray, Value
 from pefslc.numeric.enclosure import UndecidedError
 from pefslc.numeric.expression import NotANumberError
 from pefslc.numeric.line import BentLine, line_of
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, SnapStage, Stage, direction, may_turn
-from pefslc.numeric.staircase import MOST_STEPS, Quantizer, Staircase, is_uniform, staircase_of
+from pefslc.numeric.staircase import MOST_STEPS, Staircase, is_uniform, staircase_of
 from pefslc.numeric.table import staircase_of_table, table_of, turning_staircases
 from pefslc.passes.merge_stages import check_single_root
 

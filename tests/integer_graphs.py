@@ -19,9 +19,10 @@ from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
 from pefslc.ir.value import CodeRange, IntArray, TensorType, Value
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.line import BentLine, line_of
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, LeakyReluStage, Stage
-from pefslc.numeric.staircase import Quantizer, Staircase, staircase_of
+from pefslc.numeric.staircase import Staircase, staircase_of
 
 __all__ = ["GraphBuilder", "random_graph", "random_inputs", "random_stages"]
 

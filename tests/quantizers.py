@@ -9,9 +9,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
-from pefslc.numeric.staircase import Quantizer
 
 __all__ = ["dyadic_steps", "floats", "quantizers"]
 

@@ -14,10 +14,11 @@ from oracle import quantize_value, square_root
 from pefslc.numeric import chain as chain_module
 from pefslc.numeric import staircase as staircase_module
 from pefslc.numeric.deviation import deviations_of
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
-from pefslc.numeric.staircase import Quantizer, Staircase, agrees_in_blocks, staircase_of
+from pefslc.numeric.staircase import Staircase, agrees_in_blocks, staircase_of
 from pefslc.numeric.steps import corner_steps
 from quantizers import QONNX_NAME
 

@@ -22,10 +22,10 @@ from pefslc.geometry.shapes import Shape
 from pefslc.ir.interface import OutputMap
 from pefslc.ir.output_function import OutputFunction, OutputFunctionKind
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Stage
-from pefslc.numeric.staircase import Quantizer
 
 if TYPE_CHECKING:  # with its operations it takes as long to load as numpy, and a sidecar is read without it
     from pefslc.ir.graph import Graph

@@ -11,8 +11,8 @@ import numpy as np
 from pefslc.geometry.shapes import Shape
 from pefslc.ir.output_function import OutputFunction
 from pefslc.ir.value import Value
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.stages import Stage
-from pefslc.numeric.staircase import Quantizer
 
 __all__ = ["GraphInput", "GraphOutput", "Level", "OutputMap"]
 

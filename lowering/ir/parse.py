@@ -27,9 +27,10 @@ from pefslc.ir.value import IntArray, Op, RealArray, Value
 from pefslc.numeric.chain import Chains
 from pefslc.numeric.expression import Call, Expression, Function, Number, X
 from pefslc.numeric.line import BentLine
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
-from pefslc.numeric.staircase import MOST_STEPS, Quantizer, Staircase
+from pefslc.numeric.staircase import MOST_STEPS, Staircase
 
 __all__ = ["parse_graph"]
 

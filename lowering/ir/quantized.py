@@ -11,9 +11,9 @@ from pefslc.ir.structural import Structural
 from pefslc.ir.value import IntArray, Op, RealArray, Value
 from pefslc.numeric.expression import Expression
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, Stage
-from pefslc.numeric.staircase import Quantizer
 
 __all__ = [
     "Add",

@@ -33,10 +33,10 @@ from pefslc.ir.semantics import convolve, repeated, windows
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Structural, Transpose, Upsample
 from pefslc.ir.value import Value
 from pefslc.numeric.quantize import broadcast_steps, dequantize, quantize_array
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stage_values import quantize_behind, stage_values
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
-from pefslc.numeric.staircase import Quantizer
 
 if TYPE_CHECKING:
     from pefslc.ir.graph import Graph, QuantizedGraph

@@ -37,9 +37,10 @@ from pefslc.numeric.chain import Chains
 from pefslc.numeric.expression import Call, Number, Variable
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.line import BentLine
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
-from pefslc.numeric.staircase import Quantizer, Staircase
+from pefslc.numeric.staircase import Staircase
 
 if TYPE_CHECKING:
     from pefslc.ir.graph import Graph

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from pefslc.numeric.accumulate import fits_int64, largest_magnitude
 from pefslc.numeric.format import saturate
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode, round_fraction, round_ratio
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import ClipStage, LeakyReluStage, Stage, apply_stages
-from pefslc.numeric.staircase import Quantizer, is_uniform
+from pefslc.numeric.staircase import is_uniform
 
 __all__ = ["BentLine", "line_of"]
 

@@ -84,6 +84,11 @@ class Root:
         near = [n for n in range(guess - 2, guess + 3) if self.compare(n - _HALF) >= 0 >= self.compare(n + _HALF)]
         return min(near, key=lambda n: n % 2)  # two only at a tie
 
+    def floor(self) -> int:
+        """The largest integer that is not above it."""
+        nearest = self.nearest()
+        return nearest if self.compare(Fraction(nearest)) >= 0 else nearest - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Affine:

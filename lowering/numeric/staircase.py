@@ -16,18 +16,16 @@ from numpy.typing import NDArray
 
 from pefslc.numeric.chain import Chains, blocks, is_uniform
 from pefslc.numeric.format import saturate
-from pefslc.numeric.quantizer import Quantizer, chain_value
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Stage
 
 __all__ = [
     "MOST_STEPS",
     "Implementation",
-    "Quantizer",
     "Staircase",
     "agrees_everywhere",
     "agrees_in_blocks",
-    "chain_value",
     "is_uniform",
     "staircase_of",
 ]

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from pefslc.numeric.enclosure import WIDENING, FloatArithmetic, Interval, enclose
 from pefslc.numeric.expression import Function
+from pefslc.numeric.quantizer import Quantizer, chain_value
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Stage, chain_expression, direction
-from pefslc.numeric.staircase import MOST_STEPS, Quantizer, Staircase, chain_value, is_uniform
+from pefslc.numeric.staircase import MOST_STEPS, Staircase, is_uniform
 
 __all__ = ["staircase_of_table", "table_of", "turning_staircases"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 
 from pefslc.ir.graph import GraphInput, GraphOutput, OutputMap
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
-from pefslc.numeric.staircase import Quantizer
 
 __all__ = ["input_text", "output_text"]
 

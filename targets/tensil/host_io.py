@@ -11,10 +11,10 @@ import numpy as np
 
 from pefslc.artifacts.sidecar import Json, JsonObject
 from pefslc.ir.graph import GraphInput, GraphOutput
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
-from pefslc.numeric.staircase import Quantizer
 from pefslc.targets.templates import templates_in
 from pefslc.targets.tensil.groups.host_movement import HostMove
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType

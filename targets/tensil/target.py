@@ -55,7 +55,9 @@ class TensilTarget(TensilOptions):
         architecture = load_architecture(self.architecture_name)
         data_type = architecture.data_type
         widest = max(DataType, key=lambda d: d.width_bits)
-        wider = f"an architecture with {widest.value}, --arch FILE.tarch" if data_type is not widest else ""
+        wider = "--target c, whose sums have 64 bits"
+        if data_type is not widest:
+            wider = f"an architecture with {widest.value}, --arch FILE.tarch; or {wider}"
         return TargetLimits(data_type.width_bits, f"the TCU with {data_type.value}", native_format(data_type), wider)
 
     def lower(self, model: Graph, options: TargetOptions) -> Emission:

@@ -17,10 +17,10 @@ from pefslc.diagnostics.errors import Origin
 from pefslc.ir.interface import GraphInput
 from pefslc.ir.value import CodeRange, TensorType, Value
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine
-from pefslc.numeric.staircase import Quantizer
 from pefslc.reports.clipped_inputs import InputsClipWarning, clipped_inputs
 
 EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"

@@ -17,8 +17,8 @@ from pefslc.ir.graph import Graph, OutputMap
 from pefslc.ir.interpret import map_codes, run
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.quantize import quantize_array
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.scale import Scale
-from pefslc.numeric.staircase import Quantizer
 
 
 @pytest.fixture

@@ -26,10 +26,11 @@ from pefslc.ir.text import print_graph
 from pefslc.ir.value import CodeRange, IntArray, Op, Real, RealArray, TensorType, Value
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.line import BentLine
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage
-from pefslc.numeric.staircase import Quantizer, Staircase, staircase_of
+from pefslc.numeric.staircase import Staircase, staircase_of
 
 TINY = """\
 graph "tiny" integer

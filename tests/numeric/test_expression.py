@@ -23,10 +23,11 @@ from pefslc.numeric.enclosure import (
 )
 from pefslc.numeric.expression import Call, Expression, Function, NotANumberError, X, direction_of, number, rational
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.quantizer import Quantizer, chain_value
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
-from pefslc.numeric.staircase import Quantizer, chain_value, staircase_of
+from pefslc.numeric.staircase import staircase_of
 from pefslc.numeric.table import staircase_of_table, table_of, turning_staircases
 
 F = Fraction

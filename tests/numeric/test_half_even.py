@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.half_even import HalfEvenLine, fit_half_even
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, LeakyReluStage, Stage
-from pefslc.numeric.staircase import Quantizer, Staircase, agrees_everywhere, staircase_of
+from pefslc.numeric.staircase import Staircase, agrees_everywhere, staircase_of
 from pefslc.numeric.wide import fit_line
 
 F = Fraction

@@ -14,9 +14,10 @@ from pefslc.numeric.enclosure import FunctionValue
 from pefslc.numeric.expression import Call, Expression, Function, X, number
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.inverse import inverse_bracket
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, Stage
-from pefslc.numeric.staircase import Quantizer, Staircase, staircase_of
+from pefslc.numeric.staircase import Staircase, staircase_of
 from pefslc.numeric.table import table_of
 
 F = Fraction

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from pefslc.numeric.affine_shift import affine_shift_of
 from pefslc.numeric.format import FixedPoint
 from pefslc.numeric.line import BentLine, line_of
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, SnapStage, Stage
-from pefslc.numeric.staircase import Quantizer, staircase_of
+from pefslc.numeric.staircase import staircase_of
 
 F = Fraction
 slopes = st.builds(F, st.integers(1, 10**9), st.integers(1, 2**40))

@@ -11,9 +11,10 @@ import pytest
 from pefslc.numeric.expression import Call, Expression, Function, X, number
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.polynomial import PiecewisePolynomial, _is_staircase, _never_falls, fit_polynomial
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, FunctionStage, Stage
-from pefslc.numeric.staircase import Quantizer, Staircase, staircase_of
+from pefslc.numeric.staircase import Staircase, staircase_of
 from pefslc.numeric.table import table_of
 
 F = Fraction

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from oracle import round_by_name
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.quantize import between_halves, quantize_array, round_floats
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode, round_fraction
 from pefslc.numeric.scale import Scale
-from pefslc.numeric.staircase import Quantizer
 from quantizers import QONNX_NAME, floats, quantizers
 
 Floats = NDArray[np.floating]

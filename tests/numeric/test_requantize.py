@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.affine_shift import AffineShift
 from pefslc.numeric.format import Quantization, saturate
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.requantize import _Search, fit_affine_shift, fit_bent, takes_line
 from pefslc.numeric.rounding import RoundingMode, round_fraction, round_shift
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
-from pefslc.numeric.staircase import Quantizer, Staircase, staircase_of
+from pefslc.numeric.staircase import Staircase, staircase_of
 from pefslc.numeric.steps import corner_steps
 
 F = Fraction

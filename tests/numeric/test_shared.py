@@ -9,10 +9,11 @@ import pytest
 
 from pefslc.numeric.expression import Call, Expression, Function, X, number
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.shared import SharedTable, fit_shared
 from pefslc.numeric.stages import Affine, FunctionStage, Stage
-from pefslc.numeric.staircase import Quantizer, Staircase, staircase_of
+from pefslc.numeric.staircase import Staircase, staircase_of
 
 F = Fraction
 TANH = Call(Function.TANH, (X,))

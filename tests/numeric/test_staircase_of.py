@@ -15,11 +15,12 @@ from pefslc.numeric import chain as chain_module
 from pefslc.numeric import stages as stages_module
 from pefslc.numeric import staircase as staircase_module
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.requantize import fit_affine_shift, fit_offset, takes_line
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Root, SnapStage, Stage, apply_stages
-from pefslc.numeric.staircase import Quantizer, Staircase, agrees_in_blocks, staircase_of
+from pefslc.numeric.staircase import Staircase, agrees_in_blocks, staircase_of
 from pefslc.numeric.steps import Steps, corner_steps
 from quantizers import QONNX_NAME
 

@@ -12,9 +12,9 @@ from pefslc.numeric.enclosure import FunctionValue
 from pefslc.numeric.expression import Call, Function, X
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.preimage import HalfLines
+from pefslc.numeric.quantizer import Quantizer, chain_value
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import FunctionStage, Root, Stage
-from pefslc.numeric.staircase import Quantizer, chain_value
 from pefslc.numeric.table import table_of, turning_staircases
 
 F = Fraction

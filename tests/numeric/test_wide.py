@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from pefslc.numeric.affine_shift import AffineShift
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.requantize import fit_affine_shift
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, SnapStage, Stage
-from pefslc.numeric.staircase import Quantizer, Staircase, agrees_everywhere, staircase_of
+from pefslc.numeric.staircase import Staircase, agrees_everywhere, staircase_of
 from pefslc.numeric.wide import WideAffine, fit_line
 
 F = Fraction

@@ -311,8 +311,8 @@ def test_accumulators_that_may_overflow_are_refused_all_at_once() -> None:
     with pytest.raises(CompileError) as caught:
         CheckAccumulators(TargetLimits(7, "a 7-bit accumulator", wider="a longer one")).run(graph)
     hint = (
-        ", fewer input channels, or accumulator-aware training; or a longer one; or --target c, whose sums have 64 "
-        "bits; or --allow-overflow, where the target can saturate and scales are powers of two"
+        ", fewer input channels, or accumulator-aware training; or a longer one; or --allow-overflow, where the target "
+        "can saturate and scales are powers of two"
     )
     assert str(caught.value) == (
         "error[PEF0504]: the accumulator needs 8 bits, a 7-bit accumulator has 7\n"

@@ -10,10 +10,11 @@ import pytest
 
 from pefslc.numeric.format import FixedPoint
 from pefslc.numeric.line import line_of
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
-from pefslc.numeric.staircase import Quantizer, staircase_of
+from pefslc.numeric.staircase import staircase_of
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType
 from pefslc.targets.tensil.native.activations import fit_activation, fit_line
 from pefslc.targets.tensil.program.tmodel import TensilProgram

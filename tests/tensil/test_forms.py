@@ -15,8 +15,9 @@ from builders import ModelBuilder, import_bytes, lower
 from pefslc.diagnostics.errors import InternalError
 from pefslc.geometry.shapes import Window
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.scale import Scale
-from pefslc.numeric.staircase import Quantizer, staircase_of
+from pefslc.numeric.staircase import staircase_of
 from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, MaxHead, TransposeHead
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Role, root_of
 from pefslc.targets.tensil.groups.layout import Layout

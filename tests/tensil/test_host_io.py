@@ -17,9 +17,9 @@ from tensil_support import emit
 from builders import ModelBuilder, import_bytes, lower
 from pefslc.ir.interpret import run
 from pefslc.numeric.quantize import quantize_array
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
-from pefslc.numeric.staircase import Quantizer
 from pefslc.targets.tensil.host_io import host_io_module
 from pefslc.targets.tensil.machine.architecture import load_architecture
 from quantizers import dyadic_steps, floats, quantizers

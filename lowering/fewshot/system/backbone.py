@@ -14,7 +14,7 @@ from pefslc.artifacts.sidecar import Sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.geometry.shapes import element_count
-from pefslc.numeric.staircase import Quantizer
+from pefslc.numeric.quantizer import Quantizer
 
 __all__ = ["Backbone", "Runs"]
 
