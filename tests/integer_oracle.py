@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from oracle import evaluate_node, exact, round_by_name, written
+from oracle import evaluate_node, exact, round_by_name
+from oracle_functions import written
 
 __all__ = ["evaluate_integer_model"]
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from oracle import quantize_value, square_root
+from oracle import quantize_value
+from oracle_functions import square_root
 from pefslc.numeric import chain as chain_module
 from pefslc.numeric import staircase as staircase_module
 from pefslc.numeric.deviation import deviations_of

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
 from unittest.mock import patch
 
 import numpy as np
 import onnx
 from cli_support import FakeTarget
+from errors.unusable_plugins import Fails, ForgetsTheFiles, Refuses
 from onnx import TensorProto, helper
 
 import pefslc
 from builders import ModelBuilder
 from pefslc.analysis.limits import TargetLimits
-from pefslc.artifacts.sidecar import Sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.driver.compiled_artifact import open_artifact
 from pefslc.driver.compiler import lower_model
@@ -24,10 +23,9 @@ from pefslc.driver.deployment import run_command
 from pefslc.driver.target_registry import find_target
 from pefslc.files.arrays import read_arrays
 from pefslc.files.staging import write_file
-from pefslc.ir.graph import Graph, Level
+from pefslc.ir.graph import Graph
 from pefslc.ir.parse import parse_graph
-from pefslc.passes.manager import Exactness, run_passes
-from pefslc.targets.protocol import Emission, TargetOptions
+from pefslc.passes.manager import run_passes
 from pefslc.targets.tensil.machine.architecture import built_in_architectures, load_architecture
 from pefslc.targets.tensil.program.listing import parse_listing
 from pefslc.targets.tensil.program.tmodel import load_tmodel
@@ -187,38 +185,6 @@ def functional(proto: onnx.ModelProto) -> None:
     proto.functions.append(helper.make_function("local", "Block", ["a"], ["b"], [node], proto.opset_import))
     proto.graph.node.append(helper.make_node("Block", ["y"], ["z"], name="/Block", domain="local"))
     proto.graph.output[0].name = "z"
-
-
-class Refuses:
-    name: ClassVar[str] = "refuses"
-    exactness: ClassVar[Exactness] = Exactness.EXACT
-    level: ClassVar[Level] = Level.QUANTIZED
-
-    def run(self, graph: Graph) -> Graph:
-        raise pefslc.CompileError(Code.PLUGIN_REFUSES, "the network has no attention", at=graph.ops[-1].result.origin)
-
-
-class Fails(Refuses):
-    name: ClassVar[str] = "fails"
-
-    def run(self, graph: Graph) -> Graph:
-        raise IndexError(f"{len(graph.ops)} operations, and none is an attention")
-
-
-class ForgetsTheFiles:
-    """A target."""
-
-    __module__ = "notebook"  # whose classes have no file
-    name = "board"
-
-    def limits(self, _: TargetOptions) -> TargetLimits:
-        return TargetLimits(32, "the accumulator")
-
-    def lower(self, *_: object) -> Emission:
-        return Emission({"model.bin": "weights"}, {})  # type: ignore[dict-item]
-
-    def runner(self, folder: Path, sidecar: Sidecar) -> None:
-        raise NotImplementedError
 
 
 def two_batchnorms(m: ModelBuilder, x: str) -> str:

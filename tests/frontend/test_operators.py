@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from builders import QONNX, ModelBuilder, import_bytes, lower, normal
-from oracle import FUNCTIONS, evaluate_model
+from oracle import evaluate_model
+from oracle_functions import FUNCTIONS
 from pefslc.frontend import import_model
 from pefslc.ir.integer import Lookup
 from pefslc.ir.interpret import run
@@ -335,39 +336,6 @@ MODELS: dict[str, tuple[Build, tuple[int, ...]]] = {
     ),
     "reshape": (lambda m, x: m.node("Reshape", x, m.constant([1, -1], dtype=np.int64)), (1, 120)),
 }
-
-
-SEQUENCE = (1, 3, 12)
-SEQUENCES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
-    "Conv": (
-        {"strides": [2], "pads": [1, 2], "dilations": [2]},
-        {"strides": [1, 2], "pads": [0, 1, 0, 2], "dilations": [1, 2]},
-    ),
-    "MaxPool": ({"kernel_shape": [3], "strides": [2]}, {"kernel_shape": [1, 3], "strides": [1, 2]}),
-    "AveragePool": ({"kernel_shape": [4], "strides": [4]}, {"kernel_shape": [1, 4], "strides": [1, 4]}),
-    "GlobalAveragePool": ({}, {}),
-    "ReduceMean": ({"axes": [-1], "keepdims": 0}, {"axes": [2, 3], "keepdims": 0}),
-}
-
-
-@pytest.mark.parametrize("op", SEQUENCES)
-def test_sequences_are_images_with_one_row(op: str, tmp_path: Path) -> None:
-    """Batch normalization, activation and quantizer between two of them included."""
-    data = normal((4, *SEQUENCE[1:])).astype(np.float32)
-    outputs = []
-    for rank, attributes in zip((3, 4), SEQUENCES[op], strict=True):
-        m = ModelBuilder()
-        shape = SEQUENCE if rank == 3 else (1, 3, 1, 12)
-        rows = () if rank == 3 else (1,)
-        x = m.quant(m.input(shape))
-        x = m.node("Conv", x, m.weight(weight(4, 3, 3).reshape(4, 3, *rows, 3), np.full((4, 1, *rows, 1), 0.2)))
-        x = m.quant(m.node("Relu", normalized(m, x)), 0.25, 4, signed=0)
-        inputs = [x, m.weight(weight(2, 4, 3).reshape(2, 4, *rows, 3))] if op == "Conv" else [x]
-        m.output(m.node(op, *inputs, **attributes))
-        (found,) = run(lower(import_bytes(m, tmp_path)), data.reshape(4, *shape[1:])).values()
-        outputs.append(found)
-    assert outputs[0].ndim == (2 if op == "ReduceMean" else 3)
-    np.testing.assert_array_equal(outputs[0].reshape(-1), outputs[1].reshape(-1))
 
 
 # Outputs that no float64 is: means over numbers that are no powers of two, and a root.

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oracle import FUNCTIONS, PI, error_function, exponential, logarithm, quantize_value
+from oracle import quantize_value
+from oracle_functions import FUNCTIONS, PI, error_function, exponential, logarithm
 from pefslc.numeric import table as table_module
 from pefslc.numeric.enclosure import (
     DecimalArithmetic,

@@ -12,7 +12,7 @@ from ends import constant_per_channel, front_network, host_module_of, input_code
 
 import pefslc
 from builders import ModelBuilder, normal
-from oracle import square_root
+from oracle_functions import square_root
 from pefslc.driver.compiled_artifact import open_artifact
 from pefslc.ir.interpret import quantize_input
 from pefslc.ir.parse import parse_graph
