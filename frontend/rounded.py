@@ -15,12 +15,12 @@ from pefslc.frontend.rounding_chains import Rounding
 from pefslc.ir.quantized import BiasAdd, Clip, Quantize, Scaling
 from pefslc.ir.value import Value
 from pefslc.numeric.format import Quantization
+from pefslc.numeric.quantize import round_floats
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine
 
 __all__ = ["import_rounded"]
 
-_ROUNDED = {"Ceil": np.ceil, "Floor": np.floor, "Round": np.rint, "Sign": np.sign}
 _LARGEST_CODE = (1 << 31) - 1
 
 
@@ -72,7 +72,7 @@ def _of_weight(builder: Builder, node: Node, rounding: Rounding, weights: NDArra
             "the constant holds NaN or infinity",
             hint="training diverged? check the checkpoint",
         )
-    codes = _ROUNDED[node.op_type](numbers)
+    codes = np.sign(numbers) if rounding.mode is None else round_floats(numbers, rounding.mode)
     if rounding.low is not None or rounding.high is not None:
         codes = np.clip(codes, rounding.low, rounding.high)
     low, high = int(codes.min()), int(codes.max())
