@@ -99,6 +99,6 @@ def _channel(op: Quantize, sides: tuple[_Side, _Side], c: int) -> PairSum | None
     steps = preimage(op.stages, c, op.quantizer.bounds(np.arange(q.low + 1, q.high + 1, dtype=np.int64), c))
     if steps is None:
         return None
-    lines = [CodeLine.of(side.codes.type.codes.scale.channel(c), side.tail, c) for side in sides]
-    ranges = [(side.codes.type.codes.low, side.codes.type.codes.high) for side in sides]
-    return PairSum.of(steps, *lines, *ranges)
+    long, short = (CodeLine.of(side.codes.type.codes.scale.channel(c), side.tail, c) for side in sides)
+    a, b = ((side.codes.type.codes.low, side.codes.type.codes.high) for side in sides)
+    return PairSum.of(steps, long, short, a, b)

@@ -28,7 +28,7 @@ def print_float_inspection(layers: Sequence[FloatLayer], *, measured: bool) -> N
     print_columns(columns, ("op", "shape"))
     print()
     print("a float model: --fmt Qm.n, or --fmt auto:B with --calibrate, quantizes it (`pefslc explain float-models`)")
-    what = "weights and values" if measured else "weights"
+    what = "weights, and all values that are rounded" if measured else "weights"
     unsigned = any(row.values is not None and row.signed is False for row in layers)
     for fmt in _formats(layers):
         plain = replace(fmt, signed=False).quantization

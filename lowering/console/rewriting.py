@@ -11,12 +11,15 @@ import click
 from pefslc.console.options import format_argument, input_format_option, no_such_file, target_limits
 from pefslc.console.target_command import TargetCommand, chosen_target, given_options
 from pefslc.console.usage import usage_error
+from pefslc.files.staging import in_the_way, require_replaceable
 
 if TYPE_CHECKING:
     from pefslc.driver.named_passes import PassRun
     from pefslc.numeric.format import FixedPoint
 
 __all__ = ["rewrite_graph"]
+
+_FIRST_WORD = b"graph "  # of every text of a graph
 
 
 @click.command(
@@ -75,6 +78,8 @@ def rewrite_graph(
         if e.problems[0].code is Code.NO_SUCH_PLUGIN:
             raise usage_error(e) from None
         raise
+    if output is not None:
+        _require_replaceable(Path(output), None if model == "-" else Path(model))
     before = legal_graph(sys.stdin.read()) if model == "-" else read_graph(Path(model))
     after, runs = run_one_by_one(before, found, compare=verify)
     if not quiet:
@@ -92,6 +97,19 @@ def rewrite_graph(
             f"pass {wrong[0].record.name!r} says it is exact, and outputs differ",
             hint="correct the pass, or let it promise less: Exactness.BOUNDED",
         )
+
+
+def _require_replaceable(output: Path, source: Path | None) -> None:
+    """Only an earlier result is replaced: the text of a graph that is not the one that is read."""
+    another = "give another path with -o"
+    if source is not None and output.is_file() and not output.is_symlink() and output.samefile(source):
+        raise in_the_way(output, "holds the graph that is read", another)
+    require_replaceable(output, "text of a graph", _is_graph_text, another)
+
+
+def _is_graph_text(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_FIRST_WORD)) == _FIRST_WORD
 
 
 def _line(run: PassRun) -> str:

@@ -81,7 +81,7 @@ def _foreign_option(target: Target, name: str, own: Mapping[str, Option], owners
         flag, others = f"--{name.replace('_', '-')}", " and of ".join(map(quote, owners))
         text = f"{name} ({flag}) is an option of target {others}, not of {quote(target.name)}"
     known = ", ".join(f"{o.name} ({o.flag})" for o in own.values())
-    close = difflib.get_close_matches(name, [*own, *sorted(RESERVED)], n=1)
+    close = difflib.get_close_matches(name, [*own, *sorted(RESERVED - {name})], n=1)
     maybe = f"did you mean {close[0]}? " if close and not owners else ""
     return Problem(Code.WRONG_OPTION, text, hint=f"{maybe}options of {target.name}: {known or 'none'}")
 

@@ -22,6 +22,7 @@ _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
 _HOST = re.compile(rf"({_NAME}@)?{_NAME}")
 # scp hands the folder to a shell of the board in old versions, and does not in new ones: nothing that needs quotes.
 _FOLDER = re.compile(rf"/?{_NAME}(/{_NAME})*")
+_BITSTREAM = "a bitstream is FILE.bit, and PYNQ needs the design's FILE.hwh beside it"
 _PYTHON = "/usr/local/share/pynq-venv/bin/python3"  # of PYNQ 2.7 and later; before, the system's Python has pynq
 
 _CANNOT_CONNECT = 255  # ssh's own status; any other is that of what ran there
@@ -107,13 +108,15 @@ def _script_of(sidecar: Sidecar) -> str:
 
 def _with_handoff(bitstream: Path) -> tuple[Path, Path]:
     """The bitstream and its .hwh, which PYNQ reads, too."""
-    both = bitstream, bitstream.with_suffix(".hwh")
+    both = bitstream.with_suffix(".bit"), bitstream.with_suffix(".hwh")
+    if bitstream not in both[:1]:
+        raise CompileError(Code.BOARD, f"{quote(bitstream)} is no .bit file", hint=_BITSTREAM)
     for path in both:
         if not path.is_file():
             raise CompileError(
                 Code.NO_SUCH_FILE,
                 f"no such file: {quote(path)}",
-                hint="a bitstream is FILE.bit, and PYNQ needs the design's FILE.hwh beside it",
+                hint=_BITSTREAM,
             )
     return both
 

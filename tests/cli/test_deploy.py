@@ -83,6 +83,9 @@ def test_deploy_copies_a_bitstream_with_its_hwh(pefslc: Cli, build: Path, board:
     with_none = pefslc("deploy", build, "pynq", "--bitstream", bitstream)
     assert (with_none.status, "PYNQ needs the design's FILE.hwh beside it" in with_none.err) == (2, True)
     bitstream.with_suffix(".hwh").write_text("hwh")
+    handoff = pefslc("deploy", build, "--bitstream", bitstream.with_suffix(".hwh"), "--print")
+    assert (handoff.status, handoff.out) == (1, "")
+    assert "is no .bit file" in handoff.err
     assert pefslc("deploy", build, "pynq", "--bitstream", bitstream, "--folder", "nets/a").status == 0
     assert (board / "nets" / "a" / "my design; reboot.bit").read_text() == "bit"
     assert (board / "nets" / "a" / "my design; reboot.hwh").read_text() == "hwh"

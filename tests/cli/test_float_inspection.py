@@ -67,7 +67,10 @@ def test_the_table_names_them(pefslc: Cli) -> None:
     assert "Q2.6: 8 bits, step 0.015625, range [-2, 1.98438] holds all weights\n" in plain.out
     assert plain.out.endswith("--calibrate DATA.npz shows the ranges of the values, too\n")
     measured = pefslc("inspect", FLOAT, "--calibrate", DATA).out
-    assert "range [-4, 3.96875] (UQ3.5 to 7.96875 behind a ReLU) holds all weights and values\n" in measured
+    assert (
+        "range [-4, 3.96875] (UQ3.5 to 7.96875 behind a ReLU) holds all weights, and all values that are rounded\n"
+        in measured
+    )
 
 
 def test_a_format_makes_it_a_quantized_model(pefslc: Cli) -> None:

@@ -137,3 +137,19 @@ def test_mistakes_on_the_command_line_say_what_there_is(pefslc: Cli, text: Path,
     result = pefslc("opt", text, *passes("tighten-ranges"))
     assert (result.status, result.out) == (1, "")
     assert "error[PEF0907]" in result.err
+
+
+@pytest.mark.parametrize("content", ["import os\n", "", "another text"])
+def test_only_the_text_of_another_graph_is_replaced(pefslc: Cli, text: Path, tmp_path: Path, content: str) -> None:
+    other = tmp_path / "other.ir"
+    other.write_text(content)
+    before = text.read_bytes()
+    refused = pefslc("opt", text, "-o", other)
+    assert (refused.status, other.read_text()) == (1, content)
+    assert f"error[PEF0806]: '{other}' exists and is no text of a graph" in refused.err
+    refused = pefslc("opt", text, "-o", text)
+    assert (refused.status, text.read_bytes()) == (1, before)
+    assert "holds the graph that is read" in refused.err
+    other.unlink()
+    assert pefslc("opt", text, "-o", other).status == 0
+    assert pefslc("opt", text, "-o", other).status == 0, "an earlier result"

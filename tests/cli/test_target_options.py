@@ -79,6 +79,8 @@ def test_an_option_that_no_target_has_is_refused_with_what_was_meant(model: Path
         "target 'fake' has no option 'calibrat'\n  help: did you mean calibrate? options of fake: arch (--arch)" in text
     )
     assert "target 'fake' has no option 'unrol'\n  help: did you mean unroll? options of fake: " in text
+    of_the_shell = refusal(lambda: api.compile(model, target="fake", plugin="prune.py"))
+    assert "no option 'plugin'\n  help: did you mean plugins? " in of_the_shell, "not the word that is refused"
 
 
 def test_none_for_an_option_of_another_target_says_nothing(model: Path) -> None:

@@ -164,7 +164,7 @@ def test_the_script_passes_on_the_simulator_of_each_board(arch: str, tmp_path: P
     status, text = run_script(tmp_path, "--dry-run")
     assert (status, text.splitlines()[0]) == (
         0,
-        "PASS: 10 of 10 output codes of the simulator are those of the model",
+        "PASS: 10 of 10 output codes of the simulator are as expected",
     )
     assert ("MHz" in text) == (arch != "cmoda7")
 
@@ -190,7 +190,7 @@ def test_the_script_passes_where_sums_saturate(tmp_path: Path) -> None:
 def test_the_script_passes_on_a_board_and_says_the_time(build: Path) -> None:
     status, text = on_board(build)
     first, measured, modelled = text.splitlines()
-    assert (status, first) == (0, "PASS: 10 of 10 output codes of the board are those of the model")
+    assert (status, first) == (0, "PASS: 10 of 10 output codes of the board are as expected")
     assert measured.endswith("median of 3, with the driver's own work")
     assert modelled.endswith("at 50 MHz")
 
@@ -305,7 +305,7 @@ def test_the_script_passes_for_two_inputs_and_two_outputs(tmp_path: Path) -> Non
         m.output(m.node("Conv", both, m.weight(weight, 0.25, 4)), [1, 2, 4, 4])
     emission = emit(lower(import_bytes(m, tmp_path)), load_architecture("pynqz1"), tmp_path)
     status, text = run_script(tmp_path, "--dry-run")
-    assert (status, text.splitlines()[0]) == (0, "PASS: 64 of 64 output codes of the simulator are those of the model")
+    assert (status, text.splitlines()[0]) == (0, "PASS: 64 of 64 output codes of the simulator are as expected")
     io = next(content.decode() for name, content in emission.files.items() if name.endswith("_io.py"))
     assert 'driver.run(io.to_driver({"left eye": x0, "right eye": x1}))' in io
     assert 'A run takes "left eye" [1, 3, 6, 6] and "right eye" [1, 3, 6, 6], and gives ' in io
