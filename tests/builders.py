@@ -99,8 +99,8 @@ class ModelBuilder:
         """A quantized constant."""
         return self.quant(self.constant(array), scale, bits, **kwargs)  # type: ignore[arg-type]
 
-    def output(self, name: str, shape: Sequence[int] | None = None) -> str:
-        self.outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    def output(self, name: str, shape: Sequence[int] | None = None, kind: int = TensorProto.FLOAT) -> str:
+        self.outputs.append(helper.make_tensor_value_info(name, kind, shape))
         return name
 
     def build(self) -> onnx.ModelProto:

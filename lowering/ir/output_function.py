@@ -79,7 +79,30 @@ class OutputFunction:
 
     def __call__(self, x: Floats) -> Floats:
         """Of values. An index is a float64, too, as all results are."""
-        results = self._of_values(x)
+        return self._quantized(self._of_values(x))
+
+    def bounds(self, low: Floats, high: Floats, noise: Floats | float) -> tuple[Floats, Floats]:
+        """(least, most) that results of values between `low` and `high` may be; of functions that make values.
+
+        noise  by how much a result may be off before the quantizer
+        """
+        assert self.makes_values, "an index has no bounds"
+        if self.kind in (OutputFunctionKind.SIGMOID, OutputFunctionKind.TANH):
+            least, most = self._of_values(low), self._of_values(high)
+        else:  # each rises with its own value, and falls with the others along the axis
+            least, most = self._of_one(low, high), self._of_one(high, low)
+        return self._quantized(least - noise), self._quantized(most + noise)
+
+    def _of_one(self, own: Floats, others: Floats) -> Floats:
+        """Of a softmax: each result for its own value beside the others' `others`."""
+        largest = np.maximum(own, others).max(axis=self.axis, keepdims=True)
+        power, powers = np.exp(own - largest), np.exp(others - largest)
+        total = np.maximum(powers.sum(axis=self.axis, keepdims=True) - powers, 0.0) + power
+        with np.errstate(divide="ignore"):
+            found = power / total if self.kind is OutputFunctionKind.SOFTMAX else own - largest - np.log(total)
+        return np.asarray(found, dtype=np.float64)
+
+    def _quantized(self, results: Floats) -> Floats:
         if self.quantizer is None:
             return results
         codes = quantize_array(self.quantizer, results, 1)

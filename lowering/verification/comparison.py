@@ -16,9 +16,11 @@ from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.evaluation.float_error import index_text
 from pefslc.ir.graph import GraphOutput, OutputMap
 from pefslc.ir.interpret import apply_output_map, map_codes
-from pefslc.ir.output_function import OutputFunctionKind
 
-__all__ = ["Comparison", "compare_codes", "compare_results", "compare_values", "differing_values"]
+__all__ = [
+    "Comparison", "compare_codes", "compare_results", "compare_values", "differing_results", "differing_values",
+    "function_noise",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -115,12 +117,24 @@ def compare_results(
             Code.EXPECTED_ARRAY,
             f"output {quote(output.name)}: {compared} have shapes {list(found.shape)} and {list(expected.shape)}",
         )
+    if output.function.makes_values:
+        compared += f", {output.function.kind.value} within {function_noise(expected):g}"
+    wrong = differing_results(output, expected, got)
+    return _of_values(output.name, expected.astype(np.float64), found, wrong, compared, first_row)
+
+
+def differing_results(output: GraphOutput, expected: NDArray[np.generic], got: Codes) -> NDArray[np.bool_]:
+    """Where `compare_results` finds a difference."""
+    assert output.function is not None
     wanted, noise = expected.astype(np.float64), 0.0
-    if output.function.kind is not OutputFunctionKind.ARG_MAX:
-        noise = _FUNCTION_NOISE[expected.dtype.itemsize < 8]
-        compared += f", {output.function.kind.value} within {noise:g}"
-    wrong = ~(np.abs(wanted - found) <= noise * np.maximum(np.abs(wanted), 1))
-    return _of_values(output.name, wanted, found, wrong, compared, first_row)
+    if output.function.makes_values:
+        noise = function_noise(expected)
+    return ~(np.abs(wanted - apply_output_map(output, got)) <= noise * np.maximum(np.abs(wanted), 1))
+
+
+def function_noise(expected: NDArray[np.generic]) -> float:
+    """By how much a softmax of the array's own type may be off, relative to the output where it is larger than 1."""
+    return _FUNCTION_NOISE[expected.dtype.itemsize < 8]
 
 
 def _of_values(

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from pefslc.diagnostics.errors import quote
 from pefslc.evaluation.float32_radius import Radius, float32_radii
 from pefslc.evaluation.float_error import index_text
-from pefslc.ir.graph import Graph
+from pefslc.ir.graph import Graph, GraphOutput
 from pefslc.reports.layer_report import layer_name
+from pefslc.verification.float32_slack import float32_slack
 
 __all__ = ["RoundingOfReference"]
 
@@ -41,10 +42,12 @@ class RoundingOfReference:
     undecided: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def add(
-        self, graph: Graph, inputs: Mapping[str, Floats], output: str, expected: NDArray[np.generic],
+        self, graph: Graph, inputs: Mapping[str, Floats], output: GraphOutput, expected: NDArray[np.generic],
         wrong: NDArray[np.bool_], first_row: int,
     ) -> None:  # fmt: skip
-        """One piece. `wrong`: the outputs that differ; `output`: the name of their value."""
+        """One piece. `wrong`: the outputs that differ; `output`: of `graph`, with the function that makes them of its
+        values, if any.
+        """
         rows = wrong.reshape(len(wrong), -1).any(axis=1)
         batches = len(wrong)
         open_rows = np.zeros(batches, dtype=bool)  # rows in which a code may be another
@@ -57,20 +60,17 @@ class RoundingOfReference:
                 count, size = self.undecided.get(name, (0, 0))
                 self.undecided[name] = count + int(at.sum()), size + at.size
                 open_rows |= found.undecided.reshape(batches, -1).any(axis=1)
-            if found.value.name == output:
+            if found.value.name == output.value.name:
                 last = found
         assert last is not None
-        off = np.abs(expected.astype(np.float64) - last.exact)
-        real = wrong & ~(off <= last.radius + np.abs(last.exact) * 2.0**-23)
+        off, explained = float32_slack(last, output.function, expected)
+        real = wrong & ~(off <= explained)
         self.differing += int(wrong.sum())
         self.explained += int(wrong.sum() - real.sum())
         if real.any() and not self.first:
             index = tuple(int(i) for i in np.argwhere(real)[0])
             tie = "" if open_rows[index[0]] else ", and no code of that row lies near a threshold"
-            self.first = (
-                f"{index_text(index, first_row)}, off by {off[index]:.3g} where float32 explains "
-                f"{last.radius[index]:.3g}{tie}"
-            )
+            self.first = f"{index_text(index, first_row)}, {_distance(output, off[index], explained[index])}{tie}"
 
     def __str__(self) -> str:
         count = "all" if self.explained == self.differing else f"{self.explained} of the {self.differing}"
@@ -79,6 +79,14 @@ class RoundingOfReference:
         where = f"; on a threshold, or too near for float32: {ties}" if ties else ""
         real = f"; the first that is not: {self.first}" if self.first else ""
         return f"{count} within what rounding in float32 explains{where}{real}"
+
+
+def _distance(output: GraphOutput, off: float, explained: float) -> str:
+    if np.isinf(off):
+        return "which is no index"
+    is_index = output.function is not None and not output.function.makes_values
+    what = "whose value is below the largest by" if is_index else "off by"
+    return f"{what} {off:.3g} where float32 explains {explained:.3g}"
 
 
 def _constants(graph: Graph) -> set[str]:

@@ -22,7 +22,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.files.arrays import Arrays
 from pefslc.geometry.shapes import element_count
-from pefslc.ir.graph import Graph
+from pefslc.ir.graph import Graph, GraphOutput
 from pefslc.ir.integer import Requantize
 from pefslc.ir.interpret import as_batches, quantize_input, run, run_codes
 from pefslc.ir.semantics import evaluate
@@ -34,6 +34,7 @@ from pefslc.verification.comparison import (
     compare_codes,
     compare_results,
     compare_values,
+    differing_results,
     differing_values,
 )
 from pefslc.verification.outcome import REFERENCE, Measured, Verification
@@ -129,7 +130,7 @@ def verify(
     expected = list(_expected(integer, arrays, rows))
     tally = _Tally()
     roundings: dict[tuple[str, str], RoundingOfReference] = {}
-    output_names = {o.name: o.value.name for o in reference.outputs}
+    outputs = {o.name: o for o in whole.outputs}
     at_once = _rows_at_once(integer)
     watch = _Watch(progress, -(-rows // at_once) * (len(reference.ops) + len(integer.ops) + 1))
     for start in range(0, rows, at_once):
@@ -174,11 +175,11 @@ def verify(
                 compare = compare_values if output.function is None else compare_results
                 found = compare(output, wanted, emitted[output.name], f"{runner_name} and {name}", first)
                 add(replace(found, given=True))
-                single = wanted.dtype.kind == "f" and wanted.dtype.itemsize < 8
-                if found.differing and single and output.function is None:
-                    wrong = differing_values(output, wanted, emitted[output.name])
+                if found.differing and _may_be_of_float32(output, wanted):
+                    differs = differing_values if output.function is None else differing_results
+                    wrong = differs(output, wanted, emitted[output.name])
                     rounding = roundings.setdefault((output.name, found.compared), RoundingOfReference())
-                    rounding.add(reference, chunk, output_names[output.name], wanted, wrong, first)
+                    rounding.add(reference, chunk, outputs[output.name], wanted, wrong, first)
     rows = next(iter(inputs.values())).shape[0]
     advice = ""
     if differing := [key for key, c in tally.found.items() if c.given and c.differing]:
@@ -215,6 +216,13 @@ def _advice(
     shapes = {o.name: o.shape for o in reference.outputs}
     wanted = {o: _rows(a, shapes[o], 0, _CHUNK_ROWS).astype(np.float64) for o, _, a in expected}
     return raw_weights_hint(reference, first, wanted)
+
+
+def _may_be_of_float32(output: GraphOutput, expected: NDArray[np.generic]) -> bool:
+    """Whether the array may come of arithmetic in float32: float32 itself, or indices, which do not tell."""
+    if output.function is not None and not output.function.makes_values:
+        return True
+    return expected.dtype.kind == "f" and expected.dtype.itemsize < 8
 
 
 def _rows_at_once(graph: Graph) -> int:

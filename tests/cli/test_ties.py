@@ -21,8 +21,8 @@ from pefslc.evaluation.float32_radius import float32_radii
 Floats = NDArray[np.float32]
 
 
-def averaging(*, power_of_two: bool = False, seed: int = 0) -> ModelBuilder:
-    """Codes of 4 bits, their mean over 6 x 6 pixels quantized to 4/36 of their scale, and a dense layer."""
+def averaging(*, power_of_two: bool = False, seed: int = 0, tail: str | None = None) -> ModelBuilder:
+    """Codes of 4 bits, their mean over 6 x 6 pixels quantized to 4/36 of their scale, a dense layer, and a tail."""
     m, random = ModelBuilder(opset=19), np.random.default_rng(seed)
     scale = 0.25 if power_of_two else np.float32(random.uniform(0.1, 0.3))
     mean_scale = 0.125 if power_of_two else np.float32(scale * np.float32(4 / 36))
@@ -40,7 +40,14 @@ def averaging(*, power_of_two: bool = False, seed: int = 0) -> ModelBuilder:
     step, zero = m.constant(weight_scale), m.constant(0, dtype=np.int8)
     weight = m.node("DequantizeLinear", codes, step, zero)
     flat = m.node("Flatten", mean)
-    m.node("Gemm", flat, weight, transB=1, name="fc", output=m.output("y", [1, 4]))
+    if tail is None:
+        m.node("Gemm", flat, weight, transB=1, name="fc", output=m.output("y", [1, 4]))
+        return m
+    logits = m.node("Gemm", flat, weight, transB=1, name="fc")
+    if tail == "ArgMax":
+        m.node(tail, logits, axis=1, output=m.output("y", [1, 1], onnx.TensorProto.INT64))
+    else:
+        m.node(tail, logits, output=m.output("y", [1, 4]))
     return m
 
 
@@ -104,6 +111,48 @@ def test_where_float32_rounds_nothing_no_difference_is_a_tie(pefslc: Cli, tmp_pa
     result = pefslc(m.save(tmp_path), "--target", "fake", "-o", tmp_path / "a", "--verify", tmp_path / "d.npz")
     assert "1 of 16 differ: fake and 'y'; first at [2, 1]: " in result.err
     assert "0 of the 1 within what rounding in float32 explains" in result.err
+
+
+TAILS = ["Softmax", "LogSoftmax", "Sigmoid", "Tanh", "ArgMax"]
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_ties_before_the_hosts_last_step_are_said_to_be_ties(tail: str, pefslc: Cli, tmp_path: Path) -> None:
+    m, x = averaging(tail=tail, seed=6), pictures(300)  # ties that turn the order of two logits, too
+    path, y = m.save(tmp_path), in_float32(m.build(), x)
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    result = pefslc(path, "--target", "fake", "-o", tmp_path / "a", "--verify", tmp_path / "d.npz")
+    assert result.status == 1
+    assert f" of {y.size} differ: fake and 'y'" in result.err
+    assert "; all within what rounding in float32 explains; on a threshold, or too near for float32: " in result.err
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_what_rounding_does_not_explain_is_found_before_the_hosts_last_step(
+    tail: str, pefslc: Cli, tmp_path: Path
+) -> None:
+    m, x = averaging(tail=tail), pictures()
+    path, y = m.save(tmp_path), in_float32(m.build(), x)
+    logits = load(averaging().save(tmp_path, "logits")).run(x)["y"]
+    if tail == "ArgMax":
+        y[9, 0] = logits[9].argmin()
+        said = f"; the first that is not: [9, 0], whose value is below the largest by {np.ptp(logits[9]):.3g} where "
+    else:
+        y[9, 2] += 2
+        said = "; the first that is not: [9, 2], off by 2 where float32 explains "
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    result = pefslc(path, "--target", "fake", "-o", tmp_path / "a", "--verify", tmp_path / "d.npz")
+    assert result.status == 1
+    assert said in result.err
+
+
+def test_an_index_that_is_none_is_not_explained(pefslc: Cli, tmp_path: Path) -> None:
+    m, x = averaging(tail="ArgMax"), pictures()
+    path, y = m.save(tmp_path), in_float32(m.build(), x)
+    y[3, 0] = 4
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    result = pefslc(path, "--target", "fake", "-o", tmp_path / "a", "--verify", tmp_path / "d.npz")
+    assert "; the first that is not: [3, 0], which is no index" in result.err
 
 
 @pytest.mark.parametrize("seed", range(6))
