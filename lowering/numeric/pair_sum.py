@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import sqrt
+from math import lcm, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,10 +129,27 @@ def _first_integers(of: HalfLines, line: CodeLine, slope: Fraction, codes: Codes
     right = float(slope / line.slope) / root * codes
     x = left - right - float(shift)
     doubtful = np.abs(x - np.rint(x)) <= _DOUBT * (np.abs(left) + np.abs(right) + abs(float(shift)) + 1)
-    first = np.ceil(x)
+    limit = 1 << 53
+    first = np.clip(np.ceil(x), -limit, limit).astype(np.int64)
+    if line.radicand == 1:  # nearly equal codes may be in doubt everywhere: all at once
+        at = np.nonzero(doubtful)
+        first[at] = _first_of_ratios(of, line, slope, codes, at).clip(-limit, limit)
+        return first
     for i, j in np.argwhere(doubtful).tolist():
         exact = Root(-shift, (bounds[i] - slope * int(codes[j])) / line.slope, 1 / line.radicand)
         floor = exact.floor()
         first[i, j] = floor if of.inclusive[i] and exact.compare(Fraction(floor)) == 0 else floor + 1
-    limit = float(1 << 53)
-    return np.clip(first, -limit, limit).astype(np.int64)
+    return first
+
+
+def _first_of_ratios(
+    of: HalfLines, line: CodeLine, slope: Fraction, codes: Codes, at: tuple[NDArray[np.intp], ...]
+) -> Codes:
+    """The same for pairs (set, code) of a line without a root, in integers over one denominator."""
+    parts = (1 / (line.slope * of.denominator), slope / line.slope, line.shift / line.slope)
+    denominator = lcm(*(part.denominator for part in parts))
+    per_bound, per_code, shift = (int(part * denominator) for part in parts)
+    numerators = of.numerators[at[0]].astype(object) * per_bound - codes[at[1]].astype(object) * per_code - shift
+    floor = numerators // denominator
+    is_first = of.inclusive[at[0]] & (floor * denominator == numerators)
+    return np.asarray(np.where(is_first, floor, floor + 1))

@@ -53,6 +53,17 @@ def test_factors_take_the_steps_of_the_exact_sum_for_every_pair(slope: F, other:
         assert [made.sign * f * a + g * b >= t for t in thresholds.tolist()] == taken
 
 
+def test_a_side_that_hardly_moves_the_sum_leaves_no_pair_to_be_decided_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each bound lies within 2^-80 of a code, whatever the other side adds."""
+    bounds, other = np.arange(-100, 100), F(1, 1 << 90)
+    steps = HalfLines.at_least(bounds, 1, bounds % 2 == 0)
+    monkeypatch.setattr(Root, "floor", None)
+    made = PairSum.of(steps, CodeLine.of(F(1), (), 0), CodeLine.of(other, (), 0), (-128, 127), (-128, 127))
+    assert made is not None
+    for code, column in zip(range(-128, 128), made.first.T.tolist(), strict=True):
+        assert column == [int(n) + (code < 0 or (code == 0 and n % 2 == 1)) for n in bounds]
+
+
 def test_a_constant_side_has_no_factors() -> None:
     steps = HalfLines.at_least(np.array([1]), 1, np.array([True]))
     constant, line = (CodeLine(F(slope), F(0), F(1), F(0)) for slope in (0, 1))
