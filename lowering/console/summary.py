@@ -23,6 +23,7 @@ from pefslc.verification.outcome import Verification
 
 __all__ = ["print_inspection", "print_layers", "print_summary"]
 
+_SHOWN = 3  # layers that one note names
 _CYCLES = "modelled\ncycles"
 # In a terminal that is too narrow for all columns.
 _DROPPED_FIRST = ("op", "weight", "in", "MACs", "shape", "out", _CYCLES)
@@ -41,13 +42,7 @@ def print_summary(
     print(_totals(program.layers, program.emission.cycles, f"{proved}{against_model(program, verification)}"))
     for note in (*(f"note: {note}" for note in program.notes), *program.emission.notes):
         print(note)
-    for op in program.graph.of_type(Requantize):
-        if ties := float32_ties(op.staircase):
-            print(
-                f"note: {ties} of {op.staircase.steps} thresholds of {layer_name(op.result.origin)} are next to sums "
-                "that occur: there torch and ONNX Runtime, in float32, may give the next code "
-                "(`pefslc explain exactness`)"
-            )
+    print(_ties_text(program.graph), end="")
     if isinstance(fmt, FixedPoint):
         also = "" if fmt.quantization.signed else ", or signed with the same width and step"
         print(f"format {fmt.describe()}{also}")
@@ -86,6 +81,21 @@ def _host_text(graph_input: GraphInput) -> str:
     steps = len(graph_input.stages)
     before = f" behind {_count(steps, 'step')} of the host's" if steps else ""
     return f"{describe(graph_input.quantizer.quantization)}{before}"
+
+
+def _ties_text(graph: Graph) -> str:
+    """A line on the quantizers of which many thresholds are ties for float32; nothing without any."""
+    quantizers = graph.of_type(Requantize)
+    ties = {op: count for op in quantizers if (count := float32_ties(op.staircase))}
+    if not ties:
+        return ""
+    names = [layer_name(op.result.origin) for op in ties]
+    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return (
+        f"note: {sum(ties.values())} of {sum(op.staircase.steps for op in ties)} thresholds of {shown} are next to "
+        "sums that occur: there torch and ONNX Runtime, in float32, may give the next code "
+        "(`pefslc explain exactness`)\n"
+    )
 
 
 def print_inspection(graph: Graph, rows: Sequence[LayerRow], limits: TargetLimits | None) -> None:

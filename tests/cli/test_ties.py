@@ -91,6 +91,19 @@ def test_ties_of_a_float32_reference_are_said_to_be_ties(pefslc: Cli, tmp_path: 
     assert "thresholds of " not in dyadic.out
 
 
+def test_many_quantizers_with_ties_are_one_note(pefslc: Cli, tmp_path: Path) -> None:
+    m, scale = ModelBuilder(opset=19), np.float32(0.25)
+    x = m.quant(m.input([1, 2, 6, 6]), scale)
+    for i in range(5):
+        mean = m.node("AveragePool", x, kernel_shape=[6, 6], pads=[3, 3, 2, 2], count_include_pad=1)
+        scale = np.float32(scale * np.float32(4 / 36))
+        x = m.quant(mean, scale, output=f"mean{i}")
+    m.output(x)
+    result = pefslc(m.save(tmp_path), "--target", "fake", "-o", tmp_path / "a")
+    (note,) = [line for line in result.out.splitlines() if "thresholds of " in line]
+    assert note.startswith("note: 124 of 124 thresholds of quant2, quant6, quant8 and 1 more are next to sums that")
+
+
 def test_what_rounding_does_not_explain_is_found_among_the_ties(pefslc: Cli, tmp_path: Path) -> None:
     m, x = averaging(), pictures()
     y = in_float32(m.build(), x)
