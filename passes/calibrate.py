@@ -45,6 +45,7 @@ class Widths:
 
 
 _AS_ASKED = Widths()
+_NOTHING_NAMED = FormatPlan({}, {})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +54,10 @@ class CalibratedFormats:
 
     Tensors that are proven not to be negative (what follows a ReLU), and inputs that never are on `inputs`, become
     unsigned: one bit more of fraction. What a Concat joins shares one format.
+
+    auto   the width of all of which nothing else is said
+    asked  fewer bits than that, of some
+    named  formats of the user's, which are not chosen
     """
 
     auto: AutoFormat
@@ -60,6 +65,8 @@ class CalibratedFormats:
     method: Calibration = Calibration.MSE
     progress: Progress | None = None
     input_fmt: InputFormats = None  # of inputs that have formats of their own
+    asked: Widths = _AS_ASKED
+    named: FormatPlan = _NOTHING_NAMED
 
     def plan(self, graph: Graph) -> FormatPlan:
         return Calibrator(self, graph).plan(self.auto.bits)
@@ -86,25 +93,26 @@ class Calibrator:
             tensor.signed = not (members <= unsigned or (members <= inputs and tensor.low >= 0))
 
     def plan(self, bits: int, widths: Widths = _AS_ASKED) -> FormatPlan:
-        """The best formats of `bits` bits; where `widths` names fewer, of those.
+        """The best formats of `bits` bits, or of the fewer that were asked for; where `widths` names fewer, of those.
 
-        Weights with fewer keep their range: their codes get smaller only with a coarser step.
+        Weights with fewer than asked for keep their range: their codes get smaller only with a coarser step.
         """
-        method = self.formats.method
-        chosen = {name: widths.activations.get(name, bits) for name in self.groups}
+        method, asked = self.formats.method, self.formats.asked
+        chosen = {name: widths.activations.get(name, min(bits, asked.activations.get(name, bits))) for name in self.groups}
         for name, leader in self.groups.items():
             chosen[leader] = min(chosen[leader], chosen[name])
-        self._measure({bits, *chosen.values()})
+        weights = {name: min(bits, asked.weights.get(name, bits)) for name in self.weights}
+        self._measure({bits, *chosen.values(), *weights.values()})
         return FormatPlan(
             {
                 name: self.tensors[leader].best(chosen[leader], method).quantization
                 for name, leader in self.groups.items()
             },
             {
-                name: _coarser(tensor.best(bits, method), widths.weights.get(name, bits))
+                name: _coarser(tensor.best(weights[name], method), widths.weights.get(name, weights[name]))
                 for name, tensor in self.weights.items()
             },
-        ).with_inputs(self.graph, self.formats.input_fmt)
+        ).with_named(self.formats.named).with_inputs(self.graph, self.formats.input_fmt)
 
     def _measure(self, wanted: set[int]) -> None:
         """Measure formats of these widths. As soon as one is narrower than asked for, others will follow."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -12,12 +12,15 @@ from pefslc.ir.graph import Graph, Level
 from pefslc.ir.quantized import Constant, Conv, Linear, Quantize, QuantizedConstant
 from pefslc.ir.structural import Reshape, Transpose
 from pefslc.ir.value import Op, Value
+from pefslc.numeric.choose_format import AutoFormat
 from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.scale import power_of_two_exponent
+from pefslc.passes.given_format import GivenFormat
 from pefslc.passes.manager import Exactness
 
 __all__ = [
     "CheckFormat",
+    "CheckGivenFormats",
     "contradicts",
     "describe",
     "is_float",
@@ -59,6 +62,44 @@ class CheckFormat:
         return graph
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CheckGivenFormats:
+    """--formats asserts: raise where a quantizer has another format than the entry that names it. Changes nothing.
+
+    Width and fraction bits count; the sign, too, where the entry names the tensor or the layer. Zero points do not
+    agree with such an entry.
+
+    given  by the name of the quantizer's result
+    """
+
+    given: Mapping[str, GivenFormat]
+    name: ClassVar[str] = "check-formats"
+    exactness: ClassVar[Exactness] = Exactness.EXACT
+    level: ClassVar[Level] = Level.QUANTIZED
+
+    def run(self, graph: Graph) -> Graph:
+        problems = []
+        for op, role in quantizer_roles(graph):
+            given = self.given.get(op.result.name)
+            if given is None:
+                continue
+            fmt, has = given.fmt, op.quantization
+            if isinstance(fmt, AutoFormat):
+                raise has_formats(graph, f"{given.where} = {fmt}", given.where)
+            if contradicts(has, fmt) or (given.exactly and has.fixed_point != fmt):
+                problems.append(
+                    Problem(
+                        Code.FORMAT_CONTRADICTED,
+                        f"{given.where} says {fmt.describe()}; this {role} quantizer is {describe(has)}",
+                        at=op.result.origin,
+                    )
+                )
+        if problems:
+            hint = "write what the model has, or leave the entry out; `pefslc formats MODEL` writes what it has"
+            raise CompileError.of([*problems[:-1], replace(problems[-1], hint=hint)])
+        return graph
+
+
 def contradicts(quantization: Quantization, fmt: FixedPoint) -> bool:
     """Whether the width or the step are not those of `fmt`."""
     return (
@@ -83,12 +124,17 @@ def require_formats(graph: Graph) -> None:
 def require_float(graph: Graph) -> None:
     """Raise CompileError for a quantized model: its formats are its own, there are none to choose."""
     if not is_float(graph):
-        raise CompileError(
-            Code.CALIBRATION,
-            "--fmt auto chooses the formats of float models, and this one is quantized already",
-            at=graph.name,
-            hint="leave out --fmt: the model's own formats are then taken",
-        )
+        raise has_formats(graph, "--fmt auto", "--fmt")
+
+
+def has_formats(graph: Graph, what: str, said_in: str) -> CompileError:
+    """The refusal to choose formats of a quantized model, which `what` asks for, in `said_in`."""
+    return CompileError(
+        Code.CALIBRATION,
+        f"{what} chooses the formats of float models, and this one is quantized already",
+        at=graph.name,
+        hint=f"leave out {said_in}: the model's own formats are then taken",
+    )
 
 
 def is_float(graph: Graph) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from pefslc.analysis.limits import TargetLimits
@@ -26,7 +26,7 @@ from pefslc.passes.manager import Pass, run_passes
 from pefslc.passes.quantization_sites import quantization_sites, stored_sources
 from pefslc.passes.quantize_after_training import FormatPlan, UniformFormat, quantized_by
 
-__all__ = ["FittedFormats", "FittedUniformFormat"]
+__all__ = ["FittedFormats", "FittedUniformFormat", "fit_signs", "never_negative_sites"]
 
 _COMPARED_BATCHES = 64  # of the inputs: on them plans are compared
 
@@ -94,31 +94,49 @@ class FittedUniformFormat:
     input_fmt: InputFormats = None
 
     def plan(self, graph: Graph) -> FormatPlan:
-        unsigned = self._never_negative(graph)
-        producers = graph.producers()
-        while True:
-            plan = UniformFormat(self.fmt, unsigned, self.input_fmt).plan(graph)
-            if not unsigned:
-                return plan
-            excess = _excess(plan, graph, self.limits, self.to_integer)
-            layers = _Layers(graph, plan)
-            read = {
-                name
-                for result in excess
-                for op in layers.terms_of(result)
-                for value in op.operands
-                for name in stored_sources(value, plan.activations, producers)
-            }
-            signed = _with_their_groups(read & unsigned, format_groups(graph, quantization_sites(graph)))
-            if not signed:
-                return plan
-            unsigned -= signed
+        def plan_with(unsigned: frozenset[str]) -> FormatPlan:
+            return UniformFormat(self.fmt, unsigned, self.input_fmt).plan(graph)
 
-    def _never_negative(self, graph: Graph) -> frozenset[str]:
-        if self.fmt.bits >= self.limits.accumulator_bits:  # words are signed
-            return frozenset()
-        groups = format_groups(graph, quantization_sites(graph))
-        return frozenset(groups) - _with_their_groups(groups.keys() - never_negative(graph), groups)
+        words_are_signed = self.fmt.bits >= self.limits.accumulator_bits
+        unsigned = frozenset[str]() if words_are_signed else never_negative_sites(graph)
+        return plan_with(fit_signs(plan_with, graph, unsigned, self.limits, self.to_integer))
+
+
+def never_negative_sites(graph: Graph) -> frozenset[str]:
+    """The tensors to store that are proven not to be negative, and with them all that must share their formats."""
+    groups = format_groups(graph, quantization_sites(graph))
+    return frozenset(groups) - _with_their_groups(groups.keys() - never_negative(graph), groups)
+
+
+def fit_signs(
+    plan_with: Callable[[frozenset[str]], FormatPlan],
+    graph: Graph,
+    unsigned: frozenset[str],
+    limits: TargetLimits,
+    to_integer: Sequence[Pass],
+) -> frozenset[str]:
+    """Those of `unsigned` that can be so: the others keep their sign, as the sum of a layer that reads them would not
+    fit the accumulator.
+
+    plan_with  the plan in which these tensors have no sign
+    """
+    producers = graph.producers()
+    while unsigned:
+        plan = plan_with(unsigned)
+        excess = _excess(plan, graph, limits, to_integer)
+        layers = _Layers(graph, plan)
+        read = {
+            name
+            for result in excess
+            for op in layers.terms_of(result)
+            for value in op.operands
+            for name in stored_sources(value, plan.activations, producers)
+        }
+        signed = _with_their_groups(read & unsigned, format_groups(graph, quantization_sites(graph)))
+        if not signed:
+            break
+        unsigned -= signed
+    return unsigned
 
 
 def _with_their_groups(names: Set[str], groups: Mapping[str, str]) -> frozenset[str]:
@@ -158,7 +176,7 @@ class _Layers:
         weights, activations = dict(widths.weights), dict(widths.activations)
         for name, bits in excess.items():
             for op in self.terms_of(name):
-                layer = self.plan.weights.get(op.result.name)
+                layer = None if op.result.name in self.plan.pinned_weights else self.plan.weights.get(op.result.name)
                 summed = op.operands if isinstance(op, Add) else op.operands[:1]
                 stored = (i for v in summed for i in stored_sources(v, self.plan.activations, self.producers))
                 inputs = [i for i in stored if i not in self.plan.pinned]

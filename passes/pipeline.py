@@ -12,11 +12,12 @@ from pefslc.passes.calibrate import CalibratedFormats
 from pefslc.passes.centre_sums import CentreSums
 from pefslc.passes.change_formats import ChangeFormats
 from pefslc.passes.check_accumulators import CheckAccumulators
-from pefslc.passes.check_format import CheckFormat
+from pefslc.passes.check_format import CheckFormat, CheckGivenFormats
 from pefslc.passes.dead_code import RemoveDeadCode
 from pefslc.passes.drop_identities import DropIdentities
 from pefslc.passes.fill_input import FillInput
 from pefslc.passes.fit_accumulators import FittedFormats, FittedUniformFormat
+from pefslc.passes.fit_given_formats import FittedGivenFormats, GivenFormats
 from pefslc.passes.fold_batch_norm import FoldBatchNorm
 from pefslc.passes.fold_constants import FoldConstants
 from pefslc.passes.input_formats import InputFormats
@@ -37,27 +38,31 @@ __all__ = ["SAID_BY_USER", "pipeline", "said_by_user", "to_integer"]
 
 # What these leave is what the model means: all later passes are held to it.
 SAID_BY_USER = (
-    FoldBatchNorm.name, QuantizeAfterTraining.name, CheckFormat.name, ChangeFormats.name, FillInput.name,
-    InputGrid.name,
+    FoldBatchNorm.name, QuantizeAfterTraining.name, CheckFormat.name, CheckGivenFormats.name, ChangeFormats.name,
+    FillInput.name, InputGrid.name,
 )  # fmt: skip
 
 
 def said_by_user(
-    fmt: FixedPoint | CalibratedFormats | None,
+    fmt: FixedPoint | CalibratedFormats | GivenFormats | None,
     limits: TargetLimits,
     *,
     allow_overflow: bool,
     requantize: bool,
     input_fmt: InputFormats = None,
 ) -> tuple[Pass, ...]:
-    """The passes by which --fmt and --input-fmt fill what a model leaves open, or assert: those of SAID_BY_USER."""
+    """The passes by which --fmt, --formats and --input-fmt fill what a model leaves open, or assert: those of SAID_BY_USER."""
     grid = () if input_fmt is None else (InputGrid(input_fmt),)
     if fmt is None:
         return grid
     if isinstance(fmt, FixedPoint):
-        agree = ChangeFormats(fmt) if requantize else CheckFormat(fmt)  # of what the file has, not of what we make
+        agree: Pass = ChangeFormats(fmt) if requantize else CheckFormat(fmt)  # of what the file has, not of what we make
         uniform = FittedUniformFormat(fmt, limits, to_integer(limits), input_fmt)
         return FoldBatchNorm(), agree, QuantizeAfterTraining(uniform), *grid, FillInput(fmt)
+    if isinstance(fmt, GivenFormats):
+        by_name = FittedGivenFormats(fmt, limits, to_integer(limits), not allow_overflow, input_fmt)
+        agree = CheckGivenFormats(fmt.asserted)
+        return FoldBatchNorm(), agree, QuantizeAfterTraining(by_name), *grid, FillInput(fmt.filled)
     fmt = replace(fmt, input_fmt=input_fmt)
     formats = fmt if allow_overflow else FittedFormats(fmt, limits, to_integer(limits))
     return FoldBatchNorm(), QuantizeAfterTraining(formats), *grid
@@ -94,7 +99,7 @@ def to_integer(limits: TargetLimits | None = None, plugins: Sequence[Pass] = ())
 def pipeline(
     limits: TargetLimits,
     *,
-    fmt: FixedPoint | CalibratedFormats | None = None,
+    fmt: FixedPoint | CalibratedFormats | GivenFormats | None = None,
     allow_overflow: bool = False,
     requantize: bool = False,
     plugins: Sequence[Pass] = (),
@@ -102,7 +107,7 @@ def pipeline(
 ) -> tuple[Pass, ...]:
     """All passes from the imported graph to what the target lowers. A user's passes run last on their level.
 
-    fmt         one format, asserted or filled in; or a way to choose the formats of a float model
+    fmt         one format, asserted or filled in; or a way to choose the formats of a float model; or formats by name
     requantize  a quantized model that contradicts it is changed, not refused
     input_fmt   the grid on which the host hands over inputs, or by name some of them
     """

@@ -45,19 +45,35 @@ class FormatPlan:
     activations  by the name of the tensor (`quantization_sites`)
     weights      by the name of the result of the Conv or Linear that reads them
     uniform      the one format of all of them, where the user named one
-    pinned       names of the inputs whose formats the user named by themselves
+    pinned       names of the tensors whose formats the user named by themselves
+    pinned_weights  the same of weights
+    balanced     of these layers the weights that are nearly halfway are rounded so that errors cancel; of the others
+                 each weight is rounded to the nearest code, as formats from data were chosen
     """
 
     activations: Mapping[str, Quantization]
     weights: Mapping[str, Quantization]
     uniform: FixedPoint | None = None
     pinned: frozenset[str] = frozenset()
+    pinned_weights: frozenset[str] = frozenset()
+    balanced: frozenset[str] = frozenset()
+
+    def with_named(self, named: FormatPlan) -> FormatPlan:
+        """This plan with the formats of `named`, pinned, and with its rounding of weights."""
+        return replace(
+            self,
+            activations={**self.activations, **named.activations},
+            weights={**self.weights, **named.weights},
+            pinned=self.pinned | named.activations.keys(),
+            pinned_weights=self.pinned_weights | named.weights.keys(),
+            balanced=named.balanced,
+        )
 
     def with_inputs(self, graph: Graph, formats: InputFormats) -> FormatPlan:
         """This plan with the formats that --input-fmt gave to inputs."""
         found = {i.value.name: format_of_input(formats, i.name) for i in graph.inputs}
         given = {name: fmt.quantization for name, fmt in found.items() if fmt is not None}
-        return replace(self, activations={**self.activations, **given}, pinned=frozenset(given))
+        return replace(self, activations={**self.activations, **given}, pinned=self.pinned | given.keys())
 
 
 class Formats(Protocol):
@@ -90,10 +106,12 @@ class UniformFormat:
             )
         quantization = self.fmt.quantization
         positive = replace(self.fmt, signed=False).quantization
+        layers = [op.result.name for op in graph.ops if isinstance(op, Conv | Linear)]
         return FormatPlan(
             {v.name: positive if v.name in self.unsigned else quantization for v in quantization_sites(graph)},
-            {op.result.name: quantization for op in graph.ops if isinstance(op, Conv | Linear)},
+            dict.fromkeys(layers, quantization),
             self.fmt,
+            balanced=frozenset(layers),
         ).with_inputs(graph, self.input_fmt)
 
 
@@ -181,13 +199,14 @@ class _Rewrite:
         weight = Value(
             f"{op.result.name}.weight.codes", TensorType(raw.result.type.shape, quantization), raw.result.origin
         )
-        source = raw.result if self.plan.uniform is None else self.rounded_weight(op, raw, quantization)
+        balanced = op.result.name in self.plan.balanced
+        source = self.rounded_weight(op, raw, quantization) if balanced else raw.result
         self.ops.append(Quantize(result=weight, input=source, channel_axis=0))
         bias = None if op.bias is None else self.rounded_bias(op, op.bias, quantization.scale)
         return replace(op, weight=weight, bias=bias)
 
     def rounded_weight(self, op: Conv | Linear, raw: Constant, quantization: Quantization) -> Value:
-        """The weights on the grid. Formats from data were chosen with each weight at its nearest code."""
+        """The weights on the grid, so that their errors cancel."""
         steps = np.array(float(quantization.scale.step))
         data = np.empty_like(raw.data.data)
         for part in _summed_together(op):
