@@ -84,9 +84,7 @@ class CheckGivenFormats:
             if given is None:
                 continue
             fmt, has = given.fmt, op.quantization
-            if isinstance(fmt, AutoFormat):
-                raise has_formats(graph, f"{given.where} = {fmt}", given.where)
-            if contradicts(has, fmt) or (given.exactly and has.fixed_point != fmt):
+            if isinstance(fmt, AutoFormat) or contradicts(has, fmt) or (given.exactly and has.fixed_point != fmt):
                 problems.append(
                     Problem(
                         Code.FORMAT_CONTRADICTED,

@@ -79,7 +79,7 @@ class Code(Enum):
 
     # 05: formats and accumulators
     BAD_FORMAT = ("PEF0501", "that is not a format")
-    FORMAT_CONTRADICTED = ("PEF0502", "the model contradicts --fmt")
+    FORMAT_CONTRADICTED = ("PEF0502", "the model contradicts --fmt or --formats")
     MODEL_NOT_QUANTIZED = ("PEF0503", "the model is not quantized")
     ACCUMULATOR_OVERFLOW = ("PEF0504", "a sum may overflow the accumulator")
     BEYOND_64_BITS = ("PEF0505", "numbers need more than 64 bits")
@@ -87,6 +87,7 @@ class Code(Enum):
     CODES_TOO_WIDE = ("PEF0507", "a quantizer of an activation is too wide")
     NOT_EXACT = ("PEF0508", "the result is bounded where --require-exact was given")
     CALIBRATION = ("PEF0509", "--fmt auto, its data and the model do not fit together")
+    FORMATS = ("PEF0510", "formats by name are not written as they must be, or name what the model does not have")
 
     # 06: Tensil
     UNKNOWN_ARCHITECTURE = ("PEF0601", "there is no such architecture")

@@ -108,8 +108,14 @@ def check_functions(**given: object) -> None:
         raise CompileError.of(problems)
 
 
-def check_requantize(requantize: bool, fmt: FixedPoint | AutoFormat | None) -> None:
-    """Raise CompileError for --requantize without the name of a format."""
+def check_requantize(requantize: bool, fmt: FixedPoint | AutoFormat | None, formats: object = None) -> None:
+    """Raise CompileError for --requantize without the name of a format, and with formats by name."""
+    if requantize and formats is not None:
+        raise CompileError(
+            Code.WRONG_OPTION,
+            "--requantize changes a model to the one format of --fmt, and --formats names several",
+            hint="leave one of them out; of a quantized model --formats asserts",
+        )
     if requantize and not isinstance(fmt, FixedPoint):
         raise CompileError(
             Code.WRONG_OPTION,

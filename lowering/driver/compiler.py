@@ -26,6 +26,8 @@ from pefslc.driver.compile_options import (
     parse_input_format,
 )
 from pefslc.driver.every_problem import every_problem
+from pefslc.driver.format_file import FormatsLike, named_formats
+from pefslc.driver.formats_by_name import FormatsByName
 from pefslc.driver.model_source import as_file
 from pefslc.driver.plugins import load_plugins
 from pefslc.driver.program import Lowered, Program
@@ -39,7 +41,8 @@ from pefslc.numeric.choose_format import AutoFormat, Calibration
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.calibrate import CalibratedFormats
 from pefslc.passes.change_formats import ChangeFormats
-from pefslc.passes.check_format import CheckFormat, is_float, require_float, require_formats
+from pefslc.passes.check_format import CheckFormat, CheckGivenFormats, is_float, require_float, require_formats
+from pefslc.passes.fit_given_formats import GivenFormats
 from pefslc.passes.input_formats import InputFormats
 from pefslc.passes.manager import Exactness, Pass, PassRecord, run_passes
 from pefslc.passes.pipeline import SAID_BY_USER, pipeline
@@ -61,6 +64,8 @@ __all__ = ["compile", "load", "lower_model"]
 Observer = Callable[[PassRecord, Graph], None]
 StageObserver = Callable[[Stage], None]
 Progress = Callable[[int, int, str], None]
+
+_PassFormats = FixedPoint | CalibratedFormats | GivenFormats | None
 
 _RANGES_LISTED = 20  # of the codes that differ, in the message of --require-exact
 
@@ -105,7 +110,7 @@ class _Lowering:
     """How a model is brought to the integer level. `observe` sees the graph after the import and after each pass."""
 
     limits: TargetLimits
-    fmt: FixedPoint | CalibratedFormats | None
+    fmt: FixedPoint | CalibratedFormats | FormatsByName | None
     allow_overflow: bool
     plugins: Sequence[Pass] = ()
     observe: Observer | None = None
@@ -147,7 +152,7 @@ class _Lowering:
             require_formats(graph)
         elif isinstance(self.fmt, CalibratedFormats):
             require_float(graph)
-        integer, records = run_passes(graph, self._passes(self.plugins), watch, check=self.check_passes)
+        integer, records = run_passes(graph, self._passes(self._formats_of(graph), self.plugins), watch, check=self.check_passes)
         float_model = graph if is_float(graph) else None
         changed = float_model is None and any(r.name == ChangeFormats.name and r.changed for r in records)
         formats = {} if float_model is not None else given_inputs(graph, reference)
@@ -158,12 +163,19 @@ class _Lowering:
         lost_quantizers = any(isinstance(p.at, Origin) and "Quant" in p.at.op_type for p in imported.problems)
         if self.fmt is None and not lost_quantizers:
             require_formats(imported.graph)
-        return run_passes(part, [p for p in self._passes() if check_format or not isinstance(p, CheckFormat)])[0]
+        asserts = (CheckFormat, CheckGivenFormats)
+        passes = self._passes(self._formats_of(imported.graph, whole=False))
+        return run_passes(part, [p for p in passes if check_format or not isinstance(p, asserts)])[0]
 
-    def _passes(self, plugins: Sequence[Pass] = ()) -> tuple[Pass, ...]:
+    def _formats_of(self, graph: Graph, *, whole: bool = True) -> _PassFormats:
+        if isinstance(self.fmt, FormatsByName):
+            return self.fmt.of_model(graph, self.input_fmt, whole=whole)
+        return self.fmt
+
+    def _passes(self, fmt: _PassFormats, plugins: Sequence[Pass] = ()) -> tuple[Pass, ...]:
         return pipeline(
             self.limits,
-            fmt=self.fmt,
+            fmt=fmt,
             allow_overflow=self.allow_overflow,
             requantize=self.requantize,
             plugins=plugins,
@@ -177,6 +189,7 @@ def compile(
     target: str | Target,
     example: Examples | None = None,
     fmt: str | FixedPoint | AutoFormat | None = None,
+    formats: FormatsLike | None = None,
     calibrate: ArraysLike | None = None,
     calibration: str | Calibration = Calibration.MSE,
     requantize: bool = False,
@@ -203,6 +216,8 @@ def compile(
     example         of a torch network, its input: rows on which it is checked, see `pefslc.train.export`
     fmt             "Q2.3": asserted of the model's quantizers, filled into unquantized inputs, given to a float model;
                     "auto:8": a float model's tensors get formats of 8 bits from `calibrate`
+    formats         a TOML file, or the same tables as dictionaries: formats by name of layers, tensors and kinds of
+                    layers, beside `fmt`, which is then for whatever they do not name
     calibrate       inputs (arrays by name, one array, or an .npz) on which formats are chosen, and compared with the
                     float model; in the TCU's native arithmetic, on which its words get as fine as the values allow
     calibration     how "auto:8" chooses: "mse", "percentile" or "minmax"
@@ -236,9 +251,9 @@ def compile(
     limits = chosen.limits(options)
     parsed = parse_format(fmt)
     data = None if calibrate is None else as_arrays(calibrate, "calibrate")
-    formats = _formats(parsed, data, calibration, progress, requantize)
+    chooser = _formats(parsed, formats, data, calibration, progress, requantize)
     lowering = _Lowering(
-        limits, formats, allow_overflow, load_plugins(plugins, check=check_passes), observe, check_passes, requantize,
+        limits, chooser, allow_overflow, load_plugins(plugins, check=check_passes), observe, check_passes, requantize,
         parse_input_format(input_fmt),
     )  # fmt: skip
     quiet = replace(options, progress=None)
@@ -247,18 +262,20 @@ def compile(
         source = sha256(file.read_bytes()).hexdigest()
 
     def again(part: Graph, check_format: bool) -> None:
-        if not isinstance(formats, CalibratedFormats):  # formats from data belong to the whole model
+        of_a_part = not isinstance(chooser, FormatsByName) or not is_float(imported.graph)
+        if of_a_part and not isinstance(chooser, CalibratedFormats):  # formats from data belong to the whole model
             chosen.lower(lowering.attempt(imported, part, check_format), quiet)
 
     with every_problem(imported, again):
         lowered = lowering.lower(imported.graph)
         emission = chosen.lower(lowered.integer, replace(options, calibrate=data, observe=observe_target))
     changes = format_changes(imported.graph, lowered.reference, data) if requantize and not lowered.float_model else ()
-    post_training = None if data is None or changes else _post_training(lowered, parsed, data, progress)
+    asked = parsed.bits if isinstance(parsed, AutoFormat) and formats is None else None
+    post_training = None if data is None or changes else _post_training(lowered, asked, data, progress)
     rows = layer_rows(lowered.integer, lowered.quantized, limits, emission.ops)
     if require_exact:
         _require_exact(lowered, emission, chosen.name, allow_overflow)
-    given_format = "" if lowered.before_format is None else str(parsed)
+    given_format = "" if lowered.before_format is None else str(parsed) if formats is None else "--formats"
     is_exact = all(row.exact for row in rows) and not lowered.bounded_passes
     details = {**emission.details, "exact": is_exact, "exact_to": exact_to(given_format)}
     if lowered.bounded_passes:
@@ -328,7 +345,7 @@ def _require_exact(lowered: Lowered, emission: Emission, target: str, allow_over
 
 
 def _post_training(
-    lowered: Lowered, fmt: FixedPoint | AutoFormat | None, data: Arrays, progress: Progress | None
+    lowered: Lowered, asked_bits: int | None, data: Arrays, progress: Progress | None
 ) -> PostTrainingReport:
     if lowered.float_model is None:
         raise CompileError(
@@ -337,23 +354,25 @@ def _post_training(
             at=lowered.reference.name,
             hint="leave out the calibration data (--calibrate)",
         )
-    asked_bits = fmt.bits if isinstance(fmt, AutoFormat) else None
     return post_training_report(lowered.float_model, lowered.reference, data, asked_bits, progress)
 
 
 def _formats(
     fmt: FixedPoint | AutoFormat | None,
+    formats: FormatsLike | None,
     data: Arrays | None,
     method: str | Calibration,
     progress: Progress | None,
     requantize: bool,
-) -> FixedPoint | CalibratedFormats | None:
+) -> FixedPoint | CalibratedFormats | FormatsByName | None:
     known = [m.value for m in Calibration]
     if not isinstance(method, Calibration) and method not in known:
         raise CompileError(
             Code.CALIBRATION, f"there is no calibration {quote(str(method))}", hint=f"one of {', '.join(known)}"
         )
-    check_requantize(requantize, fmt)
+    check_requantize(requantize, fmt, formats)
+    if formats is not None:
+        return FormatsByName(named_formats(formats), fmt, data, Calibration(method), progress)
     if not isinstance(fmt, AutoFormat):
         return fmt
     if data is None:
