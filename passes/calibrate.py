@@ -98,21 +98,27 @@ class Calibrator:
         Weights with fewer than asked for keep their range: their codes get smaller only with a coarser step.
         """
         method, asked = self.formats.method, self.formats.asked
-        chosen = {name: widths.activations.get(name, min(bits, asked.activations.get(name, bits))) for name in self.groups}
+        chosen = {
+            name: widths.activations.get(name, min(bits, asked.activations.get(name, bits))) for name in self.groups
+        }
         for name, leader in self.groups.items():
             chosen[leader] = min(chosen[leader], chosen[name])
         weights = {name: min(bits, asked.weights.get(name, bits)) for name in self.weights}
         self._measure({bits, *chosen.values(), *weights.values()})
-        return FormatPlan(
-            {
-                name: self.tensors[leader].best(chosen[leader], method).quantization
-                for name, leader in self.groups.items()
-            },
-            {
-                name: _coarser(tensor.best(weights[name], method), widths.weights.get(name, weights[name]))
-                for name, tensor in self.weights.items()
-            },
-        ).with_named(self.formats.named).with_inputs(self.graph, self.formats.input_fmt)
+        return (
+            FormatPlan(
+                {
+                    name: self.tensors[leader].best(chosen[leader], method).quantization
+                    for name, leader in self.groups.items()
+                },
+                {
+                    name: _coarser(tensor.best(weights[name], method), widths.weights.get(name, weights[name]))
+                    for name, tensor in self.weights.items()
+                },
+            )
+            .with_named(self.formats.named)
+            .with_inputs(self.graph, self.formats.input_fmt)
+        )
 
     def _measure(self, wanted: set[int]) -> None:
         """Measure formats of these widths. As soon as one is narrower than asked for, others will follow."""

@@ -16,7 +16,7 @@ from pefslc.passes.fit_accumulators import FittedFormats, fit_signs, never_negat
 from pefslc.passes.given_format import GivenFormat
 from pefslc.passes.input_formats import InputFormats
 from pefslc.passes.manager import Pass
-from pefslc.passes.quantize_after_training import FormatPlan
+from pefslc.passes.quantize_after_training import FormatPlan, codes_name, weight_codes_name
 
 __all__ = ["FittedGivenFormats", "GivenFormats"]
 
@@ -39,6 +39,12 @@ class GivenFormats:
     asserted: Mapping[str, GivenFormat] = field(default_factory=dict)
     filled: Mapping[str, FixedPoint] = field(default_factory=dict)
     data: CalibratedFormats | None = None
+
+    @property
+    def asked_bits(self) -> dict[str, int]:
+        """Of what data chooses: the width that was asked for, by the name of the quantizer's result."""
+        activations = {codes_name(name): bits for name, bits in _asked(self.activations).items()}
+        return activations | {weight_codes_name(name): bits for name, bits in _asked(self.weights).items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -56,7 +56,9 @@ def said_by_user(
     if fmt is None:
         return grid
     if isinstance(fmt, FixedPoint):
-        agree: Pass = ChangeFormats(fmt) if requantize else CheckFormat(fmt)  # of what the file has, not of what we make
+        agree: Pass = (
+            ChangeFormats(fmt) if requantize else CheckFormat(fmt)
+        )  # of what the file has, not of what we make
         uniform = FittedUniformFormat(fmt, limits, to_integer(limits), input_fmt)
         return FoldBatchNorm(), agree, QuantizeAfterTraining(uniform), *grid, FillInput(fmt)
     if isinstance(fmt, GivenFormats):

@@ -32,9 +32,12 @@ __all__ = [
     "Formats",
     "QuantizeAfterTraining",
     "UniformFormat",
+    "codes_name",
     "computed_parameter",
     "holding_codes",
     "quantized_by",
+    "rounded_weight_name",
+    "weight_codes_name",
 ]
 
 
@@ -136,6 +139,21 @@ class QuantizeAfterTraining:
         return quantized_by(self.formats.plan(graph), graph, self.bias) if is_float(graph) else graph
 
 
+def codes_name(name: str) -> str:
+    """What the codes of a tensor are called in the quantized graph."""
+    return f"{name}.codes"
+
+
+def weight_codes_name(layer: str) -> str:
+    """The same of the weights of a layer, by the name of its result."""
+    return f"{layer}.weight.codes"
+
+
+def rounded_weight_name(layer: str) -> str:
+    """What weights are called that were rounded so that errors cancel."""
+    return f"{layer}.weight.rounded"
+
+
 def quantized_by(plan: FormatPlan, graph: Graph, bias: Quantization | None = None) -> Graph:
     """The float graph with the formats of `plan`. Raises CompileError, with every fault."""
     rewrite = _Rewrite(plan, graph, bias)
@@ -185,7 +203,7 @@ class _Rewrite:
         """Append the quantizer of `value`, if it has one; later readers read its result."""
         quantization = self.plan.activations.get(value.name)
         if quantization is not None:
-            result = replace(value, name=f"{value.name}.codes", type=TensorType(value.type.shape, quantization))
+            result = replace(value, name=codes_name(value.name), type=TensorType(value.type.shape, quantization))
             self.ops.append(Quantize(result=result, input=value))
             self.stored[value.name] = result
 
@@ -197,7 +215,7 @@ class _Rewrite:
             return op
         quantization = self.plan.weights[op.result.name]
         weight = Value(
-            f"{op.result.name}.weight.codes", TensorType(raw.result.type.shape, quantization), raw.result.origin
+            weight_codes_name(op.result.name), TensorType(raw.result.type.shape, quantization), raw.result.origin
         )
         balanced = op.result.name in self.plan.balanced
         source = self.rounded_weight(op, raw, quantization) if balanced else raw.result
@@ -211,7 +229,7 @@ class _Rewrite:
         data = np.empty_like(raw.data.data)
         for part in _summed_together(op):
             data[part] = round_weights(raw.data.data[part], steps, quantization.low, quantization.high)
-        value = replace(raw.result, name=f"{op.result.name}.weight.rounded")
+        value = replace(raw.result, name=rounded_weight_name(op.result.name))
         self.ops.append(Constant(result=value, data=RealArray(data)))
         return value
 

@@ -39,6 +39,7 @@ def check(
     model: str,
     target: str,
     fmt: FixedPoint | AutoFormat | None,
+    formats: str | None,
     calibrate: str | None,
     calibration: str,
     requantize: bool,
@@ -60,7 +61,7 @@ def check(
     chosen = chosen_target(target)
     target_limits(chosen, TargetOptions(allow_overflow=allow_overflow))
     plugin_files(plugins)
-    require_data_and_format(fmt, calibrate, requantize)
+    require_data_and_format(fmt, calibrate, requantize, formats)
     import pefslc
     from pefslc.console.float_distance import against_model, print_warnings
     from pefslc.console.json_output import outcome_json, print_json, refused_json
@@ -72,6 +73,7 @@ def check(
             model,
             target=chosen,
             fmt=fmt,
+            formats=formats,
             calibrate=calibrate,
             calibration=calibration,
             requantize=requantize,
@@ -94,4 +96,4 @@ def check(
         return
     proved = verdict(program.layers, program.lowered.bounded_passes, program.given_format)
     print(f"{program.name} compiles for {chosen.name}: {proved}{against_model(program)}")
-    print_warnings(program, fmt)
+    print_warnings(program, fmt if formats is None else None)

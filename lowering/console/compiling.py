@@ -73,6 +73,7 @@ def compile_model(
     model: str,
     target: str,
     fmt: FixedPoint | AutoFormat | None,
+    formats: str | None,
     calibrate: str | None,
     calibration: str,
     requantize: bool,
@@ -107,7 +108,7 @@ def compile_model(
         raise click.UsageError("--json prints one object, and --print-ir-after text: --dump-dir DIR writes files")
     if not output:
         raise click.UsageError("-o '' is no folder; -o . is this one", click.get_current_context())
-    require_data_and_format(fmt, calibrate, requantize)
+    require_data_and_format(fmt, calibrate, requantize, formats)
     require_max_error(max_error, inputs is not None)
     import pefslc
     from pefslc.console.dump import Watcher
@@ -122,7 +123,7 @@ def compile_model(
         _check_report(Path(report), Path(output))
     loaded = load_plugins(plugins, check=check_passes)
     if print_ir_after is not None:
-        asked = () if fmt is None and input_fmt is None else SAID_BY_USER
+        asked = () if fmt is None and formats is None and input_fmt is None else SAID_BY_USER
         passes = ["import", *asked, *(p.name for p in pipeline(limits, plugins=loaded))]
         require_pass(print_ir_after, passes, chosen.name, stages_of(chosen))
     watcher = Watcher(print_ir_after, Path(dump_dir) if dump_dir else None, chosen.name)
@@ -135,6 +136,7 @@ def compile_model(
                 model,
                 target=chosen,
                 fmt=fmt,
+                formats=formats,
                 batch=batch,
                 input_shapes=input_shapes,
                 data_limit=data_limit,
@@ -187,8 +189,9 @@ def compile_model(
             print_format_changes(program.format_changes)
         if program.post_training is not None:
             print_post_training(program.post_training, native=program.emission.native is not None)
-        print_summary(program, verification, written, fmt, time.perf_counter() - start)
-        print_warnings(program, fmt, verification)
+        everywhere = fmt if formats is None else None
+        print_summary(program, verification, written, everywhere, time.perf_counter() - start)
+        print_warnings(program, everywhere, verification)
 
 
 def _check_report(report: Path, output: Path, program: Program | None = None) -> None:

@@ -101,6 +101,8 @@ def _other_formats(program: Program, fmt: FixedPoint | AutoFormat | None, found:
         advice.append(f"--fmt {wider} holds all of that, in steps of {2.0**-wider.fraction_bits:g}")
     if program.lowered.float_model is not None and isinstance(fmt, FixedPoint):
         advice.append(f"--fmt auto:{fmt.bits} --calibrate INPUTS.npz gives each tensor a format of its own")
+    elif program.lowered.float_model is not None and fmt is None:
+        advice.append("in the file of --formats give them formats that hold their values, or auto:B and --calibrate")
     elif isinstance(fmt, AutoFormat):
         advice.append("--calibrate inputs as the model will see them, or ask for more bits")
     return "; ".join(advice) or "train the model in the format (`pefslc explain training`)"

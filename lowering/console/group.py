@@ -15,6 +15,7 @@ from pefslc.console.deploying import deploy
 from pefslc.console.disassembling import disassemble_program
 from pefslc.console.explaining import explain
 from pefslc.console.fewshot_group import fewshot
+from pefslc.console.formats import write_formats
 from pefslc.console.helping import show_help
 from pefslc.console.inspecting import inspect_model
 from pefslc.console.listing import list_passes, list_targets
@@ -103,6 +104,7 @@ commands = _Commands(
         compile_model,
         inspect_model,
         check,
+        write_formats,
         run_artifact,
         deploy,
         disassemble_program,

@@ -44,7 +44,7 @@ def list_passes(as_json: bool) -> None:
         print_json({"passes": passes, "only_with_formats": list(SAID_BY_USER), "installed": installed})
         return
     print(wrapped_table(("", "pass", "level", "promise", "what it does"), rows))
-    print("\nOnly with --fmt or --input-fmt:")
+    print("\nOnly with --fmt, --formats or --input-fmt:")
     for name in SAID_BY_USER:
         print(f"  {name}")
     print("With --requantize, change-formats runs in place of check-format.")

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from pefslc.targets.protocol import Target, TargetOptions
 
 __all__ = [
+    "calibration_options",
+    "chosen_format_option",
     "compile_options",
+    "data_limit_option",
     "format_argument",
     "input_file",
     "input_format_option",
@@ -176,8 +179,8 @@ def named_format_option(ctx: click.Context, parameter: click.Parameter, value: s
 
 
 COMMAND_NAMES = (
-    "compile", "inspect", "check", "run", "deploy", "disassemble", "fewshot", "opt", "view", "passes", "targets",
-    "schema", "explain", "help", "completion",
+    "compile", "inspect", "check", "formats", "run", "deploy", "disassemble", "fewshot", "opt", "view", "passes",
+    "targets", "schema", "explain", "help", "completion",
 )  # fmt: skip
 
 
@@ -192,29 +195,48 @@ def format_argument(function: _Function) -> _Function:
     return click.option("--fmt", callback=named_format_option, metavar="Qm.n", help=help_text)(function)
 
 
+def chosen_format_option(function: _Function) -> _Function:
+    """--fmt, of a format or of a width."""
+    return click.option(
+        "--fmt",
+        callback=format_option,
+        metavar="Qm.n|auto:B",
+        help="the format: asserted, given to a float model and to an open input; auto:8: chosen from data, 8 bits",
+    )(function)
+
+
+def calibration_options(function: _Function) -> _Function:
+    """--calibrate, --calibration."""
+    data = click.option(
+        "--calibrate",
+        type=click.Path(),
+        callback=input_file("an .npz file"),
+        metavar="DATA.npz",
+        help="inputs of a float model: for --fmt auto, for finer words in the TCU's native arithmetic, and for a "
+        "report of noise and, with `labels`, accuracy",
+    )
+    method = click.option(
+        "--calibration",
+        type=click.Choice(("mse", "percentile", "minmax")),
+        default="mse",
+        help="how --fmt auto chooses  [default: mse]",
+    )
+    return data(method(function))
+
+
 def compile_options(function: _Function) -> _Function:
     """What every compile depends on: --fmt and its data, --plugin and so on."""
     decorators = [
+        chosen_format_option,
         click.option(
-            "--fmt",
-            callback=format_option,
-            metavar="Qm.n|auto:B",
-            help="the format: asserted, given to a float model and to an open input; auto:8: chosen from data, 8 bits",
-        ),
-        click.option(
-            "--calibrate",
+            "--formats",
             type=click.Path(),
-            callback=input_file("an .npz file"),
-            metavar="DATA.npz",
-            help="inputs of a float model: for --fmt auto, for finer words in the TCU's native arithmetic, and for a "
-            "report of noise and, with `labels`, accuracy",
+            callback=input_file("a file of formats"),
+            metavar="FILE.toml",
+            help="formats by name, of layers, tensors and kinds of layers: asserted, or given to a float model "
+            "(`pefslc formats` writes one)",
         ),
-        click.option(
-            "--calibration",
-            type=click.Choice(("mse", "percentile", "minmax")),
-            default="mse",
-            help="how --fmt auto chooses  [default: mse]",
-        ),
+        calibration_options,
         click.option("--requantize", is_flag=True, help="change a quantized model to --fmt, and say what that does"),
         input_format_option,
         shape_options,
@@ -236,14 +258,16 @@ def compile_options(function: _Function) -> _Function:
     return function
 
 
-def require_data_and_format(fmt: FixedPoint | AutoFormat | None, calibrate: str | None, requantize: bool) -> None:
-    """Usage error for --fmt auto without data, and for --requantize without a format."""
+def require_data_and_format(
+    fmt: FixedPoint | AutoFormat | None, calibrate: str | None, requantize: bool, formats: str | None = None
+) -> None:
+    """Usage error for --fmt auto without data, and for --requantize without a format, or with several."""
     from pefslc.diagnostics.errors import CompileError
     from pefslc.driver.compile_options import check_requantize
     from pefslc.numeric.choose_format import AutoFormat
 
     try:
-        check_requantize(requantize, fmt)
+        check_requantize(requantize, fmt, formats)
     except CompileError as e:
         raise usage_error(e) from None
     if isinstance(fmt, AutoFormat) and calibrate is None:

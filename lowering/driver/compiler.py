@@ -27,7 +27,7 @@ from pefslc.driver.compile_options import (
 )
 from pefslc.driver.every_problem import every_problem
 from pefslc.driver.format_file import FormatsLike, named_formats
-from pefslc.driver.formats_by_name import FormatsByName
+from pefslc.driver.formats_by_name import FormatsByName, with_native_arithmetic
 from pefslc.driver.model_source import as_file
 from pefslc.driver.plugins import load_plugins
 from pefslc.driver.program import Lowered, Program
@@ -90,7 +90,11 @@ def lower_model(
     model: ModelPath,
     limits: TargetLimits,
     *,
-    fmt: FixedPoint | None = None,
+    fmt: str | FixedPoint | AutoFormat | None = None,
+    formats: FormatsLike | None = None,
+    calibrate: ArraysLike | None = None,
+    calibration: str | Calibration = Calibration.MSE,
+    progress: Progress | None = None,
     allow_overflow: bool = False,
     given: GivenShapes = NOTHING_GIVEN,
     input_fmt: str | FixedPoint | Mapping[str, str | FixedPoint] | None = None,
@@ -99,7 +103,9 @@ def lower_model(
 ) -> Lowered:
     """Import a model and run every pass. Raises CompileError with every problem of both."""
     check_switches(allow_overflow=allow_overflow)
-    lowering = _Lowering(limits, fmt, allow_overflow, observe=observe, input_fmt=parse_input_format(input_fmt))
+    data = None if calibrate is None else as_arrays(calibrate, "calibrate")
+    chooser = _formats(parse_format(fmt), formats, data, calibration, progress, requantize=False)
+    lowering = _Lowering(limits, chooser, allow_overflow, observe=observe, input_fmt=parse_input_format(input_fmt))
     imported = lowering.survey(model, given, data_limit_bytes(data_limit))
     with every_problem(imported, partial(lowering.attempt, imported)):
         return lowering.lower(imported.graph)
@@ -152,7 +158,13 @@ class _Lowering:
             require_formats(graph)
         elif isinstance(self.fmt, CalibratedFormats):
             require_float(graph)
-        integer, records = run_passes(graph, self._passes(self._formats_of(graph), self.plugins), watch, check=self.check_passes)
+        passes = self._passes(self._formats_of(graph), self.plugins)
+        try:
+            integer, records = run_passes(graph, passes, watch, check=self.check_passes)
+        except CompileError as e:
+            if isinstance(self.fmt, FormatsByName) and is_float(graph):
+                raise with_native_arithmetic(e, self.limits) from None
+            raise
         float_model = graph if is_float(graph) else None
         changed = float_model is None and any(r.name == ChangeFormats.name and r.changed for r in records)
         formats = {} if float_model is not None else given_inputs(graph, reference)
@@ -270,7 +282,9 @@ def compile(
         lowered = lowering.lower(imported.graph)
         emission = chosen.lower(lowered.integer, replace(options, calibrate=data, observe=observe_target))
     changes = format_changes(imported.graph, lowered.reference, data) if requantize and not lowered.float_model else ()
-    asked = parsed.bits if isinstance(parsed, AutoFormat) and formats is None else None
+    asked: int | Mapping[str, int] | None = parsed.bits if isinstance(parsed, AutoFormat) else None
+    if isinstance(chooser, FormatsByName):
+        asked = chooser.of_model(imported.graph, lowering.input_fmt).asked_bits
     post_training = None if data is None or changes else _post_training(lowered, asked, data, progress)
     rows = layer_rows(lowered.integer, lowered.quantized, limits, emission.ops)
     if require_exact:
@@ -345,7 +359,7 @@ def _require_exact(lowered: Lowered, emission: Emission, target: str, allow_over
 
 
 def _post_training(
-    lowered: Lowered, asked_bits: int | None, data: Arrays, progress: Progress | None
+    lowered: Lowered, asked_bits: int | Mapping[str, int] | None, data: Arrays, progress: Progress | None
 ) -> PostTrainingReport:
     if lowered.float_model is None:
         raise CompileError(

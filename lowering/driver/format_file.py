@@ -1,14 +1,14 @@
 """Formats by name, as --formats reads them from TOML: of the model, of kinds of layers, of layers, of tensors.
 
-    [model]                                  # whatever nothing below names
-    weights = "auto:8"
-    activations = "Q4.8"
-    [kinds.Gemm]                             # by the ONNX operator
-    weights = "Q1.7"
-    [layers]                                 # by the ONNX node
-    "/b1/conv/Conv" = { weights = "Q2.5", rounding = "nearest", activations = "UQ3.5" }
-    [tensors]                                # by the ONNX tensor
-    "input" = "UQ0.8"
+[model]                                  # whatever nothing below names
+weights = "auto:8"
+activations = "Q4.8"
+[kinds.Gemm]                             # by the ONNX operator
+weights = "Q1.7"
+[layers]                                 # by the ONNX node
+"/b1/conv/Conv" = { weights = "Q2.5", rounding = "nearest", activations = "UQ3.5" }
+[tensors]                                # by the ONNX tensor
+"input" = "UQ0.8"
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pefslc.files.reading import read_file
 from pefslc.numeric.choose_format import AutoFormat
 from pefslc.numeric.format import FixedPoint
 
-__all__ = ["Entry", "FormatTable", "FormatsLike", "NamedFormats", "Rounding", "named_formats", "toml_text"]
+__all__ = ["Entry", "FormatTable", "FormatsLike", "NamedFormats", "Rounding", "named_formats", "place", "toml_text"]
 
 FormatsLike: TypeAlias = str | Path | Mapping[str, object]
 FormatTable: TypeAlias = dict[str, dict[str, object]]
@@ -37,7 +37,6 @@ FormatTable: TypeAlias = dict[str, dict[str, object]]
 _TABLES = ("model", "kinds", "layers", "tensors")
 _KEYS = ("weights", "activations", "rounding")
 _EXAMPLE = 'for example [model] with weights = "auto:8"; `pefslc explain formats-by-name` has all of it'
-_WHERE = "formats"
 
 
 class Rounding(Enum):
@@ -62,8 +61,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class NamedFormats:
-    """A file of formats: entries by the names that they have in the file; what is more specific comes later here."""
+    """A file of formats: entries by the names that they have in the file; what is more specific comes later here.
 
+    source  the path of the file, or "formats"
+    """
+
+    source: str = "formats"
     model: Entry = Entry()
     kinds: Mapping[str, Entry] = field(default_factory=dict)
     layers: Mapping[str, Entry] = field(default_factory=dict)
@@ -74,10 +77,12 @@ def named_formats(given: FormatsLike) -> NamedFormats:
     """The formats of a TOML file, or of the same tables as dictionaries. Raises CompileError with every fault."""
     if not isinstance(given, str | Path | Mapping):
         raise CompileError(
-            Code.FORMATS, f"formats is {quote_given(given)}, no file and no dictionary", hint=f"a .toml file, {_EXAMPLE}"
+            Code.FORMATS,
+            f"formats is {quote_given(given)}, no file and no dictionary",
+            hint=f"a .toml file, {_EXAMPLE}",
         )
     tables = given if isinstance(given, Mapping) else _read(Path(given))
-    reader = _Reader()
+    reader = _Reader("formats" if isinstance(given, Mapping) else str(given))
     found = reader.read(tables)
     if reader.problems:
         raise CompileError.of(reader.problems)
@@ -89,25 +94,29 @@ def _read(path: Path) -> Mapping[str, object]:
         return tomllib.loads(read_file(path).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise CompileError(
-            Code.FORMATS, f"{quote(path)} is no TOML: {e}", hint='a name with dots or slashes is quoted: "/b1/conv/Conv"'
+            Code.FORMATS,
+            f"{quote(path)} is no TOML: {e}",
+            hint='a name with dots or slashes is quoted: "/b1/conv/Conv"',
         ) from None
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, source: str) -> None:
+        self.source = source
         self.problems: list[Problem] = []
 
     def read(self, tables: Mapping[str, object]) -> NamedFormats:
         self._known(tables, _TABLES, "table", "")
         model = self._table(tables, "model")
         return NamedFormats(
+            self.source,
             self._entry(model, "model"),
-            {name: self._entry(entry, _place("kinds", name)) for name, entry in self._tables(tables, "kinds")},
-            {name: self._entry(entry, _place("layers", name)) for name, entry in self._tables(tables, "layers")},
+            {name: self._entry(entry, place("kinds", name)) for name, entry in self._tables(tables, "kinds")},
+            {name: self._entry(entry, place("layers", name)) for name, entry in self._tables(tables, "layers")},
             {
                 name: fmt
                 for name, text in self._table(tables, "tensors").items()
-                if (fmt := self._format(text, _place("tensors", name))) is not None
+                if (fmt := self._format(text, place("tensors", name))) is not None
             },
         )
 
@@ -119,7 +128,9 @@ class _Reader:
         weights, activations = (
             self._format(table[key], f"{where}.{key}") if key in table else None for key in ("weights", "activations")
         )
-        return Entry(where, weights, activations, self._rounding(table["rounding"], where) if "rounding" in said else None)
+        return Entry(
+            where, weights, activations, self._rounding(table["rounding"], where) if "rounding" in said else None
+        )
 
     def _rounding(self, value: object, where: str) -> Rounding | None:
         known = [r.value for r in Rounding]
@@ -136,7 +147,7 @@ class _Reader:
             return parse_format(value)
         except CompileError as e:
             (problem,) = e.problems
-            self.problems.append(Problem(problem.code, f"{where}: {problem.message}", hint=problem.hint))
+            self.problems.append(Problem(problem.code, f"{where}: {problem.message}", self.source, problem.hint))
             return None
 
     def _tables(self, tables: Mapping[str, object], name: str) -> Iterator[tuple[str, Mapping[str, object]]]:
@@ -145,8 +156,8 @@ class _Reader:
                 yield key, entry
             else:
                 self._refuse(
-                    f"{_place(name, key)} is {quote_given(entry)}, no table",
-                    f"what has the format, weights or activations: {_place(name, key)} = "
+                    f"{place(name, key)} is {quote_given(entry)}, no table",
+                    f"what has the format, weights or activations: {place(name, key)} = "
                     f'{{ weights = "{entry if isinstance(entry, str) else "Q2.3"}" }}',
                 )
 
@@ -166,10 +177,11 @@ class _Reader:
                 self._refuse(f"unknown {what}{of}: {quote_given(key)}", f"{meant}known: {', '.join(known)}")
 
     def _refuse(self, message: str, hint: str) -> None:
-        self.problems.append(Problem(Code.FORMATS, message, _WHERE, hint))
+        self.problems.append(Problem(Code.FORMATS, message, self.source, hint))
 
 
-def _place(table: str, name: object) -> str:
+def place(table: str, name: object) -> str:
+    """Where an entry stands, as it may be written: layers."/b1/conv/Conv"."""
     return f"{table}.{_key(str(name))}"
 
 

@@ -6,22 +6,22 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from pefslc.analysis.limits import TargetLimits
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
-from pefslc.driver.format_file import Entry, FormatTable, NamedFormats, Rounding
+from pefslc.driver.format_file import Entry, NamedFormats, Rounding, place
 from pefslc.driver.format_slots import Role, Slot, format_slots, node_names
 from pefslc.files.arrays import Arrays
 from pefslc.ir.graph import Graph
-from pefslc.ir.quantized import Conv, Linear, Quantize
 from pefslc.numeric.choose_format import AutoFormat, Calibration
-from pefslc.numeric.format import FixedPoint, Quantization
+from pefslc.numeric.format import FixedPoint
 from pefslc.passes.calibrate import CalibratedFormats, Progress
-from pefslc.passes.check_format import describe, has_formats, is_float
+from pefslc.passes.check_format import has_formats, is_float
 from pefslc.passes.fit_given_formats import GivenFormats
 from pefslc.passes.given_format import GivenFormat
 from pefslc.passes.input_formats import InputFormats, format_of_input
 
-__all__ = ["FormatsByName", "formats_of"]
+__all__ = ["FormatsByName", "with_native_arithmetic"]
 
 _LISTED = 5
 
@@ -51,7 +51,7 @@ class FormatsByName:
             problems = [*found.unused(graph, slots), *_twice(self.named, slots, input_fmt)]
             if is_float(graph):
                 named_inputs = {i.name for i in graph.inputs if format_of_input(input_fmt, i.name) is not None}
-                problems += _without(s for s in slots if s not in given and s.input not in named_inputs)
+                problems += self._without(s for s in slots if s not in given and s.input not in named_inputs)
             if problems:
                 raise CompileError.of(problems)
         if not is_float(graph):
@@ -60,9 +60,7 @@ class FormatsByName:
                     raise has_formats(graph, f"{match.where} = {match.fmt}", match.where)
             return GivenFormats(
                 asserted={s.key: g for s, g in given.items() if s.has is not None},
-                filled={
-                    s.input: g.fmt for s, g in given.items() if s.has is None and isinstance(g.fmt, FixedPoint)
-                },
+                filled={s.input: g.fmt for s, g in given.items() if s.has is None and isinstance(g.fmt, FixedPoint)},
             )
         activations, weights = (
             {s.key: g for s, g in given.items() if s.role is role} for role in (Role.ACTIVATIONS, Role.WEIGHTS)
@@ -72,9 +70,20 @@ class FormatsByName:
             for s, g in given.items()
             if s.role is Role.WEIGHTS and _rounding(found.rounding(s), g.fmt) is Rounding.BALANCED
         )
-        return GivenFormats(activations, weights, balanced, data=self._chooser(graph, given))
+        return GivenFormats(activations, weights, balanced, data=self._chooser(given))
 
-    def _chooser(self, graph: Graph, given: Mapping[Slot, GivenFormat]) -> CalibratedFormats | None:
+    def _without(self, slots: Iterator[Slot]) -> Iterator[Problem]:
+        """Places of a float model that nothing gives a format to."""
+        for slot in slots:
+            name = quote(slot.tensors[0] if slot.tensors else slot.key)
+            yield Problem(
+                Code.FORMATS,
+                f"nothing gives {'the weights' if slot.role is Role.WEIGHTS else 'tensor'} {name} a format",
+                slot.origins[0] if slot.origins else self.named.source,
+                f'the table [model] is for whatever no other names: {slot.role.value} = "auto:8"; or --fmt',
+            )
+
+    def _chooser(self, given: Mapping[Slot, GivenFormat]) -> CalibratedFormats | None:
         widths = [(g.fmt, g.where) for g in given.values() if isinstance(g.fmt, AutoFormat)]
         if not widths:
             return None
@@ -83,7 +92,7 @@ class FormatsByName:
             raise CompileError(
                 Code.CALIBRATION,
                 f"{where} = {fmt} chooses formats from data, and there is none",
-                at=graph.name,
+                at=self.named.source,
                 hint="--calibrate data.npz, with inputs as the model will see them; or name the format",
             )
         most = max(fmt.bits for fmt, _ in widths)
@@ -111,7 +120,7 @@ class _Matches:
         for tensor in slot.tensors:
             if tensor in self.named.tensors:
                 self.used.add(("tensors", tensor, ""))
-                found.append(GivenFormat(self.named.tensors[tensor], True, f"tensors.{quote(tensor)}"))
+                found.append(GivenFormat(self.named.tensors[tensor], True, place("tensors", tensor)))
         for table, entry in self._entries(slot, key):
             fmt = entry.weights if slot.role is Role.WEIGHTS else entry.activations
             if fmt is not None:
@@ -144,12 +153,12 @@ class _Matches:
         kinds = dict.fromkeys(o.op_type for s in slots for o in s.origins)
         for tensor in self.named.tensors:
             if ("tensors", tensor, "") not in self.used:
-                yield _unknown(f"tensors.{quote(tensor)}", "the model stores no such tensor", tensor, tensors)
+                yield self._unknown(place("tensors", tensor), "the model stores no such tensor", tensor, tensors)
         for table, entries, known in (("layers", self.named.layers, nodes), ("kinds", self.named.kinds, kinds)):
             for name, entry in entries.items():
                 if name not in known:
-                    what = "layer" if table == "layers" else "layer of this kind that has a format"
-                    yield _unknown(entry.where, f"the model has no such {what}", name, list(known))
+                    what = "such layer" if table == "layers" else "layer of this kind that has a format"
+                    yield self._unknown(entry.where, f"the model has no {what}", name, list(known))
                 else:
                     yield from self._of_no_slot(table, name, entry, quantized=not is_float(graph))
 
@@ -163,15 +172,14 @@ class _Matches:
                 hint = "name the layer that stores it; `pefslc formats MODEL` lists what has a format"
             elif key == "rounding" and quantized:
                 reason, hint = "the weights of a quantized model are rounded already", "leave rounding out"
-            yield Problem(Code.FORMATS, f"{entry.where}.{key} is for nothing: {reason}", "formats", hint)
+            yield Problem(Code.FORMATS, f"{entry.where}.{key} is for nothing: {reason}", self.named.source, hint)
 
-
-def _unknown(where: str, what: str, name: str, known: Sequence[str]) -> Problem:
-    close = difflib.get_close_matches(name, known, n=1)
-    listed = ", ".join(map(quote, list(dict.fromkeys(known))[:_LISTED]))
-    more = "" if len(set(known)) <= _LISTED else " and others, which `pefslc formats MODEL` lists"
-    hint = f"did you mean {quote(close[0])}?" if close else f"known: {listed}{more}"
-    return Problem(Code.FORMATS, f"{where} is for nothing: {what}", "formats", hint)
+    def _unknown(self, where: str, what: str, name: str, known: Sequence[str]) -> Problem:
+        close = difflib.get_close_matches(name, known, n=1)
+        listed = ", ".join(map(quote, list(dict.fromkeys(known))[:_LISTED]))
+        more = "" if len(set(known)) <= _LISTED else " and others, which `pefslc formats MODEL` lists"
+        hint = f"did you mean {quote(close[0])}?" if close else f"known: {listed}{more}"
+        return Problem(Code.FORMATS, f"{where} is for nothing: {what}", self.named.source, hint)
 
 
 def _twice(named: NamedFormats, slots: Sequence[Slot], input_fmt: InputFormats) -> Iterator[Problem]:
@@ -181,65 +189,15 @@ def _twice(named: NamedFormats, slots: Sequence[Slot], input_fmt: InputFormats) 
             yield Problem(
                 Code.FORMATS,
                 f"input {quote(slot.input)} has a format by --input-fmt and one by --formats",
-                "formats",
+                named.source,
                 "leave one of them out",
             )
 
 
-def _without(slots: Iterator[Slot]) -> Iterator[Problem]:
-    """Places of a float model that nothing gives a format to."""
-    for slot in slots:
-        what = f"the weights {quote(slot.tensors[0])}" if slot.role is Role.WEIGHTS else f"tensor {quote(slot.tensors[0])}"
-        yield Problem(
-            Code.FORMATS,
-            f"nothing gives {what} a format",
-            slot.origins[0] if slot.origins else "formats",
-            f'the table [model] is for whatever no other names: {slot.role.value} = "auto:8"; or --fmt',
-        )
-
-
-def formats_of(model: Graph, quantized: Graph) -> tuple[FormatTable, tuple[str, ...]]:
-    """The tables that give each place the format that it has, and those of which Qm.n cannot tell, in words.
-
-    model      as imported; of a quantized model the same as `quantized`
-    quantized  with what --fmt filled in
-    """
-    tables: FormatTable = {"model": {}, "tensors": {}, "layers": {}}
-    others = []
-    slots = format_slots(model)
-    formats = {slot: _format(slot, quantized) for slot in slots}
-    balanced = {f"{s.key}.weight.rounded" for s in slots if s.role is Role.WEIGHTS} & quantized.producers().keys()
-    if is_float(model) and any(s.role is Role.WEIGHTS for s in slots):
-        tables["model"]["rounding"] = (Rounding.BALANCED if balanced else Rounding.NEAREST).value
-    for slot, quantization in formats.items():
-        if quantization is None:
-            continue
-        fixed = quantization.fixed_point
-        name = slot.tensors[0] if slot.tensors else slot.key
-        if fixed is None:
-            others.append(f"{quote(name)}: {describe(quantization)}; no Qm.n")
-            continue
-        node = slot.origins[0].node if slot.role is Role.WEIGHTS else ""
-        if node and node not in tables["layers"]:
-            entry: dict[str, object] = {"weights": str(fixed)}
-            if len(balanced) and f"{slot.key}.weight.rounded" not in balanced:
-                entry["rounding"] = Rounding.NEAREST.value
-            tables["layers"][node] = entry
-        else:
-            tables["tensors"][name] = str(fixed)
-    return {name: table for name, table in tables.items() if table}, tuple(others)
-
-
-def _format(slot: Slot, quantized: Graph) -> Quantization | None:
-    """What a slot has in the quantized graph."""
-    if slot.has is not None:
-        return slot.has
-    for op in quantized.ops:
-        element = None
-        if slot.role is Role.WEIGHTS and isinstance(op, Conv | Linear) and op.result.name == slot.key:
-            element = op.weight.type.element
-        elif slot.role is Role.ACTIVATIONS and isinstance(op, Quantize) and op.input.name == slot.key:
-            element = op.quantization
-        if isinstance(element, Quantization):
-            return element
-    return None
+def with_native_arithmetic(error: CompileError, limits: TargetLimits) -> CompileError:
+    """The refusal of a float model whose sums do not fit: why --fmt with the format of the words is not refused so."""
+    native, last = limits.native_format, error.problems[-1]
+    if native is None or last.code is not Code.ACCUMULATOR_OVERFLOW:
+        return error
+    why = f"--formats never means native arithmetic, which has one format for all words: for that, --fmt {native} alone"
+    return CompileError.of([*error.problems[:-1], replace(last, hint=f"{last.hint}\n{why}")])

@@ -111,14 +111,18 @@ class PostTrainingReport:
 
 
 def post_training_report(
-    model: Graph, quantized: Graph, inputs: Arrays, asked_bits: int | None = None, progress: Progress | None = None
+    model: Graph,
+    quantized: Graph,
+    inputs: Arrays,
+    asked_bits: int | Mapping[str, int] | None = None,
+    progress: Progress | None = None,
 ) -> PostTrainingReport:
     """Run both on the inputs. Raises CompileError for arrays that do not suit the model.
 
     model       the float model
     quantized   what `QuantizeAfterTraining` made of it
     inputs      arrays by input name (or `x`); integers called `labels`, or `y`, one a row, are the true classes
-    asked_bits  by --fmt auto
+    asked_bits  by --fmt auto; by the name of a quantizer's result, where they are not all alike
     """
     arrays, _ = as_batches(model, inputs)
     rows = max(len(a) for a in arrays.values())
@@ -209,9 +213,10 @@ def _like_labels(inputs: Arrays, known: Sequence[str], rows: int) -> str:
     return next(found, "")
 
 
-def _narrower(quantized: Graph, bits: int) -> Iterator[str]:
+def _narrower(quantized: Graph, asked: int | Mapping[str, int]) -> Iterator[str]:
     for op, role in quantizer_roles(quantized):
         element = op.result.type.element
+        bits = asked if isinstance(asked, int) else asked.get(op.result.name, 0)
         if isinstance(element, Quantization) and element.bits < bits:
             yield f"{layer_name(op.result.origin)}{' weights' if role == 'weight' else ''}"
 
