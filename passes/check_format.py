@@ -84,7 +84,9 @@ class CheckGivenFormats:
             if given is None:
                 continue
             fmt, has = given.fmt, op.quantization
-            if isinstance(fmt, AutoFormat) or contradicts(has, fmt) or (given.exactly and has.fixed_point != fmt):
+            if isinstance(fmt, AutoFormat):  # refused before anything runs
+                continue
+            if contradicts(has, fmt) or (given.exactly and has.fixed_point != fmt):
                 problems.append(
                     Problem(
                         Code.FORMAT_CONTRADICTED,

@@ -51,14 +51,13 @@ def said_by_user(
     requantize: bool,
     input_fmt: InputFormats = None,
 ) -> tuple[Pass, ...]:
-    """The passes by which --fmt, --formats and --input-fmt fill what a model leaves open, or assert: those of SAID_BY_USER."""
+    """The passes by which --fmt, --formats and --input-fmt assert, or fill what is left open: those of SAID_BY_USER."""
     grid = () if input_fmt is None else (InputGrid(input_fmt),)
     if fmt is None:
         return grid
     if isinstance(fmt, FixedPoint):
-        agree: Pass = (
-            ChangeFormats(fmt) if requantize else CheckFormat(fmt)
-        )  # of what the file has, not of what we make
+        # Of what the file has, not of what we make.
+        agree: Pass = ChangeFormats(fmt) if requantize else CheckFormat(fmt)
         uniform = FittedUniformFormat(fmt, limits, to_integer(limits), input_fmt)
         return FoldBatchNorm(), agree, QuantizeAfterTraining(uniform), *grid, FillInput(fmt)
     if isinstance(fmt, GivenFormats):

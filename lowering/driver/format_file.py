@@ -17,7 +17,7 @@ import difflib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import TypeAlias
@@ -79,7 +79,7 @@ def named_formats(given: FormatsLike) -> NamedFormats:
         raise CompileError(
             Code.FORMATS,
             f"formats is {quote_given(given)}, no file and no dictionary",
-            hint=f"a .toml file, {_EXAMPLE}",
+            hint=f"a .toml file; {_EXAMPLE}",
         )
     tables = given if isinstance(given, Mapping) else _read(Path(given))
     reader = _Reader("formats" if isinstance(given, Mapping) else str(given))
@@ -147,7 +147,7 @@ class _Reader:
             return parse_format(value)
         except CompileError as e:
             (problem,) = e.problems
-            self.problems.append(Problem(problem.code, f"{where}: {problem.message}", self.source, problem.hint))
+            self.problems.append(replace(problem, message=f"{where}: {problem.message}", at=self.source))
             return None
 
     def _tables(self, tables: Mapping[str, object], name: str) -> Iterator[tuple[str, Mapping[str, object]]]:

@@ -298,6 +298,7 @@ CASES: dict[Code, Case] = {
     Code.BEYOND_64_BITS: network(huge_codes, quantized=False),
     Code.NOT_EXACT: network(odd_scale, target="tensil", require_exact=True),
     Code.CALIBRATION: network(fmt="auto:8"),
+    Code.FORMATS: network(formats={"layer": {}, "tensors": {"inputs": "Q2.3"}}),
     Code.CODES_TOO_WIDE: network(wide),
     Code.UNKNOWN_ARCHITECTURE: lambda: load_architecture("pynqz2"),
     Code.BAD_ARCHITECTURE: lambda: load_architecture(written("board.tarch", '{"array_size": 12}')),
