@@ -14,7 +14,7 @@ from pefslc.diagnostics.errors import CompileError, Problem
 from pefslc.geometry.dilation_phases import taps_together
 from pefslc.ir.graph import Graph, Level, map_operands
 from pefslc.ir.quantized import Constant, Conv, Linear, Quantize
-from pefslc.ir.structural import Concat, Structural
+from pefslc.ir.structural import Structural
 from pefslc.ir.value import Op, RealArray, TensorType, Value
 from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.numeric.quantize import broadcast_steps, round_floats
@@ -190,14 +190,16 @@ class _Rewrite:
         self.store(op.result)
 
     def step(self, value: Value) -> Fraction | None:
-        """The step of a tensor of codes; several that are concatenated get the finest. None for constants."""
+        """The step of a tensor of codes; several that are concatenated get the finest, wherever they are moved to
+        then. None for constants.
+        """
         if isinstance(value.type.element, Quantization):
             return value.type.element.scale.step
         producer = next(op for op in self.ops if op.result.name == value.name)
-        if not isinstance(producer, Concat):
+        if not isinstance(producer, Structural):
             return None
-        known = [step for v in producer.inputs if (step := self.step(v)) is not None]
-        return common_grid(known) if len(known) == len(producer.inputs) else None
+        known = [step for v in producer.operands if (step := self.step(v)) is not None]
+        return common_grid(known) if len(known) == len(producer.operands) else None
 
     def store(self, value: Value) -> None:
         """Append the quantizer of `value`, if it has one; later readers read its result."""

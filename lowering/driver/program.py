@@ -18,6 +18,8 @@ from pefslc.artifacts.sidecar import Sidecar, load_sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.html_table import html_details, html_heading, html_table, html_text
 from pefslc.driver.compile_options import check_switches
+from pefslc.driver.format_file import FormatTable
+from pefslc.driver.formats_of_model import formats_of
 from pefslc.files.arrays import ArraysLike, as_arrays
 from pefslc.files.paths import ModelPath, as_path
 from pefslc.files.staging import publish
@@ -142,6 +144,14 @@ class Program:
     def graph(self) -> Graph:
         """The integer graph that the target lowered."""
         return self.lowered.integer
+
+    @property
+    def formats(self) -> FormatTable:
+        """The formats by name, as `pefslc.compile(formats=...)` takes them: read back, they give the same program.
+
+        Of a quantized model those that are Qm.n. Native arithmetic, which has one format, and `input_fmt` are not told.
+        """
+        return formats_of(self.lowered.float_model or self.lowered.reference, self.lowered.reference)[0]
 
     @property
     def costs(self) -> CostReport | None:

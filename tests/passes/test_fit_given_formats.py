@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from random import Random
 
@@ -14,7 +15,7 @@ from builders import ModelBuilder, import_bytes, normal, random_network, without
 from pefslc.analysis.limits import TargetLimits
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.graph import Graph
-from pefslc.ir.quantized import Conv, Linear
+from pefslc.ir.quantized import Constant, Conv, Linear
 from pefslc.numeric.choose_format import AutoFormat
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.calibrate import CalibratedFormats
@@ -107,11 +108,9 @@ def test_what_is_named_and_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 def test_a_sign_that_is_named_stays_and_one_that_is_not_goes_behind_a_relu(tmp_path: Path) -> None:
     graph = chain(tmp_path)
-    signs = {
-        exactly: [q.signed for q in planned(graph, GivenFormats(*everywhere(graph, "Q3.5", exactly=exactly))).activations.values()]
-        for exactly in (True, False)
-    }  # fmt: skip
-    assert signs == {True: [True, True, True], False: [True, False, False]}
+    for exactly, signed in ((True, [True, True, True]), (False, [True, False, False])):
+        plan = planned(graph, GivenFormats(*everywhere(graph, "Q3.5", exactly=exactly)))
+        assert [q.signed for q in plan.activations.values()] == signed
 
 
 @pytest.mark.parametrize(("activations", "weights"), [("Q1.0", "Q2.2"), ("Q2.2", "UQ2.2"), ("Q2.2", "Q1.0")])
@@ -149,3 +148,22 @@ def test_any_mixture_has_what_is_named_and_at_most_the_width_asked_for(
     integer, _ = run_passes(quantized, to_integer(limits))
     for name, values in quantized.run(arrays).items():
         assert np.array_equal(integer.run(arrays)[name], values)
+
+
+def test_what_is_joined_in_several_formats_and_moved_has_a_bias_on_the_finest_grid(tmp_path: Path) -> None:
+    b = ModelBuilder()
+    x = b.input([1, 2, 4, 4])
+    parts = [b.node("Relu", b.node("Conv", x, b.constant(normal((2, 2, 1, 1), seed=seed)))) for seed in (1, 2)]
+    pooled = b.node("MaxPool", b.node("Concat", *parts, axis=1), kernel_shape=[2, 2], strides=[2, 2])
+    b.output(b.node("Conv", pooled, b.constant(normal((3, 4, 1, 1))), b.constant(normal((3,)))))
+    graph = import_bytes(b, tmp_path)
+    activations, weights = everywhere(graph, "Q4.4", exactly=True)
+    activations[list(activations)[2]] = GivenFormat(FixedPoint(2, 7), True, "a tensor")
+    quantized = quantized_by(planned(graph, GivenFormats(activations, weights)), graph)
+    (layer,) = [op for op in quantized.of_type(Conv) if op.bias is not None]
+    assert layer.bias is not None
+    (bias,) = [op.data.data for op in quantized.of_type(Constant) if op.result.name == layer.bias.name]
+    expected = [Fraction(round(Fraction(float(v)) * 2**11), 2**11) for v in normal((3,))]
+    assert [Fraction(float(v)) for v in bias] == expected
+    integer, _ = run_passes(quantized, to_integer(WIDE))
+    assert all(np.array_equal(integer.run(X)[name], values) for name, values in quantized.run(X).items())
