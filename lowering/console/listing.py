@@ -47,7 +47,7 @@ def list_passes(as_json: bool) -> None:
     print("\nOnly with --fmt, --formats or --input-fmt:")
     for name in SAID_BY_USER:
         print(f"  {name}")
-    print("With --requantize, change-formats runs in place of check-format.")
+    print("With --requantize, change-formats runs in place of check-format; with --formats, check-formats.")
     print("A plugin's passes run last on their level.")
     for entry in installed_passes():
         print(f"installed: --plugin {entry.name} ({entry.value})")

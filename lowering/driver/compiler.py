@@ -29,7 +29,7 @@ from pefslc.driver.every_problem import every_problem
 from pefslc.driver.format_file import FormatsLike, named_formats
 from pefslc.driver.formats_by_name import FormatsByName, with_native_arithmetic
 from pefslc.driver.model_source import as_file
-from pefslc.driver.plugins import load_plugins
+from pefslc.driver.plugins import load_plugins, require_names_of_their_own
 from pefslc.driver.program import Lowered, Program
 from pefslc.files.arrays import Arrays, ArraysLike, as_arrays
 from pefslc.files.file_names import safe_file_name
@@ -128,11 +128,7 @@ class _Lowering:
         """The model, as far as it can be imported."""
         start = time.perf_counter()
         ours = {*SAID_BY_USER, *(p.name for p in pipeline(self.limits))}
-        taken = [p.name for p in self.plugins if p.name in ours]
-        if taken:  # records tell passes apart by their names
-            raise CompileError(
-                Code.WRONG_OPTION, f"plugin pass {quote(taken[0])} has the name of a pass of pefslc", hint="rename it"
-            )
+        require_names_of_their_own(self.plugins, ours)
         path = Path(model)
         imported = survey_model(path, given, most_data_bytes)
         imported = replace(imported, graph=replace(imported.graph, name=safe_file_name(path.stem)))

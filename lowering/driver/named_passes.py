@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pefslc.analysis.limits import TargetLimits
@@ -13,13 +13,14 @@ from pefslc.analysis.verify import verify
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
 from pefslc.driver.compiler import load
-from pefslc.driver.plugins import installed_passes, load_plugins
-from pefslc.ir.graph import Graph
+from pefslc.driver.plugins import installed_passes, load_plugins, require_names_of_their_own
+from pefslc.ir.graph import Graph, Level
 from pefslc.ir.parse import parse_graph
 from pefslc.numeric.format import FixedPoint
+from pefslc.passes.check_format import CheckFormat, CheckGivenFormats
 from pefslc.passes.input_formats import InputFormats
 from pefslc.passes.manager import Difference, Exactness, Pass, PassRecord, differences, run_passes
-from pefslc.passes.pipeline import SAID_BY_USER, pipeline
+from pefslc.passes.pipeline import SAID_BY_USER, pipeline, to_integer
 
 __all__ = ["PassRun", "find_passes", "legal_graph", "read_graph", "run_one_by_one"]
 
@@ -79,8 +80,13 @@ def _find(name: str, ours: Mapping[str, Sequence[Pass]]) -> tuple[Pass, ...]:
     if name in ours:
         return tuple(ours[name])
     if name.endswith(".py") or os.path.exists(name) or name in [e.name for e in installed_passes()]:
-        return load_plugins(name)
+        loaded = load_plugins(name)
+        require_names_of_their_own(loaded, {*ours, *SAID_BY_USER})
+        return loaded
     known = list(dict.fromkeys([*ours, *SAID_BY_USER, *(e.name for e in installed_passes())]))
+    if name == CheckGivenFormats.name:
+        hint = f"pefslc MODEL --formats FILE.toml; or {CheckFormat.name} with --fmt"
+        raise CompileError(Code.NO_SUCH_PLUGIN, f"pass {quote(name)} runs in a compile only", hint=hint)
     if name in SAID_BY_USER:
         raise CompileError(
             Code.NO_SUCH_PLUGIN, f"pass {quote(name)} fills in a format, and none is given", hint="--fmt or --input-fmt"
@@ -105,6 +111,24 @@ def run_one_by_one(
         of_one_name = len(group) > 1 and len({p.name for p in group}) == 1
         for p in [p for p in group if p.level is graph.level][:1] or group[:1] if of_one_name else group:
             before = graph
-            graph, (record,) = run_passes(graph, [p])
+            try:
+                graph, (record,) = run_passes(graph, [p])
+            except CompileError as e:
+                raise _with_chain(e, p) from None
             runs.append(PassRun(record, differences(before, graph) if compare else None))
     return graph, tuple(runs)
+
+
+def _with_chain(error: CompileError, failed: Pass) -> CompileError:
+    """What a pass was refused with, and which passes a compile runs before it, where they are missing."""
+    last = error.problems[-1]
+    quantized = [p.name for p in to_integer() if p.level is Level.QUANTIZED]  # the last of them is lower-to-integer
+    wrong_level = last.code is Code.PASS_LEVEL
+    if wrong_level and failed.level is Level.QUANTIZED:
+        hint = f"{quantized[-1]} has run on this graph: put the pass before it, or take the graph of an earlier step"
+    elif wrong_level or failed.name == quantized[-1]:
+        before = quantized if wrong_level else quantized[:-1]
+        hint = f"a compile runs these before it: {' '.join(f'--pass {name}' for name in before)}"
+    else:
+        return error
+    return CompileError.of([*error.problems[:-1], replace(last, hint=f"{last.hint}\n{hint}" if last.hint else hint)])

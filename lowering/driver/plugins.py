@@ -6,7 +6,7 @@ A file's passes are the classes defined in it that satisfy `passes.manager.Pass`
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -20,7 +20,7 @@ from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
 from pefslc.ir.value import Op
 from pefslc.passes.manager import Exactness, Pass, check_pass
 
-__all__ = ["UserPass", "installed_passes", "load_plugins"]
+__all__ = ["UserPass", "installed_passes", "load_plugins", "require_names_of_their_own"]
 
 _GROUP = "pefslc.passes"
 _MEMBERS = ("name", "exactness", "level", "run")
@@ -29,6 +29,15 @@ _RANGES = (
     "whose ranges are computed afterwards: `pefslc explain writing-a-pass`, Ranges"
 )
 _HINT = "`pefslc explain writing-a-pass` has one to copy"
+
+
+def require_names_of_their_own(passes: Iterable[Pass], ours: Container[str]) -> None:
+    """Raise CompileError for a user's pass that has the name of one of ours: records tell passes apart by it."""
+    taken = [p.name for p in passes if p.name in ours]
+    if taken:
+        raise CompileError(
+            Code.WRONG_OPTION, f"plugin pass {quote(taken[0])} has the name of a pass of pefslc", hint="rename it"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def parse_graph(text: str) -> Graph:
         raise CompileError(
             Code.IR_TEXT,
             "the text was printed without its data",
-            hint="print it with print_graph(graph, data=True) to read it back",
+            hint="print it whole to read it back: `pefslc opt` without --short, or str(graph)",
         )
     split = lines.index("data") if "data" in lines else len(lines)
     constants = dict(_constants(lines, split + 1))

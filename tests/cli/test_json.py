@@ -165,7 +165,11 @@ def test_passes(ask: Ask, pefslc: Cli) -> None:
     assert promises == [e.value for e in Exactness]
     listed = [line.split()[1] for line in pefslc("passes").out.splitlines() if line.split()[:1] and line[0].isdigit()]
     assert [p["name"] for p in found["passes"]][: len(listed)] == listed
-    assert set(found["only_with_formats"]) <= {p["name"] for p in found["passes"]} | {"change-formats", "input-grid"}
+    assert set(found["only_with_formats"]) <= {p["name"] for p in found["passes"]} | {
+        "change-formats",
+        "check-formats",
+        "input-grid",
+    }
 
 
 def test_targets(ask: Ask) -> None:

@@ -153,3 +153,51 @@ def test_only_the_text_of_another_graph_is_replaced(pefslc: Cli, text: Path, tmp
     other.unlink()
     assert pefslc("opt", text, "-o", other).status == 0
     assert pefslc("opt", text, "-o", other).status == 0, "an earlier result"
+
+
+@pytest.mark.parametrize("name", ["fold-constants", "tighten-ranges", "input-grid"])
+def test_a_file_whose_pass_has_the_name_of_one_of_ours_is_refused_as_by_a_compile(
+    pefslc: Cli, models: Path, text: Path, tmp_path: Path, name: str
+) -> None:
+    plugin = write(tmp_path, ("Mine", "QUANTIZED", "return graph"))
+    plugin.write_text(plugin.read_text().replace('= "Mine"', f"= {name!r}"))
+    compiled = pefslc("check", models / "cnn_q2_3.onnx", "--target", "c", "--plugin", plugin)
+    alone = pefslc("opt", text, "--pass", plugin)
+    assert (compiled.status, alone.status) == (1, 1)
+    assert compiled.err == alone.err
+    assert f"error[PEF0902]: plugin pass {name!r} has the name of a pass of pefslc" in alone.err
+
+
+@pytest.mark.parametrize(("name", "code"), [("tighten-ranges", "PEF0907"), ("lower-to-integer", "PEF0406")])
+def test_a_pass_that_comes_too_early_says_which_passes_run_before_it_and_they_help(
+    pefslc: Cli, text: Path, name: str, code: str
+) -> None:
+    refused = pefslc("opt", text, "--pass", name)
+    assert refused.status == 1
+    assert f"error[{code}]" in refused.err
+    advice = refused.err.split("a compile runs these before it: ")[1].split()
+    assert pefslc("opt", text, *advice, "--pass", name).status == 0
+
+
+def test_a_pass_that_comes_too_late_says_so(pefslc: Cli, text: Path, tmp_path: Path) -> None:
+    lowered = tmp_path / "lowered.ir"
+    assert pefslc("opt", text, *passes(*CHAIN), "-o", lowered).status == 0
+    refused = pefslc("opt", lowered, "--pass", "merge-stages")
+    assert refused.status == 1
+    assert "help: lower-to-integer has run on this graph: put the pass before it" in refused.err
+
+
+def test_what_only_a_compile_runs_is_told(pefslc: Cli, text: Path) -> None:
+    refused = pefslc("opt", text, "--pass", "check-formats")
+    assert refused.status == 2
+    assert "pass 'check-formats' runs in a compile only" in refused.err
+
+
+def test_a_short_text_says_how_to_get_a_whole_one(pefslc: Cli, text: Path, tmp_path: Path) -> None:
+    short, whole = tmp_path / "short.ir", tmp_path / "whole.ir"
+    assert pefslc("opt", text, "--short", "-o", short).status == 0
+    refused = pefslc("opt", short)
+    assert refused.status == 1
+    assert "`pefslc opt` without --short" in refused.err
+    assert pefslc("opt", text, "-o", whole).status == 0
+    assert whole.read_text() == text.read_text()
