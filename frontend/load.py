@@ -69,6 +69,12 @@ def load_onnx(path: Path, most_data_bytes: int = MOST_DATA_BYTES) -> Loaded:
     except OSError as e:
         raise unreadable(path, e) from None
     except DecodeError:
+        if path.suffix == ".ir":
+            raise CompileError(
+                Code.NOT_ONNX,
+                f"{quote(str(path))} is the text of a graph by its name, not an ONNX file",
+                hint="`pefslc opt` runs passes on it, `pefslc view` shows it; only the .onnx file is compiled",
+            ) from None
         raise CompileError(
             Code.NOT_ONNX,
             f"{quote(str(path))} is not an ONNX file",

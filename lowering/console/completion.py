@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
-__all__ = ["answer_shell", "complete_target", "completion"]
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+__all__ = ["answer_shell", "complete_pass", "complete_target", "completion"]
 
 _PROGRAM = "pefslc"
 _ASKED = "_PEFSLC_COMPLETE"  # the environment variable by which the script asks: click's protocol
@@ -57,3 +61,17 @@ def complete_target(_: click.Context, __: click.Parameter, incomplete: str) -> l
     from pefslc.driver.target_registry import target_names
 
     return [name for name in target_names() if name.startswith(incomplete)]
+
+
+def complete_pass(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The passes whose names begin so; where there are none, a file."""
+    from click.shell_completion import CompletionItem
+
+    from pefslc.analysis.limits import TargetLimits
+    from pefslc.driver.plugins import installed_passes
+    from pefslc.passes.pipeline import SAID_BY_USER, pipeline
+
+    known = [p.name for p in pipeline(TargetLimits(64, "the interpreter"))]
+    known += [*SAID_BY_USER, *(entry.name for entry in installed_passes())]
+    named = [CompletionItem(name) for name in dict.fromkeys(known) if name.startswith(incomplete)]
+    return named or [CompletionItem(incomplete, type="file")]

@@ -56,7 +56,9 @@ def deploy(
         raise click.UsageError(f"{host!r} is not HOST or USER@HOST; give other addresses a name in ~/.ssh/config", ctx)
     if folder is not None and not is_remote_folder(folder):
         raise click.UsageError(
-            f"--folder {folder!r} has other characters than letters, digits, '_', '.', '-' and '/'", ctx
+            f"--folder {folder!r} is not names with '/' between them, each of letters, digits, '_', '.', '+' and '-', "
+            "the first a letter, a digit or '_': for example models/cnn",
+            ctx,
         )
     plan = plan_deployment(
         Path(build), host or _USUAL_HOST, folder, None if bitstream is None else Path(bitstream), runs

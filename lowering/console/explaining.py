@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import re
+from collections.abc import Iterable, Mapping
 
 import click
 
 __all__ = ["explain"]
+
+_CODE = re.compile(r"pef\d{4}")
+_FAMILY = len("pef05")
+_SHORTEST_STEM = 3
 
 
 def _names(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
@@ -40,10 +46,25 @@ def _text(name: str) -> str:
         return sections[wanted.upper()]
     if wanted in pages:
         return page(pages[wanted])
-    known = [*map(str.casefold, sections), *pages]
-    close = [pages.get(found, found.upper()) for found in difflib.get_close_matches(wanted, known, n=3)]
-    meant = f"did you mean {' or '.join(close)}?" if close else "`pefslc explain` lists the codes and the pages"
-    raise click.UsageError(f"no code or page {name!r}\n  help: {meant}", click.get_current_context())
+    raise click.UsageError(
+        f"no code or page {name!r}\n  help: {_meant(wanted, sections, pages)}", click.get_current_context()
+    )
+
+
+def _meant(wanted: str, sections: Iterable[str], pages: Mapping[str, str]) -> str:
+    """What may be meant: pages whose names hold the word, a command of that name, or a name that is like it."""
+    root = click.get_current_context().find_root().command
+    commands = root.commands if isinstance(root, click.Group) else {}
+    stems = tuple(s for s in (wanted, wanted.removesuffix("s"), wanted.removesuffix("es")) if len(s) >= _SHORTEST_STEM)
+    found = [pages[known] for known in pages if any(word.startswith(stems) for word in known.split("-"))]
+    if not found:
+        family = wanted[:_FAMILY] if _CODE.fullmatch(wanted) else ""  # codes of other kinds say nothing
+        known = [*(code for code in map(str.casefold, sections) if code.startswith(family)), *pages]
+        found = [pages.get(close, close.upper()) for close in difflib.get_close_matches(wanted, known, n=3)]
+    said = [f"did you mean {' or '.join(dict.fromkeys(found))}?"] if found else []
+    if wanted in commands:
+        said.append(f"`pefslc help {wanted}` is about the command")
+    return "; ".join(said) or "`pefslc explain` lists the codes and the pages"
 
 
 def _plain(name: str) -> str:

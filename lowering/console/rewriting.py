@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pefslc.console.completion import complete_pass, complete_target
 from pefslc.console.options import format_argument, input_format_option, no_such_file, target_limits
 from pefslc.console.target_command import TargetCommand, chosen_target, given_options
 from pefslc.console.usage import usage_error
@@ -29,11 +30,23 @@ _FIRST_WORD = b"graph "  # of every text of a graph
     short_help="run single passes on a graph's text (.ir) or on a model",
 )
 @click.argument("model", metavar="GRAPH", type=click.Path(allow_dash=True))
-@click.option("--pass", "passes", multiple=True, metavar="NAME|FILE.py", help="run it; several run in their order")
+@click.option(
+    "--pass",
+    "passes",
+    multiple=True,
+    metavar="NAME|FILE.py",
+    shell_complete=complete_pass,
+    help="run it; several run in their order",
+)
 @click.option("-o", "--output", type=click.Path(), metavar="FILE.ir", help="write the text here  [default: stdout]")
 @click.option("--verify", is_flag=True, help="run the graph before and after each pass on random inputs")
 @click.option("--short", is_flag=True, help="leave large constants out: for reading only")
-@click.option("--target", metavar="NAME", help="the target whose limits the passes see  [default: sums of 64 bits]")
+@click.option(
+    "--target",
+    metavar="NAME",
+    shell_complete=complete_target,
+    help="the target whose limits the passes see  [default: sums of 64 bits]",
+)
 @format_argument
 @input_format_option
 @click.option("-q", "--quiet", is_flag=True, help="print the graph and errors only")

@@ -43,6 +43,11 @@ def run_artifact(
 ) -> None:
     """Run ARTIFACT: a folder that a compile wrote, its sidecar, or one of its files."""
     del debug  # read by cli.run
+    if artifact.endswith(".py") or ".py:" in artifact:
+        raise click.UsageError(
+            f"{artifact!r} names a target, not what was compiled for it\n  help: pefslc run BUILD --target {artifact} "
+            "--inputs X.npz"
+        )
     if not Path(artifact).exists():
         raise no_such_file(artifact, click.get_current_context())
     from pefslc.console.clipping import print_clipped

@@ -6,7 +6,7 @@ the help, and where the command line holds an option that nobody knows so far.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from pefslc.console.loading import LoadingCommand
 from pefslc.console.usage import usage_error
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from pefslc.targets.options import Option
     from pefslc.targets.protocol import Target
 
@@ -138,9 +140,23 @@ def _parameter(option: Option) -> click.Option:
     kind: dict[str, Any] = {"metavar": option.metavar, "type": str}
     if option.is_switch:
         kind = {"is_flag": True, "flag_value": not option.default}
+    if option.known is not None:
+        kind["shell_complete"] = _complete_known(option.known)
     return click.Option(
         [option.flag, option.name], **kind, default=None, expose_value=False, callback=keep, help=option.help
     )
+
+
+def _complete_known(known: Callable[[], tuple[str, ...]]) -> Callable[..., list[CompletionItem]]:
+    """The values that have names; where none begins so, a file."""
+
+    def complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        named = [CompletionItem(value) for value in known() if value.startswith(incomplete)]
+        return named or [CompletionItem(incomplete, type="file")]
+
+    return complete
 
 
 def _converted(option: Option, value: object, ctx: click.Context) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from pefslc.artifacts.sidecar import Sidecar, load_sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, quote
-from pefslc.driver.target_registry import find_target
+from pefslc.driver.target_registry import find_target, target_names
 from pefslc.files.reading import unreadable
 from pefslc.files.replacement import half_replaced
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
@@ -111,7 +112,18 @@ def open_artifact(path: Path, target: Target | None = None) -> Artifact | BarePr
             f"{quote(path)} was compiled for target {quote(sidecar.target)}, not for {quote(target.name)}",
             hint="leave --target out, or give that target",
         )
-    return Artifact(sidecar, (target or find_target(sidecar.target)).runner(folder, sidecar))
+    return Artifact(sidecar, (target or _target_of(sidecar)).runner(folder, sidecar))
+
+
+def _target_of(sidecar: Sidecar) -> Target:
+    """The target that a sidecar names. Raises CompileError where it is neither ours nor installed."""
+    if sidecar.target not in target_names():
+        raise CompileError(
+            Code.UNKNOWN_TARGET,
+            f"unknown target {quote(sidecar.target)}, for which {quote(sidecar.file_name)} was compiled",
+            hint="where the target is a class in a file: --target FILE.py:Class; else install its package",
+        )
+    return find_target(sidecar.target)
 
 
 def _half_replaced(folder: Path, names: frozenset[str]) -> CompileError:
@@ -149,6 +161,12 @@ def _sidecar_path(path: Path) -> Path:
     if len(found) == 1:
         return found[0]
     if not found:
+        if damaged := _named_like_sidecars(path if path.is_dir() else path.parent):
+            raise CompileError(
+                Code.ARTIFACT_CHANGED,
+                f"{quote(damaged[0])} has the name of a sidecar and is none: it is damaged, or another file",
+                hint="copy it again, or compile the model again",
+            )
         raise CompileError(
             Code.NOT_AN_ARTIFACT,
             f"{quote(path)} is nothing that pefslc compiled: no sidecar <name>.<target>.json names it",
@@ -158,6 +176,12 @@ def _sidecar_path(path: Path) -> Path:
     raise CompileError(
         Code.SEVERAL_ARTIFACTS, f"{quote(path)} holds {len(found)} artifacts: {names}", hint="give one of these files"
     )
+
+
+def _named_like_sidecars(folder: Path) -> list[Path]:
+    """The files that are called as a sidecar of a target that there is, and hold none."""
+    named = [p for name in target_names() for p in sorted(folder.glob(f"*.{glob.escape(name)}.json")) if p.is_file()]
+    return [p for p in named if p not in _sidecars(folder)]
 
 
 def _sidecars(folder: Path) -> list[Path]:

@@ -12,6 +12,8 @@ from pefslc.artifacts.sidecar import Sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.driver.compiled_artifact import Artifact, open_artifact
+from pefslc.targets.tensil.machine.architecture import load_architecture
+from pefslc.targets.tensil.machine.boards import WITHOUT_LINUX
 
 __all__ = ["Deployment", "is_host", "is_remote_folder", "plan_deployment", "run_command"]
 
@@ -103,6 +105,14 @@ def _script_of(sidecar: Sidecar) -> str:
             f"{quote(sidecar.file_name)} names no script for a board",
             hint="compile the model with --target tensil, by this version",
         )
+    for name in WITHOUT_LINUX:
+        if sidecar.details.get("architecture") == load_architecture(name).to_json_dict():
+            raise CompileError(
+                Code.BOARD,
+                f"{quote(sidecar.model)} is for --arch {name}, a board without Linux: neither ssh nor PYNQ runs there",
+                hint=f"{script} --dry-run tests it without a board; a board with PYNQ has another --arch: "
+                "`pefslc explain boards`",
+            )
     return script
 
 

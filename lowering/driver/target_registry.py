@@ -10,6 +10,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
+from pefslc.diagnostics.alike import alike
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.diagnostics.user_code import exception_text
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["built_in_options", "find_target", "guarded", "installed_options", "option_owners", "target_names"]
 
 # Name -> (where its options are declared, the class of them; the target), each loaded when it is needed.
+_ALIKE = 0.8  # difflib's ratio: of names that are not targets only those nearly the same
 _OURS = {
     "c": (("pefslc.targets.c.options", "COptions"), ("pefslc.targets.c.target", "CTarget")),
     "tensil": (("pefslc.targets.tensil.options", "TensilOptions"), ("pefslc.targets.tensil.target", "TensilTarget")),
@@ -101,8 +103,19 @@ def find_target(name: str) -> Target:
     raise CompileError(
         Code.UNKNOWN_TARGET,
         f"unknown target {quote(name)}",
-        hint=f"known: {', '.join(target_names())}; or FILE.py:Class",
+        hint=f"{_meant(name)}known: {', '.join(target_names())}; or FILE.py:Class",
     )
+
+
+def _meant(name: str) -> str:
+    """What may be meant by a name that is no target: the value of an option, such as a board, or another target."""
+    for target, options in built_in_options().items():
+        for option in options:  # a board, or the path of one
+            known = option.known() if option.known is not None and option.is_path else ()
+            if (value := alike(name, known, _ALIKE)) is not None:
+                return f"did you mean --target {target} {option.flag} {value}? "
+    close = alike(name, target_names())
+    return f"did you mean {close}? " if close else ""
 
 
 def _installed(entry: EntryPoint) -> UserTarget:

@@ -36,8 +36,8 @@ MEMBERS = ("name", "limits", "lower", "runner")
 # Names that no option of a target can have: those of every compile, in Python and on the command line.
 RESERVED = frozenset({
     "allow_overflow", "as_json", "batch", "calibrate", "calibration", "check_passes", "costs", "data_limit",
-    "debug", "dump_dir", "example", "fmt", "help", "input_fmt", "input_shape", "input_shapes", "inputs", "json",
-    "max_error", "model", "name", "observe", "observe_target", "output", "pass", "passes", "plugin", "plugins",
+    "debug", "dump_dir", "example", "fmt", "formats", "help", "input_fmt", "input_shape", "input_shapes", "inputs",
+    "json", "max_error", "model", "name", "observe", "observe_target", "output", "pass", "passes", "plugin", "plugins",
     "print_ir_after",
     "progress", "quiet", "report", "requantize", "require_exact", "short", "stages", "summary", "target", "verify",
     "version",

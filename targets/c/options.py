@@ -30,6 +30,7 @@ class COptions:
         wanted=f"{TEXT!r} or {BINARY!r}",
         example=f"{BINARY!r}",
         accepts=lambda form: form in (TEXT, BINARY),
+        known=lambda: (TEXT, BINARY),
         help="how the constants are written: as C, or as a file that the program is handed  [default: text]",
     )
 

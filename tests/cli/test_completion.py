@@ -47,6 +47,18 @@ def completed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
         (("explain", "PEF010"), [f"plain,PEF010{i}" for i in range(1, 9)]),
         (("explain", "pef0504"), ["plain,PEF0504"]),
         (("completion", "z"), ["plain,zsh"]),
+        (("help", "comp"), ["plain,compile", "plain,completion"]),
+        (("help", "fewshot", "en"), ["plain,enrol"]),
+        (("help", "opt", "x"), [""]),
+        (("m.onnx", "--target", "tensil", "--arch", "zcu"), ["plain,zcu104", "plain,zcu104_uram"]),
+        (("m.onnx", "--target", "tensil", "--arch", "./my"), ["file,./my"]),
+        (("m.onnx", "--target", "c", "--weights", "b"), ["plain,binary"]),
+        (("opt", "x.ir", "--pass", "merge-s"), ["plain,merge-stages"]),
+        (("opt", "x.ir", "--pass", "check-format"), ["plain,check-format", "plain,check-formats"]),
+        (("opt", "x.ir", "--pass", "mine."), ["file,mine."]),
+        (("opt", "x.ir", "--target", "t"), ["plain,tensil"]),
+        (("formats", "m.onnx", "--target", "t"), ["plain,tensil"]),
+        (("forma",), ["plain,formats"]),
     ],
 )
 def test_commands_options_targets_and_codes_are_completed(

@@ -12,6 +12,7 @@ from cli_support import Cli
 
 import pefslc as api
 from pefslc.driver.deployment import is_host, is_remote_folder, plan_deployment
+from pefslc.targets.tensil.machine import architecture
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cnn_bnfold_q2_3.onnx"
 NAME = EXAMPLE.stem
@@ -159,3 +160,33 @@ def test_what_was_not_compiled_for_a_board_is_refused(pefslc: Cli, tmp_path: Pat
     result = pefslc("deploy", tmp_path / f"{NAME}.tmodel")
     assert (result.status, "has no sidecar: pefslc did not compile it" in result.err) == (1, True)
     assert pefslc("deploy", tmp_path / "nothing").status == 2
+
+
+def test_a_board_without_linux_is_refused_whatever_the_file_of_its_architecture_is_called(
+    pefslc: Cli, tmp_path: Path
+) -> None:
+    arch = tmp_path / "mine.tarch"
+    arch.write_bytes((Path(architecture.__file__).parent / "arch" / "cmoda7.tarch").read_bytes())
+    for given in ("cmoda7", str(arch)):
+        api.compile(EXAMPLE, target="tensil", arch=given).save(tmp_path / "build")
+        result = pefslc("deploy", tmp_path / "build")
+        assert (result.status, result.out) == (1, "")
+        assert "error[PEF0814]" in result.err
+        assert "a board without Linux" in result.err
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"source": 1}'])
+def test_a_damaged_sidecar_is_named(pefslc: Cli, build: Path, content: str) -> None:
+    (sidecar,) = build.glob("*.json")
+    sidecar.write_text(content)
+    for result in (pefslc("deploy", build), pefslc("deploy", build / f"{NAME}_run.py")):
+        assert result.status == 1
+        assert "error[PEF0803]" in result.err
+        assert f"{NAME}.tensil.json' has the name of a sidecar and is none" in result.err
+
+
+def test_the_root_of_the_board_is_no_folder_for_a_model(pefslc: Cli, build: Path) -> None:
+    result = pefslc("deploy", build, "--folder", "/")
+    assert result.status == 2
+    assert "for example models/cnn" in result.err
+    assert pefslc("deploy", build, "--folder", "models/cnn").status == 0

@@ -92,3 +92,19 @@ def test_what_messages_say_is_explained_is() -> None:
     cited = {name for path in SOURCES for text in texts(path) for name in re.findall(r"pefslc explain ([\w-]+)", text)}
     assert {"operators", "exactness"} <= cited
     assert cited <= {*page_names(), *error_sections()}
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("PEF9999", "`pefslc explain` lists the codes and the pages"),
+        ("pass", "did you mean pass-cookbook or writing-a-pass?"),
+        ("passes", "did you mean pass-cookbook or writing-a-pass?; `pefslc help passes` is about the command"),
+        ("deploy", "`pefslc help deploy` is about the command"),
+        ("targets", "did you mean adding-a-target?; `pefslc help targets` is about the command"),
+        ("exactnes", "did you mean exactness?"),
+    ],
+)
+def test_what_is_no_page_leads_to_pages_that_hold_the_word_and_to_commands(pefslc: Cli, name: str, hint: str) -> None:
+    result = pefslc("explain", name)
+    assert (result.status, result.err) == (2, f"error: no code or page {name!r}\n  help: {hint}\n")

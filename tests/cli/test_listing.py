@@ -49,7 +49,7 @@ def test_passes_are_listed_in_the_order_in_which_they_run(pefslc: Cli) -> None:
     names = [row[1] for row in rows if row and row[0].isdigit()]
     asked = ["fold-batch-norm", "check-format", "quantize-after-training", "fill-input"]
     assert names[:5] == [*asked, "fold-constants"]
-    assert "Only with --fmt or --input-fmt:\n  fold-batch-norm\n" in result.out
+    assert "Only with --fmt, --formats or --input-fmt:\n  fold-batch-norm\n" in result.out
     assert names.index("lower-to-integer") < names.index("tighten-ranges") < names.index("check-accumulators")
     assert all(
         row[2] in ("quantized", "integer") and row[3] in ("exact", "bounded") for row in rows if row[:1] == ["1"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cli_support import Cli
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "cnn_bnfold_q2_3.onnx"
 HELP_START = """\
 Usage: pefslc MODEL.onnx --target TARGET [OPTIONS]
        pefslc COMMAND ...
@@ -167,3 +168,56 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
     command = f"{sys.executable} -m pefslc passes | head -1"
     ended = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("target", "meant"),
+    [
+        ("pynq-z1", "did you mean --target tensil --arch pynqz1? "),
+        ("ZCU104", "did you mean --target tensil --arch zcu104? "),
+        ("Tensil", "did you mean tensil? "),
+        ("tensill", "did you mean tensil? "),
+        ("fpga", ""),
+    ],
+)
+def test_a_board_or_a_misspelt_name_given_as_target_is_understood(pefslc: Cli, target: str, meant: str) -> None:
+    result = pefslc("check", EXAMPLE, "--target", target)
+    assert result.status == 2
+    assert f"  help: {meant}known: c, tensil, fake" in result.err
+    advice = meant.removeprefix("did you mean ").rstrip("? ").split()
+    if advice:
+        assert pefslc("check", EXAMPLE, *(advice if len(advice) > 1 else ["--target", *advice])).status == 0
+
+
+def test_a_misspelt_architecture_is_understood(pefslc: Cli) -> None:
+    result = pefslc("check", EXAMPLE, "--target", "tensil", "--arch", "PYNQ-Z1")
+    assert (result.status, "did you mean pynqz1? one of cmoda7" in result.err) == (2, True)
+
+
+def test_the_text_of_a_graph_is_no_model_and_the_help_says_what_to_do_with_it(pefslc: Cli, tmp_path: Path) -> None:
+    text = tmp_path / "x.ir"
+    assert pefslc("opt", EXAMPLE, "-o", text).status == 0
+    for arguments in ((text, "--target", "c"), ("inspect", text)):
+        refused = pefslc(*arguments)
+        assert refused.status == 1
+        assert "`pefslc opt` runs passes on it" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("opt", "deploy"), "no command 'deploy'\n  help: pefslc help deploy"),
+        (("opt", "x"), "no command 'x'\n  help: pefslc opt --help"),
+        (("fewshot", "enrl"), "no command 'enrl'\n  help: did you mean 'enrol'?"),
+    ],
+)
+def test_help_of_what_is_no_command_says_what_may_be_meant(pefslc: Cli, names: tuple[str, ...], message: str) -> None:
+    result = pefslc("help", *names)
+    assert (result.status, result.err) == (2, f"error: {message}\n")
+
+
+@pytest.mark.parametrize("name", ["mac.py", "mac.py:MacTarget"])
+def test_run_of_a_target_asks_for_what_was_compiled(pefslc: Cli, name: str, inputs: Path) -> None:
+    result = pefslc("run", name, "--inputs", inputs)
+    assert result.status == 2
+    assert f"  help: pefslc run BUILD --target {name} --inputs X.npz\n" in result.err

@@ -309,3 +309,24 @@ def test_the_script_passes_for_two_inputs_and_two_outputs(tmp_path: Path) -> Non
     io = next(content.decode() for name, content in emission.files.items() if name.endswith("_io.py"))
     assert 'driver.run(io.to_driver({"left eye": x0, "right eye": x1}))' in io
     assert 'A run takes "left eye" [1, 3, 6, 6] and "right eye" [1, 3, 6, 6], and gives ' in io
+
+
+def test_a_python_without_numpy_is_told_what_to_do(build: Path) -> None:
+    """-I -S: nothing that is installed is found."""
+    (script,) = build.glob("*_run.py")
+    for arguments in ([], ["--dry-run"]):
+        ended = subprocess.run(
+            [sys.executable, "-I", "-S", str(script), *arguments], capture_output=True, text=True, check=False
+        )
+        assert (ended.returncode, ended.stderr) == (1, "")
+        assert ended.stdout.startswith("FAIL: this Python has no NumPy (")
+
+
+@pytest.mark.parametrize("option", ["--runs=3", "--bitstream=x.bit", "--driver=/home/xilinx"])
+def test_an_option_for_a_board_is_refused_in_a_dry_run(
+    build: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        run_script(build, "--dry-run", option)
+    assert end.value.code == 2
+    assert f"{option.split('=')[0]} is for a board" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from pefslc.diagnostics.alike import alike
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
 
@@ -167,10 +168,11 @@ def load_architecture(name_or_path: str | Path) -> Architecture:
         return architecture_from_json(read_json(Path(text)), at=text)
     known = built_in_architectures()
     if text not in known:
+        meant = alike(text, known)
         raise CompileError(
             Code.UNKNOWN_ARCHITECTURE,
             f"unknown architecture {quote(text)}",
-            hint=f"one of {', '.join(known)}, or a path ending in .tarch",
+            hint=f"{f'did you mean {meant}? ' if meant else ''}one of {', '.join(known)}, or a path ending in .tarch",
         )
     return architecture_from_json(read_json(known[text]), at=text)
 

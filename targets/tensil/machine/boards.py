@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Clock", "PublishedDesign", "clock_of", "published_design"]
+__all__ = ["WITHOUT_LINUX", "Clock", "PublishedDesign", "clock_of", "published_design"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class Clock:
     def milliseconds(self, cycles: int) -> float:
         return cycles / (self.mhz * 1e3)
 
+
+WITHOUT_LINUX = ("cmoda7",)  # built-in architectures of boards that PYNQ does not run on
 
 _DESIGNS = {
     # FCLK_CLK3 of vivado_project/base.tcl
