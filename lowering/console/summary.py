@@ -37,7 +37,7 @@ def print_summary(
     seconds: float,
 ) -> None:
     """The end of a compile."""
-    print_layers(program.layers, given_format=program.given_format)
+    print_layers(program.layers, reference=exact_to(program.given_format, program.lowered.bounded_passes))
     proved = verdict(program.layers, program.lowered.bounded_passes, program.given_format)
     print(_totals(program.layers, program.emission.cycles, f"{proved}{against_model(program, verification)}"))
     for note in (*(f"note: {note}" for note in program.notes), *program.emission.notes):
@@ -130,13 +130,13 @@ def _map_text(output_map: OutputMap) -> str:
     return f"code * {scale} + {one('offset', output_map.offset, [float(o) for o in output_map.offset])}"
 
 
-def print_layers(rows: Sequence[LayerRow], console: Console | None = None, given_format: str = "") -> None:
-    """The layer table. `given_format`: that of --fmt, where "exact" means what that says, not the file."""
-    print_columns(_columns(rows, given_format), _DROPPED_FIRST, console)
+def print_layers(rows: Sequence[LayerRow], console: Console | None = None, reference: str = "the file") -> None:
+    """The layer table. `reference`: what "exact" means, as `exact_to` has it."""
+    print_columns(_columns(rows, reference), _DROPPED_FIRST, console)
     print()
 
 
-def _columns(rows: Sequence[LayerRow], given_format: str = "") -> list[Column]:
+def _columns(rows: Sequence[LayerRow], reference: str) -> list[Column]:
     columns = [
         Column("layer", [Text(r.layer) for r in rows]),
         Column("op", [Text(r.op) for r in rows]),
@@ -148,7 +148,7 @@ def _columns(rows: Sequence[LayerRow], given_format: str = "") -> list[Column]:
     ]
     if any(r.implementation for r in rows):
         cells = [Text("exact") if r.exact else Text("bounded", "yellow") for r in rows]
-        columns.append(Column(f"to {exact_to(given_format)}".replace(" file", "\nfile"), cells))
+        columns.append(Column(f"to {reference}".replace(" file", "\nfile").replace(" model", "\nmodel"), cells))
     columns.append(Column("MACs", [Text(f"{r.macs:,}" if r.macs else "") for r in rows], right=True))
     if any(r.cycles is not None for r in rows):
         cells = [Text("" if r.cycles is None else f"{r.cycles:,}") for r in rows]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from types import UnionType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import numpy as np
@@ -108,18 +109,28 @@ class Graph(Generic[AnyOp]):
         )
 
     def of_type(self, kind: type[_Op]) -> Iterator[_Op]:
-        """The operations of one kind, in order."""
+        """The operations of one kind, in order. Raises TypeError for what is no class."""
+        if not isinstance(kind, type | UnionType):
+            raise TypeError(f"of_type takes a class of operations, for example Conv, not {kind!r}")
         return (op for op in self.ops if isinstance(op, kind))
 
     def with_ops(self, ops: Iterable[_Op]) -> Graph[_Op]:
-        """This graph with other operations; `self` when they are the same objects."""
+        """This graph with other operations; `self` when they are the same objects. TypeError for what is none."""
         new = tuple(ops)
+        for op in new:
+            if not isinstance(op, Op):
+                raise TypeError(f"with_ops takes operations, and one of these is {type(op).__name__}: {op!r:.80}")
         if len(new) == len(self.ops) and all(a is b for a, b in zip(new, self.ops, strict=True)):
             return cast("Graph[_Op]", self)
         return cast("Graph[_Op]", replace(cast("Graph[Op]", self), ops=new))
 
     def with_outputs(self, values: Mapping[str, Value]) -> Graph[AnyOp]:
-        """This graph with `values[name]` as its output where it was the value `name`; `self` when nothing changed."""
+        """This graph with `values[name]` as its output where it was the value `name`; `self` when nothing changed.
+
+        Raises TypeError for what is no mapping.
+        """
+        if not isinstance(values, Mapping):
+            raise TypeError(f"with_outputs takes values by the name of what each replaces, not {values!r:.80}")
         outputs = tuple(replace(o, value=values.get(o.value.name, o.value)) for o in self.outputs)
         return self if outputs == self.outputs else replace(self, outputs=outputs)
 

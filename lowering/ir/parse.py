@@ -41,7 +41,12 @@ _ELEMENT_TYPES = {f"{kind}{bits}": f"<{kind}{bits // 8}" for kind in "iuf" for b
 
 
 def parse_graph(text: str) -> Graph:
-    """The graph that `text` prints. Raises CompileError with the line and what was expected there."""
+    """The graph that `text` prints. Raises CompileError with the line and what was expected there.
+
+    TypeError for what is no text.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"parse_graph takes the text of a graph, as str(graph) gives it, not {type(text).__name__}")
     lines = text.splitlines()
     if NO_DATA in lines:
         raise CompileError(

@@ -132,9 +132,12 @@ def layer_rows(
     return tuple(rows)
 
 
-def exact_to(given_format: str) -> str:
-    """What "exact" means of a program: the file, or the format by which --fmt made another model of it."""
-    return given_format or "the file"
+def exact_to(given_format: str, bounded_passes: Sequence[str] = ()) -> str:
+    """What "exact" means of a program's layers: the file, or the format by which --fmt made another model of it.
+
+    bounded_passes  that made yet another model, and say so: layers are held to that one
+    """
+    return "the changed model" if bounded_passes else given_format or "the file"
 
 
 def verdict(rows: Sequence[LayerRow], bounded_passes: Sequence[str], given_format: str = "") -> str:
@@ -143,7 +146,7 @@ def verdict(rows: Sequence[LayerRow], bounded_passes: Sequence[str], given_forma
     given_format  by which --fmt made another model of the file's: exact is what that model says, not what the file does
     """
     bounded = sum(not row.exact for row in rows)
-    exactly = f"exactly what {exact_to(given_format)} says"
+    exactly = f"exactly what {exact_to(given_format, bounded_passes)} says"
     text = f"every layer computes {exactly}"
     if bounded:
         text = f"{bounded} of {len(rows)} layers bounded, the others compute {exactly}"
@@ -153,7 +156,8 @@ def verdict(rows: Sequence[LayerRow], bounded_passes: Sequence[str], given_forma
         return text
     names = ", ".join(quote(name) for name in bounded_passes)
     which = f"pass {names} is" if len(bounded_passes) == 1 else f"passes {names} are"
-    return f"{text}, but {which} not exact: {'it' if len(bounded_passes) == 1 else 'they'} changed the model"
+    who = "it" if len(bounded_passes) == 1 else "they"
+    return f"not what {exact_to(given_format)} says: {which} not exact, and {who} changed the model; {text}"
 
 
 def _groups(graph: Graph, reports: Mapping[str, OpReport] | None) -> list[_Group]:

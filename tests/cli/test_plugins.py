@@ -103,9 +103,16 @@ def test_verification_catches_a_plugin_that_changes_the_network(
 def test_a_bounded_pass_that_changed_the_model_is_never_called_exact(pefslc: Cli, model: Path, tmp_path: Path) -> None:
     plugin = write(tmp_path, ("Halves", "INTEGER", HALVE))
     plugin.write_text(plugin.read_text().replace("= Exactness.EXACT", "= Exactness.BOUNDED"))
-    verdict = "every layer computes exactly what the file says, but pass 'Halves' is not exact: it changed the model\n"
+    verdict = (
+        "not what the file says: pass 'Halves' is not exact, and it changed the model; every layer computes exactly "
+        "what the changed model says\n"
+    )
     assert pefslc("check", model, "--target", "fake", "--plugin", plugin).out == f"mlp compiles for fake: {verdict}"
-    assert verdict in pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a").out
+    out = pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a").out
+    assert verdict in out
+    head = out.split("─")[0]
+    assert "to the changed" in head
+    assert "file" not in head
     sidecar = json.loads((tmp_path / "a" / "mlp.fake.json").read_text())
     assert sidecar["details"]["bounded_passes"] == ["Halves"]
 
@@ -141,7 +148,7 @@ FLOATS = """from pefslc.ir.value import IntArray
 @pytest.mark.parametrize(
     ("body", "fault"),
     [
-        ("return graph.with_ops([1, 2])", "ops hold int where Op is needed"),
+        ("return replace(graph, ops=(1, 2))", "ops hold int where Op is needed"),
         ("return replace(graph, inputs=(1,))", "inputs hold int where GraphInput is needed"),
         ("return replace(graph, outputs=None)", "outputs are a NoneType, not a tuple"),
         ("return replace(graph, ops=list(graph.ops[:1]))", "ops are a list, not a tuple"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from builders import ModelBuilder, import_bytes
 from integer_graphs import GraphBuilder, random_graph
 from pefslc.ir.flow import needed_for
 from pefslc.ir.graph import Graph, integer_graph, quantized_graph
+from pefslc.ir.parse import parse_graph
 from pefslc.passes.dead_code import RemoveDeadCode
 
 
@@ -95,3 +97,24 @@ def test_nodes_in_the_reverse_of_their_order_are_sorted_however_many(tmp_path: P
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     assert [op.mnemonic for op in import_bytes(model, tmp_path).ops] == [op.mnemonic for op in forward.ops]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda _: parse_graph(123), "parse_graph takes the text of a graph, as .* gives it, not int"),
+        (lambda g: parse_graph(str(g).encode()), "parse_graph takes the text of a graph, as .* not bytes"),
+        (lambda g: g.of_type("conv"), "of_type takes a class of operations, for example Conv, not 'conv'"),
+        (lambda g: g.of_type(next(iter(g.ops))), "of_type takes a class of operations, for example Conv, not "),
+        (lambda g: g.with_ops([1]), "with_ops takes operations, and one of these is int: 1"),
+        (lambda g: g.with_ops([*g.ops, g.inputs[0].value]), "with_ops takes operations, and one of these is Value: "),
+        (lambda g: g.with_outputs([1]), r"with_outputs takes values by the name .* not \[1\]"),
+    ],
+)
+def test_what_a_function_of_graphs_does_not_take_is_told_by_that_function(
+    call: Callable[[Graph], object], message: str
+) -> None:
+    graph = doubled()
+    with pytest.raises(TypeError, match=message) as error:
+        call(graph)
+    assert error.traceback[-1].name in message
