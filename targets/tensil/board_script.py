@@ -46,6 +46,7 @@ def board_script_source(
             cycles=cycles,
             mhz=None if clock is None else clock.mhz,
             seed=test.seed,
+            halvings=test.halvings,
             input_codes=source_of_input_codes(),
             expected={output: _lines(codes.reshape(-1).tolist()) for output, codes in test.outputs.items()},
         )

@@ -5,17 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import count
+from math import ceil, log2
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.ir.interface import GraphInput
 from pefslc.targets.tensil.host_io import HostTensor
 
-__all__ = ["SelfTest", "input_codes", "make_self_test", "source_of_input_codes"]
+__all__ = ["SelfTest", "input_codes", "make_self_test", "share_at_ends", "source_of_input_codes"]
 
 Codes = NDArray[np.int64]
 _SEEDS = 4  # inputs are tried until the outputs show something
+_FEW = 1 / 8  # of the codes of an output may saturate
 
 
 def input_codes(size: int, low: int, high: int, seed: int) -> Codes:
@@ -38,26 +40,68 @@ class SelfTest:
     """Inputs, as the seed of a formula, and outputs.
 
     seed      of input k, in the model's order, seed + k is that of `input_codes`
+    halvings  of the range of each input: it holds what is drawn, 2^halvings times
     outputs   what the files compute of them: codes in the ONNX shape, by the output's name
     """
 
     seed: int
+    halvings: int
     outputs: Mapping[str, Codes]
 
 
-def make_self_test(inputs: list[HostTensor], compute: Callable[[Mapping[str, Codes]], Mapping[str, Codes]]) -> SelfTest:
+def make_self_test(
+    inputs: list[HostTensor],
+    compute: Callable[[Mapping[str, Codes]], Mapping[str, Codes]],
+    *,
+    saturates: bool = False,
+) -> SelfTest:
     """The test with the first seed that does not leave all codes of an output equal, where there is one.
 
-    compute  what the files do: codes by name to codes by name
+    compute    what the files do: codes by name to codes by name
+    saturates  sums may: inputs are small, and smaller, until few outputs do
     """
-    for seed in count(0, len(inputs)):
-        outputs = compute({t.end.name: _codes_of(t, seed + k) for k, t in enumerate(inputs)})
-        if seed >= _SEEDS * len(inputs) or all(np.ptp(codes) for codes in outputs.values() if codes.size > 1):
-            return SelfTest(seed, outputs)
-    raise AssertionError
+    tried = []
+    for halvings in _halvings(inputs) if saturates else (0,):
+        for seed in range(0, (_SEEDS + 1) * len(inputs), len(inputs)):
+            outputs = compute({t.end.name: _codes_of(t, seed + k, halvings) for k, t in enumerate(inputs)})
+            varied = all(np.ptp(codes) for codes in outputs.values() if codes.size > 1)
+            if varied:
+                break
+        test = SelfTest(seed, halvings, outputs)
+        if varied and (not saturates or share_at_ends(outputs) <= _FEW):
+            return test
+        tried.append(test)
+    return min(tried, key=lambda test: share_at_ends(test.outputs))
 
 
-def _codes_of(tensor: HostTensor, seed: int) -> Codes:
+def share_at_ends(outputs: Mapping[str, Codes]) -> float:
+    """The largest share, of an output, of codes that are alike and the largest, or the smallest: those that saturate.
+
+    Zeros do not count, which a ReLU leaves; nor does a single largest code.
+    """
+    shares = [0.0]
+    for codes in outputs.values():
+        ends = [int(np.count_nonzero(codes == end)) for end in {int(codes.max()), int(codes.min())} - {0}]
+        shares.append(sum(count for count in ends if count > 1) / codes.size)
+    return max(shares)
+
+
+def _halvings(inputs: list[HostTensor]) -> tuple[int, ...]:
+    """How often ranges are halved: so that inputs reach 1 to 2, as of normalised pictures; less, and more often."""
+    reach = min(_reach(t) for t in inputs)
+    first = max(0, ceil(log2(reach)) - 1)
+    return tuple(dict.fromkeys(max(0, first + more) for more in (0, 2, 4, -2, -4)))
+
+
+def _reach(tensor: HostTensor) -> float:
+    """The largest value of an input's format."""
+    assert isinstance(tensor.end, GraphInput)
+    assert tensor.end.quantizer is not None
+    quantization = tensor.end.quantizer.quantization
+    return float(max(abs(quantization.value(code)) for code in (quantization.low, quantization.high))) or 1.0
+
+
+def _codes_of(tensor: HostTensor, seed: int, halvings: int) -> Codes:
     fields, shape = tensor.module_fields(), tensor.end.value.type.shape
-    codes = input_codes(int(np.prod(shape)), int(str(fields["low"])), int(str(fields["high"])), seed)
-    return codes.reshape(shape)
+    low, high = (int(str(fields[end])) >> halvings for end in ("low", "high"))
+    return input_codes(int(np.prod(shape)), low, high, seed).reshape(shape)

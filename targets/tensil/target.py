@@ -93,7 +93,7 @@ class TensilTarget(TensilOptions):
         # What saturates or rounds on its way is the program's own: the simulator says it, elsewhere the integers do.
         simulated = words.native is not None or options.allow_overflow
         runner = TensilRunner(program, make_sidecar(model, self.name, "", "", {}, details)) if simulated else None
-        test = make_self_test(inputs, partial(_outputs, computed or model, runner))
+        test = make_self_test(inputs, partial(_outputs, computed or model, runner), saturates=simulated)
         files[board_script_name(model.name)] = board_script_source(
             model.name, files, test, self.architecture_name, report.total, self.clock_mhz
         ).encode()

@@ -24,7 +24,7 @@ from pefslc.passes.manager import run_passes
 from pefslc.passes.pipeline import pipeline
 from pefslc.targets.protocol import TargetOptions
 from pefslc.targets.tensil.machine.architecture import built_in_architectures, load_architecture
-from pefslc.targets.tensil.self_test import input_codes, source_of_input_codes
+from pefslc.targets.tensil.self_test import input_codes, share_at_ends, source_of_input_codes
 from pefslc.targets.tensil.simulate.driver import run_tmodel
 from pefslc.targets.tensil.target import TensilTarget
 
@@ -330,3 +330,40 @@ def test_an_option_for_a_board_is_refused_in_a_dry_run(
         run_script(build, "--dry-run", option)
     assert end.value.code == 2
     assert f"{option.split('=')[0]} is for a board" in capsys.readouterr().err
+
+
+def constant_of(script: str, name: str) -> int:
+    (line,) = [line for line in script.splitlines() if line.startswith(f"{name} = ")]
+    return int(line.split(" = ")[1].split("#")[0])
+
+
+@pytest.mark.parametrize("calibrate", [None, CNN.with_name("cnn_float.npz")])
+def test_few_outputs_of_a_float_models_test_saturate(calibrate: Path | None, tmp_path: Path) -> None:
+    """Inputs reach 1 to 2, of the 128 of the format; the words of saturated sums would be the largest or smallest."""
+    program = pefslc.compile(FLOAT_CNN, target="tensil", fmt="Q8.8", calibrate=calibrate)
+    program.save(tmp_path)
+    expected = run_path(str(tmp_path / "cnn_float_run.py"))["EXPECTED"]["output"]
+    assert share_at_ends({"output": np.array(expected)}) == 0
+    assert len(set(expected)) == 10
+    assert constant_of((tmp_path / "cnn_float_run.py").read_text(), "HALVINGS") == 6
+    assert run_script(tmp_path, "--dry-run")[0] == 0
+
+
+def test_inputs_of_what_cannot_saturate_use_their_whole_range(build: Path) -> None:
+    assert constant_of((build / f"{MODEL}_run.py").read_text(), "HALVINGS") == 0
+
+
+@pytest.mark.parametrize(
+    ("codes", "share"),
+    [
+        ([0, 0, 0, 5], 0.0),
+        ([7, 7, 1, 2], 0.5),
+        ([-8, -8, 7, 7], 1.0),
+        ([-8, -7, 7, 8], 0.0),
+        ([3, 3, 3, 3], 1.0),
+        ([-8, -8, -8, 0], 0.75),
+        ([5], 0.0),
+    ],
+)
+def test_what_saturates_is_what_is_alike_at_an_end(codes: list[int], share: float) -> None:
+    assert share_at_ends({"a": np.arange(9), "b": np.array(codes)}) == share
