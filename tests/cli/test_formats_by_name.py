@@ -144,6 +144,17 @@ def test_so_does_that_of_any_network(seed: int, tmp_path: Path) -> None:
         assert first.emission.files == again.emission.files
 
 
+def test_weights_of_a_node_without_a_name_go_by_their_tensor(tmp_path: Path) -> None:
+    model = onnx.load(small(tmp_path))
+    for node in model.graph.node:
+        node.name = ""
+    path = tmp_path / "unnamed.onnx"
+    onnx.save(model, str(path))
+    first = pefslc.compile(path, target="c", fmt="auto:5", calibrate=X)
+    assert first.formats.keys() == {"model", "tensors"}
+    assert pefslc.compile(path, target="c", formats=first.formats).emission.files == first.emission.files
+
+
 @pytest.mark.parametrize("name", ["cnn_q2_3", "concat_q3_4", "resnet8_q3_5", "cnn_w8pc_a8_float", "mlp_biasq_q3_4"])
 def test_the_file_of_a_quantized_model_asserts_what_it_has(pefslc: Cli, name: str, tmp_path: Path) -> None:
     path, written = ROOT / f"tests/data/models/{name}.onnx", tmp_path / "formats.toml"
