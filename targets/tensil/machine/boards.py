@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pefslc.artifacts.costs import Clock
+
 __all__ = ["Clock", "PublishedDesign", "clock_of", "published_design"]
 
 
@@ -22,17 +24,6 @@ class PublishedDesign:
     mhz: float
     source: str
     bitstream: str
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """What makes times of cycles, and where it is from: "--clock-mhz", or a published design."""
-
-    mhz: float
-    source: str
-
-    def milliseconds(self, cycles: int) -> float:
-        return cycles / (self.mhz * 1e3)
 
 
 _DESIGNS = {
