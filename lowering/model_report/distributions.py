@@ -1,4 +1,4 @@
-"""How the values of a tensor lie in the format that holds them: quartiles, a histogram over its codes, what it loses."""
+"""How the values of a tensor lie in the format that holds them: quartiles, a histogram over codes, what is lost."""
 
 from __future__ import annotations
 

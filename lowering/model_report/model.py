@@ -215,6 +215,10 @@ class ModelReport:
         """The row of the costs that it belongs to; several layers may be computed as one."""
         return None if layer.cost is None or self.costs is None else self.costs.layers[layer.cost]
 
+    def layer_number(self, cost: int) -> str:
+        """How charts call a row of the costs: the number, from 1, of its first layer; "" where it computes none."""
+        return next((str(number) for number, layer in enumerate(self.layers, 1) if layer.cost == cost), "")
+
     @property
     def roofline(self) -> tuple[RooflinePoint, ...]:
         """The rows of the costs that multiply; none where the target models neither cycles nor DRAM."""

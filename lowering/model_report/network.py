@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pefslc.artifacts.sidecar import JsonObject
+from pefslc.geometry.shapes import Window
 from pefslc.ir.graph import Graph
 from pefslc.ir.summary import details_of
+from pefslc.ir.text import window_text
 from pefslc.ir.value import Op, Value
 from pefslc.reports.layer_report import layer_name
 
@@ -20,16 +22,18 @@ class Node:
 
     key    unique in its network
     kind   "input", "output", "layer" or "move"
+    what   the operation and what says how it works: "Conv2d 3x3, strides=2x2"; "" of inputs and outputs
     layer  of a layer, its index in the layer table; else None
     """
 
     key: str
     kind: str
     title: str
+    what: str = ""
     layer: int | None = None
 
     def to_json(self) -> JsonObject:
-        return {"node": self.key, "kind": self.kind, "title": self.title, "layer": self.layer}
+        return {"node": self.key, "kind": self.kind, "title": self.title, "what": self.what, "layer": self.layer}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,13 @@ class Network:
         return {"nodes": [n.to_json() for n in self.nodes], "edges": [e.to_json() for e in self.edges]}
 
 
+def _what(op: Op) -> str:
+    window = getattr(op, "window", None)
+    groups = getattr(op, "groups", 1)
+    words = [type(op).__name__, window_text(window)] if isinstance(window, Window) else [type(op).__name__]
+    return " ".join(words) + (f", groups={groups}" if groups != 1 else "")
+
+
 def network_of(graph: Graph, layers: Sequence[Sequence[Op]], formats: Mapping[str, str]) -> Network:
     """The network of an integer graph.
 
@@ -80,9 +91,9 @@ def network_of(graph: Graph, layers: Sequence[Sequence[Op]], formats: Mapping[st
         row = row_of.get(op.result.name)
         key = f"op{number}" if row is None else f"layer{row}"
         if row is None:
-            nodes[key] = Node(key, "move", " ".join(filter(None, (type(op).__name__, details_of(op)))))
+            nodes[key] = Node(key, "move", type(op).__name__, details_of(op))
         elif key not in nodes:
-            nodes[key] = Node(key, "layer", layer_name(op.result.origin), row)
+            nodes[key] = Node(key, "layer", layer_name(op.result.origin), _what(op), row)
         owner[op.result.name] = key
         for value in op.operands:
             read(value, key)

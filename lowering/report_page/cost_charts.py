@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log10
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ __all__ = ["cost_bars", "draw_cost_bars", "draw_roofline", "kinds_of", "roofline
 
 _WIDTH = 330  # points
 _LABEL = 22  # characters
+_SIDES = (-0.36, -0.36, 0.36, 0.36)  # of a bar, rows
+_APART = (0.22, 0.12)  # powers of ten, to the side and upwards: so much room takes a label
 
 
 def kinds_of(costs: CostReport) -> tuple[str, ...]:
@@ -57,15 +60,21 @@ def draw_cost_bars(axes: Any, costs: CostReport) -> None:
     if costs.total.total_cycles is None:
         axes.barh(places, [row.macs for row in rows], height=0.72, color=colour_of("accent"), linewidth=0)
     else:
+        from matplotlib.collections import PolyCollection
+
         left = np.zeros(len(rows))
         for kind, role in zip(kinds_of(costs), KINDS, strict=False):
-            widths = np.array([row.cycles.get(kind, 0) for row in rows], dtype=np.float64)
-            axes.barh(places, widths, left=left, height=0.72, color=colour_of(role), linewidth=0)
-            left += widths
+            right = left + [row.cycles.get(kind, 0) for row in rows]
+            corners = [
+                np.stack([x, places + y], axis=1) for x, y in zip((left, right, right, left), _SIDES, strict=True)
+            ]
+            bars = np.stack(corners, axis=1)[right > left]  # one collection: as many bars would each take their time
+            axes.add_collection(PolyCollection(bars.tolist(), facecolors=colour_of(role), linewidths=0))
+            left = right
+        axes.set_xlim(0, 1.03 * float(left.max()))
     axes.set_yticks(places, [short(row.layer) for row in rows])
     axes.tick_params(axis="y", length=0, labelcolor=colour_of("text"))
-    axes.invert_yaxis()
-    axes.margins(y=0.01)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.locator_params(axis="x", nbins=4)
     axes.xaxis.set_major_formatter(lambda value, _: short_number(value))
@@ -95,8 +104,8 @@ def roofline(report: ModelReport) -> Chart | None:
     draw_roofline(axes, report)
     share = report.costs.peak_share(report.costs.total)
     text = (
-        f"The array multiplies at {0 if share is None else share:.0%} of its peak of {report.costs.peak_macs} MACs a cycle, "
-        f"of all cycles; DRAM moves {report.bytes_per_cycle} bytes a cycle at most"
+        f"The array reaches {0 if share is None else share:.0%} of its peak of {report.costs.peak_macs} MACs a cycle; "
+        f"DRAM moves {report.bytes_per_cycle} bytes a cycle at most"
     )
     return chart(figure, "roofline", "Roofline of the array", text)
 
@@ -118,13 +127,17 @@ def draw_roofline(axes: Any, report: ModelReport) -> None:
     x = np.array([low, ridge, high])
     axes.plot(x, np.minimum(x * bus, costs.peak_macs), color=colour_of("quiet"), linewidth=1.2)
     axes.fill_between(x, np.minimum(x * bus, costs.peak_macs), bottom, color=colour_of("range"), alpha=0.4, linewidth=0)
+    places, areas = [], []
     for point in points:
         where = min(point.macs_per_byte or high / 1.25, high / 1.25)
-        area = 20 + 160 * (costs.layers[point.cost].total_cycles or 0) / max(costs.total.total_cycles or 1, 1)
-        axes.scatter([where], [point.macs_per_cycle], s=area, color=colour_of("accent"), alpha=0.55, linewidths=0)
+        area = 14 + 260 * (costs.layers[point.cost].total_cycles or 0) / max(costs.total.total_cycles or 1, 1)
+        places.append((where, point.macs_per_cycle))
+        areas.append(area)
+    axes.scatter(*zip(*places, strict=True), s=areas, color=colour_of("accent"), alpha=0.5, linewidths=0)
+    for number in _apart(places, areas):
         axes.annotate(
-            str(point.cost), (where, point.macs_per_cycle), xytext=(0, -2.6), textcoords="offset points", ha="center",
-            fontsize=7, color=colour_of("text"),
+            report.layer_number(points[number].cost), places[number], xytext=(0.5 * areas[number] ** 0.5 + 1, -2.5),
+            textcoords="offset points", fontsize=7, color=colour_of("text"),
         )  # fmt: skip
     axes.set_xlim(low, high)
     axes.set_ylim(bottom, costs.peak_macs * 1.5)
@@ -138,3 +151,14 @@ def draw_roofline(axes: Any, report: ModelReport) -> None:
     )  # fmt: skip
     axes.set_xlabel("useful MACs for each byte of DRAM", labelpad=1)
     axes.set_ylabel("useful MACs a cycle", labelpad=1)
+
+
+def _apart(places: Sequence[tuple[float, float]], areas: Sequence[float]) -> list[int]:
+    """The dots that get a label: from the largest on, those whose label touches none that is there already."""
+    kept: list[int] = []
+    logs = [(log10(x), log10(y)) for x, y in places]
+    for number in sorted(range(len(places)), key=lambda n: -areas[n]):
+        x, y = logs[number]
+        if all(abs(x - logs[k][0]) > _APART[0] or abs(y - logs[k][1]) > _APART[1] for k in kept):
+            kept.append(number)
+    return kept

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -13,101 +12,140 @@ from pefslc.model_report.step_curves import StepCurve
 from pefslc.report_page.theme import Chart, chart, colour_of, new_figure
 from pefslc.reports.saturation import percent
 
-__all__ = ["layer_charts"]
+__all__ = ["LayerSheet"]
 
 _WIDTH, _HEIGHT = 225, 120  # points
-_AXES = (0.13, 0.2, 0.84, 0.72)
+_AXES = (0.12, 0.2, 0.85, 0.72)
+_TOWERS = 3  # times the second highest bar: such a bar is cut, and says how high it is
+_MARGIN = 0.25  # of the steps' extent, to both sides
 
 
-def layer_charts(layer: LayerDetail, number: int) -> tuple[Chart, ...]:
-    """Of what is known of the layer; within `theme.role_colours`."""
-    found = []
-    if layer.weights is not None:
-        found.append(_histogram(layer.weights, f"w{number}", "Weights", "weights"))
-    if layer.values is not None:
-        found.append(_histogram(layer.values, f"v{number}", "Values before they are rounded", "values"))
-    if layer.curve is not None:
-        found.append(_steps(layer, layer.curve, f"s{number}"))
-    return tuple(found)
+class LayerSheet:
+    """Axes on which the charts of all layers are drawn, one after the other: new ones would take twice the time.
+
+    Within `theme.role_colours`.
+    """
+
+    def __init__(self) -> None:
+        self._figure = new_figure(_WIDTH, _HEIGHT)
+        self._axes = self._figure.add_axes(_AXES, autoscale_on=False)
+        self._axes.spines[["top", "right"]].set_visible(False)
+
+    def charts(self, layer: LayerDetail, number: int) -> tuple[Chart, ...]:
+        """Of what is known of the layer."""
+        found = []
+        if layer.weights is not None:
+            found.append(self._histogram(layer.weights, f"w{number}", "Weights", "weights"))
+        if layer.values is not None:
+            found.append(self._histogram(layer.values, f"v{number}", "Values before rounding", "values"))
+        if layer.curve is not None:
+            found.append(self._steps(layer, layer.curve, f"s{number}"))
+        return tuple(found)
+
+    def _clear(self) -> None:
+        axes = self._axes
+        for artist in (*axes.patches, *axes.lines, *axes.collections, *axes.texts):
+            artist.remove()
+
+    def _histogram(self, distribution: Distribution, name: str, what: str, role: str) -> Chart:
+        """Counts over codes; the codes that the format has lie on a ground, what is outside of it saturates."""
+        self._clear()
+        axes, h, (low, high) = self._axes, distribution.histogram, distribution.codes
+        edges = h.first - 0.5 + h.width * np.arange(len(h.counts) + 1)
+        axes.axvspan(low - 0.5, high + 0.5, color=colour_of("range"), alpha=0.55, linewidth=0)
+        counts = np.array(h.counts)
+        second, most = np.sort(np.append(counts, 0))[-2:].tolist()
+        top = 1.45 * second if most > _TOWERS * second > 0 else 1.08 * most
+        first, last = int((low - h.first) // h.width), int((high - h.first) // h.width) + 1
+        inside = np.arange(len(counts))
+        for part, colour in (
+            ((first <= inside) & (inside < last), role),
+            ((inside < first) | (inside >= last), "warn"),
+        ):
+            shown = np.where(part, counts, 0)
+            if shown.any():
+                axes.stairs(shown, edges, fill=True, color=colour_of(colour), linewidth=0)
+        if top < most:
+            tower = int(counts.argmax())
+            right = tower < len(counts) / 2
+            axes.text(
+                edges[tower + 1 if right else tower], 0.97 * top, f" {percent(most / distribution.count)} ",
+                ha="left" if right else "right", va="top", color=colour_of("quiet"),
+            )  # fmt: skip
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_ylim(0, top)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        self._ticks(sorted({low, 0, high} | ({h.first} if h.first < low else set())), (edges[0], edges[-1]))
+        axes.set_xlabel(f"codes of {distribution.format}", labelpad=1)
+        clipped = distribution.share(distribution.clipped)
+        lost = f"{percent(clipped)} saturate" if clipped else "none saturates"
+        text = (
+            f"{what}: {distribution.count:,} from {distribution.low:.4g} to {distribution.high:.4g}, in "
+            f"{distribution.format} of {distribution.held[0]:.4g} to {distribution.held[1]:.4g}; {lost}"
+        )
+        return chart(self._figure, name, f"{what}, {lost}", text)
+
+    def _steps(self, layer: LayerDetail, curve: StepCurve, name: str) -> Chart:
+        """The staircase of one channel where it climbs, and how far those of the others lie to its sides."""
+        self._clear()
+        axes = self._axes
+        at, codes = np.array(curve.at, dtype=np.int64), np.array(curve.codes, dtype=np.int64)
+        left, right = _climb(curve)
+        if layer.sums is not None and layer.sums.seen_low is not None and layer.sums.seen_high is not None:
+            axes.axvspan(layer.sums.seen_low, layer.sums.seen_high, color=colour_of("range"), alpha=0.55, linewidth=0)
+        if curve.least:
+            axes.fill_betweenx(
+                codes, curve.least, curve.most, step="pre", color=colour_of("accent"), alpha=0.25, linewidth=0
+            )
+        x = np.concatenate([[curve.low], at, [curve.high]])
+        y = np.concatenate([[curve.start], codes, codes[-1:] if len(codes) else [curve.start]])
+        axes.step(x, y, where="post", color=colour_of("accent"), linewidth=1.1)
+        differing = sorted({d.first for deviations in layer.row.deviations for d in deviations.found})
+        shown = [d for d in differing if left <= d <= right][:400]
+        if shown:
+            reached = [_code_at(curve, first) for first in shown]
+            axes.plot(shown, reached, linestyle="", marker="o", markersize=2.4, color=colour_of("warn"))
+        axes.set_xlim(left, right)
+        low, high = int(y.min()), int(y.max())
+        axes.set_ylim(low - 0.05 * (high - low + 1), high + 0.08 * (high - low + 1))
+        axes.spines["left"].set_visible(True)
+        self._ticks([left, 0, right] if left < 0 < right else [left, right], (left, right))
+        axes.set_yticks(sorted({low, high}), [str(code) for code in sorted({low, high})])
+        axes.set_xlabel("accumulator code", labelpad=1)
+        merged = " \u2192 ".join([*curve.stages, "quantize"])
+        which = f", channel {curve.channel} of {curve.channels}" if curve.channels > 1 else ""
+        text = (
+            f"Staircase {merged}{which}: accumulator codes {curve.low:,} to {curve.high:,} become codes {low} to "
+            f"{high} in {len(at) + curve.left_out} steps, drawn from {left:,} to {right:,}"
+        )
+        return chart(self._figure, name, f"Staircase: {merged}{which}", text)
+
+    def _ticks(self, codes: Sequence[int], ends: tuple[float, float]) -> None:
+        """Ticks at these codes, without those whose labels would touch; the first and the last stay, and within."""
+        reach = ends[1] - ends[0]
+        kept = [codes[0]]
+        for code in codes[1:-1]:
+            if min(code - kept[-1], codes[-1] - code) > 0.2 * reach:
+                kept.append(code)
+        kept.append(codes[-1])
+        self._axes.set_xticks(kept, [f"{code:,}" for code in kept])
+        for code, label in zip(kept, self._axes.get_xticklabels(), strict=True):
+            place = (code - ends[0]) / reach
+            label.set_horizontalalignment("left" if place < 0.06 else "right" if place > 0.94 else "center")
 
 
-def _axes(figure: Any) -> Any:
-    axes = figure.add_axes(_AXES)
-    axes.spines[["top", "right"]].set_visible(False)
-    return axes
-
-
-def _histogram(distribution: Distribution, name: str, what: str, role: str) -> Chart:
-    """Counts over codes; the codes that the format has lie on a ground, what is outside of it saturates."""
-    h, (low, high) = distribution.histogram, distribution.codes
-    figure = new_figure(_WIDTH, _HEIGHT)
-    axes = _axes(figure)
-    edges = h.first - 0.5 + h.width * np.arange(len(h.counts) + 1)
-    axes.axvspan(low - 0.5, high + 0.5, color=colour_of("range"), alpha=0.55, linewidth=0)
-    centres = (edges[:-1] + edges[1:]) / 2
-    inside = (centres >= low - 0.5) & (centres <= high + 0.5)
-    for part, colour in ((inside, role), (~inside, "warn")):
-        counts = np.where(part, h.counts, 0)
-        if counts.any():
-            axes.stairs(counts, edges, fill=True, color=colour_of(colour), linewidth=0)
-    axes.set_xlim(edges[0], edges[-1])
-    axes.set_ylim(0, 1.05 * max(h.counts))
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    _code_ticks(axes, sorted({low, 0, high} | ({h.first} if h.first < low else set())), (edges[0], edges[-1]))
-    axes.set_xlabel(f"codes of {distribution.format}", labelpad=1)
-    clipped = distribution.share(distribution.clipped)
-    lost = f"; {percent(clipped)} saturate" if clipped else "; none saturates"
-    text = (
-        f"{what}: {distribution.count:,} from {distribution.low:.4g} to {distribution.high:.4g}, in {distribution.format} "
-        f"of {distribution.held[0]:.4g} to {distribution.held[1]:.4g}{lost}"
-    )
-    return chart(figure, name, what, text)
-
-
-def _steps(layer: LayerDetail, curve: StepCurve, name: str) -> Chart:
-    """The staircase of one channel, and how far those of the others lie to its sides."""
-    figure = new_figure(_WIDTH, _HEIGHT)
-    axes = _axes(figure)
-    start, at, codes = curve.start, np.array(curve.at), np.array(curve.codes)
-    if layer.sums is not None and layer.sums.seen_low is not None:
-        axes.axvspan(layer.sums.seen_low, layer.sums.seen_high, color=colour_of("range"), alpha=0.55, linewidth=0)
-    if curve.least:
-        axes.fill_betweenx(codes, curve.least, curve.most, step="pre", color=colour_of("accent"), alpha=0.22, linewidth=0)
-    x = np.concatenate([[curve.low], at, [curve.high]])
-    y = np.concatenate([[start], codes, [codes[-1] if len(codes) else start]])
-    axes.step(x, y, where="post", color=colour_of("accent"), linewidth=1.1)
-    for deviations in layer.row.deviations:
-        differing = sorted({d.first for d in deviations.found})[:400]
-        if differing:
-            reached = [_code_at(curve, first) for first in differing]
-            axes.plot(differing, reached, linestyle="", marker="o", markersize=2.2, color=colour_of("warn"))
-    axes.set_xlim(curve.low, curve.high)
-    low, high = int(y.min()), int(y.max())
-    axes.set_ylim(low - 0.04 * (high - low + 1), high + 0.06 * (high - low + 1))
-    _code_ticks(axes, [curve.low, 0, curve.high], (curve.low, curve.high))
-    axes.set_yticks(sorted({low, high}))
-    axes.set_xlabel("accumulator code", labelpad=1)
-    merged = " \u2192 ".join([*curve.stages, "quantize"])
-    which = f", channel {curve.channel} of {curve.channels}" if curve.channels > 1 else ""
-    text = (
-        f"Staircase {merged}{which}: accumulator codes {curve.low:,} to {curve.high:,} become codes {low} to {high} "
-        f"in {len(at) + curve.left_out} steps"
-    )
-    return chart(figure, name, f"Staircase: {merged}{which}", text)
+def _climb(curve: StepCurve) -> tuple[int, int]:
+    """The accumulator codes between which it climbs in all channels, and some to both sides."""
+    if not curve.at:
+        return curve.low, max(curve.high, curve.low + 1)
+    first = min(curve.at[0], *curve.least) if curve.least else curve.at[0]
+    last = max(curve.at[-1], *curve.most) if curve.most else curve.at[-1]
+    margin = max(2, round(_MARGIN * (last - first)))
+    left, right = max(curve.low, first - margin), min(curve.high, last + margin)
+    return left, max(right, left + 1)
 
 
 def _code_at(curve: StepCurve, code: int) -> int:
     before = int(np.searchsorted(np.array(curve.at), code, side="right"))
     return curve.codes[before - 1] if before else curve.start
-
-
-def _code_ticks(axes: Any, codes: Sequence[int], ends: tuple[float, float]) -> None:
-    """Ticks at these codes, without those whose labels would touch; the first and the last stay."""
-    reach = ends[1] - ends[0]
-    kept = [codes[0]]
-    for code in codes[1:-1]:
-        if min(code - kept[-1], codes[-1] - code) > 0.16 * reach:
-            kept.append(code)
-    axes.set_xticks([*kept, codes[-1]])
-    axes.set_xticklabels([f"{code:,}" for code in (*kept, codes[-1])])

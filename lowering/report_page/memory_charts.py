@@ -37,7 +37,7 @@ def _axes(figure: Any) -> Any:
 
 
 def _bands(axes: Any, report: ModelReport, end: int) -> None:
-    """Every other row of the costs on a ground, with its number where there is room."""
+    """Every other row of the costs on a ground, with the number of its layer where there is room."""
     begins = sorted((b, i) for i, b in enumerate(report.begins) if b is not None)
     ends = [b for b, _ in begins[1:]] + [end]
     for shade, ((begin, row), stop) in enumerate(zip(begins, ends, strict=True)):
@@ -45,7 +45,7 @@ def _bands(axes: Any, report: ModelReport, end: int) -> None:
             axes.axvspan(begin, stop, color=colour_of("range"), alpha=0.45, linewidth=0)
         if stop - begin > 0.03 * end:
             axes.text(
-                (begin + stop) / 2, 1.01, str(row), ha="center", va="bottom", fontsize=6.5, color=colour_of("quiet"),
+                (begin + stop) / 2, 1.01, report.layer_number(row), ha="center", va="bottom", fontsize=6.5, color=colour_of("quiet"),
                 transform=axes.get_xaxis_transform(),
             )  # fmt: skip
 
@@ -123,7 +123,9 @@ def _block(axes: Any, block: MemoryBlock, role: str, size: int, steps: int) -> N
     width, height = block.last - block.first + 1, block.size
     place = (block.first, block.offset)
     axes.add_patch(
-        Rectangle(place, width, height, facecolor=colour_of(role), alpha=0.55, edgecolor=colour_of("surface"), linewidth=0.8)
+        Rectangle(
+            place, width, height, facecolor=colour_of(role), alpha=0.55, edgecolor=colour_of("surface"), linewidth=0.8
+        )
     )
     if height > 0.05 * size and width > 0.05 * steps:
         middle = (block.first + width / 2, block.offset + height / 2)

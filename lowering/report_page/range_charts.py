@@ -1,4 +1,4 @@
-"""The ranges of all tensors beside those of their formats, on a scale of powers of two: what is too large, what too small.
+"""The magnitudes of all tensors beside what their formats hold, in powers of two: what is too large, what too small.
 
 hls4ml's profiling draws it so: a box for the quartiles of the magnitudes, a line to the least and the largest, and
 behind it a bar from the format's step to the largest value that it holds.
@@ -7,6 +7,7 @@ behind it a bar from the format's step to the largest value that it holds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import log2
 from typing import Any
 
@@ -18,6 +19,7 @@ from pefslc.report_page.theme import Chart, chart, colour_of, new_figure
 __all__ = ["draw_ranges", "range_charts", "tensors_of"]
 
 _WIDTH = 330  # points
+_BELOW = 3  # halvings of a format's step that are shown
 
 
 def tensors_of(report: ModelReport) -> dict[str, list[tuple[str, Distribution]]]:
@@ -48,27 +50,30 @@ def range_charts(report: ModelReport) -> tuple[Chart, ...]:
 
 
 def draw_ranges(axes: Any, tensors: Sequence[tuple[str, Distribution]], role: str) -> None:
-    """A row for each tensor; a box that leaves the bar to the right in red."""
-    lows, highs = [], []
-    for place, (_, d) in enumerate(tensors):
-        low, high = log2(d.step), log2(max(abs(bound) for bound in d.held) or d.step)
-        lows.append(low)
-        highs.append(high)
-        axes.barh(place, high - low, left=low, height=0.78, color=colour_of("range"), linewidth=0)
-        if d.magnitudes is None:
-            continue
-        least, first, middle, third, largest = (log2(m) for m in d.magnitudes)
-        shown = max(least, low - 3)
-        highs.append(largest)
-        lows.append(min(shown, first))
-        axes.plot([shown, largest], [place, place], color=colour_of(role), linewidth=0.9, solid_capstyle="butt")
-        if shown > least:
-            axes.plot([shown], [place], marker="<", markersize=2.6, color=colour_of(role), linestyle="")
-        axes.barh(place, max(third - first, 0.04), left=first, height=0.46, color=colour_of(role), alpha=0.75, linewidth=0)
-        axes.plot([middle, middle], [place - 0.23, place + 0.23], color=colour_of("surface"), linewidth=1.3)
-        if d.clipped:
-            axes.plot([max(high, middle), largest], [place, place], color=colour_of("warn"), linewidth=2.2)
-    axes.set_yticks(range(len(tensors)), [short(name) for name, _ in tensors])
+    """A row for each tensor; what leaves the format's bar to the right is red."""
+    places = range(len(tensors))
+    lows = [log2(d.step) for _, d in tensors]
+    highs = [log2(max(abs(bound) for bound in d.held) or d.step) for _, d in tensors]
+    axes.barh(places, [h - low for h, low in zip(highs, lows, strict=True)], left=lows, height=0.78,
+              color=colour_of("range"), linewidth=0)  # fmt: skip
+    boxes = [_Box.of(place, d) for place, (_, d) in enumerate(tensors) if d.magnitudes is not None]
+    colour = colour_of(role)
+    rows = [box.place for box in boxes]
+    axes.hlines(rows, [box.shown for box in boxes], [box.largest for box in boxes], color=colour, linewidth=0.9)
+    cut = [box for box in boxes if box.is_cut]
+    if cut:
+        axes.plot([b.shown for b in cut], [b.place for b in cut], "<", markersize=2.6, color=colour)
+    axes.barh(rows, [max(box.third - box.first, 0.04) for box in boxes], left=[box.first for box in boxes],
+              height=0.46, color=colour, alpha=0.75, linewidth=0)  # fmt: skip
+    middles = [box.middle for box in boxes]
+    axes.vlines(middles, [r - 0.23 for r in rows], [r + 0.23 for r in rows], color=colour_of("surface"), linewidth=1.3)
+    over = [box for box in boxes if box.clips]
+    if over:
+        ends = [max(highs[box.place], box.middle) for box in over]
+        axes.hlines([b.place for b in over], ends, [b.largest for b in over], color=colour_of("warn"), linewidth=2.2)
+    highs += [box.largest for box in boxes]
+    lows += [min(box.shown, box.first) for box in boxes]
+    axes.set_yticks(places, [short(name) for name, _ in tensors])
     axes.tick_params(axis="y", length=0, labelcolor=colour_of("text"))
     axes.set_ylim(len(tensors) - 0.4, -0.6)
     first, last = int(min(lows)) - 1, int(max(highs)) + 1
@@ -78,6 +83,27 @@ def draw_ranges(axes: Any, tensors: Sequence[tuple[str, Distribution]], role: st
     axes.set_xticks(ticks, [_power(tick) for tick in ticks])
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_xlabel("magnitude, powers of two", labelpad=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """Of one tensor, in powers of two. The line begins at `shown`, not far below the format's step."""
+
+    place: int
+    shown: float
+    is_cut: bool
+    first: float
+    middle: float
+    third: float
+    largest: float
+    clips: bool
+
+    @classmethod
+    def of(cls, place: int, d: Distribution) -> _Box:
+        assert d.magnitudes is not None
+        least, first, middle, third, largest = (log2(m) for m in d.magnitudes)
+        shown = max(least, min(log2(d.step) - _BELOW, first))
+        return cls(place, shown, shown > least, first, middle, third, largest, bool(d.clipped))
 
 
 def _power(exponent: int) -> str:

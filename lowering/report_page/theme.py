@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ _SETTINGS = {
     "xtick.major.size": 2.5,
     "ytick.major.size": 2.5,
     "path.simplify": False,
+    "text.parse_math": False,  # names may hold a dollar
 }
 _NUMBER = re.compile(r"-?\d+\.\d{2,}")
 _FONT = re.compile(r"font: ([\d.]+)px [^;\"]*")
@@ -89,7 +91,8 @@ def role_colours() -> Iterator[None]:
         "axes.facecolor": "none",
         "figure.facecolor": "none",
     }
-    with matplotlib.rc_context({**_SETTINGS, **colours}):
+    with matplotlib.rc_context({**_SETTINGS, **colours}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the page's fonts draw it
         yield
 
 
