@@ -18,6 +18,7 @@ from pefslc.console.fewshot_group import fewshot
 from pefslc.console.helping import show_help
 from pefslc.console.inspecting import inspect_model
 from pefslc.console.listing import list_passes, list_targets
+from pefslc.console.reporting import report_model
 from pefslc.console.rewriting import rewrite_graph
 from pefslc.console.running import run_artifact
 from pefslc.console.schema import show_schema
@@ -103,6 +104,7 @@ commands = _Commands(
         compile_model,
         inspect_model,
         check,
+        report_model,
         run_artifact,
         deploy,
         disassemble_program,

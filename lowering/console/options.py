@@ -176,8 +176,8 @@ def named_format_option(ctx: click.Context, parameter: click.Parameter, value: s
 
 
 COMMAND_NAMES = (
-    "compile", "inspect", "check", "run", "deploy", "disassemble", "fewshot", "opt", "view", "passes", "targets",
-    "schema", "explain", "help", "completion",
+    "compile", "inspect", "check", "report", "run", "deploy", "disassemble", "fewshot", "opt", "view", "passes",
+    "targets", "schema", "explain", "help", "completion",
 )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ from pefslc.artifacts.sidecar import JsonObject
 from pefslc.geometry.shapes import Window
 from pefslc.ir.graph import Graph
 from pefslc.ir.summary import details_of
-from pefslc.ir.text import window_text
 from pefslc.ir.value import Op, Value
 from pefslc.reports.layer_report import layer_name
 
@@ -22,7 +21,7 @@ class Node:
 
     key    unique in its network
     kind   "input", "output", "layer" or "move"
-    what   the operation and what says how it works: "Conv2d 3x3, strides=2x2"; "" of inputs and outputs
+    what   the operation and what says how it works: "Conv2d 3x3 stride 2"; "" of inputs and outputs
     layer  of a layer, its index in the layer table; else None
     """
 
@@ -61,10 +60,16 @@ class Network:
 
 
 def _what(op: Op) -> str:
-    window = getattr(op, "window", None)
-    groups = getattr(op, "groups", 1)
-    words = [type(op).__name__, window_text(window)] if isinstance(window, Window) else [type(op).__name__]
-    return " ".join(words) + (f", groups={groups}" if groups != 1 else "")
+    """The operation, and of a window what tells most: its padding is left out."""
+    words, window, groups = [type(op).__name__], getattr(op, "window", None), getattr(op, "groups", 1)
+    if isinstance(window, Window):
+        words.append("x".join(map(str, window.kernel)))
+        sizes = (("stride", window.strides), ("dilation", window.dilations), ("upsampled", window.input_dilations))
+        words += [f"{what} {rows if rows == columns else f'{rows}x{columns}'}" for what, (rows, columns) in sizes
+                  if (rows, columns) != (1, 1)]  # fmt: skip
+    if groups != 1:
+        words.append(f"groups {groups}")
+    return " ".join(words)
 
 
 def network_of(graph: Graph, layers: Sequence[Sequence[Op]], formats: Mapping[str, str]) -> Network:

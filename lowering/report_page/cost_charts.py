@@ -10,7 +10,7 @@ import numpy as np
 
 from pefslc.artifacts.costs import CostReport, LayerCost
 from pefslc.model_report.model import ModelReport
-from pefslc.report_page.theme import KINDS, Chart, chart, colour_of, new_figure
+from pefslc.report_page.theme import KINDS, Chart, chart, colour_of, name_rows, new_figure
 
 __all__ = ["cost_bars", "draw_cost_bars", "draw_roofline", "kinds_of", "roofline"]
 
@@ -31,13 +31,28 @@ def short(name: str, longest: int = _LABEL) -> str:
     return name if len(name) <= longest else f"\u2026{name[1 - longest :]}"
 
 
-def cost_bars(costs: CostReport) -> Chart:
+def _row_name(report: ModelReport, row: LayerCost) -> str:
+    """The number and the name of its first layer, and how many others are computed with it."""
+    assert report.costs is not None
+    index = report.costs.layers.index(row)
+    layers = [(number, layer.row.layer) for number, layer in enumerate(report.layers, 1) if layer.cost == index]
+    if not layers:
+        return short(row.layer)
+    number, name = layers[0]
+    more = f" +{len(layers) - 1}" if len(layers) > 1 else ""
+    return f"{number}  {short(name, _LABEL - 3 - len(more))}{more}"
+
+
+def cost_bars(report: ModelReport) -> Chart | None:
     """A bar for each row, its cycles by kind; of a target that models none, its multiply-accumulates."""
+    costs = report.costs
+    if costs is None:
+        return None
     rows = _rows(costs)
     figure = new_figure(_WIDTH, 34 + 13.5 * len(rows))
     height = figure.get_figheight() * 72
     axes = figure.add_axes((0.34, 18 / height, 0.62, 1 - 22 / height))
-    draw_cost_bars(axes, costs)
+    draw_cost_bars(axes, report)
     total = costs.total
     if total.total_cycles is None:
         most = max(rows, key=lambda row: row.macs)
@@ -53,8 +68,10 @@ def cost_bars(costs: CostReport) -> Chart:
     return chart(figure, "costs", "Modelled cycles by layer", text)
 
 
-def draw_cost_bars(axes: Any, costs: CostReport) -> None:
+def draw_cost_bars(axes: Any, report: ModelReport) -> None:
     """The bars on axes."""
+    costs = report.costs
+    assert costs is not None
     rows = _rows(costs)
     places = np.arange(len(rows))
     if costs.total.total_cycles is None:
@@ -72,9 +89,7 @@ def draw_cost_bars(axes: Any, costs: CostReport) -> None:
             axes.add_collection(PolyCollection(bars.tolist(), facecolors=colour_of(role), linewidths=0))
             left = right
         axes.set_xlim(0, 1.03 * float(left.max()))
-    axes.set_yticks(places, [short(row.layer) for row in rows])
-    axes.tick_params(axis="y", length=0, labelcolor=colour_of("text"))
-    axes.set_ylim(len(rows) - 0.4, -0.6)
+    name_rows(axes, [_row_name(report, row) for row in rows])
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.locator_params(axis="x", nbins=4)
     axes.xaxis.set_major_formatter(lambda value, _: short_number(value))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import isfinite
 
@@ -112,22 +112,7 @@ def _tiles(report: ModelReport, changes: dict[str, Change]) -> Iterator[Tile]:
         more = "" if share is None else f"{share:.0%} of the array's peak"
         yield Tile("modelled cycles", f"{report.cycles:,}", "", more, delta("modelled cycles"))
     if report.costs is not None:
-        total = report.costs.total
-        for memory in report.costs.memories:
-            used = total.peaks.get(memory.name, 0)
-            if memory.unit == "bytes":  # of a C program: all there is, the program asks for
-                name = "working memory" if memory.name == "arena" else memory.name
-                yield Tile(name, f"{memory.available:,}", "bytes", "", delta(f"{memory.name}, at most"))
-            else:
-                share = used / max(memory.available, 1)
-                more = f"of {memory.available:,} {memory.unit}, at most"
-                yield Tile(
-                    f"{memory.name} memory", f"{share:.0%}", "", f"{used:,} {more}", delta(f"{memory.name}, at most")
-                )
-        for name, moved in total.bytes.items():
-            if moved:
-                more = "in the program" if name == "constants" else "to and from, each run"
-                yield Tile(name, f"{moved / 1000:,.1f}", "kB", more, delta(name))
+        yield from _memory_tiles(report, delta)
     bits = f"of {report.accumulator_bits} bits there"
     yield Tile("widest sum", str(report.widest_accumulator), "bits", bits, delta("widest accumulator"))
     unit, number = ("MMAC", report.macs / 1e6) if report.macs >= 10_000 else ("MAC", report.macs)
@@ -135,6 +120,31 @@ def _tiles(report: ModelReport, changes: dict[str, Change]) -> Iterator[Tile]:
     yield Tile(
         "work", f"{number:,.2f}" if unit == "MMAC" else str(report.macs), unit, layers, delta("multiply-accumulates")
     )
+
+
+def _memory_tiles(report: ModelReport, delta: Callable[[str], Delta | None]) -> Iterator[Tile]:
+    """What a run moves, and what it holds: of an accelerator shares of what is there, of C code bytes."""
+    assert report.costs is not None
+    total = report.costs.total
+    moved = {name: number for name, number in total.bytes.items() if number}
+    if report.cycles is None:
+        for name, number in moved.items():
+            yield Tile(name, f"{number:,}", "bytes", "in the program", delta(name))
+    elif moved:
+        more = ", ".join(f"{name} {number / 1000:,.1f}" for name, number in moved.items())
+        only = delta(next(iter(moved))) if len(moved) == 1 else None
+        yield Tile("moved, each run", f"{sum(moved.values()) / 1000:,.1f}", "kB", more, only)
+    shares = []
+    for memory in report.costs.memories:
+        used = total.peaks.get(memory.name, 0)
+        if memory.unit == "bytes":  # all of it is the program's
+            yield Tile("working memory", f"{memory.available:,}", "bytes", "", delta(f"{memory.name}, at most"))
+        elif memory.available:
+            shares.append((memory.name, used / memory.available, f"{used:,} of {memory.available:,} {memory.unit}"))
+    if shares:
+        (name, share, text), *others = shares
+        rest = "".join(f"; {other} {part:.0%}" for other, part, _ in others)
+        yield Tile(f"{name} memory in use", f"{share:.0%}", "", f"{text} at most{rest}", delta(f"{name}, at most"))
 
 
 def float_tiles(report: ModelReport) -> tuple[Tile, ...]:

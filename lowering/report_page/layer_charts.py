@@ -9,7 +9,7 @@ import numpy as np
 from pefslc.model_report.distributions import Distribution
 from pefslc.model_report.model import LayerDetail
 from pefslc.model_report.step_curves import StepCurve
-from pefslc.report_page.theme import Chart, chart, colour_of, new_figure
+from pefslc.report_page.theme import Chart, chart, colour_of, grounds, new_figure, steps
 from pefslc.reports.saturation import percent
 
 __all__ = ["LayerSheet"]
@@ -29,7 +29,9 @@ class LayerSheet:
     def __init__(self) -> None:
         self._figure = new_figure(_WIDTH, _HEIGHT)
         self._axes = self._figure.add_axes(_AXES, autoscale_on=False)
-        self._axes.spines[["top", "right"]].set_visible(False)
+        self._axes.spines[["top", "right", "left"]].set_visible(False)
+        self._axes.xaxis.set_visible(False)  # labels are texts: matplotlib's ticks take several times as long
+        self._axes.yaxis.set_visible(False)
 
     def charts(self, layer: LayerDetail, number: int) -> tuple[Chart, ...]:
         """Of what is known of the layer."""
@@ -52,7 +54,7 @@ class LayerSheet:
         self._clear()
         axes, h, (low, high) = self._axes, distribution.histogram, distribution.codes
         edges = h.first - 0.5 + h.width * np.arange(len(h.counts) + 1)
-        axes.axvspan(low - 0.5, high + 0.5, color=colour_of("range"), alpha=0.55, linewidth=0)
+        grounds(axes, [(low - 0.5, high + 0.5)])
         counts = np.array(h.counts)
         second, most = np.sort(np.append(counts, 0))[-2:].tolist()
         top = 1.45 * second if most > _TOWERS * second > 0 else 1.08 * most
@@ -64,7 +66,7 @@ class LayerSheet:
         ):
             shown = np.where(part, counts, 0)
             if shown.any():
-                axes.stairs(shown, edges, fill=True, color=colour_of(colour), linewidth=0)
+                steps(axes, shown, edges, colour)
         if top < most:
             tower = int(counts.argmax())
             right = tower < len(counts) / 2
@@ -74,10 +76,8 @@ class LayerSheet:
             )  # fmt: skip
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(0, top)
-        axes.set_yticks([])
-        axes.spines["left"].set_visible(False)
-        self._ticks(sorted({low, 0, high} | ({h.first} if h.first < low else set())), (edges[0], edges[-1]))
-        axes.set_xlabel(f"codes of {distribution.format}", labelpad=1)
+        shown_codes = sorted({low, 0, high} | ({h.first} if h.first < low else set()))
+        self._below(shown_codes, (edges[0], edges[-1]), f"codes of {distribution.format}")
         clipped = distribution.share(distribution.clipped)
         lost = f"{percent(clipped)} saturate" if clipped else "none saturates"
         text = (
@@ -93,7 +93,7 @@ class LayerSheet:
         at, codes = np.array(curve.at, dtype=np.int64), np.array(curve.codes, dtype=np.int64)
         left, right = _climb(curve)
         if layer.sums is not None and layer.sums.seen_low is not None and layer.sums.seen_high is not None:
-            axes.axvspan(layer.sums.seen_low, layer.sums.seen_high, color=colour_of("range"), alpha=0.55, linewidth=0)
+            grounds(axes, [(layer.sums.seen_low, layer.sums.seen_high)])
         if curve.least:
             axes.fill_betweenx(
                 codes, curve.least, curve.most, step="pre", color=colour_of("accent"), alpha=0.25, linewidth=0
@@ -109,10 +109,12 @@ class LayerSheet:
         axes.set_xlim(left, right)
         low, high = int(y.min()), int(y.max())
         axes.set_ylim(low - 0.05 * (high - low + 1), high + 0.08 * (high - low + 1))
-        axes.spines["left"].set_visible(True)
-        self._ticks([left, 0, right] if left < 0 < right else [left, right], (left, right))
-        axes.set_yticks(sorted({low, high}), [str(code) for code in sorted({low, high})])
-        axes.set_xlabel("accumulator code", labelpad=1)
+        self._below([left, 0, right] if left < 0 < right else [left, right], (left, right), "accumulator code")
+        for code in sorted({low, high}):
+            axes.text(
+                -0.015, code, f"{code:,}", transform=axes.get_yaxis_transform(), ha="right", va="center_baseline",
+                color=colour_of("quiet"),
+            )  # fmt: skip
         merged = " \u2192 ".join([*curve.stages, "quantize"])
         which = f", channel {curve.channel} of {curve.channels}" if curve.channels > 1 else ""
         text = (
@@ -121,18 +123,21 @@ class LayerSheet:
         )
         return chart(self._figure, name, f"Staircase: {merged}{which}", text)
 
-    def _ticks(self, codes: Sequence[int], ends: tuple[float, float]) -> None:
-        """Ticks at these codes, without those whose labels would touch; the first and the last stay, and within."""
-        reach = ends[1] - ends[0]
+    def _below(self, codes: Sequence[int], ends: tuple[float, float], what: str) -> None:
+        """Codes under the axis, and under them what they are. The first and the last stay, and within; of the others
+        those that touch none.
+        """
+        axes, reach = self._axes, ends[1] - ends[0]
         kept = [codes[0]]
         for code in codes[1:-1]:
             if min(code - kept[-1], codes[-1] - code) > 0.2 * reach:
                 kept.append(code)
-        kept.append(codes[-1])
-        self._axes.set_xticks(kept, [f"{code:,}" for code in kept])
-        for code, label in zip(kept, self._axes.get_xticklabels(), strict=True):
+        transform, colour = axes.get_xaxis_transform(), colour_of("quiet")
+        for code in (*kept, codes[-1]):
             place = (code - ends[0]) / reach
-            label.set_horizontalalignment("left" if place < 0.06 else "right" if place > 0.94 else "center")
+            side = "left" if place < 0.06 else "right" if place > 0.94 else "center"
+            axes.text(code, -0.03, f"{code:,}", transform=transform, ha=side, va="top", color=colour)
+        axes.text(0.5, -0.15, what, transform=axes.transAxes, ha="center", va="top", color=colour)
 
 
 def _climb(curve: StepCurve) -> tuple[int, int]:

@@ -9,11 +9,11 @@ import numpy as np
 from pefslc.artifacts.costs import MemoryBlock, Timeline
 from pefslc.model_report.model import ModelReport
 from pefslc.report_page.cost_charts import short_number
-from pefslc.report_page.theme import Chart, chart, colour_of, new_figure
+from pefslc.report_page.theme import Chart, chart, colour_of, grounds, new_figure, steps
 
 __all__ = ["arena_chart", "memory_charts"]
 
-_WIDTH = 330  # points
+_WIDTH, _WIDE = 250, 330  # points
 
 
 def memory_charts(report: ModelReport) -> tuple[Chart, ...]:
@@ -31,7 +31,7 @@ def memory_charts(report: ModelReport) -> tuple[Chart, ...]:
 
 
 def _axes(figure: Any) -> Any:
-    axes = figure.add_axes((0.13, 0.2, 0.84, 0.72))
+    axes = figure.add_axes((0.13, 0.22, 0.84, 0.68))
     axes.spines[["top", "right"]].set_visible(False)
     return axes
 
@@ -40,34 +40,36 @@ def _bands(axes: Any, report: ModelReport, end: int) -> None:
     """Every other row of the costs on a ground, with the number of its layer where there is room."""
     begins = sorted((b, i) for i, b in enumerate(report.begins) if b is not None)
     ends = [b for b, _ in begins[1:]] + [end]
+    shaded: list[tuple[float, float]] = []
     for shade, ((begin, row), stop) in enumerate(zip(begins, ends, strict=True)):
         if shade % 2:
-            axes.axvspan(begin, stop, color=colour_of("range"), alpha=0.45, linewidth=0)
-        if stop - begin > 0.03 * end:
+            shaded.append((begin, stop))
+        if stop - begin > 0.035 * end:
             axes.text(
-                (begin + stop) / 2, 1.01, report.layer_number(row), ha="center", va="bottom", fontsize=6.5, color=colour_of("quiet"),
-                transform=axes.get_xaxis_transform(),
+                (begin + stop) / 2, 1.01, report.layer_number(row), transform=axes.get_xaxis_transform(), ha="center",
+                va="bottom", fontsize=6.5, color=colour_of("quiet"),
             )  # fmt: skip
+    grounds(axes, shaded)
 
 
 def _held(report: ModelReport, line: Timeline, name: str) -> Chart:
     size = next(m.available for m in report.costs.memories if m.name == line.memory) if report.costs else 0
-    figure = new_figure(_WIDTH, 120)
+    figure = new_figure(_WIDTH, 112)
     axes = _axes(figure)
     _bands(axes, report, line.end)
     edges = np.linspace(0, line.end, len(line.values) + 1)
-    axes.stairs(line.values, edges, fill=True, color=colour_of("accent"), alpha=0.75, linewidth=0)
+    steps(axes, line.values, edges, "accent", alpha=0.75)
     most = max(line.values)
     top = size if most > size / 6 else 1.6 * most
     if top == size:
         axes.axhline(size, color=colour_of("quiet"), linewidth=0.9, linestyle=(0, (4, 2)))
     _finish(axes, line, 1.06 * top)
     text = f"{line.memory}: at most {most:,} of {size:,} {line.unit} hold what is needed later"
-    return chart(figure, name, f"{line.memory.capitalize()} memory: {line.unit} in use, of {size:,}", text)
+    return chart(figure, name, f"{line.memory.capitalize()}: {line.unit} in use, of {size:,}", text)
 
 
 def _traffic(report: ModelReport, lines: list[Timeline]) -> Chart:
-    figure = new_figure(_WIDTH, 120)
+    figure = new_figure(_WIDTH, 112)
     axes = _axes(figure)
     end = lines[0].end
     _bands(axes, report, end)
@@ -76,7 +78,7 @@ def _traffic(report: ModelReport, lines: list[Timeline]) -> Chart:
     for line, role in zip(lines, ("kind2", "accent"), strict=False):
         rate = np.array(line.values) / each
         edges = np.linspace(0, end, len(rate) + 1)
-        axes.stairs(below + rate, edges, baseline=below, fill=True, color=colour_of(role), alpha=0.8, linewidth=0)
+        steps(axes, below + rate, edges, role, baseline=below, alpha=0.8)
         below = below + rate
     if report.bytes_per_cycle:
         axes.axhline(report.bytes_per_cycle, color=colour_of("quiet"), linewidth=0.9, linestyle=(0, (4, 2)))
@@ -101,7 +103,7 @@ def arena_chart(report: ModelReport) -> Chart:
     blocks = report.blocks
     steps = 1 + max(b.last for b in blocks)
     size = max(b.offset + b.size for b in blocks)
-    figure = new_figure(_WIDTH, 190)
+    figure = new_figure(_WIDE, 190)
     axes = figure.add_axes((0.13, 0.15, 0.84, 0.8))
     axes.spines[["top", "right"]].set_visible(False)
     for number, block in enumerate(blocks):
@@ -112,9 +114,10 @@ def arena_chart(report: ModelReport) -> Chart:
     axes.locator_params(axis="y", nbins=5)
     axes.yaxis.set_major_formatter(lambda value, _: short_number(value))
     axes.set_xlabel("steps of the program", labelpad=1)
+    axes.set_ylabel("bytes", labelpad=1)
     most = max((max(t.values) for t in report.timelines if t.memory == blocks[0].memory), default=0)
     text = f"{len(blocks)} buffers in {size:,} bytes; at most {most:,} hold something during one step"
-    return chart(figure, "arena", "Working memory: buffers by address and step, bytes", text)
+    return chart(figure, "arena", "Working memory over one run", text)
 
 
 def _block(axes: Any, block: MemoryBlock, role: str, size: int, steps: int) -> None:

@@ -18,7 +18,7 @@ _ROUND = 9.0  # the radius of an edge's corners
 _MARGIN = 14.0
 _OPTIONS = {
     "direction": "topbottom",
-    "spacing": {"layer_gap": 16.0, "node_gap": 22.0, "dummy_gap": 16.0, "edge_label_margin": 5.0, "stub": 8.0},
+    "spacing": {"layer_gap": 24.0, "node_gap": 22.0, "dummy_gap": 16.0, "edge_label_margin": 5.0, "stub": 8.0},
 }
 
 
@@ -119,12 +119,14 @@ def _edge(edge: Edge, way: dict[str, Any], left: float, top: float) -> DrawnEdge
     points = [(p["x"] - left, p["y"] - top) for p in way["points"]]
     middle = way.get("label_anchor") or {"x": points[0][0] + left, "y": (points[0][1] + points[-1][1]) / 2 + top}
     shape = "x".join(map(str, edge.shape))
+    width = _label_width(edge)
+    beside = width / 2 + 1 if len(points) == 2 else 0.0  # a short straight line would vanish under its label
     return DrawnEdge(
         path=_rounded_path(points),
         label=edge.format,
-        x=round(middle["x"] - left, 1),
+        x=round(middle["x"] - left + beside, 1),
         y=round(middle["y"] - top, 1),
-        width=round(_label_width(edge), 1),
+        width=round(width, 1),
         tip=f"{edge.format}, {shape}",
     )
 

@@ -10,9 +10,9 @@ from importlib import resources
 
 import jinja2
 
-from pefslc.artifacts.sidecar import JsonObject
 from pefslc.model_report.comparison import PAGE_DATA, Change, Comparison
 from pefslc.model_report.model import ModelReport
+from pefslc.model_report.report_file import report_content
 from pefslc.report_page.cost_charts import cost_bars, kinds_of, roofline
 from pefslc.report_page.facts import Layer, decibels, float_tiles, tiles
 from pefslc.report_page.layer_charts import LayerSheet
@@ -22,14 +22,12 @@ from pefslc.report_page.range_charts import range_charts
 from pefslc.report_page.theme import KINDS, role_colours
 from pefslc.reports.saturation import percent
 
-__all__ = ["GENERATOR", "report_page"]
-
-GENERATOR = b'<meta name="generator" content="pefslc report">'  # near the beginning of every page
+__all__ = ["report_page"]
 
 # Of 16 by 16: a tick, a wave, an exclamation mark.
 _ICONS = {
     "exact": "M6.3 12.6 1.9 8.2l1.6-1.6 2.8 2.8 6.2-6.2 1.6 1.6z",
-    "bounded": "M1.6 9.6C2.8 5.4 6.2 5 8.4 6.9c1.7 1.5 3.3 1 4.2-1.3l1.9.8c-1.5 3.9-4.8 4.6-7.4 2.3-1.4-1.2-2.8-.9-3.5 1.5z",
+    "bounded": "M1.6 9.6C2.8 5.4 6.2 5 8.4 6.9c1.7 1.5 3.3 1 4.2-1.3l1.9.8c-1.5 3.9-4.8 4.6-7.4 2.3-1.4-1.2-2.8-.9-3.5 1.5z",  # noqa: E501
     "overflow": "M7 2h2.2l-.3 7.2H7.3zM7 10.7h2.2v2.2H7z",
 }
 
@@ -55,8 +53,7 @@ class _KindShare:
 
 def report_page(report: ModelReport, against: Comparison | None = None) -> bytes:
     """The page, UTF-8. The same report gives the same bytes, with one version of matplotlib and of graphlay."""
-    content: JsonObject = {**report.to_json(), "against": None if against is None else against.to_json()}
-    costs = report.costs
+    content = json.dumps(report_content(report, against), allow_nan=False, separators=(",", ":"))
     with role_colours():
         sheet = LayerSheet()
         layers = [Layer.of(report, n, sheet.charts(layer, n)) for n, layer in enumerate(report.layers, 1)]
@@ -68,7 +65,7 @@ def report_page(report: ModelReport, against: Comparison | None = None) -> bytes
             tiles=tiles(report, against),
             against=against,
             graph=draw_network(report),
-            costs=None if costs is None else cost_bars(costs),
+            costs=cost_bars(report),
             kinds=_kinds(report),
             roofline=roofline(report),
             memories=memory_charts(report),
@@ -78,7 +75,7 @@ def report_page(report: ModelReport, against: Comparison | None = None) -> bytes
             css=_file("report.css"),
             js=_file("report.js"),
             data_tag=PAGE_DATA,
-            data=json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+            data=content.replace("<", "\\u003c"),
         )
     return text.encode()
 

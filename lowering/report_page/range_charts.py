@@ -14,7 +14,7 @@ from typing import Any
 from pefslc.model_report.distributions import Distribution
 from pefslc.model_report.model import ModelReport
 from pefslc.report_page.cost_charts import short
-from pefslc.report_page.theme import Chart, chart, colour_of, new_figure
+from pefslc.report_page.theme import Chart, chart, colour_of, name_rows, new_figure
 
 __all__ = ["draw_ranges", "range_charts", "tensors_of"]
 
@@ -44,8 +44,8 @@ def range_charts(report: ModelReport) -> tuple[Chart, ...]:
         saturate = f"{clipped} of {len(tensors)} saturate" if clipped else "none saturates"
         idle = sum(1 for _, d in tensors if d.idle_bits >= 1)
         text = f"Magnitudes of {role} beside the range of their format: {saturate}, {idle} leave a bit or more unused"
-        title = "Weights" if role == "weights" else "Values before they are rounded"
-        found.append(chart(figure, role, f"{title}: magnitudes and what the format holds", text))
+        title = "Weights" if role == "weights" else "Values before rounding"
+        found.append(chart(figure, role, title, text))
     return tuple(found)
 
 
@@ -73,9 +73,7 @@ def draw_ranges(axes: Any, tensors: Sequence[tuple[str, Distribution]], role: st
         axes.hlines([b.place for b in over], ends, [b.largest for b in over], color=colour_of("warn"), linewidth=2.2)
     highs += [box.largest for box in boxes]
     lows += [min(box.shown, box.first) for box in boxes]
-    axes.set_yticks(places, [short(name) for name, _ in tensors])
-    axes.tick_params(axis="y", length=0, labelcolor=colour_of("text"))
-    axes.set_ylim(len(tensors) - 0.4, -0.6)
+    name_rows(axes, [short(name) for name, _ in tensors])
     first, last = int(min(lows)) - 1, int(max(highs)) + 1
     axes.set_xlim(first, last)
     step = max(1, -(-(last - first) // 6))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -18,7 +18,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["KINDS", "LIGHT", "ROLES", "Chart", "chart", "colour_of", "role_colours"]
+__all__ = [
+    "KINDS",
+    "LIGHT",
+    "ROLES",
+    "Chart",
+    "chart",
+    "colour_of",
+    "name_rows",
+    "new_figure",
+    "role_colours",
+    "with_colours",
+]
 
 # Of the roles in figures; the style sheet has a variable --NAME for each, in light and in dark.
 ROLES = ("text", "quiet", "line", "surface", "range", "weights", "values", "accent", "warn", "band")
@@ -123,6 +134,38 @@ def new_figure(width: float, height: float) -> Any:
     figure = Figure(figsize=(width / 72, height / 72), dpi=72)
     FigureCanvasSVG(figure)
     return figure
+
+
+def name_rows(axes: Any, names: Sequence[str]) -> None:
+    """The names of rows 0, 1, ... from the top, at the left. matplotlib's own ticks take several times as long."""
+    axes.yaxis.set_visible(False)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    for place, name in enumerate(names):
+        axes.text(
+            -0.015, place, name, ha="right", va="center_baseline", transform=axes.get_yaxis_transform(),
+            color=colour_of("text"),
+        )  # fmt: skip
+
+
+def grounds(axes: Any, spans: Sequence[tuple[float, float]]) -> None:
+    """The ground of what lies between each two places, over the whole height.
+
+    Like `steps`, it leaves the limits of the axes alone: to follow them takes matplotlib longer than to draw.
+    """
+    from matplotlib.collections import PolyCollection
+
+    boxes = [[(a, 0), (b, 0), (b, 1), (a, 1)] for a, b in spans]
+    transform = axes.get_xaxis_transform()
+    axes.add_artist(PolyCollection(boxes, facecolors=colour_of("range"), alpha=0.5, linewidths=0, transform=transform))
+
+
+def steps(axes: Any, values: Any, edges: Any, role: str, *, baseline: Any = 0, alpha: float = 1.0) -> None:
+    """Values that are constant between each two edges, the space under them filled."""
+    from matplotlib.patches import StepPatch
+
+    axes.add_artist(
+        StepPatch(values, edges, baseline=baseline, fill=True, color=colour_of(role), alpha=alpha, linewidth=0)
+    )
 
 
 def _svg_text(figure: Figure, name: str) -> tuple[str, float]:
