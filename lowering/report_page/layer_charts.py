@@ -17,6 +17,7 @@ __all__ = ["LayerSheet"]
 _WIDTH, _HEIGHT = 225, 120  # points
 _AXES = (0.12, 0.2, 0.85, 0.72)
 _TOWERS = 3  # times the second highest bar: such a bar is cut, and says how high it is
+_MOST_DIFFERING = 400  # codes that are marked
 _MARGIN = 0.25  # of the steps' extent, to both sides
 
 
@@ -102,13 +103,12 @@ class LayerSheet:
         y = np.concatenate([[curve.start], codes, codes[-1:] if len(codes) else [curve.start]])
         axes.step(x, y, where="post", color=colour_of("accent"), linewidth=1.1)
         differing = sorted({d.first for deviations in layer.row.deviations for d in deviations.found})
-        shown = [d for d in differing if left <= d <= right][:400]
-        if shown:
-            reached = [_code_at(curve, first) for first in shown]
-            axes.plot(shown, reached, linestyle="", marker="o", markersize=2.4, color=colour_of("warn"))
-        axes.set_xlim(left, right)
+        shown = [d for d in differing if left <= d <= right][:_MOST_DIFFERING]
         low, high = int(y.min()), int(y.max())
-        axes.set_ylim(low - 0.05 * (high - low + 1), high + 0.08 * (high - low + 1))
+        axes.set_xlim(left, right)
+        axes.set_ylim(low - 0.06 * (high - low + 1), high + 0.08 * (high - low + 1))
+        if shown:  # below the steps: of any channel, and the steps are of one
+            axes.vlines(shown, 0, 0.1, transform=axes.get_xaxis_transform(), color=colour_of("warn"), linewidth=0.7)
         self._below([left, 0, right] if left < 0 < right else [left, right], (left, right), "accumulator code")
         for code in sorted({low, high}):
             axes.text(
@@ -116,12 +116,13 @@ class LayerSheet:
                 color=colour_of("quiet"),
             )  # fmt: skip
         merged = " \u2192 ".join([*curve.stages, "quantize"])
+        marked = "; red: sums of which a code differs" if shown else ""
         which = f", channel {curve.channel} of {curve.channels}" if curve.channels > 1 else ""
         text = (
             f"Staircase {merged}{which}: accumulator codes {curve.low:,} to {curve.high:,} become codes {low} to "
             f"{high} in {len(at) + curve.left_out} steps, drawn from {left:,} to {right:,}"
         )
-        return chart(self._figure, name, f"Staircase: {merged}{which}", text)
+        return chart(self._figure, name, f"Staircase: {merged}{which}{marked}", text)
 
     def _below(self, codes: Sequence[int], ends: tuple[float, float], what: str) -> None:
         """Codes under the axis, and under them what they are. The first and the last stay, and within; of the others
@@ -149,8 +150,3 @@ def _climb(curve: StepCurve) -> tuple[int, int]:
     margin = max(2, round(_MARGIN * (last - first)))
     left, right = max(curve.low, first - margin), min(curve.high, last + margin)
     return left, max(right, left + 1)
-
-
-def _code_at(curve: StepCurve, code: int) -> int:
-    before = int(np.searchsorted(np.array(curve.at), code, side="right"))
-    return curve.codes[before - 1] if before else curve.start

@@ -13,7 +13,7 @@ __all__ = ["DrawnEdge", "DrawnNode", "NetworkPicture", "draw_network"]
 
 _WIDTH, _HEIGHT, _SMALL = 252, 62, 34  # of a node, pixels: a layer's, and the height of others
 _LABEL_HEIGHT, _CHARACTER = 15, 6.6
-_TITLE, _DETAIL = 29, 38  # characters
+_TITLE, _DETAIL = 29, 36  # characters
 _ROUND = 9.0  # the radius of an edge's corners
 _MARGIN = 14.0
 _OPTIONS = {

@@ -12,8 +12,8 @@ from pefslc.report_page.theme import KINDS, LIGHT, chart, colour_of, new_figure,
 
 __all__ = ["report_picture"]
 
-_WIDTH, _LEFT, _RIGHT = 700, 330, 350  # points: of all, of the costs, of what stands to their right
-_TOP, _BETWEEN, _BOTTOM = 62, 34, 30
+_WIDTH, _LEFT = 700, 340  # points: of all, of the costs
+_TOP, _BETWEEN, _BOTTOM, _LEGEND, _ROOFLINE = 62, 42, 30, 10, 130
 _ROW = 12.5
 _NAMESPACE = '<svg xmlns="http://www.w3.org/2000/svg" font-family="system-ui, sans-serif" '
 
@@ -25,22 +25,23 @@ def report_picture(report: ModelReport) -> bytes:
     for role, found in tensors_of(report).items():
         if found:
             panels.append((named[role], _ROW * len(found) + 14, partial(draw_ranges, tensors=found, role=role)))
-    if report.roofline:
-        panels.append(("roofline of the array", 130, partial(draw_roofline, report=report)))
-    costs = 0 if report.costs is None else _ROW * 1.1 * len(report.costs.layers)
-    height = _TOP + max(costs, sum(h + _BETWEEN for _, h, _ in panels) - _BETWEEN, 60) + _BOTTOM
+    bars = 0.0 if report.costs is None else _ROW * 1.1 * len(report.costs.layers) + 10
+    left = bars + (_BETWEEN + _LEGEND + _ROOFLINE if report.roofline else 0)
+    height = _TOP + max(left, sum(h + _BETWEEN for _, h, _ in panels) - _BETWEEN, 60) + _BOTTOM
     with role_colours():
         figure = new_figure(_WIDTH, height)
         _heading(figure, report, height)
         if report.costs is not None:
             what = "multiply-accumulates" if report.cycles is None else "modelled cycles"
-            axes = _axes(figure, (100, _TOP, _LEFT - 110, height - _TOP - _BOTTOM), height, f"{what} by layer")
+            axes = _axes(figure, (102, _TOP, _LEFT - 112, bars), height, f"{what} by layer")
             draw_cost_bars(axes, report)
-            _legend(figure, report, height)
+            _legend(figure, report, _TOP + bars + 24, height)
+        if report.roofline:
+            box = (44, height - _BOTTOM - _ROOFLINE, _LEFT - 54, _ROOFLINE)
+            draw_roofline(_axes(figure, box, height, "roofline of the array"), report)
         top = float(_TOP)
         for title, tall, draw in panels:
-            left = _LEFT + (95 if "formats" in title else 40)
-            draw(_axes(figure, (left, top, _WIDTH - left - 10, tall), height, title))
+            draw(_axes(figure, (_LEFT + 106, top, _WIDTH - _LEFT - 118, tall), height, title))
             top += tall + _BETWEEN
         svg = chart(figure, "report", "", _words(report)).svg
     svg = with_colours(svg, LIGHT).replace("<svg ", _NAMESPACE, 1)
@@ -73,12 +74,12 @@ def _heading(figure: Any, report: ModelReport, height: float) -> None:
     figure.text(14 / _WIDTH, 1 - 35 / height, proved, fontsize=9.5, color=colour)
 
 
-def _legend(figure: Any, report: ModelReport, height: float) -> None:
-    """The kinds of cycles, under the bars."""
+def _legend(figure: Any, report: ModelReport, top: float, height: float) -> None:
+    """The kinds of cycles, at so many points from the top."""
     if report.costs is None or not report.costs.total.total_cycles:
         return
     x = 14.0
     for kind, role in zip(kinds_of(report.costs), KINDS, strict=False):
-        figure.text(x / _WIDTH, 5 / height, "\u25a0", fontsize=9, color=colour_of(role))
-        figure.text((x + 9) / _WIDTH, 5.5 / height, kind, fontsize=7.5, color=colour_of("quiet"))
+        figure.text(x / _WIDTH, 1 - top / height, "\u25a0", fontsize=9, color=colour_of(role))
+        figure.text((x + 9) / _WIDTH, 1 - (top - 0.5) / height, kind, fontsize=7.5, color=colour_of("quiet"))
         x += 16 + 4.9 * len(kind)
