@@ -98,7 +98,7 @@ def _costs(report: ModelReport) -> Iterator[str]:
     total = costs.total
     header = ["row", "MACs", "useful"]
     header += ["cycles", *total.cycles, "of peak"] if total.cycles else []
-    header += [*(f"{key} B" for key in total.bytes), *(m.name for m in costs.memories)]
+    header += [*(f"{key} B" for key in total.bytes), *(f"{m.name} of {m.available:,}" for m in costs.memories)]
     header += ["instr."] if total.instructions is not None else []
     rows = []
     for cost in (*costs.layers, total):
@@ -154,7 +154,7 @@ def _distribution(name: str, d: Distribution) -> tuple[str, ...]:
     return (
         name, d.format, f"{d.held[0]:.4g}..{d.held[1]:.4g}", f"{d.step:.4g}", f"{d.count:,}", f"{d.zeros:,}",
         f"{d.low:.4g}..{d.high:.4g}", f"{d.mean:.4g}", f"{d.deviation:.4g}", magnitudes,
-        percent(d.share(d.clipped)), percent(d.share(d.vanished)), f"{d.idle_bits:g}",
+        f"{d.clipped:,}", f"{d.vanished:,}", f"{d.idle_bits:g}",
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -110,12 +110,17 @@ def _delta(change: Change) -> str:
 
 @cache
 def _template() -> jinja2.Template:
-    filters: Mapping[str, object] = {"number": _number, "delta": _delta, "percent": percent, "decibels": decibels}
+    filters: Mapping[str, Callable[..., str]] = {
+        "number": _number,
+        "delta": _delta,
+        "percent": percent,
+        "decibels": decibels,
+    }
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters.update(filters)  # type: ignore[arg-type]  # jinja2's type is that of its own filters
+    environment.filters.update(filters)
     return environment.from_string(_file("report.html.j2"))
 
 

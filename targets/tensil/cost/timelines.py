@@ -51,7 +51,7 @@ def _sums(cycles: CycleReport, edges: NDArray[np.float64], column: Column) -> Co
     """Whole bytes that add up to those of all instructions."""
     before = np.concatenate([[0], np.cumsum(column)])
     times = np.append(cycles.issued, cycles.total)
-    return np.diff(np.rint(np.interp(edges, times, before)).astype(np.int64))
+    return np.asarray(np.diff(np.rint(np.interp(edges, times, before))), dtype=np.int64)
 
 
 def _largest(issued: NDArray[np.float64], edges: NDArray[np.float64], column: Column) -> Column:
@@ -59,4 +59,4 @@ def _largest(issued: NDArray[np.float64], edges: NDArray[np.float64], column: Co
     first = np.maximum(np.searchsorted(issued, edges[:-1], "right") - 1, 0)
     end = np.maximum(np.searchsorted(issued, edges[1:], "left"), first + 1)
     ranges = np.stack([first, end], axis=1).reshape(-1)
-    return np.maximum.reduceat(np.append(column, 0), ranges)[::2]
+    return np.asarray(np.maximum.reduceat(np.append(column, 0), ranges)[::2], dtype=np.int64)
