@@ -39,8 +39,8 @@ _STANDS_FOR = {role: f"#0{i:x}a{i:x}0{i:x}" for i, role in enumerate(ROLES)} | {
 }
 # The same as page/report.css has it, for a picture that stands alone.
 LIGHT: Mapping[str, str] = {
-    "text": "#16202c", "quiet": "#4a5867", "line": "#c3ccd6", "surface": "#ffffff", "range": "#dbe3ec",
-    "weights": "#0b5cad", "values": "#b35900", "accent": "#0b5cad", "warn": "#a61b1b", "band": "#f3f5f8",
+    "text": "#16202c", "quiet": "#4a5867", "line": "#c3ccd6", "surface": "#ffffff", "range": "#d5dee8",
+    "weights": "#0b5cad", "values": "#b35900", "accent": "#0b5cad", "warn": "#b3261e", "band": "#f3f5f8",
     "kind0": "#0b5cad", "kind1": "#7fb2e5", "kind2": "#e08a1e", "kind3": "#b05fa0", "kind4": "#2a8f6d",
     "kind5": "#8cc9a9", "kind6": "#7a8794", "kind7": "#c9b53c",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a run does to the memories, over modelled cycles: vectors held in the array's own, bytes moved to and from DRAM."""
+"""What a run does to the memories, over modelled cycles: vectors held on the chip, bytes moved to and from DRAM."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PARTS = 240  # of a run: a few pixels of a picture each
 def timelines(
     cycles: CycleReport, held: Mapping[Memory, Column], moved: Mapping[Memory, Column]
 ) -> tuple[Timeline, ...]:
-    """A line for each memory, each of a fixed number of equal parts of the run; none for a program without instructions.
+    """A line for each memory, each of as many equal parts of the run; none for a program without instructions.
 
     An instruction lasts until the next one is issued: the decoder waits for what moves to or from DRAM.
 
