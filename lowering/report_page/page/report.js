@@ -68,7 +68,7 @@ frame.addEventListener("wheel", (event) => {
   const box = frame.getBoundingClientRect();
   resize(zoom * Math.exp(-event.deltaY / 300), [event.clientX - box.left, event.clientY - box.top]);
 }, { passive: false });
-resize(Math.min(1, Math.max(0.7, (frame.clientWidth - 4) / natural.width)));
+resize(Math.min(1, Math.max(0.55, (frame.clientWidth - 4) / natural.width)));
 frame.scrollTo((drawing.clientWidth - frame.clientWidth) / 2, 0);
 
 const link = document.getElementById("download");
