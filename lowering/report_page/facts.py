@@ -74,7 +74,7 @@ class Layer:
             available=row.available_bits,
             filled=filled,
             over=row.may_overflow,
-            headroom=_headroom(detail),
+            headroom=_headroom(report, detail),
             exact=row.exact,
             macs=row.macs,
             cycles=row.cycles,
@@ -113,7 +113,8 @@ def _tiles(report: ModelReport, changes: dict[str, Change]) -> Iterator[Tile]:
         yield Tile("modelled cycles", f"{report.cycles:,}", "", more, delta("modelled cycles"))
     if report.costs is not None:
         yield from _memory_tiles(report, delta)
-    bits = f"of {report.accumulator_bits} bits there"
+    saturate = "; sums saturate" if report.native_format and report.overflowing_layers else ""
+    bits = f"of {report.accumulator_bits} bits there{saturate}"
     yield Tile("widest sum", str(report.widest_accumulator), "bits", bits, delta("widest accumulator"))
     unit, number = ("MMAC", report.macs / 1e6) if report.macs >= 10_000 else ("MAC", report.macs)
     layers = f"in {len(report.layers)} layers"
@@ -173,12 +174,13 @@ def decibels(value: float) -> str:
     return f"{value:.1f}" if isfinite(value) else "\u221e" if value > 0 else "\u2212\u221e"
 
 
-def _headroom(detail: LayerDetail) -> str:
+def _headroom(report: ModelReport, detail: LayerDetail) -> str:
     left = detail.headroom_bits
     if left is None:
         return ""
     if left < 0:
-        return f"{-left} bit{'' if left == -1 else 's'} too few: sums may overflow"
+        ends = "saturate" if report.native_format else "overflow"
+        return f"{-left} bit{'' if left == -1 else 's'} too few: sums may {ends}"
     return f"{left} bit{'' if left == 1 else 's'} of headroom, proved"
 
 
@@ -191,7 +193,7 @@ def _facts(report: ModelReport, detail: LayerDetail) -> Iterator[tuple[str, str]
     if detail.merged:
         yield "merged in", ", ".join(f"{m.operator} {m.node}" for m in detail.merged)
     if detail.headroom_bits is not None:
-        yield "accumulator", f"{row.accumulator_bits} of {row.available_bits} bits: {_headroom(detail)}"
+        yield "accumulator", f"{row.accumulator_bits} of {row.available_bits} bits: {_headroom(report, detail)}"
     if detail.sums is not None:
         yield "sums, proved", f"{detail.sums.low:,} to {detail.sums.high:,}"
         if detail.sums.seen_low is not None:
