@@ -40,7 +40,9 @@ def collect_report(program: Program, inputs: ArraysLike | None = None) -> ModelR
     given = _Given.of(program, inputs)
     rows = layer_operations(lowered.integer, emission.ops)
     formats = format_texts(lowered.integer, lowered.quantized)
-    given_inputs = [given.seen.values.get(i.value.name) for i in lowered.integer.inputs]
+    quantized = {op.input.name: op.result.name for op in lowered.reference.of_type(Quantize)}
+    codes_of = {i.name: quantized.get(i.value.name, "") for i in lowered.reference.inputs}
+    given_inputs = [given.seen.values.get(codes_of.get(i.name, "")) for i in lowered.integer.inputs]
     return ModelReport(
         version=__version__,
         model=program.name,

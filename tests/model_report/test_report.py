@@ -139,7 +139,11 @@ def test_values_are_those_before_each_quantizer(resnet: ModelReport) -> None:
     }
     found = {(d.low, d.high, d.count) for d in (layer.values for layer in resnet.layers) if d is not None}
     assert len(found) == 15
-    assert found <= expected
+    assert found < expected
+    (given,) = resnet.inputs
+    assert given.values is not None
+    assert found | {(given.values.low, given.values.high, given.values.count)} == expected
+    assert given.values.count == x.size
 
 
 def test_a_float_model_has_its_distance_and_the_noise_of_its_layers(float_c: ModelReport) -> None:
