@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,6 +22,21 @@ _MOST_DIFFERING = 400  # codes that are marked
 _MARGIN = 0.25  # of the steps' extent, to both sides
 
 
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """All that is drawn of a step curve: equal ones are one drawing."""
+
+    left: int
+    right: int
+    start: int
+    at: tuple[int, ...]
+    codes: tuple[int, ...]
+    least: tuple[int, ...]
+    most: tuple[int, ...]
+    seen: tuple[int, int] | None
+    marked: tuple[int, ...]
+
+
 class LayerSheet:
     """Axes on which the charts of all layers are drawn, one after the other: new ones would take twice the time.
 
@@ -33,6 +49,7 @@ class LayerSheet:
         self._axes.spines[["top", "right", "left"]].set_visible(False)
         self._axes.xaxis.set_visible(False)  # labels are texts: matplotlib's ticks take several times as long
         self._axes.yaxis.set_visible(False)
+        self._known: dict[_Steps, Chart] = {}
 
     def charts(self, layer: LayerDetail, number: int) -> tuple[Chart, ...]:
         """Of what is known of the layer."""
@@ -89,40 +106,52 @@ class LayerSheet:
 
     def _steps(self, layer: LayerDetail, curve: StepCurve, name: str) -> Chart:
         """The staircase of one channel where it climbs, and how far those of the others lie to its sides."""
+        left, right = _climb(curve)
+        seen = None
+        if layer.sums is not None and layer.sums.seen_low is not None and layer.sums.seen_high is not None:
+            seen = max(layer.sums.seen_low, left), min(layer.sums.seen_high, right)
+        differing = sorted({d.first for deviations in layer.row.deviations for d in deviations.found})
+        marked = tuple([d for d in differing if left <= d <= right][:_MOST_DIFFERING])
+        merged = " \u2192 ".join([*curve.stages, "quantize"])
+        which = f", channel {curve.channel} of {curve.channels}" if curve.channels > 1 else ""
+        ends = (curve.start, *curve.codes)
+        text = (
+            f"Staircase {merged}{which}: accumulator codes {curve.low:,} to {curve.high:,} become codes {min(ends)} to "
+            f"{max(ends)} in {len(curve.at) + curve.left_out} steps, drawn from {left:,} to {right:,}"
+        )
+        title = f"Staircase: {merged}{which}{'; red: sums of which a code differs' if marked else ''}"
+        drawn = _Steps(left, right, curve.start, curve.at, curve.codes, curve.least, curve.most, seen, marked)
+        known = self._known.get(drawn)  # many layers of a network have the same
+        if known is not None:
+            return known.again(name, title, text)
+        self._draw_steps(drawn)
+        self._known[drawn] = found = chart(self._figure, name, title, text)
+        return found
+
+    def _draw_steps(self, s: _Steps) -> None:
         self._clear()
         axes = self._axes
-        at, codes = np.array(curve.at, dtype=np.int64), np.array(curve.codes, dtype=np.int64)
-        left, right = _climb(curve)
-        if layer.sums is not None and layer.sums.seen_low is not None and layer.sums.seen_high is not None:
-            grounds(axes, [(layer.sums.seen_low, layer.sums.seen_high)])
-        if curve.least:
-            axes.fill_betweenx(
-                codes, curve.least, curve.most, step="pre", color=colour_of("accent"), alpha=0.25, linewidth=0
-            )
-        x = np.concatenate([[curve.low], at, [curve.high]])
-        y = np.concatenate([[curve.start], codes, codes[-1:] if len(codes) else [curve.start]])
+        codes = np.array(s.codes, dtype=np.int64)
+        if s.seen is not None and s.seen[0] <= s.seen[1]:
+            grounds(axes, [s.seen])
+        if s.least:
+            axes.fill_betweenx(codes, s.least, s.most, step="pre", color=colour_of("accent"), alpha=0.25, linewidth=0)
+        x = np.array([s.left, *(min(max(at, s.left), s.right) for at in s.at), s.right])
+        y = np.array([s.start, *s.codes, s.codes[-1] if s.codes else s.start])
         axes.step(x, y, where="post", color=colour_of("accent"), linewidth=1.1)
-        differing = sorted({d.first for deviations in layer.row.deviations for d in deviations.found})
-        shown = [d for d in differing if left <= d <= right][:_MOST_DIFFERING]
         low, high = int(y.min()), int(y.max())
-        axes.set_xlim(left, right)
+        axes.set_xlim(s.left, s.right)
         axes.set_ylim(low - 0.06 * (high - low + 1), high + 0.08 * (high - low + 1))
-        if shown:  # below the steps: of any channel, and the steps are of one
-            axes.vlines(shown, 0, 0.1, transform=axes.get_xaxis_transform(), color=colour_of("warn"), linewidth=0.7)
-        self._below([left, 0, right] if left < 0 < right else [left, right], (left, right), "accumulator code")
+        if s.marked:  # below the steps: of any channel, and the steps are of one
+            axes.vlines(s.marked, 0, 0.1, transform=axes.get_xaxis_transform(), color=colour_of("warn"), linewidth=0.7)
+        self._below(
+            [s.left, 0, s.right] if s.left < 0 < s.right else [s.left, s.right], (s.left, s.right), "accumulator code"
+        )
         for code in sorted({low, high}):
             axes.text(
                 -0.015, code, f"{code:,}", transform=axes.get_yaxis_transform(), ha="right", va="center_baseline",
                 color=colour_of("quiet"),
             )  # fmt: skip
-        merged = " \u2192 ".join([*curve.stages, "quantize"])
-        marked = "; red: sums of which a code differs" if shown else ""
-        which = f", channel {curve.channel} of {curve.channels}" if curve.channels > 1 else ""
-        text = (
-            f"Staircase {merged}{which}: accumulator codes {curve.low:,} to {curve.high:,} become codes {low} to "
-            f"{high} in {len(at) + curve.left_out} steps, drawn from {left:,} to {right:,}"
-        )
-        return chart(self._figure, name, f"Staircase: {merged}{which}{marked}", text)
 
     def _below(self, codes: Sequence[int], ends: tuple[float, float], what: str) -> None:
         """Codes under the axis, and under them what they are. The first and the last stay, and within; of the others

@@ -70,15 +70,20 @@ _UNITS = re.compile(r'width="[\d.]+pt" height="[\d.]+pt" viewBox="0 0 ([\d.]+) (
 class Chart:
     """An SVG that is a part of a page.
 
+    name   unique in its page: ids in the SVG begin with it
     title  what it shows: its caption
     text   what is to be seen in it, for who does not see it
-    width  in points: its natural size is 4/3 of that in pixels
     """
 
+    name: str
     title: str
     text: str
     svg: str
-    width: float
+
+    def again(self, name: str, title: str, text: str) -> Chart:
+        """The same drawing with another name and other words."""
+        svg = self.svg.replace(f'"{self.name}-', f'"{name}-').replace(f"#{self.name}-", f"#{name}-")
+        return Chart(name, title, text, svg.replace(_label(self.text), _label(text), 1))
 
 
 def colour_of(role: str) -> str:
@@ -110,13 +115,16 @@ def role_colours() -> Iterator[None]:
 def chart(figure: Figure, name: str, title: str, text: str) -> Chart:
     """The figure as a part of a page; within `role_colours`.
 
-    name  unique in its page, letters and digits: ids in the SVG begin with it
+    name  letters and digits
     """
-    svg, width = _svg_text(figure, name)
+    svg = _svg_text(figure, name)
     for role, stand_in in _STANDS_FOR.items():
         svg = svg.replace(stand_in, f"var(--{role})")
-    label = f'role="img" aria-label="{escape(text)}"'
-    return Chart(title, text, svg.replace("<svg ", f"<svg {label} ", 1), width)
+    return Chart(name, title, text, svg.replace("<svg ", f"<svg {_label(text)} ", 1))
+
+
+def _label(text: str) -> str:
+    return f'role="img" aria-label="{escape(text)}"'
 
 
 def with_colours(svg: str, colours: Mapping[str, str]) -> str:
@@ -168,7 +176,7 @@ def steps(axes: Any, values: Any, edges: Any, role: str, *, baseline: Any = 0, a
     )
 
 
-def _svg_text(figure: Figure, name: str) -> tuple[str, float]:
+def _svg_text(figure: Figure, name: str) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = buffer.getvalue()
@@ -185,4 +193,4 @@ def _svg_text(figure: Figure, name: str) -> tuple[str, float]:
     svg = svg.replace(size[0], f'viewBox="0 0 {size[1]} {size[2]}"', 1)
     svg = re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><")
     svg = re.sub(r' (?:xmlns(?::xlink)?="[^"]*"|version="1.1")', "", svg).replace("xlink:href", "href")
-    return svg.strip(), float(size[1])
+    return svg.strip()
