@@ -12,7 +12,7 @@ from pefslc.artifacts.costs import CostReport, LayerCost
 from pefslc.model_report.model import ModelReport
 from pefslc.report_page.theme import KINDS, Chart, chart, colour_of, name_rows, new_figure
 
-__all__ = ["cost_bars", "draw_cost_bars", "draw_roofline", "kinds_of", "roofline"]
+__all__ = ["cost_bars", "costing_rows", "draw_cost_bars", "draw_roofline", "kinds_of", "roofline"]
 
 _WIDTH = 330  # points
 _LABEL = 22  # characters
@@ -44,11 +44,11 @@ def _row_name(report: ModelReport, row: LayerCost) -> str:
 
 
 def cost_bars(report: ModelReport) -> Chart | None:
-    """A bar for each row, its cycles by kind; of a target that models none, its multiply-accumulates."""
+    """A bar for each row, its cycles by kind; of a target that models none, its multiply-accumulates. None without."""
     costs = report.costs
-    if costs is None:
+    rows = () if costs is None else costing_rows(costs)
+    if costs is None or not rows:
         return None
-    rows = _rows(costs)
     figure = new_figure(_WIDTH, 34 + 13.5 * len(rows))
     height = figure.get_figheight() * 72
     axes = figure.add_axes((0.34, 18 / height, 0.62, 1 - 22 / height))
@@ -72,7 +72,7 @@ def draw_cost_bars(axes: Any, report: ModelReport) -> None:
     """The bars on axes."""
     costs = report.costs
     assert costs is not None
-    rows = _rows(costs)
+    rows = costing_rows(costs)
     places = np.arange(len(rows))
     if costs.total.total_cycles is None:
         axes.barh(places, [row.macs for row in rows], height=0.72, color=colour_of("accent"), linewidth=0)
@@ -95,7 +95,7 @@ def draw_cost_bars(axes: Any, report: ModelReport) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: short_number(value))
 
 
-def _rows(costs: CostReport) -> Sequence[LayerCost]:
+def costing_rows(costs: CostReport) -> Sequence[LayerCost]:
     """Those that cost anything."""
     modelled = costs.total.total_cycles is not None
     return [row for row in costs.layers if (row.total_cycles if modelled else row.macs)]

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from pefslc.model_report.model import ModelReport
-from pefslc.report_page.cost_charts import draw_cost_bars, draw_roofline, kinds_of
+from pefslc.report_page.cost_charts import costing_rows, draw_cost_bars, draw_roofline, kinds_of
 from pefslc.report_page.range_charts import draw_ranges, tensors_of
 from pefslc.report_page.theme import KINDS, LIGHT, chart, colour_of, new_figure, role_colours, with_colours
 
@@ -25,13 +25,14 @@ def report_picture(report: ModelReport) -> bytes:
     for role, found in tensors_of(report).items():
         if found:
             panels.append((named[role], _ROW * len(found) + 14, partial(draw_ranges, tensors=found, role=role)))
-    bars = 0.0 if report.costs is None else _ROW * 1.1 * len(report.costs.layers) + 10
+    rows = () if report.costs is None else costing_rows(report.costs)
+    bars = _ROW * 1.1 * len(rows) + 10 if rows else 0.0
     left = bars + (_BETWEEN + _LEGEND + _ROOFLINE if report.roofline else 0)
     height = _TOP + max(left, sum(h + _BETWEEN for _, h, _ in panels) - _BETWEEN, 60) + _BOTTOM
     with role_colours():
         figure = new_figure(_WIDTH, height)
         _heading(figure, report, height)
-        if report.costs is not None:
+        if rows:
             what = "multiply-accumulates" if report.cycles is None else "modelled cycles"
             axes = _axes(figure, (102, _TOP, _LEFT - 112, bars), height, f"{what} by layer")
             draw_cost_bars(axes, report)

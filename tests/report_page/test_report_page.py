@@ -8,9 +8,12 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import pefslc
+from builders import ModelBuilder
 from pefslc.model_report.collect import collect_report
 from pefslc.model_report.comparison import read_report
 from pefslc.model_report.model import LayerDetail, ModelReport
@@ -122,6 +125,18 @@ def test_a_page_without_costs_inputs_and_sums_is_one(report: ModelReport) -> Non
     )  # fmt: skip
     read(report_page(bare))
     read(report_picture(bare))
+
+
+@pytest.mark.parametrize("target", ["c", "tensil"])
+@pytest.mark.parametrize("data", [np.zeros((1, 2, 4, 4)), np.full((3, 2, 4, 4), 100.0)], ids=["zeros", "all clip"])
+def test_a_network_without_weights_has_a_page(target: str, data: NDArray[np.float64], tmp_path: Path) -> None:
+    m = ModelBuilder()
+    x = m.quant(m.input((1, 2, 4, 4), "x"))
+    m.output(m.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2]))
+    found = collect_report(pefslc.compile(m.save(tmp_path), target=target), {"x": data})
+    assert found.macs == 0
+    read(report_page(found))
+    read(report_picture(found))
 
 
 def test_the_picture_stands_alone(report: ModelReport) -> None:
