@@ -116,6 +116,14 @@ def read_report(path: Path) -> dict[str, Json]:
             f"{quote(path)} is a report of format {fields['report_format']}, and this version reads {REPORT_FORMAT}",
             hint="write it again with this version",
         )
+    try:
+        compare(fields, fields)  # reads all that a comparison reads
+    except (LookupError, TypeError, AttributeError):
+        raise CompileError(
+            Code.NOT_A_REPORT,
+            f"{quote(path)} is a report that lacks what every report has",
+            hint="it was changed: write it again with `pefslc report`",
+        ) from None
     return fields
 
 

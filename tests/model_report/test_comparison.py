@@ -96,3 +96,28 @@ def test_a_report_of_another_format_is_refused(before: dict[str, Any], tmp_path:
     (tmp_path / "r.json").write_text(json.dumps({**before, "report_format": 99}))
     with pytest.raises(CompileError, match="report of format 99, and this version reads 1"):
         read_report(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize("value", [None, 3, [], {}, "x", [1], {"layers": [None]}])
+def test_a_damaged_report_is_refused_or_compared_and_nothing_else(
+    before: dict[str, Any], value: object, tmp_path: Path
+) -> None:
+    path = tmp_path / "r.json"
+    refusals = []
+    for key in before:
+        if key == "report_format":
+            continue
+        path.write_text(json.dumps({**before, key: value}))
+        try:
+            compare(before, read_report(path))
+        except CompileError as e:
+            refusals.append(str(e))
+    assert len(refusals) >= 2
+    assert all("lacks what every report has" in refusal for refusal in refusals)
+
+
+def test_a_report_that_lacks_a_key_of_a_layer_is_refused(before: dict[str, Any], tmp_path: Path) -> None:
+    del before["layers"][2]["exact"]
+    (tmp_path / "r.json").write_text(json.dumps(before))
+    with pytest.raises(CompileError, match="lacks what every report has"):
+        read_report(tmp_path / "r.json")
