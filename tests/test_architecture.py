@@ -34,12 +34,10 @@ FLOORS = (
     ("fewshot.data",),  # pictures in classes
     ("verification",),  # whether the files compute what the model does
     ("driver",),  # from a file to a Program
-    (
-        "fewshot.networks",
-        "fewshot.system",
-    ),  # backbones: trained, quantized; a Program and a head: pictures in, names out
-    # what a bit costs: networks of many formats, measured; a page to play with a system
-    ("fewshot.sweep", "fewshot.demo"),
+    # backbones: trained, quantized; a Program and a head: pictures in, names out; a Program as data to be read
+    ("fewshot.networks", "fewshot.system", "model_report"),
+    # what a bit costs: networks of many formats, measured; a page to play with a system; a page of a report
+    ("fewshot.sweep", "fewshot.demo", "report_page"),
     ("fewshot",),  # few-shot learning: its public names
     ("",),  # `import pefslc`: the public names
     ("console",),  # the command

@@ -16,7 +16,19 @@ from pefslc.geometry.shapes import element_count
 from pefslc.ir.integer import Conv2d, Dense
 from pefslc.ir.value import Op
 
-__all__ = ["CostReport", "Costs", "LayerCost", "MemorySize", "PartCost", "is_cost_report", "macs", "useful_macs"]
+__all__ = [
+    "Clock",
+    "CostReport",
+    "Costs",
+    "LayerCost",
+    "MemoryBlock",
+    "MemorySize",
+    "PartCost",
+    "Timeline",
+    "is_cost_report",
+    "macs",
+    "useful_macs",
+]
 
 
 def macs(op: Op) -> int:
@@ -55,6 +67,67 @@ class MemorySize:
     available: int
 
 
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What makes times of cycles, and where it is from: "--clock-mhz", or a published design."""
+
+    mhz: float
+    source: str
+
+    def milliseconds(self, cycles: int) -> float:
+        return cycles / (self.mhz * 1e3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """What a run does to one memory, over time: how much of it holds data that is needed later, or how much is moved.
+
+    unit       of the values: "vectors", "bytes"; of what moves, in each of the equal intervals
+    moves      whether the values are amounts moved, and not held
+    time_unit  "modelled cycles", or "steps" of a program whose time is not modelled
+    end        when the run ends; the values belong to as many equal parts of [0, end]
+    """
+
+    memory: str
+    unit: str
+    moves: bool
+    time_unit: str
+    end: int
+    values: tuple[int, ...]
+
+    def to_json(self) -> JsonObject:
+        return {
+            "memory": self.memory,
+            "unit": self.unit,
+            "kind": "moved" if self.moves else "held",
+            "time_unit": self.time_unit,
+            "end": self.end,
+            "values": list(self.values),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryBlock:
+    """A buffer of a C program's working memory: bytes [offset, offset + size) of `memory`, in steps [first, last]."""
+
+    memory: str
+    name: str
+    offset: int
+    size: int
+    first: int
+    last: int
+
+    def to_json(self) -> JsonObject:
+        return {
+            "memory": self.memory,
+            "buffer": self.name,
+            "offset": self.offset,
+            "bytes": self.size,
+            "first_step": self.first,
+            "last_step": self.last,
+        }
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartCost:
     """What a target says about a part of its program.
@@ -65,6 +138,7 @@ class PartCost:
     bytes         moved to or from a memory that is not on the accelerator, or held as constants: the key says which
     peaks         by memory: the most that holds data needed later, at one moment, in the memory's unit
     instructions  of the accelerator; None where the target counts none
+    begins        the modelled cycle at which its first instruction is issued; None where the target models none
     """
 
     ops: tuple[str, ...] = ()
@@ -73,15 +147,20 @@ class PartCost:
     bytes: Mapping[str, int] = field(default_factory=dict)
     peaks: Mapping[str, int] = field(default_factory=dict)
     instructions: int | None = None
+    begins: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
     """What a target says about its program.
 
-    arch       the architecture, None where the target has none
-    peak_macs  what its array can do in a cycle
-    clock_mhz  what makes times of cycles, None where the user named none
+    arch             the architecture, None where the target has none
+    peak_macs        what its array can do in a cycle
+    clock_mhz        what makes times of cycles, None where the user named none
+    clock            the user's, else the usual one of the architecture; None where nobody knows it
+    bytes_per_cycle  what the bus to DRAM moves at most in a cycle
+    timelines        of the memories, over a run
+    blocks           where the buffers of working memory lie
     """
 
     parts: tuple[PartCost, ...]
@@ -89,6 +168,10 @@ class Costs:
     clock_mhz: float | None = None
     memories: tuple[MemorySize, ...] = ()
     peak_macs: int | None = None
+    clock: Clock | None = None
+    bytes_per_cycle: int | None = None
+    timelines: tuple[Timeline, ...] = ()
+    blocks: tuple[MemoryBlock, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from pefslc.console.formats import write_formats
 from pefslc.console.helping import show_help
 from pefslc.console.inspecting import inspect_model
 from pefslc.console.listing import list_passes, list_targets
+from pefslc.console.reporting import report_model
 from pefslc.console.rewriting import rewrite_graph
 from pefslc.console.running import run_artifact
 from pefslc.console.schema import show_schema
@@ -105,6 +106,7 @@ commands = _Commands(
         inspect_model,
         check,
         write_formats,
+        report_model,
         run_artifact,
         deploy,
         disassemble_program,

@@ -179,8 +179,8 @@ def named_format_option(ctx: click.Context, parameter: click.Parameter, value: s
 
 
 COMMAND_NAMES = (
-    "compile", "inspect", "check", "formats", "run", "deploy", "disassemble", "fewshot", "opt", "view", "passes",
-    "targets", "schema", "explain", "help", "completion",
+    "compile", "inspect", "check", "formats", "report", "run", "deploy", "disassemble", "fewshot", "opt", "view",
+    "passes", "targets", "schema", "explain", "help", "completion",
 )  # fmt: skip
 
 

@@ -122,6 +122,7 @@ class Code(Enum):
     FOLDER_IN_USE = ("PEF0812", "another process writes into the folder")
     TOO_FAR = ("PEF0813", "outputs are further from the float model than --max-error allows")
     BOARD = ("PEF0814", "a board was not reached, or the self-test did not pass there")
+    NOT_A_REPORT = ("PEF0816", "the file is no report of a model")
 
     # 09: targets, options, passes and plugins
     UNKNOWN_TARGET = ("PEF0901", "there is no such target")

@@ -24,7 +24,18 @@ from pefslc.numeric.scale import power_of_two_exponent
 from pefslc.passes.check_accumulators import accumulator_bits
 from pefslc.targets.protocol import OpReport
 
-__all__ = ["LayerRow", "certified", "cost_report", "exact_to", "layer_rows", "verdict"]
+__all__ = [
+    "LayerRow",
+    "certified",
+    "cost_report",
+    "exact_to",
+    "format_texts",
+    "layer_name",
+    "layer_operations",
+    "layer_rows",
+    "short_format",
+    "verdict",
+]
 
 _STARTS = Conv2d | Dense | Sum | SumPool | MaxPool | Requantize | Round | Clamp | Lookup | Product
 _MOVES = Reshape | Transpose | Pad | Slice | Upsample | Concat
@@ -101,16 +112,12 @@ def layer_rows(
     quantized  the graph that it was lowered from: it names the formats
     reports    what the target said about each operation, by its result's name; None before a target lowered it
     """
-    formats = {op.result.name: op.result for op in quantized.ops}
+    formats = _formats(integer, quantized)
     weights = {op.result.name: formats.get(op.operands[1].name) for op in quantized.ops if len(op.operands) > 1}
-    for i in integer.inputs:
-        if i.quantizer is not None:
-            codes, own = i.value.type.codes, i.quantizer.quantization  # the host's may be of what stands before
-            formats[i.value.name] = _with_element(i.value, replace(own, scale=codes.scale, zero_point=codes.zero_point))
     rows = []
-    for group in _groups(integer, reports):
-        first, last = group.ops[0], group.ops[-1]
-        found = [] if reports is None else [reports[o.result.name] for o in group.ops if o.result.name in reports]
+    for ops in layer_operations(integer, reports):
+        first, last = ops[0], ops[-1]
+        found = [] if reports is None else [reports[o.result.name] for o in ops if o.result.name in reports]
         cycles = [r.cycles for r in found if r.cycles is not None]
         rows.append(
             LayerRow(
@@ -120,9 +127,9 @@ def layer_rows(
                 input=_format(first.operands[0], formats),
                 weight=_weight_format(first, weights),
                 output=_format(last.result, formats),
-                accumulator_bits=_needed_bits(group.ops),
+                accumulator_bits=_needed_bits(ops),
                 available_bits=None if limits is None else limits.accumulator_bits,
-                exact=reports is None or all(certified(op, reports) for op in group.ops),
+                exact=reports is None or all(certified(op, reports) for op in ops),
                 macs=macs(first),
                 cycles=sum(cycles) if cycles else None,
                 deviations=tuple(r.deviations for r in found if r.deviations is not None),
@@ -130,6 +137,18 @@ def layer_rows(
             )
         )
     return tuple(rows)
+
+
+def layer_operations(integer: Graph, reports: Mapping[str, OpReport] | None) -> tuple[tuple[Op, ...], ...]:
+    """The operations of each row of `layer_rows`, in its order: the first computes, the others follow it."""
+    return tuple(tuple(group.ops) for group in _groups(integer, reports))
+
+
+def format_texts(integer: Graph, quantized: Graph) -> dict[str, str]:
+    """Value name -> the format of each input and result of an integer graph, as the rows name it."""
+    formats = _formats(integer, quantized)
+    values = [*(i.value for i in integer.inputs), *(op.result for op in integer.ops)]
+    return {value.name: _format(value, formats) for value in values}
 
 
 def exact_to(given_format: str, bounded_passes: Sequence[str] = ()) -> str:
@@ -233,6 +252,16 @@ def layer_name(origin: Origin) -> str:
     return "".join(c if c.isprintable() else "?" for c in name)
 
 
+def _formats(integer: Graph, quantized: Graph) -> dict[str, Value]:
+    """Value name -> the value that names its format."""
+    formats = {op.result.name: op.result for op in quantized.ops}
+    for i in integer.inputs:
+        if i.quantizer is not None:
+            codes, own = i.value.type.codes, i.quantizer.quantization  # the host's may be of what stands before
+            formats[i.value.name] = _with_element(i.value, replace(own, scale=codes.scale, zero_point=codes.zero_point))
+    return formats
+
+
 def _with_element(value: Value, quantization: Quantization) -> Value:
     return Value(value.name, type(value.type)(value.type.shape, quantization), value.origin)
 
@@ -265,6 +294,6 @@ def _weight_format(op: Op, weights: Mapping[str, Value | None]) -> str:
     return f"{bits_for_range(int(data.min(initial=0)), int(data.max(initial=0)))} bits"
 
 
-def _needed_bits(ops: list[Op]) -> int | None:
+def _needed_bits(ops: Sequence[Op]) -> int | None:
     needed = [accumulator_bits(op) for op in ops if isinstance(op, Conv2d | Dense | Sum | SumPool | Rescale)]
     return max(needed, default=None)

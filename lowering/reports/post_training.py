@@ -43,6 +43,7 @@ class TensorNoise:
     low, high  the range of the float model's values
     clipped  the share of them outside of the format
     noise    of the quantized model's values
+    value    its name in the float model's graph
     """
 
     name: str
@@ -52,6 +53,7 @@ class TensorNoise:
     high: float
     clipped: float
     noise: Noise
+    value: str = ""
 
     def to_json(self) -> JsonObject:
         return {
@@ -155,7 +157,7 @@ def post_training_report(
 
 def _row(value: Value, seen: SeenTensor, weight: str, noise: Noise) -> TensorNoise:
     fmt = "" if seen.quantization is None else short_format(seen.quantization)
-    return TensorNoise(layer_name(value.origin), fmt, weight, seen.low, seen.high, seen.share, noise)
+    return TensorNoise(layer_name(value.origin), fmt, weight, seen.low, seen.high, seen.share, noise, value.name)
 
 
 @dataclass(slots=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from pefslc.analysis.limits import TargetLimits
-from pefslc.artifacts.costs import Costs, MemorySize, PartCost
+from pefslc.artifacts.costs import Costs, MemoryBlock, MemorySize, PartCost, Timeline
 from pefslc.artifacts.sidecar import JsonObject, Sidecar
 from pefslc.ir.graph import Graph
 from pefslc.targets.c.arena import Arena, plan_arena
@@ -109,7 +109,34 @@ def _costs(program: Program, arena: Arena, constant_bytes: tuple[int, ...]) -> C
         )
         for i, step in enumerate(program.steps)
     ]
-    return Costs(parts=tuple(parts), memories=(MemorySize("arena", "bytes", arena.bytes),))
+    in_use = Timeline(
+        memory="arena",
+        unit="bytes",
+        moves=False,
+        time_unit="steps",
+        end=len(parts),
+        values=tuple(arena.bytes_in_use(i) for i in range(len(parts))),
+    )
+    memory = MemorySize("arena", "bytes", arena.bytes)
+    return Costs(parts=tuple(parts), memories=(memory,), timelines=(in_use,), blocks=tuple(_blocks(arena)))
+
+
+def _blocks(arena: Arena) -> Iterator[MemoryBlock]:
+    """The buffers, the arrays of the widths one behind the other."""
+    begin = 0
+    for bits, elements in arena.sizes.items():
+        for slot in arena.slots.values():
+            kind = slot.buffer.type
+            if kind.bits == bits:
+                yield MemoryBlock(
+                    memory="arena",
+                    name=slot.buffer.name,
+                    offset=begin + slot.offset * kind.bytes,
+                    size=slot.buffer.elements * kind.bytes,
+                    first=slot.first,
+                    last=slot.last,
+                )
+        begin += elements * bits // 8
 
 
 def _handed_over(files: Mapping[str, bytes], prefix: str) -> str:

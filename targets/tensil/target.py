@@ -111,6 +111,7 @@ class TensilTarget(TensilOptions):
                 report,
                 Path(self.architecture_name).stem,
                 self.clock_mhz,
+                clock_of(self.architecture_name, self.clock_mhz),
             ),
             computed,
             words.native,

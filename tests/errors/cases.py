@@ -25,6 +25,7 @@ from pefslc.files.arrays import read_arrays
 from pefslc.files.staging import write_file
 from pefslc.ir.graph import Graph
 from pefslc.ir.parse import parse_graph
+from pefslc.model_report.comparison import read_report
 from pefslc.passes.manager import run_passes
 from pefslc.targets.tensil.machine.architecture import built_in_architectures, load_architecture
 from pefslc.targets.tensil.program.listing import parse_listing
@@ -333,6 +334,7 @@ CASES: dict[Code, Case] = {
         max_error=0.5,
     ),
     Code.BOARD: lambda: run_command(("no-such-ssh", "--", "xilinx@pynq", "true")),
+    Code.NOT_A_REPORT: lambda: read_report(Path(written("resnet9.json", "{}"))),
     Code.UNKNOWN_TARGET: lambda: find_target("fpga"),
     Code.WRONG_OPTION: network(target="c", arch="pynqz1"),
     Code.NO_SUCH_PLUGIN: network(plugins="prune.py"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -130,3 +131,65 @@ def test_matmuls_on_padding_are_what_convolutions_cost_less_inside(
         whole = convolution_cycles(weight, output.pixels, custom_perf)
         assert whole - inside_cycles(weight, window, source, output, custom_perf) == 4 * on_padding
         assert (on_padding > 0) == any(pads)
+
+
+def plain_timelines(program: TensilProgram, parts: int) -> dict[str, list[float]]:
+    """What is held and moved, instruction by instruction: each lasts until the next is issued."""
+    cycles = model_cycles(program)
+    begins, ends = cycles.issued.tolist(), [*cycles.issued.tolist()[1:], float(cycles.total)]
+    edges = [cycles.total * i / parts for i in range(parts + 1)]
+    found: dict[str, list[float]] = {"local": [], "accumulators": [], "DRAM0": [], "DRAM1": []}
+    columns = {m.value: live_vectors(program, m).tolist() for m in (Memory.LOCAL, Memory.ACCUMULATORS)}
+    size = program.architecture.vector_size_bytes
+    moves = {"DRAM0": (MoveKind.DRAM0_TO_LOCAL, MoveKind.LOCAL_TO_DRAM0)}
+    moves["DRAM1"] = (MoveKind.DRAM1_TO_LOCAL, MoveKind.LOCAL_TO_DRAM1)
+    for low, high in pairwise(edges):
+        lasting = [n for n, (a, b) in enumerate(zip(begins, ends, strict=True)) if (a < high and b > low) or a == low]
+        for name, column in columns.items():
+            found[name].append(max(column[n] for n in lasting))
+        for name, kinds in moves.items():
+            moved = 0.0
+            for n in lasting:
+                instruction = program.instructions[n]
+                if isinstance(instruction, DataMove) and instruction.kind in kinds and ends[n] > begins[n]:
+                    inside = (min(ends[n], high) - max(begins[n], low)) / (ends[n] - begins[n])
+                    moved += inside * size * instruction.vectors
+            found[name].append(moved)
+    return found
+
+
+def test_timelines_equal_a_plain_reading_of_the_program(custom_perf: Architecture) -> None:
+    program = TensilProgram.assemble(
+        custom_perf,
+        "p",
+        [
+            DataMove(MoveKind.DRAM0_TO_LOCAL, 0, 0, 100),
+            DataMove(MoveKind.DRAM1_TO_LOCAL, 200, 0, 30),
+            MatMul(0, 0, 60),
+            MatMul(60, 0, 40, accumulate=True),
+            DataMove(MoveKind.ACCUMULATOR_TO_LOCAL, 0, 0, 60),
+            DataMove(MoveKind.LOCAL_TO_DRAM0, 0, 300, 60),
+        ],
+    )
+    cycles = model_cycles(program)
+    costs = program_costs(program, [Segment("a", 0, 6)], [(("a",), ("a",))], cycles, "custom_perf")
+    wanted = plain_timelines(program, len(costs.timelines[0].values))
+    assert [line.memory for line in costs.timelines] == list(wanted)
+    for line in costs.timelines:
+        if not line.moves:
+            assert list(line.values) == wanted[line.memory]
+        else:  # whole bytes, rounded where each part ends
+            running = np.cumsum(line.values) - np.cumsum(wanted[line.memory])
+            assert np.abs(running).max() <= 0.5 + 1e-6
+    assert [part.begins for part in costs.parts] == [None, 0]
+
+
+def test_a_bus_is_never_busier_than_it_can_be() -> None:
+    costs = pefslc.compile(EXAMPLE, target="tensil", arch="pynqz1").emission.costs
+    assert costs is not None
+    found = costs()
+    assert found.bytes_per_cycle is not None
+    moving = [line for line in found.timelines if line.moves]
+    assert moving
+    for line in moving:
+        assert max(line.values) <= found.bytes_per_cycle * line.end / len(line.values) + 1

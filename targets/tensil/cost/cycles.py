@@ -11,11 +11,15 @@ nothing, and exposed SIMD is SIMD's and not the next instruction's.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.instructions import MoveKind, Opcode, Segment
@@ -67,13 +71,15 @@ _SIMD_CYCLES = {  # by what it does to accumulators
 class CycleReport:
     """Modelled cycles.
 
-    total  until the accumulators are idle
-    spent  by whom the instructions serve, and on what; they add up to `total` exactly
+    total   until the accumulators are idle
+    spent   by whom the instructions serve, and on what; they add up to `total` exactly
+    issued  by instruction: when the decoder issues it, or waits until it can
     """
 
     unit: ClassVar[str] = "modelled cycles"
     total: int
     spent: Mapping[str, Mapping[Kind, int]]
+    issued: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), compare=False, repr=False)
 
     def of(self, groups: Sequence[str]) -> dict[Kind, int]:
         """What some groups spent together; without what is 0."""
@@ -98,13 +104,15 @@ def model_cycles(
     table = program.table
     spent: dict[str, list[float]] = {}
     columns = (table.opcode, table.flags, table.vectors, table.stride1)
+    issued = array("d")
     for segment in segments:
         clock.spent = spent.setdefault(segment.group, [0.0] * len(Kind))
         for row in zip(*(column[segment.first : segment.end].tolist() for column in columns), strict=True):
+            issued.append(clock.decoder)
             clock.step(*row)
     clock.finish()
     total = round(clock.decoder)
-    return CycleReport(total, _rounded(spent, total))
+    return CycleReport(total, _rounded(spent, total), np.frombuffer(issued))
 
 
 def _rounded(spent: Mapping[str, list[float]], total: int) -> dict[str, dict[Kind, int]]:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.artifacts.costs import Costs, MemorySize, PartCost
+from pefslc.artifacts.costs import Clock, Costs, MemorySize, PartCost
 from pefslc.targets.tensil.cost.cycles import CycleReport
+from pefslc.targets.tensil.cost.timelines import timelines
 from pefslc.targets.tensil.machine.instructions import MoveKind, Opcode, Segment
+from pefslc.targets.tensil.machine.timing import AXI_BYTES
 from pefslc.targets.tensil.program.accesses import AccessKind, Memory, accesses_of, depth_of
 from pefslc.targets.tensil.program.table import Column
 from pefslc.targets.tensil.program.tmodel import TensilProgram
@@ -30,6 +32,7 @@ def program_costs(
     cycles: CycleReport,
     arch: str,
     clock_mhz: float | None = None,
+    clock: Clock | None = None,
 ) -> Costs:
     """Costs of each part, a part being (the operations, the groups of instructions that compute them), and first of
     what serves none of them.
@@ -39,8 +42,11 @@ def program_costs(
     count = 1 + len(parts)
     framing = tuple(dict.fromkeys(s.group for s in segments if s.group not in part_of))
     spent = [cycles.of(groups) for _, groups in [((), framing), *parts]]
-    traffic = {memory.value: _traffic(program, kinds, owner, count) for memory, kinds in _DRAM_MOVES.items()}
-    peaks = {m.value: _peaks(live_vectors(program, m), owner, count) for m in _ON_CHIP}
+    held = {m: live_vectors(program, m) for m in _ON_CHIP}
+    moved = {memory: _moved(program, kinds) for memory, kinds in _DRAM_MOVES.items()}
+    traffic = {memory.value: _sums(column, owner, count) for memory, column in moved.items()}
+    peaks = {memory.value: _peaks(column, owner, count) for memory, column in held.items()}
+    begins = _begins(cycles.issued, owner, count)
     instructions = np.bincount(owner, minlength=count)
     architecture = program.architecture
     return Costs(
@@ -52,6 +58,7 @@ def program_costs(
                 bytes={memory: int(found[i]) for memory, found in traffic.items()},
                 peaks={memory: int(found[i]) for memory, found in peaks.items()},
                 instructions=int(instructions[i]),
+                begins=begins[i],
             )
             for i, (ops, _) in enumerate([((), framing), *parts])
         ),
@@ -59,15 +66,32 @@ def program_costs(
         clock_mhz=clock_mhz,
         memories=tuple(MemorySize(m.value, "vectors", depth_of(architecture, m)) for m in _ON_CHIP),
         peak_macs=architecture.array_size**2,
+        clock=clock,
+        bytes_per_cycle=AXI_BYTES,
+        timelines=timelines(cycles, held, moved),
     )
 
 
-def _traffic(program: TensilProgram, kinds: tuple[MoveKind, ...], owner: NDArray[np.int64], count: int) -> Column:
-    """[count] bytes that each owner's instructions move."""
+def _moved(program: TensilProgram, kinds: tuple[MoveKind, ...]) -> Column:
+    """[instructions] the bytes that each moves."""
     table = program.table
     moves = (table.opcode == Opcode.DATA_MOVE) & np.isin(table.flags, [int(kind) for kind in kinds])
+    return np.asarray(moves * table.vectors * program.architecture.vector_size_bytes, dtype=np.int64)
+
+
+def _begins(times: NDArray[np.float64], owner: NDArray[np.int64], count: int) -> list[int | None]:
+    """By owner, when its first instruction is issued; None for an owner without instructions."""
+    found: list[int | None] = [None] * count
+    owners, first = np.unique(owner, return_index=True)
+    for o, i in zip(owners.tolist(), first.tolist(), strict=True):
+        found[o] = round(times[i])
+    return found
+
+
+def _sums(column: Column, owner: NDArray[np.int64], count: int) -> Column:
+    """[count] those of each owner's instructions together."""
     found = np.zeros(count, dtype=np.int64)
-    np.add.at(found, owner, moves * table.vectors * program.architecture.vector_size_bytes)
+    np.add.at(found, owner, column)
     return found
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pefslc.artifacts.costs import Clock
+
 __all__ = ["WITHOUT_LINUX", "Clock", "PublishedDesign", "clock_of", "published_design"]
 
 
@@ -24,18 +26,8 @@ class PublishedDesign:
     bitstream: str
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """What makes times of cycles, and where it is from: "--clock-mhz", or a published design."""
-
-    mhz: float
-    source: str
-
-    def milliseconds(self, cycles: int) -> float:
-        return cycles / (self.mhz * 1e3)
-
-
 WITHOUT_LINUX = ("cmoda7",)  # built-in architectures of boards that PYNQ does not run on
+
 
 _DESIGNS = {
     # FCLK_CLK3 of vivado_project/base.tcl

@@ -1,4 +1,4 @@
-"""Headless Chromium on the demo page: what the tests of the page do in it, and what they ask it."""
+"""Headless Chromium on a page: what the tests of the demo page, and of reports, do in it, and what they ask it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OPTIONS = (
 _PATIENCE_S = 15.0
 
 # The contrast of each text on the page with what lies behind it: WCAG 2.2, relative luminance.
-_CONTRASTS = """
+CONTRASTS = """
 const luminance = (c) => {
   const [r, g, b] = c.map((v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
@@ -53,7 +53,9 @@ while (walker.nextNode()) {
   const element = walker.currentNode.parentElement;
   const text = walker.currentNode.textContent.trim();
   if (!text || !element.checkVisibility() || element.closest(".unseen")) continue;
-  found.push([text, ratio(parse(getComputedStyle(element).color).slice(0, 3), behind(element))]);
+  const style = getComputedStyle(element);
+  const ink = element instanceof SVGElement ? style.fill : style.color;
+  found.push([text, ratio(parse(ink).slice(0, 3), behind(element))]);
 }
 for (const field of document.querySelectorAll("input[placeholder]")) {
   const colour = parse(getComputedStyle(field, "::placeholder").color);
@@ -153,7 +155,7 @@ class Page:
         return str(self.driver.execute_async_script(script))
 
     def contrasts(self) -> list[tuple[str, float]]:
-        return [(str(text), float(ratio)) for text, ratio in self.driver.execute_script(_CONTRASTS)]
+        return [(str(text), float(ratio)) for text, ratio in self.driver.execute_script(CONTRASTS)]
 
     def width(self) -> int:
         return int(self.driver.execute_script("return document.documentElement.scrollWidth"))
