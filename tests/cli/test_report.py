@@ -142,3 +142,12 @@ def test_a_float_model_is_measured_on_its_inputs(pefslc: Cli) -> None:
     assert (found["native_format"], found["exact"]) == ("Q8.8", False)
     assert found["float_model"]["rows"] == 64
     assert found["float_model"]["outputs"]["output"]["snr_db"] > 30
+
+
+def test_formats_by_name_are_those_of_the_report(pefslc: Cli, here: Path) -> None:
+    formats = here / "formats.toml"
+    formats.write_text('[model]\nweights = "Q2.5"\nactivations = "Q3.4"\n\n[tensors]\ninput = "Q2.6"\n')
+    result = pefslc("report", EXAMPLES / "cnn_float.onnx", "--target", "c", "--formats", formats, "--json")
+    assert result.status == 0
+    (tensor,) = json.loads(result.out)["inputs"]
+    assert tensor["format"] == "Q2.6"
