@@ -62,10 +62,10 @@ def build(folder: Path, *, isolated: bool) -> Distributions:
 
 
 def readme_commands() -> list[list[str]]:
-    """The compiles in the README's first console block, as words."""
-    block = re.search(r"^```console\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert block is not None
-    return [shlex.split(line) for line in re.findall(r"^\$ (pefslc .*)$", block[1], re.MULTILINE)]
+    """The compiles in the README's console blocks, as words."""
+    blocks = re.findall(r"^```console\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in re.findall(r"^\$ (pefslc .*)$", block, re.MULTILINE)]
+    return [words for words in map(shlex.split, lines) if "--target" in words]
 
 
 def run_as_the_readme_says(

@@ -102,7 +102,7 @@ def sweep(
     from pefslc.fewshot.sweep.engines import DaskScheduler, LocalProcesses
     from pefslc.fewshot.sweep.plot import require_plot
     from pefslc.fewshot.sweep.run import run_sweep
-    from pefslc.targets.c.runner import find_compiler
+    from pefslc.targets.c.host_compiler import find_compiler
 
     if scheduler is not None and jobs is not None:
         raise click.UsageError(

@@ -249,6 +249,8 @@ _OPTION = _object(
     known=_or_null(_list(_TEXT, "values that have a name")),
 )
 
+_PACKAGE = _object(name=_TEXT, wanted=_TEXT, installed=_or_null(_TEXT), fits=_SWITCH)
+
 # Name -> schema: of a command, of `targets NAME` ("target"), and of --report ("costs").
 SCHEMAS: Mapping[str, _Schema] = {
     name: {"$schema": _DIALECT, "title": title, **schema}
@@ -347,6 +349,20 @@ SCHEMAS: Mapping[str, _Schema] = {
                 native_format=_or_null(_TEXT),
                 stages=_list(_TEXT),
                 options=_list(_OPTION),
+            ),
+        ),
+        (
+            "doctor",
+            "pefslc doctor --json",
+            _object(
+                version=_TEXT,
+                python=_TEXT,
+                system=_TEXT,
+                machine=_TEXT,
+                executable=_TEXT,
+                packages=_list(_PACKAGE, "what every command needs"),
+                extras=_list(_object(name=_TEXT, purpose=_TEXT, packages=_list(_PACKAGE))),
+                tools=_list(_object(name=_TEXT, purpose=_TEXT, path=_or_null(_TEXT), version=_or_null(_TEXT))),
             ),
         ),
         ("costs", "pefslc MODEL --target T --report FILE.json", _COSTS),

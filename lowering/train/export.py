@@ -31,7 +31,7 @@ from pefslc.train.pinning import activation_quantizers, as_float64, pin
 
 __all__ = ["Examples", "export"]
 
-Examples: TypeAlias = Tensor | NDArray[np.generic] | Sequence[Tensor | NDArray[np.generic]]
+Examples: TypeAlias = "Tensor | NDArray[np.generic] | Sequence[Tensor | NDArray[np.generic]]"  # text: as alone, on the site, a Tensor is a stand-in
 
 _OPSET = 20  # the newest that the TorchScript exporter writes and pefslc reads
 
