@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from commands import commands_page
@@ -29,7 +30,19 @@ def lay_out(folder: Path) -> None:
     for page in [*written, *map(PurePosixPath, ROOT_PAGES)]:
         name = folder / (ROOT_PAGES.get(str(page)) or page.relative_to("docs"))
         name.write_text(for_site((ROOT / page).read_text(encoding="utf-8"), page), encoding="utf-8")
+    index = folder / "index.md"
+    index.write_text("".join(_of_pages_that_are_there(index.read_text(encoding="utf-8"), folder)), encoding="utf-8")
     (folder / "commands.md").write_text(commands_page(), encoding="utf-8")
+
+
+def _of_pages_that_are_there(index: str, folder: Path) -> Iterator[str]:
+    """The lines of the index without patterns that match no page: Sphinx would warn of them.
+
+    A pattern keeps a place for pages that may come; a name without `*` is a page that must be there.
+    """
+    for line in index.splitlines(keepends=True):
+        if not line.rstrip().endswith("*") or any(folder.glob(f"{line.strip()}.md")):
+            yield line
 
 
 def build(folder: Path) -> int:

@@ -17,8 +17,7 @@ from pefslc.console.group import commands
 _HEAD = """\
 # Commands
 
-What `pefslc COMMAND --help` prints. `pefslc MODEL.onnx ...` is `pefslc compile MODEL.onnx ...`: the word may be left out.
-Paths and formats in capitals are yours to fill in.
+What `pefslc COMMAND --help` prints. `pefslc MODEL.onnx ...` means `pefslc compile MODEL.onnx ...`.
 """
 
 
@@ -30,7 +29,7 @@ def commands_page() -> str:
 class MarkdownFormatter(click.HelpFormatter):
     """Takes what click's own formatter takes."""
 
-    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:  # noqa: ARG002 click's
         self.write(f"```text\n{prog} {args}\n```\n\n")
 
     def write_heading(self, heading: str) -> None:
@@ -39,7 +38,7 @@ class MarkdownFormatter(click.HelpFormatter):
     def write_text(self, text: str) -> None:
         self.write(f"{_markdown(' '.join(text.split()))}\n\n")
 
-    def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+    def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:  # noqa: ARG002 click's
         for name, meaning in rows:
             self.write(f"`{name}`\n: {_markdown(meaning) or '-'}\n\n")
 

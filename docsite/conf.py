@@ -8,11 +8,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from links import documentation_url
-from prose import to_rst
 from sphinx.application import Sphinx
 
+from links import documentation_url
 from pefslc.version import __version__
+from prose import to_rst
 
 project = "pefslc"
 author = "the authors of pefslc"
@@ -25,7 +25,6 @@ myst_heading_anchors = 4
 myst_enable_extensions = ["deflist"]
 smartquotes = False  # --fmt is two dashes
 root_doc = "index"
-suppress_warnings = ["toc.empty_glob"]  # the nav has a place for pages that may not be there: report*
 html_theme = "furo"
 html_title = f"pefslc {__version__}"
 html_copy_source = False

@@ -31,7 +31,8 @@ from pefslc.train.pinning import activation_quantizers, as_float64, pin
 
 __all__ = ["Examples", "export"]
 
-Examples: TypeAlias = "Tensor | NDArray[np.generic] | Sequence[Tensor | NDArray[np.generic]]"  # text: as alone, on the site, a Tensor is a stand-in
+# Text: where the API is described, torch may be a stand-in, without `|`.
+Examples: TypeAlias = "Tensor | NDArray[np.generic] | Sequence[Tensor | NDArray[np.generic]]"
 
 _OPSET = 20  # the newest that the TorchScript exporter writes and pefslc reads
 
