@@ -60,8 +60,9 @@ def _sections(context: click.Context, level: int) -> Iterator[str]:
         command.format_help(context, formatter)
     yield formatter.getvalue()
     if isinstance(command, click.Group):
-        for name, below in command.commands.items():
-            if not below.hidden:
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            if below is not None and not below.hidden:
                 yield from _sections(click.Context(below, info_name=name, parent=context), level + 1 - root)
 
 

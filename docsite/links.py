@@ -47,8 +47,6 @@ def absolute(text: str, page: PurePosixPath, url: str) -> str:
 
     def link(target: PurePosixPath, anchor: str) -> str:
         name = name_on_site(target)
-        if name.name == "README.md":
-            name = name.with_name("index.html")
         return f"{url}{name.with_suffix('.html') if name.suffix == '.md' else name}{anchor}"
 
     return _with_links(text, page, link)

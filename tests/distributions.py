@@ -13,7 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ROOT", "Distributions", "build", "readme_commands", "run_as_the_readme_says", "source_files"]
+__all__ = [
+    "ROOT",
+    "Distributions",
+    "build",
+    "readme_commands",
+    "run_as_the_readme_says",
+    "source_files",
+    "twine_faults",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -59,6 +67,16 @@ def build(folder: Path, *, isolated: bool) -> Distributions:
         archive.extractall(folder / "unpacked", **safe)
     (unpacked,) = (folder / "unpacked").iterdir()
     return Distributions(wheel, sdist, unpacked, log)
+
+
+def twine_faults(distributions: Distributions) -> dict[str, str]:
+    """File name -> what twine says against it; "" where a package index would take it. Needs twine, and no network."""
+    faults = {}
+    for path in (distributions.wheel, distributions.sdist):
+        command = [sys.executable, "-m", "twine", "check", "--strict", str(path)]
+        ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        faults[path.name] = "" if ended.returncode == 0 else ended.stdout + ended.stderr
+    return faults
 
 
 def readme_commands() -> list[list[str]]:
