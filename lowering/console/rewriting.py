@@ -29,7 +29,9 @@ _FIRST_WORD = b"graph "  # of every text of a graph
     short_help="run single passes on a graph's text (.ir) or on a model",
 )
 @click.argument("model", metavar="GRAPH", type=click.Path(allow_dash=True))
-@click.option("--pass", "passes", multiple=True, metavar="NAME|FILE.py", help="run it; several run in their order")
+@click.option(
+    "--pass", "passes", multiple=True, metavar="NAME|FILE.py", help="run this pass; several run one after the other"
+)
 @click.option("-o", "--output", type=click.Path(), metavar="FILE.ir", help="write the text here  [default: stdout]")
 @click.option("--verify", is_flag=True, help="run the graph before and after each pass on random inputs")
 @click.option("--short", is_flag=True, help="leave large constants out: for reading only")
