@@ -200,7 +200,7 @@ def compile_options(function: _Function) -> _Function:
             "--fmt",
             callback=format_option,
             metavar="Qm.n|auto:B",
-            help="check that the model has this format; a float model, or an input without a format, is quantized to it; "
+            help="check that the model has this format; a float model, or an input without one, is quantized to it; "
             "auto:8 takes 8 bits and chooses each format from data",
         ),
         click.option(
@@ -208,8 +208,8 @@ def compile_options(function: _Function) -> _Function:
             type=click.Path(),
             callback=input_file("an .npz file"),
             metavar="DATA.npz",
-            help="sample inputs: --fmt auto needs them, Q8.8 on the TCU becomes finer by them; they always give a report "
-            "of the error, and with `labels` of the accuracy",
+            help="sample inputs: --fmt auto needs them, Q8.8 on the TCU becomes finer by them; they give a report of "
+            "the error, and with `labels` of the accuracy",
         ),
         click.option(
             "--calibration",
