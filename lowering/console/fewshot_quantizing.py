@@ -59,7 +59,7 @@ def budgets_option(ctx: click.Context, _: click.Parameter, values: tuple[str, ..
         raise CompileError(
             Code.BUDGET,
             f"--budget shares out the bits of auto:, and --fmt is {ctx.params.get('fmt')}",
-            hint="--fmt auto:8 --budget ...: at most 8 bits a tensor, fewer where that costs least",
+            hint="use --fmt auto:8 --budget ...: at most 8 bits for each tensor, fewer where that costs least",
         )
     return requests
 
