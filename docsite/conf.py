@@ -29,6 +29,7 @@ html_theme = "furo"
 html_title = f"pefslc {__version__}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_show_search_summary = False  # a page that is opened from disk may not fetch the others for it
 html_copy_source = False
 html_show_sphinx = False
 html_last_updated_fmt = None

@@ -20,7 +20,6 @@ import pytest
 from links import ROOT
 from pefslc.console.group import commands
 
-BUILD = ROOT / "docsite" / "build.py"
 ROWS = re.findall(r"^\| .*", (ROOT / "docs/python.md").read_text(), re.MULTILINE)
 PUBLIC = sorted({name for row in ROWS for name in re.findall(r"`(pefslc\.[a-z_.]+)`", row)})
 
@@ -65,19 +64,6 @@ def described_elsewhere(name: str) -> str:
     """The name under which what a module offers is described, where it comes from another one."""
     module, _, own = name.rpartition(".")
     return f"{getattr(import_module(module), own).__module__}.{own}"
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the built pages."""
-    pytest.importorskip("sphinx")
-    pytest.importorskip("furo")
-    folder = tmp_path_factory.mktemp("site") / "built"
-    ended = subprocess.run(
-        [sys.executable, str(BUILD), str(folder)], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-    )
-    assert (ended.returncode, ended.stderr) == (0, "")
-    return folder / "html"
 
 
 @pytest.fixture(scope="module")
