@@ -13,7 +13,7 @@ from links import ROOT
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the built pages; the build printed no warning. Skipped where Sphinx or its theme is not installed."""
+    """The folder of the built pages; no warning was printed. Skipped where Sphinx or its theme is missing."""
     pytest.importorskip("sphinx")
     pytest.importorskip("furo")
     folder = tmp_path_factory.mktemp("site") / "built"
