@@ -6,6 +6,7 @@
 # make mutate      which guards no test fires; PACKAGES=numeric COUNT=40 SEED=2 for others than 300 of all
 # make test-train  the tests that train with Brevitas and compare with torch
 # make bench       measure the examples, and compare with Tensil's compiler; NETWORKS=FOLDER has more networks
+# make docs        the site, from docs/ and the docstrings: build/docs/html/index.html; a warning is an error
 # make release-check   wheel and sdist work elsewhere: docs/releasing.md; RELEASE=FOLDER keeps them there
 # PYTHON=python3.12 make ...   another interpreter, 3.11 or newer
 
@@ -19,12 +20,13 @@ COUNT ?= 300
 SEED ?= 1
 RELEASE ?=
 OUTPUT ?= build/demo
+SITE ?= build/docs
 FEWSHOT ?= build/fewshot
 FLAGSHIP := pefsl_resnet9_16_strided_bnfold_q2_3
-SOURCES := lowering frontend passes targets tests benchmarks examples noxfile.py
+SOURCES := lowering frontend passes targets tests benchmarks examples docsite noxfile.py setup.py
 QUICK := tests/test_architecture.py tests/numeric/test_format.py tests/frontend/test_spellings.py tests/tensil/test_encoding.py
 
-.PHONY: demo demo-fewshot test lint types pytest quick explore mutate test-train bench wheel release-check clean
+.PHONY: demo demo-fewshot test lint types pytest quick explore mutate test-train bench docs wheel release-check clean
 
 demo: $(VENV)/.core
 	$(BIN)/pefslc examples/$(FLAGSHIP).onnx --target tensil --fmt Q2.3 --arch custom_perf -o $(OUTPUT) --verify examples/$(FLAGSHIP).npz
@@ -78,6 +80,10 @@ bench: $(VENV)/.core
 	$(BIN)/python benchmarks/measure.py
 	$(BIN)/python benchmarks/goals.py $(NETWORKS)
 
+docs: $(VENV)/.docs
+	$(BIN)/python docsite/build.py $(SITE)
+	@echo "now open $(SITE)/html/index.html"
+
 # setuptools copies what an earlier build left in build/lib, so it goes first.
 wheel: $(VENV)/.test
 	rm -rf build/lib build/bdist.*
@@ -100,6 +106,10 @@ $(VENV)/.core: pyproject.toml | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	touch $@ $(VENV)/.docs $(VENV)/.core
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
 	touch $@ $(VENV)/.core
 
 $(VENV)/.sweep: pyproject.toml | $(BIN)/python
@@ -108,4 +118,4 @@ $(VENV)/.sweep: pyproject.toml | $(BIN)/python
 
 $(VENV)/.train: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,sweep]"
-	touch $@ $(VENV)/.sweep $(VENV)/.test $(VENV)/.core
+	touch $@ $(VENV)/.sweep $(VENV)/.test $(VENV)/.docs $(VENV)/.core

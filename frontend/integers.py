@@ -111,7 +111,7 @@ def _check_chooses(node: Node) -> None:
             Code.UNSUPPORTED_OPERATOR,
             f"{node.op_type} of integers between {mode} neighbours is not supported: it would round, and ONNX does not "
             "say how",
-            hint="quantize_static with QuantFormat.QDQ resizes values and quantizes the result",
+            hint="use quantize_static with QuantFormat.QDQ: it resizes values, and quantizes the result",
         )
 
 
@@ -149,7 +149,7 @@ def import_cast(builder: Builder, node: Node) -> Value | IntegerTensor:
             raise node.fault(
                 Code.UNSUPPORTED_OPERATOR,
                 f"Cast of integers in [{low}, {high}] to {name} is not supported",
-                hint="only to an integer type that holds them all, before their DequantizeLinear",
+                hint="cast only to an integer type that holds them all, before their DequantizeLinear",
             )
     elif target not in _WIDE_FLOATS:
         raise node.fault(

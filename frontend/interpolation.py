@@ -40,7 +40,7 @@ def import_linear(
             Code.UNSUPPORTED_ATTRIBUTE,
             f"{node.op_type} of {list(shape)} to {list(sizes)} with mode='linear' and "
             f"coordinate_transformation_mode={way!r} is not supported",
-            hint="images larger by integers, with align_corners=False and without antialias; or mode 'nearest'",
+            hint="enlarge by whole factors, with align_corners=False and without antialias; or use mode 'nearest'",
         )
     pads, kernels, crops = [], [], []
     for factor, size in zip(factors[2:], shape[2:], strict=True):

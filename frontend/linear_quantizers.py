@@ -58,7 +58,7 @@ def import_quantize_linear(builder: Builder, node: Node) -> IntegerTensor:
         if not isinstance(source, Constant):
             raise node.fault(
                 Code.ZERO_POINT,
-                "zero points that differ between channels are not supported, but of constants",
+                "zero points that differ between channels are supported for constants only",
                 hint="quantize activations with one zero point, or symmetrically",
             )
         whole = Quantization(bits=high.bit_length() + (low < 0), signed=low < 0, scale=scale)

@@ -151,7 +151,7 @@ def _linear(
         raise node.fault(
             Code.SCALE_SHAPE,
             "the weight has one scale per input",
-            hint="one scale per tensor, or per output: scaling_per_output_channel",
+            hint="use one scale per tensor, or one per output: scaling_per_output_channel",
         )
     if weight.type.shape[1] != x.type.shape[1]:
         raise node.fault(

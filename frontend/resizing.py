@@ -102,7 +102,7 @@ def _nearest_of(node: Node, i: int, before: int, after: int, scale: Fraction, wa
         raise node.fault(
             Code.PARAMETER_VALUE,
             f"{node.op_type} by {float(scale)}: which pixel is the nearest depends on rounding in float32",
-            hint="export with the sizes of the result instead of scales: nn.Upsample(size=...)",
+            hint="export with the sizes of the result, not with scales: nn.Upsample(size=...)",
         )
     return found
 

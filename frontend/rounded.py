@@ -42,7 +42,7 @@ def _of_tensor(builder: Builder, node: Node, rounding: Rounding) -> Value:
         raise node.fault(
             Code.BIT_WIDTH,
             "the rounded numbers have no limits that a format holds",
-            hint="clip them right behind the rounding, or what is rounded in front of it: torch.clamp(..., -128, 127)",
+            hint="clip right after the rounding, or right before it: torch.clamp(..., -128, 127)",
         )
     if not rounding.of_values:
         one, none = (Fraction(1),), (Fraction(0),)

@@ -113,8 +113,8 @@ def quantized(builder: Builder, node: Node, made: Value) -> HostTail | None:
         if not first.adds_zero_point_last or _values(first.quantization) != _values(op.quantization):
             raise node.fault(
                 Code.NOT_QUANTIZED,
-                "a second quantizer of what the host computes has other values than the first",
-                hint="end the network before it, or give it the scale, and the range of values, of the first",
+                "the host's part has a second quantizer, with other values than the first",
+                hint="end the network before it, or give it the scale and the range of the first",
             )
     return replace(tail, function=replace(tail.function, quantizer=quantizer))
 

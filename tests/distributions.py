@@ -13,7 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ROOT", "Distributions", "build", "readme_commands", "run_as_the_readme_says", "source_files"]
+__all__ = [
+    "ROOT",
+    "Distributions",
+    "build",
+    "readme_commands",
+    "run_as_the_readme_says",
+    "source_files",
+    "twine_faults",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -61,11 +69,21 @@ def build(folder: Path, *, isolated: bool) -> Distributions:
     return Distributions(wheel, sdist, unpacked, log)
 
 
+def twine_faults(distributions: Distributions) -> dict[str, str]:
+    """File name -> what twine says against it; "" where a package index would take it. Needs twine, and no network."""
+    faults = {}
+    for path in (distributions.wheel, distributions.sdist):
+        command = [sys.executable, "-m", "twine", "check", "--strict", str(path)]
+        ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        faults[path.name] = "" if ended.returncode == 0 else ended.stdout + ended.stderr
+    return faults
+
+
 def readme_commands() -> list[list[str]]:
-    """The compiles in the README's first console block, as words."""
-    block = re.search(r"^```console\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert block is not None
-    return [shlex.split(line) for line in re.findall(r"^\$ (pefslc .*)$", block[1], re.MULTILINE)]
+    """The compiles in the README's console blocks, as words."""
+    blocks = re.findall(r"^```console\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in re.findall(r"^\$ (pefslc .*)$", block, re.MULTILINE)]
+    return [words for words in map(shlex.split, lines) if "--target" in words]
 
 
 def run_as_the_readme_says(

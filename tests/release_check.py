@@ -1,6 +1,7 @@
 """Whether a release would work elsewhere: `make release-check`. Needs a package registry, and takes minutes.
 
-Builds the sdist, and the wheel from it, each in isolation, in a temporary folder away from the checkout. Installs each
+Builds the sdist, and the wheel from it, each in isolation, in a temporary folder away from the checkout. Asks twine
+whether a package index would take them. Installs each
 into a fresh environment with its dependencies, and runs the README's commands there: exit status and exactness count.
 Then runs tests out of the unpacked sdist, in its environment.
 
@@ -21,7 +22,7 @@ import venv
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from distributions import build, run_as_the_readme_says
+from distributions import build, run_as_the_readme_says, twine_faults
 
 _ORIGIN = "import pefslc; print(pefslc.__version__, pefslc.__file__)"
 
@@ -36,6 +37,9 @@ def main() -> int:
     with TemporaryDirectory(prefix="pefslc-release-") as name:
         folder = Path(name)
         distributions = build(folder, isolated=True)
+        for file_name, faults in twine_faults(distributions).items():
+            if faults:
+                raise RuntimeError(f"a package index would refuse {file_name}:\n{faults}")
         for archive, extra in ((distributions.wheel, ""), (distributions.sdist, "[test]")):
             print(f"{archive.name}: {archive.stat().st_size:,} bytes", flush=True)
             elsewhere = folder / f"run-{archive.name}"

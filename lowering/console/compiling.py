@@ -47,13 +47,14 @@ __all__ = ["compile_model"]
     type=click.Path(),
     callback=input_file("an .npz file"),
     metavar="INPUTS.npz",
-    help="run these inputs through model and artifacts; demand equal integers; of a float model, measure the distance",
+    help="run these inputs through the model and the compiled program: the integers must be equal; for a float model, "
+    "measure the error, too",
 )
 @click.option(
     "--max-error",
     type=float,
     metavar="E",
-    help="with --verify, of a float model: fail where an output is off by more than E",
+    help="with --verify, for a float model: fail if an output is off by more than E",
 )
 @click.option("--costs", is_flag=True, help="print where modelled cycles, bytes and memory go, layer by layer")
 @click.option("--report", type=click.Path(), metavar="FILE.json", help="write what --costs prints as JSON")

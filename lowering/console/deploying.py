@@ -27,10 +27,10 @@ _USUAL_HOST = "xilinx@pynq"
     "--bitstream",
     callback=input_file("a bitstream"),
     metavar="FILE.bit",
-    help="copied, too, with FILE.hwh; else the board's own is taken",
+    help="copy this bitstream and its .hwh, too  [default: the one on the board]",
 )
-@click.option("--folder", metavar="FOLDER", help="on the board  [default: the model's name, in the user's home]")
-@click.option("--runs", type=click.IntRange(min=1), metavar="N", help="how many runs are timed")
+@click.option("--folder", metavar="FOLDER", help="folder on the board  [default: the model's name, in the user's home]")
+@click.option("--runs", type=click.IntRange(min=1), metavar="N", help="how many runs to time")
 @click.option("--print", "only_print", is_flag=True, help="print the commands, run none")
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
 def deploy(

@@ -23,23 +23,38 @@ __all__ = ["build"]
 )
 @click.argument("backbone", callback=input_file("a backbone"))
 @click.option("-o", "--output", type=click.Path(), required=True, metavar="DIR", help="the folder to write into")
-@click.option("--mean", metavar="M[,M,M]", help="as trained, of img / 255: 0.485,0.456,0.406  [default: the card's]")
-@click.option("--std", metavar="S[,S,S]", help="as trained, of img / 255: 0.229,0.224,0.225  [default: the card's]")
+@click.option(
+    "--mean",
+    metavar="M[,M,M]",
+    help="the mean that img / 255 was trained with: 0.485,0.456,0.406  [default: the card's]",
+)
+@click.option(
+    "--std", metavar="S[,S,S]", help="the deviation that it was trained with: 0.229,0.224,0.225  [default: the card's]"
+)
 @click.option(
     "--centre",
     metavar="DIR|none",
-    help="pictures whose mean feature is subtracted: of the base classes, say  [default: those of the training, by the "
-    "card; without a card none]",
+    help="pictures whose mean feature is subtracted, for example those of the base classes  [default: the training's, "
+    "if the backbone has a card]",
 )
-@click.option("--centre-name", metavar="TEXT", help="what they are  [default: base mean]")
-@click.option("--cache", type=click.Path(), metavar="DIR", help="keep drawn glyphs there")
-@click.option("--kind", type=click.Choice(("cosine", "euclid")), default="cosine", help="how near  [default: cosine]")
-@click.option("--max-shots", type=int, default=4095, metavar="N", help="shots of a class, at most  [default: 4095]")
-@click.option("--max-classes", type=int, default=64, metavar="N", help="classes, at most  [default: 64]")
-@click.option("--arch", metavar="NAME", help="a Tensil board: its program, too")
+@click.option("--centre-name", metavar="TEXT", help="a name for these pictures  [default: base mean]")
+@click.option("--cache", type=click.Path(), metavar="DIR", help="folder that keeps the drawn glyphs for the next time")
+@click.option(
+    "--kind",
+    type=click.Choice(("cosine", "euclid")),
+    default="cosine",
+    help="how distance is measured  [default: cosine]",
+)
+@click.option(
+    "--max-shots", type=int, default=4095, metavar="N", help="the most shots that a class can have  [default: 4095]"
+)
+@click.option(
+    "--max-classes", type=int, default=64, metavar="N", help="the most classes that a state can have  [default: 64]"
+)
+@click.option("--arch", metavar="NAME", help="also compile for this Tensil board")
 @click.option("--fmt", metavar="Qm.n", help="the format of an input that is not quantized")
 @click.option(
-    "--input-fmt", metavar="Qm.n", help="the host hands over numbers in it: Q8.8 for hosts that know of no quantizer"
+    "--input-fmt", metavar="Qm.n", help="the format in which the host gives numbers: Q8.8 for hosts without a quantizer"
 )
 @quiet_option
 @debug_option

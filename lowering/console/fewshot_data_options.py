@@ -80,52 +80,83 @@ def colours(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 data_options = _packed(
     "data",
     click.option("--data", "source", metavar="SOURCE", help='"glyphs", or a folder of pictures  [default: glyphs]'),
-    click.option("--size", type=int, metavar="PIXELS", help="of the pictures, both ways  [default: 16]"),
-    click.option("--splits", metavar="DIR", help='split lists, or "fc100", where the data have no split'),
-    click.option("--images-per-class", type=click.IntRange(1), metavar="N", help="of the glyphs  [default: 40]"),
-    click.option("--data-seed", "seed", type=int, metavar="N", help="of the glyphs  [default: 0]"),
+    click.option("--size", type=int, metavar="PIXELS", help="width and height of the pictures  [default: 16]"),
+    click.option("--splits", metavar="DIR", help='a folder of split lists, or "fc100"; for data without a split'),
+    click.option(
+        "--images-per-class",
+        type=click.IntRange(1),
+        metavar="N",
+        help="pictures of each class, for glyphs  [default: 40]",
+    ),
+    click.option("--data-seed", "seed", type=int, metavar="N", help="seed by which glyphs are drawn  [default: 0]"),
 )
 
 network_options = _packed(
     "network",
     click.option("--depth", type=click.Choice(("9", "12")), help="ResNet-9 or ResNet-12  [default: 9]"),
-    click.option("--width", type=int, metavar="MAPS", help="of the first block  [default: 16]"),
+    click.option("--width", type=int, metavar="MAPS", help="channels of the first block  [default: 16]"),
     click.option("--pooled", is_flag=True, default=None, help="halve by max pooling, not by strides"),
     click.option("--activation", type=click.Choice(("relu", "leaky_relu")), help="[default: relu]"),
-    click.option("--mean", callback=colours, metavar="M[,M,M]", help="of img / 255  [default: 0.5]"),
-    click.option("--std", callback=colours, metavar="S[,S,S]", help="of img / 255  [default: 0.25]"),
+    click.option("--mean", callback=colours, metavar="M[,M,M]", help="subtracted from img / 255  [default: 0.5]"),
+    click.option(
+        "--std", callback=colours, metavar="S[,S,S]", help="img / 255 - mean is divided by it  [default: 0.25]"
+    ),
 )
 
 recipe_options = _packed(
     "recipe",
-    click.option("--epochs", type=int, metavar="N", help="of the float training  [default: 20]"),
-    click.option("--batch", type=int, metavar="N", help="[default: 64]"),
+    click.option("--epochs", type=int, metavar="N", help="epochs of the float training  [default: 20]"),
+    click.option("--batch", type=int, metavar="N", help="pictures in a training step  [default: 64]"),
     click.option("--rate", type=float, metavar="R", help="the largest learning rate  [default: 0.005]"),
-    click.option("--decay", type=float, metavar="D", help="[default: 0.001]"),
-    click.option("--smoothing", type=float, metavar="S", help="of labels  [default: 0.05]"),
-    click.option("--shift", type=int, metavar="PIXELS", help="pictures are moved by at most  [default: 2]"),
-    click.option("--contrast", type=float, metavar="W", help="weight of the loss of pairs  [default: 1]"),
-    click.option("--rotations", is_flag=True, default=None, help="EASY's second task: by how much a picture is turned"),
-    click.option("--mixup", is_flag=True, default=None, help="EASY's manifold mixup"),
+    click.option("--decay", type=float, metavar="D", help="weight decay  [default: 0.001]"),
+    click.option("--smoothing", type=float, metavar="S", help="label smoothing  [default: 0.05]"),
+    click.option("--shift", type=int, metavar="PIXELS", help="move pictures by up to so many pixels  [default: 2]"),
+    click.option("--contrast", type=float, metavar="W", help="weight of the contrastive loss  [default: 1]"),
+    click.option(
+        "--rotations", is_flag=True, default=None, help="also learn by how much a picture is turned, as EASY does"
+    ),
+    click.option(
+        "--mixup", is_flag=True, default=None, help="mix features of two pictures while training, as EASY does"
+    ),
 )
 
 tuning_options = _packed(
     "tuning",
-    click.option("--tuning-epochs", "epochs", type=int, metavar="N", help="of QAT and after pruning  [default: 4]"),
     click.option(
-        "--tuning-rate", "rate", type=float, metavar="R", help="of QAT; after pruning six times that  [default: 0.0005]"
+        "--tuning-epochs", "epochs", type=int, metavar="N", help="epochs of QAT, and after pruning  [default: 4]"
+    ),
+    click.option(
+        "--tuning-rate",
+        "rate",
+        type=float,
+        metavar="R",
+        help="learning rate of QAT; six times that after pruning  [default: 0.0005]",
     ),
 )
 
 measurement_options = _packed(
     "measurement",
-    click.option("--split", type=click.Choice(("val", "novel")), help="val: to choose; novel: to report"),
-    click.option("--ways", type=int, metavar="N", help="classes of an episode  [default: 5]"),
-    click.option("--shots", callback=numbers(int, "numbers of shots: 1,5"), metavar="N,N", help="[default: 1,5]"),
-    click.option("--queries", type=int, metavar="N", help="of each class  [default: 15]"),
-    click.option("--episodes", type=int, metavar="N", help="[default: 10000]"),
-    click.option("--episode-seed", "seed", type=int, metavar="N", help="[default: 0]"),
-    click.option("--centre-pictures", type=int, metavar="N", help="of base; 0: all  [default: 4096]"),
+    click.option(
+        "--split",
+        type=click.Choice(("val", "novel")),
+        help="classes to measure on: val to choose settings, novel to report",
+    ),
+    click.option("--ways", type=int, metavar="N", help="classes in an episode  [default: 5]"),
+    click.option(
+        "--shots",
+        callback=numbers(int, "numbers of shots: 1,5"),
+        metavar="N,N",
+        help="shots of each class  [default: 1,5]",
+    ),
+    click.option("--queries", type=int, metavar="N", help="pictures of each class to recognise  [default: 15]"),
+    click.option("--episodes", type=int, metavar="N", help="how many episodes  [default: 10000]"),
+    click.option("--episode-seed", "seed", type=int, metavar="N", help="seed of the episodes  [default: 0]"),
+    click.option(
+        "--centre-pictures",
+        type=int,
+        metavar="N",
+        help="pictures of base whose mean feature is subtracted; 0: all  [default: 4096]",
+    ),
 )
 
 

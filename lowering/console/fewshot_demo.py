@@ -26,16 +26,22 @@ _PORT = 8765
     short_help="a page to draw, drop or film something, enrol it, and watch it recognised",
 )
 @click.argument("build", type=click.Path())
-@click.option("--state", metavar="FILE", help="learn into this file, saved at each change  [default: forget it all]")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=_PORT, metavar="N", help=f"0: any that is free  [default: {_PORT}]"
+    "--state", metavar="FILE", help="keep what is learned in this file  [default: it is forgotten at the end]"
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=_PORT,
+    metavar="N",
+    help=f"0 takes one that is free  [default: {_PORT}]",
 )
 @click.option("--no-open", is_flag=True, help="only print the address, and open no browser")
 @click.option(
     "--clock-mhz",
     type=click.FloatRange(1, 10_000),
     metavar="MHZ",
-    help="of the board's TCU, for modelled milliseconds  [default: that of the board's published design]",
+    help="clock of the board, for modelled milliseconds  [default: that of the board's published design]",
 )
 @debug_option
 def demo(build: str, state: str | None, port: int, no_open: bool, clock_mhz: float | None, debug: bool) -> None:

@@ -29,10 +29,10 @@ __all__ = ["evaluate"]
     short_help="measure backbones on episodes: intervals, paired differences, the worst class",
 )
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
-@click.option("--float", "floating", metavar="FILE.pt", help="the float network that differences are to")
-@click.option("--mean", metavar="M[,M,M]", help="of img / 255, for an .onnx without a card")
-@click.option("--std", metavar="S[,S,S]", help="of img / 255, for an .onnx without a card")
-@click.option("--cache", type=click.Path(), metavar="DIR", help="keep drawn glyphs there")
+@click.option("--float", "floating", metavar="FILE.pt", help="the float network with which all are compared")
+@click.option("--mean", metavar="M[,M,M]", help="subtracted from img / 255; for an .onnx without a card")
+@click.option("--std", metavar="S[,S,S]", help="img / 255 - mean is divided by it; for an .onnx without a card")
+@click.option("--cache", type=click.Path(), metavar="DIR", help="folder that keeps the drawn glyphs for the next time")
 @data_options
 @measurement_options
 @click.option("-q", "--quiet", is_flag=True, help="no progress")

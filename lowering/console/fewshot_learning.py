@@ -37,12 +37,14 @@ __all__ = ["enrol", "forget"]
 @build_and_state
 @click.argument("pictures", nargs=-1, type=click.Path())
 @click.option("--class", "name", metavar="NAME", help="the class that PICTURES show; it may be new")
-@click.option("--folder", metavar="DIR", help="instead: a folder that holds a folder of pictures for each class")
+@click.option(
+    "--folder", metavar="DIR", help="a folder that holds a folder of pictures for each class; instead of --class"
+)
 @click.option(
     "--device",
     type=click.IntRange(0, 2**32 - 1),
     metavar="ID",
-    help="of a state that is new: the number of this device  [default: random]",
+    help="the number of this device, for a new state  [default: random]",
 )
 @engine_option
 @quiet_option

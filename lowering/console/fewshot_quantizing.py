@@ -59,7 +59,7 @@ def budgets_option(ctx: click.Context, _: click.Parameter, values: tuple[str, ..
         raise CompileError(
             Code.BUDGET,
             f"--budget shares out the bits of auto:, and --fmt is {ctx.params.get('fmt')}",
-            hint="--fmt auto:8 --budget ...: at most 8 bits a tensor, fewer where that costs least",
+            hint="use --fmt auto:8 --budget ...: at most 8 bits for each tensor, fewer where that costs least",
         )
     return requests
 
@@ -68,7 +68,7 @@ def budgets_option(ctx: click.Context, _: click.Parameter, values: tuple[str, ..
     "quantize",
     cls=LoadingCommand,
     loads="pefslc.fewshot.networks",
-    short_help="quantize a float backbone into an .onnx file, after training or by more of it",
+    short_help="quantize a float backbone into an .onnx file, with or without more training",
 )
 @click.argument("trained", callback=input_file("a trained backbone"))
 @click.option("-o", "--output", type=click.Path(), required=True, metavar="FILE.onnx", help="the quantized network")
@@ -78,7 +78,8 @@ def budgets_option(ctx: click.Context, _: click.Parameter, values: tuple[str, ..
     required=True,
     is_eager=True,  # --budget asks for it
     metavar="Qm.n|auto:B|mixed:B",
-    help="one format; one a tensor of B bits, from data; or one a tensor of B bits in the mean, searched",
+    help="Qm.n: one format for all; auto:B: B bits, a format for each tensor from data; mixed:B: the same, B bits on "
+    "average, searched",
 )
 @click.option(
     "--budget",
@@ -86,15 +87,15 @@ def budgets_option(ctx: click.Context, _: click.Parameter, values: tuple[str, ..
     multiple=True,
     callback=budgets_option,
     metavar="KIND=LIMIT",
-    help="with auto:B, fewer than B bits where it costs least, searched: bits=3.5 of a weight, in the mean; "
-    "activations=4 of a value between layers; bytes=60000 of packed weights; accumulator=16, or that of a board, "
-    "accumulator=custom_perf. Several must all hold",
+    help="with auto:B, a limit; tensors get fewer than B bits where it costs least. bits=3.5: bits of a weight, on "
+    "average; activations=4: bits of a value between layers, on average; bytes=60000: size of the packed weights; "
+    "accumulator=16, or accumulator=custom_perf: bits of sums. Several limits must all hold",
 )
 @click.option("--distill", is_flag=True, help="follow the float network while tuning")
-@click.option("--prune", callback=prune_option, metavar="SHARE:ARRAY", help="keep that share of the inner channels")
+@click.option("--prune", callback=prune_option, metavar="SHARE:ARRAY", help="keep this share of the inner channels")
 @resume_option
-@click.option("--seed", type=int, default=0, metavar="N", help="of the tuning  [default: 0]")
-@click.option("--cache", type=click.Path(), metavar="DIR", help="keep drawn glyphs there")
+@click.option("--seed", type=int, default=0, metavar="N", help="seed of the tuning  [default: 0]")
+@click.option("--cache", type=click.Path(), metavar="DIR", help="folder that keeps the drawn glyphs for the next time")
 @tuning_options
 @data_options
 @click.option("-q", "--quiet", is_flag=True, help="print errors only")

@@ -40,10 +40,10 @@ __all__ = ["classify"]
     "--threshold",
     callback=threshold_option,
     metavar="T",
-    help="reject what is not near enough: the least squared cosine, 0 to 1; or the largest squared distance, in steps "
-    "of the feature codes",
+    help="reject what is not near enough: for cosine the least squared cosine, 0 to 1; for euclid the largest squared "
+    "distance, in steps of the feature codes",
 )
-@click.option("--vote", is_flag=True, help="PICTURES are frames of one thing: the class that most of them are given to")
+@click.option("--vote", is_flag=True, help="PICTURES show one thing: print the class that most of them get")
 @click.option("--json", "as_json", is_flag=True, help="print JSON, for tools; scores are exact")
 @engine_option
 @click.option("-q", "--quiet", is_flag=True, help="no notes beside the result")

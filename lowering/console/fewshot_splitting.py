@@ -19,13 +19,15 @@ __all__ = ["split"]
     short_help="split the classes of a folder into base, val and novel",
 )
 @click.argument("folder", type=click.Path())
-@click.option("--val", type=int, default=10, metavar="N", help="classes to choose by  [default: 10]")
-@click.option("--novel", type=int, default=20, metavar="N", help="classes to measure on  [default: 20]")
+@click.option(
+    "--val", type=int, default=10, metavar="N", help="how many classes are for choosing settings  [default: 10]"
+)
+@click.option("--novel", type=int, default=20, metavar="N", help="how many classes are for measuring  [default: 20]")
 @click.option("--seed", type=int, default=0, metavar="N", help="another seed is another split  [default: 0]")
 @click.option(
-    "--least", type=int, default=20, metavar="N", help="pictures that a class of val and novel has  [default: 20]"
+    "--least", type=int, default=20, metavar="N", help="the fewest pictures of a class in val and novel  [default: 20]"
 )
-@click.option("--replace", is_flag=True, help="replace a split that is there")
+@click.option("--replace", is_flag=True, help="overwrite an earlier split")
 @quiet_option
 @debug_option
 def split(folder: str, val: int, novel: int, seed: int, least: int, replace: bool, quiet: bool, debug: bool) -> None:

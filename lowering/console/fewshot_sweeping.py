@@ -55,7 +55,14 @@ def _prunes(ctx: click.Context, parameter: click.Parameter, values: tuple[str, .
     loads="pefslc.fewshot.networks",
     short_help="what a bit costs: formats x methods x seeds, with a table and a figure",
 )
-@click.option("-o", "--output", type=click.Path(), required=True, metavar="DIR", help="table, figure, all results")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    required=True,
+    metavar="DIR",
+    help="folder for the table, the figure and all results",
+)
 @click.option("--methods", default="float,ptq,qat", callback=_words(_METHODS), metavar="M,M", help="[default: all]")
 @click.option(
     "--fmt", "formats", callback=_words(), metavar="F,F",
@@ -64,12 +71,14 @@ def _prunes(ctx: click.Context, parameter: click.Parameter, values: tuple[str, .
 )  # fmt: skip
 @click.option("--seeds", default="0", callback=numbers(int, "seeds: 0,1,2"), metavar="N,N", help="[default: 0]")
 @click.option("--distill", type=click.Choice(tuple(_DISTILL)), default="no", help="[default: no]")
-@click.option("--prune", "prunes", multiple=True, callback=_prunes, metavar="SHARE:ARRAY", help="pruned networks, too")
-@click.option("--arch", "boards", multiple=True, metavar="NAME", help="a Tensil board whose cycles are wanted")
-@click.option("--jobs", type=click.IntRange(1), metavar="N", help="processes of this machine  [default: its cores]")
-@click.option("--scheduler", metavar="tcp://HOST:PORT", help="of Dask: run on its workers")
-@click.option("--times", is_flag=True, help="measure how long the C takes here, too: this differs from run to run")
-@click.option("--no-plot", is_flag=True, help="leave the figure out, which needs matplotlib")
+@click.option(
+    "--prune", "prunes", multiple=True, callback=_prunes, metavar="SHARE:ARRAY", help="also networks pruned so"
+)
+@click.option("--arch", "boards", multiple=True, metavar="NAME", help="also count the cycles on this Tensil board")
+@click.option("--jobs", type=click.IntRange(1), metavar="N", help="processes on this machine  [default: its cores]")
+@click.option("--scheduler", metavar="tcp://HOST:PORT", help="run on the workers of this Dask scheduler")
+@click.option("--times", is_flag=True, help="also measure how long the C takes here; this differs from run to run")
+@click.option("--no-plot", is_flag=True, help="make no figure; it needs matplotlib")
 @data_options
 @network_options
 @recipe_options
@@ -102,7 +111,7 @@ def sweep(
     from pefslc.fewshot.sweep.engines import DaskScheduler, LocalProcesses
     from pefslc.fewshot.sweep.plot import require_plot
     from pefslc.fewshot.sweep.run import run_sweep
-    from pefslc.targets.c.runner import find_compiler
+    from pefslc.targets.c.host_compiler import find_compiler
 
     if scheduler is not None and jobs is not None:
         raise click.UsageError(

@@ -42,11 +42,16 @@ __all__ = ["describe", "recipe_of", "train"]
     type=click.IntRange(0),
     default=0,
     metavar="N",
-    help="accuracy on val after every N epochs, for a look at the training; 0: at its end only  [default: 0]",
+    help="measure the accuracy on val after every N epochs; 0: only at the end  [default: 0]",
 )
-@click.option("--weights", callback=input_file("a file of weights"), metavar="X.pt", help="of EASY, brain-train, PEFSL")
-@click.option("--seed", type=int, default=0, metavar="N", help="of the training  [default: 0]")
-@click.option("--cache", type=click.Path(), metavar="DIR", help="keep drawn glyphs there")
+@click.option(
+    "--weights",
+    callback=input_file("a file of weights"),
+    metavar="X.pt",
+    help="start from these weights: of EASY, brain-train or PEFSL",
+)
+@click.option("--seed", type=int, default=0, metavar="N", help="seed of the training  [default: 0]")
+@click.option("--cache", type=click.Path(), metavar="DIR", help="folder that keeps the drawn glyphs for the next time")
 @data_options
 @network_options
 @recipe_options

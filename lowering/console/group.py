@@ -13,6 +13,7 @@ from pefslc.console.compiling import compile_model
 from pefslc.console.completion import completion
 from pefslc.console.deploying import deploy
 from pefslc.console.disassembling import disassemble_program
+from pefslc.console.examining import examine
 from pefslc.console.explaining import explain
 from pefslc.console.fewshot_group import fewshot
 from pefslc.console.formats import write_formats
@@ -116,6 +117,7 @@ commands = _Commands(
         list_passes,
         list_targets,
         show_schema,
+        examine,
         explain,
         show_help,
         completion,

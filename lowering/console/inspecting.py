@@ -46,7 +46,7 @@ __all__ = ["inspect_model"]
     type=click.Path(),
     callback=input_file("an .npz file"),
     metavar="DATA.npz",
-    help="of a float model: inputs on which the ranges of its values are measured",
+    help="sample inputs of a float model, to measure the ranges of its values",
 )
 @json_option
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")

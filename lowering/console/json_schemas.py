@@ -146,6 +146,8 @@ _OPTION = record(
     known=or_null(list_of(TEXT, "values that have a name")),
 )
 
+_PACKAGE = record(name=TEXT, wanted=TEXT, installed=or_null(TEXT), fits=SWITCH)
+
 # Name -> schema: of a command, of `targets NAME` ("target"), and of --report ("costs").
 SCHEMAS: Mapping[str, Schema] = {
     name: {"$schema": _DIALECT, "title": title, **schema}
@@ -248,5 +250,19 @@ SCHEMAS: Mapping[str, Schema] = {
         ),
         ("costs", "pefslc MODEL --target T --report FILE.json", COSTS),
         ("report", "pefslc report MODEL --target T --json", REPORT),
+        (
+            "doctor",
+            "pefslc doctor --json",
+            record(
+                version=TEXT,
+                python=TEXT,
+                system=TEXT,
+                machine=TEXT,
+                executable=TEXT,
+                packages=list_of(_PACKAGE, "what every command needs"),
+                extras=list_of(record(name=TEXT, purpose=TEXT, packages=list_of(_PACKAGE))),
+                tools=list_of(record(name=TEXT, purpose=TEXT, path=or_null(TEXT), version=or_null(TEXT))),
+            ),
+        ),
     )
 }

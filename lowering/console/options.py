@@ -138,13 +138,14 @@ def input_format_option(function: _Function) -> _Function:
         multiple=True,
         callback=input_formats,
         metavar="[NAME=]Qm.n",
-        help="the grid on which the host hands over inputs, UQ0.8 or x=UQ0.8: the format of one that is not quantized",
+        help="the format in which the host gives an input, such as x=UQ0.8 or, for all, UQ0.8; an input without a "
+        "quantizer takes it as its own",
     )(function)
 
 
 def shape_options(function: _Function) -> _Function:
     """--batch, --input-shape."""
-    help_text = "the batch size, where the file leaves it open"
+    help_text = "the batch size, if the file does not say it"
     batch = click.option("--batch", type=click.IntRange(1), metavar="N", help=help_text)
     shape = click.option(
         "--input-shape",
@@ -152,7 +153,7 @@ def shape_options(function: _Function) -> _Function:
         multiple=True,
         callback=input_shapes,
         metavar="NAME=SIZES",
-        help="an input's shape, where the file leaves it open: x=1,3,32,32",
+        help="the shape of an input, if the file does not say it: x=1,3,32,32",
     )
     return batch(shape(function))
 
@@ -164,7 +165,7 @@ def data_limit_option(function: _Function) -> _Function:
         type=click.FloatRange(0, min_open=True),
         default=1.0,
         metavar="GIB",
-        help="how much is read of files beside the model  [default: 1]",
+        help="the largest size of weight files beside the model  [default: 1]",
     )(function)
 
 
@@ -180,7 +181,7 @@ def named_format_option(ctx: click.Context, parameter: click.Parameter, value: s
 
 COMMAND_NAMES = (
     "compile", "inspect", "check", "formats", "report", "run", "deploy", "disassemble", "fewshot", "opt", "view",
-    "passes", "targets", "schema", "explain", "help", "completion",
+    "passes", "targets", "schema", "doctor", "explain", "help", "completion",
 )  # fmt: skip
 
 
@@ -191,7 +192,7 @@ def model_argument(function: _Function) -> _Function:
 
 def format_argument(function: _Function) -> _Function:
     """--fmt, of a format that has a name."""
-    help_text = "the model's format: asserted, and given to what is not quantized"
+    help_text = "check that the model has this format, and give it to what is not quantized"
     return click.option("--fmt", callback=named_format_option, metavar="Qm.n", help=help_text)(function)
 
 
@@ -201,7 +202,8 @@ def chosen_format_option(function: _Function) -> _Function:
         "--fmt",
         callback=format_option,
         metavar="Qm.n|auto:B",
-        help="the format: asserted, given to a float model and to an open input; auto:8: chosen from data, 8 bits",
+        help="check that the model has this format; a float model, or an input without one, is quantized to it; "
+        "auto:8 takes 8 bits and chooses each format from data",
     )(function)
 
 
@@ -212,8 +214,8 @@ def calibration_options(function: _Function) -> _Function:
         type=click.Path(),
         callback=input_file("an .npz file"),
         metavar="DATA.npz",
-        help="inputs of a float model: for --fmt auto, for finer words in the TCU's native arithmetic, and for a "
-        "report of noise and, with `labels`, accuracy",
+        help="sample inputs: --fmt auto needs them, Q8.8 on the TCU becomes finer by them; they give a report of "
+        "the error, and with `labels` of the accuracy",
     )
     method = click.option(
         "--calibration",
@@ -233,25 +235,27 @@ def compile_options(function: _Function) -> _Function:
             type=click.Path(),
             callback=input_file("a file of formats"),
             metavar="FILE.toml",
-            help="formats by name, of layers, tensors and kinds of layers: asserted, or given to a float model "
-            "(`pefslc formats` writes one)",
+            help="formats by name, of layers, tensors and kinds of layers: checked, or given to a float model "
+            "(`pefslc formats` writes such a file)",
         ),
         calibration_options,
-        click.option("--requantize", is_flag=True, help="change a quantized model to --fmt, and say what that does"),
+        click.option(
+            "--requantize", is_flag=True, help="give a quantized model the format of --fmt, and show what that changes"
+        ),
         input_format_option,
         shape_options,
         data_limit_option,
-        click.option("--allow-overflow", is_flag=True, help="accept sums that are not proven to fit"),
+        click.option("--allow-overflow", is_flag=True, help="accept sums that may not fit the accumulator"),
         click.option(
             "--plugin",
             "plugins",
             type=click.Path(),
             multiple=True,
             metavar="FILE.py",
-            help="run the passes in this file, too",
+            help="also run the passes in this file",
         ),
-        click.option("--check-passes", is_flag=True, help="compare each pass with the interpreter"),
-        click.option("--require-exact", is_flag=True, help="refuse what is bounded, with the list of what differs"),
+        click.option("--check-passes", is_flag=True, help="run the graph before and after each pass, and compare"),
+        click.option("--require-exact", is_flag=True, help="refuse a program that is not exact, and list what differs"),
     ]
     for decorator in reversed(decorators):
         function = decorator(function)

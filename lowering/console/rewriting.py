@@ -36,7 +36,7 @@ _FIRST_WORD = b"graph "  # of every text of a graph
     multiple=True,
     metavar="NAME|FILE.py",
     shell_complete=complete_pass,
-    help="run it; several run in their order",
+    help="run this pass; several run one after the other",
 )
 @click.option("-o", "--output", type=click.Path(), metavar="FILE.ir", help="write the text here  [default: stdout]")
 @click.option("--verify", is_flag=True, help="run the graph before and after each pass on random inputs")

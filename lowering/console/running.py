@@ -31,10 +31,10 @@ __all__ = ["run_artifact"]
     callback=input_file("an .npz file"),
     required=True,
     metavar="X.npz",
-    help="arrays by name, or x",
+    help="arrays by the name of the input; a single input may be called x",
 )
-@click.option("-o", "--output", type=click.Path(), metavar="Y.npz", help="float64 values by output name")
-@click.option("--target", metavar="FILE.py:Class", help="the target that it was compiled for, where that is a file's")
+@click.option("-o", "--output", type=click.Path(), metavar="Y.npz", help="write the outputs here: float64, by name")
+@click.option("--target", metavar="FILE.py:Class", help="the target that it was compiled for, if it is of a file")
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="print errors only")
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")

@@ -137,7 +137,7 @@ def check_max_error(max_error: float | None, measured: bool) -> None:
     if not measured:
         raise CompileError(
             Code.WRONG_OPTION,
-            "a largest error is given (--max-error), and no inputs on which it is measured",
+            "--max-error is given, but no inputs to measure the error on",
             hint="give inputs, too: --verify INPUTS.npz",
         )
 

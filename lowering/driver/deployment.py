@@ -140,7 +140,7 @@ def run_command(command: Command) -> None:
         raise CompileError(
             Code.BOARD,
             f"cannot run {program}: {e.strerror}",
-            hint="install OpenSSH's client; or --print shows the commands, to be typed elsewhere",
+            hint="install OpenSSH's client; or use --print, and type the commands elsewhere",
         ) from None
     if status == _CANNOT_CONNECT or (status and program == "scp"):
         raise CompileError(

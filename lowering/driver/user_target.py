@@ -70,7 +70,7 @@ def user_target(made: Target) -> UserTarget:
             Code.PLUGIN_UNUSABLE,
             f"a target is named {quote_given(name)}",
             at=source,
-            hint="a name is of lower-case letters, digits and _, begins with a letter, and has 40 characters at most",
+            hint="use lower-case letters, digits and _, at most 40 of them, the first one a letter",
         )
     target = UserTarget(made, name, source)
     reserved = [f"option {quote(o.name)} has a name that every compile uses" for o in target.reserved_options]

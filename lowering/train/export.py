@@ -31,7 +31,8 @@ from pefslc.train.pinning import activation_quantizers, as_float64, pin
 
 __all__ = ["Examples", "export"]
 
-Examples: TypeAlias = Tensor | NDArray[np.generic] | Sequence[Tensor | NDArray[np.generic]]
+# Text: where the API is described, torch may be a stand-in, without `|`.
+Examples: TypeAlias = "Tensor | NDArray[np.generic] | Sequence[Tensor | NDArray[np.generic]]"
 
 _OPSET = 20  # the newest that the TorchScript exporter writes and pefslc reads
 
@@ -75,7 +76,7 @@ def export(
         raise CompileError(
             Code.NOT_CONSTANT,
             "with the scales of this run held constant, the network computes something else",
-            hint="eval mode must be free of chance, and a quantizer have one scale: give every call its own layer",
+            hint="in eval mode nothing may be random, and a quantizer has one scale: give each call its own layer",
         )
     inputs_named = _names("input_names", input_names, _input_names(model, len(inputs)))
     outputs_named = _names("output_names", output_names, _output_names(len(expected)))

@@ -51,7 +51,7 @@ def run(network: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
         raise CompileError(
             Code.EXAMPLE,
             f"the network does not run on the example: {one_line(e)}",
-            hint="example: what network(example) takes; of several inputs a tuple",
+            hint="give as example what network(example) takes; for several inputs a tuple",
         ) from e
     return list(tensors_of(result))
 

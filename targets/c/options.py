@@ -31,7 +31,7 @@ class COptions:
         example=f"{BINARY!r}",
         accepts=lambda form: form in (TEXT, BINARY),
         known=lambda: (TEXT, BINARY),
-        help="how the constants are written: as C, or as a file that the program is handed  [default: text]",
+        help="constants as C text, or as a binary file that the caller loads  [default: text]",
     )
 
     def __post_init__(self) -> None:

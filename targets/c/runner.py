@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import re
-import shlex
-import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,37 +18,17 @@ from numpy.typing import NDArray
 from pefslc.artifacts.sidecar import Json, JsonObject, OutputRecord, Sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, InternalError, quote
+from pefslc.targets.c.host_compiler import find_compiler
 from pefslc.targets.c.library_cache import LibraryCache
 
-__all__ = ["COMPILER_FLAGS", "CRunner", "find_compiler"]
+__all__ = ["COMPILER_FLAGS", "CRunner"]
 
 Codes = NDArray[np.int64]
 
 COMPILER_FLAGS = ("-std=c99", "-O2", "-fPIC", "-shared")
-_COMPILERS = ("cc", "gcc", "clang")
 _INT64_BYTES = 8
 _TYPES = {f"{sign}int{bits}_t": np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-
-
-def find_compiler() -> tuple[str, ...]:
-    """The command of a C compiler: $CC, which may have options, else the first that is found. Raises CompileError."""
-    chosen = tuple(shlex.split(os.environ.get("CC", "")))
-    if chosen and shutil.which(chosen[0]) is None:
-        raise CompileError(
-            Code.NO_C_COMPILER, f"there is no C compiler {quote(chosen[0])}, which CC names", hint="change or unset CC"
-        )
-    if chosen:
-        return chosen
-    for name in _COMPILERS:
-        path = shutil.which(name)
-        if path is not None:
-            return (path,)
-    raise CompileError(
-        Code.NO_C_COMPILER,
-        f"no C compiler found (tried {', '.join(_COMPILERS)})",
-        hint="install gcc or clang, for example `apt-get install gcc`",
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ class TensilOptions:
         wanted="names of rewrites",
         example="keep-activations",
         known=lambda: REWRITE_NAMES,
-        help="rewrites that do not run: the same codes but in native arithmetic, more cycles "
+        help="rewrites to leave out: more cycles and the same codes (in native arithmetic others) "
         "(`pefslc explain tcu-lowering`)",
     )
 

@@ -16,7 +16,7 @@ from pefslc.artifacts.sidecar import make_sidecar
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.interpret import run_codes
 from pefslc.ir.value import IntArray
-from pefslc.targets.c import runner as runner_module
+from pefslc.targets.c import host_compiler
 from pefslc.targets.c.arena import overlaps, plan_arena
 from pefslc.targets.c.naming import Names, comment_text, identifier, model_prefix
 from pefslc.targets.c.plan import plan_program
@@ -197,7 +197,7 @@ def test_without_a_compiler_the_runner_says_what_to_install(build_graph, tmp_pat
     graph = _simple(build_graph)
     sidecar = _written(CTarget().lower(graph, TargetOptions()), graph, tmp_path)
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(runner_module, "_COMPILERS", ("no-such-compiler",))
+    monkeypatch.setattr(host_compiler, "_COMPILERS", ("no-such-compiler",))
     with pytest.raises(CompileError, match="no C compiler found"):
         CTarget().runner(tmp_path, sidecar)
 
@@ -207,7 +207,7 @@ def test_the_compiler_is_the_one_that_cc_names_with_its_options(build_graph, tmp
     sidecar = _written(CTarget().lower(graph, TargetOptions()), graph, tmp_path)
     used = tmp_path / "used"
     wrapper = tmp_path / "my-cc"
-    wrapper.write_text(f'#!/bin/sh\necho "$1" >{used}\nshift\nexec {" ".join(runner_module.find_compiler())} "$@"\n')
+    wrapper.write_text(f'#!/bin/sh\necho "$1" >{used}\nshift\nexec {" ".join(host_compiler.find_compiler())} "$@"\n')
     wrapper.chmod(0o755)
     monkeypatch.setenv("CC", f"{wrapper} --mine")
     CTarget().runner(tmp_path, sidecar)

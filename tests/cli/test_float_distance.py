@@ -105,7 +105,7 @@ def test_a_largest_error_makes_a_measurement_a_failure(pefslc: Cli, network: Pat
     assert far.err.startswith("error[PEF0813]: verification: fake and the float model: off by at most ")
     assert "help: act: " in far.err
     assert not (tmp_path / "b").exists()
-    assert "no inputs on which it is measured" in pefslc(*arguments, "--max-error", "1").err
+    assert "no inputs to measure the error on" in pefslc(*arguments, "--max-error", "1").err
     assert "(--max-error) is '-1.0', not a number of 0 or more" in pefslc(*verified, "-1").err
     with pytest.raises(CompileError) as caught:
         compile_network(network, max_error=0.5, verify=x)

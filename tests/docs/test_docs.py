@@ -1,7 +1,8 @@
 """The documentation is true: its Python runs, its commands print what they say, its links lead somewhere.
 
 A ```python block runs in the page's own folder, after the blocks before it; `file=NAME` saves it as well, `no-run` only
-compiles it, and so does `train` without the extra of that name. In a ```console block, `$ pefslc ...` runs; the lines
+compiles it, and so does `train` without the extra of that name; a ```console train block then does nothing. In a
+```console block, `$ pefslc ...` runs; the lines
 below are its output, `...` standing for anything,
 `[status N]` for its exit status (else 0).
 """
@@ -58,7 +59,8 @@ def run_blocks(page: Path, folder: Path, *, with_extra: bool) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for language, info, text in BLOCK.findall(page.read_text()):
         if language == "console":
-            run_console(text)
+            if with_extra or "train" not in info:
+                run_console(text)
             continue
         code = compile(text, f"{page.name} block", "exec", dont_inherit=True)
         for saved in re.findall(r"file=(\S+)", info):

@@ -73,7 +73,7 @@ CASES: dict[str, tuple[Build, str]] = {
             output="y",
         ),
         "error[PEF0305]: the weight has one scale per input\n  at:   n (Gemm), tensor 'y'\n"
-        "  help: one scale per tensor, or per output: scaling_per_output_channel",
+        "  help: use one scale per tensor, or one per output: scaling_per_output_channel",
     ),
     "turned weight with a scale per input": (
         lambda m, x: m.node(
@@ -85,7 +85,7 @@ CASES: dict[str, tuple[Build, str]] = {
             output="y",
         ),
         "error[PEF0305]: the weight has one scale per input\n  at:   n (Gemm), tensor 'y'\n"
-        "  help: one scale per tensor, or per output: scaling_per_output_channel",
+        "  help: use one scale per tensor, or one per output: scaling_per_output_channel",
     ),
     "zero point beyond all codes": (
         quant_with(2, 1e12),

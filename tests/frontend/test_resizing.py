@@ -106,7 +106,7 @@ def test_scales_of_which_rounding_in_float32_takes_another_pixel_are_refused_and
     assert refusal_of(refused, tmp_path) == (
         "error[PEF0410]: Resize by 0.3333333432674408: which pixel is the nearest depends on rounding in float32\n"
         "  at:   resize1 (Resize), tensor 't1'\n"
-        "  help: export with the sizes of the result instead of scales: nn.Upsample(size=...)"
+        "  help: export with the sizes of the result, not with scales: nn.Upsample(size=...)"
     )
     x = np.arange(9.0).reshape(1, 1, 1, 9) / 8
     graph = lower(import_bytes(resized((1, 1, 1, 9), (), (1, 1, 1, 3), **TORCH), tmp_path))
@@ -154,7 +154,7 @@ REFUSALS = {
     ),
     "linear with aligned corners": (
         resized((1, 2, 2, 2), (1, 1, 2, 2), mode="linear", coordinate_transformation_mode="align_corners"),
-        "images larger by integers, with align_corners=False and without antialias; or mode 'nearest'",
+        "enlarge by whole factors, with align_corners=False and without antialias; or use mode 'nearest'",
     ),
     "linear of a sequence": (
         resized((1, 2, 4), (1, 1, 2), mode="linear"),

@@ -196,7 +196,7 @@ def test_rounded_numbers_without_limits_are_refused_and_clipping_them_helps(tmp_
     m.output(m.node("Conv", m.node("Floor", x, name="floor"), m.weight(normal((3, 2, 2, 2)))))
     assert refusal_of(m, tmp_path) == (
         "error[PEF0302]: the rounded numbers have no limits that a format holds\n  at:   floor (Floor), tensor 't1'\n"
-        "  help: clip them right behind the rounding, or what is rounded in front of it: torch.clamp(..., -128, 127)"
+        "  help: clip right after the rounding, or right before it: torch.clamp(..., -128, 127)"
     )
     m = ModelBuilder()
     x = m.quant(m.input(SHAPE), 0.125, 8)

@@ -297,7 +297,7 @@ def test_a_softmaxs_codes_in_another_type_are_the_hosts(
 def test_a_second_quantizer_of_other_values_behind_a_softmax_is_refused(
     tmp_path: Path, second: tuple[float, np.integer]
 ) -> None:
-    with pytest.raises(pefslc.CompileError, match="second quantizer of what the host computes has other values"):
+    with pytest.raises(pefslc.CompileError, match="the host's part has a second quantizer, with other values"):
         pefslc.load(requantized_classifier(tmp_path, (0.0043, np.int8(-20)), second))
 
 

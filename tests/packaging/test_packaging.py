@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 
 import pefslc
-from distributions import ROOT, Distributions, build, readme_commands, run_as_the_readme_says, source_files
+from distributions import (
+    ROOT,
+    Distributions,
+    build,
+    readme_commands,
+    run_as_the_readme_says,
+    source_files,
+    twine_faults,
+)
+from links import documentation_url
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +67,26 @@ def test_the_installed_wheel_runs_the_commands_of_the_readme(built: Distribution
     assert {p.name for p in (site / "pefslc" / "docs").iterdir()} == {p.name for p in (ROOT / "docs").glob("*.md")}
     compared = run_as_the_readme_says(Path(sys.executable), tmp_path, environment, "cnn_bnfold_q2_3")
     assert compared == [f"40 of 40 outputs equal: {target} and 'y_ref64'" for target in ("tensil", "c")]
+
+
+def test_a_package_index_would_take_both(built: Distributions) -> None:
+    pytest.importorskip("twine")
+    assert {path: faults for path, faults in twine_faults(built).items() if faults} == {}
+
+
+def test_the_package_s_page_has_absolute_links_and_says_where_the_site_is(built: Distributions) -> None:
+    with zipfile.ZipFile(built.wheel) as wheel:
+        (name,) = (n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))
+        metadata = wheel.read(name).decode()
+    url = documentation_url()
+    assert f"\nProject-URL: Documentation, {url}\n" in metadata
+    assert "\nDescription-Content-Type: text/markdown\n" in metadata
+    assert f"]({url}boards.html)" in metadata
+    assert not re.findall(r"\]\((?!https?://|#)[^)\n]*\)", metadata)
+
+
+def test_the_citation_is_of_this_version() -> None:
+    assert f"\nversion: {pefslc.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_outputs_that_are_not_the_model_s_fail_the_check(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def parse_budget(text: str) -> BudgetRequest:
         raise CompileError(
             Code.BUDGET,
             "fewer bits save no cycles: the TCU multiplies words of one width",
-            hint="pruned channels do: --prune 0.6:12, in multiples of the array's rows",
+            hint="pruning channels saves cycles: --prune 0.6:12, in multiples of the array's rows",
         )
     known = {str(kind): kind for kind in BudgetKind}
     if name not in known or not equals or not value:

@@ -40,7 +40,7 @@ def backbone_format(text: str) -> FixedPoint | AutoFormat | MixedFormat:
         raise CompileError(
             Code.BAD_FORMAT,
             f"{quote_given(text)} is not a format",
-            hint=f"mixed:{FEWEST_BITS} to mixed:{MixedFormat.MOST_BITS - 1}: so many bits in the mean",
+            hint=f"mixed:{FEWEST_BITS} to mixed:{MixedFormat.MOST_BITS - 1}: so many bits on average",
         )
     parsed = parse_format(text)
     assert parsed is not None

@@ -297,7 +297,7 @@ class _Selector:
         if not op.is_spatial or op.input.type.codes.zero_point:
             raise CompileError(
                 Code.TCU_UNSUPPORTED,
-                "padding of channels, or with another code than 0, is not supported on the TCU",
+                "padding of channels, or with a code other than 0, is not supported on the TCU",
                 at=op.result.origin,
                 hint="pad rows and columns of a tensor with zero point 0",
             )
