@@ -19,6 +19,7 @@ from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.plan_text import plan_text
 from pefslc.targets.c.proportion import out_of_proportion
 from pefslc.targets.c.runner import CRunner
+from pefslc.targets.c.starter import starter_files
 from pefslc.targets.c.steps import Program
 from pefslc.targets.protocol import Emission, OpReport, Stage, TargetOptions
 
@@ -49,6 +50,8 @@ class CTarget(COptions):
             options.observe(Stage("plan", plan_text(program, arena)))
         prefix = model_prefix(graph.name)
         emitted = emit(graph, program, arena, prefix, _EMITTER, self)
+        arguments = interface(graph, program)
+        files = {**emitted.files, **starter_files(graph, arguments, prefix, _EMITTER, self, emitted)}
         constant_bytes = emitted.constant_bytes
         binary = self.weights == BINARY
         handed = {"weights_file": weights_file(prefix), "set_weights": f"{prefix}_set_weights"} if binary else {}
@@ -68,7 +71,7 @@ class CTarget(COptions):
                     "type": str(a.tensor.type),
                     "shape": list(a.tensor.shape),
                 }
-                for a in interface(graph, program)
+                for a in arguments
             ],
             **handed,
         }
@@ -91,7 +94,7 @@ class CTarget(COptions):
             f"{arena.bytes:,} bytes of working memory ({owner})",
         )
         costs = partial(_costs, program, arena, emitted.step_bytes)
-        return Emission(emitted.files, details, ops, notes, costs=costs, functions=functions)
+        return Emission(files, details, ops, notes, costs=costs, functions=functions)
 
     def runner(self, folder: Path, sidecar: Sidecar) -> CRunner:
         """The emitted C, compiled with the system's compiler. Raises CompileError when there is none."""

@@ -15,6 +15,7 @@ from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
+from pefslc.targets.self_test import CodeRange
 from pefslc.targets.templates import templates_in
 from pefslc.targets.tensil.groups.host_movement import HostMove
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType
@@ -49,6 +50,12 @@ class HostTensor:
         if self.moves:
             record["moves"] = [[move.kind, list(move.axes)] for move in self.moves]
         return record
+
+    @property
+    def code_range(self) -> CodeRange:
+        """The codes that an input may hold."""
+        fields = self.module_fields()
+        return CodeRange(self.end.name, self.end.value.type.shape, int(str(fields["low"])), int(str(fields["high"])))
 
     def module_fields(self) -> JsonObject:
         """What the emitted module needs, too: the quantizer of an input, the map of an output."""

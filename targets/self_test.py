@@ -1,18 +1,18 @@
-"""A self-test for the board: input codes that a formula makes, and the output codes that the files must compute."""
+"""A self-test of emitted files: input codes that a formula makes, and the output codes that the files must compute."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.targets.tensil.host_io import HostTensor
+from pefslc.geometry.shapes import Shape, element_count
 
-__all__ = ["SelfTest", "input_codes", "make_self_test", "source_of_input_codes"]
+__all__ = ["CodeRange", "SelfTest", "input_codes", "make_self_test", "source_of_input_codes"]
 
 Codes = NDArray[np.int64]
 _SEEDS = 4  # inputs are tried until the outputs show something
@@ -34,30 +34,43 @@ def source_of_input_codes() -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class CodeRange:
+    """An input of a test: its ONNX name and shape, and the codes low..high that it may hold."""
+
+    name: str
+    shape: Shape
+    low: int
+    high: int
+
+    def codes(self, seed: int) -> Codes:
+        """Some that look random."""
+        return input_codes(element_count(self.shape), self.low, self.high, seed).reshape(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
 class SelfTest:
     """Inputs, as the seed of a formula, and outputs.
 
     seed      of input k, in the model's order, seed + k is that of `input_codes`
-    outputs   what the files compute of them: codes in the ONNX shape, by the output's name
+    inputs    codes in the ONNX shape, by the input's name
+    outputs   what the files compute of them, by the output's name
     """
 
     seed: int
+    inputs: Mapping[str, Codes]
     outputs: Mapping[str, Codes]
 
 
-def make_self_test(inputs: list[HostTensor], compute: Callable[[Mapping[str, Codes]], Mapping[str, Codes]]) -> SelfTest:
+def make_self_test(
+    inputs: Sequence[CodeRange], compute: Callable[[Mapping[str, Codes]], Mapping[str, Codes]]
+) -> SelfTest:
     """The test with the first seed that does not leave all codes of an output equal, where there is one.
 
     compute  what the files do: codes by name to codes by name
     """
     for seed in count(0, len(inputs)):
-        outputs = compute({t.end.name: _codes_of(t, seed + k) for k, t in enumerate(inputs)})
+        given = {t.name: t.codes(seed + k) for k, t in enumerate(inputs)}
+        outputs = compute(given)
         if seed >= _SEEDS * len(inputs) or all(np.ptp(codes) for codes in outputs.values() if codes.size > 1):
-            return SelfTest(seed, outputs)
+            return SelfTest(seed, given, outputs)
     raise AssertionError
-
-
-def _codes_of(tensor: HostTensor, seed: int) -> Codes:
-    fields, shape = tensor.module_fields(), tensor.end.value.type.shape
-    codes = input_codes(int(np.prod(shape)), int(str(fields["low"])), int(str(fields["high"])), seed)
-    return codes.reshape(shape)
