@@ -224,6 +224,23 @@ _COST_ROW = _object(
     peaks=_map(_COUNT),
     instructions=_or_null(_COUNT),
 )
+_FOOTPRINT = _object(
+    ram_bytes_without_stack=_COUNT,
+    ram_parts=_map(_COUNT),
+    constant_bytes=_COUNT,
+    compiled=_or_null(
+        _described(
+            _object(
+                command=_TEXT,
+                code_bytes=_COUNT,
+                flash_bytes=_described(_COUNT, "with the constants"),
+                stack_bytes=_or_null(_COUNT),
+                ram_bytes=_or_null(_described(_COUNT, "with the stack")),
+            ),
+            "by a C compiler of this machine",
+        )
+    ),
+)
 _COSTS = _described(
     _object(
         model=_TEXT,
@@ -232,6 +249,7 @@ _COSTS = _described(
         clock_mhz=_or_null(_NUMBER),
         peak_macs_per_cycle=_or_null(_NUMBER),
         memories=_list(_object(name=_TEXT, unit=_TEXT, available=_COUNT)),
+        footprint=_or_null(_described(_FOOTPRINT, "of a program in C")),
         layers=_list(_COST_ROW),
         total=_COST_ROW,
     ),

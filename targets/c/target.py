@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from pefslc.analysis.limits import TargetLimits
 from pefslc.artifacts.costs import Costs, MemorySize, PartCost
+from pefslc.artifacts.footprint import CompiledSize, Footprint
 from pefslc.artifacts.sidecar import JsonObject, Sidecar
 from pefslc.ir.graph import Graph
 from pefslc.targets.c.arena import Arena, plan_arena
+from pefslc.targets.c.compiled_size import compiled_size
 from pefslc.targets.c.emit import emit, interface
 from pefslc.targets.c.naming import model_prefix, weights_file
 from pefslc.targets.c.options import BINARY, COptions
@@ -86,14 +89,20 @@ class CTarget(COptions):
             for op in graph.ops
             if op.result.name in program.implementation
         }
-        owner = "the caller supplies it" if self.caller_arena else "static"
+        ram = {"arena": arena.bytes}
+        for a in arguments:
+            what = "inputs" if a.is_input else "outputs"
+            ram[what] = ram.get(what, 0) + a.elements * a.tensor.type.bytes
+        footprint = Footprint(ram, constant_bytes)
         notes = (
             f"{program.macs:,} MACs",
             f"{constant_bytes:,} bytes of constants{_handed_over(emitted.files, prefix)}"
             f"{out_of_proportion(program, emitted.step_bytes)}",
-            f"{arena.bytes:,} bytes of working memory ({owner})",
+            footprint.ram_text + ("; the caller supplies the arena" if self.caller_arena else ""),
         )
-        costs = partial(_costs, program, arena, emitted.step_bytes)
+        sources = [f"{prefix}.c", *([f"{prefix}_weights.c"] if binary else [])]  # in C, the weights are no code
+        measure = partial(compiled_size, emitted.files, sources)
+        costs = partial(_costs, program, arena, emitted.step_bytes, footprint, measure)
         return Emission(files, details, ops, notes, costs=costs, functions=functions)
 
     def runner(self, folder: Path, sidecar: Sidecar) -> CRunner:
@@ -101,8 +110,14 @@ class CTarget(COptions):
         return CRunner(folder, sidecar)
 
 
-def _costs(program: Program, arena: Arena, constant_bytes: tuple[int, ...]) -> Costs:
-    """Constants and working memory, step by step."""
+def _costs(
+    program: Program,
+    arena: Arena,
+    constant_bytes: tuple[int, ...],
+    footprint: Footprint,
+    measure: Callable[[], CompiledSize | None],
+) -> Costs:
+    """Constants and working memory, step by step; code and stack, if a compiler is there."""
     parts = [
         PartCost(
             ops=tuple(op.result.name for op in step.ops),
@@ -112,7 +127,11 @@ def _costs(program: Program, arena: Arena, constant_bytes: tuple[int, ...]) -> C
         )
         for i, step in enumerate(program.steps)
     ]
-    return Costs(parts=tuple(parts), memories=(MemorySize("arena", "bytes", arena.bytes),))
+    return Costs(
+        parts=tuple(parts),
+        memories=(MemorySize("arena", "bytes", arena.bytes),),
+        footprint=replace(footprint, compiled=measure()),
+    )
 
 
 def _handed_over(files: Mapping[str, bytes], prefix: str) -> str:
