@@ -16,7 +16,7 @@ from pefslc.targets.c.runner import find_compiler
 
 __all__ = ["compiled_size", "most_stack"]
 
-_ARM = ("arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb")
+_ARM: tuple[str, ...] = ("arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb")
 _FLAGS = ("-std=c99", "-Os")
 _CALL_GRAPH = "-fcallgraph-info=su"  # of gcc 10 and later: NAME.ci, functions with their stack, and calls
 _NODE = re.compile(r'^node: { title: "([^"]*)" label: "[^"]*?(\d+) bytes \([^"]*" }$', re.MULTILINE)

@@ -138,10 +138,18 @@ def _quantizer(graph_input: GraphInput) -> _Quantizer | str:
     if max(most, largest + denominator * (abs(q.zero_point) + 1)) >> _HEADROOM:
         return "as its scale has too many digits for 64 bits"
     return _Quantizer(
-        *(literal(v, INT64) for v in (factor, divisor, most)),
-        q.zero_point, q.low, q.high, exponent, widest, int(quantizer.adds_zero_point_last), quantizer.rounding.name,
-        q.scale.step,
-    )  # fmt: skip
+        factor=literal(factor, INT64),
+        divisor=literal(divisor, INT64),
+        most=literal(most, INT64),
+        zero_point=q.zero_point,
+        low=q.low,
+        high=q.high,
+        exponent=exponent,
+        widest=widest,
+        zero_point_last=int(quantizer.adds_zero_point_last),
+        mode=quantizer.rounding.name,
+        scale=q.scale.step,
+    )
 
 
 def _map(output: GraphOutput, tensor: Tensor) -> _Map | str:

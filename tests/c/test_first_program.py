@@ -19,7 +19,8 @@ from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.interpret import run_codes
 from pefslc.targets.c.target import CTarget
 
-CNN = Path(__file__).parents[2] / "examples" / "cnn_bnfold_q2_3.onnx"
+ROOT = Path(__file__).parents[2]
+CNN = ROOT / "examples" / "cnn_bnfold_q2_3.onnx"
 NAME = "cnn_bnfold_q2_3"
 CPUS = ("cortex-m0", "cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
 PASS = f"PASS: 10 output codes of {NAME} are as expected\n"
@@ -196,3 +197,30 @@ def test_the_same_network_gives_the_same_bytes_and_the_networks_files_are_those_
         "main.c", "Makefile", "CMakeLists.txt", f"{NAME}_golden.h", f"{NAME}_cortex_m.c", f"{NAME}_cortex_m.ld",
         f"{NAME}_arduino.zip",
     }  # fmt: skip
+
+
+def test_the_program_of_the_documentation_compiles_without_a_warning_and_sees_what_the_host_sees(
+    make: str, tmp_path: Path, warning_flags: tuple[str, ...]
+) -> None:
+    page = (ROOT / "docs" / "microcontrollers.md").read_text()
+    (program,) = re.findall(r"```c\n(.*?)```", page, re.DOTALL)
+    data = np.load(ROOT / "examples" / "cnn_float.npz")["x"]
+    options = {"fmt": "auto:8", "calibrate": ROOT / "examples" / "cnn_float.npz", "emit_main": True}
+    compiled = pefslc.compile(ROOT / "examples" / "cnn_float.onnx", target="c", **options)
+    compiled.save(tmp_path / "build")
+    pixels = np.clip(np.rint(data * 128 + 128), 0, 255).astype(int)
+    classes = compiled.run(pixels / 128 - 1)["output"].argmax(axis=1)
+    assert {*classes.tolist()} > {6}, "the light is on for some and off for others"
+    rows = ",".join("{" + ",".join(map(str, picture.ravel())) + "}" for picture in pixels)
+    board = f"""
+#include <stdlib.h>
+#include <stdio.h>
+static const uint8_t pictures[{len(pixels)}][256] = {{{rows}}};
+static int at = 0;
+void camera_read(uint8_t *to) {{ int i; for (i = 0; i < 256; i++) {{ to[i] = pictures[at][i]; }} at++; }}
+void led_set(int on) {{ putchar(on ? '1' : '0'); if (at == {len(pixels)}) {{ exit(0); }} }}
+"""
+    (tmp_path / "app.c").write_text(program + board)
+    folder = tmp_path / "build"
+    run([make, "MAIN=../app.c", f"CFLAGS={' '.join(warning_flags)}"], folder)
+    assert run(["./cnn_float_test"], folder) == "".join("1" if c == 6 else "0" for c in classes)

@@ -166,14 +166,15 @@ def test_the_zero_point_of_quantize_linear_is_added_after_rounding(zero_point, h
     check_codes(helpers, Fraction(float(np.float32(0.01873))), zero_point, 8, False, "ROUND", last=True)
 
 
-def test_a_multiplication_before_the_quantizer_is_part_of_the_scale(helpers_of):  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(("op", "by", "scale"), [("Div", 255.0, Fraction(255, 256)), ("Mul", 3.0, Fraction(1, 768))])
+def test_a_multiplication_before_the_quantizer_is_part_of_the_scale(op, by, scale, helpers_of):  # type: ignore[no-untyped-def]
     m = ModelBuilder()
-    x = m.node("Div", m.input([1, 4], "x"), m.constant(255.0))
+    x = m.node(op, m.input([1, 4], "x"), m.constant(by))
     m.output(m.node("MatMul", m.quant(x, 2.0**-8, 8, signed=0), m.weight(normal((4, 3), 0.5), 0.25, 4), output="y"))
     helpers = helpers_of(m)
-    check_codes(helpers, Fraction(255, 256), 0, 8, False, "ROUND", last=False)
+    check_codes(helpers, scale, 0, 8, False, "ROUND", last=False)
     header = helpers.program.emission.files["model.h"].decode()
-    assert "#define model_X_SCALE 0.99609375\n" in header
+    assert f"#define model_X_SCALE {float(scale)!r}\n" in header
     assert "model_X_EXPONENT" not in header
 
 
