@@ -100,6 +100,10 @@ class CTarget(COptions):
             f"{out_of_proportion(program, emitted.step_bytes)}",
             footprint.ram_text + ("; the caller supplies the arena" if self.caller_arena else ""),
         )
+        if self.emit_main:
+            notes += (
+                "in its folder, `make test` runs it here and `make qemu` on an emulated Cortex-M: both print PASS",
+            )
         sources = [f"{prefix}.c", *([f"{prefix}_weights.c"] if binary else [])]  # in C, the weights are no code
         measure = partial(compiled_size, emitted.files, sources)
         costs = partial(_costs, program, arena, emitted.step_bytes, footprint, measure)

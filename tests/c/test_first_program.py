@@ -203,7 +203,7 @@ def test_the_program_of_the_documentation_compiles_without_a_warning_and_sees_wh
     make: str, tmp_path: Path, warning_flags: tuple[str, ...]
 ) -> None:
     page = (ROOT / "docs" / "microcontrollers.md").read_text()
-    (program,) = re.findall(r"```c\n(.*?)```", page, re.DOTALL)
+    program, table = re.findall(r"```c\n(.*?)```", page, re.DOTALL)
     data = np.load(ROOT / "examples" / "cnn_float.npz")["x"]
     options = {"fmt": "auto:8", "calibrate": ROOT / "examples" / "cnn_float.npz", "emit_main": True}
     compiled = pefslc.compile(ROOT / "examples" / "cnn_float.onnx", target="c", **options)
@@ -222,5 +222,6 @@ void led_set(int on) {{ putchar(on ? '1' : '0'); if (at == {len(pixels)}) {{ exi
 """
     (tmp_path / "app.c").write_text(program + board)
     folder = tmp_path / "build"
-    run([make, "MAIN=../app.c", f"CFLAGS={' '.join(warning_flags)}"], folder)
+    (tmp_path / "pixels.c").write_text(table)
+    run([make, "MAIN=../app.c ../pixels.c", f"CFLAGS={' '.join(warning_flags)}"], folder)
     assert run(["./cnn_float_test"], folder) == "".join("1" if c == 6 else "0" for c in classes)
