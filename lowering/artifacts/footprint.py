@@ -54,12 +54,10 @@ class Footprint:
         if self.compiled is None:
             return (self.ram_text, "no C compiler is there to measure code and stack")
         found, stack = self.compiled, self.compiled.stack_bytes
-        measured = f"{found.command}: {found.code_bytes:,} bytes of code"
-        flash = f"{found.code_bytes + self.constant_bytes:,} bytes of flash with the constants"
-        if stack is None:
-            return (self.ram_text, f"{measured}, {flash}; it does not tell the stack")
-        total = f"{self.ram_bytes + stack:,} bytes of RAM in all"
-        return (self.ram_text, f"{measured}, {flash}; {stack:,} bytes of stack, {total}")
+        flash = f"{found.code_bytes:,} bytes of code, {found.code_bytes + self.constant_bytes:,} of flash with the constants"
+        total = f"{stack:,} bytes of stack, {self.ram_bytes + stack:,} of RAM in all" if stack is not None else ""
+        measured = f"{flash}; {total}" if total else f"{flash}; the compiler does not tell the stack"
+        return (self.ram_text, measured, f"by {found.command}")
 
     def to_json(self) -> JsonObject:
         """The same as JSON."""

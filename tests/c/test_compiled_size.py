@@ -122,7 +122,8 @@ def test_a_compiler_that_does_not_tell_the_stack_is_named() -> None:
     footprint = Footprint({"arena": 100, "inputs": 20}, 1000, CompiledSize("clang -Os", 500, None))
     assert footprint.lines() == (
         "120 bytes of RAM and the stack: arena 100, inputs 20",
-        "clang -Os: 500 bytes of code, 1,500 bytes of flash with the constants; it does not tell the stack",
+        "500 bytes of code, 1,500 of flash with the constants; the compiler does not tell the stack",
+        "by clang -Os",
     )
 
 
@@ -137,3 +138,54 @@ def test_clang_is_measured_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.command == "clang -std=c99 -Os"
     assert found.code_bytes > 500
     assert found.stack_bytes is None
+
+
+def test_a_compiler_that_cannot_compile_c_is_passed_over(cc: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As arm-none-eabi-gcc where its C library is missing."""
+    monkeypatch.setattr("pefslc.targets.c.compiled_size._ARM", ("false",))
+    monkeypatch.setenv("CC", cc)
+    found = compiled_size(pefslc.compile(CNN, target="c").emission.files, [f"{NAME}.c"])
+    assert found is not None
+    assert found.command == f"{Path(cc).name} -std=c99 -Os"
+
+
+# Marks the memory below its own stack, runs the network, and looks how far down the marks are gone.
+USED_STACK = """
+#include <stdio.h>
+#include "resnet8_q3_5.h"
+#include "resnet8_q3_5_golden.h"
+static int32_t y[resnet8_q3_5_OUTPUT_SIZE];
+int main(void)
+{
+    volatile uint32_t *below;
+    int i;
+    __asm__ volatile("mov %0, sp" : "=r"(below));
+    for (i = 1; i <= 1000; i++) { below[-i] = 0xa5a5a5a5u; }
+    resnet8_q3_5_run(resnet8_q3_5_golden_input, (void *)y);
+    for (i = 1000; i > 0 && below[-i] == 0xa5a5a5a5u; i--) { }
+    printf("%d", 4 * i);
+    return 0;
+}
+"""
+MOST_OF_LIBRARY = 40  # bytes: memset and memcpy of newlib push some registers
+
+
+def test_an_emulated_cortex_m4_needs_the_stack_that_is_told(tmp_path: Path) -> None:
+    for command in ("arm-none-eabi-gcc", "qemu-system-arm", "make"):
+        if shutil.which(command) is None:
+            pytest.skip(f"{command} is not installed: the stack was not measured")
+    model = Path(__file__).parents[1] / "data" / "models" / "resnet8_q3_5.onnx"
+    program = pefslc.compile(model, target="c", emit_main=True)
+    program.save(tmp_path)
+    found = compiled_size(program.emission.files, ["resnet8_q3_5.c"])
+    if found is None or not found.command.startswith("arm-none-eabi-gcc"):
+        pytest.skip("newlib of arm-none-eabi-gcc is not installed")
+    assert found.stack_bytes is not None
+    (tmp_path / "used.c").write_text(USED_STACK)
+    done = subprocess.run(
+        ["make", "-s", "qemu", "MAIN=used.c"], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=True
+    )
+    used = int(done.stdout)
+    assert found.stack_bytes - 16 <= used <= found.stack_bytes + MOST_OF_LIBRARY, (
+        "a frame ends with words that are not written"
+    )
