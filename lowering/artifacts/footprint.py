@@ -54,7 +54,8 @@ class Footprint:
         if self.compiled is None:
             return (self.ram_text, "no C compiler is there to measure code and stack")
         found, stack = self.compiled, self.compiled.stack_bytes
-        flash = f"{found.code_bytes:,} bytes of code, {found.code_bytes + self.constant_bytes:,} of flash with the constants"
+        both = found.code_bytes + self.constant_bytes
+        flash = f"{found.code_bytes:,} bytes of code, {both:,} of flash with the constants"
         total = f"{stack:,} bytes of stack, {self.ram_bytes + stack:,} of RAM in all" if stack is not None else ""
         measured = f"{flash}; {total}" if total else f"{flash}; the compiler does not tell the stack"
         return (self.ram_text, measured, f"by {found.command}")

@@ -22,7 +22,11 @@ from pefslc.targets.c.target import CTarget
 ROOT = Path(__file__).parents[2]
 CNN = ROOT / "examples" / "cnn_bnfold_q2_3.onnx"
 NAME = "cnn_bnfold_q2_3"
-CPUS = ("cortex-m0", "cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
+MACHINES = (
+    *(f"CPU=cortex-{core}" for core in ("m0", "m0plus", "m3", "m4", "m7", "m33", "m55")),
+    "CPU=cortex-m0 MACHINE=microbit FLASH_SIZE=256K RAM_SIZE=16K",  # as it is documented
+    "CPU=cortex-m4 MACHINE=netduinoplus2 FLASH=0x08000000 FLASH_SIZE=1M RAM_SIZE=128K",  # of an STM32F4
+)
 PASS = f"PASS: 10 output codes of {NAME} are as expected\n"
 
 # What a sketch includes without saying so, and what calls its functions.
@@ -119,17 +123,16 @@ def test_the_index_of_an_arg_max_is_tested_too(make: str, tmp_path: Path) -> Non
     assert "arg_max[1]" in (tmp_path / "classes_golden.h").read_text()
 
 
-@pytest.mark.parametrize("cpu", CPUS)
-def test_an_emulated_cortex_m_passes(cpu: str, make: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("variables", MACHINES)
+def test_an_emulated_cortex_m_passes(variables: str, make: str, tmp_path: Path) -> None:
     required("arm-none-eabi-gcc")
     required("qemu-system-arm")
     specs = run(["arm-none-eabi-gcc", "-print-file-name=rdimon.specs"], tmp_path).strip()
     if not Path(specs).exists():
         pytest.skip("newlib of arm-none-eabi-gcc is not installed: Cortex-M was not run")
-    save(tmp_path, emit_main=True, weights="binary" if cpu == "cortex-m7" else "text")
-    assert (
-        run([make, "-s", "qemu", f"CPU={cpu}", "ARM_CFLAGS=-Os -Wall -Wextra -Wconversion -Werror"], tmp_path) == PASS
-    )
+    save(tmp_path, emit_main=True, weights="binary" if "m7" in variables else "text")
+    flags = "ARM_CFLAGS=-Os -Wall -Wextra -Wconversion -Werror"
+    assert run([make, "-s", "qemu", flags, *variables.split()], tmp_path) == PASS
 
 
 def test_cmake_builds_the_library_and_its_test(cc: str, tmp_path: Path) -> None:
