@@ -94,7 +94,7 @@ class CTarget(COptions):
             what = "inputs" if a.is_input else "outputs"
             ram[what] = ram.get(what, 0) + a.elements * a.tensor.type.bytes
         footprint = Footprint(ram, constant_bytes)
-        notes = (
+        notes: tuple[str, ...] = (
             f"{program.macs:,} MACs",
             f"{constant_bytes:,} bytes of constants{_handed_over(emitted.files, prefix)}"
             f"{out_of_proportion(program, emitted.step_bytes)}",
