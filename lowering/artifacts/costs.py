@@ -9,8 +9,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pefslc.artifacts.footprint import Footprint
 from pefslc.artifacts.sidecar import JsonObject
-from pefslc.diagnostics.html_table import html_heading, html_table
+from pefslc.diagnostics.html_table import html_heading, html_table, html_text
 from pefslc.geometry.dilation_phases import phases
 from pefslc.geometry.shapes import element_count
 from pefslc.ir.integer import Conv2d, Dense
@@ -161,6 +162,7 @@ class Costs:
     bytes_per_cycle  what the bus to DRAM moves at most in a cycle
     timelines        of the memories, over a run
     blocks           where the buffers of working memory lie
+    footprint        of a program in C
     """
 
     parts: tuple[PartCost, ...]
@@ -172,6 +174,7 @@ class Costs:
     bytes_per_cycle: int | None = None
     timelines: tuple[Timeline, ...] = ()
     blocks: tuple[MemoryBlock, ...] = ()
+    footprint: Footprint | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +224,7 @@ class CostReport:
     arch       the architecture, None where the target has none
     peak_macs  multiply-accumulates that the array can do in a cycle, None where the target models no cycles
     clock_mhz  what the user gave: cycles become milliseconds
+    footprint  of a program in C
     """
 
     model: str
@@ -230,6 +234,7 @@ class CostReport:
     memories: tuple[MemorySize, ...] = ()
     peak_macs: int | None = None
     clock_mhz: float | None = None
+    footprint: Footprint | None = None
 
     @property
     def total(self) -> LayerCost:
@@ -272,7 +277,8 @@ class CostReport:
             columns.append(("instructions", [f"{row.instructions or 0:,}" for row in rows]))
         header, cells = [name for name, _ in columns], list(zip(*(found for _, found in columns), strict=True))
         table = html_table(header, cells, right=frozenset(range(1, len(header))))
-        return f"{html_heading(repr(self)[1:-1])}{table}"
+        lines = () if self.footprint is None else self.footprint.lines()
+        return f"{html_heading(repr(self)[1:-1])}{table}{''.join(map(html_text, lines))}"
 
     def to_json(self) -> JsonObject:
         """The report as JSON. Keys of cycles say that they are modelled; of times, too."""
@@ -283,6 +289,7 @@ class CostReport:
             "clock_mhz": self.clock_mhz,
             "peak_macs_per_cycle": self.peak_macs,
             "memories": [{"name": m.name, "unit": m.unit, "available": m.available} for m in self.memories],
+            "footprint": None if self.footprint is None else self.footprint.to_json(),
             "layers": [self._row(cost) for cost in self.layers],
             "total": self._row(self.total),
         }

@@ -102,6 +102,8 @@ def _totals(report: CostReport) -> list[str]:
     if total.instructions is not None:
         used.append(f"{total.instructions:,} instructions")
     lines.append("  " + ", ".join(used))
+    if report.footprint is not None:
+        lines += [f"  {line}" for line in report.footprint.lines()]
     return lines
 
 

@@ -149,6 +149,23 @@ COST_ROW = record(
     peaks=map_of(COUNT),
     instructions=or_null(COUNT),
 )
+_FOOTPRINT = record(
+    ram_bytes_without_stack=COUNT,
+    ram_parts=map_of(COUNT),
+    constant_bytes=COUNT,
+    compiled=or_null(
+        described(
+            record(
+                command=TEXT,
+                code_bytes=COUNT,
+                flash_bytes=described(COUNT, "with the constants"),
+                stack_bytes=or_null(COUNT),
+                ram_bytes=or_null(described(COUNT, "with the stack")),
+            ),
+            "by a C compiler of this machine",
+        )
+    ),
+)
 COSTS = described(
     record(
         model=TEXT,
@@ -157,6 +174,7 @@ COSTS = described(
         clock_mhz=or_null(NUMBER),
         peak_macs_per_cycle=or_null(NUMBER),
         memories=list_of(record(name=TEXT, unit=TEXT, available=COUNT)),
+        footprint=or_null(described(_FOOTPRINT, "of a program in C")),
         layers=list_of(COST_ROW),
         total=COST_ROW,
     ),

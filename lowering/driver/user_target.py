@@ -18,6 +18,7 @@ import numpy as np
 
 from pefslc.analysis.limits import TargetLimits
 from pefslc.artifacts.costs import Costs
+from pefslc.artifacts.footprint import Footprint
 from pefslc.artifacts.sidecar import Sidecar, sidecar_name
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote, quote_given
@@ -160,6 +161,8 @@ class UserTarget:
         clock = found.clock_mhz
         if not (clock is None or (isinstance(clock, int | float) and 0 < clock < math.inf)):
             self.refuse([f"costs have the clock {quote_given(clock)}, not a frequency in MHz"])
+        if not isinstance(found.footprint, Footprint | None):
+            self.refuse([f"costs have the footprint {quote_given(found.footprint)}, not a Footprint"])
         return found
 
     def answer(self, what: str, question: Callable[[], _T]) -> _T:

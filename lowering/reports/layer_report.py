@@ -237,6 +237,7 @@ def cost_report(
         memories=costs.memories,
         peak_macs=costs.peak_macs,
         clock_mhz=costs.clock_mhz,
+        footprint=costs.footprint,
     )
 
 

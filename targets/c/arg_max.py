@@ -33,6 +33,7 @@ class ArgMax:
     """The index of the largest of `size` values; of them `inner` lie side by side, and `outer` such blocks.
 
     name       of the C function
+    argument   of the network's C function: the output's name there
     onnx_name  of the output
     type       of the output's codes
     factors    [words, size]; the lowest word first, all but the highest of `word_bits` bits. None: the codes themselves
@@ -41,6 +42,7 @@ class ArgMax:
     """
 
     name: str
+    argument: str
     onnx_name: str
     type: CType
     outer: int
@@ -93,7 +95,7 @@ def arg_max_of(output: GraphOutput, tensor: Tensor, argument: str, prefix: str) 
             for what, part in zip(("factor", "addend"), found, strict=True)
         )
     return ArgMax(
-        name, output.name, tensor.type, element_count(shape[:axis]), size, element_count(shape[axis + 1 :]),
+        name, argument, output.name, tensor.type, element_count(shape[:axis]), size, element_count(shape[axis + 1 :]),
         factor_array, addend_array, words, bits, function.last, str(function),
     )  # fmt: skip
 

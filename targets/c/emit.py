@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.ir.graph import Graph
+from pefslc.numeric.rounding import RoundingMode
 from pefslc.targets.c.arena import Arena
 from pefslc.targets.c.arg_max import ArgMax, arg_max_of
 from pefslc.targets.c.host_text import input_text, output_text
@@ -21,6 +22,7 @@ from pefslc.targets.c.part_loops import SCRATCH, Loops, convolution_loops, dot_k
 from pefslc.targets.c.stages import ConstantArray, LineWriter, literal
 from pefslc.targets.c.steps import CopyStep, DepthwiseStep, DotPart, DotStep, MapStep, PoolStep, Program, Step
 from pefslc.targets.c.storage import Buffer, CType, Place, Tensor, narrowest_signed, sum_type
+from pefslc.targets.c.values import Helper, input_helper, input_macros, output_helper, output_macros
 from pefslc.targets.c.weights_binary import ALIGNMENT, binary_weights
 from pefslc.targets.c.weights_text import weights_text
 from pefslc.targets.templates import templates_in
@@ -35,13 +37,19 @@ _COMMENT_WIDTH = 110
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """A parameter of the emitted function: the C name, the ONNX name and where the data is."""
+    """A parameter of the emitted function: the C name, the ONNX name and where the data is.
+
+    macros  of its codes and their scale, by the end of their names
+    helper  from or to numbers
+    """
 
     name: str
     onnx_name: str
     tensor: Tensor
     is_input: bool
     encoding: str
+    macros: Mapping[str, str]
+    helper: Helper
 
     @property
     def elements(self) -> int:
@@ -67,9 +75,13 @@ def interface(graph: Graph, program: Program) -> tuple[Argument, ...]:
     names = Names()
     found = []
     for i, tensor in zip(graph.inputs, program.inputs, strict=True):
-        found.append(Argument(names.unique(i.name, "input"), i.name, tensor, True, input_text(i)))
+        name = names.unique(i.name, "input")
+        helper = input_helper(i, name, tensor)
+        found.append(Argument(name, i.name, tensor, True, input_text(i), input_macros(i), helper))
     for o, tensor in zip(graph.outputs, program.outputs, strict=True):
-        found.append(Argument(names.unique(o.name, "output"), o.name, tensor, False, output_text(o)))
+        name = names.unique(o.name, "output")
+        helper = output_helper(o, name, tensor)
+        found.append(Argument(name, o.name, tensor, False, output_text(o), output_macros(o, tensor), helper))
     return tuple(found)
 
 
@@ -101,6 +113,7 @@ def emit(graph: Graph, program: Program, arena: Arena, prefix: str, version_text
         "kernels": _kernels(functions),
         "helpers": sorted(set().union(*(f.helpers for f in functions))),
         "calls": [f.call(arena, places) for f in functions],
+        "modes": list(RoundingMode),
         "text": comment_text,
         "wrap": _wrapped,
     }
@@ -108,6 +121,7 @@ def emit(graph: Graph, program: Program, arena: Arena, prefix: str, version_text
         f"{prefix}.h": "model.h.j2",
         f"{prefix}.c": "model.c.j2",
         f"{prefix}_weights.h": "weights.h.j2",
+        f"{prefix}_values.h": "values.h.j2",
     }
     emitted = {name: environment.get_template(template).render(context).encode() for name, template in files.items()}
     heading = environment.get_template("weights.c.j2" if binary is None else "weights_binary.c.j2").render(context)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError
 from pefslc.targets.options import check_values, option
 
 __all__ = ["BINARY", "TEXT", "COptions"]
@@ -34,5 +36,27 @@ class COptions:
         help="constants as C text, or as a binary file that the caller loads  [default: text]",
     )
 
+    emit_main: bool = option(
+        False,
+        type=bool,
+        example="True",
+        help="write main.c, which tests the network on known codes, and a Makefile for this machine and for Cortex-M",
+    )
+    cmake: bool = option(False, type=bool, example="True", help="write CMakeLists.txt: the network as a CMake library")
+    arduino: bool = option(
+        False, type=bool, example="True", help="write NAME_arduino.zip: an Arduino library with an example"
+    )
+
     def __post_init__(self) -> None:
         check_values(self)
+        if self.arduino and self.weights == BINARY:
+            raise CompileError(
+                Code.WRONG_OPTION,
+                "an Arduino library has its weights in C (--arduino, --weights binary)",
+                hint="leave out --weights binary",
+            )
+
+    @property
+    def has_test(self) -> bool:
+        """Whether a file needs a golden vector."""
+        return self.emit_main or self.arduino

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from pefslc.analysis.limits import TargetLimits
 from pefslc.artifacts.costs import Costs, MemoryBlock, MemorySize, PartCost, Timeline
+from pefslc.artifacts.footprint import CompiledSize, Footprint
 from pefslc.artifacts.sidecar import JsonObject, Sidecar
 from pefslc.ir.graph import Graph
 from pefslc.targets.c.arena import Arena, plan_arena
+from pefslc.targets.c.compiled_size import compiled_size
 from pefslc.targets.c.emit import emit, interface
 from pefslc.targets.c.naming import model_prefix, weights_file
 from pefslc.targets.c.options import BINARY, COptions
@@ -19,6 +22,7 @@ from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.plan_text import plan_text
 from pefslc.targets.c.proportion import out_of_proportion
 from pefslc.targets.c.runner import CRunner
+from pefslc.targets.c.starter import starter_files
 from pefslc.targets.c.steps import Program
 from pefslc.targets.protocol import Emission, OpReport, Stage, TargetOptions
 
@@ -49,6 +53,8 @@ class CTarget(COptions):
             options.observe(Stage("plan", plan_text(program, arena)))
         prefix = model_prefix(graph.name)
         emitted = emit(graph, program, arena, prefix, _EMITTER, self)
+        arguments = interface(graph, program)
+        files = {**emitted.files, **starter_files(graph, arguments, prefix, _EMITTER, self, emitted)}
         constant_bytes = emitted.constant_bytes
         binary = self.weights == BINARY
         handed = {"weights_file": weights_file(prefix), "set_weights": f"{prefix}_set_weights"} if binary else {}
@@ -68,7 +74,7 @@ class CTarget(COptions):
                     "type": str(a.tensor.type),
                     "shape": list(a.tensor.shape),
                 }
-                for a in interface(graph, program)
+                for a in arguments
             ],
             **handed,
         }
@@ -83,23 +89,39 @@ class CTarget(COptions):
             for op in graph.ops
             if op.result.name in program.implementation
         }
-        owner = "the caller supplies it" if self.caller_arena else "static"
-        notes = (
+        ram = {"arena": arena.bytes}
+        for a in arguments:
+            what = "inputs" if a.is_input else "outputs"
+            ram[what] = ram.get(what, 0) + a.elements * a.tensor.type.bytes
+        footprint = Footprint(ram, constant_bytes)
+        notes: tuple[str, ...] = (
             f"{program.macs:,} MACs",
             f"{constant_bytes:,} bytes of constants{_handed_over(emitted.files, prefix)}"
             f"{out_of_proportion(program, emitted.step_bytes)}",
-            f"{arena.bytes:,} bytes of working memory ({owner})",
+            footprint.ram_text + ("; the caller supplies the arena" if self.caller_arena else ""),
         )
-        costs = partial(_costs, program, arena, emitted.step_bytes)
-        return Emission(emitted.files, details, ops, notes, costs=costs, functions=functions)
+        if self.emit_main:
+            notes += (
+                "in its folder, `make test` runs it here and `make qemu` on an emulated Cortex-M: both print PASS",
+            )
+        sources = [f"{prefix}.c", *([f"{prefix}_weights.c"] if binary else [])]  # in C, the weights are no code
+        measure = partial(compiled_size, emitted.files, sources)
+        costs = partial(_costs, program, arena, emitted.step_bytes, footprint, measure)
+        return Emission(files, details, ops, notes, costs=costs, functions=functions)
 
     def runner(self, folder: Path, sidecar: Sidecar) -> CRunner:
         """The emitted C, compiled with the system's compiler. Raises CompileError when there is none."""
         return CRunner(folder, sidecar)
 
 
-def _costs(program: Program, arena: Arena, constant_bytes: tuple[int, ...]) -> Costs:
-    """Constants and working memory, step by step."""
+def _costs(
+    program: Program,
+    arena: Arena,
+    constant_bytes: tuple[int, ...],
+    footprint: Footprint,
+    measure: Callable[[], CompiledSize | None],
+) -> Costs:
+    """Constants and working memory, step by step; code and stack, if a compiler is there."""
     parts = [
         PartCost(
             ops=tuple(op.result.name for op in step.ops),
@@ -117,8 +139,13 @@ def _costs(program: Program, arena: Arena, constant_bytes: tuple[int, ...]) -> C
         end=len(parts),
         values=tuple(arena.bytes_in_use(i) for i in range(len(parts))),
     )
-    memory = MemorySize("arena", "bytes", arena.bytes)
-    return Costs(parts=tuple(parts), memories=(memory,), timelines=(in_use,), blocks=tuple(_blocks(arena)))
+    return Costs(
+        parts=tuple(parts),
+        memories=(MemorySize("arena", "bytes", arena.bytes),),
+        timelines=(in_use,),
+        blocks=tuple(_blocks(arena)),
+        footprint=replace(footprint, compiled=measure()),
+    )
 
 
 def _blocks(arena: Arena) -> Iterator[MemoryBlock]:

@@ -24,12 +24,15 @@ _LARGEST_TABLE = 1 << 16  # texts
 _BETWEEN, _NEXT_LINE = ", ", ",\n    "
 
 
-def weights_text(heading: str, constants: Sequence[ConstantArray], nothing: str) -> bytes:
-    """The file: `heading`, then each array's definition; `nothing` instead of them where there are none."""
+def weights_text(heading: str, constants: Sequence[ConstantArray], nothing: str, kind: str = "const") -> bytes:
+    """The file: `heading`, then each array's definition; `nothing` instead of them where there are none.
+
+    kind  what stands before an array's type
+    """
     file = BytesIO()  # its content is handed out without a copy
     file.write(heading.encode())
     for constant in constants:
-        file.write(f"const {constant.type} {constant.name}[{constant.data.size}] = {{\n    ".encode())
+        file.write(f"{kind} {constant.type} {constant.name}[{constant.data.size}] = {{\n    ".encode())
         file.writelines(_numbers(constant.data.reshape(-1), constant.type))
         file.write(b"\n};\n")
     if not constants:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
+from pefslc.targets.self_test import SelfTest, source_of_input_codes
 from pefslc.targets.templates import templates_in
 from pefslc.targets.tensil.host_io import board_script_name, host_io_module
 from pefslc.targets.tensil.machine.boards import clock_of, published_design
-from pefslc.targets.tensil.self_test import SelfTest, source_of_input_codes
 
 __all__ = ["board_script_source"]
 

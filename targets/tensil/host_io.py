@@ -15,6 +15,7 @@ from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, LeakyReluStage, Stage
+from pefslc.targets.self_test import DrawnInput
 from pefslc.targets.templates import templates_in
 from pefslc.targets.tensil.groups.host_movement import HostMove
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType
@@ -49,6 +50,17 @@ class HostTensor:
         if self.moves:
             record["moves"] = [[move.kind, list(move.axes)] for move in self.moves]
         return record
+
+    @property
+    def drawn_input(self) -> DrawnInput:
+        """An input, as its self-test draws codes for it."""
+        assert isinstance(self.end, GraphInput)
+        assert self.end.quantizer is not None
+        fields, q = self.module_fields(), self.end.quantizer.quantization
+        reach = float(max(abs(q.value(code)) for code in (q.low, q.high))) or 1.0
+        return DrawnInput(
+            self.end.name, self.end.value.type.shape, int(str(fields["low"])), int(str(fields["high"])), reach
+        )
 
     def module_fields(self) -> JsonObject:
         """What the emitted module needs, too: the quantizer of an input, the map of an output."""

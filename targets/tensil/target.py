@@ -16,6 +16,7 @@ from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput
 from pefslc.ir.interpret import run_codes
 from pefslc.targets.protocol import Emission, LayerAudit, Runner, Stage, TargetOptions
+from pefslc.targets.self_test import make_self_test
 from pefslc.targets.tensil.board_script import board_script_source
 from pefslc.targets.tensil.check.checker import require_valid
 from pefslc.targets.tensil.cost import cycles
@@ -35,7 +36,6 @@ from pefslc.targets.tensil.runner import TensilRunner
 from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
 from pefslc.targets.tensil.schedule.tensor_memory import Entry
 from pefslc.targets.tensil.schedule.text import print_schedule
-from pefslc.targets.tensil.self_test import make_self_test
 from pefslc.targets.tensil.words.word_program import WordProgram
 
 __all__ = ["DEFAULT_ARCHITECTURE", "TensilTarget"]
@@ -93,7 +93,9 @@ class TensilTarget(TensilOptions):
         # What saturates or rounds on its way is the program's own: the simulator says it, elsewhere the integers do.
         simulated = words.native is not None or options.allow_overflow
         runner = TensilRunner(program, make_sidecar(model, self.name, "", "", {}, details)) if simulated else None
-        test = make_self_test(inputs, partial(_outputs, computed or model, runner), saturates=simulated)
+        test = make_self_test(
+            [t.drawn_input for t in inputs], partial(_outputs, computed or model, runner), saturates=simulated
+        )
         files[board_script_name(model.name)] = board_script_source(
             model.name, files, test, self.architecture_name, report.total, self.clock_mhz
         ).encode()

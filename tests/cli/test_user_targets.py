@@ -127,6 +127,7 @@ FAULTS: list[tuple[FakeTarget, str]] = [
     (Stages(["select"]), "stages are not a tuple of names"),
     (Stages(("../select",)), "stages are not a tuple of names"),
     (Fails("stages"), "stages are not a tuple of names"),
+    (Emits(lambda e: replace(e, costs=lambda: Costs(parts=(), footprint=7))), "costs have the footprint '7', not a"),
     (Emits(lambda e: replace(e, costs=lambda: Costs(parts=(), clock_mhz=0))), "costs have the clock '0', not a freq"),
     (Fails("limits"), "target 'own' failed in limits: ZeroDivisionError: "),
     (Fails("lower"), "target 'own' failed in lower: ZeroDivisionError: "),

@@ -23,8 +23,8 @@ from pefslc.analysis.limits import TargetLimits
 from pefslc.passes.manager import run_passes
 from pefslc.passes.pipeline import pipeline
 from pefslc.targets.protocol import TargetOptions
+from pefslc.targets.self_test import input_codes, share_at_ends, source_of_input_codes
 from pefslc.targets.tensil.machine.architecture import built_in_architectures, load_architecture
-from pefslc.targets.tensil.self_test import input_codes, share_at_ends, source_of_input_codes
 from pefslc.targets.tensil.simulate.driver import run_tmodel
 from pefslc.targets.tensil.target import TensilTarget
 

@@ -1,19 +1,18 @@
-"""A self-test for the board: input codes that a formula makes, and the output codes that the files must compute."""
+"""A self-test of emitted files: input codes that a formula makes, and the output codes that the files must compute."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, log2
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.ir.interface import GraphInput
-from pefslc.targets.tensil.host_io import HostTensor
+from pefslc.geometry.shapes import Shape, element_count
 
-__all__ = ["SelfTest", "input_codes", "make_self_test", "share_at_ends", "source_of_input_codes"]
+__all__ = ["DrawnInput", "SelfTest", "input_codes", "make_self_test", "share_at_ends", "source_of_input_codes"]
 
 Codes = NDArray[np.int64]
 _SEEDS = 4  # inputs are tried until the outputs show something
@@ -36,21 +35,42 @@ def source_of_input_codes() -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class DrawnInput:
+    """An input of a test: its ONNX name and shape, the codes low..high that it may hold, and how large a value they are.
+
+    reach  the largest value of its format, in absolute value
+    """
+
+    name: str
+    shape: Shape
+    low: int
+    high: int
+    reach: float = 1.0
+
+    def codes(self, seed: int, halvings: int = 0) -> Codes:
+        """Some that look random, of a range that is halved so often."""
+        low, high = self.low >> halvings, self.high >> halvings
+        return input_codes(element_count(self.shape), low, high, seed).reshape(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
 class SelfTest:
     """Inputs, as the seed of a formula, and outputs.
 
     seed      of input k, in the model's order, seed + k is that of `input_codes`
     halvings  of the range of each input: it holds what is drawn, 2^halvings times
-    outputs   what the files compute of them: codes in the ONNX shape, by the output's name
+    inputs    codes in the ONNX shape, by the input's name
+    outputs   what the files compute of them, by the output's name
     """
 
     seed: int
     halvings: int
+    inputs: Mapping[str, Codes]
     outputs: Mapping[str, Codes]
 
 
 def make_self_test(
-    inputs: list[HostTensor],
+    inputs: Sequence[DrawnInput],
     compute: Callable[[Mapping[str, Codes]], Mapping[str, Codes]],
     *,
     saturates: bool = False,
@@ -63,11 +83,12 @@ def make_self_test(
     tried = []
     for halvings in _halvings(inputs) if saturates else (0,):
         for seed in range(0, (_SEEDS + 1) * len(inputs), len(inputs)):
-            outputs = compute({t.end.name: _codes_of(t, seed + k, halvings) for k, t in enumerate(inputs)})
+            given = {t.name: t.codes(seed + k, halvings) for k, t in enumerate(inputs)}
+            outputs = compute(given)
             varied = all(np.ptp(codes) for codes in outputs.values() if codes.size > 1)
             if varied:
                 break
-        test = SelfTest(seed, halvings, outputs)
+        test = SelfTest(seed, halvings, given, outputs)
         if varied and (not saturates or share_at_ends(outputs) <= _FEW):
             return test
         tried.append(test)
@@ -86,22 +107,7 @@ def share_at_ends(outputs: Mapping[str, Codes]) -> float:
     return max(shares)
 
 
-def _halvings(inputs: list[HostTensor]) -> tuple[int, ...]:
+def _halvings(inputs: Sequence[DrawnInput]) -> tuple[int, ...]:
     """How often ranges are halved: so that inputs reach 1 to 2, as of normalised pictures; less, and more often."""
-    reach = min(_reach(t) for t in inputs)
-    first = max(0, ceil(log2(reach)) - 1)
+    first = max(0, ceil(log2(min(t.reach for t in inputs))) - 1)
     return tuple(dict.fromkeys(max(0, first + more) for more in (0, 2, 4, -2, -4)))
-
-
-def _reach(tensor: HostTensor) -> float:
-    """The largest value of an input's format."""
-    assert isinstance(tensor.end, GraphInput)
-    assert tensor.end.quantizer is not None
-    quantization = tensor.end.quantizer.quantization
-    return float(max(abs(quantization.value(code)) for code in (quantization.low, quantization.high))) or 1.0
-
-
-def _codes_of(tensor: HostTensor, seed: int, halvings: int) -> Codes:
-    fields, shape = tensor.module_fields(), tensor.end.value.type.shape
-    low, high = (int(str(fields[end])) >> halvings for end in ("low", "high"))
-    return input_codes(int(np.prod(shape)), low, high, seed).reshape(shape)
