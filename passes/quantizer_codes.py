@@ -16,7 +16,8 @@ from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, SnapStage, Stage, direction, may_turn
 from pefslc.numeric.staircase import MOST_STEPS, Staircase, is_uniform, staircase_of
-from pefslc.numeric.table import staircase_of_table, table_of, turning_staircases
+from pefslc.numeric.table import staircase_of_table, table_of
+from pefslc.numeric.turning import turning_staircases
 from pefslc.passes.merge_stages import check_single_root
 
 __all__ = ["quantizer_codes"]

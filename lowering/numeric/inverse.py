@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.enclosure import FloatArithmetic, Interval, enclose
-from pefslc.numeric.expression import Expression, direction_of
+from pefslc.numeric.expression import Expression
 
 __all__ = ["inverse_bracket"]
 
@@ -23,21 +23,21 @@ Flags = NDArray[np.bool_]
 _LARGEST = int(np.array(np.finfo(np.float64).max).view(np.int64))
 
 
-def inverse_bracket(expression: Expression, y: Floats, error: Floats) -> tuple[Floats, Floats]:
+def inverse_bracket(expression: Expression, direction: int | None, y: Floats, error: Floats) -> tuple[Floats, Floats]:
     """(low, high), each [levels]: below `low` the function is on one side of y +- error, above `high` on the other.
 
     low = high = inf: it is before y everywhere; -inf: nowhere. NaN: not known, also of what neither rises nor falls.
 
-    y      [levels]
-    error  [levels]: how far from the value that is meant each of them may be
+    direction  1 where the expression rises, -1 where it falls; 0 or None: no bracket is known
+    y          [levels]
+    error      [levels]: how far from the value that is meant each of them may be
     """
-    return _bracket(expression, y.tobytes(), error.tobytes())
+    return _bracket(expression, direction or 0, y.tobytes(), error.tobytes())
 
 
 @lru_cache(maxsize=4)  # the same for each channel of a tensor
-def _bracket(expression: Expression, y_bytes: bytes, error_bytes: bytes) -> tuple[Floats, Floats]:
+def _bracket(expression: Expression, direction: int, y_bytes: bytes, error_bytes: bytes) -> tuple[Floats, Floats]:
     y, error = np.frombuffer(y_bytes), np.frombuffer(error_bytes)
-    direction = direction_of(expression)
     if not direction:
         nothing = np.full(y.shape, np.nan)
         return nothing, nothing

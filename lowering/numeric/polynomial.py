@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.enclosure import DecimalArithmetic, enclose
-from pefslc.numeric.expression import Expression, direction_of
+from pefslc.numeric.expression import Expression
 from pefslc.numeric.function_of_line import FunctionOfLine, function_of_line
 from pefslc.numeric.inverse import inverse_bracket
 from pefslc.numeric.staircase import Staircase, agrees_everywhere, agrees_in_blocks
@@ -98,7 +98,7 @@ def fit_polynomial(staircase: Staircase) -> PiecewisePolynomial | None:
     if chains is None or staircase.step != 1 or not staircase.steps:
         return None
     function = function_of_line(chains)
-    if function is None or not direction_of(function.function) or function.count is None:
+    if function is None or not function.direction or function.count is None:
         return None
     for degree, segments in _ATTEMPTS:
         found = _grid_and_line(staircase, function, segments)
@@ -143,7 +143,7 @@ class _Grid:
     @classmethod
     def of(cls, function: FunctionOfLine, reached: tuple[Fraction, Fraction], segments: int, bits: int) -> _Grid:
         """From the first step to the last, 0 at the end of a segment: functions of two pieces change there."""
-        sign = direction_of(function.function)
+        sign = function.direction
         assert sign, "it rises or falls"
         first, last = (sign * x for x in reached)  # of a falling function: the mirrored argument, in which it rises
         margin = (last - first) * _MARGIN
@@ -174,7 +174,7 @@ def _reach(function: FunctionOfLine) -> tuple[Fraction, Fraction] | None:
     """Where the first level is reached and the last, nearly; None where that is not known."""
     quantizer, levels = function.chains.quantizer, function.chains.levels
     y = np.array([float(quantizer.reaches(level, 0).value) for level in (levels[0], levels[-1])])
-    low, high = inverse_bracket(function.function, y, np.abs(y) * 2.0**-50)
+    low, high = inverse_bracket(function.function, function.direction, y, np.abs(y) * 2.0**-50)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         return None
     first, last = (Fraction(float(x)) for x in (low + high) / 2)
