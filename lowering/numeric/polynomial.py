@@ -15,13 +15,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from math import ceil, comb, cos, floor, lcm, pi
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.accumulate import bits_for_range
-from pefslc.numeric.enclosure import DecimalArithmetic, enclose
+from pefslc.numeric.enclosure import DecimalArithmetic, FloatArithmetic, Interval, enclose
 from pefslc.numeric.expression import Expression
 from pefslc.numeric.function_of_line import FunctionOfLine, function_of_line
 from pefslc.numeric.inverse import inverse_bracket
@@ -38,9 +39,10 @@ _HALF_BITS = _FACTOR_BITS // 2
 _HALF_MASK = (1 << _HALF_BITS) - 1
 _VALUE_BITS = 61  # of every number on the way to the value
 _SEGMENT_BITS = (48, 44, 40, 36)  # as many as leave room for accumulators far beyond the last step
-_ATTEMPTS = ((2, 8), (4, 32), (5, 64), (6, 256), (7, 512))  # degree, segments: 192 bytes to 32 kB; a quadratic first
+_ATTEMPTS = ((2, 8), (4, 32), (5, 64), (6, 128), (6, 256), (7, 512))  # degree, segments
 _MARGIN = Fraction(1, 1 << 20)  # of the argument's range, before the first step and behind the last
 _DIGITS = 36
+_HOPELESS = 16  # steps that are likely to be taken elsewhere: 1 in e^16 such grids has none
 _SHORT_PART = Fraction(
     1, 16
 )  # of a segment: a polynomial of a high degree through so near points has large coefficients
@@ -112,6 +114,8 @@ def fit_polynomial(staircase: Staircase) -> PiecewisePolynomial | None:
         if placed is None:
             return None
         grid, line = placed
+        if _expected_misses(function.count, grid, degree) * staircase.channels > _HOPELESS:
+            continue
         pieces = _pieces(function.count, grid, degree, staircase.steps)
         if pieces is None:
             return None
@@ -128,7 +132,7 @@ def _is_staircase(staircase: Staircase, candidate: PiecewisePolynomial) -> bool:
     """Whether it is the staircase at both sides of each step, and therefore between them."""
     fall = _most_fall(candidate)
     one = staircase.of_channels(0, 1)  # before all are looked at
-    least_most = [candidate.moved(-fall), candidate.moved(fall)]
+    least_most = [candidate.moved(by) for by in sorted({-fall, fall})]
     return all(agrees_everywhere(one, moved.of_channels(0, 1)) for moved in least_most) and all(
         agrees_in_blocks(staircase, moved) for moved in least_most
     )
@@ -217,15 +221,41 @@ def _line(staircase: Staircase, function: FunctionOfLine, grid: _Grid) -> WideAf
     return WideAffine.of(domain, (grid.first, grid.last), multipliers, offsets, shift)
 
 
+def _expected_misses(count: Expression, grid: _Grid, degree: int) -> float:
+    """How many of a channel's steps the interpolation is likely to take at another code, were codes everywhere: about
+    the sum of its errors at all steps. In float64; 0 where that has no values.
+    """
+    inner = range(1, grid.segments - 1)
+    if not inner:
+        return 0.0
+    nodes, inverse = _interpolation(degree, Fraction(0), Fraction(1))
+    between = [(a + b) / 2 for a, b in pairwise(nodes)]
+    values, wanted = (
+        np.stack([_float_values(count, [grid.argument(segment, t) for segment in inner]) for t in places])
+        for places in (nodes, between)
+    )
+    coefficients = np.array([[float(w) for w in row] for row in inverse]) @ values
+    powers = np.array([[float(t) ** j for j in range(degree + 1)] for t in between])
+    errors = np.abs(powers @ coefficients - wanted).max(axis=0)
+    return float(np.nan_to_num(errors * np.abs(values[-1] - values[0])).sum())
+
+
+def _float_values(count: Expression, places: list[Fraction]) -> NDArray[np.float64]:
+    x = np.array([float(place) for place in places])
+    bounds = enclose(count, Interval(x, x), FloatArithmetic())
+    return np.asarray(np.broadcast_to((bounds.low + bounds.high) / 2, x.shape), dtype=np.float64)
+
+
 def _pieces(count: Expression, grid: _Grid, degree: int, steps: int) -> tuple[Codes, int] | None:
     """(coefficients, fraction bits) of the interpolation; None where the function has no values, or they do not fit."""
     bits = _VALUE_BITS - max(steps, 1).bit_length() - 2
     arithmetic, unit = DecimalArithmetic(_DIGITS), 1 << bits
-    rows = []
+    rows: list[list[int]] = []
+    values: list[Fraction] = []
     for segment in range(grid.segments):
         nodes, inverse = _interpolation(degree, *grid.used(segment))
-        values = []
-        for node in nodes:
+        values = values[-1:]  # the end of the segment before
+        for node in nodes[len(values) :]:
             bounds = enclose(count, arithmetic.number(grid.argument(segment, node)), arithmetic)
             if not bounds.low.is_finite() or not bounds.high.is_finite():
                 return None

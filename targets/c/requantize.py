@@ -16,7 +16,7 @@ from pefslc.numeric.shared import fit_shared
 from pefslc.numeric.stages import FunctionStage
 from pefslc.numeric.staircase import MOST_STEPS, Staircase
 from pefslc.numeric.steps import may_be_line
-from pefslc.numeric.wide import WideAffine, fit_line
+from pefslc.numeric.wide import WideAffine, fit_line, flat_channels
 from pefslc.targets.c.stages import AffineStage, BentStage, Range, Stage, multiplication_stage
 from pefslc.targets.c.storage import INT32, INT64
 from pefslc.targets.c.table_stages import LookupStage, PolynomialStage, SharedTableStage, TableStage
@@ -94,10 +94,13 @@ def _line_stage(staircase: Staircase, operand: Range, result: Range) -> Stage | 
 
 def _line(staircase: Staircase, steps: int, *, below: bool = False) -> AffineShift | WideAffine | HalfEvenLine | None:
     """The floor of a line; where there are many steps, ties to even may cost a comparison besides."""
-    found = fit_line(staircase, below=below)
-    if found is None and steps >= _MANY_STEPS:
-        return fit_half_even(staircase, below=below)
-    return found
+    for flat in (False, True) if flat_channels(staircase) else (False,):
+        found = fit_line(staircase, below=below, flat=flat)
+        if found is None and steps >= _MANY_STEPS:
+            found = fit_half_even(staircase, below=below, flat=flat)
+        if found is not None:
+            return found
+    return None
 
 
 def round_stage(op: Round, operand: Range) -> Stage:
