@@ -40,9 +40,9 @@ from pefslc.numeric.staircase import MOST_STEPS, Staircase, is_uniform, staircas
 from pefslc.numeric.table import codes_within
 from pefslc.numeric.turn import turn_of
 
-__all__ = ["turning_staircases"]
+__all__ = ["MANY_STEPS", "parted_staircases", "turning_staircases"]
 
-_MANY_STEPS = 256  # up to 8 bits the runs are few
+MANY_STEPS = 256  # up to 8 bits the runs are few, and a table takes little
 _EXACT_IN_FLOAT64 = 1 << 52
 _FIRST_BLOCKS = 1 << 9
 _MOST_BLOCKS = 1 << 21  # a second
@@ -63,10 +63,10 @@ def turning_staircases(
     steps = quantizer.quantization.high - quantizer.quantization.low
     if steps > MOST_STEPS:
         return None
-    if steps >= _MANY_STEPS:
-        halves = _halves(scale, stages, quantizer, (domain_low, domain_high), channels)
-        if halves is not None:
-            return halves
+    if steps >= MANY_STEPS:
+        parted = parted_staircases(scale, stages, quantizer, domain_low, domain_high, channels)
+        if parted is not None:
+            return parted
     told_apart = 1 if is_uniform(scale, stages, quantizer) else channels
     parts: list[tuple[Runs, Runs]] = []
     for c in range(told_apart):
@@ -81,10 +81,11 @@ def turning_staircases(
     return before, after
 
 
-def _halves(
-    scale: Scale, stages: Sequence[Stage], quantizer: Quantizer, domain: tuple[int, int], channels: int
+def parted_staircases(
+    scale: Scale, stages: Sequence[Stage], quantizer: Quantizer, domain_low: int, domain_high: int, channels: int
 ) -> tuple[Staircase, Staircase] | None:
-    """The two staircases as chains; None where none is known to turn once, and in all channels at the same place."""
+    """The same as chains; None where the function is not known to turn once, in all channels at the same place."""
+    domain = domain_low, domain_high
     parts = _bent(stages, quantizer, channels) or _parted(scale, stages, quantizer, domain, channels)
     if parts is None or any(direction(part, c) is None for part in parts[:2] for c in range(channels)):
         return None
