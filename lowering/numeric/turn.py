@@ -27,7 +27,8 @@ __all__ = ["Turn", "turn_of"]
 Floats = NDArray[np.float64]
 
 _FIRST_BLOCKS = 1 << 8
-_MOST_BLOCKS = 1 << 14
+_MOST_BLOCKS = 1 << 12  # at a time
+_MOST_DIVISIONS = 50
 _BEYOND = 2.0**-10  # of the range, on both sides: its last steps are no ends
 
 
@@ -76,12 +77,13 @@ def _signs(
 ) -> tuple[Floats, Floats, NDArray[np.int64]] | None:
     """(low, high, sign) of blocks in order: 1 where the function does not fall, -1 where it does not rise, 0: one code.
 
-    None where more blocks than _MOST_BLOCKS would be needed.
+    None where that takes too many blocks.
     """
-    low, high, found, count = edges[:-1], edges[1:], [], 0
-    while len(low):
-        count += len(low)
-        if count > _MOST_BLOCKS:
+    low, high, found = edges[:-1], edges[1:], []
+    for _ in range(_MOST_DIVISIONS):
+        if not len(low):
+            break
+        if len(low) > _MOST_BLOCKS:
             return None
         block = Interval(low, high)
         slope = enclose_slope(function, block)
@@ -96,6 +98,8 @@ def _signs(
         low, high = low[~known], high[~known]
         middle = low / 2 + high / 2
         low, high = np.concatenate([low, middle]), np.concatenate([middle, high])
+    if len(low):
+        return None
     lows, highs, signs = (np.concatenate(part) for part in zip(*found, strict=True))
     order = np.argsort(lows)
     return lows[order], highs[order], signs[order]
