@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from pefslc.numeric.expression import Call, Expression, Function, Number, Variable, rational
 
-__all__ = ["kinks"]
+__all__ = ["degree_between_kinks", "kinks"]
 
 
 def kinks(expression: Expression) -> list[Fraction]:
@@ -57,3 +57,28 @@ def _zeros(line: Expression, bends: list[Fraction]) -> set[Fraction]:
         if (i == 0 or a <= zero) and (i == len(ends) - 2 or zero <= b):  # the outer pieces go on
             found.add(zero)
     return found
+
+
+def degree_between_kinks(expression: Expression) -> int | None:
+    """Of the polynomial that it is between any two of its `kinks`, at most; None where it may be something else."""
+    match expression:
+        case Variable():
+            return 1
+        case Number():
+            return 0
+    if expression.definition is not None:
+        return degree_between_kinks(expression.definition)
+    degrees = [degree_between_kinks(argument) for argument in expression.arguments]
+    known = [degree for degree in degrees if degree is not None]
+    if len(known) < len(degrees):
+        return None
+    match expression.function:
+        case Function.ADD | Function.SUB:
+            return max(known)
+        case Function.MUL:
+            return sum(known)
+        case Function.DIV if isinstance(expression.arguments[1], Number):
+            return known[0]
+        case Function.MIN | Function.MAX if all(map(_is_piecewise_linear, expression.arguments)):
+            return max(known)
+    return None

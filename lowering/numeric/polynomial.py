@@ -94,6 +94,11 @@ class PiecewisePolynomial:
             total = self.coefficients[segment, power] + product
         return total
 
+    def ends(self) -> tuple[int, int]:
+        """The values at the first argument and at the last."""
+        low, high = self._value(np.array([self.line.low, self.line.high], dtype=np.int64)).tolist()
+        return low, high
+
     def moved(self, by: int) -> PiecewisePolynomial:
         """The same with so many units added to the value."""
         coefficients = self.coefficients.copy()
@@ -121,8 +126,9 @@ def fit_polynomial(staircase: Staircase) -> PiecewisePolynomial | None:
             return None
         found = PiecewisePolynomial(line, pieces[0], grid.bits, pieces[1], staircase.low)
         nudge = _NUDGE + 2 * _most_fall(found)
+        rounded = 4 * int(np.abs(found.coefficients[:, 1:]).sum(axis=1).max()) >> grid.bits  # with the argument
         # What rounding takes off, about; or so that a value that hits a bound exactly falls to its side of it.
-        for by in (degree, nudge, -nudge):
+        for by in (degree, nudge, -nudge, nudge + rounded, -nudge - rounded):
             if _is_staircase(staircase, found.moved(by)):
                 return found.moved(by)
     return None
@@ -322,9 +328,9 @@ def _least_way(p: PiecewisePolynomial) -> int:
 
 def _ends_flat(p: PiecewisePolynomial, rounding: int) -> bool:
     """Whether the values are far from a step at the ends of u's range, where it may be greater by less than that."""
-    first, last = p._value(np.array([p.line.low, p.line.high], dtype=np.int64)).tolist()
+    first, last = p.ends()
     unit = 1 << p.fraction_bits
-    return bool(first % unit >= 2 * rounding and last % unit < unit - 2 * rounding)
+    return first % unit >= 2 * rounding and last % unit < unit - 2 * rounding
 
 
 def _stretched(coefficients: list[int], low: Fraction, high: Fraction) -> list[Fraction]:
