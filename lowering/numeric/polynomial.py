@@ -302,7 +302,8 @@ def _most_fall(p: PiecewisePolynomial) -> int:
 
     The exact polynomials fall within a segment where their slope is negative, and where one segment ends above the
     start of the next. What is computed is less than the polynomial by 2 units for each product at most; that is of no
-    account where the polynomial rises by more from each code to the next.
+    account where the polynomial rises by more from each code to the next. (At the ends of the arguments' range it may
+    rise by less; that is of no account where they are far from a step.)
     """
     rows = p.coefficients.astype(object)
     for segment in {0, p.segments - 1}:  # of which a part is used
@@ -316,20 +317,19 @@ def _most_fall(p: PiecewisePolynomial) -> int:
     between = sum(max(ceil(end - start), 0) for end, start in zip(ends, starts[1:]))  # noqa: B905 - one less
     rounding = 2 * p.degree
     rise = floor(min(least) * _least_way(p) / unit) >> p.segment_bits
-    return within + between + (0 if rise >= rounding and _ends_flat(p, rounding) else rounding)
+    return int(within + between) + (0 if rise >= rounding and _ends_flat(p, rounding) else rounding)
 
 
 def _least_way(p: PiecewisePolynomial) -> int:
     """By how much u is greater a code further, up to a segment, but for the ends of its range."""
     bits, words = p.line.word_bits, p.line.multipliers.T.tolist()
-    slopes = [abs(sum(w << bits * i for i, w in enumerate(channel))) for channel in words]
+    slopes: list[int] = [abs(sum(w << bits * i for i, w in enumerate(channel))) for channel in words]
     return min(min(slopes) >> p.line.shift, 1 << p.segment_bits)
 
 
 def _ends_flat(p: PiecewisePolynomial, rounding: int) -> bool:
     """Whether the values are far from a step at the ends of u's range, where it may be greater by less than that."""
-    first, last = p.ends()
-    unit = 1 << p.fraction_bits
+    (first, last), unit = p.ends(), 1 << p.fraction_bits
     return first % unit >= 2 * rounding and last % unit < unit - 2 * rounding
 
 

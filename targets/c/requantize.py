@@ -105,11 +105,12 @@ def _line_stage(staircase: Staircase, operand: Range, result: Range) -> Stage | 
 def _line(staircase: Staircase, steps: int, *, below: bool = False) -> AffineShift | WideAffine | HalfEvenLine | None:
     """The floor of a line; where there are many steps, ties to even may cost a comparison besides."""
     for flat in (False, True) if flat_channels(staircase) else (False,):
-        found = fit_line(staircase, below=below, flat=flat)
-        if found is None and steps >= _MANY_STEPS:
-            found = fit_half_even(staircase, below=below, flat=flat)
-        if found is not None:
-            return found
+        line = fit_line(staircase, below=below, flat=flat)
+        if line is not None:
+            return line
+        tied = fit_half_even(staircase, below=below, flat=flat) if steps >= _MANY_STEPS else None
+        if tied is not None:
+            return tied
     return None
 
 
