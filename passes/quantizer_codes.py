@@ -85,7 +85,7 @@ def _steps_or_table(
         return staircase_of(scale, stages, quantizer, low, high, channels)
     entries = (high - low + 1) * (1 if is_uniform(scale, stages, quantizer) else channels)
     steps = quantizer.quantization.high - quantizer.quantization.low
-    if entries > (_LARGEST_TABLE if steps < MANY_STEPS else _LARGEST_WIDE_TABLE):
+    if entries > (_LARGEST_TABLE if steps < MANY_STEPS else min(_LARGEST_TABLE, _LARGEST_WIDE_TABLE)):
         if all(direction(stages, c) is not None for c in range(channels)):
             return staircase_of(scale, stages, quantizer, low, high, channels)
         part = turning_staircases if entries > _LARGEST_TABLE else parted_staircases
