@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from pefslc.numeric.expression import Call, Expression, Function, X, number
+from pefslc.numeric.expression import Call, Expression, Function, X, number, rational, rational_values
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.quantizer import Quantizer, chain_value
 from pefslc.numeric.rounding import RoundingMode
@@ -121,3 +121,21 @@ def test_what_is_no_quadratic_or_has_ties_of_one_way_has_none() -> None:
     assert fit_tied_polynomial(staircase_of(Scale((F(1, 192),)), line, quantizer, -500, 500, 1)) is None, "no ties"
     down = replace(quantizer, rounding=RoundingMode.HALF_TO_ZERO)
     assert fit_tied_polynomial(staircase_of(scale, line, down, -500, 500, 1)) is None
+
+
+@pytest.mark.parametrize(
+    "function", [HARD_SWISH, PARABOLA, FALLING, Call(Function.RELU, (X, number(F(-1, 3)))), number(F(2, 7))]
+)
+def test_values_of_many_codes_are_those_of_each(function: Expression) -> None:
+    codes, step = np.arange(-40, 41), F(3, 11)
+    found = rational_values(function, codes, step)
+    assert found is not None
+    numerators = np.broadcast_to(found[0], codes.shape).tolist()
+    assert [F(n, found[1]) for n in numerators] == [rational(function, step * a) for a in codes.tolist()]
+
+
+@pytest.mark.parametrize(
+    "function", [Call(Function.TANH, (X,)), Call(Function.DIV, (number(1), X)), Call(Function.SQRT, (X,))]
+)
+def test_values_of_other_functions_are_not_found_at_once(function: Expression) -> None:
+    assert rational_values(function, np.arange(1, 5), F(1)) is None
