@@ -16,12 +16,14 @@ from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, SnapStage, Stage, direction, may_turn
 from pefslc.numeric.staircase import MOST_STEPS, Staircase, is_uniform, staircase_of
-from pefslc.numeric.table import staircase_of_table, table_of, turning_staircases
+from pefslc.numeric.table import staircase_of_table, table_of
+from pefslc.numeric.turning import MANY_STEPS, parted_staircases, turning_staircases
 from pefslc.passes.merge_stages import check_single_root
 
 __all__ = ["quantizer_codes"]
 
 _LARGEST_TABLE = 1 << 20  # codes, all channels together: a program holds them all
+_LARGEST_WIDE_TABLE = 1 << 13  # codes of more than 8 bits: polynomials take less
 
 _Codes = Staircase | IntArray | tuple[Staircase, Staircase]
 
@@ -82,13 +84,16 @@ def _steps_or_table(
     if not any(may_turn(stage) for stage in stages):
         return staircase_of(scale, stages, quantizer, low, high, channels)
     entries = (high - low + 1) * (1 if is_uniform(scale, stages, quantizer) else channels)
-    if entries > _LARGEST_TABLE:
+    steps = quantizer.quantization.high - quantizer.quantization.low
+    if entries > (_LARGEST_TABLE if steps < MANY_STEPS else min(_LARGEST_TABLE, _LARGEST_WIDE_TABLE)):
         if all(direction(stages, c) is not None for c in range(channels)):
             return staircase_of(scale, stages, quantizer, low, high, channels)
-        parts = turning_staircases(scale, stages, quantizer, low, high, channels)
-        if parts is None:
+        part = turning_staircases if entries > _LARGEST_TABLE else parted_staircases
+        parts = part(scale, stages, quantizer, low, high, channels)
+        if parts is not None:
+            return parts
+        if entries > _LARGEST_TABLE:
             raise _NoTableError(entries)
-        return parts
     table = table_of(scale, stages, quantizer, low, high, channels)
     return staircase_of_table(table, low) or IntArray(table)
 

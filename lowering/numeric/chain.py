@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.enclosure import FunctionValue
+from pefslc.numeric.expression import rational_values
 from pefslc.numeric.preimage import preimage
 from pefslc.numeric.quantizer import Quantizer, chain_value, reached
 from pefslc.numeric.rounding import LowerBound, RoundingMode
@@ -30,6 +31,7 @@ from pefslc.numeric.stages import (
     SnapStage,
     Stage,
     apply_stages,
+    chain_expression,
     direction,
     invert_estimate,
 )
@@ -37,6 +39,7 @@ from pefslc.numeric.stages import (
 __all__ = ["ROUNDED_AS_FLOOR", "Chain", "Chains", "blocks", "is_uniform"]
 
 Codes = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 _LARGEST_INTEGER = 1 << 53  # up to which float64 has all integers
 _SMALLEST_STEP = Fraction(1, 1 << 400)
@@ -44,6 +47,7 @@ _BLOCK = 1 << 16  # thresholds at a time: half a megabyte, which the caches hold
 # Thresholds of a channel in doubt that are decided one by one: the exact inversion costs about three searches before
 # the first level, and next to nothing for each.
 _FEW = 3
+_BETWEEN = 0.25
 
 
 def is_uniform(scale: Scale, stages: Sequence[Stage], quantizer: Quantizer) -> bool:
@@ -80,6 +84,18 @@ class Chain:
 
     def at_least(self, a: int, bound: LowerBound) -> bool:
         return reached(self.value(a), bound)
+
+    def all_at_least(self, codes: Codes, levels: Codes) -> Flags:
+        """Whether the code of each accumulator is at least its level: many at once, of rational chains."""
+        if not any(isinstance(stage, SnapStage) for stage in self.stages):
+            found = rational_values(chain_expression(self.stages, self.channel), codes, self.step)
+            if found is not None:
+                numerators, unit = found
+                bounds = self.quantizer.bounds(levels, self.channel)
+                ours, other = numerators * bounds.denominator, bounds.numerators.astype(object) * unit
+                return np.asarray((ours > other) | (bounds.inclusive & (ours == other)), dtype=np.bool_)
+        pairs = zip(codes.tolist(), levels.tolist(), strict=True)
+        return np.array([self.at_least(a, self.quantizer.reaches(j, self.channel)) for a, j in pairs], dtype=np.bool_)
 
     def closed_thresholds(self, levels: Codes, low: int, high: int) -> Codes | None:
         """The thresholds by exact inversion of the whole chain; None where it falls or has a square root."""
@@ -171,10 +187,26 @@ class Chains:
             if closed is not None:
                 found[i, at] = closed
                 continue
+            falling = bool(falls[i, 0])
+            certain = (error[i, at] < _BETWEEN) & np.isfinite(
+                estimate[i, at]
+            )  # then it is the nearest code alone that is in doubt
+            beside, at = at[certain], at[~certain]
+            found[i, beside] = self._beside(chain, beside, np.rint(estimate[i, beside]), falling)
             for j in at.tolist():
-                bound, falling = self.quantizer.reaches(self.levels[j], chain.channel), bool(falls[i, 0])
+                bound = self.quantizer.reaches(self.levels[j], chain.channel)
                 found[i, j] = chain.search(bound, float(estimate[i, j]), falling, self.domain_low, self.domain_high)
         return found
+
+    def _beside(self, chain: Chain, at: Codes, near: NDArray[np.float64], falling: bool) -> Codes:
+        """The thresholds of some levels that are reached at `near` or at the next code, by one decision each."""
+        low, high = self.domain_low, self.domain_high
+        inside = (near >= low) & (near <= high)
+        codes = np.clip(near, -_BEYOND, _BEYOND).astype(np.int64)
+        reached = np.zeros(len(at), dtype=np.bool_)
+        reached[inside] = chain.all_at_least(codes[inside], self.levels.start + at[inside])
+        next_code = codes - 1 if falling else codes + 1
+        return np.clip(np.where(reached, codes, next_code), low - falling, high + 1 - falling)
 
     def _estimate(self, first: int, last: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Approximate real thresholds in accumulator codes, and their error bounds: both [last - first, levels]."""

@@ -10,15 +10,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
-from math import inf, isqrt
+from math import inf, isqrt, lcm
 from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pefslc.numeric.rounding import round_fraction
 
 __all__ = [
     "Call", "Expression", "Function", "NotANumberError", "Number", "Variable", "X",
-    "direction_of", "number", "open_range", "rational", "substitute",
+    "direction_of", "number", "open_range", "rational", "rational_values", "substitute",
 ]  # fmt: skip
+
+
+Integers = NDArray[np.object_]  # of any size
 
 
 class NotANumberError(ValueError):
@@ -149,6 +155,42 @@ def rational(expression: Expression, x: Fraction) -> Fraction | None:
             if definition is not None:
                 return rational(definition, x)
             return _primitive(expression.function, [rational(a, x) for a in expression.arguments])
+
+
+def rational_values(expression: Expression, codes: NDArray[np.int64], step: Fraction) -> tuple[Integers, int] | None:
+    """(numerators, denominator) of the values at codes * step, exactly; None for other than sums, products, minima and
+    maxima of the argument and of numbers.
+    """
+    match expression:
+        case Variable():
+            return codes.astype(object) * step.numerator, step.denominator
+        case Number():
+            return np.array(expression.value.numerator, dtype=object), expression.value.denominator
+    if expression.definition is not None:
+        return rational_values(expression.definition, codes, step)
+    found = [rational_values(argument, codes, step) for argument in expression.arguments]
+    known = [part for part in found if part is not None]
+    if len(known) != len(found) or not known:
+        return None
+    (a, unit_a), (b, unit_b) = known[0], known[-1]
+    combine = _COMBINED.get(expression.function)
+    if combine is not None:
+        common = lcm(unit_a, unit_b)
+        return combine(a * (common // unit_a), b * (common // unit_b)), common
+    divisor = expression.arguments[-1]
+    if expression.function is Function.MUL:
+        return a * b, unit_a * unit_b
+    if expression.function is Function.DIV and isinstance(divisor, Number) and divisor.value:
+        return rational_values(Call(Function.MUL, (expression.arguments[0], Number(1 / divisor.value))), codes, step)
+    return None
+
+
+_COMBINED: dict[Function, Callable[[Integers, Integers], Integers]] = {
+    Function.ADD: np.add,
+    Function.SUB: np.subtract,
+    Function.MIN: np.minimum,
+    Function.MAX: np.maximum,
+}
 
 
 def _primitive(function: Function, arguments: list[Fraction | None]) -> Fraction | None:

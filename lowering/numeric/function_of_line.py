@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from pefslc.numeric.chain import ROUNDED_AS_FLOOR, Chains
 from pefslc.numeric.expression import Call, Expression, Function, number
-from pefslc.numeric.stages import Affine, FunctionStage, Root, apply_stages, chain_expression
+from pefslc.numeric.stages import Affine, FunctionStage, Root, apply_stages, chain_expression, direction
 
 __all__ = ["FunctionOfLine", "function_of_line"]
 
@@ -29,6 +29,11 @@ class FunctionOfLine:
     def function(self) -> Expression:
         """From the argument to the quantizer's operand."""
         return chain_expression(self.chains.stages[self.at :], 0)
+
+    @property
+    def direction(self) -> int | None:
+        """1 where the function rises, -1 where it falls, 0 where it is constant; None: not known."""
+        return direction(self.chains.stages[self.at :], 0)
 
     @property
     def count(self) -> Expression | None:

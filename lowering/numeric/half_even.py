@@ -59,15 +59,16 @@ class HalfEvenLine:
         return f"{self.line}, ties to even"
 
 
-def fit_half_even(staircase: Staircase, *, below: bool = False) -> HalfEvenLine | None:
+def fit_half_even(staircase: Staircase, *, below: bool = False, flat: bool = False) -> HalfEvenLine | None:
     """The certified line; None where the chain is none, or rounds otherwise, or the numbers do not fit 62 bits.
 
     below  which piece of a chain that bends at 0 the staircase is
+    flat   see `lines_of`
     """
     chains = staircase.chains
     if chains is None or chains.quantizer.rounding is not RoundingMode.HALF_EVEN:
         return None
-    lines = lines_of(staircase, below=below)
+    lines = lines_of(staircase, below=below, flat=flat)
     if lines is None or any(part.coefficient for line in lines for part in line):
         return None
     rows, low, high = [], staircase.domain_low, staircase.domain_high

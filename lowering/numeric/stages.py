@@ -254,9 +254,17 @@ class FunctionStage:
     """y = expression(x): Sigmoid, SiLU and whatever else is no piecewise linear function.
 
     Chains with such a stage are decided as one expression (`chain_expression`), not by `Root`.
+
+    proved  its direction, 1 or -1, where that is known for other reasons than those of `direction_of` (see `turning`)
     """
 
     expression: Expression
+    proved: int | None = None
+
+    @property
+    def direction(self) -> int | None:
+        """As `direction_of` has it."""
+        return direction_of(self.expression) if self.proved is None else self.proved
 
     def apply(self, x: Root, channel: int) -> Root:
         del x, channel
@@ -265,7 +273,9 @@ class FunctionStage:
     def invert_estimate(self, y: Floats, magnitude: Floats, granted: float) -> tuple[Floats, Floats]:
         error = np.broadcast_to(magnitude * granted, y.shape)
         shared = bool((y == y[0]).all() and (error == error[0]).all())  # one inversion for all channels
-        brackets = [inverse_bracket(self.expression, y[c], error[c]) for c in range(1 if shared else len(y))]
+        brackets = [
+            inverse_bracket(self.expression, self.direction, y[c], error[c]) for c in range(1 if shared else len(y))
+        ]
         low, high = (np.stack(ends) for ends in zip(*brackets, strict=True))
         with np.errstate(invalid="ignore"):
             x, half = low / 2 + high / 2, np.where(np.isinf(low), 0, high / 2 - low / 2)
@@ -325,9 +335,16 @@ def direction(stages: Sequence[Stage], channel: int) -> int | None:
             factor = stage.factor[channel if stage.channels > 1 else 0]
             step: int | None = (factor > 0) - (factor < 0)
         else:
-            step = direction_of(stage_expression(stage, channel)) if may_turn(stage) else 1
+            step = _direction(stage, channel)
         sign = 0 if step == 0 or sign == 0 else None if step is None or sign is None else sign * step
     return sign
+
+
+def _direction(stage: Stage, channel: int) -> int | None:
+    """Of a stage other than an affine one."""
+    if isinstance(stage, FunctionStage):
+        return stage.direction
+    return direction_of(stage_expression(stage, channel)) if may_turn(stage) else 1
 
 
 def may_turn(stage: Stage) -> bool:

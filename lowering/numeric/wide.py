@@ -27,7 +27,7 @@ from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.stages import Root
 from pefslc.numeric.staircase import Staircase, agrees_in_blocks
 
-__all__ = ["WideAffine", "fit_line", "lines_of", "ties_taken_up", "word_bits_of"]
+__all__ = ["WideAffine", "fit_line", "flat_channels", "lines_of", "ties_taken_up", "word_bits_of"]
 
 Codes = NDArray[np.int64]
 Line = tuple[Root, Root]
@@ -127,12 +127,13 @@ class WideAffine:
 _NUMERALS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 
 
-def fit_line(staircase: Staircase, *, below: bool = False) -> AffineShift | WideAffine | None:
+def fit_line(staircase: Staircase, *, below: bool = False, flat: bool = False) -> AffineShift | WideAffine | None:
     """A certified multiplication, addition and floor, in one word or else in several; None where none is the staircase.
 
     below  which piece of a chain that bends at 0 the staircase is
+    flat   see `lines_of`
     """
-    lines = lines_of(staircase, below=below)
+    lines = lines_of(staircase, below=below, flat=flat)
     if lines is None:
         return None
     for shift, nudge in _attempts(staircase, lines):
@@ -142,14 +143,29 @@ def fit_line(staircase: Staircase, *, below: bool = False) -> AffineShift | Wide
     return None
 
 
-def lines_of(staircase: Staircase, *, below: bool = False) -> list[Line] | None:
-    """(slope, offset) of each channel's chain; None where it is not known, or no line."""
+def lines_of(staircase: Staircase, *, below: bool = False, flat: bool = False) -> list[Line] | None:
+    """(slope, offset) of each channel's chain; None where it is not known, or no line.
+
+    flat  channels that take no step have slope 0: where a clip keeps them from going on, at a code where others do
+    """
     chains = staircase.chains
     if staircase.step != 1 or chains is None or not staircase.steps:
         return None
     found = [chains.line(c, below=below) for c in range(staircase.channels)]
     lines = [line for line in found if line is not None]
-    return None if len(lines) < len(found) else lines
+    if len(lines) < len(found):
+        return None
+    if flat:
+        for c, taken in flat_channels(staircase).items():
+            lines[c] = (Root(Fraction(0)), Root(taken + Fraction(1, 2)))
+    return lines
+
+
+def flat_channels(staircase: Staircase) -> dict[int, int]:
+    """The channels that take no step on the domain, and how many steps they have taken."""
+    ends = staircase(np.array([[staircase.domain_low, staircase.domain_high]] * staircase.channels, dtype=np.int64))
+    codes = ((ends - staircase.low) // staircase.step).tolist()
+    return {c: low for c, (low, high) in enumerate(codes) if low == high}
 
 
 def ties_taken_up(staircase: Staircase, lines: list[Line]) -> Iterator[AffineShift | WideAffine]:
@@ -157,7 +173,7 @@ def ties_taken_up(staircase: Staircase, lines: list[Line]) -> Iterator[AffineShi
 
     They are moved by less than the way from one code to the next.
     """
-    steepness = min(abs(slope.rational) for slope, _ in lines)
+    steepness = min((abs(slope.rational) for slope, _ in lines if slope.rational), default=Fraction(0))
     for shift, nudge in _attempts(staircase, lines):
         if nudge > 0 and steepness * (1 << shift) > 2 * (_moved(staircase) + 1):
             candidate = _candidate(staircase, lines, shift, nudge)

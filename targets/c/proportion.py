@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 from pefslc.ir.integer import Requantize
 from pefslc.numeric.stages import Affine, FunctionStage, LeakyReluStage
@@ -23,7 +24,7 @@ def out_of_proportion(program: Program, step_bytes: Sequence[int]) -> str:
         own = _weight_bytes(step)
         weights += own
         others.append((count - own, step))
-    functions = sum(_has_function(op) for step in program.steps for op in step.ops)
+    functions = sum(_functions(op) for step in program.steps for op in step.ops)
     total = sum(step_bytes)
     if total <= 2 * weights + _FOR_A_FUNCTION * max(functions, 1):
         return ""
@@ -54,7 +55,9 @@ def _weight_bytes(step: Step) -> int:
     return sum(int(part.weight.size) for part in step.parts) * step.weight_type.bytes
 
 
-def _has_function(op: object) -> bool:
+def _functions(op: object) -> Fraction:
+    """How many functions an operation computes: a half where it is one of the two parts of one that turns."""
     if not isinstance(op, Requantize) or op.staircase.chains is None:
-        return False
-    return any(isinstance(stage, FunctionStage) for stage in op.staircase.chains.stages)
+        return Fraction(0)
+    functions = [stage for stage in op.staircase.chains.stages if isinstance(stage, FunctionStage)]
+    return Fraction(1, 1 if functions[0].proved is None else 2) if functions else Fraction(0)

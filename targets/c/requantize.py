@@ -16,10 +16,17 @@ from pefslc.numeric.shared import fit_shared
 from pefslc.numeric.stages import FunctionStage
 from pefslc.numeric.staircase import MOST_STEPS, Staircase
 from pefslc.numeric.steps import may_be_line
-from pefslc.numeric.wide import WideAffine, fit_line
+from pefslc.numeric.tied_polynomial import fit_tied_polynomial
+from pefslc.numeric.wide import WideAffine, fit_line, flat_channels
 from pefslc.targets.c.stages import AffineStage, BentStage, Range, Stage, multiplication_stage
 from pefslc.targets.c.storage import INT32, INT64
-from pefslc.targets.c.table_stages import LookupStage, PolynomialStage, SharedTableStage, TableStage
+from pefslc.targets.c.table_stages import (
+    LookupStage,
+    PolynomialStage,
+    SharedTableStage,
+    TableStage,
+    TiedPolynomialStage,
+)
 
 __all__ = ["requantize_stage", "round_stage"]
 
@@ -54,6 +61,9 @@ def requantize_stage(op: Requantize, operand: Range) -> Stage:
         if line is not None:
             return line
     if staircase.steps >= _MANY_STEPS:
+        tied = fit_tied_polynomial(staircase)
+        if tied is not None:
+            return TiedPolynomialStage(operand, (codes.low, codes.high), tied)
         polynomial = fit_polynomial(staircase)
         if polynomial is not None:
             return PolynomialStage(operand, (codes.low, codes.high), polynomial)
@@ -94,10 +104,14 @@ def _line_stage(staircase: Staircase, operand: Range, result: Range) -> Stage | 
 
 def _line(staircase: Staircase, steps: int, *, below: bool = False) -> AffineShift | WideAffine | HalfEvenLine | None:
     """The floor of a line; where there are many steps, ties to even may cost a comparison besides."""
-    found = fit_line(staircase, below=below)
-    if found is None and steps >= _MANY_STEPS:
-        return fit_half_even(staircase, below=below)
-    return found
+    for flat in (False, True) if flat_channels(staircase) else (False,):
+        line = fit_line(staircase, below=below, flat=flat)
+        if line is not None:
+            return line
+        tied = fit_half_even(staircase, below=below, flat=flat) if steps >= _MANY_STEPS else None
+        if tied is not None:
+            return tied
+    return None
 
 
 def round_stage(op: Round, operand: Range) -> Stage:

@@ -11,10 +11,11 @@ from pefslc.ir.integer import Lookup
 from pefslc.numeric.polynomial import PiecewisePolynomial
 from pefslc.numeric.shared import SharedTable
 from pefslc.numeric.staircase import Staircase
+from pefslc.numeric.tied_polynomial import TiedPolynomial
 from pefslc.targets.c.stages import LineWriter, Range, Stage, WideStage, cast, literal
 from pefslc.targets.c.storage import INT32, INT64, CType, narrowest, sum_type
 
-__all__ = ["LookupStage", "PolynomialStage", "SharedTableStage", "TableStage"]
+__all__ = ["LookupStage", "PolynomialStage", "SharedTableStage", "TableStage", "TiedPolynomialStage"]
 
 Codes = NDArray[np.int64]
 
@@ -121,6 +122,10 @@ class PolynomialStage(Stage):
         return f"{p.line}, {p.segments} polynomials of degree {p.degree}"
 
     def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
+        return self.write_with_argument(to, name, kind)[:2]
+
+    def write_with_argument(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType, str]:
+        """Besides, the name of the polynomials' argument."""
         p, out = self.polynomial, sum_type(*self.result)
         argument, wide = WideStage(self.operand, (p.line.low, p.line.high), p.line).write(to, name, kind)
         what = f"requantization: {p.segments} polynomials of degree {p.degree}"
@@ -130,4 +135,30 @@ class PolynomialStage(Stage):
             INT64, f"pefslc_polynomial({cast(argument, wide, INT64)}, {table}, {p.degree}, {p.segment_bits})"
         )
         taken = to.define(out, f"({out})pefslc_floor_shift_64({value}, {p.fraction_bits})")
-        return to.define(out, f"{literal(p.low, out)} + {taken}"), out
+        return to.define(out, f"{literal(p.low, out)} + {taken}"), out, argument
+
+
+@dataclass(frozen=True, slots=True)
+class TiedPolynomialStage(Stage):
+    """Polynomials that take all ties up, and 1 less where the operand is on a tie and the result odd."""
+
+    tied: TiedPolynomial
+
+    @property
+    def report(self) -> str:
+        return f"{PolynomialStage(self.operand, self.result, self.tied.polynomial).report}, ties to even"
+
+    def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
+        t, p = self.tied, self.tied.polynomial
+        found, out, argument = PolynomialStage(self.operand, self.result, p).write_with_argument(to, name, kind)
+        rows = np.concatenate([t.border[:, None], t.denominator[:, None], t.numerators.reshape(t.channels, -1)], axis=1)
+        table = to.array("tie", INT64, rows.reshape(-1), "requantization: border, denominator and numerators of ties")
+        if t.channels > 1:
+            to.uses_channel = True
+            table = f"{table} + c * {rows.shape[1]}"
+        to.helpers.add("tie")
+        taken = f"(int64_t){found} - {literal(p.low, INT64)}"
+        at = f"pefslc_is_on_tie({cast(name, kind, INT64)}, {taken}, {table})"
+        inside = f"{argument} > {literal(p.line.low, INT64)} && {argument} < {literal(p.line.high, INT64)}"
+        odd = f"({found} & 1) {'==' if t.odd else '!='} 0"
+        return to.define(out, f"{found} - ({inside} && {odd} && {at} ? 1 : 0)"), out

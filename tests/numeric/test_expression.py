@@ -7,8 +7,6 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from oracle import quantize_value
 from oracle_functions import FUNCTIONS, PI, error_function, exponential, logarithm
@@ -24,12 +22,12 @@ from pefslc.numeric.enclosure import (
 )
 from pefslc.numeric.expression import Call, Expression, Function, NotANumberError, X, direction_of, number, rational
 from pefslc.numeric.format import Quantization
-from pefslc.numeric.quantizer import Quantizer, chain_value
+from pefslc.numeric.quantizer import Quantizer
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.numeric.scale import Scale
 from pefslc.numeric.stages import Affine, ClipStage, FunctionStage, LeakyReluStage, SnapStage, Stage
 from pefslc.numeric.staircase import staircase_of
-from pefslc.numeric.table import staircase_of_table, table_of, turning_staircases
+from pefslc.numeric.table import staircase_of_table, table_of
 
 F = Fraction
 POINTS = [F(n, 16) for n in (-131, -64, -17, -16, -3, -1, 0, 1, 2, 16, 40, 111)]
@@ -265,64 +263,10 @@ def test_tables_per_channel_and_without_the_float_filter(monkeypatch: pytest.Mon
     filtered = table_of(Scale((F(1, 9),)), stages, quantizer, -60, 70, 2)
     q = quantizer.quantization
     nothing = lambda y, *_: (np.full(y.low.shape, q.low), np.full(y.low.shape, q.high))  # noqa: E731
-    monkeypatch.setattr(table_module, "_codes", nothing)
+    monkeypatch.setattr(table_module, "codes_within", nothing)
     np.testing.assert_array_equal(table_of(Scale((F(1, 9),)), stages, quantizer, -60, 70, 2), filtered)
     assert len(filtered) == 2
     assert (filtered[0] != filtered[1]).any()
-
-
-@pytest.mark.parametrize(("stages", "direction"), CHAINS)
-def test_two_staircases_that_add_up_to_the_table(stages: tuple[Stage, ...], direction: int | None) -> None:
-    del direction
-    quantizer = Quantizer(Quantization(bits=6, signed=True, scale=Scale((F(1, 16),))))
-    table = table_of(Scale((F(1, 9),)), stages, quantizer, -60, 70, 1)
-    parts = turning_staircases(Scale((F(1, 9),)), stages, quantizer, -60, 70, 1)
-    assert parts is not None
-    codes = np.arange(-60, 71)
-    assert (parts[0](codes) + parts[1](codes) == table[0]).all()
-
-
-@given(st.lists(st.integers(-4, 4), min_size=1, max_size=30), st.integers(-9, 9))
-def test_a_row_that_turns_once_is_the_sum_of_two_staircases(changes: list[int], low: int) -> None:
-    """Rising, falling, a valley, a peak: and what turns twice is none."""
-    row = np.cumsum(changes)
-    parts = table_module._Runs.of(row, low).parts()
-    signs = np.sign(np.diff(row))
-    turns = np.count_nonzero(np.diff(signs[signs != 0]))
-    assert (parts is None) == (turns > 1)
-    if parts is not None:
-        domain = low + np.arange(len(row))
-        before, after = (table_module._staircase_of([part]) for part in parts)
-        assert before is not None
-        assert after is not None
-        assert (before(domain) + after(domain) == row).all()
-
-
-def test_a_wide_domain_of_several_channels_takes_few_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """2^40 codes: the sum of the staircases is the code, at the steps and everywhere between."""
-    monkeypatch.setattr(table_module, "_MOST_BLOCKS", 30_000)
-    factor, offset = (F(1), F(-2), F(0), F(1, 3)), (F(0), F(1), F(-1), F(2))
-    stages = (Affine(factor, offset, (F(1), F(3), F(1), F(2)), (F(0),) * 4), FunctionStage(SILU))
-    quantizer = Quantizer(Quantization(bits=7, signed=True, scale=Scale((F(1, 11),))))
-    scale, low, high = Scale((F(1, 2**35),)), -(2**40), 2**40 - 1
-    parts = turning_staircases(scale, stages, quantizer, low, high, 4)
-    assert parts is not None
-    points = np.unique(np.concatenate([part.critical_codes().reshape(-1) for part in parts] + [np.arange(-3, 4)]))
-    for c in range(4):
-        expected = [quantizer.code_of(chain_value(stages, scale.step * int(a), c), c) for a in points]
-        assert (sum(part(np.tile(points, (part.channels, 1)))[c % part.channels] for part in parts) == expected).all()
-
-
-def test_what_turns_twice_or_takes_too_many_evaluations_is_no_sum(monkeypatch: pytest.MonkeyPatch) -> None:
-    quantizer = Quantizer(Quantization(bits=6, signed=True, scale=Scale((F(1, 16),))))
-    cubic = Call(Function.SUB, (Call(Function.MUL, (X, Call(Function.MUL, (X, X)))), X))
-    assert turning_staircases(Scale((F(1, 9),)), (FunctionStage(cubic),), quantizer, -60, 70, 1) is None
-    silu = (Scale((F(1, 9),)), (FunctionStage(SILU),), quantizer, -60, 70, 1)
-    for limit in ("_MOST_BLOCKS", "_MOST_DECISIONS"):
-        monkeypatch.undo()
-        assert turning_staircases(*silu) is not None
-        monkeypatch.setattr(table_module, limit, -1)
-        assert turning_staircases(*silu) is None
 
 
 @pytest.mark.parametrize("x", [X, Call(Function.SUB, (number(1), X)), number(-2), number(F(1, 3))], ids=str)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pefslc.numeric.chain import Chain
 from pefslc.numeric.enclosure import FunctionValue
-from pefslc.numeric.expression import Call, Expression, Function, X, number
+from pefslc.numeric.expression import Call, Expression, Function, X, direction_of, number
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.inverse import inverse_bracket
 from pefslc.numeric.quantizer import Quantizer
@@ -72,7 +72,7 @@ def test_the_function_is_on_either_side_of_a_bracket_as_digits_say(data: st.Data
     function = MONOTONE[data.draw(st.sampled_from(sorted(MONOTONE)))]
     sign = -1 if function == MONOTONE["falling sigmoid"] else 1
     y = np.array(data.draw(st.lists(st.floats(-3, 3), min_size=1, max_size=5)))
-    low, high = inverse_bracket(function, y, np.full(y.shape, 2.0**-50))
+    low, high = inverse_bracket(function, direction_of(function), y, np.full(y.shape, 2.0**-50))
     for level, below, above in zip(y.tolist(), low.tolist(), high.tolist(), strict=True):
         if abs(below) < 100:
             assert FunctionValue(function, F(below)).compare(F(level)) == -sign
