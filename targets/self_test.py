@@ -36,9 +36,9 @@ def source_of_input_codes() -> str:
 
 @dataclass(frozen=True, slots=True)
 class DrawnInput:
-    """An input of a test: its ONNX name and shape, the codes low..high that it may hold, and how large a value they are.
+    """An input of a test: its ONNX name and shape, and the codes low..high that it may hold.
 
-    reach  the largest value of its format, in absolute value
+    reach  the largest value that its format has, in absolute value
     """
 
     name: str

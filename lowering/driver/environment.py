@@ -27,6 +27,7 @@ EXTRAS = {
     "train": "training with Brevitas, and compiling a torch network",
     "fewshot": "few-shot learning from picture files",
     "sweep": "fewshot sweep: many formats, measured",
+    "report": "pefslc report: its page and pictures",
     "view": "graphs in Netron",
     "docs": "building this documentation",
     "test": "the tests",
