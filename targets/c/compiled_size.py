@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from pefslc.artifacts.footprint import CompiledSize
 from pefslc.diagnostics.errors import CompileError
-from pefslc.targets.c.runner import find_compiler
+from pefslc.targets.c.host_compiler import find_compiler
 
 __all__ = ["compiled_size", "most_stack"]
 
