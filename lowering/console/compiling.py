@@ -8,25 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pefslc.console.compile_request import CompileRequest, compile_request
 from pefslc.console.options import (
-    compile_options,
     input_file,
     json_option,
-    model_argument,
-    plugin_files,
-    require_data_and_format,
     require_max_error,
     require_pass,
-    target_limits,
-    target_option,
 )
-from pefslc.console.target_command import TargetCommand, chosen_target
+from pefslc.console.target_command import TargetCommand
 
 if TYPE_CHECKING:
     from pefslc.artifacts.costs import CostReport
     from pefslc.driver.program import Program
-    from pefslc.numeric.choose_format import AutoFormat
-    from pefslc.numeric.format import FixedPoint
 
 __all__ = ["compile_model"]
 
@@ -37,9 +30,7 @@ __all__ = ["compile_model"]
     loads="pefslc.driver.compiler",
     short_help="compile a model; the word may be left out",
 )
-@model_argument
-@target_option
-@compile_options
+@compile_request
 @click.option("-o", "--output", type=click.Path(), default=".", metavar="DIR", help="where to write  [default: here]")
 @click.option(
     "--verify",
@@ -71,21 +62,7 @@ __all__ = ["compile_model"]
 @click.option("-q", "--quiet", is_flag=True, help="print errors only")
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
 def compile_model(
-    model: str,
-    target: str,
-    fmt: FixedPoint | AutoFormat | None,
-    formats: str | None,
-    calibrate: str | None,
-    calibration: str,
-    requantize: bool,
-    input_fmt: FixedPoint | dict[str, FixedPoint] | None,
-    batch: int | None,
-    input_shapes: dict[str, tuple[int, ...]],
-    data_limit: float,
-    allow_overflow: bool,
-    plugins: tuple[str, ...],
-    check_passes: bool,
-    require_exact: bool,
+    request: CompileRequest,
     output: str,
     inputs: str | None,
     max_error: float | None,
@@ -100,31 +77,26 @@ def compile_model(
     """Compile MODEL, an ONNX file, for one target."""
     del debug  # read by cli.run
     start = time.perf_counter()
-    from pefslc.targets.protocol import TargetOptions, stages_of
-
-    chosen = chosen_target(target)
-    limits = target_limits(chosen, TargetOptions(allow_overflow=allow_overflow))
-    plugin_files(plugins)
+    limits, chosen = request.checked_limits(), request.chosen
     if as_json and print_ir_after is not None:
         raise click.UsageError("--json prints one object, and --print-ir-after text: --dump-dir DIR writes files")
     if not output:
         raise click.UsageError("-o '' is no folder; -o . is this one", click.get_current_context())
-    require_data_and_format(fmt, calibrate, requantize, formats)
     require_max_error(max_error, inputs is not None)
-    import pefslc
     from pefslc.console.dump import Watcher
     from pefslc.console.json_output import compiled_json, print_json, uncompiled_json
     from pefslc.console.progress import progress_bar
     from pefslc.diagnostics.errors import CompileError
-    from pefslc.driver.plugins import load_plugins
     from pefslc.passes.pipeline import SAID_BY_USER, pipeline
+    from pefslc.targets.protocol import stages_of
     from pefslc.verification.outcome import nothing_to_measure
 
     if report is not None:
         _check_report(Path(report), Path(output))
-    loaded = load_plugins(plugins, check=check_passes)
+    loaded = request.load_plugins()
     if print_ir_after is not None:
-        asked = () if fmt is None and formats is None and input_fmt is None else SAID_BY_USER
+        nothing_asked = request.fmt is None and request.formats is None and request.input_fmt is None
+        asked = () if nothing_asked else SAID_BY_USER
         passes = ["import", *asked, *(p.name for p in pipeline(limits, plugins=loaded))]
         require_pass(print_ir_after, passes, chosen.name, stages_of(chosen))
     watcher = Watcher(print_ir_after, Path(dump_dir) if dump_dir else None, chosen.name)
@@ -133,25 +105,8 @@ def compile_model(
     written: tuple[Path, ...] = ()
     try:
         with progress_bar(quiet=quiet) as progress:
-            program = pefslc.compile(
-                model,
-                target=chosen,
-                fmt=fmt,
-                formats=formats,
-                batch=batch,
-                input_shapes=input_shapes,
-                data_limit=data_limit,
-                calibrate=calibrate,
-                calibration=calibration,
-                requantize=requantize,
-                input_fmt=input_fmt,
-                plugins=loaded,
-                allow_overflow=allow_overflow,
-                check_passes=check_passes,
-                require_exact=require_exact,
-                observe=watcher if watches else None,
-                observe_target=watcher.stage if watches else None,
-                progress=progress,
+            program = request.compile(
+                loaded, watcher if watches else None, watcher.stage if watches else None, progress
             )
             if inputs is not None:
                 if max_error is not None and program.lowered.before_format is None:
@@ -170,12 +125,12 @@ def compile_model(
         if not as_json:
             raise
         if program is None:
-            print_json(uncompiled_json(model, chosen.name, e.problems))
+            print_json(uncompiled_json(request.model, chosen.name, e.problems))
         else:
-            print_json(compiled_json(model, program, verification, None, written, e.problems))
+            print_json(compiled_json(request.model, program, verification, None, written, e.problems))
         raise click.exceptions.Exit(1) from None
     if as_json:
-        print_json(compiled_json(model, program, verification, found if costs else None, written))
+        print_json(compiled_json(request.model, program, verification, found if costs else None, written))
         return
     if not quiet:
         from pefslc.console.costs import print_costs
@@ -186,13 +141,12 @@ def compile_model(
 
         if found is not None and costs:
             print_costs(found)
-        if requantize and program.lowered.float_model is None:
+        if request.requantize and program.lowered.float_model is None:
             print_format_changes(program.format_changes)
         if program.post_training is not None:
             print_post_training(program.post_training, native=program.emission.native is not None)
-        everywhere = fmt if formats is None else None
-        print_summary(program, verification, written, everywhere, time.perf_counter() - start)
-        print_warnings(program, everywhere, verification)
+        print_summary(program, verification, written, request.everywhere, time.perf_counter() - start)
+        print_warnings(program, request.everywhere, verification)
 
 
 def _check_report(report: Path, output: Path, program: Program | None = None) -> None:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = [
     "calibration_options",
     "chosen_format_option",
-    "compile_options",
     "data_limit_option",
     "format_argument",
     "input_file",
@@ -224,42 +223,6 @@ def calibration_options(function: _Function) -> _Function:
         help="how --fmt auto chooses  [default: mse]",
     )
     return data(method(function))
-
-
-def compile_options(function: _Function) -> _Function:
-    """What every compile depends on: --fmt and its data, --plugin and so on."""
-    decorators = [
-        chosen_format_option,
-        click.option(
-            "--formats",
-            type=click.Path(),
-            callback=input_file("a file of formats"),
-            metavar="FILE.toml",
-            help="formats by name, of layers, tensors and kinds of layers: checked, or given to a float model "
-            "(`pefslc formats` writes such a file)",
-        ),
-        calibration_options,
-        click.option(
-            "--requantize", is_flag=True, help="give a quantized model the format of --fmt, and show what that changes"
-        ),
-        input_format_option,
-        shape_options,
-        data_limit_option,
-        click.option("--allow-overflow", is_flag=True, help="accept sums that may not fit the accumulator"),
-        click.option(
-            "--plugin",
-            "plugins",
-            type=click.Path(),
-            multiple=True,
-            metavar="FILE.py",
-            help="also run the passes in this file",
-        ),
-        click.option("--check-passes", is_flag=True, help="run the graph before and after each pass, and compare"),
-        click.option("--require-exact", is_flag=True, help="refuse a program that is not exact, and list what differs"),
-    ]
-    for decorator in reversed(decorators):
-        function = decorator(function)
-    return function
 
 
 def require_data_and_format(

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from pefslc.console.compile_request import CompileRequest, compile_request
 from pefslc.console.options import (
-    compile_options,
     input_file,
     json_option,
-    model_argument,
-    plugin_files,
-    require_data_and_format,
-    target_limits,
-    target_option,
 )
-from pefslc.console.target_command import TargetCommand, chosen_target
-
-if TYPE_CHECKING:
-    from pefslc.numeric.choose_format import AutoFormat
-    from pefslc.numeric.format import FixedPoint
+from pefslc.console.target_command import TargetCommand
 
 __all__ = ["report_model"]
 
@@ -34,9 +24,7 @@ _PAGE = "report.html"
     loads="pefslc.driver.compiler",
     short_help="a page about a compiled model: graph, formats, costs, memory; two compared",
 )
-@model_argument
-@target_option
-@compile_options
+@compile_request
 @click.option(
     "--inputs",
     type=click.Path(),
@@ -64,21 +52,7 @@ _PAGE = "report.html"
 @click.option("-q", "--quiet", is_flag=True, help="print errors only")
 @click.option("--debug", is_flag=True, help="show a traceback for faults of pefslc")
 def report_model(
-    model: str,
-    target: str,
-    fmt: FixedPoint | AutoFormat | None,
-    formats: str | None,
-    calibrate: str | None,
-    calibration: str,
-    requantize: bool,
-    input_fmt: FixedPoint | dict[str, FixedPoint] | None,
-    batch: int | None,
-    input_shapes: dict[str, tuple[int, ...]],
-    data_limit: float,
-    allow_overflow: bool,
-    plugins: tuple[str, ...],
-    check_passes: bool,
-    require_exact: bool,
+    request: CompileRequest,
     inputs: str | None,
     against: str | None,
     output: str | None,
@@ -93,14 +67,9 @@ def report_model(
     The page and its .json hold the same numbers; --text and --json print them, and need no extra package.
     """
     del debug  # read by cli.run
-    from pefslc.targets.protocol import TargetOptions
-
-    chosen = chosen_target(target)
-    target_limits(chosen, TargetOptions(allow_overflow=allow_overflow))
-    plugin_files(plugins)
+    request.checked_limits()
     if as_text and as_json:
         raise click.UsageError("--text and --json each print the report: give one")
-    require_data_and_format(fmt, calibrate, requantize, formats)
     if output is None and not (as_text or as_json or picture):
         output = _PAGE
     page, numbers = _paths(output)
@@ -108,10 +77,8 @@ def report_model(
     if page is not None or drawing is not None:
         _require_drawing()
     _require_replaceable(page, numbers, drawing)
-    import pefslc
     from pefslc.console.json_output import print_json
     from pefslc.console.progress import progress_bar
-    from pefslc.driver.plugins import load_plugins
     from pefslc.files.staging import write_file
     from pefslc.model_report.collect import collect_report
     from pefslc.model_report.comparison import compare, read_report
@@ -120,24 +87,7 @@ def report_model(
 
     other = None if against is None else read_report(Path(against))
     with progress_bar(quiet=quiet or as_json) as progress:
-        program = pefslc.compile(
-            model,
-            target=chosen,
-            fmt=fmt,
-            formats=formats,
-            batch=batch,
-            input_shapes=input_shapes,
-            data_limit=data_limit,
-            calibrate=calibrate,
-            calibration=calibration,
-            requantize=requantize,
-            input_fmt=input_fmt,
-            plugins=load_plugins(plugins, check=check_passes),
-            allow_overflow=allow_overflow,
-            check_passes=check_passes,
-            require_exact=require_exact,
-            progress=progress,
-        )
+        program = request.compile(progress=progress)
         report = collect_report(program, inputs)
     comparison = None if other is None else compare(report.to_json(), other)
     written = []
