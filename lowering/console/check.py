@@ -5,9 +5,7 @@ from __future__ import annotations
 import click
 
 from pefslc.console.compile_request import CompileRequest, compile_request
-from pefslc.console.options import (
-    json_option,
-)
+from pefslc.console.options import json_option
 from pefslc.console.target_command import TargetCommand
 
 __all__ = ["check"]
