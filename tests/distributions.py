@@ -42,8 +42,9 @@ class Distributions:
 
 
 def source_files(tree: Path) -> set[str]:
-    """Every file of a tree, with its path in it."""
-    return {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file()}
+    """Every file of a tree, with its path in it, but for what Python compiled: a build imports some of ours."""
+    files = (path.relative_to(tree) for path in tree.rglob("*") if path.is_file())
+    return {path.as_posix() for path in files if "__pycache__" not in path.parts}
 
 
 def build(folder: Path, *, isolated: bool) -> Distributions:

@@ -36,12 +36,11 @@ MEMBERS = ("name", "limits", "lower", "runner")
 
 # Names that no option of a target can have: those of every compile, in Python and on the command line.
 RESERVED = frozenset({
-    "allow_overflow", "as_json", "batch", "calibrate", "calibration", "check_passes", "costs", "data_limit",
-    "debug", "dump_dir", "example", "fmt", "formats", "help", "input_fmt", "input_shape", "input_shapes", "inputs",
-    "json", "max_error", "model", "name", "observe", "observe_target", "output", "pass", "passes", "plugin", "plugins",
-    "print_ir_after",
-    "progress", "quiet", "report", "requantize", "require_exact", "short", "stages", "summary", "target", "verify",
-    "version",
+    "against", "allow_overflow", "as_json", "as_text", "batch", "calibrate", "calibration", "check_passes", "costs",
+    "data_limit", "debug", "dump_dir", "example", "fmt", "formats", "help", "input_fmt", "input_shape", "input_shapes",
+    "inputs", "json", "max_error", "model", "name", "observe", "observe_target", "output", "pass", "passes", "picture",
+    "plugin", "plugins", "print_ir_after", "progress", "quiet", "report", "requantize", "require_exact", "short",
+    "stages", "summary", "target", "text", "verify", "version",
 })  # fmt: skip
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")

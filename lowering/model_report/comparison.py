@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from pefslc.model_report.model import REPORT_FORMAT
 __all__ = ["PAGE_DATA", "Change", "Comparison", "LayerChange", "compare", "read_report"]
 
 _Report = Mapping[str, Any]
+_Footprint = Mapping[str, Any] | None
 
 # Where a page holds its report; the JSON in it has no "<".
 PAGE_DATA = '<script type="application/json" id="report-data">'
@@ -182,12 +183,24 @@ def _totals(before: _Report, after: _Report) -> Iterator[Change]:
         for key in new["bytes"]:
             yield from both(key, "bytes", "less", old["bytes"].get(key), new["bytes"][key])
         yield from both("instructions", "", "less", old["instructions"], new["instructions"])
+        yield from _footprint(before["costs"].get("footprint"), after["costs"].get("footprint"), both)
     yield from both("multiply-accumulates", "", "less", before["macs"], after["macs"])
     if before["float_model"] and after["float_model"]:
         old, new = before["float_model"]["outputs"], after["float_model"]["outputs"]
         for name in new:
             noise = (outputs.get(name, {}).get("snr_db") for outputs in (old, new))
             yield from both(f"signal to noise of {name}", "dB", "more", *noise)
+
+
+def _footprint(before: _Footprint, after: _Footprint, both: Callable[..., Iterator[Change]]) -> Iterator[Change]:
+    """Of programs in C. What compilers measured is compared where they are the same, with the same flags."""
+    if not before or not after:
+        return
+    yield from both("RAM without stack", "bytes", "less", *(r["ram_bytes_without_stack"] for r in (before, after)))
+    old, new = before["compiled"], after["compiled"]
+    if old and new and old["command"] == new["command"]:
+        for name, key in (("code", "code_bytes"), ("stack", "stack_bytes")):
+            yield from both(name, "bytes", "less", old[key], new[key])
 
 
 def _layer_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

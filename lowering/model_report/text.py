@@ -47,6 +47,8 @@ def _summary(report: ModelReport) -> str:
         lines.append(f"output {o.name} {list(o.shape)}: codes {o.low:,} to {o.high:,}")
     if report.given_rows:
         lines.append(f"{report.seen_rows:,} of {report.given_rows:,} given rows were run")
+    if report.costs is not None and report.costs.footprint is not None:
+        lines += report.costs.footprint.lines()
     lines += [str(clipped) for clipped in report.clipped_inputs]
     return "\n".join([*lines, *report.notes])
 

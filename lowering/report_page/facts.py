@@ -113,6 +113,7 @@ def _tiles(report: ModelReport, changes: dict[str, Change]) -> Iterator[Tile]:
         yield Tile("modelled cycles", f"{report.cycles:,}", "", more, delta("modelled cycles"))
     if report.costs is not None:
         yield from _memory_tiles(report, delta)
+        yield from _footprint_tiles(report, delta)
     saturate = "; sums saturate" if report.native_format and report.overflowing_layers else ""
     bits = f"of {report.accumulator_bits} bits there{saturate}"
     yield Tile("widest sum", str(report.widest_accumulator), "bits", bits, delta("widest accumulator"))
@@ -146,6 +147,19 @@ def _memory_tiles(report: ModelReport, delta: Callable[[str], Delta | None]) -> 
         (name, share, text), *others = shares
         rest = "".join(f"; {other} {part:.0%}" for other, part, _ in others)
         yield Tile(f"{name} memory in use", f"{share:.0%}", "", f"{text} at most{rest}", delta(f"{name}, at most"))
+
+
+def _footprint_tiles(report: ModelReport, delta: Callable[[str], Delta | None]) -> Iterator[Tile]:
+    """What a program in C takes of a chip, as far as it is known here."""
+    footprint = None if report.costs is None else report.costs.footprint
+    if footprint is None:
+        return
+    parts = ", ".join(f"{name} {size:,}" for name, size in footprint.ram.items())
+    yield Tile("RAM without stack", f"{footprint.ram_bytes:,}", "bytes", parts, delta("RAM without stack"))
+    measured = footprint.compiled
+    if measured is not None:
+        stack = "" if measured.stack_bytes is None else f"{measured.stack_bytes:,} bytes of stack; "
+        yield Tile("code", f"{measured.code_bytes:,}", "bytes", f"{stack}by {measured.command}", delta("code"))
 
 
 def float_tiles(report: ModelReport) -> tuple[Tile, ...]:

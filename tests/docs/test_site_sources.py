@@ -59,7 +59,7 @@ def test_one_line_says_where_the_site_is() -> None:
         *ROOT.glob("lowering/**/*.py"),
         *ROOT.glob("docsite/**/*.*"),
     ]
-    found = [(path.name, path.read_text().count(url)) for path in pages if path.is_file()]
+    found = [(path.name, path.read_bytes().count(url.encode())) for path in pages if path.is_file()]
     assert [entry for entry in found if entry[1]] == [("pyproject.toml", 1)]
 
 

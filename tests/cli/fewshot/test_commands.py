@@ -171,7 +171,7 @@ def test_a_system_is_built_from_the_command_line(pefslc: Cli, here: Path) -> Non
     assert result.err == ""
     assert result.out == (
         "tiny: 6 features, integer NCM, cosine in PEFSL's order, centre: mugs (4 fraction bits)\n"
-        "wrote 13 files into mine\n"
+        "wrote 14 files into mine\n"
     )
     assert (here / "mine" / LIBRARIES).is_dir()  # compiled once, for the first command
     ours, theirs = FewShotSystem.open("mine"), FewShotSystem.open("build")
