@@ -53,6 +53,8 @@ def input_file(what: str, commands: tuple[str, ...] = ()) -> Callable[[click.Con
             return value
         if os.path.isdir(value):
             raise click.UsageError(f"{value!r} is a folder, not {what}", ctx)
+        if os.path.exists(value):
+            raise click.UsageError(f"{value!r} is a device or a pipe, not {what}: give a file", ctx)
         raise no_such_file(value, ctx, commands)
 
     return callback

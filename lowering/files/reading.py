@@ -56,7 +56,7 @@ def alike_name(path: Path, *, folder: bool = False) -> Path | None:
     """The entry of the same folder, kind and suffix whose name is most like that of a path. Raises OSError."""
     with os.scandir(path.parent) as entries:
         kind = [Path(entry.name) for entry in islice(entries, _MOST_NAMES) if entry.is_dir() == folder]
-    alike = {p.stem: p for p in sorted(kind, reverse=True) if p.suffix == path.suffix}
+    alike = {p.stem: p for p in sorted(kind, reverse=True) if p.suffix == path.suffix and p.name != path.name}
     close = get_close_matches(path.stem, alike, n=1, cutoff=_ALIKE)
     return path.with_name(alike[close[0]].name) if close else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,18 @@ def test_a_folder_instead_of_a_model(pefslc: Cli, tmp_path: Path) -> None:
     result = pefslc(tmp_path, "--target", "fake")
     assert result.status == 2
     assert f"'{tmp_path}' is a folder, not a model" in result.err
+
+
+def test_a_device_or_a_link_to_nothing_instead_of_a_model(pefslc: Cli, tmp_path: Path) -> None:
+    device = pefslc(os.devnull, "--target", "fake")
+    assert device.status == 2
+    assert f"'{os.devnull}' is a device or a pipe, not a model: give a file" in device.err
+    link = tmp_path / "model.onnx"
+    link.symlink_to(tmp_path / "gone.onnx")
+    broken = pefslc(link, "--target", "fake")
+    assert broken.status == 2
+    assert f"no such file: '{link}'" in broken.err
+    assert "did you mean" not in broken.err
 
 
 def test_a_file_that_is_no_model(pefslc: Cli, tmp_path: Path) -> None:
