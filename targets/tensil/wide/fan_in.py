@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,9 @@ from pefslc.ir.integer import Conv2d, Dense, SumPool
 from pefslc.ir.structural import Reshape
 from pefslc.ir.value import IntArray, Op, Value
 
-__all__ = ["FanIn", "Part", "linear_form"]
+__all__ = ["MOST_PARTS", "FanIn", "Part", "linear_form"]
+
+MOST_PARTS = 12
 
 Words = NDArray[np.int64]
 Linear = Conv2d | Dense
@@ -32,23 +35,24 @@ def linear_form(op: Op) -> Linear | None:
 class Part:
     """Some of the products, and the bias or none of it.
 
-    weight     of the operation, 0 where a product is not in the part
+    chosen     [weights of one output]: whether a product is in the part
     bias       [outputs], all of it or zeros
     low, high  [outputs]: bounds of the part, its bias included
     """
 
-    weight: Words
+    chosen: NDArray[np.bool_]
     bias: Words
     low: Words
     high: Words
 
     def of(self, op: Linear, source: Value, result: Value) -> Linear:
-        """The operation that sums this part."""
+        """The operation that sums this part: with weight 0 where a product is not in it."""
+        weight = np.where(self.chosen, op.weight.data.reshape(len(self.bias), -1), 0).reshape(op.weight.data.shape)
         bias = IntArray(self.bias) if self.bias.any() else None
-        return replace(op, input=source, weight=IntArray(self.weight), bias=bias, result=result)
+        return replace(op, input=source, weight=IntArray(weight), bias=bias, result=result)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class FanIn:
     """The products of one operation, in units that the array loads as one tile of weights: a tap, and as many channels
     as it has rows.
@@ -76,33 +80,37 @@ class FanIn:
     @property
     def tiles(self) -> int:
         """How many units have a weight that is not 0."""
-        used = self.op.weight.data.reshape(len(self.op.weight.data), -1).any(axis=0)
-        return len(np.unique(self.units[used]))
+        _, rises, falls = self._by_unit
+        return int(np.count_nonzero((rises - falls).any(axis=0)))
 
-    def parts(self, low: int, high: int, bias: Words, least: int, most: int) -> list[Part] | None:
-        """As few parts as fit [least, most] one by one, for inputs in [low, high]; the first has the bias.
-
-        None where the bias, or one unit alone, does not fit.
-        """
-        weight = self.op.weight.data.reshape(len(bias), -1)
+    @cached_property
+    def _by_unit(self) -> tuple[Words, Words, Words]:
+        """The numbers of the units; of each, [outputs, units], the sum of the weights above 0, and of those below."""
+        weight = self.op.weight.data.reshape(len(self.op.weight.data), -1)
         order = np.argsort(self.units, kind="stable")
         starts = np.flatnonzero(np.diff(self.units[order], prepend=-1))
         ordered = weight[:, order]
         rises = np.add.reduceat(np.maximum(ordered, 0), starts, axis=1)
         falls = np.add.reduceat(np.minimum(ordered, 0), starts, axis=1)
+        return self.units[order][starts], rises, falls
+
+    def parts(self, low: int, high: int, bias: Words, least: int, most: int) -> list[Part] | None:
+        """As few parts as fit [least, most] one by one, for inputs in [low, high]; the first has the bias.
+
+        None where the bias, or one unit alone, does not fit, or more than MOST_PARTS are needed.
+        """
+        numbers, rises, falls = self._by_unit
         lows = rises * min(low, 0) + falls * max(high, 0)
         highs = rises * max(high, 0) + falls * min(low, 0)
-        numbers, parts = self.units[order][starts], list[Part]()
-        first, own = 0, bias
-        while first < len(starts):
+        first, own, parts = 0, bias, list[Part]()
+        while first < len(numbers):
             below = lows[:, first:].cumsum(axis=1) + np.minimum(own, 0)[:, None]  # whether the bias comes first or last
             above = highs[:, first:].cumsum(axis=1) + np.maximum(own, 0)[:, None]
             fits = (below.min(axis=0) >= least) & (above.max(axis=0) <= most)
             count = len(fits) if fits.all() else int(fits.argmin())
-            if not count:
+            if not count or len(parts) == MOST_PARTS:
                 return None
             chosen, taken = np.isin(self.units, numbers[first : first + count]), slice(first, first + count)
-            some = np.where(chosen, weight, 0).reshape(self.op.weight.data.shape)
-            parts.append(Part(some, own, lows[:, taken].sum(axis=1) + own, highs[:, taken].sum(axis=1) + own))
+            parts.append(Part(chosen, own, lows[:, taken].sum(axis=1) + own, highs[:, taken].sum(axis=1) + own))
             first, own = first + count, np.zeros_like(bias)
         return parts

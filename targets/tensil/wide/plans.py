@@ -12,14 +12,14 @@ from pefslc.numeric.rounding import round_shift
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.wide.active_range import ActiveRange, saturates_harmlessly
 from pefslc.targets.tensil.wide.digits import digit_ranges
-from pefslc.targets.tensil.wide.fan_in import FanIn, Part
+from pefslc.targets.tensil.wide.fan_in import MOST_PARTS, FanIn, Part
 
 __all__ = ["DigitPlan", "PartsPlan", "Plan", "Saturation", "apart_plans", "plans_of"]
 
 Words = NDArray[np.int64]
 
-_MOST_PARTS = 6
-_MOST_WORDS = 12  # of an output
+_MOST_PARTS = 6  # that are added
+_MOST_WORDS = MOST_PARTS  # of an output
 
 # Cycles of an output vector, about: a part is stored and added; of both sums one is stored, multiplied and added, and
 # both are stored where they are not made together, with weights loaded twice; with carries, the quotient and the
