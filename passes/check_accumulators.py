@@ -20,7 +20,7 @@ from pefslc.ir.structural import Reshape
 from pefslc.numeric.accumulate import bits_for_range, largest_magnitude
 from pefslc.passes.manager import Exactness
 
-__all__ = ["CheckAccumulators", "accumulator_bits", "sum_ranges"]
+__all__ = ["CheckAccumulators", "accumulator_bits", "overflows", "sum_ranges"]
 
 _FEWEST_BITS = 2  # that networks are trained with as others are
 
@@ -38,6 +38,8 @@ class CheckAccumulators:
     def run(self, graph: Graph) -> Graph:
         if graph.uniform_format is not None and graph.uniform_format == self.limits.native_format:
             return graph  # a float model in the target's own arithmetic, which saturates and says that it is bounded
+        if self.limits.splits_sums:
+            return graph  # the target raises what it finds no way for
         problems = list(overflows(graph, self.limits))
         if problems and not self.allow_overflow:
             raise CompileError.of(problems)
@@ -60,13 +62,13 @@ def _sum_range(op: Conv2d | Dense | Sum | SumPool | Rescale) -> tuple[int, int]:
     return partial_sums(op) if isinstance(op, Conv2d | Dense) else result_range(op)
 
 
-def overflows(graph: Graph, limits: TargetLimits) -> Iterator[Problem]:
-    """One problem for each operation whose sums may overflow."""
+def overflows(graph: Graph, limits: TargetLimits, split: Container[str] = ()) -> Iterator[Problem]:
+    """One problem for each operation whose sums may overflow; none for those that are `split`, by their results."""
     rescaled = _rescaled(graph)
     for op in graph.ops:
         if isinstance(op, Conv2d | Dense | Sum | SumPool | Rescale):
             needed = accumulator_bits(op)
-            if needed > limits.accumulator_bits:
+            if needed > limits.accumulator_bits and op.result.name not in split:
                 yield Problem(
                     Code.ACCUMULATOR_OVERFLOW,
                     f"the accumulator needs {needed} bits, {limits.accumulator_name} has {limits.accumulator_bits}",

@@ -62,12 +62,14 @@ class OpReport:
     exact           whether it was certified equal to the operation
     deviations      where it differs, for a requantization that is bounded
     cycles          modelled cycles, None where the target models none
+    is_split        whether its sums are wider than the target's words, which make them all the same
     """
 
     implementation: str
     exact: bool = True
     cycles: int | None = None
     deviations: Deviations | None = None
+    is_split: bool = False
 
 
 @dataclass(frozen=True, slots=True)

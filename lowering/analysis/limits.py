@@ -17,6 +17,7 @@ class TargetLimits:
     accumulator_name  what the target calls it, for messages
     native_format     of the target's own rounding and saturating arithmetic, which float models may run in; None
                       without one
+    splits_sums       whether the target makes wider sums of its words, and proves itself that no sum overflows
     wider             what of the user's has wider accumulators, for advice; "" where nothing does
     """
 
@@ -24,3 +25,4 @@ class TargetLimits:
     accumulator_name: str
     native_format: FixedPoint | None = None
     wider: str = ""
+    splits_sums: bool = False

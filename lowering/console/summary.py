@@ -117,6 +117,8 @@ def print_inspection(graph: Graph, rows: Sequence[LayerRow], limits: TargetLimit
     if limits is not None:
         over = [r for r in rows if r.may_overflow]
         verdict = "every sum fits" if not over else f"{_count(len(over), 'layer')} may overflow"
+        if over and limits.splits_sums:
+            verdict = f"{_count(len(over), 'layer')} with wider sums, which are made of several where there is a way"
         print(f"{limits.accumulator_name}, {limits.accumulator_bits} bits: {verdict}")
 
 

@@ -46,7 +46,7 @@ class LayerRow:
     """One layer.
 
     accumulator_bits  two's complement width that every partial sum needs; None where nothing is summed
-    available_bits    the target's; None without a target
+    available_bits    the target's; None without a target, and where it made the sum of several words
     exact             every operation of the row was certified
     deviations        of those that were not, where it is known exactly: the accumulator codes that differ
     cycles            modelled by the target, None where it models none
@@ -128,7 +128,7 @@ def layer_rows(
                 weight=_weight_format(first, weights),
                 output=_format(last.result, formats),
                 accumulator_bits=_needed_bits(ops),
-                available_bits=None if limits is None else limits.accumulator_bits,
+                available_bits=None if limits is None or any(r.is_split for r in found) else limits.accumulator_bits,
                 exact=reports is None or all(certified(op, reports) for op in ops),
                 macs=macs(first),
                 cycles=sum(cycles) if cycles else None,

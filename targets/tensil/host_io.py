@@ -26,16 +26,22 @@ __all__ = ["HostTensor", "board_script_name", "codes_in_words", "host_io_module"
 
 @dataclass(frozen=True, slots=True)
 class HostTensor:
-    """An input or output as the host sees it, how it lies in the machine's words, and what the host moves between."""
+    """An input or output as the host sees it, how it lies in the machine's words, and what the host moves between.
+
+    words  of an output that is the sum of several words: for each, one behind the other as the driver returns them,
+           (its exponent, how many bits up it stands); else none
+    """
 
     end: GraphInput | GraphOutput
     tensor: WordTensor
     data_type: DataType
     moves: tuple[HostMove, ...] = ()
+    words: tuple[tuple[int, int], ...] = ()
 
     def to_json(self) -> JsonObject:
         """For the sidecar: the layout [channels, height, width], the offsets (dy, dx) of pixels that share a vector,
-        the placement of codes: word = code * 2^exponent / finer; and the reshapes and transposes, with the batch, by
+        the placement of codes: word = code * 2^exponent / finer, or the words of a code, [exponent, up] for each: the
+        code is the sum of word * 2^(up - exponent); and the reshapes and transposes, with the batch, by
         which an input gets the layout, or the layout becomes an output.
         """
         layout, offsets = self.tensor.layout, self.tensor.stored.packing
@@ -47,6 +53,8 @@ class HostTensor:
         }
         if self.tensor.finer > 1:
             record["finer"] = self.tensor.finer
+        if self.words:
+            record["words"] = [list(word) for word in self.words]
         if self.moves:
             record["moves"] = [[move.kind, list(move.axes)] for move in self.moves]
         return record
@@ -175,6 +183,7 @@ def host_io_source(name: str, architecture: Architecture, inputs: list[HostTenso
             quantized=any("result" in tensor.module_fields() for tensor in outputs),
             functions=any(tensor.end.function is not None for tensor in outputs if isinstance(tensor.end, GraphOutput)),
             integers=any("integers" in record for record in fields),
+            joined=any(tensor.words for tensor in outputs),
             moved=any(tensor.moves for tensor in (*inputs, *outputs)),
             modes=[mode.value for mode in RoundingMode],
         )

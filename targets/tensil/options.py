@@ -24,6 +24,7 @@ REWRITE_NAMES: tuple[str, ...] = (
     "fuse-sums",
     "drop-idle-clips",
     "requantize-while-packing",
+    "sum-both-digits",
     "merge-additions",
     "fold-addends",
     "requantize-while-adding",

@@ -1,6 +1,6 @@
 """The way of a network to the TCU, in order: what this page lists is what `--dump-dir` shows.
 
-    integer graph --split bends, select--> groups in codes --GROUP_REWRITES--> --place--> groups in words
+    integer graph --split bends, split sums, select--> groups in codes --GROUP_REWRITES--> --place--> groups in words
     --WORD_REWRITES--> --schedule--> instructions
 
 Each rewrite computes the same codes in fewer cycles; each can be left out (`--leave-out NAME`), and each says at debug
@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 from pefslc.diagnostics.errors import CompileError
 from pefslc.files.arrays import Arrays
 from pefslc.ir.graph import Graph
+from pefslc.passes.check_accumulators import overflows
 from pefslc.targets.tensil.group_rewrites.fusion import FuseSums
 from pefslc.targets.tensil.group_rewrites.input_packing import PackInputs
 from pefslc.targets.tensil.group_rewrites.leftover_channels import FactorLeftovers, PackLeftovers
@@ -25,16 +25,21 @@ from pefslc.targets.tensil.groups.group_program import GroupProgram
 from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.groups.text import print_groups
 from pefslc.targets.tensil.groups.verify import faults_of_groups
+from pefslc.targets.tensil.limits import limits_of
 from pefslc.targets.tensil.native.native_placement import is_native, place_natively
 from pefslc.targets.tensil.native.native_scales import NativeScales
 from pefslc.targets.tensil.native.native_words import Magnitudes, measure_magnitudes
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context, Form, Rewrite, require_legal, rewritten
 from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
+from pefslc.targets.tensil.split import Split
+from pefslc.targets.tensil.wide.split_sums import WideSums, split_sums
 from pefslc.targets.tensil.word_rewrites.addends import DropIdleClips, FoldAddends
 from pefslc.targets.tensil.word_rewrites.additions import MergeAdditions
+from pefslc.targets.tensil.word_rewrites.both_digits import SumBothDigits
 from pefslc.targets.tensil.word_rewrites.sums_in_addition import RequantizeWhileAdding
 from pefslc.targets.tensil.word_rewrites.sums_in_packing import RequantizeWhilePacking
 from pefslc.targets.tensil.words.bent_requantize import Bends, split_bends
+from pefslc.targets.tensil.words.channel_fits import ChannelFits
 from pefslc.targets.tensil.words.placement import place
 from pefslc.targets.tensil.words.text import print_words
 from pefslc.targets.tensil.words.verify import faults_of_words
@@ -53,6 +58,7 @@ GROUP_REWRITES: tuple[Rewrite[GroupProgram], ...] = (
 WORD_REWRITES: tuple[Rewrite[WordProgram], ...] = (
     DropIdleClips(),  # clips of addends that the sum's own clip repeats
     RequantizeWhilePacking(),  # the MatMul that packs leftover channels also shifts and clips them
+    SumBothDigits(),  # the sums over both digits of a tensor side by side: their weights are loaded once
     MergeAdditions(),  # fold-addends, requantize-while-adding: an addition clips, or shifts, what it adds. Stays last
 )
 # The same for float models in the machine's own arithmetic, which rounds and saturates, and requantizes nothing.
@@ -87,12 +93,12 @@ Observer = Callable[[str, str, bool], None]
 
 @dataclass(frozen=True, slots=True)
 class LoweredNetwork:
-    """A network on the TCU: its requantizations that were split, its last form before the schedule, the schedule.
+    """A network on the TCU: what of the graph was split, its last form before the schedule, the schedule.
 
     magnitudes  that native words were made for; None without calibration inputs, or where nothing is native
     """
 
-    bends: Bends
+    split: Split
     program: WordProgram
     schedule: Schedule
     magnitudes: Magnitudes | None
@@ -110,28 +116,42 @@ def lower_graph(
     if is_native(model, data_type):
         return _lower_natively(model, context, calibrate, progress, observe)
     bends = split_bends(model, data_type)
-    selected = _selected(bends.graph, context, observe)
+    wide = WideSums(bends.graph) if context.allow_overflow else split_sums(bends.graph, context.architecture)
+    _require_words(model, wide, context)
+    split = Split(bends, wide)
+    selected = _selected(wide.graph, context, observe)
     changed: set[str] = set()
+    fits = ChannelFits(data_type)
 
     def attempt(tried: Context) -> LoweredNetwork:
         groups = rewritten(
             selected, GROUP_REWRITES, tried, _GROUPS, lambda *event: _note_change(changed, event, observe)
         )
-        words = place(groups, data_type, allow_overflow=context.allow_overflow)
+        words = place(groups, data_type, allow_overflow=context.allow_overflow, fits=fits)
         words = _rewritten_words(words, WORD_REWRITES, tried, observe)
-        return LoweredNetwork(bends, words, schedule(words, context.architecture, progress), None)
+        return LoweredNetwork(split, words, schedule(words, context.architecture, progress), None)
 
-    for left_out, following in pairwise(_TRIES):
+    for left_out, later in ((names, _TRIES[i + 1 :]) for i, names in enumerate(_TRIES)):
+        if left_out and not changed.intersection(left_out):
+            continue  # it would be the try before
         try:
             return attempt(context.without(*left_out))
         except CompileError as error:
-            if not changed.intersection(following).difference(left_out):
-                raise  # the next try would be this one
+            changed.difference_update(left_out)
+            following = next((names for names in later if changed.intersection(names)), None)
+            if following is None:
+                raise
             reason = f"without {', '.join(following)}: with them, {error}"
             LOG.debug(reason)
             if observe is not None:
                 observe("retry", reason + "\n", True)
-    return attempt(context.without(*_TRIES[-1]))
+    raise AssertionError("the last try has none behind it")
+
+
+def _require_words(model: Graph, wide: WideSums, context: Context) -> None:
+    """Raise CompileError where a sum needs more bits than a word has, and there is no way to make it of words."""
+    if not context.allow_overflow and (problems := list(overflows(model, limits_of(context.data_type), wide.parts))):
+        raise CompileError.of(problems)
 
 
 def _note_change(changed: set[str], event: tuple[str, GroupProgram, bool], observe: Observer | None) -> None:
@@ -161,7 +181,9 @@ def _lower_natively(
     groups = rewritten(groups, [FuseSums.of(graph, groups)], context, _GROUPS, _shown_groups(observe))
     words = place_natively(groups, scales, data_type, magnitudes)
     words = _rewritten_words(words, NATIVE_WORD_REWRITES, context, observe)
-    return LoweredNetwork(Bends(graph), words, schedule(words, context.architecture, progress), magnitudes)
+    return LoweredNetwork(
+        Split(Bends(graph), WideSums(graph)), words, schedule(words, context.architecture, progress), magnitudes
+    )
 
 
 def _selected(graph: Graph, context: Context, observe: Observer | None) -> GroupProgram:

@@ -5,59 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pefslc.analysis.ranges import channel_accumulators
 from pefslc.ir.graph import Graph
-from pefslc.ir.integer import Conv2d, Dense, Requantize
+from pefslc.ir.integer import Requantize
 from pefslc.ir.value import Op
-from pefslc.numeric.deviation import deviations_of
 from pefslc.targets.protocol import OpReport
 from pefslc.targets.tensil.cost.cycles import CycleReport
 from pefslc.targets.tensil.groups.group_program import root_of
-from pefslc.targets.tensil.words.bent_requantize import Bends, merged
+from pefslc.targets.tensil.split import Split
 from pefslc.targets.tensil.words.word_program import Bounded, WordProgram
 
-__all__ = ["bounded_operations", "computed_graph", "op_reports", "parts_of"]
-
-
-def bounded_operations(graph: Graph, bends: Bends, program: WordProgram) -> dict[str, Bounded]:
-    """The requantizations of `graph` that are not certified, by name: one that was split, as a whole."""
-    producers = graph.producers()
-    found = {name: b for outcome in program.outcomes for name, b in outcome.bounded.items()}
-    for op in graph.of_type(Requantize):
-        parts = bends.parts.get(op.result.name, ())
-        if not any(part.result.name in found for part in parts):
-            continue
-        below, above = (
-            found[part.result.name].computed if part.result.name in found else part.staircase for part in parts
-        )
-        whole = merged(op.staircase, below, above)
-        deviations = deviations_of(op.staircase, whole, *_codes_of_channels(op, producers.get(op.input.name)))
-        if not deviations.found:  # the parts are placed for the codes of the whole tensor, and miss some of these
-            deviations = deviations_of(op.staircase, whole, *_codes_of_channels(op, None))
-        searched = [
-            d for part in parts if part.result.name in found and (d := found[part.result.name].deviations.searched)
-        ]
-        if searched:
-            deviations = replace(deviations, searched=(sum(t for t, _ in searched), sum(c for _, c in searched)))
-        found[op.result.name] = Bounded(whole, deviations)
-    return found
-
-
-def _codes_of_channels(op: Requantize, producer: Op | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Bounds of the codes that `op` reads, of each channel where `producer` makes them channel by channel."""
-    domain, channels = (op.staircase.domain_low, op.staircase.domain_high), op.result.type.channels
-    if isinstance(producer, Conv2d | Dense):
-        low, high = (np.clip(np.array(ends, dtype=np.int64), *domain) for ends in channel_accumulators(producer))
-        return low, high
-    low, high = (np.full(channels, end, dtype=np.int64) for end in domain)
-    return low, high
+__all__ = ["computed_graph", "op_reports", "parts_of"]
 
 
 def op_reports(
-    bends: Bends, program: WordProgram, report: CycleReport, bounded: Mapping[str, Bounded]
+    split: Split, program: WordProgram, report: CycleReport, bounded: Mapping[str, Bounded]
 ) -> dict[str, OpReport]:
     """By operation. Cycles stand at the first one of each group, which is computed as one."""
     tensors = _tensors_of_outcomes(program)
@@ -67,8 +28,17 @@ def op_reports(
             total = sum(report.of(tensors[outcome.tensor]).values()) if i == 0 else None
             deviations = bounded[op].deviations if op in bounded else None
             found[op] = OpReport(how, outcome.exact, total, deviations)
-    for name, parts in bends.parts.items():
-        reports = [found.pop(part.result.name) for part in parts] + [found[name]]
+    for name, parts in split.wide.parts.items():
+        reports = [found.pop(part) for part in (*parts, name) if part in found]
+        cycles = [r.cycles for r in reports if r.cycles is not None]
+        exact = all(r.exact for r in reports)
+        how = f"{split.wide.plans[name]}, {reports[-1].implementation}"
+        found[name] = OpReport(how, exact, sum(cycles) if cycles else None, is_split=True)
+    for name, stand in split.wide.stands.items():
+        if stand.coarser and name in bounded:
+            found[name] = replace(found[name], exact=False, deviations=bounded[name].deviations)
+    for name, bent in split.bends.parts.items():
+        reports = [found.pop(part.result.name) for part in bent] + [found[name]]
         cycles = [r.cycles for r in reports if r.cycles is not None]
         found[name] = OpReport(
             f"{reports[0].implementation} below 0, {reports[1].implementation} above",
@@ -79,9 +49,9 @@ def op_reports(
     return found
 
 
-def parts_of(bends: Bends, program: WordProgram) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+def parts_of(split: Split, program: WordProgram) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     """(operations, tensors that instructions make for them): a group and what it was rewritten into are one part."""
-    whole = {part.result.name: name for name, parts in bends.parts.items() for part in parts}
+    whole = split.wholes()
     tensors = _tensors_of_outcomes(program)
     return [
         (

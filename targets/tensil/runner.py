@@ -81,6 +81,7 @@ class _Placement:
     finer: int
     moves: tuple[HostMove, ...]
     shape: tuple[int, ...]
+    words: tuple[tuple[int, int], ...]
 
     @classmethod
     def of(cls, record: JsonObject, shape: tuple[int, ...]) -> _Placement:
@@ -89,7 +90,10 @@ class _Placement:
         offsets = tuple(zip(flat[::2], flat[1::2], strict=True))
         exponent, finer = _ints([record["exponent"], record.get("finer", 1)])
         layout, moves = Layout(channels, height, width), moves_from(record.get("moves", []))
-        return cls(str(record["name"]), layout, offsets, exponent, finer, moves, shape)
+        parts = record.get("words", [])
+        assert isinstance(parts, list)
+        words = tuple((exponent, up) for exponent, up in map(_ints, parts))
+        return cls(str(record["name"]), layout, offsets, exponent, finer, moves, shape, words)
 
     def to_raw(self, codes: NDArray[np.int64], architecture: Architecture) -> NDArray[np.int64]:
         codes = saturate(codes, *codes_in_words(self.exponent, architecture.data_type))
@@ -98,12 +102,20 @@ class _Placement:
 
     def from_raw(self, vectors: NDArray[np.int64], *, rounds: bool) -> NDArray[np.int64]:
         """rounds: words may lie between codes, and are rounded half to even."""
-        words = from_vectors(vectors, self.layout) * self.finer
-        if not rounds and (words & ((1 << self.exponent) - 1)).any():
+        if self.words:
+            parts = zip(np.split(vectors, len(self.words)), self.words, strict=True)
+            codes = [self._codes(part, exponent, rounds=rounds) << up for part, (exponent, up) in parts]
+            return moved(sum(codes, start=np.zeros_like(codes[0])), self.moves).reshape(self.shape[1:])
+        found = self._codes(vectors * self.finer, self.exponent, rounds=rounds)
+        return moved(found, self.moves).reshape(self.shape[1:])
+
+    def _codes(self, vectors: NDArray[np.int64], exponent: int, *, rounds: bool) -> NDArray[np.int64]:
+        words = from_vectors(vectors, self.layout)
+        if not rounds and (words & ((1 << exponent) - 1)).any():
             raise CompileError(
                 Code.TCU_PROGRAM, f"output {quote(self.name)} holds words that are no codes: the program is broken"
             )
-        return moved(round_shift(words, self.exponent), self.moves).reshape(self.shape[1:])
+        return round_shift(words, exponent)
 
 
 def _ints(value: Json) -> list[int]:

@@ -23,6 +23,7 @@ from pefslc.targets.tensil.cost import cycles
 from pefslc.targets.tensil.cost.program_costs import program_costs
 from pefslc.targets.tensil.groups.group_program import Port
 from pefslc.targets.tensil.host_io import HostTensor, board_script_name, host_io_module, host_io_source
+from pefslc.targets.tensil.limits import limits_of
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType, load_architecture
 from pefslc.targets.tensil.machine.boards import clock_of
 from pefslc.targets.tensil.native.native_words import native_format
@@ -30,13 +31,13 @@ from pefslc.targets.tensil.native_audit import NativeAudit
 from pefslc.targets.tensil.options import DEFAULT_ARCHITECTURE, TensilOptions
 from pefslc.targets.tensil.pipeline import STAGES, LoweredNetwork, Observer, lower_graph
 from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram, constant_blocks, load_tmodel, tmodel_files
-from pefslc.targets.tensil.report import bounded_operations, computed_graph, op_reports, parts_of
+from pefslc.targets.tensil.report import computed_graph, op_reports, parts_of
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
 from pefslc.targets.tensil.runner import TensilRunner
 from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
 from pefslc.targets.tensil.schedule.tensor_memory import Entry
 from pefslc.targets.tensil.schedule.text import print_schedule
-from pefslc.targets.tensil.words.word_program import WordProgram
+from pefslc.targets.tensil.split import bounded_operations, require_close
 
 __all__ = ["DEFAULT_ARCHITECTURE", "TensilTarget"]
 
@@ -52,13 +53,7 @@ class TensilTarget(TensilOptions):
 
     def limits(self, options: TargetOptions) -> TargetLimits:
         del options
-        architecture = load_architecture(self.architecture_name)
-        data_type = architecture.data_type
-        widest = max(DataType, key=lambda d: d.width_bits)
-        wider = "--target c, whose sums have 64 bits"
-        if data_type is not widest:
-            wider = f"an architecture with {widest.value}, --arch FILE.tarch; or {wider}"
-        return TargetLimits(data_type.width_bits, f"the TCU with {data_type.value}", native_format(data_type), wider)
+        return limits_of(load_architecture(self.architecture_name).data_type)
 
     def lower(self, model: Graph, options: TargetOptions) -> Emission:
         architecture = load_architecture(self.architecture_name)
@@ -68,11 +63,12 @@ class TensilTarget(TensilOptions):
         plan, program, report = _fastest(model.name, lowered, architecture)
         if options.observe is not None:
             options.observe(Stage("schedule", print_schedule(plan, architecture)))
-        inputs, outputs = _host_tensors(model, words, architecture.data_type)
+        inputs, outputs = _host_tensors(model, lowered, architecture.data_type)
         files = tmodel_files(program)
         files[f"{host_io_module(model.name)}.py"] = host_io_source(model.name, architecture, inputs, outputs).encode()
         model_file = next(name for name in files if name.endswith(".tmodel"))
-        bounded = bounded_operations(model, lowered.bends, words)
+        bounded = bounded_operations(model, lowered.split, words)
+        require_close(model, lowered.split, bounded, architecture.data_type)
         computed = computed_graph(model, bounded)
         details: dict[str, Json] = {
             "tmodel": model_file,
@@ -81,11 +77,14 @@ class TensilTarget(TensilOptions):
             "inputs": [tensor.to_json() for tensor in inputs],
             "outputs": [tensor.to_json() for tensor in outputs],
         }
-        ops = op_reports(lowered.bends, words, report, bounded)
+        ops = op_reports(lowered.split, words, report, bounded)
         in_layers = sum(op.cycles or 0 for op in ops.values())
         # What loads constants and moves outputs serves no layer: with it, the layers' cycles are the total.
         details["cycles"] = {"total": report.total, "outside_layers": report.total - in_layers}
         notes = (*_notes(program, plan, report, self.architecture_name), *self._time(report.total))
+        if wide := [ops[name].cycles or 0 for name in lowered.split.wide.plans]:
+            layers = "layer has sums" if len(wide) == 1 else "layers have sums"
+            notes += (f"{len(wide)} {layers} wider than a word, made of several: {sum(wide):,} modelled cycles",)
         if words.native is not None:
             details["native_arithmetic"] = str(native_format(architecture.data_type))
             details["native_words"] = str(words.native)
@@ -109,7 +108,7 @@ class TensilTarget(TensilOptions):
                 program_costs,
                 program,
                 plan.segments,
-                parts_of(lowered.bends, words),
+                parts_of(lowered.split, words),
                 report,
                 Path(self.architecture_name).stem,
                 self.clock_mhz,
@@ -188,14 +187,19 @@ def _program(name: str, architecture: Architecture, plan: Schedule) -> TensilPro
     )
 
 
-def _host_tensors(graph: Graph, words: WordProgram, data_type: DataType) -> tuple[list[HostTensor], list[HostTensor]]:
+def _host_tensors(
+    graph: Graph, lowered: LoweredNetwork, data_type: DataType
+) -> tuple[list[HostTensor], list[HostTensor]]:
     """The inputs and the outputs, in the order of the model's."""
+    words, ups = lowered.program, lowered.split.wide.words
 
-    def placed(end: GraphInput | GraphOutput, port: Port) -> HostTensor:
-        return HostTensor(end, words.tensors[port.tensor], data_type, port.moves)
+    def placed(end: GraphInput | GraphOutput, ports: list[Port]) -> HostTensor:
+        first, tensors = ports[0], [words.tensors[port.tensor] for port in ports]
+        parts = zip(tensors, ups.get(end.name, ()) if isinstance(end, GraphOutput) else (), strict=False)
+        return HostTensor(end, tensors[0], data_type, first.moves, tuple((tensor.exponent, up) for tensor, up in parts))
 
-    inputs = [placed(i, port) for i, port in zip(graph.inputs, words.inputs, strict=True)]
-    outputs = [placed(o, port) for o, port in zip(graph.outputs, words.outputs, strict=True)]
+    inputs = [placed(i, [port]) for i, port in zip(graph.inputs, words.inputs, strict=True)]
+    outputs = [placed(o, [port for port in words.outputs if port.name == o.name]) for o in graph.outputs]
     return inputs, outputs
 
 

@@ -46,7 +46,7 @@ NATIVE = *(r.name for r in (*NATIVE_GROUP_REWRITES, *NATIVE_WORD_REWRITES)), "fu
 
 def residual_network() -> ModelBuilder:
     """Every rewrite of exact networks has something to do: a grey image, 8 channels on 6 lanes, a projection and a
-    clamped shortcut that are added, and layers of four pixels.
+    clamped shortcut that are added, layers of four pixels, and one of eight bits.
     """
     r = np.random.default_rng(2)
     m = ModelBuilder()
@@ -70,6 +70,10 @@ def residual_network() -> ModelBuilder:
     f = act(conv(m.node("MaxPool", e, kernel_shape=[3, 3], strides=[3, 3]), 40, 12, 3))
     g = act(conv(f, 40, 40, 3))
     m.output(m.node("Gemm", m.node("Flatten", g), m.weight(r.integers(-3, 4, (5, 160)) / 8, 0.125, 4), transB=1))
+    # Eight bits, in two digits.
+    wide = m.quant(m.node("Relu", conv(f, 8, 40, 3)), 2.0**-6, 8, signed=0)
+    wide = m.node("Conv", wide, m.weight(r.integers(-40, 41, (6, 8, 3, 3)) / 64, 2.0**-6, 8), pads=[1] * 4)
+    m.output(m.quant(m.node("Relu", wide), 2.0**-6, 8, signed=0))
     return m
 
 
@@ -151,7 +155,7 @@ def test_no_try_is_made_twice(network: Graph, monkeypatch: pytest.MonkeyPatch) -
 def test_every_group_of_instructions_serves_the_operations_of_one_part(network: Graph) -> None:
     """Helpers of helpers, and of packed inputs, too: what serves no layer is the loading of constants, and outputs."""
     lowered = lower_graph(network, Context(BOARD))
-    parts = parts_of(lowered.bends, lowered.program)
+    parts = parts_of(lowered.split, lowered.program)
     serving = [tensor for _, tensors in parts for tensor in tensors]
     inputs = [port.tensor for port in lowered.program.inputs]
     assert sorted(serving) == sorted([*inputs, *(group.result for group in lowered.schedule.groups)])

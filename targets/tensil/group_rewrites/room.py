@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from pefslc.targets.tensil.groups.group import AddTensor, LinearHead
+from pefslc.targets.tensil.groups.group import AddTensor, Limit, LinearHead
 from pefslc.targets.tensil.groups.group_program import GroupProgram
 from pefslc.targets.tensil.machine.architecture import Architecture
 
@@ -17,14 +17,19 @@ def has_room(program: GroupProgram, helper: str, architecture: Architecture) -> 
     """Whether local memory holds all that is live, and weights, wherever the helper is."""
     made: dict[str, int] = {}
     last: dict[str, int] = {}
-    clamped = clamped_addends(program)
+    clamped, together = clamped_addends(program), summed_together(program)
+    place = {group.result: i for i, group in enumerate(program.groups)}
     for i, group in enumerate(program.groups):
         if group.result in clamped:
+            continue
+        if group.result in together:  # what it reads is there until the sum is made
+            last |= {tensor: place[together[group.result]] for tensor in group.tensors}
             continue
         made[group.result] = i
         last[group.result] = max(last.get(group.result, i), i)
         for tensor in group.tensors:
-            last[clamped.get(tensor, tensor)] = i
+            if tensor not in together:
+                last[clamped.get(tensor, tensor)] = max(i, last.get(tensor, i))
     room = architecture.local_depth - architecture.local_depth // _WEIGHTS_SHARE
     if helper in clamped:
         return True
@@ -33,6 +38,19 @@ def has_room(program: GroupProgram, helper: str, architecture: Architecture) -> 
         if sum(program.layout(t).vectors(architecture.array_size) for t in live) > room:
             return False
     return True
+
+
+def summed_together(program: GroupProgram) -> dict[str, str]:
+    """Sums over both digits of a tensor, which nobody stores (`word_rewrites.both_digits`), and what adds them."""
+    reads = Counter(tensor for group in program.groups for tensor in group.tensors)
+    bare = {g.result for g in program.groups if isinstance(g.head, LinearHead) and not g.steps and reads[g.result] == 1}
+    found: dict[str, str] = {}
+    for group in program.groups:
+        match group.head, group.steps:
+            case LinearHead(terms=(term,)), (Limit(), AddTensor(low), *_) if {term.tensor, low} <= bare:
+                if term.is_copy(int(term.weight.max())):
+                    found |= dict.fromkeys((term.tensor, low), group.result)
+    return found
 
 
 def clamped_addends(program: GroupProgram) -> dict[str, str]:

@@ -24,7 +24,7 @@ import numpy as np
 
 from pefslc.geometry.shapes import Window
 from pefslc.targets.tensil.group_rewrites.convolution_cost import convolution_cycles, tile_count
-from pefslc.targets.tensil.group_rewrites.room import has_room
+from pefslc.targets.tensil.group_rewrites.room import has_room, summed_together
 from pefslc.targets.tensil.groups.group import (
     AddTensor,
     Group,
@@ -74,7 +74,9 @@ class KeepActivations:
 
     def run(self, program: GroupProgram, context: Context) -> GroupProgram:
         architecture = context.architecture
-        exchanges = [_exchange(program, group, architecture) for group in program.groups]
+        together = summed_together(program)  # with weights that are loaded once
+        others = [group for group in program.groups if group.result not in together]
+        exchanges = [_exchange(program, group, architecture) for group in others]
         candidates = {e.group.result: e for e in exchanges if e is not None}
         while True:
             chosen = _choice(program, candidates, architecture)
@@ -249,7 +251,7 @@ def _exchanged(exchange: _Exchange, transposed: dict[str, StoredTensor]) -> Grou
     result = transposed[group.result]
 
     def of(step: Step) -> Step:
-        return AddTensor(transposed[step.tensor].name) if isinstance(step, AddTensor) else step
+        return replace(step, tensor=transposed[step.tensor].name) if isinstance(step, AddTensor) else step
 
     head = LinearHead((term,), group.head.bias, exchange.stationary)
     return replace(group, result=result.name, layout=result.layout, head=head, steps=tuple(map(of, group.steps)))

@@ -126,9 +126,13 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class AddTensor:
-    """accumulators += a stored tensor of the same layout."""
+    """accumulators += a stored tensor of the same layout.
+
+    within  where the sum is known to lie, for what interval arithmetic does not see; None where it sees all
+    """
 
     tensor: str
+    within: tuple[int, int] | None = None
 
 
 Step: TypeAlias = Requantization | Rounding | Limit | AddTensor

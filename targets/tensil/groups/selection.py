@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from pefslc.analysis.ranges import result_range
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem
 from pefslc.geometry.shapes import Window
@@ -23,6 +24,7 @@ from pefslc.ir.integer import Clamp, Conv2d, Dense, Lookup, Product, Requantize,
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
 from pefslc.ir.value import IntArray, Op, Value
 from pefslc.targets.tensil.groups.arrangement import Arrangement, is_arrangement, is_crop
+from pefslc.targets.tensil.groups.expanded_weights import dense_weight, diagonal
 from pefslc.targets.tensil.groups.group import (
     AddTensor,
     Group,
@@ -148,7 +150,7 @@ class _Selector:
                     self._settle(value)
         match op:
             case Conv2d():
-                weight = _dense_weight(op.weight.data, op.groups)
+                weight = dense_weight(op.weight.data, op.groups)
                 head = LinearHead((self._term(op.input, weight, op.window),), _bias(op))
                 self._start(op, head, Layout.of(op.result.type.shape))
             case Dense():
@@ -167,7 +169,7 @@ class _Selector:
                     hint="use count_include_pad=True and ceil_mode=False, or no padding; or --target c",
                 )
             case SumPool():
-                weight = _diagonal(self._layout(op.input).channels, op.window.kernel)
+                weight = diagonal(self._layout(op.input).channels, op.window.kernel)
                 head = _unbiased(self._term(op.input, weight, op.window))
                 self._start(op, head, Layout.of(op.result.type.shape))
             case Rescale():
@@ -245,7 +247,7 @@ class _Selector:
         order = list(self.groups)
         made = [order.index(self.storage[v.name]) if self.storage[v.name] in self.groups else -1 for v in (lhs, rhs)]
         carrier, other = (lhs, rhs) if made[0] > made[1] else (rhs, lhs)
-        self._join(op, carrier, AddTensor(self.storage[other.name]))
+        self._join(op, carrier, AddTensor(self.storage[other.name], _known_range(op)))
 
     def _put(self, group: Group, result: Value) -> None:
         self.groups[group.result] = group
@@ -289,7 +291,7 @@ class _Selector:
         rows, columns = op.factors[1:][-2:]  # a sequence is an image of one row
         pads = rows - 1, columns - 1, rows - 1, columns - 1
         window = Window(kernel=(rows, columns), pads=pads, input_dilations=(rows, columns))
-        head = _unbiased(self._term(op.input, _diagonal(self._layout(op.input).channels, window.kernel), window))
+        head = _unbiased(self._term(op.input, diagonal(self._layout(op.input).channels, window.kernel), window))
         self._start(op, head, Layout.of(op.result.type.shape))
 
     def _pad(self, op: Pad) -> None:
@@ -303,7 +305,7 @@ class _Selector:
             )
         (top, left), (bottom, right) = op.before[2:], op.after[2:]
         window = Window(kernel=(1, 1), pads=(top, left, bottom, right))
-        head = _unbiased(self._term(op.input, _diagonal(self._layout(op.input).channels, (1, 1)), window))
+        head = _unbiased(self._term(op.input, diagonal(self._layout(op.input).channels, (1, 1)), window))
         self._start(op, head, Layout.of(op.result.type.shape))
 
     # --- terms ---------------------------------------------------------------------------------------------------
@@ -336,7 +338,7 @@ class _Selector:
 
     def _copy(self, value: Value, factor: int = 1) -> LinearHead:
         """The stored tensor, as it lies, times `factor`."""
-        return _unbiased(self._term(value, _diagonal(self._layout(value).channels, (1, 1)) * factor, _POINT))
+        return _unbiased(self._term(value, diagonal(self._layout(value).channels, (1, 1)) * factor, _POINT))
 
     def _concat_terms(self, op: Concat) -> list[Term]:
         if op.axis != 1:
@@ -374,26 +376,16 @@ def _shared_tensors(graph: Graph) -> set[str]:
     return outputs | {name for name, count in readers.items() if count > 1}
 
 
+def _known_range(op: Sum) -> tuple[int, int] | None:
+    """The codes of a sum, where they are known to be fewer than its operands' bounds say."""
+    codes = op.result.type.codes
+    least, most = result_range(op)
+    return (codes.low, codes.high) if least < codes.low or codes.high < most else None
+
+
 def _unbiased(*terms: Term) -> LinearHead:
     return LinearHead(terms, np.zeros(len(terms[0].weight), dtype=np.int64))
 
 
 def _bias(op: Conv2d | Dense) -> Weights:
     return np.zeros(op.weight.shape[0], dtype=np.int64) if op.bias is None else op.bias.data
-
-
-def _dense_weight(weight: Weights, groups: int) -> Weights:
-    """[C_out, C_in, KH, KW] with zeros between the groups; the scheduler skips tiles that are all zero."""
-    if groups == 1:
-        return weight
-    outputs, per_group = weight.shape[:2]
-    dense = np.zeros((outputs, per_group * groups, *weight.shape[2:]), dtype=np.int64)
-    for g in range(groups):
-        rows = slice(g * outputs // groups, (g + 1) * outputs // groups)
-        dense[rows, g * per_group : (g + 1) * per_group] = weight[rows]
-    return dense
-
-
-def _diagonal(channels: int, kernel: tuple[int, int]) -> Weights:
-    """One matrix for all taps: it is stored once, for there may be as many taps as pixels."""
-    return np.broadcast_to(np.eye(channels, dtype=np.int64)[:, :, None, None], (channels, channels, *kernel))

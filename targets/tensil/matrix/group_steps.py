@@ -5,7 +5,7 @@ from __future__ import annotations
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.matrix.channel_plan import channel_plan
 from pefslc.targets.tensil.matrix.matrix_plan import Addend, MatrixPlan, matrix_plan, matrix_plan_with_addend
-from pefslc.targets.tensil.words.steps import Accumulate, ChannelAdd, ChannelMultiply, RawStep
+from pefslc.targets.tensil.words.steps import Accumulate, AddHigh, ChannelAdd, ChannelMultiply, RawStep
 from pefslc.targets.tensil.words.word_group import WordGroup
 
 __all__ = [
@@ -25,15 +25,20 @@ def added_tensors(group: WordGroup) -> list[Accumulate]:
 
 
 def leading_steps(group: WordGroup) -> tuple[RawStep, ...]:
-    """The steps before the first tensor is added."""
-    added = added_tensors(group)
-    return group.steps[: group.steps.index(added[0])] if added else group.steps
+    """The steps before the first addition, of a tensor or of high sums."""
+    additions = _additions(group)
+    return group.steps[: additions[0]] if additions else group.steps
 
 
 def trailing_steps(group: WordGroup) -> tuple[RawStep, ...]:
-    """The steps after the last added tensor; none without one."""
-    added = added_tensors(group)
-    return group.steps[group.steps.index(added[-1]) + 1 :] if added else ()
+    """The steps after the last addition; none without one."""
+    additions = _additions(group)
+    return group.steps[additions[-1] + 1 :] if additions else ()
+
+
+def _additions(group: WordGroup) -> list[int]:
+    """Where additions stand among the steps."""
+    return [i for i, step in enumerate(group.steps) if isinstance(step, Accumulate | AddHigh)]
 
 
 def leading_plan(group: WordGroup, data_type: DataType) -> MatrixPlan | None:
@@ -71,7 +76,7 @@ def trailing_plan(group: WordGroup, data_type: DataType) -> MatrixPlan | None:
 def addend_plan(group: WordGroup, data_type: DataType) -> MatrixPlan | None:
     """A plan for all steps of a group that adds one tensor."""
     added = added_tensors(group)
-    if len(added) != 1 or not group.terms:
+    if len(added) != 1 or not group.terms or group.add_high is not None:
         return None
     (step,) = added
     addend = Addend(step.low, step.high, step.ceiling, step.word, step.carried)

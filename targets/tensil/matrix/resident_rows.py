@@ -9,18 +9,25 @@ from numpy.typing import NDArray
 
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.matrix.group_steps import addend_plan, leading_plan, trailing_plan
-from pefslc.targets.tensil.matrix.matrix_steps import MatrixStep
+from pefslc.targets.tensil.matrix.matrix_steps import Diagonal, MatrixStep
+from pefslc.targets.tensil.words.steps import AddHigh
 from pefslc.targets.tensil.words.word_group import WordGroup
 
-__all__ = ["resident_rows"]
+__all__ = ["resident_rows", "scale_of"]
 
 _SHARE = 16  # of local memory, at most one part in so many
+
+
+def scale_of(step: AddHigh) -> Diagonal:
+    """The matrix by which high sums are multiplied, as they are added."""
+    return Diagonal(step.word, 0)
 
 
 def resident_rows(groups: Sequence[WordGroup], architecture: Architecture) -> dict[MatrixStep, NDArray[np.int64]]:
     """The rows [.., A] of each matrix step that is the same in every channel; none where they are too many."""
     data_type = architecture.data_type
     plans = [plan(group, data_type) for group in groups for plan in (leading_plan, trailing_plan, addend_plan)]
-    steps = dict.fromkeys(step for plan in plans if plan is not None for step in plan.alone)
+    steps: dict[MatrixStep, None] = dict.fromkeys(step for plan in plans if plan is not None for step in plan.alone)
+    steps |= dict.fromkeys(scale_of(g.add_high) for g in groups if g.add_high is not None)
     rows = {step: step.rows(architecture.array_size, data_type.one) for step in steps}
     return rows if sum(map(len, rows.values())) <= architecture.local_depth // _SHARE else {}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.targets.tensil.groups.group import MaxHead, TransposeHead
-from pefslc.targets.tensil.groups.layout import Layout, Rect, Run, View, missed_runs, rect_runs, tap_runs
+from pefslc.targets.tensil.groups.layout import Layout, Rect, View, rect_runs
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.instructions import MoveKind
 from pefslc.targets.tensil.matrix.group_steps import (
@@ -27,18 +27,20 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
     Diagonal,
     MatrixStep,
 )
+from pefslc.targets.tensil.matrix.resident_rows import scale_of
 from pefslc.targets.tensil.matrix.step_choice import Choice
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Emitter
 from pefslc.targets.tensil.schedule.maxima import emit_maximum
 from pefslc.targets.tensil.schedule.pass_plan import Needs, PassPlan, Scratch, plan_passes
 from pefslc.targets.tensil.schedule.pass_steps import PassSteps
+from pefslc.targets.tensil.schedule.side import Side
 from pefslc.targets.tensil.schedule.simd_steps import simd_operations
 from pefslc.targets.tensil.schedule.stationary_emitter import StationaryLayer, shifted_ones, transpose
 from pefslc.targets.tensil.schedule.tile_phases import Phase, TilePhases
 from pefslc.targets.tensil.schedule.weight_stream import WeightStream
 from pefslc.targets.tensil.schedule.weights import Tile
-from pefslc.targets.tensil.words.steps import Accumulate, RawStep, SimdStep
+from pefslc.targets.tensil.words.steps import Accumulate, AddHigh, RawStep, SimdStep
 from pefslc.targets.tensil.words.word_group import WordGroup
 
 __all__ = ["PassSummary", "emit_group"]
@@ -177,6 +179,8 @@ class _GroupPass:
             if isinstance(step, Accumulate):
                 self.emitter.flush()
                 self._add(step.tensor, rect, chosen, 0)
+            elif isinstance(step, AddHigh):
+                self._add_high(step, rect, chosen)
             else:
                 self._step_later(step, 0, rect.area, chosen)
         self.emitter.flush()
@@ -207,21 +211,37 @@ class _GroupPass:
 
     def _diagonal(self, step: Diagonal | ChannelDiagonal, rect: Rect, chosen: Sequence[int], first: int) -> None:
         """Through where the result goes, or is staged, for a moment: the final codes overwrite it."""
-        result = self.group.result
-        if result in self.local:
-            view = self.views[result]
-            self._store_result(rect, chosen, first)
-        else:
-            view = View.part(self.plan.staging_base, rect)
-            self.emitter.from_accumulators(0, self.plan.staging_base, rect.area * len(chosen))
+        view = self._pass_through(rect, chosen, first)
         for i, block in enumerate(chosen[first:], first):
             by_channel = isinstance(step, ChannelDiagonal)
             if by_channel or i == first:
                 matrix = self.steps.bring_rows(step) + (block * (self.a + 1) if by_channel else 0)
                 self.emitter.load_weights(matrix, self.a + 1, has_bias=True)
-            for run in rect_runs(rect, view, View.part(0, rect)):
-                source = run.first + (block if result in self.local else i) * view.block_pitch
-                self.emitter.matmul(source, run.second + i * rect.area, run.vectors, 0, 0, accumulate=False)
+            self._multiply(view, rect, i, block, accumulate=False)
+
+    def _add_high(self, step: AddHigh, rect: Rect, chosen: Sequence[int]) -> None:
+        """By way of where the result goes, or is staged: the high sums lie behind the others."""
+        view = self._pass_through(rect, chosen, 0, behind=rect.area * len(chosen))
+        self.weights.forget_array()
+        self.emitter.load_weights(self.steps.bring_rows(scale_of(step)), self.a + 1, has_bias=True)
+        for i, block in enumerate(chosen):
+            self._multiply(view, rect, i, block, accumulate=True)
+
+    def _pass_through(self, rect: Rect, chosen: Sequence[int], first: int, *, behind: int = 0) -> View:
+        """Move the accumulators of chosen[first:], or what lies so many behind them, to where the result goes or is
+        staged; where they are.
+        """
+        if self.group.result in self.local:
+            self._store_result(rect, chosen, first, behind=behind)
+            return self.views[self.group.result]
+        self.emitter.from_accumulators(behind, self.plan.staging_base, rect.area * len(chosen))
+        return View.part(self.plan.staging_base, rect)
+
+    def _multiply(self, view: View, rect: Rect, i: int, block: int, *, accumulate: bool) -> None:
+        """What passes through there, of the i-th block of the pass, by the matrix in the array."""
+        for run in rect_runs(rect, view, View.part(0, rect)):
+            source = run.first + (block if self.group.result in self.local else i) * view.block_pitch
+            self.emitter.matmul(source, run.second + i * rect.area, run.vectors, 0, 0, accumulate=accumulate)
 
     def _sums(
         self,
@@ -236,42 +256,27 @@ class _GroupPass:
         """
         of_simd = chosen[:by_simd]
         last = {tile.out_block: tile for phase in phases for tile in phase.tiles if tile.out_block in of_simd}
-        runs: dict[tuple[int, tuple[int, int]], list[Run]] = {}
-        views: dict[int, tuple[View, int]] = {}  # term -> where its blocks lie, and the first block there
+        sides = [
+            Side(
+                number=number,
+                offset=number * rect.area * len(chosen),
+                rect=rect,
+                group=self.group,
+                layouts=self.layouts,
+                strides=self.strides,
+                emitter=self.emitter,
+                load=lambda side, t, blocks: self._input(side, t, rect, blocks),
+            )
+            for number in range(len(self.group.sides))
+        ]
         for phase in phases:
-            if phase.term >= 0 and phase.tiles:
-                views[phase.term] = self._input(phase.term, rect, phase.blocks)
-                runs = {key: r for key, r in runs.items() if key[0] != phase.term}
+            for side in sides if phase.term >= 0 and phase.tiles else ():
+                side.read(phase)
             for tile in phase.tiles:
                 self.weights.load(tile)
                 accumulator = chosen.index(tile.out_block) * rect.area
-                if tile.tap is None:
-                    self.emitter.matmul_zeroes(accumulator, rect.area, accumulate=not tile.overwrites)
-                    self._steps_after(tile, last, steps, accumulator, rect.area)
-                    continue
-                if tile.term not in views:
-                    views[tile.term] = self._input(tile.term, rect, range(0))
-                view, first_block = views[tile.term]
-                key = (tile.term, tile.tap)
-                for tap in (tile.tap, *tile.beside):
-                    if (tile.term, tap) not in runs:
-                        runs[tile.term, tap] = self._tap_runs(tile.term, tap, rect, view)
-                block_offset = (tile.in_block - first_block) * view.block_pitch
-                for run in runs[key]:
-                    self.emitter.matmul(
-                        run.first + block_offset,
-                        run.second + accumulator,
-                        run.vectors,
-                        run.first_stride,
-                        run.second_stride,
-                        accumulate=not tile.overwrites,
-                    )
-                if (tile.overwrites or tile.has_bias) and tile.fills:
-                    overwritten = [run for tap in (tile.tap, *tile.beside) for run in runs[tile.term, tap]]
-                    for run in missed_runs(overwritten, rect, self.strides):
-                        self.emitter.matmul_zeroes(
-                            run.second + accumulator, run.vectors, run.second_stride, accumulate=not tile.overwrites
-                        )
+                for side in sides if tile.side is None else [sides[tile.side]]:
+                    side.add(tile, accumulator)
                 self._steps_after(tile, last, steps, accumulator, rect.area)
 
     def _stationary_sums(
@@ -289,7 +294,7 @@ class _GroupPass:
             self.constants,
         )
         for step in steps if by_simd else ():
-            assert not isinstance(step, Accumulate)
+            assert not isinstance(step, Accumulate | AddHigh)
             self._step_later(step, 0, rect.area, chosen[:by_simd])
 
     def _transpose(self, head: TransposeHead, rect: Rect, chosen: Sequence[int]) -> None:
@@ -304,7 +309,7 @@ class _GroupPass:
     ) -> None:
         if last.get(tile.out_block) is tile:
             for step in steps:
-                assert not isinstance(step, Accumulate)
+                assert not isinstance(step, Accumulate | AddHigh)
                 self._step_later(step, accumulator, vectors, [tile.out_block])
 
     def _step_later(self, step: SimdStep, accumulator: int, vectors: int, blocks: Sequence[int]) -> None:
@@ -312,18 +317,13 @@ class _GroupPass:
         machine = self.architecture
         self.emitter.simd_later(simd_operations(step, accumulator, vectors, blocks, self.spare, machine))
 
-    def _tap_runs(self, t: int, tap: tuple[int, int], rect: Rect, view: View) -> list[Run]:
-        term = self.group.terms[t]
-        return tap_runs(term.window, tap, rect, view, self.layouts[term.tensor], View.part(0, rect), self.strides)
-
-    def _input(self, t: int, rect: Rect, blocks: range) -> tuple[View, int]:
+    def _input(self, side: int, t: int, rect: Rect, blocks: range) -> tuple[View, int]:
         """Where the blocks of a term's input lie in local memory; reads them from DRAM0 if that is where they are."""
-        term = self.group.terms[t]
-        if term.tensor in self.local:
-            return self.views[term.tensor], 0
-        return self._load(
-            term.tensor, rect.under(term.window, self.layouts[term.tensor]), blocks, self.plan.input_base
-        ), blocks[0]
+        tensor, window = self.group.sides[side][t], self.group.terms[t].window
+        if tensor in self.local:
+            return self.views[tensor], 0
+        base = self.plan.input_base + side * self.plan.input_size
+        return self._load(tensor, rect.under(window, self.layouts[tensor]), blocks, base), blocks[0]
 
     def _load(self, tensor: str, rect: Rect, blocks: Sequence[int], base: int) -> View:
         """Copy a rectangle of some blocks from DRAM0 to scratch."""
@@ -366,15 +366,15 @@ class _GroupPass:
                 else:
                     self.emitter.to_accumulators(first, second, run.vectors, accumulate=True)
 
-    def _store_result(self, rect: Rect, chosen: Sequence[int], start: int = 0) -> None:
-        """Write the accumulators of chosen[start:] to where the result lies."""
+    def _store_result(self, rect: Rect, chosen: Sequence[int], start: int = 0, *, behind: int = 0) -> None:
+        """Write the accumulators of chosen[start:], or what lies so many behind them, to where the result lies."""
         result = self.group.result
         view = self.views[result]
         if result in self.local:
             for i, block in enumerate(chosen[start:], start):
                 for run in rect_runs(rect, View.part(0, rect), view):
                     self.emitter.from_accumulators(
-                        run.first + i * rect.area, run.second + block * view.block_pitch, run.vectors
+                        run.first + behind + i * rect.area, run.second + block * view.block_pitch, run.vectors
                     )
             return
         assert not start, "only a result in local memory is written in parts"

@@ -36,6 +36,7 @@ class Needs:
     streamed_terms  what it reads from DRAM0, by tensor: all windows over it, and its layout
     added           tensors added from DRAM0
     staging         whether the result goes to DRAM0
+    sides           how many tensors go through a term's weights at once
     """
 
     streamed_terms: dict[str, tuple[tuple[Window, ...], Layout]]
@@ -44,6 +45,7 @@ class Needs:
     weight_rows: int
     tile_rows: int
     comfort: int
+    sides: int = 1
 
     @classmethod
     def of(
@@ -58,7 +60,7 @@ class Needs:
         tile_rows: int,
     ) -> Needs:
         head = group.head
-        windows = [(t.tensor, t.window) for t in group.terms]
+        windows = [(tensor, t.window) for side in group.sides for tensor, t in zip(side, group.terms, strict=True)]
         if isinstance(head, MaxHead):
             windows = [(head.tensor, head.window)]
         streamed = {
@@ -68,7 +70,7 @@ class Needs:
         }
         added = tuple(s.tensor for s in group.steps if isinstance(s, Accumulate) and s.tensor in in_dram)
         comfort = min(weight_rows, architecture.local_depth // 16)
-        return cls(streamed, added, result_in_dram, weight_rows, tile_rows, comfort)
+        return cls(streamed, added, result_in_dram, weight_rows, tile_rows, comfort, len(group.sides))
 
     @property
     def least(self) -> int:
@@ -85,7 +87,7 @@ class Needs:
         return self.input_vectors(rect, input_blocks) + rect.area * blocks * (len(self.added) + self.staging)
 
     def input_vectors(self, rect: Rect, input_blocks: int) -> int:
-        return max(
+        return self.sides * max(
             (
                 _window_area(rect, window, layout) * input_blocks
                 for windows, layout in self.streamed_terms.values()
@@ -109,6 +111,7 @@ def _window_area(rect: Rect, window: Window, layout: Layout) -> int:
 class PassPlan:
     """The largest pass of a group, and where its scratch lies: inputs, then addends, then the result, then weights.
 
+    input_size    of each of the tensors that go through a term's weights at once
     input_blocks  input blocks that are streamed in at once: all, where the scratch holds them, else one
     """
 
@@ -117,6 +120,7 @@ class PassPlan:
     blocks: int
     input_blocks: int
     input_base: int
+    input_size: int
     added_base: int
     staging_base: int
     weight_base: int
@@ -140,17 +144,27 @@ def plan_passes(
 ) -> PassPlan:
     """The plan of one group, for `capacity` accumulators."""
     a = architecture.array_size
-    rows, columns, blocks = _pass_size(group, layouts, needs, scratch, capacity, a)
+    rows, columns, blocks = _pass_size(group, layouts, needs, scratch, capacity // len(group.sides), a)
     rect = Rect(0, rows, 0, columns)
     most = max((layout.blocks(a) for _, layout in needs.streamed_terms.values()), default=1)
     fits = needs.of_pass(rect, blocks, most) + needs.tile_rows <= scratch.size
     input_blocks = most if fits else 1
-    added_base = scratch.base + needs.input_vectors(rect, input_blocks)
+    input_size = needs.input_vectors(rect, input_blocks)
+    added_base = scratch.base + input_size
     staging_base = added_base + rect.area * blocks * len(needs.added)
     weight_base = staging_base + rect.area * blocks * needs.staging
     weight_size = scratch.base + scratch.size - weight_base
     return PassPlan(
-        rows, columns, blocks, input_blocks, scratch.base, added_base, staging_base, weight_base, weight_size
+        rows,
+        columns,
+        blocks,
+        input_blocks,
+        scratch.base,
+        input_size // needs.sides,
+        added_base,
+        staging_base,
+        weight_base,
+        weight_size,
     )
 
 

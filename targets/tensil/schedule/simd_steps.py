@@ -9,6 +9,7 @@ from pefslc.targets.tensil.machine.instructions import SimdOperation
 from pefslc.targets.tensil.schedule.emitter import SimdLater
 from pefslc.targets.tensil.words.steps import (
     Accumulate,
+    AddHigh,
     ChannelAdd,
     ChannelMultiply,
     LeakyRelu,
@@ -41,7 +42,7 @@ def simd_words(step: RawStep, data_type: DataType) -> tuple[int, ...]:
             return (step.word,)
         case LeakyRelu():
             return 0, step.complement(data_type)
-        case ChannelMultiply() | ChannelAdd() | Accumulate():
+        case ChannelMultiply() | ChannelAdd() | Accumulate() | AddHigh():
             return ()
 
 

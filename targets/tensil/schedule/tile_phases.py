@@ -54,7 +54,8 @@ class TilePhases:
         phases = [Phase(-1, range(0), [t for t in tiles if t.tap is None])]
         for t, term in enumerate(self.group.terms):
             blocks = range(self.layouts[term.tensor].blocks(self.array_size))
-            step = whole if term.tensor in self.needs.streamed_terms else len(blocks)
+            streamed = any(side[t] in self.needs.streamed_terms for side in self.group.sides)
+            step = whole if streamed else len(blocks)
             for first in range(0, len(blocks), step):
                 part = blocks[first : first + step]
                 of_part = [i for i in tiles if i.tap is not None and i.term == t and i.in_block in part]

@@ -33,7 +33,8 @@ class Tile:
     """`rows` [1 .. A + 1, A] words to load, `has_bias` if the first is the bias row; else that row is made zero.
 
     `tap` is None for the bias row alone, which a MatMul of zeroes applies. `beside` are the taps of other tiles that
-    overwrite, each its own pixels; what none of them reaches is for the first to fill.
+    overwrite, each its own pixels; what none of them reaches is for the first to fill. `side` is that of the sums which
+    the tile is for (`WordGroup.sides`), None for all.
     """
 
     out_block: int
@@ -45,6 +46,7 @@ class Tile:
     rows: Words
     fills: bool = True
     beside: tuple[tuple[int, int], ...] = ()
+    side: int | None = None
 
     def loads_the_same_as(self, other: Tile) -> bool:
         """Whether the array holds this tile once the other is loaded."""
@@ -68,11 +70,24 @@ def tiles_of(
     bias.reshape(-1)[: len(group.bias)] = group.bias
     if isinstance(group.head, MaxHead):
         return _lowest_tiles(group.head, layouts, bias)
+    high = None
+    if group.add_high is not None and (bias.any() or group.add_high.bias.any()):
+        high = np.zeros_like(bias)
+        high.reshape(-1)[: len(group.bias)] = group.add_high.bias
     all_rows = {t for t, term in enumerate(group.terms) if term.tensor in unclean}
     diagonal = {t for t, term in enumerate(group.terms) if t not in all_rows and _is_diagonal(term.weight)}
     all_rows |= diagonal
     return [
-        _block_tiles(group, layouts, block, bias[block], diagonal, all_rows, bias_alone=bias_alone)
+        _block_tiles(
+            group,
+            layouts,
+            block,
+            bias[block],
+            diagonal,
+            all_rows,
+            bias_alone=bias_alone,
+            high_bias=None if high is None else high[block],
+        )
         for block in range(blocks)
     ]
 
@@ -117,6 +132,7 @@ def _block_tiles(
     all_rows: Set[int],
     *,
     bias_alone: bool,
+    high_bias: Words | None,
 ) -> list[Tile]:
     found: list[tuple[int, int, tuple[int, int], Words]] = []
     for t, term in enumerate(group.terms):
@@ -128,11 +144,15 @@ def _block_tiles(
         ]
     reached = _reached_pixels(group, layouts, [(t, tap) for t, _, tap, _ in found])
     first = (
-        [] if bias_alone else _first_of_phases([term.window for term in group.terms], [f[2] for f in found], reached)
+        []
+        if bias_alone or high_bias is not None
+        else _first_of_phases([term.window for term in group.terms], [f[2] for f in found], reached)
     )
     tiles: list[Tile] = []
-    if not first:
+    if not first and high_bias is None:
         tiles.append(Tile(block, 0, 0, None, True, True, bias[None, :]))
+    elif high_bias is not None:  # no row that both sides have
+        tiles += [Tile(block, 0, 0, None, True, True, b[None, :], side=i) for i, b in enumerate((bias, high_bias))]
     found = [*(found[i] for i in first), *(f for i, f in enumerate(found) if i not in first)]
     has_bias = bool(bias.any())
     for i, (t, ib, tap, matrix) in enumerate(found):

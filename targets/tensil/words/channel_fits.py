@@ -12,12 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.affine_shift import AffineShift
+from pefslc.numeric.deviation import Deviations, deviations_of
 from pefslc.numeric.requantize import fit_offset, line_corners
 from pefslc.numeric.staircase import Staircase
 from pefslc.numeric.steps import Steps
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.words.channel_requantize import ChannelRequantization, fit_channels, may_be_straight
+from pefslc.targets.tensil.words.channel_requantize import (
+    LARGEST_DEVIATION,
+    ChannelRequantization,
+    fit_channels,
+    may_be_close,
+    may_be_straight,
+)
 from pefslc.targets.tensil.words.search_effort import Effort
+from pefslc.targets.tensil.words.slope_bound import has_near_slope
 
 __all__ = ["ChannelFits"]
 
@@ -36,6 +44,8 @@ class ChannelFits:
     corners: dict[tuple[Staircase, bytes, bytes], Steps | None] = field(default_factory=dict)
     straight: dict[tuple[Staircase, bytes, bytes], bool] = field(default_factory=dict)
     found: dict[tuple[Staircase, bytes, bytes, int], ChannelRequantization | None] = field(default_factory=dict)
+    offsets: dict[tuple[Staircase, int, int], AffineShift | None] = field(default_factory=dict)
+    differing: dict[tuple[ChannelRequantization, bytes, bytes], Deviations] = field(default_factory=dict)
 
     def is_straight(self, staircase: Staircase, low: Words, high: Words) -> bool:
         """Whether any words might compute the staircase and be off by 1 at most: no search is needed to say no."""
@@ -44,6 +54,16 @@ class ChannelFits:
             corners = self._corners(staircase, low, high)
             self.straight[key] = may_be_straight(staircase, low, high, self.data_type, corners)
         return self.straight[key]
+
+    def may_be_near(self, staircase: Staircase, low: Words, high: Words, exponent: int) -> bool:
+        """Whether `fit` may be off by 1 at most: a look at a few channels is enough to say no."""
+        corners = self._corners(staircase, low, high)
+        steps = Steps.of(staircase, low, high) if corners is None else corners
+        if not has_near_slope(steps, exponent, self.data_type, LARGEST_DEVIATION):
+            return False
+        key = staircase, low.tobytes(), high.tobytes(), exponent
+        effort = self.efforts.setdefault(staircase, Effort.of(staircase.channels))
+        return key in self.found or may_be_close(staircase, low, high, exponent, self.data_type, effort)
 
     def fit(self, staircase: Staircase, low: Words, high: Words, exponent: int) -> ChannelRequantization | None:
         """`fit_channels`, within what is left of the staircase's budget."""
@@ -62,7 +82,20 @@ class ChannelFits:
         return self.corners[key]
 
     def offset(self, staircase: Staircase, multiplier: int, shift: int) -> AffineShift | None:
-        """`fit_offset`."""
+        """`fit_offset`, once for each question: placement asks again wherever a tensor is moved."""
+        key = staircase, multiplier, shift
+        if key not in self.offsets:
+            self.offsets[key] = self._offset(staircase, multiplier, shift)
+        return self.offsets[key]
+
+    def deviations(self, staircase: Staircase, found: ChannelRequantization, low: Words, high: Words) -> Deviations:
+        """`deviations_of` what was found, once."""
+        key = found, low.tobytes(), high.tobytes()
+        if key not in self.differing:
+            self.differing[key] = deviations_of(staircase, found.computed, low, high)
+        return self.differing[key]
+
+    def _offset(self, staircase: Staircase, multiplier: int, shift: int) -> AffineShift | None:
         if (staircase.direction < 0).any():
             return None
         whole = np.full(staircase.channels, staircase.domain_low), np.full(staircase.channels, staircase.domain_high)

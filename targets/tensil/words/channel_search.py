@@ -142,6 +142,17 @@ class ChannelSearch:
                 tried[rows] += 1
         return self._completed(found)
 
+    def roughest(self, count: int) -> list[int]:
+        """The channels whose slopes are furthest from what an integer multiplier gives on the finest grid."""
+        for shift in range(self.point, -1, -1):
+            targets = self._lowest_words(self.steps.levels, 1 << (self.point - shift))
+            if targets is not None:
+                low, high = self._slopes(self.all, targets)
+                wanted = (low + high) / 2 * self.unit
+                error = np.abs(wanted - np.rint(wanted)) / np.maximum(wanted, 1e-9)
+                return [int(c) for c in np.argsort(-error, kind="stable")[:count]]
+        return []
+
     def wide(self, narrow: ChannelWords | None) -> ChannelWords | None:
         """With any second multiplier, and the third step. What `narrow` settled stays so where 2^p times its multiplier
         is a word.

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from pefslc.analysis.ranges import conv_bounds
 from pefslc.diagnostics.errors import CompileError
 from pefslc.numeric.accumulate import bits_for_range, prefix_bounds
-from pefslc.numeric.deviation import deviations_of
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.groups.group import (
     AddTensor,
@@ -32,7 +31,7 @@ from pefslc.targets.tensil.words.refusals import codes_too_wide, no_exact_sequen
 from pefslc.targets.tensil.words.steps import Accumulate, Multiply, StepSequence
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordHead, WordTerm
 from pefslc.targets.tensil.words.word_program import Bounded, Outcome
-from pefslc.targets.tensil.words.word_range import fits_word, saturated_bounds, shifted
+from pefslc.targets.tensil.words.word_range import fits_word, is_clamped_to_word, saturated_bounds, shifted
 
 __all__ = ["Elsewhere", "GroupPlacer"]
 
@@ -105,6 +104,8 @@ class GroupPlacer:
 
     def _place_linear(self, head: LinearHead) -> tuple[WordGroup, Outcome]:
         low, high = self._head_bounds(head)
+        if self._saturates_at_last(head):
+            low, high = (np.clip(ends, self.data_type.min_code, self.data_type.max_code) for ends in (low, high))
         for exponent in range(self.data_type.width_bits):
             if not self._has_room(head, low, high, exponent):
                 self._explain_lack_of_room(head, low, high, exponent)
@@ -154,6 +155,11 @@ class GroupPlacer:
             bounds = conv_bounds(term.weight, term.window, *self.program.tensors[term.tensor].codes)
             low, high = low + bounds[0], high + bounds[1]
         return low, high
+
+    def _saturates_at_last(self, head: LinearHead) -> bool:
+        """Whether sums are clamped to a word at once, and are of one product each: they saturate to just that."""
+        products = sum(np.count_nonzero(t.weight.reshape(len(head.bias), -1), axis=1) for t in head.terms)
+        return is_clamped_to_word(self.group.steps, self.data_type) and not head.bias.any() and np.max(products) <= 1
 
     def _has_room(self, head: LinearHead, low: Words, high: Words, exponent: int) -> bool:
         bias = head.bias << exponent
@@ -220,7 +226,7 @@ class GroupPlacer:
                     steps.limit(step.low, step.high)
                     done = True
                 case AddTensor():
-                    done = self._add(steps, step.tensor, self.group.steps[i + 1 :])
+                    done = self._add(steps, step, self.group.steps[i + 1 :])
             if not done:
                 return None
             may_bias = False
@@ -310,14 +316,15 @@ class GroupPlacer:
         """Requantize by multiplications per channel: exactly, or off by one on codes that are listed."""
         staircase = self._restricted(requantization.staircase, steps)
         low, high = steps.ranges(staircase.channels)
-        if not self.fits.is_straight(staircase, low, high):
+        is_straight = self.fits.is_straight(staircase, low, high)
+        if not is_straight or not self.fits.may_be_near(staircase, low, high, steps.exponent):
             self.reasons.append(_NOT_STRAIGHT)
             return False
         found = self.fits.fit(staircase, low, high, steps.exponent)
         if found is None:
             self.reasons.append(f"multiplications per channel find no room in {self.data_type.width_bits} bits")
             return False
-        deviations = deviations_of(staircase, found.computed, *steps.ranges(requantization.channels))
+        deviations = self.fits.deviations(staircase, found, *steps.ranges(requantization.channels))
         deviations = replace(deviations, searched=found.searched)
         if deviations.largest > LARGEST_DEVIATION:
             self.reasons.append(_NOT_STRAIGHT + deviations.search)
@@ -336,7 +343,10 @@ class GroupPlacer:
             max(staircase.domain_low, steps.codes[0]), min(staircase.domain_high, steps.codes[1])
         )
 
-    def _add(self, steps: StepSequence, tensor: str, following: Sequence[Step]) -> bool:
+    def _add(self, steps: StepSequence, step: AddTensor, following: Sequence[Step]) -> bool:
+        tensor = step.tensor
+        if steps.exponent and is_clamped_to_word(following, self.data_type):
+            return False  # words are as fine as codes then
         if self.exponents[tensor] != steps.exponent:
             self.reasons.append("the addends find no common exponent")
             # Without a requantization the sum stays where it is: nothing is gained by any exponent but the result's.
@@ -347,8 +357,10 @@ class GroupPlacer:
             return False
         low, high = self.program.tensors[tensor].codes
         codes = steps.codes[0] + low, steps.codes[1] + high
+        if step.within is not None:
+            codes = max(codes[0], step.within[0]), min(codes[1], step.within[1])
         words = codes[0] << steps.exponent, codes[1] << steps.exponent
-        if not fits_word(*words, self.data_type):
+        if not fits_word(*words, self.data_type) and not is_clamped_to_word(following, self.data_type):
             if not self.allow_overflow:
                 self.reasons.append("the sum of both addends leaves the accumulator")
                 return False

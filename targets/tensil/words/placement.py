@@ -25,13 +25,18 @@ from pefslc.targets.tensil.words.word_range import fits_word
 __all__ = ["place"]
 
 
-def place(program: GroupProgram, data_type: DataType, *, allow_overflow: bool = False) -> WordProgram:
-    """Exponents for every tensor and raw words for every group. Raises CompileError with every fault."""
+def place(
+    program: GroupProgram, data_type: DataType, *, allow_overflow: bool = False, fits: ChannelFits | None = None
+) -> WordProgram:
+    """Exponents for every tensor and raw words for every group. Raises CompileError with every fault.
+
+    fits  what was searched before, for another form of the same network
+    """
     exponents = _first_exponents(program, data_type)
     movable = {port.tensor for port in program.inputs}
     _check_inputs(program.inputs, data_type)
     needed: dict[str, int] = {}
-    fits = ChannelFits(data_type)
+    fits = fits or ChannelFits(data_type)
     while True:
         groups: list[WordGroup] = []
         outcomes: list[Outcome] = []

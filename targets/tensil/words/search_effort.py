@@ -41,6 +41,11 @@ class Effort:
         """Candidates tried, and left out."""
         return int(self.tried.sum()), int(self.left_out.sum())
 
+    def copy_of_channel(self, channel: int) -> Effort:
+        """That of one channel, to be spent apart."""
+        one = slice(channel, channel + 1)
+        return Effort(self.left[one].copy(), self.tried[one].copy(), self.left_out[one].copy())
+
     def of_channels(self, first: int, last: int) -> Effort:
         """That of channels first .. last - 1: what is spent of it is spent here."""
         return Effort(self.left[first:last], self.tried[first:last], self.left_out[first:last])

@@ -87,6 +87,22 @@ class Accumulate:
     carried: int = 0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class AddHigh:
+    """accumulators += saturate(high * word / 2^p), where `high` are sums like the group's own, of other tensors.
+
+    tensors    what they are of: for each term of the group, with its weights
+    bias       [channels], their own
+    low, high  [channels]: bounds of their partial sums, without the bias
+    """
+
+    tensors: tuple[str, ...]
+    word: int
+    bias: Words
+    low: Words
+    high: Words
+
+
 @dataclass(frozen=True, slots=True)
 class LeakyRelu:
     """accumulators = x where x >= 0, else round_half_even(x * word / 2^p): x + min(x, 0) * (word - 2^p) / 2^p.
@@ -102,7 +118,7 @@ class LeakyRelu:
 
 
 SimdStep: TypeAlias = Multiply | Maximum | Minimum | LeakyRelu | ChannelMultiply | ChannelAdd
-RawStep: TypeAlias = SimdStep | Accumulate
+RawStep: TypeAlias = SimdStep | Accumulate | AddHigh
 
 
 def apply_steps(steps: Sequence[RawStep], words: Words, data_type: DataType) -> Words:
@@ -123,7 +139,7 @@ def apply_steps(steps: Sequence[RawStep], words: Words, data_type: DataType) -> 
                 operation, other = SimdOperation.MULTIPLY, np.array(by_channel, dtype=np.int64)[:, None]
             case ChannelAdd(by_channel):
                 operation, other = SimdOperation.ADD, np.array(by_channel, dtype=np.int64)[:, None]
-            case Accumulate():
+            case Accumulate() | AddHigh():
                 raise AssertionError("a stored tensor is not known here")
             case _:
                 assert_never(step)

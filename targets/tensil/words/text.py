@@ -9,6 +9,7 @@ from pefslc.targets.tensil.groups.group_program import Port
 from pefslc.targets.tensil.groups.text import array_text, layout_text, port_line, tensor_notes, window_text
 from pefslc.targets.tensil.words.steps import (
     Accumulate,
+    AddHigh,
     ChannelAdd,
     ChannelMultiply,
     LeakyRelu,
@@ -85,6 +86,8 @@ def _step_text(step: RawStep) -> str:
             return f"multiply per channel {min(words)}..{max(words)}"
         case ChannelAdd(words):
             return f"add per channel {min(words)}..{max(words)}"
+        case AddHigh(tensors, word):
+            return f"add sums of {' and '.join(f'%{tensor}' for tensor in tensors)} with the same weights, times {word}"
         case Accumulate():
             ceiling = "" if step.ceiling is None else f", at most {step.ceiling}"
             times = "" if step.word is None else f" times {step.word}"

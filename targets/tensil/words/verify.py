@@ -13,7 +13,7 @@ from pefslc.numeric.accumulate import prefix_bounds
 from pefslc.targets.tensil.groups.group import MaxHead
 from pefslc.targets.tensil.groups.verify import faults_of_order
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.words.steps import Accumulate, ChannelAdd, ChannelMultiply, LeakyRelu
+from pefslc.targets.tensil.words.steps import Accumulate, AddHigh, ChannelAdd, ChannelMultiply, LeakyRelu
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup
 from pefslc.targets.tensil.words.word_program import WordProgram
 
@@ -82,6 +82,8 @@ def _faults_of_steps(program: WordProgram, group: WordGroup, data_type: DataType
     carried = {maker.result: maker.carried for maker in program.groups}
     for step in group.steps:
         match step:
+            case AddHigh():
+                yield from _faults_of_high_sums(program, group, step, data_type)
             case Accumulate():
                 if program.layout(step.tensor) != group.layout:
                     yield f"adds {step.tensor} of another layout"
@@ -102,9 +104,20 @@ def _faults_of_steps(program: WordProgram, group: WordGroup, data_type: DataType
             case _:
                 if not data_type.min_code <= step.word <= data_type.max_code:
                     yield f"a step's word {step.word} is none of {data_type.value}"
-    if any(isinstance(step, Accumulate) for step in group.steps) != (group.sums is not None):
+    if any(isinstance(step, Accumulate | AddHigh) for step in group.steps) != (group.sums is not None):
         yield "bounds after an addition belong to groups that add"
     if np.size(group.words) != 2 or group.words[0] > group.words[1]:
         yield f"accumulators from {group.words[0]} to {group.words[1]}"
     if not data_type.min_code <= group.carried <= data_type.max_code:
         yield f"carries {group.carried}, no word of {data_type.value}"
+
+
+def _faults_of_high_sums(program: WordProgram, group: WordGroup, step: AddHigh, data_type: DataType) -> Iterator[str]:
+    own = [program.layout(term.tensor) for term in group.terms]
+    if [program.layout(tensor) for tensor in step.tensors] != own or group.steps.index(step) or group.stationary:
+        yield "adds high sums of tensors of other layouts, not at first, or where weights move"
+    if not data_type.one < step.word <= data_type.max_code:
+        yield f"a step's word {step.word} is none of {data_type.value}, or no multiple"
+    low, high = prefix_bounds(step.low.tolist(), step.high.tolist(), step.bias.tolist())
+    if low < data_type.min_code or high > data_type.max_code or group.carried:
+        yield f"a high sum may leave {data_type.value}, or sums carry a constant"

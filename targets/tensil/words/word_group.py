@@ -12,7 +12,7 @@ from pefslc.diagnostics.errors import Origin
 from pefslc.geometry.shapes import Window
 from pefslc.targets.tensil.groups.group import MaxHead, Stationary, TransposeHead
 from pefslc.targets.tensil.groups.layout import Layout
-from pefslc.targets.tensil.words.steps import Accumulate, RawStep
+from pefslc.targets.tensil.words.steps import Accumulate, AddHigh, RawStep
 
 __all__ = ["SumHead", "WordGroup", "WordHead", "WordTerm"]
 
@@ -46,7 +46,7 @@ class WordGroup:
     bias     [C]; of a MaxHead what no maximum is below
     words    bounds of the accumulators before the first step, biases included
     partial  per channel, the lowest (0 or less) and highest (0 or more) partial sum of the terms, without the bias
-    sums     bounds of the accumulators after the last tensor was added; None without one
+    sums     bounds of the accumulators after the last tensor, or high sum, was added; None without one
     carried  a constant that the stored sums carry, added by their last addition, which may saturate
     """
 
@@ -68,6 +68,17 @@ class WordGroup:
         return self.head.stationary if isinstance(self.head, SumHead) else None
 
     @property
+    def add_high(self) -> AddHigh | None:
+        """The step that adds sums of other tensors with the same weights; None without it."""
+        return next((step for step in self.steps if isinstance(step, AddHigh)), None)
+
+    @property
+    def sides(self) -> tuple[tuple[str, ...], ...]:
+        """The tensors that the terms' weights multiply: their own, and those of the high sums where there are some."""
+        own = tuple(term.tensor for term in self.terms)
+        return (own,) if self.add_high is None else (own, self.add_high.tensors)
+
+    @property
     def reads_in_place(self) -> bool:
         """Whether what the group reads must be in local memory, as a whole."""
         return self.stationary is not None or isinstance(self.head, TransposeHead)
@@ -76,4 +87,6 @@ class WordGroup:
     def tensors(self) -> list[str]:
         """The stored tensors that the group reads, each once."""
         read = [t.tensor for t in self.terms] if isinstance(self.head, SumHead) else [self.head.tensor]
+        if self.add_high is not None:
+            read += self.add_high.tensors
         return list(dict.fromkeys([*read, *(s.tensor for s in self.steps if isinstance(s, Accumulate))]))

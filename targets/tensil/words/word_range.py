@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.format import saturate
+from pefslc.targets.tensil.groups.group import Limit, Step
 from pefslc.targets.tensil.machine.architecture import DataType
 
-__all__ = ["fits_word", "saturated_bounds", "shifted"]
+__all__ = ["fits_word", "is_clamped_to_word", "saturated_bounds", "shifted"]
 
 Words = NDArray[np.int64]
 
 
 def fits_word(low: int, high: int, data_type: DataType) -> bool:
     return data_type.min_code <= low and high <= data_type.max_code
+
+
+def is_clamped_to_word(steps: Sequence[Step], data_type: DataType) -> bool:
+    """Whether the first step clamps codes to what words at exponent 0 hold: what saturates to a word, just that."""
+    return bool(steps) and steps[0] == Limit(data_type.min_code, data_type.max_code)
 
 
 def saturated_bounds(words: tuple[int, int], data_type: DataType) -> tuple[int, int]:

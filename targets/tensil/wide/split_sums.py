@@ -1,0 +1,241 @@
+"""Sums that need more bits than a word has, made of words: a rewrite of the integer graph.
+
+    y = staircase(sum)    ==>    t = the sum, saturated where the staircase is flat;  y = staircase'(t)
+
+The sum is made of parts of its fan-in, or of sums over both digits of its input, whatever is cheapest of what is
+certified (`plans`). Where even the part of the sum that matters is wider than a word, it is halved until it fits, and
+the staircase' is the nearest that this can tell apart: the codes that differ are listed. What the target reports of the
+parts is brought back to the operations that the model has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.ir.graph import Graph
+from pefslc.ir.integer import Conv2d, Dense, Requantize, Rescale, Sum, SumPool
+from pefslc.ir.structural import Reshape, Slice, Transpose
+from pefslc.ir.value import Op, Value
+from pefslc.passes.check_accumulators import accumulator_bits
+from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.wide.active_range import ActiveRange
+from pefslc.targets.tensil.wide.digits import Digits
+from pefslc.targets.tensil.wide.fan_in import FanIn, linear_form
+from pefslc.targets.tensil.wide.made_of_words import Maker, Word, add_saturated
+from pefslc.targets.tensil.wide.plans import Plan, Saturation, apart_plans, plans_of
+from pefslc.targets.tensil.wide.staircase_of_sum import Stand, shift_offset
+
+__all__ = ["WideSums", "is_wide", "split_sums"]
+
+Words = NDArray[np.int64]
+Summing = Conv2d | Dense | Sum | SumPool | Rescale
+Moving = Reshape | Transpose | Slice
+
+_COARSEST = 4  # times that a sum is halved
+
+
+@dataclass(frozen=True, slots=True)
+class WideSums:
+    """The graph to lower, and what became of the sums that are wider than a word.
+
+    parts   by the sum: the results of the operations that it is made of; where it is requantized, the last one, beside
+            these, has its name
+    plans   by the sum
+    words   by the name of an output of such sums: how many bits up each of its words stands, whose sum it is
+    stands  by the requantization that reads it: where the sum stands
+    """
+
+    graph: Graph
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    plans: Mapping[str, Plan] = field(default_factory=dict)
+    stands: Mapping[str, Stand] = field(default_factory=dict)
+    words: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+def is_wide(op: Op, bits: int) -> bool:
+    """Whether some partial sum of the operation needs more bits."""
+    return isinstance(op, Summing) and accumulator_bits(op) > bits
+
+
+def split_sums(graph: Graph, architecture: Architecture) -> WideSums:
+    """The graph with every wide sum, for which there is a way, made of words. The others stay as they are."""
+    if not any(is_wide(op, architecture.data_type.width_bits) for op in graph.ops):
+        return WideSums(graph)
+    return _Splitter(graph, architecture).split()
+
+
+class _Splitter:
+    def __init__(self, graph: Graph, architecture: Architecture) -> None:
+        self.graph, self.architecture, self.data_type = graph, architecture, architecture.data_type
+        self.producers, self.readers = graph.producers(), graph.consumers()
+        self.outputs = {o.value.name for o in graph.outputs}
+        self.ops: list[Op] = []
+        self.digits = Digits(self.producers, self.ops)
+        self.parts: dict[str, tuple[str, ...]] = {}
+        self.plans: dict[str, Plan] = {}
+        self.stands: dict[str, Stand] = {}
+        self.changed: dict[str, Value] = {}
+        self.words: dict[str, tuple[Word, ...]] = {}
+
+    def split(self) -> WideSums:
+        """Operation by operation, in order."""
+        for op in self.graph.ops:
+            if isinstance(op, Requantize) and op.result.name in self.stands:
+                self.ops.append(self._asked(op))
+            elif isinstance(op, Reshape) and op.input.name in self.changed:
+                made = self.changed[op.input.name]
+                result = replace(op.result, type=replace(made.type, shape=op.result.type.shape))
+                self.changed[op.result.name] = result
+                self.ops.append(replace(op, input=made, result=result))
+            elif isinstance(op, Moving) and op.input.name in self.words:
+                self.words[op.result.name] = tuple(self._moved(op, word, i) for i, word in self._words_of(op.input))
+            elif not is_wide(op, self.data_type.width_bits) or not self._made(op):
+                self.ops.append(op)
+        graph = self.graph.with_ops(self.ops)
+        if not self.words:
+            return WideSums(graph, self.parts, self.plans, self.stands)
+        outputs = tuple(
+            replace(o, value=value)
+            for o in graph.outputs
+            for value in ([w.value for w in self.words[o.value.name]] if o.value.name in self.words else [o.value])
+        )
+        ups = {
+            o.name: tuple(word.up for word in self.words[o.value.name])
+            for o in graph.outputs
+            if o.value.name in self.words
+        }
+        return WideSums(replace(graph, outputs=outputs), self.parts, self.plans, self.stands, ups)
+
+    def _words_of(self, value: Value) -> Iterator[tuple[int, Word]]:
+        return enumerate(self.words[value.name])
+
+    def _moved(self, op: Moving, word: Word, number: int) -> Word:
+        type_ = replace(word.value.type, shape=op.result.type.shape)
+        result = Value(f"{op.result.name}.word{number}", type_, op.result.origin)
+        self.ops.append(replace(op, input=word.value, result=result))
+        return Word(result, word.up)
+
+    def _asked(self, op: Requantize) -> Requantize:
+        """The requantization of what was made in place of its input."""
+        made = self.changed[op.input.name]
+        codes, stand = made.type.codes, self.stands[op.result.name]
+        return replace(op, input=made, staircase=stand.asked_of(op.staircase, codes.low, codes.high))
+
+    def _made(self, op: Op) -> bool:
+        """Whether the sum is made of words from here on."""
+        if isinstance(op, Sum):
+            return self._saturates(op)
+        linear = linear_form(op)
+        if linear is None or not self._is_word(linear.input):
+            return False
+        if self._only_leaves(op.result):
+            return self._left_in_words(linear)
+        readers = self._requantizations(op.result)
+        found = None if readers is None else self._cheapest(linear, readers)
+        if found is None:
+            return False
+        stand, plan = found
+        first = len(self.ops)
+        made = Maker(linear, self.digits, self.ops, self.data_type).make(plan)
+        name = op.result.name
+        self.parts[name] = tuple(new.result.name for new in self.ops[first:-1])
+        self.plans[name], self.changed[name] = plan, made
+        self.stands |= dict.fromkeys((r.result.name for r in readers or ()), stand)
+        return True
+
+    def _saturates(self, op: Sum) -> bool:
+        """Whether a sum of two words may saturate as it is: at its end alone, and where its staircases are flat."""
+        readers, data_type = self._requantizations(op.result), self.data_type
+        if readers is None or not (self._is_word(op.lhs) and self._is_word(op.rhs)):
+            return False
+        channels = op.result.type.channels
+        active = ActiveRange.of((r.staircase for r in readers), channels)
+        if not active.lies_in(data_type.min_code, data_type.max_code):
+            return False
+        made, name = add_saturated(op, data_type), op.result.name
+        self.ops += made
+        self.parts[name], self.plans[name] = (made[0].result.name,), Saturation()
+        self.changed[name] = made[1].result
+        stand = Stand(np.zeros(channels, dtype=np.int64))
+        self.stands |= dict.fromkeys((r.result.name for r in readers), stand)
+        return True
+
+    def _only_leaves(self, value: Value) -> bool:
+        """Whether it is an output, or what moves its elements is, and nothing else reads it."""
+        readers = self.readers.get(value.name, [])
+        return all(isinstance(r, Moving) and self._only_leaves(r.result) for r in readers) and (
+            bool(readers) or value.name in self.outputs
+        )
+
+    def _left_in_words(self, op: Conv2d | Dense) -> bool:
+        """Whether an output is made in several words, which the host adds."""
+        fan_in, bias = self._fan_in(op)
+        codes, first = op.input.type.codes, len(self.ops)
+        plan = min(
+            apart_plans(fan_in, codes.low, codes.high, bias, self.data_type), key=lambda p: p.cycles, default=None
+        )
+        if plan is None:
+            return False
+        self.words[op.result.name] = Maker(op, self.digits, self.ops, self.data_type).make_apart(plan)
+        self.parts[op.result.name] = tuple(new.result.name for new in self.ops[first:])
+        self.plans[op.result.name] = plan
+        return True
+
+    def _fan_in(self, op: Conv2d | Dense) -> tuple[FanIn, Words]:
+        """The products and the bias."""
+        bias = np.zeros(len(op.weight.data), dtype=np.int64) if op.bias is None else op.bias.data
+        return FanIn.of(op, self.architecture.array_size, self.producers.get(op.input.name)), bias
+
+    def _is_word(self, value: Value) -> bool:
+        codes = value.type.codes
+        return self.data_type.min_code <= codes.low and codes.high <= self.data_type.max_code
+
+    def _requantizations(self, value: Value) -> list[Requantize] | None:
+        """All that read a value, or what moves its elements and not its channels; None where something else does."""
+        found: list[Requantize] = []
+        for reader in self.readers.get(value.name, []):
+            if isinstance(reader, Requantize):
+                found.append(reader)
+                continue
+            moves = isinstance(reader, Reshape) and reader.result.type.channels == value.type.channels
+            behind = self._requantizations(reader.result) if moves else None
+            if behind is None:
+                return None
+            found += behind
+        return found if found and value.name not in self.outputs else None
+
+    def _cheapest(self, op: Conv2d | Dense, readers: list[Requantize]) -> tuple[Stand, Plan] | None:
+        """Of the first stand with which something is certified, the cheapest plan."""
+        channels, codes = len(op.weight.data), op.input.type.codes
+        fan_in, bias = self._fan_in(op)
+        already = self.digits.bits_made(op.input)
+        active = ActiveRange.of((r.staircase for r in readers), channels)
+        least, most = self.data_type.min_code, self.data_type.max_code
+        for stand in self._stands(readers, active):
+            wanted = stand.of_active(active)
+            if not wanted.lies_in(least, most):
+                continue
+            found = plans_of(fan_in, codes.low, codes.high, bias + stand.offset, wanted, stand.coarser, self.data_type)
+            plan = min(found, key=lambda p: (p.cycles, getattr(p, "bits", 0) not in already), default=None)
+            if plan is not None:
+                return stand, plan
+        return None
+
+    def _stands(self, readers: list[Requantize], active: ActiveRange) -> Iterator[Stand]:
+        """Where the sum may stand: so that a shift requantizes it, as it is, around 0, and coarser and coarser."""
+        middle, own = active.middle(), np.zeros_like(active.top)
+        if len(readers) == 1:
+            offset = shift_offset(readers[0].staircase, self.data_type.binary_point)
+            if offset is not None and offset.any():
+                yield Stand(np.broadcast_to(offset, own.shape))
+        yield Stand(own)
+        if any(r.staircase.channels == 1 for r in readers):  # one that all channels share has one middle
+            apart = active.is_told_apart
+            if apart.any():
+                middle = np.full_like(own, (active.bottom[apart].min() + active.top[apart].max()) >> 1)
+        for coarser in range(_COARSEST + 1):
+            yield Stand(-middle, coarser)
