@@ -31,7 +31,6 @@ def check(
     from pefslc.console.float_distance import against_model, print_warnings
     from pefslc.console.json_output import outcome_json, print_json, refused_json
     from pefslc.diagnostics.errors import CompileError
-    from pefslc.reports.layer_report import verdict
 
     try:
         program = request.compile()
@@ -43,6 +42,6 @@ def check(
     if as_json:
         print_json(outcome_json(request.model, program))
         return
-    proved = verdict(program.layers, program.lowered.bounded_passes, program.given_format)
+    proved = program.verdict
     print(f"{program.name} compiles for {request.chosen.name}: {proved}{against_model(program)}")
     print_warnings(program, request.everywhere)

@@ -80,7 +80,7 @@ class CompileRequest:
     def load_plugins(self) -> Sequence[Pass]:
         from pefslc.driver.plugins import load_plugins
 
-        return load_plugins(self.plugins, check=self.check_passes)
+        return load_plugins(self.plugins, check=self.check_passes or self.require_exact)
 
     def compile(
         self,

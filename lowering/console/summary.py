@@ -18,7 +18,7 @@ from pefslc.numeric.choose_format import AutoFormat
 from pefslc.numeric.float32_ties import float32_ties
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.check_format import describe
-from pefslc.reports.layer_report import LayerRow, exact_to, layer_name, verdict
+from pefslc.reports.layer_report import LayerRow, exact_to, layer_name
 from pefslc.verification.outcome import Verification
 
 __all__ = ["print_inspection", "print_layers", "print_summary"]
@@ -37,8 +37,8 @@ def print_summary(
     seconds: float,
 ) -> None:
     """The end of a compile."""
-    print_layers(program.layers, reference=exact_to(program.given_format, program.lowered.bounded_passes))
-    proved = verdict(program.layers, program.lowered.bounded_passes, program.given_format)
+    print_layers(program.layers, reference=exact_to(program.given_format, program.lowered.changing_passes))
+    proved = program.verdict
     print(_totals(program.layers, program.emission.cycles, f"{proved}{against_model(program, verification)}"))
     for note in (*(f"note: {note}" for note in program.notes), *program.emission.notes):
         print(note)

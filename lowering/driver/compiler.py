@@ -164,7 +164,11 @@ class _Lowering:
         float_model = graph if is_float(graph) else None
         changed = float_model is None and any(r.name == ChangeFormats.name and r.changed for r in records)
         formats = {} if float_model is not None else given_inputs(graph, reference)
-        return Lowered(reference, quantized, integer, records, float_model, graph if changed else None, formats)
+        ours = {p.name for p in self.plugins}
+        exact = (r.name for r in records if r.changed and r.exactness is Exactness.EXACT and r.name in ours)
+        promised = () if self.check_passes else tuple(exact)
+        requantized = graph if changed else None
+        return Lowered(reference, quantized, integer, records, float_model, requantized, formats, promised)
 
     def attempt(self, imported: Imported, part: Graph, check_format: bool) -> Graph:
         """Part of a model with problems on the integer level. Plugins expect whole models: they are left out."""
@@ -232,7 +236,7 @@ def compile(
     requantize      change a quantized model that contradicts `fmt`; `Program.format_changes` says what changed
     plugins         passes, or .py files and installed names that hold some
     allow_overflow  accept sums that are not proven to fit the accumulator
-    check_passes    compare each pass with the interpreter
+    check_passes    compare each pass with the interpreter; `require_exact` does it where there are plugins
     batch           the size of axis 0 of every input, where the file leaves it open
     input_shapes    input name -> shape, where the file leaves axes open
     input_fmt       "UQ0.8", or by name {"x": "UQ0.8"}: the host hands over numbers on that grid. An input that the
@@ -252,6 +256,7 @@ def compile(
         check_passes=check_passes,
         require_exact=require_exact,
     )
+    check_passes = check_passes or (require_exact and bool(plugins))
     check_max_error(max_error, verify is not None)
     check_functions(observe=observe, observe_target=observe_target, progress=progress)
     chosen = chosen_target(target, target_options)
@@ -286,10 +291,11 @@ def compile(
     if require_exact:
         _require_exact(lowered, emission, chosen.name, allow_overflow)
     given_format = "" if lowered.before_format is None else str(parsed) if formats is None else "--formats"
-    is_exact = all(row.exact for row in rows) and not lowered.bounded_passes
-    details = {**emission.details, "exact": is_exact, "exact_to": exact_to(given_format)}
-    if lowered.bounded_passes:
-        details["bounded_passes"] = lowered.bounded_passes
+    details = {**emission.details, "exact": lowered.is_exact(rows), "exact_to": exact_to(given_format)}
+    if lowered.promised:
+        details["exact_if_passes_are"] = lowered.promised
+    if lowered.changing_passes:
+        details["changing_passes"] = lowered.changing_passes
     if post_training is not None:
         details["post_training"] = post_training.to_json()
     if given_format:
@@ -321,7 +327,7 @@ def _require_exact(lowered: Lowered, emission: Emission, target: str, allow_over
     """Raise CompileError with everything that is bounded, or of which the target says nothing."""
     problems = [
         Problem(Code.NOT_EXACT, f"pass {quote(name)} is not exact: it changed the model", hint="leave the pass out")
-        for name in lowered.bounded_passes
+        for name in lowered.changing_passes
     ]
     if emission.native is not None:
         problems.append(

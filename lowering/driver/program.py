@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,7 +33,7 @@ from pefslc.reports.clipped_inputs import InputsClipWarning, clipped_inputs
 from pefslc.reports.float_distance import FLOAT_MODEL
 from pefslc.reports.format_changes import FormatChange
 from pefslc.reports.given_inputs import advice_on_outputs, saturated_inputs
-from pefslc.reports.layer_report import LayerRow, cost_report, exact_to
+from pefslc.reports.layer_report import LayerRow, cost_report, exact_to, verdict
 from pefslc.reports.likely_saturation import likely_saturation
 from pefslc.reports.post_training import PostTrainingReport
 from pefslc.reports.saturation import Saturation
@@ -56,6 +56,7 @@ class Lowered:
     float_model  the model as imported, where it was quantized after training
     requantized  the model as imported, where --requantize gave other formats to it
     given_inputs  the formats that --fmt and --input-fmt gave to inputs of a quantized model
+    promised    the user's passes that changed the model, say that they are exact, and were not compared
     """
 
     reference: Graph
@@ -65,6 +66,11 @@ class Lowered:
     float_model: Graph | None = None
     requantized: Graph | None = None
     given_inputs: Mapping[str, Quantization] = field(default_factory=dict)
+    promised: tuple[str, ...] = ()
+
+    def is_exact(self, rows: Sequence[LayerRow]) -> bool:
+        """Whether a program of these layers is, as far as passes keep their promises."""
+        return all(row.exact for row in rows) and not self.changing_passes
 
     @property
     def before_format(self) -> tuple[Graph, str] | None:
@@ -74,7 +80,7 @@ class Lowered:
         return None if self.requantized is None else (self.requantized, "the model before --requantize")
 
     @property
-    def bounded_passes(self) -> tuple[str, ...]:
+    def changing_passes(self) -> tuple[str, ...]:
         """The passes that changed the model and do not say that they are exact: within a bound, or on purpose.
 
         Not those of --fmt: what they fill in is what the model means.
@@ -108,8 +114,11 @@ class Program:
     def __repr__(self) -> str:
         count = len(self.layers)
         layers = f"{count} layer{'' if count == 1 else 's'}"
-        of = f" to {exact_to(self.given_format)}" if self.exact else ""
-        return f"<Program {self.name!r} for {self.target.name}: {layers}, {'exact' if self.exact else 'bounded'}{of}>"
+        changed = self.lowered.changing_passes
+        kind = f"exact to {exact_to(self.given_format)}" if self.exact else "bounded"
+        if changed:
+            kind = f"changed by {', '.join(map(repr, changed))}"
+        return f"<Program {self.name!r} for {self.target.name}: {layers}, {kind}>"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the layers, the files that `save` writes, and at a click the integer graph."""
@@ -133,12 +142,18 @@ class Program:
 
     @property
     def exact(self) -> bool:
-        """Whether every output code is what the file says, for every input: proved, not measured.
+        """Whether every output code is what the file says, for every input: proved, not measured. A pass of your own
+        that says it is exact is believed: `check_passes` compares it, on random inputs.
 
         Where `given_format` names one, of the model that was quantized to it. How far that is from the float model is
         measured by `verify`, and on calibration data by `post_training`.
         """
-        return all(row.exact for row in self.layers) and not self.lowered.bounded_passes
+        return self.lowered.is_exact(self.layers)
+
+    @property
+    def verdict(self) -> str:
+        """What the compile proved, in words."""
+        return verdict(self.layers, self.lowered.changing_passes, self.given_format, self.lowered.promised)
 
     @property
     def graph(self) -> Graph:

@@ -20,7 +20,7 @@ from pefslc.model_report.step_curves import step_curve_of
 from pefslc.model_report.tensors import Seen, few_rows, see, weight_distributions
 from pefslc.passes.check_accumulators import sum_ranges
 from pefslc.reports.clipped_inputs import ClippedInput, clipped_inputs
-from pefslc.reports.layer_report import cost_report, exact_to, format_texts, layer_name, layer_operations, verdict
+from pefslc.reports.layer_report import cost_report, exact_to, format_texts, layer_name, layer_operations
 from pefslc.reports.post_training import PostTrainingReport, post_training_report
 from pefslc.targets.protocol import TargetOptions
 from pefslc.version import __version__
@@ -49,8 +49,8 @@ def collect_report(program: Program, inputs: ArraysLike | None = None) -> ModelR
         target=program.target.name,
         arch=None if costs is None else costs.arch,
         exact=program.exact,
-        exact_to=exact_to(program.given_format, lowered.bounded_passes),
-        verdict=verdict(program.layers, lowered.bounded_passes, program.given_format),
+        exact_to=exact_to(program.given_format, lowered.changing_passes),
+        verdict=program.verdict,
         given_format=program.given_format,
         native_format="" if emission.native is None else str(emission.native),
         accumulator=limits.accumulator_name,

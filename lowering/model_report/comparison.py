@@ -175,10 +175,14 @@ def _totals(before: _Report, after: _Report) -> Iterator[Change]:
     yield from both("widest accumulator", "bits", "less", *needed)
     bounded = (sum(not layer["exact"] for layer in r["layers"]) for r in (before, after))
     yield from both("bounded layers", "", "less", *bounded)
+    yield from both("exact (1) or not (0)", "", "more", *(int(r["exact"] is True) for r in (before, after)))
     if before["costs"] and after["costs"]:
         old, new = before["costs"]["total"], after["costs"]["total"]
+        there = {memory["name"]: memory["available"] for memory in before["costs"]["memories"]}
         for memory in after["costs"]["memories"]:
             name = memory["name"]
+            if memory["unit"] == "bytes":  # all of it is the program's
+                yield from both("working memory", "bytes", "less", there.get(name), memory["available"])
             yield from both(f"{name}, at most", memory["unit"], "less", old["peaks"].get(name), new["peaks"].get(name))
         for key in new["bytes"]:
             yield from both(key, "bytes", "less", old["bytes"].get(key), new["bytes"][key])

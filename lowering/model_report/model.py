@@ -203,10 +203,6 @@ class ModelReport:
         return max((layer.row.accumulator_bits or 0 for layer in self.layers), default=0)
 
     @property
-    def bounded_layers(self) -> int:
-        return sum(not layer.row.exact for layer in self.layers)
-
-    @property
     def overflowing_layers(self) -> int:
         """Layers whose sums are not proven to fit."""
         return sum(layer.row.may_overflow for layer in self.layers)

@@ -140,7 +140,7 @@ def _memory_tiles(report: ModelReport, delta: Callable[[str], Delta | None]) -> 
     for memory in report.costs.memories:
         used = total.peaks.get(memory.name, 0)
         if memory.unit == "bytes":  # all of it is the program's
-            yield Tile("working memory", f"{memory.available:,}", "bytes", "", delta(f"{memory.name}, at most"))
+            yield Tile("working memory", f"{memory.available:,}", "bytes", "", delta("working memory"))
         elif memory.available:
             shares.append((memory.name, used / memory.available, f"{used:,} of {memory.available:,} {memory.unit}"))
     if shares:

@@ -151,32 +151,42 @@ def format_texts(integer: Graph, quantized: Graph) -> dict[str, str]:
     return {value.name: _format(value, formats) for value in values}
 
 
-def exact_to(given_format: str, bounded_passes: Sequence[str] = ()) -> str:
+def exact_to(given_format: str, changing_passes: Sequence[str] = ()) -> str:
     """What "exact" means of a program's layers: the file, or the format by which --fmt made another model of it.
 
-    bounded_passes  that made yet another model, and say so: layers are held to that one
+    changing_passes  that made yet another model, and say so: layers are held to that one
     """
-    return "the changed model" if bounded_passes else given_format or "the file"
+    return "the changed model" if changing_passes else given_format or "the file"
 
 
-def verdict(rows: Sequence[LayerRow], bounded_passes: Sequence[str], given_format: str = "") -> str:
+def verdict(
+    rows: Sequence[LayerRow], changing_passes: Sequence[str], given_format: str = "", promised: Sequence[str] = ()
+) -> str:
     """What a compile proved: "every layer computes exactly what the file says", or what is bounded.
 
     given_format  by which --fmt made another model of the file's: exact is what that model says, not what the file does
+    promised      passes of the user's whose word for being exact is all that there is
     """
     bounded = sum(not row.exact for row in rows)
-    exactly = f"exactly what {exact_to(given_format, bounded_passes)} says"
+    exactly = f"exactly what {exact_to(given_format, changing_passes)} says"
     text = f"every layer computes {exactly}"
     if bounded:
         text = f"{bounded} of {len(rows)} layers bounded, the others compute {exactly}"
     if bounded and bounded == len(rows):
         text = "every layer bounded"
-    if not bounded_passes:
+    if promised:
+        they = "pass {} keeps its" if len(promised) == 1 else "passes {} keep their"
+        text += f", if {they.format(_quoted(promised))} promise (--check-passes compares)"
+    if not changing_passes:
         return text
-    names = ", ".join(quote(name) for name in bounded_passes)
-    which = f"pass {names} is" if len(bounded_passes) == 1 else f"passes {names} are"
-    who = "it" if len(bounded_passes) == 1 else "they"
+    names = _quoted(changing_passes)
+    which = f"pass {names} is" if len(changing_passes) == 1 else f"passes {names} are"
+    who = "it" if len(changing_passes) == 1 else "they"
     return f"not what {exact_to(given_format)} says: {which} not exact, and {who} changed the model; {text}"
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(quote(name) for name in names)
 
 
 def _groups(graph: Graph, reports: Mapping[str, OpReport] | None) -> list[_Group]:

@@ -85,10 +85,16 @@ def test_a_pass_that_breaks_the_graph_is_the_users_fault(pefslc: Cli, model: Pat
 
 def test_a_pass_that_is_not_as_exact_as_it_says_is_caught_on_demand(pefslc: Cli, model: Path, tmp_path: Path) -> None:
     plugin = write(tmp_path, ("Halves", "INTEGER", HALVE))
-    assert pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a").status == 0
-    result = pefslc(model, "--target", "fake", "--plugin", plugin, "--check-passes")
-    assert result.status == 1
-    assert "pass 'Halves' says it is exact but changed output 'y'" in result.err
+    believed = pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a")
+    assert believed.status == 0
+    promise = "exactly what the file says, if pass 'Halves' keeps its promise (--check-passes compares)\n"
+    assert promise in believed.out
+    sidecar = json.loads((tmp_path / "a" / "mlp.fake.json").read_text())
+    assert sidecar["details"]["exact_if_passes_are"] == ["Halves"]
+    for demand in ("--check-passes", "--require-exact"):
+        result = pefslc(model, "--target", "fake", "--plugin", plugin, demand)
+        assert result.status == 1
+        assert "pass 'Halves' says it is exact but changed output 'y'" in result.err
 
 
 def test_verification_catches_a_plugin_that_changes_the_network(
@@ -114,7 +120,7 @@ def test_a_bounded_pass_that_changed_the_model_is_never_called_exact(pefslc: Cli
     assert "to the changed" in head
     assert "file" not in head
     sidecar = json.loads((tmp_path / "a" / "mlp.fake.json").read_text())
-    assert sidecar["details"]["bounded_passes"] == ["Halves"]
+    assert sidecar["details"]["changing_passes"] == ["Halves"]
 
 
 def test_a_bounded_pass_that_changed_nothing_is_not_mentioned(pefslc: Cli, model: Path, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_random_float_networks_compile_to_c_that_computes_the_quantized_model(
     program = pefslc.compile(path, target="c", fmt=fmt, calibrate=x)
     assert program.verify(x).equal
     assert program.post_training is not None
-    assert program.lowered.bounded_passes == ()
+    assert program.lowered.changing_passes == ()
 
 
 def test_the_reference_of_the_float_file_is_not_expected_of_the_quantized_network() -> None:

@@ -32,6 +32,16 @@ def test_fewer_cycles_are_better_and_less_signal_to_noise_is_worse(float_c: Mode
     assert (change.name, change.unit, change.verdict) == ("signal to noise of output", "dB", "worse")
 
 
+def test_a_program_that_is_exact_no_longer_is_worse_and_memory_is_what_the_program_has(
+    float_c: ModelReport,
+) -> None:
+    old, new = (json.loads(report_bytes(float_c)) for _ in range(2))
+    new["exact"] = False
+    new["costs"]["memories"][0]["available"] *= 2
+    changes = {c.name: (c.verdict, c.ratio) for c in compare(new, old).totals if c.verdict != "same"}
+    assert changes == {"exact (1) or not (0)": ("worse", 0.0), "working memory": ("worse", 2.0)}
+
+
 @pytest.mark.parametrize(
     ("key", "value", "text", "verdict"),
     [
