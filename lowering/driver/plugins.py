@@ -18,7 +18,7 @@ from pefslc.diagnostics.user_code import exception_text, place_in
 from pefslc.driver.python_file import classes_of, import_file
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
 from pefslc.ir.value import Op
-from pefslc.passes.manager import Exactness, Pass, check_pass
+from pefslc.passes.manager import Exactness, Pass, check_pass, interface_faults
 
 __all__ = ["UserPass", "installed_passes", "load_plugins", "require_names_of_their_own"]
 
@@ -85,6 +85,7 @@ class UserPass:
     def _judge(self, before: Graph, after: Graph) -> None:
         try:
             faults = _type_faults(before, after) or verify(after)
+            faults = faults or interface_faults(self.exactness, before, after)
         except Exception as e:  # a field of a type that it cannot have
             faults = [exception_text(e)]
         if faults:

@@ -10,6 +10,11 @@ import pytest
 from cli_support import Cli
 from plugin_files import HALVE, HEADER, write
 
+import pefslc as api
+from builders import lower
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError
+
 
 def test_the_passes_of_a_file_run_on_their_levels(pefslc: Cli, model: Path, tmp_path: Path) -> None:
     plugin = write(
@@ -167,6 +172,51 @@ def test_a_graph_of_wrong_types_is_the_users_fault(
     assert result.status == 1, result.err
     assert "error[PEF0905]: plugin pass 'Breaks' left an illegal graph: " in result.err
     assert fault in result.err
+
+
+STAGES = """from pefslc.ir.quantized import Quantize
+        from pefslc.numeric.stages import Affine
+        from fractions import Fraction
+        eight = Affine.bias((Fraction(0),) * 8)
+        return graph.with_ops(
+            replace(op, stages=(*op.stages, eight)) if isinstance(op, Quantize) else op for op in graph.ops
+        )"""
+
+
+@pytest.mark.parametrize(
+    ("level", "body", "fault"),
+    [
+        ("QUANTIZED", STAGES, "a stage of 8 channels on 4 channels"),
+        (
+            "INTEGER",
+            "return replace(graph, outputs=(replace(graph.outputs[0], name='z'),))",
+            "its outputs are named 'z', and were 'y'",
+        ),
+        (
+            "INTEGER",
+            "return replace(graph, inputs=(replace(graph.inputs[0], name='z'),))",
+            "its inputs are named 'z', and were 'x'",
+        ),
+    ],
+)
+def test_what_a_pass_leaves_illegal_is_its_own_fault_in_a_compile_and_in_opt(
+    pefslc: Cli, model: Path, tmp_path: Path, level: str, body: str, fault: str
+) -> None:
+    plugin = write(tmp_path, ("Breaks", level, body))
+    text, written = tmp_path / "x.ir", tmp_path / "y.ir"
+    graph = api.load(model)
+    text.write_text(str(graph if level == "QUANTIZED" else lower(graph)))
+    compiled = pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a", "--check-passes")
+    alone = pefslc("opt", text, "--pass", plugin, "--verify", "-o", written)
+    for result in (compiled, alone):
+        assert result.status == 1, result.err
+        assert "error[PEF0905]: plugin pass 'Breaks' left an illegal graph: " in result.err
+        assert fault in result.err
+        assert f"  at:   {plugin}\n" in result.err
+    assert not written.exists()
+    with pytest.raises(CompileError, match="plugin pass 'Breaks' left an illegal graph") as caught:
+        api.compile(model, target="fake", plugins=[plugin])
+    assert caught.value.problems[0].code is Code.PLUGIN_FAILED
 
 
 @pytest.mark.parametrize(
