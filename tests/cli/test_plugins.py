@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,44 @@ def test_a_class_that_exits_when_it_is_made_is_named(pefslc: Cli, model: Path, t
     result = pefslc(model, "--target", "fake", "--plugin", plugin)
     assert result.status == 1
     assert f"error[PEF0904]: plugin class Exits cannot be made: SystemExit: 0\n  at:   {plugin}:20\n" in result.err
+
+
+def test_a_file_imports_what_lies_beside_it_as_a_script_does(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    """And leaves no trace: two files of other folders have each its own helper, as it is now."""
+    path = list(sys.path)
+    for folder in ("one", "two"):
+        (tmp_path / folder / "package").mkdir(parents=True)
+        (tmp_path / folder / "package" / "inner.py").write_text("")
+        (tmp_path / folder / "beside_it.py").write_text(f"WORD = {folder!r}\n")
+        plugin = write(tmp_path / folder, (f"Says{folder}", "INTEGER", "print(beside_it.WORD); return graph"))
+        plugin.write_text(f"import beside_it, package.inner\n{plugin.read_text()}")
+    arguments = [word for folder in ("one", "two") for word in ("--plugin", tmp_path / folder / "mine.py")]
+    assert pefslc("check", model, "--target", "fake", *arguments).out.startswith("one\ntwo\n")
+    (tmp_path / "two" / "beside_it.py").write_text("WORD = 'now'\n")
+    assert pefslc("check", model, "--target", "fake", *arguments).out.startswith("one\nnow\n")
+    assert sys.path == path
+    assert not {"beside_it", "package", "package.inner"} & set(sys.modules)
+    assert not list(tmp_path.rglob("__pycache__"))
+    (tmp_path / "two" / "beside_it.py").write_text("import nothing_of_that_name\n")
+    refused = pefslc("check", model, "--target", "fake", *arguments)
+    assert f"plugin '{tmp_path / 'two' / 'mine.py'}' cannot be imported: ModuleNotFoundError" in refused.err
+    assert sys.path == path
+    assert "beside_it" not in sys.modules
+
+
+def test_a_class_that_another_pass_of_the_file_derives_from_does_not_run(
+    pefslc: Cli, model: Path, tmp_path: Path
+) -> None:
+    plugin = write(tmp_path, ("Base", "INTEGER", "print('base', self.name); return graph"))
+    derived = '\n\nclass {name}(Base):\n    name = "{name}"\n'
+    plugin.write_text(plugin.read_text() + derived.format(name="First") + derived.format(name="Second"))
+    ran = pefslc("check", model, "--target", "fake", "--plugin", plugin)
+    assert ran.out.startswith("base First\nbase Second\nmlp compiles")
+    needs = "\n\nclass Needs(Base):\n    def __init__(self, number):\n        pass\n"
+    plugin = write(tmp_path, ("Base", "INTEGER", "print('base', self.name); return graph"))
+    plugin.write_text(plugin.read_text() + needs)
+    ran = pefslc("check", model, "--target", "fake", "--plugin", plugin)
+    assert ran.out.startswith("base Base\nmlp compiles"), "one that cannot be made without arguments is no pass"
 
 
 FLOATS = """from pefslc.ir.value import IntArray
