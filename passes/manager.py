@@ -18,7 +18,16 @@ from pefslc.geometry.shapes import element_count
 from pefslc.ir.graph import Graph, GraphInput, Level
 from pefslc.ir.interpret import run
 
-__all__ = ["Difference", "Exactness", "Pass", "PassRecord", "check_pass", "differences", "run_passes"]
+__all__ = [
+    "Difference",
+    "Exactness",
+    "Pass",
+    "PassRecord",
+    "check_pass",
+    "differences",
+    "interface_faults",
+    "run_passes",
+]
 
 
 class Exactness(Enum):
@@ -84,7 +93,7 @@ def run_passes(
         start = time.perf_counter()
         after = p.run(graph)
         if after is not graph:
-            _verify(after, legal, p, records)
+            _verify(graph, after, legal, p, records)
             legal = after
             if check:
                 check_pass(p, graph, after)
@@ -96,11 +105,35 @@ def run_passes(
     return graph, tuple(records)
 
 
-def _verify(graph: Graph, legal: Graph | None, p: Pass, before: Sequence[PassRecord]) -> None:
-    faults = verify(graph, legal)
+def _verify(before: Graph, after: Graph, legal: Graph | None, p: Pass, records: Sequence[PassRecord]) -> None:
+    faults = verify(after, legal) or interface_faults(p.exactness, before, after)
     if faults:
-        ran = ", ".join(r.name for r in before) or "none"
+        ran = ", ".join(r.name for r in records) or "none"
         raise InternalError(f"pass {p.name!r} left an illegal graph: {'; '.join(faults)} (passes before it: {ran})")
+
+
+def interface_faults(promise: Exactness, before: Graph, after: Graph) -> list[str]:
+    """What a pass changed of the inputs and outputs of a legal graph: callers give and take arrays by their names.
+
+    The shape of an input stays, too; that of an output may change where the pass makes another model.
+    """
+    inputs = [[(i.name, i.value.type.shape) for i in graph.inputs] for graph in (before, after)]
+    outputs = [[(o.name, o.shape) for o in graph.outputs] for graph in (before, after)]
+    faults = []
+    for what, (old, new) in (("inputs", inputs), ("outputs", outputs)):
+        if [name for name, _ in old] != [name for name, _ in new]:
+            faults.append(f"its {what} are named {_names(new)}, and were {_names(old)}")
+        elif what == "inputs" or promise is not Exactness.CHANGES:
+            faults += [
+                f"{what[:-1]} {name!r} has the shape {list(shape)}, and had {list(had)}"
+                for (name, shape), (_, had) in zip(new, old, strict=True)
+                if shape != had
+            ]
+    return faults
+
+
+def _names(named: Sequence[tuple[str, object]]) -> str:
+    return ", ".join(repr(name) for name, _ in named) or "(none)"
 
 
 def check_pass(p: Pass, before: Graph, after: Graph, batches: int = 4, seed: int = 0) -> None:
@@ -113,7 +146,10 @@ def check_pass(p: Pass, before: Graph, after: Graph, batches: int = 4, seed: int
 
 
 def differences(before: Graph, after: Graph, batches: int = 4, seed: int = 0) -> dict[str, Difference]:
-    """By output, how the values of two graphs with the same inputs differ on random inputs."""
+    """By output, how the values of two graphs with the same inputs and names differ on random inputs.
+
+    Every value differs, infinitely, where an output has another shape.
+    """
     if after is before:
         return {o.name: Difference(batches * element_count(o.shape), 0, 0.0) for o in before.outputs}
     random = np.random.default_rng(seed)
@@ -124,6 +160,9 @@ def differences(before: Graph, after: Graph, batches: int = 4, seed: int = 0) ->
     noise = 0.0 if before.level is Level.INTEGER else 1e-9
     found = {}
     for name, want in expected.items():
+        if got[name].shape != want.shape:
+            found[name] = Difference(want.size, want.size, float("inf"))
+            continue
         wrong = ~np.isclose(want, got[name], rtol=noise, atol=noise)
         found[name] = Difference(want.size, int(wrong.sum()), float(np.abs(want - got[name]).max(initial=0.0)))
     return found

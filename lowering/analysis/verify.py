@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from pefslc.analysis.channels import channel_faults, input_faults, output_faults, scale_faults
 from pefslc.analysis.ranges import result_range
 from pefslc.geometry.shapes import Shape, conv_shape, element_count, gate_shape, pool_shape
 from pefslc.ir.graph import Graph, Level
@@ -46,38 +47,71 @@ def verify(graph: Graph, legal: Graph | None = None) -> list[str]:
     def define(value: Value) -> None:
         if value.name in defined:
             faults.append(f"%{value.name} is defined twice")
+        if not _is_filled(value):
+            faults.append(f"%{value.name} has the shape {list(value.type.shape)}, and the least size is 1")
+        faults.extend(f"%{value.name}: {fault}" for fault in scale_faults(value))
         defined[value.name] = value
 
     for graph_input in graph.inputs:
         define(graph_input.value)
         if (graph.level is Level.INTEGER) != (graph_input.quantizer is not None):
             faults.append(f"input {graph_input.name!r}: a quantizer belongs to the integer level, and only there")
+        faults.extend(f"input {graph_input.name!r}: {fault}" for fault in input_faults(graph_input))
     for op in graph.ops:
         for operand in op.operands:
-            if defined.get(operand.name) != operand:
-                faults.append(f"{op.mnemonic} %{op.result.name} reads %{operand.name}, which is not defined before it")
+            if (before := defined.get(operand.name)) != operand:
+                faults.append(f"{op.mnemonic} %{op.result.name} reads {_stale(operand, before, 'before it')}")
         define(op.result)
-        if id(op) not in known:
+        if id(op) not in known and all(map(_is_filled, (*op.operands, op.result))):
             faults.extend(f"{op.mnemonic} %{op.result.name}: {fault}" for fault in _op_faults(graph.level, op))
     if not graph.outputs:
         faults.append("the graph has no outputs")
     for output in graph.outputs:
-        if defined.get(output.value.name) != output.value:
+        before = defined.get(output.value.name)
+        if before is None:
             faults.append(f"output {output.name!r} is not defined")
+        elif before != output.value:
+            faults.append(f"output {output.name!r} is {_stale(output.value, before)}")
         if (graph.level is Level.INTEGER) != (output.map is not None):
             faults.append(f"output {output.name!r}: a map belongs to the integer level, and only there")
+        faults.extend(f"output {output.name!r}: {fault}" for fault in output_faults(output))
     return faults
+
+
+def _is_filled(value: Value) -> bool:
+    return min(value.type.shape, default=1) >= 1
+
+
+def _stale(read: Value, made: Value | None, where: str = "") -> str:
+    """What is read, and in what it differs from the value of that name that was defined."""
+    if made is None:
+        return f"%{read.name}, which is not defined {where}".rstrip()
+    here, there = read.type.element, made.type.element
+    parts: list[tuple[str, object, object]] = [("shape", list(read.type.shape), list(made.type.shape))]
+    if isinstance(here, CodeRange) and isinstance(there, CodeRange):
+        parts += [
+            ("range", [here.low, here.high], [there.low, there.high]),
+            ("scale", here.scale, there.scale),
+            ("zero point", here.zero_point, there.zero_point),
+        ]
+    else:
+        parts.append(("type", here, there))
+    parts.append(("origin", read.origin, made.origin))
+    differing = [f"{what} {str(one)[:80]}, not {str(other)[:80]}" for what, one, other in parts if one != other]
+    return f"%{read.name} with another type or origin than it is defined with: {'; '.join(differing)}"
 
 
 def _op_faults(level: Level, op: Op) -> list[str]:
     # Each check may rely on the ones before it.
     if level is Level.QUANTIZED and isinstance(op, QuantizedOp):
-        faults = _rank_faults(op) or _shape_faults(op) or _parameter_faults(op)
+        faults = _rank_faults(op) or _window_faults(op) or _shape_faults(op) or _parameter_faults(op)
+        faults += channel_faults(op)
         if isinstance(op, Quantize | QuantizedConstant) and not isinstance(op.result.type.element, Quantization):
             faults.append("the result has no Quantization")
         return faults
     if level is Level.INTEGER and isinstance(op, IntegerOp):
-        return _rank_faults(op) or _shape_faults(op) or _parameter_faults(op) or _range_faults(op)
+        structure = _rank_faults(op) or _window_faults(op) or _shape_faults(op)
+        return structure or _parameter_faults(op) or _range_faults(op)
     return [f"the operation does not belong to the {level.value} level"]
 
 
@@ -98,7 +132,15 @@ def _rank_faults(op: AnyOp) -> list[str]:
             rank = len(op.input.type.shape)
             bad = {len(op.begins), len(op.steps), len(op.result.type.shape)} != {rank} or 0 in op.steps
             return [f"slice from {list(op.begins)} by {list(op.steps)} on {rank} axes"] if bad else []
-        case Reshape() | Transpose() | Concat() | Constant() | QuantizedConstant():
+        case Transpose():
+            rank = len(op.input.type.shape)
+            bad = sorted(op.permutation) != list(range(rank))
+            return [f"the permutation {list(op.permutation)} of {rank} axes"] if bad else []
+        case Concat():
+            ranks = {len(v.type.shape) for v in op.inputs}
+            bad = len(ranks) != 1 or not 0 <= op.axis < min(ranks)
+            return [f"{len(op.inputs)} inputs side by side along axis {op.axis} of {sorted(ranks)} axes"] if bad else []
+        case Reshape() | Constant() | QuantizedConstant():
             return []
         case _ if isinstance(op, SameShape):
             return []
@@ -108,6 +150,18 @@ def _rank_faults(op: AnyOp) -> list[str]:
     if not isinstance(op, MaxPool | SumPool | AveragePool):
         shapes.append(_weight_shape(op))
     return [f"a tensor of shape {list(s)} where {rank} axes are needed" for s in shapes if len(s) != rank]
+
+
+def _window_faults(op: AnyOp) -> list[str]:
+    if not isinstance(op, Conv | Conv2d | MaxPool | SumPool | AveragePool):
+        return []
+    window = op.window
+    parts = ("kernel", window.kernel), ("strides", window.strides), ("dilations", window.dilations)
+    least = (*parts, ("input_dilations", window.input_dilations))
+    faults = [f"{name} of {list(sizes)}, and the least is 1" for name, sizes in least if min(sizes) < 1]
+    if isinstance(op, Conv | Conv2d) and _weight_shape(op)[2:] != window.kernel:
+        faults.append(f"a window of {list(window.kernel)} over weights of {list(_weight_shape(op)[2:])}")
+    return faults
 
 
 def _weight_shape(op: Conv | Conv2d | Linear | Dense) -> Shape:

@@ -128,8 +128,8 @@ def _require_drawing() -> None:
     missing = [name for name in ("matplotlib", "graphlay") if find_spec(name) is None]
     if missing:
         raise click.UsageError(
-            f"a page is drawn with matplotlib and graphlay, and {' and '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} not installed\n"
+            "a page is drawn with matplotlib and graphlay, and "
+            f"{f'{missing[0]} is not' if len(missing) == 1 else 'neither is'} installed\n"
             f'  help: pip install {" ".join(missing)}, or, in a checkout of pefslc: pip install ".[report]"; '
             "--text and --json need neither"
         )

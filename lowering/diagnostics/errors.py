@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ __all__ = ["CompileError", "InternalError", "Origin", "Problem", "quote"]
 _LONGEST_QUOTE = 80
 _LONGEST_PATH = 1000
 _LONGEST_LINE = 2000
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def quote(name: str | Path) -> str:
@@ -30,8 +32,11 @@ def quote(name: str | Path) -> str:
 
 
 def quote_given(value: object) -> str:
-    """What was given where something else was wanted: a text as it is, anything else as Python writes it."""
-    return quote(value if isinstance(value, str) else repr(value))
+    """What was given where something else was wanted: a text as it is, anything else as Python writes it.
+
+    Without the address of an object, which says nothing and changes from run to run.
+    """
+    return quote(value if isinstance(value, str) else _ADDRESS.sub("", repr(value)))
 
 
 def _one_line(text: str) -> str:

@@ -91,7 +91,7 @@ def named_formats(given: FormatsLike) -> NamedFormats:
 
 def _read(path: Path) -> Mapping[str, object]:
     try:
-        return tomllib.loads(read_file(path).decode())
+        return tomllib.loads(read_file(path).decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise CompileError(
             Code.FORMATS,

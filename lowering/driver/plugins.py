@@ -1,6 +1,7 @@
 """A user's passes: from a Python file (--plugin my_pass.py) or an installed package (--plugin NAME).
 
-A file's passes are the classes defined in it that satisfy `passes.manager.Pass` and can be made without arguments.
+A file's passes are the classes defined in it that satisfy `passes.manager.Pass` and can be made without arguments, but
+for those that another of these passes derives from.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import cast
 
 from pefslc.analysis.verify import verify
 from pefslc.diagnostics.error_codes import Code
@@ -18,7 +20,7 @@ from pefslc.diagnostics.user_code import exception_text, place_in
 from pefslc.driver.python_file import classes_of, import_file
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
 from pefslc.ir.value import Op
-from pefslc.passes.manager import Exactness, Pass, check_pass
+from pefslc.passes.manager import Exactness, Pass, check_pass, interface_faults
 
 __all__ = ["UserPass", "installed_passes", "load_plugins", "require_names_of_their_own"]
 
@@ -85,6 +87,7 @@ class UserPass:
     def _judge(self, before: Graph, after: Graph) -> None:
         try:
             faults = _type_faults(before, after) or verify(after)
+            faults = faults or interface_faults(self.exactness, before, after)
         except Exception as e:  # a field of a type that it cannot have
             faults = [exception_text(e)]
         if faults:
@@ -159,12 +162,12 @@ def _installed(entry: EntryPoint) -> Pass:
 
 
 def _passes_in_file(path: Path) -> list[Pass]:
-    passes: list[Pass] = []
+    made: dict[type, object] = {}
     for made_by in classes_of(import_file(path, "plugin", _HINT)):
         if not all(hasattr(made_by, member) for member in _MEMBERS):
             continue
         try:
-            made = made_by()
+            made[made_by] = made_by()
         except TypeError:
             continue  # it needs arguments: a helper, or a pass that another class of the file makes
         except (Exception, SystemExit) as e:
@@ -173,7 +176,11 @@ def _passes_in_file(path: Path) -> list[Pass]:
                 f"plugin class {made_by.__name__} cannot be made: {exception_text(e)}",
                 at=place_in(str(path), e),
             ) from e
-        if not _is_pass(made):
+    passes: list[Pass] = []
+    for made_by, one in made.items():
+        if any(other is not made_by and issubclass(other, made_by) for other in made):
+            continue  # what other passes of the file have in common
+        if not _is_pass(one):
             raise CompileError(
                 Code.PLUGIN_UNUSABLE,
                 f"plugin class {made_by.__name__} is not a pass: `name` is a string, `exactness` an Exactness, "
@@ -181,7 +188,7 @@ def _passes_in_file(path: Path) -> list[Pass]:
                 at=str(path),
                 hint=_HINT,
             )
-        passes.append(made)
+        passes.append(cast(Pass, one))
     if not passes:
         raise CompileError(
             Code.PLUGIN_UNUSABLE,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import invalidate_caches
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +19,7 @@ __all__ = ["classes_of", "import_file"]
 
 
 def import_file(path: Path, what: str, hint: str) -> ModuleType:
-    """The module that the file makes. Raises CompileError.
+    """The module that the file makes; it may import what lies beside it, as a script does. Raises CompileError.
 
     what  "plugin", for the messages
     hint  where a sound one can be seen
@@ -33,7 +36,8 @@ def import_file(path: Path, what: str, hint: str) -> ModuleType:
     sys.modules[name] = module  # dataclasses look their module up there
     try:
         # Not the loader: it may take an earlier version from its cache, and leaves one beside the user's file.
-        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
+        with _importing_from(path.resolve().parent):
+            exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
     except (Exception, SystemExit) as e:
         del sys.modules[name]
         raise CompileError(
@@ -43,6 +47,36 @@ def import_file(path: Path, what: str, hint: str) -> ModuleType:
             hint=hint,
         ) from e
     return module
+
+
+@contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """Imports look into the folder first; afterwards neither the path nor the modules know of it.
+
+    So that a file that is loaded again finds its helpers as they are now, and another file its own of the same name.
+    """
+    known, writes_none = set(sys.modules), sys.dont_write_bytecode
+    sys.path.insert(0, str(folder))
+    sys.dont_write_bytecode = True
+    invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = writes_none
+        if str(folder) in sys.path:
+            sys.path.remove(str(folder))
+        made = {name: module for name, module in sys.modules.items() if name not in known}
+        beside = {name for name, module in made.items() if "." not in name and _lies_in(folder, module)}
+        for name in made:
+            if name.partition(".")[0] in beside:
+                del sys.modules[name]
+
+
+def _lies_in(folder: Path, module: ModuleType) -> bool:
+    """Whether it is a file or a package of the folder itself, not of one that is installed somewhere below it."""
+    file = getattr(module, "__file__", None)
+    packages = [Path(place) for place in getattr(module, "__path__", ())]
+    return any(place.parent == folder for place in (packages or ([Path(file)] if file else [])))
 
 
 def classes_of(module: ModuleType) -> list[type]:

@@ -30,13 +30,13 @@ Constants = Mapping[str, Constant]
 
 _INTEGER = re.compile(r"-?\d+", re.ASCII)
 _FLOAT = re.compile(r"-?(?:inf|nan|\d[\d.]*(?:e[+-]?\d+)?)", re.ASCII)
-_RATIONAL = re.compile(r"(-?\d+)(?:/(\d+)|\*2\^(-?\d{1,5}))?", re.ASCII)
-_POWER = re.compile(r"2\^(-?\d{1,5})", re.ASCII)
+_RATIONAL = re.compile(r"(-?\d+)(?:/(\d+)|\*2\^(-?\d+))?", re.ASCII)
+_POWER = re.compile(r"2\^(-?\d+)", re.ASCII)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _WORD = re.compile(r"[a-z_]+[a-z0-9_]*", re.ASCII)
 _CONSTANT = re.compile(r"@c\d+", re.ASCII)
-_FIXED_POINT = re.compile(r"(U?)Q(-?\d{1,5})\.(-?\d{1,5})(n?)", re.ASCII)
-_GRID = re.compile(r"([iu])(\d{1,2})(n?)(?:\+(-?\d+))?\*\(", re.ASCII)
+_FIXED_POINT = re.compile(r"(U?)Q(-?\d+)\.(-?\d+)(n?)", re.ASCII)
+_GRID = re.compile(r"([iu])(\d+)(n?)(?:\+(-?\d+))?\*\(", re.ASCII)
 
 
 class Cursor:
@@ -152,11 +152,16 @@ class Cursor:
 
     def quantization(self) -> Quantization | None:
         if (found := self.match(_FIXED_POINT)) is not None:
-            bits, scale = int(found[2]) + int(found[3]), Scale.power_of_two(-int(found[3]))
+            whole, fraction = self.short(found[2], 5, "a format's number"), self.short(found[3], 5, "a format's number")
+            bits, scale = whole + fraction, Scale.power_of_two(-fraction)
             signed, narrow, zero_point = not found[1], bool(found[4]), 0
         elif (found := self.match(_GRID)) is not None:
-            bits, scale = int(found[2]), self.scale()
-            signed, narrow, zero_point = found[1] == "i", bool(found[3]), int(found[4] or 0)
+            bits, scale = self.short(found[2], 2, "the bit width"), self.scale()
+            signed, narrow, zero_point = (
+                found[1] == "i",
+                bool(found[3]),
+                self.short(found[4] or "0", 20, "a zero point"),
+            )
         else:
             return None
         if bits < 1:
@@ -203,6 +208,12 @@ class Cursor:
         except ValueError:  # Python refuses to convert thousands of digits
             raise self.fault("the integer is too long") from None
 
+    def short(self, digits: str, most: int, what: str) -> int:
+        """The number that was read, of at most so many digits."""
+        if len(digits.removeprefix("-")) > most:
+            raise self.fault(f"{what} has {len(digits.removeprefix('-'))} digits, and at most {most} are read")
+        return int(digits)
+
     def after_comma(self) -> int:
         self.literal(",")
         return self.integer()
@@ -220,12 +231,13 @@ class Cursor:
     def rational(self) -> Fraction:
         """n, n/d, 2^e or n*2^e."""
         if (power := self.match(_POWER)) is not None:
-            return Fraction(2) ** int(power[1])
+            return Fraction(2) ** self.short(power[1], 5, "an exponent")
         found = self.match(_RATIONAL)
         if found is None:
             raise self.expected("a rational: 3, 1/3, 2^-3 or 5*2^-3")
+        exponent = self.short(found[3] or "0", 5, "an exponent")
         try:
-            return Fraction(int(found[1]), int(found[2] or 1)) * Fraction(2) ** int(found[3] or 0)
+            return Fraction(int(found[1]), int(found[2] or 1)) * Fraction(2) ** exponent
         except ZeroDivisionError:
             raise self.fault("a denominator of 0") from None
         except ValueError:

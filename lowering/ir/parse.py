@@ -47,7 +47,7 @@ def parse_graph(text: str) -> Graph:
     """
     if not isinstance(text, str):
         raise TypeError(f"parse_graph takes the text of a graph, as str(graph) gives it, not {type(text).__name__}")
-    lines = text.splitlines()
+    lines = text.removeprefix("\ufeff").splitlines()  # some editors begin a file with a byte order mark
     if NO_DATA in lines:
         raise CompileError(
             Code.IR_TEXT,
@@ -86,7 +86,7 @@ def _graph(name: str, level: Level, body: Iterator[Cursor]) -> Graph:
                 ops.append(_op(line))
                 line.define(ops[-1].result)
         except AssertionError as e:  # the promises of the IR's own classes: an empty range, thresholds out of order
-            raise line.fault(f"this line is not legal ({e})") from None
+            raise line.fault(f"this line is not legal ({str(e) or 'its numbers contradict each other'})") from None
     return Graph(name, level, tuple(inputs), tuple(ops), tuple(outputs))
 
 

@@ -41,8 +41,8 @@ class BentLine:
     high: int
 
     def __post_init__(self) -> None:
-        assert self.above > 0 <= self.below
-        assert self.low <= self.high
+        assert self.above > 0 <= self.below, "a slope of 0 or less above 0, or less than 0 below"
+        assert self.low <= self.high, "an empty range"
 
     @property
     def is_idle(self) -> bool:

@@ -146,9 +146,9 @@ class Staircase:
         return made
 
     def __post_init__(self) -> None:
-        assert self.domain_low <= self.domain_high
-        assert self.thresholds.ndim == 2
-        assert self.direction.shape == self.thresholds.shape[:1]
+        assert self.domain_low <= self.domain_high, "an empty domain"
+        assert self.thresholds.ndim == 2, "thresholds are a table: [channels, steps]"
+        assert self.direction.shape == self.thresholds.shape[:1], "one direction for each row of thresholds"
         assert _in_order(self.thresholds, self.direction), "thresholds out of order"
         self.thresholds.setflags(write=False)
         self.direction.setflags(write=False)

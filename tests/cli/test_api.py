@@ -133,6 +133,8 @@ def test_a_target_may_be_an_object(model: Path) -> None:
         ({"fmt": (2, 3)}, "'(2, 3)' is not a format"),
         ({"target": None}, "'None' is not a target"),
         ({"target": FakeTarget}, "FakeTarget'>' is not a target"),
+        ({"target": object()}, "'<object object>' is not a target"),
+        ({"plugins": [object()]}, "plugin '<object object>' is not a pass"),
         ({"arch": {}}, "arch (--arch) is '{}', not a name"),
         ({"arch": ""}, "arch (--arch) is '', not a name"),
         ({"target": "tensil", "arch": Path("nothing")}, "unknown architecture 'nothing'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,13 @@ def test_weights_have_the_name_of_their_tensor_too(tmp_path: Path) -> None:
     weight = onnx.load(path).graph.node[0].input[1]
     program = pefslc.compile(path, target="c", formats={**EVERYTHING, "tensors": {weight: "Q2.6"}})
     assert formats_of_layers(program)["c"][1] == "Q2.6"
+
+
+def test_a_byte_order_mark_at_the_start_of_the_file_is_no_part_of_it(tmp_path: Path) -> None:
+    plain, marked = tmp_path / "plain.toml", tmp_path / "marked.toml"
+    plain.write_text('[layers.fc]\nweights = "Q1.3"\n')
+    marked.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes())
+    assert replace(named_formats(marked), source="") == replace(named_formats(plain), source="")
 
 
 def test_fmt_is_for_what_the_file_does_not_name(tmp_path: Path) -> None:

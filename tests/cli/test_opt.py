@@ -41,6 +41,14 @@ def test_without_a_pass_the_text_comes_back(pefslc: Cli, text: Path, models: Pat
     assert pefslc("opt", models / "cnn_q2_3.onnx").out == str(api.load(models / "cnn_q2_3.onnx"))
 
 
+def test_a_text_may_begin_with_a_byte_order_mark(pefslc: Cli, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = text.read_text()
+    text.write_bytes(b"\xef\xbb\xbf" + text.read_bytes())
+    assert pefslc("opt", text).out == whole
+    monkeypatch.setattr("sys.stdin", io.StringIO(text.read_text(encoding="utf-8")))
+    assert pefslc("opt", "-").out == whole
+
+
 def test_a_chain_of_passes_does_what_a_compile_does(pefslc: Cli, text: Path, models: Path) -> None:
     result = pefslc("opt", text, *passes(*CHAIN), "--verify")
     assert result.status == 0, result.err

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from cli_support import Cli
 from plugin_files import HALVE, HEADER, write
+
+import pefslc as api
+from builders import lower
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError
 
 
 def test_the_passes_of_a_file_run_on_their_levels(pefslc: Cli, model: Path, tmp_path: Path) -> None:
@@ -145,6 +151,44 @@ def test_a_class_that_exits_when_it_is_made_is_named(pefslc: Cli, model: Path, t
     assert f"error[PEF0904]: plugin class Exits cannot be made: SystemExit: 0\n  at:   {plugin}:20\n" in result.err
 
 
+def test_a_file_imports_what_lies_beside_it_as_a_script_does(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    """And leaves no trace: two files of other folders have each its own helper, as it is now."""
+    path = list(sys.path)
+    for folder in ("one", "two"):
+        (tmp_path / folder / "package").mkdir(parents=True)
+        (tmp_path / folder / "package" / "inner.py").write_text("")
+        (tmp_path / folder / "beside_it.py").write_text(f"WORD = {folder!r}\n")
+        plugin = write(tmp_path / folder, (f"Says{folder}", "INTEGER", "print(beside_it.WORD); return graph"))
+        plugin.write_text(f"import beside_it, package.inner\n{plugin.read_text()}")
+    arguments = [word for folder in ("one", "two") for word in ("--plugin", tmp_path / folder / "mine.py")]
+    assert pefslc("check", model, "--target", "fake", *arguments).out.startswith("one\ntwo\n")
+    (tmp_path / "two" / "beside_it.py").write_text("WORD = 'now'\n")
+    assert pefslc("check", model, "--target", "fake", *arguments).out.startswith("one\nnow\n")
+    assert sys.path == path
+    assert not {"beside_it", "package", "package.inner"} & set(sys.modules)
+    assert not list(tmp_path.rglob("__pycache__"))
+    (tmp_path / "two" / "beside_it.py").write_text("import nothing_of_that_name\n")
+    refused = pefslc("check", model, "--target", "fake", *arguments)
+    assert f"plugin '{tmp_path / 'two' / 'mine.py'}' cannot be imported: ModuleNotFoundError" in refused.err
+    assert sys.path == path
+    assert "beside_it" not in sys.modules
+
+
+def test_a_class_that_another_pass_of_the_file_derives_from_does_not_run(
+    pefslc: Cli, model: Path, tmp_path: Path
+) -> None:
+    plugin = write(tmp_path, ("Base", "INTEGER", "print('base', self.name); return graph"))
+    derived = '\n\nclass {name}(Base):\n    name = "{name}"\n'
+    plugin.write_text(plugin.read_text() + derived.format(name="First") + derived.format(name="Second"))
+    ran = pefslc("check", model, "--target", "fake", "--plugin", plugin)
+    assert ran.out.startswith("base First\nbase Second\nmlp compiles")
+    needs = "\n\nclass Needs(Base):\n    def __init__(self, number):\n        pass\n"
+    plugin = write(tmp_path, ("Base", "INTEGER", "print('base', self.name); return graph"))
+    plugin.write_text(plugin.read_text() + needs)
+    ran = pefslc("check", model, "--target", "fake", "--plugin", plugin)
+    assert ran.out.startswith("base Base\nmlp compiles"), "one that cannot be made without arguments is no pass"
+
+
 FLOATS = """from pefslc.ir.value import IntArray
         return graph.with_ops(
             replace(op, weight=IntArray(op.weight.data / 2)) if hasattr(op, "weight") else op for op in graph.ops
@@ -173,6 +217,51 @@ def test_a_graph_of_wrong_types_is_the_users_fault(
     assert result.status == 1, result.err
     assert "error[PEF0905]: plugin pass 'Breaks' left an illegal graph: " in result.err
     assert fault in result.err
+
+
+STAGES = """from pefslc.ir.quantized import Quantize
+        from pefslc.numeric.stages import Affine
+        from fractions import Fraction
+        eight = Affine.bias((Fraction(0),) * 8)
+        return graph.with_ops(
+            replace(op, stages=(*op.stages, eight)) if isinstance(op, Quantize) else op for op in graph.ops
+        )"""
+
+
+@pytest.mark.parametrize(
+    ("level", "body", "fault"),
+    [
+        ("QUANTIZED", STAGES, "a stage of 8 channels on 4 channels"),
+        (
+            "INTEGER",
+            "return replace(graph, outputs=(replace(graph.outputs[0], name='z'),))",
+            "its outputs are named 'z', and were 'y'",
+        ),
+        (
+            "INTEGER",
+            "return replace(graph, inputs=(replace(graph.inputs[0], name='z'),))",
+            "its inputs are named 'z', and were 'x'",
+        ),
+    ],
+)
+def test_what_a_pass_leaves_illegal_is_its_own_fault_in_a_compile_and_in_opt(
+    pefslc: Cli, model: Path, tmp_path: Path, level: str, body: str, fault: str
+) -> None:
+    plugin = write(tmp_path, ("Breaks", level, body))
+    text, written = tmp_path / "x.ir", tmp_path / "y.ir"
+    graph = api.load(model)
+    text.write_text(str(graph if level == "QUANTIZED" else lower(graph)))
+    compiled = pefslc(model, "--target", "fake", "--plugin", plugin, "-o", tmp_path / "a", "--check-passes")
+    alone = pefslc("opt", text, "--pass", plugin, "--verify", "-o", written)
+    for result in (compiled, alone):
+        assert result.status == 1, result.err
+        assert "error[PEF0905]: plugin pass 'Breaks' left an illegal graph: " in result.err
+        assert fault in result.err
+        assert f"  at:   {plugin}\n" in result.err
+    assert not written.exists()
+    with pytest.raises(CompileError, match="plugin pass 'Breaks' left an illegal graph") as caught:
+        api.compile(model, target="fake", plugins=[plugin])
+    assert caught.value.problems[0].code is Code.PLUGIN_FAILED
 
 
 @pytest.mark.parametrize(

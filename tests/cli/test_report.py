@@ -74,7 +74,7 @@ def test_a_page_says_what_it_needs(pefslc: Cli, here: Path, arguments: tuple[str
     result = pefslc("report", CNN, "--target", "c", *arguments)
     assert result.status == 2
     assert result.err == (
-        "error: a page is drawn with matplotlib and graphlay, and matplotlib and graphlay are not installed\n"
+        "error: a page is drawn with matplotlib and graphlay, and neither is installed\n"
         '  help: pip install matplotlib graphlay, or, in a checkout of pefslc: pip install ".[report]"; --text and '
         "--json need neither\n"
     )

@@ -254,6 +254,12 @@ def test_the_same_graph_gives_the_same_text(models: Path) -> None:
         (("  // (MaxPool)", ""), "line 5: expected a field of max_pool or //, found the end of the line"),
         (("(MaxPool)", "(MaxPool) y z"), "line 5: expected the end of the line, found 'z'"),
         (("[1,2,1,1]", "[1,2,1,-1]"), "line 5: the shape [1, 2, 1, -1] has a negative size"),
+        (("2^-3", "2^-9999999"), "line 2: an exponent has 7 digits, and at most 5 are read"),
+        (("2^-3", "3*2^-9999999"), "line 2: an exponent has 7 digits, and at most 5 are read"),
+        (("(Q2.3", "(Q2.9999999"), "line 2: a format's number has 7 digits, and at most 5 are read"),
+        (("(Q2.3", "(i123*(1)"), "line 2: the bit width has 3 digits, and at most 2 are read"),
+        (("(Q2.3", f"(i8+{'9' * 21}*(1)"), "line 2: a zero point has 21 digits, and at most 20 are read"),
+        (("[1,4]{4, 12, 20, 29}", "[4]{4, 12, 20, 29}"), "line 4: this line is not legal (thresholds are a table: "),
         (("= %c map", "%c map"), "line 6: expected '=', found '%c map"),
     ],
     ids=lambda v: v[1] if isinstance(v, tuple) else "",
@@ -287,6 +293,10 @@ def test_a_constant_of_another_kind_or_shape_is_refused() -> None:
     for entry in ("@c0: rational[8]\n  1, 2, 3, 4, 5, 6, 7, 8", "@c0: i8[0]\n  eNoDAAAAAAE="):
         with pytest.raises(CompileError, match="line 3: the constant is no array of int64"):
             parse_graph(f"{text}data\n{entry}\n")
+
+
+def test_a_byte_order_mark_at_the_start_is_no_part_of_the_text() -> None:
+    assert parse_graph(f"\ufeff{TINY}") == parse_graph(TINY)
 
 
 def test_the_empty_text_holds_no_graph() -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 
 from pefslc.analysis.verify import verify
+from pefslc.diagnostics.errors import Origin
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.parse import parse_graph
+from pefslc.ir.quantized import Quantize
+from pefslc.ir.value import Real
+from pefslc.numeric.scale import Scale
+from pefslc.numeric.stages import Affine
 
 INTEGER = """\
 graph "g" integer
@@ -47,6 +53,9 @@ input "x" as %x: real[1,2,3,3]  // (input) x
 %y: real[1,2] = linear %flat %m bias=none  // (Gemm)
 output "y" = %y
 """
+
+# A stage of three channels.
+AFFINE = "affine({1, 2, 3}, {0, 0, 0}, {1, 1, 1}, {0, 0, 0})"
 
 
 @pytest.mark.parametrize("text", [INTEGER, LARGER, QUANTIZED], ids=["integer", "larger", "quantized"])
@@ -124,6 +133,29 @@ def test_a_legal_graph_has_no_faults(text: str) -> None:
         (QUANTIZED, "[1,9] = reshape", "[9,1] = reshape", "reshape %flat: the batch axis [1] becomes [9]"),
         (INTEGER, "window(1x1)  // (M", "window(2x2, dilations=2x2, pads=1,1,1,1)  // (M", "%max: some windows see no"),
         (INTEGER, "[-4..3]*(1)[1,2", "[-4..3]+1*(1)[1,2", "conv2d %conv: sums need zero points of 0"),
+        (INTEGER, "window(3x3)", "window(3x3, strides=0x2)", "sum_pool %pool: strides of [0, 2], and the least is 1"),
+        (INTEGER, "window(3x3)", "window(3x3, strides=-1x1)", "sum_pool %pool: strides of [-1, 1], and the least is"),
+        (INTEGER, "window(3x3)", "window(0x3)", "sum_pool %pool: kernel of [0, 3], and the least is 1"),
+        (INTEGER, "window(1x1)  // (M", "window(1x1, dilations=1x0)  // (M", "max_pool %max: dilations of [1, 0], and"),
+        (LARGER, "input_dilations=2x2", "input_dilations=0x2", "conv2d %conv: input_dilations of [0, 2], and"),
+        (QUANTIZED, "window(1x1)", "window(1x1, strides=1x0)", "conv %conv: strides of [1, 0], and the least is 1"),
+        (QUANTIZED, "window(1x1)", "window(3x3, pads=1,1,1,1)", "conv %conv: a window of [3, 3] over weights of [1, 1"),
+        (QUANTIZED, "[2,9]{1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1}", "[0,9]{}", "%m: the shape is [2, 9], should be [0,"),
+        (INTEGER, "%flat: [-72..63]*(1)[1,3]", "%flat: [-72..63]*(1)[1,3,0]", "%flat has the shape [1, 3, 0], and the"),
+        (INTEGER, "[1,2,3,3] quantizer", "[0,2,3,3] quantizer", "%x has the shape [0, 2, 3, 3], and the least size is"),
+        (INTEGER, "%flat: [-72..63]*(1)", "%flat: [-72..63]*({1, 2})", "%flat: a scale of 2 steps on 3 channels"),
+        (INTEGER, "quantizer(Q3.0,", "quantizer(i3*({1, 2, 3}),", "input 'x': a scale of 3 steps on 2 channels"),
+        (INTEGER, "half_even)  //", f"half_even) stages=({AFFINE}) //", "input 'x': a stage of 3 channels on 2"),
+        (INTEGER, "map(scale=1,", "map(scale={1, 2},", "output 'y': a map of 2 scales and 1 offsets on 1 channels"),
+        (QUANTIZED, "quantize %x", f"quantize %x stages=({AFFINE})", "quantize %q: a stage of 3 channels on 2"),
+        (QUANTIZED, "quantize %x", f"quantize %x stages=({AFFINE}) channel_axis=7", "%q: channels on axis 7 of 4"),
+        (QUANTIZED, "quantize %x", "quantize %x stages=(affine(1, 0, 0, 0))", "%q: a radicand of 0, which is not"),
+        (QUANTIZED, "quantize %x", "quantize %x stages=(snap(-1/2, 0))", "%q: a step of -1/2, which is not above 0"),
+        (QUANTIZED, "%q: Q3.0", "%q: i3*({1, 2, 3})", "quantize %q: a scale of 3 steps on 2 channels"),
+        (QUANTIZED, "%w: Q3.0", "%w: i3*({1, 2, 3})", "quantized_constant %w: a scale of 3 steps on the shape [1, 2"),
+        (QUANTIZED, "reshape %conv", "transpose %conv permutation=(0, 1, 9)", "the permutation [0, 1, 9] of 4 axes"),
+        (INTEGER, "axis=1", "axis=4", "concat %both: 2 inputs side by side along axis 4 of [4] axes"),
+        (INTEGER, "inputs=(%sum, %q)", "inputs=()", "concat %both: 0 inputs side by side along axis 1 of [] axes"),
     ],
 )  # fmt: skip
 def test_each_rule(text: str, old: str, new: str, fault: str) -> None:
@@ -144,9 +176,60 @@ def test_order_and_single_definition() -> None:
     assert verify(Graph("g", Level.QUANTIZED, (), (), ())) == ["the graph has no outputs"]
 
 
+@pytest.mark.parametrize(
+    "op",
+    [
+        f"bias_add %x stage={AFFINE}",
+        f"batch_norm %x stage={AFFINE}",
+        f"scaling %x stage={AFFINE}",
+        "leaky_relu %x stage=leaky_relu({1/2, 1/3, 1/4})",
+    ],
+)
+def test_a_stage_has_one_entry_or_as_many_as_the_tensor_has_channels(op: str) -> None:
+    for channels, faults in ((3, []), (2, [f"{op.split()[0]} %y: a stage of 3 channels on 2 channels"])):
+        text = f'graph "g" quantized\ninput "x" as %x: real[1,{channels},2,2]  // (input) x\n'
+        text += f'%y: real[1,{channels},2,2] = {op}  // (Op)\noutput "y" = %y\n'
+        assert verify(parse_graph(text)) == faults
+
+
+def test_the_four_lists_of_an_affine_stage_have_one_length() -> None:
+    graph = parse_graph(QUANTIZED.replace("quantize %x", "quantize %x stages=(affine(1, 0, 1, 0))"))
+    op = graph.ops[0]
+    assert isinstance(op, Quantize)
+    ragged = Affine((Fraction(1),), (Fraction(0),) * 2, (Fraction(1),), (Fraction(0),))
+    bad = graph.with_ops([replace(op, stages=(ragged,)), *graph.ops[1:]])
+    assert verify(bad) == ["quantize %q: a stage whose lists have 1, 2 entries"]
+
+
 def test_an_operand_must_be_the_value_that_was_defined() -> None:
-    """The same name with another type is a stale reference."""
+    """The same name with another type is a stale reference, and the fault says what differs."""
     graph = parse_graph(INTEGER)
-    conv = graph.ops[0]
-    stale = replace(conv, result=replace(conv.result, type=replace(conv.result.type, shape=(1, 1, 3, 3, 1))))
-    assert any("%conv, which is not defined" in f for f in verify(replace(graph, ops=(stale, *graph.ops[1:]))))
+    conv, *others = graph.ops
+    element = conv.result.type.codes
+    changes = {
+        "shape [1, 1, 3, 3], not [1, 1, 3, 3, 1]": replace(conv.result.type, shape=(1, 1, 3, 3, 1)),
+        "range [-8, 9], not [-8, 10]": replace(conv.result.type, element=replace(element, high=10)),
+        "scale 2^0, not 2^1": replace(conv.result.type, element=replace(element, scale=Scale.power_of_two(1))),
+        "zero point 0, not 1": replace(conv.result.type, element=replace(element, zero_point=1)),
+        "type [-8..9]*(2^0), not real": replace(conv.result.type, element=Real()),
+    }
+    head = "requantize %q reads %conv with another type or origin than it is defined with: "
+    for says, changed in changes.items():
+        made = replace(conv, result=replace(conv.result, type=changed))
+        assert head + says in verify(replace(graph, ops=(made, *others)))
+    made = replace(conv, result=replace(conv.result, origin=Origin("n", "Conv")))
+    assert head + "origin (Conv), not n (Conv)" in verify(replace(graph, ops=(made, *others)))
+
+
+def test_an_output_must_be_the_value_that_was_defined() -> None:
+    graph = parse_graph(INTEGER)
+    dense = graph.ops[-1]
+    made = replace(dense, result=replace(dense.result, type=replace(dense.result.type, shape=(1, 1, 1))))
+    says = "output 'y' is %dense with another type or origin than it is defined with: shape [1, 1], not [1, 1, 1]"
+    assert says in verify(replace(graph, ops=(*graph.ops[:-1], made)))
+
+
+@pytest.mark.parametrize(("function", "legal"), [("softmax", False), ("arg_max", False), ("tanh", True)])
+def test_a_function_of_an_output_goes_along_an_axis_that_is_there(function: str, legal: bool) -> None:
+    text = INTEGER.replace("offset=0)", f"offset=0) function({function}, axis=2)")
+    assert verify(parse_graph(text)) == ([] if legal else [f"output 'y': {function} along axis 2 of 2 axes"])

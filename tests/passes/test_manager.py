@@ -15,13 +15,14 @@ from pefslc.frontend import import_model
 from pefslc.ir.graph import Graph, Level
 from pefslc.ir.integer import Conv2d
 from pefslc.ir.parse import parse_graph
+from pefslc.ir.structural import Reshape
 from pefslc.ir.text import print_graph
 from pefslc.ir.value import IntArray
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.change_formats import ChangeFormats
 from pefslc.passes.drop_identities import DropIdentities
 from pefslc.passes.fold_constants import FoldConstants
-from pefslc.passes.manager import Exactness, Pass, check_pass, run_passes
+from pefslc.passes.manager import Difference, Exactness, Pass, check_pass, differences, run_passes
 from pefslc.passes.pipeline import pipeline, said_by_user
 from pefslc.passes.quantize_after_training import QuantizeAfterTraining
 
@@ -148,6 +149,50 @@ def test_a_pass_that_leaves_an_illegal_graph_is_named(models: Path) -> None:
         run_passes(graph, (FoldConstants(), Break()))
     assert str(caught.value).startswith("pass 'break' left an illegal graph: ")
     assert str(caught.value).endswith("(passes before it: fold-constants)")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A pass that does to a graph what it was made for."""
+
+    what: Callable[[Graph], Graph]
+    exactness: Exactness = Exactness.CHANGES
+    name: ClassVar[str] = "change"
+    level: ClassVar[Level] = Level.INTEGER
+
+    def run(self, graph: Graph) -> Graph:
+        return self.what(graph)
+
+
+RENAMED = {
+    "its inputs are named 'z', and were 'x'": lambda g: replace(g, inputs=(replace(g.inputs[0], name="z"),)),
+    "its outputs are named 'z', and were 'y'": lambda g: replace(g, outputs=(replace(g.outputs[0], name="z"),)),
+    "its outputs are named 'y', 'y2', and were 'y'": lambda g: replace(
+        g, outputs=(g.outputs[0], replace(g.outputs[0], name="y2"))
+    ),
+}
+
+
+@pytest.mark.parametrize(("fault", "what"), RENAMED.items())
+def test_a_pass_that_renames_an_input_or_output_is_named(fault: str, what: Callable[[Graph], Graph]) -> None:
+    with pytest.raises(InternalError) as caught:
+        run_passes(scaled(Level.INTEGER, "3"), [Change(what)])
+    assert str(caught.value) == f"pass 'change' left an illegal graph: {fault} (passes before it: none)"
+
+
+def flattened(graph: Graph) -> Graph:
+    """Its output with an axis more."""
+    end = graph.outputs[0].value
+    value = replace(end, name="more", type=replace(end.type, shape=(*end.type.shape, 1)))
+    return graph.with_ops([*graph.ops, Reshape(result=value, input=end)]).with_outputs({end.name: value})
+
+
+def test_the_shape_of_an_output_stays_but_where_another_model_is_made() -> None:
+    before = scaled(Level.INTEGER, "3")
+    with pytest.raises(InternalError, match=r"output 'y' has the shape \[1, 2, 1\], and had \[1, 2\] "):
+        run_passes(before, [Change(flattened, Exactness.BOUNDED)])
+    after, _ = run_passes(before, [Change(flattened)])
+    assert differences(before, after)["y"] == Difference(8, 8, float("inf"))
 
 
 def test_a_pass_of_the_wrong_level_is_refused(models: Path) -> None:
