@@ -155,12 +155,7 @@ class _Lowering:
         elif isinstance(self.fmt, CalibratedFormats):
             require_float(graph)
         passes = self._passes(self._formats_of(graph), self.plugins)
-        try:
-            integer, records = run_passes(graph, passes, watch, check=self.check_passes)
-        except CompileError as e:
-            if isinstance(self.fmt, FormatsByName) and is_float(graph):
-                raise with_native_arithmetic(e, self.limits) from None
-            raise
+        integer, records = run_passes(graph, passes, watch, check=self.check_passes)
         float_model = graph if is_float(graph) else None
         changed = float_model is None and any(r.name == ChangeFormats.name and r.changed for r in records)
         formats = {} if float_model is not None else given_inputs(graph, reference)
@@ -280,8 +275,13 @@ def compile(
             chosen.lower(lowering.attempt(imported, part, check_format), quiet)
 
     with every_problem(imported, again):
-        lowered = lowering.lower(imported.graph)
-        emission = chosen.lower(lowered.integer, replace(options, calibrate=data, observe=observe_target))
+        try:
+            lowered = lowering.lower(imported.graph)
+            emission = chosen.lower(lowered.integer, replace(options, calibrate=data, observe=observe_target))
+        except CompileError as e:
+            if isinstance(chooser, FormatsByName) and is_float(imported.graph):
+                raise with_native_arithmetic(e, limits) from None
+            raise
     changes = format_changes(imported.graph, lowered.reference, data) if requantize and not lowered.float_model else ()
     asked: int | Mapping[str, int] | None = parsed.bits if isinstance(parsed, AutoFormat) else None
     if isinstance(chooser, FormatsByName):

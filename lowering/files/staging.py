@@ -30,6 +30,7 @@ def publish(folder: Path, files: Mapping[str, bytes], sidecar: tuple[str, bytes]
 
     Raises CompileError, before anything is touched, where a file is in the way that no compile wrote, or the compile of
     another model; or where another process writes there. What a process that was killed left half done is undone first.
+    What the last compile of this model wrote, and this one does not, is removed, if nobody changed it.
     """
     everything = {**files, sidecar[0]: sidecar[1]}  # the sidecar comes last, also in the result
     assert all(Path(name).name == name for name in everything), "an artifact outside of its folder"
@@ -39,7 +40,10 @@ def publish(folder: Path, files: Mapping[str, bytes], sidecar: tuple[str, bytes]
         with locked(folder):
             undo_unfinished(folder)
             _refuse_foreign_files(folder, everything, sidecar)
+            left_over = _left_over(folder, everything, sidecar[0])
             replace_files(folder, everything)
+            for path in left_over:
+                path.unlink(missing_ok=True)
     except BaseException as e:
         for made in missing:
             with suppress(OSError):  # not empty: somebody else's
@@ -172,6 +176,21 @@ def _refuse_foreign_files(folder: Path, files: Mapping[str, bytes], sidecar: tup
                 problems.append(Problem(Code.IN_THE_WAY, f"{quote(path)} {found}", hint=_ANOTHER_MODEL))
     if problems:
         raise CompileError.of(problems)
+
+
+def _left_over(folder: Path, files: Mapping[str, bytes], sidecar: str) -> list[Path]:
+    """The files of the sidecar that is to be replaced, as it lists them, that will belong to no compile."""
+    records = _records(folder)
+    last = next((record for record in records if record.sidecar == sidecar), None)
+    if last is None:
+        return []
+    others = {name for record in records if record is not last for name in record.digests}
+    found = [folder / name for name in last.digests if name not in files and name not in others]
+    return [
+        path for path in found
+        if path.parent == folder and path.is_file() and not path.is_symlink()
+        and sha256(path.read_bytes()).hexdigest() == last.digests[path.name]
+    ]  # fmt: skip
 
 
 def _records(folder: Path) -> list[_Record]:

@@ -25,7 +25,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
-_VALUE_NOISE = 1e-9  # of outputs that float64 cannot hold exactly, relative to the output where it is larger than 1
+_SHARE_OF_STEP = 0.25  # of outputs that the array, or float64, cannot hold exactly
 _FUNCTION_NOISE = {False: 1e-12, True: 1e-5}  # of a softmax in float64, and in float32
 _EXACT_STEPS = 2**53
 _UNITS = 8
@@ -81,10 +81,10 @@ def compare_codes(output: str, expected: Codes, got: Codes, compared: str, first
 def compare_values(
     output: GraphOutput, expected: NDArray[np.generic], got: Codes, compared: str, first_row: int = 0
 ) -> Comparison:
-    """Values with integers: equal values where float64 holds them exactly, else equal within the noise of the array.
+    """Values with integers: equal values where float64 holds them exactly, and the array is of that type.
 
-    The noise is a few units in the last place of the array's own type, and 1e-9 where the exact value is no float64.
-    It is far below a step of the codes, so that it hides no wrong code.
+    Else the value must lie within a quarter of a step of the code's: an array of float32, or of other sums, is off by
+    roundings, which hide no other code.
     """
     assert output.map is not None
     if expected.shape != got.shape:
@@ -159,8 +159,8 @@ def _noise(output: GraphOutput, values: Floats, *, single: bool) -> Floats:
         return np.zeros_like(values)
     offset = np.abs(_broadcast(output.map.offset, values.ndim))
     unit = _UNITS * float(np.finfo(np.float32 if single else np.float64).eps)
-    noise = unit * (np.abs(values) + offset)
-    return noise if exact else np.maximum(noise, _VALUE_NOISE * np.maximum(np.abs(values), 1))
+    steps = np.abs(_broadcast(output.map.scale, values.ndim))
+    return np.maximum(unit * (np.abs(values) + offset), steps * _SHARE_OF_STEP)
 
 
 def _is_exact_in_float64(output_map: OutputMap, low: int, high: int) -> bool:

@@ -25,6 +25,22 @@ def test_a_compile_replaces_what_a_compile_wrote(pefslc: Cli, model: Path, tmp_p
     assert snapshot(tmp_path / "a") != before
 
 
+def test_what_only_the_last_compile_wrote_is_removed_if_nobody_changed_it(
+    pefslc: Cli, model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "a"
+    arguments = (model, "--target", "c", "-o", folder)
+    pefslc(*arguments, "--emit-main", "--arduino")
+    first = set(snapshot(folder))
+    (folder / "main.c").write_text("int main(void) { return 0; }\n")
+    (folder / "notes.txt").write_text("mine")
+    assert pefslc(*arguments).status == 0
+    second = set(snapshot(folder))
+    pefslc(model, "--target", "c", "-o", tmp_path / "b")
+    assert {"mlp_arduino.zip", "Makefile", "main.c"} < first
+    assert second == {"main.c", "notes.txt"} | set(snapshot(tmp_path / "b"))
+
+
 @pytest.mark.parametrize("name", ["mlp.fake", "mlp.fake.json"])
 def test_a_foreign_file_is_not_overwritten(pefslc: Cli, model: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "a"

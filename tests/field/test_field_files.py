@@ -70,6 +70,7 @@ class Expected:
 
 EXACT = Expected()
 WIDER = Expected("PEF0504", wide=True)  # 8-bit products in 16-bit words
+BOUNDED = Expected(bounded=True, wide=True)  # the same, made of words that multiply too coarsely for every code
 
 FILES: dict[str, Expected] = {
     "affine_of_codes_before_dense/bipolar_to_binary": EXACT,
@@ -93,8 +94,8 @@ FILES: dict[str, Expected] = {
     "gemm_bias_shapes/one": EXACT,
     "gemm_bias_shapes/row": EXACT,
     "global_maximum/global_max_pool": EXACT,
-    "integer_inputs_outputs/uint8_cast_div255": WIDER,
-    "integer_inputs_outputs/uint8_in": WIDER,
+    "integer_inputs_outputs/uint8_cast_div255": BOUNDED,
+    "integer_inputs_outputs/uint8_in": BOUNDED,
     "max_pool_before_activation/conv_pool_relu": EXACT,
     "movement_between_q_and_dq/identity": EXACT,
     "movement_between_q_and_dq/reshape": EXACT,
@@ -104,17 +105,17 @@ FILES: dict[str, Expected] = {
     "per_channel_activation_depthwise/pointwise_power_of_two": EXACT,
     "qonnx_domain_not_imported/finn_not_imported": EXACT,
     "qonnx_domain_not_imported/not_imported": EXACT,
-    "../qoperator/kws": WIDER,
-    "../qoperator/mlp": Expected("PEF0504 PEF0605"),
+    "../qoperator/kws": BOUNDED,
+    "../qoperator/mlp": Expected("PEF0605"),
     "residual_two_float_scales/add": WIDER,
-    "residual_two_float_scales/add_same_binade_compiles": WIDER,
-    "residual_two_float_scales/concat": WIDER,
+    "residual_two_float_scales/add_same_binade_compiles": BOUNDED,
+    "residual_two_float_scales/concat": BOUNDED,
     "residual_with_unquantized_branch/trt_add": Expected("PEF0504"),
     "sixteen_bit_activations/w8": Expected("PEF0504"),
     "sixteen_bit_activations/w8_relu": Expected("PEF0504"),
     "sixteen_bit_activations/w8_tanh": Expected("PEF0504"),
     "tensil_residual_hint/add": EXACT,
-    "torch_quantized_noop_cast/eager_int8": WIDER,
+    "torch_quantized_noop_cast/eager_int8": BOUNDED,
     "torch_quantized_noop_cast/minimal": EXACT,
 }
 _OTHERWISE = {
@@ -174,7 +175,11 @@ def test_the_tcu_computes_them_or_says_what_helps(name: str) -> None:
     if not expected.refused:
         program = pefslc.compile(path, target="tensil")
         assert program.exact != expected.bounded
-        right(program, path)
+        if expected.bounded:
+            inputs, _ = arrays(path)
+            assert program.verify(inputs).as_predicted  # what differs is what the compile lists
+        else:
+            right(program, path)
         return
     with pytest.raises(pefslc.CompileError) as caught:
         pefslc.compile(path, target="tensil")
