@@ -132,6 +132,22 @@ def test_require_exact_refuses_sums_that_may_overflow(tmp_path: Path) -> None:
         package.compile(m.save(tmp_path), target="tensil", allow_overflow=True, require_exact=True)
 
 
+def test_expected_outputs_are_held_to_the_model_not_to_what_is_bounded(
+    pefslc: Cli, bounded: Path, tmp_path: Path
+) -> None:
+    x = np.load(inputs(tmp_path))["x"]
+    (name,), y = ((o.name for o in package.load(bounded).outputs), package.load(bounded).run(x))
+    right = y[name].astype(np.float32)
+    wrong = right.copy()
+    wrong[7, 1, 2, 0] += 1 / 32
+    for values, status in ((right, 0), (right + 1e-4, 0), (wrong, 1)):
+        np.savez(tmp_path / "xy.npz", x=x, **{name: values})
+        result = pefslc(bounded, "--target", "tensil", "-o", tmp_path / "out", "--verify", tmp_path / "xy.npz")
+        assert result.status == status
+        printed = result.out + result.err
+        assert (f"1 of 1440 differ: interpreter and '{name}'; first at [7, 1, 2, 0]: " in printed) == bool(status)
+
+
 def test_verification_measures_and_holds_the_files_to_the_prediction(bounded: Path, tmp_path: Path) -> None:
     program = package.compile(bounded, target="tensil")
     assert not program.exact
