@@ -102,8 +102,20 @@ def load_onnx(path: Path, most_data_bytes: int = MOST_DATA_BYTES) -> Loaded:
             hint="export the model again",
         ) from None
     graph.nodes = nodes_that_outputs_need(graph, _in_execution_order(graph.nodes))
-    notes = tuple(opset_notes(model))
+    notes = (*opset_notes(model), *_batch_notes(model.graph))
     return Loaded(graph, opset_of(model), missing, tuple(problems), notes, external.sha256)
+
+
+def _batch_notes(graph: onnx.GraphProto) -> Iterator[str]:
+    """Inputs that were exported with several rows: every run takes so many, where people expect one."""
+    weights = {initializer.name for initializer in graph.initializer}
+    for graph_input in graph.input:
+        dims = graph_input.type.tensor_type.shape.dim
+        if graph_input.name not in weights and len(dims) > 1 and dims[0].dim_value > 1:
+            yield (
+                f"input {quote(graph_input.name)} was exported with a batch of {dims[0].dim_value}, and each run takes "
+                "so many: export it with a batch of 1, or a dynamic one, to run one at a time"
+            )
 
 
 def _in_execution_order(nodes: Sequence[gs.Node]) -> list[gs.Node]:

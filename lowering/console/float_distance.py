@@ -56,10 +56,18 @@ def _saturating(
     measured = [] if program.post_training is None else [program.post_training.distance]
     measured += [] if verification is None or verification.distance is None else [verification.distance]
     for distance in measured:
-        if distance.misleads:
-            yield f"warning: {program.given_format} does not suit this model: {distance}"
-            yield from _listed(distance.saturated)
-            yield f"  help: {_other_formats(program, fmt, distance.saturated)}"
+        if not distance.misleads:
+            continue
+        inputs = {i.name for i in program.graph.inputs}
+        foreign = [s for s in distance.saturated if s.name in inputs and s.heavy]
+        if foreign and isinstance(fmt, AutoFormat):  # formats were chosen so that the data of --calibrate fits
+            yield f"warning: these inputs are not like those of --calibrate: {distance}"
+            yield from _listed(foreign)
+            yield "  help: give both as the model was trained on, with the same mean and scale"
+            continue
+        yield f"warning: {program.given_format} does not suit this model: {distance}"
+        yield from _listed(distance.saturated)
+        yield f"  help: {_other_formats(program, fmt, distance.saturated)}"
     if verification is not None and verification.distance is not None:
         sums = dict.fromkeys(layer_name(layer.origin) for layer in verification.layers if layer.saturated)
         if sums and verification.distance.worst.relative >= _FAR:
