@@ -30,7 +30,12 @@ _RANGES = (
     "give the result the range of pefslc.analysis.ranges.result_range(op); or change the model on the quantized level, "
     "whose ranges are computed afterwards: `pefslc explain writing-a-pass`, Ranges"
 )
+_STALE = (
+    "let what reads it read the new value: pefslc.ir.graph.map_operands; `pefslc explain writing-a-pass` has an example"
+)
 _HINT = "`pefslc explain writing-a-pass` has one to copy"
+
+_ADVICE = {"the codes reach": _RANGES, "with another type or origin": _STALE}  # by what a fault says
 
 
 def require_names_of_their_own(passes: Iterable[Pass], ours: Container[str]) -> None:
@@ -95,7 +100,8 @@ class UserPass:
                 Code.PLUGIN_FAILED,
                 f"plugin pass {quote(self.name)} left an illegal graph: {'; '.join(faults)}",
                 at=self.source,
-                hint=_RANGES if any("the codes reach" in fault for fault in faults) else None,
+                hint="\n".join(hint for sign, hint in _ADVICE.items() if any(sign in fault for fault in faults))
+                or None,
             )
         if self.check:
             try:

@@ -219,6 +219,27 @@ def test_a_graph_of_wrong_types_is_the_users_fault(
     assert fault in result.err
 
 
+WIDENS = """op = graph.ops[0]
+        codes = op.result.type.codes
+        wide = replace(op.result, type=replace(op.result.type, element=replace(codes, high=codes.high + 1)))
+        # READERS
+        return graph.with_ops([replace(op, result=wide), *others])"""
+STALE_READERS = "others = graph.ops[1:]"
+NEW_READERS = """from pefslc.ir.graph import map_operands
+        others = [map_operands(o, lambda v: wide if v.name == wide.name else v) for o in graph.ops[1:]]"""
+
+
+def test_readers_that_were_forgotten_come_with_a_way_out(pefslc: Cli, model: Path, tmp_path: Path) -> None:
+    plugin = write(tmp_path, ("Widens", "INTEGER", WIDENS.replace("# READERS", STALE_READERS)))
+    result = pefslc("check", model, "--target", "fake", "--plugin", plugin)
+    assert result.status == 1
+    assert "with another type or origin than it is defined with: range [" in result.err
+    assert "help: let what reads it read the new value: pefslc.ir.graph.map_operands; " in result.err
+    plugin = write(tmp_path, ("Widens", "INTEGER", WIDENS.replace("# READERS", NEW_READERS)))
+    result = pefslc("check", model, "--target", "fake", "--plugin", plugin)
+    assert "another type" not in result.err
+
+
 STAGES = """from pefslc.ir.quantized import Quantize
         from pefslc.numeric.stages import Affine
         from fractions import Fraction

@@ -201,6 +201,15 @@ def test_the_four_lists_of_an_affine_stage_have_one_length() -> None:
     assert verify(bad) == ["quantize %q: a stage whose lists have 1, 2 entries"]
 
 
+def test_a_layer_is_not_left_without_outputs() -> None:
+    text = QUANTIZED.replace("[2,9]{1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1}", "[0,9]{}")
+    text = text.replace("Q3.0[2,9]", "Q3.0[0,9]").replace("real[1,2] =", "real[1,0] =")
+    assert verify(parse_graph(text)) == [
+        "%m has the shape [0, 9], and the least size is 1",
+        "%y has the shape [1, 0], and the least size is 1",
+    ]
+
+
 def test_an_operand_must_be_the_value_that_was_defined() -> None:
     """The same name with another type is a stale reference, and the fault says what differs."""
     graph = parse_graph(INTEGER)
