@@ -25,7 +25,8 @@ __all__ = [
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
-_SHARE_OF_STEP = 0.25  # of outputs that the array, or float64, cannot hold exactly
+_VALUE_NOISE = 1e-9  # of outputs that float64 cannot hold exactly, relative to the output where it is larger than 1
+_SHARE_OF_STEP = 0.25  # of outputs in float32
 _FUNCTION_NOISE = {False: 1e-12, True: 1e-5}  # of a softmax in float64, and in float32
 _EXACT_STEPS = 2**53
 _UNITS = 8
@@ -81,10 +82,9 @@ def compare_codes(output: str, expected: Codes, got: Codes, compared: str, first
 def compare_values(
     output: GraphOutput, expected: NDArray[np.generic], got: Codes, compared: str, first_row: int = 0
 ) -> Comparison:
-    """Values with integers: equal values where float64 holds them exactly, and the array is of that type.
-
-    Else the value must lie within a quarter of a step of the code's: an array of float32, or of other sums, is off by
-    roundings, which hide no other code.
+    """Values with integers: equal values where float64 holds them exactly, and the array is of that type; where it does
+    not, within 1e-9. An array of float32 is off by the roundings of its sums: within a quarter of a step, which hides
+    no other code.
     """
     assert output.map is not None
     if expected.shape != got.shape:
@@ -159,8 +159,10 @@ def _noise(output: GraphOutput, values: Floats, *, single: bool) -> Floats:
         return np.zeros_like(values)
     offset = np.abs(_broadcast(output.map.offset, values.ndim))
     unit = _UNITS * float(np.finfo(np.float32 if single else np.float64).eps)
-    steps = np.abs(_broadcast(output.map.scale, values.ndim))
-    return np.maximum(unit * (np.abs(values) + offset), steps * _SHARE_OF_STEP)
+    noise = unit * (np.abs(values) + offset)
+    if single:
+        return np.maximum(noise, np.abs(_broadcast(output.map.scale, values.ndim)) * _SHARE_OF_STEP)
+    return np.maximum(noise, _VALUE_NOISE * np.maximum(np.abs(values), 1))
 
 
 def _is_exact_in_float64(output_map: OutputMap, low: int, high: int) -> bool:
