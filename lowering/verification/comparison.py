@@ -19,14 +19,13 @@ from pefslc.ir.interpret import apply_output_map, map_codes
 
 __all__ = [
     "Comparison", "compare_codes", "compare_results", "compare_values", "differing_results", "differing_values",
-    "function_noise",
+    "function_noise", "nearest_is",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 _VALUE_NOISE = 1e-9  # of outputs that float64 cannot hold exactly, relative to the output where it is larger than 1
-_SHARE_OF_STEP = 0.25  # of outputs in float32
 _FUNCTION_NOISE = {False: 1e-12, True: 1e-5}  # of a softmax in float64, and in float32
 _EXACT_STEPS = 2**53
 _UNITS = 8
@@ -80,11 +79,19 @@ def compare_codes(output: str, expected: Codes, got: Codes, compared: str, first
 
 
 def compare_values(
-    output: GraphOutput, expected: NDArray[np.generic], got: Codes, compared: str, first_row: int = 0
+    output: GraphOutput,
+    expected: NDArray[np.generic],
+    got: Codes,
+    compared: str,
+    first_row: int = 0,
+    same: NDArray[np.bool_] | None = None,
 ) -> Comparison:
-    """Values with integers: equal values where float64 holds them exactly, and the array is of that type; where it does
-    not, within 1e-9. An array of float32 is off by the roundings of its sums: within a quarter of a step, which hides
-    no other code.
+    """Values with integers: equal values where float64 holds them exactly, else equal within the noise of the array.
+
+    The noise is a few units in the last place of the array's own type, and 1e-9 where the exact value is no float64.
+    It is far below a step of the codes, so that it hides no wrong code.
+
+    same  outputs that are known to be equal although their values are further off: see `RoundingOfReference`
     """
     assert output.map is not None
     if expected.shape != got.shape:
@@ -93,7 +100,8 @@ def compare_values(
             f"output {quote(output.name)}: {compared} have shapes {list(got.shape)} and {list(expected.shape)}",
         )
     values, mapped = expected.astype(np.float64), map_codes(output.map, got)
-    return _of_values(output.name, values, mapped, differing_values(output, expected, got), compared, first_row)
+    wrong = differing_values(output, expected, got)
+    return _of_values(output.name, values, mapped, wrong if same is None else wrong & ~same, compared, first_row)
 
 
 def differing_values(output: GraphOutput, expected: NDArray[np.generic], got: Codes) -> NDArray[np.bool_]:
@@ -102,6 +110,13 @@ def differing_values(output: GraphOutput, expected: NDArray[np.generic], got: Co
     values = expected.astype(np.float64)
     noise = _noise(output, values, single=expected.dtype.itemsize < 8)
     return ~(np.abs(values - map_codes(output.map, got)) <= noise)  # NaN is wrong, too
+
+
+def nearest_is(output: GraphOutput, expected: NDArray[np.generic], got: Codes) -> NDArray[np.bool_]:
+    """Where the code is the one whose value is nearest to the array's."""
+    assert output.map is not None
+    steps = np.abs(_broadcast(output.map.scale, got.ndim))
+    return np.asarray(np.abs(expected.astype(np.float64) - map_codes(output.map, got)) * 2 < steps, dtype=np.bool_)
 
 
 def compare_results(
@@ -160,9 +175,7 @@ def _noise(output: GraphOutput, values: Floats, *, single: bool) -> Floats:
     offset = np.abs(_broadcast(output.map.offset, values.ndim))
     unit = _UNITS * float(np.finfo(np.float32 if single else np.float64).eps)
     noise = unit * (np.abs(values) + offset)
-    if single:
-        return np.maximum(noise, np.abs(_broadcast(output.map.scale, values.ndim)) * _SHARE_OF_STEP)
-    return np.maximum(noise, _VALUE_NOISE * np.maximum(np.abs(values), 1))
+    return noise if exact else np.maximum(noise, _VALUE_NOISE * np.maximum(np.abs(values), 1))
 
 
 def _is_exact_in_float64(output_map: OutputMap, low: int, high: int) -> bool:

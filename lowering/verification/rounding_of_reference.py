@@ -6,7 +6,7 @@ may take the other side, such an array has the next code there: no fault of the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,34 +43,42 @@ class RoundingOfReference:
 
     def add(
         self, graph: Graph, inputs: Mapping[str, Floats], output: GraphOutput, expected: NDArray[np.generic],
-        wrong: NDArray[np.bool_], first_row: int,
-    ) -> None:  # fmt: skip
-        """One piece. `wrong`: the outputs that differ; `output`: of `graph`, with the function that makes them of its
-        values, if any.
+        wrong: NDArray[np.bool_], near: NDArray[np.bool_], first_row: int,
+    ) -> NDArray[np.bool_]:  # fmt: skip
+        """One piece: where an output is the same in spite of its value, which is rounded.
+
+        output  of `graph`, with the function that makes it of its values, if any
+        wrong   where its values differ
+        near    where they lie nearest to the code that was computed: that is the same, if float32 explains the rest
         """
-        rows = wrong.reshape(len(wrong), -1).any(axis=1)
-        batches = len(wrong)
-        open_rows = np.zeros(batches, dtype=bool)  # rows in which a code may be another
-        fixed = _constants(graph)
-        last: Radius | None = None
-        for found in float32_radii(graph, inputs):
-            if found.undecided is not None and found.value.name not in fixed and found.undecided.any():
-                at = found.undecided.reshape(batches, -1)[rows]
-                name = layer_name(found.value.origin)
-                count, size = self.undecided.get(name, (0, 0))
-                self.undecided[name] = count + int(at.sum()), size + at.size
-                open_rows |= found.undecided.reshape(batches, -1).any(axis=1)
-            if found.value.name == output.value.name:
-                last = found
-        assert last is not None
+        radii = list(float32_radii(graph, inputs))
+        (last,) = (found for found in radii if found.value.name == output.value.name)
         off, explained = float32_slack(last, output.function, expected)
         real = wrong & ~(off <= explained)
+        same = wrong & near & ~real
+        wrong = wrong & ~same
+        if wrong.any():
+            open_rows = self._note_undecided(graph, radii, wrong)
         self.differing += int(wrong.sum())
         self.explained += int(wrong.sum() - real.sum())
         if real.any() and not self.first:
             index = tuple(int(i) for i in np.argwhere(real)[0])
             tie = "" if open_rows[index[0]] else ", and no code of that row lies near a threshold"
             self.first = f"{index_text(index, first_row)}, {_distance(output, off[index], explained[index])}{tie}"
+        return same
+
+    def _note_undecided(self, graph: Graph, radii: Sequence[Radius], wrong: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """[rows]: in which a code may be another. Of rows that differ, counts such codes by quantizer."""
+        batches, fixed = len(wrong), _constants(graph)
+        rows, open_rows = wrong.reshape(batches, -1).any(axis=1), np.zeros(batches, dtype=bool)
+        for found in radii:
+            if found.undecided is not None and found.value.name not in fixed and found.undecided.any():
+                undecided = found.undecided.reshape(batches, -1)
+                name, at = layer_name(found.value.origin), undecided[rows]
+                count, size = self.undecided.get(name, (0, 0))
+                self.undecided[name] = count + int(at.sum()), size + at.size
+                open_rows |= undecided.any(axis=1)
+        return open_rows
 
     def __str__(self) -> str:
         count = "all" if self.explained == self.differing else f"{self.explained} of the {self.differing}"

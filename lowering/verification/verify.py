@@ -36,6 +36,7 @@ from pefslc.verification.comparison import (
     compare_values,
     differing_results,
     differing_values,
+    nearest_is,
 )
 from pefslc.verification.outcome import REFERENCE, Measured, Verification
 from pefslc.verification.raw_weights import raw_weights_hint
@@ -173,23 +174,29 @@ def verify(
                 continue
             for name, wanted in arrays_of:
                 compare = compare_values if output.function is None else compare_results
-                found = compare(output, wanted, emitted[output.name], f"{runner_name} and {name}", first)
-                exact = emitted[output.name]
-                if prediction is not None:  # what differs beyond that is no matter of what is bounded
-                    add(found)
-                    exact = got
-                    found = compare(output, wanted, got, f"interpreter and {name}", first)
-                tally.add(replace(found, given=True))
+                exact, what = emitted[output.name], f"{runner_name} and {name}"
+                if prediction is not None:  # the array is the model's: it is held to that, not to what is bounded
+                    add(compare(output, wanted, exact, what, first))
+                    exact, what = got, f"interpreter and {name}"
+                found = compare(output, wanted, exact, what, first)
                 if found.differing and _may_be_of_float32(output, wanted):
-                    differs = differing_values if output.function is None else differing_results
-                    wrong = differs(output, wanted, exact)
                     rounding = roundings.setdefault((output.name, found.compared), RoundingOfReference())
-                    rounding.add(reference, chunk, outputs[output.name], wanted, wrong, first)
+                    if output.function is None:
+                        wrong, near = differing_values(output, wanted, exact), nearest_is(output, wanted, exact)
+                        same = rounding.add(reference, chunk, outputs[output.name], wanted, wrong, near, first)
+                        found = compare_values(output, wanted, exact, what, first, same)
+                    else:
+                        wrong = differing_results(output, wanted, exact)
+                        nowhere = np.zeros_like(wrong)
+                        rounding.add(reference, chunk, outputs[output.name], wanted, wrong, nowhere, first)
+                tally.add(replace(found, given=True))
     rows = next(iter(inputs.values())).shape[0]
     advice = ""
     if differing := [key for key, c in tally.found.items() if c.given and c.differing]:
         advice = _advice(whole, inputs, expected, [roundings.get(key) for key in differing])
     for key, rounding in roundings.items():
+        if not rounding.differing:
+            continue
         tally.found[key] = replace(tally.found[key], reason=str(rounding))
     compared, measured = tuple(tally.found.values()), tuple(tally.measured.values())
     if before is not None:

@@ -252,15 +252,6 @@ def test_a_float32_reference_has_float32_noise() -> None:
     assert differing(out, values, [[(1 << 27) + 1, 6]]) == 1
 
 
-def test_a_float32_reference_is_compared_by_the_nearest_code() -> None:
-    """Its sums are rounded: the values of a code lie beside it, by far less than a step."""
-    out = output(Fraction(1, 350))
-    for code in range(-4, 5):
-        for off in (-0.2, 0.2):
-            values = np.array([[(code + off) / 350] * 2], dtype=np.float32)
-            assert differing(out, values, [[code, code + 1]]) == 1
-
-
 def test_the_first_difference_counts_rows_from_the_start() -> None:
     found = compare_codes("y", np.array([[1, 2], [3, 4]]), np.array([[1, 2], [3, 9]]), "a and b", first_row=16)
     assert str(found) == "output 'y': 1 of 4 differ: a and b; first at [17, 1]: code 9 instead of 4, off by 5"

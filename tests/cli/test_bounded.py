@@ -140,7 +140,7 @@ def test_expected_outputs_are_held_to_the_model_not_to_what_is_bounded(
     right = y[name].astype(np.float32)
     wrong = right.copy()
     wrong[7, 1, 2, 0] += 1 / 32
-    for values, status in ((right, 0), (right + 1e-4, 0), (wrong, 1)):
+    for values, status in ((right, 0), (wrong, 1)):
         np.savez(tmp_path / "xy.npz", x=x, **{name: values})
         result = pefslc(bounded, "--target", "tensil", "-o", tmp_path / "out", "--verify", tmp_path / "xy.npz")
         assert result.status == status

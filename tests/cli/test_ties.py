@@ -115,6 +115,32 @@ def test_what_rounding_does_not_explain_is_found_among_the_ties(pefslc: Cli, tmp
     assert "does the array belong to these inputs and to this model?" in result.err
 
 
+@pytest.mark.parametrize("target", ["fake", "c"])
+def test_sums_that_float32_rounded_are_the_same_codes_and_what_is_off_by_more_is_not(
+    pefslc: Cli, tmp_path: Path, target: str
+) -> None:
+    """A dense layer at the end, without a quantizer: its sums cancel, so that their roundings are large beside them."""
+    m, random = ModelBuilder(opset=19), np.random.default_rng(4)
+    zero, steps = m.constant(0, dtype=np.int8), [m.constant(np.float32(step)) for step in (0.0173, 0.0231)]
+    codes = m.node("QuantizeLinear", m.input([1, 8]), steps[0], zero)
+    weights = m.constant(random.integers(-128, 128, (5, 8)), dtype=np.int8)
+    operands = (m.node("DequantizeLinear", codes, steps[0], zero), m.node("DequantizeLinear", weights, steps[1], zero))
+    m.node("Gemm", *operands, transB=1, output=m.output("y", [1, 5]))
+    path, inputs = m.save(tmp_path), random.normal(0, 0.5, (64, 8)).astype(np.float32)
+    exact = load(path).run(inputs.astype(np.float64))["y"]
+    step = float(np.float32(0.0173)) * float(np.float32(0.0231))
+    y = in_float32(m.build(), inputs)
+    assert (np.abs(y - exact) > 8 * 2.0**-23 * np.abs(exact)).any()  # else this shows nothing
+    for off, status in ((0.0, 0), (0.1 * step, 1)):
+        moved = y.copy()
+        moved[11, 3] += off
+        np.savez(tmp_path / "d.npz", x=inputs, y=moved)
+        result = pefslc(path, "--target", target, "-o", tmp_path / target, "--verify", tmp_path / "d.npz")
+        assert result.status == status, result.err
+    assert "1 of 320 differ" in result.err
+    assert "the first that is not: [11, 3], off by " in result.err
+
+
 def test_where_float32_rounds_nothing_no_difference_is_a_tie(pefslc: Cli, tmp_path: Path) -> None:
     m = averaging(power_of_two=True)
     x = (np.random.default_rng(1).integers(0, 3, (4, 3, 6, 6)) * 36 / 4).astype(np.float32)  # means on the grid

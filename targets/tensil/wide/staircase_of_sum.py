@@ -47,8 +47,13 @@ class Stand:
         )
 
     def _nearest(self, beyond: Words) -> Words:
-        """The first code of T beyond a step, of the first of S + offset: where T steps next to there."""
-        return (beyond + (1 << self.coarser) // 2 * 2) >> self.coarser
+        """The first code of T beyond a step, of the first of S + offset: where T steps next to there.
+
+        But for ties, T steps to t where S + offset is 2^coarser * (t - 1/2): of what is half a step more, t is the
+        nearest.
+        """
+        half = (1 << self.coarser) // 2
+        return (beyond + half + half) >> self.coarser
 
     def answered(self, staircase: Staircase, computed: Staircase) -> Staircase:
         """`computed`, of T, as a staircase of S with the codes of `staircase`: the way back."""
