@@ -64,9 +64,9 @@ class BeforeFormat:
             exact = map_codes(output.map, interpreted)
             self._add(output.name, f"interpreter and {self._called}", wanted, exact, first_row)
         # The user's arrays are what the host makes of the values at the end.
-        compare = compare_values
+        compare = compare_values if output.function is None else compare_results
         if output.function is not None:
-            compare, wanted, ours = compare_results, output.function(wanted), apply_output_map(output, emitted)
+            wanted, ours = output.function(wanted), apply_output_map(output, emitted)
         add = self._add
         if output.function is not None and output.function.kind is OutputFunctionKind.ARG_MAX:
             add = self._add_indices
