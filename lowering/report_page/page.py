@@ -14,12 +14,14 @@ from pefslc.model_report.comparison import PAGE_DATA, Change, Comparison
 from pefslc.model_report.model import ModelReport
 from pefslc.model_report.report_file import report_content
 from pefslc.report_page.cost_charts import cost_bars, kinds_of, roofline
-from pefslc.report_page.facts import Layer, decibels, float_tiles, tiles
 from pefslc.report_page.layer_charts import LayerSheet
+from pefslc.report_page.layer_rows import LayerRow
 from pefslc.report_page.memory_charts import memory_charts
 from pefslc.report_page.network_picture import draw_network
+from pefslc.report_page.number_text import decibels
 from pefslc.report_page.range_charts import range_charts
 from pefslc.report_page.theme import KINDS, role_colours
+from pefslc.report_page.tiles import float_tiles, tiles
 from pefslc.reports.saturation import percent
 
 __all__ = ["report_page"]
@@ -56,7 +58,7 @@ def report_page(report: ModelReport, against: Comparison | None = None) -> bytes
     content = json.dumps(report_content(report, against), allow_nan=False, separators=(",", ":"))
     with role_colours():
         sheet = LayerSheet()
-        layers = [Layer.of(report, n, sheet.charts(layer, n)) for n, layer in enumerate(report.layers, 1)]
+        layers = [LayerRow.of(report, n, sheet.charts(layer, n)) for n, layer in enumerate(report.layers, 1)]
         text = _template().render(
             r=report,
             where=report.target if report.arch is None else f"{report.target} ({report.arch})",
