@@ -65,7 +65,7 @@ def _saturating(
             yield from _listed(foreign)
             yield "  help: give both as the model was trained on, with the same mean and scale"
             continue
-        yield f"warning: {program.given_format} does not suit this model: {distance}"
+        yield f"warning: {program.quantized_to} does not suit this model: {distance}"
         yield from _listed(distance.saturated)
         yield f"  help: {_other_formats(program, fmt, distance.saturated)}"
     if verification is not None and verification.distance is not None:
@@ -88,7 +88,7 @@ def _saturating(
         yield "note: the network is too large to be run on random inputs: only its weights were looked at"
         yield "  help: measure it: --verify or --calibrate INPUTS.npz, with inputs as the model will see them"
     if not measured and (found := program.likely_saturation()):
-        yield f"warning: {program.given_format} may not suit this model: on random inputs, for want of others,"
+        yield f"warning: {program.quantized_to} may not suit this model: on random inputs, for want of others,"
         yield from _listed(found)
         yield "  help: measure it: --verify or --calibrate INPUTS.npz, with inputs as the model will see them"
 
@@ -120,5 +120,5 @@ def _strangers(program: Program, verification: Verification | None) -> Iterator[
     for name in () if verification is None else verification.strangers:
         changed = program.lowered.before_format
         called = "" if changed is None else f"{changed[1]} nor "
-        yield f"warning: {name} is what neither {called}its quantization to {program.given_format} computes"
+        yield f"warning: {name} is what neither {called}its quantization to {program.quantized_to} computes"
         yield "  help: does the array belong to these inputs and to this model?"

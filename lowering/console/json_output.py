@@ -52,8 +52,8 @@ def outcome_json(model: str, program: Program, verification: Verification | None
         "target": program.target.name,
         "ok": True,
         "exact": program.exact,
-        "exact_to": exact_to(program.given_format),
-        "quantized_to": program.given_format or None,
+        "exact_to": exact_to(program.quantized_to),
+        "quantized_to": program.quantized_to or None,
         "float_model": None if distance is None else distance.to_json(),
         "problems": [],
     }

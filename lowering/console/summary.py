@@ -37,7 +37,7 @@ def print_summary(
     seconds: float,
 ) -> None:
     """The end of a compile."""
-    print_layers(program.layers, reference=exact_to(program.given_format, program.lowered.changing_passes))
+    print_layers(program.layers, reference=exact_to(program.quantized_to, program.lowered.changing_passes))
     proved = program.verdict
     print(_totals(program.layers, program.emission.cycles, f"{proved}{against_model(program, verification)}"))
     for note in (*(f"note: {note}" for note in program.notes), *program.emission.notes):

@@ -290,16 +290,16 @@ def compile(
     rows = layer_rows(lowered.integer, lowered.quantized, limits, emission.ops)
     if require_exact:
         _require_exact(lowered, emission, chosen.name, allow_overflow)
-    given_format = "" if lowered.before_format is None else str(parsed) if formats is None else "--formats"
-    details = {**emission.details, "exact": lowered.is_exact(rows), "exact_to": exact_to(given_format)}
+    quantized_to = "" if lowered.before_format is None else str(parsed) if formats is None else "the table of formats"
+    details = {**emission.details, "exact": lowered.is_exact(rows), "exact_to": exact_to(quantized_to)}
     if lowered.promised:
         details["exact_if_passes_are"] = lowered.promised
     if lowered.changing_passes:
         details["changing_passes"] = lowered.changing_passes
     if post_training is not None:
         details["post_training"] = post_training.to_json()
-    if given_format:
-        details["quantized_to"] = given_format
+    if quantized_to:
+        details["quantized_to"] = quantized_to
     if changes:
         details["format_changes"] = [change.to_json() for change in changes]
     sidecar = make_sidecar(
@@ -314,7 +314,7 @@ def compile(
         imported.data_sha256,
     )
     program = Program(
-        lowered, chosen, options, emission, sidecar, rows, post_training, changes, given_format, imported.notes
+        lowered, chosen, options, emission, sidecar, rows, post_training, changes, quantized_to, imported.notes
     )
     if max_error is not None and lowered.before_format is None:
         raise nothing_to_measure()

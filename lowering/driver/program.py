@@ -95,7 +95,7 @@ class Program:
 
     post_training   a float model's comparison with what it was quantized to, where there was data for it
     format_changes  what --requantize changed of a quantized model
-    given_format    what --fmt made of the model where that is another one: "Q4.12", "auto:8"; "" where the model's own
+    quantized_to    what --fmt made of the model where that is another one: "Q4.12", "auto:8"; "" where the model's own
                     formats hold
     notes           what the model's file leaves unsaid and how it was taken
     """
@@ -108,14 +108,14 @@ class Program:
     layers: tuple[LayerRow, ...]
     post_training: PostTrainingReport | None = None
     format_changes: tuple[FormatChange, ...] = ()
-    given_format: str = ""
+    quantized_to: str = ""
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         count = len(self.layers)
         layers = f"{count} layer{'' if count == 1 else 's'}"
         changed = self.lowered.changing_passes
-        kind = f"exact to {exact_to(self.given_format)}" if self.exact else "bounded"
+        kind = f"exact to {exact_to(self.quantized_to)}" if self.exact else "bounded"
         if changed:
             kind = f"changed by {', '.join(map(repr, changed))}"
         return f"<Program {self.name!r} for {self.target.name}: {layers}, {kind}>"
@@ -145,7 +145,7 @@ class Program:
         """Whether every output code is what the file says, for every input: proved, not measured. A pass of your own
         that says it is exact is believed: `check_passes` compares it, on random inputs.
 
-        Where `given_format` names one, of the model that was quantized to it. How far that is from the float model is
+        Where `quantized_to` names one, of the model that was quantized to it. How far that is from the float model is
         measured by `verify`, and on calibration data by `post_training`.
         """
         return self.lowered.is_exact(self.layers)
@@ -153,7 +153,7 @@ class Program:
     @property
     def verdict(self) -> str:
         """What the compile proved, in words."""
-        return verdict(self.layers, self.lowered.changing_passes, self.given_format, self.lowered.promised)
+        return verdict(self.layers, self.lowered.changing_passes, self.quantized_to, self.lowered.promised)
 
     @property
     def graph(self) -> Graph:

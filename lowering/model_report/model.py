@@ -152,7 +152,7 @@ class ModelReport:
 
     version        of pefslc
     verdict        what was proved, in words
-    given_format   what --fmt made another model of it by; "" where the file's own formats hold
+    quantized_to   what --fmt made another model of it by; "" where the file's own formats hold
     native_format  of the target's own rounding arithmetic, where the program computes in it; ""
     accumulator    what holds the sums, in words, and how many bits it has
     cycles         modelled, of the whole program; None where the target models none
@@ -169,7 +169,7 @@ class ModelReport:
     exact: bool
     exact_to: str
     verdict: str
-    given_format: str
+    quantized_to: str
     native_format: str
     accumulator: str
     accumulator_bits: int
@@ -240,7 +240,7 @@ class ModelReport:
             "exact": self.exact,
             "exact_to": self.exact_to,
             "verdict": self.verdict,
-            "quantized_to": self.given_format or None,
+            "quantized_to": self.quantized_to or None,
             "native_format": self.native_format or None,
             "accumulator": {"name": self.accumulator, "bits": self.accumulator_bits, "needed": self.widest_accumulator},
             "macs": self.macs,

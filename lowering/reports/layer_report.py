@@ -151,24 +151,24 @@ def format_texts(integer: Graph, quantized: Graph) -> dict[str, str]:
     return {value.name: _format(value, formats) for value in values}
 
 
-def exact_to(given_format: str, changing_passes: Sequence[str] = ()) -> str:
+def exact_to(quantized_to: str, changing_passes: Sequence[str] = ()) -> str:
     """What "exact" means of a program's layers: the file, or the format by which --fmt made another model of it.
 
     changing_passes  that made yet another model, and say so: layers are held to that one
     """
-    return "the changed model" if changing_passes else given_format or "the file"
+    return "the changed model" if changing_passes else quantized_to or "the file"
 
 
 def verdict(
-    rows: Sequence[LayerRow], changing_passes: Sequence[str], given_format: str = "", promised: Sequence[str] = ()
+    rows: Sequence[LayerRow], changing_passes: Sequence[str], quantized_to: str = "", promised: Sequence[str] = ()
 ) -> str:
     """What a compile proved: "every layer computes exactly what the file says", or what is bounded.
 
-    given_format  by which --fmt made another model of the file's: exact is what that model says, not what the file does
+    quantized_to  by which --fmt made another model of the file's: exact is what that model says, not what the file does
     promised      passes of the user's whose word for being exact is all that there is
     """
     bounded = sum(not row.exact for row in rows)
-    exactly = f"exactly what {exact_to(given_format, changing_passes)} says"
+    exactly = f"exactly what {exact_to(quantized_to, changing_passes)} says"
     text = f"every layer computes {exactly}"
     if bounded:
         text = f"{bounded} of {len(rows)} layers bounded, the others compute {exactly}"
@@ -182,7 +182,7 @@ def verdict(
     names = _quoted(changing_passes)
     which = f"pass {names} is" if len(changing_passes) == 1 else f"passes {names} are"
     who = "it" if len(changing_passes) == 1 else "they"
-    return f"not what {exact_to(given_format)} says: {which} not exact, and {who} changed the model; {text}"
+    return f"not what {exact_to(quantized_to)} says: {which} not exact, and {who} changed the model; {text}"
 
 
 def _quoted(names: Sequence[str]) -> str:

@@ -133,7 +133,7 @@ def test_the_file_of_a_float_model_gives_the_same_program_again(
     assert pefslc(MODEL, "--target", target, *options, "-o", first).status == 0
     ended = pefslc(MODEL, "--target", target, "--formats", written, "-o", again)
     assert ended.status == 0, ended.err
-    assert "every layer computes exactly what --formats says" in ended.out
+    assert "every layer computes exactly what the table of formats says" in ended.out
     sidecar = f"cnn_float.{target}.json"
     names = {p.name for p in first.iterdir()} - {sidecar}
     assert len(names) >= 2
