@@ -116,12 +116,12 @@ def lower_graph(
     if is_native(model, data_type):
         return _lower_natively(model, context, calibrate, progress, observe)
     bends = split_bends(model, data_type)
-    wide = WideSums(bends.graph) if context.allow_overflow else split_sums(bends.graph, context.architecture)
+    fits = ChannelFits(data_type)
+    wide = WideSums(bends.graph) if context.allow_overflow else split_sums(bends.graph, context.architecture, fits)
     _require_words(model, wide, context)
     split = Split(bends, wide)
     selected = _selected(wide.graph, context, observe)
     changed: set[str] = set()
-    fits = ChannelFits(data_type)
 
     def attempt(tried: Context) -> LoweredNetwork:
         groups = rewritten(

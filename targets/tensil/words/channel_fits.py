@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.ir.value import Value
 from pefslc.numeric.affine_shift import AffineShift
 from pefslc.numeric.deviation import Deviations, deviations_of
 from pefslc.numeric.requantize import fit_offset, line_corners
@@ -26,10 +27,13 @@ from pefslc.targets.tensil.words.channel_requantize import (
 )
 from pefslc.targets.tensil.words.search_effort import Effort
 from pefslc.targets.tensil.words.slope_bound import has_near_slope
+from pefslc.targets.tensil.words.steps import of_channels
 
 __all__ = ["ChannelFits"]
 
 Words = NDArray[np.int64]
+
+_FEW_STEPS = 32  # of a staircase for which words are likely to be found
 
 
 @dataclass(eq=False)
@@ -73,6 +77,31 @@ class ChannelFits:
             corners = self._corners(staircase, low, high)
             self.found[key] = fit_channels(staircase, low, high, exponent, self.data_type, effort, corners)
         return self.found[key]
+
+    def has_words(self, staircase: Staircase, value: Value) -> bool:
+        """Whether a shift, or words that are found soon, compute the staircase of a value at exponent 0."""
+        codes = value.type.codes
+        if self.has_shift(staircase, 0, codes.low, codes.high):
+            return True
+        if staircase.steps > _FEW_STEPS:
+            return False
+        ends = [np.full(staircase.channels, end, dtype=np.int64) for end in (codes.low, codes.high)]
+        if not self.is_straight(staircase, *ends) or not self.may_be_near(staircase, *ends, 0):
+            return False
+        found = self.fit(staircase, *ends, 0)
+        return found is not None and not self.deviations(staircase, found, *ends).found
+
+    def give(self, made: ChannelRequantization, low: int, high: int) -> None:
+        """Steps for the staircase that they compute, of codes in [low, high] at exponent 0: nothing is searched for it.
+
+        It is given as placement will ask for it: without the codes that do not occur.
+        """
+        computed, steps = made.computed, made.steps
+        asked = computed.restricted(computed.domain_low, computed.domain_high)
+        if asked.channels < computed.channels:
+            steps = tuple(of_channels(step, np.zeros(1, dtype=np.int64)) for step in steps)
+        ends = (np.full(asked.channels, end, dtype=np.int64).tobytes() for end in (low, high))
+        self.found[(asked, *ends, 0)] = ChannelRequantization(steps, asked)
 
     def _corners(self, staircase: Staircase, low: Words, high: Words) -> Steps | None:
         """The steps to look at, where all are too many."""

@@ -1,0 +1,302 @@
+"""Requantizations that no words compute, exact all the same: an estimate of the code, corrected by its residual.
+
+    y = staircase(sum)    ==>    e = estimate(sum), which is y or y + 1;  y = e - [sum below the step to e]
+
+All in operations of the integer graph, which place as they are: the estimate is a staircase that its words compute, and
+so is the finer part of the residual, or that is made the same way in its turn. What saturates is clamped to a word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.geometry.shapes import Window
+from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Sum
+from pefslc.ir.value import CodeRange, IntArray, Op, Value
+from pefslc.numeric.staircase import Staircase
+from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.wide.digits import derived
+from pefslc.targets.tensil.wide.estimate import estimated
+from pefslc.targets.tensil.wide.made_of_words import Word
+from pefslc.targets.tensil.wide.residual import Demands, Residual
+from pefslc.targets.tensil.words.channel_fits import ChannelFits
+from pefslc.targets.tensil.words.channel_requantize import ChannelRequantization, computed_by, fit_channels
+
+__all__ = ["Corrector", "Summed"]
+
+Words = NDArray[np.int64]
+
+Shares = list[tuple[Words, Words]]
+Pair = tuple[Words, Words]
+
+_NUDGES = (0, 1, -1, 2)  # factors beside the nearest that are tried where no words compute what is left
+_MOST_PARTS = 4  # sums that one factor is made of
+_DEEPEST = 2  # how often what is left may be corrected in its turn
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Summed:
+    """A sum to be requantized.
+
+    value       what the estimate is made of: the sum / 2^coarser, rounded, saturated
+    asked       thresholds of the estimate's value, [channels or 1, steps]
+    words       the sum itself, of one or two words, the higher one first
+    thresholds  its own, rising
+    """
+
+    value: Value
+    asked: Words
+    words: tuple[Word, ...]
+    thresholds: Words
+    coarser: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fine:
+    """c(j), stored, and what it is."""
+
+    value: Value
+    computed: Staircase
+
+    def of(self, codes: Words) -> Words:
+        """[channels or 1, codes]."""
+        return self.computed(np.broadcast_to(codes, (self.computed.channels, len(codes))))
+
+
+class Corrector:
+    """Appends operations to `ops`; gives `fits` the words that compute their staircases."""
+
+    def __init__(self, ops: list[Op], fits: ChannelFits, data_type: DataType) -> None:
+        self.ops, self.fits, self.data_type = ops, fits, data_type
+
+    def requantize(self, op: Requantize, summed: Summed) -> bool:
+        """Append what makes the result of `op`; whether it can be made. Nothing is appended where it cannot."""
+        shape = summed.value.type.shape
+        if len(shape) not in (2, 4) or op.staircase.step != 1 or (op.staircase.direction < 0).any():
+            return False
+        first = len(self.ops)
+        made = self._corrected(summed, (op.staircase.low, op.staircase.high), op.result.name, 0)
+        if made is None:
+            del self.ops[first:]
+            return False
+        last = self.ops[-1]
+        self.ops[-1] = replace(last, result=op.result)
+        return True
+
+    # --- one correction ------------------------------------------------------------------------------------------
+
+    def _corrected(self, summed: Summed, codes: tuple[int, int], name: str, depth: int) -> Value | None:
+        """The codes: `ops` ends with what makes them."""
+        low, high = codes
+        ends = summed.value.type.codes.low, summed.value.type.codes.high
+        estimate = estimated(summed.asked, codes, ends, self.data_type)
+        if estimate is None:
+            return None
+        starts = estimate.computed.rows(0, estimate.computed.channels)
+        demands = Demands.of(summed.thresholds, starts, ends, summed.coarser)
+        if not demands.close:
+            return None
+        e = self._requantized(summed.value, estimate, f"{name}.estimate")
+        found = self._residual(e, summed, demands, codes, name, depth)
+        if found is None:
+            return None
+        residual, fine = found
+        below = self._difference(e, summed, residual, fine, demands, name)
+        if below is None:
+            return None
+        too_many = self._append(Clamp(result=self._like(below, f"{name}.excess", -1, 0), input=below, low=-1, high=0))
+        taken = self._sum(too_many, e, f"{name}.unclipped")
+        return self._append(Clamp(result=self._like(taken, f"{name}.corrected", low, high), input=taken, low=low, high=high))
+
+    def _residual(
+        self, e: Value, summed: Summed, demands: Demands, codes: tuple[int, int], name: str, depth: int
+    ) -> tuple[Residual, Fine | None] | None:
+        """The residual, and what is left of it beside a multiple of the estimate `e`."""
+        ends = summed.value.type.codes
+        span = (ends.low, ends.high) if not summed.coarser else (-(1 << 40), 1 << 40)
+        inner = (summed.thresholds > span[0]) & (summed.thresholds <= span[1])
+        nudge, tried = np.zeros(len(inner), dtype=np.int64), np.zeros(len(inner), dtype=np.int64)
+        for _ in _NUDGES:
+            residual = Residual.of(summed.thresholds, inner, codes[0], nudge)
+            if residual is None:
+                return None
+            if not residual.fine.steps:  # it is 0, for it lies around 0
+                return (residual, None) if demands.met(residual.thresholds(residual.fine)).all() else None
+            fit = self._fit(residual.fine, inner)
+            missed = ~demands.met(residual.thresholds(fit.computed)).all(axis=1) if fit else np.ones(len(nudge), bool)
+            if fit is not None and not missed.any():
+                return residual, Fine(self._requantized(e, fit, f"{name}.fine"), fit.computed)
+            if tried[missed].max(initial=0) + 1 >= len(_NUDGES):
+                break
+            tried += missed
+            nudge = np.array(_NUDGES, dtype=np.int64)[tried]
+        return self._deeper(e, summed, inner, demands, codes, name, depth) if depth < _DEEPEST else None
+
+    def _deeper(
+        self,
+        e: Value,
+        summed: Summed,
+        inner: NDArray[np.bool_],
+        demands: Demands,
+        codes: tuple[int, int],
+        name: str,
+        depth: int,
+    ) -> tuple[Residual, Fine] | None:
+        """What is left, rising in each channel, by an estimate and a correction of its own."""
+        nearest = Residual.of(summed.thresholds, inner, codes[0], np.zeros(len(inner), dtype=np.int64))
+        if nearest is None:
+            return None
+        other = (nearest.fine.direction < 0).astype(np.int64)
+        residual = Residual.of(summed.thresholds, inner, codes[0], other)
+        if residual is None or (residual.fine.direction < 0).any():
+            return None
+        staircase = residual.fine
+        if not demands.met(residual.thresholds(staircase)).all():
+            return None
+        rows = staircase.rows(0, staircase.channels)
+        inward = Summed(e, rows, (Word(e, 0),), rows)
+        fine = self._corrected(inward, (staircase.low, staircase.high), f"{name}.fine", depth + 1)
+        return None if fine is None else (residual, Fine(fine, staircase))
+
+    def _fit(self, staircase: Staircase, inner: NDArray[np.bool_]) -> ChannelRequantization | None:
+        """Words for the staircase where its channels' codes occur, and what they compute everywhere."""
+        codes = staircase.domain_low + np.arange(inner.shape[1] + 1, dtype=np.int64)
+        some = inner.any(axis=1)
+        low = np.where(some, codes[inner.argmax(axis=1) + 1], codes[0])
+        high = np.where(some, codes[-1] - inner[:, ::-1].argmax(axis=1), codes[0])
+        fit = fit_channels(staircase, low, high, 0, self.data_type)
+        if fit is None:
+            return None
+        ends = (np.full(len(low), end, dtype=np.int64) for end in (min(codes[0], 0), max(codes[-1], 0)))
+        return ChannelRequantization(fit.steps, computed_by(fit.steps, staircase, *ends, 0, self.data_type))
+
+    # --- operations ----------------------------------------------------------------------------------------------
+
+    def _requantized(self, value: Value, words: ChannelRequantization, name: str) -> Value:
+        """The staircase that words compute: placement is given them."""
+        codes, staircase = value.type.codes, words.computed
+        self.fits.give(words, min(codes.low, 0), max(codes.high, 0))
+        result = self._like(value, name, staircase.low, staircase.high)
+        return self._append(Requantize(result=result, input=value, staircase=staircase))
+
+    def _difference(
+        self, e: Value, summed: Summed, residual: Residual, fine: Fine | None, demands: Demands, name: str
+    ) -> Value | None:
+        """The residual, saturated: below 0 just where it is."""
+        codes, channels = e.type.codes, summed.value.type.channels
+        factor, offset = (np.broadcast_to(w, (channels,)) for w in (residual.factor, residual.offset))
+        high = summed.words[0]
+        whole, rest = _divided(factor, high.up), _divided(offset, high.up)
+        parts = _shares(whole[0], rest[0], codes.low, codes.high, self.data_type)
+        if parts is None:
+            return None
+        products = [self._times(e, -f, o, f"{name}.multiple{i}") for i, (f, o) in enumerate(parts)]
+        lower = self._times(e, -whole[1], rest[1], f"{name}.rest") if high.up else None
+        is_certified = self._one_word if not high.up else self._two_words
+        if not is_certified(summed, demands, residual, parts, (whole[1], rest[1]), codes, fine):
+            return None
+        products = [self._times(e, -f, o, f"{name}.multiple{i}") for i, (f, o) in enumerate(parts)]
+        lower = self._times(e, -whole[1], rest[1], f"{name}.rest") if high.up else None
+        total = high.value
+        for i, product in enumerate(products):
+            total = self._saturated_sum(product, total, f"{name}.above{i}")
+        if lower is not None:
+            ends = [end << high.up for end in (total.type.codes.low, total.type.codes.high)]
+            total = self._append(
+                Rescale(result=self._like(total, f"{name}.scaled", *ends), input=total, factor=1 << high.up)
+            )
+            total = self._saturated(total, f"{name}.scaled_word")
+            total = self._saturated_sum(total, lower, f"{name}.with_rest")
+            total = self._saturated_sum(total, summed.words[1].value, f"{name}.with_low")
+        if fine is not None:
+            total = self._saturated_sum(total, fine.value, f"{name}.residual")
+        return total
+
+    def _one_word(self, summed: Summed, demands: Demands, residual: Residual, parts: Shares, rest: Pair, codes: CodeRange, fine: Fine | None) -> bool:  # fmt: skip
+        """The certificate: every sum in its order, saturated, on both sides of the step to each code."""
+        del summed, residual, rest
+        j = codes.low + np.arange(demands.own.shape[1], dtype=np.int64)
+
+        def below(sums: Words) -> Words:
+            for factor, offset in parts:
+                rows = slice(0, len(sums)) if len(factor) != len(sums) else slice(None)
+                sums = self._word(sums - factor[rows, None] * j + offset[rows, None])
+            return sums if fine is None else self._word(sums + fine.of(j))
+
+        return demands.answered(below)
+
+    def _two_words(self, summed: Summed, demands: Demands, residual: Residual, parts: Shares, rest: Pair, codes: CodeRange, fine: Fine | None) -> bool:  # fmt: skip
+        """The certificate: what is added to the high word's part cannot take it to the other side where it saturates."""
+        j = codes.low + np.arange(demands.own.shape[1], dtype=np.int64)
+        low = summed.words[1].value.type.codes
+        added = int(np.abs(rest[1][:, None] - rest[0][:, None] * j).max()) + max(abs(low.low), abs(low.high))
+        left = fine.of(j) if fine is not None else np.zeros((1, len(j)), dtype=np.int64)
+        added += int(np.abs(left).max())
+        steps = residual.factor[:, None] * j - residual.offset[:, None] - left
+        return len(parts) == 1 and added < self.data_type.max_code and bool(demands.met(steps).all())
+
+    def _word(self, words: Words) -> Words:
+        return np.clip(words, self.data_type.min_code, self.data_type.max_code)
+
+    def _times(self, value: Value, factor: Words, bias: Words, name: str) -> Value:
+        """value * factor + bias, [channels]."""
+        codes = value.type.codes
+        ends = np.stack([factor * codes.low + bias, factor * codes.high + bias])
+        result = self._like(value, name, int(ends.min()), int(ends.max()))
+        added = IntArray(bias.copy()) if bias.any() else None
+        if len(value.type.shape) == 2:
+            return self._append(Dense(result=result, input=value, weight=IntArray(np.diag(factor)), bias=added))
+        weight, point = IntArray(factor[:, None, None, None].copy()), Window(kernel=(1, 1))
+        op = Conv2d(result=result, input=value, weight=weight, bias=added, window=point, groups=len(factor))
+        return self._append(op)
+
+    def _saturated_sum(self, lhs: Value, rhs: Value, name: str) -> Value:
+        return self._saturated(self._sum(lhs, rhs, f"{name}.sum"), name)
+
+    def _sum(self, lhs: Value, rhs: Value, name: str) -> Value:
+        a, b = lhs.type.codes, rhs.type.codes
+        return self._append(Sum(result=self._like(lhs, name, a.low + b.low, a.high + b.high), lhs=lhs, rhs=rhs))
+
+    def _saturated(self, value: Value, name: str) -> Value:
+        least, most = self.data_type.min_code, self.data_type.max_code
+        low, high = (min(max(end, least), most) for end in (value.type.codes.low, value.type.codes.high))
+        return self._append(Clamp(result=self._like(value, name, low, high), input=value, low=least, high=most))
+
+    def _like(self, value: Value, name: str, low: int, high: int) -> Value:
+        return Value(name, derived(value, "", low, high).type, value.origin)
+
+    def _append(self, op: Op) -> Value:
+        self.ops.append(op)
+        return op.result
+
+
+def _divided(words: Words, bits: int) -> tuple[Words, Words]:
+    """Quotients by 2^bits, the nearest, and what they leave."""
+    half = (1 << bits) >> 1
+    quotient = (words + half) >> bits
+    return quotient, words - (quotient << bits)
+
+
+def _shares(
+    factor: Words, offset: Words, low: int, high: int, data_type: DataType
+) -> list[tuple[Words, Words]] | None:
+    """-factor * j + offset as a sum of few such, each a word for all codes j in [low, high], with words for weights."""
+    largest, least, most = data_type.max_code // data_type.one, data_type.min_code, data_type.max_code
+    for count in range(1, _MOST_PARTS + 1):
+        left, bias, parts = factor.copy(), offset.copy(), list[tuple[Words, Words]]()
+        for i in range(count, 0, -1):
+            share = left // i
+            at = np.sort(np.stack([-share * low, -share * high]), axis=0)
+            if (least - at[0] > most - at[1]).any():
+                break
+            own = np.clip(bias if i == 1 else bias // i, least - at[0], most - at[1])
+            parts.append((share, own))
+            left, bias = left - share, bias - own
+        fits = len(parts) == count and not left.any() and not bias.any()
+        if fits and all(int(np.abs(share).max()) <= largest for share, _ in parts):
+            return parts
+    return None
+
