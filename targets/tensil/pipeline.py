@@ -115,9 +115,55 @@ def lower_graph(
     data_type = context.data_type
     if is_native(model, data_type):
         return _lower_natively(model, context, calibrate, progress, observe)
-    bends = split_bends(model, data_type)
     fits = ChannelFits(data_type)
-    wide = WideSums(bends.graph) if context.allow_overflow else split_sums(bends.graph, context.architecture, fits)
+    try:
+        lowered = _lower_exactly(model, context, frozenset(), fits, progress, observe)
+    except CompileError as refusal:
+        return _corrected(model, context, fits, (progress, observe), refusal)
+    bounded = frozenset(name for outcome in lowered.program.outcomes for name in outcome.bounded)
+    if not context.require_exact or not bounded:
+        return lowered
+    _retry(f"with corrections of {', '.join(sorted(bounded))}: they are bounded", observe)
+    try:
+        return _lower_exactly(model, context, bounded, fits, progress, observe)
+    except CompileError as error:
+        _retry(f"without corrections: with them, {error}", observe)
+        return _lower_exactly(model, context, frozenset(), fits, progress, observe)
+
+
+def _corrected(
+    model: Graph,
+    context: Context,
+    fits: ChannelFits,
+    watching: tuple[Callable[[int, int, str], None] | None, Observer | None],
+    refusal: CompileError,
+) -> LoweredNetwork:
+    """With corrections where no words were found that come near; raises `refusal` where that does not help."""
+    progress, observe = watching
+    names = frozenset(fits.refused)
+    if context.allow_overflow or not names:
+        raise refusal
+    _retry(f"with corrections of {', '.join(sorted(names))}: without them, {refusal}", observe)
+    try:
+        return _lower_exactly(model, context, names, fits, progress, observe)
+    except CompileError as error:
+        LOG.debug("corrections do not help: %s", error)
+        raise refusal from None
+
+
+def _lower_exactly(
+    model: Graph,
+    context: Context,
+    correct: frozenset[str],
+    fits: ChannelFits,
+    progress: Callable[[int, int, str], None] | None,
+    observe: Observer | None,
+) -> LoweredNetwork:
+    """`lower_graph` in words that nothing rounds. `correct`: requantizations of narrow sums that are corrected."""
+    data_type = context.data_type
+    bends = split_bends(model, data_type)
+    graph = bends.graph
+    wide = WideSums(graph) if context.allow_overflow else split_sums(graph, context.architecture, fits, correct)
     _require_words(model, wide, context)
     split = Split(bends, wide)
     selected = _selected(wide.graph, context, observe)
@@ -141,11 +187,14 @@ def lower_graph(
             following = next((names for names in later if changed.intersection(names)), None)
             if following is None:
                 raise
-            reason = f"without {', '.join(following)}: with them, {error}"
-            LOG.debug(reason)
-            if observe is not None:
-                observe("retry", reason + "\n", True)
+            _retry(f"without {', '.join(following)}: with them, {error}", observe)
     raise AssertionError("the last try has none behind it")
+
+
+def _retry(reason: str, observe: Observer | None) -> None:
+    LOG.debug(reason)
+    if observe is not None:
+        observe("retry", reason + "\n", True)
 
 
 def _require_words(model: Graph, wide: WideSums, context: Context) -> None:

@@ -38,7 +38,7 @@ def op_reports(
         reports = [found.pop(part) for part in (*parts, name) if part in found]
         cycles = [r.cycles for r in reports if r.cycles is not None]
         how = f"{reports[0].implementation}, corrected by the residual"
-        found[name] = OpReport(how, all(r.exact for r in reports), sum(cycles) if cycles else None, is_split=True)
+        found[name] = OpReport(how, all(r.exact for r in reports), sum(cycles) if cycles else None)
     for name, stand in split.wide.stands.items():
         if stand.coarser and name in bounded:
             found[name] = replace(found[name], exact=False, deviations=bounded[name].deviations)

@@ -57,7 +57,7 @@ class TensilTarget(TensilOptions):
 
     def lower(self, model: Graph, options: TargetOptions) -> Emission:
         architecture = load_architecture(self.architecture_name)
-        context = Context(architecture, options.allow_overflow, self.left_out)
+        context = Context(architecture, options.allow_overflow, self.left_out, options.require_exact)
         lowered = lower_graph(model, context, options.calibrate, options.progress, _observer(options))
         words = lowered.program
         plan, program, report = _fastest(model.name, lowered, architecture)

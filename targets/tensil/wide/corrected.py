@@ -18,8 +18,9 @@ from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Sum
 from pefslc.ir.value import CodeRange, IntArray, Op, Value
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.rewriting.rewrite import LOG
 from pefslc.targets.tensil.wide.digits import derived
-from pefslc.targets.tensil.wide.estimate import estimated
+from pefslc.targets.tensil.wide.estimate import Line, estimated
 from pefslc.targets.tensil.wide.made_of_words import Word
 from pefslc.targets.tensil.wide.residual import Demands, Residual
 from pefslc.targets.tensil.words.channel_fits import ChannelFits
@@ -33,7 +34,7 @@ Shares = list[tuple[Words, Words]]
 Pair = tuple[Words, Words]
 
 _NUDGES = (0, 1, -1, 2)  # factors beside the nearest that are tried where no words compute what is left
-_MOST_PARTS = 4  # sums that one factor is made of
+_MOST_PARTS = 2  # sums that one factor is made of
 _DEEPEST = 2  # how often what is left may be corrected in its turn
 
 
@@ -90,15 +91,16 @@ class Corrector:
 
     def _corrected(self, summed: Summed, codes: tuple[int, int], name: str, depth: int) -> Value | None:
         """The codes: `ops` ends with what makes them."""
-        low, high = codes
+        middle = _middle(summed, codes, self.data_type)
+        low, high = codes = codes[0] - middle, codes[1] - middle
         ends = summed.value.type.codes.low, summed.value.type.codes.high
         estimate = estimated(summed.asked, codes, ends, self.data_type)
         if estimate is None:
-            return None
+            return _not(name, "no two multiplications come near")
         starts = estimate.computed.rows(0, estimate.computed.channels)
         demands = Demands.of(summed.thresholds, starts, ends, summed.coarser)
         if not demands.close:
-            return None
+            return _not(name, "the estimate is off by more than one")
         e = self._requantized(summed.value, estimate, f"{name}.estimate")
         found = self._residual(e, summed, demands, codes, name, depth)
         if found is None:
@@ -107,22 +109,31 @@ class Corrector:
         below = self._difference(e, summed, residual, fine, demands, name)
         if below is None:
             return None
-        too_many = self._append(Clamp(result=self._like(below, f"{name}.excess", -1, 0), input=below, low=-1, high=0))
-        taken = self._sum(too_many, e, f"{name}.unclipped")
+        taken = self._sum(self._excess(below, middle, f"{name}.excess"), e, f"{name}.unclipped")
+        low, high = low + middle, high + middle
         return self._append(Clamp(result=self._like(taken, f"{name}.corrected", low, high), input=taken, low=low, high=high))
+
+    def _excess(self, below: Value, middle: int, name: str) -> Value:
+        """`middle`, less 1 where a value is below 0."""
+        result = self._like(below, name, middle - 1, middle)
+        if not middle:
+            return self._append(Clamp(result=result, input=below, low=-1, high=0))
+        codes, one = below.type.codes, np.ones(1, dtype=np.int64)
+        staircase = Staircase(codes.low, codes.high, middle - 1, np.zeros((1, 1), dtype=np.int64), one)
+        return self._append(Requantize(result=result, input=below, staircase=staircase))
 
     def _residual(
         self, e: Value, summed: Summed, demands: Demands, codes: tuple[int, int], name: str, depth: int
     ) -> tuple[Residual, Fine | None] | None:
         """The residual, and what is left of it beside a multiple of the estimate `e`."""
         ends = summed.value.type.codes
-        span = (ends.low, ends.high) if not summed.coarser else (-(1 << 40), 1 << 40)
-        inner = (summed.thresholds > span[0]) & (summed.thresholds <= span[1])
+        down = summed.coarser
+        inner = (summed.thresholds > ends.low << down) & (summed.thresholds <= ends.high << down)
         nudge, tried = np.zeros(len(inner), dtype=np.int64), np.zeros(len(inner), dtype=np.int64)
         for _ in _NUDGES:
             residual = Residual.of(summed.thresholds, inner, codes[0], nudge)
             if residual is None:
-                return None
+                return _not(name, "its steps are no line")
             if not residual.fine.steps:  # it is 0, for it lies around 0
                 return (residual, None) if demands.met(residual.thresholds(residual.fine)).all() else None
             fit = self._fit(residual.fine, inner)
@@ -133,7 +144,9 @@ class Corrector:
                 break
             tried += missed
             nudge = np.array(_NUDGES, dtype=np.int64)[tried]
-        return self._deeper(e, summed, inner, demands, codes, name, depth) if depth < _DEEPEST else None
+        if depth == _DEEPEST:
+            return _not(name, "what is left of the residual is too fine")
+        return self._deeper(e, summed, inner, demands, codes, name, depth)
 
     def _deeper(
         self,
@@ -148,14 +161,14 @@ class Corrector:
         """What is left, rising in each channel, by an estimate and a correction of its own."""
         nearest = Residual.of(summed.thresholds, inner, codes[0], np.zeros(len(inner), dtype=np.int64))
         if nearest is None:
-            return None
+            return _not(name, "its steps are no line")
         other = (nearest.fine.direction < 0).astype(np.int64)
         residual = Residual.of(summed.thresholds, inner, codes[0], other)
         if residual is None or (residual.fine.direction < 0).any():
-            return None
+            return _not(name, "what is left of the residual falls")
         staircase = residual.fine
         if not demands.met(residual.thresholds(staircase)).all():
-            return None
+            return _not(name, "the steps are no line")
         rows = staircase.rows(0, staircase.channels)
         inward = Summed(e, rows, (Word(e, 0),), rows)
         fine = self._corrected(inward, (staircase.low, staircase.high), f"{name}.fine", depth + 1)
@@ -191,14 +204,32 @@ class Corrector:
         high = summed.words[0]
         whole, rest = _divided(factor, high.up), _divided(offset, high.up)
         parts = _shares(whole[0], rest[0], codes.low, codes.high, self.data_type)
+        up = 0 if parts is not None else _bits_up(whole[0], codes, self.data_type)
+        if up:
+            most = whole[0] >> up << up
+            parts = _scaled_shares(most, whole[0] - most, rest[0], codes.low, codes.high, self.data_type)
         if parts is None:
-            return None
-        products = [self._times(e, -f, o, f"{name}.multiple{i}") for i, (f, o) in enumerate(parts)]
+            return _not(name, "a step is too wide")
+        sources = [e] * len(parts)
+        if up:
+            ends = codes.low << up, codes.high << up
+            sources[0] = self._append(Rescale(result=self._like(e, f"{name}.scaled", *ends), input=e, factor=1 << up))
+        products = [
+            self._saturated_product(source, -factor >> (up if i == 0 else 0), offset, f"{name}.multiple{i}")
+            for i, (source, (factor, offset)) in enumerate(zip(sources, parts, strict=True))
+        ]
         lower = self._times(e, -whole[1], rest[1], f"{name}.rest") if high.up else None
         is_certified = self._one_word if not high.up else self._two_words
         if not is_certified(summed, demands, residual, parts, (whole[1], rest[1]), codes, fine):
-            return None
-        products = [self._times(e, -f, o, f"{name}.multiple{i}") for i, (f, o) in enumerate(parts)]
+            return _not(name, "the residual may saturate to the other side")
+        sources = [e] * len(parts)
+        if up:
+            ends = codes.low << up, codes.high << up
+            sources[0] = self._append(Rescale(result=self._like(e, f"{name}.scaled", *ends), input=e, factor=1 << up))
+        products = [
+            self._saturated_product(source, -factor >> (up if i == 0 else 0), offset, f"{name}.multiple{i}")
+            for i, (source, (factor, offset)) in enumerate(zip(sources, parts, strict=True))
+        ]
         lower = self._times(e, -whole[1], rest[1], f"{name}.rest") if high.up else None
         total = high.value
         for i, product in enumerate(products):
@@ -206,9 +237,9 @@ class Corrector:
         if lower is not None:
             ends = [end << high.up for end in (total.type.codes.low, total.type.codes.high)]
             total = self._append(
-                Rescale(result=self._like(total, f"{name}.scaled", *ends), input=total, factor=1 << high.up)
+                Rescale(result=self._like(total, f"{name}.risen", *ends), input=total, factor=1 << high.up)
             )
-            total = self._saturated(total, f"{name}.scaled_word")
+            total = self._saturated(total, f"{name}.risen_word")
             total = self._saturated_sum(total, lower, f"{name}.with_rest")
             total = self._saturated_sum(total, summed.words[1].value, f"{name}.with_low")
         if fine is not None:
@@ -223,7 +254,7 @@ class Corrector:
         def below(sums: Words) -> Words:
             for factor, offset in parts:
                 rows = slice(0, len(sums)) if len(factor) != len(sums) else slice(None)
-                sums = self._word(sums - factor[rows, None] * j + offset[rows, None])
+                sums = self._word(sums + self._word(offset[rows, None] - factor[rows, None] * j))
             return sums if fine is None else self._word(sums + fine.of(j))
 
         return demands.answered(below)
@@ -253,6 +284,13 @@ class Corrector:
         op = Conv2d(result=result, input=value, weight=weight, bias=added, window=point, groups=len(factor))
         return self._append(op)
 
+    def _saturated_product(self, value: Value, factor: Words, bias: Words, name: str) -> Value:
+        product = self._times(value, factor, bias, name)
+        codes = product.type.codes
+        if self.data_type.min_code <= codes.low and codes.high <= self.data_type.max_code:
+            return product
+        return self._saturated(product, f"{name}_word")
+
     def _saturated_sum(self, lhs: Value, rhs: Value, name: str) -> Value:
         return self._saturated(self._sum(lhs, rhs, f"{name}.sum"), name)
 
@@ -271,6 +309,19 @@ class Corrector:
     def _append(self, op: Op) -> Value:
         self.ops.append(op)
         return op.result
+
+
+def _not(name: str, reason: str) -> None:
+    LOG.debug("%s is not corrected: %s", name, reason)
+
+
+def _middle(summed: Summed, codes: tuple[int, int], data_type: DataType) -> int:
+    """The code around which estimates are stored: 0, but where multiples of codes from there on would be no words."""
+    ends = summed.value.type.codes.low << summed.coarser, summed.value.type.codes.high << summed.coarser
+    slope = Line.through(summed.thresholds, *ends).slope
+    steepest = float(slope[np.isfinite(slope)].max(initial=0.0)) / (1 << summed.words[0].up)
+    span = data_type.max_code - data_type.min_code
+    return (codes[0] + codes[1] + 1) // 4 * 2 if steepest * (codes[1] - codes[0]) > span * 0.98 else 0
 
 
 def _divided(words: Words, bits: int) -> tuple[Words, Words]:
@@ -300,3 +351,20 @@ def _shares(
             return parts
     return None
 
+
+def _bits_up(factor: Words, codes: CodeRange, data_type: DataType) -> int:
+    """How far the codes are to be moved up so that factors / 2^bits are weights; 0 where that is no help."""
+    largest = data_type.max_code // data_type.one
+    bits = max(int(np.abs(factor).max()) // largest, 1).bit_length()
+    fits = data_type.min_code <= codes.low << bits and codes.high << bits <= data_type.max_code
+    return bits if fits and (1 << bits) - 1 <= largest else 0
+
+
+def _scaled_shares(
+    most: Words, rest: Words, offset: Words, low: int, high: int, data_type: DataType
+) -> Shares | None:
+    """Two shares, one of all of a factor but its last bits, which may saturate where no code occurs."""
+    ends = np.sort(np.stack([-rest * low, -rest * high]), axis=0)
+    if (ends[0] + offset < data_type.min_code).any() or (ends[1] + offset > data_type.max_code).any():
+        return None
+    return [(most, np.zeros_like(offset)), (rest, offset)]

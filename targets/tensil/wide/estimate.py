@@ -47,11 +47,15 @@ class Line:
         some, steps = inner.any(axis=1), thresholds.shape[1]
         first = np.where(some, inner.argmax(axis=1), steps)
         last = np.where(some, steps - 1 - inner[:, ::-1].argmax(axis=1), -1)
-        rows = np.arange(len(thresholds))
-        start = np.where(some, thresholds[rows, np.minimum(first, steps - 1)], 0).astype(np.float64)
-        end = np.where(some, thresholds[rows, last], 0).astype(np.float64)
-        run = last - first
-        slope = np.where(run > 0, (end - start) / np.maximum(run, 1), np.inf)
+        # By least squares: a step that is taken at t lies somewhere in (t - 1, t].
+        count = np.maximum(inner.sum(axis=1), 1)
+        places = np.where(inner, np.arange(steps), 0)
+        taken = np.where(inner, thresholds, 0) - 0.5 * inner
+        mean_place, mean = places.sum(axis=1) / count, taken.sum(axis=1) / count
+        away = np.where(inner, places - mean_place[:, None], 0)
+        spread = (away * away).sum(axis=1)
+        slope = np.where(spread > 0, (away * taken).sum(axis=1) / np.where(spread > 0, spread, 1), np.inf)
+        start = np.where(spread > 0, mean + np.where(spread > 0, slope, 0) * (first - mean_place), mean)
         return cls(inner, first, last, start, slope)
 
 

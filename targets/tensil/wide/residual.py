@@ -56,7 +56,7 @@ class Demands:
             last = np.where(last >= high, beyond, (last << coarser) + half)
         far = np.full((channels, 1), _FAR)
         before = np.concatenate([-far, -far, thresholds], axis=1)[:, :-1]  # the step to the code below
-        own, after = np.concatenate([-far, thresholds], axis=1), np.concatenate([thresholds, far], axis=1)
+        own, after = np.concatenate([-far, thresholds], axis=1), np.concatenate([thresholds, 2 * far], axis=1)
         close = ~some | ((first >= before) & (last < after))
         return cls(first, last, np.broadcast_to(own, first.shape), bool(close.all()))
 
@@ -116,12 +116,11 @@ class Residual:
         for c in range(channels):
             at = np.flatnonzero(inner[c])
             if len(at):
-                whole = _extended(at, thresholds[c, at], steps)
-                rise, run = int(whole[-1] - whole[0]), max(steps - 1, 1)
+                whole = _extended(at + 1, thresholds[c, at], steps + 1)
+                rise, run = int(whole[-1] - whole[0]), steps
                 nearest = (2 * rise + run) // (2 * run)
                 factor[c] = nearest + nudge[c] * (1 if rise > nearest * run else -1)
-                fine[c, 1:] = factor[c] * levels[1:] - whole
-                fine[c, 0] = fine[c, 1]
+                fine[c] = factor[c] * levels - whole
                 offset[c] = (int(fine[c].min()) + int(fine[c].max())) >> 1
                 fine[c] -= offset[c]
             direction[c] = 1 if fine[c, -1] >= fine[c, 0] else -1

@@ -27,7 +27,7 @@ from pefslc.targets.tensil.wide.corrected import Corrector, Summed
 from pefslc.targets.tensil.wide.digits import Digits
 from pefslc.targets.tensil.wide.fan_in import FanIn, linear_form
 from pefslc.targets.tensil.wide.made_of_words import Maker, Word, add_saturated
-from pefslc.targets.tensil.wide.plans import Plan, Saturation, apart_plans, plans_of
+from pefslc.targets.tensil.wide.plans import DigitPlan, Plan, Saturation, apart_plans, holds_whole, plans_of
 from pefslc.targets.tensil.wide.staircase_of_sum import Stand, shift_offset
 from pefslc.targets.tensil.words.channel_fits import ChannelFits
 
@@ -37,6 +37,7 @@ Words = NDArray[np.int64]
 Summing = Conv2d | Dense | Sum | SumPool | Rescale
 Moving = Reshape | Transpose | Slice
 
+_FAR = 1 << 40  # beyond every sum
 _COARSEST = 4  # times that a sum is halved
 
 
@@ -91,7 +92,7 @@ class _Splitter:
         self.stands: dict[str, Stand] = {}
         self.changed: dict[str, Value] = {}
         self.words: dict[str, tuple[Word, ...]] = {}
-        self.exact_words: dict[str, tuple[Word, ...]] = {}
+        self.whole: dict[str, tuple[Word, ...]] = {}
         self.corrector = Corrector(self.ops, fits, self.data_type)
         self.corrections: dict[str, tuple[str, ...]] = {}
 
@@ -155,11 +156,11 @@ class _Splitter:
             return Summed(value, rows, (Word(value, 0),), rows)
         if not stand.coarser:
             return None if self.fits.has_words(staircase, value) else Summed(value, rows, (Word(value, 0),), rows)
-        words = self.exact_words.get(value.name)
+        words = self.whole.get(value.name)
         if words is None:
             return None
-        own = op.staircase.rows(0, op.staircase.channels) + stand.offset[: op.staircase.channels, None]
-        return Summed(value, rows, words, own, stand.coarser)
+        whole = Stand(stand.offset).asked_of(op.staircase, -_FAR, _FAR)
+        return Summed(value, rows, words, whole.rows(0, whole.channels), stand.coarser)
 
     def _asked(self, op: Requantize) -> Requantize:
         """The requantization of what was made in place of its input."""
@@ -182,8 +183,13 @@ class _Splitter:
             return False
         stand, plan = found
         first = len(self.ops)
-        made = Maker(linear, self.digits, self.ops, self.data_type).make(plan)
-        name = op.result.name
+        maker, name = Maker(linear, self.digits, self.ops, self.data_type), op.result.name
+        made = maker.make(plan)
+        if isinstance(plan, DigitPlan) and maker.whole:
+            own = ActiveRange.of((r.staircase for r in readers or ()), op.result.type.channels)
+            ends = self.data_type.min_code, self.data_type.max_code
+            if holds_whole(plan, Stand(stand.offset).of_active(own), *ends):
+                self.whole[name] = maker.whole
         self.parts[name] = tuple(new.result.name for new in self.ops[first:-1])
         self.plans[name], self.changed[name] = plan, made
         self.stands |= dict.fromkeys((r.result.name for r in readers or ()), stand)

@@ -41,6 +41,7 @@ class ChannelFits:
     """What was searched before.
 
     efforts  by staircase: what is left of its budget
+    refused  the requantizations for which placement found nothing
     """
 
     data_type: DataType
@@ -50,6 +51,7 @@ class ChannelFits:
     found: dict[tuple[Staircase, bytes, bytes, int], ChannelRequantization | None] = field(default_factory=dict)
     offsets: dict[tuple[Staircase, int, int], AffineShift | None] = field(default_factory=dict)
     differing: dict[tuple[ChannelRequantization, bytes, bytes], Deviations] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
 
     def is_straight(self, staircase: Staircase, low: Words, high: Words) -> bool:
         """Whether any words might compute the staircase and be off by 1 at most: no search is needed to say no."""

@@ -61,6 +61,7 @@ class GroupPlacer:
     needed: int  # the exponent that a reader of the result demands; 0 without one
     fits: ChannelFits  # what was searched before, for placement may start again
     reasons: list[str] = field(default_factory=list)
+    failed: set[str] = field(default_factory=set)  # requantizations that could not be done at some exponent
     by_channel: bool = False  # whether requantizations may be multiplications per channel, certified or not
 
     def place(self) -> tuple[WordGroup, Outcome]:
@@ -78,6 +79,7 @@ class GroupPlacer:
                 return self._place()
             except CompileError as error:
                 refusal = error
+        self.fits.refused |= self.failed
         raise refusal
 
     @property
@@ -228,6 +230,8 @@ class GroupPlacer:
                 case AddTensor():
                     done = self._add(steps, step, self.group.steps[i + 1 :])
             if not done:
+                if self.by_channel and isinstance(step, Requantization):
+                    self.failed.add(self.group.ops[len(self.group.ops) - len(self.group.steps) + i])
                 return None
             may_bias = False
         wanted = self.exponents[self.group.result]
@@ -290,9 +294,14 @@ class GroupPlacer:
         point, width = self.data_type.binary_point, self.data_type.width_bits
         for shift in (*range(point + 1), *range(-1, point + 1 - width, -1)):
             fitted = self.fits.offset(staircase, 1 << (steps.exponent + max(-shift, 0)), max(shift, 0))
-            if fitted is None or (fitted.offset.any() and (shift < 0 or not may_bias)):
+            if fitted is None or (fitted.offset.any() and shift < 0):
                 continue
-            offset, after = self._split_offset(steps, fitted.offset, shift)
+            if may_bias:
+                offset, after = self._split_offset(steps, fitted.offset, shift)
+            else:  # an even number of codes, or any without a shift, may be added after it
+                offset, after = np.zeros_like(fitted.offset), fitted.offset >> shift
+                if (fitted.offset & (((2 << shift) - 1) if shift else 0)).any():
+                    continue
             if not fits_word(int(after.min()), int(after.max()), self.data_type):
                 continue  # a channel whose every code is the highest one, for example
             steps.requantize(staircase, shift, offset, after, lower_clip=not clipped_later)
