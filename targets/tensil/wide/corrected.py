@@ -34,7 +34,7 @@ Shares = list[tuple[Words, Words]]
 Pair = tuple[Words, Words]
 
 _NUDGES = (0, 1, -1, 2)  # factors beside the nearest that are tried where no words compute what is left
-_MOST_PARTS = 2  # sums that one factor is made of
+_MOST_PARTS = 4  # sums that one factor is made of
 _DEEPEST = 2  # how often what is left may be corrected in its turn
 
 
@@ -46,6 +46,7 @@ class Summed:
     asked       thresholds of the estimate's value, [channels or 1, steps]
     words       the sum itself, of one or two words, the higher one first
     thresholds  its own, rising
+    occurring   the lowest and the highest sums [channels of `thresholds`] that matter; None for all
     """
 
     value: Value
@@ -53,6 +54,16 @@ class Summed:
     words: tuple[Word, ...]
     thresholds: Words
     coarser: int = 0
+    occurring: Pair | None = None
+
+    @property
+    def inner(self) -> NDArray[np.bool_]:
+        """[channels, steps]: those that are taken on the way."""
+        codes, rows = self.value.type.codes, self.thresholds
+        low, high = codes.low << self.coarser, codes.high << self.coarser
+        if self.occurring is None:
+            return np.asarray((rows > low) & (rows <= high))
+        return np.asarray((rows > self.occurring[0][:, None]) & (rows <= self.occurring[1][:, None]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,11 +105,11 @@ class Corrector:
         middle = _middle(summed, codes, self.data_type)
         low, high = codes = codes[0] - middle, codes[1] - middle
         ends = summed.value.type.codes.low, summed.value.type.codes.high
-        estimate = estimated(summed.asked, codes, ends, self.data_type)
+        estimate = estimated(summed.asked, codes, ends, self.data_type, summed.inner)
         if estimate is None:
             return _not(name, "no two multiplications come near")
         starts = estimate.computed.rows(0, estimate.computed.channels)
-        demands = Demands.of(summed.thresholds, starts, ends, summed.coarser)
+        demands = Demands.of(summed.thresholds, starts, ends, summed.coarser, summed.occurring)
         if not demands.close:
             return _not(name, "the estimate is off by more than one")
         e = self._requantized(summed.value, estimate, f"{name}.estimate")
@@ -126,9 +137,7 @@ class Corrector:
         self, e: Value, summed: Summed, demands: Demands, codes: tuple[int, int], name: str, depth: int
     ) -> tuple[Residual, Fine | None] | None:
         """The residual, and what is left of it beside a multiple of the estimate `e`."""
-        ends = summed.value.type.codes
-        down = summed.coarser
-        inner = (summed.thresholds > ends.low << down) & (summed.thresholds <= ends.high << down)
+        inner = summed.inner
         nudge, tried = np.zeros(len(inner), dtype=np.int64), np.zeros(len(inner), dtype=np.int64)
         for _ in _NUDGES:
             residual = Residual.of(summed.thresholds, inner, codes[0], nudge)
@@ -170,20 +179,17 @@ class Corrector:
         if not demands.met(residual.thresholds(staircase)).all():
             return _not(name, "the steps are no line")
         rows = staircase.rows(0, staircase.channels)
-        inward = Summed(e, rows, (Word(e, 0),), rows)
+        inward = Summed(e, rows, (Word(e, 0),), rows, occurring=_ends(inner, codes[0]))
         fine = self._corrected(inward, (staircase.low, staircase.high), f"{name}.fine", depth + 1)
         return None if fine is None else (residual, Fine(fine, staircase))
 
     def _fit(self, staircase: Staircase, inner: NDArray[np.bool_]) -> ChannelRequantization | None:
         """Words for the staircase where its channels' codes occur, and what they compute everywhere."""
-        codes = staircase.domain_low + np.arange(inner.shape[1] + 1, dtype=np.int64)
-        some = inner.any(axis=1)
-        low = np.where(some, codes[inner.argmax(axis=1) + 1], codes[0])
-        high = np.where(some, codes[-1] - inner[:, ::-1].argmax(axis=1), codes[0])
-        fit = fit_channels(staircase, low, high, 0, self.data_type)
+        fit = fit_channels(staircase, *_ends(inner, staircase.domain_low), 0, self.data_type)
         if fit is None:
             return None
-        ends = (np.full(len(low), end, dtype=np.int64) for end in (min(codes[0], 0), max(codes[-1], 0)))
+        whole = min(staircase.domain_low, 0), max(staircase.domain_high, 0)
+        ends = (np.full(len(inner), end, dtype=np.int64) for end in whole)
         return ChannelRequantization(fit.steps, computed_by(fit.steps, staircase, *ends, 0, self.data_type))
 
     # --- operations ----------------------------------------------------------------------------------------------
@@ -311,14 +317,20 @@ class Corrector:
         return op.result
 
 
+def _ends(inner: NDArray[np.bool_], low: int) -> Pair:
+    """The codes [channels] between the first and the last whose step is taken on the way; `low` alone without one."""
+    some, steps = inner.any(axis=1), inner.shape[1]
+    first = np.where(some, low + 1 + inner.argmax(axis=1), low)
+    return first, np.where(some, low + steps - inner[:, ::-1].argmax(axis=1), low)
+
+
 def _not(name: str, reason: str) -> None:
     LOG.debug("%s is not corrected: %s", name, reason)
 
 
 def _middle(summed: Summed, codes: tuple[int, int], data_type: DataType) -> int:
     """The code around which estimates are stored: 0, but where multiples of codes from there on would be no words."""
-    ends = summed.value.type.codes.low << summed.coarser, summed.value.type.codes.high << summed.coarser
-    slope = Line.through(summed.thresholds, *ends).slope
+    slope = Line.through(summed.thresholds, summed.inner).slope
     steepest = float(slope[np.isfinite(slope)].max(initial=0.0)) / (1 << summed.words[0].up)
     span = data_type.max_code - data_type.min_code
     return (codes[0] + codes[1] + 1) // 4 * 2 if steepest * (codes[1] - codes[0]) > span * 0.98 else 0

@@ -41,9 +41,8 @@ class Line:
     slope: Reals
 
     @classmethod
-    def through(cls, thresholds: Words, low: int, high: int) -> Line:
-        """Through the first and the last of the rising `thresholds` [channels, steps] inside of (low, high]."""
-        inner = (low < thresholds) & (thresholds <= high)
+    def through(cls, thresholds: Words, inner: NDArray[np.bool_]) -> Line:
+        """Through those of the rising `thresholds` [channels, steps] that are inner."""
         some, steps = inner.any(axis=1), thresholds.shape[1]
         first = np.where(some, inner.argmax(axis=1), steps)
         last = np.where(some, steps - 1 - inner[:, ::-1].argmax(axis=1), -1)
@@ -59,15 +58,16 @@ class Line:
         return cls(inner, first, last, start, slope)
 
 
-def estimated(thresholds: Words, codes: tuple[int, int], ends: tuple[int, int], data_type: DataType) -> (
-    ChannelRequantization | None
-):  # fmt: skip
+def estimated(
+    thresholds: Words, codes: tuple[int, int], ends: tuple[int, int], data_type: DataType, inner: NDArray[np.bool_]
+) -> ChannelRequantization | None:
     """Steps on words in `ends`, and what they compute: codes [low, high], about half a step before the `thresholds`.
 
     thresholds  [channels, steps], rising; steps = high - low
+    inner       those that are taken on the way
     None where no words come near.
     """
-    words = _words(Line.through(thresholds, *ends), thresholds, codes, ends, data_type)
+    words = _words(Line.through(thresholds, inner), thresholds, codes, ends, data_type)
     if words is None:
         return None
     steps = words.steps(np.ones(len(thresholds), dtype=np.int64), data_type)

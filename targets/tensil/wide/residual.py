@@ -19,6 +19,7 @@ __all__ = ["Demands", "Residual"]
 
 Words = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+Ends = tuple[Words, Words]
 
 _FAR = 1 << 40
 
@@ -38,16 +39,21 @@ class Demands:
     close: bool
 
     @classmethod
-    def of(cls, thresholds: Words, starts: Words, ends: tuple[int, int], coarser: int = 0) -> Demands:
+    def of(
+        cls, thresholds: Words, starts: Words, ends: tuple[int, int], coarser: int = 0, occurring: Ends | None = None
+    ) -> Demands:
         """Of a sum whose steps are taken at `thresholds`, and an estimate whose are at `starts`, of sums in `ends`.
 
         thresholds, starts  [channels, steps], rising
+        occurring           the lowest and highest sums [channels] that matter; all where they are not known
         coarser             the estimate is made of the sum / 2^coarser, rounded, which saturates to `ends`
         """
         channels = len(thresholds)
         low, high = (np.full((channels, 1), end, dtype=np.int64) for end in ends)
         first = np.concatenate([low, starts], axis=1)
         last = np.concatenate([starts - 1, high], axis=1)
+        if occurring is not None:
+            first, last = np.maximum(first, occurring[0][:, None]), np.minimum(last, occurring[1][:, None])
         some = first <= last
         half = (1 << coarser) // 2
         if coarser:

@@ -38,6 +38,7 @@ Summing = Conv2d | Dense | Sum | SumPool | Rescale
 Moving = Reshape | Transpose | Slice
 
 _FAR = 1 << 40  # beyond every sum
+_SHIFTS = 9  # multiples of 2^9 leave a shift by up to 8 what it is
 _COARSEST = 4  # times that a sum is halved
 
 
@@ -285,5 +286,6 @@ class _Splitter:
             apart = active.is_told_apart
             if apart.any():
                 middle = np.full_like(own, (active.bottom[apart].min() + active.top[apart].max()) >> 1)
+        yield Stand(-(middle >> _SHIFTS << _SHIFTS))
         for coarser in range(_COARSEST + 1):
             yield Stand(-middle, coarser)
