@@ -21,10 +21,11 @@ from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.rewriting.rewrite import LOG
 from pefslc.targets.tensil.wide.digits import derived
 from pefslc.targets.tensil.wide.estimate import Line, estimated
+from pefslc.targets.tensil.wide.fine_words import FineWords, find_words
 from pefslc.targets.tensil.wide.made_of_words import Word
 from pefslc.targets.tensil.wide.residual import Demands, Residual
 from pefslc.targets.tensil.words.channel_fits import ChannelFits
-from pefslc.targets.tensil.words.channel_requantize import ChannelRequantization, computed_by, fit_channels
+from pefslc.targets.tensil.words.channel_requantize import ChannelRequantization
 
 __all__ = ["Corrector", "Summed"]
 
@@ -33,6 +34,7 @@ Words = NDArray[np.int64]
 Shares = list[tuple[Words, Words]]
 Pair = tuple[Words, Words]
 
+_FAR = 1 << 40  # beyond every sum
 _NUDGES = (0, 1, -1, 2)  # factors beside the nearest that are tried where no words compute what is left
 _MOST_PARTS = 4  # sums that one factor is made of
 _DEEPEST = 2  # how often what is left may be corrected in its turn
@@ -137,22 +139,31 @@ class Corrector:
         self, e: Value, summed: Summed, demands: Demands, codes: tuple[int, int], name: str, depth: int
     ) -> tuple[Residual, Fine | None] | None:
         """The residual, and what is left of it beside a multiple of the estimate `e`."""
-        inner = summed.inner
-        nudge, tried = np.zeros(len(inner), dtype=np.int64), np.zeros(len(inner), dtype=np.int64)
-        for _ in _NUDGES:
-            residual = Residual.of(summed.thresholds, inner, codes[0], nudge)
-            if residual is None:
-                return _not(name, "its steps are no line")
-            if not residual.fine.steps:  # it is 0, for it lies around 0
-                return (residual, None) if demands.met(residual.thresholds(residual.fine)).all() else None
-            fit = self._fit(residual.fine, inner)
-            missed = ~demands.met(residual.thresholds(fit.computed)).all(axis=1) if fit else np.ones(len(nudge), bool)
-            if fit is not None and not missed.any():
-                return residual, Fine(self._requantized(e, fit, f"{name}.fine"), fit.computed)
-            if tried[missed].max(initial=0) + 1 >= len(_NUDGES):
-                break
-            tried += missed
-            nudge = np.array(_NUDGES, dtype=np.int64)[tried]
+        inner, (least, most) = summed.inner, demands.bounds
+        j = codes[0] + np.arange(least.shape[1], dtype=np.int64)
+        line = Line.through(summed.thresholds, inner)
+        slope = np.where(np.isfinite(line.slope), line.slope, 0.0)
+        words: FineWords | None = None
+        factor, offset = (np.zeros(len(inner), dtype=np.int64) for _ in range(2))
+        for nudge in _NUDGES:
+            tried = _factors(slope, nudge)
+            rest = tried[:, None] * j
+            wanted = rest - most, rest - least  # of c + offset
+            known = inner.any(axis=1)
+            middle = np.where(known, _middle_of(*wanted), 0)
+            bounds = tuple(w - middle[:, None] for w in wanted)
+            found = find_words(j, *_without_bounds(least, most, *bounds), tried - slope, self.data_type)
+            is_new = found.found if words is None else found.found & ~words.found
+            factor, offset = np.where(is_new, tried, factor), np.where(is_new, middle, offset)
+            words = found if words is None else words.merged(found)
+            if words.found.all():
+                computed = words.computed(int(j[0]), int(j[-1]), self.data_type)
+                residual = Residual(factor, offset, computed)
+                if not computed.steps:
+                    return Residual(factor, offset + computed.low, computed), None
+                steps = words.words().steps(np.ones(len(factor), dtype=np.int64), self.data_type)
+                made = ChannelRequantization(steps, computed)
+                return residual, Fine(self._requantized(e, made, f"{name}.fine"), computed)
         if depth == _DEEPEST:
             return _not(name, "what is left of the residual is too fine")
         return self._deeper(e, summed, inner, demands, codes, name, depth)
@@ -182,15 +193,6 @@ class Corrector:
         inward = Summed(e, rows, (Word(e, 0),), rows, occurring=_ends(inner, codes[0]))
         fine = self._corrected(inward, (staircase.low, staircase.high), f"{name}.fine", depth + 1)
         return None if fine is None else (residual, Fine(fine, staircase))
-
-    def _fit(self, staircase: Staircase, inner: NDArray[np.bool_]) -> ChannelRequantization | None:
-        """Words for the staircase where its channels' codes occur, and what they compute everywhere."""
-        fit = fit_channels(staircase, *_ends(inner, staircase.domain_low), 0, self.data_type)
-        if fit is None:
-            return None
-        whole = min(staircase.domain_low, 0), max(staircase.domain_high, 0)
-        ends = (np.full(len(inner), end, dtype=np.int64) for end in whole)
-        return ChannelRequantization(fit.steps, computed_by(fit.steps, staircase, *ends, 0, self.data_type))
 
     # --- operations ----------------------------------------------------------------------------------------------
 
@@ -315,6 +317,24 @@ class Corrector:
     def _append(self, op: Op) -> Value:
         self.ops.append(op)
         return op.result
+
+
+def _factors(slope: NDArray[np.float64], nudge: int) -> Words:
+    """The integer nearest to each slope, or one beside it, first on the side where the slope lies."""
+    nearest = np.rint(slope).astype(np.int64)
+    return nearest + nudge * np.where(slope > nearest, 1, -1)
+
+
+def _middle_of(least: Words, most: Words) -> Words:
+    """[channels]: the middle of what lies between bounds [channels, codes] where there are both."""
+    both = least == most
+    low, high = np.where(both, least, _FAR).min(axis=1), np.where(both, least, -_FAR).max(axis=1)
+    return np.where(low <= high, (low + high) >> 1, 0)
+
+
+def _without_bounds(least: Words, most: Words, low: Words, high: Words) -> Pair:
+    """Bounds of c, none where those of T are none."""
+    return np.where(most >= _FAR, -2 * _FAR, low), np.where(least <= -_FAR, 2 * _FAR, high)
 
 
 def _ends(inner: NDArray[np.bool_], low: int) -> Pair:

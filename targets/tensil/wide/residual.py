@@ -89,10 +89,15 @@ class Demands:
         under, over = np.where(self._is_below, under, self.first), np.where(self._is_above, over, self.last)
         return not (((below(under) >= 0) & self._is_below) | ((below(over) < 0) & self._is_above)).any()
 
+    @property
+    def bounds(self) -> Ends:
+        """Between what T(j) must lie; 2^40 is no bound."""
+        least = np.where(self._is_below, np.minimum(self.own, self.last + 1), -_FAR)
+        return least, np.where(self._is_above, np.maximum(self.own, self.first), _FAR)
+
     def met(self, thresholds: Words) -> Flags:
         """[channels, codes]: whether T(j) lies so."""
-        least = np.where(self._is_below, np.minimum(self.own, self.last + 1), -_FAR)
-        most = np.where(self._is_above, np.maximum(self.own, self.first), _FAR)
+        least, most = self.bounds
         return np.asarray((least <= thresholds) & (thresholds <= most))
 
 

@@ -1,0 +1,123 @@
+"""Words for the last bits of a residual: c(j) = rhe((rhe(j * M1 / 2^p) + A) * M2 / 2^p), between bounds for each code j.
+
+With M1 and M2, each code bounds A on both sides: no A is tried. M2 are tried from the finest grid on, each with the M1
+whose product with it is next to the slope.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.numeric.rounding import lowest_numerators, round_shift
+from pefslc.numeric.staircase import Staircase
+from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.words.channel_search import ChannelWords
+
+__all__ = ["FineWords", "find_words"]
+
+Words = NDArray[np.int64]
+
+_BLOCKS, _BLOCK = 24, 16  # second multipliers that are tried, and at once
+_BESIDE = np.arange(-2, 3, dtype=np.int64)  # first multipliers, beside the nearest
+_AT_ONCE = 1 << 21  # words, for the memory that it takes
+_FAR = 1 << 40
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FineWords:
+    """What was found. All [channels].
+
+    found  whether there are words
+    """
+
+    found: NDArray[np.bool_]
+    first: Words
+    addend: Words
+    second: Words
+
+    def merged(self, other: FineWords) -> FineWords:
+        """These, and those of the other where there were none."""
+        own = self.found
+        pairs = ((self.first, other.first), (self.addend, other.addend), (self.second, other.second))
+        return FineWords(own | other.found, *(np.where(own, a, b) for a, b in pairs))
+
+    def values(self, codes: Words, data_type: DataType) -> Words:
+        """c(j) [channels, codes], as the machine computes it."""
+        least, most, point = data_type.min_code, data_type.max_code, data_type.binary_point
+        y = np.clip(round_shift(codes * self.first[:, None], point), least, most)
+        y = np.clip(y + self.addend[:, None], least, most)
+        return np.clip(round_shift(y * self.second[:, None], point), least, most)
+
+    def computed(self, low: int, high: int, data_type: DataType) -> Staircase:
+        """c as a staircase of codes in [low, high]."""
+        values = self.values(np.arange(low, high + 1, dtype=np.int64), data_type)
+        direction = np.where(values[:, -1] >= values[:, 0], 1, -1).astype(np.int64)
+        least, most = int(values.min()), int(values.max())
+        wanted, rows = np.arange(least + 1, most + 1), np.empty((len(values), most - least), dtype=np.int64)
+        for c, row in enumerate(values):
+            if direction[c] > 0:
+                rows[c] = low + np.searchsorted(row, wanted, side="left")
+            else:  # the last code with so high a c
+                rows[c] = high - np.searchsorted(row[::-1], wanted, side="left")
+        return Staircase(low, high, least, rows, direction)
+
+    def words(self) -> ChannelWords:
+        """As words of a requantization."""
+        return ChannelWords(self.first, self.addend, self.second, np.zeros_like(self.first), wide=False)
+
+
+def find_words(codes: Words, least: Words, most: Words, slope: NDArray[np.float64], data_type: DataType) -> FineWords:
+    """Words with least <= c(j) <= most [channels, codes] for each code j; +-2^40 or more is no bound.
+
+    slope  [channels]: about that of c
+    """
+    channels, one, top = len(slope), data_type.one, data_type.max_code
+    some = np.zeros(channels, dtype=np.int64)
+    result = FineWords(np.zeros(channels, dtype=np.bool_), some, some.copy(), some.copy())
+    is_bound = np.abs(least) < _FAR, np.abs(most) < _FAR
+    furthest = np.maximum(np.where(is_bound[0], np.abs(least), 0), np.where(is_bound[1], np.abs(most), 0)).max(axis=1)
+    # What is multiplied last must be a word, and the product of the first multiplication, too.
+    reach = np.abs(slope) * max(int(np.abs(codes).max()), 1)
+    finest = np.maximum(np.ceil(one * (np.maximum(furthest, reach) + 1) / top), 1).astype(np.int64)
+    at_once = max(_AT_ONCE // (_BLOCK * len(_BESIDE) * len(codes)), 1)
+    for block in range(_BLOCKS):
+        left = np.flatnonzero(~result.found)
+        for first in range(0, len(left), at_once):
+            rows = left[first : first + at_once]
+            second = finest[rows, None] + block * _BLOCK + np.arange(_BLOCK)
+            near = np.rint(slope[rows, None] * one * one / second).astype(np.int64)
+            pairs = near[:, :, None] + _BESIDE, np.broadcast_to(second[:, :, None], (*second.shape, len(_BESIDE)))
+            m1, m2 = (part.reshape(len(rows), -1) for part in pairs)
+            low, high = _addends(codes, least[rows], most[rows], m1, m2, data_type)
+            good = (low <= high) & (np.abs(m1) <= top) & (low <= top) & (high >= -top)
+            best = good.argmax(axis=1)
+            places = np.arange(len(rows))
+            addend = np.clip((low + high) >> 1, -top, top)
+            found = FineWords(good[places, best], *(part[places, best] for part in (m1, addend, m2)))
+            values = found.values(codes, data_type)
+            right = found.found & ((least[rows] <= values) & (values <= most[rows])).all(axis=1)
+            for part, new in ((result.first, found.first), (result.addend, found.addend), (result.second, found.second)):
+                part[rows[right]] = new[right]
+            result.found[rows[right]] = True
+    return result
+
+
+def _addends(
+    codes: Words, least: Words, most: Words, first: Words, second: Words, data_type: DataType
+) -> tuple[Words, Words]:
+    """The lowest and the highest A for each pair of multipliers, [channels, pairs]; the lowest is above without one."""
+    point = data_type.binary_point
+    y = round_shift(codes * first[:, :, None], point)
+
+    def lowest(values: Words, bounds: Words) -> Words:
+        """The lowest word that gives at least so much."""
+        numbers = lowest_numerators(np.where(bounds, values, 0), point)
+        return -(-numbers[:, None, :] // second[:, :, None])
+
+    is_least, is_most = np.abs(least) < _FAR, np.abs(most) < _FAR
+    low = np.where(is_least[:, None, :], lowest(least, is_least) - y, -_FAR).max(axis=2)
+    high = np.where(is_most[:, None, :], lowest(most + 1, is_most) - 1 - y, _FAR).min(axis=2)
+    return np.maximum(low, -data_type.max_code), np.minimum(high, data_type.max_code)
