@@ -20,7 +20,7 @@ from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.rewriting.rewrite import LOG
 from pefslc.targets.tensil.wide.digits import derived
-from pefslc.targets.tensil.wide.estimate import Line, estimated
+from pefslc.targets.tensil.wide.estimate import Line, estimated, slopes
 from pefslc.targets.tensil.wide.fine_words import FineWords, find_words
 from pefslc.targets.tensil.wide.made_of_words import Word
 from pefslc.targets.tensil.wide.residual import Demands, Residual
@@ -35,9 +35,10 @@ Shares = list[tuple[Words, Words]]
 Pair = tuple[Words, Words]
 
 _FAR = 1 << 40  # beyond every sum
-_NUDGES = (0, 1, -1, 2)  # factors beside the nearest that are tried where no words compute what is left
+# Factors beside the nearest that are tried where no words compute what is left: those words, and such as divide at last.
+_TRIES = (False, 0), (False, 1), (False, -1), (False, 2), (True, 0), (True, 1)
 _MOST_PARTS = 4  # sums that one factor is made of
-_DEEPEST = 2  # how often what is left may be corrected in its turn
+_DEEPEST = 4  # how often what is left may be corrected in its turn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,18 +142,18 @@ class Corrector:
         """The residual, and what is left of it beside a multiple of the estimate `e`."""
         inner, (least, most) = summed.inner, demands.bounds
         j = codes[0] + np.arange(least.shape[1], dtype=np.int64)
-        line = Line.through(summed.thresholds, inner)
-        slope = np.where(np.isfinite(line.slope), line.slope, 0.0)
+        slope = slopes(summed.thresholds, inner)
         words: FineWords | None = None
         factor, offset = (np.zeros(len(inner), dtype=np.int64) for _ in range(2))
-        for nudge in _NUDGES:
+        for divided, nudge in _TRIES:
             tried = _factors(slope, nudge)
             rest = tried[:, None] * j
             wanted = rest - most, rest - least  # of c + offset
-            known = inner.any(axis=1)
-            middle = np.where(known, _middle_of(*wanted), 0)
-            bounds = tuple(w - middle[:, None] for w in wanted)
-            found = find_words(j, *_without_bounds(least, most, *bounds), tried - slope, self.data_type)
+            middle = np.where(inner.any(axis=1), _middle_of(*wanted), 0)
+            bounds = _without_bounds(least, most, *(w - middle[:, None] for w in wanted))
+            found = find_words(j, *bounds, tried - slope, self.data_type, divided=divided)
+            if words is not None and words.divided != divided:
+                words = None
             is_new = found.found if words is None else found.found & ~words.found
             factor, offset = np.where(is_new, tried, factor), np.where(is_new, middle, offset)
             words = found if words is None else words.merged(found)
@@ -164,6 +165,8 @@ class Corrector:
                 steps = words.words().steps(np.ones(len(factor), dtype=np.int64), self.data_type)
                 made = ChannelRequantization(steps, computed)
                 return residual, Fine(self._requantized(e, made, f"{name}.fine"), computed)
+            if depth < _DEEPEST and 2 * np.count_nonzero(words.found) < len(inner):
+                break  # of so many codes, other factors will not do, either
         if depth == _DEEPEST:
             return _not(name, "what is left of the residual is too fine")
         return self._deeper(e, summed, inner, demands, codes, name, depth)

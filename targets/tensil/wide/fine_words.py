@@ -30,26 +30,30 @@ _FAR = 1 << 40
 class FineWords:
     """What was found. All [channels].
 
-    found  whether there are words
+    found    whether there are words
+    divided  whether 2^p divides once more, at the end: then the product M1 * M2 takes many more values
     """
 
     found: NDArray[np.bool_]
     first: Words
     addend: Words
     second: Words
+    divided: bool
 
     def merged(self, other: FineWords) -> FineWords:
         """These, and those of the other where there were none."""
         own = self.found
         pairs = ((self.first, other.first), (self.addend, other.addend), (self.second, other.second))
-        return FineWords(own | other.found, *(np.where(own, a, b) for a, b in pairs))
+        first, addend, second = (np.where(own, a, b) for a, b in pairs)
+        return FineWords(own | other.found, first, addend, second, self.divided)
 
     def values(self, codes: Words, data_type: DataType) -> Words:
         """c(j) [channels, codes], as the machine computes it."""
         least, most, point = data_type.min_code, data_type.max_code, data_type.binary_point
         y = np.clip(round_shift(codes * self.first[:, None], point), least, most)
         y = np.clip(y + self.addend[:, None], least, most)
-        return np.clip(round_shift(y * self.second[:, None], point), least, most)
+        y = np.clip(round_shift(y * self.second[:, None], point), least, most)
+        return round_shift(y, point) if self.divided else y
 
     def computed(self, low: int, high: int, data_type: DataType) -> Staircase:
         """c as a staircase of codes in [low, high]."""
@@ -66,37 +70,40 @@ class FineWords:
 
     def words(self) -> ChannelWords:
         """As words of a requantization."""
-        return ChannelWords(self.first, self.addend, self.second, np.zeros_like(self.first), wide=False)
+        return ChannelWords(self.first, self.addend, self.second, np.zeros_like(self.first), wide=self.divided)
 
 
-def find_words(codes: Words, least: Words, most: Words, slope: NDArray[np.float64], data_type: DataType) -> FineWords:
+def find_words(
+    codes: Words, least: Words, most: Words, slope: NDArray[np.float64], data_type: DataType, *, divided: bool = False
+) -> FineWords:
     """Words with least <= c(j) <= most [channels, codes] for each code j; +-2^40 or more is no bound.
 
     slope  [channels]: about that of c
     """
+    unit = data_type.one if divided else 1  # of what the second multiplication makes
     channels, one, top = len(slope), data_type.one, data_type.max_code
     some = np.zeros(channels, dtype=np.int64)
-    result = FineWords(np.zeros(channels, dtype=np.bool_), some, some.copy(), some.copy())
+    result = FineWords(np.zeros(channels, dtype=np.bool_), some, some.copy(), some.copy(), divided)
     is_bound = np.abs(least) < _FAR, np.abs(most) < _FAR
     furthest = np.maximum(np.where(is_bound[0], np.abs(least), 0), np.where(is_bound[1], np.abs(most), 0)).max(axis=1)
     # What is multiplied last must be a word, and the product of the first multiplication, too.
     reach = np.abs(slope) * max(int(np.abs(codes).max()), 1)
-    finest = np.maximum(np.ceil(one * (np.maximum(furthest, reach) + 1) / top), 1).astype(np.int64)
+    finest = np.maximum(np.ceil(one * unit * (np.maximum(furthest, reach) + 1) / top), 1).astype(np.int64)
     at_once = max(_AT_ONCE // (_BLOCK * len(_BESIDE) * len(codes)), 1)
     for block in range(_BLOCKS):
         left = np.flatnonzero(~result.found)
         for first in range(0, len(left), at_once):
             rows = left[first : first + at_once]
             second = finest[rows, None] + block * _BLOCK + np.arange(_BLOCK)
-            near = np.rint(slope[rows, None] * one * one / second).astype(np.int64)
+            near = np.rint(slope[rows, None] * one * one * unit / second).astype(np.int64)
             pairs = near[:, :, None] + _BESIDE, np.broadcast_to(second[:, :, None], (*second.shape, len(_BESIDE)))
             m1, m2 = (part.reshape(len(rows), -1) for part in pairs)
-            low, high = _addends(codes, least[rows], most[rows], m1, m2, data_type)
-            good = (low <= high) & (np.abs(m1) <= top) & (low <= top) & (high >= -top)
+            low, high = _addends(codes, least[rows], most[rows], (m1, m2), data_type, divided=divided)
+            good = (low <= high) & (m2 <= top) & (np.abs(m1) <= top) & (low <= top) & (high >= -top)
             best = good.argmax(axis=1)
             places = np.arange(len(rows))
             addend = np.clip((low + high) >> 1, -top, top)
-            found = FineWords(good[places, best], *(part[places, best] for part in (m1, addend, m2)))
+            found = FineWords(good[places, best], *(part[places, best] for part in (m1, addend, m2)), divided)
             values = found.values(codes, data_type)
             right = found.found & ((least[rows] <= values) & (values <= most[rows])).all(axis=1)
             for part, new in ((result.first, found.first), (result.addend, found.addend), (result.second, found.second)):
@@ -106,15 +113,16 @@ def find_words(codes: Words, least: Words, most: Words, slope: NDArray[np.float6
 
 
 def _addends(
-    codes: Words, least: Words, most: Words, first: Words, second: Words, data_type: DataType
+    codes: Words, least: Words, most: Words, multipliers: tuple[Words, Words], data_type: DataType, *, divided: bool
 ) -> tuple[Words, Words]:
     """The lowest and the highest A for each pair of multipliers, [channels, pairs]; the lowest is above without one."""
-    point = data_type.binary_point
+    (first, second), point = multipliers, data_type.binary_point
     y = round_shift(codes * first[:, :, None], point)
 
     def lowest(values: Words, bounds: Words) -> Words:
         """The lowest word that gives at least so much."""
         numbers = lowest_numerators(np.where(bounds, values, 0), point)
+        numbers = lowest_numerators(numbers, point) if divided else numbers
         return -(-numbers[:, None, :] // second[:, :, None])
 
     is_least, is_most = np.abs(least) < _FAR, np.abs(most) < _FAR

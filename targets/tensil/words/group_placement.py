@@ -299,9 +299,9 @@ class GroupPlacer:
             if may_bias:
                 offset, after = self._split_offset(steps, fitted.offset, shift)
             else:  # an even number of codes, or any without a shift, may be added after it
-                offset, after = np.zeros_like(fitted.offset), fitted.offset >> shift
-                if (fitted.offset & (((2 << shift) - 1) if shift else 0)).any():
+                if (fitted.offset & ((2 << shift) - 1 if shift > 0 else 0)).any():
                     continue
+                offset, after = np.zeros_like(fitted.offset), fitted.offset >> max(shift, 0)
             if not fits_word(int(after.min()), int(after.max()), self.data_type):
                 continue  # a channel whose every code is the highest one, for example
             steps.requantize(staircase, shift, offset, after, lower_clip=not clipped_later)
