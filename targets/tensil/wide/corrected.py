@@ -24,6 +24,7 @@ from pefslc.targets.tensil.wide.estimate import Line, estimated, slopes
 from pefslc.targets.tensil.wide.fine_words import FineWords, find_words
 from pefslc.targets.tensil.wide.made_of_words import Word
 from pefslc.targets.tensil.wide.residual import Demands, Residual
+from pefslc.targets.tensil.wide.shares import Shares, bits_up, divided, scaled_shares, shares
 from pefslc.targets.tensil.words.channel_fits import ChannelFits
 from pefslc.targets.tensil.words.channel_requantize import ChannelRequantization
 
@@ -31,13 +32,11 @@ __all__ = ["Corrector", "Summed"]
 
 Words = NDArray[np.int64]
 
-Shares = list[tuple[Words, Words]]
 Pair = tuple[Words, Words]
 
 _FAR = 1 << 40  # beyond every sum
 # Factors beside the nearest that are tried where no words compute what is left: those words, and such as divide at last.
 _TRIES = (False, 0), (False, 1), (False, -1), (False, 2), (True, 0), (True, 1)
-_MOST_PARTS = 4  # sums that one factor is made of
 _DEEPEST = 4  # how often what is left may be corrected in its turn
 
 
@@ -125,7 +124,9 @@ class Corrector:
             return None
         taken = self._sum(self._excess(below, middle, f"{name}.excess"), e, f"{name}.unclipped")
         low, high = low + middle, high + middle
-        return self._append(Clamp(result=self._like(taken, f"{name}.corrected", low, high), input=taken, low=low, high=high))
+        return self._append(
+            Clamp(result=self._like(taken, f"{name}.corrected", low, high), input=taken, low=low, high=high)
+        )
 
     def _excess(self, below: Value, middle: int, name: str) -> Value:
         """`middle`, less 1 where a value is below 0."""
@@ -193,7 +194,7 @@ class Corrector:
         if not demands.met(residual.thresholds(staircase)).all():
             return _not(name, "the steps are no line")
         rows = staircase.rows(0, staircase.channels)
-        inward = Summed(e, rows, (Word(e, 0),), rows, occurring=_ends(inner, codes[0]))
+        inward = Summed(e, rows, (Word(e, 0),), rows, occurring=demands.demanded(codes[0]))
         fine = self._corrected(inward, (staircase.low, staircase.high), f"{name}.fine", depth + 1)
         return None if fine is None else (residual, Fine(fine, staircase))
 
@@ -213,30 +214,29 @@ class Corrector:
         codes, channels = e.type.codes, summed.value.type.channels
         factor, offset = (np.broadcast_to(w, (channels,)) for w in (residual.factor, residual.offset))
         high = summed.words[0]
-        whole, rest = _divided(factor, high.up), _divided(offset, high.up)
-        parts = _shares(whole[0], rest[0], codes.low, codes.high, self.data_type)
-        up = 0 if parts is not None else _bits_up(whole[0], codes, self.data_type)
+        whole, rest = divided(factor, high.up), divided(offset, high.up)
+        parts = shares(whole[0], rest[0], codes.low, codes.high, self.data_type)
+        up = 0 if parts is not None else bits_up(whole[0], codes, self.data_type)
         if up:
             most = whole[0] >> up << up
-            parts = _scaled_shares(most, whole[0] - most, rest[0], codes.low, codes.high, self.data_type)
+            parts = scaled_shares(most, whole[0] - most, rest[0], codes.low, codes.high, self.data_type)
         if parts is None:
             return _not(name, "a step is too wide")
-        sources = [e] * len(parts)
-        if up:
-            ends = codes.low << up, codes.high << up
-            sources[0] = self._append(Rescale(result=self._like(e, f"{name}.scaled", *ends), input=e, factor=1 << up))
-        products = [
-            self._saturated_product(source, -factor >> (up if i == 0 else 0), offset, f"{name}.multiple{i}")
-            for i, (source, (factor, offset)) in enumerate(zip(sources, parts, strict=True))
-        ]
-        lower = self._times(e, -whole[1], rest[1], f"{name}.rest") if high.up else None
-        is_certified = self._one_word if not high.up else self._two_words
-        if not is_certified(summed, demands, residual, parts, (whole[1], rest[1]), codes, fine):
+        j = codes.low + np.arange(demands.own.shape[1], dtype=np.int64)
+        left = None if fine is None else fine.of(j)
+        if high.up:
+            certified = self._two_words(
+                demands, residual, summed.words[1].value.type.codes, (whole[1], rest[1]), left, j
+            )
+            certified = certified and len(parts) == 1
+        else:
+            certified = demands.answered(lambda sums: self._one_word(sums, parts, left, j))
+        if not certified:
             return _not(name, "the residual may saturate to the other side")
         sources = [e] * len(parts)
         if up:
             ends = codes.low << up, codes.high << up
-            sources[0] = self._append(Rescale(result=self._like(e, f"{name}.scaled", *ends), input=e, factor=1 << up))
+            sources[0] = self._append(Rescale(result=self._like(e, f"{name}.moved", *ends), input=e, factor=1 << up))
         products = [
             self._saturated_product(source, -factor >> (up if i == 0 else 0), offset, f"{name}.multiple{i}")
             for i, (source, (factor, offset)) in enumerate(zip(sources, parts, strict=True))
@@ -257,28 +257,27 @@ class Corrector:
             total = self._saturated_sum(total, fine.value, f"{name}.residual")
         return total
 
-    def _one_word(self, summed: Summed, demands: Demands, residual: Residual, parts: Shares, rest: Pair, codes: CodeRange, fine: Fine | None) -> bool:  # fmt: skip
-        """The certificate: every sum in its order, saturated, on both sides of the step to each code."""
-        del summed, residual, rest
-        j = codes.low + np.arange(demands.own.shape[1], dtype=np.int64)
+    def _one_word(self, sums: Words, parts: Shares, left: Words | None, j: Words) -> Words:
+        """What the machine makes of sums [channels, codes] whose estimates are the codes j: each in its order, saturated."""
+        for factor, offset in parts:
+            rows = slice(0, len(sums))  # of channels that share a staircase all are alike
+            sums = self._word(sums + self._word(offset[rows, None] - factor[rows, None] * j))
+        return sums if left is None else self._word(sums + left)
 
-        def below(sums: Words) -> Words:
-            for factor, offset in parts:
-                rows = slice(0, len(sums)) if len(factor) != len(sums) else slice(None)
-                sums = self._word(sums + self._word(offset[rows, None] - factor[rows, None] * j))
-            return sums if fine is None else self._word(sums + fine.of(j))
+    def _two_words(
+        self, demands: Demands, residual: Residual, low: CodeRange, rest: Pair, left: Words | None, j: Words
+    ) -> bool:
+        """Whether the residual is right, and what is added to its high word cannot take that to the other side where it
+        saturates.
 
-        return demands.answered(below)
-
-    def _two_words(self, summed: Summed, demands: Demands, residual: Residual, parts: Shares, rest: Pair, codes: CodeRange, fine: Fine | None) -> bool:  # fmt: skip
-        """The certificate: what is added to the high word's part cannot take it to the other side where it saturates."""
-        j = codes.low + np.arange(demands.own.shape[1], dtype=np.int64)
-        low = summed.words[1].value.type.codes
-        added = int(np.abs(rest[1][:, None] - rest[0][:, None] * j).max()) + max(abs(low.low), abs(low.high))
-        left = fine.of(j) if fine is not None else np.zeros((1, len(j)), dtype=np.int64)
-        added += int(np.abs(left).max())
+        low   the codes of the low word
+        rest  the factor and the offset that belong to it
+        """
+        left = np.zeros((1, len(j)), dtype=np.int64) if left is None else left
+        added = int(np.abs(rest[1][:, None] - rest[0][:, None] * j).max()) + int(np.abs(left).max())
+        added += max(abs(low.low), abs(low.high))
         steps = residual.factor[:, None] * j - residual.offset[:, None] - left
-        return len(parts) == 1 and added < self.data_type.max_code and bool(demands.met(steps).all())
+        return added < self.data_type.max_code and bool(demands.met(steps).all())
 
     def _word(self, words: Words) -> Words:
         return np.clip(words, self.data_type.min_code, self.data_type.max_code)
@@ -340,13 +339,6 @@ def _without_bounds(least: Words, most: Words, low: Words, high: Words) -> Pair:
     return np.where(most >= _FAR, -2 * _FAR, low), np.where(least <= -_FAR, 2 * _FAR, high)
 
 
-def _ends(inner: NDArray[np.bool_], low: int) -> Pair:
-    """The codes [channels] between the first and the last whose step is taken on the way; `low` alone without one."""
-    some, steps = inner.any(axis=1), inner.shape[1]
-    first = np.where(some, low + 1 + inner.argmax(axis=1), low)
-    return first, np.where(some, low + steps - inner[:, ::-1].argmax(axis=1), low)
-
-
 def _not(name: str, reason: str) -> None:
     LOG.debug("%s is not corrected: %s", name, reason)
 
@@ -357,49 +349,3 @@ def _middle(summed: Summed, codes: tuple[int, int], data_type: DataType) -> int:
     steepest = float(slope[np.isfinite(slope)].max(initial=0.0)) / (1 << summed.words[0].up)
     span = data_type.max_code - data_type.min_code
     return (codes[0] + codes[1] + 1) // 4 * 2 if steepest * (codes[1] - codes[0]) > span * 0.98 else 0
-
-
-def _divided(words: Words, bits: int) -> tuple[Words, Words]:
-    """Quotients by 2^bits, the nearest, and what they leave."""
-    half = (1 << bits) >> 1
-    quotient = (words + half) >> bits
-    return quotient, words - (quotient << bits)
-
-
-def _shares(
-    factor: Words, offset: Words, low: int, high: int, data_type: DataType
-) -> list[tuple[Words, Words]] | None:
-    """-factor * j + offset as a sum of few such, each a word for all codes j in [low, high], with words for weights."""
-    largest, least, most = data_type.max_code // data_type.one, data_type.min_code, data_type.max_code
-    for count in range(1, _MOST_PARTS + 1):
-        left, bias, parts = factor.copy(), offset.copy(), list[tuple[Words, Words]]()
-        for i in range(count, 0, -1):
-            share = left // i
-            at = np.sort(np.stack([-share * low, -share * high]), axis=0)
-            if (least - at[0] > most - at[1]).any():
-                break
-            own = np.clip(bias if i == 1 else bias // i, least - at[0], most - at[1])
-            parts.append((share, own))
-            left, bias = left - share, bias - own
-        fits = len(parts) == count and not left.any() and not bias.any()
-        if fits and all(int(np.abs(share).max()) <= largest for share, _ in parts):
-            return parts
-    return None
-
-
-def _bits_up(factor: Words, codes: CodeRange, data_type: DataType) -> int:
-    """How far the codes are to be moved up so that factors / 2^bits are weights; 0 where that is no help."""
-    largest = data_type.max_code // data_type.one
-    bits = max(int(np.abs(factor).max()) // largest, 1).bit_length()
-    fits = data_type.min_code <= codes.low << bits and codes.high << bits <= data_type.max_code
-    return bits if fits and (1 << bits) - 1 <= largest else 0
-
-
-def _scaled_shares(
-    most: Words, rest: Words, offset: Words, low: int, high: int, data_type: DataType
-) -> Shares | None:
-    """Two shares, one of all of a factor but its last bits, which may saturate where no code occurs."""
-    ends = np.sort(np.stack([-rest * low, -rest * high]), axis=0)
-    if (ends[0] + offset < data_type.min_code).any() or (ends[1] + offset > data_type.max_code).any():
-        return None
-    return [(most, np.zeros_like(offset)), (rest, offset)]

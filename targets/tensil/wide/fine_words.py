@@ -22,6 +22,7 @@ Words = NDArray[np.int64]
 
 _BLOCKS, _BLOCK = 24, 16  # second multipliers that are tried, and at once
 _BESIDE = np.arange(-2, 3, dtype=np.int64)  # first multipliers, beside the nearest
+_LOOKED_AT, _TRIED = 64, 100  # codes; pairs of multipliers of a channel, of each block
 _AT_ONCE = 1 << 21  # words, for the memory that it takes
 _FAR = 1 << 40
 
@@ -89,26 +90,37 @@ def find_words(
     # What is multiplied last must be a word, and the product of the first multiplication, too.
     reach = np.abs(slope) * max(int(np.abs(codes).max()), 1)
     finest = np.maximum(np.ceil(one * unit * (np.maximum(furthest, reach) + 1) / top), 1).astype(np.int64)
-    at_once = max(_AT_ONCE // (_BLOCK * len(_BESIDE) * len(codes)), 1)
+    some_codes = np.unique(np.linspace(0, len(codes) - 1, _LOOKED_AT).astype(np.int64))
     for block in range(_BLOCKS):
-        left = np.flatnonzero(~result.found)
-        for first in range(0, len(left), at_once):
-            rows = left[first : first + at_once]
-            second = finest[rows, None] + block * _BLOCK + np.arange(_BLOCK)
-            near = np.rint(slope[rows, None] * one * one * unit / second).astype(np.int64)
-            pairs = near[:, :, None] + _BESIDE, np.broadcast_to(second[:, :, None], (*second.shape, len(_BESIDE)))
-            m1, m2 = (part.reshape(len(rows), -1) for part in pairs)
-            low, high = _addends(codes, least[rows], most[rows], (m1, m2), data_type, divided=divided)
-            good = (low <= high) & (m2 <= top) & (np.abs(m1) <= top) & (low <= top) & (high >= -top)
-            best = good.argmax(axis=1)
-            places = np.arange(len(rows))
-            addend = np.clip((low + high) >> 1, -top, top)
-            found = FineWords(good[places, best], *(part[places, best] for part in (m1, addend, m2)), divided)
+        rows = np.flatnonzero(~result.found)
+        if not len(rows):
+            break
+        second = finest[rows, None] + block * _BLOCK + np.arange(_BLOCK)
+        near = np.rint(slope[rows, None] * one * one * unit / second).astype(np.int64)
+        pairs = near[:, :, None] + _BESIDE, np.broadcast_to(second[:, :, None], (*second.shape, len(_BESIDE)))
+        m1, m2 = (part.reshape(len(rows), -1) for part in pairs)
+        bounds = least[np.ix_(rows, some_codes)], most[np.ix_(rows, some_codes)]
+        low, high = _addends(codes[some_codes], *bounds, (m1, m2), data_type, divided=divided)
+        good = (low <= high) & (m2 <= top) & (np.abs(m1) <= top)
+        # What a look at some codes leaves, a few for each channel, is tried at all of them.
+        channel, place = np.nonzero(good & (np.cumsum(good, axis=1) <= _TRIED))
+        at_once = max(_AT_ONCE // len(codes), 1)
+        for first in range(0, len(channel), at_once):
+            own, at = channel[first : first + at_once], place[first : first + at_once]
+            multipliers = m1[own, at, None], m2[own, at, None]
+            low, high = (
+                end[:, 0]
+                for end in _addends(codes, least[rows[own]], most[rows[own]], multipliers, data_type, divided=divided)
+            )
+            fits = low <= high
+            chosen, addend = own[fits], (low[fits] + high[fits]) >> 1
+            words = multipliers[0][fits, 0], addend, multipliers[1][fits, 0]
+            found = FineWords(np.ones(len(chosen), dtype=np.bool_), *words, divided)
             values = found.values(codes, data_type)
-            right = found.found & ((least[rows] <= values) & (values <= most[rows])).all(axis=1)
-            for part, new in ((result.first, found.first), (result.addend, found.addend), (result.second, found.second)):
-                part[rows[right]] = new[right]
-            result.found[rows[right]] = True
+            right = ((least[rows[chosen]] <= values) & (values <= most[rows[chosen]])).all(axis=1)
+            for part, new in zip((result.first, result.addend, result.second), words, strict=True):
+                part[rows[chosen[right]]] = new[right]
+            result.found[rows[chosen[right]]] = True
     return result
 
 

@@ -95,6 +95,13 @@ class Demands:
         least = np.where(self._is_below, np.minimum(self.own, self.last + 1), -_FAR)
         return least, np.where(self._is_above, np.maximum(self.own, self.first), _FAR)
 
+    def demanded(self, low: int) -> Ends:
+        """The first and the last code [channels] of which anything is demanded; `low` alone where nothing is."""
+        least, most = self.bounds
+        some = (least > -_FAR) | (most < _FAR)
+        last = low + some.shape[1] - 1 - some[:, ::-1].argmax(axis=1)
+        return np.where(some.any(axis=1), low + some.argmax(axis=1), low), np.where(some.any(axis=1), last, low)
+
     def met(self, thresholds: Words) -> Flags:
         """[channels, codes]: whether T(j) lies so."""
         least, most = self.bounds

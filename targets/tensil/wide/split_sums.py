@@ -124,9 +124,7 @@ class _Splitter:
             for o in graph.outputs
             if o.value.name in self.words
         }
-        return WideSums(
-            replace(graph, outputs=outputs), self.parts, self.plans, self.stands, ups, self.corrections
-        )
+        return WideSums(replace(graph, outputs=outputs), self.parts, self.plans, self.stands, ups, self.corrections)
 
     def _words_of(self, value: Value) -> Iterator[tuple[int, Word]]:
         return enumerate(self.words[value.name])
