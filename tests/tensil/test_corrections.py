@@ -43,9 +43,10 @@ def one_requantization(seed: int, data_type: DataType, bits: int) -> Graph:
     channels, rows = int(rng.integers(1, 5)), 1 << bits
     b = GraphBuilder(f"line{seed}")
     x = b.input((1, channels, 1, 1), width, signed=True)
-    slope = 2.0 ** rng.uniform(0, width - bits + 0.5, channels)
-    start = rng.uniform(-(1 << width - 1), (1 << width - 2), channels)
-    low = int(rng.choice([0, -rows // 2, 3]))
+    # Channels reach all codes or some, as those of a layer do.
+    slope = 2.0 ** rng.uniform(0, width - bits) * rng.uniform(0.2, 1.0, channels)
+    start = rng.uniform(-1.0, 0.0, channels) * np.minimum(slope * rows, 1 << width - 1)
+    low = int(rng.choice([0, -rows // 2]))
     return b.graph(b.steps(x, lines(x, slope, start, (low, low + rows - 1))))
 
 

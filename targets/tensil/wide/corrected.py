@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.analysis.ranges import result_range
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Sum
 from pefslc.ir.value import CodeRange, IntArray, Op, Value
@@ -225,10 +226,7 @@ class Corrector:
         j = codes.low + np.arange(demands.own.shape[1], dtype=np.int64)
         left = None if fine is None else fine.of(j)
         if high.up:
-            certified = self._two_words(
-                demands, residual, summed.words[1].value.type.codes, (whole[1], rest[1]), left, j
-            )
-            certified = certified and len(parts) == 1
+            certified = self._two_words(demands, residual, summed, parts, (whole[1], rest[1]), left, j)
         else:
             certified = demands.answered(lambda sums: self._one_word(sums, parts, left, j))
         if not certified:
@@ -265,34 +263,46 @@ class Corrector:
         return sums if left is None else self._word(sums + left)
 
     def _two_words(
-        self, demands: Demands, residual: Residual, low: CodeRange, rest: Pair, left: Words | None, j: Words
+        self,
+        demands: Demands,
+        residual: Residual,
+        summed: Summed,
+        parts: Shares,
+        rest: Pair,
+        left: Words | None,
+        j: Words,
     ) -> bool:
         """Whether the residual is right, and what is added to its high word cannot take that to the other side where it
         saturates.
 
-        low   the codes of the low word
-        rest  the factor and the offset that belong to it
+        rest  the factor and the offset that belong to the low word
         """
-        left = np.zeros((1, len(j)), dtype=np.int64) if left is None else left
+        low, left = summed.words[1].value.type.codes, np.zeros((1, len(j)), dtype=np.int64) if left is None else left
         added = int(np.abs(rest[1][:, None] - rest[0][:, None] * j).max()) + int(np.abs(left).max())
         added += max(abs(low.low), abs(low.high))
+        ends = (np.full(demands.own.shape, end) for end in (-_FAR, _FAR))
+        least, most = (self._one_word(end, parts, None, j) << summed.words[0].up for end in ends)
+        reaches = ((least < -added) & (most > added)) | (demands.first > demands.last)
         steps = residual.factor[:, None] * j - residual.offset[:, None] - left
-        return added < self.data_type.max_code and bool(demands.met(steps).all())
+        return added < self.data_type.max_code and bool(reaches.all() and demands.met(steps).all())
 
     def _word(self, words: Words) -> Words:
         return np.clip(words, self.data_type.min_code, self.data_type.max_code)
 
     def _times(self, value: Value, factor: Words, bias: Words, name: str) -> Value:
         """value * factor + bias, [channels]."""
-        codes = value.type.codes
-        ends = np.stack([factor * codes.low + bias, factor * codes.high + bias])
-        result = self._like(value, name, int(ends.min()), int(ends.max()))
+        result = self._like(value, name, 0, 0)
         added = IntArray(bias.copy()) if bias.any() else None
         if len(value.type.shape) == 2:
-            return self._append(Dense(result=result, input=value, weight=IntArray(np.diag(factor)), bias=added))
+            weight = IntArray(np.diag(factor))
+            return self._in_range(Dense(result=result, input=value, weight=weight, bias=added))
         weight, point = IntArray(factor[:, None, None, None].copy()), Window(kernel=(1, 1))
         op = Conv2d(result=result, input=value, weight=weight, bias=added, window=point, groups=len(factor))
-        return self._append(op)
+        return self._in_range(op)
+
+    def _in_range(self, op: Conv2d | Dense) -> Value:
+        low, high = result_range(op)
+        return self._append(replace(op, result=self._like(op.result, op.result.name, low, high)))
 
     def _saturated_product(self, value: Value, factor: Words, bias: Words, name: str) -> Value:
         product = self._times(value, factor, bias, name)

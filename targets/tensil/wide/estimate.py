@@ -1,4 +1,4 @@
-"""Estimates of codes by two multiplications per channel: cheap to find, and off by less than a step.
+"""Estimates of codes by two or three multiplications per channel: cheap to find, and off by less than a step.
 
     code = rhe((rhe(t * M1 / 2^p) + A) * M2 / 2^p), clipped
 
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words.channel_requantize import ChannelRequantization, computed_by
-from pefslc.targets.tensil.words.channel_search import ChannelWords
+from pefslc.targets.tensil.words.steps import ChannelAdd, ChannelMultiply, RawStep
 
 __all__ = ["Line", "estimated", "slopes"]
 
 Words = NDArray[np.int64]
 Reals = NDArray[np.float64]
 
-_SECONDS = 192  # second multipliers that are tried
+_SECONDS, _FEW_SECONDS = 192, 12  # last multipliers that are tried: of two, of three
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,38 +85,51 @@ def estimated(
     inner       those that are taken on the way
     None where no words come near.
     """
-    words = _words(Line.through(thresholds, inner), thresholds, codes, ends, data_type)
-    if words is None:
+    steps = _steps(Line.through(thresholds, inner), thresholds, codes, ends, data_type)
+    if steps is None:
         return None
-    steps = words.steps(np.ones(len(thresholds), dtype=np.int64), data_type)
     wanted = Staircase(*ends, codes[0], np.clip(thresholds, ends[0], ends[1] + 1), np.ones(len(thresholds), int))
     low, high = (np.full(len(thresholds), end, dtype=np.int64) for end in ends)
     return ChannelRequantization(steps, computed_by(steps, wanted, low, high, 0, data_type))
 
 
-def _words(
+def _steps(
     line: Line, thresholds: Words, codes: tuple[int, int], ends: tuple[int, int], data_type: DataType
-) -> ChannelWords | None:
+) -> tuple[RawStep, ...] | None:
     one, most = data_type.one, data_type.max_code
     # Code low + i + 1 from half a step before the i-th threshold; a channel with one step, or none, keeps to one code.
     is_line = np.isfinite(line.slope) & (line.slope > 0)
     passed = np.where(line.first <= line.last, line.first + 1, (thresholds <= ends[0]).sum(axis=1))
     slope = np.where(is_line, 1 / np.where(is_line, line.slope, 1.0), 0.0)
     run = np.where(is_line, line.last - line.first, 0)
-    middle = np.where(is_line, line.start + run / np.where(is_line, 2 * slope, 1.0), 0.0)
+    reach = run / (2 * np.where(is_line, slope, 1.0))  # from the middle to either end
+    middle = np.where(is_line, line.start + reach, 0.0)
     code = codes[0] + passed + run / 2  # at the middle
     largest = max(abs(codes[0]), abs(codes[1]), 1)
-    furthest = np.abs(np.stack([line.start, middle * 2 - line.start])).max(axis=0) * slope + 1
+    furthest = (np.abs(middle) + reach) * slope + 1
     least = np.ceil(one * np.maximum(largest + 1, furthest) / most)
-    second = least[:, None] + np.arange(_SECONDS)
-    first = np.rint(slope[:, None] * one * one / second)
-    addend = np.rint(one / second * code[:, None] - middle[:, None] * first / one)
-    error = np.abs(first * second / one**2 - slope[:, None]) * (run / (2 * np.where(is_line, slope, 1.0)))[:, None]
-    error = error + second / one
-    error = np.where((first > most) | (np.abs(addend) > most) | (second > most), np.inf, error)
-    best = error.argmin(axis=1)
-    rows = np.arange(len(best))
-    if not (error[rows, best] < 0.5).all():
-        return None
-    chosen = [part[rows, best].astype(np.int64) for part in (first, addend, second)]
-    return ChannelWords(chosen[0], chosen[1], chosen[2], np.zeros(len(best), dtype=np.int64), wide=False)
+    rows = np.arange(len(slope))
+    for between in (np.array([one]), np.arange(one // 2 + 1, one)):  # a third multiplier, where two are too coarse
+        second = (least[:, None] + np.arange(_SECONDS if len(between) == 1 else _FEW_SECONDS))[:, :, None]
+        first = np.rint(slope[:, None, None] * one**3 / second / between)
+        product = first * between / one  # of both
+        error = np.abs(product * second / one**2 - slope[:, None, None]) * reach[:, None, None]
+        error = error + second / one * (1 if len(between) == 1 else 1.5)
+        error = np.where((first > most) | (second > most), np.inf, error)
+        best = error.reshape(len(rows), -1).argmin(axis=1)
+        at = np.unravel_index(best, error.shape[1:])
+        if not (error[rows, at[0], at[1]] < 0.5).all():
+            continue
+        last, chosen = second[rows, at[0], 0], first[rows, at[0], at[1]]
+        addend = np.rint(one / last * code - middle * chosen * between[at[1]] / one**2)
+        if (np.abs(addend) > most).any():
+            continue
+        words = [part.astype(np.int64) for part in (chosen, between[at[1]], addend, last)]
+        made = [ChannelMultiply(_tuple(words[0]))]
+        made += [] if len(between) == 1 else [ChannelMultiply(_tuple(words[1]))]
+        return *made, ChannelAdd(_tuple(words[2])), ChannelMultiply(_tuple(words[3]))
+    return None
+
+
+def _tuple(words: Words) -> tuple[int, ...]:
+    return tuple(words.tolist())
