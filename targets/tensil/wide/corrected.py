@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pefslc.analysis.ranges import result_range
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Sum
-from pefslc.ir.value import CodeRange, IntArray, Op, Value
+from pefslc.ir.value import IntArray, Op, Value
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.rewriting.rewrite import LOG
@@ -25,7 +25,7 @@ from pefslc.targets.tensil.wide.estimate import Line, estimated, slopes
 from pefslc.targets.tensil.wide.fine_words import FineWords, find_words
 from pefslc.targets.tensil.wide.made_of_words import Word
 from pefslc.targets.tensil.wide.residual import Demands, Residual
-from pefslc.targets.tensil.wide.shares import Shares, bits_up, divided, scaled_shares, shares
+from pefslc.targets.tensil.wide.shares import MOST_PARTS, Shares, bits_up, divided, scaled_shares, shares
 from pefslc.targets.tensil.words.channel_fits import ChannelFits
 from pefslc.targets.tensil.words.channel_requantize import ChannelRequantization
 
@@ -36,7 +36,8 @@ Words = NDArray[np.int64]
 Pair = tuple[Words, Words]
 
 _FAR = 1 << 40  # beyond every sum
-# Factors beside the nearest that are tried where no words compute what is left: those words, and such as divide at last.
+# What is tried until words compute what is left: whether they divide once more at last, and the factor, from the
+# nearest one on.
 _TRIES = (False, 0), (False, 1), (False, -1), (False, 2), (True, 0), (True, 1)
 _DEEPEST = 4  # how often what is left may be corrected in its turn
 
@@ -58,6 +59,12 @@ class Summed:
     thresholds: Words
     coarser: int = 0
     occurring: Pair | None = None
+
+    @property
+    def passed(self) -> Words:
+        """[channels]: how many steps are taken before the lowest sum that matters."""
+        low = self.value.type.codes.low << self.coarser if self.occurring is None else self.occurring[0][:, None]
+        return np.asarray((self.thresholds <= low).sum(axis=1))
 
     @property
     def inner(self) -> NDArray[np.bool_]:
@@ -108,13 +115,15 @@ class Corrector:
         middle = _middle(summed, codes, self.data_type)
         low, high = codes = codes[0] - middle, codes[1] - middle
         ends = summed.value.type.codes.low, summed.value.type.codes.high
-        estimate = estimated(summed.asked, codes, ends, self.data_type, summed.inner)
+        estimate = estimated(summed.asked, codes, ends, self.data_type, summed.inner, summed.passed)
         if estimate is None:
-            return _not(name, "no two multiplications come near")
+            _not(name, "no two multiplications come near")
+            return None
         starts = estimate.computed.rows(0, estimate.computed.channels)
         demands = Demands.of(summed.thresholds, starts, ends, summed.coarser, summed.occurring)
         if not demands.close:
-            return _not(name, "the estimate is off by more than one")
+            _not(name, "the estimate is off by more than one")
+            return None
         e = self._requantized(summed.value, estimate, f"{name}.estimate")
         found = self._residual(e, summed, demands, codes, name, depth)
         if found is None:
@@ -147,14 +156,14 @@ class Corrector:
         slope = slopes(summed.thresholds, inner)
         words: FineWords | None = None
         factor, offset = (np.zeros(len(inner), dtype=np.int64) for _ in range(2))
-        for divided, nudge in _TRIES:
+        for at_last, nudge in _TRIES:
             tried = _factors(slope, nudge)
             rest = tried[:, None] * j
             wanted = rest - most, rest - least  # of c + offset
             middle = np.where(inner.any(axis=1), _middle_of(*wanted), 0)
             bounds = _without_bounds(least, most, *(w - middle[:, None] for w in wanted))
-            found = find_words(j, *bounds, tried - slope, self.data_type, divided=divided)
-            if words is not None and words.divided != divided:
+            found = find_words(j, *bounds, tried - slope, self.data_type, divided=at_last)
+            if words is not None and words.divided != at_last:
                 words = None
             is_new = found.found if words is None else found.found & ~words.found
             factor, offset = np.where(is_new, tried, factor), np.where(is_new, middle, offset)
@@ -170,7 +179,8 @@ class Corrector:
             if depth < _DEEPEST and 2 * np.count_nonzero(words.found) < len(inner):
                 break  # of so many codes, other factors will not do, either
         if depth == _DEEPEST:
-            return _not(name, "what is left of the residual is too fine")
+            _not(name, "what is left of the residual is too fine")
+            return None
         return self._deeper(e, summed, inner, demands, codes, name, depth)
 
     def _deeper(
@@ -186,14 +196,17 @@ class Corrector:
         """What is left, rising in each channel, by an estimate and a correction of its own."""
         nearest = Residual.of(summed.thresholds, inner, codes[0], np.zeros(len(inner), dtype=np.int64))
         if nearest is None:
-            return _not(name, "its steps are no line")
+            _not(name, "its steps are no line")
+            return None
         other = (nearest.fine.direction < 0).astype(np.int64)
         residual = Residual.of(summed.thresholds, inner, codes[0], other)
         if residual is None or (residual.fine.direction < 0).any():
-            return _not(name, "what is left of the residual falls")
+            _not(name, "what is left of the residual falls")
+            return None
         staircase = residual.fine
         if not demands.met(residual.thresholds(staircase)).all():
-            return _not(name, "the steps are no line")
+            _not(name, "the steps are no line")
+            return None
         rows = staircase.rows(0, staircase.channels)
         inward = Summed(e, rows, (Word(e, 0),), rows, occurring=demands.demanded(codes[0]))
         fine = self._corrected(inward, (staircase.low, staircase.high), f"{name}.fine", depth + 1)
@@ -222,7 +235,8 @@ class Corrector:
             most = whole[0] >> up << up
             parts = scaled_shares(most, whole[0] - most, rest[0], codes.low, codes.high, self.data_type)
         if parts is None:
-            return _not(name, "a step is too wide")
+            _not(name, "a step is too wide")
+            return None
         j = codes.low + np.arange(demands.own.shape[1], dtype=np.int64)
         left = None if fine is None else fine.of(j)
         if high.up:
@@ -230,7 +244,8 @@ class Corrector:
         else:
             certified = demands.answered(lambda sums: self._one_word(sums, parts, left, j))
         if not certified:
-            return _not(name, "the residual may saturate to the other side")
+            _not(name, "the residual may saturate to the other side")
+            return None
         sources = [e] * len(parts)
         if up:
             ends = codes.low << up, codes.high << up
@@ -244,7 +259,7 @@ class Corrector:
         for i, product in enumerate(products):
             total = self._saturated_sum(product, total, f"{name}.above{i}")
         if lower is not None:
-            ends = [end << high.up for end in (total.type.codes.low, total.type.codes.high)]
+            ends = total.type.codes.low << high.up, total.type.codes.high << high.up
             total = self._append(
                 Rescale(result=self._like(total, f"{name}.risen", *ends), input=total, factor=1 << high.up)
             )
@@ -256,7 +271,7 @@ class Corrector:
         return total
 
     def _one_word(self, sums: Words, parts: Shares, left: Words | None, j: Words) -> Words:
-        """What the machine makes of sums [channels, codes] whose estimates are the codes j: each in its order, saturated."""
+        """What the machine makes of sums [channels, codes] whose estimates are the codes j, in its order, saturated."""
         for factor, offset in parts:
             rows = slice(0, len(sums))  # of channels that share a staircase all are alike
             sums = self._word(sums + self._word(offset[rows, None] - factor[rows, None] * j))
@@ -334,14 +349,14 @@ class Corrector:
 def _factors(slope: NDArray[np.float64], nudge: int) -> Words:
     """The integer nearest to each slope, or one beside it, first on the side where the slope lies."""
     nearest = np.rint(slope).astype(np.int64)
-    return nearest + nudge * np.where(slope > nearest, 1, -1)
+    return np.asarray(nearest + nudge * np.where(slope > nearest, 1, -1))
 
 
 def _middle_of(least: Words, most: Words) -> Words:
     """[channels]: the middle of what lies between bounds [channels, codes] where there are both."""
     both = least == most
     low, high = np.where(both, least, _FAR).min(axis=1), np.where(both, least, -_FAR).max(axis=1)
-    return np.where(low <= high, (low + high) >> 1, 0)
+    return np.asarray(np.where(low <= high, (low + high) >> 1, 0))
 
 
 def _without_bounds(least: Words, most: Words, low: Words, high: Words) -> Pair:
@@ -357,5 +372,10 @@ def _middle(summed: Summed, codes: tuple[int, int], data_type: DataType) -> int:
     """The code around which estimates are stored: 0, but where multiples of codes from there on would be no words."""
     slope = Line.through(summed.thresholds, summed.inner).slope
     steepest = float(slope[np.isfinite(slope)].max(initial=0.0)) / (1 << summed.words[0].up)
+    furthest = steepest * max(abs(codes[0]), abs(codes[1]))
+    # Shares have an offset each, and are around 0; but not those of codes that are moved up.
     span = data_type.max_code - data_type.min_code
-    return (codes[0] + codes[1] + 1) // 4 * 2 if steepest * (codes[1] - codes[0]) > span * 0.98 else 0
+    fits = furthest <= data_type.max_code or (
+        steepest <= MOST_PARTS * (data_type.max_code // data_type.one) and steepest * (codes[1] - codes[0]) <= span
+    )
+    return 0 if fits else (codes[0] + codes[1] + 1) // 4 * 2

@@ -2,8 +2,8 @@
 
     code = rhe((rhe(t * M1 / 2^p) + A) * M2 / 2^p), clipped
 
-is to be the code itself, or one more: half a step early. What rounds on its way may take up the other half. A word M1 is
-seldom near enough to what a channel wants; of many M2, one makes M1 * M2 near enough.
+is to be the code itself, or one more: half a step early. What rounds on its way may take up the other half. A word
+M1 is seldom near enough to what a channel wants; of many M2, one makes M1 * M2 near enough.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Line:
 def slopes(thresholds: Words, inner: NDArray[np.bool_]) -> Reals:
     """[channels]: the middle of the slopes of lines that take all inner steps; 0 without two of them.
 
-    Of a step that is taken at t the line is in (t - 1, t]: each pair of steps bounds the slope. Least squares would do for
-    an estimate, but not where a slope is nearly an integer: what rounding leaves is no noise then.
+    Of a step that is taken at t the line is in (t - 1, t]: each pair of steps bounds the slope. Least squares would do
+    for an estimate, but not where a slope is nearly an integer: what rounding leaves is no noise then.
     """
     found = np.zeros(len(thresholds))
     for c, (row, taken) in enumerate(zip(thresholds, inner, strict=True)):
@@ -77,15 +77,21 @@ def slopes(thresholds: Words, inner: NDArray[np.bool_]) -> Reals:
 
 
 def estimated(
-    thresholds: Words, codes: tuple[int, int], ends: tuple[int, int], data_type: DataType, inner: NDArray[np.bool_]
+    thresholds: Words,
+    codes: tuple[int, int],
+    ends: tuple[int, int],
+    data_type: DataType,
+    inner: NDArray[np.bool_],
+    passed: Words,
 ) -> ChannelRequantization | None:
     """Steps on words in `ends`, and what they compute: codes [low, high], about half a step before the `thresholds`.
 
     thresholds  [channels, steps], rising; steps = high - low
     inner       those that are taken on the way
+    passed      [channels]: how many are, where none is taken on the way
     None where no words come near.
     """
-    steps = _steps(Line.through(thresholds, inner), thresholds, codes, ends, data_type)
+    steps = _steps(Line.through(thresholds, inner), passed, codes, data_type)
     if steps is None:
         return None
     wanted = Staircase(*ends, codes[0], np.clip(thresholds, ends[0], ends[1] + 1), np.ones(len(thresholds), int))
@@ -93,13 +99,11 @@ def estimated(
     return ChannelRequantization(steps, computed_by(steps, wanted, low, high, 0, data_type))
 
 
-def _steps(
-    line: Line, thresholds: Words, codes: tuple[int, int], ends: tuple[int, int], data_type: DataType
-) -> tuple[RawStep, ...] | None:
+def _steps(line: Line, passed: Words, codes: tuple[int, int], data_type: DataType) -> tuple[RawStep, ...] | None:
     one, most = data_type.one, data_type.max_code
     # Code low + i + 1 from half a step before the i-th threshold; a channel with one step, or none, keeps to one code.
     is_line = np.isfinite(line.slope) & (line.slope > 0)
-    passed = np.where(line.first <= line.last, line.first + 1, (thresholds <= ends[0]).sum(axis=1))
+    passed = np.where(line.first <= line.last, line.first + 1, passed)
     slope = np.where(is_line, 1 / np.where(is_line, line.slope, 1.0), 0.0)
     run = np.where(is_line, line.last - line.first, 0)
     reach = run / (2 * np.where(is_line, slope, 1.0))  # from the middle to either end

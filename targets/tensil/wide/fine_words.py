@@ -1,4 +1,6 @@
-"""Words for the last bits of a residual: c(j) = rhe((rhe(j * M1 / 2^p) + A) * M2 / 2^p), between bounds for each code j.
+"""Words for the last bits of a residual, between bounds for each code j.
+
+    c(j) = rhe((rhe(j * M1 / 2^p) + A) * M2 / 2^p)
 
 With M1 and M2, each code bounds A on both sides: no A is tried. M2 are tried from the finest grid on, each with the M1
 whose product with it is next to the slope.
@@ -131,7 +133,7 @@ def _addends(
     (first, second), point = multipliers, data_type.binary_point
     y = round_shift(codes * first[:, :, None], point)
 
-    def lowest(values: Words, bounds: Words) -> Words:
+    def lowest(values: Words, bounds: NDArray[np.bool_]) -> Words:
         """The lowest word that gives at least so much."""
         numbers = lowest_numerators(np.where(bounds, values, 0), point)
         numbers = lowest_numerators(numbers, point) if divided else numbers

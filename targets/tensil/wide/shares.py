@@ -1,4 +1,4 @@
-"""Multiples of an estimate, -factor * j + offset in each channel, as sums of words: no weight is wide enough for every step."""
+"""Multiples of an estimate, -factor * j + offset in each channel, as sums of words: no weight is as wide as any step."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from pefslc.ir.value import CodeRange
 from pefslc.targets.tensil.machine.architecture import DataType
 
-__all__ = ["Shares", "bits_up", "divided", "scaled_shares", "shares"]
+__all__ = ["MOST_PARTS", "Shares", "bits_up", "divided", "scaled_shares", "shares"]
 
 Words = NDArray[np.int64]
 Shares = list[tuple[Words, Words]]
 
-_MOST_PARTS = 4  # sums that one factor is made of
+MOST_PARTS = 4  # sums that one factor is made of
 
 
 def divided(words: Words, bits: int) -> tuple[Words, Words]:
@@ -26,7 +26,7 @@ def divided(words: Words, bits: int) -> tuple[Words, Words]:
 def shares(factor: Words, offset: Words, low: int, high: int, data_type: DataType) -> Shares | None:
     """-factor * j + offset as a sum of few such, each a word for all codes j in [low, high], with words for weights."""
     largest, least, most = data_type.max_code // data_type.one, data_type.min_code, data_type.max_code
-    for count in range(1, _MOST_PARTS + 1):
+    for count in range(1, MOST_PARTS + 1):
         left, bias, parts = factor.copy(), offset.copy(), Shares()
         for i in range(count, 0, -1):
             share = left // i

@@ -87,11 +87,11 @@ class ChannelFits:
             return True
         if staircase.steps > _FEW_STEPS:
             return False
-        ends = [np.full(staircase.channels, end, dtype=np.int64) for end in (codes.low, codes.high)]
-        if not self.is_straight(staircase, *ends) or not self.may_be_near(staircase, *ends, 0):
+        low, high = (np.full(staircase.channels, end, dtype=np.int64) for end in (codes.low, codes.high))
+        if not self.is_straight(staircase, low, high) or not self.may_be_near(staircase, low, high, 0):
             return False
-        found = self.fit(staircase, *ends, 0)
-        return found is not None and not self.deviations(staircase, found, *ends).found
+        found = self.fit(staircase, low, high, 0)
+        return found is not None and not self.deviations(staircase, found, low, high).found
 
     def give(self, made: ChannelRequantization, low: int, high: int) -> None:
         """Steps for the staircase that they compute, of codes in [low, high] at exponent 0: nothing is searched for it.
@@ -102,8 +102,8 @@ class ChannelFits:
         asked = computed.restricted(computed.domain_low, computed.domain_high)
         if asked.channels < computed.channels:
             steps = tuple(of_channels(step, np.zeros(1, dtype=np.int64)) for step in steps)
-        ends = (np.full(asked.channels, end, dtype=np.int64).tobytes() for end in (low, high))
-        self.found[(asked, *ends, 0)] = ChannelRequantization(steps, asked)
+        least, most = (np.full(asked.channels, end, dtype=np.int64).tobytes() for end in (low, high))
+        self.found[asked, least, most, 0] = ChannelRequantization(steps, asked)
 
     def _corners(self, staircase: Staircase, low: Words, high: Words) -> Steps | None:
         """The steps to look at, where all are too many."""
