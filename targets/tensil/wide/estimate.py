@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words.channel_requantize import ChannelRequantization, computed_by
-from pefslc.targets.tensil.words.steps import ChannelAdd, ChannelMultiply, RawStep
+from pefslc.targets.tensil.words.steps import ChannelAdd, ChannelMultiply, Multiply, RawStep
 
 __all__ = ["Line", "estimated", "slopes"]
 
@@ -129,11 +129,11 @@ def _steps(line: Line, passed: Words, codes: tuple[int, int], data_type: DataTyp
         if (np.abs(addend) > most).any():
             continue
         words = [part.astype(np.int64) for part in (chosen, between[at[1]], addend, last)]
-        made = [ChannelMultiply(_tuple(words[0]))]
-        made += [] if len(between) == 1 else [ChannelMultiply(_tuple(words[1]))]
-        return *made, ChannelAdd(_tuple(words[2])), ChannelMultiply(_tuple(words[3]))
+        made = [_multiply(words[0])]
+        made += [] if len(between) == 1 else [_multiply(words[1])]
+        return *made, ChannelAdd(tuple(words[2].tolist())), _multiply(words[3])
     return None
 
 
-def _tuple(words: Words) -> tuple[int, ...]:
-    return tuple(words.tolist())
+def _multiply(words: Words) -> Multiply | ChannelMultiply:
+    return Multiply(int(words[0])) if (words == words[0]).all() else ChannelMultiply(tuple(words.tolist()))

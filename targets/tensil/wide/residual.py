@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.staircase import Staircase
+from pefslc.targets.tensil.wide.estimate import slopes
 
 __all__ = ["Demands", "Residual"]
 
@@ -128,16 +129,15 @@ class Residual:
         None where they are no line, or where a line has ties that go this way and that.
         """
         channels, steps = thresholds.shape
-        levels = low + np.arange(steps + 1, dtype=np.int64)
+        levels, slope = low + np.arange(steps + 1, dtype=np.int64), slopes(thresholds, inner)
         factor, offset, direction = (np.zeros(channels, dtype=np.int64) for _ in range(3))
         fine = np.zeros((channels, steps + 1), dtype=np.int64)
         for c in range(channels):
             at = np.flatnonzero(inner[c])
             if len(at):
-                whole = _extended(at + 1, thresholds[c, at], steps + 1)
-                rise, run = int(whole[-1] - whole[0]), steps
-                nearest = (2 * rise + run) // (2 * run)
-                factor[c] = nearest + nudge[c] * (1 if rise > nearest * run else -1)
+                whole = _extended(at + 1, thresholds[c, at], float(slope[c]), steps + 1)
+                nearest = round(slope[c])
+                factor[c] = nearest + nudge[c] * (1 if slope[c] > nearest else -1)
                 fine[c] = factor[c] * levels - whole
                 offset[c] = (int(fine[c].min()) + int(fine[c].max())) >> 1
                 fine[c] -= offset[c]
@@ -160,12 +160,10 @@ class Residual:
         return self.factor[:, None] * codes - self.offset[:, None] - fine
 
 
-def _extended(at: Words, steps: Words, codes: int) -> Words:
-    """[codes]: steps at `at`, which follow one another, and beside them as a line through both ends has them."""
-    slope = (steps[-1] - steps[0], max(int(at[-1] - at[0]), 1))
-    places = np.arange(codes, dtype=np.int64)
-    below = steps[0] + (places - at[0]) * slope[0] // slope[1]
-    above = steps[-1] + -((at[-1] - places) * slope[0] // slope[1])
-    whole = np.where(places < at[0], below, above)
+def _extended(at: Words, steps: Words, slope: float, codes: int) -> Words:
+    """[codes]: steps at `at`, which follow one another, and beside them as a line of this slope through all has them."""
+    start = steps - slope * at  # the line is at most 1 below each step
+    line = (float(start.max()) - 1 + float(start.min())) / 2 + slope * np.arange(codes)
+    whole = np.ceil(line).astype(np.int64)
     whole[at] = steps
     return np.asarray(whole, dtype=np.int64)
