@@ -85,6 +85,9 @@ class TensilTarget(TensilOptions):
         if wide := [ops[name].cycles or 0 for name in lowered.split.wide.plans]:
             layers = "layer has sums" if len(wide) == 1 else "layers have sums"
             notes += (f"{len(wide)} {layers} wider than a word, made of several: {sum(wide):,} modelled cycles",)
+        if corrected := [ops[name].cycles or 0 for name in lowered.split.wide.corrections]:
+            what = "requantization is" if len(corrected) == 1 else "requantizations are"
+            notes += (f"{len(corrected)} {what} corrected by the residual: {sum(corrected):,} modelled cycles",)
         if words.native is not None:
             details["native_arithmetic"] = str(native_format(architecture.data_type))
             details["native_words"] = str(words.native)
