@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pefslc.diagnostics.errors import CompileError
 from pefslc.files.arrays import Arrays
 from pefslc.ir.graph import Graph
+from pefslc.ir.integer import Requantize
 from pefslc.passes.check_accumulators import overflows
 from pefslc.targets.tensil.group_rewrites.fusion import FuseSums
 from pefslc.targets.tensil.group_rewrites.input_packing import PackInputs
@@ -32,6 +33,7 @@ from pefslc.targets.tensil.native.native_words import Magnitudes, measure_magnit
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context, Form, Rewrite, require_legal, rewritten
 from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
 from pefslc.targets.tensil.split import Split
+from pefslc.targets.tensil.wide.corrected import may_be_corrected
 from pefslc.targets.tensil.wide.split_sums import WideSums, split_sums
 from pefslc.targets.tensil.word_rewrites.addends import DropIdleClips, FoldAddends
 from pefslc.targets.tensil.word_rewrites.additions import MergeAdditions
@@ -121,7 +123,8 @@ def lower_graph(
     except CompileError as refusal:
         return _corrected(model, context, fits, (progress, observe), refusal)
     bounded = frozenset(name for outcome in lowered.program.outcomes for name in outcome.bounded)
-    if not context.require_exact or not bounded:
+    # A network with a wide sum is exact first: it takes more cycles as it is.
+    if not bounded or not (context.require_exact or lowered.split.wide.plans):
         return lowered
     _retry(f"with corrections of {', '.join(sorted(bounded))}: they are bounded", observe)
     try:
@@ -140,8 +143,11 @@ def _corrected(
 ) -> LoweredNetwork:
     """With corrections where no words were found that come near; raises `refusal` where that does not help."""
     progress, observe = watching
-    names = frozenset(fits.refused)
-    if context.allow_overflow or not names:
+    refused = [
+        op for op in split_bends(model, context.data_type).graph.of_type(Requantize) if op.result.name in fits.refused
+    ]
+    names = frozenset(op.result.name for op in refused)
+    if context.allow_overflow or not names or not all(map(may_be_corrected, refused)):
         raise refusal
     _retry(f"with corrections of {', '.join(sorted(names))}: without them, {refusal}", observe)
     try:

@@ -29,7 +29,7 @@ from pefslc.targets.tensil.wide.shares import MOST_PARTS, Shares, bits_up, divid
 from pefslc.targets.tensil.words.channel_fits import ChannelFits
 from pefslc.targets.tensil.words.channel_requantize import ChannelRequantization
 
-__all__ = ["Corrector", "Summed"]
+__all__ = ["Corrector", "Summed", "may_be_corrected"]
 
 Words = NDArray[np.int64]
 
@@ -39,6 +39,7 @@ _FAR = 1 << 40  # beyond every sum
 # What is tried until words compute what is left: whether they divide once more at last, and the factor, from the
 # nearest one on.
 _TRIES = (False, 0), (False, 1), (False, -1), (False, 2), (True, 0), (True, 1)
+_MANY_STEPS, _MOST_STEPS = 1 << 9, 1 << 14  # of a channel; of all together: 10-bit codes of 16 channels take seconds
 _DEEPEST = 4  # how often what is left may be corrected in its turn
 
 
@@ -88,6 +89,14 @@ class Fine:
         return self.computed(np.broadcast_to(codes, (self.computed.channels, len(codes))))
 
 
+def may_be_corrected(op: Requantize) -> bool:
+    """Whether a correction is looked for: of what rises by ones, and not of too many steps."""
+    staircase = op.staircase
+    is_large = staircase.steps > _MANY_STEPS and staircase.channels * staircase.steps > _MOST_STEPS
+    rises = staircase.step == 1 and not (staircase.direction < 0).any()
+    return len(op.result.type.shape) in (2, 4) and rises and not is_large
+
+
 class Corrector:
     """Appends operations to `ops`; gives `fits` the words that compute their staircases."""
 
@@ -96,8 +105,10 @@ class Corrector:
 
     def requantize(self, op: Requantize, summed: Summed) -> bool:
         """Append what makes the result of `op`; whether it can be made. Nothing is appended where it cannot."""
-        shape = summed.value.type.shape
-        if len(shape) not in (2, 4) or op.staircase.step != 1 or (op.staircase.direction < 0).any():
+        if not may_be_corrected(op):
+            _not(
+                op.result.name, "it falls, or its steps are too many to look for words for what is left of the residual"
+            )
             return False
         first = len(self.ops)
         made = self._corrected(summed, (op.staircase.low, op.staircase.high), op.result.name, 0)

@@ -284,6 +284,6 @@ class _Splitter:
             apart = active.is_told_apart
             if apart.any():
                 middle = np.full_like(own, (active.bottom[apart].min() + active.top[apart].max()) >> 1)
-        yield Stand(-(middle >> _SHIFTS << _SHIFTS))
+        yield Stand(-(middle + (1 << _SHIFTS - 1) >> _SHIFTS << _SHIFTS))
         for coarser in range(_COARSEST + 1):
             yield Stand(-middle, coarser)

@@ -56,6 +56,8 @@ class ChannelFits:
     def is_straight(self, staircase: Staircase, low: Words, high: Words) -> bool:
         """Whether any words might compute the staircase and be off by 1 at most: no search is needed to say no."""
         key = staircase, low.tobytes(), high.tobytes()
+        if (*key, 0) in self.found:
+            return True
         if key not in self.straight:
             corners = self._corners(staircase, low, high)
             self.straight[key] = may_be_straight(staircase, low, high, self.data_type, corners)
@@ -63,13 +65,15 @@ class ChannelFits:
 
     def may_be_near(self, staircase: Staircase, low: Words, high: Words, exponent: int) -> bool:
         """Whether `fit` may be off by 1 at most: a look at a few channels is enough to say no."""
+        key = staircase, low.tobytes(), high.tobytes(), exponent
+        if key in self.found:
+            return True
         corners = self._corners(staircase, low, high)
         steps = Steps.of(staircase, low, high) if corners is None else corners
         if not has_near_slope(steps, exponent, self.data_type, LARGEST_DEVIATION):
             return False
-        key = staircase, low.tobytes(), high.tobytes(), exponent
         effort = self.efforts.setdefault(staircase, Effort.of(staircase.channels))
-        return key in self.found or may_be_close(staircase, low, high, exponent, self.data_type, effort)
+        return may_be_close(staircase, low, high, exponent, self.data_type, effort)
 
     def fit(self, staircase: Staircase, low: Words, high: Words, exponent: int) -> ChannelRequantization | None:
         """`fit_channels`, within what is left of the staircase's budget."""
