@@ -161,7 +161,7 @@ class Residual:
 
 
 def _extended(at: Words, steps: Words, slope: float, codes: int) -> Words:
-    """[codes]: steps at `at`, which follow one another, and beside them as a line of this slope through all has them."""
+    """[codes]: steps at `at`, which follow one another, and beside them as a line of this slope has them."""
     start = steps - slope * at  # the line is at most 1 below each step
     line = (float(start.max()) - 1 + float(start.min())) / 2 + slope * np.arange(codes)
     whole = np.ceil(line).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Multiples of an estimate, -factor * j + offset in each channel, as sums of words: no weight is as wide as any step."""
+"""Multiples of an estimate, -factor * j + offset in each channel, as sums of words: no weight is as wide as a step."""
 
 from __future__ import annotations
 
