@@ -27,7 +27,14 @@ from pefslc.targets.tensil.groups.group_program import GroupProgram
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words.channel_fits import ChannelFits
 from pefslc.targets.tensil.words.channel_requantize import LARGEST_DEVIATION
-from pefslc.targets.tensil.words.refusals import codes_too_wide, no_exact_sequence, weights_too_wide
+from pefslc.targets.tensil.words.refusals import (
+    NO_SHIFT,
+    NOT_STRAIGHT,
+    codes_too_wide,
+    lack_of_bits,
+    no_exact_sequence,
+    weights_too_wide,
+)
 from pefslc.targets.tensil.words.steps import Accumulate, Multiply, StepSequence
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordHead, WordTerm
 from pefslc.targets.tensil.words.word_program import Bounded, Outcome
@@ -36,9 +43,6 @@ from pefslc.targets.tensil.words.word_range import fits_word, is_clamped_to_word
 __all__ = ["Elsewhere", "GroupPlacer"]
 
 Words = NDArray[np.int64]
-
-_NO_SHIFT = "its Quant is no rounding shift: BatchNorm is kept, or a scale is no power of two"
-_NOT_STRAIGHT = "its Quant is no straight line: multiplications per channel are off by more than 1"
 
 
 class Elsewhere(Exception):
@@ -174,10 +178,9 @@ class GroupPlacer:
         bits = bits_for_range(int((low + head.bias).min()), int((high + head.bias).max())) + exponent
         steps = [s.staircase for s in self.group.steps if isinstance(s, Requantization)]
         shifts = range(self.data_type.binary_point + 1)
-        if not steps or exponent == 0 or any(self.fits.offset(steps[0], 1 << exponent, s) is not None for s in shifts):
-            self.reasons.append(f"it is exact with sums of {bits} bits, there are {self.data_type.width_bits}")
-        else:
-            self.reasons.append(_NO_SHIFT)
+        would = not steps or exponent == 0
+        would = would or any(self.fits.offset(steps[0], 1 << exponent, s) is not None for s in shifts)
+        self.reasons.append(lack_of_bits(bits, self.data_type) if would else NO_SHIFT)
 
     def _sums_fit(self, low: Words, high: Words, bias: Words) -> bool:
         """No prefix of any sum saturates: with the bias first, last or anywhere."""
@@ -220,8 +223,12 @@ class GroupPlacer:
                 case Requantization():
                     # A bounded step may come earlier than the model's: what lies below must be clipped before it.
                     clipped_later = not self.by_channel and self._is_clipped_later(i, steps)
-                    done = self._requantize(steps, step.staircase, may_bias, clipped_later)
-                    done = done or (self.by_channel and self._requantize_channels(steps, step))
+                    way = step.staircase, may_bias, clipped_later
+                    done = self._requantize(steps, *way)
+                    if self.by_channel and not done:
+                        done = self._requantize_channels(steps, step, exactly=True)
+                        done = done or self._requantize(steps, *way, may_add=True)
+                        done = done or self._requantize_channels(steps, step)
                 case Rounding():
                     raise codes_too_wide(self.group, step)
                 case LimitStep():
@@ -283,7 +290,10 @@ class GroupPlacer:
                 return rising and second.steps > 0 and int(second.between(0, 1, second.low).thresholds.min()) > highest
         return False
 
-    def _requantize(self, steps: StepSequence, staircase: Staircase, may_bias: bool, clipped_later: bool) -> bool:
+    def _requantize(
+        self, steps: StepSequence, staircase: Staircase, may_bias: bool, clipped_later: bool, *, may_add: bool = False
+    ) -> bool:
+        """By a shift. `may_bias`: an offset may join the bias; `may_add`: it may be added after the shift."""
         if (staircase.direction < 0).any() or staircase.step != 1:
             self.reasons.append("a channel's BatchNorm has a negative factor")
             return False
@@ -294,20 +304,20 @@ class GroupPlacer:
         point, width = self.data_type.binary_point, self.data_type.width_bits
         for shift in (*range(point + 1), *range(-1, point + 1 - width, -1)):
             fitted = self.fits.offset(staircase, 1 << (steps.exponent + max(-shift, 0)), max(shift, 0))
-            if fitted is None or (fitted.offset.any() and shift < 0):
+            if fitted is None or (fitted.offset.any() and (shift < 0 or not (may_bias or may_add))):
                 continue
-            if may_bias:
-                offset, after = self._split_offset(steps, fitted.offset, shift)
-            else:  # an even number of codes, or any without a shift, may be added after it
-                if (fitted.offset & ((2 << shift) - 1 if shift > 0 else 0)).any():
+            offset, after = self._split_offset(steps, fitted.offset, shift)
+            if not may_bias and fitted.offset.any():
+                # An even number of codes, or any without a shift.
+                if (fitted.offset & ((2 << shift) - 1 if shift else 0)).any():
                     continue
-                offset, after = np.zeros_like(fitted.offset), fitted.offset >> max(shift, 0)
+                offset, after = np.zeros_like(fitted.offset), fitted.offset >> shift
             if not fits_word(int(after.min()), int(after.max()), self.data_type):
                 continue  # a channel whose every code is the highest one, for example
             steps.requantize(staircase, shift, offset, after, lower_clip=not clipped_later)
             return True
         if not may_bias:
-            self.reasons.append(_NO_SHIFT)
+            self.reasons.append(NO_SHIFT)
         return False
 
     def _split_offset(self, steps: StepSequence, offset: Words, shift: int) -> tuple[Words, Words]:
@@ -321,13 +331,15 @@ class GroupPlacer:
                 return offset - (after << shift), after
         return offset, np.zeros_like(offset)
 
-    def _requantize_channels(self, steps: StepSequence, requantization: Requantization) -> bool:
-        """Requantize by multiplications per channel: exactly, or off by one on codes that are listed."""
+    def _requantize_channels(
+        self, steps: StepSequence, requantization: Requantization, *, exactly: bool = False
+    ) -> bool:
+        """Requantize by multiplications per channel: `exactly`, or off by one on codes that are listed."""
         staircase = self._restricted(requantization.staircase, steps)
         low, high = steps.ranges(staircase.channels)
         is_straight = self.fits.is_straight(staircase, low, high)
         if not is_straight or not self.fits.may_be_near(staircase, low, high, steps.exponent):
-            self.reasons.append(_NOT_STRAIGHT)
+            self.reasons.append(NOT_STRAIGHT)
             return False
         found = self.fits.fit(staircase, low, high, steps.exponent)
         if found is None:
@@ -335,8 +347,10 @@ class GroupPlacer:
             return False
         deviations = self.fits.deviations(staircase, found, *steps.ranges(requantization.channels))
         deviations = replace(deviations, searched=found.searched)
+        if exactly and deviations.found:
+            return False
         if deviations.largest > LARGEST_DEVIATION:
-            self.reasons.append(_NOT_STRAIGHT + deviations.search)
+            self.reasons.append(NOT_STRAIGHT + deviations.search)
             return False
         steps.requantize_channels(found.steps, found.computed)
         if deviations.found:
