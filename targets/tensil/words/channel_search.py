@@ -42,7 +42,6 @@ _COMPARED = 48  # steps whose pairs bound the slope
 _FEW = 8  # too few of them
 _FAR = np.int64(1) << 40  # beyond every word
 _TIGHT = 16  # steps that bound the addend from below the tightest, and as many from above
-_SORTED = 256  # intervals of a row that are sorted as they are; of more, most are left out first
 _AT_ONCE = 1 << 16  # steps compared at once, for the memory that it takes
 
 
@@ -358,42 +357,23 @@ def compared_steps(is_inner: Flags) -> Words:
 def _most_served(least: Words, most: Words) -> tuple[Words, Words]:
     """Per row, a number that lies in the most of the intervals [least, most], and how many it lies outside of.
 
-    The lowest end of an interval, or number after one, that is so. Rows where no number lies in all.
+    The number is the lowest beginning of an interval where that is so. How many have begun there, and how many have
+    ended, are places in the sorted ends. Up to the lowest end none has ended, and above the highest beginning none
+    begins: so of the beginnings only those above the lowest end are looked at, with one more, and of the ends only
+    those below the highest beginning.
     """
-    if least.shape[1] > _SORTED:
-        found = [_most_served_of_one(*row) for row in zip(least, most, strict=True)]
-        number, missed = np.array(found, dtype=np.int64).T
-        return number, missed
-    return _most_served_of_all(least, most)
-
-
-def _most_served_of_one(least: Words, most: Words) -> tuple[int, int]:
-    """Of one row, by the few intervals that contradict others. Of the others, those that end below all of the rest
-    and those that begin above it, every number between serves as well; so only the last of them counts.
-    """
-    first, last = most.min(), least.max()
-    begins = least > first
-    ends = most < last
-    some_least, some_most = least[begins], most[ends]
-    if not begins.all():
-        some_least = np.append(some_least, least[~begins].max())  # from there on every other interval has begun
-    points = np.concatenate([some_least, some_most + 1])
-    change = np.concatenate([np.ones(len(some_least), dtype=np.int64), np.full(len(some_most), -1)])
-    order = np.argsort(points, kind="stable")
-    points, counts = points[order], np.cumsum(change[order])
-    last_of_equal = np.append(points[1:] != points[:-1], True)
-    best = int(np.where(last_of_equal, counts, np.iinfo(np.int64).min).argmax())
-    return int(points[best]), len(some_least) - int(counts[best])
-
-
-def _most_served_of_all(least: Words, most: Words) -> tuple[Words, Words]:
-    points = np.concatenate([least, most + 1], axis=1)
-    change = np.concatenate([np.ones_like(least), -np.ones_like(most)], axis=1)
-    order = np.argsort(points, axis=1, kind="stable")
-    points, change = np.take_along_axis(points, order, axis=1), np.take_along_axis(change, order, axis=1)
-    # At equal points the ends must count before the beginnings: only the last of them has the true count.
-    counts = np.cumsum(change, axis=1)
-    last = np.concatenate([points[:, 1:] != points[:, :-1], np.ones((len(points), 1), dtype=bool)], axis=1)
-    best = np.where(last, counts, -1).argmax(axis=1)
-    rows = np.arange(len(points))
-    return points[rows, best], least.shape[1] - counts[rows, best]
+    rows, count = least.shape
+    contradicts = least > most.min(axis=1, keepdims=True), most < least.max(axis=1, keepdims=True)
+    begins, ends = (int(some.sum(axis=1).max(initial=0)) for some in contradicts)
+    begins = min(begins + 1, count)
+    firsts, lasts = np.sort(least, axis=1)[:, count - begins :], np.sort(most, axis=1)[:, :ends]
+    row = np.arange(rows, dtype=np.int64)
+    apart = (row % _AT_ONCE)[:, None] * (4 * _FAR)  # all rows in one ascending list
+    ended = np.empty_like(firsts)
+    for start in range(0, rows, _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        places = np.searchsorted((lasts + apart)[some].ravel(), (firsts + apart)[some].ravel())
+        ended[some] = places.reshape(-1, begins) - (row % _AT_ONCE)[some, None] * ends
+    served = np.arange(1, begins + 1) - ended
+    best = served.argmax(axis=1)
+    return firsts[row, best], begins - served[row, best]
