@@ -110,8 +110,15 @@ def lower_graph(
     calibrate: Arrays | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     observe: Observer | None = None,
+    fits: ChannelFits | None = None,
+    *,
+    any_words: bool = False,
 ) -> LoweredNetwork:
-    """The whole way. Raises CompileError, with every fault, for what cannot be lowered."""
+    """The whole way. Raises CompileError, with every fault, for what cannot be lowered.
+
+    fits       what was searched before, in another attempt at the same network
+    any_words  whether any words will do that are off by 1 at most, and no list of what differs is wanted
+    """
     data_type = context.data_type
     if is_native(model, data_type):
         return _lower_natively(model, context, calibrate, progress, observe)
@@ -121,13 +128,13 @@ def lower_graph(
     split = Split(bends, wide)
     selected = _selected(wide.graph, context, observe)
     changed: set[str] = set()
-    fits = ChannelFits(data_type)
+    fits = fits or ChannelFits(data_type)
 
     def attempt(tried: Context) -> LoweredNetwork:
         groups = rewritten(
             selected, GROUP_REWRITES, tried, _GROUPS, lambda *event: _note_change(changed, event, observe)
         )
-        words = place(groups, data_type, allow_overflow=context.allow_overflow, fits=fits)
+        words = place(groups, data_type, allow_overflow=context.allow_overflow, fits=fits, any_words=any_words)
         words = _rewritten_words(words, WORD_REWRITES, tried, observe)
         return LoweredNetwork(split, words, schedule(words, context.architecture, progress), None)
 

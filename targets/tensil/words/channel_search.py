@@ -77,6 +77,15 @@ class ChannelWords:
         some = slice(first, last)
         return ChannelWords(self.first[some], self.addend[some], self.second[some], self.missed[some], self.wide)
 
+    def chosen(self, rows: Words) -> ChannelWords:
+        """The words of some channels."""
+        return ChannelWords(self.first[rows], self.addend[rows], self.second[rows], self.missed[rows], self.wide)
+
+    def replace(self, rows: Words, words: ChannelWords) -> None:
+        """Put other words in these channels."""
+        self.first[rows], self.addend[rows], self.second[rows] = words.first, words.addend, words.second
+        self.missed[rows] = words.missed
+
     @property
     def differing(self) -> int:
         return int(self.missed.sum())
@@ -126,19 +135,19 @@ class ChannelSearch:
         self.tight = np.zeros((self.channels, min(2 * _TIGHT, self.count)), dtype=np.int64)
         self.knows_tight = np.zeros(self.channels, dtype=np.bool_)
 
-    def narrow(self) -> ChannelWords | None:
-        """With a power of two as the second multiplier: the finest grid first."""
+    def narrow(self, slopes: int = _SLOPES) -> ChannelWords | None:
+        """With a power of two as the second multiplier: the finest grid first. Of so many slopes, beside the middle."""
         found = ChannelWords.nothing(self.channels, wide=False)
         tried = np.zeros(self.channels, dtype=np.int64)
         for shift in range(self.point, -1, -1):
             second = 1 << (self.point - shift)
-            rows = self._affordable(self.all[~found.settled & (tried < _GRIDS)], _SLOPES)
+            rows = self._affordable(self.all[~found.settled & (tried < _GRIDS)], slopes)
             targets = self._lowest_words(self.steps.levels, second)
             if targets is not None and len(rows):
-                low, _ = self._slopes(rows, targets)
-                rows = rows[low <= self._widest(rows)]
-                self._try(found, rows, targets, second, _SLOPES)
-                tried[rows] += 1
+                low, high = self._slopes(rows, targets)
+                some = low <= self._widest(rows)
+                self._try(found, rows[some], (low[some], high[some]), targets, second, slopes)
+                tried[rows[some]] += 1
         return self._completed(found)
 
     def roughest(self, count: int) -> list[int]:
@@ -173,8 +182,8 @@ class ChannelSearch:
                 if targets is not None:
                     low, high = self._slopes(rows, targets)
                     expected = self._expected_misses(rows, low, high)
-                    rows = rows[(expected < hopeless) & (low <= self._widest(rows))]
-                    self._try(found, rows, targets, second, slopes)
+                    some = (expected < hopeless) & (low <= self._widest(rows))
+                    self._try(found, rows[some], (low[some], high[some]), targets, second, slopes)
         return self._completed(found)
 
     def _adopt(self, found: ChannelWords, narrow: ChannelWords, inner: Words) -> None:
@@ -248,14 +257,20 @@ class ChannelSearch:
         high = np.where(both & (run > 1), (rise + 1) / np.maximum(run - 1, 1), np.inf).min(axis=1)
         return low, high
 
-    def _try(self, found: ChannelWords, rows: Words, targets: Words, second: int, count: int) -> None:
-        """Keep the best of `count` first multipliers: the middle of the slopes, which often does, then the others."""
+    def _try(
+        self, found: ChannelWords, rows: Words, bounds: tuple[Floats, Floats], targets: Words, second: int, count: int
+    ) -> None:
+        """Keep the best of `count` first multipliers: the middle of the slopes, which often does, then the others.
+
+        bounds  [rows] of the slopes
+        """
+        low, high = bounds
         for parts in (np.array([0.5]), np.linspace(0, 1, count)):
-            rows = rows[~found.settled[rows]]
-            if not len(rows):
+            left = ~found.settled[rows]
+            rows, low, high = rows[left], low[left], high[left]
+            if not len(rows) or not len(parts):
                 return
-            low, high = (bound[:, None] for bound in self._slopes(rows, targets))
-            slopes = (low + (high - low) * parts) * self.unit
+            slopes = (low[:, None] + (high - low)[:, None] * parts) * self.unit
             first = np.clip(np.rint(slopes), 0, self.data_type.max_code).astype(np.int64)
             tried = self._promising(rows, first, targets, found.missed[rows])
             addend, missed = np.zeros_like(first), np.full_like(first, _FAR)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pefslc.analysis.ranges import conv_bounds
 from pefslc.diagnostics.errors import CompileError
 from pefslc.numeric.accumulate import bits_for_range, prefix_bounds
+from pefslc.numeric.deviation import Deviations, ended_search
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.groups.group import (
     AddTensor,
@@ -26,7 +27,6 @@ from pefslc.targets.tensil.groups.group import Limit as LimitStep
 from pefslc.targets.tensil.groups.group_program import GroupProgram
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words.channel_fits import ChannelFits
-from pefslc.targets.tensil.words.channel_requantize import LARGEST_DEVIATION
 from pefslc.targets.tensil.words.refusals import codes_too_wide, no_exact_sequence, weights_too_wide
 from pefslc.targets.tensil.words.steps import Accumulate, Multiply, StepSequence
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordHead, WordTerm
@@ -61,6 +61,7 @@ class GroupPlacer:
     needed: int  # the exponent that a reader of the result demands; 0 without one
     fits: ChannelFits  # what was searched before, for placement may start again
     reasons: list[str] = field(default_factory=list)
+    any_words: bool = False  # whether any that are close will do, and no list of what differs is wanted
     by_channel: bool = False  # whether requantizations may be multiplications per channel, certified or not
 
     def place(self) -> tuple[WordGroup, Outcome]:
@@ -316,19 +317,27 @@ class GroupPlacer:
         """Requantize by multiplications per channel: exactly, or off by one on codes that are listed."""
         staircase = self._restricted(requantization.staircase, steps)
         low, high = steps.ranges(staircase.channels)
-        is_straight = self.fits.is_straight(staircase, low, high)
-        if not is_straight or not self.fits.may_be_near(staircase, low, high, steps.exponent):
+        near, close = self.fits.is_straight(staircase, low, high), None
+        if near and self.any_words:
+            near, close = self.fits.short_look(staircase, low, high, steps.exponent)
+        elif near:
+            near = self.fits.may_be_near(staircase, low, high, steps.exponent)
+        if not near:
             self.reasons.append(_NOT_STRAIGHT)
             return False
+        if close is not None:
+            steps.requantize_channels(close.steps, close.computed)
+            steps.bounded[len(steps.names) - 1] = close.computed, Deviations((), 0, 0)
+            return True
         found = self.fits.fit(staircase, low, high, steps.exponent)
         if found is None:
             self.reasons.append(f"multiplications per channel find no room in {self.data_type.width_bits} bits")
             return False
-        deviations = self.fits.deviations(staircase, found, *steps.ranges(requantization.channels))
-        deviations = replace(deviations, searched=found.searched)
-        if deviations.largest > LARGEST_DEVIATION:
-            self.reasons.append(_NOT_STRAIGHT + deviations.search)
+        ranges = steps.ranges(requantization.channels)
+        if not self.fits.is_close(staircase, found, *ranges):
+            self.reasons.append(_NOT_STRAIGHT + ended_search(found.searched))
             return False
+        deviations = replace(self.fits.deviations(staircase, found, *ranges), searched=found.searched)
         steps.requantize_channels(found.steps, found.computed)
         if deviations.found:
             steps.bounded[len(steps.names) - 1] = found.computed, deviations
@@ -339,9 +348,8 @@ class GroupPlacer:
         """The staircase on the codes that can occur; on all where sums may overflow."""
         if self.allow_overflow:
             return staircase
-        return staircase.restricted(
-            max(staircase.domain_low, steps.codes[0]), min(staircase.domain_high, steps.codes[1])
-        )
+        low, high = max(staircase.domain_low, steps.codes[0]), min(staircase.domain_high, steps.codes[1])
+        return self.fits.restricted(staircase, low, high)
 
     def _add(self, steps: StepSequence, step: AddTensor, following: Sequence[Step]) -> bool:
         tensor = step.tensor
