@@ -69,7 +69,7 @@ class Channels:
         words = self._search(Effort.of(staircase.channels)).narrow(slopes=0)
         far = self._far(words)
         for some in (far[:_PROBED], far[_PROBED:]):  # of those that none does for, a few are enough
-            narrow, is_close = self._some(some)._best() if len(some) else (None, True)
+            narrow, is_close = self._some(some)._best(staircase.channels) if len(some) else (None, True)
             if not is_close:
                 return False, None
             if words is None or (narrow is None and len(some)):
@@ -82,17 +82,17 @@ class Channels:
         computed = computed_by(steps, staircase, self.low, self.high, self.exponent, self.data_type)
         return True, ChannelRequantization(steps, computed)
 
-    def _best(self) -> tuple[ChannelWords | None, bool]:
+    def _best(self, of: int) -> tuple[ChannelWords | None, bool]:
         """The best words with a power of two as the second multiplier, where these are close in all channels; whether
-        in each channel these or others are.
+        in each channel these or others are. The budget is that of channels of so many.
         """
-        effort = Effort.of(self.staircase.channels)
-        narrow = self._search(effort).narrow()
+        narrow = self._search(Effort.of(of).of_channels(0, self.staircase.channels)).narrow()
         far = self._far(narrow)
         if not len(far):
             return narrow, True
         others = self._some(far)
-        wide = others._search(Effort.of(len(far))).wide(None if narrow is None else narrow.chosen(far))
+        search = others._search(Effort.of(of).of_channels(0, len(far)))
+        wide = search.wide(None if narrow is None else narrow.chosen(far))
         return None, not len(others._far(wide))
 
     def _some(self, channels: Words) -> Channels:
