@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pefslc.numeric.rounding import lowest_numerators
 from pefslc.numeric.steps import Steps
 from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.words.most_served import most_served
 from pefslc.targets.tensil.words.search_effort import Effort
 from pefslc.targets.tensil.words.steps import ChannelAdd, ChannelMultiply, Multiply, RawStep, apply_steps
 
@@ -40,6 +41,7 @@ _LEAST_SLOPES = 5
 _EFFORTS = ((8, np.inf), (32, 16.0), (128, 6.0))
 _COMPARED = 48  # steps whose pairs bound the slope
 _FEW = 8  # too few of them
+_KEPT_PAIRS = 1 << 18  # of steps, for the memory that it takes
 _FAR = np.int64(1) << 40  # beyond every word
 _TIGHT = 16  # steps that bound the addend from below the tightest, and as many from above
 _AT_ONCE = 1 << 16  # steps compared at once, for the memory that it takes
@@ -247,15 +249,30 @@ class ChannelSearch:
         return low, np.minimum(high, widest)
 
     def _compared_slopes(self, rows: Words, targets: Words) -> tuple[Floats, Floats]:
+        pairs = self._kept_pairs
+        i, j, longest, shortest = self._pairs(rows) if pairs is None else (part[rows] for part in pairs)
+        at = rows[:, None]
+        rise = (_at(targets, at, j) - _at(targets, at, i)).astype(np.float64)
+        low = ((rise - 1) / longest).max(axis=1)
+        high = np.divide(rise + 1, shortest, out=np.full(rise.shape, np.inf), where=shortest > 0).min(axis=1)
+        return low, high
+
+    @cached_property
+    def _kept_pairs(self) -> tuple[Words, Words, Floats, Floats] | None:
+        """Those of all channels: they are the same for all targets. None where they are many."""
+        count = self.compared.shape[1] * (self.compared.shape[1] - 1) // 2
+        return self._pairs(self.all) if self.channels * count <= _KEPT_PAIRS else None
+
+    def _pairs(self, rows: Words) -> tuple[Words, Words, Floats, Floats]:
+        """[rows, pairs]: two steps, the lower one first, and how many codes they are apart, at most and at least: inf
+        and 0 where that bounds no slope.
+        """
         compared = self.compared[rows]
         i, j = (compared[:, k] for k in np.triu_indices(compared.shape[1], 1))
         at = rows[:, None]
         both = self.steps.is_inner[at, i] & self.steps.is_inner[at, j] & (i != j)
         run = np.where(both, self.steps.reached[at, j] - self.steps.reached[at, i], 0)
-        rise = (_at(targets, at, j) - _at(targets, at, i)).astype(np.float64)
-        low = np.where(both, (rise - 1) / (run + 1), 0).max(axis=1)
-        high = np.where(both & (run > 1), (rise + 1) / np.maximum(run - 1, 1), np.inf).min(axis=1)
-        return low, high
+        return i, j, np.where(both, run + 1, np.inf), np.where(run > 1, run - 1, 0).astype(np.float64)
 
     def _try(
         self, found: ChannelWords, rows: Words, bounds: tuple[Floats, Floats], targets: Words, second: int, count: int
@@ -328,7 +345,7 @@ class ChannelSearch:
         missed = np.zeros(len(rows), dtype=np.int64)
         wrong = np.flatnonzero(low > high)
         if len(wrong):
-            addend[wrong], missed[wrong] = _most_served(least[wrong], most[wrong])
+            addend[wrong], missed[wrong] = most_served(least[wrong], most[wrong])
         if steps is None:
             self._note_tight(rows, least, most)
         else:  # whether the addend is a word is asked of all steps' one
@@ -367,28 +384,3 @@ def compared_steps(is_inner: Flags) -> Words:
         if len(own):
             compared[c] = own[np.linspace(0, len(own) - 1, _COMPARED).astype(np.int64)]
     return compared
-
-
-def _most_served(least: Words, most: Words) -> tuple[Words, Words]:
-    """Per row, a number that lies in the most of the intervals [least, most], and how many it lies outside of.
-
-    The number is the lowest beginning of an interval where that is so. How many have begun there, and how many have
-    ended, are places in the sorted ends. Up to the lowest end none has ended, and above the highest beginning none
-    begins: so of the beginnings only those above the lowest end are looked at, with one more, and of the ends only
-    those below the highest beginning.
-    """
-    rows, count = least.shape
-    contradicts = least > most.min(axis=1, keepdims=True), most < least.max(axis=1, keepdims=True)
-    begins, ends = (int(some.sum(axis=1).max(initial=0)) for some in contradicts)
-    begins = min(begins + 1, count)
-    firsts, lasts = np.sort(least, axis=1)[:, count - begins :], np.sort(most, axis=1)[:, :ends]
-    row = np.arange(rows, dtype=np.int64)
-    apart = (row % _AT_ONCE)[:, None] * (4 * _FAR)  # all rows in one ascending list
-    ended = np.empty_like(firsts)
-    for start in range(0, rows, _AT_ONCE):
-        some = slice(start, start + _AT_ONCE)
-        places = np.searchsorted((lasts + apart)[some].ravel(), (firsts + apart)[some].ravel())
-        ended[some] = places.reshape(-1, begins) - (row % _AT_ONCE)[some, None] * ends
-    served = np.arange(1, begins + 1) - ended
-    best = served.argmax(axis=1)
-    return firsts[row, best], begins - served[row, best]
