@@ -249,8 +249,11 @@ class ChannelSearch:
         return low, np.minimum(high, widest)
 
     def _compared_slopes(self, rows: Words, targets: Words) -> tuple[Floats, Floats]:
-        pairs = self._kept_pairs
-        i, j, longest, shortest = self._pairs(rows) if pairs is None else (part[rows] for part in pairs)
+        if self._kept_pairs is None:
+            i, j, longest, shortest = self._pairs(rows)
+        else:
+            i, j, longest, shortest = self._kept_pairs
+            i, j, longest, shortest = i[rows], j[rows], longest[rows], shortest[rows]
         at = rows[:, None]
         rise = (_at(targets, at, j) - _at(targets, at, i)).astype(np.float64)
         low = ((rise - 1) / longest).max(axis=1)
