@@ -47,6 +47,9 @@ class TargetOptions:
     progress        called with (done, total, what) on work over a second
     calibrate       inputs (arrays by name) that are like those to come, where there are some
     observe         where somebody watches: a target may call it with a `Stage` after each of its steps
+    problems_only   whether the graph is refused is all that is asked: a target may leave the emission empty
+    kept            what a target keeps of an attempt at a model for the next ones, at parts of it whose problems are
+                    asked for; None where there is no other attempt
     """
 
     allow_overflow: bool = False
@@ -54,6 +57,8 @@ class TargetOptions:
     progress: Callable[[int, int, str], None] | None = None
     calibrate: Arrays | None = field(default=None, compare=False)
     observe: Callable[[Stage], None] | None = None
+    problems_only: bool = False
+    kept: dict[type, object] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

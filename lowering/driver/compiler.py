@@ -264,7 +264,8 @@ def compile(
         limits, chooser, allow_overflow, load_plugins(plugins, check=check_passes), observe, check_passes, requantize,
         parse_input_format(input_fmt),
     )  # fmt: skip
-    quiet = replace(options, progress=None)
+    watched = replace(options, calibrate=data, observe=observe_target, kept={})
+    quiet = replace(options, problems_only=True, progress=None, kept=watched.kept)
     with as_file(model, example) as file:
         imported = lowering.survey(file, GivenShapes(batch, input_shapes or {}), data_limit_bytes(data_limit))
         source = sha256(file.read_bytes()).hexdigest()
@@ -277,7 +278,7 @@ def compile(
     with every_problem(imported, again):
         try:
             lowered = lowering.lower(imported.graph)
-            emission = chosen.lower(lowered.integer, replace(options, calibrate=data, observe=observe_target))
+            emission = chosen.lower(lowered.integer, watched)
         except CompileError as e:
             if isinstance(chooser, FormatsByName) and is_float(imported.graph):
                 raise with_native_arithmetic(e, limits) from None

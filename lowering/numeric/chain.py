@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.enclosure import FunctionValue
-from pefslc.numeric.expression import rational_values
+from pefslc.numeric.expression import Integers, rational_values
 from pefslc.numeric.preimage import preimage
 from pefslc.numeric.quantizer import Quantizer, chain_value, reached
 from pefslc.numeric.rounding import LowerBound, RoundingMode
@@ -87,15 +87,20 @@ class Chain:
 
     def all_at_least(self, codes: Codes, levels: Codes) -> Flags:
         """Whether the code of each accumulator is at least its level: many at once, of rational chains."""
-        if not any(isinstance(stage, SnapStage) for stage in self.stages):
-            found = rational_values(chain_expression(self.stages, self.channel), codes, self.step)
-            if found is not None:
-                numerators, unit = found
-                bounds = self.quantizer.bounds(levels, self.channel)
-                ours, other = numerators * bounds.denominator, bounds.numerators.astype(object) * unit
-                return np.asarray((ours > other) | (bounds.inclusive & (ours == other)), dtype=np.bool_)
+        found = self.rational_values(codes)
+        if found is not None:
+            numerators, unit = found
+            bounds = self.quantizer.bounds(levels, self.channel)
+            ours, other = numerators * bounds.denominator, bounds.numerators.astype(object) * unit
+            return np.asarray((ours > other) | (bounds.inclusive & (ours == other)), dtype=np.bool_)
         pairs = zip(codes.tolist(), levels.tolist(), strict=True)
         return np.array([self.at_least(a, self.quantizer.reaches(j, self.channel)) for a, j in pairs], dtype=np.bool_)
+
+    def rational_values(self, codes: Codes) -> tuple[Integers, int] | None:
+        """(numerators, denominator) of the exact values at many codes; None where some stage is not rational."""
+        if any(isinstance(stage, SnapStage) for stage in self.stages):
+            return None
+        return rational_values(chain_expression(self.stages, self.channel), codes, self.step)
 
     def closed_thresholds(self, levels: Codes, low: int, high: int) -> Codes | None:
         """The thresholds by exact inversion of the whole chain; None where it falls or has a square root."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 from pefslc.numeric.chain import blocks
 from pefslc.numeric.staircase import Staircase
 
-__all__ = ["Deviation", "Deviations", "deviations_of"]
+__all__ = ["Deviation", "Deviations", "deviations_of", "ended_search", "largest_deviation"]
 
 Codes = NDArray[np.int64]
+Spans = tuple[Codes, Codes, Codes]  # first and last codes, and by how much these are off
 
 _SHOWN = 3
 
@@ -67,10 +69,7 @@ class Deviations:
     @property
     def search(self) -> str:
         """What is to be added to a sentence where the search was ended; else nothing."""
-        if self.searched is None:
-            return ""
-        tried, candidates = self.searched
-        return f" (the search ended at its budget: {tried:,} of {candidates:,} candidates were tried)"
+        return ended_search(self.searched)
 
     def __str__(self) -> str:
         return self.text()
@@ -95,6 +94,14 @@ class Deviations:
         return [f"channel {d.channel} at {d}" for d in self.found]
 
 
+def ended_search(searched: tuple[int, int] | None) -> str:
+    """What is to be added to a sentence where a search was ended at (candidates tried, candidates); else nothing."""
+    if searched is None:
+        return ""
+    tried, candidates = searched
+    return f" (the search ended at its budget: {tried:,} of {candidates:,} candidates were tried)"
+
+
 def deviations_of(wanted: Staircase, computed: Staircase, low: Codes, high: Codes) -> Deviations:
     """Where `computed` differs from `wanted`, which has the same codes and directions.
 
@@ -103,27 +110,43 @@ def deviations_of(wanted: Staircase, computed: Staircase, low: Codes, high: Code
 
     A code that passed a threshold of one staircase and not of the other is off by one; where several do, by their sum.
     """
+    found = [
+        Deviation(channel, *span)
+        for channel, spans in _spans(wanted, computed, low, high)
+        for span in zip(*(ends.tolist() for ends in spans), strict=True)
+    ]
+    return Deviations(tuple(found), int((high - low + 1).sum()), len(low))
+
+
+def largest_deviation(wanted: Staircase, computed: Staircase, low: Codes, high: Codes) -> int:
+    """By how much `computed` is off at most: `deviations_of` without the list, which may be long."""
+    return max((int(np.abs(by).max(initial=0)) for _, (_, _, by) in _spans(wanted, computed, low, high)), default=0)
+
+
+def _spans(wanted: Staircase, computed: Staircase, low: Codes, high: Codes) -> Iterator[tuple[int, Spans]]:
+    """By channel: the codes that can occur, on which both differ."""
     assert (wanted.channels, wanted.steps) == (computed.channels, computed.steps)
     assert (wanted.direction == computed.direction).all()
     assert (wanted.low, wanted.step) == (computed.low, computed.step)
     assert low.shape == high.shape
     assert wanted.channels in (1, len(low))
-    by_row: dict[int, list[tuple[int, int, int]]] = {}
+    by_row: dict[int, Spans] = {}
     for begin, end in blocks(wanted.channels, wanted.steps):
         ours, theirs = computed.rows(begin, end), wanted.rows(begin, end)
         for row in np.flatnonzero((ours != theirs).any(axis=1)).tolist():
             gain = int(wanted.direction[begin + row]) * wanted.step
             by_row[begin + row] = _ranges(ours[row], theirs[row], gain)
-    found: list[Deviation] = []
     for c, (lowest, highest) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
-        for first, last, by in by_row.get(c if wanted.channels > 1 else 0, ()):
-            if max(first, lowest) <= min(last, highest):
-                found.append(Deviation(c, max(first, lowest), min(last, highest), by))
-    return Deviations(tuple(found), int((high - low + 1).sum()), len(low))
+        row = c if wanted.channels > 1 else 0
+        if row in by_row:
+            first, last, by = by_row[row]
+            first, last = np.maximum(first, lowest), np.minimum(last, highest)
+            occurs = first <= last
+            yield c, (first[occurs], last[occurs], by[occurs])
 
 
-def _ranges(computed: Codes, wanted: Codes, gain: int) -> list[tuple[int, int, int]]:
-    """(first, last, by): the codes, whether they can occur or not, on which two rows of thresholds differ.
+def _ranges(computed: Codes, wanted: Codes, gain: int) -> Spans:
+    """The codes, whether they can occur or not, on which two rows of thresholds differ.
 
     gain  what a step adds to the code, negative where the thresholds fall
     """
@@ -134,5 +157,5 @@ def _ranges(computed: Codes, wanted: Codes, gain: int) -> list[tuple[int, int, i
     change = np.concatenate([np.full(len(ours), gain), np.full(len(theirs), -gain)])
     edges, where = np.unique(points, return_inverse=True)
     by = np.cumsum(np.bincount(where, weights=change)).astype(np.int64)
-    spans = zip(edges[:-1].tolist(), edges[1:].tolist(), by[:-1].tolist(), strict=True)
-    return [(first, end - 1, off) for first, end, off in spans if off]
+    off = by[:-1] != 0
+    return edges[:-1][off], edges[1:][off] - 1, by[:-1][off]

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pefslc.numeric.chain import Chain
 from pefslc.numeric.stages import FunctionStage
 from pefslc.numeric.staircase import Staircase
 
 __all__ = ["float32_ties"]
+
+Codes = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 _UNITS = 4 * Fraction(1, 2**24)  # of the value: the sum, its scale, the quotient, the zero point
 _MOST_STEPS = 1024
@@ -35,11 +41,31 @@ def float32_ties(staircase: Staircase) -> int:
     chain = chains.chain(0)
     if chain.is_constant or not chains.levels:
         return 0
-    levels = list(zip(chains.levels, chains.thresholds(0, 1)[0].tolist(), strict=True))
-    sample = levels[:: -(-len(levels) // _SAMPLE)]
-    if _MANY * sum(_is_near(staircase, chain, *level) for level in sample) < len(sample):
+    levels = np.array(chains.levels, dtype=np.int64)
+    thresholds = chains.thresholds(0, 1)[0]
+    some = slice(None, None, -(-len(levels) // _SAMPLE))
+    sample = _are_near(staircase, chain, levels[some], thresholds[some])
+    if _MANY * np.count_nonzero(sample) < len(sample):
         return 0
-    return sum(_is_near(staircase, chain, *level) for level in levels)
+    return int(np.count_nonzero(_are_near(staircase, chain, levels, thresholds)))
+
+
+def _are_near(staircase: Staircase, chain: Chain, levels: Codes, thresholds: Codes) -> Flags:
+    """`_is_near` of several thresholds: of rational chains all at once, in integers of any size."""
+    near = np.zeros(len(levels), dtype=np.bool_)
+    bounds = chain.quantizer.bounds(levels, chain.channel)
+    bound = bounds.numerators.astype(object)
+    for codes in (thresholds, thresholds + (1 if chain.falls else -1)):
+        found = chain.rational_values(codes)
+        if found is None:
+            pairs = zip(levels.tolist(), thresholds.tolist(), strict=True)
+            return np.array([_is_near(staircase, chain, *pair) for pair in pairs], dtype=np.bool_)
+        numerators, unit = found
+        off = np.abs(numerators * bounds.denominator - bound * unit)
+        occurs = (codes >= staircase.domain_low) & (codes <= staircase.domain_high)
+        is_next = (off > 0) & (off * _UNITS.denominator <= np.abs(bound) * unit * _UNITS.numerator)
+        near |= occurs & is_next.astype(np.bool_)
+    return near
 
 
 def _is_near(staircase: Staircase, chain: Chain, level: int, at: int) -> bool:

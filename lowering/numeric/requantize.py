@@ -152,6 +152,10 @@ def fit_offset(staircase: Staircase, multiplier: int, shift: int, corners: Steps
         few = _Search(staircase, INT64_HEADROOM, INT64_HEADROOM, corners)
         if not few.may_have_offset(multipliers, shift):
             return None
+    elif staircase.channels > 1:  # one channel, before all are looked at
+        one = _Search(staircase.of_channels(0, 1), INT64_HEADROOM, INT64_HEADROOM)
+        if one.at_multiplier(multipliers[:1], shift, RoundingMode.HALF_EVEN) is None:
+            return None
     found: list[AffineShift] = []
     for first, last in blocks(staircase.channels, staircase.steps):
         search = _Search(staircase.of_channels(first, last), INT64_HEADROOM, INT64_HEADROOM)

@@ -112,49 +112,65 @@ def lower_graph(
     calibrate: Arrays | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     observe: Observer | None = None,
+    fits: ChannelFits | None = None,
+    *,
+    any_words: bool = False,
 ) -> LoweredNetwork:
-    """The whole way. Raises CompileError, with every fault, for what cannot be lowered."""
+    """The whole way. Raises CompileError, with every fault, for what cannot be lowered.
+
+    fits       what was searched before, in another attempt at the same network
+    any_words  whether any words will do that are off by 1 at most, and no list of what differs is wanted
+    """
     data_type = context.data_type
     if is_native(model, data_type):
         return _lower_natively(model, context, calibrate, progress, observe)
-    fits = ChannelFits(data_type)
+    fits = fits or ChannelFits(data_type)
+
+    def lower(correct: frozenset[str]) -> LoweredNetwork:
+        return _lower_exactly(model, context, correct, fits, progress, observe, any_words=any_words)
+
     try:
-        lowered = _lower_exactly(model, context, frozenset(), fits, progress, observe)
+        lowered = lower(frozenset())
     except CompileError as refusal:
-        return _corrected(model, context, fits, (progress, observe), refusal)
+        return _corrected(model, context, fits, lower, observe, refusal)
     bounded = frozenset(name for outcome in lowered.program.outcomes for name in outcome.bounded)
     # A network with a wide sum is exact first: it takes more cycles as it is.
-    if not bounded or not (context.require_exact or lowered.split.wide.plans):
+    if any_words or not bounded or not (context.require_exact or lowered.split.wide.plans):
         return lowered
     _retry(f"with corrections of {', '.join(sorted(bounded))}: they are bounded", observe)
     try:
-        return _lower_exactly(model, context, bounded, fits, progress, observe)
+        return lower(bounded)
     except CompileError as error:
         _retry(f"without corrections: with them, {error}", observe)
-        return _lower_exactly(model, context, frozenset(), fits, progress, observe)
+        return lower(frozenset())
 
 
 def _corrected(
     model: Graph,
     context: Context,
     fits: ChannelFits,
-    watching: tuple[Callable[[int, int, str], None] | None, Observer | None],
+    lower: Callable[[frozenset[str]], LoweredNetwork],
+    observe: Observer | None,
     refusal: CompileError,
 ) -> LoweredNetwork:
-    """With corrections where no words were found that come near; raises `refusal` where that does not help."""
-    progress, observe = watching
-    refused = [
-        op for op in split_bends(model, context.data_type).graph.of_type(Requantize) if op.result.name in fits.refused
-    ]
-    names = frozenset(op.result.name for op in refused)
-    if context.allow_overflow or not names or not all(map(may_be_corrected, refused)):
-        raise refusal
-    _retry(f"with corrections of {', '.join(sorted(names))}: without them, {refusal}", observe)
-    try:
-        return _lower_exactly(model, context, names, fits, progress, observe)
-    except CompileError as error:
-        LOG.debug("corrections do not help: %s", error)
-        raise refusal from None
+    """With corrections where no words were found that come near; raises `refusal` where that does not help.
+
+    Behind a group that has no place only a short look is taken, which may miss that another has none, either: so the
+    more are found, the more are corrected.
+    """
+    narrow = tuple(split_bends(model, context.data_type).graph.of_type(Requantize))
+    before: frozenset[str] = frozenset()
+    while True:
+        refused = [op for op in narrow if op.result.name in fits.refused]
+        names = frozenset(op.result.name for op in refused)
+        if context.allow_overflow or names <= before or not all(map(may_be_corrected, refused)):
+            raise refusal
+        _retry(f"with corrections of {', '.join(sorted(names))}: without them, {refusal}", observe)
+        try:
+            return lower(names)
+        except CompileError as error:
+            LOG.debug("corrections do not help: %s", error)
+            before = names
 
 
 def _lower_exactly(
@@ -164,6 +180,8 @@ def _lower_exactly(
     fits: ChannelFits,
     progress: Callable[[int, int, str], None] | None,
     observe: Observer | None,
+    *,
+    any_words: bool,
 ) -> LoweredNetwork:
     """`lower_graph` in words that nothing rounds. `correct`: requantizations of narrow sums that are corrected."""
     data_type = context.data_type
@@ -179,7 +197,7 @@ def _lower_exactly(
         groups = rewritten(
             selected, GROUP_REWRITES, tried, _GROUPS, lambda *event: _note_change(changed, event, observe)
         )
-        words = place(groups, data_type, allow_overflow=context.allow_overflow, fits=fits)
+        words = place(groups, data_type, allow_overflow=context.allow_overflow, fits=fits, any_words=any_words)
         words = _rewritten_words(words, WORD_REWRITES, tried, observe)
         return LoweredNetwork(split, words, schedule(words, context.architecture, progress), None)
 

@@ -38,6 +38,7 @@ from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
 from pefslc.targets.tensil.schedule.tensor_memory import Entry
 from pefslc.targets.tensil.schedule.text import print_schedule
 from pefslc.targets.tensil.split import bounded_operations, require_close
+from pefslc.targets.tensil.words.channel_fits import ChannelFits
 
 __all__ = ["DEFAULT_ARCHITECTURE", "TensilTarget"]
 
@@ -58,8 +59,15 @@ class TensilTarget(TensilOptions):
     def lower(self, model: Graph, options: TargetOptions) -> Emission:
         architecture = load_architecture(self.architecture_name)
         context = Context(architecture, options.allow_overflow, self.left_out, options.require_exact)
-        lowered = lower_graph(model, context, options.calibrate, options.progress, _observer(options))
+        fits = _fits(options, architecture.data_type)
+        if options.problems_only and _has_place(model, context, fits):
+            return Emission({}, {})
+        lowered = lower_graph(model, context, options.calibrate, options.progress, _observer(options), fits)
         words = lowered.program
+        bounded = bounded_operations(model, lowered.split, words)
+        require_close(model, lowered.split, bounded, architecture.data_type)
+        if options.problems_only:
+            return Emission({}, {})
         plan, program, report = _fastest(model.name, lowered, architecture)
         if options.observe is not None:
             options.observe(Stage("schedule", print_schedule(plan, architecture)))
@@ -67,8 +75,6 @@ class TensilTarget(TensilOptions):
         files = tmodel_files(program)
         files[f"{host_io_module(model.name)}.py"] = host_io_source(model.name, architecture, inputs, outputs).encode()
         model_file = next(name for name in files if name.endswith(".tmodel"))
-        bounded = bounded_operations(model, lowered.split, words)
-        require_close(model, lowered.split, bounded, architecture.data_type)
         computed = computed_graph(model, bounded)
         details: dict[str, Json] = {
             "tmodel": model_file,
@@ -139,6 +145,26 @@ def _observer(options: TargetOptions) -> Observer | None:
         return None
     observe = options.observe
     return lambda name, text, changed: observe(Stage(name, text, changed))
+
+
+def _fits(options: TargetOptions, data_type: DataType) -> ChannelFits:
+    """What was searched in the attempts before, and a new budget."""
+    before = None if options.kept is None else options.kept.get(ChannelFits)
+    fits = before.again() if isinstance(before, ChannelFits) else ChannelFits(data_type)
+    if options.kept is not None:
+        options.kept[ChannelFits] = fits
+    return fits
+
+
+def _has_place(model: Graph, context: Context, fits: ChannelFits) -> bool:
+    """Whether a short look finds words that are near enough. If not, the best ones may still be."""
+    lowered = lower_graph(model, context, fits=fits, any_words=True)
+    bounded = bounded_operations(model, lowered.split, lowered.program)
+    try:
+        require_close(model, lowered.split, bounded, context.data_type)
+    except CompileError:
+        return False
+    return True
 
 
 def _fastest(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pefslc.numeric.deviation import Deviation, Deviations, deviations_of
+from pefslc.numeric.deviation import Deviation, Deviations, deviations_of, largest_deviation
 from pefslc.numeric.staircase import Staircase
 
 LOW, HIGH = -20, 20
@@ -51,6 +51,7 @@ def test_the_list_is_the_difference_code_by_code(pair: tuple[Staircase, Staircas
         assert np.array_equal(listed, by)
         differing += int((by != 0).sum())
         assert np.abs(by).max() <= found.largest
+    assert found.largest == largest_deviation(wanted, computed, low, high)
     assert (found.differing, found.codes) == (differing, int((high - low + 1).sum()))
     assert (found.largest == 0) == (differing == 0)
 

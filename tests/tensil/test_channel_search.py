@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,12 @@ from pefslc import compile as compile_model
 from pefslc.numeric.chain import Chain
 from pefslc.numeric.deviation import deviations_of
 from pefslc.numeric.staircase import Staircase
-from pefslc.numeric.steps import corner_steps
+from pefslc.numeric.steps import Steps, corner_steps
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words import channel_search
 from pefslc.targets.tensil.words.channel_requantize import computed_by, fit_channels, may_be_straight
 from pefslc.targets.tensil.words.channel_search import ChannelSearch
+from pefslc.targets.tensil.words.most_served import most_served
 from pefslc.targets.tensil.words.search_effort import Effort
 from pefslc.targets.tensil.words.steps import ChannelAdd, ChannelMultiply, Multiply
 
@@ -50,16 +53,33 @@ def test_the_same_words_whether_or_not_the_tight_steps_are_tried_first(monkeypat
     assert found.steps == plain.steps
 
 
-def test_the_same_words_whether_all_intervals_are_sorted_or_those_that_contradict(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_same_words_whether_or_not_the_pairs_of_steps_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     staircase = many_codes()
     found = fit_channels(staircase, *domain(staircase), 0, FP16)
-    monkeypatch.setattr(channel_search, "_SORTED", 0)
-    few = fit_channels(staircase, *domain(staircase), 0, FP16)
+    monkeypatch.setattr(channel_search, "_KEPT_PAIRS", 0)
+    again = fit_channels(staircase, *domain(staircase), 0, FP16)
     assert found is not None
-    assert few is not None
-    assert found.steps == few.steps
+    assert again is not None
+    assert found.steps == again.steps
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_slopes_are_bounded_by_every_pair_of_steps(seed: int) -> None:
+    """A line takes step i at `reached` or before and step j there or after: the least and the greatest rise a code."""
+    r = np.random.default_rng(seed)
+    staircase = line(-900, 900, (0, 30), (r.uniform(0.01, 0.03, 3)).tolist(), r.uniform(10, 20, 3).tolist())
+    steps = Steps.of(staircase)
+    search = ChannelSearch(steps, 0, FP16, Effort.of(3))
+    targets = np.cumsum(r.integers(1, 40, 30))
+    low, high = search._slopes(np.arange(3), targets)
+    for c in range(3):
+        inner = np.flatnonzero(steps.is_inner[c])
+        least, most = [Fraction(0)], [Fraction(float(search._widest(np.array([c]))[0]))]
+        for i, j in combinations(inner.tolist(), 2):
+            rise, run = int(targets[j] - targets[i]), int(steps.reached[c, j] - steps.reached[c, i])
+            least.append(Fraction(rise - 1, run + 1))
+            most += [Fraction(rise + 1, run - 1)] if run > 1 else []
+        assert (low[c], high[c]) == (float(max(least)), float(min(most)))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -71,11 +91,11 @@ def test_the_number_in_most_intervals_is_that_of_a_count_at_every_number(seed: i
     least, most = least[wrong], most[wrong]
     numbers = np.arange(-30, 30)
     outside = (least[:, :, None] > numbers).sum(axis=1) + (most[:, :, None] < numbers).sum(axis=1)
-    for one, (a, b) in enumerate(zip(least, most, strict=True)):
-        number, missed = channel_search._most_served_of_one(a, b)
-        assert missed == outside[one].min() == outside[one][number + 30]
-    number, missed = channel_search._most_served_of_all(least, most)
+    assert len(least)
+    number, missed = most_served(least, most)
     assert (missed == outside.min(axis=1)).all()
+    for one, beginnings in enumerate(np.sort(least, axis=1)):
+        assert number[one] == beginnings[outside[one, beginnings + 30].argmin()]  # the lowest of them
 
 
 def test_a_search_compares_no_more_steps_than_its_budget_and_says_what_it_left_out(

@@ -10,8 +10,9 @@ from pefslc.numeric.deviation import deviations_of
 from pefslc.numeric.staircase import Staircase
 from pefslc.numeric.steps import Steps
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.words.channel_requantize import LARGEST_DEVIATION, fit_channels, may_be_close
+from pefslc.targets.tensil.words.channel_requantize import LARGEST_DEVIATION, fit_channels
 from pefslc.targets.tensil.words.search_effort import Effort
+from pefslc.targets.tensil.words.short_look import Channels
 from pefslc.targets.tensil.words.slope_bound import has_near_slope
 from pefslc.targets.tensil.words.steps import ChannelAdd, ChannelMultiply, Multiply, apply_steps
 
@@ -62,7 +63,7 @@ def test_a_look_at_a_few_channels_denies_nothing_that_the_search_finds(seed: int
     slopes = (codes / high / 2 * rng.uniform(0.7, 1.0, channels)).tolist()
     staircase = line(-high, high, (0, codes), slopes, (codes / 2 + rng.uniform(-3, 3, channels)).tolist())
     low, top = np.full(channels, -high), np.full(channels, high)
-    close = may_be_close(staircase, low, top, 0, data_type, Effort.of(channels))
+    close = Channels(staircase, low, top, 0, data_type).may_be_close(Effort.of(channels))
     found = fit_channels(staircase, low, top, 0, data_type)
     largest = codes if found is None else deviations_of(staircase, found.computed, low, top).largest
     assert close or largest > LARGEST_DEVIATION
@@ -72,4 +73,4 @@ def test_a_look_at_a_few_channels_refuses_codes_of_ten_bits() -> None:
     slopes = [1000 / 65536 * f for f in (0.871, 0.913, 0.952, 0.987)]
     staircase = line(-32768, 32767, (0, 1000), slopes, [500.0] * 4)
     low, high = np.full(4, -32768), np.full(4, 32767)
-    assert not may_be_close(staircase, low, high, 0, DataType.FP16BP8, Effort.of(4))
+    assert not Channels(staircase, low, high, 0, DataType.FP16BP8).may_be_close(Effort.of(4))

@@ -6,14 +6,14 @@ was searched is kept, and what a search took is not given again to the next one 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.ir.value import Value
 from pefslc.numeric.affine_shift import AffineShift
-from pefslc.numeric.deviation import Deviations, deviations_of
+from pefslc.numeric.deviation import Deviations, deviations_of, largest_deviation
 from pefslc.numeric.requantize import fit_offset, line_corners
 from pefslc.numeric.staircase import Staircase
 from pefslc.numeric.steps import Steps
@@ -22,10 +22,10 @@ from pefslc.targets.tensil.words.channel_requantize import (
     LARGEST_DEVIATION,
     ChannelRequantization,
     fit_channels,
-    may_be_close,
     may_be_straight,
 )
 from pefslc.targets.tensil.words.search_effort import Effort
+from pefslc.targets.tensil.words.short_look import Channels
 from pefslc.targets.tensil.words.slope_bound import has_near_slope
 from pefslc.targets.tensil.words.steps import of_channels
 
@@ -46,12 +46,29 @@ class ChannelFits:
 
     data_type: DataType
     efforts: dict[Staircase, Effort] = field(default_factory=dict)
+    smaller: dict[tuple[Staircase, int, int], Staircase] = field(default_factory=dict)
     corners: dict[tuple[Staircase, bytes, bytes], Steps | None] = field(default_factory=dict)
+    near: dict[tuple[Staircase, bytes, bytes, int], bool] = field(default_factory=dict)
     straight: dict[tuple[Staircase, bytes, bytes], bool] = field(default_factory=dict)
     found: dict[tuple[Staircase, bytes, bytes, int], ChannelRequantization | None] = field(default_factory=dict)
+    short: dict[tuple[Staircase, bytes, bytes, int], tuple[bool, ChannelRequantization | None]] = field(
+        default_factory=dict
+    )
     offsets: dict[tuple[Staircase, int, int], AffineShift | None] = field(default_factory=dict)
+    furthest: dict[tuple[ChannelRequantization, bytes, bytes], int] = field(default_factory=dict)
     differing: dict[tuple[ChannelRequantization, bytes, bytes], Deviations] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
+
+    def again(self) -> ChannelFits:
+        """For another attempt at the same network: with what was found, and with new budgets."""
+        return replace(self, efforts={}, refused=set())
+
+    def restricted(self, staircase: Staircase, low: int, high: int) -> Staircase:
+        """`Staircase.restricted`, the same object again each time: what is asked of it is found at once."""
+        key = staircase, low, high
+        if key not in self.smaller:
+            self.smaller[key] = staircase.restricted(low, high)
+        return self.smaller[key]
 
     def is_straight(self, staircase: Staircase, low: Words, high: Words) -> bool:
         """Whether any words might compute the staircase and be off by 1 at most: no search is needed to say no."""
@@ -68,12 +85,20 @@ class ChannelFits:
         key = staircase, low.tobytes(), high.tobytes(), exponent
         if key in self.found:
             return True
-        corners = self._corners(staircase, low, high)
-        steps = Steps.of(staircase, low, high) if corners is None else corners
-        if not has_near_slope(steps, exponent, self.data_type, LARGEST_DEVIATION):
+        if key not in self.near:
+            self.near[key] = self._is_near(staircase, low, high, exponent)
+        return self.near[key]
+
+    def _is_near(self, staircase: Staircase, low: Words, high: Words, exponent: int) -> bool:
+        if not self._has_near_slope(staircase, low, high, exponent):
             return False
         effort = self.efforts.setdefault(staircase, Effort.of(staircase.channels))
-        return may_be_close(staircase, low, high, exponent, self.data_type, effort)
+        return Channels(staircase, low, high, exponent, self.data_type).may_be_close(effort)
+
+    def _has_near_slope(self, staircase: Staircase, low: Words, high: Words, exponent: int) -> bool:
+        corners = self._corners(staircase, low, high)
+        steps = Steps.of(staircase, low, high) if corners is None else corners
+        return has_near_slope(steps, exponent, self.data_type, LARGEST_DEVIATION)
 
     def fit(self, staircase: Staircase, low: Words, high: Words, exponent: int) -> ChannelRequantization | None:
         """`fit_channels`, within what is left of the staircase's budget."""
@@ -109,6 +134,19 @@ class ChannelFits:
         least, most = (np.full(asked.channels, end, dtype=np.int64).tobytes() for end in (low, high))
         self.found[asked, least, most, 0] = ChannelRequantization(steps, asked)
 
+    def short_look(
+        self, staircase: Staircase, low: Words, high: Words, exponent: int
+    ) -> tuple[bool, ChannelRequantization | None]:
+        """Whether `fit` may be off by 1 at most, and what is so, where a short look finds it: it is not the best."""
+        key = staircase, low.tobytes(), high.tobytes(), exponent
+        if key in self.found:
+            return True, None
+        if key not in self.short:
+            near = self._has_near_slope(staircase, low, high, exponent)
+            channels = Channels(staircase, low, high, exponent, self.data_type)
+            self.short[key] = channels.short_look() if near else (False, None)
+        return self.short[key]
+
     def _corners(self, staircase: Staircase, low: Words, high: Words) -> Steps | None:
         """The steps to look at, where all are too many."""
         key = staircase, low.tobytes(), high.tobytes()
@@ -122,6 +160,13 @@ class ChannelFits:
         if key not in self.offsets:
             self.offsets[key] = self._offset(staircase, multiplier, shift)
         return self.offsets[key]
+
+    def is_close(self, staircase: Staircase, found: ChannelRequantization, low: Words, high: Words) -> bool:
+        """Whether what was found is off by 1 at most."""
+        key = found, low.tobytes(), high.tobytes()
+        if key not in self.furthest:
+            self.furthest[key] = largest_deviation(staircase, found.computed, low, high)
+        return self.furthest[key] <= LARGEST_DEVIATION
 
     def deviations(self, staircase: Staircase, found: ChannelRequantization, low: Words, high: Words) -> Deviations:
         """`deviations_of` what was found, once."""

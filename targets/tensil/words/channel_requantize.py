@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.numeric.chain import blocks
-from pefslc.numeric.deviation import deviations_of
 from pefslc.numeric.format import saturate
 from pefslc.numeric.staircase import Staircase
 from pefslc.numeric.steps import Steps
@@ -31,13 +30,18 @@ from pefslc.targets.tensil.words.channel_search import ChannelSearch, ChannelWor
 from pefslc.targets.tensil.words.search_effort import Effort
 from pefslc.targets.tensil.words.steps import RawStep, apply_steps, of_channels
 
-__all__ = ["LARGEST_DEVIATION", "ChannelRequantization", "fit_channels", "may_be_close", "may_be_straight"]
+__all__ = [
+    "LARGEST_DEVIATION",
+    "ChannelRequantization",
+    "computed_by",
+    "fit_channels",
+    "may_be_straight",
+    "words_of",
+]
 
 Words = NDArray[np.int64]
 
 LARGEST_DEVIATION = 1  # what is further off is no implementation of its staircase
-
-_PROBED = 3  # channels
 
 _TOGETHER = 1 << 16  # pairs of steps that are held at once, for the memory that it takes
 
@@ -94,34 +98,6 @@ def fit_channels(
     tried, left_out = (now - then for now, then in zip(effort.counts, before, strict=True))
     searched = (tried, tried + left_out) if left_out and found.differing else None
     return ChannelRequantization(steps, computed, searched)
-
-
-def may_be_close(
-    staircase: Staircase, low: Words, high: Words, exponent: int, data_type: DataType, effort: Effort
-) -> bool:
-    """Whether `fit_channels` may find steps that are off by at most LARGEST_DEVIATION: False where it finds none for
-    one of a few channels, with what is left of each one's budget: those whose slopes are the least like a multiplier's.
-    Channels are searched each for itself.
-    """
-    if staircase.channels <= _PROBED or staircase.has_many_steps:
-        return True
-    for c in ChannelSearch(Steps.of(staircase, low, high), exponent, data_type, effort).roughest(_PROBED):
-        one, ends = staircase.of_channels(c, c + 1), (low[c : c + 1], high[c : c + 1])
-        search = ChannelSearch(Steps.of(one, *ends), exponent, data_type, effort.copy_of_channel(c))
-        narrow = search.narrow()
-        if narrow is not None and not narrow.differing:
-            continue
-        ways = [way for way in (narrow, search.wide(narrow)) if way is not None]
-        if not any(_is_close(one, way.steps(one.direction, data_type), ends, exponent, data_type) for way in ways):
-            return False
-    return True
-
-
-def _is_close(
-    staircase: Staircase, steps: tuple[RawStep, ...], ends: tuple[Words, Words], exponent: int, data_type: DataType
-) -> bool:
-    computed = computed_by(steps, staircase, *ends, exponent, data_type)
-    return deviations_of(staircase, computed, *ends).largest <= LARGEST_DEVIATION
 
 
 def _joined(parts: Iterator[ChannelWords | None]) -> ChannelWords | None:
@@ -209,8 +185,7 @@ def _thresholds(
     wanted = Steps.of(staircase, low, high)
 
     def taken(some: Sequence[RawStep], signs: Words, codes: Words, levels: Words) -> NDArray[np.bool_]:
-        words = saturate((codes * signs) << exponent, data_type.min_code, data_type.max_code)
-        return np.asarray(apply_steps(some, words, data_type) >= levels)
+        return np.asarray(words_of(some, codes * signs, exponent, data_type) >= levels)
 
     late = wanted.is_reached & ~taken(steps, sign, wanted.reached, wanted.levels)
     early = wanted.is_before & taken(steps, sign, wanted.before, wanted.levels)
@@ -227,3 +202,8 @@ def _thresholds(
             first = np.where(reached | (first == last), first, middle + 1)
         found[rows, moved] = (first * signs)[:, 0]
     return found
+
+
+def words_of(steps: Sequence[RawStep], codes: Words, exponent: int, data_type: DataType) -> Words:
+    """What the steps make of accumulator codes, placed at `exponent`."""
+    return apply_steps(steps, saturate(codes << exponent, data_type.min_code, data_type.max_code), data_type)

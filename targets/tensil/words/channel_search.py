@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pefslc.numeric.rounding import lowest_numerators
 from pefslc.numeric.steps import Steps
 from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.words.most_served import most_served
 from pefslc.targets.tensil.words.search_effort import Effort
 from pefslc.targets.tensil.words.steps import ChannelAdd, ChannelMultiply, Multiply, RawStep, apply_steps
 
@@ -40,9 +41,9 @@ _LEAST_SLOPES = 5
 _EFFORTS = ((8, np.inf), (32, 16.0), (128, 6.0))
 _COMPARED = 48  # steps whose pairs bound the slope
 _FEW = 8  # too few of them
+_KEPT_PAIRS = 1 << 18  # of steps, for the memory that it takes
 _FAR = np.int64(1) << 40  # beyond every word
 _TIGHT = 16  # steps that bound the addend from below the tightest, and as many from above
-_SORTED = 256  # intervals of a row that are sorted as they are; of more, most are left out first
 _AT_ONCE = 1 << 16  # steps compared at once, for the memory that it takes
 
 
@@ -77,6 +78,15 @@ class ChannelWords:
         """The words of channels first .. last - 1."""
         some = slice(first, last)
         return ChannelWords(self.first[some], self.addend[some], self.second[some], self.missed[some], self.wide)
+
+    def chosen(self, rows: Words) -> ChannelWords:
+        """The words of some channels."""
+        return ChannelWords(self.first[rows], self.addend[rows], self.second[rows], self.missed[rows], self.wide)
+
+    def replace(self, rows: Words, words: ChannelWords) -> None:
+        """Put other words in these channels."""
+        self.first[rows], self.addend[rows], self.second[rows] = words.first, words.addend, words.second
+        self.missed[rows] = words.missed
 
     @property
     def differing(self) -> int:
@@ -127,19 +137,19 @@ class ChannelSearch:
         self.tight = np.zeros((self.channels, min(2 * _TIGHT, self.count)), dtype=np.int64)
         self.knows_tight = np.zeros(self.channels, dtype=np.bool_)
 
-    def narrow(self) -> ChannelWords | None:
-        """With a power of two as the second multiplier: the finest grid first."""
+    def narrow(self, slopes: int = _SLOPES) -> ChannelWords | None:
+        """With a power of two as the second multiplier: the finest grid first. Of so many slopes, beside the middle."""
         found = ChannelWords.nothing(self.channels, wide=False)
         tried = np.zeros(self.channels, dtype=np.int64)
         for shift in range(self.point, -1, -1):
             second = 1 << (self.point - shift)
-            rows = self._affordable(self.all[~found.settled & (tried < _GRIDS)], _SLOPES)
+            rows = self._affordable(self.all[~found.settled & (tried < _GRIDS)], slopes)
             targets = self._lowest_words(self.steps.levels, second)
             if targets is not None and len(rows):
-                low, _ = self._slopes(rows, targets)
-                rows = rows[low <= self._widest(rows)]
-                self._try(found, rows, targets, second, _SLOPES)
-                tried[rows] += 1
+                low, high = self._slopes(rows, targets)
+                some = low <= self._widest(rows)
+                self._try(found, rows[some], (low[some], high[some]), targets, second, slopes)
+                tried[rows[some]] += 1
         return self._completed(found)
 
     def roughest(self, count: int) -> list[int]:
@@ -174,8 +184,8 @@ class ChannelSearch:
                 if targets is not None:
                     low, high = self._slopes(rows, targets)
                     expected = self._expected_misses(rows, low, high)
-                    rows = rows[(expected < hopeless) & (low <= self._widest(rows))]
-                    self._try(found, rows, targets, second, slopes)
+                    some = (expected < hopeless) & (low <= self._widest(rows))
+                    self._try(found, rows[some], (low[some], high[some]), targets, second, slopes)
         return self._completed(found)
 
     def _adopt(self, found: ChannelWords, narrow: ChannelWords, inner: Words) -> None:
@@ -239,24 +249,48 @@ class ChannelSearch:
         return low, np.minimum(high, widest)
 
     def _compared_slopes(self, rows: Words, targets: Words) -> tuple[Floats, Floats]:
+        if self._kept_pairs is None:
+            i, j, longest, shortest = self._pairs(rows)
+        else:
+            i, j, longest, shortest = self._kept_pairs
+            i, j, longest, shortest = i[rows], j[rows], longest[rows], shortest[rows]
+        at = rows[:, None]
+        rise = (_at(targets, at, j) - _at(targets, at, i)).astype(np.float64)
+        low = ((rise - 1) / longest).max(axis=1)
+        high = np.divide(rise + 1, shortest, out=np.full(rise.shape, np.inf), where=shortest > 0).min(axis=1)
+        return low, high
+
+    @cached_property
+    def _kept_pairs(self) -> tuple[Words, Words, Floats, Floats] | None:
+        """Those of all channels: they are the same for all targets. None where they are many."""
+        count = self.compared.shape[1] * (self.compared.shape[1] - 1) // 2
+        return self._pairs(self.all) if self.channels * count <= _KEPT_PAIRS else None
+
+    def _pairs(self, rows: Words) -> tuple[Words, Words, Floats, Floats]:
+        """[rows, pairs]: two steps, the lower one first, and how many codes they are apart, at most and at least: inf
+        and 0 where that bounds no slope.
+        """
         compared = self.compared[rows]
         i, j = (compared[:, k] for k in np.triu_indices(compared.shape[1], 1))
         at = rows[:, None]
         both = self.steps.is_inner[at, i] & self.steps.is_inner[at, j] & (i != j)
         run = np.where(both, self.steps.reached[at, j] - self.steps.reached[at, i], 0)
-        rise = (_at(targets, at, j) - _at(targets, at, i)).astype(np.float64)
-        low = np.where(both, (rise - 1) / (run + 1), 0).max(axis=1)
-        high = np.where(both & (run > 1), (rise + 1) / np.maximum(run - 1, 1), np.inf).min(axis=1)
-        return low, high
+        return i, j, np.where(both, run + 1, np.inf), np.where(run > 1, run - 1, 0).astype(np.float64)
 
-    def _try(self, found: ChannelWords, rows: Words, targets: Words, second: int, count: int) -> None:
-        """Keep the best of `count` first multipliers: the middle of the slopes, which often does, then the others."""
+    def _try(
+        self, found: ChannelWords, rows: Words, bounds: tuple[Floats, Floats], targets: Words, second: int, count: int
+    ) -> None:
+        """Keep the best of `count` first multipliers: the middle of the slopes, which often does, then the others.
+
+        bounds  [rows] of the slopes
+        """
+        low, high = bounds
         for parts in (np.array([0.5]), np.linspace(0, 1, count)):
-            rows = rows[~found.settled[rows]]
-            if not len(rows):
+            left = ~found.settled[rows]
+            rows, low, high = rows[left], low[left], high[left]
+            if not len(rows) or not len(parts):
                 return
-            low, high = (bound[:, None] for bound in self._slopes(rows, targets))
-            slopes = (low + (high - low) * parts) * self.unit
+            slopes = (low[:, None] + (high - low)[:, None] * parts) * self.unit
             first = np.clip(np.rint(slopes), 0, self.data_type.max_code).astype(np.int64)
             tried = self._promising(rows, first, targets, found.missed[rows])
             addend, missed = np.zeros_like(first), np.full_like(first, _FAR)
@@ -314,7 +348,7 @@ class ChannelSearch:
         missed = np.zeros(len(rows), dtype=np.int64)
         wrong = np.flatnonzero(low > high)
         if len(wrong):
-            addend[wrong], missed[wrong] = _most_served(least[wrong], most[wrong])
+            addend[wrong], missed[wrong] = most_served(least[wrong], most[wrong])
         if steps is None:
             self._note_tight(rows, least, most)
         else:  # whether the addend is a word is asked of all steps' one
@@ -353,47 +387,3 @@ def compared_steps(is_inner: Flags) -> Words:
         if len(own):
             compared[c] = own[np.linspace(0, len(own) - 1, _COMPARED).astype(np.int64)]
     return compared
-
-
-def _most_served(least: Words, most: Words) -> tuple[Words, Words]:
-    """Per row, a number that lies in the most of the intervals [least, most], and how many it lies outside of.
-
-    The lowest end of an interval, or number after one, that is so. Rows where no number lies in all.
-    """
-    if least.shape[1] > _SORTED:
-        found = [_most_served_of_one(*row) for row in zip(least, most, strict=True)]
-        number, missed = np.array(found, dtype=np.int64).T
-        return number, missed
-    return _most_served_of_all(least, most)
-
-
-def _most_served_of_one(least: Words, most: Words) -> tuple[int, int]:
-    """Of one row, by the few intervals that contradict others. Of the others, those that end below all of the rest
-    and those that begin above it, every number between serves as well; so only the last of them counts.
-    """
-    first, last = most.min(), least.max()
-    begins = least > first
-    ends = most < last
-    some_least, some_most = least[begins], most[ends]
-    if not begins.all():
-        some_least = np.append(some_least, least[~begins].max())  # from there on every other interval has begun
-    points = np.concatenate([some_least, some_most + 1])
-    change = np.concatenate([np.ones(len(some_least), dtype=np.int64), np.full(len(some_most), -1)])
-    order = np.argsort(points, kind="stable")
-    points, counts = points[order], np.cumsum(change[order])
-    last_of_equal = np.append(points[1:] != points[:-1], True)
-    best = int(np.where(last_of_equal, counts, np.iinfo(np.int64).min).argmax())
-    return int(points[best]), len(some_least) - int(counts[best])
-
-
-def _most_served_of_all(least: Words, most: Words) -> tuple[Words, Words]:
-    points = np.concatenate([least, most + 1], axis=1)
-    change = np.concatenate([np.ones_like(least), -np.ones_like(most)], axis=1)
-    order = np.argsort(points, axis=1, kind="stable")
-    points, change = np.take_along_axis(points, order, axis=1), np.take_along_axis(change, order, axis=1)
-    # At equal points the ends must count before the beginnings: only the last of them has the true count.
-    counts = np.cumsum(change, axis=1)
-    last = np.concatenate([points[:, 1:] != points[:, :-1], np.ones((len(points), 1), dtype=bool)], axis=1)
-    best = np.where(last, counts, -1).argmax(axis=1)
-    rows = np.arange(len(points))
-    return points[rows, best], least.shape[1] - counts[rows, best]

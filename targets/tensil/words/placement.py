@@ -26,11 +26,18 @@ __all__ = ["place"]
 
 
 def place(
-    program: GroupProgram, data_type: DataType, *, allow_overflow: bool = False, fits: ChannelFits | None = None
+    program: GroupProgram,
+    data_type: DataType,
+    *,
+    allow_overflow: bool = False,
+    fits: ChannelFits | None = None,
+    any_words: bool = False,
 ) -> WordProgram:
     """Exponents for every tensor and raw words for every group. Raises CompileError with every fault.
 
-    fits  what was searched before, for another form of the same network
+    fits       what was searched before, for another form of the same network
+    any_words  whether any words will do that are off by 1 at most, not only the best that are found, and no list of
+               what differs is wanted: so it is for all groups behind one that has no place
     """
     exponents = _first_exponents(program, data_type)
     movable = {port.tensor for port in program.inputs}
@@ -45,8 +52,9 @@ def place(
             for group in program.groups:
                 try:
                     need = needed.get(group.result, 0)
+                    free, any_will_do = movable - needed.keys(), any_words or bool(problems)
                     placer = GroupPlacer(
-                        group, program, exponents, data_type, allow_overflow, movable - needed.keys(), need, fits
+                        group, program, exponents, data_type, allow_overflow, free, need, fits, any_words=any_will_do
                     )
                     placed, outcome = placer.place()
                     groups.append(placed)
