@@ -75,6 +75,8 @@ class TensilOptions:
         "(`pefslc explain tcu-lowering`)",
     )
 
+    wide: bool = option(False, type=bool, example="True", help="pay any price in cycles for codes that are exact")
+
     def __post_init__(self) -> None:
         check_values(self)
         unknown = sorted(self.left_out - {*REWRITE_NAMES})

@@ -10,13 +10,12 @@ level where it does not apply, and why. In native arithmetic another order of su
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from pefslc.diagnostics.errors import CompileError
 from pefslc.files.arrays import Arrays
 from pefslc.ir.graph import Graph
-from pefslc.ir.integer import Requantize
 from pefslc.passes.check_accumulators import overflows
+from pefslc.targets.tensil.exact_first import ExactFirst
 from pefslc.targets.tensil.group_rewrites.fusion import FuseSums
 from pefslc.targets.tensil.group_rewrites.input_packing import PackInputs
 from pefslc.targets.tensil.group_rewrites.leftover_channels import FactorLeftovers, PackLeftovers
@@ -27,13 +26,13 @@ from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.groups.text import print_groups
 from pefslc.targets.tensil.groups.verify import faults_of_groups
 from pefslc.targets.tensil.limits import limits_of
+from pefslc.targets.tensil.lowered_network import LoweredNetwork
 from pefslc.targets.tensil.native.native_placement import is_native, place_natively
 from pefslc.targets.tensil.native.native_scales import NativeScales
-from pefslc.targets.tensil.native.native_words import Magnitudes, measure_magnitudes
+from pefslc.targets.tensil.native.native_words import measure_magnitudes
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context, Form, Rewrite, require_legal, rewritten
-from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
+from pefslc.targets.tensil.schedule.schedule import schedule
 from pefslc.targets.tensil.split import Split
-from pefslc.targets.tensil.wide.corrected import may_be_corrected
 from pefslc.targets.tensil.wide.split_sums import WideSums, split_sums
 from pefslc.targets.tensil.word_rewrites.addends import DropIdleClips, FoldAddends
 from pefslc.targets.tensil.word_rewrites.additions import MergeAdditions
@@ -47,7 +46,7 @@ from pefslc.targets.tensil.words.text import print_words
 from pefslc.targets.tensil.words.verify import faults_of_words
 from pefslc.targets.tensil.words.word_program import WordProgram
 
-__all__ = ["GROUP_REWRITES", "REWRITE_NAMES", "STAGES", "WORD_REWRITES", "LoweredNetwork", "Observer", "lower_graph"]
+__all__ = ["GROUP_REWRITES", "REWRITE_NAMES", "STAGES", "WORD_REWRITES", "Observer", "lower_graph"]
 
 # Rewrites of groups in codes.
 GROUP_REWRITES: tuple[Rewrite[GroupProgram], ...] = (
@@ -93,19 +92,6 @@ Observer = Callable[[str, str, bool], None]
 """Called with the name of a stage, the program after it as text, and whether the stage changed it."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoweredNetwork:
-    """A network on the TCU: what of the graph was split, its last form before the schedule, the schedule.
-
-    magnitudes  that native words were made for; None without calibration inputs, or where nothing is native
-    """
-
-    split: Split
-    program: WordProgram
-    schedule: Schedule
-    magnitudes: Magnitudes | None
-
-
 def lower_graph(
     model: Graph,
     context: Context,
@@ -115,80 +101,46 @@ def lower_graph(
     fits: ChannelFits | None = None,
     *,
     any_words: bool = False,
+    cycles: Callable[[LoweredNetwork], int] | None = None,
 ) -> LoweredNetwork:
     """The whole way. Raises CompileError, with every fault, for what cannot be lowered.
 
     fits       what was searched before, in another attempt at the same network
     any_words  whether any words will do that are off by 1 at most, and no list of what differs is wanted
+    cycles     modelled ones: exactness that takes too many is not paid for; None where the price does not matter
     """
     data_type = context.data_type
     if is_native(model, data_type):
         return _lower_natively(model, context, calibrate, progress, observe)
+    bends = split_bends(model, data_type)
+
+    def lower(corrections: frozenset[str] | None, known: ChannelFits, any_near: bool, quietly: bool) -> LoweredNetwork:
+        watching = (None, None) if quietly else (progress, observe)
+        return _lower_exactly(bends, context, corrections, known, *watching, any_words=any_near)
+
+    def retry(reason: str) -> None:
+        _retry(reason, observe)
+
     fits = fits or ChannelFits(data_type)
-
-    def lower(correct: frozenset[str]) -> LoweredNetwork:
-        return _lower_exactly(model, context, correct, fits, progress, observe, any_words=any_words)
-
-    try:
-        lowered = lower(frozenset())
-    except CompileError as refusal:
-        return _corrected(model, context, fits, lower, observe, refusal)
-    bounded = frozenset(name for outcome in lowered.program.outcomes for name in outcome.bounded)
-    # A network with a wide sum is exact first: it takes more cycles as it is.
-    if any_words or not bounded or not (context.require_exact or lowered.split.wide.plans):
-        return lowered
-    _retry(f"with corrections of {', '.join(sorted(bounded))}: they are bounded", observe)
-    try:
-        return lower(bounded)
-    except CompileError as error:
-        _retry(f"without corrections: with them, {error}", observe)
-        return lower(frozenset())
-
-
-def _corrected(
-    model: Graph,
-    context: Context,
-    fits: ChannelFits,
-    lower: Callable[[frozenset[str]], LoweredNetwork],
-    observe: Observer | None,
-    refusal: CompileError,
-) -> LoweredNetwork:
-    """With corrections where no words were found that come near; raises `refusal` where that does not help.
-
-    Behind a group that has no place only a short look is taken, which may miss that another has none, either: so the
-    more are found, the more are corrected.
-    """
-    narrow = tuple(split_bends(model, context.data_type).graph.of_type(Requantize))
-    before: frozenset[str] = frozenset()
-    while True:
-        refused = [op for op in narrow if op.result.name in fits.refused]
-        names = frozenset(op.result.name for op in refused)
-        if context.allow_overflow or names <= before or not all(map(may_be_corrected, refused)):
-            raise refusal
-        _retry(f"with corrections of {', '.join(sorted(names))}: without them, {refusal}", observe)
-        try:
-            return lower(names)
-        except CompileError as error:
-            LOG.debug("corrections do not help: %s", error)
-            before = names
+    return ExactFirst(bends.graph, context, fits, lower, retry, cycles, any_words).run()
 
 
 def _lower_exactly(
-    model: Graph,
+    bends: Bends,
     context: Context,
-    correct: frozenset[str],
+    corrections: frozenset[str] | None,
     fits: ChannelFits,
     progress: Callable[[int, int, str], None] | None,
     observe: Observer | None,
     *,
     any_words: bool,
 ) -> LoweredNetwork:
-    """`lower_graph` in words that nothing rounds. `correct`: requantizations of narrow sums that are corrected."""
-    data_type = context.data_type
-    bends = split_bends(model, data_type)
-    graph = bends.graph
-    wide = WideSums(graph) if context.allow_overflow else split_sums(graph, context.architecture, fits, correct)
-    _require_words(model, wide, context)
+    """`lower_graph` in words that nothing rounds. `corrections`: requantizations of narrow sums that are corrected;
+    None for no correction, of wide sums either.
+    """
+    data_type, graph = context.data_type, bends.graph
+    wide = WideSums(graph) if context.allow_overflow else split_sums(graph, context.architecture, fits, corrections)
+    _require_words(graph, wide, context)
     split = Split(bends, wide)
     selected = _selected(wide.graph, context, observe)
     changed: set[str] = set()
@@ -221,9 +173,9 @@ def _retry(reason: str, observe: Observer | None) -> None:
         observe("retry", reason + "\n", True)
 
 
-def _require_words(model: Graph, wide: WideSums, context: Context) -> None:
+def _require_words(graph: Graph, wide: WideSums, context: Context) -> None:
     """Raise CompileError where a sum needs more bits than a word has, and there is no way to make it of words."""
-    if not context.allow_overflow and (problems := list(overflows(model, limits_of(context.data_type), wide.parts))):
+    if not context.allow_overflow and (problems := list(overflows(graph, limits_of(context.data_type), wide.parts))):
         raise CompileError.of(problems)
 
 

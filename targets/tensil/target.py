@@ -24,12 +24,13 @@ from pefslc.targets.tensil.cost.program_costs import program_costs
 from pefslc.targets.tensil.groups.group_program import Port
 from pefslc.targets.tensil.host_io import HostTensor, board_script_name, host_io_module, host_io_source
 from pefslc.targets.tensil.limits import limits_of
+from pefslc.targets.tensil.lowered_network import LoweredNetwork
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType, load_architecture
 from pefslc.targets.tensil.machine.boards import clock_of
 from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.targets.tensil.native_audit import NativeAudit
 from pefslc.targets.tensil.options import DEFAULT_ARCHITECTURE, TensilOptions
-from pefslc.targets.tensil.pipeline import STAGES, LoweredNetwork, Observer, lower_graph
+from pefslc.targets.tensil.pipeline import STAGES, Observer, lower_graph
 from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram, constant_blocks, load_tmodel, tmodel_files
 from pefslc.targets.tensil.report import computed_graph, op_reports, parts_of
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
@@ -58,11 +59,12 @@ class TensilTarget(TensilOptions):
 
     def lower(self, model: Graph, options: TargetOptions) -> Emission:
         architecture = load_architecture(self.architecture_name)
-        context = Context(architecture, options.allow_overflow, self.left_out, options.require_exact)
+        context = Context(architecture, options.allow_overflow, self.left_out, options.require_exact or self.wide)
         fits = _fits(options, architecture.data_type)
         if options.problems_only and _has_place(model, context, fits):
             return Emission({}, {})
-        lowered = lower_graph(model, context, options.calibrate, options.progress, _observer(options), fits)
+        watching = options.calibrate, options.progress, _observer(options)
+        lowered = lower_graph(model, context, *watching, fits, cycles=partial(_cycles, model.name, architecture))
         words = lowered.program
         bounded = bounded_operations(model, lowered.split, words)
         require_close(model, lowered.split, bounded, architecture.data_type)
@@ -94,6 +96,8 @@ class TensilTarget(TensilOptions):
         if corrected := [ops[name].cycles or 0 for name in lowered.split.wide.corrections]:
             what = "requantization is" if len(corrected) == 1 else "requantizations are"
             notes += (f"{len(corrected)} {what} corrected by the residual: {sum(corrected):,} modelled cycles",)
+        if lowered.times_for_exact is not None:
+            notes += (f"bounded; exact with --wide, at {lowered.times_for_exact:.1f} times the cycles",)
         if words.native is not None:
             details["native_arithmetic"] = str(native_format(architecture.data_type))
             details["native_words"] = str(words.native)
@@ -183,6 +187,10 @@ def _fastest(
         if faster.total < report.total:
             return resident, other, faster
     return plan, program, report
+
+
+def _cycles(name: str, architecture: Architecture, lowered: LoweredNetwork) -> int:
+    return _fastest(name, lowered, architecture)[2].total
 
 
 def _resident(lowered: LoweredNetwork, architecture: Architecture) -> Schedule | None:

@@ -28,13 +28,13 @@ class Context:
 
     allow_overflow  bounds of sums do not hold: the user accepts sums that overflow
     left_out        names of rewrites that do not run
-    require_exact   what would be bounded is corrected, whatever cycles that takes
+    at_any_price    what would be bounded is corrected, whatever cycles that takes
     """
 
     architecture: Architecture
     allow_overflow: bool = False
     left_out: frozenset[str] = frozenset()
-    require_exact: bool = False
+    at_any_price: bool = False
 
     @property
     def data_type(self) -> DataType:

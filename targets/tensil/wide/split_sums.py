@@ -68,12 +68,12 @@ def is_wide(op: Op, bits: int) -> bool:
 
 
 def split_sums(
-    graph: Graph, architecture: Architecture, fits: ChannelFits | None = None, correct: Collection[str] = ()
+    graph: Graph, architecture: Architecture, fits: ChannelFits | None = None, correct: Collection[str] | None = ()
 ) -> WideSums:
     """The graph with every wide sum, for which there is a way, made of words. The others stay as they are.
 
     fits     what is known of words for staircases, and learns it here
-    correct  requantizations of narrow sums, by name, that are corrected, too
+    correct  requantizations of narrow sums, by name, that are corrected, too; None for no correction at all
     """
     if not correct and not any(is_wide(op, architecture.data_type.width_bits) for op in graph.ops):
         return WideSums(graph)
@@ -81,8 +81,10 @@ def split_sums(
 
 
 class _Splitter:
-    def __init__(self, graph: Graph, architecture: Architecture, fits: ChannelFits, correct: Collection[str]) -> None:
-        self.fits, self.correct = fits, correct
+    def __init__(
+        self, graph: Graph, architecture: Architecture, fits: ChannelFits, correct: Collection[str] | None
+    ) -> None:
+        self.fits, self.correct, self.corrects = fits, correct or (), correct is not None
         self.graph, self.architecture, self.data_type = graph, architecture, architecture.data_type
         self.producers, self.readers = graph.producers(), graph.consumers()
         self.outputs = {o.value.name for o in graph.outputs}
@@ -140,7 +142,7 @@ class _Splitter:
         stand = self.stands.get(op.result.name)
         asked = op if stand is None else self._asked(op)
         first = len(self.ops)
-        summed = self._summed(op, asked, stand)
+        summed = self._summed(op, asked, stand) if self.corrects else None
         if summed is not None and self.corrector.requantize(op, summed):
             self.corrections[op.result.name] = tuple(new.result.name for new in self.ops[first:-1])
             self.stands.pop(op.result.name, None)
