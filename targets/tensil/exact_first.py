@@ -55,7 +55,13 @@ class ExactFirst:
         reference = self._reference()
         if reference is not None and self.any_words:
             return reference
-        exact = self._exact(wide=True)
+        try:
+            exact = self._exact(wide=True)
+        except CompileError as error:
+            if reference is None:
+                raise
+            self.retry(f"without corrections: with them, {error}")
+            return self._lower(None)
         if reference is None or not exact.split.wide.corrections or self.context.at_any_price or self.cycles is None:
             return exact
         times = self.cycles(exact) / self.cycles(reference)

@@ -22,6 +22,7 @@ from pefslc.targets.tensil.machine.architecture import Architecture, DataType, l
 from pefslc.targets.tensil.target import TensilTarget
 from pefslc.targets.tensil.wide.fine_words import find_words
 from pefslc.targets.tensil.wide.residual import Demands
+from pefslc.targets.tensil.wide.shares import shares
 from pefslc.targets.tensil.wide.split_sums import WideSums, split_sums
 
 Array = np.ndarray
@@ -134,6 +135,33 @@ def test_words_for_what_is_left_are_within_their_bounds_or_not_found() -> None:
     assert np.array_equal(found.values(codes, DataType.FP16BP8), wanted)
     scattered = rng.integers(-50, 50, (1, len(codes)))
     assert not find_words(codes, scattered, scattered, np.zeros(1), DataType.FP16BP8).found.any()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 500), st.integers(-40000, 40000)), min_size=1), st.integers(-600, 600), st.data()
+)
+def test_each_share_of_a_multiple_is_a_word_in_whatever_order_it_is_summed(
+    rows: list[tuple[int, int]], low: int, data: st.DataObject
+) -> None:
+    high, data_type = low + data.draw(st.integers(1, 1023)), DataType.FP16BP8
+    factor, offset = (np.array(part, dtype=np.int64) for part in zip(*rows, strict=True))
+    found = shares(factor, offset, low, high, data_type)
+    if found is None:
+        return
+    assert np.array_equal(sum(share for share, _ in found), factor)
+    assert np.array_equal(sum(own for _, own in found), offset)
+    for share, own in found:
+        products = np.stack([-share * low, -share * high])
+        for word in (products, own, products + own):
+            assert data_type.min_code <= word.min()
+            assert word.max() <= data_type.max_code
+        assert np.abs(share).max() <= 127
+
+
+def test_a_multiple_of_codes_up_to_511_has_shares() -> None:
+    found = shares(np.array([75]), np.array([20000]), 0, 511, DataType.FP16BP8)
+    assert found is not None
+    assert len(found) == 2
 
 
 # --- programs ---------------------------------------------------------------------------------------------------------

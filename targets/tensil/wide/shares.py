@@ -24,16 +24,19 @@ def divided(words: Words, bits: int) -> tuple[Words, Words]:
 
 
 def shares(factor: Words, offset: Words, low: int, high: int, data_type: DataType) -> Shares | None:
-    """-factor * j + offset as a sum of few such, each a word for all codes j in [low, high], with words for weights."""
+    """-factor * j + offset as a sum of few such, with words for weights: each is a word for all codes j in [low, high],
+    and so are its product and its offset alone, for nobody says which comes first.
+    """
     largest, least, most = data_type.max_code // data_type.one, data_type.min_code, data_type.max_code
     for count in range(1, MOST_PARTS + 1):
         left, bias, parts = factor.copy(), offset.copy(), Shares()
         for i in range(count, 0, -1):
             share = left // i
             at = np.sort(np.stack([-share * low, -share * high]), axis=0)
-            if (least - at[0] > most - at[1]).any():
+            lowest, highest = np.maximum(least - at[0], least), np.minimum(most - at[1], most)
+            if (at[0] < least).any() or (at[1] > most).any() or (lowest > highest).any():
                 break
-            own = np.clip(bias if i == 1 else bias // i, least - at[0], most - at[1])
+            own = np.clip(bias if i == 1 else bias // i, lowest, highest)
             parts.append((share, own))
             left, bias = left - share, bias - own
         fits = len(parts) == count and not left.any() and not bias.any()
