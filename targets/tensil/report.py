@@ -40,7 +40,7 @@ def op_reports(
         how = f"{reports[0].implementation}, corrected by the residual"
         found[name] = OpReport(how, all(r.exact for r in reports), sum(cycles) if cycles else None)
     for name, stand in split.wide.stands.items():
-        if stand.coarser and name in bounded:
+        if stand.is_near and name in bounded:
             found[name] = replace(found[name], exact=False, deviations=bounded[name].deviations)
     for name, bent in split.bends.parts.items():
         reports = [found.pop(part.result.name) for part in bent] + [found[name]]

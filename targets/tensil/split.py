@@ -85,7 +85,7 @@ def _of_wide_sums(found: Mapping[str, Bounded], split: Split) -> dict[str, Bound
     for op in bent.of_type(Requantize):
         name = op.result.name
         stand = split.wide.stands.get(name)
-        if stand is None or not (name in found or stand.coarser):
+        if stand is None or not (name in found or stand.is_near):
             continue
         computed = found[name].computed if name in found else asked[name]
         whole = stand.answered(op.staircase, computed)

@@ -85,19 +85,27 @@ class Maker:
             low = remainders[0]
             for i, remainder in enumerate(remainders[1:], 1):
                 low = self._sum(low, remainder, f"remainders{i}")
-        if plan.coarser:
+        if plan.coarser or plan.sticky:
             self.whole = Word(high, plan.bits), Word(low, 0)
-            low = self._append(rounded_quotient(low, "rounded", plan.coarser))
+            low = self._rounded(low, plan)
         scaled = self._saturated(self._times(high, 1 << plan.bits - plan.coarser, "scaled"), "scaled_word")
         return self._saturated(self._sum(scaled, low, "sum"), "")
 
-    def _divided(self, value: Value, bits: int) -> tuple[Value, Value]:
+    def _rounded(self, low: Value, plan: DigitPlan) -> Value:
+        """The low sum / 2^coarser: rounded; or with one bit less, and the sign of the remainder as the last bit."""
+        if not plan.sticky:
+            return self._append(rounded_quotient(low, "rounded", plan.coarser))
+        quotient, remainder = self._divided(low, plan.coarser + 1, "rounded", "left")
+        sign = self._append(Clamp(result=derived(remainder, "sign", -1, 1), input=remainder, low=-1, high=1))
+        return self._sum(self._times(quotient, 2, "doubled"), sign, "with_sign")
+
+    def _divided(self, value: Value, bits: int, name: str = "quotient", left: str = "remainder") -> tuple[Value, Value]:
         """The quotient by 2^bits, rounded, and the remainder."""
         half = 1 << bits - 1
-        quotient = self._append(rounded_quotient(value, "quotient", bits))
+        quotient = self._append(rounded_quotient(value, name, bits))
         taken = self._times(quotient, -1 << bits, "taken")
         # What it can be, interval arithmetic does not see.
-        remainder = Sum(result=derived(value, "remainder", -half, half), lhs=taken, rhs=value)
+        remainder = Sum(result=derived(value, left, -half, half), lhs=taken, rhs=value)
         return quotient, self._append(remainder)
 
     def _part(self, part: Part, source: Value, name: str, factor: int) -> Value:

@@ -28,6 +28,7 @@ _PART_CYCLES = 2
 _DIGIT_CYCLES = 4
 _CARRY_CYCLES = 8
 _ROUNDING_CYCLES = 6
+_STICKY_CYCLES = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +51,7 @@ class DigitPlan:
     low      that over the low digit; in several parts only with carries
     coarser  what is made is the sum / 2^coarser, rounded
     carries  a low sum is split into 2^bits * its quotient and a remainder first, and the quotient goes to the high sum
+    sticky   the sum / 2^(coarser + 1) is rounded, doubled, and the sign of the remainder is added
     """
 
     bits: int
@@ -59,9 +61,11 @@ class DigitPlan:
     carries: bool
     cycles: int
     by_host: bool = False
+    sticky: bool = False
 
     def __str__(self) -> str:
         halved = f" / {1 << self.coarser}" if self.coarser else ""
+        halved += " and the sign of the remainder" if self.sticky else ""
         how = ", with carries" if self.carries else ", added by the host" if self.by_host else ""
         return f"sums of both digits, {1 << self.bits} high + low{halved}{how}"
 
@@ -80,20 +84,29 @@ Plan = PartsPlan | DigitPlan | Saturation
 
 
 def plans_of(
-    fan_in: FanIn, low: int, high: int, bias: Words, active: ActiveRange, coarser: int, data_type: DataType
+    fan_in: FanIn,
+    low: int,
+    high: int,
+    bias: Words,
+    active: ActiveRange,
+    coarser: int,
+    data_type: DataType,
+    *,
+    sticky: bool = False,
 ) -> Iterator[Plan]:
     """Every certified way to make (sum + bias) / 2^coarser, saturated, for inputs in [low, high].
 
     bias    [outputs], the operation's own and what the result's stand adds
     active  where the result matters
+    sticky  the sum is rounded by a bit more, doubled, and the sign of the remainder is added
     """
     least, most = data_type.min_code, data_type.max_code
     parts = None if coarser else fan_in.parts(low, high, bias, least, most)
     few = parts if parts is not None and len(parts) <= _MOST_PARTS else []
     if few and saturates_harmlessly([(p.low, p.high) for p in few], active, least, most):
         yield PartsPlan(tuple(few), _PART_CYCLES * (len(few) - 1))
-    for bits in _low_bits(coarser, data_type):
-        yield from _with_digits(fan_in, (low, high), bias, active, bits, coarser, data_type)
+    for bits in _low_bits(coarser + sticky, data_type):
+        yield from _with_digits(fan_in, (low, high), bias, active, bits, coarser, data_type, sticky=sticky)
 
 
 def holds_whole(plan: DigitPlan, active: ActiveRange, least: int, most: int) -> bool:
@@ -145,11 +158,13 @@ def _with_digits(
     bits: int,
     coarser: int,
     data_type: DataType,
+    *,
+    sticky: bool,
 ) -> Iterator[DigitPlan]:
     least, most = data_type.min_code, data_type.max_code
     for highs, lows in _sums_of_digits(fan_in, codes, bias, bits, least, most):
         if max(len(highs), len(lows)) <= _MOST_PARTS:
-            yield from _added_digits(fan_in, highs, lows, active, bits, coarser, least, most)
+            yield from _added_digits(fan_in, highs, lows, active, bits, coarser, least, most, sticky=sticky)
 
 
 def _added_digits(
@@ -161,23 +176,36 @@ def _added_digits(
     coarser: int,
     least: int,
     most: int,
+    *,
+    sticky: bool,
 ) -> Iterator[DigitPlan]:
     up, half = bits - coarser, 1 << bits - 1
     sums = [(part.low, part.high) for part in highs]
     cycles = fan_in.tiles + _DIGIT_CYCLES
     apart = fan_in.tiles // 2 + _DIGIT_CYCLES + _PART_CYCLES * (len(highs) - 1) + (_ROUNDING_CYCLES if coarser else 0)
+    apart += _STICKY_CYCLES if sticky else 0
     together = len(highs) == len(lows) == 1 and not coarser
     if len(lows) == 1:
-        rest = round_shift(lows[0].low, coarser), round_shift(lows[0].high, coarser)
+        rest = _left(lows[0].low, lows[0].high, coarser, sticky=sticky)
         if _is_certified(sums, rest, up, active, least, most):
-            yield DigitPlan(bits, tuple(highs), tuple(lows), coarser, False, cycles if together else cycles + apart)
+            yield DigitPlan(
+                bits, tuple(highs), tuple(lows), coarser, False, cycles if together else cycles + apart, sticky=sticky
+            )
     # The quotient times -2^bits is a word, and the remainder is made without saturation.
     if all((low.low > least + half).all() and (low.high < most - half).all() for low in lows):
         carries = [(round_shift(low.low, bits), round_shift(low.high, bits)) for low in lows]
-        least_left, most_left = round_shift(-half * len(lows), coarser), round_shift(half * len(lows), coarser)
-        rest = np.full_like(active.top, least_left), np.full_like(active.top, most_left)
+        ends = np.full_like(active.top, -half * len(lows)), np.full_like(active.top, half * len(lows))
+        rest = _left(*ends, coarser, sticky=sticky)
         if _is_certified([*sums, *carries], rest, up, active, least, most):
-            yield DigitPlan(bits, tuple(highs), tuple(lows), coarser, True, cycles + apart + _CARRY_CYCLES * len(lows))
+            cycles += apart + _CARRY_CYCLES * len(lows)
+            yield DigitPlan(bits, tuple(highs), tuple(lows), coarser, True, cycles, sticky=sticky)
+
+
+def _left(low: Words, high: Words, coarser: int, *, sticky: bool) -> tuple[Words, Words]:
+    """Bounds of what becomes of the low sum."""
+    if sticky:
+        return 2 * round_shift(low, coarser + 1) - 1, 2 * round_shift(high, coarser + 1) + 1
+    return round_shift(low, coarser), round_shift(high, coarser)
 
 
 def _is_certified(

@@ -155,7 +155,7 @@ class _Splitter:
         rows = staircase.rows(0, staircase.channels)
         if stand is None:
             return Summed(value, rows, (Word(value, 0),), rows)
-        if not stand.coarser:
+        if not stand.is_near:
             return None if self.fits.has_words(staircase, value) else Summed(value, rows, (Word(value, 0),), rows)
         words = self.whole.get(value.name)
         if words is None:
@@ -268,7 +268,10 @@ class _Splitter:
             wanted = stand.of_active(active)
             if not wanted.lies_in(least, most):
                 continue
-            found = plans_of(fan_in, codes.low, codes.high, bias + stand.offset, wanted, stand.coarser, self.data_type)
+            if stand.sticky and not all(stand.tells_apart(r.staircase) for r in readers):
+                continue
+            inputs, whole = (codes.low, codes.high), bias + stand.offset
+            found = plans_of(fan_in, *inputs, whole, wanted, stand.coarser, self.data_type, sticky=stand.sticky)
             plan = min(found, key=lambda p: (p.cycles, getattr(p, "bits", 0) not in already), default=None)
             if plan is not None:
                 return stand, plan
@@ -287,5 +290,17 @@ class _Splitter:
             if apart.any():
                 middle = np.full_like(own, (active.bottom[apart].min() + active.top[apart].max()) >> 1)
         yield Stand(-(middle + (1 << _SHIFTS - 1) >> _SHIFTS << _SHIFTS))
-        for coarser in range(_COARSEST + 1):
+        yield Stand(-middle)
+        for coarser in range(1, _COARSEST + 1):
+            yield from self._sticky_stands(readers, middle, coarser)
+        for coarser in range(1, _COARSEST + 1):
             yield Stand(-middle, coarser)
+
+    def _sticky_stands(self, readers: list[Requantize], middle: Words, coarser: int) -> Iterator[Stand]:
+        """With the sign of a remainder, which is all that a shift wants to know of the last bits."""
+        if len(readers) != 1:
+            return
+        offset = shift_offset(readers[0].staircase, self.data_type.binary_point + coarser)
+        if offset is not None:
+            whole = _SHIFTS + coarser
+            yield Stand(offset - (middle + offset + (1 << whole - 1) >> whole << whole), coarser, sticky=True)
