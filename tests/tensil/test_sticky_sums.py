@@ -60,16 +60,16 @@ def test_a_step_beside_a_shift_is_not_told_apart() -> None:
             assert not stand.tells_apart(replace(staircase, thresholds=moved))
 
 
-@pytest.mark.parametrize(("top", "bits"), [(127, 9), (100, 9), (127, 10)])
+@pytest.mark.parametrize(("top", "bits", "half"), [(127, 9, 128), (100, 9, 128), (127, 10, 128), (127, 10, 8)])
 @pytest.mark.parametrize("signed", [False, True])
 def test_a_coarse_sum_behind_a_shift_is_exact_by_the_sign_of_a_remainder(
-    top: int, bits: int, signed: bool, tmp_path: Path
+    top: int, bits: int, half: int, signed: bool, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(top + bits)
     b = GraphBuilder("sticky")
     x = b.input((1, 6, 4, 4), 8, signed=False)
     s = b.conv(x, rng.integers(-top, top + 1, (5, 6, 3, 3)), rng.integers(-9000, 9000, 5), pads=(1, 1, 1, 1))
-    codes = (-128, 127) if signed else (0, 255)
+    codes = (-half, half - 1) if signed else (0, 2 * half - 1)
     graph = b.graph(b.steps(s, shift(s.type.codes.low, s.type.codes.high, bits, codes)))
     architecture = replace(BOARD, array_size=4)
     wide = split_sums(graph, architecture)

@@ -96,7 +96,8 @@ class Maker:
         if not plan.sticky:
             return self._append(rounded_quotient(low, "rounded", plan.coarser))
         quotient, remainder = self._divided(low, plan.coarser + 1, "rounded", "left")
-        sign = self._append(Clamp(result=derived(remainder, "sign", -1, 1), input=remainder, low=-1, high=1))
+        sign = derived(remainder, "sign", -1, 1, 1 << plan.coarser)  # worth a code of what is made
+        sign = self._append(Clamp(result=sign, input=remainder, low=-1, high=1))
         return self._sum(self._times(quotient, 2, "doubled"), sign, "with_sign")
 
     def _divided(self, value: Value, bits: int, name: str = "quotient", left: str = "remainder") -> tuple[Value, Value]:

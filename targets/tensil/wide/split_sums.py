@@ -20,6 +20,7 @@ from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Conv2d, Dense, Requantize, Rescale, Sum, SumPool
 from pefslc.ir.structural import Reshape, Slice, Transpose
 from pefslc.ir.value import Op, Value
+from pefslc.numeric.staircase import Staircase
 from pefslc.passes.check_accumulators import accumulator_bits
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.wide.active_range import ActiveRange
@@ -279,11 +280,13 @@ class _Splitter:
 
     def _stands(self, readers: list[Requantize], active: ActiveRange) -> Iterator[Stand]:
         """Where the sum may stand: so that a shift requantizes it, as it is, around 0, and coarser and coarser."""
-        middle, own = active.middle(), np.zeros_like(active.top)
-        if len(readers) == 1:
-            offset = shift_offset(readers[0].staircase, self.data_type.binary_point)
-            if offset is not None and offset.any():
-                yield Stand(np.broadcast_to(offset, own.shape))
+        middle, own, point = active.middle(), np.zeros_like(active.top), self.data_type.binary_point
+        (shifted,) = readers if len(readers) == 1 else (None,)
+        offset = None if shifted is None else shift_offset(shifted.staircase, point)
+        if offset is not None and offset.any():
+            yield Stand(np.broadcast_to(offset, own.shape))
+        if shifted is not None and offset is None:  # no word shifts so far at once
+            yield from self._sticky_stands(shifted.staircase, middle)
         yield Stand(own)
         if any(r.staircase.channels == 1 for r in readers):  # one that all channels share has one middle
             apart = active.is_told_apart
@@ -291,16 +294,15 @@ class _Splitter:
                 middle = np.full_like(own, (active.bottom[apart].min() + active.top[apart].max()) >> 1)
         yield Stand(-(middle + (1 << _SHIFTS - 1) >> _SHIFTS << _SHIFTS))
         yield Stand(-middle)
-        for coarser in range(1, _COARSEST + 1):
-            yield from self._sticky_stands(readers, middle, coarser)
+        if shifted is not None and offset is not None:
+            yield from self._sticky_stands(shifted.staircase, middle)
         for coarser in range(1, _COARSEST + 1):
             yield Stand(-middle, coarser)
 
-    def _sticky_stands(self, readers: list[Requantize], middle: Words, coarser: int) -> Iterator[Stand]:
+    def _sticky_stands(self, staircase: Staircase, middle: Words) -> Iterator[Stand]:
         """With the sign of a remainder, which is all that a shift wants to know of the last bits."""
-        if len(readers) != 1:
-            return
-        offset = shift_offset(readers[0].staircase, self.data_type.binary_point + coarser)
-        if offset is not None:
-            whole = _SHIFTS + coarser
-            yield Stand(offset - (middle + offset + (1 << whole - 1) >> whole << whole), coarser, sticky=True)
+        for coarser in range(1, _COARSEST + 1):
+            offset = shift_offset(staircase, self.data_type.binary_point + coarser)
+            if offset is not None:
+                whole = _SHIFTS + coarser
+                yield Stand(offset - (middle + offset + (1 << whole - 1) >> whole << whole), coarser, sticky=True)
