@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Requantize
@@ -78,8 +79,8 @@ class ExactFirst:
         try:
             return self.lower(None, fits, True, True)
         except CompileError as refusal:
-            refused = self._requantizations(fits.refused)
-            if not refused or not all(map(may_be_corrected, refused)):
+            has_no_words = any(problem.code is Code.ACCUMULATOR_OVERFLOW for problem in refusal.problems)
+            if has_no_words or not all(map(may_be_corrected, self._requantizations(fits.refused))):
                 raise
             LOG.debug("no place without corrections: %s", refusal)
             return None
