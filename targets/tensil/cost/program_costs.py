@@ -11,7 +11,6 @@ from pefslc.artifacts.costs import Clock, Costs, MemorySize, PartCost
 from pefslc.targets.tensil.cost.cycles import CycleReport
 from pefslc.targets.tensil.cost.timelines import timelines
 from pefslc.targets.tensil.machine.instructions import MoveKind, Opcode, Segment
-from pefslc.targets.tensil.machine.timing import AXI_BYTES
 from pefslc.targets.tensil.program.accesses import AccessKind, Memory, accesses_of, depth_of
 from pefslc.targets.tensil.program.table import Column
 from pefslc.targets.tensil.program.tmodel import TensilProgram
@@ -67,7 +66,7 @@ def program_costs(
         memories=tuple(MemorySize(m.value, "vectors", depth_of(architecture, m)) for m in _ON_CHIP),
         peak_macs=architecture.array_size**2,
         clock=clock,
-        bytes_per_cycle=AXI_BYTES,
+        bytes_per_cycle=architecture.axi_bytes,
         timelines=timelines(cycles, held, moved),
     )
 
