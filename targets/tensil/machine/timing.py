@@ -26,6 +26,7 @@ __all__ = [
     "load_cycles",
     "matmul_lead_cycles",
     "read_cycles",
+    "read_overhead_cycles",
     "simd_queue_length",
     "streaming_cycles",
     "tile_cycles",
@@ -53,11 +54,16 @@ def streaming_cycles(architecture: Architecture, vectors: int) -> int:
     return vectors * vector_beats(architecture)
 
 
+def read_overhead_cycles(latency: int = READ_LATENCY_CYCLES) -> int:
+    """Of a DRAM read, those that do not grow with it."""
+    return latency + _READ_CYCLES
+
+
 def read_cycles(beats: int, vectors: int, latency: int, *, strided: bool) -> float:
     """A move from a DRAM, of vectors of so many beats. Reads that follow each other do not overlap."""
     if strided:
         return max(beats, _BURST_READ_CYCLES) * vectors + latency
-    return beats * vectors + latency + _READ_CYCLES
+    return beats * vectors + read_overhead_cycles(latency)
 
 
 def write_cycles(beats: int, vectors: int, *, strided: bool) -> float:
