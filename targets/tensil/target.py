@@ -157,8 +157,8 @@ def _fastest(
 
 
 def _resident(lowered: LoweredNetwork, architecture: Architecture) -> Schedule | None:
-    """The same with the constants in local memory from run to run, if three quarters hold them; else None. Where it holds
-    them only so, SIMD alone requantizes per channel.
+    """The same with the constants in local memory from run to run, if three quarters of it hold them; else None. Where
+    it holds them only so, SIMD alone requantizes per channel.
     """
     plan = lowered.schedule
     most = min(3 * architecture.local_depth // 4, *architecture.reserved_local_vectors)
