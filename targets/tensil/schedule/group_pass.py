@@ -71,7 +71,7 @@ def emit_group(
     views     where tensors lie: in local memory those that `local` names, the others in DRAM0
     spare     accumulators that SIMD steps may overwrite
     """
-    gathers = 0 if stationary is None else min(stationary.gathers, capacity // 2)
+    gathers = 0 if stationary is None else stationary.gathers(capacity)
     plan = plan_passes(group, layouts, needs, scratch, capacity - gathers, architecture)
     phases_of_set = TilePhases(group, needs, layouts, architecture.array_size, tiles, steps)
     output_blocks = list(range(group.layout.blocks(architecture.array_size)))
