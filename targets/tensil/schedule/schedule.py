@@ -63,7 +63,7 @@ class Schedule:
     """
 
     code: bytes
-    constants: Words
+    constants: NDArray[np.int32]
     inputs: tuple[Entry, ...]
     outputs: tuple[Entry, ...]
     segments: tuple[Segment, ...]
