@@ -25,6 +25,7 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
     ChannelAddWord,
     ChannelDiagonal,
     Diagonal,
+    DiagonalAgain,
     MatrixStep,
 )
 from pefslc.targets.tensil.matrix.resident_rows import scale_of
@@ -203,6 +204,10 @@ class _GroupPass:
                         self.emitter.matmul_zeroes(i * rect.area, rect.area, accumulate=True)
                 case Diagonal() | ChannelDiagonal():
                     self._diagonal(step, rect, chosen, first)
+                case DiagonalAgain():
+                    self.emitter.load_weights(self.steps.bring_rows(step), self.a + 1, has_bias=True)
+                    for i, block in enumerate(chosen[first:], first):
+                        self._multiply(self._passed_through(rect), rect, i, block, accumulate=True)
                 case AddByMatrix():
                     (added,) = added_tensors(self.group)
                     if not step.moves:
@@ -233,9 +238,14 @@ class _GroupPass:
         """
         if self.group.result in self.local:
             self._store_result(rect, chosen, first, behind=behind)
-            return self.views[self.group.result]
-        self.emitter.from_accumulators(behind, self.plan.staging_base, rect.area * len(chosen))
-        return View.part(self.plan.staging_base, rect)
+        else:
+            self.emitter.from_accumulators(behind, self.plan.staging_base, rect.area * len(chosen))
+        return self._passed_through(rect)
+
+    def _passed_through(self, rect: Rect) -> View:
+        """Where the result goes, or is staged."""
+        local = self.group.result in self.local
+        return self.views[self.group.result] if local else View.part(self.plan.staging_base, rect)
 
     def _multiply(self, view: View, rect: Rect, i: int, block: int, *, accumulate: bool) -> None:
         """What passes through there, of the i-th block of the pass, by the matrix in the array."""
