@@ -142,7 +142,8 @@ def _saved_cycles(term: Term, output: Layout, architecture: Architecture) -> int
 
 def _passes(term: Term, slots: int, architecture: Architecture) -> int:
     """Passes over the output channels, of each of which so many sums are held at once."""
-    return passes_and_gathers(slots, *term.weight.shape[:2], architecture.accumulator_depth)[0]
+    outputs, channels = term.weight.shape[:2]
+    return passes_and_gathers(slots, outputs, channels, architecture.accumulator_depth)[0]
 
 
 def _choice(
@@ -230,8 +231,8 @@ def _exchanged(exchange: _Exchange, transposed: dict[str, StoredTensor]) -> Grou
     group, weight = exchange.group, exchange.term.weight
     assert isinstance(group.head, LinearHead)
     by_tap = weight.transpose(0, 2, 3, 1).reshape(len(weight), exchange.term.window.taps, -1)
-    by_tap = by_tap[:, list(exchange.order)].reshape(len(weight), -1, 1, 1)
-    term = Term(transposed[exchange.term.tensor].name, by_tap, _POINT)
+    rows = by_tap[:, list(exchange.order)].reshape(len(weight), -1, 1, 1)
+    term = Term(transposed[exchange.term.tensor].name, rows, _POINT)
     result = transposed[group.result]
 
     def of(step: Step) -> Step:
