@@ -131,10 +131,13 @@ def lower_graph(
     fits = fits or ChannelFits(data_type)
 
     def attempt(tried: Context) -> LoweredNetwork:
-        groups = rewritten(
-            selected, GROUP_REWRITES, tried, _GROUPS, lambda *event: _note_change(changed, event, observe)
+        words = place(  # the rewritten groups are gone when the schedule is made: their weights are copies
+            rewritten(selected, GROUP_REWRITES, tried, _GROUPS, lambda *event: _note_change(changed, event, observe)),
+            data_type,
+            allow_overflow=context.allow_overflow,
+            fits=fits,
+            any_words=any_words,
         )
-        words = place(groups, data_type, allow_overflow=context.allow_overflow, fits=fits, any_words=any_words)
         words = _rewritten_words(words, WORD_REWRITES, tried, observe)
         return LoweredNetwork(split, words, schedule(words, context.architecture, progress), None)
 

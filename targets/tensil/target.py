@@ -183,11 +183,11 @@ def _fastest(
 
 
 def _resident(lowered: LoweredNetwork, architecture: Architecture) -> Schedule | None:
-    """The same with the constants in local memory from run to run, if half of it holds them; else None. Where it holds
-    them only so, SIMD alone requantizes per channel.
+    """The same with the constants in local memory from run to run, if three quarters of it hold them; else None. Where
+    it holds them only so, SIMD alone requantizes per channel.
     """
     plan = lowered.schedule
-    most = min(architecture.local_depth // 2, *architecture.reserved_local_vectors)
+    most = min(3 * architecture.local_depth // 4, *architecture.reserved_local_vectors)
     for by_matrix in (True, False) if plan.channel_rows else (True,):
         vectors = len(plan.constants) + _SLACK_VECTORS - (0 if by_matrix else plan.channel_rows)
         if vectors <= most:

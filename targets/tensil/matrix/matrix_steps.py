@@ -19,6 +19,7 @@ __all__ = [
     "ChannelDiagonal",
     "ChannelStep",
     "Diagonal",
+    "DiagonalAgain",
     "MatrixStep",
     "apply_matrix_steps",
 ]
@@ -40,6 +41,21 @@ class AddWord:
 @dataclass(frozen=True, slots=True)
 class Diagonal:
     """accumulators = saturate(round(bias + accumulators * word / 2^p)), by way of local memory."""
+
+    word: int
+    bias: int
+
+    def rows(self, array_size: int, one: int) -> Words:  # noqa: ARG002
+        """The bias row and the diagonal matrix."""
+        return _bias_and_diagonal(self.bias, self.word, array_size)
+
+
+@dataclass(frozen=True, slots=True)
+class DiagonalAgain:
+    """accumulators = saturate(accumulators + saturate(round(bias + x * word / 2^p))).
+
+    x is what the last Diagonal read: it still lies in local memory.
+    """
 
     word: int
     bias: int
@@ -94,7 +110,7 @@ class ChannelDiagonal:
 
 
 ChannelStep: TypeAlias = ChannelAddWord | ChannelDiagonal
-MatrixStep: TypeAlias = AddWord | Diagonal | AddByMatrix | ChannelStep
+MatrixStep: TypeAlias = AddWord | Diagonal | DiagonalAgain | AddByMatrix | ChannelStep
 
 
 def _by_block(words: Sequence[int], array_size: int) -> Words:
@@ -114,20 +130,31 @@ def _added(step: AddByMatrix, addend: Words, data_type: DataType) -> Words:
     return saturate(multiply_accumulate(addend, factor, step.bias, data_type), data_type)[0]
 
 
+def _multiplied(words: Words, word: int, bias: int, data_type: DataType) -> Words:
+    return saturate(multiply_accumulate(words, np.full_like(words, word), bias, data_type), data_type)[0]
+
+
 def apply_matrix_steps(
-    steps: Sequence[MatrixStep], words: Words, data_type: DataType, addend: Words | None = None
+    steps: Sequence[MatrixStep],
+    words: Words,
+    data_type: DataType,
+    addend: Words | None = None,
+    read: Words | None = None,
 ) -> Words:
     """What the steps make of accumulator words; `addend` [..] are the words of the added tensor.
 
     words  any shape; [channels + 1, points] where a step has words for each channel
+    read   what a Diagonal before these steps read
     """
     for step in steps:
         match step:
             case AddWord():
                 words, _ = saturate(words + step.word, data_type)
             case Diagonal():
-                factor = np.full_like(words, step.word)
-                words, _ = saturate(multiply_accumulate(words, factor, step.bias, data_type), data_type)
+                read, words = words, _multiplied(words, step.word, step.bias, data_type)
+            case DiagonalAgain():
+                assert read is not None
+                words, _ = saturate(words + _multiplied(read, step.word, step.bias, data_type), data_type)
             case AddByMatrix():
                 assert addend is not None
                 words, _ = saturate(words + _added(step, addend, data_type), data_type)

@@ -17,6 +17,7 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
     ChannelAddWord,
     ChannelDiagonal,
     Diagonal,
+    DiagonalAgain,
     MatrixStep,
 )
 
@@ -107,6 +108,8 @@ def matrix_cycles(steps: Sequence[MatrixStep], vectors: int, array_size: int, bl
                 cycles += drain - 1 + vectors + STORE_CYCLES * blocks + tile
             case ChannelDiagonal():
                 cycles += drain - 1 + vectors + STORE_CYCLES * blocks + tile * blocks + drain * (blocks - 1)
+            case DiagonalAgain():
+                cycles += drain + tile
             case AddByMatrix():  # a move waits for the drain, too; but then the step that follows does not
                 cycles += 0 if step.moves else drain + tile
     return cycles

@@ -15,6 +15,7 @@ from pefslc.targets.tensil.schedule.emitter import Emitter
 __all__ = ["Constants"]
 
 Words = NDArray[np.int64]
+Stored = NDArray[np.int32]  # no word is wider, and a network has millions of them
 
 
 class Constants:
@@ -22,19 +23,27 @@ class Constants:
 
     def __init__(self, *, resident: bool) -> None:
         self.resident = resident
-        self._rows: list[Words] = []
+        self._rows: list[Stored] = []
         self.size = 0
 
     def store(self, rows: Words) -> int:
         """Append rows [n, A]; their address."""
-        base = self.size
-        self._rows.append(rows)
+        base, stored = self.size, rows.astype(np.int32)
+        assert np.array_equal(stored, rows), "wider than any word"
+        self._rows.append(stored)
         self.size += len(rows)
         return base
 
-    def rows(self) -> Words:
+    def rows(self) -> Stored:
         """Everything stored."""
-        return np.concatenate(self._rows)
+        found = np.empty((self.size, self._rows[0].shape[1]), dtype=np.int32)
+        first = 0
+        for i, part in enumerate(self._rows):  # one by one: what was copied makes room
+            found[first : first + len(part)] = part
+            first += len(part)
+            self._rows[i] = found[:0]
+        self._rows = [found]
+        return found
 
     def fetch(self, emitter: Emitter, base: int, address: int, vectors: int) -> int:
         """Bring stored rows to local memory at `base`, unless they are there; where they are."""

@@ -25,6 +25,7 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
     ChannelAddWord,
     ChannelDiagonal,
     Diagonal,
+    DiagonalAgain,
     MatrixStep,
 )
 from pefslc.targets.tensil.matrix.resident_rows import scale_of
@@ -71,7 +72,7 @@ def emit_group(
     views     where tensors lie: in local memory those that `local` names, the others in DRAM0
     spare     accumulators that SIMD steps may overwrite
     """
-    gathers = 0 if stationary is None else min(stationary.gathers, capacity // 2)
+    gathers = 0 if stationary is None else stationary.gathers(capacity)
     plan = plan_passes(group, layouts, needs, scratch, capacity - gathers, architecture)
     phases_of_set = TilePhases(group, needs, layouts, architecture.array_size, tiles, steps)
     output_blocks = list(range(group.layout.blocks(architecture.array_size)))
@@ -203,6 +204,10 @@ class _GroupPass:
                         self.emitter.matmul_zeroes(i * rect.area, rect.area, accumulate=True)
                 case Diagonal() | ChannelDiagonal():
                     self._diagonal(step, rect, chosen, first)
+                case DiagonalAgain():
+                    self.emitter.load_weights(self.steps.bring_rows(step), self.a + 1, has_bias=True)
+                    for i, block in enumerate(chosen[first:], first):
+                        self._multiply(self._passed_through(rect), rect, i, block, accumulate=True)
                 case AddByMatrix():
                     (added,) = added_tensors(self.group)
                     if not step.moves:
@@ -233,9 +238,14 @@ class _GroupPass:
         """
         if self.group.result in self.local:
             self._store_result(rect, chosen, first, behind=behind)
-            return self.views[self.group.result]
-        self.emitter.from_accumulators(behind, self.plan.staging_base, rect.area * len(chosen))
-        return View.part(self.plan.staging_base, rect)
+        else:
+            self.emitter.from_accumulators(behind, self.plan.staging_base, rect.area * len(chosen))
+        return self._passed_through(rect)
+
+    def _passed_through(self, rect: Rect) -> View:
+        """Where the result goes, or is staged."""
+        local = self.group.result in self.local
+        return self.views[self.group.result] if local else View.part(self.plan.staging_base, rect)
 
     def _multiply(self, view: View, rect: Rect, i: int, block: int, *, accumulate: bool) -> None:
         """What passes through there, of the i-th block of the pass, by the matrix in the array."""

@@ -181,7 +181,8 @@ def _pass_size(
     if group.stationary is not None:
         blocks = min(layout.blocks(a), capacity)  # each pass over rows reads their weights, whatever blocks it has
     columns = min(layout.width, capacity)
-    rows = max(1, min(layout.height, capacity // (columns * blocks)))
+    extra = 0 if group.stationary is None else group.stationary.slots - layout.blocks(a)
+    rows = max(1, min(layout.height, capacity // (columns * (blocks + extra))))
     if isinstance(head, MaxHead):
         rows, columns = _of_maximum(head, layouts[head.tensor], rows, columns, 2 * capacity)
     room = scratch.size - max(needs.tile_rows, min(needs.weight_rows, scratch.size // 4))

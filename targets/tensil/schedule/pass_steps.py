@@ -10,6 +10,7 @@ from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.matrix.group_steps import (
     added_tensors,
     addend_plan,
+    bare_plan,
     leading_plan,
     leading_steps,
     trailing_plan,
@@ -57,6 +58,8 @@ class PassSteps:
             return choose(rows.leading, operations, vectors, hides, a, carried=False, rows_cycles=cycles)
         plan = self._available(leading_plan(self.group, data_type))
         carried = self._can_carry(plan, chosen)
+        if not carried:
+            plan = self._available(bare_plan(self.group, data_type)) or plan
         leading = choose(plan, operations, vectors, hides, a, carried=carried)
         whole = self._available(addend_plan(self.group, data_type))
         if whole is None:

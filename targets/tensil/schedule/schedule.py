@@ -63,7 +63,7 @@ class Schedule:
     """
 
     code: bytes
-    constants: Words
+    constants: NDArray[np.int32]
     inputs: tuple[Entry, ...]
     outputs: tuple[Entry, ...]
     segments: tuple[Segment, ...]
@@ -252,8 +252,9 @@ class _Scheduler:
         memory, result = self.memory, self.memory.tensors[group.result]
         reads = [memory.tensors[name] for name in group.tensors]
         tiles = tiles_of(group, self.layouts, self.a, self.unclean, bias_alone=False)
+        times, staged = self._reading(group)
         for tensor in reads:
-            memory.fetch(tensor)
+            memory.fetch(tensor, reads, times, staged + 4 * (self.a + 1), group.origin)
         stationary, tile = self._stationary(group), self.a + 1
         weight_rows = sum(len(t.rows) for block in tiles for t in block) or tile
         least = min(weight_rows, tile)
@@ -291,6 +292,15 @@ class _Scheduler:
             tensor.readers -= 1
             if tensor.readers == 0:
                 memory.release(tensor)
+
+    def _reading(self, group: WordGroup) -> tuple[int, int]:
+        """How often passes would read a tensor in DRAM0, and how much they may stage: a set of output blocks after the
+        other, as many as the accumulators hold.
+        """
+        blocks, pixels = group.layout.blocks(self.a), group.layout.pixels
+        together = max(1, min(blocks, self.capacity // pixels))
+        times = -(-blocks // together) if group.terms and group.stationary is None else 1
+        return times, min(pixels * together, self.capacity) // 2  # smaller passes are better than reading again
 
     def _channel_rows(self, group: WordGroup, scratch: Scratch, needs: Needs) -> ChannelRows | None:
         if not self.by_matrix:

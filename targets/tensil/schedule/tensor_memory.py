@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pefslc.diagnostics.error_codes import Code
@@ -101,13 +102,25 @@ class TensorMemory:
         assert base is not None
         return View.whole(base, tensor.layout)
 
-    def fetch(self, tensor: Tensor) -> None:
-        """Bring a tensor from DRAM0 into local memory if it fits beside a useful amount of free space."""
-        if tensor.local is None and self.local.largest_gap()[1] >= 2 * tensor.vectors:
-            tensor.local = self.local.allocate(tensor.vectors)
-            assert tensor.local is not None
-            assert tensor.dram is not None
-            self._emitter.dram(MoveKind.DRAM0_TO_LOCAL, tensor.local, tensor.dram, tensor.vectors)
+    def fetch(self, tensor: Tensor, reads: Sequence[Tensor], times: int, scratch: int, origin: Origin) -> None:
+        """Bring a tensor from DRAM0 into local memory if it fits beside a useful amount of free space; or beside the
+        least scratch, where passes would read it several times. Then what nobody reads now may make room for it, if
+        that moves less.
+        """
+        if tensor.local is not None:
+            return
+        needed = tensor.vectors + (scratch if times > 1 else tensor.vectors)
+        while self.local.largest_gap()[1] < needed:
+            others = [t for t in self.tensors.values() if t.local is not None and t not in reads]
+            largest = max(others, key=lambda t: t.vectors, default=None)
+            room = self.local.largest_gap()[1] + sum(t.vectors for t in others)
+            if largest is None or room < needed or 2 * largest.vectors >= (times - 1) * tensor.vectors:
+                return
+            self._spill(largest, origin)
+        tensor.local = self.local.allocate(tensor.vectors)
+        assert tensor.local is not None
+        assert tensor.dram is not None
+        self._emitter.dram(MoveKind.DRAM0_TO_LOCAL, tensor.local, tensor.dram, tensor.vectors)
 
     def settle(self, group: WordGroup, result: Tensor, reads: list[Tensor], weight_rows: int, tile_rows: int) -> Needs:
         """Give the result a place, moving tensors to DRAM0 until the passes have the scratch that they need."""
@@ -147,15 +160,19 @@ class TensorMemory:
         if not candidates:
             return False
         tensor = candidates[0]
+        self._spill(tensor, origin, keeps=tensor is not result)
+        if tensor is not result and result.local is None:
+            result.local = self.local.allocate(result.vectors)
+        return True
+
+    def _spill(self, tensor: Tensor, origin: Origin, *, keeps: bool = True) -> None:
+        """Give its local memory back. `keeps`: it holds something, which DRAM0 gets if it has not got it."""
         assert tensor.local is not None
-        if tensor is not result and tensor.dram is None:
+        if keeps and tensor.dram is None:
             tensor.dram = self._dram_address(tensor, origin)
             self._emitter.dram(MoveKind.LOCAL_TO_DRAM0, tensor.local, tensor.dram, tensor.vectors)
         self.local.release(tensor.local, tensor.vectors)
         tensor.local = None
-        if tensor is not result and result.local is None:
-            result.local = self.local.allocate(result.vectors)
-        return True
 
     def _give_dram(self, result: Tensor, group: WordGroup) -> None:
         entry = next((e for e in self.outputs if e.tensor == group.result), None)

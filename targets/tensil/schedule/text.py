@@ -14,6 +14,7 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
     ChannelAddWord,
     ChannelDiagonal,
     Diagonal,
+    DiagonalAgain,
     MatrixStep,
 )
 from pefslc.targets.tensil.program.encoding import decode_table
@@ -70,6 +71,8 @@ def _step_text(step: MatrixStep) -> str:
             return f"add {word}"
         case Diagonal(word, bias):
             return f"multiply by {word} with bias {bias}"
+        case DiagonalAgain(word, bias):
+            return f"add the same times {word} with bias {bias}"
         case AddByMatrix(bias, word):
             return f"add the tensor{'' if word is None else f' times {word}'}{f' with bias {bias}' if bias else ''}"
         case ChannelAddWord():

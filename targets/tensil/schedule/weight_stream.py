@@ -8,7 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.targets.tensil.machine.timing import SIMD_CYCLES, SIMD_IN_DRAIN_CYCLES, streaming_cycles
+from pefslc.targets.tensil.machine.timing import (
+    SIMD_CYCLES,
+    SIMD_IN_DRAIN_CYCLES,
+    drain_cycles,
+    read_overhead_cycles,
+    streaming_cycles,
+)
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Emitter
 from pefslc.targets.tensil.schedule.weights import Tile
@@ -28,7 +34,8 @@ class WeightStream:
 
     Reads are as long as the buffer, for each costs its latency. But where SIMD waits, more of it than the tiles' drains
     hide, short reads hide it too: then weights are read a little at a time, and before that no further than to the end
-    of the output block after which SIMD will wait.
+    of the output block after which SIMD will wait. And where the array drains for longer than a read's latency, each
+    tile is read alone: while it comes, the array drains of the tile before.
     """
 
     def __init__(self, tiles: Sequence[Tile], base: int, size: int, emitter: Emitter, constants: Constants) -> None:
@@ -38,6 +45,7 @@ class WeightStream:
         self._ends: list[int] = []  # where tiles end there, rising
         self._simd_waits = False  # for the blocks to come
         self._buffered = (0, 0)  # DRAM1 rows in the buffer
+        self._drains_long = drain_cycles(emitter.architecture.array_size) > read_overhead_cycles()
         self._in_array: int | None = None  # the address of the tile that was loaded last
         runs: list[list[Tile]] = []
         for tile in tiles:
@@ -90,8 +98,10 @@ class WeightStream:
 
     def _read_end(self, start: int, tile: Tile) -> int:
         """Where the read that begins with a tile ends: at the end of a tile, within the buffer's size."""
-        most = self._size
         first, last = bisect_right(self._ends, start), len(self._ends)
+        if self._drains_long:
+            return self._ends[first]
+        most = self._size
         if self._emitter.pending * SIMD_CYCLES > (last - first) * SIMD_IN_DRAIN_CYCLES:
             most = min(most, self._emitter.rows_that_hide_the_queue)
         elif self._simd_waits:
