@@ -30,7 +30,8 @@ from pefslc.targets.tensil.native.native_placement import is_native, place_nativ
 from pefslc.targets.tensil.native.native_scales import NativeScales
 from pefslc.targets.tensil.native.native_words import Magnitudes, measure_magnitudes
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context, Form, Rewrite, require_legal, rewritten
-from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
+from pefslc.targets.tensil.schedule.batch_choice import schedule_batch
+from pefslc.targets.tensil.schedule.schedule import Schedule
 from pefslc.targets.tensil.split import Split
 from pefslc.targets.tensil.wide.split_sums import WideSums, split_sums
 from pefslc.targets.tensil.word_rewrites.addends import DropIdleClips, FoldAddends
@@ -110,11 +111,14 @@ def lower_graph(
     calibrate: Arrays | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     observe: Observer | None = None,
+    batch: int = 1,
 ) -> LoweredNetwork:
-    """The whole way. Raises CompileError, with every fault, for what cannot be lowered."""
+    """The whole way, of a model whose batch is 1, for so many pictures at a time. Raises CompileError, with every fault,
+    for what cannot be lowered.
+    """
     data_type = context.data_type
     if is_native(model, data_type):
-        return _lower_natively(model, context, calibrate, progress, observe)
+        return _lower_natively(model, context, calibrate, progress, observe, batch)
     bends = split_bends(model, data_type)
     wide = WideSums(bends.graph) if context.allow_overflow else split_sums(bends.graph, context.architecture)
     _require_words(model, wide, context)
@@ -129,7 +133,7 @@ def lower_graph(
         )
         words = place(groups, data_type, allow_overflow=context.allow_overflow, fits=fits)
         words = _rewritten_words(words, WORD_REWRITES, tried, observe)
-        return LoweredNetwork(split, words, schedule(words, context.architecture, progress), None)
+        return LoweredNetwork(split, words, schedule_batch(words, context.architecture, batch, progress), None)
 
     for left_out, later in ((names, _TRIES[i + 1 :]) for i, names in enumerate(_TRIES)):
         if left_out and not changed.intersection(left_out):
@@ -168,6 +172,7 @@ def _lower_natively(
     calibrate: Arrays | None,
     progress: Callable[[int, int, str], None] | None,
     observe: Observer | None,
+    batch: int,
 ) -> LoweredNetwork:
     data_type = context.data_type
     context = context.without(RequantizeWhilePacking.name)  # pack-leftovers must not count on it
@@ -181,9 +186,8 @@ def _lower_natively(
     groups = rewritten(groups, [FuseSums.of(graph, groups)], context, _GROUPS, _shown_groups(observe))
     words = place_natively(groups, scales, data_type, magnitudes)
     words = _rewritten_words(words, NATIVE_WORD_REWRITES, context, observe)
-    return LoweredNetwork(
-        Split(Bends(graph), WideSums(graph)), words, schedule(words, context.architecture, progress), magnitudes
-    )
+    plan = schedule_batch(words, context.architecture, batch, progress)
+    return LoweredNetwork(Split(Bends(graph), WideSums(graph)), words, plan, magnitudes)
 
 
 def _selected(graph: Graph, context: Context, observe: Observer | None) -> GroupProgram:

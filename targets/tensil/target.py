@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pefslc.analysis.limits import TargetLimits
 from pefslc.artifacts.sidecar import Json, Sidecar, make_sidecar
 from pefslc.diagnostics.errors import CompileError
+from pefslc.ir.batch import batch_of, with_batch
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput
 from pefslc.ir.interpret import run_codes
 from pefslc.targets.protocol import Emission, LayerAudit, Runner, Stage, TargetOptions
@@ -30,12 +31,12 @@ from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.targets.tensil.native_audit import NativeAudit
 from pefslc.targets.tensil.options import DEFAULT_ARCHITECTURE, TensilOptions
 from pefslc.targets.tensil.pipeline import STAGES, LoweredNetwork, Observer, lower_graph
-from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram, constant_blocks, load_tmodel, tmodel_files
+from pefslc.targets.tensil.program.tmodel import TensilProgram, load_tmodel, tmodel_files
 from pefslc.targets.tensil.report import computed_graph, op_reports, parts_of
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
 from pefslc.targets.tensil.runner import TensilRunner
+from pefslc.targets.tensil.schedule.as_program import program_of
 from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
-from pefslc.targets.tensil.schedule.tensor_memory import Entry
 from pefslc.targets.tensil.schedule.text import print_schedule
 from pefslc.targets.tensil.split import bounded_operations, require_close
 
@@ -58,18 +59,20 @@ class TensilTarget(TensilOptions):
     def lower(self, model: Graph, options: TargetOptions) -> Emission:
         architecture = load_architecture(self.architecture_name)
         context = Context(architecture, options.allow_overflow, self.left_out)
-        lowered = lower_graph(model, context, options.calibrate, options.progress, _observer(options))
+        whole, batch = model, batch_of(model) or 1
+        model = with_batch(model, 1) if batch > 1 else model
+        lowered = lower_graph(model, context, options.calibrate, options.progress, _observer(options), batch)
         words = lowered.program
         plan, program, report = _fastest(model.name, lowered, architecture)
         if options.observe is not None:
             options.observe(Stage("schedule", print_schedule(plan, architecture)))
-        inputs, outputs = _host_tensors(model, lowered, architecture.data_type)
+        inputs, outputs = _host_tensors(whole, lowered, architecture.data_type)
         files = tmodel_files(program)
         files[f"{host_io_module(model.name)}.py"] = host_io_source(model.name, architecture, inputs, outputs).encode()
         model_file = next(name for name in files if name.endswith(".tmodel"))
         bounded = bounded_operations(model, lowered.split, words)
         require_close(model, lowered.split, bounded, architecture.data_type)
-        computed = computed_graph(model, bounded)
+        computed = computed_graph(whole, bounded)
         details: dict[str, Json] = {
             "tmodel": model_file,
             "run": board_script_name(model.name),
@@ -91,9 +94,9 @@ class TensilTarget(TensilOptions):
             notes += () if lowered.magnitudes is None else (lowered.magnitudes.text(words.native),)
         # What saturates or rounds on its way is the program's own: the simulator says it, elsewhere the integers do.
         simulated = words.native is not None or options.allow_overflow
-        runner = TensilRunner(program, make_sidecar(model, self.name, "", "", {}, details)) if simulated else None
+        runner = TensilRunner(program, make_sidecar(whole, self.name, "", "", {}, details)) if simulated else None
         test = make_self_test(
-            [t.drawn_input for t in inputs], partial(_outputs, computed or model, runner), saturates=simulated
+            [t.drawn_input for t in inputs], partial(_outputs, computed or whole, runner), saturates=simulated
         )
         files[board_script_name(model.name)] = board_script_source(
             model.name, files, test, self.architecture_name, report.total, self.clock_mhz
@@ -143,12 +146,12 @@ def _fastest(
 ) -> tuple[Schedule, TensilProgram, cycles.CycleReport]:
     """The schedule, its program and its cycles: with the constants in local memory, where that is faster."""
     plan = lowered.schedule
-    program = _program(name, architecture, plan)
+    program = program_of(name, architecture, plan)
     require_valid(program)
     report = cycles.model_cycles(program, plan.segments)
     resident = _resident(lowered, architecture)
     if resident is not None:
-        other = _program(name, architecture, resident)
+        other = program_of(name, architecture, resident)
         require_valid(other)
         faster = cycles.model_cycles(other, resident.segments)
         if faster.total < report.total:
@@ -166,25 +169,12 @@ def _resident(lowered: LoweredNetwork, architecture: Architecture) -> Schedule |
         vectors = len(plan.constants) + _SLACK_VECTORS - (0 if by_matrix else plan.channel_rows)
         if vectors <= most:
             try:
-                return schedule(lowered.program, architecture, resident=vectors, by_matrix=by_matrix)
+                return schedule(
+                    lowered.program, architecture, resident=vectors, by_matrix=by_matrix, batches=plan.batches
+                )
             except CompileError as error:
                 LOG.debug("constants do not stay in local memory: %s", error)
     return None
-
-
-def _program(name: str, architecture: Architecture, plan: Schedule) -> TensilProgram:
-    def entries(found: tuple[Entry, ...]) -> list[IoEntry]:
-        return [IoEntry(e.name, e.base, e.size) for e in sorted(found, key=lambda e: e.base)]
-
-    return TensilProgram(
-        architecture,
-        name,
-        plan.code,
-        constant_blocks(plan.constants),
-        tuple(entries(plan.inputs)),
-        tuple(entries(plan.outputs)),
-        plan.resident,
-    )
 
 
 def _host_tensors(

@@ -1,4 +1,4 @@
-"""The choice of how many pictures each group works on at once: the fewest modelled cycles that local memory has room for.
+"""The choice of how many pictures each group works on at once: the fewest modelled cycles, as local memory has room.
 
 What a group costs on so many pictures is measured: by schedules in which every group works on as many. What it needs is
 counted: of each picture that it works on, all that is alive; and of each later group that works on more, what waits for
@@ -11,8 +11,9 @@ all runs but one. How much of the memory is theirs is tried.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from pefslc.diagnostics.errors import CompileError
 from pefslc.targets.tensil.cost.cycles import model_cycles
@@ -23,9 +24,10 @@ from pefslc.targets.tensil.schedule.group_pass import PassSummary
 from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
 from pefslc.targets.tensil.words.word_program import WordProgram
 
-__all__ = ["alive_vectors", "cheapest_schedule"]
+__all__ = ["alive_vectors", "schedule_batch"]
 
 LOG = logging.getLogger(__name__)
+Progress: TypeAlias = Callable[[int, int, str], None]
 _KEPT_SHARES = (0, 16, 8, 5, 4, 3)  # weights that stay take one part in so many of local memory; 0: none
 _WEIGHTS_SHARE = 16  # this part of it is for weights on their way
 
@@ -53,8 +55,12 @@ class _Way:
     at_once: tuple[int, ...]
 
 
-def cheapest_schedule(program: WordProgram, architecture: Architecture, size: int) -> Schedule:
+def schedule_batch(
+    program: WordProgram, architecture: Architecture, size: int, progress: Progress | None = None
+) -> Schedule:
     """The schedule for a batch of `size` pictures. Raises CompileError where not even one at a time is possible."""
+    if size == 1:
+        return schedule(program, architecture, progress)
     measured: dict[int, _Measured] = {}
     for pictures in sorted({-(-size // parts) for parts in range(1, size + 1)}):
         try:

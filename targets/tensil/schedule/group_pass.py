@@ -116,7 +116,8 @@ def emit_group(
     count, first = len(parts) * len(rects) * len(sets), choices[0]
     by_simd = first.first if leading_steps(group) else 0
     return PassSummary(
-        count, plan.rows, plan.columns, plan.blocks, by_simd, first.steps, plan.pictures, weights.rows, len(parts) * len(rects)
+        count, plan.rows, plan.columns, plan.blocks, by_simd, first.steps, plan.pictures, weights.rows,
+        len(parts) * len(rects),
     )  # fmt: skip
 
 
