@@ -113,8 +113,8 @@ def lower_graph(
     observe: Observer | None = None,
     batch: int = 1,
 ) -> LoweredNetwork:
-    """The whole way, of a model whose batch is 1, for so many pictures at a time. Raises CompileError, with every fault,
-    for what cannot be lowered.
+    """The whole way, of a model whose batch is 1, to a program for so many pictures. Raises CompileError, with every
+    fault, for what cannot be lowered.
     """
     data_type = context.data_type
     if is_native(model, data_type):

@@ -25,7 +25,7 @@ from pefslc.targets.tensil.native_audit import NativeAudit
 from pefslc.targets.tensil.program.tmodel import TensilProgram
 from pefslc.targets.tensil.simulate.simulator import Machine
 
-__all__ = ["TensilRunner"]
+__all__ = ["Placement", "TensilRunner"]
 
 _Inference = Callable[[Machine, Mapping[str, NDArray[np.int64]]], dict[str, NDArray[np.int64]]]
 
@@ -35,9 +35,9 @@ class TensilRunner:
 
     def __init__(self, program: TensilProgram, sidecar: Sidecar) -> None:
         self.program = program
-        self.inputs = [_Placement.of(r, i.shape) for r, i in zip(_list(sidecar, "inputs"), sidecar.inputs, strict=True)]
+        self.inputs = [Placement.of(r, i.shape) for r, i in zip(_list(sidecar, "inputs"), sidecar.inputs, strict=True)]
         self.outputs = [
-            _Placement.of(r, o.shape) for r, o in zip(_list(sidecar, "outputs"), sidecar.outputs, strict=True)
+            Placement.of(r, o.shape) for r, o in zip(_list(sidecar, "outputs"), sidecar.outputs, strict=True)
         ]
         self.rounds = "native_arithmetic" in sidecar.details
 
@@ -77,7 +77,7 @@ class TensilRunner:
 
 
 @dataclass(frozen=True, slots=True)
-class _Placement:
+class Placement:
     """One input or output: codes in the ONNX shape <-> raw vectors."""
 
     name: str
@@ -90,7 +90,7 @@ class _Placement:
     words: tuple[tuple[int, int], ...]
 
     @classmethod
-    def of(cls, record: JsonObject, shape: tuple[int, ...]) -> _Placement:
+    def of(cls, record: JsonObject, shape: tuple[int, ...]) -> Placement:
         channels, height, width = _ints(record["layout"])
         flat = _ints(record["lane_offsets"])
         offsets = tuple(zip(flat[::2], flat[1::2], strict=True))

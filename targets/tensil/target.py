@@ -36,11 +36,12 @@ from pefslc.targets.tensil.report import computed_graph, op_reports, parts_of
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
 from pefslc.targets.tensil.runner import TensilRunner
 from pefslc.targets.tensil.schedule.as_program import program_of
+from pefslc.targets.tensil.schedule.batches import Batches
 from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
 from pefslc.targets.tensil.schedule.text import print_schedule
 from pefslc.targets.tensil.split import bounded_operations, require_close
 
-__all__ = ["DEFAULT_ARCHITECTURE", "TensilTarget"]
+__all__ = ["DEFAULT_ARCHITECTURE", "TensilTarget", "host_tensors"]
 
 _SLACK_VECTORS = 32  # other choices, such as a bias more, may take a few constants more
 
@@ -66,7 +67,7 @@ class TensilTarget(TensilOptions):
         plan, program, report = _fastest(model.name, lowered, architecture)
         if options.observe is not None:
             options.observe(Stage("schedule", print_schedule(plan, architecture)))
-        inputs, outputs = _host_tensors(whole, lowered, architecture.data_type)
+        inputs, outputs = host_tensors(whole, lowered, architecture.data_type)
         files = tmodel_files(program)
         files[f"{host_io_module(model.name)}.py"] = host_io_source(model.name, architecture, inputs, outputs).encode()
         model_file = next(name for name in files if name.endswith(".tmodel"))
@@ -84,7 +85,7 @@ class TensilTarget(TensilOptions):
         in_layers = sum(op.cycles or 0 for op in ops.values())
         # What loads constants and moves outputs serves no layer: with it, the layers' cycles are the total.
         details["cycles"] = {"total": report.total, "outside_layers": report.total - in_layers}
-        notes = (*_notes(program, plan, report, self.architecture_name), *self._time(report.total))
+        notes = (*_notes(program, plan, report, self.architecture_name), *self._time(report.total, batch))
         if wide := [ops[name].cycles or 0 for name in lowered.split.wide.plans]:
             layers = "layer has sums" if len(wide) == 1 else "layers have sums"
             notes += (f"{len(wide)} {layers} wider than a word, made of several: {sum(wide):,} modelled cycles",)
@@ -99,7 +100,7 @@ class TensilTarget(TensilOptions):
             [t.drawn_input for t in inputs], partial(_outputs, computed or whole, runner), saturates=simulated
         )
         files[board_script_name(model.name)] = board_script_source(
-            model.name, files, test, self.architecture_name, report.total, self.clock_mhz
+            model.name, files, test, self.architecture_name, report.total, self.clock_mhz, batch
         ).encode()
         return Emission(
             files,
@@ -122,13 +123,15 @@ class TensilTarget(TensilOptions):
             None if words.native is None else partial(_audited, NativeAudit.of(plan, words.layouts)),
         )
 
-    def _time(self, cycles: int) -> tuple[str, ...]:
+    def _time(self, cycles: int, batch: int) -> tuple[str, ...]:
         """A line for the summary, where the clock is known."""
         clock = clock_of(self.architecture_name, self.clock_mhz)
         if clock is None:
             return ("no clock is known for this architecture: --clock-mhz makes milliseconds of modelled cycles",)
         ms = clock.milliseconds(cycles)
-        return (f"modelled: {ms:,.3f} ms, {1e3 / ms:,.1f} frames a second, at {clock.mhz:g} MHz ({clock.source})",)
+        what = "" if batch == 1 else f" for {batch} pictures"
+        speed = f"{batch * 1e3 / ms:,.1f} frames a second, at {clock.mhz:g} MHz ({clock.source})"
+        return (f"modelled: {ms:,.3f} ms{what}, {speed}",)
 
     def runner(self, folder: Path, sidecar: Sidecar) -> Runner:
         return TensilRunner(load_tmodel(folder / str(sidecar.details["tmodel"])), sidecar)
@@ -177,7 +180,7 @@ def _resident(lowered: LoweredNetwork, architecture: Architecture) -> Schedule |
     return None
 
 
-def _host_tensors(
+def host_tensors(
     graph: Graph, lowered: LoweredNetwork, data_type: DataType
 ) -> tuple[list[HostTensor], list[HostTensor]]:
     """The inputs and the outputs, in the order of the model's."""
@@ -207,8 +210,20 @@ def _notes(program: TensilProgram, plan: Schedule, report: cycles.CycleReport, a
     spent = sorted(report.of(list(report.spent)).items(), key=lambda i: -i[1])
     kinds = ", ".join(f"{kind.value} {count:,}" for kind, count in spent[:4])
     return (
+        *_batch_notes(plan.batches, report.total),
         f"on {architecture}: {kinds} modelled cycles",
         f"{len(program):,} instructions, {len(plan.constants):,} of {program.architecture.dram1_depth:,} DRAM1 vectors",
+    )
+
+
+def _batch_notes(batches: Batches, cycles: int) -> tuple[str, ...]:
+    """Of a batch: the cycles of one picture, and how many pictures groups work on at once, in order."""
+    if batches.size == 1:
+        return ()
+    at_once = dict.fromkeys(batches.at_once.values())
+    return (
+        f"{cycles / batches.size:,.0f} modelled cycles a picture, of {batches.size} in a run; layers work on "
+        f"{', then '.join(map(str, at_once))} at once",
     )
 
 

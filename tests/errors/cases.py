@@ -303,7 +303,7 @@ CASES: dict[Code, Case] = {
     Code.CODES_TOO_WIDE: network(wide),
     Code.UNKNOWN_ARCHITECTURE: lambda: load_architecture("pynqz2"),
     Code.BAD_ARCHITECTURE: lambda: load_architecture(written("board.tarch", '{"array_size": 12}')),
-    Code.TCU_UNSUPPORTED: network(shape=(2, 2, 4, 4), target="tensil"),
+    Code.TCU_UNSUPPORTED: network(lambda m, x: m.quant(m.node("Concat", x, x, axis=2), output="y"), target="tensil"),
     Code.TCU_WORD: network(
         lambda m, x: m.quant(m.node("MaxPool", m.quant(x, 2.0**-12, 20, output="q"), kernel_shape=[2, 2]), output="y"),
         quantized=False,

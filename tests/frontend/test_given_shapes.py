@@ -33,7 +33,6 @@ def test_a_shape_fills_open_axes_and_missing_shapes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch": 2}, "the input is declared [1, 2, 4, 4], which [2, 2, 4, 4] contradicts"),
         ({"input_shapes": {"x0": (1, 2, 4)}}, "the input is declared [1, 2, 4, 4], which [1, 2, 4] contradicts"),
         ({"input_shapes": {"x0": (1, 3, 4, 4)}}, "the input is declared [1, 2, 4, 4], which [1, 3, 4, 4] contradicts"),
         ({"input_shapes": {"z": (1, 2)}}, "the model has no input 'z'"),
