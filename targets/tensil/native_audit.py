@@ -73,9 +73,8 @@ class NativeAudit:
         for place in self.stored:
             places.setdefault(place.before, []).append(place)
         found = machine.infer(program, inputs, before={index: partial(look, there) for index, there in places.items()})
-        handed_out = {
-            (e.tensor, p): self._words_of(e, found[e.name], p) for e in self.outputs for p in range(self.batch)
-        }
+        pictures = range(self.batch)
+        handed_out = {(e.tensor, p): self._words_of(e, found[e.name], p) for e in self.outputs for p in pictures}
         saturates = self._saturated_sums(program, machine.saturated)
         data_type = machine.architecture.data_type
 
