@@ -30,7 +30,7 @@ from pefslc.targets.tensil.native.native_placement import is_native, place_nativ
 from pefslc.targets.tensil.native.native_scales import NativeScales
 from pefslc.targets.tensil.native.native_words import Magnitudes, measure_magnitudes
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context, Form, Rewrite, require_legal, rewritten
-from pefslc.targets.tensil.schedule.batch_choice import schedule_batch
+from pefslc.targets.tensil.schedule.batch_choice import modelled_cycles, schedule_batch
 from pefslc.targets.tensil.schedule.schedule import Schedule
 from pefslc.targets.tensil.split import Split
 from pefslc.targets.tensil.wide.split_sums import WideSums, split_sums
@@ -139,7 +139,12 @@ def lower_graph(
         if left_out and not changed.intersection(left_out):
             continue  # it would be the try before
         try:
-            return attempt(context.without(*left_out))
+            lowered = attempt(context.without(*left_out))
+            if batch > 1 and KeepActivations.name in changed and KeepActivations.name not in left_out:
+                # Weights that move serve one picture at a time; those that stay in the array may serve all.
+                others = attempt(context.without(*left_out, KeepActivations.name))
+                lowered = min(lowered, others, key=lambda each: modelled_cycles(each.schedule, context.architecture))
+            return lowered
         except CompileError as error:
             changed.difference_update(left_out)
             following = next((names for names in later if changed.intersection(names)), None)

@@ -18,17 +18,19 @@ from typing import TypeAlias
 from pefslc.diagnostics.errors import CompileError
 from pefslc.targets.tensil.cost.cycles import model_cycles
 from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.machine.timing import vector_beats
 from pefslc.targets.tensil.schedule.as_program import program_of
 from pefslc.targets.tensil.schedule.batches import Batches
 from pefslc.targets.tensil.schedule.group_pass import PassSummary
 from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
 from pefslc.targets.tensil.words.word_program import WordProgram
 
-__all__ = ["alive_vectors", "schedule_batch"]
+__all__ = ["alive_vectors", "modelled_cycles", "schedule_batch"]
 
 LOG = logging.getLogger(__name__)
 Progress: TypeAlias = Callable[[int, int, str], None]
 _KEPT_SHARES = (0, 16, 8, 5, 4, 3)  # weights that stay take one part in so many of local memory; 0: none
+_MOST_TRIED = 3  # of the ways that should be cheapest
 _WEIGHTS_SHARE = 16  # this part of it is for weights on their way
 
 
@@ -55,57 +57,74 @@ class _Way:
     at_once: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Guess:
+    """Batches, and the cycles that they should take."""
+
+    cycles: float
+    batches: Batches
+
+
 def schedule_batch(
     program: WordProgram, architecture: Architecture, size: int, progress: Progress | None = None
 ) -> Schedule:
     """The schedule for a batch of `size` pictures. Raises CompileError where not even one at a time is possible."""
     if size == 1:
         return schedule(program, architecture, progress)
+    alive, _ = alive_vectors(program, architecture.array_size)
     measured: dict[int, _Measured] = {}
     for pictures in sorted({-(-size // parts) for parts in range(1, size + 1)}):
-        try:
-            measured[pictures] = _Measured.of(program, architecture, pictures)
-        except CompileError as error:
-            if pictures == 1:
-                raise
-            LOG.debug("no group works on %d pictures at once: %s", pictures, error)
-    found: dict[Batches, tuple[int, Schedule]] = {}
-    for share in _KEPT_SHARES:
-        batches = _chosen(program, architecture, size, measured, architecture.local_depth // share if share else 0)
-        if batches in found:
-            continue
-        try:
-            plan = schedule(program, architecture, batches=batches)
-        except CompileError as error:
-            if not share:
-                raise
-            LOG.debug("no room for weights that stay: %s", error)
-            continue
-        total = model_cycles(program_of("", architecture, plan), plan.segments).total
-        LOG.debug("%d cycles with %d vectors of weights that stay: %s", total, share, list(batches.at_once.values()))
-        found[batches] = total, plan
-    return min(found.values(), key=lambda each: each[0])[1]
+        if pictures == 1 or pictures * min(alive) <= architecture.local_depth:
+            try:
+                measured[pictures] = _Measured.of(program, architecture, pictures)
+            except CompileError as error:
+                if pictures == 1:
+                    raise
+                LOG.debug("no group works on %d pictures at once: %s", pictures, error)
+    shares = (architecture.local_depth // share if share else 0 for share in _KEPT_SHARES)
+    guesses = {guess.batches: guess for guess in (_guess(program, architecture, size, measured, s) for s in shares)}
+    found: list[tuple[int, Schedule]] = []
+    for guess in sorted(guesses.values(), key=lambda guess: guess.cycles)[:_MOST_TRIED]:
+        plan = _attempt(program, architecture, guess.batches)
+        if plan is not None:
+            found.append((modelled_cycles(plan, architecture), plan))
+            LOG.debug("%d cycles, where %d were expected, of %s", found[-1][0], guess.cycles, guess.batches)
+    if not found:
+        return schedule(program, architecture, batches=Batches(size))
+    return min(found, key=lambda each: each[0])[1]
 
 
-def _chosen(
+def modelled_cycles(plan: Schedule, architecture: Architecture) -> int:
+    """Of the whole program."""
+    return model_cycles(program_of("", architecture, plan), plan.segments).total
+
+
+def _attempt(program: WordProgram, architecture: Architecture, batches: Batches) -> Schedule | None:
+    try:
+        return schedule(program, architecture, batches=batches)
+    except CompileError as error:
+        LOG.debug("no room for %s: %s", batches, error)
+        return None
+
+
+def _guess(
     program: WordProgram, architecture: Architecture, size: int, measured: Mapping[int, _Measured], kept: int
-) -> Batches:
+) -> _Guess:
     """The batches with the fewest cycles beside so many vectors for weights that stay."""
     room = architecture.local_depth - architecture.local_depth // _WEIGHTS_SHARE - kept
-    at_once = _cheapest_way(program, architecture, size, measured, room).at_once
-    groups = program.groups
-    reads = {
-        group.result: -(-size // pictures) * measured[pictures].passes[group.result].readings
-        for group, pictures in zip(groups, at_once, strict=True)
-    }
+    way = _cheapest_way(program, architecture, size, measured, room)
+    cycles, beats = way.cycles, vector_beats(architecture)
+    at_once = {group.result: pictures for group, pictures in zip(program.groups, way.at_once, strict=True)}
+    passes = {name: measured[pictures].passes[name] for name, pictures in at_once.items()}
+    reads = {name: -(-size // pictures) * passes[name].readings for name, pictures in at_once.items()}
     stays: list[str] = []
-    for group, pictures in sorted(zip(groups, at_once, strict=True), key=lambda each: -reads[each[0].result]):
-        rows = measured[pictures].passes[group.result].weight_rows
-        if 0 < rows <= kept and reads[group.result] > 1 and pictures < size:
+    for name, pictures in sorted(at_once.items(), key=lambda each: -reads[each[0]]):
+        rows = passes[name].weight_rows
+        if 0 < rows <= kept and reads[name] > 1 and pictures < size:
             kept -= rows
-            stays.append(group.result)
-    pictures_of = {group.result: pictures for group, pictures in zip(groups, at_once, strict=True)}
-    return Batches(size, pictures_of, frozenset(stays))
+            cycles -= rows * beats * (reads[name] - 1)
+            stays.append(name)
+    return _Guess(cycles, Batches(size, at_once, frozenset(stays)))
 
 
 def _cheapest_way(
@@ -113,6 +132,7 @@ def _cheapest_way(
 ) -> _Way:
     """Backwards through the groups; of the ways on so many pictures from a group on, those that no other one beats."""
     alive, crossing = alive_vectors(program, architecture.array_size)
+    parking = 2 * vector_beats(architecture)  # cycles of a vector that waits in DRAM0
     ways: dict[int, list[_Way]] = {max(measured): [_Way(0, 0, ())]}
     for i in range(len(program.groups) - 1, -1, -1):
         name, before = program.groups[i].result, ways
@@ -120,12 +140,13 @@ def _cheapest_way(
         for pictures, found in measured.items():
             cycles = found.cycles[name] * size / pictures
             here = [
-                _Way(cycles + way.cycles, waiting, (pictures, *way.at_once))
+                _Way(cycles + way.cycles + parked, way.waiting + waiting, (pictures, *way.at_once))
                 for later, others in before.items()
                 for way in others
                 if later >= pictures
-                for waiting in [way.waiting + (later - pictures) * crossing[i]]
-                if pictures == 1 or pictures * alive[i] + waiting <= room
+                for waits in [(later - pictures) * crossing[i]]
+                for waiting, parked in {(waits, 0), (0, waits * size // later * parking)}
+                if pictures * alive[i] + way.waiting + waiting <= room or (pictures == 1 and not way.waiting + waiting)
             ]
             ways[pictures] = _unbeaten(here)
     return min((way for found in ways.values() for way in found), key=lambda way: way.cycles)

@@ -128,6 +128,10 @@ class _Scheduler:
         self._load_constants(words, first)
         self.matrix_rows = self._load_matrix_rows()
         self.unclean = _unclean_tensors(program)
+        self.latest: dict[str, int] = {}  # by tensor, on how many pictures a group works at once that reads it, at most
+        for group in program.groups if batches.size > 1 else ():
+            for tensor in group.tensors:
+                self.latest[tensor] = max(self.latest.get(tensor, 0), batches.of(group))
         self.kept = self._places_of_kept_weights()
 
     # --- the frame of the program --------------------------------------------------------------------------------
@@ -288,7 +292,8 @@ class _Scheduler:
         if stationary is not None:
             weight_rows, least = stationary.rows, stationary.least
         kept = self.kept.get(group.result)
-        needs = memory.settle(group, pictures, weight_rows, least)
+        waits = self.latest.get(group.result, 0) > self.batches.of(group)
+        needs = memory.settle(group, pictures, weight_rows, least, waits=waits)
         if needs.streamed_terms:
             tiles = self._tiles(group, bias_alone=True)
         capacity = self._load_channel_words(group)

@@ -47,6 +47,7 @@ class Tensor:
     layout: Layout
     vectors: int
     role: Role
+    picture: int = 0
     local: int | None = None
     dram: int | None = None
     readers: int = 0
@@ -67,7 +68,9 @@ class TensorMemory:
         self._dram0 = Allocator(0, architecture.usable_dram0_vectors)
         self._size = size
         self.tensors: dict[OfPicture, Tensor] = {
-            (name, picture): Tensor(tensor.layout, tensor.layout.vectors(architecture.array_size), tensor.stored.role)
+            (name, picture): Tensor(
+                tensor.layout, tensor.layout.vectors(architecture.array_size), tensor.stored.role, picture
+            )
             for name, tensor in program.tensors.items()
             for picture in range(size)
         }
@@ -120,17 +123,20 @@ class TensorMemory:
 
     def fetch(self, tensor: Tensor) -> None:
         """Bring a tensor from DRAM0 into local memory if it fits beside a useful amount of free space."""
-        if tensor.local is None and self.local.largest_gap()[1] >= 2 * tensor.vectors:
+        useful = tensor.vectors if self._size == 1 else self._architecture.local_depth // 16  # of many small ones
+        if tensor.local is None and self.local.largest_gap()[1] >= tensor.vectors + useful:
             tensor.local = self.local.allocate(tensor.vectors)
             assert tensor.local is not None
             assert tensor.dram is not None
             self._emitter.dram(MoveKind.DRAM0_TO_LOCAL, tensor.local, tensor.dram, tensor.vectors)
 
     def settle(
-        self, group: WordGroup, pictures: range, weight_rows: int, tile_rows: int
-    ) -> Needs:  # fmt: skip
+        self, group: WordGroup, pictures: range, weight_rows: int, tile_rows: int, *, waits: bool = False
+    ) -> Needs:
         """Give the results of some pictures places, moving tensors to DRAM0 until the passes have the scratch that they
         need.
+
+        waits  whether a later group reads the results together with those of other pictures
         """
         names = group.tensors
         results = [self.tensors[group.result, picture] for picture in pictures]
@@ -138,8 +144,10 @@ class TensorMemory:
         if group.reads_in_place and not all(tensor.local is not None for tensor in reads):
             vectors = sum(tensor.vectors for tensor in reads)
             raise no_local_memory(self._architecture, "what this layer reads", vectors, at=group.origin)
-        for result in results:  # helpers live shortly: from the other end, they leave no gaps among what stays
-            result.local = self.local.allocate(result.vectors, at_end=result.role in _SHORT_LIVED)
+        for result in results:
+            # Helpers live shortly: from the other end, they leave no gaps among the tensors that stay. Nor does what
+            # waits while others come and go.
+            result.local = self.local.allocate(result.vectors, at_end=waits or result.role in _SHORT_LIVED)
         while True:
             in_dram = {name for name in names if not all(self.is_local((name, picture)) for picture in pictures)}
             needs = Needs.of(
@@ -148,9 +156,12 @@ class TensorMemory:
                 weight_rows=weight_rows, tile_rows=tile_rows, pictures=len(pictures),
             )  # fmt: skip
             gap = self.local.largest_gap()[1]
+            waiting = any(t.picture not in pictures for t in self._bystanders(results, reads))
+            if needs.staging and waiting and self._spill_one(pictures, results, reads, group.origin, in_place=True):
+                continue  # what waits for a later group makes room for the result
             if gap >= needs.comfortable or (gap >= needs.least and not self._bystanders(results, reads)):
                 break
-            if not self._spill_one(results, reads, group.origin, in_place=group.reads_in_place):
+            if not self._spill_one(pictures, results, reads, group.origin, in_place=group.reads_in_place):
                 if gap >= needs.least:
                     break
                 raise no_local_memory(self._architecture, "this layer", needs.least, free=gap, at=group.origin)
@@ -164,12 +175,12 @@ class TensorMemory:
         return [t for t in self.tensors.values() if t.local is not None and id(t) not in taking_part]
 
     def _spill_one(
-        self, results: Sequence[Tensor], reads: Sequence[Tensor], origin: Origin, *, in_place: bool
-    ) -> bool:  # fmt: skip
-        """Move one tensor out of local memory: a bystander first, then a result, then what the group reads, if it
-        need not be in place.
+        self, pictures: range, results: Sequence[Tensor], reads: Sequence[Tensor], origin: Origin, *, in_place: bool
+    ) -> bool:
+        """Move one tensor out of local memory: a bystander first, of other pictures before these, then a result, then what
+        the group reads, if it need not be in place.
         """
-        candidates = sorted(self._bystanders(results, reads), key=lambda t: -t.vectors)
+        candidates = sorted(self._bystanders(results, reads), key=lambda t: (t.picture in pictures, -t.vectors))
         candidates = candidates or [result for result in reversed(results) if result.local is not None]
         if not candidates and not in_place:
             candidates = sorted((t for t in reads if t.local is not None), key=lambda t: -t.vectors)
