@@ -177,8 +177,8 @@ class TensorMemory:
     def _spill_one(
         self, pictures: range, results: Sequence[Tensor], reads: Sequence[Tensor], origin: Origin, *, in_place: bool
     ) -> bool:
-        """Move one tensor out of local memory: a bystander first, of other pictures before these, then a result, then what
-        the group reads, if it need not be in place.
+        """Move one tensor out of local memory: a bystander first, of other pictures if there are some, then a result,
+        then what the group reads, if it need not be in place.
         """
         candidates = sorted(self._bystanders(results, reads), key=lambda t: (t.picture in pictures, -t.vectors))
         candidates = candidates or [result for result in reversed(results) if result.local is not None]
