@@ -21,7 +21,7 @@ from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.timing import vector_beats
 from pefslc.targets.tensil.schedule.as_program import program_of
 from pefslc.targets.tensil.schedule.batches import Batches
-from pefslc.targets.tensil.schedule.group_pass import PassSummary
+from pefslc.targets.tensil.schedule.part import PassSummary
 from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
 from pefslc.targets.tensil.words.word_program import WordProgram
 
@@ -29,7 +29,7 @@ __all__ = ["alive_vectors", "modelled_cycles", "schedule_batch"]
 
 LOG = logging.getLogger(__name__)
 Progress: TypeAlias = Callable[[int, int, str], None]
-_KEPT_SHARES = (0, 16, 8, 5, 4, 3)  # weights that stay take one part in so many of local memory; 0: none
+_KEPT_SHARES = (0, 32, 16, 12, 10, 8, 6, 5, 4, 3)  # weights that stay take one part in so many of local memory; 0: none
 _MOST_TRIED = 3  # of the ways that should be cheapest
 _WEIGHTS_SHARE = 16  # this part of it is for weights on their way
 
@@ -82,7 +82,8 @@ def schedule_batch(
                     raise
                 LOG.debug("no group works on %d pictures at once: %s", pictures, error)
     shares = (architecture.local_depth // share if share else 0 for share in _KEPT_SHARES)
-    guesses = {guess.batches: guess for guess in (_guess(program, architecture, size, measured, s) for s in shares)}
+    asked = (_guess(program, architecture, size, measured, share) for share in shares)
+    guesses = {guess.batches: guess for guess in asked if guess is not None}
     found: list[tuple[int, Schedule]] = []
     for guess in sorted(guesses.values(), key=lambda guess: guess.cycles)[:_MOST_TRIED]:
         plan = _attempt(program, architecture, guess.batches)
@@ -109,10 +110,12 @@ def _attempt(program: WordProgram, architecture: Architecture, batches: Batches)
 
 def _guess(
     program: WordProgram, architecture: Architecture, size: int, measured: Mapping[int, _Measured], kept: int
-) -> _Guess:
-    """The batches with the fewest cycles beside so many vectors for weights that stay."""
+) -> _Guess | None:
+    """The batches with the fewest cycles beside so many vectors for weights that stay; None for no room."""
     room = architecture.local_depth - architecture.local_depth // _WEIGHTS_SHARE - kept
-    way = _cheapest_way(program, architecture, size, measured, room)
+    way = _cheapest_way(program, architecture, size, measured, room, spills=not kept)
+    if way is None:
+        return None
     cycles, beats = way.cycles, vector_beats(architecture)
     at_once = {group.result: pictures for group, pictures in zip(program.groups, way.at_once, strict=True)}
     passes = {name: measured[pictures].passes[name] for name, pictures in at_once.items()}
@@ -128,9 +131,18 @@ def _guess(
 
 
 def _cheapest_way(
-    program: WordProgram, architecture: Architecture, size: int, measured: Mapping[int, _Measured], room: int
-) -> _Way:
-    """Backwards through the groups; of the ways on so many pictures from a group on, those that no other one beats."""
+    program: WordProgram,
+    architecture: Architecture,
+    size: int,
+    measured: Mapping[int, _Measured],
+    room: int,
+    *,
+    spills: bool,
+) -> _Way | None:
+    """Backwards through the groups; of the ways on so many pictures from a group on, those that no other one beats.
+
+    spills  whether a group that has no room even for one picture may do with less
+    """
     alive, crossing = alive_vectors(program, architecture.array_size)
     parking = 2 * vector_beats(architecture)  # cycles of a vector that waits in DRAM0
     ways: dict[int, list[_Way]] = {max(measured): [_Way(0, 0, ())]}
@@ -139,17 +151,19 @@ def _cheapest_way(
         ways = {}
         for pictures, found in measured.items():
             cycles = found.cycles[name] * size / pictures
+            alone = spills and pictures == 1
             here = [
-                _Way(cycles + way.cycles + parked, way.waiting + waiting, (pictures, *way.at_once))
+                _Way(cycles + way.cycles + parked, waiting, (pictures, *way.at_once))
                 for later, others in before.items()
                 for way in others
                 if later >= pictures
                 for waits in [(later - pictures) * crossing[i]]
-                for waiting, parked in {(waits, 0), (0, waits * size // later * parking)}
-                if pictures * alive[i] + way.waiting + waiting <= room or (pictures == 1 and not way.waiting + waiting)
+                for more, parked in ((waits, 0), (0, waits * size // later * parking))
+                for waiting in [way.waiting + more]
+                if pictures * alive[i] + waiting <= room or (alone and not waiting)
             ]
             ways[pictures] = _unbeaten(here)
-    return min((way for found in ways.values() for way in found), key=lambda way: way.cycles)
+    return min((way for found in ways.values() for way in found), key=lambda way: way.cycles, default=None)
 
 
 def _unbeaten(ways: Sequence[_Way]) -> list[_Way]:

@@ -35,7 +35,7 @@ from pefslc.targets.tensil.matrix.step_choice import Choice
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Emitter
 from pefslc.targets.tensil.schedule.maxima import emit_maximum
-from pefslc.targets.tensil.schedule.part import Part
+from pefslc.targets.tensil.schedule.part import Part, PassSummary
 from pefslc.targets.tensil.schedule.pass_plan import Needs, PassPlan, Scratch, plan_passes
 from pefslc.targets.tensil.schedule.pass_steps import PassSteps
 from pefslc.targets.tensil.schedule.side import Side
@@ -48,7 +48,7 @@ from pefslc.targets.tensil.schedule.weights import Tile
 from pefslc.targets.tensil.words.steps import Accumulate, AddHigh, RawStep, SimdStep
 from pefslc.targets.tensil.words.word_group import WordGroup
 
-__all__ = ["PassSummary", "emit_group"]
+__all__ = ["emit_group"]
 
 Words = NDArray[np.int64]
 
@@ -119,23 +119,6 @@ def emit_group(
         count, plan.rows, plan.columns, plan.blocks, by_simd, first.steps, plan.pictures, weights.rows,
         len(parts) * len(rects),
     )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class PassSummary:
-    """The passes of one group: how many, how large the largest is, and how the leading steps of the first are done: of
-    `simd_blocks` blocks by SIMD, of the others by `steps`.
-    """
-
-    count: int
-    rows: int
-    columns: int
-    blocks: int
-    simd_blocks: int
-    steps: tuple[MatrixStep, ...]
-    pictures: int
-    weight_rows: int
-    readings: int
 
 
 @dataclass(slots=True, kw_only=True)

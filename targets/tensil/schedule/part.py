@@ -1,4 +1,4 @@
-"""What one pass computes of a result: a rectangle of its pixels, of some pictures."""
+"""What one pass computes of a result, a rectangle of its pixels, of some pictures; and what is told of all passes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pefslc.targets.tensil.groups.layout import Rect
+from pefslc.targets.tensil.matrix.matrix_steps import MatrixStep
 
-__all__ = ["Part"]
+__all__ = ["Part", "PassSummary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +32,20 @@ class Part:
         """(picture, where it begins among the accumulators of a block)."""
         for i, picture in enumerate(self.pictures):
             yield picture, i * self.rect.area
+
+
+@dataclass(frozen=True, slots=True)
+class PassSummary:
+    """The passes of one group: how many, how large the largest is, and how the leading steps of the first are done: of
+    `simd_blocks` blocks by SIMD, of the others by `steps`.
+    """
+
+    count: int
+    rows: int
+    columns: int
+    blocks: int
+    simd_blocks: int
+    steps: tuple[MatrixStep, ...]
+    pictures: int
+    weight_rows: int
+    readings: int

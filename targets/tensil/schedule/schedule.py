@@ -26,7 +26,8 @@ from pefslc.targets.tensil.schedule.batches import ONE_PICTURE, Batches
 from pefslc.targets.tensil.schedule.channel_rows import ChannelRows
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Constant, Emitter
-from pefslc.targets.tensil.schedule.group_pass import PassSummary, emit_group
+from pefslc.targets.tensil.schedule.group_pass import emit_group
+from pefslc.targets.tensil.schedule.part import PassSummary
 from pefslc.targets.tensil.schedule.pass_plan import Needs, Scratch
 from pefslc.targets.tensil.schedule.pass_steps import PassSteps
 from pefslc.targets.tensil.schedule.simd_steps import SPARE_VECTORS, needs_spare, simd_words
