@@ -81,7 +81,7 @@ class TensilTarget(TensilOptions):
             "inputs": [tensor.to_json() for tensor in inputs],
             "outputs": [tensor.to_json() for tensor in outputs],
         }
-        ops = op_reports(lowered.split, words, report, bounded)
+        ops = op_reports(lowered.split, words, report, bounded, plan.batches)
         in_layers = sum(op.cycles or 0 for op in ops.values())
         # What loads constants and moves outputs serves no layer: with it, the layers' cycles are the total.
         details["cycles"] = {"total": report.total, "outside_layers": report.total - in_layers}

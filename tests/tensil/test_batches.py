@@ -261,3 +261,10 @@ def test_the_batch_is_said_with_the_cycles_of_one_picture() -> None:
     assert f"{four.emission.cycles / 4:,.0f} modelled cycles a picture" in note
     assert four.emission.cycles < 4 * one.emission.cycles
     assert not any("a picture" in n for n in one.emission.notes)
+
+
+def test_a_layer_says_on_how_many_pictures_it_works() -> None:
+    one, four = (pefslc.compile(EXAMPLE, target="tensil", arch="custom_perf", batch=b) for b in (1, 4))
+    for alone, shared in zip(one.layers, four.layers, strict=True):
+        assert "at once" not in alone.implementation
+        assert shared.implementation.count("of 4 pictures at once") == bool(alone.implementation)

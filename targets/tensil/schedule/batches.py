@@ -9,7 +9,7 @@ group works on at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pefslc.targets.tensil.words.word_group import WordGroup
@@ -36,6 +36,15 @@ class Batches:
 
     def of(self, group: WordGroup) -> int:
         return self.at_once.get(group.result, 1)
+
+    def text_of(self, tensors: Iterable[str]) -> str:
+        """How the groups that make these tensors share the batch, behind what else is said of them; "" without one."""
+        if self.size == 1:
+            return ""
+        names = [tensor for tensor in tensors if tensor in self.at_once]
+        numbers = sorted({self.at_once[name] for name in names})
+        stay = "; weights stay in local memory" if self.kept.intersection(names) else ""
+        return f", {' or '.join(map(str, numbers))} of {self.size} pictures at once{stay}" if numbers else ""
 
     def runs(self, groups: Sequence[WordGroup]) -> Iterator[tuple[WordGroup, range]]:
         """The groups in the order in which they run, and the pictures of each run."""
