@@ -73,7 +73,11 @@ def schedule_batch(
         return schedule(program, architecture, progress)
     alive, _ = alive_vectors(program, architecture.array_size)
     measured: dict[int, _Measured] = {}
-    for pictures in sorted({-(-size // parts) for parts in range(1, size + 1)}):
+    at_once = sorted({-(-size // parts) for parts in range(1, size + 1)})
+    steps = len(at_once) + _MOST_TRIED
+    for step, pictures in enumerate(at_once):
+        if progress is not None:
+            progress(step, steps, "scheduling")
         if pictures == 1 or pictures * min(alive) <= architecture.local_depth:
             try:
                 measured[pictures] = _Measured.of(program, architecture, pictures)
@@ -85,7 +89,9 @@ def schedule_batch(
     asked = (_guess(program, architecture, size, measured, share) for share in shares)
     guesses = {guess.batches: guess for guess in asked if guess is not None}
     found: list[tuple[int, Schedule]] = []
-    for guess in sorted(guesses.values(), key=lambda guess: guess.cycles)[:_MOST_TRIED]:
+    for step, guess in enumerate(sorted(guesses.values(), key=lambda guess: guess.cycles)[:_MOST_TRIED], len(at_once)):
+        if progress is not None:
+            progress(step, steps, "scheduling")
         plan = _attempt(program, architecture, guess.batches)
         if plan is not None:
             found.append((modelled_cycles(plan, architecture), plan))
