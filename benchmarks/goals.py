@@ -36,7 +36,9 @@ EXAMPLES = HERE.parent / "examples"
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A row. `tensil` names Tensil's figures of the same network, before "/arch" in the data; cycles in thousands."""
+    """A row. `tensil` names Tensil's figures of the same network, before "/arch" in the data; cycles of one picture, in
+    thousands.
+    """
 
     network: str
     arch: str
@@ -46,6 +48,7 @@ class Goal:
     seconds: float | None = None
     megabytes: int | None = None
     fmt: str | None = None
+    batch: int = 1
 
 
 RESNET9 = "pefsl_resnet9_16_strided_bnfold_q2_3"
@@ -61,6 +64,11 @@ GOALS = (
     Goal(name_of(16), "pynqz1", "resnet12_strided_16"),
     Goal(name_of(16), "zcu104", "resnet12_strided_16"),
     Goal(name_of(64), "custom_perf", "resnet12_strided_64", 6300, seconds=3.0, megabytes=500),
+    # Eight pictures in a run.
+    Goal(RESNET9, "custom_perf", "resnet9_strided_16", 170, batch=8),
+    Goal(RESNET9, "pynqz1", "resnet9_strided_16", 300, batch=8),
+    Goal(RESNET20, "custom_perf", "resnet20_folded", 480, batch=8),
+    Goal(name_of(16), "custom_perf", "resnet12_strided_16", 260, batch=8),
     # Float networks in the accelerator's own arithmetic: Tensil's very files.
     Goal("resnet9_strided_16", "custom_perf", "resnet9_strided_16", 330, fmt="Q8.8"),
     Goal("resnet9_strided_16", "pynqz1", "resnet9_strided_16", fmt="Q8.8"),
@@ -70,14 +78,16 @@ GOALS = (
     Goal("resnet20_folded", "zcu104", "resnet20_folded", fmt="Q8.8"),
 )
 HEADER = (
-    "network", "architecture", "modelled cycles", "Tensil's", "ratio", "goal / stretch", "met", "outputs equal",
-    "time (of the processor)", "memory", "Tensil's time, memory",
+    "network", "architecture", "batch", "modelled cycles a picture", "Tensil's", "ratio", "goal / stretch", "met",
+    "outputs equal", "time (of the processor)", "memory", "Tensil's time, memory",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one command took, and what its program does; its cycles with the board's bus, and with the narrowest."""
+    """What one command took, and what its program does; its cycles a picture with the board's bus, and with the
+    narrowest.
+    """
 
     cycles: int
     cycles_of_64_bits: int
@@ -97,7 +107,7 @@ def main() -> None:
     data = json.loads((HERE / "data" / "tensil.json").read_text())
     print(f"Tensil's figures: {data['source']}\n")
     print(f"| {' | '.join(HEADER)} |")
-    print("|---|---|---:|---:|---:|---:|---|---:|---:|---:|---:|")
+    print("|---|---|---:|---:|---:|---:|---:|---|---:|---:|---:|---:|")
     missing = []
     with TemporaryDirectory() as made:
         for goal in GOALS:
@@ -134,10 +144,11 @@ def row(goal: Goal, tensil: Mapping[str, float], found: Measured | str) -> list[
     wanted = " / ".join(f"{n} k" for n in (goal.goal, goal.stretch) if n is not None)
     network = f"{goal.network} --fmt {goal.fmt}" if goal.fmt else goal.network
     if isinstance(found, str):
-        return [network, goal.arch, found, their_cycles, "", wanted, "no", "", "", "", cost]
+        return [network, goal.arch, str(goal.batch), found, their_cycles, "", wanted, "no", "", "", "", cost]
     return [
         network,
         goal.arch,
+        str(goal.batch),
         f"{found.cycles:,}" + _beside(found),
         their_cycles,
         f"{found.cycles / theirs:.2f}" if theirs else "",
@@ -172,6 +183,7 @@ def measure(model: Path, goal: Goal, inputs: int, runs: int) -> Measured | str:
     with TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         options = ["--target", "tensil", "--arch", goal.arch, "-o", folder, "--report", str(report), "-q"]
+        options += ["--batch", str(goal.batch)] if goal.batch > 1 else []
         options += ["--fmt", goal.fmt, "--calibrate", str(_calibration(Path(folder), model))] if goal.fmt else []
         found = []
         for _ in range(runs):
@@ -179,7 +191,7 @@ def measure(model: Path, goal: Goal, inputs: int, runs: int) -> Measured | str:
             if isinstance(taken, str):
                 return taken
             found.append(taken)
-        cycles = json.loads(report.read_text())["total"]["modelled_cycles"]
+        cycles = json.loads(report.read_text())["total"]["modelled_cycles"] // goal.batch
         if goal.fmt:
             outputs = _largest_error(Path(folder), model, inputs)
         else:

@@ -232,7 +232,7 @@ def compile(
     plugins         passes, or .py files and installed names that hold some
     allow_overflow  accept sums that are not proven to fit the accumulator
     check_passes    compare each pass with the interpreter; `require_exact` does it where there are plugins
-    batch           the size of axis 0 of every input, where the file leaves it open
+    batch           rows of a run: the size of axis 0 of every input, whatever the file says of it
     input_shapes    input name -> shape, where the file leaves axes open
     input_fmt       "UQ0.8", or by name {"x": "UQ0.8"}: the host hands over numbers on that grid. An input that the
                     model does not quantize has that format; its own input quantizer runs on the target then

@@ -24,6 +24,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote, quote_given
 from pefslc.diagnostics.user_code import exception_text, place_in, source_of
 from pefslc.files.file_names import is_file_name
+from pefslc.ir.batch import run_whole_batches
 from pefslc.ir.graph import Graph
 from pefslc.numeric.deviation import Deviations
 from pefslc.numeric.format import FixedPoint
@@ -215,6 +216,10 @@ class _UserRunner:
     sidecar: Sidecar
 
     def run(self, inputs: Mapping[str, Codes]) -> dict[str, Codes]:
+        rows = [{end.name: end.shape[0] for end in ends} for ends in (self.sidecar.inputs, self.sidecar.outputs)]
+        return run_whole_batches(self._run, inputs, *rows)
+
+    def _run(self, inputs: Mapping[str, Codes]) -> dict[str, Codes]:
         return self.checked(self.target.answer("run", lambda: self.inner.run(inputs)), inputs)
 
     def checked(self, results: object, inputs: Mapping[str, Codes]) -> dict[str, Codes]:

@@ -23,11 +23,12 @@ def board_script_source(
     architecture_name: str,
     cycles: int,
     clock_mhz: float | None = None,
+    batch: int = 1,
 ) -> str:
     """The text of the script.
 
     files   what it needs beside it: the .tmodel, what that names, and the host module
-    cycles  modelled, of one run
+    cycles  modelled, of one run, which is of `batch` pictures
     """
     arch = Path(architecture_name).stem
     design, clock = published_design(architecture_name), clock_of(architecture_name, clock_mhz)
@@ -44,6 +45,7 @@ def board_script_source(
             bitstream=None if design is None else design.bitstream,
             source="" if design is None else design.source,
             cycles=cycles,
+            frames="1e3" if batch == 1 else f"{batch}e3",
             mhz=None if clock is None else clock.mhz,
             seed=test.seed,
             halvings=test.halvings,

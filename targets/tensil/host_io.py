@@ -176,6 +176,7 @@ def host_io_source(name: str, architecture: Architecture, inputs: list[HostTenso
             taken=_shapes(inputs),
             given=_shapes(outputs),
             array_size=architecture.array_size,
+            batch=inputs[0].end.value.type.shape[0] if inputs else 1,
             binary_point=architecture.data_type.binary_point,
             inputs=fields,
             staged=any("stages" in record for record in fields),

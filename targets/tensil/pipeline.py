@@ -30,7 +30,8 @@ from pefslc.targets.tensil.native.native_placement import is_native, place_nativ
 from pefslc.targets.tensil.native.native_scales import NativeScales
 from pefslc.targets.tensil.native.native_words import Magnitudes, measure_magnitudes
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context, Form, Rewrite, require_legal, rewritten
-from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
+from pefslc.targets.tensil.schedule.batch_choice import modelled_cycles, schedule_batch
+from pefslc.targets.tensil.schedule.schedule import Schedule
 from pefslc.targets.tensil.split import Split
 from pefslc.targets.tensil.wide.split_sums import WideSums, split_sums
 from pefslc.targets.tensil.word_rewrites.addends import DropIdleClips, FoldAddends
@@ -112,16 +113,18 @@ def lower_graph(
     observe: Observer | None = None,
     fits: ChannelFits | None = None,
     *,
+    batch: int = 1,
     any_words: bool = False,
 ) -> LoweredNetwork:
-    """The whole way. Raises CompileError, with every fault, for what cannot be lowered.
+    """The whole way, of a model whose batch is 1, to a program for so many pictures. Raises CompileError, with every
+    fault, for what cannot be lowered.
 
     fits       what was searched before, in another attempt at the same network
     any_words  whether any words will do that are off by 1 at most, and no list of what differs is wanted
     """
     data_type = context.data_type
     if is_native(model, data_type):
-        return _lower_natively(model, context, calibrate, progress, observe)
+        return _lower_natively(model, context, calibrate, progress, observe, batch)
     bends = split_bends(model, data_type)
     wide = WideSums(bends.graph) if context.allow_overflow else split_sums(bends.graph, context.architecture)
     _require_words(model, wide, context)
@@ -139,13 +142,18 @@ def lower_graph(
             any_words=any_words,
         )
         words = _rewritten_words(words, WORD_REWRITES, tried, observe)
-        return LoweredNetwork(split, words, schedule(words, context.architecture, progress), None)
+        return LoweredNetwork(split, words, schedule_batch(words, context.architecture, batch, progress), None)
 
     for left_out, later in ((names, _TRIES[i + 1 :]) for i, names in enumerate(_TRIES)):
         if left_out and not changed.intersection(left_out):
             continue  # it would be the try before
         try:
-            return attempt(context.without(*left_out))
+            lowered = attempt(context.without(*left_out))
+            if batch > 1 and KeepActivations.name in changed and KeepActivations.name not in left_out:
+                # Weights that move serve one picture at a time; those that stay in the array may serve all.
+                others = attempt(context.without(*left_out, KeepActivations.name))
+                lowered = min(lowered, others, key=lambda each: modelled_cycles(each.schedule, context.architecture))
+            return lowered
         except CompileError as error:
             changed.difference_update(left_out)
             following = next((names for names in later if changed.intersection(names)), None)
@@ -178,6 +186,7 @@ def _lower_natively(
     calibrate: Arrays | None,
     progress: Callable[[int, int, str], None] | None,
     observe: Observer | None,
+    batch: int,
 ) -> LoweredNetwork:
     data_type = context.data_type
     context = context.without(RequantizeWhilePacking.name)  # pack-leftovers must not count on it
@@ -191,9 +200,8 @@ def _lower_natively(
     groups = rewritten(groups, [FuseSums.of(graph, groups)], context, _GROUPS, _shown_groups(observe))
     words = place_natively(groups, scales, data_type, magnitudes)
     words = _rewritten_words(words, NATIVE_WORD_REWRITES, context, observe)
-    return LoweredNetwork(
-        Split(Bends(graph), WideSums(graph)), words, schedule(words, context.architecture, progress), magnitudes
-    )
+    plan = schedule_batch(words, context.architecture, batch, progress)
+    return LoweredNetwork(Split(Bends(graph), WideSums(graph)), words, plan, magnitudes)
 
 
 def _selected(graph: Graph, context: Context, observe: Observer | None) -> GroupProgram:

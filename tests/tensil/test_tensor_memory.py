@@ -58,9 +58,9 @@ def test_bystanders_leave_first_then_the_result_then_what_is_read(
     program = word_program(groups, {name: Layout(1, VECTORS[name], 1) for name in "abx"}, "z")
     memory = TensorMemory(architecture, program, 0, Emitter(architecture, {}))
     for name in before:
-        memory.tensors[name].local = memory.local.allocate(VECTORS[name])
-    memory.settle(groups[0], memory.tensors["y"], [memory.tensors["x"]], 5, 5)
-    assert {name for name in VECTORS if memory.is_local(name)} == set(after)
+        memory.tensors[name, 0].local = memory.local.allocate(VECTORS[name])
+    memory.settle(groups[0], range(1), 5, 5)
+    assert {name for name in VECTORS if memory.is_local((name, 0))} == set(after)
 
 
 @pytest.mark.parametrize(("local_depth", "reads"), [(780, 1), (560, 5)])

@@ -6,6 +6,8 @@ Where a network's constants are few, the driver copies them into local memory on
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,17 +21,25 @@ Stored = NDArray[np.int32]  # no word is wider, and a network has millions of th
 
 
 class Constants:
-    """Rows [A] in the order in which they were stored; `resident` for those that stay in local memory."""
+    """Rows [A] in the order in which they were stored; `resident` for those that stay in local memory.
 
-    def __init__(self, *, resident: bool) -> None:
+    once  equal blocks of rows are stored once: groups that run several times store theirs each time
+    """
+
+    def __init__(self, *, resident: bool, once: bool = False) -> None:
         self.resident = resident
         self._rows: list[Stored] = []
+        self._addresses: dict[bytes, int] | None = {} if once else None
         self.size = 0
 
     def store(self, rows: Words) -> int:
-        """Append rows [n, A]; their address."""
+        """Append rows [n, A], unless they are stored and equal ones need not be again; their address."""
         base, stored = self.size, rows.astype(np.int32)
         assert np.array_equal(stored, rows), "wider than any word"
+        if self._addresses is not None:
+            found = self._addresses.setdefault(sha256(stored.tobytes()).digest(), base)
+            if found != base:
+                return found
         self._rows.append(stored)
         self.size += len(rows)
         return base

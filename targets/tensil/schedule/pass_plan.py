@@ -1,8 +1,8 @@
 """How large a pass is and what it needs: scratch in local memory beside the accumulators.
 
-A pass computes a rectangle of pixels of some output blocks. It is as large as the accumulators allow; where inputs,
-addends or the result live in DRAM0, it is also limited by the scratch through which they go. How many
-accumulators there are (`capacity`), the schedule says: those that hold no constants.
+A pass computes a rectangle of pixels of some output blocks; of small images, those of several pictures. It is as large
+as the accumulators allow; where inputs, addends or the result live in DRAM0, it is also limited by the scratch through
+which they go. How many accumulators there are (`capacity`), the schedule says: those that hold no constants.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Needs:
     added           tensors added from DRAM0
     staging         whether the result goes to DRAM0
     sides           how many tensors go through a term's weights at once
+    pictures        on how many the group works at once
     """
 
     streamed_terms: dict[str, tuple[tuple[Window, ...], Layout]]
@@ -46,6 +47,7 @@ class Needs:
     tile_rows: int
     comfort: int
     sides: int = 1
+    pictures: int = 1
 
     @classmethod
     def of(
@@ -58,6 +60,7 @@ class Needs:
         result_in_dram: bool,
         weight_rows: int,
         tile_rows: int,
+        pictures: int = 1,
     ) -> Needs:
         head = group.head
         windows = [(tensor, t.window) for side in group.sides for tensor, t in zip(side, group.terms, strict=True)]
@@ -70,7 +73,12 @@ class Needs:
         }
         added = tuple(s.tensor for s in group.steps if isinstance(s, Accumulate) and s.tensor in in_dram)
         comfort = min(weight_rows, architecture.local_depth // 16)
-        return cls(streamed, added, result_in_dram, weight_rows, tile_rows, comfort, len(group.sides))
+        return cls(streamed, added, result_in_dram, weight_rows, tile_rows, comfort, len(group.sides), pictures)
+
+    @property
+    def streams(self) -> bool:
+        """Whether anything passes through scratch."""
+        return bool(self.streamed_terms or self.added or self.staging)
 
     @property
     def least(self) -> int:
@@ -113,6 +121,7 @@ class PassPlan:
 
     input_size    of each of the tensors that go through a term's weights at once
     input_blocks  input blocks that are streamed in at once: all, where the scratch holds them, else one
+    pictures      so many in a pass; more than one only as whole images
     """
 
     rows: int
@@ -125,6 +134,17 @@ class PassPlan:
     staging_base: int
     weight_base: int
     weight_size: int
+    pictures: int = 1
+
+    @property
+    def vectors(self) -> int:
+        """Of one output block of the largest pass."""
+        return self.rows * self.columns * self.pictures
+
+    def pictures_of_passes(self, pictures: range) -> Iterator[range]:
+        """The pictures of a run, pass after pass."""
+        for first in range(0, len(pictures), self.pictures):
+            yield pictures[first : first + self.pictures]
 
     def rects(self, layout: Layout) -> Iterator[Rect]:
         """The passes over a result, as parts of its image."""
@@ -144,7 +164,13 @@ def plan_passes(
 ) -> PassPlan:
     """The plan of one group, for `capacity` accumulators."""
     a = architecture.array_size
-    rows, columns, blocks = _pass_size(group, layouts, needs, scratch, capacity // len(group.sides), a)
+    capacity //= len(group.sides)
+    pictures = _pictures_of_pass(group, needs, capacity)
+    if pictures > 1:
+        rows, columns = group.layout.height, group.layout.width
+        blocks = min(group.layout.blocks(a), capacity // (rows * columns * pictures))
+    else:
+        rows, columns, blocks = _pass_size(group, layouts, needs, scratch, capacity, a)
     rect = Rect(0, rows, 0, columns)
     most = max((layout.blocks(a) for _, layout in needs.streamed_terms.values()), default=1)
     fits = needs.of_pass(rect, blocks, most) + needs.tile_rows <= scratch.size
@@ -165,7 +191,18 @@ def plan_passes(
         staging_base,
         weight_base,
         weight_size,
+        pictures,
     )
+
+
+def _pictures_of_pass(group: WordGroup, needs: Needs, capacity: int) -> int:
+    """How many pictures share a pass, and its weights: as many as have room for one block of the whole image each, and
+    evenly. One, where weights are not what passes share, and where something streams.
+    """
+    if needs.streams or group.reads_in_place or isinstance(group.head, MaxHead):
+        return 1
+    most = max(1, min(needs.pictures, capacity // group.layout.pixels))
+    return -(-needs.pictures // -(-needs.pictures // most))
 
 
 def _pass_size(

@@ -32,7 +32,10 @@ __all__ = ["PassSteps"]
 
 @dataclass
 class PassSteps:
-    """The choices of one group, and where the rows of its matrix steps lie in local memory."""
+    """The choices of one group, and where the rows of its matrix steps lie in local memory.
+
+    keeps_weights  whether local memory has its weights from run to run
+    """
 
     group: WordGroup
     layouts: dict[str, Layout]
@@ -43,6 +46,7 @@ class PassSteps:
     constants: Constants
     matrix_rows: dict[MatrixStep, int]
     channel_rows: ChannelRows | None
+    keeps_weights: bool = False
 
     def leading(self, chosen: Sequence[int], vectors: int) -> Choice:
         """How the leading steps of some output blocks are done, so many vectors each, or all steps where the plan for
@@ -72,7 +76,8 @@ class PassSteps:
 
     def hides(self, block: int) -> int:
         """Cycles of SIMD that the tiles of an output block hide."""
-        return sum(hidden_behind(tile, self.emitter, self.constants) for tile in self.tiles[block])
+        is_read = not (self.constants.resident or self.keeps_weights)
+        return sum(hidden_behind(tile, self.emitter, is_read=is_read) for tile in self.tiles[block])
 
     def trailing(self, blocks: int, vectors: int) -> tuple[MatrixPlan | None, int]:
         """The plan for what follows the last added tensor, if it is shorter, and cycles: nothing hides SIMD there."""
