@@ -26,9 +26,9 @@ from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.groups.text import print_groups
 from pefslc.targets.tensil.groups.verify import faults_of_groups
 from pefslc.targets.tensil.limits import limits_of
+from pefslc.targets.tensil.native.magnitudes import Magnitudes, measure_magnitudes
 from pefslc.targets.tensil.native.native_placement import is_native, place_natively
 from pefslc.targets.tensil.native.native_scales import NativeScales
-from pefslc.targets.tensil.native.native_words import Magnitudes, measure_magnitudes
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context, Form, Rewrite, require_legal, rewritten
 from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
 from pefslc.targets.tensil.split import Split

@@ -21,16 +21,18 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem
 from pefslc.geometry.dilation_phases import taps_together
 from pefslc.ir.graph import Graph
-from pefslc.numeric.accumulate import largest_magnitude
 from pefslc.numeric.format import saturate
 from pefslc.numeric.rounding import round_fraction, round_ratio
-from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Requantization, Rounding
+from pefslc.passes.round_weights import round_weights
+from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Requantization, Rounding, Term
 from pefslc.targets.tensil.groups.group import Limit as LimitStep
 from pefslc.targets.tensil.groups.group_program import GroupProgram
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.native.activations import fit_activation, fit_line
+from pefslc.targets.tensil.native.exponents import Exponents, choose_exponents
+from pefslc.targets.tensil.native.magnitudes import Magnitudes
 from pefslc.targets.tensil.native.native_scales import NativeScales
-from pefslc.targets.tensil.native.native_words import Magnitudes, extra_bits, native_format
+from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.targets.tensil.words.steps import Accumulate, Maximum, Minimum, Multiply, RawStep
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordHead, WordTerm
 from pefslc.targets.tensil.words.word_program import Outcome, WordProgram, WordTensor
@@ -54,8 +56,11 @@ def place_natively(
     scales      of the program before that
     magnitudes  on calibration inputs, from which d follows; without them it is 0
     """
-    extra, coarse = _words_of_inputs(program, scales, data_type, magnitudes)
-    units = _Units.of(scales, data_type, extra, coarse)
+    if magnitudes is None:
+        exponents = Exponents.none(program)
+    else:
+        exponents = choose_exponents(program, scales, data_type, magnitudes)
+    units = _Units(scales, exponents, data_type)
     groups: list[WordGroup] = []
     outcomes: list[Outcome] = []
     problems: list[Problem] = []
@@ -69,61 +74,34 @@ def place_natively(
     if problems:
         raise CompileError.of(problems)
     tensors = {
-        name: WordTensor(stored, units.tensors[name].numerator.bit_length() - 1, units.tensors[name].denominator)
+        name: WordTensor(stored, unit.numerator.bit_length() - 1, unit.denominator)
         for name, stored in program.tensors.items()
+        if (unit := units.tensor(name))
     }
-    native = native_format(data_type, extra)
+    native = native_format(data_type, min(exponents.accumulators.values()))
     return WordProgram(program.inputs, program.outputs, tuple(groups), tensors, tuple(outcomes), native)
 
 
 @dataclass(frozen=True, slots=True)
 class _Units:
-    """Words per code of each stored tensor, and of the accumulators of each group."""
+    """Words per code."""
 
-    tensors: dict[str, Fraction]
-    accumulators: dict[str, Fraction]
+    scales: NativeScales
+    exponents: Exponents
+    data_type: DataType
 
-    @classmethod
-    def of(cls, scales: NativeScales, data_type: DataType, extra: int, coarse: frozenset[str]) -> _Units:
-        """With words of `extra` more bits of fraction, but for the tensors `coarse`."""
-        one = data_type.one
-        tensors = {name: step * (one if name in coarse else one << extra) for name, step in scales.tensors.items()}
-        return cls(tensors, {name: step * (one << extra) for name, step in scales.accumulators.items()})
+    def at(self, value: str, exponent: int) -> Fraction:
+        """Of a value, in words of this exponent."""
+        return self.scales.tensors[value] * self.data_type.one * Fraction(2) ** exponent
 
+    def tensor(self, name: str) -> Fraction:
+        """Of a stored tensor."""
+        return self.at(name, self.exponents.tensors[name])
 
-def _words_of_inputs(
-    program: GroupProgram, scales: NativeScales, data_type: DataType, magnitudes: Magnitudes | None
-) -> tuple[int, frozenset[str]]:
-    """The extra bits of the words, and the inputs that do without: weights that read them are larger instead.
-
-    An input has its whole range then. Where one is read otherwise, or by weights that would be no words, it has to
-    keep HEADROOM as all others do.
-    """
-    if magnitudes is None:
-        return 0, frozenset()
-    inputs = {port.tensor for port in program.inputs}
-    extra = extra_bits(magnitudes.held, data_type)
-    if len(coarse := _absorbed(inputs, program, scales, data_type, extra)) < len(inputs):
-        extra = extra_bits(max(magnitudes.held, magnitudes.inputs), data_type)
-        coarse = _absorbed(inputs, program, scales, data_type, extra)
-    return extra, coarse
-
-
-def _absorbed(
-    inputs: set[str], program: GroupProgram, scales: NativeScales, data_type: DataType, extra: int
-) -> frozenset[str]:
-    """The inputs that only convolutions read whose weights stay words when they are 2^extra times larger."""
-    otherwise: set[str] = set()
-    for group in program.groups:
-        otherwise |= {s.tensor for s in group.steps if isinstance(s, AddTensor)}
-        if not isinstance(group.head, LinearHead):
-            otherwise.add(group.head.tensor)
-            continue
-        for term in group.head.terms:
-            step = scales.accumulators[group.result] / scales.tensors[term.tensor]
-            if largest_magnitude(term.weight) * step * (data_type.one << extra) > data_type.max_code:
-                otherwise.add(term.tensor)
-    return frozenset(inputs - otherwise)
+    def accumulators(self, group: str) -> Fraction:
+        """Of the accumulators of a group, before its steps."""
+        one = self.data_type.one * Fraction(2) ** self.exponents.accumulators[group]
+        return self.scales.accumulators[group] * one
 
 
 @dataclass
@@ -160,7 +138,7 @@ class _Placer:
 
     @property
     def unit(self) -> Fraction:
-        return self.units.accumulators[self.group.result]
+        return self.units.accumulators(self.group.result)
 
     def _words(self, codes: Words, unit: Fraction) -> Words:
         """RNE(codes * unit), saturated."""
@@ -171,30 +149,46 @@ class _Placer:
         """The weights, rounded; of a mean, so that a multiplication after it makes up for their rounding."""
         placed = []
         for term in head.terms:
-            scale = self.unit / self.units.tensors[term.tensor]
-            words = self._words(term.weight, scale * self.data_type.one)
+            scale = self.unit / self.units.tensor(term.tensor)
             if len(head.terms) == 1 and term.weight.min() >= 0 and term.weight.max() == 1:
                 weight, factor = _mean_words(scale, self.data_type)
                 words = term.weight * weight
                 steps += [Multiply(factor)] if factor != self.data_type.one else []
+            else:
+                words = _weight_words(term, scale * self.data_type.one, self.data_type)
             placed.append(WordTerm(term.tensor, words, term.window))
         return tuple(placed)
 
     def _steps(self, steps: list[RawStep]) -> list[str]:
-        """Append the raw steps; what is done for each of the last operations of the group."""
-        names, unit = [], self.unit
+        """Append the raw steps; what is done for each of the last operations of the group.
+
+        Before a step, or at the end, the accumulators are brought to the exponent at which the next tensor is added, or
+        the result is stored.
+        """
+        names, exponents = [], self.units.exponents
+        unit, exponent = self.unit, exponents.accumulators[self.group.result]
         ops = self.group.ops[len(self.group.ops) - len(self.group.steps) :]
-        for name, wanted in zip(ops, self.group.steps, strict=True):
+        for i, (name, wanted) in enumerate(zip(ops, self.group.steps, strict=True)):
+            added = (step.tensor for step in self.group.steps[i:] if isinstance(step, AddTensor))
+            to = exponents.tensors[next(added, self.group.result)]
+            steps += self._moved(exponent, to)
+            unit, exponent = unit * Fraction(2) ** (to - exponent), to
             match wanted:
                 case Requantization() | Rounding():
-                    names.append(self._activation(wanted, unit, self.units.tensors[name], steps))
+                    names.append(self._activation(wanted, unit, self.units.at(name, exponent), steps))
                 case LimitStep():
                     names.append(self._limit(wanted, unit, steps))
                 case AddTensor():
                     steps.append(Accumulate(wanted.tensor, self.data_type.min_code, self.data_type.max_code))
                     names.append("add")
-            unit = self.units.tensors[name]
+            unit = self.units.at(name, exponent)
+        steps += self._moved(exponent, exponents.tensors[self.group.result])
         return names
+
+    def _moved(self, exponent: int, to: int) -> list[RawStep]:
+        """The multiplication that brings words from one exponent to another."""
+        point = self.data_type.binary_point
+        return [] if to == exponent else [Multiply(1 << (point + to - exponent))]
 
     def _activation(
         self, wanted: Requantization | Rounding, before: Fraction, after: Fraction, steps: list[RawStep]
@@ -223,6 +217,15 @@ class _Placer:
         if ends[1] < self.data_type.max_code:
             steps.append(Minimum(int(ends[1])))
         return "clip"
+
+
+def _weight_words(term: Term, scale: Fraction, data_type: DataType) -> Words:
+    """weight * scale, rounded so that the errors of what is summed together cancel, saturated."""
+    codes = term.weight * float(scale)  # exact: codes of few bits, a power of two
+    words = np.empty(codes.shape)
+    for taps in taps_together(term.window):
+        words[:, :, *taps] = round_weights(codes[:, :, *taps], np.array(1.0), data_type.min_code, data_type.max_code)
+    return saturate(words.astype(np.int64), data_type.min_code, data_type.max_code)
 
 
 def _most_products(term: WordTerm) -> int:

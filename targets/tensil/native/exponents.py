@@ -1,0 +1,194 @@
+"""Where the words of a float model stand, layer by layer: chosen from what its layers hold on calibration inputs.
+
+Words of exponent e are values times 2^(p+e). With a tensor at d and the sums that read it at a, a weight w is the word
+w * 2^(p+a-d), and three errors meet in a sum of n products of values x by weights w, in the same unit 2^-(p+a)/sqrt(12):
+
+    products     sqrt(n)                    the MAC rounds each of them
+    weights      sqrt(n) rms(x) 2^d
+    the tensor   sqrt(n) rms(w) 2^(a-d)
+
+Sums stand as high as the largest of them, times HEADROOM, allows. Then d shifts bits between weights and tensor: it is
+taken where both errors together are least over all that read the tensor. A multiplication by 2^(d-a) brings the sums
+there, where d is lower than their own exponent.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from pefslc.numeric.accumulate import largest_magnitude
+from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead
+from pefslc.targets.tensil.groups.group_program import GroupProgram, Role
+from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.native.magnitudes import Magnitudes
+from pefslc.targets.tensil.native.native_scales import NativeScales
+
+__all__ = ["HEADROOM", "Exponents", "choose_exponents"]
+
+HEADROOM = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Exponents:
+    """Of each stored tensor, and of the accumulators of each group."""
+
+    tensors: Mapping[str, int]
+    accumulators: Mapping[str, int]
+
+    @classmethod
+    def none(cls, program: GroupProgram) -> Exponents:
+        """The data type's own words everywhere."""
+        return cls(dict.fromkeys(program.tensors, 0), {group.result: 0 for group in program.groups})
+
+
+def choose_exponents(
+    program: GroupProgram, scales: NativeScales, data_type: DataType, magnitudes: Magnitudes
+) -> Exponents:
+    """For a program after its sums were fused; `scales` and `magnitudes` of the program before that."""
+    return _Choice(program, scales, data_type, magnitudes).exponents()
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """What reads a tensor: a convolution, with rms(w) and the share of the sum's products that are its own.
+
+    room  by how much the sums may stand higher than the tensor: then the largest weight is a word; None for a tensor
+          that is added where it lies
+    """
+
+    group: str
+    weight: float
+    share: float
+    rounds: bool
+    room: int | None
+
+
+class _Choice:
+    def __init__(
+        self, program: GroupProgram, scales: NativeScales, data_type: DataType, magnitudes: Magnitudes
+    ) -> None:
+        self.program, self.scales, self.data_type, self.magnitudes = program, scales, data_type, magnitudes
+        self.groups = {group.result: group for group in program.groups}
+        self.leaders = {name: name for name in program.tensors}  # tensors that stand alike
+        self.readers: dict[str, list[_Reader]] = defaultdict(list)
+        self.copies: set[str] = set()
+        self.inputs = {port.tensor for port in program.inputs}
+        self.highest = {name: self._highest(self._largest(name)) for name in program.tensors}
+        self.accumulators = {group.result: self._highest(self._largest_sum(group)) for group in program.groups}
+        for group in program.groups:
+            self._read(group)
+
+    def exponents(self) -> Exponents:
+        tensors: dict[str, int] = {}
+        classes: dict[str, list[str]] = defaultdict(list)
+        for name in self.program.tensors:
+            classes[self._leader(name)].append(name)
+        while True:
+            before = dict(self.accumulators)
+            for names in classes.values():
+                tensors |= dict.fromkeys(names, self._best(names))
+            if self.accumulators == before:
+                return Exponents(tensors, {**before, **{name: tensors[name] for name in self.copies}})
+
+    # --- what is known ---------------------------------------------------------------------------------------------
+
+    def _highest(self, largest: Fraction) -> int:
+        p = self.data_type.binary_point
+        fitting = (e for e in range(p, 0, -1) if HEADROOM * largest * (1 << p + e) <= self.data_type.max_code)
+        return next(fitting, 0)
+
+    def _largest(self, value: str) -> Fraction:
+        return self.magnitudes.largest[self._measured(value)]
+
+    def _rms(self, value: str) -> float:
+        return self.magnitudes.rms[self._measured(value)]
+
+    def _measured(self, value: str) -> str:
+        """What was measured holds the same as a copy."""
+        while value not in self.magnitudes.largest:
+            value = self.program.tensors[value].of
+        return value
+
+    def _largest_sum(self, group: Group) -> Fraction:
+        """Of what the accumulators hold before the first step."""
+        if not isinstance(group.head, LinearHead):
+            return self._largest(group.head.tensor)
+        bias = largest_magnitude(group.head.bias) * self.scales.accumulators[group.result]
+        before = group.ops[: len(group.ops) - len(group.steps)] or (group.result,)
+        return max([bias, *(self._largest(name) for name in before)])
+
+    def _leader(self, name: str) -> str:
+        while self.leaders[name] != name:
+            name = self.leaders[name]
+        return name
+
+    def _alike(self, *names: str) -> None:
+        for name in names[1:]:
+            self.leaders[self._leader(name)] = self._leader(names[0])
+
+    def _read(self, group: Group) -> None:
+        head = group.head
+        if not isinstance(head, LinearHead) or self.program.tensors[group.result].role is Role.PACKED:
+            self._alike(*group.tensors, group.result)
+            self.copies.add(group.result)
+            return
+        products = [np.count_nonzero(term.weight) / len(term.weight) for term in head.terms]
+        for term, count in zip(head.terms, products, strict=True):
+            step = self.scales.accumulators[group.result] / self.scales.tensors[term.tensor]
+            weights = term.weight[term.weight != 0].astype(np.float64) * float(step)
+            rms = float(np.sqrt((weights**2).mean())) if weights.size else 0.0
+            largest = largest_magnitude(term.weight) * step * self.data_type.one
+            room = next(e for e in range(self.data_type.width_bits, -99, -1) if largest * Fraction(2) ** e <= self.data_type.max_code)
+            rounds = bool((np.frexp(np.abs(weights))[0] != 0.5).any())
+            self.readers[term.tensor].append(_Reader(group.result, rms, count / sum(products), rounds, room))
+        added = [step.tensor for step in group.steps if isinstance(step, AddTensor)]
+        self._alike(*added)
+        for tensor in added:
+            self.readers[tensor].append(_Reader(group.result, 1.0, 1 / sum(products), False, None))
+
+    # --- the choice ------------------------------------------------------------------------------------------------
+
+    def _best(self, names: list[str]) -> int:
+        """The exponent of tensors that stand alike; sums that it leaves no words for are lowered."""
+        makers = [name for name in names if name in self.groups and name not in self.copies]
+        highest = min(map(self._limit, names))
+        readers = [(name, reader) for name in names for reader in self.readers[name]]
+        for _, reader in readers:
+            if reader.room is not None:
+                self.accumulators[reader.group] = min(self.accumulators[reader.group], highest + reader.room)
+        if any(name in self.program.output_tensors for name in names):
+            return highest
+        p = self.data_type.binary_point
+        least = [self.accumulators[r.group] - r.room for _, r in readers if r.room is not None]
+        least += [self.accumulators[name] - p for name in makers]
+        if any(name in self.inputs for name in names):
+            least.append(0)
+        candidates = range(min(max(least, default=highest), highest), highest + 1)
+        return min(candidates, key=lambda d: (self._error(d, readers), -d))
+
+    def _limit(self, name: str) -> int:
+        """The highest exponent of a tensor: its words fit, and no sums are multiplied up."""
+        limits = [self.highest[name]]
+        if name in self.groups and name not in self.copies:
+            limits.append(self.accumulators[name])
+        for group in self.program.groups:
+            ops = group.ops[len(group.ops) - len(group.steps) :]
+            for op, step in zip(ops, group.steps, strict=True):
+                if isinstance(step, AddTensor) and step.tensor == name:
+                    limits += [self.accumulators[group.result], self._highest(self._largest(op))]
+        return min(limits)
+
+    def _error(self, d: int, readers: list[tuple[str, _Reader]]) -> float:
+        """The squares of errors that d has a say in: of an input it has none in the tensor's own."""
+        total = 0.0
+        for name, reader in readers:
+            x = self._rms(name) if reader.rounds else 0.0
+            w = 0.0 if name in self.inputs and reader.room is not None else reader.weight
+            a = self.accumulators[reader.group]
+            total += reader.share * (x**2 * 4.0**d + w**2 * 4.0 ** (a - d))
+        return total

@@ -1,0 +1,79 @@
+"""What the values of a float model reach on calibration inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.evaluation.calibration_data import calibration_batches
+from pefslc.files.arrays import Arrays
+from pefslc.ir.graph import Graph
+from pefslc.ir.interpret import quantize_input, run_codes
+from pefslc.ir.reference import in_chunks
+from pefslc.ir.semantics import conv2d
+from pefslc.numeric.accumulate import largest_magnitude
+from pefslc.targets.tensil.groups.group import Group, LinearHead, Term
+from pefslc.targets.tensil.groups.group_program import GroupProgram
+from pefslc.targets.tensil.groups.host_movement import moved
+from pefslc.targets.tensil.groups.layout import packed
+from pefslc.targets.tensil.native.native_scales import NativeScales
+
+__all__ = ["Magnitudes", "measure_magnitudes"]
+
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Magnitudes:
+    """What values reach on `rows` calibration inputs, by name: inputs, sums, stored tensors, helpers.
+
+    largest  magnitudes
+    rms      root mean squares
+    """
+
+    largest: Mapping[str, Fraction]
+    rms: Mapping[str, float]
+    rows: int
+
+
+def measure_magnitudes(graph: Graph, program: GroupProgram, inputs: Arrays) -> Magnitudes:
+    """By the integer graph on the inputs (by name, or `x`). Raises CompileError for arrays that do not suit it."""
+    arrays, rows = calibration_batches(graph, inputs)
+    scales = NativeScales.of(graph, program)
+    helpers = [group for group in program.groups if not group.ops]
+    found = {name: 0 for name in scales.tensors}
+    squares, counts = dict.fromkeys(found, 0.0), dict.fromkeys(found, 0)
+    for chunk in in_chunks(graph, arrays):
+        values = run_codes(graph, {i.name: quantize_input(i, chunk[i.name]) for i in graph.inputs})
+        for port in program.inputs:
+            values[port.tensor] = np.concatenate([moved(row[None], port.moves) for row in values[port.tensor]])
+        for group in helpers:
+            values[group.result] = _helper(group, program, values)
+        for name, codes in values.items():
+            found[name] = max(found[name], largest_magnitude(codes))
+            squares[name] += float(np.square(codes.astype(np.float64)).sum())
+            counts[name] += codes.size
+    steps = scales.tensors
+    largest = {name: magnitude * steps[name] for name, magnitude in found.items()}
+    rms = {name: float(steps[name]) * sqrt(squares[name] / max(counts[name], 1)) for name in found}
+    return Magnitudes(largest, rms, rows)
+
+
+def _helper(group: Group, program: GroupProgram, values: dict[str, Codes]) -> Codes:
+    """What a group holds that computes no operation, but a part of one."""
+    assert isinstance(group.head, LinearHead)
+    assert not group.steps
+    return np.asarray(sum(_product(term, program, values[term.tensor]) for term in group.head.terms), dtype=np.int64)
+
+
+def _product(term: Term, program: GroupProgram, codes: Codes) -> Codes:
+    """The convolution of a stored tensor, of which the host may have packed the pixels."""
+    stored = program.tensors[term.tensor]
+    layout, offsets = stored.layout, stored.packing
+    planes = codes.reshape(-1, layout.channels // len(offsets), layout.height, layout.width)
+    return conv2d(np.stack([packed(image, offsets) for image in planes]), term.weight, None, term.window)
