@@ -35,9 +35,10 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
     ChannelDiagonal,
     Diagonal,
     MatrixStep,
+    SlopesByMatrix,
     apply_matrix_steps,
 )
-from pefslc.targets.tensil.words.steps import Maximum, Minimum, Multiply, RawStep, apply_steps
+from pefslc.targets.tensil.words.steps import Maximum, Minimum, Multiply, RawStep, TwoSlopes, apply_steps
 
 __all__ = [
     "LARGEST_CHECK",
@@ -99,9 +100,13 @@ def matrix_plan(steps: tuple[RawStep, ...], low: int, high: int, data_type: Data
         return None
     first = steps[0] if steps else None
     clips = steps[1:] if isinstance(first, Multiply) else steps
-    if not all(isinstance(step, Maximum | Minimum) for step in clips):
+    plan: MatrixPlan | None
+    if isinstance(first, TwoSlopes):
+        plan = None if steps[1:] else MatrixPlan(0, (SlopesByMatrix(first.above, first.below),))
+    elif not all(isinstance(step, Maximum | Minimum) for step in clips):
         return None
-    plan = _shift_and_clips(first, clips, data_type) if isinstance(first, Multiply) else _clips(clips, data_type)
+    else:
+        plan = _shift_and_clips(first, clips, data_type) if isinstance(first, Multiply) else _clips(clips, data_type)
     if plan is None or not all(representable(step, data_type) for step in plan.alone):
         return None
     words = _words(low, high)
@@ -256,6 +261,8 @@ def representable(step: MatrixStep, data_type: DataType) -> bool:
             values = (step.word, step.bias)
         case AddByMatrix():
             values = (step.bias, step.word or 0)
+        case SlopesByMatrix():
+            values = (step.constant(data_type), step.below, step.above - step.below)
         case ChannelAddWord():
             values = step.words
         case ChannelDiagonal():

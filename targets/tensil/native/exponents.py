@@ -15,20 +15,20 @@ there, where d is lower than their own exponent.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
 from pefslc.numeric.accumulate import largest_magnitude
-from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead
-from pefslc.targets.tensil.groups.group_program import GroupProgram, Role
+from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, TransposeHead
+from pefslc.targets.tensil.groups.group_program import GroupProgram, Role, StoredTensor
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.native.magnitudes import Magnitudes
 from pefslc.targets.tensil.native.native_scales import NativeScales
 
-__all__ = ["HEADROOM", "Exponents", "choose_exponents"]
+__all__ = ["HEADROOM", "Exponents", "choose_exponents", "copied_tensor"]
 
 HEADROOM = 2
 
@@ -51,6 +51,16 @@ def choose_exponents(
 ) -> Exponents:
     """For a program after its sums were fused; `scales` and `magnitudes` of the program before that."""
     return _Choice(program, scales, data_type, magnitudes).exponents()
+
+
+def copied_tensor(tensors: Mapping[str, StoredTensor], group: Group) -> str | None:
+    """The tensor whose words the group copies, to pack or to transpose them; None where it computes."""
+    if isinstance(group.head, TransposeHead):
+        return group.head.tensor
+    if tensors[group.result].role is not Role.PACKED:
+        return None
+    assert isinstance(group.head, LinearHead)
+    return group.head.terms[0].tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +143,7 @@ class _Choice:
 
     def _read(self, group: Group) -> None:
         head = group.head
-        if not isinstance(head, LinearHead) or self.program.tensors[group.result].role is Role.PACKED:
+        if not isinstance(head, LinearHead) or copied_tensor(self.program.tensors, group) is not None:
             self._alike(*group.tensors, group.result)
             self.copies.add(group.result)
             return

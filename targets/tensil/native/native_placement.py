@@ -10,7 +10,8 @@ cannot be exact.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from math import floor
 
@@ -26,14 +27,14 @@ from pefslc.numeric.rounding import round_fraction, round_ratio
 from pefslc.passes.round_weights import round_weights
 from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Requantization, Rounding, Term
 from pefslc.targets.tensil.groups.group import Limit as LimitStep
-from pefslc.targets.tensil.groups.group_program import GroupProgram
+from pefslc.targets.tensil.groups.group_program import GroupProgram, StoredTensor
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.native.activations import fit_activation, fit_line
-from pefslc.targets.tensil.native.exponents import Exponents, choose_exponents
+from pefslc.targets.tensil.native.activations import Activation, fit_activation, fit_line, two_slopes
+from pefslc.targets.tensil.native.exponents import Exponents, choose_exponents, copied_tensor
 from pefslc.targets.tensil.native.magnitudes import Magnitudes
 from pefslc.targets.tensil.native.native_scales import NativeScales
 from pefslc.targets.tensil.native.native_words import native_format
-from pefslc.targets.tensil.words.steps import Accumulate, Maximum, Minimum, Multiply, RawStep
+from pefslc.targets.tensil.words.steps import Accumulate, Maximum, Minimum, Multiply, RawStep, TwoSlopes
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordHead, WordTerm
 from pefslc.targets.tensil.words.word_program import Outcome, WordProgram, WordTensor
 
@@ -60,13 +61,14 @@ def place_natively(
         exponents = Exponents.none(program)
     else:
         exponents = choose_exponents(program, scales, data_type, magnitudes)
-    units = _Units(scales, exponents, data_type)
+    free = frozenset() if magnitudes is None else _free_tensors(program)
+    units = _Units(scales, exponents, data_type, free)
     groups: list[WordGroup] = []
     outcomes: list[Outcome] = []
     problems: list[Problem] = []
     for group in program.groups:
         try:
-            placed, outcome = _Placer(group, units, data_type).place()
+            placed, outcome = _Placer(group, program.tensors, units, data_type).place()
             groups.append(placed)
             outcomes.append(outcome)
         except CompileError as e:
@@ -84,11 +86,17 @@ def place_natively(
 
 @dataclass(frozen=True, slots=True)
 class _Units:
-    """Words per code."""
+    """Words per code.
+
+    free     tensors whose words may be any multiple of their values
+    factors  of these, when they are placed: what their words are times those of their exponent
+    """
 
     scales: NativeScales
     exponents: Exponents
     data_type: DataType
+    free: frozenset[str]
+    factors: dict[str, Fraction] = field(default_factory=dict)
 
     def at(self, value: str, exponent: int) -> Fraction:
         """Of a value, in words of this exponent."""
@@ -96,12 +104,26 @@ class _Units:
 
     def tensor(self, name: str) -> Fraction:
         """Of a stored tensor."""
-        return self.at(name, self.exponents.tensors[name])
+        return self.at(name, self.exponents.tensors[name]) * self.factors.get(name, 1)
 
     def accumulators(self, group: str) -> Fraction:
-        """Of the accumulators of a group, before its steps."""
+        """Of the accumulators of a group, before its steps; of one that copies, those of what it copies."""
         one = self.data_type.one * Fraction(2) ** self.exponents.accumulators[group]
-        return self.scales.accumulators[group] * one
+        return self.scales.accumulators[group] * one * self.factors.get(group, 1)
+
+
+def _free_tensors(program: GroupProgram) -> frozenset[str]:
+    """The tensors that only convolutions read, directly or packed, none of which is a sum or a choice of pixels."""
+    bound = set(program.output_tensors)
+    for group in reversed(program.groups):
+        bound |= {step.tensor for step in group.steps if isinstance(step, AddTensor)}
+        if copied_tensor(program.tensors, group) is not None:
+            bound |= set(group.tensors) if group.result in bound else set()
+        elif isinstance(group.head, LinearHead):
+            bound |= {term.tensor for term in group.head.terms if not (term.weight & ~1).any()}
+        else:
+            bound |= set(group.tensors)
+    return frozenset(group.result for group in program.groups if group.result not in bound)
 
 
 @dataclass
@@ -109,10 +131,13 @@ class _Placer:
     """One group."""
 
     group: Group
+    tensors: Mapping[str, StoredTensor]
     units: _Units
     data_type: DataType
 
     def place(self) -> tuple[WordGroup, Outcome]:
+        if (source := copied_tensor(self.tensors, self.group)) in self.units.factors:
+            self.units.factors[self.group.result] = self.units.factors[source]
         head, whole = self.group.head, (self.data_type.min_code, self.data_type.max_code)
         steps: list[RawStep] = []
         if not isinstance(head, LinearHead):
@@ -171,28 +196,44 @@ class _Placer:
         for i, (name, wanted) in enumerate(zip(ops, self.group.steps, strict=True)):
             added = (step.tensor for step in self.group.steps[i:] if isinstance(step, AddTensor))
             to = exponents.tensors[next(added, self.group.result)]
-            steps += self._moved(exponent, to)
+            moved = self._moved(exponent, to)
             unit, exponent = unit * Fraction(2) ** (to - exponent), to
             match wanted:
                 case Requantization() | Rounding():
-                    names.append(self._activation(wanted, unit, self.units.at(name, exponent), steps))
+                    found = self._activation(wanted, unit, self.units.at(name, exponent))
+                    slopes = self._slopes(found, moved) if name == self.group.result else None
+                    steps += [*moved, *found.steps] if slopes is None else [slopes]
+                    names.append(f"activation within {float(found.deviation):.3g} words" if found.steps else "")
                 case LimitStep():
+                    steps += moved
                     names.append(self._limit(wanted, unit, steps))
                 case AddTensor():
-                    steps.append(Accumulate(wanted.tensor, self.data_type.min_code, self.data_type.max_code))
+                    low, high = self.data_type.min_code, self.data_type.max_code
+                    steps += [*moved, Accumulate(wanted.tensor, low, high)]
                     names.append("add")
             unit = self.units.at(name, exponent)
         steps += self._moved(exponent, exponents.tensors[self.group.result])
         return names
 
-    def _moved(self, exponent: int, to: int) -> list[RawStep]:
+    def _moved(self, exponent: int, to: int) -> list[Multiply]:
         """The multiplication that brings words from one exponent to another."""
         point = self.data_type.binary_point
         return [] if to == exponent else [Multiply(1 << (point + to - exponent))]
 
-    def _activation(
-        self, wanted: Requantization | Rounding, before: Fraction, after: Fraction, steps: list[RawStep]
-    ) -> str:
+    def _slopes(self, found: Activation, moved: list[Multiply]) -> TwoSlopes | None:
+        """A leaky ReLU that multiplies anyway, with a slope above zero that suits the one below, where that is no power
+        of two and all that read the result can do with its unit.
+        """
+        if self.group.result not in self.units.free:
+            return None
+        word = moved[0].word if moved else self.data_type.one
+        slopes = two_slopes(found, word)
+        if slopes is None or (not moved and not found.slope * word % 1):
+            return None
+        self.units.factors[self.group.result] = Fraction(slopes.above, word)
+        return slopes
+
+    def _activation(self, wanted: Requantization | Rounding, before: Fraction, after: Fraction) -> Activation:
         if isinstance(wanted, Rounding):
             found = fit_line(wanted.line, wanted.low, wanted.high, before, after, self.data_type)
         else:
@@ -205,10 +246,7 @@ class _Placer:
                 at=self.group.origin,
                 hint="fold BatchNorm into a convolution, use ReLU or LeakyReLU with one slope; or quantize in training",
             )
-        steps.extend(found.steps)
-        if not found.steps:
-            return ""
-        return f"activation within {float(found.deviation):.3g} words"
+        return found
 
     def _limit(self, wanted: LimitStep, unit: Fraction, steps: list[RawStep]) -> str:
         ends = self._words(np.array([wanted.low, wanted.high], dtype=np.int64), unit)

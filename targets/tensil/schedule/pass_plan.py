@@ -15,7 +15,7 @@ from pefslc.targets.tensil.groups.group import MaxHead
 from pefslc.targets.tensil.groups.layout import Layout, Rect
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.schedule.maxima import held_vectors
-from pefslc.targets.tensil.words.steps import Accumulate
+from pefslc.targets.tensil.words.steps import Accumulate, TwoSlopes
 from pefslc.targets.tensil.words.word_group import WordGroup
 
 __all__ = ["Needs", "PassPlan", "Scratch", "plan_passes"]
@@ -36,6 +36,7 @@ class Needs:
     streamed_terms  what it reads from DRAM0, by tensor: all windows over it, and its layout
     added           tensors added from DRAM0
     staging         whether the result goes to DRAM0
+    positive        whether matrix steps keep positive parts beside the result
     sides           how many tensors go through a term's weights at once
     """
 
@@ -46,6 +47,7 @@ class Needs:
     tile_rows: int
     comfort: int
     sides: int = 1
+    positive: bool = False
 
     @classmethod
     def of(
@@ -70,7 +72,8 @@ class Needs:
         }
         added = tuple(s.tensor for s in group.steps if isinstance(s, Accumulate) and s.tensor in in_dram)
         comfort = min(weight_rows, architecture.local_depth // 16)
-        return cls(streamed, added, result_in_dram, weight_rows, tile_rows, comfort, len(group.sides))
+        positive = any(isinstance(step, TwoSlopes) for step in group.steps)
+        return cls(streamed, added, result_in_dram, weight_rows, tile_rows, comfort, len(group.sides), positive)
 
     @property
     def least(self) -> int:
@@ -84,7 +87,8 @@ class Needs:
 
     def of_pass(self, rect: Rect, blocks: int, input_blocks: int = 1) -> int:
         """For inputs, addends and results in DRAM0 in a pass of this size; weights come on top."""
-        return self.input_vectors(rect, input_blocks) + rect.area * blocks * (len(self.added) + self.staging)
+        whole = len(self.added) + self.staging + self.positive
+        return self.input_vectors(rect, input_blocks) + rect.area * blocks * whole
 
     def input_vectors(self, rect: Rect, input_blocks: int) -> int:
         return self.sides * max(
@@ -109,7 +113,8 @@ def _window_area(rect: Rect, window: Window, layout: Layout) -> int:
 
 @dataclass(frozen=True, slots=True)
 class PassPlan:
-    """The largest pass of a group, and where its scratch lies: inputs, then addends, then the result, then weights.
+    """The largest pass of a group, and where its scratch lies: inputs, then addends, then the result, then its positive parts,
+    then weights.
 
     input_size    of each of the tensors that go through a term's weights at once
     input_blocks  input blocks that are streamed in at once: all, where the scratch holds them, else one
@@ -123,6 +128,7 @@ class PassPlan:
     input_size: int
     added_base: int
     staging_base: int
+    positive_base: int
     weight_base: int
     weight_size: int
 
@@ -152,7 +158,8 @@ def plan_passes(
     input_size = needs.input_vectors(rect, input_blocks)
     added_base = scratch.base + input_size
     staging_base = added_base + rect.area * blocks * len(needs.added)
-    weight_base = staging_base + rect.area * blocks * needs.staging
+    positive_base = staging_base + rect.area * blocks * needs.staging
+    weight_base = positive_base + rect.area * blocks * needs.positive
     weight_size = scratch.base + scratch.size - weight_base
     return PassPlan(
         rows,
@@ -163,6 +170,7 @@ def plan_passes(
         input_size // needs.sides,
         added_base,
         staging_base,
+        positive_base,
         weight_base,
         weight_size,
     )
