@@ -115,7 +115,7 @@ def word_bounds(group: WordGroup, words: Mapping[str, Words], data_type: DataTyp
         low, high = low + least, high + most
     ends = []
     for end in (low, high):
-        end = saturate(end, data_type.min_code, data_type.max_code)
+        end = saturate(saturate(end, data_type.min_code, data_type.max_code) + group.carried, data_type.min_code, data_type.max_code)
         for step in group.steps:
             if isinstance(step, Accumulate):
                 added = words[step.tensor]

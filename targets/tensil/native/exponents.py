@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import takewhile
 
 import numpy as np
 
@@ -28,17 +29,21 @@ from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.native.magnitudes import Magnitudes
 from pefslc.targets.tensil.native.native_scales import NativeScales
 
-__all__ = ["HEADROOM", "Exponents", "choose_exponents", "copied_tensor"]
+__all__ = ["HEADROOM", "Exponents", "additions", "choose_exponents", "copied_tensor", "highest_exponent"]
 
 HEADROOM = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Exponents:
-    """Of each stored tensor, and of the accumulators of each group."""
+    """Of each stored tensor, and of the accumulators of each group.
+
+    copies  groups whose accumulators stand as what they copy does
+    """
 
     tensors: Mapping[str, int]
     accumulators: Mapping[str, int]
+    copies: frozenset[str] = frozenset()
 
     @classmethod
     def none(cls, program: GroupProgram) -> Exponents:
@@ -46,11 +51,29 @@ class Exponents:
         return cls(dict.fromkeys(program.tensors, 0), {group.result: 0 for group in program.groups})
 
 
+def highest_exponent(largest: Fraction, data_type: DataType) -> int:
+    """The highest at which HEADROOM * largest still is a word, p at most; 0 if none is."""
+    p = data_type.binary_point
+    fitting = (e for e in range(p, 0, -1) if HEADROOM * largest * (1 << p + e) <= data_type.max_code)
+    return next(fitting, 0)
+
+
 def choose_exponents(
     program: GroupProgram, scales: NativeScales, data_type: DataType, magnitudes: Magnitudes
 ) -> Exponents:
     """For a program after its sums were fused; `scales` and `magnitudes` of the program before that."""
     return _Choice(program, scales, data_type, magnitudes).exponents()
+
+
+def additions(group: Group) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The tensors that the group adds: those that may as well be terms of its head, and those that are added where they
+    stand, because they come after a step.
+    """
+    first = list(takewhile(lambda step: isinstance(step, AddTensor), group.steps))
+    if not isinstance(group.head, LinearHead) or group.head.stationary is not None:
+        first = []
+    later = [step.tensor for step in group.steps[len(first) :] if isinstance(step, AddTensor)]
+    return tuple(step.tensor for step in first if isinstance(step, AddTensor)), tuple(later)
 
 
 def copied_tensor(tensors: Mapping[str, StoredTensor], group: Group) -> str | None:
@@ -78,6 +101,12 @@ class _Reader:
     room: int | None
 
 
+def _binades(ratio: Fraction) -> int:
+    """The largest e with 2^e <= ratio."""
+    e = ratio.numerator.bit_length() - ratio.denominator.bit_length()
+    return e if Fraction(2) ** e <= ratio else e - 1
+
+
 class _Choice:
     def __init__(
         self, program: GroupProgram, scales: NativeScales, data_type: DataType, magnitudes: Magnitudes
@@ -103,33 +132,24 @@ class _Choice:
             for names in classes.values():
                 tensors |= dict.fromkeys(names, self._best(names))
             if self.accumulators == before:
-                return Exponents(tensors, {**before, **{name: tensors[name] for name in self.copies}})
+                copied = {name: tensors[name] for name in self.copies}
+                return Exponents(tensors, {**before, **copied}, frozenset(self.copies))
 
     # --- what is known ---------------------------------------------------------------------------------------------
 
     def _highest(self, largest: Fraction) -> int:
-        p = self.data_type.binary_point
-        fitting = (e for e in range(p, 0, -1) if HEADROOM * largest * (1 << p + e) <= self.data_type.max_code)
-        return next(fitting, 0)
+        return highest_exponent(largest, self.data_type)
 
     def _largest(self, value: str) -> Fraction:
-        return self.magnitudes.largest[self._measured(value)]
-
-    def _rms(self, value: str) -> float:
-        return self.magnitudes.rms[self._measured(value)]
-
-    def _measured(self, value: str) -> str:
-        """What was measured holds the same as a copy."""
-        while value not in self.magnitudes.largest:
-            value = self.program.tensors[value].of
-        return value
+        return self.magnitudes.largest_of(self.program, value)
 
     def _largest_sum(self, group: Group) -> Fraction:
         """Of what the accumulators hold before the first step."""
         if not isinstance(group.head, LinearHead):
             return self._largest(group.head.tensor)
         bias = largest_magnitude(group.head.bias) * self.scales.accumulators[group.result]
-        before = group.ops[: len(group.ops) - len(group.steps)] or (group.result,)
+        own = len(group.ops) - len(group.steps) + len(additions(group)[0])
+        before = group.ops[:own] or (group.result,)
         return max([bias, *(self._largest(name) for name in before)])
 
     def _leader(self, name: str) -> str:
@@ -153,12 +173,15 @@ class _Choice:
             weights = term.weight[term.weight != 0].astype(np.float64) * float(step)
             rms = float(np.sqrt((weights**2).mean())) if weights.size else 0.0
             largest = largest_magnitude(term.weight) * step * self.data_type.one
-            room = next(e for e in range(self.data_type.width_bits, -99, -1) if largest * Fraction(2) ** e <= self.data_type.max_code)
+            room = _binades(self.data_type.max_code / largest) if largest else self.data_type.width_bits
             rounds = bool((np.frexp(np.abs(weights))[0] != 0.5).any())
             self.readers[term.tensor].append(_Reader(group.result, rms, count / sum(products), rounds, room))
-        added = [step.tensor for step in group.steps if isinstance(step, AddTensor)]
-        self._alike(*added)
-        for tensor in added:
+        first, later = additions(group)
+        for tensor in first:
+            room = self.data_type.width_bits - 2 - self.data_type.binary_point
+            self.readers[tensor].append(_Reader(group.result, 1.0, 1 / sum(products), False, room))
+        self._alike(*later)
+        for tensor in later:
             self.readers[tensor].append(_Reader(group.result, 1.0, 1 / sum(products), False, None))
 
     # --- the choice ------------------------------------------------------------------------------------------------
@@ -189,7 +212,7 @@ class _Choice:
         for group in self.program.groups:
             ops = group.ops[len(group.ops) - len(group.steps) :]
             for op, step in zip(ops, group.steps, strict=True):
-                if isinstance(step, AddTensor) and step.tensor == name:
+                if isinstance(step, AddTensor) and step.tensor == name and name in additions(group)[1]:
                     limits += [self.accumulators[group.result], self._highest(self._largest(op))]
         return min(limits)
 
@@ -197,7 +220,7 @@ class _Choice:
         """The squares of errors that d has a say in: of an input it has none in the tensor's own."""
         total = 0.0
         for name, reader in readers:
-            x = self._rms(name) if reader.rounds else 0.0
+            x = self.magnitudes.rms_of(self.program, name) if reader.rounds else 0.0
             w = 0.0 if name in self.inputs and reader.room is not None else reader.weight
             a = self.accumulators[reader.group]
             total += reader.share * (x**2 * 4.0**d + w**2 * 4.0 ** (a - d))

@@ -40,6 +40,19 @@ class Magnitudes:
     rms: Mapping[str, float]
     rows: int
 
+    def largest_of(self, program: GroupProgram, value: str) -> Fraction:
+        """Of a value, or of a stored tensor, or of what it holds a copy of."""
+        return self.largest[self._measured(program, value)]
+
+    def rms_of(self, program: GroupProgram, value: str) -> float:
+        """The same."""
+        return self.rms[self._measured(program, value)]
+
+    def _measured(self, program: GroupProgram, value: str) -> str:
+        while value not in self.largest:
+            value = program.tensors[value].of
+        return value
+
 
 def measure_magnitudes(graph: Graph, program: GroupProgram, inputs: Arrays) -> Magnitudes:
     """By the integer graph on the inputs (by name, or `x`). Raises CompileError for arrays that do not suit it."""

@@ -11,7 +11,7 @@ cannot be exact.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem
 from pefslc.geometry.dilation_phases import taps_together
+from pefslc.geometry.shapes import Window
 from pefslc.ir.graph import Graph
 from pefslc.numeric.format import saturate
 from pefslc.numeric.rounding import round_fraction, round_ratio
@@ -30,17 +31,19 @@ from pefslc.targets.tensil.groups.group import Limit as LimitStep
 from pefslc.targets.tensil.groups.group_program import GroupProgram, StoredTensor
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.native.activations import Activation, fit_activation, fit_line, two_slopes
-from pefslc.targets.tensil.native.exponents import Exponents, choose_exponents, copied_tensor
-from pefslc.targets.tensil.native.magnitudes import Magnitudes
+from pefslc.targets.tensil.native.exponents import Exponents, additions, copied_tensor
 from pefslc.targets.tensil.native.native_scales import NativeScales
+from pefslc.targets.tensil.native.native_units import NativeUnits, free_tensors
 from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.targets.tensil.words.steps import Accumulate, Maximum, Minimum, Multiply, RawStep, TwoSlopes
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordHead, WordTerm
 from pefslc.targets.tensil.words.word_program import Outcome, WordProgram, WordTensor
 
-__all__ = ["is_native", "place_natively"]
+__all__ = ["NativePlacement", "is_native", "place_natively"]
 
 Words = NDArray[np.int64]
+
+_POINT = Window(kernel=(1, 1))
 
 
 def is_native(graph: Graph, data_type: DataType) -> bool:
@@ -49,20 +52,17 @@ def is_native(graph: Graph, data_type: DataType) -> bool:
 
 
 def place_natively(
-    program: GroupProgram, scales: NativeScales, data_type: DataType, magnitudes: Magnitudes | None = None
-) -> WordProgram:
-    """Every group in raw words 2^-(p+d). Raises CompileError with every fault.
+    program: GroupProgram, scales: NativeScales, data_type: DataType, exponents: Exponents | None = None
+) -> NativePlacement:
+    """Every group in raw words. Raises CompileError with every fault.
 
-    program     after its sums were fused
-    scales      of the program before that
-    magnitudes  on calibration inputs, from which d follows; without them it is 0
+    program    after its sums were fused
+    scales     of the program before that
+    exponents  from calibration inputs; without them all are 0
     """
-    if magnitudes is None:
-        exponents = Exponents.none(program)
-    else:
-        exponents = choose_exponents(program, scales, data_type, magnitudes)
-    free = frozenset() if magnitudes is None else _free_tensors(program)
-    units = _Units(scales, exponents, data_type, free)
+    free = frozenset[str]() if exponents is None else free_tensors(program)
+    exponents = exponents or Exponents.none(program)
+    units = NativeUnits(scales, exponents, data_type, free)
     groups: list[WordGroup] = []
     outcomes: list[Outcome] = []
     problems: list[Problem] = []
@@ -80,50 +80,18 @@ def place_natively(
         for name, stored in program.tensors.items()
         if (unit := units.tensor(name))
     }
-    native = native_format(data_type, min(exponents.accumulators.values()))
-    return WordProgram(program.inputs, program.outputs, tuple(groups), tensors, tuple(outcomes), native)
+    sums = [e for name, e in exponents.accumulators.items() if name not in exponents.copies]
+    native = native_format(data_type, min(sums, default=0))
+    words = WordProgram(program.inputs, program.outputs, tuple(groups), tensors, tuple(outcomes), native)
+    return NativePlacement(words, units)
 
 
 @dataclass(frozen=True, slots=True)
-class _Units:
-    """Words per code.
+class NativePlacement:
+    """A program in words, and what the words are worth."""
 
-    free     tensors whose words may be any multiple of their values
-    factors  of these, when they are placed: what their words are times those of their exponent
-    """
-
-    scales: NativeScales
-    exponents: Exponents
-    data_type: DataType
-    free: frozenset[str]
-    factors: dict[str, Fraction] = field(default_factory=dict)
-
-    def at(self, value: str, exponent: int) -> Fraction:
-        """Of a value, in words of this exponent."""
-        return self.scales.tensors[value] * self.data_type.one * Fraction(2) ** exponent
-
-    def tensor(self, name: str) -> Fraction:
-        """Of a stored tensor."""
-        return self.at(name, self.exponents.tensors[name]) * self.factors.get(name, 1)
-
-    def accumulators(self, group: str) -> Fraction:
-        """Of the accumulators of a group, before its steps; of one that copies, those of what it copies."""
-        one = self.data_type.one * Fraction(2) ** self.exponents.accumulators[group]
-        return self.scales.accumulators[group] * one * self.factors.get(group, 1)
-
-
-def _free_tensors(program: GroupProgram) -> frozenset[str]:
-    """The tensors that only convolutions read, directly or packed, none of which is a sum or a choice of pixels."""
-    bound = set(program.output_tensors)
-    for group in reversed(program.groups):
-        bound |= {step.tensor for step in group.steps if isinstance(step, AddTensor)}
-        if copied_tensor(program.tensors, group) is not None:
-            bound |= set(group.tensors) if group.result in bound else set()
-        elif isinstance(group.head, LinearHead):
-            bound |= {term.tensor for term in group.head.terms if not (term.weight & ~1).any()}
-        else:
-            bound |= set(group.tensors)
-    return frozenset(group.result for group in program.groups if group.result not in bound)
+    words: WordProgram
+    units: NativeUnits
 
 
 @dataclass
@@ -132,7 +100,7 @@ class _Placer:
 
     group: Group
     tensors: Mapping[str, StoredTensor]
-    units: _Units
+    units: NativeUnits
     data_type: DataType
 
     def place(self) -> tuple[WordGroup, Outcome]:
@@ -182,7 +150,17 @@ class _Placer:
             else:
                 words = _weight_words(term, scale * self.data_type.one, self.data_type)
             placed.append(WordTerm(term.tensor, words, term.window))
+        identity = np.eye(len(head.bias), dtype=np.int64)[:, :, None, None]
+        for tensor in self._shifted_additions():
+            up = self.units.exponents.accumulators[self.group.result] - self.units.exponents.tensors[tensor]
+            placed.append(WordTerm(tensor, identity * (1 << (self.data_type.binary_point + up)), _POINT))
         return tuple(placed)
+
+    def _shifted_additions(self) -> tuple[str, ...]:
+        """The tensors that are added at another exponent than the sums': each is a term."""
+        exponents = self.units.exponents
+        own = exponents.accumulators[self.group.result]
+        return tuple(tensor for tensor in additions(self.group)[0] if exponents.tensors[tensor] != own)
 
     def _steps(self, steps: list[RawStep]) -> list[str]:
         """Append the raw steps; what is done for each of the last operations of the group.
@@ -191,16 +169,22 @@ class _Placer:
         the result is stored.
         """
         names, exponents = [], self.units.exponents
+        terms = self._shifted_additions()
         unit, exponent = self.unit, exponents.accumulators[self.group.result]
         ops = self.group.ops[len(self.group.ops) - len(self.group.steps) :]
         for i, (name, wanted) in enumerate(zip(ops, self.group.steps, strict=True)):
+            if isinstance(wanted, AddTensor) and wanted.tensor in terms:
+                names.append("add")
+                unit = self.units.at(name, exponent)
+                continue
             added = (step.tensor for step in self.group.steps[i:] if isinstance(step, AddTensor))
-            to = exponents.tensors[next(added, self.group.result)]
+            to = exponents.tensors[next((tensor for tensor in added if tensor not in terms), self.group.result)]
             moved = self._moved(exponent, to)
             unit, exponent = unit * Fraction(2) ** (to - exponent), to
             match wanted:
                 case Requantization() | Rounding():
                     found = self._activation(wanted, unit, self.units.at(name, exponent))
+                    self.units.slopes[self.group.result] = found.slope
                     slopes = self._slopes(found, moved) if name == self.group.result else None
                     steps += [*moved, *found.steps] if slopes is None else [slopes]
                     names.append(f"activation within {float(found.deviation):.3g} words" if found.steps else "")
