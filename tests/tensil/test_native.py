@@ -118,7 +118,7 @@ def test_a_shortcut_is_added_where_it_lies(tmp_path: Path) -> None:
     program = n.check(n.activation(down, "Relu"), tmp_path, "custom_perf")
     groups = SplitMeans().run(select(program.graph), CONTEXT)
     fused = FuseSums.of(program.graph, groups).run(groups, CONTEXT)
-    words = place_natively(fused, NativeScales.of(program.graph, groups), FP16)
+    words = place_natively(fused, NativeScales.of(program.graph, groups), FP16).words
     assert len(words.groups) == len(fused.groups) == 5
     assert len(words.groups[-1].terms) == 2
 

@@ -102,7 +102,7 @@ def matrix_plan(steps: tuple[RawStep, ...], low: int, high: int, data_type: Data
     clips = steps[1:] if isinstance(first, Multiply) else steps
     plan: MatrixPlan | None
     if isinstance(first, TwoSlopes):
-        plan = None if steps[1:] else MatrixPlan(0, (SlopesByMatrix(first.above, first.below),))
+        plan = None if steps[1:] else _slopes(first, data_type)
     elif not all(isinstance(step, Maximum | Minimum) for step in clips):
         return None
     else:
@@ -177,6 +177,10 @@ def _shift_and_clips(multiply: Multiply, clips: Sequence[RawStep], data_type: Da
     together = undone + rail <= data_type.max_code
     diagonal = Diagonal(multiply.word, undone + (rail if together else 0))
     return MatrixPlan(carried, (diagonal, *(AddWord(w) for w in ((-rail,) if together else (rail, -rail)) if rail)))
+
+
+def _slopes(step: TwoSlopes, data_type: DataType) -> MatrixPlan:
+    return MatrixPlan(0, (SlopesByMatrix(step.above, step.below, data_type.min_code),))
 
 
 def _clips(clips: Sequence[RawStep], data_type: DataType) -> MatrixPlan | None:
@@ -262,7 +266,7 @@ def representable(step: MatrixStep, data_type: DataType) -> bool:
         case AddByMatrix():
             values = (step.bias, step.word or 0)
         case SlopesByMatrix():
-            values = (step.constant(data_type), step.below, step.above - step.below)
+            values = (step.lowest, step.constant(data_type.one), step.below, step.above - step.below)
         case ChannelAddWord():
             values = step.words
         case ChannelDiagonal():

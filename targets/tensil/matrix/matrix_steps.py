@@ -33,7 +33,7 @@ class AddWord:
 
     word: int
 
-    def rows(self, array_size: int, data_type: DataType) -> Words:  # noqa: ARG002  # one signature for all steps
+    def rows(self, array_size: int, one: int) -> Words:  # noqa: ARG002  # one signature for all steps
         """The bias row."""
         return np.full((1, array_size), self.word, dtype=np.int64)
 
@@ -45,7 +45,7 @@ class Diagonal:
     word: int
     bias: int
 
-    def rows(self, array_size: int, data_type: DataType) -> Words:  # noqa: ARG002
+    def rows(self, array_size: int, one: int) -> Words:  # noqa: ARG002
         """The bias row and the diagonal matrix."""
         return _bias_and_diagonal(self.bias, self.word, array_size)
 
@@ -65,9 +65,9 @@ class AddByMatrix:
         """Whether a move adds the tensor: then no rows are needed."""
         return not self.bias and self.word is None
 
-    def rows(self, array_size: int, data_type: DataType) -> Words:
-        """The bias row and the diagonal matrix."""
-        return _bias_and_diagonal(self.bias, data_type.one if self.word is None else self.word, array_size)
+    def rows(self, array_size: int, one: int) -> Words:
+        """The bias row and the diagonal matrix: `one` is the word of 1."""
+        return _bias_and_diagonal(self.bias, one if self.word is None else self.word, array_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class ChannelAddWord:
 
     words: tuple[int, ...]
 
-    def rows(self, array_size: int, data_type: DataType) -> Words:  # noqa: ARG002
+    def rows(self, array_size: int, one: int) -> Words:  # noqa: ARG002
         """The bias row of each channel block."""
         return _by_block(self.words, array_size)
 
@@ -88,7 +88,7 @@ class ChannelDiagonal:
     words: tuple[int, ...]
     biases: tuple[int, ...]
 
-    def rows(self, array_size: int, data_type: DataType) -> Words:  # noqa: ARG002
+    def rows(self, array_size: int, one: int) -> Words:  # noqa: ARG002
         """The bias row and the diagonal matrix of each channel block, one block after the other."""
         blocks = zip(_by_block(self.biases, array_size), _by_block(self.words, array_size), strict=True)
         return np.concatenate([np.concatenate([bias[None, :], np.diag(word)]) for bias, word in blocks])
@@ -96,24 +96,25 @@ class ChannelDiagonal:
 
 @dataclass(frozen=True, slots=True)
 class SlopesByMatrix:
-    """accumulators = round(x * below / 2^p) + round(max(x, 0) * (above - below) / 2^p), with 2^p = `one`.
+    """accumulators = round(x * below / 2^p) + round(max(x, 0) * (above - below) / 2^p).
 
-    x goes to local memory; a bias row that takes it to the lowest word and saturates leaves max(x, 0) there, which goes
-    to local memory, too; then both come back through diagonal matrices. The first one's bias undoes the constant.
+    x goes to local memory; a bias row of the lowest word, which saturates, leaves max(x, 0) + lowest, which goes to
+    local memory, too; then both come back through diagonal matrices. The first one's bias undoes the constant.
     """
 
     above: int
     below: int
+    lowest: int
 
-    def constant(self, data_type: DataType) -> int:
-        """What (max(x, 0) + the lowest word) * (above - below) / 2^p lacks. Even, so that ties stay as they are."""
-        return -data_type.min_code * (self.above - self.below) >> data_type.binary_point
+    def constant(self, one: int) -> int:
+        """What the second product lacks: lowest * (above - below) / 2^p. Even, so that ties stay as they are."""
+        return -self.lowest * (self.above - self.below) // one
 
-    def rows(self, array_size: int, data_type: DataType) -> Words:
-        """The bias row that saturates, and the bias row and the matrix of each side."""
-        whole = _bias_and_diagonal(self.constant(data_type), self.below, array_size)
-        above = _bias_and_diagonal(0, self.above - self.below, array_size)
-        return np.concatenate([np.full((1, array_size), data_type.min_code, dtype=np.int64), whole, above])
+    def rows(self, array_size: int, one: int) -> Words:
+        """The bias row that saturates, then the bias row and the matrix of each product."""
+        whole = _bias_and_diagonal(self.constant(one), self.below, array_size)
+        positive = _bias_and_diagonal(0, self.above - self.below, array_size)
+        return np.concatenate([np.full((1, array_size), self.lowest, dtype=np.int64), whole, positive])
 
 
 ChannelStep: TypeAlias = ChannelAddWord | ChannelDiagonal
@@ -155,9 +156,9 @@ def apply_matrix_steps(
                 assert addend is not None
                 words, _ = saturate(words + _added(step, addend, data_type), data_type)
             case SlopesByMatrix():
-                positive, _ = saturate(words + data_type.min_code, data_type)
-                below, above = (np.full_like(words, w) for w in (step.below, step.above - step.below))
-                bias = np.full_like(words, step.constant(data_type))
+                positive, _ = saturate(words + step.lowest, data_type)
+                below, above = (np.full_like(words, word) for word in (step.below, step.above - step.below))
+                bias = np.full_like(words, step.constant(data_type.one))
                 words, _ = saturate(multiply_accumulate(words, below, bias, data_type), data_type)
                 added, _ = saturate(multiply_accumulate(positive, above, np.zeros_like(words), data_type), data_type)
                 words, _ = saturate(words + added, data_type)

@@ -29,5 +29,5 @@ def resident_rows(groups: Sequence[WordGroup], architecture: Architecture) -> di
     plans = [plan(group, data_type) for group in groups for plan in (leading_plan, trailing_plan, addend_plan)]
     steps: dict[MatrixStep, None] = dict.fromkeys(step for plan in plans if plan is not None for step in plan.alone)
     steps |= dict.fromkeys(scale_of(g.add_high) for g in groups if g.add_high is not None)
-    rows = {step: step.rows(architecture.array_size, data_type) for step in steps}
+    rows = {step: step.rows(architecture.array_size, data_type.one) for step in steps}
     return rows if sum(map(len, rows.values())) <= architecture.local_depth // _SHARE else {}

@@ -107,7 +107,7 @@ class _Bound:
             error = error + float(abs(found - slope) * largest)
         match step:
             case Accumulate(tensor):
-                return error + self.errors[tensor]
+                return np.asarray(error + self.errors[tensor], dtype=np.float64)
             case Maximum(word) | Minimum(word):
                 return error if word == 0 else error + unit / 2
             case TwoSlopes():

@@ -1,7 +1,7 @@
 """Where the words of a float model stand, layer by layer: chosen from what its layers hold on calibration inputs.
 
 Words of exponent e are values times 2^(p+e). With a tensor at d and the sums that read it at a, a weight w is the word
-w * 2^(p+a-d), and three errors meet in a sum of n products of values x by weights w, in the same unit 2^-(p+a)/sqrt(12):
+w * 2^(p+a-d), and three errors meet in a sum of n products of values x by weights w, all in 2^-(p+a) / sqrt(12):
 
     products     sqrt(n)                    the MAC rounds each of them
     weights      sqrt(n) rms(x) 2^d
@@ -199,10 +199,14 @@ class _Choice:
         p = self.data_type.binary_point
         least = [self.accumulators[r.group] - r.room for _, r in readers if r.room is not None]
         least += [self.accumulators[name] - p for name in makers]
-        if any(name in self.inputs for name in names):
-            least.append(0)
+        of_input = any(name in self.inputs for name in names)
+        least += [0] if of_input else []
         candidates = range(min(max(least, default=highest), highest), highest + 1)
-        return min(candidates, key=lambda d: (self._error(d, readers), -d))
+
+        def error(d: int) -> float:
+            return sum(self._error(d, name, reader, of_input=of_input) for name, reader in readers)
+
+        return min(candidates, key=lambda d: (error(d), d if of_input else -d))
 
     def _limit(self, name: str) -> int:
         """The highest exponent of a tensor: its words fit, and no sums are multiplied up."""
@@ -216,12 +220,8 @@ class _Choice:
                     limits += [self.accumulators[group.result], self._highest(self._largest(op))]
         return min(limits)
 
-    def _error(self, d: int, readers: list[tuple[str, _Reader]]) -> float:
-        """The squares of errors that d has a say in: of an input it has none in the tensor's own."""
-        total = 0.0
-        for name, reader in readers:
-            x = self.magnitudes.rms_of(self.program, name) if reader.rounds else 0.0
-            w = 0.0 if name in self.inputs and reader.room is not None else reader.weight
-            a = self.accumulators[reader.group]
-            total += reader.share * (x**2 * 4.0**d + w**2 * 4.0 ** (a - d))
-        return total
+    def _error(self, d: int, tensor: str, reader: _Reader, *, of_input: bool) -> float:
+        """The square of the errors that d has a say in. An input is on its own grid: there, d rounds nothing."""
+        x = self.magnitudes.rms_of(self.program, tensor) if reader.rounds else 0.0
+        w = 0.0 if of_input and reader.room is not None else reader.weight
+        return reader.share * (x**2 * 4.0**d + w**2 * 4.0 ** (self.accumulators[reader.group] - d))

@@ -243,8 +243,8 @@ class _Placer:
 
 def _weight_words(term: Term, scale: Fraction, data_type: DataType) -> Words:
     """weight * scale, rounded so that the errors of what is summed together cancel, saturated."""
-    codes = term.weight * float(scale)  # exact: codes of few bits, a power of two
-    words = np.empty(codes.shape)
+    codes = np.asarray(term.weight * float(scale), dtype=np.float64)
+    words = np.empty_like(codes)
     for taps in taps_together(term.window):
         words[:, :, *taps] = round_weights(codes[:, :, *taps], np.array(1.0), data_type.min_code, data_type.max_code)
     return saturate(words.astype(np.int64), data_type.min_code, data_type.max_code)

@@ -57,14 +57,16 @@ class NativeReport:
         by_fraction = sorted(sums, key=lambda fmt: int(fmt.split(".")[1]))
         ends = by_fraction[0] if len(sums) == 1 else f"{by_fraction[0]} to {by_fraction[-1]}, layer by layer"
         inputs = f"{self.rows} calibration input{'' if self.rows == 1 else 's'}"
-        room = "" if self.room is None else f": on {inputs} they saturate at {float(self.room):.3g} times what they reach"
+        room = (
+            "" if self.room is None else f": on {inputs} they saturate at {float(self.room):.3g} times what they reach"
+        )
         return f"sums of {ends}{room}", *(self._bound(name) for name in self.bounds)
 
     def _bound(self, name: str) -> str:
         bound, reach = self.bounds[name], self.reach[name]
         where = "a bound for inputs whose layers stay within the measured ranges and do not saturate"
-        says = f"{bound:.3g} of {reach:.4g}" if bound < reach else f"none that says anything ({bound:.3g} of {reach:.4g})"
-        return f"{name}: off the float model by at most {says}: {where}"
+        says = "" if bound < reach else ", which says nothing"
+        return f"{name}: off the float model by at most {bound:.3g} of {reach:.4g}{says} ({where})"
 
     def to_json(self) -> Json:
         return {

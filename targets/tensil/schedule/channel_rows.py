@@ -49,7 +49,7 @@ class ChannelRows:
         steps = list(dict.fromkeys(step for plan in (leading, trailing) if plan is not None for step in plan.alone))
         if not steps:
             return None
-        rows = [step.rows(architecture.array_size, architecture.data_type) for step in steps]
+        rows = [step.rows(architecture.array_size, architecture.data_type.one) for step in steps]
         starts = np.cumsum([0, *map(len, rows)]).tolist()
         vectors = starts.pop()
         address = constants.store(np.concatenate(rows))

@@ -113,8 +113,8 @@ def _window_area(rect: Rect, window: Window, layout: Layout) -> int:
 
 @dataclass(frozen=True, slots=True)
 class PassPlan:
-    """The largest pass of a group, and where its scratch lies: inputs, then addends, then the result, then its positive parts,
-    then weights.
+    """The largest pass of a group, and where its scratch lies: inputs, then addends, then the result, then its
+    positive parts, then weights.
 
     input_size    of each of the tensors that go through a term's weights at once
     input_blocks  input blocks that are streamed in at once: all, where the scratch holds them, else one
