@@ -27,7 +27,7 @@ from pefslc.targets.tensil.groups.text import print_groups
 from pefslc.targets.tensil.groups.verify import faults_of_groups
 from pefslc.targets.tensil.limits import limits_of
 from pefslc.targets.tensil.native.exponents import choose_exponents
-from pefslc.targets.tensil.native.magnitudes import measure_magnitudes
+from pefslc.targets.tensil.native.magnitudes import measure_magnitudes, proven_magnitudes
 from pefslc.targets.tensil.native.native_placement import is_native, place_natively
 from pefslc.targets.tensil.native.native_report import NativeReport
 from pefslc.targets.tensil.native.native_scales import NativeScales
@@ -175,16 +175,16 @@ def _lower_natively(
     groups = _selected(graph, context, observe)
     # Without multiplications, or with leaky ReLUs, packing does not requantize: pack-leftovers must not count on it.
     cautious = context.without(RequantizeWhilePacking.name)
-    magnitudes = None
     for rewrite in NATIVE_GROUP_REWRITES:
-        if rewrite.name == PackLeftovers.name and calibrate is not None:  # what it packs holds nothing larger
-            magnitudes = measure_magnitudes(graph, groups, calibrate)
+        if rewrite.name == PackLeftovers.name:  # what it packs holds nothing larger
+            measured = calibrate is not None
+            magnitudes = measure_magnitudes(graph, groups, calibrate) if measured else proven_magnitudes(graph, groups)
         groups = rewritten(groups, [rewrite], cautious, _GROUPS, _shown_groups(observe))
     scales = NativeScales.of(graph, groups)
     groups = rewritten(groups, [FuseSums.of(graph, groups)], context, _GROUPS, _shown_groups(observe))
-    exponents = None if magnitudes is None else choose_exponents(groups, scales, data_type, magnitudes)
-    placed = place_natively(groups, scales, data_type, exponents)
-    report = None if magnitudes is None else NativeReport.of(groups, placed, magnitudes)
+    exponents = choose_exponents(groups, scales, data_type, magnitudes)
+    placed = place_natively(groups, scales, data_type, exponents, measured=calibrate is not None)
+    report = NativeReport.of(groups, placed, magnitudes)
     words = _rewritten_words(placed.words, NATIVE_WORD_REWRITES, context, observe)
     return LoweredNetwork(
         Split(Bends(graph), WideSums(graph)), words, schedule(words, context.architecture, progress), report

@@ -196,3 +196,38 @@ def test_the_bound_of_one_layer_is_what_its_parts_add_up_to(tmp_path: Path) -> N
     parts = np.abs(weight).sum(axis=(1, 2, 3)).max() * 2.0**-9 + 4 * unit / 2
     assert parts < bound < parts + 4 * 1.5 * unit + 4 * 2.0**-16
     assert any("a bound for inputs whose layers stay within the measured ranges" in n for n in program.emission.notes)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ranges_that_are_proven_of_an_input_format_make_finer_words_without_data(seed: int, tmp_path: Path) -> None:
+    """With inputs below 1 instead of 128: from any of them, no sum saturates, and the bound is for all."""
+    n = Network(seed, 3, 6, step=2.0**-8)
+    output = n.conv(n.activation(n.conv("x", 8, 3), "Relu"), 5, 1)
+    n.m.output(output, [1, *n.known[output].values.shape])
+    model = n.m.save(tmp_path)
+    plain = pefslc.compile(model, target="tensil", fmt="Q8.8", arch="custom_perf")
+    proven = pefslc.compile(model, target="tensil", fmt="Q8.8", arch="custom_perf", input_fmt="Q1.7")
+    assert plain.emission.cycles == proven.emission.cycles
+    assert not any("bound" in note for note in plain.emission.notes)
+    assert any("a bound for all inputs that their formats hold" in note for note in proven.emission.notes)
+    x = np.rint(np.random.default_rng(seed).uniform(-1, 1, (4, *n.x.shape[1:])) * 127) / 128
+    require_right(proven, {"x": np.concatenate([x, np.sign(x) * 127 / 128])})
+    wanted = pefslc.load(model).run(x)[output]
+    errors = [np.square(p.run({"x": x})[output] - wanted).mean() for p in (plain, proven)]
+    assert errors[1] < errors[0] / 4
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+@pytest.mark.parametrize("input_fmt", ["Q1.15", "Q2.14", "Q3.11"])
+def test_an_input_of_more_fraction_bits_than_the_words_lies_in_finer_ones(
+    input_fmt: str, calibrated: bool, tmp_path: Path
+) -> None:
+    m = ModelBuilder()
+    m.output(m.node("Conv", m.input([1, 2, 3, 3], "x"), m.constant(np.full((2, 2, 1, 1), 0.5))), [1, 2, 3, 3])
+    x = np.random.default_rng(0).uniform(-0.99, 0.99, (5, 2, 3, 3))
+    program = pefslc.compile(
+        m.save(tmp_path), target="tensil", fmt="Q8.8", arch="pynqz1", input_fmt=input_fmt,
+        calibrate={"x": x} if calibrated else None,
+    )  # fmt: skip
+    (found,) = program.run({"x": x}).values()
+    assert np.abs(found - x.sum(1, keepdims=True) / 2).max() < 2.0**-10

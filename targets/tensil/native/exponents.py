@@ -61,7 +61,10 @@ def highest_exponent(largest: Fraction, data_type: DataType) -> int:
 def choose_exponents(
     program: GroupProgram, scales: NativeScales, data_type: DataType, magnitudes: Magnitudes
 ) -> Exponents:
-    """For a program after its sums were fused; `scales` and `magnitudes` of the program before that."""
+    """For a program after its sums were fused; `scales` and `magnitudes` of the program before that.
+
+    Where magnitudes are proven, and nothing is known of usual values, tensors stand as high as they can.
+    """
     return _Choice(program, scales, data_type, magnitudes).exponents()
 
 
@@ -199,9 +202,13 @@ class _Choice:
         p = self.data_type.binary_point
         least = [self.accumulators[r.group] - r.room for _, r in readers if r.room is not None]
         least += [self.accumulators[name] - p for name in makers]
-        of_input = any(name in self.inputs for name in names)
-        least += [0] if of_input else []
-        candidates = range(min(max(least, default=highest), highest), highest + 1)
+        lowest = min(max(least, default=highest), highest)
+        own = [-_binades(self.scales.tensors[name] * self.data_type.one) for name in names if name in self.inputs]
+        of_input = bool(own)
+        if of_input:  # its codes are words, or multiples of them; beyond the highest, they saturate
+            lowest = max(lowest, *own)
+            highest = max(lowest, highest)
+        candidates = range(lowest, highest + 1)
 
         def error(d: int) -> float:
             return sum(self._error(d, name, reader, of_input=of_input) for name, reader in readers)

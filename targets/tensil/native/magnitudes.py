@@ -1,4 +1,4 @@
-"""What the values of a float model reach on calibration inputs."""
+"""What the values of a float model reach: on calibration inputs, or whatever the inputs are."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ from pefslc.ir.interpret import quantize_input, run_codes
 from pefslc.ir.reference import in_chunks
 from pefslc.ir.semantics import conv2d
 from pefslc.numeric.accumulate import largest_magnitude
+from pefslc.passes.check_accumulators import sum_ranges
 from pefslc.targets.tensil.groups.group import Group, LinearHead, Term
 from pefslc.targets.tensil.groups.group_program import GroupProgram
 from pefslc.targets.tensil.groups.host_movement import moved
 from pefslc.targets.tensil.groups.layout import packed
-from pefslc.targets.tensil.native.native_scales import NativeScales
+from pefslc.targets.tensil.native.native_scales import NativeScales, values_of
 
-__all__ = ["Magnitudes", "measure_magnitudes"]
+__all__ = ["Magnitudes", "measure_magnitudes", "proven_magnitudes"]
 
 Codes = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Magnitudes:
-    """What values reach on `rows` calibration inputs, by name: inputs, sums, stored tensors, helpers.
+    """What values reach, by name: inputs, sums, stored tensors, helpers.
 
     largest  magnitudes
-    rms      root mean squares
+    rms      root mean squares; 0 where they are not known
+    rows     calibration inputs; 0 where the magnitudes are proven for all
     """
 
     largest: Mapping[str, Fraction]
@@ -52,6 +54,17 @@ class Magnitudes:
         while value not in self.largest:
             value = program.tensors[value].of
         return value
+
+
+def proven_magnitudes(graph: Graph, program: GroupProgram) -> Magnitudes:
+    """By interval arithmetic, from what the formats of the inputs hold: of sums, the partial ones as well."""
+    scales = NativeScales.of(graph, program)
+    ends = {value.name: (value.type.codes.low, value.type.codes.high) for value in values_of(graph)}
+    ends |= {group.result: program.tensors[group.result].codes for group in program.groups if not group.ops}
+    for name, sums in sum_ranges(graph).items():
+        ends[name] = min(ends[name][0], sums[0]), max(ends[name][1], sums[1])
+    largest = {name: max(-low, high, 0) * scales.tensors[name] for name, (low, high) in ends.items()}
+    return Magnitudes(largest, dict.fromkeys(largest, 0.0), 0)
 
 
 def measure_magnitudes(graph: Graph, program: GroupProgram, inputs: Arrays) -> Magnitudes:

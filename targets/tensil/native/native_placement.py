@@ -52,16 +52,15 @@ def is_native(graph: Graph, data_type: DataType) -> bool:
 
 
 def place_natively(
-    program: GroupProgram, scales: NativeScales, data_type: DataType, exponents: Exponents | None = None
+    program: GroupProgram, scales: NativeScales, data_type: DataType, exponents: Exponents, *, measured: bool
 ) -> NativePlacement:
     """Every group in raw words. Raises CompileError with every fault.
 
-    program    after its sums were fused
-    scales     of the program before that
-    exponents  from calibration inputs; without them all are 0
+    program   after its sums were fused
+    scales    of the program before that
+    measured  exponents are those of calibration inputs: multiplications are worth their cycles
     """
-    free = frozenset[str]() if exponents is None else free_tensors(program)
-    exponents = exponents or Exponents.none(program)
+    free = free_tensors(program) if measured else frozenset[str]()
     units = NativeUnits(scales, exponents, data_type, free)
     groups: list[WordGroup] = []
     outcomes: list[Outcome] = []
