@@ -177,8 +177,10 @@ def _lower_natively(
     cautious = context.without(RequantizeWhilePacking.name)
     for rewrite in NATIVE_GROUP_REWRITES:
         if rewrite.name == PackLeftovers.name:  # what it packs holds nothing larger
-            measured = calibrate is not None
-            magnitudes = measure_magnitudes(graph, groups, calibrate) if measured else proven_magnitudes(graph, groups)
+            if calibrate is None:
+                magnitudes = proven_magnitudes(graph, groups)
+            else:
+                magnitudes = measure_magnitudes(graph, groups, calibrate)
         groups = rewritten(groups, [rewrite], cautious, _GROUPS, _shown_groups(observe))
     scales = NativeScales.of(graph, groups)
     groups = rewritten(groups, [FuseSums.of(graph, groups)], context, _GROUPS, _shown_groups(observe))

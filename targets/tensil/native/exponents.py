@@ -23,7 +23,7 @@ from itertools import takewhile
 import numpy as np
 
 from pefslc.numeric.accumulate import largest_magnitude
-from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, TransposeHead
+from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, MaxHead, TransposeHead
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Role, StoredTensor
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.native.magnitudes import Magnitudes
@@ -32,13 +32,14 @@ from pefslc.targets.tensil.native.native_scales import NativeScales
 __all__ = ["HEADROOM", "Exponents", "additions", "choose_exponents", "copied_tensor", "highest_exponent"]
 
 HEADROOM = 2
+_MANY = 4096  # values of a tensor, of which MatMuls multiply and clip in the time in which SIMD clips
 
 
 @dataclass(frozen=True, slots=True)
 class Exponents:
     """Of each stored tensor, and of the accumulators of each group.
 
-    copies  groups whose accumulators stand as what they copy does
+    copies  groups whose accumulators stand as what they read does
     """
 
     tensors: Mapping[str, int]
@@ -119,6 +120,7 @@ class _Choice:
         self.leaders = {name: name for name in program.tensors}  # tensors that stand alike
         self.readers: dict[str, list[_Reader]] = defaultdict(list)
         self.copies: set[str] = set()
+        self.maxima: dict[str, str] = {}  # of which tensor
         self.inputs = {port.tensor for port in program.inputs}
         self.highest = {name: self._highest(self._largest(name)) for name in program.tensors}
         self.accumulators = {group.result: self._highest(self._largest_sum(group)) for group in program.groups}
@@ -134,9 +136,10 @@ class _Choice:
             before = dict(self.accumulators)
             for names in classes.values():
                 tensors |= dict.fromkeys(names, self._best(names))
+                self.accumulators |= {n: tensors[of] for n, of in self.maxima.items() if of in tensors}
             if self.accumulators == before:
                 copied = {name: tensors[name] for name in self.copies}
-                return Exponents(tensors, {**before, **copied}, frozenset(self.copies))
+                return Exponents(tensors, {**before, **copied}, frozenset({*self.copies, *self.maxima}))
 
     # --- what is known ---------------------------------------------------------------------------------------------
 
@@ -166,9 +169,18 @@ class _Choice:
 
     def _read(self, group: Group) -> None:
         head = group.head
-        if not isinstance(head, LinearHead) or copied_tensor(self.program.tensors, group) is not None:
+        as_it_lies = isinstance(head, MaxHead) and self._is_brought_before(head.tensor)
+        if as_it_lies or copied_tensor(self.program.tensors, group) is not None:
             self._alike(*group.tensors, group.result)
             self.copies.add(group.result)
+            return
+        later = additions(group)[1]
+        self._alike(*later)
+        for tensor in later:
+            self.readers[tensor].append(_Reader(group.result, 1.0, 1.0, rounds=False, room=None))
+        if not isinstance(head, LinearHead):
+            assert isinstance(head, MaxHead)
+            self.maxima[group.result] = head.tensor
             return
         products = [np.count_nonzero(term.weight) / len(term.weight) for term in head.terms]
         for term, count in zip(head.terms, products, strict=True):
@@ -179,13 +191,16 @@ class _Choice:
             room = _binades(self.data_type.max_code / largest) if largest else self.data_type.width_bits
             rounds = bool((np.frexp(np.abs(weights))[0] != 0.5).any())
             self.readers[term.tensor].append(_Reader(group.result, rms, count / sum(products), rounds, room))
-        first, later = additions(group)
-        for tensor in first:
+        for tensor in additions(group)[0]:
             room = self.data_type.width_bits - 2 - self.data_type.binary_point
-            self.readers[tensor].append(_Reader(group.result, 1.0, 1 / sum(products), False, room))
-        self._alike(*later)
-        for tensor in later:
-            self.readers[tensor].append(_Reader(group.result, 1.0, 1 / sum(products), False, None))
+            self.readers[tensor].append(_Reader(group.result, 1.0, 1 / sum(products), rounds=False, room=room))
+
+    def _is_brought_before(self, tensor: str) -> bool:
+        """Whether a tensor stands as the readers of its maximum want it: the others are multiplied after the maximum,
+        which leaves fewer vectors.
+        """
+        layout = self.program.layout(tensor)
+        return tensor in self.inputs or layout.channels * layout.pixels >= _MANY
 
     # --- the choice ------------------------------------------------------------------------------------------------
 

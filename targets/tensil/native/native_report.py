@@ -1,4 +1,4 @@
-"""What calibration inputs, or the ranges of all inputs, made of the words of a float model, for the summary and the sidecar."""
+"""What calibration inputs, or what is proven of all inputs, made of native words: for the summary and the sidecar."""
 
 from __future__ import annotations
 
