@@ -268,6 +268,8 @@ def _limits_faults(limits: TargetLimits) -> list[str]:
         faults.append(f"accumulator_name is {quote_given(limits.accumulator_name)}, not a string")
     if not isinstance(limits.native_format, FixedPoint | None):
         faults.append(f"native_format is {quote_given(limits.native_format)}, not a FixedPoint")
+    if not isinstance(limits.native_weights, FixedPoint | None):
+        faults.append(f"native_weights is {quote_given(limits.native_weights)}, not a FixedPoint")
     return faults
 
 

@@ -131,7 +131,8 @@ def word_bounds(group: WordGroup, words: Mapping[str, Words], data_type: DataTyp
         low, high = low + least, high + most
     ends = []
     for end in (low, high):
-        end = saturate(end, data_type.min_code, data_type.max_code)
+        for word in (0, group.carried):
+            end = saturate(end + word, data_type.min_code, data_type.max_code)
         for step in group.steps:
             if isinstance(step, Accumulate):
                 added = words[step.tensor]

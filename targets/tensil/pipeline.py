@@ -26,9 +26,11 @@ from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.groups.text import print_groups
 from pefslc.targets.tensil.groups.verify import faults_of_groups
 from pefslc.targets.tensil.limits import limits_of
+from pefslc.targets.tensil.native.exponents import choose_exponents
+from pefslc.targets.tensil.native.magnitudes import measure_magnitudes, proven_magnitudes
 from pefslc.targets.tensil.native.native_placement import is_native, place_natively
+from pefslc.targets.tensil.native.native_report import NativeReport
 from pefslc.targets.tensil.native.native_scales import NativeScales
-from pefslc.targets.tensil.native.native_words import Magnitudes, measure_magnitudes
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context, Form, Rewrite, require_legal, rewritten
 from pefslc.targets.tensil.schedule.batch_choice import modelled_cycles, schedule_batch
 from pefslc.targets.tensil.schedule.schedule import Schedule
@@ -70,7 +72,7 @@ NATIVE_GROUP_REWRITES: tuple[Rewrite[GroupProgram], ...] = (
     FactorLeftovers(),
     PackLeftovers(),
 )
-NATIVE_WORD_REWRITES: tuple[Rewrite[WordProgram], ...] = (MergeAdditions(),)
+NATIVE_WORD_REWRITES: tuple[Rewrite[WordProgram], ...] = (RequantizeWhilePacking(), MergeAdditions())
 
 _PARTS = FoldAddends.name, RequantizeWhileAdding.name
 _OF_GROUPS = *(r.name for r in (*GROUP_REWRITES, *NATIVE_GROUP_REWRITES)), FuseSums.name
@@ -96,13 +98,13 @@ Observer = Callable[[str, str, bool], None]
 class LoweredNetwork:
     """A network on the TCU: what of the graph was split, its last form before the schedule, the schedule.
 
-    magnitudes  that native words were made for; None without calibration inputs, or where nothing is native
+    native      what calibration inputs made of native words; None without them, or where nothing is native
     """
 
     split: Split
     program: WordProgram
     schedule: Schedule
-    magnitudes: Magnitudes | None
+    native: NativeReport | None
 
 
 def lower_graph(
@@ -189,19 +191,24 @@ def _lower_natively(
     batch: int,
 ) -> LoweredNetwork:
     data_type = context.data_type
-    context = context.without(RequantizeWhilePacking.name)  # pack-leftovers must not count on it
     groups = _selected(graph, context, observe)
-    magnitudes = None
+    # Without multiplications, or with leaky ReLUs, packing does not requantize: pack-leftovers must not count on it.
+    cautious = context.without(RequantizeWhilePacking.name)
     for rewrite in NATIVE_GROUP_REWRITES:
-        if rewrite.name == PackLeftovers.name and calibrate is not None:  # what it packs holds nothing larger
-            magnitudes = measure_magnitudes(graph, groups, calibrate)
-        groups = rewritten(groups, [rewrite], context, _GROUPS, _shown_groups(observe))
+        if rewrite.name == PackLeftovers.name:  # what it packs holds nothing larger
+            if calibrate is None:
+                magnitudes = proven_magnitudes(graph, groups)
+            else:
+                magnitudes = measure_magnitudes(graph, groups, calibrate)
+        groups = rewritten(groups, [rewrite], cautious, _GROUPS, _shown_groups(observe))
     scales = NativeScales.of(graph, groups)
     groups = rewritten(groups, [FuseSums.of(graph, groups)], context, _GROUPS, _shown_groups(observe))
-    words = place_natively(groups, scales, data_type, magnitudes)
-    words = _rewritten_words(words, NATIVE_WORD_REWRITES, context, observe)
+    exponents = choose_exponents(groups, scales, data_type, magnitudes)
+    placed = place_natively(groups, scales, data_type, exponents, measured=calibrate is not None)
+    report = NativeReport.of(groups, placed, magnitudes)
+    words = _rewritten_words(placed.words, NATIVE_WORD_REWRITES, context, observe)
     plan = schedule_batch(words, context.architecture, batch, progress)
-    return LoweredNetwork(Split(Bends(graph), WideSums(graph)), words, plan, magnitudes)
+    return LoweredNetwork(Split(Bends(graph), WideSums(graph)), words, plan, report)
 
 
 def _selected(graph: Graph, context: Context, observe: Observer | None) -> GroupProgram:

@@ -100,7 +100,9 @@ class TensilTarget(TensilOptions):
         if words.native is not None:
             details["native_arithmetic"] = str(native_format(architecture.data_type))
             details["native_words"] = str(words.native)
-            notes += () if lowered.magnitudes is None else (lowered.magnitudes.text(words.native),)
+            if lowered.native is not None:
+                details["native_layers"] = lowered.native.to_json()
+                notes += lowered.native.notes() if lowered.native.says_something else ()
         # What saturates or rounds on its way is the program's own: the simulator says it, elsewhere the integers do.
         simulated = words.native is not None or options.allow_overflow
         runner = TensilRunner(program, make_sidecar(whole, self.name, "", "", {}, details)) if simulated else None

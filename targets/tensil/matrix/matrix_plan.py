@@ -43,9 +43,10 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
     Diagonal,
     DiagonalAgain,
     MatrixStep,
+    SlopesByMatrix,
     apply_matrix_steps,
 )
-from pefslc.targets.tensil.words.steps import Maximum, Minimum, Multiply, RawStep, apply_steps
+from pefslc.targets.tensil.words.steps import Maximum, Minimum, Multiply, RawStep, TwoSlopes, apply_steps
 
 __all__ = [
     "LARGEST_CHECK",
@@ -108,9 +109,13 @@ def matrix_plan(steps: tuple[RawStep, ...], low: int, high: int, data_type: Data
         return None
     first = steps[0] if steps else None
     clips = steps[1:] if isinstance(first, Multiply) else steps
-    if not all(isinstance(step, Maximum | Minimum) for step in clips):
+    plan: MatrixPlan | None
+    if isinstance(first, TwoSlopes):
+        plan = None if steps[1:] else _slopes(first, data_type)
+    elif not all(isinstance(step, Maximum | Minimum) for step in clips):
         return None
-    plan = _shift_and_clips(first, clips, data_type) if isinstance(first, Multiply) else _clips(clips, data_type)
+    else:
+        plan = _shift_and_clips(first, clips, data_type) if isinstance(first, Multiply) else _clips(clips, data_type)
     if plan is None or not all(representable(step, data_type) for step in plan.alone):
         return None
     words = _words(low, high)
@@ -207,6 +212,10 @@ def _shift_and_clips(multiply: Multiply, clips: Sequence[RawStep], data_type: Da
     together = undone + rail <= data_type.max_code
     diagonal = Diagonal(multiply.word, undone + (rail if together else 0))
     return MatrixPlan(carried, (diagonal, *(AddWord(w) for w in ((-rail,) if together else (rail, -rail)) if rail)))
+
+
+def _slopes(step: TwoSlopes, data_type: DataType) -> MatrixPlan:
+    return MatrixPlan(0, (SlopesByMatrix(step.above, step.below, data_type.min_code),))
 
 
 def _clips(clips: Sequence[RawStep], data_type: DataType) -> MatrixPlan | None:
@@ -318,6 +327,8 @@ def representable(step: MatrixStep, data_type: DataType) -> bool:
             values = (step.word, step.bias)
         case AddByMatrix():
             values = (step.bias, step.word or 0)
+        case SlopesByMatrix():
+            values = (step.lowest, step.constant(data_type.one), step.below, step.above - step.below)
         case ChannelAddWord():
             values = step.words
         case ChannelDiagonal():

@@ -21,6 +21,7 @@ __all__ = [
     "Diagonal",
     "DiagonalAgain",
     "MatrixStep",
+    "SlopesByMatrix",
     "apply_matrix_steps",
 ]
 
@@ -109,8 +110,31 @@ class ChannelDiagonal:
         return np.concatenate([np.concatenate([bias[None, :], np.diag(word)]) for bias, word in blocks])
 
 
+@dataclass(frozen=True, slots=True)
+class SlopesByMatrix:
+    """accumulators = round(x * below / 2^p) + round(max(x, 0) * (above - below) / 2^p).
+
+    x goes to local memory; a bias row of the lowest word, which saturates, leaves max(x, 0) + lowest, which goes to
+    local memory, too; then both come back through diagonal matrices. The first one's bias undoes the constant.
+    """
+
+    above: int
+    below: int
+    lowest: int
+
+    def constant(self, one: int) -> int:
+        """What the second product lacks: lowest * (above - below) / 2^p. Even, so that ties stay as they are."""
+        return -self.lowest * (self.above - self.below) // one
+
+    def rows(self, array_size: int, one: int) -> Words:
+        """The bias row that saturates, then the bias row and the matrix of each product."""
+        whole = _bias_and_diagonal(self.constant(one), self.below, array_size)
+        positive = _bias_and_diagonal(0, self.above - self.below, array_size)
+        return np.concatenate([np.full((1, array_size), self.lowest, dtype=np.int64), whole, positive])
+
+
 ChannelStep: TypeAlias = ChannelAddWord | ChannelDiagonal
-MatrixStep: TypeAlias = AddWord | Diagonal | DiagonalAgain | AddByMatrix | ChannelStep
+MatrixStep: TypeAlias = AddWord | Diagonal | DiagonalAgain | AddByMatrix | SlopesByMatrix | ChannelStep
 
 
 def _by_block(words: Sequence[int], array_size: int) -> Words:
@@ -158,6 +182,13 @@ def apply_matrix_steps(
             case AddByMatrix():
                 assert addend is not None
                 words, _ = saturate(words + _added(step, addend, data_type), data_type)
+            case SlopesByMatrix():
+                positive, _ = saturate(words + step.lowest, data_type)
+                below, above = (np.full_like(words, word) for word in (step.below, step.above - step.below))
+                bias = np.full_like(words, step.constant(data_type.one))
+                words, _ = saturate(multiply_accumulate(words, below, bias, data_type), data_type)
+                added, _ = saturate(multiply_accumulate(positive, above, np.zeros_like(words), data_type), data_type)
+                words, _ = saturate(words + added, data_type)
             case ChannelAddWord():
                 words, _ = saturate(words + _column(step.words), data_type)
             case ChannelDiagonal():

@@ -30,6 +30,7 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
     Diagonal,
     DiagonalAgain,
     MatrixStep,
+    SlopesByMatrix,
 )
 from pefslc.targets.tensil.matrix.resident_rows import scale_of
 from pefslc.targets.tensil.matrix.step_choice import Choice
@@ -207,6 +208,8 @@ class _GroupPass:
                     self.emitter.load_weights(self.steps.bring_rows(step), self.a + 1, has_bias=True)
                     for i, block in enumerate(chosen[first:], first):
                         self._multiply(self._passed_through(part), part, i, block, accumulate=True)
+                case SlopesByMatrix():
+                    self._slopes(step, part, chosen, first)
                 case AddByMatrix():
                     (added,) = added_tensors(self.group)
                     if not step.moves:
@@ -222,6 +225,19 @@ class _GroupPass:
                 matrix = self.steps.bring_rows(step) + (block * (self.a + 1) if by_channel else 0)
                 self.emitter.load_weights(matrix, self.a + 1, has_bias=True)
             self._multiply(views, part, i, block, accumulate=False)
+
+    def _slopes(self, step: SlopesByMatrix, part: Part, chosen: Sequence[int], first: int) -> None:
+        """The values through where the result goes, or is staged; their positive parts through scratch."""
+        views, rows, tile = self._pass_through(part, chosen, first), self.steps.bring_rows(step), self.a + 1
+        base, count = first * part.vectors, part.vectors * (len(chosen) - first)
+        self.emitter.load_weights(rows, 1, has_bias=True)
+        self.emitter.matmul_zeroes(base, count, accumulate=True)
+        self.emitter.from_accumulators(base, self.plan.positive_base, count)
+        self.emitter.load_weights(rows + 1, tile, has_bias=True)
+        for i, block in enumerate(chosen[first:], first):
+            self._multiply(views, part, i, block, accumulate=False)
+        self.emitter.load_weights(rows + 1 + tile, tile, has_bias=True)
+        self.emitter.matmul(self.plan.positive_base, base, count, 0, 0, accumulate=True)
 
     def _add_high(self, step: AddHigh, part: Part, chosen: Sequence[int]) -> None:
         """By way of where the result goes, or is staged: the high sums lie behind the others."""

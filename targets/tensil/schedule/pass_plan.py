@@ -15,7 +15,7 @@ from pefslc.targets.tensil.groups.group import MaxHead
 from pefslc.targets.tensil.groups.layout import Layout, Rect
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.schedule.maxima import held_vectors
-from pefslc.targets.tensil.words.steps import Accumulate
+from pefslc.targets.tensil.words.steps import Accumulate, TwoSlopes
 from pefslc.targets.tensil.words.word_group import WordGroup
 
 __all__ = ["Needs", "PassPlan", "Scratch", "plan_passes"]
@@ -36,6 +36,7 @@ class Needs:
     streamed_terms  what it reads from DRAM0, by tensor: all windows over it, and its layout
     added           tensors added from DRAM0
     staging         whether the result goes to DRAM0
+    positive        whether matrix steps keep positive parts beside the result
     sides           how many tensors go through a term's weights at once
     pictures        on how many the group works at once
     """
@@ -47,6 +48,7 @@ class Needs:
     tile_rows: int
     comfort: int
     sides: int = 1
+    positive: bool = False
     pictures: int = 1
 
     @classmethod
@@ -73,12 +75,15 @@ class Needs:
         }
         added = tuple(s.tensor for s in group.steps if isinstance(s, Accumulate) and s.tensor in in_dram)
         comfort = min(weight_rows, architecture.local_depth // 16)
-        return cls(streamed, added, result_in_dram, weight_rows, tile_rows, comfort, len(group.sides), pictures)
+        positive = any(isinstance(step, TwoSlopes) for step in group.steps)
+        return cls(
+            streamed, added, result_in_dram, weight_rows, tile_rows, comfort, len(group.sides), positive, pictures
+        )
 
     @property
     def streams(self) -> bool:
         """Whether anything passes through scratch."""
-        return bool(self.streamed_terms or self.added or self.staging)
+        return bool(self.streamed_terms or self.added or self.staging or self.positive)
 
     @property
     def least(self) -> int:
@@ -92,7 +97,8 @@ class Needs:
 
     def of_pass(self, rect: Rect, blocks: int, input_blocks: int = 1) -> int:
         """For inputs, addends and results in DRAM0 in a pass of this size; weights come on top."""
-        return self.input_vectors(rect, input_blocks) + rect.area * blocks * (len(self.added) + self.staging)
+        whole = len(self.added) + self.staging + self.positive
+        return self.input_vectors(rect, input_blocks) + rect.area * blocks * whole
 
     def input_vectors(self, rect: Rect, input_blocks: int) -> int:
         return self.sides * max(
@@ -117,7 +123,8 @@ def _window_area(rect: Rect, window: Window, layout: Layout) -> int:
 
 @dataclass(frozen=True, slots=True)
 class PassPlan:
-    """The largest pass of a group, and where its scratch lies: inputs, then addends, then the result, then weights.
+    """The largest pass of a group, and where its scratch lies: inputs, then addends, then the result, then its
+    positive parts, then weights.
 
     input_size    of each of the tensors that go through a term's weights at once
     input_blocks  input blocks that are streamed in at once: all, where the scratch holds them, else one
@@ -132,6 +139,7 @@ class PassPlan:
     input_size: int
     added_base: int
     staging_base: int
+    positive_base: int
     weight_base: int
     weight_size: int
     pictures: int = 1
@@ -178,7 +186,8 @@ def plan_passes(
     input_size = needs.input_vectors(rect, input_blocks)
     added_base = scratch.base + input_size
     staging_base = added_base + rect.area * blocks * len(needs.added)
-    weight_base = staging_base + rect.area * blocks * needs.staging
+    positive_base = staging_base + rect.area * blocks * needs.staging
+    weight_base = positive_base + rect.area * blocks * needs.positive
     weight_size = scratch.base + scratch.size - weight_base
     return PassPlan(
         rows,
@@ -189,6 +198,7 @@ def plan_passes(
         input_size // needs.sides,
         added_base,
         staging_base,
+        positive_base,
         weight_base,
         weight_size,
         pictures,

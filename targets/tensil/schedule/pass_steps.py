@@ -23,6 +23,7 @@ from pefslc.targets.tensil.schedule.channel_rows import ChannelRows
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Emitter
 from pefslc.targets.tensil.schedule.pass_plan import Needs
+from pefslc.targets.tensil.schedule.simd_steps import operations_of
 from pefslc.targets.tensil.schedule.weight_stream import hidden_behind
 from pefslc.targets.tensil.schedule.weights import Tile, with_carried
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup
@@ -56,7 +57,7 @@ class PassSteps:
             return Choice(None, len(chosen), False, 0)
         a, data_type = self.architecture.array_size, self.architecture.data_type
         hides = [self.hides(block) for block in chosen]
-        operations = len(leading_steps(self.group))
+        operations = operations_of(leading_steps(self.group))
         if (rows := self.channel_rows) is not None and rows.leading is not None:
             cycles = rows.cycles(self.emitter, self.constants)
             return choose(rows.leading, operations, vectors, hides, a, carried=False, rows_cycles=cycles)
@@ -81,7 +82,7 @@ class PassSteps:
 
     def trailing(self, blocks: int, vectors: int) -> tuple[MatrixPlan | None, int]:
         """The plan for what follows the last added tensor, if it is shorter, and cycles: nothing hides SIMD there."""
-        by_simd = simd_cycles(len(trailing_steps(self.group)), vectors * blocks)
+        by_simd = simd_cycles(operations_of(trailing_steps(self.group)), vectors * blocks)
         plan, by_matrix = self._available(trailing_plan(self.group, self.architecture.data_type)), 0
         if (rows := self.channel_rows) is not None and rows.trailing is not None:
             plan, by_matrix = rows.trailing, rows.cycles(self.emitter, self.constants)

@@ -16,6 +16,7 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
     Diagonal,
     DiagonalAgain,
     MatrixStep,
+    SlopesByMatrix,
 )
 from pefslc.targets.tensil.program.encoding import decode_table
 from pefslc.targets.tensil.program.listing import disassemble
@@ -79,6 +80,8 @@ def _step_text(step: MatrixStep) -> str:
             return f"add the same times {word} with bias {bias}"
         case AddByMatrix(bias, word):
             return f"add the tensor{'' if word is None else f' times {word}'}{f' with bias {bias}' if bias else ''}"
+        case SlopesByMatrix(above, below):
+            return f"multiply by {above}, below zero by {below}"
         case ChannelAddWord():
             return "add per channel"
         case ChannelDiagonal():
