@@ -50,9 +50,10 @@ def said_by_user(
     allow_overflow: bool,
     requantize: bool,
     input_fmt: InputFormats = None,
+    host_words: InputFormats = None,
 ) -> tuple[Pass, ...]:
     """The passes by which --fmt, --formats and --input-fmt assert, or fill what is left open: those of SAID_BY_USER."""
-    grid = () if input_fmt is None else (InputGrid(input_fmt),)
+    grid = tuple(InputGrid(given) for given in (input_fmt, host_words) if given is not None)
     if fmt is None:
         return grid
     if isinstance(fmt, FixedPoint):
@@ -105,15 +106,20 @@ def pipeline(
     requantize: bool = False,
     plugins: Sequence[Pass] = (),
     input_fmt: InputFormats = None,
+    host_words: InputFormats = None,
 ) -> tuple[Pass, ...]:
     """All passes from the imported graph to what the target lowers. A user's passes run last on their level.
 
     fmt         one format, asserted or filled in; or a way to choose the formats of a float model; or formats by name
     requantize  a quantized model that contradicts it is changed, not refused
     input_fmt   the grid on which the host hands over inputs, or by name some of them
+    host_words  the words in which it does, where it knows no format: the grid is made of them
     """
     return (
-        *said_by_user(fmt, limits, allow_overflow=allow_overflow, requantize=requantize, input_fmt=input_fmt),
+        *said_by_user(
+            fmt, limits, allow_overflow=allow_overflow, requantize=requantize, input_fmt=input_fmt,
+            host_words=host_words,
+        ),
         *to_integer(limits, plugins),
         # The proof.
         CheckAccumulators(limits, allow_overflow),

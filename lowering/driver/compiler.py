@@ -36,7 +36,7 @@ from pefslc.files.file_names import safe_file_name
 from pefslc.files.paths import ModelPath, as_path
 from pefslc.frontend import NOTHING_GIVEN, GivenShapes, Imported, import_model, survey_model
 from pefslc.geometry.shapes import Shape
-from pefslc.ir.graph import Graph, Level
+from pefslc.ir.graph import Graph, GraphInput, Level
 from pefslc.numeric.choose_format import AutoFormat, Calibration
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.calibrate import CalibratedFormats
@@ -50,7 +50,7 @@ from pefslc.reports.format_changes import format_changes
 from pefslc.reports.given_inputs import given_inputs
 from pefslc.reports.layer_report import certified, exact_to, layer_rows
 from pefslc.reports.post_training import PostTrainingReport, post_training_report
-from pefslc.targets.protocol import Emission, Stage, Target, TargetOptions
+from pefslc.targets.protocol import Emission, Stage, Target, TargetOptions, host_words_of
 from pefslc.verification.outcome import nothing_to_measure
 from pefslc.version import __version__
 
@@ -123,6 +123,7 @@ class _Lowering:
     check_passes: bool = False
     requantize: bool = False
     input_fmt: InputFormats = None
+    target: Target | None = None
 
     def survey(self, model: ModelPath, given: GivenShapes, most_data_bytes: int) -> Imported:
         """The model, as far as it can be imported."""
@@ -154,7 +155,7 @@ class _Lowering:
             require_formats(graph)
         elif isinstance(self.fmt, CalibratedFormats):
             require_float(graph)
-        passes = self._passes(self._formats_of(graph), self.plugins)
+        passes = self._passes(self._formats_of(graph), graph.inputs, self.plugins)
         integer, records = run_passes(graph, passes, watch, check=self.check_passes)
         float_model = graph if is_float(graph) else None
         changed = float_model is None and any(r.name == ChangeFormats.name and r.changed for r in records)
@@ -171,7 +172,7 @@ class _Lowering:
         if self.fmt is None and not lost_quantizers:
             require_formats(imported.graph)
         asserts = (CheckFormat, CheckGivenFormats)
-        passes = self._passes(self._formats_of(imported.graph, whole=False))
+        passes = self._passes(self._formats_of(imported.graph, whole=False), imported.graph.inputs)
         return run_passes(part, [p for p in passes if check_format or not isinstance(p, asserts)])[0]
 
     def _formats_of(self, graph: Graph, *, whole: bool = True) -> _PassFormats:
@@ -179,7 +180,9 @@ class _Lowering:
             return self.fmt.of_model(graph, self.input_fmt, whole=whole)
         return self.fmt
 
-    def _passes(self, fmt: _PassFormats, plugins: Sequence[Pass] = ()) -> tuple[Pass, ...]:
+    def _passes(
+        self, fmt: _PassFormats, inputs: Sequence[GraphInput], plugins: Sequence[Pass] = ()
+    ) -> tuple[Pass, ...]:
         return pipeline(
             self.limits,
             fmt=fmt,
@@ -187,6 +190,7 @@ class _Lowering:
             requantize=self.requantize,
             plugins=plugins,
             input_fmt=self.input_fmt,
+            host_words=None if self.target is None else host_words_of(self.target, inputs),
         )
 
 
@@ -262,7 +266,7 @@ def compile(
     chooser = _formats(parsed, formats, data, calibration, progress, requantize)
     lowering = _Lowering(
         limits, chooser, allow_overflow, load_plugins(plugins, check=check_passes), observe, check_passes, requantize,
-        parse_input_format(input_fmt),
+        parse_input_format(input_fmt), chosen,
     )  # fmt: skip
     quiet = replace(options, progress=None)
     with as_file(model, example) as file:

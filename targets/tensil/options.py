@@ -14,6 +14,7 @@ from pefslc.targets.tensil.machine.architecture import built_in_architectures
 __all__ = ["DEFAULT_ARCHITECTURE", "REWRITE_NAMES", "TensilOptions"]
 
 DEFAULT_ARCHITECTURE = "pynqz1"
+HOSTS = "module", "plain"
 # The rewrites of `pipeline`, whose import takes too long for --help; a test holds the two equal.
 REWRITE_NAMES: tuple[str, ...] = (
     "pack-inputs",
@@ -73,6 +74,18 @@ class TensilOptions:
         known=lambda: REWRITE_NAMES,
         help="rewrites to leave out: more cycles and the same codes (in native arithmetic others) "
         "(`pefslc explain tcu-lowering`)",
+    )
+
+    host: str = option(
+        "module",
+        type=str,
+        metavar="NAME",
+        wanted="who lays out inputs and outputs, module or plain",
+        example="plain",
+        accepts=lambda host: host in HOSTS,
+        known=lambda: HOSTS,
+        help="plain: Tensil's own driver code runs the program, without NAME_io.py: one pixel a vector, and the "
+        "model's input quantizer on the TCU (`pefslc explain boards`)",
     )
 
     def __post_init__(self) -> None:

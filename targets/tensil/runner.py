@@ -82,6 +82,7 @@ class _Placement:
     moves: tuple[HostMove, ...]
     shape: tuple[int, ...]
     words: tuple[tuple[int, int], ...]
+    by_pixel: bool
 
     @classmethod
     def of(cls, record: JsonObject, shape: tuple[int, ...]) -> _Placement:
@@ -93,12 +94,14 @@ class _Placement:
         parts = record.get("words", [])
         assert isinstance(parts, list)
         words = tuple((exponent, up) for exponent, up in map(_ints, parts))
-        return cls(str(record["name"]), layout, offsets, exponent, finer, moves, shape, words)
+        by_pixel = bool(record.get("by_pixel", False))
+        return cls(str(record["name"]), layout, offsets, exponent, finer, moves, shape, words, by_pixel)
 
     def to_raw(self, codes: NDArray[np.int64], architecture: Architecture) -> NDArray[np.int64]:
         codes = saturate(codes, *codes_in_words(self.exponent, architecture.data_type))
         planes = moved(codes[None], self.moves).reshape(self.layout.channels, self.layout.height, self.layout.width)
-        return to_vectors(packed(planes, self.offsets) << self.exponent, architecture.array_size)
+        words = packed(planes, self.offsets) << self.exponent
+        return to_vectors(words, architecture.array_size, by_pixel=self.by_pixel)
 
     def from_raw(self, vectors: NDArray[np.int64], *, rounds: bool) -> NDArray[np.int64]:
         """rounds: words may lie between codes, and are rounded half to even."""
@@ -110,7 +113,7 @@ class _Placement:
         return moved(found, self.moves).reshape(self.shape[1:])
 
     def _codes(self, vectors: NDArray[np.int64], exponent: int, *, rounds: bool) -> NDArray[np.int64]:
-        words = from_vectors(vectors, self.layout)
+        words = from_vectors(vectors, self.layout, by_pixel=self.by_pixel)
         if not rounds and (words & ((1 << exponent) - 1)).any():
             raise CompileError(
                 Code.TCU_PROGRAM, f"output {quote(self.name)} holds words that are no codes: the program is broken"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -15,6 +15,7 @@ from pefslc.artifacts.sidecar import Json, Sidecar, make_sidecar
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput
 from pefslc.ir.interpret import run_codes
+from pefslc.numeric.format import FixedPoint
 from pefslc.targets.protocol import Emission, LayerAudit, Runner, Stage, TargetOptions
 from pefslc.targets.self_test import make_self_test
 from pefslc.targets.tensil.board_script import board_script_source
@@ -30,6 +31,7 @@ from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.targets.tensil.native_audit import NativeAudit
 from pefslc.targets.tensil.options import DEFAULT_ARCHITECTURE, TensilOptions
 from pefslc.targets.tensil.pipeline import STAGES, LoweredNetwork, Observer, lower_graph
+from pefslc.targets.tensil.plain_host import plain_details, plain_notes, require_plain, words_of_integers
 from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram, constant_blocks, load_tmodel, tmodel_files
 from pefslc.targets.tensil.report import computed_graph, op_reports, parts_of
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
@@ -55,15 +57,24 @@ class TensilTarget(TensilOptions):
         del options
         return limits_of(load_architecture(self.architecture_name).data_type)
 
+    def host_words(self, inputs: Sequence[GraphInput]) -> Mapping[str, FixedPoint]:
+        """See `targets.protocol.host_words_of`: a plain host's driver rounds real numbers to the machine's words."""
+        if self.host != "plain":
+            return {}
+        words = native_format(load_architecture(self.architecture_name).data_type)
+        return {i.name: words_of_integers(i.integers) if i.integers else words for i in inputs}
+
     def lower(self, model: Graph, options: TargetOptions) -> Emission:
         architecture = load_architecture(self.architecture_name)
-        context = Context(architecture, options.allow_overflow, self.left_out)
+        context = Context(architecture, options.allow_overflow, self.left_out, self.host == "plain")
         lowered = lower_graph(model, context, options.calibrate, options.progress, _observer(options))
         words = lowered.program
         plan, program, report = _fastest(model.name, lowered, architecture)
         if options.observe is not None:
             options.observe(Stage("schedule", print_schedule(plan, architecture)))
         inputs, outputs = _host_tensors(model, lowered, architecture.data_type)
+        if context.plain_host:
+            require_plain(outputs)
         files = tmodel_files(program)
         files[f"{host_io_module(model.name)}.py"] = host_io_source(model.name, architecture, inputs, outputs).encode()
         model_file = next(name for name in files if name.endswith(".tmodel"))
@@ -77,6 +88,10 @@ class TensilTarget(TensilOptions):
             "inputs": [tensor.to_json() for tensor in inputs],
             "outputs": [tensor.to_json() for tensor in outputs],
         }
+        if context.plain_host:
+            details["host"] = self.host
+            ends: tuple[tuple[str, list[HostTensor]], ...] = (("inputs", inputs), ("outputs", outputs))
+            details |= {end: [t.to_json() | plain_details(model, t) for t in tensors] for end, tensors in ends}
         ops = op_reports(lowered.split, words, report, bounded)
         in_layers = sum(op.cycles or 0 for op in ops.values())
         # What loads constants and moves outputs serves no layer: with it, the layers' cycles are the total.
@@ -85,6 +100,8 @@ class TensilTarget(TensilOptions):
         if wide := [ops[name].cycles or 0 for name in lowered.split.wide.plans]:
             layers = "layer has sums" if len(wide) == 1 else "layers have sums"
             notes += (f"{len(wide)} {layers} wider than a word, made of several: {sum(wide):,} modelled cycles",)
+        if context.plain_host:
+            notes += tuple(plain_notes(model, inputs, outputs))
         if words.native is not None:
             details["native_arithmetic"] = str(native_format(architecture.data_type))
             details["native_words"] = str(words.native)

@@ -25,6 +25,8 @@ class NativeScales:
         """Of a program before its sums are fused."""
         values = [i.value for i in graph.inputs] + [op.result for op in graph.ops]
         tensors = {v.name: _step(v.type.codes) for v in values}
+        given = (program.tensors[port.tensor] for port in program.inputs)
+        tensors |= {stored.name: tensors[stored.of] for stored in given if stored.role is Role.PIXELS}
         accumulators: dict[str, Fraction] = {}
         groups = {g.result: g for g in program.groups}
         for group in program.groups:
@@ -36,7 +38,7 @@ class NativeScales:
                     step = tensors[_source(group)] / _taps(group)
                 case Role.PARTIAL:  # sums of the group that it is a part of
                     step = _accumulator_step(groups[stored.of], tensors)
-                case Role.VALUE | Role.SUMS:
+                case Role.VALUE | Role.SUMS | Role.PIXELS:
                     step = _accumulator_step(group, tensors)
             accumulators[group.result] = step
             tensors.setdefault(group.result, step)
