@@ -53,7 +53,7 @@ def said_by_user(
     host_words: InputFormats = None,
 ) -> tuple[Pass, ...]:
     """The passes by which --fmt, --formats and --input-fmt assert, or fill what is left open: those of SAID_BY_USER."""
-    grid = tuple(InputGrid(given) for given in (input_fmt, host_words) if given is not None)
+    grid = tuple(InputGrid(given) for given in (input_fmt, host_words) if given)
     if fmt is None:
         return grid
     if isinstance(fmt, FixedPoint):

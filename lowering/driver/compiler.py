@@ -43,7 +43,7 @@ from pefslc.passes.calibrate import CalibratedFormats
 from pefslc.passes.change_formats import ChangeFormats
 from pefslc.passes.check_format import CheckFormat, CheckGivenFormats, is_float, require_float, require_formats
 from pefslc.passes.fit_given_formats import GivenFormats
-from pefslc.passes.input_formats import InputFormats
+from pefslc.passes.input_formats import InputFormats, format_of_input
 from pefslc.passes.manager import Exactness, Pass, PassRecord, run_passes
 from pefslc.passes.pipeline import SAID_BY_USER, pipeline
 from pefslc.reports.format_changes import format_changes
@@ -180,6 +180,12 @@ class _Lowering:
             return self.fmt.of_model(graph, self.input_fmt, whole=whole)
         return self.fmt
 
+    def _host_words(self, inputs: Sequence[GraphInput]) -> Mapping[str, FixedPoint]:
+        """What the target says of them, but for inputs to which the user gave words of that width."""
+        words = {} if self.target is None else host_words_of(self.target, inputs)
+        given = {name: format_of_input(self.input_fmt, name) for name in words}
+        return {n: w for n, w in words.items() if (g := given[n]) is None or (g.bits, g.signed) != (w.bits, w.signed)}
+
     def _passes(
         self, fmt: _PassFormats, inputs: Sequence[GraphInput], plugins: Sequence[Pass] = ()
     ) -> tuple[Pass, ...]:
@@ -190,7 +196,7 @@ class _Lowering:
             requantize=self.requantize,
             plugins=plugins,
             input_fmt=self.input_fmt,
-            host_words=None if self.target is None else host_words_of(self.target, inputs),
+            host_words=self._host_words(inputs),
         )
 
 

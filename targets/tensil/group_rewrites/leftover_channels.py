@@ -230,16 +230,17 @@ def _packing(program: GroupProgram, group: Group, architecture: Architecture, *,
         for axis in (first, 1 - first)
         for most in (a // leftover, widest.kernel[axis])
     )
-    choices = (_packed_by(program.tensors[group.result], group, uses, offsets, architecture) for offsets in tries)
+    stored = program.tensors[group.result]
+    choices = (_packed_by(stored, group, uses, offsets, architecture, whole=whole) for offsets in tries)
     saved, packing = max(choices, key=lambda choice: choice[0])
     return packing if saved > 0 else None
 
 
 def _packed_by(
-    stored: StoredTensor, group: Group, uses: list[TermUse], offsets: Offsets, architecture: Architecture
+    stored: StoredTensor, group: Group, uses: list[TermUse], offsets: Offsets, architecture: Architecture, *, whole: bool
 ) -> tuple[int, _Packing]:
     """Cycles saved with leftover channels at these offsets packed in one block or more, and the packing, in which the
-    terms are split that gain by it.
+    terms are split that gain by it; of a whole tensor those, too, that lose nothing: it may be gone then.
     """
     leftover = group.layout.channels % architecture.array_size
     first = group.layout.channels - leftover
@@ -256,7 +257,7 @@ def _packed_by(
         if rest is None:
             continue
         cycles, packed = (convolution_cycles(t.weight, use.output.pixels, architecture) for t in (alone, rest))
-        if packed >= cycles:
+        if packed > cycles or (packed == cycles and not whole):
             continue
         main = term.weight.copy()
         main[:, first:] = 0

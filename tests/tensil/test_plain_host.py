@@ -1,0 +1,161 @@
+"""`--host plain`: Tensil's own driver code, which knows nothing of a program, feeds it and reads it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto
+from stock_board import Hardware, StockDriver
+
+import pefslc
+from builders import ModelBuilder, normal, random_network
+from ends import host_module_of
+from oracle import quantize_value
+from pefslc.diagnostics.errors import CompileError
+from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
+
+Floats = NDArray[np.float64]
+
+
+def board(array_size: int, name: str = "custom_perf") -> Architecture:
+    """A small one: memories that a test copies quickly."""
+    return replace(load_architecture(name), array_size=array_size, dram0_depth=1 << 17, dram1_depth=1 << 14)
+
+
+def compiled(path: Path, architecture: Architecture, **options: object) -> pefslc.Program:
+    tarch = path.parent / "board.tarch"
+    tarch.write_text(json.dumps(architecture.to_json_dict()))
+    return pefslc.compile(path, target="tensil", arch=tarch, host="plain", **options)  # type: ignore[arg-type]
+
+
+def padded(x: Floats, array_size: int) -> Floats:
+    """[C, ...] as the description of Tensil's layout says: vector pixel * Cv + c / A, lane c % A; 0 in lanes left."""
+    channels, pixels = x.shape[0], x.reshape(x.shape[0], -1)
+    blocks = -(-channels // array_size)
+    flat = np.zeros(pixels.shape[1] * blocks * array_size)
+    for c in range(channels):
+        for pixel in range(pixels.shape[1]):
+            flat[(pixel * blocks + c // array_size) * array_size + c % array_size] = pixels[c, pixel]
+    return flat
+
+
+def unpadded(flat: Floats, shape: tuple[int, ...], array_size: int) -> Floats:
+    """The inverse of `padded`."""
+    channels, pixels = shape[0], int(np.prod(shape[1:]))
+    rows = flat.reshape(pixels, -1)
+    assert rows.shape[1] == -(-channels // array_size) * array_size
+    return rows[:, :channels].T.reshape(shape)
+
+
+def driven(program: pefslc.Program, folder: Path, architecture: Architecture, x: dict[str, Floats]) -> dict[str, Floats]:
+    """What host code makes of it that has the model's shapes and the sidecar's factors: rows run one after the other."""
+    program.save(folder)
+    driver = StockDriver(architecture, Hardware(architecture))
+    driver.load_model(str(folder / str(program.sidecar.details["tmodel"])))
+    details, a = program.emission.details, architecture.array_size
+    records = {str(r["name"]): r for end in ("inputs", "outputs") for r in details[end]}  # type: ignore[union-attr]
+    found: dict[str, list[Floats]] = {}
+    for row in range(len(next(iter(x.values())))):
+        results = driver.run({n: padded(v[row] * records[n]["factor"], a) for n, v in x.items()})
+        for output in program.graph.outputs:
+            shape = output.value.type.shape[1:]
+            y = unpadded(results[output.name], shape, a)
+            column = (-1, *[1] * (len(shape) - 1))
+            factor, offset = (np.reshape(records[output.name][k], column) for k in ("factor", "offset"))
+            found.setdefault(output.name, []).append(y * factor + offset)
+    return {name: np.stack(rows) for name, rows in found.items()}
+
+
+def on_grid(shape: tuple[int, ...], seed: int, reach: float = 3.0, rows: int = 2) -> Floats:
+    """Multiples of 1/256, some of them ties of coarser grids."""
+    r = np.random.default_rng(seed)
+    x = r.normal(0, reach / 2, (rows, *shape[1:]))
+    fine = np.rint(x * 256) / 256
+    return np.where(r.random(x.shape) < 0.3, np.rint(x * 16) / 16, fine)
+
+
+def convolution(folder: Path, channels: int, outputs: int, size: tuple[int, int], *, act: bool = False) -> Path:
+    """input -> Q2.3 -> 3 x 3 convolution (-> ReLU -> UQ2.3): some channels in, some out."""
+    m = ModelBuilder()
+    x = m.quant(m.input([1, channels, *size], "input"), 0.125, 5)
+    y = m.node("Conv", x, m.weight(normal((outputs, channels, 3, 3), 0.4), 0.125, 5), pads=[1, 1, 1, 1])
+    m.output(m.quant(m.node("Relu", y), 0.125, 5, signed=0) if act else y)
+    return m.save(folder)
+
+
+@pytest.mark.parametrize(
+    ("channels", "outputs", "size", "array_size"),
+    [
+        (3, 7, (9, 8), 8),
+        (3, 12, (16, 16), 12),  # packed while it is quantized
+        (1, 4, (12, 12), 12),
+        (3, 5, (7, 6), 3),
+        (6, 9, (5, 4), 4),  # two blocks in, three out
+        (17, 13, (3, 5), 8),
+        (9, 2, (4, 4), 2),  # five blocks
+    ],
+)
+def test_the_drivers_numbers_are_the_models(
+    channels: int, outputs: int, size: tuple[int, int], array_size: int, tmp_path: Path
+) -> None:
+    path = convolution(tmp_path, channels, outputs, size, act=outputs % 2 == 1)
+    architecture = board(array_size)
+    program = compiled(path, architecture, require_exact=True)
+    x = on_grid((1, channels, *size), channels)
+    wanted = pefslc.load(path).run({"input": x})
+    found = driven(program, tmp_path, architecture, {"input": x})
+    (name,) = wanted
+    assert np.array_equal(found[name], wanted[name])
+    assert np.array_equal(program.run(x)[name], wanted[name])
+    io = host_module_of(program)  # which knows the layout, too
+    given = io["to_driver"](x[0])["input"]
+    assert np.array_equal(given, padded(x[0], array_size))
+    program.verify({"input": x, name: wanted[name]}).require()
+
+
+@pytest.mark.parametrize("rounding", ["ROUND", "FLOOR", "CEIL", "ROUND_TO_ZERO"])
+@pytest.mark.parametrize(
+    ("scale", "bits", "signed"), [(0.125, 5, True), (2.0**-8, 6, False), (0.3, 4, True), (16.0, 3, True), (2.0**-9, 8, True)]
+)
+def test_the_quantizer_is_the_models_on_every_word(
+    scale: float, bits: int, signed: bool, rounding: str, tmp_path: Path
+) -> None:
+    """All 65,536 words, 64 in a vector: codes by exact rationals."""
+    m = ModelBuilder()
+    x = m.quant(m.input([1, 64, 32, 32], "input"), scale, bits, signed=int(signed), rounding=rounding)
+    m.output(m.node("Conv", x, m.weight(np.ones((64, 1, 1, 1)), 1.0, 2), group=64))
+    architecture = board(64)
+    try:
+        program = compiled(m.save(tmp_path), architecture, require_exact=True)
+    except CompileError as error:
+        assert "PEF0602" in str(error) or "not exact" in str(error), error
+        assert scale in (0.3, 16.0) or rounding == "ROUND_TO_ZERO"  # 16: a shift by 12, of words that multiply by 2^-8
+        return
+    words = np.arange(-(1 << 15), 1 << 15)
+    found = driven(program, tmp_path, architecture, {"input": words.reshape(1, 64, 32, 32) / 256.0})
+    step = Fraction(float(np.float32(scale)))
+    wanted = [quantize_value(Fraction(int(w), 256), step, bits, signed, False, rounding) * step for w in words]
+    assert np.array_equal(next(iter(found.values())).reshape(-1), np.array([float(v) for v in wanted]))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_networks_run_from_the_drivers_numbers(seed: int, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(random_network(seed).SerializeToString())
+    architecture = board((3, 4, 8, 12, 6)[seed % 5])
+    try:
+        program = compiled(path, architecture)
+    except CompileError as error:
+        with pytest.raises(CompileError):  # what is refused is refused of any host, but for sums of words at an output
+            pefslc.compile(path, target="tensil", arch=path.parent / "board.tarch")
+            raise error if "Tensil's driver returns" in str(error) else AssertionError(error)
+        return
+    x = {i.name: on_grid(i.value.type.shape, seed) for i in program.graph.inputs}
+    wanted, found = program.run(x), driven(program, tmp_path, architecture, x)
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
