@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,7 @@ from pefslc.artifacts.costs import Costs
 from pefslc.artifacts.sidecar import JsonObject, Sidecar
 from pefslc.diagnostics.errors import Origin
 from pefslc.files.arrays import Arrays
-from pefslc.ir.graph import Graph, GraphInput
+from pefslc.ir.graph import Graph
 from pefslc.numeric.deviation import Deviations
 from pefslc.numeric.format import FixedPoint
 
@@ -182,9 +182,9 @@ def stages_of(target: Target) -> tuple[str, ...]:
     return found
 
 
-def host_words_of(target: Target, inputs: Sequence[GraphInput]) -> Mapping[str, FixedPoint]:
-    """The format of the words that the host writes, by the name of each input whose quantizer the host does not know:
-    then the target applies it. None where the host does.
+def host_words_of(target: Target, graph: Graph) -> Mapping[str, FixedPoint]:
+    """The format of the words that the host writes, by the name of each input of a quantized graph whose quantizer the
+    host does not know: then the target applies it. None where the host does.
     """
-    words: Callable[[Sequence[GraphInput]], Mapping[str, FixedPoint]] | None = getattr(target, "host_words", None)
-    return {} if words is None else words(inputs)
+    words: Callable[[Graph], Mapping[str, FixedPoint]] | None = getattr(target, "host_words", None)
+    return {} if words is None else words(graph)

@@ -36,7 +36,7 @@ from pefslc.files.file_names import safe_file_name
 from pefslc.files.paths import ModelPath, as_path
 from pefslc.frontend import NOTHING_GIVEN, GivenShapes, Imported, import_model, survey_model
 from pefslc.geometry.shapes import Shape
-from pefslc.ir.graph import Graph, GraphInput, Level
+from pefslc.ir.graph import Graph, Level
 from pefslc.numeric.choose_format import AutoFormat, Calibration
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.calibrate import CalibratedFormats
@@ -155,7 +155,7 @@ class _Lowering:
             require_formats(graph)
         elif isinstance(self.fmt, CalibratedFormats):
             require_float(graph)
-        passes = self._passes(self._formats_of(graph), graph.inputs, self.plugins)
+        passes = self._passes(self._formats_of(graph), graph, self.plugins)
         integer, records = run_passes(graph, passes, watch, check=self.check_passes)
         float_model = graph if is_float(graph) else None
         changed = float_model is None and any(r.name == ChangeFormats.name and r.changed for r in records)
@@ -172,7 +172,7 @@ class _Lowering:
         if self.fmt is None and not lost_quantizers:
             require_formats(imported.graph)
         asserts = (CheckFormat, CheckGivenFormats)
-        passes = self._passes(self._formats_of(imported.graph, whole=False), imported.graph.inputs)
+        passes = self._passes(self._formats_of(imported.graph, whole=False), imported.graph)
         return run_passes(part, [p for p in passes if check_format or not isinstance(p, asserts)])[0]
 
     def _formats_of(self, graph: Graph, *, whole: bool = True) -> _PassFormats:
@@ -180,15 +180,13 @@ class _Lowering:
             return self.fmt.of_model(graph, self.input_fmt, whole=whole)
         return self.fmt
 
-    def _host_words(self, inputs: Sequence[GraphInput]) -> Mapping[str, FixedPoint]:
+    def _host_words(self, graph: Graph) -> Mapping[str, FixedPoint]:
         """What the target says of them, but for inputs to which the user gave words of that width."""
-        words = {} if self.target is None else host_words_of(self.target, inputs)
+        words = {} if self.target is None else host_words_of(self.target, graph)
         given = {name: format_of_input(self.input_fmt, name) for name in words}
         return {n: w for n, w in words.items() if (g := given[n]) is None or (g.bits, g.signed) != (w.bits, w.signed)}
 
-    def _passes(
-        self, fmt: _PassFormats, inputs: Sequence[GraphInput], plugins: Sequence[Pass] = ()
-    ) -> tuple[Pass, ...]:
+    def _passes(self, fmt: _PassFormats, graph: Graph, plugins: Sequence[Pass] = ()) -> tuple[Pass, ...]:
         return pipeline(
             self.limits,
             fmt=fmt,
@@ -196,7 +194,7 @@ class _Lowering:
             requantize=self.requantize,
             plugins=plugins,
             input_fmt=self.input_fmt,
-            host_words=self._host_words(inputs),
+            host_words=self._host_words(graph),
         )
 
 

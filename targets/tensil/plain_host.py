@@ -17,17 +17,53 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput
 from pefslc.ir.integer import Requantize
+from pefslc.ir.quantized import Quantize, Scaling
+from pefslc.ir.structural import MaxPool, Reshape, Slice, Transpose
 from pefslc.numeric.format import FixedPoint
 from pefslc.targets.tensil.groups.host_movement import HostMove
 from pefslc.targets.tensil.host_io import HostTensor
+from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.native.native_words import native_format
 
-__all__ = ["plain_details", "plain_notes", "require_plain", "rounded_twice", "words_of_integers"]
+__all__ = ["plain_details", "plain_notes", "require_plain", "rounded_twice", "words_of_inputs"]
 
 
-def words_of_integers(integers: str) -> FixedPoint:
-    """The format of a file's input of integers, "uint8": each is a code."""
-    limits = np.iinfo(integers)
-    return FixedPoint(limits.bits, 0, signed=limits.min < 0)
+def words_of_inputs(graph: Graph, data_type: DataType) -> dict[str, FixedPoint]:
+    """The formats of the words that a plain host writes, by the inputs of a quantized graph: those of the machine's own
+    numbers; with less fraction, and a factor, where an input's quantizer holds larger numbers: then so little that one
+    multiplication shifts its step away. Integers are codes.
+    """
+    found = {}
+    for graph_input in graph.inputs:
+        if graph_input.integers:
+            limits = np.iinfo(graph_input.integers)
+            found[graph_input.name] = FixedPoint(limits.bits, 0, signed=limits.min < 0)
+            continue
+        less = 0
+        for low, high, step in _quantized_ranges(graph, graph_input.value.name):
+            while low < -(most := 1 << (data_type.width_bits - data_type.binary_point - 1 + less)) or high >= most:
+                less += 1
+            while less and step > 1 << less and less < data_type.binary_point:
+                less += 1
+        found[graph_input.name] = native_format(data_type, -less)
+    return found
+
+
+def _quantized_ranges(
+    graph: Graph, name: str, factor: Fraction = Fraction(1)
+) -> Iterator[tuple[Fraction, Fraction, Fraction]]:
+    """The least and the greatest number that each first quantizer of a value holds, and its step, where only a factor
+    and movement stand between.
+    """
+    for op in graph.consumers().get(name, ()):
+        if isinstance(op, Quantize) and not op.stages:
+            q = op.quantizer.quantization
+            ends = [(code - q.zero_point) * step / factor for code in (q.low, q.high) for step in q.scale.steps]
+            yield min(ends), max(ends), min(q.scale.steps) / abs(factor)
+        elif isinstance(op, Scaling) and op.stage.multiple:
+            yield from _quantized_ranges(graph, op.result.name, factor * op.stage.multiple)
+        elif isinstance(op, Reshape | Transpose | Slice | MaxPool):
+            yield from _quantized_ranges(graph, op.result.name, factor)
 
 
 def require_plain(outputs: Sequence[HostTensor]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -31,7 +31,7 @@ from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.targets.tensil.native_audit import NativeAudit
 from pefslc.targets.tensil.options import DEFAULT_ARCHITECTURE, TensilOptions
 from pefslc.targets.tensil.pipeline import STAGES, LoweredNetwork, Observer, lower_graph
-from pefslc.targets.tensil.plain_host import plain_details, plain_notes, require_plain, words_of_integers
+from pefslc.targets.tensil.plain_host import plain_details, plain_notes, require_plain, words_of_inputs
 from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram, constant_blocks, load_tmodel, tmodel_files
 from pefslc.targets.tensil.report import computed_graph, op_reports, parts_of
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
@@ -57,12 +57,11 @@ class TensilTarget(TensilOptions):
         del options
         return limits_of(load_architecture(self.architecture_name).data_type)
 
-    def host_words(self, inputs: Sequence[GraphInput]) -> Mapping[str, FixedPoint]:
+    def host_words(self, graph: Graph) -> Mapping[str, FixedPoint]:
         """See `targets.protocol.host_words_of`: a plain host's driver rounds real numbers to the machine's words."""
         if self.host != "plain":
             return {}
-        words = native_format(load_architecture(self.architecture_name).data_type)
-        return {i.name: words_of_integers(i.integers) if i.integers else words for i in inputs}
+        return words_of_inputs(graph, load_architecture(self.architecture_name).data_type)
 
     def lower(self, model: Graph, options: TargetOptions) -> Emission:
         architecture = load_architecture(self.architecture_name)

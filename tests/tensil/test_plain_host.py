@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 def board(array_size: int, name: str = "custom_perf") -> Architecture:
     """A small one: memories that a test copies quickly."""
-    return replace(load_architecture(name), array_size=array_size, dram0_depth=1 << 17, dram1_depth=1 << 14)
+    return replace(load_architecture(name), array_size=array_size, dram0_depth=1 << 13, dram1_depth=1 << 13)
 
 
 def compiled(path: Path, architecture: Architecture, **options: object) -> pefslc.Program:
@@ -159,3 +159,148 @@ def test_random_networks_run_from_the_drivers_numbers(seed: int, tmp_path: Path)
     x = {i.name: on_grid(i.value.type.shape, seed) for i in program.graph.inputs}
     wanted, found = program.run(x), driven(program, tmp_path, architecture, x)
     assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize(("bits", "factor"), [(8, 0.5), (5, 0.125)])
+def test_an_input_beyond_the_drivers_numbers_is_scaled_by_the_host(bits: int, factor: float, tmp_path: Path) -> None:
+    """Pictures of 0 to 255: the driver would wrap 128 to -128. So halves go in, and the words have 7 bits of fraction;
+    or eighths, where a step of 8 would be more of such words than one multiplication shifts away.
+    """
+    m = ModelBuilder()
+    x = m.node("Mul", m.input([1, 3, 6, 6], "input"), m.constant(1 / 256))
+    x = m.quant(x, 2.0**-bits, bits, signed=0)
+    m.output(m.node("Conv", x, m.weight(normal((4, 3, 3, 3), 0.4), 0.125, 5)))
+    path, architecture = m.save(tmp_path), board(8)
+    program = compiled(path, architecture, require_exact=True)
+    assert program.emission.details["inputs"][0]["factor"] == factor  # type: ignore[index,call-overload]
+    assert f"plain host: gives input 'input' times {factor}," in "\n".join(program.emission.notes)
+    picture = np.random.default_rng(0).integers(0, 256, (2, 3, 6, 6)).astype(np.float64)
+    (wanted,) = pefslc.load(path).run({"input": picture}).values()
+    (found,) = driven(program, tmp_path, architecture, {"input": picture}).values()
+    assert np.array_equal(found, wanted)
+
+
+def test_a_format_of_whole_words_is_the_hosts(tmp_path: Path) -> None:
+    """8 fraction bits are few for 8-bit inputs: who says Q5.11 hands over numbers 8 times as large."""
+    path, architecture = convolution(tmp_path, 3, 4, (5, 5)), board(8)
+    program = compiled(path, architecture, input_fmt="Q5.11", require_exact=True)
+    assert program.emission.details["inputs"][0]["factor"] == 8.0  # type: ignore[index,call-overload]
+    x = np.rint(np.random.default_rng(1).uniform(-3, 3, (2, 3, 5, 5)) * (1 << 11)) / (1 << 11)
+    (wanted,) = pefslc.load(path).run({"input": x}).values()
+    (found,) = driven(program, tmp_path, architecture, {"input": x}).values()
+    assert np.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(("kind", "factor"), [("uint8", 1 / 256), ("int8", 1 / 256)])
+@pytest.mark.parametrize("reader", ["DequantizeLinear", "Cast"])
+def test_integers_of_the_file_are_the_words(kind: str, factor: float, reader: str, tmp_path: Path) -> None:
+    """Nothing is rounded: the driver is given integer / 256."""
+    m = ModelBuilder(opset=21)
+    image = m.input([1, 3, 6, 6], "image", {"uint8": TensorProto.UINT8, "int8": TensorProto.INT8}[kind])
+    if reader == "Cast":
+        x = m.node("Mul", m.node("Cast", image, to=TensorProto.FLOAT), m.constant(1 / 256))
+        x = m.quant(x, 2.0**-5, 5, signed=int(kind == "int8"))
+    else:
+        x = m.node("DequantizeLinear", image, m.constant(2.0**-5), m.constant(0, dtype=np.dtype(kind).type))
+    m.output(m.node("Conv", x, m.weight(normal((4, 3, 3, 3), 0.4), 0.125, 3)))
+    path, architecture = m.save(tmp_path), board(8)
+    program = compiled(path, architecture, require_exact=True)
+    record = program.emission.details["inputs"][0]  # type: ignore[index]
+    assert record["factor"] in (factor, factor * 2**record["exponent"])  # type: ignore[index,call-overload]
+    assert "rounded_twice" not in record  # type: ignore[operator]
+    limits = np.iinfo(kind)
+    x = np.random.default_rng(0).integers(limits.min, limits.max + 1, (2, 3, 6, 6)).astype(kind)
+    (wanted,) = program.run(x).values()
+    assert np.array_equal(wanted, next(iter(pefslc.load(path).run({"image": x.astype(float)}).values())))
+    (found,) = driven(program, tmp_path, architecture, {"image": x}).values()
+    assert np.array_equal(found, wanted)
+
+
+def test_channels_that_come_last_go_in_as_they_are(tmp_path: Path) -> None:
+    """As Tensil's compiler takes [N, H, W, C] where a Transpose reads it."""
+    m = ModelBuilder()
+    x = m.node("Transpose", m.input([1, 5, 6, 3], "input"), perm=[0, 3, 1, 2])
+    x = m.quant(x, 0.125, 5)
+    m.output(m.node("Conv", x, m.weight(normal((4, 3, 3, 3), 0.4), 0.125, 5)))
+    path, architecture = m.save(tmp_path), board(8)
+    program = compiled(path, architecture, require_exact=True)
+    assert not any("transpose" in note for note in program.emission.notes)
+    x = on_grid((1, 5, 6, 3), 3)
+    (wanted,) = pefslc.load(path).run({"input": x}).values()
+    (found,) = driven(program, tmp_path, architecture, {"input": x.transpose(0, 3, 1, 2)}).values()
+    assert np.array_equal(found, wanted)
+
+
+def test_what_else_the_host_moves_is_said(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    x = m.quant(m.node("Transpose", m.input([1, 6, 3, 5], "input"), perm=[0, 2, 3, 1]), 0.125, 5)
+    m.output(m.node("Conv", x, m.weight(normal((4, 3, 3, 3), 0.4), 0.125, 5)))
+    program = compiled(m.save(tmp_path), board(8))
+    assert "zeros in the lanes left; before that transpose [0, 2, 3, 1]" in "\n".join(program.emission.notes)
+
+
+def test_two_inputs_and_two_outputs(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    first = m.quant(m.input([1, 3, 6, 6], "left eye"), 0.125, 5)
+    second = m.quant(m.input([1, 3, 6, 6], "right eye"), 0.25, 4)
+    both = m.quant(m.node("Concat", first, second, axis=1), 0.25, 5)
+    for seed in (0, 1):
+        m.output(m.node("Conv", both, m.weight(normal((9, 6, 3, 3), 0.4, seed), 0.25, 4)))
+    path, architecture = m.save(tmp_path), board(4)
+    program = compiled(path, architecture, require_exact=True)
+    x = {"left eye": on_grid((1, 3, 6, 6), 1), "right eye": on_grid((1, 3, 6, 6), 2)}
+    wanted, found = pefslc.load(path).run(x), driven(program, tmp_path, architecture, x)
+    assert len(wanted) == 2
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize("channels", [3, 6])
+def test_native_arithmetic_is_plain_too(channels: int, tmp_path: Path) -> None:
+    """A float model at Q8.8: six channels on four lanes are two blocks in and out."""
+    m = ModelBuilder()
+    x = m.input([1, channels, 6, 6], "input")
+    y = m.node("Relu", m.node("Conv", x, m.constant(normal((6, channels, 3, 3), 0.3)), pads=[1, 1, 1, 1]))
+    m.output(m.node("Conv", y, m.constant(normal((5, 6, 3, 3), 0.3, 1)), pads=[1, 1, 1, 1]))
+    path, architecture = m.save(tmp_path), board(4)
+    program = compiled(path, architecture, fmt="Q8.8")
+    x = on_grid((1, channels, 6, 6), 0)
+    program.save(tmp_path)
+    (found,) = driven(program, tmp_path, architecture, {"input": x}).values()
+    (wanted,) = pefslc.load(path).run({"input": x}).values()
+    assert np.abs(found - wanted).max() < 0.1  # it rounds each product
+    io = host_module_of(program)
+    driver = StockDriver(architecture, Hardware(architecture))
+    driver.load_model(str(tmp_path / "model.tmodel"))
+    values = io["from_driver"](driver.run(io["to_driver"](x[0])))
+    assert np.array_equal(next(iter(values.values())), found[:1])
+
+
+def test_a_sum_of_words_is_refused_at_an_output(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    x = m.quant(m.input([1, 64], "input"), 2.0**-7, 8)
+    weight = m.weight(np.random.default_rng(0).uniform(-1, 1, (4, 64)), 2.0**-7, 8)
+    m.output(m.node("Gemm", x, weight, transB=1))
+    with pytest.raises(CompileError, match=r"is a sum of \d words: no number that Tensil's driver returns"):
+        compiled(m.save(tmp_path), board(8))
+    pefslc.compile(tmp_path / "model.onnx", target="tensil", arch=tmp_path / "board.tarch")  # as the message says
+
+
+def test_the_share_that_is_rounded_twice_is_a_bound(tmp_path: Path) -> None:
+    """Numbers spread evenly, off the grid: no more of them get another code than the compile says, and about as many."""
+    for scale, bits in ((0.125, 5), (2.0**-7, 6), (0.3, 4)):
+        m = ModelBuilder()
+        m.output(m.quant(m.input([1, 4], "input"), scale, bits))
+        program = compiled(m.save(tmp_path), board(4))
+        share = float(program.emission.details["inputs"][0]["rounded_twice"])  # type: ignore[index,call-overload,arg-type]
+        top = (1 << (bits - 1)) - 1
+        x = np.random.default_rng(0).uniform(-top * float(np.float32(scale)), top * float(np.float32(scale)), 200_000)
+        step = float(np.float32(scale))
+        once, twice = np.rint(x / step), np.rint(np.rint(x * 256) / 256 / step)
+        differing = float(np.mean(once != twice))
+        assert np.abs(once - twice).max() == 1
+        assert 0.3 * share < differing < 1.1 * share, (scale, share, differing)
+
+
+def test_another_host_is_refused() -> None:
+    with pytest.raises(CompileError, match="not who lays out inputs and outputs, module or plain"):
+        pefslc.TensilTarget(host="pynq")
