@@ -254,6 +254,20 @@ def test_two_inputs_and_two_outputs(tmp_path: Path) -> None:
     assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
 
 
+def test_outputs_of_one_tensor_and_of_the_input(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    x = m.quant(m.input([1, 6, 3, 4], "input"), 0.125, 5)
+    y = m.node("Conv", x, m.weight(normal((9, 6, 3, 3), 0.4), 0.125, 5), pads=[1, 1, 1, 1])
+    for end in (y, m.node("Identity", y), x, m.node("Identity", y)):
+        m.output(end)
+    path, architecture = m.save(tmp_path), board(4)
+    program = compiled(path, architecture, require_exact=True)
+    given = {"input": on_grid((1, 6, 3, 4), 5)}
+    wanted, found = pefslc.load(path).run(given), driven(program, tmp_path, architecture, given)
+    assert len(wanted) == 4
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+
+
 @pytest.mark.parametrize("channels", [3, 6])
 def test_native_arithmetic_is_plain_too(channels: int, tmp_path: Path) -> None:
     """A float model at Q8.8: six channels on four lanes are two blocks in and out."""

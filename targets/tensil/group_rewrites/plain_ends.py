@@ -25,8 +25,8 @@ def with_plain_ends(program: GroupProgram, array_size: int) -> GroupProgram:
     for port in program.inputs:
         if _is_interleaved(program.layout(port.tensor), array_size):
             program = _gathered(program, port, array_size)
-    for port in program.outputs:
-        if _is_interleaved(program.layout(port.tensor), array_size):
+    for name, port in {port.tensor: port for port in program.outputs}.items():  # two outputs may be of one tensor
+        if _is_interleaved(program.layout(name), array_size):
             program = _interleaved(program, port, array_size)
     return program
 
@@ -43,10 +43,10 @@ def _is_interleaved(layout: Layout, array_size: int) -> bool:
     return layout.channels > array_size and layout.pixels > 1
 
 
-def _by_pixel(stored: StoredTensor, array_size: int) -> StoredTensor:
+def _by_pixel(stored: StoredTensor, array_size: int, number: int | None = None) -> StoredTensor:
     layout = stored.layout
     columns = Layout(array_size, layout.height, layout.width * layout.blocks(array_size))
-    return replace(stored.helper(Role.PIXELS, columns, stored.codes), by_pixel=layout)
+    return replace(stored.helper(Role.PIXELS, columns, stored.codes, number), by_pixel=layout)
 
 
 def _gathered(program: GroupProgram, port: Port, array_size: int) -> GroupProgram:
@@ -73,7 +73,9 @@ def _gathered(program: GroupProgram, port: Port, array_size: int) -> GroupProgra
 def _interleaved(program: GroupProgram, port: Port, array_size: int) -> GroupProgram:
     """The output as the host reads it, made by a last group of the tensor that holds it."""
     stored = program.tensors[port.tensor]
-    read, blocks, channels = _by_pixel(stored, array_size), stored.layout.blocks(array_size), stored.layout.channels
+    is_input = stored.name in {program.tensors[p.tensor].of for p in program.inputs}
+    read = _by_pixel(stored, array_size, 1 if is_input else None)
+    blocks, channels = stored.layout.blocks(array_size), stored.layout.channels
     weight = np.zeros((array_size, channels, 1, blocks), dtype=np.int64)
     for block in range(blocks):
         first = block * array_size
@@ -82,5 +84,6 @@ def _interleaved(program: GroupProgram, port: Port, array_size: int) -> GroupPro
     window = Window(kernel=(1, blocks), pads=(0, blocks - 1, 0, blocks - 1), input_dilations=(1, blocks))
     head = LinearHead((Term(stored.name, weight, window),), np.zeros(array_size, dtype=np.int64))
     last = Group(read.name, read.layout, head, (), (), port.value.origin)
-    made = replace(program, outputs=tuple(replace(p, tensor=read.name) if p is port else p for p in program.outputs))
+    ports = (replace(p, tensor=read.name) if p.tensor == stored.name else p for p in program.outputs)
+    made = replace(program, outputs=tuple(ports))
     return made.with_groups([*program.groups, last], [read])
