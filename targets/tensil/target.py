@@ -112,7 +112,7 @@ class TensilTarget(TensilOptions):
             [t.drawn_input for t in inputs], partial(_outputs, computed or model, runner), saturates=simulated
         )
         files[board_script_name(model.name)] = board_script_source(
-            model.name, files, test, self.architecture_name, report.total, self.clock_mhz
+            model.name, files, test, program, self.architecture_name, report.total, self.clock_mhz
         ).encode()
         return Emission(
             files,
