@@ -117,7 +117,11 @@ def pipeline(
     """
     return (
         *said_by_user(
-            fmt, limits, allow_overflow=allow_overflow, requantize=requantize, input_fmt=input_fmt,
+            fmt,
+            limits,
+            allow_overflow=allow_overflow,
+            requantize=requantize,
+            input_fmt=input_fmt,
             host_words=host_words,
         ),
         *to_integer(limits, plugins),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.errors import CompileError
 from pefslc.targets.tensil.machine.architecture import Architecture
-from pefslc.targets.tensil.machine.instructions import DataMove, MoveKind
+from pefslc.targets.tensil.machine.instructions import DataMove, MoveKind, Opcode
 from pefslc.targets.tensil.program.encoding import encode
 from pefslc.targets.tensil.program.tmodel import TensilProgram
 from pefslc.targets.tensil.simulate.simulator import Machine
@@ -74,7 +74,7 @@ class Hardware:
     def execute(self, code: bytes, dram0: Words, dram1: Words) -> None:
         """Run the instructions on the host's memories. What leaves a memory, or hangs, ends them where they are."""
         size = self.architecture.instruction_size_bytes
-        program = TensilProgram(self.architecture, "stream", code[: len(code) // size * size], (), (), ())
+        program = _wrapping(TensilProgram(self.architecture, "stream", code[: len(code) // size * size], (), (), ()))
         machine = self.machine
         for ours, theirs, known in (
             (machine.dram0, dram0, machine._known0),
@@ -91,6 +91,18 @@ class Hardware:
         self.after(machine)
         words = machine.dram0.reshape(-1).astype(np.int16).view(np.uint16)[: dram0.size]
         dram0[: len(words)] = words
+
+
+def _wrapping(program: TensilProgram) -> TensilProgram:
+    """The same with addresses as memories of two to some power take them: without the bits that are too high."""
+    table, architecture = program.table, program.architecture
+    acc_side = (table.opcode == Opcode.MATMUL) | ((table.opcode == Opcode.DATA_MOVE) & (table.flags >= 12))
+    local, acc = architecture.local_depth, architecture.accumulator_depth
+    first = np.where(table.opcode == Opcode.SIMD, table.address0 % acc, table.address0 % local)
+    acc_side |= table.opcode == Opcode.SIMD
+    second = np.where(acc_side, table.address1 % acc, table.address1)
+    vars(program)["table"] = replace(table, address0=first, address1=second)
+    return program
 
 
 class _Layout:

@@ -111,10 +111,22 @@ def plain_notes(model: Graph, inputs: Sequence[HostTensor], outputs: Sequence[Ho
         assert isinstance(tensor.end, GraphOutput)
         name, (factors, offsets) = quote(tensor.end.name), _output_map(tensor)
         one = set(factors) == {Fraction(1)}
-        times = "" if one else f" times {_number(factors[0])}" if len(set(factors)) == 1 else " times a factor a channel"
-        plus = "" if not any(offsets) else f" plus {_number(offsets[0])}" if len(set(offsets)) == 1 else " plus an offset a channel"
+        times = (
+            "" if one else f" times {_number(factors[0])}" if len(set(factors)) == 1 else " times a factor a channel"
+        )
+        plus = (
+            ""
+            if not any(offsets)
+            else f" plus {_number(offsets[0])}"
+            if len(set(offsets)) == 1
+            else " plus an offset a channel"
+        )
         listed = " (`factor`, `offset` in the sidecar)" if len({*factors}) > 1 or len({*offsets}) > 1 else ""
-        what = f"output {name}" if tensor.end.function is None else f"what the {tensor.end.function.kind.value} of output {name} is taken of"
+        what = (
+            f"output {name}"
+            if tensor.end.function is None
+            else f"what the {tensor.end.function.kind.value} of output {name} is taken of"
+        )
         yield f"plain host: {what} is what the driver returns{times}{plus}{listed}{_moved(tensor.moves, back=True)}"
 
 
@@ -160,5 +172,3 @@ def _moved(moves: Sequence[HostMove], *, back: bool = False) -> str:
 
 def _number(value: Fraction) -> str:
     return str(value.numerator) if value.denominator == 1 else f"{float(value):.10g}"
-
-

@@ -96,7 +96,9 @@ class _Parts:
 
     def strides(self) -> Iterator[Instruction]:
         """Every second vector to every second place, as far as the architecture has strides."""
-        local, other = (min(1, depth - 1) for depth in (self.architecture.stride0_depth, self.architecture.stride1_depth))
+        local, other = (
+            min(1, depth - 1) for depth in (self.architecture.stride0_depth, self.architecture.stride1_depth)
+        )
         for kind, first in ((MoveKind.DRAM0_TO_LOCAL, 0), (MoveKind.LOCAL_TO_DRAM0, self.first)):
             yield DataMove(kind=kind, local=0, other=first, vectors=4, local_stride=local, other_stride=other)
         yield self._in(16, 7)

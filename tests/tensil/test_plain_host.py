@@ -53,7 +53,9 @@ def unpadded(flat: Floats, shape: tuple[int, ...], array_size: int) -> Floats:
     return rows[:, :channels].T.reshape(shape)
 
 
-def driven(program: pefslc.Program, folder: Path, architecture: Architecture, x: dict[str, Floats]) -> dict[str, Floats]:
+def driven(
+    program: pefslc.Program, folder: Path, architecture: Architecture, x: dict[str, Floats]
+) -> dict[str, Floats]:
     """What host code makes of it that has the model's shapes and the sidecar's factors: rows run one after the other."""
     program.save(folder)
     driver = StockDriver(architecture, Hardware(architecture))
@@ -121,7 +123,8 @@ def test_the_drivers_numbers_are_the_models(
 
 @pytest.mark.parametrize("rounding", ["ROUND", "FLOOR", "CEIL", "ROUND_TO_ZERO"])
 @pytest.mark.parametrize(
-    ("scale", "bits", "signed"), [(0.125, 5, True), (2.0**-8, 6, False), (0.3, 4, True), (16.0, 3, True), (2.0**-9, 8, True)]
+    ("scale", "bits", "signed"),
+    [(0.125, 5, True), (2.0**-8, 6, False), (0.3, 4, True), (16.0, 3, True), (2.0**-9, 8, True)],
 )
 def test_the_quantizer_is_the_models_on_every_word(
     scale: float, bits: int, signed: bool, rounding: str, tmp_path: Path
@@ -206,7 +209,7 @@ def test_integers_of_the_file_are_the_words(kind: str, factor: float, reader: st
     path, architecture = m.save(tmp_path), board(8)
     program = compiled(path, architecture, require_exact=True)
     record = program.emission.details["inputs"][0]  # type: ignore[index]
-    assert record["factor"] in (factor, factor * 2**record["exponent"])  # type: ignore[index,call-overload]
+    assert record["factor"] in (factor, factor * 2 ** record["exponent"])  # type: ignore[index,call-overload]
     assert "rounded_twice" not in record  # type: ignore[operator]
     limits = np.iinfo(kind)
     x = np.random.default_rng(0).integers(limits.min, limits.max + 1, (2, 3, 6, 6)).astype(kind)

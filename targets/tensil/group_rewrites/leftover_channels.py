@@ -237,7 +237,13 @@ def _packing(program: GroupProgram, group: Group, architecture: Architecture, *,
 
 
 def _packed_by(
-    stored: StoredTensor, group: Group, uses: list[TermUse], offsets: Offsets, architecture: Architecture, *, whole: bool
+    stored: StoredTensor,
+    group: Group,
+    uses: list[TermUse],
+    offsets: Offsets,
+    architecture: Architecture,
+    *,
+    whole: bool,
 ) -> tuple[int, _Packing]:
     """Cycles saved with leftover channels at these offsets packed in one block or more, and the packing, in which the
     terms are split that gain by it; of a whole tensor those, too, that lose nothing: it may be gone then.
