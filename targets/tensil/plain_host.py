@@ -100,12 +100,13 @@ def plain_notes(model: Graph, inputs: Sequence[HostTensor], outputs: Sequence[Ho
     for tensor in inputs:
         name, factor = quote(tensor.end.name), _input_factor(tensor)
         times = "" if factor == 1 else f" times {_number(factor)}"
-        yield f"plain host: gives input {name}{times}, one pixel a vector, zeros in the lanes left{_moved(tensor.moves)}"
+        moved = _moved(tensor.moves)
+        yield f"plain host: gives input {name}{times}, one pixel a vector, zeros in the lanes left{moved}"
         assert isinstance(tensor.end, GraphInput)
         if (share := rounded_twice(model, tensor.end)) is not None:
             yield (
-                f"input {name} is rounded twice, by the driver and by the model: exact for numbers on the driver's grid, "
-                f"of others up to {100 * share:.2g} % get the next code"
+                f"input {name} is rounded twice, by the driver and by the model: exact for numbers on the driver's "
+                f"grid, of others up to {100 * share:.2g} % get the next code"
             )
     for tensor in outputs:
         assert isinstance(tensor.end, GraphOutput)

@@ -90,7 +90,7 @@ class TensilTarget(TensilOptions):
         if context.plain_host:
             details["host"] = self.host
             ends: tuple[tuple[str, list[HostTensor]], ...] = (("inputs", inputs), ("outputs", outputs))
-            details |= {end: [t.to_json() | plain_details(model, t) for t in tensors] for end, tensors in ends}
+            details |= {end: [{**t.to_json(), **plain_details(model, t)} for t in tensors] for end, tensors in ends}
         ops = op_reports(lowered.split, words, report, bounded)
         in_layers = sum(op.cycles or 0 for op in ops.values())
         # What loads constants and moves outputs serves no layer: with it, the layers' cycles are the total.

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ends import host_module_of
 from numpy.typing import NDArray
 from onnx import TensorProto
 from stock_board import Hardware, StockDriver
 
 import pefslc
 from builders import ModelBuilder, normal, random_network
-from ends import host_module_of
 from oracle import quantize_value
 from pefslc.diagnostics.errors import CompileError
 from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
@@ -56,7 +56,7 @@ def unpadded(flat: Floats, shape: tuple[int, ...], array_size: int) -> Floats:
 def driven(
     program: pefslc.Program, folder: Path, architecture: Architecture, x: dict[str, Floats]
 ) -> dict[str, Floats]:
-    """What host code makes of it that has the model's shapes and the sidecar's factors: rows run one after the other."""
+    """What host code makes of it that has the model's shapes and the sidecar's factors, row after row."""
     program.save(folder)
     driver = StockDriver(architecture, Hardware(architecture))
     driver.load_model(str(folder / str(program.sidecar.details["tmodel"])))
@@ -129,22 +129,23 @@ def test_the_drivers_numbers_are_the_models(
 def test_the_quantizer_is_the_models_on_every_word(
     scale: float, bits: int, signed: bool, rounding: str, tmp_path: Path
 ) -> None:
-    """All 65,536 words, 64 in a vector: codes by exact rationals."""
+    """All 65,536 words, 64 in a vector: codes by exact rationals; where the program says that it is bounded, off by one
+    on as many words as it lists.
+    """
     m = ModelBuilder()
     x = m.quant(m.input([1, 64, 32, 32], "input"), scale, bits, signed=int(signed), rounding=rounding)
     m.output(m.node("Conv", x, m.weight(np.ones((64, 1, 1, 1)), 1.0, 2), group=64))
     architecture = board(64)
-    try:
-        program = compiled(m.save(tmp_path), architecture, require_exact=True)
-    except CompileError as error:
-        assert "PEF0602" in str(error) or "not exact" in str(error), error
-        assert scale in (0.3, 16.0) or rounding == "ROUND_TO_ZERO"  # 16: a shift by 12, of words that multiply by 2^-8
-        return
+    program = compiled(m.save(tmp_path), architecture)
     words = np.arange(-(1 << 15), 1 << 15)
     found = driven(program, tmp_path, architecture, {"input": words.reshape(1, 64, 32, 32) / 256.0})
     step = Fraction(float(np.float32(scale)))
     wanted = [quantize_value(Fraction(int(w), 256), step, bits, signed, False, rounding) * step for w in words]
-    assert np.array_equal(next(iter(found.values())).reshape(-1), np.array([float(v) for v in wanted]))
+    off = np.rint((next(iter(found.values())).reshape(-1) - np.array([float(v) for v in wanted])) / float(step))
+    (layer,) = [row for row in program.layers if row.op == "Requantize"]
+    listed = 0 if layer.deviations is None else layer.deviations.found // 64  # the same for each channel
+    assert (np.count_nonzero(off), np.abs(off).max()) == (listed, min(listed, 1))
+    assert not listed or scale in (0.3, 16.0) or rounding == "ROUND_TO_ZERO"  # 16: a shift by more than 8 bits
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -155,9 +156,9 @@ def test_random_networks_run_from_the_drivers_numbers(seed: int, tmp_path: Path)
     try:
         program = compiled(path, architecture)
     except CompileError as error:
-        with pytest.raises(CompileError):  # what is refused is refused of any host, but for sums of words at an output
-            pefslc.compile(path, target="tensil", arch=path.parent / "board.tarch")
-            raise error if "Tensil's driver returns" in str(error) else AssertionError(error)
+        if "Tensil's driver returns" not in str(error):  # a sum of words at an output; all else is refused of any host
+            with pytest.raises(CompileError):
+                pefslc.compile(path, target="tensil", arch=path.parent / "board.tarch")
         return
     x = {i.name: on_grid(i.value.type.shape, seed) for i in program.graph.inputs}
     wanted, found = program.run(x), driven(program, tmp_path, architecture, x)
@@ -303,7 +304,7 @@ def test_a_sum_of_words_is_refused_at_an_output(tmp_path: Path) -> None:
 
 
 def test_the_share_that_is_rounded_twice_is_a_bound(tmp_path: Path) -> None:
-    """Numbers spread evenly, off the grid: no more of them get another code than the compile says, and about as many."""
+    """Numbers spread evenly, off the grid: no more of them get another code than the compile says, about as many."""
     for scale, bits in ((0.125, 5), (2.0**-7, 6), (0.3, 4)):
         m = ModelBuilder()
         m.output(m.quant(m.input([1, 4], "input"), scale, bits))

@@ -151,11 +151,9 @@ def test_the_parts_are_tried_whether_a_program_needs_them_or_not(
 def test_another_array_size_does_not_answer(array_size: int, resident: Path) -> None:
     """The first thing that a driver does is to wait for a vector that moves: it goes elsewhere."""
     driving = script_of(resident)["Driving"]
-    with pytest.raises(
-        Exception, match=r"(?s)cannot start the driver: the TCU does not answer .*one of another array size"
-    ):  # noqa: SIM117
-        with driving("start the driver"):
-            StockDriver(BOARD, Hardware(replace(BOARD, array_size=array_size)))
+    said = r"(?s)cannot start the driver: the TCU does not answer .*one of another array size"
+    with pytest.raises(Exception, match=said), driving("start the driver"):
+        StockDriver(BOARD, Hardware(replace(BOARD, array_size=array_size)))
 
 
 @pytest.mark.parametrize(
