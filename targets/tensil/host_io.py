@@ -40,7 +40,7 @@ class HostTensor:
 
     def to_json(self) -> JsonObject:
         """For the sidecar: the layout [channels, height, width], whether a pixel's channel blocks lie
-        one behind the other, the offsets (dy, dx) of pixels that share a vector,
+        one behind the other, or pixels do without a gap, the offsets (dy, dx) of pixels that share a vector,
         the placement of codes: word = code * 2^exponent / finer, or the words of a code, [exponent, up] for each: the
         code is the sum of word * 2^(up - exponent); and the reshapes and transposes, with the batch, by
         which an input gets the layout, or the layout becomes an output.
@@ -56,7 +56,7 @@ class HostTensor:
         if self.tensor.finer > 1:
             record["finer"] = self.tensor.finer
         if by_pixel is not None:
-            record["by_pixel"] = True
+            record["dense" if self.tensor.stored.dense else "by_pixel"] = True
         if self.words:
             record["words"] = [list(word) for word in self.words]
         if self.moves:
@@ -189,6 +189,7 @@ def host_io_source(name: str, architecture: Architecture, inputs: list[HostTenso
             integers=any("integers" in record for record in fields),
             joined=any(tensor.words for tensor in outputs),
             by_pixel=any(tensor.tensor.stored.by_pixel for tensor in (*inputs, *outputs)),
+            dense=any(tensor.tensor.stored.dense for tensor in inputs),
             moved=any(tensor.moves for tensor in (*inputs, *outputs)),
             modes=[mode.value for mode in RoundingMode],
         )

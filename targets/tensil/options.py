@@ -14,7 +14,7 @@ from pefslc.targets.tensil.machine.architecture import built_in_architectures
 __all__ = ["DEFAULT_ARCHITECTURE", "REWRITE_NAMES", "TensilOptions"]
 
 DEFAULT_ARCHITECTURE = "pynqz1"
-HOSTS = "module", "plain"
+HOSTS = "module", "plain", "dense"
 # The rewrites of `pipeline`, whose import takes too long for --help; a test holds the two equal.
 REWRITE_NAMES: tuple[str, ...] = (
     "pack-inputs",
@@ -80,12 +80,12 @@ class TensilOptions:
         "module",
         type=str,
         metavar="NAME",
-        wanted="who lays out inputs and outputs, module or plain",
+        wanted="who lays out inputs and outputs, module, plain or dense",
         example="plain",
         accepts=lambda host: host in HOSTS,
         known=lambda: HOSTS,
         help="plain: Tensil's own driver code runs the program, without NAME_io.py: one pixel a vector, and the "
-        "model's input quantizer on the TCU (`pefslc explain boards`)",
+        "model's input quantizer on the TCU; dense: the same without zeros in the lanes left (`pefslc explain boards`)",
     )
 
     def __post_init__(self) -> None:

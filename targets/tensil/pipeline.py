@@ -190,7 +190,7 @@ def _lower_natively(
 def _selected(graph: Graph, context: Context, observe: Observer | None) -> GroupProgram:
     selected = select(graph)
     if context.plain_host:
-        selected = with_plain_ends(selected, context.architecture.array_size)
+        selected = with_plain_ends(selected, context.architecture.array_size, dense=context.dense_inputs)
     require_legal(selected, "selection", context, _GROUPS)
     if observe is not None:
         observe("select", print_groups(selected), True)

@@ -1,4 +1,4 @@
-"""A plain host, `--host plain`: what it writes and reads, where it knows Tensil's driver and nothing of the program.
+"""A plain host, `--host plain` or `dense`: what it writes and reads, which knows the driver and nothing of the program.
 
 The driver makes words of numbers and numbers of words: number * 2^p, rounded half to even, and word / 2^p (p: the
 binary point). So a real input is a word, and the model's own quantizer runs on the TCU. What the driver's numbers are
@@ -101,7 +101,9 @@ def plain_notes(model: Graph, inputs: Sequence[HostTensor], outputs: Sequence[Ho
         name, factor = quote(tensor.end.name), _input_factor(tensor)
         times = "" if factor == 1 else f" times {_number(factor)}"
         moved = _moved(tensor.moves)
-        yield f"plain host: gives input {name}{times}, one pixel a vector, zeros in the lanes left{moved}"
+        dense = tensor.tensor.stored.dense
+        how = "its pixels one behind the other" if dense else "one pixel a vector, zeros in the lanes left"
+        yield f"plain host: gives input {name}{times}, {how}{moved}"
         assert isinstance(tensor.end, GraphInput)
         if (share := rounded_twice(model, tensor.end)) is not None:
             yield (

@@ -83,6 +83,7 @@ class _Placement:
     shape: tuple[int, ...]
     words: tuple[tuple[int, int], ...]
     by_pixel: bool
+    dense: bool
 
     @classmethod
     def of(cls, record: JsonObject, shape: tuple[int, ...]) -> _Placement:
@@ -94,14 +95,14 @@ class _Placement:
         parts = record.get("words", [])
         assert isinstance(parts, list)
         words = tuple((exponent, up) for exponent, up in map(_ints, parts))
-        by_pixel = bool(record.get("by_pixel", False))
-        return cls(str(record["name"]), layout, offsets, exponent, finer, moves, shape, words, by_pixel)
+        by_pixel, dense = (bool(record.get(key, False)) for key in ("by_pixel", "dense"))
+        return cls(str(record["name"]), layout, offsets, exponent, finer, moves, shape, words, by_pixel, dense)
 
     def to_raw(self, codes: NDArray[np.int64], architecture: Architecture) -> NDArray[np.int64]:
         codes = saturate(codes, *codes_in_words(self.exponent, architecture.data_type))
         planes = moved(codes[None], self.moves).reshape(self.layout.channels, self.layout.height, self.layout.width)
         words = packed(planes, self.offsets) << self.exponent
-        return to_vectors(words, architecture.array_size, by_pixel=self.by_pixel)
+        return to_vectors(words, architecture.array_size, by_pixel=self.by_pixel, dense=self.dense)
 
     def from_raw(self, vectors: NDArray[np.int64], *, rounds: bool) -> NDArray[np.int64]:
         """rounds: words may lie between codes, and are rounded half to even."""

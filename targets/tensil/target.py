@@ -59,13 +59,15 @@ class TensilTarget(TensilOptions):
 
     def host_words(self, graph: Graph) -> Mapping[str, FixedPoint]:
         """See `targets.protocol.host_words_of`: a plain host's driver rounds real numbers to the machine's words."""
-        if self.host != "plain":
+        if self.host == "module":
             return {}
         return words_of_inputs(graph, load_architecture(self.architecture_name).data_type)
 
     def lower(self, model: Graph, options: TargetOptions) -> Emission:
         architecture = load_architecture(self.architecture_name)
-        context = Context(architecture, options.allow_overflow, self.left_out, self.host == "plain")
+        context = Context(
+            architecture, options.allow_overflow, self.left_out, self.host != "module", self.host == "dense"
+        )
         lowered = lower_graph(model, context, options.calibrate, options.progress, _observer(options))
         words = lowered.program
         plan, program, report = _fastest(model.name, lowered, architecture)

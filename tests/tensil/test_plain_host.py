@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -29,10 +30,10 @@ def board(array_size: int, name: str = "custom_perf") -> Architecture:
     return replace(load_architecture(name), array_size=array_size, dram0_depth=1 << 13, dram1_depth=1 << 13)
 
 
-def compiled(path: Path, architecture: Architecture, **options: object) -> pefslc.Program:
+def compiled(path: Path, architecture: Architecture, host: str = "plain", **options: object) -> pefslc.Program:
     tarch = path.parent / "board.tarch"
     tarch.write_text(json.dumps(architecture.to_json_dict()))
-    return pefslc.compile(path, target="tensil", arch=tarch, host="plain", **options)  # type: ignore[arg-type]
+    return pefslc.compile(path, target="tensil", arch=tarch, host=host, **options)  # type: ignore[arg-type]
 
 
 def padded(x: Floats, array_size: int) -> Floats:
@@ -54,8 +55,18 @@ def unpadded(flat: Floats, shape: tuple[int, ...], array_size: int) -> Floats:
     return rows[:, :channels].T.reshape(shape)
 
 
+def dense(x: Floats, array_size: int) -> Floats:
+    """The numbers of each pixel behind those of the one before, in the order of rows and columns."""
+    assert x.size % array_size == 0
+    return x.transpose(1, 2, 0).reshape(-1)
+
+
 def driven(
-    program: pefslc.Program, folder: Path, architecture: Architecture, x: dict[str, Floats]
+    program: pefslc.Program,
+    folder: Path,
+    architecture: Architecture,
+    x: dict[str, Floats],
+    layout: Callable[[Floats, int], Floats] = padded,
 ) -> dict[str, Floats]:
     """What host code makes of it that has the model's shapes and the sidecar's factors, row after row."""
     program.save(folder)
@@ -65,7 +76,7 @@ def driven(
     records = {str(r["name"]): r for end in ("inputs", "outputs") for r in details[end]}  # type: ignore[union-attr]
     found: dict[str, list[Floats]] = {}
     for row in range(len(next(iter(x.values())))):
-        results = driver.run({n: padded(v[row] * records[n]["factor"], a) for n, v in x.items()})
+        results = driver.run({n: layout(v[row] * records[n]["factor"], a) for n, v in x.items()})
         for output in program.graph.outputs:
             shape = output.value.type.shape[1:]
             y = unpadded(results[output.name], shape, a)
@@ -323,7 +334,7 @@ def test_the_share_that_is_rounded_twice_is_a_bound(tmp_path: Path) -> None:
 
 
 def test_another_host_is_refused() -> None:
-    with pytest.raises(CompileError, match="not who lays out inputs and outputs, module or plain"):
+    with pytest.raises(CompileError, match="not who lays out inputs and outputs, module, plain or dense"):
         pefslc.TensilTarget(host="pynq")
 
 
@@ -351,3 +362,49 @@ def test_a_chain_that_does_not_certify_is_not_taken(tmp_path: Path, monkeypatch:
     x = on_grid((1, 3, 16, 16), 2)
     wanted, found = pefslc.load(path).run({"input": x}), driven(program, tmp_path, architecture, {"input": x})
     assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize(
+    ("channels", "outputs", "size", "array_size"),
+    [
+        (3, 16, (12, 12), 12),  # four pixels a vector, packed while it is quantized
+        (3, 7, (5, 8), 8),  # eight pixels in three vectors
+        (3, 7, (12, 16), 8),
+        (1, 4, (3, 12), 12),
+        (6, 3, (4, 4), 4),  # two pixels in three vectors
+        (9, 5, (3, 8), 12),
+        (8, 3, (3, 5), 4),  # nothing is left over: as a plain host's
+        (5, 3, (4, 6), 2),
+    ],
+)
+@pytest.mark.parametrize("fmt", [None, "Q8.8"])
+def test_a_dense_host_leaves_no_gaps(
+    channels: int, outputs: int, size: tuple[int, int], array_size: int, fmt: str | None, tmp_path: Path
+) -> None:
+    architecture = board(array_size)
+    x = on_grid((1, channels, *size), channels)
+    if fmt is None:
+        path = convolution(tmp_path, channels, outputs, size)
+        wanted = pefslc.load(path).run({"input": x})
+        program = compiled(path, architecture, "dense", require_exact=True)
+    else:
+        m = ModelBuilder()
+        weight = m.constant(np.rint(normal((outputs, channels, 3, 3), 3)))  # of integers: nothing rounds
+        m.output(m.node("Conv", m.input([1, channels, *size], "input"), weight, pads=[1, 1, 1, 1]))
+        path = m.save(tmp_path)
+        x = np.clip(x, -1, 1) / 8
+        x = np.rint(x * 256) / 256
+        wanted = pefslc.load(path).run({"input": x})
+        program = compiled(path, architecture, "dense", fmt=fmt)
+    layout = padded if channels % array_size == 0 else dense
+    found = driven(program, tmp_path, architecture, {"input": x}, layout)
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+    assert np.array_equal(host_module_of(program)["to_driver"](x[0])["input"], layout(x[0], array_size))
+    program.verify({"input": x, **wanted}).require()
+
+
+def test_rows_that_do_not_fill_vectors_are_refused(tmp_path: Path) -> None:
+    path = convolution(tmp_path, 3, 4, (8, 10))
+    with pytest.raises(CompileError, match="rows of 10 pixels of 3 channels do not fill vectors of 8 lanes: 8 pixels"):
+        compiled(path, board(8), "dense")
+    compiled(path, board(8))  # as the message says

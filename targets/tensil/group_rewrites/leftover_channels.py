@@ -83,7 +83,8 @@ class PackLeftovers:
         architecture, sums_follow = context.architecture, context.runs(SUMS_FOLLOW)
         for group in program.groups:
             # What the host would have packed is packed as it is quantized.
-            whole = context.plain_host and is_quantized_input(program, group)
+            no_block = group.layout.channels < architecture.array_size
+            whole = context.plain_host and no_block and is_quantized_input(program, group)
             packing = _packing(program, group, architecture, whole=whole)
             if packing is None:
                 continue

@@ -39,6 +39,7 @@ class StoredTensor:
     packing    the offsets (dy, dx) of the pixels that share a vector, of an input that the host packs
     by_pixel   the layout of the tensor of which `layout` is an image: the blocks of a pixel's channels are neighbouring
                columns; None where it is its own
+    dense      its pixels lie one behind the other without a gap, not each in vectors of its own
     role, of   what a helper is for, and of which tensor; of = "" for a value of the network
     """
 
@@ -50,6 +51,7 @@ class StoredTensor:
     role: Role = Role.VALUE
     of: str = ""
     by_pixel: Layout | None = None
+    dense: bool = False
 
     def helper(self, role: Role, layout: Layout, codes: tuple[int, int], number: int | None = None) -> StoredTensor:
         """A helper of this tensor; `number` tells helpers of one role apart."""

@@ -224,11 +224,14 @@ def _exponent(start: int, vectors: int, exponent: int, following: int, limit: in
     return step.bit_length() - 1
 
 
-def to_vectors(codes: Codes, array_size: int, *, by_pixel: bool = False) -> Codes:
+def to_vectors(codes: Codes, array_size: int, *, by_pixel: bool = False, dense: bool = False) -> Codes:
     """[C, H, W] codes as vectors [blocks * H * W, A]; lanes without a channel hold 0.
 
     by_pixel  the blocks of one pixel's channels lie one behind the other
+    dense     so do pixels, without a gap: [C * H * W / A, A]
     """
+    if dense:
+        return codes.transpose(1, 2, 0).reshape(-1, array_size)
     channels, height, width = codes.shape
     blocks = -(-channels // array_size)
     padded = np.zeros((blocks * array_size, height, width), dtype=np.int64)

@@ -29,12 +29,14 @@ class Context:
     allow_overflow  bounds of sums do not hold: the user accepts sums that overflow
     left_out        names of rewrites that do not run
     plain_host      the host knows nothing of the program: one pixel a vector, in and out
+    dense_inputs    it puts the pixels of inputs one behind the other, without zeros in the lanes left
     """
 
     architecture: Architecture
     allow_overflow: bool = False
     left_out: frozenset[str] = frozenset()
     plain_host: bool = False
+    dense_inputs: bool = False
 
     @property
     def data_type(self) -> DataType:
