@@ -50,10 +50,9 @@ def said_by_user(
     allow_overflow: bool,
     requantize: bool,
     input_fmt: InputFormats = None,
-    host_words: InputFormats = None,
 ) -> tuple[Pass, ...]:
     """The passes by which --fmt, --formats and --input-fmt assert, or fill what is left open: those of SAID_BY_USER."""
-    grid = tuple(InputGrid(given) for given in (input_fmt, host_words) if given)
+    grid = () if input_fmt is None else (InputGrid(input_fmt),)
     if fmt is None:
         return grid
     if isinstance(fmt, FixedPoint):
@@ -113,17 +112,12 @@ def pipeline(
     fmt         one format, asserted or filled in; or a way to choose the formats of a float model; or formats by name
     requantize  a quantized model that contradicts it is changed, not refused
     input_fmt   the grid on which the host hands over inputs, or by name some of them
-    host_words  the words in which it does, where it knows no format: the grid is made of them
+    host_words  by name, the words in which it does where it knows no format
     """
     return (
-        *said_by_user(
-            fmt,
-            limits,
-            allow_overflow=allow_overflow,
-            requantize=requantize,
-            input_fmt=input_fmt,
-            host_words=host_words,
-        ),
+        *said_by_user(fmt, limits, allow_overflow=allow_overflow, requantize=requantize, input_fmt=input_fmt),
+        # What a host that knows no format hands over, whatever format comes next.
+        *([InputGrid(host_words, "words")] if host_words else []),
         *to_integer(limits, plugins),
         # The proof.
         CheckAccumulators(limits, allow_overflow),

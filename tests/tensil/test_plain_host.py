@@ -408,3 +408,20 @@ def test_rows_that_do_not_fill_vectors_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CompileError, match="rows of 10 pixels of 3 channels do not fill vectors of 8 lanes: 8 pixels"):
         compiled(path, board(8), "dense")
     compiled(path, board(8))  # as the message says
+
+
+@pytest.mark.parametrize("given", [{"fmt": "Q2.3"}, {"input_fmt": "UQ1.4"}, {"input_fmt": "UQ0.8", "fmt": "Q2.3"}])
+def test_a_format_of_fewer_bits_is_the_tcus_to_round_to(given: dict[str, str], tmp_path: Path) -> None:
+    """The driver clips nothing and rounds to 1/256: what the user says of the input then happens on the TCU."""
+    m = ModelBuilder()
+    x = m.input([1, 3, 5, 5], "input")
+    if "fmt" not in given:
+        x = m.quant(x, 0.25, 5)
+    m.output(m.node("Conv", x, m.weight(normal((4, 3, 3, 3), 0.4), 0.125, 5)))
+    path, architecture = m.save(tmp_path), board(8)
+    program = compiled(path, architecture, require_exact=True, **given)
+    assert program.emission.details["inputs"][0]["factor"] == 1.0  # type: ignore[index,call-overload]
+    x = on_grid((1, 3, 5, 5), 4, reach=8)
+    wanted = pefslc.compile(path, target="c", **given).run(x)  # its host quantizes
+    found = driven(program, tmp_path, architecture, {"input": x})
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
