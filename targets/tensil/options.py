@@ -79,13 +79,13 @@ class TensilOptions:
     host: str = option(
         "module",
         type=str,
-        metavar="NAME",
-        wanted="who lays out inputs and outputs, module, plain or dense",
+        metavar="module|plain|dense",
+        wanted="module, plain or dense",
         example="plain",
         accepts=lambda host: host in HOSTS,
         known=lambda: HOSTS,
-        help="plain: Tensil's own driver code runs the program, without NAME_io.py: one pixel a vector, and the "
-        "model's input quantizer on the TCU; dense: the same without zeros in the lanes left (`pefslc explain boards`)",
+        help="plain, dense: Tensil's own driver code runs the program, without NAME_io.py: images with zeros in the "
+        "lanes left, or without (`pefslc explain boards`)",
     )
 
     def __post_init__(self) -> None:
