@@ -45,7 +45,8 @@ class InputGrid:
             value, fmt = graph_input.value, format_of_input(self.fmt, graph_input.name)
             if fmt is None:
                 continue
-            result = replace(value, name=f"{value.name}.{self.ending}", type=TensorType(value.type.shape, fmt.quantization))
+            kind = TensorType(value.type.shape, fmt.quantization)
+            result = replace(value, name=f"{value.name}.{self.ending}", type=kind)
             grid = Quantize(result=result, input=value)
             if all(_is_the_same(grid, op) for op in readers.get(value.name, [])):
                 continue

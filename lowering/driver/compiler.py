@@ -24,6 +24,7 @@ from pefslc.driver.compile_options import (
     data_limit_bytes,
     parse_format,
     parse_input_format,
+    words_of_host,
 )
 from pefslc.driver.every_problem import every_problem
 from pefslc.driver.format_file import FormatsLike, named_formats
@@ -43,14 +44,14 @@ from pefslc.passes.calibrate import CalibratedFormats
 from pefslc.passes.change_formats import ChangeFormats
 from pefslc.passes.check_format import CheckFormat, CheckGivenFormats, is_float, require_float, require_formats
 from pefslc.passes.fit_given_formats import GivenFormats
-from pefslc.passes.input_formats import InputFormats, format_of_input
+from pefslc.passes.input_formats import InputFormats
 from pefslc.passes.manager import Exactness, Pass, PassRecord, run_passes
 from pefslc.passes.pipeline import SAID_BY_USER, pipeline
 from pefslc.reports.format_changes import format_changes
 from pefslc.reports.given_inputs import given_inputs
 from pefslc.reports.layer_report import certified, exact_to, layer_rows
 from pefslc.reports.post_training import PostTrainingReport, post_training_report
-from pefslc.targets.protocol import Emission, Stage, Target, TargetOptions, host_words_of
+from pefslc.targets.protocol import Emission, Stage, Target, TargetOptions
 from pefslc.verification.outcome import nothing_to_measure
 from pefslc.version import __version__
 
@@ -180,12 +181,6 @@ class _Lowering:
             return self.fmt.of_model(graph, self.input_fmt, whole=whole)
         return self.fmt
 
-    def _host_words(self, graph: Graph) -> Mapping[str, FixedPoint]:
-        """What the target says of them, but for inputs to which the user gave words of that width."""
-        words = {} if self.target is None else host_words_of(self.target, graph)
-        given = {name: format_of_input(self.input_fmt, name) for name in words}
-        return {n: w for n, w in words.items() if (g := given[n]) is None or (g.bits, g.signed) != (w.bits, w.signed)}
-
     def _passes(self, fmt: _PassFormats, graph: Graph, plugins: Sequence[Pass] = ()) -> tuple[Pass, ...]:
         return pipeline(
             self.limits,
@@ -194,7 +189,7 @@ class _Lowering:
             requantize=self.requantize,
             plugins=plugins,
             input_fmt=self.input_fmt,
-            host_words=self._host_words(graph),
+            host_words=words_of_host(self.target, graph, self.input_fmt),
         )
 
 

@@ -334,7 +334,7 @@ def test_the_share_that_is_rounded_twice_is_a_bound(tmp_path: Path) -> None:
 
 
 def test_another_host_is_refused() -> None:
-    with pytest.raises(CompileError, match="host .--host. is 'pynq', not module, plain or dense"):
+    with pytest.raises(CompileError, match=r"host .--host. is 'pynq', not module, plain or dense"):
         pefslc.TensilTarget(host="pynq")
 
 
