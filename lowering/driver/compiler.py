@@ -24,6 +24,7 @@ from pefslc.driver.compile_options import (
     data_limit_bytes,
     parse_format,
     parse_input_format,
+    words_of_host,
 )
 from pefslc.driver.every_problem import every_problem
 from pefslc.driver.format_file import FormatsLike, named_formats
@@ -123,6 +124,7 @@ class _Lowering:
     check_passes: bool = False
     requantize: bool = False
     input_fmt: InputFormats = None
+    target: Target | None = None
 
     def survey(self, model: ModelPath, given: GivenShapes, most_data_bytes: int) -> Imported:
         """The model, as far as it can be imported."""
@@ -154,7 +156,7 @@ class _Lowering:
             require_formats(graph)
         elif isinstance(self.fmt, CalibratedFormats):
             require_float(graph)
-        passes = self._passes(self._formats_of(graph), self.plugins)
+        passes = self._passes(self._formats_of(graph), graph, self.plugins)
         integer, records = run_passes(graph, passes, watch, check=self.check_passes)
         float_model = graph if is_float(graph) else None
         changed = float_model is None and any(r.name == ChangeFormats.name and r.changed for r in records)
@@ -171,7 +173,7 @@ class _Lowering:
         if self.fmt is None and not lost_quantizers:
             require_formats(imported.graph)
         asserts = (CheckFormat, CheckGivenFormats)
-        passes = self._passes(self._formats_of(imported.graph, whole=False))
+        passes = self._passes(self._formats_of(imported.graph, whole=False), imported.graph)
         return run_passes(part, [p for p in passes if check_format or not isinstance(p, asserts)])[0]
 
     def _formats_of(self, graph: Graph, *, whole: bool = True) -> _PassFormats:
@@ -179,7 +181,7 @@ class _Lowering:
             return self.fmt.of_model(graph, self.input_fmt, whole=whole)
         return self.fmt
 
-    def _passes(self, fmt: _PassFormats, plugins: Sequence[Pass] = ()) -> tuple[Pass, ...]:
+    def _passes(self, fmt: _PassFormats, graph: Graph, plugins: Sequence[Pass] = ()) -> tuple[Pass, ...]:
         return pipeline(
             self.limits,
             fmt=fmt,
@@ -187,6 +189,7 @@ class _Lowering:
             requantize=self.requantize,
             plugins=plugins,
             input_fmt=self.input_fmt,
+            host_words=words_of_host(self.target, graph, self.input_fmt),
         )
 
 
@@ -262,7 +265,7 @@ def compile(
     chooser = _formats(parsed, formats, data, calibration, progress, requantize)
     lowering = _Lowering(
         limits, chooser, allow_overflow, load_plugins(plugins, check=check_passes), observe, check_passes, requantize,
-        parse_input_format(input_fmt),
+        parse_input_format(input_fmt), chosen,
     )  # fmt: skip
     watched = replace(options, calibrate=data, observe=observe_target, kept={})
     quiet = replace(options, problems_only=True, progress=None, kept=watched.kept)

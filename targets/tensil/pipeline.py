@@ -20,6 +20,7 @@ from pefslc.targets.tensil.group_rewrites.fusion import FuseSums
 from pefslc.targets.tensil.group_rewrites.input_packing import PackInputs
 from pefslc.targets.tensil.group_rewrites.leftover_channels import FactorLeftovers, PackLeftovers
 from pefslc.targets.tensil.group_rewrites.means import SplitMeans
+from pefslc.targets.tensil.group_rewrites.plain_ends import with_plain_ends
 from pefslc.targets.tensil.group_rewrites.stationary_activations import KeepActivations
 from pefslc.targets.tensil.groups.group_program import GroupProgram
 from pefslc.targets.tensil.groups.selection import select
@@ -213,6 +214,8 @@ def _lower_natively(
 
 def _selected(graph: Graph, context: Context, observe: Observer | None) -> GroupProgram:
     selected = select(graph)
+    if context.plain_host:
+        selected = with_plain_ends(selected, context.architecture.array_size, dense=context.dense_inputs)
     require_legal(selected, "selection", context, _GROUPS)
     if observe is not None:
         observe("select", print_groups(selected), True)

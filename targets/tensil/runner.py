@@ -88,6 +88,8 @@ class Placement:
     moves: tuple[HostMove, ...]
     shape: tuple[int, ...]
     words: tuple[tuple[int, int], ...]
+    by_pixel: bool
+    dense: bool
 
     @classmethod
     def of(cls, record: JsonObject, shape: tuple[int, ...]) -> Placement:
@@ -99,7 +101,8 @@ class Placement:
         parts = record.get("words", [])
         assert isinstance(parts, list)
         words = tuple((exponent, up) for exponent, up in map(_ints, parts))
-        return cls(str(record["name"]), layout, offsets, exponent, finer, moves, shape, words)
+        by_pixel, dense = (bool(record.get(key, False)) for key in ("by_pixel", "dense"))
+        return cls(str(record["name"]), layout, offsets, exponent, finer, moves, shape, words, by_pixel, dense)
 
     def to_raw(self, codes: NDArray[np.int64], architecture: Architecture) -> NDArray[np.int64]:
         """The vectors of a batch [N, ...]: row after row."""
@@ -108,7 +111,8 @@ class Placement:
 
     def _row_to_raw(self, codes: NDArray[np.int64], architecture: Architecture) -> NDArray[np.int64]:
         planes = moved(codes[None], self.moves).reshape(self.layout.channels, self.layout.height, self.layout.width)
-        return to_vectors(packed(planes, self.offsets) << self.exponent, architecture.array_size)
+        words = packed(planes, self.offsets) << self.exponent
+        return to_vectors(words, architecture.array_size, by_pixel=self.by_pixel, dense=self.dense)
 
     def from_raw(self, vectors: NDArray[np.int64], *, rounds: bool) -> NDArray[np.int64]:
         """The codes of a batch; rounds: words may lie between codes, and are rounded half to even."""
@@ -125,7 +129,7 @@ class Placement:
         return moved(found, self.moves).reshape(self.shape[1:])
 
     def _codes(self, vectors: NDArray[np.int64], exponent: int, *, rounds: bool) -> NDArray[np.int64]:
-        words = from_vectors(vectors, self.layout)
+        words = from_vectors(vectors, self.layout, by_pixel=self.by_pixel)
         if not rounds and (words & ((1 << exponent) - 1)).any():
             raise CompileError(
                 Code.TCU_PROGRAM, f"output {quote(self.name)} holds words that are no codes: the program is broken"

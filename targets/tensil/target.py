@@ -16,6 +16,7 @@ from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.batch import batch_of, with_batch
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput
 from pefslc.ir.interpret import run_codes
+from pefslc.numeric.format import FixedPoint
 from pefslc.targets.protocol import Emission, LayerAudit, Runner, Stage, TargetOptions
 from pefslc.targets.self_test import make_self_test
 from pefslc.targets.tensil.board_script import board_script_source
@@ -31,6 +32,7 @@ from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.targets.tensil.native_audit import NativeAudit
 from pefslc.targets.tensil.options import DEFAULT_ARCHITECTURE, TensilOptions
 from pefslc.targets.tensil.pipeline import STAGES, LoweredNetwork, Observer, lower_graph
+from pefslc.targets.tensil.plain_host import plain_details, plain_notes, require_plain, words_of_inputs
 from pefslc.targets.tensil.program.tmodel import TensilProgram, load_tmodel, tmodel_files
 from pefslc.targets.tensil.report import computed_graph, op_reports, parts_of
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
@@ -58,9 +60,17 @@ class TensilTarget(TensilOptions):
         del options
         return limits_of(load_architecture(self.architecture_name).data_type)
 
+    def host_words(self, graph: Graph) -> Mapping[str, FixedPoint]:
+        """See `targets.protocol.host_words_of`: a plain host's driver rounds real numbers to the machine's words."""
+        if self.host == "module":
+            return {}
+        return words_of_inputs(graph, load_architecture(self.architecture_name).data_type)
+
     def lower(self, model: Graph, options: TargetOptions) -> Emission:
         architecture = load_architecture(self.architecture_name)
-        context = Context(architecture, options.allow_overflow, self.left_out)
+        context = Context(
+            architecture, options.allow_overflow, self.left_out, self.host != "module", self.host == "dense"
+        )
         whole, batch = model, batch_of(model) or 1
         model = with_batch(model, 1) if batch > 1 else model
         fits = _fits(options, architecture.data_type)
@@ -78,6 +88,8 @@ class TensilTarget(TensilOptions):
         if options.observe is not None:
             options.observe(Stage("schedule", print_schedule(plan, architecture)))
         inputs, outputs = host_tensors(whole, lowered, architecture.data_type)
+        if context.plain_host:
+            require_plain(outputs)
         files = tmodel_files(program)
         files[f"{host_io_module(model.name)}.py"] = host_io_source(model.name, architecture, inputs, outputs).encode()
         model_file = next(name for name in files if name.endswith(".tmodel"))
@@ -89,6 +101,10 @@ class TensilTarget(TensilOptions):
             "inputs": [tensor.to_json() for tensor in inputs],
             "outputs": [tensor.to_json() for tensor in outputs],
         }
+        if context.plain_host:
+            details["host"] = self.host
+            ends: tuple[tuple[str, list[HostTensor]], ...] = (("inputs", inputs), ("outputs", outputs))
+            details |= {end: [{**t.to_json(), **plain_details(model, t)} for t in tensors] for end, tensors in ends}
         ops = op_reports(lowered.split, words, report, bounded, plan.batches)
         in_layers = sum(op.cycles or 0 for op in ops.values())
         # What loads constants and moves outputs serves no layer: with it, the layers' cycles are the total.
@@ -97,6 +113,8 @@ class TensilTarget(TensilOptions):
         if wide := [ops[name].cycles or 0 for name in lowered.split.wide.plans]:
             layers = "layer has sums" if len(wide) == 1 else "layers have sums"
             notes += (f"{len(wide)} {layers} wider than a word, made of several: {sum(wide):,} modelled cycles",)
+        if context.plain_host:
+            notes += tuple(plain_notes(model, inputs, outputs))
         if words.native is not None:
             details["native_arithmetic"] = str(native_format(architecture.data_type))
             details["native_words"] = str(words.native)
@@ -110,7 +128,7 @@ class TensilTarget(TensilOptions):
             [t.drawn_input for t in inputs], partial(_outputs, computed or whole, runner), saturates=simulated
         )
         files[board_script_name(model.name)] = board_script_source(
-            model.name, files, test, self.architecture_name, report.total, self.clock_mhz, batch
+            model.name, files, test, program, self.architecture_name, report.total, self.clock_mhz, batch
         ).encode()
         return Emission(
             files,

@@ -24,6 +24,8 @@ class NativeScales:
     def of(cls, graph: Graph, program: GroupProgram) -> NativeScales:
         """Of a program before its sums are fused."""
         tensors = {v.name: _step(v.type.codes) for v in values_of(graph)}
+        given = (program.tensors[port.tensor] for port in program.inputs)
+        tensors |= {stored.name: tensors[stored.of] for stored in given if stored.role is Role.PIXELS}
         accumulators: dict[str, Fraction] = {}
         groups = {g.result: g for g in program.groups}
         for group in program.groups:
@@ -35,7 +37,7 @@ class NativeScales:
                     step = tensors[_source(group)] / _taps(group)
                 case Role.PARTIAL:  # sums of the group that it is a part of
                     step = _accumulator_step(groups[stored.of], tensors)
-                case Role.VALUE | Role.SUMS:
+                case Role.VALUE | Role.SUMS | Role.PIXELS:
                     step = _accumulator_step(group, tensors)
             accumulators[group.result] = step
             tensors.setdefault(group.result, step)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 from pefslc.diagnostics.errors import InternalError
@@ -28,11 +28,15 @@ class Context:
 
     allow_overflow  bounds of sums do not hold: the user accepts sums that overflow
     left_out        names of rewrites that do not run
+    plain_host      the host knows nothing of the program: one pixel a vector, in and out
+    dense_inputs    it puts the pixels of inputs one behind the other, without zeros in the lanes left
     """
 
     architecture: Architecture
     allow_overflow: bool = False
     left_out: frozenset[str] = frozenset()
+    plain_host: bool = False
+    dense_inputs: bool = False
 
     @property
     def data_type(self) -> DataType:
@@ -44,7 +48,7 @@ class Context:
 
     def without(self, *rewrites: str) -> Context:
         """The same without these rewrites."""
-        return Context(self.architecture, self.allow_overflow, self.left_out | {*rewrites})
+        return replace(self, left_out=self.left_out | {*rewrites})
 
 
 class Rewrite(Protocol[P]):
