@@ -210,7 +210,7 @@ class _Placer:
         if self.group.result not in self.units.free:
             return None
         word = moved[0].word if moved else self.data_type.one
-        slopes = two_slopes(found, word)
+        slopes = two_slopes(found, word, self.data_type.one)
         if slopes is None or (not moved and not found.slope * word % 1):
             return None
         self.units.factors[self.group.result] = Fraction(slopes.above, word)
