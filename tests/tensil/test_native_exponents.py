@@ -71,13 +71,17 @@ def test_a_plan_for_two_slopes_that_is_off_is_refused(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("word", [256, 128, 64, 32, 16, 8, 4, 2, 1])
 @pytest.mark.parametrize("alpha", [Fraction(1, 10), Fraction(1, 100), Fraction(1, 3), Fraction(1, 4), Fraction(3, 10)])
 def test_slopes_are_in_proportion_as_nearly_as_words_can_be(word: int, alpha: Fraction) -> None:
-    found = two_slopes(Activation((LeakyRelu(round_fraction(alpha * 256)),), Fraction(0), alpha), word)
-    assert found is not None
-    assert word / 2 < found.above <= word
+    own = round_fraction(alpha * 256)
+    found = two_slopes(Activation((LeakyRelu(own),), Fraction(0), alpha), word, 256)
     every = (Fraction(b, a) for a in range(word // 2 + 1, word + 1) for b in range(a))
-    assert abs(Fraction(found.below, found.above) - alpha) == min(abs(ratio - alpha) for ratio in every)
-    assert two_slopes(Activation((Maximum(0),), Fraction(0), Fraction(0)), word) is None
-    assert two_slopes(Activation((LeakyRelu(26), Maximum(3)), Fraction(0), alpha), word) is None
+    nearest = min(abs(ratio - alpha) for ratio in every)
+    if found is None:
+        assert nearest > abs(Fraction(own, 256) - alpha), "few words have no better slopes"
+    else:
+        assert word / 2 < found.above <= word
+        assert abs(Fraction(found.below, found.above) - alpha) == nearest <= abs(Fraction(own, 256) - alpha)
+    assert two_slopes(Activation((Maximum(0),), Fraction(0), Fraction(0)), word, 256) is None
+    assert two_slopes(Activation((LeakyRelu(26), Maximum(3)), Fraction(0), alpha), word, 256) is None
 
 
 # --- whole networks --------------------------------------------------------------------------------------------------

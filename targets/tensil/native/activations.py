@@ -76,17 +76,24 @@ def fit_line(
     return Activation(steps, deviation, slope)
 
 
-def two_slopes(activation: Activation, word: int) -> TwoSlopes | None:
+def two_slopes(activation: Activation, word: int, one: int) -> TwoSlopes | None:
     """Of a leaky ReLU whose result may have any unit: words in its proportion, as nearly as words can be, with the
-    largest slope above zero that is at most `word` and more than half of it. None for anything else.
+    largest slope above zero that is at most `word` and more than half of it. None for anything else, and where the
+    activation's own slope is nearer.
     """
     match activation.steps:
-        case (LeakyRelu(),):
+        case (LeakyRelu() as step,):
             pairs = [TwoSlopes(n, round_fraction(n * activation.slope)) for n in range(word, word // 2, -1)]
             pairs = [pair for pair in pairs if pair.below < pair.above]
-            return min(pairs, key=lambda pair: abs(Fraction(pair.below, pair.above) - activation.slope), default=None)
         case _:
             return None
+
+    def off(pair: TwoSlopes) -> Fraction:
+        return abs(Fraction(pair.below, pair.above) - activation.slope)
+
+    best = min(pairs, key=off, default=None)
+    nearest = abs(Fraction(step.word, one) - activation.slope)
+    return best if best is not None and off(best) <= nearest else None
 
 
 def _rounding(output_unit: Fraction) -> Fraction:

@@ -1,9 +1,10 @@
 """Native arithmetic: a float model, quantized to the data type's own format, in the TCU's own fixed-point numbers.
 
-Every weight is its value times 2^p (p: the binary point), rounded, every tensor its values times 2^(p+d), with d from
-calibration data (`native_words`), else 0. The MAC rounds each product and saturates each sum; no step requantizes. With
-d = 0 that is what Tensil's own compiler makes of a float model. It is *bounded*, not exact: of a sum of n products each
-is off by at most half a unit 2^-(p+d), and what saturates is off by more. Only for graphs that say so
+A tensor is its values times 2^(p+d) (p: the binary point), the sums that read it are times 2^(p+a), and a weight is its
+value times 2^(p+a-d), rounded (`exponents`). The MAC rounds each product and saturates each sum. A Multiply brings
+sums to the exponent of the result, where that is another. With all exponents 0 that is what Tensil's own compiler makes
+of a float model. It is *bounded*, not exact: of a sum of n products each is off by at most half a unit 2^-(p+a), and
+what saturates is off by more. Only for graphs that say so
 (`Graph.uniform_format`): a network that was trained with its quantizers means them, and `placement` refuses it where it
 cannot be exact.
 """
@@ -210,7 +211,7 @@ class _Placer:
         if self.group.result not in self.units.free:
             return None
         word = moved[0].word if moved else self.data_type.one
-        slopes = two_slopes(found, word)
+        slopes = two_slopes(found, word, self.data_type.one)
         if slopes is None or (not moved and not found.slope * word % 1):
             return None
         self.units.factors[self.group.result] = Fraction(slopes.above, word)
