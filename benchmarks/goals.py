@@ -75,8 +75,8 @@ GOALS = (
     Goal("resnet20_folded", "zcu104", "resnet20_folded", fmt="Q8.8"),
 )
 HEADER = (
-    "network", "architecture", "batch", "modelled cycles a picture", "Tensil's", "ratio", "goal / stretch", "met", "outputs equal",
-    "time (of the processor)", "memory", "Tensil's time, memory",
+    "network", "architecture", "batch", "modelled cycles a picture", "Tensil's", "ratio", "goal / stretch", "met",
+    "outputs equal", "time (of the processor)", "memory", "Tensil's time, memory",
 )  # fmt: skip
 
 
