@@ -17,29 +17,17 @@ from pefslc.targets.tensil.groups.group import MaxHead, TransposeHead
 from pefslc.targets.tensil.groups.layout import Layout, Rect, View, rect_runs
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.instructions import MoveKind
-from pefslc.targets.tensil.matrix.group_steps import (
-    added_tensors,
-    leading_steps,
-    trailing_steps,
-)
-from pefslc.targets.tensil.matrix.matrix_steps import (
-    AddByMatrix,
-    AddWord,
-    ChannelAddWord,
-    ChannelDiagonal,
-    Diagonal,
-    DiagonalAgain,
-    MatrixStep,
-    SlopesByMatrix,
-)
-from pefslc.targets.tensil.matrix.resident_rows import scale_of
+from pefslc.targets.tensil.matrix.group_steps import leading_steps, trailing_steps
+from pefslc.targets.tensil.matrix.matrix_steps import AddByMatrix
 from pefslc.targets.tensil.matrix.step_choice import Choice
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Emitter
+from pefslc.targets.tensil.schedule.matrix_pass import MatrixPass
 from pefslc.targets.tensil.schedule.maxima import emit_maximum
 from pefslc.targets.tensil.schedule.part import Part, PassSummary
 from pefslc.targets.tensil.schedule.pass_plan import Needs, PassPlan, Scratch, plan_passes
 from pefslc.targets.tensil.schedule.pass_steps import PassSteps
+from pefslc.targets.tensil.schedule.result_place import ResultPlace
 from pefslc.targets.tensil.schedule.side import Side
 from pefslc.targets.tensil.schedule.simd_steps import simd_operations
 from pefslc.targets.tensil.schedule.stationary_emitter import StationaryLayer, shifted_ones, transpose
@@ -108,6 +96,7 @@ def emit_group(
         spare=spare,
         stationary=stationary,
         plan=plan,
+        place=ResultPlace(group.result, views, local, plan.staging_base, emitter),
         weights=weights,
     )
     rects, parts = list(plan.rects(group.layout)), list(plan.pictures_of_passes(pictures))
@@ -142,6 +131,7 @@ class _GroupPass:
     spare: range
     stationary: StationaryLayer | None
     plan: PassPlan
+    place: ResultPlace
     weights: WeightStream
     ones: int | None = None  # where DRAM1 holds what transpositions need, once they are there
 
@@ -172,7 +162,7 @@ class _GroupPass:
                 self._sums(part, chosen, phases, leading, choice.first)
             if choice.plan is not None:
                 self.emitter.flush()
-                self._matrix_steps(choice.steps, part, chosen, choice.first)
+                self._matrix().emit(choice.steps, part, chosen, choice.first)
             steps = () if any(isinstance(s, AddByMatrix) for s in choice.steps) else steps[len(leading) :]
         trailing, _ = self.steps.trailing(len(chosen), part.vectors)
         by_matrix = trailing if steps else None
@@ -181,101 +171,25 @@ class _GroupPass:
                 self.emitter.flush()
                 self._add(step.tensor, part, chosen, 0)
             elif isinstance(step, AddHigh):
-                self._add_high(step, part, chosen)
+                self._matrix().add_high(step, part, chosen)
             else:
                 self._step_later(step, 0, part.vectors, chosen)
         self.emitter.flush()
         if by_matrix:
-            self._matrix_steps(by_matrix.alone, part, chosen, 0)
-        self._store_result(part, chosen)
+            self._matrix().emit(by_matrix.alone, part, chosen, 0)
+        self.place.store(part, chosen)
 
-    def _matrix_steps(self, steps: Sequence[MatrixStep], part: Part, chosen: Sequence[int], first: int) -> None:
-        """Matrix steps on the accumulators of chosen[first:]."""
-        self.weights.forget_array()
-        base = first * part.vectors
-        for step in steps:
-            match step:
-                case AddWord():
-                    self.emitter.load_weights(self.steps.bring_rows(step), 1, has_bias=True)
-                    self.emitter.matmul_zeroes(base, part.vectors * len(chosen) - base, accumulate=True)
-                case ChannelAddWord():
-                    for i, block in enumerate(chosen[first:], first):
-                        self.emitter.load_weights(self.steps.bring_rows(step) + block, 1, has_bias=True)
-                        self.emitter.matmul_zeroes(i * part.vectors, part.vectors, accumulate=True)
-                case Diagonal() | ChannelDiagonal():
-                    self._diagonal(step, part, chosen, first)
-                case DiagonalAgain():
-                    self.emitter.load_weights(self.steps.bring_rows(step), self.a + 1, has_bias=True)
-                    for i, block in enumerate(chosen[first:], first):
-                        self._multiply(self._passed_through(part), part, i, block, accumulate=True)
-                case SlopesByMatrix():
-                    self._slopes(step, part, chosen, first)
-                case AddByMatrix():
-                    (added,) = added_tensors(self.group)
-                    if not step.moves:
-                        self.emitter.load_weights(self.steps.bring_rows(step), self.a + 1, has_bias=True)
-                    self._add(added.tensor, part, chosen, first, by_matmul=not step.moves)
-
-    def _diagonal(self, step: Diagonal | ChannelDiagonal, part: Part, chosen: Sequence[int], first: int) -> None:
-        """Through where the result goes, or is staged, for a moment: the final codes overwrite it."""
-        views = self._pass_through(part, chosen, first)
-        for i, block in enumerate(chosen[first:], first):
-            by_channel = isinstance(step, ChannelDiagonal)
-            if by_channel or i == first:
-                matrix = self.steps.bring_rows(step) + (block * (self.a + 1) if by_channel else 0)
-                self.emitter.load_weights(matrix, self.a + 1, has_bias=True)
-            self._multiply(views, part, i, block, accumulate=False)
-
-    def _slopes(self, step: SlopesByMatrix, part: Part, chosen: Sequence[int], first: int) -> None:
-        """The values through where the result goes, or is staged; their positive parts through scratch."""
-        views, rows, tile = self._pass_through(part, chosen, first), self.steps.bring_rows(step), self.a + 1
-        base, count = first * part.vectors, part.vectors * (len(chosen) - first)
-        self.emitter.load_weights(rows, 1, has_bias=True)
-        self.emitter.matmul_zeroes(base, count, accumulate=True)
-        self.emitter.from_accumulators(base, self.plan.positive_base, count)
-        self.emitter.load_weights(rows + 1, tile, has_bias=True)
-        for i, block in enumerate(chosen[first:], first):
-            self._multiply(views, part, i, block, accumulate=False)
-        self.emitter.load_weights(rows + 1 + tile, tile, has_bias=True)
-        self.emitter.matmul(self.plan.positive_base, base, count, 0, 0, accumulate=True)
-
-    def _add_high(self, step: AddHigh, part: Part, chosen: Sequence[int]) -> None:
-        """By way of where the result goes, or is staged: the high sums lie behind the others."""
-        views = self._pass_through(part, chosen, 0, behind=part.vectors * len(chosen))
-        self.weights.forget_array()
-        self.emitter.load_weights(self.steps.bring_rows(scale_of(step)), self.a + 1, has_bias=True)
-        for i, block in enumerate(chosen):
-            self._multiply(views, part, i, block, accumulate=True)
-
-    def _pass_through(
-        self, part: Part, chosen: Sequence[int], first: int, *, behind: int = 0
-    ) -> list[tuple[View, bool]]:
-        """Move the accumulators of chosen[first:], or what lies so many behind them, to where the result goes or is
-        staged; for each picture where they are, and whether there are all blocks.
-        """
-        if self._stays_local(part):
-            self._store_result(part, chosen, first, behind=behind)
-        else:
-            self.emitter.from_accumulators(behind, self.plan.staging_base, part.vectors * len(chosen))
-        return self._passed_through(part)
-
-    def _stays_local(self, part: Part) -> bool:
-        return all((self.group.result, picture) in self.local for picture in part.pictures)
-
-    def _passed_through(self, part: Part) -> list[tuple[View, bool]]:
-        """Where the results go, or are staged; whether there are all blocks."""
-        if self._stays_local(part):
-            return [(self.views[self.group.result, picture], True) for picture in part.pictures]
-        return [(View.part(self.plan.staging_base, part.rect), False)]
-
-    def _multiply(
-        self, views: Sequence[tuple[View, bool]], part: Part, i: int, block: int, *, accumulate: bool
-    ) -> None:  # fmt: skip
-        """What passes through there, of the i-th block of the pass, by the matrix in the array."""
-        for (view, whole), (_, begin) in zip(views, part.each(), strict=True):
-            for run in rect_runs(part.rect, view, View.part(begin, part.rect)):
-                source = run.first + (block if whole else i) * view.block_pitch
-                self.emitter.matmul(source, run.second + i * part.vectors, run.vectors, 0, 0, accumulate=accumulate)
+    def _matrix(self) -> MatrixPass:
+        return MatrixPass(
+            group=self.group,
+            place=self.place,
+            emitter=self.emitter,
+            steps=self.steps,
+            weights=self.weights,
+            add=self._add,
+            positive_base=self.plan.positive_base,
+            a=self.a,
+        )
 
     def _sums(
         self,
@@ -404,23 +318,3 @@ class _GroupPass:
                         self.emitter.matmul(first, second, run.vectors, 0, 0, accumulate=True)
                     else:
                         self.emitter.to_accumulators(first, second, run.vectors, accumulate=True)
-
-    def _store_result(self, part: Part, chosen: Sequence[int], start: int = 0, *, behind: int = 0) -> None:
-        """Write the accumulators of chosen[start:], or what lies so many behind them, to where the result lies."""
-        result = self.group.result
-        for picture, begin in part.each():
-            view = self.views[result, picture]
-            if (result, picture) in self.local:
-                for i, block in enumerate(chosen[start:], start):
-                    for run in rect_runs(part.rect, View.part(begin, part.rect), view):
-                        self.emitter.from_accumulators(
-                            run.first + behind + i * part.vectors, run.second + block * view.block_pitch, run.vectors
-                        )
-                continue
-            assert not start, "only a result in local memory is written in parts"
-            self.emitter.from_accumulators(0, self.plan.staging_base, part.vectors * len(chosen))
-            staged = View.part(self.plan.staging_base, part.rect)
-            for i, block in enumerate(chosen):
-                for run in rect_runs(part.rect, staged, view):
-                    first, second = run.first + i * part.vectors, run.second + block * view.block_pitch
-                    self.emitter.dram(MoveKind.LOCAL_TO_DRAM0, first, second, run.vectors)
