@@ -22,12 +22,12 @@ from pefslc.targets.self_test import make_self_test
 from pefslc.targets.tensil.board_script import board_script_source
 from pefslc.targets.tensil.check.checker import require_valid
 from pefslc.targets.tensil.cost import cycles
+from pefslc.targets.tensil.cost.clock import clock_of
 from pefslc.targets.tensil.cost.program_costs import program_costs
 from pefslc.targets.tensil.groups.group_program import Port
 from pefslc.targets.tensil.host_io import HostTensor, board_script_name, host_io_module, host_io_source
 from pefslc.targets.tensil.limits import limits_of
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType, load_architecture
-from pefslc.targets.tensil.machine.boards import clock_of
 from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.targets.tensil.native_audit import NativeAudit
 from pefslc.targets.tensil.options import DEFAULT_ARCHITECTURE, TensilOptions
