@@ -258,7 +258,7 @@ def compile(
     check_max_error(max_error, verify is not None)
     check_functions(observe=observe, observe_target=observe_target, progress=progress)
     chosen = chosen_target(target, target_options)
-    options = TargetOptions(allow_overflow=allow_overflow, progress=progress)
+    options = TargetOptions(allow_overflow=allow_overflow, require_exact=require_exact, progress=progress)
     limits = chosen.limits(options)
     parsed = parse_format(fmt)
     data = None if calibrate is None else as_arrays(calibrate, "calibrate")

@@ -34,7 +34,8 @@ class Split:
 
     def wholes(self) -> dict[str, str]:
         """By the operation that only the split graph has, that of the model which it is a part of."""
-        found = {part: name for name, parts in self.wide.parts.items() for part in parts}
+        made = (*self.wide.parts.items(), *self.wide.corrections.items())
+        found = {part: name for name, parts in made for part in parts}
         return found | {part.result.name: name for name, parts in self.bends.parts.items() for part in parts}
 
 

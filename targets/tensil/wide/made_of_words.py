@@ -34,6 +34,7 @@ class Maker:
     digits: Digits
     ops: list[Op]
     data_type: DataType
+    whole: tuple[Word, ...] = ()  # where less is made of them than they hold: the words that are the sum
 
     def make(self, plan: Plan) -> Value:
         """The result: of the operation's name, with codes of words."""
@@ -85,6 +86,7 @@ class Maker:
             for i, remainder in enumerate(remainders[1:], 1):
                 low = self._sum(low, remainder, f"remainders{i}")
         if plan.coarser:
+            self.whole = Word(high, plan.bits), Word(low, 0)
             low = self._append(rounded_quotient(low, "rounded", plan.coarser))
         scaled = self._saturated(self._times(high, 1 << plan.bits - plan.coarser, "scaled"), "scaled_word")
         return self._saturated(self._sum(scaled, low, "sum"), "")

@@ -14,7 +14,7 @@ from pefslc.targets.tensil.wide.active_range import ActiveRange, saturates_harml
 from pefslc.targets.tensil.wide.digits import digit_ranges
 from pefslc.targets.tensil.wide.fan_in import MOST_PARTS, FanIn, Part
 
-__all__ = ["DigitPlan", "PartsPlan", "Plan", "Saturation", "apart_plans", "plans_of"]
+__all__ = ["DigitPlan", "PartsPlan", "Plan", "Saturation", "apart_plans", "holds_whole", "plans_of"]
 
 Words = NDArray[np.int64]
 
@@ -96,6 +96,15 @@ def plans_of(
         yield from _with_digits(fan_in, (low, high), bias, active, bits, coarser, data_type)
 
 
+def holds_whole(plan: DigitPlan, active: ActiveRange, least: int, most: int) -> bool:
+    """Whether 2^bits * the high sum, saturated, + the low sum, or the remainders, means what the whole sum means."""
+    addends, rest, half = [(p.low, p.high) for p in plan.high], (plan.low[0].low, plan.low[0].high), 1 << plan.bits - 1
+    if plan.carries:
+        addends += [(round_shift(p.low, plan.bits), round_shift(p.high, plan.bits)) for p in plan.low]
+        rest = np.full_like(active.top, -half * len(plan.low)), np.full_like(active.top, half * len(plan.low))
+    return saturates_harmlessly(addends, _of_high(active, rest, plan.bits), least, most)
+
+
 def apart_plans(fan_in: FanIn, low: int, high: int, bias: Words, data_type: DataType) -> Iterator[Plan]:
     """Every way to have the sum in parts that nobody adds on the machine: there is nothing to certify."""
     ends = data_type.min_code, data_type.max_code
@@ -175,11 +184,14 @@ def _is_certified(
     addends: list[tuple[Words, Words]], rest: tuple[Words, Words], up: int, active: ActiveRange, least: int, most: int
 ) -> bool:
     """Whether 2^up * (the sum of the addends) + rest means what it should, where each sum and product saturates."""
-    apart = active.is_told_apart
-    # From there on, and down to there, the high sum alone says that the whole is on the flat.
-    top = np.where(apart, -((rest[0] - active.top) >> up), active.top)
-    bottom = np.where(apart, (active.bottom - rest[1]) >> up, active.bottom)
-    if not saturates_harmlessly(addends, ActiveRange(bottom, top), least, most):
+    if not saturates_harmlessly(addends, _of_high(active, rest, up), least, most):
         return False
     low, high = (np.clip(sum(ends), least, most) << up for ends in zip(*addends, strict=True))
     return saturates_harmlessly([(low, high), rest], active, least, most)
+
+
+def _of_high(active: ActiveRange, rest: tuple[Words, Words], up: int) -> ActiveRange:
+    """From where on, and down to where, the high sum alone says that the whole is on the flat."""
+    apart = active.is_told_apart
+    top = np.where(apart, -((rest[0] - active.top) >> up), active.top)
+    return ActiveRange(np.where(apart, (active.bottom - rest[1]) >> up, active.bottom), top)
