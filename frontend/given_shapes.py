@@ -6,18 +6,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 
+from pefslc.analysis.verify import verify
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, Problem, quote, quote_given
 from pefslc.geometry.shapes import Shape
+from pefslc.ir.batch import batch_of, with_batch
+from pefslc.ir.graph import Graph
 
 __all__ = ["NOTHING_GIVEN", "GivenShapes"]
 
 
 @dataclass(frozen=True, slots=True)
 class GivenShapes:
-    """Fills the axes that a file leaves open; contradicts none that it fixes.
+    """Fills the axes that a file leaves open; contradicts none that it fixes, but for the batch.
 
-    batch     the size of every input's axis 0, or None
+    batch     the size of every input's axis 0, or None. Where the file fixes another, it is imported with that, and
+              then gets this one (`resized`)
     by_input  whole shapes by the ONNX name of an input; none that contradicts `batch`
 
     Raises CompileError for what is no shapes at all.
@@ -67,6 +71,20 @@ class GivenShapes:
         if self.batch is not None and self.batch < 1:
             yield Problem(Code.GIVEN_SHAPE, f"a batch of {self.batch} is not possible", hint="1 or more")
 
+    def resized(self, graph: Graph) -> Graph:
+        """The graph with the batch that is given. Raises CompileError where it has no one batch."""
+        if self.batch is None or batch_of(graph) == self.batch:
+            return graph
+        if batch_of(graph) is not None:
+            resized = with_batch(graph, int(self.batch))
+            if not verify(resized):
+                return resized
+        raise CompileError(
+            Code.GIVEN_SHAPE,
+            f"a batch of {self.batch} is asked for, and the file fixes another for some of its tensors only",
+            hint="export the model with the batch that you need",
+        )
+
     def shape_of(
         self, name: str, declared: Sequence[int | str | None] | None, at: Origin
     ) -> Sequence[int | str | None] | None:
@@ -74,7 +92,7 @@ class GivenShapes:
         given: Sequence[int | str | None] | None = None
         if name in self.by_input:
             given = tuple(map(int, self.by_input[name]))  # NumPy's integers become Python's
-        elif self.batch is not None and declared:
+        elif self.batch is not None and declared and not isinstance(declared[0], int):
             given = (int(self.batch), *declared[1:])
         if given is None or declared is None:
             return declared if given is None else given

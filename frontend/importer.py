@@ -86,8 +86,9 @@ def survey_model(path: Path, given: GivenShapes = NOTHING_GIVEN, most_data_bytes
     check_ends(builder)
     builder.drop_superseded(outputs)
     shapes = builder.shapes()
+    imported = Graph(_graph_name(path), Level.QUANTIZED, tuple(i for i in inputs if i), tuple(builder.ops), outputs)
     return Imported(
-        Graph(_graph_name(path), Level.QUANTIZED, tuple(i for i in inputs if i), tuple(builder.ops), outputs),
+        imported if builder.problems or builder.unknown else given.resized(imported),
         frozenset(builder.unknown),
         tuple(problem.with_shape(shapes) for problem in builder.problems),
         loaded.notes,

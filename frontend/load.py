@@ -114,7 +114,7 @@ def _batch_notes(graph: onnx.GraphProto) -> Iterator[str]:
         if graph_input.name not in weights and len(dims) > 1 and dims[0].dim_value > 1:
             yield (
                 f"input {quote(graph_input.name)} was exported with a batch of {dims[0].dim_value}, and each run takes "
-                "so many: export it with a batch of 1, or a dynamic one, to run one at a time"
+                "so many: --batch 1 makes a program that takes one at a time"
             )
 
 

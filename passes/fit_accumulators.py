@@ -95,7 +95,9 @@ class FittedUniformFormat:
 
     def plan(self, graph: Graph) -> FormatPlan:
         def plan_with(unsigned: frozenset[str]) -> FormatPlan:
-            return UniformFormat(self.fmt, unsigned, self.input_fmt).plan(graph)
+            return UniformFormat(self.fmt, unsigned, self.input_fmt, weights).plan(graph)
+
+        weights = self.limits.native_weights if self.fmt == self.limits.native_format else None
 
         words_are_signed = self.fmt.bits >= self.limits.accumulator_bits
         unsigned = frozenset[str]() if words_are_signed else never_negative_sites(graph)

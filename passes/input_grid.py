@@ -24,13 +24,15 @@ class InputGrid:
 
     Where that is the same quantizer, nothing.
 
-    fmt  of every input, or by the name of an input, of some
+    fmt     of every input, or by the name of an input, of some
+    ending  of the names of what is added
 
     Bounded: exact for inputs on the grid of the format and in its range, else within half a step of it in the input.
     The user asked for it; all that follows is exact.
     """
 
     fmt: InputFormats
+    ending: str = "grid"
     name: ClassVar[str] = "input-grid"
     exactness: ClassVar[Exactness] = Exactness.BOUNDED
     level: ClassVar[Level] = Level.QUANTIZED
@@ -43,7 +45,8 @@ class InputGrid:
             value, fmt = graph_input.value, format_of_input(self.fmt, graph_input.name)
             if fmt is None:
                 continue
-            result = replace(value, name=f"{value.name}.grid", type=TensorType(value.type.shape, fmt.quantization))
+            kind = TensorType(value.type.shape, fmt.quantization)
+            result = replace(value, name=f"{value.name}.{self.ending}", type=kind)
             grid = Quantize(result=result, input=value)
             if all(_is_the_same(grid, op) for op in readers.get(value.name, [])):
                 continue

@@ -105,15 +105,19 @@ def pipeline(
     requantize: bool = False,
     plugins: Sequence[Pass] = (),
     input_fmt: InputFormats = None,
+    host_words: InputFormats = None,
 ) -> tuple[Pass, ...]:
     """All passes from the imported graph to what the target lowers. A user's passes run last on their level.
 
     fmt         one format, asserted or filled in; or a way to choose the formats of a float model; or formats by name
     requantize  a quantized model that contradicts it is changed, not refused
     input_fmt   the grid on which the host hands over inputs, or by name some of them
+    host_words  by name, the words in which it does where it knows no format
     """
     return (
         *said_by_user(fmt, limits, allow_overflow=allow_overflow, requantize=requantize, input_fmt=input_fmt),
+        # What a host that knows no format hands over, whatever format comes next.
+        *([InputGrid(host_words, "words")] if host_words else []),
         *to_integer(limits, plugins),
         # The proof.
         CheckAccumulators(limits, allow_overflow),

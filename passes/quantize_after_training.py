@@ -93,11 +93,13 @@ class UniformFormat:
 
     unsigned   the tensors that get the same bits without a sign: UQm.n
     input_fmt  of inputs that have formats of their own
+    weights    the weights' format, where it is another: a target rounds them itself
     """
 
     fmt: FixedPoint
     unsigned: frozenset[str] = frozenset()
     input_fmt: InputFormats = None
+    weights: FixedPoint | None = None
 
     def plan(self, graph: Graph) -> FormatPlan:
         if not self.fmt.signed or self.fmt.bits < 2:
@@ -112,7 +114,7 @@ class UniformFormat:
         layers = [op.result.name for op in graph.ops if isinstance(op, Conv | Linear)]
         return FormatPlan(
             {v.name: positive if v.name in self.unsigned else quantization for v in quantization_sites(graph)},
-            dict.fromkeys(layers, quantization),
+            dict.fromkeys(layers, quantization if self.weights is None else self.weights.quantization),
             self.fmt,
             balanced=frozenset(layers),
         ).with_inputs(graph, self.input_fmt)

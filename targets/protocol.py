@@ -19,7 +19,10 @@ from pefslc.ir.graph import Graph
 from pefslc.numeric.deviation import Deviations
 from pefslc.numeric.format import FixedPoint
 
-__all__ = ["Audit", "Emission", "LayerAudit", "OpReport", "Runner", "Stage", "Target", "TargetOptions", "stages_of"]
+__all__ = [
+    "Audit", "Emission", "LayerAudit", "OpReport", "Runner", "Stage", "Target", "TargetOptions", "host_words_of",
+    "stages_of",
+]  # fmt: skip
 
 Codes = NDArray[np.int64]
 
@@ -157,7 +160,8 @@ class Target(Protocol):
     """A backend. `name` is what --target takes: a lower-case identifier, which is part of file names.
 
     A target may have more: options (it is a dataclass with fields made by `pefslc.targets.options.option`), and
-    `stages: tuple[str, ...]`, the names of the steps that it reports to `TargetOptions.observe`, in order.
+    `stages: tuple[str, ...]`, the names of the steps that it reports to `TargetOptions.observe`, in order. One of ours
+    may have `host_words`, see `host_words_of`.
     """
 
     @property
@@ -183,3 +187,11 @@ def stages_of(target: Target) -> tuple[str, ...]:
     """The names of the steps that a target can report, in order; none where it says nothing about it."""
     found: tuple[str, ...] = getattr(target, "stages", ())
     return found
+
+
+def host_words_of(target: Target, graph: Graph) -> Mapping[str, FixedPoint]:
+    """The format of the words that the host writes, by the name of each input of a quantized graph whose quantizer the
+    host does not know: then the target applies it. None where the host does.
+    """
+    words: Callable[[Graph], Mapping[str, FixedPoint]] | None = getattr(target, "host_words", None)
+    return {} if words is None else words(graph)

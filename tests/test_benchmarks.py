@@ -65,8 +65,9 @@ def test_a_row_of_the_goal_table() -> None:
     tensil = json.loads((BENCHMARKS / "data" / "tensil.json").read_text())["rows"]["resnet9_strided_16/custom_perf"]
     cells = goals.row(goal, tensil, found)
     assert len(cells) == len(goals.HEADER)
-    assert cells[3] == "857,174 (RTL)"
-    assert cells[5:8] == ["100 k / 5 k", "yes", "40 of 40"]
+    assert cells[2] == "1"
+    assert cells[4] == "857,174 (RTL)"
+    assert cells[6:9] == ["100 k / 5 k", "yes", "40 of 40"]
     assert cells[-1] == "14 s, 2,731 MB"
 
 
@@ -76,7 +77,7 @@ def test_a_refused_row_says_why() -> None:
     found = goals.measure(ROOT / "examples" / "cnn_bnfold_q2_3.onnx", goal, 1, 1)
     assert found.startswith("refused: error[PEF")
     cells = goals.row(goal, {"compile_wall_s": 110.3}, found)
-    assert cells[:4] == ["cnn_bnfold_q2_3 --fmt Q4.4", "custom_perf", found, "does not compile"]
+    assert cells[:5] == ["cnn_bnfold_q2_3 --fmt Q4.4", "custom_perf", "1", found, "does not compile"]
 
 
 def test_every_goal_has_tensils_figures() -> None:

@@ -18,6 +18,8 @@ class TargetLimits:
     native_format     of the target's own rounding and saturating arithmetic, which float models may run in; None
                       without one
     splits_sums       whether the target makes wider sums of its words, and proves itself that no sum overflows
+    native_weights    the format of a float model's weights there, which the target rounds to words of its own; None for
+                      `native_format`
     wider             what of the user's has wider accumulators, for advice; "" where nothing does
     """
 
@@ -26,3 +28,4 @@ class TargetLimits:
     native_format: FixedPoint | None = None
     wider: str = ""
     splits_sums: bool = False
+    native_weights: FixedPoint | None = None

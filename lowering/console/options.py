@@ -146,7 +146,7 @@ def input_format_option(function: _Function) -> _Function:
 
 def shape_options(function: _Function) -> _Function:
     """--batch, --input-shape."""
-    help_text = "the batch size, if the file does not say it"
+    help_text = "rows of a run: an open batch of the file, or another one than it says"
     batch = click.option("--batch", type=click.IntRange(1), metavar="N", help=help_text)
     shape = click.option(
         "--input-shape",

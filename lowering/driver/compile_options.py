@@ -13,12 +13,12 @@ from pefslc.diagnostics.errors import CompileError, Problem, quote, quote_given
 from pefslc.driver.target_file import is_target_file, target_of_file
 from pefslc.driver.target_registry import find_target, guarded, option_owners, target_names
 from pefslc.driver.user_target import MEMBERS, RESERVED, UserTarget, inner_target, missing_members
-from pefslc.ir.graph import GraphInput
+from pefslc.ir.graph import Graph, GraphInput
 from pefslc.numeric.choose_format import AutoFormat
 from pefslc.numeric.format import FixedPoint
 from pefslc.passes.input_formats import InputFormats, format_of_input
 from pefslc.targets.options import Option, check_values, options_of, with_options
-from pefslc.targets.protocol import Target
+from pefslc.targets.protocol import Target, host_words_of
 
 __all__ = [
     "check_functions",
@@ -30,6 +30,7 @@ __all__ = [
     "data_limit_bytes",
     "parse_format",
     "parse_input_format",
+    "words_of_host",
 ]
 
 
@@ -215,3 +216,10 @@ def check_input_formats(fmt: InputFormats, inputs: Sequence[GraphInput]) -> None
             )
     if problems:
         raise CompileError.of(problems)
+
+
+def words_of_host(target: Target | None, graph: Graph, given: InputFormats) -> dict[str, FixedPoint]:
+    """What the target says of the inputs that its host writes as words, but for those that the user gave such words."""
+    words = {} if target is None else host_words_of(target, graph)
+    own = {name: format_of_input(given, name) for name in words}
+    return {n: w for n, w in words.items() if (g := own[n]) is None or (g.bits, g.signed) != (w.bits, w.signed)}

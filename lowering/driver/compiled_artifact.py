@@ -52,7 +52,7 @@ class Artifact:
     def run(
         self, inputs: Mapping[str, NDArray[np.generic]], progress: Callable[[int, int, str], None] | None = None
     ) -> dict[str, Floats]:
-        """Output name -> float64 values, for inputs by name (or "x") in the ONNX shape, any multiple of the batch."""
+        """Output name -> float64 values, for inputs by name (or "x") in the ONNX shape, any number of rows."""
         interface = interface_of(self.sidecar)
         arrays, rows = as_batches(interface, inputs)
         parts: dict[str, list[Floats]] = {o.name: [] for o in interface.outputs}

@@ -18,15 +18,16 @@ from pefslc.driver.compile_options import (
     check_functions,
     check_input_formats,
     check_max_error,
-    check_requantize,
     check_switches,
     chosen_target,
     data_limit_bytes,
     parse_format,
     parse_input_format,
+    words_of_host,
 )
 from pefslc.driver.every_problem import every_problem
-from pefslc.driver.format_file import FormatsLike, named_formats
+from pefslc.driver.format_choice import choose_formats
+from pefslc.driver.format_file import FormatsLike
 from pefslc.driver.formats_by_name import FormatsByName, with_native_arithmetic
 from pefslc.driver.model_source import as_file
 from pefslc.driver.plugins import load_plugins, require_names_of_their_own
@@ -104,7 +105,7 @@ def lower_model(
     """Import a model and run every pass. Raises CompileError with every problem of both."""
     check_switches(allow_overflow=allow_overflow)
     data = None if calibrate is None else as_arrays(calibrate, "calibrate")
-    chooser = _formats(parse_format(fmt), formats, data, calibration, progress, requantize=False)
+    chooser = choose_formats(parse_format(fmt), formats, data, calibration, progress, requantize=False)
     lowering = _Lowering(limits, chooser, allow_overflow, observe=observe, input_fmt=parse_input_format(input_fmt))
     imported = lowering.survey(model, given, data_limit_bytes(data_limit))
     with every_problem(imported, partial(lowering.attempt, imported)):
@@ -123,6 +124,7 @@ class _Lowering:
     check_passes: bool = False
     requantize: bool = False
     input_fmt: InputFormats = None
+    target: Target | None = None
 
     def survey(self, model: ModelPath, given: GivenShapes, most_data_bytes: int) -> Imported:
         """The model, as far as it can be imported."""
@@ -154,7 +156,7 @@ class _Lowering:
             require_formats(graph)
         elif isinstance(self.fmt, CalibratedFormats):
             require_float(graph)
-        passes = self._passes(self._formats_of(graph), self.plugins)
+        passes = self._passes(self._formats_of(graph), graph, self.plugins)
         integer, records = run_passes(graph, passes, watch, check=self.check_passes)
         float_model = graph if is_float(graph) else None
         changed = float_model is None and any(r.name == ChangeFormats.name and r.changed for r in records)
@@ -171,7 +173,7 @@ class _Lowering:
         if self.fmt is None and not lost_quantizers:
             require_formats(imported.graph)
         asserts = (CheckFormat, CheckGivenFormats)
-        passes = self._passes(self._formats_of(imported.graph, whole=False))
+        passes = self._passes(self._formats_of(imported.graph, whole=False), imported.graph)
         return run_passes(part, [p for p in passes if check_format or not isinstance(p, asserts)])[0]
 
     def _formats_of(self, graph: Graph, *, whole: bool = True) -> _PassFormats:
@@ -179,7 +181,7 @@ class _Lowering:
             return self.fmt.of_model(graph, self.input_fmt, whole=whole)
         return self.fmt
 
-    def _passes(self, fmt: _PassFormats, plugins: Sequence[Pass] = ()) -> tuple[Pass, ...]:
+    def _passes(self, fmt: _PassFormats, graph: Graph, plugins: Sequence[Pass] = ()) -> tuple[Pass, ...]:
         return pipeline(
             self.limits,
             fmt=fmt,
@@ -187,6 +189,7 @@ class _Lowering:
             requantize=self.requantize,
             plugins=plugins,
             input_fmt=self.input_fmt,
+            host_words=words_of_host(self.target, graph, self.input_fmt),
         )
 
 
@@ -232,7 +235,7 @@ def compile(
     plugins         passes, or .py files and installed names that hold some
     allow_overflow  accept sums that are not proven to fit the accumulator
     check_passes    compare each pass with the interpreter; `require_exact` does it where there are plugins
-    batch           the size of axis 0 of every input, where the file leaves it open
+    batch           rows of a run: the size of axis 0 of every input, whatever the file says of it
     input_shapes    input name -> shape, where the file leaves axes open
     input_fmt       "UQ0.8", or by name {"x": "UQ0.8"}: the host hands over numbers on that grid. An input that the
                     model does not quantize has that format; its own input quantizer runs on the target then
@@ -259,10 +262,10 @@ def compile(
     limits = chosen.limits(options)
     parsed = parse_format(fmt)
     data = None if calibrate is None else as_arrays(calibrate, "calibrate")
-    chooser = _formats(parsed, formats, data, calibration, progress, requantize)
+    chooser = choose_formats(parsed, formats, data, calibration, progress, requantize)
     lowering = _Lowering(
         limits, chooser, allow_overflow, load_plugins(plugins, check=check_passes), observe, check_passes, requantize,
-        parse_input_format(input_fmt),
+        parse_input_format(input_fmt), chosen,
     )  # fmt: skip
     watched = replace(options, calibrate=data, observe=observe_target, kept={})
     quiet = replace(options, problems_only=True, progress=None, kept=watched.kept)
@@ -372,30 +375,3 @@ def _post_training(
             hint="leave out the calibration data (--calibrate)",
         )
     return post_training_report(lowered.float_model, lowered.reference, data, asked_bits, progress)
-
-
-def _formats(
-    fmt: FixedPoint | AutoFormat | None,
-    formats: FormatsLike | None,
-    data: Arrays | None,
-    method: str | Calibration,
-    progress: Progress | None,
-    requantize: bool,
-) -> FixedPoint | CalibratedFormats | FormatsByName | None:
-    known = [m.value for m in Calibration]
-    if not isinstance(method, Calibration) and method not in known:
-        raise CompileError(
-            Code.CALIBRATION, f"there is no calibration {quote(str(method))}", hint=f"one of {', '.join(known)}"
-        )
-    check_requantize(requantize, fmt, formats)
-    if formats is not None:
-        return FormatsByName(named_formats(formats), fmt, data, Calibration(method), progress)
-    if not isinstance(fmt, AutoFormat):
-        return fmt
-    if data is None:
-        raise CompileError(
-            Code.CALIBRATION,
-            f"--fmt {fmt} chooses formats from data, and there is none",
-            hint="--calibrate data.npz, with inputs as the model will see them; or name the format: --fmt Q3.4",
-        )
-    return CalibratedFormats(fmt, data, Calibration(method), progress)

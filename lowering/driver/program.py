@@ -203,7 +203,7 @@ class Program:
     ) -> dict[str, NDArray[np.float64]] | dict[str, NDArray[np.int64]]:
         """Output name -> float64 values, computed by the artifacts themselves: the C compiled, the TCU simulated.
 
-        inputs  input name -> array in the ONNX shape, or (one input) the array itself; any multiple of the batch
+        inputs  input name -> array in the ONNX shape, or (one input) the array itself; any number of rows
         codes   return what the artifacts compute, int64 integers, instead of the values that the host makes of them:
                 value = scale * code + offset, by the output's map in `graph.outputs` and in the sidecar
 

@@ -24,6 +24,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote, quote_given
 from pefslc.diagnostics.user_code import exception_text, place_in, source_of
 from pefslc.files.file_names import is_file_name
+from pefslc.ir.batch import run_whole_batches
 from pefslc.ir.graph import Graph
 from pefslc.numeric.deviation import Deviations
 from pefslc.numeric.format import FixedPoint
@@ -215,6 +216,10 @@ class _UserRunner:
     sidecar: Sidecar
 
     def run(self, inputs: Mapping[str, Codes]) -> dict[str, Codes]:
+        rows = [{end.name: end.shape[0] for end in ends} for ends in (self.sidecar.inputs, self.sidecar.outputs)]
+        return run_whole_batches(self._run, inputs, *rows)
+
+    def _run(self, inputs: Mapping[str, Codes]) -> dict[str, Codes]:
         return self.checked(self.target.answer("run", lambda: self.inner.run(inputs)), inputs)
 
     def checked(self, results: object, inputs: Mapping[str, Codes]) -> dict[str, Codes]:
@@ -263,6 +268,8 @@ def _limits_faults(limits: TargetLimits) -> list[str]:
         faults.append(f"accumulator_name is {quote_given(limits.accumulator_name)}, not a string")
     if not isinstance(limits.native_format, FixedPoint | None):
         faults.append(f"native_format is {quote_given(limits.native_format)}, not a FixedPoint")
+    if not isinstance(limits.native_weights, FixedPoint | None):
+        faults.append(f"native_weights is {quote_given(limits.native_weights)}, not a FixedPoint")
     return faults
 
 

@@ -7,6 +7,8 @@ value is a dyadic rational below 2^53 steps, else correct to float64 rounding.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from fractions import Fraction
+from math import ceil
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -36,7 +38,7 @@ def run(
 ) -> dict[str, Floats]:
     """Output name -> float64 values.
 
-    inputs  input name -> array in the ONNX shape, or (one input) the array itself; the batch may be any multiple
+    inputs  input name -> array in the ONNX shape, or (one input) the array itself; with any number of rows
     done    called after each operation
     """
     arrays, _ = as_batches(graph, inputs)
@@ -63,7 +65,9 @@ def run_codes(graph: Graph, inputs: Mapping[str, Codes], done: Callable[[], None
 def as_batches(
     graph: Graph, inputs: Mapping[str, NDArray[np.generic]] | NDArray[np.generic]
 ) -> tuple[dict[str, Floats], int]:
-    """The inputs by name as float64, checked against the graph, and the number of rows along the batch axis."""
+    """The inputs by name as float64, checked against the graph, and the number of batches, of which the last may lack
+    rows.
+    """
     if not isinstance(inputs, Mapping):
         if len(graph.inputs) != 1:
             raise CompileError(Code.INPUT_ARRAY, f"the model has {len(graph.inputs)} inputs: give arrays by name")
@@ -104,10 +108,10 @@ def as_batches(
         if graph_input.integers:
             _require_integers(name, array, graph_input.integers)
         arrays[name] = array.astype(np.float64)
-    rows = {a.shape[0] // i.value.type.shape[0] for i, a in zip(graph.inputs, arrays.values(), strict=True)}
-    if len(rows) != 1:
+    batches = {Fraction(a.shape[0], i.value.type.shape[0]) for i, a in zip(graph.inputs, arrays.values(), strict=True)}
+    if len(batches) != 1:
         raise CompileError(Code.INPUT_ARRAY, "the inputs have different batch sizes")
-    return arrays, rows.pop()
+    return arrays, ceil(batches.pop())
 
 
 def _require_integers(name: str, array: NDArray[np.generic], kind: str) -> None:
@@ -123,8 +127,8 @@ def _require_integers(name: str, array: NDArray[np.generic], kind: str) -> None:
 
 
 def _suits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Whether it is the wanted shape, with any multiple of its batch."""
-    return len(shape) == len(wanted) and shape[1:] == wanted[1:] and shape[0] % wanted[0] == 0
+    """Whether it is the wanted shape, with any number of rows."""
+    return len(shape) == len(wanted) and shape[1:] == wanted[1:]
 
 
 def _shape_hint(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
@@ -133,7 +137,7 @@ def _shape_hint(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
         return f"its channels come last: give numpy.moveaxis(x, {len(shape) - 1}, 1)"
     if _suits((1, *shape), wanted):
         return "the batch is missing: give x[None]"
-    return "channels before rows and columns; the first axis may be any multiple of the model's batch"
+    return "channels before rows and columns; the first axis may have any size"
 
 
 def quantize_input(graph_input: GraphInput, x: Floats) -> Codes:

@@ -174,7 +174,7 @@ def in_chunks(graph: Graph, inputs: Mapping[str, Floats]) -> Iterator[dict[str, 
     at_once = max(1, _BYTES_AT_ONCE // _bytes_per_batch(graph))
     rows = {i.name: i.value.type.shape[0] for i in graph.inputs}  # of one batch: inputs may differ
     first = graph.inputs[0].name
-    batches = len(inputs[first]) // rows[first]  # of every input
+    batches = -(-len(inputs[first]) // rows[first])  # of every input
     for start in range(0, batches, at_once):
         yield {name: inputs[name][start * n : (start + at_once) * n] for name, n in rows.items()}
 

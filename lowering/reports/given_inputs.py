@@ -55,7 +55,8 @@ def advice_on_outputs(formats: Mapping[str, Quantization], saturated: Sequence[S
         better = "" if wider is None else f"; --input-fmt {saturated[0].name}={wider} holds them in as many bits"
         return f"{saturated[0]}{better}"
     named = ", ".join(f"{quote(name)} to {short_format(quantization)}" for name, quantization in formats.items())
-    return f"input {named} is rounded as --fmt or --input-fmt says, where the model says nothing: give a finer format"
+    said = "as --fmt, --input-fmt or --host plain says, where the model says nothing"
+    return f"input {named} is rounded {said}: give a finer format"
 
 
 def format_for(saturation: Saturation, quantization: Quantization) -> FixedPoint | None:

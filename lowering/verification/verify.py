@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,7 +129,7 @@ def verify(
     # Codes are compared with the values that they stand for: what the host makes of those at the end comes after.
     whole, reference = reference, before_functions(reference)
     inputs, rows = as_batches(reference, arrays)
-    expected = list(_expected(integer, arrays, rows))
+    expected = list(_expected(integer, arrays, _share(inputs, reference)))
     tally = _Tally()
     roundings: dict[tuple[str, str], RoundingOfReference] = {}
     outputs = {o.name: o for o in whole.outputs}
@@ -252,7 +253,13 @@ def _rows(array: NDArray[np.generic], shape: tuple[int, ...], start: int, stop: 
     return array[start * shape[0] : stop * shape[0]]  # type: ignore[return-value]
 
 
-def _expected(graph: Graph, arrays: Arrays, rows: int) -> Iterator[tuple[str, str, NDArray[np.generic]]]:
+def _share(inputs: Arrays, graph: Graph) -> Fraction:
+    """How many batches of rows the inputs have: of the last, perhaps a part."""
+    first = graph.inputs[0]
+    return Fraction(len(inputs[first.name]), first.value.type.shape[0])
+
+
+def _expected(graph: Graph, arrays: Arrays, batches: Fraction) -> Iterator[tuple[str, str, NDArray[np.generic]]]:
     """(output name, quoted array name, expected values) for each array that answers for an output."""
     names = {i.name for i in graph.inputs}
     for output in graph.outputs:
@@ -261,7 +268,7 @@ def _expected(graph: Graph, arrays: Arrays, rows: int) -> Iterator[tuple[str, st
             if name not in arrays or name in names:
                 continue
             array, shape = arrays[name], output.shape
-            wanted = (rows * shape[0], *shape[1:])
+            wanted = (int(batches * shape[0]), *shape[1:])
             if array.shape != wanted or array.dtype.kind not in "fiu":
                 raise CompileError(
                     Code.EXPECTED_ARRAY,

@@ -85,16 +85,31 @@ def interface(graph: Graph, program: Program) -> tuple[Argument, ...]:
     return tuple(found)
 
 
-def emit(graph: Graph, program: Program, arena: Arena, prefix: str, version_text: str, options: COptions) -> Emitted:
-    """The program's text, and its weights as bytes where `options` say so."""
+def emit(
+    graph: Graph,
+    program: Program,
+    arena: Arena,
+    prefix: str,
+    version_text: str,
+    options: COptions,
+    arguments: tuple[Argument, ...],
+    rows: int = 1,
+) -> Emitted:
+    """The program's text, and its weights as bytes where `options` say so.
+
+    arguments  of the emitted function
+    rows       of the arguments; the program is that of each
+    """
     environment = templates_in(_HERE, of_blocks=True)
-    arguments = interface(graph, program)
     functions = [_Function(prefix, i, step) for i, step in enumerate(program.steps)]
     arg_maxes = arg_max_functions(graph, arguments, prefix)
     constants = [c for f in functions for c in f.constants] + [c for f in arg_maxes for c in f.constants]
     step_bytes = tuple(sum(c.bytes for c in f.constants) for f in functions)
     constant_bytes = sum(c.bytes for c in constants)
-    places = {a.tensor.buffer.name: a.name for a in arguments}
+    places = {
+        tensor.buffer.name: a.name if rows == 1 else f"{a.name} + row * {tensor.buffer.elements}"
+        for tensor, a in zip((*program.inputs, *program.outputs), arguments, strict=True)
+    }
     binary = binary_weights(constants) if options.weights == BINARY else None
     context = {
         "prefix": prefix,
@@ -105,7 +120,8 @@ def emit(graph: Graph, program: Program, arena: Arena, prefix: str, version_text
         "caller_arena": options.caller_arena,
         "binary": binary,
         "alignment": ALIGNMENT,
-        "macs": program.macs,
+        "macs": program.macs * rows,
+        "rows": rows,
         "constants": constants,
         "constant_bytes": constant_bytes,
         "functions": functions,

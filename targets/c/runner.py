@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pefslc.artifacts.sidecar import Json, JsonObject, OutputRecord, Sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, InternalError, quote
+from pefslc.ir.batch import run_whole_batches
 from pefslc.targets.c.host_compiler import find_compiler
 from pefslc.targets.c.library_cache import LibraryCache
 
@@ -93,7 +94,13 @@ class CRunner:
         return memory
 
     def run(self, inputs: Mapping[str, Codes]) -> dict[str, Codes]:
-        """Output codes by ONNX name, in the ONNX shape with the batch of the inputs."""
+        """Output codes by ONNX name, in the ONNX shape with the rows of the inputs."""
+        rows: tuple[dict[str, int], dict[str, int]] = {}, {}
+        for a in self._arguments:
+            rows[0 if a.is_input else 1][a.onnx_name] = a.shape[0]
+        return run_whole_batches(self._run, inputs, *rows)
+
+    def _run(self, inputs: Mapping[str, Codes]) -> dict[str, Codes]:
         first = next(a for a in self._arguments if a.is_input)
         runs = len(inputs[first.onnx_name]) // first.shape[0]
         arrays: list[NDArray[np.signedinteger] | NDArray[np.unsignedinteger]] = []

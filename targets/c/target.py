@@ -12,6 +12,7 @@ from pefslc.analysis.limits import TargetLimits
 from pefslc.artifacts.costs import Costs, MemoryBlock, MemorySize, PartCost, Timeline
 from pefslc.artifacts.footprint import CompiledSize, Footprint
 from pefslc.artifacts.sidecar import JsonObject, Sidecar
+from pefslc.ir.batch import batch_of, with_batch
 from pefslc.ir.graph import Graph
 from pefslc.targets.c.arena import Arena, plan_arena
 from pefslc.targets.c.compiled_size import compiled_size
@@ -47,13 +48,14 @@ class CTarget(COptions):
 
     def lower(self, graph: Graph, options: TargetOptions) -> Emission:
         """Header, source, weights. Raises CompileError naming every operation that cannot be done."""
-        program = plan_program(graph)
+        rows = batch_of(graph) or 1
+        program = plan_program(with_batch(graph, 1) if rows > 1 else graph)
         arena = plan_arena(program)
         if options.observe is not None:
             options.observe(Stage("plan", plan_text(program, arena)))
         prefix = model_prefix(graph.name)
-        emitted = emit(graph, program, arena, prefix, _EMITTER, self)
-        arguments = interface(graph, program)
+        arguments = interface(graph, plan_program(graph) if rows > 1 else program)
+        emitted = emit(graph, program, arena, prefix, _EMITTER, self, arguments, rows)
         files = {**emitted.files, **starter_files(graph, arguments, prefix, _EMITTER, self, emitted)}
         constant_bytes = emitted.constant_bytes
         binary = self.weights == BINARY
@@ -65,7 +67,7 @@ class CTarget(COptions):
             "caller_arena": self.caller_arena,
             "arena_bytes": arena.bytes,
             "constant_bytes": constant_bytes,
-            "macs": program.macs,
+            "macs": program.macs * rows,
             "arguments": [
                 {
                     "name": a.name,
@@ -95,7 +97,7 @@ class CTarget(COptions):
             ram[what] = ram.get(what, 0) + a.elements * a.tensor.type.bytes
         footprint = Footprint(ram, constant_bytes)
         notes: tuple[str, ...] = (
-            f"{program.macs:,} MACs",
+            f"{program.macs * rows:,} MACs",
             f"{constant_bytes:,} bytes of constants{_handed_over(emitted.files, prefix)}"
             f"{out_of_proportion(program, emitted.step_bytes)}",
             footprint.ram_text + ("; the caller supplies the arena" if self.caller_arena else ""),

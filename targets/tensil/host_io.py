@@ -39,12 +39,14 @@ class HostTensor:
     words: tuple[tuple[int, int], ...] = ()
 
     def to_json(self) -> JsonObject:
-        """For the sidecar: the layout [channels, height, width], the offsets (dy, dx) of pixels that share a vector,
+        """For the sidecar: the layout [channels, height, width], whether a pixel's channel blocks lie
+        one behind the other, or pixels do without a gap, the offsets (dy, dx) of pixels that share a vector,
         the placement of codes: word = code * 2^exponent / finer, or the words of a code, [exponent, up] for each: the
         code is the sum of word * 2^(up - exponent); and the reshapes and transposes, with the batch, by
         which an input gets the layout, or the layout becomes an output.
         """
-        layout, offsets = self.tensor.layout, self.tensor.stored.packing
+        offsets, by_pixel = self.tensor.stored.packing, self.tensor.stored.by_pixel
+        layout = by_pixel or self.tensor.layout
         record: dict[str, Json] = {
             "name": self.end.name,
             "layout": [layout.channels // len(offsets), layout.height, layout.width],
@@ -53,6 +55,8 @@ class HostTensor:
         }
         if self.tensor.finer > 1:
             record["finer"] = self.tensor.finer
+        if by_pixel is not None:
+            record["dense" if self.tensor.stored.dense else "by_pixel"] = True
         if self.words:
             record["words"] = [list(word) for word in self.words]
         if self.moves:
@@ -176,6 +180,7 @@ def host_io_source(name: str, architecture: Architecture, inputs: list[HostTenso
             taken=_shapes(inputs),
             given=_shapes(outputs),
             array_size=architecture.array_size,
+            batch=inputs[0].end.value.type.shape[0] if inputs else 1,
             binary_point=architecture.data_type.binary_point,
             inputs=fields,
             staged=any("stages" in record for record in fields),
@@ -184,6 +189,8 @@ def host_io_source(name: str, architecture: Architecture, inputs: list[HostTenso
             functions=any(tensor.end.function is not None for tensor in outputs if isinstance(tensor.end, GraphOutput)),
             integers=any("integers" in record for record in fields),
             joined=any(tensor.words for tensor in outputs),
+            by_pixel=any(tensor.tensor.stored.by_pixel for tensor in (*inputs, *outputs)),
+            dense=any(tensor.tensor.stored.dense for tensor in inputs),
             moved=any(tensor.moves for tensor in (*inputs, *outputs)),
             modes=[mode.value for mode in RoundingMode],
         )

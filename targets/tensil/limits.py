@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pefslc.analysis.limits import TargetLimits
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.native.native_words import native_format
+from pefslc.targets.tensil.native.native_words import native_format, native_weights
 
 __all__ = ["limits_of"]
 
@@ -16,4 +16,5 @@ def limits_of(data_type: DataType) -> TargetLimits:
     if data_type is not widest:
         wider = f"an architecture with {widest.value}, --arch FILE.tarch; or {wider}"
     name = f"the TCU with {data_type.value}"
-    return TargetLimits(data_type.width_bits, name, native_format(data_type), wider, splits_sums=True)
+    own, weights = native_format(data_type), native_weights(data_type)
+    return TargetLimits(data_type.width_bits, name, own, wider, splits_sums=True, native_weights=weights)

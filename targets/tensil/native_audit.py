@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from itertools import pairwise
+from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,51 +43,66 @@ Words = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class NativeAudit:
-    """The groups of a program, and where their inputs and results lie; `layouts` by tensor."""
+    """The groups of a program for `batch` pictures, and where their inputs and results lie; `layouts` by tensor."""
 
     groups: tuple[WordGroup, ...]
     stored: tuple[Stored, ...]
     inputs: tuple[Entry, ...]
     outputs: tuple[Entry, ...]
     layouts: Mapping[str, Layout]
+    batch: int = 1
 
     @classmethod
     def of(cls, plan: Schedule, layouts: Mapping[str, Layout]) -> NativeAudit:
-        return cls(plan.groups, plan.stored, plan.inputs, plan.outputs, layouts)
+        return cls(plan.groups, plan.stored, plan.inputs, plan.outputs, layouts, plan.batches.size)
 
     def infer(
         self, machine: Machine, program: TensilProgram, inputs: Mapping[str, Words]
     ) -> tuple[dict[str, Words], tuple[LayerAudit, ...]]:
         """One inference: its outputs, as `Machine.infer` gives them, and what was found of each group."""
-        seen = {entry.tensor: self._words(entry.tensor, inputs[entry.name]) for entry in self.inputs}
+        seen = [{e.tensor: self._words_of(e, inputs[e.name], p) for e in self.inputs} for p in range(self.batch)]
 
         def look(places: list[Stored]) -> None:
             for place in places:
                 memory = machine.local if place.local else machine.dram0
                 vectors = self.layouts[place.tensor].vectors(machine.architecture.array_size)
-                seen[place.tensor] = self._words(place.tensor, memory[place.base : place.base + vectors])
+                words = self._words(place.tensor, memory[place.base : place.base + vectors])
+                seen[place.picture][place.tensor] = words
 
         places: dict[int, list[Stored]] = {}
         for place in self.stored:
             places.setdefault(place.before, []).append(place)
         found = machine.infer(program, inputs, before={index: partial(look, there) for index, there in places.items()})
-        handed_out = {entry.tensor: self._words(entry.tensor, found[entry.name]) for entry in self.outputs}
-        sums = self._saturated_sums(program, machine.saturated)
-        audits = [
-            _audit(group, seen, handed_out.get(group.result), machine.architecture.data_type, saturates=saturates)
-            for group, saturates in zip(self.groups, sums, strict=True)
-        ]
+        pictures = range(self.batch)
+        handed_out = {(e.tensor, p): self._words_of(e, found[e.name], p) for e in self.outputs for p in pictures}
+        saturates = self._saturated_sums(program, machine.saturated)
+        data_type = machine.architecture.data_type
+
+        def audit(group: WordGroup, picture: int) -> LayerAudit:
+            where = group.result, picture
+            return _audit(group, seen[picture], handed_out.get(where), data_type, saturates=where in saturates)
+
+        audits = (reduce(add, (audit(group, picture) for picture in pictures)) for group in self.groups)
         return found, tuple(audits)
+
+    def _words_of(self, entry: Entry, vectors: NDArray[np.signedinteger], picture: int) -> Words:
+        """Of an input or output, those of one picture."""
+        size = len(vectors) // self.batch
+        return self._words(entry.tensor, vectors[picture * size : (picture + 1) * size])
 
     def _words(self, tensor: str, vectors: NDArray[np.signedinteger]) -> Words:
         return from_vectors(vectors.astype(np.int64), self.layouts[tensor])
 
-    def _saturated_sums(self, program: TensilProgram, saturated: Sequence[int]) -> list[bool]:
-        """By group, whether a sum of products saturated. A MatMul of zeroes adds a constant, often to that end."""
+    def _saturated_sums(self, program: TensilProgram, saturated: Sequence[int]) -> set[tuple[str, int]]:
+        """Results, and pictures, of whose run a sum of products saturated. A MatMul of zeroes adds a constant, often to
+        that end.
+        """
         table, index = program.table, np.array(saturated, dtype=np.int64)
         sums = index[(table.opcode[index] == Opcode.MATMUL) & ((table.flags[index] & MATMUL_ZEROES) == 0)]
-        counts = np.searchsorted(sums, [0, *(place.before for place in self.stored)])
-        return [bool(b > a) for a, b in pairwise(counts)]
+        ends = sorted({place.before for place in self.stored})
+        counts = np.searchsorted(sums, [0, *ends])
+        wrong = {end for end, (a, b) in zip(ends, pairwise(counts), strict=True) if b > a}
+        return {(place.tensor, place.picture) for place in self.stored if place.before in wrong}
 
 
 def _audit(
@@ -115,7 +131,8 @@ def word_bounds(group: WordGroup, words: Mapping[str, Words], data_type: DataTyp
         low, high = low + least, high + most
     ends = []
     for end in (low, high):
-        end = saturate(end, data_type.min_code, data_type.max_code)
+        for word in (0, group.carried):
+            end = saturate(end + word, data_type.min_code, data_type.max_code)
         for step in group.steps:
             if isinstance(step, Accumulate):
                 added = words[step.tensor]

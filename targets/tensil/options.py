@@ -14,6 +14,7 @@ from pefslc.targets.tensil.machine.architecture import built_in_architectures
 __all__ = ["DEFAULT_ARCHITECTURE", "REWRITE_NAMES", "TensilOptions"]
 
 DEFAULT_ARCHITECTURE = "pynqz1"
+HOSTS = "module", "plain", "dense"
 # The rewrites of `pipeline`, whose import takes too long for --help; a test holds the two equal.
 REWRITE_NAMES: tuple[str, ...] = (
     "pack-inputs",
@@ -73,6 +74,18 @@ class TensilOptions:
         known=lambda: REWRITE_NAMES,
         help="rewrites to leave out: more cycles and the same codes (in native arithmetic others) "
         "(`pefslc explain tcu-lowering`)",
+    )
+
+    host: str = option(
+        "module",
+        type=str,
+        metavar="HOST",
+        wanted="module, plain or dense",
+        example="plain",
+        accepts=lambda host: host in HOSTS,
+        known=lambda: HOSTS,
+        help="plain, dense: Tensil's own driver code runs the program, without NAME_io.py: images with zeros in the "
+        "lanes left, or without (`pefslc explain boards`)",
     )
 
     wide: bool = option(False, type=bool, example="True", help="pay any price in cycles for codes that are exact")

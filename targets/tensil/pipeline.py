@@ -20,6 +20,7 @@ from pefslc.targets.tensil.group_rewrites.fusion import FuseSums
 from pefslc.targets.tensil.group_rewrites.input_packing import PackInputs
 from pefslc.targets.tensil.group_rewrites.leftover_channels import FactorLeftovers, PackLeftovers
 from pefslc.targets.tensil.group_rewrites.means import SplitMeans
+from pefslc.targets.tensil.group_rewrites.plain_ends import with_plain_ends
 from pefslc.targets.tensil.group_rewrites.stationary_activations import KeepActivations
 from pefslc.targets.tensil.groups.group_program import GroupProgram
 from pefslc.targets.tensil.groups.selection import select
@@ -27,11 +28,13 @@ from pefslc.targets.tensil.groups.text import print_groups
 from pefslc.targets.tensil.groups.verify import faults_of_groups
 from pefslc.targets.tensil.limits import limits_of
 from pefslc.targets.tensil.lowered_network import LoweredNetwork
+from pefslc.targets.tensil.native.exponents import choose_exponents
+from pefslc.targets.tensil.native.magnitudes import measure_magnitudes, proven_magnitudes
 from pefslc.targets.tensil.native.native_placement import is_native, place_natively
+from pefslc.targets.tensil.native.native_report import NativeReport
 from pefslc.targets.tensil.native.native_scales import NativeScales
-from pefslc.targets.tensil.native.native_words import measure_magnitudes
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context, Form, Rewrite, require_legal, rewritten
-from pefslc.targets.tensil.schedule.schedule import schedule
+from pefslc.targets.tensil.schedule.batch_choice import modelled_cycles, schedule_batch
 from pefslc.targets.tensil.split import Split
 from pefslc.targets.tensil.wide.split_sums import WideSums, split_sums
 from pefslc.targets.tensil.word_rewrites.addends import DropIdleClips, FoldAddends
@@ -70,7 +73,7 @@ NATIVE_GROUP_REWRITES: tuple[Rewrite[GroupProgram], ...] = (
     FactorLeftovers(),
     PackLeftovers(),
 )
-NATIVE_WORD_REWRITES: tuple[Rewrite[WordProgram], ...] = (MergeAdditions(),)
+NATIVE_WORD_REWRITES: tuple[Rewrite[WordProgram], ...] = (RequantizeWhilePacking(), MergeAdditions())
 
 _PARTS = FoldAddends.name, RequantizeWhileAdding.name
 _OF_GROUPS = *(r.name for r in (*GROUP_REWRITES, *NATIVE_GROUP_REWRITES)), FuseSums.name
@@ -100,10 +103,12 @@ def lower_graph(
     observe: Observer | None = None,
     fits: ChannelFits | None = None,
     *,
+    batch: int = 1,
     any_words: bool = False,
     cycles: Callable[[LoweredNetwork], int] | None = None,
 ) -> LoweredNetwork:
-    """The whole way. Raises CompileError, with every fault, for what cannot be lowered.
+    """The whole way, of a model whose batch is 1, to a program for so many pictures. Raises CompileError, with every
+    fault, for what cannot be lowered.
 
     fits       what was searched before, in another attempt at the same network
     any_words  whether any words will do that are off by 1 at most, and no list of what differs is wanted
@@ -111,12 +116,12 @@ def lower_graph(
     """
     data_type = context.data_type
     if is_native(model, data_type):
-        return _lower_natively(model, context, calibrate, progress, observe)
+        return _lower_natively(model, context, calibrate, progress, observe, batch)
     bends = split_bends(model, data_type)
 
     def lower(corrections: frozenset[str] | None, known: ChannelFits, any_near: bool, quietly: bool) -> LoweredNetwork:
         watching = (None, None) if quietly else (progress, observe)
-        return _lower_exactly(bends, context, corrections, known, *watching, any_words=any_near)
+        return _lower_exactly(bends, context, corrections, known, *watching, batch=batch, any_words=any_near)
 
     def retry(reason: str) -> None:
         _retry(reason, observe)
@@ -133,6 +138,7 @@ def _lower_exactly(
     progress: Callable[[int, int, str], None] | None,
     observe: Observer | None,
     *,
+    batch: int,
     any_words: bool,
 ) -> LoweredNetwork:
     """`lower_graph` in words that nothing rounds. `corrections`: requantizations of narrow sums that are corrected;
@@ -146,18 +152,26 @@ def _lower_exactly(
     changed: set[str] = set()
 
     def attempt(tried: Context) -> LoweredNetwork:
-        groups = rewritten(
-            selected, GROUP_REWRITES, tried, _GROUPS, lambda *event: _note_change(changed, event, observe)
+        words = place(  # the rewritten groups are gone when the schedule is made: their weights are copies
+            rewritten(selected, GROUP_REWRITES, tried, _GROUPS, lambda *event: _note_change(changed, event, observe)),
+            data_type,
+            allow_overflow=context.allow_overflow,
+            fits=fits,
+            any_words=any_words,
         )
-        words = place(groups, data_type, allow_overflow=context.allow_overflow, fits=fits, any_words=any_words)
         words = _rewritten_words(words, WORD_REWRITES, tried, observe)
-        return LoweredNetwork(split, words, schedule(words, context.architecture, progress), None)
+        return LoweredNetwork(split, words, schedule_batch(words, context.architecture, batch, progress), None)
 
     for left_out, later in ((names, _TRIES[i + 1 :]) for i, names in enumerate(_TRIES)):
         if left_out and not changed.intersection(left_out):
             continue  # it would be the try before
         try:
-            return attempt(context.without(*left_out))
+            lowered = attempt(context.without(*left_out))
+            if batch > 1 and KeepActivations.name in changed and KeepActivations.name not in left_out:
+                # Weights that move serve one picture at a time; those that stay in the array may serve all.
+                others = attempt(context.without(*left_out, KeepActivations.name))
+                lowered = min(lowered, others, key=lambda each: modelled_cycles(each.schedule, context.architecture))
+            return lowered
         except CompileError as error:
             changed.difference_update(left_out)
             following = next((names for names in later if changed.intersection(names)), None)
@@ -193,26 +207,33 @@ def _lower_natively(
     calibrate: Arrays | None,
     progress: Callable[[int, int, str], None] | None,
     observe: Observer | None,
+    batch: int,
 ) -> LoweredNetwork:
     data_type = context.data_type
-    context = context.without(RequantizeWhilePacking.name)  # pack-leftovers must not count on it
     groups = _selected(graph, context, observe)
-    magnitudes = None
+    # Without multiplications, or with leaky ReLUs, packing does not requantize: pack-leftovers must not count on it.
+    cautious = context.without(RequantizeWhilePacking.name)
     for rewrite in NATIVE_GROUP_REWRITES:
-        if rewrite.name == PackLeftovers.name and calibrate is not None:  # what it packs holds nothing larger
-            magnitudes = measure_magnitudes(graph, groups, calibrate)
-        groups = rewritten(groups, [rewrite], context, _GROUPS, _shown_groups(observe))
+        if rewrite.name == PackLeftovers.name:  # what it packs holds nothing larger
+            if calibrate is None:
+                magnitudes = proven_magnitudes(graph, groups)
+            else:
+                magnitudes = measure_magnitudes(graph, groups, calibrate)
+        groups = rewritten(groups, [rewrite], cautious, _GROUPS, _shown_groups(observe))
     scales = NativeScales.of(graph, groups)
     groups = rewritten(groups, [FuseSums.of(graph, groups)], context, _GROUPS, _shown_groups(observe))
-    words = place_natively(groups, scales, data_type, magnitudes)
-    words = _rewritten_words(words, NATIVE_WORD_REWRITES, context, observe)
-    return LoweredNetwork(
-        Split(Bends(graph), WideSums(graph)), words, schedule(words, context.architecture, progress), magnitudes
-    )
+    exponents = choose_exponents(groups, scales, data_type, magnitudes)
+    placed = place_natively(groups, scales, data_type, exponents, measured=calibrate is not None)
+    report = NativeReport.of(groups, placed, magnitudes)
+    words = _rewritten_words(placed.words, NATIVE_WORD_REWRITES, context, observe)
+    plan = schedule_batch(words, context.architecture, batch, progress)
+    return LoweredNetwork(Split(Bends(graph), WideSums(graph)), words, plan, report)
 
 
 def _selected(graph: Graph, context: Context, observe: Observer | None) -> GroupProgram:
     selected = select(graph)
+    if context.plain_host:
+        selected = with_plain_ends(selected, context.architecture.array_size, dense=context.dense_inputs)
     require_legal(selected, "selection", context, _GROUPS)
     if observe is not None:
         observe("select", print_groups(selected), True)

@@ -11,6 +11,7 @@ from pefslc.ir.value import Op
 from pefslc.targets.protocol import OpReport
 from pefslc.targets.tensil.cost.cycles import CycleReport
 from pefslc.targets.tensil.groups.group_program import root_of
+from pefslc.targets.tensil.schedule.batches import Batches
 from pefslc.targets.tensil.split import Split
 from pefslc.targets.tensil.words.word_program import Bounded, WordProgram
 
@@ -18,7 +19,7 @@ __all__ = ["computed_graph", "op_reports", "parts_of"]
 
 
 def op_reports(
-    split: Split, program: WordProgram, report: CycleReport, bounded: Mapping[str, Bounded]
+    split: Split, program: WordProgram, report: CycleReport, bounded: Mapping[str, Bounded], batches: Batches
 ) -> dict[str, OpReport]:
     """By operation. Cycles stand at the first one of each group, which is computed as one."""
     tensors = _tensors_of_outcomes(program)
@@ -27,6 +28,7 @@ def op_reports(
         for i, (op, how) in enumerate(outcome.implementation.items()):
             total = sum(report.of(tensors[outcome.tensor]).values()) if i == 0 else None
             deviations = bounded[op].deviations if op in bounded else None
+            how += batches.text_of(tensors[outcome.tensor]) if i == 0 else ""
             found[op] = OpReport(how, outcome.exact, total, deviations)
     for name, parts in split.wide.parts.items():
         reports = [found.pop(part) for part in (*parts, name) if part in found]

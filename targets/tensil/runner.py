@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pefslc.artifacts.sidecar import Json, JsonObject, Sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
+from pefslc.ir.batch import run_whole_batches
 from pefslc.numeric.format import saturate
 from pefslc.numeric.rounding import round_shift
 from pefslc.targets.protocol import LayerAudit
@@ -24,7 +25,7 @@ from pefslc.targets.tensil.native_audit import NativeAudit
 from pefslc.targets.tensil.program.tmodel import TensilProgram
 from pefslc.targets.tensil.simulate.simulator import Machine
 
-__all__ = ["TensilRunner"]
+__all__ = ["Placement", "TensilRunner"]
 
 _Inference = Callable[[Machine, Mapping[str, NDArray[np.int64]]], dict[str, NDArray[np.int64]]]
 
@@ -34,9 +35,9 @@ class TensilRunner:
 
     def __init__(self, program: TensilProgram, sidecar: Sidecar) -> None:
         self.program = program
-        self.inputs = [_Placement.of(r, i.shape) for r, i in zip(_list(sidecar, "inputs"), sidecar.inputs, strict=True)]
+        self.inputs = [Placement.of(r, i.shape) for r, i in zip(_list(sidecar, "inputs"), sidecar.inputs, strict=True)]
         self.outputs = [
-            _Placement.of(r, o.shape) for r, o in zip(_list(sidecar, "outputs"), sidecar.outputs, strict=True)
+            Placement.of(r, o.shape) for r, o in zip(_list(sidecar, "outputs"), sidecar.outputs, strict=True)
         ]
         self.rounds = "native_arithmetic" in sidecar.details
 
@@ -58,20 +59,25 @@ class TensilRunner:
         return outputs, tuple(reduce(add, same) for same in zip(*found, strict=True))
 
     def _run(self, inputs: Mapping[str, NDArray[np.int64]], infer: _Inference) -> dict[str, NDArray[np.int64]]:
+        rows = [{p.name: p.shape[0] for p in ends} for ends in (self.inputs, self.outputs)]
+        return run_whole_batches(partial(self._run_batches, infer=infer), inputs, *rows)
+
+    def _run_batches(self, inputs: Mapping[str, NDArray[np.int64]], infer: _Inference) -> dict[str, NDArray[np.int64]]:
         machine = Machine(self.program.architecture, poison_seed=0)
         machine.load_constants(self.program)
+        batch = self.inputs[0].shape[0]
         rows = len(next(iter(inputs.values())))
         found: dict[str, list[NDArray[np.int64]]] = {p.name: [] for p in self.outputs}
-        for row in range(rows):
-            raw = {p.name: p.to_raw(inputs[p.name][row], self.program.architecture) for p in self.inputs}
+        for row in range(0, rows, batch):
+            raw = {p.name: p.to_raw(inputs[p.name][row : row + batch], self.program.architecture) for p in self.inputs}
             results = infer(machine, raw)
             for p in self.outputs:
                 found[p.name].append(p.from_raw(np.asarray(results[p.name], dtype=np.int64), rounds=self.rounds))
-        return {name: np.stack(codes) for name, codes in found.items()}
+        return {name: np.concatenate(codes) for name, codes in found.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class _Placement:
+class Placement:
     """One input or output: codes in the ONNX shape <-> raw vectors."""
 
     name: str
@@ -82,9 +88,11 @@ class _Placement:
     moves: tuple[HostMove, ...]
     shape: tuple[int, ...]
     words: tuple[tuple[int, int], ...]
+    by_pixel: bool
+    dense: bool
 
     @classmethod
-    def of(cls, record: JsonObject, shape: tuple[int, ...]) -> _Placement:
+    def of(cls, record: JsonObject, shape: tuple[int, ...]) -> Placement:
         channels, height, width = _ints(record["layout"])
         flat = _ints(record["lane_offsets"])
         offsets = tuple(zip(flat[::2], flat[1::2], strict=True))
@@ -93,24 +101,35 @@ class _Placement:
         parts = record.get("words", [])
         assert isinstance(parts, list)
         words = tuple((exponent, up) for exponent, up in map(_ints, parts))
-        return cls(str(record["name"]), layout, offsets, exponent, finer, moves, shape, words)
+        by_pixel, dense = (bool(record.get(key, False)) for key in ("by_pixel", "dense"))
+        return cls(str(record["name"]), layout, offsets, exponent, finer, moves, shape, words, by_pixel, dense)
 
     def to_raw(self, codes: NDArray[np.int64], architecture: Architecture) -> NDArray[np.int64]:
+        """The vectors of a batch [N, ...]: row after row."""
         codes = saturate(codes, *codes_in_words(self.exponent, architecture.data_type))
+        return np.concatenate([self._row_to_raw(row, architecture) for row in codes])
+
+    def _row_to_raw(self, codes: NDArray[np.int64], architecture: Architecture) -> NDArray[np.int64]:
         planes = moved(codes[None], self.moves).reshape(self.layout.channels, self.layout.height, self.layout.width)
-        return to_vectors(packed(planes, self.offsets) << self.exponent, architecture.array_size)
+        words = packed(planes, self.offsets) << self.exponent
+        return to_vectors(words, architecture.array_size, by_pixel=self.by_pixel, dense=self.dense)
 
     def from_raw(self, vectors: NDArray[np.int64], *, rounds: bool) -> NDArray[np.int64]:
-        """rounds: words may lie between codes, and are rounded half to even."""
+        """The codes of a batch; rounds: words may lie between codes, and are rounded half to even."""
+        words = vectors.reshape(max(len(self.words), 1), self.shape[0], -1, vectors.shape[1])
+        return np.stack([self._row_from_raw(words[:, row], rounds=rounds) for row in range(self.shape[0])])
+
+    def _row_from_raw(self, words: NDArray[np.int64], *, rounds: bool) -> NDArray[np.int64]:
+        """words  [of the output, vectors, A] of one row"""
         if self.words:
-            parts = zip(np.split(vectors, len(self.words)), self.words, strict=True)
+            parts = zip(words, self.words, strict=True)
             codes = [self._codes(part, exponent, rounds=rounds) << up for part, (exponent, up) in parts]
             return moved(sum(codes, start=np.zeros_like(codes[0])), self.moves).reshape(self.shape[1:])
-        found = self._codes(vectors * self.finer, self.exponent, rounds=rounds)
+        found = self._codes(words[0] * self.finer, self.exponent, rounds=rounds)
         return moved(found, self.moves).reshape(self.shape[1:])
 
     def _codes(self, vectors: NDArray[np.int64], exponent: int, *, rounds: bool) -> NDArray[np.int64]:
-        words = from_vectors(vectors, self.layout)
+        words = from_vectors(vectors, self.layout, by_pixel=self.by_pixel)
         if not rounds and (words & ((1 << exponent) - 1)).any():
             raise CompileError(
                 Code.TCU_PROGRAM, f"output {quote(self.name)} holds words that are no codes: the program is broken"

@@ -13,35 +13,39 @@ from numpy.typing import NDArray
 from pefslc.analysis.limits import TargetLimits
 from pefslc.artifacts.sidecar import Json, Sidecar, make_sidecar
 from pefslc.diagnostics.errors import CompileError
+from pefslc.ir.batch import batch_of, with_batch
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput
 from pefslc.ir.interpret import run_codes
+from pefslc.numeric.format import FixedPoint
 from pefslc.targets.protocol import Emission, LayerAudit, Runner, Stage, TargetOptions
 from pefslc.targets.self_test import make_self_test
 from pefslc.targets.tensil.board_script import board_script_source
 from pefslc.targets.tensil.check.checker import require_valid
 from pefslc.targets.tensil.cost import cycles
+from pefslc.targets.tensil.cost.clock import clock_of
 from pefslc.targets.tensil.cost.program_costs import program_costs
 from pefslc.targets.tensil.groups.group_program import Port
 from pefslc.targets.tensil.host_io import HostTensor, board_script_name, host_io_module, host_io_source
 from pefslc.targets.tensil.limits import limits_of
 from pefslc.targets.tensil.lowered_network import LoweredNetwork
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType, load_architecture
-from pefslc.targets.tensil.machine.boards import clock_of
 from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.targets.tensil.native_audit import NativeAudit
 from pefslc.targets.tensil.options import DEFAULT_ARCHITECTURE, TensilOptions
 from pefslc.targets.tensil.pipeline import STAGES, Observer, lower_graph
-from pefslc.targets.tensil.program.tmodel import IoEntry, TensilProgram, constant_blocks, load_tmodel, tmodel_files
+from pefslc.targets.tensil.plain_host import plain_details, plain_notes, require_plain, words_of_inputs
+from pefslc.targets.tensil.program.tmodel import TensilProgram, load_tmodel, tmodel_files
 from pefslc.targets.tensil.report import computed_graph, op_reports, parts_of
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
 from pefslc.targets.tensil.runner import TensilRunner
+from pefslc.targets.tensil.schedule.as_program import program_of
+from pefslc.targets.tensil.schedule.batches import Batches
 from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
-from pefslc.targets.tensil.schedule.tensor_memory import Entry
 from pefslc.targets.tensil.schedule.text import print_schedule
 from pefslc.targets.tensil.split import bounded_operations, require_close
 from pefslc.targets.tensil.words.channel_fits import ChannelFits
 
-__all__ = ["DEFAULT_ARCHITECTURE", "TensilTarget"]
+__all__ = ["DEFAULT_ARCHITECTURE", "TensilTarget", "host_tensors"]
 
 _SLACK_VECTORS = 32  # other choices, such as a bias more, may take a few constants more
 
@@ -57,14 +61,30 @@ class TensilTarget(TensilOptions):
         del options
         return limits_of(load_architecture(self.architecture_name).data_type)
 
+    def host_words(self, graph: Graph) -> Mapping[str, FixedPoint]:
+        """See `targets.protocol.host_words_of`: a plain host's driver rounds real numbers to the machine's words."""
+        if self.host == "module":
+            return {}
+        return words_of_inputs(graph, load_architecture(self.architecture_name).data_type)
+
     def lower(self, model: Graph, options: TargetOptions) -> Emission:
         architecture = load_architecture(self.architecture_name)
-        context = Context(architecture, options.allow_overflow, self.left_out, options.require_exact or self.wide)
+        context = Context(
+            architecture,
+            options.allow_overflow,
+            self.left_out,
+            plain_host=self.host != "module",
+            dense_inputs=self.host == "dense",
+            at_any_price=options.require_exact or self.wide,
+        )
+        whole, batch = model, batch_of(model) or 1
+        model = with_batch(model, 1) if batch > 1 else model
         fits = _fits(options, architecture.data_type)
         if options.problems_only and _has_place(model, context, fits):
             return Emission({}, {})
         watching = options.calibrate, options.progress, _observer(options)
-        lowered = lower_graph(model, context, *watching, fits, cycles=partial(_cycles, model.name, architecture))
+        priced = partial(_cycles, model.name, architecture)
+        lowered = lower_graph(model, context, *watching, fits, batch=batch, cycles=priced)
         words = lowered.program
         bounded = bounded_operations(model, lowered.split, words)
         require_close(model, lowered.split, bounded, architecture.data_type)
@@ -73,11 +93,13 @@ class TensilTarget(TensilOptions):
         plan, program, report = _fastest(model.name, lowered, architecture)
         if options.observe is not None:
             options.observe(Stage("schedule", print_schedule(plan, architecture)))
-        inputs, outputs = _host_tensors(model, lowered, architecture.data_type)
+        inputs, outputs = host_tensors(whole, lowered, architecture.data_type)
+        if context.plain_host:
+            require_plain(outputs)
         files = tmodel_files(program)
         files[f"{host_io_module(model.name)}.py"] = host_io_source(model.name, architecture, inputs, outputs).encode()
         model_file = next(name for name in files if name.endswith(".tmodel"))
-        computed = computed_graph(model, bounded)
+        computed = computed_graph(whole, bounded)
         details: dict[str, Json] = {
             "tmodel": model_file,
             "run": board_script_name(model.name),
@@ -85,14 +107,20 @@ class TensilTarget(TensilOptions):
             "inputs": [tensor.to_json() for tensor in inputs],
             "outputs": [tensor.to_json() for tensor in outputs],
         }
-        ops = op_reports(lowered.split, words, report, bounded)
+        if context.plain_host:
+            details["host"] = self.host
+            ends: tuple[tuple[str, list[HostTensor]], ...] = (("inputs", inputs), ("outputs", outputs))
+            details |= {end: [{**t.to_json(), **plain_details(model, t)} for t in tensors] for end, tensors in ends}
+        ops = op_reports(lowered.split, words, report, bounded, plan.batches)
         in_layers = sum(op.cycles or 0 for op in ops.values())
         # What loads constants and moves outputs serves no layer: with it, the layers' cycles are the total.
         details["cycles"] = {"total": report.total, "outside_layers": report.total - in_layers}
-        notes = (*_notes(program, plan, report, self.architecture_name), *self._time(report.total))
+        notes = (*_notes(program, plan, report, self.architecture_name), *self._time(report.total, batch))
         if wide := [ops[name].cycles or 0 for name in lowered.split.wide.plans]:
             layers = "layer has sums" if len(wide) == 1 else "layers have sums"
             notes += (f"{len(wide)} {layers} wider than a word, made of several: {sum(wide):,} modelled cycles",)
+        if context.plain_host:
+            notes += tuple(plain_notes(model, inputs, outputs))
         if corrected := [ops[name].cycles or 0 for name in lowered.split.wide.corrections]:
             what = "requantization is" if len(corrected) == 1 else "requantizations are"
             notes += (f"{len(corrected)} {what} corrected by the residual: {sum(corrected):,} modelled cycles",)
@@ -101,15 +129,17 @@ class TensilTarget(TensilOptions):
         if words.native is not None:
             details["native_arithmetic"] = str(native_format(architecture.data_type))
             details["native_words"] = str(words.native)
-            notes += () if lowered.magnitudes is None else (lowered.magnitudes.text(words.native),)
+            if lowered.native is not None:
+                details["native_layers"] = lowered.native.to_json()
+                notes += lowered.native.notes() if lowered.native.says_something else ()
         # What saturates or rounds on its way is the program's own: the simulator says it, elsewhere the integers do.
         simulated = words.native is not None or options.allow_overflow
-        runner = TensilRunner(program, make_sidecar(model, self.name, "", "", {}, details)) if simulated else None
+        runner = TensilRunner(program, make_sidecar(whole, self.name, "", "", {}, details)) if simulated else None
         test = make_self_test(
-            [t.drawn_input for t in inputs], partial(_outputs, computed or model, runner), saturates=simulated
+            [t.drawn_input for t in inputs], partial(_outputs, computed or whole, runner), saturates=simulated
         )
         files[board_script_name(model.name)] = board_script_source(
-            model.name, files, test, self.architecture_name, report.total, self.clock_mhz
+            model.name, files, test, program, self.architecture_name, report.total, self.clock_mhz, batch
         ).encode()
         return Emission(
             files,
@@ -132,13 +162,15 @@ class TensilTarget(TensilOptions):
             None if words.native is None else partial(_audited, NativeAudit.of(plan, words.layouts)),
         )
 
-    def _time(self, cycles: int) -> tuple[str, ...]:
+    def _time(self, cycles: int, batch: int) -> tuple[str, ...]:
         """A line for the summary, where the clock is known."""
         clock = clock_of(self.architecture_name, self.clock_mhz)
         if clock is None:
             return ("no clock is known for this architecture: --clock-mhz makes milliseconds of modelled cycles",)
         ms = clock.milliseconds(cycles)
-        return (f"modelled: {ms:,.3f} ms, {1e3 / ms:,.1f} frames a second, at {clock.mhz:g} MHz ({clock.source})",)
+        what = "" if batch == 1 else f" for {batch} pictures"
+        speed = f"{batch * 1e3 / ms:,.1f} frames a second, at {clock.mhz:g} MHz ({clock.source})"
+        return (f"modelled: {ms:,.3f} ms{what}, {speed}",)
 
     def runner(self, folder: Path, sidecar: Sidecar) -> Runner:
         return TensilRunner(load_tmodel(folder / str(sidecar.details["tmodel"])), sidecar)
@@ -176,12 +208,12 @@ def _fastest(
 ) -> tuple[Schedule, TensilProgram, cycles.CycleReport]:
     """The schedule, its program and its cycles: with the constants in local memory, where that is faster."""
     plan = lowered.schedule
-    program = _program(name, architecture, plan)
+    program = program_of(name, architecture, plan)
     require_valid(program)
     report = cycles.model_cycles(program, plan.segments)
     resident = _resident(lowered, architecture)
     if resident is not None:
-        other = _program(name, architecture, resident)
+        other = program_of(name, architecture, resident)
         require_valid(other)
         faster = cycles.model_cycles(other, resident.segments)
         if faster.total < report.total:
@@ -194,37 +226,24 @@ def _cycles(name: str, architecture: Architecture, lowered: LoweredNetwork) -> i
 
 
 def _resident(lowered: LoweredNetwork, architecture: Architecture) -> Schedule | None:
-    """The same with the constants in local memory from run to run, if half of it holds them; else None. Where it holds
-    them only so, SIMD alone requantizes per channel.
+    """The same with the constants in local memory from run to run, if three quarters of it hold them; else None. Where
+    it holds them only so, SIMD alone requantizes per channel.
     """
     plan = lowered.schedule
-    most = min(architecture.local_depth // 2, *architecture.reserved_local_vectors)
+    most = min(3 * architecture.local_depth // 4, *architecture.reserved_local_vectors)
     for by_matrix in (True, False) if plan.channel_rows else (True,):
         vectors = len(plan.constants) + _SLACK_VECTORS - (0 if by_matrix else plan.channel_rows)
         if vectors <= most:
             try:
-                return schedule(lowered.program, architecture, resident=vectors, by_matrix=by_matrix)
+                return schedule(
+                    lowered.program, architecture, resident=vectors, by_matrix=by_matrix, batches=plan.batches
+                )
             except CompileError as error:
                 LOG.debug("constants do not stay in local memory: %s", error)
     return None
 
 
-def _program(name: str, architecture: Architecture, plan: Schedule) -> TensilProgram:
-    def entries(found: tuple[Entry, ...]) -> list[IoEntry]:
-        return [IoEntry(e.name, e.base, e.size) for e in sorted(found, key=lambda e: e.base)]
-
-    return TensilProgram(
-        architecture,
-        name,
-        plan.code,
-        constant_blocks(plan.constants),
-        tuple(entries(plan.inputs)),
-        tuple(entries(plan.outputs)),
-        plan.resident,
-    )
-
-
-def _host_tensors(
+def host_tensors(
     graph: Graph, lowered: LoweredNetwork, data_type: DataType
 ) -> tuple[list[HostTensor], list[HostTensor]]:
     """The inputs and the outputs, in the order of the model's."""
@@ -254,8 +273,20 @@ def _notes(program: TensilProgram, plan: Schedule, report: cycles.CycleReport, a
     spent = sorted(report.of(list(report.spent)).items(), key=lambda i: -i[1])
     kinds = ", ".join(f"{kind.value} {count:,}" for kind, count in spent[:4])
     return (
+        *_batch_notes(plan.batches, report.total),
         f"on {architecture}: {kinds} modelled cycles",
         f"{len(program):,} instructions, {len(plan.constants):,} of {program.architecture.dram1_depth:,} DRAM1 vectors",
+    )
+
+
+def _batch_notes(batches: Batches, cycles: int) -> tuple[str, ...]:
+    """Of a batch: the cycles of one picture, and how many pictures groups work on at once, in order."""
+    if batches.size == 1:
+        return ()
+    at_once = dict.fromkeys(batches.at_once.values())
+    return (
+        f"{cycles / batches.size:,.0f} modelled cycles a picture, of {batches.size} in a run; layers work on "
+        f"{', then '.join(map(str, at_once))} at once",
     )
 
 

@@ -137,6 +137,7 @@ FAULTS: list[tuple[FakeTarget, str]] = [
     (Limits(TargetLimits("x", 3)), "bits is 'x', not a number of bits; accumulator_name is '3', not a string"),  # type: ignore[arg-type]
     (Limits(TargetLimits(0, "DSP")), "accumulator_bits is '0', not a number of bits"),
     (Limits(TargetLimits(True, "DSP")), "accumulator_bits is 'True', not a number of bits"),
+    (Limits(TargetLimits(16, "DSP", native_weights=8)), "native_weights is '8', not a FixedPoint"),  # type: ignore[arg-type]
     (Limits(TargetLimits(16, "DSP", "Q8.8")), "native_format is 'Q8.8', not a FixedPoint"),  # type: ignore[arg-type]
     (Emits(returns(None)), "lower returned NoneType, not an Emission"),
     (Emits(lambda e: replace(e, files=[b""])), "files is a list, not a dict of bytes by file name"),

@@ -264,7 +264,7 @@ CASES: dict[Code, Case] = {
     Code.CONSTANT_VALUE: network(lambda m, x: conv(m, x, ONES * np.nan)),
     Code.UNUSED_INPUT: changed(lambda p: p.graph.input.append(helper.make_tensor_value_info("mask", 1, [1, 2]))),
     Code.CONSTANT_OUTPUT: changed(lambda p: p.graph.output.append(helper.make_tensor_value_info("c0", 1, []))),
-    Code.GIVEN_SHAPE: network(batch=8),
+    Code.GIVEN_SHAPE: network(input_shapes={"image": (1, 2, 8, 8)}),
     Code.QUANTIZER_INPUTS: quantizer(0.125, 0),
     Code.BIT_WIDTH: quantizer(0.125, 0, 4.5),
     Code.ZERO_POINT: quantizer(0.125, 0.5, 8),
@@ -306,7 +306,9 @@ CASES: dict[Code, Case] = {
     Code.CODES_TOO_WIDE: network(wide),
     Code.UNKNOWN_ARCHITECTURE: lambda: load_architecture("pynqz2"),
     Code.BAD_ARCHITECTURE: lambda: load_architecture(written("board.tarch", '{"array_size": 12}')),
-    Code.TCU_UNSUPPORTED: network(shape=(2, 2, 4, 4), target="tensil"),
+    Code.TCU_UNSUPPORTED: network(
+        lambda m, x: m.quant(m.node("Mul", x, x, name="/gate/Mul"), output="y"), target="tensil"
+    ),
     Code.TCU_WORD: network(
         lambda m, x: m.quant(m.node("MaxPool", m.quant(x, 2.0**-12, 20, output="q"), kernel_shape=[2, 2]), output="y"),
         quantized=False,

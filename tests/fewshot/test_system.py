@@ -13,11 +13,14 @@ import pytest
 from fewshot.head_oracle import Oracle
 from fewshot.system_support import ARCH, FEATURES, MEAN, STD, codes_by_definition, frames, tiny_backbone
 
+import pefslc
 from builders import ModelBuilder, normal
+from pefslc.artifacts.sidecar import load_sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.fewshot.episodes.centre import IntegerCentre
 from pefslc.fewshot.head.spec import centre_of
+from pefslc.fewshot.system.backbone import Backbone
 from pefslc.fewshot.system.build import build_system
 from pefslc.fewshot.system.classes import class_called, enrol_class
 from pefslc.fewshot.system.description import load_description
@@ -252,7 +255,7 @@ def network(folder: Path, kind: str) -> Path:
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("channels", r"its input is \[1, 2, 4, 4\], not \[1, 3, H, W\]"),
+        ("channels", r"its input is \[1, 2, 4, 4\], not \[N, 3, H, W\]"),
         ("scales", "its features have 2 scales"),
         ("bias", "code 0 of a feature is not the value 0"),
         ("outputs", "it has 1 input and 2 outputs, not one of each"),
@@ -264,6 +267,20 @@ def test_networks_that_are_no_backbones(tmp_path: Path, kind: str, said: str) ->
         build_system(network(tmp_path, kind), tmp_path / "build", mean=0, std=1)
     assert code_of(caught) in (Code.SYSTEM_BACKBONE, Code.DEAD_NETWORK)
     assert not (tmp_path / "build").exists()
+
+
+@pytest.mark.parametrize("target", ["c", "tensil"])
+def test_a_backbone_with_a_batch_takes_the_frames_of_an_enrolment_in_batches(tmp_path: Path, target: str) -> None:
+    shown = np.random.default_rng(0).integers(-8, 8, (13, 3, 4, 4))
+    found = []
+    for batch in (1, 8):
+        program = pefslc.compile(network(tmp_path, "none"), target=target, batch=batch)
+        (tmp_path / str(batch)).mkdir()
+        *_, sidecar = program.save(tmp_path / str(batch))
+        read = load_sidecar(sidecar)
+        found.append(Backbone.of(read).features(program.target.runner(tmp_path / str(batch), read), shown))
+    assert found[0].shape == (13, 4)
+    assert np.array_equal(*found)
 
 
 def test_a_zero_point_of_the_features_is_taken_out(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import pefslc
@@ -33,7 +34,6 @@ def test_a_shape_fills_open_axes_and_missing_shapes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch": 2}, "the input is declared [1, 2, 4, 4], which [2, 2, 4, 4] contradicts"),
         ({"input_shapes": {"x0": (1, 2, 4)}}, "the input is declared [1, 2, 4, 4], which [1, 2, 4] contradicts"),
         ({"input_shapes": {"x0": (1, 3, 4, 4)}}, "the input is declared [1, 2, 4, 4], which [1, 3, 4, 4] contradicts"),
         ({"input_shapes": {"z": (1, 2)}}, "the model has no input 'z'"),
@@ -51,3 +51,21 @@ def test_a_shape_that_contradicts_the_file_is_refused(options: dict[str, object]
 def test_other_open_axes_stay_a_fault(tmp_path: Path) -> None:
     with pytest.raises(pefslc.CompileError, match=r"the input's shape \[1, 2, 'H', 4\] is not fixed"):
         pefslc.load(model(tmp_path, ["N", 2, "H", 4]), batch=1)
+
+
+@pytest.mark.parametrize(("declared", "asked"), [(1, 3), (4, 1), (4, 3)])
+def test_a_batch_may_be_another_than_the_file_fixes(declared: int, asked: int, tmp_path: Path) -> None:
+    path = model(tmp_path, [declared, 2, 4, 4], [declared, 3])
+    graph, of_file = pefslc.load(path, batch=asked), pefslc.load(path)
+    assert [end.value.type.shape for end in (*graph.inputs, *graph.outputs)] == [
+        (asked, *end.value.type.shape[1:]) for end in (*of_file.inputs, *of_file.outputs)
+    ]
+    x = {i.name: np.random.default_rng(0).normal(size=(12, *i.value.type.shape[1:])) for i in graph.inputs}
+    for name, values in of_file.run(x).items():
+        assert np.array_equal(graph.run(x)[name], values)
+
+
+def test_a_batch_that_is_not_that_of_all_inputs_is_not_changed(tmp_path: Path) -> None:
+    with pytest.raises(pefslc.CompileError, match="a batch of 3 is asked for, and the file fixes another") as caught:
+        pefslc.load(model(tmp_path, [1, 2, 4, 4], [2, 3]), batch=3)
+    assert caught.value.problems[0].code is Code.GIVEN_SHAPE

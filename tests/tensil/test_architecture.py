@@ -105,7 +105,9 @@ def test_a_key_that_stands_there_twice_is_refused(tmp_path: Path) -> None:
         load_architecture(path)
 
 
-@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Architecture) if f.name != "data_type"])
+@pytest.mark.parametrize(
+    "field", [f.name for f in dataclasses.fields(Architecture) if f.name not in ("data_type", "axi_bytes")]
+)
 def test_every_number_may_be_its_least_and_no_less(custom_perf: Architecture, field: str) -> None:
     """A matrix of one lane is none, and two vectors of DRAM0 belong to the flush probe."""
     least = {"array_size": 2, "dram0_depth": 3}.get(field, 1)
@@ -113,3 +115,17 @@ def test_every_number_may_be_its_least_and_no_less(custom_perf: Architecture, fi
     assert getattr(architecture_from_json({**value, field: least}, at="x"), field) == least
     with pytest.raises(CompileError, match=f"{field} is {least - 1}, must be in {least}\\.\\."):
         architecture_from_json({**value, field: least - 1}, at="x")
+
+
+@pytest.mark.parametrize(("board", "axi_bytes"), [("pynqz1", 8), ("custom_perf", 8), ("zcu104", 16), ("ultra96v2", 16)])
+def test_the_bus_is_the_boards_and_in_no_file(board: str, axi_bytes: int, tmp_path: Path) -> None:
+    architecture = load_architecture(board)
+    assert architecture.axi_bytes == axi_bytes
+    assert len(architecture.to_json_dict()) == 11
+    path = tmp_path / "mine.tarch"
+    path.write_text(json.dumps(architecture.to_json_dict()))
+    assert load_architecture(path).axi_bytes == 8
+    assert load_architecture(path) == architecture, "the same words are computed"
+    path.write_text(json.dumps({**architecture.to_json_dict(), "axi_bytes": 16}))
+    with pytest.raises(CompileError, match="unknown key 'axi_bytes'"):
+        load_architecture(path)

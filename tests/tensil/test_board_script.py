@@ -112,8 +112,8 @@ class Driver:
 """
 ARCHITECTURE = """
 from collections import namedtuple
-from pefslc.targets.tensil.machine.architecture import Architecture as Ours
-Architecture = namedtuple("Architecture", Ours.__dataclass_fields__)
+from pefslc.targets.tensil.machine.architecture import load_architecture
+Architecture = namedtuple("Architecture", load_architecture("pynqz1").to_json_dict())
 """
 DATA_TYPE = """
 from enum import Enum

@@ -228,7 +228,7 @@ def test_networks_run_as_predicted_and_in_fewer_cycles(
 
 
 def test_constants_stay_in_local_memory_where_they_do_without_the_rows(tmp_path: Path) -> None:
-    """Half of local memory holds them, but for a vector: then SIMD requantizes, for reading DRAM1 would take longer."""
+    """Three quarters of local memory hold them, but for a vector: then SIMD requantizes, for reading takes longer."""
     graph = lower(import_bytes(random_network(57, NETWORKS), tmp_path))
     inputs = random_codes(graph, 57)
     architecture = replace(load_architecture("pynqz1"), array_size=5)

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -182,7 +183,18 @@ def test_on_what_cycles_are_spent(
 def test_a_slower_memory_costs_more() -> None:
     program = load_tmodel(TINY)
     assert model_cycles(program, read_latency_cycles=60).total > model_cycles(program).total
-    assert model_cycles(program, axi_bytes=4).total > model_cycles(program).total
+
+
+def test_a_wider_bus_moves_vectors_of_a_dram_in_fewer_cycles(custom_perf: Architecture) -> None:
+    """24 bytes are three words of 64 bits, or two of 128: the rest of the last one is lost."""
+    moves = [DataMove(MoveKind.DRAM1_TO_LOCAL, 0, 0, 64), DataMove(MoveKind.LOCAL_TO_DRAM0, 0, 0, 64)]
+
+    def cycles(axi_bytes: int) -> int:
+        return model_cycles(TensilProgram.assemble(replace(custom_perf, axi_bytes=axi_bytes), "p", moves)).total
+
+    assert cycles(8) == 64 * 3 + 26 + 64 * 3
+    assert cycles(16) == 64 * 2 + 26 + 64 * 2
+    assert cycles(4) == 64 * 6 + 26 + 64 * 6
 
 
 def random_program(architecture: Architecture, seed: int) -> TensilProgram:

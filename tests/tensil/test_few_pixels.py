@@ -114,10 +114,10 @@ def test_layers_that_would_take_longer_exchanged_stay(tmp_path: Path, monkeypatc
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("depth", [60, 200])
 def test_as_many_passes_are_counted_as_are_emitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, depth: int) -> None:
-    """Pixels on their way under taps take at most half of the accumulators from the sums."""
+    """Pixels on their way under taps take from the sums what they leave in as many passes."""
     board, graph = replace(BOARD, array_size=8, accumulator_depth=depth), small_images(tmp_path)
-    layers = [(group.head, group.layout) for group in select(graph).groups]
-    counted = [few_pixels._passes(h.terms[0], layout, board) for h, layout in layers if isinstance(h, LinearHead)]
+    layers = [(g.head, -(-g.layout.pixels // 8)) for g in select(graph).groups]
+    counted = [few_pixels._passes(h.terms[0], slots, board) for h, slots in layers if isinstance(h, LinearHead)]
     emitted = []
     emit_one = StationaryLayer.emit
 

@@ -27,7 +27,7 @@ from pefslc.targets.tensil.groups.verify import faults_of_groups
 from pefslc.targets.tensil.machine.architecture import load_architecture
 from pefslc.targets.tensil.rewriting.rewrite import Context, Form, rewritten
 from pefslc.targets.tensil.words.placement import place
-from pefslc.targets.tensil.words.steps import Accumulate, ChannelAdd, LeakyRelu, Multiply
+from pefslc.targets.tensil.words.steps import Accumulate, ChannelAdd, LeakyRelu, Multiply, TwoSlopes
 from pefslc.targets.tensil.words.text import print_words
 from pefslc.targets.tensil.words.verify import faults_of_words
 from pefslc.targets.tensil.words.word_program import WordProgram
@@ -180,6 +180,9 @@ WRONG_WORDS: list[tuple[Callable[[WordProgram], WordProgram], str]] = [
     (lambda p: with_word(p, steps=(Multiply(FP16.max_code + 1),)), "is none of"),
     (lambda p: with_word(p, steps=(LeakyRelu(0),)), "LeakyRelu by 0"),
     (lambda p: with_word(p, steps=(LeakyRelu(1),)), ""),
+    (lambda p: with_word(p, steps=(TwoSlopes(255, 0),)), ""),
+    (lambda p: with_word(p, steps=(TwoSlopes(256, 26),)), "slopes 256 above zero and 26 below"),
+    (lambda p: with_word(p, steps=(TwoSlopes(26, 26),)), "slopes 26 above zero and 26 below"),
     (lambda p: with_word(p, steps=(ChannelAdd((0, 0, 0)),)), "3 words for 4 channels"),
     (lambda p: with_word(p, steps=(ChannelAdd((0, 0, 0, 0)),)), ""),
     (lambda p: with_word(p, sums=(0, 1)), "belong to groups that add"),

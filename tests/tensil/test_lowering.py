@@ -163,13 +163,3 @@ def test_emitted_bytes_are_the_same_every_time(tmp_path: Path) -> None:
     graph = lower(import_bytes(random_network(8, FEATURE), tmp_path))
     architecture = load_architecture("pynqz1")
     assert emit(graph, architecture, tmp_path).files == emit(graph, architecture, tmp_path).files
-
-
-def test_batch_above_one_is_refused(tmp_path: Path) -> None:
-    m = ModelBuilder()
-    x = m.quant(m.input([2, 4], "input"), 0.125, 5)
-    m.output(m.node("Gemm", x, m.weight(np.eye(4), 0.25, 4), transB=1), [2, 4])
-    graph = lower(import_bytes(m, tmp_path))
-    with pytest.raises(CompileError, match="a batch of 2") as e:
-        emit(graph, load_architecture("pynqz1"), tmp_path)
-    assert "once per image" in str(e.value)

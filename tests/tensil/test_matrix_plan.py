@@ -17,8 +17,16 @@ from pefslc.targets.tensil.matrix.matrix_plan import (
     is_certified_chain,
     matrix_plan,
     matrix_plan_with_addend,
+    plan_of_bare_sums,
 )
-from pefslc.targets.tensil.matrix.matrix_steps import AddByMatrix, AddWord, Diagonal, MatrixStep, apply_matrix_steps
+from pefslc.targets.tensil.matrix.matrix_steps import (
+    AddByMatrix,
+    AddWord,
+    Diagonal,
+    DiagonalAgain,
+    MatrixStep,
+    apply_matrix_steps,
+)
 from pefslc.targets.tensil.words.steps import Maximum, Minimum, Multiply, RawStep
 
 FP8, FP16 = DataType["FP8BP4"], DataType["FP16BP8"]
@@ -30,10 +38,14 @@ def clamp(word: int, data_type: DataType) -> int:
 
 def by_hand(steps: tuple[MatrixStep, ...], word: int, data_type: DataType, addend: int = 0) -> int:
     """The steps on one word, in exact rationals."""
+    read = 0
     for step in steps:
         if isinstance(step, AddWord):
             word += step.word
+        elif isinstance(step, DiagonalAgain):
+            word += clamp(round_fraction(Fraction(read * step.word, data_type.one) + step.bias), data_type)
         elif isinstance(step, Diagonal):
+            read = word
             word = round_fraction(Fraction(word * step.word, data_type.one) + step.bias)
         else:
             factor = data_type.one if step.word is None else step.word
@@ -155,13 +167,59 @@ def test_a_plan_over_an_addition_is_exact_for_every_word_and_addend(
 
 
 def test_the_residual_of_the_flagship_shape() -> None:
-    """A ReLU after the sum of a clipped branch and a clamped one: eight cycles a vector, of which two are moves."""
+    """A ReLU after the sum of a clipped branch and a clamped one: seven cycles a vector, of which two are moves. What
+    the branch is above its clip is taken off last.
+    """
     plan = matrix_plan_with_addend(
         (Multiply(16), Minimum(31)), (Maximum(0),), -9852, 9869, Addend(0, 63, ceiling=31), FP16
     )
     assert plan is not None
-    assert plan.carried == 32768 - (31 << 4)
-    assert [type(step) for step in plan.steps] == [Diagonal, AddWord, AddByMatrix, AddWord, AddWord, AddWord]
+    assert plan.carried == -32768 + (32 << 4)
+    assert plan.steps == (
+        Diagonal(16, -30720),
+        AddByMatrix(32736),
+        AddWord(-32768),
+        DiagonalAgain(-16, 32767 + 31 - 2016),
+        AddWord(1),
+    )
+
+
+@pytest.mark.parametrize("upper", [14, 15, 30])
+def test_an_even_upper_clip_is_not_taken_off_last_for_ties_would_go_to_the_other_code(upper: int) -> None:
+    plan = matrix_plan_with_addend(
+        (Multiply(16), Minimum(upper)), (Maximum(0),), -900, 900, Addend(0, 63, ceiling=31), FP16
+    )
+    assert plan is not None
+    assert any(isinstance(step, DiagonalAgain) for step in plan.steps) == (upper % 2 == 1)
+
+
+@pytest.mark.parametrize("shift", [1, 2, 3, 4])
+@pytest.mark.parametrize(("low", "high"), [(0, 31), (0, 7), (2, 9), (0, 30), (1, 3), (-1, 3)])
+@pytest.mark.parametrize(("data_type", "reach"), [(FP8, 127), (FP16, 1200)])
+def test_bare_sums_are_clipped_by_two_products_a_step_shorter(
+    shift: int, low: int, high: int, data_type: DataType, reach: int
+) -> None:
+    """Where both offsets are even. A clip below 0 has no word for the second."""
+    steps = Multiply(data_type.one >> shift), Maximum(low), Minimum(high)
+    plan = plan_of_bare_sums(steps, -reach, reach, data_type)
+    if low < 0 or low % 2 or not high % 2:
+        assert plan is None
+        return
+    assert plan is not None
+    assert [type(step) for step in plan.steps] == [Diagonal, DiagonalAgain, AddWord]
+    assert holds_words_only(plan, data_type)
+    assert plan == plan_of_bare_sums((steps[0], steps[2], steps[1]), -reach, reach, data_type)
+    for word in range(-reach, reach + 1):
+        assert by_hand(plan.alone, word, data_type) == wanted(steps, word, data_type)
+
+
+def test_other_steps_and_too_many_words_have_no_plan_of_bare_sums() -> None:
+    steps = Multiply(16), Maximum(0), Minimum(31)
+    assert plan_of_bare_sums(steps, -9, 9, FP16) is not None
+    assert plan_of_bare_sums(steps[:2], -9, 9, FP16) is None
+    assert plan_of_bare_sums(steps[1:], -9, 9, FP16) is None
+    assert plan_of_bare_sums((Multiply(17), *steps[1:]), -9, 9, FP16) is None
+    assert plan_of_bare_sums(steps, -LARGEST_CHECK, LARGEST_CHECK, FP16) is None
 
 
 @pytest.mark.parametrize("shift", [2, 3, 4])

@@ -23,6 +23,7 @@ from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Ter
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.machine.architecture import DataType, load_architecture
+from pefslc.targets.tensil.native.exponents import Exponents
 from pefslc.targets.tensil.native.native_placement import place_natively
 from pefslc.targets.tensil.native.native_scales import NativeScales
 from pefslc.targets.tensil.native.native_words import native_format
@@ -118,7 +119,8 @@ def test_a_shortcut_is_added_where_it_lies(tmp_path: Path) -> None:
     program = n.check(n.activation(down, "Relu"), tmp_path, "custom_perf")
     groups = SplitMeans().run(select(program.graph), CONTEXT)
     fused = FuseSums.of(program.graph, groups).run(groups, CONTEXT)
-    words = place_natively(fused, NativeScales.of(program.graph, groups), FP16)
+    scales = NativeScales.of(program.graph, groups)
+    words = place_natively(fused, scales, FP16, Exponents.none(fused), measured=False).words
     assert len(words.groups) == len(fused.groups) == 5
     assert len(words.groups[-1].terms) == 2
 

@@ -14,7 +14,8 @@ from builders import ModelBuilder
 from native_network import UNIT, Network
 from pefslc.numeric.format import FixedPoint
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.native.native_words import extra_bits, native_format
+from pefslc.targets.tensil.native.exponents import highest_exponent
+from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.targets.tensil.simulate.driver import run_tmodel
 
 FP16 = DataType["FP16BP8"]
@@ -33,7 +34,7 @@ def test_words_are_as_fine_as_twice_the_largest_value_allows(data_type: str) -> 
     )
     for quarters in every:
         largest = Fraction(quarters, 4 * kind.one)
-        d = extra_bits(largest, kind)
+        d = highest_exponent(largest, kind)
         assert 0 <= d <= kind.binary_point
         words = [2 * largest * 2 ** (kind.binary_point + e) for e in (d, d + 1)]
         assert words[0] <= kind.max_code or d == 0
@@ -108,7 +109,7 @@ def test_of_small_values_words_are_as_fine_as_products(tmp_path: Path) -> None:
     assert np.array_equal(found, x * 3 / 256 + 0.125)
 
 
-def test_calibration_leaves_cycles_and_divides_the_error(tmp_path: Path) -> None:
+def test_calibration_costs_next_to_no_cycles_and_divides_the_error(tmp_path: Path) -> None:
     n = Network(4, 3, 16, UNIT / 8)
     output = n.conv(n.activation(n.conv(n.activation(n.conv("x", 20, 3), "Relu"), 12, 3), "Relu"), 10, 3, 2)
     n.m.output(output, [1, *n.known[output].values.shape])
@@ -116,7 +117,7 @@ def test_calibration_leaves_cycles_and_divides_the_error(tmp_path: Path) -> None
     data = {"x": np.random.default_rng(9).uniform(-1, 1, (16, *n.x.shape[1:]))}
     plain = pefslc.compile(model, target="tensil", fmt="Q8.8", arch="custom_perf")
     finer = pefslc.compile(model, target="tensil", fmt="Q8.8", arch="custom_perf", calibrate=data)
-    assert plain.emission.cycles == finer.emission.cycles
+    assert finer.emission.cycles < 1.02 * plain.emission.cycles
     words = finer.emission.native
     assert words is not None
     assert 2.0**-words.fraction_bits <= n.unit
@@ -124,7 +125,7 @@ def test_calibration_leaves_cycles_and_divides_the_error(tmp_path: Path) -> None
     assert rms[1] < rms[0] / 4
     assert finer.sidecar.details["native_arithmetic"] == "Q8.8"
     assert finer.sidecar.details["native_words"] == str(words)
-    assert any(f"words of {words}: on 16 calibration inputs" in note for note in finer.emission.notes)
+    assert any(f"sums of {words}" in n and "on 16 calibration inputs" in n for n in finer.emission.notes)
 
 
 @pytest.mark.skipif(not MODELS.is_dir(), reason="optional reference data (../shared) is not there")
@@ -141,7 +142,7 @@ def test_the_error_is_below_that_of_tensils_program(network: str, architecture: 
         calibrate={"x": np.random.default_rng(1234).uniform(-1, 1, (16, *shape))},
     )  # fmt: skip
     (wanted,), (found,) = model.run(x).values(), program.run(x).values()
-    assert np.abs(found - wanted).max() < theirs / 4
+    assert np.abs(found - wanted).max() < theirs / 30
 
 
 # --- when, and what is said ------------------------------------------------------------------------------------------

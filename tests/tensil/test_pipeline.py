@@ -144,7 +144,7 @@ def test_no_try_is_made_twice(network: Graph, monkeypatch: pytest.MonkeyPatch) -
     def refuse(*_: object) -> None:
         raise CompileError(Code.TCU_LOCAL_MEMORY, "too small")
 
-    monkeypatch.setattr(pipeline, "schedule", refuse)
+    monkeypatch.setattr(pipeline, "schedule_batch", refuse)
     events: list[str] = []
     context = Context(BOARD, left_out=frozenset(("factor-leftovers", "pack-leftovers")))
     with pytest.raises(CompileError, match="too small"):

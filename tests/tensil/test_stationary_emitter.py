@@ -25,11 +25,17 @@ A, CHANNELS, OUTPUTS = 4, 3, 5
 
 @pytest.mark.parametrize("seed", range(12))
 def test_each_pixel_sums_what_lies_under_its_taps_wherever_it_comes_from(custom_perf: Architecture, seed: int) -> None:
-    """Nine input pixels in three blocks: a block of the output finds its pixels under a tap in one of them or more."""
+    """Nine input pixels in three blocks: a block of the output finds its pixels under a tap in one of them or more. And
+    in frames of their own, up to two, some of those under taps that no block has.
+    """
     r = np.random.default_rng(seed)
     machine = replace(custom_perf, array_size=A)
     one = machine.data_type.one
-    taps = tuple(tuple(sorted(r.choice(6, int(r.integers(1, 6)), replace=False).tolist())) for _ in range(2))
+    extra = int(r.integers(3))
+    first = 6 - extra
+    own = [tuple(sorted(r.choice(first, int(r.integers(1, first)), replace=False).tolist())) for _ in range(2)]
+    taps = (*own, *((first + f,) for f in range(extra)))
+    spread = r.permuted(np.eye(2 * A, dtype=np.int64)[None].repeat(extra, 0)[:, : 2 * A], axis=1)[:, :A]
     # Of each lane under each tap, the input pixel that it sees; -1 for none.
     seen = r.integers(-1, 9, (sum(map(len, taps)), A))
     seen[:, 0] = r.integers(9, size=len(seen))
@@ -37,7 +43,8 @@ def test_each_pixel_sums_what_lies_under_its_taps_wherever_it_comes_from(custom_
     weight, bias = r.integers(-4, 5, (OUTPUTS, 6, CHANNELS)), r.integers(-2, 3, OUTPUTS) * int(r.integers(2))
     image = r.integers(-20, 21, (CHANNELS, 9))
 
-    how = Stationary(taps, pixels.reshape(-1, 9))
+    of_blocks = spread.reshape(extra, A, 2, A).transpose(0, 2, 1, 3)
+    how = Stationary(taps, pixels.reshape(-1, 9), of_blocks if extra else None)
     term = WordTerm("x", weight.reshape(OUTPUTS, -1, 1, 1) * one, Window(kernel=(1, 1)))
     ends = np.zeros(OUTPUTS, dtype=np.int64)
     layout = Layout(2 * A, OUTPUTS, 1)
@@ -59,8 +66,10 @@ def test_each_pixel_sums_what_lies_under_its_taps_wherever_it_comes_from(custom_
 
     under = np.concatenate([image, np.zeros((CHANNELS, 1), dtype=np.int64)], axis=1)[:, seen]  # [channel, tap, lane]
     rows = iter(range(len(seen)))
-    for block, own in enumerate(taps):
-        expected = np.repeat(bias[:, None], A, axis=1)
-        for tap in own:
-            expected = expected + weight[:, tap] @ under[:, next(rows)]
-        assert np.array_equal(simulated.acc[block * OUTPUTS : (block + 1) * OUTPUTS], expected)
+    sums = [
+        sum((weight[:, t] @ under[:, next(rows)] for t in own), np.zeros((OUTPUTS, A), dtype=np.int64)) for own in taps
+    ]
+    expected = np.concatenate(sums[:2], axis=1) + bias[:, None]
+    for frame, matrix in zip(sums[2:], spread, strict=True):
+        expected = expected + frame @ matrix
+    assert np.array_equal(simulated.acc[: 2 * OUTPUTS], np.concatenate(np.split(expected, 2, axis=1)))

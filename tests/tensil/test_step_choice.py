@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pefslc.targets.tensil.cost.cycles import model_cycles
@@ -21,6 +23,7 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
     ChannelAddWord,
     ChannelDiagonal,
     Diagonal,
+    DiagonalAgain,
     MatrixStep,
 )
 from pefslc.targets.tensil.matrix.step_choice import choose, matrix_cycles, simd_cycles
@@ -51,6 +54,8 @@ def instructions(step: MatrixStep, vectors: int, blocks: int) -> list[Instructio
             return [*store, LoadWeights(0, 13), *through]
         case ChannelDiagonal():
             return [*store, *(i for move in through for i in (LoadWeights(0, 13), move))]
+        case DiagonalAgain():
+            return [LoadWeights(0, 13), *(replace(move, accumulate=True) for move in through)]
         case AddByMatrix(moves=True):
             return [DataMove(MoveKind.LOCAL_TO_ACCUMULATOR_ACCUMULATE, 0, 0, every)]
         case AddByMatrix():
@@ -62,8 +67,9 @@ CHANNELS = ChannelDiagonal((1, 2, 0), (3, 4, 0)), ChannelAddWord((5, 6, 0)), Add
 
 @pytest.mark.parametrize(
     "steps",
-    [PLAN.alone, PLAN.steps, CHANNELS, (AddByMatrix(5), AddWord(1)), (Diagonal(32, 5), AddByMatrix(0), AddWord(1))],
-)
+    [PLAN.alone, PLAN.steps, CHANNELS, (AddByMatrix(5), AddWord(1)), (Diagonal(32, 5), AddByMatrix(0), AddWord(1)),
+     (Diagonal(32, 5), DiagonalAgain(-32, 7), AddWord(1))],
+)  # fmt: skip
 @pytest.mark.parametrize("blocks", [1, 3])
 @pytest.mark.parametrize("vectors", [30, 100])
 def test_cycles_are_those_of_the_cycle_model(

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from tensil_support import word_program
+from tensil_support import emit, random_codes, simulate, word_program
 
+from builders import ModelBuilder, import_bytes, lower
 from pefslc.diagnostics.errors import Origin
 from pefslc.geometry.shapes import Window
+from pefslc.ir.interpret import run_codes
 from pefslc.targets.tensil.groups.layout import Layout
-from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
+from pefslc.targets.tensil.machine.instructions import MoveKind, Opcode
+from pefslc.targets.tensil.program.tmodel import load_tmodel
 from pefslc.targets.tensil.schedule.emitter import Emitter
 from pefslc.targets.tensil.schedule.tensor_memory import TensorMemory
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordTerm
@@ -53,6 +58,28 @@ def test_bystanders_leave_first_then_the_result_then_what_is_read(
     program = word_program(groups, {name: Layout(1, VECTORS[name], 1) for name in "abx"}, "z")
     memory = TensorMemory(architecture, program, 0, Emitter(architecture, {}))
     for name in before:
-        memory.tensors[name].local = memory.local.allocate(VECTORS[name])
-    memory.settle(groups[0], memory.tensors["y"], [memory.tensors["x"]], 5, 5)
-    assert {name for name in VECTORS if memory.is_local(name)} == set(after)
+        memory.tensors[name, 0].local = memory.local.allocate(VECTORS[name])
+    memory.settle(groups[0], range(1), 5, 5)
+    assert {name for name in VECTORS if memory.is_local((name, 0))} == set(after)
+
+
+@pytest.mark.parametrize(("local_depth", "reads"), [(780, 1), (560, 5)])
+def test_what_each_set_of_output_blocks_would_read_again_comes_to_local_memory_once(
+    local_depth: int, reads: int, tmp_path: Path
+) -> None:
+    """Five output blocks, of which the accumulators hold one: an image that leaves room for half a pass is read once,
+    though it fills more than half of the memory.
+    """
+    r, m = np.random.default_rng(5), ModelBuilder()
+    x = m.quant(m.input([1, 8, 20, 20]), 0.25, 3)
+    y = m.node("Conv", x, m.weight(r.integers(-3, 4, (40, 8, 1, 1)) * 0.25, 0.25, 3))
+    m.output(m.quant(y, 0.25, 4))
+    graph = lower(import_bytes(m.build(), tmp_path))
+    machine = replace(load_architecture("pynqz1"), local_depth=local_depth, accumulator_depth=450)
+    emission = emit(graph, machine, tmp_path)
+    inputs = random_codes(graph, 1)
+    found, expected = simulate(graph, emission, tmp_path, inputs), run_codes(graph, inputs)
+    assert all(np.array_equal(found[o.name], expected[o.value.name]) for o in graph.outputs)
+    table = load_tmodel(next(tmp_path.glob("*.tmodel"))).table
+    moves = (table.opcode == Opcode.DATA_MOVE) & (table.flags == MoveKind.DRAM0_TO_LOCAL)
+    assert int(table.vectors[moves].sum()) == reads * 400

@@ -1,4 +1,6 @@
-"""A compiled network as a backbone: one picture in, one vector of feature codes out; and what runs it."""
+"""A compiled network as a backbone: a picture in, a vector of feature codes out; and what runs it, in batches if the
+program has some.
+"""
 
 from __future__ import annotations
 
@@ -65,9 +67,9 @@ class Backbone:
                 "export the network with its features as the only output",
             )
         (source,), (features,) = sidecar.inputs, sidecar.outputs
-        if len(source.shape) != 4 or source.shape[:2] != (1, _COLOURS):
+        if len(source.shape) != 4 or source.shape[1] != _COLOURS:
             raise _refusal(
-                sidecar, f"its input is {list(source.shape)}, not [1, 3, H, W]", "export it for one picture in colour"
+                sidecar, f"its input is {list(source.shape)}, not [N, 3, H, W]", "export it for pictures in colour"
             )
         if source.stages or source.channel_axis != 1:
             raise _refusal(
@@ -75,8 +77,9 @@ class Backbone:
                 "a normalization or an activation stands before its input's quantizer",
                 "export it without, and give the normalization as mean and std",
             )
-        if features.shape[:1] != (1,):
-            raise _refusal(sidecar, f"its output is {list(features.shape)}, not [1, ...]", "keep the axis of the batch")
+        if features.shape[:1] != source.shape[:1]:
+            what = f"its output is {list(features.shape)}, not [{source.shape[0]}, ...]"
+            raise _refusal(sidecar, what, "keep the axis of the batch")
         if features.function is not None:
             raise _refusal(
                 sidecar, f"it ends with {features.function}", "export the network with its features as the output"
@@ -106,7 +109,7 @@ class Backbone:
         height, width = source.shape[2:]
         return cls(
             source.name, features.name, height, width, source.quantizer,
-            element_count(features.shape), features.low, features.high, scale,
+            element_count(features.shape[1:]), features.low, features.high, scale,
         )  # fmt: skip
 
     def features(self, runner: Runs, codes: Codes) -> Codes:

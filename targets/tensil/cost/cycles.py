@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.instructions import MoveKind, Opcode, Segment
 from pefslc.targets.tensil.machine.timing import (
-    AXI_BYTES,
     READ_LATENCY_CYCLES,
     SIMD_CYCLES,
     SIMD_READ_CYCLES,
@@ -91,16 +90,15 @@ def model_cycles(
     program: TensilProgram,
     segments: Sequence[Segment] = (),
     *,
-    axi_bytes: int = AXI_BYTES,
     read_latency_cycles: int = READ_LATENCY_CYCLES,
 ) -> CycleReport:
-    """The modelled cycles of one run. Defaults: PEFSL's board, 64-bit AXI and DRAM answering after 20 cycles.
+    """The modelled cycles of one run, with the architecture's AXI, and DRAM that answers as fast as PEFSL's board's.
 
     segments  whom the instructions serve: all of them, in order; none for a program of which that is not known
     """
     segments = segments or [Segment("", 0, len(program))]
     assert [0, *(s.end for s in segments)] == [*(s.first for s in segments), len(program)]
-    clock = _Clock(program.architecture, axi_bytes, read_latency_cycles)
+    clock = _Clock(program.architecture, read_latency_cycles)
     table = program.table
     spent: dict[str, list[float]] = {}
     columns = (table.opcode, table.flags, table.vectors, table.stride1)
@@ -136,9 +134,9 @@ def _rounded(spent: Mapping[str, list[float]], total: int) -> dict[str, dict[Kin
 class _Clock:
     """The state of the event model; all times in cycles. Numbers are fitted, those without a name too."""
 
-    def __init__(self, architecture: Architecture, axi_bytes: int, read_latency_cycles: int) -> None:
+    def __init__(self, architecture: Architecture, read_latency_cycles: int) -> None:
         self._size = architecture.array_size
-        self._beats = vector_beats(architecture, axi_bytes)
+        self._beats = vector_beats(architecture)
         self._read_latency = read_latency_cycles
         self._drain = drain_cycles(self._size)
         self._lead = matmul_lead_cycles(self._size)

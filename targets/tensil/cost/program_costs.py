@@ -11,8 +11,7 @@ from pefslc.artifacts.costs import Clock, Costs, MemorySize, PartCost
 from pefslc.targets.tensil.cost.cycles import CycleReport
 from pefslc.targets.tensil.cost.timelines import timelines
 from pefslc.targets.tensil.machine.instructions import MoveKind, Opcode, Segment
-from pefslc.targets.tensil.machine.timing import AXI_BYTES
-from pefslc.targets.tensil.program.accesses import AccessKind, Memory, accesses_of, depth_of
+from pefslc.targets.tensil.program.accesses import Access, AccessKind, Memory, accesses_of, depth_of, parts_of
 from pefslc.targets.tensil.program.table import Column
 from pefslc.targets.tensil.program.tmodel import TensilProgram
 
@@ -67,7 +66,7 @@ def program_costs(
         memories=tuple(MemorySize(m.value, "vectors", depth_of(architecture, m)) for m in _ON_CHIP),
         peak_macs=architecture.array_size**2,
         clock=clock,
-        bytes_per_cycle=AXI_BYTES,
+        bytes_per_cycle=architecture.axi_bytes,
         timelines=timelines(cycles, held, moved),
     )
 
@@ -108,31 +107,37 @@ def live_vectors(program: TensilProgram, memory: Memory) -> Column:
     A vector lives from a write to the last read before the next write; constants that stay in local memory from run to
     run always do. All ranges must have been checked.
     """
-    rows, addresses, writes = [], [], []
-    for access in accesses_of(program.table):
-        if access.memory is memory:
-            row, address = access.expanded()
-            rows.append(row)
-            addresses.append(address)
-            writes.append(np.full(len(row), access.kind is AccessKind.WRITE))
     count = len(program.table)
     stays = _resident(program) if memory is Memory.LOCAL else np.zeros(0, dtype=np.int64)
-    if not rows:
-        return np.full(count, len(stays), dtype=np.int64)
-    row, address, write = np.concatenate(rows), np.concatenate(addresses), np.concatenate(writes)
-    others = ~np.isin(address, stays)
-    row, address, write = row[others], address[others], write[others]
-    # By address, then instruction; what one instruction reads it reads before it writes.
-    order = np.argsort((address * count + row) * 2 + write, kind="stable")
-    row, address, write = row[order], address[order], write[order]
-    starts = np.ones(len(row), dtype=np.bool_)
-    moved = address[1:] != address[:-1]
-    # What an instruction writes where it reads is alive before and after: one life goes on.
-    starts[1:] = moved | (write[1:] & (row[1:] != row[:-1]))
-    first = np.flatnonzero(starts)
-    last = np.append(first[1:], len(row)) - 1
-    change = np.bincount(row[first], minlength=count + 1) - np.bincount(row[last] + 1, minlength=count + 1)
+    accesses = [access for access in accesses_of(program.table) if access.memory is memory]
+    change = np.zeros(count + 1, dtype=np.int64)
+    touched = np.full(depth_of(program.architecture, memory), -1, dtype=np.int64)  # by address, the last instruction
+    for part in parts_of(accesses):
+        row, address, write = _in_order(part, stays)
+        if not len(row):
+            continue
+        goes_on = np.append(False, address[1:] == address[:-1])
+        before = np.where(goes_on, np.append(-1, row[:-1]), touched[address])
+        # What an instruction writes where it reads is alive before and after: one life goes on.
+        starts = (before < 0) | (write & (row != before))
+        np.add.at(change, row[starts], 1)
+        np.add.at(change, before[starts & (before >= 0)] + 1, -1)
+        lasts = np.append(~goes_on[1:], True)
+        touched[address[lasts]] = row[lasts]
+    np.add.at(change, touched[touched >= 0] + 1, -1)
     return np.cumsum(change[:count]) + len(stays)
+
+
+def _in_order(accesses: Sequence[Access], but: Column) -> tuple[Column, Column, NDArray[np.bool_]]:
+    """Every single vector that is read or written, those at some addresses left out: by address, then by instruction;
+    what one instruction reads it reads before it writes.
+    """
+    expanded = [access.expanded() for access in accesses]
+    row, address = (np.concatenate(columns) for columns in zip(*expanded, strict=True))
+    write = np.repeat([access.kind is AccessKind.WRITE for access in accesses], [len(rows) for rows, _ in expanded])
+    order = np.lexsort((write, row, address))
+    order = order[~np.isin(address[order], but)]
+    return row[order], address[order], write[order]
 
 
 def _resident(program: TensilProgram) -> Column:

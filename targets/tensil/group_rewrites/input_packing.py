@@ -29,6 +29,9 @@ class PackInputs:
     ensures: ClassVar[str] = "inputs with a packing have more channels; the host lays them out so"
 
     def run(self, program: GroupProgram, context: Context) -> GroupProgram:
+        if context.plain_host:
+            LOG.debug("%s: a plain host packs nothing", self.name)
+            return program
         for port in program.inputs:
             packed = _packed_input(program, port.tensor, context.architecture.array_size)
             if isinstance(packed, str):

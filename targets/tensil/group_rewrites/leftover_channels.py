@@ -27,6 +27,7 @@ from pefslc.analysis.ranges import conv_bounds
 from pefslc.geometry.shapes import Window
 from pefslc.targets.tensil.group_rewrites.convolution_cost import convolution_cycles
 from pefslc.targets.tensil.group_rewrites.input_packing import lane_offsets, shrink
+from pefslc.targets.tensil.group_rewrites.plain_ends import is_quantized_input
 from pefslc.targets.tensil.group_rewrites.room import has_room
 from pefslc.targets.tensil.groups.group import Group, LinearHead, Term, Weights
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Role, StoredTensor, TermKey, TermUse
@@ -81,15 +82,19 @@ class PackLeftovers:
     def run(self, program: GroupProgram, context: Context) -> GroupProgram:
         architecture, sums_follow = context.architecture, context.runs(SUMS_FOLLOW)
         for group in program.groups:
-            packing = _packing(program, group, architecture)
+            # What the host would have packed is packed as it is quantized.
+            no_block = group.layout.channels < architecture.array_size
+            whole = context.plain_host and no_block and is_quantized_input(program, group)
+            packing = _packing(program, group, architecture, whole=whole)
             if packing is None:
                 continue
             tensor, packer, split = packing
             groups: list[Group] = []
-            for g in program.groups_with_terms(split):
+            parts = {key: (rest,) if whole else (main, rest) for key, (main, rest) in split.items()}
+            for g in program.groups_with_terms(parts):
                 groups += [g, packer] if g.result == group.result else [g]
             candidate = planned = program.with_groups(groups, [tensor])
-            if sums_follow and _reads_are_split(program, group.result, split):
+            if sums_follow and not whole and _reads_are_split(program, group.result, split):
                 # Then these channels are taken out of the tensor itself, which needs less memory.
                 stored = program.tensors[group.result]
                 channels = group.layout.channels // architecture.array_size * architecture.array_size
@@ -209,12 +214,15 @@ def _cycles_with_packed_inputs(weight: Weights, pixels: int, architecture: Archi
 _Packing = tuple[StoredTensor, Group, dict[TermKey, tuple[Term, Term]]]
 
 
-def _packing(program: GroupProgram, group: Group, architecture: Architecture) -> _Packing | None:
-    """The packed tensor, the group that makes it, and its readers' terms split in two; None where that does not pay."""
+def _packing(program: GroupProgram, group: Group, architecture: Architecture, *, whole: bool) -> _Packing | None:
+    """The packed tensor, the group that makes it, and its readers' terms split in two; None where that does not pay.
+
+    whole  a tensor without a whole block is packed, too: then the first parts of the terms hold nothing
+    """
     a = architecture.array_size
     leftover = group.layout.channels % a
     uses = program.uses_of(group.result)
-    if not leftover or leftover == group.layout.channels or not uses:
+    if not leftover or (leftover == group.layout.channels and not whole) or not uses:
         return None
     widest = max((use.term.window for use in uses), key=lambda window: window.taps)
     first = _summed_along(program, group.result)
@@ -223,16 +231,23 @@ def _packing(program: GroupProgram, group: Group, architecture: Architecture) ->
         for axis in (first, 1 - first)
         for most in (a // leftover, widest.kernel[axis])
     )
-    choices = (_packed_by(program.tensors[group.result], group, uses, offsets, architecture) for offsets in tries)
+    stored = program.tensors[group.result]
+    choices = (_packed_by(stored, group, uses, offsets, architecture, whole=whole) for offsets in tries)
     saved, packing = max(choices, key=lambda choice: choice[0])
     return packing if saved > 0 else None
 
 
 def _packed_by(
-    stored: StoredTensor, group: Group, uses: list[TermUse], offsets: Offsets, architecture: Architecture
+    stored: StoredTensor,
+    group: Group,
+    uses: list[TermUse],
+    offsets: Offsets,
+    architecture: Architecture,
+    *,
+    whole: bool,
 ) -> tuple[int, _Packing]:
     """Cycles saved with leftover channels at these offsets packed in one block or more, and the packing, in which the
-    terms are split that gain by it.
+    terms are split that gain by it; of a whole tensor those, too, that lose nothing: it may be gone then.
     """
     leftover = group.layout.channels % architecture.array_size
     first = group.layout.channels - leftover
@@ -249,7 +264,7 @@ def _packed_by(
         if rest is None:
             continue
         cycles, packed = (convolution_cycles(t.weight, use.output.pixels, architecture) for t in (alone, rest))
-        if packed >= cycles:
+        if packed > cycles or (packed == cycles and not whole):
             continue
         main = term.weight.copy()
         main[:, first:] = 0

@@ -20,10 +20,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import numpy as np
-
 from pefslc.geometry.shapes import Window
 from pefslc.targets.tensil.group_rewrites.convolution_cost import convolution_cycles, tile_count
+from pefslc.targets.tensil.group_rewrites.pixel_frames import passes_and_gathers, pixel_frames
 from pefslc.targets.tensil.group_rewrites.room import has_room, summed_together
 from pefslc.targets.tensil.groups.group import (
     AddTensor,
@@ -33,7 +32,6 @@ from pefslc.targets.tensil.groups.group import (
     Step,
     Term,
     TransposeHead,
-    Weights,
 )
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Role, StoredTensor
 from pefslc.targets.tensil.groups.layout import Layout
@@ -49,10 +47,14 @@ _STEP_CYCLES = 6  # a vector's requantization where nothing hides SIMD (`matrix.
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Exchange:
-    """A layer that may be exchanged: its group, how, and the cycles saved, transpositions not counted."""
+    """A layer that may be exchanged: its group, how, and the cycles saved, transpositions not counted.
+
+    order  that of the window's taps among the weights
+    """
 
     group: Group
     stationary: Stationary
+    order: tuple[int, ...]
     saved: int
 
     @property
@@ -107,15 +109,22 @@ def _exchange(program: GroupProgram, group: Group, architecture: Architecture) -
     saved = _saved_cycles(term, group.layout, architecture)
     if saved <= 0:
         return None
-    stationary, pixels = _pixels_under_taps(term.window, source, group.layout, a)
-    if not all(stationary):
-        return None  # some pixels see nothing but padding
     if term.window == _POINT and (source.height, source.width) == (group.layout.height, group.layout.width):
-        return _Exchange(group, Stationary(stationary, None), saved)
+        taps = ((0,),) * -(-group.layout.pixels // a)
+        return _Exchange(group, Stationary(taps, None), (0,), saved)
+    outputs, channels = term.weight.shape[:2]
+    tap_cycles = -(-channels * (outputs + tile_cycles(a)) // a)
+    blocks = -(-group.layout.pixels // a)
+    spread_cycles = outputs + drain_cycles(a) + blocks * (outputs + tile_cycles(a) + a * vector_beats(architecture))
+    frames = pixel_frames(term.window, source, group.layout, a, tap_cycles, spread_cycles)
+    if frames is None:
+        return None  # some pixels see nothing but padding
+    pixels = frames.stationary.pixels
+    assert pixels is not None
     gathered = convolution_cycles(pixels[:, :, None, None], source.channels, architecture)
     gathered += len(pixels) // a * source.channels
-    saved -= gathered * _passes(term, group.layout, architecture)
-    return _Exchange(group, Stationary(stationary, pixels), saved)
+    saved -= gathered * _passes(term, frames.stationary.slots, architecture)
+    return _Exchange(group, frames.stationary, frames.order, saved + frames.saved)
 
 
 def _saved_cycles(term: Term, output: Layout, architecture: Architecture) -> int:
@@ -125,41 +134,16 @@ def _saved_cycles(term: Term, output: Layout, architecture: Architecture) -> int
     blocks = -(-output.pixels // a)
     arrays = blocks * -(-inputs // a)
     normal = tile_count(term.weight, a) * (output.pixels + tile_cycles(a))
-    exchanged = arrays * (outputs + _passes(term, output, architecture) * tile_cycles(a)) + outputs * (blocks + beats)
+    passes = _passes(term, blocks, architecture)
+    exchanged = arrays * (outputs + passes * tile_cycles(a)) + outputs * (blocks + beats)
     # Usually, the next block's tiles hide a block's steps; here nothing does.
     return normal - exchanged - (blocks * outputs - output.pixels) * _STEP_CYCLES
 
 
-def _passes(term: Term, output: Layout, architecture: Architecture) -> int:
-    """Passes over the output channels: their sums share the accumulators with pixels on their way under taps."""
-    outputs, channels = len(term.weight), len(term.weight[0])
-    depth, blocks = architecture.accumulator_depth, -(-output.pixels // architecture.array_size)
-    return -(-(blocks * outputs) // max(depth - channels, depth // 2, 1))
-
-
-def _pixels_under_taps(
-    window: Window, source: Layout, output: Layout, a: int
-) -> tuple[tuple[tuple[int, ...], ...], Weights]:
-    """Per block of A output pixels, the taps that lie inside of the input for one of them; and ones [A lanes for each
-    of these, input pixel] where a lane's output pixel has the input pixel under that tap.
-    """
-    size, positions = (source.height, source.width), (output.height, output.width)
-    stationary: list[list[int]] = [[] for _ in range(-(-output.pixels // a))]
-    ones: list[list[Weights]] = [[] for _ in stationary]
-    for tap in range(window.taps):
-        where = divmod(tap, window.kernel[1])
-        rows, columns = window.seen(where, size, positions)
-        matrix = np.zeros((len(stationary) * a, source.pixels), dtype=np.int64)
-        for y in rows:
-            for x in columns:
-                row, column = window.pixel(where, y, x)
-                matrix[y * output.width + x, row * source.width + column] = 1
-        for block, lanes in enumerate(np.split(matrix, len(stationary))):
-            if lanes.any():
-                stationary[block].append(tap)
-                ones[block].append(lanes)
-    none = np.zeros((0, source.pixels), dtype=np.int64)
-    return tuple(map(tuple, stationary)), np.concatenate([none, *(lanes for under in ones for lanes in under)])
+def _passes(term: Term, slots: int, architecture: Architecture) -> int:
+    """Passes over the output channels, of each of which so many sums are held at once."""
+    outputs, channels = term.weight.shape[:2]
+    return passes_and_gathers(slots, outputs, channels, architecture.accumulator_depth)[0]
 
 
 def _choice(
@@ -246,8 +230,9 @@ def _exchanged(exchange: _Exchange, transposed: dict[str, StoredTensor]) -> Grou
     """The layer with its weights as [outputs, taps * channels]: what moves is a row of that, A at a time."""
     group, weight = exchange.group, exchange.term.weight
     assert isinstance(group.head, LinearHead)
-    by_tap = weight.transpose(0, 2, 3, 1).reshape(len(weight), -1, 1, 1)
-    term = Term(transposed[exchange.term.tensor].name, by_tap, _POINT)
+    by_tap = weight.transpose(0, 2, 3, 1).reshape(len(weight), exchange.term.window.taps, -1)
+    rows = by_tap[:, list(exchange.order)].reshape(len(weight), -1, 1, 1)
+    term = Term(transposed[exchange.term.tensor].name, rows, _POINT)
     result = transposed[group.result]
 
     def of(step: Step) -> Step:

@@ -57,13 +57,25 @@ def is_copy(weight: Weights, window: Window, factor: int = 1) -> bool:
 class Stationary:
     """How a layer keeps activations in the array while its weights move (`group_rewrites.stationary_activations`).
 
-    taps    per block of A output pixels, the taps that lie inside of the input for one of them
+    A *frame* is up to A output pixels, one in each lane. The first frames are the blocks of the result. The others hold
+    the pixels for which some taps lie inside of the input, where they are fewer frames than the blocks that have them;
+    their sums are spread over the blocks.
+
+    taps    per frame, the taps whose products it sums, each for the pixels for which it lies inside
     pixels  a matrix of ones that brings input pixels under these taps [A lanes for each tap, input pixel]; None where
             the pixels lie so
+    spread  per frame that is no block, matrices of ones that take its lanes to those of the blocks [.., blocks, A, A]
     """
 
     taps: tuple[tuple[int, ...], ...]
     pixels: Weights | None
+    spread: Weights | None = None
+
+    @property
+    def slots(self) -> int:
+        """Sums of each output channel that are held at once: the blocks, and one frame that is no block."""
+        extra = 0 if self.spread is None else len(self.spread)
+        return len(self.taps) - extra + min(extra, 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

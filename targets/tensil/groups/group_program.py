@@ -28,6 +28,7 @@ class Role(Enum):
     SUMS = "sums"  # the sums of another tensor's leftover channels, before they are requantized
     TRANSPOSED = "transposed"  # another tensor with pixels in the lanes, and a row for each channel
     MEAN = "mean"  # a step on the way to another tensor, which is a mean
+    PIXELS = "pixels"  # another tensor as a plain host lays it, pixel by pixel
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,9 @@ class StoredTensor:
 
     low, high  the codes that it can hold
     packing    the offsets (dy, dx) of the pixels that share a vector, of an input that the host packs
+    by_pixel   the layout of the tensor of which `layout` is an image: the blocks of a pixel's channels are neighbouring
+               columns; None where it is its own
+    dense      its pixels lie one behind the other without a gap, not each in vectors of its own
     role, of   what a helper is for, and of which tensor; of = "" for a value of the network
     """
 
@@ -46,6 +50,8 @@ class StoredTensor:
     packing: Offsets = ALONE
     role: Role = Role.VALUE
     of: str = ""
+    by_pixel: Layout | None = None
+    dense: bool = False
 
     def helper(self, role: Role, layout: Layout, codes: tuple[int, int], number: int | None = None) -> StoredTensor:
         """A helper of this tensor; `number` tells helpers of one role apart."""

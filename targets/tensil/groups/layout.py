@@ -224,20 +224,30 @@ def _exponent(start: int, vectors: int, exponent: int, following: int, limit: in
     return step.bit_length() - 1
 
 
-def to_vectors(codes: Codes, array_size: int) -> Codes:
-    """[C, H, W] codes as vectors [blocks * H * W, A]; lanes without a channel hold 0."""
+def to_vectors(codes: Codes, array_size: int, *, by_pixel: bool = False, dense: bool = False) -> Codes:
+    """[C, H, W] codes as vectors [blocks * H * W, A]; lanes without a channel hold 0.
+
+    by_pixel  the blocks of one pixel's channels lie one behind the other
+    dense     so do pixels, without a gap: [C * H * W / A, A]
+    """
+    if dense:
+        return codes.transpose(1, 2, 0).reshape(-1, array_size)
     channels, height, width = codes.shape
     blocks = -(-channels // array_size)
     padded = np.zeros((blocks * array_size, height, width), dtype=np.int64)
     padded[:channels] = codes
-    return padded.reshape(blocks, array_size, height * width).transpose(0, 2, 1).reshape(-1, array_size)
+    vectors = padded.reshape(blocks, array_size, height * width)
+    return vectors.transpose((2, 0, 1) if by_pixel else (0, 2, 1)).reshape(-1, array_size)
 
 
-def from_vectors(vectors: Codes, layout: Layout) -> Codes:
+def from_vectors(vectors: Codes, layout: Layout, *, by_pixel: bool = False) -> Codes:
     """The [C, H, W] codes that `to_vectors` laid out."""
     array_size = vectors.shape[1]
     blocks = layout.blocks(array_size)
-    planes = vectors.reshape(blocks, layout.pixels, array_size).transpose(0, 2, 1)
+    if by_pixel:
+        planes = vectors.reshape(layout.pixels, blocks, array_size).transpose(1, 2, 0)
+    else:
+        planes = vectors.reshape(blocks, layout.pixels, array_size).transpose(0, 2, 1)
     return planes.reshape(blocks * array_size, layout.height, layout.width)[: layout.channels]
 
 

@@ -138,9 +138,9 @@ class _Selector:
         if shape[0] != 1:
             raise CompileError(
                 Code.TCU_UNSUPPORTED,
-                f"a batch of {shape[0]} is not supported on the TCU",
+                f"a first axis of {shape[0]} is not supported on the TCU where other tensors have another",
                 at=value.origin,
-                hint="export with batch 1: the host runs the program once per image",
+                hint="give all inputs the same batch",
             )
 
     def _visit(self, op: Op) -> None:

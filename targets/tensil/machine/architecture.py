@@ -8,7 +8,7 @@ Source: Tensil's Architecture.scala and InstructionLayout.scala; the drivers' fl
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import Enum
 from functools import cached_property
 from importlib import resources
@@ -18,6 +18,7 @@ from pathlib import Path
 from pefslc.diagnostics.alike import alike
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
+from pefslc.targets.tensil.machine.boards import axi_bytes_of
 
 __all__ = [
     "Architecture",
@@ -66,12 +67,14 @@ class DataType(Enum):
 
 @dataclass(frozen=True)
 class Architecture:
-    """One TCU. The eleven fields are the keys of the .tarch file, in its order; depths count vectors.
+    """One TCU. The first eleven fields are the keys of the .tarch file, in its order; depths count vectors.
 
     array_size              A: lanes of a vector, rows and columns of the systolic array
     stride0_depth           number of stride exponents that operand 0 (the local side) may use: 0..depth-1
     stride1_depth           the same for operand 1 (the accumulator or DRAM side)
     number_of_threads       1: the RTL has no thread field
+    axi_bytes               the width of the bus to the DRAMs. It is the board's and in no file: it changes what a move
+                            takes, and no word of what a program computes, so that TCUs are equal without it
     """
 
     data_type: DataType
@@ -85,10 +88,12 @@ class Architecture:
     stride1_depth: int
     number_of_threads: int
     thread_queue_depth: int
+    axi_bytes: int = field(default=axi_bytes_of(None), compare=False)
 
     def to_json_dict(self) -> dict[str, str | int]:
         """The eleven keys, as a .tarch file and the `arch` entry of a .tmodel hold them."""
-        return {**asdict(self), "data_type": self.data_type.value}
+        values = {**asdict(self), "data_type": self.data_type.value}
+        return {name: values[name] for name in _KEYS}
 
     # Field widths of an instruction. A stride exponent lies immediately above its address.
 
@@ -155,6 +160,9 @@ class Architecture:
         return frozenset((last, masked))
 
 
+_KEYS = tuple(f.name for f in fields(Architecture) if f.name != "axi_bytes")
+
+
 def built_in_architectures() -> dict[str, Traversable]:
     """The boards that come with the package: name -> .tarch file, sorted by name."""
     files = {file.name: file for file in (resources.files("pefslc.targets.tensil.machine") / "arch").iterdir()}
@@ -174,7 +182,7 @@ def load_architecture(name_or_path: str | Path) -> Architecture:
             f"unknown architecture {quote(text)}",
             hint=f"{f'did you mean {meant}? ' if meant else ''}one of {', '.join(known)}, or a path ending in .tarch",
         )
-    return architecture_from_json(read_json(known[text]), at=text)
+    return replace(architecture_from_json(read_json(known[text]), at=text), axi_bytes=axi_bytes_of(text))
 
 
 def read_json(path: Path | Traversable, code: Code = Code.BAD_ARCHITECTURE, hint: str | None = None) -> object:
@@ -207,14 +215,13 @@ def architecture_from_json(value: object, at: str) -> Architecture:
     """The architecture that a JSON object describes. All its faults are reported at once, with `at` as their place."""
     if not isinstance(value, dict):
         raise CompileError(Code.BAD_ARCHITECTURE, "an architecture must be a JSON object", at=at)
-    names = [field.name for field in fields(Architecture)]
     problems = [
-        Problem(Code.BAD_ARCHITECTURE, f"key {quote(name)} is missing", at) for name in names if name not in value
+        Problem(Code.BAD_ARCHITECTURE, f"key {quote(name)} is missing", at) for name in _KEYS if name not in value
     ]
     problems += [
-        Problem(Code.BAD_ARCHITECTURE, f"unknown key {quote(str(key))}", at) for key in value if key not in names
+        Problem(Code.BAD_ARCHITECTURE, f"unknown key {quote(str(key))}", at) for key in value if key not in _KEYS
     ]
-    problems += [problem for name in names if name in value for problem in _field_problems(name, value[name], at)]
+    problems += [problem for name in _KEYS if name in value for problem in _field_problems(name, value[name], at)]
     if problems:
         raise CompileError.of(problems)
     return Architecture(**{**value, "data_type": DataType[value["data_type"]]})

@@ -1,15 +1,16 @@
-"""Published designs of boards: which bitstream belongs to which architecture, and the clock that it gives the TCU.
+"""Published designs of boards: which bitstream belongs to which architecture, the clock that it gives the TCU, and the
+bus that it has to the DRAMs.
 
-No .tarch file has a clock: it is set where the bitstream is made, and another bitstream may run faster.
+No .tarch file has them: they are set where the bitstream is made, and another bitstream may run faster.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pefslc.artifacts.costs import Clock
+__all__ = ["WITHOUT_LINUX", "PublishedDesign", "axi_bytes_of", "published_design"]
 
-__all__ = ["WITHOUT_LINUX", "Clock", "PublishedDesign", "clock_of", "published_design"]
+_AXI_BYTES = 8  # where nobody knows it: 64 bits, as on the boards with the smallest chips
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +20,13 @@ class PublishedDesign:
     mhz        of the TCU
     source     who publishes it
     bitstream  the file's name in its instructions; the .hwh has the same name before the dot
+    axi_bytes  the width of the AXI bus between the TCU and the DRAMs
     """
 
     mhz: float
     source: str
     bitstream: str
+    axi_bytes: int = _AXI_BYTES
 
 
 WITHOUT_LINUX = ("cmoda7",)  # built-in architectures of boards that PYNQ does not run on
@@ -35,9 +38,9 @@ _DESIGNS = {
     # FCLK_CLK0
     "pynqz1": PublishedDesign(50.0, "Tensil's tutorial for the PYNQ-Z1", "tensil_pynqz1.bit"),
     # PL0
-    "ultra96v2": PublishedDesign(100.0, "Tensil's tutorial for the Ultra96-V2", "tensil_ultra96v2.bit"),
-    "zcu104": PublishedDesign(100.0, "Tensil's tutorial for the ZCU104", "tensil_zcu104.bit"),
-    "zcu104_uram": PublishedDesign(100.0, "Tensil's tutorial for the ZCU104", "tensil_zcu104.bit"),
+    "ultra96v2": PublishedDesign(100.0, "Tensil's tutorial for the Ultra96-V2", "tensil_ultra96v2.bit", axi_bytes=16),
+    "zcu104": PublishedDesign(100.0, "Tensil's tutorial for the ZCU104", "tensil_zcu104.bit", axi_bytes=16),
+    "zcu104_uram": PublishedDesign(100.0, "Tensil's tutorial for the ZCU104", "tensil_zcu104.bit", axi_bytes=16),
 }
 
 
@@ -46,9 +49,7 @@ def published_design(arch: str) -> PublishedDesign | None:
     return _DESIGNS.get(arch)
 
 
-def clock_of(arch: str, mhz: float | None = None) -> Clock | None:
-    """The clock that the user gave, else that of the architecture's published design; None where nobody knows it."""
-    if mhz is not None:
-        return Clock(mhz, "--clock-mhz")
-    design = published_design(arch)
-    return None if design is None else Clock(design.mhz, design.source)
+def axi_bytes_of(arch: str | None) -> int:
+    """The width of the bus to the DRAMs: of the architecture's published design; else of the smallest boards."""
+    design = None if arch is None else published_design(arch)
+    return _AXI_BYTES if design is None else design.axi_bytes

@@ -13,7 +13,6 @@ from __future__ import annotations
 from pefslc.targets.tensil.machine.architecture import Architecture
 
 __all__ = [
-    "AXI_BYTES",
     "READ_LATENCY_CYCLES",
     "SIMD_CYCLES",
     "SIMD_IN_DRAIN_CYCLES",
@@ -27,6 +26,7 @@ __all__ = [
     "load_cycles",
     "matmul_lead_cycles",
     "read_cycles",
+    "read_overhead_cycles",
     "simd_queue_length",
     "streaming_cycles",
     "tile_cycles",
@@ -38,16 +38,15 @@ _MEASURED_ON = 12  # lanes of the array
 
 # --- DRAM ------------------------------------------------------------------------------------------------------------
 
-AXI_BYTES = 8  # of the boards that were measured
 READ_LATENCY_CYCLES = 20  # of the DRAM behind the measured RTL
 _READ_CYCLES = 6  # "DRAM0->local n": 29, 74, 218 for 1, 16, 64, which is 3 n + 20 + 6
 _BURST_READ_CYCLES = 8.33  # "DRAM0->local n=64 stride 2 on DRAM": 533; a burst a vector, and the latency once more
 _BURST_WRITE_CYCLES = 4.67  # "local->DRAM0 n=1": 4.67; "n=64 stride 2 on DRAM": 64 of that
 
 
-def vector_beats(architecture: Architecture, axi_bytes: int = AXI_BYTES) -> int:
+def vector_beats(architecture: Architecture) -> int:
     """Cycles that a vector takes on the bus to a DRAM: it is packed into whole words of the bus."""
-    return -(-architecture.vector_size_bytes // axi_bytes)
+    return -(-architecture.vector_size_bytes // architecture.axi_bytes)
 
 
 def streaming_cycles(architecture: Architecture, vectors: int) -> int:
@@ -55,11 +54,16 @@ def streaming_cycles(architecture: Architecture, vectors: int) -> int:
     return vectors * vector_beats(architecture)
 
 
+def read_overhead_cycles(latency: int = READ_LATENCY_CYCLES) -> int:
+    """Of a DRAM read, those that do not grow with it."""
+    return latency + _READ_CYCLES
+
+
 def read_cycles(beats: int, vectors: int, latency: int, *, strided: bool) -> float:
     """A move from a DRAM, of vectors of so many beats. Reads that follow each other do not overlap."""
     if strided:
         return max(beats, _BURST_READ_CYCLES) * vectors + latency
-    return beats * vectors + latency + _READ_CYCLES
+    return beats * vectors + read_overhead_cycles(latency)
 
 
 def write_cycles(beats: int, vectors: int, *, strided: bool) -> float:

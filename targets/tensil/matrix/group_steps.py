@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.matrix.channel_plan import channel_plan
-from pefslc.targets.tensil.matrix.matrix_plan import Addend, MatrixPlan, matrix_plan, matrix_plan_with_addend
+from pefslc.targets.tensil.matrix.matrix_plan import (
+    Addend,
+    MatrixPlan,
+    matrix_plan,
+    matrix_plan_with_addend,
+    plan_of_bare_sums,
+)
 from pefslc.targets.tensil.words.steps import Accumulate, AddHigh, ChannelAdd, ChannelMultiply, RawStep
 from pefslc.targets.tensil.words.word_group import WordGroup
 
 __all__ = [
     "added_tensors",
     "addend_plan",
+    "bare_plan",
     "leading_channel_plan",
     "leading_plan",
     "leading_steps",
@@ -44,6 +51,14 @@ def _additions(group: WordGroup) -> list[int]:
 def leading_plan(group: WordGroup, data_type: DataType) -> MatrixPlan | None:
     """A plan for the leading steps; None for a maximum, too, which has no sums."""
     return matrix_plan(leading_steps(group), *group.words, data_type) if group.terms else None
+
+
+def bare_plan(group: WordGroup, data_type: DataType) -> MatrixPlan | None:
+    """A plan for the leading steps where the sums carry nothing: shorter than `leading_plan`; None where it is not."""
+    if not group.terms or (plan := leading_plan(group, data_type)) is None or not plan.carried:
+        return None
+    bare = plan_of_bare_sums(leading_steps(group), *group.words, data_type)
+    return bare if bare is not None and len(bare.alone) < len(plan.alone) else None
 
 
 def leading_channel_plan(group: WordGroup, data_type: DataType) -> MatrixPlan | None:

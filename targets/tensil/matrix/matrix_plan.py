@@ -11,6 +11,13 @@ With lo, hi the clip and s the shift, in this order:
 vector and some; the first one takes none where the sums *carry* its constant already (`weights.with_carried`), and the
 way up to the rail none where the diagonal's bias has room for it.
 
+Where the sums cannot carry it, one clip is at the rail in the shift itself, and the other is a second product, which
+saturates up to there and then falls by as much as the first one rises:
+
+    multiply by 2^(p-s), bias 32767 - hi            min(q, hi) + 32767 - hi, with q the shifted sum
+    add them again times -2^(p-s), bias lo - 32768  max(lo - q, 0) - 32768
+    add hi + 1
+
 Where a tensor is added between two requantizations, the way to and from the rails is planned over the addition: its
 MatMul by the identity has a bias, too, and may clip the tensor from above by saturation.
 
@@ -34,10 +41,12 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
     ChannelAddWord,
     ChannelDiagonal,
     Diagonal,
+    DiagonalAgain,
     MatrixStep,
+    SlopesByMatrix,
     apply_matrix_steps,
 )
-from pefslc.targets.tensil.words.steps import Maximum, Minimum, Multiply, RawStep, apply_steps
+from pefslc.targets.tensil.words.steps import Maximum, Minimum, Multiply, RawStep, TwoSlopes, apply_steps
 
 __all__ = [
     "LARGEST_CHECK",
@@ -46,6 +55,7 @@ __all__ = [
     "is_certified_chain",
     "matrix_plan",
     "matrix_plan_with_addend",
+    "plan_of_bare_sums",
     "rails",
     "representable",
     "shift_of",
@@ -99,10 +109,40 @@ def matrix_plan(steps: tuple[RawStep, ...], low: int, high: int, data_type: Data
         return None
     first = steps[0] if steps else None
     clips = steps[1:] if isinstance(first, Multiply) else steps
-    if not all(isinstance(step, Maximum | Minimum) for step in clips):
+    plan: MatrixPlan | None
+    if isinstance(first, TwoSlopes):
+        plan = None if steps[1:] else _slopes(first, data_type)
+    elif not all(isinstance(step, Maximum | Minimum) for step in clips):
         return None
-    plan = _shift_and_clips(first, clips, data_type) if isinstance(first, Multiply) else _clips(clips, data_type)
+    else:
+        plan = _shift_and_clips(first, clips, data_type) if isinstance(first, Multiply) else _clips(clips, data_type)
     if plan is None or not all(representable(step, data_type) for step in plan.alone):
+        return None
+    words = _words(low, high)
+    by_matrix = apply_matrix_steps(plan.alone, words, data_type)
+    return plan if np.array_equal(by_matrix, apply_steps(steps, words, data_type)) else None
+
+
+@lru_cache(maxsize=512)
+def plan_of_bare_sums(steps: tuple[RawStep, ...], low: int, high: int, data_type: DataType) -> MatrixPlan | None:
+    """A plan for a shift and both clips that takes a step less where the sums carry nothing; certified likewise."""
+    match steps:
+        case (Multiply() as multiply, Maximum(lower), Minimum(upper)) | (
+            Multiply() as multiply,
+            Minimum(upper),
+            Maximum(lower),
+        ) if high - low < LARGEST_CHECK and shift_of(multiply, data_type) is not None:
+            plan = MatrixPlan(
+                0,
+                (
+                    Diagonal(multiply.word, data_type.max_code - upper),
+                    DiagonalAgain(-multiply.word, data_type.min_code + lower),
+                    AddWord(upper + 1),
+                ),
+            )
+        case _:
+            return None
+    if not all(representable(step, data_type) for step in plan.alone):
         return None
     words = _words(low, high)
     by_matrix = apply_matrix_steps(plan.alone, words, data_type)
@@ -174,6 +214,10 @@ def _shift_and_clips(multiply: Multiply, clips: Sequence[RawStep], data_type: Da
     return MatrixPlan(carried, (diagonal, *(AddWord(w) for w in ((-rail,) if together else (rail, -rail)) if rail)))
 
 
+def _slopes(step: TwoSlopes, data_type: DataType) -> MatrixPlan:
+    return MatrixPlan(0, (SlopesByMatrix(step.above, step.below, data_type.min_code),))
+
+
 def _clips(clips: Sequence[RawStep], data_type: DataType) -> MatrixPlan | None:
     steps = rails(clips, 0, data_type)
     return MatrixPlan(0, steps) if steps else None
@@ -222,6 +266,33 @@ def _plans_with_addend(
         # The clip by the diagonal's saturation.
         rail = high - upper
         yield MatrixPlan(0, (Diagonal(multiply.word, rail), *_split(offset - rail, data_type), *after))
+    if upper is not None and lower is not None and len(trailing) == 1 and addend.ceiling is not None:
+        yield from _with_upper_clip_after(multiply.word, shift, upper, lower, addend, data_type)
+
+
+def _with_upper_clip_after(
+    word: int, shift: int, upper: int, lower: int, addend: Addend, data_type: DataType
+) -> Iterator[MatrixPlan]:
+    """The addend is clamped at the upper rail, the sum at the lower one, and only then what the value is above `upper`
+    is taken off again, on the way back. The value itself is clipped from below where no addend lifts it to `lower`: at
+    the rail, by the sums' last addition.
+    """
+    low, high = data_type.min_code, data_type.max_code
+    if addend.ceiling is None or addend.word is not None:
+        return
+    bias = high - addend.ceiling
+    carried = low - ((low + bias) << shift)
+    undone = -carried >> shift
+    yield MatrixPlan(
+        carried,
+        (
+            Diagonal(word, undone - bias),
+            AddByMatrix(bias),
+            *_split(low - lower, data_type),
+            DiagonalAgain(-word, high + upper - undone),
+            AddWord(1 + lower),
+        ),
+    )
 
 
 def _offsets(lower: int | None, addend: Addend, data_type: DataType) -> Iterator[tuple[int, int]]:
@@ -252,10 +323,12 @@ def representable(step: MatrixStep, data_type: DataType) -> bool:
     match step:
         case AddWord():
             values: tuple[int, ...] = (step.word,)
-        case Diagonal():
+        case Diagonal() | DiagonalAgain():
             values = (step.word, step.bias)
         case AddByMatrix():
             values = (step.bias, step.word or 0)
+        case SlopesByMatrix():
+            values = (step.lowest, step.constant(data_type.one), step.below, step.above - step.below)
         case ChannelAddWord():
             values = step.words
         case ChannelDiagonal():
@@ -276,9 +349,15 @@ def _is_certified(
 ) -> bool:
     """Every word with every addend: both ways give the same. Words that both ways treat alike are tried once."""
     split = next(i for i, step in enumerate(plan.alone) if isinstance(step, AddByMatrix))
+    shift = next(i for i, step in enumerate(plan.alone) if isinstance(step, Diagonal))
     before = apply_matrix_steps(plan.alone[:split], words, data_type), apply_steps(leading, words, data_type)
+    read = apply_matrix_steps(plan.alone[:shift], words, data_type)
+    again = [step for step in plan.alone[split:] if isinstance(step, DiagonalAgain)]
     told_apart = _first_of_each_pair(*before)
-    of_matrix, of_simd = before[0][told_apart], before[1][told_apart]
+    if again:  # they tell words apart, too
+        products = [apply_matrix_steps([step], np.zeros_like(read), data_type, read=read) for step in again]
+        told_apart = np.unique(np.stack([*before, *products]), axis=1, return_index=True)[1]
+    of_matrix, of_simd, read = before[0][told_apart], before[1][told_apart], read[told_apart]
     step = plan.alone[split]
     stored, added = addend.stored(data_type), addend.added(data_type)
     told_apart = _first_of_each_pair(added, apply_matrix_steps([step], np.zeros_like(stored), data_type, stored))
@@ -287,7 +366,8 @@ def _is_certified(
         return False
     sums, _ = saturate(of_simd[:, None] + added, data_type)
     expected = apply_steps(trailing, sums, data_type)
-    found = apply_matrix_steps(plan.alone[split:], np.broadcast_to(of_matrix[:, None], sums.shape), data_type, stored)
+    start = np.broadcast_to(of_matrix[:, None], sums.shape)
+    found = apply_matrix_steps(plan.alone[split:], start, data_type, stored, read[:, None])
     return np.array_equal(found, expected)
 
 

@@ -19,7 +19,9 @@ __all__ = [
     "ChannelDiagonal",
     "ChannelStep",
     "Diagonal",
+    "DiagonalAgain",
     "MatrixStep",
+    "SlopesByMatrix",
     "apply_matrix_steps",
 ]
 
@@ -40,6 +42,21 @@ class AddWord:
 @dataclass(frozen=True, slots=True)
 class Diagonal:
     """accumulators = saturate(round(bias + accumulators * word / 2^p)), by way of local memory."""
+
+    word: int
+    bias: int
+
+    def rows(self, array_size: int, one: int) -> Words:  # noqa: ARG002
+        """The bias row and the diagonal matrix."""
+        return _bias_and_diagonal(self.bias, self.word, array_size)
+
+
+@dataclass(frozen=True, slots=True)
+class DiagonalAgain:
+    """accumulators = saturate(accumulators + saturate(round(bias + x * word / 2^p))).
+
+    x is what the last Diagonal read: it still lies in local memory.
+    """
 
     word: int
     bias: int
@@ -93,8 +110,31 @@ class ChannelDiagonal:
         return np.concatenate([np.concatenate([bias[None, :], np.diag(word)]) for bias, word in blocks])
 
 
+@dataclass(frozen=True, slots=True)
+class SlopesByMatrix:
+    """accumulators = round(x * below / 2^p) + round(max(x, 0) * (above - below) / 2^p).
+
+    x goes to local memory; a bias row of the lowest word, which saturates, leaves max(x, 0) + lowest, which goes to
+    local memory, too; then both come back through diagonal matrices. The first one's bias undoes the constant.
+    """
+
+    above: int
+    below: int
+    lowest: int
+
+    def constant(self, one: int) -> int:
+        """What the second product lacks: lowest * (above - below) / 2^p. Even, so that ties stay as they are."""
+        return -self.lowest * (self.above - self.below) // one
+
+    def rows(self, array_size: int, one: int) -> Words:
+        """The bias row that saturates, then the bias row and the matrix of each product."""
+        whole = _bias_and_diagonal(self.constant(one), self.below, array_size)
+        positive = _bias_and_diagonal(0, self.above - self.below, array_size)
+        return np.concatenate([np.full((1, array_size), self.lowest, dtype=np.int64), whole, positive])
+
+
 ChannelStep: TypeAlias = ChannelAddWord | ChannelDiagonal
-MatrixStep: TypeAlias = AddWord | Diagonal | AddByMatrix | ChannelStep
+MatrixStep: TypeAlias = AddWord | Diagonal | DiagonalAgain | AddByMatrix | SlopesByMatrix | ChannelStep
 
 
 def _by_block(words: Sequence[int], array_size: int) -> Words:
@@ -114,23 +154,41 @@ def _added(step: AddByMatrix, addend: Words, data_type: DataType) -> Words:
     return saturate(multiply_accumulate(addend, factor, step.bias, data_type), data_type)[0]
 
 
+def _multiplied(words: Words, word: int, bias: int, data_type: DataType) -> Words:
+    return saturate(multiply_accumulate(words, np.full_like(words, word), bias, data_type), data_type)[0]
+
+
 def apply_matrix_steps(
-    steps: Sequence[MatrixStep], words: Words, data_type: DataType, addend: Words | None = None
+    steps: Sequence[MatrixStep],
+    words: Words,
+    data_type: DataType,
+    addend: Words | None = None,
+    read: Words | None = None,
 ) -> Words:
     """What the steps make of accumulator words; `addend` [..] are the words of the added tensor.
 
     words  any shape; [channels + 1, points] where a step has words for each channel
+    read   what a Diagonal before these steps read
     """
     for step in steps:
         match step:
             case AddWord():
                 words, _ = saturate(words + step.word, data_type)
             case Diagonal():
-                factor = np.full_like(words, step.word)
-                words, _ = saturate(multiply_accumulate(words, factor, step.bias, data_type), data_type)
+                read, words = words, _multiplied(words, step.word, step.bias, data_type)
+            case DiagonalAgain():
+                assert read is not None
+                words, _ = saturate(words + _multiplied(read, step.word, step.bias, data_type), data_type)
             case AddByMatrix():
                 assert addend is not None
                 words, _ = saturate(words + _added(step, addend, data_type), data_type)
+            case SlopesByMatrix():
+                positive, _ = saturate(words + step.lowest, data_type)
+                below, above = (np.full_like(words, word) for word in (step.below, step.above - step.below))
+                bias = np.full_like(words, step.constant(data_type.one))
+                words, _ = saturate(multiply_accumulate(words, below, bias, data_type), data_type)
+                added, _ = saturate(multiply_accumulate(positive, above, np.zeros_like(words), data_type), data_type)
+                words, _ = saturate(words + added, data_type)
             case ChannelAddWord():
                 words, _ = saturate(words + _column(step.words), data_type)
             case ChannelDiagonal():

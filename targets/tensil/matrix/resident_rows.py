@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.targets.tensil.machine.architecture import Architecture
-from pefslc.targets.tensil.matrix.group_steps import addend_plan, leading_plan, trailing_plan
+from pefslc.targets.tensil.matrix.group_steps import addend_plan, bare_plan, leading_plan, trailing_plan
 from pefslc.targets.tensil.matrix.matrix_steps import Diagonal, MatrixStep
 from pefslc.targets.tensil.words.steps import AddHigh
 from pefslc.targets.tensil.words.word_group import WordGroup
@@ -23,10 +23,20 @@ def scale_of(step: AddHigh) -> Diagonal:
     return Diagonal(step.word, 0)
 
 
+def _may_be_bare(group: WordGroup, architecture: Architecture) -> bool:
+    """Whether the sums of a group may carry no constant: where weights move, where one tile makes them, or where local
+    memory is too small for what is read and made (`schedule.pass_steps`).
+    """
+    a = architecture.array_size
+    one_tile = sum(-(-term.weight.shape[1] // a) * term.window.taps for term in group.terms) == 1
+    return group.stationary is not None or one_tile or 2 * group.layout.vectors(a) > architecture.local_depth
+
+
 def resident_rows(groups: Sequence[WordGroup], architecture: Architecture) -> dict[MatrixStep, NDArray[np.int64]]:
     """The rows [.., A] of each matrix step that is the same in every channel; none where they are too many."""
     data_type = architecture.data_type
     plans = [plan(group, data_type) for group in groups for plan in (leading_plan, trailing_plan, addend_plan)]
+    plans += [bare_plan(group, data_type) for group in groups if _may_be_bare(group, architecture)]
     steps: dict[MatrixStep, None] = dict.fromkeys(step for plan in plans if plan is not None for step in plan.alone)
     steps |= dict.fromkeys(scale_of(g.add_high) for g in groups if g.add_high is not None)
     rows = {step: step.rows(architecture.array_size, data_type.one) for step in steps}

@@ -17,7 +17,9 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
     ChannelAddWord,
     ChannelDiagonal,
     Diagonal,
+    DiagonalAgain,
     MatrixStep,
+    SlopesByMatrix,
 )
 
 __all__ = ["Choice", "choose", "matrix_cycles", "simd_cycles"]
@@ -107,6 +109,10 @@ def matrix_cycles(steps: Sequence[MatrixStep], vectors: int, array_size: int, bl
                 cycles += drain - 1 + vectors + STORE_CYCLES * blocks + tile
             case ChannelDiagonal():
                 cycles += drain - 1 + vectors + STORE_CYCLES * blocks + tile * blocks + drain * (blocks - 1)
+            case DiagonalAgain():
+                cycles += drain + tile
+            case SlopesByMatrix():
+                cycles += 3 * drain + load_cycles(1) + 4 * vectors + 2 * (STORE_CYCLES * blocks + tile)
             case AddByMatrix():  # a move waits for the drain, too; but then the step that follows does not
                 cycles += 0 if step.moves else drain + tile
     return cycles

@@ -18,19 +18,20 @@ from pefslc.numeric.line import BentLine
 from pefslc.numeric.rounding import round_fraction, round_ratio
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.words.steps import LeakyRelu, Maximum, Minimum, RawStep, apply_steps
+from pefslc.targets.tensil.words.steps import LeakyRelu, Maximum, Minimum, RawStep, TwoSlopes, apply_steps
 
-__all__ = ["Activation", "fit_activation", "fit_line"]
+__all__ = ["Activation", "fit_activation", "fit_line", "two_slopes"]
 
 Words = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """Raw steps, and the most by which they differ from the staircase or line, in words."""
+    """Raw steps, the most by which they differ from the staircase or line, in words, and its slope below zero."""
 
     steps: tuple[RawStep, ...]
     deviation: Fraction
+    slope: Fraction
 
 
 def fit_activation(
@@ -56,7 +57,7 @@ def fit_activation(
     granted = int(_rounding(output_unit) * parts) + (np.abs(words) * parts >> data_type.binary_point)
     if (missed > granted).any():
         return None
-    return Activation(steps, Fraction(int(missed.max(initial=0)), parts))
+    return Activation(steps, Fraction(int(missed.max(initial=0)), parts), slope)
 
 
 def fit_line(
@@ -72,7 +73,27 @@ def fit_line(
     if steps and isinstance(steps[0], LeakyRelu):
         reached = min(-low * input_unit, Fraction(-data_type.min_code))
         deviation += Fraction(1, 2) + abs(slope - Fraction(steps[0].word, data_type.one)) * reached
-    return Activation(steps, deviation)
+    return Activation(steps, deviation, slope)
+
+
+def two_slopes(activation: Activation, word: int, one: int) -> TwoSlopes | None:
+    """Of a leaky ReLU whose result may have any unit: words in its proportion, as nearly as words can be, with the
+    largest slope above zero that is at most `word` and more than half of it. None for anything else, and where the
+    activation's own slope is nearer.
+    """
+    match activation.steps:
+        case (LeakyRelu() as step,):
+            pairs = [TwoSlopes(n, round_fraction(n * activation.slope)) for n in range(word, word // 2, -1)]
+            pairs = [pair for pair in pairs if pair.below < pair.above]
+        case _:
+            return None
+
+    def off(pair: TwoSlopes) -> Fraction:
+        return abs(Fraction(pair.below, pair.above) - activation.slope)
+
+    best = min(pairs, key=off, default=None)
+    nearest = abs(Fraction(step.word, one) - activation.slope)
+    return best if best is not None and off(best) <= nearest else None
 
 
 def _rounding(output_unit: Fraction) -> Fraction:

@@ -1,15 +1,17 @@
 """Native arithmetic: a float model, quantized to the data type's own format, in the TCU's own fixed-point numbers.
 
-Every weight is its value times 2^p (p: the binary point), rounded, every tensor its values times 2^(p+d), with d from
-calibration data (`native_words`), else 0. The MAC rounds each product and saturates each sum; no step requantizes. With
-d = 0 that is what Tensil's own compiler makes of a float model. It is *bounded*, not exact: of a sum of n products each
-is off by at most half a unit 2^-(p+d), and what saturates is off by more. Only for graphs that say so
+A tensor is its values times 2^(p+d) (p: the binary point), the sums that read it are times 2^(p+a), and a weight is its
+value times 2^(p+a-d), rounded (`exponents`). The MAC rounds each product and saturates each sum. A Multiply brings
+sums to the exponent of the result, where that is another. With all exponents 0 that is what Tensil's own compiler makes
+of a float model. It is *bounded*, not exact: of a sum of n products each is off by at most half a unit 2^-(p+a), and
+what saturates is off by more. Only for graphs that say so
 (`Graph.uniform_format`): a network that was trained with its quantizers means them, and `placement` refuses it where it
 cannot be exact.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
@@ -20,24 +22,29 @@ from numpy.typing import NDArray
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem
 from pefslc.geometry.dilation_phases import taps_together
+from pefslc.geometry.shapes import Window
 from pefslc.ir.graph import Graph
-from pefslc.numeric.accumulate import largest_magnitude
 from pefslc.numeric.format import saturate
 from pefslc.numeric.rounding import round_fraction, round_ratio
-from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Requantization, Rounding
+from pefslc.passes.round_weights import round_weights
+from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Requantization, Rounding, Term
 from pefslc.targets.tensil.groups.group import Limit as LimitStep
-from pefslc.targets.tensil.groups.group_program import GroupProgram
+from pefslc.targets.tensil.groups.group_program import GroupProgram, StoredTensor
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.native.activations import fit_activation, fit_line
+from pefslc.targets.tensil.native.activations import Activation, fit_activation, fit_line, two_slopes
+from pefslc.targets.tensil.native.exponents import Exponents, additions, copied_tensor
 from pefslc.targets.tensil.native.native_scales import NativeScales
-from pefslc.targets.tensil.native.native_words import Magnitudes, extra_bits, native_format
-from pefslc.targets.tensil.words.steps import Accumulate, Maximum, Minimum, Multiply, RawStep
+from pefslc.targets.tensil.native.native_units import NativeUnits, free_tensors
+from pefslc.targets.tensil.native.native_words import native_format
+from pefslc.targets.tensil.words.steps import Accumulate, Maximum, Minimum, Multiply, RawStep, TwoSlopes
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordHead, WordTerm
 from pefslc.targets.tensil.words.word_program import Outcome, WordProgram, WordTensor
 
-__all__ = ["is_native", "place_natively"]
+__all__ = ["NativePlacement", "is_native", "place_natively"]
 
 Words = NDArray[np.int64]
+
+_POINT = Window(kernel=(1, 1))
 
 
 def is_native(graph: Graph, data_type: DataType) -> bool:
@@ -46,22 +53,22 @@ def is_native(graph: Graph, data_type: DataType) -> bool:
 
 
 def place_natively(
-    program: GroupProgram, scales: NativeScales, data_type: DataType, magnitudes: Magnitudes | None = None
-) -> WordProgram:
-    """Every group in raw words 2^-(p+d). Raises CompileError with every fault.
+    program: GroupProgram, scales: NativeScales, data_type: DataType, exponents: Exponents, *, measured: bool
+) -> NativePlacement:
+    """Every group in raw words. Raises CompileError with every fault.
 
-    program     after its sums were fused
-    scales      of the program before that
-    magnitudes  on calibration inputs, from which d follows; without them it is 0
+    program   after its sums were fused
+    scales    of the program before that
+    measured  exponents are those of calibration inputs: multiplications are worth their cycles
     """
-    extra, coarse = _words_of_inputs(program, scales, data_type, magnitudes)
-    units = _Units.of(scales, data_type, extra, coarse)
+    free = free_tensors(program) if measured else frozenset[str]()
+    units = NativeUnits(scales, exponents, data_type, free)
     groups: list[WordGroup] = []
     outcomes: list[Outcome] = []
     problems: list[Problem] = []
     for group in program.groups:
         try:
-            placed, outcome = _Placer(group, units, data_type).place()
+            placed, outcome = _Placer(group, program.tensors, units, data_type).place()
             groups.append(placed)
             outcomes.append(outcome)
         except CompileError as e:
@@ -69,61 +76,22 @@ def place_natively(
     if problems:
         raise CompileError.of(problems)
     tensors = {
-        name: WordTensor(stored, units.tensors[name].numerator.bit_length() - 1, units.tensors[name].denominator)
+        name: WordTensor(stored, unit.numerator.bit_length() - 1, unit.denominator)
         for name, stored in program.tensors.items()
+        if (unit := units.tensor(name))
     }
-    native = native_format(data_type, extra)
-    return WordProgram(program.inputs, program.outputs, tuple(groups), tensors, tuple(outcomes), native)
+    sums = [e for name, e in exponents.accumulators.items() if name not in exponents.copies]
+    native = native_format(data_type, min(sums, default=0))
+    words = WordProgram(program.inputs, program.outputs, tuple(groups), tensors, tuple(outcomes), native)
+    return NativePlacement(words, units)
 
 
 @dataclass(frozen=True, slots=True)
-class _Units:
-    """Words per code of each stored tensor, and of the accumulators of each group."""
+class NativePlacement:
+    """A program in words, and what the words are worth."""
 
-    tensors: dict[str, Fraction]
-    accumulators: dict[str, Fraction]
-
-    @classmethod
-    def of(cls, scales: NativeScales, data_type: DataType, extra: int, coarse: frozenset[str]) -> _Units:
-        """With words of `extra` more bits of fraction, but for the tensors `coarse`."""
-        one = data_type.one
-        tensors = {name: step * (one if name in coarse else one << extra) for name, step in scales.tensors.items()}
-        return cls(tensors, {name: step * (one << extra) for name, step in scales.accumulators.items()})
-
-
-def _words_of_inputs(
-    program: GroupProgram, scales: NativeScales, data_type: DataType, magnitudes: Magnitudes | None
-) -> tuple[int, frozenset[str]]:
-    """The extra bits of the words, and the inputs that do without: weights that read them are larger instead.
-
-    An input has its whole range then. Where one is read otherwise, or by weights that would be no words, it has to
-    keep HEADROOM as all others do.
-    """
-    if magnitudes is None:
-        return 0, frozenset()
-    inputs = {port.tensor for port in program.inputs}
-    extra = extra_bits(magnitudes.held, data_type)
-    if len(coarse := _absorbed(inputs, program, scales, data_type, extra)) < len(inputs):
-        extra = extra_bits(max(magnitudes.held, magnitudes.inputs), data_type)
-        coarse = _absorbed(inputs, program, scales, data_type, extra)
-    return extra, coarse
-
-
-def _absorbed(
-    inputs: set[str], program: GroupProgram, scales: NativeScales, data_type: DataType, extra: int
-) -> frozenset[str]:
-    """The inputs that only convolutions read whose weights stay words when they are 2^extra times larger."""
-    otherwise: set[str] = set()
-    for group in program.groups:
-        otherwise |= {s.tensor for s in group.steps if isinstance(s, AddTensor)}
-        if not isinstance(group.head, LinearHead):
-            otherwise.add(group.head.tensor)
-            continue
-        for term in group.head.terms:
-            step = scales.accumulators[group.result] / scales.tensors[term.tensor]
-            if largest_magnitude(term.weight) * step * (data_type.one << extra) > data_type.max_code:
-                otherwise.add(term.tensor)
-    return frozenset(inputs - otherwise)
+    words: WordProgram
+    units: NativeUnits
 
 
 @dataclass
@@ -131,10 +99,13 @@ class _Placer:
     """One group."""
 
     group: Group
-    units: _Units
+    tensors: Mapping[str, StoredTensor]
+    units: NativeUnits
     data_type: DataType
 
     def place(self) -> tuple[WordGroup, Outcome]:
+        if (source := copied_tensor(self.tensors, self.group)) in self.units.factors:
+            self.units.factors[self.group.result] = self.units.factors[source]
         head, whole = self.group.head, (self.data_type.min_code, self.data_type.max_code)
         steps: list[RawStep] = []
         if not isinstance(head, LinearHead):
@@ -160,7 +131,7 @@ class _Placer:
 
     @property
     def unit(self) -> Fraction:
-        return self.units.accumulators[self.group.result]
+        return self.units.accumulators(self.group.result)
 
     def _words(self, codes: Words, unit: Fraction) -> Words:
         """RNE(codes * unit), saturated."""
@@ -171,34 +142,82 @@ class _Placer:
         """The weights, rounded; of a mean, so that a multiplication after it makes up for their rounding."""
         placed = []
         for term in head.terms:
-            scale = self.unit / self.units.tensors[term.tensor]
-            words = self._words(term.weight, scale * self.data_type.one)
+            scale = self.unit / self.units.tensor(term.tensor)
             if len(head.terms) == 1 and term.weight.min() >= 0 and term.weight.max() == 1:
                 weight, factor = _mean_words(scale, self.data_type)
                 words = term.weight * weight
                 steps += [Multiply(factor)] if factor != self.data_type.one else []
+            else:
+                words = _weight_words(term, scale * self.data_type.one, self.data_type)
             placed.append(WordTerm(term.tensor, words, term.window))
+        identity = np.eye(len(head.bias), dtype=np.int64)[:, :, None, None]
+        for tensor in self._shifted_additions():
+            up = self.units.exponents.accumulators[self.group.result] - self.units.exponents.tensors[tensor]
+            placed.append(WordTerm(tensor, identity * (1 << (self.data_type.binary_point + up)), _POINT))
         return tuple(placed)
 
+    def _shifted_additions(self) -> tuple[str, ...]:
+        """The tensors that are added at another exponent than the sums': each is a term."""
+        exponents = self.units.exponents
+        own = exponents.accumulators[self.group.result]
+        return tuple(tensor for tensor in additions(self.group)[0] if exponents.tensors[tensor] != own)
+
     def _steps(self, steps: list[RawStep]) -> list[str]:
-        """Append the raw steps; what is done for each of the last operations of the group."""
-        names, unit = [], self.unit
+        """Append the raw steps; what is done for each of the last operations of the group.
+
+        Before a step, or at the end, the accumulators are brought to the exponent at which the next tensor is added, or
+        the result is stored.
+        """
+        names, exponents = [], self.units.exponents
+        terms = self._shifted_additions()
+        unit, exponent = self.unit, exponents.accumulators[self.group.result]
         ops = self.group.ops[len(self.group.ops) - len(self.group.steps) :]
-        for name, wanted in zip(ops, self.group.steps, strict=True):
+        for i, (name, wanted) in enumerate(zip(ops, self.group.steps, strict=True)):
+            if isinstance(wanted, AddTensor) and wanted.tensor in terms:
+                names.append("add")
+                unit = self.units.at(name, exponent)
+                continue
+            added = (step.tensor for step in self.group.steps[i:] if isinstance(step, AddTensor))
+            to = exponents.tensors[next((tensor for tensor in added if tensor not in terms), self.group.result)]
+            moved = self._moved(exponent, to)
+            unit, exponent = unit * Fraction(2) ** (to - exponent), to
             match wanted:
                 case Requantization() | Rounding():
-                    names.append(self._activation(wanted, unit, self.units.tensors[name], steps))
+                    found = self._activation(wanted, unit, self.units.at(name, exponent))
+                    self.units.slopes[self.group.result] = found.slope
+                    slopes = self._slopes(found, moved) if name == self.group.result else None
+                    steps += [*moved, *found.steps] if slopes is None else [slopes]
+                    names.append(f"activation within {float(found.deviation):.3g} words" if found.steps else "")
                 case LimitStep():
+                    steps += moved
                     names.append(self._limit(wanted, unit, steps))
                 case AddTensor():
-                    steps.append(Accumulate(wanted.tensor, self.data_type.min_code, self.data_type.max_code))
+                    low, high = self.data_type.min_code, self.data_type.max_code
+                    steps += [*moved, Accumulate(wanted.tensor, low, high)]
                     names.append("add")
-            unit = self.units.tensors[name]
+            unit = self.units.at(name, exponent)
+        steps += self._moved(exponent, exponents.tensors[self.group.result])
         return names
 
-    def _activation(
-        self, wanted: Requantization | Rounding, before: Fraction, after: Fraction, steps: list[RawStep]
-    ) -> str:
+    def _moved(self, exponent: int, to: int) -> list[Multiply]:
+        """The multiplication that brings words from one exponent to another."""
+        point = self.data_type.binary_point
+        return [] if to == exponent else [Multiply(1 << (point + to - exponent))]
+
+    def _slopes(self, found: Activation, moved: list[Multiply]) -> TwoSlopes | None:
+        """A leaky ReLU that multiplies anyway, with a slope above zero that suits the one below, where that is no power
+        of two and all that read the result can do with its unit.
+        """
+        if self.group.result not in self.units.free:
+            return None
+        word = moved[0].word if moved else self.data_type.one
+        slopes = two_slopes(found, word, self.data_type.one)
+        if slopes is None or (not moved and not found.slope * word % 1):
+            return None
+        self.units.factors[self.group.result] = Fraction(slopes.above, word)
+        return slopes
+
+    def _activation(self, wanted: Requantization | Rounding, before: Fraction, after: Fraction) -> Activation:
         if isinstance(wanted, Rounding):
             found = fit_line(wanted.line, wanted.low, wanted.high, before, after, self.data_type)
         else:
@@ -211,10 +230,7 @@ class _Placer:
                 at=self.group.origin,
                 hint="fold BatchNorm into a convolution, use ReLU or LeakyReLU with one slope; or quantize in training",
             )
-        steps.extend(found.steps)
-        if not found.steps:
-            return ""
-        return f"activation within {float(found.deviation):.3g} words"
+        return found
 
     def _limit(self, wanted: LimitStep, unit: Fraction, steps: list[RawStep]) -> str:
         ends = self._words(np.array([wanted.low, wanted.high], dtype=np.int64), unit)
@@ -223,6 +239,15 @@ class _Placer:
         if ends[1] < self.data_type.max_code:
             steps.append(Minimum(int(ends[1])))
         return "clip"
+
+
+def _weight_words(term: Term, scale: Fraction, data_type: DataType) -> Words:
+    """weight * scale, rounded so that the errors of what is summed together cancel, saturated."""
+    codes = np.asarray(term.weight * float(scale), dtype=np.float64)
+    words = np.empty_like(codes)
+    for taps in taps_together(term.window):
+        words[:, :, *taps] = round_weights(codes[:, :, *taps], np.array(1.0), data_type.min_code, data_type.max_code)
+    return saturate(words.astype(np.int64), data_type.min_code, data_type.max_code)
 
 
 def _most_products(term: WordTerm) -> int:

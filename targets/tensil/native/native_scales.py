@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from pefslc.ir.graph import Graph
-from pefslc.ir.value import CodeRange
+from pefslc.ir.value import CodeRange, Value
 from pefslc.targets.tensil.groups.group import Group, LinearHead
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Role
 
-__all__ = ["NativeScales"]
+__all__ = ["NativeScales", "values_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,9 @@ class NativeScales:
     @classmethod
     def of(cls, graph: Graph, program: GroupProgram) -> NativeScales:
         """Of a program before its sums are fused."""
-        values = [i.value for i in graph.inputs] + [op.result for op in graph.ops]
-        tensors = {v.name: _step(v.type.codes) for v in values}
+        tensors = {v.name: _step(v.type.codes) for v in values_of(graph)}
+        given = (program.tensors[port.tensor] for port in program.inputs)
+        tensors |= {stored.name: tensors[stored.of] for stored in given if stored.role is Role.PIXELS}
         accumulators: dict[str, Fraction] = {}
         groups = {g.result: g for g in program.groups}
         for group in program.groups:
@@ -36,11 +37,16 @@ class NativeScales:
                     step = tensors[_source(group)] / _taps(group)
                 case Role.PARTIAL:  # sums of the group that it is a part of
                     step = _accumulator_step(groups[stored.of], tensors)
-                case Role.VALUE | Role.SUMS:
+                case Role.VALUE | Role.SUMS | Role.PIXELS:
                     step = _accumulator_step(group, tensors)
             accumulators[group.result] = step
             tensors.setdefault(group.result, step)
         return cls(tensors, accumulators)
+
+
+def values_of(graph: Graph) -> list[Value]:
+    """The inputs, and the results of all operations."""
+    return [i.value for i in graph.inputs] + [op.result for op in graph.ops]
 
 
 def _step(codes: CodeRange) -> Fraction:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,10 @@ __all__ = [
 
 GIVE_A_TMODEL = "give a .tmodel, as `pefslc MODEL --target tensil` writes it"
 
-Vectors = NDArray[np.int64]
+Words = NDArray[np.int64]
+Vectors: TypeAlias = Words | NDArray[np.int32]
+
+_AT_ONCE = 1 << 16  # vectors that are encoded at once, for the memory of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +116,12 @@ def encode_vectors(data_type: DataType, vectors: Vectors) -> bytes:
     """Codes [n, array_size] as DRAM and .tdata files hold them: little endian, bits above the width zero."""
     if vectors.size and not data_type.min_code <= int(vectors.min()) <= int(vectors.max()) <= data_type.max_code:
         raise InternalError(f"constants {vectors.min()}..{vectors.max()} do not fit {data_type.value}")
-    words = vectors.astype(np.int64) & ((1 << data_type.width_bits) - 1)
-    return words.astype(f"<u{data_type.bytes_per_scalar}").tobytes()
+    mask, wide = (1 << data_type.width_bits) - 1, f"<u{data_type.bytes_per_scalar}"
+    parts = (vectors[first : first + _AT_ONCE] for first in range(0, len(vectors), _AT_ONCE))
+    return b"".join((part.astype(np.int64) & mask).astype(wide).tobytes() for part in parts)
 
 
-def decode_vectors(data_type: DataType, data: bytes, array_size: int) -> Vectors:
+def decode_vectors(data_type: DataType, data: bytes, array_size: int) -> Words:
     """The codes [n, array_size] in a .tdata file of whole vectors; CompileError for bits above the width (FP18BP10)."""
     words = np.frombuffer(data, dtype=f"<u{data_type.bytes_per_scalar}").astype(np.int64).reshape(-1, array_size)
     if words.size and int(words.max()) >> data_type.width_bits:

@@ -6,6 +6,8 @@ Where a network's constants are few, the driver copies them into local memory on
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,26 +17,43 @@ from pefslc.targets.tensil.schedule.emitter import Emitter
 __all__ = ["Constants"]
 
 Words = NDArray[np.int64]
+Stored = NDArray[np.int32]  # no word is wider, and a network has millions of them
 
 
 class Constants:
-    """Rows [A] in the order in which they were stored; `resident` for those that stay in local memory."""
+    """Rows [A] in the order in which they were stored; `resident` for those that stay in local memory.
 
-    def __init__(self, *, resident: bool) -> None:
+    once  equal blocks of rows are stored once: groups that run several times store theirs each time
+    """
+
+    def __init__(self, *, resident: bool, once: bool = False) -> None:
         self.resident = resident
-        self._rows: list[Words] = []
+        self._rows: list[Stored] = []
+        self._addresses: dict[bytes, int] | None = {} if once else None
         self.size = 0
 
     def store(self, rows: Words) -> int:
-        """Append rows [n, A]; their address."""
-        base = self.size
-        self._rows.append(rows)
+        """Append rows [n, A], unless they are stored and equal ones need not be again; their address."""
+        base, stored = self.size, rows.astype(np.int32)
+        assert np.array_equal(stored, rows), "wider than any word"
+        if self._addresses is not None:
+            found = self._addresses.setdefault(sha256(stored.tobytes()).digest(), base)
+            if found != base:
+                return found
+        self._rows.append(stored)
         self.size += len(rows)
         return base
 
-    def rows(self) -> Words:
+    def rows(self) -> Stored:
         """Everything stored."""
-        return np.concatenate(self._rows)
+        found = np.empty((self.size, self._rows[0].shape[1]), dtype=np.int32)
+        first = 0
+        for i, part in enumerate(self._rows):  # one by one: what was copied makes room
+            found[first : first + len(part)] = part
+            first += len(part)
+            self._rows[i] = found[:0]
+        self._rows = [found]
+        return found
 
     def fetch(self, emitter: Emitter, base: int, address: int, vectors: int) -> int:
         """Bring stored rows to local memory at `base`, unless they are there; where they are."""

@@ -1,8 +1,8 @@
 """How large a pass is and what it needs: scratch in local memory beside the accumulators.
 
-A pass computes a rectangle of pixels of some output blocks. It is as large as the accumulators allow; where inputs,
-addends or the result live in DRAM0, it is also limited by the scratch through which they go. How many
-accumulators there are (`capacity`), the schedule says: those that hold no constants.
+A pass computes a rectangle of pixels of some output blocks; of small images, those of several pictures. It is as large
+as the accumulators allow; where inputs, addends or the result live in DRAM0, it is also limited by the scratch through
+which they go. How many accumulators there are (`capacity`), the schedule says: those that hold no constants.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pefslc.targets.tensil.groups.group import MaxHead
 from pefslc.targets.tensil.groups.layout import Layout, Rect
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.schedule.maxima import held_vectors
-from pefslc.targets.tensil.words.steps import Accumulate
+from pefslc.targets.tensil.words.steps import Accumulate, TwoSlopes
 from pefslc.targets.tensil.words.word_group import WordGroup
 
 __all__ = ["Needs", "PassPlan", "Scratch", "plan_passes"]
@@ -36,7 +36,9 @@ class Needs:
     streamed_terms  what it reads from DRAM0, by tensor: all windows over it, and its layout
     added           tensors added from DRAM0
     staging         whether the result goes to DRAM0
+    positive        whether matrix steps keep positive parts beside the result
     sides           how many tensors go through a term's weights at once
+    pictures        on how many the group works at once
     """
 
     streamed_terms: dict[str, tuple[tuple[Window, ...], Layout]]
@@ -46,6 +48,8 @@ class Needs:
     tile_rows: int
     comfort: int
     sides: int = 1
+    positive: bool = False
+    pictures: int = 1
 
     @classmethod
     def of(
@@ -58,6 +62,7 @@ class Needs:
         result_in_dram: bool,
         weight_rows: int,
         tile_rows: int,
+        pictures: int = 1,
     ) -> Needs:
         head = group.head
         windows = [(tensor, t.window) for side in group.sides for tensor, t in zip(side, group.terms, strict=True)]
@@ -70,7 +75,15 @@ class Needs:
         }
         added = tuple(s.tensor for s in group.steps if isinstance(s, Accumulate) and s.tensor in in_dram)
         comfort = min(weight_rows, architecture.local_depth // 16)
-        return cls(streamed, added, result_in_dram, weight_rows, tile_rows, comfort, len(group.sides))
+        positive = any(isinstance(step, TwoSlopes) for step in group.steps)
+        return cls(
+            streamed, added, result_in_dram, weight_rows, tile_rows, comfort, len(group.sides), positive, pictures
+        )
+
+    @property
+    def streams(self) -> bool:
+        """Whether anything passes through scratch."""
+        return bool(self.streamed_terms or self.added or self.staging or self.positive)
 
     @property
     def least(self) -> int:
@@ -84,7 +97,8 @@ class Needs:
 
     def of_pass(self, rect: Rect, blocks: int, input_blocks: int = 1) -> int:
         """For inputs, addends and results in DRAM0 in a pass of this size; weights come on top."""
-        return self.input_vectors(rect, input_blocks) + rect.area * blocks * (len(self.added) + self.staging)
+        whole = len(self.added) + self.staging + self.positive
+        return self.input_vectors(rect, input_blocks) + rect.area * blocks * whole
 
     def input_vectors(self, rect: Rect, input_blocks: int) -> int:
         return self.sides * max(
@@ -109,10 +123,12 @@ def _window_area(rect: Rect, window: Window, layout: Layout) -> int:
 
 @dataclass(frozen=True, slots=True)
 class PassPlan:
-    """The largest pass of a group, and where its scratch lies: inputs, then addends, then the result, then weights.
+    """The largest pass of a group, and where its scratch lies: inputs, then addends, then the result, then its
+    positive parts, then weights.
 
     input_size    of each of the tensors that go through a term's weights at once
     input_blocks  input blocks that are streamed in at once: all, where the scratch holds them, else one
+    pictures      so many in a pass; more than one only as whole images
     """
 
     rows: int
@@ -123,8 +139,20 @@ class PassPlan:
     input_size: int
     added_base: int
     staging_base: int
+    positive_base: int
     weight_base: int
     weight_size: int
+    pictures: int = 1
+
+    @property
+    def vectors(self) -> int:
+        """Of one output block of the largest pass."""
+        return self.rows * self.columns * self.pictures
+
+    def pictures_of_passes(self, pictures: range) -> Iterator[range]:
+        """The pictures of a run, pass after pass."""
+        for first in range(0, len(pictures), self.pictures):
+            yield pictures[first : first + self.pictures]
 
     def rects(self, layout: Layout) -> Iterator[Rect]:
         """The passes over a result, as parts of its image."""
@@ -144,7 +172,13 @@ def plan_passes(
 ) -> PassPlan:
     """The plan of one group, for `capacity` accumulators."""
     a = architecture.array_size
-    rows, columns, blocks = _pass_size(group, layouts, needs, scratch, capacity // len(group.sides), a)
+    capacity //= len(group.sides)
+    pictures = _pictures_of_pass(group, needs, capacity)
+    if pictures > 1:
+        rows, columns = group.layout.height, group.layout.width
+        blocks = min(group.layout.blocks(a), capacity // (rows * columns * pictures))
+    else:
+        rows, columns, blocks = _pass_size(group, layouts, needs, scratch, capacity, a)
     rect = Rect(0, rows, 0, columns)
     most = max((layout.blocks(a) for _, layout in needs.streamed_terms.values()), default=1)
     fits = needs.of_pass(rect, blocks, most) + needs.tile_rows <= scratch.size
@@ -152,7 +186,8 @@ def plan_passes(
     input_size = needs.input_vectors(rect, input_blocks)
     added_base = scratch.base + input_size
     staging_base = added_base + rect.area * blocks * len(needs.added)
-    weight_base = staging_base + rect.area * blocks * needs.staging
+    positive_base = staging_base + rect.area * blocks * needs.staging
+    weight_base = positive_base + rect.area * blocks * needs.positive
     weight_size = scratch.base + scratch.size - weight_base
     return PassPlan(
         rows,
@@ -163,9 +198,21 @@ def plan_passes(
         input_size // needs.sides,
         added_base,
         staging_base,
+        positive_base,
         weight_base,
         weight_size,
+        pictures,
     )
+
+
+def _pictures_of_pass(group: WordGroup, needs: Needs, capacity: int) -> int:
+    """How many pictures share a pass, and its weights: as many as have room for one block of the whole image each, and
+    evenly. One, where weights are not what passes share, and where something streams.
+    """
+    if needs.streams or group.reads_in_place or isinstance(group.head, MaxHead):
+        return 1
+    most = max(1, min(needs.pictures, capacity // group.layout.pixels))
+    return -(-needs.pictures // -(-needs.pictures // most))
 
 
 def _pass_size(
@@ -181,7 +228,8 @@ def _pass_size(
     if group.stationary is not None:
         blocks = min(layout.blocks(a), capacity)  # each pass over rows reads their weights, whatever blocks it has
     columns = min(layout.width, capacity)
-    rows = max(1, min(layout.height, capacity // (columns * blocks)))
+    extra = 0 if group.stationary is None else group.stationary.slots - layout.blocks(a)
+    rows = max(1, min(layout.height, capacity // (columns * (blocks + extra))))
     if isinstance(head, MaxHead):
         rows, columns = _of_maximum(head, layouts[head.tensor], rows, columns, 2 * capacity)
     room = scratch.size - max(needs.tile_rows, min(needs.weight_rows, scratch.size // 4))

@@ -10,6 +10,7 @@ from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.matrix.group_steps import (
     added_tensors,
     addend_plan,
+    bare_plan,
     leading_plan,
     leading_steps,
     trailing_plan,
@@ -22,6 +23,7 @@ from pefslc.targets.tensil.schedule.channel_rows import ChannelRows
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Emitter
 from pefslc.targets.tensil.schedule.pass_plan import Needs
+from pefslc.targets.tensil.schedule.simd_steps import operations_of
 from pefslc.targets.tensil.schedule.weight_stream import hidden_behind
 from pefslc.targets.tensil.schedule.weights import Tile, with_carried
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup
@@ -31,7 +33,10 @@ __all__ = ["PassSteps"]
 
 @dataclass
 class PassSteps:
-    """The choices of one group, and where the rows of its matrix steps lie in local memory."""
+    """The choices of one group, and where the rows of its matrix steps lie in local memory.
+
+    keeps_weights  whether local memory has its weights from run to run
+    """
 
     group: WordGroup
     layouts: dict[str, Layout]
@@ -42,6 +47,7 @@ class PassSteps:
     constants: Constants
     matrix_rows: dict[MatrixStep, int]
     channel_rows: ChannelRows | None
+    keeps_weights: bool = False
 
     def leading(self, chosen: Sequence[int], vectors: int) -> Choice:
         """How the leading steps of some output blocks are done, so many vectors each, or all steps where the plan for
@@ -51,12 +57,14 @@ class PassSteps:
             return Choice(None, len(chosen), False, 0)
         a, data_type = self.architecture.array_size, self.architecture.data_type
         hides = [self.hides(block) for block in chosen]
-        operations = len(leading_steps(self.group))
+        operations = operations_of(leading_steps(self.group))
         if (rows := self.channel_rows) is not None and rows.leading is not None:
             cycles = rows.cycles(self.emitter, self.constants)
             return choose(rows.leading, operations, vectors, hides, a, carried=False, rows_cycles=cycles)
         plan = self._available(leading_plan(self.group, data_type))
         carried = self._can_carry(plan, chosen)
+        if not carried:
+            plan = self._available(bare_plan(self.group, data_type)) or plan
         leading = choose(plan, operations, vectors, hides, a, carried=carried)
         whole = self._available(addend_plan(self.group, data_type))
         if whole is None:
@@ -69,11 +77,12 @@ class PassSteps:
 
     def hides(self, block: int) -> int:
         """Cycles of SIMD that the tiles of an output block hide."""
-        return sum(hidden_behind(tile, self.emitter, self.constants) for tile in self.tiles[block])
+        is_read = not (self.constants.resident or self.keeps_weights)
+        return sum(hidden_behind(tile, self.emitter, is_read=is_read) for tile in self.tiles[block])
 
     def trailing(self, blocks: int, vectors: int) -> tuple[MatrixPlan | None, int]:
         """The plan for what follows the last added tensor, if it is shorter, and cycles: nothing hides SIMD there."""
-        by_simd = simd_cycles(len(trailing_steps(self.group)), vectors * blocks)
+        by_simd = simd_cycles(operations_of(trailing_steps(self.group)), vectors * blocks)
         plan, by_matrix = self._available(trailing_plan(self.group, self.architecture.data_type)), 0
         if (rows := self.channel_rows) is not None and rows.trailing is not None:
             plan, by_matrix = rows.trailing, rows.cycles(self.emitter, self.constants)

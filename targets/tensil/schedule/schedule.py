@@ -22,16 +22,19 @@ from pefslc.targets.tensil.machine.instructions import Segment
 from pefslc.targets.tensil.matrix.matrix_steps import MatrixStep
 from pefslc.targets.tensil.matrix.resident_rows import resident_rows
 from pefslc.targets.tensil.program.encoding import encode
+from pefslc.targets.tensil.schedule.batches import ONE_PICTURE, Batches
 from pefslc.targets.tensil.schedule.channel_rows import ChannelRows
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Constant, Emitter
-from pefslc.targets.tensil.schedule.group_pass import PassSummary, emit_group
+from pefslc.targets.tensil.schedule.group_pass import emit_group
+from pefslc.targets.tensil.schedule.part import PassSummary
 from pefslc.targets.tensil.schedule.pass_plan import Needs, Scratch
 from pefslc.targets.tensil.schedule.pass_steps import PassSteps
 from pefslc.targets.tensil.schedule.simd_steps import SPARE_VECTORS, needs_spare, simd_words
 from pefslc.targets.tensil.schedule.stationary_emitter import StationaryLayer
 from pefslc.targets.tensil.schedule.tensor_memory import Entry, TensorMemory, no_local_memory
-from pefslc.targets.tensil.schedule.weights import least_rows, tiles_of
+from pefslc.targets.tensil.schedule.weight_stream import KeptWeights
+from pefslc.targets.tensil.schedule.weights import Tile, least_rows, tiles_of
 from pefslc.targets.tensil.words.steps import Accumulate, ChannelAdd, ChannelMultiply, Maximum, Minimum, block_words
 from pefslc.targets.tensil.words.word_group import WordGroup
 from pefslc.targets.tensil.words.word_program import WordProgram
@@ -43,12 +46,13 @@ Words = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A tensor, whole: from `base` on in local memory, or in DRAM0, before instruction `before`."""
+    """A picture's tensor, whole: from `base` on in local memory, or in DRAM0, before instruction `before`."""
 
     tensor: str
     local: bool
     base: int
     before: int
+    picture: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +64,11 @@ class Schedule:
     stored    where and when their results are complete, in the same order
     channel_rows  how many of the constants are for MatMuls that requantize per channel
     passes    by the result of a group
+    batches   how the groups share a batch
     """
 
     code: bytes
-    constants: Words
+    constants: NDArray[np.int32]
     inputs: tuple[Entry, ...]
     outputs: tuple[Entry, ...]
     segments: tuple[Segment, ...]
@@ -72,6 +77,7 @@ class Schedule:
     stored: tuple[Stored, ...]
     channel_rows: int
     passes: Mapping[str, PassSummary]
+    batches: Batches = ONE_PICTURE
 
 
 def schedule(
@@ -81,15 +87,17 @@ def schedule(
     resident: int = 0,
     *,
     by_matrix: bool = True,
+    batches: Batches = ONE_PICTURE,
 ) -> Schedule:
     """The instructions of a whole network. Raises CompileError that names the resource that is too small.
 
     resident  vectors at the start of local memory for the constants, which the driver puts there once; 0: DRAM1 holds
               them, and the schedule's own `constants` say how many there are
     by_matrix whether MatMuls may requantize per channel, where DRAM1 holds their rows, which are constants, too
+    batches   the batch, and how the groups share it
     """
     for with_rows in (True, False) if by_matrix else (False,):
-        scheduler = _Scheduler(program, architecture, resident, by_matrix=with_rows)
+        scheduler = _Scheduler(program, architecture, resident, batches, by_matrix=with_rows)
         if scheduler.made(progress):
             return scheduler.finish()
         del scheduler  # half a million instructions, before there are as many again
@@ -97,25 +105,35 @@ def schedule(
 
 
 class _Scheduler:
-    def __init__(self, program: WordProgram, architecture: Architecture, resident: int, *, by_matrix: bool) -> None:
+    def __init__(
+        self, program: WordProgram, architecture: Architecture, resident: int, batches: Batches, *, by_matrix: bool
+    ) -> None:
         self.architecture, self.program, self.layouts = architecture, program, program.layouts
         self.a = architecture.array_size
         if architecture.local_depth < self.a + 1:
             raise no_local_memory(self.architecture, "one tile of weights", self.a + 1)
         self.resident = resident
         self.by_matrix, self.channel_rows = by_matrix, 0
-        self.constants = Constants(resident=resident > 0)
+        self.batches = batches
+        self.constants = Constants(resident=resident > 0, once=batches.size > 1)
+        self.tiles: dict[tuple[str, bool], list[list[Tile]]] = {}  # of groups that run several times
         self.stored: list[Stored] = []
         self.passes: dict[str, PassSummary] = {}
+        self.written: set[tuple[str, int]] = set()  # outputs of pictures that are where the host reads them
         words = self._simd_constants()
         first = architecture.accumulator_depth - len(words)
         addresses: dict[Constant, int] = {word: first + i for i, word in enumerate(words)}
         self.emitter = Emitter(architecture, addresses)
-        self.memory = TensorMemory(architecture, program, resident, self.emitter)
+        self.memory = TensorMemory(architecture, program, resident, self.emitter, batches.size)
         self.capacity, self.spare = self._accumulators(words)
         self._load_constants(words, first)
         self.matrix_rows = self._load_matrix_rows()
         self.unclean = _unclean_tensors(program)
+        self.latest: dict[str, int] = {}  # by tensor, on how many pictures a group works at once that reads it, at most
+        for group in program.groups if batches.size > 1 else ():
+            for tensor in group.tensors:
+                self.latest[tensor] = max(self.latest.get(tensor, 0), batches.of(group))
+        self.kept = self._places_of_kept_weights()
 
     # --- the frame of the program --------------------------------------------------------------------------------
 
@@ -165,6 +183,18 @@ class _Scheduler:
         starts = np.cumsum([0, *map(len, rows.values())]).tolist()
         return {step: base + start for step, start in zip(rows, starts, strict=False)}
 
+    def _places_of_kept_weights(self) -> dict[str, KeptWeights]:
+        """Local memory for the weights of groups that keep them, side by side: so no gap lies among tensors."""
+        found: dict[str, KeptWeights] = {}
+        for group in self.program.groups if not self.constants.resident else ():
+            if group.result in self.batches.kept:
+                rows = sum(len(tile.rows) for block in self._tiles(group, bias_alone=False) for tile in block)
+                size = rows + 2 * group.layout.blocks(self.a)  # sums that carry a word have two bias rows a block
+                base = self.memory.local.allocate(size)
+                if base is not None:
+                    found[group.result] = KeptWeights(base, size)
+        return found
+
     def _load_channel_words(self, group: WordGroup) -> int:
         """The words per channel of one group, below the other constants; how many accumulators are left."""
         steps = [s for s in group.steps if isinstance(s, ChannelMultiply | ChannelAdd)]
@@ -194,12 +224,12 @@ class _Scheduler:
 
     def made(self, progress: Callable[[int, int, str], None] | None) -> bool:
         """Whether all groups are scheduled: not where rows for channels are more than DRAM1 holds."""
-        groups = self.program.groups
+        runs = list(self.batches.runs(self.program.groups))
         self.require_dram1()
-        for i, group in enumerate(groups):
+        for i, (group, pictures) in enumerate(runs):
             if progress is not None:
-                progress(i, len(groups), "scheduling")
-            self.group(group)
+                progress(i, len(runs), "scheduling")
+            self.group(group, pictures)
             if self.channel_rows and self.constants.size > self.architecture.dram1_depth:
                 return False
         return True
@@ -230,7 +260,9 @@ class _Scheduler:
             raise no_local_memory(self.architecture, "all weights and constants", self.constants.size)
         self.emitter.serve("")
         for entry in self.memory.outputs:
-            self.memory.write_output(entry)
+            for picture in range(self.batches.size):
+                if (entry.name, picture) not in self.written:
+                    self.memory.write_output(entry, picture)
         return Schedule(
             encode(self.architecture, self.emitter.instructions),
             self.constants.rows(),
@@ -242,55 +274,99 @@ class _Scheduler:
             stored=tuple(self.stored),
             channel_rows=self.channel_rows,
             passes=self.passes,
+            batches=self.batches,
         )
 
     # --- one group -----------------------------------------------------------------------------------------------
 
-    def group(self, group: WordGroup) -> None:
-        """Place the result, make room, and emit the passes."""
+    def group(self, group: WordGroup, pictures: range) -> None:
+        """Place the results of some pictures, make room, and emit the passes."""
         self.emitter.serve(group.result)
-        memory, result = self.memory, self.memory.tensors[group.result]
-        reads = [memory.tensors[name] for name in group.tensors]
-        tiles = tiles_of(group, self.layouts, self.a, self.unclean, bias_alone=False)
+        memory = self.memory
+        reads = [memory.tensors[name, picture] for name in group.tensors for picture in pictures]
+        tiles = self._tiles(group, bias_alone=False)
+        times, staged = self._reading(group)
         for tensor in reads:
-            memory.fetch(tensor)
+            memory.fetch(tensor, reads, times, staged + 4 * (self.a + 1), group.origin)
         stationary, tile = self._stationary(group), self.a + 1
         weight_rows = sum(len(t.rows) for block in tiles for t in block) or tile
         least = min(weight_rows, tile)
         if stationary is not None:
             weight_rows, least = stationary.rows, stationary.least
-        needs = memory.settle(group, result, reads, weight_rows, least)
+        kept = self.kept.get(group.result)
+        waits = self.latest.get(group.result, 0) > self.batches.of(group)
+        needs = memory.settle(group, pictures, weight_rows, least, waits=waits)
         if needs.streamed_terms:
-            tiles = tiles_of(group, self.layouts, self.a, self.unclean, bias_alone=True)
+            tiles = self._tiles(group, bias_alone=True)
         capacity = self._load_channel_words(group)
         scratch = Scratch(*memory.local.largest_gap())
         rows = self._channel_rows(group, scratch, needs)
         steps = PassSteps(
-            group, self.layouts, tiles, needs, self.architecture, self.emitter, self.constants, self.matrix_rows, rows
-        )
-        names = *group.tensors, group.result
+            group, self.layouts, tiles, needs, self.architecture, self.emitter, self.constants, self.matrix_rows, rows,
+            keeps_weights=kept is not None,
+        )  # fmt: skip
+        places = [(name, picture) for name in (*group.tensors, group.result) for picture in pictures]
         self.passes[group.result] = emit_group(
             group,
             needs,
+            pictures,
             layouts=self.layouts,
             architecture=self.architecture,
             emitter=self.emitter,
             capacity=capacity,
             tiles=tiles,
-            views={name: memory.view(name) for name in names},
-            local={name for name in names if memory.is_local(name)},
+            views={place: memory.view(place) for place in places},
+            local={place for place in places if memory.is_local(place)},
             scratch=scratch if rows is None else rows.beside(scratch, self.constants),
             steps=steps,
             constants=self.constants,
             spare=self.spare,
             stationary=stationary,
+            kept=kept,
         )
-        where = memory.view(group.result).base
-        self.stored.append(Stored(group.result, memory.is_local(group.result), where, len(self.emitter)))
+        for picture in pictures:
+            place = group.result, picture
+            where = memory.view(place).base
+            self.stored.append(Stored(group.result, memory.is_local(place), where, len(self.emitter), picture))
+        self._write_outputs(group, pictures)
         for tensor in reads:
             tensor.readers -= 1
             if tensor.readers == 0:
                 memory.release(tensor)
+        if kept is not None and pictures.stop == self.batches.size:
+            memory.local.release(kept.base, kept.size)
+
+    def _write_outputs(self, group: WordGroup, pictures: range) -> None:
+        """Of a batch, what the host reads leaves local memory at once: other pictures need the room."""
+        if self.batches.size == 1:
+            return
+        for entry in (e for e in self.memory.outputs if e.tensor == group.result):
+            for picture in pictures:
+                self.memory.write_output(entry, picture)
+                self.written.add((entry.name, picture))
+                tensor = self.memory.tensors[entry.tensor, picture]
+                tensor.readers -= 1
+                if tensor.readers == 0:
+                    self.memory.release(tensor)
+
+    def _tiles(self, group: WordGroup, *, bias_alone: bool) -> list[list[Tile]]:
+        key = group.result, bias_alone
+        if key not in self.tiles:
+            found = tiles_of(group, self.layouts, self.a, self.unclean, bias_alone=bias_alone)
+            if self.batches.size == 1:
+                return found  # a large network's tiles are as much memory as its instructions
+            self.tiles[key] = found
+        return self.tiles[key]
+
+    def _reading(self, group: WordGroup) -> tuple[int, int]:
+        """How often passes would read a tensor in DRAM0, and how much they may stage: a set of output blocks after the
+        other, as many as the accumulators hold.
+        """
+        blocks, pixels = group.layout.blocks(self.a), group.layout.pixels
+        together = max(1, min(blocks, self.capacity // pixels))
+        alone = group.terms and group.stationary is None and self.batches.size == 1  # pictures of a batch come and go
+        times = -(-blocks // together) if alone else 1
+        return times, min(pixels * together, self.capacity) // 2  # smaller passes are better than reading again
 
     def _channel_rows(self, group: WordGroup, scratch: Scratch, needs: Needs) -> ChannelRows | None:
         if not self.by_matrix:

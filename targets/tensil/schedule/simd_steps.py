@@ -18,10 +18,11 @@ from pefslc.targets.tensil.words.steps import (
     Multiply,
     RawStep,
     SimdStep,
+    TwoSlopes,
     block_words,
 )
 
-__all__ = ["SPARE_VECTORS", "needs_spare", "simd_operations", "simd_words"]
+__all__ = ["SPARE_VECTORS", "needs_spare", "operations_of", "simd_operations", "simd_words"]
 
 # Between two loads of the SIMD register, where a step needs two constants.
 SPARE_VECTORS = 64
@@ -42,13 +43,20 @@ def simd_words(step: RawStep, data_type: DataType) -> tuple[int, ...]:
             return (step.word,)
         case LeakyRelu():
             return 0, step.complement(data_type)
+        case TwoSlopes(above, below):
+            return 0, below, above - below
         case ChannelMultiply() | ChannelAdd() | Accumulate() | AddHigh():
             return ()
 
 
 def needs_spare(step: RawStep) -> bool:
     """Whether the step needs accumulators beside those that it changes."""
-    return isinstance(step, LeakyRelu)
+    return isinstance(step, LeakyRelu | TwoSlopes)
+
+
+def operations_of(steps: Sequence[RawStep]) -> int:
+    """How many SIMD operations a vector takes, those that add a stored tensor not counted."""
+    return sum(3 if isinstance(s, TwoSlopes) else 2 if isinstance(s, LeakyRelu) else 1 for s in steps)
 
 
 def simd_operations(
@@ -66,6 +74,13 @@ def simd_operations(
                 yield from (SimdLater(SimdOperation.MIN, 0, a, s) for a, s in zip(part, spare, strict=False))
                 for a, s in zip(part, spare, strict=False):
                     yield SimdLater(SimdOperation.MULTIPLY, factor, s, a, accumulate=True)
+        case TwoSlopes(above, below):
+            for start in range(0, len(addresses), len(spare)):
+                part = addresses[start : start + len(spare)]
+                yield from (SimdLater(SimdOperation.MAX, 0, a, s) for a, s in zip(part, spare, strict=False))
+                yield from (SimdLater(SimdOperation.MULTIPLY, below, a, a) for a in part)
+                for a, s in zip(part, spare, strict=False):
+                    yield SimdLater(SimdOperation.MULTIPLY, above - below, s, a, accumulate=True)
         case ChannelMultiply() | ChannelAdd():
             for i, block in enumerate(blocks):
                 words = block_words(step, block, machine.array_size)

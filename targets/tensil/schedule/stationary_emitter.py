@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, zip_longest
 from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.targets.tensil.group_rewrites.pixel_frames import passes_and_gathers
 from pefslc.targets.tensil.groups.group import Stationary
 from pefslc.targets.tensil.groups.layout import Layout, Rect, Run, merged
 from pefslc.targets.tensil.machine.architecture import Architecture
@@ -24,10 +25,10 @@ Words = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Taps that lie inside of the input for the same blocks of pixels: what is brought under them at a time."""
+    """Taps that lie inside of the input for the same frames of pixels: what is brought under them at a time."""
 
     taps: range
-    blocks: tuple[int, ...]
+    frames: tuple[int, ...]
 
 
 class StationaryLayer:
@@ -39,14 +40,21 @@ class StationaryLayer:
         self.a, self.channels = array_size, source.height
         self.weight = group.terms[0].weight.reshape(len(group.bias), -1)
         self.bias = group.bias
-        self.taps = how.taps
+        self.taps, self.slots = how.taps, how.slots
         self.pixels = None if how.pixels is None else how.pixels * one
+        self.spread = None if how.spread is None else how.spread * one
+        self.blocks = len(how.taps) - (0 if how.spread is None else len(how.spread))
         self._addresses: dict[tuple[str | int, range], int] = {}
 
     @property
     def least(self) -> int:
         """Local memory that it needs: for the pixels under one tap, and for some weights."""
-        return (self.a + 1) + (0 if self.pixels is None else len(self.taps) * self.channels)
+        return (self.a + 1) + (0 if self.pixels is None else self._most_frames * self.channels)
+
+    @property
+    def _most_frames(self) -> int:
+        """In how many frames one tap lies, at most."""
+        return max(sum(tap in own for own in self.taps) for tap in range(max(map(max, self.taps)) + 1))
 
     @property
     def rows(self) -> int:
@@ -54,16 +62,19 @@ class StationaryLayer:
         taps = 0 if self.pixels is None else sum(map(len, self.taps))
         return self.least + taps * self.channels + 4 * len(self.bias)
 
-    @property
-    def gathers(self) -> int:
-        """Accumulators that it needs beside those of the sums."""
-        return 0 if self.pixels is None else self.channels
+    def gathers(self, accumulators: int) -> int:
+        """How many of the accumulators are for pixels on their way under taps; the others hold sums."""
+        if self.pixels is None:
+            return 0
+        return passes_and_gathers(self.slots, len(self.bias), self.channels, accumulators)[1]
 
     def emit(
         self, source: int, outputs: range, blocks: Sequence[int], buffer: range, spare: range, emitter: Emitter,
         constants: Constants,
     ) -> None:  # fmt: skip
         """accumulators[i * len(outputs) + o] = the sum of the o-th output for the pixels of blocks[i].
+
+        Behind them are those of a frame that is no block, of one at a time.
 
         source  where the transposed tensor lies
         buffer  local memory for pixels under taps, as many taps at once as it holds, and for weights
@@ -77,28 +88,28 @@ class StationaryLayer:
         """How much of local memory is for pixels under taps: all of them, if an array's weights fit beside them."""
         if self.pixels is None:
             return 0
-        one, every = len(self.taps), sum(map(len, self.taps))
+        one, every = self._most_frames, sum(map(len, self.taps))
         taps = min(every, max((size - max(outputs, self.a)) // self.channels, one))
         return taps * self.channels
 
     def pieces(self, most: int) -> Iterator[_Piece]:
-        """As many taps at once as pixels of `most` blocks under a tap find room for; if possible, so many that they
+        """As many taps at once as pixels of `most` frames under a tap find room for; if possible, so many that they
         fill arrays.
         """
         full = self.a // gcd(self.a, self.channels)
         taps = range(max(map(max, self.taps)) + 1)
-        for blocks, group in groupby(taps, lambda tap: tuple(b for b, s in enumerate(self.taps) if tap in s)):
-            same = list(group) if blocks else []
-            at_once = max(most // max(len(blocks), 1), 1)
+        for frames, group in groupby(taps, lambda tap: tuple(f for f, s in enumerate(self.taps) if tap in s)):
+            same = list(group) if frames else []
+            at_once = max(most // max(len(frames), 1), 1)
             at_once -= at_once % full if at_once > full else 0
             for start in range(0, len(same), at_once):
                 part = same[start : start + at_once]
-                yield _Piece(range(part[0], part[-1] + 1), blocks)
+                yield _Piece(range(part[0], part[-1] + 1), frames)
 
-    def matrices(self, block: int, tap: int) -> Iterator[tuple[int, Words]]:
+    def matrices(self, frame: int, tap: int) -> Iterator[tuple[int, Words]]:
         """Blocks of the input, and the matrices [A, A] that bring their pixels under a tap."""
         assert self.pixels is not None
-        at = sum(map(len, self.taps[:block])) + self.taps[block].index(tap)
+        at = sum(map(len, self.taps[:frame])) + self.taps[frame].index(tap)
         matrix = self.pixels[at * self.a : (at + 1) * self.a].T
         matrix = np.pad(matrix, ((0, -len(matrix) % self.a), (0, 0))).reshape(-1, self.a, self.a)
         yield from ((i, part) for i, part in enumerate(matrix) if part.any())
@@ -112,7 +123,7 @@ class StationaryLayer:
 
 @dataclass(slots=True)
 class _StationaryPass:
-    """One pass of a layer. `opened` are the blocks of pixels whose accumulators hold something."""
+    """One pass of a layer. `opened` are the frames of pixels whose accumulators hold something."""
 
     layer: StationaryLayer
     source: int
@@ -130,32 +141,60 @@ class _StationaryPass:
         if layer.bias.any():
             words = np.repeat(layer.bias[self.outputs.start : self.outputs.stop, None], layer.a, axis=1)
             self._stream("biases", words[None], self._set)
-        for piece in layer.pieces(size // layer.channels):
+        pieces = list(layer.pieces(size // layer.channels))
+        for piece, following in zip_longest(pieces, pieces[1:]):
             if layer.pixels is None:
-                rows_of = {block: self.source + block * layer.channels for block in piece.blocks}
+                rows_of = {block: self.source + block * layer.channels for block in piece.frames}
             else:
                 rows_of = self._bring(piece, under_taps)
             self._move(piece, rows_of)
+            if piece.frames[0] >= layer.blocks and (following is None or following.frames != piece.frames):
+                self._spread(piece.frames[0], range(under_taps, self.ring.stop))
+
+    def _accumulators(self) -> Iterator[tuple[int, int]]:
+        """Frames, and where their sums begin: those of a frame that is no block lie behind the blocks'."""
+        count = len(self.outputs)
+        yield from ((block, i * count) for i, block in enumerate(self.blocks))
+        yield from ((frame, len(self.blocks) * count) for frame in range(self.layer.blocks, len(self.layer.taps)))
+
+    def _spread(self, frame: int, buffer: range) -> None:
+        """Add a frame's sums to those of the blocks: by way of local memory, in parts that find room."""
+        layer, a, emitter = self.layer, self.layer.a, self.emitter
+        assert layer.spread is not None
+        matrices = layer.spread[frame - layer.blocks]
+        address = layer.store(self.constants, ("spread", range(frame, frame + 1)), matrices)
+        accumulators = dict(self._accumulators())
+        part = min(len(buffer) - a, len(self.outputs))
+        for first in range(0, len(self.outputs), part):
+            count = min(part, len(self.outputs) - first)
+            emitter.from_accumulators(accumulators[frame] + first, buffer.start, count)
+            for block in self.blocks:
+                if matrices[block].any():
+                    local = self.constants.fetch(emitter, buffer.start + part, address + block * a, a)
+                    emitter.load_weights(local, a, has_bias=False)
+                    accumulate = block in self.opened
+                    emitter.matmul(buffer.start, accumulators[block] + first, count, 0, 0, accumulate=accumulate)
+        self.opened |= {block for block in self.blocks if matrices[block].any()}
 
     def _bring(self, piece: _Piece, base: int) -> dict[int, int]:
-        """The pixels under the taps into local memory from `base` on, block by block; where each block's rows begin."""
+        """The pixels under the taps into local memory from `base` on, frame by frame; where each frame's rows begin."""
         layer, a, channels, spare = self.layer, self.layer.a, self.layer.channels, self.spare
-        rows_of = {block: base + i * len(piece.taps) * channels for i, block in enumerate(piece.blocks)}
-        moves = [(block, tap, *m) for block in piece.blocks for tap in piece.taps for m in layer.matrices(block, tap)]
+        rows_of = {frame: base + i * len(piece.taps) * channels for i, frame in enumerate(piece.frames)}
+        moves = [(frame, tap, *m) for frame in piece.frames for tap in piece.taps for m in layer.matrices(frame, tap)]
         address = layer.store(self.constants, ("pixels", piece.taps), np.stack([matrix for *_, matrix in moves]))
         at_once = max(len(self.ring) // a, 1)
         for first in range(0, channels, len(spare)):
             vectors = min(len(spare), channels - first)
-            for i, (block, tap, from_block, _) in enumerate(moves):
+            for i, (frame, tap, from_block, _) in enumerate(moves):
                 if i % at_once == 0:
                     read = min(at_once, len(moves) - i) * a
                     local = self.constants.fetch(self.emitter, self.ring.start, address + i * a, read)
                 self.emitter.load_weights(local + i % at_once * a, a, has_bias=False)
                 pixels = self.source + from_block * channels + first
-                is_first = i == 0 or moves[i - 1][:2] != (block, tap)
+                is_first = i == 0 or moves[i - 1][:2] != (frame, tap)
                 self.emitter.matmul(pixels, spare.start, vectors, 0, 0, accumulate=not is_first)
-                if i + 1 == len(moves) or moves[i + 1][:2] != (block, tap):
-                    target = rows_of[block] + (tap - piece.taps.start) * channels + first
+                if i + 1 == len(moves) or moves[i + 1][:2] != (frame, tap):
+                    target = rows_of[frame] + (tap - piece.taps.start) * channels + first
                     self.emitter.from_accumulators(spare.start, target, vectors)
         return rows_of
 
@@ -169,12 +208,11 @@ class _StationaryPass:
 
         def pass_through(index: int, local: int, first: int, count: int) -> None:
             rows = min(a, end - start - index * a)
-            for i, block in enumerate(self.blocks):
-                if block in rows_of:
-                    self.emitter.load_weights(rows_of[block] + index * a, rows, has_bias=False)
-                    target = i * len(self.outputs) + first
-                    accumulate = block in self.opened or index > 0
-                    self.emitter.matmul(local, target, count, 0, 0, accumulate=accumulate)
+            for frame, accumulator in self._accumulators():
+                if frame in rows_of:
+                    self.emitter.load_weights(rows_of[frame] + index * a, rows, has_bias=False)
+                    accumulate = frame in self.opened or index > 0
+                    self.emitter.matmul(local, accumulator + first, count, 0, 0, accumulate=accumulate)
 
         self._stream(start, arrays, pass_through)
         self.opened.update(rows_of)

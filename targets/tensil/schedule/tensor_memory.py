@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, quote
@@ -16,19 +18,26 @@ from pefslc.targets.tensil.schedule.pass_plan import Needs
 from pefslc.targets.tensil.words.word_group import WordGroup
 from pefslc.targets.tensil.words.word_program import WordProgram
 
-__all__ = ["Entry", "Tensor", "TensorMemory", "no_local_memory"]
+__all__ = ["Entry", "OfPicture", "Tensor", "TensorMemory", "no_local_memory"]
+
+OfPicture: TypeAlias = tuple[str, int]  # a tensor by its name, and the picture of the batch whose tensor it is
 
 _SHORT_LIVED = {Role.PACKED, Role.PARTIAL, Role.SUMS, Role.TRANSPOSED}
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An input or output in DRAM0: its ONNX name and vectors [base, base + size)."""
+    """An input or output in DRAM0: its ONNX name and vectors [base, base + size), those of each picture in turn."""
 
     name: str
     tensor: str
     base: int
     size: int
+    pictures: int = 1
+
+    def of(self, picture: int) -> int:
+        """Where the vectors of a picture begin."""
+        return self.base + picture * (self.size // self.pictures)
 
 
 @dataclass
@@ -38,6 +47,7 @@ class Tensor:
     layout: Layout
     vectors: int
     role: Role
+    picture: int = 0
     local: int | None = None
     dram: int | None = None
     readers: int = 0
@@ -47,40 +57,50 @@ class TensorMemory:
     """The memories and what is in them. `emitter` receives the moves.
 
     resident  vectors at the start of local memory that hold constants
+    size      pictures of the batch: each has tensors of its own, which lie where there is room
     """
 
-    def __init__(self, architecture: Architecture, program: WordProgram, resident: int, emitter: Emitter) -> None:
+    def __init__(
+        self, architecture: Architecture, program: WordProgram, resident: int, emitter: Emitter, size: int = 1
+    ) -> None:
         self._architecture, self._layouts, self._emitter = architecture, program.layouts, emitter
         self.local = Allocator(resident, architecture.local_depth)
         self._dram0 = Allocator(0, architecture.usable_dram0_vectors)
-        self.tensors = {
-            name: Tensor(tensor.layout, tensor.layout.vectors(architecture.array_size), tensor.stored.role)
+        self._size = size
+        self.tensors: dict[OfPicture, Tensor] = {
+            (name, picture): Tensor(
+                tensor.layout, tensor.layout.vectors(architecture.array_size), tensor.stored.role, picture
+            )
             for name, tensor in program.tensors.items()
+            for picture in range(size)
         }
-        for group in program.groups:
-            for name in group.tensors:
-                self.tensors[name].readers += 1
-        for port in program.outputs:
-            self.tensors[port.tensor].readers += 1
+        for name in (
+            *(name for group in program.groups for name in group.tensors),
+            *(port.tensor for port in program.outputs),
+        ):
+            for picture in range(size):
+                self.tensors[name, picture].readers += 1
         self.inputs = tuple(self._entry(port) for port in program.inputs)
         for entry in self.inputs:
-            self.tensors[entry.tensor].dram = entry.base
+            for picture in range(size):
+                self.tensors[entry.tensor, picture].dram = entry.of(picture)
         self.outputs = tuple(self._entry(port) for port in program.outputs)
+        self._fixed = {e.of(picture) for e in (*self.inputs, *self.outputs) for picture in range(size)}
 
     def _entry(self, port: Port) -> Entry:
         """A place in DRAM0 for an input or output."""
-        vectors = self.tensors[port.tensor].vectors
+        vectors = self.tensors[port.tensor, 0].vectors * self._size
         base = self._dram0.allocate(vectors)
         if base is None:
             raise self._no_dram0(f"tensor {quote(port.name)}", vectors, port.value.origin)
-        return Entry(port.name, port.tensor, base, vectors)
+        return Entry(port.name, port.tensor, base, vectors, self._size)
 
-    def write_output(self, entry: Entry) -> None:
+    def write_output(self, entry: Entry, picture: int) -> None:
         """Move an output to its place, if it is not there."""
-        tensor = self.tensors[entry.tensor]
+        tensor, place = self.tensors[entry.tensor, picture], entry.of(picture)
         if tensor.local is not None:
-            self._emitter.dram(MoveKind.LOCAL_TO_DRAM0, tensor.local, entry.base, tensor.vectors)
-        elif tensor.dram != entry.base:
+            self._emitter.dram(MoveKind.LOCAL_TO_DRAM0, tensor.local, place, tensor.vectors)
+        elif tensor.dram != place:
             assert tensor.dram is not None
             base, gap = self.local.largest_gap()
             if not gap:
@@ -88,78 +108,116 @@ class TensorMemory:
             for start in range(0, tensor.vectors, gap):
                 count = min(gap, tensor.vectors - start)
                 self._emitter.dram(MoveKind.DRAM0_TO_LOCAL, base, tensor.dram + start, count)
-                self._emitter.dram(MoveKind.LOCAL_TO_DRAM0, base, entry.base + start, count)
+                self._emitter.dram(MoveKind.LOCAL_TO_DRAM0, base, place + start, count)
 
-    def is_local(self, name: str) -> bool:
+    def is_local(self, tensor: OfPicture) -> bool:
         """Whether a tensor is in local memory."""
-        return self.tensors[name].local is not None
+        return self.tensors[tensor].local is not None
 
-    def view(self, name: str) -> View:
+    def view(self, name: OfPicture) -> View:
         """Where a tensor lies: in local memory, else in DRAM0."""
         tensor = self.tensors[name]
         base = tensor.local if tensor.local is not None else tensor.dram
         assert base is not None
         return View.whole(base, tensor.layout)
 
-    def fetch(self, tensor: Tensor) -> None:
-        """Bring a tensor from DRAM0 into local memory if it fits beside a useful amount of free space."""
-        if tensor.local is None and self.local.largest_gap()[1] >= 2 * tensor.vectors:
-            tensor.local = self.local.allocate(tensor.vectors)
-            assert tensor.local is not None
-            assert tensor.dram is not None
-            self._emitter.dram(MoveKind.DRAM0_TO_LOCAL, tensor.local, tensor.dram, tensor.vectors)
+    def fetch(self, tensor: Tensor, reads: Sequence[Tensor], times: int, scratch: int, origin: Origin) -> None:
+        """Bring a tensor from DRAM0 into local memory if it fits beside a useful amount of free space; or beside the
+        least scratch, where passes would read it several times. Then what nobody reads now may make room for it, if
+        that moves less.
+        """
+        if tensor.local is not None:
+            return
+        useful = tensor.vectors if self._size == 1 else self._architecture.local_depth // 16  # of many small ones
+        needed = tensor.vectors + (scratch if times > 1 else useful)
+        while self.local.largest_gap()[1] < needed:
+            others = [t for t in self.tensors.values() if t.local is not None and t not in reads]
+            largest = max(others, key=lambda t: t.vectors, default=None)
+            room = self.local.largest_gap()[1] + sum(t.vectors for t in others)
+            if largest is None or room < needed or 2 * largest.vectors >= (times - 1) * tensor.vectors:
+                return
+            self._spill(largest, origin)
+        tensor.local = self.local.allocate(tensor.vectors)
+        assert tensor.local is not None
+        assert tensor.dram is not None
+        self._emitter.dram(MoveKind.DRAM0_TO_LOCAL, tensor.local, tensor.dram, tensor.vectors)
 
-    def settle(self, group: WordGroup, result: Tensor, reads: list[Tensor], weight_rows: int, tile_rows: int) -> Needs:
-        """Give the result a place, moving tensors to DRAM0 until the passes have the scratch that they need."""
+    def settle(
+        self, group: WordGroup, pictures: range, weight_rows: int, tile_rows: int, *, waits: bool = False
+    ) -> Needs:
+        """Give the results of some pictures places, moving tensors to DRAM0 until the passes have the scratch that they
+        need.
+
+        waits  whether a later group reads the results together with those of other pictures
+        """
+        names = group.tensors
+        results = [self.tensors[group.result, picture] for picture in pictures]
+        reads = [self.tensors[name, picture] for name in names for picture in pictures]
         if group.reads_in_place and not all(tensor.local is not None for tensor in reads):
             vectors = sum(tensor.vectors for tensor in reads)
             raise no_local_memory(self._architecture, "what this layer reads", vectors, at=group.origin)
-        # Helpers live shortly: from the other end, they leave no gaps among the tensors that stay.
-        result.local = self.local.allocate(result.vectors, at_end=result.role in _SHORT_LIVED)
+        for result in results:
+            # Helpers live shortly: from the other end, they leave no gaps among the tensors that stay. Nor does what
+            # waits while others come and go.
+            result.local = self.local.allocate(result.vectors, at_end=waits or result.role in _SHORT_LIVED)
         while True:
-            names = group.tensors
+            in_dram = {name for name in names if not all(self.is_local((name, picture)) for picture in pictures)}
             needs = Needs.of(
-                group, self._layouts, self._architecture, {n for n in names if not self.is_local(n)},
-                result_in_dram=result.local is None, weight_rows=weight_rows, tile_rows=tile_rows,
+                group, self._layouts, self._architecture, in_dram,
+                result_in_dram=any(result.local is None for result in results),
+                weight_rows=weight_rows, tile_rows=tile_rows, pictures=len(pictures),
             )  # fmt: skip
             gap = self.local.largest_gap()[1]
-            if gap >= needs.comfortable or (gap >= needs.least and not self._can_spill(result, reads)):
+            waiting = any(t.picture not in pictures for t in self._bystanders(results, reads))
+            if needs.staging and waiting and self._spill_one(pictures, results, reads, group.origin, in_place=True):
+                continue  # what waits for a later group makes room for the result
+            if gap >= needs.comfortable or (gap >= needs.least and not self._bystanders(results, reads)):
                 break
-            if not self._spill_one(result, reads, group.origin, in_place=group.reads_in_place):
+            if not self._spill_one(pictures, results, reads, group.origin, in_place=group.reads_in_place):
                 if gap >= needs.least:
                     break
                 raise no_local_memory(self._architecture, "this layer", needs.least, free=gap, at=group.origin)
-        if result.local is None:
-            self._give_dram(result, group)
+        for picture, result in zip(pictures, results, strict=True):
+            if result.local is None:
+                self._give_dram(result, picture, group)
         return needs
 
-    def _can_spill(self, result: Tensor, reads: list[Tensor]) -> bool:
-        return any(t.local is not None for t in self.tensors.values() if t is not result and t not in reads)
+    def _bystanders(self, results: Sequence[Tensor], reads: Sequence[Tensor]) -> list[Tensor]:
+        taking_part = {id(tensor) for tensor in (*results, *reads)}
+        return [t for t in self.tensors.values() if t.local is not None and id(t) not in taking_part]
 
-    def _spill_one(self, result: Tensor, reads: list[Tensor], origin: Origin, *, in_place: bool) -> bool:
-        """Move one tensor out of local memory: a bystander first, then the result, then what the group reads, if it
-        need not be in place.
+    def _spill_one(
+        self, pictures: range, results: Sequence[Tensor], reads: Sequence[Tensor], origin: Origin, *, in_place: bool
+    ) -> bool:
+        """Move one tensor out of local memory: a bystander first, of other pictures if there are some, then a result,
+        then what the group reads, if it need not be in place.
         """
-        bystanders = [t for t in self.tensors.values() if t.local is not None and t is not result and t not in reads]
-        candidates = sorted(bystanders, key=lambda t: -t.vectors) or ([result] if result.local is not None else [])
+        candidates = sorted(self._bystanders(results, reads), key=lambda t: (t.picture in pictures, -t.vectors))
+        candidates = candidates or [result for result in reversed(results) if result.local is not None]
         if not candidates and not in_place:
             candidates = sorted((t for t in reads if t.local is not None), key=lambda t: -t.vectors)
         if not candidates:
             return False
         tensor = candidates[0]
+        is_result = any(tensor is result for result in results)
+        self._spill(tensor, origin, keeps=not is_result)
+        for result in () if is_result else results:
+            if result.local is None:
+                result.local = self.local.allocate(result.vectors)
+        return True
+
+    def _spill(self, tensor: Tensor, origin: Origin, *, keeps: bool = True) -> None:
+        """Give its local memory back. `keeps`: it holds something, which DRAM0 gets if it has not got it."""
         assert tensor.local is not None
-        if tensor is not result and tensor.dram is None:
+        if keeps and tensor.dram is None:
             tensor.dram = self._dram_address(tensor, origin)
             self._emitter.dram(MoveKind.LOCAL_TO_DRAM0, tensor.local, tensor.dram, tensor.vectors)
         self.local.release(tensor.local, tensor.vectors)
         tensor.local = None
-        if tensor is not result and result.local is None:
-            result.local = self.local.allocate(result.vectors)
-        return True
 
-    def _give_dram(self, result: Tensor, group: WordGroup) -> None:
+    def _give_dram(self, result: Tensor, picture: int, group: WordGroup) -> None:
         entry = next((e for e in self.outputs if e.tensor == group.result), None)
-        result.dram = entry.base if entry is not None else self._dram_address(result, group.origin)
+        result.dram = entry.of(picture) if entry is not None else self._dram_address(result, group.origin)
 
     def _dram_address(self, tensor: Tensor, origin: Origin) -> int:
         base = self._dram0.allocate(tensor.vectors)
@@ -172,8 +230,7 @@ class TensorMemory:
         if tensor.local is not None:
             self.local.release(tensor.local, tensor.vectors)
             tensor.local = None
-        fixed = {e.base for e in (*self.inputs, *self.outputs)}
-        if tensor.dram is not None and tensor.dram not in fixed:
+        if tensor.dram is not None and tensor.dram not in self._fixed:
             self._dram0.release(tensor.dram, tensor.vectors)
 
     def _no_dram0(self, who: str, vectors: int, at: Origin) -> CompileError:

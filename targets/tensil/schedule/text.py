@@ -14,7 +14,9 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
     ChannelAddWord,
     ChannelDiagonal,
     Diagonal,
+    DiagonalAgain,
     MatrixStep,
+    SlopesByMatrix,
 )
 from pefslc.targets.tensil.program.encoding import decode_table
 from pefslc.targets.tensil.program.listing import disassemble
@@ -34,7 +36,10 @@ def print_schedule(schedule: Schedule, architecture: Architecture) -> str:
         comments.setdefault(segment.first, []).append(f"// {name}{_passes(schedule, segment.group)}")
     for place in schedule.stored:
         memory = "local" if place.local else "dram0"
-        comments.setdefault(place.before, []).insert(0, f"// %{place.tensor} is complete in {memory}[{place.base}..]")
+        whose = f" of picture {place.picture}" if schedule.batches.size > 1 else ""
+        comments.setdefault(place.before, []).insert(
+            0, f"// %{place.tensor}{whose} is complete in {memory}[{place.base}..]"
+        )
     printed = [*_head(schedule)]
     for index, line in enumerate(lines):
         printed += [*comments.get(index, []), line]
@@ -55,7 +60,8 @@ def _passes(schedule: Schedule, group: str) -> str:
         return ""
     passes = f"{summary.count} pass{'' if summary.count == 1 else 'es'}"
     blocks = f"{summary.blocks} block{'' if summary.blocks == 1 else 's'} of channels"
-    text = f": {passes} of {summary.rows} x {summary.columns} pixels, {blocks}"
+    pictures = f" of {summary.pictures} pictures" if summary.pictures > 1 else ""
+    text = f": {passes} of {summary.rows} x {summary.columns} pixels{pictures}, {blocks}"
     if summary.steps:
         by_simd = f"of {summary.simd_blocks} blocks by SIMD, of the others " if summary.simd_blocks else ""
         text += f"; steps {by_simd}by MatMul: {', '.join(map(_step_text, summary.steps))}"
@@ -70,8 +76,12 @@ def _step_text(step: MatrixStep) -> str:
             return f"add {word}"
         case Diagonal(word, bias):
             return f"multiply by {word} with bias {bias}"
+        case DiagonalAgain(word, bias):
+            return f"add the same times {word} with bias {bias}"
         case AddByMatrix(bias, word):
             return f"add the tensor{'' if word is None else f' times {word}'}{f' with bias {bias}' if bias else ''}"
+        case SlopesByMatrix(above, below):
+            return f"multiply by {above}, below zero by {below}"
         case ChannelAddWord():
             return "add per channel"
         case ChannelDiagonal():

@@ -4,41 +4,65 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.targets.tensil.machine.timing import SIMD_CYCLES, SIMD_IN_DRAIN_CYCLES, streaming_cycles
+from pefslc.targets.tensil.machine.timing import (
+    SIMD_CYCLES,
+    SIMD_IN_DRAIN_CYCLES,
+    drain_cycles,
+    read_overhead_cycles,
+    streaming_cycles,
+)
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Emitter
 from pefslc.targets.tensil.schedule.weights import Tile
 
-__all__ = ["WeightStream", "hidden_behind"]
+__all__ = ["KeptWeights", "WeightStream", "hidden_behind"]
 
 Words = NDArray[np.int64]
 
 
-def hidden_behind(tile: Tile, emitter: Emitter, constants: Constants) -> int:
-    """Cycles of SIMD that loading a tile hides: the drain, and its share of a DRAM read."""
-    return SIMD_IN_DRAIN_CYCLES + (0 if constants.resident else streaming_cycles(emitter.architecture, len(tile.rows)))
+@dataclass
+class KeptWeights:
+    """Local memory for the weights of a group that runs several times: `size` vectors from `base` on, which hold what
+    DRAM1 holds from `address` on, once the first run has read it.
+    """
+
+    base: int
+    size: int
+    address: int | None = None
+
+
+def hidden_behind(tile: Tile, emitter: Emitter, *, is_read: bool) -> int:
+    """Cycles of SIMD that loading a tile hides: the drain, and its share of a DRAM read, if there is one."""
+    return SIMD_IN_DRAIN_CYCLES + (streaming_cycles(emitter.architecture, len(tile.rows)) if is_read else 0)
 
 
 class WeightStream:
-    """The tiles of one group. `base` and `size` are the buffer in local memory.
+    """The tiles of one group. `base` and `size` are the buffer in local memory; with `kept`, it is elsewhere.
 
     Reads are as long as the buffer, for each costs its latency. But where SIMD waits, more of it than the tiles' drains
     hide, short reads hide it too: then weights are read a little at a time, and before that no further than to the end
-    of the output block after which SIMD will wait.
+    of the output block after which SIMD will wait. And where the array drains for longer than a read's latency, each
+    tile is read alone: while it comes, the array drains of the tile before.
     """
 
-    def __init__(self, tiles: Sequence[Tile], base: int, size: int, emitter: Emitter, constants: Constants) -> None:
+    def __init__(
+        self, tiles: Sequence[Tile], base: int, size: int, emitter: Emitter, constants: Constants,
+        kept: KeptWeights | None = None,
+    ) -> None:  # fmt: skip
         self._base, self._size, self._emitter, self._constants = base, size, emitter, constants
         self._address: dict[Tile, int] = {}  # where its rows lie in DRAM1
         self._block_end: dict[Tile, int] = {}  # where its output block ends there
         self._ends: list[int] = []  # where tiles end there, rising
         self._simd_waits = False  # for the blocks to come
         self._buffered = (0, 0)  # DRAM1 rows in the buffer
+        self._drains_long = drain_cycles(emitter.architecture.array_size) > read_overhead_cycles()
         self._in_array: int | None = None  # the address of the tile that was loaded last
+        self.rows = 0  # of all tiles, each once
         runs: list[list[Tile]] = []
         for tile in tiles:
             if runs and tile.loads_the_same_as(runs[-1][0]):
@@ -48,15 +72,28 @@ class WeightStream:
         if not runs:
             return
         address = constants.store(np.concatenate([same[0].rows for same in runs]))
+        first = address
         for same in runs:
             self._address |= dict.fromkeys(same, address)
             address += len(same[0].rows)
             self._ends.append(address)
+        self.rows = sum(len(same[0].rows) for same in runs)
+        if kept is not None:
+            self._take(kept, first)
         end, following = address, tiles[-1]
         for tile in reversed(tiles):
             if tile.out_block != following.out_block:
                 end = self._address[tile] + len(tile.rows)
             self._block_end[tile], following = end, tile
+
+    def _take(self, kept: KeptWeights, address: int) -> None:
+        """Use what is kept, or read it there; nothing of it where a run has other tiles than the first."""
+        if kept.address is None and self.rows <= kept.size:
+            kept.address = address
+            self._emitter.fill_behind_read(self.rows)
+            self._constants.fetch(self._emitter, kept.base, address, self.rows)
+        if kept.address == address and self.rows <= kept.size:
+            self._base, self._size, self._buffered = kept.base, kept.size, (address, address + self.rows)
 
     def expect_simd(self, *, waits: bool) -> None:
         """Whether SIMD will wait at the ends of the output blocks to come."""
@@ -90,8 +127,10 @@ class WeightStream:
 
     def _read_end(self, start: int, tile: Tile) -> int:
         """Where the read that begins with a tile ends: at the end of a tile, within the buffer's size."""
-        most = self._size
         first, last = bisect_right(self._ends, start), len(self._ends)
+        if self._drains_long:
+            return self._ends[first]
+        most = self._size
         if self._emitter.pending * SIMD_CYCLES > (last - first) * SIMD_IN_DRAIN_CYCLES:
             most = min(most, self._emitter.rows_that_hide_the_queue)
         elif self._simd_waits:

@@ -42,7 +42,9 @@ class RequantizeWhilePacking:
 
     name: ClassVar[str] = "requantize-while-packing"
     needs: ClassVar[str] = "pack-leftovers has run"
-    ensures: ClassVar[str] = "the tensor has whole blocks only; a tensor of role `sums` feeds the packing group"
+    ensures: ClassVar[str] = (
+        "the tensor has whole blocks only, or is gone; a tensor of role `sums` feeds the packing group"
+    )
 
     def run(self, program: WordProgram, context: Context) -> WordProgram:
         packed = [t.stored for t in program.tensors.values() if t.stored.role is Role.PACKED]
@@ -74,8 +76,9 @@ def _requantized(program: WordProgram, packed: StoredTensor, architecture: Archi
     layouts = {**program.layouts, name: layout}
     leftovers = _Leftovers(made, first, packer, tensor.stored, plan, words)
     sums, packing = min(leftovers.ways(architecture), key=lambda way: _cycles(way, layouts, architecture))
+    rest = (_with_channels(made, slice(0, first), layout),) if first else ()
     renewed = {
-        name: (_with_channels(made, slice(0, first), layout), sums),  # the sums follow what they were a part of
+        name: (*rest, sums),  # the sums follow what they were a part of
         packed.name: (packing,),
     }
     changed = [part for group in program.groups for part in renewed.get(group.result, (group,))]
@@ -85,7 +88,7 @@ def _requantized(program: WordProgram, packed: StoredTensor, architecture: Archi
     )
     return program.with_groups(
         [_reading_the_first(group, name, first) for group in changed],
-        [tensor.with_layout(layout), WordTensor(stored, 0)],
+        [*([tensor.with_layout(layout)] if first else []), WordTensor(stored, 0)],
     )
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "RawStep",
     "SimdStep",
     "StepSequence",
+    "TwoSlopes",
     "apply_steps",
     "block_words",
     "of_channels",
@@ -117,7 +118,18 @@ class LeakyRelu:
         return self.word - data_type.one
 
 
-SimdStep: TypeAlias = Multiply | Maximum | Minimum | LeakyRelu | ChannelMultiply | ChannelAdd
+@dataclass(frozen=True, slots=True)
+class TwoSlopes:
+    """accumulators = round_half_even(x * below / 2^p) + round_half_even(max(x, 0) * (above - below) / 2^p).
+
+    0 <= below < above < 2^p: nothing saturates.
+    """
+
+    above: int
+    below: int
+
+
+SimdStep: TypeAlias = Multiply | Maximum | Minimum | LeakyRelu | TwoSlopes | ChannelMultiply | ChannelAdd
 RawStep: TypeAlias = SimdStep | Accumulate | AddHigh
 
 
@@ -134,6 +146,11 @@ def apply_steps(steps: Sequence[RawStep], words: Words, data_type: DataType) -> 
             case LeakyRelu():
                 factor = np.full_like(words, step.complement(data_type))
                 other, _ = simd(SimdOperation.MULTIPLY, np.minimum(words, 0), factor, data_type)
+                operation = SimdOperation.ADD
+            case TwoSlopes(above, below):
+                factor = np.full_like(words, above - below)
+                other, _ = simd(SimdOperation.MULTIPLY, np.maximum(words, 0), factor, data_type)
+                words, _ = simd(SimdOperation.MULTIPLY, words, np.full_like(words, below), data_type)
                 operation = SimdOperation.ADD
             case ChannelMultiply(by_channel):
                 operation, other = SimdOperation.MULTIPLY, np.array(by_channel, dtype=np.int64)[:, None]

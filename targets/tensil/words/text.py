@@ -17,6 +17,7 @@ from pefslc.targets.tensil.words.steps import (
     Minimum,
     Multiply,
     RawStep,
+    TwoSlopes,
 )
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup
 from pefslc.targets.tensil.words.word_program import WordProgram, WordTensor
@@ -82,6 +83,8 @@ def _step_text(step: RawStep) -> str:
             return f"min {word}"
         case LeakyRelu(word):
             return f"leaky relu {word}"
+        case TwoSlopes(above, below):
+            return f"multiply {above}, below zero {below}"
         case ChannelMultiply(words):
             return f"multiply per channel {min(words)}..{max(words)}"
         case ChannelAdd(words):

@@ -13,7 +13,7 @@ from pefslc.numeric.accumulate import prefix_bounds
 from pefslc.targets.tensil.groups.group import MaxHead
 from pefslc.targets.tensil.groups.verify import faults_of_order
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.words.steps import Accumulate, AddHigh, ChannelAdd, ChannelMultiply, LeakyRelu
+from pefslc.targets.tensil.words.steps import Accumulate, AddHigh, ChannelAdd, ChannelMultiply, LeakyRelu, TwoSlopes
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup
 from pefslc.targets.tensil.words.word_program import WordProgram
 
@@ -101,6 +101,9 @@ def _faults_of_steps(program: WordProgram, group: WordGroup, data_type: DataType
             case LeakyRelu(word):
                 if not 0 < word < data_type.one:
                     yield f"LeakyRelu by {word}"
+            case TwoSlopes(above, below):
+                if not 0 <= below < above < data_type.one:
+                    yield f"slopes {above} above zero and {below} below"
             case _:
                 if not data_type.min_code <= step.word <= data_type.max_code:
                     yield f"a step's word {step.word} is none of {data_type.value}"

@@ -1,0 +1,90 @@
+"""What calibration inputs, or what is proven of all inputs, made of native words: for the summary and the sidecar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from pefslc.artifacts.sidecar import Json
+from pefslc.targets.tensil.groups.group_program import GroupProgram
+from pefslc.targets.tensil.native.error_bound import output_errors
+from pefslc.targets.tensil.native.magnitudes import Magnitudes
+from pefslc.targets.tensil.native.native_placement import NativePlacement
+from pefslc.targets.tensil.native.native_words import native_format
+
+__all__ = ["NativeReport"]
+
+
+@dataclass(frozen=True, slots=True)
+class NativeReport:
+    """Formats of the sums of each layer and of what it stores; how far the largest value is from its words' end.
+
+    layers  by the name of the result: the formats of sums, and of the stored tensor
+    room    the least factor between the end of words and what they hold; None where that is 0
+    bounds  by output, `error_bound`
+    reach   by output, the largest magnitude
+    """
+
+    rows: int
+    layers: dict[str, tuple[str, str]]
+    room: Fraction | None
+    bounds: dict[str, float]
+    reach: dict[str, float]
+
+    @classmethod
+    def of(cls, program: GroupProgram, placed: NativePlacement, magnitudes: Magnitudes) -> NativeReport:
+        exponents, data_type = placed.units.exponents, placed.units.data_type
+        layers, rooms = {}, []
+        for group in program.groups:
+            a, d = exponents.accumulators[group.result], exponents.tensors[group.result]
+            if group.ops and group.result not in exponents.copies:
+                layers[group.result] = str(native_format(data_type, a)), str(native_format(data_type, d))
+            for name in (*group.ops, group.result):
+                largest, e = magnitudes.largest_of(program, name), d if name == group.result else a
+                if largest:
+                    rooms.append((data_type.max_code + 1) / (largest * data_type.one * Fraction(2) ** e))
+        return cls(
+            magnitudes.rows,
+            layers,
+            min(rooms, default=None),
+            output_errors(program, placed.words.groups, placed.units, magnitudes),
+            {p.name: float(magnitudes.largest_of(program, p.tensor)) for p in program.outputs},
+        )
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether it holds for all inputs, and not for those that are like the calibration inputs."""
+        return not self.rows
+
+    @property
+    def says_something(self) -> bool:
+        """Whether there is more to say than that all words are the data type's own, and may saturate."""
+        return not self.is_proven or self.holds
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing saturates by what is known of the values."""
+        return self.room is None or self.room >= 1
+
+    def notes(self) -> tuple[str, ...]:
+        """Lines for the summary."""
+        sums = list(dict.fromkeys(of_sums for of_sums, _ in self.layers.values()))
+        by_fraction = sorted(sums, key=lambda fmt: int(fmt.split(".")[1]))
+        ends = by_fraction[0] if len(sums) == 1 else f"{by_fraction[0]} to {by_fraction[-1]}, layer by layer"
+        inputs = "all inputs" if self.is_proven else f"{self.rows} calibration input{'' if self.rows == 1 else 's'}"
+        reach = f": on {inputs} they saturate at {float(self.room or 0):.3g} times what they reach"
+        bounds = (self._bound(name) for name in self.bounds) if self.holds else ()
+        return f"sums of {ends}{reach if self.room and self.holds else ''}", *bounds
+
+    def _bound(self, name: str) -> str:
+        bound, reach = self.bounds[name], self.reach[name]
+        where = "inputs whose layers stay within the measured ranges and do not saturate"
+        says = "" if bound < reach else ", which says nothing"
+        text = f"{name}: off the float model by at most {bound:.3g} of {reach:.4g}{says}"
+        return f"{text} (a bound for {'all inputs that their formats hold' if self.is_proven else where})"
+
+    def to_json(self) -> Json:
+        return {
+            "layers": {name: {"sums": sums, "stored": stored} for name, (sums, stored) in self.layers.items()},
+            "bounds": dict(self.bounds) if self.holds else {},
+        }

@@ -1,0 +1,177 @@
+"""A plain host, `--host plain` or `dense`: what it writes and reads, which knows the driver and nothing of the program.
+
+The driver makes words of numbers and numbers of words: number * 2^p, rounded half to even, and word / 2^p (p: the
+binary point). So a real input is a word, and the model's own quantizer runs on the TCU. What the driver's numbers are
+to the model's is a factor, and for outputs an offset: 1 and 0 where the words are natural.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from pefslc.artifacts.sidecar import JsonObject
+from pefslc.diagnostics.error_codes import Code
+from pefslc.diagnostics.errors import CompileError, Problem, quote
+from pefslc.ir.graph import Graph, GraphInput, GraphOutput
+from pefslc.ir.integer import Requantize
+from pefslc.ir.quantized import Quantize, Scaling
+from pefslc.ir.structural import MaxPool, Reshape, Slice, Transpose
+from pefslc.numeric.format import FixedPoint
+from pefslc.targets.tensil.groups.host_movement import HostMove
+from pefslc.targets.tensil.host_io import HostTensor
+from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.native.native_words import native_format
+
+__all__ = ["plain_details", "plain_notes", "require_plain", "rounded_twice", "words_of_inputs"]
+
+
+def words_of_inputs(graph: Graph, data_type: DataType) -> dict[str, FixedPoint]:
+    """The formats of the words that a plain host writes, by the inputs of a quantized graph: those of the machine's own
+    numbers; with less fraction, and a factor, where an input's quantizer holds larger numbers: then so little that one
+    multiplication shifts its step away. Integers are codes.
+    """
+    found = {}
+    for graph_input in graph.inputs:
+        if graph_input.integers:
+            limits = np.iinfo(graph_input.integers)
+            found[graph_input.name] = FixedPoint(limits.bits, 0, signed=limits.min < 0)
+            continue
+        less = 0
+        for low, high, step in _quantized_ranges(graph, graph_input.value.name):
+            while low < -(most := 1 << (data_type.width_bits - data_type.binary_point - 1 + less)) or high >= most:
+                less += 1
+            while less and step > 1 << less and less < data_type.binary_point:
+                less += 1
+        found[graph_input.name] = native_format(data_type, -less)
+    return found
+
+
+def _quantized_ranges(
+    graph: Graph, name: str, factor: Fraction = Fraction(1)
+) -> Iterator[tuple[Fraction, Fraction, Fraction]]:
+    """The least and the greatest number that each first quantizer of a value holds, and its step, where only a factor
+    and movement stand between.
+    """
+    for op in graph.consumers().get(name, ()):
+        if isinstance(op, Quantize) and not op.stages:
+            q = op.quantizer.quantization
+            ends = [(code - q.zero_point) * step / factor for code in (q.low, q.high) for step in q.scale.steps]
+            yield min(ends), max(ends), min(q.scale.steps) / abs(factor)
+        elif isinstance(op, Scaling) and op.stage.multiple:
+            yield from _quantized_ranges(graph, op.result.name, factor * op.stage.multiple)
+        elif isinstance(op, Reshape | Transpose | Slice | MaxPool):
+            yield from _quantized_ranges(graph, op.result.name, factor)
+
+
+def require_plain(outputs: Sequence[HostTensor]) -> None:
+    """Raise CompileError for outputs that no driver's numbers are."""
+    problems = [
+        Problem(
+            Code.TCU_UNSUPPORTED,
+            f"output {quote(tensor.end.name)} is a sum of {len(tensor.words)} words: no number that Tensil's driver "
+            "returns is its value",
+            at=tensor.end.value.origin,
+            hint="quantize the output to 16 bits at most, or leave out --host plain: NAME_io.py adds the words",
+        )
+        for tensor in outputs
+        if tensor.words
+    ]
+    if problems:
+        raise CompileError.of(problems)
+
+
+def plain_details(model: Graph, tensor: HostTensor) -> JsonObject:
+    """For the sidecar, beside the tensor's record: `factor`, by which an input is multiplied for the driver, or an
+    output of the driver's, and `offset`, which is added to that; a number each, or one for each channel.
+    `rounded_twice`: see the function.
+    """
+    if isinstance(tensor.end, GraphInput):
+        share = rounded_twice(model, tensor.end)
+        return {"factor": float(_input_factor(tensor)), **({} if share is None else {"rounded_twice": share})}
+    factors, offsets = _output_map(tensor)
+    return {"factor": [float(f) for f in factors], "offset": [float(o) for o in offsets]}
+
+
+def plain_notes(model: Graph, inputs: Sequence[HostTensor], outputs: Sequence[HostTensor]) -> Iterator[str]:
+    """Lines for the summary: what the host gives and gets, and where that is not the model's numbers."""
+    for tensor in inputs:
+        name, factor = quote(tensor.end.name), _input_factor(tensor)
+        times = "" if factor == 1 else f" times {_number(factor)}"
+        moved = _moved(tensor.moves)
+        dense = tensor.tensor.stored.dense
+        how = "its pixels one behind the other" if dense else "one pixel a vector, zeros in the lanes left"
+        yield f"plain host: gives input {name}{times}, {how}{moved}"
+        assert isinstance(tensor.end, GraphInput)
+        if (share := rounded_twice(model, tensor.end)) is not None:
+            yield (
+                f"input {name} is rounded twice, by the driver and by the model: exact for numbers on the driver's "
+                f"grid, of others up to {100 * share:.2g} % get the next code"
+            )
+    for tensor in outputs:
+        assert isinstance(tensor.end, GraphOutput)
+        name, (factors, offsets) = quote(tensor.end.name), _output_map(tensor)
+        one = set(factors) == {Fraction(1)}
+        times = (
+            "" if one else f" times {_number(factors[0])}" if len(set(factors)) == 1 else " times a factor a channel"
+        )
+        plus = (
+            ""
+            if not any(offsets)
+            else f" plus {_number(offsets[0])}"
+            if len(set(offsets)) == 1
+            else " plus an offset a channel"
+        )
+        listed = " (`factor`, `offset` in the sidecar)" if len({*factors}) > 1 or len({*offsets}) > 1 else ""
+        what = (
+            f"output {name}"
+            if tensor.end.function is None
+            else f"what the {tensor.end.function.kind.value} of output {name} is taken of"
+        )
+        yield f"plain host: {what} is what the driver returns{times}{plus}{listed}{_moved(tensor.moves, back=True)}"
+
+
+def rounded_twice(model: Graph, graph_input: GraphInput) -> float | None:
+    """The largest share, of numbers spread evenly over the model's own quantizer, whose code the driver's rounding
+    changes, by one: each step lies within half a word of where it would be. None where nothing is rounded after it.
+    """
+    if graph_input.integers:
+        return None
+    shares = [0.0]
+    for op in model.of_type(Requantize):
+        if op.input.name != graph_input.value.name or op.staircase.steps < 2:
+            continue
+        first = op.staircase.between(0, 1, op.staircase.low).thresholds
+        last = op.staircase.between(op.staircase.steps - 1, op.staircase.steps, op.staircase.low).thresholds
+        words = np.abs(last - first).reshape(-1)
+        shares += [(op.staircase.steps - 1) / 2 / int(n) for n in words if n]
+    return max(shares) or None
+
+
+def _input_factor(tensor: HostTensor) -> Fraction:
+    assert isinstance(tensor.end, GraphInput)
+    assert tensor.end.quantizer is not None
+    step = tensor.end.quantizer.quantization.scale.steps[0]
+    return Fraction(1 << tensor.tensor.exponent, tensor.tensor.finer * tensor.data_type.one) / step
+
+
+def _output_map(tensor: HostTensor) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]]:
+    assert isinstance(tensor.end, GraphOutput)
+    assert tensor.end.map is not None
+    word = Fraction(tensor.data_type.one * tensor.tensor.finer, 1 << tensor.tensor.exponent)
+    return tuple(scale * word for scale in tensor.end.map.scale), tensor.end.map.offset
+
+
+def _moved(moves: Sequence[HostMove], *, back: bool = False) -> str:
+    """What the host has to move beside that; nothing for channels that are the last axis already."""
+    last_axis = [HostMove("transpose", (0, 3, 1, 2))], [HostMove("transpose", (0, 2, 1))]
+    if not moves or (not back and list(moves) in last_axis):
+        return ""
+    steps = ", then ".join(f"{move.kind} {list(move.axes)}" for move in moves)
+    return f"; {'behind' if back else 'before'} that {steps}"
+
+
+def _number(value: Fraction) -> str:
+    return str(value.numerator) if value.denominator == 1 else f"{float(value):.10g}"

@@ -1,0 +1,270 @@
+"""Programs for several pictures: the same codes as one at a time, however the groups share the batch."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tensil_architectures import NARROW, SMALL, UPWARDS, WIDE, sane_architecture, tiny_architecture
+from tensil_support import emit, random_codes, simulate
+
+import pefslc
+from builders import Feature, ModelBuilder, import_bytes, lower, random_network
+from pefslc.diagnostics.errors import CompileError
+from pefslc.ir.batch import batch_of, with_batch
+from pefslc.ir.graph import Graph
+from pefslc.ir.interpret import run_codes
+from pefslc.targets.tensil.check.checker import check_program
+from pefslc.targets.tensil.cost.cycles import model_cycles
+from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
+from pefslc.targets.tensil.pipeline import LoweredNetwork, lower_graph
+from pefslc.targets.tensil.program.tmodel import TensilProgram, load_tmodel
+from pefslc.targets.tensil.rewriting.rewrite import Context
+from pefslc.targets.tensil.runner import Placement
+from pefslc.targets.tensil.schedule.as_program import program_of
+from pefslc.targets.tensil.schedule.batches import Batches, runs_of_chain
+from pefslc.targets.tensil.schedule.schedule import schedule
+from pefslc.targets.tensil.simulate.simulator import Machine
+from pefslc.targets.tensil.target import host_tensors
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "cnn_bnfold_q2_3.onnx"
+FEATURES = (SMALL, NARROW, WIDE, UPWARDS)
+
+
+# --- the order of runs ------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.integers(1, 9))
+def test_every_link_of_the_chain_works_on_every_picture_once_and_after_the_link_before(
+    at_once: list[int], size: int
+) -> None:
+    done = [0] * len(at_once)
+    for link, pictures in runs_of_chain(at_once, size):
+        assert pictures.start == done[link]
+        assert len(pictures) == min(at_once[link], size - pictures.start)
+        assert link == 0 or done[link - 1] >= pictures.stop
+        done[link] = pictures.stop
+    assert done == [size] * len(at_once)
+
+
+@given(st.lists(st.integers(1, 6), min_size=2, max_size=6).map(sorted), st.integers(1, 9))
+def test_no_more_waits_for_a_link_than_it_works_on(at_once: list[int], size: int) -> None:
+    """Of links that work on more and more: when a link begins, what waits behind it is less than the next one wants."""
+    done = [0] * len(at_once)
+    for link, pictures in runs_of_chain(at_once, size):
+        if link + 1 < len(at_once):
+            assert pictures.start - done[link + 1] < at_once[link + 1]
+        done[link] = pictures.stop
+
+
+# --- the programs -----------------------------------------------------------------------------------------------------
+
+
+def lowered_network(
+    seed: int, feature: Feature, architecture: Architecture, folder: Path
+) -> tuple[Graph, LoweredNetwork] | None:
+    """A random network; None where the architecture refuses it, or does not compute it exactly."""
+    graph = lower(import_bytes(random_network(seed, feature), folder))
+    try:
+        lowered = lower_graph(graph, Context(architecture))
+    except CompileError:
+        return None
+    inexact = any(outcome.bounded for outcome in lowered.program.outcomes)
+    return None if inexact or any(s.coarser for s in lowered.split.wide.stands.values()) else (graph, lowered)
+
+
+def assert_computes(program: TensilProgram, graph: Graph, lowered: LoweredNetwork, batch: int, seed: int) -> None:
+    """Two runs on one machine, whose memories start poisoned."""
+    assert check_program(program) == []
+    whole, architecture = with_batch(graph, batch), program.architecture
+    ends = host_tensors(whole, lowered, architecture.data_type)
+    inputs, outputs = ([Placement.of(t.to_json(), t.end.value.type.shape) for t in tensors] for tensors in ends)
+    machine = Machine(architecture, poison_seed=seed)
+    machine.load_constants(program)
+    for run in range(2):
+        codes = random_codes(whole, seed + run, batch)
+        expected = run_codes(whole, codes)
+        found = machine.infer(program, {p.name: p.to_raw(codes[p.name], architecture) for p in inputs})
+        for output, placement in zip(graph.outputs, outputs, strict=True):
+            words = np.asarray(found[output.name], dtype=np.int64)
+            assert np.array_equal(placement.from_raw(words, rounds=False), expected[output.value.name])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_way_to_share_a_batch_computes_the_same_codes(seed: int, tmp_path: Path) -> None:
+    architecture = (sane_architecture, tiny_architecture, lambda _: load_architecture("custom_perf"))[seed % 3](seed)
+    found = lowered_network(seed, FEATURES[seed % 4], architecture, tmp_path)
+    if found is None:
+        return
+    graph, lowered = found
+    r = np.random.default_rng(seed)
+    groups, batch = lowered.program.groups, int(r.integers(2, 6))
+    at_once = {group.result: int(r.integers(1, batch + 1)) for group in groups}
+    kept = frozenset(group.result for group in groups if r.random() < 0.4)
+    try:
+        plan = schedule(lowered.program, architecture, batches=Batches(batch, at_once, kept))
+    except CompileError:
+        return  # the DRAMs hold one picture, and not so many
+    assert_computes(program_of("x", architecture, plan), graph, lowered, batch, seed)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 5])
+def test_emitted_files_take_any_number_of_rows(batch: int, tmp_path: Path) -> None:
+    graph = with_batch(lower(import_bytes(random_network(3, SMALL), tmp_path)), batch)
+    emission = emit(graph, load_architecture("custom_perf"), tmp_path)
+    assert check_program(load_tmodel(next(tmp_path.glob("*.tmodel")))) == []
+    for rows in (1, 4, 7):
+        inputs = random_codes(graph, rows, rows)
+        expected, found = run_codes(graph, inputs), simulate(graph, emission, tmp_path, inputs)
+        for output in graph.outputs:
+            assert np.array_equal(found[output.name], expected[output.value.name])
+
+
+def test_a_batch_makes_the_same_bytes_every_time(tmp_path: Path) -> None:
+    graph = with_batch(lower(import_bytes(random_network(3, SMALL), tmp_path)), 4)
+    architecture = load_architecture("custom_perf")
+    assert emit(graph, architecture, tmp_path).files == emit(graph, architecture, tmp_path).files
+
+
+# --- what it brings ---------------------------------------------------------------------------------------------------
+
+
+def deep_network(folder: Path) -> Graph:
+    """Many weights and few pixels behind a layer of many pixels."""
+    m, r = ModelBuilder(), np.random.default_rng(0)
+    x = m.quant(m.input([1, 3, 16, 16], "input"), 0.125, 4)
+    for channels, before, strides in ((16, 3, [2, 2]), (48, 16, [2, 2]), (48, 48, [1, 1]), (48, 48, [1, 1])):
+        weight = r.integers(-1, 2, (channels, before, 3, 3)) * 0.25
+        x = m.node("Conv", x, m.weight(weight, 0.25, 3), strides=strides, pads=[1, 1, 1, 1])
+        x = m.quant(m.node("Relu", x), 0.5, 4, signed=False)
+    m.output(x, [1, 48, 4, 4])
+    return lower(import_bytes(m, folder))
+
+
+def cycles(lowered: LoweredNetwork, architecture: Architecture, batches: Batches) -> dict[str, int]:
+    """By kind, of one picture."""
+    plan = schedule(lowered.program, architecture, batches=batches)
+    report = model_cycles(program_of("x", architecture, plan), plan.segments)
+    found = {kind.value: spent // batches.size for kind, spent in report.of(list(report.spent)).items()}
+    return found | {"total": report.total // batches.size}
+
+
+def test_weights_are_read_once_for_all_pictures_that_a_group_works_on(tmp_path: Path) -> None:
+    graph, architecture = deep_network(tmp_path), load_architecture("custom_perf")
+    lowered = lower_graph(graph, Context(architecture))
+    one = cycles(lowered, architecture, Batches(1))
+    four = cycles(lowered, architecture, Batches.uniform(lowered.program.groups, 4))
+    assert four["DRAM1"] < 0.3 * one["DRAM1"]
+    assert four["weights"] < 0.4 * one["weights"]
+
+
+def test_weights_that_stay_are_read_by_the_first_run_only(tmp_path: Path) -> None:
+    graph, architecture = deep_network(tmp_path), replace(load_architecture("custom_perf"), local_depth=12288)
+    lowered = lower_graph(graph, Context(architecture))
+    names = [group.result for group in lowered.program.groups]
+    again = cycles(lowered, architecture, Batches(4))
+    kept = cycles(lowered, architecture, Batches(4, kept=frozenset(names)))
+    assert kept["DRAM1"] < 0.3 * again["DRAM1"]
+
+
+def test_the_chosen_way_takes_no_more_cycles_than_any_uniform_one(tmp_path: Path) -> None:
+    graph, architecture = deep_network(tmp_path), replace(load_architecture("custom_perf"), local_depth=1500)
+    lowered = lower_graph(graph, Context(architecture), batch=8)
+    chosen = lowered.schedule.batches
+    uniform = [Batches(8, {group.result: b for group in lowered.program.groups}) for b in (1, 2, 4, 8)]
+    assert chosen.size == 8
+    assert len(set(chosen.at_once.values())) > 1, "here, groups differ in what they want"
+    least = min(cycles(lowered, architecture, batches)["total"] for batches in uniform)
+    assert cycles(lowered, architecture, chosen)["total"] <= least
+
+
+# --- what the user sees -----------------------------------------------------------------------------------------------
+
+
+def host_module(folder: Path) -> ModuleType:
+    (path,) = folder.glob("*_io.py")
+    spec = importlib.util.spec_from_file_location(f"{path.stem}_{folder.name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class SimulatedDriver:
+    """The driver's `run`, on the simulator; `runs` counts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.program, self.runs = load_tmodel(next(folder.glob("*.tmodel"))), 0
+        self.machine = Machine(self.program.architecture, poison_seed=1)
+        self.machine.load_constants(self.program)
+
+    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.runs += 1
+        size, one = self.program.architecture.array_size, self.program.architecture.data_type.one
+        words = {name: np.rint(x.reshape(-1, size) * one).astype(np.int64) for name, x in inputs.items()}
+        return {name: found.reshape(-1) / one for name, found in self.machine.infer(self.program, words).items()}
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7])
+def test_the_host_module_runs_any_number_of_rows_in_batches(rows: int, tmp_path: Path) -> None:
+    program = pefslc.compile(EXAMPLE, target="tensil", batch=3)
+    program.save(tmp_path)
+    x = np.random.default_rng(rows).normal(size=(rows, *program.graph.inputs[0].value.type.shape[1:]))
+    io, driver = host_module(tmp_path), SimulatedDriver(tmp_path)
+    found, expected = io.run(driver, x), program.graph.run(x)
+    for name, values in expected.items():
+        assert np.array_equal(found[name], values)
+    assert driver.runs == -(-rows // 3)
+
+
+def test_the_host_module_refuses_more_rows_than_a_batch(tmp_path: Path) -> None:
+    pefslc.compile(EXAMPLE, target="tensil", batch=2).save(tmp_path)
+    io = host_module(tmp_path)
+    shape = io.INPUTS[0]["shape"]
+    with pytest.raises(ValueError, match="or fewer rows"):
+        io.to_driver(np.zeros([3, *shape[1:]]))
+
+
+def test_a_batch_in_the_file_is_that_of_the_program(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    x = m.quant(m.input([2, 4], "input"), 0.125, 5)
+    m.output(m.node("Gemm", x, m.weight(np.eye(4), 0.25, 4), transB=1), [2, 4])
+    graph = lower(import_bytes(m, tmp_path))
+    assert batch_of(graph) == 2
+    inputs = random_codes(graph, 0, 5)
+    found = simulate(graph, emit(graph, load_architecture("pynqz1"), tmp_path), tmp_path, inputs)
+    (output,) = graph.outputs
+    assert np.array_equal(found[output.name], run_codes(graph, inputs)[output.value.name])
+
+
+def test_inputs_of_different_batches_are_refused(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    for i, rows in enumerate((1, 2)):
+        m.output(m.quant(m.quant(m.input([rows, 4], f"x{i}"), 0.125, 5), 0.25, 4), [rows, 4])
+    with pytest.raises(CompileError, match="a first axis of 2 is not supported") as e:
+        emit(lower(import_bytes(m, tmp_path)), load_architecture("pynqz1"), tmp_path)
+    assert "give all inputs the same batch" in str(e.value)
+
+
+def test_the_batch_is_said_with_the_cycles_of_one_picture() -> None:
+    one, four = (pefslc.compile(EXAMPLE, target="tensil", arch="custom_perf", batch=b) for b in (1, 4))
+    assert one.emission.cycles is not None
+    assert four.emission.cycles is not None
+    (note,) = (n for n in four.emission.notes if "a picture" in n)
+    assert f"{four.emission.cycles / 4:,.0f} modelled cycles a picture" in note
+    assert four.emission.cycles < 4 * one.emission.cycles
+    assert not any("a picture" in n for n in one.emission.notes)
+
+
+def test_a_layer_says_on_how_many_pictures_it_works() -> None:
+    one, four = (pefslc.compile(EXAMPLE, target="tensil", arch="custom_perf", batch=b) for b in (1, 4))
+    for alone, shared in zip(one.layers, four.layers, strict=True):
+        assert "at once" not in alone.implementation
+        assert shared.implementation.count("of 4 pictures at once") == bool(alone.implementation)
