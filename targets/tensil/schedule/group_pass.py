@@ -171,6 +171,8 @@ class _GroupPass:
                 self._sums(rect, chosen, phases, leading, choice.first)
             if choice.plan is not None:
                 self.emitter.flush()
+                if (high := self.group.add_high) is not None:
+                    self._add_high(high, rect, chosen)
                 self._matrix_steps(choice.steps, rect, chosen, choice.first)
             steps = () if any(isinstance(s, AddByMatrix) for s in choice.steps) else steps[len(leading) :]
         trailing, _ = self.steps.trailing(len(chosen), rect.area)

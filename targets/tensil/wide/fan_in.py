@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,8 +16,10 @@ from pefslc.ir.value import IntArray, Op, Value
 __all__ = ["MOST_PARTS", "FanIn", "Part", "linear_form"]
 
 MOST_PARTS = 12
+_EXCHANGES = 60  # of units between parts
 
 Words = NDArray[np.int64]
+Floats = NDArray[np.float64]
 Linear = Conv2d | Dense
 
 
@@ -114,3 +117,77 @@ class FanIn:
             parts.append(Part(chosen, own, lows[:, taken].sum(axis=1) + own, highs[:, taken].sum(axis=1) + own))
             first, own = first + count, np.zeros_like(bias)
         return parts
+
+    def parts_within(
+        self, low: int, high: int, bias: Words, rooms: Sequence[tuple[Words, Words]]
+    ) -> list[Part] | None:
+        """One part for each room, the range (least, most) [outputs] that it has; the first has the bias.
+
+        None where none were found: units go, the largest first, to where they fill the fullest output least, and are
+        exchanged while that helps. What is found fits.
+        """
+        numbers, rises, falls = self._by_unit
+        lows = rises * min(low, 0) + falls * max(high, 0)
+        highs = rises * max(high, 0) + falls * min(low, 0)
+        room = np.stack([np.concatenate([-least, most]) for least, most in rooms]).astype(np.float64)  # [parts, ends]
+        own = np.concatenate([-np.minimum(bias, 0), np.maximum(bias, 0)])
+        if (room[0] < own).any() or (room <= 0).any():
+            return None
+        room[0] -= own
+        needs = np.concatenate([-lows, highs]).T.astype(np.float64)  # [units, ends]
+        where = _shared(needs, room)
+        if where is None:
+            return None
+        zeros = np.zeros_like(bias)
+        return [
+            Part(
+                np.isin(self.units, numbers[where == i]),
+                bias if i == 0 else zeros,
+                lows[:, where == i].sum(axis=1) + (0 if i else bias),
+                highs[:, where == i].sum(axis=1) + (0 if i else bias),
+            )
+            for i in range(len(rooms))
+        ]
+
+
+def _shared(needs: Floats, room: Floats) -> NDArray[np.int64] | None:
+    """Where each unit goes [units], of needs [units, ends], so that no room [parts, ends] is exceeded; None where that
+    was not found.
+    """
+    if (needs.sum(axis=0) > room.sum(axis=0)).any():
+        return None
+    where = np.zeros(len(needs), dtype=np.int64)
+    taken = np.zeros_like(room)
+    for unit in np.argsort(-needs.max(axis=1), kind="stable"):
+        part = int(((taken + needs[unit]) / room).max(axis=1).argmin())
+        where[unit] = part
+        taken[part] += needs[unit]
+    for _ in range(_EXCHANGES):
+        fullest = (taken / room).max(axis=1)
+        if fullest.max() <= 1:
+            return where
+        best, step = _excess(taken, room), None
+        source = int(fullest.argmax())
+        for unit in np.flatnonzero(where == source):
+            for part in range(len(room)):
+                if part == source:
+                    continue
+                for other in (None, *np.flatnonzero(where == part)):
+                    moved = needs[unit] - (0 if other is None else needs[other])
+                    after = taken.copy()
+                    after[source] -= moved
+                    after[part] += moved
+                    if (excess := _excess(after, room)) < best:
+                        best, step = excess, (unit, other, part, after)
+        if step is None:
+            return None
+        unit, other, part, taken = step
+        where[unit] = part
+        if other is not None:
+            where[other] = source
+    return None
+
+
+def _excess(taken: Floats, room: Floats) -> float:
+    """How far rooms are exceeded, all ends together."""
+    return float(np.maximum(taken - room, 0).sum())

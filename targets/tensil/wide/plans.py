@@ -92,8 +92,23 @@ def plans_of(
     few = parts if parts is not None and len(parts) <= _MOST_PARTS else []
     if few and saturates_harmlessly([(p.low, p.high) for p in few], active, least, most):
         yield PartsPlan(tuple(few), _PART_CYCLES * (len(few) - 1))
+    elif not coarser:
+        yield from _in_order(fan_in, (low, high), bias, active, least, most)
     for bits in _low_bits(coarser, data_type):
         yield from _with_digits(fan_in, (low, high), bias, active, bits, coarser, data_type)
+
+
+def _in_order(
+    fan_in: FanIn, codes: tuple[int, int], bias: Words, active: ActiveRange, least: int, most: int
+) -> Iterator[PartsPlan]:
+    """Two words; or two, and a third part so small that it brings nothing back from where the sum of both saturates."""
+    word, apart = (np.full_like(bias, least), np.full_like(bias, most)), active.is_told_apart
+    falls, rises = np.where(apart, active.top - most, least), np.where(apart, active.bottom - least, most)
+    for rooms in ([word, word], [word, word, (falls, rises)]):
+        parts = fan_in.parts_within(*codes, bias, rooms)
+        if parts is not None and saturates_harmlessly([(p.low, p.high) for p in parts], active, least, most):
+            yield PartsPlan(tuple(parts), _PART_CYCLES * (len(parts) - 1))
+            return
 
 
 def holds_whole(plan: DigitPlan, active: ActiveRange, least: int, most: int) -> bool:
