@@ -233,7 +233,7 @@ class _GroupPass:
         """Move the accumulators of chosen[first:], or what lies so many behind them, to where the result goes or is
         staged; where they are.
         """
-        if self.group.result in self.local:
+        if not self.needs.staging:
             self._store_result(rect, chosen, first, behind=behind)
             return self.views[self.group.result]
         self.emitter.from_accumulators(behind, self.plan.staging_base, rect.area * len(chosen))
@@ -242,7 +242,7 @@ class _GroupPass:
     def _multiply(self, view: View, rect: Rect, i: int, block: int, *, accumulate: bool) -> None:
         """What passes through there, of the i-th block of the pass, by the matrix in the array."""
         for run in rect_runs(rect, view, View.part(0, rect)):
-            source = run.first + (block if self.group.result in self.local else i) * view.block_pitch
+            source = run.first + (i if self.needs.staging else block) * view.block_pitch
             self.emitter.matmul(source, run.second + i * rect.area, run.vectors, 0, 0, accumulate=accumulate)
 
     def _sums(

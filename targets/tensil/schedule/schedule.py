@@ -253,7 +253,7 @@ class _Scheduler:
         reads = [memory.tensors[name] for name in group.tensors]
         tiles = tiles_of(group, self.layouts, self.a, self.unclean, bias_alone=False)
         for tensor in reads:
-            memory.fetch(tensor)
+            memory.fetch(tensor, group)
         stationary, tile = self._stationary(group), self.a + 1
         weight_rows = sum(len(t.rows) for block in tiles for t in block) or tile
         least = min(weight_rows, tile)

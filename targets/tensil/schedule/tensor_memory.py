@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, quote
@@ -12,6 +12,7 @@ from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.instructions import MoveKind
 from pefslc.targets.tensil.schedule.allocator import Allocator
 from pefslc.targets.tensil.schedule.emitter import Emitter
+from pefslc.targets.tensil.schedule.in_place import is_high_digit, overwritten
 from pefslc.targets.tensil.schedule.pass_plan import Needs
 from pefslc.targets.tensil.words.word_group import WordGroup
 from pefslc.targets.tensil.words.word_program import WordProgram
@@ -33,7 +34,10 @@ class Entry:
 
 @dataclass
 class Tensor:
-    """A live tensor: where it is. `dram` is kept once written, so that a spill happens once."""
+    """A live tensor: where it is. `dram` is kept once written, so that a spill happens once.
+
+    lent  its place is its reader's result's, too, which it goes to when nobody reads it any more
+    """
 
     layout: Layout
     vectors: int
@@ -41,6 +45,7 @@ class Tensor:
     local: int | None = None
     dram: int | None = None
     readers: int = 0
+    lent: bool = False
 
 
 class TensorMemory:
@@ -101,9 +106,13 @@ class TensorMemory:
         assert base is not None
         return View.whole(base, tensor.layout)
 
-    def fetch(self, tensor: Tensor) -> None:
-        """Bring a tensor from DRAM0 into local memory if it fits beside a useful amount of free space."""
-        if tensor.local is None and self.local.largest_gap()[1] >= 2 * tensor.vectors:
+    def fetch(self, tensor: Tensor, group: WordGroup) -> None:
+        """Bring a tensor from DRAM0 into local memory if it fits beside a useful amount of free space.
+
+        One that gets digits is read twice, and then overwritten: it comes wherever it fits.
+        """
+        share = 1 if is_high_digit(group, self._architecture.data_type) else 2
+        if tensor.local is None and self.local.largest_gap()[1] >= share * tensor.vectors:
             tensor.local = self.local.allocate(tensor.vectors)
             assert tensor.local is not None
             assert tensor.dram is not None
@@ -114,14 +123,12 @@ class TensorMemory:
         if group.reads_in_place and not all(tensor.local is not None for tensor in reads):
             vectors = sum(tensor.vectors for tensor in reads)
             raise no_local_memory(self._architecture, "what this layer reads", vectors, at=group.origin)
+        if (needs := self._in_place(group, result, weight_rows, tile_rows)) is not None:
+            return needs
         # Helpers live shortly: from the other end, they leave no gaps among the tensors that stay.
         result.local = self.local.allocate(result.vectors, at_end=result.role in _SHORT_LIVED)
         while True:
-            names = group.tensors
-            needs = Needs.of(
-                group, self._layouts, self._architecture, {n for n in names if not self.is_local(n)},
-                result_in_dram=result.local is None, weight_rows=weight_rows, tile_rows=tile_rows,
-            )  # fmt: skip
+            needs = self._needs(group, result, weight_rows, tile_rows)
             gap = self.local.largest_gap()[1]
             if gap >= needs.comfortable or (gap >= needs.least and not self._can_spill(result, reads)):
                 break
@@ -131,6 +138,32 @@ class TensorMemory:
                 raise no_local_memory(self._architecture, "this layer", needs.least, free=gap, at=group.origin)
         if result.local is None:
             self._give_dram(result, group)
+        return needs
+
+    def _needs(self, group: WordGroup, result: Tensor, weight_rows: int, tile_rows: int) -> Needs:
+        in_dram = {name for name in group.tensors if not self.is_local(name)}
+        return Needs.of(
+            group, self._layouts, self._architecture, in_dram,
+            result_in_dram=result.local is None, weight_rows=weight_rows, tile_rows=tile_rows,
+        )  # fmt: skip
+
+    def _in_place(self, group: WordGroup, result: Tensor, weight_rows: int, tile_rows: int) -> Needs | None:
+        """What a group needs whose result lies where a tensor lies that it adds; None where it does not.
+
+        Sums over both digits then pass through scratch, not through where the result goes.
+        """
+        name = overwritten(group, self._architecture.data_type)
+        tensor = None if name is None else self.tensors[name]
+        if tensor is None or tensor.local is None or tensor.readers != 1 or tensor.vectors != result.vectors:
+            return None
+        result.local = tensor.local
+        needs = self._needs(group, result, weight_rows, tile_rows)
+        if group.add_high is not None:
+            needs = replace(needs, staging=True)
+        if self.local.largest_gap()[1] < needs.comfortable:
+            result.local = None
+            return None
+        tensor.lent = True
         return needs
 
     def _can_spill(self, result: Tensor, reads: list[Tensor]) -> bool:
@@ -170,7 +203,8 @@ class TensorMemory:
     def release(self, tensor: Tensor) -> None:
         """Nobody reads the tensor any more."""
         if tensor.local is not None:
-            self.local.release(tensor.local, tensor.vectors)
+            if not tensor.lent:
+                self.local.release(tensor.local, tensor.vectors)
             tensor.local = None
         fixed = {e.base for e in (*self.inputs, *self.outputs)}
         if tensor.dram is not None and tensor.dram not in fixed:
