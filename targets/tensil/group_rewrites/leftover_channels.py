@@ -25,14 +25,17 @@ import numpy as np
 
 from pefslc.analysis.ranges import conv_bounds
 from pefslc.geometry.shapes import Window
+from pefslc.numeric.accumulate import prefix_bounds
 from pefslc.targets.tensil.group_rewrites.convolution_cost import convolution_cycles
+from pefslc.targets.tensil.group_rewrites.digit_pairs import rewritten_in_pairs, sums_in_pairs, tensors_in_pairs
 from pefslc.targets.tensil.group_rewrites.input_packing import lane_offsets, shrink
 from pefslc.targets.tensil.group_rewrites.room import has_room
 from pefslc.targets.tensil.groups.group import Group, LinearHead, Term, Weights
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Role, StoredTensor, TermKey, TermUse
 from pefslc.targets.tensil.groups.layout import Layout, Offsets
-from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.machine.architecture import Architecture, DataType
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
+from pefslc.targets.tensil.words.word_range import fits_word
 
 __all__ = ["FactorLeftovers", "PackLeftovers"]
 
@@ -51,18 +54,19 @@ class FactorLeftovers:
     )
 
     def run(self, program: GroupProgram, context: Context) -> GroupProgram:
-        for group in program.groups:
-            factored = _factored(program, group, context.architecture)
-            if factored is None:
-                continue
-            tensor, partial, rest = factored
+        def factored(program: GroupProgram, group: Group) -> GroupProgram | None:
+            found = _factored(program, group, context)
+            if found is None:
+                return None
+            tensor, partial, rest = found
             groups = [new for g in program.groups for new in ((partial, rest) if g is group else (g,))]
             candidate = program.with_groups(groups, [tensor])
             if has_room(candidate, tensor.name, context.architecture):
-                program = candidate
-            else:
-                LOG.debug("%s: %s stays whole: local memory has no room for %s", self.name, group.result, tensor.name)
-        return program
+                return candidate
+            LOG.debug("%s: %s stays whole: local memory has no room for %s", self.name, group.result, tensor.name)
+            return None
+
+        return rewritten_in_pairs(program, sums_in_pairs(program), factored)
 
 
 class PackLeftovers:
@@ -80,10 +84,11 @@ class PackLeftovers:
 
     def run(self, program: GroupProgram, context: Context) -> GroupProgram:
         architecture, sums_follow = context.architecture, context.runs(SUMS_FOLLOW)
-        for group in program.groups:
+
+        def packed(program: GroupProgram, group: Group) -> GroupProgram | None:
             packing = _packing(program, group, architecture)
             if packing is None:
-                continue
+                return None
             tensor, packer, split = packing
             groups: list[Group] = []
             for g in program.groups_with_terms(split):
@@ -96,10 +101,11 @@ class PackLeftovers:
                 smaller = replace(stored, layout=replace(group.layout, channels=channels))
                 planned = candidate.with_groups(groups, [smaller])
             if has_room(planned, tensor.name, architecture):
-                program = candidate
-            else:
-                LOG.debug("%s: %s is not packed: local memory has no room", self.name, group.result)
-        return program
+                return candidate
+            LOG.debug("%s: %s is not packed: local memory has no room", self.name, group.result)
+            return None
+
+        return rewritten_in_pairs(program, tensors_in_pairs(program), packed)
 
 
 def _reads_are_split(program: GroupProgram, tensor: str, split: dict[TermKey, tuple[Term, Term]]) -> bool:
@@ -108,9 +114,10 @@ def _reads_are_split(program: GroupProgram, tensor: str, split: dict[TermKey, tu
 
 
 def _factored(
-    program: GroupProgram, group: Group, architecture: Architecture
+    program: GroupProgram, group: Group, context: Context
 ) -> tuple[StoredTensor, Group, Group] | None:
     """The partial sums, the group that makes them, and the group that adds them; None where that does not pay."""
+    architecture = context.architecture
     head, layout = group.head, group.layout
     leftover = layout.channels % architecture.array_size
     if not isinstance(head, LinearHead) or len(head.terms) != 1 or leftover in (0, layout.channels):
@@ -123,11 +130,22 @@ def _factored(
     axes = [axis for axis in (1 - packed_along, packed_along) if term.window.kernel[axis] > 1]
     source, stored = program.tensors[term.tensor], program.tensors[group.result]
     ways = [_factored_along(axis, source, stored, group, term, leftover) for axis in axes]
+    if _sums_fit(program, group, [], context.data_type):
+        ways = [way for way in ways if _sums_fit(program, way[2], [way[0]], context.data_type)]
     costs = [_factored_cycles(partial, rest, architecture) for _, partial, rest in ways]
     before = _cycles_with_packed_inputs(term.weight[-leftover:], layout.pixels, architecture)
     if not costs or before <= min(costs):
         return None
     return ways[costs.index(min(costs))]
+
+
+def _sums_fit(program: GroupProgram, group: Group, helpers: list[StoredTensor], data_type: DataType) -> bool:
+    """Whether bounds say that no sum leaves a word: those of partial sums are of all channels together, and coarser."""
+    assert isinstance(group.head, LinearHead)
+    tensors = {**program.tensors, **{tensor.name: tensor for tensor in helpers}}
+    bounds = [conv_bounds(t.weight, t.window, *tensors[t.tensor].codes) for t in group.head.terms]
+    low, high = (sum(ends).tolist() for ends in zip(*bounds, strict=True))
+    return fits_word(*prefix_bounds(low, high, group.head.bias.tolist()), data_type)
 
 
 def _summed_along(program: GroupProgram, tensor: str) -> int:
