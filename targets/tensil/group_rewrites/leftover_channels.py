@@ -17,7 +17,7 @@ memory holds the helper beside everything else that is live.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -54,8 +54,11 @@ class FactorLeftovers:
     )
 
     def run(self, program: GroupProgram, context: Context) -> GroupProgram:
+        pairs, groups_of = sums_in_pairs(program), {group.result: group for group in program.groups}
+
         def factored(program: GroupProgram, group: Group) -> GroupProgram | None:
-            found = _factored(program, group, context)
+            other = groups_of[pairs[group.result]] if group.result in pairs else None
+            found = _factored(program, group, other, context)
             if found is None:
                 return None
             tensor, partial, rest = found
@@ -66,7 +69,7 @@ class FactorLeftovers:
             LOG.debug("%s: %s stays whole: local memory has no room for %s", self.name, group.result, tensor.name)
             return None
 
-        return rewritten_in_pairs(program, sums_in_pairs(program), factored)
+        return rewritten_in_pairs(program, pairs, factored)
 
 
 class PackLeftovers:
@@ -114,9 +117,12 @@ def _reads_are_split(program: GroupProgram, tensor: str, split: dict[TermKey, tu
 
 
 def _factored(
-    program: GroupProgram, group: Group, context: Context
+    program: GroupProgram, group: Group, other: Group | None, context: Context
 ) -> tuple[StoredTensor, Group, Group] | None:
-    """The partial sums, the group that makes them, and the group that adds them; None where that does not pay."""
+    """The partial sums, the group that makes them, and the group that adds them; None where that does not pay.
+
+    other  of the group's pair, which is to be factored in the same way
+    """
     architecture = context.architecture
     head, layout = group.head, group.layout
     leftover = layout.channels % architecture.array_size
@@ -128,10 +134,9 @@ def _factored(
     # What packs the source along one axis wants the partial sums along the other.
     packed_along = _summed_along(program, term.tensor)
     axes = [axis for axis in (1 - packed_along, packed_along) if term.window.kernel[axis] > 1]
-    source, stored = program.tensors[term.tensor], program.tensors[group.result]
-    ways = [_factored_along(axis, source, stored, group, term, leftover) for axis in axes]
-    if _sums_fit(program, group, [], context.data_type):
-        ways = [way for way in ways if _sums_fit(program, way[2], [way[0]], context.data_type)]
+    for each in (group,) if other is None else (group, other):
+        axes = [axis for axis in axes if _stays_in_words(axis, program, each, leftover, context.data_type)]
+    ways = [_factored_along(axis, program, group, leftover) for axis in axes]
     costs = [_factored_cycles(partial, rest, architecture) for _, partial, rest in ways]
     before = _cycles_with_packed_inputs(term.weight[-leftover:], layout.pixels, architecture)
     if not costs or before <= min(costs):
@@ -139,12 +144,20 @@ def _factored(
     return ways[costs.index(min(costs))]
 
 
-def _sums_fit(program: GroupProgram, group: Group, helpers: list[StoredTensor], data_type: DataType) -> bool:
-    """Whether bounds say that no sum leaves a word: those of partial sums are of all channels together, and coarser."""
+def _stays_in_words(axis: int, program: GroupProgram, group: Group, leftover: int, data_type: DataType) -> bool:
+    """Whether sums that fit a word still do by the bounds of partial sums, of all channels together and so coarser."""
+    if not isinstance(group.head, LinearHead) or len(group.head.terms) != 1:
+        return False
+    tensor, _, factored = _factored_along(axis, program, group, leftover)
+    tensors = {**program.tensors, tensor.name: tensor}
+    return not _fits(group, tensors, data_type) or _fits(factored, tensors, data_type)
+
+
+def _fits(group: Group, tensors: Mapping[str, StoredTensor], data_type: DataType) -> bool:
+    """Whether no sum leaves a word."""
     assert isinstance(group.head, LinearHead)
-    tensors = {**program.tensors, **{tensor.name: tensor for tensor in helpers}}
     bounds = [conv_bounds(t.weight, t.window, *tensors[t.tensor].codes) for t in group.head.terms]
-    low, high = (sum(ends).tolist() for ends in zip(*bounds, strict=True))
+    low, high = (np.sum(ends, axis=0).tolist() for ends in zip(*bounds, strict=True))
     return fits_word(*prefix_bounds(low, high, group.head.bias.tolist()), data_type)
 
 
@@ -159,9 +172,12 @@ def _summed_along(program: GroupProgram, tensor: str) -> int:
 
 
 def _factored_along(
-    axis: int, read: StoredTensor, made: StoredTensor, group: Group, term: Term, leftover: int
+    axis: int, program: GroupProgram, group: Group, leftover: int
 ) -> tuple[StoredTensor, Group, Group]:
     """Partial sums of each row of the kernel (axis 0) or column, over all rows or columns of the source."""
+    assert isinstance(group.head, LinearHead)
+    (term,) = group.head.terms
+    read, made = program.tensors[term.tensor], program.tensors[group.result]
     first, window, source = group.layout.channels - leftover, term.window, read.layout
     taps = window.kernel[axis]
     height, width = _along(axis, (source.height, source.width), (group.layout.height, group.layout.width))
@@ -193,7 +209,6 @@ def _factored_along(
     partial = Group(tensor.name, layout, head, (), (), group.origin)
     main = term.weight.copy()
     main[first:] = 0
-    assert isinstance(group.head, LinearHead)
     terms = replace(term, weight=main), Term(partial.result, ones, down)
     return tensor, partial, replace(group, head=replace(group.head, terms=terms))
 

@@ -18,16 +18,23 @@ Words = NDArray[np.int64]
 
 
 class Constants:
-    """Rows [A] in the order in which they were stored; `resident` for those that stay in local memory."""
+    """Rows [A] in the order in which they were stored; `resident` for those that stay in local memory.
 
-    def __init__(self, *, resident: bool) -> None:
-        self.resident = resident
+    shared  what is stored twice lies there once: digits are made by the same matrix, and both multiplied by the same
+            weights
+    """
+
+    def __init__(self, *, resident: bool, shared: bool = False) -> None:
+        self.resident, self._shared = resident, shared
         self._rows: list[Words] = []
+        self._address: dict[bytes, int] = {}
         self.size = 0
 
     def store(self, rows: Words) -> int:
-        """Append rows [n, A]; their address."""
+        """Append rows [n, A], or find them; their address."""
         base = self.size
+        if self._shared and self._address.setdefault(rows.tobytes(), base) < base:
+            return self._address[rows.tobytes()]
         self._rows.append(rows)
         self.size += len(rows)
         return base

@@ -104,7 +104,8 @@ class _Scheduler:
             raise no_local_memory(self.architecture, "one tile of weights", self.a + 1)
         self.resident = resident
         self.by_matrix, self.channel_rows = by_matrix, 0
-        self.constants = Constants(resident=resident > 0)
+        both_digits = any(group.add_high is not None for group in program.groups)
+        self.constants = Constants(resident=resident > 0, shared=both_digits)
         self.stored: list[Stored] = []
         self.passes: dict[str, PassSummary] = {}
         words = self._simd_constants()
