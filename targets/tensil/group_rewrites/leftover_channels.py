@@ -171,9 +171,7 @@ def _summed_along(program: GroupProgram, tensor: str) -> int:
     return 0 if windows and windows[0].kernel[0] > windows[0].kernel[1] else 1
 
 
-def _factored_along(
-    axis: int, program: GroupProgram, group: Group, leftover: int
-) -> tuple[StoredTensor, Group, Group]:
+def _factored_along(axis: int, program: GroupProgram, group: Group, leftover: int) -> tuple[StoredTensor, Group, Group]:
     """Partial sums of each row of the kernel (axis 0) or column, over all rows or columns of the source."""
     assert isinstance(group.head, LinearHead)
     (term,) = group.head.terms

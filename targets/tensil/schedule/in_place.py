@@ -24,13 +24,13 @@ def is_high_digit(group: WordGroup, data_type: DataType) -> bool:
 
 
 def overwritten(group: WordGroup, data_type: DataType) -> str | None:
-    """The tensor that is added, and may be overwritten: by a low digit, by a sum of parts, by a sum over both digits."""
+    """The tensor that is added and may be overwritten: by a low digit, a sum of parts, or one over both digits."""
     added = [step for step in group.steps if isinstance(step, Accumulate)]
     if len(added) != 1 or group.stationary or any(added[0].tensor in side for side in group.sides):
         return None
     plain = len(group.steps) == 1 and added[0].ceiling is None and added[0].word is None and not added[0].carried
-    fits = group.add_high is not None or (plain and (_saturates(group, data_type) or _takes_multiples(group, data_type)))
-    return added[0].tensor if fits else None
+    is_part = plain and (_saturates(group, data_type) or _takes_multiples(group, data_type))
+    return added[0].tensor if is_part or group.add_high is not None else None
 
 
 def _saturates(group: WordGroup, data_type: DataType) -> bool:

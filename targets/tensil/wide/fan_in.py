@@ -16,7 +16,7 @@ from pefslc.ir.value import IntArray, Op, Value
 __all__ = ["MOST_PARTS", "FanIn", "Part", "linear_form"]
 
 MOST_PARTS = 12
-_EXCHANGES = 60  # of units between parts
+_EXCHANGES, _MOST_WORK = 60, 1 << 27  # of units between parts; numbers that are looked at for one
 
 Words = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -118,9 +118,7 @@ class FanIn:
             first, own = first + count, np.zeros_like(bias)
         return parts
 
-    def parts_within(
-        self, low: int, high: int, bias: Words, rooms: Sequence[tuple[Words, Words]]
-    ) -> list[Part] | None:
+    def parts_within(self, low: int, high: int, bias: Words, rooms: Sequence[tuple[Words, Words]]) -> list[Part] | None:
         """One part for each room, the range (least, most) [outputs] that it has; the first has the bias.
 
         None where none were found: units go, the largest first, to where they fill the fullest output least, and are
@@ -131,9 +129,9 @@ class FanIn:
         highs = rises * max(high, 0) + falls * min(low, 0)
         room = np.stack([np.concatenate([-least, most]) for least, most in rooms]).astype(np.float64)  # [parts, ends]
         own = np.concatenate([-np.minimum(bias, 0), np.maximum(bias, 0)])
-        if (room[0] < own).any() or (room <= 0).any():
-            return None
         room[0] -= own
+        if (room <= 0).any():
+            return None
         needs = np.concatenate([-lows, highs]).T.astype(np.float64)  # [units, ends]
         where = _shared(needs, room)
         if where is None:
@@ -162,30 +160,32 @@ def _shared(needs: Floats, room: Floats) -> NDArray[np.int64] | None:
         part = int(((taken + needs[unit]) / room).max(axis=1).argmin())
         where[unit] = part
         taken[part] += needs[unit]
-    for _ in range(_EXCHANGES):
-        fullest = (taken / room).max(axis=1)
-        if fullest.max() <= 1:
-            return where
+    for _ in range(min(_EXCHANGES, _MOST_WORK // (needs.size * len(needs)))):
+        if (taken <= room).all():
+            break
+        source = int((taken / room).max(axis=1).argmax())
         best, step = _excess(taken, room), None
-        source = int(fullest.argmax())
         for unit in np.flatnonzero(where == source):
             for part in range(len(room)):
                 if part == source:
                     continue
-                for other in (None, *np.flatnonzero(where == part)):
-                    moved = needs[unit] - (0 if other is None else needs[other])
-                    after = taken.copy()
-                    after[source] -= moved
-                    after[part] += moved
-                    if (excess := _excess(after, room)) < best:
-                        best, step = excess, (unit, other, part, after)
+                others = np.flatnonzero(where == part)
+                moved = needs[unit] - np.concatenate([np.zeros_like(needs[:1]), needs[others]])  # alone, or exchanged
+                elsewhere = _excess(np.delete(taken, [source, part], axis=0), np.delete(room, [source, part], axis=0))
+                excess = elsewhere + sum(
+                    np.maximum(taken[i] + sign * moved - room[i], 0).sum(axis=1)
+                    for i, sign in ((source, -1), (part, 1))
+                )
+                if excess.min() < best:
+                    i = int(excess.argmin())
+                    best, step = excess[i], (unit, others[max(i - 1, 0) : i], part, moved[i])
         if step is None:
-            return None
-        unit, other, part, taken = step
-        where[unit] = part
-        if other is not None:
-            where[other] = source
-    return None
+            break
+        unit, other, part, change = step
+        where[unit], where[other] = part, source
+        taken[source] -= change
+        taken[part] += change
+    return where if (taken <= room).all() else None
 
 
 def _excess(taken: Floats, room: Floats) -> float:

@@ -86,7 +86,8 @@ class Maker:
         total = self._saturated(self._sum(total, s, "part_sum3"), "" if last == 2 else "part_word3")
         for i, part in enumerate(parts[3:], 3):
             other = self._part(part, self.op.input, f"part{i}", 1)
-            total = self._saturated(self._sum(total, other, f"part_sum{i + 1}"), "" if i == last else f"part_word{i + 1}")
+            name = "" if i == last else f"part_word{i + 1}"
+            total = self._saturated(self._sum(total, other, f"part_sum{i + 1}"), name)
         return total
 
     def _added(self, parts: Sequence[Part], source: Value, name: str, factor: int, last: str) -> Value:

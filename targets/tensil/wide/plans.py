@@ -115,7 +115,7 @@ def _in_order(
         parts = fan_in.parts_within(*codes, bias, rooms)
         if parts is None:
             continue
-        whole = sum(p.low for p in parts[:first]), sum(p.high for p in parts[:first])
+        whole = np.sum([p.low for p in parts[:first]], axis=0), np.sum([p.high for p in parts[:first]], axis=0)
         if saturates_harmlessly([whole, *((p.low, p.high) for p in parts[first:])], active, least, most):
             cycles = _PART_CYCLES * (len(parts) - first) + (_PART_CYCLES if first == 2 else _KEEPING_CYCLES)
             yield PartsPlan(tuple(parts), cycles, keeps=first == 3)
