@@ -35,7 +35,6 @@ from pefslc.targets.tensil.groups.group_program import GroupProgram, Role, Store
 from pefslc.targets.tensil.groups.layout import Layout, Offsets
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
-from pefslc.targets.tensil.words.word_range import fits_word
 
 __all__ = ["FactorLeftovers", "PackLeftovers"]
 
@@ -158,7 +157,8 @@ def _fits(group: Group, tensors: Mapping[str, StoredTensor], data_type: DataType
     assert isinstance(group.head, LinearHead)
     bounds = [conv_bounds(t.weight, t.window, *tensors[t.tensor].codes) for t in group.head.terms]
     low, high = (np.sum(ends, axis=0).tolist() for ends in zip(*bounds, strict=True))
-    return fits_word(*prefix_bounds(low, high, group.head.bias.tolist()), data_type)
+    lowest, highest = prefix_bounds(low, high, group.head.bias.tolist())
+    return data_type.min_code <= lowest and highest <= data_type.max_code
 
 
 def _summed_along(program: GroupProgram, tensor: str) -> int:
