@@ -23,8 +23,9 @@ _MOST_WORDS = MOST_PARTS  # of an output
 
 # Cycles of an output vector, about: a part is stored and added; of both sums one is stored, multiplied and added, and
 # both are stored where they are not made together, with weights loaded twice; with carries, the quotient and the
-# remainder are made and stored, too.
+# remainder are made and stored, too. What two parts saturate by takes their sum, and two differences.
 _PART_CYCLES = 2
+_KEEPING_CYCLES = 13
 _DIGIT_CYCLES = 4
 _CARRY_CYCLES = 8
 _ROUNDING_CYCLES = 6
@@ -33,14 +34,19 @@ _STICKY_CYCLES = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PartsPlan:
-    """The fan-in in parts that fit, added one after the other; or by the host, where nobody else wants the sum."""
+    """The fan-in in parts that fit, added one after the other; or by the host, where nobody else wants the sum.
+
+    keeps  the first three are added as if there were room: by how much the sum of two saturates goes to the third
+    """
 
     parts: tuple[Part, ...]
     cycles: int
     by_host: bool = False
+    keeps: bool = False
 
     def __str__(self) -> str:
-        return f"{len(self.parts)} sums of words, added{' by the host' if self.by_host else ''}"
+        how = " by the host" if self.by_host else ", with what saturates" if self.keeps else ""
+        return f"{len(self.parts)} sums of words, added{how}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,8 +111,28 @@ def plans_of(
     few = parts if parts is not None and len(parts) <= _MOST_PARTS else []
     if few and saturates_harmlessly([(p.low, p.high) for p in few], active, least, most):
         yield PartsPlan(tuple(few), _PART_CYCLES * (len(few) - 1))
+    elif not coarser:
+        yield from _in_order(fan_in, (low, high), bias, active, least, most)
     for bits in _low_bits(coarser + sticky, data_type):
         yield from _with_digits(fan_in, (low, high), bias, active, bits, coarser, data_type, sticky=sticky)
+
+
+def _in_order(
+    fan_in: FanIn, codes: tuple[int, int], bias: Words, active: ActiveRange, least: int, most: int
+) -> Iterator[PartsPlan]:
+    """Two words, or three; and another part so small that it brings nothing back from where their sum saturates."""
+    word, apart = (np.full_like(bias, least), np.full_like(bias, most)), active.is_told_apart
+    odd = word[0] + 1, word[1]  # what is taken from a word is one, too
+    small = np.where(apart, active.top - most, least), np.where(apart, active.bottom - least, most)
+    for rooms, first in (([word] * 2, 2), ([word] * 2 + [small], 2), ([odd] * 3, 3), ([odd] * 3 + [small], 3)):
+        parts = fan_in.parts_within(*codes, bias, rooms)
+        if parts is None:
+            continue
+        whole = np.sum([p.low for p in parts[:first]], axis=0), np.sum([p.high for p in parts[:first]], axis=0)
+        if saturates_harmlessly([whole, *((p.low, p.high) for p in parts[first:])], active, least, most):
+            cycles = _PART_CYCLES * (len(parts) - first) + (_PART_CYCLES if first == 2 else _KEEPING_CYCLES)
+            yield PartsPlan(tuple(parts), cycles, keeps=first == 3)
+            return
 
 
 def holds_whole(plan: DigitPlan, active: ActiveRange, least: int, most: int) -> bool:

@@ -259,13 +259,16 @@ class _Splitter:
         return found if found and value.name not in self.outputs else None
 
     def _cheapest(self, op: Conv2d | Dense, readers: list[Requantize]) -> tuple[Stand, Plan] | None:
-        """Of the first stand with which something is certified, the cheapest plan."""
+        """The cheapest plan of those that are certified: with a coarser stand, where none keeps the whole sum."""
         channels, codes = len(op.weight.data), op.input.type.codes
         fan_in, bias = self._fan_in(op)
         already = self.digits.bits_made(op.input)
         active = ActiveRange.of((r.staircase for r in readers), channels)
         least, most = self.data_type.min_code, self.data_type.max_code
+        best: tuple[Stand, Plan] | None = None
         for stand in self._stands(readers, active):
+            if stand.coarser and best is not None:
+                return best
             wanted = stand.of_active(active)
             if not wanted.lies_in(least, most):
                 continue
@@ -274,9 +277,11 @@ class _Splitter:
             inputs, whole = (codes.low, codes.high), bias + stand.offset
             found = plans_of(fan_in, *inputs, whole, wanted, stand.coarser, self.data_type, sticky=stand.sticky)
             plan = min(found, key=lambda p: (p.cycles, getattr(p, "bits", 0) not in already), default=None)
-            if plan is not None:
-                return stand, plan
-        return None
+            if plan is not None and (best is None or plan.cycles < best[1].cycles):
+                best = stand, plan
+            if plan is not None and stand.coarser:
+                return best
+        return best
 
     def _stands(self, readers: list[Requantize], active: ActiveRange) -> Iterator[Stand]:
         """Where the sum may stand: so that a shift requantizes it, as it is, around 0, and coarser and coarser."""
