@@ -224,6 +224,23 @@ def test_the_host_module_runs_any_number_of_rows_in_batches(rows: int, tmp_path:
     assert driver.runs == -(-rows // 3)
 
 
+@pytest.mark.parametrize("host", ["module", "plain"])
+def test_an_image_without_its_batch_axis_is_one_row(host: str, tmp_path: Path) -> None:
+    """Its channels, fewer than the batch, are no rows."""
+    m, r = ModelBuilder(), np.random.default_rng(0)
+    x = m.quant(m.input([1, 3, 8, 8], "picture"), 0.125, 5)
+    weight = m.weight(r.integers(-2, 3, (4, 3, 3, 3)) * 0.25, 0.25, 4)
+    m.output(m.quant(m.node("Conv", x, weight), 0.5, 6), [1, 4, 6, 6])
+    program = pefslc.compile(m.save(tmp_path), target="tensil", batch=4, host=host)
+    program.save(tmp_path)
+    io, driver = host_module(tmp_path), SimulatedDriver(tmp_path)
+    image = r.integers(-16, 16, (3, 8, 8)) / 8
+    (expected,) = program.graph.run({"picture": image[None]}).values()
+    for given in (image, {"picture": image}, {"x": image}, {"picture": image[None]}):
+        (found,) = io.run(driver, given).values()
+        assert np.array_equal(found, expected)
+
+
 def test_the_host_module_refuses_more_rows_than_a_batch(tmp_path: Path) -> None:
     pefslc.compile(EXAMPLE, target="tensil", batch=2).save(tmp_path)
     io = host_module(tmp_path)
