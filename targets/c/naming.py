@@ -11,7 +11,7 @@ __all__ = ["Names", "comment_text", "identifier", "model_prefix", "weights_file"
 
 _LONGEST = 40
 _LONGEST_COMMENT = 100
-_OURS = re.compile(r"arena$|working_memory$|step\d|dot_|mem|str|pefslc|.*_t$")
+_OURS = re.compile(r"arena$|working_memory$|row$|step\d|dot_|mem|str|pefslc|.*_t$")
 
 # C99 and C++20 keywords and alternative tokens: the header is read by both.
 _KEYWORDS = frozenset(

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import pefslc
+from builders import ModelBuilder
 from integer_graphs import random_graph, random_inputs
 from pefslc.artifacts.sidecar import make_sidecar
 from pefslc.ir.batch import batch_of, with_batch
@@ -50,6 +52,16 @@ def test_rows_of_a_batch_equal_the_interpreter(seed: int, batch: int, target: CT
     expected, found = run_codes(graph, inputs), CRunner(tmp_path, sidecar).run(inputs)
     for output in graph.outputs:
         assert np.array_equal(found[output.name], expected[output.value.name])
+
+
+def test_an_input_may_be_called_as_the_loop_over_rows_is(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    x = m.quant(m.input([2, 4], "row"), 0.125, 5)
+    m.output(m.node("Gemm", x, m.weight(np.eye(4), 0.25, 4), transB=1), [2, 4])
+    program = pefslc.compile(m.save(tmp_path), target="c")
+    inputs = {"row": np.random.default_rng(0).normal(size=(3, 4))}
+    expected, found = program.graph.run(inputs), program.run(inputs)
+    assert all(np.array_equal(found[name], values) for name, values in expected.items())
 
 
 def test_a_batch_takes_the_working_memory_of_one_row(tmp_path: Path) -> None:
