@@ -167,17 +167,22 @@ def _lower_exactly(
             continue  # it would be the try before
         try:
             lowered = attempt(context.without(*left_out))
-            if batch > 1 and KeepActivations.name in changed and KeepActivations.name not in left_out:
-                # Weights that move serve one picture at a time; those that stay in the array may serve all.
-                others = attempt(context.without(*left_out, KeepActivations.name))
-                lowered = min(lowered, others, key=lambda each: modelled_cycles(each.schedule, context.architecture))
-            return lowered
         except CompileError as error:
             changed.difference_update(left_out)
             following = next((names for names in later if changed.intersection(names)), None)
             if following is None:
                 raise
             _retry(f"without {', '.join(following)}: with them, {error}", observe)
+            continue
+        if batch == 1 or KeepActivations.name in left_out or KeepActivations.name not in changed:
+            return lowered
+        # Weights that move serve one picture at a time; those that stay in the array may serve all.
+        try:
+            others = attempt(context.without(*left_out, KeepActivations.name))
+        except CompileError as error:
+            LOG.debug("%s stays in a batch of %d: without it, %s", KeepActivations.name, batch, error)
+            return lowered
+        return min(lowered, others, key=lambda each: modelled_cycles(each.schedule, context.architecture))
     raise AssertionError("the last try has none behind it")
 
 

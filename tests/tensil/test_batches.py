@@ -184,6 +184,33 @@ def test_the_chosen_way_takes_no_more_cycles_than_any_uniform_one(tmp_path: Path
     assert cycles(lowered, architecture, chosen)["total"] <= least
 
 
+def one_pixel(folder: Path) -> Graph:
+    """A layer whose weights move past its one pixel: they leave out the taps beside it."""
+    m, r = ModelBuilder(), np.random.default_rng(0)
+    x = m.quant(m.input([1, 50, 1, 1], "input"), 0.125, 4)
+    weight = m.weight(r.integers(-1, 2, (50, 50, 3, 3)) * 0.25, 0.25, 3)
+    m.output(m.quant(m.node("Conv", x, weight, pads=[1, 1, 1, 1]), 0.5, 4), [1, 50, 1, 1])
+    return lower(import_bytes(m, folder))
+
+
+def test_a_batch_has_room_where_one_picture_has(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Moving weights take fewer vectors of DRAM1 here than weights that stay, which a batch is tried with, too."""
+    graph, board = one_pixel(tmp_path), load_architecture("custom_perf")
+    moving = lower_graph(graph, Context(board))
+    staying = lower_graph(graph, Context(board).without("keep-activations"))
+    assert any(group.stationary is not None for group in moving.program.groups)
+    sizes = [len(lowered.schedule.constants) for lowered in (moving, staying)]
+    assert sizes[0] < sizes[1]
+    architecture = replace(board, dram1_depth=sizes[0])
+    with pytest.raises(CompileError):
+        lower_graph(graph, Context(architecture).without("keep-activations"), batch=2)
+    with caplog.at_level("DEBUG"):
+        lowered = lower_graph(graph, Context(architecture), batch=2)
+    assert any(group.stationary is not None for group in lowered.program.groups)
+    assert "keep-activations stays" in caplog.text
+    assert_computes(program_of("x", architecture, lowered.schedule), graph, lowered, 2, 0)
+
+
 # --- what the user sees -----------------------------------------------------------------------------------------------
 
 
@@ -236,8 +263,8 @@ def test_an_image_without_its_batch_axis_is_one_row(host: str, tmp_path: Path) -
     io, driver = host_module(tmp_path), SimulatedDriver(tmp_path)
     image = r.integers(-16, 16, (3, 8, 8)) / 8
     (expected,) = program.graph.run({"picture": image[None]}).values()
-    for given in (image, {"picture": image}, {"x": image}, {"picture": image[None]}):
-        (found,) = io.run(driver, given).values()
+    for inputs in (image, {"picture": image}, {"x": image}, {"picture": image[None]}):
+        (found,) = io.run(driver, inputs).values()
         assert np.array_equal(found, expected)
 
 
