@@ -8,7 +8,9 @@ to the model's is a factor, and for outputs an offset: 1 and 0 where the words a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import ceil
 
 import numpy as np
 
@@ -20,12 +22,17 @@ from pefslc.ir.integer import Requantize
 from pefslc.ir.quantized import Quantize, Scaling
 from pefslc.ir.structural import MaxPool, Reshape, Slice, Transpose
 from pefslc.numeric.format import FixedPoint
+from pefslc.numeric.scale import Scale, power_of_two_exponent
+from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.groups.host_movement import HostMove
 from pefslc.targets.tensil.host_io import HostTensor
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.native.native_words import native_format
 
-__all__ = ["plain_details", "plain_notes", "require_plain", "rounded_twice", "words_of_inputs"]
+__all__ = ["RoundedTwice", "plain_details", "plain_notes", "require_plain", "rounded_twice", "words_of_inputs"]
+
+_PARTS = 1 << 20  # of a word, where one has several steps
+_FINER_BITS = 2  # beyond one word a step: then less than an eighth of the numbers gets another code
 
 
 def words_of_inputs(graph: Graph, data_type: DataType) -> dict[str, FixedPoint]:
@@ -86,11 +93,15 @@ def require_plain(outputs: Sequence[HostTensor]) -> None:
 def plain_details(model: Graph, tensor: HostTensor) -> JsonObject:
     """For the sidecar, beside the tensor's record: `factor`, by which an input is multiplied for the driver, or an
     output of the driver's, and `offset`, which is added to that; a number each, or one for each channel.
-    `rounded_twice`: see the function.
+    `rounded_twice`, `rounded_twice_by` (where it is more than 1): the share and the codes of `RoundedTwice`.
     """
     if isinstance(tensor.end, GraphInput):
-        share = rounded_twice(model, tensor.end)
-        return {"factor": float(_input_factor(tensor)), **({} if share is None else {"rounded_twice": share})}
+        details: JsonObject = {"factor": float(_input_factor(tensor))}
+        if (twice := rounded_twice(model, tensor.end)) is not None:
+            details["rounded_twice"] = twice.share
+            if twice.codes > 1:
+                details["rounded_twice_by"] = twice.codes
+        return details
     factors, offsets = _output_map(tensor)
     return {"factor": [float(f) for f in factors], "offset": [float(o) for o in offsets]}
 
@@ -105,11 +116,8 @@ def plain_notes(model: Graph, inputs: Sequence[HostTensor], outputs: Sequence[Ho
         how = "its pixels one behind the other" if dense else "one pixel a vector, zeros in the lanes left"
         yield f"plain host: gives input {name}{times}, {how}{moved}"
         assert isinstance(tensor.end, GraphInput)
-        if (share := rounded_twice(model, tensor.end)) is not None:
-            yield (
-                f"input {name} is rounded twice, by the driver and by the model: exact for numbers on the driver's "
-                f"grid, of others up to {100 * share:.2g} % get the next code"
-            )
+        if (twice := rounded_twice(model, tensor.end)) is not None:
+            yield _twice_note(tensor, twice)
     for tensor in outputs:
         assert isinstance(tensor.end, GraphOutput)
         name, (factors, offsets) = quote(tensor.end.name), _output_map(tensor)
@@ -133,21 +141,82 @@ def plain_notes(model: Graph, inputs: Sequence[HostTensor], outputs: Sequence[Ho
         yield f"plain host: {what} is what the driver returns{times}{plus}{listed}{_moved(tensor.moves, back=True)}"
 
 
-def rounded_twice(model: Graph, graph_input: GraphInput) -> float | None:
-    """The largest share, of numbers spread evenly over the model's own quantizer, whose code the driver's rounding
-    changes, by one: each step lies within half a word of where it would be. None where nothing is rounded after it.
+def _twice_note(tensor: HostTensor, twice: RoundedTwice) -> str:
+    assert isinstance(tensor.end, GraphInput)
+    assert tensor.end.quantizer is not None
+    note = (
+        f"input {quote(tensor.end.name)} is rounded twice, by the driver and by the model: exact for numbers on the "
+        f"driver's grid, of others up to {_percent(twice.share)} % get "
+    )
+    if twice.words >= 1:
+        return f"{note}the next code"
+    note += "the next code" if twice.codes == 1 else f"another code, by up to {twice.codes}"
+    width = tensor.data_type.width_bits
+    exponent = power_of_two_exponent(tensor.end.quantizer.quantization.scale.steps[0])
+    fraction = -exponent if exponent is not None else width - 1
+    finer = min(fraction + (2 * twice.codes - 1).bit_length() + _FINER_BITS, width - 1)
+    if finer <= fraction:
+        return f"{note}: the driver's grid is too coarse for the model, which should take larger numbers"
+    fmt = FixedPoint(width - finer, finer)
+    return (
+        f"{note}: the driver's grid is too coarse for the model; finer words are --input-fmt {fmt}, for inputs of "
+        f"{-(1 << (width - finer - 1))} to {1 << (width - finer - 1)}"
+    )
+
+
+def rounded_twice(model: Graph, graph_input: GraphInput) -> RoundedTwice | None:
+    """What the driver's rounding changes of numbers spread evenly over the model's own quantizers: the worst of them.
+    None where nothing is rounded after it.
     """
     if graph_input.integers:
         return None
-    shares = [0.0]
+    found = []
     for op in model.of_type(Requantize):
-        if op.input.name != graph_input.value.name or op.staircase.steps < 2:
-            continue
-        first = op.staircase.between(0, 1, op.staircase.low).thresholds
-        last = op.staircase.between(op.staircase.steps - 1, op.staircase.steps, op.staircase.low).thresholds
-        words = np.abs(last - first).reshape(-1)
-        shares += [(op.staircase.steps - 1) / 2 / int(n) for n in words if n]
-    return max(shares) or None
+        if op.input.name == graph_input.value.name and op.staircase.steps > 1:
+            steps = op.staircase.steps
+            found += [RoundedTwice(reach / (steps - 1), steps) for reach in _reach(op.staircase)]
+    return min(found, key=lambda each: each.words, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class RoundedTwice:
+    """What the driver's rounding does to numbers spread evenly over a quantizer of steps of so many words each.
+
+    Each step lies within half a word of where it would be. With several steps to a word, a word has one code; the
+    numbers that round to it, within half a word, are of all these codes.
+    """
+
+    words: Fraction
+    steps: int
+
+    @property
+    def share(self) -> float:
+        """The largest share of the numbers whose code differs."""
+        return float(1 / (2 * self.words) if self.words >= 1 else max(Fraction(1, 2), 1 - self.words))
+
+    @property
+    def codes(self) -> int:
+        """By how many it differs at most."""
+        return min(ceil(1 / (2 * self.words)), self.steps)
+
+
+def _reach(staircase: Staircase) -> Iterator[Fraction]:
+    """The words between the first and the last step, in each channel that has any between: to the word; in parts of it
+    where there are more steps than words.
+    """
+    ends = [staircase.between(i, i + 1, staircase.low).thresholds[:, 0] for i in (0, staircase.steps - 1)]
+    words = np.abs(ends[1] - ends[0])
+    unit = 1
+    if (chains := staircase.chains) is not None and words.min() < staircase.steps - 1:
+        unit = _PARTS
+        scale, levels = Scale(tuple(step / unit for step in chains.scale.steps)), chains.levels
+        low, high = chains.domain_low * unit, chains.domain_high * unit
+        finer = replace(chains, scale=scale, domain_low=low, domain_high=high)
+        ends = [
+            replace(finer, levels=levels[i : i + 1]).thresholds(0, chains.channels)[:, 0] for i in (0, -1 % len(levels))
+        ]
+        words = np.abs(ends[1] - ends[0])
+    return (Fraction(int(n), unit) for n in words if n)
 
 
 def _input_factor(tensor: HostTensor) -> Fraction:
@@ -171,6 +240,10 @@ def _moved(moves: Sequence[HostMove], *, back: bool = False) -> str:
         return ""
     steps = ", then ".join(f"{move.kind} {list(move.axes)}" for move in moves)
     return f"; {'behind' if back else 'before'} that {steps}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g}" if share < 0.99 else f"{100 * share:.3g}"
 
 
 def _number(value: Fraction) -> str:

@@ -170,6 +170,35 @@ def test_the_share_that_is_rounded_twice_is_a_bound(tmp_path: Path) -> None:
         assert 0.3 * share < differing < 1.1 * share, (scale, share, differing)
 
 
+@pytest.mark.parametrize(("scale", "bits"), [(2.0**-9, 5), (2.0**-11, 5), (1e-4, 5), (2.0**-14, 6), (0.0027, 6)])
+def test_a_driver_coarser_than_the_model_says_by_how_many_codes(scale: float, bits: int, tmp_path: Path) -> None:
+    """Steps of less than a word. As advised, with finer words: the next code at most, and seldom."""
+    m = ModelBuilder()
+    m.output(m.quant(m.input([1, 4], "input"), scale, bits))
+    path = m.save(tmp_path)
+    program, step = compiled(path, board(4)), float(np.float32(scale))
+    x = np.random.default_rng(0).uniform(-step * 2 ** (bits - 1), step * (2 ** (bits - 1) - 1), 200_000)
+
+    def codes(x: np.ndarray) -> np.ndarray:
+        return np.clip(np.rint(x / step), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+    record = program.emission.details["inputs"][0]  # type: ignore[index,call-overload]
+    share, by = float(record["rounded_twice"]), int(record.get("rounded_twice_by", 1))  # type: ignore[index,union-attr,call-overload,arg-type]
+    off = np.abs(codes(np.rint(x * 256) / 256) - codes(x))
+    assert 0.75 * by <= off.max() <= by
+    assert np.mean(off > 0) <= share + 0.005 <= 1
+    (note,) = (note for note in program.emission.notes if "rounded twice" in note)
+    assert (
+        f"up to {100 * share:.{3 if share > 0.99 else 2}g} % get "
+        + (f"another code, by up to {by}:" if by > 1 else "the next code:")
+        in note
+    )
+    advised = note.partition("--input-fmt ")[2].partition(",")[0]
+    finer = compiled(path, board(4), input_fmt=advised).emission.details["inputs"][0]  # type: ignore[index,call-overload]
+    assert float(finer["rounded_twice"]) <= 0.25  # type: ignore[index,call-overload,arg-type]
+    assert "rounded_twice_by" not in finer  # type: ignore[operator]
+
+
 def test_another_host_is_refused() -> None:
     with pytest.raises(CompileError, match=r"host .--host. is 'pynq', not module, plain or dense"):
         pefslc.TensilTarget(host="pynq")
