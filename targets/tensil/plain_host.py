@@ -50,7 +50,7 @@ def words_of_inputs(graph: Graph, data_type: DataType) -> dict[str, FixedPoint]:
         for low, high, step in _quantized_ranges(graph, graph_input.value.name):
             while low < -(most := 1 << (data_type.width_bits - data_type.binary_point - 1 + less)) or high >= most:
                 less += 1
-            while less and step > 1 << less and less < data_type.binary_point:
+            while less and step > 1 << less:
                 less += 1
         found[graph_input.name] = native_format(data_type, -less)
     return found

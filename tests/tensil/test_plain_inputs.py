@@ -34,6 +34,21 @@ def test_an_input_beyond_the_drivers_numbers_is_scaled_by_the_host(bits: int, fa
     assert np.array_equal(found, wanted)
 
 
+@pytest.mark.parametrize("exponent", [8, 9, 10, 14])
+def test_steps_of_any_power_of_two_are_shifted_away_exactly(exponent: int, tmp_path: Path) -> None:
+    """The words have so little fraction, or none, that a step is one of the driver's numbers."""
+    m, step = ModelBuilder(), 2.0**exponent
+    x = m.quant(m.input([1, 3, 6, 6], "input"), step, 5)
+    m.output(m.quant(m.node("Conv", x, m.weight(normal((4, 3, 3, 3), 0.4), 0.25, 4)), 2 * step, 6))
+    path, architecture = m.save(tmp_path), board(8)
+    program = compiled(path, architecture, require_exact=True)
+    assert program.emission.details["inputs"][0]["factor"] == 1 / step  # type: ignore[index,call-overload]
+    given = np.rint(np.random.default_rng(0).uniform(-20, 20, (2, 3, 6, 6)) * 256) * step / 256
+    (wanted,) = pefslc.load(path).run({"input": given}).values()
+    (found,) = driven(program, tmp_path, architecture, {"input": given}).values()
+    assert np.array_equal(found, wanted)
+
+
 def test_a_format_of_whole_words_is_the_hosts(tmp_path: Path) -> None:
     """8 fraction bits are few for 8-bit inputs: who says Q5.11 hands over numbers 8 times as large."""
     path, architecture = convolution(tmp_path, 3, 4, (5, 5)), board(8)
