@@ -73,15 +73,36 @@ def test_a_plan_for_two_slopes_that_is_off_is_refused(monkeypatch: pytest.Monkey
 def test_slopes_are_in_proportion_as_nearly_as_words_can_be(word: int, alpha: Fraction) -> None:
     own = round_fraction(alpha * 256)
     found = two_slopes(Activation((LeakyRelu(own),), Fraction(0), alpha), word, 256)
-    every = (Fraction(b, a) for a in range(word // 2 + 1, word + 1) for b in range(a))
+    every = (Fraction(b, a) for a in range(word // 2 + 1, min(word, 255) + 1) for b in range(a))
     nearest = min(abs(ratio - alpha) for ratio in every)
     if found is None:
         assert nearest > abs(Fraction(own, 256) - alpha), "few words have no better slopes"
     else:
-        assert word / 2 < found.above <= word
+        assert word / 2 < found.above <= min(word, 255)
+        assert found.suits(256)
         assert abs(Fraction(found.below, found.above) - alpha) == nearest <= abs(Fraction(own, 256) - alpha)
     assert two_slopes(Activation((Maximum(0),), Fraction(0), Fraction(0)), word, 256) is None
     assert two_slopes(Activation((LeakyRelu(26), Maximum(3)), Fraction(0), alpha), word, 256) is None
+
+
+@pytest.mark.parametrize("numerator", [13, 64])
+def test_a_slope_that_is_a_word_needs_no_other(numerator: int, tmp_path: Path) -> None:
+    """Of words that nothing moves: 256 above zero would be none of two slopes, nor 1."""
+    r, m = np.random.default_rng(0), ModelBuilder()
+    weights = r.uniform(-0.001, 0.001, (16, 16, 3, 3)), r.uniform(-100, 100, (16, 16, 3, 3))
+    weights[0][0] = r.uniform(-3.5, 3.5, (16, 3, 3))
+    weights[1][:, 0] *= 0.001
+    sums = m.node("Conv", m.input([1, 16, 6, 6], "x"), m.constant(weights[0]), pads=[1] * 4)
+    leaky = m.node("LeakyRelu", sums, alpha=numerator / 256)
+    m.output(m.node("Conv", leaky, m.constant(weights[1]), pads=[1] * 4), [1, 16, 6, 6])
+    stages: dict[str, Stage] = {}
+    pefslc.compile(
+        m.save(tmp_path), target="tensil", fmt="Q8.8", arch="custom_perf",
+        calibrate={"x": r.uniform(-1, 1, (3, 16, 6, 6))},
+        observe_target=lambda stage: stages.update({stage.name: stage}),
+    )  # fmt: skip
+    assert f" leaky relu {numerator}\n" in stages["place"].text
+    assert "below zero" not in stages["place"].text
 
 
 # --- whole networks --------------------------------------------------------------------------------------------------

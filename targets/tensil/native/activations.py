@@ -84,7 +84,7 @@ def two_slopes(activation: Activation, word: int, one: int) -> TwoSlopes | None:
     match activation.steps:
         case (LeakyRelu() as step,):
             pairs = [TwoSlopes(n, round_fraction(n * activation.slope)) for n in range(word, word // 2, -1)]
-            pairs = [pair for pair in pairs if pair.below < pair.above]
+            pairs = [pair for pair in pairs if pair.suits(one)]
         case _:
             return None
 

@@ -19,9 +19,9 @@ from pefslc.ir.semantics import conv2d
 from pefslc.numeric.accumulate import largest_magnitude
 from pefslc.passes.check_accumulators import sum_ranges
 from pefslc.targets.tensil.groups.group import Group, LinearHead, Term
-from pefslc.targets.tensil.groups.group_program import GroupProgram
+from pefslc.targets.tensil.groups.group_program import GroupProgram, StoredTensor, root_of
 from pefslc.targets.tensil.groups.host_movement import moved
-from pefslc.targets.tensil.groups.layout import packed
+from pefslc.targets.tensil.groups.layout import from_vectors, packed, to_vectors
 from pefslc.targets.tensil.native.native_scales import NativeScales, values_of
 
 __all__ = ["Magnitudes", "measure_magnitudes", "proven_magnitudes"]
@@ -77,7 +77,9 @@ def measure_magnitudes(graph: Graph, program: GroupProgram, inputs: Arrays) -> M
     for chunk in in_chunks(graph, arrays):
         values = run_codes(graph, {i.name: quantize_input(i, chunk[i.name]) for i in graph.inputs})
         for port in program.inputs:
-            values[port.tensor] = np.concatenate([moved(row[None], port.moves) for row in values[port.tensor]])
+            given = values[root_of(program.tensors, port.tensor)]
+            given = np.concatenate([moved(row[None], port.moves) for row in given])
+            values[port.tensor] = _as_given(given, program.tensors[port.tensor])
         for group in helpers:
             values[group.result] = _helper(group, program, values)
         for name, codes in values.items():
@@ -88,6 +90,16 @@ def measure_magnitudes(graph: Graph, program: GroupProgram, inputs: Arrays) -> M
     largest = {name: magnitude * steps[name] for name, magnitude in found.items()}
     rms = {name: float(steps[name]) * sqrt(squares[name] / max(counts[name], 1)) for name in found}
     return Magnitudes(largest, rms, rows)
+
+
+def _as_given(values: Codes, stored: StoredTensor) -> Codes:
+    """The moved rows of an input as its tensor holds them: for a plain host, pixel by pixel."""
+    if stored.by_pixel is None:
+        return values
+    shape, image = stored.by_pixel, stored.layout
+    rows = values.reshape(-1, shape.channels, shape.height, shape.width)
+    vectors = (to_vectors(row, image.channels, by_pixel=True, dense=stored.dense) for row in rows)
+    return np.stack([from_vectors(each, image) for each in vectors])
 
 
 def _helper(group: Group, program: GroupProgram, values: dict[str, Codes]) -> Codes:

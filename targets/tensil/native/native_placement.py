@@ -36,7 +36,7 @@ from pefslc.targets.tensil.native.exponents import Exponents, additions, copied_
 from pefslc.targets.tensil.native.native_scales import NativeScales
 from pefslc.targets.tensil.native.native_units import NativeUnits, free_tensors
 from pefslc.targets.tensil.native.native_words import native_format
-from pefslc.targets.tensil.words.steps import Accumulate, Maximum, Minimum, Multiply, RawStep, TwoSlopes
+from pefslc.targets.tensil.words.steps import Accumulate, LeakyRelu, Maximum, Minimum, Multiply, RawStep, TwoSlopes
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordHead, WordTerm
 from pefslc.targets.tensil.words.word_program import Outcome, WordProgram, WordTensor
 
@@ -212,7 +212,7 @@ class _Placer:
             return None
         word = moved[0].word if moved else self.data_type.one
         slopes = two_slopes(found, word, self.data_type.one)
-        if slopes is None or (not moved and not found.slope * word % 1):
+        if slopes is None or (not moved and _is_as_steep(slopes, found, self.data_type)):
             return None
         self.units.factors[self.group.result] = Fraction(slopes.above, word)
         return slopes
@@ -239,6 +239,13 @@ class _Placer:
         if ends[1] < self.data_type.max_code:
             steps.append(Minimum(int(ends[1])))
         return "clip"
+
+
+def _is_as_steep(slopes: TwoSlopes, found: Activation, data_type: DataType) -> bool:
+    """Whether the one word of a leaky ReLU has the proportion of both: it does so in fewer steps."""
+    return found.steps == (LeakyRelu(round_fraction(Fraction(slopes.below, slopes.above) * data_type.one)),) and not (
+        slopes.below * data_type.one % slopes.above
+    )
 
 
 def _weight_words(term: Term, scale: Fraction, data_type: DataType) -> Words:

@@ -128,6 +128,10 @@ class TwoSlopes:
     above: int
     below: int
 
+    def suits(self, one: int) -> bool:
+        """Whether these are two slopes of words with 1 = `one`."""
+        return 0 <= self.below < self.above < one
+
 
 SimdStep: TypeAlias = Multiply | Maximum | Minimum | LeakyRelu | TwoSlopes | ChannelMultiply | ChannelAdd
 RawStep: TypeAlias = SimdStep | Accumulate | AddHigh

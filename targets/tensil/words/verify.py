@@ -102,7 +102,7 @@ def _faults_of_steps(program: WordProgram, group: WordGroup, data_type: DataType
                 if not 0 < word < data_type.one:
                     yield f"LeakyRelu by {word}"
             case TwoSlopes(above, below):
-                if not 0 <= below < above < data_type.one:
+                if not step.suits(data_type.one):
                     yield f"slopes {above} above zero and {below} below"
             case _:
                 if not data_type.min_code <= step.word <= data_type.max_code:
