@@ -55,8 +55,9 @@ def advice_on_outputs(formats: Mapping[str, Quantization], saturated: Sequence[S
         better = "" if wider is None else f"; --input-fmt {saturated[0].name}={wider} holds them in as many bits"
         return f"{saturated[0]}{better}"
     named = ", ".join(f"{quote(name)} to {short_format(quantization)}" for name, quantization in formats.items())
-    said = "as --fmt, --input-fmt or --host plain says, where the model says nothing"
-    return f"input {named} is rounded {said}: give a finer format"
+    said = "as --fmt, --input-fmt or the words of a plain host are, before the model's own quantizer"
+    better = "give a finer format, or inputs that are on this grid and on the model's own, with their outputs"
+    return f"input {named} is rounded {said}: {better}"
 
 
 def format_for(saturation: Saturation, quantization: Quantization) -> FixedPoint | None:

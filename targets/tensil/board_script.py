@@ -54,6 +54,7 @@ def board_script_source(
             source="" if design is None else design.source,
             cycles=cycles,
             frames="1e3" if batch == 1 else f"{batch}e3",
+            pictures="" if batch == 1 else f" for {batch} pictures",
             mhz=None if clock is None else clock.mhz,
             seed=test.seed,
             halvings=test.halvings,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.targets.tensil.cost.cycles import model_cycles
 from pefslc.targets.tensil.machine.architecture import Architecture
@@ -71,6 +72,7 @@ def schedule_batch(
     """The schedule for a batch of `size` pictures. Raises CompileError where not even one at a time is possible."""
     if size == 1:
         return schedule(program, architecture, progress)
+    _require_room_for_ends(program, architecture, size)
     alive, _ = alive_vectors(program, architecture.array_size)
     measured: dict[int, _Measured] = {}
     at_once = sorted({-(-size // parts) for parts in range(1, size + 1)})
@@ -99,6 +101,20 @@ def schedule_batch(
     if not found:
         return schedule(program, architecture, batches=Batches(size))
     return min(found, key=lambda each: each[0])[1]
+
+
+def _require_room_for_ends(program: WordProgram, architecture: Architecture, size: int) -> None:
+    """Raise CompileError where DRAM0 cannot hold the inputs and outputs of the batch, before ways are tried."""
+    ports, depth = (*program.inputs, *program.outputs), architecture.dram0_depth
+    vectors = sum(program.tensors[port.tensor].layout.vectors(architecture.array_size) for port in ports)
+    if size * vectors > depth:
+        smaller = f"--batch {depth // vectors} or less; or " if depth >= vectors else ""
+        raise CompileError(
+            Code.TCU_DRAM0,
+            f"DRAM0 has {depth} vectors, the inputs and outputs of {size} pictures need {size * vectors}",
+            at=ports[0].value.origin,
+            hint=f"{smaller}use an architecture with a larger dram0_depth",
+        )
 
 
 def modelled_cycles(plan: Schedule, architecture: Architecture) -> int:
