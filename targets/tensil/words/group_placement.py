@@ -219,7 +219,7 @@ class GroupPlacer:
                 case Requantization():
                     # A bounded step may come earlier than the model's: what lies below must be clipped before it.
                     clipped_later = not self.by_channel and self._is_clipped_later(i, steps)
-                    done = self._requantize(steps, step.staircase, may_bias, clipped_later)
+                    done = self._requantize(steps, step, may_bias, clipped_later)
                     done = done or (self.by_channel and self._requantize_channels(steps, step))
                 case Rounding():
                     raise codes_too_wide(self.group, step)
@@ -280,7 +280,8 @@ class GroupPlacer:
                 return rising and second.steps > 0 and int(second.between(0, 1, second.low).thresholds.min()) > highest
         return False
 
-    def _requantize(self, steps: StepSequence, staircase: Staircase, may_bias: bool, clipped_later: bool) -> bool:
+    def _requantize(self, steps: StepSequence, step: Requantization, may_bias: bool, clipped_later: bool) -> bool:
+        staircase = step.staircase
         if (staircase.direction < 0).any() or staircase.step != 1:
             self.reasons.append("a channel's BatchNorm has a negative factor")
             return False
@@ -293,7 +294,8 @@ class GroupPlacer:
             fitted = self.fits.offset(staircase, 1 << (steps.exponent + max(-shift, 0)), max(shift, 0))
             if fitted is None or (fitted.offset.any() and (shift < 0 or not may_bias)):
                 continue
-            offset, after = self._split_offset(steps, fitted.offset, shift)
+            offset = np.tile(fitted.offset, step.pixels if staircase.channels > 1 else 1)
+            offset, after = self._split_offset(steps, offset, shift)
             if not fits_word(int(after.min()), int(after.max()), self.data_type):
                 continue  # a channel whose every code is the highest one, for example
             steps.requantize(staircase, shift, offset, after, lower_clip=not clipped_later)
@@ -316,7 +318,7 @@ class GroupPlacer:
     def _requantize_channels(self, steps: StepSequence, requantization: Requantization) -> bool:
         """Requantize by multiplications per channel: exactly, or off by one on codes that are listed."""
         staircase = self._restricted(requantization.staircase, steps)
-        low, high = steps.ranges(staircase.channels)
+        low, high = steps.ranges(staircase.channels, requantization.pixels)
         near, close = self.fits.is_straight(staircase, low, high), None
         if near and self.any_words:
             near, close = self.fits.short_look(staircase, low, high, steps.exponent)
@@ -326,19 +328,19 @@ class GroupPlacer:
             self.reasons.append(_NOT_STRAIGHT)
             return False
         if close is not None:
-            steps.requantize_channels(close.steps, close.computed)
+            steps.requantize_channels(close.steps, close.computed, requantization.pixels)
             steps.bounded[len(steps.names) - 1] = close.computed, Deviations((), 0, 0)
             return True
         found = self.fits.fit(staircase, low, high, steps.exponent)
         if found is None:
             self.reasons.append(f"multiplications per channel find no room in {self.data_type.width_bits} bits")
             return False
-        ranges = steps.ranges(requantization.channels)
+        ranges = steps.ranges(requantization.channels, requantization.pixels)
         if not self.fits.is_close(staircase, found, *ranges):
             self.reasons.append(_NOT_STRAIGHT + ended_search(found.searched))
             return False
         deviations = replace(self.fits.deviations(staircase, found, *ranges), searched=found.searched)
-        steps.requantize_channels(found.steps, found.computed)
+        steps.requantize_channels(found.steps, found.computed, requantization.pixels)
         if deviations.found:
             steps.bounded[len(steps.names) - 1] = found.computed, deviations
             steps.exact = False

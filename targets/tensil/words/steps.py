@@ -234,21 +234,26 @@ class StepSequence:
         how = f"round-shift {shift}" if shift > 0 else f"multiply by {1 << -shift}" if shift else "keep"
         self.names.append(how + clip)
 
-    def ranges(self, channels: int) -> tuple[Words, Words]:
+    def ranges(self, channels: int, pixels: int = 1) -> tuple[Words, Words]:
         """The lowest and highest codes [channels]: of each channel, or of all where they are not known apart: channels
         that share a staircase (1), or features of a tensor that was an image, which has fewer channels.
+
+        pixels  that share a vector: their channels follow each other, and those of one name are as one
         """
-        if self.by_channel is not None and len(self.by_channel[0]) == channels:
-            return self.by_channel
+        if self.by_channel is not None and len(self.by_channel[0]) == channels * pixels:
+            of_pixels = [ends.reshape(pixels, channels) for ends in self.by_channel]
+            return of_pixels[0].min(axis=0), of_pixels[1].max(axis=0)
         low, high = (np.full(channels, code, dtype=np.int64) for code in self.codes)
         return low, high
 
-    def requantize_channels(self, steps: Sequence[RawStep], computed: Staircase) -> None:
-        """The codes of `computed`: by `steps`, which have words for its channels, and a clip."""
-        ends = np.stack(self.ranges(computed.channels), axis=1) << self.exponent
+    def requantize_channels(self, steps: Sequence[RawStep], computed: Staircase, pixels: int = 1) -> None:
+        """The codes of `computed`: by `steps`, which have words for its channels, and a clip; `pixels` as in `ranges`."""
+        ends = np.stack(self.ranges(computed.channels, pixels), axis=1) << self.exponent
         ends = saturate(ends, self.data_type.min_code, self.data_type.max_code)
         reached = apply_steps(steps, ends, self.data_type)
-        self.raw_steps += [_for_channels(step, len(self.bias)) for step in steps]
+        repeated = np.tile(np.arange(computed.channels), pixels)
+        of_all = [of_channels(step, repeated) for step in steps] if computed.channels > 1 else steps
+        self.raw_steps += [_for_channels(step, len(self.bias)) for step in of_all]
         self.codes, self.exponent = (int(reached.min()), int(reached.max())), 0
         clip = ", clip" if self._clip(computed.low, computed.high) else ""
         count = sum(isinstance(step, Multiply | ChannelMultiply) for step in steps)
