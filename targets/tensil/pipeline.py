@@ -91,7 +91,7 @@ STAGES = tuple(
 _TRIES: tuple[tuple[str, ...], ...] = (
     (),
     (KeepActivations.name,),
-    (KeepActivations.name, FactorLeftovers.name, PackLeftovers.name),
+    (KeepActivations.name, FactorLeftovers.name, PackLeftovers.name, GroupPixels.name),
 )
 
 Observer = Callable[[str, str, bool], None]

@@ -46,7 +46,7 @@ NATIVE = *(r.name for r in (*NATIVE_GROUP_REWRITES, *NATIVE_WORD_REWRITES)), "fu
 
 def residual_network() -> ModelBuilder:
     """Every rewrite of exact networks has something to do: a grey image, 8 channels on 6 lanes, a projection and a
-    clamped shortcut that are added, layers of four pixels, and one of eight bits.
+    clamped shortcut that are added, layers of four pixels, one of eight bits, and two channels.
     """
     r = np.random.default_rng(2)
     m = ModelBuilder()
@@ -74,6 +74,7 @@ def residual_network() -> ModelBuilder:
     wide = m.quant(m.node("Relu", conv(f, 8, 40, 3)), 2.0**-6, 8, signed=0)
     wide = m.node("Conv", wide, m.weight(r.integers(-40, 41, (6, 8, 3, 3)) / 64, 2.0**-6, 8), pads=[1] * 4)
     m.output(m.quant(m.node("Relu", wide), 2.0**-6, 8, signed=0))
+    m.output(act(conv(act(conv(act(conv(c, 2, 8, 3)), 2, 2, 3)), 6, 2, 3)))  # few channels, of many pixels
     return m
 
 

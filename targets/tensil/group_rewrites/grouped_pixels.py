@@ -16,12 +16,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from pefslc.targets.tensil.group_rewrites.convolution_cost import inside_cycles
+from pefslc.targets.tensil.group_rewrites.convolution_cost import tiles_of_few_lanes
 from pefslc.targets.tensil.group_rewrites.pixel_groups import making_groups, reading_groups
 from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Requantization, Term
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Role
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.machine.timing import streaming_cycles
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
 
 __all__ = ["GroupPixels"]
@@ -29,6 +30,8 @@ __all__ = ["GroupPixels"]
 _AXIS = 1  # along rows, whose pixels are consecutive vectors
 # Cycles a vector of a result: its requantization by MatMuls, and its way to local memory twice; else once.
 _REQUANTIZED, _STORED = 5, 1
+# Weights that take no more than one part in so many of local memory surely stay there: no run reads them.
+_SURELY_RESIDENT = 4
 
 Choice = Mapping[str, int]  # by tensor, the pixels that share a vector
 
@@ -81,7 +84,7 @@ class _Candidates:
     leaders: dict[str, str] = field(default_factory=dict)
     options: dict[str, list[int]] = field(default_factory=dict)
     terms: dict[tuple[int, int, int], Term | None] = field(default_factory=dict)
-    costs: dict[tuple[int, int, int], int | None] = field(default_factory=dict)
+    costs: dict[tuple[int, int, int], tuple[int, int] | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.leaders = {name: name for name in self.program.tensors}
@@ -135,7 +138,7 @@ class _Candidates:
 
     def _order(self, chosen: Choice) -> tuple[int, int, int]:
         """How many convolutions have no window, the cycles of the others, and the pixels: least is best."""
-        pixels, none, cycles = self.of_all(chosen), 0, 0
+        pixels, none, cycles, rows = self.of_all(chosen), 0, 0, 0
         for group in self.program.groups:
             if not _is_plain(group):
                 continue
@@ -143,22 +146,28 @@ class _Candidates:
             cycles += self._result_cycles(group, made)
             assert isinstance(group.head, LinearHead)
             for term in group.head.terms:
-                cost = self._cycles(term, group, pixels[term.tensor], made)
-                none, cycles = (none + 1, cycles) if cost is None else (none, cycles + cost)
+                cost = self._cost(term, group, pixels[term.tensor], made)
+                if cost is None:
+                    none += 1
+                else:
+                    cycles, rows = cycles + cost[0], rows + cost[1]
+        if _SURELY_RESIDENT * rows > self.architecture.local_depth:
+            cycles += streaming_cycles(self.architecture, rows)
         return none, cycles, sum(pixels.values())
 
     def _result_cycles(self, group: Group, made: int) -> int:
         vectors = _wider(group.layout, made).vectors(self.architecture.array_size)
         return vectors * (_REQUANTIZED if group.steps else _STORED)
 
-    def _cycles(self, term: Term, group: Group, read: int, made: int) -> int | None:
+    def _cost(self, term: Term, group: Group, read: int, made: int) -> tuple[int, int] | None:
+        """Cycles without the reads of weights, and their rows."""
         key = id(term), read, made
         if key not in self.costs:
-            changed, cycles = self.term(term, read, made), None
+            changed, cost = self.term(term, read, made), None
             if changed is not None:
                 source, output = _wider(self.program.layout(term.tensor), read), _wider(group.layout, made)
-                cycles = inside_cycles(changed.weight, changed.window, source, output, self.architecture)
-            self.costs[key] = cycles
+                cost = tiles_of_few_lanes(changed.weight, changed.window, source, output, self.architecture)
+            self.costs[key] = cost
         return self.costs[key]
 
     def term(self, term: Term, read: int, made: int) -> Term | None:

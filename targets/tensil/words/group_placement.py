@@ -28,7 +28,7 @@ from pefslc.targets.tensil.groups.group_program import GroupProgram
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words.channel_fits import ChannelFits
 from pefslc.targets.tensil.words.refusals import codes_too_wide, no_exact_sequence, weights_too_wide
-from pefslc.targets.tensil.words.steps import Accumulate, Multiply, StepSequence
+from pefslc.targets.tensil.words.steps import Accumulate, Multiply, StepSequence, of_pixels
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordHead, WordTerm
 from pefslc.targets.tensil.words.word_program import Bounded, Outcome
 from pefslc.targets.tensil.words.word_range import fits_word, is_clamped_to_word, saturated_bounds, shifted
@@ -281,11 +281,10 @@ class GroupPlacer:
         return False
 
     def _requantize(self, steps: StepSequence, step: Requantization, may_bias: bool, clipped_later: bool) -> bool:
-        staircase = step.staircase
-        if (staircase.direction < 0).any() or staircase.step != 1:
+        if (step.staircase.direction < 0).any() or step.staircase.step != 1:
             self.reasons.append("a channel's BatchNorm has a negative factor")
             return False
-        staircase = self._restricted(staircase, steps)
+        staircase = self._restricted(step.staircase, steps)
         if not fits_word(staircase.low, staircase.high, self.data_type):
             self.reasons.append(f"its codes need {bits_for_range(staircase.low, staircase.high)} bits")
             return False
@@ -294,8 +293,7 @@ class GroupPlacer:
             fitted = self.fits.offset(staircase, 1 << (steps.exponent + max(-shift, 0)), max(shift, 0))
             if fitted is None or (fitted.offset.any() and (shift < 0 or not may_bias)):
                 continue
-            offset = np.tile(fitted.offset, step.pixels if staircase.channels > 1 else 1)
-            offset, after = self._split_offset(steps, offset, shift)
+            offset, after = self._split_offset(steps, of_pixels(fitted.offset, step.pixels), shift)
             if not fits_word(int(after.min()), int(after.max()), self.data_type):
                 continue  # a channel whose every code is the highest one, for example
             steps.requantize(staircase, shift, offset, after, lower_clip=not clipped_later)

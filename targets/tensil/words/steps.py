@@ -32,6 +32,7 @@ __all__ = [
     "apply_steps",
     "block_words",
     "of_channels",
+    "of_pixels",
 ]
 
 Words = NDArray[np.int64]
@@ -171,6 +172,11 @@ def of_channels(step: RawStep, channels: Words) -> RawStep:
     return step
 
 
+def of_pixels(by_channel: Words, pixels: int) -> Words:
+    """What channels have, for those of so many pixels that share a vector; one for all channels is one for all."""
+    return np.tile(by_channel, pixels) if len(by_channel) > 1 else by_channel
+
+
 @dataclass
 class StepSequence:
     """Raw steps under construction: where the accumulators stand, and what range of codes they hold.
@@ -247,13 +253,12 @@ class StepSequence:
         return low, high
 
     def requantize_channels(self, steps: Sequence[RawStep], computed: Staircase, pixels: int = 1) -> None:
-        """The codes of `computed`: by `steps`, which have words for its channels, and a clip; `pixels` as in `ranges`."""
+        """The codes of `computed`: by `steps`, which have words for its channels, and a clip. `pixels`: see `ranges`."""
         ends = np.stack(self.ranges(computed.channels, pixels), axis=1) << self.exponent
         ends = saturate(ends, self.data_type.min_code, self.data_type.max_code)
         reached = apply_steps(steps, ends, self.data_type)
-        repeated = np.tile(np.arange(computed.channels), pixels)
-        of_all = [of_channels(step, repeated) for step in steps] if computed.channels > 1 else steps
-        self.raw_steps += [_for_channels(step, len(self.bias)) for step in of_all]
+        repeated = of_pixels(np.arange(computed.channels), pixels)
+        self.raw_steps += [_for_channels(of_channels(step, repeated), len(self.bias)) for step in steps]
         self.codes, self.exponent = (int(reached.min()), int(reached.max())), 0
         clip = ", clip" if self._clip(computed.low, computed.high) else ""
         count = sum(isinstance(step, Multiply | ChannelMultiply) for step in steps)
