@@ -253,7 +253,7 @@ class StepSequence:
         return low, high
 
     def requantize_channels(self, steps: Sequence[RawStep], computed: Staircase, pixels: int = 1) -> None:
-        """The codes of `computed`: by `steps`, which have words for its channels, and a clip. `pixels`: see `ranges`."""
+        """The codes of `computed`: by `steps`, with words for its channels, and a clip. `pixels`: see `ranges`."""
         ends = np.stack(self.ranges(computed.channels, pixels), axis=1) << self.exponent
         ends = saturate(ends, self.data_type.min_code, self.data_type.max_code)
         reached = apply_steps(steps, ends, self.data_type)
