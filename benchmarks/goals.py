@@ -9,6 +9,9 @@ generous to a program unlike those that it was fitted to. Tensil's figures are t
 values of N inputs, from the emitted files in the simulator: how many equal the network's exact evaluation, or, of a
 float network, the largest error against it, beside that of Tensil's program. The inputs of float networks are those of
 Tensil's figures; they are calibrated on others.
+
+A second table has the eight-bit twins of two networks (eight_bits.py), whose sums are wider than a word: their cycles
+beside those of the network itself.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from eight_bits import write_eight_bits
 from resnet12 import name_of, write_resnet12
 
 import pefslc
@@ -77,6 +81,9 @@ GOALS = (
     Goal("resnet20_folded", "pynqz1", "resnet20_folded", fmt="Q8.8"),
     Goal("resnet20_folded", "zcu104", "resnet20_folded", fmt="Q8.8"),
 )
+MOST_OF_TWIN = 2.2  # cycles of W8A8, as a multiple
+TWINS = tuple(Goal(n, arch, "") for n in (RESNET9, RESNET20) for arch in ("pynqz1", "custom_perf", "zcu104"))
+TWIN_HEADER = "network", "architecture", "its own cycles", "with eight bits", "ratio", "met", "outputs equal", "time"
 HEADER = (
     "network", "architecture", "batch", "modelled cycles a picture", "Tensil's", "ratio", "goal / stretch", "met",
     "outputs equal", "time (of the processor)", "memory", "Tensil's time, memory",
@@ -118,6 +125,13 @@ def main() -> None:
             found = measure(model, goal, arguments.inputs, arguments.runs)
             cells = row(goal, data["rows"][f"{goal.tensil}/{goal.arch}"], found)
             print(f"| {' | '.join(cells)} |", flush=True)
+        print(f"\n| {' | '.join(TWIN_HEADER)} |\n|---|---|---:|---:|---:|---|---:|---:|")
+        for goal in TWINS:
+            model = _find(goal.network, [EXAMPLES, *arguments.folders])
+            if model is not None:
+                twin = write_eight_bits(Path(made), model)
+                pair = [measure(m, goal, arguments.inputs, arguments.runs) for m in (model, twin)]
+                print(f"| {' | '.join(twin_row(goal, *pair))} |", flush=True)
     for network in dict.fromkeys(missing):
         print(f"\n{network}.onnx is in none of the folders")
 
@@ -164,6 +178,24 @@ def row(goal: Goal, tensil: Mapping[str, float], found: Measured | str) -> list[
 def _beside(found: Measured) -> str:
     other = found.cycles_of_64_bits
     return "" if other == found.cycles else f" (64-bit AXI: {other:,})"
+
+
+def twin_row(goal: Goal, own: Measured | str, twin: Measured | str) -> list[str]:
+    """The cells of one row; either may be the reason of a refusal."""
+    if isinstance(own, str) or isinstance(twin, str):
+        texts = [found if isinstance(found, str) else f"{found.cycles:,}" for found in (own, twin)]
+        return [goal.network, goal.arch, *texts, "", "no", "", ""]
+    ratio = twin.cycles / own.cycles
+    return [
+        goal.network,
+        goal.arch,
+        f"{own.cycles:,}",
+        f"{twin.cycles:,}",
+        f"{ratio:.2f}",
+        "yes" if ratio <= MOST_OF_TWIN else f"no, {MOST_OF_TWIN} wanted",
+        twin.outputs,
+        f"{twin.seconds:.2f} s ({twin.processor_seconds:.2f} s)",
+    ]
 
 
 def _met(goal: Goal, found: Measured) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pefslc
 
-TARGETS = (("c", None), ("tensil", "pynqz1"), ("tensil", "zcu104"))
+TARGETS = (("c", None), ("tensil", "pynqz1"), ("tensil", "zcu104"), ("tensil", "custom_perf"))
 
 
 def main(folder: Path) -> None:

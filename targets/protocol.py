@@ -46,6 +46,7 @@ class TargetOptions:
     """What a compile asks of every target. What only one target can be told is a field of that target.
 
     allow_overflow  accept sums that are not proven to fit
+    require_exact   what is bounded will be refused: a target may spend more to compute it exactly
     progress        called with (done, total, what) on work over a second
     calibrate       inputs (arrays by name) that are like those to come, where there are some
     observe         where somebody watches: a target may call it with a `Stage` after each of its steps
@@ -55,6 +56,7 @@ class TargetOptions:
     """
 
     allow_overflow: bool = False
+    require_exact: bool = False
     progress: Callable[[int, int, str], None] | None = None
     calibrate: Arrays | None = field(default=None, compare=False)
     observe: Callable[[Stage], None] | None = None

@@ -49,8 +49,8 @@ TENSIL_FLOORS = (
     ("program", "groups"),  # instructions in files; the first form: groups in codes
     ("check", "cost", "rewriting"),  # what a program may not do; what it takes; what a rewrite is
     ("simulate", "group_rewrites"),  # programs run; rewrites of groups in codes
-    ("wide",),  # sums wider than a word, as operations on words: rewrites of the integer graph
     ("words",),  # the second form: groups in words
+    ("wide",),  # sums wider than a word, and corrections, as operations on words: rewrites of the integer graph
     ("matrix", "native"),  # requantization by MatMul; float models in the machine's own arithmetic
     ("word_rewrites",),  # rewrites of groups in words
     ("schedule",),  # groups in words to instructions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -52,6 +53,39 @@ def test_resnet12_uses_its_codes_and_equals_its_own_evaluation_on_the_tcu(small_
     y = np.load(small_resnet12.with_suffix(".npz"))["y_ref64"]
     assert y.std() > 0.25  # two steps of the format at least
     assert 10 <= max(row.accumulator_bits or 0 for row in program.layers) <= 16
+
+
+def test_the_eight_bit_twin_keeps_ranges_and_is_exact_on_the_tcu(small_resnet12: Path, tmp_path: Path) -> None:
+    twins = script("eight_bits")
+    path = twins.write_eight_bits(tmp_path, small_resnet12)
+    assert path.name == f"{twins.name_of(small_resnet12.stem)}.onnx"
+    before, after = (quantizers_of(onnx.load(p)) for p in (small_resnet12, path))
+    assert [scale * 2**bits for scale, bits in before] == [scale * 2**bits for scale, bits in after]
+    assert {bits for _, bits in before} == {6, 10}
+    assert [bits for _, bits in after] == [max(bits, 8) for _, bits in before]
+    again = twins.write_eight_bits(tmp_path / "again", small_resnet12)
+    assert again.read_bytes() == path.read_bytes()
+    program = pefslc.compile(path, target="tensil", arch="custom_perf")
+    assert max(row.accumulator_bits or 0 for row in program.layers) > 16
+    assert program.exact
+    assert program.verify(path.with_suffix(".npz")).equal
+
+
+def quantizers_of(model: onnx.ModelProto) -> list[tuple[float, int]]:
+    """(scale, bits) of each."""
+    values = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
+    nodes = [node for node in model.graph.node if node.op_type == "Quant"]
+    return [(float(values[node.input[1]]), int(values[node.input[3]])) for node in nodes]
+
+
+def test_a_row_of_an_eight_bit_twin() -> None:
+    goals = script("goals")
+    goal, own = goals.TWINS[1], goals.Measured(1_000, 1.0, 0.9, 99.0, "4 of 4")
+    cells = goals.twin_row(goal, own, replace(own, cycles=2_200))
+    assert len(cells) == len(goals.TWIN_HEADER)
+    assert cells[1:7] == ["custom_perf", "1,000", "2,200", "2.20", "yes", "4 of 4"]
+    assert goals.twin_row(goal, own, replace(own, cycles=2_201))[5] == "no, 2.2 wanted"
+    assert goals.twin_row(goal, own, "refused: why")[2:6] == ["1,000", "refused: why", "", "no"]
 
 
 def test_a_row_of_the_goal_table() -> None:

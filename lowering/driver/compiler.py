@@ -18,7 +18,6 @@ from pefslc.driver.compile_options import (
     check_functions,
     check_input_formats,
     check_max_error,
-    check_requantize,
     check_switches,
     chosen_target,
     data_limit_bytes,
@@ -27,7 +26,8 @@ from pefslc.driver.compile_options import (
     words_of_host,
 )
 from pefslc.driver.every_problem import every_problem
-from pefslc.driver.format_file import FormatsLike, named_formats
+from pefslc.driver.format_choice import choose_formats
+from pefslc.driver.format_file import FormatsLike
 from pefslc.driver.formats_by_name import FormatsByName, with_native_arithmetic
 from pefslc.driver.model_source import as_file
 from pefslc.driver.plugins import load_plugins, require_names_of_their_own
@@ -105,7 +105,7 @@ def lower_model(
     """Import a model and run every pass. Raises CompileError with every problem of both."""
     check_switches(allow_overflow=allow_overflow)
     data = None if calibrate is None else as_arrays(calibrate, "calibrate")
-    chooser = _formats(parse_format(fmt), formats, data, calibration, progress, requantize=False)
+    chooser = choose_formats(parse_format(fmt), formats, data, calibration, progress, requantize=False)
     lowering = _Lowering(limits, chooser, allow_overflow, observe=observe, input_fmt=parse_input_format(input_fmt))
     imported = lowering.survey(model, given, data_limit_bytes(data_limit))
     with every_problem(imported, partial(lowering.attempt, imported)):
@@ -258,11 +258,11 @@ def compile(
     check_max_error(max_error, verify is not None)
     check_functions(observe=observe, observe_target=observe_target, progress=progress)
     chosen = chosen_target(target, target_options)
-    options = TargetOptions(allow_overflow=allow_overflow, progress=progress)
+    options = TargetOptions(allow_overflow=allow_overflow, require_exact=require_exact, progress=progress)
     limits = chosen.limits(options)
     parsed = parse_format(fmt)
     data = None if calibrate is None else as_arrays(calibrate, "calibrate")
-    chooser = _formats(parsed, formats, data, calibration, progress, requantize)
+    chooser = choose_formats(parsed, formats, data, calibration, progress, requantize)
     lowering = _Lowering(
         limits, chooser, allow_overflow, load_plugins(plugins, check=check_passes), observe, check_passes, requantize,
         parse_input_format(input_fmt), chosen,
@@ -375,30 +375,3 @@ def _post_training(
             hint="leave out the calibration data (--calibrate)",
         )
     return post_training_report(lowered.float_model, lowered.reference, data, asked_bits, progress)
-
-
-def _formats(
-    fmt: FixedPoint | AutoFormat | None,
-    formats: FormatsLike | None,
-    data: Arrays | None,
-    method: str | Calibration,
-    progress: Progress | None,
-    requantize: bool,
-) -> FixedPoint | CalibratedFormats | FormatsByName | None:
-    known = [m.value for m in Calibration]
-    if not isinstance(method, Calibration) and method not in known:
-        raise CompileError(
-            Code.CALIBRATION, f"there is no calibration {quote(str(method))}", hint=f"one of {', '.join(known)}"
-        )
-    check_requantize(requantize, fmt, formats)
-    if formats is not None:
-        return FormatsByName(named_formats(formats), fmt, data, Calibration(method), progress)
-    if not isinstance(fmt, AutoFormat):
-        return fmt
-    if data is None:
-        raise CompileError(
-            Code.CALIBRATION,
-            f"--fmt {fmt} chooses formats from data, and there is none",
-            hint="--calibrate data.npz, with inputs as the model will see them; or name the format: --fmt Q3.4",
-        )
-    return CalibratedFormats(fmt, data, Calibration(method), progress)

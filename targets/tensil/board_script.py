@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pefslc.targets.self_test import SelfTest, source_of_input_codes
 from pefslc.targets.templates import templates_in
+from pefslc.targets.tensil.cost.clock import clock_of
 from pefslc.targets.tensil.host_io import board_script_name, host_io_module
-from pefslc.targets.tensil.machine.boards import clock_of, published_design
+from pefslc.targets.tensil.machine.boards import published_design
 from pefslc.targets.tensil.probes import REACH, constants_probe, probes_of
 from pefslc.targets.tensil.program.tmodel import TensilProgram
 

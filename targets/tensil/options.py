@@ -89,6 +89,8 @@ class TensilOptions:
         "lanes left, or without (`pefslc explain boards`)",
     )
 
+    wide: bool = option(False, type=bool, example="True", help="pay any price in cycles for codes that are exact")
+
     def __post_init__(self) -> None:
         check_values(self)
         unknown = sorted(self.left_out - {*REWRITE_NAMES})

@@ -10,12 +10,12 @@ level where it does not apply, and why. In native arithmetic another order of su
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from pefslc.diagnostics.errors import CompileError
 from pefslc.files.arrays import Arrays
 from pefslc.ir.graph import Graph
 from pefslc.passes.check_accumulators import overflows
+from pefslc.targets.tensil.exact_first import ExactFirst
 from pefslc.targets.tensil.group_rewrites.fusion import FuseSums
 from pefslc.targets.tensil.group_rewrites.grouped_pixels import GroupPixels
 from pefslc.targets.tensil.group_rewrites.input_packing import PackInputs
@@ -28,6 +28,7 @@ from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.groups.text import print_groups
 from pefslc.targets.tensil.groups.verify import faults_of_groups
 from pefslc.targets.tensil.limits import limits_of
+from pefslc.targets.tensil.lowered_network import LoweredNetwork
 from pefslc.targets.tensil.native.exponents import choose_exponents
 from pefslc.targets.tensil.native.magnitudes import measure_magnitudes, proven_magnitudes
 from pefslc.targets.tensil.native.native_placement import is_native, place_natively
@@ -35,7 +36,6 @@ from pefslc.targets.tensil.native.native_report import NativeReport
 from pefslc.targets.tensil.native.native_scales import NativeScales
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context, Form, Rewrite, require_legal, rewritten
 from pefslc.targets.tensil.schedule.batch_choice import modelled_cycles, schedule_batch
-from pefslc.targets.tensil.schedule.schedule import Schedule
 from pefslc.targets.tensil.split import Split
 from pefslc.targets.tensil.wide.split_sums import WideSums, split_sums
 from pefslc.targets.tensil.word_rewrites.addends import DropIdleClips, FoldAddends
@@ -50,7 +50,7 @@ from pefslc.targets.tensil.words.text import print_words
 from pefslc.targets.tensil.words.verify import faults_of_words
 from pefslc.targets.tensil.words.word_program import WordProgram
 
-__all__ = ["GROUP_REWRITES", "REWRITE_NAMES", "STAGES", "WORD_REWRITES", "LoweredNetwork", "Observer", "lower_graph"]
+__all__ = ["GROUP_REWRITES", "REWRITE_NAMES", "STAGES", "WORD_REWRITES", "Observer", "lower_graph"]
 
 # Rewrites of groups in codes.
 GROUP_REWRITES: tuple[Rewrite[GroupProgram], ...] = (
@@ -98,19 +98,6 @@ Observer = Callable[[str, str, bool], None]
 """Called with the name of a stage, the program after it as text, and whether the stage changed it."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoweredNetwork:
-    """A network on the TCU: what of the graph was split, its last form before the schedule, the schedule.
-
-    native      what calibration inputs made of native words; None without them, or where nothing is native
-    """
-
-    split: Split
-    program: WordProgram
-    schedule: Schedule
-    native: NativeReport | None
-
-
 def lower_graph(
     model: Graph,
     context: Context,
@@ -121,23 +108,51 @@ def lower_graph(
     *,
     batch: int = 1,
     any_words: bool = False,
+    cycles: Callable[[LoweredNetwork], int] | None = None,
 ) -> LoweredNetwork:
     """The whole way, of a model whose batch is 1, to a program for so many pictures. Raises CompileError, with every
     fault, for what cannot be lowered.
 
     fits       what was searched before, in another attempt at the same network
     any_words  whether any words will do that are off by 1 at most, and no list of what differs is wanted
+    cycles     modelled ones: exactness that takes too many is not paid for; None where the price does not matter
     """
     data_type = context.data_type
     if is_native(model, data_type):
         return _lower_natively(model, context, calibrate, progress, observe, batch)
     bends = split_bends(model, data_type)
-    wide = WideSums(bends.graph) if context.allow_overflow else split_sums(bends.graph, context.architecture)
-    _require_words(model, wide, context)
+
+    def lower(corrections: frozenset[str] | None, known: ChannelFits, any_near: bool, quietly: bool) -> LoweredNetwork:
+        watching = (None, None) if quietly else (progress, observe)
+        return _lower_exactly(bends, context, corrections, known, *watching, batch=batch, any_words=any_near)
+
+    def retry(reason: str) -> None:
+        _retry(reason, observe)
+
+    fits = fits or ChannelFits(data_type)
+    return ExactFirst(bends.graph, context, fits, lower, retry, cycles, any_words).run()
+
+
+def _lower_exactly(
+    bends: Bends,
+    context: Context,
+    corrections: frozenset[str] | None,
+    fits: ChannelFits,
+    progress: Callable[[int, int, str], None] | None,
+    observe: Observer | None,
+    *,
+    batch: int,
+    any_words: bool,
+) -> LoweredNetwork:
+    """`lower_graph` in words that nothing rounds. `corrections`: requantizations of narrow sums that are corrected;
+    None for no correction, of wide sums either.
+    """
+    data_type, graph = context.data_type, bends.graph
+    wide = WideSums(graph) if context.allow_overflow else split_sums(graph, context.architecture, fits, corrections)
+    _require_words(graph, wide, context)
     split = Split(bends, wide)
     selected = _selected(wide.graph, context, observe)
     changed: set[str] = set()
-    fits = fits or ChannelFits(data_type)
 
     def attempt(tried: Context) -> LoweredNetwork:
         words = place(  # the rewritten groups are gone when the schedule is made: their weights are copies
@@ -165,16 +180,19 @@ def lower_graph(
             following = next((names for names in later if changed.intersection(names)), None)
             if following is None:
                 raise
-            reason = f"without {', '.join(following)}: with them, {error}"
-            LOG.debug(reason)
-            if observe is not None:
-                observe("retry", reason + "\n", True)
+            _retry(f"without {', '.join(following)}: with them, {error}", observe)
     raise AssertionError("the last try has none behind it")
 
 
-def _require_words(model: Graph, wide: WideSums, context: Context) -> None:
+def _retry(reason: str, observe: Observer | None) -> None:
+    LOG.debug(reason)
+    if observe is not None:
+        observe("retry", reason + "\n", True)
+
+
+def _require_words(graph: Graph, wide: WideSums, context: Context) -> None:
     """Raise CompileError where a sum needs more bits than a word has, and there is no way to make it of words."""
-    if not context.allow_overflow and (problems := list(overflows(model, limits_of(context.data_type), wide.parts))):
+    if not context.allow_overflow and (problems := list(overflows(graph, limits_of(context.data_type), wide.parts))):
         raise CompileError.of(problems)
 
 

@@ -36,8 +36,13 @@ def op_reports(
         exact = all(r.exact for r in reports)
         how = f"{split.wide.plans[name]}, {reports[-1].implementation}"
         found[name] = OpReport(how, exact, sum(cycles) if cycles else None, is_split=True)
+    for name, parts in split.wide.corrections.items():
+        reports = [found.pop(part) for part in (*parts, name) if part in found]
+        cycles = [r.cycles for r in reports if r.cycles is not None]
+        how = f"{reports[0].implementation}, corrected by the residual"
+        found[name] = OpReport(how, all(r.exact for r in reports), sum(cycles) if cycles else None)
     for name, stand in split.wide.stands.items():
-        if stand.coarser and name in bounded:
+        if stand.is_near and name in bounded:
             found[name] = replace(found[name], exact=False, deviations=bounded[name].deviations)
     for name, bent in split.bends.parts.items():
         reports = [found.pop(part.result.name) for part in bent] + [found[name]]

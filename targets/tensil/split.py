@@ -34,7 +34,8 @@ class Split:
 
     def wholes(self) -> dict[str, str]:
         """By the operation that only the split graph has, that of the model which it is a part of."""
-        found = {part: name for name, parts in self.wide.parts.items() for part in parts}
+        made = (*self.wide.parts.items(), *self.wide.corrections.items())
+        found = {part: name for name, parts in made for part in parts}
         return found | {part.result.name: name for name, parts in self.bends.parts.items() for part in parts}
 
 
@@ -84,7 +85,7 @@ def _of_wide_sums(found: Mapping[str, Bounded], split: Split) -> dict[str, Bound
     for op in bent.of_type(Requantize):
         name = op.result.name
         stand = split.wide.stands.get(name)
-        if stand is None or not (name in found or stand.coarser):
+        if stand is None or not (name in found or stand.is_near):
             continue
         computed = found[name].computed if name in found else asked[name]
         whole = stand.answered(op.staircase, computed)

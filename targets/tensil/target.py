@@ -22,16 +22,17 @@ from pefslc.targets.self_test import make_self_test
 from pefslc.targets.tensil.board_script import board_script_source
 from pefslc.targets.tensil.check.checker import require_valid
 from pefslc.targets.tensil.cost import cycles
+from pefslc.targets.tensil.cost.clock import clock_of
 from pefslc.targets.tensil.cost.program_costs import program_costs
 from pefslc.targets.tensil.groups.group_program import Port
 from pefslc.targets.tensil.host_io import HostTensor, board_script_name, host_io_module, host_io_source
 from pefslc.targets.tensil.limits import limits_of
+from pefslc.targets.tensil.lowered_network import LoweredNetwork
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType, load_architecture
-from pefslc.targets.tensil.machine.boards import clock_of
 from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.targets.tensil.native_audit import NativeAudit
 from pefslc.targets.tensil.options import DEFAULT_ARCHITECTURE, TensilOptions
-from pefslc.targets.tensil.pipeline import STAGES, LoweredNetwork, Observer, lower_graph
+from pefslc.targets.tensil.pipeline import STAGES, Observer, lower_graph
 from pefslc.targets.tensil.plain_host import plain_details, plain_notes, require_plain, words_of_inputs
 from pefslc.targets.tensil.program.tmodel import TensilProgram, load_tmodel, tmodel_files
 from pefslc.targets.tensil.report import computed_graph, op_reports, parts_of
@@ -69,16 +70,21 @@ class TensilTarget(TensilOptions):
     def lower(self, model: Graph, options: TargetOptions) -> Emission:
         architecture = load_architecture(self.architecture_name)
         context = Context(
-            architecture, options.allow_overflow, self.left_out, self.host != "module", self.host == "dense"
+            architecture,
+            options.allow_overflow,
+            self.left_out,
+            plain_host=self.host != "module",
+            dense_inputs=self.host == "dense",
+            at_any_price=options.require_exact or self.wide,
         )
         whole, batch = model, batch_of(model) or 1
         model = with_batch(model, 1) if batch > 1 else model
         fits = _fits(options, architecture.data_type)
         if options.problems_only and _has_place(model, context, fits):
             return Emission({}, {})
-        lowered = lower_graph(
-            model, context, options.calibrate, options.progress, _observer(options), fits, batch=batch
-        )
+        watching = options.calibrate, options.progress, _observer(options)
+        priced = partial(_cycles, model.name, architecture)
+        lowered = lower_graph(model, context, *watching, fits, batch=batch, cycles=priced)
         words = lowered.program
         bounded = bounded_operations(model, lowered.split, words)
         require_close(model, lowered.split, bounded, architecture.data_type)
@@ -115,6 +121,11 @@ class TensilTarget(TensilOptions):
             notes += (f"{len(wide)} {layers} wider than a word, made of several: {sum(wide):,} modelled cycles",)
         if context.plain_host:
             notes += tuple(plain_notes(model, inputs, outputs))
+        if corrected := [ops[name].cycles or 0 for name in lowered.split.wide.corrections]:
+            what = "requantization is" if len(corrected) == 1 else "requantizations are"
+            notes += (f"{len(corrected)} {what} corrected by the residual: {sum(corrected):,} modelled cycles",)
+        if lowered.times_for_exact is not None:
+            notes += (f"bounded; exact with --wide, at {lowered.times_for_exact:.1f} times the cycles",)
         if words.native is not None:
             details["native_arithmetic"] = str(native_format(architecture.data_type))
             details["native_words"] = str(words.native)
@@ -208,6 +219,10 @@ def _fastest(
         if faster.total < report.total:
             return resident, other, faster
     return plan, program, report
+
+
+def _cycles(name: str, architecture: Architecture, lowered: LoweredNetwork) -> int:
+    return _fastest(name, lowered, architecture)[2].total
 
 
 def _resident(lowered: LoweredNetwork, architecture: Architecture) -> Schedule | None:

@@ -170,7 +170,9 @@ def test_the_modules_are_python_of_an_old_board(build: Path) -> None:
         text = (build / f"{name}.py").read_text()
         tree = ast.parse(text, feature_version=(3, 6))
         imported = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-        assert imported <= {"numpy", "os", "struct", "tempfile", "time", "warnings", "zlib", "fcntl", *MODULES}
+        assert imported <= {
+            "numpy", "os", "struct", "sys", "importlib", "tempfile", "time", "warnings", "zlib", "fcntl", *MODULES
+        }  # fmt: skip
     assert board_module("9-lives") == "model_9_lives_fewshot"
 
 

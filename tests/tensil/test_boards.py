@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 import pefslc
-from pefslc.targets.tensil.machine.boards import Clock, clock_of, published_design
+from pefslc.artifacts.costs import Clock
+from pefslc.targets.tensil.cost.clock import clock_of
+from pefslc.targets.tensil.machine.boards import published_design
 
 CNN = Path(__file__).parents[2] / "examples" / "cnn_bnfold_q2_3.onnx"
 

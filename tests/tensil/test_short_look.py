@@ -95,8 +95,8 @@ def test_a_short_look_refuses_the_layers_that_the_search_refuses(
     assert found == refusal(model, tmp_path)
 
 
-def test_some_of_these_networks_have_several_layers_without_a_place(tmp_path: Path) -> None:
-    assert [len(refusal(refused_network(seed), tmp_path)) for seed in (0, 6, 9)] == [2, 2, 3]
+def test_some_of_these_networks_have_several_layers_without_a_place_that_no_correction_helps(tmp_path: Path) -> None:
+    assert [len(refusal(refused_network(seed), tmp_path)) for seed in (0, 6)] == [2, 1]
 
 
 def test_a_network_that_is_refused_is_not_searched_any_further(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

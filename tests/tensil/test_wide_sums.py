@@ -11,21 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensil_support import emit, simulate
+from wide_support import extremes, same, shift, staircase
 
 from integer_graphs import GraphBuilder
 from pefslc.analysis.verify import verify
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.graph import Graph
-from pefslc.ir.integer import Conv2d, Requantize
+from pefslc.ir.integer import Conv2d
 from pefslc.ir.interpret import run_codes
-from pefslc.ir.value import Value
-from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.groups.selection import select
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType, load_architecture
 from pefslc.targets.tensil.rewriting.rewrite import Context
 from pefslc.targets.tensil.simulate.driver import run_tmodel
 from pefslc.targets.tensil.wide.active_range import ActiveRange, saturates_harmlessly
-from pefslc.targets.tensil.wide.split_sums import WideSums, split_sums
+from pefslc.targets.tensil.wide.split_sums import split_sums
 from pefslc.targets.tensil.word_rewrites.both_digits import SumBothDigits
 from pefslc.targets.tensil.words.placement import place
 from pefslc.targets.tensil.words.verify import faults_of_words
@@ -34,46 +33,6 @@ from pefslc.targets.tensil.words.word_program import WordProgram
 Array = np.ndarray
 BOARD = load_architecture("pynqz1")
 SMALL = replace(BOARD, data_type=DataType.FP8BP4)
-
-
-def staircase(low: int, high: int, thresholds: Array, direction: Array, lowest: int = 0) -> Staircase:
-    signs = direction[:, None]
-    ordered = np.sort(thresholds * signs, axis=1) * signs
-    return Staircase(low, high, lowest, ordered, direction)
-
-
-def shift(x: Value, bits: int, low: int, high: int) -> Staircase:
-    """clip(round half to even(x / 2^bits), low, high), by its thresholds."""
-    codes, levels = x.type.codes, np.arange(low + 1, high + 1)
-    thresholds = (levels << bits) - (1 << bits - 1) + (levels & 1)
-    inside = np.clip(thresholds, codes.low, codes.high + 1)
-    return staircase(codes.low, codes.high, inside[None, :], np.ones(1, dtype=np.int64), low)
-
-
-def computed_by(graph: Graph, wide: WideSums) -> Graph:
-    """The graph with the staircases that the sums' stands leave."""
-    asked = {op.result.name: op.staircase for op in wide.graph.of_type(Requantize)}
-
-    def answered(op: object) -> object:
-        if not isinstance(op, Requantize) or op.result.name not in wide.stands:
-            return op
-        return replace(op, staircase=wide.stands[op.result.name].answered(op.staircase, asked[op.result.name]))
-
-    return graph.with_ops(answered(op) for op in graph.ops)  # type: ignore[type-var]
-
-
-def extremes(graph: Graph, conv: Conv2d, seed: int) -> Array:
-    """Random inputs, and for each output the inputs that drive its sums, or the sums of some taps, to their ends."""
-    rng, x = np.random.default_rng(seed), graph.inputs[0].value
-    low, high = x.type.codes.low, x.type.codes.high
-    random = rng.integers(low, high + 1, (8, *x.type.shape[1:]))
-    found = [random]
-    for weight in conv.weight.data:
-        best = np.where(weight > 0, high, low)
-        for one, other in ((best, low + high - best), (best, random[0][:, :1, :1] + 0 * best)):
-            for part in (np.ones(weight.shape, bool), rng.random(weight.shape) < 0.5, rng.random(weight.shape) < 0.9):
-                found += [np.where(part, one, other)[None], np.where(part, other, one)[None]]
-    return np.concatenate(found)
 
 
 def random_layer(seed: int, data_type: DataType) -> tuple[Graph, Conv2d]:
@@ -108,13 +67,6 @@ def random_layer(seed: int, data_type: DataType) -> tuple[Graph, Conv2d]:
     return graph, conv
 
 
-def same(graph: Graph, wide: WideSums, inputs: Array) -> bool:
-    name = graph.inputs[0].name
-    (output,) = graph.outputs
-    expected = run_codes(computed_by(graph, wide), {name: inputs})[output.value.name]
-    return np.array_equal(run_codes(wide.graph, {name: inputs})[output.value.name], expected)
-
-
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 1 << 32), st.sampled_from([DataType.FP8BP4, DataType.FP16BP8, DataType.FP18BP10]))
 def test_a_sum_of_words_means_what_the_wide_sum_means(seed: int, data_type: DataType) -> None:
@@ -123,7 +75,7 @@ def test_a_sum_of_words_means_what_the_wide_sum_means(seed: int, data_type: Data
     assert verify(wide.graph) == [] or all("codes reach" in fault for fault in verify(wide.graph))
     assert all(s.coarser or c is not None for s, c in ((s, 0) for s in wide.stands.values()))
     assert same(graph, wide, extremes(graph, conv, seed))
-    if not any(stand.coarser for stand in wide.stands.values()):  # then it is the model's own staircase
+    if not any(stand.is_near for stand in wide.stands.values()):  # then it is the model's own staircase
         (output,) = graph.outputs
         x = {graph.inputs[0].name: extremes(graph, conv, seed)}
         assert np.array_equal(run_codes(graph, x)[output.value.name], run_codes(wide.graph, x)[output.value.name])

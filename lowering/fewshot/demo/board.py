@@ -10,7 +10,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.fewshot.system.engines import SIMULATED
 from pefslc.fewshot.system.system import FewShotSystem
-from pefslc.targets.tensil.machine.boards import clock_of
+from pefslc.targets.tensil.cost.clock import clock_of
 
 __all__ = ["Board", "board_of"]
 

@@ -7,13 +7,14 @@ channels. The host lays the input out anyway; the program does not know the diff
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 
 from pefslc.geometry.shapes import Window
-from pefslc.targets.tensil.groups.group import Term
+from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Requantization, Step, Term
 from pefslc.targets.tensil.groups.group_program import GroupProgram
 from pefslc.targets.tensil.groups.layout import ALONE, Layout, Offsets
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
@@ -42,14 +43,16 @@ class PackInputs:
 
 
 def _packed_input(program: GroupProgram, tensor: str, array_size: int) -> GroupProgram | str:
-    """The program with an input packed, or why it is not."""
-    uses, stored = program.uses_of(tensor), program.tensors[tensor]
+    """The program with an input packed, or why it is not. Its digits lie as it does, and convolutions read those."""
+    stored, made = program.tensors[tensor], _made_in_place(program, tensor)
+    same = [tensor, *made]
+    uses = [use for name in same for use in program.uses_of(name) if use.key[0] not in made]
     channels = stored.layout.channels
     if stored.packing != ALONE:
         return "it is packed"
     if 2 * channels > array_size:
         return f"its {channels} channels leave no room for another pixel"
-    if not uses or tensor in program.output_tensors or program.is_read_otherwise(tensor):
+    if not uses or any(name in program.output_tensors or _is_read_otherwise(program, name, made) for name in same):
         return "an addition, a maximum or the host reads it"
     widest = max((use.term for use in uses), key=lambda term: term.window.taps)
     offsets = lane_offsets(widest.window, array_size // channels)
@@ -60,7 +63,50 @@ def _packed_input(program: GroupProgram, tensor: str, array_size: int) -> GroupP
     if len(terms) < len(shrunk):
         return "a convolution finds some of its taps in no lane"
     layout = replace(stored.layout, channels=channels * len(offsets))
-    return program.with_groups(program.groups_with_terms(terms), [replace(stored, layout=layout, packing=offsets)])
+    groups = [_wider(g, layout) if g.result in made else g for g in program.groups_with_terms(terms)]
+    tensors = [replace(program.tensors[name], layout=layout) for name in made]
+    return program.with_groups(groups, [replace(stored, layout=layout, packing=offsets), *tensors])
+
+
+def _made_in_place(program: GroupProgram, tensor: str) -> list[str]:
+    """The digits of a tensor: what is made of it pixel by pixel and channel by channel, 0 of 0. They lie as it does."""
+    same, is_split = {tensor: None}, False
+    for group in program.groups:
+        head = group.head
+        if not isinstance(head, LinearHead) or len(head.terms) != 1 or head.bias.any() or head.stationary is not None:
+            continue
+        (term,) = head.terms
+        is_alike = term.tensor in same and term.is_copy(int(term.weight.sum(axis=1).flat[0]))
+        if is_alike and group.steps and all(_keeps_zero(step, same) for step in group.steps):
+            same[group.result] = None
+            is_split = is_split or any(isinstance(step, AddTensor) for step in group.steps)
+    return list(same)[1:] if is_split else []
+
+
+def _keeps_zero(step: Step, same: Collection[str]) -> bool:
+    match step:
+        case Requantization(staircase):
+            return staircase.channels == 1 and not staircase(np.zeros((1, 1), dtype=np.int64)).any()
+        case AddTensor(tensor):
+            return tensor in same
+        case _:
+            return False
+
+
+def _is_read_otherwise(program: GroupProgram, tensor: str, made: Sequence[str]) -> bool:
+    """Whether a sum or a maximum reads a tensor, but for those that make digits."""
+    others = [group for group in program.groups if group.result not in made]
+    return replace(program, groups=tuple(others)).is_read_otherwise(tensor)
+
+
+def _wider(group: Group, layout: Layout) -> Group:
+    """A group that makes each channel of the same, with more of them."""
+    assert isinstance(group.head, LinearHead)
+    (term,), channels = group.head.terms, layout.channels
+    weight = np.eye(channels, dtype=np.int64)[:, :, None, None] * term.weight[0, 0, 0, 0]
+    steps = [replace(s, channels=channels) if isinstance(s, Requantization) else s for s in group.steps]
+    head = LinearHead((replace(term, weight=weight),), np.zeros(channels, dtype=np.int64))
+    return replace(group, layout=layout, head=head, steps=tuple(steps))
 
 
 def lane_offsets(window: Window, most: int) -> Offsets:

@@ -17,7 +17,7 @@ memory holds the helper beside everything else that is live.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -25,14 +25,16 @@ import numpy as np
 
 from pefslc.analysis.ranges import conv_bounds
 from pefslc.geometry.shapes import Window
+from pefslc.numeric.accumulate import prefix_bounds
 from pefslc.targets.tensil.group_rewrites.convolution_cost import convolution_cycles
+from pefslc.targets.tensil.group_rewrites.digit_pairs import rewritten_in_pairs, sums_in_pairs, tensors_in_pairs
 from pefslc.targets.tensil.group_rewrites.input_packing import lane_offsets, shrink
 from pefslc.targets.tensil.group_rewrites.plain_ends import is_quantized_input
 from pefslc.targets.tensil.group_rewrites.room import has_room
 from pefslc.targets.tensil.groups.group import Group, LinearHead, Term, Weights
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Role, StoredTensor, TermKey, TermUse
 from pefslc.targets.tensil.groups.layout import Layout, Offsets
-from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.machine.architecture import Architecture, DataType
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
 
 __all__ = ["FactorLeftovers", "PackLeftovers"]
@@ -52,18 +54,22 @@ class FactorLeftovers:
     )
 
     def run(self, program: GroupProgram, context: Context) -> GroupProgram:
-        for group in program.groups:
-            factored = _factored(program, group, context.architecture)
-            if factored is None:
-                continue
-            tensor, partial, rest = factored
+        pairs, groups_of = sums_in_pairs(program), {group.result: group for group in program.groups}
+
+        def factored(program: GroupProgram, group: Group) -> GroupProgram | None:
+            other = groups_of[pairs[group.result]] if group.result in pairs else None
+            found = _factored(program, group, other, context)
+            if found is None:
+                return None
+            tensor, partial, rest = found
             groups = [new for g in program.groups for new in ((partial, rest) if g is group else (g,))]
             candidate = program.with_groups(groups, [tensor])
             if has_room(candidate, tensor.name, context.architecture):
-                program = candidate
-            else:
-                LOG.debug("%s: %s stays whole: local memory has no room for %s", self.name, group.result, tensor.name)
-        return program
+                return candidate
+            LOG.debug("%s: %s stays whole: local memory has no room for %s", self.name, group.result, tensor.name)
+            return None
+
+        return rewritten_in_pairs(program, pairs, factored)
 
 
 class PackLeftovers:
@@ -81,13 +87,14 @@ class PackLeftovers:
 
     def run(self, program: GroupProgram, context: Context) -> GroupProgram:
         architecture, sums_follow = context.architecture, context.runs(SUMS_FOLLOW)
-        for group in program.groups:
+
+        def packed(program: GroupProgram, group: Group) -> GroupProgram | None:
             # What the host would have packed is packed as it is quantized.
             no_block = group.layout.channels < architecture.array_size
             whole = context.plain_host and no_block and is_quantized_input(program, group)
             packing = _packing(program, group, architecture, whole=whole)
             if packing is None:
-                continue
+                return None
             tensor, packer, split = packing
             groups: list[Group] = []
             parts = {key: (rest,) if whole else (main, rest) for key, (main, rest) in split.items()}
@@ -101,10 +108,11 @@ class PackLeftovers:
                 smaller = replace(stored, layout=replace(group.layout, channels=channels))
                 planned = candidate.with_groups(groups, [smaller])
             if has_room(planned, tensor.name, architecture):
-                program = candidate
-            else:
-                LOG.debug("%s: %s is not packed: local memory has no room", self.name, group.result)
-        return program
+                return candidate
+            LOG.debug("%s: %s is not packed: local memory has no room", self.name, group.result)
+            return None
+
+        return rewritten_in_pairs(program, tensors_in_pairs(program), packed)
 
 
 def _reads_are_split(program: GroupProgram, tensor: str, split: dict[TermKey, tuple[Term, Term]]) -> bool:
@@ -113,9 +121,13 @@ def _reads_are_split(program: GroupProgram, tensor: str, split: dict[TermKey, tu
 
 
 def _factored(
-    program: GroupProgram, group: Group, architecture: Architecture
+    program: GroupProgram, group: Group, other: Group | None, context: Context
 ) -> tuple[StoredTensor, Group, Group] | None:
-    """The partial sums, the group that makes them, and the group that adds them; None where that does not pay."""
+    """The partial sums, the group that makes them, and the group that adds them; None where that does not pay.
+
+    other  of the group's pair, which is to be factored in the same way
+    """
+    architecture = context.architecture
     head, layout = group.head, group.layout
     leftover = layout.channels % architecture.array_size
     if not isinstance(head, LinearHead) or len(head.terms) != 1 or leftover in (0, layout.channels):
@@ -126,13 +138,32 @@ def _factored(
     # What packs the source along one axis wants the partial sums along the other.
     packed_along = _summed_along(program, term.tensor)
     axes = [axis for axis in (1 - packed_along, packed_along) if term.window.kernel[axis] > 1]
-    source, stored = program.tensors[term.tensor], program.tensors[group.result]
-    ways = [_factored_along(axis, source, stored, group, term, leftover) for axis in axes]
+    for each in (group,) if other is None else (group, other):
+        axes = [axis for axis in axes if _stays_in_words(axis, program, each, leftover, context.data_type)]
+    ways = [_factored_along(axis, program, group, leftover) for axis in axes]
     costs = [_factored_cycles(partial, rest, architecture) for _, partial, rest in ways]
     before = _cycles_with_packed_inputs(term.weight[-leftover:], layout.pixels, architecture)
     if not costs or before <= min(costs):
         return None
     return ways[costs.index(min(costs))]
+
+
+def _stays_in_words(axis: int, program: GroupProgram, group: Group, leftover: int, data_type: DataType) -> bool:
+    """Whether sums that fit a word still do by the bounds of partial sums, of all channels together and so coarser."""
+    if not isinstance(group.head, LinearHead) or len(group.head.terms) != 1:
+        return False
+    tensor, _, factored = _factored_along(axis, program, group, leftover)
+    tensors = {**program.tensors, tensor.name: tensor}
+    return not _fits(group, tensors, data_type) or _fits(factored, tensors, data_type)
+
+
+def _fits(group: Group, tensors: Mapping[str, StoredTensor], data_type: DataType) -> bool:
+    """Whether no sum leaves a word."""
+    assert isinstance(group.head, LinearHead)
+    bounds = [conv_bounds(t.weight, t.window, *tensors[t.tensor].codes) for t in group.head.terms]
+    low, high = (np.sum(ends, axis=0).tolist() for ends in zip(*bounds, strict=True))
+    lowest, highest = prefix_bounds(low, high, group.head.bias.tolist())
+    return data_type.min_code <= lowest and highest <= data_type.max_code
 
 
 def _summed_along(program: GroupProgram, tensor: str) -> int:
@@ -145,10 +176,11 @@ def _summed_along(program: GroupProgram, tensor: str) -> int:
     return 0 if windows and windows[0].kernel[0] > windows[0].kernel[1] else 1
 
 
-def _factored_along(
-    axis: int, read: StoredTensor, made: StoredTensor, group: Group, term: Term, leftover: int
-) -> tuple[StoredTensor, Group, Group]:
+def _factored_along(axis: int, program: GroupProgram, group: Group, leftover: int) -> tuple[StoredTensor, Group, Group]:
     """Partial sums of each row of the kernel (axis 0) or column, over all rows or columns of the source."""
+    assert isinstance(group.head, LinearHead)
+    (term,) = group.head.terms
+    read, made = program.tensors[term.tensor], program.tensors[group.result]
     first, window, source = group.layout.channels - leftover, term.window, read.layout
     taps = window.kernel[axis]
     height, width = _along(axis, (source.height, source.width), (group.layout.height, group.layout.width))
@@ -180,7 +212,6 @@ def _factored_along(
     partial = Group(tensor.name, layout, head, (), (), group.origin)
     main = term.weight.copy()
     main[first:] = 0
-    assert isinstance(group.head, LinearHead)
     terms = replace(term, weight=main), Term(partial.result, ones, down)
     return tensor, partial, replace(group, head=replace(group.head, terms=terms))
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pefslc.artifacts.costs import Clock
-
-__all__ = ["WITHOUT_LINUX", "Clock", "PublishedDesign", "axi_bytes_of", "clock_of", "published_design"]
+__all__ = ["WITHOUT_LINUX", "PublishedDesign", "axi_bytes_of", "published_design"]
 
 _AXI_BYTES = 8  # where nobody knows it: 64 bits, as on the boards with the smallest chips
 
@@ -49,14 +47,6 @@ _DESIGNS = {
 def published_design(arch: str) -> PublishedDesign | None:
     """Of a built-in architecture, by its name; None where no published design is known."""
     return _DESIGNS.get(arch)
-
-
-def clock_of(arch: str, mhz: float | None = None) -> Clock | None:
-    """The clock that the user gave, else that of the architecture's published design; None where nobody knows it."""
-    if mhz is not None:
-        return Clock(mhz, "--clock-mhz")
-    design = published_design(arch)
-    return None if design is None else Clock(design.mhz, design.source)
 
 
 def axi_bytes_of(arch: str | None) -> int:

@@ -21,6 +21,7 @@ __all__ = [
     "leading_channel_plan",
     "leading_plan",
     "leading_steps",
+    "steps_before_addend",
     "trailing_channel_plan",
     "trailing_plan",
     "trailing_steps",
@@ -88,11 +89,21 @@ def trailing_plan(group: WordGroup, data_type: DataType) -> MatrixPlan | None:
     return matrix_plan(trailing_steps(group), *group.sums, data_type) if group.sums is not None else None
 
 
+def steps_before_addend(group: WordGroup) -> tuple[RawStep, ...]:
+    """The steps before the last addition, behind high sums where there are some."""
+    additions = _additions(group)
+    first = 0 if group.add_high is None else 1
+    return group.steps[first : additions[-1]] if additions else ()
+
+
 def addend_plan(group: WordGroup, data_type: DataType) -> MatrixPlan | None:
-    """A plan for all steps of a group that adds one tensor."""
+    """A plan for all steps of a group that adds one tensor; of one that adds high sums first, for those that follow,
+    of any word.
+    """
     added = added_tensors(group)
-    if len(added) != 1 or not group.terms or group.add_high is not None:
+    if len(added) != 1 or not group.terms:
         return None
     (step,) = added
+    words = group.words if group.add_high is None else (data_type.min_code, data_type.max_code)
     addend = Addend(step.low, step.high, step.ceiling, step.word, step.carried)
-    return matrix_plan_with_addend(leading_steps(group), trailing_steps(group), *group.words, addend, data_type)
+    return matrix_plan_with_addend(steps_before_addend(group), trailing_steps(group), *words, addend, data_type)

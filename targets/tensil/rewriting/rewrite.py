@@ -30,6 +30,7 @@ class Context:
     left_out        names of rewrites that do not run
     plain_host      the host knows nothing of the program: one pixel a vector, in and out
     dense_inputs    it puts the pixels of inputs one behind the other, without zeros in the lanes left
+    at_any_price    what would be bounded is corrected, whatever cycles that takes
     """
 
     architecture: Architecture
@@ -37,6 +38,7 @@ class Context:
     left_out: frozenset[str] = frozenset()
     plain_host: bool = False
     dense_inputs: bool = False
+    at_any_price: bool = False
 
     @property
     def data_type(self) -> DataType:

@@ -96,7 +96,7 @@ def emit_group(
         spare=spare,
         stationary=stationary,
         plan=plan,
-        place=ResultPlace(group.result, views, local, plan.staging_base, emitter),
+        place=ResultPlace(group.result, views, local, plan.staging_base if needs.staging else None, emitter),
         weights=weights,
     )
     rects, parts = list(plan.rects(group.layout)), list(plan.pictures_of_passes(pictures))
@@ -162,7 +162,10 @@ class _GroupPass:
                 self._sums(part, chosen, phases, leading, choice.first)
             if choice.plan is not None:
                 self.emitter.flush()
-                self._matrix().emit(choice.steps, part, chosen, choice.first)
+                matrix = self._matrix()
+                if (high := self.group.add_high) is not None:
+                    matrix.add_high(high, part, chosen)
+                matrix.emit(choice.steps, part, chosen, choice.first)
             steps = () if any(isinstance(s, AddByMatrix) for s in choice.steps) else steps[len(leading) :]
         trailing, _ = self.steps.trailing(len(chosen), part.vectors)
         by_matrix = trailing if steps else None

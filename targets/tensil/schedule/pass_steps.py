@@ -13,6 +13,7 @@ from pefslc.targets.tensil.matrix.group_steps import (
     bare_plan,
     leading_plan,
     leading_steps,
+    steps_before_addend,
     trailing_plan,
     trailing_steps,
 )
@@ -72,6 +73,8 @@ class PassSteps:
         carried, count = self._can_carry(whole, chosen), vectors * len(chosen)
         cycles = matrix_cycles(whole.steps if carried else whole.alone, count, a, len(chosen))
         apart = leading.cycles + count + self.trailing(len(chosen), vectors)[1]
+        if self.group.add_high is not None:  # nothing hides SIMD behind it
+            apart += simd_cycles(len(steps_before_addend(self.group)), count)
         must = any(added.ceiling is not None for added in added_tensors(self.group))
         return Choice(whole, 0, carried, cycles) if must or cycles < apart else leading
 
@@ -107,6 +110,6 @@ class PassSteps:
         return plan if plan is not None and all(step in self.matrix_rows for step in plan.alone) else None
 
     def _can_carry(self, plan: MatrixPlan | None, chosen: Sequence[int]) -> bool:
-        if plan is None or not plan.carried or self.needs.streamed_terms:
+        if plan is None or not plan.carried or self.needs.streamed_terms or self.group.add_high is not None:
             return False
         return all(self.carrying(block, plan.carried) is not None for block in chosen)

@@ -19,13 +19,14 @@ class ResultPlace:
     """The place of one group's result.
 
     views         where tensors lie: in local memory those that `local` names, the others in DRAM0
-    staging_base  scratch for a result that goes to DRAM0
+    staging_base  scratch for what passes through, and for a result that goes to DRAM0; None where it passes through the
+                  result's place in local memory
     """
 
     result: str
     views: Mapping[OfPicture, View]
     local: Set[OfPicture]
-    staging_base: int
+    staging_base: int | None
     emitter: Emitter
 
     def store(self, part: Part, chosen: Sequence[int], start: int = 0, *, behind: int = 0) -> None:
@@ -40,6 +41,7 @@ class ResultPlace:
                         )
                 continue
             assert not start, "only a result in local memory is written in parts"
+            assert self.staging_base is not None
             self.emitter.from_accumulators(0, self.staging_base, part.vectors * len(chosen))
             staged = View.part(self.staging_base, part.rect)
             for i, block in enumerate(chosen):
@@ -53,18 +55,15 @@ class ResultPlace:
         """Move the accumulators of chosen[first:], or what lies so many behind them, to where the result goes or is
         staged; for each picture where they are, and whether there are all blocks.
         """
-        if self._stays_local(part):
+        if self.staging_base is None:
             self.store(part, chosen, first, behind=behind)
         else:
             self.emitter.from_accumulators(behind, self.staging_base, part.vectors * len(chosen))
         return self.passed_through(part)
 
-    def _stays_local(self, part: Part) -> bool:
-        return all((self.result, picture) in self.local for picture in part.pictures)
-
     def passed_through(self, part: Part) -> list[tuple[View, bool]]:
         """Where the results go, or are staged; whether there are all blocks."""
-        if self._stays_local(part):
+        if self.staging_base is None:
             return [(self.views[self.result, picture], True) for picture in part.pictures]
         return [(View.part(self.staging_base, part.rect), False)]
 

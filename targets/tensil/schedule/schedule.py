@@ -115,7 +115,8 @@ class _Scheduler:
         self.resident = resident
         self.by_matrix, self.channel_rows = by_matrix, 0
         self.batches = batches
-        self.constants = Constants(resident=resident > 0, once=batches.size > 1)
+        both_digits = any(group.add_high is not None for group in program.groups)  # both multiply the same weights
+        self.constants = Constants(resident=resident > 0, once=batches.size > 1 or both_digits)
         self.tiles: dict[tuple[str, bool], list[list[Tile]]] = {}  # of groups that run several times
         self.stored: list[Stored] = []
         self.passes: dict[str, PassSummary] = {}
@@ -287,7 +288,7 @@ class _Scheduler:
         tiles = self._tiles(group, bias_alone=False)
         times, staged = self._reading(group)
         for tensor in reads:
-            memory.fetch(tensor, reads, times, staged + 4 * (self.a + 1), group.origin)
+            memory.fetch(tensor, group, reads, times, staged + 4 * (self.a + 1))
         stationary, tile = self._stationary(group), self.a + 1
         weight_rows = sum(len(t.rows) for block in tiles for t in block) or tile
         least = min(weight_rows, tile)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from pefslc.diagnostics.error_codes import Code
@@ -14,6 +14,7 @@ from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.instructions import MoveKind
 from pefslc.targets.tensil.schedule.allocator import Allocator
 from pefslc.targets.tensil.schedule.emitter import Emitter
+from pefslc.targets.tensil.schedule.in_place import is_high_digit, overwritten
 from pefslc.targets.tensil.schedule.pass_plan import Needs
 from pefslc.targets.tensil.words.word_group import WordGroup
 from pefslc.targets.tensil.words.word_program import WordProgram
@@ -42,7 +43,10 @@ class Entry:
 
 @dataclass
 class Tensor:
-    """A live tensor: where it is. `dram` is kept once written, so that a spill happens once."""
+    """A live tensor: where it is. `dram` is kept once written, so that a spill happens once.
+
+    lent  its place is its reader's result's, too, which it goes to when nobody reads it any more
+    """
 
     layout: Layout
     vectors: int
@@ -51,6 +55,7 @@ class Tensor:
     local: int | None = None
     dram: int | None = None
     readers: int = 0
+    lent: bool = False
 
 
 class TensorMemory:
@@ -121,14 +126,15 @@ class TensorMemory:
         assert base is not None
         return View.whole(base, tensor.layout)
 
-    def fetch(self, tensor: Tensor, reads: Sequence[Tensor], times: int, scratch: int, origin: Origin) -> None:
+    def fetch(self, tensor: Tensor, group: WordGroup, reads: Sequence[Tensor], times: int, scratch: int) -> None:
         """Bring a tensor from DRAM0 into local memory if it fits beside a useful amount of free space; or beside the
         least scratch, where passes would read it several times. Then what nobody reads now may make room for it, if
-        that moves less.
+        that moves less. One that gets digits is read twice, and then overwritten: it comes wherever it fits.
         """
         if tensor.local is not None:
             return
         useful = tensor.vectors if self._size == 1 else self._architecture.local_depth // 16  # of many small ones
+        useful = 0 if is_high_digit(group, self._architecture.data_type) else useful
         needed = tensor.vectors + (scratch if times > 1 else useful)
         while self.local.largest_gap()[1] < needed:
             others = [t for t in self.tensors.values() if t.local is not None and t not in reads]
@@ -136,7 +142,7 @@ class TensorMemory:
             room = self.local.largest_gap()[1] + sum(t.vectors for t in others)
             if largest is None or room < needed or 2 * largest.vectors >= (times - 1) * tensor.vectors:
                 return
-            self._spill(largest, origin)
+            self._spill(largest, group.origin)
         tensor.local = self.local.allocate(tensor.vectors)
         assert tensor.local is not None
         assert tensor.dram is not None
@@ -156,17 +162,14 @@ class TensorMemory:
         if group.reads_in_place and not all(tensor.local is not None for tensor in reads):
             vectors = sum(tensor.vectors for tensor in reads)
             raise no_local_memory(self._architecture, "what this layer reads", vectors, at=group.origin)
+        if (in_place := self._in_place(group, pictures, weight_rows, tile_rows)) is not None:
+            return in_place
         for result in results:
             # Helpers live shortly: from the other end, they leave no gaps among the tensors that stay. Nor does what
             # waits while others come and go.
             result.local = self.local.allocate(result.vectors, at_end=waits or result.role in _SHORT_LIVED)
         while True:
-            in_dram = {name for name in names if not all(self.is_local((name, picture)) for picture in pictures)}
-            needs = Needs.of(
-                group, self._layouts, self._architecture, in_dram,
-                result_in_dram=any(result.local is None for result in results),
-                weight_rows=weight_rows, tile_rows=tile_rows, pictures=len(pictures),
-            )  # fmt: skip
+            needs = self._needs(group, pictures, weight_rows, tile_rows)
             gap = self.local.largest_gap()[1]
             waiting = any(t.picture not in pictures for t in self._bystanders(results, reads))
             if needs.staging and waiting and self._spill_one(pictures, results, reads, group.origin, in_place=True):
@@ -180,6 +183,37 @@ class TensorMemory:
         for picture, result in zip(pictures, results, strict=True):
             if result.local is None:
                 self._give_dram(result, picture, group)
+        return needs
+
+    def _needs(self, group: WordGroup, pictures: range, weight_rows: int, tile_rows: int) -> Needs:
+        results = [self.tensors[group.result, picture] for picture in pictures]
+        in_dram = {name for name in group.tensors if not all(self.is_local((name, picture)) for picture in pictures)}
+        return Needs.of(
+            group, self._layouts, self._architecture, in_dram,
+            result_in_dram=any(result.local is None for result in results),
+            weight_rows=weight_rows, tile_rows=tile_rows, pictures=len(pictures),
+        )  # fmt: skip
+
+    def _in_place(self, group: WordGroup, pictures: range, weight_rows: int, tile_rows: int) -> Needs | None:
+        """What a group needs whose result lies where a tensor lies that it adds; None where it does not.
+
+        Sums over both digits then pass through scratch, not through where the result goes. Not of a batch: there a pass
+        may hold several pictures.
+        """
+        name = overwritten(group, self._architecture.data_type) if self._size == 1 else None
+        if name is None:
+            return None
+        tensor, result = self.tensors[name, pictures[0]], self.tensors[group.result, pictures[0]]
+        if tensor.local is None or tensor.readers != 1 or tensor.vectors != result.vectors:
+            return None
+        result.local = tensor.local
+        needs = self._needs(group, pictures, weight_rows, tile_rows)
+        if group.add_high is not None:
+            needs = replace(needs, staging=True)
+        if self.local.largest_gap()[1] < needs.comfortable:
+            result.local = None
+            return None
+        tensor.lent = True
         return needs
 
     def _bystanders(self, results: Sequence[Tensor], reads: Sequence[Tensor]) -> list[Tensor]:
@@ -228,7 +262,8 @@ class TensorMemory:
     def release(self, tensor: Tensor) -> None:
         """Nobody reads the tensor any more."""
         if tensor.local is not None:
-            self.local.release(tensor.local, tensor.vectors)
+            if not tensor.lent:
+                self.local.release(tensor.local, tensor.vectors)
             tensor.local = None
         if tensor.dram is not None and tensor.dram not in self._fixed:
             self._dram0.release(tensor.dram, tensor.vectors)

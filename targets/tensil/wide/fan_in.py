@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,8 +16,10 @@ from pefslc.ir.value import IntArray, Op, Value
 __all__ = ["MOST_PARTS", "FanIn", "Part", "linear_form"]
 
 MOST_PARTS = 12
+_EXCHANGES, _MOST_WORK = 60, 1 << 27  # of units between parts; numbers that are looked at for one
 
 Words = NDArray[np.int64]
+Floats = NDArray[np.float64]
 Linear = Conv2d | Dense
 
 
@@ -114,3 +117,77 @@ class FanIn:
             parts.append(Part(chosen, own, lows[:, taken].sum(axis=1) + own, highs[:, taken].sum(axis=1) + own))
             first, own = first + count, np.zeros_like(bias)
         return parts
+
+    def parts_within(self, low: int, high: int, bias: Words, rooms: Sequence[tuple[Words, Words]]) -> list[Part] | None:
+        """One part for each room, the range (least, most) [outputs] that it has; the first has the bias.
+
+        None where none were found: units go, the largest first, to where they fill the fullest output least, and are
+        exchanged while that helps. What is found fits.
+        """
+        numbers, rises, falls = self._by_unit
+        lows = rises * min(low, 0) + falls * max(high, 0)
+        highs = rises * max(high, 0) + falls * min(low, 0)
+        room = np.stack([np.concatenate([-least, most]) for least, most in rooms]).astype(np.float64)  # [parts, ends]
+        own = np.concatenate([-np.minimum(bias, 0), np.maximum(bias, 0)])
+        room[0] -= own
+        if (room <= 0).any():
+            return None
+        needs = np.concatenate([-lows, highs]).T.astype(np.float64)  # [units, ends]
+        where = _shared(needs, room)
+        if where is None:
+            return None
+        zeros = np.zeros_like(bias)
+        return [
+            Part(
+                np.isin(self.units, numbers[where == i]),
+                bias if i == 0 else zeros,
+                lows[:, where == i].sum(axis=1) + (0 if i else bias),
+                highs[:, where == i].sum(axis=1) + (0 if i else bias),
+            )
+            for i in range(len(rooms))
+        ]
+
+
+def _shared(needs: Floats, room: Floats) -> NDArray[np.int64] | None:
+    """Where each unit goes [units], of needs [units, ends], so that no room [parts, ends] is exceeded; None where that
+    was not found.
+    """
+    if (needs.sum(axis=0) > room.sum(axis=0)).any():
+        return None
+    where = np.zeros(len(needs), dtype=np.int64)
+    taken = np.zeros_like(room)
+    for unit in np.argsort(-needs.max(axis=1), kind="stable"):
+        part = int(((taken + needs[unit]) / room).max(axis=1).argmin())
+        where[unit] = part
+        taken[part] += needs[unit]
+    for _ in range(min(_EXCHANGES, _MOST_WORK // (needs.size * len(needs)))):
+        if (taken <= room).all():
+            break
+        source = int((taken / room).max(axis=1).argmax())
+        best, step = _excess(taken, room), None
+        for unit in np.flatnonzero(where == source):
+            for part in range(len(room)):
+                if part == source:
+                    continue
+                others = np.flatnonzero(where == part)
+                moved = needs[unit] - np.concatenate([np.zeros_like(needs[:1]), needs[others]])  # alone, or exchanged
+                elsewhere = _excess(np.delete(taken, [source, part], axis=0), np.delete(room, [source, part], axis=0))
+                excess = elsewhere + sum(
+                    np.maximum(taken[i] + sign * moved - room[i], 0).sum(axis=1)
+                    for i, sign in ((source, -1), (part, 1))
+                )
+                if excess.min() < best:
+                    i = int(excess.argmin())
+                    best, step = excess[i], (unit, others[max(i - 1, 0) : i], part, moved[i])
+        if step is None:
+            break
+        unit, other, part, change = step
+        where[unit], where[other] = part, source
+        taken[source] -= change
+        taken[part] += change
+    return where if (taken <= room).all() else None
+
+
+def _excess(taken: Floats, room: Floats) -> float:
+    """How far rooms are exceeded, all ends together."""
+    return float(np.maximum(taken - room, 0).sum())

@@ -34,6 +34,7 @@ class Maker:
     digits: Digits
     ops: list[Op]
     data_type: DataType
+    whole: tuple[Word, ...] = ()  # where less is made of them than they hold: the words that are the sum
 
     def make(self, plan: Plan) -> Value:
         """The result: of the operation's name, with codes of words."""
@@ -54,12 +55,40 @@ class Maker:
         return *(Word(high, plan.bits) for high in highs), *(Word(low, 0) for low in lows)
 
     def _of_parts(self, plan: PartsPlan) -> Value:
+        if plan.keeps:
+            return self._keeping(plan.parts)
         if len(plan.parts) > 1:
             return self._added(plan.parts, self.op.input, "part", 1, "")
         (part,) = plan.parts  # which fits where the sum's stand moves it
         low, high = int(part.low.min()), int(part.high.max())
         result = _named(derived(self.op.result, "", low, high), self.op.result.name)
         return self._append(part.of(self.op, self.op.input, result))
+
+    def _keeping(self, parts: Sequence[Part]) -> Value:
+        """sat(x + y + z + ...) of parts, of which the first two leave a word, and so may the sum of three.
+
+            s = sat(x + y);  over = y - (s - x)        0, or by how much it saturates: then s is at a rail
+            sat(s + sat(z + over))                     what saturates once more would have gone beyond that rail
+
+        s - x is a word: y where nothing saturates, else between 0 and that rail.
+        """
+        most = self.data_type.max_code
+        x, y, z = (self._part(part, self.op.input, f"part{i}", 1) for i, part in enumerate(parts[:3]))
+        s = self._saturated(self._sum(x, y, "part_sum1"), "part_word1")
+        taken = Sum(result=derived(self.op.result, "taken", -most, most), lhs=self._times(x, -1, "less"), rhs=s)
+        self._append(taken)
+        low = min(x.type.codes.low + y.type.codes.low - self.data_type.min_code, 0)
+        high = max(x.type.codes.high + y.type.codes.high - most, 0)
+        over = Sum(result=derived(self.op.result, "over", low, high), lhs=self._times(taken.result, -1, "back"), rhs=y)
+        self._append(over)
+        total = self._saturated(self._sum(z, over.result, "part_sum2"), "part_word2")
+        last = len(parts) - 1
+        total = self._saturated(self._sum(total, s, "part_sum3"), "" if last == 2 else "part_word3")
+        for i, part in enumerate(parts[3:], 3):
+            other = self._part(part, self.op.input, f"part{i}", 1)
+            name = "" if i == last else f"part_word{i + 1}"
+            total = self._saturated(self._sum(total, other, f"part_sum{i + 1}"), name)
+        return total
 
     def _added(self, parts: Sequence[Part], source: Value, name: str, factor: int, last: str) -> Value:
         """Parts of one sum, added one after the other; with more than one, the last sum has the name `last`."""
@@ -84,18 +113,28 @@ class Maker:
             low = remainders[0]
             for i, remainder in enumerate(remainders[1:], 1):
                 low = self._sum(low, remainder, f"remainders{i}")
-        if plan.coarser:
-            low = self._append(rounded_quotient(low, "rounded", plan.coarser))
+        if plan.coarser or plan.sticky:
+            self.whole = Word(high, plan.bits), Word(low, 0)
+            low = self._rounded(low, plan)
         scaled = self._saturated(self._times(high, 1 << plan.bits - plan.coarser, "scaled"), "scaled_word")
         return self._saturated(self._sum(scaled, low, "sum"), "")
 
-    def _divided(self, value: Value, bits: int) -> tuple[Value, Value]:
+    def _rounded(self, low: Value, plan: DigitPlan) -> Value:
+        """The low sum / 2^coarser: rounded; or with one bit less, and the sign of the remainder as the last bit."""
+        if not plan.sticky:
+            return self._append(rounded_quotient(low, "rounded", plan.coarser))
+        quotient, remainder = self._divided(low, plan.coarser + 1, "rounded", "left")
+        sign = derived(remainder, "sign", -1, 1, 1 << plan.coarser)  # worth a code of what is made
+        sign = self._append(Clamp(result=sign, input=remainder, low=-1, high=1))
+        return self._sum(self._times(quotient, 2, "doubled"), sign, "with_sign")
+
+    def _divided(self, value: Value, bits: int, name: str = "quotient", left: str = "remainder") -> tuple[Value, Value]:
         """The quotient by 2^bits, rounded, and the remainder."""
         half = 1 << bits - 1
-        quotient = self._append(rounded_quotient(value, "quotient", bits))
+        quotient = self._append(rounded_quotient(value, name, bits))
         taken = self._times(quotient, -1 << bits, "taken")
         # What it can be, interval arithmetic does not see.
-        remainder = Sum(result=derived(value, "remainder", -half, half), lhs=taken, rhs=value)
+        remainder = Sum(result=derived(value, left, -half, half), lhs=taken, rhs=value)
         return quotient, self._append(remainder)
 
     def _part(self, part: Part, source: Value, name: str, factor: int) -> Value:

@@ -14,7 +14,7 @@ from pefslc.targets.tensil.wide.active_range import ActiveRange, saturates_harml
 from pefslc.targets.tensil.wide.digits import digit_ranges
 from pefslc.targets.tensil.wide.fan_in import MOST_PARTS, FanIn, Part
 
-__all__ = ["DigitPlan", "PartsPlan", "Plan", "Saturation", "apart_plans", "plans_of"]
+__all__ = ["DigitPlan", "PartsPlan", "Plan", "Saturation", "apart_plans", "holds_whole", "plans_of"]
 
 Words = NDArray[np.int64]
 
@@ -23,23 +23,30 @@ _MOST_WORDS = MOST_PARTS  # of an output
 
 # Cycles of an output vector, about: a part is stored and added; of both sums one is stored, multiplied and added, and
 # both are stored where they are not made together, with weights loaded twice; with carries, the quotient and the
-# remainder are made and stored, too.
+# remainder are made and stored, too. What two parts saturate by takes their sum, and two differences.
 _PART_CYCLES = 2
+_KEEPING_CYCLES = 13
 _DIGIT_CYCLES = 4
 _CARRY_CYCLES = 8
 _ROUNDING_CYCLES = 6
+_STICKY_CYCLES = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PartsPlan:
-    """The fan-in in parts that fit, added one after the other; or by the host, where nobody else wants the sum."""
+    """The fan-in in parts that fit, added one after the other; or by the host, where nobody else wants the sum.
+
+    keeps  the first three are added as if there were room: by how much the sum of two saturates goes to the third
+    """
 
     parts: tuple[Part, ...]
     cycles: int
     by_host: bool = False
+    keeps: bool = False
 
     def __str__(self) -> str:
-        return f"{len(self.parts)} sums of words, added{' by the host' if self.by_host else ''}"
+        how = " by the host" if self.by_host else ", with what saturates" if self.keeps else ""
+        return f"{len(self.parts)} sums of words, added{how}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +57,7 @@ class DigitPlan:
     low      that over the low digit; in several parts only with carries
     coarser  what is made is the sum / 2^coarser, rounded
     carries  a low sum is split into 2^bits * its quotient and a remainder first, and the quotient goes to the high sum
+    sticky   the sum / 2^(coarser + 1) is rounded, doubled, and the sign of the remainder is added
     """
 
     bits: int
@@ -59,9 +67,11 @@ class DigitPlan:
     carries: bool
     cycles: int
     by_host: bool = False
+    sticky: bool = False
 
     def __str__(self) -> str:
         halved = f" / {1 << self.coarser}" if self.coarser else ""
+        halved += " and the sign of the remainder" if self.sticky else ""
         how = ", with carries" if self.carries else ", added by the host" if self.by_host else ""
         return f"sums of both digits, {1 << self.bits} high + low{halved}{how}"
 
@@ -80,20 +90,58 @@ Plan = PartsPlan | DigitPlan | Saturation
 
 
 def plans_of(
-    fan_in: FanIn, low: int, high: int, bias: Words, active: ActiveRange, coarser: int, data_type: DataType
+    fan_in: FanIn,
+    low: int,
+    high: int,
+    bias: Words,
+    active: ActiveRange,
+    coarser: int,
+    data_type: DataType,
+    *,
+    sticky: bool = False,
 ) -> Iterator[Plan]:
     """Every certified way to make (sum + bias) / 2^coarser, saturated, for inputs in [low, high].
 
     bias    [outputs], the operation's own and what the result's stand adds
     active  where the result matters
+    sticky  the sum is rounded by a bit more, doubled, and the sign of the remainder is added
     """
     least, most = data_type.min_code, data_type.max_code
     parts = None if coarser else fan_in.parts(low, high, bias, least, most)
     few = parts if parts is not None and len(parts) <= _MOST_PARTS else []
     if few and saturates_harmlessly([(p.low, p.high) for p in few], active, least, most):
         yield PartsPlan(tuple(few), _PART_CYCLES * (len(few) - 1))
-    for bits in _low_bits(coarser, data_type):
-        yield from _with_digits(fan_in, (low, high), bias, active, bits, coarser, data_type)
+    elif not coarser:
+        yield from _in_order(fan_in, (low, high), bias, active, least, most)
+    for bits in _low_bits(coarser + sticky, data_type):
+        yield from _with_digits(fan_in, (low, high), bias, active, bits, coarser, data_type, sticky=sticky)
+
+
+def _in_order(
+    fan_in: FanIn, codes: tuple[int, int], bias: Words, active: ActiveRange, least: int, most: int
+) -> Iterator[PartsPlan]:
+    """Two words, or three; and another part so small that it brings nothing back from where their sum saturates."""
+    word, apart = (np.full_like(bias, least), np.full_like(bias, most)), active.is_told_apart
+    odd = word[0] + 1, word[1]  # what is taken from a word is one, too
+    small = np.where(apart, active.top - most, least), np.where(apart, active.bottom - least, most)
+    for rooms, first in (([word] * 2, 2), ([word] * 2 + [small], 2), ([odd] * 3, 3), ([odd] * 3 + [small], 3)):
+        parts = fan_in.parts_within(*codes, bias, rooms)
+        if parts is None:
+            continue
+        whole = np.sum([p.low for p in parts[:first]], axis=0), np.sum([p.high for p in parts[:first]], axis=0)
+        if saturates_harmlessly([whole, *((p.low, p.high) for p in parts[first:])], active, least, most):
+            cycles = _PART_CYCLES * (len(parts) - first) + (_PART_CYCLES if first == 2 else _KEEPING_CYCLES)
+            yield PartsPlan(tuple(parts), cycles, keeps=first == 3)
+            return
+
+
+def holds_whole(plan: DigitPlan, active: ActiveRange, least: int, most: int) -> bool:
+    """Whether 2^bits * the high sum, saturated, + the low sum, or the remainders, means what the whole sum means."""
+    addends, rest, half = [(p.low, p.high) for p in plan.high], (plan.low[0].low, plan.low[0].high), 1 << plan.bits - 1
+    if plan.carries:
+        addends += [(round_shift(p.low, plan.bits), round_shift(p.high, plan.bits)) for p in plan.low]
+        rest = np.full_like(active.top, -half * len(plan.low)), np.full_like(active.top, half * len(plan.low))
+    return saturates_harmlessly(addends, _of_high(active, rest, plan.bits), least, most)
 
 
 def apart_plans(fan_in: FanIn, low: int, high: int, bias: Words, data_type: DataType) -> Iterator[Plan]:
@@ -136,11 +184,13 @@ def _with_digits(
     bits: int,
     coarser: int,
     data_type: DataType,
+    *,
+    sticky: bool,
 ) -> Iterator[DigitPlan]:
     least, most = data_type.min_code, data_type.max_code
     for highs, lows in _sums_of_digits(fan_in, codes, bias, bits, least, most):
         if max(len(highs), len(lows)) <= _MOST_PARTS:
-            yield from _added_digits(fan_in, highs, lows, active, bits, coarser, least, most)
+            yield from _added_digits(fan_in, highs, lows, active, bits, coarser, least, most, sticky=sticky)
 
 
 def _added_digits(
@@ -152,34 +202,50 @@ def _added_digits(
     coarser: int,
     least: int,
     most: int,
+    *,
+    sticky: bool,
 ) -> Iterator[DigitPlan]:
     up, half = bits - coarser, 1 << bits - 1
     sums = [(part.low, part.high) for part in highs]
     cycles = fan_in.tiles + _DIGIT_CYCLES
     apart = fan_in.tiles // 2 + _DIGIT_CYCLES + _PART_CYCLES * (len(highs) - 1) + (_ROUNDING_CYCLES if coarser else 0)
+    apart += _STICKY_CYCLES if sticky else 0
     together = len(highs) == len(lows) == 1 and not coarser
     if len(lows) == 1:
-        rest = round_shift(lows[0].low, coarser), round_shift(lows[0].high, coarser)
+        rest = _left(lows[0].low, lows[0].high, coarser, sticky=sticky)
         if _is_certified(sums, rest, up, active, least, most):
-            yield DigitPlan(bits, tuple(highs), tuple(lows), coarser, False, cycles if together else cycles + apart)
+            yield DigitPlan(
+                bits, tuple(highs), tuple(lows), coarser, False, cycles if together else cycles + apart, sticky=sticky
+            )
     # The quotient times -2^bits is a word, and the remainder is made without saturation.
     if all((low.low > least + half).all() and (low.high < most - half).all() for low in lows):
         carries = [(round_shift(low.low, bits), round_shift(low.high, bits)) for low in lows]
-        least_left, most_left = round_shift(-half * len(lows), coarser), round_shift(half * len(lows), coarser)
-        rest = np.full_like(active.top, least_left), np.full_like(active.top, most_left)
+        ends = np.full_like(active.top, -half * len(lows)), np.full_like(active.top, half * len(lows))
+        rest = _left(*ends, coarser, sticky=sticky)
         if _is_certified([*sums, *carries], rest, up, active, least, most):
-            yield DigitPlan(bits, tuple(highs), tuple(lows), coarser, True, cycles + apart + _CARRY_CYCLES * len(lows))
+            cycles += apart + _CARRY_CYCLES * len(lows)
+            yield DigitPlan(bits, tuple(highs), tuple(lows), coarser, True, cycles, sticky=sticky)
+
+
+def _left(low: Words, high: Words, coarser: int, *, sticky: bool) -> tuple[Words, Words]:
+    """Bounds of what becomes of the low sum."""
+    if sticky:
+        return 2 * round_shift(low, coarser + 1) - 1, 2 * round_shift(high, coarser + 1) + 1
+    return round_shift(low, coarser), round_shift(high, coarser)
 
 
 def _is_certified(
     addends: list[tuple[Words, Words]], rest: tuple[Words, Words], up: int, active: ActiveRange, least: int, most: int
 ) -> bool:
     """Whether 2^up * (the sum of the addends) + rest means what it should, where each sum and product saturates."""
-    apart = active.is_told_apart
-    # From there on, and down to there, the high sum alone says that the whole is on the flat.
-    top = np.where(apart, -((rest[0] - active.top) >> up), active.top)
-    bottom = np.where(apart, (active.bottom - rest[1]) >> up, active.bottom)
-    if not saturates_harmlessly(addends, ActiveRange(bottom, top), least, most):
+    if not saturates_harmlessly(addends, _of_high(active, rest, up), least, most):
         return False
     low, high = (np.clip(sum(ends), least, most) << up for ends in zip(*addends, strict=True))
     return saturates_harmlessly([(low, high), rest], active, least, most)
+
+
+def _of_high(active: ActiveRange, rest: tuple[Words, Words], up: int) -> ActiveRange:
+    """From where on, and down to where, the high sum alone says that the whole is on the flat."""
+    apart = active.is_told_apart
+    top = np.where(apart, -((rest[0] - active.top) >> up), active.top)
+    return ActiveRange(np.where(apart, (active.bottom - rest[1]) >> up, active.bottom), top)

@@ -26,10 +26,25 @@ class Stand:
     """Where T stands. With `coarser` = 0 nothing is lost of S.
 
     offset  [channels]
+    sticky  T is twice the sum / 2^(coarser + 1), rounded, and the sign of the remainder: nothing is lost for steps
+            that are taken at a multiple of 2^(coarser + 1), or next to one (`tells_apart`)
     """
 
     offset: Words
     coarser: int = 0
+    sticky: bool = False
+
+    @property
+    def is_near(self) -> bool:
+        """Whether T may be too coarse to tell the steps apart."""
+        return self.coarser > 0 and not self.sticky
+
+    def tells_apart(self, staircase: Staircase) -> bool:
+        """Whether T has every step of the staircase: with `sticky` each must be where the sign of the remainder is."""
+        if not self.sticky:
+            return not self.coarser
+        beyond = _without_ends(staircase) + (staircase.direction < 0)[:, None] + self._offset(staircase)
+        return bool(((beyond & (2 << self.coarser) - 1) <= 1).all())
 
     def asked_of(self, staircase: Staircase, low: int, high: int) -> Staircase:
         """The same codes of T in [low, high]: all of them, or with `coarser` the nearest that T tells apart."""
@@ -52,6 +67,9 @@ class Stand:
         But for ties, T steps to t where S + offset is 2^coarser * (t - 1/2): of what is half a step more, t is the
         nearest.
         """
+        if self.sticky:
+            quotient = beyond >> self.coarser + 1
+            return 2 * quotient + (beyond > quotient << self.coarser + 1)
         half = (1 << self.coarser) // 2
         return (beyond + half + half) >> self.coarser
 
@@ -60,7 +78,7 @@ class Stand:
         channels, falls = staircase.channels, (staircase.direction < 0)[:, None]
         rows = np.broadcast_to(computed.thresholds, (channels, computed.steps)) + falls
         low, high = computed.domain_low, computed.domain_high
-        beyond = lowest_numerators(rows, self.coarser) - self._offset(staircase)
+        beyond = self._first(rows) - self._offset(staircase)
         # What T never tells apart on its way from end to end, S does not, either.
         beyond = np.where(rows <= low, staircase.domain_low, beyond)
         beyond = np.where(rows > high, staircase.domain_high + 1, beyond)
@@ -79,6 +97,12 @@ class Stand:
             axis=1,
         )
         return replace(staircase, thresholds=thresholds - falls, chains=None)
+
+    def _first(self, codes: Words) -> Words:
+        """The first S + offset of which T is a code at least."""
+        if self.sticky:
+            return (codes >> 1 << self.coarser + 1) + (codes & 1)
+        return lowest_numerators(codes, self.coarser)
 
     def _offset(self, staircase: Staircase) -> Words:
         """[channels of the staircase, 1]. One that all channels share needs one offset."""

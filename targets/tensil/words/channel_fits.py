@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.ir.value import Value
 from pefslc.numeric.affine_shift import AffineShift
 from pefslc.numeric.deviation import Deviations, deviations_of, largest_deviation
 from pefslc.numeric.requantize import fit_offset, line_corners
@@ -26,10 +27,13 @@ from pefslc.targets.tensil.words.channel_requantize import (
 from pefslc.targets.tensil.words.search_effort import Effort
 from pefslc.targets.tensil.words.short_look import Channels
 from pefslc.targets.tensil.words.slope_bound import has_near_slope
+from pefslc.targets.tensil.words.steps import of_channels
 
 __all__ = ["ChannelFits"]
 
 Words = NDArray[np.int64]
+
+_FEW_STEPS = 32  # of a staircase for which words are likely to be found
 
 
 @dataclass(eq=False)
@@ -37,6 +41,7 @@ class ChannelFits:
     """What was searched before.
 
     efforts  by staircase: what is left of its budget
+    refused  the requantizations for which placement found nothing
     """
 
     data_type: DataType
@@ -52,10 +57,11 @@ class ChannelFits:
     offsets: dict[tuple[Staircase, int, int], AffineShift | None] = field(default_factory=dict)
     furthest: dict[tuple[ChannelRequantization, bytes, bytes], int] = field(default_factory=dict)
     differing: dict[tuple[ChannelRequantization, bytes, bytes], Deviations] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
 
     def again(self) -> ChannelFits:
         """For another attempt at the same network: with what was found, and with new budgets."""
-        return replace(self, efforts={})
+        return replace(self, efforts={}, refused=set())
 
     def restricted(self, staircase: Staircase, low: int, high: int) -> Staircase:
         """`Staircase.restricted`, the same object again each time: what is asked of it is found at once."""
@@ -67,6 +73,8 @@ class ChannelFits:
     def is_straight(self, staircase: Staircase, low: Words, high: Words) -> bool:
         """Whether any words might compute the staircase and be off by 1 at most: no search is needed to say no."""
         key = staircase, low.tobytes(), high.tobytes()
+        if (*key, 0) in self.found:
+            return True
         if key not in self.straight:
             corners = self._corners(staircase, low, high)
             self.straight[key] = may_be_straight(staircase, low, high, self.data_type, corners)
@@ -75,6 +83,8 @@ class ChannelFits:
     def may_be_near(self, staircase: Staircase, low: Words, high: Words, exponent: int) -> bool:
         """Whether `fit` may be off by 1 at most: a look at a few channels is enough to say no."""
         key = staircase, low.tobytes(), high.tobytes(), exponent
+        if key in self.found:
+            return True
         if key not in self.near:
             self.near[key] = self._is_near(staircase, low, high, exponent)
         return self.near[key]
@@ -99,11 +109,38 @@ class ChannelFits:
             self.found[key] = fit_channels(staircase, low, high, exponent, self.data_type, effort, corners)
         return self.found[key]
 
+    def has_words(self, staircase: Staircase, value: Value) -> bool:
+        """Whether a shift, or words that are found soon, compute the staircase of a value at exponent 0."""
+        codes = value.type.codes
+        if self.has_shift(staircase, 0, codes.low, codes.high):
+            return True
+        if staircase.steps > _FEW_STEPS:
+            return False
+        low, high = (np.full(staircase.channels, end, dtype=np.int64) for end in (codes.low, codes.high))
+        if not self.is_straight(staircase, low, high) or not self.may_be_near(staircase, low, high, 0):
+            return False
+        found = self.fit(staircase, low, high, 0)
+        return found is not None and not self.deviations(staircase, found, low, high).found
+
+    def give(self, made: ChannelRequantization, low: int, high: int) -> None:
+        """Steps for the staircase that they compute, of codes in [low, high] at exponent 0: nothing is searched for it.
+
+        It is given as placement will ask for it: without the codes that do not occur.
+        """
+        computed, steps = made.computed, made.steps
+        asked = computed.restricted(computed.domain_low, computed.domain_high)
+        if asked.channels < computed.channels:
+            steps = tuple(of_channels(step, np.zeros(1, dtype=np.int64)) for step in steps)
+        least, most = (np.full(asked.channels, end, dtype=np.int64).tobytes() for end in (low, high))
+        self.found[asked, least, most, 0] = ChannelRequantization(steps, asked)
+
     def short_look(
         self, staircase: Staircase, low: Words, high: Words, exponent: int
     ) -> tuple[bool, ChannelRequantization | None]:
         """Whether `fit` may be off by 1 at most, and what is so, where a short look finds it: it is not the best."""
         key = staircase, low.tobytes(), high.tobytes(), exponent
+        if key in self.found:
+            return True, None
         if key not in self.short:
             near = self._has_near_slope(staircase, low, high, exponent)
             channels = Channels(staircase, low, high, exponent, self.data_type)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.analysis.ranges import conv_bounds
 from pefslc.diagnostics.errors import CompileError
-from pefslc.numeric.accumulate import bits_for_range, prefix_bounds
-from pefslc.numeric.deviation import Deviations, ended_search
-from pefslc.numeric.staircase import Staircase
+from pefslc.numeric.accumulate import bits_for_range
 from pefslc.targets.tensil.groups.group import (
     AddTensor,
     Group,
@@ -27,18 +25,22 @@ from pefslc.targets.tensil.groups.group import Limit as LimitStep
 from pefslc.targets.tensil.groups.group_program import GroupProgram
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words.channel_fits import ChannelFits
-from pefslc.targets.tensil.words.refusals import codes_too_wide, no_exact_sequence, weights_too_wide
-from pefslc.targets.tensil.words.steps import Accumulate, Multiply, StepSequence, of_pixels
+from pefslc.targets.tensil.words.group_requantize import GroupRequantizer
+from pefslc.targets.tensil.words.refusals import (
+    NO_SHIFT,
+    codes_too_wide,
+    lack_of_bits,
+    no_exact_sequence,
+    weights_too_wide,
+)
+from pefslc.targets.tensil.words.steps import Accumulate, Multiply, StepSequence
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordHead, WordTerm
 from pefslc.targets.tensil.words.word_program import Bounded, Outcome
-from pefslc.targets.tensil.words.word_range import fits_word, is_clamped_to_word, saturated_bounds, shifted
+from pefslc.targets.tensil.words.word_range import fits_word, is_clamped_to_word, saturated_bounds, shifted, sums_fit
 
 __all__ = ["Elsewhere", "GroupPlacer"]
 
 Words = NDArray[np.int64]
-
-_NO_SHIFT = "its Quant is no rounding shift: BatchNorm is kept, or a scale is no power of two"
-_NOT_STRAIGHT = "its Quant is no straight line: multiplications per channel are off by more than 1"
 
 
 class Elsewhere(Exception):
@@ -61,6 +63,7 @@ class GroupPlacer:
     needed: int  # the exponent that a reader of the result demands; 0 without one
     fits: ChannelFits  # what was searched before, for placement may start again
     reasons: list[str] = field(default_factory=list)
+    failed: set[str] = field(default_factory=set)  # requantizations that could not be done at some exponent
     any_words: bool = False  # whether any that are close will do, and no list of what differs is wanted
     by_channel: bool = False  # whether requantizations may be multiplications per channel, certified or not
 
@@ -79,6 +82,7 @@ class GroupPlacer:
                 return self._place()
             except CompileError as error:
                 refusal = error
+        self.fits.refused |= self.failed
         raise refusal
 
     @property
@@ -117,7 +121,7 @@ class GroupPlacer:
             steps = self._steps(exponent, codes, bias, may_bias=True, by_channel=by_channel)
             if steps is None:
                 continue
-            proved = self._sums_fit(low << exponent, high << exponent, steps.bias)
+            proved = sums_fit(low << exponent, high << exponent, steps.bias, self.data_type)
             representable = fits_word(int(steps.bias.min()), int(steps.bias.max()), self.data_type)
             if not representable or not (proved or self.allow_overflow):
                 self.reasons.append("the bias leaves the accumulator")
@@ -166,21 +170,16 @@ class GroupPlacer:
         bias = head.bias << exponent
         if exponent == 0 and self.allow_overflow:
             return True
-        return self._sums_fit(low << exponent, high << exponent, bias)
+        return sums_fit(low << exponent, high << exponent, bias, self.data_type)
 
     def _explain_lack_of_room(self, head: LinearHead, low: Words, high: Words, exponent: int) -> None:
         """Whether the next bit would have made the requantization exact, or no bit ever could."""
         bits = bits_for_range(int((low + head.bias).min()), int((high + head.bias).max())) + exponent
         steps = [s.staircase for s in self.group.steps if isinstance(s, Requantization)]
         shifts = range(self.data_type.binary_point + 1)
-        if not steps or exponent == 0 or any(self.fits.offset(steps[0], 1 << exponent, s) is not None for s in shifts):
-            self.reasons.append(f"it is exact with sums of {bits} bits, there are {self.data_type.width_bits}")
-        else:
-            self.reasons.append(_NO_SHIFT)
-
-    def _sums_fit(self, low: Words, high: Words, bias: Words) -> bool:
-        """No prefix of any sum saturates: with the bias first, last or anywhere."""
-        return fits_word(*prefix_bounds(low.tolist(), high.tolist(), bias.tolist()), self.data_type)
+        would = not steps or exponent == 0
+        would = would or any(self.fits.offset(steps[0], 1 << exponent, s) is not None for s in shifts)
+        self.reasons.append(lack_of_bits(bits, self.data_type) if would else NO_SHIFT)
 
     def _terms(self, head: LinearHead, exponent: int) -> tuple[WordTerm, ...] | None:
         """The weights in raw words, for accumulators at `exponent`; None where an input stands too high for that."""
@@ -214,13 +213,18 @@ class GroupPlacer:
     ) -> StepSequence | None:
         """The raw steps from accumulators at `exponent`; None, with a reason, where a step cannot be done."""
         steps = StepSequence(exponent, codes, bias, self.data_type, by_channel)
+        requantizer = self._requantizer
         for i, step in enumerate(self.group.steps):
             match step:
                 case Requantization():
                     # A bounded step may come earlier than the model's: what lies below must be clipped before it.
                     clipped_later = not self.by_channel and self._is_clipped_later(i, steps)
-                    done = self._requantize(steps, step, may_bias, clipped_later)
-                    done = done or (self.by_channel and self._requantize_channels(steps, step))
+                    way = step, may_bias, clipped_later
+                    done = requantizer.shift(steps, *way)
+                    if self.by_channel and not done:
+                        done = requantizer.multiplications(steps, step, exactly=True)
+                        done = done or requantizer.shift(steps, *way, may_add=True)
+                        done = done or requantizer.multiplications(steps, step)
                 case Rounding():
                     raise codes_too_wide(self.group, step)
                 case LimitStep():
@@ -229,6 +233,8 @@ class GroupPlacer:
                 case AddTensor():
                     done = self._add(steps, step, self.group.steps[i + 1 :])
             if not done:
+                if self.by_channel and isinstance(step, Requantization):
+                    self.failed.add(self.group.ops[len(self.group.ops) - len(self.group.steps) + i])
                 return None
             may_bias = False
         wanted = self.exponents[self.group.result]
@@ -247,6 +253,13 @@ class GroupPlacer:
                 return None
             steps.exact = False
         return steps
+
+    @property
+    def _requantizer(self) -> GroupRequantizer:
+        per_channel = not self._is_transposed
+        return GroupRequantizer(
+            self.fits, self.data_type, self.reasons, self.allow_overflow, per_channel, self.any_words
+        )
 
     def _requantizes(self) -> bool:
         return any(isinstance(s, Requantization) for s in self.group.steps)
@@ -275,81 +288,10 @@ class GroupPlacer:
         """
         match self.group.steps[index : index + 3]:
             case (Requantization(first, _), AddTensor(tensor), Requantization(second, _)):
-                highest = self._restricted(first, steps).low + self.program.tensors[tensor].codes[1]
+                highest = self._requantizer.restricted(first, steps).low + self.program.tensors[tensor].codes[1]
                 rising = bool((second.direction > 0).all())
                 return rising and second.steps > 0 and int(second.between(0, 1, second.low).thresholds.min()) > highest
         return False
-
-    def _requantize(self, steps: StepSequence, step: Requantization, may_bias: bool, clipped_later: bool) -> bool:
-        if (step.staircase.direction < 0).any() or step.staircase.step != 1:
-            self.reasons.append("a channel's BatchNorm has a negative factor")
-            return False
-        staircase = self._restricted(step.staircase, steps)
-        if not fits_word(staircase.low, staircase.high, self.data_type):
-            self.reasons.append(f"its codes need {bits_for_range(staircase.low, staircase.high)} bits")
-            return False
-        point, width = self.data_type.binary_point, self.data_type.width_bits
-        for shift in (*range(point + 1), *range(-1, point + 1 - width, -1)):
-            fitted = self.fits.offset(staircase, 1 << (steps.exponent + max(-shift, 0)), max(shift, 0))
-            if fitted is None or (fitted.offset.any() and (shift < 0 or not may_bias)):
-                continue
-            offset, after = self._split_offset(steps, of_pixels(fitted.offset, step.pixels), shift)
-            if not fits_word(int(after.min()), int(after.max()), self.data_type):
-                continue  # a channel whose every code is the highest one, for example
-            steps.requantize(staircase, shift, offset, after, lower_clip=not clipped_later)
-            return True
-        if not may_bias:
-            self.reasons.append(_NO_SHIFT)
-        return False
-
-    def _split_offset(self, steps: StepSequence, offset: Words, shift: int) -> tuple[Words, Words]:
-        """What of an offset the bias takes, and what codes take after the shift: all they can, where the sums have no
-        room for it. An even number of codes: an odd one would change which of two codes a tie goes to.
-        """
-        if offset.any() and shift >= 0 and steps.by_channel is not None and not self._is_transposed:
-            low, high = ((end << steps.exponent) - steps.bias for end in steps.by_channel)
-            if not self._sums_fit(low, high, steps.bias + offset):
-                after = (offset >> (shift + 1)) << 1
-                return offset - (after << shift), after
-        return offset, np.zeros_like(offset)
-
-    def _requantize_channels(self, steps: StepSequence, requantization: Requantization) -> bool:
-        """Requantize by multiplications per channel: exactly, or off by one on codes that are listed."""
-        staircase = self._restricted(requantization.staircase, steps)
-        low, high = steps.ranges(staircase.channels, requantization.pixels)
-        near, close = self.fits.is_straight(staircase, low, high), None
-        if near and self.any_words:
-            near, close = self.fits.short_look(staircase, low, high, steps.exponent)
-        elif near:
-            near = self.fits.may_be_near(staircase, low, high, steps.exponent)
-        if not near:
-            self.reasons.append(_NOT_STRAIGHT)
-            return False
-        if close is not None:
-            steps.requantize_channels(close.steps, close.computed, requantization.pixels)
-            steps.bounded[len(steps.names) - 1] = close.computed, Deviations((), 0, 0)
-            return True
-        found = self.fits.fit(staircase, low, high, steps.exponent)
-        if found is None:
-            self.reasons.append(f"multiplications per channel find no room in {self.data_type.width_bits} bits")
-            return False
-        ranges = steps.ranges(requantization.channels, requantization.pixels)
-        if not self.fits.is_close(staircase, found, *ranges):
-            self.reasons.append(_NOT_STRAIGHT + ended_search(found.searched))
-            return False
-        deviations = replace(self.fits.deviations(staircase, found, *ranges), searched=found.searched)
-        steps.requantize_channels(found.steps, found.computed, requantization.pixels)
-        if deviations.found:
-            steps.bounded[len(steps.names) - 1] = found.computed, deviations
-            steps.exact = False
-        return True
-
-    def _restricted(self, staircase: Staircase, steps: StepSequence) -> Staircase:
-        """The staircase on the codes that can occur; on all where sums may overflow."""
-        if self.allow_overflow:
-            return staircase
-        low, high = max(staircase.domain_low, steps.codes[0]), min(staircase.domain_high, steps.codes[1])
-        return self.fits.restricted(staircase, low, high)
 
     def _add(self, steps: StepSequence, step: AddTensor, following: Sequence[Step]) -> bool:
         tensor = step.tensor

@@ -10,7 +10,15 @@ from pefslc.numeric.accumulate import bits_for_range
 from pefslc.targets.tensil.groups.group import AddTensor, Group, Requantization, Rounding
 from pefslc.targets.tensil.machine.architecture import DataType
 
-__all__ = ["codes_too_wide", "no_exact_sequence", "weights_too_wide"]
+__all__ = ["NOT_STRAIGHT", "NO_SHIFT", "codes_too_wide", "lack_of_bits", "no_exact_sequence", "weights_too_wide"]
+
+NO_SHIFT = "its Quant is no rounding shift: BatchNorm is kept, or a scale is no power of two"
+NOT_STRAIGHT = "its Quant is no straight line: multiplications per channel are off by more than 1"
+
+
+def lack_of_bits(bits: int, data_type: DataType) -> str:
+    """A reason: with so many bits it would be exact."""
+    return f"it is exact with sums of {bits} bits, there are {data_type.width_bits}"
 
 
 def weights_too_wide(group: Group, low: int, high: int, data_type: DataType) -> CompileError:

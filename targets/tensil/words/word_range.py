@@ -7,17 +7,23 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.numeric.accumulate import prefix_bounds
 from pefslc.numeric.format import saturate
 from pefslc.targets.tensil.groups.group import Limit, Step
 from pefslc.targets.tensil.machine.architecture import DataType
 
-__all__ = ["fits_word", "is_clamped_to_word", "saturated_bounds", "shifted"]
+__all__ = ["fits_word", "is_clamped_to_word", "saturated_bounds", "shifted", "sums_fit"]
 
 Words = NDArray[np.int64]
 
 
 def fits_word(low: int, high: int, data_type: DataType) -> bool:
     return data_type.min_code <= low and high <= data_type.max_code
+
+
+def sums_fit(low: Words, high: Words, bias: Words, data_type: DataType) -> bool:
+    """Whether no prefix of any sum saturates: with the bias first, last or anywhere. All [channels]."""
+    return fits_word(*prefix_bounds(low.tolist(), high.tolist(), bias.tolist()), data_type)
 
 
 def is_clamped_to_word(steps: Sequence[Step], data_type: DataType) -> bool:

@@ -1,0 +1,392 @@
+"""Requantizations that no words compute, exact all the same: an estimate of the code, corrected by its residual.
+
+    y = staircase(sum)    ==>    e = estimate(sum), which is y or y + 1;  y = e - [sum below the step to e]
+
+All in operations of the integer graph, which place as they are: the estimate is a staircase that its words compute, and
+so is the finer part of the residual, or that is made the same way in its turn. What saturates is clamped to a word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.analysis.ranges import result_range
+from pefslc.geometry.shapes import Window
+from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Sum
+from pefslc.ir.value import IntArray, Op, Value
+from pefslc.numeric.staircase import Staircase
+from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.rewriting.rewrite import LOG
+from pefslc.targets.tensil.wide.digits import derived
+from pefslc.targets.tensil.wide.estimate import Line, estimated, slopes
+from pefslc.targets.tensil.wide.fine_words import FineWords, find_words
+from pefslc.targets.tensil.wide.made_of_words import Word
+from pefslc.targets.tensil.wide.residual import Demands, Residual
+from pefslc.targets.tensil.wide.shares import MOST_PARTS, Shares, bits_up, divided, scaled_shares, shares
+from pefslc.targets.tensil.words.channel_fits import ChannelFits
+from pefslc.targets.tensil.words.channel_requantize import ChannelRequantization
+
+__all__ = ["Corrector", "Summed", "may_be_corrected"]
+
+Words = NDArray[np.int64]
+
+Pair = tuple[Words, Words]
+
+_FAR = 1 << 40  # beyond every sum
+# What is tried until words compute what is left: whether they divide once more at last, and the factor, from the
+# nearest one on.
+_TRIES = (False, 0), (False, 1), (False, -1), (False, 2), (True, 0), (True, 1)
+_MANY_STEPS, _MOST_STEPS = 1 << 9, 1 << 14  # of a channel; of all together: 10-bit codes of 16 channels take seconds
+_DEEPEST = 4  # how often what is left may be corrected in its turn
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Summed:
+    """A sum to be requantized.
+
+    value       what the estimate is made of: the sum / 2^coarser, rounded, saturated
+    asked       thresholds of the estimate's value, [channels or 1, steps]
+    words       the sum itself, of one or two words, the higher one first
+    thresholds  its own, rising
+    occurring   the lowest and the highest sums [channels of `thresholds`] that matter; None for all
+    """
+
+    value: Value
+    asked: Words
+    words: tuple[Word, ...]
+    thresholds: Words
+    coarser: int = 0
+    occurring: Pair | None = None
+
+    @property
+    def passed(self) -> Words:
+        """[channels]: how many steps are taken before the lowest sum that matters."""
+        low = self.value.type.codes.low << self.coarser if self.occurring is None else self.occurring[0][:, None]
+        return np.asarray((self.thresholds <= low).sum(axis=1))
+
+    @property
+    def inner(self) -> NDArray[np.bool_]:
+        """[channels, steps]: those that are taken on the way."""
+        codes, rows = self.value.type.codes, self.thresholds
+        low, high = codes.low << self.coarser, codes.high << self.coarser
+        if self.occurring is None:
+            return np.asarray((rows > low) & (rows <= high))
+        return np.asarray((rows > self.occurring[0][:, None]) & (rows <= self.occurring[1][:, None]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fine:
+    """c(j), stored, and what it is."""
+
+    value: Value
+    computed: Staircase
+
+    def of(self, codes: Words) -> Words:
+        """[channels or 1, codes]."""
+        return self.computed(np.broadcast_to(codes, (self.computed.channels, len(codes))))
+
+
+def may_be_corrected(op: Requantize) -> bool:
+    """Whether a correction is looked for: of what rises by ones, and not of too many steps."""
+    staircase = op.staircase
+    is_large = staircase.steps > _MANY_STEPS and staircase.channels * staircase.steps > _MOST_STEPS
+    rises = staircase.step == 1 and not (staircase.direction < 0).any()
+    return len(op.result.type.shape) in (2, 4) and rises and not is_large
+
+
+class Corrector:
+    """Appends operations to `ops`; gives `fits` the words that compute their staircases."""
+
+    def __init__(self, ops: list[Op], fits: ChannelFits, data_type: DataType) -> None:
+        self.ops, self.fits, self.data_type = ops, fits, data_type
+
+    def requantize(self, op: Requantize, summed: Summed) -> bool:
+        """Append what makes the result of `op`; whether it can be made. Nothing is appended where it cannot."""
+        if not may_be_corrected(op):
+            _not(
+                op.result.name, "it falls, or its steps are too many to look for words for what is left of the residual"
+            )
+            return False
+        first = len(self.ops)
+        made = self._corrected(summed, (op.staircase.low, op.staircase.high), op.result.name, 0)
+        if made is None:
+            del self.ops[first:]
+            return False
+        last = self.ops[-1]
+        self.ops[-1] = replace(last, result=op.result)
+        return True
+
+    # --- one correction ------------------------------------------------------------------------------------------
+
+    def _corrected(self, summed: Summed, codes: tuple[int, int], name: str, depth: int) -> Value | None:
+        """The codes: `ops` ends with what makes them."""
+        middle = _middle(summed, codes, self.data_type)
+        low, high = codes = codes[0] - middle, codes[1] - middle
+        ends = summed.value.type.codes.low, summed.value.type.codes.high
+        estimate = estimated(summed.asked, codes, ends, self.data_type, summed.inner, summed.passed)
+        if estimate is None:
+            _not(name, "no two multiplications come near")
+            return None
+        starts = estimate.computed.rows(0, estimate.computed.channels)
+        demands = Demands.of(summed.thresholds, starts, ends, summed.coarser, summed.occurring)
+        if not demands.close:
+            _not(name, "the estimate is off by more than one")
+            return None
+        e = self._requantized(summed.value, estimate, f"{name}.estimate")
+        found = self._residual(e, summed, demands, codes, name, depth)
+        if found is None:
+            return None
+        residual, fine = found
+        below = self._difference(e, summed, residual, fine, demands, name)
+        if below is None:
+            return None
+        taken = self._sum(self._excess(below, middle, f"{name}.excess"), e, f"{name}.unclipped")
+        low, high = low + middle, high + middle
+        return self._append(
+            Clamp(result=self._like(taken, f"{name}.corrected", low, high), input=taken, low=low, high=high)
+        )
+
+    def _excess(self, below: Value, middle: int, name: str) -> Value:
+        """`middle`, less 1 where a value is below 0."""
+        result = self._like(below, name, middle - 1, middle)
+        if not middle:
+            return self._append(Clamp(result=result, input=below, low=-1, high=0))
+        codes, one = below.type.codes, np.ones(1, dtype=np.int64)
+        staircase = Staircase(codes.low, codes.high, middle - 1, np.zeros((1, 1), dtype=np.int64), one)
+        return self._append(Requantize(result=result, input=below, staircase=staircase))
+
+    def _residual(
+        self, e: Value, summed: Summed, demands: Demands, codes: tuple[int, int], name: str, depth: int
+    ) -> tuple[Residual, Fine | None] | None:
+        """The residual, and what is left of it beside a multiple of the estimate `e`."""
+        inner, (least, most) = summed.inner, demands.bounds
+        j = codes[0] + np.arange(least.shape[1], dtype=np.int64)
+        slope = slopes(summed.thresholds, inner)
+        words: FineWords | None = None
+        factor, offset = (np.zeros(len(inner), dtype=np.int64) for _ in range(2))
+        for at_last, nudge in _TRIES:
+            tried = _factors(slope, nudge)
+            rest = tried[:, None] * j
+            wanted = rest - most, rest - least  # of c + offset
+            middle = np.where(inner.any(axis=1), _middle_of(*wanted), 0)
+            bounds = _without_bounds(least, most, *(w - middle[:, None] for w in wanted))
+            found = find_words(j, *bounds, tried - slope, self.data_type, divided=at_last)
+            if words is not None and words.divided != at_last:
+                words = None
+            is_new = found.found if words is None else found.found & ~words.found
+            factor, offset = np.where(is_new, tried, factor), np.where(is_new, middle, offset)
+            words = found if words is None else words.merged(found)
+            if words.found.all():
+                computed = words.computed(int(j[0]), int(j[-1]), self.data_type)
+                residual = Residual(factor, offset, computed)
+                if not computed.steps:
+                    return Residual(factor, offset + computed.low, computed), None
+                steps = words.words().steps(np.ones(len(factor), dtype=np.int64), self.data_type)
+                made = ChannelRequantization(steps, computed)
+                return residual, Fine(self._requantized(e, made, f"{name}.fine"), computed)
+            if depth < _DEEPEST and 2 * np.count_nonzero(words.found) < len(inner):
+                break  # of so many codes, other factors will not do, either
+        if depth == _DEEPEST:
+            _not(name, "what is left of the residual is too fine")
+            return None
+        return self._deeper(e, summed, inner, demands, codes, name, depth)
+
+    def _deeper(
+        self,
+        e: Value,
+        summed: Summed,
+        inner: NDArray[np.bool_],
+        demands: Demands,
+        codes: tuple[int, int],
+        name: str,
+        depth: int,
+    ) -> tuple[Residual, Fine] | None:
+        """What is left, rising in each channel, by an estimate and a correction of its own."""
+        nearest = Residual.of(summed.thresholds, inner, codes[0], np.zeros(len(inner), dtype=np.int64))
+        if nearest is None:
+            _not(name, "its steps are no line")
+            return None
+        other = (nearest.fine.direction < 0).astype(np.int64)
+        residual = Residual.of(summed.thresholds, inner, codes[0], other)
+        if residual is None or (residual.fine.direction < 0).any():
+            _not(name, "what is left of the residual falls")
+            return None
+        staircase = residual.fine
+        if not demands.met(residual.thresholds(staircase)).all():
+            _not(name, "the steps are no line")
+            return None
+        rows = staircase.rows(0, staircase.channels)
+        inward = Summed(e, rows, (Word(e, 0),), rows, occurring=demands.demanded(codes[0]))
+        fine = self._corrected(inward, (staircase.low, staircase.high), f"{name}.fine", depth + 1)
+        return None if fine is None else (residual, Fine(fine, staircase))
+
+    # --- operations ----------------------------------------------------------------------------------------------
+
+    def _requantized(self, value: Value, words: ChannelRequantization, name: str) -> Value:
+        """The staircase that words compute: placement is given them."""
+        codes, staircase = value.type.codes, words.computed
+        self.fits.give(words, min(codes.low, 0), max(codes.high, 0))
+        result = self._like(value, name, staircase.low, staircase.high)
+        return self._append(Requantize(result=result, input=value, staircase=staircase))
+
+    def _difference(
+        self, e: Value, summed: Summed, residual: Residual, fine: Fine | None, demands: Demands, name: str
+    ) -> Value | None:
+        """The residual, saturated: below 0 just where it is."""
+        codes, channels = e.type.codes, summed.value.type.channels
+        factor, offset = (np.broadcast_to(w, (channels,)) for w in (residual.factor, residual.offset))
+        high = summed.words[0]
+        whole, rest = divided(factor, high.up), divided(offset, high.up)
+        parts = shares(whole[0], rest[0], codes.low, codes.high, self.data_type)
+        up = 0 if parts is not None else bits_up(whole[0], codes, self.data_type)
+        if up:
+            most = whole[0] >> up << up
+            parts = scaled_shares(most, whole[0] - most, rest[0], codes.low, codes.high, self.data_type)
+        if parts is None:
+            _not(name, "a step is too wide")
+            return None
+        j = codes.low + np.arange(demands.own.shape[1], dtype=np.int64)
+        left = None if fine is None else fine.of(j)
+        if high.up:
+            certified = self._two_words(demands, residual, summed, parts, (whole[1], rest[1]), left, j)
+        else:
+            certified = demands.answered(lambda sums: self._one_word(sums, parts, left, j))
+        if not certified:
+            _not(name, "the residual may saturate to the other side")
+            return None
+        sources = [e] * len(parts)
+        if up:
+            ends = codes.low << up, codes.high << up
+            sources[0] = self._append(Rescale(result=self._like(e, f"{name}.moved", *ends), input=e, factor=1 << up))
+        products = [
+            self._saturated_product(source, -factor >> (up if i == 0 else 0), offset, f"{name}.multiple{i}")
+            for i, (source, (factor, offset)) in enumerate(zip(sources, parts, strict=True))
+        ]
+        lower = self._times(e, -whole[1], rest[1], f"{name}.rest") if high.up else None
+        total = high.value
+        for i, product in enumerate(products):
+            total = self._saturated_sum(product, total, f"{name}.above{i}")
+        if lower is not None:
+            ends = total.type.codes.low << high.up, total.type.codes.high << high.up
+            total = self._append(
+                Rescale(result=self._like(total, f"{name}.risen", *ends), input=total, factor=1 << high.up)
+            )
+            total = self._saturated(total, f"{name}.risen_word")
+            total = self._saturated_sum(total, lower, f"{name}.with_rest")
+            total = self._saturated_sum(total, summed.words[1].value, f"{name}.with_low")
+        if fine is not None:
+            total = self._saturated_sum(total, fine.value, f"{name}.residual")
+        return total
+
+    def _one_word(self, sums: Words, parts: Shares, left: Words | None, j: Words) -> Words:
+        """What the machine makes of sums [channels, codes] whose estimates are the codes j, in its order, saturated."""
+        for factor, offset in parts:
+            rows = slice(0, len(sums))  # of channels that share a staircase all are alike
+            sums = self._word(sums + self._word(offset[rows, None] - factor[rows, None] * j))
+        return sums if left is None else self._word(sums + left)
+
+    def _two_words(
+        self,
+        demands: Demands,
+        residual: Residual,
+        summed: Summed,
+        parts: Shares,
+        rest: Pair,
+        left: Words | None,
+        j: Words,
+    ) -> bool:
+        """Whether the residual is right, and what is added to its high word cannot take that to the other side where it
+        saturates.
+
+        rest  the factor and the offset that belong to the low word
+        """
+        low, left = summed.words[1].value.type.codes, np.zeros((1, len(j)), dtype=np.int64) if left is None else left
+        added = int(np.abs(rest[1][:, None] - rest[0][:, None] * j).max()) + int(np.abs(left).max())
+        added += max(abs(low.low), abs(low.high))
+        ends = (np.full(demands.own.shape, end) for end in (-_FAR, _FAR))
+        least, most = (self._one_word(end, parts, None, j) << summed.words[0].up for end in ends)
+        reaches = ((least < -added) & (most > added)) | (demands.first > demands.last)
+        steps = residual.factor[:, None] * j - residual.offset[:, None] - left
+        return added < self.data_type.max_code and bool(reaches.all() and demands.met(steps).all())
+
+    def _word(self, words: Words) -> Words:
+        return np.clip(words, self.data_type.min_code, self.data_type.max_code)
+
+    def _times(self, value: Value, factor: Words, bias: Words, name: str) -> Value:
+        """value * factor + bias, [channels]."""
+        result = self._like(value, name, 0, 0)
+        added = IntArray(bias.copy()) if bias.any() else None
+        if len(value.type.shape) == 2:
+            weight = IntArray(np.diag(factor))
+            return self._in_range(Dense(result=result, input=value, weight=weight, bias=added))
+        weight, point = IntArray(factor[:, None, None, None].copy()), Window(kernel=(1, 1))
+        op = Conv2d(result=result, input=value, weight=weight, bias=added, window=point, groups=len(factor))
+        return self._in_range(op)
+
+    def _in_range(self, op: Conv2d | Dense) -> Value:
+        low, high = result_range(op)
+        return self._append(replace(op, result=self._like(op.result, op.result.name, low, high)))
+
+    def _saturated_product(self, value: Value, factor: Words, bias: Words, name: str) -> Value:
+        product = self._times(value, factor, bias, name)
+        codes = product.type.codes
+        if self.data_type.min_code <= codes.low and codes.high <= self.data_type.max_code:
+            return product
+        return self._saturated(product, f"{name}_word")
+
+    def _saturated_sum(self, lhs: Value, rhs: Value, name: str) -> Value:
+        return self._saturated(self._sum(lhs, rhs, f"{name}.sum"), name)
+
+    def _sum(self, lhs: Value, rhs: Value, name: str) -> Value:
+        a, b = lhs.type.codes, rhs.type.codes
+        return self._append(Sum(result=self._like(lhs, name, a.low + b.low, a.high + b.high), lhs=lhs, rhs=rhs))
+
+    def _saturated(self, value: Value, name: str) -> Value:
+        least, most = self.data_type.min_code, self.data_type.max_code
+        low, high = (min(max(end, least), most) for end in (value.type.codes.low, value.type.codes.high))
+        return self._append(Clamp(result=self._like(value, name, low, high), input=value, low=least, high=most))
+
+    def _like(self, value: Value, name: str, low: int, high: int) -> Value:
+        return Value(name, derived(value, "", low, high).type, value.origin)
+
+    def _append(self, op: Op) -> Value:
+        self.ops.append(op)
+        return op.result
+
+
+def _factors(slope: NDArray[np.float64], nudge: int) -> Words:
+    """The integer nearest to each slope, or one beside it, first on the side where the slope lies."""
+    nearest = np.rint(slope).astype(np.int64)
+    return np.asarray(nearest + nudge * np.where(slope > nearest, 1, -1))
+
+
+def _middle_of(least: Words, most: Words) -> Words:
+    """[channels]: the middle of what lies between bounds [channels, codes] where there are both."""
+    both = least == most
+    low, high = np.where(both, least, _FAR).min(axis=1), np.where(both, least, -_FAR).max(axis=1)
+    return np.asarray(np.where(low <= high, (low + high) >> 1, 0))
+
+
+def _without_bounds(least: Words, most: Words, low: Words, high: Words) -> Pair:
+    """Bounds of c, none where those of T are none."""
+    return np.where(most >= _FAR, -2 * _FAR, low), np.where(least <= -_FAR, 2 * _FAR, high)
+
+
+def _not(name: str, reason: str) -> None:
+    LOG.debug("%s is not corrected: %s", name, reason)
+
+
+def _middle(summed: Summed, codes: tuple[int, int], data_type: DataType) -> int:
+    """The code around which estimates are stored: 0, but where multiples of codes from there on would be no words."""
+    slope = Line.through(summed.thresholds, summed.inner).slope
+    steepest = float(slope[np.isfinite(slope)].max(initial=0.0)) / (1 << summed.words[0].up)
+    furthest = steepest * max(abs(codes[0]), abs(codes[1]))
+    # Shares have an offset each, and are around 0; but not those of codes that are moved up.
+    span = data_type.max_code - data_type.min_code
+    fits = furthest <= data_type.max_code or (
+        steepest <= MOST_PARTS * (data_type.max_code // data_type.one) and steepest * (codes[1] - codes[0]) <= span
+    )
+    return 0 if fits else (codes[0] + codes[1] + 1) // 4 * 2
