@@ -21,6 +21,7 @@ REWRITE_NAMES: tuple[str, ...] = (
     "keep-activations",
     "factor-leftovers",
     "pack-leftovers",
+    "group-pixels",
     "split-means",
     "fuse-sums",
     "drop-idle-clips",

@@ -17,6 +17,7 @@ from pefslc.ir.graph import Graph
 from pefslc.passes.check_accumulators import overflows
 from pefslc.targets.tensil.exact_first import ExactFirst
 from pefslc.targets.tensil.group_rewrites.fusion import FuseSums
+from pefslc.targets.tensil.group_rewrites.grouped_pixels import GroupPixels
 from pefslc.targets.tensil.group_rewrites.input_packing import PackInputs
 from pefslc.targets.tensil.group_rewrites.leftover_channels import FactorLeftovers, PackLeftovers
 from pefslc.targets.tensil.group_rewrites.means import SplitMeans
@@ -57,6 +58,7 @@ GROUP_REWRITES: tuple[Rewrite[GroupProgram], ...] = (
     KeepActivations(),  # layers of few pixels: weights move, activations stay in the array
     FactorLeftovers(),  # channels beyond whole blocks: partial sums in the spare lanes
     PackLeftovers(),  # and neighbouring pixels of them in one vector
+    GroupPixels(),  # few channels: several pixels in a vector. Stays last
 )
 # Rewrites of groups in words.
 WORD_REWRITES: tuple[Rewrite[WordProgram], ...] = (
@@ -72,6 +74,7 @@ NATIVE_GROUP_REWRITES: tuple[Rewrite[GroupProgram], ...] = (
     SplitMeans(),  # a mean in steps, each of which loses little
     FactorLeftovers(),
     PackLeftovers(),
+    GroupPixels(),
 )
 NATIVE_WORD_REWRITES: tuple[Rewrite[WordProgram], ...] = (RequantizeWhilePacking(), MergeAdditions())
 
@@ -88,7 +91,7 @@ STAGES = tuple(
 _TRIES: tuple[tuple[str, ...], ...] = (
     (),
     (KeepActivations.name,),
-    (KeepActivations.name, FactorLeftovers.name, PackLeftovers.name),
+    (KeepActivations.name, FactorLeftovers.name, PackLeftovers.name, GroupPixels.name),
 )
 
 Observer = Callable[[str, str, bool], None]

@@ -46,7 +46,7 @@ NATIVE = *(r.name for r in (*NATIVE_GROUP_REWRITES, *NATIVE_WORD_REWRITES)), "fu
 
 def residual_network() -> ModelBuilder:
     """Every rewrite of exact networks has something to do: a grey image, 8 channels on 6 lanes, a projection and a
-    clamped shortcut that are added, layers of four pixels, and one of eight bits.
+    clamped shortcut that are added, layers of four pixels, one of eight bits, and two channels.
     """
     r = np.random.default_rng(2)
     m = ModelBuilder()
@@ -74,6 +74,7 @@ def residual_network() -> ModelBuilder:
     wide = m.quant(m.node("Relu", conv(f, 8, 40, 3)), 2.0**-6, 8, signed=0)
     wide = m.node("Conv", wide, m.weight(r.integers(-40, 41, (6, 8, 3, 3)) / 64, 2.0**-6, 8), pads=[1] * 4)
     m.output(m.quant(m.node("Relu", wide), 2.0**-6, 8, signed=0))
+    m.output(act(conv(act(conv(act(conv(c, 2, 8, 3)), 2, 2, 3)), 6, 2, 3)))  # few channels, of many pixels
     return m
 
 
@@ -139,14 +140,14 @@ def test_what_does_not_fit_is_tried_without_the_rewrites_that_need_most_memory(n
 
 
 def test_no_try_is_made_twice(network: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the rewrites of leftovers, the third try would be the second one."""
+    """Without the rewrites of leftovers and of pixels, the third try would be the second one."""
 
     def refuse(*_: object) -> None:
         raise CompileError(Code.TCU_LOCAL_MEMORY, "too small")
 
     monkeypatch.setattr(pipeline, "schedule_batch", refuse)
     events: list[str] = []
-    context = Context(BOARD, left_out=frozenset(("factor-leftovers", "pack-leftovers")))
+    context = Context(BOARD, left_out=frozenset(("factor-leftovers", "pack-leftovers", "group-pixels")))
     with pytest.raises(CompileError, match="too small"):
         lower_graph(network, context, observe=lambda name, *_: events.append(name))
     assert events.count("retry") == 1

@@ -8,9 +8,9 @@ from pefslc.geometry.shapes import Window
 from pefslc.targets.tensil.groups.group import Weights
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import Architecture
-from pefslc.targets.tensil.machine.timing import tile_cycles, vector_beats
+from pefslc.targets.tensil.machine.timing import drain_cycles, tile_cycles, vector_beats
 
-__all__ = ["convolution_cycles", "inside_cycles", "tile_count"]
+__all__ = ["convolution_cycles", "inside_cycles", "tile_count", "tiles_of_few_lanes"]
 
 
 def convolution_cycles(weight: Weights, pixels: int, architecture: Architecture) -> int:
@@ -34,3 +34,20 @@ def tile_count(weight: Weights, array_size: int) -> int:
     lanes = range(0, weight.shape[1], array_size)
     blocks = (weight[first : first + array_size].any(axis=0) for first in range(0, len(weight), array_size))
     return sum(int(np.count_nonzero(np.logical_or.reduceat(used, lanes, axis=0))) for used in blocks)
+
+
+def tiles_of_few_lanes(
+    weight: Weights, window: Window, source: Layout, output: Layout, architecture: Architecture
+) -> tuple[int, int]:
+    """Cycles without the reads, and the rows to read, where a tile has rows for the lanes that hold channels alone."""
+    size, positions, a = (source.height, source.width), (output.height, output.width), architecture.array_size
+    outputs, inputs = (np.arange(0, count, a) for count in weight.shape[:2])
+    lanes = np.minimum(weight.shape[1] - inputs, a)
+    used = np.logical_or.reduceat(np.logical_or.reduceat(weight != 0, outputs, axis=0), inputs, axis=1)
+    rows = int((used.sum(axis=(0, 2, 3)) * lanes).sum())
+    tiles = used.sum(axis=(0, 1))
+    cycles = rows + sum(
+        int(tiles[y, x]) * (window.reach((y, x), size, positions) + drain_cycles(a) + 1)
+        for y, x in np.ndindex(*window.kernel)
+    )
+    return cycles, rows

@@ -110,10 +110,12 @@ class Requantization:
     """accumulators = staircase(accumulators).
 
     channels  of the tensor, on axis 1: more than the staircase tells apart, where they share it
+    pixels    that share a vector: the group has all channels of one, then those of the next
     """
 
     staircase: Staircase
     channels: int
+    pixels: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,7 +219,7 @@ class GroupPlacer:
                 case Requantization():
                     # A bounded step may come earlier than the model's: what lies below must be clipped before it.
                     clipped_later = not self.by_channel and self._is_clipped_later(i, steps)
-                    way = step.staircase, may_bias, clipped_later
+                    way = step, may_bias, clipped_later
                     done = requantizer.shift(steps, *way)
                     if self.by_channel and not done:
                         done = requantizer.multiplications(steps, step, exactly=True)

@@ -14,7 +14,7 @@ from pefslc.targets.tensil.groups.group import Requantization
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words.channel_fits import ChannelFits
 from pefslc.targets.tensil.words.refusals import NO_SHIFT, NOT_STRAIGHT
-from pefslc.targets.tensil.words.steps import StepSequence
+from pefslc.targets.tensil.words.steps import StepSequence, of_pixels
 from pefslc.targets.tensil.words.word_range import fits_word, sums_fit
 
 __all__ = ["GroupRequantizer"]
@@ -38,13 +38,13 @@ class GroupRequantizer:
     any_words: bool
 
     def shift(
-        self, steps: StepSequence, staircase: Staircase, may_bias: bool, clipped_later: bool, *, may_add: bool = False
+        self, steps: StepSequence, step: Requantization, may_bias: bool, clipped_later: bool, *, may_add: bool = False
     ) -> bool:
         """By a shift. `may_bias`: an offset may join the bias; `may_add`: it may be added after the shift."""
-        if (staircase.direction < 0).any() or staircase.step != 1:
+        if (step.staircase.direction < 0).any() or step.staircase.step != 1:
             self.reasons.append("a channel's BatchNorm has a negative factor")
             return False
-        staircase = self.restricted(staircase, steps)
+        staircase = self.restricted(step.staircase, steps)
         if not fits_word(staircase.low, staircase.high, self.data_type):
             self.reasons.append(f"its codes need {bits_for_range(staircase.low, staircase.high)} bits")
             return False
@@ -53,12 +53,13 @@ class GroupRequantizer:
             fitted = self.fits.offset(staircase, 1 << (steps.exponent + max(-shift, 0)), max(shift, 0))
             if fitted is None or (fitted.offset.any() and (shift < 0 or not (may_bias or may_add))):
                 continue
-            offset, after = self._split_offset(steps, fitted.offset, shift)
-            if not may_bias and fitted.offset.any():
+            wanted = of_pixels(fitted.offset, step.pixels)
+            offset, after = self._split_offset(steps, wanted, shift)
+            if not may_bias and wanted.any():
                 # An even number of codes, or any without a shift.
-                if (fitted.offset & ((2 << shift) - 1 if shift else 0)).any():
+                if (wanted & ((2 << shift) - 1 if shift else 0)).any():
                     continue
-                offset, after = np.zeros_like(fitted.offset), fitted.offset >> shift
+                offset, after = np.zeros_like(wanted), wanted >> shift
             if not fits_word(int(after.min()), int(after.max()), self.data_type):
                 continue  # a channel whose every code is the highest one, for example
             steps.requantize(staircase, shift, offset, after, lower_clip=not clipped_later)
@@ -81,7 +82,7 @@ class GroupRequantizer:
     def multiplications(self, steps: StepSequence, requantization: Requantization, *, exactly: bool = False) -> bool:
         """By multiplications per channel: `exactly`, or off by one on codes that are listed."""
         staircase = self.restricted(requantization.staircase, steps)
-        low, high = steps.ranges(staircase.channels)
+        low, high = steps.ranges(staircase.channels, requantization.pixels)
         near, close = self.fits.is_straight(staircase, low, high), None
         if near and self.any_words:
             near, close = self.fits.short_look(staircase, low, high, steps.exponent)
@@ -91,14 +92,14 @@ class GroupRequantizer:
             self.reasons.append(NOT_STRAIGHT)
             return False
         if close is not None:
-            steps.requantize_channels(close.steps, close.computed)
+            steps.requantize_channels(close.steps, close.computed, requantization.pixels)
             steps.bounded[len(steps.names) - 1] = close.computed, Deviations((), 0, 0)
             return True
         found = self.fits.fit(staircase, low, high, steps.exponent)
         if found is None:
             self.reasons.append(f"multiplications per channel find no room in {self.data_type.width_bits} bits")
             return False
-        ranges = steps.ranges(requantization.channels)
+        ranges = steps.ranges(requantization.channels, requantization.pixels)
         if not self.fits.is_close(staircase, found, *ranges):
             if not exactly:
                 self.reasons.append(NOT_STRAIGHT + ended_search(found.searched))
@@ -106,7 +107,7 @@ class GroupRequantizer:
         deviations = replace(self.fits.deviations(staircase, found, *ranges), searched=found.searched)
         if exactly and deviations.found:
             return False
-        steps.requantize_channels(found.steps, found.computed)
+        steps.requantize_channels(found.steps, found.computed, requantization.pixels)
         if deviations.found:
             steps.bounded[len(steps.names) - 1] = found.computed, deviations
             steps.exact = False

@@ -32,6 +32,7 @@ __all__ = [
     "apply_steps",
     "block_words",
     "of_channels",
+    "of_pixels",
 ]
 
 Words = NDArray[np.int64]
@@ -175,6 +176,11 @@ def of_channels(step: RawStep, channels: Words) -> RawStep:
     return step
 
 
+def of_pixels(by_channel: Words, pixels: int) -> Words:
+    """What channels have, for those of so many pixels that share a vector; one for all channels is one for all."""
+    return np.tile(by_channel, pixels) if len(by_channel) > 1 else by_channel
+
+
 @dataclass
 class StepSequence:
     """Raw steps under construction: where the accumulators stand, and what range of codes they hold.
@@ -238,21 +244,25 @@ class StepSequence:
         how = f"round-shift {shift}" if shift > 0 else f"multiply by {1 << -shift}" if shift else "keep"
         self.names.append(how + clip)
 
-    def ranges(self, channels: int) -> tuple[Words, Words]:
+    def ranges(self, channels: int, pixels: int = 1) -> tuple[Words, Words]:
         """The lowest and highest codes [channels]: of each channel, or of all where they are not known apart: channels
         that share a staircase (1), or features of a tensor that was an image, which has fewer channels.
+
+        pixels  that share a vector: their channels follow each other, and those of one name are as one
         """
-        if self.by_channel is not None and len(self.by_channel[0]) == channels:
-            return self.by_channel
+        if self.by_channel is not None and len(self.by_channel[0]) == channels * pixels:
+            of_pixels = [ends.reshape(pixels, channels) for ends in self.by_channel]
+            return of_pixels[0].min(axis=0), of_pixels[1].max(axis=0)
         low, high = (np.full(channels, code, dtype=np.int64) for code in self.codes)
         return low, high
 
-    def requantize_channels(self, steps: Sequence[RawStep], computed: Staircase) -> None:
-        """The codes of `computed`: by `steps`, which have words for its channels, and a clip."""
-        ends = np.stack(self.ranges(computed.channels), axis=1) << self.exponent
+    def requantize_channels(self, steps: Sequence[RawStep], computed: Staircase, pixels: int = 1) -> None:
+        """The codes of `computed`: by `steps`, with words for its channels, and a clip. `pixels`: see `ranges`."""
+        ends = np.stack(self.ranges(computed.channels, pixels), axis=1) << self.exponent
         ends = saturate(ends, self.data_type.min_code, self.data_type.max_code)
         reached = apply_steps(steps, ends, self.data_type)
-        self.raw_steps += [_for_channels(step, len(self.bias)) for step in steps]
+        repeated = of_pixels(np.arange(computed.channels), pixels)
+        self.raw_steps += [_for_channels(of_channels(step, repeated), len(self.bias)) for step in steps]
         self.codes, self.exponent = (int(reached.min()), int(reached.max())), 0
         clip = ", clip" if self._clip(computed.low, computed.high) else ""
         count = sum(isinstance(step, Multiply | ChannelMultiply) for step in steps)
