@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 
 from pefslc.analysis.verify import verify
@@ -75,15 +76,10 @@ class GivenShapes:
         """The graph with the batch that is given. Raises CompileError where it has no one batch."""
         if self.batch is None or batch_of(graph) == self.batch:
             return graph
-        if batch_of(graph) is not None:
-            resized = with_batch(graph, int(self.batch))
-            if not verify(resized):
-                return resized
-        raise CompileError(
-            Code.GIVEN_SHAPE,
-            f"a batch of {self.batch} is asked for, and the file fixes another for some of its tensors only",
-            hint="export the model with the batch that you need",
-        )
+        size = int(self.batch)
+        if _has_faults(graph, size):
+            raise CompileError.of([_fixed_batch(graph, size)])
+        return with_batch(graph, size)
 
     def shape_of(
         self, name: str, declared: Sequence[int | str | None] | None, at: Origin
@@ -105,6 +101,34 @@ class GivenShapes:
                 hint="only open axes can be given; export the model with the shape that you need",
             )
         return given
+
+
+def _has_faults(graph: Graph, size: int) -> bool:
+    """Whether it is no graph with a batch of `size`."""
+    return batch_of(graph) is None or bool(verify(with_batch(graph, size)))
+
+
+def _fixed_batch(graph: Graph, size: int) -> Problem:
+    """What keeps the graph from a batch of `size`: its inputs, or the first operation that is illegal then."""
+    asked = f"a batch of {size} is asked for, and"
+    before = batch_of(replace(graph, ops=(), outputs=()))
+    if before is None:
+        return Problem(
+            Code.GIVEN_SHAPE,
+            f"{asked} the file fixes another for some of its inputs only",
+            hint="export the model with the batch that you need",
+        )
+    some = (replace(graph.outputs[0], value=graph.inputs[0].value, function=None),)  # a graph has an output
+    prefixes = [replace(graph, ops=graph.ops[: i + 1], outputs=some) for i in range(len(graph.ops))]
+    first = bisect_left(prefixes, True, key=lambda prefix: _has_faults(prefix, size))
+    origin = graph.ops[first].result.origin
+    return Problem(
+        Code.GIVEN_SHAPE,
+        f"{asked} here the file works with its own batch of {before} only",
+        at=origin,
+        hint="compile without --batch: what mixes the rows of a batch is refused there, and the error says why; else "
+        "export the model with the batch that you need",
+    )
 
 
 def _is_size(value: object) -> bool:

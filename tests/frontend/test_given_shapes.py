@@ -69,3 +69,36 @@ def test_a_batch_that_is_not_that_of_all_inputs_is_not_changed(tmp_path: Path) -
     with pytest.raises(pefslc.CompileError, match="a batch of 3 is asked for, and the file fixes another") as caught:
         pefslc.load(model(tmp_path, [1, 2, 4, 4], [2, 3]), batch=3)
     assert caught.value.problems[0].code is Code.GIVEN_SHAPE
+
+
+@pytest.mark.parametrize("rows", [4, 3])
+def test_what_fixes_the_batch_of_the_file_is_named(rows: int, tmp_path: Path) -> None:
+    """Where it mixes rows: as the message says, the compile without --batch tells why."""
+    m = ModelBuilder()
+    x = m.quant(m.input([rows, 4], name="x"))
+    y = m.node("Transpose", x, perm=[1, 0])
+    m.output(m.quant(m.node("Gemm", y, m.weight(np.ones((4, rows)), 0.25, 4), transB=1)))
+    path = m.save(tmp_path)
+    with pytest.raises(pefslc.CompileError, match="here the file works with its own batch of") as caught:
+        pefslc.load(path, batch=2)
+    (problem,) = caught.value.problems
+    assert problem.code is Code.GIVEN_SHAPE
+    assert f"its own batch of {rows} only" in problem.message
+    assert problem.at is not None
+    assert problem.at.op_type == "Transpose"
+    with pytest.raises(pefslc.CompileError, match="moves the batch axis"):
+        pefslc.compile(path, target="c")
+
+
+def test_a_constant_beside_the_rows_fixes_the_batch_of_the_file(tmp_path: Path) -> None:
+    m = ModelBuilder()
+    x = m.quant(m.input([4, 4], name="x"), 0.25, 6)
+    m.output(m.node("Concat", x, m.quant(m.constant(np.eye(4)), 0.25, 6), axis=1))
+    path = m.save(tmp_path)
+    with pytest.raises(pefslc.CompileError, match="here the file works with its own batch of 4") as caught:
+        pefslc.load(path, batch=2)
+    at = caught.value.problems[0].at
+    assert at is not None
+    assert at.op_type == "Concat"
+    with pytest.raises(pefslc.CompileError, match="reads a constant"):
+        pefslc.compile(path, target="c")

@@ -97,7 +97,7 @@ def assert_computes(program: TensilProgram, graph: Graph, lowered: LoweredNetwor
 
 
 def compares_a_shared_batch(seed: int, folder: Path) -> bool:
-    """Whether a random network runs on a random architecture; then codes are compared, however it shares a batch."""
+    """Whether a random network runs on a random architecture. Its codes are compared, however it shares a batch."""
     architecture = (sane_architecture, tiny_architecture, lambda _: load_architecture("custom_perf"))[seed % 3](seed)
     found = lowered_network(seed, FEATURES[seed % 4], architecture, folder)
     if found is None:
