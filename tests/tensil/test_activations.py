@@ -54,6 +54,19 @@ def test_activations_are_read_off_their_staircases(
     assert np.abs(words - staircase(codes[None])[0] * 2**extra).max() <= found.deviation
 
 
+@pytest.mark.parametrize("extra", range(-8, 7))
+def test_every_slope_is_a_leaky_relu_in_words_of_any_size(extra: int) -> None:
+    """In coarser words than codes are, each rounding and that of the slope weigh more."""
+    quantizer, unit = Quantizer(FixedPoint(8, 8).quantization), F(2) ** extra
+    for alpha in (F(n, 97) for n in range(2, 97, 5)):
+        stages = (LeakyReluStage((alpha,)),)
+        staircase = staircase_of(Scale.power_of_two(-16), stages, quantizer, -(1 << 22), 1 << 22, 1)
+        found = fit_activation(staircase, unit / 256, unit, FP16)
+        assert found is not None, (extra, alpha)
+        assert found.steps[0] == LeakyRelu(round(alpha * 256))
+        assert abs(found.slope - alpha) < F(1, 1 << 13)
+
+
 @pytest.mark.parametrize("extra", [0, 3])
 @pytest.mark.parametrize(("stages", "steps"), STAGES)
 def test_a_line_gives_the_steps_of_its_staircase(

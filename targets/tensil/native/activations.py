@@ -53,9 +53,11 @@ def fit_activation(
     found = apply_steps(steps, words, data_type)
     parts = output_unit.denominator  # a word has
     missed = np.abs(found * parts - wanted * output_unit.numerator)
-    # The rounding, and the slope's own to p fraction bits.
-    granted = int(_rounding(output_unit) * parts) + (np.abs(words) * parts >> data_type.binary_point)
-    if (missed > granted).any():
+    # What the steps round, the slope's own word among it: nothing else is theirs.
+    one, rounding = data_type.one, _rounding(output_unit)
+    if steps and isinstance(steps[0], LeakyRelu):
+        rounding += Fraction(1, 2)
+    if (missed * one > int(rounding * 2 * parts) * one // 2 + np.abs(words) * parts).any():
         return None
     return Activation(steps, Fraction(int(missed.max(initial=0)), parts), slope)
 
