@@ -73,15 +73,15 @@ def _quantized_ranges(
             yield from _quantized_ranges(graph, op.result.name, factor)
 
 
-def require_plain(outputs: Sequence[HostTensor]) -> None:
-    """Raise CompileError for outputs that no driver's numbers are."""
+def require_plain(outputs: Sequence[HostTensor], host: str) -> None:
+    """Raise CompileError for outputs that no driver's numbers are. `host`: what --host says."""
     problems = [
         Problem(
             Code.TCU_UNSUPPORTED,
             f"output {quote(tensor.end.name)} is a sum of {len(tensor.words)} words: no number that Tensil's driver "
             "returns is its value",
             at=tensor.end.value.origin,
-            hint="quantize the output to 16 bits at most, or leave out --host plain: NAME_io.py adds the words",
+            hint=f"quantize the output to 16 bits at most, or leave out --host {host}: NAME_io.py adds the words",
         )
         for tensor in outputs
         if tensor.words
