@@ -14,7 +14,7 @@ from math import ceil
 
 import numpy as np
 
-from pefslc.artifacts.sidecar import JsonObject
+from pefslc.artifacts.sidecar import Json, JsonObject
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput
@@ -96,7 +96,7 @@ def plain_details(model: Graph, tensor: HostTensor) -> JsonObject:
     `rounded_twice`, `rounded_twice_by` (where it is more than 1): the share and the codes of `RoundedTwice`.
     """
     if isinstance(tensor.end, GraphInput):
-        details: JsonObject = {"factor": float(_input_factor(tensor))}
+        details: dict[str, Json] = {"factor": float(_input_factor(tensor))}
         if (twice := rounded_twice(model, tensor.end)) is not None:
             details["rounded_twice"] = twice.share
             if twice.codes > 1:
