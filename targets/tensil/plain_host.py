@@ -14,7 +14,7 @@ from math import ceil
 
 import numpy as np
 
-from pefslc.artifacts.sidecar import JsonObject
+from pefslc.artifacts.sidecar import Json, JsonObject
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput
@@ -73,15 +73,15 @@ def _quantized_ranges(
             yield from _quantized_ranges(graph, op.result.name, factor)
 
 
-def require_plain(outputs: Sequence[HostTensor]) -> None:
-    """Raise CompileError for outputs that no driver's numbers are."""
+def require_plain(outputs: Sequence[HostTensor], host: str) -> None:
+    """Raise CompileError for outputs that no driver's numbers are. `host`: what --host says."""
     problems = [
         Problem(
             Code.TCU_UNSUPPORTED,
             f"output {quote(tensor.end.name)} is a sum of {len(tensor.words)} words: no number that Tensil's driver "
             "returns is its value",
             at=tensor.end.value.origin,
-            hint="quantize the output to 16 bits at most, or leave out --host plain: NAME_io.py adds the words",
+            hint=f"quantize the output to 16 bits at most, or leave out --host {host}: NAME_io.py adds the words",
         )
         for tensor in outputs
         if tensor.words
@@ -96,7 +96,7 @@ def plain_details(model: Graph, tensor: HostTensor) -> JsonObject:
     `rounded_twice`, `rounded_twice_by` (where it is more than 1): the share and the codes of `RoundedTwice`.
     """
     if isinstance(tensor.end, GraphInput):
-        details: JsonObject = {"factor": float(_input_factor(tensor))}
+        details: dict[str, Json] = {"factor": float(_input_factor(tensor))}
         if (twice := rounded_twice(model, tensor.end)) is not None:
             details["rounded_twice"] = twice.share
             if twice.codes > 1:

@@ -95,7 +95,7 @@ class TensilTarget(TensilOptions):
             options.observe(Stage("schedule", print_schedule(plan, architecture)))
         inputs, outputs = host_tensors(whole, lowered, architecture.data_type)
         if context.plain_host:
-            require_plain(outputs)
+            require_plain(outputs, self.host)
         files = tmodel_files(program)
         files[f"{host_io_module(model.name)}.py"] = host_io_source(model.name, architecture, inputs, outputs).encode()
         model_file = next(name for name in files if name.endswith(".tmodel"))
@@ -283,10 +283,9 @@ def _batch_notes(batches: Batches, cycles: int) -> tuple[str, ...]:
     """Of a batch: the cycles of one picture, and how many pictures groups work on at once, in order."""
     if batches.size == 1:
         return ()
-    at_once = dict.fromkeys(batches.at_once.values())
     return (
         f"{cycles / batches.size:,.0f} modelled cycles a picture, of {batches.size} in a run; layers work on "
-        f"{', then '.join(map(str, at_once))} at once",
+        f"{', then '.join(map(str, batches.in_order))} at once",
     )
 
 

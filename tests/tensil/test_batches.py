@@ -319,3 +319,8 @@ def test_a_layer_says_on_how_many_pictures_it_works() -> None:
     for alone, shared in zip(one.layers, four.layers, strict=True):
         assert "at once" not in alone.implementation
         assert shared.implementation.count("of 4 pictures at once") == bool(alone.implementation)
+
+
+def test_the_numbers_of_pictures_are_in_the_order_of_the_layers() -> None:
+    """Each change, also back to a number that was before."""
+    assert Batches(4, {"a": 1, "b": 1, "c": 4, "d": 2, "e": 4, "f": 4}).in_order == (1, 4, 2, 4)

@@ -144,13 +144,15 @@ def test_native_arithmetic_is_plain_too(channels: int, tmp_path: Path) -> None:
     assert np.array_equal(next(iter(values.values())), found[:1])
 
 
-def test_a_sum_of_words_is_refused_at_an_output(tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["plain", "dense"])
+def test_a_sum_of_words_is_refused_at_an_output(host: str, tmp_path: Path) -> None:
     m = ModelBuilder()
     x = m.quant(m.input([1, 64], "input"), 2.0**-7, 8)
     weight = m.weight(np.random.default_rng(0).uniform(-1, 1, (4, 64)), 2.0**-7, 8)
     m.output(m.node("Gemm", x, weight, transB=1))
-    with pytest.raises(CompileError, match=r"is a sum of \d words: no number that Tensil's driver returns"):
-        compiled(m.save(tmp_path), board(8))
+    with pytest.raises(CompileError, match=r"is a sum of \d words: no number that Tensil's driver returns") as caught:
+        compiled(m.save(tmp_path), board(8), host)
+    assert f"or leave out --host {host}:" in str(caught.value)
     pefslc.compile(tmp_path / "model.onnx", target="tensil", arch=tmp_path / "board.tarch")  # as the message says
 
 

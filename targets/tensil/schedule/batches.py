@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from pefslc.targets.tensil.words.word_group import WordGroup
 
@@ -36,6 +37,11 @@ class Batches:
 
     def of(self, group: WordGroup) -> int:
         return self.at_once.get(group.result, 1)
+
+    @property
+    def in_order(self) -> tuple[int, ...]:
+        """On how many pictures the groups work, one after the other; a number once for neighbours that share it."""
+        return tuple(pictures for pictures, _ in groupby(self.at_once.values()))
 
     def text_of(self, tensors: Iterable[str]) -> str:
         """How the groups that make these tensors share the batch, behind what else is said of them; "" without one."""
