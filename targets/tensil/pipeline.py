@@ -224,7 +224,7 @@ def _lower_natively(
     groups = rewritten(groups, [FuseSums.of(graph, groups)], context, _GROUPS, _shown_groups(observe))
     exponents = choose_exponents(groups, scales, data_type, magnitudes)
     placed = place_natively(groups, scales, data_type, exponents, measured=calibrate is not None)
-    report = NativeReport.of(groups, placed, magnitudes)
+    report = NativeReport.of(graph, groups, placed, magnitudes)
     words = _rewritten_words(placed.words, NATIVE_WORD_REWRITES, context, observe)
     plan = schedule_batch(words, context.architecture, batch, progress)
     return LoweredNetwork(Split(Bends(graph), WideSums(graph)), words, plan, report)
