@@ -80,7 +80,7 @@ def quantizers_of(model: onnx.ModelProto) -> list[tuple[float, int]]:
 
 def test_a_row_of_an_eight_bit_twin() -> None:
     goals = script("goals")
-    goal, own = goals.TWINS[1], goals.Measured(1_000, 1.0, 0.9, 99.0, "4 of 4")
+    goal, own = goals.TWINS[1], goals.Measured(1_000, 1_000, 1.0, 0.9, 99.0, "4 of 4")
     cells = goals.twin_row(goal, own, replace(own, cycles=2_200))
     assert len(cells) == len(goals.TWIN_HEADER)
     assert cells[1:7] == ["custom_perf", "1,000", "2,200", "2.20", "yes", "4 of 4"]

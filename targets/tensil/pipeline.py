@@ -69,13 +69,16 @@ WORD_REWRITES: tuple[Rewrite[WordProgram], ...] = (
 )
 # The same for float models in the machine's own arithmetic, which rounds and saturates, and requantizes nothing.
 # `FuseSums`, of the graph at hand, is the last one before placement.
-NATIVE_GROUP_REWRITES: tuple[Rewrite[GroupProgram], ...] = (
+NATIVE_BEFORE_MEASURING: tuple[Rewrite[GroupProgram], ...] = (
     PackInputs(),
     SplitMeans(),  # a mean in steps, each of which loses little
     FactorLeftovers(),
-    PackLeftovers(),
+)
+NATIVE_AFTER_MEASURING: tuple[Rewrite[GroupProgram], ...] = (
+    PackLeftovers(),  # what it packs holds nothing larger
     GroupPixels(),
 )
+NATIVE_GROUP_REWRITES = NATIVE_BEFORE_MEASURING + NATIVE_AFTER_MEASURING
 NATIVE_WORD_REWRITES: tuple[Rewrite[WordProgram], ...] = (RequantizeWhilePacking(), MergeAdditions())
 
 _PARTS = FoldAddends.name, RequantizeWhileAdding.name
@@ -221,18 +224,14 @@ def _lower_natively(
     groups = _selected(graph, context, observe)
     # Without multiplications, or with leaky ReLUs, packing does not requantize: pack-leftovers must not count on it.
     cautious = context.without(RequantizeWhilePacking.name)
-    for rewrite in NATIVE_GROUP_REWRITES:
-        if rewrite.name == PackLeftovers.name:  # what it packs holds nothing larger
-            if calibrate is None:
-                magnitudes = proven_magnitudes(graph, groups)
-            else:
-                magnitudes = measure_magnitudes(graph, groups, calibrate)
-        groups = rewritten(groups, [rewrite], cautious, _GROUPS, _shown_groups(observe))
+    groups = rewritten(groups, NATIVE_BEFORE_MEASURING, cautious, _GROUPS, _shown_groups(observe))
+    magnitudes = proven_magnitudes(graph, groups) if calibrate is None else measure_magnitudes(graph, groups, calibrate)
+    groups = rewritten(groups, NATIVE_AFTER_MEASURING, cautious, _GROUPS, _shown_groups(observe))
     scales = NativeScales.of(graph, groups)
     groups = rewritten(groups, [FuseSums.of(graph, groups)], context, _GROUPS, _shown_groups(observe))
     exponents = choose_exponents(groups, scales, data_type, magnitudes)
     placed = place_natively(groups, scales, data_type, exponents, measured=calibrate is not None)
-    report = NativeReport.of(groups, placed, magnitudes)
+    report = NativeReport.of(graph, groups, placed, magnitudes)
     words = _rewritten_words(placed.words, NATIVE_WORD_REWRITES, context, observe)
     plan = schedule_batch(words, context.architecture, batch, progress)
     return LoweredNetwork(Split(Bends(graph), WideSums(graph)), words, plan, report)

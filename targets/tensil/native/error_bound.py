@@ -14,6 +14,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.ir.graph import Graph
+from pefslc.ir.integer import Conv2d, Dense
 from pefslc.targets.tensil.groups.group import Group, LinearHead
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Role
 from pefslc.targets.tensil.native.magnitudes import Magnitudes
@@ -27,24 +29,30 @@ Floats = NDArray[np.float64]
 
 
 def output_errors(
-    program: GroupProgram, placed: Sequence[WordGroup], units: NativeUnits, magnitudes: Magnitudes
+    graph: Graph, program: GroupProgram, placed: Sequence[WordGroup], units: NativeUnits, magnitudes: Magnitudes
 ) -> dict[str, float]:
-    """By output: by how much any of its values is off at most.
+    """By output: by how much any of its values is off at most; none of those on whose way weights may have saturated.
 
+    graph   what `program` was made of
     placed  the groups of `program`, in its order
     """
-    bound = _Bound(program, units, magnitudes)
+    bound = _Bound(graph, program, units, magnitudes)
     for group, words in zip(program.groups, placed, strict=True):
         bound.add(group, words)
     # The host rounds a value to a code.
     steps = units.scales.tensors
-    return {p.name: float(bound.errors[p.tensor].max()) + float(steps[p.tensor]) / 2 for p in program.outputs}
+    known = (port for port in program.outputs if port.tensor not in bound.unknown)
+    return {p.name: float(bound.errors[p.tensor].max()) + float(steps[p.tensor]) / 2 for p in known}
 
 
 class _Bound:
-    """`errors` are those of each stored tensor's values, by channel."""
+    """`errors` are those of each stored tensor's values, by channel. `unknown`: the tensors of which there are none."""
 
-    def __init__(self, program: GroupProgram, units: NativeUnits, magnitudes: Magnitudes) -> None:
+    def __init__(self, graph: Graph, program: GroupProgram, units: NativeUnits, magnitudes: Magnitudes) -> None:
+        self.unknown: set[str] = set()
+        # How many weights make one result: all other places of a group's weights are structural zeros.
+        self.taps = {op.result.name: op.weight.data[0].size for op in graph.ops if isinstance(op, Conv2d | Dense)}
+        self.makers = {group.result: group for group in program.groups}
         self.program, self.units, self.magnitudes = program, units, magnitudes
         self.one = units.data_type.one
         steps = units.scales.tensors
@@ -54,6 +62,8 @@ class _Bound:
         }
 
     def add(self, group: Group, words: WordGroup) -> None:
+        if not self.unknown.isdisjoint(group.tensors):
+            self.unknown.add(group.result)
         per_value = self.units.per_value(group.result)  # words, from the last step back to the first
         for step in reversed(words.steps):
             per_value /= self._gain(step)
@@ -86,12 +96,24 @@ class _Bound:
                 grid = step / self.units.scales.tensors[term.tensor]
                 wanted = head.terms[i].weight * float(grid)
                 least = 0.0 if self._helps(group, term.tensor) else float(grid)  # the float model's weights lie off it
+                if least and np.abs(wanted).max() + least >= -self.units.data_type.min_code / self.one:
+                    self.unknown.add(group.result)  # those at the end of their format may have been any
             largest = float(self.magnitudes.largest_of(self.program, term.tensor))
-            off = (np.abs(found - wanted) + least * (found != 0)).sum(axis=(1, 2, 3)) * largest
+            rounded = np.maximum(np.count_nonzero(found, axis=(1, 2, 3)), min(self._taps(group), found[0].size))
+            off = (np.abs(found - wanted).sum(axis=(1, 2, 3)) + least * rounded) * largest
             carried = np.abs(found).sum(axis=(2, 3)) @ self.errors[term.tensor]
             products = np.count_nonzero(term.weight.reshape(len(term.weight), -1), axis=1)
             error = error + off + carried + products * unit / 2
         return np.asarray(error, dtype=np.float64)
+
+    def _taps(self, group: Group) -> int:
+        """How many weights make one result of the layers of a group, or of the group of which it makes a part: those
+        that were rounded to 0 as well.
+        """
+        name = group.result
+        while not self.makers[name].ops and self.program.tensors[name].of in self.makers:
+            name = self.program.tensors[name].of
+        return sum(self.taps.get(op, 0) for op in self.makers[name].ops)
 
     def _helps(self, group: Group, tensor: str) -> bool:
         """Whether the weights are those of no layer, but ones that copy, or sum what was made for that."""

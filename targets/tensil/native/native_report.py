@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from pefslc.artifacts.sidecar import Json
+from pefslc.ir.graph import Graph
 from pefslc.targets.tensil.groups.group_program import GroupProgram
 from pefslc.targets.tensil.native.error_bound import output_errors
 from pefslc.targets.tensil.native.magnitudes import Magnitudes
@@ -23,6 +24,7 @@ class NativeReport:
     room    the least factor between the end of words and what they hold; None where that is 0
     bounds  by output, `error_bound`
     reach   by output, the largest magnitude
+    ends    the functions that outputs end in, which the host computes: bounds are of what these are taken of
     """
 
     rows: int
@@ -30,9 +32,10 @@ class NativeReport:
     room: Fraction | None
     bounds: dict[str, float]
     reach: dict[str, float]
+    ends: dict[str, str]
 
     @classmethod
-    def of(cls, program: GroupProgram, placed: NativePlacement, magnitudes: Magnitudes) -> NativeReport:
+    def of(cls, graph: Graph, program: GroupProgram, placed: NativePlacement, magnitudes: Magnitudes) -> NativeReport:
         exponents, data_type = placed.units.exponents, placed.units.data_type
         layers, rooms = {}, []
         for group in program.groups:
@@ -47,8 +50,9 @@ class NativeReport:
             magnitudes.rows,
             layers,
             min(rooms, default=None),
-            output_errors(program, placed.words.groups, placed.units, magnitudes),
+            output_errors(graph, program, placed.words.groups, placed.units, magnitudes),
             {p.name: float(magnitudes.largest_of(program, p.tensor)) for p in program.outputs},
+            {o.name: o.function.kind.value for o in graph.outputs if o.function is not None},
         )
 
     @property
@@ -73,14 +77,17 @@ class NativeReport:
         ends = by_fraction[0] if len(sums) == 1 else f"{by_fraction[0]} to {by_fraction[-1]}, layer by layer"
         inputs = "all inputs" if self.is_proven else f"{self.rows} calibration input{'' if self.rows == 1 else 's'}"
         reach = f": on {inputs} they saturate at {float(self.room or 0):.3g} times what they reach"
-        bounds = (self._bound(name) for name in self.bounds) if self.holds else ()
+        bounds = (self._bound(name) for name in self.reach) if self.holds else ()
         return f"sums of {ends}{reach if self.room and self.holds else ''}", *bounds
 
     def _bound(self, name: str) -> str:
+        if name not in self.bounds:
+            return f"{name}: no bound, for weights at the end of their format may have been cut off"
         bound, reach = self.bounds[name], self.reach[name]
+        what = f"what the {self.ends[name]} of {name} is taken of" if name in self.ends else name
         where = "inputs whose layers stay within the measured ranges and do not saturate"
         says = "" if bound < reach else ", which says nothing"
-        text = f"{name}: off the float model by at most {bound:.3g} of {reach:.4g}{says}"
+        text = f"{what}: off the float model by at most {bound:.3g} of {reach:.4g}{says}"
         return f"{text} (a bound for {'all inputs that their formats hold' if self.is_proven else where})"
 
     def to_json(self) -> Json:
