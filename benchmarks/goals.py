@@ -229,7 +229,7 @@ def measure(model: Path, goal: Goal, inputs: int, runs: int) -> Measured | str:
         else:
             outputs = _outputs(Path(folder), model.with_suffix(".npz"), inputs)
         other = model_cycles(load_tmodel(next(Path(folder).glob("*.tmodel")))).total  # a file says nothing of the bus
-        return Measured(cycles, other, *(min(column) for column in zip(*found, strict=True)), outputs)
+        return Measured(cycles, other // goal.batch, *(min(column) for column in zip(*found, strict=True)), outputs)
 
 
 def _calibration(folder: Path, model: Path) -> Path:
