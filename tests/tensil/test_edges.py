@@ -23,7 +23,8 @@ from pefslc.passes.pipeline import pipeline
 from pefslc.targets.protocol import TargetOptions
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType, load_architecture
 from pefslc.targets.tensil.target import TensilTarget
-from pefslc.targets.tensil.words.group_placement import GroupPlacer
+from pefslc.targets.tensil.words import group_requantize
+from pefslc.targets.tensil.words.group_requantize import GroupRequantizer
 
 BOARD = load_architecture("pynqz1")
 
@@ -259,14 +260,14 @@ def test_lanes_that_a_clip_moved_off_zero_stay_so_through_a_maximum(tmp_path: Pa
 @pytest.mark.parametrize("shift", [1, 2, 3])
 @pytest.mark.parametrize("room", [True, False])
 def test_what_the_bias_has_no_room_for_is_added_after_the_shift_and_sends_ties_where_it_did(
-    shift: int, room: bool
+    shift: int, room: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Round half to even of (a + offset) / 2^shift, in exact rationals, for every sum and every offset."""
-    placer = Mock(spec=GroupPlacer, _is_transposed=False)
-    placer._sums_fit.return_value = room
+    monkeypatch.setattr(group_requantize, "sums_fit", lambda *_: room)
+    requantizer = Mock(spec=GroupRequantizer, per_channel=True)
     steps = Mock(exponent=0, bias=np.zeros(1, dtype=np.int64), by_channel=(np.array([-20]), np.array([20])))
     for offset in range(-40, 41):
-        bias, after = GroupPlacer._split_offset(placer, steps, np.array([offset]), shift)
+        bias, after = GroupRequantizer._split_offset(requantizer, steps, np.array([offset]), shift)
         assert room <= (after[0] == 0)
         for a in range(-20, 21):
             wanted = round_fraction(Fraction(a + offset, 1 << shift))

@@ -246,9 +246,9 @@ def test_digits_and_residuals_are_written_where_what_they_are_made_of_lay(monkey
     lent: list[str] = []
     settle = TensorMemory.settle
 
-    def settled(self, group, *arguments):  # type: ignore[no-untyped-def]
-        needs = settle(self, group, *arguments)
-        lent.extend(name for name, tensor in self.tensors.items() if tensor.lent and name not in lent)
+    def settled(self, group, *arguments, **named):  # type: ignore[no-untyped-def]
+        needs = settle(self, group, *arguments, **named)
+        lent.extend(name for (name, _), tensor in self.tensors.items() if tensor.lent and name not in lent)
         return needs
 
     monkeypatch.setattr(TensorMemory, "settle", settled)
@@ -311,7 +311,7 @@ def test_a_tensor_that_is_read_as_it_is_keeps_its_image_as_it_is() -> None:
 
 def test_constants_that_are_shared_lie_once() -> None:
     rows = [np.full((2, 3), n, dtype=np.int64) for n in (1, 2, 1)]
-    apart, shared = Constants(resident=False), Constants(resident=False, shared=True)
+    apart, shared = Constants(resident=False), Constants(resident=False, once=True)
     assert [apart.store(r) for r in rows] == [0, 2, 4]
     assert [shared.store(r) for r in rows] == [0, 2, 0]
     assert np.array_equal(shared.rows(), np.concatenate(rows[:2]))

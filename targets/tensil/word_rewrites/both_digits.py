@@ -70,7 +70,7 @@ def _scaled_at_once(group: WordGroup, data_type: DataType) -> WordGroup:
         group,
         terms=(scaled,),
         steps=group.steps[1:],
-        words=(int(words[0]), int(words[1])),
+        words=(int(words.min()), int(words.max())),
         partial=(np.minimum(low, high), np.maximum(low, high)),
     )
 
