@@ -23,7 +23,8 @@ Stored = NDArray[np.int32]  # no word is wider, and a network has millions of th
 class Constants:
     """Rows [A] in the order in which they were stored; `resident` for those that stay in local memory.
 
-    once  equal blocks of rows are stored once: groups that run several times store theirs each time
+    once  equal blocks of rows are stored once: groups that run several times store theirs each time, and both digits of
+          a tensor multiply the same weights
     """
 
     def __init__(self, *, resident: bool, once: bool = False) -> None:

@@ -19,6 +19,7 @@ from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Sum
 from pefslc.ir.value import IntArray, Op, Value
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.machine.arithmetic import saturate
 from pefslc.targets.tensil.rewriting.rewrite import LOG
 from pefslc.targets.tensil.wide.digits import derived
 from pefslc.targets.tensil.wide.estimate import Line, estimated, slopes
@@ -313,7 +314,7 @@ class Corrector:
         return added < self.data_type.max_code and bool(reaches.all() and demands.met(steps).all())
 
     def _word(self, words: Words) -> Words:
-        return np.clip(words, self.data_type.min_code, self.data_type.max_code)
+        return saturate(words, self.data_type)[0]
 
     def _times(self, value: Value, factor: Words, bias: Words, name: str) -> Value:
         """value * factor + bias, [channels]."""

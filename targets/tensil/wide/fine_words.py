@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from pefslc.numeric.rounding import lowest_numerators, round_shift
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.machine.arithmetic import simd
+from pefslc.targets.tensil.machine.instructions import SimdOperation
 from pefslc.targets.tensil.words.channel_search import ChannelWords
 
 __all__ = ["FineWords", "find_words"]
@@ -52,11 +54,10 @@ class FineWords:
 
     def values(self, codes: Words, data_type: DataType) -> Words:
         """c(j) [channels, codes], as the machine computes it."""
-        least, most, point = data_type.min_code, data_type.max_code, data_type.binary_point
-        y = np.clip(round_shift(codes * self.first[:, None], point), least, most)
-        y = np.clip(y + self.addend[:, None], least, most)
-        y = np.clip(round_shift(y * self.second[:, None], point), least, most)
-        return round_shift(y, point) if self.divided else y
+        y, _ = simd(SimdOperation.MULTIPLY, codes, self.first[:, None], data_type)
+        y, _ = simd(SimdOperation.ADD, y, self.addend[:, None], data_type)
+        y, _ = simd(SimdOperation.MULTIPLY, y, self.second[:, None], data_type)
+        return simd(SimdOperation.MULTIPLY, y, np.ones_like(y), data_type)[0] if self.divided else y
 
     def computed(self, low: int, high: int, data_type: DataType) -> Staircase:
         """c as a staircase of codes in [low, high]."""
