@@ -231,6 +231,7 @@ def _lower_natively(
     groups = rewritten(groups, [FuseSums.of(graph, groups)], context, _GROUPS, _shown_groups(observe))
     exponents = choose_exponents(groups, scales, data_type, magnitudes)
     placed = place_natively(groups, scales, data_type, exponents, measured=calibrate is not None)
+    # The rewrites of words that follow are certified to give the same words: the errors are those of what is placed.
     report = NativeReport.of(graph, groups, placed, magnitudes)
     words = _rewritten_words(placed.words, NATIVE_WORD_REWRITES, context, observe)
     plan = schedule_batch(words, context.architecture, batch, progress)
