@@ -1,4 +1,4 @@
-"""Dot loops: the tiles that they run over, the types of their products and sums, and weights laid out for them."""
+"""Dot products: the types of their products and sums, and weights laid out for the kernel that reads them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pefslc.analysis.ranges import partial_sums
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.integer import Conv2d, Dense
-from pefslc.targets.c.storage import INT64, CType, Tensor, sum_type
+from pefslc.targets.c.cpus import WeightOrder
+from pefslc.targets.c.storage import INT32, INT64, CType, Tensor, sum_type
+from pefslc.targets.c.taps import TapView
 
-__all__ = ["OUTPUT_TILE", "PIXEL_TILE", "TAP_ALIGNMENT", "accumulator_type", "packed_rows", "product_type"]
+__all__ = ["OFFSET", "accumulator_type", "offset_bias", "packed_weights", "product_type", "round_up"]
 
 Codes = NDArray[np.int64]
 
-OUTPUT_TILE = 4  # weights' rows per dot loop
-PIXEL_TILE = 4
-TAP_ALIGNMENT = 32  # bytes of one AVX2 vector of 8-bit taps: no remainder loop
+OFFSET = 128  # makes an int8_t a uint8_t
 
 
 def accumulator_type(op: Conv2d | Dense) -> CType:
@@ -39,14 +39,35 @@ def product_type(source: Tensor, weight: Codes, sums: CType) -> CType:
     return min(sums, sum_type(-largest, largest))
 
 
-def packed_rows(weight: Codes, groups: int, padded: int, kind: CType) -> NDArray[np.integer]:
-    """[groups * rows, padded]: each group's outputs filled up to whole tiles, each row to `padded`, with zeros.
+def offset_bias(weight: Codes, bias: Codes | None) -> Codes | None:
+    """[outputs]: the bias of sums of taps that are `OFFSET` more than they mean: sum w (x + 128) - 128 sum w.
 
-    kind  of the result's elements: a network has many
+    weight  [outputs, taps]
+
+    None where a sum, or this bias, might need more than an int32_t.
     """
-    outputs, taps = weight.shape
-    per_group = outputs // groups
-    rows = -(-per_group // OUTPUT_TILE) * OUTPUT_TILE
-    packed = np.zeros((groups, rows, padded), dtype=kind.dtype)
-    packed[:, :per_group, :taps] = weight.reshape(groups, per_group, taps)
-    return packed.reshape(groups * rows, padded)
+    found = (0 if bias is None else bias) - OFFSET * weight.sum(axis=1)
+    largest = 2 * OFFSET * int(np.abs(weight).sum(axis=1).max(initial=0)) + int(np.abs(found).max(initial=0))
+    return np.asarray(found, dtype=np.int64) if INT32.holds(-largest, largest) else None
+
+
+def packed_weights(
+    weight: Codes, groups: int, outputs: int, view: TapView, order: WeightOrder, kind: CType
+) -> NDArray[np.integer]:
+    """[groups * outputs * taps]: for each group its outputs filled up to `outputs`, each segment to its taps, in order.
+
+    weight   [all outputs, taps], segment after segment
+    outputs  of a group, filled up: a multiple of the order's
+    kind     of the result's elements: a network has many
+    """
+    rows, taps = weight.shape
+    per_group, per_segment = rows // groups, taps // view.segments
+    filled = np.zeros((groups, outputs, view.segments, view.taps), dtype=kind.dtype)
+    filled[:, :per_group, :, :per_segment] = weight.reshape(groups, per_group, view.segments, per_segment)
+    split = filled.reshape(groups, outputs // order.outputs, order.outputs, view.padded // order.taps, order.taps)
+    return split.transpose(0, 1, 3, 2, 4).reshape(-1)
+
+
+def round_up(count: int, multiple: int) -> int:
+    """The first multiple that is not less."""
+    return -(-count // multiple) * multiple

@@ -16,11 +16,12 @@ from pefslc.numeric.rounding import RoundingMode
 from pefslc.targets.c.arena import Arena
 from pefslc.targets.c.arg_max import ArgMax, arg_max_of
 from pefslc.targets.c.host_text import input_text, output_text
+from pefslc.targets.c.kernels import dots_of, headers_of, kernels_for
 from pefslc.targets.c.naming import Names, comment_text, weights_file
 from pefslc.targets.c.options import BINARY, COptions
-from pefslc.targets.c.part_loops import SCRATCH, Loops, convolution_loops, dot_kernel, part_calls
+from pefslc.targets.c.part_loops import SCRATCH, Loops, convolution_loops, part_calls
 from pefslc.targets.c.stages import ConstantArray, LineWriter, literal
-from pefslc.targets.c.steps import CopyStep, DepthwiseStep, DotPart, DotStep, MapStep, PoolStep, Program, Step
+from pefslc.targets.c.steps import CopyStep, DepthwiseStep, DotStep, MapStep, PoolStep, Program, Step
 from pefslc.targets.c.storage import Buffer, CType, Place, Tensor, narrowest_signed, sum_type
 from pefslc.targets.c.values import Helper, input_helper, input_macros, output_helper, output_macros
 from pefslc.targets.c.weights_binary import ALIGNMENT, binary_weights
@@ -126,7 +127,9 @@ def emit(
         "constant_bytes": constant_bytes,
         "functions": functions,
         "arg_maxes": arg_maxes,
-        "kernels": _kernels(functions),
+        "dots": dots_of(program),
+        "kernels_for": kernels_for,
+        "headers": headers_of(program),
         "helpers": sorted(set().union(*(f.helpers for f in functions))),
         "calls": [f.call(arena, places) for f in functions],
         "modes": list(RoundingMode),
@@ -186,6 +189,8 @@ class _Function:
         self.stored = ""
         if self.kind != "copy":
             self._write_stages()
+        if isinstance(step, DotStep) and step.offset:
+            self.helpers.add("offset")
 
     def _write_stages(self) -> None:
         step = self.step
@@ -275,6 +280,8 @@ class _Function:
     @property
     def image(self) -> tuple[int, int, int, int]:
         """(N, C, H, W) of the source."""
+        if isinstance(self.step, DotStep):
+            return self.step.images
         n, c, h, w = self.step.source.shape
         return n, c, h, w
 
@@ -286,29 +293,6 @@ _KINDS: dict[type[Step], str] = {
     MapStep: "map",
     CopyStep: "copy",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Kernel:
-    name: str
-    step: DotStep
-    part: DotPart
-
-    @property
-    def stride(self) -> int:
-        """Distance between the sums of two pixels."""
-        return int(self.part.weight.shape[0])
-
-
-def _kernels(functions: list[_Function]) -> list[_Kernel]:
-    """The dot product functions, each once."""
-    found: dict[str, _Kernel] = {}
-    for function in functions:
-        if isinstance(function.step, DotStep):
-            for part in function.step.parts:
-                name = dot_kernel(function.step, part)
-                found.setdefault(name, _Kernel(name, function.step, part))
-    return list(found.values())
 
 
 def _wrapped(text: str) -> list[str]:

@@ -6,6 +6,13 @@
 
 #include <stdint.h>
 
+/* Functions that are better with each call's numbers in them. For small code, they stay one. */
+#if defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__)
+#define PEFSLC_INLINE static inline __attribute__((always_inline))
+#else
+#define PEFSLC_INLINE static inline
+#endif
+
 /* floor(x / 2^shift), 0 <= shift < 32 (64). */
 static inline int32_t pefslc_floor_shift_32(int32_t x, int shift)
 {

@@ -7,11 +7,14 @@ from typing import ClassVar
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
+from pefslc.targets.c.cpus import CPUS
 from pefslc.targets.options import check_values, option
 
 __all__ = ["BINARY", "TEXT", "COptions"]
 
 TEXT, BINARY = "text", "binary"  # forms of the constants
+
+_NAMES = tuple(cpu.name for cpu in CPUS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,17 @@ class COptions:
 
     caller_arena: bool = option(
         False, type=bool, example="True", help="the caller supplies the working memory, instead of a static array"
+    )
+
+    cpu: str = option(
+        "generic",
+        type=str,
+        metavar="NAME",
+        wanted="a processor that `pefslc targets c` names",
+        example="'x86-64-v4'",
+        accepts=lambda name: name in _NAMES,
+        known=lambda: _NAMES,
+        help="the processor that the C is laid out for; it runs on every one  [default: generic]",
     )
 
     weights: str = option(

@@ -11,31 +11,53 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pefslc.geometry.shapes import Window
-from pefslc.targets.c.dots import OUTPUT_TILE
+from pefslc.targets.c.kernels import Dot
 from pefslc.targets.c.steps import DepthwiseStep, DotPart, DotStep, Part
+from pefslc.targets.c.tiles import Chunk
 
-__all__ = ["SCRATCH", "Loops", "convolution_loops", "dot_kernel", "part_calls"]
+__all__ = ["SCRATCH", "Loops", "convolution_loops", "part_calls"]
 
-SCRATCH = ("sums", "patch")  # the parameters of a step's scratch buffers, in order
+SCRATCH = ("sums", "copy")  # the parameters of a step's scratch buffers, in order
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Loops:
     """The loops of one part, or of all parts of one form.
 
-    name, parameters  of their C function
+    name        of their C function
+    declared    its parameters
+    is_alone    whether they are all loops of the step, rather than those of some parts that other functions call
     weight, top, left  C expressions: where the weights are, and the pads before the first row and column
     form              what the parts have in common
     """
 
     name: str
-    parameters: str
+    declared: tuple[str, ...]
+    is_alone: bool
     weight: str
     top: str
     left: str
     step: DotStep | DepthwiseStep
     part: Part
     form: object
+
+    @property
+    def parameters(self) -> str:
+        return ", ".join(self.declared)
+
+    @property
+    def tile_parameters(self) -> str:
+        """Of the function that computes the pixels of one tile: what the kernels and the stages after them need."""
+        return ", ".join(self._of_tile)
+
+    @property
+    def tile_arguments(self) -> str:
+        """With which the loops call it."""
+        return ", ".join(map(_named, self._of_tile))
+
+    @property
+    def _of_tile(self) -> list[str]:
+        return [each for each in self.declared if _named(each) not in ("x", "copy", "top", "left")]
 
     @property
     def window(self) -> Window | None:
@@ -54,12 +76,11 @@ class Loops:
         rows, columns = self.window.extent
         return rows <= height and columns <= width
 
-    @property
-    def kernel(self) -> str:
-        """The dot product function that a DotStep calls."""
+    def kernel(self, chunk: Chunk) -> str:
+        """The dot product function that a DotStep calls for some of the outputs."""
         assert isinstance(self.step, DotStep)
         assert isinstance(self.part, DotPart)
-        return dot_kernel(self.step, self.part)
+        return Dot.called(self.step, self.part.pixels, chunk.blocks).name
 
     def place(self, pixel: str) -> str:
         """The C expression of the first element of a pixel of the result, counted from the part's first one."""
@@ -73,20 +94,12 @@ class Loops:
         return f"{pixel} / {rows * columns} * {height * width * channels} + {row} + {column}"
 
 
-def dot_kernel(step: DotStep, part: DotPart) -> str:
-    """The name of the dot product function, which says everything that it depends on."""
-    return (
-        f"dot_{step.source.type.short}_{step.weight_type.short}_{step.sums.short}_{step.products.short}"
-        f"_{part.tile}x{OUTPUT_TILE}_{part.padded}_{part.weight.shape[0]}"
-    )
-
-
 def convolution_loops(name: str, parameters: list[str], weight: str, step: DotStep | DepthwiseStep) -> list[Loops]:
     """The functions, in the order of their first parts. `parameters` are those of the step, scratch last."""
     if len(step.parts) == 1:
         (part,) = step.parts
         top, left = _first_pads(part)
-        return [Loops(name, ", ".join(parameters), weight, str(top), str(left), step, part, None)]
+        return [Loops(name, tuple(parameters), True, weight, str(top), str(left), step, part, None)]
     tensors = parameters[: len(parameters) - len(step.scratch)]
     scratch = parameters[len(tensors) :]
     found: dict[object, Loops] = {}
@@ -95,7 +108,9 @@ def convolution_loops(name: str, parameters: list[str], weight: str, step: DotSt
         if form not in found:
             pads = ["int32_t top", "int32_t left"] if part.window else []
             own = [*tensors, *_used(scratch, part), f"const {step.weight_type} *restrict weights", *pads]
-            found[form] = Loops(f"{name}_part{len(found)}", ", ".join(own), "weights", "top", "left", step, part, form)
+            found[form] = Loops(
+                f"{name}_part{len(found)}", tuple(own), False, "weights", "top", "left", step, part, form
+            )
     return list(found.values())
 
 
@@ -118,6 +133,11 @@ def part_calls(loops: list[Loops], weight: str, step: DotStep | DepthwiseStep) -
 def _used(scratch: list[str], part: Part) -> list[str]:
     """Only windows are gathered into a patch."""
     return scratch if part.window else scratch[:1]
+
+
+def _named(declaration: str) -> str:
+    """The name of a declared parameter."""
+    return declaration.split()[-1].lstrip("*")
 
 
 def _first_pads(part: Part) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, 
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
 from pefslc.ir.value import Op, Value
 from pefslc.targets.c.copies import copy_step, pad_step, slice_step, upsample_step
+from pefslc.targets.c.cpus import GENERIC, Cpu
 from pefslc.targets.c.loops import convolution_step, dense_step, pool_step
 from pefslc.targets.c.memory import Memory
 from pefslc.targets.c.requantize import requantize_stage, round_stage
@@ -35,9 +36,9 @@ __all__ = ["plan_program"]
 _FUSABLE = (Requantize, Round, Lookup, Clamp, Rescale, Sum, Product)
 
 
-def plan_program(graph: Graph) -> Program:
-    """The steps for an integer graph. Raises CompileError with every operation that cannot be done."""
-    return _Planner(integer_graph(graph)).program()
+def plan_program(graph: Graph, cpu: Cpu = GENERIC) -> Program:
+    """The steps for an integer graph, laid out for `cpu`. Raises CompileError with every operation that cannot be done."""
+    return _Planner(integer_graph(graph), cpu).program()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,9 @@ class _Chain:
 class _Planner:
     """The steps so far, and the chains that wait for what joins them."""
 
-    def __init__(self, graph: IntegerGraph) -> None:
+    def __init__(self, graph: IntegerGraph, cpu: Cpu) -> None:
         self.graph = graph
+        self.cpu = cpu
         self.steps: list[Step] = []
         self.memory = Memory(graph, self.steps)
         self.pending: dict[str, _Chain] = {}
@@ -209,11 +211,11 @@ class _Planner:
             case Conv2d() as conv:
                 source = self.memory.tensor(conv.input, Layout.CHANNELS_LAST)
                 result = self.memory.new(value, Layout.CHANNELS_LAST)
-                self._loop(chain, convolution_step(conv, source, result, len(self.steps)))
+                self._loop(chain, convolution_step(conv, source, result, len(self.steps), self.cpu))
             case Dense() as dense:
                 source, order = self.memory.flattened(dense.input)
                 result = self.memory.new(value, Layout.ROWS)
-                self._loop(chain, dense_step(dense, source, order, result, len(self.steps)))
+                self._loop(chain, dense_step(dense, source, order, result, len(self.steps), self.cpu))
             case SumPool() | MaxPool() as pool:
                 source = self.memory.tensor(pool.input, Layout.CHANNELS_LAST)
                 result = self.memory.new(value, Layout.CHANNELS_LAST)

@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 
 from pefslc.geometry.shapes import Window
 from pefslc.ir.value import Op
+from pefslc.targets.c.cpus import WeightOrder
 from pefslc.targets.c.stages import AddStage, MultiplyStage, Stage
 from pefslc.targets.c.storage import Buffer, CType, Tensor
+from pefslc.targets.c.taps import Gather, PaddedImage, TapView
+from pefslc.targets.c.tiles import Chunk
 
 __all__ = ["CopyStep", "DepthwiseStep", "DotPart", "DotStep", "MapStep", "Part", "PoolStep", "Program", "Step"]
 
@@ -63,27 +66,47 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DotPart(Part):
-    """weight [groups * padded outputs of a group, padded taps], in the order of the taps in memory.
+    """The loops of dot products: `lines` times `columns` results, `pixels` of them side by side at a time.
 
-    pixels  rows of taps in all
-    tile    pixels computed together
-    taps    per group: kernel * input channels; `padded` is the row length in memory
+    weight   all groups' weights, as `dots.packed_weights` lays them out
+    gather   how the taps come to where `view` says; `image` is the copy of a whole image, where it is one
+    lines    of results for each image; one, of all images, where the pixels are counted through
+    line     results of a line
+    pixels   computed together
+    chunks   the kernel calls for all outputs
     """
 
+    gather: Gather
+    view: TapView
+    image: PaddedImage | None
+    lines: int
+    line: int
     pixels: int
-    tile: int
-    taps: int
-    padded: int
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def has_output_loop(self) -> bool:
+        """Whether a kernel is called for several outputs one after the other."""
+        return any(chunk.calls > 1 for chunk in self.chunks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DotStep(Step):
     """Convolution or dense layer: rows of taps times rows of weights, several pixels and outputs at once.
 
-    groups  of the convolution
-    bias    [outputs] or None
+    images          [N, C, H, W] of the source
+    order           of the weights
+    taps            the type of the taps that the kernels read
+    offset          what is added to each code of the source as it is copied
+    groups          of the convolution
+    bias            [outputs] or None; the offset's part is in it
+    padded_outputs  of one group, filled up
     """
 
+    images: tuple[int, int, int, int]
+    order: WeightOrder
+    taps: CType
+    offset: int
     parts: tuple[DotPart, ...]
     groups: int
     weight_type: CType
@@ -91,6 +114,7 @@ class DotStep(Step):
     sums: CType
     products: CType
     outputs: int
+    padded_outputs: int
 
     @property
     def report(self) -> str:
@@ -98,9 +122,9 @@ class DotStep(Step):
         return f"dot products, {_operands(self)}"
 
     @property
-    def padded_outputs(self) -> int:
-        """Rows of weights of one group."""
-        return int(self.parts[0].weight.shape[0]) // self.groups
+    def rows(self) -> int:
+        """Sums of a pixel: outputs of all groups, filled up."""
+        return self.groups * self.padded_outputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from pefslc.ir.batch import batch_of, with_batch
 from pefslc.ir.graph import Graph
 from pefslc.targets.c.arena import Arena, plan_arena
 from pefslc.targets.c.compiled_size import compiled_size
+from pefslc.targets.c.cpus import cpu_named
 from pefslc.targets.c.emit import emit, interface
 from pefslc.targets.c.naming import model_prefix, weights_file
 from pefslc.targets.c.options import BINARY, COptions
@@ -49,12 +50,13 @@ class CTarget(COptions):
     def lower(self, graph: Graph, options: TargetOptions) -> Emission:
         """Header, source, weights. Raises CompileError naming every operation that cannot be done."""
         rows = batch_of(graph) or 1
-        program = plan_program(with_batch(graph, 1) if rows > 1 else graph)
+        cpu = cpu_named(self.cpu)
+        program = plan_program(with_batch(graph, 1) if rows > 1 else graph, cpu)
         arena = plan_arena(program)
         if options.observe is not None:
             options.observe(Stage("plan", plan_text(program, arena)))
         prefix = model_prefix(graph.name)
-        arguments = interface(graph, plan_program(graph) if rows > 1 else program)
+        arguments = interface(graph, plan_program(graph, cpu) if rows > 1 else program)
         emitted = emit(graph, program, arena, prefix, _EMITTER, self, arguments, rows)
         files = {**emitted.files, **starter_files(graph, arguments, prefix, _EMITTER, self, emitted)}
         constant_bytes = emitted.constant_bytes
@@ -64,6 +66,7 @@ class CTarget(COptions):
             "function": f"{prefix}_run",
             "header": f"{prefix}.h",
             "sources": [f"{prefix}.c", f"{prefix}_weights.c"],
+            "cpu": self.cpu,
             "caller_arena": self.caller_arena,
             "arena_bytes": arena.bytes,
             "constant_bytes": constant_bytes,

@@ -1,0 +1,140 @@
+"""Convolutions and dense layers as dot products: how their taps come together, and which kernels compute them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.geometry.dilation_phases import Phase, phases
+from pefslc.geometry.shapes import Window
+from pefslc.ir.integer import Conv2d, Dense
+from pefslc.targets.c.cpus import GENERIC, ROWS, Cpu
+from pefslc.targets.c.dots import OFFSET, accumulator_type, offset_bias, packed_weights, product_type, round_up
+from pefslc.targets.c.steps import DotPart, DotStep
+from pefslc.targets.c.storage import INT32, Buffer, CType, Place, Tensor, narrowest_signed
+from pefslc.targets.c.taps import Gather, PaddedImage, TapView
+from pefslc.targets.c.tiles import chunks, tile
+
+__all__ = ["convolution_dots", "dense_dots"]
+
+Codes = NDArray[np.int64]
+
+_BYTE, _SIGNED_BYTE = CType(8, signed=False), CType(8, signed=True)
+
+
+def convolution_dots(
+    op: Conv2d, source: Tensor, result: Tensor, index: int, found: list[tuple[Phase, Codes]], cpu: Cpu
+) -> DotStep:
+    """The convolution of channels-last tensors.
+
+    index  of the step in the program
+    found  the phases, and the weights of each: [outputs, KH * KW * channels of a group]
+    """
+    n, channels, height, width = source.shape
+    return _Dots(op, source, result, index, (n, channels, height, width), op.groups).step(found, cpu)
+
+
+def dense_dots(op: Dense, source: Tensor, weight: Codes, result: Tensor, index: int, cpu: Cpu) -> DotStep:
+    """The dense layer on rows of `source`; `weight` [outputs, taps] is in the order of its elements in memory."""
+    (point,) = phases(Window(kernel=(1, 1)), 1, 1)
+    images = (op.result.type.shape[0], weight.shape[1], 1, 1)
+    return _Dots(op, source, result, index, images, 1).step([(point, weight)], cpu)
+
+
+@dataclass(frozen=True, slots=True)
+class _Dots:
+    """The step that is made. images: [N, C, H, W] of the source."""
+
+    op: Conv2d | Dense
+    source: Tensor
+    result: Tensor
+    index: int
+    images: tuple[int, int, int, int]
+    groups: int
+
+    def step(self, found: list[tuple[Phase, Codes]], cpu: Cpu) -> DotStep:
+        op, source = self.op, self.source
+        sums = accumulator_type(op)
+        weight_type = narrowest_signed(op.weight.data)
+        bias, offset = None if op.bias is None else op.bias.data, 0
+        if cpu.unsigned and source.type == _SIGNED_BYTE and weight_type == _SIGNED_BYTE and len(found) == 1:
+            moved = offset_bias(found[0][1], bias)
+            if moved is not None:
+                bias, offset = moved, OFFSET
+        taps = _BYTE if offset else source.type
+        if cpu.order != ROWS and (taps, weight_type, sums) != (_BYTE, _SIGNED_BYTE, INT32):
+            cpu = GENERIC  # whose kernels take all types
+        outputs = round_up(op.weight.shape[0] // self.groups, cpu.outputs)
+        parts = [self._part(*each, len(found) == 1, taps, offset, weight_type, outputs, cpu) for each in found]
+        scratch = [_scratch(f"s{self.index}a", sums, max(part.pixels for part in parts) * self.groups * outputs)]
+        copies = [self._copied(part) for part in parts if part.gather is not Gather.NONE]
+        if copies:
+            scratch.append(_scratch(f"s{self.index}p", taps, max(copies)))
+        return DotStep(
+            source=source,
+            result=self.result,
+            scratch=tuple(scratch),
+            images=self.images,
+            order=cpu.order,
+            taps=taps,
+            offset=offset,
+            parts=tuple(parts),
+            groups=self.groups,
+            weight_type=weight_type,
+            bias=bias,
+            sums=sums,
+            products=product_type(source, op.weight.data, sums),
+            outputs=op.weight.shape[0],
+            padded_outputs=outputs,
+        )
+
+    def _part(
+        self, phase: Phase, weight: Codes, alone: bool, taps: CType, offset: int, kind: CType, outputs: int, cpu: Cpu
+    ) -> DotPart:
+        n, channels, height, width = self.images
+        window, count = phase.window, weight.shape[1]
+        lies_there = window.kernel == window.strides == (1, 1) and not window.is_padded and self.groups == 1
+        lines, columns, image = 1, n * len(phase.rows) * len(phase.columns), None
+        alignment = max(cpu.alignment // taps.bytes, cpu.order.taps)
+        if lies_there and not offset and count % cpu.order.taps == 0:
+            gather, view = Gather.NONE, TapView(pixel=count, segments=1, segment=count, taps=count)
+        elif cpu.copies_image and alone and self.groups == 1 and window.dilations[1] == 1:
+            gather, lines, columns = Gather.IMAGE, len(phase.rows), len(phase.columns)
+            filled = round_up(window.kernel[1] * channels, alignment)
+            image = PaddedImage.of(window, (channels, height, width), (lines, columns), filled)
+            view = TapView(
+                pixel=window.strides[1] * channels,
+                segments=window.kernel[0],
+                segment=window.dilations[0] * image.row_elements,
+                taps=filled,
+            )
+        else:
+            filled = round_up(count, alignment)
+            gather, view = Gather.PATCH, TapView(pixel=self.groups * filled, segments=1, segment=filled, taps=filled)
+        unit = cpu.outputs // cpu.order.outputs
+        blocks = outputs // cpu.order.outputs
+        pixels, together = tile(cpu, columns, blocks if self.groups == 1 else unit)
+        return DotPart(
+            rows=phase.rows,
+            columns=phase.columns,
+            window=None if gather is Gather.NONE else window,
+            weight=packed_weights(weight, self.groups, outputs, view, cpu.order, kind),
+            gather=gather,
+            view=view,
+            image=image,
+            lines=lines,
+            line=columns,
+            pixels=pixels,
+            chunks=tuple(chunks(cpu, self.groups * outputs, together)),
+        )
+
+    @staticmethod
+    def _copied(part: DotPart) -> int:
+        """Elements of the copies that the kernels read."""
+        return part.image.elements if part.image is not None else part.pixels * part.view.pixel
+
+
+def _scratch(name: str, kind: CType, elements: int) -> Buffer:
+    return Buffer(name, Place.ARENA, kind, elements)

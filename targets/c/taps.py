@@ -1,0 +1,106 @@
+"""Where the taps of a dot product lie, and how they come there.
+
+A kernel reads the taps of pixel p at  x[p * pixel + s * segment + i],  s < segments, i < taps.  Rows that lie in memory
+(a dense layer, a 1 x 1 convolution) are one segment each. So are *patches*: the window of each pixel, copied together.
+In a padded copy of the *image* a window is one segment a row of the kernel, and its pixels need no copies of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from pefslc.geometry.shapes import Window
+
+__all__ = ["Gather", "PaddedImage", "TapView"]
+
+
+class Gather(Enum):
+    """How the taps come to lie as the kernel reads them."""
+
+    NONE = "none"  # they do already
+    PATCH = "patch"  # of each pixel of a tile
+    IMAGE = "image"  # with its pads
+
+
+@dataclass(frozen=True, slots=True)
+class TapView:
+    """Strides in elements. `taps` of a segment, filled up: where the last ones are no taps, their weights are zero."""
+
+    pixel: int
+    segments: int
+    segment: int
+    taps: int
+
+    @property
+    def padded(self) -> int:
+        """Taps of a pixel, filled up."""
+        return self.segments * self.taps
+
+
+@dataclass(frozen=True, slots=True)
+class PaddedImage:
+    """The part of an image that windows see, with its pads: [rows, columns, channels], and `slack` elements behind it.
+
+    top, left      the pads before the image; negative ones crop it
+    source_height, source_width  of the image itself
+    """
+
+    rows: int
+    columns: int
+    channels: int
+    top: int
+    left: int
+    source_height: int
+    source_width: int
+    slack: int
+
+    @classmethod
+    def of(cls, window: Window, source: tuple[int, int, int], grid: tuple[int, int], filled: int) -> PaddedImage:
+        """For the windows of `grid` results over a source of (channels, height, width).
+
+        filled  taps of a segment as the kernel reads them: behind the last one that is there, it reads slack
+        """
+        channels, height, width = source
+        (sh, sw), (eh, ew) = window.strides, window.extent
+        rows, columns = (grid[0] - 1) * sh + eh, (grid[1] - 1) * sw + ew
+        slack = filled - window.kernel[1] * channels
+        return cls(rows, columns, channels, window.pads[0], window.pads[1], height, width, slack)
+
+    @property
+    def elements(self) -> int:
+        return self.rows * self.columns * self.channels + self.slack
+
+    @property
+    def row_elements(self) -> int:
+        return self.columns * self.channels
+
+    @property
+    def first_row(self) -> int:
+        """The first row that the image is in."""
+        return min(max(self.top, 0), self.rows)
+
+    @property
+    def end_row(self) -> int:
+        """The row after the last one that the image is in."""
+        return max(min(self.top + self.source_height, self.rows), self.first_row)
+
+    @property
+    def before(self) -> int:
+        """Elements of a row before those of the image."""
+        return min(max(self.left, 0), self.columns) * self.channels
+
+    @property
+    def inside(self) -> int:
+        """Elements of a row that are the image's."""
+        return max(min(self.left + self.source_width, self.columns) - max(self.left, 0), 0) * self.channels
+
+    @property
+    def behind(self) -> int:
+        """Elements of a row behind those of the image."""
+        return self.row_elements - self.before - self.inside
+
+    @property
+    def after(self) -> int:
+        """Elements after the last row that the image is in."""
+        return self.elements - self.end_row * self.row_elements
