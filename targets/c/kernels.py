@@ -1,7 +1,7 @@
 """The dot product kernels: which there are, for which processor the compiler may use each, and what each computes.
 
-A kernel is a file, kernels/FOLDER/dot_ORDER.j2: a C function for some pixels and output blocks. All of one order compute
-the same sums, and the first whose guard holds is compiled: what no other takes, `portable` does.
+A kernel is a file, kernels/FOLDER/dot_ORDER.j2: a C function for some pixels and output blocks. All of one order
+compute the same sums, and the first whose guard holds is compiled: what no other takes, `portable` does.
 """
 
 from __future__ import annotations
@@ -74,14 +74,14 @@ class Kernel:
     order    of the weights that it reads
     guard    the condition of the C preprocessor under which a compiler may use it; "" for every compiler
     headers  that it includes
-    accepts  which dot products it computes: one that it does not must not be there
+    accepts  which dot products it computes; None for all of its order
     """
 
     folder: str
     order: WeightOrder
     guard: str
     headers: tuple[str, ...] = ()
-    accepts: Callable[[Dot], bool] = lambda dot: True
+    accepts: Callable[[Dot], bool] | None = None
 
     @property
     def template(self) -> str:
@@ -102,7 +102,7 @@ KERNELS = (
 
 def kernels_for(dot: Dot) -> tuple[Kernel, ...]:
     """Those that compute it, the quickest first; the last has no guard."""
-    return tuple(k for k in KERNELS if k.order == dot.order and k.accepts(dot))
+    return tuple(k for k in KERNELS if k.order == dot.order and (k.accepts is None or k.accepts(dot)))
 
 
 def dots_of(program: Program) -> tuple[Dot, ...]:

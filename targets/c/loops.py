@@ -24,7 +24,7 @@ Codes = NDArray[np.int64]
 
 def convolution_step(op: Conv2d, source: Tensor, result: Tensor, index: int, cpu: Cpu) -> DotStep | DepthwiseStep:
     """The convolution of channels-last tensors; `index` is the step's in the program. Raises CompileError."""
-    n, outputs = op.result.type.shape[:2]
+    outputs = op.result.type.shape[1]
     found = [(phase, _phase_weight(op, phase)) for phase in phases(op.window, *op.input.type.shape[2:])]
     kind = narrowest_signed(op.weight.data)
     if op.weight.shape[1] == 1 and op.groups == outputs:
