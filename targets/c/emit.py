@@ -17,6 +17,7 @@ from pefslc.numeric.rounding import RoundingMode
 from pefslc.targets.c.arena import Arena
 from pefslc.targets.c.arg_max import ArgMax, arg_max_of
 from pefslc.targets.c.calls import portions
+from pefslc.targets.c.dispatch import VARIANTS, Exported, exported_functions
 from pefslc.targets.c.host_text import input_text, output_text
 from pefslc.targets.c.kernels import dots_of, headers_of, kernels_for
 from pefslc.targets.c.naming import Names, comment_text, weights_file
@@ -65,12 +66,15 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """files: by name; step_bytes: of each step's constants, `constant_bytes` of all; arg_maxes: of the outputs."""
+    """files: by name; step_bytes: of each step's constants, `constant_bytes` of all; arg_maxes: of the outputs;
+    exported: the functions of the source.
+    """
 
     files: dict[str, bytes]
     step_bytes: tuple[int, ...]
     constant_bytes: int
     arg_maxes: tuple[ArgMax, ...]
+    exported: tuple[Exported, ...]
 
 
 def interface(graph: Graph, program: Program) -> tuple[Argument, ...]:
@@ -154,8 +158,14 @@ def emit(
     else:
         emitted[f"{prefix}_weights.c"] = heading.encode()
         emitted[weights_file(prefix)] = binary.content
+    given = [("arena", f"{prefix}_arena *arena")] * options.caller_arena + [(a.name, a.declaration) for a in arguments]
+    result = "void" if binary is None else "int"
+    exported = exported_functions(prefix, result, given, options.steps is not None, arg_maxes)
+    if options.dispatch:
+        of_paths = {**context, "variants": VARIANTS, "exported": exported}
+        emitted[f"{prefix}_dispatch.c"] = environment.get_template("dispatch.j2").render(of_paths).encode()
     emitted[f"{prefix}_fixed.h"] = (_HERE / "fixed.h").read_bytes()
-    return Emitted(emitted, step_bytes, constant_bytes, arg_maxes)
+    return Emitted(emitted, step_bytes, constant_bytes, arg_maxes, exported)
 
 
 def arg_max_functions(graph: Graph, arguments: Sequence[Argument], prefix: str) -> tuple[ArgMax, ...]:
