@@ -131,7 +131,7 @@ class TensilTarget(TensilOptions):
             details["native_words"] = str(words.native)
             if lowered.native is not None:
                 details["native_layers"] = lowered.native.to_json()
-                notes += lowered.native.notes() if lowered.native.says_something else ()
+                notes += lowered.native.notes()
         # What saturates or rounds on its way is the program's own: the simulator says it, elsewhere the integers do.
         simulated = words.native is not None or options.allow_overflow
         runner = TensilRunner(program, make_sidecar(whole, self.name, "", "", {}, details)) if simulated else None
