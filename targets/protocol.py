@@ -14,6 +14,7 @@ from pefslc.analysis.limits import TargetLimits
 from pefslc.artifacts.costs import Costs
 from pefslc.artifacts.sidecar import JsonObject, Sidecar
 from pefslc.diagnostics.errors import Origin
+from pefslc.diagnostics.progress import Progress
 from pefslc.files.arrays import Arrays
 from pefslc.ir.graph import Graph
 from pefslc.numeric.deviation import Deviations
@@ -57,7 +58,7 @@ class TargetOptions:
 
     allow_overflow: bool = False
     require_exact: bool = False
-    progress: Callable[[int, int, str], None] | None = None
+    progress: Progress | None = None
     calibrate: Arrays | None = field(default=None, compare=False)
     observe: Callable[[Stage], None] | None = None
     problems_only: bool = False

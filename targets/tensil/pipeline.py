@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pefslc.diagnostics.errors import CompileError
+from pefslc.diagnostics.progress import Progress
 from pefslc.files.arrays import Arrays
 from pefslc.ir.graph import Graph
 from pefslc.passes.check_accumulators import overflows
@@ -106,7 +107,7 @@ def lower_graph(
     model: Graph,
     context: Context,
     calibrate: Arrays | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
     observe: Observer | None = None,
     fits: ChannelFits | None = None,
     *,
@@ -142,7 +143,7 @@ def _lower_exactly(
     context: Context,
     corrections: frozenset[str] | None,
     fits: ChannelFits,
-    progress: Callable[[int, int, str], None] | None,
+    progress: Progress | None,
     observe: Observer | None,
     *,
     batch: int,
@@ -217,7 +218,7 @@ def _lower_natively(
     graph: Graph,
     context: Context,
     calibrate: Arrays | None,
-    progress: Callable[[int, int, str], None] | None,
+    progress: Progress | None,
     observe: Observer | None,
     batch: int,
 ) -> LoweredNetwork:
