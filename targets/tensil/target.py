@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -104,6 +105,7 @@ class TensilTarget(TensilOptions):
             "tmodel": model_file,
             "run": board_script_name(model.name),
             "architecture": architecture.to_json_dict(),
+            "axi_bytes": architecture.axi_bytes,
             "inputs": [tensor.to_json() for tensor in inputs],
             "outputs": [tensor.to_json() for tensor in outputs],
         }
@@ -173,7 +175,10 @@ class TensilTarget(TensilOptions):
         return (f"modelled: {ms:,.3f} ms{what}, {speed}",)
 
     def runner(self, folder: Path, sidecar: Sidecar) -> Runner:
-        return TensilRunner(load_tmodel(folder / str(sidecar.details["tmodel"])), sidecar)
+        program = load_tmodel(folder / str(sidecar.details["tmodel"]))
+        bus = sidecar.details.get("axi_bytes", program.architecture.axi_bytes)
+        assert isinstance(bus, int)
+        return TensilRunner(replace(program, architecture=replace(program.architecture, axi_bytes=bus)), sidecar)
 
 
 def _observer(options: TargetOptions) -> Observer | None:
