@@ -127,6 +127,7 @@ class Emission:
     audit     of such a program: runs it on input codes, and holds each layer to what it read
     functions by the name of an output behind which the model ends with a function: what the files compute of it, too,
               in words that follow "the codes are those before the end; ". Of others the host computes it
+    cautions  those of the notes that say where what comes out is not what one may think: `check` shows them, too
     """
 
     files: Mapping[str, bytes]
@@ -139,6 +140,7 @@ class Emission:
     native: FixedPoint | None = None
     audit: Audit | None = None
     functions: Mapping[str, str] = field(default_factory=dict)
+    cautions: tuple[str, ...] = ()
 
 
 class Runner(Protocol):
