@@ -98,7 +98,8 @@ class GivenShapes:
                 Code.GIVEN_SHAPE,
                 f"the input is declared {list(declared)}, which {list(given)} contradicts",
                 at=at,
-                hint="only open axes can be given; export the model with the shape that you need",
+                hint="only open axes can be given, and another batch with --batch; else export the model with the "
+                "shape that you need",
             )
         return given
 

@@ -14,6 +14,7 @@ from pefslc.analysis.limits import TargetLimits
 from pefslc.artifacts.costs import Costs
 from pefslc.artifacts.sidecar import JsonObject, Sidecar
 from pefslc.diagnostics.errors import Origin
+from pefslc.diagnostics.progress import Progress
 from pefslc.files.arrays import Arrays
 from pefslc.ir.graph import Graph
 from pefslc.numeric.deviation import Deviations
@@ -57,7 +58,7 @@ class TargetOptions:
 
     allow_overflow: bool = False
     require_exact: bool = False
-    progress: Callable[[int, int, str], None] | None = None
+    progress: Progress | None = None
     calibrate: Arrays | None = field(default=None, compare=False)
     observe: Callable[[Stage], None] | None = None
     problems_only: bool = False
@@ -126,6 +127,7 @@ class Emission:
     audit     of such a program: runs it on input codes, and holds each layer to what it read
     functions by the name of an output behind which the model ends with a function: what the files compute of it, too,
               in words that follow "the codes are those before the end; ". Of others the host computes it
+    cautions  those of the notes that say where what comes out is not what one may think: `check` shows them, too
     """
 
     files: Mapping[str, bytes]
@@ -138,6 +140,7 @@ class Emission:
     native: FixedPoint | None = None
     audit: Audit | None = None
     functions: Mapping[str, str] = field(default_factory=dict)
+    cautions: tuple[str, ...] = ()
 
 
 class Runner(Protocol):

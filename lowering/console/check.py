@@ -44,4 +44,6 @@ def check(
         return
     proved = program.verdict
     print(f"{program.name} compiles for {request.chosen.name}: {proved}{against_model(program)}")
+    for caution in program.emission.cautions:
+        print(caution)
     print_warnings(program, request.everywhere)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pefslc.analysis.limits import TargetLimits
-    from pefslc.driver.compiler import Observer, Progress, StageObserver
+    from pefslc.diagnostics.progress import Progress
+    from pefslc.driver.compiler import Observer, StageObserver
     from pefslc.driver.program import Program
     from pefslc.numeric.choose_format import AutoFormat
     from pefslc.numeric.format import FixedPoint

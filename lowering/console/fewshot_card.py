@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from pefslc.diagnostics.progress import Progress
 
+if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
@@ -64,7 +64,7 @@ def normalization(backbone: str, card: dict[str, Any] | None, mean: str | None, 
 
 
 def base_pictures(
-    backbone: str, card: dict[str, Any], cache: str | None, progress: Callable[[int, int, str], None] | None
+    backbone: str, card: dict[str, Any], cache: str | None, progress: Progress | None
 ) -> tuple[NDArray[np.uint8], str]:
     """Pictures uint8 [N, H, W, 3] of the classes that the backbone was trained on, and what their mean is called: those
     that `evaluate` takes. Drawn or read again; raises CompileError where they are others now.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+
+from pefslc.diagnostics.progress import Progress
 
 __all__ = ["progress_bar"]
 
@@ -13,7 +15,7 @@ _PATIENCE_SECONDS = 1.0
 
 
 @contextmanager
-def progress_bar(*, quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
+def progress_bar(*, quiet: bool) -> Iterator[Progress | None]:
     """A callback (done, total, what) that draws a bar once a second has passed; None where nobody watches."""
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield None
@@ -34,11 +36,12 @@ class _Bar:
         if self.display is None and time.monotonic() - self.start < _PATIENCE_SECONDS:
             return
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Display
 
-        if not isinstance(self.display, Progress):
+        if not isinstance(self.display, Display):
             columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-            self.display = Progress(*columns, console=Console(stderr=True), transient=True)
+            self.display = Display(*columns, console=Console(stderr=True), transient=True)
             self.display.start()
             self.display.add_task(what, total=None)
         self.display.update(self.display.task_ids[0], description=what, completed=done, total=total or None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pefslc.artifacts.sidecar import Sidecar, load_sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, quote
+from pefslc.diagnostics.progress import Progress
 from pefslc.driver.target_registry import find_target, target_names
 from pefslc.files.reading import unreadable
 from pefslc.files.replacement import half_replaced
@@ -49,9 +50,7 @@ class Artifact:
         interface = interface_of(self.sidecar)
         return clipped_inputs(interface.inputs, as_batches(interface, inputs)[0])
 
-    def run(
-        self, inputs: Mapping[str, NDArray[np.generic]], progress: Callable[[int, int, str], None] | None = None
-    ) -> dict[str, Floats]:
+    def run(self, inputs: Mapping[str, NDArray[np.generic]], progress: Progress | None = None) -> dict[str, Floats]:
         """Output name -> float64 values, for inputs by name (or "x") in the ONNX shape, any number of rows."""
         interface = interface_of(self.sidecar)
         arrays, rows = as_batches(interface, inputs)
@@ -81,9 +80,7 @@ class BareProgram:
         """Nothing: it takes words as they are, and refuses what none holds."""
         return ()
 
-    def run(
-        self, inputs: Mapping[str, NDArray[np.generic]], progress: Callable[[int, int, str], None] | None = None
-    ) -> dict[str, Floats]:
+    def run(self, inputs: Mapping[str, NDArray[np.generic]], progress: Progress | None = None) -> dict[str, Floats]:
         """Output name -> values [runs, size], for flat inputs by name (or "x")."""
         del progress
         return run_tmodel(self.path, inputs)

@@ -14,6 +14,7 @@ from pefslc.analysis.limits import TargetLimits
 from pefslc.artifacts.sidecar import make_sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, Problem, quote
+from pefslc.diagnostics.progress import Progress
 from pefslc.driver.compile_options import (
     check_functions,
     check_input_formats,
@@ -64,7 +65,6 @@ __all__ = ["compile", "load", "lower_model"]
 
 Observer = Callable[[PassRecord, Graph], None]
 StageObserver = Callable[[Stage], None]
-Progress = Callable[[int, int, str], None]
 
 _PassFormats = FixedPoint | CalibratedFormats | GivenFormats | None
 

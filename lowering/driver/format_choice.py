@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
+from pefslc.diagnostics.progress import Progress
 from pefslc.driver.compile_options import check_requantize
 from pefslc.driver.format_file import FormatsLike, named_formats
 from pefslc.driver.formats_by_name import FormatsByName
 from pefslc.files.arrays import Arrays
 from pefslc.numeric.choose_format import AutoFormat, Calibration
 from pefslc.numeric.format import FixedPoint
-from pefslc.passes.calibrate import CalibratedFormats, Progress
+from pefslc.passes.calibrate import CalibratedFormats
 
 __all__ = ["choose_formats"]
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from pefslc.analysis.limits import TargetLimits
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
+from pefslc.diagnostics.progress import Progress
 from pefslc.driver.format_file import Entry, NamedFormats, Rounding, place
 from pefslc.driver.format_slots import Role, Slot, format_slots, node_names
 from pefslc.files.arrays import Arrays
 from pefslc.ir.graph import Graph
 from pefslc.numeric.choose_format import AutoFormat, Calibration
 from pefslc.numeric.format import FixedPoint
-from pefslc.passes.calibrate import CalibratedFormats, Progress
+from pefslc.passes.calibrate import CalibratedFormats
 from pefslc.passes.check_format import has_formats, is_float
 from pefslc.passes.fit_given_formats import GivenFormats
 from pefslc.passes.given_format import GivenFormat

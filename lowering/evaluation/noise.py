@@ -9,13 +9,13 @@ from math import inf, log10
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.diagnostics.progress import Progress
 from pefslc.ir.graph import Graph
 from pefslc.ir.reference import in_chunks, stream_values
 
 __all__ = ["Noise", "measure_noise"]
 
 Floats = NDArray[np.float64]
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)

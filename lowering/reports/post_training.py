@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pefslc.artifacts.sidecar import JsonObject
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
+from pefslc.diagnostics.progress import Progress
 from pefslc.evaluation.float_error import FloatError
 from pefslc.evaluation.noise import Noise, measure_noise
 from pefslc.files.arrays import Arrays
@@ -28,7 +29,6 @@ from pefslc.reports.saturation import SeenTensor, SeenTensors, rounded
 __all__ = ["Accuracy", "PostTrainingReport", "TensorNoise", "post_training_report"]
 
 Floats = NDArray[np.float64]
-Progress = Callable[[int, int, str], None]
 LABELS = ("labels", "y")
 _COMPARED = f"quantized model and {FLOAT_MODEL}"
 

@@ -12,7 +12,7 @@ Where a target's requantizations are bounded it says which staircases it compute
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
+from pefslc.diagnostics.progress import Progress
 from pefslc.files.arrays import Arrays
 from pefslc.geometry.shapes import element_count
 from pefslc.ir.graph import Graph, GraphOutput
@@ -80,7 +81,7 @@ class _Tally:
 class _Watch:
     """Tells how far the verification is, in operations done."""
 
-    progress: Callable[[int, int, str], None] | None
+    progress: Progress | None
     total: int
     done: int = 0
     now: str = ""
@@ -109,7 +110,7 @@ def verify(
     runner: Runner,
     runner_name: str,
     arrays: Arrays,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
     prediction: Prediction | None = None,
     before: BeforeFormat | None = None,
     audit: Audit | None = None,

@@ -85,8 +85,8 @@ class TensilOptions:
         example="plain",
         accepts=lambda host: host in HOSTS,
         known=lambda: HOSTS,
-        help="plain, dense: Tensil's own driver code runs the program, without NAME_io.py: images with zeros in the "
-        "lanes left, or without (`pefslc explain boards`)",
+        help="module: your code calls NAME_io.py; plain, dense: Tensil's own driver code runs the program, without it: "
+        "images with zeros in the lanes left, or without (`pefslc explain boards`)",
     )
 
     wide: bool = option(False, type=bool, example="True", help="pay any price in cycles for codes that are exact")

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pefslc.diagnostics.errors import CompileError
+from pefslc.diagnostics.progress import Progress
 from pefslc.files.arrays import Arrays
 from pefslc.ir.graph import Graph
 from pefslc.passes.check_accumulators import overflows
@@ -29,11 +30,12 @@ from pefslc.targets.tensil.groups.text import print_groups
 from pefslc.targets.tensil.groups.verify import faults_of_groups
 from pefslc.targets.tensil.limits import limits_of
 from pefslc.targets.tensil.lowered_network import LoweredNetwork
-from pefslc.targets.tensil.native.exponents import choose_exponents
+from pefslc.targets.tensil.native.exponents import HEADROOM, choose_exponents
 from pefslc.targets.tensil.native.magnitudes import measure_magnitudes, proven_magnitudes
-from pefslc.targets.tensil.native.native_placement import is_native, place_natively
+from pefslc.targets.tensil.native.native_placement import NativePlacement, is_native, place_natively
 from pefslc.targets.tensil.native.native_report import NativeReport
 from pefslc.targets.tensil.native.native_scales import NativeScales
+from pefslc.targets.tensil.native.word_ranges import may_saturate
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context, Form, Rewrite, require_legal, rewritten
 from pefslc.targets.tensil.schedule.batch_choice import modelled_cycles, schedule_batch
 from pefslc.targets.tensil.split import Split
@@ -105,7 +107,7 @@ def lower_graph(
     model: Graph,
     context: Context,
     calibrate: Arrays | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
     observe: Observer | None = None,
     fits: ChannelFits | None = None,
     *,
@@ -141,7 +143,7 @@ def _lower_exactly(
     context: Context,
     corrections: frozenset[str] | None,
     fits: ChannelFits,
-    progress: Callable[[int, int, str], None] | None,
+    progress: Progress | None,
     observe: Observer | None,
     *,
     batch: int,
@@ -216,7 +218,7 @@ def _lower_natively(
     graph: Graph,
     context: Context,
     calibrate: Arrays | None,
-    progress: Callable[[int, int, str], None] | None,
+    progress: Progress | None,
     observe: Observer | None,
     batch: int,
 ) -> LoweredNetwork:
@@ -229,10 +231,21 @@ def _lower_natively(
     groups = rewritten(groups, NATIVE_AFTER_MEASURING, cautious, _GROUPS, _shown_groups(observe))
     scales = NativeScales.of(graph, groups)
     groups = rewritten(groups, [FuseSums.of(graph, groups)], context, _GROUPS, _shown_groups(observe))
-    exponents = choose_exponents(groups, scales, data_type, magnitudes)
-    placed = place_natively(groups, scales, data_type, exponents, measured=calibrate is not None)
+
+    def place_with(headroom: int) -> NativePlacement:
+        exponents = choose_exponents(groups, scales, data_type, magnitudes, headroom)
+        return place_natively(groups, scales, data_type, exponents, measured=calibrate is not None)
+
+    saturates = None
+    if calibrate is not None:
+        placed = place_with(HEADROOM)
+    else:  # what is proven needs no headroom, if the words hold it with all that was rounded
+        placed = place_with(1)
+        if saturates := any(may_saturate(placed.words, data_type)):
+            placed = place_with(HEADROOM)
+            saturates = any(may_saturate(placed.words, data_type))
     # The rewrites of words that follow are certified to give the same words: the errors are those of what is placed.
-    report = NativeReport.of(graph, groups, placed, magnitudes)
+    report = NativeReport.of(graph, groups, placed, magnitudes, saturates=saturates)
     words = _rewritten_words(placed.words, NATIVE_WORD_REWRITES, context, observe)
     plan = schedule_batch(words, context.architecture, batch, progress)
     return LoweredNetwork(Split(Bends(graph), WideSums(graph)), words, plan, report)

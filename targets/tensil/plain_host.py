@@ -29,7 +29,15 @@ from pefslc.targets.tensil.host_io import HostTensor
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.native.native_words import native_format
 
-__all__ = ["RoundedTwice", "plain_details", "plain_notes", "require_plain", "rounded_twice", "words_of_inputs"]
+__all__ = [
+    "RoundedTwice",
+    "notes_on_rounding",
+    "plain_details",
+    "plain_notes",
+    "require_plain",
+    "rounded_twice",
+    "words_of_inputs",
+]
 
 _PARTS = 1 << 20  # of a word, where one has several steps
 _FINER_BITS = 2  # beyond one word a step: then less than an eighth of the numbers gets another code
@@ -106,7 +114,7 @@ def plain_details(model: Graph, tensor: HostTensor) -> JsonObject:
     return {"factor": [float(f) for f in factors], "offset": [float(o) for o in offsets]}
 
 
-def plain_notes(model: Graph, inputs: Sequence[HostTensor], outputs: Sequence[HostTensor]) -> Iterator[str]:
+def plain_notes(inputs: Sequence[HostTensor], outputs: Sequence[HostTensor]) -> Iterator[str]:
     """Lines for the summary: what the host gives and gets, and where that is not the model's numbers."""
     for tensor in inputs:
         name, factor = quote(tensor.end.name), _input_factor(tensor)
@@ -115,9 +123,6 @@ def plain_notes(model: Graph, inputs: Sequence[HostTensor], outputs: Sequence[Ho
         dense = tensor.tensor.stored.dense
         how = "its pixels one behind the other" if dense else "one pixel a vector, zeros in the lanes left"
         yield f"plain host: gives input {name}{times}, {how}{moved}"
-        assert isinstance(tensor.end, GraphInput)
-        if (twice := rounded_twice(model, tensor.end)) is not None:
-            yield _twice_note(tensor, twice)
     for tensor in outputs:
         assert isinstance(tensor.end, GraphOutput)
         name, (factors, offsets) = quote(tensor.end.name), _output_map(tensor)
@@ -139,6 +144,14 @@ def plain_notes(model: Graph, inputs: Sequence[HostTensor], outputs: Sequence[Ho
             else f"what the {tensor.end.function.kind.value} of output {name} is taken of"
         )
         yield f"plain host: {what} is what the driver returns{times}{plus}{listed}{_moved(tensor.moves, back=True)}"
+
+
+def notes_on_rounding(model: Graph, inputs: Sequence[HostTensor]) -> Iterator[str]:
+    """A line for each input whose numbers the driver rounds before the model does."""
+    for tensor in inputs:
+        assert isinstance(tensor.end, GraphInput)
+        if (twice := rounded_twice(model, tensor.end)) is not None:
+            yield _twice_note(tensor, twice)
 
 
 def _twice_note(tensor: HostTensor, twice: RoundedTwice) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -31,15 +32,21 @@ from pefslc.targets.tensil.lowered_network import LoweredNetwork
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType, load_architecture
 from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.targets.tensil.native_audit import NativeAudit
+from pefslc.targets.tensil.notes import notes_on_exactness, notes_on_price, notes_on_time, program_notes
 from pefslc.targets.tensil.options import DEFAULT_ARCHITECTURE, TensilOptions
 from pefslc.targets.tensil.pipeline import STAGES, Observer, lower_graph
-from pefslc.targets.tensil.plain_host import plain_details, plain_notes, require_plain, words_of_inputs
+from pefslc.targets.tensil.plain_host import (
+    notes_on_rounding,
+    plain_details,
+    plain_notes,
+    require_plain,
+    words_of_inputs,
+)
 from pefslc.targets.tensil.program.tmodel import TensilProgram, load_tmodel, tmodel_files
 from pefslc.targets.tensil.report import computed_graph, op_reports, parts_of
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
 from pefslc.targets.tensil.runner import TensilRunner
 from pefslc.targets.tensil.schedule.as_program import program_of
-from pefslc.targets.tensil.schedule.batches import Batches
 from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
 from pefslc.targets.tensil.schedule.text import print_schedule
 from pefslc.targets.tensil.split import bounded_operations, require_close
@@ -104,6 +111,7 @@ class TensilTarget(TensilOptions):
             "tmodel": model_file,
             "run": board_script_name(model.name),
             "architecture": architecture.to_json_dict(),
+            "axi_bytes": architecture.axi_bytes,
             "inputs": [tensor.to_json() for tensor in inputs],
             "outputs": [tensor.to_json() for tensor in outputs],
         }
@@ -115,23 +123,23 @@ class TensilTarget(TensilOptions):
         in_layers = sum(op.cycles or 0 for op in ops.values())
         # What loads constants and moves outputs serves no layer: with it, the layers' cycles are the total.
         details["cycles"] = {"total": report.total, "outside_layers": report.total - in_layers}
-        notes = (*_notes(program, plan, report, self.architecture_name), *self._time(report.total, batch))
-        if wide := [ops[name].cycles or 0 for name in lowered.split.wide.plans]:
-            layers = "layer has sums" if len(wide) == 1 else "layers have sums"
-            notes += (f"{len(wide)} {layers} wider than a word, made of several: {sum(wide):,} modelled cycles",)
+        cautions = notes_on_price(lowered, bounded, at_any_price=context.at_any_price)
+        clock = clock_of(self.architecture_name, self.clock_mhz)
+        notes = (
+            *program_notes(program, plan, report, self.architecture_name),
+            *notes_on_time(clock, report.total, batch),
+            *notes_on_exactness(lowered, ops),
+        )
         if context.plain_host:
-            notes += tuple(plain_notes(model, inputs, outputs))
-        if corrected := [ops[name].cycles or 0 for name in lowered.split.wide.corrections]:
-            what = "requantization is" if len(corrected) == 1 else "requantizations are"
-            notes += (f"{len(corrected)} {what} corrected by the residual: {sum(corrected):,} modelled cycles",)
-        if lowered.times_for_exact is not None:
-            notes += (f"bounded; exact with --wide, at {lowered.times_for_exact:.1f} times the cycles",)
+            notes += tuple(plain_notes(inputs, outputs))
+            cautions += tuple(notes_on_rounding(model, inputs))
+        notes += cautions
         if words.native is not None:
             details["native_arithmetic"] = str(native_format(architecture.data_type))
             details["native_words"] = str(words.native)
             if lowered.native is not None:
                 details["native_layers"] = lowered.native.to_json()
-                notes += lowered.native.notes() if lowered.native.says_something else ()
+                notes += lowered.native.notes()
         # What saturates or rounds on its way is the program's own: the simulator says it, elsewhere the integers do.
         simulated = words.native is not None or options.allow_overflow
         runner = TensilRunner(program, make_sidecar(whole, self.name, "", "", {}, details)) if simulated else None
@@ -155,25 +163,19 @@ class TensilTarget(TensilOptions):
                 report,
                 Path(self.architecture_name).stem,
                 self.clock_mhz,
-                clock_of(self.architecture_name, self.clock_mhz),
+                clock,
             ),
             computed,
             words.native,
             None if words.native is None else partial(_audited, NativeAudit.of(plan, words.layouts)),
+            cautions=cautions,
         )
 
-    def _time(self, cycles: int, batch: int) -> tuple[str, ...]:
-        """A line for the summary, where the clock is known."""
-        clock = clock_of(self.architecture_name, self.clock_mhz)
-        if clock is None:
-            return ("no clock is known for this architecture: --clock-mhz makes milliseconds of modelled cycles",)
-        ms = clock.milliseconds(cycles)
-        what = "" if batch == 1 else f" for {batch} pictures"
-        speed = f"{batch * 1e3 / ms:,.1f} frames a second, at {clock.mhz:g} MHz ({clock.source})"
-        return (f"modelled: {ms:,.3f} ms{what}, {speed}",)
-
     def runner(self, folder: Path, sidecar: Sidecar) -> Runner:
-        return TensilRunner(load_tmodel(folder / str(sidecar.details["tmodel"])), sidecar)
+        program = load_tmodel(folder / str(sidecar.details["tmodel"]))
+        bus = sidecar.details.get("axi_bytes", program.architecture.axi_bytes)
+        assert isinstance(bus, int)
+        return TensilRunner(replace(program, architecture=replace(program.architecture, axi_bytes=bus)), sidecar)
 
 
 def _observer(options: TargetOptions) -> Observer | None:
@@ -267,26 +269,6 @@ def _outputs(
         return runner.run(inputs)
     values = run_codes(graph, inputs)
     return {o.name: values[o.value.name] for o in graph.outputs}
-
-
-def _notes(program: TensilProgram, plan: Schedule, report: cycles.CycleReport, architecture: str) -> tuple[str, ...]:
-    spent = sorted(report.of(list(report.spent)).items(), key=lambda i: -i[1])
-    kinds = ", ".join(f"{kind.value} {count:,}" for kind, count in spent[:4])
-    return (
-        *_batch_notes(plan.batches, report.total),
-        f"on {architecture}: {kinds} modelled cycles",
-        f"{len(program):,} instructions, {len(plan.constants):,} of {program.architecture.dram1_depth:,} DRAM1 vectors",
-    )
-
-
-def _batch_notes(batches: Batches, cycles: int) -> tuple[str, ...]:
-    """Of a batch: the cycles of one picture, and how many pictures groups work on at once, in order."""
-    if batches.size == 1:
-        return ()
-    return (
-        f"{cycles / batches.size:,.0f} modelled cycles a picture, of {batches.size} in a run; layers work on "
-        f"{', then '.join(map(str, batches.in_order))} at once",
-    )
 
 
 def _audited(

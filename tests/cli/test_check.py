@@ -29,6 +29,15 @@ def test_a_model_that_compiles(pefslc: Cli, model: Path) -> None:
     assert sorted(model.parent.iterdir()) == before
 
 
+@pytest.mark.parametrize(("host", "said"), [("module", False), ("plain", True), ("dense", True)])
+def test_what_a_plain_host_rounds_twice_is_said(pefslc: Cli, host: str, said: bool, tmp_path: Path) -> None:
+    m = ModelBuilder()
+    m.output(m.quant(m.input([1, 8, 4, 4], "input"), 0.125, 4))
+    result = pefslc("check", m.save(tmp_path), "--target", "tensil", "--arch", "pynqz1", "--host", host)
+    assert result.status == 0
+    assert ("input 'input' is rounded twice, by the driver and by the model" in result.out) == said
+
+
 def test_problems_as_json(pefslc: Cli, model: Path) -> None:
     result = pefslc("check", model, "--target", "fake", "--arch", "narrow", "--fmt", "Q3.4", "--json")
     assert (result.status, result.err) == (1, "")

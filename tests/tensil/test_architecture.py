@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import pefslc
 from pefslc.diagnostics.errors import CompileError
+from pefslc.driver.compiled_artifact import Artifact, open_artifact
+from pefslc.targets.tensil.cost.cycles import model_cycles
 from pefslc.targets.tensil.machine.architecture import (
     Architecture,
     DataType,
@@ -16,6 +19,10 @@ from pefslc.targets.tensil.machine.architecture import (
     built_in_architectures,
     load_architecture,
 )
+from pefslc.targets.tensil.runner import TensilRunner
+from pefslc.targets.tensil.target import TensilTarget
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "cnn_bnfold_q2_3.onnx"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +125,7 @@ def test_every_number_may_be_its_least_and_no_less(custom_perf: Architecture, fi
 
 
 @pytest.mark.parametrize(("board", "axi_bytes"), [("pynqz1", 8), ("custom_perf", 8), ("zcu104", 16), ("ultra96v2", 16)])
-def test_the_bus_is_the_boards_and_in_no_file(board: str, axi_bytes: int, tmp_path: Path) -> None:
+def test_the_bus_is_the_boards_and_in_no_file_of_tensils(board: str, axi_bytes: int, tmp_path: Path) -> None:
     architecture = load_architecture(board)
     assert architecture.axi_bytes == axi_bytes
     assert len(architecture.to_json_dict()) == 11
@@ -129,3 +136,19 @@ def test_the_bus_is_the_boards_and_in_no_file(board: str, axi_bytes: int, tmp_pa
     path.write_text(json.dumps({**architecture.to_json_dict(), "axi_bytes": 16}))
     with pytest.raises(CompileError, match="unknown key 'axi_bytes'"):
         load_architecture(path)
+
+
+def test_what_is_read_back_is_modelled_with_the_bus_of_its_board(tmp_path: Path) -> None:
+    """Of a sidecar that says nothing of it, with 64 bits."""
+    program = pefslc.compile(EXAMPLE, target="tensil", arch="zcu104")
+    program.save(tmp_path)
+
+    opened = open_artifact(tmp_path)
+    assert isinstance(opened, Artifact)
+    older = dataclasses.replace(
+        opened.sidecar, details={name: value for name, value in opened.sidecar.details.items() if name != "axi_bytes"}
+    )
+    runners = opened.runner, TensilTarget().runner(tmp_path, older)
+    cycles = [model_cycles(runner.program).total for runner in runners if isinstance(runner, TensilRunner)]
+    assert cycles[0] == program.emission.cycles
+    assert cycles[1] > 1.1 * cycles[0]

@@ -86,6 +86,10 @@ def test_a_narrow_sum_is_corrected_at_any_price_only() -> None:
     assert bounded.computed is not None
     assert exact.computed is None
     assert exact.files == compiled(graph, require_exact=True).files
+    (note,) = price_notes(bounded)
+    assert note.startswith("bounded: no words were found that give every code of 1 requantization; --wide corrects")
+    assert bounded.cautions == (note,)
+    assert not price_notes(exact)
 
 
 def test_a_network_that_no_correction_helps_is_refused_before_one_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:

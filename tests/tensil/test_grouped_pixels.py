@@ -24,6 +24,7 @@ from pefslc.targets.tensil.rewriting.rewrite import Context
 
 BOARD = replace(load_architecture("custom_perf"), array_size=16)
 NAME = GroupPixels.name
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 class Network:
@@ -200,3 +201,19 @@ def test_random_networks_on_wide_arrays(seed: int, tmp_path: Path) -> None:
     )
     graph = lower(import_bytes(random_network(seed, feature), tmp_path))
     assert_exact(graph, replace(BOARD, array_size=(16, 24, 32)[seed % 3]), tmp_path)
+
+
+@pytest.mark.parametrize("board", ["custom_perf", "pynqz1", "ultra96v2", "zcu104"])
+@pytest.mark.parametrize("network", ["pefsl_resnet9_16_strided_bnfold_q2_3", "glyphs_resnet9", "cnn_bnfold_q2_3"])
+def test_grouped_pixels_cost_no_more_than_others(network: str, board: str) -> None:
+    """On the boards there are, by the cycle model; on 32 lanes residual networks of 16 channels gain."""
+    path = EXAMPLES / f"{network}.onnx"
+    grouped, alone = (
+        pefslc.compile(path, target="tensil", arch=board, leave_out=left_out).emission.cycles
+        for left_out in (None, NAME)
+    )
+    assert grouped is not None
+    assert alone is not None
+    assert grouped <= alone
+    if board == "zcu104" and "resnet9" in network:
+        assert grouped < 0.95 * alone

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from plain_support import board, compiled
 
+import pefslc
 from builders import ModelBuilder
+from pefslc.targets.tensil.program.tmodel import load_tmodel
 
 
 @pytest.mark.parametrize("host", ["plain", "dense"])
@@ -32,3 +35,28 @@ def test_how_a_host_lays_an_input_changes_no_words(host: str, channels: int, bat
         details = program.sidecar.details["native_layers"]
         words.append(details["layers"])  # type: ignore[index,call-overload]
     assert words[0].items() <= words[1].items()
+
+
+@pytest.mark.parametrize("host", ["module", "plain"])
+@pytest.mark.parametrize(("local_depth", "resident"), [(8192, True), (90, False)])
+def test_a_batch_holds_every_word_with_constants_that_stay_and_that_do_not(
+    host: str, local_depth: int, resident: bool, tmp_path: Path
+) -> None:
+    """Of five pictures in runs of three: the last run is filled up."""
+    r, m = np.random.default_rng(2), ModelBuilder()
+    x = m.input([1, 8, 4, 8], "x")
+    first = m.node("Relu", m.node("Conv", x, m.constant(r.uniform(-0.2, 0.2, (12, 8, 3, 3))), pads=[1] * 4))
+    m.output(m.node("Conv", first, m.constant(r.uniform(-0.2, 0.2, (8, 12, 1, 1)))), [1, 8, 4, 8])
+    data = {"x": np.rint(r.uniform(-1, 1, (5, 8, 4, 8)) * 256) / 256}
+    path, architecture = m.save(tmp_path), replace(board(8), local_depth=local_depth)
+    program = compiled(path, architecture, host, fmt="Q8.8", batch=3, calibrate=data)
+    program.save(tmp_path / "build")
+    (tmodel,) = (tmp_path / "build").glob("*.tmodel")
+    assert load_tmodel(tmodel).load_consts_to_local == resident
+    verified = program.verify(data)
+    assert verified.layers
+    assert not any(layer.outside or layer.saturated for layer in verified.layers)
+    one = compiled(path, architecture, host, fmt="Q8.8", calibrate=data)
+    (several,), (alone,) = program.run(data).values(), one.run(data).values()
+    assert np.abs(several - alone).max() <= 2.0**-8  # the order of a sum may decide a tie
+    assert np.abs(several - next(iter(pefslc.load(path).run(data).values()))).max() < 0.02

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from pefslc.diagnostics.errors import CompileError
+from pefslc.diagnostics.progress import Progress
 from pefslc.fewshot.data.drawings import drawings
 from pefslc.fewshot.data.glyphs import glyph_images, make_glyphs
-from pefslc.fewshot.data.image_set import SPLITS, FewShotData, ImageSet, Progress, require_size
+from pefslc.fewshot.data.image_set import SPLITS, FewShotData, ImageSet, require_size
 from pefslc.files.arrays import read_arrays, write_arrays
 from pefslc.files.reading import make_folder
 

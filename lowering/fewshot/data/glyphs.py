@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
+from pefslc.diagnostics.progress import Progress
 from pefslc.fewshot.data.drawings import Drawing, drawings
-from pefslc.fewshot.data.image_set import SPLITS, FewShotData, ImageSet, Progress, require_size
+from pefslc.fewshot.data.image_set import SPLITS, FewShotData, ImageSet, require_size
 from pefslc.fewshot.data.random_words import between, random_bytes, random_words
 from pefslc.fewshot.data.rasterise import DIRECTION_BITS, SUBPIXELS, coverage, sine
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -12,12 +11,10 @@ from numpy.typing import NDArray
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
 
-__all__ = ["LARGEST_SIZE", "SMALLEST_SIZE", "SPLITS", "FewShotData", "ImageSet", "Progress", "evenly", "require_size"]
+__all__ = ["LARGEST_SIZE", "SMALLEST_SIZE", "SPLITS", "FewShotData", "ImageSet", "evenly", "require_size"]
 
 SPLITS = ("base", "val", "novel")
 SMALLEST_SIZE, LARGEST_SIZE = 16, 84  # pixels a side: what the backbones take
-
-Progress = Callable[[int, int, str], None]  # (done, total, what)
 
 
 def evenly(images: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:

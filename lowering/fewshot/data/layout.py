@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pefslc.fewshot.data.image_set import FewShotData, Progress
+from pefslc.diagnostics.progress import Progress
+from pefslc.fewshot.data.image_set import FewShotData
 
 __all__ = ["Layout", "Request"]
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
+from pefslc.diagnostics.progress import Progress
 from pefslc.fewshot.data.folders import FOLDER_LAYOUTS
 from pefslc.fewshot.data.glyph_cache import cached_glyphs
 from pefslc.fewshot.data.glyphs import IMAGES_PER_CLASS, make_glyphs
-from pefslc.fewshot.data.image_set import FewShotData, Progress, require_size
+from pefslc.fewshot.data.image_set import FewShotData, require_size
 from pefslc.fewshot.data.layout import Layout, Request
 from pefslc.fewshot.data.pickled_sets import PICKLE_LAYOUTS
 from pefslc.files.paths import as_path

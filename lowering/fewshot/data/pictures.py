@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
+from pefslc.diagnostics.progress import Progress
 from pefslc.fewshot.data.extra import require_package
-from pefslc.fewshot.data.image_set import FewShotData, ImageSet, Progress
+from pefslc.fewshot.data.image_set import FewShotData, ImageSet
 from pefslc.fewshot.data.resize import centre_crop, resize
 from pefslc.files.reading import unreadable
 

@@ -6,13 +6,13 @@ activations can leave features that point nowhere. So the points of formats are 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.diagnostics.progress import Progress
 from pefslc.driver.compiler import load
 from pefslc.driver.model_source import as_file
 from pefslc.fewshot.data.image_set import evenly
@@ -31,7 +31,6 @@ from pefslc.train.tensor_formats import TensorFormats, formats_of
 __all__ = ["CALIBRATION_IMAGES", "FeatureAngle", "FormatSpace", "folded"]
 
 Floats = NDArray[np.float64]
-Progress = Callable[[int, int, str], None]
 
 CALIBRATION_IMAGES = 512  # of the pictures that are given, evenly spread over them: sets are sorted by class
 _WATCHED = 256  # pictures on which features are compared

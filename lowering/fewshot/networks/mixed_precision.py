@@ -10,7 +10,7 @@ the network was not trained on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import nn
 from pefslc.analysis.limits import TargetLimits
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
+from pefslc.diagnostics.progress import Progress
 from pefslc.driver.compile_options import chosen_target, parse_format
 from pefslc.fewshot.networks.format_space import FeatureAngle, FormatSpace
 from pefslc.fewshot.networks.images import require_images
@@ -47,8 +48,6 @@ from pefslc.targets.protocol import TargetOptions
 from pefslc.train.tensor_formats import TensorFormats, module_of
 
 __all__ = ["MixedFormats", "missed_budgets", "mixed_formats"]
-
-Progress = Callable[[int, int, str], None]
 
 _INPUT = "input"
 

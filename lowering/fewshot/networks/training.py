@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
+from pefslc.diagnostics.progress import Progress
 from pefslc.fewshot.networks.backbones import Backbone, Description
 from pefslc.fewshot.networks.draws import in_twos, integers, permutation, uniform
 from pefslc.fewshot.networks.features import features_of
@@ -38,7 +39,6 @@ from pefslc.fewshot.networks.saved_training import (
 __all__ = ["Epoch", "Trained", "Validation", "fit", "train", "with_classifier"]
 
 Floats = NDArray[np.float64]
-Progress = Callable[[int, int, str], None]
 
 _SECONDS_BETWEEN = 0.5  # calls of progress
 # Of the steps. With torch's 0.3 a training of few epochs spends them on small rates; with 0.1 torch divides by zero in

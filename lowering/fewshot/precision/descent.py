@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pefslc.diagnostics.progress import Progress
 from pefslc.numeric.choose_format import FEWEST_BITS
 
 __all__ = ["Bits", "Budget", "Descent", "Step", "Trial", "descend"]
 
 Bits = Mapping[str, int]
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.diagnostics.progress import Progress
 from pefslc.fewshot.networks.images import LabelledImages
 from pefslc.fewshot.networks.mixed_precision import mixed_formats
 from pefslc.fewshot.networks.pruning import pruned
@@ -19,8 +19,6 @@ from pefslc.fewshot.sweep.mixed_format import MixedFormat, backbone_format
 from pefslc.train.tensor_formats import TensorFormats
 
 __all__ = ["cell_formats", "pruned_network", "quantized_network"]
-
-Progress = Callable[[int, int, str], None]
 
 
 def pruned_network(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem
+from pefslc.diagnostics.progress import Progress
 from pefslc.fewshot.sweep.c_time import c_milliseconds
 from pefslc.fewshot.sweep.cells import Cell, Task, tasks_of
 from pefslc.fewshot.sweep.compute import Quantized, Worker
@@ -24,8 +25,6 @@ from pefslc.files.reading import make_folder
 from pefslc.files.staging import write_file
 
 __all__ = ["Swept", "run_sweep"]
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
+from pefslc.diagnostics.progress import Progress
 from pefslc.fewshot.data.image_set import SPLITS, FewShotData
 from pefslc.fewshot.data.load import load_data
 from pefslc.fewshot.episodes.draw import Episodes
 from pefslc.version import __version__
 
 __all__ = ["DataSource", "Measurement", "Setting", "versions"]
-
-Progress = Callable[[int, int, str], None]
 
 _PACKAGES = ("numpy", "torch", "brevitas", "onnxoptimizer")  # a result may be another with others of them
 _FORM = 3  # of the results; raised when one and the same cell gives another

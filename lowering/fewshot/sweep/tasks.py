@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+from pefslc.diagnostics.progress import Progress
 from pefslc.fewshot.sweep.cells import Task
 from pefslc.fewshot.sweep.engines import Engine
 from pefslc.fewshot.sweep.store import Store
 
 __all__ = ["Item", "run_tasks"]
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, InternalError, Problem, quote, quote_given
+from pefslc.diagnostics.progress import Progress
 from pefslc.driver.compiler import compile as compile_network
 from pefslc.driver.program import Program
 from pefslc.fewshot.device.board_python import emit_board_python
@@ -38,7 +39,6 @@ __all__ = ["build_system"]
 
 Codes = NDArray[np.int64]
 Pictures = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
-Progress = Callable[[int, int, str], None]
 
 _ROWS = 64  # pictures at once: bounds the memory
 

@@ -56,14 +56,15 @@ def _steps(program: GroupProgram, group: Group) -> tuple[list[StoredTensor], lis
     made = program.tensors[group.result]
     tensors: list[StoredTensor] = []
     groups: list[Group] = []
-    source = term.tensor
+    source, codes = term.tensor, program.tensors[term.tensor].codes
     for i, window in enumerate(windows):
         layout = Layout(layout.channels, *window.output_size(layout.height, layout.width))
         weight = np.broadcast_to(identity, (*identity.shape[:2], *window.kernel))
         head = LinearHead((Term(source, weight, window),), group.head.bias)
         if i == len(windows) - 1:
             break
-        tensors.append(made.helper(Role.MEAN, layout, made.codes, i))
+        codes = codes[0] * window.taps, codes[1] * window.taps
+        tensors.append(made.helper(Role.MEAN, layout, codes, i))
         source = tensors[-1].name
         groups.append(Group(source, layout, head, (), (), group.origin))
     return tensors, [*groups, replace(group, head=head)]

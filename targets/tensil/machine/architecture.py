@@ -73,8 +73,9 @@ class Architecture:
     stride0_depth           number of stride exponents that operand 0 (the local side) may use: 0..depth-1
     stride1_depth           the same for operand 1 (the accumulator or DRAM side)
     number_of_threads       1: the RTL has no thread field
-    axi_bytes               the width of the bus to the DRAMs. It is the board's and in no file: it changes what a move
-                            takes, and no word of what a program computes, so that TCUs are equal without it
+    axi_bytes               the width of the bus to the DRAMs. It is the board's, and in the sidecar: Tensil's files
+                            have eleven keys and no more. It changes what a move takes, and no word of what a program
+                            computes, so that TCUs are equal without it
     """
 
     data_type: DataType

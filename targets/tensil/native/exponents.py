@@ -7,9 +7,9 @@ w * 2^(p+a-d), and three errors meet in a sum of n products of values x by weigh
     weights      sqrt(n) rms(x) 2^d
     the tensor   sqrt(n) rms(w) 2^(a-d)
 
-Sums stand as high as the largest of them, times HEADROOM, allows. Then d shifts bits between weights and tensor: it is
-taken where both errors together are least over all that read the tensor. A multiplication by 2^(d-a) brings the sums
-there, where d is lower than their own exponent.
+Sums stand as high as the largest of them, times a headroom, allows: HEADROOM for what was measured. Then d shifts bits
+between weights and tensor: it is taken where both errors together are least over all that read the tensor. A
+multiplication by 2^(d-a) brings the sums there, where d is lower than their own exponent.
 """
 
 from __future__ import annotations
@@ -52,21 +52,22 @@ class Exponents:
         return cls(dict.fromkeys(program.tensors, 0), {group.result: 0 for group in program.groups})
 
 
-def highest_exponent(largest: Fraction, data_type: DataType) -> int:
-    """The highest at which HEADROOM * largest still is a word, p at most; 0 if none is."""
+def highest_exponent(largest: Fraction, data_type: DataType, headroom: int = HEADROOM) -> int:
+    """The highest at which headroom * largest still is a word, p at most; 0 if none is."""
     p = data_type.binary_point
-    fitting = (e for e in range(p, 0, -1) if HEADROOM * largest * (1 << p + e) <= data_type.max_code)
+    fitting = (e for e in range(p, 0, -1) if headroom * largest * (1 << p + e) <= data_type.max_code)
     return next(fitting, 0)
 
 
 def choose_exponents(
-    program: GroupProgram, scales: NativeScales, data_type: DataType, magnitudes: Magnitudes
+    program: GroupProgram, scales: NativeScales, data_type: DataType, magnitudes: Magnitudes, headroom: int = HEADROOM
 ) -> Exponents:
     """For a program after its sums were fused; `scales` and `magnitudes` of the program before that.
 
-    Where magnitudes are proven, and nothing is known of usual values, tensors stand as high as they can.
+    Where magnitudes are proven, and nothing is known of usual values, tensors stand as high as they can. A headroom of
+    1 grants nothing for what is rounded: whoever takes it has to prove that words hold that, too (`word_ranges`).
     """
-    return _Choice(program, scales, data_type, magnitudes).exponents()
+    return _Choice(program, scales, data_type, magnitudes, headroom).exponents()
 
 
 def additions(group: Group) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -113,9 +114,15 @@ def _binades(ratio: Fraction) -> int:
 
 class _Choice:
     def __init__(
-        self, program: GroupProgram, scales: NativeScales, data_type: DataType, magnitudes: Magnitudes
+        self,
+        program: GroupProgram,
+        scales: NativeScales,
+        data_type: DataType,
+        magnitudes: Magnitudes,
+        headroom: int,
     ) -> None:
         self.program, self.scales, self.data_type, self.magnitudes = program, scales, data_type, magnitudes
+        self.headroom = headroom
         self.groups = {group.result: group for group in program.groups}
         self.leaders = {name: name for name in program.tensors}  # tensors that stand alike
         self.readers: dict[str, list[_Reader]] = defaultdict(list)
@@ -144,7 +151,7 @@ class _Choice:
     # --- what is known ---------------------------------------------------------------------------------------------
 
     def _highest(self, largest: Fraction) -> int:
-        return highest_exponent(largest, self.data_type)
+        return highest_exponent(largest, self.data_type, self.headroom)
 
     def _largest(self, value: str) -> Fraction:
         return self.magnitudes.largest_of(self.program, value)

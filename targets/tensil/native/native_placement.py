@@ -40,7 +40,7 @@ from pefslc.targets.tensil.words.steps import Accumulate, LeakyRelu, Maximum, Mi
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordHead, WordTerm
 from pefslc.targets.tensil.words.word_program import Outcome, WordProgram, WordTensor
 
-__all__ = ["NativePlacement", "is_native", "place_natively"]
+__all__ = ["NativePlacement", "is_native", "most_products", "place_natively"]
 
 Words = NDArray[np.int64]
 
@@ -116,7 +116,7 @@ class _Placer:
         else:
             terms, bias = self._terms(head, steps), self._words(head.bias, self.unit)
             placed_head = SumHead()
-            first = f"native, {max(map(_most_products, terms))} products rounded"
+            first = f"native, {max(map(most_products, terms))} products rounded"
         names = self._steps(steps)
         sums = whole if any(isinstance(s, Accumulate) for s in steps) else None
         ops = self.group.ops
@@ -257,7 +257,7 @@ def _weight_words(term: Term, scale: Fraction, data_type: DataType) -> Words:
     return saturate(words.astype(np.int64), data_type.min_code, data_type.max_code)
 
 
-def _most_products(term: WordTerm) -> int:
+def most_products(term: WordTerm) -> int:
     """How many products one sum is made of, at most."""
     parts = (term.weight[:, :, rows, columns] for rows, columns in taps_together(term.window))
     return max(int(np.count_nonzero(part.reshape(len(part), -1), axis=1).max()) for part in parts)

@@ -11,12 +11,12 @@ all runs but one. How much of the memory is theirs is tried.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
+from pefslc.diagnostics.progress import Progress
 from pefslc.targets.tensil.cost.cycles import model_cycles
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.timing import vector_beats
@@ -29,7 +29,6 @@ from pefslc.targets.tensil.words.word_program import WordProgram
 __all__ = ["alive_vectors", "modelled_cycles", "schedule_batch"]
 
 LOG = logging.getLogger(__name__)
-Progress: TypeAlias = Callable[[int, int, str], None]
 _KEPT_SHARES = (0, 32, 16, 12, 10, 8, 6, 5, 4, 3)  # weights that stay take one part in so many of local memory; 0: none
 _MOST_TRIED = 3  # of the ways that should be cheapest
 _WEIGHTS_SHARE = 16  # this part of it is for weights on their way

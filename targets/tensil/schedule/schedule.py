@@ -7,7 +7,7 @@ bursts as long as the free local memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
+from pefslc.diagnostics.progress import Progress
 from pefslc.targets.tensil.group_rewrites.convolution_cost import tile_count
 from pefslc.targets.tensil.groups.group import MaxHead
 from pefslc.targets.tensil.machine.architecture import Architecture
@@ -83,7 +84,7 @@ class Schedule:
 def schedule(
     program: WordProgram,
     architecture: Architecture,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
     resident: int = 0,
     *,
     by_matrix: bool = True,
@@ -223,7 +224,7 @@ class _Scheduler:
         self.emitter.use_constants({w: first + i for i, w in enumerate(words)})
         return first
 
-    def made(self, progress: Callable[[int, int, str], None] | None) -> bool:
+    def made(self, progress: Progress | None) -> bool:
         """Whether all groups are scheduled: not where rows for channels are more than DRAM1 holds."""
         runs = list(self.batches.runs(self.program.groups))
         self.require_dram1()
