@@ -21,7 +21,7 @@ from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.instructions import Segment
 from pefslc.targets.tensil.matrix.matrix_steps import MatrixStep
 from pefslc.targets.tensil.matrix.resident_rows import resident_rows
-from pefslc.targets.tensil.program.encoding import encode
+from pefslc.targets.tensil.program.encoding import encode_table
 from pefslc.targets.tensil.schedule.batches import ONE_PICTURE, Batches
 from pefslc.targets.tensil.schedule.channel_rows import ChannelRows
 from pefslc.targets.tensil.schedule.constants import Constants
@@ -265,7 +265,7 @@ class _Scheduler:
                 if (entry.name, picture) not in self.written:
                     self.memory.write_output(entry, picture)
         return Schedule(
-            encode(self.architecture, self.emitter.instructions),
+            encode_table(self.architecture, self.emitter.rows.table()),
             self.constants.rows(),
             self.memory.inputs,
             self.memory.outputs,
