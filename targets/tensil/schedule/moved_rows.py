@@ -22,8 +22,9 @@ def worth_moving(adding: NDArray[np.bool_]) -> list[range]:
     at = np.flatnonzero(adding)
     if not len(at):
         return []
-    starts = np.flatnonzero(np.diff(at) > _SHORTEST_GAP) + 1
-    return [range(int(part[0]), int(part[-1]) + 1) for part in np.split(at, starts)]
+    far = np.flatnonzero(np.diff(at) > _SHORTEST_GAP)
+    firsts, lasts = [at[0], *at[far + 1].tolist()], [*at[far].tolist(), at[-1]]
+    return [range(int(first), int(last) + 1) for first, last in zip(firsts, lasts, strict=True)]
 
 
 def reads(moved: Sequence[tuple[int, range]], size: int) -> Iterator[list[tuple[int, range]]]:

@@ -22,6 +22,7 @@ from pefslc.targets.tensil.machine.instructions import Segment
 from pefslc.targets.tensil.matrix.matrix_steps import MatrixStep
 from pefslc.targets.tensil.matrix.resident_rows import resident_rows
 from pefslc.targets.tensil.program.encoding import encode_table
+from pefslc.targets.tensil.program.tmodel import Vectors
 from pefslc.targets.tensil.schedule.batches import ONE_PICTURE, Batches
 from pefslc.targets.tensil.schedule.channel_rows import ChannelRows
 from pefslc.targets.tensil.schedule.constants import Constants
@@ -68,7 +69,7 @@ class Schedule:
     """
 
     code: bytes
-    constants: NDArray[np.int32]
+    constants: Vectors
     inputs: tuple[Entry, ...]
     outputs: tuple[Entry, ...]
     segments: tuple[Segment, ...]
@@ -116,7 +117,8 @@ class _Scheduler:
         self.by_matrix, self.channel_rows = by_matrix, 0
         self.batches = batches
         both_digits = any(group.add_high is not None for group in program.groups)  # both multiply the same weights
-        self.constants = Constants(resident=resident > 0, once=batches.size > 1 or both_digits)
+        once = batches.size > 1 or both_digits
+        self.constants = Constants(resident=resident > 0, once=once, data_type=architecture.data_type)
         self.tiles: dict[tuple[str, bool], list[list[Tile]]] = {}  # of groups that run several times
         self.stored: list[Stored] = []
         self.passes: dict[str, PassSummary] = {}

@@ -240,7 +240,9 @@ class _StationaryPass:
         """
         if not any(moved):
             return
-        rows = np.concatenate([array[own] for array, ranges in zip(arrays, moved, strict=True) for own in ranges])
+        rows = np.concatenate(
+            [array[[row for own in ranges for row in own]] for array, ranges in zip(arrays, moved, strict=True) if ranges]
+        )
         address = self.layer.store(self.constants, (*key, self.outputs), rows)
         for parts in reads([(i, own) for i, ranges in enumerate(moved) for own in ranges], len(self.ring)):
             vectors = sum(len(own) for _, own in parts)
