@@ -143,7 +143,7 @@ class InstructionRows:
 
     def table(self) -> InstructionTable:
         """The columns."""
-        rows = np.array(self._flat, dtype=np.int64).reshape(-1, _FIELDS)
+        rows = np.frombuffer(self._flat, dtype=np.int64).reshape(-1, _FIELDS)
         return InstructionTable(*np.ascontiguousarray(rows.T))
 
 

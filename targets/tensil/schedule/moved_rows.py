@@ -12,19 +12,28 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["reads", "worth_moving"]
+__all__ = ["ranges_of", "reads", "worth_moving"]
+
+Flags = NDArray[np.bool_]
 
 _SHORTEST_GAP = 2  # rows of zeros. Gaps of one are half of all gaps: they would double the instructions
 
 
-def worth_moving(adding: NDArray[np.bool_]) -> list[range]:
-    """The rows that are moved, given which of them add something: all but long gaps between these."""
-    at = np.flatnonzero(adding)
-    if not len(at):
-        return []
-    far = np.flatnonzero(np.diff(at) > _SHORTEST_GAP)
-    firsts, lasts = [at[0], *at[far + 1].tolist()], [*at[far].tolist(), at[-1]]
-    return [range(int(first), int(last) + 1) for first, last in zip(firsts, lasts, strict=True)]
+def worth_moving(adding: Flags) -> Flags:
+    """The rows [arrays, rows] that are moved, given which of them add something: all but long gaps between these."""
+    moved = adding.copy()
+    for gap in range(1, _SHORTEST_GAP):
+        filled = adding[:, : -gap - 1] & adding[:, gap + 1 :]
+        for row in range(1, gap + 1):
+            moved[:, row : row + filled.shape[1]] |= filled
+    return moved
+
+
+def ranges_of(moved: Flags) -> list[tuple[int, range]]:
+    """(array, its rows that follow each other), all in order, of flags [arrays, rows]."""
+    edges = np.diff(np.pad(moved, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    (arrays, firsts), (_, ends) = np.nonzero(edges > 0), np.nonzero(edges < 0)
+    return [(i, range(a, b)) for i, a, b in zip(arrays.tolist(), firsts.tolist(), ends.tolist(), strict=True)]
 
 
 def reads(moved: Sequence[tuple[int, range]], size: int) -> Iterator[list[tuple[int, range]]]:
@@ -33,9 +42,14 @@ def reads(moved: Sequence[tuple[int, range]], size: int) -> Iterator[list[tuple[
     room = size
     for index, same in groupby(moved, lambda each: each[0]):
         ranges = [own for _, own in same]
-        if sum(map(len, ranges)) > room and read:
+        needed = sum(map(len, ranges))
+        if needed > room and read:
             yield read
             read, room = [], size
+        if needed <= room:
+            read += [(index, own) for own in ranges]
+            room -= needed
+            continue
         for own in ranges:
             while len(own) > room:
                 yield [*read, (index, own[:room])] if room else read

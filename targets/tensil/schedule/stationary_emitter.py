@@ -16,7 +16,7 @@ from pefslc.targets.tensil.groups.layout import Layout, Rect, Run, merged
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Emitter
-from pefslc.targets.tensil.schedule.moved_rows import reads, worth_moving
+from pefslc.targets.tensil.schedule.moved_rows import ranges_of, reads, worth_moving
 from pefslc.targets.tensil.words.word_group import WordGroup
 
 __all__ = ["StationaryLayer", "shifted_ones", "transpose"]
@@ -141,7 +141,7 @@ class _StationaryPass:
         layer = self.layer
         if layer.bias.any():
             words = np.repeat(layer.bias[self.outputs.start : self.outputs.stop, None], layer.a, axis=1)
-            self._stream(("biases",), words[None], [[range(len(words))]], self._set)
+            self._stream(("biases",), words[None], np.ones((1, len(words)), dtype=np.bool_), self._set)
         pieces = list(layer.pieces(size // layer.channels))
         for piece, following in zip_longest(pieces, pieces[1:]):
             if layer.pixels is None:
@@ -218,7 +218,7 @@ class _StationaryPass:
 
         adding = arrays.any(axis=2)
         adding[0] |= opens  # the first one overwrites
-        self._stream(("weights", start, opens), arrays, [worth_moving(rows) for rows in adding], pass_through)
+        self._stream(("weights", start, opens), arrays, worth_moving(adding), pass_through)
         self.opened.update(rows_of)
 
     def _set(self, index: int, local: int, runs: Sequence[Run]) -> None:  # noqa: ARG002
@@ -232,19 +232,16 @@ class _StationaryPass:
         self,
         key: tuple[str | int, ...],
         arrays: Words,
-        moved: Sequence[Sequence[range]],
+        moved: NDArray[np.bool_],
         use: Callable[[int, int, Sequence[Run]], None],
     ) -> None:
         """Read those of the rows [arrays, outputs, A] that are moved, of as many arrays at once as the buffer holds, or
         of one in parts; use each array or part: its index, where it lies, and the runs from there to its outputs.
         """
-        if not any(moved):
+        if not moved.any():
             return
-        rows = np.concatenate(
-            [array[[row for own in ranges for row in own]] for array, ranges in zip(arrays, moved, strict=True) if ranges]
-        )
-        address = self.layer.store(self.constants, (*key, self.outputs), rows)
-        for parts in reads([(i, own) for i, ranges in enumerate(moved) for own in ranges], len(self.ring)):
+        address = self.layer.store(self.constants, (*key, self.outputs), arrays[moved])
+        for parts in reads(ranges_of(moved), len(self.ring)):
             vectors = sum(len(own) for _, own in parts)
             local = self.constants.fetch(self.emitter, self.ring.start, address, vectors)
             for index, same in groupby(parts, lambda part: part[0]):
