@@ -18,7 +18,7 @@ from pefslc.targets.tensil.schedule.emitter import Emitter
 __all__ = ["Constants"]
 
 Words = NDArray[np.int64]
-Stored = NDArray[np.int16] | NDArray[np.int32]  # a network has millions of them
+Stored = NDArray[np.int16 | np.int32]  # a network has millions of them
 
 
 class Constants:
@@ -31,14 +31,15 @@ class Constants:
 
     def __init__(self, *, resident: bool, once: bool = False, data_type: DataType = DataType.FP32BP16) -> None:
         self.resident = resident
-        self._stored_as = np.int16 if data_type.width_bits <= 16 else np.int32
+        self._is_narrow = data_type.width_bits <= 16
         self._rows: list[Stored] = []
         self._addresses: dict[bytes, int] | None = {} if once else None
         self.size = 0
 
     def store(self, rows: Words) -> int:
         """Append rows [n, A], unless they are stored and equal ones need not be again; their address."""
-        base, stored = self.size, rows.astype(self._stored_as)
+        base = self.size
+        stored: Stored = rows.astype(np.int16) if self._is_narrow else rows.astype(np.int32)
         assert np.array_equal(stored, rows), "wider than any word"
         if self._addresses is not None:
             found = self._addresses.setdefault(sha256(stored.tobytes()).digest(), base)
@@ -50,7 +51,7 @@ class Constants:
 
     def rows(self) -> Stored:
         """Everything stored."""
-        found = np.empty((self.size, self._rows[0].shape[1]), dtype=self._stored_as)
+        found = np.empty((self.size, self._rows[0].shape[1]), dtype=self._rows[0].dtype)
         first = 0
         for i, part in enumerate(self._rows):  # one by one: what was copied makes room
             found[first : first + len(part)] = part

@@ -216,7 +216,7 @@ class _StationaryPass:
                 accumulate = frame in self.opened or index > 0
                 self.emitter.matmuls(runs, local, accumulator, accumulate=accumulate)
 
-        adding = arrays.any(axis=2)
+        adding = np.asarray(arrays.any(axis=2))
         adding[0] |= opens  # the first one overwrites
         self._stream(("weights", start, opens), arrays, worth_moving(adding), pass_through)
         self.opened.update(rows_of)
