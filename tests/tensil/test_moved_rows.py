@@ -8,16 +8,17 @@ import pytest
 from pefslc.targets.tensil.schedule.moved_rows import ranges_of, reads, worth_moving
 
 
+@pytest.mark.parametrize("shortest", [1, 2, 3])
 @pytest.mark.parametrize("seed", range(20))
-def test_rows_that_add_nothing_are_left_out_where_they_are_many(seed: int) -> None:
+def test_rows_that_add_nothing_are_left_out_where_they_are_many(seed: int, shortest: int) -> None:
     adding = np.random.default_rng(seed).random(40) < seed / 20
-    moved = [i for _, rows in ranges_of(worth_moving(adding[None])) for i in rows]
+    moved = [i for _, rows in ranges_of(worth_moving(adding[None], shortest)) for i in rows]
     assert moved == sorted(set(moved))
     assert set(np.flatnonzero(adding)) <= set(moved)
     left_out = "".join(" " if i in moved else "0" for i in range(40)).split()
-    assert all(len(gap) >= 2 for gap in left_out[1:-1])
+    assert all(len(gap) >= shortest for gap in left_out[1:-1])
     both = "".join("1" if some else "0" for some in adding).strip("0")
-    assert sum(len(gap) for gap in both.split("1") if len(gap) >= 2) == 40 - len(moved) - (40 - len(both))
+    assert sum(len(gap) for gap in both.split("1") if len(gap) >= shortest) == 40 - len(moved) - (40 - len(both))
 
 
 @pytest.mark.parametrize("size", [1, 3, 8, 40])

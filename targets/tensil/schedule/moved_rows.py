@@ -12,17 +12,24 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ranges_of", "reads", "worth_moving"]
+__all__ = ["ranges_of", "reads", "shortest_gap", "worth_moving"]
 
 Flags = NDArray[np.bool_]
 
-_SHORTEST_GAP = 2  # rows of zeros. Gaps of one are half of all gaps: they would double the instructions
+_MANY_ROWS = 1 << 16  # of one layer: then gaps of one row, half of all gaps, would double the instructions of a program
 
 
-def worth_moving(adding: Flags) -> Flags:
-    """The rows [arrays, rows] that are moved, given which of them add something: all but long gaps between these."""
+def shortest_gap(rows: int) -> int:
+    """How many rows of zeros that follow each other are left out, at least, of so many rows."""
+    return 1 if rows <= _MANY_ROWS else 2
+
+
+def worth_moving(adding: Flags, shortest: int) -> Flags:
+    """The rows [arrays, rows] that are moved, given which of them add something: all but gaps between these of
+    `shortest` rows or more, and what lies before the first and behind the last.
+    """
     moved = adding.copy()
-    for gap in range(1, _SHORTEST_GAP):
+    for gap in range(1, shortest):
         filled = adding[:, : -gap - 1] & adding[:, gap + 1 :]
         for row in range(1, gap + 1):
             moved[:, row : row + filled.shape[1]] |= filled

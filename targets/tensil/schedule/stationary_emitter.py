@@ -16,7 +16,7 @@ from pefslc.targets.tensil.groups.layout import Layout, Rect, Run, merged
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Emitter
-from pefslc.targets.tensil.schedule.moved_rows import ranges_of, reads, worth_moving
+from pefslc.targets.tensil.schedule.moved_rows import ranges_of, reads, shortest_gap, worth_moving
 from pefslc.targets.tensil.words.word_group import WordGroup
 
 __all__ = ["StationaryLayer", "shifted_ones", "transpose"]
@@ -218,7 +218,8 @@ class _StationaryPass:
 
         adding = np.asarray(arrays.any(axis=2))
         adding[0] |= opens  # the first one overwrites
-        self._stream(("weights", start, opens), arrays, worth_moving(adding), pass_through)
+        moved = worth_moving(adding, shortest_gap(self.layer.weight.size // a))
+        self._stream(("weights", start, opens), arrays, moved, pass_through)
         self.opened.update(rows_of)
 
     def _set(self, index: int, local: int, runs: Sequence[Run]) -> None:  # noqa: ARG002
