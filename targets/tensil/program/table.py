@@ -96,7 +96,8 @@ class InstructionRows:
     """A program under construction, as the rows of a table. No field is checked but the SIMD sub-word, whose parts
     would mix.
 
-    What programs have many of is appended field by field: an object for each takes longer than all that is done with it.
+    What programs have many of is appended field by field: an object for each takes longer than all that is done with
+    it.
     """
 
     def __init__(self, architecture: Architecture) -> None:

@@ -75,7 +75,7 @@ class Side:
 def _runs(
     window: Window, tap: Tap, rect: Rect, pitch: tuple[int, int, int], layout: Layout, strides: tuple[int, int]
 ) -> tuple[Run, ...]:
-    """`tap_runs` from local memory, from address 0 on, to the accumulators. `pitch`: row pitch, top, left of the view."""
+    """`tap_runs` from local memory, address 0 on, to the accumulators. `pitch`: row pitch, top, left of the view."""
     row_pitch, top, left = pitch
     return tuple(tap_runs(window, tap, rect, View(0, 0, row_pitch, top, left), layout, View.part(0, rect), strides))
 
