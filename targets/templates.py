@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import jinja2
+if TYPE_CHECKING:
+    import jinja2
 
 __all__ = ["templates_in"]
 
@@ -16,6 +18,8 @@ def templates_in(folder: Path, *, of_blocks: bool = False) -> jinja2.Environment
 
     of_blocks  lines that hold a statement of the template alone leave no line
     """
+    import jinja2  # here: a refusal needs no template, and loading this takes long
+
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         undefined=jinja2.StrictUndefined,

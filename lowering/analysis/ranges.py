@@ -22,8 +22,6 @@ from pefslc.numeric.accumulate import dot_bounds, fits_int64, prefix_bounds
 
 __all__ = ["Range", "channel_accumulators", "conv_bounds", "partial_sums", "result_range"]
 
-_AT_ONCE = 1 << 20  # weights, for the memory that sums of them take
-
 Range = tuple[int, int]
 Bounds = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -47,11 +45,6 @@ def conv_bounds(weight: NDArray[np.int64], window: Window, low: int, high: int) 
     Over a dilated input no sum is made of all taps: the inserted zeros add nothing.
     Raises OverflowError as `dot_bounds` does.
     """
-    at_once = max(_AT_ONCE // max(weight[0].size, 1), 1)
-    if at_once < len(weight):
-        some = (weight[first : first + at_once] for first in range(0, len(weight), at_once))
-        lows, highs = zip(*(conv_bounds(part, window, low, high) for part in some), strict=True)
-        return np.concatenate(lows), np.concatenate(highs)
     parts = [weight[:, :, rows, columns] for rows, columns in taps_together(window)]
     bounds = [dot_bounds(part.reshape(len(weight), -1), low, high) for part in parts]
     return np.min([b[0] for b in bounds], axis=0), np.max([b[1] for b in bounds], axis=0)
@@ -60,10 +53,10 @@ def conv_bounds(weight: NDArray[np.int64], window: Window, low: int, high: int) 
 def _products(op: Conv2d | Dense) -> tuple[list[int], list[int]]:
     codes = op.input.type.codes
     try:
-        if isinstance(op, Conv2d):
+        if isinstance(op, Conv2d) and op.window.dilates_input:
             low, high = conv_bounds(op.weight.data, op.window, codes.low, codes.high)
         else:
-            low, high = dot_bounds(op.weight.data, codes.low, codes.high)
+            low, high = op.weight.sums.bounds(codes.low, codes.high)
     except OverflowError:
         raise CompileError(
             Code.BEYOND_64_BITS,

@@ -36,8 +36,8 @@ __all__ = ["conv2d", "convolve", "dense", "evaluate", "repeated", "windows"]
 Codes = NDArray[np.int64]
 Number = TypeVar("Number", np.int64, np.float64)
 
-# A sum of products of integers whose partial sums stay below 2^53 is exact in float64, in any order.
-_EXACT_IN_FLOAT64 = 2**53
+# A sum of products of integers whose partial sums stay within these is exact, in any order.
+_EXACT_IN_FLOAT32, _EXACT_IN_FLOAT64 = 2**24, 2**53
 
 
 def windows(x: NDArray[Number], window: Window, fill: int | float = 0) -> NDArray[Number]:
@@ -107,6 +107,8 @@ def dense(x: Codes, weight: Codes, bias: Codes | None) -> Codes:
 
 def _matmul(lhs: Codes, rhs: Codes) -> Codes:
     largest = largest_magnitude(lhs) * largest_magnitude(rhs) * max(rhs.shape[0], 1)
+    if largest < _EXACT_IN_FLOAT32:
+        return (lhs.astype(np.float32) @ rhs.astype(np.float32)).astype(np.int64)
     if largest < _EXACT_IN_FLOAT64:
         return (lhs.astype(np.float64) @ rhs.astype(np.float64)).astype(np.int64)
     return np.asarray(lhs @ rhs, dtype=np.int64)

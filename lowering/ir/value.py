@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pefslc.diagnostics.errors import Origin
 from pefslc.geometry.shapes import Shape
 from pefslc.ir.field_types import check_fields, checked_array
+from pefslc.numeric.accumulate import WeightSums
 from pefslc.numeric.format import Quantization
 from pefslc.numeric.scale import Scale
 
@@ -115,16 +116,24 @@ class _Array(ABC):
 class IntArray(_Array):
     """int64 codes."""
 
-    __slots__ = ("_data",)
+    __slots__ = ("_data", "_sums")
 
     def __init__(self, data: NDArray[np.int64]) -> None:
         data = checked_array("IntArray", data, np.int64)
         data.setflags(write=False)
         self._data = data
+        self._sums: WeightSums | None = None
 
     @property
     def data(self) -> NDArray[np.int64]:
         return self._data
+
+    @property
+    def sums(self) -> WeightSums:
+        """Those of weights [outputs, ...]: found once, for many stages ask what sums they make."""
+        if self._sums is None:
+            self._sums = WeightSums.of(self._data.reshape(len(self._data), -1))
+        return self._sums
 
 
 class RealArray(_Array):

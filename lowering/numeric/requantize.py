@@ -152,6 +152,8 @@ def fit_offset(staircase: Staircase, multiplier: int, shift: int, corners: Steps
         few = _Search(staircase, INT64_HEADROOM, INT64_HEADROOM, corners)
         if not few.may_have_offset(multipliers, shift):
             return None
+    elif _ends_exclude(staircase, multiplier, shift):
+        return None
     elif staircase.channels > 1:  # one channel, before all are looked at
         one = _Search(staircase.of_channels(0, 1), INT64_HEADROOM, INT64_HEADROOM)
         if one.at_multiplier(multipliers[:1], shift, RoundingMode.HALF_EVEN) is None:
@@ -170,6 +172,21 @@ def fit_offset(staircase: Staircase, multiplier: int, shift: int, corners: Steps
     if (offset == offset[0]).all():
         multipliers, offset = multipliers[:1].copy(), offset[:1].copy()
     return replace(found[0], multiplier=multipliers, offset=offset)
+
+
+def _ends_exclude(staircase: Staircase, multiplier: int, shift: int) -> bool:
+    """Whether no offset serves both the first and the last step of the first channel: most shifts fail there, and this
+    takes little of the time that a search does.
+    """
+    (row,) = staircase.rows(0, 1)
+    inner = np.flatnonzero((row > staircase.domain_low) & (row <= staircase.domain_high))
+    if staircase.direction[0] != 1 or len(inner) < 2:
+        return False
+    ends = [(int(row[i]), staircase.low + 1 + int(i)) for i in (inner[0], inner[-1])]
+    needed = [(taken, lowest_numerators(level, shift)) for taken, level in ends]
+    least = max(numerator - taken * multiplier for taken, numerator in needed)
+    most = min(numerator - 1 - (taken - 1) * multiplier for taken, numerator in needed)
+    return least > most
 
 
 class _Search:

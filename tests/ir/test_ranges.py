@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pefslc.analysis import ranges
 from pefslc.analysis.ranges import conv_bounds, result_range
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin
@@ -13,6 +12,7 @@ from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Clamp, Lookup, Product, Rescale, Sum, SumPool
 from pefslc.ir.structural import Pad
 from pefslc.ir.value import CodeRange, IntArray, TensorType, Value
+from pefslc.numeric import accumulate
 from pefslc.numeric.scale import Scale
 
 ORIGIN = Origin("n", "Op")
@@ -24,7 +24,7 @@ def test_bounds_do_not_depend_on_how_many_channels_are_looked_at_together(
     channels: int, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four weights a channel: from less than one channel at a time to all at once, and a rest."""
-    monkeypatch.setattr(ranges, "_AT_ONCE", at_once)
+    monkeypatch.setattr(accumulate, "_AT_ONCE", at_once)
     weight = np.random.default_rng(channels).integers(-9, 10, (channels, 2, 1, 2))
     low, high = conv_bounds(weight, Window(kernel=(1, 2)), -3, 5)
     for c in range(channels):

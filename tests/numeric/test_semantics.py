@@ -267,3 +267,12 @@ def test_a_window_that_sees_no_input_is_found() -> None:
         assert turned.always_sees(4, size) == inside, turned
         seen.add(bool(inside))
     assert seen == {True, False}
+
+
+@pytest.mark.parametrize("fan_in", [1, 4, 5, 64])
+@pytest.mark.parametrize("largest", [2047, 2048, 4095, 4096])
+def test_products_are_exact_on_both_sides_of_what_float32_holds(largest: int, fan_in: int) -> None:
+    r = np.random.default_rng(largest + fan_in)
+    x, weight = (r.integers(largest - 3, largest + 1, (3, fan_in)) * r.choice([-1, 1], (3, 1)) for _ in range(2))
+    expected = [[sum(a * b for a, b in zip(row, own, strict=True)) for own in weight.tolist()] for row in x.tolist()]
+    assert dense(x, weight, None).tolist() == expected

@@ -23,10 +23,13 @@ from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordTerm
 A, CHANNELS, OUTPUTS = 4, 3, 5
 
 
+@pytest.mark.parametrize("zeros", [0, 0.9])
 @pytest.mark.parametrize("seed", range(12))
-def test_each_pixel_sums_what_lies_under_its_taps_wherever_it_comes_from(custom_perf: Architecture, seed: int) -> None:
+def test_each_pixel_sums_what_lies_under_its_taps_wherever_it_comes_from(
+    custom_perf: Architecture, seed: int, zeros: float
+) -> None:
     """Nine input pixels in three blocks: a block of the output finds its pixels under a tap in one of them or more. And
-    in frames of their own, up to two, some of those under taps that no block has.
+    in frames of their own, up to two, some of those under taps that no block has. Rows of zeros are not moved.
     """
     r = np.random.default_rng(seed)
     machine = replace(custom_perf, array_size=A)
@@ -41,6 +44,7 @@ def test_each_pixel_sums_what_lies_under_its_taps_wherever_it_comes_from(custom_
     seen[:, 0] = r.integers(9, size=len(seen))
     pixels = (seen[:, :, None] == np.arange(9)).astype(np.int64)
     weight, bias = r.integers(-4, 5, (OUTPUTS, 6, CHANNELS)), r.integers(-2, 3, OUTPUTS) * int(r.integers(2))
+    weight *= np.random.default_rng([seed, 1]).random(weight.shape) >= zeros
     image = r.integers(-20, 21, (CHANNELS, 9))
 
     of_blocks = spread.reshape(extra, A, 2, A).transpose(0, 2, 1, 3)

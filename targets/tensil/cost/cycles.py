@@ -58,6 +58,10 @@ class Kind(Enum):
 
 
 _MATMUL, _WEIGHTS, _DRAIN, _SIMD, _DRAM0, _DRAM1, _MOVES, _OTHER = range(len(Kind))  # their order in Kind
+# Plain numbers: a program has 100,000 instructions, and to look a member up takes as long as what is done with one.
+_IS_MATMUL, _IS_SIMD, _IS_LOAD, _IS_MOVE = (
+    int(opcode) for opcode in (Opcode.MATMUL, Opcode.SIMD, Opcode.LOAD_WEIGHTS, Opcode.DATA_MOVE)
+)
 _SIMD_CYCLES = {  # by what it does to accumulators
     SIMD_READ | SIMD_WRITE: SIMD_CYCLES,
     SIMD_READ: SIMD_READ_CYCLES,
@@ -105,9 +109,10 @@ def model_cycles(
     issued = array("d")
     for segment in segments:
         clock.spent = spent.setdefault(segment.group, [0.0] * len(Kind))
+        step, issue = clock.step, issued.append
         for row in zip(*(column[segment.first : segment.end].tolist() for column in columns), strict=True):
-            issued.append(clock.decoder)
-            clock.step(*row)
+            issue(clock.decoder)
+            step(*row)
     clock.finish()
     total = round(clock.decoder)
     return CycleReport(total, _rounded(spent, total), np.frombuffer(issued))
@@ -155,19 +160,19 @@ class _Clock:
     def step(self, opcode: int, flags: int, vectors: int, dram_stride: int) -> None:
         """Advances over one instruction."""
         directly, self._simd_after_matmul = self._simd_after_matmul, None
-        if opcode == Opcode.MATMUL:
+        if opcode == _IS_MATMUL:
             if flags & MATMUL_ZEROES:
                 self._matmul_zeroes(vectors)
             else:
                 self._matmul(vectors, directly or 0)
                 self._simd_after_matmul = 0
-        elif opcode == Opcode.SIMD:
+        elif opcode == _IS_SIMD:
             self._simd(flags)
             if directly is not None:
                 self._simd_after_matmul = directly + 1
-        elif opcode == Opcode.LOAD_WEIGHTS:
+        elif opcode == _IS_LOAD:
             self._load_weights(flags, vectors)
-        elif opcode == Opcode.DATA_MOVE:
+        elif opcode == _IS_MOVE:
             self._move(flags, vectors, dram_stride)
         else:
             self._spend(_OTHER, 1)
@@ -216,10 +221,16 @@ class _Clock:
         if self._simd_end > self.decoder:
             self._wait(_SIMD, min(self._simd_end, self.decoder + simd * SIMD_CYCLES) if simd else self._simd_end)
         start = self.decoder
-        filled = max(self._accumulators, start + self._drain) + vectors
-        self._wait(_MATMUL, max(start + vectors, filled - self._lead))
+        filled = start + self._drain
+        if self._accumulators > filled:
+            filled = self._accumulators
+        filled += vectors
+        until, behind = start + vectors, filled - self._lead
+        if behind > until:
+            until = behind
+        self.spent[_MATMUL] += until - start
         self._accumulators = self._before_simd = filled
-        self._array = self._last_vector = self.decoder
+        self.decoder = self._array = self._last_vector = until
 
     def _matmul_zeroes(self, vectors: int) -> None:
         self._wait_for_queue()

@@ -162,6 +162,8 @@ def rect_runs(rect: Rect, source: View, target: View, strides: tuple[int, int] =
     """The runs that copy a rectangle from one view to the other; none for an empty one."""
     if not rect.area:
         return []
+    if rect.width == source.row_pitch == target.row_pitch:  # whole rows, one behind the other
+        return [Run(source.address(0, rect.top, rect.left), target.address(0, rect.top, rect.left), rect.area)]
     runs = [
         Run(source.address(0, y, rect.left), target.address(0, y, rect.left), rect.width)
         for y in range(rect.top, rect.bottom)

@@ -36,6 +36,7 @@ __all__ = [
     "SIMD_ACCUMULATE",
     "SIMD_READ",
     "SIMD_WRITE",
+    "InstructionRows",
     "InstructionTable",
     "instructions_of",
     "table_of",
@@ -48,6 +49,8 @@ _Row = tuple[int, int, int, int, int, int, int]
 MATMUL_ACCUMULATE, MATMUL_ZEROES = 1, 2
 LOAD_WEIGHTS_ZEROES = 1
 SIMD_READ, SIMD_WRITE, SIMD_ACCUMULATE = 1, 2, 4
+_MATMUL, _SIMD = int(Opcode.MATMUL), int(Opcode.SIMD)  # plain numbers: to look a member up takes longer
+_FIELDS = 7
 _SIMD_ALL = SIMD_READ | SIMD_WRITE | SIMD_ACCUMULATE
 
 
@@ -89,26 +92,78 @@ class InstructionTable:
         return word >> (3 * bits) & 15, word >> (2 * bits) & mask, word >> bits & mask, word & mask
 
 
+class InstructionRows:
+    """A program under construction, as the rows of a table. No field is checked but the SIMD sub-word, whose parts
+    would mix.
+
+    What programs have many of is appended field by field: an object for each takes longer than all that is done with
+    it.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        self._architecture = architecture
+        self._flat = array("q")  # 64 bits a number, where a list would hold objects
+
+    def __len__(self) -> int:
+        return len(self._flat) // _FIELDS
+
+    def append(self, instruction: Instruction) -> None:
+        """Raises InternalError for a field of more than 63 bits."""
+        try:
+            self._flat.extend(_row(instruction, self._architecture))
+        except OverflowError as error:
+            raise InternalError("an instruction holds a number of more than 63 bits") from error
+
+    def matmul(
+        self,
+        local: int,
+        accumulator: int,
+        vectors: int,
+        local_stride: int = 0,
+        accumulator_stride: int = 0,
+        accumulate: bool = False,
+        zeroes: bool = False,
+    ) -> None:
+        """As `append(MatMul(...))`."""
+        flags = (MATMUL_ACCUMULATE if accumulate else 0) | (MATMUL_ZEROES if zeroes else 0)
+        self._flat.extend((_MATMUL, flags, local, local_stride, accumulator, accumulator_stride, vectors - 1))
+
+    def simd(
+        self,
+        operation: SimdOperation,
+        left: int = 0,
+        right: int = 0,
+        destination: int = 0,
+        read: int | None = None,
+        write: int | None = None,
+        accumulate: bool = False,
+    ) -> None:
+        """As `append(Simd(...))`."""
+        registers = self._architecture.simd_register_bits
+        self._flat.extend(_simd_row(operation, left, right, destination, read, write, accumulate, registers))
+
+    def table(self) -> InstructionTable:
+        """The columns."""
+        rows = np.frombuffer(self._flat, dtype=np.int64).reshape(-1, _FIELDS)
+        return InstructionTable(*np.ascontiguousarray(rows.T))
+
+
 def table_of(architecture: Architecture, instructions: Iterable[Instruction]) -> InstructionTable:
-    """The columns of a list of instructions. No field is checked here but the SIMD sub-word, whose parts would mix."""
-    flat = array("q")  # 64 bits a number, where a list would hold objects
-    append = flat.extend
-    try:
-        for instruction in instructions:
-            append(_row(instruction, architecture))
-    except OverflowError as error:
-        raise InternalError("an instruction holds a number of more than 63 bits") from error
-    rows = np.frombuffer(flat, dtype=np.int64).reshape(-1, 7)
-    return InstructionTable(*np.ascontiguousarray(rows.T))
+    """The columns of a list of instructions. Raises InternalError as `InstructionRows` does."""
+    rows = InstructionRows(architecture)
+    for instruction in instructions:
+        rows.append(instruction)
+    return rows.table()
 
 
 def _row(instruction: Instruction, architecture: Architecture) -> _Row:
     i = instruction
     if isinstance(i, MatMul):
         flags = (MATMUL_ACCUMULATE if i.accumulate else 0) | (MATMUL_ZEROES if i.zeroes else 0)
-        return (1, flags, i.local, i.local_stride, i.accumulator, i.accumulator_stride, i.vectors - 1)
+        return (_MATMUL, flags, i.local, i.local_stride, i.accumulator, i.accumulator_stride, i.vectors - 1)
     if isinstance(i, Simd):
-        return _simd_row(i, architecture)
+        fields = i.operation, i.left, i.right, i.destination, i.read, i.write, i.accumulate
+        return _simd_row(*fields, architecture.simd_register_bits)
     if isinstance(i, DataMove):
         return (2, i.kind, i.local, i.local_stride, i.other, i.other_stride, i.vectors - 1)
     if isinstance(i, LoadWeights):
@@ -120,18 +175,27 @@ def _row(instruction: Instruction, architecture: Architecture) -> _Row:
     return (i.header >> 4, i.header & 15, i.operand0, 0, i.operand1, 0, i.operand2)
 
 
-def _simd_row(i: Simd, architecture: Architecture) -> _Row:
-    bits = architecture.simd_register_bits
-    if (i.left | i.right | i.destination) >> bits:  # negative numbers too
-        raise InternalError(f"{i} names a SIMD register above {architecture.simd_registers_depth}")
-    flags = SIMD_ACCUMULATE if i.accumulate else 0
-    write, read = 0, 0
-    if i.write is not None:
-        write, flags = i.write, flags | SIMD_WRITE
-    if i.read is not None:
-        read, flags = i.read, flags | SIMD_READ
-    word = ((i.operation << bits | i.left) << bits | i.right) << bits | i.destination
-    return (4, flags, write, 0, read, 0, word)
+def _simd_row(
+    operation: SimdOperation,
+    left: int,
+    right: int,
+    destination: int,
+    read: int | None,
+    write: int | None,
+    accumulate: bool,
+    register_bits: int,
+) -> _Row:
+    if (left | right | destination) >> register_bits:  # negative numbers too
+        registers = f"{left}, {right} or {destination}"
+        raise InternalError(f"{operation.name} names a SIMD register, {registers}, of more than {register_bits} bits")
+    flags = SIMD_ACCUMULATE if accumulate else 0
+    written, was_read = 0, 0
+    if write is not None:
+        written, flags = write, flags | SIMD_WRITE
+    if read is not None:
+        was_read, flags = read, flags | SIMD_READ
+    word = ((operation << register_bits | left) << register_bits | right) << register_bits | destination
+    return (_SIMD, flags, written, 0, was_read, 0, word)
 
 
 def _configure_row(i: Configure, architecture: Architecture) -> _Row:

@@ -38,7 +38,7 @@ __all__ = [
 GIVE_A_TMODEL = "give a .tmodel, as `pefslc MODEL --target tensil` writes it"
 
 Words = NDArray[np.int64]
-Vectors: TypeAlias = Words | NDArray[np.int32]
+Vectors: TypeAlias = Words | NDArray[np.int16 | np.int32]
 
 _AT_ONCE = 1 << 16  # vectors that are encoded at once, for the memory of it
 

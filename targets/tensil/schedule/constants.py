@@ -11,31 +11,35 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.machine.instructions import MoveKind
 from pefslc.targets.tensil.schedule.emitter import Emitter
 
 __all__ = ["Constants"]
 
 Words = NDArray[np.int64]
-Stored = NDArray[np.int32]  # no word is wider, and a network has millions of them
+Stored = NDArray[np.int16 | np.int32]  # a network has millions of them
 
 
 class Constants:
     """Rows [A] in the order in which they were stored; `resident` for those that stay in local memory.
 
+    data_type  of the words
     once  equal blocks of rows are stored once: groups that run several times store theirs each time, and both digits of
           a tensor multiply the same weights
     """
 
-    def __init__(self, *, resident: bool, once: bool = False) -> None:
+    def __init__(self, *, resident: bool, once: bool = False, data_type: DataType = DataType.FP32BP16) -> None:
         self.resident = resident
+        self._is_narrow = data_type.width_bits <= 16
         self._rows: list[Stored] = []
         self._addresses: dict[bytes, int] | None = {} if once else None
         self.size = 0
 
     def store(self, rows: Words) -> int:
         """Append rows [n, A], unless they are stored and equal ones need not be again; their address."""
-        base, stored = self.size, rows.astype(np.int32)
+        base = self.size
+        stored: Stored = rows.astype(np.int16) if self._is_narrow else rows.astype(np.int32)
         assert np.array_equal(stored, rows), "wider than any word"
         if self._addresses is not None:
             found = self._addresses.setdefault(sha256(stored.tobytes()).digest(), base)
@@ -47,7 +51,7 @@ class Constants:
 
     def rows(self) -> Stored:
         """Everything stored."""
-        found = np.empty((self.size, self._rows[0].shape[1]), dtype=np.int32)
+        found = np.empty((self.size, self._rows[0].shape[1]), dtype=self._rows[0].dtype)
         first = 0
         for i, part in enumerate(self._rows):  # one by one: what was copied makes room
             found[first : first + len(part)] = part

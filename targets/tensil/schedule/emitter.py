@@ -14,12 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from pefslc.targets.tensil.groups.layout import Run
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.instructions import (
     DataMove,
     Instruction,
     LoadWeights,
-    MatMul,
     MoveKind,
     Segment,
     Simd,
@@ -32,6 +32,7 @@ from pefslc.targets.tensil.machine.timing import (
     streaming_cycles,
     vector_beats,
 )
+from pefslc.targets.tensil.program.table import InstructionRows, instructions_of
 
 __all__ = ["Constant", "Emitter", "SimdLater"]
 
@@ -55,7 +56,7 @@ class Emitter:
     def __init__(self, architecture: Architecture, constants: dict[Constant, int]) -> None:
         self.architecture = architecture
         self.constants = constants
-        self.instructions: list[Instruction] = []
+        self.rows = InstructionRows(architecture)
         self._pending: deque[tuple[SimdLater, str]] = deque()
         self._group = ""  # whom what is made now serves
         self._serving = [(0, "")]  # the first instruction of each segment, and whom it serves
@@ -75,7 +76,12 @@ class Emitter:
             self._register = None
 
     def __len__(self) -> int:
-        return len(self.instructions)
+        return len(self.rows)
+
+    @property
+    def instructions(self) -> list[Instruction]:
+        """What was appended, as objects."""
+        return instructions_of(self.architecture, self.rows.table())
 
     def serve(self, group: str) -> None:
         """What is made from now on serves this group."""
@@ -84,29 +90,29 @@ class Emitter:
 
     def segments(self) -> tuple[Segment, ...]:
         """All instructions, by whom they serve."""
-        ends = [first for first, _ in self._serving[1:]] + [len(self.instructions)]
+        ends = [first for first, _ in self._serving[1:]] + [len(self.rows)]
         return tuple(Segment(group, first, end) for (first, group), end in zip(self._serving, ends, strict=True))
 
     def _segment(self, group: str) -> None:
         first, current = self._serving[-1]
         if group == current:
             return
-        if first == len(self.instructions):
+        if first == len(self.rows):
             self._serving.pop()
         if not self._serving or self._serving[-1][1] != group:
-            self._serving.append((len(self.instructions), group))
+            self._serving.append((len(self.rows), group))
 
     def load_weights(self, local: int, rows: int, *, has_bias: bool) -> None:
         """Shift `rows` vectors from `local` into the array; where they hold no bias row, a zero row after them."""
-        self.instructions.append(LoadWeights(local, rows))
+        self.rows.append(LoadWeights(local, rows))
         if not has_bias:
-            self.instructions.append(LoadWeights(0, 1, zeroes=True))
+            self.rows.append(LoadWeights(0, 1, zeroes=True))
         if rows >= self._healing_rows and self._by_matmul:
             self._tainted = False
 
     def clear_weights(self) -> None:
         """Fill the array with zeros: later tiles load only the rows that matter."""
-        self.instructions.append(LoadWeights(0, self.architecture.array_size + 1, zeroes=True))
+        self.rows.append(LoadWeights(0, self.architecture.array_size + 1, zeroes=True))
 
     def matmul(
         self,
@@ -120,15 +126,29 @@ class Emitter:
     ) -> None:
         """accumulator[i] (+)= weights applied to local[i]."""
         self._before_write(accumulator, accumulate=accumulate)
-        self.instructions.append(
-            MatMul(local, accumulator, vectors, local_stride, accumulator_stride, accumulate=accumulate)
-        )
+        self.rows.matmul(local, accumulator, vectors, local_stride, accumulator_stride, accumulate)
         self._after_write(accumulator, vectors, accumulator_stride, accumulate=accumulate, by_matmul=True)
+
+    def matmuls(self, runs: Sequence[Run], local: int, accumulator: int, *, accumulate: bool) -> None:
+        """`matmul` for each of the runs, from these two bases on."""
+        append, tainted, last = self.rows.matmul, self._tainted, self._last
+        for run in runs:
+            first, vectors, stride = run.second + accumulator, run.vectors, run.second_stride
+            if accumulate and tainted and last == first:
+                self._tainted, self._last = tainted, last
+                self._before_write(first, accumulate=True)
+                tainted, last = self._tainted, self._last
+            append(run.first + local, first, vectors, run.first_stride, stride, accumulate)
+            final = first + ((vectors - 1) << stride)
+            tainted = accumulate or (tainted and vectors == 1 and last == final)
+            last = final
+        if runs:
+            self._last, self._tainted, self._by_matmul = last, tainted, True
 
     def matmul_zeroes(self, accumulator: int, vectors: int, stride: int = 0, *, accumulate: bool = False) -> None:
         """accumulator[i << stride] (+)= the bias row."""
         self._before_write(accumulator, accumulate=accumulate)
-        self.instructions.append(MatMul(0, accumulator, vectors, 0, stride, accumulate=accumulate, zeroes=True))
+        self.rows.matmul(0, accumulator, vectors, 0, stride, accumulate, zeroes=True)
         self._after_write(accumulator, vectors, stride, accumulate=accumulate)
 
     def to_accumulators(
@@ -138,17 +158,17 @@ class Emitter:
         """accumulator[i] (+)= local[i]."""
         kind = MoveKind.LOCAL_TO_ACCUMULATOR_ACCUMULATE if accumulate else MoveKind.LOCAL_TO_ACCUMULATOR
         self._before_write(accumulator, accumulate=accumulate)
-        self.instructions.append(DataMove(kind, local, accumulator, vectors, local_stride, accumulator_stride))
+        self.rows.append(DataMove(kind, local, accumulator, vectors, local_stride, accumulator_stride))
         self._after_write(accumulator, vectors, accumulator_stride, accumulate=accumulate)
 
     def from_accumulators(self, accumulator: int, local: int, vectors: int) -> None:
         """local[i] = accumulator[i]."""
-        self.instructions.append(DataMove(MoveKind.ACCUMULATOR_TO_LOCAL, local, accumulator, vectors))
+        self.rows.append(DataMove(MoveKind.ACCUMULATOR_TO_LOCAL, local, accumulator, vectors))
         self._read(accumulator + vectors - 1)
 
     def dram(self, kind: MoveKind, local: int, dram: int, vectors: int) -> None:
         """A move between local memory and a DRAM, contiguous on both sides."""
-        self.instructions.append(DataMove(kind, local, dram, vectors))
+        self.rows.append(DataMove(kind, local, dram, vectors))
 
     def simd_later(self, operations: Iterable[SimdLater]) -> None:
         """By later `fill`s or a `flush`, in this order."""
@@ -183,19 +203,14 @@ class Emitter:
     def _simd(self, later: SimdLater, group: str) -> None:
         self._segment(group)
         self._load_register(later.word)
-        self.instructions.append(
-            Simd(
-                later.operation, left=0, right=1, destination=0,
-                read=later.read, write=later.write, accumulate=later.accumulate,
-            )
-        )  # fmt: skip
+        self.rows.simd(later.operation, 0, 1, 0, later.read, later.write, later.accumulate)
         self._read(later.read)
         if later.write != later.read:
             self._after_write(later.write, 1, 0, accumulate=later.accumulate)
 
     def simd_reduce(self, operation: SimdOperation, sources: Sequence[int], target: int) -> None:
         """accumulator[target] = the operation over accumulator[s] for all sources, which pass the SIMD register."""
-        append = self.instructions.append
+        append = self.rows.append
         first, *rest = sources
         if not rest:
             append(Simd(SimdOperation.MOVE, left=0, destination=0, read=first, write=target))
@@ -212,7 +227,7 @@ class Emitter:
     def _load_register(self, word: Constant) -> None:
         if self._register != word:
             address = self.constants[word]
-            self.instructions.append(Simd(SimdOperation.MOVE, left=0, destination=1, read=address))
+            self.rows.simd(SimdOperation.MOVE, 0, 0, 1, address)
             self._register = word
             self._read(address)
 

@@ -22,7 +22,8 @@ from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.instructions import Segment
 from pefslc.targets.tensil.matrix.matrix_steps import MatrixStep
 from pefslc.targets.tensil.matrix.resident_rows import resident_rows
-from pefslc.targets.tensil.program.encoding import encode
+from pefslc.targets.tensil.program.encoding import encode_table
+from pefslc.targets.tensil.program.tmodel import Vectors
 from pefslc.targets.tensil.schedule.batches import ONE_PICTURE, Batches
 from pefslc.targets.tensil.schedule.channel_rows import ChannelRows
 from pefslc.targets.tensil.schedule.constants import Constants
@@ -69,7 +70,7 @@ class Schedule:
     """
 
     code: bytes
-    constants: NDArray[np.int32]
+    constants: Vectors
     inputs: tuple[Entry, ...]
     outputs: tuple[Entry, ...]
     segments: tuple[Segment, ...]
@@ -117,7 +118,8 @@ class _Scheduler:
         self.by_matrix, self.channel_rows = by_matrix, 0
         self.batches = batches
         both_digits = any(group.add_high is not None for group in program.groups)  # both multiply the same weights
-        self.constants = Constants(resident=resident > 0, once=batches.size > 1 or both_digits)
+        once = batches.size > 1 or both_digits
+        self.constants = Constants(resident=resident > 0, once=once, data_type=architecture.data_type)
         self.tiles: dict[tuple[str, bool], list[list[Tile]]] = {}  # of groups that run several times
         self.stored: list[Stored] = []
         self.passes: dict[str, PassSummary] = {}
@@ -266,7 +268,7 @@ class _Scheduler:
                 if (entry.name, picture) not in self.written:
                     self.memory.write_output(entry, picture)
         return Schedule(
-            encode(self.architecture, self.emitter.instructions),
+            encode_table(self.architecture, self.emitter.rows.table()),
             self.constants.rows(),
             self.memory.inputs,
             self.memory.outputs,

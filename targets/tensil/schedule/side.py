@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
+from pefslc.geometry.shapes import Window
 from pefslc.targets.tensil.groups.layout import Layout, Rect, Run, View, missed_runs, tap_runs
 from pefslc.targets.tensil.schedule.emitter import Emitter
 from pefslc.targets.tensil.schedule.tile_phases import Phase
@@ -13,6 +15,8 @@ from pefslc.targets.tensil.words.word_group import WordGroup
 
 __all__ = ["Side"]
 
+Tap = tuple[int, int]
+
 
 @dataclass(slots=True)
 class Side:
@@ -20,7 +24,7 @@ class Side:
 
     offset  of its accumulators, behind those of the other side
     load    (side, term, blocks) -> where these blocks of the term's input lie in local memory, and the first of them
-    runs    by term and tap
+    runs    by term and tap, from the view's base on
     views   by term: what `load` said
     """
 
@@ -32,7 +36,7 @@ class Side:
     strides: tuple[int, int]
     emitter: Emitter
     load: Callable[[int, int, range], tuple[View, int]]
-    runs: dict[tuple[int, tuple[int, int]], list[Run]] = field(default_factory=dict)
+    runs: dict[tuple[int, Tap], tuple[Run, ...]] = field(default_factory=dict)
     views: dict[int, tuple[View, int]] = field(default_factory=dict)
 
     def read(self, phase: Phase) -> None:
@@ -51,24 +55,32 @@ class Side:
         view, first_block = self.views[tile.term]
         for tap in (tile.tap, *tile.beside):
             if (tile.term, tap) not in self.runs:
-                self.runs[tile.term, tap] = self._tap_runs(tile.term, tap, view)
-        block_offset = (tile.in_block - first_block) * view.block_pitch
-        for run in self.runs[tile.term, tile.tap]:
-            self.emitter.matmul(
-                run.first + block_offset,
-                run.second + accumulator,
-                run.vectors,
-                run.first_stride,
-                run.second_stride,
-                accumulate=not tile.overwrites,
-            )
+                term, pitch = self.group.terms[tile.term], (view.row_pitch, view.top, view.left)
+                layout = self.layouts[term.tensor]
+                self.runs[tile.term, tap] = _runs(term.window, tap, self.rect, pitch, layout, self.strides)
+        first = view.base + (tile.in_block - first_block) * view.block_pitch
+        self.emitter.matmuls(self.runs[tile.term, tile.tap], first, accumulator, accumulate=not tile.overwrites)
         if (tile.overwrites or tile.has_bias) and tile.fills:
-            overwritten = [run for tap in (tile.tap, *tile.beside) for run in self.runs[tile.term, tap]]
-            for run in missed_runs(overwritten, self.rect, self.strides):
+            overwritten = tuple(self.runs[tile.term, tap] for tap in (tile.tap, *tile.beside))
+            for run in _missed(overwritten, self.rect, self.strides):
                 self.emitter.matmul_zeroes(
                     run.second + accumulator, run.vectors, run.second_stride, accumulate=not tile.overwrites
                 )
 
-    def _tap_runs(self, t: int, tap: tuple[int, int], view: View) -> list[Run]:
-        term, rect = self.group.terms[t], self.rect
-        return tap_runs(term.window, tap, rect, view, self.layouts[term.tensor], View.part(0, rect), self.strides)
+
+# Asked again for each picture of a batch, each block of channels, and each schedule that is tried.
+
+
+@lru_cache(maxsize=4096)
+def _runs(
+    window: Window, tap: Tap, rect: Rect, pitch: tuple[int, int, int], layout: Layout, strides: tuple[int, int]
+) -> tuple[Run, ...]:
+    """`tap_runs` from local memory, address 0 on, to the accumulators. `pitch`: row pitch, top, left of the view."""
+    row_pitch, top, left = pitch
+    return tuple(tap_runs(window, tap, rect, View(0, 0, row_pitch, top, left), layout, View.part(0, rect), strides))
+
+
+@lru_cache(maxsize=4096)
+def _missed(overwritten: tuple[tuple[Run, ...], ...], rect: Rect, strides: tuple[int, int]) -> tuple[Run, ...]:
+    """`missed_runs` of several taps' runs."""
+    return tuple(missed_runs([run for runs in overwritten for run in runs], rect, strides))

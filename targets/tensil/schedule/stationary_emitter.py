@@ -16,6 +16,7 @@ from pefslc.targets.tensil.groups.layout import Layout, Rect, Run, merged
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Emitter
+from pefslc.targets.tensil.schedule.moved_rows import ranges_of, reads, shortest_gap, worth_moving
 from pefslc.targets.tensil.words.word_group import WordGroup
 
 __all__ = ["StationaryLayer", "shifted_ones", "transpose"]
@@ -44,7 +45,7 @@ class StationaryLayer:
         self.pixels = None if how.pixels is None else how.pixels * one
         self.spread = None if how.spread is None else how.spread * one
         self.blocks = len(how.taps) - (0 if how.spread is None else len(how.spread))
-        self._addresses: dict[tuple[str | int, range], int] = {}
+        self._addresses: dict[tuple[str | int | range, ...], int] = {}
 
     @property
     def least(self) -> int:
@@ -114,7 +115,7 @@ class StationaryLayer:
         matrix = np.pad(matrix, ((0, -len(matrix) % self.a), (0, 0))).reshape(-1, self.a, self.a)
         yield from ((i, part) for i, part in enumerate(matrix) if part.any())
 
-    def store(self, constants: Constants, key: tuple[str | int, range], rows: Words) -> int:
+    def store(self, constants: Constants, key: tuple[str | int | range, ...], rows: Words) -> int:
         """Where DRAM1 holds rows [.., A], which are the same for each pass."""
         if key not in self._addresses:
             self._addresses[key] = constants.store(rows.reshape(-1, self.a))
@@ -140,7 +141,7 @@ class _StationaryPass:
         layer = self.layer
         if layer.bias.any():
             words = np.repeat(layer.bias[self.outputs.start : self.outputs.stop, None], layer.a, axis=1)
-            self._stream("biases", words[None], self._set)
+            self._stream(("biases",), words[None], np.ones((1, len(words)), dtype=np.bool_), self._set)
         pieces = list(layer.pieces(size // layer.channels))
         for piece, following in zip_longest(pieces, pieces[1:]):
             if layer.pixels is None:
@@ -199,44 +200,60 @@ class _StationaryPass:
         return rows_of
 
     def _move(self, piece: _Piece, rows_of: dict[int, int]) -> None:
-        """All weights of a piece through arrays of its pixels."""
+        """All weights of a piece through arrays of its pixels: of the later ones those alone that add something."""
         a, channels = self.layer.a, self.layer.channels
         start, end = piece.taps.start * channels, piece.taps.stop * channels
         weight = self.layer.weight[self.outputs.start : self.outputs.stop, start:end]
         padded = np.pad(weight, ((0, 0), (0, -weight.shape[1] % a)))
         arrays = padded.reshape(len(weight), -1, a).transpose(1, 0, 2)
+        frames = {frame: accumulator for frame, accumulator in self._accumulators() if frame in rows_of}
+        opens = not self.opened.issuperset(frames)
 
-        def pass_through(index: int, local: int, first: int, count: int) -> None:
+        def pass_through(index: int, local: int, runs: Sequence[Run]) -> None:
             rows = min(a, end - start - index * a)
-            for frame, accumulator in self._accumulators():
-                if frame in rows_of:
-                    self.emitter.load_weights(rows_of[frame] + index * a, rows, has_bias=False)
-                    accumulate = frame in self.opened or index > 0
-                    self.emitter.matmul(local, accumulator + first, count, 0, 0, accumulate=accumulate)
+            for frame, accumulator in frames.items():
+                self.emitter.load_weights(rows_of[frame] + index * a, rows, has_bias=False)
+                accumulate = frame in self.opened or index > 0
+                self.emitter.matmuls(runs, local, accumulator, accumulate=accumulate)
 
-        self._stream(start, arrays, pass_through)
+        adding = np.asarray(arrays.any(axis=2))
+        adding[0] |= opens  # the first one overwrites
+        moved = worth_moving(adding, shortest_gap(self.layer.weight.size // a))
+        self._stream(("weights", start, opens), arrays, moved, pass_through)
         self.opened.update(rows_of)
 
-    def _set(self, index: int, local: int, first: int, count: int) -> None:  # noqa: ARG002
+    def _set(self, index: int, local: int, runs: Sequence[Run]) -> None:  # noqa: ARG002
         """Biases to the accumulators of all blocks."""
         for i, block in enumerate(self.blocks):
-            self.emitter.to_accumulators(local, i * len(self.outputs) + first, count)
+            for run in runs:
+                self.emitter.to_accumulators(local + run.first, i * len(self.outputs) + run.second, run.vectors)
             self.opened.add(block)
 
-    def _stream(self, key: str | int, arrays: Words, use: Callable[[int, int, int, int], None]) -> None:
-        """Read arrays of rows [arrays, outputs, A], as many at once as the buffer holds, or one in parts; use each:
-        its index, where it or its part lies, and the part's first row and number of rows.
+    def _stream(
+        self,
+        key: tuple[str | int, ...],
+        arrays: Words,
+        moved: NDArray[np.bool_],
+        use: Callable[[int, int, Sequence[Run]], None],
+    ) -> None:
+        """Read those of the rows [arrays, outputs, A] that are moved, of as many arrays at once as the buffer holds, or
+        of one in parts; use each array or part: its index, where it lies, and the runs from there to its outputs.
         """
-        address, count = self.layer.store(self.constants, (key, self.outputs), arrays), arrays.shape[1]
-        at_once, part = max(len(self.ring) // count, 1), min(len(self.ring), count)
-        for start in range(0, len(arrays), at_once):
-            together = range(start, min(start + at_once, len(arrays)))
-            for first in range(0, count, part):
-                rows = min(part, count - first)
-                read = rows if rows < count else count * len(together)
-                local = self.constants.fetch(self.emitter, self.ring.start, address + start * count + first, read)
-                for i, index in enumerate(together):
-                    use(index, local + i * count, first, rows)
+        if not moved.any():
+            return
+        address = self.layer.store(self.constants, (*key, self.outputs), arrays[moved])
+        for parts in reads(ranges_of(moved), len(self.ring)):
+            vectors = sum(len(own) for _, own in parts)
+            local = self.constants.fetch(self.emitter, self.ring.start, address, vectors)
+            for index, same in groupby(parts, lambda part: part[0]):
+                runs: list[Run] = []
+                first = 0
+                for _, own in same:
+                    runs.append(Run(first, own.start, len(own)))
+                    first += len(own)
+                use(index, local, runs)
+                local += first
+            address += vectors
 
 
 def shifted_ones(architecture: Architecture) -> Words:
