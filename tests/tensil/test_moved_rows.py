@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,7 @@ def test_reads_take_whole_arrays_as_far_as_they_fit(size: int) -> None:
     assert [(i, row) for read in found for i, rows in read for row in rows] == [
         (i, row) for i, rows in moved for row in rows
     ]
-    for read, following in zip(found, found[1:], strict=False):
+    for read, following in pairwise(found):
         assert 0 < sum(len(rows) for _, rows in read) <= size
         if read[-1][0] == following[0][0]:  # an array in parts: it does not fit as a whole
             assert sum(len(rows) for i, rows in moved if i == read[-1][0]) > size
