@@ -3,7 +3,7 @@
     y = staircase(sum)    ==>    e = estimate(sum), which is y or y + 1;  y = e - [sum below the step to e]
 
 All in operations of the integer graph, which place as they are: the estimate is a staircase that its words compute, and
-so is the finer part of the residual, or that is made the same way in its turn. What saturates is clamped to a word.
+so is the finer part of the residual, or that is made digit by digit. What saturates is clamped to a word.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.machine.arithmetic import saturate
 from pefslc.targets.tensil.rewriting.rewrite import LOG
-from pefslc.targets.tensil.wide.digits import derived
-from pefslc.targets.tensil.wide.estimate import Line, estimated, slopes
-from pefslc.targets.tensil.wide.fine_words import FineWords, find_words
+from pefslc.targets.tensil.wide.digits import derived, rounded_quotient
+from pefslc.targets.tensil.wide.estimate import Line, estimated
+from pefslc.targets.tensil.wide.fine_words import FAR, FineWords, coarseness, find_words
+from pefslc.targets.tensil.wide.long_words import LongWords, find_long_words
 from pefslc.targets.tensil.wide.made_of_words import Word
 from pefslc.targets.tensil.wide.residual import Demands, Residual
 from pefslc.targets.tensil.wide.shares import MOST_PARTS, Shares, bits_up, divided, scaled_shares, shares
+from pefslc.targets.tensil.wide.widest_line import widest_line
 from pefslc.targets.tensil.words.channel_fits import ChannelFits
 from pefslc.targets.tensil.words.channel_requantize import ChannelRequantization
 
@@ -36,12 +38,11 @@ Words = NDArray[np.int64]
 
 Pair = tuple[Words, Words]
 
-_FAR = 1 << 40  # beyond every sum
 # What is tried until words compute what is left: whether they divide once more at last, and the factor, from the
 # nearest one on.
 _TRIES = (False, 0), (False, 1), (False, -1), (False, 2), (True, 0), (True, 1)
-_MANY_STEPS, _MOST_STEPS = 1 << 9, 1 << 14  # of a channel; of all together: 10-bit codes of 16 channels take seconds
-_DEEPEST = 4  # how often what is left may be corrected in its turn
+_MOST_STEPS = 1 << 12  # of a channel
+_LEAST_WIDTH = 0.3  # of the line, in what words round by: below, no words were seen
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +53,6 @@ class Summed:
     asked       thresholds of the estimate's value, [channels or 1, steps]
     words       the sum itself, of one or two words, the higher one first
     thresholds  its own, rising
-    occurring   the lowest and the highest sums [channels of `thresholds`] that matter; None for all
     """
 
     value: Value
@@ -60,42 +60,33 @@ class Summed:
     words: tuple[Word, ...]
     thresholds: Words
     coarser: int = 0
-    occurring: Pair | None = None
 
     @property
     def passed(self) -> Words:
         """[channels]: how many steps are taken before the lowest sum that matters."""
-        low = self.value.type.codes.low << self.coarser if self.occurring is None else self.occurring[0][:, None]
-        return np.asarray((self.thresholds <= low).sum(axis=1))
+        return np.asarray((self.thresholds <= self.value.type.codes.low << self.coarser).sum(axis=1))
 
     @property
     def inner(self) -> NDArray[np.bool_]:
         """[channels, steps]: those that are taken on the way."""
         codes, rows = self.value.type.codes, self.thresholds
         low, high = codes.low << self.coarser, codes.high << self.coarser
-        if self.occurring is None:
-            return np.asarray((rows > low) & (rows <= high))
-        return np.asarray((rows > self.occurring[0][:, None]) & (rows <= self.occurring[1][:, None]))
+        return np.asarray((rows > low) & (rows <= high))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fine:
-    """c(j), stored, and what it is."""
+    """c(j), stored, and what it is for all codes [channels or 1, codes]."""
 
     value: Value
-    computed: Staircase
-
-    def of(self, codes: Words) -> Words:
-        """[channels or 1, codes]."""
-        return self.computed(np.broadcast_to(codes, (self.computed.channels, len(codes))))
+    values: Words
 
 
 def may_be_corrected(op: Requantize) -> bool:
     """Whether a correction is looked for: of what rises by ones, and not of too many steps."""
     staircase = op.staircase
-    is_large = staircase.steps > _MANY_STEPS and staircase.channels * staircase.steps > _MOST_STEPS
     rises = staircase.step == 1 and not (staircase.direction < 0).any()
-    return len(op.result.type.shape) in (2, 4) and rises and not is_large
+    return len(op.result.type.shape) in (2, 4) and rises and staircase.steps <= _MOST_STEPS
 
 
 class Corrector:
@@ -108,11 +99,11 @@ class Corrector:
         """Append what makes the result of `op`; whether it can be made. Nothing is appended where it cannot."""
         if not may_be_corrected(op):
             _not(
-                op.result.name, "it falls, or its steps are too many to look for words for what is left of the residual"
+                op.result.name, "it falls, or its steps are too many"
             )
             return False
         first = len(self.ops)
-        made = self._corrected(summed, (op.staircase.low, op.staircase.high), op.result.name, 0)
+        made = self._corrected(summed, (op.staircase.low, op.staircase.high), op.result.name)
         if made is None:
             del self.ops[first:]
             return False
@@ -122,7 +113,7 @@ class Corrector:
 
     # --- one correction ------------------------------------------------------------------------------------------
 
-    def _corrected(self, summed: Summed, codes: tuple[int, int], name: str, depth: int) -> Value | None:
+    def _corrected(self, summed: Summed, codes: tuple[int, int], name: str) -> Value | None:
         """The codes: `ops` ends with what makes them."""
         middle = _middle(summed, codes, self.data_type)
         low, high = codes = codes[0] - middle, codes[1] - middle
@@ -132,12 +123,12 @@ class Corrector:
             _not(name, "no two multiplications come near")
             return None
         starts = estimate.computed.rows(0, estimate.computed.channels)
-        demands = Demands.of(summed.thresholds, starts, ends, summed.coarser, summed.occurring)
+        demands = Demands.of(summed.thresholds, starts, ends, summed.coarser)
         if not demands.close:
             _not(name, "the estimate is off by more than one")
             return None
         e = self._requantized(summed.value, estimate, f"{name}.estimate")
-        found = self._residual(e, summed, demands, codes, name, depth)
+        found = self._residual(e, summed, demands, codes, name)
         if found is None:
             return None
         residual, fine = found
@@ -160,69 +151,66 @@ class Corrector:
         return self._append(Requantize(result=result, input=below, staircase=staircase))
 
     def _residual(
-        self, e: Value, summed: Summed, demands: Demands, codes: tuple[int, int], name: str, depth: int
+        self, e: Value, summed: Summed, demands: Demands, codes: tuple[int, int], name: str
     ) -> tuple[Residual, Fine | None] | None:
         """The residual, and what is left of it beside a multiple of the estimate `e`."""
         inner, (least, most) = summed.inner, demands.bounds
         j = codes[0] + np.arange(least.shape[1], dtype=np.int64)
-        slope = slopes(summed.thresholds, inner)
+        line = widest_line(j, least, most, FAR)
         words: FineWords | None = None
         factor, offset = (np.zeros(len(inner), dtype=np.int64) for _ in range(2))
-        for at_last, nudge in _TRIES:
-            tried = _factors(slope, nudge)
-            rest = tried[:, None] * j
-            wanted = rest - most, rest - least  # of c + offset
-            middle = np.where(inner.any(axis=1), _middle_of(*wanted), 0)
-            bounds = _without_bounds(least, most, *(w - middle[:, None] for w in wanted))
-            found = find_words(j, *bounds, tried - slope, self.data_type, divided=at_last)
+        rounds_by = coarseness(_factors(line.slope, 0) - line.slope, j, self.data_type)
+        is_wide = (line.width + 1 >= _LEAST_WIDTH * rounds_by).all()
+        for at_last, nudge in _TRIES if is_wide else ():
+            tried = _factors(line.slope, nudge)
+            middle = _middle_of(tried[:, None] * j - most, tried[:, None] * j - least)
+            bounds = _left_of(j, least, most, tried, middle)
+            found = find_words(j, *bounds, tried - line.slope, self.data_type, divided=at_last)
             if words is not None and words.divided != at_last:
                 words = None
             is_new = found.found if words is None else found.found & ~words.found
             factor, offset = np.where(is_new, tried, factor), np.where(is_new, middle, offset)
             words = found if words is None else words.merged(found)
             if words.found.all():
-                computed = words.computed(int(j[0]), int(j[-1]), self.data_type)
-                residual = Residual(factor, offset, computed)
-                if not computed.steps:
-                    return Residual(factor, offset + computed.low, computed), None
-                steps = words.words().steps(np.ones(len(factor), dtype=np.int64), self.data_type)
-                made = ChannelRequantization(steps, computed)
-                return residual, Fine(self._requantized(e, made, f"{name}.fine"), computed)
-            if depth < _DEEPEST and 2 * np.count_nonzero(words.found) < len(inner):
+                return self._by_words(e, words, factor, offset, j, name)
+            if 2 * np.count_nonzero(words.found) < len(inner):
                 break  # of so many codes, other factors will not do, either
-        if depth == _DEEPEST:
-            _not(name, "what is left of the residual is too fine")
+        factor, middle = _factors(line.slope, 0), j[len(j) // 2]
+        offset = factor * middle - np.rint(line.slope * middle + line.start).astype(np.int64)
+        bounds = _left_of(j, least, most, factor, offset)
+        long = find_long_words(j, *bounds, self.data_type)
+        if long is None:
+            _not(name, "what is left of the residual is no line, or too fine")
             return None
-        return self._deeper(e, summed, inner, demands, codes, name, depth)
+        return Residual(factor, offset), self._by_long_words(e, long, j, name)
 
-    def _deeper(
-        self,
-        e: Value,
-        summed: Summed,
-        inner: NDArray[np.bool_],
-        demands: Demands,
-        codes: tuple[int, int],
-        name: str,
-        depth: int,
-    ) -> tuple[Residual, Fine] | None:
-        """What is left, rising in each channel, by an estimate and a correction of its own."""
-        nearest = Residual.of(summed.thresholds, inner, codes[0], np.zeros(len(inner), dtype=np.int64))
-        if nearest is None:
-            _not(name, "its steps are no line")
-            return None
-        other = (nearest.fine.direction < 0).astype(np.int64)
-        residual = Residual.of(summed.thresholds, inner, codes[0], other)
-        if residual is None or (residual.fine.direction < 0).any():
-            _not(name, "what is left of the residual falls")
-            return None
-        staircase = residual.fine
-        if not demands.met(residual.thresholds(staircase)).all():
-            _not(name, "the steps are no line")
-            return None
-        rows = staircase.rows(0, staircase.channels)
-        inward = Summed(e, rows, (Word(e, 0),), rows, occurring=demands.demanded(codes[0]))
-        fine = self._corrected(inward, (staircase.low, staircase.high), f"{name}.fine", depth + 1)
-        return None if fine is None else (residual, Fine(fine, staircase))
+    def _by_words(
+        self, e: Value, words: FineWords, factor: Words, offset: Words, j: Words, name: str
+    ) -> tuple[Residual, Fine | None]:
+        """c by three words; part of the offset where it is one number."""
+        computed = words.computed(int(j[0]), int(j[-1]), self.data_type)
+        if not computed.steps:
+            return Residual(factor, offset + computed.low), None
+        return Residual(factor, offset), self._fine(e, words, computed, j, f"{name}.fine")
+
+    def _fine(self, e: Value, words: FineWords, computed: Staircase, j: Words, name: str) -> Fine:
+        steps = words.words().steps(np.ones(len(words.found), dtype=np.int64), self.data_type)
+        made = self._requantized(e, ChannelRequantization(steps, computed), name)
+        return Fine(made, words.values(j, self.data_type))
+
+    def _by_long_words(self, e: Value, words: LongWords, j: Words, name: str) -> Fine:
+        """c digit by digit, from the lowest one on."""
+        computed = words.last.computed(int(j[0]), int(j[-1]), self.data_type)
+        fine = self._fine(e, words.last, computed, j, f"{name}.carry{len(words.digits)}")
+        for i, digit in reversed(list(enumerate(words.digits))):
+            ends = fine.value.type.codes.low, fine.value.type.codes.high
+            twice = self._like(fine.value, f"{name}.twice{i}", 2 * ends[0], 2 * ends[1])
+            carried = self._append(Rescale(result=twice, input=fine.value, factor=2))
+            multiple = self._times(e, digit.factor, digit.offset, f"{name}.digit{i}")
+            total = self._sum(multiple, carried, f"{name}.with_carry{i}")
+            carry = self._append(rounded_quotient(total, "quotient", digit.bits + 1))
+            fine = Fine(carry, words.values(j, self.data_type, i))
+        return fine
 
     # --- operations ----------------------------------------------------------------------------------------------
 
@@ -250,7 +238,7 @@ class Corrector:
             _not(name, "a step is too wide")
             return None
         j = codes.low + np.arange(demands.own.shape[1], dtype=np.int64)
-        left = None if fine is None else fine.of(j)
+        left = None if fine is None else fine.values
         if high.up:
             certified = self._two_words(demands, residual, summed, parts, (whole[1], rest[1]), left, j)
         else:
@@ -307,7 +295,7 @@ class Corrector:
         low, left = summed.words[1].value.type.codes, np.zeros((1, len(j)), dtype=np.int64) if left is None else left
         added = int(np.abs(rest[1][:, None] - rest[0][:, None] * j).max()) + int(np.abs(left).max())
         added += max(abs(low.low), abs(low.high))
-        ends = (np.full(demands.own.shape, end) for end in (-_FAR, _FAR))
+        ends = (np.full(demands.own.shape, end) for end in (-FAR, FAR))
         least, most = (self._one_word(end, parts, None, j) << summed.words[0].up for end in ends)
         reaches = ((least < -added) & (most > added)) | (demands.first > demands.last)
         steps = residual.factor[:, None] * j - residual.offset[:, None] - left
@@ -364,16 +352,17 @@ def _factors(slope: NDArray[np.float64], nudge: int) -> Words:
     return np.asarray(nearest + nudge * np.where(slope > nearest, 1, -1))
 
 
+def _left_of(j: Words, least: Words, most: Words, factor: Words, offset: Words) -> Pair:
+    """Bounds of c, of those of T; none where those of T are none."""
+    rest = factor[:, None] * j - offset[:, None]
+    return np.where(most >= FAR, -2 * FAR, rest - most), np.where(least <= -FAR, 2 * FAR, rest - least)
+
+
 def _middle_of(least: Words, most: Words) -> Words:
     """[channels]: the middle of what lies between bounds [channels, codes] where there are both."""
     both = least == most
-    low, high = np.where(both, least, _FAR).min(axis=1), np.where(both, least, -_FAR).max(axis=1)
+    low, high = np.where(both, least, FAR).min(axis=1), np.where(both, least, -FAR).max(axis=1)
     return np.asarray(np.where(low <= high, (low + high) >> 1, 0))
-
-
-def _without_bounds(least: Words, most: Words, low: Words, high: Words) -> Pair:
-    """Bounds of c, none where those of T are none."""
-    return np.where(most >= _FAR, -2 * _FAR, low), np.where(least <= -_FAR, 2 * _FAR, high)
 
 
 def _not(name: str, reason: str) -> None:
