@@ -101,7 +101,8 @@ def _steps(line: Line, passed: Words, codes: tuple[int, int], data_type: DataTyp
         product = first * between / one  # of both
         error = np.abs(product * second / one**2 - slope[:, None, None]) * reach[:, None, None]
         error = error + second / one * (1 if len(between) == 1 else 1.5)
-        error = np.where((first > most) | (second > most), np.inf, error)
+        product_too_wide = first * (np.abs(middle) + reach)[:, None, None] > one * most  # the first one is the widest
+        error = np.where((first > most) | (second > most) | product_too_wide, np.inf, error)
         best = error.reshape(len(rows), -1).argmin(axis=1)
         at = np.unravel_index(best, error.shape[1:])
         if not (error[rows, at[0], at[1]] < 0.5).all():
