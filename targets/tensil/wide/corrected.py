@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pefslc.analysis.ranges import result_range
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Sum
-from pefslc.ir.value import IntArray, Op, Value
+from pefslc.ir.value import CodeRange, IntArray, Op, Value
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.machine.arithmetic import saturate
@@ -229,23 +229,17 @@ class Corrector:
         factor, offset = (np.broadcast_to(w, (channels,)) for w in (residual.factor, residual.offset))
         high = summed.words[0]
         whole, rest = divided(factor, high.up), divided(offset, high.up)
-        parts = shares(whole[0], rest[0], codes.low, codes.high, self.data_type)
-        up = 0 if parts is not None else bits_up(whole[0], codes, self.data_type)
-        if up:
-            most = whole[0] >> up << up
-            parts = scaled_shares(most, whole[0] - most, rest[0], codes.low, codes.high, self.data_type)
-        if parts is None:
-            _not(name, "a step is too wide")
-            return None
-        j = codes.low + np.arange(demands.own.shape[1], dtype=np.int64)
         left = None if fine is None else fine.values
-        if high.up:
-            certified = self._two_words(demands, residual, summed, parts, (whole[1], rest[1]), left, j)
-        else:
-            certified = demands.answered(lambda sums: self._one_word(sums, parts, left, j))
-        if not certified:
-            _not(name, "the residual may saturate to the other side")
+        found = self._certified(summed, residual, left, demands, (whole, rest), codes)
+        if found is None and high.up:  # the low word about 0
+            low = summed.words[1].value.type.codes
+            moved = -(low.low + low.high) // 2 >> high.up
+            rest = rest[0] - moved, rest[1] + (moved << high.up)
+            found = self._certified(summed, residual, left, demands, (whole, rest), codes)
+        if found is None:
+            _not(name, "a step is too wide, or the residual may saturate to the other side")
             return None
+        parts, up = found
         sources = [e] * len(parts)
         if up:
             ends = codes.low << up, codes.high << up
@@ -270,6 +264,35 @@ class Corrector:
             total = self._saturated_sum(total, fine.value, f"{name}.residual")
         return total
 
+    def _certified(
+        self,
+        summed: Summed,
+        residual: Residual,
+        left: Words | None,
+        demands: Demands,
+        divided: tuple[Pair, Pair],
+        codes: CodeRange,
+    ) -> tuple[Shares, int] | None:
+        """What multiples of the estimate for the high word are made of, and by how many bits the codes of the first are
+        moved up; None where they are no words, or where the residual may be on the other side.
+
+        divided  the factor and the offset, what belongs to the high word and what to the low one
+        """
+        (factor, lower), (offset, rest) = divided
+        parts = shares(factor, offset, codes.low, codes.high, self.data_type)
+        up = 0 if parts is not None else bits_up(factor, codes, self.data_type)
+        if up:
+            most = factor >> up << up
+            parts = scaled_shares(most, factor - most, offset, codes.low, codes.high, self.data_type)
+        if parts is None:
+            return None
+        j = codes.low + np.arange(demands.own.shape[1], dtype=np.int64)
+        if summed.words[0].up:
+            is_right = self._two_words(demands, residual, summed, parts, (lower, rest), left, j)
+        else:
+            is_right = demands.answered(lambda sums: self._one_word(sums, parts, left, j))
+        return (parts, up) if is_right else None
+
     def _one_word(self, sums: Words, parts: Shares, left: Words | None, j: Words) -> Words:
         """What the machine makes of sums [channels, codes] whose estimates are the codes j, in its order, saturated."""
         for factor, offset in parts:
@@ -293,13 +316,14 @@ class Corrector:
         rest  the factor and the offset that belong to the low word
         """
         low, left = summed.words[1].value.type.codes, np.zeros((1, len(j)), dtype=np.int64) if left is None else left
-        added = int(np.abs(rest[1][:, None] - rest[0][:, None] * j).max()) + int(np.abs(left).max())
-        added += max(abs(low.low), abs(low.high))
+        lower = rest[1][:, None] - rest[0][:, None] * j
+        falls = np.minimum(lower, 0) + min(low.low, 0) + np.minimum(left, 0)
+        rises = np.maximum(lower, 0) + max(low.high, 0) + np.maximum(left, 0)
         ends = (np.full(demands.own.shape, end) for end in (-FAR, FAR))
-        least, most = (self._one_word(end, parts, None, j) << summed.words[0].up for end in ends)
-        reaches = ((least < -added) & (most > added)) | (demands.first > demands.last)
+        least, most = (self._word(self._one_word(end, parts, None, j) << summed.words[0].up) for end in ends)
+        reaches = ((least + rises < 0) & (most + falls >= 0)) | (demands.first > demands.last)
         steps = residual.factor[:, None] * j - residual.offset[:, None] - left
-        return added < self.data_type.max_code and bool(reaches.all() and demands.met(steps).all())
+        return bool(reaches.all() and demands.met(steps).all())
 
     def _word(self, words: Words) -> Words:
         return saturate(words, self.data_type)[0]
