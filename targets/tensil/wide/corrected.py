@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pefslc.analysis.ranges import result_range
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Sum
+from pefslc.ir.structural import Reshape
 from pefslc.ir.value import CodeRange, IntArray, Op, Value
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import DataType
@@ -25,14 +26,14 @@ from pefslc.targets.tensil.wide.digits import derived, rounded_quotient
 from pefslc.targets.tensil.wide.estimate import Line, estimated
 from pefslc.targets.tensil.wide.fine_words import FAR, FineWords, coarseness, find_words
 from pefslc.targets.tensil.wide.long_words import LongWords, find_long_words
-from pefslc.targets.tensil.wide.made_of_words import Word
 from pefslc.targets.tensil.wide.residual import Demands, Residual
 from pefslc.targets.tensil.wide.shares import MOST_PARTS, Shares, bits_up, divided, scaled_shares, shares
+from pefslc.targets.tensil.wide.summed import Summed
 from pefslc.targets.tensil.wide.widest_line import widest_line
 from pefslc.targets.tensil.words.channel_fits import ChannelFits
 from pefslc.targets.tensil.words.channel_requantize import ChannelRequantization
 
-__all__ = ["Corrector", "Summed", "may_be_corrected"]
+__all__ = ["Corrector", "may_be_corrected"]
 
 Words = NDArray[np.int64]
 
@@ -46,35 +47,6 @@ _LEAST_WIDTH = 0.3  # of the line, in what words round by: below, no words were 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Summed:
-    """A sum to be requantized.
-
-    value       what the estimate is made of: the sum / 2^coarser, rounded, saturated
-    asked       thresholds of the estimate's value, [channels or 1, steps]
-    words       the sum itself, of one or two words, the higher one first
-    thresholds  its own, rising
-    """
-
-    value: Value
-    asked: Words
-    words: tuple[Word, ...]
-    thresholds: Words
-    coarser: int = 0
-
-    @property
-    def passed(self) -> Words:
-        """[channels]: how many steps are taken before the lowest sum that matters."""
-        return np.asarray((self.thresholds <= self.value.type.codes.low << self.coarser).sum(axis=1))
-
-    @property
-    def inner(self) -> NDArray[np.bool_]:
-        """[channels, steps]: those that are taken on the way."""
-        codes, rows = self.value.type.codes, self.thresholds
-        low, high = codes.low << self.coarser, codes.high << self.coarser
-        return np.asarray((rows > low) & (rows <= high))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Fine:
     """c(j), stored, and what it is for all codes [channels or 1, codes]."""
 
@@ -83,10 +55,9 @@ class Fine:
 
 
 def may_be_corrected(op: Requantize) -> bool:
-    """Whether a correction is looked for: of what rises by ones, and not of too many steps."""
+    """Whether a correction is looked for: of what rises, or falls, by ones, and not in too many steps."""
     staircase = op.staircase
-    rises = staircase.step == 1 and not (staircase.direction < 0).any()
-    return len(op.result.type.shape) in (2, 4) and rises and staircase.steps <= _MOST_STEPS
+    return 2 <= len(op.result.type.shape) <= 4 and staircase.step == 1 and staircase.steps <= _MOST_STEPS
 
 
 class Corrector:
@@ -97,26 +68,38 @@ class Corrector:
 
     def requantize(self, op: Requantize, summed: Summed) -> bool:
         """Append what makes the result of `op`; whether it can be made. Nothing is appended where it cannot."""
-        if not may_be_corrected(op):
-            _not(
-                op.result.name, "it falls, or its steps are too many"
-            )
+        falls = op.staircase.direction < 0
+        if not may_be_corrected(op) or (falls.any() and not summed.may_be_negated(self.data_type)):
+            _not(op.result.name, "its steps are too many, or its sum has no other sign")
             return False
-        first = len(self.ops)
-        made = self._corrected(summed, (op.staircase.low, op.staircase.high), op.result.name)
+        first, name, shape = len(self.ops), op.result.name, op.result.type.shape
+        if len(shape) == 3:  # convolutions of pictures make multiples
+            summed = summed.with_values(lambda v: self._reshaped(v, f"{name}.{v.name}", (*shape, 1)))
+        if falls.any():
+            signs = np.broadcast_to(np.where(falls, -1, 1), (summed.value.type.channels,))
+            none = np.zeros_like(signs)
+            summed = summed.with_values(lambda v: self._times(v, signs, none, f"{name}.{v.name}.rising"))
+            summed = summed.mirrored(falls)
+        made = self._corrected(summed, op)
         if made is None:
             del self.ops[first:]
             return False
-        last = self.ops[-1]
-        self.ops[-1] = replace(last, result=op.result)
+        if len(shape) == 3:
+            self._reshaped(made, f"{name}.flat", shape)
+        self.ops[-1] = replace(self.ops[-1], result=op.result)
         return True
+
+    def _reshaped(self, value: Value, name: str, shape: tuple[int, ...]) -> Value:
+        result = Value(name, replace(value.type, shape=shape), value.origin)
+        return self._append(Reshape(result=result, input=value))
 
     # --- one correction ------------------------------------------------------------------------------------------
 
-    def _corrected(self, summed: Summed, codes: tuple[int, int], name: str) -> Value | None:
+    def _corrected(self, summed: Summed, op: Requantize) -> Value | None:
         """The codes: `ops` ends with what makes them."""
-        middle = _middle(summed, codes, self.data_type)
-        low, high = codes = codes[0] - middle, codes[1] - middle
+        name, ends_of_codes = op.result.name, (op.staircase.low, op.staircase.high)
+        middle = _middle(summed, ends_of_codes, self.data_type)
+        codes = ends_of_codes[0] - middle, ends_of_codes[1] - middle
         ends = summed.value.type.codes.low, summed.value.type.codes.high
         estimate = estimated(summed.asked, codes, ends, self.data_type, summed.inner, summed.passed)
         if estimate is None:
@@ -136,7 +119,7 @@ class Corrector:
         if below is None:
             return None
         taken = self._sum(self._excess(below, middle, f"{name}.excess"), e, f"{name}.unclipped")
-        low, high = low + middle, high + middle
+        low, high = op.result.type.codes.low, op.result.type.codes.high  # those that occur
         return self._append(
             Clamp(result=self._like(taken, f"{name}.corrected", low, high), input=taken, low=low, high=high)
         )
@@ -208,7 +191,9 @@ class Corrector:
             carried = self._append(Rescale(result=twice, input=fine.value, factor=2))
             multiple = self._times(e, digit.factor, digit.offset, f"{name}.digit{i}")
             total = self._sum(multiple, carried, f"{name}.with_carry{i}")
-            carry = self._append(rounded_quotient(total, "quotient", digit.bits + 1))
+            divided = rounded_quotient(total, "quotient", digit.bits + 1)
+            ends = divided.staircase.low, divided.staircase.high
+            carry = self._append(replace(divided, result=self._like(total, f"{name}.carry{i}", *ends)))
             fine = Fine(carry, words.values(j, self.data_type, i))
         return fine
 
