@@ -74,9 +74,9 @@ class Corrector:
             return False
         first, name, shape = len(self.ops), op.result.name, op.result.type.shape
         if len(shape) == 3:  # convolutions of pictures make multiples
-            summed = summed.with_values(lambda v: self._reshaped(v, f"{name}.{v.name}", (*shape, 1)))
+            summed = summed.with_values(lambda v: self._reshaped(v, f"{name}.{v.name}", (*shape[:2], 1, shape[2])))
         if falls.any():
-            signs = np.broadcast_to(np.where(falls, -1, 1), (summed.value.type.channels,))
+            signs = np.where(falls, -1, 1)
             none = np.zeros_like(signs)
             summed = summed.with_values(lambda v: self._times(v, signs, none, f"{name}.{v.name}.rising"))
             summed = summed.mirrored(falls)
@@ -314,7 +314,8 @@ class Corrector:
         return saturate(words, self.data_type)[0]
 
     def _times(self, value: Value, factor: Words, bias: Words, name: str) -> Value:
-        """value * factor + bias, [channels]."""
+        """value * factor + bias, [channels], or one that all share."""
+        factor, bias = (np.broadcast_to(w, (value.type.channels,)) for w in (factor, bias))
         result = self._like(value, name, 0, 0)
         added = IntArray(bias.copy()) if bias.any() else None
         if len(value.type.shape) == 2:
