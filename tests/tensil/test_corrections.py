@@ -278,7 +278,9 @@ def layer_with_batch_norm(seed: int, bits: int, top: int, *, flat: bool = False)
 
 @pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize(
-    ("bits", "top"), [(8, 6), (6, 5), (8, 40), (8, 127), (5, 100)], ids=["narrow", "six", "wide", "coarse", "few"]
+    ("bits", "top"),
+    [(8, 6), (6, 5), (8, 40), (8, 127), (5, 100), (10, 12)],
+    ids=["narrow", "six", "wide", "coarse", "few", "ten"],
 )
 def test_a_program_that_is_required_to_be_exact_is(bits: int, top: int, flat: bool, tmp_path: Path) -> None:
     for seed, array_size in enumerate((4, 8)):
