@@ -43,6 +43,7 @@ Pair = tuple[Words, Words]
 # nearest one on.
 _TRIES = (False, 0), (False, 1), (False, -1), (False, 2), (True, 0), (True, 1)
 _MOST_STEPS = 1 << 12  # of a channel
+_LINE = -2.0  # the width of a line, at least: an integer next to one is off by less than 1 on either side
 _LEAST_WIDTH = 0.3  # of the line, in what words round by: below, no words were seen
 
 
@@ -55,9 +56,16 @@ class Fine:
 
 
 def may_be_corrected(op: Requantize) -> bool:
-    """Whether a correction is looked for: of what rises, or falls, by ones, and not in too many steps."""
+    """Whether a correction is looked for: of what rises, or falls, by ones, on about a line, and not in too many
+    steps. A look at the thresholds is enough to say no.
+    """
     staircase = op.staircase
-    return 2 <= len(op.result.type.shape) <= 4 and staircase.step == 1 and staircase.steps <= _MOST_STEPS
+    if not 2 <= len(op.result.type.shape) <= 4 or staircase.step != 1 or staircase.steps > _MOST_STEPS:
+        return False
+    rows = staircase.rows(0, staircase.channels)
+    is_taken = (rows + (staircase.direction < 0)[:, None] > staircase.domain_low) & (rows <= staircase.domain_high)
+    least, most = np.where(is_taken, rows, -FAR), np.where(is_taken, rows, FAR)
+    return bool((widest_line(np.arange(staircase.steps), least, most, FAR).width > _LINE).all())
 
 
 class Corrector:
@@ -70,7 +78,7 @@ class Corrector:
         """Append what makes the result of `op`; whether it can be made. Nothing is appended where it cannot."""
         falls = op.staircase.direction < 0
         if not may_be_corrected(op) or (falls.any() and not summed.may_be_negated(self.data_type)):
-            _not(op.result.name, "its steps are too many, or its sum has no other sign")
+            _not(op.result.name, "its steps are too many, or on no line, or its sum has no other sign")
             return False
         first, name, shape = len(self.ops), op.result.name, op.result.type.shape
         if len(shape) == 3:  # convolutions of pictures make multiples
