@@ -209,7 +209,8 @@ def test_the_widest_line_is_as_wide_as_any_through_two_corners(bounds: list[tupl
     found = widest_line(codes, least[None], most[None], FAR)
 
     def width(slope: Fraction) -> Fraction:
-        return min(int(b) - slope * j for j, b in enumerate(most)) - max(int(a) - slope * j for j, a in enumerate(least))
+        above, below = ([int(end) - slope * j for j, end in enumerate(row)] for row in (most, least))
+        return min(above) - max(below)
 
     ends = [(j, int(end)) for row in (least, most) for j, end in enumerate(row)]
     widest = max(width(Fraction(b - a, j - i)) for i, a in ends for j, b in ends if i != j)

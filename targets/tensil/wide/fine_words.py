@@ -80,7 +80,7 @@ class FineWords:
 def coarseness(slope: NDArray[np.float64], codes: Words, data_type: DataType) -> NDArray[np.float64]:
     """[channels]: by how much words of that slope round before their last multiplication, at least."""
     reach = np.abs(slope) * np.abs(codes).max()
-    return np.maximum(np.ceil(data_type.one * (reach + 1) / data_type.max_code), 1) / data_type.one
+    return np.asarray(np.maximum(np.ceil(data_type.one * (reach + 1) / data_type.max_code), 1) / data_type.one)
 
 
 def find_words(

@@ -51,7 +51,7 @@ class LongWords:
         """c(j) [channels, codes], as the machine computes it; or what is carried to the digits before."""
         values = self.last.values(codes, data_type)
         for digit in reversed(self.digits[without:]):
-            values = round_shift(sum(_addends(digit, codes, values)), digit.bits + 1)
+            values = round_shift(np.sum(_addends(digit, codes, values), axis=0), digit.bits + 1)
         return values
 
     def fits(self, codes: Words, data_type: DataType) -> bool:
@@ -65,7 +65,7 @@ class LongWords:
             most = sum(np.maximum(a.max(axis=1), 0) for a in addends)
             if (least < data_type.min_code).any() or (most > data_type.max_code).any():
                 return False
-            values = round_shift(sum(addends), digit.bits + 1)
+            values = round_shift(np.sum(addends, axis=0), digit.bits + 1)
         return True
 
 

@@ -1,8 +1,8 @@
 """What an estimate of a code must be compared with: the residual, which says whether it is one too many.
 
 A staircase takes its step to code j at T(j). An estimate is the code j, or one more: it is one too many where the sum
-is below T(j). Of a straight line, T(j) = a j - b - c(j), with an integer a for each channel, and a c that changes by 1 at
-most from one code to the next. So the residual is sum - a j + b + c(j), made of integers.
+is below T(j). Of a straight line, T(j) = a j - b - c(j), with an integer a for each channel, and a c that changes by 1
+at most from one code to the next. So the residual is sum - a j + b + c(j), made of integers.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from pefslc.numeric.staircase import Staircase
 
 __all__ = ["Demands", "Residual"]
 

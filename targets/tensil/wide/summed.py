@@ -47,15 +47,17 @@ class Summed:
 
     def with_values(self, made: Callable[[Value], Value]) -> Summed:
         """With another tensor in place of each."""
-        new = {v.name: made(v) for v in {w.name: w for w in (self.value, *(word.value for word in self.words))}.values()}
+        values = {v.name: v for v in (self.value, *(word.value for word in self.words))}
+        new = {name: made(value) for name, value in values.items()}
         words = tuple(Word(new[word.value.name], word.up) for word in self.words)
         return replace(self, value=new[self.value.name], words=words)
 
     def may_be_negated(self, data_type: DataType) -> bool:
         """Whether every word is one with the other sign, too."""
-        return all(v.type.codes.low > data_type.min_code for v in (self.value, *(w.value for w in self.words)))
+        values = self.value, *(word.value for word in self.words)
+        return all(value.type.codes.low > data_type.min_code for value in values)
 
     def mirrored(self, falls: NDArray[np.bool_]) -> Summed:
-        """The thresholds of the negated sum where the code falls: it is at least so much up to there, so from there on."""
+        """With thresholds of the negated sum where the code falls: a step taken up to there is taken from there on."""
         asked, thresholds = (np.where(falls[:, None], -rows, rows) for rows in (self.asked, self.thresholds))
         return replace(self, asked=asked, thresholds=thresholds)
