@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,11 @@ from pefslc.targets.protocol import Emission, TargetOptions
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType, load_architecture
 from pefslc.targets.tensil.target import TensilTarget
 from pefslc.targets.tensil.wide.fine_words import find_words
+from pefslc.targets.tensil.wide.long_words import find_long_words
 from pefslc.targets.tensil.wide.residual import Demands
 from pefslc.targets.tensil.wide.shares import shares
 from pefslc.targets.tensil.wide.split_sums import WideSums, split_sums
+from pefslc.targets.tensil.wide.widest_line import widest_line
 
 Array = np.ndarray
 BOARD = load_architecture("pynqz1")
@@ -58,8 +61,9 @@ def corrected(graph: Graph, data_type: DataType) -> WideSums:
 
 def agrees_on_every_word(graph: Graph, wide: WideSums) -> bool:
     x, (output,) = graph.inputs[0], graph.outputs
+    shape = x.value.type.shape[1:]
     words = np.arange(x.value.type.codes.low, x.value.type.codes.high + 1)
-    inputs = {x.name: np.broadcast_to(words[:, None, None, None], (len(words), *x.value.type.shape[1:])).copy()}
+    inputs = {x.name: np.broadcast_to(words.reshape(-1, *(1 for _ in shape)), (len(words), *shape)).copy()}
     expected = run_codes(graph, inputs)[output.value.name]
     return np.array_equal(run_codes(wide.graph, inputs)[output.value.name], expected)
 
@@ -83,14 +87,57 @@ def test_every_line_of_up_to_8_bits_is_corrected_and_is_the_code_of_every_word(s
     assert agrees_on_every_word(graph, wide)
 
 
-@pytest.mark.parametrize("slope", [40.5, 41.23, 57.01, 63.9])
-def test_ten_bits_are_corrected_in_their_turn(slope: float) -> None:
-    b = GraphBuilder("ten")
-    x = b.input((1, 2, 1, 1), 16, signed=True)
-    graph = b.graph(b.steps(x, lines(x, np.array([slope, slope - 3]), np.array([-30000.0, -20000.5]), (0, 1023))))
+@pytest.mark.parametrize("low", [0, -512], ids=["from 0", "around 0"])
+def test_ten_bits_are_corrected_whatever_the_slopes_of_their_channels(low: int) -> None:
+    rng = np.random.default_rng(low + 512)
+    b, slope = GraphBuilder("ten"), rng.uniform(20, 63.9, 24)
+    x = b.input((1, len(slope), 1, 1), 16, signed=True)
+    start = rng.uniform(-32768, 32767 - 1023 * slope)
+    graph = b.graph(b.steps(x, lines(x, slope, start, (low, low + 1023))))
     wide = corrected(graph, DataType.FP16BP8)
     assert wide.corrections
+    assert verify(wide.graph) == []
     assert agrees_on_every_word(graph, wide)
+
+
+def falling_here_and_there(seed: int, bits: int, width: int, pixels: tuple[int, ...]) -> Graph:
+    """Codes of `bits` bits of a word of `width`, which fall in some channels."""
+    rng = np.random.default_rng(seed)
+    b, channels, half = GraphBuilder(f"falls{seed}"), int(rng.integers(1, 5)), 1 << width - 1
+    x = b.input((1, channels, *pixels), width, signed=True)
+    slope = rng.uniform(half / 4, 1.8 * half, channels) / (1 << bits)
+    rising = lines(x, slope, rng.uniform(-half, 0, channels), (0, (1 << bits) - 1))
+    direction = rng.choice([-1, 1], channels)
+    direction[0] = -1
+    falling = np.where(rising.thresholds == half, -half - 1, np.minimum(-rising.thresholds, half - 1))
+    thresholds = np.where(direction[:, None] < 0, falling, rising.thresholds)
+    return b.graph(b.steps(x, replace(rising, thresholds=thresholds, direction=direction)))
+
+
+PIXELS = pytest.mark.parametrize("pixels", [(), (1,), (1, 1)], ids=["2 axes", "3 axes", "4 axes"])
+
+
+@PIXELS
+def test_codes_that_fall_in_some_channels_are_corrected(pixels: tuple[int, ...]) -> None:
+    for seed in range(4):
+        graph = falling_here_and_there(seed, 8, 15, pixels)
+        wide = corrected(graph, DataType.FP16BP8)
+        assert wide.corrections
+        assert verify(wide.graph) == []
+        assert agrees_on_every_word(graph, wide)
+
+
+@PIXELS
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1 << 32), bits=st.integers(1, 4), width=st.sampled_from([6, 7, 8]))
+def test_what_falls_and_is_corrected_is_the_code_of_every_word_of_8_bits(
+    seed: int, bits: int, width: int, pixels: tuple[int, ...]
+) -> None:
+    graph = falling_here_and_there(seed, bits, width, pixels)
+    wide = corrected(graph, DataType.FP8BP4)
+    assert verify(wide.graph) == []
+    assert agrees_on_every_word(graph, wide)
+    assert not (wide.corrections and width == 8)  # -128 has no other sign
 
 
 def test_steps_on_no_line_are_not_corrected() -> None:
@@ -135,6 +182,42 @@ def test_words_for_what_is_left_are_within_their_bounds_or_not_found() -> None:
     assert np.array_equal(found.values(codes, DataType.FP16BP8), wanted)
     scattered = rng.integers(-50, 50, (1, len(codes)))
     assert not find_words(codes, scattered, scattered, np.zeros(1), DataType.FP16BP8).found.any()
+    assert find_long_words(codes, scattered, scattered, DataType.FP16BP8) is None
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 1 << 32), st.integers(4, 10))
+def test_digits_make_every_code_of_a_line_and_no_sum_of_theirs_saturates(seed: int, bits: int) -> None:
+    rng, codes = np.random.default_rng(seed), np.arange(-1 << bits - 1, 1 << bits - 1)
+    slope = rng.uniform(-0.5, 0.5, 3)
+    wanted = np.floor(codes * slope[:, None] + rng.uniform(0, 1, (3, 1))).astype(np.int64)
+    found = find_long_words(codes, wanted, wanted, DataType.FP16BP8)
+    assert found is not None
+    assert np.array_equal(found.values(codes, DataType.FP16BP8), wanted)
+    assert found.fits(codes, DataType.FP16BP8)
+    for digit in found.digits:
+        assert not (digit.factor & 1).any()
+        assert (digit.offset & 1).all()
+    wider = replace(found.digits[0], offset=found.digits[0].offset + 32766)
+    assert not replace(found, digits=(wider, *found.digits[1:])).fits(codes, DataType.FP16BP8)
+
+
+@given(st.lists(st.tuples(st.integers(-9, 9), st.integers(0, 5)), min_size=2, max_size=7))
+def test_the_widest_line_is_as_wide_as_any_through_two_corners(bounds: list[tuple[int, int]]) -> None:
+    least = np.array([low for low, _ in bounds])
+    most, codes = least + [more for _, more in bounds], np.arange(len(bounds))
+    found = widest_line(codes, least[None], most[None], FAR)
+
+    def width(slope: Fraction) -> Fraction:
+        above, below = ([int(end) - slope * j for j, end in enumerate(row)] for row in (most, least))
+        return min(above) - max(below)
+
+    ends = [(j, int(end)) for row in (least, most) for j, end in enumerate(row)]
+    widest = max(width(Fraction(b - a, j - i)) for i, a in ends for j, b in ends if i != j)
+    assert abs(found.width[0] - float(widest)) < 1e-6
+    line = found.slope[0] * codes + found.start[0]
+    assert (line - least >= found.width[0] / 2 - 1e-6).all()
+    assert (most - line >= found.width[0] / 2 - 1e-6).all()
 
 
 @given(
@@ -196,7 +279,9 @@ def layer_with_batch_norm(seed: int, bits: int, top: int, *, flat: bool = False)
 
 @pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize(
-    ("bits", "top"), [(8, 6), (6, 5), (8, 40), (8, 127), (5, 100)], ids=["narrow", "six", "wide", "coarse", "few"]
+    ("bits", "top"),
+    [(8, 6), (6, 5), (8, 40), (8, 127), (5, 100), (10, 12)],
+    ids=["narrow", "six", "wide", "coarse", "few", "ten"],
 )
 def test_a_program_that_is_required_to_be_exact_is(bits: int, top: int, flat: bool, tmp_path: Path) -> None:
     for seed, array_size in enumerate((4, 8)):

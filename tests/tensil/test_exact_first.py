@@ -108,7 +108,7 @@ def test_a_network_that_no_correction_helps_is_refused_before_one_is_searched(mo
 def test_more_is_corrected_where_a_short_look_missed_that_a_group_has_no_place() -> None:
     b = GraphBuilder("two")
     x = b.input((1, 2, 1, 1), 8, signed=True)
-    stairs = Staircase(-128, 127, 0, np.array([[-9, 0, 40]]), np.ones(1, dtype=np.int64))
+    stairs = Staircase(-128, 127, 0, np.array([[-9, 0, 9]]), np.ones(1, dtype=np.int64))
     graph = b.graph(b.steps(x, stairs), b.steps(x, stairs))
     first, second = (op.result.name for op in graph.of_type(Requantize))
     fits, asked, done = ChannelFits(DataType.FP16BP8), [], object()

@@ -3,7 +3,7 @@
     y = staircase(sum)    ==>    e = estimate(sum), which is y or y + 1;  y = e - [sum below the step to e]
 
 All in operations of the integer graph, which place as they are: the estimate is a staircase that its words compute, and
-so is the finer part of the residual, or that is made the same way in its turn. What saturates is clamped to a word.
+so is the finer part of the residual, or that is made digit by digit. What saturates is clamped to a word.
 """
 
 from __future__ import annotations
@@ -16,86 +16,56 @@ from numpy.typing import NDArray
 from pefslc.analysis.ranges import result_range
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Clamp, Conv2d, Dense, Requantize, Rescale, Sum
-from pefslc.ir.value import IntArray, Op, Value
+from pefslc.ir.structural import Reshape
+from pefslc.ir.value import CodeRange, IntArray, Op, Value
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.machine.arithmetic import saturate
 from pefslc.targets.tensil.rewriting.rewrite import LOG
-from pefslc.targets.tensil.wide.digits import derived
-from pefslc.targets.tensil.wide.estimate import Line, estimated, slopes
-from pefslc.targets.tensil.wide.fine_words import FineWords, find_words
-from pefslc.targets.tensil.wide.made_of_words import Word
+from pefslc.targets.tensil.wide.digits import derived, rounded_quotient
+from pefslc.targets.tensil.wide.estimate import Line, estimated
+from pefslc.targets.tensil.wide.fine_words import FAR, FineWords, coarseness, find_words
+from pefslc.targets.tensil.wide.long_words import LongWords, find_long_words
 from pefslc.targets.tensil.wide.residual import Demands, Residual
 from pefslc.targets.tensil.wide.shares import MOST_PARTS, Shares, bits_up, divided, scaled_shares, shares
+from pefslc.targets.tensil.wide.summed import Summed
+from pefslc.targets.tensil.wide.widest_line import widest_line
 from pefslc.targets.tensil.words.channel_fits import ChannelFits
 from pefslc.targets.tensil.words.channel_requantize import ChannelRequantization
 
-__all__ = ["Corrector", "Summed", "may_be_corrected"]
+__all__ = ["Corrector", "may_be_corrected"]
 
 Words = NDArray[np.int64]
 
 Pair = tuple[Words, Words]
 
-_FAR = 1 << 40  # beyond every sum
 # What is tried until words compute what is left: whether they divide once more at last, and the factor, from the
 # nearest one on.
 _TRIES = (False, 0), (False, 1), (False, -1), (False, 2), (True, 0), (True, 1)
-_MANY_STEPS, _MOST_STEPS = 1 << 9, 1 << 14  # of a channel; of all together: 10-bit codes of 16 channels take seconds
-_DEEPEST = 4  # how often what is left may be corrected in its turn
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Summed:
-    """A sum to be requantized.
-
-    value       what the estimate is made of: the sum / 2^coarser, rounded, saturated
-    asked       thresholds of the estimate's value, [channels or 1, steps]
-    words       the sum itself, of one or two words, the higher one first
-    thresholds  its own, rising
-    occurring   the lowest and the highest sums [channels of `thresholds`] that matter; None for all
-    """
-
-    value: Value
-    asked: Words
-    words: tuple[Word, ...]
-    thresholds: Words
-    coarser: int = 0
-    occurring: Pair | None = None
-
-    @property
-    def passed(self) -> Words:
-        """[channels]: how many steps are taken before the lowest sum that matters."""
-        low = self.value.type.codes.low << self.coarser if self.occurring is None else self.occurring[0][:, None]
-        return np.asarray((self.thresholds <= low).sum(axis=1))
-
-    @property
-    def inner(self) -> NDArray[np.bool_]:
-        """[channels, steps]: those that are taken on the way."""
-        codes, rows = self.value.type.codes, self.thresholds
-        low, high = codes.low << self.coarser, codes.high << self.coarser
-        if self.occurring is None:
-            return np.asarray((rows > low) & (rows <= high))
-        return np.asarray((rows > self.occurring[0][:, None]) & (rows <= self.occurring[1][:, None]))
+_MOST_STEPS = 1 << 12  # of a channel
+_LINE = -2.0  # the width of a line, at least: an integer next to one is off by less than 1 on either side
+_LEAST_WIDTH = 0.3  # of the line, in what words round by: below, no words were seen
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fine:
-    """c(j), stored, and what it is."""
+    """c(j), stored, and what it is for all codes [channels or 1, codes]."""
 
     value: Value
-    computed: Staircase
-
-    def of(self, codes: Words) -> Words:
-        """[channels or 1, codes]."""
-        return self.computed(np.broadcast_to(codes, (self.computed.channels, len(codes))))
+    values: Words
 
 
 def may_be_corrected(op: Requantize) -> bool:
-    """Whether a correction is looked for: of what rises by ones, and not of too many steps."""
+    """Whether a correction is looked for: of what rises, or falls, by ones, on about a line, and not in too many
+    steps. A look at the thresholds is enough to say no.
+    """
     staircase = op.staircase
-    is_large = staircase.steps > _MANY_STEPS and staircase.channels * staircase.steps > _MOST_STEPS
-    rises = staircase.step == 1 and not (staircase.direction < 0).any()
-    return len(op.result.type.shape) in (2, 4) and rises and not is_large
+    if not 2 <= len(op.result.type.shape) <= 4 or staircase.step != 1 or staircase.steps > _MOST_STEPS:
+        return False
+    rows = staircase.rows(0, staircase.channels)
+    is_taken = (rows + (staircase.direction < 0)[:, None] > staircase.domain_low) & (rows <= staircase.domain_high)
+    least, most = np.where(is_taken, rows, -FAR), np.where(is_taken, rows, FAR)
+    return bool((widest_line(np.arange(staircase.steps), least, most, FAR).width > _LINE).all())
 
 
 class Corrector:
@@ -106,38 +76,50 @@ class Corrector:
 
     def requantize(self, op: Requantize, summed: Summed) -> bool:
         """Append what makes the result of `op`; whether it can be made. Nothing is appended where it cannot."""
-        if not may_be_corrected(op):
-            _not(
-                op.result.name, "it falls, or its steps are too many to look for words for what is left of the residual"
-            )
+        falls = op.staircase.direction < 0
+        if not may_be_corrected(op) or (falls.any() and not summed.may_be_negated(self.data_type)):
+            _not(op.result.name, "its steps are too many, or on no line, or its sum has no other sign")
             return False
-        first = len(self.ops)
-        made = self._corrected(summed, (op.staircase.low, op.staircase.high), op.result.name, 0)
+        first, name, shape = len(self.ops), op.result.name, op.result.type.shape
+        if len(shape) == 3:  # convolutions of pictures make multiples
+            summed = summed.with_values(lambda v: self._reshaped(v, f"{name}.{v.name}", (*shape[:2], 1, shape[2])))
+        if falls.any():
+            signs = np.where(falls, -1, 1)
+            none = np.zeros_like(signs)
+            summed = summed.with_values(lambda v: self._times(v, signs, none, f"{name}.{v.name}.rising"))
+            summed = summed.mirrored(falls)
+        made = self._corrected(summed, op)
         if made is None:
             del self.ops[first:]
             return False
-        last = self.ops[-1]
-        self.ops[-1] = replace(last, result=op.result)
+        if len(shape) == 3:
+            self._reshaped(made, f"{name}.flat", shape)
+        self.ops[-1] = replace(self.ops[-1], result=op.result)
         return True
+
+    def _reshaped(self, value: Value, name: str, shape: tuple[int, ...]) -> Value:
+        result = Value(name, replace(value.type, shape=shape), value.origin)
+        return self._append(Reshape(result=result, input=value))
 
     # --- one correction ------------------------------------------------------------------------------------------
 
-    def _corrected(self, summed: Summed, codes: tuple[int, int], name: str, depth: int) -> Value | None:
+    def _corrected(self, summed: Summed, op: Requantize) -> Value | None:
         """The codes: `ops` ends with what makes them."""
-        middle = _middle(summed, codes, self.data_type)
-        low, high = codes = codes[0] - middle, codes[1] - middle
+        name, ends_of_codes = op.result.name, (op.staircase.low, op.staircase.high)
+        middle = _middle(summed, ends_of_codes, self.data_type)
+        codes = ends_of_codes[0] - middle, ends_of_codes[1] - middle
         ends = summed.value.type.codes.low, summed.value.type.codes.high
         estimate = estimated(summed.asked, codes, ends, self.data_type, summed.inner, summed.passed)
         if estimate is None:
             _not(name, "no two multiplications come near")
             return None
         starts = estimate.computed.rows(0, estimate.computed.channels)
-        demands = Demands.of(summed.thresholds, starts, ends, summed.coarser, summed.occurring)
+        demands = Demands.of(summed.thresholds, starts, ends, summed.coarser)
         if not demands.close:
             _not(name, "the estimate is off by more than one")
             return None
         e = self._requantized(summed.value, estimate, f"{name}.estimate")
-        found = self._residual(e, summed, demands, codes, name, depth)
+        found = self._residual(e, summed, demands, codes, name)
         if found is None:
             return None
         residual, fine = found
@@ -145,7 +127,7 @@ class Corrector:
         if below is None:
             return None
         taken = self._sum(self._excess(below, middle, f"{name}.excess"), e, f"{name}.unclipped")
-        low, high = low + middle, high + middle
+        low, high = op.result.type.codes.low, op.result.type.codes.high  # those that occur
         return self._append(
             Clamp(result=self._like(taken, f"{name}.corrected", low, high), input=taken, low=low, high=high)
         )
@@ -160,69 +142,68 @@ class Corrector:
         return self._append(Requantize(result=result, input=below, staircase=staircase))
 
     def _residual(
-        self, e: Value, summed: Summed, demands: Demands, codes: tuple[int, int], name: str, depth: int
+        self, e: Value, summed: Summed, demands: Demands, codes: tuple[int, int], name: str
     ) -> tuple[Residual, Fine | None] | None:
         """The residual, and what is left of it beside a multiple of the estimate `e`."""
         inner, (least, most) = summed.inner, demands.bounds
         j = codes[0] + np.arange(least.shape[1], dtype=np.int64)
-        slope = slopes(summed.thresholds, inner)
+        line = widest_line(j, least, most, FAR)
         words: FineWords | None = None
         factor, offset = (np.zeros(len(inner), dtype=np.int64) for _ in range(2))
-        for at_last, nudge in _TRIES:
-            tried = _factors(slope, nudge)
-            rest = tried[:, None] * j
-            wanted = rest - most, rest - least  # of c + offset
-            middle = np.where(inner.any(axis=1), _middle_of(*wanted), 0)
-            bounds = _without_bounds(least, most, *(w - middle[:, None] for w in wanted))
-            found = find_words(j, *bounds, tried - slope, self.data_type, divided=at_last)
+        rounds_by = coarseness(_factors(line.slope, 0) - line.slope, j, self.data_type)
+        is_wide = (line.width + 1 >= _LEAST_WIDTH * rounds_by).all()
+        for at_last, nudge in _TRIES if is_wide else ():
+            tried = _factors(line.slope, nudge)
+            middle = _middle_of(tried[:, None] * j - most, tried[:, None] * j - least)
+            bounds = _left_of(j, least, most, tried, middle)
+            found = find_words(j, *bounds, tried - line.slope, self.data_type, divided=at_last)
             if words is not None and words.divided != at_last:
                 words = None
             is_new = found.found if words is None else found.found & ~words.found
             factor, offset = np.where(is_new, tried, factor), np.where(is_new, middle, offset)
             words = found if words is None else words.merged(found)
             if words.found.all():
-                computed = words.computed(int(j[0]), int(j[-1]), self.data_type)
-                residual = Residual(factor, offset, computed)
-                if not computed.steps:
-                    return Residual(factor, offset + computed.low, computed), None
-                steps = words.words().steps(np.ones(len(factor), dtype=np.int64), self.data_type)
-                made = ChannelRequantization(steps, computed)
-                return residual, Fine(self._requantized(e, made, f"{name}.fine"), computed)
-            if depth < _DEEPEST and 2 * np.count_nonzero(words.found) < len(inner):
+                return self._by_words(e, words, factor, offset, j, name)
+            if 2 * np.count_nonzero(words.found) < len(inner):
                 break  # of so many codes, other factors will not do, either
-        if depth == _DEEPEST:
-            _not(name, "what is left of the residual is too fine")
+        factor, middle = _factors(line.slope, 0), j[len(j) // 2]
+        offset = factor * middle - np.rint(line.slope * middle + line.start).astype(np.int64)
+        bounds = _left_of(j, least, most, factor, offset)
+        long = find_long_words(j, *bounds, self.data_type)
+        if long is None:
+            _not(name, "what is left of the residual is no line, or too fine")
             return None
-        return self._deeper(e, summed, inner, demands, codes, name, depth)
+        return Residual(factor, offset), self._by_long_words(e, long, j, name)
 
-    def _deeper(
-        self,
-        e: Value,
-        summed: Summed,
-        inner: NDArray[np.bool_],
-        demands: Demands,
-        codes: tuple[int, int],
-        name: str,
-        depth: int,
-    ) -> tuple[Residual, Fine] | None:
-        """What is left, rising in each channel, by an estimate and a correction of its own."""
-        nearest = Residual.of(summed.thresholds, inner, codes[0], np.zeros(len(inner), dtype=np.int64))
-        if nearest is None:
-            _not(name, "its steps are no line")
-            return None
-        other = (nearest.fine.direction < 0).astype(np.int64)
-        residual = Residual.of(summed.thresholds, inner, codes[0], other)
-        if residual is None or (residual.fine.direction < 0).any():
-            _not(name, "what is left of the residual falls")
-            return None
-        staircase = residual.fine
-        if not demands.met(residual.thresholds(staircase)).all():
-            _not(name, "the steps are no line")
-            return None
-        rows = staircase.rows(0, staircase.channels)
-        inward = Summed(e, rows, (Word(e, 0),), rows, occurring=demands.demanded(codes[0]))
-        fine = self._corrected(inward, (staircase.low, staircase.high), f"{name}.fine", depth + 1)
-        return None if fine is None else (residual, Fine(fine, staircase))
+    def _by_words(
+        self, e: Value, words: FineWords, factor: Words, offset: Words, j: Words, name: str
+    ) -> tuple[Residual, Fine | None]:
+        """c by three words; part of the offset where it is one number."""
+        computed = words.computed(int(j[0]), int(j[-1]), self.data_type)
+        if not computed.steps:
+            return Residual(factor, offset + computed.low), None
+        return Residual(factor, offset), self._fine(e, words, computed, j, f"{name}.fine")
+
+    def _fine(self, e: Value, words: FineWords, computed: Staircase, j: Words, name: str) -> Fine:
+        steps = words.words().steps(np.ones(len(words.found), dtype=np.int64), self.data_type)
+        made = self._requantized(e, ChannelRequantization(steps, computed), name)
+        return Fine(made, words.values(j, self.data_type))
+
+    def _by_long_words(self, e: Value, words: LongWords, j: Words, name: str) -> Fine:
+        """c digit by digit, from the lowest one on."""
+        computed = words.last.computed(int(j[0]), int(j[-1]), self.data_type)
+        fine = self._fine(e, words.last, computed, j, f"{name}.carry{len(words.digits)}")
+        for i, digit in reversed(list(enumerate(words.digits))):
+            ends = fine.value.type.codes.low, fine.value.type.codes.high
+            twice = self._like(fine.value, f"{name}.twice{i}", 2 * ends[0], 2 * ends[1])
+            carried = self._append(Rescale(result=twice, input=fine.value, factor=2))
+            multiple = self._times(e, digit.factor, digit.offset, f"{name}.digit{i}")
+            total = self._sum(multiple, carried, f"{name}.with_carry{i}")
+            divided = rounded_quotient(total, "quotient", digit.bits + 1)
+            ends = divided.staircase.low, divided.staircase.high
+            carry = self._append(replace(divided, result=self._like(total, f"{name}.carry{i}", *ends)))
+            fine = Fine(carry, words.values(j, self.data_type, i))
+        return fine
 
     # --- operations ----------------------------------------------------------------------------------------------
 
@@ -241,23 +222,17 @@ class Corrector:
         factor, offset = (np.broadcast_to(w, (channels,)) for w in (residual.factor, residual.offset))
         high = summed.words[0]
         whole, rest = divided(factor, high.up), divided(offset, high.up)
-        parts = shares(whole[0], rest[0], codes.low, codes.high, self.data_type)
-        up = 0 if parts is not None else bits_up(whole[0], codes, self.data_type)
-        if up:
-            most = whole[0] >> up << up
-            parts = scaled_shares(most, whole[0] - most, rest[0], codes.low, codes.high, self.data_type)
-        if parts is None:
-            _not(name, "a step is too wide")
+        left = None if fine is None else fine.values
+        found = self._certified(summed, residual, left, demands, (whole, rest), codes)
+        if found is None and high.up:  # the low word about 0
+            low = summed.words[1].value.type.codes
+            moved = -(low.low + low.high) // 2 >> high.up
+            rest = rest[0] - moved, rest[1] + (moved << high.up)
+            found = self._certified(summed, residual, left, demands, (whole, rest), codes)
+        if found is None:
+            _not(name, "a step is too wide, or the residual may saturate to the other side")
             return None
-        j = codes.low + np.arange(demands.own.shape[1], dtype=np.int64)
-        left = None if fine is None else fine.of(j)
-        if high.up:
-            certified = self._two_words(demands, residual, summed, parts, (whole[1], rest[1]), left, j)
-        else:
-            certified = demands.answered(lambda sums: self._one_word(sums, parts, left, j))
-        if not certified:
-            _not(name, "the residual may saturate to the other side")
-            return None
+        parts, up = found
         sources = [e] * len(parts)
         if up:
             ends = codes.low << up, codes.high << up
@@ -282,6 +257,35 @@ class Corrector:
             total = self._saturated_sum(total, fine.value, f"{name}.residual")
         return total
 
+    def _certified(
+        self,
+        summed: Summed,
+        residual: Residual,
+        left: Words | None,
+        demands: Demands,
+        divided: tuple[Pair, Pair],
+        codes: CodeRange,
+    ) -> tuple[Shares, int] | None:
+        """What multiples of the estimate for the high word are made of, and by how many bits the codes of the first are
+        moved up; None where they are no words, or where the residual may be on the other side.
+
+        divided  the factor and the offset, what belongs to the high word and what to the low one
+        """
+        (factor, lower), (offset, rest) = divided
+        parts = shares(factor, offset, codes.low, codes.high, self.data_type)
+        up = 0 if parts is not None else bits_up(factor, codes, self.data_type)
+        if up:
+            most = factor >> up << up
+            parts = scaled_shares(most, factor - most, offset, codes.low, codes.high, self.data_type)
+        if parts is None:
+            return None
+        j = codes.low + np.arange(demands.own.shape[1], dtype=np.int64)
+        if summed.words[0].up:
+            is_right = self._two_words(demands, residual, summed, parts, (lower, rest), left, j)
+        else:
+            is_right = demands.answered(lambda sums: self._one_word(sums, parts, left, j))
+        return (parts, up) if is_right else None
+
     def _one_word(self, sums: Words, parts: Shares, left: Words | None, j: Words) -> Words:
         """What the machine makes of sums [channels, codes] whose estimates are the codes j, in its order, saturated."""
         for factor, offset in parts:
@@ -305,19 +309,21 @@ class Corrector:
         rest  the factor and the offset that belong to the low word
         """
         low, left = summed.words[1].value.type.codes, np.zeros((1, len(j)), dtype=np.int64) if left is None else left
-        added = int(np.abs(rest[1][:, None] - rest[0][:, None] * j).max()) + int(np.abs(left).max())
-        added += max(abs(low.low), abs(low.high))
-        ends = (np.full(demands.own.shape, end) for end in (-_FAR, _FAR))
-        least, most = (self._one_word(end, parts, None, j) << summed.words[0].up for end in ends)
-        reaches = ((least < -added) & (most > added)) | (demands.first > demands.last)
+        lower = rest[1][:, None] - rest[0][:, None] * j
+        falls = np.minimum(lower, 0) + min(low.low, 0) + np.minimum(left, 0)
+        rises = np.maximum(lower, 0) + max(low.high, 0) + np.maximum(left, 0)
+        ends = (np.full(demands.own.shape, end) for end in (-FAR, FAR))
+        least, most = (self._word(self._one_word(end, parts, None, j) << summed.words[0].up) for end in ends)
+        reaches = ((least + rises < 0) & (most + falls >= 0)) | (demands.first > demands.last)
         steps = residual.factor[:, None] * j - residual.offset[:, None] - left
-        return added < self.data_type.max_code and bool(reaches.all() and demands.met(steps).all())
+        return bool(reaches.all() and demands.met(steps).all())
 
     def _word(self, words: Words) -> Words:
         return saturate(words, self.data_type)[0]
 
     def _times(self, value: Value, factor: Words, bias: Words, name: str) -> Value:
-        """value * factor + bias, [channels]."""
+        """value * factor + bias, [channels], or one that all share."""
+        factor, bias = (np.broadcast_to(w, (value.type.channels,)) for w in (factor, bias))
         result = self._like(value, name, 0, 0)
         added = IntArray(bias.copy()) if bias.any() else None
         if len(value.type.shape) == 2:
@@ -364,16 +370,17 @@ def _factors(slope: NDArray[np.float64], nudge: int) -> Words:
     return np.asarray(nearest + nudge * np.where(slope > nearest, 1, -1))
 
 
+def _left_of(j: Words, least: Words, most: Words, factor: Words, offset: Words) -> Pair:
+    """Bounds of c, of those of T; none where those of T are none."""
+    rest = factor[:, None] * j - offset[:, None]
+    return np.where(most >= FAR, -2 * FAR, rest - most), np.where(least <= -FAR, 2 * FAR, rest - least)
+
+
 def _middle_of(least: Words, most: Words) -> Words:
     """[channels]: the middle of what lies between bounds [channels, codes] where there are both."""
     both = least == most
-    low, high = np.where(both, least, _FAR).min(axis=1), np.where(both, least, -_FAR).max(axis=1)
+    low, high = np.where(both, least, FAR).min(axis=1), np.where(both, least, -FAR).max(axis=1)
     return np.asarray(np.where(low <= high, (low + high) >> 1, 0))
-
-
-def _without_bounds(least: Words, most: Words, low: Words, high: Words) -> Pair:
-    """Bounds of c, none where those of T are none."""
-    return np.where(most >= _FAR, -2 * _FAR, low), np.where(least <= -_FAR, 2 * _FAR, high)
 
 
 def _not(name: str, reason: str) -> None:

@@ -18,7 +18,7 @@ from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words.channel_requantize import ChannelRequantization, computed_by
 from pefslc.targets.tensil.words.steps import ChannelAdd, ChannelMultiply, Multiply, RawStep
 
-__all__ = ["Line", "estimated", "slopes"]
+__all__ = ["Line", "estimated"]
 
 Words = NDArray[np.int64]
 Reals = NDArray[np.float64]
@@ -56,24 +56,6 @@ class Line:
         slope = np.where(spread > 0, (away * taken).sum(axis=1) / np.where(spread > 0, spread, 1), np.inf)
         start = np.where(spread > 0, mean + np.where(spread > 0, slope, 0) * (first - mean_place), mean)
         return cls(inner, first, last, start, slope)
-
-
-def slopes(thresholds: Words, inner: NDArray[np.bool_]) -> Reals:
-    """[channels]: the middle of the slopes of lines that take all inner steps; 0 without two of them.
-
-    Of a step that is taken at t the line is in (t - 1, t]: each pair of steps bounds the slope. Least squares would do
-    for an estimate, but not where a slope is nearly an integer: what rounding leaves is no noise then.
-    """
-    found = np.zeros(len(thresholds))
-    for c, (row, taken) in enumerate(zip(thresholds, inner, strict=True)):
-        at = np.flatnonzero(taken)
-        if len(at) < 2:
-            continue
-        rise, run = row[at][None, :] - row[at][:, None], at[None, :] - at[:, None]
-        later = run > 0
-        most, least = (rise[later] + 1) / run[later], (rise[later] - 1) / run[later]
-        found[c] = (least.max() + most.min()) / 2
-    return found
 
 
 def estimated(
@@ -119,7 +101,8 @@ def _steps(line: Line, passed: Words, codes: tuple[int, int], data_type: DataTyp
         product = first * between / one  # of both
         error = np.abs(product * second / one**2 - slope[:, None, None]) * reach[:, None, None]
         error = error + second / one * (1 if len(between) == 1 else 1.5)
-        error = np.where((first > most) | (second > most), np.inf, error)
+        product_too_wide = first * (np.abs(middle) + reach)[:, None, None] > one * most  # the first one is the widest
+        error = np.where((first > most) | (second > most) | product_too_wide, np.inf, error)
         best = error.reshape(len(rows), -1).argmin(axis=1)
         at = np.unravel_index(best, error.shape[1:])
         if not (error[rows, at[0], at[1]] < 0.5).all():

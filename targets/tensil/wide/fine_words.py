@@ -20,7 +20,7 @@ from pefslc.targets.tensil.machine.arithmetic import simd
 from pefslc.targets.tensil.machine.instructions import SimdOperation
 from pefslc.targets.tensil.words.channel_search import ChannelWords
 
-__all__ = ["FineWords", "find_words"]
+__all__ = ["FAR", "FineWords", "coarseness", "find_words"]
 
 Words = NDArray[np.int64]
 
@@ -28,7 +28,7 @@ _BLOCKS, _BLOCK = 24, 16  # second multipliers that are tried, and at once
 _BESIDE = np.arange(-2, 3, dtype=np.int64)  # first multipliers, beside the nearest
 _LOOKED_AT, _TRIED = 64, 100  # codes; pairs of multipliers of a channel, of each block
 _AT_ONCE = 1 << 21  # words, for the memory that it takes
-_FAR = 1 << 40
+FAR = 1 << 40  # from there on, a bound is none
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,8 +77,22 @@ class FineWords:
         return ChannelWords(self.first, self.addend, self.second, np.zeros_like(self.first), wide=self.divided)
 
 
+def coarseness(slope: NDArray[np.float64], codes: Words, data_type: DataType) -> NDArray[np.float64]:
+    """[channels]: by how much words of that slope round before their last multiplication, at least."""
+    reach = np.abs(slope) * np.abs(codes).max()
+    return np.asarray(np.maximum(np.ceil(data_type.one * (reach + 1) / data_type.max_code), 1) / data_type.one)
+
+
 def find_words(
-    codes: Words, least: Words, most: Words, slope: NDArray[np.float64], data_type: DataType, *, divided: bool = False
+    codes: Words,
+    least: Words,
+    most: Words,
+    slope: NDArray[np.float64],
+    data_type: DataType,
+    *,
+    divided: bool = False,
+    blocks: int = _BLOCKS,
+    tried: int = _TRIED,
 ) -> FineWords:
     """Words with least <= c(j) <= most [channels, codes] for each code j; +-2^40 or more is no bound.
 
@@ -88,13 +102,13 @@ def find_words(
     channels, one, top = len(slope), data_type.one, data_type.max_code
     some = np.zeros(channels, dtype=np.int64)
     result = FineWords(np.zeros(channels, dtype=np.bool_), some, some.copy(), some.copy(), divided)
-    is_bound = np.abs(least) < _FAR, np.abs(most) < _FAR
+    is_bound = np.abs(least) < FAR, np.abs(most) < FAR
     furthest = np.maximum(np.where(is_bound[0], np.abs(least), 0), np.where(is_bound[1], np.abs(most), 0)).max(axis=1)
     # What is multiplied last must be a word, and the product of the first multiplication, too.
     reach = np.abs(slope) * max(int(np.abs(codes).max()), 1)
     finest = np.maximum(np.ceil(one * unit * (np.maximum(furthest, reach) + 1) / top), 1).astype(np.int64)
     some_codes = np.unique(np.linspace(0, len(codes) - 1, _LOOKED_AT).astype(np.int64))
-    for block in range(_BLOCKS):
+    for block in range(blocks):
         rows = np.flatnonzero(~result.found)
         if not len(rows):
             break
@@ -106,7 +120,7 @@ def find_words(
         low, high = _addends(codes[some_codes], *bounds, (m1, m2), data_type, divided=divided)
         good = (low <= high) & (m2 <= top) & (np.abs(m1) <= top)
         # What a look at some codes leaves, a few for each channel, is tried at all of them.
-        channel, place = np.nonzero(good & (np.cumsum(good, axis=1) <= _TRIED))
+        channel, place = np.nonzero(good & (np.cumsum(good, axis=1) <= tried))
         at_once = max(_AT_ONCE // len(codes), 1)
         for first in range(0, len(channel), at_once):
             own, at = channel[first : first + at_once], place[first : first + at_once]
@@ -140,7 +154,7 @@ def _addends(
         numbers = lowest_numerators(numbers, point) if divided else numbers
         return -(-numbers[:, None, :] // second[:, :, None])
 
-    is_least, is_most = np.abs(least) < _FAR, np.abs(most) < _FAR
-    low = np.where(is_least[:, None, :], lowest(least, is_least) - y, -_FAR).max(axis=2)
-    high = np.where(is_most[:, None, :], lowest(most + 1, is_most) - 1 - y, _FAR).min(axis=2)
+    is_least, is_most = np.abs(least) < FAR, np.abs(most) < FAR
+    low = np.where(is_least[:, None, :], lowest(least, is_least) - y, -FAR).max(axis=2)
+    high = np.where(is_most[:, None, :], lowest(most + 1, is_most) - 1 - y, FAR).min(axis=2)
     return np.maximum(low, -data_type.max_code), np.minimum(high, data_type.max_code)

@@ -1,8 +1,8 @@
 """What an estimate of a code must be compared with: the residual, which says whether it is one too many.
 
 A staircase takes its step to code j at T(j). An estimate is the code j, or one more: it is one too many where the sum
-is below T(j). Of a straight line, T(j) = a j - b - c(j), with an integer a for each channel, and a staircase c of the
-codes that rises by 1 at most from one to the next. So the residual is sum - a j + b + c(j), made of integers.
+is below T(j). Of a straight line, T(j) = a j - b - c(j), with an integer a for each channel, and a c that changes by 1
+at most from one code to the next. So the residual is sum - a j + b + c(j), made of integers.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from pefslc.numeric.staircase import Staircase
-from pefslc.targets.tensil.wide.estimate import slopes
 
 __all__ = ["Demands", "Residual"]
 
@@ -41,20 +38,17 @@ class Demands:
 
     @classmethod
     def of(
-        cls, thresholds: Words, starts: Words, ends: tuple[int, int], coarser: int = 0, occurring: Ends | None = None
+        cls, thresholds: Words, starts: Words, ends: tuple[int, int], coarser: int = 0
     ) -> Demands:
         """Of a sum whose steps are taken at `thresholds`, and an estimate whose are at `starts`, of sums in `ends`.
 
         thresholds, starts  [channels, steps], rising
-        occurring           the lowest and highest sums [channels] that matter; all where they are not known
         coarser             the estimate is made of the sum / 2^coarser, rounded, which saturates to `ends`
         """
         channels = len(thresholds)
         low, high = (np.full((channels, 1), end, dtype=np.int64) for end in ends)
         first = np.concatenate([low, starts], axis=1)
         last = np.concatenate([starts - 1, high], axis=1)
-        if occurring is not None:
-            first, last = np.maximum(first, occurring[0][:, None]), np.minimum(last, occurring[1][:, None])
         some = first <= last
         half = (1 << coarser) // 2
         if coarser:
@@ -96,13 +90,6 @@ class Demands:
         least = np.where(self._is_below, np.minimum(self.own, self.last + 1), -_FAR)
         return least, np.where(self._is_above, np.maximum(self.own, self.first), _FAR)
 
-    def demanded(self, low: int) -> Ends:
-        """The first and the last code [channels] of which anything is demanded; `low` alone where nothing is."""
-        least, most = self.bounds
-        some = (least > -_FAR) | (most < _FAR)
-        last = low + some.shape[1] - 1 - some[:, ::-1].argmax(axis=1)
-        return np.where(some.any(axis=1), low + some.argmax(axis=1), low), np.where(some.any(axis=1), last, low)
-
     def met(self, thresholds: Words) -> Flags:
         """[channels, codes]: whether T(j) lies so."""
         least, most = self.bounds
@@ -111,59 +98,7 @@ class Demands:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Residual:
-    """sum - factor * j + offset + c(j).
-
-    factor, offset  [channels]
-    fine            c, on codes; where no code occurs it goes on as it was
-    """
+    """sum - factor * j + offset + c(j): what is beside c. Both [channels]."""
 
     factor: Words
     offset: Words
-    fine: Staircase
-
-    @classmethod
-    def of(cls, thresholds: Words, inner: Flags, low: int, nudge: Words) -> Residual | None:
-        """For rising `thresholds` [channels, steps], those that are `inner` taken to be a line; codes from `low` on.
-
-        nudge  [channels]: what is added to the nearest factor, in the direction in which the slope lies beside it
-        None where they are no line, or where a line has ties that go this way and that.
-        """
-        channels, steps = thresholds.shape
-        levels, slope = low + np.arange(steps + 1, dtype=np.int64), slopes(thresholds, inner)
-        factor, offset, direction = (np.zeros(channels, dtype=np.int64) for _ in range(3))
-        fine = np.zeros((channels, steps + 1), dtype=np.int64)
-        for c in range(channels):
-            at = np.flatnonzero(inner[c])
-            if len(at):
-                whole = _extended(at + 1, thresholds[c, at], float(slope[c]), steps + 1)
-                nearest = round(slope[c])
-                factor[c] = nearest + nudge[c] * (1 if slope[c] > nearest else -1)
-                fine[c] = factor[c] * levels - whole
-                offset[c] = (int(fine[c].min()) + int(fine[c].max())) >> 1
-                fine[c] -= offset[c]
-            direction[c] = 1 if fine[c, -1] >= fine[c, 0] else -1
-        if (np.diff(fine, axis=1) * direction[:, None] < 0).any():
-            return None
-        least, most = int(fine.min()), int(fine.max())
-        rows, wanted = np.empty((channels, most - least), dtype=np.int64), np.arange(least + 1, most + 1)
-        for c in range(channels):
-            if direction[c] > 0:
-                rows[c] = low + np.searchsorted(fine[c], wanted, side="left")
-            else:  # the last code with so high a c
-                rows[c] = low + steps - np.searchsorted(fine[c, ::-1], wanted, side="left")
-        return cls(factor, offset, Staircase(low, low + steps, least, rows, direction))
-
-    def thresholds(self, computed: Staircase) -> Words:
-        """T(j) [channels, codes], with `computed` in place of c."""
-        codes = np.arange(self.fine.domain_low, self.fine.domain_high + 1, dtype=np.int64)
-        fine = computed(np.broadcast_to(codes, (computed.channels, len(codes))))
-        return self.factor[:, None] * codes - self.offset[:, None] - fine
-
-
-def _extended(at: Words, steps: Words, slope: float, codes: int) -> Words:
-    """[codes]: steps at `at`, which follow one another, and beside them as a line of this slope has them."""
-    start = steps - slope * at  # the line is at most 1 below each step
-    line = (float(start.max()) - 1 + float(start.min())) / 2 + slope * np.arange(codes)
-    whole = np.ceil(line).astype(np.int64)
-    whole[at] = steps
-    return np.asarray(whole, dtype=np.int64)

@@ -24,12 +24,13 @@ from pefslc.numeric.staircase import Staircase
 from pefslc.passes.check_accumulators import accumulator_bits
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.wide.active_range import ActiveRange
-from pefslc.targets.tensil.wide.corrected import Corrector, Summed
+from pefslc.targets.tensil.wide.corrected import Corrector
 from pefslc.targets.tensil.wide.digits import Digits
 from pefslc.targets.tensil.wide.fan_in import FanIn, linear_form
 from pefslc.targets.tensil.wide.made_of_words import Maker, Word, add_saturated
 from pefslc.targets.tensil.wide.plans import DigitPlan, Plan, Saturation, apart_plans, holds_whole, plans_of
 from pefslc.targets.tensil.wide.staircase_of_sum import Stand, shift_offset
+from pefslc.targets.tensil.wide.summed import Summed
 from pefslc.targets.tensil.words.channel_fits import ChannelFits
 
 __all__ = ["WideSums", "is_wide", "split_sums"]
