@@ -37,9 +37,7 @@ class Demands:
     close: bool
 
     @classmethod
-    def of(
-        cls, thresholds: Words, starts: Words, ends: tuple[int, int], coarser: int = 0
-    ) -> Demands:
+    def of(cls, thresholds: Words, starts: Words, ends: tuple[int, int], coarser: int = 0) -> Demands:
         """Of a sum whose steps are taken at `thresholds`, and an estimate whose are at `starts`, of sums in `ends`.
 
         thresholds, starts  [channels, steps], rising
