@@ -41,6 +41,7 @@ from pefslc.targets.tensil.wide.split_sums import WideSums, split_sums
 from pefslc.targets.tensil.word_rewrites.addends import DropIdleClips, FoldAddends
 from pefslc.targets.tensil.word_rewrites.additions import MergeAdditions
 from pefslc.targets.tensil.word_rewrites.both_digits import SumBothDigits
+from pefslc.targets.tensil.word_rewrites.offsets import StoreWithOffsets
 from pefslc.targets.tensil.word_rewrites.sums_in_addition import RequantizeWhileAdding
 from pefslc.targets.tensil.word_rewrites.sums_in_packing import RequantizeWhilePacking
 from pefslc.targets.tensil.words.bent_requantize import Bends, split_bends
@@ -65,7 +66,8 @@ WORD_REWRITES: tuple[Rewrite[WordProgram], ...] = (
     DropIdleClips(),  # clips of addends that the sum's own clip repeats
     RequantizeWhilePacking(),  # the MatMul that packs leftover channels also shifts and clips them
     SumBothDigits(),  # the sums over both digits of a tensor side by side: their weights are loaded once
-    MergeAdditions(),  # fold-addends, requantize-while-adding: an addition clips, or shifts, what it adds. Stays last
+    MergeAdditions(),  # fold-addends, requantize-while-adding: an addition clips, or shifts, what it adds
+    StoreWithOffsets(),  # a constant that a result's last step would add: its readers' tiles do. Stays last
 )
 # The same for float models in the machine's own arithmetic, which rounds and saturates, and requantizes nothing.
 # `FuseSums`, of the graph at hand, is the last one before placement.

@@ -38,7 +38,7 @@ class Layer:
         terms = (WordTerm("x", kernel * FP8.one, POINT),)
         placed = WordGroup("y", layout, SumHead(), terms, bias, (), words, (lowest, highest), None, origin)
         layouts = {"x": Layout(weight.shape[1], 1, 1)}
-        (tiles,) = tiles_of(placed, layouts, 2, set(), bias_alone=False)
+        (tiles,) = tiles_of(placed, layouts, 2, set(), FP8.one, bias_alone=False)
         return cls(weight, bias, tiles, placed, layouts)
 
     def sums(self, tiles: list[Tile], x: np.ndarray) -> np.ndarray:
@@ -88,7 +88,7 @@ def test_tiles_hold_the_weights_of_every_channel_and_nothing_in_lanes_without_on
         window = Window(kernel=kernel, pads=(0, 0, 1, 1))
         term = WordTerm("x", weight * FP8.one, window)
         group = WordGroup("y", layout, SumHead(), (term,), none, (), (0, 0), (none, none), None, Origin("y", "Conv"))
-        blocks = tiles_of(group, {"x": layout}, a, set(), bias_alone=True)
+        blocks = tiles_of(group, {"x": layout}, a, set(), FP8.one, bias_alone=True)
         held = np.zeros((len(blocks) * a, len(blocks) * a, *kernel), dtype=np.int64)
         for tile in (tile for tiles in blocks for tile in tiles if tile.tap is not None):
             out, into = tile.out_block * a, tile.in_block * a
