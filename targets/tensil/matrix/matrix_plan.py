@@ -42,6 +42,7 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
     AddWord,
     ChannelAddWord,
     ChannelDiagonal,
+    ChannelDiagonalAgain,
     Diagonal,
     DiagonalAgain,
     MatrixStep,
@@ -61,6 +62,7 @@ __all__ = [
     "rails",
     "representable",
     "shift_of",
+    "without_offset",
 ]
 
 Words = NDArray[np.int64]
@@ -114,7 +116,7 @@ def matrix_plan(steps: tuple[RawStep, ...], low: int, high: int, data_type: Data
     if isinstance(first, TwoSlopes):
         plan = None if steps[1:] else _slopes(first, data_type)
     else:
-        clips, end = _without_offset(steps[1:] if isinstance(first, Multiply) else steps)
+        clips, end = without_offset(steps[1:] if isinstance(first, Multiply) else steps)
         if not all(isinstance(step, Maximum | Minimum) for step in clips):
             return None
         if isinstance(first, Multiply):
@@ -131,7 +133,7 @@ def matrix_plan(steps: tuple[RawStep, ...], low: int, high: int, data_type: Data
 @lru_cache(maxsize=512)
 def plan_of_bare_sums(steps: tuple[RawStep, ...], low: int, high: int, data_type: DataType) -> MatrixPlan | None:
     """A plan for a shift and both clips that takes a step less where the sums carry nothing; certified likewise."""
-    bare, end = _without_offset(steps)
+    bare, end = without_offset(steps)
     match bare:
         case (Multiply() as multiply, Maximum(lower), Minimum(upper)) | (
             Multiply() as multiply,
@@ -167,7 +169,7 @@ def matrix_plan_with_addend(
     """The shortest plan for the leading steps on words in [low, high], the addition, and the trailing steps."""
     if max(high - low, addend.high - addend.low) >= LARGEST_CHECK:
         return None
-    clips, end = _without_offset(trailing)
+    clips, end = without_offset(trailing)
     if not all(isinstance(step, Multiply | Maximum | Minimum) for step in (*leading, *clips)):
         return None
     plans = [
@@ -192,7 +194,7 @@ def is_certified_chain(
     return np.array_equal(apply_matrix_steps(chain, inputs, data_type), apply_steps(steps, inputs, data_type))
 
 
-def _without_offset(steps: Sequence[RawStep]) -> tuple[Sequence[RawStep], int]:
+def without_offset(steps: tuple[RawStep, ...]) -> tuple[tuple[RawStep, ...], int]:
     """The steps before the offset that the result is stored with, and that offset; 0 where there is none."""
     last = steps[-1] if steps else None
     return (steps[:-1], last.word) if isinstance(last, AddOffset) else (steps, 0)
@@ -345,7 +347,7 @@ def representable(step: MatrixStep, data_type: DataType) -> bool:
             values = (step.lowest, step.constant(data_type.one), step.below, step.above - step.below)
         case ChannelAddWord():
             values = step.words
-        case ChannelDiagonal():
+        case ChannelDiagonal() | ChannelDiagonalAgain():
             values = (*step.words, *step.biases)
     return all(data_type.min_code <= v <= data_type.max_code for v in values)
 

@@ -3,8 +3,8 @@
     have  b = steps(conv(y)), whose last matrix step adds a constant c; d = conv(b)
     want  b' = b - c, a step less;                                      d = conv(b' + c): each tile's bias adds c's part
 
-A sum of 16 channels that is clipped at both ends ends at value - hi - 1, a sum with a tensor that is clipped at 0 ends at
-value - 1. Each tile of a reader has a bias row more. Taps outside of an image add nothing, as before: that is why the
+A sum that is clipped at both ends stands at value - hi - 1 then, one with a tensor that is clipped at 0 at value - 1. Each
+tile of a reader has a bias row more. Taps outside of an image add nothing, as before: that is why the
 offset is taken off tile by tile. A reader that adds the tensor has it in the bias of its MatMul.
 
 Done where that takes fewer cycles, the sums on the way still fit in words, and certified plans exist for what adds.
@@ -24,12 +24,12 @@ from pefslc.targets.tensil.group_rewrites.convolution_cost import tile_count
 from pefslc.targets.tensil.groups.group_program import Role
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType
 from pefslc.targets.tensil.machine.timing import vector_beats
-from pefslc.targets.tensil.matrix.group_steps import added_tensors, addend_plan, bare_plan
+from pefslc.targets.tensil.matrix.group_steps import added_tensors, addend_plan, bare_plan, leading_channel_plan
 from pefslc.targets.tensil.matrix.matrix_steps import AddWord
 from pefslc.targets.tensil.matrix.resident_rows import resident_rows
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
 from pefslc.targets.tensil.word_rewrites.step_cycles import step_cycles
-from pefslc.targets.tensil.words.steps import Accumulate, AddOffset
+from pefslc.targets.tensil.words.steps import Accumulate, AddOffset, Minimum
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordTerm
 from pefslc.targets.tensil.words.word_program import WordProgram
 
@@ -100,6 +100,9 @@ def _offset_before_the_last_step(group: WordGroup, data_type: DataType) -> int |
     """What the values stand with before the last step of a plan, where that adds a constant; None where it does not."""
     if not isinstance(group.head, SumHead) or group.stationary is not None or group.add_high is not None:
         return None
+    if leading_channel_plan(group, data_type) is not None:
+        upper = [step.word for step in group.steps[-2:] if isinstance(step, Minimum)]
+        return -upper[0] - 1 if upper and upper[0] < _LARGEST else None
     plan = addend_plan(group, data_type) if added_tensors(group) else bare_plan(group, data_type)
     last = None if plan is None else plan.steps[-1]
     if not isinstance(last, AddWord) or abs(last.word) > _LARGEST:
@@ -148,7 +151,7 @@ def _fits(group: WordGroup, data_type: DataType) -> bool:
 
 
 def _reading_cycles(term: WordTerm, reader: WordGroup, program: WordProgram, architecture: Architecture) -> int:
-    """What the rows take that a reader's tiles have more: the bias, and lanes without a channel, which hold the offset."""
+    """What the rows take that a reader's tiles have more: the bias, and lanes without a channel, which hold something."""
     a = architecture.array_size
     blocks = program.layout(term.tensor).blocks(a)
     idle = blocks * a - program.layout(term.tensor).channels

@@ -9,6 +9,7 @@ from pefslc.targets.tensil.matrix.group_steps import (
     added_tensors,
     addend_plan,
     bare_plan,
+    leading_channel_plan,
     leading_plan,
     trailing_plan,
     trailing_steps,
@@ -41,8 +42,10 @@ def step_cycles(group: WordGroup, architecture: Architecture, *, carried: bool) 
     hides = [tiles * (SIMD_IN_DRAIN_CYCLES + a * vector_beats(architecture)) // blocks] * blocks
     trailing = trailing_steps(group)
     leading = len(group.steps) - len(trailing) - len(added_tensors(group))
-    apart = choose(leading_plan(group, data_type), leading, pixels, hides, a, carried=carried).cycles
-    if any(isinstance(step, AddOffset) for step in group.steps[:leading]):
+    by_channel = leading_channel_plan(group, data_type)
+    carried = carried and by_channel is None
+    apart = choose(by_channel or leading_plan(group, data_type), leading, pixels, hides, a, carried=carried).cycles
+    if by_channel is None and any(isinstance(step, AddOffset) for step in group.steps[:leading]):
         apart = min(apart, choose(bare_plan(group, data_type), leading, pixels, hides, a, carried=False).cycles)
     apart += pixels * blocks * len(added_tensors(group))
     after = simd_cycles(len(trailing), pixels * blocks)
