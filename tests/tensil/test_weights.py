@@ -30,12 +30,14 @@ class Layer:
     layouts: dict[str, Layout]
 
     @classmethod
-    def of(cls, weight: np.ndarray, bias: np.ndarray) -> Layer:
+    def of(cls, weight: np.ndarray, bias: np.ndarray, offset: int = 0) -> Layer:
+        """`offset`: what the inputs are stored with; on its way, a lane holds its word or what takes that off."""
         kernel = weight[:, :, None, None]
         layout, origin = Layout(len(weight), 1, 1), Origin("y", "Conv")
-        lowest, highest = 3 * np.minimum(weight, 0).sum(axis=1), 3 * np.maximum(weight, 0).sum(axis=1)
+        largest = max(3, -offset)
+        lowest, highest = largest * np.minimum(weight, 0).sum(axis=1), largest * np.maximum(weight, 0).sum(axis=1)
         words = int((lowest + bias).min()), int((highest + bias).max())
-        terms = (WordTerm("x", kernel * FP8.one, POINT),)
+        terms = (WordTerm("x", kernel * FP8.one, POINT, offset),)
         placed = WordGroup("y", layout, SumHead(), terms, bias, (), words, (lowest, highest), None, origin)
         layouts = {"x": Layout(weight.shape[1], 1, 1)}
         (tiles,) = tiles_of(placed, layouts, 2, set(), FP8.one, bias_alone=False)
@@ -73,6 +75,25 @@ def test_sums_that_carry_a_word_saturate_only_where_the_finished_sum_would(seed:
         wanted = layer.weight @ EVERY_INPUT + layer.bias[:, None] + word
         assert np.array_equal(layer.sums(tiles, EVERY_INPUT), np.clip(wanted, FP8.min_code, FP8.max_code))
     assert kept >= 10
+
+
+@pytest.mark.parametrize("offset", [-1, -4])
+@pytest.mark.parametrize("seed", range(4))
+def test_tiles_take_off_the_offset_that_inputs_are_stored_with(seed: int, offset: int) -> None:
+    """Every input, through the array's own arithmetic: the sums, and the same with a word that they carry."""
+    r = np.random.default_rng(seed)
+    carried = 0
+    for _ in range(100):
+        layer = Layer.of(r.integers(-7, 8, (2, 4)), r.integers(-60, 61, 2), offset)
+        wanted = layer.weight @ EVERY_INPUT + layer.bias[:, None]
+        assert np.array_equal(layer.sums(layer.tiles, EVERY_INPUT + offset), wanted)
+        word = int(r.choice([-1, 1])) * int(r.integers(1, 200))
+        tiles = with_carried(layer.placed, layer.layouts, layer.tiles, word, FP8)
+        if tiles is not None:
+            carried += 1
+            found = layer.sums(tiles, EVERY_INPUT + offset)
+            assert np.array_equal(found, np.clip(wanted + word, FP8.min_code, FP8.max_code))
+    assert carried >= 10
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -3,9 +3,9 @@
     have  b = steps(conv(y)), whose last matrix step adds a constant c; d = conv(b)
     want  b' = b - c, a step less;                                      d = conv(b' + c): each tile's bias adds c's part
 
-A sum that is clipped at both ends stands at value - hi - 1 then, one with a tensor that is clipped at 0 at value - 1. Each
-tile of a reader has a bias row more. Taps outside of an image add nothing, as before: that is why the
-offset is taken off tile by tile. A reader that adds the tensor has it in the bias of its MatMul.
+A sum that is clipped at both ends stands at value - hi - 1 then, one with a tensor that is clipped at 0 at value - 1.
+Each tile of a reader has a bias row more: so taps outside of an image still add nothing. A reader that adds the tensor
+has the constant in the bias of its MatMul.
 
 Done where that takes fewer cycles, the sums on the way still fit in words, and certified plans exist for what adds.
 """
@@ -151,7 +151,7 @@ def _fits(group: WordGroup, data_type: DataType) -> bool:
 
 
 def _reading_cycles(term: WordTerm, reader: WordGroup, program: WordProgram, architecture: Architecture) -> int:
-    """What the rows take that a reader's tiles have more: the bias, and lanes without a channel, which hold something."""
+    """What rows take that a reader's tiles have more: the bias, and lanes without a channel, which hold the offset."""
     a = architecture.array_size
     blocks = program.layout(term.tensor).blocks(a)
     idle = blocks * a - program.layout(term.tensor).channels
