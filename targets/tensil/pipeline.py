@@ -97,6 +97,7 @@ _TRIES: tuple[tuple[str, ...], ...] = (
     (),
     (KeepActivations.name,),
     (KeepActivations.name, FactorLeftovers.name, PackLeftovers.name, GroupPixels.name),
+    (KeepActivations.name, FactorLeftovers.name, PackLeftovers.name, GroupPixels.name, StoreWithOffsets.name),
 )
 
 Observer = Callable[[str, str, bool], None]
@@ -168,6 +169,8 @@ def _lower_exactly(
             any_words=any_words,
         )
         words = _rewritten_words(words, WORD_REWRITES, tried, observe)
+        if any(tensor.offset for tensor in words.tensors.values()):  # the rows of their steps may be what is too much
+            changed.add(StoreWithOffsets.name)
         return LoweredNetwork(split, words, schedule_batch(words, context.architecture, batch, progress), None)
 
     for left_out, later in ((names, _TRIES[i + 1 :]) for i, names in enumerate(_TRIES)):
