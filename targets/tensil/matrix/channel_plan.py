@@ -83,7 +83,7 @@ def channel_plan(
     return None
 
 
-def _length(plan: Sequence[MatrixStep], end: int) -> tuple[int, bool]:
+def _length(plan: tuple[MatrixStep, ...], end: int) -> tuple[int, bool]:
     """How many steps a plan has when it ends at value + end; and whether one of them loads a matrix more."""
     return len(_ending_at(plan, end)), any(isinstance(step, ChannelDiagonalAgain) for step in plan)
 

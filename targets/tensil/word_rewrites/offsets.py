@@ -146,7 +146,8 @@ def _fits(group: WordGroup, data_type: DataType) -> bool:
     """Whether the partial sums, and the products of offsets, are words."""
     if any((term.weight * term.offset % data_type.one).any() for term in group.terms if term.offset):
         return False
-    low, high = prefix_bounds(*(bound.tolist() for bound in group.partial), group.bias.tolist())
+    lowest, highest = group.partial
+    low, high = prefix_bounds(lowest.tolist(), highest.tolist(), group.bias.tolist())
     return data_type.min_code <= low and high <= data_type.max_code
 
 
