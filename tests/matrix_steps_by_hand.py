@@ -8,7 +8,7 @@ from pefslc.numeric.rounding import round_fraction
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.matrix.matrix_plan import MatrixPlan
 from pefslc.targets.tensil.matrix.matrix_steps import AddWord, Diagonal, DiagonalAgain, MatrixStep
-from pefslc.targets.tensil.words.steps import Maximum, Minimum, Multiply, RawStep
+from pefslc.targets.tensil.words.steps import AddOffset, Maximum, Minimum, Multiply, RawStep
 
 FP8, FP16 = DataType["FP8BP4"], DataType["FP16BP8"]
 
@@ -42,7 +42,7 @@ def holds_words_only(plan: MatrixPlan, data_type: DataType) -> bool:
 
 
 def wanted(steps: tuple[RawStep, ...], word: int, data_type: DataType) -> int:
-    """Shift and clips, in exact rationals."""
+    """Shift, clips and an offset, in exact rationals."""
     for step in steps:
         match step:
             case Multiply():
@@ -51,4 +51,6 @@ def wanted(steps: tuple[RawStep, ...], word: int, data_type: DataType) -> int:
                 word = max(word, step.word)
             case Minimum():
                 word = min(word, step.word)
+            case AddOffset():
+                word += step.word
     return word

@@ -28,6 +28,7 @@ REWRITE_NAMES: tuple[str, ...] = (
     "requantize-while-packing",
     "sum-both-digits",
     "merge-additions",
+    "store-with-offsets",
     "fold-addends",
     "requantize-while-adding",
 )

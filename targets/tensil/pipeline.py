@@ -43,6 +43,7 @@ from pefslc.targets.tensil.wide.split_sums import WideSums, split_sums
 from pefslc.targets.tensil.word_rewrites.addends import DropIdleClips, FoldAddends
 from pefslc.targets.tensil.word_rewrites.additions import MergeAdditions
 from pefslc.targets.tensil.word_rewrites.both_digits import SumBothDigits
+from pefslc.targets.tensil.word_rewrites.offsets import StoreWithOffsets
 from pefslc.targets.tensil.word_rewrites.sums_in_addition import RequantizeWhileAdding
 from pefslc.targets.tensil.word_rewrites.sums_in_packing import RequantizeWhilePacking
 from pefslc.targets.tensil.words.bent_requantize import Bends, split_bends
@@ -67,7 +68,8 @@ WORD_REWRITES: tuple[Rewrite[WordProgram], ...] = (
     DropIdleClips(),  # clips of addends that the sum's own clip repeats
     RequantizeWhilePacking(),  # the MatMul that packs leftover channels also shifts and clips them
     SumBothDigits(),  # the sums over both digits of a tensor side by side: their weights are loaded once
-    MergeAdditions(),  # fold-addends, requantize-while-adding: an addition clips, or shifts, what it adds. Stays last
+    MergeAdditions(),  # fold-addends, requantize-while-adding: an addition clips, or shifts, what it adds
+    StoreWithOffsets(),  # a constant that a result's last step would add: its readers' tiles do. Stays last
 )
 # The same for float models in the machine's own arithmetic, which rounds and saturates, and requantizes nothing.
 # `FuseSums`, of the graph at hand, is the last one before placement.
@@ -97,6 +99,7 @@ _TRIES: tuple[tuple[str, ...], ...] = (
     (),
     (KeepActivations.name,),
     (KeepActivations.name, FactorLeftovers.name, PackLeftovers.name, GroupPixels.name),
+    (KeepActivations.name, FactorLeftovers.name, PackLeftovers.name, GroupPixels.name, StoreWithOffsets.name),
 )
 
 Observer = Callable[[str, str, bool], None]
@@ -168,6 +171,8 @@ def _lower_exactly(
             any_words=any_words,
         )
         words = _rewritten_words(words, WORD_REWRITES, tried, observe)
+        if any(tensor.offset for tensor in words.tensors.values()):  # the rows of their steps may be what is too much
+            changed.add(StoreWithOffsets.name)
         return LoweredNetwork(split, words, schedule_batch(words, context.architecture, batch, progress), None)
 
     for left_out, later in ((names, _TRIES[i + 1 :]) for i, names in enumerate(_TRIES)):

@@ -27,9 +27,10 @@ from pefslc.targets.tensil.groups.verify import faults_of_groups
 from pefslc.targets.tensil.machine.architecture import load_architecture
 from pefslc.targets.tensil.rewriting.rewrite import Context, Form, rewritten
 from pefslc.targets.tensil.words.placement import place
-from pefslc.targets.tensil.words.steps import Accumulate, ChannelAdd, LeakyRelu, Multiply, TwoSlopes
+from pefslc.targets.tensil.words.steps import Accumulate, AddOffset, ChannelAdd, LeakyRelu, Multiply, TwoSlopes
 from pefslc.targets.tensil.words.text import print_words
 from pefslc.targets.tensil.words.verify import faults_of_words
+from pefslc.targets.tensil.words.word_group import WordGroup
 from pefslc.targets.tensil.words.word_program import WordProgram
 
 BOARD = load_architecture("custom_perf")
@@ -150,6 +151,17 @@ def test_a_transposition_keeps_the_elements(groups: GroupProgram) -> None:
     )
 
 
+def first_word(program: WordProgram) -> WordGroup:
+    return next(group for group in program.groups if group.terms)
+
+
+def with_offset(program: WordProgram, offset: int) -> WordProgram:
+    """The first result stored with an offset that nobody knows."""
+    first = first_word(program)
+    tensors = {**program.tensors, first.result: replace(program.tensors[first.result], offset=offset)}
+    return replace(with_word(program, steps=(*first.steps, AddOffset(offset))), tensors=tensors)
+
+
 def with_word(program: WordProgram, **fields: object) -> WordProgram:
     first = next(g for g in program.groups if g.terms)
     changed = replace(first, **fields)  # type: ignore[arg-type]
@@ -173,6 +185,9 @@ WRONG_WORDS: list[tuple[Callable[[WordProgram], WordProgram], str]] = [
     (lambda p: with_word(p, bias=np.zeros(3, np.int64)), "biases for 4 channels"),
     (lambda p: with_word(p, bias=np.full(4, FP16.max_code + 1)), "is no word"),
     (lambda p: with_word(p, terms=()), "has no terms"),
+    (lambda p: with_word(p, steps=(AddOffset(-3),)), "its steps add [-3] at last, and its tensor is stored with 0"),
+    (lambda p: with_offset(p, -3), "reads %"),
+    (lambda p: with_word(p, terms=tuple(replace(t, offset=5) for t in first_word(p).terms)), "as if it were stored"),
     (lambda p: wide(p, 0), ""),
     (lambda p: wide(p, 1), "a partial sum may leave"),
     (lambda p: with_word(p, partial=(np.ones(4, np.int64), np.ones(4, np.int64))), "lies outside of their bounds"),

@@ -36,6 +36,7 @@ from pefslc.targets.tensil.report import parts_of
 from pefslc.targets.tensil.rewriting.rewrite import Context
 from pefslc.targets.tensil.schedule.text import print_schedule
 from pefslc.targets.tensil.word_rewrites.additions import MergeAdditions
+from pefslc.targets.tensil.word_rewrites.offsets import StoreWithOffsets
 from pefslc.targets.tensil.word_rewrites.sums_in_packing import RequantizeWhilePacking
 
 BOARD = replace(load_architecture("custom_perf"), array_size=6)
@@ -134,13 +135,13 @@ def test_what_does_not_fit_is_tried_without_the_rewrites_that_need_most_memory(n
     board = replace(BOARD, local_depth=300, accumulator_depth=24)
     lower_graph(network, Context(board), observe=lambda name, text, _: events.append((name, text)))
     names = [name for name, _ in events]
-    assert names[-1] == "merge-additions"
+    assert names[-1] == "store-with-offsets"
     for at in (i for i, name in enumerate(names) if name == "retry"):
         assert events[at][1].startswith("without keep-activations")
 
 
 def test_no_try_is_made_twice(network: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the rewrites of leftovers and of pixels, the third try would be the second one."""
+    """Without the rewrites of leftovers and pixels, the third try would be the second one. The last has no offsets."""
 
     def refuse(*_: object) -> None:
         raise CompileError(Code.TCU_LOCAL_MEMORY, "too small")
@@ -150,7 +151,7 @@ def test_no_try_is_made_twice(network: Graph, monkeypatch: pytest.MonkeyPatch) -
     context = Context(BOARD, left_out=frozenset(("factor-leftovers", "pack-leftovers", "group-pixels")))
     with pytest.raises(CompileError, match="too small"):
         lower_graph(network, context, observe=lambda name, *_: events.append(name))
-    assert events.count("retry") == 1
+    assert events.count("retry") == 2
 
 
 def test_every_group_of_instructions_serves_the_operations_of_one_part(network: Graph) -> None:
@@ -186,8 +187,9 @@ def test_the_options_know_the_rewrites() -> None:
 
 
 def test_additions_are_merged_last() -> None:
-    """They count the rows of all groups: a later rewrite would change those."""
-    assert all(rewrites[-1].name == MergeAdditions.name for rewrites in (WORD_REWRITES, NATIVE_WORD_REWRITES))
+    """They count the rows of all groups: a later rewrite would change those. Offsets count them again."""
+    assert [rewrite.name for rewrite in WORD_REWRITES[-2:]] == [MergeAdditions.name, StoreWithOffsets.name]
+    assert NATIVE_WORD_REWRITES[-1].name == MergeAdditions.name
 
 
 def test_the_printed_schedule_says_what_its_instructions_do_and_reads_back(network: Graph) -> None:

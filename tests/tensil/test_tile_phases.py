@@ -36,7 +36,7 @@ def phases_of(architecture: Architecture, in_dram: set[str], carried: int = 0, *
         Origin("z", "Conv"), carried,
     )  # fmt: skip
     needs = Needs.of(group, LAYOUTS, architecture, in_dram, result_in_dram=False, weight_rows=30, tile_rows=A + 1)
-    tiles = tiles_of(group, LAYOUTS, A, set(), bias_alone=bool(in_dram))
+    tiles = tiles_of(group, LAYOUTS, A, set(), FP16.one, bias_alone=bool(in_dram))
 
     def carrying(block: int, word: int) -> object:
         return with_carried(group, LAYOUTS, tiles[block], word, FP16) if has_room else None

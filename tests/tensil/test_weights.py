@@ -30,15 +30,17 @@ class Layer:
     layouts: dict[str, Layout]
 
     @classmethod
-    def of(cls, weight: np.ndarray, bias: np.ndarray) -> Layer:
+    def of(cls, weight: np.ndarray, bias: np.ndarray, offset: int = 0) -> Layer:
+        """`offset`: what the inputs are stored with; on its way, a lane holds its word or what takes that off."""
         kernel = weight[:, :, None, None]
         layout, origin = Layout(len(weight), 1, 1), Origin("y", "Conv")
-        lowest, highest = 3 * np.minimum(weight, 0).sum(axis=1), 3 * np.maximum(weight, 0).sum(axis=1)
+        largest = max(3, -offset)
+        lowest, highest = largest * np.minimum(weight, 0).sum(axis=1), largest * np.maximum(weight, 0).sum(axis=1)
         words = int((lowest + bias).min()), int((highest + bias).max())
-        terms = (WordTerm("x", kernel * FP8.one, POINT),)
+        terms = (WordTerm("x", kernel * FP8.one, POINT, offset),)
         placed = WordGroup("y", layout, SumHead(), terms, bias, (), words, (lowest, highest), None, origin)
         layouts = {"x": Layout(weight.shape[1], 1, 1)}
-        (tiles,) = tiles_of(placed, layouts, 2, set(), bias_alone=False)
+        (tiles,) = tiles_of(placed, layouts, 2, set(), FP8.one, bias_alone=False)
         return cls(weight, bias, tiles, placed, layouts)
 
     def sums(self, tiles: list[Tile], x: np.ndarray) -> np.ndarray:
@@ -75,6 +77,25 @@ def test_sums_that_carry_a_word_saturate_only_where_the_finished_sum_would(seed:
     assert kept >= 10
 
 
+@pytest.mark.parametrize("offset", [-1, -4])
+@pytest.mark.parametrize("seed", range(4))
+def test_tiles_take_off_the_offset_that_inputs_are_stored_with(seed: int, offset: int) -> None:
+    """Every input, through the array's own arithmetic: the sums, and the same with a word that they carry."""
+    r = np.random.default_rng(seed)
+    carried = 0
+    for _ in range(100):
+        layer = Layer.of(r.integers(-7, 8, (2, 4)), r.integers(-60, 61, 2), offset)
+        wanted = layer.weight @ EVERY_INPUT + layer.bias[:, None]
+        assert np.array_equal(layer.sums(layer.tiles, EVERY_INPUT + offset), wanted)
+        word = int(r.choice([-1, 1])) * int(r.integers(1, 200))
+        tiles = with_carried(layer.placed, layer.layouts, layer.tiles, word, FP8)
+        if tiles is not None:
+            carried += 1
+            found = layer.sums(tiles, EVERY_INPUT + offset)
+            assert np.array_equal(found, np.clip(wanted + word, FP8.min_code, FP8.max_code))
+    assert carried >= 10
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_tiles_hold_the_weights_of_every_channel_and_nothing_in_lanes_without_one(seed: int) -> None:
     """Square weights with one number on the diagonal of each tap, whose first tap is thin: not all are a mean."""
@@ -88,7 +109,7 @@ def test_tiles_hold_the_weights_of_every_channel_and_nothing_in_lanes_without_on
         window = Window(kernel=kernel, pads=(0, 0, 1, 1))
         term = WordTerm("x", weight * FP8.one, window)
         group = WordGroup("y", layout, SumHead(), (term,), none, (), (0, 0), (none, none), None, Origin("y", "Conv"))
-        blocks = tiles_of(group, {"x": layout}, a, set(), bias_alone=True)
+        blocks = tiles_of(group, {"x": layout}, a, set(), FP8.one, bias_alone=True)
         held = np.zeros((len(blocks) * a, len(blocks) * a, *kernel), dtype=np.int64)
         for tile in (tile for tiles in blocks for tile in tiles if tile.tap is not None):
             out, into = tile.out_block * a, tile.in_block * a

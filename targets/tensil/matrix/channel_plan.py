@@ -7,6 +7,12 @@ With M1, A, M2 the words of a channel (`channel_requantize`), and lo, hi the cli
     diagonal M2                          the codes; its bias undoes the constant
     add 2^15 - 1 - hi, then subtract it  what lay above hi saturates, so it is hi now
 
+Or, where images are large enough for another matrix to pay, as `matrix_plan` clips sums that carry nothing:
+
+    diagonal M2, bias 2^15 - 1 - hi      min(q, hi) + 2^15 - 1 - hi, with q the code before the clips
+    the same again, times -M2            + max(lo - q, 0) - 2^15
+    add hi + 1                           nothing, where the result is stored with that offset
+
 (2^15: for 16 bits.) Constants join a diagonal's bias where they are words together with it. A MAC rounds its *sum* half
 to even, a SIMD multiplication its product: ties go the same way where the bias is even. So an odd A is added in two
 parts, unless the plan with an odd bias is certified, too.
@@ -24,11 +30,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.matrix.matrix_plan import LARGEST_CHECK, MatrixPlan, rails, representable
+from pefslc.targets.tensil.matrix.matrix_plan import LARGEST_CHECK, MatrixPlan, rails, representable, without_offset
 from pefslc.targets.tensil.matrix.matrix_steps import (
     AddWord,
     ChannelAddWord,
     ChannelDiagonal,
+    ChannelDiagonalAgain,
     MatrixStep,
     apply_matrix_steps,
 )
@@ -53,20 +60,55 @@ _TOGETHER = 32  # channels that are tried together
 
 @lru_cache(maxsize=512)
 def channel_plan(
-    steps: tuple[RawStep, ...], low: tuple[int, ...], high: tuple[int, ...], data_type: DataType
+    steps: tuple[RawStep, ...],
+    low: tuple[int, ...],
+    high: tuple[int, ...],
+    data_type: DataType,
+    *,
+    again: bool = False,
 ) -> MatrixPlan | None:
-    """The same function as the SIMD `steps`, on words in [low, high] of each channel; None if none is certified."""
-    stages, clips = _Stage.of(steps, len(low))
+    """The same function as the SIMD `steps`, on words in [low, high] of each channel; None if none is certified.
+
+    again  whether a matrix more for each block is worth a vector's pass less
+    """
+    bare, end = without_offset(steps)
+    stages, clips = _Stage.of(bare, len(low))
     if not stages or max(high) - min(low) >= LARGEST_CHECK:
         return None
-    padded = [_with_idle(step) for step in steps]
+    for plan in sorted(_plans(stages, clips, data_type, again=again), key=lambda plan: _length(plan, end)):
+        whole = _ending_at(plan, end)
+        fits = all(representable(step, data_type) for step in (*plan, *whole))
+        if fits and _is_certified_plan(plan, bare, low, high, data_type):
+            return MatrixPlan(0, whole)
+    return None
+
+
+def _length(plan: tuple[MatrixStep, ...], end: int) -> tuple[int, bool]:
+    """How many steps a plan has when it ends at value + end; and whether one of them loads a matrix more."""
+    return len(_ending_at(plan, end)), any(isinstance(step, ChannelDiagonalAgain) for step in plan)
+
+
+def _ending_at(plan: tuple[MatrixStep, ...], end: int) -> tuple[MatrixStep, ...]:
+    """The plan, which ends at the value itself, so that it ends at value + end. Nothing saturates on that last way."""
+    if not end:
+        return plan
+    last = plan[-1]
+    before, word = (plan[:-1], last.word) if isinstance(last, AddWord) else (plan, 0)
+    return (*before, AddWord(word + end)) if word + end else before
+
+
+@lru_cache(maxsize=512)
+def _is_certified_plan(
+    plan: tuple[MatrixStep, ...],
+    steps: tuple[RawStep, ...],
+    low: tuple[int, ...],
+    high: tuple[int, ...],
+    data_type: DataType,
+) -> bool:
+    """Whether the plan is the steps, without an offset, on the words of each channel and of lanes without one."""
     ends = (np.array([*bound, 0], dtype=np.int64) for bound in (low, high))
     first, last = (np.clip(words, data_type.min_code, data_type.max_code) for words in ends)
-    for plan in sorted(_plans(stages, clips, data_type), key=len):
-        fits = all(representable(step, data_type) for step in plan)
-        if fits and _is_certified(plan, padded, first, last, data_type):
-            return MatrixPlan(0, plan)
-    return None
+    return _is_certified(plan, [_with_idle(step) for step in steps], first, last, data_type)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +147,7 @@ def _with_idle(step: RawStep) -> RawStep:
 
 
 def _plans(
-    stages: Sequence[_Stage], clips: Sequence[Maximum | Minimum], data_type: DataType
+    stages: Sequence[_Stage], clips: Sequence[Maximum | Minimum], data_type: DataType, *, again: bool
 ) -> Iterator[tuple[MatrixStep, ...]]:
     """Values stand at value + offset between the last two stages, so that the lower clip is at the rail there."""
     none = np.zeros_like(stages[-1].factors)
@@ -120,6 +162,27 @@ def _plans(
     for offset, undone, left in ways:
         for even in (False, True):
             yield _plan(stages, offset, undone, left, data_type, even=even)
+            if again and left is clips:
+                yield from _clipped_again(stages, clips, data_type, even=even)
+
+
+def _clipped_again(
+    stages: Sequence[_Stage], clips: Sequence[Maximum | Minimum], data_type: DataType, *, even: bool
+) -> Iterator[tuple[MatrixStep, ...]]:
+    """Both biases of the last product are even: so the second one falls exactly where the first one rises, and their
+    sum rises, which the certificate counts on.
+    """
+    match sorted(clips, key=lambda clip: isinstance(clip, Minimum)):
+        case (Maximum(lower), Minimum(upper)):
+            *before, last = stages
+            rail = last.addends + data_type.max_code - upper
+            down = data_type.min_code + lower - last.addends
+        case _:
+            return
+    if not (rail & 1).any() and not (down & 1).any():
+        again = ChannelDiagonalAgain(tuple((-last.factors).tolist()), tuple(down.tolist()))
+        first = _before_the_last(before, np.zeros_like(last.factors), data_type, even=even)
+        yield *first, _diagonal(last.factors, rail), again, *rails((), -upper - 1, data_type)
 
 
 def _plan(
@@ -133,6 +196,17 @@ def _plan(
 ) -> tuple[MatrixStep, ...]:
     """even: no bias of a diagonal is odd."""
     *before, last = stages
+    steps = _before_the_last(before, offset, data_type, even=even)
+    bias = last.addends + undone
+    after = rails(clips, 0, data_type)
+    if after and isinstance(after[0], AddWord) and _may_be_bias(bias + after[0].word, data_type, even=even):
+        return *steps, _diagonal(last.factors, bias + after[0].word), *after[1:]
+    odd = int(bias[0]) & 1 if even else 0
+    return *steps, _diagonal(last.factors, bias - odd), *rails(clips, -odd, data_type)
+
+
+def _before_the_last(before: Sequence[_Stage], offset: Words, data_type: DataType, *, even: bool) -> list[MatrixStep]:
+    """The stages before the last one, after which values stand at value + offset."""
     steps: list[MatrixStep] = []
     for i, stage in enumerate(before):
         bias = stage.addends + offset if i == len(before) - 1 else stage.addends
@@ -141,12 +215,7 @@ def _plan(
             steps += [_diagonal(stage.factors, first), _add(bias - first)]
         else:
             steps.append(_diagonal(stage.factors, bias))
-    bias = last.addends + undone
-    after = rails(clips, 0, data_type)
-    if after and isinstance(after[0], AddWord) and _may_be_bias(bias + after[0].word, data_type, even=even):
-        return *steps, _diagonal(last.factors, bias + after[0].word), *after[1:]
-    odd = int(bias[0]) & 1 if even else 0
-    return *steps, _diagonal(last.factors, bias - odd), *rails(clips, -odd, data_type)
+    return steps
 
 
 def _may_be_bias(bias: Words, data_type: DataType, *, even: bool) -> bool:
@@ -202,7 +271,7 @@ def _of_channels(step: MatrixStep, channels: Words) -> MatrixStep:
     match step:
         case ChannelAddWord():
             return replace(step, words=_taken(step.words, channels))
-        case ChannelDiagonal():
+        case ChannelDiagonal() | ChannelDiagonalAgain():
             return replace(step, words=_taken(step.words, channels), biases=_taken(step.biases, channels))
         case _:
             return step

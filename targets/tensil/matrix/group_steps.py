@@ -14,6 +14,8 @@ from pefslc.targets.tensil.matrix.matrix_plan import (
 from pefslc.targets.tensil.words.steps import Accumulate, AddHigh, ChannelAdd, ChannelMultiply, RawStep
 from pefslc.targets.tensil.words.word_group import WordGroup
 
+_LEAST_PIXELS = 64  # where a matrix of each block costs less, to read and to load, than a pass of its pixels
+
 __all__ = [
     "added_tensors",
     "addend_plan",
@@ -81,7 +83,7 @@ def _channel_plan(
 ) -> MatrixPlan | None:
     if group.stationary is not None or not any(isinstance(step, ChannelMultiply | ChannelAdd) for step in steps):
         return None  # where weights move, channels have no lanes of their own
-    return channel_plan(steps, low, high, data_type)
+    return channel_plan(steps, low, high, data_type, again=group.layout.pixels >= _LEAST_PIXELS)
 
 
 def trailing_plan(group: WordGroup, data_type: DataType) -> MatrixPlan | None:

@@ -18,6 +18,8 @@ saturates up to there and then falls by as much as the first one rises:
     add them again times -2^(p-s), bias lo - 32768  max(lo - q, 0) - 32768
     add hi + 1
 
+Then values stand at value - hi - 1: where the result may be stored so (`word_rewrites.offsets`), the last step goes.
+
 Where a tensor is added between two requantizations, the way to and from the rails is planned over the addition: its
 MatMul by the identity has a bias, too, and may clip the tensor from above by saturation.
 
@@ -40,13 +42,14 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
     AddWord,
     ChannelAddWord,
     ChannelDiagonal,
+    ChannelDiagonalAgain,
     Diagonal,
     DiagonalAgain,
     MatrixStep,
     SlopesByMatrix,
     apply_matrix_steps,
 )
-from pefslc.targets.tensil.words.steps import Maximum, Minimum, Multiply, RawStep, TwoSlopes, apply_steps
+from pefslc.targets.tensil.words.steps import AddOffset, Maximum, Minimum, Multiply, RawStep, TwoSlopes, apply_steps
 
 __all__ = [
     "LARGEST_CHECK",
@@ -59,6 +62,7 @@ __all__ = [
     "rails",
     "representable",
     "shift_of",
+    "without_offset",
 ]
 
 Words = NDArray[np.int64]
@@ -108,14 +112,17 @@ def matrix_plan(steps: tuple[RawStep, ...], low: int, high: int, data_type: Data
     if high - low >= LARGEST_CHECK:
         return None
     first = steps[0] if steps else None
-    clips = steps[1:] if isinstance(first, Multiply) else steps
     plan: MatrixPlan | None
     if isinstance(first, TwoSlopes):
         plan = None if steps[1:] else _slopes(first, data_type)
-    elif not all(isinstance(step, Maximum | Minimum) for step in clips):
-        return None
     else:
-        plan = _shift_and_clips(first, clips, data_type) if isinstance(first, Multiply) else _clips(clips, data_type)
+        clips, end = without_offset(steps[1:] if isinstance(first, Multiply) else steps)
+        if not all(isinstance(step, Maximum | Minimum) for step in clips):
+            return None
+        if isinstance(first, Multiply):
+            plan = _shift_and_clips(first, clips, end, data_type)
+        else:
+            plan = _clips(clips, end, data_type)
     if plan is None or not all(representable(step, data_type) for step in plan.alone):
         return None
     words = _words(low, high)
@@ -126,7 +133,8 @@ def matrix_plan(steps: tuple[RawStep, ...], low: int, high: int, data_type: Data
 @lru_cache(maxsize=512)
 def plan_of_bare_sums(steps: tuple[RawStep, ...], low: int, high: int, data_type: DataType) -> MatrixPlan | None:
     """A plan for a shift and both clips that takes a step less where the sums carry nothing; certified likewise."""
-    match steps:
+    bare, end = without_offset(steps)
+    match bare:
         case (Multiply() as multiply, Maximum(lower), Minimum(upper)) | (
             Multiply() as multiply,
             Minimum(upper),
@@ -137,7 +145,7 @@ def plan_of_bare_sums(steps: tuple[RawStep, ...], low: int, high: int, data_type
                 (
                     Diagonal(multiply.word, data_type.max_code - upper),
                     DiagonalAgain(-multiply.word, data_type.min_code + lower),
-                    AddWord(upper + 1),
+                    *_split(upper + 1 + end, data_type),
                 ),
             )
         case _:
@@ -161,11 +169,12 @@ def matrix_plan_with_addend(
     """The shortest plan for the leading steps on words in [low, high], the addition, and the trailing steps."""
     if max(high - low, addend.high - addend.low) >= LARGEST_CHECK:
         return None
-    if not all(isinstance(step, Multiply | Maximum | Minimum) for step in (*leading, *trailing)):
+    clips, end = without_offset(trailing)
+    if not all(isinstance(step, Multiply | Maximum | Minimum) for step in (*leading, *clips)):
         return None
     plans = [
         plan
-        for plan in _plans_with_addend(leading, trailing, addend, data_type)
+        for plan in _plans_with_addend(leading, clips, end, addend, data_type)
         if all(representable(step, data_type) for step in plan.alone)
     ]
     for plan in sorted(plans, key=lambda plan: len(plan.steps)):
@@ -185,6 +194,12 @@ def is_certified_chain(
     return np.array_equal(apply_matrix_steps(chain, inputs, data_type), apply_steps(steps, inputs, data_type))
 
 
+def without_offset(steps: tuple[RawStep, ...]) -> tuple[tuple[RawStep, ...], int]:
+    """The steps before the offset that the result is stored with, and that offset; 0 where there is none."""
+    last = steps[-1] if steps else None
+    return (steps[:-1], last.word) if isinstance(last, AddOffset) else (steps, 0)
+
+
 def _words(low: int, high: int) -> Words:
     return np.arange(min(low, 0), max(high, 0) + 1, dtype=np.int64)  # 0: what lanes without a channel hold
 
@@ -198,7 +213,7 @@ def shift_of(multiply: Multiply, data_type: DataType) -> int | None:
     return shift if shift >= 1 and multiply.word == 1 << (data_type.binary_point - shift) else None
 
 
-def _shift_and_clips(multiply: Multiply, clips: Sequence[RawStep], data_type: DataType) -> MatrixPlan | None:
+def _shift_and_clips(multiply: Multiply, clips: Sequence[RawStep], end: int, data_type: DataType) -> MatrixPlan | None:
     shift = shift_of(multiply, data_type)
     if shift is None:
         return None
@@ -211,20 +226,21 @@ def _shift_and_clips(multiply: Multiply, clips: Sequence[RawStep], data_type: Da
     undone = -carried >> shift
     together = undone + rail <= data_type.max_code
     diagonal = Diagonal(multiply.word, undone + (rail if together else 0))
-    return MatrixPlan(carried, (diagonal, *(AddWord(w) for w in ((-rail,) if together else (rail, -rail)) if rail)))
+    up = (AddWord(rail),) if rail and not together else ()
+    return MatrixPlan(carried, (diagonal, *up, *_split(end - rail, data_type)))
 
 
 def _slopes(step: TwoSlopes, data_type: DataType) -> MatrixPlan:
     return MatrixPlan(0, (SlopesByMatrix(step.above, step.below, data_type.min_code),))
 
 
-def _clips(clips: Sequence[RawStep], data_type: DataType) -> MatrixPlan | None:
-    steps = rails(clips, 0, data_type)
+def _clips(clips: Sequence[RawStep], end: int, data_type: DataType) -> MatrixPlan | None:
+    steps = rails(clips, 0, data_type, end)
     return MatrixPlan(0, steps) if steps else None
 
 
-def rails(clips: Sequence[RawStep], offset: int, data_type: DataType) -> tuple[MatrixStep, ...]:
-    """Clips of values that stand at value + offset: to the rails and back to the value itself."""
+def rails(clips: Sequence[RawStep], offset: int, data_type: DataType, end: int = 0) -> tuple[MatrixStep, ...]:
+    """Clips of values that stand at value + offset: to the rails and back to value + end."""
     steps: list[MatrixStep] = []
     for clip in clips:
         if isinstance(clip, Maximum):
@@ -233,11 +249,11 @@ def rails(clips: Sequence[RawStep], offset: int, data_type: DataType) -> tuple[M
         elif isinstance(clip, Minimum):
             steps += _split(data_type.max_code - clip.word - offset, data_type)
             offset = data_type.max_code - clip.word
-    return *steps, *_split(-offset, data_type)
+    return *steps, *_split(end - offset, data_type)
 
 
 def _plans_with_addend(
-    leading: Sequence[RawStep], trailing: Sequence[RawStep], addend: Addend, data_type: DataType
+    leading: Sequence[RawStep], trailing: Sequence[RawStep], end: int, addend: Addend, data_type: DataType
 ) -> Iterator[MatrixPlan]:
     """Values stand at value + offset on their way: the offsets are chosen so that a rail is where a clip is.
 
@@ -251,9 +267,9 @@ def _plans_with_addend(
     low, high = data_type.min_code, data_type.max_code
     upper = rest[0].word if rest and isinstance(rest[0], Minimum) else None
     lower = next((step.word for step in trailing if isinstance(step, Maximum)), None)
-    undone = 0 if addend.word is None else addend.carried * addend.word >> data_type.binary_point
+    undone = addend.carried if addend.word is None else addend.carried * addend.word >> data_type.binary_point
     for offset, bias in _offsets(lower, addend, data_type):
-        after = AddByMatrix(bias - undone, addend.word), *rails(trailing, offset + bias, data_type)
+        after = AddByMatrix(bias - undone, addend.word), *rails(trailing, offset + bias, data_type, end)
         if upper is None:
             yield MatrixPlan(0, (Diagonal(multiply.word, offset), *after))
             continue
@@ -267,11 +283,11 @@ def _plans_with_addend(
         rail = high - upper
         yield MatrixPlan(0, (Diagonal(multiply.word, rail), *_split(offset - rail, data_type), *after))
     if upper is not None and lower is not None and len(trailing) == 1 and addend.ceiling is not None:
-        yield from _with_upper_clip_after(multiply.word, shift, upper, lower, addend, data_type)
+        yield from _with_upper_clip_after(multiply.word, shift, upper, lower, end, addend, data_type)
 
 
 def _with_upper_clip_after(
-    word: int, shift: int, upper: int, lower: int, addend: Addend, data_type: DataType
+    word: int, shift: int, upper: int, lower: int, end: int, addend: Addend, data_type: DataType
 ) -> Iterator[MatrixPlan]:
     """The addend is clamped at the upper rail, the sum at the lower one, and only then what the value is above `upper`
     is taken off again, on the way back. The value itself is clipped from below where no addend lifts it to `lower`: at
@@ -287,10 +303,10 @@ def _with_upper_clip_after(
         carried,
         (
             Diagonal(word, undone - bias),
-            AddByMatrix(bias),
+            AddByMatrix(bias - addend.carried),
             *_split(low - lower, data_type),
             DiagonalAgain(-word, high + upper - undone),
-            AddWord(1 + lower),
+            *_split(1 + lower + end, data_type),
         ),
     )
 
@@ -331,7 +347,7 @@ def representable(step: MatrixStep, data_type: DataType) -> bool:
             values = (step.lowest, step.constant(data_type.one), step.below, step.above - step.below)
         case ChannelAddWord():
             values = step.words
-        case ChannelDiagonal():
+        case ChannelDiagonal() | ChannelDiagonalAgain():
             values = (*step.words, *step.biases)
     return all(data_type.min_code <= v <= data_type.max_code for v in values)
 

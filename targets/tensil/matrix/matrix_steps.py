@@ -17,6 +17,7 @@ __all__ = [
     "AddWord",
     "ChannelAddWord",
     "ChannelDiagonal",
+    "ChannelDiagonalAgain",
     "ChannelStep",
     "Diagonal",
     "DiagonalAgain",
@@ -106,8 +107,19 @@ class ChannelDiagonal:
 
     def rows(self, array_size: int, one: int) -> Words:  # noqa: ARG002
         """The bias row and the diagonal matrix of each channel block, one block after the other."""
-        blocks = zip(_by_block(self.biases, array_size), _by_block(self.words, array_size), strict=True)
-        return np.concatenate([np.concatenate([bias[None, :], np.diag(word)]) for bias, word in blocks])
+        return _diagonals_by_block(self.biases, self.words, array_size)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelDiagonalAgain:
+    """`DiagonalAgain` with a word and a bias for each channel, as `ChannelDiagonal` has: of what that one read."""
+
+    words: tuple[int, ...]
+    biases: tuple[int, ...]
+
+    def rows(self, array_size: int, one: int) -> Words:  # noqa: ARG002
+        """As those of a `ChannelDiagonal`."""
+        return _diagonals_by_block(self.biases, self.words, array_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +145,7 @@ class SlopesByMatrix:
         return np.concatenate([np.full((1, array_size), self.lowest, dtype=np.int64), whole, positive])
 
 
-ChannelStep: TypeAlias = ChannelAddWord | ChannelDiagonal
+ChannelStep: TypeAlias = ChannelAddWord | ChannelDiagonal | ChannelDiagonalAgain
 MatrixStep: TypeAlias = AddWord | Diagonal | DiagonalAgain | AddByMatrix | SlopesByMatrix | ChannelStep
 
 
@@ -142,6 +154,11 @@ def _by_block(words: Sequence[int], array_size: int) -> Words:
     *by_channel, idle = words
     missing = -len(by_channel) % array_size
     return np.array([*by_channel, *[idle] * missing], dtype=np.int64).reshape(-1, array_size)
+
+
+def _diagonals_by_block(biases: Sequence[int], words: Sequence[int], array_size: int) -> Words:
+    blocks = zip(_by_block(biases, array_size), _by_block(words, array_size), strict=True)
+    return np.concatenate([np.concatenate([bias[None, :], np.diag(word)]) for bias, word in blocks])
 
 
 def _bias_and_diagonal(bias: int, word: int, array_size: int) -> Words:
@@ -192,8 +209,13 @@ def apply_matrix_steps(
             case ChannelAddWord():
                 words, _ = saturate(words + _column(step.words), data_type)
             case ChannelDiagonal():
-                biases = _column(step.biases)
+                read, biases = words, _column(step.biases)
                 words, _ = saturate(multiply_accumulate(words, _column(step.words), biases, data_type), data_type)
+            case ChannelDiagonalAgain():
+                assert read is not None
+                biases = _column(step.biases)
+                product, _ = saturate(multiply_accumulate(read, _column(step.words), biases, data_type), data_type)
+                words, _ = saturate(words + product, data_type)
     return words
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.matrix.group_steps import addend_plan, bare_plan, leading_plan, trailing_plan
 from pefslc.targets.tensil.matrix.matrix_steps import Diagonal, MatrixStep
-from pefslc.targets.tensil.words.steps import AddHigh
+from pefslc.targets.tensil.words.steps import AddHigh, AddOffset
 from pefslc.targets.tensil.words.word_group import WordGroup
 
 __all__ = ["resident_rows", "scale_of"]
@@ -24,12 +24,14 @@ def scale_of(step: AddHigh) -> Diagonal:
 
 
 def _may_be_bare(group: WordGroup, architecture: Architecture) -> bool:
-    """Whether the sums of a group may carry no constant: where weights move, where one tile makes them, or where local
-    memory is too small for what is read and made (`schedule.pass_steps`).
+    """Whether the sums of a group may carry no constant: where weights move, where one tile makes them, where local
+    memory is too small for what is read and made, or where the steps of bare sums are fewer (`schedule.pass_steps`).
     """
     a = architecture.array_size
     one_tile = sum(-(-term.weight.shape[1] // a) * term.window.taps for term in group.terms) == 1
-    return group.stationary is not None or one_tile or 2 * group.layout.vectors(a) > architecture.local_depth
+    is_offset = any(isinstance(step, AddOffset) for step in group.steps)
+    too_large = 2 * group.layout.vectors(a) > architecture.local_depth
+    return group.stationary is not None or one_tile or is_offset or too_large
 
 
 def resident_rows(groups: Sequence[WordGroup], architecture: Architecture) -> dict[MatrixStep, NDArray[np.int64]]:

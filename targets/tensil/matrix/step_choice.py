@@ -16,6 +16,7 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
     AddWord,
     ChannelAddWord,
     ChannelDiagonal,
+    ChannelDiagonalAgain,
     Diagonal,
     DiagonalAgain,
     MatrixStep,
@@ -111,6 +112,8 @@ def matrix_cycles(steps: Sequence[MatrixStep], vectors: int, array_size: int, bl
                 cycles += drain - 1 + vectors + STORE_CYCLES * blocks + tile * blocks + drain * (blocks - 1)
             case DiagonalAgain():
                 cycles += drain + tile
+            case ChannelDiagonalAgain():
+                cycles += (drain + tile) * blocks
             case SlopesByMatrix():
                 cycles += 3 * drain + load_cycles(1) + 4 * vectors + 2 * (STORE_CYCLES * blocks + tile)
             case AddByMatrix():  # a move waits for the drain, too; but then the step that follows does not

@@ -12,6 +12,7 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
     AddWord,
     ChannelAddWord,
     ChannelDiagonal,
+    ChannelDiagonalAgain,
     Diagonal,
     DiagonalAgain,
     MatrixStep,
@@ -68,6 +69,11 @@ class MatrixPass:
                         self.emitter.matmul_zeroes(i * part.vectors, part.vectors, accumulate=True)
                 case Diagonal() | ChannelDiagonal():
                     self._diagonal(step, part, chosen, first)
+                case ChannelDiagonalAgain():
+                    for i, block in enumerate(chosen[first:], first):
+                        matrix = self.steps.bring_rows(step) + block * (self.a + 1)
+                        self.emitter.load_weights(matrix, self.a + 1, has_bias=True)
+                        self.place.multiply(self.place.passed_through(part), part, i, block, accumulate=True)
                 case DiagonalAgain():
                     self.emitter.load_weights(self.steps.bring_rows(step), self.a + 1, has_bias=True)
                     for i, block in enumerate(chosen[first:], first):

@@ -27,6 +27,7 @@ from pefslc.targets.tensil.schedule.pass_plan import Needs
 from pefslc.targets.tensil.schedule.simd_steps import operations_of
 from pefslc.targets.tensil.schedule.weight_stream import hidden_behind
 from pefslc.targets.tensil.schedule.weights import Tile, with_carried
+from pefslc.targets.tensil.words.steps import AddOffset
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup
 
 __all__ = ["PassSteps"]
@@ -64,9 +65,10 @@ class PassSteps:
             return choose(rows.leading, operations, vectors, hides, a, carried=False, rows_cycles=cycles)
         plan = self._available(leading_plan(self.group, data_type))
         carried = self._can_carry(plan, chosen)
-        if not carried:
-            plan = self._available(bare_plan(self.group, data_type)) or plan
-        leading = choose(plan, operations, vectors, hides, a, carried=carried)
+        bare = None if carried and not self.stores_with_offset else self._available(bare_plan(self.group, data_type))
+        leading = choose(plan if carried else bare or plan, operations, vectors, hides, a, carried=carried)
+        if carried and bare is not None:
+            leading = min(leading, choose(bare, operations, vectors, hides, a, carried=False), key=lambda c: c.cycles)
         whole = self._available(addend_plan(self.group, data_type))
         if whole is None:
             return leading
@@ -75,8 +77,13 @@ class PassSteps:
         apart = leading.cycles + count + self.trailing(len(chosen), vectors)[1]
         if self.group.add_high is not None:  # nothing hides SIMD behind it
             apart += simd_cycles(len(steps_before_addend(self.group)), count)
-        must = any(added.ceiling is not None for added in added_tensors(self.group))
+        must = any(added.ceiling is not None or added.carried for added in added_tensors(self.group))
         return Choice(whole, 0, carried, cycles) if must or cycles < apart else leading
+
+    @property
+    def stores_with_offset(self) -> bool:
+        """Whether the last step leaves the result with an offset: then sums that carry nothing may have less to do."""
+        return any(isinstance(step, AddOffset) for step in self.group.steps)
 
     def hides(self, block: int) -> int:
         """Cycles of SIMD that the tiles of an output block hide."""

@@ -37,7 +37,15 @@ from pefslc.targets.tensil.schedule.stationary_emitter import StationaryLayer
 from pefslc.targets.tensil.schedule.tensor_memory import Entry, TensorMemory, no_local_memory
 from pefslc.targets.tensil.schedule.weight_stream import KeptWeights
 from pefslc.targets.tensil.schedule.weights import Tile, least_rows, tiles_of
-from pefslc.targets.tensil.words.steps import Accumulate, ChannelAdd, ChannelMultiply, Maximum, Minimum, block_words
+from pefslc.targets.tensil.words.steps import (
+    Accumulate,
+    AddOffset,
+    ChannelAdd,
+    ChannelMultiply,
+    Maximum,
+    Minimum,
+    block_words,
+)
 from pefslc.targets.tensil.words.word_group import WordGroup
 from pefslc.targets.tensil.words.word_program import WordProgram
 
@@ -244,7 +252,9 @@ class _Scheduler:
         if tiles * self.a <= self.architecture.dram1_depth:
             return  # few; whether they fit is known in the end
         least = sum(
-            least_rows(tiles_of(group, self.layouts, self.a, self.unclean, bias_alone=False))
+            least_rows(
+                tiles_of(group, self.layouts, self.a, self.unclean, self.architecture.data_type.one, bias_alone=False)
+            )
             for group in self.program.groups
         )
         if least > self.architecture.dram1_depth:
@@ -356,7 +366,9 @@ class _Scheduler:
     def _tiles(self, group: WordGroup, *, bias_alone: bool) -> list[list[Tile]]:
         key = group.result, bias_alone
         if key not in self.tiles:
-            found = tiles_of(group, self.layouts, self.a, self.unclean, bias_alone=bias_alone)
+            found = tiles_of(
+                group, self.layouts, self.a, self.unclean, self.architecture.data_type.one, bias_alone=bias_alone
+            )
             if self.batches.size == 1:
                 return found  # a large network's tiles are as much memory as its instructions
             self.tiles[key] = found
@@ -395,6 +407,7 @@ def _unclean_tensors(program: WordProgram) -> set[str]:
             found.add(group.result)
         for step in group.steps:
             moved = (isinstance(step, Maximum) and step.word > 0) or (isinstance(step, Minimum) and step.word < 0)
+            moved |= isinstance(step, AddOffset)
             if moved or (isinstance(step, Accumulate) and step.word is None and step.tensor in found):
                 found.add(group.result)
         if isinstance(group.head, MaxHead) and group.head.tensor in found:

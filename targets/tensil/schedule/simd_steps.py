@@ -10,6 +10,7 @@ from pefslc.targets.tensil.schedule.emitter import SimdLater
 from pefslc.targets.tensil.words.steps import (
     Accumulate,
     AddHigh,
+    AddOffset,
     ChannelAdd,
     ChannelMultiply,
     LeakyRelu,
@@ -31,6 +32,7 @@ _OPERATION = {
     Multiply: SimdOperation.MULTIPLY,
     Maximum: SimdOperation.MAX,
     Minimum: SimdOperation.MIN,
+    AddOffset: SimdOperation.ADD,
     ChannelMultiply: SimdOperation.MULTIPLY,
     ChannelAdd: SimdOperation.ADD,
 }
@@ -39,7 +41,7 @@ _OPERATION = {
 def simd_words(step: RawStep, data_type: DataType) -> tuple[int, ...]:
     """The constants that the step needs in every lane."""
     match step:
-        case Multiply() | Maximum() | Minimum():
+        case Multiply() | Maximum() | Minimum() | AddOffset():
             return (step.word,)
         case LeakyRelu():
             return 0, step.complement(data_type)
@@ -65,7 +67,7 @@ def simd_operations(
     """The step on so many vectors of each output block, which lie one after the other from accumulator `first` on."""
     addresses = range(first, first + vectors * len(blocks))
     match step:
-        case Multiply() | Maximum() | Minimum():
+        case Multiply() | Maximum() | Minimum() | AddOffset():
             yield from (SimdLater(_OPERATION[type(step)], step.word, a, a) for a in addresses)
         case LeakyRelu():
             factor = step.complement(machine.data_type)

@@ -13,6 +13,7 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
     AddWord,
     ChannelAddWord,
     ChannelDiagonal,
+    ChannelDiagonalAgain,
     Diagonal,
     DiagonalAgain,
     MatrixStep,
@@ -86,3 +87,5 @@ def _step_text(step: MatrixStep) -> str:
             return "add per channel"
         case ChannelDiagonal():
             return "multiply per channel"
+        case ChannelDiagonalAgain():
+            return "add the same times another word per channel"

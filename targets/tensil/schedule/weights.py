@@ -5,6 +5,9 @@ weights to all output lanes, before them the bias where it is not zero. Lanes no
 the array may hold anything. Tiles that are all zero do not exist. The first tile of an output block overwrites its
 accumulators and carries the bias; pixels that it does not reach get the bias row by a MatMul of zeroes. In a transposed
 convolution so does the first tile of each phase, for no two of them reach one pixel.
+
+Where a tensor is stored with an offset, each tile that reads it takes the offset off again by a bias of its own: then
+taps outside of the image still add nothing. Such a bias is for the pixels that the tile reaches, and for no others.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from pefslc.geometry.shapes import Window
 from pefslc.targets.tensil.groups.group import MaxHead
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.words.word_group import WordGroup
+from pefslc.targets.tensil.words.word_group import WordGroup, WordTerm
 
 __all__ = ["Tile", "in_order", "least_rows", "tiles_of", "with_carried"]
 
@@ -56,11 +59,12 @@ class Tile:
 
 
 def tiles_of(
-    group: WordGroup, layouts: dict[str, Layout], array_size: int, unclean: Set[str], *, bias_alone: bool
+    group: WordGroup, layouts: dict[str, Layout], array_size: int, unclean: Set[str], one: int, *, bias_alone: bool
 ) -> list[list[Tile]]:
     """The tiles of each output block, in the order of use.
 
     unclean     tensors whose lanes without a channel do not hold 0: their tiles have all rows
+    one         the word of 1
     bias_alone  set every bias by a tile of its own
     """
     blocks = group.layout.blocks(array_size)
@@ -85,6 +89,7 @@ def tiles_of(
             bias[block],
             diagonal,
             all_rows,
+            one,
             bias_alone=bias_alone,
             high_bias=None if high is None else high[block],
         )
@@ -130,6 +135,7 @@ def _block_tiles(
     bias: Words,
     diagonal: Set[int],
     all_rows: Set[int],
+    one: int,
     *,
     bias_alone: bool,
     high_bias: Words | None,
@@ -148,22 +154,31 @@ def _block_tiles(
         if bias_alone or high_bias is not None
         else _first_of_phases([term.window for term in group.terms], [f[2] for f in found], reached)
     )
+    if first and group.terms[found[first[0]][0]].offset and reached[first[0]] < group.layout.pixels:
+        first = []
     tiles: list[Tile] = []
     if not first and high_bias is None:
         tiles.append(Tile(block, 0, 0, None, True, True, bias[None, :]))
     elif high_bias is not None:  # no row that both sides have
         tiles += [Tile(block, 0, 0, None, True, True, b[None, :], side=i) for i, b in enumerate((bias, high_bias))]
     found = [*(found[i] for i in first), *(f for i, f in enumerate(found) if i not in first)]
-    has_bias = bool(bias.any())
     for i, (t, ib, tap, matrix) in enumerate(found):
         overwrites = i < len(first)
         beside = tuple(f[2] for f in found[1 : len(first)]) if i == 0 else ()
         lanes = min(group.terms[t].weight.shape[1] - ib * len(bias), len(bias))
         rows = matrix if t in all_rows else matrix[:lanes]
-        if overwrites and has_bias:
-            rows = np.concatenate([bias[None, :], rows])
-        tiles.append(Tile(block, t, ib, tap, overwrites, overwrites and has_bias, rows, i == 0, beside))
+        row = _own_bias(group.terms[t], matrix, one) + (bias if overwrites else 0)
+        has_bias = bool(row.any())
+        if has_bias:
+            rows = np.concatenate([row[None, :], rows])
+        tiles.append(Tile(block, t, ib, tap, overwrites, has_bias, rows, overwrites and i == 0, beside))
     return tiles
+
+
+def _own_bias(term: WordTerm, matrix: Words, one: int) -> Words:
+    """What a tile [A, A] of words adds to each lane, to take off the offset that its tensor is stored with."""
+    none = np.zeros(matrix.shape[1], dtype=np.int64)
+    return -(matrix * term.offset // one).sum(axis=0) if term.offset else none
 
 
 def _first_of_phases(windows: Sequence[Window], taps: Sequence[tuple[int, int]], reached: Sequence[int]) -> list[int]:
@@ -188,7 +203,7 @@ def _overwriting_once(tiles: list[Tile]) -> list[Tile]:
         replace(t, overwrites=False, has_bias=False, rows=t.rows[1:] if t.has_bias else t.rows) if t.overwrites else t
         for t in tiles[1:]
     ]
-    return [replace(tiles[0], beside=()), *(replace(t, fills=True) for t in others)]
+    return [replace(tiles[0], beside=()), *others]
 
 
 def _lowest_tiles(head: MaxHead, layouts: dict[str, Layout], bias: Words) -> list[list[Tile]]:
@@ -225,12 +240,22 @@ def with_carried(
     if (rest + lowest).min() < low or (rest + highest).max() > high:
         return None  # the last tile's own sum would saturate
     reached = _reached_pixels(group, layouts, [(t.term, t.tap) for t in tiles if t.tap is not None])
-    last = max(range(1, len(tiles)), key=lambda i: (reached[i], i))
-    matrix = tiles[0].rows[1:] if tiles[0].has_bias else tiles[0].rows
+    fitting = [
+        i for i, tile in enumerate(tiles) if not group.terms[tile.term].offset or reached[i] == group.layout.pixels
+    ]  # others add a bias of their own where they reach, and nothing elsewhere
+    if fitting[:1] != [0] or len(fitting) < 2:
+        return None
+    last = max(fitting[1:], key=lambda i: (reached[i], i))
+
+    def with_bias(tile: Tile, bias: Words) -> Tile:
+        matrix = tile.rows[1:] if tile.has_bias else tile.rows
+        row = bias + _own_bias(group.terms[tile.term], matrix, data_type.one)
+        return replace(tile, has_bias=True, fills=True, rows=np.concatenate([row[None, :], matrix]))
+
     return [
-        replace(tiles[0], has_bias=True, rows=np.concatenate([start[None, :], matrix])),
+        with_bias(tiles[0], start),
         *(tile for i, tile in enumerate(tiles) if i not in (0, last)),
-        replace(tiles[last], has_bias=True, rows=np.concatenate([rest[None, :], tiles[last].rows])),
+        with_bias(tiles[last], rest),
     ]
 
 

@@ -21,7 +21,9 @@ class MergeAdditions:
     """`fold-addends`, then `requantize-while-adding`, where local memory holds the rows of all matrix steps."""
 
     name: ClassVar[str] = "merge-additions"
-    needs: ClassVar[str] = "drop-idle-clips has run; the last rewrite, for it counts the rows of all groups"
+    needs: ClassVar[str] = (
+        "drop-idle-clips has run; the last rewrite but for offsets, for it counts the rows of all groups"
+    )
     ensures: ClassVar[str] = "the rows of every addition that clips are resident"
 
     def run(self, program: WordProgram, context: Context) -> WordProgram:

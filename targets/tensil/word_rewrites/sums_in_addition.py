@@ -13,20 +13,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-from pefslc.targets.tensil.group_rewrites.convolution_cost import tile_count
 from pefslc.targets.tensil.machine.architecture import Architecture
-from pefslc.targets.tensil.machine.timing import SIMD_IN_DRAIN_CYCLES, vector_beats
-from pefslc.targets.tensil.matrix.group_steps import (
-    added_tensors,
-    addend_plan,
-    leading_plan,
-    trailing_plan,
-    trailing_steps,
-)
+from pefslc.targets.tensil.matrix.group_steps import added_tensors, addend_plan
 from pefslc.targets.tensil.matrix.matrix_plan import shift_of
-from pefslc.targets.tensil.matrix.step_choice import choose, matrix_cycles, simd_cycles
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
 from pefslc.targets.tensil.word_rewrites.addends import rewrite_addends
+from pefslc.targets.tensil.word_rewrites.step_cycles import step_cycles
 from pefslc.targets.tensil.words.steps import Minimum, Multiply
 from pefslc.targets.tensil.words.word_group import WordGroup
 from pefslc.targets.tensil.words.word_program import WordProgram
@@ -80,27 +72,4 @@ def _as_sums(group: WordGroup, addend: WordGroup, architecture: Architecture) ->
 
 def _cycles(group: WordGroup, addend: WordGroup, architecture: Architecture) -> int:
     """About what the steps of both groups take."""
-    return _step_cycles(group, architecture) + _step_cycles(addend, architecture)
-
-
-def _step_cycles(group: WordGroup, architecture: Architecture) -> int:
-    """About what the steps of one group take: of two ways to add a tensor, the shorter one."""
-    a, data_type = architecture.array_size, architecture.data_type
-    blocks, pixels = group.layout.blocks(a), group.layout.pixels
-    whole = addend_plan(group, data_type)
-    by_matrix = None if whole is None else matrix_cycles(whole.alone, pixels * blocks, a, blocks)
-    if any(added.word is not None for added in added_tensors(group)):
-        assert by_matrix is not None
-        return by_matrix
-    if group.carried:
-        return pixels * blocks
-    tiles = sum(tile_count(term.weight, a) for term in group.terms)
-    hidden = tiles * (SIMD_IN_DRAIN_CYCLES + a * vector_beats(architecture)) // blocks
-    trailing = trailing_steps(group)
-    leading = len(group.steps) - len(trailing) - len(added_tensors(group))
-    apart = choose(leading_plan(group, data_type), leading, pixels, [hidden] * blocks, a, carried=False).cycles
-    apart += pixels * blocks * len(added_tensors(group))
-    after = simd_cycles(len(trailing), pixels * blocks)
-    plan = trailing_plan(group, data_type)
-    apart += after if plan is None else min(after, matrix_cycles(plan.alone, pixels * blocks, a, blocks))
-    return apart if by_matrix is None else min(apart, by_matrix)
+    return sum(step_cycles(each, architecture, carried=False) for each in (group, addend))

@@ -19,6 +19,7 @@ from pefslc.targets.tensil.machine.instructions import SimdOperation
 
 __all__ = [
     "Accumulate",
+    "AddOffset",
     "ChannelAdd",
     "ChannelMultiply",
     "LeakyRelu",
@@ -60,6 +61,13 @@ class Minimum:
 
 
 @dataclass(frozen=True, slots=True)
+class AddOffset:
+    """accumulators += word, saturating: the last step, where the result is stored with an offset."""
+
+    word: int
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelMultiply:
     """accumulators = round_half_even(accumulators * word / 2^p), a word for each channel."""
 
@@ -78,7 +86,8 @@ class Accumulate:
     """accumulators += a stored tensor, whose words lie in [low, high]; `ceiling` clips them from above before.
 
     word     where sums are stored: what multiplies them, before they are clipped; else None
-    carried  a constant that they carry, beyond [low, high], and which made those saturate that end above `ceiling`
+    carried  what the tensor is stored with, beyond [low, high]: its offset; or where sums are stored, a constant that
+             made those saturate that end above `ceiling`
     """
 
     tensor: str
@@ -134,7 +143,7 @@ class TwoSlopes:
         return 0 <= self.below < self.above < one
 
 
-SimdStep: TypeAlias = Multiply | Maximum | Minimum | LeakyRelu | TwoSlopes | ChannelMultiply | ChannelAdd
+SimdStep: TypeAlias = Multiply | Maximum | Minimum | LeakyRelu | TwoSlopes | ChannelMultiply | ChannelAdd | AddOffset
 RawStep: TypeAlias = SimdStep | Accumulate | AddHigh
 
 
@@ -148,6 +157,8 @@ def apply_steps(steps: Sequence[RawStep], words: Words, data_type: DataType) -> 
                 operation, other = SimdOperation.MAX, np.full_like(words, word)
             case Minimum(word):
                 operation, other = SimdOperation.MIN, np.full_like(words, word)
+            case AddOffset(word):
+                operation, other = SimdOperation.ADD, np.full_like(words, word)
             case LeakyRelu():
                 factor = np.full_like(words, step.complement(data_type))
                 other, _ = simd(SimdOperation.MULTIPLY, np.minimum(words, 0), factor, data_type)

@@ -10,6 +10,7 @@ from pefslc.targets.tensil.groups.text import array_text, layout_text, port_line
 from pefslc.targets.tensil.words.steps import (
     Accumulate,
     AddHigh,
+    AddOffset,
     ChannelAdd,
     ChannelMultiply,
     LeakyRelu,
@@ -50,7 +51,9 @@ def _group_lines(program: WordProgram, group: WordGroup) -> Iterator[str]:
     match group.head:
         case SumHead():
             for term in group.terms:
-                yield f"    + conv %{term.tensor} {window_text(term.window)} words {array_text(term.weight)}"
+                offset = f", which is stored with {term.offset} more" if term.offset else ""
+                words = array_text(term.weight)
+                yield f"    + conv %{term.tensor} {window_text(term.window)} words {words}{offset}"
             if group.bias.any():
                 yield f"    + bias {array_text(group.bias)}, with what makes the steps certify"
             if group.stationary is not None:
@@ -70,7 +73,8 @@ def _group_lines(program: WordProgram, group: WordGroup) -> Iterator[str]:
 
 def _placement_text(tensor: WordTensor) -> str:
     finer = f"/{tensor.finer}" if tensor.finer > 1 else ""
-    return f", words at 2^{tensor.exponent}{finer}"
+    offset = f", stored with {tensor.offset} more" if tensor.offset else ""
+    return f", words at 2^{tensor.exponent}{finer}{offset}"
 
 
 def _step_text(step: RawStep) -> str:
@@ -81,6 +85,8 @@ def _step_text(step: RawStep) -> str:
             return f"max {word}"
         case Minimum(word):
             return f"min {word}"
+        case AddOffset(word):
+            return f"add {word}"
         case LeakyRelu(word):
             return f"leaky relu {word}"
         case TwoSlopes(above, below):

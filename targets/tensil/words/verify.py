@@ -10,10 +10,18 @@ from collections.abc import Iterator
 import numpy as np
 
 from pefslc.numeric.accumulate import prefix_bounds
-from pefslc.targets.tensil.groups.group import MaxHead
+from pefslc.targets.tensil.groups.group import MaxHead, TransposeHead
 from pefslc.targets.tensil.groups.verify import faults_of_order
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.words.steps import Accumulate, AddHigh, ChannelAdd, ChannelMultiply, LeakyRelu, TwoSlopes
+from pefslc.targets.tensil.words.steps import (
+    Accumulate,
+    AddHigh,
+    AddOffset,
+    ChannelAdd,
+    ChannelMultiply,
+    LeakyRelu,
+    TwoSlopes,
+)
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup
 from pefslc.targets.tensil.words.word_program import WordProgram
 
@@ -67,6 +75,7 @@ def _faults_of_group(program: WordProgram, group: WordGroup, data_type: DataType
     elif isinstance(group.head, MaxHead) and program.layout(group.head.tensor).channels != channels:
         yield "a maximum changes the number of channels"
     yield from _faults_of_steps(program, group, data_type)
+    yield from _faults_of_offsets(program, group, data_type)
 
 
 def _faults_of_terms(program: WordProgram, group: WordGroup) -> Iterator[str]:
@@ -78,8 +87,29 @@ def _faults_of_terms(program: WordProgram, group: WordGroup) -> Iterator[str]:
             yield f"weights {list(term.weight.shape)} of %{term.tensor} fit neither its channels nor the window"
 
 
+def _faults_of_offsets(program: WordProgram, group: WordGroup, data_type: DataType) -> Iterator[str]:
+    """Offsets of what the group makes and reads: each reader knows them, and can take them off again."""
+    made = program.tensors[group.result].offset
+    added = [step.word for step in group.steps[-1:] if isinstance(step, AddOffset)]
+    if added != ([made] if made else []) or any(isinstance(step, AddOffset) for step in group.steps[:-1]):
+        yield f"its steps add {added} at last, and its tensor is stored with {made}"
+    if made and group.result in program.output_tensors:
+        yield "the host reads it, and knows of no offset"
+    for term in group.terms:
+        if term.offset != program.tensors[term.tensor].offset:
+            yield f"reads %{term.tensor} as if it were stored with {term.offset}"
+        elif term.offset and (group.stationary is not None or group.add_high is not None or term.window.dilates_input):
+            yield f"reads %{term.tensor}, which is stored with {term.offset}, and its tiles cannot take that off"
+        elif (term.weight * term.offset % data_type.one).any():
+            yield f"the offset of %{term.tensor} times a weight is no word"
+    if isinstance(group.head, MaxHead | TransposeHead) and program.tensors[group.head.tensor].offset:
+        yield f"moves words of %{group.head.tensor}, which is stored with an offset"
+    if group.add_high is not None and any(program.tensors[tensor].offset for tensor in group.add_high.tensors):
+        yield "high sums are of a tensor that is stored with an offset"
+
+
 def _faults_of_steps(program: WordProgram, group: WordGroup, data_type: DataType) -> Iterator[str]:
-    carried = {maker.result: maker.carried for maker in program.groups}
+    carried = {maker.result: maker.carried + program.tensors[maker.result].offset for maker in program.groups}
     for step in group.steps:
         match step:
             case AddHigh():

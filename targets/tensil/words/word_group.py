@@ -21,11 +21,15 @@ Words = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WordTerm:
-    """A convolution in raw words: weight [C_out, C_in, KH, KW]."""
+    """A convolution in raw words: weight [C_out, C_in, KH, KW].
+
+    offset  what the tensor is stored with (`WordTensor`): the convolution is of words without it
+    """
 
     tensor: str
     weight: Words
     window: Window
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,14 +20,16 @@ __all__ = ["Bounded", "Outcome", "WordProgram", "WordTensor"]
 
 @dataclass(frozen=True, slots=True)
 class WordTensor:
-    """A stored tensor in raw words: word = code * 2^exponent / finer.
+    """A stored tensor in raw words: word = code * 2^exponent / finer + offset.
 
-    finer  1, but in native arithmetic, where codes may be no multiples of words
+    finer   1, but in native arithmetic, where codes may be no multiples of words
+    offset  where its group's steps end shorter so (`word_rewrites.offsets`); whatever reads it takes that off again
     """
 
     stored: StoredTensor
     exponent: int
     finer: int = 1
+    offset: int = 0
 
     @property
     def layout(self) -> Layout:
