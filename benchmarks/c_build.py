@@ -55,7 +55,7 @@ class Emitted:
 
     x, y            codes of the network's images and of its exact outputs [IMAGES, elements], of the types of the C
     ram_bytes       arena, input and output
-    seconds         of pefslc, from the file to the C
+    seconds         of the processor, from the file to the C
     """
 
     folder: Path
@@ -79,13 +79,13 @@ def emit(network: Network, model: Path, cpu: str, folder: Path) -> Emitted:
     options: dict[str, object] = {"emit_main": True}
     if "cpu" in {field.name for field in dataclasses.fields(pefslc.CTarget)}:
         options["cpu"] = cpu
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         program = pefslc.compile(model, target="c", **options)
         program.save(folder)
     except pefslc.CompileError as e:
         raise Failed(f"refused: {e.problems[0].message}") from None
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     if not program.exact:
         raise Failed("the C is not exact to the file")
     sidecar = json.loads((folder / program.sidecar.file_name).read_text())
@@ -177,13 +177,13 @@ class Library:
         return float(self._nanoseconds(calls, self._emitted.x[0].ctypes.data, self._y.ctypes.data)) * 1e-9
 
 
-def build_library(emitted: Emitted, host: Host, out: Path) -> tuple[Library, Size]:
-    """Raises Failed."""
+def build_library(emitted: Emitted, host: Host, out: Path) -> tuple[Path, Size]:
+    """A shared library for `Library`. Raises Failed."""
     command = [host.compiler, *host.flags, "-fPIC", "-fvisibility=hidden"]
     objects, size = compile_objects(emitted, command, "size", out)
     path = out / "network.so"
     run([*command, "-D_GNU_SOURCE", *emitted.call, "-shared", HERE / "c_time.c", *objects, "-o", path], out)
-    return Library(emitted, path), size
+    return path, size
 
 
 def build_program(emitted: Emitted, row: Emulated, out: Path) -> tuple[Path, Size]:

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["RuntimeNetwork", "empty_model", "is_installed"]
+__all__ = ["RuntimeNetwork", "call_overhead", "in_float", "is_installed", "quantized"]
 
 _ON_CODES = ("QLinear", "QGemm", "Transpose", "Flatten", "Reshape")
 _ZERO_POINT = 128  # of tensors below zero, in the QDQ spelling
@@ -94,8 +94,21 @@ def in_float(network: Network, folder: Path) -> RuntimeNetwork:
     return session
 
 
-def empty_model() -> onnx.ModelProto:
+def call_overhead(folder: Path) -> RuntimeNetwork:
     """One number, handed through: what a call costs."""
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "empty", ends[:1], ends[1:])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    session = RuntimeNetwork(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), folder
+    )
+    session.bind(np.zeros(1, np.float32))
+    return session
+
+
+def version() -> str:
+    """Of the onnxruntime that is installed."""
+    if not is_installed():
+        return "not installed"
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
