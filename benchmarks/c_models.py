@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 from network_writer import Floats, NetworkWriter, Tensor, convolution
-from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 __all__ = ["ARCHITECTURES", "Network", "Precision", "Spelling", "make_network", "on_codes"]
@@ -213,9 +212,10 @@ def _resnet9(m: _Network) -> tuple[Quantized, Quantized]:
     start = x = m.images(3, 32, 32)
     for i, channels in enumerate((16, 40, 80)):
         path = f"/blocks.{i}"
-        y = m.conv(f"{path}/c2", m.conv(f"{path}/c1", x, channels, 3), channels, 3)
-        y = m.conv(f"{path}/c3", y, channels, 3, 2, relu=False)
-        x = m.add(f"{path}/add", y, m.conv(f"{path}/sc", x, channels, 1, 2, relu=False))
+        y = m.conv(f"{path}/c1", x, channels, 3)
+        shortcut = m.conv(f"{path}/sc", x, channels, 1, 2, relu=False)  # here, x is needed no longer: less memory
+        y = m.conv(f"{path}/c3", m.conv(f"{path}/c2", y, channels, 3), channels, 3, 2, relu=False)
+        x = m.add(f"{path}/add", y, shortcut)
     return start, m.mean("/mean", x)
 
 
@@ -225,8 +225,9 @@ def _resnet20(m: _Network) -> tuple[Quantized, Quantized]:
     for stage, channels in enumerate((16, 32, 64)):
         for i in range(3):
             path, stride = f"/stage{stage}.{i}", 2 if stage and not i else 1
-            y = m.conv(f"{path}/c2", m.conv(f"{path}/c1", x, channels, 3, stride), channels, 3, relu=False)
-            x = m.add(f"{path}/add", y, m.conv(f"{path}/sc", x, channels, 1, 2, relu=False) if stride == 2 else x)
+            y = m.conv(f"{path}/c1", x, channels, 3, stride)
+            shortcut = m.conv(f"{path}/sc", x, channels, 1, 2, relu=False) if stride == 2 else x
+            x = m.add(f"{path}/add", m.conv(f"{path}/c2", y, channels, 3, relu=False), shortcut)
     return start, m.dense("/dense", m.mean("/mean", x), 10)
 
 
@@ -284,8 +285,3 @@ def on_codes(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.node.remove(first)
     graph.node.remove(last)
     return cut
-
-
-def codes_of(values: Floats, scale: float, zero_point: int, kind: type[np.integer]) -> NDArray[np.integer]:
-    """The codes of values on a grid."""
-    return (np.rint(values / scale) + zero_point).astype(kind)

@@ -73,7 +73,6 @@ HOSTS = (
     Host("native, gcc", "x86-64-v4", "gcc", _NATIVE_FLAGS, _NATIVE, _NATIVE_NARROW),
     Host("native, clang", "x86-64-v4", "clang", _NATIVE_FLAGS, _NATIVE, _NATIVE_NARROW),
     Host("native, gcc, portable", "generic", "gcc", (*_NATIVE_FLAGS, _PORTABLE), _NATIVE, _NATIVE_NARROW),
-    Host("native, clang, portable", "generic", "clang", (*_NATIVE_FLAGS, _PORTABLE), _NATIVE, _NATIVE_NARROW),
     Host("AVX2, gcc", "x86-64-v3", "gcc", _AVX2_FLAGS, _AVX2, _AVX2_NARROW, "avx2"),
     Host("AVX2, clang", "x86-64-v3", "clang", _AVX2_FLAGS, _AVX2, _AVX2_NARROW, "avx2"),
     Host("x86-64, gcc", "x86-64", "gcc", _O3, _SSE2, _SSE2),

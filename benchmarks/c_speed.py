@@ -3,11 +3,12 @@
 usage: python benchmarks/c_speed.py [--only TEXT ...] [--rounds N] [--json FILE]
 
 Networks are those of c_models.py, rows those of c_processors.py. On this machine the C of each row, ONNX Runtime on
-codes (QDQ, uint8 activations) and ONNX Runtime in float32 take turns in one process, each with one thread; times are
-those of a network's function alone, without Python. "of ORT" is the median over the rounds of the ratio to ONNX Runtime
-on codes in the same round, for the networks of 5 bits to the same network with 8. "of limit" is the multiply-accumulates
-a second beside the most that c_limits.c gets out of the row's instructions. "wrong" counts output codes that are not
-the exact ones. Under QEMU the instructions of a run are counted. What is not installed is left out, and named.
+codes (QDQ, uint8 activations) and ONNX Runtime in float32 take turns in one process, each with one thread. Times are
+processor time of that thread; ours is of the network's function alone, ONNX Runtime's of a call with bound arrays.
+"of ORT" is the median over the rounds of the ratio to ONNX Runtime on codes in the same round, for the networks of 5
+bits to the same network with 8. "of limit" is the multiply-accumulates a second beside the most that c_limits.c gets
+out of the row's instructions. "wrong" counts output codes that are not the exact ones. Under QEMU the instructions of
+a run are counted. What is not installed is left out, and named.
 
 --only takes results whose "NETWORK PRECISION ROW" contains the text, such as resnet9, w5a5, AVX2 or Cortex-M4; given
 twice, both.
