@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -112,9 +113,9 @@ class Measurement:
             if isinstance(row, Host) and not row.runs_here:
                 self.report.left_out[row.name] = f"this processor has no {row.needs}"
                 continue
-            network = _network(name, precision)
             try:
                 if (precision, row.cpu) not in emitted:
+                    network = _network(name, precision)
                     folder = self.folder / f"{name}_{precision}_{row.cpu}"
                     emitted[precision, row.cpu] = emit(network, network.save(self.folder), row.cpu, folder)
             except Failed as e:
@@ -180,6 +181,7 @@ class Measurement:
 Timeable = Library | c_runtime.RuntimeNetwork
 
 
+@cache
 def _network(name: str, precision: Precision) -> Network:
     return make_network(name, precision, Spelling.QDQ if precision == EIGHT else Spelling.QONNX)
 
