@@ -34,7 +34,7 @@ class Host:
 
     @property
     def runs_here(self) -> bool:
-        return not self.needs or (_CPU_FLAGS.is_file() and f" {self.needs} " in _CPU_FLAGS.read_text() + " ")
+        return not self.needs or (_CPU_FLAGS.is_file() and self.needs in _CPU_FLAGS.read_text().split())
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,6 +239,7 @@ def machine() -> dict[str, str]:
         except Failed:
             found[name] = "not installed"
     found["onnxruntime"] = c_runtime.version()
+    found["load at the end"] = f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     return found
 
 
@@ -264,9 +265,10 @@ def main() -> None:
             report = measure(arguments.only, arguments.rounds, Path(name))
     except Failed as e:
         sys.exit(f"error: {e}")
-    print_tables(report, machine())
+    about = machine()
+    print_tables(report, about)
     if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": machine(), **asdict(report)}, indent=1) + "\n")
+        arguments.json.write_text(json.dumps({"machine": about, **asdict(report)}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
