@@ -28,6 +28,7 @@ from onnx import TensorProto, helper
 __all__ = ["ARCHITECTURES", "Network", "Precision", "Spelling", "make_network", "on_codes"]
 
 SEED, IMAGES = 13, 4
+BRANCH_GAIN = 0.5  # of residual branches, which share the grid of the other operand with a bit less for the sign
 SPREAD = 3.0  # standard deviations within the codes of an activation: a few saturate
 
 
@@ -101,19 +102,33 @@ class _Network(NetworkWriter):
         return self.quantize("/input", Tensor("input", values), signed=True, scale=scale)
 
     def conv(
-        self, path: str, x: Quantized, channels: int, kernel: int, stride: int = 1, *, group: int = 1, relu: bool = True
+        self, path: str, x: Quantized, channels: int, kernel: int, stride: int = 1, *, group: int = 1
     ) -> Quantized:
-        shape = (channels, x.values.shape[1] // group, kernel, kernel)
-        weight, name = self.weight(path, shape)
+        """With a ReLU."""
+        output = self.linear(path, x, channels, kernel, stride, group=group)
+        return self.activated(path, output, relu=True)
+
+    def branch(
+        self, path: str, x: Quantized, channels: int, kernel: int, stride: int = 1, *, scale: float | None = None
+    ) -> Quantized:
+        """Of a residual addition: without a ReLU, on the grid of the other branch if its scale is given."""
+        output = self.linear(path, x, channels, kernel, stride, gain=BRANCH_GAIN)
+        return self.activated(path, output, relu=False, scale=scale)
+
+    def linear(
+        self, path: str, x: Quantized, channels: int, kernel: int, stride: int, *, group: int = 1, gain: float = 1.0
+    ) -> Tensor:
+        """A convolution and its bias."""
+        weight, name = self.weight(path, x, (channels, x.values.shape[1] // group, kernel, kernel), gain)
         values = convolution(x.values, weight.values, stride, kernel // 2)
         self.macs += values[0].size * weight.values[0].size
         values, bias = self.centred(path, values, x.scale * weight.scale)
         pad = kernel // 2
         output = self.conv_node(path, [x.name, name, bias], kernel=kernel, stride=stride, pad=pad, group=group)
-        return self.activated(path, Tensor(output, values), relu=relu)
+        return Tensor(output, values)
 
     def dense(self, path: str, x: Quantized, outputs: int, *, relu: bool = False) -> Quantized:
-        weight, name = self.weight(path, (outputs, x.values.shape[1]))
+        weight, name = self.weight(path, x, (outputs, x.values.shape[1]))
         values = x.values @ weight.values.T
         self.macs += weight.values.size
         values, bias = self.centred(path, values, x.scale * weight.scale)
@@ -139,12 +154,13 @@ class _Network(NetworkWriter):
         """How many codes of an activation stand for positive numbers."""
         return 2 ** (self.precision.activation_bits - signed)
 
-    def weight(self, path: str, shape: tuple[int, ...]) -> tuple[Quantized, str]:
-        """Values, and the name of the quantized constant."""
+    def weight(self, path: str, x: Quantized, shape: tuple[int, ...], gain: float = 1.0) -> tuple[Quantized, str]:
+        """Values with which outputs spread by about `gain`, as far as a power of two lets them; the constant's name."""
         bits = self.precision.weight_bits
         most = 2 ** (bits - 1) - 1
         codes = np.clip(np.rint(self.rng.normal(0, (most + 1) / SPREAD, shape)), -most, most)
-        scale = 2.0 ** (1 - bits)
+        energy = np.prod(shape[1:]) * (x.values**2).mean()
+        scale = float(2.0 ** np.rint(np.log2(gain / np.sqrt(energy) * SPREAD / (most + 1))))
         return Quantized("", codes * scale, scale), self.quantized_constant(f"{path}/weight", codes, scale, bits)
 
     def centred(self, path: str, values: Floats, scale: float) -> tuple[Floats, str]:
@@ -156,8 +172,9 @@ class _Network(NetworkWriter):
         name = self.quantized_constant(f"{path}/bias", codes, scale, 24)
         return values + (codes * scale).reshape(-1, *[1] * (values.ndim - 2)), name
 
-    def activated(self, path: str, x: Tensor, *, relu: bool) -> Quantized:
-        scale = _scale_of(x.values, self.codes(not relu))
+    def activated(self, path: str, x: Tensor, *, relu: bool, scale: float | None = None) -> Quantized:
+        """On the grid of `scale`, or on one that fits."""
+        scale = scale or _scale_of(x.values, self.codes(not relu))
         if relu:
             x = self.node("Relu", f"{path}/Relu", [x], np.maximum(x.values, 0))
         return self.quantize(f"{path}/quant", x, signed=not relu, scale=scale)
@@ -213,8 +230,8 @@ def _resnet9(m: _Network) -> tuple[Quantized, Quantized]:
     for i, channels in enumerate((16, 40, 80)):
         path = f"/blocks.{i}"
         y = m.conv(f"{path}/c1", x, channels, 3)
-        shortcut = m.conv(f"{path}/sc", x, channels, 1, 2, relu=False)  # here, x is needed no longer: less memory
-        y = m.conv(f"{path}/c3", m.conv(f"{path}/c2", y, channels, 3), channels, 3, 2, relu=False)
+        shortcut = m.branch(f"{path}/sc", x, channels, 1, 2)  # here, x is needed no longer: less memory
+        y = m.branch(f"{path}/c3", m.conv(f"{path}/c2", y, channels, 3), channels, 3, 2, scale=shortcut.scale)
         x = m.add(f"{path}/add", y, shortcut)
     return start, m.mean("/mean", x)
 
@@ -226,8 +243,8 @@ def _resnet20(m: _Network) -> tuple[Quantized, Quantized]:
         for i in range(3):
             path, stride = f"/stage{stage}.{i}", 2 if stage and not i else 1
             y = m.conv(f"{path}/c1", x, channels, 3, stride)
-            shortcut = m.conv(f"{path}/sc", x, channels, 1, 2, relu=False) if stride == 2 else x
-            x = m.add(f"{path}/add", m.conv(f"{path}/c2", y, channels, 3, relu=False), shortcut)
+            shortcut = m.branch(f"{path}/sc", x, channels, 1, 2) if stride == 2 else x
+            x = m.add(f"{path}/add", m.branch(f"{path}/c2", y, channels, 3, scale=shortcut.scale), shortcut)
     return start, m.dense("/dense", m.mean("/mean", x), 10)
 
 
