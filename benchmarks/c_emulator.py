@@ -23,6 +23,8 @@ def build_plugin(folder: Path) -> tuple[Path, ...]:
 
 def count_instructions(program: Path, row: Emulated, plugins: tuple[Path, ...]) -> int:
     """Of one run of the network: those between the two calls of `mark`. Raises Failed, also for a wrong output."""
+    if not plugins:
+        raise Failed("there is no plugin to count with")
     symbols = run([f"{row.tools}nm", program]).stdout.split("\n")
     mark = next(int(line.split()[0], 16) & ~1 for line in symbols if line.endswith(" mark"))  # bit 0 says Thumb
     for plugin in plugins:

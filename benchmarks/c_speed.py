@@ -24,7 +24,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,21 +47,35 @@ TURN_SECONDS = 0.003
 Row = Host | Emulated
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A library or program, and its instructions if it is emulated; or why there is none of them."""
+
+    path: Path | None = None
+    size: Size | None = None
+    instructions: int | None = None
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A network for a row: what a process of its own builds, and counts."""
 
-    def __init__(self, emitted: Emitted, row: Row, out: Path, plugins: tuple[Path, ...]) -> None:
-        self.emitted, self.row, self.out, self.plugins = emitted, row, out, plugins
+    emitted: Emitted
+    row: Row
+    out: Path
+    plugins: tuple[Path, ...]
 
-    def build(self) -> tuple[Path, Size, int | None] | str:
-        """The library or program, its sizes, its instructions if it is emulated; or why there is none."""
+    def build(self) -> Found:
+        """Sizes are found without an emulator, too."""
+        path = size = None
         try:
             if isinstance(self.row, Host):
-                return (*build_library(self.emitted, self.row, self.out), None)
-            program, size = build_program(self.emitted, self.row, self.out)
-            return program, size, count_instructions(program, self.row, self.plugins)
+                return Found(*build_library(self.emitted, self.row, self.out))
+            path, size = build_program(self.emitted, self.row, self.out)
+            return Found(path, size, count_instructions(path, self.row, self.plugins))
         except Failed as e:
-            return str(e)
+            return Found(path, size, failure=str(e))
 
 
 class Measurement:
@@ -92,14 +106,13 @@ class Measurement:
         _say(f"{name}: {len(jobs)} programs are built ...")
         libraries = []
         for job, found in zip(jobs, pool.map(Job.build, jobs), strict=True):
-            if isinstance(found, str):
+            if found.failure:
                 network = job.emitted.network
-                self.report.left_out[f"{network.name} {network.precision} {job.row.name}"] = found
-                continue
-            path, size, instructions = found
-            self.keep(job, size, instructions)
-            if isinstance(job.row, Host):
-                libraries.append((job.row, job.emitted, path))
+                self.report.left_out[f"{network.name} {network.precision} {job.row.name}"] = found.failure
+            if found.size is not None:
+                self.keep(job, found.size, found.instructions)
+            if isinstance(job.row, Host) and found.path is not None:
+                libraries.append((job.row, job.emitted, found.path))
         _say(f"{name}: built and counted in {time.monotonic() - start:.0f} s")
         if libraries:
             self.time(name, libraries)
@@ -222,6 +235,8 @@ def measure(only: Sequence[str], rounds: int, folder: Path) -> Report:
     chosen = chosen_rows(only)
     if not chosen:
         raise Failed(f"no result is called {' and '.join(only)}")
+    warm = _network("mlp", EIGHT)  # what pefslc loads at its first compile is no part of the times
+    emit(warm, warm.save(folder), "generic", folder / "warm")
     measurement = Measurement(folder, rounds)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for name, rows in chosen.items():
