@@ -6,9 +6,10 @@ Networks are those of c_models.py, rows those of c_processors.py. On this machin
 codes (QDQ, uint8 activations) and ONNX Runtime in float32 take turns in one process, each with one thread. Times are
 processor time of that thread; ours is of the network's function alone, ONNX Runtime's of a call with bound arrays.
 "of ORT" is the median over the rounds of the ratio to ONNX Runtime on codes in the same round, for the networks of 5
-bits to the same network with 8. "of limit" is the multiply-accumulates a second beside the most that c_limits.c gets
-out of the row's instructions. "wrong" counts output codes that are not the exact ones. Under QEMU the instructions of
-a run are counted. What is not installed is left out, and named.
+bits to the same network with 8; "least of ORT" is the ratio of the shortest times. "of limit" is the
+multiply-accumulates a second beside the most that c_limits.c gets out of the row's instructions. "wrong" counts output
+codes that are not the exact ones. Under QEMU the instructions of a run are counted. What is not installed is left out,
+and named.
 
 --only takes results whose "NETWORK PRECISION ROW" contains the text, such as resnet9, w5a5, AVX2 or Cortex-M4; given
 twice, both.
@@ -212,7 +213,8 @@ def _timed(
     return Timed(
         network=network.name, precision=precision, row=row, median_us=float(np.median(own)) * 1e6,
         least_us=float(own.min()) * 1e6, gmacs=gmacs, of_limit=None if limit is None else gmacs / limit,
-        of_ort=None if ort is None else float(np.median(own / ort)), wrong=wrong, outputs=network.y.size,
+        of_ort=None if ort is None else float(np.median(own / ort)),
+        least_of_ort=None if ort is None else float(own.min() / ort.min()), wrong=wrong, outputs=network.y.size,
     )  # fmt: skip
 
 

@@ -158,12 +158,13 @@ def test_tables_leave_out_what_was_not_measured(capsys: pytest.CaptureFixture[st
     tables = part("c_tables")
     timed = tables.Timed(
         network="n", precision="w8a8", row="here", median_us=20.0, least_us=19.0, gmacs=5.0, of_limit=0.5, of_ort=None,
+        least_of_ort=1.5,
         wrong=0, outputs=40,
     )  # fmt: skip
     counts = [tables.Count("n", "w8a8", "M4", 300, 100), tables.Count("m", "w8a8", "M0", 500, 100)]
     tables.print_tables(tables.Report(timed=[timed], counts=counts, left_out={"clang": "there is no clang"}), {})
     printed = capsys.readouterr().out
-    assert "| n w8a8 | here | 20.0 | 19.0 | 5.0 | 50% |  | 0 of 40 |" in printed
+    assert "| n w8a8 | here | 20.0 | 19.0 | 5.0 | 50% |  | 1.50 | 0 of 40 |" in printed
     assert "| M4 | 3.000 |  |\n| M0 |  | 5.000 |" in printed
     assert "- clang: there is no clang" in printed
     assert "Sizes" not in printed
