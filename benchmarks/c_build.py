@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import dataclasses
 import json
 import re
 import resource
@@ -20,8 +19,20 @@ from numpy.typing import NDArray
 
 import pefslc
 from pefslc.targets.c.compiled_size import most_stack
+from pefslc.targets.options import options_of
 
-__all__ = ["Emitted", "Failed", "Library", "Size", "build_library", "build_program", "c_text", "emit", "run"]
+__all__ = [
+    "Emitted",
+    "Failed",
+    "Library",
+    "Size",
+    "build_library",
+    "build_program",
+    "c_text",
+    "emit",
+    "layout_of",
+    "run",
+]
 
 HERE = Path(__file__).resolve().parent
 _GCC = re.compile(r"(^|-)gcc(-\d+)?$")
@@ -53,6 +64,7 @@ def run(command: Sequence[str | Path], folder: Path | None = None) -> subprocess
 class Emitted:
     """A network in C, for one --cpu.
 
+    sources         names of the files: functions first, then constants
     x, y            codes of the network's images and of its exact outputs [IMAGES, elements], of the types of the C
     ram_bytes       arena, input and output
     seconds         of the processor, from the file to the C
@@ -61,6 +73,7 @@ class Emitted:
     folder: Path
     prefix: str
     function: str
+    sources: tuple[str, ...]
     network: Network
     x: Codes
     y: Codes
@@ -74,11 +87,18 @@ class Emitted:
         return ("-I", str(self.folder), f'-DHEADER="{self.prefix}.h"', f"-DRUN={self.function}")
 
 
+def layout_of(cpu: str) -> str:
+    """What this version of pefslc takes as --cpu for a row: "generic" for a name that it does not know, "" for none."""
+    known = [option.known() for option in options_of(pefslc.CTarget) if option.name == "cpu" and option.known]
+    return (cpu if cpu in known[0] else "generic") if known else ""
+
+
 def emit(network: Network, model: Path, cpu: str, folder: Path) -> Emitted:
     """The C of a network's file. Raises Failed where pefslc refuses it, or is not exact."""
     options: dict[str, object] = {"emit_main": True}
-    if "cpu" in {field.name for field in dataclasses.fields(pefslc.CTarget)}:
-        options["cpu"] = cpu
+    layout = layout_of(cpu)
+    if layout:
+        options["cpu"] = layout
     start = time.process_time()
     try:
         program = pefslc.compile(model, target="c", **options)
@@ -97,6 +117,7 @@ def emit(network: Network, model: Path, cpu: str, folder: Path) -> Emitted:
         folder=folder,
         prefix=details["header"].removesuffix(".h"),
         function=details["function"],
+        sources=tuple(details["sources"]),
         network=network,
         x=_codes(network.x, network.x_scale, sidecar["inputs"][0]["zero_point"], x_end["type"]),
         y=_codes(network.y, network.y_scale, y_zero, y_end["type"]),
@@ -134,18 +155,18 @@ class Size:
 
 
 def compile_objects(emitted: Emitted, command: Sequence[str], size: str, out: Path) -> tuple[list[Path], Size]:
-    """NAME.c and NAME_weights.c, compiled into the folder `out`; `size` is the program that tells their sizes."""
+    """The network's files, compiled into the folder `out`; `size` is the program that tells their sizes."""
     out.mkdir(parents=True, exist_ok=True)
     graph = ["-fcallgraph-info=su"] if _GCC.search(command[0]) else []
     objects, sections, before = [], [], _children_seconds()
-    for name in (emitted.prefix, f"{emitted.prefix}_weights"):
-        objects.append(out / f"{name}.o")
-        run([*command, *graph, "-c", emitted.folder / f"{name}.c", "-o", objects[-1]], out)
+    for name in emitted.sources:
+        objects.append((out / name).with_suffix(".o"))
+        run([*command, *graph, "-c", emitted.folder / name, "-o", objects[-1]], out)
     seconds = _children_seconds() - before
     for path in objects:
         sections.append(int(run([size, path]).stdout.splitlines()[1].split()[0]))
     graphs = [path.read_text() for path in sorted(out.glob("*.ci"))]
-    return objects, Size(sections[0], sections[1], most_stack(graphs) if graphs else None, seconds)
+    return objects, Size(sections[0], sum(sections[1:]), most_stack(graphs) if graphs else None, seconds)
 
 
 def _children_seconds() -> float:

@@ -32,7 +32,7 @@ from tempfile import TemporaryDirectory
 
 import c_runtime
 import numpy as np
-from c_build import HERE, Emitted, Failed, Library, Size, build_library, build_program, emit, run
+from c_build import HERE, Emitted, Failed, Library, Size, build_library, build_program, emit, layout_of, run
 from c_emulator import build_plugin, count_instructions
 from c_models import ARCHITECTURES, Network, Precision, Spelling, make_network
 from c_processors import EMULATED, HOSTS, Emulated, Host
@@ -120,7 +120,7 @@ class Measurement:
             _say(f"{name}: timed")
 
     def jobs(self, name: str, rows: Sequence[tuple[Precision, Row]]) -> Iterator[Job]:
-        """One for each row that can run here; rows with the same --cpu share the C."""
+        """One for each row that can run here; rows that are laid out alike share the C."""
         plugins = self.plugins() if any(isinstance(row, Emulated) for _, row in rows) else ()
         emitted: dict[tuple[Precision, str], Emitted] = {}
         for precision, row in rows:
@@ -128,15 +128,16 @@ class Measurement:
                 self.report.left_out[row.name] = f"this processor has no {row.needs}"
                 continue
             try:
-                if (precision, row.cpu) not in emitted:
+                layout = layout_of(row.cpu)
+                if (precision, layout) not in emitted:
                     network = _network(name, precision)
-                    folder = self.folder / f"{name}_{precision}_{row.cpu}"
-                    emitted[precision, row.cpu] = emit(network, network.save(self.folder), row.cpu, folder)
+                    folder = self.folder / f"{name}_{precision}_{layout}"
+                    emitted[precision, layout] = emit(network, network.save(self.folder), layout, folder)
             except Failed as e:
                 self.report.left_out[f"{name} {precision} {row.name}"] = str(e)
                 continue
             out = self.folder / f"{name}_{precision}_{row.name}".replace(" ", "_").replace(",", "")
-            yield Job(emitted[precision, row.cpu], row, out, plugins)
+            yield Job(emitted[precision, layout], row, out, plugins)
 
     def plugins(self) -> tuple[Path, ...]:
         try:
