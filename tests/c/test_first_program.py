@@ -205,8 +205,7 @@ def test_the_same_network_gives_the_same_bytes_and_the_networks_files_are_those_
 def test_the_program_of_the_documentation_compiles_without_a_warning_and_sees_what_the_host_sees(
     make: str, tmp_path: Path, warning_flags: tuple[str, ...]
 ) -> None:
-    page = (ROOT / "docs" / "microcontrollers.md").read_text()
-    program, table = re.findall(r"```c\n(.*?)```", page, re.DOTALL)
+    program, table, _, _ = _programs_of_the_page()
     data = np.load(ROOT / "examples" / "cnn_float.npz")["x"]
     options = {"fmt": "auto:8", "calibrate": ROOT / "examples" / "cnn_float.npz", "emit_main": True}
     compiled = pefslc.compile(ROOT / "examples" / "cnn_float.onnx", target="c", **options)
@@ -228,3 +227,33 @@ void led_set(int on) {{ putchar(on ? '1' : '0'); if (at == {len(pixels)}) {{ exi
     (tmp_path / "pixels.c").write_text(table)
     run([make, "MAIN=../app.c ../pixels.c", f"CFLAGS={' '.join(warning_flags)}"], folder)
     assert run(["./cnn_float_test"], folder) == "".join("1" if c == 6 else "0" for c in classes)
+
+
+def test_the_loop_and_the_clock_of_the_documentation_do_what_it_says(
+    make: str, tmp_path: Path, warning_flags: tuple[str, ...]
+) -> None:
+    _, _, loop, layers = _programs_of_the_page()
+    options = {"fmt": "auto:8", "calibrate": ROOT / "examples" / "cnn_float.npz", "emit_main": True, "steps": 20_000}
+    compiled = pefslc.compile(ROOT / "examples" / "cnn_float.onnx", target="c", **options)
+    compiled.save(tmp_path / "build")
+    polled = "int main(void) { classify(); return 0; }\nvoid poll_the_sensors(void) { putchar('.'); }\n"
+    (tmp_path / "loop.c").write_text(f"{loop}\n#include <stdio.h>\n{polled}")
+    (tmp_path / "layers.c").write_text(layers)
+    folder = tmp_path / "build"
+    flags = f"CFLAGS={' '.join(warning_flags)}"
+    run([make, "MAIN=../loop.c", flags], folder)
+    steps = re.search(r"_STEPS (\d+)", (folder / "cnn_float.h").read_text())
+    assert steps is not None
+    assert run(["./cnn_float_test"], folder) == "." * int(steps[1])
+
+    pefslc.compile(ROOT / "examples" / "cnn_float.onnx", target="c", **{**options, "steps": None}).save(folder)
+    run([make, "MAIN=main.c ../layers.c", f"{flags} -DPEFSLC_LAYER_DONE=layer_done"], folder)
+    *seen, last = run(["./cnn_float_test"], folder).splitlines()
+    assert last.startswith("PASS")
+    assert [int(line.split()[0]) for line in seen] == list(range(len(seen)))
+    assert len(seen) > 3
+
+
+def _programs_of_the_page() -> list[str]:
+    page = (ROOT / "docs" / "microcontrollers.md").read_text()
+    return re.findall(r"```c\n(.*?)```", page, re.DOTALL)
