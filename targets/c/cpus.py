@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BLOCKS", "CPUS", "GENERIC", "ROWS", "Cpu", "WeightOrder", "cpu_named"]
+from pefslc.targets.c.storage import CType
+
+__all__ = ["BLOCKS", "CPUS", "GENERIC", "PAIRS", "ROWS", "Cpu", "WeightOrder", "cpu_named"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +20,20 @@ class WeightOrder:
     name     of the kernels that read them: kernels/FOLDER/dot_NAME.j2
     outputs  o: that lie together, so that a vector register has one sum for each
     taps     t: that lie together, which one instruction multiplies and sums
+    aligned  whether taps and weights lie at multiples of 4 bytes
+    turned   whether four taps lie as 0 2 1 3: the even bytes of a word are one pair, the odd ones the next
     """
 
     name: str
     outputs: int
     taps: int
+    aligned: bool = False
+    turned: bool = False
 
 
 ROWS = WeightOrder("rows", outputs=1, taps=1)  # each output's weights one after the other
 BLOCKS = WeightOrder("blocks", outputs=16, taps=4)  # vpdpbusd: 16 sums of 4 products of bytes
+PAIRS = WeightOrder("pairs", outputs=2, taps=4, aligned=True, turned=True)  # SMLAD, of LDRD's words by SXTB16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +52,8 @@ class Cpu:
     alignment     bytes that a row of taps is filled up to, so that no loop has a remainder
     copies_image  whether a window reads a padded copy of the whole image, rather than a patch that is gathered for each
                   pixel: less to copy, and more memory
-    unsigned      whether signed bytes become unsigned ones as they are copied, plus 128: what vpdpbusd multiplies
+    taps          what its instruction multiplies weights of 8 bits by. Taps of another type become this one as they
+                  are copied, if need be 128 more or less; None: they stay as they are
     """
 
     name: str
@@ -60,10 +68,21 @@ class Cpu:
     latency: int = 1
     alignment: int = 32
     copies_image: bool = False
-    unsigned: bool = False
+    taps: CType | None = None
 
+
+_U8, _S8, _S16 = CType(8, signed=False), CType(8, signed=True), CType(16, signed=True)
 
 GENERIC = Cpu(name="generic", summary="any processor: tiles and rows that suit most")
+
+
+
+def _with_dsp(name: str, summary: str) -> Cpu:
+    """SMLAD multiplies two pairs of int16_t: pixels' taps are widened once for all outputs, weights as they are used."""
+    return Cpu(
+        name=name, summary=summary, order=PAIRS, outputs=2, pixels=2, blocks=1, sums=2, alignment=16, taps=_S16
+    )
+
 
 CPUS = (
     GENERIC,
@@ -80,8 +99,13 @@ CPUS = (
         latency=5,
         alignment=4,
         copies_image=True,
-        unsigned=True,
+        taps=_U8,
     ),
+    _with_dsp("cortex-m4", "Cortex-M4"),
+    _with_dsp("cortex-m7", "Cortex-M7"),
+    _with_dsp("cortex-m33", "Cortex-M33 with its DSP extension"),
+    Cpu(name="cortex-m0", summary="Cortex-M0, M0+, M1, M3, M23", outputs=2, pixels=2, blocks=2, sums=4, alignment=4),
+    Cpu(name="rv32", summary="RISC-V of 32 bits without vectors", alignment=4),
 )
 
 

@@ -16,7 +16,7 @@ from pefslc.numeric.rounding import RoundingMode
 from pefslc.targets.c.arena import Arena
 from pefslc.targets.c.arg_max import ArgMax, arg_max_of
 from pefslc.targets.c.host_text import input_text, output_text
-from pefslc.targets.c.kernels import dots_of, headers_of, kernels_for
+from pefslc.targets.c.kernels import headers_of, kernels_for, moves_of, sums_of
 from pefslc.targets.c.naming import Names, comment_text, weights_file
 from pefslc.targets.c.options import BINARY, COptions
 from pefslc.targets.c.part_loops import SCRATCH, Loops, convolution_loops, part_calls
@@ -127,9 +127,10 @@ def emit(
         "constant_bytes": constant_bytes,
         "functions": functions,
         "arg_maxes": arg_maxes,
-        "dots": dots_of(program),
+        "sums": sums_of(program),
         "kernels_for": kernels_for,
         "headers": headers_of(program),
+        "moves": moves_of(program),
         "helpers": sorted(set().union(*(f.helpers for f in functions))),
         "calls": [f.call(arena, places) for f in functions],
         "modes": list(RoundingMode),
@@ -175,7 +176,8 @@ class _Function:
             self.weight = f"{base}_weight"
             parts = [part.weight.reshape(-1) for part in step.parts]
             weights = np.concatenate(parts) if len(parts) > 1 else parts[0]
-            self.constants.append(ConstantArray(self.weight, step.weight_type, weights, "weights"))
+            aligned = isinstance(step, DotStep) and step.order.aligned
+            self.constants.append(ConstantArray(self.weight, step.weight_type, weights, "weights", aligned))
             if step.bias is not None and step.bias.any():
                 self.bias = f"{base}_bias"
                 kind = narrowest_signed(step.bias)
@@ -189,8 +191,6 @@ class _Function:
         self.stored = ""
         if self.kind != "copy":
             self._write_stages()
-        if isinstance(step, DotStep) and step.offset:
-            self.helpers.add("offset")
 
     def _write_stages(self) -> None:
         step = self.step
@@ -217,7 +217,7 @@ class _Function:
     def _loaded(self, kind: CType) -> str:
         if isinstance(self.step, MapStep):
             return f"({kind})x[i]" if self.step.source.type != kind else "x[i]"
-        return f"sum + {self.bias}[c]" if self.bias and isinstance(self.step, DotStep) else "sum"
+        return f"sum + {self.bias}[c]" if self.bias else "sum"
 
     @property
     def start(self) -> str:

@@ -1,7 +1,8 @@
-"""The dot product kernels: which there are, for which processor the compiler may use each, and what each computes.
+"""The kernels: which there are, for which processor the compiler may use each, and what each computes.
 
-A kernel is a file, kernels/FOLDER/dot_ORDER.j2: a C function for some pixels and output blocks. All of one order compute
-the same sums, and the first whose guard holds is compiled: what no other takes, `portable` does.
+A kernel is a file, kernels/FOLDER/FORM.j2, a C function: `dot_ORDER` for some pixels and output blocks, `depthwise` for
+some taps of all channels. All of one form compute the same sums, and the first whose guard holds is compiled: what no
+other takes, `portable` does.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from pefslc.targets.c.cpus import BLOCKS, ROWS, WeightOrder
-from pefslc.targets.c.steps import DotStep, Program
+from pefslc.targets.c.cpus import WeightOrder
+from pefslc.targets.c.steps import DepthwiseStep, DotStep, Program
 from pefslc.targets.c.storage import CType
+from pefslc.targets.c.taps import Gather, Move
 
-__all__ = ["KERNELS", "Dot", "Kernel", "dots_of", "headers_of", "kernels_for"]
+__all__ = ["KERNELS", "Depthwise", "Dot", "Kernel", "Sums", "headers_of", "kernels_for", "moves_of", "sums_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,11 @@ class Dot:
     blocks: int
     of: str = ""
 
+    @property
+    def form(self) -> str:
+        """Of the kernels that compute it."""
+        return f"dot_{self.order.name}"
+
     @classmethod
     def called(cls, step: DotStep, pixels: int, blocks: int) -> Dot:
         return cls(step.order, step.taps, step.weight_type, step.sums, step.products, pixels, blocks)
@@ -47,9 +54,17 @@ class Dot:
     @property
     def signature(self) -> str:
         """The head of the C function: where taps, weights and sums lie is said in `taps.TapView`."""
+        return self._head("PEFSLC_INLINE")
+
+    @property
+    def shared_signature(self) -> str:
+        """The same for a function that all its callers share: smaller, and no slower where its loop is one of asm."""
+        return self._head("PEFSLC_SHARED")
+
+    def _head(self, kind: str) -> str:
         strides = ", ".join(f"int32_t {name}" for name in ("pixel", "segments", "segment", "taps"))
         return (
-            f"PEFSLC_INLINE void {self.name}(const {self.taps} *x, {strides}, const {self.weights} *w, "
+            f"{kind} void {self.name}(const {self.taps} *x, {strides}, const {self.weights} *w, "
             f"{self.sums} *restrict sums, int32_t stride)"
         )
 
@@ -67,58 +82,114 @@ class Dot:
 
 
 @dataclass(frozen=True, slots=True)
+class Depthwise:
+    """What a depthwise kernel is to compute: the sums of all channels over a rectangle of taps."""
+
+    taps: CType
+    weights: CType
+    sums: CType
+    products: CType
+
+    @classmethod
+    def called(cls, step: DepthwiseStep) -> Depthwise:
+        return cls(step.source.type, step.weight_type, step.sums, step.products)
+
+    @property
+    def form(self) -> str:
+        """Of the kernels that compute it."""
+        return "depthwise"
+
+    @property
+    def name(self) -> str:
+        """Of the C function."""
+        return "_".join(["depthwise", *(t.short for t in (self.taps, self.weights, self.sums, self.products))])
+
+    @property
+    def signature(self) -> str:
+        """The head of the C function: sums[c] of x[i * row + j * column + c] * w[i * line + j * channels + c]."""
+        sizes = ", ".join(f"int32_t {name}" for name in ("row", "column", "line", "rows", "columns", "channels"))
+        return (
+            f"PEFSLC_INLINE void {self.name}(const {self.taps} *x, const {self.weights} *w, {sizes}, "
+            f"{self.sums} *restrict sums)"
+        )
+
+
+Sums = Dot | Depthwise
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel:
-    """One way to compute dot products.
+    """One way to compute sums.
 
     folder   of its files
-    order    of the weights that it reads
+    form     which sums: the name of the file
     guard    the condition of the C preprocessor under which a compiler may use it; "" for every compiler
     headers  that it includes
-    accepts  which dot products it computes: one that it does not must not be there
+    accepts  which of that form it computes: one that it does not must not be there
     """
 
     folder: str
-    order: WeightOrder
+    form: str
     guard: str
     headers: tuple[str, ...] = ()
-    accepts: Callable[[Dot], bool] = lambda dot: True
+    accepts: Callable[[Sums], bool] = lambda task: True
 
     @property
     def template(self) -> str:
-        return f"kernels/{self.folder}/dot_{self.order.name}.j2"
+        return f"kernels/{self.folder}/{self.form}.j2"
 
 
-def _splits(dot: Dot) -> bool:
-    return dot.pixels * dot.blocks > 4
+def _splits(task: Sums) -> bool:
+    return isinstance(task, Dot) and task.pixels * task.blocks > 4
 
+
+def _is_of_bytes(task: Sums) -> bool:
+    return task.taps.bits == task.weights.bits == 8 and task.sums.bits == 32
+
+
+_DSP = "defined(__ARM_FEATURE_DSP) && defined(__thumb2__)"
+_FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON)"
 
 KERNELS = (
-    Kernel("avx512vnni", BLOCKS, "defined(__AVX512F__) && defined(__AVX512VNNI__)", ("immintrin.h",)),
-    Kernel("few_registers", ROWS, "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON)", accepts=_splits),
-    Kernel("portable", ROWS, ""),
-    Kernel("portable", BLOCKS, ""),
+    Kernel("avx512vnni", "dot_blocks", "defined(__AVX512F__) && defined(__AVX512VNNI__)", ("immintrin.h",)),
+    Kernel("dsp", "dot_pairs", _DSP),
+    Kernel("few_registers", "dot_rows", _FEW_REGISTERS, accepts=_splits),
+    Kernel("dsp", "depthwise", _DSP, accepts=_is_of_bytes),
+    Kernel("few_registers", "depthwise", _FEW_REGISTERS),
+    Kernel("portable", "depthwise", ""),
+    Kernel("portable", "dot_rows", ""),
+    Kernel("portable", "dot_blocks", ""),
+    Kernel("portable", "dot_pairs", ""),
 )
 
 
-def kernels_for(dot: Dot) -> tuple[Kernel, ...]:
+def kernels_for(task: Sums) -> tuple[Kernel, ...]:
     """Those that compute it, the quickest first; the last has no guard."""
-    return tuple(k for k in KERNELS if k.order == dot.order and k.accepts(dot))
+    return tuple(k for k in KERNELS if k.form == task.form and k.accepts(task))
 
 
-def dots_of(program: Program) -> tuple[Dot, ...]:
+def sums_of(program: Program) -> tuple[Sums, ...]:
     """What the program's kernels compute, each once, in the order of their first use."""
-    found: dict[Dot, None] = {}
+    found: dict[Sums, None] = {}
     for step in program.steps:
+        if isinstance(step, DepthwiseStep):
+            found[Depthwise.called(step)] = None
         if isinstance(step, DotStep):
             for part in step.parts:
                 found.update(dict.fromkeys(Dot.called(step, part.pixels, chunk.blocks) for chunk in part.chunks))
     return tuple(found)
 
 
+def moves_of(program: Program) -> tuple[Move, ...]:
+    """What the program makes of codes that it copies, each once."""
+    steps = (step for step in program.steps if isinstance(step, DotStep) and not step.move.is_copy)
+    return tuple(dict.fromkeys(s.move for s in steps if any(part.gather is not Gather.NONE for part in s.parts)))
+
+
 def headers_of(program: Program) -> dict[str, str]:
     """The headers that the kernels include, and under which condition of the preprocessor."""
     guards: dict[str, dict[str, None]] = {}
-    for kernel in (kernel for dot in dots_of(program) for kernel in kernels_for(dot)):
+    for kernel in (kernel for task in sums_of(program) for kernel in kernels_for(task)):
         for header in kernel.headers:
             guards.setdefault(header, {})[f"({kernel.guard})"] = None
     return {header: " || ".join(each) for header, each in guards.items()}

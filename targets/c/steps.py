@@ -12,7 +12,7 @@ from pefslc.ir.value import Op
 from pefslc.targets.c.cpus import WeightOrder
 from pefslc.targets.c.stages import AddStage, MultiplyStage, Stage
 from pefslc.targets.c.storage import Buffer, CType, Tensor
-from pefslc.targets.c.taps import Gather, PaddedImage, TapView
+from pefslc.targets.c.taps import Gather, Move, PaddedImage, TapView
 from pefslc.targets.c.tiles import Chunk
 
 __all__ = ["CopyStep", "DepthwiseStep", "DotPart", "DotStep", "MapStep", "Part", "PoolStep", "Program", "Step"]
@@ -115,6 +115,11 @@ class DotStep(Step):
     products: CType
     outputs: int
     padded_outputs: int
+
+    @property
+    def move(self) -> Move:
+        """What is done to codes that are copied for the kernels."""
+        return Move(self.source.type, self.taps, self.offset)
 
     @property
     def report(self) -> str:
