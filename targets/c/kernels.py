@@ -107,9 +107,17 @@ class Depthwise:
     @property
     def signature(self) -> str:
         """The head of the C function: sums[c] of x[i * row + j * column + c] * w[i * line + j * channels + c]."""
+        return self._head("PEFSLC_INLINE")
+
+    @property
+    def shared_signature(self) -> str:
+        """The same for a function that all its callers share."""
+        return self._head("PEFSLC_SHARED")
+
+    def _head(self, kind: str) -> str:
         sizes = ", ".join(f"int32_t {name}" for name in ("row", "column", "line", "rows", "columns", "channels"))
         return (
-            f"PEFSLC_INLINE void {self.name}(const {self.taps} *x, const {self.weights} *w, {sizes}, "
+            f"{kind} void {self.name}(const {self.taps} *x, const {self.weights} *w, {sizes}, "
             f"{self.sums} *restrict sums)"
         )
 
