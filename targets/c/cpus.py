@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pefslc.targets.c.storage import CType
 
-__all__ = ["BLOCKS", "CPUS", "GENERIC", "PAIRS", "ROWS", "Cpu", "WeightOrder", "cpu_named"]
+__all__ = ["BLOCKS", "CPUS", "GENERIC", "PAIRS", "ROWS", "ROWS_OF_16", "Cpu", "WeightOrder", "cpu_named"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class WeightOrder:
 
 
 ROWS = WeightOrder("rows", outputs=1, taps=1)  # each output's weights one after the other
+ROWS_OF_16 = WeightOrder("rows", outputs=1, taps=16)  # the same, in whole vector registers
 BLOCKS = WeightOrder("blocks", outputs=16, taps=4)  # vpdpbusd: 16 sums of 4 products of bytes
 PAIRS = WeightOrder("pairs", outputs=2, taps=4, aligned=True, turned=True)  # SMLAD, of LDRD's words by SXTB16
 
@@ -84,6 +85,14 @@ def _with_dsp(name: str, summary: str) -> Cpu:
     )
 
 
+def _with_neon(name: str, summary: str) -> Cpu:
+    """vmull.s8 multiplies signed bytes, vpadal sums pairs of products of 16 bits; a quarter of 16 registers stays free."""
+    return Cpu(
+        name=name, summary=summary, order=ROWS_OF_16, outputs=2, pixels=4, blocks=4, sums=8, alignment=16,
+        copies_image=True, taps=_S8,
+    )  # fmt: skip
+
+
 CPUS = (
     GENERIC,
     Cpu(
@@ -101,6 +110,8 @@ CPUS = (
         copies_image=True,
         taps=_U8,
     ),
+    _with_neon("cortex-a9", "Cortex-A7, A9 and others with NEON, 32 bits"),
+    _with_neon("cortex-a53", "Cortex-A53 and others of 64 bits"),
     _with_dsp("cortex-m4", "Cortex-M4"),
     _with_dsp("cortex-m7", "Cortex-M7"),
     _with_dsp("cortex-m33", "Cortex-M33 with its DSP extension"),

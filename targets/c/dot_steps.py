@@ -13,6 +13,7 @@ from pefslc.ir.integer import Conv2d, Dense
 from pefslc.targets.c.cpus import GENERIC, ROWS, Cpu
 from pefslc.targets.c.dots import (
     accumulator_type,
+    most_chained,
     offset_bias,
     packed_weights,
     product_type,
@@ -95,6 +96,7 @@ class _Dots:
             bias=bias,
             sums=sums,
             products=product_type(source, op.weight.data, sums),
+            chained=_chained(parts, source, offset) if taps.bits == weight_type.bits == 8 else 0,
             outputs=op.weight.shape[0],
             padded_outputs=outputs,
         )
@@ -116,6 +118,8 @@ class _Dots:
         elif cpu.copies_image and alone and self.groups == 1 and window.dilations[1] == 1:
             gather, lines, columns = Gather.IMAGE, len(phase.rows), len(phase.columns)
             filled = round_up(window.kernel[1] * channels, alignment)
+            if lies_there:  # all rows of an image are one
+                lines, columns, height, width = 1, lines * columns, 1, height * width
             image = PaddedImage.of(window, (channels, height, width), (lines, columns), filled)
             view = TapView(
                 pixel=window.strides[1] * channels,
@@ -147,6 +151,12 @@ class _Dots:
     def _copied(part: DotPart) -> int:
         """Elements of the copies that the kernels read."""
         return part.image.elements if part.image is not None else part.pixels * part.view.pixel
+
+
+def _chained(parts: list[DotPart], source: Tensor, offset: int) -> int:
+    """`most_chained` of all parts."""
+    low, high = min(source.low, 0) + offset, max(source.high, 0) + offset  # a pad is a tap of code 0
+    return min(most_chained(part.weight, part.view, low, high) for part in parts)
 
 
 def _scratch(name: str, kind: CType, elements: int) -> Buffer:

@@ -23,6 +23,7 @@ class Dot:
     """What a kernel is to compute: sums of `pixels` times `blocks` of outputs.
 
     taps, weights, sums, products  the types of operands and results; a product is computed in `products`
+    chained                        products that a lane of 8 may sum in 16 bits, proven
     of                             the name of the function that it is a part of, if it is one
     """
 
@@ -31,6 +32,7 @@ class Dot:
     weights: CType
     sums: CType
     products: CType
+    chained: int
     pixels: int
     blocks: int
     of: str = ""
@@ -42,13 +44,14 @@ class Dot:
 
     @classmethod
     def called(cls, step: DotStep, pixels: int, blocks: int) -> Dot:
-        return cls(step.order, step.taps, step.weight_type, step.sums, step.products, pixels, blocks)
+        return cls(step.order, step.taps, step.weight_type, step.sums, step.products, step.chained, pixels, blocks)
 
     @property
     def name(self) -> str:
         """Of the C function. It says everything that the function depends on."""
         types = "_".join(t.short for t in (self.taps, self.weights, self.sums, self.products))
-        whole = self.of or f"dot_{self.order.name}_{types}"
+        chained = f"_chained{self.chained}" if self.chained else ""
+        whole = self.of or f"dot_{self.order.name}_{types}{chained}"
         return f"{whole}_{self.pixels}x{self.blocks}"
 
     @property
@@ -155,14 +158,21 @@ def _is_of_bytes(task: Sums) -> bool:
     return task.taps.bits == task.weights.bits == 8 and task.sums.bits == 32
 
 
-_DSP = "defined(__ARM_FEATURE_DSP) && defined(__thumb2__)"
+def _is_chained(task: Sums) -> bool:
+    return isinstance(task, Dot) and task.chained > 0 and task.taps.signed and task.sums.bits == 32
+
+
+_NEON = "defined(__ARM_NEON)"
+_DSP = "defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && !defined(__ARM_NEON)"
 _FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON)"
 
 KERNELS = (
     Kernel("avx512vnni", "dot_blocks", "defined(__AVX512F__) && defined(__AVX512VNNI__)", ("immintrin.h",)),
     Kernel("dsp", "dot_pairs", _DSP),
+    Kernel("neon", "dot_rows", _NEON, ("arm_neon.h",), accepts=_is_chained),
     Kernel("few_registers", "dot_rows", _FEW_REGISTERS, accepts=_splits),
     Kernel("dsp", "depthwise", _DSP, accepts=_is_of_bytes),
+    Kernel("neon", "depthwise", _NEON, ("arm_neon.h",), accepts=_is_of_bytes),
     Kernel("few_registers", "depthwise", _FEW_REGISTERS),
     Kernel("portable", "depthwise", ""),
     Kernel("portable", "dot_rows", ""),

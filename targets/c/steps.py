@@ -100,6 +100,7 @@ class DotStep(Step):
     offset          what is added to each code of the source as it is copied
     groups          of the convolution
     bias            [outputs] or None; the offset's part is in it
+    chained         products that a lane of 8 may sum in 16 bits (`dots.most_chained`)
     padded_outputs  of one group, filled up
     """
 
@@ -113,6 +114,7 @@ class DotStep(Step):
     bias: Codes | None
     sums: CType
     products: CType
+    chained: int
     outputs: int
     padded_outputs: int
 
