@@ -164,7 +164,7 @@ def _is_chained(task: Sums) -> bool:
 
 _NEON = "defined(__ARM_NEON)"
 _DSP = "defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && !defined(__ARM_NEON)"
-_FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON)"
+_FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON) && !defined(__riscv)"
 
 KERNELS = (
     Kernel("avx512vnni", "dot_blocks", "defined(__AVX512F__) && defined(__AVX512VNNI__)", ("immintrin.h",)),
