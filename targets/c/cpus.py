@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BLOCKS", "CPUS", "GENERIC", "ROWS", "Cpu", "WeightOrder", "cpu_named"]
+__all__ = ["BLOCKS", "COLUMNS", "CPUS", "GENERIC", "ROWS", "TAPS", "Cpu", "WeightOrder", "cpu_named"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +18,21 @@ class WeightOrder:
     name     of the kernels that read them: kernels/FOLDER/dot_NAME.j2
     outputs  o: that lie together, so that a vector register has one sum for each
     taps     t: that lie together, which one instruction multiplies and sums
+    biased   whether sums start from the bias, [outputs] of int32_t filled up, rather than from 0
     """
 
     name: str
     outputs: int
     taps: int
+    biased: bool = False
 
 
 ROWS = WeightOrder("rows", outputs=1, taps=1)  # each output's weights one after the other
-BLOCKS = WeightOrder("blocks", outputs=16, taps=4)  # vpdpbusd: 16 sums of 4 products of bytes
+BLOCKS = WeightOrder("blocks", outputs=16, taps=4, biased=True)  # vpdpbusd: 16 sums of 4 products of bytes
+
+# Of depthwise convolutions: [channels / o][rows of the kernel / t][its columns][o][t].
+TAPS = WeightOrder("taps", outputs=1, taps=1)  # but the channels last: [rows][columns][channels]
+COLUMNS = WeightOrder("columns", outputs=16, taps=4, biased=True)  # vpdpbusd: four rows of 16 channels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +41,7 @@ class Cpu:
 
     summary       for the table of processors
     order         of the weights
+    depthwise     the order of the weights of a depthwise convolution
     outputs       that weights are filled up to: a multiple of `order.outputs`
     pixels        that one kernel computes, at most
     blocks        of outputs that one kernel computes, at most: a multiple of outputs / order.outputs
@@ -45,12 +52,14 @@ class Cpu:
     alignment     bytes that a row of taps is filled up to, so that no loop has a remainder
     copies_image  whether a window reads a padded copy of the whole image, rather than a patch that is gathered for each
                   pixel: less to copy, and more memory
+    cache         bytes that stay near. Where all weights are more, a pass over the pixels takes some outputs; 0: all of them
     unsigned      whether signed bytes become unsigned ones as they are copied, plus 128: what vpdpbusd multiplies
     """
 
     name: str
     summary: str
     order: WeightOrder = ROWS
+    depthwise: WeightOrder = TAPS
     outputs: int = 4
     pixels: int = 4
     blocks: int = 4
@@ -60,6 +69,7 @@ class Cpu:
     latency: int = 1
     alignment: int = 32
     copies_image: bool = False
+    cache: int = 0
     unsigned: bool = False
 
 
@@ -71,6 +81,7 @@ CPUS = (
         name="x86-64-v4",
         summary="x86-64 with AVX-512 (VNNI): servers since Ice Lake, Zen 4",
         order=BLOCKS,
+        depthwise=COLUMNS,
         outputs=16,
         pixels=16,
         blocks=8,
@@ -80,6 +91,7 @@ CPUS = (
         latency=5,
         alignment=4,
         copies_image=True,
+        cache=40 << 10,
         unsigned=True,
     ),
 )

@@ -68,7 +68,8 @@ class _Dots:
             cpu = GENERIC  # whose kernels take all types
         outputs = round_up(op.weight.shape[0] // self.groups, cpu.outputs)
         parts = [self._part(*each, len(found) == 1, taps, offset, weight_type, outputs, cpu) for each in found]
-        scratch = [_scratch(f"s{self.index}a", sums, max(part.pixels for part in parts) * self.groups * outputs)]
+        together = max(part.pixels * (part.chunks[0].step if part.passes else self.groups * outputs) for part in parts)
+        scratch = [_scratch(f"s{self.index}a", sums, together)]
         copies = [self._copied(part) for part in parts if part.gather is not Gather.NONE]
         if copies:
             scratch.append(_scratch(f"s{self.index}p", taps, max(copies)))
@@ -115,7 +116,8 @@ class _Dots:
             gather, view = Gather.PATCH, TapView(pixel=self.groups * filled, segments=1, segment=filled, taps=filled)
         unit = cpu.outputs // cpu.order.outputs
         blocks = outputs // cpu.order.outputs
-        pixels, together = tile(cpu, columns, blocks if self.groups == 1 else unit)
+        pixels, together = tile(cpu, columns, blocks if self.groups == 1 else unit, view.padded * kind.bytes)
+        passes = alone and gather is not Gather.PATCH and 0 < cpu.cache < outputs * view.padded * kind.bytes
         return DotPart(
             rows=phase.rows,
             columns=phase.columns,
@@ -128,6 +130,7 @@ class _Dots:
             line=columns,
             pixels=pixels,
             chunks=tuple(chunks(cpu, self.groups * outputs, together)),
+            passes=passes and lines * columns > pixels,
         )
 
     @staticmethod

@@ -16,7 +16,7 @@ from pefslc.numeric.rounding import RoundingMode
 from pefslc.targets.c.arena import Arena
 from pefslc.targets.c.arg_max import ArgMax, arg_max_of
 from pefslc.targets.c.host_text import input_text, output_text
-from pefslc.targets.c.kernels import dots_of, headers_of, kernels_for
+from pefslc.targets.c.kernels import functions_of, headers_of, kernels_for
 from pefslc.targets.c.naming import Names, comment_text, weights_file
 from pefslc.targets.c.options import BINARY, COptions
 from pefslc.targets.c.part_loops import SCRATCH, Loops, convolution_loops, part_calls
@@ -127,7 +127,7 @@ def emit(
         "constant_bytes": constant_bytes,
         "functions": functions,
         "arg_maxes": arg_maxes,
-        "dots": dots_of(program),
+        "dots": functions_of(program),
         "kernels_for": kernels_for,
         "headers": headers_of(program),
         "helpers": sorted(set().union(*(f.helpers for f in functions))),
@@ -178,8 +178,9 @@ class _Function:
             self.constants.append(ConstantArray(self.weight, step.weight_type, weights, "weights"))
             if step.bias is not None and step.bias.any():
                 self.bias = f"{base}_bias"
-                kind = narrowest_signed(step.bias)
-                self.constants.append(ConstantArray(self.bias, kind, step.bias, "bias"))
+                bias = step.filled_bias if step.starts_biased and step.order.biased else step.bias
+                kind = step.sums if bias is not step.bias else narrowest_signed(bias)
+                self.constants.append(ConstantArray(self.bias, kind, bias, "bias"))
         if isinstance(step, PoolStep) and step.factors is not None:
             self.weight = f"{base}_factors"
             self.constants.append(ConstantArray(self.weight, narrowest_signed(step.factors), step.factors, "factors"))
@@ -204,7 +205,8 @@ class _Function:
         self.lines, self.helpers = writer.lines, writer.helpers
         self.constants += writer.constants
         self.stored = name if kind == step.result.type else f"({step.result.type}){name}"
-        self.needs_channel = writer.uses_channel
+        adds_bias = bool(self.bias) and isinstance(step, DotStep) and not step.starts_biased
+        self.needs_channel = writer.uses_channel or adds_bias
 
     @property
     def value_type(self) -> CType:
@@ -217,7 +219,8 @@ class _Function:
     def _loaded(self, kind: CType) -> str:
         if isinstance(self.step, MapStep):
             return f"({kind})x[i]" if self.step.source.type != kind else "x[i]"
-        return f"sum + {self.bias}[c]" if self.bias and isinstance(self.step, DotStep) else "sum"
+        adds = isinstance(self.step, DotStep) and not self.step.starts_biased
+        return f"sum + {self.bias}[c]" if self.bias and adds else "sum"
 
     @property
     def start(self) -> str:
