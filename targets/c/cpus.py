@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from pefslc.targets.c.storage import CType
 
-__all__ = ["BLOCKS", "CPUS", "GENERIC", "PAIRS", "ROWS", "ROWS_OF_16", "Cpu", "WeightOrder", "cpu_named"]
+__all__ = [
+    "BLOCKS", "COLUMNS", "CPUS", "GENERIC", "PAIRS", "ROWS", "ROWS_OF_16", "TAPS", "Cpu", "WeightOrder", "cpu_named",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class WeightOrder:
     taps     t: that lie together, which one instruction multiplies and sums
     aligned  whether taps and weights lie at multiples of 4 bytes
     turned   whether four taps lie as 0 2 1 3: the even bytes of a word are one pair, the odd ones the next
+    biased   whether sums start from the bias, [outputs] of int32_t filled up, rather than from 0
     """
 
     name: str
@@ -29,12 +32,17 @@ class WeightOrder:
     taps: int
     aligned: bool = False
     turned: bool = False
+    biased: bool = False
 
 
 ROWS = WeightOrder("rows", outputs=1, taps=1)  # each output's weights one after the other
 ROWS_OF_16 = WeightOrder("rows", outputs=1, taps=16)  # the same, in whole vector registers
-BLOCKS = WeightOrder("blocks", outputs=16, taps=4)  # vpdpbusd: 16 sums of 4 products of bytes
+BLOCKS = WeightOrder("blocks", outputs=16, taps=4, biased=True)  # vpdpbusd: 16 sums of 4 products of bytes
 PAIRS = WeightOrder("pairs", outputs=2, taps=4, aligned=True, turned=True)  # SMLAD, of LDRD's words by SXTB16
+
+# Of depthwise convolutions: [channels / o][rows of the kernel / t][its columns][o][t].
+TAPS = WeightOrder("taps", outputs=1, taps=1)  # but the channels last: [rows][columns][channels]
+COLUMNS = WeightOrder("columns", outputs=16, taps=4, biased=True)  # vpdpbusd: four rows of 16 channels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +51,7 @@ class Cpu:
 
     summary       for the table of processors
     order         of the weights
+    depthwise     the order of the weights of a depthwise convolution
     outputs       that weights are filled up to: a multiple of `order.outputs`
     pixels        that one kernel computes, at most
     blocks        of outputs that one kernel computes, at most: a multiple of outputs / order.outputs
@@ -53,6 +62,7 @@ class Cpu:
     alignment     bytes that a row of taps is filled up to, so that no loop has a remainder
     copies_image  whether a window reads a padded copy of the whole image, rather than a patch that is gathered for each
                   pixel: less to copy, and more memory
+    cache         bytes that stay near. Where all weights are more, a pass over the pixels takes some outputs; 0: all of them
     taps          what its instruction multiplies weights of 8 bits by. Taps of another type become this one as they
                   are copied, if need be 128 more or less; None: they stay as they are
     """
@@ -60,6 +70,7 @@ class Cpu:
     name: str
     summary: str
     order: WeightOrder = ROWS
+    depthwise: WeightOrder = TAPS
     outputs: int = 4
     pixels: int = 4
     blocks: int = 4
@@ -69,6 +80,7 @@ class Cpu:
     latency: int = 1
     alignment: int = 32
     copies_image: bool = False
+    cache: int = 0
     taps: CType | None = None
 
 
@@ -99,6 +111,7 @@ CPUS = (
         name="x86-64-v4",
         summary="x86-64 with AVX-512 (VNNI): servers since Ice Lake, Zen 4",
         order=BLOCKS,
+        depthwise=COLUMNS,
         outputs=16,
         pixels=16,
         blocks=8,
@@ -108,6 +121,7 @@ CPUS = (
         latency=5,
         alignment=4,
         copies_image=True,
+        cache=40 << 10,
         taps=_U8,
     ),
     _with_neon("cortex-a9", "Cortex-A7, A9 and others with NEON, 32 bits"),

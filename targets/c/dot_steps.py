@@ -13,12 +13,11 @@ from pefslc.ir.integer import Conv2d, Dense
 from pefslc.targets.c.cpus import GENERIC, ROWS, Cpu
 from pefslc.targets.c.dots import (
     accumulator_type,
+    converted_taps,
     most_chained,
-    offset_bias,
     packed_weights,
     product_type,
     round_up,
-    tap_offset,
 )
 from pefslc.targets.c.steps import DotPart, DotStep
 from pefslc.targets.c.storage import INT32, Buffer, CType, Place, Tensor, narrowest_signed
@@ -66,19 +65,16 @@ class _Dots:
         op, source = self.op, self.source
         sums = accumulator_type(op)
         weight_type = narrowest_signed(op.weight.data)
-        bias, taps, offset = None if op.bias is None else op.bias.data, source.type, 0
         if cpu.order != ROWS and (weight_type, sums) != (_SIGNED_BYTE, INT32):
             cpu = GENERIC  # whose kernels take all types
-        wanted = None if cpu.taps is None or weight_type != _SIGNED_BYTE else tap_offset(source, cpu.taps)
-        if cpu.taps is not None and wanted is not None:
-            moved = offset_bias(found[0][1], bias, wanted) if wanted and len(found) == 1 else None
-            if wanted == 0 or moved is not None:
-                bias, taps, offset = (moved if wanted else bias), cpu.taps, wanted
+        bias = None if op.bias is None else op.bias.data
+        taps, offset, bias = converted_taps(source, found[0][1], bias, cpu.taps, may_offset=len(found) == 1)
         if cpu.order != ROWS and taps != cpu.taps:
             cpu = GENERIC
         outputs = round_up(op.weight.shape[0] // self.groups, cpu.outputs)
         parts = [self._part(*each, len(found) == 1, taps, offset, weight_type, outputs, cpu) for each in found]
-        scratch = [_scratch(f"s{self.index}a", sums, max(part.pixels for part in parts) * self.groups * outputs)]
+        together = max(part.pixels * (part.chunks[0].step if part.passes else self.groups * outputs) for part in parts)
+        scratch = [_scratch(f"s{self.index}a", sums, together)]
         copies = [self._copied(part) for part in parts if part.gather is not Gather.NONE]
         if copies:
             scratch.append(_scratch(f"s{self.index}p", taps, max(copies)))
@@ -132,7 +128,8 @@ class _Dots:
             gather, view = Gather.PATCH, TapView(pixel=self.groups * filled, segments=1, segment=filled, taps=filled)
         unit = cpu.outputs // cpu.order.outputs
         blocks = outputs // cpu.order.outputs
-        pixels, together = tile(cpu, columns, blocks if self.groups == 1 else unit)
+        pixels, together = tile(cpu, columns, blocks if self.groups == 1 else unit, view.padded * kind.bytes)
+        passes = alone and gather is not Gather.PATCH and 0 < cpu.cache < outputs * view.padded * kind.bytes
         return DotPart(
             rows=phase.rows,
             columns=phase.columns,
@@ -145,6 +142,7 @@ class _Dots:
             line=columns,
             pixels=pixels,
             chunks=tuple(chunks(cpu, self.groups * outputs, together)),
+            passes=passes and lines * columns > pixels,
         )
 
     @staticmethod

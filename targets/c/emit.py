@@ -180,8 +180,9 @@ class _Function:
             self.constants.append(ConstantArray(self.weight, step.weight_type, weights, "weights", aligned))
             if step.bias is not None and step.bias.any():
                 self.bias = f"{base}_bias"
-                kind = narrowest_signed(step.bias)
-                self.constants.append(ConstantArray(self.bias, kind, step.bias, "bias"))
+                bias = step.filled_bias if step.starts_biased and step.order.biased else step.bias
+                kind = step.sums if bias is not step.bias else narrowest_signed(bias)
+                self.constants.append(ConstantArray(self.bias, kind, bias, "bias"))
         if isinstance(step, PoolStep) and step.factors is not None:
             self.weight = f"{base}_factors"
             self.constants.append(ConstantArray(self.weight, narrowest_signed(step.factors), step.factors, "factors"))
@@ -204,7 +205,8 @@ class _Function:
         self.lines, self.helpers = writer.lines, writer.helpers
         self.constants += writer.constants
         self.stored = name if kind == step.result.type else f"({step.result.type}){name}"
-        self.needs_channel = writer.uses_channel
+        adds_bias = bool(self.bias) and isinstance(step, DotStep | DepthwiseStep) and not step.starts_biased
+        self.needs_channel = writer.uses_channel or adds_bias
 
     @property
     def value_type(self) -> CType:
@@ -217,7 +219,8 @@ class _Function:
     def _loaded(self, kind: CType) -> str:
         if isinstance(self.step, MapStep):
             return f"({kind})x[i]" if self.step.source.type != kind else "x[i]"
-        return f"sum + {self.bias}[c]" if self.bias else "sum"
+        adds = isinstance(self.step, DotStep | DepthwiseStep) and not self.step.starts_biased
+        return f"sum + {self.bias}[c]" if self.bias and adds else "sum"
 
     @property
     def start(self) -> str:

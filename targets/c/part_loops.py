@@ -11,14 +11,36 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pefslc.geometry.shapes import Window
-from pefslc.targets.c.kernels import Depthwise, Dot
-from pefslc.targets.c.steps import DepthwiseStep, DotPart, DotStep, Part
+from pefslc.targets.c.kernels import Depthwise, DepthwiseWindow, Dot
+from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep, DotPart, DotStep, Part
 from pefslc.targets.c.taps import Gather
 from pefslc.targets.c.tiles import Chunk
 
-__all__ = ["SCRATCH", "Loops", "convolution_loops", "part_calls"]
+__all__ = ["SCRATCH", "Loops", "Tile", "convolution_loops", "part_calls"]
 
 SCRATCH = ("sums", "copy")  # the parameters of a step's scratch buffers, in order
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """The function that computes the pixels of one tile, for some outputs.
+
+    chunks  the calls of kernels
+    first, outputs  that it computes: all of them; or as many as one call does, from `first` on, in `calls` calls
+    stride  sums of a pixel
+    """
+
+    name: str
+    chunks: tuple[Chunk, ...]
+    first: int
+    outputs: int
+    stride: int
+    calls: int = 1
+
+    @property
+    def has_output_loop(self) -> bool:
+        """Whether a kernel is called for several outputs one after the other."""
+        return any(chunk.calls > 1 for chunk in self.chunks)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +99,30 @@ class Loops:
         rows, columns = self.window.extent
         return rows <= height and columns <= width
 
+    @property
+    def tiles(self) -> list[Tile]:
+        """For all outputs, or one for each pass over the pixels."""
+        step, part, name = self.step, self.part, f"{self.name}_tile"
+        assert isinstance(step, DotStep)
+        assert isinstance(part, DotPart)
+        if not part.passes:
+            return [Tile(name, part.chunks, 0, step.outputs, step.rows)]
+        found = []
+        for chunk in part.chunks:
+            one = (Chunk(0, 1, chunk.blocks, chunk.step),)
+            whole = (min(chunk.end, step.outputs) - chunk.first) // chunk.step
+            if whole:
+                found.append(Tile(f"{name}{len(found)}", one, chunk.first, chunk.step, chunk.step, whole))
+            if whole < chunk.calls:
+                first = chunk.first + whole * chunk.step
+                found.append(Tile(f"{name}{len(found)}", one, first, step.outputs - first, chunk.step))
+        return found
+
+    def is_flat(self, tile: Tile) -> bool:
+        """Whether a tile's sums and results lie in one order, without gaps."""
+        assert isinstance(self.step, DotStep)
+        return len(self.step.parts) == 1 and tile.stride == self.step.outputs
+
     def kernel(self, chunk: Chunk) -> str:
         """The dot product function that a DotStep calls for some of the outputs."""
         assert isinstance(self.step, DotStep)
@@ -85,9 +131,13 @@ class Loops:
 
     @property
     def depthwise(self) -> str:
-        """The function that a DepthwiseStep calls."""
+        """The function that a DepthwiseStep calls for a line of pixels, or for one."""
         assert isinstance(self.step, DepthwiseStep)
-        return Depthwise.called(self.step).name
+        assert isinstance(self.part, DepthwisePart)
+        assert self.window is not None
+        if self.part.image is None:
+            return DepthwiseWindow.called(self.step).name
+        return Depthwise.called(self.step, self.window).name
 
     def place(self, pixel: str) -> str:
         """The C expression of the first element of a pixel of the result, counted from the part's first one."""

@@ -11,11 +11,11 @@ from pefslc.geometry.shapes import Window
 from pefslc.ir.value import Op
 from pefslc.targets.c.cpus import WeightOrder
 from pefslc.targets.c.stages import AddStage, MultiplyStage, Stage
-from pefslc.targets.c.storage import Buffer, CType, Tensor
+from pefslc.targets.c.storage import Buffer, CType, Tensor, narrowest_signed
 from pefslc.targets.c.taps import Gather, Move, PaddedImage, TapView
 from pefslc.targets.c.tiles import Chunk
 
-__all__ = ["CopyStep", "DepthwiseStep", "DotPart", "DotStep", "MapStep", "Part", "PoolStep", "Program", "Step"]
+__all__ = ["CopyStep", "DepthwisePart", "DepthwiseStep", "DotPart", "DotStep", "MapStep", "Part", "PoolStep", "Program", "Step"]
 
 Codes = NDArray[np.int64]
 
@@ -74,6 +74,7 @@ class DotPart(Part):
     line     results of a line
     pixels   computed together
     chunks   the kernel calls for all outputs
+    passes   whether all pixels are computed for one chunk's outputs before those of the next
     """
 
     gather: Gather
@@ -83,11 +84,14 @@ class DotPart(Part):
     line: int
     pixels: int
     chunks: tuple[Chunk, ...]
+    passes: bool
 
-    @property
-    def has_output_loop(self) -> bool:
-        """Whether a kernel is called for several outputs one after the other."""
-        return any(chunk.calls > 1 for chunk in self.chunks)
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DepthwisePart(Part):
+    """The loops of a depthwise convolution. image: the copy of the whole image that they read, where there is one."""
+
+    image: PaddedImage | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,21 +137,65 @@ class DotStep(Step):
         """Sums of a pixel: outputs of all groups, filled up."""
         return self.groups * self.padded_outputs
 
+    @property
+    def starts_biased(self) -> bool:
+        """Whether the kernels add the bias."""
+        return self.order.biased and self.bias is not None and bool(self.bias.any())
+
+    @property
+    def filled_bias(self) -> Codes:
+        """[rows]: a bias for each sum."""
+        assert self.bias is not None
+        filled = np.zeros((self.groups, self.padded_outputs), dtype=np.int64)
+        filled[:, : self.outputs // self.groups] = self.bias.reshape(self.groups, -1)
+        return filled.reshape(-1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepthwiseStep(Step):
-    """Convolution of each channel by itself: weight [taps, channels] of each part."""
+    """Convolution of each channel by itself.
 
-    parts: tuple[Part, ...]
+    order   of the weights
+    taps    the type of the taps that the kernels read
+    offset  what is added to each code of the source as it is copied
+    bias    [channels] or None; the offset's part is in it
+    """
+
+    order: WeightOrder
+    taps: CType
+    offset: int
+    parts: tuple[DepthwisePart, ...]
     weight_type: CType
     bias: Codes | None
     sums: CType
     products: CType
 
     @property
+    def move(self) -> Move:
+        """What is done to codes that are copied for the kernels."""
+        return Move(self.source.type, self.taps, self.offset)
+
+    @property
     def report(self) -> str:
         """How it computes, for the report."""
         return f"depthwise, {_operands(self)}"
+
+    @property
+    def starts_biased(self) -> bool:
+        """Whether the kernels add the bias: those that read a copy of the image do."""
+        return self.bias is not None and bool(self.bias.any()) and all(part.image for part in self.parts)
+
+    @property
+    def bias_type(self) -> CType:
+        """As it is stored."""
+        assert self.bias is not None
+        return self.sums if self.order.biased else narrowest_signed(self.bias)
+
+    @property
+    def filled_bias(self) -> Codes:
+        """[channels, filled up]."""
+        assert self.bias is not None
+        return np.pad(self.bias, (0, -len(self.bias) % self.order.outputs))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,76 @@
+"""Convolutions of each channel by itself as steps: lanes of a register are channels, so the sums need no horizontal sum."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.geometry.dilation_phases import Phase
+from pefslc.ir.integer import Conv2d
+from pefslc.targets.c.cpus import TAPS, Cpu, WeightOrder
+from pefslc.targets.c.dots import accumulator_type, converted_taps, product_type, round_up
+from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep
+from pefslc.targets.c.storage import INT32, Buffer, CType, Place, Tensor, narrowest_signed
+from pefslc.targets.c.taps import PaddedImage
+
+__all__ = ["depthwise_step"]
+
+Codes = NDArray[np.int64]
+
+_SIGNED_BYTE = CType(8, signed=True)
+
+
+def depthwise_step(
+    op: Conv2d, source: Tensor, result: Tensor, index: int, found: list[tuple[Phase, Codes]], cpu: Cpu
+) -> DepthwiseStep:
+    """The convolution of channels-last tensors.
+
+    index  of the step in the program
+    found  the phases, and the weights of each: [channels, KH * KW]
+    """
+    channels = op.weight.shape[0]
+    sums, kind = accumulator_type(op), narrowest_signed(op.weight.data)
+    bias = None if op.bias is None else op.bias.data
+    copies = cpu.copies_image and len(found) == 1
+    wanted = cpu.taps if copies and cpu.depthwise != TAPS else None
+    taps, offset, bias = converted_taps(source, found[0][1], bias, wanted, may_offset=True)
+    suits = copies and (taps, kind, sums) == (cpu.taps, _SIGNED_BYTE, INT32)
+    order = cpu.depthwise if suits else TAPS
+    parts = []
+    for phase, weight in found:
+        grid = len(phase.rows), len(phase.columns)
+        image = None
+        if copies:
+            filled = phase.window.kernel[1] * channels
+            image = PaddedImage.of(phase.window, source.shape[1:], grid, filled)
+        packed = _packed(weight.reshape(channels, *phase.window.kernel), order).astype(kind.dtype)
+        parts.append(
+            DepthwisePart(rows=phase.rows, columns=phase.columns, window=phase.window, weight=packed, image=image)
+        )
+    scratch = [Buffer(f"s{index}", Place.ARENA, sums, channels * (len(parts[0].columns) if copies else 1))]
+    if copies:
+        scratch.append(Buffer(f"s{index}p", Place.ARENA, taps, max(p.image.elements for p in parts if p.image)))
+    return DepthwiseStep(
+        source=source,
+        result=result,
+        scratch=tuple(scratch),
+        order=order,
+        taps=taps,
+        offset=offset,
+        parts=tuple(parts),
+        weight_type=kind,
+        bias=bias,
+        sums=sums,
+        products=product_type(source, op.weight.data, sums),
+    )
+
+
+def _packed(weight: Codes, order: WeightOrder) -> Codes:
+    """[channels, KH, KW] as [channels / o][KH / t][KW][o][t], filled up with zeros; the order TAPS as [KH][KW][channels]."""
+    if order == TAPS:
+        return np.ascontiguousarray(weight.transpose(1, 2, 0))
+    channels, height, width = weight.shape
+    o, t = order.outputs, order.taps
+    filled = np.zeros((round_up(channels, o), round_up(height, t), width), dtype=np.int64)
+    filled[:channels, :height] = weight
+    return np.ascontiguousarray(filled.reshape(-1, o, filled.shape[1] // t, t, width).transpose(0, 2, 4, 1, 3))
