@@ -36,7 +36,7 @@ class WeightOrder:
 
 
 ROWS = WeightOrder("rows", outputs=1, taps=1)  # each output's weights one after the other
-ROWS_OF_16 = WeightOrder("rows", outputs=1, taps=16)  # the same, in whole vector registers
+ROWS_OF_16 = WeightOrder("rows", outputs=1, taps=16, biased=True)  # the same, in whole vector registers
 BLOCKS = WeightOrder("blocks", outputs=16, taps=4, biased=True)  # vpdpbusd: 16 sums of 4 products of bytes
 PAIRS = WeightOrder("pairs", outputs=2, taps=4, aligned=True, turned=True)  # SMLAD, of LDRD's words by SXTB16
 

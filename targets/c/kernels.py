@@ -136,9 +136,17 @@ class Depthwise:
     @property
     def signature(self) -> str:
         """The head of the C function."""
+        return self._head("PEFSLC_INLINE")
+
+    @property
+    def shared_signature(self) -> str:
+        """The same for a function that all its callers share."""
+        return self._head("PEFSLC_SHARED")
+
+    def _head(self, kind: str) -> str:
         bias = f"const {self.bias} *bias, " if self.bias else ""
         return (
-            f"PEFSLC_INLINE void {self.name}(const {self.taps} *restrict x, int32_t row, "
+            f"{kind} void {self.name}(const {self.taps} *restrict x, int32_t row, "
             f"const {self.weights} *restrict w, {bias}{self.sums} *restrict sums, int32_t pixels, int32_t channels)"
         )
 
@@ -217,6 +225,11 @@ def _is_of_bytes(task: Sums) -> bool:
     return task.taps.bits == task.weights.bits == 8 and task.sums.bits == 32
 
 
+def _has_few_taps(task: Sums) -> bool:
+    """Whose weights stay in registers."""
+    return isinstance(task, Depthwise) and _is_of_bytes(task) and task.kernel[0] * task.kernel[1] <= 9
+
+
 def _is_chained(task: Sums) -> bool:
     return isinstance(task, Dot) and task.chained > 0 and task.taps.signed and task.sums.bits == 32
 
@@ -232,7 +245,7 @@ KERNELS = (
     Kernel("neon", "dot_rows", _NEON, ("arm_neon.h",), accepts=_is_chained),
     Kernel("few_registers", "dot_rows", _FEW_REGISTERS, accepts=_splits),
     Kernel("dsp", "depthwise_window", _DSP, accepts=_is_of_bytes),
-    Kernel("neon", "depthwise_window", _NEON, ("arm_neon.h",), accepts=_is_of_bytes),
+    Kernel("neon", "depthwise_taps", _NEON, ("arm_neon.h",), accepts=_has_few_taps),
     Kernel("few_registers", "depthwise_window", _FEW_REGISTERS),
     Kernel("portable", "depthwise_window", ""),
     Kernel("portable", "depthwise_taps", ""),
