@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pefslc.geometry.dilation_phases import Phase, phases
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Conv2d, Dense
-from pefslc.targets.c.cpus import GENERIC, ROWS, Cpu
+from pefslc.targets.c.cpus import GENERIC, ROWS, ROWS_OF_16, Cpu
 from pefslc.targets.c.dots import (
     accumulator_type,
     converted_taps,
@@ -92,7 +92,7 @@ class _Dots:
             bias=bias,
             sums=sums,
             products=product_type(source, op.weight.data, sums),
-            chained=_chained(parts, source, offset) if taps.bits == weight_type.bits == 8 else 0,
+            chained=_chained(parts, source, offset) if cpu.order == ROWS_OF_16 else 0,
             outputs=op.weight.shape[0],
             padded_outputs=outputs,
         )

@@ -230,12 +230,17 @@ def _has_few_taps(task: Sums) -> bool:
     return isinstance(task, Depthwise) and _is_of_bytes(task) and task.kernel[0] * task.kernel[1] <= 9
 
 
+def _is_two_by_two(task: Sums) -> bool:
+    return isinstance(task, Dot) and _is_of_bytes(task) and task.pixels == task.blocks == 2
+
+
 def _is_chained(task: Sums) -> bool:
     return isinstance(task, Dot) and task.chained > 0 and task.taps.signed and task.sums.bits == 32
 
 
 _NEON = "defined(__ARM_NEON)"
 _DSP = "defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && !defined(__ARM_NEON)"
+_THUMB1 = "defined(__thumb__) && !defined(__thumb2__) && defined(__OPTIMIZE__)"
 _FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON) && !defined(__riscv)"
 
 KERNELS = (
@@ -243,6 +248,7 @@ KERNELS = (
     Kernel("avx512vnni", "depthwise_columns", "defined(__AVX512VNNI__) && defined(__AVX512VBMI__)", ("immintrin.h",)),
     Kernel("dsp", "dot_pairs", _DSP),
     Kernel("neon", "dot_rows", _NEON, ("arm_neon.h",), accepts=_is_chained),
+    Kernel("thumb1", "dot_rows", _THUMB1, accepts=_is_two_by_two),
     Kernel("few_registers", "dot_rows", _FEW_REGISTERS, accepts=_splits),
     Kernel("dsp", "depthwise_window", _DSP, accepts=_is_of_bytes),
     Kernel("neon", "depthwise_taps", _NEON, ("arm_neon.h",), accepts=_has_few_taps),
