@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pefslc.targets.c.storage import CType
 
 __all__ = [
-    "BLOCKS", "COLUMNS", "CPUS", "GENERIC", "PAIRS", "ROWS", "ROWS_OF_16", "TAPS", "Cpu", "WeightOrder", "cpu_named",
+    "BLOCKS", "COLUMNS", "CPUS", "GENERIC", "PAIRS", "QUADS", "ROWS", "ROWS_OF_16", "TAPS", "Cpu", "WeightOrder", "cpu_named",
 ]  # fmt: skip
 
 
@@ -39,6 +39,7 @@ ROWS = WeightOrder("rows", outputs=1, taps=1)  # each output's weights one after
 ROWS_OF_16 = WeightOrder("rows", outputs=1, taps=16, biased=True)  # the same, in whole vector registers
 BLOCKS = WeightOrder("blocks", outputs=16, taps=4, biased=True)  # vpdpbusd: 16 sums of 4 products of bytes
 PAIRS = WeightOrder("pairs", outputs=2, taps=4, aligned=True, turned=True)  # SMLAD, of LDRD's words by SXTB16
+QUADS = WeightOrder("quads", outputs=4, taps=4, biased=True)  # scalar registers enough: one address for four outputs
 
 # Of depthwise convolutions: [channels / o][rows of the kernel / t][its columns][o][t].
 TAPS = WeightOrder("taps", outputs=1, taps=1)  # but the channels last: [rows][columns][channels]
@@ -130,7 +131,10 @@ CPUS = (
     _with_dsp("cortex-m7", "Cortex-M7"),
     _with_dsp("cortex-m33", "Cortex-M33 with its DSP extension"),
     Cpu(name="cortex-m0", summary="Cortex-M0, M0+, M1, M3, M23", outputs=2, pixels=2, blocks=2, sums=4, alignment=4),
-    Cpu(name="rv32", summary="RISC-V of 32 bits without vectors", outputs=4, pixels=4, blocks=4, sums=16, alignment=4),
+    Cpu(
+        name="rv32", summary="RISC-V of 32 bits without vectors", order=QUADS, outputs=4, pixels=4, blocks=1, sums=4,
+        alignment=4, taps=_U8,
+    ),  # fmt: skip
 )
 
 

@@ -234,6 +234,10 @@ def _is_two_by_two(task: Sums) -> bool:
     return isinstance(task, Dot) and _is_of_bytes(task) and task.pixels == task.blocks == 2
 
 
+def _is_one_block(task: Sums) -> bool:
+    return isinstance(task, Dot) and task.blocks == 1
+
+
 def _is_chained(task: Sums) -> bool:
     return isinstance(task, Dot) and task.chained > 0 and task.taps.signed and task.sums.bits == 32
 
@@ -241,13 +245,14 @@ def _is_chained(task: Sums) -> bool:
 _NEON = "defined(__ARM_NEON)"
 _DSP = "defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && !defined(__ARM_NEON)"
 _THUMB1 = "defined(__thumb__) && !defined(__thumb2__) && defined(__OPTIMIZE__)"
-_FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON) && !defined(__riscv)"
+_FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON)"
 
 KERNELS = (
     Kernel("avx512vnni", "dot_blocks", "defined(__AVX512F__) && defined(__AVX512VNNI__)", ("immintrin.h",)),
     Kernel("avx512vnni", "depthwise_columns", "defined(__AVX512VNNI__) && defined(__AVX512VBMI__)", ("immintrin.h",)),
     Kernel("dsp", "dot_pairs", _DSP),
     Kernel("neon", "dot_rows", _NEON, ("arm_neon.h",), accepts=_is_chained),
+    Kernel("riscv", "dot_quads", "defined(__riscv)", accepts=_is_one_block),
     Kernel("thumb1", "dot_rows", _THUMB1, accepts=_is_two_by_two),
     Kernel("few_registers", "dot_rows", _FEW_REGISTERS, accepts=_splits),
     Kernel("dsp", "depthwise_window", _DSP, accepts=_is_of_bytes),
@@ -259,6 +264,7 @@ KERNELS = (
     Kernel("portable", "dot_rows", ""),
     Kernel("portable", "dot_blocks", ""),
     Kernel("portable", "dot_pairs", ""),
+    Kernel("portable", "dot_quads", ""),
 )
 
 
