@@ -125,14 +125,14 @@ class Kernel:
     order    of the weights that it reads
     guard    the condition of the C preprocessor under which a compiler may use it; "" for every compiler
     headers  that it includes
-    accepts  which dot products it computes: one that it does not must not be there
+    accepts  which dot products it computes; None for all of its order
     """
 
     folder: str
     order: WeightOrder
     guard: str
     headers: tuple[str, ...] = ()
-    accepts: Callable[[Dot], bool] = lambda dot: True
+    accepts: Callable[[Dot], bool] | None = None
 
     @property
     def template(self) -> str:
@@ -157,7 +157,11 @@ KERNELS = (
 
 def kernels_for(dot: Dot | Depthwise) -> tuple[Kernel, ...]:
     """Those that compute it, the quickest first; the last has no guard."""
-    return tuple(k for k in KERNELS if k.order == dot.order and (isinstance(dot, Depthwise) or k.accepts(dot)))
+    return tuple(
+        k
+        for k in KERNELS
+        if k.order == dot.order and (isinstance(dot, Depthwise) or k.accepts is None or k.accepts(dot))
+    )
 
 
 def functions_of(program: Program) -> tuple[Dot | Depthwise, ...]:

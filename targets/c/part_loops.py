@@ -79,7 +79,7 @@ class Loops:
 
     @property
     def _of_tile(self) -> list[str]:
-        return [each for each in self.declared if _named(each) not in ("x", "copy", "top", "left")]
+        return [each for each in self.declared if _named(each) not in ("x", "copy", "top", "left", "begin", "end")]
 
     @property
     def window(self) -> Window | None:
@@ -122,11 +122,25 @@ class Loops:
         assert isinstance(self.step, DotStep)
         return len(self.step.parts) == 1 and tile.stride == self.step.outputs
 
+    @property
+    def first_column(self) -> str:
+        """The C expression of the first pixel that is computed, where pixels are counted through."""
+        return f"begin * {self._dots.pixels}" if self.is_alone else "0"
+
+    @property
+    def end_column(self) -> str:
+        """The C expression of a pixel after the first one of the last tile."""
+        return f"end * {self._dots.pixels}" if self.is_alone else str(self._dots.line)
+
+    @property
+    def _dots(self) -> DotPart:
+        assert isinstance(self.part, DotPart)
+        return self.part
+
     def kernel(self, chunk: Chunk) -> str:
         """The dot product function that a DotStep calls for some of the outputs."""
         assert isinstance(self.step, DotStep)
-        assert isinstance(self.part, DotPart)
-        return Dot.called(self.step, self.part.pixels, chunk.blocks).name
+        return Dot.called(self.step, self._dots.pixels, chunk.blocks).name
 
     @property
     def depthwise(self) -> str:

@@ -25,7 +25,8 @@ class Step:
     """Reads `source` (and what its stages add), writes `result`.
 
     ops     the operations of the graph that it does, in order; empty for a change of layout
-    scratch buffers that live only while it runs
+    scratch buffers that live only while it runs: one for each of `threads` parts
+    threads parts of the result that are computed at a time
     """
 
     source: Tensor
@@ -33,6 +34,12 @@ class Step:
     ops: tuple[Op, ...] = ()
     stages: tuple[Stage, ...] = ()
     scratch: tuple[Buffer, ...] = ()
+    threads: int = 1
+
+    @property
+    def bands(self) -> int | None:
+        """Lines, tiles or pixels of the result that are computed each by itself; None where they cannot be."""
+        return None
 
     @property
     def added(self) -> tuple[Tensor, ...]:
@@ -126,6 +133,13 @@ class DotStep(Step):
         return f"dot products, {_operands(self)}"
 
     @property
+    def bands(self) -> int | None:
+        if len(self.parts) > 1:
+            return None
+        (part,) = self.parts
+        return part.lines if part.gather is Gather.IMAGE else -(-part.line // part.pixels)
+
+    @property
     def rows(self) -> int:
         """Sums of a pixel: outputs of all groups, filled up."""
         return self.groups * self.padded_outputs
@@ -164,6 +178,13 @@ class DepthwiseStep(Step):
     products: CType
 
     @property
+    def bands(self) -> int | None:
+        if len(self.parts) > 1:
+            return None
+        (part,) = self.parts
+        return _pixels(self.result) if part.image is None else len(part.rows)
+
+    @property
     def report(self) -> str:
         """How it computes, for the report."""
         return f"depthwise, {_operands(self)}"
@@ -199,6 +220,10 @@ class PoolStep(Step):
     factors: Codes | None
 
     @property
+    def bands(self) -> int:
+        return _pixels(self.result)
+
+    @property
     def report(self) -> str:
         """How it computes, for the report."""
         return f"{'maximum' if self.is_max else 'sum'} in {self.sums.bits} bits"
@@ -207,6 +232,10 @@ class PoolStep(Step):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapStep(Step):
     """Stages alone, element by element."""
+
+    @property
+    def bands(self) -> int:
+        return self.result.loops[0]
 
     @property
     def shares(self) -> tuple[Tensor, ...]:
@@ -244,6 +273,12 @@ class Program:
     outputs: tuple[Tensor, ...]
     implementation: dict[str, str]
     macs: int
+
+
+def _pixels(result: Tensor) -> int:
+    """Of all images of a tensor that lies channels last."""
+    n, _, height, width = result.shape
+    return n * height * width
 
 
 def _operands(step: DotStep | DepthwiseStep) -> str:
