@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BLOCKS", "COLUMNS", "CPUS", "GENERIC", "ROWS", "TAPS", "Cpu", "WeightOrder", "cpu_named"]
+from pefslc.targets.c.storage import CType
+
+__all__ = ["BLOCKS", "COLUMNS", "CPUS", "GENERIC", "PAIRS", "ROWS", "ROWS_OF_16", "Cpu", "WeightOrder", "cpu_named"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,19 +21,24 @@ class WeightOrder:
     outputs  o: that lie together, so that a vector register has one sum for each
     taps     t: that lie together, which one instruction multiplies and sums
     biased   whether sums start from the bias, [outputs] of int32_t filled up, rather than from 0
+    aligned  whether taps and weights lie at multiples of 4 bytes
+    turned   whether four taps lie as 0 2 1 3: the even bytes of a word are one pair, the odd ones the next
     """
 
     name: str
     outputs: int
     taps: int
     biased: bool = False
+    aligned: bool = False
+    turned: bool = False
 
 
 ROWS = WeightOrder("rows", outputs=1, taps=1)  # each output's weights one after the other
+ROWS_OF_16 = WeightOrder("rows", outputs=1, taps=16)  # the same, in whole vector registers
 BLOCKS = WeightOrder("blocks", outputs=16, taps=4, biased=True)  # vpdpbusd: 16 sums of 4 products of bytes
+PAIRS = WeightOrder("pairs", outputs=2, taps=4, aligned=True, turned=True)  # SMLAD, of LDRD's words by SXTB16
 
 # Of depthwise convolutions: [channels / o][rows of the kernel / t][its columns][o][t].
-TAPS = WeightOrder("taps", outputs=1, taps=1)  # but the channels last: [rows][columns][channels]
 COLUMNS = WeightOrder("columns", outputs=16, taps=4, biased=True)  # vpdpbusd: four rows of 16 channels
 
 
@@ -41,7 +48,8 @@ class Cpu:
 
     summary       for the table of processors
     order         of the weights
-    depthwise     the order of the weights of a depthwise convolution
+    depthwise     the order of the weights of a depthwise convolution of lines of pixels on a padded copy of the image;
+                  None: each pixel by itself, [rows][columns][channels]
     outputs       that weights are filled up to: a multiple of `order.outputs`
     pixels        that one kernel computes, at most
     blocks        of outputs that one kernel computes, at most: a multiple of outputs / order.outputs
@@ -53,13 +61,14 @@ class Cpu:
     copies_image  whether a window reads a padded copy of the whole image, rather than a patch that is gathered for each
                   pixel: less to copy, and more memory
     cache         bytes that stay near. Where all weights are more, a pass over the pixels takes some outputs; 0: all of them
-    unsigned      whether signed bytes become unsigned ones as they are copied, plus 128: what vpdpbusd multiplies
+    taps          what its instruction multiplies weights of 8 bits by. Taps of another type become this one as they
+                  are copied, if need be 128 more or less; None: they stay as they are
     """
 
     name: str
     summary: str
     order: WeightOrder = ROWS
-    depthwise: WeightOrder = TAPS
+    depthwise: WeightOrder | None = None
     outputs: int = 4
     pixels: int = 4
     blocks: int = 4
@@ -70,10 +79,29 @@ class Cpu:
     alignment: int = 32
     copies_image: bool = False
     cache: int = 0
-    unsigned: bool = False
+    taps: CType | None = None
 
+
+_U8, _S8, _S16 = CType(8, signed=False), CType(8, signed=True), CType(16, signed=True)
 
 GENERIC = Cpu(name="generic", summary="any processor: tiles and rows that suit most")
+
+
+
+def _with_dsp(name: str, summary: str) -> Cpu:
+    """SMLAD multiplies two pairs of int16_t: pixels' taps are widened once for all outputs, weights as they are used."""
+    return Cpu(
+        name=name, summary=summary, order=PAIRS, outputs=2, pixels=2, blocks=1, sums=2, alignment=16, taps=_S16
+    )
+
+
+def _with_neon(name: str, summary: str) -> Cpu:
+    """vmull.s8 multiplies signed bytes, vpadal sums pairs of products of 16 bits; a quarter of 16 registers stays free."""
+    return Cpu(
+        name=name, summary=summary, order=ROWS_OF_16, outputs=2, pixels=4, blocks=4, sums=8, alignment=16,
+        copies_image=True, taps=_S8,
+    )  # fmt: skip
+
 
 CPUS = (
     GENERIC,
@@ -92,8 +120,15 @@ CPUS = (
         alignment=4,
         copies_image=True,
         cache=40 << 10,
-        unsigned=True,
+        taps=_U8,
     ),
+    _with_neon("cortex-a9", "Cortex-A7, A9 and others with NEON, 32 bits"),
+    _with_neon("cortex-a53", "Cortex-A53 and others of 64 bits"),
+    _with_dsp("cortex-m4", "Cortex-M4"),
+    _with_dsp("cortex-m7", "Cortex-M7"),
+    _with_dsp("cortex-m33", "Cortex-M33 with its DSP extension"),
+    Cpu(name="cortex-m0", summary="Cortex-M0, M0+, M1, M3, M23", outputs=2, pixels=2, blocks=2, sums=4, alignment=4),
+    Cpu(name="rv32", summary="RISC-V of 32 bits without vectors", outputs=4, pixels=4, blocks=4, sums=16, alignment=4),
 )
 
 

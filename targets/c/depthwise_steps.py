@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from pefslc.geometry.dilation_phases import Phase
 from pefslc.ir.integer import Conv2d
-from pefslc.targets.c.cpus import TAPS, Cpu, WeightOrder
-from pefslc.targets.c.dots import OFFSET, accumulator_type, offset_bias, product_type, round_up
+from pefslc.targets.c.cpus import Cpu, WeightOrder
+from pefslc.targets.c.dots import accumulator_type, offset_bias, product_type, round_up, tap_offset
 from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep
 from pefslc.targets.c.storage import INT32, Buffer, CType, Place, Tensor, narrowest_signed
 from pefslc.targets.c.taps import PaddedImage
@@ -17,7 +17,7 @@ __all__ = ["depthwise_step"]
 
 Codes = NDArray[np.int64]
 
-_BYTE, _SIGNED_BYTE = CType(8, signed=False), CType(8, signed=True)
+_SIGNED_BYTE = CType(8, signed=True)
 
 
 def depthwise_step(
@@ -30,29 +30,16 @@ def depthwise_step(
     """
     channels = op.weight.shape[0]
     sums, kind = accumulator_type(op), narrowest_signed(op.weight.data)
-    bias, offset = None if op.bias is None else op.bias.data, 0
-    copies = cpu.copies_image and len(found) == 1
-    if copies and source.type == _SIGNED_BYTE and cpu.unsigned:
-        moved = offset_bias(found[0][1], bias)
-        if moved is not None:
-            bias, offset = moved, OFFSET
-    taps = _BYTE if offset else source.type
-    suits = copies and (taps, kind, sums) == (_BYTE, _SIGNED_BYTE, INT32)
-    order = cpu.depthwise if suits else TAPS
-    parts = []
-    for phase, weight in found:
-        grid = len(phase.rows), len(phase.columns)
-        image = None
-        if copies:
-            filled = phase.window.kernel[1] * channels
-            image = PaddedImage.of(phase.window, source.shape[1:], grid, filled)
-        packed = _packed(weight.reshape(channels, *phase.window.kernel), order).astype(kind.dtype)
-        parts.append(
-            DepthwisePart(rows=phase.rows, columns=phase.columns, window=phase.window, weight=packed, image=image)
-        )
-    scratch = [Buffer(f"s{index}", Place.ARENA, sums, channels * (len(parts[0].columns) if copies else 1))]
-    if copies:
-        scratch.append(Buffer(f"s{index}p", Place.ARENA, taps, max(p.image.elements for p in parts if p.image)))
+    bias, taps, offset, order = None if op.bias is None else op.bias.data, source.type, 0, None
+    wanted = None if cpu.taps is None else tap_offset(source, cpu.taps)
+    if cpu.taps is not None and wanted is not None and (kind, sums, len(found)) == (_SIGNED_BYTE, INT32, 1):
+        moved = offset_bias(found[0][1], bias, wanted) if wanted else bias
+        if not wanted or moved is not None:
+            bias, taps, offset, order = moved, cpu.taps, wanted, cpu.depthwise
+    parts = [_part(phase, weight, source, order, kind) for phase, weight in found]
+    scratch = [Buffer(f"s{index}", Place.ARENA, sums, channels * (1 if order is None else len(parts[0].columns)))]
+    if parts[0].image is not None:
+        scratch.append(Buffer(f"s{index}p", Place.ARENA, taps, parts[0].image.elements))
     return DepthwiseStep(
         source=source,
         result=result,
@@ -68,9 +55,20 @@ def depthwise_step(
     )
 
 
-def _packed(weight: Codes, order: WeightOrder) -> Codes:
-    """[channels, KH, KW] as [channels / o][KH / t][KW][o][t], filled up with zeros; the order TAPS as [KH][KW][channels]."""
-    if order == TAPS:
+def _part(phase: Phase, weight: Codes, source: Tensor, order: WeightOrder | None, kind: CType) -> DepthwisePart:
+    """weight: [channels, KH * KW]."""
+    window, channels = phase.window, len(weight)
+    image = None
+    if order is not None:
+        grid = len(phase.rows), len(phase.columns)
+        image = PaddedImage.of(window, source.shape[1:], grid, window.kernel[1] * channels)
+    packed = _packed(weight.reshape(channels, *window.kernel), order).astype(kind.dtype)
+    return DepthwisePart(rows=phase.rows, columns=phase.columns, window=window, weight=packed, image=image)
+
+
+def _packed(weight: Codes, order: WeightOrder | None) -> Codes:
+    """[channels, KH, KW] as [channels / o][KH / t][KW][o][t], filled up with zeros; without an order [KH][KW][channels]."""
+    if order is None:
         return np.ascontiguousarray(weight.transpose(1, 2, 0))
     channels, height, width = weight.shape
     o, t = order.outputs, order.taps

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pefslc.geometry.shapes import Window
-from pefslc.targets.c.kernels import Depthwise, Dot
-from pefslc.targets.c.steps import DepthwiseStep, DotPart, DotStep, Part
+from pefslc.targets.c.kernels import Dot, depthwise_of
+from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep, DotPart, DotStep, Part
+from pefslc.targets.c.taps import Gather
 from pefslc.targets.c.tiles import Chunk
 
 __all__ = ["SCRATCH", "Loops", "Tile", "convolution_loops", "part_calls"]
@@ -94,7 +95,7 @@ class Loops:
     def has_whole_windows(self) -> bool:
         """Whether a window fits into the image, so that one may see no padding."""
         assert self.window is not None
-        _, _, height, width = self.step.source.shape
+        _, _, height, width = self.step.images if isinstance(self.step, DotStep) else self.step.source.shape
         rows, columns = self.window.extent
         return rows <= height and columns <= width
 
@@ -144,10 +145,10 @@ class Loops:
 
     @property
     def depthwise(self) -> str:
-        """The function that a DepthwiseStep calls for a line of pixels."""
+        """The function that a DepthwiseStep calls."""
         assert isinstance(self.step, DepthwiseStep)
-        assert self.window is not None
-        return Depthwise.called(self.step, self.window).name
+        assert isinstance(self.part, DepthwisePart)
+        return depthwise_of(self.step, self.part).name
 
     def place(self, pixel: str) -> str:
         """The C expression of the first element of a pixel of the result, counted from the part's first one."""
@@ -198,8 +199,8 @@ def part_calls(loops: list[Loops], weight: str, step: DotStep | DepthwiseStep) -
 
 
 def _used(scratch: list[str], part: Part) -> list[str]:
-    """Only windows are gathered into a patch."""
-    return scratch if part.window else scratch[:1]
+    """Without a gather there is no copy."""
+    return scratch[:1] if isinstance(part, DotPart) and part.gather is Gather.NONE else scratch
 
 
 def _named(declaration: str) -> str:

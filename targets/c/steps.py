@@ -11,8 +11,8 @@ from pefslc.geometry.shapes import Window
 from pefslc.ir.value import Op
 from pefslc.targets.c.cpus import WeightOrder
 from pefslc.targets.c.stages import AddStage, MultiplyStage, Stage
-from pefslc.targets.c.storage import Buffer, CType, Tensor, narrowest_signed
-from pefslc.targets.c.taps import Gather, PaddedImage, TapView
+from pefslc.targets.c.storage import Buffer, CType, Tensor
+from pefslc.targets.c.taps import Gather, Move, PaddedImage, TapView
 from pefslc.targets.c.tiles import Chunk
 
 __all__ = ["CopyStep", "DepthwisePart", "DepthwiseStep", "DotPart", "DotStep", "MapStep", "Part", "PoolStep", "Program", "Step"]
@@ -98,6 +98,7 @@ class DotPart(Part):
 class DepthwisePart(Part):
     """The loops of a depthwise convolution. image: the copy of the whole image that they read, where there is one."""
 
+    window: Window
     image: PaddedImage | None
 
 
@@ -111,6 +112,7 @@ class DotStep(Step):
     offset          what is added to each code of the source as it is copied
     groups          of the convolution
     bias            [outputs] or None; the offset's part is in it
+    chained         products that a lane of 8 may sum in 16 bits (`dots.most_chained`)
     padded_outputs  of one group, filled up
     """
 
@@ -124,8 +126,19 @@ class DotStep(Step):
     bias: Codes | None
     sums: CType
     products: CType
+    chained: int
     outputs: int
     padded_outputs: int
+
+    @property
+    def copies(self) -> bool:
+        """Whether kernels read a copy of what is in the source."""
+        return any(part.gather is not Gather.NONE for part in self.parts)
+
+    @property
+    def move(self) -> Move:
+        """What is done to codes that are copied for the kernels."""
+        return Move(self.source.type, self.taps, self.offset)
 
     @property
     def report(self) -> str:
@@ -162,13 +175,13 @@ class DotStep(Step):
 class DepthwiseStep(Step):
     """Convolution of each channel by itself.
 
-    order   of the weights
+    order   of the weights, for lines of pixels; None: [rows][columns][channels], for each pixel by itself
     taps    the type of the taps that the kernels read
     offset  what is added to each code of the source as it is copied
     bias    [channels] or None; the offset's part is in it
     """
 
-    order: WeightOrder
+    order: WeightOrder | None
     taps: CType
     offset: int
     parts: tuple[DepthwisePart, ...]
@@ -190,20 +203,25 @@ class DepthwiseStep(Step):
         return f"depthwise, {_operands(self)}"
 
     @property
-    def starts_biased(self) -> bool:
-        """Whether the kernels add the bias: those that read a copy of the image do, without one the loops."""
-        return self.bias is not None and bool(self.bias.any())
+    def copies(self) -> bool:
+        """Whether kernels read a copy of the image."""
+        return self.order is not None
 
     @property
-    def bias_type(self) -> CType:
-        """As it is stored."""
-        assert self.bias is not None
-        return self.sums if self.order.biased else narrowest_signed(self.bias)
+    def move(self) -> Move:
+        """What is done to codes that are copied for the kernels."""
+        return Move(self.source.type, self.taps, self.offset)
+
+    @property
+    def starts_biased(self) -> bool:
+        """Whether the kernels add the bias."""
+        return self.order is not None and self.order.biased and self.bias is not None and bool(self.bias.any())
 
     @property
     def filled_bias(self) -> Codes:
         """[channels, filled up]."""
         assert self.bias is not None
+        assert self.order is not None
         return np.pad(self.bias, (0, -len(self.bias) % self.order.outputs))
 
 

@@ -53,7 +53,7 @@ CASES = [
     )
     for cpu in CPUS
     for level in LEVELS
-    if cpu.name.startswith("x86-64") or not level.needs
+    if cpu.name.startswith("x86-64") or not level.flags
 ]
 
 
