@@ -31,7 +31,7 @@ def depthwise_step(
     channels = op.weight.shape[0]
     sums, kind = accumulator_type(op), narrowest_signed(op.weight.data)
     bias, taps, offset, order = None if op.bias is None else op.bias.data, source.type, 0, None
-    wanted = None if cpu.taps is None else tap_offset(source, cpu.taps)
+    wanted = None if cpu.depthwise is None or cpu.taps is None else tap_offset(source, cpu.taps)
     if cpu.taps is not None and wanted is not None and (kind, sums, len(found)) == (_SIGNED_BYTE, INT32, 1):
         moved = offset_bias(found[0][1], bias, wanted) if wanted else bias
         if not wanted or moved is not None:
