@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pefslc.targets.c.storage import CType
 
 __all__ = [
-    "BLOCKS", "COLUMNS", "CPUS", "GENERIC", "PAIRS", "QUADS", "ROWS", "ROWS_OF_16", "TAPS", "Cpu", "WeightOrder", "cpu_named",
+    "BLOCKS", "COLUMNS", "CPUS", "GENERIC", "PAIRS", "QUADS", "ROWS", "ROWS_OF_16", "TAPS", "Cpu", "WeightOrder",
+    "cpu_named",
 ]  # fmt: skip
 
 
@@ -22,17 +23,17 @@ class WeightOrder:
     name     of the kernels that read them: kernels/FOLDER/dot_NAME.j2
     outputs  o: that lie together, so that a vector register has one sum for each
     taps     t: that lie together, which one instruction multiplies and sums
+    biased   whether sums start from the bias, [outputs] of int32_t filled up, rather than from 0
     aligned  whether taps and weights lie at multiples of 4 bytes
     turned   whether four taps lie as 0 2 1 3: the even bytes of a word are one pair, the odd ones the next
-    biased   whether sums start from the bias, [outputs] of int32_t filled up, rather than from 0
     """
 
     name: str
     outputs: int
     taps: int
+    biased: bool = False
     aligned: bool = False
     turned: bool = False
-    biased: bool = False
 
 
 ROWS = WeightOrder("rows", outputs=1, taps=1)  # each output's weights one after the other
@@ -42,7 +43,7 @@ PAIRS = WeightOrder("pairs", outputs=2, taps=4, aligned=True, turned=True)  # SM
 QUADS = WeightOrder("quads", outputs=4, taps=4, biased=True)  # scalar registers enough: one address for four outputs
 
 # Of depthwise convolutions: [channels / o][rows of the kernel / t][its columns][o][t].
-TAPS = WeightOrder("taps", outputs=1, taps=1)  # but the channels last: [rows][columns][channels]
+TAPS = WeightOrder("taps", outputs=1, taps=1, biased=True)  # [rows][columns][channels], as without an order
 COLUMNS = WeightOrder("columns", outputs=16, taps=4, biased=True)  # vpdpbusd: four rows of 16 channels
 
 
@@ -52,7 +53,8 @@ class Cpu:
 
     summary       for the table of processors
     order         of the weights
-    depthwise     the order of the weights of a depthwise convolution
+    depthwise     the order of the weights of a depthwise convolution of lines of pixels on a padded copy of the image;
+                  None: each pixel by itself, [rows][columns][channels]
     outputs       that weights are filled up to: a multiple of `order.outputs`
     pixels        that one kernel computes, at most
     blocks        of outputs that one kernel computes, at most: a multiple of outputs / order.outputs
@@ -71,7 +73,7 @@ class Cpu:
     name: str
     summary: str
     order: WeightOrder = ROWS
-    depthwise: WeightOrder = TAPS
+    depthwise: WeightOrder | None = None
     outputs: int = 4
     pixels: int = 4
     blocks: int = 4
@@ -102,7 +104,7 @@ def _with_neon(name: str, summary: str) -> Cpu:
     """vmull.s8 multiplies signed bytes, vpadal sums pairs of products of 16 bits; a quarter of 16 registers stays free."""
     return Cpu(
         name=name, summary=summary, order=ROWS_OF_16, outputs=2, pixels=4, blocks=4, sums=8, alignment=16,
-        copies_image=True, taps=_S8,
+        copies_image=True, taps=_S8, depthwise=TAPS,
     )  # fmt: skip
 
 

@@ -30,26 +30,14 @@ def depthwise_step(
     """
     channels = op.weight.shape[0]
     sums, kind = accumulator_type(op), narrowest_signed(op.weight.data)
-    bias = None if op.bias is None else op.bias.data
-    copies = cpu.copies_image and len(found) == 1
-    wanted = cpu.taps if copies and cpu.depthwise != TAPS else None
-    taps, offset, bias = converted_taps(source, found[0][1], bias, wanted, may_offset=True)
-    suits = copies and (taps, kind, sums) == (cpu.taps, _SIGNED_BYTE, INT32)
-    order = cpu.depthwise if suits else TAPS
-    parts = []
-    for phase, weight in found:
-        grid = len(phase.rows), len(phase.columns)
-        image = None
-        if copies:
-            filled = phase.window.kernel[1] * channels
-            image = PaddedImage.of(phase.window, source.shape[1:], grid, filled)
-        packed = _packed(weight.reshape(channels, *phase.window.kernel), order).astype(kind.dtype)
-        parts.append(
-            DepthwisePart(rows=phase.rows, columns=phase.columns, window=phase.window, weight=packed, image=image)
-        )
-    scratch = [Buffer(f"s{index}", Place.ARENA, sums, channels * (len(parts[0].columns) if copies else 1))]
-    if copies:
-        scratch.append(Buffer(f"s{index}p", Place.ARENA, taps, max(p.image.elements for p in parts if p.image)))
+    bias, taps, offset, order = None if op.bias is None else op.bias.data, source.type, 0, None
+    if cpu.depthwise is not None and (kind, sums, len(found)) == (_SIGNED_BYTE, INT32, 1):
+        taps, offset, bias = converted_taps(source, found[0][1], bias, cpu.taps, may_offset=True)
+        order = cpu.depthwise if taps == cpu.taps else None
+    parts = [_part(phase, weight, source, order, kind) for phase, weight in found]
+    scratch = [Buffer(f"s{index}", Place.ARENA, sums, channels * (1 if order is None else len(parts[0].columns)))]
+    if parts[0].image is not None:
+        scratch.append(Buffer(f"s{index}p", Place.ARENA, taps, parts[0].image.elements))
     return DepthwiseStep(
         source=source,
         result=result,
@@ -65,9 +53,20 @@ def depthwise_step(
     )
 
 
-def _packed(weight: Codes, order: WeightOrder) -> Codes:
-    """[channels, KH, KW] as [channels / o][KH / t][KW][o][t], filled up with zeros; the order TAPS as [KH][KW][channels]."""
-    if order == TAPS:
+def _part(phase: Phase, weight: Codes, source: Tensor, order: WeightOrder | None, kind: CType) -> DepthwisePart:
+    """weight: [channels, KH * KW]."""
+    window, channels = phase.window, len(weight)
+    image = None
+    if order is not None:
+        grid = len(phase.rows), len(phase.columns)
+        image = PaddedImage.of(window, source.shape[1:], grid, window.kernel[1] * channels)
+    packed = _packed(weight.reshape(channels, *window.kernel), order).astype(kind.dtype)
+    return DepthwisePart(rows=phase.rows, columns=phase.columns, window=window, weight=packed, image=image)
+
+
+def _packed(weight: Codes, order: WeightOrder | None) -> Codes:
+    """[channels, KH, KW] as [channels / o][KH / t][KW][o][t], filled up with zeros; without an order [KH][KW][channels]."""
+    if order is None or order == TAPS:
         return np.ascontiguousarray(weight.transpose(1, 2, 0))
     channels, height, width = weight.shape
     o, t = order.outputs, order.taps

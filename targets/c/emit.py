@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,8 @@ from pefslc.ir.graph import Graph
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.targets.c.arena import Arena
 from pefslc.targets.c.arg_max import ArgMax, arg_max_of
+from pefslc.targets.c.calls import portions
+from pefslc.targets.c.dispatch import VARIANTS, Exported, exported_functions
 from pefslc.targets.c.host_text import input_text, output_text
 from pefslc.targets.c.kernels import headers_of, kernels_for, moves_of, sums_of
 from pefslc.targets.c.naming import Names, comment_text, weights_file
@@ -63,12 +66,15 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """files: by name; step_bytes: of each step's constants, `constant_bytes` of all; arg_maxes: of the outputs."""
+    """files: by name; step_bytes: of each step's constants, `constant_bytes` of all; arg_maxes: of the outputs;
+    exported: the functions of the source.
+    """
 
     files: dict[str, bytes]
     step_bytes: tuple[int, ...]
     constant_bytes: int
     arg_maxes: tuple[ArgMax, ...]
+    exported: tuple[Exported, ...]
 
 
 def interface(graph: Graph, program: Program) -> tuple[Argument, ...]:
@@ -132,7 +138,10 @@ def emit(
         "headers": headers_of(program),
         "moves": moves_of(program),
         "helpers": sorted(set().union(*(f.helpers for f in functions))),
-        "calls": [f.call(arena, places) for f in functions],
+        "places": places,
+        "places_of_arrays": {name: f"arrays->{place}" for name, place in places.items()},
+        "portions": portions(program, options.steps) if options.steps else [],
+        "threaded": [f for f in functions if f.step.threads > 1],
         "modes": list(RoundingMode),
         "text": comment_text,
         "wrap": _wrapped,
@@ -150,8 +159,14 @@ def emit(
     else:
         emitted[f"{prefix}_weights.c"] = heading.encode()
         emitted[weights_file(prefix)] = binary.content
+    given = [("arena", f"{prefix}_arena *arena")] * options.caller_arena + [(a.name, a.declaration) for a in arguments]
+    result = "void" if binary is None else "int"
+    exported = exported_functions(prefix, result, given, options.steps is not None, arg_maxes)
+    if options.dispatch:
+        of_paths = {**context, "variants": VARIANTS, "exported": exported}
+        emitted[f"{prefix}_dispatch.c"] = environment.get_template("dispatch.j2").render(of_paths).encode()
     emitted[f"{prefix}_fixed.h"] = (_HERE / "fixed.h").read_bytes()
-    return Emitted(emitted, step_bytes, constant_bytes, arg_maxes)
+    return Emitted(emitted, step_bytes, constant_bytes, arg_maxes, exported)
 
 
 def arg_max_functions(graph: Graph, arguments: Sequence[Argument], prefix: str) -> tuple[ArgMax, ...]:
@@ -180,7 +195,7 @@ class _Function:
             self.constants.append(ConstantArray(self.weight, step.weight_type, weights, "weights", aligned))
             if step.bias is not None and step.bias.any():
                 self.bias = f"{base}_bias"
-                bias = step.filled_bias if step.starts_biased and step.order.biased else step.bias
+                bias = step.filled_bias if step.starts_biased else step.bias
                 kind = step.sums if bias is not step.bias else narrowest_signed(bias)
                 self.constants.append(ConstantArray(self.bias, kind, bias, "bias"))
         if isinstance(step, PoolStep) and step.factors is not None:
@@ -219,7 +234,7 @@ class _Function:
     def _loaded(self, kind: CType) -> str:
         if isinstance(self.step, MapStep):
             return f"({kind})x[i]" if self.step.source.type != kind else "x[i]"
-        adds = isinstance(self.step, DotStep | DepthwiseStep) and not self.step.starts_biased
+        adds = not isinstance(self.step, DotStep | DepthwiseStep) or not self.step.starts_biased
         return f"sum + {self.bias}[c]" if self.bias and adds else "sum"
 
     @property
@@ -240,6 +255,12 @@ class _Function:
         return comment_text("; ".join(done)) if done else f"{self.step.source.layout.value} to the other layout"
 
     @property
+    def layer(self) -> str:
+        """What the function computes, as the inside of a C string: the ONNX name of its first operation's result."""
+        name = self.step.ops[0].result.origin.short if self.step.ops else "layout"
+        return re.sub(r"[^A-Za-z0-9_./: -]", "_", name)
+
+    @property
     def parameters(self) -> str:
         return ", ".join(self.parameter_list)
 
@@ -252,7 +273,7 @@ class _Function:
         found += [f"const {t.type} *{restrict}r{i}" for i, t in enumerate(step.added)]
         found.append(f"{step.result.type} *{restrict}y")
         found += [f"{b.type} *restrict {n}" for b, n in zip(step.scratch, SCRATCH, strict=False)]
-        return found
+        return found if step.bands is None else [*found, "int32_t begin", "int32_t end"]
 
     @cached_property
     def loops(self) -> list[Loops]:
@@ -266,7 +287,9 @@ class _Function:
         assert isinstance(self.step, DotStep | DepthwiseStep)
         return part_calls(self.loops, self.weight, self.step)
 
-    def call(self, arena: Arena, places: dict[str, str]) -> str:
+    def call(self, arena: Arena, places: dict[str, str], band: tuple[str, str] | None = None) -> str:
+        """The call that computes the result; `band`, C expressions of the first and the end, computes a part of it."""
+
         def pointer(buffer: Buffer) -> str:
             if buffer.place is not Place.ARENA:
                 return places[buffer.name]
@@ -275,8 +298,14 @@ class _Function:
             return address if buffer.type.signed else f"({buffer.type} *)({address})"
 
         step = self.step
-        buffers = [*(t.buffer for t in step.reads), step.result.buffer, *step.scratch]
-        return f"{self.name}({', '.join(pointer(b) for b in buffers)});"
+
+        def scratch(buffer: Buffer) -> str:
+            own = f" + part * {buffer.elements // self.step.threads}" if self.step.threads > 1 else ""
+            return pointer(buffer) + own
+
+        arrays = [*(pointer(t.buffer) for t in step.reads), pointer(step.result.buffer), *map(scratch, step.scratch)]
+        limits = [] if step.bands is None else band or ["0", str(step.bands)]
+        return f"{self.name}({', '.join([*arrays, *limits])});"
 
     # --- shapes, for the templates --------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """The kernels: which there are, for which processor the compiler may use each, and what each computes.
 
-A kernel is a file, kernels/FOLDER/FORM.j2, a C function: `dot_ORDER` for some pixels and output blocks,
-`depthwise_ORDER` for a line of pixels in a padded copy, `depthwise_window` for one pixel. All of one form compute the
-same sums, and the first whose guard holds is compiled: what no other takes, `portable` does.
+A kernel is a file, kernels/FOLDER/FORM.j2, a C function: `dot_ORDER` for some pixels and output blocks, `depthwise` for
+some taps of all channels of a pixel, `depthwise_ORDER` for those of a line of pixels. All of one form compute the same sums, and the first whose guard holds is compiled: what no
+other takes, `portable` does.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 from pefslc.geometry.shapes import Window
 from pefslc.targets.c.cpus import WeightOrder
-from pefslc.targets.c.steps import DepthwiseStep, DotStep, Program
+from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep, DotStep, Program
 from pefslc.targets.c.storage import CType
 from pefslc.targets.c.taps import Move
 
 __all__ = [
-    "KERNELS", "Depthwise", "DepthwiseWindow", "Dot", "Kernel", "Sums", "headers_of", "kernels_for", "moves_of", "sums_of",
+    "KERNELS", "Depthwise", "DepthwiseLine", "Dot", "Kernel", "Sums", "depthwise_of", "headers_of", "kernels_for", "moves_of", "sums_of",
 ]  # fmt: skip
 
 
@@ -26,8 +26,8 @@ class Dot:
     """What a kernel is to compute: sums of `pixels` times `blocks` of outputs.
 
     taps, weights, sums, products  the types of operands and results; a product is computed in `products`
-    chained                        products that a lane of 8 may sum in 16 bits, proven
     biased                         whether there is a bias that the sums start from
+    chained                        products that a lane of 8 may sum in 16 bits, proven
     of                             the name of the function that it is a part of, if it is one
     """
 
@@ -36,8 +36,8 @@ class Dot:
     weights: CType
     sums: CType
     products: CType
-    chained: int
     biased: bool
+    chained: int
     pixels: int
     blocks: int
     of: str = ""
@@ -50,14 +50,15 @@ class Dot:
     @classmethod
     def called(cls, step: DotStep, pixels: int, blocks: int) -> Dot:
         types = step.taps, step.weight_type, step.sums, step.products
-        return cls(step.order, *types, step.chained, step.starts_biased, pixels, blocks)
+        return cls(step.order, *types, step.starts_biased, step.chained, pixels, blocks)
 
     @property
     def name(self) -> str:
         """Of the C function. It says everything that the function depends on."""
         types = "_".join(t.short for t in (self.taps, self.weights, self.sums, self.products))
         chained = f"_chained{self.chained}" if self.chained else ""
-        whole = self.of or f"dot_{self.order.name}_{types}{chained}{'_biased' if self.biased else ''}"
+        biased = "_biased" if self.biased else ""
+        whole = self.of or f"dot_{self.order.name}_{types}{chained}{biased}"
         return f"{whole}_{self.pixels}x{self.blocks}"
 
     @property
@@ -93,67 +94,7 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class Depthwise:
-    """What a kernel is to compute: sums of each channel by itself, for pixels that lie side by side.
-
-    Tap (i, j) of channel c of pixel p lies at  x[i * row + (p * stride + j * dilation) * channels + c],  its sum at
-    sums[p * channels + c].
-
-    taps, weights, sums, products  the types of operands and results; a product is computed in `products`
-    biased                         whether there is a bias that the sums start from, of the type `bias`
-    kernel                         rows and columns of taps
-    """
-
-    order: WeightOrder
-    taps: CType
-    weights: CType
-    sums: CType
-    products: CType
-    bias: CType | None
-    kernel: tuple[int, int]
-    stride: int
-    dilation: int
-
-    @property
-    def form(self) -> str:
-        """Of the kernels that compute it."""
-        return f"depthwise_{self.order.name}"
-
-    @classmethod
-    def called(cls, step: DepthwiseStep, window: Window) -> Depthwise:
-        bias = step.bias_type if step.starts_biased else None
-        stride, dilation = window.strides[1], window.dilations[1]
-        types = step.taps, step.weight_type, step.sums, step.products
-        return cls(step.order, *types, bias, window.kernel, stride, dilation)
-
-    @property
-    def name(self) -> str:
-        """Of the C function. It says everything that the function depends on."""
-        types = "_".join(t.short for t in (self.taps, self.weights, self.sums, self.products))
-        bias = f"_biased_{self.bias.short}" if self.bias else ""
-        form = f"{self.kernel[0]}x{self.kernel[1]}_{self.stride}_{self.dilation}"
-        return f"depthwise_{self.order.name}_{types}{bias}_{form}"
-
-    @property
-    def signature(self) -> str:
-        """The head of the C function."""
-        return self._head("PEFSLC_INLINE")
-
-    @property
-    def shared_signature(self) -> str:
-        """The same for a function that all its callers share."""
-        return self._head("PEFSLC_SHARED")
-
-    def _head(self, kind: str) -> str:
-        bias = f"const {self.bias} *bias, " if self.bias else ""
-        return (
-            f"{kind} void {self.name}(const {self.taps} *restrict x, int32_t row, "
-            f"const {self.weights} *restrict w, {bias}{self.sums} *restrict sums, int32_t pixels, int32_t channels)"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class DepthwiseWindow:
-    """What a kernel is to compute: sums of each channel by itself, for one pixel, over a rectangle of taps."""
+    """What a depthwise kernel is to compute: the sums of all channels of a pixel over a rectangle of taps."""
 
     taps: CType
     weights: CType
@@ -161,18 +102,18 @@ class DepthwiseWindow:
     products: CType
 
     @classmethod
-    def called(cls, step: DepthwiseStep) -> DepthwiseWindow:
+    def called(cls, step: DepthwiseStep) -> Depthwise:
         return cls(step.source.type, step.weight_type, step.sums, step.products)
 
     @property
     def form(self) -> str:
         """Of the kernels that compute it."""
-        return "depthwise_window"
+        return "depthwise"
 
     @property
     def name(self) -> str:
         """Of the C function."""
-        return "_".join(["depthwise_window", *(t.short for t in (self.taps, self.weights, self.sums, self.products))])
+        return "_".join(["depthwise", *(t.short for t in (self.taps, self.weights, self.sums, self.products))])
 
     @property
     def signature(self) -> str:
@@ -192,7 +133,64 @@ class DepthwiseWindow:
         )
 
 
-Sums = Dot | Depthwise | DepthwiseWindow
+@dataclass(frozen=True, slots=True)
+class DepthwiseLine:
+    """What a depthwise kernel is to compute: the sums of all channels of pixels that lie side by side.
+
+    Tap (i, j) of channel c of pixel p lies at  x[i * row + (p * stride + j * dilation) * channels + c],  its sum at
+    sums[p * channels + c].
+
+    taps, weights, sums, products  the types of operands and results; a product is computed in `products`
+    biased                         whether there is a bias that the sums start from
+    kernel                         rows and columns of taps
+    """
+
+    order: WeightOrder
+    taps: CType
+    weights: CType
+    sums: CType
+    products: CType
+    biased: bool
+    kernel: tuple[int, int]
+    stride: int
+    dilation: int
+
+    @classmethod
+    def called(cls, step: DepthwiseStep, order: WeightOrder, window: Window) -> DepthwiseLine:
+        types = step.taps, step.weight_type, step.sums, step.products
+        return cls(order, *types, step.starts_biased, window.kernel, window.strides[1], window.dilations[1])
+
+    @property
+    def form(self) -> str:
+        """Of the kernels that compute it."""
+        return f"depthwise_{self.order.name}"
+
+    @property
+    def name(self) -> str:
+        """Of the C function. It says everything that the function depends on."""
+        types = "_".join(t.short for t in (self.taps, self.weights, self.sums, self.products))
+        shape = f"{self.kernel[0]}x{self.kernel[1]}_{self.stride}_{self.dilation}"
+        return f"{self.form}_{types}{'_biased' if self.biased else ''}_{shape}"
+
+    @property
+    def signature(self) -> str:
+        """The head of the C function."""
+        return self._head("PEFSLC_INLINE")
+
+    @property
+    def shared_signature(self) -> str:
+        """The same for a function that all its callers share."""
+        return self._head("PEFSLC_SHARED")
+
+    def _head(self, kind: str) -> str:
+        bias = f"const {self.sums} *bias, " if self.biased else ""
+        return (
+            f"{kind} void {self.name}(const {self.taps} *restrict x, int32_t row, "
+            f"const {self.weights} *restrict w, {bias}{self.sums} *restrict sums, int32_t pixels, int32_t channels)"
+        )
+
+
+Sums = Dot | Depthwise | DepthwiseLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +225,7 @@ def _is_of_bytes(task: Sums) -> bool:
 
 def _has_few_taps(task: Sums) -> bool:
     """Whose weights stay in registers."""
-    return isinstance(task, Depthwise) and _is_of_bytes(task) and task.kernel[0] * task.kernel[1] <= 9
+    return isinstance(task, DepthwiseLine) and task.kernel[0] * task.kernel[1] <= 9
 
 
 def _is_two_by_two(task: Sums) -> bool:
@@ -249,18 +247,21 @@ _FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON)"
 
 KERNELS = (
     Kernel("avx512vnni", "dot_blocks", "defined(__AVX512F__) && defined(__AVX512VNNI__)", ("immintrin.h",)),
-    Kernel("avx512vnni", "depthwise_columns", "defined(__AVX512VNNI__) && defined(__AVX512VBMI__)", ("immintrin.h",)),
+    Kernel(
+        "avx512vnni", "depthwise_columns", "defined(__AVX512VNNI__) && defined(__AVX512VBMI__)", ("immintrin.h",)
+    ),
     Kernel("dsp", "dot_pairs", _DSP),
+    Kernel("neon_dot", "dot_rows", f"{_NEON} && defined(__ARM_FEATURE_DOTPROD)", ("arm_neon.h",), accepts=_is_chained),
     Kernel("neon", "dot_rows", _NEON, ("arm_neon.h",), accepts=_is_chained),
     Kernel("riscv", "dot_quads", "defined(__riscv)", accepts=_is_one_block),
     Kernel("thumb1", "dot_rows", _THUMB1, accepts=_is_two_by_two),
     Kernel("few_registers", "dot_rows", _FEW_REGISTERS, accepts=_splits),
-    Kernel("dsp", "depthwise_window", _DSP, accepts=_is_of_bytes),
+    Kernel("dsp", "depthwise", _DSP, accepts=_is_of_bytes),
     Kernel("neon", "depthwise_taps", _NEON, ("arm_neon.h",), accepts=_has_few_taps),
-    Kernel("few_registers", "depthwise_window", _FEW_REGISTERS),
-    Kernel("portable", "depthwise_window", ""),
-    Kernel("portable", "depthwise_taps", ""),
+    Kernel("few_registers", "depthwise", _FEW_REGISTERS),
+    Kernel("portable", "depthwise", ""),
     Kernel("portable", "depthwise_columns", ""),
+    Kernel("portable", "depthwise_taps", ""),
     Kernel("portable", "dot_rows", ""),
     Kernel("portable", "dot_blocks", ""),
     Kernel("portable", "dot_pairs", ""),
@@ -273,25 +274,32 @@ def kernels_for(task: Sums) -> tuple[Kernel, ...]:
     return tuple(k for k in KERNELS if k.form == task.form and k.accepts(task))
 
 
+def depthwise_of(step: DepthwiseStep, part: DepthwisePart) -> Depthwise | DepthwiseLine:
+    """What the loops of a part call."""
+    if step.order is None:
+        return Depthwise.called(step)
+    return DepthwiseLine.called(step, step.order, part.window)
+
+
 def sums_of(program: Program) -> tuple[Sums, ...]:
     """What the program's kernels compute, each once, in the order of their first use."""
     found: dict[Sums, None] = {}
     for step in program.steps:
+        if isinstance(step, DepthwiseStep):
+            found.update(dict.fromkeys(depthwise_of(step, part) for part in step.parts))
         if isinstance(step, DotStep):
             for part in step.parts:
                 found.update(dict.fromkeys(Dot.called(step, part.pixels, chunk.blocks) for chunk in part.chunks))
-        elif isinstance(step, DepthwiseStep):
-            for part in step.parts:
-                assert part.window is not None
-                window = DepthwiseWindow.called(step) if part.image is None else Depthwise.called(step, part.window)
-                found[window] = None
     return tuple(found)
 
 
 def moves_of(program: Program) -> tuple[Move, ...]:
     """What the program makes of codes that it copies, each once."""
-    steps = (step for step in program.steps if isinstance(step, DotStep | DepthwiseStep) and not step.move.is_copy)
-    return tuple(dict.fromkeys(s.move for s in steps if len(s.scratch) > 1))  # of sums, and of copies
+    found: dict[Move, None] = {}
+    for step in program.steps:
+        if isinstance(step, DotStep | DepthwiseStep) and step.copies and not step.move.is_copy:
+            found[step.move] = None
+    return tuple(found)
 
 
 def headers_of(program: Program) -> dict[str, str]:

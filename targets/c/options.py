@@ -14,6 +14,7 @@ __all__ = ["BINARY", "TEXT", "COptions"]
 
 TEXT, BINARY = "text", "binary"  # forms of the constants
 
+_MOST_THREADS = 64
 _NAMES = tuple(cpu.name for cpu in CPUS)
 
 
@@ -50,11 +51,37 @@ class COptions:
         help="constants as C text, or as a binary file that the caller loads  [default: text]",
     )
 
+    steps: int | None = option(
+        None,
+        type=int,
+        metavar="MACS",
+        wanted="1 or more",
+        example="50_000",
+        accepts=lambda most: most >= 1,
+        help="write NAME_step, which does the run in calls of about so many multiply-accumulates",
+    )
+
+    threads: int = option(
+        1,
+        type=int,
+        metavar="N",
+        wanted="1 to 64",
+        example="2",
+        accepts=lambda count: 1 <= count <= _MOST_THREADS,
+        help="compute large layers in N parts at one time: with -fopenmp, or by a function of yours  [default: 1]",
+    )
+
     emit_main: bool = option(
         False,
         type=bool,
         example="True",
         help="write main.c, which tests the network on known codes, and a Makefile for this machine and for Cortex-M",
+    )
+    dispatch: bool = option(
+        False,
+        type=bool,
+        example="True",
+        help="write NAME_dispatch.c: one library for all x86-64 processors, which takes the best path when it runs",
     )
     cmake: bool = option(False, type=bool, example="True", help="write CMakeLists.txt: the network as a CMake library")
     arduino: bool = option(
@@ -63,6 +90,18 @@ class COptions:
 
     def __post_init__(self) -> None:
         check_values(self)
+        if self.steps and self.threads > 1:
+            raise CompileError(
+                Code.WRONG_OPTION,
+                "a run in calls has one thread (--steps, --threads)",
+                hint="leave out --threads",
+            )
+        if self.arduino and self.dispatch:
+            raise CompileError(
+                Code.WRONG_OPTION,
+                "an Arduino has no x86-64 processor (--arduino, --dispatch)",
+                hint="leave out --dispatch",
+            )
         if self.arduino and self.weights == BINARY:
             raise CompileError(
                 Code.WRONG_OPTION,

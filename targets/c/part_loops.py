@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pefslc.geometry.shapes import Window
-from pefslc.targets.c.kernels import Depthwise, DepthwiseWindow, Dot
+from pefslc.targets.c.kernels import Dot, depthwise_of
 from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep, DotPart, DotStep, Part
 from pefslc.targets.c.taps import Gather
 from pefslc.targets.c.tiles import Chunk
@@ -80,7 +80,7 @@ class Loops:
 
     @property
     def _of_tile(self) -> list[str]:
-        return [each for each in self.declared if _named(each) not in ("x", "copy", "top", "left")]
+        return [each for each in self.declared if _named(each) not in ("x", "copy", "top", "left", "begin", "end")]
 
     @property
     def window(self) -> Window | None:
@@ -123,21 +123,32 @@ class Loops:
         assert isinstance(self.step, DotStep)
         return len(self.step.parts) == 1 and tile.stride == self.step.outputs
 
+    @property
+    def first_column(self) -> str:
+        """The C expression of the first pixel that is computed, where pixels are counted through."""
+        return f"begin * {self._dots.pixels}" if self.is_alone else "0"
+
+    @property
+    def end_column(self) -> str:
+        """The C expression of a pixel after the first one of the last tile."""
+        return f"end * {self._dots.pixels}" if self.is_alone else str(self._dots.line)
+
+    @property
+    def _dots(self) -> DotPart:
+        assert isinstance(self.part, DotPart)
+        return self.part
+
     def kernel(self, chunk: Chunk) -> str:
         """The dot product function that a DotStep calls for some of the outputs."""
         assert isinstance(self.step, DotStep)
-        assert isinstance(self.part, DotPart)
-        return Dot.called(self.step, self.part.pixels, chunk.blocks).name
+        return Dot.called(self.step, self._dots.pixels, chunk.blocks).name
 
     @property
     def depthwise(self) -> str:
-        """The function that a DepthwiseStep calls for a line of pixels, or for one."""
+        """The function that a DepthwiseStep calls."""
         assert isinstance(self.step, DepthwiseStep)
         assert isinstance(self.part, DepthwisePart)
-        assert self.window is not None
-        if self.part.image is None:
-            return DepthwiseWindow.called(self.step).name
-        return Depthwise.called(self.step, self.window).name
+        return depthwise_of(self.step, self.part).name
 
     def place(self, pixel: str) -> str:
         """The C expression of the first element of a pixel of the result, counted from the part's first one."""

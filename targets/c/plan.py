@@ -37,7 +37,7 @@ _FUSABLE = (Requantize, Round, Lookup, Clamp, Rescale, Sum, Product)
 
 
 def plan_program(graph: Graph, cpu: Cpu = GENERIC) -> Program:
-    """The steps for an integer graph, laid out for `cpu`. Raises CompileError with every operation that cannot be done."""
+    """The steps for an integer graph, laid out for `cpu`. Raises CompileError with all that cannot be done."""
     return _Planner(integer_graph(graph), cpu).program()
 
 

@@ -11,7 +11,7 @@ from pefslc.geometry.shapes import Window
 from pefslc.ir.value import Op
 from pefslc.targets.c.cpus import WeightOrder
 from pefslc.targets.c.stages import AddStage, MultiplyStage, Stage
-from pefslc.targets.c.storage import Buffer, CType, Tensor, narrowest_signed
+from pefslc.targets.c.storage import Buffer, CType, Tensor
 from pefslc.targets.c.taps import Gather, Move, PaddedImage, TapView
 from pefslc.targets.c.tiles import Chunk
 
@@ -25,7 +25,8 @@ class Step:
     """Reads `source` (and what its stages add), writes `result`.
 
     ops     the operations of the graph that it does, in order; empty for a change of layout
-    scratch buffers that live only while it runs
+    scratch buffers that live only while it runs: one for each of `threads` parts
+    threads parts of the result that are computed at a time
     """
 
     source: Tensor
@@ -33,6 +34,12 @@ class Step:
     ops: tuple[Op, ...] = ()
     stages: tuple[Stage, ...] = ()
     scratch: tuple[Buffer, ...] = ()
+    threads: int = 1
+
+    @property
+    def bands(self) -> int | None:
+        """Lines, tiles or pixels of the result that are computed each by itself; None where they cannot be."""
+        return None
 
     @property
     def added(self) -> tuple[Tensor, ...]:
@@ -91,6 +98,7 @@ class DotPart(Part):
 class DepthwisePart(Part):
     """The loops of a depthwise convolution. image: the copy of the whole image that they read, where there is one."""
 
+    window: Window
     image: PaddedImage | None
 
 
@@ -123,6 +131,11 @@ class DotStep(Step):
     padded_outputs: int
 
     @property
+    def copies(self) -> bool:
+        """Whether kernels read a copy of what is in the source."""
+        return any(part.gather is not Gather.NONE for part in self.parts)
+
+    @property
     def move(self) -> Move:
         """What is done to codes that are copied for the kernels."""
         return Move(self.source.type, self.taps, self.offset)
@@ -131,6 +144,13 @@ class DotStep(Step):
     def report(self) -> str:
         """How it computes, for the report."""
         return f"dot products, {_operands(self)}"
+
+    @property
+    def bands(self) -> int | None:
+        if len(self.parts) > 1:
+            return None
+        (part,) = self.parts
+        return part.lines if part.gather is Gather.IMAGE else -(-part.line // part.pixels)
 
     @property
     def rows(self) -> int:
@@ -155,13 +175,13 @@ class DotStep(Step):
 class DepthwiseStep(Step):
     """Convolution of each channel by itself.
 
-    order   of the weights
+    order   of the weights, for lines of pixels; None: [rows][columns][channels], for each pixel by itself
     taps    the type of the taps that the kernels read
     offset  what is added to each code of the source as it is copied
     bias    [channels] or None; the offset's part is in it
     """
 
-    order: WeightOrder
+    order: WeightOrder | None
     taps: CType
     offset: int
     parts: tuple[DepthwisePart, ...]
@@ -171,9 +191,11 @@ class DepthwiseStep(Step):
     products: CType
 
     @property
-    def move(self) -> Move:
-        """What is done to codes that are copied for the kernels."""
-        return Move(self.source.type, self.taps, self.offset)
+    def bands(self) -> int | None:
+        if len(self.parts) > 1:
+            return None
+        (part,) = self.parts
+        return _pixels(self.result) if part.image is None else len(part.rows)
 
     @property
     def report(self) -> str:
@@ -181,20 +203,25 @@ class DepthwiseStep(Step):
         return f"depthwise, {_operands(self)}"
 
     @property
-    def starts_biased(self) -> bool:
-        """Whether the kernels add the bias: those that read a copy of the image do."""
-        return self.bias is not None and bool(self.bias.any()) and all(part.image for part in self.parts)
+    def copies(self) -> bool:
+        """Whether kernels read a copy of the image."""
+        return self.order is not None
 
     @property
-    def bias_type(self) -> CType:
-        """As it is stored."""
-        assert self.bias is not None
-        return self.sums if self.order.biased else narrowest_signed(self.bias)
+    def move(self) -> Move:
+        """What is done to codes that are copied for the kernels."""
+        return Move(self.source.type, self.taps, self.offset)
+
+    @property
+    def starts_biased(self) -> bool:
+        """Whether the kernels add the bias."""
+        return self.order is not None and self.order.biased and self.bias is not None and bool(self.bias.any())
 
     @property
     def filled_bias(self) -> Codes:
         """[channels, filled up]."""
         assert self.bias is not None
+        assert self.order is not None
         return np.pad(self.bias, (0, -len(self.bias) % self.order.outputs))
 
 
@@ -211,6 +238,10 @@ class PoolStep(Step):
     factors: Codes | None
 
     @property
+    def bands(self) -> int:
+        return _pixels(self.result)
+
+    @property
     def report(self) -> str:
         """How it computes, for the report."""
         return f"{'maximum' if self.is_max else 'sum'} in {self.sums.bits} bits"
@@ -219,6 +250,10 @@ class PoolStep(Step):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapStep(Step):
     """Stages alone, element by element."""
+
+    @property
+    def bands(self) -> int:
+        return self.result.loops[0]
 
     @property
     def shares(self) -> tuple[Tensor, ...]:
@@ -256,6 +291,12 @@ class Program:
     outputs: tuple[Tensor, ...]
     implementation: dict[str, str]
     macs: int
+
+
+def _pixels(result: Tensor) -> int:
+    """Of all images of a tensor that lies channels last."""
+    n, _, height, width = result.shape
+    return n * height * width
 
 
 def _operands(step: DotStep | DepthwiseStep) -> str:

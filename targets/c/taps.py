@@ -120,8 +120,3 @@ class PaddedImage:
     def behind(self) -> int:
         """Elements of a row behind those of the image."""
         return self.row_elements - self.before - self.inside
-
-    @property
-    def after(self) -> int:
-        """Elements after the last row that the image is in."""
-        return self.elements - self.end_row * self.row_elements

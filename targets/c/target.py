@@ -15,6 +15,7 @@ from pefslc.artifacts.sidecar import JsonObject, Sidecar
 from pefslc.ir.batch import batch_of, with_batch
 from pefslc.ir.graph import Graph
 from pefslc.targets.c.arena import Arena, plan_arena
+from pefslc.targets.c.calls import with_threads
 from pefslc.targets.c.compiled_size import compiled_size
 from pefslc.targets.c.cpus import cpu_named
 from pefslc.targets.c.emit import emit, interface
@@ -52,6 +53,7 @@ class CTarget(COptions):
         rows = batch_of(graph) or 1
         cpu = cpu_named(self.cpu)
         program = plan_program(with_batch(graph, 1) if rows > 1 else graph, cpu)
+        program = with_threads(program, self.threads)
         arena = plan_arena(program)
         if options.observe is not None:
             options.observe(Stage("plan", plan_text(program, arena)))
