@@ -242,7 +242,8 @@ def _is_chained(task: Sums) -> bool:
 
 _NEON = "defined(__ARM_NEON)"
 _DSP = "defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && !defined(__ARM_NEON)"
-_THUMB1 = "defined(__thumb__) && !defined(__thumb2__) && defined(__OPTIMIZE__)"
+# For size, GCC leaves the high registers alone: saving them takes instructions.
+_THUMB1 = "defined(__thumb__) && !defined(__thumb2__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)"
 _FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON)"
 
 KERNELS = (
