@@ -11,7 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["EMULATED", "Emulated"]
+__all__ = ["EMULATED", "STRING", "Emulated"]
 
 _MEMORY = """
 #include <stddef.h>
@@ -32,7 +32,7 @@ void *memset(void *to, int value, size_t bytes)
     return to;
 }
 """
-_STRING = """
+STRING = """
 #include <stddef.h>
 void *memcpy(void *restrict to, const void *restrict from, size_t bytes);
 void *memset(void *to, int value, size_t bytes);
@@ -65,12 +65,21 @@ void start(void) { end(main() == 0 ? 0x20026 : 0x20023); }
 
 @dataclass(frozen=True)
 class Emulated:
-    """cpu: of pefslc; start: C text, from the first instruction to `main`; emulator: the program goes behind it."""
+    """A processor.
+
+    cpu       of pefslc
+    compiler  a gcc, and `triple`: what clang calls it
+    machine   flags that tell a compiler the instructions; link: flags of the linker
+    start     C text, from the first instruction to `main`
+    emulator  the program goes behind it
+    """
 
     name: str
     cpu: str
     compiler: str
-    flags: tuple[str, ...]
+    triple: str
+    machine: tuple[str, ...]
+    link: tuple[str, ...]
     start: str
     emulator: tuple[str, ...]
 
@@ -81,14 +90,14 @@ class Emulated:
     def run(self, folder: Path, sources: list[str], flags: tuple[str, ...]) -> int:
         """The status of `main`, which is among the sources; of a Cortex-M only whether it is 0."""
         (folder / "start.c").write_text(_MEMORY + self.start)
-        (folder / "string.h").write_text(_STRING)  # not every compiler here has one
-        common = [self.compiler, *self.flags, "-ffreestanding", f"-I{folder}"]
+        (folder / "string.h").write_text(STRING)  # not every compiler here has one
+        common = [self.compiler, *self.machine, "-ffreestanding", f"-I{folder}"]
         for source in sources:
             _run([*common, *flags, "-c", source, "-o", f"{source}.o"])
         _run([*common, "-O1", "-c", str(folder / "start.c"), "-o", str(folder / "start.o")])
         program = str(folder / "program.elf")
         objects = [f"{source}.o" for source in sources]
-        _run([*common, "-nostdlib", "-static", str(folder / "start.o"), *objects, "-lgcc", "-o", program])
+        _run([*common, *self.link, "-nostdlib", "-static", str(folder / "start.o"), *objects, "-lgcc", "-o", program])
         return subprocess.run([*self.emulator, program], check=False, timeout=100, stdin=subprocess.DEVNULL).returncode
 
 
@@ -102,7 +111,7 @@ def _cortex_m(name: str, cpu: str, core: str, machine: str) -> Emulated:
     link = ("-Wl,--section-start=.vectors=0", "-Wl,-Ttext=0x100", "-Wl,-Tdata=0x20000000")
     board = ("qemu-system-arm", "-machine", machine, "-display", "none", "-monitor", "none", "-serial", "none")
     semihosting = ("-semihosting-config", "enable=on,target=native", "-kernel")
-    return Emulated(name, cpu, "arm-none-eabi-gcc", (*flags, *link), _CORTEX_M, (*board, *semihosting))
+    return Emulated(name, cpu, "arm-none-eabi-gcc", "arm-none-eabi", flags, link, _CORTEX_M, (*board, *semihosting))
 
 
 _A9 = ("-mcpu=cortex-a9", "-mfpu=neon", "-mfloat-abi=softfp")
@@ -112,13 +121,19 @@ EMULATED = (
     _cortex_m("Cortex-M4", "cortex-m4", "cortex-m4", "mps2-an386"),
     # A Cortex-M3 knows the instructions of a Cortex-M0+, which has no board with enough memory.
     _cortex_m("Cortex-M0+", "cortex-m0", "cortex-m0plus", "mps2-an385"),
-    Emulated("Cortex-A9", "cortex-a9", "arm-none-eabi-gcc", _A9, _ARM, ("qemu-arm", "-cpu", "cortex-a9")),
     Emulated(
-        "Cortex-A53", "cortex-a53", "aarch64-linux-gnu-gcc", ("-mcpu=cortex-a53",), _AARCH64,
+        "Cortex-A9", "cortex-a9", "arm-none-eabi-gcc", "arm-none-eabi", _A9, (), _ARM, ("qemu-arm", "-cpu", "cortex-a9")
+    ),
+    Emulated(
+        "Cortex-A53", "cortex-a53", "aarch64-linux-gnu-gcc", "aarch64-none-elf", ("-mcpu=cortex-a53",), (), _AARCH64,
         ("qemu-aarch64", "-cpu", "cortex-a53"),
     ),
-    Emulated("SDOT", "cortex-a53", "aarch64-linux-gnu-gcc", _DOT, _AARCH64, ("qemu-aarch64", "-cpu", "max")),
     Emulated(
-        "RV32IMC", "rv32", "riscv64-unknown-elf-gcc", ("-march=rv32imc", "-mabi=ilp32"), _RISCV, ("qemu-riscv32",)
+        "SDOT", "cortex-a53", "aarch64-linux-gnu-gcc", "aarch64-none-elf", _DOT, (), _AARCH64,
+        ("qemu-aarch64", "-cpu", "max"),
+    ),
+    Emulated(
+        "RV32IMC", "rv32", "riscv64-unknown-elf-gcc", "riscv32-unknown-elf", ("-march=rv32imc", "-mabi=ilp32"), (),
+        _RISCV, ("qemu-riscv32",),
     ),
 )  # fmt: skip

@@ -94,14 +94,14 @@ GENERIC = Cpu(name="generic", summary="any processor: tiles and rows that suit m
 
 
 def _with_dsp(name: str, summary: str) -> Cpu:
-    """SMLAD multiplies two pairs of int16_t: pixels' taps are widened once for all outputs, weights as they are used."""
+    """SMLAD multiplies two pairs of int16_t: taps are widened once for all outputs, weights as they are used."""
     return Cpu(
         name=name, summary=summary, order=PAIRS, outputs=2, pixels=2, blocks=1, sums=2, alignment=16, taps=_S16
     )
 
 
 def _with_neon(name: str, summary: str) -> Cpu:
-    """vmull.s8 multiplies signed bytes, vpadal sums pairs of products of 16 bits; a quarter of 16 registers stays free."""
+    """vmull.s8 multiplies signed bytes, vpadal adds pairs of 16 bits. 8 sums leave registers for taps and weights."""
     return Cpu(
         name=name, summary=summary, order=ROWS_OF_16, outputs=2, pixels=4, blocks=4, sums=8, alignment=16,
         copies_image=True, taps=_S8, depthwise=TAPS,
@@ -134,9 +134,16 @@ CPUS = (
     _with_dsp("cortex-m33", "Cortex-M33 with its DSP extension"),
     Cpu(name="cortex-m0", summary="Cortex-M0, M0+, M1, M3, M23", outputs=2, pixels=2, blocks=2, sums=4, alignment=4),
     Cpu(
-        name="rv32", summary="RISC-V of 32 bits without vectors", order=QUADS, outputs=4, pixels=4, blocks=1, sums=4,
-        alignment=4, taps=_U8,
-    ),  # fmt: skip
+        name="rv32",
+        summary="RISC-V of 32 bits without vectors",
+        order=QUADS,
+        outputs=4,
+        pixels=4,
+        blocks=1,
+        sums=4,
+        alignment=4,
+        taps=_U8,
+    ),
 )
 
 

@@ -59,7 +59,8 @@ def _part(phase: Phase, weight: Codes, source: Tensor, order: WeightOrder | None
     image = None
     if order is not None:
         grid = len(phase.rows), len(phase.columns)
-        image = PaddedImage.of(window, source.shape[1:], grid, window.kernel[1] * channels)
+        _, _, height, width = source.shape
+        image = PaddedImage.of(window, (channels, height, width), grid, window.kernel[1] * channels)
     packed = _packed(weight.reshape(channels, *window.kernel), order).astype(kind.dtype)
     return DepthwisePart(rows=phase.rows, columns=phase.columns, window=window, weight=packed, image=image)
 

@@ -105,13 +105,14 @@ class _Dots:
         lies_there = window.kernel == window.strides == (1, 1) and not window.is_padded and self.groups == 1
         lines, columns, image = 1, n * len(phase.rows) * len(phase.columns), None
         alignment = max(cpu.alignment // taps.bytes, cpu.order.taps)
-        copies = cpu.order.aligned or not Move(self.source.type, taps, offset).is_copy
-        if lies_there and copies and not cpu.copies_image:
+        of_images = cpu.copies_image and not cpu.order.aligned  # whose windows begin anywhere
+        is_copy = Move(self.source.type, taps, offset).is_copy
+        if lies_there and (cpu.order.aligned or not is_copy) and not of_images:
             filled = round_up(count, alignment)
             gather, view = Gather.ROWS, TapView(pixel=filled, segments=1, segment=filled, taps=filled)
-        elif lies_there and not offset and count % cpu.order.taps == 0:
+        elif lies_there and is_copy and count % cpu.order.taps == 0:
             gather, view = Gather.NONE, TapView(pixel=count, segments=1, segment=count, taps=count)
-        elif cpu.copies_image and alone and self.groups == 1 and window.dilations[1] == 1:
+        elif of_images and alone and self.groups == 1 and window.dilations[1] == 1:
             gather, lines, columns = Gather.IMAGE, len(phase.rows), len(phase.columns)
             filled = round_up(window.kernel[1] * channels, alignment)
             if lies_there:  # all rows of an image are one
@@ -129,7 +130,7 @@ class _Dots:
         unit = cpu.outputs // cpu.order.outputs
         blocks = outputs // cpu.order.outputs
         pixels, together = tile(cpu, columns, blocks if self.groups == 1 else unit, view.padded * kind.bytes)
-        passes = alone and gather is not Gather.PATCH and 0 < cpu.cache < outputs * view.padded * kind.bytes
+        passes = alone and gather in (Gather.NONE, Gather.IMAGE) and 0 < cpu.cache < outputs * view.padded * kind.bytes
         return DotPart(
             rows=phase.rows,
             columns=phase.columns,

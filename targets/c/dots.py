@@ -13,7 +13,7 @@ from pefslc.targets.c.cpus import WeightOrder
 from pefslc.targets.c.storage import INT16, INT32, INT64, CType, Tensor, narrowest_signed, sum_type
 from pefslc.targets.c.taps import TapView
 
-__all__ = ["accumulator_type", "converted_taps", "most_chained", "offset_bias", "packed_weights", "product_type", "round_up"]
+__all__ = ["accumulator_type", "converted_taps", "most_chained", "packed_weights", "product_type", "round_up"]
 
 Codes = NDArray[np.int64]
 

@@ -208,7 +208,7 @@ class Kernel:
     form: str
     guard: str
     headers: tuple[str, ...] = ()
-    accepts: Callable[[Sums], bool] = lambda task: True
+    accepts: Callable[[Sums], bool] = lambda _: True
 
     @property
     def template(self) -> str:
@@ -242,8 +242,11 @@ def _is_chained(task: Sums) -> bool:
 
 _NEON = "defined(__ARM_NEON)"
 _DSP = "defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && !defined(__ARM_NEON)"
-# For size, GCC leaves the high registers alone: saving them takes instructions.
-_THUMB1 = "defined(__thumb__) && !defined(__thumb2__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)"
+# For size, GCC leaves the high registers alone; clang wants r7 for itself.
+_THUMB1 = (
+    "defined(__thumb__) && !defined(__thumb2__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)"
+    " && !defined(__clang__)"
+)
 _FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON)"
 
 KERNELS = (

@@ -107,7 +107,7 @@ class Loops:
         assert isinstance(part, DotPart)
         if not part.passes:
             return [Tile(name, part.chunks, 0, step.outputs, step.rows)]
-        found = []
+        found: list[Tile] = []
         for chunk in part.chunks:
             one = (Chunk(0, 1, chunk.blocks, chunk.step),)
             whole = (min(chunk.end, step.outputs) - chunk.first) // chunk.step

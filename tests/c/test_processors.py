@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
 from kernel_graphs import kernels_graph
+
 from pefslc.targets.c.cpus import CPUS
 from pefslc.targets.c.target import CTarget
 
