@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 from pefslc.geometry.dilation_phases import Phase, phases
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Conv2d, Dense
-from pefslc.targets.c.cpus import GENERIC, ROWS, Cpu
+from pefslc.targets.c.cpus import BLOCKS, GENERIC, ROWS, Cpu
 from pefslc.targets.c.dots import (
     accumulator_type,
     most_chained,
+    most_paired,
     offset_bias,
     packed_weights,
     product_type,
@@ -63,19 +65,29 @@ class _Dots:
     groups: int
 
     def step(self, found: list[tuple[Phase, Codes]], cpu: Cpu) -> DotStep:
+        """For the processor; where its narrow layout is proven to be exact, in that."""
+        if cpu.narrow is not None:
+            narrow = self._laid_out(found, cpu.narrow)
+            if narrow.paired:
+                return narrow
+        return self._laid_out(found, cpu)
+
+    def _laid_out(self, found: list[tuple[Phase, Codes]], cpu: Cpu) -> DotStep:
         op, source = self.op, self.source
         sums = accumulator_type(op)
         weight_type = narrowest_signed(op.weight.data)
         bias, taps, offset = None if op.bias is None else op.bias.data, source.type, 0
-        if cpu.order != ROWS and (weight_type, sums) != (_SIGNED_BYTE, INT32):
-            cpu = GENERIC  # whose kernels take all types
-        wanted = None if cpu.taps is None or weight_type != _SIGNED_BYTE else tap_offset(source, cpu.taps)
+        wanted = None
+        if cpu.taps is not None and weight_type.bits <= (cpu.order.weights or _SIGNED_BYTE).bits:
+            wanted = tap_offset(source, cpu.taps)
         if cpu.taps is not None and wanted is not None:
             moved = offset_bias(found[0][1], bias, wanted) if wanted and len(found) == 1 else None
             if wanted == 0 or moved is not None:
                 bias, taps, offset = (moved if wanted else bias), cpu.taps, wanted
-        if cpu.order != ROWS and taps != cpu.taps:
-            cpu = GENERIC
+        if cpu.order != ROWS and (taps != cpu.taps or wanted is None or sums != INT32):
+            cpu = GENERIC  # whose kernels take all types
+            bias, taps, offset = None if op.bias is None else op.bias.data, source.type, 0
+        weight_type = cpu.order.weights or weight_type
         outputs = round_up(op.weight.shape[0] // self.groups, cpu.outputs)
         parts = [self._part(*each, len(found) == 1, taps, offset, weight_type, outputs, cpu) for each in found]
         together = max(part.pixels * (part.chunks[0].step if part.passes else self.groups * outputs) for part in parts)
@@ -83,6 +95,7 @@ class _Dots:
         copies = [self._copied(part) for part in parts if part.gather is not Gather.NONE]
         if copies:
             scratch.append(_scratch(f"s{self.index}p", taps, max(copies)))
+        is_of_bytes = taps.bits == weight_type.bits == 8
         return DotStep(
             source=source,
             result=self.result,
@@ -97,7 +110,8 @@ class _Dots:
             bias=bias,
             sums=sums,
             products=product_type(source, op.weight.data, sums),
-            chained=_chained(parts, source, offset) if taps.bits == weight_type.bits == 8 else 0,
+            chained=_chained(most_chained, parts, source, offset) if cpu.order.outputs == 1 and is_of_bytes else 0,
+            paired=_chained(most_paired, parts, source, offset) if cpu.order == BLOCKS else 0,
             outputs=op.weight.shape[0],
             padded_outputs=outputs,
         )
@@ -114,7 +128,7 @@ class _Dots:
         if lies_there and copies and not cpu.copies_image:
             filled = round_up(count, alignment)
             gather, view = Gather.ROWS, TapView(pixel=filled, segments=1, segment=filled, taps=filled)
-        elif lies_there and not offset and count % cpu.order.taps == 0:
+        elif lies_there and not copies and count % cpu.order.taps == 0:
             gather, view = Gather.NONE, TapView(pixel=count, segments=1, segment=count, taps=count)
         elif cpu.copies_image and alone and self.groups == 1 and window.dilations[1] == 1:
             gather, lines, columns = Gather.IMAGE, len(phase.rows), len(phase.columns)
@@ -156,10 +170,10 @@ class _Dots:
         return part.image.elements if part.image is not None else part.pixels * part.view.pixel
 
 
-def _chained(parts: list[DotPart], source: Tensor, offset: int) -> int:
-    """`most_chained` of all parts."""
+def _chained(most: Callable[..., int], parts: list[DotPart], source: Tensor, offset: int) -> int:
+    """`most_chained` or `most_paired` of all parts."""
     low, high = min(source.low, 0) + offset, max(source.high, 0) + offset  # a pad is a tap of code 0
-    return min(most_chained(part.weight, part.view, low, high) for part in parts)
+    return min(most(part.weight, part.view, low, high) for part in parts)
 
 
 def _scratch(name: str, kind: CType, elements: int) -> Buffer:
