@@ -24,7 +24,8 @@ class WeightOrder:
     outputs  o: that lie together, so that a vector register has one sum for each
     taps     t: that lie together, which one instruction multiplies and sums
     weights  their type; None: the narrowest, which must be of 8 bits but in ROWS
-    biased   whether sums start from the bias, [outputs] of int32_t filled up, rather than from 0
+    biased   whether sums start from the bias, [outputs] of int32_t filled up, rather than from 0; and are stored pixel
+             after pixel, so that what is filled up may lie where the next pixel begins
     aligned  whether taps and weights lie at multiples of 4 bytes
     turned   whether four taps lie as 0 2 1 3: the even bytes of a word are one pair, the odd ones the next
     """
