@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 from pefslc.geometry.dilation_phases import Phase, phases
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Conv2d, Dense
-from pefslc.targets.c.cpus import GENERIC, ROWS, ROWS_OF_16, Cpu
+from pefslc.targets.c.cpus import BLOCKS, GENERIC, ROWS, ROWS_OF_16, Cpu
 from pefslc.targets.c.dots import (
     accumulator_type,
     converted_taps,
     most_chained,
+    most_paired,
     packed_weights,
     product_type,
     round_up,
@@ -62,15 +64,24 @@ class _Dots:
     groups: int
 
     def step(self, found: list[tuple[Phase, Codes]], cpu: Cpu) -> DotStep:
+        """For the processor; where its narrow layout is proven to be exact, in that."""
+        if cpu.narrow is not None:
+            narrow = self._laid_out(found, cpu.narrow)
+            if narrow.paired:
+                return narrow
+        return self._laid_out(found, cpu)
+
+    def _laid_out(self, found: list[tuple[Phase, Codes]], cpu: Cpu) -> DotStep:
         op, source = self.op, self.source
         sums = accumulator_type(op)
         weight_type = narrowest_signed(op.weight.data)
-        if cpu.order != ROWS and (weight_type, sums) != (_SIGNED_BYTE, INT32):
-            cpu = GENERIC  # whose kernels take all types
         bias = None if op.bias is None else op.bias.data
-        taps, offset, bias = converted_taps(source, found[0][1], bias, cpu.taps, may_offset=len(found) == 1)
-        if cpu.order != ROWS and taps != cpu.taps:
-            cpu = GENERIC
+        suits = weight_type.bits <= (cpu.order.weights or _SIGNED_BYTE).bits and (sums == INT32 or cpu.order == ROWS)
+        wanted = cpu.taps if suits else None
+        taps, offset, bias = converted_taps(source, found[0][1], bias, wanted, may_offset=len(found) == 1)
+        if cpu.order != ROWS and not (suits and taps == cpu.taps):
+            cpu = GENERIC  # whose kernels take all types
+        weight_type = cpu.order.weights or weight_type
         outputs = round_up(op.weight.shape[0] // self.groups, cpu.outputs)
         parts = [self._part(*each, len(found) == 1, taps, offset, weight_type, outputs, cpu) for each in found]
         together = max(part.pixels * (part.chunks[0].step if part.passes else self.groups * outputs) for part in parts)
@@ -92,7 +103,8 @@ class _Dots:
             bias=bias,
             sums=sums,
             products=product_type(source, op.weight.data, sums),
-            chained=_chained(parts, source, offset) if cpu.order == ROWS_OF_16 else 0,
+            chained=_chained(most_chained, parts, source, offset) if cpu.order == ROWS_OF_16 else 0,
+            paired=_chained(most_paired, parts, source, offset) if cpu.order == BLOCKS else 0,
             outputs=op.weight.shape[0],
             padded_outputs=outputs,
         )
@@ -152,10 +164,10 @@ class _Dots:
         return part.image.elements if part.image is not None else part.pixels * part.view.pixel
 
 
-def _chained(parts: list[DotPart], source: Tensor, offset: int) -> int:
-    """`most_chained` of all parts."""
+def _chained(most: Callable[..., int], parts: list[DotPart], source: Tensor, offset: int) -> int:
+    """`most_chained` or `most_paired` of all parts."""
     low, high = min(source.low, 0) + offset, max(source.high, 0) + offset  # a pad is a tap of code 0
-    return min(most_chained(part.weight, part.view, low, high) for part in parts)
+    return min(most(part.weight, part.view, low, high) for part in parts)
 
 
 def _scratch(name: str, kind: CType, elements: int) -> Buffer:

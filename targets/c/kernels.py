@@ -28,6 +28,7 @@ class Dot:
     taps, weights, sums, products  the types of operands and results; a product is computed in `products`
     biased                         whether there is a bias that the sums start from
     chained                        products that a lane of 8 may sum in 16 bits, proven
+    paired                         sums of two products that a lane may sum in 16 bits, proven (`dots.most_paired`)
     of                             the name of the function that it is a part of, if it is one
     """
 
@@ -38,6 +39,7 @@ class Dot:
     products: CType
     biased: bool
     chained: int
+    paired: int
     pixels: int
     blocks: int
     of: str = ""
@@ -50,13 +52,13 @@ class Dot:
     @classmethod
     def called(cls, step: DotStep, pixels: int, blocks: int) -> Dot:
         types = step.taps, step.weight_type, step.sums, step.products
-        return cls(step.order, *types, step.starts_biased, step.chained, pixels, blocks)
+        return cls(step.order, *types, step.starts_biased, step.chained, step.paired, pixels, blocks)
 
     @property
     def name(self) -> str:
         """Of the C function. It says everything that the function depends on."""
         types = "_".join(t.short for t in (self.taps, self.weights, self.sums, self.products))
-        chained = f"_chained{self.chained}" if self.chained else ""
+        chained = f"_chained{self.chained}" if self.chained else f"_paired{self.paired}" if self.paired else ""
         biased = "_biased" if self.biased else ""
         whole = self.of or f"dot_{self.order.name}_{types}{chained}{biased}"
         return f"{whole}_{self.pixels}x{self.blocks}"
@@ -80,15 +82,18 @@ class Dot:
         )
 
     def parts(self, pixels: int, blocks: int) -> list[tuple[int, int, Dot]]:
-        """Kernels of at most so many pixels and blocks, and the first pixel and block of each: they do the same."""
+        """Kernels of at most so many pixels and blocks, and the first pixel and block of each: they do the same.
+
+        Last blocks first: outputs that are filled up may lie where those of the next pixel will.
+        """
         return [
             (
                 p,
                 b,
                 replace(self, pixels=min(pixels, self.pixels - p), blocks=min(blocks, self.blocks - b), of=self.name),
             )
+            for b in reversed(range(0, self.blocks, blocks))
             for p in range(0, self.pixels, pixels)
-            for b in range(0, self.blocks, blocks)
         ]
 
 
@@ -240,6 +245,10 @@ def _is_chained(task: Sums) -> bool:
     return isinstance(task, Dot) and task.chained > 0 and task.taps.signed and task.sums.bits == 32
 
 
+def _is_paired(task: Sums) -> bool:
+    return isinstance(task, Dot) and task.paired > 0
+
+
 _NEON = "defined(__ARM_NEON)"
 _DSP = "defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && !defined(__ARM_NEON)"
 # For size, GCC leaves the high registers alone; clang wants r7 for itself.
@@ -254,6 +263,10 @@ KERNELS = (
     Kernel(
         "avx512vnni", "depthwise_columns", "defined(__AVX512VNNI__) && defined(__AVX512VBMI__)", ("immintrin.h",)
     ),
+    Kernel("avxvnni", "dot_words", "defined(__AVXVNNI__)", ("immintrin.h",)),
+    Kernel("avx2", "dot_words", "defined(__AVX2__)", ("immintrin.h",)),
+    Kernel("sse2", "dot_words", "defined(__SSE2__)", ("emmintrin.h",)),
+    Kernel("avx2", "dot_blocks", "defined(__AVX2__)", ("immintrin.h",), accepts=_is_paired),
     Kernel("dsp", "dot_pairs", _DSP),
     Kernel("neon_dot", "dot_rows", f"{_NEON} && defined(__ARM_FEATURE_DOTPROD)", ("arm_neon.h",), accepts=_is_chained),
     Kernel("neon", "dot_rows", _NEON, ("arm_neon.h",), accepts=_is_chained),
@@ -270,6 +283,7 @@ KERNELS = (
     Kernel("portable", "dot_blocks", ""),
     Kernel("portable", "dot_pairs", ""),
     Kernel("portable", "dot_quads", ""),
+    Kernel("portable", "dot_words", ""),
 )
 
 
