@@ -70,6 +70,21 @@ def test_kernels_equal_the_interpreter(row, level, bench, warning_flags):  # typ
     assert row.run(bench.folder, [*sources, str(main)], (*warning_flags, level)) == 0
 
 
+@pytest.mark.parametrize("row", EMULATED[:2], ids=lambda row: row.name)
+def test_kernels_of_assembler_leave_registers_to_other_options(row, bench, warning_flags):  # type: ignore[no-untyped-def]
+    if row.missing:
+        pytest.skip(f"{' and '.join(row.missing)} not installed")
+    bench.add(kernels_graph("kernels", 7), CTarget(cpu=row.cpu))
+    (bench.folder / "string.h").write_text(STRING)
+    for flags in (("-O0", "-fPIC"), ("-O2", "-fPIC", "-fno-omit-frame-pointer")):
+        command = [row.compiler, *row.machine, *warning_flags, "-ffreestanding", f"-I{bench.folder}", *flags]
+        done = subprocess.run(
+            [*command, "-c", "kernels.c", "-o", "kernels.o"],
+            cwd=bench.folder, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[:3000]
+
+
 @pytest.mark.parametrize("row", EMULATED, ids=lambda row: row.name)
 def test_clang_takes_the_kernels_without_a_warning(row, bench, clang, warning_flags):  # type: ignore[no-untyped-def]
     bench.add(kernels_graph("kernels", 7), CTarget(cpu=row.cpu))
