@@ -1,8 +1,8 @@
 """The kernels: which there are, for which processor the compiler may use each, and what each computes.
 
 A kernel is a file, kernels/FOLDER/FORM.j2, a C function: `dot_ORDER` for some pixels and output blocks, `depthwise` for
-some taps of all channels of a pixel, `depthwise_ORDER` for those of a line of pixels. All of one form compute the same sums, and the first whose guard holds is compiled: what no
-other takes, `portable` does.
+some taps of all channels of a pixel, `depthwise_ORDER` for those of a line of pixels. All of one form compute the same
+sums, and the first whose guard holds is compiled: what no other takes, `portable` does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pefslc.targets.c.storage import CType
 from pefslc.targets.c.taps import Move
 
 __all__ = [
-    "KERNELS", "Depthwise", "DepthwiseLine", "Dot", "Kernel", "Sums", "depthwise_of", "headers_of", "kernels_for", "moves_of", "sums_of",
+    "KERNELS", "Depthwise", "DepthwiseLine", "Dot", "Kernel", "Sums", "depthwise_of", "headers_of", "kernels_for",
+    "moves_of", "sums_of",
 ]  # fmt: skip
 
 
@@ -195,14 +196,14 @@ class Kernel:
     form     which sums: the name of the file
     guard    the condition of the C preprocessor under which a compiler may use it; "" for every compiler
     headers  that it includes
-    accepts  which of that form it computes: one that it does not must not be there
+    accepts  which of that form it computes, None for all: one that it does not must not be there
     """
 
     folder: str
     form: str
     guard: str
     headers: tuple[str, ...] = ()
-    accepts: Callable[[Sums], bool] = lambda task: True
+    accepts: Callable[[Sums], bool] | None = None
 
     @property
     def template(self) -> str:
@@ -231,9 +232,7 @@ _FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON) && !defined(
 
 KERNELS = (
     Kernel("avx512vnni", "dot_blocks", "defined(__AVX512F__) && defined(__AVX512VNNI__)", ("immintrin.h",)),
-    Kernel(
-        "avx512vnni", "depthwise_columns", "defined(__AVX512VNNI__) && defined(__AVX512VBMI__)", ("immintrin.h",)
-    ),
+    Kernel("avx512vnni", "depthwise_columns", "defined(__AVX512VNNI__) && defined(__AVX512VBMI__)", ("immintrin.h",)),
     Kernel("avxvnni", "dot_words", "defined(__AVXVNNI__)", ("immintrin.h",)),
     Kernel("avx2", "dot_words", "defined(__AVX2__)", ("immintrin.h",)),
     Kernel("sse2", "dot_words", "defined(__SSE2__)", ("emmintrin.h",)),
@@ -255,7 +254,7 @@ KERNELS = (
 
 def kernels_for(task: Sums) -> tuple[Kernel, ...]:
     """Those that compute it, the quickest first; the last has no guard."""
-    return tuple(k for k in KERNELS if k.form == task.form and k.accepts(task))
+    return tuple(k for k in KERNELS if k.form == task.form and (k.accepts is None or k.accepts(task)))
 
 
 def depthwise_of(step: DepthwiseStep, part: DepthwisePart) -> Depthwise | DepthwiseLine:

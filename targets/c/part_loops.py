@@ -108,7 +108,7 @@ class Loops:
         if not part.passes:
             one_call = step.order.biased and [chunk.calls for chunk in part.chunks] == [1]
             return [Tile(name, part.chunks, 0, step.outputs, step.outputs if one_call else step.rows)]
-        found = []
+        found: list[Tile] = []
         for chunk in part.chunks:
             one = (Chunk(0, 1, chunk.blocks, chunk.step),)
             whole = (min(chunk.end, step.outputs) - chunk.first) // chunk.step

@@ -11,8 +11,8 @@ from pefslc.targets.c.dots import most_paired, packed_weights
 from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.steps import DotStep
 from pefslc.targets.c.storage import CType
-from pefslc.targets.c.target import CTarget
 from pefslc.targets.c.taps import TapView
+from pefslc.targets.c.target import CTarget
 
 S8 = CType(8, signed=True)
 
@@ -46,7 +46,9 @@ def test_the_bound_is_that_of_the_worst_codes() -> None:
     """Every sum of so many pairs, at the worst codes, is one of 16 bits; with twice as many one of them is not."""
     rng = np.random.default_rng(3)
     for _ in range(200):
-        weight = rng.integers(-(1 << int(rng.integers(1, 8))), 1 << int(rng.integers(1, 8)), 4 * int(rng.integers(1, 40)))
+        weight = rng.integers(
+            -(1 << int(rng.integers(1, 8))), 1 << int(rng.integers(1, 8)), 4 * int(rng.integers(1, 40))
+        )
         high = int(rng.choice([1, 7, 31, 63, 255]))
         found = paired([int(w) for w in np.clip(weight, -128, 127)], 0, high)
         lanes = np.clip(weight, -128, 127).reshape(-1, 2, 2)
