@@ -109,7 +109,7 @@ GENERIC = Cpu(name="generic", summary="any processor: tiles and rows that suit m
 
 
 def _with_dsp(name: str, summary: str) -> Cpu:
-    """SMLAD multiplies two pairs of int16_t: pixels' taps are widened once for all outputs, weights as they are read."""
+    """SMLAD multiplies two pairs of int16_t: taps are widened once for all outputs, weights as they are used."""
     return Cpu(name=name, summary=summary, order=PAIRS, outputs=2, pixels=2, blocks=1, sums=2, alignment=16, taps=_S16)
 
 
