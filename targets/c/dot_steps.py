@@ -11,16 +11,15 @@ from numpy.typing import NDArray
 from pefslc.geometry.dilation_phases import Phase, phases
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Conv2d, Dense
-from pefslc.targets.c.cpus import BLOCKS, GENERIC, ROWS, Cpu
+from pefslc.targets.c.cpus import BLOCKS, GENERIC, ROWS, ROWS_OF_16, Cpu
 from pefslc.targets.c.dots import (
     accumulator_type,
+    converted_taps,
     most_chained,
     most_paired,
-    offset_bias,
     packed_weights,
     product_type,
     round_up,
-    tap_offset,
 )
 from pefslc.targets.c.steps import DotPart, DotStep
 from pefslc.targets.c.storage import INT32, Buffer, CType, Place, Tensor, narrowest_signed
@@ -76,17 +75,12 @@ class _Dots:
         op, source = self.op, self.source
         sums = accumulator_type(op)
         weight_type = narrowest_signed(op.weight.data)
-        bias, taps, offset = None if op.bias is None else op.bias.data, source.type, 0
-        wanted = None
-        if cpu.taps is not None and weight_type.bits <= (cpu.order.weights or _SIGNED_BYTE).bits:
-            wanted = tap_offset(source, cpu.taps)
-        if cpu.taps is not None and wanted is not None:
-            moved = offset_bias(found[0][1], bias, wanted) if wanted and len(found) == 1 else None
-            if wanted == 0 or moved is not None:
-                bias, taps, offset = (moved if wanted else bias), cpu.taps, wanted
-        if cpu.order != ROWS and (taps != cpu.taps or wanted is None or sums != INT32):
+        bias = None if op.bias is None else op.bias.data
+        suits = weight_type.bits <= (cpu.order.weights or _SIGNED_BYTE).bits and (sums == INT32 or cpu.order == ROWS)
+        wanted = cpu.taps if suits else None
+        taps, offset, bias = converted_taps(source, found[0][1], bias, wanted, may_offset=len(found) == 1)
+        if cpu.order != ROWS and not (suits and taps == cpu.taps):
             cpu = GENERIC  # whose kernels take all types
-            bias, taps, offset = None if op.bias is None else op.bias.data, source.type, 0
         weight_type = cpu.order.weights or weight_type
         outputs = round_up(op.weight.shape[0] // self.groups, cpu.outputs)
         parts = [self._part(*each, len(found) == 1, taps, offset, weight_type, outputs, cpu) for each in found]
@@ -95,7 +89,6 @@ class _Dots:
         copies = [self._copied(part) for part in parts if part.gather is not Gather.NONE]
         if copies:
             scratch.append(_scratch(f"s{self.index}p", taps, max(copies)))
-        is_of_bytes = taps.bits == weight_type.bits == 8
         return DotStep(
             source=source,
             result=self.result,
@@ -110,7 +103,7 @@ class _Dots:
             bias=bias,
             sums=sums,
             products=product_type(source, op.weight.data, sums),
-            chained=_chained(most_chained, parts, source, offset) if cpu.order.outputs == 1 and is_of_bytes else 0,
+            chained=_chained(most_chained, parts, source, offset) if cpu.order == ROWS_OF_16 else 0,
             paired=_chained(most_paired, parts, source, offset) if cpu.order == BLOCKS else 0,
             outputs=op.weight.shape[0],
             padded_outputs=outputs,
@@ -124,13 +117,14 @@ class _Dots:
         lies_there = window.kernel == window.strides == (1, 1) and not window.is_padded and self.groups == 1
         lines, columns, image = 1, n * len(phase.rows) * len(phase.columns), None
         alignment = max(cpu.alignment // taps.bytes, cpu.order.taps)
-        copies = cpu.order.aligned or not Move(self.source.type, taps, offset).is_copy
-        if lies_there and copies and not cpu.copies_image:
+        of_images = cpu.copies_image and not cpu.order.aligned  # whose windows begin anywhere
+        is_copy = Move(self.source.type, taps, offset).is_copy
+        if lies_there and (cpu.order.aligned or not is_copy) and not of_images:
             filled = round_up(count, alignment)
             gather, view = Gather.ROWS, TapView(pixel=filled, segments=1, segment=filled, taps=filled)
-        elif lies_there and not copies and count % cpu.order.taps == 0:
+        elif lies_there and is_copy and count % cpu.order.taps == 0:
             gather, view = Gather.NONE, TapView(pixel=count, segments=1, segment=count, taps=count)
-        elif cpu.copies_image and alone and self.groups == 1 and window.dilations[1] == 1:
+        elif of_images and alone and self.groups == 1 and window.dilations[1] == 1:
             gather, lines, columns = Gather.IMAGE, len(phase.rows), len(phase.columns)
             filled = round_up(window.kernel[1] * channels, alignment)
             if lies_there:  # all rows of an image are one
@@ -148,7 +142,7 @@ class _Dots:
         unit = cpu.outputs // cpu.order.outputs
         blocks = outputs // cpu.order.outputs
         pixels, together = tile(cpu, columns, blocks if self.groups == 1 else unit, view.padded * kind.bytes)
-        passes = alone and gather is not Gather.PATCH and 0 < cpu.cache < outputs * view.padded * kind.bytes
+        passes = alone and gather in (Gather.NONE, Gather.IMAGE) and 0 < cpu.cache < outputs * view.padded * kind.bytes
         return DotPart(
             rows=phase.rows,
             columns=phase.columns,

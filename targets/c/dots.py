@@ -14,15 +14,8 @@ from pefslc.targets.c.storage import INT16, INT32, INT64, CType, Tensor, sum_typ
 from pefslc.targets.c.taps import TapView
 
 __all__ = [
-    "accumulator_type",
-    "most_chained",
-    "most_paired",
-    "offset_bias",
-    "packed_weights",
-    "product_type",
-    "round_up",
-    "tap_offset",
-]
+    "accumulator_type", "converted_taps", "most_chained", "most_paired", "packed_weights", "product_type", "round_up",
+]  # fmt: skip
 
 Codes = NDArray[np.int64]
 
@@ -114,6 +107,24 @@ def _most_in_16_bits(lowest: Codes, highest: Codes, counts: tuple[int, ...]) -> 
             break
         fitting = count
     return fitting
+
+
+def converted_taps(
+    source: Tensor, weight: Codes, bias: Codes | None, wanted: CType | None, *, may_offset: bool
+) -> tuple[CType, int, Codes | None]:
+    """(type of the taps that kernels read, what is added to each code as it becomes one, the bias with its part).
+
+    weight      [outputs, taps]
+    wanted      the type that a processor multiplies such weights by, if one is better
+    may_offset  whether something can be added
+    """
+    offset = None if wanted is None else tap_offset(source, wanted)
+    if wanted is None or offset is None:
+        return source.type, 0, bias
+    if offset == 0:
+        return wanted, 0, bias
+    moved = offset_bias(weight, bias, offset) if may_offset else None
+    return (source.type, 0, bias) if moved is None else (wanted, offset, moved)
 
 
 def packed_weights(

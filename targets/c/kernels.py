@@ -83,15 +83,18 @@ class Dot:
         )
 
     def parts(self, pixels: int, blocks: int) -> list[tuple[int, int, Dot]]:
-        """Kernels of at most so many pixels and blocks, and the first pixel and block of each: they do the same."""
+        """Kernels of at most so many pixels and blocks, and the first pixel and block of each: they do the same.
+
+        Last blocks first: outputs that are filled up may lie where those of the next pixel will.
+        """
         return [
             (
                 p,
                 b,
                 replace(self, pixels=min(pixels, self.pixels - p), blocks=min(blocks, self.blocks - b), of=self.name),
             )
+            for b in reversed(range(0, self.blocks, blocks))
             for p in range(0, self.pixels, pixels)
-            for b in range(0, self.blocks, blocks)
         ]
 
 
@@ -178,9 +181,17 @@ class DepthwiseLine:
     @property
     def signature(self) -> str:
         """The head of the C function."""
+        return self._head("PEFSLC_INLINE")
+
+    @property
+    def shared_signature(self) -> str:
+        """The same for a function that all its callers share."""
+        return self._head("PEFSLC_SHARED")
+
+    def _head(self, kind: str) -> str:
         bias = f"const {self.sums} *bias, " if self.biased else ""
         return (
-            f"PEFSLC_INLINE void {self.name}(const {self.taps} *restrict x, int32_t row, "
+            f"{kind} void {self.name}(const {self.taps} *restrict x, int32_t row, "
             f"const {self.weights} *restrict w, {bias}{self.sums} *restrict sums, int32_t pixels, int32_t channels)"
         )
 
@@ -196,14 +207,14 @@ class Kernel:
     form     which sums: the name of the file
     guard    the condition of the C preprocessor under which a compiler may use it; "" for every compiler
     headers  that it includes
-    accepts  which of that form it computes, None for all: one that it does not must not be there
+    accepts  which of that form it computes: one that it does not must not be there
     """
 
     folder: str
     form: str
     guard: str
     headers: tuple[str, ...] = ()
-    accepts: Callable[[Sums], bool] | None = None
+    accepts: Callable[[Sums], bool] = lambda _: True
 
     @property
     def template(self) -> str:
@@ -218,6 +229,19 @@ def _is_of_bytes(task: Sums) -> bool:
     return task.taps.bits == task.weights.bits == 8 and task.sums.bits == 32
 
 
+def _has_few_taps(task: Sums) -> bool:
+    """Whose weights stay in registers."""
+    return isinstance(task, DepthwiseLine) and task.kernel[0] * task.kernel[1] <= 9
+
+
+def _is_two_by_two(task: Sums) -> bool:
+    return isinstance(task, Dot) and _is_of_bytes(task) and task.pixels == task.blocks == 2
+
+
+def _is_one_block(task: Sums) -> bool:
+    return isinstance(task, Dot) and task.blocks == 1
+
+
 def _is_chained(task: Sums) -> bool:
     return isinstance(task, Dot) and task.chained > 0 and task.taps.signed and task.sums.bits == 32
 
@@ -228,7 +252,12 @@ def _is_paired(task: Sums) -> bool:
 
 _NEON = "defined(__ARM_NEON)"
 _DSP = "defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && !defined(__ARM_NEON)"
-_FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON) && !defined(__riscv)"
+# For size, GCC leaves the high registers alone; clang wants r7 for itself.
+_THUMB1 = (
+    "defined(__thumb__) && !defined(__thumb2__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)"
+    " && !defined(__clang__)"
+)
+_FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON)"
 
 KERNELS = (
     Kernel("avx512vnni", "dot_blocks", "defined(__AVX512F__) && defined(__AVX512VNNI__)", ("immintrin.h",)),
@@ -238,23 +267,28 @@ KERNELS = (
     Kernel("sse2", "dot_words", "defined(__SSE2__)", ("emmintrin.h",)),
     Kernel("avx2", "dot_blocks", "defined(__AVX2__)", ("immintrin.h",), accepts=_is_paired),
     Kernel("dsp", "dot_pairs", _DSP),
+    Kernel("neon_dot", "dot_rows", f"{_NEON} && defined(__ARM_FEATURE_DOTPROD)", ("arm_neon.h",), accepts=_is_chained),
     Kernel("neon", "dot_rows", _NEON, ("arm_neon.h",), accepts=_is_chained),
+    Kernel("riscv", "dot_quads", "defined(__riscv)", accepts=_is_one_block),
+    Kernel("thumb1", "dot_rows", _THUMB1, accepts=_is_two_by_two),
     Kernel("few_registers", "dot_rows", _FEW_REGISTERS, accepts=_splits),
     Kernel("dsp", "depthwise", _DSP, accepts=_is_of_bytes),
-    Kernel("neon", "depthwise", _NEON, ("arm_neon.h",), accepts=_is_of_bytes),
+    Kernel("neon", "depthwise_taps", _NEON, ("arm_neon.h",), accepts=_has_few_taps),
     Kernel("few_registers", "depthwise", _FEW_REGISTERS),
     Kernel("portable", "depthwise", ""),
     Kernel("portable", "depthwise_columns", ""),
+    Kernel("portable", "depthwise_taps", ""),
     Kernel("portable", "dot_rows", ""),
     Kernel("portable", "dot_blocks", ""),
     Kernel("portable", "dot_pairs", ""),
+    Kernel("portable", "dot_quads", ""),
     Kernel("portable", "dot_words", ""),
 )
 
 
 def kernels_for(task: Sums) -> tuple[Kernel, ...]:
     """Those that compute it, the quickest first; the last has no guard."""
-    return tuple(k for k in KERNELS if k.form == task.form and (k.accepts is None or k.accepts(task)))
+    return tuple(k for k in KERNELS if k.form == task.form and k.accepts(task))
 
 
 def depthwise_of(step: DepthwiseStep, part: DepthwisePart) -> Depthwise | DepthwiseLine:
