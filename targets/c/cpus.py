@@ -122,7 +122,7 @@ def _with_ymm(name: str, summary: str) -> Cpu:
     )  # fmt: skip
     return Cpu(
         name=name, summary=summary, order=WORDS, outputs=8, pixels=12, blocks=6, sums=12, multiplies=1, loads=2,
-        latency=4, alignment=4, copies_image=True, cache=40 << 10, taps=_S16, narrow=bytes_of_two,
+        latency=4, alignment=4, copies_image=True, cache=40 << 10, taps=_S16, depthwise=TAPS, narrow=bytes_of_two,
     )  # fmt: skip
 
 
@@ -141,7 +141,7 @@ CPUS = (
         latency=2,
         alignment=4,
         copies_image=True,
-        cache=28 << 10,
+        cache=28 << 10, depthwise=TAPS,
         taps=_S16,
     ),
     _with_ymm("x86-64-v3", "x86-64 with AVX2: nearly all since 2015"),
