@@ -15,6 +15,7 @@ __all__ = [
     "WeightOrder", "cpu_named",
 ]  # fmt: skip
 
+
 _U8, _S8, _S16 = CType(8, signed=False), CType(8, signed=True), INT16
 
 
@@ -71,7 +72,8 @@ class Cpu:
     alignment     bytes that a row of taps is filled up to, so that no loop has a remainder
     copies_image  whether a window reads a padded copy of the whole image, rather than a patch that is gathered for each
                   pixel: less to copy, and more memory
-    cache         bytes that stay near. Where all weights are more, a pass over the pixels takes some outputs; 0: all of them
+    cache         bytes that stay near. Where all weights are more, a pass over the pixels takes some outputs; 0: it
+                  takes all of them
     taps          what its instruction multiplies weights of 8 bits by. Taps of another type become this one as they
                   are copied, if need be 128 more or less; None: they stay as they are
     narrow        how weights are laid out where `dots.most_paired` proves that a few sums of two products of bytes fit
@@ -99,12 +101,9 @@ class Cpu:
 GENERIC = Cpu(name="generic", summary="any processor: tiles and rows that suit most")
 
 
-
 def _with_dsp(name: str, summary: str) -> Cpu:
     """SMLAD multiplies two pairs of int16_t: taps are widened once for all outputs, weights as they are used."""
-    return Cpu(
-        name=name, summary=summary, order=PAIRS, outputs=2, pixels=2, blocks=1, sums=2, alignment=16, taps=_S16
-    )
+    return Cpu(name=name, summary=summary, order=PAIRS, outputs=2, pixels=2, blocks=1, sums=2, alignment=16, taps=_S16)
 
 
 def _with_neon(name: str, summary: str) -> Cpu:
@@ -123,15 +122,27 @@ def _with_ymm(name: str, summary: str) -> Cpu:
     )  # fmt: skip
     return Cpu(
         name=name, summary=summary, order=WORDS, outputs=8, pixels=12, blocks=6, sums=12, multiplies=1, loads=2,
-        latency=4, alignment=4, copies_image=True, cache=40 << 10, taps=_S16, narrow=bytes_of_two,
+        latency=4, alignment=4, copies_image=True, cache=40 << 10, taps=_S16, depthwise=TAPS, narrow=bytes_of_two,
     )  # fmt: skip
 
 
 CPUS = (
     GENERIC,
     Cpu(
-        name="x86-64", summary="any x86-64 (SSE2)", order=WORDS, outputs=8, pixels=6, blocks=6, sums=6, multiplies=1,
-        loads=2, latency=2, alignment=4, copies_image=True, cache=28 << 10, taps=_S16,
+        name="x86-64",
+        summary="any x86-64 (SSE2)",
+        order=WORDS,
+        outputs=8,
+        pixels=6,
+        blocks=6,
+        sums=6,
+        multiplies=1,
+        loads=2,
+        latency=2,
+        alignment=4,
+        copies_image=True,
+        cache=28 << 10, depthwise=TAPS,
+        taps=_S16,
     ),
     _with_ymm("x86-64-v3", "x86-64 with AVX2: nearly all since 2015"),
     Cpu(

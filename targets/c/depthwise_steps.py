@@ -1,4 +1,4 @@
-"""Convolutions of each channel by itself as steps: lanes of a register are channels, so the sums need no horizontal sum."""
+"""Convolutions of each channel by itself as steps: a vector register has a lane for each channel."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _part(phase: Phase, weight: Codes, source: Tensor, order: WeightOrder | None
 
 
 def _packed(weight: Codes, order: WeightOrder | None) -> Codes:
-    """[channels, KH, KW] as [channels / o][KH / t][KW][o][t], filled up with zeros; without an order [KH][KW][channels]."""
+    """[channels, KH, KW] as [channels / o][KH / t][KW][o][t], filled up with zeros; or as [KH][KW][channels]."""
     if order is None or order == TAPS:
         return np.ascontiguousarray(weight.transpose(1, 2, 0))
     channels, height, width = weight.shape

@@ -85,8 +85,8 @@ def most_paired(weights: NDArray[np.integer], view: TapView, low: int, high: int
     weights    [outputs * taps] in the order BLOCKS
     low, high  of the taps
 
-    An instruction sums the products of taps 0 and 1, and of 2 and 3, of each output; a lane sums as many of them, behind
-    each multiple of that number of fours in a segment.
+    An instruction sums the products of taps 0 and 1, and of 2 and 3, of each output; a lane sums as many of them, from
+    each multiple of that number of fours in a segment on.
     """
     wide = weights.astype(np.int64).reshape(-1, view.taps // 4, 16, 2, 2)
     highest = np.maximum(np.maximum(wide * low, wide * high), 0).sum(axis=4)
@@ -95,11 +95,14 @@ def most_paired(weights: NDArray[np.integer], view: TapView, low: int, high: int
 
 
 def _most_in_16_bits(lowest: Codes, highest: Codes, counts: tuple[int, ...]) -> int:
-    """The largest of `counts` for which all sums of so many neighbours along axis 1, from each multiple of it on, fit."""
+    """The largest of `counts` of which all sums of neighbours along axis 1, from each multiple of it on, fit."""
     fitting = 0
     for count in counts:
         starts = np.arange(0, lowest.shape[1], count)
-        ends = np.add.reduceat(lowest, starts, axis=1).min(initial=0), np.add.reduceat(highest, starts, axis=1).max(initial=0)
+        ends = (
+            np.add.reduceat(lowest, starts, axis=1).min(initial=0),
+            np.add.reduceat(highest, starts, axis=1).max(initial=0),
+        )
         if not INT16.holds(int(ends[0]), int(ends[1])):
             break
         fitting = count

@@ -1,8 +1,8 @@
 """The kernels: which there are, for which processor the compiler may use each, and what each computes.
 
 A kernel is a file, kernels/FOLDER/FORM.j2, a C function: `dot_ORDER` for some pixels and output blocks, `depthwise` for
-some taps of all channels of a pixel, `depthwise_ORDER` for those of a line of pixels. All of one form compute the same sums, and the first whose guard holds is compiled: what no
-other takes, `portable` does.
+some taps of all channels of a pixel, `depthwise_ORDER` for those of a line of pixels. All of one form compute the same
+sums, and the first whose guard holds is compiled: what no other takes, `portable` does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pefslc.targets.c.storage import CType
 from pefslc.targets.c.taps import Move
 
 __all__ = [
-    "KERNELS", "Depthwise", "DepthwiseLine", "Dot", "Kernel", "Sums", "depthwise_of", "headers_of", "kernels_for", "moves_of", "sums_of",
+    "KERNELS", "Depthwise", "DepthwiseLine", "Dot", "Kernel", "Sums", "depthwise_of", "headers_of", "kernels_for",
+    "moves_of", "sums_of",
 ]  # fmt: skip
 
 
@@ -260,9 +261,7 @@ _FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON)"
 
 KERNELS = (
     Kernel("avx512vnni", "dot_blocks", "defined(__AVX512F__) && defined(__AVX512VNNI__)", ("immintrin.h",)),
-    Kernel(
-        "avx512vnni", "depthwise_columns", "defined(__AVX512VNNI__) && defined(__AVX512VBMI__)", ("immintrin.h",)
-    ),
+    Kernel("avx512vnni", "depthwise_columns", "defined(__AVX512VNNI__) && defined(__AVX512VBMI__)", ("immintrin.h",)),
     Kernel("avxvnni", "dot_words", "defined(__AVXVNNI__)", ("immintrin.h",)),
     Kernel("avx2", "dot_words", "defined(__AVX2__)", ("immintrin.h",)),
     Kernel("sse2", "dot_words", "defined(__SSE2__)", ("emmintrin.h",)),

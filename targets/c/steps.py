@@ -15,7 +15,18 @@ from pefslc.targets.c.storage import Buffer, CType, Tensor
 from pefslc.targets.c.taps import Gather, Move, PaddedImage, TapView
 from pefslc.targets.c.tiles import Chunk
 
-__all__ = ["CopyStep", "DepthwisePart", "DepthwiseStep", "DotPart", "DotStep", "MapStep", "Part", "PoolStep", "Program", "Step"]
+__all__ = [
+    "CopyStep",
+    "DepthwisePart",
+    "DepthwiseStep",
+    "DotPart",
+    "DotStep",
+    "MapStep",
+    "Part",
+    "PoolStep",
+    "Program",
+    "Step",
+]
 
 Codes = NDArray[np.int64]
 

@@ -1,4 +1,4 @@
-"""C laid out for each processor, compiled for each level of x86-64 that this machine runs: the kernels equal the interpreter.
+"""C laid out for each processor, compiled for each level of x86-64 that this machine runs, equals the interpreter.
 
 What ran, and what did not, stands in the names of the tests: `pytest -rs` prints the levels that this machine lacks.
 """
@@ -41,7 +41,12 @@ LEVELS = (
     Level("x86-64-v3", ("-march=x86-64-v3",), ("avx2",), ("x86-64-v3", "x86-64-v4")),
     Level("AVX-VNNI", ("-march=x86-64-v3", "-mavxvnni"), ("avx2", "avx_vnni"), ("x86-64-v3", "x86-64-v4")),
     Level("AVX512-VNNI", ("-march=x86-64-v4", "-mavx512vnni"), (*_V4, "avx512_vnni"), ("x86-64-v4",)),
-    Level("VBMI", ("-march=x86-64-v4", "-mavx512vnni", "-mavx512vbmi"), (*_V4, "avx512_vnni", "avx512vbmi"), ("x86-64-v4",)),
+    Level(
+        "VBMI",
+        ("-march=x86-64-v4", "-mavx512vnni", "-mavx512vbmi"),
+        (*_V4, "avx512_vnni", "avx512vbmi"),
+        ("x86-64-v4",),
+    ),
 )
 CASES = [
     pytest.param(
