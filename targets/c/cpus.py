@@ -109,7 +109,7 @@ def _with_dsp(name: str, summary: str) -> Cpu:
 def _with_neon(name: str, summary: str) -> Cpu:
     """vmull.s8 multiplies signed bytes, vpadal adds pairs of 16 bits. 8 sums leave registers for taps and weights."""
     return Cpu(
-        name=name, summary=summary, order=ROWS_OF_16, outputs=2, pixels=4, blocks=4, sums=8, alignment=16,
+        name=name, summary=summary, order=ROWS_OF_16, outputs=2, pixels=4, blocks=2, sums=8, alignment=16,
         copies_image=True, taps=_S8, depthwise=TAPS,
     )  # fmt: skip
 
