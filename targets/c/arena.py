@@ -90,6 +90,8 @@ def plan_arena(program: Program) -> Arena:
         whole = Buffer(leader, Place.ARENA, lives[leader].buffer.type, elements)
         placed.append(Slot(whole, offset, first, last))
         sizes[bits] = max(sizes.get(bits, 0), offset + elements)
+    for bits in [b for b in sizes if b < max(sizes)]:  # so that the array behind it begins at a whole word
+        sizes[bits] = -(-sizes[bits] // (32 // bits)) * (32 // bits)
     return Arena(slots, dict(sorted(sizes.items())))
 
 

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BLOCKS", "CPUS", "GENERIC", "ROWS", "Cpu", "WeightOrder", "cpu_named"]
+from pefslc.targets.c.storage import INT16, CType
+
+__all__ = [
+    "BLOCKS", "COLUMNS", "CPUS", "GENERIC", "PAIRS", "QUADS", "ROWS", "ROWS_OF_16", "TAPS", "WORDS", "Cpu",
+    "WeightOrder", "cpu_named",
+]  # fmt: skip
+
+
+_U8, _S8, _S16 = CType(8, signed=False), CType(8, signed=True), INT16
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +26,32 @@ class WeightOrder:
     name     of the kernels that read them: kernels/FOLDER/dot_NAME.j2
     outputs  o: that lie together, so that a vector register has one sum for each
     taps     t: that lie together, which one instruction multiplies and sums
+    weights  their type; None: the narrowest, which must be of 8 bits but in ROWS
+    biased   whether sums start from the bias, [outputs] of int32_t filled up, rather than from 0; and are stored pixel
+             after pixel, so that what is filled up may lie where the next pixel begins
+    aligned  whether taps and weights lie at multiples of 4 bytes
+    turned   whether four taps lie as 0 2 1 3: the even bytes of a word are one pair, the odd ones the next
     """
 
     name: str
     outputs: int
     taps: int
+    weights: CType | None = None
+    biased: bool = False
+    aligned: bool = False
+    turned: bool = False
 
 
 ROWS = WeightOrder("rows", outputs=1, taps=1)  # each output's weights one after the other
-BLOCKS = WeightOrder("blocks", outputs=16, taps=4)  # vpdpbusd: 16 sums of 4 products of bytes
+ROWS_OF_16 = WeightOrder("rows", outputs=1, taps=16, biased=True)  # the same, in whole vector registers
+BLOCKS = WeightOrder("blocks", outputs=16, taps=4, biased=True)  # vpdpbusd: 16 sums of 4 products of bytes
+WORDS = WeightOrder("words", outputs=8, taps=2, weights=_S16, biased=True)  # pmaddwd: sums of 2 products of int16_t
+PAIRS = WeightOrder("pairs", outputs=2, taps=4, aligned=True, turned=True)  # SMLAD, of LDRD's words by SXTB16
+QUADS = WeightOrder("quads", outputs=4, taps=4, biased=True)  # scalar registers enough: one address for four outputs
+
+# Of depthwise convolutions: [channels / o][rows of the kernel / t][its columns][o][t].
+TAPS = WeightOrder("taps", outputs=1, taps=1, biased=True)  # [rows][columns][channels], as without an order
+COLUMNS = WeightOrder("columns", outputs=16, taps=4, biased=True)  # vpdpbusd: four rows of 16 channels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +60,8 @@ class Cpu:
 
     summary       for the table of processors
     order         of the weights
+    depthwise     the order of the weights of a depthwise convolution of lines of pixels on a padded copy of the image;
+                  None: each pixel by itself, [rows][columns][channels]
     outputs       that weights are filled up to: a multiple of `order.outputs`
     pixels        that one kernel computes, at most
     blocks        of outputs that one kernel computes, at most: a multiple of outputs / order.outputs
@@ -45,12 +72,18 @@ class Cpu:
     alignment     bytes that a row of taps is filled up to, so that no loop has a remainder
     copies_image  whether a window reads a padded copy of the whole image, rather than a patch that is gathered for each
                   pixel: less to copy, and more memory
-    unsigned      whether signed bytes become unsigned ones as they are copied, plus 128: what vpdpbusd multiplies
+    cache         bytes that stay near. Where all weights are more, a pass over the pixels takes some outputs; 0: it
+                  takes all of them
+    taps          what its instruction multiplies weights of 8 bits by. Taps of another type become this one as they
+                  are copied, if need be 128 more or less; None: they stay as they are
+    narrow        how weights are laid out where `dots.most_paired` proves that a few sums of two products of bytes fit
+                  into 16 bits; None: as all others
     """
 
     name: str
     summary: str
     order: WeightOrder = ROWS
+    depthwise: WeightOrder | None = None
     outputs: int = 4
     pixels: int = 4
     blocks: int = 4
@@ -60,17 +93,64 @@ class Cpu:
     latency: int = 1
     alignment: int = 32
     copies_image: bool = False
-    unsigned: bool = False
+    cache: int = 0
+    taps: CType | None = None
+    narrow: Cpu | None = None
 
 
 GENERIC = Cpu(name="generic", summary="any processor: tiles and rows that suit most")
 
+
+def _with_dsp(name: str, summary: str) -> Cpu:
+    """SMLAD multiplies two pairs of int16_t: taps are widened once for all outputs, weights as they are used."""
+    return Cpu(name=name, summary=summary, order=PAIRS, outputs=2, pixels=2, blocks=1, sums=2, alignment=16, taps=_S16)
+
+
+def _with_neon(name: str, summary: str) -> Cpu:
+    """vmull.s8 multiplies signed bytes, vpadal adds pairs of 16 bits. 8 sums leave registers for taps and weights."""
+    return Cpu(
+        name=name, summary=summary, order=ROWS_OF_16, outputs=2, pixels=4, blocks=2, sums=8, alignment=16,
+        copies_image=True, taps=_S8, depthwise=TAPS,
+    )  # fmt: skip
+
+
+def _with_ymm(name: str, summary: str) -> Cpu:
+    """16 registers of 8 sums. vpmaddwd multiplies pairs of int16_t; vpmaddubsw pairs of bytes, where that is exact."""
+    bytes_of_two = Cpu(
+        name=name, summary=summary, order=BLOCKS, outputs=16, pixels=6, blocks=4, sums=4, multiplies=1, loads=2,
+        latency=2, alignment=4, copies_image=True, cache=40 << 10, taps=_U8,
+    )  # fmt: skip
+    return Cpu(
+        name=name, summary=summary, order=WORDS, outputs=8, pixels=12, blocks=6, sums=12, multiplies=1, loads=2,
+        latency=4, alignment=4, copies_image=True, cache=40 << 10, taps=_S16, depthwise=TAPS, narrow=bytes_of_two,
+    )  # fmt: skip
+
+
 CPUS = (
     GENERIC,
+    Cpu(
+        name="x86-64",
+        summary="any x86-64 (SSE2)",
+        order=WORDS,
+        outputs=8,
+        pixels=6,
+        blocks=6,
+        sums=6,
+        multiplies=1,
+        loads=2,
+        latency=2,
+        alignment=4,
+        copies_image=True,
+        cache=28 << 10,
+        depthwise=TAPS,
+        taps=_S16,
+    ),
+    _with_ymm("x86-64-v3", "x86-64 with AVX2: nearly all since 2015"),
     Cpu(
         name="x86-64-v4",
         summary="x86-64 with AVX-512 (VNNI): servers since Ice Lake, Zen 4",
         order=BLOCKS,
+        depthwise=COLUMNS,
         outputs=16,
         pixels=16,
         blocks=8,
@@ -80,7 +160,25 @@ CPUS = (
         latency=5,
         alignment=4,
         copies_image=True,
-        unsigned=True,
+        cache=40 << 10,
+        taps=_U8,
+    ),
+    _with_neon("cortex-a9", "Cortex-A7, A9 and others with NEON, 32 bits"),
+    _with_neon("cortex-a53", "Cortex-A53 and others of 64 bits"),
+    _with_dsp("cortex-m4", "Cortex-M4"),
+    _with_dsp("cortex-m7", "Cortex-M7"),
+    _with_dsp("cortex-m33", "Cortex-M33 with its DSP extension"),
+    Cpu(name="cortex-m0", summary="Cortex-M0, M0+, M1, M3, M23", outputs=2, pixels=2, blocks=2, sums=4, alignment=4),
+    Cpu(
+        name="rv32",
+        summary="RISC-V of 32 bits without vectors",
+        order=QUADS,
+        outputs=4,
+        pixels=4,
+        blocks=1,
+        sums=4,
+        alignment=4,
+        taps=_U8,
     ),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,18 +11,26 @@ from numpy.typing import NDArray
 from pefslc.geometry.dilation_phases import Phase, phases
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Conv2d, Dense
-from pefslc.targets.c.cpus import GENERIC, ROWS, Cpu
-from pefslc.targets.c.dots import OFFSET, accumulator_type, offset_bias, packed_weights, product_type, round_up
+from pefslc.targets.c.cpus import BLOCKS, GENERIC, ROWS, ROWS_OF_16, Cpu
+from pefslc.targets.c.dots import (
+    accumulator_type,
+    converted_taps,
+    most_chained,
+    most_paired,
+    packed_weights,
+    product_type,
+    round_up,
+)
 from pefslc.targets.c.steps import DotPart, DotStep
 from pefslc.targets.c.storage import INT32, Buffer, CType, Place, Tensor, narrowest_signed
-from pefslc.targets.c.taps import Gather, PaddedImage, TapView
+from pefslc.targets.c.taps import Gather, Move, PaddedImage, TapView
 from pefslc.targets.c.tiles import chunks, tile
 
 __all__ = ["convolution_dots", "dense_dots"]
 
 Codes = NDArray[np.int64]
 
-_BYTE, _SIGNED_BYTE = CType(8, signed=False), CType(8, signed=True)
+_SIGNED_BYTE = CType(8, signed=True)
 
 
 def convolution_dots(
@@ -55,20 +64,28 @@ class _Dots:
     groups: int
 
     def step(self, found: list[tuple[Phase, Codes]], cpu: Cpu) -> DotStep:
+        """For the processor; where its narrow layout is proven to be exact, in that."""
+        if cpu.narrow is not None:
+            narrow = self._laid_out(found, cpu.narrow)
+            if narrow.paired:
+                return narrow
+        return self._laid_out(found, cpu)
+
+    def _laid_out(self, found: list[tuple[Phase, Codes]], cpu: Cpu) -> DotStep:
         op, source = self.op, self.source
         sums = accumulator_type(op)
         weight_type = narrowest_signed(op.weight.data)
-        bias, offset = None if op.bias is None else op.bias.data, 0
-        if cpu.unsigned and source.type == _SIGNED_BYTE and weight_type == _SIGNED_BYTE and len(found) == 1:
-            moved = offset_bias(found[0][1], bias)
-            if moved is not None:
-                bias, offset = moved, OFFSET
-        taps = _BYTE if offset else source.type
-        if cpu.order != ROWS and (taps, weight_type, sums) != (_BYTE, _SIGNED_BYTE, INT32):
+        bias = None if op.bias is None else op.bias.data
+        suits = weight_type.bits <= (cpu.order.weights or _SIGNED_BYTE).bits and (sums == INT32 or cpu.order == ROWS)
+        wanted = cpu.taps if suits else None
+        taps, offset, bias = converted_taps(source, found[0][1], bias, wanted, may_offset=len(found) == 1)
+        if cpu.order != ROWS and not (suits and taps == cpu.taps):
             cpu = GENERIC  # whose kernels take all types
+        weight_type = cpu.order.weights or weight_type
         outputs = round_up(op.weight.shape[0] // self.groups, cpu.outputs)
         parts = [self._part(*each, len(found) == 1, taps, offset, weight_type, outputs, cpu) for each in found]
-        scratch = [_scratch(f"s{self.index}a", sums, max(part.pixels for part in parts) * self.groups * outputs)]
+        together = max(part.pixels * (part.chunks[0].step if part.passes else self.groups * outputs) for part in parts)
+        scratch = [_scratch(f"s{self.index}a", sums, together)]
         copies = [self._copied(part) for part in parts if part.gather is not Gather.NONE]
         if copies:
             scratch.append(_scratch(f"s{self.index}p", taps, max(copies)))
@@ -86,6 +103,8 @@ class _Dots:
             bias=bias,
             sums=sums,
             products=product_type(source, op.weight.data, sums),
+            chained=_chained(most_chained, parts, source, offset) if cpu.order == ROWS_OF_16 else 0,
+            paired=_chained(most_paired, parts, source, offset) if cpu.order == BLOCKS else 0,
             outputs=op.weight.shape[0],
             padded_outputs=outputs,
         )
@@ -98,11 +117,18 @@ class _Dots:
         lies_there = window.kernel == window.strides == (1, 1) and not window.is_padded and self.groups == 1
         lines, columns, image = 1, n * len(phase.rows) * len(phase.columns), None
         alignment = max(cpu.alignment // taps.bytes, cpu.order.taps)
-        if lies_there and not offset and count % cpu.order.taps == 0:
+        of_images = cpu.copies_image and not cpu.order.aligned  # whose windows begin anywhere
+        is_copy = Move(self.source.type, taps, offset).is_copy
+        if lies_there and (cpu.order.aligned or not is_copy) and not of_images:
+            filled = round_up(count, alignment)
+            gather, view = Gather.ROWS, TapView(pixel=filled, segments=1, segment=filled, taps=filled)
+        elif lies_there and is_copy and count % cpu.order.taps == 0:
             gather, view = Gather.NONE, TapView(pixel=count, segments=1, segment=count, taps=count)
-        elif cpu.copies_image and alone and self.groups == 1 and window.dilations[1] == 1:
+        elif of_images and alone and self.groups == 1 and window.dilations[1] == 1:
             gather, lines, columns = Gather.IMAGE, len(phase.rows), len(phase.columns)
             filled = round_up(window.kernel[1] * channels, alignment)
+            if lies_there:  # all rows of an image are one
+                lines, columns, height, width = 1, lines * columns, 1, height * width
             image = PaddedImage.of(window, (channels, height, width), (lines, columns), filled)
             view = TapView(
                 pixel=window.strides[1] * channels,
@@ -115,11 +141,12 @@ class _Dots:
             gather, view = Gather.PATCH, TapView(pixel=self.groups * filled, segments=1, segment=filled, taps=filled)
         unit = cpu.outputs // cpu.order.outputs
         blocks = outputs // cpu.order.outputs
-        pixels, together = tile(cpu, columns, blocks if self.groups == 1 else unit)
+        pixels, together = tile(cpu, columns, blocks if self.groups == 1 else unit, view.padded * kind.bytes)
+        passes = alone and gather in (Gather.NONE, Gather.IMAGE) and 0 < cpu.cache < outputs * view.padded * kind.bytes
         return DotPart(
             rows=phase.rows,
             columns=phase.columns,
-            window=None if gather is Gather.NONE else window,
+            window=None if gather in (Gather.NONE, Gather.ROWS) else window,
             weight=packed_weights(weight, self.groups, outputs, view, cpu.order, kind),
             gather=gather,
             view=view,
@@ -128,12 +155,19 @@ class _Dots:
             line=columns,
             pixels=pixels,
             chunks=tuple(chunks(cpu, self.groups * outputs, together)),
+            passes=passes and lines * columns > pixels,
         )
 
     @staticmethod
     def _copied(part: DotPart) -> int:
         """Elements of the copies that the kernels read."""
         return part.image.elements if part.image is not None else part.pixels * part.view.pixel
+
+
+def _chained(most: Callable[..., int], parts: list[DotPart], source: Tensor, offset: int) -> int:
+    """`most_chained` or `most_paired` of all parts."""
+    low, high = min(source.low, 0) + offset, max(source.high, 0) + offset  # a pad is a tap of code 0
+    return min(most(part.weight, part.view, low, high) for part in parts)
 
 
 def _scratch(name: str, kind: CType, elements: int) -> Buffer:

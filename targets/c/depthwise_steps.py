@@ -1,0 +1,76 @@
+"""Convolutions of each channel by itself as steps: a vector register has a lane for each channel."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.geometry.dilation_phases import Phase
+from pefslc.ir.integer import Conv2d
+from pefslc.targets.c.cpus import TAPS, Cpu, WeightOrder
+from pefslc.targets.c.dots import accumulator_type, converted_taps, product_type, round_up
+from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep
+from pefslc.targets.c.storage import INT32, Buffer, CType, Place, Tensor, narrowest_signed
+from pefslc.targets.c.taps import PaddedImage
+
+__all__ = ["depthwise_step"]
+
+Codes = NDArray[np.int64]
+
+_SIGNED_BYTE = CType(8, signed=True)
+
+
+def depthwise_step(
+    op: Conv2d, source: Tensor, result: Tensor, index: int, found: list[tuple[Phase, Codes]], cpu: Cpu
+) -> DepthwiseStep:
+    """The convolution of channels-last tensors.
+
+    index  of the step in the program
+    found  the phases, and the weights of each: [channels, KH * KW]
+    """
+    channels = op.weight.shape[0]
+    sums, kind = accumulator_type(op), narrowest_signed(op.weight.data)
+    bias, taps, offset, order = None if op.bias is None else op.bias.data, source.type, 0, None
+    if cpu.depthwise is not None and (kind, sums, len(found)) == (_SIGNED_BYTE, INT32, 1):
+        taps, offset, bias = converted_taps(source, found[0][1], bias, cpu.taps, may_offset=True)
+        order = cpu.depthwise if taps == cpu.taps else None
+    parts = [_part(phase, weight, source, order, kind) for phase, weight in found]
+    scratch = [Buffer(f"s{index}", Place.ARENA, sums, channels * (1 if order is None else len(parts[0].columns)))]
+    if parts[0].image is not None:
+        scratch.append(Buffer(f"s{index}p", Place.ARENA, taps, parts[0].image.elements))
+    return DepthwiseStep(
+        source=source,
+        result=result,
+        scratch=tuple(scratch),
+        order=order,
+        taps=taps,
+        offset=offset,
+        parts=tuple(parts),
+        weight_type=kind,
+        bias=bias,
+        sums=sums,
+        products=product_type(source, op.weight.data, sums),
+    )
+
+
+def _part(phase: Phase, weight: Codes, source: Tensor, order: WeightOrder | None, kind: CType) -> DepthwisePart:
+    """weight: [channels, KH * KW]."""
+    window, channels = phase.window, len(weight)
+    image = None
+    if order is not None:
+        grid = len(phase.rows), len(phase.columns)
+        _, _, height, width = source.shape
+        image = PaddedImage.of(window, (channels, height, width), grid, window.kernel[1] * channels)
+    packed = _packed(weight.reshape(channels, *window.kernel), order).astype(kind.dtype)
+    return DepthwisePart(rows=phase.rows, columns=phase.columns, window=window, weight=packed, image=image)
+
+
+def _packed(weight: Codes, order: WeightOrder | None) -> Codes:
+    """[channels, KH, KW] as [channels / o][KH / t][KW][o][t], filled up with zeros; or as [KH][KW][channels]."""
+    if order is None or order == TAPS:
+        return np.ascontiguousarray(weight.transpose(1, 2, 0))
+    channels, height, width = weight.shape
+    o, t = order.outputs, order.taps
+    filled = np.zeros((round_up(channels, o), round_up(height, t), width), dtype=np.int64)
+    filled[:channels, :height] = weight
+    return np.ascontiguousarray(filled.reshape(-1, o, filled.shape[1] // t, t, width).transpose(0, 2, 4, 1, 3))
