@@ -130,7 +130,7 @@ def find_words(
                 for end in _addends(codes, least[rows[own]], most[rows[own]], multipliers, data_type, divided=divided)
             )
             fits = low <= high
-            chosen, addend = own[fits], (low[fits] + high[fits]) >> 1
+            chosen, addend = own[fits], _even_between(low[fits], high[fits])
             words = multipliers[0][fits, 0], addend, multipliers[1][fits, 0]
             found = FineWords(np.ones(len(chosen), dtype=np.bool_), *words, divided)
             values = found.values(codes, data_type)
@@ -139,6 +139,12 @@ def find_words(
                 part[rows[chosen[right]]] = new[right]
             result.found[rows[chosen[right]]] = True
     return result
+
+
+def _even_between(low: Words, high: Words) -> Words:
+    """The middle, or an even number next to it: a diagonal matrix adds that to a product as SIMD does."""
+    middle = (low + high) >> 1
+    return np.where(low < high, middle + (middle & 1), middle)
 
 
 def _addends(
