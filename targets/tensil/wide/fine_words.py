@@ -135,9 +135,10 @@ def find_words(
             found = FineWords(np.ones(len(chosen), dtype=np.bool_), *words, divided)
             values = found.values(codes, data_type)
             right = ((least[rows[chosen]] <= values) & (values <= most[rows[chosen]])).all(axis=1)
-            for part, new in zip((result.first, result.addend, result.second), words, strict=True):
-                part[rows[chosen[right]]] = new[right]
-            result.found[rows[chosen[right]]] = True
+            for is_taken in (right & (addend & 1 == 1), right & (addend & 1 == 0)):  # the latter over the former
+                for part, new in zip((result.first, result.addend, result.second), words, strict=True):
+                    part[rows[chosen[is_taken]]] = new[is_taken]
+                result.found[rows[chosen[is_taken]]] = True
     return result
 
 
