@@ -99,22 +99,34 @@ def _remedy(op: Conv2d | Dense | Sum | SumPool | Rescale, limits: TargetLimits, 
         return f"quantize its input per tensor, or with power-of-two scales, for the weights take these in{wider}"
     fewer = "use fewer bits for weights or activations"
     if isinstance(op, Conv2d | Dense):
-        fewer = _fewer_bits(op, accumulator_bits(op) - limits.accumulator_bits) or fewer
-    return (
-        f"{fewer}, fewer input channels, or accumulator-aware training{wider}; or --allow-overflow, where the target "
-        "can saturate and scales are powers of two"
-    )
+        fewer = _fewer_bits(op, limits) or fewer
+    saturated = "; or --allow-overflow, where the target can saturate and scales are powers of two"
+    if isinstance(op, Conv2d | Dense) and _input_bits(op) >= limits.accumulator_bits:
+        saturated = ""  # what saturates is about a code's own largest
+    return f"{fewer}, fewer input channels, or accumulator-aware training{wider}{saturated}"
 
 
-def _fewer_bits(op: Conv2d | Dense, excess_bits: int) -> str | None:
-    """Widths that would fit, both about as much narrower: a bit less halves the products. None where none are left."""
-    codes = op.input.type.codes
-    inputs = (codes.high - codes.low).bit_length()  # as the quantizer has them, whatever its zero point
+def _fewer_bits(op: Conv2d | Dense, limits: TargetLimits) -> str | None:
+    """Widths that would fit, both about as much narrower: a bit less halves the products. Or those whose wider sums the
+    target makes of words, where this layer's would be no wider. None where none are left.
+    """
+    split, needed, inputs = limits.split_widths, accumulator_bits(op), _input_bits(op)
     weights = bits_for_range(min(int(op.weight.data.min()), -1), int(op.weight.data.max()))
-    fewer = weights - (excess_bits + 1) // 2, inputs - excess_bits // 2
+    excess = needed - limits.accumulator_bits
+    fewer = weights - (excess + 1) // 2, inputs - excess // 2
+    if split is not None and (weights > split.weights or inputs > split.inputs):
+        most = min(weights, split.weights), min(inputs, split.inputs)
+        is_made = needed - (weights - most[0]) - (inputs - most[1]) <= split.sums
+        fewer = most if is_made else (min(fewer[0], most[0]), min(fewer[1], most[1]))
     if min(fewer) < _FEWEST_BITS:
         return None
     return f"use {fewer[0]}-bit weights and {fewer[1]}-bit inputs instead of {weights} and {inputs}"
+
+
+def _input_bits(op: Conv2d | Dense) -> int:
+    """As the quantizer has them, whatever its zero point."""
+    codes = op.input.type.codes
+    return (codes.high - codes.low).bit_length()
 
 
 def _takes_scales_in(op: Conv2d | Dense) -> bool:

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 from pefslc.numeric.format import FixedPoint
 
-__all__ = ["TargetLimits"]
+__all__ = ["SplitWidths", "TargetLimits"]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitWidths:
+    """Of what sums a target surely makes words, for advice: of so many bits, of weights and inputs of so many."""
+
+    weights: int
+    inputs: int
+    sums: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +27,7 @@ class TargetLimits:
     native_format     of the target's own rounding and saturating arithmetic, which float models may run in; None
                       without one
     splits_sums       whether the target makes wider sums of its words, and proves itself that no sum overflows
+    split_widths      what of them are made in any network, as far as was seen; None where nothing is known
     native_weights    the format of a float model's weights there, which the target rounds to words of its own; None for
                       `native_format`
     wider             what of the user's has wider accumulators, for advice; "" where nothing does
@@ -28,4 +38,5 @@ class TargetLimits:
     native_format: FixedPoint | None = None
     wider: str = ""
     splits_sums: bool = False
+    split_widths: SplitWidths | None = None
     native_weights: FixedPoint | None = None

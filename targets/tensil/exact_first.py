@@ -2,7 +2,7 @@
 
 - A network with a sum wider than a word is exact first, for the sake of its users: it takes more cycles as it is. But
   where exactness takes more than MOST_TIMES the cycles of the program without corrections, that one is kept, which is
-  bounded: unless the user says that he pays any price.
+  bounded: unless the user says that he pays any price. So it is where corrections leave it bounded.
 - A network without one stays as it is where it is bounded; at any price it is corrected, too.
 - Where no words come near, a correction is tried before the network is refused.
 """
@@ -66,6 +66,11 @@ class ExactFirst:
         if reference is None or not exact.split.wide.corrections or self.context.at_any_price or self.cycles is None:
             return exact
         times = self.cycles(exact) / self.cycles(reference)
+        if _bounded(exact):
+            if times <= 1:
+                return exact
+            self.retry("without corrections: with them, it is bounded, too")
+            return self._lower(None)
         if times <= MOST_TIMES:
             return exact
         self.retry(f"without corrections: with them, it takes {times:.1f} times the cycles")
@@ -90,7 +95,7 @@ class ExactFirst:
             lowered = self._lower(frozenset())
         except CompileError as refusal:
             return self._with_refused(refusal)
-        bounded = frozenset(name for outcome in lowered.program.outcomes for name in outcome.bounded)
+        bounded = _bounded(lowered)
         if self.any_words or not bounded or not (wide or self.context.at_any_price):
             return lowered
         self.retry(f"with corrections of {', '.join(sorted(bounded))}: they are bounded")
@@ -124,3 +129,8 @@ class ExactFirst:
 
     def _lower(self, corrections: Names | None) -> LoweredNetwork:
         return self.lower(corrections, self.fits, self.any_words, False)
+
+
+def _bounded(lowered: LoweredNetwork) -> Names:
+    """The requantizations that may be off."""
+    return frozenset(name for outcome in lowered.program.outcomes for name in outcome.bounded)

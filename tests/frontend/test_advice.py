@@ -73,8 +73,9 @@ def test_nothing_is_told_of_what_follows_from_an_operator_of_unknown_shape(tmp_p
 
 @pytest.mark.parametrize("features", [16, 100])
 @pytest.mark.parametrize("signed", [0, 1])
-def test_the_widths_that_a_refused_sum_is_told_fit(features: int, signed: int, tmp_path: Path) -> None:
-    """14-bit networks on 16-bit words; the weights on finer grids of the same range."""
+@pytest.mark.parametrize("bits", [14, 16])
+def test_the_widths_that_a_refused_sum_is_told_fit(features: int, signed: int, bits: int, tmp_path: Path) -> None:
+    """On 16-bit words; the weights on finer grids of the same range."""
 
     def network(weight_bits: int, input_bits: int) -> Path:
         m = ModelBuilder()
@@ -84,11 +85,12 @@ def test_the_widths_that_a_refused_sum_is_told_fit(features: int, signed: int, t
         return m.save(tmp_path)
 
     with pytest.raises(pefslc.CompileError) as caught:
-        pefslc.compile(network(14, 14), target="tensil")
+        pefslc.compile(network(bits, bits), target="tensil")
     (problem,) = caught.value.problems
     assert problem.code is pefslc.Code.ACCUMULATOR_OVERFLOW
-    found = re.search(r"use (\d+)-bit weights and (\d+)-bit inputs instead of 14 and 14", problem.hint or "")
+    found = re.search(rf"use (\d+)-bit weights and (\d+)-bit inputs instead of {bits} and {bits}", problem.hint or "")
     assert found, problem.hint
     assert pefslc.compile(network(*map(int, found.groups())), target="tensil").layers
     assert "or --target c, whose sums have 64 bits" in (problem.hint or "")
-    assert pefslc.compile(network(14, 14), target="c").exact
+    assert pefslc.compile(network(bits, bits), target="c").exact
+    assert ("--allow-overflow" in (problem.hint or "")) == (bits < 16)

@@ -92,6 +92,23 @@ def test_a_narrow_sum_is_corrected_at_any_price_only() -> None:
     assert not price_notes(exact)
 
 
+def test_what_corrections_leave_bounded_does_not_pay_for_them() -> None:
+    b = GraphBuilder("two")
+    x = requantized_sum(b, b.input((1, 6, 4, 4), 8, signed=False), 127, 8, 5)  # would be corrected
+    s = b.conv(x, np.ones((1, 5, 1, 1), dtype=np.int64))
+    steps = np.sort(np.arange(1, 16) * 80 + np.random.default_rng(0).integers(-25, 26, 15))[None]  # on no line
+    stairs = Staircase(s.type.codes.low, s.type.codes.high, 0, steps, np.ones(1, dtype=np.int64))
+    graph = b.graph(b.steps(s, stairs))
+    bounded, some = compiled(graph), compiled(graph, wide=True)
+    assert bounded.computed is not None
+    assert some.computed is not None
+    assert bounded.cycles is not None
+    assert some.cycles is not None
+    assert bounded.cycles < some.cycles
+    assert any("corrected by the residual" in note for note in some.notes)
+    assert not any("corrected by the residual" in note for note in bounded.notes)
+
+
 def test_a_network_that_no_correction_helps_is_refused_before_one_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> None:
         raise AssertionError("searched")

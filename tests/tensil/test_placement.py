@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensil_support import emit, simulate
 
 from builders import ModelBuilder, import_bytes, lower, random_network
+from integer_graphs import GraphBuilder
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.graph import Graph
+from pefslc.ir.interpret import run_codes
 from pefslc.targets.tensil.groups.selection import select
-from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.machine.architecture import DataType, load_architecture
 from pefslc.targets.tensil.words.placement import place
 from pefslc.targets.tensil.words.word_group import SumHead
 from pefslc.targets.tensil.words.word_program import WordProgram
@@ -72,3 +75,20 @@ def test_an_input_is_moved_up_where_its_weights_would_be_no_words(tmp_path: Path
     (term,) = group.terms
     assert int(term.weight.max()) <= FP16.max_code
     assert int(term.weight.max()) << program.tensors[port.tensor].exponent == 255 << FP16.binary_point
+
+
+def test_a_clipped_sum_is_multiplied_up_where_its_accumulators_have_no_room_for_that(tmp_path: Path) -> None:
+    """Sums of 16 bits, whose reader has weights that are no words by 2^8."""
+    b, rng = GraphBuilder("up"), np.random.default_rng(0)
+    x, y = b.input((1, 3, 1, 2), 15), b.input((1, 3, 1, 2), 15)
+    clipped = b.clamp(b.clamp(b.sum(x, y), -32768, 32767), 0, 40)
+    s = b.conv(clipped, np.array([[1, 2, 127], [-130, -3, 5]]).reshape(2, 3, 1, 1))
+    graph = b.graph(s)
+    program = placed(graph)
+    assert program.tensors[clipped.name].exponent == 1
+    emission = emit(graph, load_architecture("pynqz1"), tmp_path)
+    inputs = {name: rng.integers(-60, 60, (4, 3, 1, 2)) for name in ("x0", "x1")}
+    (output,) = graph.outputs
+    expected = run_codes(graph, inputs)[output.value.name]
+    assert len(np.unique(expected)) > 9
+    assert np.array_equal(simulate(graph, emission, tmp_path, inputs)[output.name], expected)

@@ -20,8 +20,8 @@ from pefslc.ir.structural import Reshape
 from pefslc.ir.value import CodeRange, IntArray, Op, Value
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.machine.arithmetic import saturate
 from pefslc.targets.tensil.rewriting.rewrite import LOG
+from pefslc.targets.tensil.wide.certificate import Certificate, Lower
 from pefslc.targets.tensil.wide.digits import derived, rounded_quotient
 from pefslc.targets.tensil.wide.estimate import Line, estimated
 from pefslc.targets.tensil.wide.fine_words import FAR, FineWords, coarseness, find_words
@@ -280,46 +280,14 @@ class Corrector:
         if parts is None:
             return None
         j = codes.low + np.arange(demands.own.shape[1], dtype=np.int64)
-        if summed.words[0].up:
-            is_right = self._two_words(demands, residual, summed, parts, (lower, rest), left, j)
+        left = np.zeros((1, len(j)), dtype=np.int64) if left is None else left
+        certificate, high = Certificate(j, parts, left, self.data_type), summed.words[0].up
+        if high:
+            low = summed.words[1].value.type.codes
+            is_right = certificate.of_two_words(demands, residual, Lower(high, lower, rest, (low.low, low.high)))
         else:
-            is_right = demands.answered(lambda sums: self._one_word(sums, parts, left, j))
+            is_right = certificate.of_one_word(demands)
         return (parts, up) if is_right else None
-
-    def _one_word(self, sums: Words, parts: Shares, left: Words | None, j: Words) -> Words:
-        """What the machine makes of sums [channels, codes] whose estimates are the codes j, in its order, saturated."""
-        for factor, offset in parts:
-            rows = slice(0, len(sums))  # of channels that share a staircase all are alike
-            sums = self._word(sums + self._word(offset[rows, None] - factor[rows, None] * j))
-        return sums if left is None else self._word(sums + left)
-
-    def _two_words(
-        self,
-        demands: Demands,
-        residual: Residual,
-        summed: Summed,
-        parts: Shares,
-        rest: Pair,
-        left: Words | None,
-        j: Words,
-    ) -> bool:
-        """Whether the residual is right, and what is added to its high word cannot take that to the other side where it
-        saturates.
-
-        rest  the factor and the offset that belong to the low word
-        """
-        low, left = summed.words[1].value.type.codes, np.zeros((1, len(j)), dtype=np.int64) if left is None else left
-        lower = rest[1][:, None] - rest[0][:, None] * j
-        falls = np.minimum(lower, 0) + min(low.low, 0) + np.minimum(left, 0)
-        rises = np.maximum(lower, 0) + max(low.high, 0) + np.maximum(left, 0)
-        ends = (np.full(demands.own.shape, end) for end in (-FAR, FAR))
-        least, most = (self._word(self._one_word(end, parts, None, j) << summed.words[0].up) for end in ends)
-        reaches = ((least + rises < 0) & (most + falls >= 0)) | (demands.first > demands.last)
-        steps = residual.factor[:, None] * j - residual.offset[:, None] - left
-        return bool(reaches.all() and demands.met(steps).all())
-
-    def _word(self, words: Words) -> Words:
-        return saturate(words, self.data_type)[0]
 
     def _times(self, value: Value, factor: Words, bias: Words, name: str) -> Value:
         """value * factor + bias, [channels], or one that all share."""

@@ -108,7 +108,10 @@ def _steps(line: Line, passed: Words, codes: tuple[int, int], data_type: DataTyp
         if not (error[rows, at[0], at[1]] < 0.5).all():
             continue
         last, chosen = second[rows, at[0], 0], first[rows, at[0], at[1]]
-        addend = np.rint(one / last * code - middle * chosen * between[at[1]] / one**2)
+        wanted = one / last * code - middle * chosen * between[at[1]] / one**2
+        # An even one costs no step of its own in a diagonal matrix, and may be one off.
+        may_be_even = error[rows, at[0], at[1]] + last / one / 2 < 0.5
+        addend = np.where(may_be_even, 2 * np.rint(wanted / 2), np.rint(wanted))
         if (np.abs(addend) > most).any():
             continue
         words = [part.astype(np.int64) for part in (chosen, between[at[1]], addend, last)]

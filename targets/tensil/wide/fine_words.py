@@ -130,15 +130,22 @@ def find_words(
                 for end in _addends(codes, least[rows[own]], most[rows[own]], multipliers, data_type, divided=divided)
             )
             fits = low <= high
-            chosen, addend = own[fits], (low[fits] + high[fits]) >> 1
+            chosen, addend = own[fits], _even_between(low[fits], high[fits])
             words = multipliers[0][fits, 0], addend, multipliers[1][fits, 0]
             found = FineWords(np.ones(len(chosen), dtype=np.bool_), *words, divided)
             values = found.values(codes, data_type)
             right = ((least[rows[chosen]] <= values) & (values <= most[rows[chosen]])).all(axis=1)
-            for part, new in zip((result.first, result.addend, result.second), words, strict=True):
-                part[rows[chosen[right]]] = new[right]
-            result.found[rows[chosen[right]]] = True
+            for is_taken in (right & (addend & 1 == 1), right & (addend & 1 == 0)):  # the latter over the former
+                for part, new in zip((result.first, result.addend, result.second), words, strict=True):
+                    part[rows[chosen[is_taken]]] = new[is_taken]
+                result.found[rows[chosen[is_taken]]] = True
     return result
+
+
+def _even_between(low: Words, high: Words) -> Words:
+    """The middle, or an even number next to it: a diagonal matrix adds that to a product as SIMD does."""
+    middle = (low + high) >> 1
+    return np.where(low < high, middle + (middle & 1), middle)
 
 
 def _addends(

@@ -66,6 +66,7 @@ class GroupPlacer:
     failed: set[str] = field(default_factory=set)  # requantizations that could not be done at some exponent
     any_words: bool = False  # whether any that are close will do, and no list of what differs is wanted
     by_channel: bool = False  # whether requantizations may be multiplications per channel, certified or not
+    multiplies: bool = False  # whether a result that is not requantized may be multiplied up to where it is wanted
 
     def place(self) -> tuple[WordGroup, Outcome]:
         """The group in raw words. Its result is placed where `exponents` says, or else where its readers need it: for
@@ -75,8 +76,10 @@ class GroupPlacer:
         if self._requantizes() and not self._can_raise(wish):
             wish = self.needed  # at once: what the group adds must not be moved for a wish that nothing fulfils
         by_channel = self._requantizes() and not self._is_transposed
-        tries = [(by, at) for by in (False, by_channel) for at in (wish, self.needed)]
-        for self.by_channel, exponent in dict.fromkeys(tries):
+        tries = [(by, False, at) for by in (False, by_channel) for at in (wish, self.needed)]
+        if isinstance(self.group.head, LinearHead) and not self._requantizes():  # at last: accumulators may stand there
+            tries.append((False, True, self.needed))
+        for self.by_channel, self.multiplies, exponent in dict.fromkeys(tries):
             self.exponents[self.group.result] = exponent
             try:
                 return self._place()
@@ -269,9 +272,9 @@ class GroupPlacer:
         return fits_word(0, 1 << (self.data_type.binary_point + up), self.data_type)
 
     def _raise_result(self, steps: StepSequence, wanted: int) -> bool:
-        """Move requantized codes up to the exponent `wanted`; False where that cannot be."""
+        """Move codes up to the exponent `wanted`; False where that cannot be."""
         up = wanted - steps.exponent
-        if up < 0 or not self._requantizes() or not self._can_raise(up):
+        if up < 0 or not (self._requantizes() or self.multiplies) or not self._can_raise(up):
             return False
         if not fits_word(steps.codes[0] << wanted, steps.codes[1] << wanted, self.data_type):
             return False
