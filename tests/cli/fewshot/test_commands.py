@@ -161,6 +161,14 @@ def test_what_there_is_can_be_seen(pefslc: Cli, learned: Path) -> None:
     assert "no classes" not in result.out
 
 
+def test_a_system_with_a_batch_is_built_and_seen(pefslc: Cli, here: Path) -> None:
+    source = tiny_backbone(here)
+    given = ("fewshot", "build", source, "-o", "four", "--mean", 0, "--std", 1, "--batch", 4)
+    assert "leave out the batch; or name the board" in pefslc(*given).err
+    assert pefslc(*given, "--arch", "pynqz1").status == 0
+    assert "(tensil: pynqz1, 4 pictures in a run)\n" in pefslc("fewshot", "inspect", "four").out
+
+
 def test_a_system_is_built_from_the_command_line(pefslc: Cli, here: Path) -> None:
     """The same as from Python, with the pictures of a folder for the centre."""
     tiny_backbone(here)
