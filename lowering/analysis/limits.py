@@ -29,3 +29,9 @@ class TargetLimits:
     wider: str = ""
     splits_sums: bool = False
     native_weights: FixedPoint | None = None
+
+    def saturates(self, uniform_format: FixedPoint | None) -> bool:
+        """Whether a graph whose `uniform_format` is this runs in the target's own arithmetic: its sums saturate there,
+        and need no room.
+        """
+        return uniform_format is not None and uniform_format == self.native_format
