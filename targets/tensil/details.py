@@ -1,10 +1,11 @@
 """What the sidecar says of a TCU program under `details`.
 
 tmodel, run         names of files: the model for the driver, the script that tests the board
-architecture        the .tarch that the program is for, and `axi_bytes`, the width of the board's bus, which no .tarch holds
-inputs, outputs     how each lies in DRAM0 (`HostTensor.to_json`); for a plain host, what it multiplies by and adds, too
+architecture        the .tarch that the program is for
+axi_bytes           the width of the board's bus, which no .tarch holds
+inputs, outputs     how each lies in DRAM0 (`HostTensor.to_json`); for a plain host, what it multiplies by and adds
                     (`plain_details`)
-host                "plain" or "dense": whose code may run the program without `<name>_io.py`; not there for "module"
+host                "plain" or "dense": host code without `<name>_io.py` may run the program; else it is not there
 cycles              modelled: `total` of a run, and of these `outside_layers`, what serves no layer
 native_arithmetic   the format of the words, where a float model runs in them; else none of these three is there
 native_words        the words that the layers' sums have
