@@ -31,8 +31,8 @@ def test_the_help_shows_a_session(pefslc: Cli) -> None:
     assert "  enrol     learn pictures of a class, or a folder of classes\n" in result.out
     assert "pefslc fewshot classify build/ desk.state photo.png" in result.out
     assert pefslc("fewshot").status == 2
-    assert pefslc("fewshot", "enroll").err == "error: No such command 'enroll'.\n  help: did you mean 'enrol'?\n"
-    assert pefslc("fewshot", "xyz").err == "error: No such command 'xyz'.\n  help: pefslc fewshot --help\n"
+    assert pefslc("fewshot", "enroll").err == "error: no command 'enroll'\n  help: did you mean 'enrol'?\n"
+    assert pefslc("fewshot", "xyz").err == "error: no command 'xyz'\n  help: pefslc fewshot --help\n"
     assert "did you mean the command 'disassemble'?" in pefslc("disasemble", "x.tmodel").err
 
 
