@@ -81,12 +81,12 @@ def _wanted(kind: click.ParamType[Any]) -> str:
         case click.Choice():
             return _or(kind.choices)
         case click.IntRange() | click.FloatRange():
-            what = "an integer" if isinstance(kind, click.IntRange) else "a number"
+            what = "a whole number" if isinstance(kind, click.IntRange) else "a number"
             if kind.max is not None:
                 return f"{what} from {kind.min} to {kind.max}"
             return f"{what} above {kind.min:g}" if kind.min_open else f"{what} of {kind.min:g} or more"
         case click.types.IntParamType():
-            return "an integer"
+            return "a whole number"
         case click.types.FloatParamType():
             return "a number"
     return ""

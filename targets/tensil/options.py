@@ -80,7 +80,7 @@ class TensilOptions:
     host: str = option(
         "module",
         type=str,
-        metavar="module|plain|dense",
+        metavar="HOST",
         wanted="module, plain or dense",
         example="plain",
         accepts=lambda host: host in HOSTS,

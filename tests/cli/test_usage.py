@@ -243,9 +243,9 @@ def test_run_of_a_target_asks_for_what_was_compiled(pefslc: Cli, name: str, inpu
         (("--target",), "--target needs a value\n  help: --target NAME; pefslc compile --help"),
         (
             ("--target", "c", "--batch", "0"),
-            "--batch is '0', not an integer of 1 or more\n  help: pefslc compile --help",
+            "--batch is '0', not a whole number of 1 or more\n  help: pefslc compile --help",
         ),
-        (("--target", "c", "--batch", "1.5"), "--batch is '1.5', not an integer of 1 or more\n"),
+        (("--target", "c", "--batch", "1.5"), "--batch is '1.5', not a whole number of 1 or more\n"),
         (("--target", "c", "--data-limit", "0"), "--data-limit is '0.0', not a number above 0\n"),
         (("--target", "c", "--max-error", "x"), "--max-error is 'x', not a number\n"),
         (("--target", "c", "--calibration", "x"), "--calibration is 'x', not mse, percentile or minmax\n"),
@@ -269,6 +269,6 @@ def test_missing_arguments_are_named_as_the_help_names_them(pefslc: Cli) -> None
     assert pefslc("inspect").err == "error: MODEL is missing\n  help: pefslc inspect --help\n"
     assert pefslc("completion").err.endswith("is missing\n  help: bash, zsh or fish; pefslc completion --help\n")
     assert pefslc("view", "m.onnx", "--port", "x").err.startswith(
-        "error: --port is 'x', not an integer from 0 to 65535\n"
+        "error: --port is 'x', not a whole number from 0 to 65535\n"
     )
     assert pefslc("fewshot", "evaluate").err.startswith("error: NETWORK is missing\n")
