@@ -272,3 +272,9 @@ def test_missing_arguments_are_named_as_the_help_names_them(pefslc: Cli) -> None
         "error: --port is 'x', not a whole number from 0 to 65535\n"
     )
     assert pefslc("fewshot", "evaluate").err.startswith("error: NETWORK is missing\n")
+
+
+def test_an_architecture_file_that_is_not_there(pefslc: Cli, model: Path) -> None:
+    result = pefslc(model, "--target", "tensil", "--arch", "nofile.tarch")
+    assert result.status == 2
+    assert "no such file: 'nofile.tarch'\n  help: " in result.err
