@@ -29,7 +29,8 @@ class CentreSums:
     """Where a pool's sum does not fit `limits.accumulator_bits`, and would if its codes lay around 0, they do.
 
     Needs: no padding, which is code 0; a requantize that makes the codes for this pool alone; and none but requantizes
-    that read its sum, or what a Reshape or Transpose makes of it.
+    that read its sum, or what a Reshape or Transpose makes of it. Not where the target's own arithmetic saturates: no
+    sum needs room there, and ReLU is not at 0 any more once codes were moved.
     """
 
     limits: TargetLimits
@@ -38,6 +39,8 @@ class CentreSums:
     level: ClassVar[Level] = Level.INTEGER
 
     def run(self, graph: Graph) -> Graph:
+        if self.limits.saturates(graph.uniform_format):
+            return graph
         readers: dict[str, list[Op | None]] = {name: [*ops] for name, ops in graph.consumers().items()}
         for output in graph.outputs:
             readers.setdefault(output.value.name, []).append(None)

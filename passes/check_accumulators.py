@@ -36,7 +36,7 @@ class CheckAccumulators:
     level: ClassVar[Level] = Level.INTEGER
 
     def run(self, graph: Graph) -> Graph:
-        if graph.uniform_format is not None and graph.uniform_format == self.limits.native_format:
+        if self.limits.saturates(graph.uniform_format):
             return graph  # a float model in the target's own arithmetic, which saturates and says that it is bounded
         if self.limits.splits_sums:
             return graph  # the target raises what it finds no way for

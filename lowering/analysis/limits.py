@@ -40,3 +40,9 @@ class TargetLimits:
     splits_sums: bool = False
     split_widths: SplitWidths | None = None
     native_weights: FixedPoint | None = None
+
+    def saturates(self, uniform_format: FixedPoint | None) -> bool:
+        """Whether a graph whose `uniform_format` is this runs in the target's own arithmetic: its sums saturate there,
+        and need no room.
+        """
+        return uniform_format is not None and uniform_format == self.native_format

@@ -20,6 +20,7 @@ import click
 from pefslc.console.completion import answer_shell
 from pefslc.console.group import commands
 from pefslc.console.streams import discard_output
+from pefslc.console.usage import usage_text
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, InternalError
 from pefslc.files.reading import unreadable
@@ -87,7 +88,7 @@ def _run(arguments: Sequence[str]) -> int:
         _complain(e.ctx.get_help() if e.ctx else e.message)
         return USAGE
     except click.UsageError as e:
-        _complain(_usage_text(e))
+        _complain(usage_text(e))
         return USAGE
     except CompileError as e:
         _complain(f"{e}{_where_more_is_told(e)}")
@@ -132,13 +133,6 @@ def _output_failed(error: OSError) -> int:
     _complain(f"error[{Code.CANNOT_WRITE}]: cannot write the output: {error.strerror or error}")
     discard_output()
     return REFUSED
-
-
-def _usage_text(error: click.UsageError) -> str:
-    message = error.format_message()
-    text = message if message.startswith("error[") else f"error: {message}"
-    command = error.ctx.command_path if error.ctx else "pefslc"
-    return text if "\n  help: " in text else f"{text}\n  help: {command} --help"
 
 
 def _fault_text(error: Exception, arguments: Sequence[str]) -> str:

@@ -52,6 +52,13 @@ __all__ = ["build"]
     "--max-classes", type=int, default=64, metavar="N", help="the most classes that a state can have  [default: 64]"
 )
 @click.option("--arch", metavar="NAME", help="also compile for this Tensil board")
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=1,
+    metavar="N",
+    help="pictures in a run of the board's program, for enrolling and voting: one alone takes as long  [default: 1]",
+)
 @click.option("--fmt", metavar="Qm.n", help="the format of an input that is not quantized")
 @click.option(
     "--input-fmt", metavar="Qm.n", help="the format in which the host gives numbers: Q8.8 for hosts without a quantizer"
@@ -70,6 +77,7 @@ def build(
     max_shots: int,
     max_classes: int,
     arch: str | None,
+    batch: int,
     fmt: str | None,
     input_fmt: str | None,
     quiet: bool,
@@ -106,6 +114,7 @@ def build(
             max_shots=max_shots,
             max_classes=max_classes,
             arch=arch,
+            batch=batch,
             fmt=fmt,
             input_fmt=input_fmt,
             progress=progress,

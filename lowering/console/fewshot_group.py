@@ -59,9 +59,10 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        close = difflib.get_close_matches(args[0], _COMMANDS, n=1)
-        if args[0] not in _COMMANDS and close:
-            raise click.UsageError(f"No such command '{args[0]}'.\n  help: did you mean {close[0]!r}?", ctx)
+        if args[0] not in _COMMANDS and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            meant = f"did you mean {close[0]!r}?" if close else f"{ctx.command_path} --help"
+            raise click.UsageError(f"no command {args[0]!r}\n  help: {meant}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -62,7 +62,7 @@ def _print_system(description: SystemDescription) -> None:
         "at most": _limits(spec),
         "comparison": f"{bounds_of(spec).comparison.bit_length()} bits",
         "engines": ", ".join(description.engines)
-        + (f" (tensil: {description.architecture})" if description.architecture else ""),
+        + (f" (tensil: {description.architecture}{_pictures(description.batch)})" if description.architecture else ""),
         "codes": description.codes_sha256,
     }
     width = max(map(len, rows))
@@ -90,3 +90,7 @@ def _print_state(state: HeadState, path: Path) -> None:
     rows = [(state.name(c), str(c), str(state.classifier.shots(c))) for c in state.classifier.classes]
     rows.sort()
     print(plain_table(("class", "id", "shots"), rows, frozenset((1, 2))) if rows else "no classes")
+
+
+def _pictures(batch: int) -> str:
+    return "" if batch == 1 else f", {batch} pictures in a run"

@@ -94,7 +94,7 @@ def write_formats(
             data_limit=data_limit,
         )
     native = lowered.reference.uniform_format
-    if native is not None and native == limits.native_format:
+    if limits.saturates(native):
         raise CompileError(
             Code.FORMATS,
             f"--fmt {native} is the native arithmetic of --target {target}, which has one format of words for all",

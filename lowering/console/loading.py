@@ -26,6 +26,13 @@ class LoadingCommand(click.Command):
         with deferring_interrupts():  # the callbacks of options import, too
             return super().make_context(*args, **kwargs)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as e:
+            e.ctx = e.ctx or ctx  # the parser does not always name the command
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         with deferring_interrupts():
             import_module(self.loads)

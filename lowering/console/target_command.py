@@ -166,7 +166,10 @@ def _converted(option: Option, value: object, ctx: click.Context) -> object:
             f"{option.flag} takes {takes} here, but another target's {option.flag} does not: name it from Python", ctx
         )
     parameter = next(p for p in ctx.command.get_params(ctx) if option.flag in p.opts)
-    return click.types.convert_type(option.type)(value, parameter, ctx)
+    try:
+        return click.types.convert_type(option.type)(value, parameter, ctx)
+    except click.BadParameter:
+        raise click.UsageError(f"{option.flag} is {value!r}, not {option.wanted}", ctx) from None
 
 
 def shown_option(option: Option) -> str:

@@ -20,6 +20,7 @@ from pefslc.files.reading import unreadable
 from pefslc.files.replacement import half_replaced
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput, Level
 from pefslc.ir.interpret import apply_output_map, as_batches, quantize_input
+from pefslc.ir.row_batches import rows_between
 from pefslc.ir.value import CodeRange, TensorType, Value
 from pefslc.numeric.scale import Scale
 from pefslc.reports.clipped_inputs import ClippedInput, clipped_inputs
@@ -60,8 +61,7 @@ class Artifact:
                 progress(start, rows, f"run on {self.sidecar.target}")
             codes = {}
             for i in interface.inputs:
-                batch = i.value.type.shape[0]
-                chunk = arrays[i.name][start * batch : (start + _CHUNK_ROWS) * batch]
+                chunk = rows_between(arrays[i.name], i.value.type.shape[0], start, start + _CHUNK_ROWS)
                 codes[i.name] = quantize_input(i, chunk)
             results = self.runner.run(codes)
             for o in interface.outputs:

@@ -24,8 +24,8 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote, quote_given
 from pefslc.diagnostics.user_code import exception_text, place_in, source_of
 from pefslc.files.file_names import is_file_name
-from pefslc.ir.batch import run_whole_batches
 from pefslc.ir.graph import Graph
+from pefslc.ir.row_batches import run_whole_batches
 from pefslc.numeric.deviation import Deviations
 from pefslc.numeric.format import FixedPoint
 from pefslc.targets.options import Option, check_values, faults_of_names, options_of, with_options

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from fractions import Fraction
-from math import ceil
-
-import numpy as np
-from numpy.typing import NDArray
 
 from pefslc.ir.graph import Graph, map_operands
 from pefslc.ir.value import Value
 
-__all__ = ["batch_of", "run_whole_batches", "with_batch"]
-
-Codes = NDArray[np.int64]
+__all__ = ["batch_of", "with_batch"]
 
 
 def batch_of(graph: Graph) -> int | None:
@@ -55,24 +47,3 @@ def _of_inputs(graph: Graph) -> dict[str, Value]:
         if any(value.name in found for value in op.operands):
             found[op.result.name] = op.result
     return found
-
-
-def run_whole_batches(
-    run: Callable[[Mapping[str, Codes]], Mapping[str, Codes]],
-    inputs: Mapping[str, Codes],
-    input_rows: Mapping[str, int],
-    output_rows: Mapping[str, int],
-) -> dict[str, Codes]:
-    """What `run`, which takes whole batches, computes of any number of rows.
-
-    input_rows, output_rows  by name, the rows of a batch
-
-    The last row of each input is repeated to fill the last batch; what is computed of that is dropped.
-    """
-    name = next(iter(input_rows))
-    given = Fraction(len(inputs[name]), input_rows[name])
-    filled = {
-        name: np.concatenate([inputs[name], np.repeat(inputs[name][-1:], int((ceil(given) - given) * size), axis=0)])
-        for name, size in input_rows.items()
-    }
-    return {name: codes[: int(given * output_rows[name])] for name, codes in run(filled).items()}

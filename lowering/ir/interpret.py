@@ -7,7 +7,6 @@ value is a dyadic rational below 2^53 steps, else correct to float64 rounding.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from math import ceil
 from typing import TYPE_CHECKING, cast
 
@@ -19,6 +18,7 @@ from pefslc.diagnostics.errors import CompileError, quote
 from pefslc.files.arrays import as_array
 from pefslc.ir.interface import GraphInput, GraphOutput, Level, OutputMap
 from pefslc.ir.reference import evaluate_quantized
+from pefslc.ir.row_batches import batches_of
 from pefslc.ir.semantics import evaluate
 from pefslc.numeric.stage_values import quantize_behind
 
@@ -108,7 +108,7 @@ def as_batches(
         if graph_input.integers:
             _require_integers(name, array, graph_input.integers)
         arrays[name] = array.astype(np.float64)
-    batches = {Fraction(a.shape[0], i.value.type.shape[0]) for i, a in zip(graph.inputs, arrays.values(), strict=True)}
+    batches = {batches_of(len(arrays[i.name]), i.value.type.shape[0]) for i in graph.inputs}
     if len(batches) != 1:
         raise CompileError(Code.INPUT_ARRAY, "the inputs have different batch sizes")
     return arrays, ceil(batches.pop())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -29,6 +30,7 @@ from pefslc.ir.quantized import (
     Relu,
     Scaling,
 )
+from pefslc.ir.row_batches import batches_of, rows_between
 from pefslc.ir.semantics import convolve, repeated, windows
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Structural, Transpose, Upsample
 from pefslc.ir.value import Value
@@ -174,9 +176,9 @@ def in_chunks(graph: Graph, inputs: Mapping[str, Floats]) -> Iterator[dict[str, 
     at_once = max(1, _BYTES_AT_ONCE // _bytes_per_batch(graph))
     rows = {i.name: i.value.type.shape[0] for i in graph.inputs}  # of one batch: inputs may differ
     first = graph.inputs[0].name
-    batches = -(-len(inputs[first]) // rows[first])  # of every input
+    batches = ceil(batches_of(len(inputs[first]), rows[first]))  # of every input
     for start in range(0, batches, at_once):
-        yield {name: inputs[name][start * n : (start + at_once) * n] for name, n in rows.items()}
+        yield {name: rows_between(inputs[name], n, start, start + at_once) for name, n in rows.items()}
 
 
 def _bytes_per_batch(graph: Graph) -> int:

@@ -118,7 +118,14 @@ class SeenTensors:
 
     def __init__(self, model: Graph, quantized: Graph) -> None:
         self.model = model
-        self.stored = {op.input.name: op for op in quantized.of_type(Quantize) if op.channel_axis == 1}
+        known = {v.name for v in (*(i.value for i in model.inputs), *(op.result for op in model.ops))}
+        sources = {op.result.name: op.input.name for op in quantized.of_type(Quantize)}
+
+        def of_model(name: str) -> str:
+            """The words of a plain host's driver, between an input and its codes, are no tensor of the model."""
+            return name if name in known or name not in sources else of_model(sources[name])
+
+        self.stored = {of_model(op.input.name): op for op in quantized.of_type(Quantize) if op.channel_axis == 1}
         names = (*self.stored, *(o.value.name for o in model.outputs))
         self.seen = {name: SeenTensor(_quantization(self.stored.get(name))) for name in names}
         self.weights = tuple(saturated_weights(model, quantized))

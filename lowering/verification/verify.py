@@ -27,6 +27,7 @@ from pefslc.geometry.shapes import element_count
 from pefslc.ir.graph import Graph, GraphOutput
 from pefslc.ir.integer import Requantize
 from pefslc.ir.interpret import as_batches, quantize_input, run, run_codes
+from pefslc.ir.row_batches import batches_of, row_count, rows_between
 from pefslc.ir.semantics import evaluate
 from pefslc.numeric.deviation import Deviations
 from pefslc.targets.protocol import Audit, LayerAudit, Runner
@@ -130,7 +131,9 @@ def verify(
     # Codes are compared with the values that they stand for: what the host makes of those at the end comes after.
     whole, reference = reference, before_functions(reference)
     inputs, rows = as_batches(reference, arrays)
-    expected = list(_expected(integer, arrays, _share(inputs, reference)))
+    any_input = reference.inputs[0]
+    given = batches_of(len(inputs[any_input.name]), any_input.value.type.shape[0])
+    expected = list(_expected(integer, arrays, given))
     tally = _Tally()
     roundings: dict[tuple[str, str], RoundingOfReference] = {}
     outputs = {o.name: o for o in whole.outputs}
@@ -139,7 +142,7 @@ def verify(
     for start in range(0, rows, at_once):
         stop = min(start + at_once, rows)
         watch.now = "verify: float64"
-        chunk = {i.name: _rows(inputs[i.name], i.value.type.shape, start, stop) for i in reference.inputs}
+        chunk = {i.name: rows_between(inputs[i.name], i.value.type.shape[0], start, stop) for i in reference.inputs}
         codes = {i.name: quantize_input(i, chunk[i.name]) for i in integer.inputs}
         values = run(reference, chunk, watch.step)
         watch.now = "verify: integers"
@@ -163,7 +166,7 @@ def verify(
         for output in integer.outputs:
             got, first = interpreted[output.value.name], start * output.value.type.shape[0]
             tally.add(compare_values(output, values[output.name], got, evaluated, first))
-            arrays_of = [(n, _rows(a, output.shape, start, stop)) for o, n, a in expected if o == output.name]
+            arrays_of = [(n, rows_between(a, output.shape[0], start, stop)) for o, n, a in expected if o == output.name]
             if before is not None:
                 before.compare(output, emitted[output.name], got if native else None, arrays_of, first)
             if native:
@@ -226,9 +229,9 @@ def _advice(
     """What may be behind expected arrays that differ; "" where nothing is known. `roundings`: theirs, or None."""
     if all(r is not None and r.explained == r.differing for r in roundings):
         return "the model means exact arithmetic; compare with outputs computed in float64, or leave the array out"
-    first = {i.name: _rows(inputs[i.name], i.value.type.shape, 0, _CHUNK_ROWS) for i in reference.inputs}
+    first = {i.name: rows_between(inputs[i.name], i.value.type.shape[0], 0, _CHUNK_ROWS) for i in reference.inputs}
     shapes = {o.name: o.shape for o in reference.outputs}
-    wanted = {o: _rows(a, shapes[o], 0, _CHUNK_ROWS).astype(np.float64) for o, _, a in expected}
+    wanted = {o: rows_between(a, shapes[o][0], 0, _CHUNK_ROWS).astype(np.float64) for o, _, a in expected}
     return raw_weights_hint(reference, first, wanted)
 
 
@@ -250,16 +253,6 @@ def before_functions(graph: Graph) -> Graph:
     return replace(graph, outputs=tuple(replace(output, function=None) for output in graph.outputs))
 
 
-def _rows(array: NDArray[np.generic], shape: tuple[int, ...], start: int, stop: int) -> NDArray[np.float64]:
-    return array[start * shape[0] : stop * shape[0]]  # type: ignore[return-value]
-
-
-def _share(inputs: Arrays, graph: Graph) -> Fraction:
-    """How many batches of rows the inputs have: of the last, perhaps a part."""
-    first = graph.inputs[0]
-    return Fraction(len(inputs[first.name]), first.value.type.shape[0])
-
-
 def _expected(graph: Graph, arrays: Arrays, batches: Fraction) -> Iterator[tuple[str, str, NDArray[np.generic]]]:
     """(output name, quoted array name, expected values) for each array that answers for an output."""
     names = {i.name for i in graph.inputs}
@@ -269,7 +262,7 @@ def _expected(graph: Graph, arrays: Arrays, batches: Fraction) -> Iterator[tuple
             if name not in arrays or name in names:
                 continue
             array, shape = arrays[name], output.shape
-            wanted = (int(batches * shape[0]), *shape[1:])
+            wanted = (row_count(batches, shape[0]), *shape[1:])
             if array.shape != wanted or array.dtype.kind not in "fiu":
                 raise CompileError(
                     Code.EXPECTED_ARRAY,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pefslc.artifacts.sidecar import Json, JsonObject, OutputRecord, Sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, InternalError, quote
-from pefslc.ir.batch import run_whole_batches
+from pefslc.ir.row_batches import run_whole_batches
 from pefslc.targets.c.host_compiler import find_compiler
 from pefslc.targets.c.library_cache import LibraryCache
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pefslc.artifacts.sidecar import Json, JsonObject, Sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, quote
-from pefslc.ir.batch import run_whole_batches
+from pefslc.ir.row_batches import run_whole_batches
 from pefslc.numeric.format import saturate
 from pefslc.numeric.rounding import round_shift
 from pefslc.targets.protocol import LayerAudit

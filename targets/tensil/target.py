@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.analysis.limits import TargetLimits
-from pefslc.artifacts.sidecar import Json, Sidecar, make_sidecar
+from pefslc.artifacts.sidecar import Sidecar, make_sidecar
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.batch import batch_of, with_batch
 from pefslc.ir.graph import Graph, GraphInput, GraphOutput
@@ -25,19 +25,18 @@ from pefslc.targets.tensil.check.checker import require_valid
 from pefslc.targets.tensil.cost import cycles
 from pefslc.targets.tensil.cost.clock import clock_of
 from pefslc.targets.tensil.cost.program_costs import program_costs
+from pefslc.targets.tensil.details import cycle_details, native_details, program_details
 from pefslc.targets.tensil.groups.group_program import Port
 from pefslc.targets.tensil.host_io import HostTensor, board_script_name, host_io_module, host_io_source
 from pefslc.targets.tensil.limits import limits_of
 from pefslc.targets.tensil.lowered_network import LoweredNetwork
 from pefslc.targets.tensil.machine.architecture import Architecture, DataType, load_architecture
-from pefslc.targets.tensil.native.native_words import native_format
 from pefslc.targets.tensil.native_audit import NativeAudit
 from pefslc.targets.tensil.notes import notes_on_exactness, notes_on_price, notes_on_time, program_notes
 from pefslc.targets.tensil.options import DEFAULT_ARCHITECTURE, TensilOptions
 from pefslc.targets.tensil.pipeline import STAGES, Observer, lower_graph
 from pefslc.targets.tensil.plain_host import (
     notes_on_rounding,
-    plain_details,
     plain_notes,
     require_plain,
     words_of_inputs,
@@ -107,22 +106,12 @@ class TensilTarget(TensilOptions):
         files[f"{host_io_module(model.name)}.py"] = host_io_source(model.name, architecture, inputs, outputs).encode()
         model_file = next(name for name in files if name.endswith(".tmodel"))
         computed = computed_graph(whole, bounded)
-        details: dict[str, Json] = {
-            "tmodel": model_file,
-            "run": board_script_name(model.name),
-            "architecture": architecture.to_json_dict(),
-            "axi_bytes": architecture.axi_bytes,
-            "inputs": [tensor.to_json() for tensor in inputs],
-            "outputs": [tensor.to_json() for tensor in outputs],
-        }
-        if context.plain_host:
-            details["host"] = self.host
-            ends: tuple[tuple[str, list[HostTensor]], ...] = (("inputs", inputs), ("outputs", outputs))
-            details |= {end: [{**t.to_json(), **plain_details(model, t)} for t in tensors] for end, tensors in ends}
         ops = op_reports(lowered.split, words, report, bounded, plan.batches)
-        in_layers = sum(op.cycles or 0 for op in ops.values())
-        # What loads constants and moves outputs serves no layer: with it, the layers' cycles are the total.
-        details["cycles"] = {"total": report.total, "outside_layers": report.total - in_layers}
+        details = {
+            **program_details(model, architecture, (inputs, outputs), model_file, self.host),
+            **cycle_details(report.total, ops.values()),
+            **native_details(lowered, architecture.data_type),
+        }
         cautions = notes_on_price(lowered, bounded, at_any_price=context.at_any_price)
         clock = clock_of(self.architecture_name, self.clock_mhz)
         notes = (
@@ -134,12 +123,8 @@ class TensilTarget(TensilOptions):
             notes += tuple(plain_notes(inputs, outputs))
             cautions += tuple(notes_on_rounding(model, inputs))
         notes += cautions
-        if words.native is not None:
-            details["native_arithmetic"] = str(native_format(architecture.data_type))
-            details["native_words"] = str(words.native)
-            if lowered.native is not None:
-                details["native_layers"] = lowered.native.to_json()
-                notes += lowered.native.notes()
+        if lowered.native is not None:
+            notes += lowered.native.notes()
         # What saturates or rounds on its way is the program's own: the simulator says it, elsewhere the integers do.
         simulated = words.native is not None or options.allow_overflow
         runner = TensilRunner(program, make_sidecar(whole, self.name, "", "", {}, details)) if simulated else None

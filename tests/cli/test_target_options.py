@@ -215,10 +215,10 @@ def test_a_switch_that_is_on_is_switched_off(
         ("tensil", ["--caller-arena"], "caller_arena (--caller-arena) is an option of target 'c', not of 'tensil'"),
         ("c", ["--unroll", "2"], "unroll (--unroll) is an option of target 'fake', not of 'c'"),
         ("fake", ["--clock-mhz", "5"], "clock_mhz (--clock-mhz) is an option of target 'tensil', not of 'fake'"),
-        ("fake", ["--unroll", "x"], "Invalid value for '--unroll': 'x' is not a valid integer"),
-        ("tensil", ["--clock-mhz", "x"], "Invalid value for '--clock-mhz': 'x' is not a valid float"),
+        ("fake", ["--unroll", "x"], "--unroll is 'x', not a number of copies"),
+        ("tensil", ["--clock-mhz", "x"], "--clock-mhz is 'x', not a frequency in MHz"),
         ("tensil", ["--clock-mhz", "-5"], "clock_mhz (--clock-mhz) is -5.0, not a frequency in MHz"),
-        ("fake", ["--unrol", "2"], "No such option"),
+        ("fake", ["--unrol", "2"], "no option '--unrol'"),
     ],
 )
 def test_a_wrong_option_is_a_usage_error(

@@ -139,7 +139,7 @@ def test_an_unknown_target(pefslc: Cli, model: Path) -> None:
 def test_no_target(pefslc: Cli, model: Path) -> None:
     result = pefslc(model)
     assert result.status == 2
-    assert "Missing option '--target'" in result.err
+    assert result.err == "error: --target is missing\n  help: --target NAME; pefslc compile --help\n"
 
 
 def test_an_unknown_architecture(pefslc: Cli, model: Path) -> None:
@@ -159,7 +159,7 @@ def test_an_empty_architecture(pefslc: Cli, model: Path, target: str) -> None:
 def test_an_unknown_option(pefslc: Cli, model: Path) -> None:
     result = pefslc(model, "--target", "fake", "--format", "Q2.3")
     assert result.status == 2
-    assert "No such option" in result.err
+    assert "error: no option '--format'\n  help: did you mean '--formats'?" in result.err
 
 
 def test_inputs_that_are_not_there(pefslc: Cli, model: Path) -> None:
@@ -234,3 +234,47 @@ def test_run_of_a_target_asks_for_what_was_compiled(pefslc: Cli, name: str, inpu
     result = pefslc("run", name, "--inputs", inputs)
     assert result.status == 2
     assert f"  help: pefslc run BUILD --target {name} --inputs X.npz\n" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "--target is missing\n  help: --target NAME; pefslc compile --help"),
+        (("--target",), "--target needs a value\n  help: --target NAME; pefslc compile --help"),
+        (
+            ("--target", "c", "--batch", "0"),
+            "--batch is '0', not a whole number of 1 or more\n  help: pefslc compile --help",
+        ),
+        (("--target", "c", "--batch", "1.5"), "--batch is '1.5', not a whole number of 1 or more\n"),
+        (("--target", "c", "--data-limit", "0"), "--data-limit is '0.0', not a number above 0\n"),
+        (("--target", "c", "--max-error", "x"), "--max-error is 'x', not a number\n"),
+        (("--target", "c", "--calibration", "x"), "--calibration is 'x', not mse, percentile or minmax\n"),
+        (("--target", "c", "--quiet=1"), "--quiet is a switch, and takes no value\n  help: pefslc compile --help"),
+        (
+            ("--target", "c", "--bacth", "2"),
+            "no option '--bacth'\n  help: did you mean '--batch'?; pefslc compile --help",
+        ),
+        (("--target", "c", "extra"), "nothing takes 'extra'\n  help: pefslc compile --help"),
+    ],
+)
+def test_mistakes_that_click_finds_are_told_as_ours(
+    pefslc: Cli, model: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    result = pefslc(model, *arguments)
+    assert result.status == 2
+    assert result.err.startswith(f"error: {said}")
+
+
+def test_missing_arguments_are_named_as_the_help_names_them(pefslc: Cli) -> None:
+    assert pefslc("inspect").err == "error: MODEL is missing\n  help: pefslc inspect --help\n"
+    assert pefslc("completion").err.endswith("is missing\n  help: bash, zsh or fish; pefslc completion --help\n")
+    assert pefslc("view", "m.onnx", "--port", "x").err.startswith(
+        "error: --port is 'x', not a whole number from 0 to 65535\n"
+    )
+    assert pefslc("fewshot", "evaluate").err.startswith("error: NETWORK is missing\n")
+
+
+def test_an_architecture_file_that_is_not_there(pefslc: Cli, model: Path) -> None:
+    result = pefslc(model, "--target", "tensil", "--arch", "nofile.tarch")
+    assert result.status == 2
+    assert "no such file: 'nofile.tarch'\n  help: " in result.err

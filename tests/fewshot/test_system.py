@@ -16,6 +16,7 @@ from fewshot.system_support import ARCH, FEATURES, MEAN, STD, codes_by_definitio
 import pefslc
 from builders import ModelBuilder, normal
 from pefslc.artifacts.sidecar import load_sidecar
+from pefslc.artifacts.signed_json import SignedJson
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.fewshot.episodes.centre import IntegerCentre
@@ -173,10 +174,21 @@ def test_a_build_that_was_ended_in_the_middle_is_told_from_a_changed_file(build:
         FewShotSystem.open(folder)
 
 
+def test_a_folder_from_before_there_were_batches_is_read(build: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "build"
+    shutil.copytree(build, folder)
+    content = json.loads((folder / "tiny.fewshot.json").read_bytes())
+    del content["batch"], content["description_sha256"]
+    unsigned = SignedJson("description_sha256", content["format"], "build", "")
+    (folder / "tiny.fewshot.json").write_bytes(unsigned.to_bytes(content))
+    assert load_description(folder) == load_description(build)
+
+
 def test_a_description_survives_its_file(build: Path) -> None:
     description = load_description(build)
     assert (build / description.file_name).read_bytes() == description.to_bytes()
     assert description.engines == ("c", "tensil", "float")
+    assert description.batch == 1
     assert description.scale == Fraction(1, 128)
     assert description.mean == (Fraction(1, 2), Fraction(9, 20), Fraction(2, 5))
 

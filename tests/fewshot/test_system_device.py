@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +28,7 @@ from fewshot.system_support import (
     tiny_backbone,
 )
 
+from pefslc.artifacts.sidecar import load_sidecar
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.fewshot.device.board_python import board_module
@@ -146,8 +148,8 @@ def test_pictures_of_any_name_and_type_compile(
 # --- the board ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def board(build: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+@contextmanager
+def modules_of(build: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """tiny_fewshot, imported beside the modules that it needs."""
     monkeypatch.syspath_prepend(str(build))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
@@ -156,6 +158,12 @@ def board(build: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     yield importlib.import_module("tiny_fewshot")
     for name in MODULES:
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def board(build: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    with modules_of(build, monkeypatch) as module:
+        yield module
 
 
 @pytest.fixture
@@ -191,7 +199,7 @@ def test_the_board_decides_as_python_and_fractions_do(
     assert to_bytes(load_state(path)) == to_bytes(state)
     for frame in frames(6, 9, 20, 13):
         exact = codes_by_definition(system.fit(frame))
-        assert tuple(on_board.codes(frame)) == exact
+        assert tuple(on_board.codes([frame])[0]) == exact
         for threshold in (None, Fraction(9, 10)):
             assert on_board.classify(frame, threshold) == oracle.classify(exact, threshold)
     again = board.System(driver, path, device=99)  # what was learned is there after a restart
@@ -234,6 +242,81 @@ def test_a_session_learns_while_a_button_is_down_and_then_votes(
     assert [session.step(cup[0], "cup"), session.step(cup[1])] == ["learning cup: 1 of 2", "learned cup"]
     assert [session.step(frame) for frame in mug[3:6]] == ["mug"] * 3
     assert [session.step(frame) for frame in cup[2:5]] == ["mug", "cup", "cup"]
+
+
+# --- a batch ----------------------------------------------------------------------------------------------------------
+
+
+class _CountingDriver(SimulatedDriver):
+    runs = 0
+
+    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.runs += 1
+        return super().run(inputs)
+
+
+@pytest.fixture(scope="module")
+def batched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The system of `build`, four pictures in a run."""
+    folder = tmp_path_factory.mktemp("batched")
+    options = {"mean": MEAN, "std": STD, "centre_pictures": frames(9, 0), "arch": ARCH}
+    build_system(tiny_backbone(folder), folder / "build", **options, batch=4)
+    return folder / "build"
+
+
+def test_a_board_enrols_and_recognises_in_whole_batches(
+    batched: Path, build: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """13 shots are four runs; the states and the decisions are those of the system without a batch."""
+    driver = _CountingDriver()
+    driver.load_model(batched / "tiny.tmodel")
+    single = FewShotSystem.open(build)
+    state, shots = single.new_state(17), frames(13, 8, 13, 20)
+    with modules_of(batched, monkeypatch) as board:
+        on_board = board.System(driver, tmp_path / "board.state", device=17)
+        for runs, count in ((1, 1), (2, 4), (4, 5), (8, 13)):
+            enrol_class(state, "mug", single.codes(shots[:count]))
+            on_board.enrol("mug", iter(shots[:count]))
+            assert driver.runs == runs
+        assert to_bytes(load_state(tmp_path / "board.state")) == to_bytes(state)
+        enrol_class(state, "cup", single.codes(shots[1:2]))
+        on_board.enrol("cup", shots[1:2])
+        exact = [codes_by_definition(single.fit(f)) for f in shots]
+        assert list(map(tuple, on_board.codes(shots))) == exact
+        decided = [state.classifier.classify(np.array(codes)).class_id for codes in exact]
+        assert on_board.classify_all(shots) == decided
+        assert on_board.classify(shots[1]) == decided[1]
+        assert on_board.classify_all([]) == []
+
+
+def test_a_session_recognises_a_batch_at_a_time(batched: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    driver = _CountingDriver()
+    driver.load_model(batched / "tiny.tmodel")
+    mug, cup = frames(30, 11)[0::3], frames(30, 11)[1::3]
+    with modules_of(batched, monkeypatch) as board:
+        session = board.Session(board.System(driver, tmp_path / "x.state", device=1), shots=3, remembered=4)
+        for name, shown in (("mug", mug), ("cup", cup)):
+            session.step(mug[9])  # waits for a run that learning takes over
+            assert [session.step(f, name) for f in shown[:3]][-1] == f"learned {name}"
+        assert driver.runs == 2
+        assert [session.step(frame) for frame in mug[3:7]] == ["?", "?", "?", "mug"]
+        assert [session.step(frame) for frame in cup[3:7]] == ["mug", "mug", "mug", "cup"]
+        assert driver.runs == 4
+
+
+def test_every_engine_has_the_codes_of_batch_1(batched: Path) -> None:
+    shown = frames(6, 1)
+    expected = [list(codes_by_definition(frame)) for frame in shown]
+    for engine in ("c", "tensil", "float"):
+        assert FewShotSystem.open(batched, engine).codes(shown).tolist() == expected
+    assert load_sidecar(batched / "tiny.tensil.json").inputs[0].shape == (4, 3, 8, 8)
+    assert load_sidecar(batched / "tiny.c.json").inputs[0].shape == (1, 3, 8, 8)
+
+
+def test_a_batch_needs_a_board(tmp_path: Path) -> None:
+    with pytest.raises(CompileError, match="the C runs pictures one after the other") as caught:
+        build_system(tiny_backbone(tmp_path), tmp_path / "build", mean=0, std=1, batch=4)
+    assert caught.value.problems[0].code is Code.WRONG_OPTION
 
 
 # --- a host that knows nothing of the quantizer ---------------------------------------------------------------------

@@ -222,3 +222,24 @@ def test_the_c_target_computes_the_quantized_model_exactly() -> None:
     program = pefslc.compile(ROOT / "examples" / "cnn_float.onnx", target="c", fmt="Q8.8")
     assert program.emission.native is None
     assert all(row.exact for row in program.layers)
+
+
+def test_a_mean_of_codes_that_a_word_would_not_hold_stays_a_mean(tmp_path: Path) -> None:
+    """A ReLU that proves to reach 8.3: 16 codes of Q8.8 are one bit too much for exact sums, and nothing here, where
+    words saturate. The codes must not be moved around 0 for room: the ReLU would be no ReLU.
+    """
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(4, 4, 1, 1)).clip(-1, 1)
+    weight[0, 0, 0, 0] = 7.5
+    dense = rng.normal(size=(3, 4)) * 0.3
+    m = ModelBuilder()
+    conv = m.node("Conv", m.input([1, 4, 4, 4], "x"), m.constant(weight.astype(np.float32)))
+    mean = m.node("Flatten", m.node("GlobalAveragePool", m.node("Relu", conv)))
+    m.output(m.node("Gemm", mean, m.constant(dense.astype(np.float32)), transB=1), [1, 3])
+    program = pefslc.compile(m.save(tmp_path, "m.onnx"), target="tensil", arch="pynqz1", fmt="Q8.8", input_fmt="Q1.7")
+    x = rng.integers(-128, 128, (8, 4, 4, 4)) / 128
+    x[0] = 127 / 128 * np.sign(weight[0, :, 0, 0])[:, None, None]  # reaches the most
+    exact = np.maximum(np.einsum("oi,nihw->nohw", weight[:, :, 0, 0], x), 0).mean(axis=(2, 3)) @ dense.T
+    (found,) = program.run(x).values()
+    assert np.abs(found - exact).max() < 0.05
+    assert np.abs(exact).max() > 1

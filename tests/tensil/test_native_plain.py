@@ -60,3 +60,19 @@ def test_a_batch_holds_every_word_with_constants_that_stay_and_that_do_not(
     (several,), (alone,) = program.run(data).values(), one.run(data).values()
     assert np.abs(several - alone).max() <= 2.0**-8  # the order of a sum may decide a tie
     assert np.abs(several - next(iter(pefslc.load(path).run(data).values()))).max() < 0.02
+
+
+@pytest.mark.parametrize("host", ["plain", "dense"])
+def test_formats_from_data_are_reported_for_a_plain_host_as_for_any(host: str, tmp_path: Path) -> None:
+    """The words of the driver stand before the input's codes: they are no tensor of the float model."""
+    r, m = np.random.default_rng(1), ModelBuilder()
+    x, weight = m.input([1, 4, 2, 8], "x"), r.uniform(-0.5, 0.5, (3, 4, 1, 1))
+    m.output(m.node("GlobalAveragePool", m.node("Relu", m.node("Conv", x, m.constant(weight)))), [1, 3, 1, 1])
+    data = {"x": np.rint(r.uniform(-1, 1, (4, 4, 2, 8)) * 256) / 256}
+    path, found = m.save(tmp_path), []
+    for each in ("module", host):
+        program = compiled(path, board(8), each, fmt="auto:8", calibrate=data)
+        assert program.verify(data).equal
+        assert program.post_training is not None
+        found.append([(t.name, t.format, t.weight, t.clipped) for t in program.post_training.tensors])
+    assert found[0] == found[1]

@@ -1,4 +1,4 @@
-"""What one picture takes on the board that a system was built for: modelled cycles, and milliseconds at a clock."""
+"""What a run takes on the board that a system was built for: modelled cycles, and milliseconds at a clock."""
 
 from __future__ import annotations
 
@@ -20,25 +20,28 @@ class Board:
     """A Tensil board.
 
     name       the architecture
-    cycles     modelled, of the backbone on one picture
+    cycles     modelled, of a run of the backbone
+    batch      pictures in a run: one alone takes as long
     clock_mhz  None where nobody knows it
     clock_of   who says so: "--clock-mhz", or a published design
     """
 
     name: str
     cycles: int
+    batch: int
     clock_mhz: float | None
     clock_of: str
 
     @property
     def milliseconds(self) -> float | None:
-        """Modelled, of the backbone on one picture."""
+        """Modelled, of a run."""
         return None if self.clock_mhz is None else self.cycles / (self.clock_mhz * 1e3)
 
     def to_json(self) -> JsonObject:
         return {
             "name": self.name,
             "modelled_cycles": self.cycles,
+            "batch": self.batch,
             "clock_mhz": self.clock_mhz,
             "clock_of": self.clock_of,
             "modelled_milliseconds": self.milliseconds,
@@ -64,4 +67,5 @@ def board_of(system: FewShotSystem, clock_mhz: float | None = None) -> Board | N
     total = cycles["total"]
     assert isinstance(total, int)
     clock = clock_of(name, clock_mhz)
-    return Board(name, total, None, "") if clock is None else Board(name, total, clock.mhz, clock.source)
+    batch = system.description.batch
+    return Board(name, total, batch, *((None, "") if clock is None else (clock.mhz, clock.source)))

@@ -60,6 +60,7 @@ def build_system(
     fmt: str | None = None,
     input_fmt: str | None = None,
     arch: str | None = None,
+    batch: int = 1,
     require_exact: bool = True,
     progress: Progress | None = None,
 ) -> SystemDescription:
@@ -83,6 +84,7 @@ def build_system(
                      runs on the device: a host that knows nothing of the quantizer can run the program, one pixel a
                      vector. It is another system: where that rounding crosses a step, codes are others
     arch             a Tensil board, such as "pynqz1": its program and the Python modules for the board, too
+    batch            pictures in a run of the board's program. The C takes one: it would run them one after the other
     require_exact    refuse a network whose feature codes would be within a bound only
     progress         called with (done, total, what)
 
@@ -91,10 +93,16 @@ def build_system(
     source = as_path(backbone, Code.NOT_A_MODEL, "the path of a backbone", "the path of an ONNX file")
     target_folder = as_path(folder, Code.CANNOT_WRITE, "the path of a folder", 'for example "build/"')
     head_kind = _kind(kind)
-    shared = {"fmt": fmt, "input_fmt": input_fmt, "batch": 1, "require_exact": require_exact, "progress": progress}
+    if batch != 1 and arch is None:
+        raise CompileError(
+            Code.WRONG_OPTION,
+            f"a batch of {batch} for a system that has no board: the C runs pictures one after the other",
+            hint="leave out the batch; or name the board whose program takes it: --arch pynqz1, or arch='pynqz1'",
+        )
+    shared = {"fmt": fmt, "input_fmt": input_fmt, "require_exact": require_exact, "progress": progress}
     # The caller's arena: two systems may use one compiled library in two threads.
     try:
-        in_c = compile_network(source, target=CTarget(caller_arena=True), **shared)  # type: ignore[arg-type]
+        in_c = compile_network(source, target=CTarget(caller_arena=True), batch=1, **shared)  # type: ignore[arg-type]
     except CompileError as e:
         raise CompileError.of(_for_a_system(problem) for problem in e.problems) from None
     _refuse_another_system(target_folder, f"{in_c.name}.{KIND}.json")  # before minutes of work
@@ -102,7 +110,7 @@ def build_system(
     table = PictureTable.of(ends.quantizer, mean, std)
     on_board = None
     if arch is not None:
-        on_board = compile_network(source, target="tensil", arch=arch, **shared)  # type: ignore[arg-type]
+        on_board = compile_network(source, target="tensil", arch=arch, batch=batch, **shared)  # type: ignore[arg-type]
         if Backbone.of(on_board.sidecar) != ends:
             raise InternalError("the Tensil program has other ends than the C program")
         if input_fmt is not None:
@@ -155,6 +163,7 @@ def build_system(
         centre="none" if found is None else str(found),
         exact=exact,
         architecture=arch or "",
+        batch=batch,
         files={name: sha256(content).hexdigest() for name, content in files.items()},
     )
     _refuse_another_system(target_folder, description.file_name)

@@ -44,6 +44,7 @@ class SystemDescription:
     centre         the name of what the head's centre is the mean of
     exact          whether every feature code is the model's own: proved
     architecture   of the Tensil files, "" where there are none
+    batch          pictures in a run of the Tensil program
     files          SHA-256 of each file by its name
     """
 
@@ -65,6 +66,7 @@ class SystemDescription:
     centre: str
     exact: bool
     architecture: str
+    batch: int
     files: Mapping[str, str]
 
     @property
@@ -99,6 +101,7 @@ class SystemDescription:
             "input_fmt": self.input_fmt,
             "exact": self.exact,
             "architecture": self.architecture,
+            "batch": self.batch,
             "pictures": {
                 "height": self.height,
                 "width": self.width,
@@ -210,6 +213,7 @@ def _from_json(content: JsonObject) -> SystemDescription:
         centre=str(head["centre_name"]),
         exact=bool(content["exact"]),
         architecture=str(content["architecture"]),
+        batch=_int(content.get("batch", 1)),  # a folder that was built before there were batches
         files={str(name): str(digest) for name, digest in cast("Mapping[str, object]", content["files"]).items()},
     )
 

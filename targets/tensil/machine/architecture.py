@@ -18,6 +18,7 @@ from pathlib import Path
 from pefslc.diagnostics.alike import alike
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote
+from pefslc.files.reading import unreadable
 from pefslc.targets.tensil.machine.boards import axi_bytes_of
 
 __all__ = [
@@ -191,7 +192,7 @@ def read_json(path: Path | Traversable, code: Code = Code.BAD_ARCHITECTURE, hint
     try:
         value: object = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates)
     except OSError as error:
-        raise CompileError(Code.UNREADABLE_FILE, f"cannot read {_quoted(path)}: {error.strerror}") from error
+        raise unreadable(Path(str(path)), error) from None
     except (ValueError, RecursionError) as error:
         reason = "it holds no text" if isinstance(error, UnicodeDecodeError) else error
         raise CompileError(code, f"{_quoted(path)} is not JSON: {reason}", hint=hint) from error

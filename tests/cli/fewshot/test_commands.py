@@ -31,8 +31,8 @@ def test_the_help_shows_a_session(pefslc: Cli) -> None:
     assert "  enrol     learn pictures of a class, or a folder of classes\n" in result.out
     assert "pefslc fewshot classify build/ desk.state photo.png" in result.out
     assert pefslc("fewshot").status == 2
-    assert pefslc("fewshot", "enroll").err == "error: No such command 'enroll'.\n  help: did you mean 'enrol'?\n"
-    assert pefslc("fewshot", "xyz").err == "error: No such command 'xyz'.\n  help: pefslc fewshot --help\n"
+    assert pefslc("fewshot", "enroll").err == "error: no command 'enroll'\n  help: did you mean 'enrol'?\n"
+    assert pefslc("fewshot", "xyz").err == "error: no command 'xyz'\n  help: pefslc fewshot --help\n"
     assert "did you mean the command 'disassemble'?" in pefslc("disasemble", "x.tmodel").err
 
 
@@ -159,6 +159,14 @@ def test_what_there_is_can_be_seen(pefslc: Cli, learned: Path) -> None:
     assert result.out.endswith(pefslc("fewshot", "inspect", learned).out)
     assert pefslc("fewshot", "inspect", learned, "desk.state").status == 2
     assert "no classes" not in result.out
+
+
+def test_a_system_with_a_batch_is_built_and_seen(pefslc: Cli, here: Path) -> None:
+    source = tiny_backbone(here)
+    given = ("fewshot", "build", source, "-o", "four", "--mean", 0, "--std", 1, "--batch", 4)
+    assert "leave out the batch; or name the board" in pefslc(*given).err
+    assert pefslc(*given, "--arch", "pynqz1").status == 0
+    assert "(tensil: pynqz1, 4 pictures in a run)\n" in pefslc("fewshot", "inspect", "four").out
 
 
 def test_a_system_is_built_from_the_command_line(pefslc: Cli, here: Path) -> None:

@@ -108,7 +108,7 @@ BUILD = ("fewshot", "build", "tiny.onnx", "-o", "x", "--std", "1")
             1,
             "the state in 'foreign.state' belongs to another",
         ),
-        (("fewshot", "merge", "desk.state"), 2, "Missing argument"),
+        (("fewshot", "merge", "desk.state"), 2, "error: OTHERS is missing\n  help: "),
         (("fewshot", "inspect", "notes.txt"), 1, "the state in 'notes.txt' is none"),
     ],
 )

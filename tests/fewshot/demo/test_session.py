@@ -231,8 +231,13 @@ def test_the_board_s_time_is_its_cycles_by_its_clock(system: FewShotSystem, tmp_
     assert (found.name, found.clock_mhz) == (ARCH, 50)
     assert found.cycles > 100
     assert found.milliseconds == pytest.approx(found.cycles / 50e6 * 1e3, rel=1e-12)
-    assert board_of(system, 100.0) == Board(ARCH, found.cycles, 100.0, "--clock-mhz")
-    assert Board("mine", 1000, None, "").milliseconds is None
+    assert board_of(system, 100.0) == Board(ARCH, found.cycles, 1, 100.0, "--clock-mhz")
+    assert Board("mine", 1000, 1, None, "").milliseconds is None
+    build_system(tiny_backbone(tmp_path), tmp_path / "batch", mean=MEAN, std=STD, arch=ARCH, batch=4)
+    of_four = board_of(FewShotSystem.open(tmp_path / "batch"))
+    assert of_four is not None
+    assert (of_four.batch, of_four.to_json()["batch"]) == (4, 4)
+    assert found.cycles < of_four.cycles < 4 * found.cycles
     build_system(tiny_backbone(tmp_path), tmp_path / "c", mean=MEAN, std=STD)
     without = FewShotSystem.open(tmp_path / "c")
     assert board_of(without) is None

@@ -349,7 +349,8 @@ function introduce(system) {
   if (!board) return;
   $("board").hidden = false;
   $("board-name").textContent = `Modelled on ${board.name}`;
-  const cycles = `${board.modelled_cycles.toLocaleString("en")} cycles`;
+  const pictures = board.batch === 1 ? "" : ` for ${board.batch} pictures`;
+  const cycles = `${board.modelled_cycles.toLocaleString("en")} cycles${pictures}`;
   const known = board.modelled_milliseconds !== null;
   $("board-time").textContent = known ? `${board.modelled_milliseconds.toFixed(2)} ms` : cycles;
   $("board-note").textContent = known
