@@ -7,6 +7,7 @@ c-performance.md tells how to add one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from pefslc.targets.c.storage import INT16, CType
 
@@ -88,7 +89,7 @@ class Cpu:
     pixels: int = 4
     blocks: int = 4
     sums: int = 16
-    multiplies: int = 1
+    multiplies: int | Fraction = 1
     loads: int = 1
     latency: int = 1
     alignment: int = 32
