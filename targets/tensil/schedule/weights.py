@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from pefslc.geometry.dilation_phases import taps_together
 from pefslc.geometry.shapes import Window
+from pefslc.targets.tensil.groups.expanded_weights import is_diagonal
 from pefslc.targets.tensil.groups.group import MaxHead
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import DataType
@@ -79,7 +80,7 @@ def tiles_of(
         high = np.zeros_like(bias)
         high.reshape(-1)[: len(group.bias)] = group.add_high.bias
     all_rows = {t for t, term in enumerate(group.terms) if term.tensor in unclean}
-    diagonal = {t for t, term in enumerate(group.terms) if t not in all_rows and _is_diagonal(term.weight)}
+    diagonal = {t for t, term in enumerate(group.terms) if t not in all_rows and is_diagonal(term.weight)}
     all_rows |= diagonal
     return [
         _block_tiles(
@@ -117,15 +118,6 @@ def _block_words(weight: Words, block: int, a: int, *, diagonal: bool) -> Words:
     if diagonal:
         words[block] = np.eye(a, dtype=np.int64) * weight[0, 0][:, :, None, None]
     return words
-
-
-def _is_diagonal(weight: Words) -> bool:
-    """Whether each tap multiplies every channel by one number: a mean, an identity."""
-    outputs, inputs = weight.shape[:2]
-    if outputs != inputs or np.count_nonzero(weight[:, :, 0, 0]) > outputs:
-        return False
-    same = (weight[np.arange(outputs), np.arange(outputs)] == weight[0, 0]).all()  # [C, KH, KW]
-    return bool(same and np.count_nonzero(weight) == outputs * np.count_nonzero(weight[0, 0]))
 
 
 def _block_tiles(
