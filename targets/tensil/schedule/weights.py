@@ -52,6 +52,11 @@ class Tile:
     beside: tuple[tuple[int, int], ...] = ()
     side: int | None = None
 
+    @property
+    def adding_rows(self) -> int:
+        """How many rows are not all zero."""
+        return int(np.count_nonzero(self.rows.any(axis=1)))
+
     def loads_the_same_as(self, other: Tile) -> bool:
         """Whether the array holds this tile once the other is loaded."""
         if self.has_bias != other.has_bias or self.rows.shape != other.rows.shape:
@@ -99,9 +104,9 @@ def tiles_of(
 
 
 def least_rows(tiles: Sequence[Sequence[Tile]]) -> int:
-    """The fewest rows of weights that a group stores: those of each matrix once, and without its bias."""
-    matrices = {tile.rows[1 if tile.has_bias else 0 :].tobytes() for block in tiles for tile in block}
-    return sum(len(matrix) // (tiles[0][0].rows.shape[1] * 8) for matrix in matrices) if matrices else 0
+    """The fewest rows of weights that a group stores: those of each matrix once, without its bias and its zeros."""
+    matrices = {m.tobytes(): m for block in tiles for tile in block for m in [tile.rows[1 if tile.has_bias else 0 :]]}
+    return sum(int(np.count_nonzero(matrix.any(axis=1))) for matrix in matrices.values())
 
 
 def _block_words(weight: Words, block: int, a: int, *, diagonal: bool) -> Words:
