@@ -24,7 +24,7 @@ import numpy as np
 
 from pefslc.geometry.shapes import Window
 from pefslc.targets.tensil.group_rewrites.convolution_cost import convolution_cycles, tile_count
-from pefslc.targets.tensil.group_rewrites.pixel_frames import passes_and_gathers, pixel_frames
+from pefslc.targets.tensil.group_rewrites.pixel_frames import passes_and_gathers, pixel_frames, shared_gathers
 from pefslc.targets.tensil.group_rewrites.room import has_room, summed_together
 from pefslc.targets.tensil.groups.expanded_weights import is_diagonal
 from pefslc.targets.tensil.groups.group import (
@@ -127,8 +127,11 @@ def _exchange(program: GroupProgram, group: Group, architecture: Architecture) -
         return None  # some pixels see nothing but padding
     pixels = frames.stationary.pixels
     assert pixels is not None
-    gathered = convolution_cycles(pixels[:, :, None, None], source.channels, architecture)
-    gathered += len(pixels) // a * source.channels
+    brought, shared = pixels, shared_gathers(pixels, a, source.channels)
+    if shared is not None:
+        brought = pixels.reshape(-1, a, source.pixels)[list(shared.matrices)].reshape(-1, source.pixels)
+    gathered = convolution_cycles(brought[:, :, None, None], source.channels, architecture)
+    gathered += len(brought) // a * source.channels
     saved -= gathered * _passes(term, frames.stationary.slots, architecture)
     return _Exchange(group, frames.stationary, frames.order, saved + frames.saved)
 
