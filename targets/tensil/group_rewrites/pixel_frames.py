@@ -48,18 +48,16 @@ class SharedGathers:
         return brought + found * channels if found >= 0 else source + (-1 - found) * channels
 
 
-def shared_gathers(pixels: Weights | None, array_size: int, channels: int) -> SharedGathers | None:
-    """Of `Stationary.pixels`; None where there are none, or where arrays hold channels of several taps."""
-    if pixels is None or channels % array_size:
+def shared_gathers(pixels: Weights, array_size: int, channels: int) -> SharedGathers | None:
+    """Of `Stationary.pixels`; None where arrays hold channels of several taps."""
+    if channels % array_size:
         return None
     seen: dict[bytes, int] = {}
     matrices: list[int] = []
     found: list[int] = []
     padded = np.pad(pixels != 0, ((0, 0), (0, -pixels.shape[1] % array_size)))
-    for block in range(padded.shape[1] // array_size):
-        own = np.zeros((array_size, padded.shape[1]), dtype=np.bool_)
-        lanes = min(array_size, pixels.shape[1] - block * array_size)
-        own[range(lanes), range(block * array_size, block * array_size + lanes)] = True
+    for block in range(pixels.shape[1] // array_size):  # full ones: lanes without a pixel may hold anything
+        own = np.eye(array_size, padded.shape[1], block * array_size, dtype=np.bool_)
         seen[own.tobytes()] = -1 - block
     for place, matrix in enumerate(padded.reshape(-1, array_size, padded.shape[1])):
         key = matrix.tobytes()

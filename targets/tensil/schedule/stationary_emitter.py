@@ -43,6 +43,7 @@ class StationaryLayer:
         self.bias = group.bias
         self.taps, self.slots = how.taps, how.slots
         self.pixels = None if how.pixels is None else how.pixels * one
+        self.gathered = None if how.pixels is None else shared_gathers(how.pixels, array_size, self.channels)
         self.spread = None if how.spread is None else how.spread * one
         self.blocks = len(how.taps) - (0 if how.spread is None else len(how.spread))
         self._addresses: dict[tuple[str | int | range, ...], int] = {}
@@ -65,7 +66,8 @@ class StationaryLayer:
     @property
     def rows(self) -> int:
         """Local memory that it can use: for the pixels under all taps, and the weights of a few arrays."""
-        taps = 0 if self.pixels is None else sum(map(len, self.taps))
+        taps = 0 if self.pixels is None else self.most_taps
+        taps = taps if self.gathered is None else len(self.gathered.matrices)
         return self.least + taps * self.channels + 4 * len(self.bias)
 
     def gathers(self, accumulators: int) -> int:
@@ -86,18 +88,21 @@ class StationaryLayer:
         buffer  local memory for pixels under taps, as many taps at once as it holds, and for weights
         spare   accumulators through which pixels go
         """
-        gathers = shared_gathers(self.pixels, self.a, self.channels)
-        shares = gathers is not None and self.channels * len(gathers.matrices) + max(len(outputs), self.a) <= len(buffer)
-        taps = self.channels * len(gathers.matrices) if shares else self._under_taps(len(buffer), len(outputs))
+        gathers = self.gathered
+        if gathers is not None:
+            taps = len(gathers.matrices) * self.channels
+            gathers = gathers if taps + max(len(outputs), self.a) <= len(buffer) else None
+        if gathers is None:
+            taps = self._under_taps(len(buffer), len(outputs))
         ring = range(buffer.start + taps, buffer.stop)
         one = _StationaryPass(self, source, outputs, blocks, ring, spare, emitter, constants)
-        one.emit(buffer.start, taps, gathers if shares else None)
+        one.emit(buffer.start, taps, gathers)
 
     def _under_taps(self, size: int, outputs: int) -> int:
         """How much of local memory is for pixels under taps: all of them, if an array's weights fit beside them."""
         if self.pixels is None:
             return 0
-        one, every = self._most_frames, sum(map(len, self.taps))
+        one, every = self._most_frames, self.most_taps
         taps = min(every, max((size - max(outputs, self.a)) // self.channels, one))
         return taps * self.channels
 
