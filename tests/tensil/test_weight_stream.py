@@ -85,9 +85,8 @@ def test_the_array_holds_each_tile_though_its_rows_of_zeros_are_not_stored(
     rows = constants.rows()
     assert stream.rows == len(rows)
     if not whole:  # of bias rows, and of tiles that are all zero, one row is stored though it is zero
-        assert len(rows) == sum(
-            max(int(t.rows.any(axis=1).sum()) + (t.has_bias and not t.rows[0].any()), 1) for t in tiles
-        )
+        zero = [tile.has_bias and not tile.rows[0].any() for tile in tiles]
+        assert len(rows) == sum(max(tile.adding_rows + z, 1) for tile, z in zip(tiles, zero, strict=True))
     program = TensilProgram.assemble(machine, "p", emitter.instructions, constants=rows, inputs=[], outputs=[])
     simulated = Machine(machine, poison_seed=seed)
     simulated.load_constants(program)
