@@ -242,10 +242,10 @@ def test_equal_to_the_script(script: ModuleType) -> None:
 
 
 def loads_behind_loads(program: TensilProgram) -> int:
-    """Loads of few rows directly behind another load."""
-    loads = instructions_of(program.architecture, program.table)
+    """Loads of few rows behind another load, with no MatMul between."""
+    loads = [i for i in instructions_of(program.architecture, program.table) if isinstance(i, LoadWeights | MatMul)]
     return sum(
-        isinstance(load, LoadWeights) and isinstance(before, LoadWeights) and not load.zeroes and load.vectors < 4
+        isinstance(before, LoadWeights) and isinstance(load, LoadWeights) and not load.zeroes and load.vectors < 4
         for before, load in pairwise(loads)
     )
 

@@ -91,7 +91,8 @@ class StationaryLayer:
         gathers = self.gathered
         if gathers is not None:
             taps = len(gathers.matrices) * self.channels
-            gathers = gathers if taps + max(len(outputs), self.a) <= len(buffer) else None
+            beside = max(len(outputs), self.a) + (0 if self.spread is None else self.a)
+            gathers = gathers if taps + beside <= len(buffer) else None
         if gathers is None:
             taps = self._under_taps(len(buffer), len(outputs))
         ring = range(buffer.start + taps, buffer.stop)
@@ -167,7 +168,8 @@ class _StationaryPass:
         for piece, following in zip_longest(pieces, pieces[1:]):
             self._move(piece, self._arrays_of(piece, under_taps, gathers))
             if piece.frames[0] >= layer.blocks and (following is None or following.frames != piece.frames):
-                self._spread(piece.frames[0], range(under_taps, self.ring.stop))
+                later = 0 if gathers is None else size  # what pieces to come need of it
+                self._spread(piece.frames[0], range(under_taps + later, self.ring.stop))
 
     def _arrays_of(self, piece: _Piece, under_taps: int, gathers: SharedGathers | None) -> dict[int, list[int]]:
         """Where the rows of each array of a piece begin in local memory, by frame; brings them there, if need be."""
