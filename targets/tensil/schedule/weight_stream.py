@@ -83,8 +83,8 @@ class WeightStream:
         address = constants.store(rows[stored[np.arange(stored.shape[1]) < lengths[:, None]]])
         first = address
         pieces: list[list[range]] = [[] for _ in runs]
-        for i, own in ranges_of(stored):
-            pieces[i].append(own)
+        for i, piece in ranges_of(stored):
+            pieces[i].append(piece)
         for same, own in zip(runs, pieces, strict=True):
             self._address |= dict.fromkeys(same, address)
             self._pieces[address] = own
