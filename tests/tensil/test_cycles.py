@@ -8,6 +8,7 @@ import json
 import random
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -51,7 +52,7 @@ def script() -> ModuleType:
 
 def test_stored_numbers_of_a_program() -> None:
     report = model_cycles(load_tmodel(TINY))
-    assert report.total == 18592
+    assert report.total == 18594
     assert CycleReport.unit == "modelled cycles"
 
 
@@ -229,11 +230,36 @@ def test_equal_to_the_script(script: ModuleType) -> None:
         total, by_instruction, counts = script.cost(architecture.to_json_dict(), program.code, sb=scalar)
         names = [script_name(i) for i in instructions_of(architecture, program.table)]
         report = model_cycles(program, [Segment(name, i, i + 1) for i, name in enumerate(names)])
-        assert (report.total, Counter(names)) == (total, Counter(counts)), program.name
+        assert Counter(names) == Counter(counts), program.name
+        again = loads_behind_loads(program)  # each of few rows takes one less there, against the RTL
+        assert 0 <= report.total - total <= again, program.name
+        assert again or report.total == total, program.name
         for name, cycles in by_instruction.items():
             # Rounded there, here each kind by itself; and the last one waits here until the accumulators are idle.
             tail = total - sum(by_instruction.values()) if name == names[-1] else 0
-            assert sum(report.spent[name].values()) == pytest.approx(cycles + tail, abs=len(Kind)), (program.name, name)
+            spent = sum(report.spent[name].values())
+            assert spent == pytest.approx(cycles + tail, abs=len(Kind) + again), (program.name, name)
+
+
+def loads_behind_loads(program: TensilProgram) -> int:
+    """Loads of few rows behind another load, with no MatMul between."""
+    loads = [i for i in instructions_of(program.architecture, program.table) if isinstance(i, LoadWeights | MatMul)]
+    return sum(
+        isinstance(before, LoadWeights) and isinstance(load, LoadWeights) and not load.zeroes and load.vectors < 4
+        for before, load in pairwise(loads)
+    )
+
+
+@pytest.mark.parametrize("pieces", [[13], [12, 1], [1] * 13, [3, 10], [-4, 9], [1, -2, 2, -3, 1, -2, 1, -1]])
+def test_a_load_in_pieces_takes_as_long_as_a_whole_one(custom_perf: Architecture, pieces: list[int]) -> None:
+    """On the RTL each of these takes as many cycles as LoadWeights of 13 rows; negative: so many rows of zeros."""
+
+    def period(pieces: list[int]) -> float:
+        loads: list[Instruction] = [LoadWeights(0, abs(n), zeroes=n < 0) for n in pieces]
+        repeated = [*loads, MatMul(0, 0, 16)] * 20
+        return model_cycles(TensilProgram.assemble(custom_perf, "p", repeated)).total / 20
+
+    assert period(pieces) == pytest.approx(period([13]), abs=1)
 
 
 def script_name(instruction: Instruction) -> str:

@@ -248,10 +248,11 @@ class _Clock:
             self._spend(_WEIGHTS, 1)
             self._array_rows = vectors
             return
+        goes_on = self._array >= max(self.decoder, drained)  # right behind another load
         if self._array > self.decoder:
             self._wait_for_array()
         self._wait(_DRAIN, drained)
-        self._spend(_WEIGHTS, load_cycles(vectors))
+        self._spend(_WEIGHTS, vectors if goes_on else load_cycles(vectors))
         self._array = self.decoder
 
     def _simd(self, flags: int) -> None:

@@ -15,7 +15,7 @@ from pefslc.geometry.shapes import Window
 from pefslc.targets.tensil.groups.group import Stationary, Weights
 from pefslc.targets.tensil.groups.layout import Layout
 
-__all__ = ["PixelFrames", "passes_and_gathers", "pixel_frames"]
+__all__ = ["PixelFrames", "SharedGathers", "passes_and_gathers", "pixel_frames", "shared_gathers"]
 
 _GATHERS_SHARE = 32  # of the accumulators, pixels on their way under taps have one part in so many at least
 
@@ -27,6 +27,45 @@ class PixelFrames:
     stationary: Stationary
     order: tuple[int, ...]
     saved: int
+
+
+@dataclass(frozen=True, slots=True)
+class SharedGathers:
+    """Pixels under taps that are the same for several taps and frames: of 3 x 3 taps, with a row of the image a frame,
+    what the tap above sees of a frame is what the centre sees of the frame before. So they are brought once; and not at
+    all where they are a block of the input as it lies there.
+
+    matrices  the taps of all frames that are brought
+    found     by tap of all frames: which of `matrices`, or -1 - the block of the input
+    """
+
+    matrices: tuple[int, ...]
+    found: tuple[int, ...]
+
+    def address(self, place: int, source: int, brought: int, channels: int) -> int:
+        """Where the rows under a tap begin, where the input's begin at `source`, those brought at `brought`."""
+        found = self.found[place]
+        return brought + found * channels if found >= 0 else source + (-1 - found) * channels
+
+
+def shared_gathers(pixels: Weights, array_size: int, channels: int) -> SharedGathers | None:
+    """Of `Stationary.pixels`; None where arrays hold channels of several taps."""
+    if channels % array_size:
+        return None
+    seen: dict[bytes, int] = {}
+    matrices: list[int] = []
+    found: list[int] = []
+    padded = np.pad(pixels != 0, ((0, 0), (0, -pixels.shape[1] % array_size)))
+    for block in range(pixels.shape[1] // array_size):  # full ones: lanes without a pixel may hold anything
+        own = np.eye(array_size, padded.shape[1], block * array_size, dtype=np.bool_)
+        seen[own.tobytes()] = -1 - block
+    for place, matrix in enumerate(padded.reshape(-1, array_size, padded.shape[1])):
+        key = matrix.tobytes()
+        if key not in seen:
+            seen[key] = len(matrices)
+            matrices.append(place)
+        found.append(seen[key])
+    return SharedGathers(tuple(matrices), tuple(found))
 
 
 def pixel_frames(

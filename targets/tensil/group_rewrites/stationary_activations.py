@@ -20,10 +20,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
+
 from pefslc.geometry.shapes import Window
 from pefslc.targets.tensil.group_rewrites.convolution_cost import convolution_cycles, tile_count
-from pefslc.targets.tensil.group_rewrites.pixel_frames import passes_and_gathers, pixel_frames
+from pefslc.targets.tensil.group_rewrites.pixel_frames import passes_and_gathers, pixel_frames, shared_gathers
 from pefslc.targets.tensil.group_rewrites.room import has_room, summed_together
+from pefslc.targets.tensil.groups.expanded_weights import is_diagonal
 from pefslc.targets.tensil.groups.group import (
     AddTensor,
     Group,
@@ -32,6 +35,7 @@ from pefslc.targets.tensil.groups.group import (
     Step,
     Term,
     TransposeHead,
+    Weights,
 )
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Role, StoredTensor
 from pefslc.targets.tensil.groups.layout import Layout
@@ -105,6 +109,8 @@ def _exchange(program: GroupProgram, group: Group, architecture: Architecture) -
     if not isinstance(group.head, LinearHead) or len(group.head.terms) != 1:
         return None
     (term,) = group.head.terms
+    if is_diagonal(term.weight):
+        return None  # its tiles are one, which is loaded once
     source = program.layout(term.tensor)
     saved = _saved_cycles(term, group.layout, architecture)
     if saved <= 0:
@@ -121,8 +127,11 @@ def _exchange(program: GroupProgram, group: Group, architecture: Architecture) -
         return None  # some pixels see nothing but padding
     pixels = frames.stationary.pixels
     assert pixels is not None
-    gathered = convolution_cycles(pixels[:, :, None, None], source.channels, architecture)
-    gathered += len(pixels) // a * source.channels
+    brought, shared = pixels, shared_gathers(pixels, a, source.channels)
+    if shared is not None:
+        brought = pixels.reshape(-1, a, source.pixels)[list(shared.matrices)].reshape(-1, source.pixels)
+    gathered = convolution_cycles(brought[:, :, None, None], source.channels, architecture)
+    gathered += len(brought) // a * source.channels
     saved -= gathered * _passes(term, frames.stationary.slots, architecture)
     return _Exchange(group, frames.stationary, frames.order, saved + frames.saved)
 
@@ -136,8 +145,18 @@ def _saved_cycles(term: Term, output: Layout, architecture: Architecture) -> int
     normal = tile_count(term.weight, a) * (output.pixels + tile_cycles(a))
     passes = _passes(term, blocks, architecture)
     exchanged = arrays * (outputs + passes * tile_cycles(a)) + outputs * (blocks + beats)
+    exchanged -= _rows_of_zeros(term.weight, a) * blocks
     # Usually, the next block's tiles hide a block's steps; here nothing does.
     return normal - exchanged - (blocks * outputs - output.pixels) * _STEP_CYCLES
+
+
+def _rows_of_zeros(weight: Weights, array_size: int) -> int:
+    """Of the rows of weights that would move, those that need not (`schedule.moved_rows`). About as many rows of tiles
+    are zero, which are not read either (`schedule.weight_stream`).
+    """
+    by_tap = weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)
+    used = np.logical_or.reduceat(by_tap != 0, range(0, by_tap.shape[1], array_size), axis=1)
+    return used.size - int(np.count_nonzero(used))
 
 
 def _passes(term: Term, slots: int, architecture: Architecture) -> int:

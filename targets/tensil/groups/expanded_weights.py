@@ -24,3 +24,12 @@ def dense_weight(weight: Weights, groups: int) -> Weights:
 def diagonal(channels: int, kernel: tuple[int, int]) -> Weights:
     """One matrix for all taps: it is stored once, for there may be as many taps as pixels."""
     return np.broadcast_to(np.eye(channels, dtype=np.int64)[:, :, None, None], (channels, channels, *kernel))
+
+
+def is_diagonal(weight: Weights) -> bool:
+    """Whether each tap multiplies every channel by one number: a mean, an identity."""
+    outputs, inputs = weight.shape[:2]
+    if outputs != inputs or np.count_nonzero(weight[:, :, 0, 0]) > outputs:
+        return False
+    same = (weight[np.arange(outputs), np.arange(outputs)] == weight[0, 0]).all()  # [C, KH, KW]
+    return bool(same and np.count_nonzero(weight) == outputs * np.count_nonzero(weight[0, 0]))

@@ -102,12 +102,22 @@ class Emitter:
         if not self._serving or self._serving[-1][1] != group:
             self._serving.append((len(self.rows), group))
 
-    def load_weights(self, local: int, rows: int, *, has_bias: bool) -> None:
-        """Shift `rows` vectors from `local` into the array; where they hold no bias row, a zero row after them."""
-        self.rows.append(LoadWeights(local, rows))
-        if not has_bias:
-            self.rows.append(LoadWeights(0, 1, zeroes=True))
-        if rows >= self._healing_rows and self._by_matmul:
+    def load_weights(self, local: int, rows: int, *, has_bias: bool, pieces: Sequence[range] = ()) -> None:
+        """Shift `rows` vectors from `local` into the array; where they hold no bias row, a zero row after them.
+
+        pieces  of the rows those that lie there, rising and without gaps; the others are made zero. None: all lie there
+        """
+        pieces = pieces or [range(rows)]
+        local += sum(map(len, pieces))
+        for piece in reversed(pieces):  # the array takes the last row first
+            if piece.stop < rows:
+                self.rows.append(LoadWeights(0, rows - piece.stop, zeroes=True))
+            local -= len(piece)
+            self.rows.append(LoadWeights(local, len(piece)))
+            rows = piece.start
+        if missing := rows + (not has_bias):
+            self.rows.append(LoadWeights(0, missing, zeroes=True))
+        if self._by_matmul and max(map(len, pieces)) >= self._healing_rows:
             self._tainted = False
 
     def clear_weights(self) -> None:

@@ -79,7 +79,9 @@ def emit_group(
     choices = [steps.leading(chosen, plan.vectors) for chosen in sets]
     phases_of = [phases_of_set.of(c, choice, plan.input_blocks) for c, choice in zip(sets, choices, strict=True)]
     ordered = [tile for phases in phases_of for phase in phases for tile in phase.tiles]
-    weights = WeightStream(ordered, plan.weight_base, plan.weight_size, emitter, constants, kept)
+    weights = WeightStream(
+        ordered, plan.weight_base, plan.weight_size, emitter, constants, kept, whole=group.layout.pixels == 1
+    )
     work = _GroupPass(
         group=group,
         needs=needs,

@@ -12,7 +12,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ranges_of", "reads", "shortest_gap", "worth_moving"]
+__all__ = ["Flags", "ranges_of", "reads", "shortest_gap", "worth_moving"]
 
 Flags = NDArray[np.bool_]
 

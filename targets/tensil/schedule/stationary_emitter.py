@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, zip_longest
 from math import gcd
@@ -10,7 +10,7 @@ from math import gcd
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.targets.tensil.group_rewrites.pixel_frames import passes_and_gathers
+from pefslc.targets.tensil.group_rewrites.pixel_frames import SharedGathers, passes_and_gathers, shared_gathers
 from pefslc.targets.tensil.groups.group import Stationary
 from pefslc.targets.tensil.groups.layout import Layout, Rect, Run, merged
 from pefslc.targets.tensil.machine.architecture import Architecture
@@ -43,6 +43,7 @@ class StationaryLayer:
         self.bias = group.bias
         self.taps, self.slots = how.taps, how.slots
         self.pixels = None if how.pixels is None else how.pixels * one
+        self.gathered = None if how.pixels is None else shared_gathers(how.pixels, array_size, self.channels)
         self.spread = None if how.spread is None else how.spread * one
         self.blocks = len(how.taps) - (0 if how.spread is None else len(how.spread))
         self._addresses: dict[tuple[str | int | range, ...], int] = {}
@@ -53,6 +54,11 @@ class StationaryLayer:
         return (self.a + 1) + (0 if self.pixels is None else self._most_frames * self.channels)
 
     @property
+    def most_taps(self) -> int:
+        """How many taps all frames have together."""
+        return sum(map(len, self.taps))
+
+    @property
     def _most_frames(self) -> int:
         """In how many frames one tap lies, at most."""
         return max(sum(tap in own for own in self.taps) for tap in range(max(map(max, self.taps)) + 1))
@@ -60,7 +66,8 @@ class StationaryLayer:
     @property
     def rows(self) -> int:
         """Local memory that it can use: for the pixels under all taps, and the weights of a few arrays."""
-        taps = 0 if self.pixels is None else sum(map(len, self.taps))
+        taps = 0 if self.pixels is None else self.most_taps
+        taps = taps if self.gathered is None else len(self.gathered.matrices)
         return self.least + taps * self.channels + 4 * len(self.bias)
 
     def gathers(self, accumulators: int) -> int:
@@ -81,15 +88,22 @@ class StationaryLayer:
         buffer  local memory for pixels under taps, as many taps at once as it holds, and for weights
         spare   accumulators through which pixels go
         """
-        taps = self._under_taps(len(buffer), len(outputs))
+        gathers = self.gathered
+        if gathers is not None:
+            taps = len(gathers.matrices) * self.channels
+            beside = max(len(outputs), self.a) + (0 if self.spread is None else self.a)
+            gathers = gathers if taps + beside <= len(buffer) else None
+        if gathers is None:
+            taps = self._under_taps(len(buffer), len(outputs))
         ring = range(buffer.start + taps, buffer.stop)
-        _StationaryPass(self, source, outputs, blocks, ring, spare, emitter, constants).emit(buffer.start, taps)
+        one = _StationaryPass(self, source, outputs, blocks, ring, spare, emitter, constants)
+        one.emit(buffer.start, taps, gathers)
 
     def _under_taps(self, size: int, outputs: int) -> int:
         """How much of local memory is for pixels under taps: all of them, if an array's weights fit beside them."""
         if self.pixels is None:
             return 0
-        one, every = self._most_frames, sum(map(len, self.taps))
+        one, every = self._most_frames, self.most_taps
         taps = min(every, max((size - max(outputs, self.a)) // self.channels, one))
         return taps * self.channels
 
@@ -107,11 +121,14 @@ class StationaryLayer:
                 part = same[start : start + at_once]
                 yield _Piece(range(part[0], part[-1] + 1), frames)
 
-    def matrices(self, frame: int, tap: int) -> Iterator[tuple[int, Words]]:
+    def place(self, frame: int, tap: int) -> int:
+        """Which of the taps of all frames it is."""
+        return sum(map(len, self.taps[:frame])) + self.taps[frame].index(tap)
+
+    def matrices(self, place: int) -> Iterator[tuple[int, Words]]:
         """Blocks of the input, and the matrices [A, A] that bring their pixels under a tap."""
         assert self.pixels is not None
-        at = sum(map(len, self.taps[:frame])) + self.taps[frame].index(tap)
-        matrix = self.pixels[at * self.a : (at + 1) * self.a].T
+        matrix = self.pixels[place * self.a : (place + 1) * self.a].T
         matrix = np.pad(matrix, ((0, -len(matrix) % self.a), (0, 0))).reshape(-1, self.a, self.a)
         yield from ((i, part) for i, part in enumerate(matrix) if part.any())
 
@@ -136,21 +153,48 @@ class _StationaryPass:
     constants: Constants
     opened: set[int] = field(default_factory=set)
 
-    def emit(self, under_taps: int, size: int) -> None:
-        """Append the instructions. Local memory from `under_taps` on, `size` vectors, is for pixels under taps."""
+    def emit(self, under_taps: int, size: int, gathers: SharedGathers | None) -> None:
+        """Append the instructions. Local memory from `under_taps` on, `size` vectors, is for pixels under taps: with
+        `gathers`, for all of them, before any weight moves.
+        """
         layer = self.layer
         if layer.bias.any():
             words = np.repeat(layer.bias[self.outputs.start : self.outputs.stop, None], layer.a, axis=1)
             self._stream(("biases",), words[None], np.ones((1, len(words)), dtype=np.bool_), self._set)
-        pieces = list(layer.pieces(size // layer.channels))
+        if gathers is not None:
+            targets = range(under_taps, under_taps + size, layer.channels)
+            self._bring(("gathers",), dict(zip(targets, gathers.matrices, strict=True)))
+        pieces = list(layer.pieces(size // layer.channels if gathers is None else layer.most_taps))
         for piece, following in zip_longest(pieces, pieces[1:]):
-            if layer.pixels is None:
-                rows_of = {block: self.source + block * layer.channels for block in piece.frames}
-            else:
-                rows_of = self._bring(piece, under_taps)
-            self._move(piece, rows_of)
+            self._move(piece, self._arrays_of(piece, under_taps, gathers))
             if piece.frames[0] >= layer.blocks and (following is None or following.frames != piece.frames):
-                self._spread(piece.frames[0], range(under_taps, self.ring.stop))
+                later = 0 if gathers is None else size  # what pieces to come need of it
+                self._spread(piece.frames[0], range(under_taps + later, self.ring.stop))
+
+    def _arrays_of(self, piece: _Piece, under_taps: int, gathers: SharedGathers | None) -> dict[int, list[int]]:
+        """Where the rows of each array of a piece begin in local memory, by frame; brings them there, if need be."""
+        layer, a, channels = self.layer, self.layer.a, self.layer.channels
+        if layer.pixels is None:
+            bases = {block: self.source + block * channels for block in piece.frames}
+        elif gathers is None:
+            bases = {frame: under_taps + i * len(piece.taps) * channels for i, frame in enumerate(piece.frames)}
+            places = {
+                base + i * channels: layer.place(frame, tap)
+                for frame, base in bases.items()
+                for i, tap in enumerate(piece.taps)
+            }
+            self._bring(("pixels", piece.taps), places)
+        else:  # each array is of one tap
+            return {
+                frame: [
+                    first + row
+                    for tap in piece.taps
+                    for first in [gathers.address(layer.place(frame, tap), self.source, under_taps, channels)]
+                    for row in range(0, channels, a)
+                ]
+                for frame in piece.frames
+            }
+        return {frame: [*range(base, base + len(piece.taps) * channels, a)] for frame, base in bases.items()}
 
     def _accumulators(self) -> Iterator[tuple[int, int]]:
         """Frames, and where their sums begin: those of a frame that is no block lie behind the blocks'."""
@@ -177,30 +221,31 @@ class _StationaryPass:
                     emitter.matmul(buffer.start, accumulators[block] + first, count, 0, 0, accumulate=accumulate)
         self.opened |= {block for block in self.blocks if matrices[block].any()}
 
-    def _bring(self, piece: _Piece, base: int) -> dict[int, int]:
-        """The pixels under the taps into local memory from `base` on, frame by frame; where each frame's rows begin."""
+    def _bring(self, key: tuple[str | range, ...], places: Mapping[int, int]) -> None:
+        """Pixels under taps into local memory, to addresses each of which is for one of the taps of all frames."""
         layer, a, channels, spare = self.layer, self.layer.a, self.layer.channels, self.spare
-        rows_of = {frame: base + i * len(piece.taps) * channels for i, frame in enumerate(piece.frames)}
-        moves = [(frame, tap, *m) for frame in piece.frames for tap in piece.taps for m in layer.matrices(frame, tap)]
-        address = layer.store(self.constants, ("pixels", piece.taps), np.stack([matrix for *_, matrix in moves]))
+        moves = [(target, *move) for target, place in places.items() for move in layer.matrices(place)]
+        if not moves:
+            return
+        address = layer.store(self.constants, key, np.stack([matrix for *_, matrix in moves]))
         at_once = max(len(self.ring) // a, 1)
         for first in range(0, channels, len(spare)):
             vectors = min(len(spare), channels - first)
-            for i, (frame, tap, from_block, _) in enumerate(moves):
+            for i, (target, from_block, _) in enumerate(moves):
                 if i % at_once == 0:
                     read = min(at_once, len(moves) - i) * a
                     local = self.constants.fetch(self.emitter, self.ring.start, address + i * a, read)
                 self.emitter.load_weights(local + i % at_once * a, a, has_bias=False)
                 pixels = self.source + from_block * channels + first
-                is_first = i == 0 or moves[i - 1][:2] != (frame, tap)
+                is_first = i == 0 or moves[i - 1][0] != target
                 self.emitter.matmul(pixels, spare.start, vectors, 0, 0, accumulate=not is_first)
-                if i + 1 == len(moves) or moves[i + 1][:2] != (frame, tap):
-                    target = rows_of[frame] + (tap - piece.taps.start) * channels + first
-                    self.emitter.from_accumulators(spare.start, target, vectors)
-        return rows_of
+                if i + 1 == len(moves) or moves[i + 1][0] != target:
+                    self.emitter.from_accumulators(spare.start, target + first, vectors)
 
-    def _move(self, piece: _Piece, rows_of: dict[int, int]) -> None:
-        """All weights of a piece through arrays of its pixels: of the later ones those alone that add something."""
+    def _move(self, piece: _Piece, rows_of: Mapping[int, Sequence[int]]) -> None:
+        """All weights of a piece through arrays of its pixels, which lie at `rows_of` [frame][array]: of the later ones
+        those alone that add something.
+        """
         a, channels = self.layer.a, self.layer.channels
         start, end = piece.taps.start * channels, piece.taps.stop * channels
         weight = self.layer.weight[self.outputs.start : self.outputs.stop, start:end]
@@ -212,7 +257,7 @@ class _StationaryPass:
         def pass_through(index: int, local: int, runs: Sequence[Run]) -> None:
             rows = min(a, end - start - index * a)
             for frame, accumulator in frames.items():
-                self.emitter.load_weights(rows_of[frame] + index * a, rows, has_bias=False)
+                self.emitter.load_weights(rows_of[frame][index], rows, has_bias=False)
                 accumulate = frame in self.opened or index > 0
                 self.emitter.matmuls(runs, local, accumulator, accumulate=accumulate)
 

@@ -18,6 +18,7 @@ from pefslc.targets.tensil.machine.timing import (
 )
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Emitter
+from pefslc.targets.tensil.schedule.moved_rows import Flags, ranges_of, shortest_gap, worth_moving
 from pefslc.targets.tensil.schedule.weights import Tile
 
 __all__ = ["KeptWeights", "WeightStream", "hidden_behind"]
@@ -38,11 +39,15 @@ class KeptWeights:
 
 def hidden_behind(tile: Tile, emitter: Emitter, *, is_read: bool) -> int:
     """Cycles of SIMD that loading a tile hides: the drain, and its share of a DRAM read, if there is one."""
-    return SIMD_IN_DRAIN_CYCLES + (streaming_cycles(emitter.architecture, len(tile.rows)) if is_read else 0)
+    return SIMD_IN_DRAIN_CYCLES + (streaming_cycles(emitter.architecture, tile.adding_rows) if is_read else 0)
 
 
 class WeightStream:
     """The tiles of one group. `base` and `size` are the buffer in local memory; with `kept`, it is elsewhere.
+
+    Rows of zeros are neither stored nor read: the array makes them (LoadWeights zeroes), as fast as it loads others
+    ("MM16 LW5 LZ2 LW5 LZ1" is as "MM16 LW12 LZ1"). With `whole` they are: where each MatMul is of one vector, loads of
+    few rows do not keep its sums apart (`check.hazards`).
 
     Reads are as long as the buffer, for each costs its latency. But where SIMD waits, more of it than the tiles' drains
     hide, short reads hide it too: then weights are read a little at a time, and before that no further than to the end
@@ -52,10 +57,11 @@ class WeightStream:
 
     def __init__(
         self, tiles: Sequence[Tile], base: int, size: int, emitter: Emitter, constants: Constants,
-        kept: KeptWeights | None = None,
+        kept: KeptWeights | None = None, *, whole: bool = False,
     ) -> None:  # fmt: skip
         self._base, self._size, self._emitter, self._constants = base, size, emitter, constants
         self._address: dict[Tile, int] = {}  # where its rows lie in DRAM1
+        self._pieces: dict[int, list[range]] = {}  # which of its rows, by that address
         self._block_end: dict[Tile, int] = {}  # where its output block ends there
         self._ends: list[int] = []  # where tiles end there, rising
         self._simd_waits = False  # for the blocks to come
@@ -71,19 +77,26 @@ class WeightStream:
                 runs.append([tile])
         if not runs:
             return
-        address = constants.store(np.concatenate([same[0].rows for same in runs]))
+        first_tiles = [same[0] for same in runs]
+        rows, stored = np.concatenate([tile.rows for tile in first_tiles]), _stored_rows(first_tiles, whole=whole)
+        lengths = np.array([len(tile.rows) for tile in first_tiles])
+        address = constants.store(rows[stored[np.arange(stored.shape[1]) < lengths[:, None]]])
         first = address
-        for same in runs:
+        pieces: list[list[range]] = [[] for _ in runs]
+        for i, piece in ranges_of(stored):
+            pieces[i].append(piece)
+        for same, own in zip(runs, pieces, strict=True):
             self._address |= dict.fromkeys(same, address)
-            address += len(same[0].rows)
+            self._pieces[address] = own
+            address += sum(map(len, own))
             self._ends.append(address)
-        self.rows = sum(len(same[0].rows) for same in runs)
+        self.rows = address - first
         if kept is not None:
             self._take(kept, first)
         end, following = address, tiles[-1]
         for tile in reversed(tiles):
             if tile.out_block != following.out_block:
-                end = self._address[tile] + len(tile.rows)
+                end = self._end(tile)
             self._block_end[tile], following = end, tile
 
     def _take(self, kept: KeptWeights, address: int) -> None:
@@ -106,19 +119,24 @@ class WeightStream:
             return
         local = self._fetch(tile)
         self._emitter.fill(SIMD_IN_DRAIN_CYCLES)
-        self._emitter.load_weights(local, len(tile.rows), has_bias=tile.has_bias)
+        self._emitter.load_weights(local, len(tile.rows), has_bias=tile.has_bias, pieces=self._pieces[address])
         self._in_array = address
 
     def forget_array(self) -> None:
         """Something else was loaded into the array."""
         self._in_array = None
 
+    def _end(self, tile: Tile) -> int:
+        """Where its rows end in DRAM1."""
+        address = self._address[tile]
+        return address + sum(map(len, self._pieces[address]))
+
     def _fetch(self, tile: Tile) -> int:
         """The local address of the tile's rows; reads it and as many of the following as fit, if it is not there."""
         start = self._address[tile]
         if self._constants.resident:
             return start
-        if not (self._buffered[0] <= start and start + len(tile.rows) <= self._buffered[1]):
+        if not (self._buffered[0] <= start and self._end(tile) <= self._buffered[1]):
             end = self._read_end(start, tile)
             self._emitter.fill_behind_read(end - start)
             self._constants.fetch(self._emitter, self._base, start, end - start)
@@ -136,3 +154,12 @@ class WeightStream:
         elif self._simd_waits:
             most = min(most, self._block_end[tile] - start)
         return self._ends[max(bisect_right(self._ends, start + most) - 1, first)]
+
+
+def _stored_rows(tiles: Sequence[Tile], *, whole: bool) -> Flags:
+    """[tiles, rows of the longest]: which rows of each are stored; one at least, and the bias row, if there is one."""
+    found = np.zeros((len(tiles), max(len(tile.rows) for tile in tiles)), dtype=np.bool_)
+    for flags, tile in zip(found, tiles, strict=True):
+        flags[: len(tile.rows)] = whole or tile.rows.any(axis=1)
+        flags[0] |= tile.has_bias or not flags.any()
+    return worth_moving(found, shortest_gap(sum(len(tile.rows) for tile in tiles)))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from pefslc.geometry.dilation_phases import taps_together
 from pefslc.geometry.shapes import Window
+from pefslc.targets.tensil.groups.expanded_weights import is_diagonal
 from pefslc.targets.tensil.groups.group import MaxHead
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import DataType
@@ -51,6 +52,11 @@ class Tile:
     beside: tuple[tuple[int, int], ...] = ()
     side: int | None = None
 
+    @property
+    def adding_rows(self) -> int:
+        """How many rows are not all zero."""
+        return int(np.count_nonzero(self.rows.any(axis=1)))
+
     def loads_the_same_as(self, other: Tile) -> bool:
         """Whether the array holds this tile once the other is loaded."""
         if self.has_bias != other.has_bias or self.rows.shape != other.rows.shape:
@@ -79,7 +85,7 @@ def tiles_of(
         high = np.zeros_like(bias)
         high.reshape(-1)[: len(group.bias)] = group.add_high.bias
     all_rows = {t for t, term in enumerate(group.terms) if term.tensor in unclean}
-    diagonal = {t for t, term in enumerate(group.terms) if t not in all_rows and _is_diagonal(term.weight)}
+    diagonal = {t for t, term in enumerate(group.terms) if t not in all_rows and is_diagonal(term.weight)}
     all_rows |= diagonal
     return [
         _block_tiles(
@@ -98,9 +104,9 @@ def tiles_of(
 
 
 def least_rows(tiles: Sequence[Sequence[Tile]]) -> int:
-    """The fewest rows of weights that a group stores: those of each matrix once, and without its bias."""
-    matrices = {tile.rows[1 if tile.has_bias else 0 :].tobytes() for block in tiles for tile in block}
-    return sum(len(matrix) // (tiles[0][0].rows.shape[1] * 8) for matrix in matrices) if matrices else 0
+    """The fewest rows of weights that a group stores: those of each matrix once, without its bias and its zeros."""
+    matrices = {m.tobytes(): m for block in tiles for tile in block for m in [tile.rows[1 if tile.has_bias else 0 :]]}
+    return sum(int(np.count_nonzero(matrix.any(axis=1))) for matrix in matrices.values())
 
 
 def _block_words(weight: Words, block: int, a: int, *, diagonal: bool) -> Words:
@@ -117,15 +123,6 @@ def _block_words(weight: Words, block: int, a: int, *, diagonal: bool) -> Words:
     if diagonal:
         words[block] = np.eye(a, dtype=np.int64) * weight[0, 0][:, :, None, None]
     return words
-
-
-def _is_diagonal(weight: Words) -> bool:
-    """Whether each tap multiplies every channel by one number: a mean, an identity."""
-    outputs, inputs = weight.shape[:2]
-    if outputs != inputs or np.count_nonzero(weight[:, :, 0, 0]) > outputs:
-        return False
-    same = (weight[np.arange(outputs), np.arange(outputs)] == weight[0, 0]).all()  # [C, KH, KW]
-    return bool(same and np.count_nonzero(weight) == outputs * np.count_nonzero(weight[0, 0]))
 
 
 def _block_tiles(
