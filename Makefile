@@ -6,6 +6,7 @@
 # make mutate      which guards no test fires; PACKAGES=numeric COUNT=40 SEED=2 for others than 300 of all
 # make test-train  the tests that train with Brevitas and compare with torch
 # make bench       measure the examples, and compare with Tensil's compiler; NETWORKS=FOLDER has more networks
+# make bench-c     the emitted C: times beside ONNX Runtime, instructions under QEMU, sizes; BENCH_C="--only resnet9" has less
 # make docs        the site, from docs/ and the docstrings: build/docs/html/index.html; a warning is an error
 # make release-check   wheel and sdist work elsewhere: docs/releasing.md; RELEASE=FOLDER keeps them there
 # PYTHON=python3.12 make ...   another interpreter, 3.11 or newer
@@ -19,6 +20,7 @@ PACKAGES ?= numeric,ir,passes,frontend,targets
 COUNT ?= 300
 SEED ?= 1
 RELEASE ?=
+BENCH_C ?=
 OUTPUT ?= build/demo
 SITE ?= build/docs
 FEWSHOT ?= build/fewshot
@@ -26,7 +28,7 @@ FLAGSHIP := pefsl_resnet9_16_strided_bnfold_q2_3
 SOURCES := lowering frontend passes targets tests benchmarks examples docsite noxfile.py setup.py
 QUICK := tests/test_architecture.py tests/numeric/test_format.py tests/frontend/test_spellings.py tests/tensil/test_encoding.py
 
-.PHONY: demo demo-fewshot test lint types pytest quick explore mutate test-train bench docs wheel release-check clean
+.PHONY: demo demo-fewshot test lint types pytest quick explore mutate test-train bench bench-c docs wheel release-check clean
 
 demo: $(VENV)/.core
 	$(BIN)/pefslc examples/$(FLAGSHIP).onnx --target tensil --fmt Q2.3 --arch custom_perf -o $(OUTPUT) --verify examples/$(FLAGSHIP).npz
@@ -80,6 +82,11 @@ bench: $(VENV)/.core
 	$(BIN)/python benchmarks/measure.py
 	$(BIN)/python benchmarks/goals.py $(NETWORKS)
 
+# docs/c-performance.md says what the columns mean; what is not installed, such as clang or QEMU, is left out and named.
+bench-c: $(VENV)/.bench
+	mkdir -p build
+	$(BIN)/python benchmarks/c_speed.py --json build/bench-c.json $(BENCH_C)
+
 docs: $(VENV)/.docs
 	$(BIN)/python docsite/build.py $(SITE)
 	@echo "now open $(SITE)/html/index.html"
@@ -110,6 +117,10 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 
 $(VENV)/.docs: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	touch $@ $(VENV)/.core
+
+$(VENV)/.bench: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
 	touch $@ $(VENV)/.core
 
 $(VENV)/.sweep: pyproject.toml | $(BIN)/python

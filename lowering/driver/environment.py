@@ -32,6 +32,7 @@ EXTRAS = {
     "docs": "building this documentation",
     "test": "the tests",
     "dev": "nox and pre-commit",
+    "bench": "ONNX Runtime beside the emitted C: make bench-c",
     "field": "files as other exporters write them",
 }
 
