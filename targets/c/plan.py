@@ -149,11 +149,30 @@ class _Planner:
         swaps = kept.type.shape == other.type.shape  # a gate is never the chain: its loop is another
         if swaps and (kept.name not in self.pending or (waiting is not None and isinstance(waiting.root, Conv2d))):
             kept, other = other, kept
-        if other.name in self.pending:
-            self._emit(self.pending.pop(other.name))
+        other, scales = self._stored(other)
         chain = self._chain(kept)
         tensor = self.memory.tensor(other, self._layout(chain))
-        self._advance(_extended(chain, op, combining_stage(op, _range(kept), tensor)), op)
+        factor = 1
+        for scale in scales:
+            factor *= scale.factor
+            self.implementation[scale.result.name] = f"multiply by {scale.factor}"
+        done = len(chain.ops) - len(chain.stages)
+        chain = replace(chain, ops=(*chain.ops[:done], *scales, *chain.ops[done:]))  # before those that are stages
+        self._advance(_extended(chain, op, combining_stage(op, _range(kept), tensor, factor)), op)
+
+    def _stored(self, value: Value) -> tuple[Value, tuple[Rescale, ...]]:
+        """What lies in memory of `value`, and by what its reader multiplies it: codes are narrower before that."""
+        chain = self.pending.pop(value.name, None)
+        if chain is None:
+            return value, ()
+        count = len(chain.ops)
+        while count and isinstance(chain.ops[count - 1], Rescale):
+            count -= 1
+        scales = tuple(op for op in chain.ops[count:] if isinstance(op, Rescale))
+        if chain.root is not None or count:
+            left = len(chain.stages) - len(scales)
+            self._emit(replace(chain, ops=chain.ops[:count], stages=chain.stages[:left]))
+        return (scales[0].input if scales else value), scales
 
     def _layout(self, chain: _Chain) -> Layout:
         """The layout of the chain's result."""
