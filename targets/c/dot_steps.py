@@ -13,7 +13,7 @@ from pefslc.ir.integer import Conv2d, Dense
 from pefslc.targets.c.cpus import GENERIC, ROWS, Cpu
 from pefslc.targets.c.dots import OFFSET, accumulator_type, offset_bias, packed_weights, product_type, round_up
 from pefslc.targets.c.steps import DotPart, DotStep
-from pefslc.targets.c.storage import INT32, Buffer, CType, Place, Tensor, narrowest_signed
+from pefslc.targets.c.storage import INT32, Buffer, CType, Layout, Place, Tensor, narrowest, narrowest_signed
 from pefslc.targets.c.taps import Gather, PaddedImage, TapView
 from pefslc.targets.c.tiles import chunks, tile
 
@@ -27,25 +27,25 @@ _BYTE, _SIGNED_BYTE = CType(8, signed=False), CType(8, signed=True)
 def convolution_dots(
     op: Conv2d, source: Tensor, result: Tensor, index: int, found: list[tuple[Phase, Codes]], cpu: Cpu
 ) -> DotStep:
-    """The convolution of channels-last tensors.
+    """The convolution: into a channels-last tensor, from one, or from planes.
 
     index  of the step in the program
     found  the phases, and the weights of each: [outputs, KH * KW * channels of a group]
     """
     n, channels, height, width = source.shape
-    return _Dots(op, source, result, index, (n, channels, height, width), op.groups).step(found, cpu)
+    return _Dots(op, source, result, index, (n, channels, height, width), op.groups, source.layout is Layout.ROWS).step(found, cpu)
 
 
 def dense_dots(op: Dense, source: Tensor, weight: Codes, result: Tensor, index: int, cpu: Cpu) -> DotStep:
     """The dense layer on rows of `source`; `weight` [outputs, taps] is in the order of its elements in memory."""
     (point,) = phases(Window(kernel=(1, 1)), 1, 1)
     images = (op.result.type.shape[0], weight.shape[1], 1, 1)
-    return _Dots(op, source, result, index, images, 1).step([(point, weight)], cpu)
+    return _Dots(op, source, result, index, images, 1, False).step([(point, weight)], cpu)
 
 
 @dataclass(frozen=True, slots=True)
 class _Dots:
-    """The step that is made. images: [N, C, H, W] of the source."""
+    """The step that is made. images: [N, C, H, W] of the source, which lies as planes or channels last."""
 
     op: Conv2d | Dense
     source: Tensor
@@ -53,17 +53,19 @@ class _Dots:
     index: int
     images: tuple[int, int, int, int]
     groups: int
+    planes: bool
 
     def step(self, found: list[tuple[Phase, Codes]], cpu: Cpu) -> DotStep:
         op, source = self.op, self.source
         sums = accumulator_type(op)
         weight_type = narrowest_signed(op.weight.data)
         bias, offset = None if op.bias is None else op.bias.data, 0
-        if cpu.unsigned and source.type == _SIGNED_BYTE and weight_type == _SIGNED_BYTE and len(found) == 1:
+        codes = narrowest(source.low, source.high) if source.offset else source.type
+        if cpu.unsigned and codes == _SIGNED_BYTE and weight_type == _SIGNED_BYTE and len(found) == 1:
             moved = offset_bias(found[0][1], bias)
             if moved is not None:
                 bias, offset = moved, OFFSET
-        taps = _BYTE if offset else source.type
+        taps = _BYTE if offset else codes
         if cpu.order != ROWS and (taps, weight_type, sums) != (_BYTE, _SIGNED_BYTE, INT32):
             cpu = GENERIC  # whose kernels take all types
         outputs = round_up(op.weight.shape[0] // self.groups, cpu.outputs)
@@ -80,6 +82,7 @@ class _Dots:
             order=cpu.order,
             taps=taps,
             offset=offset,
+            planes=self.planes,
             parts=tuple(parts),
             groups=self.groups,
             weight_type=weight_type,
@@ -95,7 +98,7 @@ class _Dots:
     ) -> DotPart:
         n, channels, height, width = self.images
         window, count = phase.window, weight.shape[1]
-        lies_there = window.kernel == window.strides == (1, 1) and not window.is_padded and self.groups == 1
+        lies_there = window.kernel == window.strides == (1, 1) and not window.is_padded and self.groups == 1 and not self.planes
         lines, columns, image = 1, n * len(phase.rows) * len(phase.columns), None
         alignment = max(cpu.alignment // taps.bytes, cpu.order.taps)
         if lies_there and not offset and count % cpu.order.taps == 0:

@@ -194,7 +194,7 @@ class _Function:
         self.stored = ""
         if self.kind != "copy":
             self._write_stages()
-        if isinstance(step, DotStep) and step.offset:
+        if isinstance(step, DotStep) and step.offset and not step.planes:
             self.helpers.add("offset")
 
     def _write_stages(self) -> None:

@@ -20,6 +20,7 @@ from pefslc.targets.c.copies import copy_step, pad_step, slice_step, upsample_st
 from pefslc.targets.c.cpus import GENERIC, Cpu
 from pefslc.targets.c.loops import convolution_step, dense_step, pool_step
 from pefslc.targets.c.memory import Memory
+from pefslc.targets.c.planes import PlaneReaders
 from pefslc.targets.c.requantize import requantize_stage, round_stage
 from pefslc.targets.c.stages import (
     ClampStage,
@@ -59,6 +60,7 @@ class _Planner:
         self.cpu = cpu
         self.steps: list[Step] = []
         self.memory = Memory(graph, self.steps)
+        self.planes = PlaneReaders(graph)
         self.pending: dict[str, _Chain] = {}
         self.implementation: dict[str, str] = {}
         self.problems: list[Problem] = []
@@ -95,6 +97,9 @@ class _Planner:
         match op:
             case Conv2d() | Dense() | SumPool() | MaxPool():
                 self._advance(_Chain(op, None, (op,), ()), op)
+            case Requantize() if (moved := self.planes.moved(op)) is not None:
+                self.memory.moved[op.result.name] = (op.input, moved)
+                self.implementation[op.result.name] = f"taps are {moved:+d}"
             case Requantize():
                 self._advance(_extended(self._chain(op.input), op, requantize_stage(op, _range(op.input))), op)
             case Round():
@@ -228,7 +233,7 @@ class _Planner:
                 result = self.memory.new(value, source.layout)
                 self.steps.append(MapStep(source=source, result=result, ops=chain.ops, stages=chain.stages))
             case Conv2d() as conv:
-                source = self.memory.tensor(conv.input, Layout.CHANNELS_LAST)
+                source = self.memory.read_by_windows(conv)
                 result = self.memory.new(value, Layout.CHANNELS_LAST)
                 self._loop(chain, convolution_step(conv, source, result, len(self.steps), self.cpu))
             case Dense() as dense:

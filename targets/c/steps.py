@@ -105,6 +105,7 @@ class DotStep(Step):
     order           of the weights
     taps            the type of the taps that the kernels read
     offset          what is added to each code of the source as it is copied
+    planes          whether the source lies as planes of a channel each, rather than channels last
     groups          of the convolution
     bias            [outputs] or None; the offset's part is in it
     padded_outputs  of one group, filled up
@@ -114,6 +115,7 @@ class DotStep(Step):
     order: WeightOrder
     taps: CType
     offset: int
+    planes: bool
     parts: tuple[DotPart, ...]
     groups: int
     weight_type: CType
@@ -134,6 +136,11 @@ class DotStep(Step):
             return None
         (part,) = self.parts
         return part.lines if part.gather is Gather.IMAGE else -(-part.line // part.pixels)
+
+    @property
+    def shift(self) -> int:
+        """What is added to each number in the source's memory as it is copied."""
+        return self.source.offset + self.offset
 
     @property
     def rows(self) -> int:
