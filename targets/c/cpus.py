@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BLOCKS", "CPUS", "GENERIC", "ROWS", "Cpu", "WeightOrder", "cpu_named"]
+__all__ = ["BLOCKS", "CPUS", "FAST", "GENERIC", "ROWS", "SMALL", "Cpu", "WeightOrder", "cpu_named"]
+
+
+FAST, SMALL = "fast", "small"  # what memory is planned for
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Cpu:
     alignment     bytes that a row of taps is filled up to, so that no loop has a remainder
     copies_image  whether a window reads a padded copy of the whole image, rather than a patch that is gathered for each
                   pixel: less to copy, and more memory
+    scratch_bytes that the sums of a tile may take, if it has more than one pixel; None: any
     unsigned      whether signed bytes become unsigned ones as they are copied, plus 128: what vpdpbusd multiplies
     """
 
@@ -60,6 +64,7 @@ class Cpu:
     latency: int = 1
     alignment: int = 32
     copies_image: bool = False
+    scratch_bytes: int | None = None
     unsigned: bool = False
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,9 @@ def convolution_dots(
     found  the phases, and the weights of each: [outputs, KH * KW * channels of a group]
     """
     n, channels, height, width = source.shape
-    return _Dots(op, source, result, index, (n, channels, height, width), op.groups, source.layout is Layout.ROWS).step(found, cpu)
+    return _Dots(op, source, result, index, (n, channels, height, width), op.groups, source.layout is Layout.ROWS).step(
+        found, cpu
+    )
 
 
 def dense_dots(op: Dense, source: Tensor, weight: Codes, result: Tensor, index: int, cpu: Cpu) -> DotStep:
@@ -67,9 +69,9 @@ class _Dots:
                 bias, offset = moved, OFFSET
         taps = _BYTE if offset else codes
         if cpu.order != ROWS and (taps, weight_type, sums) != (_BYTE, _SIGNED_BYTE, INT32):
-            cpu = GENERIC  # whose kernels take all types
+            cpu = replace(GENERIC, scratch_bytes=cpu.scratch_bytes)  # its kernels take all types
         outputs = round_up(op.weight.shape[0] // self.groups, cpu.outputs)
-        parts = [self._part(*each, len(found) == 1, taps, offset, weight_type, outputs, cpu) for each in found]
+        parts = [self._part(*each, len(found) == 1, taps, offset, weight_type, sums, outputs, cpu) for each in found]
         scratch = [_scratch(f"s{self.index}a", sums, max(part.pixels for part in parts) * self.groups * outputs)]
         copies = [self._copied(part) for part in parts if part.gather is not Gather.NONE]
         if copies:
@@ -94,11 +96,14 @@ class _Dots:
         )
 
     def _part(
-        self, phase: Phase, weight: Codes, alone: bool, taps: CType, offset: int, kind: CType, outputs: int, cpu: Cpu
-    ) -> DotPart:
+        self, phase: Phase, weight: Codes, alone: bool, taps: CType, offset: int, kind: CType, sums: CType,
+        outputs: int, cpu: Cpu,
+    ) -> DotPart:  # fmt: skip
         n, channels, height, width = self.images
         window, count = phase.window, weight.shape[1]
-        lies_there = window.kernel == window.strides == (1, 1) and not window.is_padded and self.groups == 1 and not self.planes
+        lies_there = (
+            window.kernel == window.strides == (1, 1) and not window.is_padded and self.groups == 1 and not self.planes
+        )
         lines, columns, image = 1, n * len(phase.rows) * len(phase.columns), None
         alignment = max(cpu.alignment // taps.bytes, cpu.order.taps)
         if lies_there and not offset and count % cpu.order.taps == 0:
@@ -118,7 +123,10 @@ class _Dots:
             gather, view = Gather.PATCH, TapView(pixel=self.groups * filled, segments=1, segment=filled, taps=filled)
         unit = cpu.outputs // cpu.order.outputs
         blocks = outputs // cpu.order.outputs
-        pixels, together = tile(cpu, columns, blocks if self.groups == 1 else unit)
+        most = columns
+        if cpu.scratch_bytes is not None:
+            most = min(columns, max(cpu.scratch_bytes // (self.groups * outputs * sums.bytes), 1))
+        pixels, together = tile(cpu, most, blocks if self.groups == 1 else unit)
         return DotPart(
             rows=phase.rows,
             columns=phase.columns,

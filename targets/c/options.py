@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
-from pefslc.targets.c.cpus import CPUS
+from pefslc.targets.c.cpus import CPUS, FAST, SMALL
 from pefslc.targets.options import check_values, option
 
 __all__ = ["BINARY", "TEXT", "COptions"]
@@ -38,6 +38,17 @@ class COptions:
         accepts=lambda name: name in _NAMES,
         known=lambda: _NAMES,
         help="the processor that the C is laid out for; it runs on every one  [default: generic]",
+    )
+
+    memory: str = option(
+        FAST,
+        type=str,
+        metavar=f"{FAST}|{SMALL}",
+        wanted=f"{FAST!r} or {SMALL!r}",
+        example=f"{SMALL!r}",
+        accepts=lambda plan: plan in (FAST, SMALL),
+        known=lambda: (FAST, SMALL),
+        help="least time, or least working memory: results lie over what is no longer read  [default: fast]",
     )
 
     weights: str = option(

@@ -72,7 +72,8 @@ class Loops:
     def has_whole_windows(self) -> bool:
         """Whether a window fits into the image, so that one may see no padding."""
         assert self.window is not None
-        _, _, height, width = self.step.source.shape
+        shape = self.step.images if isinstance(self.step, DotStep) else self.step.source.shape
+        _, _, height, width = shape
         rows, columns = self.window.extent
         return rows <= height and columns <= width
 

@@ -50,11 +50,6 @@ class Step:
     def reads(self) -> tuple[Tensor, ...]:
         return (self.source, *self.added)
 
-    @property
-    def shares(self) -> tuple[Tensor, ...]:
-        """Tensors whose buffer the result may take over, because each element is read before its place is written."""
-        return ()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Part:
@@ -197,12 +192,6 @@ class MapStep(Step):
     @property
     def bands(self) -> int:
         return self.result.loops[0]
-
-    @property
-    def shares(self) -> tuple[Tensor, ...]:
-        # A gate is read again for the next pixel.
-        size = self.result.buffer.elements
-        return tuple(t for t in self.reads if t.type.bytes == self.result.type.bytes and t.buffer.elements == size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

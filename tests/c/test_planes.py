@@ -66,7 +66,9 @@ def test_what_others_read_is_made() -> None:
         y = _centred(b, b.input((1, 3, 4, 4), 8, signed=False), -128, other == "irregular")
         found = b.conv(y, wide)
         program = plan_program(
-            b.graph(found, b.conv(y, ones, None, 3)) if other == "depthwise" else b.graph(found, *[y] * (other == "output"))
+            b.graph(found, b.conv(y, ones, None, 3))
+            if other == "depthwise"
+            else b.graph(found, *[y] * (other == "output"))
         )
         assert any(isinstance(step, MapStep) for step in program.steps)
         assert any(isinstance(step, CopyStep) for step in program.steps)
