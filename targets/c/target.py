@@ -129,7 +129,7 @@ class CTarget(COptions):
 
 
 def _has_places(rows: int, memory: str) -> bool | None:
-    """Whether inputs lie in the arena, None: where that costs nothing. Never where it is that of one of several rows."""
+    """Whether inputs lie in the arena, None: where that costs nothing. Never in one that several rows share."""
     return False if rows > 1 else True if memory == SMALL else None
 
 
