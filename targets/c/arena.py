@@ -115,6 +115,8 @@ class _Planner:
             found = self._best([life for life in self.lives.values() if life.buffer.type.bits == bits])
             slots.update((slot.buffer.name, slot) for slot in found)
             sizes[bits] = max(slot.end for slot in found)
+        for bits in [b for b in sizes if b < max(sizes)]:  # so that the array behind it begins at a whole word
+            sizes[bits] = -(-sizes[bits] // (32 // bits)) * (32 // bits)
         return Arena(slots, sizes)
 
     def _best(self, lives: list[_Life]) -> list[Slot]:

@@ -66,7 +66,11 @@ class ArgMax:
 
     @property
     def declaration(self) -> str:
-        return f"void {self.name}(const {self.type} *codes, int32_t *index)"
+        return f"void {self.name}({self.parameters})"
+
+    @property
+    def parameters(self) -> str:
+        return f"const {self.type} *codes, int32_t *index"
 
 
 def arg_max_of(output: GraphOutput, tensor: Tensor, argument: str, prefix: str) -> ArgMax | None:

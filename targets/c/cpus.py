@@ -8,8 +8,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BLOCKS", "CPUS", "FAST", "GENERIC", "ROWS", "SMALL", "Cpu", "WeightOrder", "cpu_named"]
+from pefslc.targets.c.storage import CType
 
+__all__ = [
+    "BLOCKS",
+    "COLUMNS",
+    "CPUS",
+    "FAST",
+    "GENERIC",
+    "PAIRS",
+    "ROWS",
+    "ROWS_OF_16",
+    "SMALL",
+    "Cpu",
+    "WeightOrder",
+    "cpu_named",
+]
 
 FAST, SMALL = "fast", "small"  # what memory is planned for
 
@@ -21,15 +35,26 @@ class WeightOrder:
     name     of the kernels that read them: kernels/FOLDER/dot_NAME.j2
     outputs  o: that lie together, so that a vector register has one sum for each
     taps     t: that lie together, which one instruction multiplies and sums
+    biased   whether sums start from the bias, [outputs] of int32_t filled up, rather than from 0
+    aligned  whether taps and weights lie at multiples of 4 bytes
+    turned   whether four taps lie as 0 2 1 3: the even bytes of a word are one pair, the odd ones the next
     """
 
     name: str
     outputs: int
     taps: int
+    biased: bool = False
+    aligned: bool = False
+    turned: bool = False
 
 
 ROWS = WeightOrder("rows", outputs=1, taps=1)  # each output's weights one after the other
-BLOCKS = WeightOrder("blocks", outputs=16, taps=4)  # vpdpbusd: 16 sums of 4 products of bytes
+ROWS_OF_16 = WeightOrder("rows", outputs=1, taps=16)  # the same, in whole vector registers
+BLOCKS = WeightOrder("blocks", outputs=16, taps=4, biased=True)  # vpdpbusd: 16 sums of 4 products of bytes
+PAIRS = WeightOrder("pairs", outputs=2, taps=4, aligned=True, turned=True)  # SMLAD, of LDRD's words by SXTB16
+
+# Of depthwise convolutions: [channels / o][rows of the kernel / t][its columns][o][t].
+COLUMNS = WeightOrder("columns", outputs=16, taps=4, biased=True)  # vpdpbusd: four rows of 16 channels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +63,8 @@ class Cpu:
 
     summary       for the table of processors
     order         of the weights
+    depthwise     the order of the weights of a depthwise convolution of lines of pixels on a padded copy of the image;
+                  None: each pixel by itself, [rows][columns][channels]
     outputs       that weights are filled up to: a multiple of `order.outputs`
     pixels        that one kernel computes, at most
     blocks        of outputs that one kernel computes, at most: a multiple of outputs / order.outputs
@@ -48,13 +75,16 @@ class Cpu:
     alignment     bytes that a row of taps is filled up to, so that no loop has a remainder
     copies_image  whether a window reads a padded copy of the whole image, rather than a patch that is gathered for each
                   pixel: less to copy, and more memory
+    cache         bytes that stay near. Where all weights are more, a pass over the pixels takes some outputs; 0: all of them
+    taps          what its instruction multiplies weights of 8 bits by. Taps of another type become this one as they
+                  are copied, if need be 128 more or less; None: they stay as they are
     scratch_bytes that the sums of a tile may take, if it has more than one pixel; None: any
-    unsigned      whether signed bytes become unsigned ones as they are copied, plus 128: what vpdpbusd multiplies
     """
 
     name: str
     summary: str
     order: WeightOrder = ROWS
+    depthwise: WeightOrder | None = None
     outputs: int = 4
     pixels: int = 4
     blocks: int = 4
@@ -64,11 +94,28 @@ class Cpu:
     latency: int = 1
     alignment: int = 32
     copies_image: bool = False
+    cache: int = 0
+    taps: CType | None = None
     scratch_bytes: int | None = None
-    unsigned: bool = False
 
+
+_U8, _S8, _S16 = CType(8, signed=False), CType(8, signed=True), CType(16, signed=True)
 
 GENERIC = Cpu(name="generic", summary="any processor: tiles and rows that suit most")
+
+
+def _with_dsp(name: str, summary: str) -> Cpu:
+    """SMLAD multiplies two pairs of int16_t: pixels' taps are widened once for all outputs, weights as they are used."""
+    return Cpu(name=name, summary=summary, order=PAIRS, outputs=2, pixels=2, blocks=1, sums=2, alignment=16, taps=_S16)
+
+
+def _with_neon(name: str, summary: str) -> Cpu:
+    """vmull.s8 multiplies signed bytes, vpadal sums pairs of products of 16 bits; a quarter of 16 registers stays free."""
+    return Cpu(
+        name=name, summary=summary, order=ROWS_OF_16, outputs=2, pixels=4, blocks=4, sums=8, alignment=16,
+        copies_image=True, taps=_S8,
+    )  # fmt: skip
+
 
 CPUS = (
     GENERIC,
@@ -76,6 +123,7 @@ CPUS = (
         name="x86-64-v4",
         summary="x86-64 with AVX-512 (VNNI): servers since Ice Lake, Zen 4",
         order=BLOCKS,
+        depthwise=COLUMNS,
         outputs=16,
         pixels=16,
         blocks=8,
@@ -85,8 +133,16 @@ CPUS = (
         latency=5,
         alignment=4,
         copies_image=True,
-        unsigned=True,
+        cache=40 << 10,
+        taps=_U8,
     ),
+    _with_neon("cortex-a9", "Cortex-A7, A9 and others with NEON, 32 bits"),
+    _with_neon("cortex-a53", "Cortex-A53 and others of 64 bits"),
+    _with_dsp("cortex-m4", "Cortex-M4"),
+    _with_dsp("cortex-m7", "Cortex-M7"),
+    _with_dsp("cortex-m33", "Cortex-M33 with its DSP extension"),
+    Cpu(name="cortex-m0", summary="Cortex-M0, M0+, M1, M3, M23", outputs=2, pixels=2, blocks=2, sums=4, alignment=4),
+    Cpu(name="rv32", summary="RISC-V of 32 bits without vectors", outputs=4, pixels=4, blocks=4, sums=16, alignment=4),
 )
 
 

@@ -11,17 +11,25 @@ from pefslc.geometry.dilation_phases import Phase, phases
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Conv2d, Dense
 from pefslc.targets.c.cpus import GENERIC, ROWS, Cpu
-from pefslc.targets.c.dots import OFFSET, accumulator_type, offset_bias, packed_weights, product_type, round_up
+from pefslc.targets.c.dots import (
+    accumulator_type,
+    most_chained,
+    offset_bias,
+    packed_weights,
+    product_type,
+    round_up,
+    tap_offset,
+)
 from pefslc.targets.c.steps import DotPart, DotStep
 from pefslc.targets.c.storage import INT32, Buffer, CType, Layout, Place, Tensor, narrowest, narrowest_signed
-from pefslc.targets.c.taps import Gather, PaddedImage, TapView
+from pefslc.targets.c.taps import Gather, Move, PaddedImage, TapView
 from pefslc.targets.c.tiles import chunks, tile
 
 __all__ = ["convolution_dots", "dense_dots"]
 
 Codes = NDArray[np.int64]
 
-_BYTE, _SIGNED_BYTE = CType(8, signed=False), CType(8, signed=True)
+_SIGNED_BYTE = CType(8, signed=True)
 
 
 def convolution_dots(
@@ -61,18 +69,21 @@ class _Dots:
         op, source = self.op, self.source
         sums = accumulator_type(op)
         weight_type = narrowest_signed(op.weight.data)
-        bias, offset = None if op.bias is None else op.bias.data, 0
         codes = narrowest(source.low, source.high) if source.offset else source.type
-        if cpu.unsigned and codes == _SIGNED_BYTE and weight_type == _SIGNED_BYTE and len(found) == 1:
-            moved = offset_bias(found[0][1], bias)
-            if moved is not None:
-                bias, offset = moved, OFFSET
-        taps = _BYTE if offset else codes
-        if cpu.order != ROWS and (taps, weight_type, sums) != (_BYTE, _SIGNED_BYTE, INT32):
+        bias, taps, offset = None if op.bias is None else op.bias.data, codes, 0
+        if cpu.order != ROWS and (weight_type, sums) != (_SIGNED_BYTE, INT32):
             cpu = replace(GENERIC, scratch_bytes=cpu.scratch_bytes)  # its kernels take all types
+        wanted = None if cpu.taps is None or weight_type != _SIGNED_BYTE else tap_offset(source, cpu.taps)
+        if cpu.taps is not None and wanted is not None:
+            moved = offset_bias(found[0][1], bias, wanted) if wanted and len(found) == 1 else None
+            if wanted == 0 or moved is not None:
+                bias, taps, offset = (moved if wanted else bias), cpu.taps, wanted
+        if cpu.order != ROWS and taps != cpu.taps:
+            cpu = replace(GENERIC, scratch_bytes=cpu.scratch_bytes)
         outputs = round_up(op.weight.shape[0] // self.groups, cpu.outputs)
         parts = [self._part(*each, len(found) == 1, taps, offset, weight_type, sums, outputs, cpu) for each in found]
-        scratch = [_scratch(f"s{self.index}a", sums, max(part.pixels for part in parts) * self.groups * outputs)]
+        together = max(part.pixels * (part.chunks[0].step if part.passes else self.groups * outputs) for part in parts)
+        scratch = [_scratch(f"s{self.index}a", sums, together)]
         copies = [self._copied(part) for part in parts if part.gather is not Gather.NONE]
         if copies:
             scratch.append(_scratch(f"s{self.index}p", taps, max(copies)))
@@ -91,6 +102,7 @@ class _Dots:
             bias=bias,
             sums=sums,
             products=product_type(source, op.weight.data, sums),
+            chained=_chained(parts, source, offset) if taps.bits == weight_type.bits == 8 else 0,
             outputs=op.weight.shape[0],
             padded_outputs=outputs,
         )
@@ -106,11 +118,17 @@ class _Dots:
         )
         lines, columns, image = 1, n * len(phase.rows) * len(phase.columns), None
         alignment = max(cpu.alignment // taps.bytes, cpu.order.taps)
-        if lies_there and not offset and count % cpu.order.taps == 0:
+        copies = cpu.order.aligned or not Move(self.source.type, taps, offset).is_copy
+        if lies_there and copies and not cpu.copies_image:
+            filled = round_up(count, alignment)
+            gather, view = Gather.ROWS, TapView(pixel=filled, segments=1, segment=filled, taps=filled)
+        elif lies_there and not offset and count % cpu.order.taps == 0:
             gather, view = Gather.NONE, TapView(pixel=count, segments=1, segment=count, taps=count)
         elif cpu.copies_image and alone and self.groups == 1 and window.dilations[1] == 1:
             gather, lines, columns = Gather.IMAGE, len(phase.rows), len(phase.columns)
             filled = round_up(window.kernel[1] * channels, alignment)
+            if lies_there:  # all rows of an image are one
+                lines, columns, height, width = 1, lines * columns, 1, height * width
             image = PaddedImage.of(window, (channels, height, width), (lines, columns), filled)
             view = TapView(
                 pixel=window.strides[1] * channels,
@@ -126,11 +144,12 @@ class _Dots:
         most = columns
         if cpu.scratch_bytes is not None:
             most = min(columns, max(cpu.scratch_bytes // (self.groups * outputs * sums.bytes), 1))
-        pixels, together = tile(cpu, most, blocks if self.groups == 1 else unit)
+        pixels, together = tile(cpu, most, blocks if self.groups == 1 else unit, view.padded * kind.bytes)
+        passes = alone and gather is not Gather.PATCH and 0 < cpu.cache < outputs * view.padded * kind.bytes
         return DotPart(
             rows=phase.rows,
             columns=phase.columns,
-            window=None if gather is Gather.NONE else window,
+            window=None if gather in (Gather.NONE, Gather.ROWS) else window,
             weight=packed_weights(weight, self.groups, outputs, view, cpu.order, kind),
             gather=gather,
             view=view,
@@ -139,12 +158,19 @@ class _Dots:
             line=columns,
             pixels=pixels,
             chunks=tuple(chunks(cpu, self.groups * outputs, together)),
+            passes=passes and lines * columns > pixels,
         )
 
     @staticmethod
     def _copied(part: DotPart) -> int:
         """Elements of the copies that the kernels read."""
         return part.image.elements if part.image is not None else part.pixels * part.view.pixel
+
+
+def _chained(parts: list[DotPart], source: Tensor, offset: int) -> int:
+    """`most_chained` of all parts."""
+    low, high = min(source.low, 0) + offset, max(source.high, 0) + offset  # a pad is a tap of code 0
+    return min(most_chained(part.weight, part.view, low, high) for part in parts)
 
 
 def _scratch(name: str, kind: CType, elements: int) -> Buffer:

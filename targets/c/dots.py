@@ -10,14 +10,24 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.integer import Conv2d, Dense
 from pefslc.targets.c.cpus import WeightOrder
-from pefslc.targets.c.storage import INT32, INT64, CType, Tensor, sum_type
+from pefslc.targets.c.storage import INT16, INT32, INT64, CType, Tensor, sum_type
 from pefslc.targets.c.taps import TapView
 
-__all__ = ["OFFSET", "accumulator_type", "offset_bias", "packed_weights", "product_type", "round_up"]
+__all__ = [
+    "accumulator_type",
+    "most_chained",
+    "offset_bias",
+    "packed_weights",
+    "product_type",
+    "round_up",
+    "tap_offset",
+]
 
 Codes = NDArray[np.int64]
 
-OFFSET = 128  # makes an int8_t a uint8_t
+OFFSET = 128  # makes an int8_t a uint8_t; taken off, the other way
+
+_TURNED = [0, 2, 1, 3]
 
 
 def accumulator_type(op: Conv2d | Dense) -> CType:
@@ -39,16 +49,50 @@ def product_type(source: Tensor, weight: Codes, sums: CType) -> CType:
     return min(sums, sum_type(-largest, largest))
 
 
-def offset_bias(weight: Codes, bias: Codes | None) -> Codes | None:
-    """[outputs]: the bias of sums of taps that are `OFFSET` more than they mean: sum w (x + 128) - 128 sum w.
+def tap_offset(source: Tensor, taps: CType) -> int | None:
+    """What makes each code of the source one of this type: 0, 128 or -128; None where nothing does."""
+    offsets = (o for o in (0, OFFSET, -OFFSET) if taps.holds(source.low + o, source.high + o))
+    return next(offsets, None)
+
+
+def offset_bias(weight: Codes, bias: Codes | None, offset: int) -> Codes | None:
+    """[outputs]: the bias of sums of taps that are `offset` more than they mean: sum w (x + 128) - 128 sum w.
 
     weight  [outputs, taps]
+    offset  128 or -128
 
     None where a sum, or this bias, might need more than an int32_t.
     """
-    found = (0 if bias is None else bias) - OFFSET * weight.sum(axis=1)
+    found = (0 if bias is None else bias) - offset * weight.sum(axis=1)
     largest = 2 * OFFSET * int(np.abs(weight).sum(axis=1).max(initial=0)) + int(np.abs(found).max(initial=0))
     return np.asarray(found, dtype=np.int64) if INT32.holds(-largest, largest) else None
+
+
+def most_chained(weights: NDArray[np.integer], view: TapView, low: int, high: int) -> int:
+    """How many products a lane of 8 may sum in 16 bits, at most 4; 0: not even one product fits.
+
+    weights    [outputs * taps], rows as `packed_weights` lays them out, filled up to 16 taps a segment
+    low, high  of the taps
+
+    Lane l sums the products of the taps l, l + 8, ... behind each multiple of 8 * the number in a segment: each partial
+    sum is at least that of the negative products, and at most that of the positive ones.
+    """
+    if view.taps % 16:
+        return 0
+    wide = weights.astype(np.int64).reshape(-1, view.taps // 8, 8)
+    highest = np.maximum(np.maximum(wide * low, wide * high), 0)
+    lowest = np.minimum(np.minimum(wide * low, wide * high), 0)
+    fitting = 0
+    for count in (1, 2, 4):
+        filled = -wide.shape[1] % count
+        ends = [
+            np.pad(part, ((0, 0), (0, filled), (0, 0))).reshape(len(wide), -1, count, 8).sum(axis=2)
+            for part in (lowest, highest)
+        ]
+        if not INT16.holds(int(ends[0].min(initial=0)), int(ends[1].max(initial=0))):
+            break
+        fitting = count
+    return fitting
 
 
 def packed_weights(
@@ -65,7 +109,8 @@ def packed_weights(
     filled = np.zeros((groups, outputs, view.segments, view.taps), dtype=kind.dtype)
     filled[:, :per_group, :, :per_segment] = weight.reshape(groups, per_group, view.segments, per_segment)
     split = filled.reshape(groups, outputs // order.outputs, order.outputs, view.padded // order.taps, order.taps)
-    return split.transpose(0, 1, 3, 2, 4).reshape(-1)
+    ordered = split.transpose(0, 1, 3, 2, 4)
+    return (ordered[..., _TURNED] if order.turned else ordered).reshape(-1)
 
 
 def round_up(count: int, multiple: int) -> int:

@@ -17,8 +17,9 @@ from pefslc.numeric.rounding import RoundingMode
 from pefslc.targets.c.arena import Arena, Slot
 from pefslc.targets.c.arg_max import ArgMax, arg_max_of
 from pefslc.targets.c.calls import portions
+from pefslc.targets.c.dispatch import VARIANTS, Exported, exported_functions
 from pefslc.targets.c.host_text import input_text, output_text
-from pefslc.targets.c.kernels import dots_of, headers_of, kernels_for
+from pefslc.targets.c.kernels import headers_of, kernels_for, moves_of, sums_of
 from pefslc.targets.c.naming import Names, comment_text, weights_file
 from pefslc.targets.c.options import BINARY, COptions
 from pefslc.targets.c.part_loops import SCRATCH, Loops, convolution_loops, part_calls
@@ -67,12 +68,15 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """files: by name; step_bytes: of each step's constants, `constant_bytes` of all; arg_maxes: of the outputs."""
+    """files: by name; step_bytes: of each step's constants, `constant_bytes` of all; arg_maxes: of the outputs;
+    exported: the functions of the source.
+    """
 
     files: dict[str, bytes]
     step_bytes: tuple[int, ...]
     constant_bytes: int
     arg_maxes: tuple[ArgMax, ...]
+    exported: tuple[Exported, ...]
 
 
 def interface(graph: Graph, program: Program, arena: Arena) -> tuple[Argument, ...]:
@@ -136,9 +140,10 @@ def emit(
         "constant_bytes": constant_bytes,
         "functions": functions,
         "arg_maxes": arg_maxes,
-        "dots": dots_of(program),
+        "sums": sums_of(program),
         "kernels_for": kernels_for,
         "headers": headers_of(program),
+        "moves": moves_of(program),
         "helpers": sorted(set().union(*(f.helpers for f in functions))),
         "places": places,
         "places_of_arrays": {
@@ -163,8 +168,18 @@ def emit(
     else:
         emitted[f"{prefix}_weights.c"] = heading.encode()
         emitted[weights_file(prefix)] = binary.content
+    given = [("arena", f"{prefix}_arena *arena")] * options.caller_arena + [(a.name, a.declaration) for a in arguments]
+    result = "void" if binary is None else "int"
+    arena_of = (f"{prefix}_arena *arena", "arena") if options.caller_arena else ("void", "")
+    places_of_inputs = [
+        Exported(f"{prefix}_{a.name}_place", f"{a.tensor.type} *", *arena_of) for a in arguments if a.slot is not None
+    ]
+    exported = exported_functions(prefix, result, given, places_of_inputs, options.steps is not None, arg_maxes)
+    if options.dispatch:
+        of_paths = {**context, "variants": VARIANTS, "exported": exported}
+        emitted[f"{prefix}_dispatch.c"] = environment.get_template("dispatch.j2").render(of_paths).encode()
     emitted[f"{prefix}_fixed.h"] = (_HERE / "fixed.h").read_bytes()
-    return Emitted(emitted, step_bytes, constant_bytes, arg_maxes)
+    return Emitted(emitted, step_bytes, constant_bytes, arg_maxes, exported)
 
 
 def arg_max_functions(graph: Graph, arguments: Sequence[Argument], prefix: str) -> tuple[ArgMax, ...]:
@@ -191,11 +206,13 @@ class _Function:
             self.weight = f"{base}_weight"
             parts = [part.weight.reshape(-1) for part in step.parts]
             weights = np.concatenate(parts) if len(parts) > 1 else parts[0]
-            self.constants.append(ConstantArray(self.weight, step.weight_type, weights, "weights"))
+            aligned = isinstance(step, DotStep) and step.order.aligned
+            self.constants.append(ConstantArray(self.weight, step.weight_type, weights, "weights", aligned))
             if step.bias is not None and step.bias.any():
                 self.bias = f"{base}_bias"
-                kind = narrowest_signed(step.bias)
-                self.constants.append(ConstantArray(self.bias, kind, step.bias, "bias"))
+                bias = step.filled_bias if step.starts_biased else step.bias
+                kind = step.sums if bias is not step.bias else narrowest_signed(bias)
+                self.constants.append(ConstantArray(self.bias, kind, bias, "bias"))
         if isinstance(step, PoolStep) and step.factors is not None:
             self.weight = f"{base}_factors"
             self.constants.append(ConstantArray(self.weight, narrowest_signed(step.factors), step.factors, "factors"))
@@ -205,8 +222,6 @@ class _Function:
         self.stored = ""
         if self.kind != "copy":
             self._write_stages()
-        if isinstance(step, DotStep) and step.offset and not step.planes:
-            self.helpers.add("offset")
 
     def _write_stages(self) -> None:
         step = self.step
@@ -220,7 +235,8 @@ class _Function:
         self.lines, self.helpers = writer.lines, writer.helpers
         self.constants += writer.constants
         self.stored = name if kind == step.result.type else f"({step.result.type}){name}"
-        self.needs_channel = writer.uses_channel
+        adds_bias = bool(self.bias) and isinstance(step, DotStep | DepthwiseStep) and not step.starts_biased
+        self.needs_channel = writer.uses_channel or adds_bias
 
     @property
     def value_type(self) -> CType:
@@ -233,7 +249,8 @@ class _Function:
     def _loaded(self, kind: CType) -> str:
         if isinstance(self.step, MapStep):
             return f"({kind})x[i]" if self.step.source.type != kind else "x[i]"
-        return f"sum + {self.bias}[c]" if self.bias and isinstance(self.step, DotStep) else "sum"
+        adds = not isinstance(self.step, DotStep | DepthwiseStep) or not self.step.starts_biased
+        return f"sum + {self.bias}[c]" if self.bias and adds else "sum"
 
     @property
     def start(self) -> str:

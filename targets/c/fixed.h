@@ -13,6 +13,20 @@
 #define PEFSLC_INLINE static inline
 #endif
 
+/* Functions that are smaller with each call's numbers in them than a call. */
+#if defined(__GNUC__)
+#define PEFSLC_SMALL static inline __attribute__((always_inline))
+#else
+#define PEFSLC_SMALL static inline
+#endif
+
+/* Functions that all their callers share. */
+#if defined(__GNUC__)
+#define PEFSLC_SHARED static __attribute__((noinline))
+#else
+#define PEFSLC_SHARED static
+#endif
+
 /* floor(x / 2^shift), 0 <= shift < 32 (64). */
 static inline int32_t pefslc_floor_shift_32(int32_t x, int shift)
 {
@@ -25,7 +39,7 @@ static inline int64_t pefslc_floor_shift_64(int64_t x, int shift)
 }
 
 /* x / 2^shift rounded to the nearest, ties to even; 0 <= shift < 31 (63); x + 2^(shift-1) must not overflow. */
-static inline int32_t pefslc_half_even_shift_32(int32_t x, int shift)
+PEFSLC_SMALL int32_t pefslc_half_even_shift_32(int32_t x, int shift)
 {
     if (shift == 0) {
         return x;
@@ -52,6 +66,18 @@ static inline int64_t pefslc_clamp_64(int64_t x, int64_t low, int64_t high)
 {
     const int64_t raised = x < low ? low : x;
     return raised > high ? high : raised;
+}
+
+/* The taps [first, end) of `count`, each `step` behind the one before, of which the first is at `at`, that lie in [0, size). */
+static inline int32_t pefslc_first_tap(int32_t at, int32_t step)
+{
+    return at < 0 ? (step - 1 - at) / step : 0;
+}
+
+static inline int32_t pefslc_end_tap(int32_t at, int32_t step, int32_t size, int32_t count)
+{
+    const int32_t inside = at < size ? (size - at + step - 1) / step : 0;
+    return inside < count ? inside : count;
 }
 
 /* How many of `count` ascending thresholds are at most x. */

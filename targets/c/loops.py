@@ -12,10 +12,10 @@ from pefslc.geometry.dilation_phases import Phase, phases
 from pefslc.ir.integer import Conv2d, Dense, SumPool
 from pefslc.ir.structural import MaxPool
 from pefslc.targets.c.cpus import Cpu
+from pefslc.targets.c.depthwise_steps import depthwise_step
 from pefslc.targets.c.dot_steps import convolution_dots, dense_dots
-from pefslc.targets.c.dots import accumulator_type, product_type
-from pefslc.targets.c.steps import DepthwiseStep, DotStep, Part, PoolStep
-from pefslc.targets.c.storage import Buffer, CType, Place, Tensor, narrowest_signed, sum_type
+from pefslc.targets.c.steps import DepthwiseStep, DotStep, PoolStep
+from pefslc.targets.c.storage import Buffer, CType, Place, Tensor, sum_type
 
 __all__ = ["convolution_step", "dense_step", "pool_step"]
 
@@ -26,22 +26,8 @@ def convolution_step(op: Conv2d, source: Tensor, result: Tensor, index: int, cpu
     """The convolution of channels-last tensors; `index` is the step's in the program. Raises CompileError."""
     outputs = op.result.type.shape[1]
     found = [(phase, _phase_weight(op, phase)) for phase in phases(op.window, *op.input.type.shape[2:])]
-    kind = narrowest_signed(op.weight.data)
     if op.weight.shape[1] == 1 and op.groups == outputs:
-        sums = accumulator_type(op)
-        return DepthwiseStep(
-            source=source,
-            result=result,
-            scratch=(_scratch(f"s{index}", sums, outputs),),
-            parts=tuple(
-                Part(rows=p.rows, columns=p.columns, window=p.window, weight=weight.T.astype(kind.dtype, order="C"))
-                for p, weight in found
-            ),
-            weight_type=kind,
-            bias=None if op.bias is None else op.bias.data,
-            sums=sums,
-            products=product_type(source, op.weight.data, sums),
-        )
+        return depthwise_step(op, source, result, index, found, cpu)
     return convolution_dots(op, source, result, index, found, cpu)
 
 

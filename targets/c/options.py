@@ -88,6 +88,12 @@ class COptions:
         example="True",
         help="write main.c, which tests the network on known codes, and a Makefile for this machine and for Cortex-M",
     )
+    dispatch: bool = option(
+        False,
+        type=bool,
+        example="True",
+        help="write NAME_dispatch.c: one library for all x86-64 processors, which takes the best path when it runs",
+    )
     cmake: bool = option(False, type=bool, example="True", help="write CMakeLists.txt: the network as a CMake library")
     arduino: bool = option(
         False, type=bool, example="True", help="write NAME_arduino.zip: an Arduino library with an example"
@@ -100,6 +106,12 @@ class COptions:
                 Code.WRONG_OPTION,
                 "a run in calls has one thread (--steps, --threads)",
                 hint="leave out --threads",
+            )
+        if self.arduino and self.dispatch:
+            raise CompileError(
+                Code.WRONG_OPTION,
+                "an Arduino has no x86-64 processor (--arduino, --dispatch)",
+                hint="leave out --dispatch",
             )
         if self.arduino and self.weights == BINARY:
             raise CompileError(

@@ -11,13 +11,36 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pefslc.geometry.shapes import Window
-from pefslc.targets.c.kernels import Dot
-from pefslc.targets.c.steps import DepthwiseStep, DotPart, DotStep, Part
+from pefslc.targets.c.kernels import Dot, depthwise_of
+from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep, DotPart, DotStep, Part
+from pefslc.targets.c.taps import Gather
 from pefslc.targets.c.tiles import Chunk
 
-__all__ = ["SCRATCH", "Loops", "convolution_loops", "part_calls"]
+__all__ = ["SCRATCH", "Loops", "Tile", "convolution_loops", "part_calls"]
 
 SCRATCH = ("sums", "copy")  # the parameters of a step's scratch buffers, in order
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """The function that computes the pixels of one tile, for some outputs.
+
+    chunks  the calls of kernels
+    first, outputs  that it computes: all of them; or as many as one call does, from `first` on, in `calls` calls
+    stride  sums of a pixel
+    """
+
+    name: str
+    chunks: tuple[Chunk, ...]
+    first: int
+    outputs: int
+    stride: int
+    calls: int = 1
+
+    @property
+    def has_output_loop(self) -> bool:
+        """Whether a kernel is called for several outputs one after the other."""
+        return any(chunk.calls > 1 for chunk in self.chunks)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,10 +95,33 @@ class Loops:
     def has_whole_windows(self) -> bool:
         """Whether a window fits into the image, so that one may see no padding."""
         assert self.window is not None
-        shape = self.step.images if isinstance(self.step, DotStep) else self.step.source.shape
-        _, _, height, width = shape
+        _, _, height, width = self.step.images if isinstance(self.step, DotStep) else self.step.source.shape
         rows, columns = self.window.extent
         return rows <= height and columns <= width
+
+    @property
+    def tiles(self) -> list[Tile]:
+        """For all outputs, or one for each pass over the pixels."""
+        step, part, name = self.step, self.part, f"{self.name}_tile"
+        assert isinstance(step, DotStep)
+        assert isinstance(part, DotPart)
+        if not part.passes:
+            return [Tile(name, part.chunks, 0, step.outputs, step.rows)]
+        found = []
+        for chunk in part.chunks:
+            one = (Chunk(0, 1, chunk.blocks, chunk.step),)
+            whole = (min(chunk.end, step.outputs) - chunk.first) // chunk.step
+            if whole:
+                found.append(Tile(f"{name}{len(found)}", one, chunk.first, chunk.step, chunk.step, whole))
+            if whole < chunk.calls:
+                first = chunk.first + whole * chunk.step
+                found.append(Tile(f"{name}{len(found)}", one, first, step.outputs - first, chunk.step))
+        return found
+
+    def is_flat(self, tile: Tile) -> bool:
+        """Whether a tile's sums and results lie in one order, without gaps."""
+        assert isinstance(self.step, DotStep)
+        return len(self.step.parts) == 1 and tile.stride == self.step.outputs
 
     @property
     def first_column(self) -> str:
@@ -96,6 +142,13 @@ class Loops:
         """The dot product function that a DotStep calls for some of the outputs."""
         assert isinstance(self.step, DotStep)
         return Dot.called(self.step, self._dots.pixels, chunk.blocks).name
+
+    @property
+    def depthwise(self) -> str:
+        """The function that a DepthwiseStep calls."""
+        assert isinstance(self.step, DepthwiseStep)
+        assert isinstance(self.part, DepthwisePart)
+        return depthwise_of(self.step, self.part).name
 
     def place(self, pixel: str) -> str:
         """The C expression of the first element of a pixel of the result, counted from the part's first one."""
@@ -146,8 +199,8 @@ def part_calls(loops: list[Loops], weight: str, step: DotStep | DepthwiseStep) -
 
 
 def _used(scratch: list[str], part: Part) -> list[str]:
-    """Only windows are gathered into a patch."""
-    return scratch if part.window else scratch[:1]
+    """Without a gather there is no copy."""
+    return scratch[:1] if isinstance(part, DotPart) and part.gather is Gather.NONE else scratch
 
 
 def _named(declaration: str) -> str:

@@ -33,12 +33,13 @@ Codes = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConstantArray:
-    """A constant of the weights file, in any integer type that holds its numbers."""
+    """A constant of the weights file, in any integer type that holds its numbers; `aligned` to 4 bytes at least."""
 
     name: str
     type: CType
     data: NDArray[np.integer]
     what: str
+    aligned: bool = False
 
     @property
     def bytes(self) -> int:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pefslc.ir.graph import Graph
 from pefslc.ir.interpret import run_codes
+from pefslc.targets.c.dispatch import VARIANTS
 from pefslc.targets.c.emit import Argument, Emitted
 from pefslc.targets.c.naming import comment_text
 from pefslc.targets.c.options import BINARY, COptions
@@ -67,6 +68,9 @@ def starter_files(
         "binary": options.weights == BINARY,
         "alignment": ALIGNMENT,
         "with_main": options.emit_main,
+        "dispatch": options.dispatch,
+        "variants": VARIANTS,
+        "exported": emitted.exported,
     }
 
     def rendered(template: str) -> bytes:

@@ -12,10 +12,21 @@ from pefslc.ir.value import Op
 from pefslc.targets.c.cpus import WeightOrder
 from pefslc.targets.c.stages import AddStage, MultiplyStage, Stage
 from pefslc.targets.c.storage import Buffer, CType, Tensor
-from pefslc.targets.c.taps import Gather, PaddedImage, TapView
+from pefslc.targets.c.taps import Gather, Move, PaddedImage, TapView
 from pefslc.targets.c.tiles import Chunk
 
-__all__ = ["CopyStep", "DepthwiseStep", "DotPart", "DotStep", "MapStep", "Part", "PoolStep", "Program", "Step"]
+__all__ = [
+    "CopyStep",
+    "DepthwisePart",
+    "DepthwiseStep",
+    "DotPart",
+    "DotStep",
+    "MapStep",
+    "Part",
+    "PoolStep",
+    "Program",
+    "Step",
+]
 
 Codes = NDArray[np.int64]
 
@@ -24,6 +35,7 @@ Codes = NDArray[np.int64]
 class Step:
     """Reads `source` (and what its stages add), writes `result`.
 
+    planes  whether the source lies as planes of a channel each where a convolution's lies channels last
     ops     the operations of the graph that it does, in order; empty for a change of layout
     scratch buffers that live only while it runs: one for each of `threads` parts
     threads parts of the result that are computed at a time
@@ -31,6 +43,7 @@ class Step:
 
     source: Tensor
     result: Tensor
+    planes: bool = False
     ops: tuple[Op, ...] = ()
     stages: tuple[Stage, ...] = ()
     scratch: tuple[Buffer, ...] = ()
@@ -76,6 +89,7 @@ class DotPart(Part):
     line     results of a line
     pixels   computed together
     chunks   the kernel calls for all outputs
+    passes   whether all pixels are computed for one chunk's outputs before those of the next
     """
 
     gather: Gather
@@ -85,11 +99,15 @@ class DotPart(Part):
     line: int
     pixels: int
     chunks: tuple[Chunk, ...]
+    passes: bool
 
-    @property
-    def has_output_loop(self) -> bool:
-        """Whether a kernel is called for several outputs one after the other."""
-        return any(chunk.calls > 1 for chunk in self.chunks)
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DepthwisePart(Part):
+    """The loops of a depthwise convolution. image: the copy of the whole image that they read, where there is one."""
+
+    window: Window
+    image: PaddedImage | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +118,9 @@ class DotStep(Step):
     order           of the weights
     taps            the type of the taps that the kernels read
     offset          what is added to each code of the source as it is copied
-    planes          whether the source lies as planes of a channel each, rather than channels last
     groups          of the convolution
     bias            [outputs] or None; the offset's part is in it
+    chained         products that a lane of 8 may sum in 16 bits (`dots.most_chained`)
     padded_outputs  of one group, filled up
     """
 
@@ -110,15 +128,25 @@ class DotStep(Step):
     order: WeightOrder
     taps: CType
     offset: int
-    planes: bool
     parts: tuple[DotPart, ...]
     groups: int
     weight_type: CType
     bias: Codes | None
     sums: CType
     products: CType
+    chained: int
     outputs: int
     padded_outputs: int
+
+    @property
+    def copies(self) -> bool:
+        """Whether kernels read a copy of what is in the source."""
+        return any(part.gather is not Gather.NONE for part in self.parts)
+
+    @property
+    def move(self) -> Move:
+        """What is done to codes that are copied for the kernels."""
+        return Move(self.source.type, self.taps, self.offset)
 
     @property
     def report(self) -> str:
@@ -142,12 +170,34 @@ class DotStep(Step):
         """Sums of a pixel: outputs of all groups, filled up."""
         return self.groups * self.padded_outputs
 
+    @property
+    def starts_biased(self) -> bool:
+        """Whether the kernels add the bias."""
+        return self.order.biased and self.bias is not None and bool(self.bias.any())
+
+    @property
+    def filled_bias(self) -> Codes:
+        """[rows]: a bias for each sum."""
+        assert self.bias is not None
+        filled = np.zeros((self.groups, self.padded_outputs), dtype=np.int64)
+        filled[:, : self.outputs // self.groups] = self.bias.reshape(self.groups, -1)
+        return filled.reshape(-1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepthwiseStep(Step):
-    """Convolution of each channel by itself: weight [taps, channels] of each part."""
+    """Convolution of each channel by itself.
 
-    parts: tuple[Part, ...]
+    order   of the weights, for lines of pixels; None: [rows][columns][channels], for each pixel by itself
+    taps    the type of the taps that the kernels read
+    offset  what is added to each code of the source as it is copied
+    bias    [channels] or None; the offset's part is in it
+    """
+
+    order: WeightOrder | None
+    taps: CType
+    offset: int
+    parts: tuple[DepthwisePart, ...]
     weight_type: CType
     bias: Codes | None
     sums: CType
@@ -155,12 +205,37 @@ class DepthwiseStep(Step):
 
     @property
     def bands(self) -> int | None:
-        return _pixels(self.result) if len(self.parts) == 1 else None
+        if len(self.parts) > 1:
+            return None
+        (part,) = self.parts
+        return _pixels(self.result) if part.image is None else len(part.rows)
 
     @property
     def report(self) -> str:
         """How it computes, for the report."""
         return f"depthwise, {_operands(self)}"
+
+    @property
+    def copies(self) -> bool:
+        """Whether kernels read a copy of the image."""
+        return self.order is not None
+
+    @property
+    def move(self) -> Move:
+        """What is done to codes that are copied for the kernels."""
+        return Move(self.source.type, self.taps, self.offset)
+
+    @property
+    def starts_biased(self) -> bool:
+        """Whether the kernels add the bias."""
+        return self.order is not None and self.order.biased and self.bias is not None and bool(self.bias.any())
+
+    @property
+    def filled_bias(self) -> Codes:
+        """[channels, filled up]."""
+        assert self.bias is not None
+        assert self.order is not None
+        return np.pad(self.bias, (0, -len(self.bias) % self.order.outputs))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

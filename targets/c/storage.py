@@ -13,7 +13,7 @@ from pefslc.diagnostics.errors import CompileError, Origin
 from pefslc.geometry.shapes import Shape, element_count
 
 __all__ = [
-    "INT32", "INT64", "Buffer", "CType", "Layout", "Place", "Tensor",
+    "INT16", "INT32", "INT64", "Buffer", "CType", "Layout", "Place", "Tensor",
     "checked_elements", "narrowest", "narrowest_signed", "natural_layout", "same_order", "sum_type",
 ]  # fmt: skip
 
@@ -50,12 +50,13 @@ class CType:
         return least <= low and high < least + (1 << self.bits)
 
 
+INT16 = CType(16, True)
 INT32 = CType(32, True)
 INT64 = CType(64, True)
 
 # No uint32_t: values are computed with in int32_t or int64_t, to which every type here widens without change.
 # Unsigned first: the dot product instructions multiply unsigned by signed bytes.
-_STORAGE = (CType(8, False), CType(8, True), CType(16, False), CType(16, True), INT32, INT64)
+_STORAGE = (CType(8, False), CType(8, True), CType(16, False), INT16, INT32, INT64)
 
 
 def narrowest(low: int, high: int) -> CType:

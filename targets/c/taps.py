@@ -11,16 +11,37 @@ from dataclasses import dataclass
 from enum import Enum
 
 from pefslc.geometry.shapes import Window
+from pefslc.targets.c.storage import CType
 
-__all__ = ["Gather", "PaddedImage", "TapView"]
+__all__ = ["Gather", "Move", "PaddedImage", "TapView"]
 
 
 class Gather(Enum):
     """How the taps come to lie as the kernel reads them."""
 
     NONE = "none"  # they do already
+    ROWS = "rows"  # they do, but as codes, of which each tile's taps are made
     PATCH = "patch"  # of each pixel of a tile
     IMAGE = "image"  # with its pads
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """How codes of one type become taps of another: each `offset` more."""
+
+    source: CType
+    taps: CType
+    offset: int
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the bytes stay as they are."""
+        return self.offset == 0 and self.source.bits == self.taps.bits
+
+    @property
+    def name(self) -> str:
+        """Of the C function. Types of one width have one offset: 128, from signed to unsigned, or -128."""
+        return f"{self.source.short}_to_{self.taps.short}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class CTarget(COptions):
         rows = batch_of(graph) or 1
         cpu = cpu_named(self.cpu)
         if self.memory == SMALL:
-            cpu = replace(cpu, copies_image=False, scratch_bytes=_SMALL_SCRATCH)
+            cpu = replace(cpu, copies_image=False, depthwise=None, scratch_bytes=_SMALL_SCRATCH)
         program = plan_program(with_batch(graph, 1) if rows > 1 else graph, cpu)
         program = with_threads(program, self.threads)
         arena = plan_arena(program, self.memory, inputs=_has_places(rows, self.memory))

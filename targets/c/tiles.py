@@ -35,14 +35,18 @@ class Chunk:
         return self.first + self.calls * self.step
 
 
-def tile(cpu: Cpu, columns: int, blocks: int) -> tuple[int, int]:
-    """(pixels, blocks) of the kernel that computes `columns` pixels side by side and so many output blocks quickest."""
+def tile(cpu: Cpu, columns: int, blocks: int, weights: int) -> tuple[int, int]:
+    """(pixels, blocks) of the kernel that computes `columns` pixels side by side and so many output blocks quickest.
+
+    weights  bytes of an output's
+    """
     unit = cpu.outputs // cpu.order.outputs
     candidates = [
         (pixels, together)
         for pixels in range(1, min(cpu.pixels, columns) + 1)
         for together in range(unit, max(min(cpu.blocks, blocks), unit) + 1, unit)
         if pixels * together <= max(cpu.sums, unit)
+        and (together == unit or not cpu.cache or together * cpu.order.outputs * weights <= cpu.cache)
     ]
 
     def cost(candidate: tuple[int, int]) -> tuple[Fraction, int]:

@@ -40,10 +40,10 @@ class Units:
 
 def units_of(step: Step) -> Units | None:
     """The units; None where the step reads and writes in another order, or several at a time."""
-    if step.threads > 1:
-        return None
+    if step.threads > 1 or (step.result.shape[0] > 1 and _copies_images(step)):
+        return None  # a call may compute some lines of each image
     match step:
-        case DotStep() if len(step.parts) == 1:
+        case DotStep() if len(step.parts) == 1 and not step.parts[0].passes:
             return _dot_units(step)
         case DepthwiseStep() if len(step.parts) == 1:
             (part,) = step.parts
@@ -89,6 +89,10 @@ def distances(step: Step) -> dict[str, int]:
             else:
                 know(other.buffer.name, again)
     return found
+
+
+def _copies_images(step: Step) -> bool:
+    return isinstance(step, DotStep | DepthwiseStep) and any(part.image is not None for part in step.parts)
 
 
 def _dot_units(step: DotStep) -> Units:

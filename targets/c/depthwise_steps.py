@@ -1,0 +1,77 @@
+"""Convolutions of each channel by itself as steps: lanes of a register are channels, so the sums need no horizontal sum."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pefslc.geometry.dilation_phases import Phase
+from pefslc.ir.integer import Conv2d
+from pefslc.targets.c.cpus import Cpu, WeightOrder
+from pefslc.targets.c.dots import accumulator_type, offset_bias, product_type, round_up, tap_offset
+from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep
+from pefslc.targets.c.storage import INT32, Buffer, CType, Place, Tensor, narrowest_signed
+from pefslc.targets.c.taps import PaddedImage
+
+__all__ = ["depthwise_step"]
+
+Codes = NDArray[np.int64]
+
+_SIGNED_BYTE = CType(8, signed=True)
+
+
+def depthwise_step(
+    op: Conv2d, source: Tensor, result: Tensor, index: int, found: list[tuple[Phase, Codes]], cpu: Cpu
+) -> DepthwiseStep:
+    """The convolution of channels-last tensors.
+
+    index  of the step in the program
+    found  the phases, and the weights of each: [channels, KH * KW]
+    """
+    channels = op.weight.shape[0]
+    sums, kind = accumulator_type(op), narrowest_signed(op.weight.data)
+    bias, taps, offset, order = None if op.bias is None else op.bias.data, source.type, 0, None
+    wanted = None if cpu.depthwise is None or cpu.taps is None else tap_offset(source, cpu.taps)
+    if cpu.taps is not None and wanted is not None and (kind, sums, len(found)) == (_SIGNED_BYTE, INT32, 1):
+        moved = offset_bias(found[0][1], bias, wanted) if wanted else bias
+        if not wanted or moved is not None:
+            bias, taps, offset, order = moved, cpu.taps, wanted, cpu.depthwise
+    parts = [_part(phase, weight, source, order, kind) for phase, weight in found]
+    scratch = [Buffer(f"s{index}", Place.ARENA, sums, channels * (1 if order is None else len(parts[0].columns)))]
+    if parts[0].image is not None:
+        scratch.append(Buffer(f"s{index}p", Place.ARENA, taps, parts[0].image.elements))
+    return DepthwiseStep(
+        source=source,
+        result=result,
+        scratch=tuple(scratch),
+        order=order,
+        taps=taps,
+        offset=offset,
+        parts=tuple(parts),
+        weight_type=kind,
+        bias=bias,
+        sums=sums,
+        products=product_type(source, op.weight.data, sums),
+    )
+
+
+def _part(phase: Phase, weight: Codes, source: Tensor, order: WeightOrder | None, kind: CType) -> DepthwisePart:
+    """weight: [channels, KH * KW]."""
+    window, channels = phase.window, len(weight)
+    image = None
+    if order is not None:
+        grid = len(phase.rows), len(phase.columns)
+        image = PaddedImage.of(window, source.shape[1:], grid, window.kernel[1] * channels)
+    packed = _packed(weight.reshape(channels, *window.kernel), order).astype(kind.dtype)
+    return DepthwisePart(rows=phase.rows, columns=phase.columns, window=window, weight=packed, image=image)
+
+
+def _packed(weight: Codes, order: WeightOrder | None) -> Codes:
+    """[channels, KH, KW] as [channels / o][KH / t][KW][o][t], filled up with zeros; without an order [KH][KW][channels]."""
+    if order is None:
+        return np.ascontiguousarray(weight.transpose(1, 2, 0))
+    channels, height, width = weight.shape
+    o, t = order.outputs, order.taps
+    filled = np.zeros((round_up(channels, o), round_up(height, t), width), dtype=np.int64)
+    filled[:channels, :height] = weight
+    return np.ascontiguousarray(filled.reshape(-1, o, filled.shape[1] // t, t, width).transpose(0, 2, 4, 1, 3))

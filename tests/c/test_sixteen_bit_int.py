@@ -1,0 +1,112 @@
+"""On a processor whose int has 16 bits: an emulated AVR computes the golden codes; what its compiler cannot is said."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pefslc.ir.graph import Graph
+from pefslc.targets.c.cpus import CPUS
+from pefslc.targets.c.target import CTarget
+from pefslc.targets.protocol import TargetOptions
+
+_CHIP = "atmega1284p"  # 16 KB of RAM: the largest that simavr knows
+_MAIN = """
+#include <avr/interrupt.h>
+#include <avr/io.h>
+#include <avr/sleep.h>
+#include "small.h"
+#include "small_golden.h"
+
+static int16_t found[small_Y_SIZE];
+
+static void put(char c) { while (!(UCSR0A & (1 << UDRE0))) { } UDR0 = (uint8_t)c; }
+
+int main(void)
+{
+    int32_t i;
+    uint8_t same = 1;
+    const char *text;
+    UCSR0B = 1 << TXEN0;
+    small_run(small_golden_X, found);
+    for (i = 0; i < small_Y_SIZE; i++) { same &= found[i] == small_golden_Y[i]; }
+    for (text = same ? "PASS\\n" : "FAIL\\n"; *text; text++) { put(*text); }
+    cli();
+    sleep_mode();
+    return 0;
+}
+"""
+
+
+def _compiler() -> str:
+    found = shutil.which("avr-gcc")
+    if found is None:
+        pytest.skip("avr-gcc is not installed: no int of 16 bits was tried")
+    return found
+
+
+def _small(build_graph) -> Graph:  # type: ignore[no-untyped-def]
+    """A convolution whose sums need more than 16 bits, a depthwise one, a pool and a dense layer."""
+    rng = np.random.default_rng(8)
+    b = build_graph("small")
+    x = b.input((1, 3, 8, 8), 8)
+    y = b.clamp(
+        b.conv(x, rng.integers(-127, 128, (8, 3, 3, 3)), rng.integers(-9999, 9999, 8), pads=(1, 1, 1, 1)), 0, 255
+    )
+    y = b.clamp(b.conv(y, rng.integers(-127, 128, (8, 1, 3, 3)), None, 8), -40000, 40000)
+    y = b.clamp(b.pool(y, False, kernel=(2, 2), strides=(2, 2)), -128, 127)
+    return b.graph(b.clamp(b.dense(b.reshape(y, (1, 72)), rng.integers(-127, 128, (6, 72))), -32768, 32767))
+
+
+@pytest.mark.parametrize("cpu", [cpu.name for cpu in CPUS])
+def test_an_emulated_avr_computes_the_golden_codes(cpu, build_graph, tmp_path: Path):  # type: ignore[no-untyped-def]
+    compiler = _compiler()
+    if shutil.which("simavr") is None:
+        pytest.skip("simavr is not installed: the AVR's program was not run")
+    files = CTarget(cpu=cpu, emit_main=True).lower(_small(build_graph), TargetOptions()).files
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    names = [line.split()[1].removeprefix("small_").removesuffix("_SIZE")
+             for line in files["small.h"].decode().splitlines() if line.endswith(("_SIZE 192", "_SIZE 6"))]  # fmt: skip
+    text = _MAIN
+    for short, name in zip("XY", names, strict=True):
+        text = text.replace(f"small_{short}_SIZE", f"small_{name}_SIZE").replace(
+            f"golden_{short}", f"golden_{name.lower()}"
+        )
+    (tmp_path / "avr.c").write_text(text)
+    flags = [f"-mmcu={_CHIP}", "-std=c99", "-Os", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run(
+        [compiler, *flags, "avr.c", "small.c", "small_weights.c", "-o", "small.elf"], cwd=tmp_path, check=True
+    )
+    done = subprocess.run(
+        ["simavr", "-m", _CHIP, "-f", "16000000", "small.elf"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "PASS" in done.stdout + done.stderr
+
+
+def test_an_array_that_its_compiler_does_not_take_is_refused_with_the_reason(build_graph, tmp_path: Path):  # type: ignore[no-untyped-def]
+    compiler = _compiler()
+    b = build_graph("large")
+    x = b.input((1, 300), 4)
+    for name, content in (
+        CTarget().lower(b.graph(b.dense(x, np.ones((120, 300), dtype=np.int64))), TargetOptions()).files.items()
+    ):
+        (tmp_path / name).write_bytes(content)
+    done = subprocess.run(
+        [compiler, f"-mmcu={_CHIP}", "-std=c99", "-c", "large.c"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "has 36000 bytes, and this compiler takes 32767" in done.stderr
