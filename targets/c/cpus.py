@@ -11,19 +11,9 @@ from dataclasses import dataclass
 from pefslc.targets.c.storage import CType
 
 __all__ = [
-    "BLOCKS",
-    "COLUMNS",
-    "CPUS",
-    "FAST",
-    "GENERIC",
-    "PAIRS",
-    "ROWS",
-    "ROWS_OF_16",
-    "SMALL",
-    "Cpu",
-    "WeightOrder",
+    "BLOCKS", "COLUMNS", "CPUS", "FAST", "GENERIC", "PAIRS", "QUADS", "ROWS", "ROWS_OF_16", "SMALL", "TAPS", "Cpu", "WeightOrder",
     "cpu_named",
-]
+]  # fmt: skip
 
 FAST, SMALL = "fast", "small"  # what memory is planned for
 
@@ -49,11 +39,13 @@ class WeightOrder:
 
 
 ROWS = WeightOrder("rows", outputs=1, taps=1)  # each output's weights one after the other
-ROWS_OF_16 = WeightOrder("rows", outputs=1, taps=16)  # the same, in whole vector registers
+ROWS_OF_16 = WeightOrder("rows", outputs=1, taps=16, biased=True)  # the same, in whole vector registers
 BLOCKS = WeightOrder("blocks", outputs=16, taps=4, biased=True)  # vpdpbusd: 16 sums of 4 products of bytes
 PAIRS = WeightOrder("pairs", outputs=2, taps=4, aligned=True, turned=True)  # SMLAD, of LDRD's words by SXTB16
+QUADS = WeightOrder("quads", outputs=4, taps=4, biased=True)  # scalar registers enough: one address for four outputs
 
 # Of depthwise convolutions: [channels / o][rows of the kernel / t][its columns][o][t].
+TAPS = WeightOrder("taps", outputs=1, taps=1, biased=True)  # [rows][columns][channels], as without an order
 COLUMNS = WeightOrder("columns", outputs=16, taps=4, biased=True)  # vpdpbusd: four rows of 16 channels
 
 
@@ -113,7 +105,7 @@ def _with_neon(name: str, summary: str) -> Cpu:
     """vmull.s8 multiplies signed bytes, vpadal sums pairs of products of 16 bits; a quarter of 16 registers stays free."""
     return Cpu(
         name=name, summary=summary, order=ROWS_OF_16, outputs=2, pixels=4, blocks=4, sums=8, alignment=16,
-        copies_image=True, taps=_S8,
+        copies_image=True, taps=_S8, depthwise=TAPS,
     )  # fmt: skip
 
 
@@ -142,7 +134,17 @@ CPUS = (
     _with_dsp("cortex-m7", "Cortex-M7"),
     _with_dsp("cortex-m33", "Cortex-M33 with its DSP extension"),
     Cpu(name="cortex-m0", summary="Cortex-M0, M0+, M1, M3, M23", outputs=2, pixels=2, blocks=2, sums=4, alignment=4),
-    Cpu(name="rv32", summary="RISC-V of 32 bits without vectors", outputs=4, pixels=4, blocks=4, sums=16, alignment=4),
+    Cpu(
+        name="rv32",
+        summary="RISC-V of 32 bits without vectors",
+        order=QUADS,
+        outputs=4,
+        pixels=4,
+        blocks=1,
+        sums=4,
+        alignment=4,
+        taps=_U8,
+    ),  # fmt: skip
 )
 
 

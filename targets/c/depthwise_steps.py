@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from pefslc.geometry.dilation_phases import Phase
 from pefslc.ir.integer import Conv2d
-from pefslc.targets.c.cpus import Cpu, WeightOrder
-from pefslc.targets.c.dots import accumulator_type, offset_bias, product_type, round_up, tap_offset
+from pefslc.targets.c.cpus import TAPS, Cpu, WeightOrder
+from pefslc.targets.c.dots import accumulator_type, converted_taps, product_type, round_up
 from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep
 from pefslc.targets.c.storage import INT32, Buffer, CType, Place, Tensor, narrowest_signed
 from pefslc.targets.c.taps import PaddedImage
@@ -31,11 +31,9 @@ def depthwise_step(
     channels = op.weight.shape[0]
     sums, kind = accumulator_type(op), narrowest_signed(op.weight.data)
     bias, taps, offset, order = None if op.bias is None else op.bias.data, source.type, 0, None
-    wanted = None if cpu.depthwise is None or cpu.taps is None else tap_offset(source, cpu.taps)
-    if cpu.taps is not None and wanted is not None and (kind, sums, len(found)) == (_SIGNED_BYTE, INT32, 1):
-        moved = offset_bias(found[0][1], bias, wanted) if wanted else bias
-        if not wanted or moved is not None:
-            bias, taps, offset, order = moved, cpu.taps, wanted, cpu.depthwise
+    if cpu.depthwise is not None and (kind, sums, len(found)) == (_SIGNED_BYTE, INT32, 1):
+        taps, offset, bias = converted_taps(source, found[0][1], bias, cpu.taps, may_offset=True)
+        order = cpu.depthwise if taps == cpu.taps else None
     parts = [_part(phase, weight, source, order, kind) for phase, weight in found]
     scratch = [Buffer(f"s{index}", Place.ARENA, sums, channels * (1 if order is None else len(parts[0].columns)))]
     if parts[0].image is not None:
@@ -68,7 +66,7 @@ def _part(phase: Phase, weight: Codes, source: Tensor, order: WeightOrder | None
 
 def _packed(weight: Codes, order: WeightOrder | None) -> Codes:
     """[channels, KH, KW] as [channels / o][KH / t][KW][o][t], filled up with zeros; without an order [KH][KW][channels]."""
-    if order is None:
+    if order is None or order == TAPS:
         return np.ascontiguousarray(weight.transpose(1, 2, 0))
     channels, height, width = weight.shape
     o, t = order.outputs, order.taps

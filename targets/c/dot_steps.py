@@ -10,18 +10,17 @@ from numpy.typing import NDArray
 from pefslc.geometry.dilation_phases import Phase, phases
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Conv2d, Dense
-from pefslc.targets.c.cpus import GENERIC, ROWS, Cpu
+from pefslc.targets.c.cpus import GENERIC, ROWS, ROWS_OF_16, Cpu
 from pefslc.targets.c.dots import (
     accumulator_type,
+    converted_taps,
     most_chained,
-    offset_bias,
     packed_weights,
     product_type,
     round_up,
-    tap_offset,
 )
 from pefslc.targets.c.steps import DotPart, DotStep
-from pefslc.targets.c.storage import INT32, Buffer, CType, Layout, Place, Tensor, narrowest, narrowest_signed
+from pefslc.targets.c.storage import INT32, Buffer, CType, Layout, Place, Tensor, narrowest_signed
 from pefslc.targets.c.taps import Gather, Move, PaddedImage, TapView
 from pefslc.targets.c.tiles import chunks, tile
 
@@ -69,15 +68,10 @@ class _Dots:
         op, source = self.op, self.source
         sums = accumulator_type(op)
         weight_type = narrowest_signed(op.weight.data)
-        codes = narrowest(source.low, source.high) if source.offset else source.type
-        bias, taps, offset = None if op.bias is None else op.bias.data, codes, 0
         if cpu.order != ROWS and (weight_type, sums) != (_SIGNED_BYTE, INT32):
-            cpu = replace(GENERIC, scratch_bytes=cpu.scratch_bytes)  # its kernels take all types
-        wanted = None if cpu.taps is None or weight_type != _SIGNED_BYTE else tap_offset(source, cpu.taps)
-        if cpu.taps is not None and wanted is not None:
-            moved = offset_bias(found[0][1], bias, wanted) if wanted and len(found) == 1 else None
-            if wanted == 0 or moved is not None:
-                bias, taps, offset = (moved if wanted else bias), cpu.taps, wanted
+            cpu = replace(GENERIC, scratch_bytes=cpu.scratch_bytes)  # whose kernels take all types
+        bias = None if op.bias is None else op.bias.data
+        taps, offset, bias = converted_taps(source, found[0][1], bias, cpu.taps, may_offset=len(found) == 1)
         if cpu.order != ROWS and taps != cpu.taps:
             cpu = replace(GENERIC, scratch_bytes=cpu.scratch_bytes)
         outputs = round_up(op.weight.shape[0] // self.groups, cpu.outputs)
@@ -102,7 +96,7 @@ class _Dots:
             bias=bias,
             sums=sums,
             products=product_type(source, op.weight.data, sums),
-            chained=_chained(parts, source, offset) if taps.bits == weight_type.bits == 8 else 0,
+            chained=_chained(parts, source, offset) if cpu.order == ROWS_OF_16 else 0,
             outputs=op.weight.shape[0],
             padded_outputs=outputs,
         )

@@ -10,17 +10,17 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.integer import Conv2d, Dense
 from pefslc.targets.c.cpus import WeightOrder
-from pefslc.targets.c.storage import INT16, INT32, INT64, CType, Tensor, sum_type
+from pefslc.targets.c.storage import INT16, INT32, INT64, CType, Tensor, narrowest_signed, sum_type
 from pefslc.targets.c.taps import TapView
 
 __all__ = [
     "accumulator_type",
+    "converted_taps",
     "most_chained",
     "offset_bias",
     "packed_weights",
     "product_type",
     "round_up",
-    "tap_offset",
 ]
 
 Codes = NDArray[np.int64]
@@ -93,6 +93,24 @@ def most_chained(weights: NDArray[np.integer], view: TapView, low: int, high: in
             break
         fitting = count
     return fitting
+
+
+def converted_taps(
+    source: Tensor, weight: Codes, bias: Codes | None, wanted: CType | None, *, may_offset: bool
+) -> tuple[CType, int, Codes | None]:
+    """(type of the taps that kernels read, what is added to each code as it becomes one, the bias with its part).
+
+    weight      [outputs, taps]
+    wanted      the type that a processor multiplies 8-bit weights by, if one is better
+    may_offset  whether something can be added
+    """
+    offset = None if wanted is None or narrowest_signed(weight).bits > 8 else tap_offset(source, wanted)
+    if wanted is None or offset is None:
+        return source.code_type, 0, bias
+    if offset == 0:
+        return wanted, 0, bias
+    moved = offset_bias(weight, bias, offset) if may_offset else None
+    return (source.code_type, 0, bias) if moved is None else (wanted, offset, moved)
 
 
 def packed_weights(

@@ -175,9 +175,17 @@ class DepthwiseLine:
     @property
     def signature(self) -> str:
         """The head of the C function."""
+        return self._head("PEFSLC_INLINE")
+
+    @property
+    def shared_signature(self) -> str:
+        """The same for a function that all its callers share."""
+        return self._head("PEFSLC_SHARED")
+
+    def _head(self, kind: str) -> str:
         bias = f"const {self.sums} *bias, " if self.biased else ""
         return (
-            f"PEFSLC_INLINE void {self.name}(const {self.taps} *restrict x, int32_t row, "
+            f"{kind} void {self.name}(const {self.taps} *restrict x, int32_t row, "
             f"const {self.weights} *restrict w, {bias}{self.sums} *restrict sums, int32_t pixels, int32_t channels)"
         )
 
@@ -215,28 +223,47 @@ def _is_of_bytes(task: Sums) -> bool:
     return task.taps.bits == task.weights.bits == 8 and task.sums.bits == 32
 
 
+def _has_few_taps(task: Sums) -> bool:
+    """Whose weights stay in registers."""
+    return isinstance(task, DepthwiseLine) and task.kernel[0] * task.kernel[1] <= 9
+
+
+def _is_two_by_two(task: Sums) -> bool:
+    return isinstance(task, Dot) and _is_of_bytes(task) and task.pixels == task.blocks == 2
+
+
+def _is_one_block(task: Sums) -> bool:
+    return isinstance(task, Dot) and task.blocks == 1
+
+
 def _is_chained(task: Sums) -> bool:
     return isinstance(task, Dot) and task.chained > 0 and task.taps.signed and task.sums.bits == 32
 
 
 _NEON = "defined(__ARM_NEON)"
 _DSP = "defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && !defined(__ARM_NEON)"
-_FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON) && !defined(__riscv)"
+_THUMB1 = "defined(__thumb__) && !defined(__thumb2__) && defined(__OPTIMIZE__)"
+_FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON)"
 
 KERNELS = (
     Kernel("avx512vnni", "dot_blocks", "defined(__AVX512F__) && defined(__AVX512VNNI__)", ("immintrin.h",)),
     Kernel("avx512vnni", "depthwise_columns", "defined(__AVX512VNNI__) && defined(__AVX512VBMI__)", ("immintrin.h",)),
     Kernel("dsp", "dot_pairs", _DSP),
+    Kernel("neon_dot", "dot_rows", f"{_NEON} && defined(__ARM_FEATURE_DOTPROD)", ("arm_neon.h",), accepts=_is_chained),
     Kernel("neon", "dot_rows", _NEON, ("arm_neon.h",), accepts=_is_chained),
+    Kernel("riscv", "dot_quads", "defined(__riscv)", accepts=_is_one_block),
+    Kernel("thumb1", "dot_rows", _THUMB1, accepts=_is_two_by_two),
     Kernel("few_registers", "dot_rows", _FEW_REGISTERS, accepts=_splits),
     Kernel("dsp", "depthwise", _DSP, accepts=_is_of_bytes),
-    Kernel("neon", "depthwise", _NEON, ("arm_neon.h",), accepts=_is_of_bytes),
+    Kernel("neon", "depthwise_taps", _NEON, ("arm_neon.h",), accepts=_has_few_taps),
     Kernel("few_registers", "depthwise", _FEW_REGISTERS),
     Kernel("portable", "depthwise", ""),
     Kernel("portable", "depthwise_columns", ""),
+    Kernel("portable", "depthwise_taps", ""),
     Kernel("portable", "dot_rows", ""),
     Kernel("portable", "dot_blocks", ""),
     Kernel("portable", "dot_pairs", ""),
+    Kernel("portable", "dot_quads", ""),
 )
 
 

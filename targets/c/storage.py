@@ -129,6 +129,11 @@ class Tensor:
         return self.buffer.type
 
     @property
+    def code_type(self) -> CType:
+        """Of the codes."""
+        return narrowest(self.low, self.high) if self.offset else self.type
+
+    @property
     def loops(self) -> tuple[int, int, int]:
         """(outer, channels, inner): element [o][c][i] lies at (o * channels + c) * inner + i."""
         if len(self.shape) < 2:
