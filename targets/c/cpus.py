@@ -70,6 +70,7 @@ class Cpu:
     cache         bytes that stay near. Where all weights are more, a pass over the pixels takes some outputs; 0: all of them
     taps          what its instruction multiplies weights of 8 bits by. Taps of another type become this one as they
                   are copied, if need be 128 more or less; None: they stay as they are
+    packs         whether weights of fewer than 8 bits are packed
     scratch_bytes that the sums of a tile may take, if it has more than one pixel; None: any
     """
 
@@ -89,6 +90,7 @@ class Cpu:
     cache: int = 0
     taps: CType | None = None
     scratch_bytes: int | None = None
+    packs: bool = False
 
 
 _U8, _S8, _S16 = CType(8, signed=False), CType(8, signed=True), CType(16, signed=True)

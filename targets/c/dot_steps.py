@@ -19,6 +19,7 @@ from pefslc.targets.c.dots import (
     product_type,
     round_up,
 )
+from pefslc.targets.c.packing import Pass, bits_of, passes_of
 from pefslc.targets.c.steps import DotPart, DotStep
 from pefslc.targets.c.storage import INT32, Buffer, CType, Layout, Place, Tensor, narrowest_signed
 from pefslc.targets.c.taps import Gather, Move, PaddedImage, TapView
@@ -69,18 +70,23 @@ class _Dots:
         sums = accumulator_type(op)
         weight_type = narrowest_signed(op.weight.data)
         if cpu.order != ROWS and (weight_type, sums) != (_SIGNED_BYTE, INT32):
-            cpu = replace(GENERIC, scratch_bytes=cpu.scratch_bytes)  # whose kernels take all types
+            cpu = replace(GENERIC, scratch_bytes=cpu.scratch_bytes, packs=cpu.packs)  # whose kernels take all types
         bias = None if op.bias is None else op.bias.data
         taps, offset, bias = converted_taps(source, found[0][1], bias, cpu.taps, may_offset=len(found) == 1)
         if cpu.order != ROWS and taps != cpu.taps:
-            cpu = replace(GENERIC, scratch_bytes=cpu.scratch_bytes)
+            cpu = replace(GENERIC, scratch_bytes=cpu.scratch_bytes, packs=cpu.packs)
         outputs = round_up(op.weight.shape[0] // self.groups, cpu.outputs)
         parts = [self._part(*each, len(found) == 1, taps, offset, weight_type, sums, outputs, cpu) for each in found]
-        together = max(part.pixels * (part.chunks[0].step if part.passes else self.groups * outputs) for part in parts)
+        together = max(part.pixels * self._sums_of_a_pixel(part, outputs) for part in parts)
         scratch = [_scratch(f"s{self.index}a", sums, together)]
         copies = [self._copied(part) for part in parts if part.gather is not Gather.NONE]
         if copies:
             scratch.append(_scratch(f"s{self.index}p", taps, max(copies)))
+        bits = 0
+        if parts[0].unpacked:
+            bits = bits_of(op.weight.data)
+            most = max(each.outputs for each in parts[0].unpacked)
+            scratch.append(_scratch(f"s{self.index}w", weight_type, most * parts[0].view.padded))
         return DotStep(
             source=source,
             result=self.result,
@@ -99,6 +105,7 @@ class _Dots:
             chained=_chained(parts, source, offset) if cpu.order == ROWS_OF_16 else 0,
             outputs=op.weight.shape[0],
             padded_outputs=outputs,
+            packed=bits,
         )
 
     def _part(
@@ -140,6 +147,9 @@ class _Dots:
             most = min(columns, max(cpu.scratch_bytes // (self.groups * outputs * sums.bytes), 1))
         pixels, together = tile(cpu, most, blocks if self.groups == 1 else unit, view.padded * kind.bytes)
         passes = alone and gather is not Gather.PATCH and 0 < cpu.cache < outputs * view.padded * kind.bytes
+        unpacked: tuple[Pass, ...] = ()
+        if cpu.packs and alone and self.groups == 1 and kind == _SIGNED_BYTE and bits_of(weight) < 8:
+            unpacked = passes_of(cpu, self.op.weight.shape[0], outputs, view.padded, together)
         return DotPart(
             rows=phase.rows,
             columns=phase.columns,
@@ -152,8 +162,14 @@ class _Dots:
             line=columns,
             pixels=pixels,
             chunks=tuple(chunks(cpu, self.groups * outputs, together)),
-            passes=passes and lines * columns > pixels,
+            passes=(passes and lines * columns > pixels) or bool(unpacked),
+            unpacked=unpacked,
         )
+
+    def _sums_of_a_pixel(self, part: DotPart, outputs: int) -> int:
+        if part.unpacked:
+            return max(each.outputs for each in part.unpacked)
+        return part.chunks[0].step if part.passes else self.groups * outputs
 
     @staticmethod
     def _copied(part: DotPart) -> int:

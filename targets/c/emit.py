@@ -22,7 +22,8 @@ from pefslc.targets.c.host_text import input_text, output_text
 from pefslc.targets.c.kernels import headers_of, kernels_for, moves_of, sums_of
 from pefslc.targets.c.naming import Names, comment_text, weights_file
 from pefslc.targets.c.options import BINARY, COptions
-from pefslc.targets.c.part_loops import SCRATCH, Loops, convolution_loops, part_calls
+from pefslc.targets.c.packing import packed_bytes
+from pefslc.targets.c.part_loops import Loops, convolution_loops, part_calls
 from pefslc.targets.c.stages import ConstantArray, LineWriter, literal
 from pefslc.targets.c.steps import CopyStep, DepthwiseStep, DotStep, MapStep, PoolStep, Program, Step
 from pefslc.targets.c.storage import Buffer, CType, Place, Tensor, narrowest_signed, sum_type
@@ -35,6 +36,7 @@ __all__ = ["Argument", "Emitted", "emit", "interface"]
 
 Codes = NDArray[np.int64]
 
+_UINT8 = CType(8, signed=False)
 _HERE = Path(__file__).parent
 _COMMENT_WIDTH = 110
 
@@ -144,6 +146,7 @@ def emit(
         "kernels_for": kernels_for,
         "headers": headers_of(program),
         "moves": moves_of(program),
+        "unpacked_bits": sorted({s.packed for s in program.steps if isinstance(s, DotStep) and s.packed}),
         "helpers": sorted(set().union(*(f.helpers for f in functions))),
         "places": places,
         "places_of_arrays": {
@@ -207,7 +210,10 @@ class _Function:
             parts = [part.weight.reshape(-1) for part in step.parts]
             weights = np.concatenate(parts) if len(parts) > 1 else parts[0]
             aligned = isinstance(step, DotStep) and step.order.aligned
-            self.constants.append(ConstantArray(self.weight, step.weight_type, weights, "weights", aligned))
+            kind, what = step.weight_type, "weights"
+            if isinstance(step, DotStep) and step.packed:
+                kind, weights, what = _UINT8, packed_bytes(weights, step.packed), f"weights of {step.packed} bits"
+            self.constants.append(ConstantArray(self.weight, kind, weights, what, aligned))
             if step.bias is not None and step.bias.any():
                 self.bias = f"{base}_bias"
                 bias = step.filled_bias if step.starts_biased else step.bias
@@ -285,7 +291,7 @@ class _Function:
         found = [f"const {step.source.type} *{self.restrict}x"]
         found += [f"const {t.type} *{self.restrict}r{i}" for i, t in enumerate(step.added)]
         found.append(f"{step.result.type} *{self.restrict}y")
-        found += [f"{b.type} *restrict {n}" for b, n in zip(step.scratch, SCRATCH, strict=False)]
+        found += [f"{b.type} *restrict {n}" for b, n in zip(step.scratch, step.scratch_names, strict=True)]
         return found if step.bands is None else [*found, "int32_t begin", "int32_t end"]
 
     @cached_property

@@ -62,6 +62,13 @@ class COptions:
         help="constants as C text, or as a binary file that the caller loads  [default: text]",
     )
 
+    pack: bool = option(
+        False,
+        type=bool,
+        example="True",
+        help="store weights of 2 to 7 bits in as many bits, and unpack them as the layer runs: less flash, more time",
+    )
+
     steps: int | None = option(
         None,
         type=int,

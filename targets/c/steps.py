@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pefslc.geometry.shapes import Window
 from pefslc.ir.value import Op
 from pefslc.targets.c.cpus import WeightOrder
+from pefslc.targets.c.packing import Pass
 from pefslc.targets.c.stages import AddStage, MultiplyStage, Stage
 from pefslc.targets.c.storage import Buffer, CType, Tensor
 from pefslc.targets.c.taps import Gather, Move, PaddedImage, TapView
@@ -48,6 +49,11 @@ class Step:
     stages: tuple[Stage, ...] = ()
     scratch: tuple[Buffer, ...] = ()
     threads: int = 1
+
+    @property
+    def scratch_names(self) -> tuple[str, ...]:
+        """The parameters of the scratch buffers, in order."""
+        return ("sums", "copy")[: len(self.scratch)]
 
     @property
     def bands(self) -> int | None:
@@ -90,6 +96,7 @@ class DotPart(Part):
     pixels   computed together
     chunks   the kernel calls for all outputs
     passes   whether all pixels are computed for one chunk's outputs before those of the next
+    unpacked the passes of packed weights, instead of those of each chunk
     """
 
     gather: Gather
@@ -100,6 +107,12 @@ class DotPart(Part):
     pixels: int
     chunks: tuple[Chunk, ...]
     passes: bool
+    unpacked: tuple[Pass, ...] = ()
+
+    @property
+    def has_one_pass(self) -> bool:
+        """Whether a pixel's outputs are all computed together."""
+        return not self.passes or sum(each.calls for each in self.unpacked) == 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -122,6 +135,7 @@ class DotStep(Step):
     bias            [outputs] or None; the offset's part is in it
     chained         products that a lane of 8 may sum in 16 bits (`dots.most_chained`)
     padded_outputs  of one group, filled up
+    packed          bits of each weight as it is stored; 0 where weights are stored as kernels read them
     """
 
     images: tuple[int, int, int, int]
@@ -137,6 +151,11 @@ class DotStep(Step):
     chained: int
     outputs: int
     padded_outputs: int
+    packed: int = 0
+
+    @property
+    def scratch_names(self) -> tuple[str, ...]:
+        return ("sums", *["copy"] * self.copies, *["rows"] * (self.packed > 0))
 
     @property
     def copies(self) -> bool:

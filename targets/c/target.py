@@ -53,6 +53,7 @@ class CTarget(COptions):
         """Header, source, weights. Raises CompileError naming every operation that cannot be done."""
         rows = batch_of(graph) or 1
         cpu = cpu_named(self.cpu)
+        cpu = replace(cpu, packs=self.pack)
         if self.memory == SMALL:
             cpu = replace(cpu, copies_image=False, depthwise=None, scratch_bytes=_SMALL_SCRATCH)
         program = plan_program(with_batch(graph, 1) if rows > 1 else graph, cpu)

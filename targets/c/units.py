@@ -43,7 +43,7 @@ def units_of(step: Step) -> Units | None:
     if step.threads > 1 or (step.result.shape[0] > 1 and _copies_images(step)):
         return None  # a call may compute some lines of each image
     match step:
-        case DotStep() if len(step.parts) == 1 and not step.parts[0].passes:
+        case DotStep() if len(step.parts) == 1 and step.parts[0].has_one_pass:
             return _dot_units(step)
         case DepthwiseStep() if len(step.parts) == 1:
             (part,) = step.parts
