@@ -117,7 +117,7 @@ class Loops:
                 )
                 for i, each in enumerate(part.unpacked)
             ]
-        found = []
+        found: list[Tile] = []
         for chunk in part.chunks:
             one = (Chunk(0, 1, chunk.blocks, chunk.step),)
             whole = (min(chunk.end, step.outputs) - chunk.first) // chunk.step

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
-import pytest
 
 from integer_graphs import GraphBuilder
 from pefslc.ir.graph import Graph
@@ -42,10 +43,12 @@ def _network(channels: int, by: int | None, rows: int = 1) -> Graph:
     )
 
 
-@pytest.mark.parametrize("cpu", [cpu.name for cpu in CPUS])
-def test_planes_are_gathered_exactly(cpu, bench, sanitizer_flags):  # type: ignore[no-untyped-def]
-    for channels, by, rows in ((3, None, 1), (3, -128, 1), (5, -100, 2), (2, 4, 1), (1, -128, 1), (1, None, 2)):
-        bench.add(_network(channels, by, rows), CTarget(cpu=cpu))
+def test_planes_are_gathered_exactly(bench, sanitizer_flags):  # type: ignore[no-untyped-def]
+    """Signed and centred inputs for each processor."""
+    for i, cpu in enumerate(CPUS):
+        rows = 1 + i % 2
+        for channels, by in ((1 + i % 5, None), (1 + (i + 2) % 5, (-128, -100, 4)[i % 3])):
+            bench.add(replace(_network(channels, by, rows), name=f"planes{i}_{by is None}"), CTarget(cpu=cpu.name))
     bench.check(("-O1", *sanitizer_flags))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from integer_graphs import GraphBuilder
 from pefslc.ir.graph import Graph
@@ -55,21 +54,21 @@ def _chain(name: str, seed: int) -> Graph:
     return b.graph(conv(y, 3, 1))
 
 
-@pytest.mark.parametrize("cpu", _NAMES)
-def test_chains_equal_the_interpreter(cpu, bench, sanitizer_flags):  # type: ignore[no-untyped-def]
+def test_chains_equal_the_interpreter(bench, sanitizer_flags):  # type: ignore[no-untyped-def]
+    """For each processor. Arenas of the caller hold other bytes before each run."""
     overlaid = 0
-    for i in range(10):
+    for i in range(2 * len(_NAMES)):
         graph = _chain(f"chain{i}", i)
-        bench.add(graph, CTarget(cpu=cpu, memory=SMALL, caller_arena=i % 3 != 0, steps=400 if i % 5 == 2 else None))
+        calls = 400 if i % 5 == 2 else None
+        bench.add(graph, CTarget(cpu=_NAMES[i // 2], memory=SMALL, caller_arena=i % 3 != 0, steps=calls))
         program = plan_program(graph)
-        arena = plan_arena(program, SMALL, inputs=True)
-        overlaid += sum(map(arena.overlaid, program.steps))
-    assert overlaid > 20
-    bench.check(("-O2", *sanitizer_flags))
+        overlaid += sum(map(plan_arena(program, SMALL, inputs=True).overlaid, program.steps))
+    assert overlaid > 3 * len(_NAMES)
+    bench.check(("-O1", *sanitizer_flags))
 
 
 def test_random_graphs_equal_the_interpreter(bench, random_graphs, sanitizer_flags):  # type: ignore[no-untyped-def]
-    for i in range(16):
+    for i in range(8):
         bench.add(random_graphs(500 + i), CTarget(memory=SMALL, cpu=_NAMES[i % len(_NAMES)], caller_arena=i % 3 != 0))
     bench.check(("-O1", *sanitizer_flags))
 
