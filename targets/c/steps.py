@@ -170,7 +170,8 @@ class DotStep(Step):
     @property
     def report(self) -> str:
         """How it computes, for the report."""
-        return f"dot products, {_operands(self)}"
+        packed = f", weights packed in {self.packed} bits" if self.packed else ""
+        return f"dot products, {_operands(self)}{packed}"
 
     @property
     def bands(self) -> int | None:

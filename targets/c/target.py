@@ -75,6 +75,7 @@ class CTarget(COptions):
             "cpu": self.cpu,
             "caller_arena": self.caller_arena,
             "memory": self.memory,
+            "pack": self.pack,
             "arena_bytes": arena.bytes,
             "constant_bytes": constant_bytes,
             "macs": program.macs * rows,
@@ -115,6 +116,11 @@ class CTarget(COptions):
             f"{out_of_proportion(program, emitted.step_bytes)}",
             footprint.ram_text + ("; the caller supplies the arena" if self.caller_arena else ""),
         )
+        placed = [a for a in arguments if a.slot is not None]
+        if placed:
+            names = ", ".join(f"{prefix}_{a.name}_place" for a in placed)
+            held = sum(a.elements * a.tensor.type.bytes for a in placed)
+            notes += (f"the arena has room for the inputs, at {names}: arrays of their own take {held:,} bytes more",)
         if self.emit_main:
             notes += (
                 "in its folder, `make test` runs it here and `make qemu` on an emulated Cortex-M: both print PASS",
