@@ -6,16 +6,21 @@ c-performance.md tells how to add one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pefslc.targets.c.storage import CType
+from pefslc.targets.c.storage import INT16, CType
 
 __all__ = [
-    "BLOCKS", "COLUMNS", "CPUS", "FAST", "GENERIC", "PAIRS", "QUADS", "ROWS", "ROWS_OF_16", "SMALL", "TAPS", "Cpu", "WeightOrder",
-    "cpu_named",
+    "BLOCKS", "COLUMNS", "CPUS", "FAST", "GENERIC", "PAIRS", "QUADS", "ROWS", "ROWS_OF_16", "SMALL", "TAPS", "WORDS",
+    "Cpu", "WeightOrder", "adapted", "cpu_named",
 ]  # fmt: skip
 
 FAST, SMALL = "fast", "small"  # what memory is planned for
+
+_SMALL_SCRATCH = 640  # bytes of sums: what a tile may need in small mode, if it has more than one pixel
+
+
+_U8, _S8, _S16 = CType(8, signed=False), CType(8, signed=True), INT16
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +30,9 @@ class WeightOrder:
     name     of the kernels that read them: kernels/FOLDER/dot_NAME.j2
     outputs  o: that lie together, so that a vector register has one sum for each
     taps     t: that lie together, which one instruction multiplies and sums
-    biased   whether sums start from the bias, [outputs] of int32_t filled up, rather than from 0
+    weights  their type; None: the narrowest, which must be of 8 bits but in ROWS
+    biased   whether sums start from the bias, [outputs] of int32_t filled up, rather than from 0; and are stored pixel
+             after pixel, so that what is filled up may lie where the next pixel begins
     aligned  whether taps and weights lie at multiples of 4 bytes
     turned   whether four taps lie as 0 2 1 3: the even bytes of a word are one pair, the odd ones the next
     """
@@ -33,6 +40,7 @@ class WeightOrder:
     name: str
     outputs: int
     taps: int
+    weights: CType | None = None
     biased: bool = False
     aligned: bool = False
     turned: bool = False
@@ -41,6 +49,7 @@ class WeightOrder:
 ROWS = WeightOrder("rows", outputs=1, taps=1)  # each output's weights one after the other
 ROWS_OF_16 = WeightOrder("rows", outputs=1, taps=16, biased=True)  # the same, in whole vector registers
 BLOCKS = WeightOrder("blocks", outputs=16, taps=4, biased=True)  # vpdpbusd: 16 sums of 4 products of bytes
+WORDS = WeightOrder("words", outputs=8, taps=2, weights=_S16, biased=True)  # pmaddwd: sums of 2 products of int16_t
 PAIRS = WeightOrder("pairs", outputs=2, taps=4, aligned=True, turned=True)  # SMLAD, of LDRD's words by SXTB16
 QUADS = WeightOrder("quads", outputs=4, taps=4, biased=True)  # scalar registers enough: one address for four outputs
 
@@ -67,11 +76,14 @@ class Cpu:
     alignment     bytes that a row of taps is filled up to, so that no loop has a remainder
     copies_image  whether a window reads a padded copy of the whole image, rather than a patch that is gathered for each
                   pixel: less to copy, and more memory
-    cache         bytes that stay near. Where all weights are more, a pass over the pixels takes some outputs; 0: all of them
+    cache         bytes that stay near. Where all weights are more, a pass over the pixels takes some outputs; 0: it
+                  takes all of them
     taps          what its instruction multiplies weights of 8 bits by. Taps of another type become this one as they
                   are copied, if need be 128 more or less; None: they stay as they are
     packs         whether weights of fewer than 8 bits are packed
     scratch_bytes that the sums of a tile may take, if it has more than one pixel; None: any
+    narrow        how weights are laid out where `dots.most_paired` proves that a few sums of two products of bytes fit
+                  into 16 bits; None: as all others
     """
 
     name: str
@@ -91,28 +103,56 @@ class Cpu:
     taps: CType | None = None
     scratch_bytes: int | None = None
     packs: bool = False
+    narrow: Cpu | None = None
 
-
-_U8, _S8, _S16 = CType(8, signed=False), CType(8, signed=True), CType(16, signed=True)
 
 GENERIC = Cpu(name="generic", summary="any processor: tiles and rows that suit most")
 
 
 def _with_dsp(name: str, summary: str) -> Cpu:
-    """SMLAD multiplies two pairs of int16_t: pixels' taps are widened once for all outputs, weights as they are used."""
+    """SMLAD multiplies two pairs of int16_t: taps are widened once for all outputs, weights as they are used."""
     return Cpu(name=name, summary=summary, order=PAIRS, outputs=2, pixels=2, blocks=1, sums=2, alignment=16, taps=_S16)
 
 
 def _with_neon(name: str, summary: str) -> Cpu:
-    """vmull.s8 multiplies signed bytes, vpadal sums pairs of products of 16 bits; a quarter of 16 registers stays free."""
+    """vmull.s8 multiplies signed bytes, vpadal adds pairs of 16 bits. 8 sums leave registers for taps and weights."""
     return Cpu(
         name=name, summary=summary, order=ROWS_OF_16, outputs=2, pixels=4, blocks=4, sums=8, alignment=16,
         copies_image=True, taps=_S8, depthwise=TAPS,
     )  # fmt: skip
 
 
+def _with_ymm(name: str, summary: str) -> Cpu:
+    """16 registers of 8 sums. vpmaddwd multiplies pairs of int16_t; vpmaddubsw pairs of bytes, where that is exact."""
+    bytes_of_two = Cpu(
+        name=name, summary=summary, order=BLOCKS, outputs=16, pixels=6, blocks=4, sums=4, multiplies=1, loads=2,
+        latency=2, alignment=4, copies_image=True, cache=40 << 10, taps=_U8,
+    )  # fmt: skip
+    return Cpu(
+        name=name, summary=summary, order=WORDS, outputs=8, pixels=12, blocks=6, sums=12, multiplies=1, loads=2,
+        latency=4, alignment=4, copies_image=True, cache=40 << 10, taps=_S16, narrow=bytes_of_two,
+    )  # fmt: skip
+
+
 CPUS = (
     GENERIC,
+    Cpu(
+        name="x86-64",
+        summary="any x86-64 (SSE2)",
+        order=WORDS,
+        outputs=8,
+        pixels=6,
+        blocks=6,
+        sums=6,
+        multiplies=1,
+        loads=2,
+        latency=2,
+        alignment=4,
+        copies_image=True,
+        cache=28 << 10,
+        taps=_S16,
+    ),
+    _with_ymm("x86-64-v3", "x86-64 with AVX2: nearly all since 2015"),
     Cpu(
         name="x86-64-v4",
         summary="x86-64 with AVX-512 (VNNI): servers since Ice Lake, Zen 4",
@@ -146,8 +186,16 @@ CPUS = (
         sums=4,
         alignment=4,
         taps=_U8,
-    ),  # fmt: skip
+    ),
 )
+
+
+def adapted(cpu: Cpu, *, memory: str, packs: bool) -> Cpu:
+    """The row as options change it. In small mode nothing is copied that need not be, and tiles are narrow."""
+    if memory == SMALL:
+        cpu = replace(cpu, copies_image=False, depthwise=None, scratch_bytes=_SMALL_SCRATCH)
+    narrow = None if cpu.narrow is None else adapted(cpu.narrow, memory=memory, packs=packs)
+    return replace(cpu, packs=packs, narrow=narrow)
 
 
 def cpu_named(name: str) -> Cpu:

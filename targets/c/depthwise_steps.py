@@ -1,4 +1,4 @@
-"""Convolutions of each channel by itself as steps: lanes of a register are channels, so the sums need no horizontal sum."""
+"""Convolutions of each channel by itself as steps: a vector register has a lane for each channel."""
 
 from __future__ import annotations
 
@@ -59,13 +59,14 @@ def _part(phase: Phase, weight: Codes, source: Tensor, order: WeightOrder | None
     image = None
     if order is not None:
         grid = len(phase.rows), len(phase.columns)
-        image = PaddedImage.of(window, source.shape[1:], grid, window.kernel[1] * channels)
+        _, _, height, width = source.shape
+        image = PaddedImage.of(window, (channels, height, width), grid, window.kernel[1] * channels)
     packed = _packed(weight.reshape(channels, *window.kernel), order).astype(kind.dtype)
     return DepthwisePart(rows=phase.rows, columns=phase.columns, window=window, weight=packed, image=image)
 
 
 def _packed(weight: Codes, order: WeightOrder | None) -> Codes:
-    """[channels, KH, KW] as [channels / o][KH / t][KW][o][t], filled up with zeros; without an order [KH][KW][channels]."""
+    """[channels, KH, KW] as [channels / o][KH / t][KW][o][t], filled up with zeros; or as [KH][KW][channels]."""
     if order is None or order == TAPS:
         return np.ascontiguousarray(weight.transpose(1, 2, 0))
     channels, height, width = weight.shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 from pefslc.geometry.dilation_phases import Phase, phases
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Conv2d, Dense
-from pefslc.targets.c.cpus import GENERIC, ROWS, ROWS_OF_16, Cpu
+from pefslc.targets.c.cpus import BLOCKS, GENERIC, ROWS, ROWS_OF_16, Cpu
 from pefslc.targets.c.dots import (
     accumulator_type,
     converted_taps,
     most_chained,
+    most_paired,
     packed_weights,
     product_type,
     round_up,
@@ -66,15 +68,24 @@ class _Dots:
     planes: bool
 
     def step(self, found: list[tuple[Phase, Codes]], cpu: Cpu) -> DotStep:
+        """For the processor; where its narrow layout is proven to be exact, in that."""
+        if cpu.narrow is not None:
+            narrow = self._laid_out(found, cpu.narrow)
+            if narrow.paired:
+                return narrow
+        return self._laid_out(found, cpu)
+
+    def _laid_out(self, found: list[tuple[Phase, Codes]], cpu: Cpu) -> DotStep:
         op, source = self.op, self.source
         sums = accumulator_type(op)
         weight_type = narrowest_signed(op.weight.data)
-        if cpu.order != ROWS and (weight_type, sums) != (_SIGNED_BYTE, INT32):
-            cpu = replace(GENERIC, scratch_bytes=cpu.scratch_bytes, packs=cpu.packs)  # whose kernels take all types
         bias = None if op.bias is None else op.bias.data
-        taps, offset, bias = converted_taps(source, found[0][1], bias, cpu.taps, may_offset=len(found) == 1)
-        if cpu.order != ROWS and taps != cpu.taps:
-            cpu = replace(GENERIC, scratch_bytes=cpu.scratch_bytes, packs=cpu.packs)
+        suits = weight_type.bits <= (cpu.order.weights or _SIGNED_BYTE).bits and (sums == INT32 or cpu.order == ROWS)
+        wanted = cpu.taps if suits else None
+        taps, offset, bias = converted_taps(source, found[0][1], bias, wanted, may_offset=len(found) == 1)
+        if cpu.order != ROWS and not (suits and taps == cpu.taps):
+            cpu = replace(GENERIC, scratch_bytes=cpu.scratch_bytes, packs=cpu.packs)  # whose kernels take all types
+        weight_type = cpu.order.weights or weight_type
         outputs = round_up(op.weight.shape[0] // self.groups, cpu.outputs)
         parts = [self._part(*each, len(found) == 1, taps, offset, weight_type, sums, outputs, cpu) for each in found]
         together = max(part.pixels * self._sums_of_a_pixel(part, outputs) for part in parts)
@@ -102,7 +113,8 @@ class _Dots:
             bias=bias,
             sums=sums,
             products=product_type(source, op.weight.data, sums),
-            chained=_chained(parts, source, offset) if cpu.order == ROWS_OF_16 else 0,
+            chained=_chained(most_chained, parts, source, offset) if cpu.order == ROWS_OF_16 else 0,
+            paired=_chained(most_paired, parts, source, offset) if cpu.order == BLOCKS else 0,
             outputs=op.weight.shape[0],
             padded_outputs=outputs,
             packed=bits,
@@ -119,13 +131,14 @@ class _Dots:
         )
         lines, columns, image = 1, n * len(phase.rows) * len(phase.columns), None
         alignment = max(cpu.alignment // taps.bytes, cpu.order.taps)
-        copies = cpu.order.aligned or not Move(self.source.type, taps, offset).is_copy
-        if lies_there and copies and not cpu.copies_image:
+        of_images = cpu.copies_image and not cpu.order.aligned  # whose windows begin anywhere
+        is_copy = Move(self.source.type, taps, offset).is_copy
+        if lies_there and (cpu.order.aligned or not is_copy) and not of_images:
             filled = round_up(count, alignment)
             gather, view = Gather.ROWS, TapView(pixel=filled, segments=1, segment=filled, taps=filled)
-        elif lies_there and not offset and count % cpu.order.taps == 0:
+        elif lies_there and is_copy and count % cpu.order.taps == 0:
             gather, view = Gather.NONE, TapView(pixel=count, segments=1, segment=count, taps=count)
-        elif cpu.copies_image and alone and self.groups == 1 and window.dilations[1] == 1:
+        elif of_images and alone and self.groups == 1 and window.dilations[1] == 1:
             gather, lines, columns = Gather.IMAGE, len(phase.rows), len(phase.columns)
             filled = round_up(window.kernel[1] * channels, alignment)
             if lies_there:  # all rows of an image are one
@@ -146,7 +159,7 @@ class _Dots:
         if cpu.scratch_bytes is not None:
             most = min(columns, max(cpu.scratch_bytes // (self.groups * outputs * sums.bytes), 1))
         pixels, together = tile(cpu, most, blocks if self.groups == 1 else unit, view.padded * kind.bytes)
-        passes = alone and gather is not Gather.PATCH and 0 < cpu.cache < outputs * view.padded * kind.bytes
+        passes = alone and gather in (Gather.NONE, Gather.IMAGE) and 0 < cpu.cache < outputs * view.padded * kind.bytes
         unpacked: tuple[Pass, ...] = ()
         if cpu.packs and alone and self.groups == 1 and kind == _SIGNED_BYTE and bits_of(weight) < 8:
             unpacked = passes_of(cpu, self.op.weight.shape[0], outputs, view.padded, together)
@@ -177,10 +190,10 @@ class _Dots:
         return part.image.elements if part.image is not None else part.pixels * part.view.pixel
 
 
-def _chained(parts: list[DotPart], source: Tensor, offset: int) -> int:
-    """`most_chained` of all parts."""
+def _chained(most: Callable[..., int], parts: list[DotPart], source: Tensor, offset: int) -> int:
+    """`most_chained` or `most_paired` of all parts."""
     low, high = min(source.low, 0) + offset, max(source.high, 0) + offset  # a pad is a tap of code 0
-    return min(most_chained(part.weight, part.view, low, high) for part in parts)
+    return min(most(part.weight, part.view, low, high) for part in parts)
 
 
 def _scratch(name: str, kind: CType, elements: int) -> Buffer:

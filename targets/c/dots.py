@@ -10,18 +10,12 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.integer import Conv2d, Dense
 from pefslc.targets.c.cpus import WeightOrder
-from pefslc.targets.c.storage import INT16, INT32, INT64, CType, Tensor, narrowest_signed, sum_type
+from pefslc.targets.c.storage import INT16, INT32, INT64, CType, Tensor, sum_type
 from pefslc.targets.c.taps import TapView
 
 __all__ = [
-    "accumulator_type",
-    "converted_taps",
-    "most_chained",
-    "offset_bias",
-    "packed_weights",
-    "product_type",
-    "round_up",
-]
+    "accumulator_type", "converted_taps", "most_chained", "most_paired", "packed_weights", "product_type", "round_up",
+]  # fmt: skip
 
 Codes = NDArray[np.int64]
 
@@ -82,14 +76,34 @@ def most_chained(weights: NDArray[np.integer], view: TapView, low: int, high: in
     wide = weights.astype(np.int64).reshape(-1, view.taps // 8, 8)
     highest = np.maximum(np.maximum(wide * low, wide * high), 0)
     lowest = np.minimum(np.minimum(wide * low, wide * high), 0)
+    return _most_in_16_bits(lowest, highest, (1, 2, 4))
+
+
+def most_paired(weights: NDArray[np.integer], view: TapView, low: int, high: int) -> int:
+    """How many sums of two products a lane may sum in 16 bits, at most 32; 0: not even one fits.
+
+    weights    [outputs * taps] in the order BLOCKS
+    low, high  of the taps
+
+    An instruction sums the products of taps 0 and 1, and of 2 and 3, of each output; a lane sums as many of them, from
+    each multiple of that number of fours in a segment on.
+    """
+    wide = weights.astype(np.int64).reshape(-1, view.taps // 4, 16, 2, 2)
+    highest = np.maximum(np.maximum(wide * low, wide * high), 0).sum(axis=4)
+    lowest = np.minimum(np.minimum(wide * low, wide * high), 0).sum(axis=4)
+    return _most_in_16_bits(lowest, highest, (1, 2, 4, 8, 16, 32))
+
+
+def _most_in_16_bits(lowest: Codes, highest: Codes, counts: tuple[int, ...]) -> int:
+    """The largest of `counts` of which all sums of neighbours along axis 1, from each multiple of it on, fit."""
     fitting = 0
-    for count in (1, 2, 4):
-        filled = -wide.shape[1] % count
-        ends = [
-            np.pad(part, ((0, 0), (0, filled), (0, 0))).reshape(len(wide), -1, count, 8).sum(axis=2)
-            for part in (lowest, highest)
-        ]
-        if not INT16.holds(int(ends[0].min(initial=0)), int(ends[1].max(initial=0))):
+    for count in counts:
+        starts = np.arange(0, lowest.shape[1], count)
+        ends = (
+            np.add.reduceat(lowest, starts, axis=1).min(initial=0),
+            np.add.reduceat(highest, starts, axis=1).max(initial=0),
+        )
+        if not INT16.holds(int(ends[0]), int(ends[1])):
             break
         fitting = count
     return fitting
@@ -101,10 +115,10 @@ def converted_taps(
     """(type of the taps that kernels read, what is added to each code as it becomes one, the bias with its part).
 
     weight      [outputs, taps]
-    wanted      the type that a processor multiplies 8-bit weights by, if one is better
+    wanted      the type that a processor multiplies such weights by, if one is better
     may_offset  whether something can be added
     """
-    offset = None if wanted is None or narrowest_signed(weight).bits > 8 else tap_offset(source, wanted)
+    offset = None if wanted is None else tap_offset(source, wanted)
     if wanted is None or offset is None:
         return source.code_type, 0, bias
     if offset == 0:

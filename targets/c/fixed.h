@@ -27,6 +27,14 @@
 #define PEFSLC_SHARED static
 #endif
 
+/* Sums that a kernel stored are loaded again: clang would carry the first of them into the loop after it in a register,
+ * and no longer vectorise that. */
+#if defined(__clang__) && !defined(PEFSLC_PORTABLE)
+#define PEFSLC_STORED __asm__ volatile("" : : : "memory")
+#else
+#define PEFSLC_STORED ((void)0)
+#endif
+
 /* floor(x / 2^shift), 0 <= shift < 32 (64). */
 static inline int32_t pefslc_floor_shift_32(int32_t x, int shift)
 {

@@ -1,8 +1,8 @@
 """The kernels: which there are, for which processor the compiler may use each, and what each computes.
 
 A kernel is a file, kernels/FOLDER/FORM.j2, a C function: `dot_ORDER` for some pixels and output blocks, `depthwise` for
-some taps of all channels of a pixel, `depthwise_ORDER` for those of a line of pixels. All of one form compute the same sums, and the first whose guard holds is compiled: what no
-other takes, `portable` does.
+some taps of all channels of a pixel, `depthwise_ORDER` for those of a line of pixels. All of one form compute the same
+sums, and the first whose guard holds is compiled: what no other takes, `portable` does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pefslc.targets.c.storage import CType
 from pefslc.targets.c.taps import Move
 
 __all__ = [
-    "KERNELS", "Depthwise", "DepthwiseLine", "Dot", "Kernel", "Sums", "depthwise_of", "headers_of", "kernels_for", "moves_of", "sums_of",
+    "KERNELS", "Depthwise", "DepthwiseLine", "Dot", "Kernel", "Sums", "depthwise_of", "headers_of", "kernels_for",
+    "moves_of", "sums_of",
 ]  # fmt: skip
 
 
@@ -28,6 +29,7 @@ class Dot:
     taps, weights, sums, products  the types of operands and results; a product is computed in `products`
     biased                         whether there is a bias that the sums start from
     chained                        products that a lane of 8 may sum in 16 bits, proven
+    paired                         sums of two products that a lane may sum in 16 bits, proven (`dots.most_paired`)
     of                             the name of the function that it is a part of, if it is one
     """
 
@@ -38,6 +40,7 @@ class Dot:
     products: CType
     biased: bool
     chained: int
+    paired: int
     pixels: int
     blocks: int
     of: str = ""
@@ -50,13 +53,13 @@ class Dot:
     @classmethod
     def called(cls, step: DotStep, pixels: int, blocks: int) -> Dot:
         types = step.taps, step.weight_type, step.sums, step.products
-        return cls(step.order, *types, step.starts_biased, step.chained, pixels, blocks)
+        return cls(step.order, *types, step.starts_biased, step.chained, step.paired, pixels, blocks)
 
     @property
     def name(self) -> str:
         """Of the C function. It says everything that the function depends on."""
         types = "_".join(t.short for t in (self.taps, self.weights, self.sums, self.products))
-        chained = f"_chained{self.chained}" if self.chained else ""
+        chained = f"_chained{self.chained}" if self.chained else f"_paired{self.paired}" if self.paired else ""
         biased = "_biased" if self.biased else ""
         whole = self.of or f"dot_{self.order.name}_{types}{chained}{biased}"
         return f"{whole}_{self.pixels}x{self.blocks}"
@@ -80,15 +83,18 @@ class Dot:
         )
 
     def parts(self, pixels: int, blocks: int) -> list[tuple[int, int, Dot]]:
-        """Kernels of at most so many pixels and blocks, and the first pixel and block of each: they do the same."""
+        """Kernels of at most so many pixels and blocks, and the first pixel and block of each: they do the same.
+
+        Last blocks first: outputs that are filled up may lie where those of the next pixel will.
+        """
         return [
             (
                 p,
                 b,
                 replace(self, pixels=min(pixels, self.pixels - p), blocks=min(blocks, self.blocks - b), of=self.name),
             )
+            for b in reversed(range(0, self.blocks, blocks))
             for p in range(0, self.pixels, pixels)
-            for b in range(0, self.blocks, blocks)
         ]
 
 
@@ -208,7 +214,7 @@ class Kernel:
     form: str
     guard: str
     headers: tuple[str, ...] = ()
-    accepts: Callable[[Sums], bool] = lambda task: True
+    accepts: Callable[[Sums], bool] = lambda _: True
 
     @property
     def template(self) -> str:
@@ -240,14 +246,26 @@ def _is_chained(task: Sums) -> bool:
     return isinstance(task, Dot) and task.chained > 0 and task.taps.signed and task.sums.bits == 32
 
 
+def _is_paired(task: Sums) -> bool:
+    return isinstance(task, Dot) and task.paired > 0
+
+
 _NEON = "defined(__ARM_NEON)"
 _DSP = "defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && !defined(__ARM_NEON)"
-_THUMB1 = "defined(__thumb__) && !defined(__thumb2__) && defined(__OPTIMIZE__)"
+# For size, GCC leaves the high registers alone; clang wants r7 for itself.
+_THUMB1 = (
+    "defined(__thumb__) && !defined(__thumb2__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)"
+    " && !defined(__clang__)"
+)
 _FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON)"
 
 KERNELS = (
     Kernel("avx512vnni", "dot_blocks", "defined(__AVX512F__) && defined(__AVX512VNNI__)", ("immintrin.h",)),
     Kernel("avx512vnni", "depthwise_columns", "defined(__AVX512VNNI__) && defined(__AVX512VBMI__)", ("immintrin.h",)),
+    Kernel("avxvnni", "dot_words", "defined(__AVXVNNI__)", ("immintrin.h",)),
+    Kernel("avx2", "dot_words", "defined(__AVX2__)", ("immintrin.h",)),
+    Kernel("sse2", "dot_words", "defined(__SSE2__)", ("emmintrin.h",)),
+    Kernel("avx2", "dot_blocks", "defined(__AVX2__)", ("immintrin.h",), accepts=_is_paired),
     Kernel("dsp", "dot_pairs", _DSP),
     Kernel("neon_dot", "dot_rows", f"{_NEON} && defined(__ARM_FEATURE_DOTPROD)", ("arm_neon.h",), accepts=_is_chained),
     Kernel("neon", "dot_rows", _NEON, ("arm_neon.h",), accepts=_is_chained),
@@ -264,6 +282,7 @@ KERNELS = (
     Kernel("portable", "dot_blocks", ""),
     Kernel("portable", "dot_pairs", ""),
     Kernel("portable", "dot_quads", ""),
+    Kernel("portable", "dot_words", ""),
 )
 
 

@@ -104,7 +104,8 @@ class Loops:
         assert isinstance(step, DotStep)
         assert isinstance(part, DotPart)
         if not part.passes:
-            return [Tile(name, part.chunks, 0, step.outputs, step.rows)]
+            one_call = step.order.biased and [chunk.calls for chunk in part.chunks] == [1]
+            return [Tile(name, part.chunks, 0, step.outputs, step.outputs if one_call else step.rows)]
         if part.unpacked:
             return [
                 Tile(

@@ -134,6 +134,7 @@ class DotStep(Step):
     groups          of the convolution
     bias            [outputs] or None; the offset's part is in it
     chained         products that a lane of 8 may sum in 16 bits (`dots.most_chained`)
+    paired          sums of two products that a lane may sum in 16 bits (`dots.most_paired`)
     padded_outputs  of one group, filled up
     packed          bits of each weight as it is stored; 0 where weights are stored as kernels read them
     """
@@ -149,6 +150,7 @@ class DotStep(Step):
     sums: CType
     products: CType
     chained: int
+    paired: int
     outputs: int
     padded_outputs: int
     packed: int = 0

@@ -17,7 +17,7 @@ from pefslc.ir.graph import Graph
 from pefslc.targets.c.arena import Arena, plan_arena
 from pefslc.targets.c.calls import with_threads
 from pefslc.targets.c.compiled_size import compiled_size
-from pefslc.targets.c.cpus import SMALL, cpu_named
+from pefslc.targets.c.cpus import SMALL, adapted, cpu_named
 from pefslc.targets.c.emit import emit, interface
 from pefslc.targets.c.naming import model_prefix, weights_file
 from pefslc.targets.c.options import BINARY, COptions
@@ -31,7 +31,6 @@ from pefslc.targets.protocol import Emission, OpReport, Stage, TargetOptions
 
 __all__ = ["CTarget"]
 
-_SMALL_SCRATCH = 640  # bytes of sums: what a tile may need in small mode, if it has more than one pixel
 _LARGE_TEXT = 1 << 24  # some seconds of gcc, and 200 MB of its memory
 
 _EMITTER = "C target 1"  # named in the files; the compiler's version is in the sidecar, so that goldens survive it
@@ -52,10 +51,7 @@ class CTarget(COptions):
     def lower(self, graph: Graph, options: TargetOptions) -> Emission:
         """Header, source, weights. Raises CompileError naming every operation that cannot be done."""
         rows = batch_of(graph) or 1
-        cpu = cpu_named(self.cpu)
-        cpu = replace(cpu, packs=self.pack)
-        if self.memory == SMALL:
-            cpu = replace(cpu, copies_image=False, depthwise=None, scratch_bytes=_SMALL_SCRATCH)
+        cpu = adapted(cpu_named(self.cpu), memory=self.memory, packs=self.pack)
         program = plan_program(with_batch(graph, 1) if rows > 1 else graph, cpu)
         program = with_threads(program, self.threads)
         arena = plan_arena(program, self.memory, inputs=_has_places(rows, self.memory))
