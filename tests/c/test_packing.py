@@ -56,7 +56,8 @@ def test_packed_networks_equal_the_interpreter(bench, sanitizer_flags):  # type:
         bench.add(graph, target)
         unpacked = CTarget(cpu=cpu.name).lower(graph, TargetOptions()).details["constant_bytes"]
         packed = bench.models[-1][1]["constant_bytes"]
-        assert packed < unpacked * bits / 8 + 1000  # biases
+        if cpu.order.weights is None:  # others read weights of 16 bits
+            assert packed < unpacked * bits / 8 + 1000  # biases
     assert len(CPUS) > 5
     bench.check(("-O1", *sanitizer_flags), runs=2)
 
