@@ -111,7 +111,8 @@ def emit(network: Network, model: Path, cpu: str, folder: Path) -> Emitted:
     sidecar = json.loads((folder / program.sidecar.file_name).read_text())
     details = sidecar["details"]
     x_end, y_end = details["arguments"]
-    sizes = [np.dtype(_numpy_type(end["type"])).itemsize * int(np.prod(end["shape"])) for end in (x_end, y_end)]
+    arrays = [end for end in (x_end, y_end) if "place" not in end]  # others have room in the arena
+    sizes = [np.dtype(_numpy_type(end["type"])).itemsize * int(np.prod(end["shape"])) for end in arrays]
     y_zero = -float(sidecar["outputs"][0]["offset"][0]) / network.y_scale
     return Emitted(
         folder=folder,

@@ -2,6 +2,11 @@
 
 One array per element width. Memory of one declared type must not be read as another in C99 (signedness aside), so
 buffers of different widths do not share; almost everything is 8 bits wide anyway.
+
+Two buffers that are alive at one time lie apart, but for what a step reads for the last time and its result: `units`
+says how far the result may lie over it. In fast mode only steps that work element by element do that.
+
+Which buffer is placed first decides how small the whole is. Several orders are tried, always the same ones.
 """
 
 from __future__ import annotations
@@ -9,12 +14,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pefslc.targets.c.steps import Program
+from pefslc.targets.c.cpus import FAST, SMALL
+from pefslc.targets.c.steps import MapStep, Program, Step
 from pefslc.targets.c.storage import Buffer, Place
+from pefslc.targets.c.units import distances, units_of
 
 __all__ = ["Arena", "Slot", "overlaps", "plan_arena"]
 
-_ALIGNMENT = 64  # bytes: a cache line
+_ALIGNMENT = {FAST: 64, SMALL: 4}  # bytes: a cache line; a word
+_TRIALS = 24  # orders that begin with what was in the way before
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,94 +50,192 @@ class Arena:
     def bytes(self) -> int:
         return sum(bits // 8 * count for bits, count in self.sizes.items())
 
+    def overlaid(self, step: Step) -> bool:
+        """Whether the step's result lies over a part of what it reads."""
+        result = self.slots.get(step.result.buffer.name)
+        read = [self.slots[t.buffer.name] for t in step.reads if t.buffer.name in self.slots]
+        return result is not None and any(_touch(result, slot) for slot in read)
+
     def bytes_in_use(self, step: int) -> int:
         """Of the places that hold something while this step runs."""
         total = 0
         for bits in self.sizes:
             end = 0
             alive = [s for s in self.slots.values() if s.first <= step <= s.last and s.buffer.type.bits == bits]
-            for slot in sorted(alive, key=lambda s: s.offset):  # two lie in one place where a step works in place
+            for slot in sorted(alive, key=lambda s: s.offset):  # a result may lie over what is read
                 total += bits // 8 * max(slot.end - max(slot.offset, end), 0)
                 end = max(end, slot.end)
         return total
 
 
-@dataclass(slots=True)
-class _Lifetime:
+@dataclass(frozen=True, slots=True)
+class _Life:
     buffer: Buffer
     first: int
     last: int
 
+    @property
+    def bytes(self) -> int:
+        return self.buffer.elements * self.buffer.type.bytes
 
-def plan_arena(program: Program) -> Arena:
-    """Places for all buffers: in place where a step allows it, then the largest first, each as low as it can lie."""
-    lives = _lifetimes(program)
-    leaders = _in_place(program, lives)
-    groups: dict[str, list[_Lifetime]] = {}
-    for name, life in lives.items():
-        groups.setdefault(leaders[name], []).append(life)
 
-    def size(members: list[_Lifetime]) -> int:
-        return max(m.buffer.elements * m.buffer.type.bytes for m in members)
+def plan_arena(program: Program, memory: str = FAST, *, inputs: bool | None = False) -> Arena:
+    """Places for all buffers, and for the inputs: so the caller needs no arrays for them.
 
-    slots: dict[str, Slot] = {}
-    sizes: dict[int, int] = {}
-    placed: list[Slot] = []
-    for leader, members in sorted(groups.items(), key=lambda g: (-size(g[1]), g[1][0].first, g[0])):
-        bits = lives[leader].buffer.type.bits
-        step = _ALIGNMENT * 8 // bits
-        elements = max(m.buffer.elements for m in members)
-        first, last = min(m.first for m in members), max(m.last for m in members)
-        offset = 0
-        for other in sorted(placed, key=lambda s: s.offset):
-            together = other.first <= last and first <= other.last and other.buffer.type.bits == bits
-            if together and other.offset < offset + elements and offset < other.end:
-                offset = -(-other.end // step) * step
-        for m in members:
-            slots[m.buffer.name] = Slot(m.buffer, offset, m.first, m.last)
-        whole = Buffer(leader, Place.ARENA, lives[leader].buffer.type, elements)
-        placed.append(Slot(whole, offset, first, last))
-        sizes[bits] = max(sizes.get(bits, 0), offset + elements)
-    for bits in [b for b in sizes if b < max(sizes)]:  # so that the array behind it begins at a whole word
-        sizes[bits] = -(-sizes[bits] // (32 // bits)) * (32 // bits)
-    return Arena(slots, dict(sorted(sizes.items())))
+    memory  SMALL lays results over what is read
+    inputs  whether they have places; None where that takes no more memory
+    """
+    if inputs is None:
+        without, found = (_Planner(program, memory, having).arena() for having in (False, True))
+        return found if found.bytes <= without.bytes else without
+    return _Planner(program, memory, inputs).arena()
+
+
+class _Planner:
+    """One plan's buffers, and how far results may lie over what they are made of: (source, result) -> distance."""
+
+    def __init__(self, program: Program, memory: str, inputs: bool) -> None:
+        self.alignment = _ALIGNMENT[memory]
+        self.lives = _lifetimes(program, inputs)
+        self.allowed: dict[tuple[str, str], int] = {}
+        for i, step in enumerate(program.steps):
+            result = self.lives.get(step.result.buffer.name)
+            if result is None or result.first != i or not (memory == SMALL or isinstance(step, MapStep)):
+                continue
+            for name, distance in distances(step).items():
+                read = self.lives.get(name)
+                if read is not None and read.last == i and name != result.buffer.name:
+                    self.allowed[name, result.buffer.name] = distance
+
+    def arena(self) -> Arena:
+        """The smallest plan of those that are tried, width by width."""
+        slots: dict[str, Slot] = {}
+        sizes: dict[int, int] = {}
+        for bits in sorted({life.buffer.type.bits for life in self.lives.values()}):
+            found = self._best([life for life in self.lives.values() if life.buffer.type.bits == bits])
+            slots.update((slot.buffer.name, slot) for slot in found)
+            sizes[bits] = max(slot.end for slot in found)
+        for bits in [b for b in sizes if b < max(sizes)]:  # so that the array behind it begins at a whole word
+            sizes[bits] = -(-sizes[bits] // (32 // bits)) * (32 // bits)
+        return Arena(slots, sizes)
+
+    def _best(self, lives: list[_Life]) -> list[Slot]:
+        needed = self._needed(lives)
+        least = max(needed)
+        largest = sorted(lives, key=lambda life: (-life.bytes, life.first, life.buffer.name))
+        latest = sorted(largest, key=lambda life: -life.last)
+        # Those beside which least is free, first.
+        orders = [
+            largest,
+            *(sorted(o, key=lambda life: -max(needed[life.first : life.last + 1])) for o in (latest, largest)),
+            latest,
+        ]
+        best: list[Slot] = []
+        for order in orders:
+            for _ in range(_TRIALS):
+                slots = self._placed(order)
+                size = max(slot.end for slot in slots)
+                if not best or size < max(slot.end for slot in best):
+                    best = slots
+                if size == least:
+                    return best
+                highest = next(i for i, slot in enumerate(slots) if slot.end == size)
+                if highest == 0:
+                    break
+                order = [order[highest], *order[:highest], *order[highest + 1 :]]
+        return best
+
+    def _needed(self, lives: list[_Life]) -> list[int]:
+        """Elements that no plan can do with less than, for each step."""
+        found = []
+        for step in range(max(life.last for life in lives) + 1):
+            alive = {life.buffer.name: life for life in lives if life.first <= step <= life.last}
+            total, saved = sum(life.buffer.elements for life in alive.values()), 0
+            for (read, result), distance in self.allowed.items():
+                if read in alive and result in alive:
+                    s, r = alive[read].buffer.elements, alive[result].buffer.elements
+                    saved += max(s + r - max(r, s + max(distance, 0)), 0)
+            found.append(total - saved)
+        return found
+
+    def _placed(self, order: list[_Life]) -> list[Slot]:
+        """Each as low as it can lie beside those before it."""
+        slots: list[Slot] = []
+        for life in order:
+            step = max(self.alignment // life.buffer.type.bytes, 1)
+            barred = sorted(
+                self._barred(life, slot) for slot in slots if life.first <= slot.last and slot.first <= life.last
+            )
+            offset = 0
+            for begin, end in barred:  # in ascending order, so one pass is enough
+                if begin < offset < end:
+                    offset = -(-end // step) * step
+            slots.append(Slot(life.buffer, offset, life.first, life.last))
+        return slots
+
+    def _barred(self, life: _Life, slot: Slot) -> tuple[int, int]:
+        """The offsets strictly between which `life` must not begin."""
+        size = life.buffer.elements
+        begin, end = slot.offset - size, slot.end
+        as_result = self.allowed.get((slot.buffer.name, life.buffer.name))
+        if as_result is not None:
+            begin = max(begin, slot.offset - as_result)
+        as_source = self.allowed.get((life.buffer.name, slot.buffer.name))
+        if as_source is not None:
+            end = min(end, slot.offset + as_source)
+        return begin, end
 
 
 def overlaps(arena: Arena, program: Program) -> Iterator[tuple[Slot, Slot]]:
-    """Pairs of buffers that hold data at one time in one place, unless a step works in place there. None, ever."""
-    allowed = {(t.buffer.name, step.result.buffer.name, i) for i, step in enumerate(program.steps) for t in step.shares}
+    """Pairs of buffers of which one spoils what the other holds. None, ever.
+
+    Proven by addresses, unit by unit, whatever the plan was made of.
+    """
     slots = list(arena.slots.values())
     for i, a in enumerate(slots):
         for b in slots[i + 1 :]:
-            if a.buffer.type.bits != b.buffer.type.bits or a.last < b.first or b.last < a.first:
+            if a.last < b.first or b.last < a.first or not _touch(a, b):
                 continue
-            if a.end <= b.offset or b.end <= a.offset:
-                continue
-            earlier, later = (a, b) if a.first <= b.first else (b, a)
-            hand_over = (earlier.buffer.name, later.buffer.name, later.first) in allowed
-            if not (hand_over and earlier.last == later.first and earlier.offset == later.offset):
+            step = program.steps[max(a.first, b.first)]
+            earlier, later = (b, a) if step.result.buffer == a.buffer else (a, b)
+            is_result = step.result.buffer == later.buffer and earlier.last == later.first
+            if not is_result or not _reads_in_time(step, earlier, later):
                 yield a, b
 
 
-def _lifetimes(program: Program) -> dict[str, _Lifetime]:
-    lives: dict[str, _Lifetime] = {}
+def _reads_in_time(step: Step, source: Slot, result: Slot) -> bool:
+    """Whether each element of `source` is read before the result is written there."""
+    units = units_of(step)
+    if units is None:
+        return False
+    as_source, as_added = step.source.buffer == source.buffer, source.buffer in {t.buffer for t in step.added}
+    if not as_source and not as_added:
+        return False
+    if as_added and any(t.buffer == source.buffer and t.shape != step.result.shape for t in step.added):
+        return False  # a gate is read again
+    if (as_added or not units.whole) and result.offset > source.offset:
+        return False  # the element that is written is ahead of the one that is read
+    written = 0  # no element before this one is there any more
+    for read, begin, end in zip(units.reads.tolist(), units.writes.tolist(), units.ends.tolist(), strict=True):
+        if as_source and source.offset + read < written:
+            return False
+        if as_added and source.offset + begin < written:
+            return False
+        written = max(written, result.offset + end)
+    return True
+
+
+def _touch(a: Slot, b: Slot) -> bool:
+    return a.buffer.type.bits == b.buffer.type.bits and a.offset < b.end and b.offset < a.end
+
+
+def _lifetimes(program: Program, inputs: bool) -> dict[str, _Life]:
+    lives: dict[str, _Life] = {}
+    places = {Place.ARENA, Place.INPUT} if inputs else {Place.ARENA}
+    if inputs:
+        lives = {t.buffer.name: _Life(t.buffer, 0, 0) for t in program.inputs}
     for i, step in enumerate(program.steps):
         for buffer in (*(t.buffer for t in step.reads), step.result.buffer, *step.scratch):
-            if buffer.place is Place.ARENA:
-                lives.setdefault(buffer.name, _Lifetime(buffer, i, i)).last = i
+            if buffer.place in places:
+                lives[buffer.name] = _Life(buffer, lives[buffer.name].first if buffer.name in lives else i, i)
     return lives
-
-
-def _in_place(program: Program, lives: dict[str, _Lifetime]) -> dict[str, str]:
-    """Buffer name -> the buffer whose place it takes over (itself where it takes none)."""
-    leaders = {name: name for name in lives}
-    for i, step in enumerate(program.steps):
-        result = lives.get(step.result.buffer.name)
-        if result is None or result.first != i:
-            continue
-        for tensor in step.shares:
-            source = lives.get(tensor.buffer.name)
-            if source is not None and source.last == i and source.first < i:
-                leaders[result.buffer.name] = leaders[source.buffer.name]
-                break
-    return leaders

@@ -6,15 +6,19 @@ c-performance.md tells how to add one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from pefslc.targets.c.storage import INT16, CType
 
 __all__ = [
-    "BLOCKS", "COLUMNS", "CPUS", "GENERIC", "PAIRS", "QUADS", "ROWS", "ROWS_OF_16", "TAPS", "WORDS", "Cpu",
-    "WeightOrder", "cpu_named",
+    "BLOCKS", "COLUMNS", "CPUS", "FAST", "GENERIC", "PAIRS", "QUADS", "ROWS", "ROWS_OF_16", "SMALL", "TAPS", "WORDS",
+    "Cpu", "WeightOrder", "adapted", "cpu_named",
 ]  # fmt: skip
+
+FAST, SMALL = "fast", "small"  # what memory is planned for
+
+_SMALL_SCRATCH = 640  # bytes of sums: what a tile may need in small mode, if it has more than one pixel
 
 
 _U8, _S8, _S16 = CType(8, signed=False), CType(8, signed=True), INT16
@@ -77,6 +81,8 @@ class Cpu:
                   takes all of them
     taps          what its instruction multiplies weights of 8 bits by. Taps of another type become this one as they
                   are copied, if need be 128 more or less; None: they stay as they are
+    packs         whether weights of fewer than 8 bits are packed
+    scratch_bytes that the sums of a tile may take, if it has more than one pixel; None: any
     narrow        how weights are laid out where `dots.most_paired` proves that a few sums of two products of bytes fit
                   into 16 bits; None: as all others
     """
@@ -96,6 +102,8 @@ class Cpu:
     copies_image: bool = False
     cache: int = 0
     taps: CType | None = None
+    scratch_bytes: int | None = None
+    packs: bool = False
     narrow: Cpu | None = None
 
 
@@ -182,6 +190,14 @@ CPUS = (
         taps=_U8,
     ),
 )
+
+
+def adapted(cpu: Cpu, *, memory: str, packs: bool) -> Cpu:
+    """The row as options change it. In small mode nothing is copied that need not be, and tiles are narrow."""
+    if memory == SMALL:
+        cpu = replace(cpu, copies_image=False, depthwise=None, scratch_bytes=_SMALL_SCRATCH)
+    narrow = None if cpu.narrow is None else adapted(cpu.narrow, memory=memory, packs=packs)
+    return replace(cpu, packs=packs, narrow=narrow)
 
 
 def cpu_named(name: str) -> Cpu:

@@ -39,14 +39,23 @@ class Exported:
 
 
 def exported_functions(
-    prefix: str, result: str, arguments: Sequence[tuple[str, str]], has_steps: bool, arg_maxes: Sequence[ArgMax]
+    prefix: str,
+    result: str,
+    arguments: Sequence[tuple[str, str]],
+    places: Sequence[Exported],
+    has_steps: bool,
+    arg_maxes: Sequence[ArgMax],
 ) -> tuple[Exported, ...]:
-    """Those of the emitted source. arguments: (name, declaration) of the run's; result: its type."""
+    """Those of the emitted source. arguments: (name, declaration) of the run's; result: its type.
+
+    places  of inputs
+    """
     names, declared = (list(each) for each in zip(*arguments, strict=True))
     found = [Exported(f"{prefix}_run", result, ", ".join(declared), ", ".join(names))]
     if has_steps:
         parameters = ", ".join([*declared, "int32_t step"])
         found.append(Exported(f"{prefix}_step", result, parameters, ", ".join([*names, "step"])))
+    found += places
     found += [Exported(f.name, "void", f.parameters, "codes, index") for f in arg_maxes]
     return tuple(found)
 

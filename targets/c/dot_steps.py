@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,9 @@ from pefslc.targets.c.dots import (
     product_type,
     round_up,
 )
+from pefslc.targets.c.packing import Pass, bits_of, passes_of
 from pefslc.targets.c.steps import DotPart, DotStep
-from pefslc.targets.c.storage import INT32, Buffer, CType, Place, Tensor, narrowest_signed
+from pefslc.targets.c.storage import INT32, Buffer, CType, Layout, Place, Tensor, narrowest_signed
 from pefslc.targets.c.taps import Gather, Move, PaddedImage, TapView
 from pefslc.targets.c.tiles import chunks, tile
 
@@ -36,25 +37,27 @@ _SIGNED_BYTE = CType(8, signed=True)
 def convolution_dots(
     op: Conv2d, source: Tensor, result: Tensor, index: int, found: list[tuple[Phase, Codes]], cpu: Cpu
 ) -> DotStep:
-    """The convolution of channels-last tensors.
+    """The convolution: into a channels-last tensor, from one, or from planes.
 
     index  of the step in the program
     found  the phases, and the weights of each: [outputs, KH * KW * channels of a group]
     """
     n, channels, height, width = source.shape
-    return _Dots(op, source, result, index, (n, channels, height, width), op.groups).step(found, cpu)
+    return _Dots(op, source, result, index, (n, channels, height, width), op.groups, source.layout is Layout.ROWS).step(
+        found, cpu
+    )
 
 
 def dense_dots(op: Dense, source: Tensor, weight: Codes, result: Tensor, index: int, cpu: Cpu) -> DotStep:
     """The dense layer on rows of `source`; `weight` [outputs, taps] is in the order of its elements in memory."""
     (point,) = phases(Window(kernel=(1, 1)), 1, 1)
     images = (op.result.type.shape[0], weight.shape[1], 1, 1)
-    return _Dots(op, source, result, index, images, 1).step([(point, weight)], cpu)
+    return _Dots(op, source, result, index, images, 1, False).step([(point, weight)], cpu)
 
 
 @dataclass(frozen=True, slots=True)
 class _Dots:
-    """The step that is made. images: [N, C, H, W] of the source."""
+    """The step that is made. images: [N, C, H, W] of the source, which lies as planes or channels last."""
 
     op: Conv2d | Dense
     source: Tensor
@@ -62,6 +65,7 @@ class _Dots:
     index: int
     images: tuple[int, int, int, int]
     groups: int
+    planes: bool
 
     def step(self, found: list[tuple[Phase, Codes]], cpu: Cpu) -> DotStep:
         """For the processor; where its narrow layout is proven to be exact, in that."""
@@ -80,15 +84,20 @@ class _Dots:
         wanted = cpu.taps if suits else None
         taps, offset, bias = converted_taps(source, found[0][1], bias, wanted, may_offset=len(found) == 1)
         if cpu.order != ROWS and not (suits and taps == cpu.taps):
-            cpu = GENERIC  # whose kernels take all types
+            cpu = replace(GENERIC, scratch_bytes=cpu.scratch_bytes, packs=cpu.packs)  # whose kernels take all types
         weight_type = cpu.order.weights or weight_type
         outputs = round_up(op.weight.shape[0] // self.groups, cpu.outputs)
-        parts = [self._part(*each, len(found) == 1, taps, offset, weight_type, outputs, cpu) for each in found]
-        together = max(part.pixels * (part.chunks[0].step if part.passes else self.groups * outputs) for part in parts)
+        parts = [self._part(*each, len(found) == 1, taps, offset, weight_type, sums, outputs, cpu) for each in found]
+        together = max(part.pixels * self._sums_of_a_pixel(part, outputs) for part in parts)
         scratch = [_scratch(f"s{self.index}a", sums, together)]
         copies = [self._copied(part) for part in parts if part.gather is not Gather.NONE]
         if copies:
             scratch.append(_scratch(f"s{self.index}p", taps, max(copies)))
+        bits = 0
+        if parts[0].unpacked:
+            bits = bits_of(op.weight.data)
+            most = max(each.outputs for each in parts[0].unpacked)
+            scratch.append(_scratch(f"s{self.index}w", weight_type, most * parts[0].view.padded))
         return DotStep(
             source=source,
             result=self.result,
@@ -97,6 +106,7 @@ class _Dots:
             order=cpu.order,
             taps=taps,
             offset=offset,
+            planes=self.planes,
             parts=tuple(parts),
             groups=self.groups,
             weight_type=weight_type,
@@ -107,14 +117,18 @@ class _Dots:
             paired=_chained(most_paired, parts, source, offset) if cpu.order == BLOCKS else 0,
             outputs=op.weight.shape[0],
             padded_outputs=outputs,
+            packed=bits,
         )
 
     def _part(
-        self, phase: Phase, weight: Codes, alone: bool, taps: CType, offset: int, kind: CType, outputs: int, cpu: Cpu
-    ) -> DotPart:
+        self, phase: Phase, weight: Codes, alone: bool, taps: CType, offset: int, kind: CType, sums: CType,
+        outputs: int, cpu: Cpu,
+    ) -> DotPart:  # fmt: skip
         n, channels, height, width = self.images
         window, count = phase.window, weight.shape[1]
-        lies_there = window.kernel == window.strides == (1, 1) and not window.is_padded and self.groups == 1
+        lies_there = (
+            window.kernel == window.strides == (1, 1) and not window.is_padded and self.groups == 1 and not self.planes
+        )
         lines, columns, image = 1, n * len(phase.rows) * len(phase.columns), None
         alignment = max(cpu.alignment // taps.bytes, cpu.order.taps)
         of_images = cpu.copies_image and not cpu.order.aligned  # whose windows begin anywhere
@@ -141,8 +155,14 @@ class _Dots:
             gather, view = Gather.PATCH, TapView(pixel=self.groups * filled, segments=1, segment=filled, taps=filled)
         unit = cpu.outputs // cpu.order.outputs
         blocks = outputs // cpu.order.outputs
-        pixels, together = tile(cpu, columns, blocks if self.groups == 1 else unit, view.padded * kind.bytes)
+        most = columns
+        if cpu.scratch_bytes is not None:
+            most = min(columns, max(cpu.scratch_bytes // (self.groups * outputs * sums.bytes), 1))
+        pixels, together = tile(cpu, most, blocks if self.groups == 1 else unit, view.padded * kind.bytes)
         passes = alone and gather in (Gather.NONE, Gather.IMAGE) and 0 < cpu.cache < outputs * view.padded * kind.bytes
+        unpacked: tuple[Pass, ...] = ()
+        if cpu.packs and alone and self.groups == 1 and kind == _SIGNED_BYTE and bits_of(weight) < 8:
+            unpacked = passes_of(cpu, self.op.weight.shape[0], outputs, view.padded, together)
         return DotPart(
             rows=phase.rows,
             columns=phase.columns,
@@ -155,8 +175,14 @@ class _Dots:
             line=columns,
             pixels=pixels,
             chunks=tuple(chunks(cpu, self.groups * outputs, together)),
-            passes=passes and lines * columns > pixels,
+            passes=(passes and lines * columns > pixels) or bool(unpacked),
+            unpacked=unpacked,
         )
+
+    def _sums_of_a_pixel(self, part: DotPart, outputs: int) -> int:
+        if part.unpacked:
+            return max(each.outputs for each in part.unpacked)
+        return part.chunks[0].step if part.passes else self.groups * outputs
 
     @staticmethod
     def _copied(part: DotPart) -> int:

@@ -120,11 +120,11 @@ def converted_taps(
     """
     offset = None if wanted is None else tap_offset(source, wanted)
     if wanted is None or offset is None:
-        return source.type, 0, bias
+        return source.code_type, 0, bias
     if offset == 0:
         return wanted, 0, bias
     moved = offset_bias(weight, bias, offset) if may_offset else None
-    return (source.type, 0, bias) if moved is None else (wanted, offset, moved)
+    return (source.code_type, 0, bias) if moved is None else (wanted, offset, moved)
 
 
 def packed_weights(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pefslc.ir.graph import Graph
 from pefslc.numeric.rounding import RoundingMode
-from pefslc.targets.c.arena import Arena
+from pefslc.targets.c.arena import Arena, Slot
 from pefslc.targets.c.arg_max import ArgMax, arg_max_of
 from pefslc.targets.c.calls import portions
 from pefslc.targets.c.dispatch import VARIANTS, Exported, exported_functions
@@ -22,7 +22,8 @@ from pefslc.targets.c.host_text import input_text, output_text
 from pefslc.targets.c.kernels import headers_of, kernels_for, moves_of, sums_of
 from pefslc.targets.c.naming import Names, comment_text, weights_file
 from pefslc.targets.c.options import BINARY, COptions
-from pefslc.targets.c.part_loops import SCRATCH, Loops, convolution_loops, part_calls
+from pefslc.targets.c.packing import packed_bytes
+from pefslc.targets.c.part_loops import Loops, convolution_loops, part_calls
 from pefslc.targets.c.stages import ConstantArray, LineWriter, literal
 from pefslc.targets.c.steps import CopyStep, DepthwiseStep, DotStep, MapStep, PoolStep, Program, Step
 from pefslc.targets.c.storage import Buffer, CType, Place, Tensor, narrowest_signed, sum_type
@@ -35,6 +36,7 @@ __all__ = ["Argument", "Emitted", "emit", "interface"]
 
 Codes = NDArray[np.int64]
 
+_UINT8 = CType(8, signed=False)
 _HERE = Path(__file__).parent
 _COMMENT_WIDTH = 110
 
@@ -45,6 +47,7 @@ class Argument:
 
     macros  of its codes and their scale, by the end of their names
     helper  from or to numbers
+    slot    an input's own place in the arena, if it has one
     """
 
     name: str
@@ -54,6 +57,7 @@ class Argument:
     encoding: str
     macros: Mapping[str, str]
     helper: Helper
+    slot: Slot | None = None
 
     @property
     def elements(self) -> int:
@@ -77,14 +81,18 @@ class Emitted:
     exported: tuple[Exported, ...]
 
 
-def interface(graph: Graph, program: Program) -> tuple[Argument, ...]:
+def interface(graph: Graph, program: Program, arena: Arena) -> tuple[Argument, ...]:
     """The function's parameters: inputs, then outputs, in the graph's order."""
     names = Names()
     found = []
     for i, tensor in zip(graph.inputs, program.inputs, strict=True):
         name = names.unique(i.name, "input")
         helper = input_helper(i, name, tensor)
-        found.append(Argument(name, i.name, tensor, True, input_text(i), input_macros(i), helper))
+        found.append(
+            Argument(
+                name, i.name, tensor, True, input_text(i), input_macros(i), helper, arena.slots.get(tensor.buffer.name)
+            )
+        )
     for o, tensor in zip(graph.outputs, program.outputs, strict=True):
         name = names.unique(o.name, "output")
         helper = output_helper(o, name, tensor)
@@ -108,7 +116,7 @@ def emit(
     rows       of the arguments; the program is that of each
     """
     environment = templates_in(_HERE, of_blocks=True)
-    functions = [_Function(prefix, i, step) for i, step in enumerate(program.steps)]
+    functions = [_Function(prefix, i, step, arena.overlaid(step)) for i, step in enumerate(program.steps)]
     arg_maxes = arg_max_functions(graph, arguments, prefix)
     constants = [c for f in functions for c in f.constants] + [c for f in arg_maxes for c in f.constants]
     step_bytes = tuple(sum(c.bytes for c in f.constants) for f in functions)
@@ -123,6 +131,7 @@ def emit(
         "model": comment_text(graph.name),
         "version": version_text,
         "arguments": arguments,
+        "input_places": [(a, _address(a.slot)) for a in arguments if a.slot is not None],
         "arena": arena,
         "caller_arena": options.caller_arena,
         "binary": binary,
@@ -137,9 +146,12 @@ def emit(
         "kernels_for": kernels_for,
         "headers": headers_of(program),
         "moves": moves_of(program),
+        "unpacked_bits": sorted({s.packed for s in program.steps if isinstance(s, DotStep) and s.packed}),
         "helpers": sorted(set().union(*(f.helpers for f in functions))),
         "places": places,
-        "places_of_arrays": {name: f"arrays->{place}" for name, place in places.items()},
+        "places_of_arrays": {
+            name: f"arrays->{place.replace(' + row ', ' + arrays->row ')}" for name, place in places.items()
+        },
         "portions": portions(program, options.steps) if options.steps else [],
         "threaded": [f for f in functions if f.step.threads > 1],
         "modes": list(RoundingMode),
@@ -161,7 +173,11 @@ def emit(
         emitted[weights_file(prefix)] = binary.content
     given = [("arena", f"{prefix}_arena *arena")] * options.caller_arena + [(a.name, a.declaration) for a in arguments]
     result = "void" if binary is None else "int"
-    exported = exported_functions(prefix, result, given, options.steps is not None, arg_maxes)
+    arena_of = (f"{prefix}_arena *arena", "arena") if options.caller_arena else ("void", "")
+    places_of_inputs = [
+        Exported(f"{prefix}_{a.name}_place", f"{a.tensor.type} *", *arena_of) for a in arguments if a.slot is not None
+    ]
+    exported = exported_functions(prefix, result, given, places_of_inputs, options.steps is not None, arg_maxes)
     if options.dispatch:
         of_paths = {**context, "variants": VARIANTS, "exported": exported}
         emitted[f"{prefix}_dispatch.c"] = environment.get_template("dispatch.j2").render(of_paths).encode()
@@ -179,8 +195,10 @@ def arg_max_functions(graph: Graph, arguments: Sequence[Argument], prefix: str) 
 class _Function:
     """One step as one static function: what the templates ask for."""
 
-    def __init__(self, prefix: str, index: int, step: Step) -> None:
+    def __init__(self, prefix: str, index: int, step: Step, is_overlaid: bool) -> None:
         self.step = step
+        # Where the result lies over a part of what is read, pointers to both are not restricted.
+        self.restrict = "" if is_overlaid else "restrict "
         self.index = index
         self.name = f"step{index}"
         self.kind = _KINDS[type(step)]
@@ -192,7 +210,10 @@ class _Function:
             parts = [part.weight.reshape(-1) for part in step.parts]
             weights = np.concatenate(parts) if len(parts) > 1 else parts[0]
             aligned = isinstance(step, DotStep) and step.order.aligned
-            self.constants.append(ConstantArray(self.weight, step.weight_type, weights, "weights", aligned))
+            kind, what = step.weight_type, "weights"
+            if isinstance(step, DotStep) and step.packed:
+                kind, weights, what = _UINT8, packed_bytes(weights, step.packed), f"weights of {step.packed} bits"
+            self.constants.append(ConstantArray(self.weight, kind, weights, what, aligned))
             if step.bias is not None and step.bias.any():
                 self.bias = f"{base}_bias"
                 bias = step.filled_bias if step.starts_biased else step.bias
@@ -267,12 +288,10 @@ class _Function:
     @property
     def parameter_list(self) -> list[str]:
         step = self.step
-        # In place, source and result are one buffer: no restrict there.
-        restrict = " " if step.shares else "restrict "
-        found = [f"const {step.source.type} *{restrict}x"]
-        found += [f"const {t.type} *{restrict}r{i}" for i, t in enumerate(step.added)]
-        found.append(f"{step.result.type} *{restrict}y")
-        found += [f"{b.type} *restrict {n}" for b, n in zip(step.scratch, SCRATCH, strict=False)]
+        found = [f"const {step.source.type} *{self.restrict}x"]
+        found += [f"const {t.type} *{self.restrict}r{i}" for i, t in enumerate(step.added)]
+        found.append(f"{step.result.type} *{self.restrict}y")
+        found += [f"{b.type} *restrict {n}" for b, n in zip(step.scratch, step.scratch_names, strict=True)]
         return found if step.bands is None else [*found, "int32_t begin", "int32_t end"]
 
     @cached_property
@@ -291,11 +310,7 @@ class _Function:
         """The call that computes the result; `band`, C expressions of the first and the end, computes a part of it."""
 
         def pointer(buffer: Buffer) -> str:
-            if buffer.place is not Place.ARENA:
-                return places[buffer.name]
-            slot = arena.slots[buffer.name]
-            address = f"arena->memory{buffer.type.bits} + {slot.offset}"
-            return address if buffer.type.signed else f"({buffer.type} *)({address})"
+            return places[buffer.name] if buffer.place is not Place.ARENA else _address(arena.slots[buffer.name])
 
         step = self.step
 
@@ -325,6 +340,13 @@ _KINDS: dict[type[Step], str] = {
     MapStep: "map",
     CopyStep: "copy",
 }
+
+
+def _address(slot: Slot) -> str:
+    """The C expression of where a buffer begins."""
+    kind = slot.buffer.type
+    address = f"arena->memory{kind.bits} + {slot.offset}"
+    return address if kind.signed else f"({kind} *)({address})"
 
 
 def _wrapped(text: str) -> list[str]:

@@ -314,7 +314,7 @@ def moves_of(program: Program) -> tuple[Move, ...]:
     """What the program makes of codes that it copies, each once."""
     found: dict[Move, None] = {}
     for step in program.steps:
-        if isinstance(step, DotStep | DepthwiseStep) and step.copies and not step.move.is_copy:
+        if isinstance(step, DotStep | DepthwiseStep) and step.copies and not (step.planes or step.move.is_copy):
             found[step.move] = None
     return tuple(found)
 

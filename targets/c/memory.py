@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from pefslc.geometry.shapes import element_count
 from pefslc.ir.graph import Graph
+from pefslc.ir.integer import Conv2d
 from pefslc.ir.structural import Reshape
 from pefslc.ir.value import Value
 from pefslc.targets.c.copies import copy_step
+from pefslc.targets.c.planes import gathers_planes
 from pefslc.targets.c.steps import Step
 from pefslc.targets.c.storage import (
     Buffer,
@@ -37,11 +39,13 @@ class Memory:
     """The tensors of a program that is being planned. Copies are appended to its `steps`.
 
     views  result of a Reshape -> the value whose elements it has
+    moved  result that is no tensor of its own -> the value whose codes are all so much less
     """
 
     def __init__(self, graph: Graph, steps: list[Step]) -> None:
         self._steps = steps
         self.views: dict[str, Value] = {}
+        self.moved: dict[str, tuple[Value, int]] = {}
         self._tensors: dict[tuple[str, Layout], Tensor] = {}
         self._homes = _output_homes(graph)
 
@@ -70,6 +74,16 @@ class Memory:
         result = self.new(value, layout, name=f"t{len(self._tensors)}")
         self._steps.append(copy_step(source, result, range(len(value.type.shape))))
         return result
+
+    def read_by_windows(self, op: Conv2d) -> Tensor:
+        """The tensor that a convolution reads: an input's planes as they are, where it can gather its taps of them."""
+        value, offset = self.moved.get(op.input.name, (op.input, 0))
+        found = self._tensors.get((value.name, Layout.ROWS))
+        if found is not None and found.buffer.place is Place.INPUT and gathers_planes(op):
+            codes = op.input.type.codes
+            layout = Layout.CHANNELS_LAST if same_order(found.shape) and not offset else Layout.ROWS
+            return replace(found, layout=layout, low=codes.low, high=codes.high, offset=offset)
+        return self.tensor(value, Layout.CHANNELS_LAST)
 
     def here(self, value: Value) -> Tensor:
         """`value` in whatever layout it already has, the natural one first."""

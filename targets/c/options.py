@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
-from pefslc.targets.c.cpus import CPUS
+from pefslc.targets.c.cpus import CPUS, FAST, SMALL
 from pefslc.targets.options import check_values, option
 
 __all__ = ["BINARY", "TEXT", "COptions"]
@@ -40,6 +40,17 @@ class COptions:
         help="the processor that the C is laid out for; it runs on every one  [default: generic]",
     )
 
+    memory: str = option(
+        FAST,
+        type=str,
+        metavar=f"{FAST}|{SMALL}",
+        wanted=f"{FAST!r} or {SMALL!r}",
+        example=f"{SMALL!r}",
+        accepts=lambda plan: plan in (FAST, SMALL),
+        known=lambda: (FAST, SMALL),
+        help="least time, or least working memory: results lie over what is no longer read  [default: fast]",
+    )
+
     weights: str = option(
         TEXT,
         type=str,
@@ -49,6 +60,13 @@ class COptions:
         accepts=lambda form: form in (TEXT, BINARY),
         known=lambda: (TEXT, BINARY),
         help="constants as C text, or as a binary file that the caller loads  [default: text]",
+    )
+
+    pack: bool = option(
+        False,
+        type=bool,
+        example="True",
+        help="store weights of 2 to 7 bits in as many bits, and unpack them as the layer runs: less flash, more time",
     )
 
     steps: int | None = option(

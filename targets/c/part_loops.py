@@ -16,9 +16,7 @@ from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep, DotPart, DotSte
 from pefslc.targets.c.taps import Gather
 from pefslc.targets.c.tiles import Chunk
 
-__all__ = ["SCRATCH", "Loops", "Tile", "convolution_loops", "part_calls"]
-
-SCRATCH = ("sums", "copy")  # the parameters of a step's scratch buffers, in order
+__all__ = ["Loops", "Tile", "convolution_loops", "part_calls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +106,18 @@ class Loops:
         if not part.passes:
             one_call = step.order.biased and [chunk.calls for chunk in part.chunks] == [1]
             return [Tile(name, part.chunks, 0, step.outputs, step.outputs if one_call else step.rows)]
+        if part.unpacked:
+            return [
+                Tile(
+                    f"{name}{i}",
+                    each.chunks,
+                    each.first,
+                    min(each.outputs, step.outputs - each.first),
+                    each.outputs,
+                    each.calls,
+                )
+                for i, each in enumerate(part.unpacked)
+            ]
         found: list[Tile] = []
         for chunk in part.chunks:
             one = (Chunk(0, 1, chunk.blocks, chunk.step),)
@@ -193,7 +203,7 @@ def part_calls(loops: list[Loops], weight: str, step: DotStep | DepthwiseStep) -
     for part, first in zip(step.parts, first_weights, strict=False):
         place = (part.rows.start * step.result.shape[3] + part.columns.start) * step.result.shape[1]
         tensors = ["x", *(f"r{i} + {place}" for i in range(len(step.added))), f"y + {place}"]
-        scratch = _used(list(SCRATCH[: len(step.scratch)]), part)
+        scratch = _used(list(step.scratch_names), part)
         pads = [str(pad) for pad in _first_pads(part)] if part.window else []
         calls.append(f"{functions[_form(part)]}({', '.join([*tensors, *scratch, f'{weight} + {first}', *pads])});")
     return calls

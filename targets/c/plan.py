@@ -20,6 +20,7 @@ from pefslc.targets.c.copies import copy_step, pad_step, slice_step, upsample_st
 from pefslc.targets.c.cpus import GENERIC, Cpu
 from pefslc.targets.c.loops import convolution_step, dense_step, pool_step
 from pefslc.targets.c.memory import Memory
+from pefslc.targets.c.planes import PlaneReaders
 from pefslc.targets.c.requantize import requantize_stage, round_stage
 from pefslc.targets.c.stages import (
     ClampStage,
@@ -59,6 +60,7 @@ class _Planner:
         self.cpu = cpu
         self.steps: list[Step] = []
         self.memory = Memory(graph, self.steps)
+        self.planes = PlaneReaders(graph)
         self.pending: dict[str, _Chain] = {}
         self.implementation: dict[str, str] = {}
         self.problems: list[Problem] = []
@@ -95,6 +97,9 @@ class _Planner:
         match op:
             case Conv2d() | Dense() | SumPool() | MaxPool():
                 self._advance(_Chain(op, None, (op,), ()), op)
+            case Requantize() if (moved := self.planes.moved(op)) is not None:
+                self.memory.moved[op.result.name] = (op.input, moved)
+                self.implementation[op.result.name] = f"taps are {moved:+d}"
             case Requantize():
                 self._advance(_extended(self._chain(op.input), op, requantize_stage(op, _range(op.input))), op)
             case Round():
@@ -149,11 +154,30 @@ class _Planner:
         swaps = kept.type.shape == other.type.shape  # a gate is never the chain: its loop is another
         if swaps and (kept.name not in self.pending or (waiting is not None and isinstance(waiting.root, Conv2d))):
             kept, other = other, kept
-        if other.name in self.pending:
-            self._emit(self.pending.pop(other.name))
+        other, scales = self._stored(other)
         chain = self._chain(kept)
         tensor = self.memory.tensor(other, self._layout(chain))
-        self._advance(_extended(chain, op, combining_stage(op, _range(kept), tensor)), op)
+        factor = 1
+        for scale in scales:
+            factor *= scale.factor
+            self.implementation[scale.result.name] = f"multiply by {scale.factor}"
+        done = len(chain.ops) - len(chain.stages)
+        chain = replace(chain, ops=(*chain.ops[:done], *scales, *chain.ops[done:]))  # before those that are stages
+        self._advance(_extended(chain, op, combining_stage(op, _range(kept), tensor, factor)), op)
+
+    def _stored(self, value: Value) -> tuple[Value, tuple[Rescale, ...]]:
+        """What lies in memory of `value`, and by what its reader multiplies it: codes are narrower before that."""
+        chain = self.pending.pop(value.name, None)
+        if chain is None:
+            return value, ()
+        count = len(chain.ops)
+        while count and isinstance(chain.ops[count - 1], Rescale):
+            count -= 1
+        scales = tuple(op for op in chain.ops[count:] if isinstance(op, Rescale))
+        if chain.root is not None or count:
+            left = len(chain.stages) - len(scales)
+            self._emit(replace(chain, ops=chain.ops[:count], stages=chain.stages[:left]))
+        return (scales[0].input if scales else value), scales
 
     def _layout(self, chain: _Chain) -> Layout:
         """The layout of the chain's result."""
@@ -209,7 +233,7 @@ class _Planner:
                 result = self.memory.new(value, source.layout)
                 self.steps.append(MapStep(source=source, result=result, ops=chain.ops, stages=chain.stages))
             case Conv2d() as conv:
-                source = self.memory.tensor(conv.input, Layout.CHANNELS_LAST)
+                source = self.memory.read_by_windows(conv)
                 result = self.memory.new(value, Layout.CHANNELS_LAST)
                 self._loop(chain, convolution_step(conv, source, result, len(self.steps), self.cpu))
             case Dense() as dense:

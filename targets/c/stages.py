@@ -158,28 +158,32 @@ class ScaleStage(Stage):
 
 @dataclass(frozen=True, slots=True)
 class AddStage(Stage):
-    """Adds the same element of another tensor."""
+    """Adds `factor` times the same element of another tensor."""
 
     other: Tensor
+    factor: int
 
     @property
     def report(self) -> str:
         return "add"
 
     def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
-        wide = sum_type(*_hull(self.operand, self.result, (self.other.low, self.other.high)))
-        pointer = to.added.pop(0)
-        return to.define(wide, f"{cast(name, kind, wide)} + ({wide}){pointer}[{to.element}]"), wide
+        wide = sum_type(*_hull(self.operand, self.result, _scaled(self.other, self.factor)))
+        added = f"({wide}){to.added.pop(0)}[{to.element}]"
+        if self.factor != 1:
+            added += f" * {literal(self.factor, wide)}"
+        return to.define(wide, f"{cast(name, kind, wide)} + {added}"), wide
 
 
 @dataclass(frozen=True, slots=True)
 class MultiplyStage(Stage):
-    """Multiplies by the same element of another tensor, or by that of the image and channel in a smaller one.
+    """Multiplies by `factor` times the same element of another tensor, or that of the image and channel in a smaller one.
 
     gate  None, or (images, elements of an image, channels) where `other` holds one number for each channel
     """
 
     other: Tensor
+    factor: int
     gate: tuple[int, int, int] | None
 
     @property
@@ -187,13 +191,16 @@ class MultiplyStage(Stage):
         return "multiply" if self.gate is None else "multiply per channel"
 
     def write(self, to: LineWriter, name: str, kind: CType) -> tuple[str, CType]:
-        wide = sum_type(*_hull(self.operand, self.result, (self.other.low, self.other.high)))
+        wide = sum_type(*_hull(self.operand, self.result, _scaled(self.other, self.factor)))
         element = to.element
         if self.gate is not None:
             images, size, channels = self.gate
             to.uses_channel = True
             element = "c" if images == 1 else f"({element}) / {size} * {channels} + c"
-        return to.define(wide, f"{cast(name, kind, wide)} * ({wide}){to.added.pop(0)}[{element}]"), wide
+        other = f"({wide}){to.added.pop(0)}[{element}]"
+        if self.factor != 1:
+            other = f"({other} * {literal(self.factor, wide)})"
+        return to.define(wide, f"{cast(name, kind, wide)} * {other}"), wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,14 +328,14 @@ def multiplication_stage(
             return AffineStage(operand, result, found)
 
 
-def combining_stage(op: Sum | Product, operand: Range, other: Tensor) -> AddStage | MultiplyStage:
-    """What a sum or product does to its one operand, the other lying in memory."""
+def combining_stage(op: Sum | Product, operand: Range, other: Tensor, factor: int = 1) -> AddStage | MultiplyStage:
+    """What a sum or product does to its one operand; the other is `factor` times what lies in memory."""
     codes, shape = op.result.type.codes, op.result.type.shape
     result = (codes.low, codes.high)
     if isinstance(op, Sum):
-        return AddStage(operand, result, other)
+        return AddStage(operand, result, other, factor)
     gate = None if other.shape == shape else (shape[0], element_count(shape[1:]), shape[1])
-    return MultiplyStage(operand, result, other, gate)
+    return MultiplyStage(operand, result, other, factor, gate)
 
 
 def _clamp(to: LineWriter, expression: str, kind: CType, have: Range, low: int, high: int) -> tuple[str, CType]:
@@ -336,6 +343,12 @@ def _clamp(to: LineWriter, expression: str, kind: CType, have: Range, low: int, 
     if have[0] >= low and have[1] <= high:
         return to.define(kind, expression), kind
     return to.define(kind, f"pefslc_clamp_{kind.bits}({expression}, {literal(low, kind)}, {literal(high, kind)})"), kind
+
+
+def _scaled(tensor: Tensor, factor: int) -> Range:
+    """The range of `factor` times its codes, those among them."""
+    ends = tensor.low, tensor.high, tensor.low * factor, tensor.high * factor
+    return min(ends), max(ends)
 
 
 def _hull(*ranges: Range) -> Range:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pefslc.geometry.shapes import Window
 from pefslc.ir.value import Op
 from pefslc.targets.c.cpus import WeightOrder
+from pefslc.targets.c.packing import Pass
 from pefslc.targets.c.stages import AddStage, MultiplyStage, Stage
 from pefslc.targets.c.storage import Buffer, CType, Tensor
 from pefslc.targets.c.taps import Gather, Move, PaddedImage, TapView
@@ -35,6 +36,7 @@ Codes = NDArray[np.int64]
 class Step:
     """Reads `source` (and what its stages add), writes `result`.
 
+    planes  whether the source lies as planes of a channel each where a convolution's lies channels last
     ops     the operations of the graph that it does, in order; empty for a change of layout
     scratch buffers that live only while it runs: one for each of `threads` parts
     threads parts of the result that are computed at a time
@@ -42,10 +44,16 @@ class Step:
 
     source: Tensor
     result: Tensor
+    planes: bool = False
     ops: tuple[Op, ...] = ()
     stages: tuple[Stage, ...] = ()
     scratch: tuple[Buffer, ...] = ()
     threads: int = 1
+
+    @property
+    def scratch_names(self) -> tuple[str, ...]:
+        """The parameters of the scratch buffers, in order."""
+        return ("sums", "copy")[: len(self.scratch)]
 
     @property
     def bands(self) -> int | None:
@@ -60,11 +68,6 @@ class Step:
     @property
     def reads(self) -> tuple[Tensor, ...]:
         return (self.source, *self.added)
-
-    @property
-    def shares(self) -> tuple[Tensor, ...]:
-        """Tensors whose buffer the result may take over, because each element is read before its place is written."""
-        return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,6 +96,7 @@ class DotPart(Part):
     pixels   computed together
     chunks   the kernel calls for all outputs
     passes   whether all pixels are computed for one chunk's outputs before those of the next
+    unpacked the passes of packed weights, instead of those of each chunk
     """
 
     gather: Gather
@@ -103,6 +107,12 @@ class DotPart(Part):
     pixels: int
     chunks: tuple[Chunk, ...]
     passes: bool
+    unpacked: tuple[Pass, ...] = ()
+
+    @property
+    def has_one_pass(self) -> bool:
+        """Whether a pixel's outputs are all computed together."""
+        return not self.passes or sum(each.calls for each in self.unpacked) == 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -126,6 +136,7 @@ class DotStep(Step):
     chained         products that a lane of 8 may sum in 16 bits (`dots.most_chained`)
     paired          sums of two products that a lane may sum in 16 bits (`dots.most_paired`)
     padded_outputs  of one group, filled up
+    packed          bits of each weight as it is stored; 0 where weights are stored as kernels read them
     """
 
     images: tuple[int, int, int, int]
@@ -142,6 +153,11 @@ class DotStep(Step):
     paired: int
     outputs: int
     padded_outputs: int
+    packed: int = 0
+
+    @property
+    def scratch_names(self) -> tuple[str, ...]:
+        return ("sums", *["copy"] * self.copies, *["rows"] * (self.packed > 0))
 
     @property
     def copies(self) -> bool:
@@ -156,7 +172,8 @@ class DotStep(Step):
     @property
     def report(self) -> str:
         """How it computes, for the report."""
-        return f"dot products, {_operands(self)}"
+        packed = f", weights packed in {self.packed} bits" if self.packed else ""
+        return f"dot products, {_operands(self)}{packed}"
 
     @property
     def bands(self) -> int | None:
@@ -164,6 +181,11 @@ class DotStep(Step):
             return None
         (part,) = self.parts
         return part.lines if part.gather is Gather.IMAGE else -(-part.line // part.pixels)
+
+    @property
+    def shift(self) -> int:
+        """What is added to each number in the source's memory as it is copied."""
+        return self.source.offset + self.offset
 
     @property
     def rows(self) -> int:
@@ -267,12 +289,6 @@ class MapStep(Step):
     @property
     def bands(self) -> int:
         return self.result.loops[0]
-
-    @property
-    def shares(self) -> tuple[Tensor, ...]:
-        # A gate is read again for the next pixel.
-        size = self.result.buffer.elements
-        return tuple(t for t in self.reads if t.type.bytes == self.result.type.bytes and t.buffer.elements == size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,17 +111,27 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Codes in a buffer, from its start. `low`, `high` are their proven range."""
+    """Codes in a buffer, from its start. `low`, `high` are their proven range.
+
+    offset  what is added to each number in memory to get its code: only convolutions read such tensors
+    """
 
     buffer: Buffer
     shape: Shape
     layout: Layout
     low: int
     high: int
+    offset: int = 0
 
     @property
     def type(self) -> CType:
+        """Of the numbers in memory."""
         return self.buffer.type
+
+    @property
+    def code_type(self) -> CType:
+        """Of the codes."""
+        return narrowest(self.low, self.high) if self.offset else self.type
 
     @property
     def loops(self) -> tuple[int, int, int]:

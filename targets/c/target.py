@@ -17,7 +17,7 @@ from pefslc.ir.graph import Graph
 from pefslc.targets.c.arena import Arena, plan_arena
 from pefslc.targets.c.calls import with_threads
 from pefslc.targets.c.compiled_size import compiled_size
-from pefslc.targets.c.cpus import cpu_named
+from pefslc.targets.c.cpus import SMALL, adapted, cpu_named
 from pefslc.targets.c.emit import emit, interface
 from pefslc.targets.c.naming import model_prefix, weights_file
 from pefslc.targets.c.options import BINARY, COptions
@@ -51,14 +51,14 @@ class CTarget(COptions):
     def lower(self, graph: Graph, options: TargetOptions) -> Emission:
         """Header, source, weights. Raises CompileError naming every operation that cannot be done."""
         rows = batch_of(graph) or 1
-        cpu = cpu_named(self.cpu)
+        cpu = adapted(cpu_named(self.cpu), memory=self.memory, packs=self.pack)
         program = plan_program(with_batch(graph, 1) if rows > 1 else graph, cpu)
         program = with_threads(program, self.threads)
-        arena = plan_arena(program)
+        arena = plan_arena(program, self.memory, inputs=_has_places(rows, self.memory))
         if options.observe is not None:
             options.observe(Stage("plan", plan_text(program, arena)))
         prefix = model_prefix(graph.name)
-        arguments = interface(graph, plan_program(graph, cpu) if rows > 1 else program)
+        arguments = interface(graph, plan_program(graph, cpu) if rows > 1 else program, arena)
         emitted = emit(graph, program, arena, prefix, _EMITTER, self, arguments, rows)
         files = {**emitted.files, **starter_files(graph, arguments, prefix, _EMITTER, self, emitted)}
         constant_bytes = emitted.constant_bytes
@@ -70,6 +70,8 @@ class CTarget(COptions):
             "sources": [f"{prefix}.c", f"{prefix}_weights.c"],
             "cpu": self.cpu,
             "caller_arena": self.caller_arena,
+            "memory": self.memory,
+            "pack": self.pack,
             "arena_bytes": arena.bytes,
             "constant_bytes": constant_bytes,
             "macs": program.macs * rows,
@@ -80,6 +82,7 @@ class CTarget(COptions):
                     "direction": "input" if a.is_input else "output",
                     "type": str(a.tensor.type),
                     "shape": list(a.tensor.shape),
+                    **({} if a.slot is None else {"place": f"{prefix}_{a.name}_place"}),
                 }
                 for a in arguments
             ],
@@ -98,6 +101,8 @@ class CTarget(COptions):
         }
         ram = {"arena": arena.bytes}
         for a in arguments:
+            if a.slot is not None:
+                continue
             what = "inputs" if a.is_input else "outputs"
             ram[what] = ram.get(what, 0) + a.elements * a.tensor.type.bytes
         footprint = Footprint(ram, constant_bytes)
@@ -107,6 +112,11 @@ class CTarget(COptions):
             f"{out_of_proportion(program, emitted.step_bytes)}",
             footprint.ram_text + ("; the caller supplies the arena" if self.caller_arena else ""),
         )
+        placed = [a for a in arguments if a.slot is not None]
+        if placed:
+            names = ", ".join(f"{prefix}_{a.name}_place" for a in placed)
+            held = sum(a.elements * a.tensor.type.bytes for a in placed)
+            notes += (f"the arena has room for the inputs, at {names}: arrays of their own take {held:,} bytes more",)
         if self.emit_main:
             notes += (
                 "in its folder, `make test` runs it here and `make qemu` on an emulated Cortex-M: both print PASS",
@@ -119,6 +129,11 @@ class CTarget(COptions):
     def runner(self, folder: Path, sidecar: Sidecar) -> CRunner:
         """The emitted C, compiled with the system's compiler. Raises CompileError when there is none."""
         return CRunner(folder, sidecar)
+
+
+def _has_places(rows: int, memory: str) -> bool | None:
+    """Whether inputs lie in the arena, None: where that costs nothing. Never in one that several rows share."""
+    return False if rows > 1 else True if memory == SMALL else None
 
 
 def _costs(

@@ -162,7 +162,7 @@ class Bench:
                 np.testing.assert_array_equal(found[output.name], expected[output.value.name], err_msg=graph.name)
 
     def _harness(self) -> str:
-        lines = ["#include <stdint.h>", "#include <stdio.h>"]
+        lines = ["#include <stdint.h>", "#include <stdio.h>", "#include <string.h>"]
         lines += [_READ_WEIGHTS] if any("weights_file" in d for _, d in self.models) else []
         lines += [f'#include "{d["header"]}"' for _, d in self.models]
         lines += ["int main(void)", "{", "    int64_t runs;"]
@@ -173,7 +173,13 @@ class Bench:
             if details["caller_arena"]:
                 lines.append(f"        static {prefix}_arena arena;")
             for k, a in enumerate(arguments):
-                lines.append(f"        static {a['type']} m{i}a{k}[{prefix}_{str(a['name']).upper()}_SIZE];")
+                size = f"{prefix}_{str(a['name']).upper()}_SIZE"
+                if i % 2 == 0 and "place" in a:  # every other model has its inputs in the arena, if they have places
+                    handed = "&arena" if details["caller_arena"] else ""
+                    lines.append(f"        {a['type']} (*const m{i}p{k})[{size}] = (void *){a['place']}({handed});")
+                    lines.append(f"#define m{i}a{k} (*m{i}p{k})")
+                else:
+                    lines.append(f"        static {a['type']} m{i}a{k}[{size}];")
             if "weights_file" in details:
                 path = (self.folder / str(details["weights_file"])).as_posix()
                 size = f"{prefix}_WEIGHTS_BYTES"
@@ -182,6 +188,8 @@ class Bench:
                 lines.append(f"        if ({details['set_weights']}(weights, {size}) != {prefix}_OK) {{ return 1; }}")
             lines.append("        if (fread(&runs, sizeof(runs), 1, stdin) != 1) { return 1; }")
             lines.append("        for (; runs > 0; runs--) {")
+            if details["caller_arena"]:  # nothing of the run before is left
+                lines.append("            memset(&arena, 0xa5, sizeof(arena));")
             for k, a in enumerate(arguments):
                 if a["direction"] == "input":
                     lines.append(f"            if (fread(m{i}a{k}, sizeof(m{i}a{k}), 1, stdin) != 1) {{ return 1; }}")

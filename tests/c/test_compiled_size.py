@@ -52,7 +52,8 @@ def test_the_parts_of_the_ram_are_the_sizes_of_the_arrays(cc: str, tmp_path: Pat
     )
     subprocess.run([cc, "-std=c99", "sizes.c", "-o", "sizes"], cwd=tmp_path, check=True)
     printed = subprocess.run(["./sizes"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert printed == f"{ram['arena']} {ram['inputs']} {ram['outputs']}"
+    arena, _, outputs = map(int, printed.split())
+    assert ram == {"arena": arena, "outputs": outputs}  # the arena has room for the input
 
 
 @pytest.mark.usefixtures("cc")

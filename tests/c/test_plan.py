@@ -39,17 +39,22 @@ def convolved(b: GraphBuilder, x: Value, outputs: int, kernel: int = 1, **fields
 
 def test_the_text_of_a_plan_says_what_each_step_does() -> None:
     b = GraphBuilder("text")
-    x = b.input((1, 2, 4, 4))
+    x = b.pool(b.input((1, 2, 4, 4)), True, kernel=(1, 1))
     assert plan_text(*planned(b.graph(convolved(b, x, 1, kernel=3)))).splitlines() == [
         "0: t1: s8[1,2,4,4] channels last = copy of input0: s8[1,2,4,4] rows (input)",
-        "1: output0: u8[1,1,2,2] channels last (output) = dot products, s8 x s8, sums in 32 bits of "
-        "t1: s8[1,2,4,4] channels last",
+        "1: t2: s8[1,2,4,4] channels last = maximum in 32 bits of t1: s8[1,2,4,4] channels last",
+        "   does max_pool %v2",
+        "   scratch s1",
+        "2: output0: u8[1,1,2,2] channels last (output) = dot products, s8 x s8, sums in 32 bits of "
+        "t2: s8[1,2,4,4] channels last",
         "   then clamp",
-        "   does conv2d %v2, clamp %v3",
-        "   scratch s1a, s1p",
-        "s1p: arena8[0:128], in steps 1 to 1",
-        "s1a: arena32[0:16], in steps 1 to 1",
-        "t1: arena8[128:160], in steps 0 to 1",
+        "   does conv2d %v3, clamp %v4",
+        "   scratch s2a, s2p",
+        "s2p: arena8[0:128], in steps 2 to 2",
+        "t1: arena8[0:32], in steps 0 to 1",
+        "t2: arena8[128:160], in steps 1 to 2",
+        "s2a: arena32[0:16], in steps 2 to 2",
+        "s1: arena32[0:2], in steps 1 to 1",
     ]
 
 
