@@ -14,7 +14,7 @@ from pefslc.targets.c.cpus import FAST, SMALL
 
 _BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
-# Bytes of all tensors that are alive at one time, at most, with the input: a plan that lays none over another needs them.
+# Bytes of all tensors that are alive at one time, at most, with the input: the least, where none lies over another.
 _LIFETIMES = {"resnet9": 35_840, "resnet20": 49_152, "mobilenet": 55_296}
 # Bytes of the arena with the input: the rows "cortex-m0" of docs/microcontrollers.md.
 _ARENAS = {
