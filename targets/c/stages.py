@@ -177,7 +177,7 @@ class AddStage(Stage):
 
 @dataclass(frozen=True, slots=True)
 class MultiplyStage(Stage):
-    """Multiplies by `factor` times the same element of another tensor, or that of the image and channel in a smaller one.
+    """Multiplies by `factor` times the same element of another tensor, or that of image and channel in a smaller one.
 
     gate  None, or (images, elements of an image, channels) where `other` holds one number for each channel
     """

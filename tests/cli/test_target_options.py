@@ -36,8 +36,8 @@ def test_a_target_is_a_value_that_carries_its_options() -> None:
     assert api.TensilTarget() != api.TensilTarget(arch="custom_perf")
     assert hash(api.CTarget(caller_arena=True)) == hash(api.CTarget(caller_arena=True))
     assert repr(api.CTarget(caller_arena=True)) == (
-        "CTarget(caller_arena=True, cpu='generic', weights='text', steps=None, threads=1, emit_main=False, "
-        "dispatch=False, cmake=False, arduino=False)"
+        "CTarget(caller_arena=True, cpu='generic', memory='fast', weights='text', pack=False, steps=None, threads=1, "
+        "emit_main=False, dispatch=False, cmake=False, arduino=False)"
     )
     with pytest.raises(AttributeError):
         api.CTarget().caller_arena = True  # type: ignore[misc]
@@ -69,8 +69,9 @@ def test_keywords_change_a_target_that_is_an_object(model: Path) -> None:
 def test_an_option_of_another_target_is_refused_with_the_options_that_there_are(model: Path) -> None:
     assert refusal(lambda: api.compile(model, target="c", arch="pynqz1")) == (
         "error[PEF0902]: arch (--arch) is an option of target 'tensil', not of 'c'\n"
-        "  help: options of c: caller_arena (--caller-arena), cpu (--cpu), weights (--weights), steps (--steps), "
-        "threads (--threads), emit_main (--emit-main), dispatch (--dispatch), cmake (--cmake), arduino (--arduino)"
+        "  help: options of c: caller_arena (--caller-arena), cpu (--cpu), memory (--memory), weights (--weights), "
+        "pack (--pack), steps (--steps), threads (--threads), emit_main (--emit-main), dispatch (--dispatch), "
+        "cmake (--cmake), arduino (--arduino)"
     )
     assert "unroll (--unroll) is an option of target 'fake', not of 'tensil'" in refusal(
         lambda: api.compile(model, target="tensil", unroll=2)
