@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from pefslc.targets.c.storage import INT16, CType
+from pefslc.targets.c.ctype import INT16, CType
 
 __all__ = [
     "BLOCKS", "COLUMNS", "CPUS", "FAST", "GENERIC", "PAIRS", "QUADS", "ROWS", "ROWS_OF_16", "SMALL", "TAPS", "WORDS",

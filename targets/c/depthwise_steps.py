@@ -10,7 +10,7 @@ from pefslc.ir.integer import Conv2d
 from pefslc.targets.c.cpus import TAPS, Cpu, WeightOrder
 from pefslc.targets.c.dots import accumulator_type, converted_taps, product_type, round_up
 from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep
-from pefslc.targets.c.storage import INT32, Buffer, CType, Place, Tensor, narrowest_signed
+from pefslc.targets.c.storage import INT32, Buffer, CType, Place, Tensor, dtype_of, narrowest_signed
 from pefslc.targets.c.taps import PaddedImage
 
 __all__ = ["depthwise_step"]
@@ -61,7 +61,7 @@ def _part(phase: Phase, weight: Codes, source: Tensor, order: WeightOrder | None
         grid = len(phase.rows), len(phase.columns)
         _, _, height, width = source.shape
         image = PaddedImage.of(window, (channels, height, width), grid, window.kernel[1] * channels)
-    packed = _packed(weight.reshape(channels, *window.kernel), order).astype(kind.dtype)
+    packed = _packed(weight.reshape(channels, *window.kernel), order).astype(dtype_of(kind))
     return DepthwisePart(rows=phase.rows, columns=phase.columns, window=window, weight=packed, image=image)
 
 

@@ -10,7 +10,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.integer import Conv2d, Dense
 from pefslc.targets.c.cpus import WeightOrder
-from pefslc.targets.c.storage import INT16, INT32, INT64, CType, Tensor, sum_type
+from pefslc.targets.c.storage import INT16, INT32, INT64, CType, Tensor, dtype_of, sum_type
 from pefslc.targets.c.taps import TapView
 
 __all__ = [
@@ -138,7 +138,7 @@ def packed_weights(
     """
     rows, taps = weight.shape
     per_group, per_segment = rows // groups, taps // view.segments
-    filled = np.zeros((groups, outputs, view.segments, view.taps), dtype=kind.dtype)
+    filled = np.zeros((groups, outputs, view.segments, view.taps), dtype=dtype_of(kind))
     filled[:, :per_group, :, :per_segment] = weight.reshape(groups, per_group, view.segments, per_segment)
     split = filled.reshape(groups, outputs // order.outputs, order.outputs, view.padded // order.taps, order.taps)
     ordered = split.transpose(0, 1, 3, 2, 4)

@@ -15,6 +15,7 @@ __all__ = ["BINARY", "TEXT", "COptions"]
 TEXT, BINARY = "text", "binary"  # forms of the constants
 
 _MOST_THREADS = 64
+
 _NAMES = tuple(cpu.name for cpu in CPUS)
 
 

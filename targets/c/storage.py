@@ -11,52 +11,24 @@ from numpy.typing import NDArray
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin
 from pefslc.geometry.shapes import Shape, element_count
+from pefslc.targets.c.ctype import INT16, INT32, INT64, CType
 
 __all__ = [
     "INT16", "INT32", "INT64", "Buffer", "CType", "Layout", "Place", "Tensor",
-    "checked_elements", "narrowest", "narrowest_signed", "natural_layout", "same_order", "sum_type",
+    "checked_elements", "dtype_of", "narrowest", "narrowest_signed", "natural_layout", "same_order", "sum_type",
 ]  # fmt: skip
 
 _MOST_ELEMENTS = 2**31 - 1  # indices are int32_t
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class CType:
-    """An exact-width integer type of <stdint.h>."""
-
-    bits: int
-    signed: bool
-
-    def __str__(self) -> str:
-        return f"{'' if self.signed else 'u'}int{self.bits}_t"
-
-    @property
-    def short(self) -> str:
-        """For names and reports: s8, u16."""
-        return f"{'s' if self.signed else 'u'}{self.bits}"
-
-    @property
-    def bytes(self) -> int:
-        return self.bits // 8
-
-    @property
-    def dtype(self) -> np.dtype[np.integer]:
-        """NumPy's name of it."""
-        return np.dtype(f"{'' if self.signed else 'u'}int{self.bits}")
-
-    def holds(self, low: int, high: int) -> bool:
-        """Whether every code in [low, high] is of this type."""
-        least = -(1 << (self.bits - 1)) if self.signed else 0
-        return least <= low and high < least + (1 << self.bits)
-
-
-INT16 = CType(16, True)
-INT32 = CType(32, True)
-INT64 = CType(64, True)
-
 # No uint32_t: values are computed with in int32_t or int64_t, to which every type here widens without change.
 # Unsigned first: the dot product instructions multiply unsigned by signed bytes.
 _STORAGE = (CType(8, False), CType(8, True), CType(16, False), INT16, INT32, INT64)
+
+
+def dtype_of(kind: CType) -> np.dtype[np.integer]:
+    """NumPy's name of a type."""
+    return np.dtype(str(kind).removesuffix("_t"))
 
 
 def narrowest(low: int, high: int) -> CType:

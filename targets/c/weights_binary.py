@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from zlib import crc32
 
 from pefslc.targets.c.stages import ConstantArray
+from pefslc.targets.c.storage import dtype_of
 
 __all__ = ["ALIGNMENT", "BinaryWeights", "binary_weights"]
 
@@ -35,6 +36,6 @@ def binary_weights(constants: Sequence[ConstantArray]) -> BinaryWeights:
     file, offsets = bytearray(), dict[str, int]()
     for constant in constants:
         offsets[constant.name] = len(file)
-        file += constant.data.astype(constant.type.dtype.newbyteorder("<")).tobytes()
+        file += constant.data.astype(dtype_of(constant.type).newbyteorder("<")).tobytes()
         file += bytes(-len(file) % ALIGNMENT)
     return BinaryWeights(bytes(file), offsets, crc32(file))

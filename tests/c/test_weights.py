@@ -13,7 +13,7 @@ import pytest
 import pefslc
 from pefslc.artifacts.sidecar import load_sidecar
 from pefslc.targets.c.stages import ConstantArray
-from pefslc.targets.c.storage import CType
+from pefslc.targets.c.storage import CType, dtype_of
 from pefslc.targets.c.target import CTarget
 from pefslc.targets.c.weights_binary import binary_weights
 from pefslc.targets.c.weights_text import weights_text
@@ -28,7 +28,7 @@ def _numbers(kind: CType, count: int, seed: int) -> list[int]:
     low = -(1 << (kind.bits - 1)) if kind.signed else 0
     high = low + (1 << kind.bits) - 1
     rng = np.random.default_rng(seed)
-    drawn = [int(v) for v in rng.integers(low, high, count, endpoint=True, dtype=kind.dtype)]
+    drawn = [int(v) for v in rng.integers(low, high, count, endpoint=True, dtype=dtype_of(kind))]
     return [*([low, high, 0][:count]), *drawn[3:]]
 
 
@@ -36,7 +36,7 @@ def _numbers(kind: CType, count: int, seed: int) -> list[int]:
 @pytest.mark.parametrize("count", [1, 23, 24, 25, 48, 49, 5000])
 def test_the_text_has_every_number_in_lines_of_24(kind: CType, count: int) -> None:
     numbers = _numbers(kind, count, count)
-    array = ConstantArray("a", kind, np.array(numbers, dtype=kind.dtype), "weights")
+    array = ConstantArray("a", kind, np.array(numbers, dtype=dtype_of(kind)), "weights")
     text = weights_text("/* head */\n", [array], "nothing").decode()
     head, definition, *lines, last, end = text.split("\n")
     assert (head, definition) == ("/* head */", f"const {kind} a[{count}] = {{")

@@ -1,0 +1,37 @@
+"""The integer types of emitted C. Loads nothing heavy: options of the target name processors by them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["INT16", "INT32", "INT64", "CType"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class CType:
+    """An exact-width integer type of <stdint.h>."""
+
+    bits: int
+    signed: bool
+
+    def __str__(self) -> str:
+        return f"{'' if self.signed else 'u'}int{self.bits}_t"
+
+    @property
+    def short(self) -> str:
+        """For names and reports: s8, u16."""
+        return f"{'s' if self.signed else 'u'}{self.bits}"
+
+    @property
+    def bytes(self) -> int:
+        return self.bits // 8
+
+    def holds(self, low: int, high: int) -> bool:
+        """Whether every code in [low, high] is of this type."""
+        least = -(1 << (self.bits - 1)) if self.signed else 0
+        return least <= low and high < least + (1 << self.bits)
+
+
+INT16 = CType(16, True)
+INT32 = CType(32, True)
+INT64 = CType(64, True)
