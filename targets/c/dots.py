@@ -44,9 +44,13 @@ def product_type(source: Tensor, weight: Codes, sums: CType) -> CType:
 
 
 def tap_offset(source: Tensor, taps: CType) -> int | None:
-    """What makes each code of the source one of this type: 0, 128 or -128; None where nothing does."""
-    offsets = (o for o in (0, OFFSET, -OFFSET) if taps.holds(source.low + o, source.high + o))
-    return next(offsets, None)
+    """What makes each code of the source, and 0, which a pad is, one of this type: 0, or for bytes 128 or -128.
+
+    None where nothing does.
+    """
+    low, high = min(source.low, 0), max(source.high, 0)
+    offsets = (0, OFFSET, -OFFSET) if taps.bits == 8 else (0,)  # pads are filled byte by byte
+    return next((o for o in offsets if taps.holds(low + o, high + o)), None)
 
 
 def offset_bias(weight: Codes, bias: Codes | None, offset: int) -> Codes | None:

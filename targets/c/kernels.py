@@ -230,8 +230,8 @@ def _is_of_bytes(task: Sums) -> bool:
 
 
 def _has_few_taps(task: Sums) -> bool:
-    """Whose weights stay in registers."""
-    return isinstance(task, DepthwiseLine) and task.kernel[0] * task.kernel[1] <= 9
+    """Of bytes, whose weights stay in registers."""
+    return isinstance(task, DepthwiseLine) and _is_of_bytes(task) and task.kernel[0] * task.kernel[1] <= 9
 
 
 def _is_two_by_two(task: Sums) -> bool:
@@ -251,7 +251,9 @@ def _is_paired(task: Sums) -> bool:
 
 
 _NEON = "defined(__ARM_NEON)"
-_DSP = "defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && !defined(__ARM_NEON)"
+# The words that they load are little-endian; those of depthwise kernels lie anywhere.
+_DSP = "defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && !defined(__ARM_NEON) && !defined(__ARM_BIG_ENDIAN)"
+_UNALIGNED = f"{_DSP} && defined(__ARM_FEATURE_UNALIGNED)"
 # For size, GCC leaves the high registers alone; clang wants r7 for itself.
 _THUMB1 = (
     "defined(__thumb__) && !defined(__thumb2__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)"
@@ -259,20 +261,22 @@ _THUMB1 = (
 )
 _FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON)"
 
+_VBMI = "defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__AVX512VL__)"
+
 KERNELS = (
     Kernel("avx512vnni", "dot_blocks", "defined(__AVX512F__) && defined(__AVX512VNNI__)", ("immintrin.h",)),
-    Kernel("avx512vnni", "depthwise_columns", "defined(__AVX512VNNI__) && defined(__AVX512VBMI__)", ("immintrin.h",)),
+    Kernel("avx512vnni", "depthwise_columns", _VBMI, ("immintrin.h",)),
     Kernel("avxvnni", "dot_words", "defined(__AVXVNNI__)", ("immintrin.h",)),
     Kernel("avx2", "dot_words", "defined(__AVX2__)", ("immintrin.h",)),
     Kernel("sse2", "dot_words", "defined(__SSE2__)", ("emmintrin.h",)),
     Kernel("avx2", "dot_blocks", "defined(__AVX2__)", ("immintrin.h",), accepts=_is_paired),
-    Kernel("dsp", "dot_pairs", _DSP),
+    Kernel("dsp", "dot_pairs", _DSP, accepts=_is_one_block),
     Kernel("neon_dot", "dot_rows", f"{_NEON} && defined(__ARM_FEATURE_DOTPROD)", ("arm_neon.h",), accepts=_is_chained),
     Kernel("neon", "dot_rows", _NEON, ("arm_neon.h",), accepts=_is_chained),
     Kernel("riscv", "dot_quads", "defined(__riscv)", accepts=_is_one_block),
     Kernel("thumb1", "dot_rows", _THUMB1, accepts=_is_two_by_two),
     Kernel("few_registers", "dot_rows", _FEW_REGISTERS, accepts=_splits),
-    Kernel("dsp", "depthwise", _DSP, accepts=_is_of_bytes),
+    Kernel("dsp", "depthwise", _UNALIGNED, accepts=_is_of_bytes),
     Kernel("neon", "depthwise_taps", _NEON, ("arm_neon.h",), accepts=_has_few_taps),
     Kernel("few_registers", "depthwise", _FEW_REGISTERS),
     Kernel("portable", "depthwise", ""),

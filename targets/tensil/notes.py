@@ -51,8 +51,10 @@ def notes_on_time(clock: Clock | None, cycles: int, batch: int) -> tuple[str, ..
 def notes_on_exactness(lowered: LoweredNetwork, ops: Mapping[str, OpReport]) -> tuple[str, ...]:
     """The cycles of the operations that are exact because they are made of several words, or are corrected."""
 
+    halves = {part.result.name: name for name, parts in lowered.split.bends.parts.items() for part in parts}
+
     def cycles(names: Iterable[str]) -> list[int]:
-        return [ops[name].cycles or 0 for name in names]
+        return [ops[name].cycles or 0 for name in dict.fromkeys(halves.get(name, name) for name in names)]
 
     notes: tuple[str, ...] = ()
     if wide := cycles(lowered.split.wide.plans):

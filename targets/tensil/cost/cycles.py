@@ -2,8 +2,8 @@
 
 Within 0.2 % of that RTL on programs of this project, 0.6 % on small MLPs and on a MobileNetV2
 (tests/tensil/test_cycles.py). The model knows five clocks: the decoder, the systolic array, the
-accumulator pipeline, the end of the last SIMD, and the queue of accumulator work that the decoder may run ahead of. It is
-never to be called measured.
+accumulator pipeline, the end of the last SIMD, and the queue of accumulator work that the decoder may run ahead of. It
+is never to be called measured.
 
 Every cycle is spent by the decoder, on the instruction that it issues or waiting for what an earlier one left to do;
 `Kind` says on what. The decoder waits for the SIMD unit in whatever comes next, so SIMD hidden behind other work costs
