@@ -12,7 +12,7 @@ from pefslc.artifacts.costs import macs
 from pefslc.geometry.shapes import element_count
 from pefslc.targets.c.steps import Program, Step
 
-__all__ = ["Portion", "portions", "with_threads"]
+__all__ = ["Portion", "most_of_a_call", "portions", "with_threads"]
 
 _WORTH_THREADS = 1 << 15  # multiply-accumulates: some microseconds, which waking threads takes, too
 
@@ -58,6 +58,11 @@ def portions(program: Program, most: int) -> list[Portion]:
         found.append(Portion(number, first, -(-all_bands // together), together, all_bands))
         first = found[-1].end
     return found
+
+
+def most_of_a_call(program: Program, found: list[Portion]) -> int:
+    """Multiply-accumulates of the longest call, or elements of a step that has none."""
+    return max(-(-_work(program.steps[p.step]) * p.bands // p.all_bands) for p in found)
 
 
 def with_threads(program: Program, threads: int) -> Program:

@@ -61,8 +61,15 @@ def exported_functions(
 
 
 # The best first; the last runs on every processor.
+_V3 = ("avx2", "bmi", "bmi2", "fma")
+_V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 VARIANTS = (
-    Variant("avx512vnni", "-march=x86-64-v4 -mavx512vnni", ("avx512f", "avx512bw", "avx512vl", "avx512vnni")),
-    Variant("avx2", "-march=x86-64-v3", ("avx2", "bmi2", "fma")),
+    Variant(
+        "avx512vbmi",
+        "-march=x86-64-v4 -mavx512vnni -mavx512vbmi",
+        (*_V4, "avx512vnni", "avx512vbmi"),
+    ),
+    Variant("avx512vnni", "-march=x86-64-v4 -mavx512vnni", (*_V4, "avx512vnni")),
+    Variant("avx2", "-march=x86-64-v3", _V3),
     Variant("baseline", "", ()),
 )

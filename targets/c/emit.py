@@ -16,7 +16,7 @@ from pefslc.ir.graph import Graph
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.targets.c.arena import Arena, Slot
 from pefslc.targets.c.arg_max import ArgMax, arg_max_of
-from pefslc.targets.c.calls import portions
+from pefslc.targets.c.calls import most_of_a_call, portions
 from pefslc.targets.c.dispatch import VARIANTS, Exported, exported_functions
 from pefslc.targets.c.host_text import input_text, output_text
 from pefslc.targets.c.kernels import headers_of, kernels_for, moves_of, sums_of
@@ -125,6 +125,7 @@ def emit(
         tensor.buffer.name: a.name if rows == 1 else f"{a.name} + row * {tensor.buffer.elements}"
         for tensor, a in zip((*program.inputs, *program.outputs), arguments, strict=True)
     }
+    parts = portions(program, options.steps) if options.steps else []
     binary = binary_weights(constants) if options.weights == BINARY else None
     context = {
         "prefix": prefix,
@@ -152,7 +153,8 @@ def emit(
         "places_of_arrays": {
             name: f"arrays->{place.replace(' + row ', ' + arrays->row ')}" for name, place in places.items()
         },
-        "portions": portions(program, options.steps) if options.steps else [],
+        "portions": parts,
+        "most_of_a_call": most_of_a_call(program, parts) if parts else 0,
         "threaded": [f for f in functions if f.step.threads > 1],
         "modes": list(RoundingMode),
         "text": comment_text,
