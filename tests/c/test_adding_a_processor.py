@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -21,7 +22,7 @@ def _page() -> tuple[str, str, str]:
     page = (ROOT / "docs" / "c-performance.md").read_text()
     (kernel,) = re.findall(r"```jinja\n(.*?)```", page, re.DOTALL)
     row, line = re.findall(r"```python no-run\n(.*?)```", page, re.DOTALL)
-    return row, kernel, line
+    return indent(row, "    "), kernel, indent(line, "    ")
 
 
 @pytest.fixture
