@@ -17,6 +17,7 @@ TEXT, BINARY = "text", "binary"  # forms of the constants
 _MOST_THREADS = 64
 
 _NAMES = tuple(cpu.name for cpu in CPUS)
+_OF_X86 = tuple(name for name in _NAMES if name == "generic" or name.startswith("x86-64"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ class COptions:
         "generic",
         type=str,
         metavar="NAME",
-        wanted="a processor that `pefslc targets c` names",
+        wanted=f"one of {', '.join(_NAMES)}",
         example="'x86-64-v4'",
         accepts=lambda name: name in _NAMES,
         known=lambda: _NAMES,
@@ -114,6 +115,12 @@ class COptions:
                 Code.WRONG_OPTION,
                 "a run in calls has one thread (--steps, --threads)",
                 hint="leave out --threads",
+            )
+        if self.dispatch and self.cpu not in _OF_X86:
+            raise CompileError(
+                Code.WRONG_OPTION,
+                f"paths of x86-64 are of no use for {self.cpu} (--cpu, --dispatch)",
+                hint=f"--cpu {', '.join(_OF_X86)}; or leave out --dispatch",
             )
         if self.arduino and self.dispatch:
             raise CompileError(

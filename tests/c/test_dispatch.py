@@ -78,6 +78,11 @@ def test_every_path_that_this_processor_has_gives_the_codes(cpu, build_graph, cc
     assert {"chosen", VARIANTS[-1].name} <= set(tried)
 
 
+def test_another_processor_has_no_paths() -> None:
+    with pytest.raises(CompileError, match="of no use for cortex-m4"):
+        CTarget(dispatch=True, cpu="cortex-m4")
+
+
 def test_an_arduino_has_no_paths() -> None:
     with pytest.raises(CompileError, match="no x86-64 processor"):
         CTarget(dispatch=True, arduino=True)
