@@ -146,7 +146,7 @@ def test_help_of_no_command_says_what_may_be_meant(pefslc: Cli, words: list[str]
 
 @pytest.mark.parametrize("columns", [50, 80, 200])
 def test_help_fits_the_terminal(pefslc: Cli, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
-    monkeypatch.setattr("shutil.get_terminal_size", lambda *_: os.terminal_size((columns, 40)))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda *_, **__: os.terminal_size((columns, 40)))
     piped = pefslc("--help").out
     assert max(map(len, piped.splitlines())) <= 100
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
