@@ -7,6 +7,7 @@ sums, and the first whose guard holds is compiled: what no other takes, `portabl
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -22,8 +23,49 @@ __all__ = [
 ]  # fmt: skip
 
 
+class _Task(ABC):
+    """What a kernel is to compute. A subclass says of which form, and what the C function is called and takes."""
+
+    __slots__ = ()
+
+    taps: CType
+    weights: CType
+    sums: CType
+    products: CType
+
+    @property
+    @abstractmethod
+    def form(self) -> str:
+        """Of the kernels that compute it."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Of the C function. It says everything that the function depends on."""
+
+    @property
+    @abstractmethod
+    def parameters(self) -> str:
+        """Of the C function."""
+
+    @property
+    def signature(self) -> str:
+        """The head of the C function."""
+        return f"PEFSLC_INLINE void {self.name}({self.parameters})"
+
+    @property
+    def shared_signature(self) -> str:
+        """The same for a function that all its callers share: smaller, and no slower where its loop is one of asm."""
+        return f"PEFSLC_SHARED void {self.name}({self.parameters})"
+
+    @property
+    def types(self) -> str:
+        """For names."""
+        return "_".join(t.short for t in (self.taps, self.weights, self.sums, self.products))
+
+
 @dataclass(frozen=True, slots=True)
-class Dot:
+class Dot(_Task):
     """What a kernel is to compute: sums of `pixels` times `blocks` of outputs.
 
     taps, weights, sums, products  the types of operands and results; a product is computed in `products`
@@ -58,29 +100,18 @@ class Dot:
     @property
     def name(self) -> str:
         """Of the C function. It says everything that the function depends on."""
-        types = "_".join(t.short for t in (self.taps, self.weights, self.sums, self.products))
         chained = f"_chained{self.chained}" if self.chained else f"_paired{self.paired}" if self.paired else ""
         biased = "_biased" if self.biased else ""
-        whole = self.of or f"dot_{self.order.name}_{types}{chained}{biased}"
+        whole = self.of or f"{self.form}_{self.types}{chained}{biased}"
         return f"{whole}_{self.pixels}x{self.blocks}"
 
     @property
-    def signature(self) -> str:
-        """The head of the C function: where taps, weights and sums lie is said in `taps.TapView`."""
-        return self._head("PEFSLC_INLINE")
-
-    @property
-    def shared_signature(self) -> str:
-        """The same for a function that all its callers share: smaller, and no slower where its loop is one of asm."""
-        return self._head("PEFSLC_SHARED")
-
-    def _head(self, kind: str) -> str:
+    def parameters(self) -> str:
+        """Of the C function: where taps, weights and sums lie is said in `taps.TapView`."""
         strides = ", ".join(f"int32_t {name}" for name in ("pixel", "segments", "segment", "taps"))
         bias = f"const {self.sums} *bias, " if self.biased else ""
-        return (
-            f"{kind} void {self.name}(const {self.taps} *x, {strides}, const {self.weights} *w, "
-            f"{bias}{self.sums} *restrict sums, int32_t stride)"
-        )
+        weights = f"const {self.weights} *w"
+        return f"const {self.taps} *x, {strides}, {weights}, {bias}{self.sums} *restrict sums, int32_t stride"
 
     def parts(self, pixels: int, blocks: int) -> list[tuple[int, int, Dot]]:
         """Kernels of at most so many pixels and blocks, and the first pixel and block of each: they do the same.
@@ -99,7 +130,7 @@ class Dot:
 
 
 @dataclass(frozen=True, slots=True)
-class Depthwise:
+class Depthwise(_Task):
     """What a depthwise kernel is to compute: the sums of all channels of a pixel over a rectangle of taps."""
 
     taps: CType
@@ -119,28 +150,17 @@ class Depthwise:
     @property
     def name(self) -> str:
         """Of the C function."""
-        return "_".join(["depthwise", *(t.short for t in (self.taps, self.weights, self.sums, self.products))])
+        return f"{self.form}_{self.types}"
 
     @property
-    def signature(self) -> str:
-        """The head of the C function: sums[c] of x[i * row + j * column + c] * w[i * line + j * channels + c]."""
-        return self._head("PEFSLC_INLINE")
-
-    @property
-    def shared_signature(self) -> str:
-        """The same for a function that all its callers share."""
-        return self._head("PEFSLC_SHARED")
-
-    def _head(self, kind: str) -> str:
+    def parameters(self) -> str:
+        """Of the C function: sums[c] of x[i * row + j * column + c] * w[i * line + j * channels + c]."""
         sizes = ", ".join(f"int32_t {name}" for name in ("row", "column", "line", "rows", "columns", "channels"))
-        return (
-            f"{kind} void {self.name}(const {self.taps} *x, const {self.weights} *w, {sizes}, "
-            f"{self.sums} *restrict sums)"
-        )
+        return f"const {self.taps} *x, const {self.weights} *w, {sizes}, {self.sums} *restrict sums"
 
 
 @dataclass(frozen=True, slots=True)
-class DepthwiseLine:
+class DepthwiseLine(_Task):
     """What a depthwise kernel is to compute: the sums of all channels of pixels that lie side by side.
 
     Tap (i, j) of channel c of pixel p lies at  x[i * row + (p * stride + j * dilation) * channels + c],  its sum at
@@ -174,25 +194,16 @@ class DepthwiseLine:
     @property
     def name(self) -> str:
         """Of the C function. It says everything that the function depends on."""
-        types = "_".join(t.short for t in (self.taps, self.weights, self.sums, self.products))
         shape = f"{self.kernel[0]}x{self.kernel[1]}_{self.stride}_{self.dilation}"
-        return f"{self.form}_{types}{'_biased' if self.biased else ''}_{shape}"
+        return f"{self.form}_{self.types}{'_biased' if self.biased else ''}_{shape}"
 
     @property
-    def signature(self) -> str:
-        """The head of the C function."""
-        return self._head("PEFSLC_INLINE")
-
-    @property
-    def shared_signature(self) -> str:
-        """The same for a function that all its callers share."""
-        return self._head("PEFSLC_SHARED")
-
-    def _head(self, kind: str) -> str:
+    def parameters(self) -> str:
+        """Of the C function."""
         bias = f"const {self.sums} *bias, " if self.biased else ""
         return (
-            f"{kind} void {self.name}(const {self.taps} *restrict x, int32_t row, "
-            f"const {self.weights} *restrict w, {bias}{self.sums} *restrict sums, int32_t pixels, int32_t channels)"
+            f"const {self.taps} *restrict x, int32_t row, const {self.weights} *restrict w, {bias}"
+            f"{self.sums} *restrict sums, int32_t pixels, int32_t channels"
         )
 
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from pefslc.numeric.staircase import Staircase
 
-__all__ = ["ActiveRange", "saturates_harmlessly"]
+__all__ = ["FAR", "ActiveRange", "saturates_harmlessly"]
 
 Words = NDArray[np.int64]
 
-_FAR = 1 << 40  # beyond every sum
+FAR = 1 << 40  # beyond every sum: from there on, a bound is none
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,14 +33,14 @@ class ActiveRange:
     @classmethod
     def of(cls, staircases: Iterable[Staircase], channels: int) -> ActiveRange:
         """What these staircases of one tensor tell apart."""
-        bottom, top = np.full(channels, _FAR), np.full(channels, -_FAR)
+        bottom, top = np.full(channels, FAR), np.full(channels, -FAR)
         for staircase in staircases:
             thresholds, low, high = staircase.rows(0, staircase.channels), staircase.domain_low, staircase.domain_high
             # The first code on the far side of a step: where a channel falls, that above the threshold.
             beyond = thresholds + (staircase.direction < 0)[:, None]
             inner = (low < beyond) & (beyond <= high)
-            bottom = np.minimum(bottom, np.where(inner, beyond - 1, _FAR).min(axis=1, initial=_FAR))
-            top = np.maximum(top, np.where(inner, beyond, -_FAR).max(axis=1, initial=-_FAR))
+            bottom = np.minimum(bottom, np.where(inner, beyond - 1, FAR).min(axis=1, initial=FAR))
+            top = np.maximum(top, np.where(inner, beyond, -FAR).max(axis=1, initial=-FAR))
         return cls(bottom, top)
 
     @property

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.machine.arithmetic import saturate
-from pefslc.targets.tensil.wide.fine_words import FAR
+from pefslc.targets.tensil.wide.active_range import FAR
 from pefslc.targets.tensil.wide.residual import Demands, Residual
 from pefslc.targets.tensil.wide.shares import Shares
 

@@ -21,10 +21,11 @@ from pefslc.ir.value import CodeRange, IntArray, Op, Value
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.rewriting.rewrite import LOG
+from pefslc.targets.tensil.wide.active_range import FAR
 from pefslc.targets.tensil.wide.certificate import Certificate, Lower
 from pefslc.targets.tensil.wide.digits import derived, rounded_quotient
 from pefslc.targets.tensil.wide.estimate import Line, estimated
-from pefslc.targets.tensil.wide.fine_words import FAR, FineWords, coarseness, find_words
+from pefslc.targets.tensil.wide.fine_words import FineWords, coarseness, find_words
 from pefslc.targets.tensil.wide.long_words import LongWords, find_long_words
 from pefslc.targets.tensil.wide.residual import Demands, Residual
 from pefslc.targets.tensil.wide.shares import MOST_PARTS, Shares, bits_up, divided, scaled_shares, shares

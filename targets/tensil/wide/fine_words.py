@@ -18,9 +18,10 @@ from pefslc.numeric.staircase import Staircase
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.machine.arithmetic import simd
 from pefslc.targets.tensil.machine.instructions import SimdOperation
+from pefslc.targets.tensil.wide.active_range import FAR
 from pefslc.targets.tensil.words.channel_search import ChannelWords
 
-__all__ = ["FAR", "FineWords", "coarseness", "find_words"]
+__all__ = ["FineWords", "coarseness", "find_words"]
 
 Words = NDArray[np.int64]
 
@@ -28,7 +29,6 @@ _BLOCKS, _BLOCK = 24, 16  # second multipliers that are tried, and at once
 _BESIDE = np.arange(-2, 3, dtype=np.int64)  # first multipliers, beside the nearest
 _LOOKED_AT, _TRIED = 64, 100  # codes; pairs of multipliers of a channel, of each block
 _AT_ONCE = 1 << 21  # words, for the memory that it takes
-FAR = 1 << 40  # from there on, a bound is none
 
 
 @dataclass(frozen=True, slots=True, eq=False)

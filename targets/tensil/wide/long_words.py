@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from pefslc.numeric.rounding import lowest_numerators, round_shift
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.wide.fine_words import FAR, FineWords, find_words
+from pefslc.targets.tensil.wide.active_range import FAR
+from pefslc.targets.tensil.wide.fine_words import FineWords, find_words
 from pefslc.targets.tensil.wide.widest_line import widest_line
 
 __all__ = ["Digit", "LongWords", "find_long_words"]

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.targets.tensil.wide.active_range import FAR
+
 __all__ = ["Demands", "Residual"]
 
 Words = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Ends = tuple[Words, Words]
-
-_FAR = 1 << 40
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,10 +50,10 @@ class Demands:
         some = first <= last
         half = (1 << coarser) // 2
         if coarser:
-            beyond = np.full_like(low, _FAR)
+            beyond = np.full_like(low, FAR)
             first = np.where(first <= low, -beyond, (first << coarser) - half)
             last = np.where(last >= high, beyond, (last << coarser) + half)
-        far = np.full((channels, 1), _FAR)
+        far = np.full((channels, 1), FAR)
         before = np.concatenate([-far, -far, thresholds], axis=1)[:, :-1]  # the step to the code below
         own, after = np.concatenate([-far, thresholds], axis=1), np.concatenate([thresholds, 2 * far], axis=1)
         close = ~some | ((first >= before) & (last < after))
@@ -85,8 +85,8 @@ class Demands:
     @property
     def bounds(self) -> Ends:
         """Between what T(j) must lie; 2^40 is no bound."""
-        least = np.where(self._is_below, np.minimum(self.own, self.last + 1), -_FAR)
-        return least, np.where(self._is_above, np.maximum(self.own, self.first), _FAR)
+        least = np.where(self._is_below, np.minimum(self.own, self.last + 1), -FAR)
+        return least, np.where(self._is_above, np.maximum(self.own, self.first), FAR)
 
     def met(self, thresholds: Words) -> Flags:
         """[channels, codes]: whether T(j) lies so."""

@@ -23,7 +23,7 @@ from pefslc.ir.value import Op, Value
 from pefslc.numeric.staircase import Staircase
 from pefslc.passes.check_accumulators import accumulator_bits
 from pefslc.targets.tensil.machine.architecture import Architecture
-from pefslc.targets.tensil.wide.active_range import ActiveRange
+from pefslc.targets.tensil.wide.active_range import FAR, ActiveRange
 from pefslc.targets.tensil.wide.corrected import Corrector
 from pefslc.targets.tensil.wide.digits import Digits
 from pefslc.targets.tensil.wide.fan_in import FanIn, linear_form
@@ -39,7 +39,6 @@ Words = NDArray[np.int64]
 Summing = Conv2d | Dense | Sum | SumPool | Rescale
 Moving = Reshape | Transpose | Slice
 
-_FAR = 1 << 40  # beyond every sum
 _SHIFTS = 9  # multiples of 2^9 leave a shift by up to 8 what it is
 _COARSEST = 4  # times that a sum is halved
 
@@ -162,7 +161,7 @@ class _Splitter:
         words = self.whole.get(value.name)
         if words is None:
             return None
-        whole = Stand(stand.offset).asked_of(op.staircase, -_FAR, _FAR)
+        whole = Stand(stand.offset).asked_of(op.staircase, -FAR, FAR)
         return Summed(value, rows, words, whole.rows(0, whole.channels), stand.coarser)
 
     def _asked(self, op: Requantize) -> Requantize:

@@ -11,14 +11,13 @@ from pefslc.numeric.chain import blocks
 from pefslc.numeric.requantize import fit_offset
 from pefslc.numeric.rounding import lowest_numerators
 from pefslc.numeric.staircase import Staircase
-from pefslc.targets.tensil.wide.active_range import ActiveRange
+from pefslc.targets.tensil.wide.active_range import FAR, ActiveRange
 
 __all__ = ["Stand", "shift_offset"]
 
 Words = NDArray[np.int64]
 
 _BEYOND = 1 << 24  # codes beyond the domain on either side that are looked at
-_FAR = 1 << 40
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,8 +115,8 @@ def _without_ends(staircase: Staircase) -> Words:
     """The thresholds, also where S never comes: a channel that ended there would be no straight line in T."""
     if staircase.chains is None:
         rows, up = staircase.rows(0, staircase.channels), staircase.direction[:, None] > 0
-        rows = np.where(rows < staircase.domain_low + up, -_FAR, rows)
-        return np.where(rows >= staircase.domain_high + up, _FAR, rows)
+        rows = np.where(rows < staircase.domain_low + up, -FAR, rows)
+        return np.where(rows >= staircase.domain_high + up, FAR, rows)
     wider = replace(
         staircase.chains, domain_low=staircase.domain_low - _BEYOND, domain_high=staircase.domain_high + _BEYOND
     )
