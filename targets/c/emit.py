@@ -17,13 +17,13 @@ from pefslc.numeric.rounding import RoundingMode
 from pefslc.targets.c.arena import Arena, Slot
 from pefslc.targets.c.arg_max import ArgMax, arg_max_of
 from pefslc.targets.c.calls import most_of_a_call, portions
+from pefslc.targets.c.convolution_functions import AnyLoops, convolution_loops, part_calls
 from pefslc.targets.c.dispatch import VARIANTS, Exported, exported_functions
 from pefslc.targets.c.host_text import input_text, output_text
 from pefslc.targets.c.kernels import headers_of, kernels_for, moves_of, sums_of
 from pefslc.targets.c.naming import Names, comment_text, weights_file
 from pefslc.targets.c.options import BINARY, COptions
 from pefslc.targets.c.packing import packed_bytes
-from pefslc.targets.c.part_loops import Loops, convolution_loops, part_calls
 from pefslc.targets.c.stages import ConstantArray, LineWriter, literal
 from pefslc.targets.c.steps import CopyStep, DepthwiseStep, DotStep, MapStep, PoolStep, Program, Step
 from pefslc.targets.c.storage import Buffer, CType, Place, Tensor, narrowest_signed, sum_type
@@ -297,7 +297,7 @@ class _Function:
         return found if step.bands is None else [*found, "int32_t begin", "int32_t end"]
 
     @cached_property
-    def loops(self) -> list[Loops]:
+    def loops(self) -> Sequence[AnyLoops]:
         """The loops of a convolution: one for each form of its parts."""
         assert isinstance(self.step, DotStep | DepthwiseStep)
         return convolution_loops(self.name, self.parameter_list, self.weight, self.step)
@@ -329,9 +329,7 @@ class _Function:
     @property
     def image(self) -> tuple[int, int, int, int]:
         """(N, C, H, W) of the source."""
-        if isinstance(self.step, DotStep):
-            return self.step.images
-        n, c, h, w = self.step.source.shape
+        n, c, h, w = self.step.images if isinstance(self.step, DotStep | DepthwiseStep) else self.step.source.shape
         return n, c, h, w
 
 

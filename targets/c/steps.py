@@ -226,6 +226,11 @@ class DepthwiseStep(Step):
     products: CType
 
     @property
+    def images(self) -> tuple[int, ...]:
+        """[N, C, H, W] of the source."""
+        return self.source.shape
+
+    @property
     def bands(self) -> int | None:
         if len(self.parts) > 1:
             return None

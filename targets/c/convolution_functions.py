@@ -1,0 +1,84 @@
+"""The functions that compute a convolution.
+
+An ordinary convolution is one function. One over a dilated input is a function for each form of its phases, which is
+called for each phase with its weights, its pads and the place of its first result; most often all have one form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from pefslc.targets.c.dot_loops import DotLoops
+from pefslc.targets.c.part_loops import DepthwiseLoops
+from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep, DotPart, DotStep, Part
+from pefslc.targets.c.taps import Gather
+
+__all__ = ["AnyLoops", "convolution_loops", "part_calls"]
+
+AnyLoops = DotLoops | DepthwiseLoops
+
+
+def convolution_loops(
+    name: str, parameters: list[str], weight: str, step: DotStep | DepthwiseStep
+) -> Sequence[AnyLoops]:
+    """The functions, in the order of their first parts. `parameters` are those of the step, scratch last."""
+    if len(step.parts) == 1:
+        (part,) = step.parts
+        top, left = _first_pads(part)
+        return [_loops(step, part, name, parameters, weight, (str(top), str(left)))]
+    tensors = parameters[: len(parameters) - len(step.scratch)]
+    scratch = parameters[len(tensors) :]
+    found: dict[object, AnyLoops] = {}
+    for part in step.parts:
+        form = _form(part)
+        if form not in found:
+            pads = ["int32_t top", "int32_t left"] if part.window else []
+            own = [*tensors, *_used(scratch, part), f"const {step.weight_type} *restrict weights", *pads]
+            found[form] = _loops(step, part, f"{name}_part{len(found)}", own, "weights", ("top", "left"), form)
+    return list(found.values())
+
+
+def part_calls(loops: Sequence[AnyLoops], weight: str, step: DotStep | DepthwiseStep) -> list[str]:
+    """One call for each part; none where the step is one function."""
+    if len(step.parts) == 1:
+        return []
+    functions = {each.form: each.name for each in loops}
+    first_weights = np.cumsum([0, *(part.weight.size for part in step.parts)]).tolist()
+    calls = []
+    for part, first in zip(step.parts, first_weights, strict=False):
+        place = (part.rows.start * step.result.shape[3] + part.columns.start) * step.result.shape[1]
+        tensors = ["x", *(f"r{i} + {place}" for i in range(len(step.added))), f"y + {place}"]
+        scratch = _used(list(step.scratch_names), part)
+        pads = [str(pad) for pad in _first_pads(part)] if part.window else []
+        calls.append(f"{functions[_form(part)]}({', '.join([*tensors, *scratch, f'{weight} + {first}', *pads])});")
+    return calls
+
+
+def _loops(
+    step: DotStep | DepthwiseStep, part: Part, name: str, parameters: list[str], weight: str, pads: tuple[str, str],
+    form: object = None,
+) -> AnyLoops:  # fmt: skip
+    common = name, tuple(parameters), form is None, weight, *pads
+    if isinstance(step, DotStep):
+        assert isinstance(part, DotPart)
+        return DotLoops(*common, step, part, form)
+    assert isinstance(part, DepthwisePart)
+    return DepthwiseLoops(*common, step, part, form)
+
+
+def _used(scratch: list[str], part: Part) -> list[str]:
+    """Without a gather there is no copy."""
+    return scratch[:1] if isinstance(part, DotPart) and part.gather is Gather.NONE else scratch
+
+
+def _first_pads(part: Part) -> tuple[int, int]:
+    return (0, 0) if part.window is None else part.window.pads[:2]
+
+
+def _form(part: Part) -> object:
+    """What decides the loops of a part, but for its weights, its first pads and its place."""
+    window = None if part.window is None else replace(part.window, pads=(0, 0, 0, 0))
+    return window, len(part.rows), len(part.columns), part.weight.shape
