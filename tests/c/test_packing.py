@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from cpu_rows import LAYOUTS
 
 from integer_graphs import GraphBuilder
 from pefslc.ir.graph import Graph
 from pefslc.ir.value import Value
-from pefslc.targets.c.cpus import CPUS, FAST, GENERIC, SMALL
+from pefslc.targets.c.cpus import FAST, GENERIC, SMALL, cpu_named
 from pefslc.targets.c.packing import bits_of, packed_bytes, passes_of
 from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.steps import DotStep
@@ -42,7 +43,7 @@ def _network(name: str, bits: int, rows: int = 1) -> Graph:
 
 def test_packed_networks_equal_the_interpreter(bench, sanitizer_flags):  # type: ignore[no-untyped-def]
     """All widths, for each processor."""
-    for i, cpu in enumerate(CPUS):
+    for i, cpu in enumerate(map(cpu_named, LAYOUTS)):
         bits = 2 + (i + 3) % 6
         graph = _network(f"packed{i}", bits, 1 + i % 2)
         steps = 20_000 if i == 0 else None
@@ -58,13 +59,13 @@ def test_packed_networks_equal_the_interpreter(bench, sanitizer_flags):  # type:
         packed = bench.models[-1][1]["constant_bytes"]
         if cpu.order.weights is None:  # others read weights of 16 bits
             assert packed < unpacked * bits / 8 + 1500  # biases
-    assert len(CPUS) > 5
+    assert len(LAYOUTS) > 5
     bench.check(("-O1", *sanitizer_flags), runs=2)
 
 
 def test_random_graphs_equal_the_interpreter(bench, random_graphs, sanitizer_flags):  # type: ignore[no-untyped-def]
     for i in range(6):
-        bench.add(random_graphs(700 + i), CTarget(pack=True, cpu=CPUS[(i + 2) % len(CPUS)].name))
+        bench.add(random_graphs(700 + i), CTarget(pack=True, cpu=LAYOUTS[(i + 2) % len(LAYOUTS)]))
     bench.check(("-O1", *sanitizer_flags))
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from cpu_rows import LAYOUTS
 
 from integer_graphs import GraphBuilder
 from pefslc.ir.graph import Graph
 from pefslc.ir.value import Value
 from pefslc.numeric.staircase import Staircase
-from pefslc.targets.c.cpus import CPUS
 from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.steps import CopyStep, DotStep, MapStep
 from pefslc.targets.c.target import CTarget
@@ -45,10 +45,10 @@ def _network(channels: int, by: int | None, rows: int = 1) -> Graph:
 
 def test_planes_are_gathered_exactly(bench, sanitizer_flags):  # type: ignore[no-untyped-def]
     """Signed and centred inputs for each processor."""
-    for i, cpu in enumerate(CPUS):
+    for i, cpu in enumerate(LAYOUTS):
         rows = 1 + i % 2
         for channels, by in ((1 + i % 5, None), (1 + (i + 2) % 5, (-128, -100, 4)[i % 3])):
-            bench.add(replace(_network(channels, by, rows), name=f"planes{i}_{by is None}"), CTarget(cpu=cpu.name))
+            bench.add(replace(_network(channels, by, rows), name=f"planes{i}_{by is None}"), CTarget(cpu=cpu))
     bench.check(("-O1", *sanitizer_flags))
 
 

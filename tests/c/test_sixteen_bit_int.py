@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cpu_rows import LAYOUTS
 
 from pefslc.ir.graph import Graph
-from pefslc.targets.c.cpus import CPUS
 from pefslc.targets.c.target import CTarget
 from pefslc.targets.protocol import TargetOptions
 
@@ -62,7 +62,7 @@ def _small(build_graph) -> Graph:  # type: ignore[no-untyped-def]
     return b.graph(b.clamp(b.dense(b.reshape(y, (1, 72)), rng.integers(-127, 128, (6, 72))), -32768, 32767))
 
 
-@pytest.mark.parametrize("cpu", [cpu.name for cpu in CPUS])
+@pytest.mark.parametrize("cpu", LAYOUTS)
 def test_an_emulated_avr_computes_the_golden_codes(cpu, build_graph, tmp_path: Path):  # type: ignore[no-untyped-def]
     compiler = _compiler()
     if shutil.which("simavr") is None:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from cpu_rows import LAYOUTS
 
 from integer_graphs import GraphBuilder
 from pefslc.ir.graph import Graph
 from pefslc.ir.value import Value
 from pefslc.targets.c.arena import Arena, Slot, overlaps, plan_arena
-from pefslc.targets.c.cpus import CPUS, SMALL
+from pefslc.targets.c.cpus import SMALL
 from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.steps import Program
 from pefslc.targets.c.target import CTarget
 from pefslc.targets.c.units import distances, units_of
-
-_NAMES = [cpu.name for cpu in CPUS]
 
 
 def _chain(name: str, seed: int) -> Graph:
@@ -57,19 +56,19 @@ def _chain(name: str, seed: int) -> Graph:
 def test_chains_equal_the_interpreter(bench, sanitizer_flags):  # type: ignore[no-untyped-def]
     """For each processor. Arenas of the caller hold other bytes before each run."""
     overlaid = 0
-    for i in range(2 * len(_NAMES)):
+    for i in range(2 * len(LAYOUTS)):
         graph = _chain(f"chain{i}", i)
         calls = 400 if i % 5 == 2 else None
-        bench.add(graph, CTarget(cpu=_NAMES[i // 2], memory=SMALL, caller_arena=i % 3 != 0, steps=calls))
+        bench.add(graph, CTarget(cpu=LAYOUTS[i // 2], memory=SMALL, caller_arena=i % 3 != 0, steps=calls))
         program = plan_program(graph)
         overlaid += sum(map(plan_arena(program, SMALL, inputs=True).overlaid, program.steps))
-    assert overlaid > 3 * len(_NAMES)
+    assert overlaid > 3 * len(LAYOUTS)
     bench.check(("-O1", *sanitizer_flags))
 
 
 def test_random_graphs_equal_the_interpreter(bench, random_graphs, sanitizer_flags):  # type: ignore[no-untyped-def]
     for i in range(8):
-        bench.add(random_graphs(500 + i), CTarget(memory=SMALL, cpu=_NAMES[i % len(_NAMES)], caller_arena=i % 3 != 0))
+        bench.add(random_graphs(500 + i), CTarget(memory=SMALL, cpu=LAYOUTS[i % len(LAYOUTS)], caller_arena=i % 3 != 0))
     bench.check(("-O1", *sanitizer_flags))
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cpu_rows import LAYOUTS
 
 from integer_graphs import GraphBuilder
 from pefslc.ir.graph import Graph
-from pefslc.targets.c.cpus import CPUS
 from pefslc.targets.c.ctype import CType
 from pefslc.targets.c.dots import tap_offset
 from pefslc.targets.c.storage import Buffer, Layout, Place, Tensor
@@ -23,7 +23,7 @@ def _of_codes(low: int, high: int, name: str) -> Graph:
     return b.graph(dots, b.conv(x, rng.integers(-127, 128, (5, 1, 3, 3)), None, 5, pads=(2, 1, 0, 1)))
 
 
-@pytest.mark.parametrize("cpu", [cpu.name for cpu in CPUS])
+@pytest.mark.parametrize("cpu", LAYOUTS)
 def test_sums_of_codes_that_do_not_hold_zero_or_need_more_than_a_byte_are_exact(cpu, bench, sanitizer_flags):  # type: ignore[no-untyped-def]
     ranges = ((0, 32867), (-32868, 0), (-200, -1), (128, 383), (-128, 127), (-256, -128), (1, 256), (-130, 120))
     for i, (low, high) in enumerate(ranges):

@@ -1,0 +1,19 @@
+"""Processors for the C target's tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pefslc.targets.c.cpus import CPUS, Cpu
+
+__all__ = ["LAYOUTS"]
+
+
+def _layout(cpu: Cpu) -> Cpu:
+    """The row without what only people read."""
+    narrow = None if cpu.narrow is None else _layout(cpu.narrow)
+    return replace(cpu, name="", summary="", narrow=narrow)
+
+
+# Names of rows, one for each layout: rows that differ in their names alone give the same C.
+LAYOUTS = tuple({_layout(cpu): cpu.name for cpu in reversed(CPUS)}.values())[::-1]
