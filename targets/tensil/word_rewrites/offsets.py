@@ -19,6 +19,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.geometry.dilation_phases import taps_together
 from pefslc.numeric.accumulate import dot_bounds, prefix_bounds
 from pefslc.targets.tensil.group_rewrites.convolution_cost import tile_count
 from pefslc.targets.tensil.groups.group_program import Role
@@ -67,7 +68,8 @@ def _stored_with_offset(program: WordProgram, name: str, architecture: Architect
     """The program where one tensor has an offset, or why it has none."""
     data_type, tensor = architecture.data_type, program.tensors[name]
     (group,) = (group for group in program.groups if group.result == name)
-    if name in program.output_tensors or tensor.finer != 1 or tensor.stored.role is not Role.VALUE:
+    has_values = tensor.stored.role in (Role.VALUE, Role.LEFTOVERS)
+    if name in program.output_tensors or tensor.finer != 1 or not has_values:
         return "it is an output, or no value of the network"
     offset = _offset_before_the_last_step(group, data_type)
     if offset is None:
@@ -116,8 +118,8 @@ def _reading(reader: WordGroup, name: str, offset: int, program: WordProgram, on
         return "moves its words"
     if reader.stationary is not None or reader.add_high is not None:
         return "has tiles of another kind"
-    if any(term.tensor == name and term.window.dilates_input for term in reader.terms):
-        return "has tiles that overwrite parts"
+    if any(term.window.dilates_input and not _overwrite_all(reader, term, program) for term in reader.terms):
+        return "has tiles that overwrite parts, and leave others"
     if any(step.tensor == name and (step.word is not None or step.carried) for step in added_tensors(reader)):
         return "adds it as sums"
     terms = tuple(replace(term, offset=offset) if term.tensor == name else term for term in reader.terms)
@@ -127,6 +129,17 @@ def _reading(reader: WordGroup, name: str, offset: int, program: WordProgram, on
     )
     partial = reader.partial if name not in (term.tensor for term in reader.terms) else _partial(terms, program, one)
     return replace(reader, terms=terms, steps=steps, partial=partial)
+
+
+def _overwrite_all(reader: WordGroup, term: WordTerm, program: WordProgram) -> bool:
+    """Whether the first tiles of each phase of a dilated input reach all pixels (`schedule.weights`)."""
+    source, output, window = program.layout(term.tensor), reader.layout, term.window
+    taps = np.indices(window.kernel).transpose(1, 2, 0)
+    reached = sum(
+        max(window.reach((y, x), (source.height, source.width), (output.height, output.width)) for y, x in part)
+        for part in (taps[together].reshape(-1, 2).tolist() for together in taps_together(window))
+    )
+    return len(reader.terms) == 1 and reached == output.pixels
 
 
 def _partial(terms: Sequence[WordTerm], program: WordProgram, one: int) -> tuple[Words, Words]:
