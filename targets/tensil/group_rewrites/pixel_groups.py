@@ -21,9 +21,7 @@ __all__ = ["between_groups", "making_groups", "reading_groups"]
 Weights = NDArray[np.int64]
 
 
-def between_groups(
-    weight: Weights, window: Window, axis: int, read: int, made: int
-) -> tuple[Weights, Window] | None:
+def between_groups(weight: Weights, window: Window, axis: int, read: int, made: int) -> tuple[Weights, Window] | None:
     """The convolution that reads groups of `read` pixels along an axis, and makes groups of `made`; None where no
     window does that. First as it makes them: then its strides are whole groups of what it reads, where any are.
     """

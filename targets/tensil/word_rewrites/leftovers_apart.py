@@ -3,9 +3,9 @@
     have  a: 16 channels on 12 lanes, two vectors a pixel        b = steps(conv(...) + a)
     want  a: 12 channels; a.leftovers: 4 channels of two pixels  b = steps(conv(...) + a), and b.leftovers likewise
 
-What an addition reads has to lie as its result does, so `sums_in_packing` leaves such tensors whole: each step costs the
-4 channels as much as the 12. Apart, they take half of the vectors or less, and whoever reads them (packing groups, and
-layers without a packed tensor) finds their pixels as `pixel_groups` lays them. Tensors that are added lie alike, so
+What an addition reads has to lie as its result does, so `sums_in_packing` leaves such tensors whole: each step costs
+the 4 channels as much as the 12. Apart, they take half of the vectors or less, and whoever reads them (packing groups,
+and layers without a packed tensor) finds their pixels as `pixel_groups` lays them. Tensors that are added lie alike, so
 they change together, along the axis and with the number of pixels that cost least.
 """
 
