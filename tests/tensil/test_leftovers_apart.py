@@ -1,4 +1,4 @@
-"""Leftover channels of tensors that are added: apart, several pixels in a vector, exact, and only where that is shorter."""
+"""Leftover channels of tensors that are added: apart, several pixels in a vector, where that is shorter; exact."""
 
 from __future__ import annotations
 

@@ -78,6 +78,9 @@ def _added_together(program: WordProgram, architecture: Architecture) -> Iterato
     added = [(group.result, step.tensor) for group in program.groups for step in added_tensors(group)]
     for result, tensor in added:
         join(result, tensor)
+    for group in program.groups:
+        for of_side in zip(*group.sides, strict=True):  # the same weights multiply both digits of a tensor
+            join(of_side[0], of_side[-1])
     for _, tensor in added:
         if tensor in makers and only_clips_from_above(makers[tensor], architecture.data_type):
             join(tensor, makers[tensor].terms[0].tensor)  # which the addition may read in its place
@@ -87,8 +90,6 @@ def _added_together(program: WordProgram, architecture: Architecture) -> Iterato
             bound |= {group.result, *group.tensors}
         if group.carried:  # sums as they are, which what reads them requantizes
             bound.add(group.result)
-        if group.add_high is not None:  # it reads them as its terms do theirs
-            bound |= {*group.add_high.tensors, *(term.tensor for term in group.terms)}
     for names in {id(each): each for each in sets.values() if len(each) > 1}.values():
         channels = {program.layout(name).channels for name in names}
         leftover = min(channels) % a
@@ -137,7 +138,7 @@ class _Way:
 
 def _split(program: WordProgram, way: _Way) -> WordProgram | None:
     """The program that goes this way; None where some convolution has no window for it."""
-    tensors: dict[str, tuple[WordTensor, WordTensor]] = {}
+    tensors: _Apart = {}
     for name in way.names:
         tensor = program.tensors[name]
         main, rest = way.layouts(tensor.layout)
@@ -145,68 +146,45 @@ def _split(program: WordProgram, way: _Way) -> WordProgram | None:
         tensors[name] = tensor.with_layout(main), WordTensor(helper, tensor.exponent)
     groups: list[WordGroup] = []
     for group in program.groups:
-        terms = _terms(group, slice(None), 1, way, tensors)
-        if group.result not in tensors:
-            if terms is None:
-                return None
-            same = all(new is old for new, old in zip(terms, group.terms, strict=False))
-            groups.append(group if same and len(terms) == len(group.terms) else replace(group, terms=terms))
-            continue
-        main, rest = slice(0, way.first), slice(way.first, None)
-        of_main, of_rest = _terms(group, main, 1, way, tensors), _terms(group, rest, way.pixels, way, tensors)
-        if of_main is None or of_rest is None:
+        first, rest = np.arange(way.first), np.arange(way.first, group.layout.channels)
+        parts = [_part(group, group.result, group.layout, np.arange(group.layout.channels), 1, way, tensors)]
+        if group.result in tensors:
+            whole, leftovers = tensors[group.result]
+            parts = [
+                _part(group, group.result, whole.layout, first, 1, way, tensors),
+                _part(group, leftovers.stored.name, leftovers.layout, rest, way.pixels, way, tensors),
+            ]
+        found = [part for part in parts if part is not None]
+        if len(found) < len(parts):
             return None
-        whole, leftovers = tensors[group.result]
-        lie_apart = {name: pair[1].stored.name for name, pair in tensors.items()}
-        groups.append(_part(group, group.result, whole.layout, of_main, np.arange(way.first), {}))
-        channels = np.tile(np.arange(way.first, group.layout.channels), way.pixels)
-        groups.append(_part(group, leftovers.stored.name, leftovers.layout, of_rest, channels, lie_apart))
+        groups += found
     return program.with_groups(groups, [tensor for pair in tensors.values() for tensor in pair])
 
 
-def _terms(
-    group: WordGroup, outputs: slice, made: int, way: _Way, tensors: dict[str, tuple[WordTensor, WordTensor]]
-) -> tuple[WordTerm, ...] | None:
-    """The group's terms for some of its channels, less those that give them nothing."""
-    found: list[WordTerm | None] = []
-    for term in group.terms:
-        weight = term.weight[outputs]
-        if term.tensor not in tensors:
-            parts = [(term.tensor, weight, 1)]
-        else:
-            leftovers = tensors[term.tensor][1].stored.name
-            parts = [(term.tensor, weight[:, : way.first], 1), (leftovers, weight[:, way.first :], way.pixels)]
-        for tensor, of_part, read in parts:
-            if tensor == term.tensor and of_part.shape == term.weight.shape and made == 1:
-                found.append(term)
-            elif of_part.any():
-                found.append(way.term(term, tensor, of_part, read, made))
-    if not found:  # sums of nothing: the bias alone
-        term = group.terms[0]
-        weight = term.weight[outputs]
-        if term.tensor in tensors:
-            weight = weight[:, : way.first]
-        found = [way.term(term, term.tensor, weight, 1, made)]
-    terms = tuple(term for term in found if term is not None)
-    return terms if len(terms) == len(found) else None
+_Apart = dict[str, tuple[WordTensor, WordTensor]]  # by the tensor: its whole blocks, and its leftover channels
 
 
 def _part(
-    group: WordGroup,
-    result: str,
-    layout: Layout,
-    terms: tuple[WordTerm, ...],
-    channels: NDArray[np.intp],
-    apart: dict[str, str],
-) -> WordGroup:
-    """The group that makes some of the channels, or some repeatedly; `apart`: what it adds in place of what."""
+    group: WordGroup, result: str, layout: Layout, outputs: NDArray[np.intp], made: int, way: _Way, tensors: _Apart
+) -> WordGroup | None:
+    """The group that makes some of the channels, `made` pixels of them in a vector; None where it has no window."""
+    terms = _terms(group, outputs, made, way, tensors)
+    if terms is None:
+        return None
+    if group.layout == layout and not any(term.tensor in tensors for term in group.terms):
+        return group
+    channels = np.tile(outputs, made)
 
     def of(step: RawStep) -> RawStep:
         match step:
+            case Accumulate() if made > 1:
+                return replace(step, tensor=tensors[step.tensor][1].stored.name)
             case Accumulate():
-                return replace(step, tensor=apart.get(step.tensor, step.tensor))
+                return step
             case AddHigh():
-                return replace(step, bias=step.bias[channels], low=step.low[channels], high=step.high[channels])
+                high = tuple(tensor for _, tensor in terms)
+                bias, low, highest = (words[channels] for words in (step.bias, step.low, step.high))
+                return replace(step, tensors=high, bias=bias, low=low, high=highest)
             case _:
                 return of_channels(step, channels)
 
@@ -215,11 +193,33 @@ def _part(
         group,
         result=result,
         layout=layout,
-        terms=terms,
+        terms=tuple(term for term, _ in terms),
         bias=group.bias[channels],
         partial=(low[channels], high[channels]),
         steps=tuple(map(of, group.steps)),
     )
+
+
+def _terms(
+    group: WordGroup, outputs: NDArray[np.intp], made: int, way: _Way, tensors: _Apart
+) -> list[tuple[WordTerm, str]] | None:
+    """The group's terms for some of its channels, each with the tensor that the other side's weights multiply; less
+    those that give them nothing. None where one has no window.
+    """
+    found: list[tuple[WordTerm | None, str]] = []
+    none: list[tuple[WordTerm | None, str]] = []
+    for term, of_sides in zip(group.terms, zip(*group.sides, strict=True), strict=True):
+        weight = term.weight[outputs]
+        if term.tensor not in tensors:
+            parts = [(of_sides, weight, 1)]
+        else:
+            leftovers = tuple(tensors[tensor][1].stored.name for tensor in of_sides)
+            parts = [(of_sides, weight[:, : way.first], 1), (leftovers, weight[:, way.first :], way.pixels)]
+        for names, of_part, read in parts:
+            new = way.term(term, names[0], of_part, read, made), names[-1]
+            (found if of_part.any() else none).append(new)
+    terms = [(term, other) for term, other in found or none[:1] if term is not None]
+    return terms if len(terms) == len(found or none[:1]) else None
 
 
 # --- what it costs ---------------------------------------------------------------------------------------------------
@@ -244,5 +244,6 @@ def _cycles(program: WordProgram, left_out: set[int], architecture: Architecture
         cycles += group.layout.vectors(architecture.array_size) + step_cycles(group, architecture, carried=True)
         for term in group.terms:
             source = program.layout(term.tensor)
-            cycles += inside_cycles(term.weight, term.window, source, group.layout, architecture)
+            sums = inside_cycles(term.weight, term.window, source, group.layout, architecture)
+            cycles += sums * len(group.sides)
     return cycles
