@@ -27,6 +27,7 @@ REWRITE_NAMES: tuple[str, ...] = (
     "drop-idle-clips",
     "requantize-while-packing",
     "sum-both-digits",
+    "split-leftovers",
     "merge-additions",
     "store-with-offsets",
     "fold-addends",

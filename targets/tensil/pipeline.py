@@ -43,6 +43,7 @@ from pefslc.targets.tensil.wide.split_sums import WideSums, split_sums
 from pefslc.targets.tensil.word_rewrites.addends import DropIdleClips, FoldAddends
 from pefslc.targets.tensil.word_rewrites.additions import MergeAdditions
 from pefslc.targets.tensil.word_rewrites.both_digits import SumBothDigits
+from pefslc.targets.tensil.word_rewrites.leftovers_apart import SplitLeftovers
 from pefslc.targets.tensil.word_rewrites.offsets import StoreWithOffsets
 from pefslc.targets.tensil.word_rewrites.sums_in_addition import RequantizeWhileAdding
 from pefslc.targets.tensil.word_rewrites.sums_in_packing import RequantizeWhilePacking
@@ -68,6 +69,7 @@ WORD_REWRITES: tuple[Rewrite[WordProgram], ...] = (
     DropIdleClips(),  # clips of addends that the sum's own clip repeats
     RequantizeWhilePacking(),  # the MatMul that packs leftover channels also shifts and clips them
     SumBothDigits(),  # the sums over both digits of a tensor side by side: their weights are loaded once
+    SplitLeftovers(),  # leftover channels of what is added, several pixels in a vector
     MergeAdditions(),  # fold-addends, requantize-while-adding: an addition clips, or shifts, what it adds
     StoreWithOffsets(),  # a constant that a result's last step would add: its readers' tiles do. Stays last
 )

@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from pefslc.targets.tensil.group_rewrites.convolution_cost import tiles_of_few_lanes
-from pefslc.targets.tensil.group_rewrites.pixel_groups import making_groups, reading_groups
+from pefslc.targets.tensil.group_rewrites.pixel_groups import between_groups
 from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Requantization, Term
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Role
 from pefslc.targets.tensil.groups.layout import Layout
@@ -181,11 +181,9 @@ class _Candidates:
 
 
 def _convolution(term: Term, read: int, made: int) -> Term | None:
-    """First as it is made: then its strides are whole groups of what it reads, where any are."""
     if read == made == 1:
         return term
-    found = making_groups(term.weight, term.window, _AXIS, made)
-    found = found and reading_groups(*found, _AXIS, read)
+    found = between_groups(term.weight, term.window, _AXIS, read, made)
     return found and Term(term.tensor, *found)
 
 

@@ -16,9 +16,17 @@ from numpy.typing import NDArray
 
 from pefslc.geometry.shapes import Window
 
-__all__ = ["making_groups", "reading_groups"]
+__all__ = ["between_groups", "making_groups", "reading_groups"]
 
 Weights = NDArray[np.int64]
+
+
+def between_groups(weight: Weights, window: Window, axis: int, read: int, made: int) -> tuple[Weights, Window] | None:
+    """The convolution that reads groups of `read` pixels along an axis, and makes groups of `made`; None where no
+    window does that. First as it makes them: then its strides are whole groups of what it reads, where any are.
+    """
+    found = making_groups(weight, window, axis, made)
+    return found and reading_groups(*found, axis, read)
 
 
 def making_groups(weight: Weights, window: Window, axis: int, pixels: int) -> tuple[Weights, Window] | None:

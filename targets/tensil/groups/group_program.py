@@ -25,6 +25,7 @@ class Role(Enum):
     VALUE = ""  # a value of the network
     PACKED = "packed"  # the leftover channels of neighbouring pixels of another tensor, in one vector
     PARTIAL = "partial"  # partial sums of another tensor's leftover channels
+    LEFTOVERS = "leftovers"  # the leftover channels of another tensor, of several pixels in one vector
     SUMS = "sums"  # the sums of another tensor's leftover channels, before they are requantized
     TRANSPOSED = "transposed"  # another tensor with pixels in the lanes, and a row for each channel
     MEAN = "mean"  # a step on the way to another tensor, which is a mean

@@ -19,6 +19,13 @@ saturates up to there and then falls by as much as the first one rises:
     add hi + 1
 
 Then values stand at value - hi - 1: where the result may be stored so (`word_rewrites.offsets`), the last step goes.
+Where the sums carry a constant -c * 2^s that makes room for it, c an even hi at least, both clips change places:
+
+    multiply by 2^(p-s), bias c - lo - 32768        max(q, lo) - lo - 32768
+    add them again times -2^(p-s), bias 32767 + hi - c    32767 - max(q - hi, 0)
+    add lo + 1
+
+and values stand at value - lo - 1 before the last step: near 0, as what adds them with a clip needs it.
 
 Where a tensor is added between two requantizations, the way to and from the rails is planned over the addition: its
 MatMul by the identity has a bias, too, and may clip the tensor from above by saturation.
@@ -111,23 +118,35 @@ def matrix_plan(steps: tuple[RawStep, ...], low: int, high: int, data_type: Data
     """The same function as the SIMD `steps` on words in [low, high], certified word by word; None if there is none."""
     if high - low >= LARGEST_CHECK:
         return None
-    first = steps[0] if steps else None
-    plan: MatrixPlan | None
-    if isinstance(first, TwoSlopes):
-        plan = None if steps[1:] else _slopes(first, data_type)
-    else:
-        clips, end = without_offset(steps[1:] if isinstance(first, Multiply) else steps)
-        if not all(isinstance(step, Maximum | Minimum) for step in clips):
-            return None
-        if isinstance(first, Multiply):
-            plan = _shift_and_clips(first, clips, end, data_type)
-        else:
-            plan = _clips(clips, end, data_type)
-    if plan is None or not all(representable(step, data_type) for step in plan.alone):
-        return None
     words = _words(low, high)
+    for plan in sorted(_plans(steps, data_type), key=lambda plan: len(plan.steps)):
+        if _computes(plan, steps, words, data_type):
+            return plan
+    return None
+
+
+def _plans(steps: tuple[RawStep, ...], data_type: DataType) -> Iterator[MatrixPlan]:
+    """Plans for the steps, certified or not."""
+    first = steps[0] if steps else None
+    if isinstance(first, TwoSlopes):
+        if not steps[1:]:
+            yield _slopes(first, data_type)
+        return
+    clips, end = without_offset(steps[1:] if isinstance(first, Multiply) else steps)
+    if not all(isinstance(step, Maximum | Minimum) for step in clips):
+        return
+    if isinstance(first, Multiply):
+        yield from _shift_and_clips(first, clips, end, data_type)
+    elif after := rails(clips, 0, data_type, end):
+        yield MatrixPlan(0, after)
+
+
+def _computes(plan: MatrixPlan, steps: tuple[RawStep, ...], words: Words, data_type: DataType) -> bool:
+    """The certificate: whether the plan's rows are words, and it makes of all words what the steps make."""
+    if not all(representable(step, data_type) for step in plan.alone):
+        return False
     by_matrix = apply_matrix_steps(plan.alone, words, data_type)
-    return plan if np.array_equal(by_matrix, apply_steps(steps, words, data_type)) else None
+    return np.array_equal(by_matrix, apply_steps(steps, words, data_type))
 
 
 @lru_cache(maxsize=512)
@@ -150,11 +169,7 @@ def plan_of_bare_sums(steps: tuple[RawStep, ...], low: int, high: int, data_type
             )
         case _:
             return None
-    if not all(representable(step, data_type) for step in plan.alone):
-        return None
-    words = _words(low, high)
-    by_matrix = apply_matrix_steps(plan.alone, words, data_type)
-    return plan if np.array_equal(by_matrix, apply_steps(steps, words, data_type)) else None
+    return plan if _computes(plan, steps, _words(low, high), data_type) else None
 
 
 @lru_cache(maxsize=512)
@@ -213,10 +228,12 @@ def shift_of(multiply: Multiply, data_type: DataType) -> int | None:
     return shift if shift >= 1 and multiply.word == 1 << (data_type.binary_point - shift) else None
 
 
-def _shift_and_clips(multiply: Multiply, clips: Sequence[RawStep], end: int, data_type: DataType) -> MatrixPlan | None:
+def _shift_and_clips(
+    multiply: Multiply, clips: Sequence[RawStep], end: int, data_type: DataType
+) -> Iterator[MatrixPlan]:
     shift = shift_of(multiply, data_type)
     if shift is None:
-        return None
+        return
     carried = rail = 0
     for clip in clips:
         if isinstance(clip, Maximum):
@@ -227,16 +244,22 @@ def _shift_and_clips(multiply: Multiply, clips: Sequence[RawStep], end: int, dat
     together = undone + rail <= data_type.max_code
     diagonal = Diagonal(multiply.word, undone + (rail if together else 0))
     up = (AddWord(rail),) if rail and not together else ()
-    return MatrixPlan(carried, (diagonal, *up, *_split(end - rail, data_type)))
+    yield MatrixPlan(carried, (diagonal, *up, *_split(end - rail, data_type)))
+    match sorted(clips, key=lambda clip: isinstance(clip, Minimum)):
+        case (Maximum(lower), Minimum(upper)):
+            undone = max(upper + upper % 2, 0)
+            yield MatrixPlan(
+                -undone << shift,
+                (
+                    Diagonal(multiply.word, undone + data_type.min_code - lower),
+                    DiagonalAgain(-multiply.word, data_type.max_code + upper - undone),
+                    *_split(lower + 1 + end, data_type),
+                ),
+            )
 
 
 def _slopes(step: TwoSlopes, data_type: DataType) -> MatrixPlan:
     return MatrixPlan(0, (SlopesByMatrix(step.above, step.below, data_type.min_code),))
-
-
-def _clips(clips: Sequence[RawStep], end: int, data_type: DataType) -> MatrixPlan | None:
-    steps = rails(clips, 0, data_type, end)
-    return MatrixPlan(0, steps) if steps else None
 
 
 def rails(clips: Sequence[RawStep], offset: int, data_type: DataType, end: int = 0) -> tuple[MatrixStep, ...]:

@@ -7,7 +7,8 @@ accumulators and carries the bias; pixels that it does not reach get the bias ro
 convolution so does the first tile of each phase, for no two of them reach one pixel.
 
 Where a tensor is stored with an offset, each tile that reads it takes the offset off again by a bias of its own: then
-taps outside of the image still add nothing. Such a bias is for the pixels that the tile reaches, and for no others.
+taps outside of the image still add nothing. Such a bias is for the pixels that the tile reaches, and for no others:
+where tiles that overwrite leave any, the group's own bias is set by a tile alone.
 """
 
 from __future__ import annotations
@@ -151,8 +152,8 @@ def _block_tiles(
         if bias_alone or high_bias is not None
         else _first_of_phases([term.window for term in group.terms], [f[2] for f in found], reached)
     )
-    if first and group.terms[found[first[0]][0]].offset and reached[first[0]] < group.layout.pixels:
-        first = []
+    if any(group.terms[found[i][0]].offset for i in first) and sum(reached[i] for i in first) < group.layout.pixels:
+        first = []  # what they leave is filled with the bias row of the first, which takes off an offset, too
     tiles: list[Tile] = []
     if not first and high_bias is None:
         tiles.append(Tile(block, 0, 0, None, True, True, bias[None, :]))

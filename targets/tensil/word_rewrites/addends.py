@@ -26,7 +26,7 @@ from pefslc.targets.tensil.words.steps import Accumulate, Maximum, Minimum, Mult
 from pefslc.targets.tensil.words.word_group import WordGroup
 from pefslc.targets.tensil.words.word_program import WordProgram
 
-__all__ = ["DropIdleClips", "FoldAddends", "rewrite_addends"]
+__all__ = ["DropIdleClips", "FoldAddends", "only_clips_from_above", "rewrite_addends"]
 
 # (a group, the group of what it adds) -> both as they should be, None in place of an addend that is left out; None
 # where they stay.
@@ -122,7 +122,7 @@ class FoldAddends:
 
 def _folded(group: WordGroup, clamp: WordGroup, data_type: DataType) -> tuple[WordGroup, None] | None:
     """The group with the clip in its addition; None where it cannot do it: below 0, the way to the rail is no word."""
-    if not _only_clips_from_above(clamp, data_type):
+    if not only_clips_from_above(clamp, data_type):
         return None
     (added,), (limit,) = added_tensors(group), clamp.steps
     assert isinstance(limit, Minimum)
@@ -132,7 +132,8 @@ def _folded(group: WordGroup, clamp: WordGroup, data_type: DataType) -> tuple[Wo
     return None if addend_plan(candidate, data_type) is None else (candidate, None)
 
 
-def _only_clips_from_above(group: WordGroup, data_type: DataType) -> bool:
+def only_clips_from_above(group: WordGroup, data_type: DataType) -> bool:
+    """Whether a group is a tensor as it lies, clipped from above."""
     if len(group.terms) != 1 or len(group.steps) != 1 or not isinstance(group.steps[0], Minimum):
         return False
     (term,) = group.terms

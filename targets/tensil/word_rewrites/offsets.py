@@ -12,13 +12,14 @@ Done where that takes fewer cycles, the sums on the way still fit in words, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.geometry.dilation_phases import taps_together
 from pefslc.numeric.accumulate import dot_bounds, prefix_bounds
 from pefslc.targets.tensil.group_rewrites.convolution_cost import tile_count
 from pefslc.targets.tensil.groups.group_program import Role
@@ -29,7 +30,7 @@ from pefslc.targets.tensil.matrix.matrix_steps import AddWord
 from pefslc.targets.tensil.matrix.resident_rows import resident_rows
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
 from pefslc.targets.tensil.word_rewrites.step_cycles import step_cycles
-from pefslc.targets.tensil.words.steps import Accumulate, AddOffset, Minimum
+from pefslc.targets.tensil.words.steps import Accumulate, AddOffset, Maximum, Minimum
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordTerm
 from pefslc.targets.tensil.words.word_program import WordProgram
 
@@ -52,7 +53,7 @@ class StoreWithOffsets:
             return program
         result = program
         for name in [group.result for group in program.groups]:
-            changed = _stored_with_offset(result, name, context.architecture)
+            changed = _stored_with_an_offset(result, name, context.architecture)
             if isinstance(changed, str):
                 LOG.debug("%s: %s has none: %s", self.name, name, changed)
             else:
@@ -63,15 +64,24 @@ class StoreWithOffsets:
         return result
 
 
-def _stored_with_offset(program: WordProgram, name: str, architecture: Architecture) -> WordProgram | str:
+def _stored_with_an_offset(program: WordProgram, name: str, architecture: Architecture) -> WordProgram | str:
     """The program where one tensor has an offset, or why it has none."""
-    data_type, tensor = architecture.data_type, program.tensors[name]
+    tensor = program.tensors[name]
     (group,) = (group for group in program.groups if group.result == name)
-    if name in program.output_tensors or tensor.finer != 1 or tensor.stored.role is not Role.VALUE:
+    has_values = tensor.stored.role in (Role.VALUE, Role.LEFTOVERS)
+    if name in program.output_tensors or tensor.finer != 1 or not has_values:
         return "it is an output, or no value of the network"
-    offset = _offset_before_the_last_step(group, data_type)
-    if offset is None:
-        return "its steps end in no small constant"
+    changed: WordProgram | str = "its steps end in no small constant"
+    for offset in _offsets_before_the_last_step(group, architecture.data_type):
+        changed = _stored_with(offset, program, group, architecture)
+        if not isinstance(changed, str):
+            break
+    return changed
+
+
+def _stored_with(offset: int, program: WordProgram, group: WordGroup, architecture: Architecture) -> WordProgram | str:
+    """The program where the result of one group has this offset, or why it cannot have it."""
+    data_type, name = architecture.data_type, group.result
     renewed = {name: replace(group, steps=(*group.steps, AddOffset(offset)))}
     for reader in program.groups:
         if name in reader.tensors:
@@ -93,21 +103,23 @@ def _stored_with_offset(program: WordProgram, name: str, architecture: Architect
     if saved <= 0:
         return f"that takes {-saved} cycles more"
     groups = (renewed.get(group.result, group) for group in program.groups)
-    return program.with_groups(groups, [replace(tensor, offset=offset)])
+    return program.with_groups(groups, [replace(program.tensors[name], offset=offset)])
 
 
-def _offset_before_the_last_step(group: WordGroup, data_type: DataType) -> int | None:
-    """What the values stand with before the last step of a plan, where that adds a constant; None where it does not."""
+def _offsets_before_the_last_step(group: WordGroup, data_type: DataType) -> Iterator[int]:
+    """What the values may stand with before the last step of a plan, where that adds a constant."""
     if not isinstance(group.head, SumHead) or group.stationary is not None or group.add_high is not None:
-        return None
+        return
+    lower, upper = ([s.word for s in group.steps[-2:] if isinstance(s, clip)] for clip in (Maximum, Minimum))
     if leading_channel_plan(group, data_type) is not None:
-        upper = [step.word for step in group.steps[-2:] if isinstance(step, Minimum)]
-        return -upper[0] - 1 if upper and upper[0] < _LARGEST else None
-    plan = addend_plan(group, data_type) if added_tensors(group) else bare_plan(group, data_type)
-    last = None if plan is None else plan.steps[-1]
-    if not isinstance(last, AddWord) or abs(last.word) > _LARGEST:
-        return None
-    return -last.word
+        found = [-upper[0] - 1] if upper else []
+    else:
+        plan = addend_plan(group, data_type) if added_tensors(group) else bare_plan(group, data_type)
+        last = None if plan is None else plan.steps[-1]
+        found = [-last.word] if isinstance(last, AddWord) else []
+        if lower and upper and not added_tensors(group):
+            found.append(-lower[0] - 1)  # with the clips in the other order
+    yield from (offset for offset in dict.fromkeys(found) if 0 < abs(offset) <= _LARGEST)
 
 
 def _reading(reader: WordGroup, name: str, offset: int, program: WordProgram, one: int) -> WordGroup | str:
@@ -116,8 +128,8 @@ def _reading(reader: WordGroup, name: str, offset: int, program: WordProgram, on
         return "moves its words"
     if reader.stationary is not None or reader.add_high is not None:
         return "has tiles of another kind"
-    if any(term.tensor == name and term.window.dilates_input for term in reader.terms):
-        return "has tiles that overwrite parts"
+    if any(term.window.dilates_input and not _overwrite_all(reader, term, program) for term in reader.terms):
+        return "has tiles that overwrite parts, and leave others"
     if any(step.tensor == name and (step.word is not None or step.carried) for step in added_tensors(reader)):
         return "adds it as sums"
     terms = tuple(replace(term, offset=offset) if term.tensor == name else term for term in reader.terms)
@@ -127,6 +139,17 @@ def _reading(reader: WordGroup, name: str, offset: int, program: WordProgram, on
     )
     partial = reader.partial if name not in (term.tensor for term in reader.terms) else _partial(terms, program, one)
     return replace(reader, terms=terms, steps=steps, partial=partial)
+
+
+def _overwrite_all(reader: WordGroup, term: WordTerm, program: WordProgram) -> bool:
+    """Whether the first tiles of each phase of a dilated input reach all pixels (`schedule.weights`)."""
+    source, output, window = program.layout(term.tensor), reader.layout, term.window
+    taps = np.indices(window.kernel).transpose(1, 2, 0)
+    reached = sum(
+        max(window.reach((y, x), (source.height, source.width), (output.height, output.width)) for y, x in part)
+        for part in (taps[together].reshape(-1, 2).tolist() for together in taps_together(window))
+    )
+    return len(reader.terms) == 1 and reached == output.pixels
 
 
 def _partial(terms: Sequence[WordTerm], program: WordProgram, one: int) -> tuple[Words, Words]:
